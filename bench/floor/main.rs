@@ -1,0 +1,3 @@
+//! The floor: a bare epoll loop.
+
+fn main() {}

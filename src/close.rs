@@ -1,0 +1,138 @@
+//! Why a connection ends: one value that says who is to blame and which rule was broken, and from which the HTTP status,
+//! the WebSocket close code, the metric label and the log word all follow.
+
+use std::fmt;
+
+/// Every way for a connection to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Close {
+    /// The peer closed, or all it asked for is answered.
+    Done,
+    /// The peer vanished: reset, timed out, or ended in the middle of something.
+    PeerGone,
+    /// The peer broke HTTP's rules; the text names the rule.
+    BadRequest(&'static str),
+    /// Request head over its limit in bytes or fields (431).
+    HeadTooLarge,
+    /// Request body over its limit (413).
+    BodyTooLarge,
+    /// The request's head or body did not arrive in time (408).
+    RequestTimeout,
+    /// The peer broke WebSocket's rules (RFC 6455); the text names the rule.
+    BadFrame(&'static str),
+    /// Text that is not UTF-8 (RFC 6455 section 8.1).
+    BadUtf8,
+    /// A message over its limit.
+    MessageTooBig,
+    /// The peer keeps sending faster than its limit allows.
+    RateLimited,
+    /// The peer asks for what the rules here forbid; the text names the rule.
+    Policy(&'static str),
+    /// The peer reads too slowly: the log has passed its cursor.
+    Slow,
+    /// The hub is at a limit of its own; the peer may come back; the text names the limit.
+    TryLater(&'static str),
+    /// The hub shuts down.
+    Restart,
+    /// A contradiction of our own.
+    Internal(&'static str),
+}
+
+impl Close {
+    /// The HTTP status of the answer that precedes the end, where there is one.
+    pub fn http_status(self) -> Option<u16> {
+        match self {
+            Self::Done | Self::PeerGone => None,
+            Self::BadRequest(_) | Self::BadFrame(_) | Self::BadUtf8 => Some(400),
+            Self::Policy(_) => Some(403),
+            Self::RequestTimeout => Some(408),
+            Self::BodyTooLarge | Self::MessageTooBig => Some(413),
+            Self::RateLimited => Some(429),
+            Self::HeadTooLarge => Some(431),
+            Self::Internal(_) => Some(500),
+            Self::Slow | Self::TryLater(_) | Self::Restart => Some(503),
+        }
+    }
+
+    /// The WebSocket close code (RFC 6455 section 7.4); 4408 is ours.
+    pub fn websocket_code(self) -> u16 {
+        match self {
+            Self::Done | Self::PeerGone => 1000,
+            Self::BadRequest(_) | Self::BadFrame(_) | Self::HeadTooLarge => 1002,
+            Self::BadUtf8 => 1007,
+            Self::RateLimited | Self::Policy(_) | Self::RequestTimeout => 1008,
+            Self::MessageTooBig | Self::BodyTooLarge => 1009,
+            Self::Internal(_) => 1011,
+            Self::Restart => 1012,
+            Self::TryLater(_) => 1013,
+            Self::Slow => 4408,
+        }
+    }
+
+    /// The word for it in metrics and logs.
+    pub fn label(self) -> &'static str {
+        LABELS[self.index()]
+    }
+
+    /// Its place in [`LABELS`].
+    pub fn index(self) -> usize {
+        match self {
+            Self::Done => 0,
+            Self::PeerGone => 1,
+            Self::BadRequest(_) => 2,
+            Self::HeadTooLarge => 3,
+            Self::BodyTooLarge => 4,
+            Self::RequestTimeout => 5,
+            Self::BadFrame(_) => 6,
+            Self::BadUtf8 => 7,
+            Self::MessageTooBig => 8,
+            Self::RateLimited => 9,
+            Self::Policy(_) => 10,
+            Self::Slow => 11,
+            Self::TryLater(_) => 12,
+            Self::Restart => 13,
+            Self::Internal(_) => 14,
+        }
+    }
+}
+
+/// The label of each variant, by [`Close::index`].
+pub const LABELS: [&str; 15] = [
+    "done",
+    "peer_gone",
+    "bad_request",
+    "head_too_large",
+    "body_too_large",
+    "request_timeout",
+    "bad_frame",
+    "bad_utf8",
+    "message_too_big",
+    "rate_limited",
+    "policy",
+    "slow",
+    "try_later",
+    "restart",
+    "internal",
+];
+
+/// What the peer is told: one sentence, short enough for a close frame's 123 bytes.
+impl fmt::Display for Close {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => f.write_str("done"),
+            Self::PeerGone => f.write_str("peer gone"),
+            Self::BadRequest(rule) | Self::BadFrame(rule) | Self::Policy(rule) | Self::TryLater(rule) => {
+                f.write_str(rule)
+            }
+            Self::HeadTooLarge => f.write_str("the request head is too large"),
+            Self::BodyTooLarge => f.write_str("the request body is too large"),
+            Self::RequestTimeout => f.write_str("the request did not arrive in time"),
+            Self::BadUtf8 => f.write_str("text must be UTF-8"),
+            Self::MessageTooBig => f.write_str("the message is too big"),
+            Self::RateLimited => f.write_str("too many messages"),
+            Self::Slow => f.write_str("reads too slowly: events were passed over"),
+            Self::Restart => f.write_str("the hub restarts"),
+            Self::Internal(what) => f.write_str(what),
+        }
+    }
+}

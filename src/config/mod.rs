@@ -1,0 +1,1 @@
+//! File, environment and flags become the Config each folder defines.

@@ -1,0 +1,78 @@
+//! Frames: an event's complete bytes in one wire form, encoded once per process and shared by every connection.
+
+use std::sync::OnceLock;
+
+/// Everything that changes an event's bytes on the wire. Two peers that need different bytes use two formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Server-Sent Events.
+    Sse(SseForm),
+    /// One WebSocket text message: the payload, verbatim.
+    WebSocketRaw,
+    /// One WebSocket text message: the `fanfare.v1` envelope.
+    FanfareV1,
+}
+
+/// The variants of the Server-Sent Events form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SseForm {
+    /// With an `event:` line, if the event has a type. `named=0` leaves it out: everything arrives at `onmessage`.
+    pub named: bool,
+    /// Wrapped in one HTTP/1.1 chunk; to HTTP/1.0 the bytes go bare.
+    pub chunked: bool,
+    /// With the `id:` line. A stream over several topics gets its own (a cursor vector) ahead of the shared frame.
+    pub with_id: bool,
+}
+
+/// How many formats there are.
+pub const FORMAT_COUNT: usize = 10;
+
+impl Format {
+    /// The format's place in a [`FrameCache`].
+    pub fn index(self) -> usize {
+        match self {
+            Self::WebSocketRaw => 0,
+            Self::FanfareV1 => 1,
+            Self::Sse(form) => {
+                2 + usize::from(form.named) + 2 * usize::from(form.chunked) + 4 * usize::from(form.with_id)
+            }
+        }
+    }
+}
+
+/// The frames of one event, each made by whoever asks first.
+#[derive(Debug, Default)]
+pub struct FrameCache {
+    slots: [OnceLock<Box<[u8]>>; FORMAT_COUNT],
+}
+
+impl FrameCache {
+    /// The frame in `format`; `encode` is called if nobody in the process has asked for it yet.
+    #[inline]
+    pub fn frame(&self, format: Format, encode: impl FnOnce() -> Vec<u8>) -> &[u8] {
+        self.slots[format.index()].get_or_init(|| encode().into_boxed_slice())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_has_a_place_of_its_own() {
+        let mut places = vec![Format::WebSocketRaw.index(), Format::FanfareV1.index()];
+        for bits in 0..8 {
+            let form = SseForm { named: bits & 1 != 0, chunked: bits & 2 != 0, with_id: bits & 4 != 0 };
+            places.push(Format::Sse(form).index());
+        }
+        places.sort_unstable();
+        assert_eq!(places, (0..FORMAT_COUNT).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn encodes_once() {
+        let cache = FrameCache::default();
+        assert_eq!(cache.frame(Format::WebSocketRaw, || b"first".to_vec()), b"first");
+        assert_eq!(cache.frame(Format::WebSocketRaw, || unreachable!()), b"first");
+    }
+}

@@ -1,0 +1,26 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+
+// In the order in which an event travels.
+pub mod clock;
+pub mod close;
+pub mod event;
+pub mod frame;
+pub mod outbox;
+pub mod topic;
+
+pub mod source;
+
+pub mod bus;
+pub mod log;
+
+pub mod protocol;
+
+pub mod endpoint;
+
+pub mod reactor;
+
+pub mod config;
+pub mod metrics;
+pub mod os;
+pub mod server;
+pub mod tool;

@@ -1,0 +1,1 @@
+//! The ring, the cursor, the lap. Pure.

@@ -1,0 +1,3 @@
+//! Arguments become a command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Counters and histograms per reactor, merged at scrape.

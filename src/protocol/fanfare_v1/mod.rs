@@ -1,0 +1,1 @@
+//! The `fanfare.v1` subprotocol: JSON envelopes and commands over WebSocket.

@@ -1,0 +1,1 @@
+//! One thread: the turn, accept, connections, timers, the Net seam.

@@ -1,0 +1,1 @@
+//! Builds bus, sources and reactors; signals; drain.

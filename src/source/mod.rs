@@ -1,0 +1,2 @@
+//! Events come in: one folder per source.
+pub mod redis_pubsub;

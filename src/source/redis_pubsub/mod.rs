@@ -1,0 +1,1 @@
+//! Redis Pub/Sub: the dedicated reader thread and the publishing writer thread.
