@@ -11,7 +11,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 
 use super::topics::{Receipt, TopicKey, TopicState};
-use crate::event::Event;
+use crate::{clock::Moment, event::Event, topic::Topic};
 
 /// Interrupts a thread's poll. Called at most once per sleep.
 pub trait Wake: Send + Sync + fmt::Debug {
@@ -81,9 +81,33 @@ pub enum Note {
     Published {
         /// The connection, in its reactor's own terms.
         token: u64,
+        /// What the connection needs to form its answer.
+        waiting: Waiting,
         /// One answer per publication, in order.
         receipts: Vec<Receipt>,
     },
+}
+
+/// Who waits for the answer to publications: travels with them, so that the connection need not remember.
+#[derive(Debug)]
+pub struct Waiting {
+    /// The topics published to, in order.
+    pub topics: Vec<Topic>,
+    /// When the request came.
+    pub began: Moment,
+    /// The form of the answer.
+    pub form: AnswerForm,
+}
+
+/// The form of the answer to a publication.
+#[derive(Debug)]
+pub enum AnswerForm {
+    /// An HTTP response with one object.
+    Single,
+    /// An HTTP response with an array.
+    Batch,
+    /// A `fanfare.v1` message that echoes this reference.
+    Command(Option<Box<str>>),
 }
 
 /// One reactor's end of the bus.

@@ -9,7 +9,7 @@ mod inbox;
 mod reactors;
 mod topics;
 
-pub use inbox::{Doorbell, Inbox, Mail, Note, Wake};
+pub use inbox::{AnswerForm, Doorbell, Inbox, Mail, Note, Waiting, Wake};
 pub use reactors::{REACTORS_MAX, ReactorSet};
 pub use topics::{
     Attachment, Bus, Feed, Interest, Outlet, Publication, PublishFailed, PublishRefused, Receipt, Reply, TopicKey, TopicState,

@@ -1,1 +1,224 @@
-//! What a URL does.
+//! What a URL does: the [`ROUTES`] table and one file per API. A function here takes a request and its context and
+//! returns an [`Answer`]; it never sees a socket.
+
+mod command;
+mod cors;
+mod health;
+mod publish;
+mod stream;
+mod topics;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+pub use command::{Reply, answer_command};
+pub use cors::Cors;
+pub use publish::{complete_command, complete_request};
+
+use crate::{
+    bus::Bus,
+    clock::Moment,
+    log::Start,
+    metrics::Metrics,
+    protocol::{
+        Dialect,
+        http::{Method, Request, Response},
+        websocket::handshake::Accepted,
+    },
+    topic::Topic,
+};
+
+/// What endpoints are told by the configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The topics of a stream that names none.
+    pub default_topics: Vec<Topic>,
+    /// The most topics one connection may listen to.
+    pub topics_per_connection_max: usize,
+    /// Who may read answers from another origin.
+    pub cors: Cors,
+    /// Health, readiness and metrics answer at the admin listeners only.
+    pub admin_apart: bool,
+    /// A reactor that has not finished a turn for so long is stuck.
+    pub stuck_after: Duration,
+}
+
+/// The hub as endpoints see it; one per process.
+#[derive(Debug)]
+pub struct Hub {
+    /// The bus.
+    pub bus: Arc<Bus>,
+    /// The figures.
+    pub metrics: Arc<Metrics>,
+    /// What endpoints are told by the configuration.
+    pub config: Config,
+    /// Set when the hub begins to shut down.
+    pub draining: AtomicBool,
+}
+
+impl Hub {
+    /// Whether the hub shuts down.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// Where a request came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'hub> {
+    /// The hub.
+    pub hub: &'hub Hub,
+    /// The reactor that asks.
+    pub reactor: usize,
+    /// The connection, in the reactor's own terms.
+    pub token: u64,
+    /// The moment it is.
+    pub now: Moment,
+    /// Whether it came through an admin listener.
+    pub admin: bool,
+    /// Whether the hub has more connections than it is to serve.
+    pub overloaded: bool,
+}
+
+/// What is to be done about a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// This response.
+    Response(Response),
+    /// A note on the bus will bring what the response is made of.
+    Later,
+    /// A Server-Sent Events stream.
+    Sse {
+        /// What it carries, in the order of the URL.
+        topics: Vec<(Topic, Start)>,
+        /// With `event:` lines.
+        named: bool,
+        /// Fields for its head.
+        headers: Vec<(&'static str, String)>,
+    },
+    /// An upgrade.
+    WebSocket {
+        /// What the handshake agreed on.
+        accepted: Accepted,
+        /// What its messages mean.
+        dialect: Dialect,
+        /// What it carries from the start.
+        topics: Vec<(Topic, Start)>,
+    },
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Self {
+        Self::Response(response)
+    }
+}
+
+type Handler = fn(&Request, &str, &Context<'_>) -> Answer;
+
+/// One row: a path, what it counts as in the metrics, and what each method does. `{topic}` stands for the rest of the
+/// path up to what follows it in the pattern; topic names may contain slashes.
+struct Route {
+    pattern: &'static str,
+    /// In [`crate::metrics::ROUTE_LABELS`].
+    label: &'static str,
+    admin: bool,
+    methods: &'static [(Method, Handler)],
+}
+
+const fn row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
+    Route { pattern, label, admin: false, methods }
+}
+
+const fn admin_row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
+    Route { pattern, label, admin: true, methods }
+}
+
+/// Every door of the hub. The first row that matches decides.
+static ROUTES: &[Route] = &[
+    row("/sse", "sse", &[(Method::Get, stream::open_sse)]),
+    row("/ws", "ws", &[(Method::Get, stream::open_websocket)]),
+    row("/publish", "publish", &[(Method::Post, publish::publish_batch)]),
+    row("/publish/{topic}", "publish", &[(Method::Post, publish::publish_one)]),
+    row("/topics", "topics", &[(Method::Get, topics::list_topics)]),
+    row("/topics/{topic}/history", "history", &[(Method::Get, topics::show_history)]),
+    row("/topics/{topic}", "topics", &[(Method::Get, topics::show_topic)]),
+    row("/stats", "stats", &[(Method::Get, health::show_stats)]),
+    admin_row("/health", "health", &[(Method::Get, health::show_health)]),
+    admin_row("/healthz", "health", &[(Method::Get, health::show_health)]),
+    admin_row("/livez", "health", &[(Method::Get, health::show_health)]),
+    admin_row("/ready", "ready", &[(Method::Get, health::show_ready)]),
+    admin_row("/readyz", "ready", &[(Method::Get, health::show_ready)]),
+    admin_row("/metrics", "metrics", &[(Method::Get, health::show_metrics)]),
+    row("/", "index", &[(Method::Get, health::show_index)]),
+];
+
+/// Answers `request`; the first value is its place in [`crate::metrics::ROUTE_LABELS`].
+pub fn answer(request: &Request, context: &Context<'_>) -> (usize, Answer) {
+    let found = find_route(&request.path, context);
+    let label = found.map_or("other", |(route, _)| route.label);
+    let place = crate::metrics::ROUTE_LABELS.iter().position(|known| *known == label).unwrap_or_default();
+    let answer = match found {
+        _ if context.overloaded => refuse_overload(request),
+        None => Response::error(404, "not_found", "there is nothing at this path; GET / lists what there is", None).into(),
+        Some((route, topic)) => dispatch(route, request, topic, context),
+    };
+    (place, cors::allow(answer, request, &context.hub.config.cors))
+}
+
+fn find_route<'path>(path: &'path str, context: &Context<'_>) -> Option<(&'static Route, &'path str)> {
+    let at_this_door = |route: &&Route| !context.hub.config.admin_apart || route.admin == context.admin;
+    ROUTES.iter().filter(at_this_door).find_map(|route| Some((route, match_path(route.pattern, path)?)))
+}
+
+/// What stands in `path` for the `{topic}` of `pattern`, if they match.
+fn match_path<'path>(pattern: &str, path: &'path str) -> Option<&'path str> {
+    match pattern.split_once("{topic}") {
+        None => (pattern == path).then_some(""),
+        Some((before, after)) => {
+            path.strip_prefix(before)?.strip_suffix(after).filter(|topic| !topic.is_empty())
+        }
+    }
+}
+
+fn dispatch(route: &Route, request: &Request, topic: &str, context: &Context<'_>) -> Answer {
+    // A HEAD is a GET whose body is not sent (RFC 9110 section 9.3.2); the session leaves it out.
+    let wanted = if request.method == Method::Head { Method::Get } else { request.method };
+    match route.methods.iter().find(|(method, _)| *method == wanted) {
+        Some((_, handler)) => handler(request, topic, context),
+        None if request.method == Method::Options => cors::preflight(request, &allowed(route), &context.hub.config.cors),
+        None => {
+            let message = format!("{} is not among this path's methods: {}", request.method, allowed(route));
+            Response::error(405, "method_not_allowed", &message, None).with("Allow", allowed(route)).into()
+        }
+    }
+}
+
+/// The methods of `route`, as `Allow` lists them.
+fn allowed(route: &Route) -> String {
+    let mut names: Vec<&str> = route.methods.iter().map(|(method, _)| method.as_str()).collect();
+    if names.contains(&"GET") {
+        names.push("HEAD");
+    }
+    names.push("OPTIONS");
+    names.join(", ")
+}
+
+fn refuse_overload(_request: &Request) -> Answer {
+    Response::error(503, "overloaded", "the hub has all the connections it is configured to serve", None)
+        .with("Retry-After", "2")
+        .with("Connection", "close")
+        .into()
+}
+
+/// The topic that a path or a body names, or the 400 that says what is wrong with it.
+fn parse_topic(name: &str, field: &str) -> Result<Topic, Response> {
+    Topic::parse(name).map_err(|bad| Response::error(400, "bad_topic", &bad.to_string(), Some(field)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! `/health`, `/ready`, `/stats`, `/metrics` and `/`: what an operator asks.
+
+use serde_json::{Map, Value, json};
+
+use super::{Answer, Context, ROUTES};
+use crate::{
+    metrics::{self, Metrics, Transport},
+    protocol::http::{Request, Response},
+};
+
+/// The process lives and every reactor turns.
+pub(super) fn show_health(_: &Request, _: &str, context: &Context<'_>) -> Answer {
+    let metrics = &context.hub.metrics;
+    let stuck = metrics.stuck_reactors(context.now, context.hub.config.stuck_after);
+    let status = if stuck.is_empty() { "ok" } else { "stuck" };
+    let body = json!({
+        "status": status,
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_s": context.now.since(crate::clock::Moment(0)).as_secs(),
+        "reactors": metrics.reactors.len(),
+        "stuck_reactors": stuck,
+    });
+    Response::json(if stuck.is_empty() { 200 } else { 503 }, &body).into()
+}
+
+/// Every source delivers and the hub is not on its way out.
+pub(super) fn show_ready(_: &Request, _: &str, context: &Context<'_>) -> Answer {
+    let mut failed = Vec::new();
+    let mut sources = Map::new();
+    for source in &context.hub.metrics.sources {
+        let outcome = source.check(context.now);
+        sources.insert(source.name().to_owned(), json!({ "ready": outcome.is_ok(), "reason": outcome.clone().err() }));
+        failed.extend(outcome.err().map(|reason| format!("{}: {reason}", source.name())));
+    }
+    if context.hub.is_draining() {
+        failed.push("the hub shuts down".to_owned());
+    }
+    let stuck = context.hub.metrics.stuck_reactors(context.now, context.hub.config.stuck_after);
+    failed.extend(stuck.iter().map(|reactor| format!("reactor {reactor} does not turn")));
+    let status = if failed.is_empty() { 200 } else { 503 };
+    let body = json!({ "ready": failed.is_empty(), "failed": failed, "sources": sources });
+    Response::json(status, &body).with("Cache-Control", "no-store").into()
+}
+
+/// Figures at a glance. `connected_clients` and `events_received` are the names the event broadcaster's users know.
+pub(super) fn show_stats(_: &Request, _: &str, context: &Context<'_>) -> Answer {
+    Response::json(200, &stats(context)).with("Cache-Control", "no-store").into()
+}
+
+pub(super) fn stats(context: &Context<'_>) -> Value {
+    let Metrics { reactors, sources, .. } = &*context.hub.metrics;
+    let uptime_s = context.now.since(crate::clock::Moment(0)).as_secs_f64();
+    let [http, sse, websocket] = Transport::ALL.map(|transport| context.hub.metrics.totals(transport));
+    let received = context.hub.bus.received_total();
+    let delivered = sse.deliveries + websocket.deliveries;
+    let latencies = context.hub.metrics.latencies();
+    let quantile_ms = |fraction: f64| latencies.quantile(fraction).as_secs_f64() * 1e3;
+    let received_by_source: Map<String, Value> =
+        sources.iter().map(|source| (source.name().to_owned(), source.received_total().into())).collect();
+    json!({
+        "uptime_s": uptime_s,
+        "connected_clients": sse.open + websocket.open,
+        "connections": { "http": http.open, "sse": sse.open, "websocket": websocket.open },
+        "events_received": received,
+        "events_received_by_source": received_by_source,
+        "events_per_s": received as f64 / uptime_s.max(1.0),
+        "deliveries": delivered,
+        "deliveries_per_s": delivered as f64 / uptime_s.max(1.0),
+        "reactors": reactors.iter().map(|reactor| reactor.open()).collect::<Vec<u64>>(),
+        "delivery_ms": {
+            "count": latencies.count(), "p50": quantile_ms(0.5), "p90": quantile_ms(0.9),
+            "p99": quantile_ms(0.99), "p999": quantile_ms(0.999), "max": quantile_ms(1.0),
+        },
+    })
+}
+
+pub(super) fn show_metrics(_: &Request, _: &str, context: &Context<'_>) -> Answer {
+    let mut response = Response::text(200, &context.hub.metrics.exposition(&context.hub.bus));
+    response.headers = vec![("Content-Type", metrics::CONTENT_TYPE.to_owned())];
+    response.into()
+}
+
+/// What there is, for whoever opens the hub in a browser.
+pub(super) fn show_index(_: &Request, _: &str, _: &Context<'_>) -> Answer {
+    let mut text = format!("Fanfare {}\n\n", env!("CARGO_PKG_VERSION"));
+    for route in ROUTES {
+        let methods: Vec<&str> = route.methods.iter().map(|(method, _)| method.as_str()).collect();
+        text.push_str(&format!("{:5} {}\n", methods.join(","), route.pattern));
+    }
+    Response::text(200, &text).into()
+}

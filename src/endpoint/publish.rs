@@ -1,0 +1,231 @@
+//! `POST /publish…`: events in by HTTP, and the answers to them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+
+use super::{Answer, Context, parse_topic};
+use crate::{
+    bus::{AnswerForm, Note, Publication, PublishFailed, PublishRefused, Receipt, Waiting},
+    metrics::ReactorMetrics,
+    protocol::{
+        fanfare_v1,
+        http::{Request, Response},
+    },
+    topic::Topic,
+};
+
+/// An event that has passed every check.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) topic: Topic,
+    pub(super) kind: Option<Box<str>>,
+    pub(super) data: Bytes,
+}
+
+/// The body is the payload, verbatim.
+pub(super) fn publish_one(request: &Request, name: &str, context: &Context<'_>) -> Answer {
+    let checked = parse_topic(name, "topic").and_then(|topic| {
+        let kind = request.query("type").or_else(|| request.header_text("event-type"));
+        check(topic, kind, Bytes::copy_from_slice(&request.body), "data", context)
+    });
+    match checked {
+        Ok(outgoing) => respond(vec![outgoing], AnswerForm::Single, context),
+        Err(response) => response.into(),
+    }
+}
+
+/// A JSON array, or one JSON object a line. Either all of it is published or nothing.
+pub(super) fn publish_batch(request: &Request, _: &str, context: &Context<'_>) -> Answer {
+    match parse_batch(&request.body, context) {
+        Ok(batch) if batch.is_empty() => Response::json(200, &json!([])).into(),
+        Ok(batch) => respond(batch, AnswerForm::Batch, context),
+        Err(response) => response.into(),
+    }
+}
+
+/// One entry of a batch.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry<'body> {
+    topic: String,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    #[serde(borrow)]
+    data: &'body RawValue,
+}
+
+fn parse_batch(body: &[u8], context: &Context<'_>) -> Result<Vec<Outgoing>, Response> {
+    let bad = |error: serde_json::Error| {
+        Response::error(400, "bad_json", &format!("the body is not what it should be: {error}"), None)
+    };
+    let entries: Vec<Entry<'_>> = match body.trim_ascii_start().first() {
+        Some(b'[') => serde_json::from_slice(body).map_err(bad)?,
+        _ => serde_json::Deserializer::from_slice(body).into_iter().collect::<Result<_, _>>().map_err(bad)?,
+    };
+    let check_entry = |(index, entry): (usize, Entry<'_>)| {
+        let topic = parse_topic(&entry.topic, &format!("[{index}].topic"))?;
+        let data = Bytes::copy_from_slice(entry.data.get().as_bytes());
+        check(topic, entry.kind.as_deref(), data, &format!("[{index}]"), context)
+    };
+    entries.into_iter().enumerate().map(check_entry).collect()
+}
+
+fn check(
+    topic: Topic,
+    kind: Option<&str>,
+    data: Bytes,
+    field: &str,
+    context: &Context<'_>,
+) -> Result<Outgoing, Response> {
+    match context.hub.bus.check(kind, &data) {
+        Ok(()) => Ok(Outgoing { topic, kind: kind.map(Box::from), data }),
+        Err(PublishRefused::NotUtf8) => {
+            Err(Response::error(400, "not_utf8", "the payload must be UTF-8 text", Some(field)))
+        }
+        Err(PublishRefused::TooBig) => Err(Response::error(413, "too_big", "the payload is over the limit", Some(field))),
+        Err(PublishRefused::BadKind) => {
+            Err(Response::error(400, "bad_type", "an event type contains no line break", Some("type")))
+        }
+    }
+}
+
+fn respond(batch: Vec<Outgoing>, form: AnswerForm, context: &Context<'_>) -> Answer {
+    match submit(batch, form, context) {
+        Some((waiting, receipts)) => {
+            complete_request(&waiting, &receipts, own_metrics(context), context.now).into()
+        }
+        None => Answer::Later,
+    }
+}
+
+/// Publishes `batch`. `None`: a note will bring the receipts to the connection.
+pub(super) fn submit(
+    batch: Vec<Outgoing>,
+    form: AnswerForm,
+    context: &Context<'_>,
+) -> Option<(Waiting, Vec<Receipt>)> {
+    let bus = &context.hub.bus;
+    let topics = batch.iter().map(|outgoing| outgoing.topic.clone()).collect();
+    let waiting = Waiting { topics, began: context.now, form };
+    if bus.has_outlet() {
+        hand_over(batch, waiting, context);
+        return None;
+    }
+    let mut feed = bus.feed();
+    let receipts = batch.into_iter().map(|Outgoing { topic, kind, data }| {
+        // Every check was passed before, so the bus refuses nothing here.
+        feed.publish(&topic, kind.as_deref(), data, context.now).map(Some).map_err(|_| PublishFailed::Unavailable)
+    });
+    let receipts = receipts.collect();
+    Some((waiting, receipts))
+}
+
+/// Gives `batch` to the shared source; the last answer to come in sends them all back as one note.
+fn hand_over(batch: Vec<Outgoing>, waiting: Waiting, context: &Context<'_>) {
+    let pending = Pending { missing: batch.len(), receipts: vec![Ok(None); batch.len()], waiting: Some(waiting) };
+    let pending = Arc::new(Mutex::new(pending));
+    for (index, Outgoing { topic, kind, data }) in batch.into_iter().enumerate() {
+        let (pending, bus) = (Arc::clone(&pending), Arc::clone(&context.hub.bus));
+        let (reactor, token) = (context.reactor, context.token);
+        let reply = Box::new(move |outcome: Result<u64, PublishFailed>| {
+            let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((waiting, receipts)) = pending.take_answer(index, outcome) {
+                bus.inbox(reactor).leave_note(Note::Published { token, waiting, receipts });
+            }
+        });
+        context.hub.bus.publish(Publication { topic, kind, data, reply });
+    }
+}
+
+/// The answers of a batch, as they come in.
+#[derive(Debug)]
+struct Pending {
+    missing: usize,
+    receipts: Vec<Receipt>,
+    waiting: Option<Waiting>,
+}
+
+impl Pending {
+    fn take_answer(&mut self, index: usize, outcome: Result<u64, PublishFailed>) -> Option<(Waiting, Vec<Receipt>)> {
+        // The source's own count of subscribers says nothing about ours; the id is each hub's own.
+        self.receipts[index] = outcome.map(|_| None);
+        self.missing -= 1;
+        if 0 < self.missing {
+            return None;
+        }
+        Some((self.waiting.take()?, std::mem::take(&mut self.receipts)))
+    }
+}
+
+fn own_metrics<'hub>(context: &Context<'hub>) -> &'hub ReactorMetrics {
+    &context.hub.metrics.reactors[context.reactor]
+}
+
+/// The response to a request whose receipts are in. Called on the reactor that owns `metrics`.
+pub fn complete_request(
+    waiting: &Waiting,
+    receipts: &[Receipt],
+    metrics: &ReactorMetrics,
+    now: crate::clock::Moment,
+) -> Response {
+    receipts.iter().for_each(|_| metrics.on_publish(now.since(waiting.began)));
+    let failed = receipts.iter().find_map(|receipt| receipt.err());
+    if let (AnswerForm::Single, Some(failed)) = (&waiting.form, failed) {
+        return fail_response(failed);
+    }
+    let mut answers: Vec<Value> =
+        waiting.topics.iter().zip(receipts).map(|(topic, receipt)| describe_receipt(topic, *receipt)).collect();
+    match waiting.form {
+        AnswerForm::Single => Response::json(200, &answers.pop()),
+        // Validation is all or nothing; a source that fails half-way is told entry by entry.
+        _ => Response::json(failed.map_or(200, |failed| describe_failure(failed).0), &answers),
+    }
+}
+
+fn describe_receipt(topic: &Topic, receipt: Receipt) -> Value {
+    match receipt {
+        Ok(id) => json!({ "id": id.map(|id| id.to_string()), "topic": topic.as_str() }),
+        Err(failed) => {
+            let (_, code, message) = describe_failure(failed);
+            json!({ "error": { "code": code, "message": message }, "topic": topic.as_str() })
+        }
+    }
+}
+
+/// The message that answers a `publish` command. Called on the reactor that owns `metrics`.
+pub fn complete_command(
+    waiting: &Waiting,
+    receipts: &[Receipt],
+    metrics: &ReactorMetrics,
+    now: crate::clock::Moment,
+    out: &mut Vec<u8>,
+) {
+    let AnswerForm::Command(reference) = &waiting.form else { return };
+    for (topic, receipt) in waiting.topics.iter().zip(receipts) {
+        metrics.on_publish(now.since(waiting.began));
+        match receipt {
+            Ok(id) => fanfare_v1::write_published(topic, *id, reference.as_deref(), out),
+            Err(failed) => {
+                let (_, code, message) = describe_failure(*failed);
+                fanfare_v1::write_error(&fanfare_v1::Refused::new(code, message, reference.clone()), out);
+            }
+        }
+    }
+}
+
+fn fail_response(failed: PublishFailed) -> Response {
+    let (status, code, message) = describe_failure(failed);
+    let response = Response::error(status, code, message, None);
+    if status == 503 { response.with("Retry-After", "1") } else { response }
+}
+
+fn describe_failure(failed: PublishFailed) -> (u16, &'static str, &'static str) {
+    match failed {
+        PublishFailed::QueueFull => (503, "overloaded", "too many events wait for the source; nothing was published"),
+        PublishFailed::Unavailable => (503, "unavailable", "the source cannot be reached; nothing was published"),
+        PublishFailed::Unknown => (504, "unknown_outcome", "the source did not answer; the event may have been published"),
+    }
+}

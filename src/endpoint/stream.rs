@@ -1,0 +1,106 @@
+//! `GET /sse` and `GET /ws`: a request becomes a stream of events.
+
+use super::{Answer, Context, parse_topic};
+use crate::{
+    event::EventId,
+    log::Start,
+    protocol::{
+        Dialect, FANFARE_V1,
+        http::{Method, Request, Response},
+        websocket::handshake,
+    },
+    topic::Topic,
+};
+
+pub(super) fn open_sse(request: &Request, _: &str, context: &Context<'_>) -> Answer {
+    if request.method == Method::Head {
+        return Response::empty(200).with("Content-Type", "text/event-stream").into();
+    }
+    let topics = match wanted_topics(request, context).and_then(|topics| place_cursors(request, topics)) {
+        Ok(topics) if !topics.is_empty() => topics,
+        Ok(_) => return Response::error(400, "missing_topic", "name a topic: /sse?topic=NAME", Some("topic")).into(),
+        Err(response) => return response.into(),
+    };
+    let named = !matches!(request.query("named"), Some("0" | "false"));
+    Answer::Sse { topics, named, headers: Vec::new() }
+}
+
+pub(super) fn open_websocket(request: &Request, _: &str, context: &Context<'_>) -> Answer {
+    let accepted = match handshake::accept(request, &[FANFARE_V1]) {
+        Ok(accepted) => accepted,
+        Err(refusal) => return refuse_upgrade(&refusal).into(),
+    };
+    let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
+    // With commands a client says itself what it listens to; default topics would surprise it.
+    let named_in_url = request.query("topic").is_some();
+    let topics = match (dialect, named_in_url) {
+        (Dialect::FanfareV1, false) => Ok(Vec::new()),
+        _ => wanted_topics(request, context).and_then(|topics| place_cursors(request, topics)),
+    };
+    match topics {
+        Ok(topics) => Answer::WebSocket { accepted, dialect, topics },
+        Err(response) => response.into(),
+    }
+}
+
+fn refuse_upgrade(refusal: &handshake::Refusal) -> Response {
+    let response = Response::error(refusal.status, "bad_upgrade", refusal.reason, None);
+    // RFC 6455 section 4.4: name the version that would do; RFC 9110 section 15.5.22: name the protocol.
+    if refusal.status == 426 {
+        return response.with("Sec-WebSocket-Version", "13").with("Upgrade", "websocket");
+    }
+    response
+}
+
+/// The topics of the URL, each once, or the configured ones if it names none.
+fn wanted_topics(request: &Request, context: &Context<'_>) -> Result<Vec<Topic>, Response> {
+    let mut topics: Vec<Topic> = Vec::new();
+    for name in request.query_values("topic") {
+        let topic = parse_topic(name, "topic")?;
+        if !topics.contains(&topic) {
+            topics.push(topic);
+        }
+    }
+    if topics.is_empty() {
+        topics.clone_from(&context.hub.config.default_topics);
+    }
+    let most = context.hub.config.topics_per_connection_max;
+    if most < topics.len() {
+        let message = format!("{} topics on one connection; at most {most} are allowed", topics.len());
+        return Err(Response::error(400, "too_many_topics", &message, Some("topic")));
+    }
+    Ok(topics)
+}
+
+/// Each topic with the place to begin at: after the id the client saw last, if it tells one.
+fn place_cursors(request: &Request, topics: Vec<Topic>) -> Result<Vec<(Topic, Start)>, Response> {
+    let told = request.header_text("last-event-id").filter(|id| !id.is_empty());
+    let told = told.or_else(|| request.query("last_event_id")).or_else(|| request.query("lastEventId"));
+    let Some(told) = told.or_else(|| request.query("since")) else {
+        return Ok(topics.into_iter().map(|topic| (topic, Start::Live)).collect());
+    };
+    let places: Vec<&str> = told.split(',').collect();
+    // One word for all topics, or one id for each.
+    let place = |index: usize| if places.len() == 1 { places.first() } else { places.get(index) };
+    let bad = || {
+        let message = "give one event id per topic, joined by commas, or one of: first, 0, last:N";
+        Response::error(400, "bad_event_id", message, Some("last_event_id"))
+    };
+    if places.len() != 1 && places.len() != topics.len() {
+        return Err(bad());
+    }
+    let with_place = |(index, topic)| Some((topic, parse_start(place(index)?)?));
+    topics.into_iter().enumerate().map(with_place).collect::<Option<Vec<_>>>().ok_or_else(bad)
+}
+
+/// `first` or `0`, `last:N`, or the id after which to go on.
+pub(super) fn parse_start(text: &str) -> Option<Start> {
+    match text {
+        "first" | "0" => Some(Start::First),
+        "live" => Some(Start::Live),
+        _ => match text.strip_prefix("last:") {
+            Some(count) => count.parse().ok().map(Start::Last),
+            None => text.parse::<EventId>().ok().map(Start::After),
+        },
+    }
+}

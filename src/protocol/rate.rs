@@ -1,0 +1,105 @@
+//! How fast a peer may send: a leaky bucket in one number.
+
+use std::time::Duration;
+
+use crate::clock::Moment;
+
+/// A limit on messages, and how long a peer may stay over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Messages a second, on average, and as many at once.
+    pub messages_per_second: u32,
+    /// After being over the limit so long without a pause, the peer is cut off.
+    pub patience: Duration,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self { messages_per_second: 10, patience: Duration::from_secs(10) }
+    }
+}
+
+/// What to do with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is within the limit.
+    Pass,
+    /// It is over the limit: ignore it, and say so.
+    Ignore,
+    /// It has been over the limit for too long: end the connection.
+    CutOff,
+}
+
+/// One peer's bucket.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rate {
+    /// When the bucket will be empty: each message fills it by one message's time (the generic cell rate algorithm).
+    empty_at: Moment,
+    /// Since when messages have been ignored; zero: they are not.
+    over_since: Moment,
+}
+
+impl Rate {
+    /// Judges a message that came `now`.
+    pub(super) fn judge(&mut self, limit: &RateLimit, now: Moment) -> Verdict {
+        let cost = Duration::from_secs(1) / limit.messages_per_second.max(1);
+        let level = self.empty_at.since(now);
+        if level + cost <= Duration::from_secs(1) {
+            self.empty_at = self.empty_at.max(now) + cost;
+            // Only a bucket that had time to run half empty ends a spell over the limit: a peer that sends steadily
+            // above it gets every tenth message through, and is over it all the same.
+            if level <= Duration::from_millis(500) {
+                self.over_since = Moment(0);
+            }
+            return Verdict::Pass;
+        }
+        if self.over_since == Moment(0) {
+            self.over_since = now;
+        }
+        if limit.patience <= now.since(self.over_since) { Verdict::CutOff } else { Verdict::Ignore }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends `count` messages, one each `gap_ms`; how many of them passed, were ignored, and were the end.
+    fn send(rate: &mut Rate, start_ms: u64, gap_ms: u64, count: u64) -> (u64, u64, u64) {
+        let mut outcome = (0, 0, 0);
+        for number in 0..count {
+            let now = Moment((start_ms + number * gap_ms) * 1_000_000);
+            match rate.judge(&RateLimit::default(), now) {
+                Verdict::Pass => outcome.0 += 1,
+                Verdict::Ignore => outcome.1 += 1,
+                Verdict::CutOff => outcome.2 += 1,
+            }
+        }
+        outcome
+    }
+
+    #[test]
+    fn a_steady_peer_passes() {
+        assert_eq!(send(&mut Rate::default(), 1, 100, 1000), (1000, 0, 0));
+    }
+
+    #[test]
+    fn a_burst_passes_up_to_a_second_worth() {
+        assert_eq!(send(&mut Rate::default(), 1, 0, 15), (10, 5, 0));
+    }
+
+    #[test]
+    fn a_flood_is_cut_off_after_the_patience() {
+        let (passed, ignored, cut) = send(&mut Rate::default(), 1, 10, 1500);
+        assert!((100..=120).contains(&passed), "{passed}");
+        assert!(0 < ignored && 0 < cut, "{ignored} {cut}");
+        assert_eq!(send(&mut Rate::default(), 1, 10, 900).2, 0, "not before");
+    }
+
+    #[test]
+    fn a_pause_ends_the_spell() {
+        let mut rate = Rate::default();
+        assert_eq!(send(&mut rate, 1, 10, 900).2, 0);
+        assert_eq!(send(&mut rate, 12_000, 10, 900).2, 0);
+    }
+}

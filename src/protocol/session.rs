@@ -1,0 +1,166 @@
+//! What a connection speaks: a closed enum whose transition consumes it.
+//!
+//! LIFECYCLE: a connection begins as [`Session::Http`]. A request that opens a stream turns it into [`Session::Sse`], an
+//! upgrade into [`Session::WebSocket`]; neither ever turns back. [`Session::receive`] takes the session and returns the
+//! next one, or the [`Close`] that ended it; its owner stores that `Result`, so that after an end every later call says
+//! the same.
+
+use super::{
+    fanfare_v1::{self, Command, Refused},
+    http::{self, Request},
+    rate::{Rate, RateLimit, Verdict},
+    websocket::{self, Message},
+};
+use crate::{
+    clock::Moment,
+    close::Close,
+    event::EventId,
+    frame::{Format, SseForm},
+    outbox::Outbox,
+};
+
+/// What all sessions are bounded by.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Requests.
+    pub http: http::Limits,
+    /// WebSocket messages.
+    pub websocket: websocket::Limits,
+    /// How often a WebSocket client may speak.
+    pub rate: RateLimit,
+}
+
+/// What a peer wants, once understood.
+#[derive(Debug)]
+pub enum Ask {
+    /// An HTTP request, to be answered before the next one comes.
+    Request(Request),
+    /// A `fanfare.v1` command.
+    Command(Command),
+}
+
+/// What a connection speaks.
+#[derive(Debug)]
+pub enum Session {
+    /// Requests and responses. Boxed: it is short-lived, and the others are small.
+    Http(Box<http::ServerSession>),
+    /// An open Server-Sent Events stream. What the client says is read over.
+    Sse(SseStream),
+    /// An upgraded connection.
+    WebSocket(WebSocketSession),
+}
+
+/// An open Server-Sent Events stream.
+#[derive(Debug)]
+pub struct SseStream {
+    /// The variant of its frames.
+    pub form: SseForm,
+    /// With several topics: the last id of each, in the order of the URL. Together they are the stream's id.
+    pub cursors: Option<Box<[Option<EventId>]>>,
+}
+
+/// An upgraded connection.
+#[derive(Debug)]
+pub struct WebSocketSession {
+    codec: websocket::ServerSession,
+    /// What the messages mean.
+    pub dialect: Dialect,
+    rate: Rate,
+}
+
+/// What WebSocket messages mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// From the server: one payload each, verbatim. From the client: nothing.
+    Raw,
+    /// JSON envelopes and commands.
+    FanfareV1,
+}
+
+impl Session {
+    /// For a connection accepted `now`.
+    pub fn new(now: Moment) -> Self {
+        Self::Http(Box::new(http::ServerSession::new(now)))
+    }
+
+    /// Takes what the peer sent, all of it. What it wants is appended to `asks`, what it is owed at once to `outbox`.
+    pub fn receive(
+        mut self,
+        bytes: &mut [u8],
+        limits: &Limits,
+        outbox: &mut Outbox,
+        asks: &mut Vec<Ask>,
+        now: Moment,
+    ) -> Result<Self, Close> {
+        match &mut self {
+            Self::Http(http) => asks.extend(http.receive(bytes, &limits.http, outbox, now)?.map(Ask::Request)),
+            Self::Sse(_) => {}
+            Self::WebSocket(websocket) => websocket.receive(bytes, limits, outbox, asks, now)?,
+        }
+        Ok(self)
+    }
+
+    /// The form its events are written in; `None` before there are any.
+    pub fn format(&self) -> Option<Format> {
+        match self {
+            Self::Http(_) => None,
+            Self::Sse(stream) => Some(Format::Sse(stream.form)),
+            Self::WebSocket(websocket) => Some(match websocket.dialect {
+                Dialect::Raw => Format::WebSocketRaw,
+                Dialect::FanfareV1 => Format::FanfareV1,
+            }),
+        }
+    }
+}
+
+impl WebSocketSession {
+    /// An upgrade just accepted.
+    pub fn new(dialect: Dialect) -> Self {
+        Self { codec: websocket::ServerSession::new(), dialect, rate: Rate::default() }
+    }
+
+    /// Begins the end from our side.
+    pub fn close(&mut self, close: Close, outbox: &mut Outbox) {
+        self.codec.close(close, outbox);
+    }
+
+    fn receive(
+        &mut self,
+        bytes: &mut [u8],
+        limits: &Limits,
+        outbox: &mut Outbox,
+        asks: &mut Vec<Ask>,
+        now: Moment,
+    ) -> Result<(), Close> {
+        let mut messages = Vec::new();
+        let outcome = self.codec.receive(bytes, &limits.websocket, outbox, &mut messages);
+        for message in messages {
+            match self.rate.judge(&limits.rate, now) {
+                Verdict::CutOff => return Err(Close::RateLimited),
+                Verdict::Ignore => self.refuse(&RATE_LIMITED, outbox),
+                Verdict::Pass => self.read_message(&message, outbox, asks),
+            }
+        }
+        outcome
+    }
+
+    fn read_message(&self, message: &Message, outbox: &mut Outbox, asks: &mut Vec<Ask>) {
+        match (self.dialect, message) {
+            (Dialect::Raw, _) | (_, Message::Pong) => {}
+            (Dialect::FanfareV1, Message::Text(text)) => match Command::parse(text) {
+                Ok(command) => asks.push(Ask::Command(command)),
+                Err(refused) => self.refuse(&refused, outbox),
+            },
+            (Dialect::FanfareV1, Message::Binary(_)) => self.refuse(&BINARY, outbox),
+        }
+    }
+
+    /// Tells the client that a message of its was not heeded, where the dialect has a word for it.
+    fn refuse(&self, refused: &Refused, outbox: &mut Outbox) {
+        if self.dialect == Dialect::FanfareV1 {
+            let mut text = Vec::new();
+            fanfare_v1::write_error(refused, &mut text);
+            websocket::write_text(&text, outbox.buffer());
+        }
+    }
+}

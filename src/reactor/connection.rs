@@ -1,0 +1,132 @@
+//! One connection: a socket, what it speaks, what it is owed, and what it listens to. Plain state, movable between
+//! reactors.
+
+use std::{net::IpAddr, sync::Arc};
+
+use smallvec::SmallVec;
+
+use super::net::Net;
+use crate::{
+    clock::Moment,
+    close::Close,
+    event::Event,
+    frame::Format,
+    metrics::Transport,
+    outbox::Outbox,
+    protocol::{Session, encode_frame},
+};
+
+/// A connection of a reactor.
+#[derive(Debug)]
+pub(super) struct Connection<S> {
+    pub(super) stream: S,
+    pub(super) state: State,
+    pub(super) transport: Transport,
+    pub(super) admin: bool,
+    /// Beyond what the hub is to serve: its first request is refused.
+    pub(super) overload: bool,
+    /// When something was last written: recent traffic makes a heartbeat needless.
+    pub(super) written: Moment,
+    pub(super) unfinished: Option<Box<Unfinished>>,
+    pub(super) outbox: Outbox,
+    /// What it speaks, or why it ended.
+    pub(super) session: Result<Session, Close>,
+    pub(super) subscriptions: SmallVec<[Subscription; 1]>,
+    pub(super) peer: Option<IpAddr>,
+}
+
+/// Why a connection may be passed over by a lap. All false for a stream that keeps up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct State {
+    bits: u8,
+}
+
+/// The peer's window is full: the next writable edge goes on.
+pub(super) const BLOCKED: u8 = 1;
+/// In the reactor's list of connections to flush before it sleeps.
+pub(super) const DIRTY: u8 = 2;
+/// Waits for a topic to become live before its first bytes go out.
+pub(super) const HELD: u8 = 4;
+/// To be closed once all it is owed is written.
+pub(super) const CLOSING: u8 = 8;
+/// Closed in our direction; what the peer still sends is read over until it ends.
+pub(super) const LINGERING: u8 = 16;
+/// To be freed at the end of the turn.
+pub(super) const DOOMED: u8 = 32;
+/// On the list of those that stopped early and have more to read.
+pub(super) const READ_AGAIN: u8 = 64;
+
+impl State {
+    #[inline]
+    pub(super) fn has(self, bits: u8) -> bool {
+        self.bits & bits != 0
+    }
+
+    pub(super) fn set(&mut self, bits: u8) {
+        self.bits |= bits;
+    }
+
+    pub(super) fn clear(&mut self, bits: u8) {
+        self.bits &= !bits;
+    }
+
+    /// Whether a lap may write to it at once: nothing is owed to it before the log.
+    #[inline]
+    pub(super) fn is_clear(self) -> bool {
+        self.bits & !READ_AGAIN == 0
+    }
+}
+
+/// One topic a connection listens to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subscription {
+    /// The topic's place in the reactor's table.
+    pub(super) topic: u32,
+    /// Its listener's place in the topic's lap.
+    pub(super) place: u32,
+}
+
+/// A frame that went out in part. It holds the event, so that the log may pass it.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    /// Private bytes that go before the rest of the frame.
+    pub(super) lead: Vec<u8>,
+    pub(super) event: Arc<Event>,
+    pub(super) format: Format,
+    /// How much of the frame is written.
+    pub(super) written: usize,
+}
+
+impl Unfinished {
+    /// Writes on; true once all is written.
+    pub(super) fn write_on<N: Net>(&mut self, net: &mut N, stream: &mut N::Stream) -> std::io::Result<bool> {
+        while !self.lead.is_empty() {
+            let count = net.write(stream, &self.lead)?;
+            self.lead.drain(..count);
+        }
+        let frame = self.event.frames.frame(self.format, || encode_frame(&self.event, self.format));
+        while self.written < frame.len() {
+            self.written += net.write(stream, &frame[self.written..])?;
+        }
+        Ok(true)
+    }
+}
+
+impl<S> Connection<S> {
+    /// A connection accepted `now`.
+    pub(super) fn new(stream: S, peer: Option<IpAddr>, admin: bool, overload: bool, now: Moment) -> Self {
+        Self {
+            stream,
+            state: State::default(),
+            transport: Transport::Http,
+            admin,
+            overload,
+            written: now,
+            unfinished: None,
+            outbox: Outbox::new(),
+            session: Ok(Session::new(now)),
+            subscriptions: SmallVec::new(),
+            peer,
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The hot path: laps bring the listeners of a topic to its head, a slice at a time.
+
+use std::{io, sync::Arc, time::Duration};
+
+use super::{
+    Reactor,
+    connection::{BLOCKED, Connection, DOOMED, HELD, LINGERING, Unfinished},
+    gather::{Gather, Gathers},
+    net::Net,
+};
+use crate::{
+    clock::Moment,
+    close::Close,
+    event::Position,
+    frame::Format,
+    log::{Listener, Policy, Ring},
+    metrics::{ReactorMetrics, Transport},
+    protocol::{Session, encode_frame, sse},
+};
+
+/// A slice ends after so many visits …
+const VISITS_PER_SLICE: usize = 256;
+/// … or after so long, looked at every few visits.
+const SLICE_TIME: Duration = Duration::from_micros(500);
+const VISITS_PER_CLOCK: usize = 16;
+
+/// How a visit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Visit {
+    /// The cursor is at the head.
+    AtHead,
+    /// There is more than one visit may write.
+    More,
+    /// The peer's window is full.
+    Blocked,
+    /// The log has passed the cursor.
+    Fallen,
+    /// The connection is broken.
+    Broken,
+}
+
+impl<N: Net> Reactor<N> {
+    /// One slice for topics with fresh news, then one for a topic whose lap is under way: so neither waits for more than
+    /// one slice of the other, however many listeners it has.
+    pub(super) fn run_laps(&mut self) {
+        let deadline = self.now + SLICE_TIME;
+        let mut budget = VISITS_PER_SLICE;
+        while 0 < budget && self.now < deadline {
+            let Some(place) = self.fresh.pop_front() else { break };
+            budget -= self.run_slice(place, budget, deadline).min(budget);
+        }
+        if let Some(place) = self.ongoing.pop_front() {
+            self.run_slice(place, VISITS_PER_SLICE, self.now + SLICE_TIME);
+        }
+    }
+
+    /// Visits listeners of the topic at `place`; returns how many were written to.
+    fn run_slice(&mut self, place: u32, budget: usize, deadline: Moment) -> usize {
+        let Some(topic) = self.topics.at(place) else { return 0 };
+        let mut visits = 0;
+        let mut steps = 0;
+        while visits < budget {
+            let Some(listener_place) = topic.lap.advance() else { break };
+            steps += 1;
+            if steps % VISITS_PER_CLOCK == 0 {
+                self.now = self.net.now();
+                self.gathers.settle(&self.metrics, self.now);
+                if deadline <= self.now {
+                    break;
+                }
+            }
+            let head = topic.ring.next();
+            let listener = topic.lap.listener(listener_place);
+            if listener.cursor == head {
+                continue;
+            }
+            let slot = listener.slot;
+            let Some(connection) = self.connections.at(slot) else { continue };
+            if !connection.state.is_clear() {
+                continue;
+            }
+            visits += 1;
+            connection.written = self.now;
+            match visit(&mut self.net, connection, listener, place, &topic.ring, &mut self.gathers, &self.metrics) {
+                Visit::AtHead => {}
+                Visit::More => self.write_again.push(slot),
+                Visit::Blocked => {
+                    connection.state.set(BLOCKED);
+                    self.blocked += 1;
+                }
+                Visit::Fallen => self.to_end.push((slot, overflow(topic.state.class.policy))),
+                Visit::Broken => self.to_end.push((slot, Close::PeerGone)),
+            }
+        }
+        self.now = self.net.now();
+        self.gathers.settle(&self.metrics, self.now);
+        if topic.lap.is_pending() {
+            self.ongoing.push_back(place);
+        } else {
+            topic.queued = false;
+            let served = topic.ring.events_from(topic.completed);
+            served.for_each(|event| self.metrics.on_last_subscriber(self.now.since(event.accepted)));
+            topic.completed = topic.ring.next();
+        }
+        visits
+    }
+
+    /// Writes what the connection is owed, in order: the unfinished frame, the outbox, the logs.
+    pub(super) fn flush(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        if connection.state.has(BLOCKED | HELD | LINGERING | DOOMED) {
+            return;
+        }
+        match write_owed(&mut self.net, connection, &self.metrics, self.now) {
+            Ok(()) => self.catch_up(slot),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                connection.state.set(BLOCKED);
+                self.blocked += 1;
+            }
+            Err(_) => self.to_end.push((slot, Close::PeerGone)),
+        }
+        self.finish_closing(slot);
+    }
+
+    /// Visits each subscription of a connection that owes nothing else.
+    fn catch_up(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        for index in 0..connection.subscriptions.len() {
+            if !connection.state.is_clear() {
+                break;
+            }
+            let subscription = connection.subscriptions[index];
+            let Some(topic) = self.topics.at(subscription.topic) else { continue };
+            let listener = topic.lap.listener(subscription.place);
+            if listener.cursor == topic.ring.next() {
+                continue;
+            }
+            connection.written = self.now;
+            let (ring, place) = (&topic.ring, subscription.topic);
+            let outcome = visit(&mut self.net, connection, listener, place, ring, &mut self.gathers, &self.metrics);
+            self.gathers.settle(&self.metrics, self.now);
+            match outcome {
+                Visit::AtHead => {}
+                Visit::More => self.write_again.push(slot),
+                Visit::Blocked => {
+                    connection.state.set(BLOCKED);
+                    self.blocked += 1;
+                }
+                Visit::Fallen => self.to_end.push((slot, overflow(topic.state.class.policy))),
+                Visit::Broken => self.to_end.push((slot, Close::PeerGone)),
+            }
+        }
+    }
+
+    /// Whether the log has passed one of the cursors of this connection.
+    pub(super) fn has_fallen(&mut self, slot: u32) -> bool {
+        let Some(connection) = self.connections.at(slot) else { return false };
+        connection.subscriptions.iter().any(|subscription| {
+            let Some(topic) = self.topics.at(subscription.topic) else { return false };
+            topic.lap.listener(subscription.place).cursor < topic.ring.oldest()
+        })
+    }
+}
+
+/// What the class's policy makes of a reader that the log has passed.
+fn overflow(policy: Policy) -> Close {
+    match policy {
+        Policy::Close => Close::Slow,
+    }
+}
+
+fn write_owed<N: Net>(
+    net: &mut N,
+    connection: &mut Connection<N::Stream>,
+    metrics: &ReactorMetrics,
+    now: Moment,
+) -> io::Result<()> {
+    if let Some(unfinished) = &mut connection.unfinished {
+        unfinished.write_on(net, &mut connection.stream)?;
+        metrics.on_delivered(connection.transport, 1, unfinished.written as u64);
+        metrics.on_latency(connection.transport, now.since(unfinished.event.accepted), 1);
+        connection.unfinished = None;
+        connection.written = now;
+    }
+    while !connection.outbox.is_empty() {
+        let count = net.write(&mut connection.stream, connection.outbox.pending())?;
+        connection.outbox.advance(count);
+        connection.written = now;
+    }
+    Ok(())
+}
+
+/// Writes what lies between the listener's cursor and the head, as far as one visit goes.
+#[inline]
+fn visit<N: Net>(
+    net: &mut N,
+    connection: &mut Connection<N::Stream>,
+    listener: &mut Listener,
+    place: u32,
+    ring: &Ring,
+    gathers: &mut Gathers,
+    metrics: &ReactorMetrics,
+) -> Visit {
+    if listener.cursor < ring.oldest() {
+        return Visit::Fallen;
+    }
+    if let Format::Sse(form) = listener.format
+        && !form.with_id
+    {
+        return visit_with_ids(net, connection, listener, ring, metrics, gathers.now());
+    }
+    let gather = gathers.gather(place, ring, listener.format, listener.cursor, metrics);
+    let bytes = gather.bytes();
+    match net.write(&mut connection.stream, bytes) {
+        Ok(written) if written == bytes.len() => {
+            gather.count_served();
+            listener.cursor += gather.frames() as Position;
+            if listener.cursor == ring.next() { Visit::AtHead } else { Visit::More }
+        }
+        Ok(written) => {
+            cut_short(connection, listener, ring, gather, metrics, written);
+            Visit::Blocked
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Visit::Blocked,
+        Err(_) => Visit::Broken,
+    }
+}
+
+/// After a short write: the cursor passes the frames that went out and the one that went out in part, which the
+/// connection finishes by itself.
+#[cold]
+fn cut_short<S>(
+    connection: &mut Connection<S>,
+    listener: &mut Listener,
+    ring: &Ring,
+    gather: &Gather,
+    metrics: &ReactorMetrics,
+    written: usize,
+) {
+    let (whole, part) = gather.split(written);
+    // The latency of these few is left out: the peer, not the hub, decides when they count as written.
+    metrics.on_delivered(connection.transport, whole as u64, (written - part) as u64);
+    listener.cursor += whole as Position;
+    if 0 < part
+        && let Some(event) = ring.event(listener.cursor)
+    {
+        let event = Arc::clone(event);
+        let unfinished = Unfinished { lead: Vec::new(), event, format: listener.format, written: part };
+        connection.unfinished = Some(Box::new(unfinished));
+        listener.cursor += 1;
+    }
+}
+
+/// A stream over several topics: each event has an id of the stream's own ahead of the shared frame.
+fn visit_with_ids<N: Net>(
+    net: &mut N,
+    connection: &mut Connection<N::Stream>,
+    listener: &mut Listener,
+    ring: &Ring,
+    metrics: &ReactorMetrics,
+    now: Moment,
+) -> Visit {
+    let Ok(Session::Sse(stream)) = &mut connection.session else { return Visit::Broken };
+    let (Some(cursors), form) = (&mut stream.cursors, stream.form) else { return Visit::Broken };
+    for event in ring.events_from(listener.cursor).take(super::gather::FRAMES_PER_VISIT) {
+        if let Some(cursor) = cursors.get_mut(usize::from(listener.subscription)) {
+            *cursor = Some(event.id);
+        }
+        let mut lead = Vec::new();
+        sse::write_cursor_id(cursors, form.chunked, &mut lead);
+        let frame = event.frames.frame(listener.format, || encode_frame(event, listener.format));
+        let lead_bytes = lead.len();
+        let owed = lead_bytes + frame.len();
+        let parts = [io::IoSlice::new(&lead), io::IoSlice::new(frame)];
+        let written = match net.write_vectored(&mut connection.stream, &parts) {
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(_) => return Visit::Broken,
+        };
+        listener.cursor += 1;
+        if written < owed {
+            lead.drain(..written.min(lead_bytes));
+            let (event, written) = (Arc::clone(event), written.saturating_sub(lead_bytes));
+            let unfinished = Unfinished { lead, event, format: listener.format, written };
+            connection.unfinished = Some(Box::new(unfinished));
+            return Visit::Blocked;
+        }
+        metrics.on_delivered(Transport::Sse, 1, owed as u64);
+        metrics.on_latency(Transport::Sse, now.since(event.accepted), 1);
+    }
+    if listener.cursor == ring.next() { Visit::AtHead } else { Visit::More }
+}

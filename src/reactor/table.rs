@@ -1,0 +1,110 @@
+//! The topics a reactor has listeners for: its own copy of each log, and who listens.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::{
+    bus::{Attachment, TopicKey, TopicState},
+    clock::Moment,
+    event::{Event, Position},
+    log::{Lap, Ring},
+    topic::Topic,
+};
+
+/// A topic on this reactor.
+#[derive(Debug)]
+pub(super) struct LocalTopic {
+    pub(super) state: Arc<TopicState>,
+    /// The same events at the same positions as in the shared history.
+    pub(super) ring: Ring,
+    pub(super) lap: Lap,
+    /// Whether it stands in a run queue.
+    pub(super) queued: bool,
+    /// Whether the source has confirmed it.
+    pub(super) live: bool,
+    /// Every listener that could be served has been served up to here.
+    pub(super) completed: Position,
+    /// Who waits for it to become live.
+    pub(super) waiting: Vec<Waiter>,
+}
+
+/// A connection, by its slot and generation, that waits for a topic to become live.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) token: super::net::Token,
+    /// A `subscribe` command to be acknowledged then; without one, the whole connection is held back.
+    pub(super) command: Option<Option<Box<str>>>,
+}
+
+impl LocalTopic {
+    fn new(attachment: Attachment) -> Self {
+        let Attachment { state, events, next, live } = attachment;
+        let mut ring = Ring::new(next - events.len() as Position);
+        events.into_iter().for_each(|event| ring.push(event));
+        let completed = ring.next();
+        Self { state, ring, lap: Lap::new(), queued: false, live, completed, waiting: Vec::new() }
+    }
+
+    /// Takes `event`, unless a resync has brought it already. True if it is news.
+    pub(super) fn take(&mut self, event: Arc<Event>, now: Moment) -> bool {
+        if event.position < self.ring.next() {
+            return false;
+        }
+        self.ring.push(event);
+        self.ring.trim(&self.state.class.retention, now);
+        self.lap.extend();
+        true
+    }
+}
+
+/// All topics with listeners here. A topic keeps its place while it has any.
+#[derive(Debug, Default)]
+pub(super) struct TopicTable {
+    places: Vec<Option<LocalTopic>>,
+    free: Vec<u32>,
+    by_name: HashMap<Topic, u32, foldhash::fast::RandomState>,
+    by_key: HashMap<TopicKey, u32, foldhash::fast::RandomState>,
+}
+
+impl TopicTable {
+    #[inline]
+    pub(super) fn at(&mut self, place: u32) -> Option<&mut LocalTopic> {
+        self.places.get_mut(place as usize)?.as_mut()
+    }
+
+    pub(super) fn place_of(&self, topic: &Topic) -> Option<u32> {
+        self.by_name.get(topic).copied()
+    }
+
+    #[inline]
+    pub(super) fn place_of_key(&self, key: TopicKey) -> Option<u32> {
+        self.by_key.get(&key).copied()
+    }
+
+    /// Takes in a topic that the bus has just attached.
+    pub(super) fn insert(&mut self, attachment: Attachment) -> u32 {
+        let (topic, key) = (attachment.state.topic.clone(), attachment.state.key);
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            (self.places.len() - 1) as u32
+        });
+        self.places[place as usize] = Some(LocalTopic::new(attachment));
+        self.by_name.insert(topic, place);
+        self.by_key.insert(key, place);
+        place
+    }
+
+    pub(super) fn remove(&mut self, place: u32) -> Option<LocalTopic> {
+        let topic = self.places.get_mut(place as usize)?.take()?;
+        self.by_name.remove(&topic.state.topic);
+        self.by_key.remove(&topic.state.key);
+        self.free.push(place);
+        Some(topic)
+    }
+
+    /// Drops from every ring what has grown too old.
+    pub(super) fn trim(&mut self, now: Moment) {
+        for topic in self.places.iter_mut().flatten() {
+            topic.ring.trim(&topic.state.class.retention, now);
+        }
+    }
+}
