@@ -3,15 +3,24 @@
 //! `httparse` splits a head into lines and fields; the rules that decide where a message ends, and everything a proxy in
 //! front could understand differently, are checked here and answered with a refusal, never with a guess.
 
+mod body;
+mod client;
+mod date;
 mod head;
 mod request;
 mod response;
+mod retained;
+mod session;
 mod uri;
 
 use std::time::Duration;
 
+pub use client::{ResponseHead, ResponsePart, ResponseReader, write_request};
+pub use date::format_date;
 pub use request::{Method, Request, Version};
 pub use response::Response;
+pub(in crate::protocol) use response::{write_field, write_status};
+pub use session::ServerSession;
 pub use uri::{form_decode, percent_decode, percent_encode};
 
 /// What a request may cost before it is refused.
