@@ -4,6 +4,8 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use crate::close::Close;
 
+pub use super::handshake::{check_accept, encode_key, write_upgrade};
+
 use super::{
     Limits,
     frame::{self, ControlKind, Header, Kind},

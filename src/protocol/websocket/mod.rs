@@ -1,15 +1,17 @@
-//! WebSocket (RFC 6455), server and client halves: the frame codec, the server's session, the client's frame reader.
+//! WebSocket (RFC 6455), server and client halves: the handshake, the frame codec, the server's session, the client's frame reader.
 //!
 //! An event's frame is encoded once ([`encode_text`]) and shared by every connection, since a server does not mask. What
 //! arrives is checked against every rule of the standard before anything is kept for it.
 
 pub mod client;
 mod frame;
+mod handshake;
 mod mask;
 mod session;
 mod utf8;
 
 pub use frame::{PING, encode_binary, encode_text, write_close, write_pong};
+pub use handshake::{Accepted, Refusal, accept, is_upgrade, write_accept};
 pub use session::{Message, ServerSession};
 
 #[cfg(test)]

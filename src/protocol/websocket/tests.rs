@@ -101,7 +101,7 @@ fn fragments() {
     check(&[masked(TEXT, b""), masked(CONTINUATION, b""), masked(FIN, b"")], &[text("")], b"");
     // Control frames come through in between (section 5.5).
     check(
-        &[first.clone(), masked(PING_BYTE, b"p"), masked(PONG, b""), last.clone()],
+        &[first.clone(), masked(PING_BYTE, b"p"), masked(PONG, b""), last],
         &[Message::Pong, text("ac")],
         b"\x8a\x01p",
     );
