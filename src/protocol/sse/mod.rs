@@ -1,1 +1,13 @@
 //! Server-Sent Events (WHATWG HTML, section 9.2), encoder and decoder.
+//!
+//! To HTTP/1.1 a stream is one chunked response. Every piece encoded here is whole chunks, so a shared frame is written as it
+//! is. To HTTP/1.0 the same bytes go without chunks, and the stream ends with the connection.
+
+mod decoder;
+mod encoder;
+
+pub use decoder::{Decoder, Message};
+pub use encoder::{encode_event, heartbeat, write_cursor_id, write_event, write_final, write_open};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! Bodies: taken out of their framing without copying, for both halves.
+
+use crate::close::Close;
+
+use super::{head::Framing, uri::hex_value};
+
+/// What a body decoder found at the front of its input.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Piece<'a> {
+    /// Bytes of the body; never empty.
+    Data(&'a [u8]),
+    /// The body is complete; what is left of the input belongs to the next message.
+    End,
+    /// The input is used up and the body is not complete.
+    Starved,
+}
+
+/// Where in its body a message stands.
+#[derive(Debug)]
+pub(super) enum BodyDecoder {
+    /// This many bytes are to come.
+    Sized(u64),
+    /// The chunked coding.
+    Chunked(ChunkDecoder),
+    /// Everything until the connection ends (responses only, RFC 9112 section 6.3 rule 8).
+    UntilClose,
+}
+
+impl BodyDecoder {
+    /// Ready for the first byte. `extra_bytes_max`: [`ChunkDecoder`].
+    pub(super) fn new(framing: Framing, extra_bytes_max: usize) -> Self {
+        match framing {
+            Framing::Sized(length) => Self::Sized(length),
+            Framing::Chunked => Self::Chunked(ChunkDecoder::new(extra_bytes_max)),
+        }
+    }
+
+    /// Takes the next piece from the front of `input`. To be called until it says [`Piece::End`] or [`Piece::Starved`].
+    #[inline]
+    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Piece<'a>, Close> {
+        match self {
+            Self::Sized(0) => Ok(Piece::End),
+            Self::Chunked(decoder) => decoder.next(input),
+            _ if input.is_empty() => Ok(Piece::Starved),
+            Self::Sized(remaining) => Ok(Piece::Data(take_data(input, remaining))),
+            Self::UntilClose => Ok(Piece::Data(std::mem::take(input))),
+        }
+    }
+
+    /// How many bytes are known to follow: those of the body, or of the chunk.
+    pub(super) fn announced_bytes(&self) -> u64 {
+        match self {
+            Self::Sized(remaining) => *remaining,
+            Self::Chunked(decoder) if decoder.place == Place::Data => decoder.remaining,
+            Self::Chunked(_) => 0,
+            Self::UntilClose => 0,
+        }
+    }
+}
+
+/// The chunked transfer coding (RFC 9112 section 7.1). Extensions and trailers are checked, counted, and dropped.
+#[derive(Debug)]
+pub(super) struct ChunkDecoder {
+    place: Place,
+    /// Of a chunk's size line: the size so far. Within the chunk: how many of its bytes are to come.
+    remaining: u64,
+    /// Digits of the size line so far.
+    digit_count: u8,
+    /// How many bytes of extensions and trailers the whole body may still have.
+    extra_bytes_left: usize,
+}
+
+/// What the next byte is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Size,
+    /// Whitespace between the size and its first extension.
+    ExtensionGap,
+    Extension,
+    SizeLineFeed,
+    Data,
+    DataReturn,
+    DataLineFeed,
+    TrailerStart,
+    TrailerName,
+    TrailerValue,
+    TrailerLineFeed,
+    LastLineFeed,
+    Done,
+}
+
+/// The most digits of a chunk size: sixteen already are more than any body.
+const SIZE_DIGITS_MAX: u8 = 15;
+
+const BAD_CHUNK: Close = Close::BadRequest("malformed chunk");
+const BAD_TRAILER: Close = Close::BadRequest("malformed trailer field");
+
+impl ChunkDecoder {
+    pub(super) fn new(extra_bytes_max: usize) -> Self {
+        Self { place: Place::Size, remaining: 0, digit_count: 0, extra_bytes_left: extra_bytes_max }
+    }
+
+    #[inline]
+    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Piece<'a>, Close> {
+        loop {
+            match self.place {
+                Place::Done => return Ok(Piece::End),
+                _ if input.is_empty() => return Ok(Piece::Starved),
+                Place::Data => {
+                    let data = take_data(input, &mut self.remaining);
+                    if self.remaining == 0 {
+                        self.place = Place::DataReturn;
+                    }
+                    return Ok(Piece::Data(data));
+                }
+                _ => {
+                    let byte = input[0];
+                    *input = &input[1..];
+                    self.place = self.step(byte)?;
+                }
+            }
+        }
+    }
+
+    /// Takes one byte that is not data.
+    fn step(&mut self, byte: u8) -> Result<Place, Close> {
+        match (self.place, byte) {
+            (Place::Size, b'\r') if 0 < self.digit_count => Ok(Place::SizeLineFeed),
+            (Place::Size, b';') if 0 < self.digit_count => self.count_extra(Place::Extension),
+            (Place::Size, b' ' | b'\t') if 0 < self.digit_count => self.count_extra(Place::ExtensionGap),
+            (Place::Size, digit) => self.take_digit(digit),
+            (Place::ExtensionGap, b' ' | b'\t') => self.count_extra(Place::ExtensionGap),
+            (Place::ExtensionGap, b';') => self.count_extra(Place::Extension),
+            (Place::Extension, b'\r') => Ok(Place::SizeLineFeed),
+            (Place::Extension, text) if is_text(text) => self.count_extra(Place::Extension),
+            (Place::SizeLineFeed, b'\n') => Ok(self.start_chunk()),
+            (Place::DataReturn, b'\r') => Ok(Place::DataLineFeed),
+            (Place::DataLineFeed, b'\n') => Ok(Place::Size),
+            (Place::ExtensionGap | Place::Extension, _) => Err(BAD_CHUNK),
+            (Place::SizeLineFeed | Place::DataReturn | Place::DataLineFeed, _) => Err(BAD_CHUNK),
+            _ => self.step_trailer(byte),
+        }
+    }
+
+    fn step_trailer(&mut self, byte: u8) -> Result<Place, Close> {
+        match (self.place, byte) {
+            (Place::TrailerStart, b'\r') => Ok(Place::LastLineFeed),
+            (Place::TrailerName, b':') => self.count_extra(Place::TrailerValue),
+            (Place::TrailerStart | Place::TrailerName, name) if is_token(name) => self.count_extra(Place::TrailerName),
+            (Place::TrailerValue, b'\r') => Ok(Place::TrailerLineFeed),
+            (Place::TrailerValue, text) if is_text(text) => self.count_extra(Place::TrailerValue),
+            (Place::TrailerLineFeed, b'\n') => Ok(Place::TrailerStart),
+            (Place::LastLineFeed, b'\n') => Ok(Place::Done),
+            _ => Err(BAD_TRAILER),
+        }
+    }
+
+    fn take_digit(&mut self, digit: u8) -> Result<Place, Close> {
+        let value = hex_value(digit).filter(|_| self.digit_count < SIZE_DIGITS_MAX).ok_or(BAD_CHUNK)?;
+        self.remaining = 16 * self.remaining + u64::from(value);
+        self.digit_count += 1;
+        Ok(Place::Size)
+    }
+
+    fn start_chunk(&mut self) -> Place {
+        self.digit_count = 0;
+        if self.remaining == 0 { Place::TrailerStart } else { Place::Data }
+    }
+
+    fn count_extra(&mut self, place: Place) -> Result<Place, Close> {
+        match self.extra_bytes_left.checked_sub(1) {
+            Some(left) => self.extra_bytes_left = left,
+            None => return Err(Close::HeadTooLarge),
+        }
+        Ok(place)
+    }
+}
+
+fn take_data<'a>(input: &mut &'a [u8], remaining: &mut u64) -> &'a [u8] {
+    let count = usize::try_from(*remaining).unwrap_or(usize::MAX).min(input.len());
+    let (data, rest) = input.split_at(count);
+    *input = rest;
+    *remaining -= count as u64;
+    data
+}
+
+/// What a field value or an extension may hold: no control characters but the tab.
+fn is_text(byte: u8) -> bool {
+    byte == b'\t' || (byte != 0x7f && b' ' <= byte)
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}

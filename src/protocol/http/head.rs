@@ -1,0 +1,241 @@
+//! A request's head: where it ends, what it says, and how the body after it is framed.
+
+use std::mem::MaybeUninit;
+
+use crate::close::Close;
+
+use super::{
+    Limits, Method, Request, Version,
+    request::{Field, Span},
+    uri::Target,
+};
+
+/// A parsed head: the request without its body, and what the body will be like.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) request: Request,
+    pub(super) framing: Framing,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub(super) awaits_continue: bool,
+}
+
+/// How a message's body ends (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// After this many bytes; zero for no body.
+    Sized(u64),
+    /// With the last chunk.
+    Chunked,
+}
+
+/// The most fields a head can have, whatever the configuration says: the table for them stands on the stack.
+const FIELDS_MAX: usize = 256;
+
+/// The end of the head that `bytes` begin with: the place after its blank line; `None` if it is yet to come. The first
+/// `scanned` bytes were looked at by an earlier call.
+///
+/// Lines must end with CR LF. `httparse` would take a bare LF, which a proxy in front may not take for a line's end.
+pub(super) fn find_end(bytes: &[u8], scanned: usize, head_bytes_max: usize) -> Result<Option<usize>, Close> {
+    let window = &bytes[..bytes.len().min(head_bytes_max)];
+    for at in memchr::memchr_iter(b'\n', window.get(scanned..).unwrap_or_default()) {
+        let line_end = scanned + at;
+        if line_end == 0 || window[line_end - 1] != b'\r' {
+            return Err(Close::BadRequest("a line ends without a carriage return"));
+        }
+        if window[..line_end].ends_with(b"\r\n\r") {
+            return Ok(Some(line_end + 1));
+        }
+    }
+    if window.len() < bytes.len() { Err(Close::HeadTooLarge) } else { Ok(None) }
+}
+
+/// Parses a head as [`find_end`] found it.
+pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Head, Close> {
+    // One blank line ahead of the request line is tolerated (RFC 9112 section 2.2). `httparse` would take many.
+    let bytes = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
+    if bytes.starts_with(b"\r") || bytes.starts_with(b"\n") {
+        return Err(Close::BadRequest("blank lines stand where a request line is due"));
+    }
+    let mut table = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut parsed = httparse::Request::new(&mut []);
+    let status = parsed.parse_with_uninit_headers(bytes, &mut table[..limits.headers_max.min(FIELDS_MAX)]);
+    if status.map_err(refusal)?.is_partial() {
+        return Err(Close::BadRequest("malformed request head"));
+    }
+    build(bytes, &parsed)
+}
+
+/// Whether the comma-separated list in `value` has `token` in it.
+pub(super) fn lists_token(value: &[u8], token: &str) -> bool {
+    value.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// What a wrong head is answered with.
+pub(super) fn refusal(error: httparse::Error) -> Close {
+    Close::BadRequest(match error {
+        httparse::Error::TooManyHeaders => return Close::HeadTooLarge,
+        httparse::Error::HeaderName => "malformed header name",
+        httparse::Error::HeaderValue => "malformed header value",
+        httparse::Error::NewLine => "malformed line end",
+        httparse::Error::Version => "unknown HTTP version",
+        httparse::Error::Token | httparse::Error::Status => "malformed request line",
+    })
+}
+
+fn build(bytes: &[u8], parsed: &httparse::Request<'_, '_>) -> Result<Head, Close> {
+    let version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
+    let method = Method::parse(parsed.method.unwrap_or_default());
+    let target = Target::parse(method, parsed.path.unwrap_or_default())?;
+    let mut rules = Rules::default();
+    for header in parsed.headers.iter() {
+        rules.note(header)?;
+    }
+    let framing = rules.framing(version)?;
+    let request = Request {
+        method,
+        version,
+        path: target.path,
+        query: target.query,
+        body: Vec::new(),
+        keep_alive: rules.keeps_alive(version),
+        head: bytes.into(),
+        fields: locate_fields(bytes, parsed.headers)?,
+    };
+    let awaits_continue = rules.expects_continue && version == Version::Http11 && framing != Framing::Sized(0);
+    Ok(Head { request, framing, awaits_continue })
+}
+
+fn locate_fields(bytes: &[u8], headers: &[httparse::Header<'_>]) -> Result<Vec<Field>, Close> {
+    let locate = |part: &[u8]| -> Option<Span> {
+        let start = part.as_ptr().addr().checked_sub(bytes.as_ptr().addr())?;
+        Some(Span { start: u32::try_from(start).ok()?, end: u32::try_from(start + part.len()).ok()? })
+    };
+    let field = |header: &httparse::Header<'_>| {
+        Some(Field { name: locate(header.name.as_bytes())?, value: locate_value(header.value, locate)? })
+    };
+    headers.iter().map(field).collect::<Option<_>>().ok_or(Close::HeadTooLarge)
+}
+
+/// An empty value need not point into the head.
+fn locate_value(value: &[u8], locate: impl Fn(&[u8]) -> Option<Span>) -> Option<Span> {
+    if value.is_empty() { Some(Span { start: 0, end: 0 }) } else { locate(value) }
+}
+
+/// What the fields that frame a message say, gathered in one pass.
+#[derive(Debug, Default)]
+struct Rules {
+    has_host: bool,
+    content_length: Option<u64>,
+    chunked: bool,
+    closes: bool,
+    asks_keep_alive: bool,
+    expects_continue: bool,
+}
+
+impl Rules {
+    fn note(&mut self, header: &httparse::Header<'_>) -> Result<(), Close> {
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        if is("host") {
+            self.note_host(header.value)
+        } else if is("content-length") {
+            self.note_length(header.value)
+        } else if is("transfer-encoding") {
+            self.note_coding(header.value)
+        } else if is("expect") {
+            self.note_expectation(header.value)
+        } else if is("connection") {
+            self.closes |= lists_token(header.value, "close");
+            self.asks_keep_alive |= lists_token(header.value, "keep-alive");
+            Ok(())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// RFC 9112 section 3.2: exactly one.
+    fn note_host(&mut self, value: &[u8]) -> Result<(), Close> {
+        if std::mem::replace(&mut self.has_host, true) {
+            return Err(Close::BadRequest("two Host fields"));
+        }
+        if is_authority(value) { Ok(()) } else { Err(Close::BadRequest("malformed Host field")) }
+    }
+
+    /// RFC 9112 section 6.3 would let equal repetitions pass; a proxy may not see them the same way.
+    fn note_length(&mut self, value: &[u8]) -> Result<(), Close> {
+        let length = parse_length(value)?;
+        match self.content_length.replace(length) {
+            None => Ok(()),
+            Some(_) => Err(Close::BadRequest("two Content-Length fields")),
+        }
+    }
+
+    /// RFC 9112 section 6.1: `chunked` once, last; no other coding is known here, so it is also the only one.
+    fn note_coding(&mut self, value: &[u8]) -> Result<(), Close> {
+        if !value.eq_ignore_ascii_case(b"chunked") {
+            return Err(Close::BadRequest("unknown transfer coding"));
+        }
+        if std::mem::replace(&mut self.chunked, true) {
+            return Err(Close::BadRequest("two Transfer-Encoding fields"));
+        }
+        Ok(())
+    }
+
+    /// RFC 9110 section 10.1.1.
+    fn note_expectation(&mut self, value: &[u8]) -> Result<(), Close> {
+        if !value.eq_ignore_ascii_case(b"100-continue") {
+            return Err(Close::BadRequest("unknown expectation"));
+        }
+        self.expects_continue = true;
+        Ok(())
+    }
+
+    fn framing(&self, version: Version) -> Result<Framing, Close> {
+        match (self.chunked, self.content_length) {
+            _ if !self.has_host && version == Version::Http11 => Err(Close::BadRequest("no Host field")),
+            (true, Some(_)) => Err(Close::BadRequest("Content-Length together with Transfer-Encoding")),
+            (true, None) if version == Version::Http10 => Err(Close::BadRequest("Transfer-Encoding in HTTP/1.0")),
+            (true, None) => Ok(Framing::Chunked),
+            (false, length) => Ok(Framing::Sized(length.unwrap_or(0))),
+        }
+    }
+
+    /// RFC 9112 section 9.3.
+    fn keeps_alive(&self, version: Version) -> bool {
+        !self.closes && (version == Version::Http11 || self.asks_keep_alive)
+    }
+}
+
+/// Digits and nothing else. More than fit a `u64` are a length all the same, and too large.
+pub(super) fn parse_length(value: &[u8]) -> Result<u64, Close> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(Close::BadRequest("malformed Content-Length field"));
+    }
+    let digits = std::str::from_utf8(value).unwrap_or_default();
+    digits.parse().map_err(|_| Close::BodyTooLarge)
+}
+
+/// RFC 3986 section 3.2: a name or an address, with or without a port; here without user information.
+fn is_authority(value: &[u8]) -> bool {
+    let Some(address) = value.strip_prefix(b"[") else {
+        let host_end = memchr::memchr(b':', value).unwrap_or(value.len());
+        let (host, port) = value.split_at(host_end);
+        return !host.is_empty() && host.iter().all(|byte| is_host_byte(*byte)) && is_port(port);
+    };
+    let is_address_byte = |byte: &u8| is_host_byte(*byte) || *byte == b':';
+    match memchr::memchr(b']', address) {
+        Some(end) => 0 < end && address[..end].iter().all(is_address_byte) && is_port(&address[end + 1..]),
+        None => false,
+    }
+}
+
+/// Nothing, or a colon and digits (RFC 3986 lets them be none) that make a port number.
+fn is_port(text: &[u8]) -> bool {
+    match text.strip_prefix(b":") {
+        None => text.is_empty(),
+        Some(digits) => digits.is_empty() || parse_length(digits).is_ok_and(|port| port <= 65_535),
+    }
+}
+
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte)
+}

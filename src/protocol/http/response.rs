@@ -1,0 +1,160 @@
+//! Answers: what endpoints return, and their bytes.
+
+use std::io::Write;
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{close::Close, outbox::Outbox};
+
+use super::Version;
+
+/// An answer. The session that writes it adds `Date`, `Content-Length` and `Connection`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// Three digits (RFC 9110 section 15).
+    pub status: u16,
+    /// Fields beyond those the session adds. A `Connection` field in here makes the session close.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body; not sent to HEAD, nor with a status that forbids one.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// `value` as JSON.
+    pub fn json(status: u16, value: &impl Serialize) -> Self {
+        match serde_json::to_vec(value) {
+            Ok(body) => Self { status, headers: typed("application/json"), body },
+            Err(_) => Self::error(500, "internal", "the answer could not be written as JSON", None),
+        }
+    }
+
+    /// Plain text.
+    pub fn text(status: u16, text: &str) -> Self {
+        Self { status, headers: typed("text/plain; charset=utf-8"), body: text.as_bytes().to_vec() }
+    }
+
+    /// No body.
+    pub fn empty(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Vec::new() }
+    }
+
+    /// `{"error":{"code","message","field"}}`, the form of every error of the native API.
+    pub fn error(status: u16, code: &str, message: &str, field: Option<&str>) -> Self {
+        let mut error = json!({ "code": code, "message": message });
+        if let Some(field) = field {
+            error["field"] = field.into();
+        }
+        let body = json!({ "error": error }).to_string().into_bytes();
+        Self { status, headers: typed("application/json"), body }
+    }
+
+    /// The answer that precedes the end of a connection, where there is one ([`Close::http_status`]).
+    pub fn refusal(close: Close) -> Option<Self> {
+        let status = close.http_status()?;
+        let response = Self::error(status, close.label(), &close.to_string(), None);
+        Some(if matches!(status, 429 | 503) { response.with("Retry-After", RETRY_AFTER_S) } else { response })
+    }
+
+    /// With one more field. Line breaks in `value` are written as spaces.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Whether the endpoint asked for the connection's end.
+    pub(super) fn closes(&self) -> bool {
+        self.headers.iter().any(|(name, _)| is_connection(name))
+    }
+}
+
+/// What of a request decides on the form of its answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Answer {
+    pub(super) version: Version,
+    pub(super) head_only: bool,
+    pub(super) keep_alive: bool,
+}
+
+/// Writes `response` (RFC 9112 section 4). The status line says HTTP/1.1 to every client (RFC 9112 section 2.3).
+pub(super) fn write_response(response: &Response, answer: Answer, date: &str, outbox: &mut Outbox) {
+    let bodiless = forbids_body(response.status);
+    let out = outbox.buffer();
+    write_status(response.status, date, out);
+    for (name, value) in response.headers.iter().filter(|(name, _)| !is_connection(name)) {
+        write_field(name, value, out);
+    }
+    if !bodiless {
+        // Writing into a Vec cannot fail.
+        let _ = write!(out, "Content-Length: {}\r\n", response.body.len());
+    }
+    match (answer.keep_alive, answer.version) {
+        (true, Version::Http11) => {}
+        (true, Version::Http10) => write_field("Connection", "keep-alive", out),
+        (false, _) => write_field("Connection", "close", out),
+    }
+    out.extend_from_slice(b"\r\n");
+    if !answer.head_only && !bodiless {
+        out.extend_from_slice(&response.body);
+    }
+}
+
+/// Appends a status line and the `Date` field.
+pub(in crate::protocol) fn write_status(status: u16, date: &str, out: &mut Vec<u8>) {
+    // Writing into a Vec cannot fail.
+    let _ = write!(out, "HTTP/1.1 {status} {}\r\nDate: {date}\r\n", reason(status));
+}
+
+/// Appends a field. A line break in the value would begin a field of its own: it is written as a space.
+pub(in crate::protocol) fn write_field(name: &str, value: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend(value.bytes().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { byte }));
+    out.extend_from_slice(b"\r\n");
+}
+
+fn is_connection(name: &str) -> bool {
+    name.eq_ignore_ascii_case("connection")
+}
+
+/// RFC 9110 sections 15.2, 15.3.5 and 15.4.5.
+pub(super) fn forbids_body(status: u16) -> bool {
+    matches!(status, 100..=199 | 204 | 304)
+}
+
+/// RFC 9110 section 15, RFC 6585. A client must not care.
+fn reason(status: u16) -> &'static str {
+    match status {
+        101 => "Switching Protocols",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        413 => "Content Too Large",
+        415 => "Unsupported Media Type",
+        422 => "Unprocessable Content",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        _ => "",
+    }
+}
+
+/// When a refused peer may try again, in seconds. Short, because what is full here empties in moments.
+const RETRY_AFTER_S: &str = "2";
+
+fn typed(content_type: &str) -> Vec<(&'static str, String)> {
+    vec![("Content-Type", content_type.to_owned())]
+}

@@ -1,0 +1,293 @@
+//! The server's side of one HTTP connection.
+//!
+//! LIFECYCLE: idle → head → body → unanswered → idle …, one request at a time; pipelined requests wait as bytes. The server
+//! closes first: after an answer that is not keep-alive, after a refusal, and when a deadline passes. Once it has ended,
+//! every later call says how.
+
+use crate::{clock::Moment, close::Close, outbox::Outbox};
+
+use super::{
+    Limits, Method, Request, Response, Version,
+    body::{BodyDecoder, Piece},
+    head::{self, Framing, Head},
+    response::{Answer, write_response},
+    retained::Retained,
+};
+
+/// Reads requests and writes their answers. Owns no heap memory while idle.
+#[derive(Debug)]
+pub struct ServerSession {
+    state: State,
+    /// What came and is not used yet: the beginning of a head, or requests pipelined behind the one being answered.
+    retained: Retained,
+    /// How the request that was read last is to be answered.
+    answer: Answer,
+    /// When `state` was entered.
+    since: Moment,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Accepted, not a byte yet.
+    Fresh,
+    /// Answered, and not a byte of a next request.
+    Idle,
+    /// `retained` is the beginning of a head; its first `scanned` bytes hold no blank line.
+    Head { scanned: usize },
+    /// The head is read.
+    Body(Box<Incoming>),
+    /// The request is with the caller.
+    Unanswered,
+    /// The answer is written; the next call of `receive` looks for the next request.
+    Answered,
+    /// Over.
+    Ended(Close),
+}
+
+/// A request whose body is on its way.
+#[derive(Debug)]
+struct Incoming {
+    request: Request,
+    decoder: BodyDecoder,
+    /// When the last byte came.
+    progress: Moment,
+}
+
+impl ServerSession {
+    /// For a connection accepted `now`.
+    pub fn new(now: Moment) -> Self {
+        Self { state: State::Fresh, retained: Retained::default(), answer: Answer::default(), since: now }
+    }
+
+    /// Takes what the peer sent, all of it, and yields at most one request.
+    ///
+    /// While that request is unanswered, further bytes are kept, up to a head and a body's worth. After
+    /// [`ServerSession::respond`] the caller calls this again, with no bytes if there are none, for the next pipelined
+    /// request. `outbox` gets the `100 Continue` that some clients wait for. An error is to be answered with
+    /// [`ServerSession::refuse`].
+    pub fn receive(
+        &mut self,
+        bytes: &[u8],
+        limits: &Limits,
+        outbox: &mut Outbox,
+        now: Moment,
+    ) -> Result<Option<Request>, Close> {
+        let result = self.take_bytes(bytes, limits, outbox, now);
+        if let Err(close) = result {
+            self.end(close);
+        }
+        result
+    }
+
+    /// Writes the answer to the request that was yielded last. `date` is the current time as [`super::format_date`] gives
+    /// it (RFC 9110 section 6.6.1). Returns whether the connection goes on; if not, it is to be closed once the outbox
+    /// is written.
+    pub fn respond(&mut self, response: &Response, date: &str, outbox: &mut Outbox) -> bool {
+        debug_assert!(matches!(self.state, State::Unanswered), "an answer without a request");
+        let keep_alive = self.answer.keep_alive && !response.closes();
+        write_response(response, Answer { keep_alive, ..self.answer }, date, outbox);
+        if keep_alive {
+            self.state = State::Answered;
+        } else {
+            self.end(Close::Done);
+        }
+        keep_alive
+    }
+
+    /// Writes the answer that goes with `close`, if there is one, and ends.
+    pub fn refuse(&mut self, close: Close, date: &str, outbox: &mut Outbox) {
+        if let Some(response) = Response::refusal(close) {
+            write_response(&response, Answer { keep_alive: false, ..self.answer }, date, outbox);
+        }
+        self.end(close);
+    }
+
+    /// When [`ServerSession::expire`] is due, unless something happens before; `None` while the caller has a request to
+    /// answer.
+    pub fn deadline(&self, limits: &Limits) -> Option<Moment> {
+        match &self.state {
+            State::Fresh | State::Head { .. } => Some(self.since + limits.head_timeout),
+            State::Idle | State::Answered => Some(self.since + limits.idle_timeout),
+            State::Body(incoming) => {
+                Some((incoming.progress + limits.body_timeout).min(self.since + limits.body_total_timeout))
+            }
+            State::Unanswered | State::Ended(_) => None,
+        }
+    }
+
+    /// Why the connection is to end, the deadline having passed: [`Close::RequestTimeout`] if a part of a request is
+    /// there, else [`Close::Done`].
+    pub fn expire(&self) -> Close {
+        match self.state {
+            State::Head { .. } | State::Body(_) => Close::RequestTimeout,
+            State::Ended(close) => close,
+            State::Fresh | State::Idle | State::Answered | State::Unanswered => Close::Done,
+        }
+    }
+
+    /// Whether the connection can be closed without cutting anything off: no request has begun.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Fresh | State::Idle | State::Ended(_))
+    }
+
+    /// The version of the request that was read last.
+    pub fn version(&self) -> Version {
+        self.answer.version
+    }
+
+    /// Ends HTTP on the connection, for an upgrade: the bytes that came behind the request.
+    pub fn leftover(self) -> Vec<u8> {
+        self.retained.into_vec()
+    }
+
+    fn end(&mut self, close: Close) {
+        self.retained = Retained::default();
+        self.state = State::Ended(close);
+    }
+
+    fn take_bytes(
+        &mut self,
+        bytes: &[u8],
+        limits: &Limits,
+        outbox: &mut Outbox,
+        now: Moment,
+    ) -> Result<Option<Request>, Close> {
+        if let State::Ended(close) = self.state {
+            return Err(close);
+        }
+        if matches!(self.state, State::Unanswered) {
+            self.retain(bytes, limits)?;
+            return Ok(None);
+        }
+        if self.retained.is_empty() {
+            let (used, request) = self.advance(bytes, limits, outbox, now)?;
+            self.retain(&bytes[used..], limits)?;
+            return Ok(request);
+        }
+        let mut retained = std::mem::take(&mut self.retained);
+        retained.append(bytes);
+        let (used, request) = self.advance(retained.pending(), limits, outbox, now)?;
+        retained.advance(used);
+        self.retained = retained;
+        Ok(request)
+    }
+
+    fn retain(&mut self, bytes: &[u8], limits: &Limits) -> Result<(), Close> {
+        if limits.head_bytes_max.saturating_add(limits.body_bytes_max) < self.retained.len() + bytes.len() {
+            return Err(Close::RateLimited);
+        }
+        if !bytes.is_empty() {
+            self.retained.append(bytes);
+        }
+        Ok(())
+    }
+
+    /// Uses the front of `input`: how many bytes, and the request they completed.
+    fn advance(
+        &mut self,
+        input: &[u8],
+        limits: &Limits,
+        outbox: &mut Outbox,
+        now: Moment,
+    ) -> Result<(usize, Option<Request>), Close> {
+        if let State::Body(incoming) = &mut self.state {
+            let (used, complete) = incoming.receive(input, limits, now)?;
+            return Ok((used, if complete { self.yield_request() } else { None }));
+        }
+        let Some(head_end) = self.find_head(input, limits, now)? else {
+            return Ok((0, None));
+        };
+        let Head { request, framing, awaits_continue } = head::parse(&input[..head_end], limits)?;
+        self.answer = Answer::to(&request);
+        if framing == Framing::Sized(0) {
+            self.state = State::Unanswered;
+            return Ok((head_end, Some(request)));
+        }
+        let (used, complete) = self.begin_body(request, framing, &input[head_end..], limits, now)?;
+        if awaits_continue && !complete && used == 0 {
+            outbox.put(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        Ok((head_end + used, if complete { self.yield_request() } else { None }))
+    }
+
+    fn find_head(&mut self, input: &[u8], limits: &Limits, now: Moment) -> Result<Option<usize>, Close> {
+        let scanned = self.enter_head(input, now);
+        let head_end = head::find_end(input, scanned, limits.head_bytes_max)?;
+        if let (None, State::Head { scanned }) = (head_end, &mut self.state) {
+            *scanned = input.len();
+        }
+        Ok(head_end)
+    }
+
+    /// Starts the clock that runs from now on, and says how much of `input` was looked at before.
+    fn enter_head(&mut self, input: &[u8], now: Moment) -> usize {
+        match self.state {
+            State::Head { scanned } => return scanned,
+            State::Fresh if input.is_empty() => {}
+            // The first head's time began with the connection.
+            State::Fresh => self.state = State::Head { scanned: 0 },
+            State::Answered | State::Idle if !input.is_empty() => {
+                (self.state, self.since) = (State::Head { scanned: 0 }, now);
+                // What is said of the last request does not hold for this one, should it be refused.
+                self.answer = Answer::default();
+            }
+            State::Answered => (self.state, self.since) = (State::Idle, now),
+            State::Idle | State::Body(_) | State::Unanswered | State::Ended(_) => {}
+        }
+        0
+    }
+
+    fn begin_body(
+        &mut self,
+        request: Request,
+        framing: Framing,
+        input: &[u8],
+        limits: &Limits,
+        now: Moment,
+    ) -> Result<(usize, bool), Close> {
+        let decoder = BodyDecoder::new(framing, limits.head_bytes_max);
+        let mut incoming = Box::new(Incoming { request, decoder, progress: now });
+        let progress = incoming.receive(input, limits, now)?;
+        (self.state, self.since) = (State::Body(incoming), now);
+        Ok(progress)
+    }
+
+    fn yield_request(&mut self) -> Option<Request> {
+        match std::mem::replace(&mut self.state, State::Unanswered) {
+            State::Body(incoming) => Some(incoming.request),
+            _ => None,
+        }
+    }
+}
+
+impl Incoming {
+    /// Moves the body's bytes from `input` into the request: how many bytes were used, and whether the body is complete.
+    fn receive(&mut self, input: &[u8], limits: &Limits, now: Moment) -> Result<(usize, bool), Close> {
+        let mut rest = input;
+        let complete = loop {
+            let piece = self.decoder.next(&mut rest)?;
+            if let Piece::Data(data) = piece {
+                self.request.body.extend_from_slice(data);
+            }
+            let announced = self.request.body.len() as u64;
+            if (limits.body_bytes_max as u64) < announced.saturating_add(self.decoder.announced_bytes()) {
+                return Err(Close::BodyTooLarge);
+            }
+            match piece {
+                Piece::Data(_) => {}
+                Piece::End => break true,
+                Piece::Starved => break false,
+            }
+        };
+        if !input.is_empty() {
+            self.progress = now;
+        }
+        Ok((input.len() - rest.len(), complete))
+    }
+}
+
+impl Answer {
+    fn to(request: &Request) -> Self {
+        Self { version: request.version, head_only: request.method == Method::Head, keep_alive: request.keep_alive }
+    }
+}

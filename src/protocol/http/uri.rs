@@ -1,0 +1,105 @@
+//! Request targets and their encodings (RFC 3986, RFC 9112 section 3.2, WHATWG URL section 5).
+
+use crate::close::Close;
+
+use super::Method;
+
+/// A target taken apart: path and query, both decoded.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) path: String,
+    pub(super) query: Vec<(String, String)>,
+}
+
+impl Target {
+    /// Takes apart a target in any of the four forms of RFC 9112 section 3.2. The authority of the absolute form is
+    /// dropped: this server answers to every name.
+    pub(super) fn parse(method: Method, target: &str) -> Result<Self, Close> {
+        if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+            return Err(Close::BadRequest("the request target holds a byte that must be percent-encoded"));
+        }
+        match (method, target) {
+            (Method::Connect, authority) => Ok(Self { path: authority.to_owned(), query: Vec::new() }),
+            (Method::Options, "*") => Ok(Self { path: "*".to_owned(), query: Vec::new() }),
+            (_, origin) if origin.starts_with('/') => Self::decode(origin),
+            (_, absolute) => Self::decode_absolute(absolute),
+        }
+    }
+
+    fn decode_absolute(target: &str) -> Result<Self, Close> {
+        let (scheme, rest) = target.split_once("://").ok_or(MALFORMED)?;
+        if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+            return Err(MALFORMED);
+        }
+        let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
+        if authority_end == 0 {
+            return Err(MALFORMED);
+        }
+        Self::decode(&rest[authority_end..])
+    }
+
+    /// `origin` is empty or begins with `/` or `?`.
+    fn decode(origin: &str) -> Result<Self, Close> {
+        let (path, query) = origin.split_once('?').unwrap_or((origin, ""));
+        let path = percent_decode(if path.is_empty() { "/" } else { path }).ok_or(BAD_ENCODING)?;
+        Ok(Self { path, query: form_decode(query).ok_or(BAD_ENCODING)? })
+    }
+}
+
+const MALFORMED: Close = Close::BadRequest("the request target is neither a path nor an absolute URL");
+const BAD_ENCODING: Close = Close::BadRequest("the request target's percent-encoding is broken or not UTF-8");
+
+/// Decodes `%XX`, once (RFC 3986 section 2.1). `None` if a percent sign is not followed by two hexadecimal digits, or if
+/// the result is not UTF-8.
+pub fn percent_decode(text: &str) -> Option<String> {
+    decode(text, false)
+}
+
+/// Decodes the pairs of a query or a form (`application/x-www-form-urlencoded`): `+` is a space, a piece without `=` has
+/// an empty value, empty pieces are dropped. `None` as for [`percent_decode`].
+pub fn form_decode(query: &str) -> Option<Vec<(String, String)>> {
+    let pieces = query.split('&').filter(|piece| !piece.is_empty());
+    pieces.map(decode_pair).collect()
+}
+
+/// Appends `text` to `out`, with everything but RFC 3986's unreserved characters percent-encoded: fit for a path segment
+/// as well as for a query value.
+pub fn percent_encode(text: &str, out: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            let digits = [b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+            out.extend(digits.map(char::from));
+        }
+    }
+}
+
+fn decode_pair(piece: &str) -> Option<(String, String)> {
+    let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
+    Some((decode(name, true)?, decode(value, true)?))
+}
+
+fn decode(text: &str, plus_is_space: bool) -> Option<String> {
+    let is_plain = |byte: u8| byte != b'%' && !(plus_is_space && byte == b'+');
+    if text.bytes().all(is_plain) {
+        return Some(text.to_owned());
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => 16 * hex_value(bytes.next()?)? + hex_value(bytes.next()?)?,
+            b'+' if plus_is_space => b' ',
+            plain => plain,
+        });
+    }
+    String::from_utf8(decoded).ok()
+}
+
+/// What a hexadecimal digit stands for.
+pub(super) fn hex_value(digit: u8) -> Option<u8> {
+    // At most 15, so it fits.
+    char::from(digit).to_digit(16).map(|value| value as u8)
+}

@@ -1,0 +1,171 @@
+//! The opening handshake (RFC 6455 section 4), server and client halves.
+
+use tungstenite::handshake::derive_accept_key;
+
+use crate::{
+    close::Close,
+    protocol::http::{Method, Request, Response, ResponseHead, Version, write_field, write_request, write_status},
+};
+
+/// The version of RFC 6455, the only one spoken here.
+const VERSION: &str = "13";
+
+/// Whether a request asks to go on as a WebSocket. Whether it does so properly, [`accept`] decides.
+pub fn is_upgrade(request: &Request) -> bool {
+    request.header_lists("upgrade", "websocket")
+}
+
+/// What was agreed on: to be told by [`write_accept`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The subprotocol, if the client offered one that is spoken here.
+    pub protocol: Option<&'static str>,
+    accept_key: String,
+}
+
+/// Why a request is no proper opening handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// 400, or 426 where the client could do better.
+    pub status: u16,
+    /// The rule that was broken.
+    pub reason: &'static str,
+}
+
+/// Checks an opening handshake (RFC 6455 section 4.2.1). Of `protocols`, those spoken here, the one is chosen that the
+/// client names first; if it names none of them the connection goes on without, and the client decides.
+pub fn accept(request: &Request, protocols: &[&'static str]) -> Result<Accepted, Refusal> {
+    check_upgrade(request)?;
+    let key = only_value(request, "sec-websocket-key").filter(|key| is_key(key));
+    let key = key.ok_or(Refusal::bad("Sec-WebSocket-Key must be 16 bytes in base64"))?;
+    Ok(Accepted { protocol: choose_protocol(request, protocols), accept_key: derive_accept_key(key) })
+}
+
+/// Appends the 101 response (RFC 6455 section 4.2.2). `date` is the text of the `Date` field.
+pub fn write_accept(accepted: &Accepted, date: &str, out: &mut Vec<u8>) {
+    write_status(101, date, out);
+    write_field("Upgrade", "websocket", out);
+    write_field("Connection", "Upgrade", out);
+    write_field("Sec-WebSocket-Accept", &accepted.accept_key, out);
+    if let Some(protocol) = accepted.protocol {
+        write_field("Sec-WebSocket-Protocol", protocol, out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+impl Refusal {
+    /// The answer. A 426 names what would be accepted (RFC 9110 section 15.5.22, RFC 6455 section 4.4).
+    pub fn response(self) -> Response {
+        let response = Response::error(self.status, "BadHandshake", self.reason, None);
+        match self.status {
+            426 => response.with("Upgrade", "websocket").with("Sec-WebSocket-Version", VERSION),
+            _ => response,
+        }
+    }
+
+    const fn bad(reason: &'static str) -> Self {
+        Self { status: 400, reason }
+    }
+
+    const fn upgrade_required(reason: &'static str) -> Self {
+        Self { status: 426, reason }
+    }
+}
+
+fn check_upgrade(request: &Request) -> Result<(), Refusal> {
+    if request.method != Method::Get {
+        return Err(Refusal::bad("a WebSocket is opened with GET"));
+    }
+    if request.version != Version::Http11 {
+        return Err(Refusal::bad("a WebSocket is opened with HTTP/1.1"));
+    }
+    if !is_upgrade(request) {
+        return Err(Refusal::upgrade_required("this is a WebSocket endpoint: Upgrade must name websocket"));
+    }
+    if !request.header_lists("connection", "upgrade") {
+        return Err(Refusal::bad("Connection must name Upgrade"));
+    }
+    if only_value(request, "sec-websocket-version") != Some(VERSION.as_bytes()) {
+        return Err(Refusal::upgrade_required("Sec-WebSocket-Version must be 13"));
+    }
+    Ok(())
+}
+
+/// The value of a field that must not stand twice.
+fn only_value<'r>(request: &'r Request, name: &str) -> Option<&'r [u8]> {
+    let mut values = request.header_values(name);
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// Base64 of 16 bytes: 22 characters and the padding. What the last character's spare bits hold is left open.
+fn is_key(key: &[u8]) -> bool {
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.len() == 24 && key[..22].iter().all(is_base64) && &key[22..] == b"=="
+}
+
+fn choose_protocol(request: &Request, protocols: &[&'static str]) -> Option<&'static str> {
+    let offered = request.header_values("sec-websocket-protocol").flat_map(|value| value.split(|byte| *byte == b','));
+    let spoken = |offer: &[u8]| protocols.iter().find(|protocol| protocol.as_bytes() == offer.trim_ascii());
+    offered.filter_map(spoken).next().copied()
+}
+
+/// Appends a client's opening handshake (RFC 6455 section 4.1). `key` comes from [`encode_key`]; `headers` are fields
+/// beyond those of the handshake.
+pub fn write_upgrade(
+    host: &str,
+    target: &str,
+    protocols: &[&str],
+    headers: &[(&str, &str)],
+    key: &str,
+    out: &mut Vec<u8>,
+) {
+    let offer = protocols.join(", ");
+    let mut fields = vec![
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Version", VERSION),
+        ("Sec-WebSocket-Key", key),
+    ];
+    fields.extend((!protocols.is_empty()).then_some(("Sec-WebSocket-Protocol", offer.as_str())));
+    fields.extend_from_slice(headers);
+    write_request(Method::Get, host, target, &fields, b"", out);
+}
+
+/// Sixteen random bytes as the value of `Sec-WebSocket-Key`: base64 (RFC 4648 section 4).
+pub fn encode_key(random: [u8; 16]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bits = u128::from_be_bytes(random);
+    // 21 characters take six bits each, the 22nd the two that are left.
+    let whole = (0..21).map(|at| bits >> (122 - 6 * at));
+    let last = std::iter::once(bits << 4);
+    let characters = whole.chain(last).map(|bits| char::from(ALPHABET[(bits & 63) as usize]));
+    characters.chain("==".chars()).collect()
+}
+
+/// Checks the server's answer (RFC 6455 section 4.1) to a handshake sent with `key` and `protocols`, and returns the
+/// subprotocol it chose.
+pub fn check_accept<'p>(key: &str, protocols: &[&'p str], head: &ResponseHead<'_>) -> Result<Option<&'p str>, Close> {
+    let names = |field: &str, token: &str| head.header(field).is_some_and(|value| lists_token(value, token));
+    if head.status != 101 {
+        return Err(Close::BadRequest("the server does not switch to WebSocket"));
+    }
+    if !names("upgrade", "websocket") || !names("connection", "upgrade") {
+        return Err(Close::BadRequest("the answer does not name the upgrade"));
+    }
+    if head.header("sec-websocket-accept") != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
+        return Err(Close::BadRequest("Sec-WebSocket-Accept does not fit the key"));
+    }
+    if head.header("sec-websocket-extensions").is_some() {
+        return Err(Close::BadRequest("the server uses an extension that was not offered"));
+    }
+    let Some(chosen) = head.header("sec-websocket-protocol") else { return Ok(None) };
+    let offered = protocols.iter().find(|protocol| protocol.as_bytes() == chosen);
+    Ok(Some(offered.ok_or(Close::BadRequest("the server chose a subprotocol that was not offered"))?))
+}
+
+fn lists_token(value: &[u8], token: &str) -> bool {
+    value.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests;

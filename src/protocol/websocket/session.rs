@@ -1,0 +1,320 @@
+//! The server's side of an open connection.
+//!
+//! LIFECYCLE: *open* until the peer's close frame came (it is answered here), the peer broke a rule (the caller writes
+//! the close frame that the returned [`Close`] names), or [`ServerSession::close`] was called. In the last case the
+//! session is *closing*: what the peer still says is read over until its close frame comes. Then it has *ended*, and every
+//! later call says the same as the one that ended it.
+
+use crate::{close::Close, outbox::Outbox};
+
+use super::{
+    Limits,
+    frame::{self, CONTROL_BYTES_MAX, ControlKind, HEADER_BYTES_MAX, Header, Kind},
+    mask,
+    utf8::TextAssembly,
+};
+
+/// What a peer said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// A text message, whole.
+    Text(String),
+    /// A binary message, whole.
+    Binary(Vec<u8>),
+    /// A pong, asked for or not: the peer is alive.
+    Pong,
+}
+
+/// One connection's receiving state. Between messages it owns no heap memory.
+#[derive(Debug)]
+pub struct ServerSession {
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Open(Option<Box<Progress>>),
+    Closing(Option<Box<Progress>>),
+    Ended(Close),
+}
+
+impl ServerSession {
+    /// A connection whose upgrade was just accepted.
+    pub const fn new() -> Self {
+        Self { state: State::Open(None) }
+    }
+
+    /// Takes what the peer sent, all of it, unmasking in place. Whole messages are appended to `messages`, pongs and the
+    /// answer to a close frame to `outbox`.
+    ///
+    /// An error ends the session. [`Close::Done`] means that close frames were exchanged and nothing more is to be said;
+    /// with any other, the caller writes the close frame (RFC 6455 section 7.1.7).
+    pub fn receive(
+        &mut self,
+        bytes: &mut [u8],
+        limits: &Limits,
+        outbox: &mut Outbox,
+        messages: &mut Vec<Message>,
+    ) -> Result<(), Close> {
+        let result = match &mut self.state {
+            State::Open(progress) => advance(progress, bytes, &mut Sink { limits, outbox, messages }),
+            State::Closing(progress) => read_over(progress, bytes, limits),
+            State::Ended(close) => return Err(*close),
+        };
+        if let Err(close) = result {
+            self.state = State::Ended(close);
+        }
+        result
+    }
+
+    /// Begins the end from our side: writes the close frame. Does nothing if the end has begun already.
+    ///
+    /// The caller goes on receiving, for a while, until [`Close::Done`] tells that the peer's close frame came.
+    pub fn close(&mut self, close: Close, outbox: &mut Outbox) {
+        if let State::Open(progress) = &mut self.state {
+            frame::write_close(close.websocket_code(), &close.to_string(), outbox.buffer());
+            self.state = State::Closing(progress.take());
+        }
+    }
+
+    /// Whether messages may be sent: nobody has begun to close.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Open(_))
+    }
+}
+
+/// After our close frame: nothing is answered and nothing passed on. A broken rule ends it like a close frame does, for
+/// a second close frame must not be sent (RFC 6455 section 5.5.1).
+fn read_over(progress: &mut Option<Box<Progress>>, bytes: &mut [u8], limits: &Limits) -> Result<(), Close> {
+    let mut sink = Sink { limits, outbox: &mut Outbox::new(), messages: &mut Vec::new() };
+    advance(progress, bytes, &mut sink).map_err(|_| Close::Done)
+}
+
+/// Whole frames are taken straight from `bytes`; only what is cut, or part of a fragmented message, is boxed.
+fn advance(progress: &mut Option<Box<Progress>>, mut bytes: &mut [u8], sink: &mut Sink<'_>) -> Result<(), Close> {
+    while !bytes.is_empty() {
+        let consumed = match progress {
+            None => match receive_whole(bytes, sink)? {
+                Some(consumed) => consumed,
+                None => progress.insert(Box::default()).receive(bytes, sink)?,
+            },
+            Some(unfinished) => unfinished.receive(bytes, sink)?,
+        };
+        bytes = &mut bytes[consumed..];
+        if progress.as_ref().is_some_and(|unfinished| unfinished.is_nothing()) {
+            *progress = None;
+        }
+    }
+    Ok(())
+}
+
+/// A message or control frame that lies whole at the start of `bytes`, and the bytes it takes; `None` if none does.
+fn receive_whole(bytes: &mut [u8], sink: &mut Sink<'_>) -> Result<Option<usize>, Close> {
+    let Some((header, key)) = parse_header(bytes)? else { return Ok(None) };
+    if !header.is_final || header.kind == Kind::Continuation || bytes.len() < header.frame_bytes() {
+        return Ok(None);
+    }
+    if !matches!(header.kind, Kind::Control(_)) && sink.limits.message_bytes_max < header.payload_bytes {
+        return Err(Close::MessageTooBig);
+    }
+    let payload = &mut bytes[header.header_bytes..header.frame_bytes()];
+    mask::apply(payload, key, 0);
+    match header.kind {
+        Kind::Control(kind) => sink.take_control(kind, payload)?,
+        Kind::Text => {
+            let text = simdutf8::basic::from_utf8(payload).map_err(|_| Close::BadUtf8)?;
+            sink.messages.push(Message::Text(text.to_owned()));
+        }
+        Kind::Binary | Kind::Continuation => sink.messages.push(Message::Binary(payload.to_vec())),
+    }
+    Ok(Some(header.frame_bytes()))
+}
+
+/// A client's header, and its masking key, without which the connection fails (RFC 6455 section 5.1).
+fn parse_header(bytes: &[u8]) -> Result<Option<(Header, [u8; 4])>, Close> {
+    let Some(header) = Header::parse(bytes)? else { return Ok(None) };
+    let key = header.mask.ok_or(Close::BadFrame("client frames must be masked"))?;
+    Ok(Some((header, key)))
+}
+
+/// Where what was received goes.
+struct Sink<'a> {
+    limits: &'a Limits,
+    outbox: &'a mut Outbox,
+    messages: &'a mut Vec<Message>,
+}
+
+impl Sink<'_> {
+    fn take_control(&mut self, kind: ControlKind, payload: &[u8]) -> Result<(), Close> {
+        match kind {
+            ControlKind::Ping => self.answer_ping(payload),
+            ControlKind::Pong => self.messages.push(Message::Pong),
+            ControlKind::Close => {
+                frame::write_close_echo(frame::close_code(payload)?, self.outbox.buffer());
+                return Err(Close::Done);
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_ping(&mut self, payload: &[u8]) {
+        if self.outbox.len() + PONG_HEADER_BYTES + payload.len() <= self.limits.pong_bytes_max {
+            frame::write_pong(payload, self.outbox.buffer());
+        }
+    }
+}
+
+const PONG_HEADER_BYTES: usize = 2;
+
+/// What is unfinished: a header, a frame, a message, in any combination.
+#[derive(Debug, Default)]
+struct Progress {
+    /// The first bytes of a header that is not all there.
+    head: [u8; HEADER_BYTES_MAX],
+    head_bytes: usize,
+    /// The frame whose payload is not all there.
+    frame: Option<Frame>,
+    /// The data message whose frames are not all there, or whose only frame is not.
+    message: Option<Assembly>,
+    /// The payload so far of a control frame, which may come between a message's frames.
+    control: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    kind: Kind,
+    is_final: bool,
+    key: [u8; 4],
+    received_bytes: usize,
+    payload_bytes: usize,
+}
+
+impl Progress {
+    fn is_nothing(&self) -> bool {
+        self.head_bytes == 0 && self.frame.is_none() && self.message.is_none()
+    }
+
+    /// Takes a header's rest or a piece of payload; says how many bytes that were.
+    fn receive(&mut self, bytes: &mut [u8], sink: &mut Sink<'_>) -> Result<usize, Close> {
+        let consumed = match self.frame {
+            None => self.receive_header(bytes, sink)?,
+            Some(_) => self.receive_payload(bytes)?,
+        };
+        if let Some(frame) = self.frame.take_if(|frame| frame.received_bytes == frame.payload_bytes) {
+            self.finish_frame(frame, sink)?;
+        }
+        Ok(consumed)
+    }
+
+    fn receive_header(&mut self, bytes: &[u8], sink: &Sink<'_>) -> Result<usize, Close> {
+        let known_bytes = self.head_bytes;
+        let taken = bytes.len().min(HEADER_BYTES_MAX - known_bytes);
+        self.head[known_bytes..known_bytes + taken].copy_from_slice(&bytes[..taken]);
+        let Some((header, key)) = parse_header(&self.head[..known_bytes + taken])? else {
+            self.head_bytes += taken;
+            return Ok(taken);
+        };
+        self.start_message_part(&header, sink.limits)?;
+        let Header { kind, is_final, payload_bytes, .. } = header;
+        self.frame = Some(Frame { kind, is_final, key, received_bytes: 0, payload_bytes });
+        self.head_bytes = 0;
+        Ok(header.header_bytes - known_bytes)
+    }
+
+    /// The rules on fragments (RFC 6455 section 5.4), and the limits, before anything is kept.
+    fn start_message_part(&mut self, header: &Header, limits: &Limits) -> Result<(), Close> {
+        match (header.kind, &self.message) {
+            (Kind::Control(_), _) => return Ok(()),
+            (Kind::Continuation, None) => return Err(Close::BadFrame("there is no message to continue")),
+            (Kind::Text | Kind::Binary, Some(_)) => return Err(Close::BadFrame("the last message is not finished")),
+            (Kind::Text, None) => self.message = Some(Assembly::new(Payload::Text(TextAssembly::default()))),
+            (Kind::Binary, None) => self.message = Some(Assembly::new(Payload::Binary(Vec::new()))),
+            (Kind::Continuation, Some(_)) => {}
+        }
+        match &mut self.message {
+            Some(message) => message.claim(header.payload_bytes, limits),
+            None => Ok(()),
+        }
+    }
+
+    fn receive_payload(&mut self, bytes: &mut [u8]) -> Result<usize, Close> {
+        let Some(frame) = &mut self.frame else { return Ok(0) };
+        let taken = bytes.len().min(frame.payload_bytes - frame.received_bytes);
+        let piece = &mut bytes[..taken];
+        mask::apply(piece, frame.key, frame.received_bytes);
+        frame.received_bytes += taken;
+        match (frame.kind, &mut self.message) {
+            (Kind::Control(_), _) => {
+                debug_assert!(self.control.len() + taken <= CONTROL_BYTES_MAX);
+                self.control.extend_from_slice(piece);
+            }
+            (_, Some(message)) => message.push(piece)?,
+            (_, None) => return Err(Close::Internal("a data frame without its message")),
+        }
+        Ok(taken)
+    }
+
+    fn finish_frame(&mut self, frame: Frame, sink: &mut Sink<'_>) -> Result<(), Close> {
+        if let Kind::Control(kind) = frame.kind {
+            let payload = std::mem::take(&mut self.control);
+            return sink.take_control(kind, &payload);
+        }
+        if frame.is_final
+            && let Some(message) = self.message.take()
+        {
+            sink.messages.push(message.finish()?);
+        }
+        Ok(())
+    }
+}
+
+/// A data message in the making. It grows with what arrives, never with what a header promises.
+#[derive(Debug)]
+struct Assembly {
+    payload: Payload,
+    fragments: u32,
+}
+
+#[derive(Debug)]
+enum Payload {
+    Text(TextAssembly),
+    Binary(Vec<u8>),
+}
+
+impl Assembly {
+    fn new(payload: Payload) -> Self {
+        Self { payload, fragments: 0 }
+    }
+
+    /// Counts one more frame, of `payload_bytes`, if the limits allow for it.
+    fn claim(&mut self, payload_bytes: usize, limits: &Limits) -> Result<(), Close> {
+        self.fragments += 1;
+        let room_bytes = limits.message_bytes_max.saturating_sub(self.len());
+        if limits.fragments_max < self.fragments || room_bytes < payload_bytes {
+            return Err(Close::MessageTooBig);
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> usize {
+        match &self.payload {
+            Payload::Text(text) => text.len(),
+            Payload::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    fn push(&mut self, piece: &[u8]) -> Result<(), Close> {
+        match &mut self.payload {
+            Payload::Text(text) => text.push(piece)?,
+            Payload::Binary(bytes) => bytes.extend_from_slice(piece),
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Message, Close> {
+        Ok(match self.payload {
+            Payload::Text(text) => Message::Text(text.finish()?),
+            Payload::Binary(bytes) => Message::Binary(bytes),
+        })
+    }
+}
