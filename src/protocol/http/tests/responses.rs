@@ -1,0 +1,87 @@
+//! The bytes of answers.
+
+use super::*;
+
+/// What is written when `response` answers `request`.
+fn answer(request: &str, response: &Response) -> String {
+    let mut session = ServerSession::new(NOW);
+    let mut outbox = Outbox::new();
+    let request = session.receive(request.as_bytes(), &Limits::default(), &mut outbox, NOW).expect("a good request");
+    assert!(request.is_some());
+    session.respond(response, DATE, &mut outbox);
+    String::from_utf8(outbox.pending().to_vec()).expect("text")
+}
+
+fn check(request: &str, response: &Response, expected: &str) {
+    assert_eq!(answer(request, response), expected, "{request}");
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+#[test]
+fn connection_and_length() {
+    let hello = Response::text(200, "hello");
+    let head =
+        format!("HTTP/1.1 200 OK\r\nDate: {DATE}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 5\r\n");
+    check(GET, &hello, &format!("{head}\r\nhello"));
+    check("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", &hello, &format!("{head}\r\n"));
+    check("GET / HTTP/1.0\r\n\r\n", &hello, &format!("{head}Connection: close\r\n\r\nhello"));
+    let kept = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+    check(kept, &hello, &format!("{head}Connection: keep-alive\r\n\r\nhello"));
+    let closed = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    check(closed, &hello, &format!("{head}Connection: close\r\n\r\nhello"));
+    let closing = hello.with("Connection", "close");
+    check(GET, &closing, &format!("{head}Connection: close\r\n\r\nhello"));
+}
+
+#[test]
+fn statuses_without_a_body() {
+    check(GET, &Response::empty(204), &format!("HTTP/1.1 204 No Content\r\nDate: {DATE}\r\n\r\n"));
+    let unchanged = Response::text(304, "never sent").with("ETag", "\"1\"");
+    assert!(answer(GET, &unchanged).ends_with("ETag: \"1\"\r\n\r\n"));
+    assert!(answer(GET, &Response::empty(202)).ends_with("Content-Length: 0\r\n\r\n"));
+    assert!(answer(GET, &Response::empty(599)).starts_with("HTTP/1.1 599 \r\n"));
+}
+
+#[test]
+fn a_field_stays_one_line() {
+    let split = Response::empty(200).with("Location", "/a\r\nSet-Cookie: b\0");
+    assert!(answer(GET, &split).contains("Location: /a  Set-Cookie: b \r\n"));
+}
+
+#[test]
+fn json_bodies() {
+    let check = |response: Response, status: u16, body: &str| {
+        assert_eq!((response.status, std::str::from_utf8(&response.body)), (status, Ok(body)));
+        assert_eq!(response.headers[0], ("Content-Type", "application/json".to_owned()));
+    };
+    check(Response::json(200, &[1, 2]), 200, "[1,2]");
+    let unwritable = std::collections::BTreeMap::from([(vec![1], 2)]);
+    let internal = r#"{"error":{"code":"internal","message":"the answer could not be written as JSON"}}"#;
+    check(Response::json(200, &unwritable), 500, internal);
+    let bad_topic = r#"{"error":{"code":"bad_topic","field":"topic","message":"no \"b\""}}"#;
+    check(Response::error(400, "bad_topic", "no \"b\"", Some("topic")), 400, bad_topic);
+}
+
+#[test]
+fn refusals() {
+    let check = |close: Close, expected: Option<(u16, bool)>| {
+        let found = Response::refusal(close)
+            .map(|response| (response.status, response.headers.iter().any(|(name, _)| *name == "Retry-After")));
+        assert_eq!(found, expected, "{close:?}");
+        let mut session = ServerSession::new(NOW);
+        let mut outbox = Outbox::new();
+        session.refuse(close, DATE, &mut outbox);
+        let written = String::from_utf8_lossy(outbox.pending()).into_owned();
+        assert_eq!(written.contains("\r\nConnection: close\r\n"), expected.is_some());
+        assert_eq!(session.receive(b"GET", &Limits::default(), &mut outbox, NOW).err(), Some(close));
+    };
+    check(Close::Done, None);
+    check(Close::PeerGone, None);
+    check(Close::BadRequest("no Host field"), Some((400, false)));
+    check(Close::RequestTimeout, Some((408, false)));
+    check(Close::BodyTooLarge, Some((413, false)));
+    check(Close::RateLimited, Some((429, true)));
+    check(Close::HeadTooLarge, Some((431, false)));
+    check(Close::Restart, Some((503, true)));
+}

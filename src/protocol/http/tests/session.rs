@@ -1,0 +1,186 @@
+//! The server's session over time: pipelining, deadlines, memory, upgrades.
+
+use std::time::Duration;
+
+use super::*;
+
+const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
+
+struct Server {
+    session: ServerSession,
+    outbox: Outbox,
+    limits: Limits,
+}
+
+impl Server {
+    fn new() -> Self {
+        Self { session: ServerSession::new(NOW), outbox: Outbox::new(), limits: Limits::default() }
+    }
+
+    fn receive(&mut self, bytes: &[u8], at_s: u64) -> Result<Option<Request>, Close> {
+        self.session.receive(bytes, &self.limits, &mut self.outbox, after(at_s))
+    }
+
+    fn respond(&mut self) -> bool {
+        self.session.respond(&Response::empty(200), DATE, &mut self.outbox)
+    }
+
+    /// When the deadline is, in seconds since the accept, and what it would end with.
+    fn deadline(&self) -> Option<(u64, Close)> {
+        let deadline = self.session.deadline(&self.limits)?;
+        Some((deadline.since(NOW).as_secs(), self.session.expire()))
+    }
+
+    fn written(&self) -> String {
+        String::from_utf8_lossy(self.outbox.pending()).into_owned()
+    }
+}
+
+fn after(seconds: u64) -> Moment {
+    NOW + Duration::from_secs(seconds)
+}
+
+#[test]
+fn an_idle_session_is_small_and_owns_nothing() {
+    assert!(size_of::<ServerSession>() <= 96, "{}", size_of::<ServerSession>());
+    let mut server = Server::new();
+    for byte in GET.iter().chain(GET) {
+        if server.receive(&[*byte], 0).expect("a good request").is_some() {
+            server.respond();
+            assert!(server.receive(b"", 0).expect("nothing wrong").is_none());
+        }
+    }
+    assert!(server.session.is_idle());
+    assert_eq!(server.session.leftover().capacity(), 0);
+}
+
+#[test]
+fn pipelined_requests_come_one_by_one() {
+    let mut server = Server::new();
+    let first = server.receive(&[GET, b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nxyGET /c"].concat(), 0);
+    assert_eq!(first.map(|request| request.map(|request| request.path)), Ok(Some("/a".to_owned())));
+    assert!(server.receive(b" HTTP/1.1\r\nHost: a\r\n\r\n", 0).is_ok_and(|request| request.is_none()));
+    assert!(server.respond());
+    let second = server.receive(b"", 0).expect("a good request").expect("a whole request");
+    assert_eq!((second.path.as_str(), second.body.as_slice()), ("/b", &b"xy"[..]));
+    assert!(server.respond());
+    assert!(server.receive(b"", 0).is_ok_and(|request| request.is_some_and(|request| request.path == "/c")));
+    assert!(server.respond());
+    assert!(server.receive(b"", 0).is_ok_and(|request| request.is_none()));
+}
+
+#[test]
+fn nothing_is_read_after_the_last_answer() {
+    let mut server = Server::new();
+    let closing = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    assert!(server.receive(&[closing, GET].concat(), 0).is_ok_and(|request| request.is_some()));
+    assert!(!server.respond());
+    assert_eq!(server.receive(b"", 0).err(), Some(Close::Done));
+    assert_eq!(server.deadline(), None);
+}
+
+#[test]
+fn pipelining_is_bounded() {
+    let mut server = Server::new();
+    assert!(server.receive(GET, 0).is_ok_and(|request| request.is_some()));
+    let room = server.limits.head_bytes_max + server.limits.body_bytes_max;
+    assert!(server.receive(&vec![b'x'; room], 0).is_ok_and(|request| request.is_none()));
+    assert_eq!(server.receive(b"x", 0).err(), Some(Close::RateLimited));
+    assert_eq!(server.receive(b"", 0).err(), Some(Close::RateLimited));
+}
+
+#[test]
+fn many_small_pipelined_requests_are_all_answered() {
+    let count = 5_000;
+    let (outcome, _) = serve([GET.repeat(count).as_slice()], &Limits::default());
+    assert_eq!((outcome.requests.len(), outcome.end), (count, None));
+}
+
+#[test]
+fn what_is_retained_is_moved_seldom() {
+    let mut retained = retained::Retained::default();
+    retained.append(&[0; 65_536]);
+    let mut moves = 0;
+    while 1 < retained.len() {
+        let next = retained.pending()[1..].as_ptr();
+        retained.advance(1);
+        moves += usize::from(retained.pending().as_ptr() != next);
+    }
+    assert!(moves <= 17, "{moves}");
+    retained.advance(1);
+    assert!(retained.is_empty());
+}
+
+#[test]
+fn deadlines() {
+    let mut server = Server::new();
+    assert_eq!(server.deadline(), Some((10, Close::Done)));
+    assert!(server.receive(b"POST", 3).is_ok());
+    assert_eq!(server.deadline(), Some((10, Close::RequestTimeout)));
+    assert!(server.receive(b" / HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n", 4).is_ok());
+    assert_eq!(server.deadline(), Some((14, Close::RequestTimeout)));
+    assert!(server.receive(b"x", 9).is_ok());
+    assert_eq!(server.deadline(), Some((19, Close::RequestTimeout)));
+    assert!(server.receive(b"", 12).is_ok());
+    assert_eq!(server.deadline(), Some((19, Close::RequestTimeout)));
+    for at_s in (10..=58).step_by(8) {
+        assert!(server.receive(b"x", at_s).is_ok());
+    }
+    assert_eq!(server.deadline(), Some((64, Close::RequestTimeout)));
+    assert!(server.receive(&[b'x'; 91], 60).is_ok_and(|request| request.is_some()));
+    assert_eq!(server.deadline(), None);
+    assert!(server.respond());
+    assert!(server.receive(b"", 70).is_ok());
+    assert_eq!(server.deadline(), Some((145, Close::Done)));
+    assert!(server.receive(b"", 80).is_ok());
+    assert_eq!(server.deadline(), Some((145, Close::Done)));
+    assert!(server.receive(b"G", 100).is_ok());
+    assert_eq!(server.deadline(), Some((110, Close::RequestTimeout)));
+}
+
+#[test]
+fn a_pipelined_head_has_its_own_time() {
+    let mut server = Server::new();
+    assert!(server.receive(&[GET, b"GET"].concat(), 0).is_ok_and(|request| request.is_some()));
+    assert!(server.respond());
+    assert!(server.receive(b"", 50).is_ok_and(|request| request.is_none()));
+    assert_eq!(server.deadline(), Some((60, Close::RequestTimeout)));
+}
+
+#[test]
+fn continue_is_written_once_and_only_if_awaited() {
+    let check = |fields: &str, body: &str, expected: &str| {
+        let mut server = Server::new();
+        let _ = server.receive(format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n{body}").as_bytes(), 0);
+        assert_eq!(server.written(), expected, "{fields}");
+    };
+    let interim = "HTTP/1.1 100 Continue\r\n\r\n";
+    check("Expect: 100-continue\r\nContent-Length: 3\r\n", "", interim);
+    check("Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n", "", interim);
+    check("Expect: 100-continue\r\nContent-Length: 3\r\n", "a", "");
+    check("Expect: 100-continue\r\nContent-Length: 0\r\n", "", "");
+    check("Expect: 100-continue\r\nContent-Length: 9999999\r\n", "", "");
+    check("Content-Length: 3\r\n", "", "");
+    let mut old = Server::new();
+    assert!(old.receive(b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n", 0).is_ok());
+    assert_eq!(old.written(), "");
+}
+
+#[test]
+fn leftover_belongs_to_the_next_protocol() {
+    let mut server = Server::new();
+    assert!(server.receive(&[GET, b"\x81\x85"].concat(), 0).is_ok_and(|request| request.is_some()));
+    assert!(server.receive(b"\x00", 0).is_ok_and(|request| request.is_none()));
+    assert_eq!(server.session.version(), Version::Http11);
+    assert_eq!(server.session.leftover(), b"\x81\x85\x00");
+}
+
+#[test]
+fn a_refusal_is_not_taken_for_an_answer_to_head() {
+    let mut server = Server::new();
+    assert!(server.receive(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", 0).is_ok_and(|request| request.is_some()));
+    assert!(server.respond());
+    let close = server.receive(b"GET / HTTP/1.1\r\n\r\n", 0).expect_err("no Host");
+    server.session.refuse(close, DATE, &mut server.outbox);
+    assert!(server.written().ends_with("\"no Host field\"}}"), "{}", server.written());
+}
