@@ -204,13 +204,15 @@ pub fn complete_command(
     out: &mut Vec<u8>,
 ) {
     let AnswerForm::Command(reference) = &waiting.form else { return };
+    // It was valid JSON when it came, so it is again.
+    let reference: Option<&RawValue> = reference.as_deref().and_then(|text| serde_json::from_str(text).ok());
     for (topic, receipt) in waiting.topics.iter().zip(receipts) {
         metrics.on_publish(now.since(waiting.began));
         match receipt {
-            Ok(id) => fanfare_v1::write_published(topic, *id, reference.as_deref(), out),
+            Ok(id) => fanfare_v1::write_published(topic, *id, reference, out),
             Err(failed) => {
                 let (_, code, message) = describe_failure(*failed);
-                fanfare_v1::write_error(&fanfare_v1::Refused::new(code, message, reference.clone()), out);
+                fanfare_v1::write_error(code, message, reference, out);
             }
         }
     }

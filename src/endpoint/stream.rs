@@ -28,7 +28,7 @@ pub(super) fn open_sse(request: &Request, _: &str, context: &Context<'_>) -> Ans
 pub(super) fn open_websocket(request: &Request, _: &str, context: &Context<'_>) -> Answer {
     let accepted = match handshake::accept(request, &[FANFARE_V1]) {
         Ok(accepted) => accepted,
-        Err(refusal) => return refuse_upgrade(&refusal).into(),
+        Err(refusal) => return refusal.response().into(),
     };
     let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
     // With commands a client says itself what it listens to; default topics would surprise it.
@@ -41,15 +41,6 @@ pub(super) fn open_websocket(request: &Request, _: &str, context: &Context<'_>) 
         Ok(topics) => Answer::WebSocket { accepted, dialect, topics },
         Err(response) => response.into(),
     }
-}
-
-fn refuse_upgrade(refusal: &handshake::Refusal) -> Response {
-    let response = Response::error(refusal.status, "bad_upgrade", refusal.reason, None);
-    // RFC 6455 section 4.4: name the version that would do; RFC 9110 section 15.5.22: name the protocol.
-    if refusal.status == 426 {
-        return response.with("Sec-WebSocket-Version", "13").with("Upgrade", "websocket");
-    }
-    response
 }
 
 /// The topics of the URL, each once, or the configured ones if it names none.

@@ -2,6 +2,25 @@
 
 pub mod fanfare_v1;
 pub mod http;
+mod rate;
 pub mod resp;
+mod session;
 pub mod sse;
 pub mod websocket;
+
+pub use rate::RateLimit;
+pub use session::{Ask, Dialect, Limits, Session, SseStream, WebSocketSession};
+
+use crate::{event::Event, frame::Format};
+
+/// The name of the subprotocol with JSON envelopes and commands.
+pub const FANFARE_V1: &str = "fanfare.v1";
+
+/// The whole frame of `event` in `format`: what [`crate::frame::FrameCache`] is filled with.
+pub fn encode_frame(event: &Event, format: Format) -> Vec<u8> {
+    match format {
+        Format::Sse(form) => sse::encode_event(event, form),
+        Format::WebSocketRaw => websocket::encode_text(&event.data),
+        Format::FanfareV1 => fanfare_v1::encode_event(event),
+    }
+}

@@ -6,7 +6,7 @@
 //! the same.
 
 use super::{
-    fanfare_v1::{self, Command, Refused},
+    fanfare_v1,
     http::{self, Request},
     rate::{Rate, RateLimit, Verdict},
     websocket::{self, Message},
@@ -35,8 +35,8 @@ pub struct Limits {
 pub enum Ask {
     /// An HTTP request, to be answered before the next one comes.
     Request(Request),
-    /// A `fanfare.v1` command.
-    Command(Command),
+    /// A `fanfare.v1` message.
+    Command(String),
 }
 
 /// What a connection speaks.
@@ -137,30 +137,29 @@ impl WebSocketSession {
         for message in messages {
             match self.rate.judge(&limits.rate, now) {
                 Verdict::CutOff => return Err(Close::RateLimited),
-                Verdict::Ignore => self.refuse(&RATE_LIMITED, outbox),
-                Verdict::Pass => self.read_message(&message, outbox, asks),
+                Verdict::Ignore => self.tell_error("RateLimited", "too many messages; this one was ignored", outbox),
+                Verdict::Pass => self.read_message(message, outbox, asks),
             }
         }
         outcome
     }
 
-    fn read_message(&self, message: &Message, outbox: &mut Outbox, asks: &mut Vec<Ask>) {
+    fn read_message(&self, message: Message, outbox: &mut Outbox, asks: &mut Vec<Ask>) {
         match (self.dialect, message) {
             (Dialect::Raw, _) | (_, Message::Pong) => {}
-            (Dialect::FanfareV1, Message::Text(text)) => match Command::parse(text) {
-                Ok(command) => asks.push(Ask::Command(command)),
-                Err(refused) => self.refuse(&refused, outbox),
-            },
-            (Dialect::FanfareV1, Message::Binary(_)) => self.refuse(&BINARY, outbox),
+            (Dialect::FanfareV1, Message::Text(text)) => asks.push(Ask::Command(text)),
+            (Dialect::FanfareV1, Message::Binary(_)) => {
+                self.tell_error("BadRequest", "commands are text messages", outbox);
+            }
         }
     }
 
     /// Tells the client that a message of its was not heeded, where the dialect has a word for it.
-    fn refuse(&self, refused: &Refused, outbox: &mut Outbox) {
+    fn tell_error(&self, code: &str, why: &str, outbox: &mut Outbox) {
         if self.dialect == Dialect::FanfareV1 {
             let mut text = Vec::new();
-            fanfare_v1::write_error(refused, &mut text);
-            websocket::write_text(&text, outbox.buffer());
+            fanfare_v1::write_error(code, why, None, &mut text);
+            outbox.put(&websocket::encode_text(&text));
         }
     }
 }

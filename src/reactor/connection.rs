@@ -56,6 +56,9 @@ pub(super) const DOOMED: u8 = 32;
 /// On the list of those that stopped early and have more to read.
 pub(super) const READ_AGAIN: u8 = 64;
 
+/// The peer sends no more, but waits for an answer.
+pub(super) const PEER_ENDED: u8 = 128;
+
 impl State {
     #[inline]
     pub(super) fn has(self, bits: u8) -> bool {
@@ -73,7 +76,7 @@ impl State {
     /// Whether a lap may write to it at once: nothing is owed to it before the log.
     #[inline]
     pub(super) fn is_clear(self) -> bool {
-        self.bits & !READ_AGAIN == 0
+        self.bits & !(READ_AGAIN | PEER_ENDED) == 0
     }
 }
 

@@ -17,6 +17,7 @@ use super::net::{Net, Ready, Token};
 use crate::{
     bus::Wake,
     clock::{Clock, Moment},
+    protocol::http::format_date,
 };
 
 /// Readiness events taken per poll.
@@ -100,7 +101,8 @@ impl Net for MioNet {
     fn date(&mut self) -> &str {
         let now = SystemTime::now();
         if self.date_until <= now {
-            self.date = httpdate::fmt_http_date(now);
+            let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            self.date = format_date(since_1970.as_secs());
             self.date_until = now + Duration::from_millis(500);
         }
         &self.date
@@ -127,6 +129,10 @@ impl Net for MioNet {
             }
         }));
         Ok(())
+    }
+
+    fn listener_count(&self) -> usize {
+        self.listeners.len()
     }
 
     fn accept(&mut self, listener: usize) -> io::Result<(Stream, Option<IpAddr>)> {

@@ -1,1 +1,320 @@
-//! One thread: the turn, accept, connections, timers, the Net seam.
+//! One thread: a reactor owns its connections and shares nothing with other reactors but the bus.
+//!
+//! # The turn
+//! Always in this order, once per [`Reactor::turn`]:
+//! 1. poll, and read the clock;
+//! 2. accept, and what connections have become ready for, each with a budget (who stops early goes on the *again* list);
+//! 3. the inbox: events, connections handed over, notes, resyncs;
+//! 4. timers that are due;
+//! 5. lap slices;
+//! 6. flush what has been put into outboxes;
+//! 7. free what was closed;
+//! 8. counters.
+
+mod accept;
+mod connection;
+mod deliver;
+mod ending;
+mod gather;
+mod inbound;
+mod mail;
+mod mio_net;
+mod net;
+mod placement;
+mod slab;
+mod subscribe;
+mod table;
+mod timers;
+mod wheel;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+
+pub use mio_net::{Listener, MioNet, Stream};
+pub use net::{Net, Ready, Token};
+pub use placement::{Arrival, Placement};
+
+use crate::{
+    bus::Doorbell,
+    clock::Moment,
+    close::Close,
+    endpoint::{Context, Hub},
+    metrics::ReactorMetrics,
+    protocol::{Ask, Limits},
+};
+use connection::Connection;
+use gather::Gathers;
+use slab::Slab;
+use table::TopicTable;
+use wheel::Wheel;
+
+/// What a reactor is told by the configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What sessions are bounded by.
+    pub limits: Limits,
+    /// Connections the whole hub serves; beyond it requests are refused.
+    pub connections_max: usize,
+    /// Connections from one address; zero: no limit.
+    pub connections_per_ip_max: usize,
+    /// Private bytes a peer may leave unread before it is too slow.
+    pub outbox_bytes_max: usize,
+    /// The longest silence on a stream.
+    pub heartbeat_interval: Duration,
+    /// When a client of a stream that broke may come back; each is told a time up to half as long again.
+    pub retry: Duration,
+    /// How long a stream's opening waits for the source to confirm its topics.
+    pub live_timeout: Duration,
+    /// How long a connection may take to take its last bytes and close.
+    pub linger: Duration,
+    /// Listeners from this index on are for administration.
+    pub admin_listeners_from: usize,
+    /// Seeds the jitter.
+    pub seed: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            connections_max: 100_000,
+            connections_per_ip_max: 0,
+            outbox_bytes_max: 256 * 1024,
+            heartbeat_interval: Duration::from_secs(25),
+            retry: Duration::from_secs(2),
+            live_timeout: Duration::from_secs(2),
+            linger: Duration::from_secs(2),
+            admin_listeners_from: usize::MAX,
+            seed: 0,
+        }
+    }
+}
+
+/// Whether to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// There may be more.
+    Continue,
+    /// The hub shuts down and the last connection is gone.
+    Finished,
+}
+
+/// The longest sleep: `/health` takes a reactor that has not turned for much longer as stuck.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+/// Bytes taken per read. One buffer per reactor: an idle connection owns none.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// A thread's worth of connections.
+#[derive(Debug)]
+pub struct Reactor<N: Net> {
+    net: N,
+    index: usize,
+    hub: Arc<Hub>,
+    config: Config,
+    metrics: Arc<ReactorMetrics>,
+    doorbell: Arc<Doorbell>,
+    placement: Arc<Placement<N::Stream>>,
+    random: SmallRng,
+    now: Moment,
+    connections: Slab<Connection<N::Stream>>,
+    topics: TopicTable,
+    wheel: Wheel,
+    /// Topics whose lap has just become due, and those whose lap is under way.
+    fresh: VecDeque<u32>,
+    ongoing: VecDeque<u32>,
+    gathers: Gathers,
+    /// Listeners that may have more to accept, and when to try one again that had no descriptors left.
+    accept_again: Vec<usize>,
+    accept_retry: Option<Moment>,
+    read_again: Vec<Token>,
+    write_again: Vec<u32>,
+    dirty: Vec<u32>,
+    /// Connections found broken or fallen while something else was borrowed: to be ended in the same turn.
+    to_end: Vec<(u32, Close)>,
+    doomed: Vec<u32>,
+    /// How many connections wait for their peer to read.
+    blocked: usize,
+    swept: Moment,
+    stopping: bool,
+    // Used within one call each, kept to spare the allocation.
+    ready: Vec<Ready>,
+    asks: Vec<Ask>,
+    due: Vec<u32>,
+    read_buffer: Vec<u8>,
+}
+
+impl<N: Net> Reactor<N> {
+    /// A reactor of `hub`, the one of this `index`.
+    pub fn new(net: N, index: usize, hub: Arc<Hub>, placement: Arc<Placement<N::Stream>>, config: Config) -> Self {
+        let now = net.now();
+        Self {
+            index,
+            metrics: Arc::clone(&hub.metrics.reactors[index]),
+            doorbell: Arc::clone(hub.bus.inbox(index).doorbell()),
+            placement,
+            random: SmallRng::seed_from_u64(config.seed.wrapping_add(index as u64)),
+            now,
+            connections: Slab::with_capacity(config.connections_max.min(65_536) / hub.metrics.reactors.len() + 64),
+            topics: TopicTable::default(),
+            wheel: Wheel::new(now),
+            fresh: VecDeque::new(),
+            ongoing: VecDeque::new(),
+            gathers: Gathers::default(),
+            accept_again: Vec::new(),
+            accept_retry: None,
+            read_again: Vec::new(),
+            write_again: Vec::new(),
+            dirty: Vec::new(),
+            to_end: Vec::new(),
+            doomed: Vec::new(),
+            blocked: 0,
+            swept: now,
+            stopping: false,
+            ready: Vec::new(),
+            asks: Vec::new(),
+            due: Vec::new(),
+            read_buffer: vec![0; READ_BUFFER_BYTES],
+            net,
+            hub,
+            config,
+        }
+    }
+
+    /// Turns until the hub has shut down.
+    pub fn run(&mut self) -> io::Result<()> {
+        while self.turn()? == Flow::Continue {}
+        Ok(())
+    }
+
+    /// One turn.
+    pub fn turn(&mut self) -> io::Result<Flow> {
+        self.poll()?;
+        let began = self.now;
+        self.accept_waiting();
+        self.take_readiness();
+        self.take_inbox();
+        self.run_timers();
+        self.run_laps();
+        self.flush_dirty();
+        self.end_broken();
+        self.free_doomed();
+        self.metrics.set_lagging(self.blocked);
+        self.now = self.net.now();
+        self.metrics.on_turn(began, self.now);
+        let finished = self.stopping && self.connections.len() == 0;
+        Ok(if finished { Flow::Finished } else { Flow::Continue })
+    }
+
+    /// Sleeps until there is something to do. Between the announcement of sleep and the sleep every queue is looked at
+    /// once more, so no ring of the doorbell is missed.
+    fn poll(&mut self) -> io::Result<()> {
+        let mut ready = std::mem::take(&mut self.ready);
+        ready.clear();
+        let mut timeout = self.sleep_time();
+        if timeout != Duration::ZERO {
+            self.doorbell.lie_down();
+            if !self.hub.bus.inbox(self.index).is_empty() || !self.placement.is_empty(self.index) || self.must_stop() {
+                timeout = Duration::ZERO;
+            }
+        }
+        let outcome = self.net.poll(Some(timeout), &mut ready);
+        self.doorbell.get_up();
+        self.now = self.net.now();
+        self.ready = ready;
+        outcome
+    }
+
+    fn sleep_time(&self) -> Duration {
+        let busy = !self.fresh.is_empty()
+            || !self.ongoing.is_empty()
+            || !self.accept_again.is_empty()
+            || !self.read_again.is_empty()
+            || !self.write_again.is_empty();
+        if busy {
+            return Duration::ZERO;
+        }
+        let timer = self.wheel.next_wait(self.now).unwrap_or(SLEEP_MAX);
+        let accept = self.accept_retry.map_or(SLEEP_MAX, |retry| retry.since(self.now));
+        timer.min(accept).min(SLEEP_MAX)
+    }
+
+    /// Connections become ready for more: those the poll told of, and those that stopped early last time.
+    fn take_readiness(&mut self) {
+        for token in std::mem::take(&mut self.read_again) {
+            if let Some(connection) = self.connections.named(token) {
+                connection.state.clear(connection::READ_AGAIN);
+                self.read(token.slot, false);
+            }
+        }
+        for slot in std::mem::take(&mut self.write_again) {
+            self.flush(slot);
+        }
+        let ready = std::mem::take(&mut self.ready);
+        for event in &ready {
+            if let Ready::Connection { token, readable, writable, ending } = *event
+                && self.connections.named(token).is_some()
+            {
+                if writable {
+                    self.unblock(token.slot);
+                }
+                if readable || ending {
+                    self.read(token.slot, ending);
+                }
+            }
+        }
+        self.ready = ready;
+    }
+
+    /// The peer has made room.
+    fn unblock(&mut self, slot: u32) {
+        if let Some(connection) = self.connections.at(slot)
+            && connection.state.has(connection::BLOCKED)
+        {
+            connection.state.clear(connection::BLOCKED);
+            self.blocked -= 1;
+            self.flush(slot);
+        }
+    }
+
+    fn flush_dirty(&mut self) {
+        while let Some(slot) = self.dirty.pop() {
+            if let Some(connection) = self.connections.at(slot) {
+                connection.state.clear(connection::DIRTY);
+                self.flush(slot);
+            }
+        }
+    }
+
+    /// Puts the connection on the list of those to be flushed before the reactor sleeps.
+    fn mark_dirty(&mut self, slot: u32) {
+        if let Some(connection) = self.connections.at(slot)
+            && !connection.state.has(connection::DIRTY)
+        {
+            connection.state.set(connection::DIRTY);
+            self.dirty.push(slot);
+        }
+    }
+
+    fn must_stop(&self) -> bool {
+        !self.stopping && self.hub.is_draining()
+    }
+
+    fn context<'hub>(&self, hub: &'hub Hub, slot: u32, admin: bool, overloaded: bool) -> Context<'hub> {
+        let token = self.connections.token(slot).pack();
+        Context { hub, reactor: self.index, token, now: self.now, admin, overloaded }
+    }
+
+    /// `span` shortened by up to an eighth, so that what began together does not stay together.
+    fn jittered(&mut self, span: Duration) -> Duration {
+        span - span.mul_f64(self.random.random_range(0.0..0.125))
+    }
+
+    fn retry_ms(&mut self) -> u64 {
+        let spread = self.config.retry.mul_f64(self.random.random_range(0.0..0.5));
+        u64::try_from((self.config.retry + spread).as_millis()).unwrap_or(u64::MAX)
+    }
+}

@@ -68,6 +68,9 @@ pub trait Net {
     /// Waits until something is ready or `timeout` has passed, and appends what is to `ready`.
     fn poll(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()>;
 
+    /// How many listeners there are.
+    fn listener_count(&self) -> usize;
+
     /// Takes the next connection from the listener of this index. `WouldBlock`: none waits.
     fn accept(&mut self, listener: usize) -> io::Result<(Self::Stream, Option<IpAddr>)>;
 

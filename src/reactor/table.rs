@@ -1,12 +1,15 @@
 //! The topics a reactor has listeners for: its own copy of each log, and who listens.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use serde_json::value::RawValue;
+
+use super::net::Token;
 use crate::{
     bus::{Attachment, TopicKey, TopicState},
     clock::Moment,
     event::{Event, Position},
-    log::{Lap, Ring},
+    log::{Lap, Ring, Start},
     topic::Topic,
 };
 
@@ -27,12 +30,13 @@ pub(super) struct LocalTopic {
     pub(super) waiting: Vec<Waiter>,
 }
 
-/// A connection, by its slot and generation, that waits for a topic to become live.
+/// A connection that waits for a topic to become live.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    pub(super) token: super::net::Token,
-    /// A `subscribe` command to be acknowledged then; without one, the whole connection is held back.
-    pub(super) command: Option<Option<Box<str>>>,
+    pub(super) token: Token,
+    pub(super) since: Moment,
+    /// A `subscribe` command to be carried out then; without one, the whole connection is held back.
+    pub(super) command: Option<(Start, Option<Box<RawValue>>)>,
 }
 
 impl LocalTopic {
@@ -101,10 +105,18 @@ impl TopicTable {
         Some(topic)
     }
 
-    /// Drops from every ring what has grown too old.
-    pub(super) fn trim(&mut self, now: Moment) {
-        for topic in self.places.iter_mut().flatten() {
+    /// Drops from every ring what has grown too old. Returns the topics somebody has waited for longer than `patience`,
+    /// and those nobody listens to or waits for any more.
+    pub(super) fn sweep(&mut self, now: Moment, patience: Duration) -> Vec<u32> {
+        let mut notable = Vec::new();
+        for (place, topic) in self.places.iter_mut().enumerate() {
+            let Some(topic) = topic else { continue };
             topic.ring.trim(&topic.state.class.retention, now);
+            let waited = topic.waiting.first().map(|waiter| now.since(waiter.since));
+            if waited.map_or(topic.lap.is_empty(), |waited| patience < waited) {
+                notable.push(place as u32);
+            }
         }
+        notable
     }
 }

@@ -1,0 +1,93 @@
+//! Accepting: with a budget, to the emptiest reactor, and so that the listener never dies.
+
+use std::{io, time::Duration};
+
+use super::{
+    Reactor,
+    connection::Connection,
+    net::{Net, Ready},
+    placement::Arrival,
+};
+use crate::{close::Close, metrics::Transport};
+
+/// Connections accepted per listener and turn.
+const ACCEPTS_PER_TURN: usize = 64;
+/// When to try again after descriptors ran out. The edge that told of waiting connections is spent, so nothing else
+/// would.
+const EXHAUSTED_RETRY: Duration = Duration::from_millis(100);
+/// Connections beyond the limit that are still answered with a refusal; those beyond are closed without a word.
+const REFUSALS_AT_ONCE: usize = 256;
+
+impl<N: Net> Reactor<N> {
+    /// Accepts from the listeners that the poll named and from those that have stopped early.
+    pub(super) fn accept_waiting(&mut self) {
+        let mut listeners = std::mem::take(&mut self.accept_again);
+        if self.accept_retry.is_some_and(|retry| retry <= self.now) {
+            self.accept_retry = None;
+            listeners.extend(0..self.net.listener_count());
+        }
+        for event in &self.ready {
+            if let Ready::Listener(listener) = *event
+                && !listeners.contains(&listener)
+            {
+                listeners.push(listener);
+            }
+        }
+        listeners.into_iter().for_each(|listener| self.accept_from(listener));
+    }
+
+    fn accept_from(&mut self, listener: usize) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.net.accept(listener) {
+                Ok((stream, peer)) => {
+                    let admin = self.config.admin_listeners_from <= listener;
+                    if let Some(arrival) = self.placement.place(Arrival { stream, peer, admin }, self.index) {
+                        self.admit(arrival);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // The peer left while it waited (accept(2) names more such errors; all concern one connection).
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => return self.on_exhausted(listener, &error),
+            }
+        }
+        self.accept_again.push(listener);
+    }
+
+    /// No descriptor, or no memory, for one more: turn one away, so that peers are not left waiting, and try again soon.
+    fn on_exhausted(&mut self, listener: usize, error: &io::Error) {
+        self.net.shed(listener);
+        self.metrics.on_shed();
+        if self.accept_retry.is_none() {
+            tracing::warn!(%error, "cannot accept: connections are turned away until descriptors are free");
+        }
+        self.accept_retry = Some(self.now + EXHAUSTED_RETRY);
+    }
+
+    /// Takes a connection in.
+    pub(super) fn admit(&mut self, arrival: Arrival<N::Stream>) {
+        let Arrival { stream, peer, admin } = arrival;
+        let open = self.placement.total();
+        let overload = self.config.connections_max < open || !self.placement.count_address(peer, self.config.connections_per_ip_max);
+        if self.stopping || self.config.connections_max + REFUSALS_AT_ONCE < open {
+            self.placement.on_gone(self.index, peer);
+            return;
+        }
+        let now = self.now;
+        let token = self.connections.insert(|_| Connection::new(stream, peer, admin, overload, now));
+        self.metrics.on_open(Transport::Http);
+        let Some(connection) = self.connections.at(token.slot) else { return };
+        match self.net.register(&mut connection.stream, token) {
+            Ok(()) => self.rearm(token.slot),
+            Err(error) => {
+                tracing::warn!(%error, "cannot watch a connection");
+                self.end(token.slot, Close::Internal("the connection cannot be watched"));
+            }
+        }
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, NetworkDown, NetworkUnreachable};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | NetworkDown | NetworkUnreachable)
+}

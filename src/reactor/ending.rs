@@ -1,0 +1,143 @@
+//! How connections end: the last words, the wait for the peer to take them, and the memory back.
+
+use super::{
+    Reactor,
+    connection::{BLOCKED, CLOSING, DOOMED, HELD, LINGERING, PEER_ENDED},
+    net::Net,
+};
+use crate::{
+    close::Close,
+    metrics::Transport,
+    protocol::{Session, http, sse, websocket},
+};
+
+impl<N: Net> Reactor<N> {
+    /// Ends a connection for the reason `close`. Its subscriptions end now; what it is owed, and what tells it why, is
+    /// still written.
+    pub(super) fn end(&mut self, slot: u32, close: Close) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        if connection.state.has(CLOSING | LINGERING | DOOMED) {
+            return;
+        }
+        self.say_goodbye(slot, close);
+        if let Some(connection) = self.connections.at(slot) {
+            connection.session = Err(close);
+        }
+        self.leave(slot, close);
+    }
+
+    /// Ends a connection whose session has ended itself.
+    pub(super) fn close(&mut self, slot: u32, close: Close) {
+        self.say_goodbye(slot, close);
+        self.leave(slot, close);
+    }
+
+    /// The last bytes, as what the connection speaks has them.
+    fn say_goodbye(&mut self, slot: u32, close: Close) {
+        let retry_ms = self.retry_ms();
+        let Some(connection) = self.connections.at(slot) else { return };
+        let outbox = &mut connection.outbox;
+        match (&mut connection.session, connection.transport) {
+            (_, _) if close == Close::PeerGone => {}
+            (Ok(Session::Http(http)), _) => http.refuse(close, self.net.date(), outbox),
+            (Err(_), Transport::Http) => {
+                http::ServerSession::new(self.now).refuse(close, self.net.date(), outbox);
+            }
+            (Ok(Session::Sse(stream)), _) => {
+                sse::write_final(stream.form.chunked, retry_ms, None, outbox.buffer());
+            }
+            // The end began on the other side, and the session has answered it.
+            (Err(Close::Done), Transport::WebSocket) => {}
+            (_, Transport::WebSocket) => {
+                websocket::write_close(close.websocket_code(), &goodbye_reason(close, retry_ms), outbox.buffer());
+            }
+            (Err(_), Transport::Sse) => {}
+            (Ok(Session::WebSocket(_)), _) => {}
+        }
+    }
+
+    fn leave(&mut self, slot: u32, close: Close) {
+        self.unlisten_all(slot);
+        let Some(connection) = self.connections.at(slot) else { return };
+        self.metrics.on_close(connection.transport, close);
+        if close == Close::Slow {
+            self.metrics.on_overflow();
+        }
+        connection.state.clear(HELD);
+        connection.state.set(CLOSING);
+        self.wheel.arm(slot, self.now + self.config.linger);
+        if close == Close::PeerGone {
+            self.doom(slot);
+        } else {
+            self.mark_dirty(slot);
+        }
+    }
+
+    /// Once all is written: ends our direction, and waits for the peer to end its own, so that what is under way to it is
+    /// not destroyed by a reset (RFC 9112 section 9.6).
+    pub(super) fn finish_closing(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        let owes = connection.unfinished.is_some() || !connection.outbox.is_empty();
+        if owes || !connection.state.has(CLOSING) || connection.state.has(LINGERING | DOOMED) {
+            return;
+        }
+        self.net.end(&mut connection.stream);
+        connection.state.set(LINGERING);
+        if connection.state.has(PEER_ENDED) {
+            self.doom(slot);
+        }
+    }
+
+    /// The connection is to be freed at the end of the turn.
+    pub(super) fn doom(&mut self, slot: u32) {
+        if let Some(connection) = self.connections.at(slot)
+            && !connection.state.has(DOOMED)
+        {
+            connection.state.set(DOOMED);
+            self.doomed.push(slot);
+        }
+    }
+
+    /// Ends what was found broken or fallen while something else was under way.
+    pub(super) fn end_broken(&mut self) {
+        while let Some((slot, close)) = self.to_end.pop() {
+            self.end(slot, close);
+        }
+        self.flush_dirty();
+    }
+
+    /// Frees what was closed. Nothing refers to these slots any more: subscriptions ended with the session.
+    pub(super) fn free_doomed(&mut self) {
+        while let Some(slot) = self.doomed.pop() {
+            self.wheel.disarm(slot);
+            if let Some(connection) = self.connections.remove(slot) {
+                if connection.state.has(BLOCKED) {
+                    self.blocked -= 1;
+                }
+                if let Ok(session) = &connection.session {
+                    debug_assert!(false, "freed without an end: {session:?}");
+                }
+                debug_assert!(connection.subscriptions.is_empty(), "freed with subscriptions");
+                self.placement.on_gone(self.index, connection.peer);
+            }
+        }
+    }
+
+    /// The hub shuts down: no more connections, and an end for those there are.
+    pub(super) fn begin_stop(&mut self) {
+        self.stopping = true;
+        self.net.stop_listening();
+        self.accept_again.clear();
+        for slot in self.connections.used() {
+            self.end(slot, Close::Restart);
+        }
+    }
+}
+
+/// A close frame's reason. A client that is to come back is told when, so that not all come at once.
+fn goodbye_reason(close: Close, retry_ms: u64) -> String {
+    match close {
+        Close::Restart | Close::TryLater(_) => format!("{{\"reconnect_in_ms\":{retry_ms}}}"),
+        other => other.to_string(),
+    }
+}

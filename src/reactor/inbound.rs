@@ -1,0 +1,226 @@
+//! What peers send: bytes become asks, asks become answers.
+
+use std::{io, sync::Arc};
+
+use super::{
+    READ_BUFFER_BYTES, Reactor,
+    connection::{CLOSING, DOOMED, LINGERING, PEER_ENDED, READ_AGAIN},
+    net::Net,
+};
+use crate::{
+    close::Close,
+    endpoint::{self, Answer, Reply},
+    frame::SseForm,
+    log::Start,
+    metrics::Transport,
+    protocol::{
+        Ask, Dialect, Session, SseStream, WebSocketSession,
+        http::{Request, Response, Version},
+        sse,
+        websocket::handshake::{self, Accepted},
+    },
+    topic::Topic,
+};
+
+/// Reads per connection and turn; what is left comes next turn, so that one peer cannot hold up the rest.
+const READS_PER_TURN: usize = 4;
+
+impl<N: Net> Reactor<N> {
+    /// Reads what has arrived. `ending`: the end of the stream waits behind it.
+    pub(super) fn read(&mut self, slot: u32, ending: bool) {
+        for _ in 0..READS_PER_TURN {
+            let Some(connection) = self.connections.at(slot) else { return };
+            if connection.state.has(DOOMED) {
+                return;
+            }
+            match self.net.read(&mut connection.stream, &mut self.read_buffer) {
+                Ok(0) => return self.on_peer_end(slot),
+                Ok(count) => {
+                    if !connection.state.has(CLOSING | LINGERING) {
+                        self.receive(slot, count);
+                    }
+                    // A short read has emptied the socket: what comes later is told of anew.
+                    if count < READ_BUFFER_BYTES && !ending {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return self.end(slot, Close::PeerGone),
+            }
+        }
+        let token = self.connections.token(slot);
+        if let Some(connection) = self.connections.at(slot)
+            && !connection.state.has(READ_AGAIN)
+        {
+            connection.state.set(READ_AGAIN);
+            self.read_again.push(token);
+        }
+    }
+
+    /// The peer sends no more. A request it has finished is still answered; a stream has lost its reader.
+    fn on_peer_end(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        let awaits_answer = match &connection.session {
+            Ok(Session::Http(http)) => !http.is_idle() && http.deadline(&self.config.limits.http).is_none(),
+            _ => connection.state.has(CLOSING),
+        };
+        if awaits_answer && !connection.state.has(LINGERING) {
+            connection.state.set(PEER_ENDED);
+            return;
+        }
+        let idle = matches!(&connection.session, Ok(Session::Http(http)) if http.is_idle());
+        self.end(slot, if idle { Close::Done } else { Close::PeerGone });
+        self.doom(slot);
+    }
+
+    /// Hands `count` bytes of the read buffer to the session.
+    fn receive(&mut self, slot: u32, count: usize) {
+        let mut buffer = std::mem::take(&mut self.read_buffer);
+        self.advance_session(slot, &mut buffer[..count]);
+        self.read_buffer = buffer;
+        self.continue_session(slot);
+    }
+
+    /// Takes the session through what it has kept: requests that came while another was being answered.
+    pub(super) fn continue_session(&mut self, slot: u32) {
+        while !self.asks.is_empty() {
+            let mut was_request = false;
+            for ask in std::mem::take(&mut self.asks) {
+                was_request |= matches!(ask, Ask::Request(_));
+                self.take_ask(slot, ask);
+            }
+            if was_request {
+                self.advance_session(slot, &mut []);
+            }
+        }
+        self.check_outbox(slot);
+        self.rearm_request(slot);
+    }
+
+    /// One transition of the session; what it asks for is in `self.asks`.
+    pub(super) fn advance_session(&mut self, slot: u32, bytes: &mut [u8]) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        if connection.state.has(CLOSING | LINGERING | DOOMED) {
+            return;
+        }
+        let session = std::mem::replace(&mut connection.session, Err(Close::Internal("a session was lost")));
+        let (outbox, asks) = (&mut connection.outbox, &mut self.asks);
+        connection.session =
+            session.and_then(|session| session.receive(bytes, &self.config.limits, outbox, asks, self.now));
+        let ended = connection.session.as_ref().err().copied();
+        self.mark_dirty(slot);
+        if let Some(close) = ended {
+            self.close(slot, close);
+        }
+    }
+
+    fn take_ask(&mut self, slot: u32, ask: Ask) {
+        let hub = Arc::clone(&self.hub);
+        let Some(connection) = self.connections.at(slot) else { return };
+        let (admin, overloaded) = (connection.admin, connection.overload);
+        let context = self.context(&hub, slot, admin, overloaded);
+        match ask {
+            Ask::Request(request) => {
+                let (route, answer) = endpoint::answer(&request, &context);
+                self.take_answer(slot, route, &request, answer);
+            }
+            Ask::Command(text) => {
+                self.metrics.on_message();
+                let reply = endpoint::answer_command(&text, &context);
+                self.take_reply(slot, reply);
+            }
+        }
+    }
+
+    fn take_answer(&mut self, slot: u32, route: usize, request: &Request, answer: Answer) {
+        match answer {
+            Answer::Response(response) => self.respond(slot, route, &response),
+            Answer::Later => {}
+            Answer::Sse { topics, named, headers } => {
+                self.metrics.on_request(route, 200);
+                self.open_sse(slot, request.version, &topics, named, &headers);
+            }
+            Answer::WebSocket { accepted, dialect, topics } => {
+                self.metrics.on_request(route, 101);
+                self.open_websocket(slot, &accepted, dialect, &topics);
+            }
+        }
+    }
+
+    fn take_reply(&mut self, slot: u32, reply: Reply) {
+        match reply {
+            Reply::Message(text) => self.send_message(slot, &text),
+            Reply::Subscribe { topic, start, reference } => self.subscribe_command(slot, &topic, start, reference),
+            Reply::Unsubscribe { topic, reference } => self.unsubscribe_command(slot, &topic, reference.as_deref()),
+            Reply::Later => {}
+        }
+    }
+
+    /// Answers the request that the connection waits for.
+    pub(super) fn respond(&mut self, slot: u32, route: usize, response: &Response) {
+        self.metrics.on_request(route, response.status);
+        let Some(connection) = self.connections.at(slot) else { return };
+        let Ok(Session::Http(http)) = &mut connection.session else { return };
+        let goes_on = http.respond(response, self.net.date(), &mut connection.outbox);
+        let peer_ended = connection.state.has(PEER_ENDED);
+        self.mark_dirty(slot);
+        if !goes_on || peer_ended {
+            self.end(slot, Close::Done);
+        }
+    }
+
+    fn open_sse(
+        &mut self,
+        slot: u32,
+        version: Version,
+        topics: &[(Topic, Start)],
+        named: bool,
+        headers: &[(&'static str, String)],
+    ) {
+        let retry_ms = self.retry_ms();
+        let Some(connection) = self.connections.at(slot) else { return };
+        let form = SseForm { named, chunked: version == Version::Http11, with_id: topics.len() == 1 };
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        sse::write_open(form.chunked, self.net.date(), retry_ms, &headers, connection.outbox.buffer());
+        let cursors = (!form.with_id).then(|| vec![None; topics.len()].into_boxed_slice());
+        connection.session = Ok(Session::Sse(SseStream { form, cursors }));
+        self.begin_stream(slot, Transport::Sse, topics);
+    }
+
+    fn open_websocket(&mut self, slot: u32, accepted: &Accepted, dialect: Dialect, topics: &[(Topic, Start)]) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        handshake::write_accept(accepted, self.net.date(), connection.outbox.buffer());
+        let next = Ok(Session::WebSocket(WebSocketSession::new(dialect)));
+        let previous = std::mem::replace(&mut connection.session, next);
+        self.begin_stream(slot, Transport::WebSocket, topics);
+        if let Ok(Session::Http(http)) = previous {
+            // What came behind the request's head are the first frames.
+            self.advance_session(slot, &mut http.leftover());
+        }
+    }
+
+    fn begin_stream(&mut self, slot: u32, transport: Transport, topics: &[(Topic, Start)]) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        self.metrics.on_upgrade(connection.transport, transport);
+        connection.transport = transport;
+        connection.written = self.now;
+        self.subscribe_stream(slot, topics);
+        self.mark_dirty(slot);
+        self.rearm(slot);
+    }
+
+    /// A peer that leaves its answers unread is too slow, whatever it asks for.
+    fn check_outbox(&mut self, slot: u32) {
+        let most = self.config.outbox_bytes_max;
+        if self.connections.at(slot).is_some_and(|connection| most < connection.outbox.len()) {
+            self.end(slot, Close::Slow);
+        }
+    }
+
+    fn rearm_request(&mut self, slot: u32) {
+        if self.connections.at(slot).is_some_and(|connection| connection.transport == Transport::Http) {
+            self.rearm(slot);
+        }
+    }
+}

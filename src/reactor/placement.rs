@@ -1,0 +1,116 @@
+//! Where a new connection goes: to the reactor that has the fewest, for the fullest one decides how long a broadcast
+//! takes.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::bus::Doorbell;
+
+/// Connections on their way to another reactor; when as many wait there, the acceptor keeps what it has.
+const ARRIVALS_MAX: usize = 1024;
+
+/// A connection just accepted.
+#[derive(Debug)]
+pub struct Arrival<S> {
+    /// Its socket, registered nowhere yet.
+    pub stream: S,
+    /// Its address.
+    pub peer: Option<IpAddr>,
+    /// Whether it came through an admin listener.
+    pub admin: bool,
+}
+
+/// How many connections each reactor has, and the way to each.
+#[derive(Debug)]
+pub struct Placement<S> {
+    doors: Vec<Door<S>>,
+    /// Connections by address. Touched once per connect and close, and only if there is a limit.
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+#[derive(Debug)]
+struct Door<S> {
+    /// Connections there or on their way there.
+    count: AtomicUsize,
+    arrivals_in: Sender<Arrival<S>>,
+    arrivals_out: Receiver<Arrival<S>>,
+    doorbell: Arc<Doorbell>,
+}
+
+impl<S> Placement<S> {
+    /// For the reactors that own these doorbells.
+    pub fn new(doorbells: impl IntoIterator<Item = Arc<Doorbell>>) -> Self {
+        let door = |doorbell| {
+            let (arrivals_in, arrivals_out) = bounded(ARRIVALS_MAX);
+            Door { count: AtomicUsize::new(0), arrivals_in, arrivals_out, doorbell }
+        };
+        Self { doors: doorbells.into_iter().map(door).collect(), by_address: Mutex::default() }
+    }
+
+    /// Connections over all reactors.
+    pub fn total(&self) -> usize {
+        self.doors.iter().map(|door| door.count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Finds a place for `arrival`, which the reactor `own` has accepted: gives it back if it is to stay.
+    pub(super) fn place(&self, arrival: Arrival<S>, own: usize) -> Option<Arrival<S>> {
+        let count = |index: &usize| self.doors[*index].count.load(Ordering::Relaxed);
+        let emptiest = (0..self.doors.len()).min_by_key(count).unwrap_or(own);
+        let goes_to = if count(&emptiest) < count(&own) { emptiest } else { own };
+        let door = &self.doors[goes_to];
+        door.count.fetch_add(1, Ordering::Relaxed);
+        if goes_to == own {
+            return Some(arrival);
+        }
+        match door.arrivals_in.try_send(arrival) {
+            Ok(()) => {
+                door.doorbell.ring();
+                None
+            }
+            Err(TrySendError::Full(arrival) | TrySendError::Disconnected(arrival)) => {
+                door.count.fetch_sub(1, Ordering::Relaxed);
+                self.doors[own].count.fetch_add(1, Ordering::Relaxed);
+                Some(arrival)
+            }
+        }
+    }
+
+    /// The next connection handed to the reactor `own`.
+    pub(super) fn next_arrival(&self, own: usize) -> Option<Arrival<S>> {
+        self.doors[own].arrivals_out.try_recv().ok()
+    }
+
+    pub(super) fn is_empty(&self, own: usize) -> bool {
+        self.doors[own].arrivals_out.is_empty()
+    }
+
+    /// Counts one more connection from `peer`; false if that makes more than `most`. Zero is no limit.
+    pub(super) fn count_address(&self, peer: Option<IpAddr>, most: usize) -> bool {
+        let (Some(address), 1..) = (peer, most) else { return true };
+        let mut counts = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_insert(0);
+        *count += 1;
+        *count <= most
+    }
+
+    /// A connection of the reactor `own`, from `peer`, is gone.
+    pub(super) fn on_gone(&self, own: usize, peer: Option<IpAddr>) {
+        self.doors[own].count.fetch_sub(1, Ordering::Relaxed);
+        let Some(address) = peer else { return };
+        let mut counts = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&address);
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What is due: requests that do not come, streams that have been silent, what has grown old.
+
+use std::time::Duration;
+
+use super::{
+    Reactor,
+    connection::{BLOCKED, CLOSING, DOOMED, HELD, LINGERING},
+    net::Net,
+};
+use crate::{
+    close::Close,
+    protocol::{Session, sse, websocket},
+};
+
+/// Connections looked at per turn because their time has come; a thousand heartbeats at once are a fan-out too.
+const TIMERS_PER_TURN: usize = 256;
+/// How often logs are looked over for what has grown too old.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+impl<N: Net> Reactor<N> {
+    pub(super) fn run_timers(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        due.clear();
+        self.wheel.expire(self.now, TIMERS_PER_TURN, &mut due);
+        due.iter().for_each(|slot| self.on_due(*slot));
+        self.due = due;
+        if SWEEP_INTERVAL <= self.now.since(self.swept) {
+            self.swept = self.now;
+            self.sweep();
+        }
+    }
+
+    fn sweep(&mut self) {
+        if self.index == 0 {
+            self.hub.bus.sweep(self.now);
+        }
+        for place in self.topics.sweep(self.now, self.config.live_timeout) {
+            self.on_live(place);
+        }
+    }
+
+    /// The connection's time has come, for whatever it was waiting.
+    fn on_due(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        if connection.state.has(DOOMED) {
+            return;
+        }
+        if connection.state.has(CLOSING | LINGERING) {
+            return self.doom(slot);
+        }
+        match &connection.session {
+            Ok(Session::Http(http)) => match http.deadline(&self.config.limits.http) {
+                Some(deadline) if deadline <= self.now => {
+                    let close = http.expire();
+                    self.end(slot, close);
+                }
+                _ => self.rearm(slot),
+            },
+            Ok(Session::Sse(_) | Session::WebSocket(_)) => self.on_silence(slot),
+            Err(_) => self.doom(slot),
+        }
+    }
+
+    /// A stream may have been silent for long enough: to the peer and to whatever lies between, a heartbeat shows that
+    /// it is alive; a peer that does not read is looked at.
+    fn on_silence(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        if connection.state.has(BLOCKED) {
+            if self.has_fallen(slot) {
+                return self.end(slot, Close::Slow);
+            }
+        } else if !connection.state.has(HELD) && self.quiet_time() <= self.now.since(connection.written) {
+            match &connection.session {
+                Ok(Session::Sse(stream)) => connection.outbox.put(sse::heartbeat(stream.form.chunked)),
+                _ => connection.outbox.put(websocket::PING),
+            }
+            connection.written = self.now;
+            self.mark_dirty(slot);
+        }
+        self.rearm(slot);
+    }
+
+    /// The jitter makes a heartbeat due up to an eighth of the interval early.
+    fn quiet_time(&self) -> Duration {
+        self.config.heartbeat_interval - self.config.heartbeat_interval / 8
+    }
+
+    /// Sets the deadline that goes with what the connection does now.
+    pub(super) fn rearm(&mut self, slot: u32) {
+        let heartbeat = self.jittered(self.config.heartbeat_interval);
+        let Some(connection) = self.connections.at(slot) else { return };
+        if connection.state.has(CLOSING | LINGERING) {
+            return;
+        }
+        let deadline = match &connection.session {
+            Ok(Session::Http(http)) => http.deadline(&self.config.limits.http),
+            Ok(Session::Sse(_) | Session::WebSocket(_)) => Some((connection.written + heartbeat).max(self.now)),
+            Err(_) => None,
+        };
+        match deadline {
+            Some(deadline) => self.wheel.arm(slot, deadline),
+            None => self.wheel.disarm(slot),
+        }
+    }
+}
