@@ -193,3 +193,6 @@ fn control_frame(kind: ControlKind, payload: &[u8]) -> Result<ServerFrame<'_>, C
         }
     })
 }
+
+#[cfg(test)]
+mod tests;
