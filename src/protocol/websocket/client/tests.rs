@@ -63,6 +63,11 @@ fn client_reads_frames() {
     );
     check(&[plain(FIN | TEXT, &[b'x'; 301])[..4].to_vec()], &[], Some(Close::MessageTooBig));
     check(&[plain(TEXT, &long), plain(FIN, b"x")], &[], Some(Close::MessageTooBig));
+    let shortest = Close::BadFrame("a payload length must be in its shortest form");
+    check(&[b"\x81\x7e\0\x7d".to_vec()], &[], Some(shortest));
+    let empty = plain(CONTINUATION, b"");
+    let fragments = [plain(TEXT, b""), empty.clone(), empty, plain(FIN, b"")];
+    check(&fragments, &[], Some(Close::MessageTooBig));
     check(&[plain(CLOSE, b"\x03\xe8\xff")], &[], Some(Close::BadUtf8));
 }
 
