@@ -37,6 +37,9 @@ pub fn write_masked_close(code: u16, reason: &str, mask: [u8; 4], out: &mut Vec<
     frame::write_masked(OpCode::Control(Control::Close), &frame::close_payload(code, reason), mask, out);
 }
 
+/// The first byte of a text message in one frame.
+const WHOLE_TEXT: u8 = 0x81;
+
 /// What a server sent, borrowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerFrame<'a> {
@@ -90,13 +93,34 @@ impl FrameReader {
         if !self.partial.is_empty() {
             piece = self.complete_partial(piece, limits, &mut each)?;
         }
-        while let Some(header) = parse_header(piece, limits)? {
+        while !piece.is_empty() {
+            if let Some((payload, behind)) = self.split_text(piece, limits) {
+                each(ServerFrame::Text(payload));
+                piece = behind;
+                continue;
+            }
+            let Some(header) = parse_header(piece, limits)? else { break };
             let Some(payload) = piece.get(header.header_bytes..header.frame_bytes()) else { break };
             self.take_frame(&header, payload, limits, &mut each)?;
             piece = &piece[header.frame_bytes()..];
         }
         self.partial.extend_from_slice(piece);
         Ok(())
+    }
+
+    /// The short way for what nearly every frame is: one whole, small text message. `None` sends the rest, and all that
+    /// is wrong, the long way.
+    fn split_text<'a>(&self, piece: &'a [u8], limits: &Limits) -> Option<(&'a [u8], &'a [u8])> {
+        let (payload_bytes, rest) = match *piece {
+            [WHOLE_TEXT, length @ ..126, ref rest @ ..] => (usize::from(length), rest),
+            [WHOLE_TEXT, 126, high, low, ref rest @ ..] => (usize::from(u16::from_be_bytes([high, low])), rest),
+            _ => return None,
+        };
+        let is_shortest = (payload_bytes < 126) == (piece[1] < 126);
+        if !is_shortest || self.message.is_some() || limits.message_bytes_max < payload_bytes {
+            return None;
+        }
+        rest.split_at_checked(payload_bytes)
     }
 
     /// Brings the frame begun earlier to its end, if `piece` reaches so far; returns what lies behind it.
@@ -193,3 +217,6 @@ fn control_frame(kind: ControlKind, payload: &[u8]) -> Result<ServerFrame<'_>, C
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ pub mod client;
 mod frame;
 mod handshake;
 mod mask;
+mod progress;
 mod session;
 mod utf8;
 

@@ -9,9 +9,9 @@ use crate::{close::Close, outbox::Outbox};
 
 use super::{
     Limits,
-    frame::{self, CONTROL_BYTES_MAX, ControlKind, HEADER_BYTES_MAX, Header, Kind},
+    frame::{self, ControlKind, Header, Kind},
     mask,
-    utf8::TextAssembly,
+    progress::Progress,
 };
 
 /// What a peer said.
@@ -131,21 +131,21 @@ fn receive_whole(bytes: &mut [u8], sink: &mut Sink<'_>) -> Result<Option<usize>,
 }
 
 /// A client's header, and its masking key, without which the connection fails (RFC 6455 section 5.1).
-fn parse_header(bytes: &[u8]) -> Result<Option<(Header, [u8; 4])>, Close> {
+pub(super) fn parse_header(bytes: &[u8]) -> Result<Option<(Header, [u8; 4])>, Close> {
     let Some(header) = Header::parse(bytes)? else { return Ok(None) };
     let key = header.mask.ok_or(Close::BadFrame("client frames must be masked"))?;
     Ok(Some((header, key)))
 }
 
 /// Where what was received goes.
-struct Sink<'a> {
-    limits: &'a Limits,
-    outbox: &'a mut Outbox,
-    messages: &'a mut Vec<Message>,
+pub(super) struct Sink<'a> {
+    pub(super) limits: &'a Limits,
+    pub(super) outbox: &'a mut Outbox,
+    pub(super) messages: &'a mut Vec<Message>,
 }
 
 impl Sink<'_> {
-    fn take_control(&mut self, kind: ControlKind, payload: &[u8]) -> Result<(), Close> {
+    pub(super) fn take_control(&mut self, kind: ControlKind, payload: &[u8]) -> Result<(), Close> {
         match kind {
             ControlKind::Ping => self.answer_ping(payload),
             ControlKind::Pong => self.messages.push(Message::Pong),
@@ -165,156 +165,3 @@ impl Sink<'_> {
 }
 
 const PONG_HEADER_BYTES: usize = 2;
-
-/// What is unfinished: a header, a frame, a message, in any combination.
-#[derive(Debug, Default)]
-struct Progress {
-    /// The first bytes of a header that is not all there.
-    head: [u8; HEADER_BYTES_MAX],
-    head_bytes: usize,
-    /// The frame whose payload is not all there.
-    frame: Option<Frame>,
-    /// The data message whose frames are not all there, or whose only frame is not.
-    message: Option<Assembly>,
-    /// The payload so far of a control frame, which may come between a message's frames.
-    control: Vec<u8>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Frame {
-    kind: Kind,
-    is_final: bool,
-    key: [u8; 4],
-    received_bytes: usize,
-    payload_bytes: usize,
-}
-
-impl Progress {
-    fn is_nothing(&self) -> bool {
-        self.head_bytes == 0 && self.frame.is_none() && self.message.is_none()
-    }
-
-    /// Takes a header's rest or a piece of payload; says how many bytes that were.
-    fn receive(&mut self, bytes: &mut [u8], sink: &mut Sink<'_>) -> Result<usize, Close> {
-        let consumed = match self.frame {
-            None => self.receive_header(bytes, sink)?,
-            Some(_) => self.receive_payload(bytes)?,
-        };
-        if let Some(frame) = self.frame.take_if(|frame| frame.received_bytes == frame.payload_bytes) {
-            self.finish_frame(frame, sink)?;
-        }
-        Ok(consumed)
-    }
-
-    fn receive_header(&mut self, bytes: &[u8], sink: &Sink<'_>) -> Result<usize, Close> {
-        let known_bytes = self.head_bytes;
-        let taken = bytes.len().min(HEADER_BYTES_MAX - known_bytes);
-        self.head[known_bytes..known_bytes + taken].copy_from_slice(&bytes[..taken]);
-        let Some((header, key)) = parse_header(&self.head[..known_bytes + taken])? else {
-            self.head_bytes += taken;
-            return Ok(taken);
-        };
-        self.start_message_part(&header, sink.limits)?;
-        let Header { kind, is_final, payload_bytes, .. } = header;
-        self.frame = Some(Frame { kind, is_final, key, received_bytes: 0, payload_bytes });
-        self.head_bytes = 0;
-        Ok(header.header_bytes - known_bytes)
-    }
-
-    /// The rules on fragments (RFC 6455 section 5.4), and the limits, before anything is kept.
-    fn start_message_part(&mut self, header: &Header, limits: &Limits) -> Result<(), Close> {
-        match (header.kind, &self.message) {
-            (Kind::Control(_), _) => return Ok(()),
-            (Kind::Continuation, None) => return Err(Close::BadFrame("there is no message to continue")),
-            (Kind::Text | Kind::Binary, Some(_)) => return Err(Close::BadFrame("the last message is not finished")),
-            (Kind::Text, None) => self.message = Some(Assembly::new(Payload::Text(TextAssembly::default()))),
-            (Kind::Binary, None) => self.message = Some(Assembly::new(Payload::Binary(Vec::new()))),
-            (Kind::Continuation, Some(_)) => {}
-        }
-        match &mut self.message {
-            Some(message) => message.claim(header.payload_bytes, limits),
-            None => Ok(()),
-        }
-    }
-
-    fn receive_payload(&mut self, bytes: &mut [u8]) -> Result<usize, Close> {
-        let Some(frame) = &mut self.frame else { return Ok(0) };
-        let taken = bytes.len().min(frame.payload_bytes - frame.received_bytes);
-        let piece = &mut bytes[..taken];
-        mask::apply(piece, frame.key, frame.received_bytes);
-        frame.received_bytes += taken;
-        match (frame.kind, &mut self.message) {
-            (Kind::Control(_), _) => {
-                debug_assert!(self.control.len() + taken <= CONTROL_BYTES_MAX);
-                self.control.extend_from_slice(piece);
-            }
-            (_, Some(message)) => message.push(piece)?,
-            (_, None) => return Err(Close::Internal("a data frame without its message")),
-        }
-        Ok(taken)
-    }
-
-    fn finish_frame(&mut self, frame: Frame, sink: &mut Sink<'_>) -> Result<(), Close> {
-        if let Kind::Control(kind) = frame.kind {
-            let payload = std::mem::take(&mut self.control);
-            return sink.take_control(kind, &payload);
-        }
-        if frame.is_final
-            && let Some(message) = self.message.take()
-        {
-            sink.messages.push(message.finish()?);
-        }
-        Ok(())
-    }
-}
-
-/// A data message in the making. It grows with what arrives, never with what a header promises.
-#[derive(Debug)]
-struct Assembly {
-    payload: Payload,
-    fragments: u32,
-}
-
-#[derive(Debug)]
-enum Payload {
-    Text(TextAssembly),
-    Binary(Vec<u8>),
-}
-
-impl Assembly {
-    fn new(payload: Payload) -> Self {
-        Self { payload, fragments: 0 }
-    }
-
-    /// Counts one more frame, of `payload_bytes`, if the limits allow for it.
-    fn claim(&mut self, payload_bytes: usize, limits: &Limits) -> Result<(), Close> {
-        self.fragments += 1;
-        let room_bytes = limits.message_bytes_max.saturating_sub(self.len());
-        if limits.fragments_max < self.fragments || room_bytes < payload_bytes {
-            return Err(Close::MessageTooBig);
-        }
-        Ok(())
-    }
-
-    fn len(&self) -> usize {
-        match &self.payload {
-            Payload::Text(text) => text.len(),
-            Payload::Binary(bytes) => bytes.len(),
-        }
-    }
-
-    fn push(&mut self, piece: &[u8]) -> Result<(), Close> {
-        match &mut self.payload {
-            Payload::Text(text) => text.push(piece)?,
-            Payload::Binary(bytes) => bytes.extend_from_slice(piece),
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> Result<Message, Close> {
-        Ok(match self.payload {
-            Payload::Text(text) => Message::Text(text.finish()?),
-            Payload::Binary(bytes) => Message::Binary(bytes),
-        })
-    }
-}

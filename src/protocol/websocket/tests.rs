@@ -3,27 +3,23 @@
 
 use crate::{close::Close, outbox::Outbox};
 
-use super::{
-    Limits, Message, PING, ServerSession,
-    client::{self, FrameReader, ServerFrame},
-    encode_binary, encode_text, mask, write_close, write_pong,
-};
+use super::{Limits, Message, PING, ServerSession, encode_binary, encode_text, mask, write_close, write_pong};
 
-const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-const FIN: u8 = 0x80;
-const CONTINUATION: u8 = 0;
-const TEXT: u8 = 1;
-const BINARY: u8 = 2;
-const CLOSE: u8 = FIN | 8;
-const PING_BYTE: u8 = FIN | 9;
-const PONG: u8 = FIN | 10;
+pub(super) const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+pub(super) const FIN: u8 = 0x80;
+pub(super) const CONTINUATION: u8 = 0;
+pub(super) const TEXT: u8 = 1;
+pub(super) const BINARY: u8 = 2;
+pub(super) const CLOSE: u8 = FIN | 8;
+pub(super) const PING_BYTE: u8 = FIN | 9;
+pub(super) const PONG: u8 = FIN | 10;
 
-fn small_limits() -> Limits {
+pub(super) fn small_limits() -> Limits {
     Limits { message_bytes_max: 300, fragments_max: 3, pong_bytes_max: 200 }
 }
 
 /// A frame by hand: the first byte as given, the length in its shortest form.
-fn frame(first: u8, payload: &[u8], key: Option<[u8; 4]>) -> Vec<u8> {
+pub(super) fn frame(first: u8, payload: &[u8], key: Option<[u8; 4]>) -> Vec<u8> {
     let mask_bit = if key.is_some() { 0x80 } else { 0 };
     let mut bytes = match payload.len() {
         short @ ..126 => vec![first, mask_bit | short as u8],
@@ -35,7 +31,7 @@ fn frame(first: u8, payload: &[u8], key: Option<[u8; 4]>) -> Vec<u8> {
     bytes
 }
 
-fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     frame(first, payload, Some(KEY))
 }
 
@@ -67,7 +63,7 @@ fn check(frames: &[Vec<u8>], messages: &[Message], written: &[u8], end: Option<C
     assert_eq!(receive_pieces(frame_by_frame, &small_limits()), expected, "frame by frame: {bytes:02x?}");
 }
 
-fn text(text: &str) -> Message {
+pub(super) fn text(text: &str) -> Message {
     Message::Text(text.to_owned())
 }
 
@@ -304,87 +300,6 @@ fn masks() {
     }
 }
 
-/// What a client's reader made of what a server sent, as text.
-fn read_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<String>, Option<Close>) {
-    let (mut reader, mut seen) = (FrameReader::new(), Vec::new());
-    for piece in pieces {
-        if let Err(close) = reader.receive(piece, &small_limits(), |frame| seen.push(format!("{frame:?}"))) {
-            return (seen, Some(close));
-        }
-    }
-    (seen, None)
-}
-
-#[test]
-fn client_reads_frames() {
-    let check = |frames: &[Vec<u8>], expected: &[ServerFrame<'_>], end: Option<Close>| {
-        let expected = (expected.iter().map(|frame| format!("{frame:?}")).collect(), end);
-        let bytes = frames.concat();
-        assert_eq!(read_pieces([&bytes[..]]), expected, "whole: {bytes:02x?}");
-        assert_eq!(read_pieces(bytes.chunks(1)), expected, "byte by byte: {bytes:02x?}");
-        assert_eq!(read_pieces(bytes.chunks(7)), expected, "by seven: {bytes:02x?}");
-    };
-    let plain = |first: u8, payload: &[u8]| frame(first, payload, None);
-    let long = [b'x'; 300];
-    check(
-        &[plain(FIN | TEXT, b"a"), plain(FIN | TEXT, &long)],
-        &[ServerFrame::Text(b"a"), ServerFrame::Text(&long)],
-        None,
-    );
-    check(
-        &[plain(FIN | BINARY, b""), plain(PING_BYTE, b"p"), plain(PONG, b"")],
-        &[ServerFrame::Binary(b""), ServerFrame::Ping(b"p"), ServerFrame::Pong(b"")],
-        None,
-    );
-    check(
-        &[plain(TEXT, b"a"), plain(PONG, b""), plain(CONTINUATION, b"b"), plain(FIN, b"c")],
-        &[ServerFrame::Pong(b""), ServerFrame::Text(b"abc")],
-        None,
-    );
-    let close = ServerFrame::Close { code: Some(1012), reason: "soon" };
-    check(&[plain(CLOSE, b"\x03\xf4soon")], &[close], None);
-    check(&[plain(CLOSE, b"")], &[ServerFrame::Close { code: None, reason: "" }], None);
-    check(&[masked(FIN | TEXT, b"a")], &[], Some(Close::BadFrame("server frames must not be masked")));
-    check(&[plain(FIN, b"a")], &[], Some(Close::BadFrame("there is no message to continue")));
-    check(
-        &[plain(TEXT, b"a"), plain(FIN | TEXT, b"b")],
-        &[],
-        Some(Close::BadFrame("the last message is not finished")),
-    );
-    check(&[plain(FIN | TEXT, &[b'x'; 301])[..4].to_vec()], &[], Some(Close::MessageTooBig));
-    check(&[plain(TEXT, &long), plain(FIN, b"x")], &[], Some(Close::MessageTooBig));
-    check(&[plain(CLOSE, b"\x03\xe8\xff")], &[], Some(Close::BadUtf8));
-}
-
-#[test]
-fn client_copies_no_whole_frame() {
-    let bytes = [encode_text(&[b'x'; 200]), encode_text(b"y"), PING.to_vec()].concat();
-    let (mut reader, limits, mut count) = (FrameReader::new(), small_limits(), 0);
-    let allocations = allocation_counter::measure(|| {
-        reader.receive(&bytes, &limits, |_| count += 1).expect("good frames");
-    });
-    assert_eq!((count, allocations.count_total), (3, 0));
-}
-
-/// What the client half writes, the server half reads, and the other way round, through the whole life of a connection.
-#[test]
-fn a_pair_talks() {
-    let (mut session, mut outbox, mut messages) = (ServerSession::new(), Outbox::new(), Vec::new());
-    let mut sent = Vec::new();
-    client::write_masked_text("grüße".as_bytes(), KEY, &mut sent);
-    client::write_masked_binary(&[7; 200], KEY, &mut sent);
-    client::write_masked_ping(b"are you there", KEY, &mut sent);
-    client::write_masked_pong(b"", KEY, &mut sent);
-    client::write_masked_close(1000, &"bye ".repeat(40), KEY, &mut sent);
-    let end = session.receive(&mut sent, &small_limits(), &mut outbox, &mut messages);
-    assert_eq!(end, Err(Close::Done));
-    assert_eq!(messages, [text("grüße"), Message::Binary(vec![7; 200]), Message::Pong]);
-    let (seen, end) = read_pieces([outbox.pending()]);
-    assert_eq!(end, None);
-    let expected = [ServerFrame::Pong(b"are you there"), ServerFrame::Close { code: Some(1000), reason: "" }];
-    assert_eq!(seen, expected.map(|frame| format!("{frame:?}")));
-}
-
 /// Frames that mostly keep the rules, so that random input gets far.
 fn any_frame() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
     use proptest::prelude::*;
@@ -398,7 +313,7 @@ fn any_frame() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
 }
 
 /// `bytes` cut where `cuts`, taken modulo what is left, says.
-fn cut(mut bytes: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
+pub(super) fn cut(mut bytes: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
     let mut pieces = Vec::new();
     for cut in cuts {
         let (piece, rest) = bytes.split_at(cut % (bytes.len() + 1));
@@ -427,8 +342,7 @@ proptest::proptest! {
         cuts in proptest::collection::vec(0..200_usize, 0..4),
     ) {
         let pieces = cut(&bytes, &cuts);
-        let pieces = || pieces.iter().map(Vec::as_slice);
-        assert_eq!(receive_pieces(pieces(), &small_limits()), receive_pieces([&bytes[..]], &small_limits()));
-        assert_eq!(read_pieces(pieces()), read_pieces([&bytes[..]]));
+        let pieces = pieces.iter().map(Vec::as_slice);
+        assert_eq!(receive_pieces(pieces, &small_limits()), receive_pieces([&bytes[..]], &small_limits()));
     }
 }

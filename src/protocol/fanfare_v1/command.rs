@@ -1,0 +1,228 @@
+//! Commands: what a client asks for.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
+
+use crate::{
+    event::{BadEventId, EventId},
+    topic::Topic,
+};
+
+use super::Text;
+
+/// The `ref` of a command, any JSON value: echoed in the answer as it came.
+pub type Reference<'a> = Option<&'a RawValue>;
+
+/// One command, valid. Borrows from the message it was parsed from.
+#[derive(Clone, Debug)]
+pub enum Command<'a> {
+    /// Deliver a topic's events from now on, or from behind `since`.
+    Subscribe {
+        /// Which.
+        topic: Topic,
+        /// The last event the client has.
+        since: Option<EventId>,
+        /// To be echoed.
+        reference: Reference<'a>,
+    },
+    /// Deliver a topic's events no more.
+    Unsubscribe {
+        /// Which.
+        topic: Topic,
+        /// To be echoed.
+        reference: Reference<'a>,
+    },
+    /// Publish an event.
+    Publish {
+        /// Where.
+        topic: Topic,
+        /// The event's type: neither empty nor with line breaks.
+        kind: Option<Cow<'a, str>>,
+        /// The payload: JSON text, verbatim.
+        data: &'a str,
+        /// Under the same key, a repeat delivers nothing.
+        idempotency_key: Option<Cow<'a, str>>,
+        /// To be echoed.
+        reference: Reference<'a>,
+    },
+    /// Answer.
+    Ping {
+        /// To be echoed.
+        reference: Reference<'a>,
+    },
+    /// Tell the hub's figures.
+    Stats {
+        /// To be echoed.
+        reference: Reference<'a>,
+    },
+    /// Take this token from now on.
+    Auth {
+        /// The token.
+        token: Cow<'a, str>,
+        /// To be echoed.
+        reference: Reference<'a>,
+    },
+}
+
+/// Why a message is no command: what the `error` that answers it says.
+#[derive(Clone, Debug)]
+pub struct Refused<'a> {
+    /// For programs: one of [`code`].
+    pub code: &'static str,
+    /// For people.
+    pub message: String,
+    /// The message's `ref`, if it could be read.
+    pub reference: Reference<'a>,
+}
+
+/// The codes of `error` that this module itself gives.
+pub mod code {
+    /// Not JSON, not an object, a field missing, unknown or of the wrong type.
+    pub const BAD_REQUEST: &str = "BadRequest";
+    /// An `op` that does not exist.
+    pub const UNKNOWN_OP: &str = "UnknownOp";
+    /// A topic's name breaks the rules.
+    pub const BAD_TOPIC: &str = "BadTopic";
+    /// `since` is not an event id.
+    pub const BAD_EVENT_ID: &str = "BadEventId";
+    /// An event type that is empty or has line breaks.
+    pub const BAD_TYPE: &str = "BadType";
+    /// An idempotency key that is empty.
+    pub const BAD_IDEMPOTENCY_KEY: &str = "BadIdempotencyKey";
+}
+
+impl<'a> Command<'a> {
+    /// Parses one text message. A field that the command does not have is refused rather than passed over: a misspelt
+    /// `since` would silently lose what it asks for.
+    pub fn parse(message: &'a str) -> Result<Self, Refused<'a>> {
+        let Head { op, reference } = parse_fields(message)?;
+        let result = match &*op.0 {
+            "subscribe" => parse_subscribe(message, reference),
+            "unsubscribe" => parse_unsubscribe(message, reference),
+            "publish" => parse_publish(message, reference),
+            "ping" => parse_fields(message).map(|Bare { .. }| Self::Ping { reference }),
+            "stats" => parse_fields(message).map(|Bare { .. }| Self::Stats { reference }),
+            "auth" => parse_fields(message).map(|Auth { token, .. }| Self::Auth { token: token.0, reference }),
+            unknown => Err(refused(code::UNKNOWN_OP, format!("there is no op {unknown:?}"))),
+        };
+        result.map_err(|refused| Refused { reference, ..refused })
+    }
+}
+
+fn parse_subscribe<'a>(message: &'a str, reference: Reference<'a>) -> Result<Command<'a>, Refused<'a>> {
+    let Subscribe { topic, since, .. } = parse_fields(message)?;
+    let topic = parse_topic(&topic.0)?;
+    let since = since.map(|id| parse_since(&id.0)).transpose()?;
+    Ok(Command::Subscribe { topic, since, reference })
+}
+
+fn parse_unsubscribe<'a>(message: &'a str, reference: Reference<'a>) -> Result<Command<'a>, Refused<'a>> {
+    let Unsubscribe { topic, .. } = parse_fields(message)?;
+    Ok(Command::Unsubscribe { topic: parse_topic(&topic.0)?, reference })
+}
+
+fn parse_publish<'a>(message: &'a str, reference: Reference<'a>) -> Result<Command<'a>, Refused<'a>> {
+    let Publish { topic, kind, data, idempotency_key, .. } = parse_fields(message)?;
+    let topic = parse_topic(&topic.0)?;
+    let (kind, idempotency_key) = (kind.map(|kind| kind.0), idempotency_key.map(|key| key.0));
+    if kind.as_ref().is_some_and(|kind| kind.is_empty() || kind.contains(['\r', '\n'])) {
+        return Err(refused(code::BAD_TYPE, "a type is not empty and has no line breaks".to_owned()));
+    }
+    if idempotency_key.as_ref().is_some_and(|key| key.is_empty()) {
+        return Err(refused(code::BAD_IDEMPOTENCY_KEY, "an idempotency key is not empty".to_owned()));
+    }
+    Ok(Command::Publish { topic, kind, data: data.get(), idempotency_key, reference })
+}
+
+fn parse_topic<'a>(name: &str) -> Result<Topic, Refused<'a>> {
+    Topic::parse(name).map_err(|bad| refused(code::BAD_TOPIC, bad.to_string()))
+}
+
+fn parse_since<'a>(id: &str) -> Result<EventId, Refused<'a>> {
+    id.parse().map_err(|bad: BadEventId| refused(code::BAD_EVENT_ID, bad.to_string()))
+}
+
+fn parse_fields<'a, T: Deserialize<'a>>(message: &'a str) -> Result<T, Refused<'a>> {
+    // serde would also take the fields in order, from an array.
+    if !message.trim_ascii_start().starts_with('{') {
+        return Err(refused(code::BAD_REQUEST, "a command is a JSON object".to_owned()));
+    }
+    serde_json::from_str(message).map_err(|error| refused(code::BAD_REQUEST, error.to_string()))
+}
+
+fn refused<'a>(code: &'static str, message: String) -> Refused<'a> {
+    Refused { code, message, reference: None }
+}
+
+/// What every command has. The first pass reads it alone, so that whatever is wrong elsewhere, the answer has its `ref`.
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow)]
+    op: Text<'a>,
+    #[serde(borrow, rename = "ref")]
+    reference: Reference<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Subscribe<'a> {
+    #[serde(borrow)]
+    topic: Text<'a>,
+    #[serde(borrow)]
+    since: Option<Text<'a>>,
+    #[serde(rename = "op")]
+    _op: IgnoredAny,
+    #[serde(rename = "ref")]
+    _reference: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unsubscribe<'a> {
+    #[serde(borrow)]
+    topic: Text<'a>,
+    #[serde(rename = "op")]
+    _op: IgnoredAny,
+    #[serde(rename = "ref")]
+    _reference: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Publish<'a> {
+    #[serde(borrow)]
+    topic: Text<'a>,
+    #[serde(borrow, rename = "type")]
+    kind: Option<Text<'a>>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    #[serde(borrow)]
+    idempotency_key: Option<Text<'a>>,
+    #[serde(rename = "op")]
+    _op: IgnoredAny,
+    #[serde(rename = "ref")]
+    _reference: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Auth<'a> {
+    #[serde(borrow)]
+    token: Text<'a>,
+    #[serde(rename = "op")]
+    _op: IgnoredAny,
+    #[serde(rename = "ref")]
+    _reference: Option<IgnoredAny>,
+}
+
+/// A command without fields of its own.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Bare {
+    #[serde(rename = "op")]
+    _op: IgnoredAny,
+    #[serde(rename = "ref")]
+    _reference: Option<IgnoredAny>,
+}
