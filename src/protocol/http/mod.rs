@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use client::{ResponseHead, ResponsePart, ResponseReader, write_request};
 pub use date::format_date;
 pub use request::{Method, Request, Version};
-pub use response::Response;
+pub use response::{Response, write_refusal};
 pub(in crate::protocol) use response::{write_field, write_status};
 pub use session::ServerSession;
 pub use uri::{form_decode, percent_decode, percent_encode};

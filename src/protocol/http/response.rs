@@ -7,14 +7,15 @@ use serde_json::json;
 
 use crate::{close::Close, outbox::Outbox};
 
-use super::Version;
+use super::{Version, head::lists_token};
 
 /// An answer. The session that writes it adds `Date`, `Content-Length` and `Connection`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// Three digits (RFC 9110 section 15).
     pub status: u16,
-    /// Fields beyond those the session adds. A `Connection` field in here makes the session close.
+    /// Fields beyond those the session adds. `Connection: close` in here makes the session close;
+    /// other `Connection` fields are the session's own and left out.
     pub headers: Vec<(&'static str, String)>,
     /// The body; not sent to HEAD, nor with a status that forbids one.
     pub body: Vec<u8>,
@@ -65,7 +66,20 @@ impl Response {
 
     /// Whether the endpoint asked for the connection's end.
     pub(super) fn closes(&self) -> bool {
-        self.headers.iter().any(|(name, _)| is_connection(name))
+        let asks = |value: &str| lists_token(value.as_bytes(), "close");
+        self.headers.iter().any(|(name, value)| is_connection(name) && asks(value))
+    }
+
+    fn offers_upgrade(&self) -> bool {
+        self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("upgrade"))
+    }
+}
+
+/// Writes the answer that goes with `close`, if there is one, where the session that would is gone. The connection is to be
+/// closed once it is written.
+pub fn write_refusal(close: Close, date: &str, outbox: &mut Outbox) {
+    if let Some(response) = Response::refusal(close) {
+        write_response(&response, Answer::default(), date, outbox);
     }
 }
 
@@ -89,14 +103,29 @@ pub(super) fn write_response(response: &Response, answer: Answer, date: &str, ou
         // Writing into a Vec cannot fail.
         let _ = write!(out, "Content-Length: {}\r\n", response.body.len());
     }
-    match (answer.keep_alive, answer.version) {
-        (true, Version::Http11) => {}
-        (true, Version::Http10) => write_field("Connection", "keep-alive", out),
-        (false, _) => write_field("Connection", "close", out),
-    }
+    write_connection(response, answer, out);
     out.extend_from_slice(b"\r\n");
     if !answer.head_only && !bodiless {
         out.extend_from_slice(&response.body);
+    }
+}
+
+/// Writes the `Connection` field, if there is something to say (RFC 9112 section 9.3). A message with an `Upgrade` field has
+/// to list it there (RFC 9110 section 7.8).
+fn write_connection(response: &Response, answer: Answer, out: &mut Vec<u8>) {
+    let persistence = match (answer.keep_alive, answer.version) {
+        (true, Version::Http11) => None,
+        (true, Version::Http10) => Some("keep-alive"),
+        (false, _) => Some("close"),
+    };
+    match (response.offers_upgrade(), persistence) {
+        (false, None) => {}
+        (false, Some(option)) => write_field("Connection", option, out),
+        (true, None) => write_field("Connection", "upgrade", out),
+        (true, Some(option)) => {
+            write_field("Connection", "upgrade", out);
+            write_field("Connection", option, out);
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! The bytes of a peer that are not used yet. Unallocated while there are none.
 
+use std::fmt;
+
 /// A queue of bytes. What is taken from its front is dropped when it is worth the move, so that many small requests in one
 /// large buffer cost linear time.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Retained {
     bytes: Vec<u8>,
     /// How many of `bytes` are used up. Below `bytes.len()`, or both are zero.
@@ -40,5 +42,12 @@ impl Retained {
     pub(super) fn into_vec(mut self) -> Vec<u8> {
         self.bytes.drain(..self.used);
         self.bytes
+    }
+}
+
+/// Without the bytes: heads carry tokens.
+impl fmt::Debug for Retained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.len())
     }
 }

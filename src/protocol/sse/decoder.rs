@@ -145,7 +145,6 @@ impl Decoder {
         } else if let Some(value) = field_value(line, b"id") {
             self.take_id(value);
         } else if let Some(value) = field_value(line, b"event") {
-            self.event.clear();
             borrowed.event = Some(value);
         } else if let Some(value) = field_value(line, b"retry") {
             self.take_retry(value);

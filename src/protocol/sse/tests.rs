@@ -284,7 +284,7 @@ proptest! {
     #[test]
     fn cuts_change_nothing(stream in "(data|id|event|retry|[a:\u{feff} \0\r\n]){0,40}") {
         let (whole, _) = decode([stream.as_bytes()]);
-        prop_assert_eq!(decode(stream.as_bytes().chunks(1)).0, whole.clone());
-        prop_assert_eq!(decode(stream.as_bytes().chunks(5)).0, whole);
+        prop_assert_eq!(&decode(stream.as_bytes().chunks(1)).0, &whole);
+        prop_assert_eq!(&decode(stream.as_bytes().chunks(5)).0, &whole);
     }
 }

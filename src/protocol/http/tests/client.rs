@@ -42,6 +42,8 @@ fn bodies() {
     check("HTTP/1.1 204 No Content\r\n\r\n", &["204 ."], Ok(()));
     check("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", &["304 ."], Ok(()));
     check_of(true, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", &["200 ."], Ok(()));
+    let after_head = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+    check_of(true, after_head, &["200 .", "200 hello."], Ok(()));
     check("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nframes", &["101 frames."], Ok(()));
 }
 

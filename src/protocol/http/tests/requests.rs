@@ -145,6 +145,7 @@ fn chunks() {
         "3\nabc\r\n0\r\n\r\n",
         "3\r\nabc\n0\r\n\r\n",
         "3\r\nabcd\r\n0\r\n\r\n",
+        "3\r\nabcd\n0\r\n\r\n",
         "3\r\nab\r\n0\r\n\r\n",
         "3\rabc\r\n0\r\n\r\n",
         "3 \r\nabc\r\n0\r\n\r\n",

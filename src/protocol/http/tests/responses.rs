@@ -35,6 +35,15 @@ fn connection_and_length() {
 }
 
 #[test]
+fn an_offered_upgrade_is_listed() {
+    let head = format!("HTTP/1.1 426 Upgrade Required\r\nDate: {DATE}\r\nUpgrade: websocket\r\nContent-Length: 0\r\n");
+    let offer = Response::empty(426).with("Upgrade", "websocket").with("Connection", "Upgrade");
+    check(GET, &offer, &format!("{head}Connection: upgrade\r\n\r\n"));
+    let closing = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    check(closing, &offer, &format!("{head}Connection: upgrade\r\nConnection: close\r\n\r\n"));
+}
+
+#[test]
 fn statuses_without_a_body() {
     check(GET, &Response::empty(204), &format!("HTTP/1.1 204 No Content\r\nDate: {DATE}\r\n\r\n"));
     let unchanged = Response::text(304, "never sent").with("ETag", "\"1\"");
@@ -73,6 +82,9 @@ fn refusals() {
         let mut outbox = Outbox::new();
         session.refuse(close, DATE, &mut outbox);
         let written = String::from_utf8_lossy(outbox.pending()).into_owned();
+        let mut alone = Outbox::new();
+        write_refusal(close, DATE, &mut alone);
+        assert_eq!(alone.pending(), outbox.pending());
         assert_eq!(written.contains("\r\nConnection: close\r\n"), expected.is_some());
         assert_eq!(session.receive(b"GET", &Limits::default(), &mut outbox, NOW).err(), Some(close));
     };
