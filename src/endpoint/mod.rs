@@ -28,7 +28,7 @@ use crate::{
     protocol::{
         Dialect,
         http::{Method, Request, Response},
-        websocket::handshake::Accepted,
+        websocket::Accepted,
     },
     topic::Topic,
 };
@@ -220,5 +220,3 @@ fn parse_topic(name: &str, field: &str) -> Result<Topic, Response> {
     Topic::parse(name).map_err(|bad| Response::error(400, "bad_topic", &bad.to_string(), Some(field)))
 }
 
-#[cfg(test)]
-mod tests;

@@ -7,7 +7,7 @@ use crate::{
     protocol::{
         Dialect, FANFARE_V1,
         http::{Method, Request, Response},
-        websocket::handshake,
+        websocket,
     },
     topic::Topic,
 };
@@ -26,7 +26,7 @@ pub(super) fn open_sse(request: &Request, _: &str, context: &Context<'_>) -> Ans
 }
 
 pub(super) fn open_websocket(request: &Request, _: &str, context: &Context<'_>) -> Answer {
-    let accepted = match handshake::accept(request, &[FANFARE_V1]) {
+    let accepted = match websocket::accept(request, &[FANFARE_V1]) {
         Ok(accepted) => accepted,
         Err(refusal) => return refusal.response().into(),
     };

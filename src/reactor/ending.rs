@@ -40,9 +40,7 @@ impl<N: Net> Reactor<N> {
         match (&mut connection.session, connection.transport) {
             (_, _) if close == Close::PeerGone => {}
             (Ok(Session::Http(http)), _) => http.refuse(close, self.net.date(), outbox),
-            (Err(_), Transport::Http) => {
-                http::ServerSession::new(self.now).refuse(close, self.net.date(), outbox);
-            }
+            (Err(_), Transport::Http) => http::write_refusal(close, self.net.date(), outbox),
             (Ok(Session::Sse(stream)), _) => {
                 sse::write_final(stream.form.chunked, retry_ms, None, outbox.buffer());
             }

@@ -17,7 +17,7 @@ use crate::{
         Ask, Dialect, Session, SseStream, WebSocketSession,
         http::{Request, Response, Version},
         sse,
-        websocket::handshake::{self, Accepted},
+        websocket::{self, Accepted},
     },
     topic::Topic,
 };
@@ -190,7 +190,7 @@ impl<N: Net> Reactor<N> {
 
     fn open_websocket(&mut self, slot: u32, accepted: &Accepted, dialect: Dialect, topics: &[(Topic, Start)]) {
         let Some(connection) = self.connections.at(slot) else { return };
-        handshake::write_accept(accepted, self.net.date(), connection.outbox.buffer());
+        websocket::write_accept(accepted, self.net.date(), connection.outbox.buffer());
         let next = Ok(Session::WebSocket(WebSocketSession::new(dialect)));
         let previous = std::mem::replace(&mut connection.session, next);
         self.begin_stream(slot, Transport::WebSocket, topics);

@@ -27,8 +27,6 @@ mod table;
 mod timers;
 mod wheel;
 
-#[cfg(test)]
-mod tests;
 
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 

@@ -64,12 +64,13 @@ impl<N: Net> Reactor<N> {
     /// A stream may have been silent for long enough: to the peer and to whatever lies between, a heartbeat shows that
     /// it is alive; a peer that does not read is looked at.
     fn on_silence(&mut self, slot: u32) {
+        let quiet_time = self.quiet_time();
         let Some(connection) = self.connections.at(slot) else { return };
         if connection.state.has(BLOCKED) {
             if self.has_fallen(slot) {
                 return self.end(slot, Close::Slow);
             }
-        } else if !connection.state.has(HELD) && self.quiet_time() <= self.now.since(connection.written) {
+        } else if !connection.state.has(HELD) && quiet_time <= self.now.since(connection.written) {
             match &connection.session {
                 Ok(Session::Sse(stream)) => connection.outbox.put(sse::heartbeat(stream.form.chunked)),
                 _ => connection.outbox.put(websocket::PING),
