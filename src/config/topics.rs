@@ -24,6 +24,30 @@ pub struct Class {
     pub priority: i64,
 }
 
+/// The pattern a class is for, and the text it was written as; empty until it is set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct ClassMatch(Option<(String, Pattern)>);
+
+impl ClassMatch {
+    pub(super) fn pattern(&self) -> Option<&Pattern> {
+        self.0.as_ref().map(|(_, pattern)| pattern)
+    }
+}
+
+impl FromStr for ClassMatch {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(Self(Some((text.to_owned(), Pattern::parse(text)?))))
+    }
+}
+
+impl fmt::Display for ClassMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |(text, _)| f.write_str(text))
+    }
+}
+
 /// The bounds of a topic's log; whichever is reached first trims it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct History {
