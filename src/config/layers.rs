@@ -69,7 +69,7 @@ pub(super) fn read_layers(
 ) -> Result<Layered, ConfigError> {
     let mut problems = Vec::new();
     let file = File::read(file)?;
-    let table = file.parse(&mut problems);
+    let table = file.parse()?;
     let mut given = file.gather(table.get_ref(), &mut problems);
     for (name, text) in environment.filter(|(name, _)| is_key_variable(name)) {
         let path = name[VARIABLE_PREFIX.len()..].to_lowercase().replace("__", ".");
@@ -132,13 +132,17 @@ impl File {
         Ok(Self { path: path.to_owned(), text })
     }
 
-    fn parse(&self, problems: &mut Vec<Problem>) -> Spanned<DeTable<'_>> {
+    /// Text that is not TOML is not looked into any further: what follows a slip would only add noise.
+    fn parse(&self) -> Result<Spanned<DeTable<'_>>, ConfigError> {
         let (table, errors) = DeTable::parse_recoverable(&self.text);
-        for error in errors {
-            let span = error.span().unwrap_or(0..0);
-            problems.push(self.problem(Fault { span, message: error.message().to_owned() }));
+        if errors.is_empty() {
+            return Ok(table);
         }
-        table
+        let problems = errors.iter().map(|error| {
+            let span = error.span().unwrap_or(0..0);
+            self.problem(Fault { span, message: error.message().to_owned() })
+        });
+        Err(ConfigError::new(problems.collect()))
     }
 
     fn gather<'t>(&self, table: &'t DeTable<'t>, problems: &mut Vec<Problem>) -> Vec<Given<'t>> {

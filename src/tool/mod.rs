@@ -1,1 +1,4 @@
 //! What the command line does besides serving.
+
+pub mod publish;
+pub mod subscribe;
