@@ -10,7 +10,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::client::{Answer, Client, HubUrl};
-use crate::{config::redact, protocol::http::percent_encode, topic::Topic};
+use crate::{protocol::http::percent_encode, topic::Topic};
 
 /// What to publish, and where.
 #[derive(Args, Clone, Debug)]
@@ -145,15 +145,18 @@ impl Outlet {
 
     fn open_redis(url: &str, channel: &str) -> Result<Self, String> {
         const PATIENCE: Duration = Duration::from_secs(5);
-        let shown = redact(url);
+        let client = redis::Client::open(url).map_err(|error| format!("not a Redis URL: {error}"))?;
+        // Without login and password, unlike the URL.
+        let shown = client.get_connection_info().addr().to_string();
         let connect = || {
-            let connection = redis::Client::open(url)?.get_connection_with_timeout(PATIENCE)?;
+            let connection = client.get_connection_with_timeout(PATIENCE)?;
             connection.set_read_timeout(Some(PATIENCE))?;
             connection.set_write_timeout(Some(PATIENCE))?;
             Ok(connection)
         };
-        let connection =
-            connect().map_err(|error: redis::RedisError| format!("cannot reach Redis at {shown}: {error}"))?;
+        let connection = connect().map_err(|error: redis::RedisError| {
+            format!("cannot reach Redis at {shown}: {error}. Is it running there?")
+        })?;
         let name = format!("to channel {channel} at {shown}");
         Ok(Self::Redis { connection, channel: channel.to_owned(), name, receivers: 0 })
     }
