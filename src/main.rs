@@ -1,3 +1,179 @@
 //! Arguments become a command.
 
-fn main() {}
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+use fanfare::{
+    config::{self, Override},
+    server,
+    tool::{publish, subscribe},
+};
+
+/// A real-time event hub: events come in over HTTP and Redis, and go out over Server-Sent Events and WebSocket.
+#[derive(Debug, Parser)]
+#[command(name = "fanfare", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  fanfare serve                                    a hub on http://127.0.0.1:8080, no Redis needed
+  fanfare serve --redis redis://127.0.0.1:6379     a hub on Redis Pub/Sub
+  curl -N 'http://127.0.0.1:8080/sse?topic=events.critical'
+  fanfare publish --type SERVER_DOWN --source server-a --count 10
+  fanfare subscribe --topic events.critical
+
+`fanfare COMMAND --help` says more. Exit codes: 0 done, 1 failed, 2 arguments not understood.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the hub
+    Serve(ServeArguments),
+    /// Publish events, over HTTP or straight to Redis
+    Publish(publish::Options),
+    /// Listen to topics: print their events, or measure how long they take
+    Subscribe(subscribe::Options),
+    /// Check or show the configuration, or print one with every key and its default
+    Config {
+        #[command(subcommand)]
+        action: ConfigAction,
+    },
+    /// Print the version
+    Version,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigAction {
+    /// Say what is wrong with the configuration, if anything is
+    Check(ConfigFile),
+    /// Print the configuration in force (file, environment, defaults), passwords masked
+    Show(ConfigFile),
+    /// Print every key with its default and what it is for
+    Default,
+}
+
+#[derive(Args, Debug)]
+struct ConfigFile {
+    /// The configuration file; without one, environment and defaults
+    #[arg(long = "config", value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+/// Each flag is a key of the configuration, too, and wins over it.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  fanfare serve --listen 127.0.0.1:9000 --listen unix:/run/fanfare.sock
+  fanfare serve --config fanfare.toml --reactors 4 --pin=0-3
+  FANFARE_DRAIN__WINDOW=3s fanfare serve --redis redis://127.0.0.1:6379
+
+`fanfare config default` prints every key there is.")]
+struct ServeArguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Listen at ADDR, `host:port` or `unix:/path`; may be repeated [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<String>,
+    /// Serve health, readiness and metrics at ADDR instead
+    #[arg(long, value_name = "ADDR")]
+    admin_listen: Vec<String>,
+    /// Run N reactor threads [default: the number of cores]
+    #[arg(long, value_name = "N")]
+    reactors: Option<String>,
+    /// Pin each reactor to a core, or to those of CORES, such as 0,2-4
+    #[arg(long, value_name = "CORES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pin: Option<String>,
+    /// Take events from Redis Pub/Sub, and publish to it
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// Allow an address that other machines reach, although nobody is asked who they are
+    #[arg(long)]
+    insecure: bool,
+    /// Log from L upwards: error, warn, info, debug, or directives such as info,fanfare::source=debug
+    #[arg(long, value_name = "L")]
+    log_level: Option<String>,
+    /// Log as text or json
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Serve(arguments) => serve(&arguments),
+        Command::Publish(options) => publish::run(&options),
+        Command::Subscribe(options) => subscribe::run(&options),
+        Command::Config { action } => run_config(&action),
+        Command::Version => print_version(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("fanfare: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(arguments: &ServeArguments) -> Result<(), String> {
+    let file = arguments.config.file.as_deref();
+    let config = config::load(file, environment(), &arguments.overrides()).map_err(|error| error.to_string())?;
+    let _log = config::start_log(&config.log)?;
+    server::run(config)
+}
+
+impl ServeArguments {
+    fn overrides(&self) -> Vec<Override> {
+        let list = |values: &[String]| (!values.is_empty()).then(|| values.join(","));
+        let rows = [
+            ("--listen", "server.listen", list(&self.listen)),
+            ("--admin-listen", "admin.listen", list(&self.admin_listen)),
+            ("--reactors", "server.reactors", self.reactors.clone()),
+            ("--pin", "server.pin", self.pin.clone()),
+            ("--redis", "redis.url", self.redis.clone()),
+            ("--insecure", "server.insecure", self.insecure.then(|| "true".to_owned())),
+            ("--log-level", "log.level", self.log_level.clone()),
+            ("--log-format", "log.format", self.log_format.clone()),
+        ];
+        rows.into_iter().filter_map(|(flag, key, value)| Some(Override { flag, key, value: value? })).collect()
+    }
+}
+
+fn run_config(action: &ConfigAction) -> Result<(), String> {
+    match action {
+        ConfigAction::Check(ConfigFile { file }) => {
+            config::load(file.as_deref(), environment(), &[]).map_err(|error| error.to_string())?;
+            print(&format!("{}: all is well\n", name_of(file.as_deref())))
+        }
+        ConfigAction::Show(ConfigFile { file }) => {
+            let shown = config::show(file.as_deref(), environment(), &[]).map_err(|error| error.to_string())?;
+            print(&shown)
+        }
+        ConfigAction::Default => print(&config::default_file()),
+    }
+}
+
+fn name_of(file: Option<&Path>) -> String {
+    file.map_or_else(|| "environment and defaults".to_owned(), |file| file.display().to_string())
+}
+
+fn print_version() -> Result<(), String> {
+    print(&format!("fanfare {}\n", env!("CARGO_PKG_VERSION")))
+}
+
+/// Prints `text`; a reader that has seen enough (`| head`) is no failure.
+fn print(text: &str) -> Result<(), String> {
+    use std::io::{ErrorKind, Write};
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot print: {error}")),
+        _ => Ok(()),
+    }
+}
+
+/// The variables of this process, but for those that are not UTF-8: none of ours is.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}

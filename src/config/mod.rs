@@ -1,1 +1,61 @@
-//! File, environment and flags become the Config each folder defines.
+//! File, environment and flags become one [`Config`]; flags win over the environment, which wins over the file.
+//!
+//! Every key is one row in `keys.rs`. The layers are read into what is *written* (`written.rs`), which is checked as a
+//! whole and becomes what is *meant* (`meant.rs`). Whatever is wrong is told with its place and, for a misspelt key,
+//! with the one probably meant.
+
+mod address;
+mod field;
+mod keys;
+mod layers;
+mod log;
+mod meaning;
+mod meant;
+mod nearest;
+mod print;
+mod problem;
+mod redact;
+#[cfg(test)]
+mod tests;
+mod topics;
+mod units;
+mod word;
+mod written;
+
+use std::path::Path;
+
+pub use address::{Address, Pin};
+pub use layers::Override;
+pub use log::{LogGuard, start_log};
+pub use meant::{
+    Admin, Config, Cors, Drain, HttpLimits, Limits, Log, LogFormat, Redis, Server, Sse, WebSocket, WebSocketLimits,
+};
+pub use problem::ConfigError;
+pub use redact::redact;
+pub use topics::{Class, History, Policy, Topics};
+
+/// The configuration in force: the defaults, under `file`, under `environment` (all variables of the process, of which
+/// `FANFARE_SECTION__KEY` are taken), under `flags`.
+pub fn load(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+    flags: &[Override],
+) -> Result<Config, ConfigError> {
+    meaning::find_meaning(&layers::read_layers(file, environment, flags)?)
+}
+
+/// The configuration in force as a TOML file, checked like [`load`] does, its passwords masked.
+pub fn show(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+    flags: &[Override],
+) -> Result<String, ConfigError> {
+    let layered = layers::read_layers(file, environment, flags)?;
+    meaning::find_meaning(&layered)?;
+    Ok(print::write_values(layered.written))
+}
+
+/// A TOML file with every key, what it does and its default.
+pub fn default_file() -> String {
+    print::write_default()
+}

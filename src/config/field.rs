@@ -1,0 +1,202 @@
+//! One key's value: how it is read, from TOML or from plain text, and how it is written.
+
+use std::{borrow::Cow, ops::Range, time::Duration};
+
+use toml::{
+    Spanned, Value,
+    de::{DeArray, DeTable, DeValue},
+};
+
+use super::{
+    address::Pin,
+    keys::{self, CLASS_KEYS},
+    topics::{Class, ClassMatch},
+    units,
+    word::{WordSlot, WordsSlot},
+    written::WrittenClass,
+};
+
+/// The place where a key's value is kept, by the form in which the value is written.
+#[derive(Debug)]
+pub(super) enum Field<'a> {
+    /// A whole number, not below `min`.
+    Count { value: &'a mut usize, min: usize },
+    /// A whole number of either sign.
+    Signed(&'a mut i64),
+    /// Bytes, as in `"64KiB"`, not below `min`; a bare number is taken too.
+    Size { value: &'a mut usize, min: usize },
+    /// A duration, as in `"25s"`, not below `min`.
+    Span { value: &'a mut Duration, min: Duration },
+    /// `true` or `false`.
+    Flag(&'a mut bool),
+    /// `true`, `false`, or a list of cores.
+    Pin(&'a mut Pin),
+    /// A text of some form.
+    Word(&'a mut dyn WordSlot),
+    /// A list of such texts.
+    Words(&'a mut dyn WordsSlot),
+    /// The `[[topics.class]]` tables; what they leave open is as in `base`.
+    Classes { classes: &'a mut Vec<WrittenClass>, base: &'a Class },
+}
+
+/// What is wrong, and where in the text (bytes from its start).
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) span: Range<usize>,
+    pub(super) message: String,
+}
+
+impl Field<'_> {
+    /// Takes over a value read from TOML, or says in `faults` why not.
+    pub(super) fn assign(self, value: &Spanned<DeValue<'_>>, faults: &mut Vec<Fault>) {
+        let done = match (self, value.get_ref()) {
+            (Field::Words(slot), DeValue::Array(items)) => return assign_words(slot, items, faults),
+            (Field::Classes { classes, base }, DeValue::Array(items)) => {
+                return assign_classes(classes, base, items, faults);
+            }
+            (field, DeValue::Boolean(flag)) => field.assign_flag(*flag),
+            (field, DeValue::String(text)) => field.assign_word(text),
+            (field, DeValue::Integer(number)) => match i64::from_str_radix(number.as_str(), number.radix()) {
+                Ok(number) => field.assign_number(number),
+                Err(_) => Err(format!("{number} is too large")),
+            },
+            (field, other) => Err(field.wrong_form(other.type_str())),
+        };
+        if let Err(message) = done {
+            faults.push(Fault { span: value.span(), message });
+        }
+    }
+
+    /// Takes over a value from a variable or a flag: as in TOML, but texts need no quotes and lists no brackets.
+    pub(super) fn assign_text(self, text: &str) -> Result<(), String> {
+        let value = self.quote(text)?;
+        let mut faults = Vec::new();
+        self.assign(&value, &mut faults);
+        faults.into_iter().next().map_or(Ok(()), |fault| Err(fault.message))
+    }
+
+    fn quote<'i>(&self, text: &'i str) -> Result<Spanned<DeValue<'i>>, String> {
+        let string = |text: &'i str| Spanned::new(0..text.len(), DeValue::String(Cow::Borrowed(text)));
+        match self {
+            Field::Words(_) if !text.trim_start().starts_with('[') => {
+                let items = text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(string);
+                Ok(Spanned::new(0..text.len(), DeValue::Array(items.collect())))
+            }
+            Field::Words(_) | Field::Classes { .. } => {
+                DeValue::parse(text).map_err(|error| format!("not a TOML list: {}", error.message()))
+            }
+            Field::Count { .. } | Field::Signed(_) | Field::Flag(_) => {
+                Ok(DeValue::parse(text.trim()).unwrap_or_else(|_| string(text)))
+            }
+            Field::Size { .. } | Field::Span { .. } | Field::Pin(_) | Field::Word(_) => Ok(string(text)),
+        }
+    }
+
+    fn assign_flag(self, flag: bool) -> Result<(), String> {
+        match self {
+            Field::Flag(slot) => *slot = flag,
+            Field::Pin(slot) => *slot = if flag { Pin::Automatic } else { Pin::Off },
+            field => return Err(field.wrong_form("boolean")),
+        }
+        Ok(())
+    }
+
+    fn assign_word(self, text: &str) -> Result<(), String> {
+        match self {
+            Field::Size { value, min } => set_at_least(value, units::parse_size(text)?, min, units::write_size),
+            Field::Span { value, min } => set_at_least(value, units::parse_duration(text)?, min, units::write_duration),
+            Field::Pin(slot) => text.parse().map(|pin| *slot = pin),
+            Field::Word(slot) => slot.read(text),
+            field => Err(field.wrong_form("string")),
+        }
+    }
+
+    fn assign_number(self, number: i64) -> Result<(), String> {
+        let unsigned = || usize::try_from(number).map_err(|_| format!("{number} is below 0"));
+        match self {
+            Field::Signed(slot) => *slot = number,
+            Field::Count { value, min } => return set_at_least(value, unsigned()?, min, |count| count.to_string()),
+            Field::Size { value, min } => return set_at_least(value, unsigned()?, min, units::write_size),
+            field => return Err(field.wrong_form("integer")),
+        }
+        Ok(())
+    }
+
+    fn wrong_form(&self, found: &str) -> String {
+        let wanted = match self {
+            Field::Count { .. } | Field::Signed(_) => "a whole number",
+            Field::Size { .. } => "a size such as \"64KiB\"",
+            Field::Span { .. } => "a duration such as \"25s\"",
+            Field::Flag(_) => "true or false",
+            Field::Pin(_) => "true, false, or cores such as \"0,2-4\"",
+            Field::Word(_) => "a text in quotes",
+            Field::Words(_) => "a list of texts, such as [\"a\", \"b\"]",
+            Field::Classes { .. } => "a list of tables, each headed [[topics.class]]",
+        };
+        format!("expected {wanted}, found {}", article(found))
+    }
+
+    /// The value in TOML's form. Classes are tables, so they are not written here.
+    pub(super) fn write(self) -> Value {
+        match self {
+            Field::Count { value, .. } => Value::Integer(i64::try_from(*value).unwrap_or(i64::MAX)),
+            Field::Signed(value) => Value::Integer(*value),
+            Field::Size { value, .. } => Value::String(units::write_size(*value)),
+            Field::Span { value, .. } => Value::String(units::write_duration(*value)),
+            Field::Flag(value) => Value::Boolean(*value),
+            Field::Pin(Pin::Cores(cores)) => Value::String(Pin::Cores(std::mem::take(cores)).to_string()),
+            Field::Pin(pin) => Value::Boolean(*pin == Pin::Automatic),
+            Field::Word(slot) => Value::String(slot.write()),
+            Field::Words(slot) => Value::Array(slot.write().into_iter().map(Value::String).collect()),
+            Field::Classes { .. } => Value::Array(Vec::new()),
+        }
+    }
+}
+
+fn article(noun: &str) -> String {
+    let vowel = noun.starts_with(['a', 'e', 'i', 'o', 'u']);
+    format!("{} {noun}", if vowel { "an" } else { "a" })
+}
+
+fn set_at_least<T: PartialOrd>(slot: &mut T, value: T, min: T, write: impl Fn(T) -> String) -> Result<(), String> {
+    if value < min {
+        return Err(format!("{} is below the least, {}", write(value), write(min)));
+    }
+    *slot = value;
+    Ok(())
+}
+
+fn assign_words(slot: &mut dyn WordsSlot, items: &DeArray<'_>, faults: &mut Vec<Fault>) {
+    slot.clear();
+    for item in items {
+        let done = match item.get_ref() {
+            DeValue::String(text) => slot.push(text),
+            other => Err(format!("expected a text in quotes, found {}", article(other.type_str()))),
+        };
+        if let Err(message) = done {
+            faults.push(Fault { span: item.span(), message });
+        }
+    }
+}
+
+fn assign_classes(classes: &mut Vec<WrittenClass>, base: &Class, items: &DeArray<'_>, faults: &mut Vec<Fault>) {
+    classes.clear();
+    for item in items {
+        match item.get_ref() {
+            DeValue::Table(table) => classes.push(read_class(base, table, item.span(), faults)),
+            _ => faults.push(Fault { span: item.span(), message: "expected a table headed [[topics.class]]".into() }),
+        }
+    }
+}
+
+fn read_class(base: &Class, table: &DeTable<'_>, span: Range<usize>, faults: &mut Vec<Fault>) -> WrittenClass {
+    let mut written = WrittenClass { matching: ClassMatch::default(), class: base.clone() };
+    let set = keys::gather(CLASS_KEYS, table, faults);
+    if !set.iter().any(|set| set.key.path == "match") {
+        faults.push(Fault { span, message: "the class lacks `match`, the pattern of its topics' names".into() });
+    }
+    for set in set {
+        (set.key.field)(&mut written).assign(set.value, faults);
+    }
+    written
+}

@@ -1,0 +1,247 @@
+//! Every key there is, one row each. Reading, suggestions, `config default` and `config show` all follow from these rows.
+
+use std::{ops::Range, time::Duration};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    field::{Fault, Field},
+    nearest::nearest,
+    written::{Written, WrittenClass},
+};
+
+/// One key of a `T`.
+#[derive(Debug)]
+pub(super) struct Key<T: 'static> {
+    /// Its name, with the names of the tables it stands in.
+    pub(super) path: &'static str,
+    /// What it does, for the comment above it.
+    pub(super) help: &'static str,
+    /// Where its value is kept.
+    pub(super) field: fn(&mut T) -> Field<'_>,
+}
+
+/// What each section is about, in the order in which they are written.
+pub(super) const SECTIONS: &[(&str, &str)] = &[
+    ("server", "Where the hub listens, with how many threads, and for how many."),
+    ("admin", "A port of its own for health, readiness and metrics."),
+    ("limits", "What one peer may ask for."),
+    ("topics", "How long topics remember, and what becomes of slow readers."),
+    ("redis", "Redis Pub/Sub. Without a URL the hub runs on its own in-process bus."),
+    ("cors", "Which web pages may read."),
+    ("sse", "Server-Sent Events."),
+    ("websocket", "WebSocket."),
+    ("log", "The hub's own log, on standard error."),
+    ("drain", "How the hub ends after a SIGTERM."),
+];
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A row for each key. The order within a section is the order in which they are written.
+#[rustfmt::skip] // One row, one line of code under its help: a table, to be read as one.
+pub(super) const KEYS: &[Key<Written>] = &[
+    Key { path: "server.listen", help: "Addresses to listen at: \"host:port\" or \"unix:/path\".",
+          field: |it| Field::Words(&mut it.server.listen) },
+    Key { path: "server.reactors", help: "Reactor threads. 0: as many as there are cores, or as `pin` lists.",
+          field: |it| Field::Count { value: &mut it.server.reactors, min: 0 } },
+    Key { path: "server.pin", help: "Pin each reactor to a core: true, false, or the cores to use, such as \"0,2-4\".",
+          field: |it| Field::Pin(&mut it.server.pin) },
+    Key { path: "server.max_connections", help: "Connections at a time. More are told to come back later.",
+          field: |it| Field::Count { value: &mut it.server.max_connections, min: 1 } },
+    Key { path: "server.max_connections_per_ip",
+          help: "Connections at a time from one address. 0: no limit, since behind a proxy all come from one.",
+          field: |it| Field::Count { value: &mut it.server.max_connections_per_ip, min: 0 } },
+    Key { path: "server.default_topics", help: "What a WebSocket that names no topic listens to.",
+          field: |it| Field::Words(&mut it.server.default_topics) },
+    Key { path: "server.insecure", help: "Allow an address that other machines reach, although nobody is asked who they are.",
+          field: |it| Field::Flag(&mut it.server.insecure) },
+
+    Key { path: "admin.listen", help: "Addresses for /health, /ready, /stats and /metrics. Empty: they stay with the rest.",
+          field: |it| Field::Words(&mut it.admin.listen) },
+
+    Key { path: "limits.head_bytes_max", help: "Request line and headers (431).",
+          field: |it| Field::Size { value: &mut it.limits.http.head_bytes_max, min: 256 } },
+    Key { path: "limits.headers_max", help: "Header fields of a request (431).",
+          field: |it| Field::Count { value: &mut it.limits.http.headers_max, min: 1 } },
+    Key { path: "limits.body_bytes_max", help: "A request's body (413).",
+          field: |it| Field::Size { value: &mut it.limits.http.body_bytes_max, min: 1 } },
+    Key { path: "limits.head_timeout", help: "How long a request's head may take (408).",
+          field: |it| Field::Span { value: &mut it.limits.http.head_timeout, min: MILLISECOND } },
+    Key { path: "limits.body_timeout", help: "How long a request's body may stand still (408).",
+          field: |it| Field::Span { value: &mut it.limits.http.body_timeout, min: MILLISECOND } },
+    Key { path: "limits.idle_timeout", help: "How long a connection may stay open without a request.",
+          field: |it| Field::Span { value: &mut it.limits.http.idle_timeout, min: MILLISECOND } },
+    Key { path: "limits.topics_per_connection_max", help: "Topics on one connection (400).",
+          field: |it| Field::Count { value: &mut it.limits.topics_per_connection_max, min: 1 } },
+    Key { path: "limits.message_bytes_max", help: "One WebSocket message from a client (close 1009).",
+          field: |it| Field::Size { value: &mut it.limits.websocket.message_bytes_max, min: 1 } },
+    Key { path: "limits.fragments_max", help: "Frames that one WebSocket message may be cut into (close 1009).",
+          field: |it| Field::Count { value: &mut it.limits.websocket.fragments_max, min: 1 } },
+    Key { path: "limits.messages_per_second", help: "WebSocket messages a second from one client. More are ignored and answered with an error.",
+          field: |it| Field::Count { value: &mut it.limits.messages_per_second, min: 1 } },
+    Key { path: "limits.rate_limit_patience", help: "How long a client may keep on sending too fast before it is closed (1008).",
+          field: |it| Field::Span { value: &mut it.limits.rate_limit_patience, min: MILLISECOND } },
+    Key { path: "limits.outbox_bytes_max", help: "Answers waiting for one client that does not read them; then it is closed.",
+          field: |it| Field::Size { value: &mut it.limits.outbox_bytes_max, min: 1024 } },
+
+    Key { path: "topics.history.count", help: "Events a topic keeps. Count, bytes and age all bound it; the first that is reached counts.",
+          field: |it| Field::Count { value: &mut it.default_class.history.count, min: 1 } },
+    Key { path: "topics.history.bytes", help: "Bytes a topic keeps.",
+          field: |it| Field::Size { value: &mut it.default_class.history.bytes, min: 1 } },
+    Key { path: "topics.history.age", help: "How old the events that a topic keeps may get.",
+          field: |it| Field::Span { value: &mut it.default_class.history.age, min: MILLISECOND } },
+    Key { path: "topics.policy", help: "What becomes of a reader that a topic's history has left behind: close.",
+          field: |it| Field::Word(&mut it.default_class.policy) },
+    Key { path: "topics.priority", help: "Whose turn comes first when several topics have news: lower goes first.",
+          field: |it| Field::Signed(&mut it.default_class.priority) },
+    Key { path: "topics.class", help: "Classes of topics that differ from this; the first whose pattern matches decides.",
+          field: |it| Field::Classes { classes: &mut it.classes, base: &it.default_class } },
+
+    Key { path: "redis.url", help: "redis://[user:password@]host[:port][/db], rediss:// for TLS, unix:///path. Empty: no Redis.",
+          field: |it| Field::Word(&mut it.redis.url) },
+    Key { path: "redis.url_file", help: "A file that holds the URL, for one with a password in it.",
+          field: |it| Field::Word(&mut it.redis_url_file) },
+    Key { path: "redis.ca_file", help: "Authorities to trust for rediss://, in PEM, instead of the system's.",
+          field: |it| Field::Word(&mut it.redis.ca_file) },
+    Key { path: "redis.subscribe", help: "Channel patterns that stay subscribed, whoever listens, such as \"orders.*\".",
+          field: |it| Field::Words(&mut it.redis.subscribe) },
+    Key { path: "redis.interest", help: "Subscribe to a topic's channel while somebody listens to the topic.",
+          field: |it| Field::Flag(&mut it.redis.interest) },
+    Key { path: "redis.linger", help: "How long a channel stays subscribed after its last listener.",
+          field: |it| Field::Span { value: &mut it.redis.linger, min: Duration::ZERO } },
+    Key { path: "redis.connect_timeout", help: "How long connecting may take.",
+          field: |it| Field::Span { value: &mut it.redis.connect_timeout, min: MILLISECOND } },
+    Key { path: "redis.backoff_min", help: "The first pause before connecting again. It doubles each time, with jitter, up to backoff_max.",
+          field: |it| Field::Span { value: &mut it.redis.backoff_min, min: MILLISECOND } },
+    Key { path: "redis.backoff_max", help: "The longest such pause.",
+          field: |it| Field::Span { value: &mut it.redis.backoff_max, min: MILLISECOND } },
+    Key { path: "redis.ping_interval", help: "How often the connection is probed.",
+          field: |it| Field::Span { value: &mut it.redis.ping_interval, min: MILLISECOND } },
+    Key { path: "redis.ping_timeout", help: "How long a probe may stay unanswered before the connection counts as dead.",
+          field: |it| Field::Span { value: &mut it.redis.ping_timeout, min: MILLISECOND } },
+    Key { path: "redis.read_buffer_bytes", help: "The reader's buffer. It grows for a larger message.",
+          field: |it| Field::Size { value: &mut it.redis.read_buffer_bytes, min: 4096 } },
+    Key { path: "redis.publish_queue_max", help: "Publications waiting for Redis. More are refused (503).",
+          field: |it| Field::Count { value: &mut it.redis.publish_queue_max, min: 1 } },
+    Key { path: "redis.publish_timeout", help: "How long a publication may take (503).",
+          field: |it| Field::Span { value: &mut it.redis.publish_timeout, min: MILLISECOND } },
+    Key { path: "redis.message_bytes_max", help: "One event from Redis. A larger one is dropped and counted.",
+          field: |it| Field::Size { value: &mut it.redis.message_bytes_max, min: 1 } },
+
+    Key { path: "cors.allow_origins", help: "Origins such as \"https://example.org\", or \"*\" for any.",
+          field: |it| Field::Words(&mut it.cors.allow_origins) },
+    Key { path: "cors.allow_credentials", help: "Let pages send cookies along. Each origin must then be named.",
+          field: |it| Field::Flag(&mut it.cors.allow_credentials) },
+
+    Key { path: "sse.heartbeat", help: "How long a stream may be silent before it gets a comment.",
+          field: |it| Field::Span { value: &mut it.sse.heartbeat, min: SECOND } },
+    Key { path: "sse.retry", help: "How long a browser that lost its stream waits before it comes back.",
+          field: |it| Field::Span { value: &mut it.sse.retry, min: MILLISECOND } },
+    Key { path: "sse.retry_jitter", help: "Up to how much is added to it at random, so that not all come back at once.",
+          field: |it| Field::Span { value: &mut it.sse.retry_jitter, min: Duration::ZERO } },
+
+    Key { path: "websocket.ping_interval", help: "How long a connection may be silent before it gets a ping.",
+          field: |it| Field::Span { value: &mut it.websocket.ping_interval, min: SECOND } },
+
+    Key { path: "log.level", help: "error, warn, info, debug, or directives such as \"info,fanfare::source=debug\".",
+          field: |it| Field::Word(&mut it.log.level) },
+    Key { path: "log.format", help: "text or json.",
+          field: |it| Field::Word(&mut it.log.format) },
+
+    Key { path: "drain.window", help: "Over how long connections are closed, so that not all come back at once.",
+          field: |it| Field::Span { value: &mut it.drain.window, min: Duration::ZERO } },
+];
+
+/// The keys of one `[[topics.class]]` table.
+#[rustfmt::skip]
+pub(super) const CLASS_KEYS: &[Key<WrittenClass>] = &[
+    Key { path: "match", help: "Topic names; `*` stands for one segment, `**` for the rest.",
+          field: |it| Field::Word(&mut it.matching) },
+    Key { path: "history.count", help: "As above.",
+          field: |it| Field::Count { value: &mut it.class.history.count, min: 1 } },
+    Key { path: "history.bytes", help: "As above.",
+          field: |it| Field::Size { value: &mut it.class.history.bytes, min: 1 } },
+    Key { path: "history.age", help: "As above.",
+          field: |it| Field::Span { value: &mut it.class.history.age, min: MILLISECOND } },
+    Key { path: "policy", help: "As above.",
+          field: |it| Field::Word(&mut it.class.policy) },
+    Key { path: "priority", help: "As above.",
+          field: |it| Field::Signed(&mut it.class.priority) },
+];
+
+/// A key that a table sets.
+#[derive(Debug)]
+pub(super) struct Set<'t, T: 'static> {
+    pub(super) key: &'static Key<T>,
+    /// Where the key's name stands.
+    pub(super) name: Range<usize>,
+    pub(super) value: &'t Spanned<DeValue<'t>>,
+}
+
+/// All that `table` sets; what is not a key goes to `faults`.
+pub(super) fn gather<'t, T>(
+    keys: &'static [Key<T>],
+    table: &'t DeTable<'t>,
+    faults: &mut Vec<Fault>,
+) -> Vec<Set<'t, T>> {
+    let mut set = Vec::new();
+    let mut pending = vec![(String::new(), table)];
+    while let Some((prefix, table)) = pending.pop() {
+        for (name, value) in table {
+            let path = format!("{prefix}{}", name.get_ref());
+            match (find(keys, &path), value.get_ref()) {
+                (Found::Key(key), _) => set.push(Set { key, name: name.span(), value }),
+                (Found::Table, DeValue::Table(inner)) => pending.push((format!("{path}."), inner)),
+                (Found::Table, _) => faults.push(not_a_table(&path, value)),
+                (Found::Nothing, _) => faults.push(Fault { span: name.span(), message: unknown(keys, &path) }),
+            }
+        }
+    }
+    set
+}
+
+/// What stands under a path.
+enum Found<T: 'static> {
+    Key(&'static Key<T>),
+    Table,
+    Nothing,
+}
+
+fn find<T>(keys: &'static [Key<T>], path: &str) -> Found<T> {
+    if let Some(key) = keys.iter().find(|key| key.path == path) {
+        return Found::Key(key);
+    }
+    let is_table = keys.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')));
+    if is_table { Found::Table } else { Found::Nothing }
+}
+
+/// The key of `path`, or an error that names the one probably meant.
+pub(super) fn find_key<T>(keys: &'static [Key<T>], path: &str) -> Result<&'static Key<T>, String> {
+    match find(keys, path) {
+        Found::Key(key) => Ok(key),
+        Found::Table | Found::Nothing => Err(unknown(keys, path)),
+    }
+}
+
+fn not_a_table(path: &str, value: &Spanned<DeValue<'_>>) -> Fault {
+    Fault { span: value.span(), message: format!("`{path}` is a table of keys, not a value") }
+}
+
+fn unknown<T>(keys: &[Key<T>], path: &str) -> String {
+    let depth = path.split('.').count();
+    let known = keys.iter().filter_map(|key| prefix(key.path, depth));
+    match nearest(path, known) {
+        Some(near) => format!("unknown key `{path}`; did you mean `{near}`?"),
+        None => format!("unknown key `{path}`; `fanfare config default` lists all keys"),
+    }
+}
+
+/// The first `depth` names of `path`: a misspelt table is compared with tables.
+fn prefix(path: &'static str, depth: usize) -> Option<&'static str> {
+    let end = path.match_indices('.').nth(depth - 1).map_or(path.len(), |(at, _)| at);
+    path.get(..end)
+}

@@ -1,0 +1,171 @@
+//! The three layers, one over the other: file, environment, flags.
+
+use std::{
+    collections::HashMap,
+    fs,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    field::Fault,
+    keys::{self, KEYS, Key},
+    problem::{ConfigError, Place, Problem, Spot},
+    written::Written,
+};
+
+/// What variables that set a key begin with: `FANFARE_SECTION__KEY`.
+const VARIABLE_PREFIX: &str = "FANFARE_";
+
+/// A key set on the command line.
+#[derive(Clone, Debug)]
+pub struct Override {
+    /// The flag, as typed: for errors.
+    pub flag: &'static str,
+    /// The key it sets.
+    pub key: &'static str,
+    /// Its value; the items of a list are separated by commas.
+    pub value: String,
+}
+
+/// A configuration as written, and who wrote what.
+#[derive(Debug)]
+pub(super) struct Layered {
+    pub(super) written: Written,
+    /// By the key's path.
+    pub(super) places: HashMap<&'static str, Place>,
+    /// The folder that relative file names start from.
+    pub(super) folder: PathBuf,
+}
+
+/// One key's value in one layer.
+struct Given<'t> {
+    key: &'static Key<Written>,
+    place: Place,
+    value: GivenValue<'t>,
+}
+
+enum GivenValue<'t> {
+    Toml(&'t Spanned<DeValue<'t>>),
+    Text(String),
+}
+
+/// The file's text and where to look for it when something in it is wrong.
+struct File {
+    path: PathBuf,
+    text: String,
+}
+
+/// Lays the layers over the defaults.
+pub(super) fn read_layers(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+    flags: &[Override],
+) -> Result<Layered, ConfigError> {
+    let mut problems = Vec::new();
+    let file = File::read(file)?;
+    let table = file.parse()?;
+    let mut given = file.gather(table.get_ref(), &mut problems);
+    for (name, text) in environment.filter(|(name, _)| is_key_variable(name)) {
+        let path = name[VARIABLE_PREFIX.len()..].to_lowercase().replace("__", ".");
+        give(&path, text, Place::Variable(name), &mut given, &mut problems);
+    }
+    for flag in flags {
+        give(flag.key, flag.value.clone(), Place::Flag(flag.flag), &mut given, &mut problems);
+    }
+    // A class is as the default class but for what it says itself, so that one must be complete before.
+    given.sort_by_key(|given| given.key.path == "topics.class");
+    let layered = assign(&file, given, &mut problems);
+    if problems.is_empty() { Ok(layered) } else { Err(ConfigError::new(problems)) }
+}
+
+/// A variable without a section is somebody else's: Kubernetes, for one, describes a service called `fanfare` to every
+/// container in `FANFARE_SERVICE_HOST` and the like.
+fn is_key_variable(name: &str) -> bool {
+    name.strip_prefix(VARIABLE_PREFIX).is_some_and(|rest| rest.contains("__"))
+}
+
+fn give(path: &str, text: String, place: Place, given: &mut Vec<Given<'_>>, problems: &mut Vec<Problem>) {
+    match keys::find_key(KEYS, path) {
+        Ok(key) => given.push(Given { key, place, value: GivenValue::Text(text) }),
+        Err(message) => problems.push(Problem { place: Some(place), message }),
+    }
+}
+
+fn assign(file: &File, given: Vec<Given<'_>>, problems: &mut Vec<Problem>) -> Layered {
+    let mut written = Written::default();
+    let mut places = HashMap::new();
+    for Given { key, place, value } in given {
+        let field = (key.field)(&mut written);
+        match value {
+            GivenValue::Toml(value) => {
+                let mut faults = Vec::new();
+                field.assign(value, &mut faults);
+                problems.extend(faults.into_iter().map(|fault| file.problem(fault)));
+            }
+            GivenValue::Text(text) => {
+                if let Err(message) = field.assign_text(&text) {
+                    problems.push(Problem { place: Some(place.clone()), message });
+                }
+            }
+        }
+        places.insert(key.path, place);
+    }
+    Layered { written, places, folder: file.folder() }
+}
+
+impl File {
+    /// No path is as good as an empty file.
+    fn read(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(path) = path else {
+            return Ok(Self { path: PathBuf::new(), text: String::new() });
+        };
+        let text = fs::read_to_string(path).map_err(|error| {
+            let message = format!("cannot read the configuration {}: {error}", path.display());
+            ConfigError::new(vec![Problem { place: None, message }])
+        })?;
+        Ok(Self { path: path.to_owned(), text })
+    }
+
+    /// Text that is not TOML is not looked into any further: what follows a slip would only add noise.
+    fn parse(&self) -> Result<Spanned<DeTable<'_>>, ConfigError> {
+        let (table, errors) = DeTable::parse_recoverable(&self.text);
+        if errors.is_empty() {
+            return Ok(table);
+        }
+        let problems = errors.iter().map(|error| {
+            let span = error.span().unwrap_or(0..0);
+            self.problem(Fault { span, message: error.message().to_owned() })
+        });
+        Err(ConfigError::new(problems.collect()))
+    }
+
+    fn gather<'t>(&self, table: &'t DeTable<'t>, problems: &mut Vec<Problem>) -> Vec<Given<'t>> {
+        let mut faults = Vec::new();
+        let set = keys::gather(KEYS, table, &mut faults);
+        problems.extend(faults.into_iter().map(|fault| self.problem(fault)));
+        let given = set.into_iter().map(|set| Given {
+            key: set.key,
+            place: self.place(set.name),
+            value: GivenValue::Toml(set.value),
+        });
+        given.collect()
+    }
+
+    fn problem(&self, fault: Fault) -> Problem {
+        Problem { place: Some(self.place(fault.span)), message: fault.message }
+    }
+
+    fn place(&self, span: Range<usize>) -> Place {
+        Place::File(Spot::new(self.path.clone(), &self.text, span))
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.path.parent().map(Path::to_owned).unwrap_or_default()
+    }
+}

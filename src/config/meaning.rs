@@ -1,0 +1,166 @@
+//! From what is written to what is meant: the rules that concern more than one key, or the world outside.
+
+use std::{fs, path::Path};
+
+use redis::IntoConnectionInfo;
+use tracing_subscriber::EnvFilter;
+
+use super::{
+    address::{Address, Pin},
+    layers::Layered,
+    meant::{Config, Cors, Redis, Server, core_count},
+    problem::{ConfigError, Problem},
+    topics::Topics,
+    written::Written,
+};
+
+/// What is wrong, and the key that says so.
+type Wrong = (&'static str, String);
+
+/// Checks `layered` as a whole and gives every value its meaning.
+pub(super) fn find_meaning(layered: &Layered) -> Result<Config, ConfigError> {
+    let Layered { written, folder, .. } = layered;
+    let mut wrong = Vec::new();
+    check_addresses(written, &mut wrong);
+    check_cors(&written.cors, &mut wrong);
+    check_log(&written.log.level, &mut wrong);
+    let redis = mean_redis(written, folder).unwrap_or_else(|found| {
+        wrong.push(found);
+        None
+    });
+    let config = Config { server: mean_server(&written.server, &mut wrong), redis, ..mean_rest(written) };
+    if wrong.is_empty() { Ok(config) } else { Err(locate(wrong, layered)) }
+}
+
+fn locate(wrong: Vec<Wrong>, layered: &Layered) -> ConfigError {
+    let problems = wrong.into_iter().map(|(key, message)| match layered.places.get(key) {
+        Some(place) => Problem { place: Some(place.clone()), message },
+        None => Problem { place: None, message: format!("{key}: {message}") },
+    });
+    ConfigError::new(problems.collect())
+}
+
+/// What means just what is written.
+fn mean_rest(written: &Written) -> Config {
+    let classes = written.classes.iter();
+    let classes = classes.filter_map(|class| Some((class.matching.pattern()?.clone(), class.class.clone())));
+    Config {
+        server: Server::default(),
+        admin: written.admin.clone(),
+        limits: written.limits.clone(),
+        topics: Topics { default: written.default_class.clone(), classes: classes.collect() },
+        redis: None,
+        cors: written.cors.clone(),
+        sse: written.sse.clone(),
+        websocket: written.websocket.clone(),
+        log: written.log.clone(),
+        drain: written.drain.clone(),
+    }
+}
+
+fn mean_server(written: &Server, wrong: &mut Vec<Wrong>) -> Server {
+    let mut server = written.clone();
+    if let Pin::Cores(cores) = &written.pin
+        && cores.len() < written.reactors
+    {
+        wrong.push(("server.pin", format!("{} reactors need as many cores, not {}", written.reactors, cores.len())));
+    }
+    if server.reactors == 0 {
+        server.reactors = match &server.pin {
+            Pin::Cores(cores) => cores.len(),
+            Pin::Off | Pin::Automatic => core_count(),
+        };
+    }
+    server
+}
+
+fn check_addresses(written: &Written, wrong: &mut Vec<Wrong>) {
+    if written.server.listen.is_empty() {
+        wrong.push(("server.listen", "the hub needs an address to listen at".into()));
+    }
+    let listed = [("server.listen", &written.server.listen), ("admin.listen", &written.admin.listen)];
+    let mut seen: Vec<&Address> = Vec::new();
+    for (key, address) in listed.into_iter().flat_map(|(key, list)| list.iter().map(move |address| (key, address))) {
+        if seen.contains(&address) && !matches!(address, Address::Tcp(tcp) if tcp.port() == 0) {
+            wrong.push((key, format!("{address} is listed twice")));
+        }
+        if !address.is_local() && !written.server.insecure {
+            wrong.push((key, refuse_open(address)));
+        }
+        seen.push(address);
+    }
+}
+
+fn refuse_open(address: &Address) -> String {
+    format!(
+        "other machines can reach {address}, and there is no authentication: anybody could read and publish. \
+         Listen at 127.0.0.1 behind a proxy, or allow it with --insecure (server.insecure = true)"
+    )
+}
+
+fn check_cors(cors: &Cors, wrong: &mut Vec<Wrong>) {
+    for origin in &cors.allow_origins {
+        if origin != "*" && !is_origin(origin) {
+            let message =
+                format!("`{origin}` is not an origin: write a scheme and a host, such as https://example.org");
+            wrong.push(("cors.allow_origins", message));
+        }
+    }
+    if cors.allow_credentials && cors.allow_origins.iter().any(|origin| origin == "*") {
+        let message = "with credentials each origin must be named in `cors.allow_origins`: browsers refuse `*`";
+        wrong.push(("cors.allow_credentials", message.into()));
+    }
+}
+
+/// An origin as a browser serialises it (RFC 6454 section 6.2): lower case, no path, no slash at the end.
+fn is_origin(text: &str) -> bool {
+    text == "null"
+        || text.split_once("://").is_some_and(|(scheme, host)| {
+            let plain = |letter: char| letter.is_ascii_graphic() && !letter.is_ascii_uppercase();
+            !scheme.is_empty() && !host.is_empty() && text.chars().all(plain) && !host.contains(['/', '?', '#', '@'])
+        })
+}
+
+fn check_log(level: &str, wrong: &mut Vec<Wrong>) {
+    if let Err(error) = EnvFilter::builder().parse(level) {
+        wrong.push(("log.level", format!("`{level}` is neither a level nor a list of directives: {error}")));
+    }
+}
+
+fn mean_redis(written: &Written, folder: &Path) -> Result<Option<Redis>, Wrong> {
+    let mut redis = written.redis.clone();
+    if let Some(file) = &written.redis_url_file {
+        if !redis.url.is_empty() {
+            return Err(("redis.url_file", "redis.url and redis.url_file are both set: keep one".into()));
+        }
+        redis.url = read_secret(&folder.join(file)).map_err(|message| ("redis.url_file", message))?;
+    }
+    if redis.url.is_empty() {
+        return Ok(None);
+    }
+    redis.ca_file = redis.ca_file.map(|file| folder.join(file));
+    check_redis(&redis)?;
+    Ok(Some(redis))
+}
+
+fn read_secret(path: &Path) -> Result<String, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    match text.trim() {
+        "" => Err(format!("{} is empty", path.display())),
+        secret => Ok(secret.to_owned()),
+    }
+}
+
+fn check_redis(redis: &Redis) -> Result<(), Wrong> {
+    if let Err(error) = redis.url.as_str().into_connection_info() {
+        let forms = "redis://host:port/db, rediss://host:port or unix:///path";
+        return Err(("redis.url", format!("not a Redis URL ({error}): write {forms}")));
+    }
+    if redis.backoff_max < redis.backoff_min {
+        return Err(("redis.backoff_max", "it is below redis.backoff_min".into()));
+    }
+    if redis.subscribe.iter().any(String::is_empty) {
+        return Err(("redis.subscribe", "a pattern is empty".into()));
+    }
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! Writes a configuration as a file: the defaults with a comment on each key, or the values in force.
+
+use std::fmt::Write;
+
+use toml::Value;
+
+use super::{
+    keys::{CLASS_KEYS, KEYS, Key, SECTIONS},
+    redact::redact,
+    written::Written,
+};
+
+/// What stands above the defaults.
+const HEADING: &str = "\
+# Every key of Fanfare with its default. `fanfare serve --config FILE` reads such a file; leave out what may stay as it is.
+# A variable FANFARE_SECTION__KEY (FANFARE_DRAIN__WINDOW=3s) wins over the file, a flag over both.
+# Durations: \"500ms\", \"25s\", \"5m\", \"1h\". Sizes: \"64KiB\", \"1MiB\".
+";
+
+/// An example of what has no default.
+const CLASS_EXAMPLE: &str = "
+# [[topics.class]]
+# match = \"orders.**\"                                     # `*` one segment, `**` the rest; first match wins
+# history = { count = 1000, bytes = \"1MiB\", age = \"5m\" }
+# policy = \"close\"
+# priority = 0
+";
+
+/// Everything with its default and what it is for.
+pub(super) fn write_default() -> String {
+    let mut text = HEADING.to_owned();
+    let mut written = Written::default();
+    for (section, help) in SECTIONS {
+        // Infallible: a `String` takes all that is written to it.
+        let _ = write!(text, "\n# {help}\n[{section}]\n");
+        for key in section_keys(section) {
+            let _ = write!(text, "# {}\n{}", key.help, line(section, key, &mut written));
+        }
+        if *section == "topics" {
+            text.push_str(CLASS_EXAMPLE);
+        }
+    }
+    text
+}
+
+/// Everything as it is in `written`, without its secrets.
+pub(super) fn write_values(mut written: Written) -> String {
+    let mut text = String::new();
+    for (section, _) in SECTIONS {
+        let _ = writeln!(text, "{}[{section}]", if text.is_empty() { "" } else { "\n" });
+        for key in section_keys(section) {
+            text.push_str(&line(section, key, &mut written));
+        }
+        if *section == "topics" {
+            text.push_str(&class_tables(&mut written));
+        }
+    }
+    redact(&text)
+}
+
+fn section_keys(section: &str) -> impl Iterator<Item = &'static Key<Written>> {
+    let of_section = move |key: &&Key<Written>| key.path.split('.').next() == Some(section);
+    KEYS.iter().filter(of_section).filter(|key| key.path != "topics.class")
+}
+
+/// `key = value`, the key as seen from inside its section.
+fn line<T>(section: &str, key: &Key<T>, written: &mut T) -> String {
+    let name = key.path.strip_prefix(section).map_or(key.path, |rest| rest.trim_start_matches('.'));
+    format!("{name} = {}\n", toml_value(&(key.field)(written).write()))
+}
+
+fn class_tables(written: &mut Written) -> String {
+    let tables = written.classes.iter_mut().map(|class| {
+        let lines: String = CLASS_KEYS.iter().map(|key| line("", key, class)).collect();
+        format!("\n[[topics.class]]\n{lines}")
+    });
+    tables.collect()
+}
+
+fn toml_value(value: &Value) -> String {
+    match value {
+        Value::Array(items) => format!("[{}]", items.iter().map(toml_value).collect::<Vec<_>>().join(", ")),
+        plain => plain.to_string(),
+    }
+}

@@ -1,0 +1,63 @@
+//! Takes the secrets out of what is shown.
+
+/// What stands for a secret.
+const MASK: &str = "***";
+
+/// `text` with the password of every URL in it masked: `scheme://user:password@…` and `?pass=password`.
+pub fn redact(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        let end = after.find(is_url_end).unwrap_or(after.len());
+        let (url, after) = after.split_at(end);
+        shown.push_str(before);
+        shown.push_str(&redact_query(&redact_login(url)));
+        rest = after;
+    }
+    shown + rest
+}
+
+/// Up to the last `@`, since a password may have been written without escaping one.
+fn redact_login(url: &str) -> String {
+    let Some((login, host)) = url.rsplit_once('@') else {
+        return url.to_owned();
+    };
+    match login.split_once(':') {
+        Some((user, _)) => format!("{user}:{MASK}@{host}"),
+        None => url.to_owned(),
+    }
+}
+
+/// A unix socket's URL carries its password as a parameter.
+fn redact_query(url: &str) -> String {
+    let Some((path, query)) = url.split_once('?') else {
+        return url.to_owned();
+    };
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name @ ("pass" | "password"), _)) => format!("{name}={MASK}"),
+        _ => pair.to_owned(),
+    });
+    format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"))
+}
+
+fn is_url_end(letter: char) -> bool {
+    letter.is_whitespace() || matches!(letter, '"' | '\'' | '`' | '<' | '>')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_masked() {
+        let check = |text: &str, expected: &str| assert_eq!(redact(text), expected);
+        check("redis://127.0.0.1:6379/2", "redis://127.0.0.1:6379/2");
+        check("redis://:geheim@host", "redis://:***@host");
+        check("redis://ann:ge:h@eim@host:1/0", "redis://ann:***@host:1/0");
+        check("redis://ann@host", "redis://ann@host");
+        check("url = \"rediss://a:b@h\" # http://x:y@z", "url = \"rediss://a:***@h\" # http://x:***@z");
+        check("unix:///run/r.sock?db=1&pass=geheim", "unix:///run/r.sock?db=1&pass=***");
+        check("no url at all: a@b", "no url at all: a@b");
+    }
+}

@@ -1,0 +1,247 @@
+use std::{env, fs, path::PathBuf, process, time::Duration};
+
+use super::{keys::KEYS, *};
+use crate::topic::Topic;
+
+/// A file that goes when the test does.
+struct Written(PathBuf);
+
+impl Written {
+    fn new(name: &str, text: &str) -> Self {
+        let path = env::temp_dir().join(format!("fanfare-config-{}-{name}", process::id()));
+        fs::write(&path, text).expect("the folder for temporary files takes files");
+        Self(path)
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn load_text(name: &str, text: &str) -> Result<Config, ConfigError> {
+    let file = Written::new(name, text);
+    load(Some(&file.0), [].into_iter(), &[])
+}
+
+fn load_variable(name: &str, value: &str) -> Result<Config, String> {
+    load(None, [(name.to_owned(), value.to_owned())].into_iter(), &[]).map_err(|error| error.to_string())
+}
+
+fn flag(key: &'static str, value: &str) -> Override {
+    Override { flag: "--flag", key, value: value.to_owned() }
+}
+
+#[test]
+fn nothing_given_is_the_default() {
+    assert_eq!(load(None, [].into_iter(), &[]).expect("no problems"), Config::default());
+}
+
+#[test]
+fn the_default_file_reads_back_to_the_defaults() {
+    let text = default_file();
+    assert_eq!(load_text("default", &text).expect("no problems"), Config::default());
+    for key in KEYS {
+        let name = key.path.rsplit('.').next().expect("a path has a name");
+        assert!(text.contains(key.help) || key.path == "topics.class", "{} is explained", key.path);
+        assert!(text.contains(name), "{} is listed", key.path);
+    }
+}
+
+/// Every line of it can be changed without another one noticing: no two keys share a place.
+#[test]
+fn every_key_has_a_place_of_its_own() {
+    let defaults = show(None, [].into_iter(), &[]).expect("no problems");
+    // These need a table, a file, another key, and a second policy.
+    let apart = ["topics.class", "redis.url_file", "cors.allow_credentials", "topics.policy"];
+    for key in KEYS.iter().filter(|key| !apart.contains(&key.path)) {
+        let changed = other_value(key);
+        let shown = show(None, [].into_iter(), &[flag(key.path, &changed)]).map_err(|error| error.to_string());
+        let shown = shown.unwrap_or_else(|error| panic!("{} = {changed}: {error}", key.path));
+        let different = defaults.lines().zip(shown.lines()).filter(|(before, after)| before != after).count();
+        assert_eq!(different, 1, "{} = {changed}", key.path);
+        let file = Written::new("shown", &shown);
+        assert_eq!(show(Some(&file.0), [].into_iter(), &[]).expect("no problems"), shown, "{}", key.path);
+    }
+}
+
+/// A valid value that is not the default.
+fn other_value(key: &keys::Key<written::Written>) -> String {
+    use field::Field;
+    match ((key.field)(&mut written::Written::default()), key.path) {
+        (_, "redis.url") => "redis://localhost/3".into(),
+        (_, "log.format") => "json".into(),
+        (_, "log.level") => "debug".into(),
+        (_, "server.listen" | "admin.listen") => "127.0.0.1:1,unix:/run/x".into(),
+        (_, "cors.allow_origins") => "https://a.example,https://b.example:8443".into(),
+        (Field::Flag(value), _) => (!*value).to_string(),
+        (Field::Count { .. } | Field::Signed(_), _) => "7".into(),
+        (Field::Size { .. }, _) => "8KiB".into(),
+        (Field::Span { .. }, _) => "77s".into(),
+        (Field::Pin(_), _) => "0,2-4".into(),
+        (Field::Word(_) | Field::Words(_) | Field::Classes { .. }, _) => "some.thing".into(),
+    }
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_a_flag_over_both() {
+    let file = Written::new("layers", "[drain]\nwindow = \"1s\"\n[sse]\nheartbeat = \"5s\"\n[server]\nreactors = 1\n");
+    let environment = [("FANFARE_DRAIN__WINDOW", "2s"), ("FANFARE_SSE__HEARTBEAT", "6s"), ("PATH", "/bin")];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let config = load(Some(&file.0), environment.into_iter(), &[flag("drain.window", "3s")]).expect("no problems");
+    assert_eq!(config.drain.window, Duration::from_secs(3));
+    assert_eq!(config.sse.heartbeat, Duration::from_secs(6));
+    assert_eq!(config.server.reactors, 1);
+}
+
+#[test]
+fn variables() {
+    let check = |name: &str, value: &str, right: fn(&Config) -> bool| {
+        let config = load_variable(name, value).unwrap_or_else(|error| panic!("{name}={value}: {error}"));
+        assert!(right(&config), "{name}={value}");
+    };
+    check("FANFARE_SERVER__REACTORS", "3", |config| config.server.reactors == 3);
+    check("FANFARE_SERVER__PIN", "true", |config| config.server.pin == Pin::Automatic);
+    check("FANFARE_SERVER__PIN", "1,3-4", |config| config.server.pin == Pin::Cores(vec![1, 3, 4]));
+    check("FANFARE_SERVER__PIN", "1,3", |config| config.server.reactors == 2);
+    check("FANFARE_SERVER__INSECURE", "true", |config| config.server.insecure);
+    check("FANFARE_SERVER__LISTEN", "127.0.0.1:0, unix:/run/f.sock", |config| {
+        config.server.listen == [Address::loopback(0), Address::Unix("/run/f.sock".into())]
+    });
+    check("FANFARE_SERVER__LISTEN", "[\"[::1]:1\"]", |config| config.server.listen[0].is_local());
+    check("FANFARE_SERVER__DEFAULT_TOPICS", "", |config| config.server.default_topics.is_empty());
+    check("FANFARE_LIMITS__BODY_BYTES_MAX", "2000", |config| config.limits.http.body_bytes_max == 2000);
+    check("FANFARE_TOPICS__HISTORY__COUNT", "5", |config| config.topics.default.history.count == 5);
+    check("FANFARE_TOPICS__CLASS", "[{ match = \"a.*\", priority = -1 }]", |config| {
+        config.topics.classes[0].1.priority == -1
+    });
+    // What Kubernetes tells every container about a service called fanfare.
+    check("FANFARE_SERVICE_HOST", "10.0.0.1", |config| *config == Config::default());
+    check("FANFARE_PORT", "tcp://10.0.0.1:80", |config| *config == Config::default());
+}
+
+#[test]
+fn classes() {
+    let text = "[topics]\nhistory.age = \"1h\"\n\
+                [[topics.class]]\nmatch = \"orders.*\"\nhistory = { count = 5 }\npriority = 2\n\
+                [[topics.class]]\nmatch = \"orders.**\"\nhistory.bytes = \"2KiB\"\n";
+    let file = Written::new("classes", text);
+    let topics = load(Some(&file.0), [].into_iter(), &[flag("topics.history.age", "2h")]).expect("no problems").topics;
+    let class = |name: &str| topics.class_of(&Topic::parse(name).expect("a good name"));
+    let age = Duration::from_secs(7200);
+    let check = |name: &str, count: usize, bytes: usize, priority: i64| {
+        let expected = Class { history: History { count, bytes, age }, policy: Policy::Close, priority };
+        assert_eq!(*class(name), expected, "{name}");
+    };
+    check("orders.eu", 5, 1 << 20, 2);
+    check("orders.eu.1", 100, 2048, 0);
+    check("other", 100, 1 << 20, 0);
+    let shown = show(Some(&file.0), [].into_iter(), &[]).expect("no problems");
+    let shown_file = Written::new("classes-shown", &shown);
+    let reread = load(Some(&shown_file.0), [].into_iter(), &[]).expect("no problems");
+    assert_eq!(reread, load(Some(&file.0), [].into_iter(), &[]).expect("no problems"));
+}
+
+/// Each text is refused with a message that has all of these parts.
+#[test]
+fn what_is_refused() {
+    let check = |text: &str, parts: &[&str]| {
+        let error = load_text("refused", text).expect_err(text).to_string();
+        for part in parts {
+            assert!(error.contains(part), "{text:?} should say {part:?}, but says:\n{error}");
+        }
+    };
+    check(
+        "[server]\nreactorz = 2",
+        &[":2:1: unknown key `server.reactorz`; did you mean `server.reactors`?", "^^^^^^^^"],
+    );
+    check("[sever]\nreactors = 2", &[":1:2: unknown key `sever`; did you mean `server`?"]);
+    check("nonsense = 1", &[":1:1: unknown key `nonsense`", "config default"]);
+    check("server = 1", &["`server` is a table of keys"]);
+    check("[server]\nreactors = -1", &[":2:12: -1 is below 0"]);
+    check("[server]\nreactors = \"2\"", &["expected a whole number, found a string"]);
+    check("[server]\nreactors = 2.5", &["expected a whole number, found a float"]);
+    check("[server]\nreactors = 99999999999999999999", &["too large"]);
+    check("[server]\nmax_connections = 0", &["0 is below the least, 1"]);
+    check("[server]\nlisten = []", &[":2:1: the hub needs an address"]);
+    check("[server]\nlisten = \"127.0.0.1:1\"", &["expected a list of texts"]);
+    check("[server]\nlisten = [\"127.0.0.1\"]", &[":2:11: ", "lacks a port"]);
+    check("[server]\nlisten = [\":80\"]", &["0.0.0.0:80 for all"]);
+    check("[server]\nlisten = [\"unix:run\"]", &["absolute path"]);
+    check("[server]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:1\"]", &["127.0.0.1:1 is listed twice"]);
+    check("[server]\nlisten = [\"0.0.0.0:1\"]", &[":2:1: ", "can reach 0.0.0.0:1", "--insecure"]);
+    check("[admin]\nlisten = [\"[::]:1\"]", &["can reach [::]:1", "server.insecure"]);
+    check("[server]\npin = \"0-\"", &["not a list of cores"]);
+    check("[server]\npin = \"1,0-2\"", &["core 1 stands twice"]);
+    check("[server]\npin = \"0\"\nreactors = 2", &["2 reactors need as many cores, not 1"]);
+    check("[server]\ndefault_topics = [\"a\", \"b..c\"]", &[":2:24: `b..c`", "empty segment"]);
+    check("[sse]\nheartbeat = 25", &["expected a duration such as \"25s\", found an integer"]);
+    check("[sse]\nheartbeat = \"25\"", &["`25` is not a duration"]);
+    check("[sse]\nheartbeat = \"1ms\"", &["1ms is below the least, 1s"]);
+    check("[limits]\nbody_bytes_max = \"1MB\"", &["`1MB` is not a size"]);
+    check("[limits]\nbody_bytes_max = true", &["expected a size such as \"64KiB\", found a boolean"]);
+    check("[topics]\npolicy = \"skip\"", &[":2:10: ", "`close`"]);
+    check("[[topics.class]]\npriority = 1", &[":1:1: the class lacks `match`"]);
+    check("[[topics.class]]\nmatch = \"a..b\"", &["empty segment"]);
+    check(
+        "[[topics.class]]\nmatch = \"a\"\nhistry = { count = 1 }",
+        &["unknown key `histry`; did you mean `history`?"],
+    );
+    check("[topics]\nclass = 1", &["[[topics.class]]"]);
+    check("[topics]\nclass = [1]", &["[[topics.class]]"]);
+    check("[redis]\nurl = \"http://x\"", &["not a Redis URL"]);
+    check("[redis]\nurl = \"redis://x\"\nurl_file = \"y\"", &[":3:1: ", "keep one"]);
+    check("[redis]\nurl_file = \"no-such-file\"", &["cannot read", "no-such-file"]);
+    check("[redis]\nurl = \"redis://x\"\nbackoff_min = \"9s\"", &["redis.backoff_max"]);
+    check("[cors]\nallow_origins = [\"example.org\"]", &["`example.org` is not an origin"]);
+    check("[cors]\nallow_origins = [\"https://example.org/\"]", &["is not an origin"]);
+    check("[cors]\nallow_credentials = true", &["each origin must be named"]);
+    check("[log]\nformat = \"xml\"", &["`text` or `json`"]);
+    check("[log]\nlevel = \"a=b=c\"", &["neither a level"]);
+    check("[log\nlevel = \"info\"", &[":1:5: "]);
+    check("[log]\nlevel = \"info\"\nlevel = \"warn\"", &[":3:1: ", "duplicate key"]);
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once_in_the_order_of_the_file() {
+    let text = "[server]\nzzz = 1\n[log]\nformat = 3\n[server2]\n";
+    let error = load_text("many", text).expect_err("three faults").to_string();
+    let places: Vec<_> = [":2:1:", ":4:10:", ":5:2:"].iter().map(|place| error.find(place)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{error}");
+}
+
+#[test]
+fn a_wrong_variable_and_a_wrong_flag_are_named() {
+    let error = load_variable("FANFARE_DRAIN__WINDO", "3s").expect_err("no such key");
+    assert_eq!(error, "FANFARE_DRAIN__WINDO: unknown key `drain.windo`; did you mean `drain.window`?");
+    let error = load_variable("FANFARE_SERVER__REACTORS", "many").expect_err("not a number");
+    assert_eq!(error, "FANFARE_SERVER__REACTORS: expected a whole number, found a string");
+    let error = load(None, [].into_iter(), &[flag("drain.window", "3")]).expect_err("no unit").to_string();
+    assert!(error.starts_with("--flag: `3` is not a duration"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    let error = load(Some(Path::new("no-such-file.toml")), [].into_iter(), &[]).expect_err("no file").to_string();
+    assert!(error.contains("cannot read the configuration no-such-file.toml"), "{error}");
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    let secret = "geheim";
+    let url = format!("redis://ann:{secret}@localhost/1");
+    let shown = show(None, [].into_iter(), &[flag("redis.url", &url)]).expect("no problems");
+    assert!(shown.contains("redis://ann:***@localhost/1"), "{shown}");
+    let wrong = format!("[redis]\nurl = \"rediz://ann:{secret}@localhost\"\nurll = \"redis://:{secret}@x\"");
+    let error = load_text("secret", &wrong).expect_err("no such scheme").to_string();
+    assert!(!error.contains(secret), "{error}");
+}
+
+#[test]
+fn a_url_from_a_file_beside_the_configuration() {
+    let secret = Written::new("url", "redis://:geheim@localhost/2\n");
+    let name = secret.0.file_name().and_then(|name| name.to_str()).expect("a plain name");
+    let config = load_text("with-url-file", &format!("[redis]\nurl_file = \"{name}\"")).expect("no problems");
+    assert_eq!(config.redis.expect("a Redis").url, "redis://:geheim@localhost/2");
+}

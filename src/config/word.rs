@@ -1,0 +1,100 @@
+//! Values that are written as one text: how each kind is read and written.
+
+use std::{fmt, path::PathBuf};
+
+use super::{
+    address::Address,
+    meant::LogFormat,
+    topics::{ClassMatch, Policy},
+};
+use crate::topic::Topic;
+
+/// A value written as one text.
+pub(super) trait Word: Sized + fmt::Debug {
+    /// Reads it, or says what is wrong with it.
+    fn from_text(text: &str) -> Result<Self, String>;
+    /// Writes it so that reading gives it back.
+    fn to_text(&self) -> String;
+}
+
+/// The place of one word, whatever its kind.
+pub(super) trait WordSlot: fmt::Debug {
+    /// Reads `text` into the place.
+    fn read(&mut self, text: &str) -> Result<(), String>;
+    /// Writes what stands there.
+    fn write(&self) -> String;
+}
+
+/// The place of a list of words, whatever their kind.
+pub(super) trait WordsSlot: fmt::Debug {
+    /// Empties the list.
+    fn clear(&mut self);
+    /// Reads one more.
+    fn push(&mut self, text: &str) -> Result<(), String>;
+    /// Writes all of them.
+    fn write(&self) -> Vec<String>;
+}
+
+impl<T: Word> WordSlot for T {
+    fn read(&mut self, text: &str) -> Result<(), String> {
+        *self = T::from_text(text)?;
+        Ok(())
+    }
+
+    fn write(&self) -> String {
+        self.to_text()
+    }
+}
+
+impl<T: Word> WordsSlot for Vec<T> {
+    fn clear(&mut self) {
+        Self::clear(self);
+    }
+
+    fn push(&mut self, text: &str) -> Result<(), String> {
+        Self::push(self, T::from_text(text)?);
+        Ok(())
+    }
+
+    fn write(&self) -> Vec<String> {
+        self.iter().map(T::to_text).collect()
+    }
+}
+
+/// For kinds that the standard traits already read and write.
+macro_rules! standard_words {
+    ($($kind:ty),+) => {
+        $(impl Word for $kind {
+            fn from_text(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|error| format!("{error}"))
+            }
+
+            fn to_text(&self) -> String {
+                self.to_string()
+            }
+        })+
+    };
+}
+
+standard_words!(String, Address, LogFormat, Policy, ClassMatch);
+
+impl Word for Topic {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|error| format!("`{text}`: {error}"))
+    }
+
+    fn to_text(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// An empty text stands for no file.
+impl Word for Option<PathBuf> {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Ok((!text.is_empty()).then(|| text.into()))
+    }
+
+    fn to_text(&self) -> String {
+        self.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,53 @@
+//! The configuration as written: what the keys set, before it is checked as a whole and becomes what is meant.
+
+use std::path::PathBuf;
+
+use super::{
+    meant::{Admin, Cors, Drain, Limits, Log, Redis, Server, Sse, WebSocket},
+    topics::{Class, ClassMatch},
+};
+
+/// One field for each key; see `keys.rs`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Written {
+    /// `reactors` 0 stands for the cores.
+    pub(super) server: Server,
+    pub(super) admin: Admin,
+    pub(super) limits: Limits,
+    pub(super) default_class: Class,
+    pub(super) classes: Vec<WrittenClass>,
+    /// An empty `url` stands for no Redis.
+    pub(super) redis: Redis,
+    pub(super) redis_url_file: Option<PathBuf>,
+    pub(super) cors: Cors,
+    pub(super) sse: Sse,
+    pub(super) websocket: WebSocket,
+    pub(super) log: Log,
+    pub(super) drain: Drain,
+}
+
+/// One `[[topics.class]]` table.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct WrittenClass {
+    pub(super) matching: ClassMatch,
+    pub(super) class: Class,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Self {
+            server: Server { reactors: 0, ..Server::default() },
+            admin: Admin::default(),
+            limits: Limits::default(),
+            default_class: Class::default(),
+            classes: Vec::new(),
+            redis: Redis::default(),
+            redis_url_file: None,
+            cors: Cors::default(),
+            sse: Sse::default(),
+            websocket: WebSocket::default(),
+            log: Log::default(),
+            drain: Drain::default(),
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! A small blocking client for the tools: one connection to a hub, over TCP or a unix socket.
+
+use std::{
+    fmt,
+    io::{self, Read, Write},
+    net::{TcpStream, ToSocketAddrs},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use crate::protocol::http::{Method, ResponsePart, ResponseReader, write_request};
+
+/// How long connecting, and waiting for a response, may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a connection that was not used is trusted: below the 75 s after which a hub closes it by default.
+const REUSE_WITHIN: Duration = Duration::from_secs(30);
+/// How much is read at a time.
+const READ_BYTES: usize = 64 * 1024;
+
+/// A hub's address, as one writes it: `http://host:port`, `ws://host:port`, `unix:/path`, or just `host:port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HubUrl {
+    place: Place,
+    /// What precedes the path of each request, without a slash at the end.
+    prefix: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    Tcp { host: String, port: u16 },
+    Unix(PathBuf),
+}
+
+impl HubUrl {
+    /// What a request's `Host` field says.
+    pub(super) fn host(&self) -> String {
+        match &self.place {
+            Place::Tcp { host, port } => format!("{host}:{port}"),
+            Place::Unix(_) => "localhost".into(),
+        }
+    }
+
+    /// The request target for `path` at this hub.
+    pub(super) fn target(&self, path: &str) -> String {
+        format!("{}{path}", self.prefix)
+    }
+
+    /// Connects. The error says where to and why not.
+    pub(super) fn connect(&self) -> Result<Connection, String> {
+        let stream = match &self.place {
+            Place::Tcp { host, port } => connect_tcp(host, *port).map(Stream::Tcp),
+            Place::Unix(path) => UnixStream::connect(path).map(Stream::Unix),
+        };
+        let stream = stream.map_err(|error| format!("cannot reach {self}: {error}. Is the hub running there?"))?;
+        let connection = Connection { stream, buffer: vec![0; READ_BYTES].into_boxed_slice() };
+        connection.set_read_timeout(PATIENCE)?;
+        Ok(connection)
+    }
+}
+
+/// Tries each address of a host in turn, as `localhost` may stand for two.
+fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+impl FromStr for HubUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self { place: Place::Unix(path.into()), prefix: String::new() });
+        }
+        let rest = match text.split_once("://") {
+            Some(("http" | "ws", rest)) => rest,
+            Some(("https" | "wss", _)) => return Err("TLS is spoken by the proxy in front: name the hub itself".into()),
+            Some((scheme, _)) => return Err(format!("`{scheme}://` is not understood: write http://host:port")),
+            None => text,
+        };
+        let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+        if path.contains(['?', '#']) || authority.contains('@') {
+            return Err("write http://host:port, without a query or a login".into());
+        }
+        let (host, port) = split_authority(authority)?;
+        Ok(Self { place: Place::Tcp { host: host.into(), port }, prefix: path.trim_end_matches('/').into() })
+    }
+}
+
+/// Host and port; an IPv6 address stands in brackets (RFC 3986 section 3.2.2).
+fn split_authority(authority: &str) -> Result<(&str, u16), String> {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => {
+            (host, port.parse().map_err(|_| format!("`{port}` is not a port"))?)
+        }
+        _ => (authority, 80),
+    };
+    let is_plain = |host: &str| !host.is_empty() && !host.contains([':', '[', ']', ' ']);
+    let is_bracketed = |host: &str| host.strip_prefix('[').is_some_and(|rest| rest.ends_with(']'));
+    if is_plain(host) || is_bracketed(host) { Ok((host, port)) } else { Err(format!("`{host}` is not a host")) }
+}
+
+impl fmt::Display for HubUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Tcp { host, port } => write!(f, "http://{host}:{port}{}", self.prefix),
+            Place::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: Stream,
+    buffer: Box<[u8]>,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// What [`Connection::read`] found.
+#[derive(Debug)]
+pub(super) enum Incoming<'a> {
+    /// Some bytes.
+    Bytes(&'a [u8]),
+    /// Nothing in time.
+    Nothing,
+    /// The hub closed.
+    End,
+}
+
+impl Connection {
+    /// How long [`Connection::read`] waits; below a millisecond counts as one.
+    pub(super) fn set_read_timeout(&self, timeout: Duration) -> Result<(), String> {
+        // Zero would mean for ever.
+        let timeout = Some(timeout.max(Duration::from_millis(1)));
+        let done = match &self.stream {
+            Stream::Tcp(stream) => stream.set_read_timeout(timeout),
+            Stream::Unix(stream) => stream.set_read_timeout(timeout),
+        };
+        done.map_err(|error| error.to_string())
+    }
+
+    /// Sends all of `bytes`.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let done = match &mut self.stream {
+            Stream::Tcp(stream) => stream.write_all(bytes),
+            Stream::Unix(stream) => stream.write_all(bytes),
+        };
+        done.map_err(|error| format!("the hub does not take what is sent: {error}"))
+    }
+
+    /// Waits for something to arrive.
+    pub(super) fn read(&mut self) -> Result<Incoming<'_>, String> {
+        let result = match &mut self.stream {
+            Stream::Tcp(stream) => stream.read(&mut self.buffer),
+            Stream::Unix(stream) => stream.read(&mut self.buffer),
+        };
+        use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+        match result {
+            Ok(0) => Ok(Incoming::End),
+            Ok(count) => Ok(Incoming::Bytes(&self.buffer[..count])),
+            Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => Ok(Incoming::Nothing),
+            Err(error) => Err(format!("the connection broke: {error}")),
+        }
+    }
+}
+
+/// Sends requests one after the other, over one connection as long as the hub keeps it.
+#[derive(Debug)]
+pub(super) struct Client {
+    url: HubUrl,
+    kept: Option<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    connection: Connection,
+    reader: ResponseReader,
+    used: Instant,
+}
+
+/// A response.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// Three digits.
+    pub(super) status: u16,
+    /// All of it.
+    pub(super) body: Vec<u8>,
+}
+
+impl Client {
+    /// For the hub at `url`; connects with the first request.
+    pub(super) fn new(url: HubUrl) -> Self {
+        Self { url, kept: None }
+    }
+
+    /// Sends `body` to `path` (with its query, encoded) and waits for the answer. Nothing is sent twice: a hub that
+    /// vanishes before it answers may have taken the request.
+    pub(super) fn post(&mut self, path: &str, body: &[u8]) -> Result<Answer, String> {
+        let mut kept = match self.kept.take() {
+            Some(kept) if kept.used.elapsed() < REUSE_WITHIN => kept,
+            _ => Kept { connection: self.url.connect()?, reader: ResponseReader::new(), used: Instant::now() },
+        };
+        let mut request = Vec::with_capacity(256 + body.len());
+        write_request(Method::Post, &self.url.host(), &self.url.target(path), &[], body, &mut request);
+        kept.connection.write(&request)?;
+        let answer = kept.read_answer().map_err(|error| format!("{}: {error}", self.url))?;
+        if kept.reader.keeps_alive() {
+            kept.used = Instant::now();
+            self.kept = Some(kept);
+        }
+        Ok(answer)
+    }
+}
+
+impl Kept {
+    fn read_answer(&mut self) -> Result<Answer, String> {
+        let mut incoming = IncomingAnswer { answer: Answer { status: 0, body: Vec::new() }, is_complete: false };
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let (done, is_end) = match self.connection.read()? {
+                Incoming::Bytes(bytes) => (self.reader.receive(bytes, |part| incoming.take(part)), false),
+                Incoming::End => (self.reader.finish(|part| incoming.take(part)), true),
+                Incoming::Nothing => (Ok(()), false),
+            };
+            done.map_err(|close| format!("the answer is not an HTTP response: {close}"))?;
+            if incoming.is_complete {
+                return Ok(incoming.answer);
+            }
+            if is_end {
+                return Err("the hub closed the connection without an answer".into());
+            }
+        }
+        Err(format!("no answer within {} s", PATIENCE.as_secs()))
+    }
+}
+
+struct IncomingAnswer {
+    answer: Answer,
+    is_complete: bool,
+}
+
+impl IncomingAnswer {
+    fn take(&mut self, part: ResponsePart<'_>) {
+        match part {
+            ResponsePart::Head(head) => self.answer.status = head.status,
+            ResponsePart::Body(bytes) => self.answer.body.extend_from_slice(bytes),
+            ResponsePart::End => self.is_complete = true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls() {
+        let check = |text: &str, expected: Option<&str>| {
+            let parsed = text.parse::<HubUrl>().map(|url| url.to_string());
+            assert_eq!(parsed.as_deref().ok(), expected, "{text}");
+        };
+        check("http://127.0.0.1:8080", Some("http://127.0.0.1:8080"));
+        check("http://127.0.0.1:8080/", Some("http://127.0.0.1:8080"));
+        check("ws://hub", Some("http://hub:80"));
+        check("localhost:9000/hub/", Some("http://localhost:9000/hub"));
+        check("http://[::1]:8080", Some("http://[::1]:8080"));
+        check("http://[::1]", Some("http://[::1]:80"));
+        check("unix:/run/fanfare.sock", Some("unix:/run/fanfare.sock"));
+        for bad in [
+            "",
+            "https://hub",
+            "redis://hub",
+            "http://",
+            "hub:99999",
+            "a b:1",
+            "::1",
+            "hub/x?y",
+            "u@hub",
+            "http://[::1",
+        ] {
+            check(bad, None);
+        }
+    }
+
+    #[test]
+    fn a_prefix_precedes_each_path() {
+        let url: HubUrl = "http://proxy/hub/".parse().expect("a good URL");
+        assert_eq!((url.host(), url.target("/sse")), ("proxy:80".into(), "/hub/sse".into()));
+    }
+}

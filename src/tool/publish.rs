@@ -1,0 +1,243 @@
+//! `fanfare publish`: makes events, or takes one as given, and publishes them over HTTP or straight to Redis.
+
+use std::{
+    io::Write,
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::client::{Answer, Client, HubUrl};
+use crate::{protocol::http::percent_encode, topic::Topic};
+
+/// What to publish, and where.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  fanfare publish --type SERVER_DOWN --source server-a --count 10
+  fanfare publish --topic orders.eu --data '{\"order\":17}' --type created
+  fanfare publish --redis redis://127.0.0.1:6379 --channel events.critical --count 50 --rate 10
+
+Without --data each event is a JSON object: event_id, event_type, source, sequence, published_at_ms.")]
+pub struct Options {
+    /// What has happened: the event's `event_type`; with --data, the type the event is published with
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+    /// Who says so
+    #[arg(long, default_value = "fanfare")]
+    source: String,
+    /// How many events
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    count: u64,
+    /// Events a second; as fast as they are taken if not given
+    #[arg(long, value_name = "HZ", value_parser = parse_rate)]
+    rate: Option<f64>,
+    /// Publish TEXT as it is
+    #[arg(long, value_name = "TEXT")]
+    data: Option<String>,
+    /// The hub to publish at: http://host:port or unix:/path
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    url: HubUrl,
+    /// The topic to publish to
+    #[arg(long, default_value = "events.critical", value_parser = Topic::parse)]
+    topic: Topic,
+    /// Publish straight to Redis, past the hub
+    #[arg(long, value_name = "URL", conflicts_with_all = ["url", "topic"])]
+    redis: Option<String>,
+    /// The Redis channel to publish to
+    #[arg(long, default_value = "events.critical", requires = "redis")]
+    channel: String,
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if rate.is_finite() && 0.0 < rate { Ok(rate) } else { Err("it must be above 0".into()) }
+}
+
+/// Publishes, and says on standard output what it did.
+pub fn run(options: &Options) -> Result<(), String> {
+    let summary = publish(options)?;
+    writeln!(std::io::stdout(), "{summary}").map_err(|error| format!("cannot print: {error}"))
+}
+
+fn publish(options: &Options) -> Result<String, String> {
+    let start = Instant::now();
+    let mut outlet = Outlet::open(options)?;
+    let data = options.data.as_deref();
+    for sequence in 1..=options.count {
+        wait_for_turn(start, options.rate, sequence);
+        let payload = data.map_or_else(|| make_event(options, sequence), str::to_owned);
+        let done = outlet.publish(payload);
+        done.map_err(|error| format!("{error} ({} of {} events were published)", sequence - 1, options.count))?;
+    }
+    let plural = if options.count == 1 { "" } else { "s" };
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(format!("published {} event{plural} {} in {seconds:.3} s", options.count, outlet.describe()))
+}
+
+/// The schedule is fixed from the start, so a slow publication does not shift the rest.
+fn wait_for_turn(start: Instant, rate: Option<f64>, sequence: u64) {
+    let Some(rate) = rate else { return };
+    #[expect(clippy::cast_precision_loss, reason = "nobody publishes more than 2^53 events")]
+    let due = Duration::try_from_secs_f64((sequence - 1) as f64 / rate).unwrap_or(Duration::MAX);
+    thread::sleep(due.saturating_sub(start.elapsed()));
+}
+
+/// What the existing publisher sends, field by field.
+#[derive(Serialize)]
+struct MadeEvent<'a> {
+    event_id: String,
+    event_type: &'a str,
+    source: &'a str,
+    sequence: u64,
+    published_at_ms: u128,
+}
+
+fn make_event(options: &Options, sequence: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let event = MadeEvent {
+        event_id: make_uuid(rand::random()),
+        event_type: options.kind.as_deref().unwrap_or("TEST"),
+        source: &options.source,
+        sequence,
+        published_at_ms: now.as_millis(),
+    };
+    serde_json::to_string(&event).expect("a struct of texts and numbers has a JSON form")
+}
+
+/// A random UUID (RFC 9562 section 5.4).
+fn make_uuid(random: u128) -> String {
+    const VERSION_4: u128 = 0x4 << 76;
+    const VARIANT: u128 = 0b10 << 62;
+    let bits = random & !(0xf << 76) & !(0b11 << 62) | VERSION_4 | VARIANT;
+    let digits = format!("{bits:032x}");
+    [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
+}
+
+/// Where events go.
+enum Outlet {
+    Hub { client: Client, path: String, name: String, last_id: Option<String> },
+    Redis { connection: redis::Connection, channel: String, name: String, receivers: u64 },
+}
+
+impl Outlet {
+    fn open(options: &Options) -> Result<Self, String> {
+        match &options.redis {
+            Some(_) if options.kind.is_some() && options.data.is_some() => {
+                Err("a Redis message has no type of its own: --type goes with --data only over HTTP".into())
+            }
+            Some(url) => Self::open_redis(url, &options.channel),
+            None => Ok(Self::open_hub(options)),
+        }
+    }
+
+    fn open_hub(options: &Options) -> Self {
+        let mut path = "/publish/".to_owned();
+        percent_encode(options.topic.as_str(), &mut path);
+        if let (Some(kind), Some(_)) = (&options.kind, &options.data) {
+            path.push_str("?type=");
+            percent_encode(kind, &mut path);
+        }
+        let name = format!("to {} at {}", options.topic, options.url);
+        Self::Hub { client: Client::new(options.url.clone()), path, name, last_id: None }
+    }
+
+    fn open_redis(url: &str, channel: &str) -> Result<Self, String> {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let client = redis::Client::open(url).map_err(|error| format!("not a Redis URL: {error}"))?;
+        // Without login and password, unlike the URL.
+        let shown = client.get_connection_info().addr().to_string();
+        let connect = || {
+            let connection = client.get_connection_with_timeout(PATIENCE)?;
+            connection.set_read_timeout(Some(PATIENCE))?;
+            connection.set_write_timeout(Some(PATIENCE))?;
+            Ok(connection)
+        };
+        let connection = connect().map_err(|error: redis::RedisError| {
+            format!("cannot reach Redis at {shown}: {error}. Is it running there?")
+        })?;
+        let name = format!("to channel {channel} at {shown}");
+        Ok(Self::Redis { connection, channel: channel.to_owned(), name, receivers: 0 })
+    }
+
+    fn publish(&mut self, payload: String) -> Result<(), String> {
+        match self {
+            Self::Hub { client, path, last_id, .. } => {
+                *last_id = read_id(&client.post(path, payload.as_bytes())?)?;
+            }
+            Self::Redis { connection, channel, receivers, .. } => {
+                let command = redis::Cmd::publish(&*channel, payload);
+                *receivers = command.query(connection).map_err(|error| format!("Redis: {error}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the events went and what came of it.
+    fn describe(&self) -> String {
+        match self {
+            Self::Hub { name, last_id: Some(id), .. } => format!("{name} (last id {id})"),
+            Self::Hub { name, last_id: None, .. } => name.clone(),
+            Self::Redis { name, receivers: 0, .. } => format!("{name} (nobody is subscribed)"),
+            Self::Redis { name, receivers, .. } => format!("{name} (subscribed: {receivers})"),
+        }
+    }
+}
+
+/// The id the hub gave the event, if it gave one; the hub's own words if it refused it.
+fn read_id(answer: &Answer) -> Result<Option<String>, String> {
+    #[derive(Deserialize)]
+    struct Published {
+        id: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Refused {
+        error: Reason,
+    }
+    #[derive(Deserialize)]
+    struct Reason {
+        message: String,
+    }
+    if (200..300).contains(&answer.status) {
+        return Ok(serde_json::from_slice(&answer.body).map_or(None, |published: Published| published.id));
+    }
+    let refused: Result<Refused, _> = serde_json::from_slice(&answer.body);
+    let message = refused.map_or_else(|_| String::from_utf8_lossy(&answer.body).into_owned(), |it| it.error.message);
+    Err(format!("the hub refused it ({}): {message}", answer.status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuids() {
+        let check = |random: u128, expected: &str| assert_eq!(make_uuid(random), expected);
+        check(0, "00000000-0000-4000-8000-000000000000");
+        check(u128::MAX, "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        check(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef, "01234567-89ab-4def-8123-456789abcdef");
+    }
+
+    #[test]
+    fn answers() {
+        let check = |status: u16, body: &str, expected: Result<Option<&str>, &str>| {
+            let read = read_id(&Answer { status, body: body.into() });
+            assert_eq!(read.as_ref().map(Option::as_deref).map_err(String::as_str), expected, "{status} {body}");
+        };
+        check(200, r#"{"id":"1-2","topic":"a"}"#, Ok(Some("1-2")));
+        check(202, r#"{"id":null,"topic":"a"}"#, Ok(None));
+        check(200, "", Ok(None));
+        let refusal = r#"{"error":{"code":"BadTopic","message":"a topic needs a name","field":"topic"}}"#;
+        check(400, refusal, Err("the hub refused it (400): a topic needs a name"));
+        check(502, "Bad gateway", Err("the hub refused it (502): Bad gateway"));
+    }
+
+    #[test]
+    fn rates() {
+        assert_eq!(parse_rate("2.5"), Ok(2.5));
+        for bad in ["0", "-1", "inf", "NaN", "x", ""] {
+            assert!(parse_rate(bad).is_err(), "{bad}");
+        }
+    }
+}

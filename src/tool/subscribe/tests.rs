@@ -1,0 +1,131 @@
+use std::time::Duration;
+
+use super::{
+    one_line, parse_seconds,
+    report::Report,
+    stream::{Received, Stream, Transport},
+};
+use crate::protocol::websocket;
+
+/// What of `bytes` becomes of the stream: events as `id|kind|data`, notices, then how it ended; all at once and byte by
+/// byte.
+fn check(transport: Transport, bytes: &[u8], expected: &[&str]) {
+    for piece_bytes in [bytes.len(), 1] {
+        let mut stream = Stream::new(transport, RANDOM);
+        let mut seen = Vec::new();
+        let mut answer = Vec::new();
+        for piece in bytes.chunks(piece_bytes) {
+            let done = stream.receive(piece, &mut answer, |received| {
+                seen.push(match received {
+                    Received::Event { id, kind, data } => format!("{id}|{kind}|{}", String::from_utf8_lossy(data)),
+                    Received::Notice(text) => text,
+                });
+            });
+            if let Err(end) = done {
+                seen.push(end);
+                break;
+            }
+        }
+        assert_eq!(seen, expected, "{transport:?} in pieces of {piece_bytes}");
+    }
+}
+
+const RANDOM: [u8; 16] = *b"the sample nonce";
+const SSE_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+/// The key and its answer of RFC 6455 section 1.3.
+const WS_HEAD: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                       Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+
+fn chunked(body: &str) -> String {
+    format!("{:x}\r\n{body}\r\n", body.len())
+}
+
+fn websocket(extra: &str, frames: &[Vec<u8>]) -> Vec<u8> {
+    [WS_HEAD.as_bytes(), extra.as_bytes(), b"\r\n", &frames.concat()].concat()
+}
+
+#[test]
+fn sse_events_and_notices() {
+    let body = chunked(":\nretry: 2000\n") + &chunked("id: 1-1\nevent: created\ndata: {}\n\n") + &chunked(":\n");
+    let gap = chunked("event: gap\ndata: {\"reason\":\"expired\"}\n\n");
+    let text = format!("{SSE_HEAD}{body}{gap}0\r\n\r\n");
+    let expected = ["1-1|created|{}", "gap: {\"reason\":\"expired\"}", "the hub ended the stream"];
+    check(Transport::Sse, text.as_bytes(), &expected);
+}
+
+#[test]
+fn a_refusal_is_told_in_the_hubs_words() {
+    let text = "HTTP/1.1 400 Bad Request\r\nContent-Length: 9\r\n\r\nno topic\n";
+    for transport in [Transport::Sse, Transport::Ws, Transport::FanfareV1] {
+        check(transport, text.as_bytes(), &["the hub answered 400: no topic"]);
+    }
+}
+
+#[test]
+fn something_that_is_no_hub() {
+    let text = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi";
+    check(Transport::Sse, text.as_bytes(), &["the answer is no event stream: is this a hub?"]);
+    check(Transport::Ws, text.as_bytes(), &["the hub answered 200: hi"]);
+}
+
+#[test]
+fn raw_frames() {
+    let mut close = Vec::new();
+    websocket::write_close(1012, "the hub restarts", &mut close);
+    let bytes = websocket("", &[websocket::encode_text(b"one"), websocket::encode_text(b"two"), close]);
+    check(Transport::Ws, &bytes, &["||one", "||two", "the hub closed the WebSocket: 1012 the hub restarts"]);
+}
+
+#[test]
+fn envelopes() {
+    let event = br#"{"op":"event","topic":"a","id":"1-1","type":"created","data":{"b":1}}"#;
+    let gap = br#"{"op":"gap","topic":"a","from":"1-1","to":null,"reason":"overflow"}"#;
+    let frames = [websocket::encode_text(event), websocket::encode_text(gap)];
+    let bytes = websocket("Sec-WebSocket-Protocol: fanfare.v1\r\n", &frames);
+    check(Transport::FanfareV1, &bytes, &["1-1|created|{\"b\":1}", "gap in a between 1-1 and ?: overflow"]);
+    check(Transport::FanfareV1, &websocket("", &[]), &["the hub does not speak fanfare.v1"]);
+}
+
+#[test]
+fn pings_are_answered() {
+    let mut stream = Stream::new(Transport::Ws, RANDOM);
+    let mut answer = Vec::new();
+    let bytes = websocket("", &[websocket::PING.to_vec()]);
+    stream.receive(&bytes, &mut answer, |_| panic!("a ping is no event")).expect("all is well");
+    assert_eq!(answer[..2], [0x8a, 0x80], "a masked pong (RFC 6455 section 5.2)");
+}
+
+#[test]
+fn reports() {
+    let mut report = Report::new();
+    assert_eq!(
+        report.write(Duration::from_secs(2)),
+        "Received: 0 events in 2.0 s (0.0/s)\nLatency: no event says published_at_ms"
+    );
+    let arrived = Duration::from_millis(1_768_068_834_227);
+    report.add(b"not json", arrived);
+    report.add(br#"{"published_at_ms":1768068834217}"#, arrived);
+    report.add(br#"{"published_at_ms":1768068834127,"sequence":2}"#, arrived);
+    // A clock that is ahead of ours.
+    report.add(br#"{"published_at_ms":1768068834999}"#, arrived);
+    let text = report.write(Duration::from_secs(2));
+    assert_eq!(
+        text,
+        "Received: 4 events in 2.0 s (2.0/s)\nLatency (ms): p50 10.0  p90 100.0  p95 100.0  p99 100.0  max 100.0"
+    );
+}
+
+#[test]
+fn seconds() {
+    assert_eq!(parse_seconds("2.5"), Ok(Duration::from_millis(2500)));
+    assert_eq!(parse_seconds("30s"), Ok(Duration::from_secs(30)));
+    for bad in ["", "0", "-1", "1e99", "x", "NaN"] {
+        assert!(parse_seconds(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn an_event_stays_on_one_line() {
+    assert_eq!(one_line("a\nb\r\nc"), "a\\nb\\r\\nc");
+    assert_eq!(one_line("plain"), "plain");
+}

@@ -1,0 +1,112 @@
+//! Keeps the shape of the code: who may use whom, where sockets, threads and clocks may be, where `unsafe` may be, how
+//! long files and functions get. Reads every source file, and says what is wrong where.
+
+mod lexer;
+mod paths;
+mod rules;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+#[test]
+fn the_code_keeps_its_shape() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for folder in ["src", "tests", "bench", "scripts", ".ci"] {
+        collect_files(&root.join(folder), &mut files);
+    }
+    assert!(20 < files.len(), "only {} files: is this the project's folder?", files.len());
+    let mut faults = Vec::new();
+    for file in files {
+        let Ok(text) = fs::read_to_string(&file) else { continue };
+        let name = file.strip_prefix(root).expect("it was found there").to_string_lossy();
+        faults.extend(rules::check_file(&name, &text));
+    }
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => collect_files(&entry.path(), files),
+            Ok(kind) if kind.is_file() => files.push(entry.path()),
+            _ => {}
+        }
+    }
+}
+
+/// A check that cannot fail is none: each of these must be found.
+#[test]
+fn planted_faults_are_found() {
+    let check = |file: &str, text: &str, expected: Option<&str>| {
+        let faults = rules::check_file(file, text);
+        match expected {
+            Some(expected) => {
+                assert!(faults.iter().any(|fault| fault.contains(expected)), "{file}: {text}: {faults:?}");
+            }
+            None => assert!(faults.is_empty(), "{file}: {text}: {faults:?}"),
+        }
+    };
+    check(
+        "src/protocol/http/head.rs",
+        "use crate::bus::Bus;",
+        Some("src/protocol/http/head.rs:1: protocol must not use bus"),
+    );
+    check(
+        "src/protocol/http/head.rs",
+        "\nuse crate::{\n    close::Close,\n    bus::{self, Bus},\n};",
+        Some(":4: protocol must not use bus"),
+    );
+    check("src/protocol/http/head.rs", "use crate::{close::Close, topic};", None);
+    check("src/protocol/http/head.rs", "fn f() { crate::reactor::run(); }", Some("protocol must not use reactor"));
+    check("src/protocol/http/head.rs", "use super::super::super::reactor::Net;", Some("protocol must not use reactor"));
+    check("src/protocol/http/mod.rs", "use super::super::reactor::Net;", Some("protocol must not use reactor"));
+    check("src/protocol/http/mod.rs", "use super::sse;", None);
+    check("src/protocol/http/head.rs", "use super::super::sse;", None);
+    check("src/event.rs", "use super::bus;", Some("event must not use bus"));
+    check("src/event.rs", "use crate::topic::Topic;", None);
+    check("src/tool/publish.rs", "use crate::reactor::Reactor as R;", Some("tool must not use reactor"));
+    check("src/tool/publish.rs", "use crate::protocol::http;", None);
+    check("src/endpoint/health.rs", "use mio::Poll;", Some("endpoint must not use mio"));
+    check("src/reactor/mio_net.rs", "use mio::Poll;", None);
+    check("src/reactor/turn.rs", "use crate::config::Config;", Some("reactor must not use config"));
+    check("src/protocol/sse/mod.rs", "use std::{fmt, net::TcpStream};", Some("protocol must not use std::net"));
+    check("src/log/ring.rs", "fn f() { std::thread::yield_now(); }", Some("log must not use std::thread"));
+    check("src/log/ring.rs", "let now = std::time::Instant::now();", Some("log must not read a clock"));
+    check(
+        "src/bus/mod.rs",
+        "use std::time::SystemTime;\nlet now = SystemTime::now();",
+        Some(":2: bus must not read a clock"),
+    );
+    check("src/clock.rs", "let now = Instant::now();", None);
+    check("src/main.rs", "use fanfare::server;", None);
+    check(
+        "src/config/meant.rs",
+        "use crate::protocol::http::parse;",
+        Some("config may use only what configures protocol"),
+    );
+    check("src/config/meant.rs", "use crate::protocol::http::Limits;", None);
+    check("src/newcomer/mod.rs", "", Some("newcomer is not in the table of arrows"));
+    check("src/event.rs", "fn f() { unsafe { g() } }", Some("unsafe belongs in src/os.rs"));
+    check("src/os.rs", "fn f() { unsafe { g() } }", None);
+    check("src/event.rs", "// unsafe, bus: only words\nlet a = \"use crate::bus;\";", None);
+    check("src/event.rs", "let a = r#\"use crate::bus; \"unsafe\"\"#; let b = '\"'; let c: &'a str;", None);
+    check("src/event.rs", "/* use crate::bus; /* unsafe */ */", None);
+    check("src/event.rs", "let q = '\\''; use crate::bus;", Some("event must not use bus"));
+    check("src/log/tests.rs", "use std::thread; use crate::bus;", None);
+    check("src/log/tests/slow.rs", "use std::thread;", None);
+    check("src/log/ring.rs", "#[cfg(test)]\nmod tests {\n use std::thread;\n}", None);
+    check(
+        "src/log/ring.rs",
+        "#[cfg(test)]\nmod tests { fn f() {} }\nuse std::thread;",
+        Some(":3: log must not use std::thread"),
+    );
+    check("src/event.rs", &"//\n".repeat(701), Some("has 701 lines"));
+    check("src/event.rs", &format!("fn long() {{\n{}}}", "a();\n".repeat(70)), Some("`long` has 72 lines"));
+    check("src/event.rs", &format!("fn a() {{\n{}}}\nfn b();\nfn c() {{}}", "a();\n".repeat(60)), None);
+    check("scripts/check", concat!("# TO", "DO: later"), Some(concat!("TO", "DO")));
+    check("src/event.rs", concat!("to", "do!()"), Some(concat!("to", "do!")));
+}

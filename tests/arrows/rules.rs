@@ -1,0 +1,240 @@
+//! The rules themselves.
+
+use crate::{
+    lexer::{Token, tokens},
+    paths::{CodePath, paths},
+};
+
+/// Plain values that everyone may use.
+const VOCABULARY: &[&str] = &["clock", "close", "event", "frame", "outbox", "topic"];
+
+/// Which parts, besides the vocabulary and itself, each part may use. `*` stands for all.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("clock", &[]),
+    ("close", &[]),
+    ("event", &[]),
+    ("frame", &[]),
+    ("outbox", &[]),
+    ("topic", &[]),
+    ("protocol", &[]),
+    ("log", &[]),
+    ("auth", &[]),
+    ("os", &[]),
+    ("bus", &["log"]),
+    // The bus's own counts are read at the scrape; the bus itself counts nothing.
+    ("metrics", &["bus"]),
+    ("source", &["bus", "metrics", "os", "protocol"]),
+    ("endpoint", &["auth", "bus", "log", "metrics", "protocol"]),
+    ("reactor", &["auth", "bus", "endpoint", "log", "metrics", "os", "protocol"]),
+    ("config", &["bus", "endpoint", "protocol", "reactor", "source"]),
+    ("tool", &["os", "protocol"]),
+    ("server", &["*"]),
+    ("main", &["*"]),
+    ("lib", &["*"]),
+];
+
+/// What `config` may take from a folder: the types it is told in.
+const CONFIGURING: &[&str] = &["Class", "Config", "History", "Limits", "Policy", "RedisUrl"];
+
+/// What comes from outside, and the parts that may use it.
+const FOREIGN: &[(&str, &[&str])] = &[
+    ("mio", &["reactor", "server", "source", "tool"]),
+    ("socket2", &["reactor", "server", "source", "tool"]),
+    ("libc", &["os"]),
+    ("redis", &["config", "source", "tool"]),
+    ("core_affinity", &["reactor", "server", "source", "tool"]),
+    ("std::fs", &["config", "metrics", "reactor", "server", "source", "tool", "main"]),
+    ("std::net", &["config", "endpoint", "os", "reactor", "server", "source", "tool"]),
+    ("std::os", &["os", "reactor", "server", "source", "tool"]),
+    ("std::process", &["main", "server", "tool"]),
+    ("std::thread", &["config", "reactor", "server", "source", "tool"]),
+];
+
+/// The parts that may read a clock; all others are told the time.
+const CLOCK_READERS: &[&str] = &["clock", "main", "os", "reactor", "server", "source", "tool"];
+
+const FILE_LINES_MAX: usize = 700;
+const FUNCTION_LINES_MAX: usize = 70;
+
+/// In pieces, so that this file has none of them itself.
+const BANNED_WORDS: &[&str] = &[
+    concat!("TO", "DO"),
+    concat!("FIX", "ME"),
+    concat!("to", "do!"),
+    concat!("db", "g!"),
+    concat!("unimplemen", "ted!"),
+];
+
+/// All that is wrong with the file `name` (from the project's root), each as `file:line: what`.
+pub(crate) fn check_file(name: &str, text: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    check_text(text, &mut faults);
+    if name.ends_with(".rs") {
+        let all = tokens(text);
+        check_functions(&all, &mut faults);
+        if let Some(module) = production_module(name) {
+            check_module(&module, &without_tests(&all), &mut faults);
+        }
+    }
+    faults.into_iter().map(|(line, what)| format!("{name}:{line}: {what}")).collect()
+}
+
+type Fault = (usize, String);
+
+fn check_text(text: &str, faults: &mut Vec<Fault>) {
+    let lines = text.lines().count();
+    if FILE_LINES_MAX < lines {
+        faults.push((1, format!("the file has {lines} lines; at most {FILE_LINES_MAX}: split it by concern")));
+    }
+    for (index, line) in text.lines().enumerate() {
+        for word in BANNED_WORDS.iter().filter(|word| line.contains(**word)) {
+            faults.push((index + 1, format!("`{word}`: finish it, or leave it out")));
+        }
+    }
+}
+
+fn check_functions(tokens: &[Token<'_>], faults: &mut Vec<Fault>) {
+    for (at, token) in tokens.iter().enumerate().filter(|(_, token)| token.text == "fn") {
+        // `fn(` is a type.
+        let Some(name) = tokens.get(at + 1).filter(|next| next.text != "(") else { continue };
+        let Some(end) = body_end(&tokens[at..]) else { continue };
+        let lines = end.line - token.line + 1;
+        if FUNCTION_LINES_MAX < lines {
+            let what = format!("`{}` has {lines} lines; at most {FUNCTION_LINES_MAX}", name.text);
+            faults.push((token.line, what));
+        }
+    }
+}
+
+/// The brace that closes the first block in `tokens`; `None` if a semicolon comes before, outside of `[u8; 4]`.
+fn body_end<'t>(tokens: &[Token<'t>]) -> Option<Token<'t>> {
+    let mut brackets = 0;
+    for (at, token) in tokens.iter().enumerate() {
+        match token.text {
+            "[" => brackets += 1,
+            "]" => brackets -= 1,
+            ";" if brackets == 0 => return None,
+            "{" => return block_end(&tokens[at..]),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The brace that closes the block which `tokens` begin with.
+fn block_end<'t>(tokens: &[Token<'t>]) -> Option<Token<'t>> {
+    block_length(tokens).map(|length| tokens[length - 1])
+}
+
+fn block_length(tokens: &[Token<'_>]) -> Option<usize> {
+    let mut depth = 0;
+    for (at, token) in tokens.iter().enumerate() {
+        match token.text {
+            "{" => depth += 1,
+            "}" => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return Some(at + 1);
+        }
+    }
+    None
+}
+
+/// The path of the module in `name`, from the crate's root; `None` if it is not of the product.
+fn production_module(name: &str) -> Option<Vec<&str>> {
+    let inner = name.strip_prefix("src/")?.strip_suffix(".rs")?;
+    let mut module: Vec<&str> = inner.split('/').collect();
+    if module.contains(&"tests") {
+        return None;
+    }
+    if module.last() == Some(&"mod") {
+        module.pop();
+    }
+    Some(module)
+}
+
+/// `tokens` without the modules under `#[cfg(test)]`.
+fn without_tests<'t>(tokens: &[Token<'t>]) -> Vec<Token<'t>> {
+    const TEST_MODULE: [&str; 8] = ["#", "[", "cfg", "(", "test", ")", "]", "mod"];
+    let mut kept = Vec::with_capacity(tokens.len());
+    let mut rest = tokens;
+    while let Some(first) = rest.first() {
+        let is_test_module = TEST_MODULE.iter().eq(rest.iter().take(TEST_MODULE.len()).map(|token| &token.text));
+        let body_at = TEST_MODULE.len() + 1;
+        match rest.get(body_at) {
+            Some(brace) if is_test_module && brace.text == "{" => {
+                rest = &rest[body_at + block_length(&rest[body_at..]).unwrap_or(rest.len() - body_at)..];
+            }
+            _ => {
+                kept.push(*first);
+                rest = &rest[1..];
+            }
+        }
+    }
+    kept
+}
+
+fn check_module(module: &[&str], tokens: &[Token<'_>], faults: &mut Vec<Fault>) {
+    let part = module[0];
+    let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == part) else {
+        faults.push((1, format!("{part} is not in the table of arrows (tests/arrows/rules.rs)")));
+        return;
+    };
+    if part != "os" {
+        let unsafe_tokens = tokens.iter().filter(|token| token.text == "unsafe");
+        faults.extend(unsafe_tokens.map(|token| (token.line, "unsafe belongs in src/os.rs".to_owned())));
+    }
+    for path in paths(tokens) {
+        check_path(module, allowed, &path, faults);
+    }
+}
+
+fn check_path(module: &[&str], allowed: &[&str], path: &CodePath<'_>, faults: &mut Vec<Fault>) {
+    let part = module[0];
+    match resolve(module, &path.words) {
+        Some(words) => {
+            let Some(used) = words.first() else { return };
+            let is_allowed = *used == part || VOCABULARY.contains(used) || allowed.contains(used) || allowed == ["*"];
+            if !is_allowed && ARROWS.iter().any(|(name, _)| name == used) {
+                faults.push((path.line, format!("{part} must not use {used}")));
+            } else if part == "config" && allowed.contains(used) && !words.iter().any(|word| CONFIGURING.contains(word))
+            {
+                let what = words.join("::");
+                faults.push((path.line, format!("config may use only what configures {used}, not {what}")));
+            }
+        }
+        None => check_foreign(part, path, faults),
+    }
+}
+
+/// `words` from the crate's root, if they lead into it.
+fn resolve<'t>(module: &[&'t str], words: &[&'t str]) -> Option<Vec<&'t str>> {
+    let (first, mut rest) = words.split_first()?;
+    let mut place = match *first {
+        "crate" | "fanfare" => Vec::new(),
+        "self" => module.to_vec(),
+        "super" => module[..module.len() - 1].to_vec(),
+        _ => return None,
+    };
+    while let Some(("super", behind)) = rest.split_first().map(|(word, behind)| (*word, behind)) {
+        place.pop();
+        rest = behind;
+    }
+    place.extend_from_slice(rest);
+    Some(place)
+}
+
+fn check_foreign(part: &str, path: &CodePath<'_>, faults: &mut Vec<Fault>) {
+    let text = path.words.join("::");
+    for (foreign, parts) in FOREIGN {
+        let is_it = text == *foreign || text.strip_prefix(foreign).is_some_and(|rest| rest.starts_with("::"));
+        if is_it && !parts.contains(&part) {
+            faults.push((path.line, format!("{part} must not use {foreign}")));
+        }
+    }
+    let reads_clock = text.ends_with("Instant::now") || text.ends_with("SystemTime::now");
+    if reads_clock && !CLOCK_READERS.contains(&part) {
+        faults.push((path.line, format!("{part} must not read a clock: it is told the time")));
+    }
+}
