@@ -1,0 +1,150 @@
+//! A reactor's inbox, and the doorbell that wakes it.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU8, Ordering, fence},
+    },
+};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
+
+use super::topics::{Receipt, TopicKey, TopicState};
+use crate::event::Event;
+
+/// Interrupts a thread's poll. Called at most once per sleep.
+pub trait Wake: Send + Sync + fmt::Debug {
+    /// Makes the current or the next poll return at once.
+    fn wake(&self);
+}
+
+const AWAKE: u8 = 0;
+const ASLEEP: u8 = 1;
+
+/// Wakes a reactor only if it announced that it sleeps, and only once per sleep: each needless wake-up costs the waker
+/// as much as several deliveries.
+///
+/// The sleeper: [`Doorbell::lie_down`], look at every queue once more, poll, [`Doorbell::get_up`]. The ringer: put
+/// something into a queue, [`Doorbell::ring`]. Both sides pass a sequentially consistent fence between their two steps,
+/// so either the sleeper sees what was put, or the ringer sees the sleep.
+#[derive(Debug)]
+pub struct Doorbell {
+    state: AtomicU8,
+    waker: Arc<dyn Wake>,
+}
+
+impl Doorbell {
+    /// A doorbell that wakes through `waker`; its owner is awake.
+    pub fn new(waker: Arc<dyn Wake>) -> Self {
+        Self { state: AtomicU8::new(AWAKE), waker }
+    }
+
+    /// Announces sleep. The caller looks at its queues once more afterwards.
+    pub fn lie_down(&self) {
+        self.state.store(ASLEEP, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Ends the sleep, whoever ended the poll.
+    pub fn get_up(&self) {
+        self.state.store(AWAKE, Ordering::Relaxed);
+    }
+
+    /// Tells the owner that one of its queues holds something; true if that took a wake-up.
+    pub fn ring(&self) -> bool {
+        fence(Ordering::SeqCst);
+        let asleep = self.state.load(Ordering::Relaxed) == ASLEEP
+            && self.state.compare_exchange(ASLEEP, AWAKE, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if asleep {
+            self.waker.wake();
+        }
+        asleep
+    }
+}
+
+/// An event on its way to a reactor.
+#[derive(Clone, Debug)]
+pub struct Mail {
+    /// The topic, by the number reactors know it by.
+    pub key: TopicKey,
+    /// The event.
+    pub event: Arc<Event>,
+}
+
+/// What a reactor is told besides events.
+#[derive(Debug)]
+pub enum Note {
+    /// The source now delivers this topic.
+    Live(TopicKey),
+    /// What became of the publications that a connection handed to the outlet.
+    Published {
+        /// The connection, in its reactor's own terms.
+        token: u64,
+        /// One answer per publication, in order.
+        receipts: Vec<Receipt>,
+    },
+}
+
+/// One reactor's end of the bus.
+#[derive(Debug)]
+pub struct Inbox {
+    mail_in: Sender<Mail>,
+    mail_out: Receiver<Mail>,
+    /// Bounded by what the reactor itself has asked for: one answer per waiting connection, one `Live` per topic.
+    notes_in: Sender<Note>,
+    notes_out: Receiver<Note>,
+    resync: Mutex<Vec<Arc<TopicState>>>,
+    doorbell: Arc<Doorbell>,
+}
+
+impl Inbox {
+    /// An inbox for at most `events_max` events.
+    pub fn new(events_max: usize, doorbell: Arc<Doorbell>) -> Self {
+        let (mail_in, mail_out) = bounded(events_max);
+        let (notes_in, notes_out) = unbounded();
+        Self { mail_in, mail_out, notes_in, notes_out, resync: Mutex::new(Vec::new()), doorbell }
+    }
+
+    /// The doorbell of the reactor that owns it.
+    pub fn doorbell(&self) -> &Arc<Doorbell> {
+        &self.doorbell
+    }
+
+    /// The next event.
+    #[inline]
+    pub fn next_mail(&self) -> Option<Mail> {
+        self.mail_out.try_recv().ok()
+    }
+
+    /// The next note.
+    pub fn next_note(&self) -> Option<Note> {
+        self.notes_out.try_recv().ok()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.mail_out.is_empty() && self.notes_out.is_empty() && super::topics::lock(&self.resync).is_empty()
+    }
+
+    /// The topics to copy from their histories, because mail for them did not fit.
+    pub fn take_resync(&self) -> Vec<Arc<TopicState>> {
+        std::mem::take(&mut super::topics::lock(&self.resync))
+    }
+
+    /// Leaves a note and rings.
+    pub fn leave_note(&self, note: Note) {
+        // The receiver lives in the same struct, so sending cannot fail.
+        let _ = self.notes_in.send(note);
+        self.doorbell.ring();
+    }
+
+    /// Puts `mail` in, without ringing; false if it is full.
+    pub(super) fn put_mail(&self, mail: Mail) -> bool {
+        !matches!(self.mail_in.try_send(mail), Err(TrySendError::Full(_)))
+    }
+
+    pub(super) fn put_resync(&self, topic: Arc<TopicState>) {
+        super::topics::lock(&self.resync).push(topic);
+    }
+}

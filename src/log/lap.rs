@@ -1,0 +1,179 @@
+//! The lap: in which order a reactor visits a topic's listeners.
+//!
+//! Listeners stand in a ring. A lap goes round it once, from wherever the last one stopped, so that nobody is always
+//! last. News that arrives meanwhile extends the lap to a full round from there: a second visit writes whatever came
+//! since. A visit that finds nothing to write costs a comparison, so it never hurts to visit too often.
+
+use crate::{event::Position, frame::Format};
+
+/// One subscription of one connection: a cursor into the topic's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The connection's place in the reactor.
+    pub slot: u32,
+    /// Which of the connection's subscriptions this is.
+    pub subscription: u16,
+    /// The wire form it is served in.
+    pub format: Format,
+    /// The position of the next event to write.
+    pub cursor: Position,
+}
+
+/// The listeners of a topic on one reactor, and how far the lap has come.
+#[derive(Debug, Default)]
+pub struct Lap {
+    listeners: Vec<Listener>,
+    /// The listener the lap visits next.
+    next: usize,
+    /// How many visits the lap still owes.
+    remaining: usize,
+}
+
+/// A listener that changed its place because another left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Its connection.
+    pub slot: u32,
+    /// Which of the connection's subscriptions.
+    pub subscription: u16,
+    /// Its new place.
+    pub place: u32,
+}
+
+impl Lap {
+    /// No listeners.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many listeners there are.
+    pub fn len(&self) -> usize {
+        self.listeners.len()
+    }
+
+    /// Whether nobody listens.
+    pub fn is_empty(&self) -> bool {
+        self.listeners.is_empty()
+    }
+
+    /// Adds a listener and returns its place. It is at the head or brought there by its own connection, so a lap
+    /// under way need not reach it.
+    pub fn add(&mut self, listener: Listener) -> u32 {
+        self.listeners.push(listener);
+        (self.listeners.len() - 1) as u32
+    }
+
+    /// Removes the listener at `place`; the last one takes its place.
+    pub fn remove(&mut self, place: u32) -> Option<Moved> {
+        let place = place as usize;
+        self.listeners.swap_remove(place);
+        if 0 < self.remaining {
+            // The one that moved may have come to a place the lap has passed: go once round again.
+            self.remaining = self.listeners.len();
+        }
+        if self.listeners.len() <= self.next {
+            self.next = 0;
+        }
+        let moved = self.listeners.get(place)?;
+        Some(Moved { slot: moved.slot, subscription: moved.subscription, place: place as u32 })
+    }
+
+    /// The listener at `place`.
+    #[inline]
+    pub fn listener(&mut self, place: u32) -> &mut Listener {
+        &mut self.listeners[place as usize]
+    }
+
+    /// All listeners, for those who must see each (a resync, a shutdown).
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
+    /// News: everyone is to be visited once from here.
+    pub fn extend(&mut self) {
+        self.remaining = self.listeners.len();
+    }
+
+    /// Whether visits are owed.
+    pub fn is_pending(&self) -> bool {
+        0 < self.remaining
+    }
+
+    /// The place of the listener to visit now.
+    #[inline]
+    pub fn advance(&mut self) -> Option<u32> {
+        if self.remaining == 0 {
+            return None;
+        }
+        self.remaining -= 1;
+        let place = self.next;
+        self.next += 1;
+        if self.next == self.listeners.len() {
+            self.next = 0;
+        }
+        Some(place as u32)
+    }
+
+    /// The slot visited `ahead` visits from now, so that its connection can be fetched into the cache meanwhile.
+    #[inline]
+    pub fn slot_ahead(&self, ahead: usize) -> Option<u32> {
+        self.listeners.get(self.next + ahead).map(|listener| listener.slot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lap(count: u32) -> Lap {
+        let mut lap = Lap::new();
+        for slot in 0..count {
+            lap.add(Listener { slot, subscription: 0, format: Format::WebSocketRaw, cursor: 1 });
+        }
+        lap
+    }
+
+    fn visits(lap: &mut Lap, count: usize) -> Vec<u32> {
+        let places: Vec<u32> = (0..count).map_while(|_| lap.advance()).collect();
+        places.iter().map(|place| lap.listeners[*place as usize].slot).collect()
+    }
+
+    #[test]
+    fn goes_round_from_where_it_stopped() {
+        let mut lap = lap(4);
+        assert_eq!(visits(&mut lap, 9), []);
+        lap.extend();
+        assert_eq!(visits(&mut lap, 2), [0, 1]);
+        lap.extend();
+        assert_eq!(visits(&mut lap, 9), [2, 3, 0, 1]);
+        lap.extend();
+        assert_eq!(visits(&mut lap, 9), [2, 3, 0, 1]);
+    }
+
+    #[test]
+    fn a_leaving_listener_costs_nobody_a_visit() {
+        for leaves in 0..5 {
+            for after in 0..5 {
+                let mut lap = lap(5);
+                lap.extend();
+                let mut seen = visits(&mut lap, after);
+                lap.remove(leaves);
+                seen.extend(visits(&mut lap, 99));
+                for slot in (0..5).filter(|slot| *slot != leaves) {
+                    assert!(seen.contains(&slot), "{slot} after {leaves} left at {after}: {seen:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tells_who_moved() {
+        let mut lap = lap(3);
+        assert_eq!(lap.remove(0), Some(Moved { slot: 2, subscription: 0, place: 0 }));
+        assert_eq!(lap.remove(1), None);
+        assert_eq!(lap.remove(0), None);
+        assert!(lap.is_empty());
+        lap.extend();
+        assert_eq!(lap.advance(), None);
+    }
+}
