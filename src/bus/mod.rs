@@ -12,7 +12,7 @@ mod topics;
 pub use inbox::{Doorbell, Inbox, Mail, Note, Wake};
 pub use reactors::{REACTORS_MAX, ReactorSet};
 pub use topics::{
-    Attachment, Bus, Feed, Interest, Outlet, Publication, PublishFailed, PublishRefused, Receipt, TopicKey, TopicState,
+    Attachment, Bus, Feed, Interest, Outlet, Publication, PublishFailed, PublishRefused, Receipt, Reply, TopicKey, TopicState,
     TopicSummary,
 };
 

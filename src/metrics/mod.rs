@@ -1,1 +1,260 @@
-//! Counters and histograms per reactor, merged at scrape.
+//! Counters and histograms per reactor, merged when somebody asks.
+//!
+//! Each reactor owns a [`ReactorMetrics`] that only it writes: recording is a load and a store. Labels never carry a
+//! topic or a user, so the number of series is fixed at start.
+
+mod exposition;
+mod histogram;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+pub use exposition::CONTENT_TYPE;
+pub use histogram::{Histogram, Snapshot};
+
+use crate::{
+    clock::{Clock, Moment},
+    close,
+};
+
+/// What a connection speaks at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Requests and responses.
+    #[default]
+    Http,
+    /// A Server-Sent Events stream.
+    Sse,
+    /// WebSocket, raw or `fanfare.v1`.
+    WebSocket,
+}
+
+impl Transport {
+    /// All of them, by index.
+    pub const ALL: [Self; 3] = [Self::Http, Self::Sse, Self::WebSocket];
+
+    /// The label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Sse => "sse",
+            Self::WebSocket => "websocket",
+        }
+    }
+}
+
+/// The doors, as `fanfare_http_requests_total` names them.
+pub const ROUTE_LABELS: [&str; 11] =
+    ["sse", "ws", "publish", "topics", "history", "health", "ready", "stats", "metrics", "index", "other"];
+
+/// The status codes counted one by one; the rest is counted as `other`.
+pub const CODE_LABELS: [&str; 16] =
+    ["101", "200", "204", "400", "401", "403", "404", "405", "408", "413", "417", "426", "429", "431", "503", "other"];
+
+/// One reactor's figures. Only its reactor writes them.
+#[derive(Debug, Default)]
+// Two cache lines each way: reactors never share one, not even by prefetch.
+#[repr(align(128))]
+pub struct ReactorMetrics {
+    by_transport: [TransportMetrics; Transport::ALL.len()],
+    requests: [[AtomicU64; CODE_LABELS.len()]; ROUTE_LABELS.len()],
+    turns: Histogram,
+    /// Event accepted → written to the last subscriber of this reactor.
+    last_subscriber: Histogram,
+    publishes: AtomicU64,
+    publish_durations: Histogram,
+    messages_in: AtomicU64,
+    websocket_errors: AtomicU64,
+    gaps_overflow: AtomicU64,
+    accepts_shed: AtomicU64,
+    lagging: AtomicU64,
+    last_turn: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct TransportMetrics {
+    open: AtomicU64,
+    connects: AtomicU64,
+    closes: [AtomicU64; close::LABELS.len()],
+    deliveries: AtomicU64,
+    delivered_bytes: AtomicU64,
+    latencies: Histogram,
+}
+
+impl ReactorMetrics {
+    /// A connection began to speak `transport`.
+    pub fn on_open(&self, transport: Transport) {
+        let metrics = &self.by_transport[transport as usize];
+        histogram::add(&metrics.open, 1);
+        histogram::add(&metrics.connects, 1);
+    }
+
+    /// A connection that spoke `transport` now speaks another.
+    pub fn on_upgrade(&self, from: Transport, to: Transport) {
+        histogram::add(&self.by_transport[from as usize].open, u64::MAX);
+        self.on_open(to);
+    }
+
+    /// A connection ended.
+    pub fn on_close(&self, transport: Transport, close: close::Close) {
+        let metrics = &self.by_transport[transport as usize];
+        histogram::add(&metrics.open, u64::MAX);
+        histogram::add(&metrics.closes[close.index()], 1);
+        if transport == Transport::WebSocket && !matches!(close, close::Close::Done | close::Close::PeerGone) {
+            histogram::add(&self.websocket_errors, 1);
+        }
+    }
+
+    /// `frames` frames of `bytes` bytes in all were handed to the kernel.
+    #[inline]
+    pub fn on_delivered(&self, transport: Transport, frames: u64, bytes: u64) {
+        let metrics = &self.by_transport[transport as usize];
+        histogram::add(&metrics.deliveries, frames);
+        histogram::add(&metrics.delivered_bytes, bytes);
+    }
+
+    /// `times` deliveries took `latency` from the event's acceptance.
+    #[inline]
+    pub fn on_latency(&self, transport: Transport, latency: Duration, times: u64) {
+        self.by_transport[transport as usize].latencies.record(latency, times);
+    }
+
+    /// The last subscriber here was served so long after the event was accepted.
+    pub fn on_last_subscriber(&self, latency: Duration) {
+        self.last_subscriber.record(latency, 1);
+    }
+
+    /// A request of the route at `route` in [`ROUTE_LABELS`] was answered with `status`.
+    pub fn on_request(&self, route: usize, status: u16) {
+        let code = CODE_LABELS.iter().position(|label| label.parse() == Ok(status)).unwrap_or(CODE_LABELS.len() - 1);
+        histogram::add(&self.requests[route][code], 1);
+    }
+
+    /// An event was published through the hub, and its answer took so long.
+    pub fn on_publish(&self, duration: Duration) {
+        histogram::add(&self.publishes, 1);
+        self.publish_durations.record(duration, 1);
+    }
+
+    /// A client's WebSocket message arrived.
+    pub fn on_message(&self) {
+        histogram::add(&self.messages_in, 1);
+    }
+
+    /// A reader fell off its log.
+    pub fn on_overflow(&self) {
+        histogram::add(&self.gaps_overflow, 1);
+    }
+
+    /// A connection was closed at once because descriptors were exhausted.
+    pub fn on_shed(&self) {
+        histogram::add(&self.accepts_shed, 1);
+    }
+
+    /// `count` connections wait for their peer to read.
+    pub fn set_lagging(&self, count: usize) {
+        self.lagging.store(count as u64, Ordering::Relaxed);
+    }
+
+    /// A turn that began at `began` has ended at `ended`.
+    pub fn on_turn(&self, began: Moment, ended: Moment) {
+        self.turns.record(ended.since(began), 1);
+        self.last_turn.store(ended.0, Ordering::Relaxed);
+    }
+
+    /// When the reactor last finished a turn.
+    pub fn last_turn(&self) -> Moment {
+        Moment(self.last_turn.load(Ordering::Relaxed))
+    }
+
+    /// Connections open here, of all transports.
+    pub fn open(&self) -> u64 {
+        self.by_transport.iter().map(|metrics| metrics.open.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// How a source fares, told to `/ready`, `/stats` and `/metrics`.
+pub trait SourceHealth: Send + Sync + fmt::Debug {
+    /// Its name, as labels use it.
+    fn name(&self) -> &'static str;
+    /// Whether it delivers; if not, what is wrong and since when, as far as it knows.
+    fn check(&self, now: Moment) -> Result<(), String>;
+    /// When its last event arrived.
+    fn last_event(&self) -> Option<Moment>;
+    /// Events it has delivered.
+    fn received_total(&self) -> u64;
+    /// Times its connection was lost.
+    fn reconnects_total(&self) -> u64;
+}
+
+/// Everything that is counted, from where the whole hub can be seen.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Per reactor, by index.
+    pub reactors: Vec<Arc<ReactorMetrics>>,
+    /// The sources.
+    pub sources: Vec<Arc<dyn SourceHealth>>,
+    /// The hub's clock.
+    pub clock: Clock,
+}
+
+/// Figures of one transport over all reactors.
+#[derive(Clone, Debug, Default)]
+pub struct TransportTotals {
+    /// Open now.
+    pub open: u64,
+    /// Opened since the start.
+    pub connects: u64,
+    /// Closed since the start, by [`close::LABELS`].
+    pub closes: [u64; close::LABELS.len()],
+    /// Events handed to the kernel.
+    pub deliveries: u64,
+    /// Their bytes, framing included.
+    pub delivered_bytes: u64,
+    /// Event accepted → handed to the kernel.
+    pub latencies: Snapshot,
+}
+
+impl Metrics {
+    /// The figures of `transport` over all reactors.
+    pub fn totals(&self, transport: Transport) -> TransportTotals {
+        let mut totals = TransportTotals::default();
+        for reactor in &self.reactors {
+            let metrics = &reactor.by_transport[transport as usize];
+            totals.open = totals.open.wrapping_add(metrics.open.load(Ordering::Relaxed));
+            totals.connects += metrics.connects.load(Ordering::Relaxed);
+            totals.deliveries += metrics.deliveries.load(Ordering::Relaxed);
+            totals.delivered_bytes += metrics.delivered_bytes.load(Ordering::Relaxed);
+            for (sum, closes) in totals.closes.iter_mut().zip(&metrics.closes) {
+                *sum += closes.load(Ordering::Relaxed);
+            }
+            metrics.latencies.merge_into(&mut totals.latencies);
+        }
+        totals
+    }
+
+    /// Event accepted → handed to the kernel, over all transports and reactors.
+    pub fn latencies(&self) -> Snapshot {
+        let mut total = Snapshot::default();
+        for reactor in &self.reactors {
+            reactor.by_transport.iter().for_each(|metrics| metrics.latencies.merge_into(&mut total));
+        }
+        total
+    }
+
+    /// Reactors that have not finished a turn for `patience`: each looks at its clock at least once a second.
+    pub fn stuck_reactors(&self, now: Moment, patience: Duration) -> Vec<usize> {
+        let stuck = |reactor: &ReactorMetrics| patience < now.since(reactor.last_turn());
+        (0..self.reactors.len()).filter(|index| stuck(&self.reactors[*index])).collect()
+    }
+
+    fn sum(&self, counter: impl Fn(&ReactorMetrics) -> &AtomicU64) -> u64 {
+        self.reactors.iter().map(|reactor| counter(reactor).load(Ordering::Relaxed)).sum()
+    }
+}

@@ -1,0 +1,266 @@
+//! The figures as OpenMetrics text, for `GET /metrics`.
+
+use std::fmt;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text::encode},
+    metrics::MetricType,
+    registry::Registry,
+};
+
+use super::{CODE_LABELS, Metrics, ROUTE_LABELS, Snapshot, Transport};
+use crate::{bus::Bus, close};
+
+/// The media type of [`Metrics::exposition`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Histogram bounds, in µs: powers of two, so that they fall on the edges of the inner buckets. 64 µs to 17 s.
+const BOUNDS_US: [u64; 10] = [64, 128, 512, 1 << 11, 1 << 13, 1 << 15, 1 << 17, 1 << 19, 1 << 21, 1 << 24];
+
+type Labels = Vec<(&'static str, String)>;
+
+impl Metrics {
+    /// All figures of the hub over `bus`, in OpenMetrics text.
+    pub fn exposition(&self, bus: &Bus) -> String {
+        let mut registry = Registry::default();
+        let families = Families { rows: self.rows(bus) };
+        registry.register_collector(Box::new(families));
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        let _ = encode(&mut text, &registry);
+        text
+    }
+
+    fn rows(&self, bus: &Bus) -> Vec<Family> {
+        let mut rows = self.transport_rows();
+        rows.extend(self.dashboard_rows());
+        rows.extend(self.source_rows());
+        rows.extend(self.reactor_rows());
+        rows.extend(self.bus_rows(bus));
+        rows.extend(process_rows());
+        rows
+    }
+
+    fn transport_rows(&self) -> Vec<Family> {
+        let mut open = Family::gauge("fanfare_connections", "Open connections");
+        let mut connects = Family::counter("fanfare_connects", "Connections opened");
+        let mut closes = Family::counter("fanfare_closes", "Connections closed, by reason");
+        let mut deliveries = Family::counter("fanfare_deliveries", "Events handed to the kernel, per connection");
+        let mut bytes = Family::counter("fanfare_delivered_bytes", "Bytes of those events, framing included");
+        let mut seconds = Family::histogram("fanfare_delivery_seconds", "Event accepted to handed to the kernel");
+        for transport in Transport::ALL {
+            let totals = self.totals(transport);
+            let labels = || vec![("transport", transport.label().to_owned())];
+            open.add(labels(), Value::Number(totals.open));
+            connects.add(labels(), Value::Number(totals.connects));
+            for (reason, count) in close::LABELS.iter().zip(totals.closes) {
+                let mut with_reason = labels();
+                with_reason.push(("reason", (*reason).to_owned()));
+                closes.add(with_reason, Value::Number(count));
+            }
+            deliveries.add(labels(), Value::Number(totals.deliveries));
+            bytes.add(labels(), Value::Number(totals.delivered_bytes));
+            seconds.add(labels(), Value::Histogram(Box::new(totals.latencies)));
+        }
+        vec![open, connects, closes, deliveries, bytes, seconds]
+    }
+
+    /// The names that dashboards of earlier systems read.
+    fn dashboard_rows(&self) -> Vec<Family> {
+        let mut durations = Snapshot::default();
+        self.reactors.iter().for_each(|reactor| reactor.publish_durations.merge_into(&mut durations));
+        vec![
+            Family::gauge("websocket_connections", "Open WebSocket connections")
+                .of(self.totals(Transport::WebSocket).open),
+            Family::gauge("sse_connections", "Open Server-Sent Events streams").of(self.totals(Transport::Sse).open),
+            Family::counter("websocket_messages", "Messages received from WebSocket clients")
+                .of(self.sum(|reactor| &reactor.messages_in)),
+            Family::counter("websocket_errors", "WebSocket connections ended by an error")
+                .of(self.sum(|reactor| &reactor.websocket_errors)),
+            Family::counter("realtime_publishes", "Events published through the hub")
+                .of(self.sum(|reactor| &reactor.publishes)),
+            Family::histogram("realtime_publish_duration_seconds", "Publish request to its answer")
+                .with(Vec::new(), Value::Histogram(Box::new(durations))),
+        ]
+    }
+
+    fn source_rows(&self) -> Vec<Family> {
+        let now = self.clock.now();
+        let mut received = Family::counter("fanfare_events_received", "Events that arrived from a source");
+        let mut up = Family::gauge("fanfare_source_up", "Whether the source delivers");
+        let mut age = Family::gauge("fanfare_source_last_event_age_seconds", "Time since its last event");
+        let mut reconnects = Family::counter("fanfare_source_reconnects", "Times its connection was lost");
+        for source in &self.sources {
+            let labels = || vec![("source", source.name().to_owned())];
+            received.add(labels(), Value::Number(source.received_total()));
+            up.add(labels(), Value::Number(u64::from(source.check(now).is_ok())));
+            reconnects.add(labels(), Value::Number(source.reconnects_total()));
+            if let Some(last) = source.last_event() {
+                age.add(labels(), Value::Decimal(now.since(last).as_secs_f64()));
+            }
+        }
+        vec![received, up, age, reconnects]
+    }
+
+    fn reactor_rows(&self) -> Vec<Family> {
+        let mut turns = Family::histogram("fanfare_reactor_turn_seconds", "One turn of a reactor, without its sleep");
+        let mut open = Family::gauge("fanfare_reactor_connections", "Open connections of a reactor");
+        let mut last = Snapshot::default();
+        for (index, reactor) in self.reactors.iter().enumerate() {
+            let labels = || vec![("reactor", index.to_string())];
+            let mut snapshot = Snapshot::default();
+            reactor.turns.merge_into(&mut snapshot);
+            turns.add(labels(), Value::Histogram(Box::new(snapshot)));
+            open.add(labels(), Value::Number(reactor.open()));
+            reactor.last_subscriber.merge_into(&mut last);
+        }
+        let mut requests = Family::counter("fanfare_http_requests", "Requests answered");
+        for (route, label) in ROUTE_LABELS.iter().enumerate() {
+            for (code, code_label) in CODE_LABELS.iter().enumerate() {
+                let count = self.sum(|reactor| &reactor.requests[route][code]);
+                if 0 < count {
+                    let labels = vec![("route", (*label).to_owned()), ("code", (*code_label).to_owned())];
+                    requests.add(labels, Value::Number(count));
+                }
+            }
+        }
+        let overflow = self.sum(|reactor| &reactor.gaps_overflow);
+        vec![
+            turns,
+            open,
+            requests,
+            Family::histogram("fanfare_publish_to_last_subscriber_seconds", "Event accepted to its last subscriber")
+                .with(Vec::new(), Value::Histogram(Box::new(last))),
+            Family::gauge("fanfare_lagging_connections", "Connections whose peer reads too slowly")
+                .of(self.sum(|reactor| &reactor.lagging)),
+            Family::counter("fanfare_gaps", "Holes told to readers")
+                .with(vec![("reason", "overflow".to_owned())], Value::Number(overflow)),
+            Family::counter("fanfare_accepts_shed", "Connections closed for want of descriptors")
+                .of(self.sum(|reactor| &reactor.accepts_shed)),
+        ]
+    }
+
+    fn bus_rows(&self, bus: &Bus) -> Vec<Family> {
+        let summaries = bus.summaries();
+        let log_bytes: usize = summaries.iter().map(|summary| summary.retained_bytes).sum();
+        vec![
+            Family::counter("fanfare_events", "Events accepted from all sources").of(bus.received_total()),
+            Family::gauge("fanfare_topics", "Topics known").of(summaries.len() as u64),
+            Family::gauge("fanfare_log_bytes", "Weight of all retained events").of(log_bytes as u64),
+            Family::counter("fanfare_losses", "Times a source may have lost events of a topic").of(bus.losses_total()),
+            Family::counter("fanfare_resyncs", "Times a full inbox became a resync").of(bus.resyncs_total()),
+            Family::counter("fanfare_wakeups", "Sleeping reactors woken for events").of(bus.wakeups_total()),
+            Family::gauge("fanfare_build_info", "The version that runs")
+                .with(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], Value::Number(1)),
+        ]
+    }
+}
+
+/// What `/proc/self` says; nothing where there is no such thing.
+fn process_rows() -> Vec<Family> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident_kib: Option<u64> = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse().ok());
+    let descriptors = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    vec![
+        Family::gauge("process_resident_memory_bytes", "Resident memory").of(resident_kib.unwrap_or(0) * 1024),
+        Family::gauge("process_open_fds", "Open descriptors").of(descriptors as u64),
+        Family::counter("process_cpu_seconds", "Processor time, user and system")
+            .with(Vec::new(), Value::Decimal(cpu_seconds())),
+    ]
+}
+
+/// The sum over the threads of what `/proc/self/task/*/schedstat` has first: nanoseconds on a processor.
+fn cpu_seconds() -> f64 {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0.0 };
+    let nanoseconds: u64 = tasks
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok())
+        .filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok())
+        .sum();
+    nanoseconds as f64 / 1e9
+}
+
+#[derive(Debug)]
+enum Value {
+    Number(u64),
+    Decimal(f64),
+    Histogram(Box<Snapshot>),
+}
+
+/// One metric name with its series.
+#[derive(Debug)]
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    kind: MetricType,
+    series: Vec<(Labels, Value)>,
+}
+
+impl Family {
+    fn new(name: &'static str, help: &'static str, kind: MetricType) -> Self {
+        Self { name, help, kind, series: Vec::new() }
+    }
+
+    fn counter(name: &'static str, help: &'static str) -> Self {
+        Self::new(name, help, MetricType::Counter)
+    }
+
+    fn gauge(name: &'static str, help: &'static str) -> Self {
+        Self::new(name, help, MetricType::Gauge)
+    }
+
+    fn histogram(name: &'static str, help: &'static str) -> Self {
+        Self::new(name, help, MetricType::Histogram)
+    }
+
+    fn add(&mut self, labels: Labels, value: Value) {
+        self.series.push((labels, value));
+    }
+
+    fn with(mut self, labels: Labels, value: Value) -> Self {
+        self.add(labels, value);
+        self
+    }
+
+    fn of(self, number: u64) -> Self {
+        self.with(Vec::new(), Value::Number(number))
+    }
+}
+
+#[derive(Debug)]
+struct Families {
+    rows: Vec<Family>,
+}
+
+impl Collector for Families {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for family in &self.rows {
+            let mut metric = encoder.encode_descriptor(family.name, family.help, None, family.kind)?;
+            for (labels, value) in &family.series {
+                if labels.is_empty() {
+                    encode_value(value, family.kind, &mut metric)?;
+                } else {
+                    encode_value(value, family.kind, &mut metric.encode_family(labels)?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn encode_value(value: &Value, kind: MetricType, metric: &mut MetricEncoder<'_>) -> fmt::Result {
+    match (value, kind) {
+        (Value::Histogram(snapshot), _) => {
+            let buckets = snapshot.by_bounds(&BOUNDS_US);
+            metric.encode_histogram::<NoLabelSet>(snapshot.sum_s(), snapshot.count(), &buckets, None)
+        }
+        (Value::Number(number), MetricType::Counter) => metric.encode_counter::<NoLabelSet, u64, f64>(number, None),
+        (Value::Number(number), _) => metric.encode_gauge(&i64::try_from(*number).unwrap_or(i64::MAX)),
+        (Value::Decimal(number), MetricType::Counter) => metric.encode_counter::<NoLabelSet, f64, f64>(number, None),
+        (Value::Decimal(number), _) => metric.encode_gauge(number),
+    }
+}

@@ -1,0 +1,190 @@
+//! [`Net`] over mio: epoll, sockets, the machine's clocks.
+
+use std::{
+    fs::File,
+    io::{self, IoSlice, Read, Write},
+    net::{IpAddr, Shutdown},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use mio::{
+    Events, Interest, Poll, Waker,
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+};
+
+use super::net::{Net, Ready, Token};
+use crate::{
+    bus::Wake,
+    clock::{Clock, Moment},
+};
+
+/// Readiness events taken per poll.
+const EVENTS_PER_POLL: usize = 1024;
+/// Listeners and the doorbell take the numbers from the top; no connection's token comes near them.
+const DOORBELL: mio::Token = mio::Token(usize::MAX);
+
+/// A listening socket, bound and non-blocking.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A unix socket.
+    Unix(UnixListener),
+}
+
+/// An accepted connection.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A unix socket.
+    Unix(UnixStream),
+}
+
+/// The production [`Net`].
+#[derive(Debug)]
+pub struct MioNet {
+    poll: Poll,
+    events: Events,
+    listeners: Vec<Listener>,
+    clock: Clock,
+    /// A descriptor held back: given up when none is left, so that one more connection can be accepted, and closed.
+    spare: Option<File>,
+    date: String,
+    date_until: SystemTime,
+}
+
+#[derive(Debug)]
+struct MioWaker(Waker);
+
+impl Wake for MioWaker {
+    fn wake(&self) {
+        // Fails only if the eventfd's counter is full, and then the poll returns anyway.
+        let _ = self.0.wake();
+    }
+}
+
+impl MioNet {
+    /// Polls `listeners`; the waker returned interrupts the poll.
+    pub fn new(mut listeners: Vec<Listener>, clock: Clock) -> io::Result<(Self, Arc<dyn Wake>)> {
+        let poll = Poll::new()?;
+        for (index, listener) in listeners.iter_mut().enumerate() {
+            let token = mio::Token(DOORBELL.0 - 1 - index);
+            match listener {
+                Listener::Tcp(socket) => poll.registry().register(socket, token, Interest::READABLE)?,
+                Listener::Unix(socket) => poll.registry().register(socket, token, Interest::READABLE)?,
+            }
+        }
+        let waker = Arc::new(MioWaker(Waker::new(poll.registry(), DOORBELL)?));
+        let net = Self {
+            poll,
+            events: Events::with_capacity(EVENTS_PER_POLL),
+            listeners,
+            clock,
+            spare: File::open("/dev/null").ok(),
+            date: String::new(),
+            date_until: SystemTime::UNIX_EPOCH,
+        };
+        Ok((net, waker))
+    }
+}
+
+impl Net for MioNet {
+    type Stream = Stream;
+
+    fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    fn date(&mut self) -> &str {
+        let now = SystemTime::now();
+        if self.date_until <= now {
+            self.date = httpdate::fmt_http_date(now);
+            self.date_until = now + Duration::from_millis(500);
+        }
+        &self.date
+    }
+
+    fn poll(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            outcome => outcome?,
+        }
+        ready.extend(self.events.iter().map(|event| {
+            let above = DOORBELL.0 - event.token().0;
+            if above == 0 {
+                return Ready::Doorbell;
+            }
+            if above <= self.listeners.len() {
+                return Ready::Listener(above - 1);
+            }
+            Ready::Connection {
+                token: Token::unpack(event.token().0 as u64),
+                readable: event.is_readable(),
+                writable: event.is_writable(),
+                ending: event.is_read_closed() || event.is_error(),
+            }
+        }));
+        Ok(())
+    }
+
+    fn accept(&mut self, listener: usize) -> io::Result<(Stream, Option<IpAddr>)> {
+        match self.listeners.get(listener) {
+            Some(Listener::Tcp(socket)) => {
+                socket.accept().map(|(stream, address)| (Stream::Tcp(stream), Some(address.ip().to_canonical())))
+            }
+            Some(Listener::Unix(socket)) => socket.accept().map(|(stream, _)| (Stream::Unix(stream), None)),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn shed(&mut self, listener: usize) {
+        self.spare = None;
+        drop(self.accept(listener));
+        self.spare = File::open("/dev/null").ok();
+    }
+
+    fn stop_listening(&mut self) {
+        self.listeners.clear();
+    }
+
+    fn register(&mut self, stream: &mut Stream, token: Token) -> io::Result<()> {
+        let token = mio::Token(token.pack() as usize);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match stream {
+            Stream::Tcp(socket) => self.poll.registry().register(socket, token, both),
+            Stream::Unix(socket) => self.poll.registry().register(socket, token, both),
+        }
+    }
+
+    fn read(&mut self, stream: &mut Stream, buffer: &mut [u8]) -> io::Result<usize> {
+        match stream {
+            Stream::Tcp(socket) => socket.read(buffer),
+            Stream::Unix(socket) => socket.read(buffer),
+        }
+    }
+
+    #[inline]
+    fn write(&mut self, stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
+        match stream {
+            Stream::Tcp(socket) => socket.write(bytes),
+            Stream::Unix(socket) => socket.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, stream: &mut Stream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match stream {
+            Stream::Tcp(socket) => socket.write_vectored(parts),
+            Stream::Unix(socket) => socket.write_vectored(parts),
+        }
+    }
+
+    fn end(&mut self, stream: &mut Stream) {
+        // A peer that is gone already needs no end.
+        let _ = match stream {
+            Stream::Tcp(socket) => socket.shutdown(Shutdown::Write),
+            Stream::Unix(socket) => socket.shutdown(Shutdown::Write),
+        };
+    }
+}

@@ -1,0 +1,95 @@
+//! The seam between a reactor and the world: mio in production ([`super::mio_net`]), queues with short writes, resets and
+//! a virtual clock in simulation.
+
+use std::{
+    io::{self, IoSlice},
+    net::IpAddr,
+    time::Duration,
+};
+
+use crate::clock::Moment;
+
+/// What a poll found. A closed set: nothing else ever gives a reactor work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// Somebody wants to connect to the listener of this index.
+    Listener(usize),
+    /// The doorbell rang.
+    Doorbell,
+    /// Something about a connection.
+    Connection {
+        /// The token it was registered with.
+        token: Token,
+        /// There is something to read, or the end.
+        readable: bool,
+        /// There is room to write again.
+        writable: bool,
+        /// No more bytes follow those that wait, or the connection failed: read on until told so.
+        ending: bool,
+    },
+}
+
+/// Names a connection: its slot and how often the slot had been used before, so that late news of a connection that is
+/// gone reaches nobody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token {
+    /// The place in the reactor's slab.
+    pub slot: u32,
+    /// Counts the connections that had this slot.
+    pub generation: u32,
+}
+
+impl Token {
+    /// In one number, for the kernel and for notes.
+    pub fn pack(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.slot)
+    }
+
+    /// Out of [`Token::pack`].
+    pub fn unpack(packed: u64) -> Self {
+        Self { slot: packed as u32, generation: (packed >> 32) as u32 }
+    }
+}
+
+/// The calls a reactor makes outward. One value per reactor, used by its thread only.
+///
+/// All sockets are non-blocking. Readiness is edge-triggered: it is told once, and again only after a read or write
+/// found nothing or no room.
+pub trait Net {
+    /// A connected byte stream. Dropping it closes it.
+    type Stream: Send + std::fmt::Debug;
+
+    /// The moment it is.
+    fn now(&self) -> Moment;
+
+    /// The wall clock as an HTTP date (RFC 9110 section 5.6.7), good to the second.
+    fn date(&mut self) -> &str;
+
+    /// Waits until something is ready or `timeout` has passed, and appends what is to `ready`.
+    fn poll(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()>;
+
+    /// Takes the next connection from the listener of this index. `WouldBlock`: none waits.
+    fn accept(&mut self, listener: usize) -> io::Result<(Self::Stream, Option<IpAddr>)>;
+
+    /// Closes one waiting connection of the listener unserved, when descriptors are exhausted: the queue must not fill
+    /// with peers that wait for an answer nobody will give.
+    fn shed(&mut self, listener: usize);
+
+    /// Stops all listeners for good.
+    fn stop_listening(&mut self);
+
+    /// Begins to tell about `stream`, in both directions, for its whole life.
+    fn register(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;
+
+    /// Reads what has arrived; zero bytes: the peer has ended.
+    fn read(&mut self, stream: &mut Self::Stream, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes as much of `bytes` as there is room for.
+    fn write(&mut self, stream: &mut Self::Stream, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Writes as much of `parts`, in order, as there is room for.
+    fn write_vectored(&mut self, stream: &mut Self::Stream, parts: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Ends the stream in our direction: the peer sees the end once it has read all.
+    fn end(&mut self, stream: &mut Self::Stream);
+}
