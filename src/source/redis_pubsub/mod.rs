@@ -1,1 +1,33 @@
-//! Redis Pub/Sub: the dedicated reader thread and the publishing writer thread.
+//! Redis Pub/Sub: events of all hubs on one server.
+//!
+//! Two threads, two connections. The *reader* ([`start_reader`]) subscribes to what the hub's listeners want and hands
+//! events to the bus; it has a poll of its own, so that a subscription can be added while it waits. The *writer*
+//! ([`start_writer`]) publishes what comes in at this hub, many publications to a round trip; they come back through
+//! the reader of every hub, this one included.
+//!
+//! Redis delivers at most once. A lost connection therefore raises a loss on every topic that was subscribed.
+
+mod backoff;
+mod buffer;
+mod config;
+mod connection;
+mod envelope;
+mod glob;
+mod intake;
+mod oversize;
+mod patterns;
+mod reader;
+mod session;
+mod status;
+mod subscriptions;
+mod throttle;
+mod tls;
+mod writer;
+
+pub use config::{BadRedisUrl, Config, RedisUrl};
+pub use reader::{ReaderHandle, start_reader};
+pub use status::{Snapshot, SourceStatus};
+pub use writer::{Publisher, WriterHandle, start_writer};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! From messages to the bus: names, envelopes, and what is refused.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use tracing::warn;
+
+use super::{SourceStatus, envelope, throttle::Throttle};
+use crate::{bus::Feed, clock::Moment, topic::Topic};
+
+/// Names kept at hand. With patterns anybody may make up channels, so there must be a bound.
+const NAMES_MAX: usize = 65_536;
+
+/// Turns messages into events.
+#[derive(Debug)]
+pub(super) struct Intake {
+    names: Names,
+    payload_bytes_max: usize,
+    status: Arc<SourceStatus>,
+    refusals: Throttle,
+}
+
+/// Topics by channel, so that a message costs one look-up and no allocation for its name; `None` for a channel that is
+/// no topic.
+#[derive(Debug, Default)]
+struct Names {
+    topics: HashMap<Box<[u8]>, Option<Topic>, foldhash::fast::RandomState>,
+}
+
+impl Intake {
+    pub(super) fn new(payload_bytes_max: usize, status: Arc<SourceStatus>) -> Self {
+        Self { names: Names::default(), payload_bytes_max, status, refusals: Throttle::default() }
+    }
+
+    /// Publishes a message; true if the bus took it.
+    pub(super) fn take(&mut self, channel: &[u8], payload: &[u8], feed: &mut Feed<'_>, now: Moment) -> bool {
+        let Some(topic) = self.names.resolve(channel) else {
+            self.refuse(channel, "the channel is not a topic's name", now);
+            return false;
+        };
+        let refusal = match envelope::open(payload) {
+            Err(_) => "the envelope is broken",
+            Ok(opened) if self.payload_bytes_max < opened.data.len() => "the payload is over the limit",
+            Ok(opened) => {
+                // The one copy: the event outlives the buffer.
+                let data = Bytes::copy_from_slice(opened.data);
+                match feed.publish(topic, opened.kind.as_deref(), data, now) {
+                    Ok(_) => return true,
+                    Err(refused) => refusal_text(refused),
+                }
+            }
+        };
+        feed.report_loss(topic, now);
+        self.status.on_loss();
+        self.refuse(channel, refusal, now);
+        false
+    }
+
+    /// Reports a message too big to be read at all.
+    pub(super) fn refuse_oversize(&mut self, channel: &[u8], feed: &mut Feed<'_>, now: Moment) {
+        if let Some(topic) = self.names.resolve(channel) {
+            feed.report_loss(topic, now);
+            self.status.on_loss();
+        }
+        self.refuse(channel, "the payload is over the limit", now);
+    }
+
+    fn refuse(&mut self, channel: &[u8], why: &str, now: Moment) {
+        self.status.on_refused();
+        if let Some(suppressed) = self.refusals.admit(now) {
+            // A foreign publisher chose the name, and how long it is.
+            let name = channel[..channel.len().min(crate::topic::NAME_BYTES_MAX)].escape_ascii();
+            warn!(suppressed, "message on channel `{name}` refused: {why}");
+        }
+    }
+}
+
+impl Names {
+    fn resolve(&mut self, channel: &[u8]) -> Option<&Topic> {
+        if !self.topics.contains_key(channel) {
+            if self.topics.len() == NAMES_MAX {
+                self.topics.clear();
+            }
+            let topic = std::str::from_utf8(channel).ok().and_then(|name| Topic::parse(name).ok());
+            self.topics.insert(channel.into(), topic);
+        }
+        self.topics[channel].as_ref()
+    }
+}
+
+fn refusal_text(refused: crate::bus::PublishRefused) -> &'static str {
+    use crate::bus::PublishRefused;
+    match refused {
+        PublishRefused::NotUtf8 => "the payload is not UTF-8",
+        PublishRefused::TooBig => "the payload is over the limit",
+        PublishRefused::BadKind => "the type contains a line break",
+    }
+}

@@ -1,0 +1,406 @@
+//! One connection's conversation with the server. No I/O: bytes, commands and `now` in; bytes, messages and deadlines
+//! out.
+//!
+//! LIFECYCLE: *greeting* (`HELLO 3` with the login) → *ready*; a server that knows no RESP3 → *greeting in RESP2*
+//! (`AUTH`, `CLIENT SETNAME`) → *ready*. Every fault ends it: the caller closes, waits, and opens another. Neither side
+//! ever says goodbye.
+//!
+//! Answers come in the order of their commands, so a queue of what was asked tells what each answer is about; messages
+//! come between them at any time.
+
+use std::{collections::VecDeque, fmt, time::Duration};
+
+use super::{
+    config::{Config, RedisUrl},
+    envelope::ENVELOPE_BYTES_MAX,
+    oversize,
+    subscriptions::{Batch, Subscriptions},
+};
+use crate::{
+    clock::Moment,
+    protocol::resp::{self, BadReply, Limits, Push, Reply},
+};
+
+/// What the server lists the connection as.
+const CLIENT_NAME: &[u8] = b"fanfare-reader";
+
+/// Channels that begin so carry the hubs' probes and no events.
+const PROBE_PREFIX: &str = "fanfare.probe.";
+
+/// Commands are withheld while this much is unsent, so that a stalled server costs no more memory than that.
+const OUTGOING_BYTES_MAX: usize = 64 * 1024;
+
+/// One connection's conversation.
+#[derive(Debug)]
+pub(super) struct Session {
+    stage: Stage,
+    limits: Limits,
+    asked: VecDeque<Asked>,
+    outgoing: Vec<u8>,
+    ping_interval: Duration,
+    ping_timeout: Duration,
+    greeting_deadline: Moment,
+    next_ping: Moment,
+    last_received: Moment,
+    probe: Probe,
+    proof: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Greeting,
+    GreetingInResp2,
+    Ready,
+}
+
+/// What an answer is awaited for.
+#[derive(Debug)]
+enum Asked {
+    Hello,
+    /// A step of the greeting; its failure ends the session if it is needed.
+    Step {
+        needed: bool,
+    },
+    Batch {
+        batch: Batch,
+        confirmed: usize,
+    },
+    ProbeSubscription,
+    ProbePublication,
+    Ping {
+        sent: Moment,
+    },
+}
+
+/// Proof that what is published arrives: the hub publishes a nonce to a channel of its own and waits for it.
+#[derive(Debug)]
+struct Probe {
+    channel: String,
+    state: ProbeState,
+    nonce: u64,
+    sent: Moment,
+}
+
+/// RESP2 has no publishing on a connection that subscribes, and access rules may forbid the channel: then a `PING` has
+/// to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ProbeState {
+    Off,
+    Asked,
+    On,
+}
+
+/// What [`Session::receive`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Incoming<'a> {
+    /// An event.
+    Message { channel: &'a [u8], payload: &'a [u8] },
+    /// An event with a payload over the limit; the caller passes over what of it is still to come.
+    TooBig { channel: &'a [u8] },
+    /// Nothing for the caller.
+    Nothing,
+    /// An answer: there may be notices, commands and a proof.
+    Answer,
+}
+
+/// Why a session, or an attempt at one, ended. The text never holds a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// No connection could be made.
+    Unreachable(String),
+    /// The connection failed.
+    Broken(String),
+    /// The server closed it.
+    Closed,
+    /// The server does not let us in.
+    Rejected(String),
+    /// Bytes that are no RESP, or an answer to nothing.
+    BadReply(String),
+    /// It said nothing for too long.
+    Silent,
+}
+
+impl Session {
+    /// Greets the server. `nonce` tells this hub's probes from those of others.
+    pub(super) fn open(config: &Config, nonce: u64, now: Moment) -> Self {
+        let mut session = Self {
+            stage: Stage::Greeting,
+            limits: Limits { bulk_bytes_max: config.message_bytes_max + ENVELOPE_BYTES_MAX, ..Limits::default() },
+            asked: VecDeque::new(),
+            outgoing: Vec::new(),
+            ping_interval: config.ping_interval,
+            ping_timeout: config.ping_timeout,
+            greeting_deadline: now + config.connect_timeout,
+            next_ping: now,
+            last_received: now,
+            probe: Probe { channel: format!("{PROBE_PREFIX}{nonce:016x}"), state: ProbeState::Off, nonce, sent: now },
+            proof: None,
+        };
+        session.say_hello(&config.url);
+        session
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.stage == Stage::Ready
+    }
+
+    /// What is to be sent; the caller removes what it has sent.
+    pub(super) fn outgoing(&mut self) -> &mut Vec<u8> {
+        &mut self.outgoing
+    }
+
+    /// How long the last proof of delivery took, once.
+    pub(super) fn take_proof(&mut self) -> Option<Duration> {
+        self.proof.take()
+    }
+
+    /// What stands at the start of `bytes`, and how many bytes it takes, which may be more than there are if it is
+    /// [too big](Incoming::TooBig). `None` if it is not all there yet.
+    pub(super) fn receive<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        url: &RedisUrl,
+        subscriptions: &mut Subscriptions,
+        now: Moment,
+    ) -> Result<Option<(Incoming<'a>, usize)>, Fault> {
+        self.last_received = now;
+        let (push, consumed) = match resp::parse_push(bytes, &self.limits) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(None),
+            Err(BadReply::BulkTooLong) => return self.receive_oversize(bytes).map(Some),
+            Err(bad) => return Err(Fault::BadReply(bad.to_string())),
+        };
+        let incoming = match push {
+            Push::Message { channel, payload } => self.on_message(channel, payload, now),
+            Push::PatternMessage { pattern, channel, payload } => {
+                let is_ours = !is_probe(channel) && subscriptions.patterns().admits(pattern, channel);
+                if is_ours { Incoming::Message { channel, payload } } else { Incoming::Nothing }
+            }
+            Push::Subscribed { .. } | Push::PatternSubscribed { .. } | Push::Unsubscribed { .. } => {
+                self.on_confirmation(subscriptions)?
+            }
+            Push::PatternUnsubscribed { .. } => Incoming::Nothing,
+            Push::Other(Reply::Push(_)) => Incoming::Nothing,
+            Push::Other(reply) => self.on_reply(&reply, url, subscriptions, now)?,
+        };
+        Ok(Some((incoming, consumed)))
+    }
+
+    /// Writes the commands that are due: subscriptions that changed, and a sign of life.
+    pub(super) fn poll_commands(&mut self, subscriptions: &mut Subscriptions, now: Moment) {
+        if self.stage != Stage::Ready {
+            return;
+        }
+        while self.outgoing.len() < OUTGOING_BYTES_MAX
+            && let Some(batch) = subscriptions.next_batch()
+        {
+            self.send_batch(batch, subscriptions);
+        }
+        if self.next_ping <= now {
+            self.send_ping(now);
+        }
+    }
+
+    /// When [`Self::poll_commands`] or [`Self::check_deadlines`] has something to do next.
+    pub(super) fn deadline(&self) -> Moment {
+        match self.stage {
+            Stage::Ready => self.silence_deadline().map_or(self.next_ping, |silence| silence.min(self.next_ping)),
+            _ => self.greeting_deadline,
+        }
+    }
+
+    /// Whether the server has been silent for too long.
+    pub(super) fn check_deadlines(&self, now: Moment) -> Result<(), Fault> {
+        let deadline = match self.stage {
+            Stage::Ready => self.silence_deadline(),
+            _ => Some(self.greeting_deadline),
+        };
+        if deadline.is_some_and(|deadline| deadline <= now) { Err(Fault::Silent) } else { Ok(()) }
+    }
+
+    /// An answer may queue behind a burst of messages, so any byte counts as a sign of life.
+    fn silence_deadline(&self) -> Option<Moment> {
+        let sent = self.asked.iter().find_map(|asked| match asked {
+            Asked::Ping { sent } => Some(*sent),
+            Asked::ProbePublication => Some(self.probe.sent),
+            _ => None,
+        })?;
+        Some(sent.max(self.last_received) + self.ping_timeout)
+    }
+
+    fn say_hello(&mut self, url: &RedisUrl) {
+        let mut hello: Vec<&[u8]> = vec![b"HELLO", b"3"];
+        if let Some(password) = url.password() {
+            // Redis calls the user that a password alone logs in as "default".
+            hello.extend([b"AUTH", url.username().unwrap_or("default").as_bytes(), password.as_bytes()]);
+        }
+        hello.extend([b"SETNAME".as_slice(), CLIENT_NAME]);
+        self.send(&hello, Asked::Hello);
+    }
+
+    fn greet_in_resp2(&mut self, url: &RedisUrl) {
+        self.stage = Stage::GreetingInResp2;
+        match (url.username(), url.password()) {
+            (Some(name), Some(password)) => {
+                self.send(&[b"AUTH", name.as_bytes(), password.as_bytes()], Asked::Step { needed: true });
+            }
+            (None, Some(password)) => self.send(&[b"AUTH", password.as_bytes()], Asked::Step { needed: true }),
+            (_, None) => {}
+        }
+        self.send(&[b"CLIENT", b"SETNAME", CLIENT_NAME], Asked::Step { needed: false });
+        // The last step: its answer shows that the server lets us in, whether or not it lets us choose a name.
+        self.send(&[b"PING"], Asked::Step { needed: true });
+    }
+
+    /// Channels are the same in every database, so the URL's database needs no `SELECT` here.
+    fn become_ready(&mut self, subscriptions: &mut Subscriptions, now: Moment) {
+        let resp3 = self.stage == Stage::Greeting;
+        self.stage = Stage::Ready;
+        self.next_ping = now;
+        if resp3 {
+            self.probe.state = ProbeState::Asked;
+            let channel = self.probe.channel.clone();
+            self.send(&[b"SUBSCRIBE", channel.as_bytes()], Asked::ProbeSubscription);
+        }
+        subscriptions.on_connected();
+    }
+
+    fn send(&mut self, arguments: &[&[u8]], asked: Asked) {
+        resp::write_command(&mut self.outgoing, arguments);
+        self.asked.push_back(asked);
+    }
+
+    fn send_batch(&mut self, batch: Batch, subscriptions: &Subscriptions) {
+        let mut command: Vec<&[u8]> = Vec::new();
+        match &batch {
+            Batch::Topics(topics) | Batch::Leave(topics) => {
+                command.push(if matches!(batch, Batch::Topics(_)) { b"SUBSCRIBE" } else { b"UNSUBSCRIBE" });
+                command.extend(topics.iter().map(|topic| topic.as_str().as_bytes()));
+            }
+            Batch::Patterns(indices) => {
+                command.push(b"PSUBSCRIBE");
+                command.extend(indices.iter().map(|index| subscriptions.patterns().text(*index).as_bytes()));
+            }
+        }
+        resp::write_command(&mut self.outgoing, &command);
+        self.asked.push_back(Asked::Batch { batch, confirmed: 0 });
+    }
+
+    fn send_ping(&mut self, now: Moment) {
+        self.next_ping = now + self.ping_interval;
+        if self.silence_deadline().is_some() {
+            return;
+        }
+        if self.probe.state == ProbeState::On {
+            self.probe.nonce = self.probe.nonce.wrapping_add(1);
+            self.probe.sent = now;
+            let (channel, nonce) = (self.probe.channel.clone(), self.probe.nonce.to_string());
+            self.send(&[b"PUBLISH", channel.as_bytes(), nonce.as_bytes()], Asked::ProbePublication);
+        } else {
+            self.send(&[b"PING"], Asked::Ping { sent: now });
+        }
+    }
+
+    fn receive_oversize<'a>(&self, bytes: &'a [u8]) -> Result<(Incoming<'a>, usize), Fault> {
+        let oversize = oversize::measure(bytes, self.limits.bulk_bytes_max);
+        let oversize = oversize.ok_or_else(|| Fault::BadReply(BadReply::BulkTooLong.to_string()))?;
+        Ok((Incoming::TooBig { channel: oversize.channel }, oversize.bytes))
+    }
+
+    fn on_message<'a>(&mut self, channel: &'a [u8], payload: &'a [u8], now: Moment) -> Incoming<'a> {
+        if !is_probe(channel) {
+            return Incoming::Message { channel, payload };
+        }
+        if channel == self.probe.channel.as_bytes() && payload == self.probe.nonce.to_string().as_bytes() {
+            self.proof = Some(now.since(self.probe.sent));
+        }
+        Incoming::Answer
+    }
+
+    /// Confirmations carry the channel's name, but they come in the order of the command's arguments, which spares a
+    /// look-up and cannot be led astray.
+    fn on_confirmation(&mut self, subscriptions: &mut Subscriptions) -> Result<Incoming<'static>, Fault> {
+        match self.asked.front_mut() {
+            Some(Asked::ProbeSubscription) => {
+                self.asked.pop_front();
+                self.probe.state = ProbeState::On;
+                self.next_ping = Moment::default();
+            }
+            Some(Asked::Batch { batch, confirmed }) => {
+                let length = match batch {
+                    Batch::Topics(topics) => {
+                        subscriptions.on_subscribed(&topics[*confirmed]);
+                        topics.len()
+                    }
+                    Batch::Patterns(indices) => {
+                        subscriptions.on_pattern_subscribed(indices[*confirmed]);
+                        indices.len()
+                    }
+                    Batch::Leave(topics) => topics.len(),
+                };
+                *confirmed += 1;
+                if *confirmed == length {
+                    self.asked.pop_front();
+                }
+            }
+            _ => return Err(Fault::BadReply("a confirmation of nothing".to_owned())),
+        }
+        Ok(Incoming::Answer)
+    }
+
+    fn on_reply(
+        &mut self,
+        reply: &Reply<'_>,
+        url: &RedisUrl,
+        subscriptions: &mut Subscriptions,
+        now: Moment,
+    ) -> Result<Incoming<'static>, Fault> {
+        let error = if let Reply::Error(text) = reply { Some(*text) } else { None };
+        match (self.asked.pop_front(), error) {
+            (None, Some(text)) => return Err(Fault::Rejected(text.to_owned())),
+            (None, None) => return Err(Fault::BadReply("an answer to nothing".to_owned())),
+            (Some(Asked::Hello), None) => self.become_ready(subscriptions, now),
+            (Some(Asked::Hello), Some(text)) if is_final(text) => return Err(Fault::Rejected(text.to_owned())),
+            (Some(Asked::Hello), Some(_)) => self.greet_in_resp2(url),
+            (Some(Asked::Step { needed: true }), Some(text)) => return Err(Fault::Rejected(text.to_owned())),
+            (Some(Asked::Step { .. }), _) => {
+                if self.asked.is_empty() {
+                    self.become_ready(subscriptions, now);
+                }
+            }
+            (Some(Asked::Batch { batch, confirmed: 0 }), Some(_)) => subscriptions.on_refused(&batch),
+            (Some(Asked::ProbeSubscription | Asked::ProbePublication), Some(_)) => {
+                self.probe.state = ProbeState::Off;
+                self.next_ping = Moment::default();
+            }
+            (Some(Asked::ProbePublication), None) => {}
+            (Some(Asked::Ping { sent }), _) => self.proof = Some(now.since(sent)),
+            (Some(Asked::Batch { .. } | Asked::ProbeSubscription), _) => {
+                return Err(Fault::BadReply("an answer that confirms nothing".to_owned()));
+            }
+        }
+        Ok(Incoming::Answer)
+    }
+}
+
+/// Whether a refusal of `HELLO` is about us rather than about RESP3, so that RESP2 would fare no better.
+fn is_final(error: &str) -> bool {
+    ["WRONGPASS", "DENIED", "ERR max number of clients"].iter().any(|prefix| error.starts_with(prefix))
+}
+
+fn is_probe(channel: &[u8]) -> bool {
+    channel.starts_with(PROBE_PREFIX.as_bytes())
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) => write!(f, "cannot connect: {why}"),
+            Self::Broken(why) => write!(f, "the connection failed: {why}"),
+            Self::Closed => f.write_str("the server closed the connection"),
+            Self::Rejected(answer) => write!(f, "the server refuses: {answer}"),
+            Self::BadReply(why) => write!(f, "the server does not speak Redis's protocol: {why}"),
+            Self::Silent => f.write_str("the server does not answer"),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What the source says about itself: written by its two threads, read by readiness, metrics and statistics.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::subscriptions::Tally;
+use crate::clock::Moment;
+
+/// Figures of one Redis Pub/Sub source. Each number has a single writer.
+#[derive(Debug)]
+pub struct SourceStatus {
+    name: String,
+    reader: Side,
+    writer: Side,
+    settled: AtomicBool,
+    wanted: AtomicU64,
+    confirmed: AtomicU64,
+    denied: AtomicU64,
+    received: AtomicU64,
+    refused: AtomicU64,
+    losses: AtomicU64,
+    last_event: AtomicU64,
+    last_proof: AtomicU64,
+    proof_max_age: AtomicU64,
+    probe: AtomicU64,
+    published: AtomicU64,
+    publish_failed: AtomicU64,
+}
+
+/// One thread's connection.
+#[derive(Debug, Default)]
+pub(super) struct Side {
+    connected: AtomicBool,
+    since: AtomicU64,
+    reconnects: AtomicU64,
+    disconnects: AtomicU64,
+    failure: Mutex<String>,
+}
+
+/// All figures at one time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Whether the reader is logged in.
+    pub connected: bool,
+    /// Since when it is, or is not.
+    pub since: Moment,
+    /// Times it connected after the first.
+    pub reconnects: u64,
+    /// Subscriptions there should be: topics and patterns.
+    pub wanted: u64,
+    /// Those the server confirmed.
+    pub confirmed: u64,
+    /// Those the server's access rules forbid at present.
+    pub denied: u64,
+    /// Messages taken from the server and handed to the bus.
+    pub received: u64,
+    /// Messages that could not be: not UTF-8, too big, a broken envelope, or a channel that is no topic.
+    pub refused: u64,
+    /// Times a topic may have missed events.
+    pub losses: u64,
+    /// When the last message came, if one has.
+    pub last_event: Option<Moment>,
+    /// When the server last proved that it delivers, if it has.
+    pub last_proof: Option<Moment>,
+    /// How long that proof took to come back.
+    pub probe: Option<Duration>,
+    /// Whether the writer is logged in.
+    pub writer_connected: bool,
+    /// Publications the server took.
+    pub published: u64,
+    /// Publications that failed or whose fate is unknown.
+    pub publish_failed: u64,
+}
+
+impl SourceStatus {
+    /// A source called `name` in reasons, which nothing has happened to yet.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            reader: Side::default(),
+            writer: Side::default(),
+            settled: AtomicBool::new(false),
+            wanted: AtomicU64::new(0),
+            confirmed: AtomicU64::new(0),
+            denied: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            losses: AtomicU64::new(0),
+            last_event: AtomicU64::new(0),
+            last_proof: AtomicU64::new(0),
+            proof_max_age: AtomicU64::new(u64::MAX),
+            probe: AtomicU64::new(0),
+            published: AtomicU64::new(0),
+            publish_failed: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether events pass in both directions; if not, what is wrong and for how long it has been.
+    pub fn ready(&self, now: Moment) -> Result<(), String> {
+        self.reader.ready(&format!("{} reader", self.name), now)?;
+        self.writer.ready(&format!("{} writer", self.name), now)?;
+        if !self.settled.load(Ordering::Acquire) {
+            return Err(format!("{}: not all configured subscriptions are confirmed", self.name));
+        }
+        let age = now.since(Moment(self.last_proof.load(Ordering::Relaxed)));
+        if Duration::from_nanos(self.proof_max_age.load(Ordering::Relaxed)) < age {
+            return Err(format!("{}: no proof of delivery for {:.1} s", self.name, age.as_secs_f64()));
+        }
+        Ok(())
+    }
+
+    /// The figures.
+    pub fn snapshot(&self) -> Snapshot {
+        let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let moment = |number: &AtomicU64| Some(Moment(count(number))).filter(|moment| *moment != Moment::default());
+        Snapshot {
+            connected: self.reader.connected.load(Ordering::Relaxed),
+            since: Moment(count(&self.reader.since)),
+            reconnects: count(&self.reader.reconnects),
+            wanted: count(&self.wanted),
+            confirmed: count(&self.confirmed),
+            denied: count(&self.denied),
+            received: count(&self.received),
+            refused: count(&self.refused),
+            losses: count(&self.losses),
+            last_event: moment(&self.last_event),
+            last_proof: moment(&self.last_proof),
+            probe: moment(&self.probe).map(|span| Duration::from_nanos(span.0)),
+            writer_connected: self.writer.connected.load(Ordering::Relaxed),
+            published: count(&self.published),
+            publish_failed: count(&self.publish_failed),
+        }
+    }
+
+    pub(super) fn reader(&self) -> &Side {
+        &self.reader
+    }
+
+    pub(super) fn writer(&self) -> &Side {
+        &self.writer
+    }
+
+    pub(super) fn set_proof_max_age(&self, age: Duration) {
+        self.proof_max_age.store(nanos(age), Ordering::Relaxed);
+    }
+
+    pub(super) fn on_proof(&self, took: Duration, now: Moment) {
+        self.probe.store(nanos(took).max(1), Ordering::Relaxed);
+        self.last_proof.store(now.0, Ordering::Relaxed);
+    }
+
+    pub(super) fn on_events(&self, received: u64, now: Moment) {
+        self.received.fetch_add(received, Ordering::Relaxed);
+        self.last_event.store(now.0, Ordering::Relaxed);
+    }
+
+    pub(super) fn on_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn on_loss(&self) {
+        self.losses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn on_published(&self, published: u64, failed: u64) {
+        self.published.fetch_add(published, Ordering::Relaxed);
+        self.publish_failed.fetch_add(failed, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_subscriptions(&self, tally: Tally) {
+        self.wanted.store(tally.wanted as u64, Ordering::Relaxed);
+        self.confirmed.store(tally.confirmed as u64, Ordering::Relaxed);
+        self.denied.store(tally.denied as u64, Ordering::Relaxed);
+        self.settled.store(tally.settled, Ordering::Release);
+    }
+}
+
+impl Side {
+    pub(super) fn on_connected(&self, now: Moment) {
+        if self.disconnects() != 0 {
+            self.reconnects.fetch_add(1, Ordering::Relaxed);
+        }
+        self.since.store(now.0, Ordering::Relaxed);
+        self.connected.store(true, Ordering::Release);
+    }
+
+    /// A connection was lost, or could not be made: `reason` says why.
+    pub(super) fn on_failure(&self, reason: &str, now: Moment) {
+        if self.connected.swap(false, Ordering::AcqRel) {
+            self.disconnects.fetch_add(1, Ordering::Release);
+            self.since.store(now.0, Ordering::Relaxed);
+        }
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.clear();
+        failure.push_str(reason);
+    }
+
+    /// Times an established connection was lost.
+    pub(super) fn disconnects(&self) -> u64 {
+        self.disconnects.load(Ordering::Acquire)
+    }
+
+    fn ready(&self, name: &str, now: Moment) -> Result<(), String> {
+        if self.connected.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let seconds = now.since(Moment(self.since.load(Ordering::Relaxed))).as_secs_f64();
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let reason = if failure.is_empty() { "connecting" } else { failure.as_str() };
+        Err(format!("{name}: not connected for {seconds:.1} s: {reason}"))
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
