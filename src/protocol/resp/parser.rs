@@ -45,6 +45,9 @@ impl From<BadReply> for Stop {
     }
 }
 
+/// The most digits a number may have.
+const DIGITS_MAX: usize = 19;
+
 struct Cursor<'a, 'l> {
     bytes: &'a [u8],
     at: usize,
@@ -225,29 +228,45 @@ impl<'a, 'l> Cursor<'a, 'l> {
         }
     }
 
-    /// A signed decimal number and its line end. Counts itself, as it is what the hot path consists of.
+    /// A signed decimal number and its line end.
     fn number(&mut self) -> Result<i64, Stop> {
-        let negative = match self.bytes.get(self.at).ok_or(Stop::Incomplete)? {
-            sign @ (b'-' | b'+') => {
+        let sign = match self.bytes.get(self.at) {
+            Some(sign @ (b'-' | b'+')) => {
                 self.at += 1;
-                *sign == b'-'
+                *sign
             }
-            _ => false,
+            _ => b'+',
         };
-        let first_digit = self.at;
-        let mut number = 0_i64;
-        while let Some(digit) = self.bytes.get(self.at).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10)
-        {
-            let digit = if negative { -i64::from(digit) } else { i64::from(digit) };
-            number = number.checked_mul(10).and_then(|tens| tens.checked_add(digit)).ok_or(BadReply::BadLength)?;
-            self.at += 1;
+        let magnitude = self.magnitude()?;
+        self.line_end()?;
+        let number = match sign {
+            b'-' => 0_i64.checked_sub_unsigned(magnitude),
+            _ => i64::try_from(magnitude).ok(),
+        };
+        Ok(number.ok_or(BadReply::BadLength)?)
+    }
+
+    /// One digit or more. An `i64` has at most 19, and so many never overflow a `u64`; a longer run is refused, zeros too,
+    /// as it could go on for ever.
+    fn magnitude(&mut self) -> Result<u64, Stop> {
+        let rest = &self.bytes[self.at..];
+        let (mut magnitude, mut count) = (0, 0);
+        for byte in rest {
+            let digit = byte.wrapping_sub(b'0');
+            if 9 < digit {
+                break;
+            }
+            if count == DIGITS_MAX {
+                return Err(BadReply::BadLength.into());
+            }
+            magnitude = magnitude * 10 + u64::from(digit);
+            count += 1;
         }
-        let no_digits = self.at == first_digit;
-        if no_digits && self.at < self.bytes.len() {
+        if count == 0 && !rest.is_empty() {
             return Err(BadReply::BadLength.into());
         }
-        self.line_end()?;
-        Ok(number)
+        self.at += count;
+        Ok(magnitude)
     }
 
     fn text_line(&mut self) -> Result<&'a str, Stop> {

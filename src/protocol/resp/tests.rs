@@ -71,6 +71,9 @@ fn bad_replies() {
     check(b"$\r\n", BadReply::BadLength);
     check(b":-\r\n", BadReply::BadLength);
     check(b"$99999999999999999999\r\n", BadReply::BadLength);
+    check(b":9223372036854775808\r\n", BadReply::BadLength);
+    check(b":-9223372036854775809\r\n", BadReply::BadLength);
+    check(b":00000000000000000000", BadReply::BadLength);
     check(b"$9223372036854775807\r\n", BadReply::BulkTooLong);
     check(b"$65\r\n", BadReply::BulkTooLong);
     check(b"*9\r\n", BadReply::TooManyElements);
