@@ -35,6 +35,20 @@ pub fn request_short_slice(slice: Duration) -> io::Result<()> {
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Raises the number of descriptors this process may have open to what it may raise it to; returns that.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls take a pointer to one live `rlimit`.
+    let outcome = unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)
+    };
+    if outcome == 0 { Ok(limit.rlim_cur) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Makes the kernel stamp what arrives on `socket`, for [`receive_timestamped`].
 pub fn enable_receive_timestamps(socket: BorrowedFd<'_>) -> io::Result<()> {
     let on: libc::c_int = 1;

@@ -1,1 +1,335 @@
-//! Builds bus, sources and reactors; signals; drain.
+//! The only file that knows all parts: builds bus, sources and reactors, waits for signals, and takes it all down again.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use core_affinity::CoreId;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tracing::{info, warn};
+
+use crate::{
+    bus::{self, Bus, Doorbell, Inbox, Outlet, REACTORS_MAX, Wake},
+    clock::Clock,
+    config::{Address, Config, Pin},
+    endpoint::{self, Hub},
+    log::{Bounds, Policy, Retention},
+    metrics::{Metrics, ReactorMetrics, SourceHealth},
+    os,
+    protocol::{self, http, websocket},
+    reactor::{self, Listener, MioNet, Placement, Reactor, Stream, bind_tcp, bind_unix},
+    source::redis_pubsub::{self, ReaderHandle, RedisUrl, SourceStatus, WriterHandle, start_reader, start_writer},
+};
+
+/// Serves until SIGTERM or SIGINT.
+pub fn run(config: Config) -> Result<(), String> {
+    let clock = Clock::start();
+    if REACTORS_MAX < config.server.reactors {
+        return Err(format!("server.reactors is {}; at most {REACTORS_MAX} are possible", config.server.reactors));
+    }
+    match os::raise_descriptor_limit() {
+        Ok(limit) => info!(limit, "descriptors"),
+        Err(error) => warn!(%error, "the descriptor limit stays as it is"),
+    }
+    let bound = bind_all(&config)?;
+    // Taken before the first thread is pinned: it reads the calling thread's own mask.
+    let cores = Cores::choose(&config);
+    let server = Server::start(&config, clock, bound.listeners, &cores)?;
+    announce(&bound.urls);
+    let outcome = wait_for_end();
+    info!("shutting down");
+    server.stop();
+    bound.socket_files.iter().for_each(|path| drop(std::fs::remove_file(path)));
+    outcome
+}
+
+/// The listeners of each reactor: those for the public first, those for administration from `admin_from` on.
+struct ReactorListeners {
+    listeners: Vec<Listener>,
+    admin_from: usize,
+}
+
+struct Bound {
+    listeners: Vec<ReactorListeners>,
+    urls: Vec<String>,
+    socket_files: Vec<PathBuf>,
+}
+
+fn bind_all(config: &Config) -> Result<Bound, String> {
+    let reactors = config.server.reactors;
+    let mut bound = Bound { listeners: Vec::new(), urls: Vec::new(), socket_files: Vec::new() };
+    bound.listeners.resize_with(reactors, || ReactorListeners { listeners: Vec::new(), admin_from: usize::MAX });
+    for address in &config.server.listen {
+        bind_one(address, &mut bound)?;
+    }
+    for listeners in &mut bound.listeners {
+        listeners.admin_from = listeners.listeners.len();
+    }
+    for address in &config.admin.listen {
+        bind_one(address, &mut bound)?;
+    }
+    Ok(bound)
+}
+
+fn bind_one(address: &Address, bound: &mut Bound) -> Result<(), String> {
+    let explain = |error: io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => format!("{address} is in use: stop what listens there, or name another with --listen"),
+        io::ErrorKind::PermissionDenied => format!("{address}: permission denied; ports below 1024 need a privilege"),
+        _ => format!("cannot listen at {address}: {error}"),
+    };
+    match address {
+        Address::Tcp(address) => {
+            let (chosen, listeners) = bind_tcp(*address, bound.listeners.len()).map_err(explain)?;
+            bound.urls.push(format!("http://{chosen}"));
+            for (reactor, listener) in bound.listeners.iter_mut().zip(listeners) {
+                reactor.listeners.push(listener);
+            }
+        }
+        Address::Unix(path) => {
+            let listener = bind_unix(path).map_err(explain)?;
+            bound.urls.push(format!("unix:{}", path.display()));
+            bound.socket_files.push(path.clone());
+            // One reactor accepts for all; what it accepts goes to the emptiest.
+            bound.listeners[0].listeners.push(listener);
+        }
+    }
+    Ok(())
+}
+
+/// Standard output, because it is the answer to the command; the log may be elsewhere.
+#[allow(clippy::print_stdout)]
+fn announce(urls: &[String]) {
+    println!("Fanfare {} serves {}", env!("CARGO_PKG_VERSION"), urls.join(" "));
+}
+
+/// Which thread runs on which core.
+struct Cores {
+    reactors: Vec<Option<CoreId>>,
+    /// A core of its own for the Redis reader, if there is one to spare.
+    reader: Option<CoreId>,
+}
+
+impl Cores {
+    fn choose(config: &Config) -> Self {
+        let reactors = config.server.reactors;
+        let all: Vec<CoreId> = match &config.server.pin {
+            Pin::Off => Vec::new(),
+            Pin::Automatic => core_affinity::get_core_ids().unwrap_or_default(),
+            Pin::Cores(list) => list.iter().map(|id| CoreId { id: *id }).collect(),
+        };
+        if all.is_empty() {
+            return Self { reactors: vec![None; reactors], reader: None };
+        }
+        let of_reactor = |index: usize| all.get(index % all.len()).copied();
+        // Without a core to spare the reader shares the last reactor's.
+        let reader = all.get(reactors).or(all.last()).copied();
+        Self { reactors: (0..reactors).map(of_reactor).collect(), reader }
+    }
+}
+
+/// The running parts.
+struct Server {
+    hub: Arc<Hub>,
+    doorbells: Vec<Arc<Doorbell>>,
+    reactors: Vec<JoinHandle<()>>,
+    reader: Option<ReaderHandle>,
+    writer: Option<WriterHandle>,
+}
+
+impl Server {
+    fn start(
+        config: &Config,
+        clock: Clock,
+        listeners: Vec<ReactorListeners>,
+        cores: &Cores,
+    ) -> Result<Self, String> {
+        let mut nets = Vec::new();
+        let mut doorbells = Vec::new();
+        for ReactorListeners { listeners, admin_from } in listeners {
+            let (net, waker) = MioNet::new(listeners, clock).map_err(|error| format!("cannot poll: {error}"))?;
+            nets.push((net, admin_from));
+            doorbells.push(Arc::new(Doorbell::new(waker as Arc<dyn Wake>)));
+        }
+        let redis = config.redis.as_ref().map(|redis| redis_config(redis, config)).transpose()?;
+        let status = redis.as_ref().map(|_| Arc::new(SourceStatus::new("redis")));
+        let writer = match (&redis, &status) {
+            (Some(redis), Some(status)) => Some(
+                start_writer(redis.clone(), clock, Arc::clone(status)).map_err(|error| format!("redis: {error}"))?,
+            ),
+            _ => None,
+        };
+        let outlet = writer.as_ref().map(|writer| Box::new(writer.publisher()) as Box<dyn Outlet>);
+        let inboxes = doorbells.iter().map(|doorbell| Inbox::new(INBOX_EVENTS_MAX, Arc::clone(doorbell))).collect();
+        let bus = Arc::new(Bus::new(bus_config(config), inboxes, outlet));
+        let sources = status.iter().map(|status| Arc::clone(status) as Arc<dyn SourceHealth>).collect();
+        let hub = Arc::new(build_hub(config, clock, Arc::clone(&bus), sources));
+        let reader = match (redis, status) {
+            (Some(redis), Some(status)) => {
+                Some(start_reader(redis, bus, clock, status, cores.reader, true).map_err(|error| format!("redis: {error}"))?)
+            }
+            _ => None,
+        };
+        let placement = Arc::new(Placement::new(doorbells.iter().cloned()));
+        let reactors = nets.into_iter().enumerate().map(|(index, (net, admin_from))| {
+            let config = reactor_config(config, admin_from);
+            start_reactor(net, index, Arc::clone(&hub), Arc::clone(&placement), config, cores.reactors[index])
+        });
+        let reactors = reactors.collect::<io::Result<_>>().map_err(|error| format!("cannot start a thread: {error}"))?;
+        Ok(Self { hub, doorbells, reactors, reader, writer })
+    }
+
+    /// Ends the reactors first: what clients wait for at the source is then answered or refused.
+    fn stop(self) {
+        self.hub.draining.store(true, Ordering::SeqCst);
+        for doorbell in &self.doorbells {
+            doorbell.ring();
+        }
+        for reactor in self.reactors {
+            if reactor.join().is_err() {
+                warn!("a reactor had panicked");
+            }
+        }
+        self.reader.into_iter().for_each(ReaderHandle::stop);
+        self.writer.into_iter().for_each(WriterHandle::stop);
+    }
+}
+
+fn start_reactor(
+    net: MioNet,
+    index: usize,
+    hub: Arc<Hub>,
+    placement: Arc<Placement<Stream>>,
+    config: reactor::Config,
+    core: Option<CoreId>,
+) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(format!("reactor-{index}")).spawn(move || {
+        if let Some(core) = core
+            && !core_affinity::set_for_current(core)
+        {
+            warn!(reactor = index, core = core.id, "cannot be pinned");
+        }
+        // Built here, so that its memory is local to the core it runs on.
+        let mut reactor = Reactor::new(net, index, hub, placement, config);
+        if let Err(error) = reactor.run() {
+            tracing::error!(reactor = index, %error, "the poll failed; without this reactor the hub is not whole");
+            std::process::abort();
+        }
+    })
+}
+
+/// Events an inbox holds; more than that in one go are fetched from the histories.
+const INBOX_EVENTS_MAX: usize = 65_536;
+/// A reactor that has not turned for so long is stuck: it looks at the clock once a second even when idle.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
+
+fn bus_config(config: &Config) -> bus::Config {
+    let class = |class: &crate::config::Class| bus::Class {
+        retention: Retention {
+            history: Bounds { count: class.history.count, bytes: class.history.bytes, age: class.history.age },
+            ..Retention::default()
+        },
+        policy: match class.policy {
+            crate::config::Policy::Close => Policy::Close,
+        },
+    };
+    bus::Config {
+        reactors: config.server.reactors,
+        epoch_ms: u64::try_from(os::realtime_now().as_millis()).unwrap_or_default(),
+        inbox_events_max: INBOX_EVENTS_MAX,
+        payload_bytes_max: config.limits.http.body_bytes_max,
+        default_class: class(&config.topics.default),
+        classes: config.topics.classes.iter().map(|(pattern, written)| (pattern.clone(), class(written))).collect(),
+    }
+}
+
+fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn SourceHealth>>) -> Hub {
+    let reactors = (0..config.server.reactors).map(|_| Arc::new(ReactorMetrics::default())).collect();
+    Hub {
+        bus,
+        metrics: Arc::new(Metrics { reactors, sources, clock }),
+        config: endpoint::Config {
+            default_topics: config.server.default_topics.clone(),
+            topics_per_connection_max: config.limits.topics_per_connection_max,
+            cors: endpoint::Cors {
+                allow_origins: config.cors.allow_origins.clone(),
+                allow_credentials: config.cors.allow_credentials,
+            },
+            admin_apart: !config.admin.listen.is_empty(),
+            stuck_after: STUCK_AFTER,
+        },
+        draining: AtomicBool::new(false),
+    }
+}
+
+fn reactor_config(config: &Config, admin_from: usize) -> reactor::Config {
+    let limits = &config.limits;
+    let http = http::Limits {
+        head_bytes_max: limits.http.head_bytes_max,
+        headers_max: limits.http.headers_max,
+        body_bytes_max: limits.http.body_bytes_max,
+        head_timeout: limits.http.head_timeout,
+        body_timeout: limits.http.body_timeout,
+        idle_timeout: limits.http.idle_timeout,
+        ..http::Limits::default()
+    };
+    let websocket = websocket::Limits {
+        message_bytes_max: limits.websocket.message_bytes_max,
+        fragments_max: u32::try_from(limits.websocket.fragments_max).unwrap_or(u32::MAX),
+        ..websocket::Limits::default()
+    };
+    let rate = protocol::RateLimit {
+        messages_per_second: u32::try_from(limits.messages_per_second).unwrap_or(u32::MAX),
+        patience: limits.rate_limit_patience,
+    };
+    reactor::Config {
+        limits: protocol::Limits { http, websocket, rate },
+        connections_max: config.server.max_connections,
+        connections_per_ip_max: config.server.max_connections_per_ip,
+        outbox_bytes_max: limits.outbox_bytes_max,
+        heartbeat_interval: config.sse.heartbeat,
+        ping_interval: config.websocket.ping_interval,
+        retry: config.sse.retry,
+        retry_jitter: config.sse.retry_jitter,
+        admin_listeners_from: admin_from,
+        seed: u64::try_from(os::realtime_now().as_nanos()).unwrap_or_default(),
+        ..reactor::Config::default()
+    }
+}
+
+fn redis_config(redis: &crate::config::Redis, config: &Config) -> Result<redis_pubsub::Config, String> {
+    Ok(redis_pubsub::Config {
+        url: RedisUrl::parse(&redis.url).map_err(|error| format!("redis.url: {error}"))?,
+        ca_file: redis.ca_file.clone(),
+        subscribe: redis.subscribe.clone(),
+        always: config.server.default_topics.clone(),
+        interest: redis.interest,
+        linger: redis.linger,
+        connect_timeout: redis.connect_timeout,
+        backoff_min: redis.backoff_min,
+        backoff_max: redis.backoff_max,
+        ping_interval: redis.ping_interval,
+        ping_timeout: redis.ping_timeout,
+        read_buffer_bytes: redis.read_buffer_bytes,
+        publish_queue_max: redis.publish_queue_max,
+        publish_timeout: redis.publish_timeout,
+        message_bytes_max: redis.message_bytes_max,
+        ..redis_pubsub::Config::default()
+    })
+}
+
+/// Waits for the signal that ends the hub.
+fn wait_for_end() -> Result<(), String> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(|error| format!("cannot wait for signals: {error}"))?;
+    for signal in signals.forever() {
+        match signal {
+            SIGHUP => warn!("the configuration is read at the start only: restart the hub to change it"),
+            _ => return Ok(()),
+        }
+    }
+    Ok(())
+}

@@ -61,7 +61,7 @@ fn only_the_interested_get_mail_and_one_wake() {
     publish(&bus, "a", 5);
     publish(&bus, "a", 1);
     assert_eq!(mail(&bus, 0), [1, 2, 3, 4, 5, 6]);
-    assert_eq!(mail(&bus, 1), []);
+    assert!(mail(&bus, 1).is_empty());
     assert_eq!(mail(&bus, 2), [1, 2, 3, 4, 5, 6]);
     let wakes: Vec<usize> = wakers.iter().map(|waker| waker.0.load(Ordering::Relaxed)).collect();
     assert_eq!(wakes, [1, 0, 1], "once per sleep");
@@ -84,7 +84,7 @@ fn a_full_inbox_becomes_a_resync() {
     publish(&bus, "a", 10);
     assert_eq!(mail(&bus, 0), [1, 2, 3, 4]);
     publish(&bus, "a", 1);
-    assert_eq!(mail(&bus, 0), [], "nothing past the hole");
+    assert!(mail(&bus, 0).is_empty(), "nothing past the hole");
     let marked = bus.inbox(0).take_resync();
     assert_eq!(marked.len(), 1, "marked once");
     let missed: Vec<u64> = bus.resync(&attachment.state, 0, 5).iter().map(|event| event.position).collect();

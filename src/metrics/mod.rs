@@ -182,7 +182,7 @@ impl ReactorMetrics {
 /// How a source fares, told to `/ready`, `/stats` and `/metrics`.
 pub trait SourceHealth: Send + Sync + fmt::Debug {
     /// Its name, as labels use it.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
     /// Whether it delivers; if not, what is wrong and since when, as far as it knows.
     fn check(&self, now: Moment) -> Result<(), String>;
     /// When its last event arrived.

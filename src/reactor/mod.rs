@@ -17,6 +17,7 @@ mod deliver;
 mod ending;
 mod gather;
 mod inbound;
+mod listen;
 mod mail;
 mod mio_net;
 mod net;
@@ -32,6 +33,7 @@ use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
+pub use listen::{bind_tcp, bind_unix};
 pub use mio_net::{Listener, MioNet, Stream};
 pub use net::{Net, Ready, Token};
 pub use placement::{Arrival, Placement};
@@ -61,10 +63,14 @@ pub struct Config {
     pub connections_per_ip_max: usize,
     /// Private bytes a peer may leave unread before it is too slow.
     pub outbox_bytes_max: usize,
-    /// The longest silence on a stream.
+    /// The longest silence on a Server-Sent Events stream.
     pub heartbeat_interval: Duration,
-    /// When a client of a stream that broke may come back; each is told a time up to half as long again.
+    /// The longest silence on a WebSocket.
+    pub ping_interval: Duration,
+    /// When a client of a stream that broke may come back …
     pub retry: Duration,
+    /// … and up to how much later, at random.
+    pub retry_jitter: Duration,
     /// How long a stream's opening waits for the source to confirm its topics.
     pub live_timeout: Duration,
     /// How long a connection may take to take its last bytes and close.
@@ -83,7 +89,9 @@ impl Default for Config {
             connections_per_ip_max: 0,
             outbox_bytes_max: 256 * 1024,
             heartbeat_interval: Duration::from_secs(25),
+            ping_interval: Duration::from_secs(25),
             retry: Duration::from_secs(2),
+            retry_jitter: Duration::from_secs(2),
             live_timeout: Duration::from_secs(2),
             linger: Duration::from_secs(2),
             admin_listeners_from: usize::MAX,
@@ -306,13 +314,8 @@ impl<N: Net> Reactor<N> {
         Context { hub, reactor: self.index, token, now: self.now, admin, overloaded }
     }
 
-    /// `span` shortened by up to an eighth, so that what began together does not stay together.
-    fn jittered(&mut self, span: Duration) -> Duration {
-        span - span.mul_f64(self.random.random_range(0.0..0.125))
-    }
-
     fn retry_ms(&mut self) -> u64 {
-        let spread = self.config.retry.mul_f64(self.random.random_range(0.0..0.5));
+        let spread = self.config.retry_jitter.mul_f64(self.random.random_range(0.0..1.0));
         u64::try_from((self.config.retry + spread).as_millis()).unwrap_or(u64::MAX)
     }
 }

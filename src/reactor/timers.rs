@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use rand::{RngExt, rngs::SmallRng};
+
 use super::{
-    Reactor,
+    Config, Reactor,
     connection::{BLOCKED, CLOSING, DOOMED, HELD, LINGERING},
     net::Net,
 };
 use crate::{
     close::Close,
+    metrics::Transport,
     protocol::{Session, sse, websocket},
 };
 
@@ -64,8 +67,10 @@ impl<N: Net> Reactor<N> {
     /// A stream may have been silent for long enough: to the peer and to whatever lies between, a heartbeat shows that
     /// it is alive; a peer that does not read is looked at.
     fn on_silence(&mut self, slot: u32) {
-        let quiet_time = self.quiet_time();
         let Some(connection) = self.connections.at(slot) else { return };
+        let interval = silence_max(&self.config, connection.transport);
+        // The jitter makes a heartbeat due up to an eighth of the interval early.
+        let quiet_time = interval - interval / 8;
         if connection.state.has(BLOCKED) {
             if self.has_fallen(slot) {
                 return self.end(slot, Close::Slow);
@@ -81,21 +86,18 @@ impl<N: Net> Reactor<N> {
         self.rearm(slot);
     }
 
-    /// The jitter makes a heartbeat due up to an eighth of the interval early.
-    fn quiet_time(&self) -> Duration {
-        self.config.heartbeat_interval - self.config.heartbeat_interval / 8
-    }
-
     /// Sets the deadline that goes with what the connection does now.
     pub(super) fn rearm(&mut self, slot: u32) {
-        let heartbeat = self.jittered(self.config.heartbeat_interval);
         let Some(connection) = self.connections.at(slot) else { return };
         if connection.state.has(CLOSING | LINGERING) {
             return;
         }
         let deadline = match &connection.session {
             Ok(Session::Http(http)) => http.deadline(&self.config.limits.http),
-            Ok(Session::Sse(_) | Session::WebSocket(_)) => Some((connection.written + heartbeat).max(self.now)),
+            Ok(Session::Sse(_) | Session::WebSocket(_)) => {
+                let silence_max = silence_max(&self.config, connection.transport);
+                Some((connection.written + jittered(silence_max, &mut self.random)).max(self.now))
+            },
             Err(_) => None,
         };
         match deadline {
@@ -103,4 +105,14 @@ impl<N: Net> Reactor<N> {
             None => self.wheel.disarm(slot),
         }
     }
+}
+
+/// The longest silence on a stream of this kind.
+fn silence_max(config: &Config, transport: Transport) -> Duration {
+    if transport == Transport::Sse { config.heartbeat_interval } else { config.ping_interval }
+}
+
+/// `span` shortened by up to an eighth, so that what began together does not stay together.
+fn jittered(span: Duration, random: &mut SmallRng) -> Duration {
+    span - span.mul_f64(random.random_range(0.0..0.125))
 }

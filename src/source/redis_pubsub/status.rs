@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::subscriptions::Tally;
-use crate::clock::Moment;
+use crate::{clock::Moment, metrics::SourceHealth};
 
 /// Figures of one Redis Pub/Sub source. Each number has a single writer.
 #[derive(Debug)]
@@ -218,4 +218,26 @@ impl Side {
 
 fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl SourceHealth for SourceStatus {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn check(&self, now: Moment) -> Result<(), String> {
+        self.ready(now)
+    }
+
+    fn last_event(&self) -> Option<Moment> {
+        self.snapshot().last_event
+    }
+
+    fn received_total(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    fn reconnects_total(&self) -> u64 {
+        self.snapshot().reconnects
+    }
 }
