@@ -10,19 +10,20 @@ use toml::{
 use super::{
     address::Pin,
     keys::{self, CLASS_KEYS},
-    topics::{Class, ClassMatch},
+    topics::ClassMatch,
     units,
     word::{WordSlot, WordsSlot},
     written::WrittenClass,
 };
+use crate::bus::Class;
 
 /// The place where a key's value is kept, by the form in which the value is written.
 #[derive(Debug)]
 pub(super) enum Field<'a> {
     /// A whole number, not below `min`.
     Count { value: &'a mut usize, min: usize },
-    /// A whole number of either sign.
-    Signed(&'a mut i64),
+    /// The same where the number is a small one.
+    Small { value: &'a mut u32, min: u32 },
     /// Bytes, as in `"64KiB"`, not below `min`; a bare number is taken too.
     Size { value: &'a mut usize, min: usize },
     /// A duration, as in `"25s"`, not below `min`.
@@ -85,7 +86,7 @@ impl Field<'_> {
             Field::Words(_) | Field::Classes { .. } => {
                 DeValue::parse(text).map_err(|error| format!("not a TOML list: {}", error.message()))
             }
-            Field::Count { .. } | Field::Signed(_) | Field::Flag(_) => {
+            Field::Count { .. } | Field::Small { .. } | Field::Flag(_) => {
                 Ok(DeValue::parse(text.trim()).unwrap_or_else(|_| string(text)))
             }
             Field::Size { .. } | Field::Span { .. } | Field::Pin(_) | Field::Word(_) => Ok(string(text)),
@@ -112,19 +113,17 @@ impl Field<'_> {
     }
 
     fn assign_number(self, number: i64) -> Result<(), String> {
-        let unsigned = || usize::try_from(number).map_err(|_| format!("{number} is below 0"));
         match self {
-            Field::Signed(slot) => *slot = number,
-            Field::Count { value, min } => return set_at_least(value, unsigned()?, min, |count| count.to_string()),
-            Field::Size { value, min } => return set_at_least(value, unsigned()?, min, units::write_size),
-            field => return Err(field.wrong_form("integer")),
+            Field::Count { value, min } => set_at_least(value, unsigned(number)?, min, |count| count.to_string()),
+            Field::Small { value, min } => set_at_least(value, unsigned(number)?, min, |count| count.to_string()),
+            Field::Size { value, min } => set_at_least(value, unsigned(number)?, min, units::write_size),
+            field => Err(field.wrong_form("integer")),
         }
-        Ok(())
     }
 
     fn wrong_form(&self, found: &str) -> String {
         let wanted = match self {
-            Field::Count { .. } | Field::Signed(_) => "a whole number",
+            Field::Count { .. } | Field::Small { .. } => "a whole number",
             Field::Size { .. } => "a size such as \"64KiB\"",
             Field::Span { .. } => "a duration such as \"25s\"",
             Field::Flag(_) => "true or false",
@@ -140,7 +139,7 @@ impl Field<'_> {
     pub(super) fn write(self) -> Value {
         match self {
             Field::Count { value, .. } => Value::Integer(i64::try_from(*value).unwrap_or(i64::MAX)),
-            Field::Signed(value) => Value::Integer(*value),
+            Field::Small { value, .. } => Value::Integer((*value).into()),
             Field::Size { value, .. } => Value::String(units::write_size(*value)),
             Field::Span { value, .. } => Value::String(units::write_duration(*value)),
             Field::Flag(value) => Value::Boolean(*value),
@@ -151,6 +150,10 @@ impl Field<'_> {
             Field::Classes { .. } => Value::Array(Vec::new()),
         }
     }
+}
+
+fn unsigned<T: TryFrom<i64>>(number: i64) -> Result<T, String> {
+    T::try_from(number).map_err(|_| format!("{number} is {}", if number < 0 { "below 0" } else { "too large" }))
 }
 
 fn article(noun: &str) -> String {

@@ -1,17 +1,23 @@
 //! From what is written to what is meant: the rules that concern more than one key, or the world outside.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use redis::IntoConnectionInfo;
 use tracing_subscriber::EnvFilter;
 
 use super::{
     address::{Address, Pin},
     layers::Layered,
-    meant::{Config, Cors, Redis, Server, core_count},
+    meant::{Config, Server, core_count},
     problem::{ConfigError, Problem},
     topics::Topics,
     written::Written,
+};
+use crate::{
+    endpoint::Cors,
+    source::redis_pubsub::{self, RedisUrl},
 };
 
 /// What is wrong, and the key that says so.
@@ -43,12 +49,12 @@ fn locate(wrong: Vec<Wrong>, layered: &Layered) -> ConfigError {
 /// What means just what is written.
 fn mean_rest(written: &Written) -> Config {
     let classes = written.classes.iter();
-    let classes = classes.filter_map(|class| Some((class.matching.pattern()?.clone(), class.class.clone())));
+    let classes = classes.filter_map(|class| Some((class.matching.pattern()?.clone(), class.class)));
     Config {
         server: Server::default(),
         admin: written.admin.clone(),
         limits: written.limits.clone(),
-        topics: Topics { default: written.default_class.clone(), classes: classes.collect() },
+        topics: Topics { default: written.default_class, classes: classes.collect() },
         redis: None,
         cors: written.cors.clone(),
         sse: written.sse.clone(),
@@ -127,20 +133,43 @@ fn check_log(level: &str, wrong: &mut Vec<Wrong>) {
     }
 }
 
-fn mean_redis(written: &Written, folder: &Path) -> Result<Option<Redis>, Wrong> {
-    let mut redis = written.redis.clone();
-    if let Some(file) = &written.redis_url_file {
-        if !redis.url.is_empty() {
+fn mean_redis(written: &Written, folder: &Path) -> Result<Option<redis_pubsub::Config>, Wrong> {
+    let (key, url) = match &written.redis_url_file {
+        None => ("redis.url", written.redis_url.clone()),
+        Some(_) if !written.redis_url.is_empty() => {
             return Err(("redis.url_file", "redis.url and redis.url_file are both set: keep one".into()));
         }
-        redis.url = read_secret(&folder.join(file)).map_err(|message| ("redis.url_file", message))?;
-    }
-    if redis.url.is_empty() {
+        Some(file) => {
+            ("redis.url_file", read_secret(&folder.join(file)).map_err(|message| ("redis.url_file", message))?)
+        }
+    };
+    check_redis(&written.redis)?;
+    if url.is_empty() {
         return Ok(None);
     }
-    redis.ca_file = redis.ca_file.map(|file| folder.join(file));
-    check_redis(&redis)?;
-    Ok(Some(redis))
+    let in_folder = |file: &Option<PathBuf>| file.as_ref().map(|file| folder.join(file));
+    Ok(Some(redis_pubsub::Config {
+        url: RedisUrl::parse(&url).map_err(|error| (key, error.to_string()))?,
+        ca_file: in_folder(&written.redis.ca_file),
+        certificate_file: in_folder(&written.redis.certificate_file),
+        key_file: in_folder(&written.redis.key_file),
+        always: written.server.default_topics.clone(),
+        message_bytes_max: written.limits.event_bytes_max,
+        ..written.redis.clone()
+    }))
+}
+
+fn check_redis(redis: &redis_pubsub::Config) -> Result<(), Wrong> {
+    if redis.backoff_max < redis.backoff_min {
+        return Err(("redis.backoff_max", "it is below redis.backoff_min".into()));
+    }
+    if redis.subscribe.iter().any(String::is_empty) {
+        return Err(("redis.subscribe", "a pattern is empty".into()));
+    }
+    if redis.certificate_file.is_some() != redis.key_file.is_some() {
+        return Err(("redis.key_file", "redis.certificate_file and redis.key_file go together".into()));
+    }
+    Ok(())
 }
 
 fn read_secret(path: &Path) -> Result<String, String> {
@@ -149,18 +178,4 @@ fn read_secret(path: &Path) -> Result<String, String> {
         "" => Err(format!("{} is empty", path.display())),
         secret => Ok(secret.to_owned()),
     }
-}
-
-fn check_redis(redis: &Redis) -> Result<(), Wrong> {
-    if let Err(error) = redis.url.as_str().into_connection_info() {
-        let forms = "redis://host:port/db, rediss://host:port or unix:///path";
-        return Err(("redis.url", format!("not a Redis URL ({error}): write {forms}")));
-    }
-    if redis.backoff_max < redis.backoff_min {
-        return Err(("redis.backoff_max", "it is below redis.backoff_min".into()));
-    }
-    if redis.subscribe.iter().any(String::is_empty) {
-        return Err(("redis.subscribe", "a pattern is empty".into()));
-    }
-    Ok(())
 }

@@ -1,18 +1,23 @@
 //! The configuration as meant: plain values, every one of them set, ready for the parts they belong to.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use super::{
     address::{Address, Pin},
     topics::Topics,
 };
-use crate::topic::Topic;
+use crate::{
+    endpoint::Cors,
+    protocol::{RateLimit, http, websocket},
+    source::redis_pubsub,
+    topic::Topic,
+};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// Everything a hub is told before it starts.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// Everything a hub is told before it starts. `Debug` shows no password.
+#[derive(Clone, Debug, Default)]
 pub struct Config {
     /// Where it listens, with how many reactors, and for how many.
     pub server: Server,
@@ -23,7 +28,7 @@ pub struct Config {
     /// How long topics remember, and what they do with the slow.
     pub topics: Topics,
     /// Redis Pub/Sub; `None` leaves the hub on its in-process bus.
-    pub redis: Option<Redis>,
+    pub redis: Option<redis_pubsub::Config>,
     /// Which web pages may read.
     pub cors: Cors,
     /// Server-Sent Events.
@@ -51,6 +56,10 @@ pub struct Server {
     pub max_connections_per_ip: usize,
     /// The topics of a WebSocket connection that names none.
     pub default_topics: Vec<Topic>,
+    /// How long a stream's opening waits for its source to confirm the topics.
+    pub live_timeout: Duration,
+    /// A reactor that has not finished a turn for so long is stuck.
+    pub stuck_after: Duration,
     /// Whether it may serve others than this machine without authentication.
     pub insecure: bool,
 }
@@ -66,85 +75,21 @@ pub struct Admin {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
     /// What an HTTP request may weigh and how long it may take.
-    pub http: HttpLimits,
+    pub http: http::Limits,
     /// What a WebSocket message may weigh.
-    pub websocket: WebSocketLimits,
+    pub websocket: websocket::Limits,
+    /// How often a WebSocket client may speak.
+    pub rate: RateLimit,
     /// Topics on one connection.
     pub topics_per_connection_max: usize,
-    /// Messages a second from one client.
-    pub messages_per_second: usize,
-    /// How long a client may keep on sending too fast before it is closed.
-    pub rate_limit_patience: Duration,
+    /// Bytes of one event's payload.
+    pub event_bytes_max: usize,
     /// Bytes of private answers (acks, pongs, responses) waiting on one connection.
     pub outbox_bytes_max: usize,
-}
-
-/// What an HTTP request may weigh and how long it may take.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HttpLimits {
-    /// Bytes of request line and headers.
-    pub head_bytes_max: usize,
-    /// Header fields.
-    pub headers_max: usize,
-    /// Bytes of a request's body.
-    pub body_bytes_max: usize,
-    /// How long a request's head may take.
-    pub head_timeout: Duration,
-    /// How long a request's body may stand still.
-    pub body_timeout: Duration,
-    /// How long a connection may stay without a request.
-    pub idle_timeout: Duration,
-}
-
-/// What a WebSocket message may weigh.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WebSocketLimits {
-    /// Bytes of one message.
-    pub message_bytes_max: usize,
-    /// Frames one message may be cut into.
-    pub fragments_max: usize,
-}
-
-/// Redis Pub/Sub.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Redis {
-    /// `redis://`, `rediss://` or `unix://`, with user, password and database.
-    pub url: String,
-    /// Channel patterns that are always subscribed, in the broker's own glob form.
-    pub subscribe: Vec<String>,
-    /// Whether a topic's channel is subscribed while somebody listens to it.
-    pub interest: bool,
-    /// How long a channel stays subscribed after its last listener.
-    pub linger: Duration,
-    /// How long connecting may take.
-    pub connect_timeout: Duration,
-    /// The first pause before connecting again.
-    pub backoff_min: Duration,
-    /// The longest pause before connecting again.
-    pub backoff_max: Duration,
-    /// How often the connection is probed.
-    pub ping_interval: Duration,
-    /// How long a probe may stay unanswered.
-    pub ping_timeout: Duration,
-    /// The reader's buffer.
-    pub read_buffer_bytes: usize,
-    /// Publications waiting for the writer thread.
-    pub publish_queue_max: usize,
-    /// How long a publication may take.
-    pub publish_timeout: Duration,
-    /// Bytes of one event.
-    pub message_bytes_max: usize,
-    /// Authorities to trust instead of the system's, in PEM, for `rediss://`.
-    pub ca_file: Option<PathBuf>,
-}
-
-/// Which web pages may read.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Cors {
-    /// Origins (`https://example.org`), or `*` for any.
-    pub allow_origins: Vec<String>,
-    /// Whether a page may send its cookies along; then each origin must be named.
-    pub allow_credentials: bool,
+    /// How long a connection that ends may take to take its last bytes.
+    pub closing_timeout: Duration,
+    /// Events waiting for one reactor before it reads them from the topics' histories instead.
+    pub inbox_events_max: usize,
 }
 
 /// Server-Sent Events.
@@ -152,10 +97,8 @@ pub struct Cors {
 pub struct Sse {
     /// How long a stream may be silent before it gets a comment.
     pub heartbeat: Duration,
-    /// When a browser that lost its stream comes back.
+    /// When a browser that lost its stream comes back; each is told up to half as much again.
     pub retry: Duration,
-    /// Up to how much more is added to it, at random, so that not all come back at once.
-    pub retry_jitter: Duration,
 }
 
 /// WebSocket.
@@ -221,6 +164,8 @@ impl Default for Server {
             max_connections: 100_000,
             max_connections_per_ip: 0,
             default_topics: vec![Topic::parse("events.critical").expect("a constant that is a valid name")],
+            live_timeout: Duration::from_secs(2),
+            stuck_after: Duration::from_secs(10),
             insecure: false,
         }
     }
@@ -234,65 +179,21 @@ pub(super) fn core_count() -> usize {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            http: HttpLimits::default(),
-            websocket: WebSocketLimits::default(),
+            http: http::Limits::default(),
+            websocket: websocket::Limits::default(),
+            rate: RateLimit::default(),
             topics_per_connection_max: 128,
-            messages_per_second: 10,
-            rate_limit_patience: Duration::from_secs(10),
+            event_bytes_max: MIB,
             outbox_bytes_max: 256 * KIB,
+            closing_timeout: Duration::from_secs(2),
+            inbox_events_max: 8192,
         }
-    }
-}
-
-impl Default for HttpLimits {
-    fn default() -> Self {
-        Self {
-            head_bytes_max: 16 * KIB,
-            headers_max: 64,
-            body_bytes_max: MIB,
-            head_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(75),
-        }
-    }
-}
-
-impl Default for WebSocketLimits {
-    fn default() -> Self {
-        Self { message_bytes_max: 64 * KIB, fragments_max: 1024 }
-    }
-}
-
-impl Default for Redis {
-    fn default() -> Self {
-        Self {
-            url: String::new(),
-            subscribe: Vec::new(),
-            interest: true,
-            linger: Duration::from_secs(30),
-            connect_timeout: Duration::from_secs(5),
-            backoff_min: Duration::from_millis(100),
-            backoff_max: Duration::from_secs(5),
-            ping_interval: Duration::from_secs(5),
-            ping_timeout: Duration::from_secs(5),
-            read_buffer_bytes: 256 * KIB,
-            publish_queue_max: 65_536,
-            publish_timeout: Duration::from_secs(5),
-            message_bytes_max: MIB,
-            ca_file: None,
-        }
-    }
-}
-
-impl Default for Cors {
-    fn default() -> Self {
-        Self { allow_origins: vec!["*".into()], allow_credentials: false }
     }
 }
 
 impl Default for Sse {
     fn default() -> Self {
-        Self { heartbeat: Duration::from_secs(25), retry: Duration::from_secs(2), retry_jitter: Duration::from_secs(2) }
+        Self { heartbeat: Duration::from_secs(25), retry: Duration::from_secs(2) }
     }
 }
 

@@ -27,12 +27,9 @@ use std::path::Path;
 pub use address::{Address, Pin};
 pub use layers::Override;
 pub use log::{LogGuard, start_log};
-pub use meant::{
-    Admin, Config, Cors, Drain, HttpLimits, Limits, Log, LogFormat, Redis, Server, Sse, WebSocket, WebSocketLimits,
-};
+pub use meant::{Admin, Config, Drain, Limits, Log, LogFormat, Server, Sse, WebSocket};
 pub use problem::ConfigError;
-pub use redact::redact;
-pub use topics::{Class, History, Policy, Topics};
+pub use topics::Topics;
 
 /// The configuration in force: the defaults, under `file`, under `environment` (all variables of the process, of which
 /// `FANFARE_SECTION__KEY` are taken), under `flags`.

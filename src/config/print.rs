@@ -23,7 +23,6 @@ const CLASS_EXAMPLE: &str = "
 # match = \"orders.**\"                                     # `*` one segment, `**` the rest; first match wins
 # history = { count = 1000, bytes = \"1MiB\", age = \"5m\" }
 # policy = \"close\"
-# priority = 0
 ";
 
 /// Everything with its default and what it is for.

@@ -4,7 +4,7 @@
 const MASK: &str = "***";
 
 /// `text` with the password of every URL in it masked: `scheme://user:password@…` and `?pass=password`.
-pub fn redact(text: &str) -> String {
+pub(super) fn redact(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {

@@ -1,7 +1,10 @@
 use std::{env, fs, path::PathBuf, process, time::Duration};
 
 use super::{keys::KEYS, *};
-use crate::topic::Topic;
+use crate::{
+    log::{Bounds, Retention},
+    topic::Topic,
+};
 
 /// A file that goes when the test does.
 struct Written(PathBuf);
@@ -29,19 +32,28 @@ fn load_variable(name: &str, value: &str) -> Result<Config, String> {
     load(None, [(name.to_owned(), value.to_owned())].into_iter(), &[]).map_err(|error| error.to_string())
 }
 
+/// By what `Debug` shows, which is all but passwords.
+fn assert_same(one: &Config, other: &Config) {
+    assert_eq!(format!("{one:#?}"), format!("{other:#?}"));
+}
+
+fn is_default(config: &Config) -> bool {
+    format!("{config:?}") == format!("{:?}", Config::default())
+}
+
 fn flag(key: &'static str, value: &str) -> Override {
     Override { flag: "--flag", key, value: value.to_owned() }
 }
 
 #[test]
 fn nothing_given_is_the_default() {
-    assert_eq!(load(None, [].into_iter(), &[]).expect("no problems"), Config::default());
+    assert_same(&load(None, [].into_iter(), &[]).expect("no problems"), &Config::default());
 }
 
 #[test]
 fn the_default_file_reads_back_to_the_defaults() {
     let text = default_file();
-    assert_eq!(load_text("default", &text).expect("no problems"), Config::default());
+    assert_same(&load_text("default", &text).expect("no problems"), &Config::default());
     for key in KEYS {
         let name = key.path.rsplit('.').next().expect("a path has a name");
         assert!(text.contains(key.help) || key.path == "topics.class", "{} is explained", key.path);
@@ -53,8 +65,15 @@ fn the_default_file_reads_back_to_the_defaults() {
 #[test]
 fn every_key_has_a_place_of_its_own() {
     let defaults = show(None, [].into_iter(), &[]).expect("no problems");
-    // These need a table, a file, another key, and a second policy.
-    let apart = ["topics.class", "redis.url_file", "cors.allow_credentials", "topics.policy"];
+    // These need a table, a file, or each another key; and there is one policy only.
+    let apart = [
+        "topics.class",
+        "redis.url_file",
+        "redis.certificate_file",
+        "redis.key_file",
+        "cors.allow_credentials",
+        "topics.policy",
+    ];
     for key in KEYS.iter().filter(|key| !apart.contains(&key.path)) {
         let changed = other_value(key);
         let shown = show(None, [].into_iter(), &[flag(key.path, &changed)]).map_err(|error| error.to_string());
@@ -71,12 +90,13 @@ fn other_value(key: &keys::Key<written::Written>) -> String {
     use field::Field;
     match ((key.field)(&mut written::Written::default()), key.path) {
         (_, "redis.url") => "redis://localhost/3".into(),
+        (_, "redis.backoff_min") => "50ms".into(),
         (_, "log.format") => "json".into(),
         (_, "log.level") => "debug".into(),
         (_, "server.listen" | "admin.listen") => "127.0.0.1:1,unix:/run/x".into(),
         (_, "cors.allow_origins") => "https://a.example,https://b.example:8443".into(),
         (Field::Flag(value), _) => (!*value).to_string(),
-        (Field::Count { .. } | Field::Signed(_), _) => "7".into(),
+        (Field::Count { .. } | Field::Small { .. }, _) => "7".into(),
         (Field::Size { .. }, _) => "8KiB".into(),
         (Field::Span { .. }, _) => "77s".into(),
         (Field::Pin(_), _) => "0,2-4".into(),
@@ -112,35 +132,40 @@ fn variables() {
     check("FANFARE_SERVER__LISTEN", "[\"[::1]:1\"]", |config| config.server.listen[0].is_local());
     check("FANFARE_SERVER__DEFAULT_TOPICS", "", |config| config.server.default_topics.is_empty());
     check("FANFARE_LIMITS__BODY_BYTES_MAX", "2000", |config| config.limits.http.body_bytes_max == 2000);
-    check("FANFARE_TOPICS__HISTORY__COUNT", "5", |config| config.topics.default.history.count == 5);
-    check("FANFARE_TOPICS__CLASS", "[{ match = \"a.*\", priority = -1 }]", |config| {
-        config.topics.classes[0].1.priority == -1
+    check("FANFARE_TOPICS__HISTORY__COUNT", "5", |config| config.topics.default.retention.history.count == 5);
+    check("FANFARE_TOPICS__CLASS", "[{ match = \"a.*\", lag.count = 9 }]", |config| {
+        config.topics.classes[0].1.retention.lag.count == 9
     });
     // What Kubernetes tells every container about a service called fanfare.
-    check("FANFARE_SERVICE_HOST", "10.0.0.1", |config| *config == Config::default());
-    check("FANFARE_PORT", "tcp://10.0.0.1:80", |config| *config == Config::default());
+    check("FANFARE_SERVICE_HOST", "10.0.0.1", is_default);
+    check("FANFARE_PORT", "tcp://10.0.0.1:80", is_default);
 }
 
 #[test]
 fn classes() {
     let text = "[topics]\nhistory.age = \"1h\"\n\
-                [[topics.class]]\nmatch = \"orders.*\"\nhistory = { count = 5 }\npriority = 2\n\
-                [[topics.class]]\nmatch = \"orders.**\"\nhistory.bytes = \"2KiB\"\n";
+                [[topics.class]]\nmatch = \"orders.*\"\nhistory = { count = 5 }\n\
+                [[topics.class]]\nmatch = \"orders.**\"\nhistory.bytes = \"2KiB\"\nlag = { count = 7 }\n";
     let file = Written::new("classes", text);
     let topics = load(Some(&file.0), [].into_iter(), &[flag("topics.history.age", "2h")]).expect("no problems").topics;
-    let class = |name: &str| topics.class_of(&Topic::parse(name).expect("a good name"));
-    let age = Duration::from_secs(7200);
-    let check = |name: &str, count: usize, bytes: usize, priority: i64| {
-        let expected = Class { history: History { count, bytes, age }, policy: Policy::Close, priority };
-        assert_eq!(*class(name), expected, "{name}");
+    let class = |name: &str| {
+        let topic = Topic::parse(name).expect("a good name");
+        let found = topics.classes.iter().find(|(pattern, _)| pattern.matches(&topic));
+        found.map_or(topics.default, |(_, class)| *class).retention
     };
-    check("orders.eu", 5, 1 << 20, 2);
-    check("orders.eu.1", 100, 2048, 0);
-    check("other", 100, 1 << 20, 0);
+    let check = |name: &str, count: usize, bytes: usize, lag_count: usize| {
+        let Retention { history, lag } = class(name);
+        assert_eq!(history, Bounds { count, bytes, age: Duration::from_secs(7200) }, "{name}");
+        assert_eq!(lag, Bounds { count: lag_count, ..Retention::default().lag }, "{name}");
+    };
+    let lag_count = Retention::default().lag.count;
+    check("orders.eu", 5, 1 << 20, lag_count);
+    check("orders.eu.1", 100, 2048, 7);
+    check("other", 100, 1 << 20, lag_count);
     let shown = show(Some(&file.0), [].into_iter(), &[]).expect("no problems");
     let shown_file = Written::new("classes-shown", &shown);
     let reread = load(Some(&shown_file.0), [].into_iter(), &[]).expect("no problems");
-    assert_eq!(reread, load(Some(&file.0), [].into_iter(), &[]).expect("no problems"));
+    assert_same(&reread, &load(Some(&file.0), [].into_iter(), &[]).expect("no problems"));
 }
 
 /// Each text is refused with a message that has all of these parts.
@@ -182,7 +207,7 @@ fn what_is_refused() {
     check("[limits]\nbody_bytes_max = \"1MB\"", &["`1MB` is not a size"]);
     check("[limits]\nbody_bytes_max = true", &["expected a size such as \"64KiB\", found a boolean"]);
     check("[topics]\npolicy = \"skip\"", &[":2:10: ", "`close`"]);
-    check("[[topics.class]]\npriority = 1", &[":1:1: the class lacks `match`"]);
+    check("[[topics.class]]\nlag.count = 1", &[":1:1: the class lacks `match`"]);
     check("[[topics.class]]\nmatch = \"a..b\"", &["empty segment"]);
     check(
         "[[topics.class]]\nmatch = \"a\"\nhistry = { count = 1 }",
@@ -193,7 +218,8 @@ fn what_is_refused() {
     check("[redis]\nurl = \"http://x\"", &["not a Redis URL"]);
     check("[redis]\nurl = \"redis://x\"\nurl_file = \"y\"", &[":3:1: ", "keep one"]);
     check("[redis]\nurl_file = \"no-such-file\"", &["cannot read", "no-such-file"]);
-    check("[redis]\nurl = \"redis://x\"\nbackoff_min = \"9s\"", &["redis.backoff_max"]);
+    check("[redis]\nbackoff_min = \"9s\"", &["redis.backoff_max"]);
+    check("[redis]\nurl = \"redis://x\"\nkey_file = \"k\"", &[":3:1: ", "go together"]);
     check("[cors]\nallow_origins = [\"example.org\"]", &["`example.org` is not an origin"]);
     check("[cors]\nallow_origins = [\"https://example.org/\"]", &["is not an origin"]);
     check("[cors]\nallow_credentials = true", &["each origin must be named"]);
@@ -243,5 +269,7 @@ fn a_url_from_a_file_beside_the_configuration() {
     let secret = Written::new("url", "redis://:geheim@localhost/2\n");
     let name = secret.0.file_name().and_then(|name| name.to_str()).expect("a plain name");
     let config = load_text("with-url-file", &format!("[redis]\nurl_file = \"{name}\"")).expect("no problems");
-    assert_eq!(config.redis.expect("a Redis").url, "redis://:geheim@localhost/2");
+    let redis = config.redis.expect("a Redis");
+    assert_eq!(redis.url.to_string(), "redis://:***@localhost:6379/2");
+    assert_eq!(redis.always, config.server.default_topics);
 }

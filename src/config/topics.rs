@@ -1,8 +1,8 @@
 //! What a topic remembers and how it treats a slow reader: the default class and the classes by pattern.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr};
 
-use crate::topic::{Pattern, Topic};
+use crate::{bus::Class, log::Policy, topic::Pattern};
 
 /// The classes of topics; the first whose pattern matches decides.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -11,17 +11,6 @@ pub struct Topics {
     pub default: Class,
     /// In the order written.
     pub classes: Vec<(Pattern, Class)>,
-}
-
-/// How the topics of one class behave.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Class {
-    /// What is kept.
-    pub history: History,
-    /// What happens to a reader that history has left behind.
-    pub policy: Policy,
-    /// Whose turn comes first when several topics have news: lower goes first.
-    pub priority: i64,
 }
 
 /// The pattern a class is for, and the text it was written as; empty until it is set.
@@ -48,54 +37,17 @@ impl fmt::Display for ClassMatch {
     }
 }
 
-/// The bounds of a topic's log; whichever is reached first trims it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct History {
-    /// Events.
-    pub count: usize,
-    /// Bytes of all events together.
-    pub bytes: usize,
-    /// How old an event gets.
-    pub age: Duration,
-}
-
-/// What happens to a reader that history has left behind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Policy {
-    /// Its connection is closed and told why.
-    #[default]
-    Close,
-}
-
-impl Topics {
-    /// The class `topic` belongs to.
-    pub fn class_of(&self, topic: &Topic) -> &Class {
-        let matching = self.classes.iter().find(|(pattern, _)| pattern.matches(topic));
-        matching.map_or(&self.default, |(_, class)| class)
+/// Reads a policy's name.
+pub(super) fn parse_policy(name: &str) -> Result<Policy, String> {
+    match name {
+        "close" => Ok(Policy::Close),
+        _ => Err("the policy is `close`".into()),
     }
 }
 
-impl Default for History {
-    fn default() -> Self {
-        Self { count: 100, bytes: 1024 * 1024, age: Duration::from_secs(300) }
-    }
-}
-
-impl FromStr for Policy {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "close" => Ok(Self::Close),
-            _ => Err("the policy is `close`"),
-        }
-    }
-}
-
-impl fmt::Display for Policy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Close => f.write_str("close"),
-        }
+/// A policy's name.
+pub(super) fn policy_name(policy: Policy) -> &'static str {
+    match policy {
+        Policy::Close => "close",
     }
 }

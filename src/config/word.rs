@@ -5,9 +5,9 @@ use std::{fmt, path::PathBuf};
 use super::{
     address::Address,
     meant::LogFormat,
-    topics::{ClassMatch, Policy},
+    topics::{ClassMatch, parse_policy, policy_name},
 };
-use crate::topic::Topic;
+use crate::{log::Policy, topic::Topic};
 
 /// A value written as one text.
 pub(super) trait Word: Sized + fmt::Debug {
@@ -76,7 +76,7 @@ macro_rules! standard_words {
     };
 }
 
-standard_words!(String, Address, LogFormat, Policy, ClassMatch);
+standard_words!(String, Address, LogFormat, ClassMatch);
 
 impl Word for Topic {
     fn from_text(text: &str) -> Result<Self, String> {
@@ -85,6 +85,16 @@ impl Word for Topic {
 
     fn to_text(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Word for Policy {
+    fn from_text(text: &str) -> Result<Self, String> {
+        parse_policy(text)
+    }
+
+    fn to_text(&self) -> String {
+        policy_name(*self).to_owned()
     }
 }
 

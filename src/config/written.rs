@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use super::{
-    meant::{Admin, Cors, Drain, Limits, Log, Redis, Server, Sse, WebSocket},
-    topics::{Class, ClassMatch},
+    meant::{Admin, Drain, Limits, Log, Server, Sse, WebSocket},
+    topics::ClassMatch,
 };
+use crate::{bus::Class, endpoint::Cors, source::redis_pubsub};
 
 /// One field for each key; see `keys.rs`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(super) struct Written {
     /// `reactors` 0 stands for the cores.
     pub(super) server: Server,
@@ -16,8 +17,10 @@ pub(super) struct Written {
     pub(super) limits: Limits,
     pub(super) default_class: Class,
     pub(super) classes: Vec<WrittenClass>,
-    /// An empty `url` stands for no Redis.
-    pub(super) redis: Redis,
+    /// All but `url`, `always` and `message_bytes_max`, which follow from other keys.
+    pub(super) redis: redis_pubsub::Config,
+    /// Empty: no Redis, unless `redis_url_file` names one.
+    pub(super) redis_url: String,
     pub(super) redis_url_file: Option<PathBuf>,
     pub(super) cors: Cors,
     pub(super) sse: Sse,
@@ -41,7 +44,8 @@ impl Default for Written {
             limits: Limits::default(),
             default_class: Class::default(),
             classes: Vec::new(),
-            redis: Redis::default(),
+            redis: redis_pubsub::Config::default(),
+            redis_url: String::new(),
             redis_url_file: None,
             cors: Cors::default(),
             sse: Sse::default(),
