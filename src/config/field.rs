@@ -193,7 +193,7 @@ fn assign_classes(classes: &mut Vec<WrittenClass>, base: &Class, items: &DeArray
 }
 
 fn read_class(base: &Class, table: &DeTable<'_>, span: Range<usize>, faults: &mut Vec<Fault>) -> WrittenClass {
-    let mut written = WrittenClass { matching: ClassMatch::default(), class: base.clone() };
+    let mut written = WrittenClass { matching: ClassMatch::default(), class: *base };
     let set = keys::gather(CLASS_KEYS, table, faults);
     if !set.iter().any(|set| set.key.path == "match") {
         faults.push(Fault { span, message: "the class lacks `match`, the pattern of its topics' names".into() });
