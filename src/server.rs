@@ -3,9 +3,11 @@
 use std::{
     io,
     path::PathBuf,
-    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use core_affinity::CoreId;
@@ -17,12 +19,10 @@ use crate::{
     clock::Clock,
     config::{Address, Config, Pin},
     endpoint::{self, Hub},
-    log::{Bounds, Policy, Retention},
     metrics::{Metrics, ReactorMetrics, SourceHealth},
-    os,
-    protocol::{self, http, websocket},
+    os, protocol,
     reactor::{self, Listener, MioNet, Placement, Reactor, Stream, bind_tcp, bind_unix},
-    source::redis_pubsub::{self, ReaderHandle, RedisUrl, SourceStatus, WriterHandle, start_reader, start_writer},
+    source::redis_pubsub::{self, ReaderHandle, SourceStatus, WriterHandle, start_reader, start_writer},
 };
 
 /// Serves until SIGTERM or SIGINT.
@@ -77,7 +77,9 @@ fn bind_all(config: &Config) -> Result<Bound, String> {
 
 fn bind_one(address: &Address, bound: &mut Bound) -> Result<(), String> {
     let explain = |error: io::Error| match error.kind() {
-        io::ErrorKind::AddrInUse => format!("{address} is in use: stop what listens there, or name another with --listen"),
+        io::ErrorKind::AddrInUse => {
+            format!("{address} is in use: stop what listens there, or name another with --listen")
+        }
         io::ErrorKind::PermissionDenied => format!("{address}: permission denied; ports below 1024 need a privilege"),
         _ => format!("cannot listen at {address}: {error}"),
     };
@@ -126,7 +128,7 @@ impl Cores {
         }
         let of_reactor = |index: usize| all.get(index % all.len()).copied();
         // Without a core to spare the reader shares the last reactor's.
-        let reader = all.get(reactors).or(all.last()).copied();
+        let reader = all.get(reactors).or_else(|| all.last()).copied();
         Self { reactors: (0..reactors).map(of_reactor).collect(), reader }
     }
 }
@@ -141,12 +143,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(
-        config: &Config,
-        clock: Clock,
-        listeners: Vec<ReactorListeners>,
-        cores: &Cores,
-    ) -> Result<Self, String> {
+    fn start(config: &Config, clock: Clock, listeners: Vec<ReactorListeners>, cores: &Cores) -> Result<Self, String> {
         let mut nets = Vec::new();
         let mut doorbells = Vec::new();
         for ReactorListeners { listeners, admin_from } in listeners {
@@ -154,7 +151,8 @@ impl Server {
             nets.push((net, admin_from));
             doorbells.push(Arc::new(Doorbell::new(waker as Arc<dyn Wake>)));
         }
-        let redis = config.redis.as_ref().map(|redis| redis_config(redis, config)).transpose()?;
+        let always = config.server.default_topics.clone();
+        let redis = config.redis.clone().map(|redis| redis_pubsub::Config { always, ..redis });
         let status = redis.as_ref().map(|_| Arc::new(SourceStatus::new("redis")));
         let writer = match (&redis, &status) {
             (Some(redis), Some(status)) => Some(
@@ -163,14 +161,16 @@ impl Server {
             _ => None,
         };
         let outlet = writer.as_ref().map(|writer| Box::new(writer.publisher()) as Box<dyn Outlet>);
-        let inboxes = doorbells.iter().map(|doorbell| Inbox::new(INBOX_EVENTS_MAX, Arc::clone(doorbell))).collect();
+        let inboxes =
+            doorbells.iter().map(|doorbell| Inbox::new(config.limits.inbox_events_max, Arc::clone(doorbell))).collect();
         let bus = Arc::new(Bus::new(bus_config(config), inboxes, outlet));
         let sources = status.iter().map(|status| Arc::clone(status) as Arc<dyn SourceHealth>).collect();
         let hub = Arc::new(build_hub(config, clock, Arc::clone(&bus), sources));
         let reader = match (redis, status) {
-            (Some(redis), Some(status)) => {
-                Some(start_reader(redis, bus, clock, status, cores.reader, true).map_err(|error| format!("redis: {error}"))?)
-            }
+            (Some(redis), Some(status)) => Some(
+                start_reader(redis, bus, clock, status, cores.reader, true)
+                    .map_err(|error| format!("redis: {error}"))?,
+            ),
             _ => None,
         };
         let placement = Arc::new(Placement::new(doorbells.iter().cloned()));
@@ -178,7 +178,8 @@ impl Server {
             let config = reactor_config(config, admin_from);
             start_reactor(net, index, Arc::clone(&hub), Arc::clone(&placement), config, cores.reactors[index])
         });
-        let reactors = reactors.collect::<io::Result<_>>().map_err(|error| format!("cannot start a thread: {error}"))?;
+        let reactors =
+            reactors.collect::<io::Result<_>>().map_err(|error| format!("cannot start a thread: {error}"))?;
         Ok(Self { hub, doorbells, reactors, reader, writer })
     }
 
@@ -221,28 +222,13 @@ fn start_reactor(
     })
 }
 
-/// Events an inbox holds; more than that in one go are fetched from the histories.
-const INBOX_EVENTS_MAX: usize = 65_536;
-/// A reactor that has not turned for so long is stuck: it looks at the clock once a second even when idle.
-const STUCK_AFTER: Duration = Duration::from_secs(5);
-
 fn bus_config(config: &Config) -> bus::Config {
-    let class = |class: &crate::config::Class| bus::Class {
-        retention: Retention {
-            history: Bounds { count: class.history.count, bytes: class.history.bytes, age: class.history.age },
-            ..Retention::default()
-        },
-        policy: match class.policy {
-            crate::config::Policy::Close => Policy::Close,
-        },
-    };
     bus::Config {
         reactors: config.server.reactors,
         epoch_ms: u64::try_from(os::realtime_now().as_millis()).unwrap_or_default(),
-        inbox_events_max: INBOX_EVENTS_MAX,
-        payload_bytes_max: config.limits.http.body_bytes_max,
-        default_class: class(&config.topics.default),
-        classes: config.topics.classes.iter().map(|(pattern, written)| (pattern.clone(), class(written))).collect(),
+        payload_bytes_max: config.limits.event_bytes_max,
+        default_class: config.topics.default,
+        classes: config.topics.classes.clone(),
     }
 }
 
@@ -254,12 +240,9 @@ fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn 
         config: endpoint::Config {
             default_topics: config.server.default_topics.clone(),
             topics_per_connection_max: config.limits.topics_per_connection_max,
-            cors: endpoint::Cors {
-                allow_origins: config.cors.allow_origins.clone(),
-                allow_credentials: config.cors.allow_credentials,
-            },
+            cors: config.cors.clone(),
             admin_apart: !config.admin.listen.is_empty(),
-            stuck_after: STUCK_AFTER,
+            stuck_after: config.server.stuck_after,
         },
         draining: AtomicBool::new(false),
     }
@@ -267,58 +250,19 @@ fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn 
 
 fn reactor_config(config: &Config, admin_from: usize) -> reactor::Config {
     let limits = &config.limits;
-    let http = http::Limits {
-        head_bytes_max: limits.http.head_bytes_max,
-        headers_max: limits.http.headers_max,
-        body_bytes_max: limits.http.body_bytes_max,
-        head_timeout: limits.http.head_timeout,
-        body_timeout: limits.http.body_timeout,
-        idle_timeout: limits.http.idle_timeout,
-        ..http::Limits::default()
-    };
-    let websocket = websocket::Limits {
-        message_bytes_max: limits.websocket.message_bytes_max,
-        fragments_max: u32::try_from(limits.websocket.fragments_max).unwrap_or(u32::MAX),
-        ..websocket::Limits::default()
-    };
-    let rate = protocol::RateLimit {
-        messages_per_second: u32::try_from(limits.messages_per_second).unwrap_or(u32::MAX),
-        patience: limits.rate_limit_patience,
-    };
     reactor::Config {
-        limits: protocol::Limits { http, websocket, rate },
+        limits: protocol::Limits { http: limits.http, websocket: limits.websocket, rate: limits.rate },
         connections_max: config.server.max_connections,
         connections_per_ip_max: config.server.max_connections_per_ip,
         outbox_bytes_max: limits.outbox_bytes_max,
         heartbeat_interval: config.sse.heartbeat,
         ping_interval: config.websocket.ping_interval,
         retry: config.sse.retry,
-        retry_jitter: config.sse.retry_jitter,
+        live_timeout: config.server.live_timeout,
+        linger: limits.closing_timeout,
         admin_listeners_from: admin_from,
         seed: u64::try_from(os::realtime_now().as_nanos()).unwrap_or_default(),
-        ..reactor::Config::default()
     }
-}
-
-fn redis_config(redis: &crate::config::Redis, config: &Config) -> Result<redis_pubsub::Config, String> {
-    Ok(redis_pubsub::Config {
-        url: RedisUrl::parse(&redis.url).map_err(|error| format!("redis.url: {error}"))?,
-        ca_file: redis.ca_file.clone(),
-        subscribe: redis.subscribe.clone(),
-        always: config.server.default_topics.clone(),
-        interest: redis.interest,
-        linger: redis.linger,
-        connect_timeout: redis.connect_timeout,
-        backoff_min: redis.backoff_min,
-        backoff_max: redis.backoff_max,
-        ping_interval: redis.ping_interval,
-        ping_timeout: redis.ping_timeout,
-        read_buffer_bytes: redis.read_buffer_bytes,
-        publish_queue_max: redis.publish_queue_max,
-        publish_timeout: redis.publish_timeout,
-        message_bytes_max: redis.message_bytes_max,
-        ..redis_pubsub::Config::default()
-    })
 }
 
 /// Waits for the signal that ends the hub.

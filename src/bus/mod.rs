@@ -12,8 +12,8 @@ mod topics;
 pub use inbox::{AnswerForm, Doorbell, Inbox, Mail, Note, Waiting, Wake};
 pub use reactors::{REACTORS_MAX, ReactorSet};
 pub use topics::{
-    Attachment, Bus, Feed, Interest, Outlet, Publication, PublishFailed, PublishRefused, Receipt, Reply, TopicKey, TopicState,
-    TopicSummary,
+    Attachment, Bus, Feed, Interest, Outlet, Publication, PublishFailed, PublishRefused, Receipt, Reply, TopicKey,
+    TopicState, TopicSummary,
 };
 
 /// What the bus is built from.
@@ -23,8 +23,6 @@ pub struct Config {
     pub reactors: usize,
     /// The major part of in-process ids: the hub's start in Unix milliseconds.
     pub epoch_ms: u64,
-    /// Events an inbox holds before its topics are resynchronised instead.
-    pub inbox_events_max: usize,
     /// The largest payload, in bytes.
     pub payload_bytes_max: usize,
     /// What topics retain unless a class says otherwise.

@@ -29,7 +29,6 @@ fn bus(reactors: usize, inbox_events_max: usize) -> (Bus, Vec<Arc<Counting>>) {
     let config = Config {
         reactors,
         epoch_ms: 1000,
-        inbox_events_max,
         payload_bytes_max: 100,
         default_class: Class::default(),
         classes: Vec::new(),

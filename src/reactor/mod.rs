@@ -28,7 +28,6 @@ mod table;
 mod timers;
 mod wheel;
 
-
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -67,10 +66,8 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// The longest silence on a WebSocket.
     pub ping_interval: Duration,
-    /// When a client of a stream that broke may come back …
+    /// When a client of a stream that broke may come back; each is told a time up to half as long again.
     pub retry: Duration,
-    /// … and up to how much later, at random.
-    pub retry_jitter: Duration,
     /// How long a stream's opening waits for the source to confirm its topics.
     pub live_timeout: Duration,
     /// How long a connection may take to take its last bytes and close.
@@ -91,7 +88,6 @@ impl Default for Config {
             heartbeat_interval: Duration::from_secs(25),
             ping_interval: Duration::from_secs(25),
             retry: Duration::from_secs(2),
-            retry_jitter: Duration::from_secs(2),
             live_timeout: Duration::from_secs(2),
             linger: Duration::from_secs(2),
             admin_listeners_from: usize::MAX,
@@ -315,7 +311,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn retry_ms(&mut self) -> u64 {
-        let spread = self.config.retry_jitter.mul_f64(self.random.random_range(0.0..1.0));
+        let spread = self.config.retry.mul_f64(self.random.random_range(0.0..0.5));
         u64::try_from((self.config.retry + spread).as_millis()).unwrap_or(u64::MAX)
     }
 }
