@@ -163,7 +163,9 @@ impl Session {
         subscriptions: &mut Subscriptions,
         now: Moment,
     ) -> Result<Option<(Incoming<'a>, usize)>, Fault> {
-        self.last_received = now;
+        if !bytes.is_empty() {
+            self.last_received = now;
+        }
         let (push, consumed) = match resp::parse_push(bytes, &self.limits) {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(None),

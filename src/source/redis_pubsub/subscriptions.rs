@@ -143,6 +143,10 @@ impl Subscriptions {
     pub(super) fn unwant(&mut self, topic: &Topic, now: Moment) {
         let Some(entry) = self.topics.get_mut(topic).filter(|entry| !entry.always) else { return };
         if let Some(index) = entry.cover {
+            // It is not followed any more, so nobody would tell the bus if its delivery were interrupted.
+            if is_live(&self.patterns, entry) {
+                self.notices.push(Notice::Stale(topic.clone()));
+            }
             // The pattern's own report includes the topic, if the pattern owes one.
             if entry.interrupted && !self.patterns.is_interrupted(index) {
                 self.notices.push(Notice::Lost(topic.clone()));

@@ -1,1 +1,16 @@
-//! Tests.
+//! The pure parts by tables and by simulation; the threads against a real `redis-server`.
+
+mod conversation;
+mod delivery;
+mod failure;
+mod harness;
+mod login;
+mod parts;
+mod publishing;
+mod subscribing;
+
+use crate::topic::Topic;
+
+fn topic(name: &str) -> Topic {
+    Topic::parse(name).expect("a good name")
+}

@@ -1,0 +1,302 @@
+//! One connection's conversation, against scripted servers.
+
+use std::time::Duration;
+
+use super::{
+    super::{
+        Config, RedisUrl,
+        session::{Fault, Incoming, Session},
+        subscriptions::{Notice, Subscriptions},
+    },
+    topic,
+};
+use crate::{
+    clock::Moment,
+    protocol::resp::{self, Limits, Reply},
+};
+
+const HELLO_ANSWER: &str = "%2\r\n+server\r\n+redis\r\n+proto\r\n:3\r\n";
+const NONCE: u64 = 0xBEEF;
+
+fn config(url: &str) -> Config {
+    Config { url: RedisUrl::parse(url).expect(url), message_bytes_max: 100, ..Config::default() }
+}
+
+/// One side of a script.
+enum Line {
+    /// What we must have sent, one command per line.
+    We(&'static str),
+    /// What the server sends, and what we must make of it.
+    They(&'static str, &'static [Seen]),
+    /// What must happen instead of an understanding.
+    Fault(&'static str, Fault),
+    /// Time passes.
+    Pass(u64),
+}
+
+use Line::{Pass, They, We};
+
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Message(&'static str, &'static str),
+    TooBig(&'static str),
+    Nothing,
+    Answer,
+}
+
+struct Talk {
+    config: Config,
+    session: Session,
+    subscriptions: Subscriptions,
+    now: Moment,
+}
+
+impl Talk {
+    fn new(config: Config) -> Self {
+        let subscriptions = Subscriptions::new(&config);
+        let session = Session::open(&config, NONCE, Moment(0));
+        Self { config, session, subscriptions, now: Moment(0) }
+    }
+
+    /// Feeds `bytes`, all at once or one at a time, and says what was seen.
+    fn receive(&mut self, bytes: &[u8], one_at_a_time: bool) -> Result<Vec<String>, Fault> {
+        let mut seen = Vec::new();
+        let mut start = 0;
+        let ends: Vec<usize> = if one_at_a_time { (1..=bytes.len()).collect() } else { vec![bytes.len()] };
+        for end in ends {
+            while start < end {
+                let rest = &bytes[start..end];
+                let found = self.session.receive(rest, &self.config.url, &mut self.subscriptions, self.now)?;
+                let Some((incoming, consumed)) = found else { break };
+                seen.push(show(&incoming));
+                start += consumed;
+                self.session.poll_commands(&mut self.subscriptions, self.now);
+            }
+        }
+        Ok(seen)
+    }
+
+    fn sent(&mut self) -> String {
+        self.session.poll_commands(&mut self.subscriptions, self.now);
+        let outgoing = std::mem::take(self.session.outgoing());
+        commands(&outgoing)
+    }
+}
+
+fn show(incoming: &Incoming<'_>) -> String {
+    match incoming {
+        Incoming::Message { channel, payload } => format!("{}: {}", channel.escape_ascii(), payload.escape_ascii()),
+        Incoming::TooBig { channel } => format!("too big: {}", channel.escape_ascii()),
+        Incoming::Nothing => "nothing".to_owned(),
+        Incoming::Answer => "answer".to_owned(),
+    }
+}
+
+fn show_expected(seen: &Seen) -> String {
+    match seen {
+        Seen::Message(channel, payload) => format!("{channel}: {payload}"),
+        Seen::TooBig(channel) => format!("too big: {channel}"),
+        Seen::Nothing => "nothing".to_owned(),
+        Seen::Answer => "answer".to_owned(),
+    }
+}
+
+fn commands(mut bytes: &[u8]) -> String {
+    let mut lines = Vec::new();
+    while let Some((Reply::Array(items), consumed)) = resp::parse(bytes, &Limits::default()).expect("good commands") {
+        let word = |item: &Reply<'_>| match item {
+            Reply::Bulk(Some(word)) => word.escape_ascii().to_string(),
+            other => panic!("{other:?} in a command"),
+        };
+        lines.push(items.iter().map(word).collect::<Vec<_>>().join(" "));
+        bytes = &bytes[consumed..];
+    }
+    lines.join("\n")
+}
+
+fn check(config: &Config, script: &[Line]) {
+    for one_at_a_time in [false, true] {
+        let mut talk = Talk::new(config.clone());
+        for line in script {
+            match line {
+                We(expected) => assert_eq!(talk.sent(), *expected),
+                They(bytes, expected) => {
+                    let seen = talk.receive(bytes.as_bytes(), one_at_a_time);
+                    assert_eq!(seen, Ok(expected.iter().map(show_expected).collect()), "{bytes:?}");
+                }
+                Line::Fault(bytes, expected) => {
+                    let fault = talk.receive(bytes.as_bytes(), one_at_a_time).map(|_| ());
+                    let silence = || talk.session.check_deadlines(talk.now);
+                    assert_eq!(fault.and_then(|()| silence()), Err(expected.clone()), "{bytes:?}");
+                }
+                Pass(millis) => talk.now = talk.now + Duration::from_millis(*millis),
+            }
+        }
+    }
+}
+
+fn confirmed(kind: &str, name: &str) -> String {
+    format!(">3\r\n${}\r\n{kind}\r\n${}\r\n{name}\r\n:1\r\n", kind.len(), name.len())
+}
+
+const PROBE_CONFIRMED: &str = ">3\r\n$9\r\nsubscribe\r\n$30\r\nfanfare.probe.000000000000beef\r\n:1\r\n";
+
+#[test]
+fn greeting_subscribing_and_messages() {
+    let config = Config { always: vec![topic("a")], ..config("redis://me:secret@h/3") };
+    check(
+        &config,
+        &[
+            We("HELLO 3 AUTH me secret SETNAME fanfare-reader"),
+            They(HELLO_ANSWER, &[Seen::Answer]),
+            We("SUBSCRIBE fanfare.probe.000000000000beef\nSUBSCRIBE a\nPING"),
+            They(PROBE_CONFIRMED, &[Seen::Answer]),
+            They(">3\r\n$7\r\nmessage\r\n$5\r\nother\r\n$2\r\nhi\r\n", &[Seen::Message("other", "hi")]),
+            They(">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:2\r\n", &[Seen::Answer]),
+            They("+PONG\r\n", &[Seen::Answer]),
+            They(">2\r\n+invalidate\r\n_\r\n", &[Seen::Nothing]),
+            Pass(5000),
+            We("PUBLISH fanfare.probe.000000000000beef 48880"),
+        ],
+    );
+}
+
+#[test]
+fn the_probe_proves_delivery() {
+    check_proof(PROBE_CONFIRMED, "PUBLISH fanfare.probe.000000000000beef 48880", |session| {
+        let answer = ">3\r\n$7\r\nmessage\r\n$30\r\nfanfare.probe.000000000000beef\r\n$5\r\n48880\r\n";
+        assert_eq!(session(":1\r\n"), None, "that it was taken proves nothing");
+        assert_eq!(session(&answer.replace("48880", "48879")), None, "the probe before this one");
+        assert_eq!(session(&answer.replace("beef", "cafe")), None, "another hub's probe");
+        assert_eq!(session(answer), Some(Duration::from_millis(7)));
+    });
+}
+
+#[test]
+fn where_the_probe_is_denied_a_ping_has_to_do() {
+    check_proof("-NOPERM No permissions to access a channel\r\n", "PING", |session| {
+        assert_eq!(session("+PONG\r\n"), Some(Duration::from_millis(7)));
+    });
+}
+
+/// Greets, answers the probe's subscription with `confirmation`, expects the sign of life `command`, and lets `answers`
+/// be given 7 ms later; the closure it gets says what proof came of an answer.
+fn check_proof(confirmation: &str, command: &str, answers: impl FnOnce(&mut dyn FnMut(&str) -> Option<Duration>)) {
+    let mut talk = Talk::new(config("redis://h"));
+    let opening = format!("{HELLO_ANSWER}{confirmation}+PONG\r\n");
+    talk.receive(opening.as_bytes(), false).expect("a good opening");
+    talk.sent();
+    talk.session.take_proof();
+    talk.now = talk.now + Duration::from_secs(5);
+    let sent = talk.sent();
+    assert!(sent.ends_with(command), "{sent}");
+    talk.now = talk.now + Duration::from_millis(7);
+    answers(&mut |answer| {
+        talk.receive(answer.as_bytes(), false).expect("a good answer");
+        talk.session.take_proof()
+    });
+}
+
+#[test]
+fn a_server_without_resp3() {
+    let config = Config { subscribe: vec!["a.*".to_owned()], ..config("redis://:secret@h") };
+    check(
+        &config,
+        &[
+            We("HELLO 3 AUTH default secret SETNAME fanfare-reader"),
+            They("-ERR unknown command `HELLO`\r\n", &[Seen::Answer]),
+            We("AUTH secret\nCLIENT SETNAME fanfare-reader\nPING"),
+            They("+OK\r\n-ERR unknown subcommand\r\n", &[Seen::Answer, Seen::Answer]),
+            They("+PONG\r\n", &[Seen::Answer]),
+            We("PSUBSCRIBE a.*\nPING"),
+            They("*3\r\n$10\r\npsubscribe\r\n$3\r\na.*\r\n:1\r\n", &[Seen::Answer]),
+            They("*2\r\n$4\r\npong\r\n$0\r\n\r\n", &[Seen::Answer]),
+            They("*4\r\n$8\r\npmessage\r\n$3\r\na.*\r\n$3\r\na.b\r\n$2\r\nhi\r\n", &[Seen::Message("a.b", "hi")]),
+            They("*4\r\n$8\r\npmessage\r\n$3\r\nx.*\r\n$3\r\nx.b\r\n$2\r\nhi\r\n", &[Seen::Nothing]),
+        ],
+    );
+}
+
+#[test]
+fn refusals_end_it() {
+    let rejected = |text: &str| Fault::Rejected(text.to_owned());
+    let fault = |bytes, text| [Line::Fault(bytes, rejected(text))];
+    check(&config("redis://:secret@h"), &fault("-WRONGPASS invalid\r\n", "WRONGPASS invalid"));
+    check(&config("redis://h"), &fault("-DENIED protected mode\r\n", "DENIED protected mode"));
+    check(
+        &config("redis://h"),
+        &[
+            They("-NOAUTH HELLO must be called\r\n+OK\r\n", &[Seen::Answer, Seen::Answer]),
+            Line::Fault("-NOAUTH Authentication required.\r\n", rejected("NOAUTH Authentication required.")),
+        ],
+    );
+}
+
+#[test]
+fn what_is_not_redis_ends_it() {
+    let bad = |text: &str| Fault::BadReply(text.to_owned());
+    let check_ready =
+        |bytes, fault| check(&config("redis://h"), &[They(HELLO_ANSWER, &[Seen::Answer]), Line::Fault(bytes, fault)]);
+    check(&config("redis://h"), &[Line::Fault("HTTP/1.1 400\r\n", bad("no RESP type begins with `H`"))]);
+    check_ready(":1\r\n:1\r\n", bad("an answer that confirms nothing"));
+    let confirmations = [PROBE_CONFIRMED, PROBE_CONFIRMED].concat();
+    let mut talk = Talk::new(config("redis://h"));
+    talk.receive(HELLO_ANSWER.as_bytes(), false).expect("a good opening");
+    assert_eq!(talk.receive(confirmations.as_bytes(), false), Err(bad("a confirmation of nothing")));
+}
+
+#[test]
+fn a_silent_server_is_given_up() {
+    check(&config("redis://h"), &[Pass(4999), They("", &[]), Pass(1), Line::Fault("", Fault::Silent)]);
+    check(
+        &config("redis://h"),
+        &[
+            They(HELLO_ANSWER, &[Seen::Answer]),
+            We("HELLO 3 SETNAME fanfare-reader\nSUBSCRIBE fanfare.probe.000000000000beef\nPING"),
+            Pass(4999),
+            They(">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n", &[Seen::Message("a", "x")]),
+            Pass(4999),
+            They("", &[]),
+            We(""),
+            Pass(1),
+            Line::Fault("", Fault::Silent),
+        ],
+    );
+}
+
+#[test]
+fn a_message_over_the_limit_is_passed_over() {
+    let mut talk = Talk::new(config("redis://h"));
+    talk.receive(HELLO_ANSWER.as_bytes(), false).expect("a good opening");
+    let head = ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$99999\r\n";
+    let found = talk.session.receive(head.as_bytes(), &talk.config.url, &mut talk.subscriptions, talk.now);
+    assert_eq!(found, Ok(Some((Incoming::TooBig { channel: b"a" }, head.len() + 99_999 + 2))));
+    let name = ">3\r\n$7\r\nmessage\r\n$99999\r\n";
+    let found = talk.session.receive(name.as_bytes(), &talk.config.url, &mut talk.subscriptions, talk.now);
+    assert_eq!(found, Err(Fault::BadReply("a string is over its limit".to_owned())));
+}
+
+#[test]
+fn a_denied_channel_is_told_and_the_rest_lives() {
+    let mut talk = Talk::new(config("redis://h"));
+    ["a", "b"].into_iter().for_each(|name| talk.subscriptions.want(topic(name)));
+    talk.receive(HELLO_ANSWER.as_bytes(), false).expect("a good opening");
+    talk.sent();
+    let refusal = format!("{PROBE_CONFIRMED}-NOPERM no\r\n+PONG\r\n");
+    talk.receive(refusal.as_bytes(), false).expect("a refusal is no fault");
+    assert_eq!(talk.sent(), "SUBSCRIBE a\nSUBSCRIBE b");
+    let answers = format!("-NOPERM no\r\n{}", confirmed("subscribe", "b"));
+    talk.receive(answers.as_bytes(), false).expect("a refusal is no fault");
+    let notices = talk.subscriptions.take_notices();
+    assert_eq!(notices, [Notice::Denied("a".to_owned()), Notice::Live(topic("b"))]);
+}
+
+#[test]
+fn a_stalled_server_does_not_pile_up_commands() {
+    let mut talk = Talk::new(config("redis://h"));
+    let name = |number: usize| topic(&format!("{number}.{}", "x".repeat(200)));
+    (0..10_000).for_each(|number| talk.subscriptions.want(name(number)));
+    talk.receive(HELLO_ANSWER.as_bytes(), false).expect("a good opening");
+    (0..10).for_each(|_| talk.session.poll_commands(&mut talk.subscriptions, talk.now));
+    assert!(talk.session.outgoing().len() < 200_000, "{}", talk.session.outgoing().len());
+}

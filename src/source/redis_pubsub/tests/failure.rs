@@ -1,0 +1,149 @@
+//! What breaks, heals, and is said about it.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpListener},
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use super::{
+    super::{Config, SourceStatus, start_writer},
+    harness::{Hub, Server, free_port, publish, quick, wait_until},
+    topic,
+};
+use crate::{bus::PublishFailed, clock::Clock};
+
+#[test]
+fn a_killed_server_heals_and_the_loss_is_counted() {
+    let mut server = Server::start();
+    let config = Config { subscribe: vec!["p.*".to_owned()], ..quick(&server.url()) };
+    let hub = Hub::ready(&config);
+    ["a", "p.a"].into_iter().for_each(|name| hub.listen(name));
+    server.publish("a", "before");
+    server.publish("p.unheard", "before");
+    assert_eq!(hub.payloads(1), ["before"]);
+    wait_until("the unheard one came too", || hub.status.snapshot().received == 2);
+    server.kill();
+    wait_until("the loss of the connection is seen", || !hub.status.snapshot().connected);
+    let reason = hub.status.ready(hub.clock.now()).expect_err("it is not ready");
+    assert!(reason.starts_with("redis reader: not connected for "), "{reason}");
+    assert!(!hub.bus.attach(&topic("a"), 0).live);
+    assert_eq!(hub.bus.losses_total(), 0, "told when delivery is whole again");
+    server.restart();
+    hub.wait_ready();
+    wait_until("both subscriptions are back", || hub.status.snapshot().confirmed == 2);
+    assert_eq!(hub.bus.losses_total(), 3, "of both that are heard, and of the one that only the pattern brought");
+    server.publish("a", "after");
+    server.publish("p.a", "after");
+    assert_eq!(hub.payloads(2), ["after", "after"]);
+    let snapshot = hub.status.snapshot();
+    assert_eq!((snapshot.reconnects, snapshot.losses), (1, 3));
+}
+
+#[test]
+fn a_server_that_comes_later_is_found() {
+    let port = free_port();
+    let hub = Hub::start(&quick(&format!("redis://127.0.0.1:{port}")));
+    hub.bus.attach(&topic("a"), 0);
+    wait_until("the refusal is known", || {
+        hub.status.ready(hub.clock.now()).is_err_and(|reason| reason.contains("cannot connect"))
+    });
+    let server = Server::with(&["--port", &port.to_string()]);
+    hub.wait_ready();
+    wait_until("the topic is subscribed", || server.subscribers("a") == 1);
+    assert_eq!(hub.bus.losses_total(), 0, "nothing was ever delivered, so nothing was interrupted");
+}
+
+/// Accepts connections and says `greeting` on each; returns its port. The sockets live as long as the process.
+fn false_server(greeting: &'static [u8]) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
+    let port = listener.local_addr().expect("a bound socket").port();
+    std::thread::spawn(move || {
+        let mut accepted = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.write_all(greeting);
+            accepted.push(stream);
+        }
+    });
+    port
+}
+
+fn check_reason(greeting: &'static [u8], expected: &str) {
+    let port = false_server(greeting);
+    let url = format!("redis://127.0.0.1:{port}");
+    let short = Duration::from_millis(100);
+    let hub = Hub::start(&Config { connect_timeout: short, ping_timeout: short, ..quick(&url) });
+    let reason = || hub.status.ready(hub.clock.now()).err().unwrap_or_default();
+    wait_until(expected, || reason().contains(expected));
+}
+
+#[test]
+fn a_server_that_is_none_is_named_as_such() {
+    check_reason(b"HTTP/1.1 400 Bad Request\r\n", "does not speak Redis's protocol");
+    check_reason(b"-ERR max number of clients reached\r\n", "refuses: ERR max number of clients reached");
+    check_reason(b"", "does not answer");
+}
+
+#[test]
+fn a_server_that_falls_silent_is_left() {
+    let mut server = Server::start();
+    let hub = Hub::ready(&Config { ping_timeout: Duration::from_millis(200), ..quick(&server.url()) });
+    hub.listen("a");
+    // Lets every connection stand, but answers nothing for a while.
+    let mut client = server.client();
+    let sleeper = std::thread::spawn(move || drop(redis::cmd("DEBUG").arg("SLEEP").arg(1).exec(&mut client)));
+    let reason = || hub.status.ready(hub.clock.now()).err().unwrap_or_default();
+    wait_until("the silence is noticed", || reason().contains("does not answer"));
+    sleeper.join().expect("it only waits");
+    hub.wait_ready();
+    wait_until("the topic is subscribed again", || hub.status.snapshot().confirmed == 1);
+    assert_eq!(hub.bus.losses_total(), 1);
+    server.kill();
+}
+
+#[test]
+fn an_unreachable_server_answers_unavailable() {
+    let config =
+        Config { publish_timeout: Duration::from_millis(50), ..quick(&format!("redis://127.0.0.1:{}", free_port())) };
+    let writer = start_writer(config, Clock::start(), Arc::new(SourceStatus::new("redis"))).expect("usable settings");
+    let answers: Vec<_> = (0..3).map(|_| publish(&writer, "a", None, "x")).collect();
+    for answer in answers {
+        assert_eq!(answer.recv_timeout(Duration::from_secs(5)), Ok(Err(PublishFailed::Unavailable)));
+    }
+    let answer = publish(&writer, "a", None, "x");
+    writer.stop();
+    assert_eq!(answer.try_recv(), Ok(Err(PublishFailed::Unavailable)), "stopping answers all");
+}
+
+#[test]
+fn sent_and_not_answered_is_unknown_and_not_sent_twice() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
+    let port = listener.local_addr().expect("a bound socket").port();
+    let (report, published) = mpsc::channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut buffer = [0; 4096];
+            let mut text = String::new();
+            // Lets everybody in, and hangs up on whoever publishes.
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+                if text.contains("PUBLISH") {
+                    report.send(text.matches("PUBLISH").count()).expect("the test waits");
+                    break;
+                }
+                let _ = stream.write_all(b"+OK\r\n+PONG\r\n");
+            }
+        }
+    });
+    let config = Config { ping_interval: Duration::from_secs(5), ..quick(&format!("redis://127.0.0.1:{port}")) };
+    let status = Arc::new(SourceStatus::new("redis"));
+    let writer = start_writer(config, Clock::start(), Arc::clone(&status)).expect("usable settings");
+    wait_until("the writer is let in", || status.snapshot().writer_connected);
+    let answer = publish(&writer, "a", None, "x");
+    assert_eq!(answer.recv_timeout(Duration::from_secs(5)), Ok(Err(PublishFailed::Unknown)));
+    wait_until("it is let in again", || status.snapshot().writer_connected);
+    writer.stop();
+    assert_eq!(published.try_iter().collect::<Vec<_>>(), [1]);
+    assert_eq!((status.snapshot().published, status.snapshot().publish_failed), (0, 1));
+}

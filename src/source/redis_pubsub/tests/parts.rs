@@ -1,0 +1,186 @@
+//! Globs, envelopes, addresses, buffers, waits.
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+
+use super::super::{
+    backoff::Backoff,
+    buffer::{Filled, ReadBuffer},
+    config::{RedisUrl, Target},
+    envelope::{self, BadEnvelope},
+    glob::Glob,
+    oversize::{self, Oversize},
+    throttle::Throttle,
+};
+use crate::clock::Moment;
+
+#[test]
+fn globs() {
+    let check = |pattern: &str, channel: &str, expected: bool| {
+        assert_eq!(Glob::parse(pattern).matches(channel.as_bytes()), expected, "{pattern} {channel}");
+    };
+    for (pattern, channel, expected) in super::harness::GLOBS {
+        check(pattern, channel, *expected);
+    }
+    // A pattern whose runs could each be widened: must not take forever.
+    check(&"*a".repeat(40), &"a".repeat(5000), true);
+    check(&format!("{}b", "*a".repeat(40)), &"a".repeat(5000), false);
+}
+
+#[test]
+fn envelopes() {
+    let check = |kind: Option<&str>, data: &'static str| {
+        let sealed = envelope::seal(kind, &Bytes::from_static(data.as_bytes()));
+        let opened = envelope::open(&sealed).expect("what was sealed opens");
+        assert_eq!((opened.kind.as_deref(), opened.data), (kind, data.as_bytes()));
+        if kind.is_none() {
+            assert_eq!(sealed, data);
+        }
+    };
+    check(None, "");
+    check(None, "{\"a\":1}\nb");
+    check(Some(""), "");
+    check(Some("SERVER_DOWN"), "{\"a\":1}\nb\n");
+    check(Some("a \"quoted\" \\ kind \u{1F4E3}"), "x");
+}
+
+#[test]
+fn foreign_and_broken_envelopes() {
+    let check = |payload: &[u8], expected: Result<(Option<&str>, &[u8]), BadEnvelope>| {
+        let opened = envelope::open(payload);
+        let opened = opened.as_ref().map(|opened| (opened.kind.as_deref(), opened.data)).map_err(|bad| *bad);
+        assert_eq!(opened, expected, "{}", payload.escape_ascii());
+    };
+    check(b"\xFFfanfare1\n{\"type\":\"a\",\"more\":1}\nx", Ok((Some("a"), b"x")));
+    check(b"\xFFfanfare2\n{}\nx", Ok((None, b"\xFFfanfare2\n{}\nx")));
+    check(b"fanfare1\n{}\n", Ok((None, b"fanfare1\n{}\n")));
+    check(b"\xFFfanfare1\n{\"type\":\"a\"}", Err(BadEnvelope));
+    check(b"\xFFfanfare1\n{\"type\":1}\n", Err(BadEnvelope));
+    check(b"\xFFfanfare1\n{}\n", Err(BadEnvelope));
+    check(b"\xFFfanfare1\nnonsense\n", Err(BadEnvelope));
+}
+
+#[test]
+fn urls() {
+    let tcp = |host: &str, port| Target::Tcp { host: host.to_owned(), port };
+    let check = |text: &str, target: Target, login: (Option<&str>, Option<&str>), database: i64, shown: &str| {
+        let url = RedisUrl::parse(text).expect(text);
+        assert_eq!((url.target(), (url.username(), url.password())), (target, login), "{text}");
+        assert_eq!((url.database(), url.to_string().as_str()), (database, shown), "{text}");
+        assert!(!format!("{url:?}").contains("secret"), "{url:?}");
+    };
+    check("redis://127.0.0.1", tcp("127.0.0.1", 6379), (None, None), 0, "redis://127.0.0.1:6379");
+    check("redis://[::1]:7/3", tcp("::1", 7), (None, None), 3, "redis://[::1]:7/3");
+    check("redis://:secret@h:1", tcp("h", 1), (None, Some("secret")), 0, "redis://:***@h:1");
+    check("redis://me:secret%40@h:1", tcp("h", 1), (Some("me"), Some("secret@")), 0, "redis://me:***@h:1");
+    let tls = Target::Tls { host: "h".to_owned(), port: 6379 };
+    check("rediss://me:secret@h/1", tls, (Some("me"), Some("secret")), 1, "rediss://me:***@h:6379/1");
+    let unix = || Target::Unix("/run/r.sock".into());
+    check("unix:///run/r.sock", unix(), (None, None), 0, "unix:///run/r.sock?db=0");
+    let login = (Some("me"), Some("secret"));
+    check("redis+unix:///run/r.sock?db=2&user=me&pass=secret", unix(), login, 2, "unix:///run/r.sock?db=2");
+    assert_eq!(RedisUrl::default().to_string(), "redis://127.0.0.1:6379");
+}
+
+#[test]
+fn bad_urls_are_refused_without_quoting_them() {
+    for bad in [
+        "",
+        "127.0.0.1:6379",
+        "http://secret@h",
+        "redis://:secret@",
+        "redis://:secret@h/x",
+        "rediss://:secret@h#insecure",
+    ] {
+        let error = RedisUrl::parse(bad).expect_err(bad).to_string();
+        assert!(!error.contains("secret"), "{error}");
+    }
+}
+
+#[test]
+fn waits_double_up_to_the_longest() {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(350));
+    let waits: Vec<u128> = (0..4).map(|_| backoff.next_delay(u32::MAX).as_millis()).collect();
+    assert_eq!(waits, [100, 200, 350, 350]);
+    assert_eq!(backoff.next_delay(0), Duration::from_millis(175), "the jitter takes half at most");
+    backoff.reset();
+    assert_eq!(backoff.next_delay(u32::MAX), Duration::from_millis(100));
+}
+
+#[test]
+fn one_line_per_interval_and_a_count_of_the_rest() {
+    let mut throttle = Throttle::default();
+    let seconds = |count: u64| Moment(count * 1_000_000_000);
+    let admitted: Vec<Option<u64>> = [1, 2, 3, 11, 12, 30].map(|second| throttle.admit(seconds(second))).into();
+    assert_eq!(admitted, [Some(0), None, None, Some(2), None, Some(1)]);
+}
+
+#[test]
+fn oversize_messages_are_measured_by_their_head() {
+    let check = |head: &str, expected: Option<(&str, usize)>| {
+        let found = oversize::measure(head.as_bytes(), 10);
+        let expected = expected.map(|(channel, bytes)| Oversize { channel: channel.as_bytes(), bytes });
+        assert_eq!(found, expected, "{head:?}");
+    };
+    let message = "*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$11\r\n";
+    check(message, Some(("a", message.len() + 13)));
+    let pattern = ">4\r\n$8\r\npmessage\r\n$2\r\na*\r\n$2\r\nab\r\n$300\r\nxx";
+    check(pattern, Some(("ab", pattern.len() + 300)));
+    check("*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$10\r\n", None);
+    check("*3\r\n$7\r\nmessage\r\n$11\r\n", None);
+    check("*2\r\n$7\r\nmessage\r\n$11\r\n", None);
+    check("*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$18446744073709551615\r\n", None);
+    check("*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$-1\r\n", None);
+    check("$11\r\n", None);
+}
+
+/// Feeds `pieces` one per read; each string is a read, `None` is "nothing at present".
+fn fill(buffer: &mut ReadBuffer, pieces: &mut Vec<Option<&[u8]>>) -> Filled {
+    buffer.fill(|room| {
+        if pieces.is_empty() {
+            return Ok(0);
+        }
+        let Some(piece) = pieces.remove(0) else { return Err(io::ErrorKind::WouldBlock.into()) };
+        let count = piece.len().min(room.len());
+        room[..count].copy_from_slice(&piece[..count]);
+        if count < piece.len() {
+            pieces.insert(0, Some(&piece[count..]));
+        }
+        Ok(count)
+    })
+}
+
+#[test]
+fn a_buffer_keeps_what_is_unparsed_and_grows_for_one_message() {
+    let mut buffer = ReadBuffer::new(4096);
+    let large = vec![b'x'; 10_000];
+    let mut pieces = vec![Some(b"abc".as_slice()), None, Some(b"def"), Some(&large), None];
+    assert!(matches!(fill(&mut buffer, &mut pieces), Filled::Drained));
+    assert_eq!(buffer.unparsed(), b"abc");
+    buffer.consume(2);
+    assert!(matches!(fill(&mut buffer, &mut pieces), Filled::Full));
+    assert!(buffer.unparsed().starts_with(b"cdefxxx"));
+    while !matches!(fill(&mut buffer, &mut pieces), Filled::Drained) {}
+    assert_eq!(buffer.unparsed().len(), 10_004);
+    buffer.consume(10_004);
+    assert!(matches!(fill(&mut buffer, &mut pieces), Filled::End));
+    assert_eq!(buffer.unparsed(), b"");
+}
+
+#[test]
+fn a_buffer_passes_over_what_is_too_big() {
+    let mut buffer = ReadBuffer::new(4096);
+    let mut pieces = vec![Some(b"head".as_slice()), None, Some(b"12"), Some(b"34"), None, Some(b"56next"), None];
+    fill(&mut buffer, &mut pieces);
+    buffer.consume(10);
+    fill(&mut buffer, &mut pieces);
+    assert_eq!(buffer.unparsed(), b"");
+    fill(&mut buffer, &mut pieces);
+    assert_eq!(buffer.unparsed(), b"next");
+    buffer.consume(8);
+    buffer.clear();
+    let mut pieces = vec![Some(b"fresh".as_slice()), None];
+    fill(&mut buffer, &mut pieces);
+    assert_eq!(buffer.unparsed(), b"fresh");
+}

@@ -1,0 +1,437 @@
+//! Subscriptions by scenario, and against a made-up server under random orders of events.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use proptest::prelude::*;
+
+use super::{
+    super::{
+        Config,
+        subscriptions::{BATCH_CHANNELS_MAX, Batch, Notice, Subscriptions, Tally},
+    },
+    topic,
+};
+use crate::clock::Moment;
+
+fn config(patterns: &[&str], always: &[&str]) -> Config {
+    Config {
+        subscribe: patterns.iter().map(|pattern| (*pattern).to_owned()).collect(),
+        always: always.iter().map(|name| topic(name)).collect(),
+        linger: Duration::from_secs(30),
+        ..Config::default()
+    }
+}
+
+fn seconds(count: u64) -> Moment {
+    Moment(count * 1_000_000_000)
+}
+
+/// Carries commands to a server that confirms everything but what is `denied`; returns the commands and the notices.
+fn settle(subscriptions: &mut Subscriptions, denied: &[&str]) -> (Vec<String>, Vec<String>) {
+    let mut commands = Vec::new();
+    while let Some(batch) = subscriptions.next_batch() {
+        let names = names(subscriptions, &batch);
+        let verb = match &batch {
+            Batch::Topics(_) => "SUBSCRIBE",
+            Batch::Patterns(_) => "PSUBSCRIBE",
+            Batch::Leave(_) => "UNSUBSCRIBE",
+        };
+        commands.push(format!("{verb} {}", names.join(" ")));
+        if names.iter().any(|name| denied.contains(&name.as_str())) {
+            subscriptions.on_refused(&batch);
+        } else {
+            confirm(subscriptions, &batch);
+        }
+    }
+    (commands, notices(subscriptions))
+}
+
+fn names(subscriptions: &Subscriptions, batch: &Batch) -> Vec<String> {
+    match batch {
+        Batch::Topics(topics) | Batch::Leave(topics) => topics.iter().map(ToString::to_string).collect(),
+        Batch::Patterns(indices) => {
+            indices.iter().map(|index| subscriptions.patterns().text(*index).to_owned()).collect()
+        }
+    }
+}
+
+fn confirm(subscriptions: &mut Subscriptions, batch: &Batch) {
+    match batch {
+        Batch::Topics(topics) => topics.iter().for_each(|topic| subscriptions.on_subscribed(topic)),
+        Batch::Patterns(indices) => indices.iter().for_each(|index| subscriptions.on_pattern_subscribed(*index)),
+        Batch::Leave(_) => {}
+    }
+}
+
+fn notices(subscriptions: &mut Subscriptions) -> Vec<String> {
+    let show = |notice| match notice {
+        Notice::Live(topic) => format!("live {topic}"),
+        Notice::Stale(topic) => format!("stale {topic}"),
+        Notice::Lost(topic) => format!("lost {topic}"),
+        Notice::LostUnder(index) => format!("lost under {index}"),
+        Notice::Denied(name) => format!("denied {name}"),
+    };
+    subscriptions.take_notices().into_iter().map(show).collect()
+}
+
+#[test]
+fn interest_subscribes_and_leaves_after_the_linger() {
+    let mut subscriptions = Subscriptions::new(&config(&[], &[]));
+    subscriptions.on_connected();
+    subscriptions.want(topic("a"));
+    subscriptions.want(topic("b"));
+    let (commands, notices) = settle(&mut subscriptions, &[]);
+    assert_eq!((commands, notices), (vec!["SUBSCRIBE a b".to_owned()], vec!["live a".to_owned(), "live b".to_owned()]));
+    subscriptions.unwant(&topic("a"), seconds(10));
+    assert_eq!(subscriptions.deadline(), Some(seconds(40)));
+    subscriptions.expire(seconds(39));
+    assert_eq!(settle(&mut subscriptions, &[]), (vec![], vec![]));
+    subscriptions.expire(seconds(40));
+    let (commands, notices) = settle(&mut subscriptions, &[]);
+    assert_eq!(commands, ["UNSUBSCRIBE a"]);
+    assert_eq!(notices, ["stale a", "lost a"]);
+    assert_eq!(subscriptions.tally(), Tally { wanted: 1, confirmed: 1, denied: 0, settled: true });
+}
+
+#[test]
+fn wanted_again_within_the_linger_stays() {
+    let mut subscriptions = Subscriptions::new(&config(&[], &[]));
+    subscriptions.on_connected();
+    subscriptions.want(topic("a"));
+    settle(&mut subscriptions, &[]);
+    subscriptions.unwant(&topic("a"), seconds(0));
+    subscriptions.want(topic("a"));
+    assert_eq!(notices(&mut subscriptions), ["live a"], "told again: the bus may have forgotten");
+    subscriptions.unwant(&topic("a"), seconds(20));
+    subscriptions.expire(seconds(30));
+    assert_eq!(settle(&mut subscriptions, &[]), (vec![], vec![]));
+    assert_eq!(subscriptions.deadline(), Some(seconds(50)));
+    subscriptions.expire(seconds(50));
+    assert_eq!(settle(&mut subscriptions, &[]).0, ["UNSUBSCRIBE a"]);
+}
+
+#[test]
+fn left_and_wanted_again_in_one_turn_is_left_first() {
+    let mut subscriptions = Subscriptions::new(&config(&[], &[]));
+    subscriptions.on_connected();
+    subscriptions.want(topic("a"));
+    settle(&mut subscriptions, &[]);
+    subscriptions.unwant(&topic("a"), seconds(0));
+    subscriptions.expire(seconds(30));
+    subscriptions.want(topic("a"));
+    let (commands, notices) = settle(&mut subscriptions, &[]);
+    assert_eq!(commands, ["UNSUBSCRIBE a", "SUBSCRIBE a"]);
+    assert_eq!(notices, ["stale a", "lost a", "live a"]);
+}
+
+#[test]
+fn a_topic_is_not_left_while_its_confirmation_is_on_the_way() {
+    let mut subscriptions = Subscriptions::new(&config(&[], &[]));
+    subscriptions.on_connected();
+    subscriptions.want(topic("a"));
+    let batch = subscriptions.next_batch().expect("a subscription");
+    subscriptions.unwant(&topic("a"), seconds(0));
+    subscriptions.expire(seconds(30));
+    assert_eq!(subscriptions.next_batch(), None);
+    confirm(&mut subscriptions, &batch);
+    subscriptions.expire(seconds(60));
+    assert_eq!(settle(&mut subscriptions, &[]).0, ["UNSUBSCRIBE a"]);
+}
+
+#[test]
+fn a_lost_connection_reports_one_loss_when_delivery_is_whole_again() {
+    let mut subscriptions = Subscriptions::new(&config(&[], &["a"]));
+    subscriptions.on_connected();
+    settle(&mut subscriptions, &[]);
+    subscriptions.on_disconnected();
+    assert_eq!(notices(&mut subscriptions), ["stale a"]);
+    subscriptions.on_disconnected();
+    subscriptions.want(topic("new"));
+    assert_eq!(notices(&mut subscriptions), Vec::<String>::new());
+    assert_eq!(subscriptions.next_batch(), None, "nothing can be sent without a connection");
+    subscriptions.on_connected();
+    let (commands, mut told) = settle(&mut subscriptions, &[]);
+    assert_eq!(commands.len(), 1);
+    told.sort();
+    assert_eq!(told, ["live a", "live new", "lost a"]);
+}
+
+#[test]
+fn given_up_while_disconnected_still_reports_the_loss() {
+    let mut subscriptions = Subscriptions::new(&config(&[], &[]));
+    subscriptions.on_connected();
+    subscriptions.want(topic("a"));
+    settle(&mut subscriptions, &[]);
+    subscriptions.unwant(&topic("a"), seconds(0));
+    subscriptions.on_disconnected();
+    subscriptions.expire(seconds(30));
+    assert_eq!(notices(&mut subscriptions), ["stale a", "lost a"]);
+    subscriptions.on_connected();
+    assert_eq!(settle(&mut subscriptions, &[]), (vec![], vec![]));
+}
+
+#[test]
+fn a_covered_topic_is_never_subscribed_by_itself() {
+    let mut subscriptions = Subscriptions::new(&config(&["a.*", "*.b"], &["a.x"]));
+    subscriptions.on_connected();
+    subscriptions.want(topic("c.b"));
+    subscriptions.want(topic("c.d"));
+    let (commands, mut told) = settle(&mut subscriptions, &[]);
+    assert_eq!(commands, ["PSUBSCRIBE a.* *.b", "SUBSCRIBE c.d"]);
+    told.sort();
+    assert_eq!(told, ["live a.x", "live c.b", "live c.d"]);
+    subscriptions.want(topic("a.b"));
+    assert_eq!(notices(&mut subscriptions), ["live a.b"]);
+    subscriptions.unwant(&topic("a.b"), seconds(0));
+    assert_eq!(notices(&mut subscriptions), ["stale a.b"], "no longer followed");
+    assert_eq!(subscriptions.deadline(), None, "a pattern does not linger");
+    assert_eq!(subscriptions.tally(), Tally { wanted: 3, confirmed: 3, denied: 0, settled: true });
+}
+
+#[test]
+fn the_first_confirmed_pattern_speaks() {
+    let mut subscriptions = Subscriptions::new(&config(&["a.*", "*.b", "a.b"], &[]));
+    let check = |subscriptions: &Subscriptions, expected: [bool; 3]| {
+        let admitted = ["a.*", "*.b", "a.b"].map(|pattern| subscriptions.patterns().admits(pattern.as_bytes(), b"a.b"));
+        assert_eq!(admitted, expected);
+    };
+    check(&subscriptions, [false; 3]);
+    subscriptions.on_connected();
+    settle(&mut subscriptions, &[]);
+    check(&subscriptions, [true, false, false]);
+    assert!(subscriptions.patterns().admits(b"*.b", b"c.b"));
+    assert!(!subscriptions.patterns().admits(b"unknown", b"c.b"));
+    subscriptions.on_disconnected();
+    subscriptions.on_connected();
+    settle(&mut subscriptions, &["a.*"]);
+    check(&subscriptions, [false, true, false]);
+}
+
+#[test]
+fn a_pattern_reports_the_loss_of_all_it_carried() {
+    let mut subscriptions = Subscriptions::new(&config(&["a.*", "*"], &[]));
+    subscriptions.on_connected();
+    subscriptions.want(topic("a.b"));
+    settle(&mut subscriptions, &[]);
+    subscriptions.on_disconnected();
+    assert_eq!(notices(&mut subscriptions), ["stale a.b"]);
+    subscriptions.on_connected();
+    let (_, told) = settle(&mut subscriptions, &[]);
+    assert_eq!(told, ["lost under 0", "live a.b", "lost under 1"]);
+    let carried = |index, name| subscriptions.patterns().carried(index, &topic(name));
+    assert_eq!([carried(0, "a.c"), carried(1, "a.c"), carried(0, "b"), carried(1, "b")], [true, false, false, true]);
+}
+
+#[test]
+fn one_denied_channel_does_not_take_the_others_down() {
+    let mut subscriptions = Subscriptions::new(&config(&[], &[]));
+    subscriptions.on_connected();
+    ["a", "b", "c"].into_iter().for_each(|name| subscriptions.want(topic(name)));
+    let (commands, told) = settle(&mut subscriptions, &["b"]);
+    assert_eq!(commands, ["SUBSCRIBE a b c", "SUBSCRIBE a", "SUBSCRIBE b", "SUBSCRIBE c"]);
+    assert_eq!(told, ["live a", "denied b", "live c"]);
+    assert_eq!(subscriptions.tally(), Tally { wanted: 3, confirmed: 2, denied: 1, settled: true });
+    subscriptions.want(topic("b"));
+    assert_eq!(settle(&mut subscriptions, &[]), (vec!["SUBSCRIBE b".to_owned()], vec!["live b".to_owned()]));
+    assert_eq!(subscriptions.tally(), Tally { wanted: 3, confirmed: 3, denied: 0, settled: true });
+}
+
+#[test]
+fn topics_of_a_denied_pattern_are_subscribed_by_themselves() {
+    let mut subscriptions = Subscriptions::new(&config(&["a.*", "b.*"], &["a.x"]));
+    subscriptions.on_connected();
+    let (commands, told) = settle(&mut subscriptions, &["a.*"]);
+    assert_eq!(commands, ["PSUBSCRIBE a.* b.*", "PSUBSCRIBE a.*", "PSUBSCRIBE b.*", "SUBSCRIBE a.x"]);
+    assert_eq!(told, ["denied a.*", "live a.x"]);
+    assert_eq!(subscriptions.tally(), Tally { wanted: 3, confirmed: 2, denied: 1, settled: false });
+}
+
+#[test]
+fn without_interest_only_the_configured_counts() {
+    let without = Config { interest: false, ..config(&["a.*"], &["b"]) };
+    let mut subscriptions = Subscriptions::new(&without);
+    subscriptions.on_connected();
+    subscriptions.want(topic("a.x"));
+    subscriptions.want(topic("c"));
+    let (commands, mut told) = settle(&mut subscriptions, &[]);
+    told.sort();
+    assert_eq!(
+        (commands, told),
+        (vec!["PSUBSCRIBE a.*".to_owned(), "SUBSCRIBE b".to_owned()], vec!["live a.x".to_owned(), "live b".to_owned()])
+    );
+    subscriptions.unwant(&topic("b"), seconds(0));
+    assert_eq!(subscriptions.deadline(), None, "always means always");
+}
+
+#[test]
+fn commands_are_bounded() {
+    let mut subscriptions = Subscriptions::new(&config(&[], &[]));
+    subscriptions.on_connected();
+    (0..BATCH_CHANNELS_MAX * 2 + 1).for_each(|number| subscriptions.want(topic(&number.to_string())));
+    let (commands, _) = settle(&mut subscriptions, &[]);
+    let lengths: Vec<usize> = commands.iter().map(|command| command.split(' ').count() - 1).collect();
+    assert_eq!(lengths, [BATCH_CHANNELS_MAX, BATCH_CHANNELS_MAX, 1]);
+}
+
+/// What may happen to a source.
+#[derive(Clone, Debug)]
+enum Step {
+    Want(usize),
+    Unwant(usize),
+    Pass(u64),
+    Send,
+    Answer,
+    Disconnect,
+}
+
+const TOPICS: [&str; 5] = ["a.x", "a.y", "b.x", "c.x", "d"];
+const FORBIDDEN: [&str; 2] = ["d", "b.*"];
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0..TOPICS.len()).prop_map(Step::Want),
+        3 => (0..TOPICS.len()).prop_map(Step::Unwant),
+        3 => (1..40_u64).prop_map(Step::Pass),
+        4 => Just(Step::Send),
+        6 => Just(Step::Answer),
+        1 => Just(Step::Disconnect),
+    ]
+}
+
+/// A server, the wire to it, and all that must hold.
+struct World {
+    subscriptions: Subscriptions,
+    now: u64,
+    connected: bool,
+    on_the_way: VecDeque<Batch>,
+    /// What the server has subscribed for us.
+    subscribed: BTreeSet<String>,
+    wanted: BTreeSet<&'static str>,
+    /// Topics the bus believes live.
+    live: BTreeSet<String>,
+    /// Topics that were live and are not: whether their loss has been told since.
+    owed: BTreeMap<String, bool>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            subscriptions: Subscriptions::new(&config(&["a.*", "b.*"], &[])),
+            now: 0,
+            connected: false,
+            on_the_way: VecDeque::new(),
+            subscribed: BTreeSet::new(),
+            wanted: BTreeSet::new(),
+            live: BTreeSet::new(),
+            owed: BTreeMap::new(),
+        }
+    }
+
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Want(index) if self.wanted.insert(TOPICS[*index]) => self.subscriptions.want(topic(TOPICS[*index])),
+            Step::Unwant(index) if self.wanted.remove(TOPICS[*index]) => {
+                self.subscriptions.unwant(&topic(TOPICS[*index]), seconds(self.now));
+                self.forget(*index);
+            }
+            Step::Pass(span) => {
+                self.now += span;
+                self.subscriptions.expire(seconds(self.now));
+            }
+            Step::Send if !self.connected => {
+                self.connected = true;
+                self.subscriptions.on_connected();
+            }
+            Step::Send => self.on_the_way.extend(self.subscriptions.next_batch()),
+            Step::Answer => self.answer(),
+            Step::Disconnect => {
+                self.connected = false;
+                self.on_the_way.clear();
+                self.subscribed.clear();
+                self.subscriptions.on_disconnected();
+            }
+            Step::Want(_) | Step::Unwant(_) => {}
+        }
+        self.listen();
+    }
+
+    /// A covered topic that nobody wants is no longer followed, though its pattern still delivers it: no loss.
+    fn forget(&mut self, index: usize) {
+        let stale = Notice::Stale(topic(TOPICS[index]));
+        for notice in self.subscriptions.take_notices() {
+            assert!(notice == stale || notice == Notice::Lost(topic(TOPICS[index])), "{notice:?}");
+            self.live.remove(TOPICS[index]);
+            if notice != stale {
+                self.tell_loss(|name| name == TOPICS[index]);
+            }
+        }
+    }
+
+    fn answer(&mut self) {
+        let Some(batch) = self.on_the_way.pop_front() else { return };
+        let names = names(&self.subscriptions, &batch);
+        match batch {
+            Batch::Leave(_) => names.iter().for_each(|name| assert!(self.subscribed.remove(name), "{name}")),
+            _ if names.iter().any(|name| FORBIDDEN.contains(&name.as_str())) => self.subscriptions.on_refused(&batch),
+            _ => {
+                names.iter().for_each(|name| assert!(self.subscribed.insert(name.clone()), "{name} twice"));
+                confirm(&mut self.subscriptions, &batch);
+            }
+        }
+    }
+
+    fn listen(&mut self) {
+        for notice in self.subscriptions.take_notices() {
+            match notice {
+                Notice::Live(topic) => {
+                    assert_ne!(self.owed.remove(topic.as_str()), Some(false), "{topic} live again without a word");
+                    self.live.insert(topic.to_string());
+                }
+                Notice::Stale(topic) => {
+                    assert!(self.live.remove(topic.as_str()), "{topic} stale twice");
+                    self.owed.insert(topic.to_string(), false);
+                }
+                Notice::Lost(topic) => self.tell_loss(|name| name == topic.as_str()),
+                Notice::LostUnder(index) => {
+                    let carried: Vec<&str> = TOPICS
+                        .into_iter()
+                        .filter(|name| self.subscriptions.patterns().carried(index, &topic(name)))
+                        .collect();
+                    self.tell_loss(|name| carried.contains(&name));
+                }
+                Notice::Denied(name) => assert!(FORBIDDEN.contains(&name.as_str()), "{name}"),
+            }
+        }
+    }
+
+    fn tell_loss(&mut self, is_lost: impl Fn(&str) -> bool) {
+        self.owed.iter_mut().filter(|(name, _)| is_lost(name)).for_each(|(_, told)| *told = true);
+    }
+
+    /// Lets everything that is under way come to its end.
+    fn settle(&mut self) {
+        for _ in 0..50 {
+            [Step::Send, Step::Answer, Step::Pass(31)].iter().for_each(|step| self.take(step));
+        }
+        let expected: BTreeSet<&str> = self.wanted.iter().copied().filter(|name| *name != "d").collect();
+        let live = self.live.iter().map(String::as_str).filter(|name| self.wanted.contains(name)).collect();
+        assert_eq!(expected, live);
+        let direct = expected.into_iter().filter(|name| !name.starts_with('a')).chain(["a.*"]);
+        assert_eq!(self.subscribed, direct.map(str::to_owned).collect());
+        assert!(self.owed.iter().all(|(name, told)| *told || name.starts_with('a')), "{:?}", self.owed);
+    }
+}
+
+proptest! {
+    /// In whatever order things happen: nothing is subscribed twice, no topic comes back to life without its loss being
+    /// told, and in the end exactly what is wanted is subscribed.
+    #[test]
+    fn any_order_of_events(steps in prop::collection::vec(step(), 0..80)) {
+        let mut world = World::new();
+        steps.iter().for_each(|step| world.take(step));
+        world.settle();
+    }
+}
