@@ -142,17 +142,8 @@ impl Subscriptions {
     /// Nobody listens to `topic` any more.
     pub(super) fn unwant(&mut self, topic: &Topic, now: Moment) {
         let Some(entry) = self.topics.get_mut(topic).filter(|entry| !entry.always) else { return };
-        if let Some(index) = entry.cover {
-            // It is not followed any more, so nobody would tell the bus if its delivery were interrupted.
-            if is_live(&self.patterns, entry) {
-                self.notices.push(Notice::Stale(topic.clone()));
-            }
-            // The pattern's own report includes the topic, if the pattern owes one.
-            if entry.interrupted && !self.patterns.is_interrupted(index) {
-                self.notices.push(Notice::Lost(topic.clone()));
-            }
-            self.topics.remove(topic);
-            return;
+        if entry.cover.is_some() {
+            return self.leave(topic.clone());
         }
         entry.unwanted = Some(now);
         if !entry.lingers {
@@ -318,22 +309,25 @@ impl Subscriptions {
 
     fn leave(&mut self, topic: Topic) {
         let Some(entry) = self.topics.remove(&topic) else { return };
-        if entry.cover.is_some() {
-            return;
+        let is_live = is_live(&self.patterns, &entry);
+        if is_live {
+            self.notices.push(Notice::Stale(topic.clone()));
         }
-        self.direct -= 1;
-        match entry.phase {
-            Phase::Confirmed => {
-                self.confirmed -= 1;
-                self.notices.extend([Notice::Stale(topic.clone()), Notice::Lost(topic.clone())]);
+        let is_lost = match entry.cover {
+            // The pattern goes on delivering it, and if it owes a report, that includes the topic.
+            Some(index) => entry.interrupted && !self.patterns.is_interrupted(index),
+            None => is_live || entry.interrupted,
+        };
+        if is_lost {
+            self.notices.push(Notice::Lost(topic.clone()));
+        }
+        if entry.cover.is_none() {
+            self.direct -= 1;
+            self.confirmed -= usize::from(is_live);
+            self.denied -= usize::from(entry.phase == Phase::Denied);
+            if is_live {
                 self.leaving.push_back(topic);
-                return;
             }
-            Phase::Denied => self.denied -= 1,
-            Phase::Queued | Phase::Asked => {}
-        }
-        if entry.interrupted {
-            self.notices.push(Notice::Lost(topic));
         }
     }
 

@@ -96,7 +96,7 @@ pub fn start_writer(config: Config, clock: Clock, status: Arc<SourceStatus>) -> 
         pending_bytes: 0,
         command: Vec::new(),
         stopped,
-        stopping: false,
+        stop_deadline: None,
         clock,
         status,
         config,
@@ -170,7 +170,8 @@ struct Writer {
     pending_bytes: usize,
     command: Vec<u8>,
     stopped: Receiver<()>,
-    stopping: bool,
+    /// Until when what is queued may still be sent, once the end is near.
+    stop_deadline: Option<Moment>,
 }
 
 impl Writer {
@@ -179,12 +180,14 @@ impl Writer {
             self.gather();
             let now = self.clock.now();
             self.expire(now);
-            if self.connection.is_none() && self.retry <= now && !self.stopping {
+            if self.connection.is_none() && self.retry <= now && self.stop_deadline.is_none() {
                 self.connect();
             }
             self.check_connection();
             self.publish_pending();
-            if self.stopping && (self.connection.is_none() || self.pending.is_empty()) {
+            if let Some(deadline) = self.stop_deadline
+                && (self.connection.is_none() || self.queued.is_empty() || deadline <= now)
+            {
                 return self.abandon();
             }
         }
@@ -197,7 +200,7 @@ impl Writer {
         let first = select! {
             recv(queued) -> queued => queued.ok(),
             recv(self.stopped) -> _ => {
-                self.stopping = true;
+                self.stop_deadline = Some(self.clock.now() + self.config.publish_timeout);
                 None
             }
             default(self.patience()) => None,

@@ -64,7 +64,9 @@ fn a_burst_keeps_its_order() {
     let hub = Hub::ready(&Config { read_buffer_bytes: 4096, ..quick(&server.url()) });
     hub.listen("burst");
     let mut pipe = redis::pipe();
-    (0..10_000).for_each(|number| drop(pipe.cmd("PUBLISH").arg("burst").arg(number).ignore()));
+    for number in 0..10_000 {
+        pipe.cmd("PUBLISH").arg("burst").arg(number).ignore();
+    }
     pipe.exec(&mut server.client()).expect("all are published");
     for number in 0..10_000_u64 {
         let event = hub.next();

@@ -87,19 +87,16 @@ fn a_server_that_is_none_is_named_as_such() {
 
 #[test]
 fn a_server_that_falls_silent_is_left() {
-    let mut server = Server::start();
+    let server = Server::start();
     let hub = Hub::ready(&Config { ping_timeout: Duration::from_millis(200), ..quick(&server.url()) });
     hub.listen("a");
-    // Lets every connection stand, but answers nothing for a while.
-    let mut client = server.client();
-    let sleeper = std::thread::spawn(move || drop(redis::cmd("DEBUG").arg("SLEEP").arg(1).exec(&mut client)));
+    server.pause();
     let reason = || hub.status.ready(hub.clock.now()).err().unwrap_or_default();
     wait_until("the silence is noticed", || reason().contains("does not answer"));
-    sleeper.join().expect("it only waits");
+    server.go_on();
     hub.wait_ready();
     wait_until("the topic is subscribed again", || hub.status.snapshot().confirmed == 1);
     assert_eq!(hub.bus.losses_total(), 1);
-    server.kill();
 }
 
 #[test]

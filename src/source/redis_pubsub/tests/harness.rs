@@ -30,12 +30,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Pattern, channel, and whether Redis says that the one covers the other; a test asks it.
 pub(super) const GLOBS: &[(&str, &str, bool)] = &[
-    ("", "", true),
     ("", "a", false),
     ("a", "a", true),
     ("a", "b", false),
     ("a", "ab", false),
-    ("*", "", true),
     ("*", "anything.at:all/x", true),
     ("**", "ab", true),
     ("a.*", "a.b.c", true),
@@ -45,7 +43,6 @@ pub(super) const GLOBS: &[(&str, &str, bool)] = &[
     ("*.b", "a.b.c", false),
     ("*a*b", "xaxbxb", true),
     ("*a*b", "xbxa", false),
-    ("?", "", false),
     ("?", "a", true),
     ("a?c", "abc", true),
     ("a?c", "ac", false),
@@ -162,6 +159,20 @@ impl Server {
     pub(super) fn kill(&mut self) {
         self.child.kill().expect("it is our child");
         self.child.wait().expect("it is our child");
+    }
+
+    /// Keeps every connection and answers nothing, until it goes on.
+    pub(super) fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    pub(super) fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
     }
 
     pub(super) fn restart(&mut self) {
