@@ -387,15 +387,17 @@ impl Subscriptions {
         }
     }
 
-    /// Takes `topic` in anew, with the report that it still owes.
+    /// Takes `topic` in anew, with its linger and the report that it still owes.
     fn move_topic(&mut self, topic: Topic, old: &Entry) {
         self.insert(topic.clone(), old.always);
-        if !old.interrupted {
-            return;
+        let mut is_owed = old.interrupted;
+        if let Some(entry) = self.topics.get_mut(&topic) {
+            (entry.unwanted, entry.lingers) = (old.unwanted, old.lingers);
+            entry.interrupted = is_owed && !is_live(&self.patterns, entry);
+            is_owed &= !entry.interrupted;
         }
-        match self.topics.get_mut(&topic) {
-            Some(entry) if !is_live(&self.patterns, entry) => entry.interrupted = true,
-            _ => self.notices.push(Notice::Lost(topic)),
+        if is_owed {
+            self.notices.push(Notice::Lost(topic));
         }
     }
 }
