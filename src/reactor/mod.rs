@@ -249,7 +249,8 @@ impl<N: Net> Reactor<N> {
         for token in std::mem::take(&mut self.read_again) {
             if let Some(connection) = self.connections.named(token) {
                 connection.state.clear(connection::READ_AGAIN);
-                self.read(token.slot, false);
+                // The end may wait behind what was left, and will not be told of again.
+                self.read(token.slot, true);
             }
         }
         for slot in std::mem::take(&mut self.write_again) {
