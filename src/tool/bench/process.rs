@@ -129,6 +129,14 @@ pub(super) fn own_thread() -> PathBuf {
     fs::canonicalize("/proc/thread-self").unwrap_or_default()
 }
 
+/// Asks the kernel to end the calling thread's sleeps on time: by default it takes 50 µs of leave to bundle them.
+pub(super) fn wake_punctually() -> io::Result<()> {
+    // The file is only found under the thread's number at the top of /proc, not in its process's folder.
+    let thread = own_thread();
+    let number = thread.file_name().unwrap_or_default().to_string_lossy();
+    fs::write(format!("/proc/{number}/timerslack_ns"), "1")
+}
+
 /// The processor time of the thread whose folder is given, in nanoseconds.
 pub(super) fn thread_run_ns(folder: &std::path::Path) -> u64 {
     let mut sum = CpuUse::default();

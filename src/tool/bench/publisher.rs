@@ -13,6 +13,7 @@ use hdrhistogram::Histogram;
 use super::{
     options::Publish,
     payload::Stamp,
+    process,
     replies::{Answer, Replies},
     schedule::Schedule,
     tally::{latency_histogram, nanoseconds},
@@ -99,8 +100,9 @@ impl Publisher {
 
     /// Sends the events of `schedule`, which begins at `start`, and tells what became of it.
     pub(super) fn run(mut self, schedule: &Schedule, start: Moment, run: u16, clock: &Clock) -> Published {
-        // A kernel that knows no slices only makes the publisher later, which is then written down.
+        // A kernel that knows neither only makes the publisher later, which is then written down.
         let _ = os::request_short_slice(SLICE);
+        let _ = process::wake_punctually();
         let outcome = self.follow(schedule, start, run, clock);
         self.outcome.failure = outcome.err().map(|error| error.to_string());
         self.outcome
