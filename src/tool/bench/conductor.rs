@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    churn::{Churn, Visits},
     fleet::{Context, Fleet, Harvest},
     options::{Load, Plan},
     payload::{PROBE, Stamp},
@@ -43,6 +44,7 @@ pub(super) struct Record {
     pub memory: [MemoryEdge; 3],
     /// The beginning and the end of the measured span.
     pub window: [Edge; 2],
+    pub visits: Option<Visits>,
     /// How far the two clocks moved against each other, if both were used.
     pub drift: Option<Duration>,
     pub started: Duration,
@@ -63,6 +65,7 @@ pub(super) struct Voice {
 struct Played {
     memory: [MemoryEdge; 2],
     window: [Edge; 2],
+    visits: Option<Visits>,
     published: Vec<Published>,
 }
 
@@ -87,6 +90,7 @@ pub(super) fn conduct(plan: &Plan) -> Result<Record, String> {
         voices,
         memory: [memory_before, memory_open, memory_after],
         window: played.window,
+        visits: played.visits,
         drift: stamps.map(|stamps| stamps.drift(&clock)),
         started,
     })
@@ -136,10 +140,23 @@ fn play(plan: &Plan, voices: &[Voice], context: &Context) -> Result<Played, Stri
         open_stalled(plan, &plan.loads[0]).map_err(|error| format!("a stalled subscriber: {error}"))?;
     let memory_open = read_memory(plan)?;
     let publishers = if plan.is_idle { Vec::new() } else { prove(plan, voices, context)? };
-    let (window, published) = measure(plan, voices, publishers, context)?;
-    let memory_after = read_memory(plan)?;
-    await_rest(plan, voices, &context.clock);
-    Ok(Played { memory: [memory_open, memory_after], window, published })
+    let over = Progress::default();
+    thread::scope(|scope| {
+        let churn = open_churn(plan, context, &over)?.map(|churn| scope.spawn(|| churn.run()));
+        let measured = measure(plan, voices, publishers, context);
+        over.stop();
+        let visits = churn.map(|churn| churn.join().map_err(|_| "the visitors' thread panicked".to_owned()));
+        let visits = visits.transpose()?.transpose().map_err(|error| error.to_string())?;
+        let (window, published) = measured?;
+        let memory_after = read_memory(plan)?;
+        await_rest(plan, voices, &context.clock);
+        Ok(Played { memory: [memory_open, memory_after], window, visits, published })
+    })
+}
+
+fn open_churn<'a>(plan: &'a Plan, context: &Context, over: &'a Progress) -> Result<Option<Churn<'a>>, String> {
+    let churn = (0.0 < plan.churn).then(|| Churn::new(plan, &plan.loads[0], context, over));
+    churn.transpose().map_err(|error| error.to_string())
 }
 
 /// Publishes probes until every subscriber has heard one: whoever misses an event after that has lost it.

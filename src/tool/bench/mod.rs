@@ -7,6 +7,7 @@
 //! returned, so that what the client itself adds can be told apart. A run whose client was the bottleneck says so and
 //! is void ([`report`]).
 
+mod churn;
 mod conductor;
 mod fleet;
 mod options;

@@ -75,6 +75,9 @@ pub struct Options {
     /// The server's process, for its processor time and memory.
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
+    /// Further processes that belong to the run, such as Redis. What all others use beside them makes the run void.
+    #[arg(long, value_name = "PID")]
+    beside_pid: Vec<u32>,
     /// The core to run on.
     #[arg(long, value_name = "CORE")]
     pin: Option<usize>,
@@ -143,6 +146,7 @@ pub(super) struct Plan {
     pub churn: f64,
     pub is_idle: bool,
     pub server_pid: Option<u32>,
+    pub beside_pids: Vec<u32>,
     pub pin: Option<usize>,
     pub takes_kernel_stamps: bool,
     pub json: Option<PathBuf>,
@@ -175,6 +179,7 @@ impl Plan {
             churn: options.churn,
             is_idle: options.idle,
             server_pid: options.server_pid,
+            beside_pids: options.beside_pid.clone(),
             pin: options.pin,
             takes_kernel_stamps: !options.no_kernel_stamps,
             json: options.json.clone(),

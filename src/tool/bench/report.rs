@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::{
+    churn::Visits,
     conductor::{Record, Voice},
     options::Plan,
     order::Faults,
@@ -15,6 +16,9 @@ use super::{
 /// Beyond these a run says more about the client or the machine than about the server.
 const CLIENT_SHARE_MAX: f64 = 0.9;
 const LATENESS_SHARE_MAX: f64 = 0.1;
+/// Waking a sleeping thread takes so long on a virtual machine: in microseconds.
+const LATENESS_US_TOLERATED: f64 = 200.0;
+const STRANGERS_SHARE_MAX: f64 = 0.05;
 const STEAL_SHARE_MAX: f64 = 0.005;
 const DRIFT_MAX: Duration = Duration::from_micros(100);
 
@@ -28,6 +32,7 @@ pub(super) struct Report {
     pub server: Option<ServerReport>,
     pub client: ClientReport,
     pub machine: MachineReport,
+    pub churn: Option<ChurnReport>,
     /// Why the figures should not be believed; empty if they may.
     pub void: Vec<String>,
     #[serde(skip)]
@@ -113,11 +118,22 @@ pub(super) struct ClientReport {
     pub clock_drift_us: Option<f64>,
 }
 
+/// What the subscribers found that came and went.
+#[derive(Debug, Serialize)]
+pub(super) struct ChurnReport {
+    pub rate_hz: f64,
+    pub opening: Percentiles,
+    pub failed: u64,
+    pub first_failure: Option<String>,
+}
+
 /// What else there was to see.
 #[derive(Debug, Serialize)]
 pub(super) struct MachineReport {
     pub core_busy_shares: Vec<f64>,
     pub core_steal_shares: Vec<f64>,
+    /// Of one core, what processes used that do not belong to the run; known only with the server's process.
+    pub strangers_share: Option<f64>,
     pub kernel_before: KernelMemory,
     pub kernel_open: KernelMemory,
     pub kernel_after: KernelMemory,
@@ -136,6 +152,7 @@ impl Report {
             server: ServerReport::new(plan, record),
             client: ClientReport::new(record),
             machine: MachineReport::new(plan, record),
+            churn: record.visits.as_ref().map(|visits| ChurnReport::new(plan, visits)),
             void: Vec::new(),
             deliveries: first_deliveries(record),
         };
@@ -145,7 +162,7 @@ impl Report {
 
     /// Whether every event reached every subscriber, once and in order.
     pub(super) fn is_complete(&self) -> bool {
-        self.topics.iter().all(TopicReport::is_complete)
+        self.topics.iter().all(TopicReport::is_complete) && self.churn.as_ref().is_none_or(|churn| churn.failed == 0)
     }
 
     /// The distribution of the first topic's deliveries, in microseconds, in the text form of HdrHistogram's tools.
@@ -176,9 +193,12 @@ impl Report {
         }
         for topic in &self.topics {
             let (late, p99) = (topic.lateness.p99, topic.read.p99);
-            if LATENESS_SHARE_MAX * p99 < late {
+            if LATENESS_US_TOLERATED.max(LATENESS_SHARE_MAX * p99) < late {
                 doubts.push(format!("client saturated: {}: lateness p99 {late:.0} µs of {p99:.0} µs", topic.topic));
             }
+        }
+        if self.machine.strangers_share.is_some_and(|share| STRANGERS_SHARE_MAX < share) {
+            doubts.push("other processes used more than 5 % of a core".to_owned());
         }
         if self.machine.core_steal_shares.iter().any(|&share| STEAL_SHARE_MAX < share) {
             doubts.push("the hypervisor took more than 0.5 % of a core".to_owned());
@@ -291,16 +311,28 @@ impl MachineReport {
     fn new(plan: &Plan, record: &Record) -> Self {
         let [start, end] = &record.window;
         let shares = end.cores.iter().zip(&start.cores).map(|(end, start)| end.shares_since(start));
-        let (core_busy_shares, core_steal_shares) = shares.unzip();
+        let (core_busy_shares, core_steal_shares): (Vec<f64>, Vec<f64>) = shares.unzip();
         let [kernel_before, kernel_open, kernel_after] = record.memory.map(|edge| edge.kernel);
         let slab_growth = growth(kernel_before.slab_bytes, kernel_open.slab_bytes);
         Self {
+            strangers_share: strangers_share(record, core_busy_shares.iter().sum()),
             core_busy_shares,
             core_steal_shares,
             kernel_before,
             kernel_open,
             kernel_after,
             slab_bytes_per_connection: slab_growth as f64 / connection_count(plan),
+        }
+    }
+}
+
+impl ChurnReport {
+    fn new(plan: &Plan, visits: &Visits) -> Self {
+        Self {
+            rate_hz: plan.churn,
+            opening: Percentiles::of(&visits.opening),
+            failed: visits.failed,
+            first_failure: visits.first_failure.clone(),
         }
     }
 }
@@ -317,6 +349,13 @@ impl Percentiles {
             max: microseconds(histogram.max()),
         }
     }
+}
+
+fn strangers_share(record: &Record, busy_share: f64) -> Option<f64> {
+    let [start, end] = &record.window;
+    let server_ns = end.server?.since(&start.server?).run_ns;
+    let own_ns = server_ns + end.client.since(&start.client).run_ns + end.beside_ns.saturating_sub(start.beside_ns);
+    Some((busy_share - own_ns as f64 / 1e9 / window_s(record)).max(0.0))
 }
 
 fn window_s(record: &Record) -> f64 {

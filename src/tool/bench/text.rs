@@ -7,6 +7,10 @@ use super::report::{Percentiles, Report, ServerReport, TopicReport};
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.topics.iter().try_for_each(|topic| write_topic(f, topic))?;
+        if let Some(churn) = &self.churn {
+            writeln!(f, "visitors {} a second; {} failed", churn.rate_hz, churn.failed)?;
+            write_row(f, "opening", &churn.opening)?;
+        }
         if let Some(server) = &self.server {
             write_server(f, server)?;
         }
@@ -29,6 +33,9 @@ impl Report {
         let cores = self.machine.core_busy_shares.iter().zip(&self.machine.core_steal_shares).enumerate();
         for (core, (&busy, &steal)) in cores {
             writeln!(f, "core {core}   {} busy, {} stolen", percent(busy), percent(steal))?;
+        }
+        if let Some(share) = self.machine.strangers_share {
+            writeln!(f, "others   {} of a core", percent(share))?;
         }
         Ok(())
     }

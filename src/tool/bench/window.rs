@@ -15,6 +15,8 @@ pub(super) struct Edge {
     pub at: Moment,
     pub server: Option<CpuUse>,
     pub client: CpuUse,
+    /// Of the processes beside them, in nanoseconds.
+    pub beside_ns: u64,
     /// Of each fleet's thread, in nanoseconds.
     pub fleets_ns: Vec<u64>,
     /// Of each load.
@@ -41,6 +43,7 @@ impl Edge {
             deliveries: fleets.clone().map(Progress::deliveries).collect(),
             server: plan.server_pid.map(CpuUse::of_process).transpose()?,
             client: CpuUse::of_process(std::process::id())?,
+            beside_ns: beside_ns(plan)?,
             fleets_ns: fleets.map(thread_run_ns).collect(),
             cores: process::core_ticks(),
         })
@@ -50,6 +53,10 @@ impl Edge {
     pub(super) fn delivery_sum(&self) -> u64 {
         self.deliveries.iter().sum()
     }
+}
+
+fn beside_ns(plan: &Plan) -> io::Result<u64> {
+    plan.beside_pids.iter().map(|&pid| Ok(CpuUse::of_process(pid)?.run_ns)).sum()
 }
 
 fn thread_run_ns(progress: &Progress) -> u64 {
