@@ -12,8 +12,8 @@ mod topics;
 pub use inbox::{AnswerForm, Doorbell, Inbox, Mail, Note, Waiting, Wake};
 pub use reactors::{REACTORS_MAX, ReactorSet};
 pub use topics::{
-    Attachment, Bus, Feed, Interest, Outlet, Publication, PublishFailed, PublishRefused, Receipt, Reply, TopicKey, TopicState,
-    TopicSummary,
+    Attachment, Bus, Feed, Interest, Outlet, Publication, PublishFailed, PublishRefused, Receipt, Reply, TopicKey,
+    TopicState, TopicSummary,
 };
 
 /// What the bus is built from.

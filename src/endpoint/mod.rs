@@ -164,7 +164,9 @@ pub fn answer(request: &Request, context: &Context<'_>) -> (usize, Answer) {
     let place = crate::metrics::ROUTE_LABELS.iter().position(|known| *known == label).unwrap_or_default();
     let answer = match found {
         _ if context.overloaded => refuse_overload(request),
-        None => Response::error(404, "not_found", "there is nothing at this path; GET / lists what there is", None).into(),
+        None => {
+            Response::error(404, "not_found", "there is nothing at this path; GET / lists what there is", None).into()
+        }
         Some((route, topic)) => dispatch(route, request, topic, context),
     };
     (place, cors::allow(answer, request, &context.hub.config.cors))
@@ -179,9 +181,7 @@ fn find_route<'path>(path: &'path str, context: &Context<'_>) -> Option<(&'stati
 fn match_path<'path>(pattern: &str, path: &'path str) -> Option<&'path str> {
     match pattern.split_once("{topic}") {
         None => (pattern == path).then_some(""),
-        Some((before, after)) => {
-            path.strip_prefix(before)?.strip_suffix(after).filter(|topic| !topic.is_empty())
-        }
+        Some((before, after)) => path.strip_prefix(before)?.strip_suffix(after).filter(|topic| !topic.is_empty()),
     }
 }
 
@@ -190,7 +190,9 @@ fn dispatch(route: &Route, request: &Request, topic: &str, context: &Context<'_>
     let wanted = if request.method == Method::Head { Method::Get } else { request.method };
     match route.methods.iter().find(|(method, _)| *method == wanted) {
         Some((_, handler)) => handler(request, topic, context),
-        None if request.method == Method::Options => cors::preflight(request, &allowed(route), &context.hub.config.cors),
+        None if request.method == Method::Options => {
+            cors::preflight(request, &allowed(route), &context.hub.config.cors)
+        }
         None => {
             let message = format!("{} is not among this path's methods: {}", request.method, allowed(route));
             Response::error(405, "method_not_allowed", &message, None).with("Allow", allowed(route)).into()
@@ -219,4 +221,3 @@ fn refuse_overload(_request: &Request) -> Answer {
 fn parse_topic(name: &str, field: &str) -> Result<Topic, Response> {
     Topic::parse(name).map_err(|bad| Response::error(400, "bad_topic", &bad.to_string(), Some(field)))
 }
-

@@ -85,7 +85,9 @@ fn check(
         Err(PublishRefused::NotUtf8) => {
             Err(Response::error(400, "not_utf8", "the payload must be UTF-8 text", Some(field)))
         }
-        Err(PublishRefused::TooBig) => Err(Response::error(413, "too_big", "the payload is over the limit", Some(field))),
+        Err(PublishRefused::TooBig) => {
+            Err(Response::error(413, "too_big", "the payload is over the limit", Some(field)))
+        }
         Err(PublishRefused::BadKind) => {
             Err(Response::error(400, "bad_type", "an event type contains no line break", Some("type")))
         }
@@ -94,19 +96,13 @@ fn check(
 
 fn respond(batch: Vec<Outgoing>, form: AnswerForm, context: &Context<'_>) -> Answer {
     match submit(batch, form, context) {
-        Some((waiting, receipts)) => {
-            complete_request(&waiting, &receipts, own_metrics(context), context.now).into()
-        }
+        Some((waiting, receipts)) => complete_request(&waiting, &receipts, own_metrics(context), context.now).into(),
         None => Answer::Later,
     }
 }
 
 /// Publishes `batch`. `None`: a note will bring the receipts to the connection.
-pub(super) fn submit(
-    batch: Vec<Outgoing>,
-    form: AnswerForm,
-    context: &Context<'_>,
-) -> Option<(Waiting, Vec<Receipt>)> {
+pub(super) fn submit(batch: Vec<Outgoing>, form: AnswerForm, context: &Context<'_>) -> Option<(Waiting, Vec<Receipt>)> {
     let bus = &context.hub.bus;
     let topics = batch.iter().map(|outgoing| outgoing.topic.clone()).collect();
     let waiting = Waiting { topics, began: context.now, form };
@@ -228,6 +224,8 @@ fn describe_failure(failed: PublishFailed) -> (u16, &'static str, &'static str) 
     match failed {
         PublishFailed::QueueFull => (503, "overloaded", "too many events wait for the source; nothing was published"),
         PublishFailed::Unavailable => (503, "unavailable", "the source cannot be reached; nothing was published"),
-        PublishFailed::Unknown => (504, "unknown_outcome", "the source did not answer; the event may have been published"),
+        PublishFailed::Unknown => {
+            (504, "unknown_outcome", "the source did not answer; the event may have been published")
+        }
     }
 }

@@ -28,7 +28,6 @@ mod table;
 mod timers;
 mod wheel;
 
-
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};

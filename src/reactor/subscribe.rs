@@ -32,7 +32,13 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Carries out a `subscribe` command.
-    pub(super) fn subscribe_command(&mut self, slot: u32, topic: &Topic, start: Start, reference: Option<Box<RawValue>>) {
+    pub(super) fn subscribe_command(
+        &mut self,
+        slot: u32,
+        topic: &Topic,
+        start: Start,
+        reference: Option<Box<RawValue>>,
+    ) {
         let refuse = |code: &str, why: &str| {
             let mut text = Vec::new();
             fanfare_v1::write_error(code, why, reference.as_deref(), &mut text);

@@ -23,6 +23,8 @@ mod stalled;
 mod stamps;
 mod subscriber;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod text;
 mod window;
 mod wire;

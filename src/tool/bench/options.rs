@@ -169,7 +169,7 @@ impl Plan {
         Ok(Self {
             target: Target::parse(&options.url, "http://", 80)?,
             transport: options.transport,
-            publish: parse_publish(options.publish.as_deref().unwrap_or(&options.url))?,
+            publish: Publish::parse(options.publish.as_deref().unwrap_or(&options.url))?,
             loads: loads(options),
             size_bytes: options.size,
             warmup: options.warmup,
@@ -188,6 +188,16 @@ impl Plan {
     }
 }
 
+impl Publish {
+    /// Reads `redis://host[:port]` or `http://host[:port]`.
+    pub(super) fn parse(url: &str) -> Result<Self, String> {
+        if url.starts_with("redis://") {
+            return Target::parse(url, "redis://", 6379).map(Self::Redis);
+        }
+        Target::parse(url, "http://", 80).map(Self::Http)
+    }
+}
+
 impl Target {
     /// Reads `SCHEMEhost[:port][/]`.
     pub(super) fn parse(url: &str, scheme: &str, default_port: u16) -> Result<Self, String> {
@@ -202,13 +212,6 @@ impl Target {
         let address = addresses.next().ok_or_else(|| format!("{url}: no such host"))?;
         Ok(Self { host: host.to_owned(), address })
     }
-}
-
-fn parse_publish(url: &str) -> Result<Publish, String> {
-    if url.starts_with("redis://") {
-        return Target::parse(url, "redis://", 6379).map(Publish::Redis);
-    }
-    Target::parse(url, "http://", 80).map(Publish::Http)
 }
 
 fn loads(options: &Options) -> Vec<Load> {
