@@ -77,7 +77,9 @@ fn bind_all(config: &Config) -> Result<Bound, String> {
 
 fn bind_one(address: &Address, bound: &mut Bound) -> Result<(), String> {
     let explain = |error: io::Error| match error.kind() {
-        io::ErrorKind::AddrInUse => format!("{address} is in use: stop what listens there, or name another with --listen"),
+        io::ErrorKind::AddrInUse => {
+            format!("{address} is in use: stop what listens there, or name another with --listen")
+        }
         io::ErrorKind::PermissionDenied => format!("{address}: permission denied; ports below 1024 need a privilege"),
         _ => format!("cannot listen at {address}: {error}"),
     };
@@ -141,12 +143,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(
-        config: &Config,
-        clock: Clock,
-        listeners: Vec<ReactorListeners>,
-        cores: &Cores,
-    ) -> Result<Self, String> {
+    fn start(config: &Config, clock: Clock, listeners: Vec<ReactorListeners>, cores: &Cores) -> Result<Self, String> {
         let mut nets = Vec::new();
         let mut doorbells = Vec::new();
         for ReactorListeners { listeners, admin_from } in listeners {
@@ -168,9 +165,10 @@ impl Server {
         let sources = status.iter().map(|status| Arc::clone(status) as Arc<dyn SourceHealth>).collect();
         let hub = Arc::new(build_hub(config, clock, Arc::clone(&bus), sources));
         let reader = match (redis, status) {
-            (Some(redis), Some(status)) => {
-                Some(start_reader(redis, bus, clock, status, cores.reader, true).map_err(|error| format!("redis: {error}"))?)
-            }
+            (Some(redis), Some(status)) => Some(
+                start_reader(redis, bus, clock, status, cores.reader, true)
+                    .map_err(|error| format!("redis: {error}"))?,
+            ),
             _ => None,
         };
         let placement = Arc::new(Placement::new(doorbells.iter().cloned()));
@@ -178,7 +176,8 @@ impl Server {
             let config = reactor_config(config, admin_from);
             start_reactor(net, index, Arc::clone(&hub), Arc::clone(&placement), config, cores.reactors[index])
         });
-        let reactors = reactors.collect::<io::Result<_>>().map_err(|error| format!("cannot start a thread: {error}"))?;
+        let reactors =
+            reactors.collect::<io::Result<_>>().map_err(|error| format!("cannot start a thread: {error}"))?;
         Ok(Self { hub, doorbells, reactors, reader, writer })
     }
 

@@ -97,7 +97,7 @@ impl<N: Net> Reactor<N> {
             Ok(Session::Sse(_) | Session::WebSocket(_)) => {
                 let silence_max = silence_max(&self.config, connection.transport);
                 Some((connection.written + jittered(silence_max, &mut self.random)).max(self.now))
-            },
+            }
             Err(_) => None,
         };
         match deadline {

@@ -103,7 +103,8 @@ fn receive_stream(
             // The decoder's only error is an event over its limit, and a refusal's body is no stream.
             let _ = decoder.receive(body, |message| heed(Heard::Message(message.data)));
         }
-        ResponsePart::End => outcome = Err("the server ended the stream".to_owned()),
+        ResponsePart::End if outcome.is_ok() => outcome = Err("the server ended the stream".to_owned()),
+        ResponsePart::End => {}
     });
     received.map_err(|close| close.to_string()).and(outcome)
 }
