@@ -20,6 +20,9 @@ use crate::clock::{Clock, Moment};
 /// How many subscribers share one source address: a loopback address has some 28,000 free ports.
 const SUBSCRIBERS_PER_ADDRESS: u32 = 20_000;
 
+/// What Linux answers when a connection is under way (EINPROGRESS): the standard library has no stable name for it.
+const IN_PROGRESS: i32 = 115;
+
 /// A connection and its state: small, as there are thousands.
 #[derive(Debug)]
 pub(super) struct Subscriber {
@@ -63,7 +66,7 @@ impl Subscriber {
             StampClock::enable(&socket)?;
         }
         match socket.connect(&target.into()) {
-            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+            Err(error) if error.raw_os_error() == Some(IN_PROGRESS) => {}
             done => done?,
         }
         let socket = TcpStream::from_std(socket.into());
