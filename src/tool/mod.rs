@@ -1,5 +1,6 @@
 //! What the command line does besides serving.
 
+pub mod bench;
 mod client;
 pub mod publish;
 pub mod subscribe;

@@ -1,0 +1,71 @@
+//! `fanfare bench`: how fast, how complete and at what cost a server brings events to many subscribers.
+//!
+//! An open-loop instrument. The publisher follows a schedule made beforehand ([`schedule`]); each payload says when it
+//! was *due* ([`payload`]), and latency counts from there, so a server that falls behind cannot hide it by slowing the
+//! publisher. The subscribers of a topic share one thread and one poll ([`fleet`]); each checks that every event comes
+//! once and in order ([`order`]). Arrival is stamped twice: by the kernel when the bytes came, and when the client's read
+//! returned, so that what the client itself adds can be told apart. A run whose client was the bottleneck says so and
+//! is void ([`report`]).
+
+mod churn;
+mod conductor;
+mod fleet;
+mod options;
+mod order;
+mod payload;
+mod process;
+mod progress;
+mod publisher;
+mod replies;
+mod report;
+mod schedule;
+mod stalled;
+mod stamps;
+mod subscriber;
+mod tally;
+#[cfg(test)]
+mod tests;
+mod text;
+mod window;
+mod wire;
+
+use std::{fs, process::ExitCode};
+
+pub use options::Options;
+
+use options::Plan;
+use report::Report;
+
+/// Runs the benchmark and prints its report. Fails (1) if the run could not be made or lost events, with 2 on options that
+/// make no sense.
+pub fn run(options: &Options) -> ExitCode {
+    let plan = match Plan::new(options) {
+        Ok(plan) => plan,
+        Err(problem) => return fail(2, &problem),
+    };
+    let report = match conductor::conduct(&plan) {
+        Ok(record) => Report::new(&plan, &record),
+        Err(problem) => return fail(1, &problem),
+    };
+    print!("{report}");
+    if let Err(problem) = write_files(&plan, &report) {
+        return fail(1, &problem);
+    }
+    ExitCode::from(u8::from(!report.is_complete()))
+}
+
+fn write_files(plan: &Plan, report: &Report) -> Result<(), String> {
+    if let Some(path) = &plan.json {
+        let text = serde_json::to_string_pretty(report).map_err(|error| error.to_string())?;
+        fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    if let Some(path) = &plan.hgrm {
+        fs::write(path, report.hgrm()).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn fail(code: u8, problem: &str) -> ExitCode {
+    eprintln!("fanfare bench: {problem}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,258 @@
+//! The command line of `fanfare bench`, as typed and as meant.
+
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+    time::Duration,
+};
+
+use super::{
+    payload::PAYLOAD_BYTES_MIN,
+    schedule::{Arrivals, Pace},
+};
+use crate::topic::Topic;
+
+/// Options of `fanfare bench`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// The server to measure.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+    /// What the subscribers speak.
+    #[arg(long, value_enum, default_value = "ws")]
+    transport: Transport,
+    /// The path they ask for, without the query. [default: /sse or /ws]
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
+    /// The topic they subscribe to.
+    #[arg(long, default_value = "bench", value_parser = parse_topic)]
+    topic: Topic,
+    /// How many subscribers.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    subscribers: u32,
+    /// Events per second.
+    #[arg(long, value_name = "HZ", default_value_t = 10.0)]
+    rate: f64,
+    /// Bytes of each payload.
+    #[arg(long, value_name = "BYTES", default_value_t = 200)]
+    size: usize,
+    /// How the events are spread over time.
+    #[arg(long, value_enum, default_value = "even")]
+    arrivals: Arrivals,
+    /// Events in a burst, with --arrivals burst.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    burst_events: u32,
+    /// The span that is measured.
+    #[arg(long, value_name = "SPAN", default_value = "10s", value_parser = parse_span)]
+    duration: Duration,
+    /// The span before it, with the same load.
+    #[arg(long, value_name = "SPAN", default_value = "3s", value_parser = parse_span)]
+    warmup: Duration,
+    /// How long to wait for late deliveries afterwards.
+    #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = parse_span)]
+    patience: Duration,
+    /// Where events are published: redis://HOST:PORT, or an http:// URL that takes POST /publish/{topic}. [default: --url]
+    #[arg(long, value_name = "URL")]
+    publish: Option<String>,
+    /// A second topic, with subscribers and a thread of its own, reported separately.
+    #[arg(long, value_name = "TOPIC", value_parser = parse_topic, requires = "second_subscribers")]
+    second_topic: Option<Topic>,
+    /// Subscribers of the second topic.
+    #[arg(long, value_name = "N", requires = "second_topic")]
+    second_subscribers: Option<u32>,
+    /// Events per second on the second topic. [default: --rate]
+    #[arg(long, value_name = "HZ", requires = "second_topic")]
+    second_rate: Option<f64>,
+    /// Further subscribers of the first topic that never read.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    stalled: u32,
+    /// Further subscribers of the first topic that come per second, each to stay for one second.
+    #[arg(long, value_name = "HZ", default_value_t = 0.0)]
+    churn: f64,
+    /// Publish nothing: what do connections cost that only exist?
+    #[arg(long)]
+    idle: bool,
+    /// The server's process, for its processor time and memory.
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+    /// Further processes that belong to the run, such as Redis. What all others use beside them makes the run void.
+    #[arg(long, value_name = "PID")]
+    beside_pid: Vec<u32>,
+    /// The core to run on.
+    #[arg(long, value_name = "CORE")]
+    pin: Option<usize>,
+    /// Leave the kernel's receive stamps out.
+    #[arg(long)]
+    no_kernel_stamps: bool,
+    /// Write the report as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the latency distribution of the first topic's deliveries to this file, for HdrHistogram's plotters.
+    #[arg(long, value_name = "FILE")]
+    hgrm: Option<PathBuf>,
+}
+
+/// What the subscribers speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Transport {
+    /// Server-Sent Events.
+    Sse,
+    /// WebSocket, each message one payload.
+    Ws,
+    /// WebSocket with the subprotocol `fanfare.v1`.
+    #[value(name = "fanfare.v1")]
+    FanfareV1,
+}
+
+/// A server's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    /// As it stands in the URL, for the `Host` field.
+    pub host: String,
+    pub address: SocketAddr,
+}
+
+/// Where events are published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Publish {
+    Redis(Target),
+    Http(Target),
+}
+
+/// One topic's load.
+#[derive(Clone, Debug)]
+pub(super) struct Load {
+    pub topic: Topic,
+    pub subscribers: u32,
+    pub pace: Pace,
+    /// What the request asks for.
+    pub path: String,
+}
+
+/// The run as meant.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub target: Target,
+    pub transport: Transport,
+    pub publish: Publish,
+    /// One or two.
+    pub loads: Vec<Load>,
+    pub size_bytes: usize,
+    pub warmup: Duration,
+    pub duration: Duration,
+    pub patience: Duration,
+    pub stalled: u32,
+    /// Connections per second.
+    pub churn: f64,
+    pub is_idle: bool,
+    pub server_pid: Option<u32>,
+    pub beside_pids: Vec<u32>,
+    pub pin: Option<usize>,
+    pub takes_kernel_stamps: bool,
+    pub json: Option<PathBuf>,
+    pub hgrm: Option<PathBuf>,
+}
+
+impl Plan {
+    /// Checks what was typed.
+    pub(super) fn new(options: &Options) -> Result<Self, String> {
+        if options.size < PAYLOAD_BYTES_MIN {
+            return Err(format!("--size must be at least {PAYLOAD_BYTES_MIN}: each payload carries its own stamp"));
+        }
+        let rates = [Some(options.rate), options.second_rate];
+        if rates.into_iter().flatten().any(|rate| !(rate.is_finite() && 0.0 < rate)) || options.burst_events == 0 {
+            return Err("--rate, --second-rate and --burst-events must be above 0".to_owned());
+        }
+        if !(options.churn.is_finite() && 0.0 <= options.churn) {
+            return Err("--churn must not be below 0".to_owned());
+        }
+        Ok(Self {
+            target: Target::parse(&options.url, "http://", 80)?,
+            transport: options.transport,
+            publish: Publish::parse(options.publish.as_deref().unwrap_or(&options.url))?,
+            loads: loads(options),
+            size_bytes: options.size,
+            warmup: options.warmup,
+            duration: options.duration,
+            patience: options.patience,
+            stalled: options.stalled,
+            churn: options.churn,
+            is_idle: options.idle,
+            server_pid: options.server_pid,
+            beside_pids: options.beside_pid.clone(),
+            pin: options.pin,
+            takes_kernel_stamps: !options.no_kernel_stamps,
+            json: options.json.clone(),
+            hgrm: options.hgrm.clone(),
+        })
+    }
+}
+
+impl Publish {
+    /// Reads `redis://host[:port]` or `http://host[:port]`.
+    pub(super) fn parse(url: &str) -> Result<Self, String> {
+        if url.starts_with("redis://") {
+            return Target::parse(url, "redis://", 6379).map(Self::Redis);
+        }
+        Target::parse(url, "http://", 80).map(Self::Http)
+    }
+}
+
+impl Target {
+    /// Reads `SCHEMEhost[:port][/]`.
+    pub(super) fn parse(url: &str, scheme: &str, default_port: u16) -> Result<Self, String> {
+        let rest = url.strip_prefix(scheme).ok_or_else(|| format!("{url}: expected {scheme}HOST:PORT"))?;
+        let host = rest.strip_suffix('/').unwrap_or(rest);
+        if host.is_empty() || host.contains(['/', '@', '?']) {
+            return Err(format!("{url}: expected {scheme}HOST:PORT and nothing else"));
+        }
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+        let address = if has_port { host.to_owned() } else { format!("{host}:{default_port}") };
+        let mut addresses = address.to_socket_addrs().map_err(|error| format!("{url}: {error}"))?;
+        let address = addresses.next().ok_or_else(|| format!("{url}: no such host"))?;
+        Ok(Self { host: host.to_owned(), address })
+    }
+}
+
+fn loads(options: &Options) -> Vec<Load> {
+    let load = |topic: &Topic, subscribers, rate| Load {
+        topic: topic.clone(),
+        subscribers,
+        pace: Pace {
+            arrivals: options.arrivals,
+            rate,
+            burst_events: options.burst_events,
+            warmup: options.warmup,
+            duration: options.duration,
+        },
+        path: target_path(options, topic),
+    };
+    let first = load(&options.topic, options.subscribers, options.rate);
+    let second_rate = options.second_rate.unwrap_or(options.rate);
+    let second = options.second_topic.as_ref().zip(options.second_subscribers);
+    std::iter::once(first).chain(second.map(|(topic, count)| load(topic, count, second_rate))).collect()
+}
+
+/// A topic's name needs no escaping in a query: its alphabet is a part of the query's.
+fn target_path(options: &Options, topic: &Topic) -> String {
+    let default_path = if options.transport == Transport::Sse { "/sse" } else { "/ws" };
+    format!("{}?topic={topic}", options.path.as_deref().unwrap_or(default_path))
+}
+
+fn parse_topic(text: &str) -> Result<Topic, String> {
+    Topic::parse(text).map_err(|error| error.to_string())
+}
+
+/// `10s`, `500ms`, `2m`, `1h`.
+fn parse_span(text: &str) -> Result<Duration, String> {
+    let split = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let milliseconds_each = match &text[split..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("expected a span such as 500ms, 10s, 2m or 1h".to_owned()),
+    };
+    let number: u64 = text[..split].parse().map_err(|_| "expected a number and a unit, such as 10s".to_owned())?;
+    number.checked_mul(milliseconds_each).map(Duration::from_millis).ok_or_else(|| "too long".to_owned())
+}

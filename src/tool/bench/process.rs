@@ -1,0 +1,151 @@
+//! What the kernel tells of a process and of the machine: processor time, memory, switches.
+
+use std::{fs, io, path::PathBuf};
+
+/// A process's use of the processor since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct CpuUse {
+    /// Time on a core, in nanoseconds, over all threads that live.
+    pub run_ns: u64,
+    /// Time spent ready to run but waiting for a core, in nanoseconds.
+    pub wait_ns: u64,
+    /// Times it gave up the core by itself.
+    pub voluntary_switches: u64,
+    /// Times the core was taken from it.
+    pub involuntary_switches: u64,
+    /// Threads that live.
+    pub thread_count: u64,
+}
+
+/// A process's memory, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub(super) struct MemoryUse {
+    /// Its pages, those shared with other processes in proportion.
+    pub pss_bytes: u64,
+    /// Its pages, shared or not.
+    pub rss_bytes: u64,
+}
+
+/// The whole machine's memory in the kernel, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub(super) struct KernelMemory {
+    /// The kernel's own objects: sockets, files, epoll items.
+    pub slab_bytes: u64,
+    /// What TCP sockets hold in their buffers, both ends of a loopback connection.
+    pub tcp_buffer_bytes: u64,
+}
+
+/// A core's time by what it did, in clock ticks since the machine began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct CoreTicks {
+    pub busy: u64,
+    pub idle: u64,
+    /// Taken by the hypervisor for others.
+    pub steal: u64,
+}
+
+impl CpuUse {
+    /// Of process `pid`, now. A running thread's current slice is counted at its end: at most some milliseconds late.
+    pub(super) fn of_process(pid: u32) -> io::Result<Self> {
+        let mut sum = Self::default();
+        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            sum.add_thread(&task?.path());
+        }
+        Ok(sum)
+    }
+
+    /// A thread that ends meanwhile is left out.
+    fn add_thread(&mut self, folder: &std::path::Path) {
+        let Ok(schedstat) = fs::read_to_string(folder.join("schedstat")) else { return };
+        let Ok(status) = fs::read_to_string(folder.join("status")) else { return };
+        let mut numbers = schedstat.split_whitespace().map(|word| word.parse().unwrap_or(0));
+        self.run_ns += numbers.next().unwrap_or(0);
+        self.wait_ns += numbers.next().unwrap_or(0);
+        self.voluntary_switches += field(&status, "voluntary_ctxt_switches:");
+        self.involuntary_switches += field(&status, "nonvoluntary_ctxt_switches:");
+        self.thread_count += 1;
+    }
+
+    /// What was used since `earlier`; the thread count is today's.
+    pub(super) fn since(&self, earlier: &Self) -> Self {
+        Self {
+            run_ns: self.run_ns.saturating_sub(earlier.run_ns),
+            wait_ns: self.wait_ns.saturating_sub(earlier.wait_ns),
+            voluntary_switches: self.voluntary_switches.saturating_sub(earlier.voluntary_switches),
+            involuntary_switches: self.involuntary_switches.saturating_sub(earlier.involuntary_switches),
+            thread_count: self.thread_count,
+        }
+    }
+}
+
+impl MemoryUse {
+    /// Of process `pid`, now.
+    pub(super) fn of_process(pid: u32) -> io::Result<Self> {
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+        Ok(Self { pss_bytes: field(&rollup, "Pss:") * 1024, rss_bytes: field(&rollup, "Rss:") * 1024 })
+    }
+}
+
+impl KernelMemory {
+    /// Of the whole machine, now; what cannot be read is 0.
+    pub(super) fn now() -> Self {
+        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let sockstat = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
+        Self { slab_bytes: field(&meminfo, "Slab:") * 1024, tcp_buffer_bytes: tcp_pages(&sockstat) * 4096 }
+    }
+}
+
+/// `TCP: inuse 5 orphan 0 tw 0 alloc 6 mem 1`: the last number counts pages.
+fn tcp_pages(sockstat: &str) -> u64 {
+    let line = sockstat.lines().find_map(|line| line.strip_prefix("TCP:")).unwrap_or_default();
+    line.rsplit(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0)
+}
+
+/// Of each core, now.
+pub(super) fn core_ticks() -> Vec<CoreTicks> {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    stat.lines().filter_map(parse_core_line).collect()
+}
+
+/// `cpu0 user nice system idle iowait irq softirq steal …`; the line `cpu` without a number is the sum, and left out.
+fn parse_core_line(line: &str) -> Option<CoreTicks> {
+    let (_, numbers) = line.strip_prefix("cpu").filter(|rest| !rest.starts_with(' '))?.split_once(' ')?;
+    let ticks: Vec<u64> = numbers.split(' ').filter_map(|word| word.parse().ok()).collect();
+    let &[user, nice, system, idle, iowait, irq, softirq, steal, ..] = &ticks[..] else { return None };
+    Some(CoreTicks { busy: user + nice + system + irq + softirq, idle: idle + iowait, steal })
+}
+
+impl CoreTicks {
+    /// Shares of the time since `earlier`: busy, and stolen.
+    pub(super) fn shares_since(&self, earlier: &Self) -> (f64, f64) {
+        let (busy, steal) = (self.busy - earlier.busy, self.steal - earlier.steal);
+        let all = (busy + steal + self.idle.saturating_sub(earlier.idle)).max(1) as f64;
+        (busy as f64 / all, steal as f64 / all)
+    }
+}
+
+/// The thread's own folder under /proc, for its own processor time.
+pub(super) fn own_thread() -> PathBuf {
+    fs::canonicalize("/proc/thread-self").unwrap_or_default()
+}
+
+/// Asks the kernel to end the calling thread's sleeps on time: by default it takes 50 µs of leave to bundle them.
+pub(super) fn wake_punctually() -> io::Result<()> {
+    // The file is only found under the thread's number at the top of /proc, not in its process's folder.
+    let thread = own_thread();
+    let number = thread.file_name().unwrap_or_default().to_string_lossy();
+    fs::write(format!("/proc/{number}/timerslack_ns"), "1")
+}
+
+/// The processor time of the thread whose folder is given, in nanoseconds.
+pub(super) fn thread_run_ns(folder: &std::path::Path) -> u64 {
+    let mut sum = CpuUse::default();
+    sum.add_thread(folder);
+    sum.run_ns
+}
+
+/// The number after `name` at the beginning of a line; 0 if there is none.
+fn field(text: &str, name: &str) -> u64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    value.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
+}

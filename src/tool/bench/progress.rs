@@ -1,0 +1,80 @@
+//! What a fleet tells while it runs.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+/// Counters that one fleet writes and the conductor reads.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Subscribers whose request was answered.
+    pub open: Count,
+    /// Subscribers that received a probe: the way from the publisher to them is complete.
+    pub ready: Count,
+    /// Connections that failed or ended, at any time.
+    pub closed: Count,
+    deliveries: AtomicU64,
+    stop: AtomicBool,
+    thread: OnceLock<PathBuf>,
+    /// Why the first connection ended.
+    first_failure: Mutex<Option<String>>,
+}
+
+/// A number that one thread raises.
+#[derive(Debug, Default)]
+pub(super) struct Count(AtomicU32);
+
+impl Count {
+    pub(super) fn raise(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn now(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Progress {
+    /// How many events of the run were delivered, each counted per subscriber, the warm-up's too.
+    pub(super) fn deliveries(&self) -> u64 {
+        self.deliveries.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_deliveries(&self, count: u64) {
+        self.deliveries.store(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The fleet's thread, as a folder under /proc.
+    pub(super) fn thread(&self) -> Option<&PathBuf> {
+        self.thread.get()
+    }
+
+    pub(super) fn set_thread(&self, folder: PathBuf) {
+        // Only the fleet's own thread calls this, and once.
+        let _ = self.thread.set(folder);
+    }
+
+    /// A connection failed or ended.
+    pub(super) fn fail(&self, reason: &str) {
+        self.closed.raise();
+        let mut first = self.first_failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        first.get_or_insert_with(|| reason.to_owned());
+    }
+
+    /// Why the first connection ended.
+    pub(super) fn first_failure(&self) -> Option<String> {
+        self.first_failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,389 @@
+//! What a run found, as JSON and as text.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::{
+    churn::Visits,
+    conductor::{Record, Voice},
+    options::Plan,
+    order::Faults,
+    process::{KernelMemory, MemoryUse},
+};
+
+/// Beyond these a run says more about the client or the machine than about the server.
+const CLIENT_SHARE_MAX: f64 = 0.9;
+const LATENESS_SHARE_MAX: f64 = 0.1;
+/// Waking a sleeping thread takes so long on a virtual machine: in microseconds.
+const LATENESS_US_TOLERATED: f64 = 200.0;
+const STRANGERS_SHARE_MAX: f64 = 0.05;
+const STEAL_SHARE_MAX: f64 = 0.005;
+const DRIFT_MAX: Duration = Duration::from_micros(100);
+
+/// A run's report.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub started_unix_s: u64,
+    pub command: Vec<String>,
+    pub window_s: f64,
+    pub topics: Vec<TopicReport>,
+    pub server: Option<ServerReport>,
+    pub client: ClientReport,
+    pub machine: MachineReport,
+    pub churn: Option<ChurnReport>,
+    /// Why the figures should not be believed; empty if they may.
+    pub void: Vec<String>,
+    #[serde(skip)]
+    deliveries: Histogram<u64>,
+}
+
+/// One topic's figures. Latencies count from the moment an event was due.
+#[derive(Debug, Serialize)]
+pub(super) struct TopicReport {
+    pub topic: String,
+    pub subscribers: u32,
+    pub rate_hz: f64,
+    pub size_bytes: usize,
+    /// Measured events.
+    pub events: u32,
+    /// Deliveries of measured events.
+    pub deliveries: u64,
+    pub faults: Faults,
+    /// Connections that ended early, and why the first did.
+    pub closed: u32,
+    pub first_failure: Option<String>,
+    /// Per delivery: until the client's read returned, and until the client's kernel had it.
+    pub read: Percentiles,
+    pub kernel: Percentiles,
+    /// Per event: until the first, the middle and the last of its subscribers had it.
+    pub event_first: Percentiles,
+    pub event_median: Percentiles,
+    pub event_last: Percentiles,
+    pub event_last_kernel: Percentiles,
+    pub events_incomplete: u32,
+    /// How late the publisher was.
+    pub lateness: Percentiles,
+    pub refused: u64,
+    pub publisher_failure: Option<String>,
+    /// From connecting to the answer.
+    pub opening: Percentiles,
+}
+
+/// A distribution, in microseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Percentiles {
+    pub count: u64,
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub p999: f64,
+    pub max: f64,
+}
+
+/// What the server used.
+#[derive(Debug, Serialize)]
+pub(super) struct ServerReport {
+    /// Processor time in the window, per delivery in it.
+    pub cpu_us_per_delivery: Option<f64>,
+    /// Processor time per connection and second.
+    pub cpu_us_per_connection_s: f64,
+    /// Of one core.
+    pub cpu_share: f64,
+    /// Time it was ready but had no core, as a share of the window.
+    pub wait_share: f64,
+    pub threads: u64,
+    pub voluntary_switches: u64,
+    pub involuntary_switches: u64,
+    pub memory_before: MemoryUse,
+    pub memory_open: MemoryUse,
+    pub memory_after: MemoryUse,
+    /// Growth of its PSS while the connections were opened, per connection.
+    pub pss_bytes_per_connection: f64,
+    /// Growth of its PSS from then to the end of the window.
+    pub pss_growth_bytes: i64,
+}
+
+/// What the instrument used.
+#[derive(Debug, Serialize)]
+pub(super) struct ClientReport {
+    /// Of one core, all threads together.
+    pub cpu_share: f64,
+    /// Of one core, the subscribers' threads.
+    pub fleet_cpu_shares: Vec<f64>,
+    pub fleet_cpu_us_per_delivery: Option<f64>,
+    pub involuntary_switches: u64,
+    /// How far the wall clock moved against the monotonic one, in microseconds.
+    pub clock_drift_us: Option<f64>,
+}
+
+/// What the subscribers found that came and went.
+#[derive(Debug, Serialize)]
+pub(super) struct ChurnReport {
+    pub rate_hz: f64,
+    pub opening: Percentiles,
+    pub failed: u64,
+    pub first_failure: Option<String>,
+}
+
+/// What else there was to see.
+#[derive(Debug, Serialize)]
+pub(super) struct MachineReport {
+    pub core_busy_shares: Vec<f64>,
+    pub core_steal_shares: Vec<f64>,
+    /// Of one core, what processes used that do not belong to the run; known only with the server's process.
+    pub strangers_share: Option<f64>,
+    pub kernel_before: KernelMemory,
+    pub kernel_open: KernelMemory,
+    pub kernel_after: KernelMemory,
+    /// Growth of the kernel's own objects while the connections were opened, both ends of each together.
+    pub slab_bytes_per_connection: f64,
+}
+
+impl Report {
+    /// Draws up the report of a run.
+    pub(super) fn new(plan: &Plan, record: &Record) -> Self {
+        let mut report = Self {
+            started_unix_s: record.started.as_secs(),
+            command: std::env::args().collect(),
+            window_s: window_s(record),
+            topics: record.voices.iter().map(|voice| TopicReport::new(plan, voice)).collect(),
+            server: ServerReport::new(plan, record),
+            client: ClientReport::new(record),
+            machine: MachineReport::new(plan, record),
+            churn: record.visits.as_ref().map(|visits| ChurnReport::new(plan, visits)),
+            void: Vec::new(),
+            deliveries: first_deliveries(record),
+        };
+        report.void = report.doubts(record);
+        report
+    }
+
+    /// Whether every event reached every subscriber, once and in order.
+    pub(super) fn is_complete(&self) -> bool {
+        self.topics.iter().all(TopicReport::is_complete) && self.churn.as_ref().is_none_or(|churn| churn.failed == 0)
+    }
+
+    /// The distribution of the first topic's deliveries, in microseconds, in the text form of HdrHistogram's tools.
+    pub(super) fn hgrm(&self) -> String {
+        let histogram = &self.deliveries;
+        let mut text = "       Value     Percentile TotalCount 1/(1-Percentile)\n\n".to_owned();
+        let mut below = 0;
+        for step in histogram.iter_quantiles(5) {
+            below += step.count_since_last_iteration();
+            let share = step.quantile_iterated_to();
+            let value = microseconds(step.value_iterated_to());
+            text += &match share < 1.0 {
+                true => format!("{value:12.3} {share:2.12} {below:10} {:14.2}\n", 1.0 / (1.0 - share)),
+                false => format!("{value:12.3} {share:2.12} {below:10}\n"),
+            };
+        }
+        let (mean, deviation) = (histogram.mean() / 1e3, histogram.stdev() / 1e3);
+        text += &format!("#[Mean    = {mean:12.3}, StdDeviation   = {deviation:12.3}]\n");
+        text +=
+            &format!("#[Max     = {:12.3}, Total count    = {:12}]\n", microseconds(histogram.max()), histogram.len());
+        text
+    }
+
+    fn doubts(&self, record: &Record) -> Vec<String> {
+        let mut doubts = Vec::new();
+        if CLIENT_SHARE_MAX < self.client.cpu_share {
+            doubts.push(format!("client saturated: it used {:.0} % of a core", self.client.cpu_share * 100.0));
+        }
+        for topic in &self.topics {
+            let (late, p99) = (topic.lateness.p99, topic.read.p99);
+            if LATENESS_US_TOLERATED.max(LATENESS_SHARE_MAX * p99) < late {
+                doubts.push(format!("client saturated: {}: lateness p99 {late:.0} µs of {p99:.0} µs", topic.topic));
+            }
+        }
+        if self.machine.strangers_share.is_some_and(|share| STRANGERS_SHARE_MAX < share) {
+            doubts.push("other processes used more than 5 % of a core".to_owned());
+        }
+        if self.machine.core_steal_shares.iter().any(|&share| STEAL_SHARE_MAX < share) {
+            doubts.push("the hypervisor took more than 0.5 % of a core".to_owned());
+        }
+        if record.drift.is_some_and(|drift| DRIFT_MAX < drift) {
+            doubts.push("the wall clock was set: kernel figures are off".to_owned());
+        }
+        doubts
+    }
+}
+
+impl TopicReport {
+    fn new(plan: &Plan, voice: &Voice) -> Self {
+        let mut report = Self {
+            topic: voice.load.topic.to_string(),
+            subscribers: voice.load.subscribers,
+            rate_hz: voice.load.pace.rate,
+            size_bytes: plan.size_bytes,
+            events: voice.schedule.measured.len() as u32,
+            closed: voice.progress.closed.now(),
+            first_failure: voice.progress.first_failure(),
+            deliveries: 0,
+            faults: Faults::default(),
+            read: Percentiles::default(),
+            kernel: Percentiles::default(),
+            event_first: Percentiles::default(),
+            event_median: Percentiles::default(),
+            event_last: Percentiles::default(),
+            event_last_kernel: Percentiles::default(),
+            events_incomplete: 0,
+            lateness: Percentiles::default(),
+            refused: 0,
+            publisher_failure: None,
+            opening: Percentiles::default(),
+        };
+        report.add_harvest(voice);
+        report.add_publisher(voice);
+        report
+    }
+
+    fn add_harvest(&mut self, voice: &Voice) {
+        let Some(harvest) = &voice.harvest else { return };
+        let events = harvest.tally.per_event();
+        self.deliveries = harvest.tally.read.len();
+        self.faults = harvest.tally.faults;
+        self.read = Percentiles::of(&harvest.tally.read);
+        self.kernel = Percentiles::of(&harvest.tally.kernel);
+        self.event_first = Percentiles::of(&events.first);
+        self.event_median = Percentiles::of(&events.median);
+        self.event_last = Percentiles::of(&events.last);
+        self.event_last_kernel = Percentiles::of(&events.last_kernel);
+        self.events_incomplete = events.incomplete;
+        self.opening = Percentiles::of(&harvest.opening);
+    }
+
+    fn add_publisher(&mut self, voice: &Voice) {
+        let Some(published) = &voice.published else { return };
+        self.lateness = Percentiles::of(&published.lateness);
+        self.refused = published.refused;
+        self.publisher_failure.clone_from(&published.failure);
+    }
+
+    fn is_complete(&self) -> bool {
+        self.faults.is_none() && self.closed == 0 && self.refused == 0 && self.publisher_failure.is_none()
+    }
+}
+
+impl ServerReport {
+    fn new(plan: &Plan, record: &Record) -> Option<Self> {
+        let [start, end] = &record.window;
+        let used = end.server?.since(&start.server?);
+        let [before, open, after] = record.memory.map(|edge| edge.server.unwrap_or_default());
+        let window_ns = window_s(record) * 1e9;
+        let connections = connection_count(plan);
+        Some(Self {
+            cpu_us_per_delivery: per_delivery_us(used.run_ns, record),
+            cpu_us_per_connection_s: used.run_ns as f64 / 1e3 / connections / window_s(record),
+            cpu_share: used.run_ns as f64 / window_ns,
+            wait_share: used.wait_ns as f64 / window_ns,
+            threads: used.thread_count,
+            voluntary_switches: used.voluntary_switches,
+            involuntary_switches: used.involuntary_switches,
+            memory_before: before,
+            memory_open: open,
+            memory_after: after,
+            pss_bytes_per_connection: growth(before.pss_bytes, open.pss_bytes) as f64 / connections,
+            pss_growth_bytes: growth(open.pss_bytes, after.pss_bytes),
+        })
+    }
+}
+
+impl ClientReport {
+    fn new(record: &Record) -> Self {
+        let [start, end] = &record.window;
+        let used = end.client.since(&start.client);
+        let window_ns = window_s(record) * 1e9;
+        let fleets_ns: Vec<u64> =
+            end.fleets_ns.iter().zip(&start.fleets_ns).map(|(end, start)| end.saturating_sub(*start)).collect();
+        Self {
+            cpu_share: used.run_ns as f64 / window_ns,
+            fleet_cpu_shares: fleets_ns.iter().map(|&fleet_ns| fleet_ns as f64 / window_ns).collect(),
+            fleet_cpu_us_per_delivery: per_delivery_us(fleets_ns.iter().sum(), record),
+            involuntary_switches: used.involuntary_switches,
+            clock_drift_us: record.drift.map(|drift| drift.as_secs_f64() * 1e6),
+        }
+    }
+}
+
+impl MachineReport {
+    fn new(plan: &Plan, record: &Record) -> Self {
+        let [start, end] = &record.window;
+        let shares = end.cores.iter().zip(&start.cores).map(|(end, start)| end.shares_since(start));
+        let (core_busy_shares, core_steal_shares): (Vec<f64>, Vec<f64>) = shares.unzip();
+        let [kernel_before, kernel_open, kernel_after] = record.memory.map(|edge| edge.kernel);
+        let slab_growth = growth(kernel_before.slab_bytes, kernel_open.slab_bytes);
+        Self {
+            strangers_share: strangers_share(record, core_busy_shares.iter().sum()),
+            core_busy_shares,
+            core_steal_shares,
+            kernel_before,
+            kernel_open,
+            kernel_after,
+            slab_bytes_per_connection: slab_growth as f64 / connection_count(plan),
+        }
+    }
+}
+
+impl ChurnReport {
+    fn new(plan: &Plan, visits: &Visits) -> Self {
+        Self {
+            rate_hz: plan.churn,
+            opening: Percentiles::of(&visits.opening),
+            failed: visits.failed,
+            first_failure: visits.first_failure.clone(),
+        }
+    }
+}
+
+impl Percentiles {
+    fn of(histogram: &Histogram<u64>) -> Self {
+        let at = |quantile| microseconds(histogram.value_at_quantile(quantile));
+        Self {
+            count: histogram.len(),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: microseconds(histogram.max()),
+        }
+    }
+}
+
+fn strangers_share(record: &Record, busy_share: f64) -> Option<f64> {
+    let [start, end] = &record.window;
+    let server_ns = end.server?.since(&start.server?).run_ns;
+    let own_ns = server_ns + end.client.since(&start.client).run_ns + end.beside_ns.saturating_sub(start.beside_ns);
+    Some((busy_share - own_ns as f64 / 1e9 / window_s(record)).max(0.0))
+}
+
+fn window_s(record: &Record) -> f64 {
+    let [start, end] = &record.window;
+    end.at.since(start.at).as_secs_f64()
+}
+
+fn connection_count(plan: &Plan) -> f64 {
+    let subscribers: u32 = plan.loads.iter().map(|load| load.subscribers).sum();
+    f64::from((subscribers + plan.stalled).max(1))
+}
+
+/// `None` if nothing was delivered in the window.
+fn per_delivery_us(used_ns: u64, record: &Record) -> Option<f64> {
+    let [start, end] = &record.window;
+    let deliveries = end.delivery_sum() - start.delivery_sum();
+    (0 < deliveries).then(|| used_ns as f64 / 1e3 / deliveries as f64)
+}
+
+fn growth(before: u64, after: u64) -> i64 {
+    after as i64 - before as i64
+}
+
+fn microseconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e3
+}
+
+fn first_deliveries(record: &Record) -> Histogram<u64> {
+    let harvest = record.voices.first().and_then(|voice| voice.harvest.as_ref());
+    harvest.map_or_else(super::tally::latency_histogram, |harvest| harvest.tally.read.clone())
+}

@@ -1,0 +1,35 @@
+//! Subscribers that never read.
+
+use std::{
+    io::{self, Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
+use super::{
+    options::{Load, Plan},
+    wire,
+};
+
+/// How long one of them may take to be let in.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Opens `plan.stalled` connections that ask for the load's topic and then do not read. They stall until dropped.
+pub(super) fn open_stalled(plan: &Plan, load: &Load) -> io::Result<Vec<TcpStream>> {
+    let request = wire::request(plan, load);
+    (0..plan.stalled).map(|_| open(plan, &request)).collect()
+}
+
+/// Reads no further than the end of the answer's head, byte by byte.
+fn open(plan: &Plan, request: &[u8]) -> io::Result<TcpStream> {
+    let mut socket = TcpStream::connect_timeout(&plan.target.address, OPEN_TIMEOUT)?;
+    socket.set_read_timeout(Some(OPEN_TIMEOUT))?;
+    socket.write_all(request)?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        socket.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    Ok(socket)
+}

@@ -1,0 +1,146 @@
+//! What is measured about one topic: each delivery, and each event as a whole.
+
+use std::{ops::Range, time::Duration};
+
+use hdrhistogram::Histogram;
+
+use super::order::Faults;
+use crate::clock::Moment;
+
+/// The histograms' bounds and precision: 1 µs to 60 s, three digits, in nanoseconds.
+const LATENCY_NS_MIN: u64 = 1_000;
+const LATENCY_NS_MAX: u64 = 60_000_000_000;
+const LATENCY_DIGITS: u8 = 3;
+
+/// When a delivery reached the client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Received {
+    /// When the read that brought it returned.
+    pub read: Moment,
+    /// When the kernel had received the last byte of what that read brought.
+    pub kernel: Option<Moment>,
+}
+
+/// The measurements of one topic.
+#[derive(Debug)]
+pub(super) struct Tally {
+    /// Intended send to return of the client's read, per delivery.
+    pub read: Histogram<u64>,
+    /// Intended send to arrival in the client's kernel, per delivery.
+    pub kernel: Histogram<u64>,
+    pub faults: Faults,
+    measured: Range<u32>,
+    audience: u32,
+    events: Vec<EventTally>,
+}
+
+/// One event's deliveries.
+#[derive(Clone, Copy, Debug, Default)]
+struct EventTally {
+    intended: Moment,
+    first: Moment,
+    median: Moment,
+    last: Moment,
+    last_kernel: Moment,
+    received_count: u32,
+}
+
+/// The distributions over events: one sample per event, however many receive it.
+#[derive(Debug)]
+pub(super) struct PerEvent {
+    pub first: Histogram<u64>,
+    pub median: Histogram<u64>,
+    pub last: Histogram<u64>,
+    pub last_kernel: Histogram<u64>,
+    /// Events that not every subscriber received; they are in no histogram.
+    pub incomplete: u32,
+}
+
+impl Tally {
+    /// For events numbered `measured`, each going to `audience` subscribers.
+    pub(super) fn new(measured: Range<u32>, audience: u32) -> Self {
+        Self {
+            read: latency_histogram(),
+            kernel: latency_histogram(),
+            faults: Faults::default(),
+            events: vec![EventTally::default(); measured.len()],
+            measured,
+            audience,
+        }
+    }
+
+    /// Counts a delivery, if its event is one of the measured.
+    #[inline]
+    pub(super) fn record(&mut self, sequence: u32, intended: Moment, received: Received) {
+        if !self.measured.contains(&sequence) {
+            return;
+        }
+        self.read.saturating_record(nanoseconds(received.read.since(intended)));
+        if let Some(kernel) = received.kernel {
+            self.kernel.saturating_record(nanoseconds(kernel.since(intended)));
+        }
+        let median_place = self.audience.div_ceil(2);
+        self.events[(sequence - self.measured.start) as usize].note(intended, received, median_place);
+    }
+
+    /// The distributions over events.
+    pub(super) fn per_event(&self) -> PerEvent {
+        let mut sum = PerEvent::new();
+        for event in &self.events {
+            if event.received_count == self.audience {
+                sum.add(event);
+            } else {
+                sum.incomplete += 1;
+            }
+        }
+        sum
+    }
+}
+
+impl EventTally {
+    #[inline]
+    fn note(&mut self, intended: Moment, received: Received, median_place: u32) {
+        self.received_count += 1;
+        if self.received_count == 1 {
+            self.intended = intended;
+            self.first = received.read;
+        }
+        if self.received_count == median_place {
+            self.median = received.read;
+        }
+        // One thread stamps them all, so the moments ascend; the kernel's do not, as sockets are not read in its order.
+        self.last = received.read;
+        self.last_kernel = self.last_kernel.max(received.kernel.unwrap_or_default());
+    }
+}
+
+impl PerEvent {
+    fn new() -> Self {
+        Self {
+            first: latency_histogram(),
+            median: latency_histogram(),
+            last: latency_histogram(),
+            last_kernel: latency_histogram(),
+            incomplete: 0,
+        }
+    }
+
+    fn add(&mut self, event: &EventTally) {
+        self.first.saturating_record(nanoseconds(event.first.since(event.intended)));
+        self.median.saturating_record(nanoseconds(event.median.since(event.intended)));
+        self.last.saturating_record(nanoseconds(event.last.since(event.intended)));
+        if event.last_kernel != Moment::default() {
+            self.last_kernel.saturating_record(nanoseconds(event.last_kernel.since(event.intended)));
+        }
+    }
+}
+
+/// An empty histogram for latencies in nanoseconds.
+pub(super) fn latency_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(LATENCY_NS_MIN, LATENCY_NS_MAX, LATENCY_DIGITS).expect("the bounds are in order")
+}
+
+/// A span as the histograms take it.
+pub(super) fn nanoseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}

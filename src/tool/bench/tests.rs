@@ -1,0 +1,241 @@
+mod end_to_end;
+
+use std::time::Duration;
+
+use super::{
+    options::{Publish, Target, Transport},
+    order::{Arrival, Faults, Order},
+    payload::{PAYLOAD_BYTES_MIN, PROBE, Stamp},
+    process,
+    replies::{Answer, Replies},
+    schedule::{Arrivals, Pace, Schedule},
+    tally::{Received, Tally},
+    wire::{Heard, Wire},
+};
+use crate::{
+    clock::Moment,
+    protocol::{http, websocket},
+};
+
+#[test]
+fn a_stamp_is_found_again() {
+    let check = |stamp: Stamp, size_bytes: usize, before: &str, after: &str| {
+        let mut message = before.as_bytes().to_vec();
+        stamp.write(size_bytes, &mut message);
+        assert_eq!(message.len() - before.len(), size_bytes.max(PAYLOAD_BYTES_MIN));
+        serde_json::from_slice::<serde_json::Value>(&message[before.len()..]).expect("payloads are JSON");
+        message.extend_from_slice(after.as_bytes());
+        assert_eq!(Stamp::find(&message), Some(stamp));
+    };
+    let stamp = Stamp { run: 0xbeef, sequence: 12, intended: Moment(123_456_789_012) };
+    check(stamp, 200, "", "");
+    check(stamp, 1, "", "");
+    check(Stamp { run: 0, sequence: PROBE, intended: Moment(u64::MAX) }, PAYLOAD_BYTES_MIN, "", "");
+    check(stamp, 100, r#"{"op":"event","topic":"a","id":"1-1","type":null,"data":"#, "}");
+}
+
+#[test]
+fn what_carries_no_stamp_is_foreign() {
+    let mut cut = Vec::new();
+    Stamp { run: 1, sequence: 2, intended: Moment(3) }.write(100, &mut cut);
+    cut.truncate(PAYLOAD_BYTES_MIN - 1);
+    for message in
+        [&b""[..], b"{}", br#"{"r":""#, br#"{"r":"zzzz","s":"00000000","t":"0000000000000000","p":""}"#, &cut]
+    {
+        assert_eq!(Stamp::find(message), None, "{}", String::from_utf8_lossy(message));
+    }
+}
+
+#[test]
+fn arrivals_are_told_apart() {
+    use Arrival::{Ahead, InOrder, Late, Repeated};
+    let check = |sequence: &[u32], expected: &[Arrival], missing_of_five: u32| {
+        let mut order = Order::default();
+        let told: Vec<Arrival> = sequence.iter().map(|&number| order.note(number)).collect();
+        assert_eq!(told, expected, "{sequence:?}");
+        assert_eq!(order.missing(5), missing_of_five, "{sequence:?}");
+    };
+    check(&[], &[], 5);
+    check(&[0, 1, 2, 3, 4], &[InOrder; 5], 0);
+    check(&[0, 0, 1, 0], &[InOrder, Repeated, InOrder, Repeated], 3);
+    check(&[0, 3, 1, 1, 2, 4], &[InOrder, Ahead(2), Late, Repeated, Late, InOrder], 0);
+    check(&[1, 0, 0], &[Ahead(1), Late, Repeated], 3);
+    check(&[100, 36, 37, 37], &[Ahead(100), Late, Late, Repeated], 0);
+}
+
+#[test]
+fn faults_add_up() {
+    let check = |sequence: &[u32], (lost, repeated, reordered): (u64, u64, u64)| {
+        let (mut order, mut faults) = (Order::default(), Faults::default());
+        sequence.iter().for_each(|&number| faults.count(order.note(number)));
+        assert_eq!(faults, Faults { lost, repeated, reordered, foreign: 0 }, "{sequence:?}");
+    };
+    check(&[0, 1, 2], (0, 0, 0));
+    check(&[0, 3], (2, 0, 0));
+    check(&[0, 3, 1], (1, 0, 1));
+    check(&[0, 0, 2, 2, 1], (0, 2, 1));
+}
+
+#[test]
+fn schedules() {
+    let check = |arrivals, due_ms: &[u64], measured| {
+        let pace = Pace {
+            arrivals,
+            rate: 10.0,
+            burst_events: 3,
+            warmup: Duration::from_millis(200),
+            duration: Duration::from_millis(300),
+        };
+        let schedule = Schedule::new(&pace);
+        assert_eq!(schedule.due, due_ms.iter().map(|&due| Duration::from_millis(due)).collect::<Vec<_>>());
+        assert_eq!(schedule.measured, measured);
+    };
+    check(Arrivals::Even, &[50, 150, 250, 350, 450], 2..5);
+    check(Arrivals::Burst, &[150, 150, 150, 450, 450], 3..5);
+}
+
+#[test]
+fn random_arrivals_keep_the_rate_and_repeat() {
+    let pace = Pace {
+        arrivals: Arrivals::Poisson,
+        rate: 1000.0,
+        burst_events: 1,
+        warmup: Duration::from_secs(1),
+        duration: Duration::from_secs(9),
+    };
+    let schedule = Schedule::new(&pace);
+    // Four standard deviations of a Poisson count of 10,000.
+    assert!((9_600..=10_400).contains(&schedule.event_count()), "{}", schedule.event_count());
+    assert!(schedule.due.is_sorted());
+    assert_eq!(schedule.due, Schedule::new(&pace).due);
+}
+
+#[test]
+fn a_tally_knows_first_median_and_last() {
+    let mut tally = Tally::new(10..12, 3);
+    let ms = |count: u64| Moment(count * 1_000_000);
+    let received = |at: u64| Received { read: ms(at), kernel: Some(ms(at - 1)) };
+    for (sequence, at) in [(9, 5), (10, 12), (10, 14), (10, 19), (11, 21), (11, 22), (12, 30)] {
+        tally.record(sequence, ms(10), received(at));
+    }
+    let events = tally.per_event();
+    let near = |histogram: &hdrhistogram::Histogram<u64>, expected_ms: u64| {
+        assert_eq!(histogram.len(), 1);
+        assert!(histogram.max().abs_diff(expected_ms * 1_000_000) < 10_000, "{}", histogram.max());
+    };
+    near(&events.first, 2);
+    near(&events.median, 4);
+    near(&events.last, 9);
+    near(&events.last_kernel, 8);
+    assert_eq!((tally.read.len(), tally.kernel.len(), events.incomplete), (5, 5, 1));
+}
+
+#[test]
+fn replies_are_counted_in_any_pieces() {
+    let check = |mut make: Box<dyn FnMut() -> Replies>, bytes: &[u8], expected: &[Answer]| {
+        for piece_bytes in 1..=bytes.len() {
+            let (mut replies, mut told) = (make(), Vec::new());
+            for piece in bytes.chunks(piece_bytes) {
+                replies.receive(piece, &mut |answer| told.push(answer)).expect("well-formed");
+            }
+            assert_eq!(told, expected, "in pieces of {piece_bytes}");
+        }
+    };
+    let redis = || Box::new(|| Replies::Redis { held: Vec::new() });
+    check(redis(), b":1\r\n:0\r\n-ERR no\r\n:12\r\n", &[Answer::Taken, Answer::Taken, Answer::Refused, Answer::Taken]);
+    let client = || Box::new(|| Replies::Http(Box::new(http::ResponseReader::new())));
+    let responses = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n";
+    check(client(), responses, &[Answer::Taken, Answer::Refused]);
+}
+
+/// What a wire hears of `bytes`, in pieces of any size: `<open>`, then the messages; and what it answers.
+fn check_wire(transport: Transport, bytes: &[u8], expected: &[&str], answer_bytes: usize) {
+    for piece_bytes in 1..=bytes.len() {
+        let (mut wire, mut reply, mut heard) = (Wire::new(transport), Vec::new(), Vec::new());
+        for piece in bytes.chunks(piece_bytes) {
+            let mut heed = |what: Heard<'_>| match what {
+                Heard::Open => heard.push("<open>".to_owned()),
+                Heard::Message(message) => heard.push(String::from_utf8_lossy(message).into_owned()),
+            };
+            wire.receive(piece, &mut reply, &mut heed).expect("well-formed");
+        }
+        assert_eq!(heard, expected, "in pieces of {piece_bytes}");
+        assert_eq!(reply.len(), answer_bytes, "in pieces of {piece_bytes}");
+    }
+}
+
+#[test]
+fn a_stream_is_heard() {
+    let bytes = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
+        2\r\n:\n\r\n11\r\nid: 1\ndata: one\n\n\r\nb\r\ndata: two\n\n\r\n";
+    check_wire(Transport::Sse, bytes, &["<open>", "one", "two"], 0);
+}
+
+#[test]
+fn frames_are_heard_and_pings_answered() {
+    let mut bytes = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n".to_vec();
+    bytes.extend(websocket::encode_text(b"one"));
+    bytes.extend(websocket::PING);
+    bytes.extend(websocket::encode_text(b"two"));
+    check_wire(Transport::Ws, &bytes, &["<open>", "one", "two"], 6 + websocket::PING.len() - 2);
+}
+
+#[test]
+fn refusals_are_told() {
+    let check = |transport, bytes: &[u8], expected: &str| {
+        let problem = Wire::new(transport).receive(bytes, &mut Vec::new(), &mut |_| {}).expect_err("refused");
+        assert!(problem.contains(expected), "{problem}");
+    };
+    check(Transport::Sse, b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "503");
+    check(Transport::Sse, b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 0\r\n\r\n", "200");
+    check(Transport::Ws, b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n", "404");
+    let closed = b"HTTP/1.1 101 Yes\r\n\r\n\x88\x04\x03\xf5no";
+    check(Transport::Ws, closed, "1013");
+}
+
+#[test]
+fn targets() {
+    let check = |url: &str, expected: Option<(&str, &str)>| {
+        let parsed = Target::parse(url, "http://", 80).ok();
+        let parsed = parsed.map(|target| (target.host, target.address.to_string()));
+        assert_eq!(parsed, expected.map(|(host, address)| (host.to_owned(), address.to_owned())), "{url}");
+    };
+    check("http://127.0.0.1:8080", Some(("127.0.0.1:8080", "127.0.0.1:8080")));
+    check("http://127.0.0.1/", Some(("127.0.0.1", "127.0.0.1:80")));
+    check("http://[::1]:90", Some(("[::1]:90", "[::1]:90")));
+    check("http://[::1]", Some(("[::1]", "[::1]:80")));
+    for bad in ["", "127.0.0.1", "http://", "https://127.0.0.1", "http://u@127.0.0.1", "http://127.0.0.1/x"] {
+        check(bad, None);
+    }
+}
+
+#[test]
+fn the_kernel_is_understood() {
+    let used = process::CpuUse::of_process(std::process::id()).expect("this process lives");
+    assert!(0 < used.run_ns && 0 < used.thread_count);
+    let memory = process::MemoryUse::of_process(std::process::id()).expect("this process lives");
+    assert!(0 < memory.pss_bytes && memory.pss_bytes <= memory.rss_bytes, "{memory:?}");
+    assert!(0 < process::KernelMemory::now().slab_bytes);
+    let cores = process::core_ticks();
+    assert_eq!(cores.len(), std::fs::read_dir("/sys/devices/system/cpu").map_or(0, count_online));
+    assert!(cores.iter().all(|core| 0 < core.busy + core.idle));
+    process::wake_punctually().expect("a thread may ask for itself");
+    assert!(process::own_thread().join("schedstat").is_file());
+}
+
+fn count_online(folder: std::fs::ReadDir) -> usize {
+    let names = folder.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let is_core = |name: &String| name.strip_prefix("cpu").is_some_and(|rest| rest.parse::<u32>().is_ok());
+    names.filter(is_core).count()
+}
+
+#[test]
+fn where_to_publish() {
+    let check = |url: &str, is_redis: bool| {
+        let publish = Publish::parse(url).expect("valid");
+        assert_eq!(matches!(publish, Publish::Redis(_)), is_redis, "{url}");
+    };
+    check("redis://127.0.0.1:6379", true);
+    check("http://127.0.0.1:8080", false);
+    assert!(Publish::parse("redis://user:secret@127.0.0.1").is_err());
+}

@@ -1,0 +1,86 @@
+//! A report as people read it.
+
+use std::fmt;
+
+use super::report::{Percentiles, Report, ServerReport, TopicReport};
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.topics.iter().try_for_each(|topic| write_topic(f, topic))?;
+        if let Some(churn) = &self.churn {
+            writeln!(f, "visitors {} a second; {} failed", churn.rate_hz, churn.failed)?;
+            write_row(f, "opening", &churn.opening)?;
+        }
+        if let Some(server) = &self.server {
+            write_server(f, server)?;
+        }
+        self.write_client(f)?;
+        for reason in &self.void {
+            writeln!(f, "VOID     {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn write_client(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let client = &self.client;
+        write!(f, "client   {} of a core", percent(client.cpu_share))?;
+        if let Some(cost) = client.fleet_cpu_us_per_delivery {
+            write!(f, ", {cost:.3} µs a delivery")?;
+        }
+        writeln!(f, "; {} involuntary switches", client.involuntary_switches)?;
+        let cores = self.machine.core_busy_shares.iter().zip(&self.machine.core_steal_shares).enumerate();
+        for (core, (&busy, &steal)) in cores {
+            writeln!(f, "core {core}   {} busy, {} stolen", percent(busy), percent(steal))?;
+        }
+        if let Some(share) = self.machine.strangers_share {
+            writeln!(f, "others   {} of a core", percent(share))?;
+        }
+        Ok(())
+    }
+}
+
+fn write_topic(f: &mut fmt::Formatter<'_>, topic: &TopicReport) -> fmt::Result {
+    let TopicReport { topic: name, subscribers, rate_hz, size_bytes, events, deliveries, .. } = topic;
+    writeln!(f, "topic    {name}: {subscribers} subscribers, {rate_hz} ev/s of {size_bytes} bytes")?;
+    let faults = &topic.faults;
+    write!(f, "         {events} events, {deliveries} deliveries; lost {}, ", faults.lost)?;
+    write!(f, "repeated {}, reordered {}, ", faults.repeated, faults.reordered)?;
+    writeln!(f, "foreign {}; closed {}, refused {}", faults.foreign, topic.closed, topic.refused)?;
+    for failure in topic.first_failure.iter().chain(&topic.publisher_failure) {
+        writeln!(f, "         {failure}")?;
+    }
+    let rows = [
+        ("delivery", &topic.read),
+        ("in kernel", &topic.kernel),
+        ("first", &topic.event_first),
+        ("median", &topic.event_median),
+        ("last", &topic.event_last),
+        ("last kern", &topic.event_last_kernel),
+        ("late by", &topic.lateness),
+        ("opening", &topic.opening),
+    ];
+    writeln!(f, "         {:>10} {:>10} {:>10} {:>10} {:>10}  µs", "p50", "p90", "p99", "p99.9", "max")?;
+    rows.iter().filter(|(_, row)| 0 < row.count).try_for_each(|(label, row)| write_row(f, label, row))
+}
+
+fn write_row(f: &mut fmt::Formatter<'_>, label: &str, row: &Percentiles) -> fmt::Result {
+    let Percentiles { p50, p90, p99, p999, max, .. } = row;
+    writeln!(f, "{label:9}{p50:10.0} {p90:10.0} {p99:10.0} {p999:10.0} {max:10.0}")
+}
+
+fn write_server(f: &mut fmt::Formatter<'_>, server: &ServerReport) -> fmt::Result {
+    write!(f, "server   ")?;
+    if let Some(cost) = server.cpu_us_per_delivery {
+        write!(f, "{cost:.3} µs a delivery, ")?;
+    }
+    write!(f, "{} of a core, {} threads; ", percent(server.cpu_share), server.threads)?;
+    writeln!(f, "switches {} + {} involuntary", server.voluntary_switches, server.involuntary_switches)?;
+    write!(f, "         PSS {} KiB, ", server.memory_after.pss_bytes / 1024)?;
+    writeln!(f, "{:.0} bytes a connection, then {:+} bytes", server.pss_bytes_per_connection, server.pss_growth_bytes)
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}

@@ -1,0 +1,72 @@
+//! The measured span as the kernel's counters saw it.
+
+use std::io;
+
+use super::{
+    options::Plan,
+    process::{self, CoreTicks, CpuUse, KernelMemory, MemoryUse},
+    progress::Progress,
+};
+use crate::clock::{Clock, Moment};
+
+/// All counters at one edge of the window.
+#[derive(Clone, Debug)]
+pub(super) struct Edge {
+    pub at: Moment,
+    pub server: Option<CpuUse>,
+    pub client: CpuUse,
+    /// Of the processes beside them, in nanoseconds.
+    pub beside_ns: u64,
+    /// Of each fleet's thread, in nanoseconds.
+    pub fleets_ns: Vec<u64>,
+    /// Of each load.
+    pub deliveries: Vec<u64>,
+    pub cores: Vec<CoreTicks>,
+}
+
+/// Memory at one point of the run. Reading it walks the server's page tables, so it is done outside the window.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MemoryEdge {
+    pub server: Option<MemoryUse>,
+    pub kernel: KernelMemory,
+}
+
+impl Edge {
+    /// Reads all counters; those that move fastest first.
+    pub(super) fn read<'a>(
+        plan: &Plan,
+        fleets: impl Iterator<Item = &'a Progress> + Clone,
+        clock: &Clock,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            at: clock.now(),
+            deliveries: fleets.clone().map(Progress::deliveries).collect(),
+            server: plan.server_pid.map(CpuUse::of_process).transpose()?,
+            client: CpuUse::of_process(std::process::id())?,
+            beside_ns: beside_ns(plan)?,
+            fleets_ns: fleets.map(thread_run_ns).collect(),
+            cores: process::core_ticks(),
+        })
+    }
+
+    /// Deliveries of all loads.
+    pub(super) fn delivery_sum(&self) -> u64 {
+        self.deliveries.iter().sum()
+    }
+}
+
+fn beside_ns(plan: &Plan) -> io::Result<u64> {
+    plan.beside_pids.iter().map(|&pid| Ok(CpuUse::of_process(pid)?.run_ns)).sum()
+}
+
+fn thread_run_ns(progress: &Progress) -> u64 {
+    progress.thread().map_or(0, |folder| process::thread_run_ns(folder))
+}
+
+impl MemoryEdge {
+    /// Reads what there is.
+    pub(super) fn read(plan: &Plan) -> io::Result<Self> {
+        let server = plan.server_pid.map(MemoryUse::of_process).transpose()?;
+        Ok(Self { server, kernel: KernelMemory::now() })
+    }
+}
