@@ -97,8 +97,10 @@ pub struct Limits {
 pub struct Sse {
     /// How long a stream may be silent before it gets a comment.
     pub heartbeat: Duration,
-    /// When a browser that lost its stream comes back; each is told up to half as much again.
+    /// When a browser that lost its stream comes back.
     pub retry: Duration,
+    /// Up to how much more is added to it, at random, so that not all come back at once.
+    pub retry_jitter: Duration,
 }
 
 /// WebSocket.
@@ -165,7 +167,7 @@ impl Default for Server {
             max_connections_per_ip: 0,
             default_topics: vec![Topic::parse("events.critical").expect("a constant that is a valid name")],
             live_timeout: Duration::from_secs(2),
-            stuck_after: Duration::from_secs(10),
+            stuck_after: Duration::from_secs(5),
             insecure: false,
         }
     }
@@ -186,14 +188,14 @@ impl Default for Limits {
             event_bytes_max: MIB,
             outbox_bytes_max: 256 * KIB,
             closing_timeout: Duration::from_secs(2),
-            inbox_events_max: 8192,
+            inbox_events_max: 65_536,
         }
     }
 }
 
 impl Default for Sse {
     fn default() -> Self {
-        Self { heartbeat: Duration::from_secs(25), retry: Duration::from_secs(2) }
+        Self { heartbeat: Duration::from_secs(25), retry: Duration::from_secs(2), retry_jitter: Duration::from_secs(2) }
     }
 }
 
