@@ -161,10 +161,8 @@ pub(super) const KEYS: &[Key<Written>] = &[
 
     Key { path: "sse.heartbeat", help: "How long a stream may be silent before it gets a comment.",
           field: |it| Field::Span { value: &mut it.sse.heartbeat, min: SECOND } },
-    Key { path: "sse.retry", help: "How long a browser that lost its stream waits before it comes back.",
+    Key { path: "sse.retry", help: "How long a browser that lost its stream waits before it comes back. Each is told up to half as much again.",
           field: |it| Field::Span { value: &mut it.sse.retry, min: MILLISECOND } },
-    Key { path: "sse.retry_jitter", help: "Up to how much is added to it at random, so that not all come back at once.",
-          field: |it| Field::Span { value: &mut it.sse.retry_jitter, min: Duration::ZERO } },
 
     Key { path: "websocket.ping_interval", help: "How long a connection may be silent before it gets a ping.",
           field: |it| Field::Span { value: &mut it.websocket.ping_interval, min: SECOND } },

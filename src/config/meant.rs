@@ -97,10 +97,8 @@ pub struct Limits {
 pub struct Sse {
     /// How long a stream may be silent before it gets a comment.
     pub heartbeat: Duration,
-    /// When a browser that lost its stream comes back.
+    /// When a browser that lost its stream comes back; each is told up to half as much again.
     pub retry: Duration,
-    /// Up to how much more is added to it, at random, so that not all come back at once.
-    pub retry_jitter: Duration,
 }
 
 /// WebSocket.
@@ -195,7 +193,7 @@ impl Default for Limits {
 
 impl Default for Sse {
     fn default() -> Self {
-        Self { heartbeat: Duration::from_secs(25), retry: Duration::from_secs(2), retry_jitter: Duration::from_secs(2) }
+        Self { heartbeat: Duration::from_secs(25), retry: Duration::from_secs(2) }
     }
 }
 
