@@ -165,7 +165,7 @@ impl Default for Server {
             max_connections_per_ip: 0,
             default_topics: vec![Topic::parse("events.critical").expect("a constant that is a valid name")],
             live_timeout: Duration::from_secs(2),
-            stuck_after: Duration::from_secs(10),
+            stuck_after: Duration::from_secs(5),
             insecure: false,
         }
     }
@@ -186,7 +186,7 @@ impl Default for Limits {
             event_bytes_max: MIB,
             outbox_bytes_max: 256 * KIB,
             closing_timeout: Duration::from_secs(2),
-            inbox_events_max: 8192,
+            inbox_events_max: 65_536,
         }
     }
 }

@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::Deserialize;
+
 use crate::protocol::http::{Method, ResponsePart, ResponseReader, write_request};
 
 /// How long connecting, and waiting for a response, may take.
@@ -202,6 +204,21 @@ pub(super) struct Answer {
     pub(super) status: u16,
     /// All of it.
     pub(super) body: Vec<u8>,
+}
+
+/// A refusal in the hub's own words, which it sends as `{"error":{"message"}}`; anything else as it is.
+pub(super) fn describe_refusal(answer: &Answer) -> String {
+    #[derive(Deserialize)]
+    struct Refusal {
+        error: Reason,
+    }
+    #[derive(Deserialize)]
+    struct Reason {
+        message: String,
+    }
+    let refusal: Result<Refusal, _> = serde_json::from_slice(&answer.body);
+    let words = refusal.map_or_else(|_| String::from_utf8_lossy(&answer.body).into_owned(), |it| it.error.message);
+    format!("the hub answered {}: {}", answer.status, words.trim())
 }
 
 impl Client {

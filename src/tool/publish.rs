@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::client::{Answer, Client, HubUrl};
+use super::client::{Answer, Client, HubUrl, describe_refusal};
 use crate::{protocol::http::percent_encode, topic::Topic};
 
 /// What to publish, and where.
@@ -185,26 +185,16 @@ impl Outlet {
     }
 }
 
-/// The id the hub gave the event, if it gave one; the hub's own words if it refused it.
+/// The id the hub gave the event, if it gave one.
 fn read_id(answer: &Answer) -> Result<Option<String>, String> {
     #[derive(Deserialize)]
     struct Published {
         id: Option<String>,
     }
-    #[derive(Deserialize)]
-    struct Refused {
-        error: Reason,
-    }
-    #[derive(Deserialize)]
-    struct Reason {
-        message: String,
-    }
     if (200..300).contains(&answer.status) {
         return Ok(serde_json::from_slice(&answer.body).map_or(None, |published: Published| published.id));
     }
-    let refused: Result<Refused, _> = serde_json::from_slice(&answer.body);
-    let message = refused.map_or_else(|_| String::from_utf8_lossy(&answer.body).into_owned(), |it| it.error.message);
-    Err(format!("the hub refused it ({}): {message}", answer.status))
+    Err(describe_refusal(answer))
 }
 
 #[cfg(test)]
@@ -229,8 +219,8 @@ mod tests {
         check(202, r#"{"id":null,"topic":"a"}"#, Ok(None));
         check(200, "", Ok(None));
         let refusal = r#"{"error":{"code":"BadTopic","message":"a topic needs a name","field":"topic"}}"#;
-        check(400, refusal, Err("the hub refused it (400): a topic needs a name"));
-        check(502, "Bad gateway", Err("the hub refused it (502): Bad gateway"));
+        check(400, refusal, Err("the hub answered 400: a topic needs a name"));
+        check(502, "Bad gateway", Err("the hub answered 502: Bad gateway"));
     }
 
     #[test]

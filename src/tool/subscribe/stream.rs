@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use clap::ValueEnum;
 
+use super::super::client::{Answer, describe_refusal};
 use crate::protocol::{
     fanfare_v1::{SUBPROTOCOL, client::Envelope},
     http::{Method, ResponseHead, ResponsePart, ResponseReader, write_request},
@@ -67,8 +68,8 @@ struct Body {
     key: String,
     events: sse::Decoder,
     frames: FrameReader,
-    /// Status and text of an answer that is no stream.
-    refusal: Option<(u16, Vec<u8>)>,
+    /// An answer that is no stream.
+    refusal: Option<Answer>,
 }
 
 /// The most bytes of a refusal that are kept to be shown.
@@ -139,9 +140,9 @@ impl Body {
     ) -> Result<(), String> {
         match (part, &mut self.refusal) {
             (ResponsePart::Head(head), _) => self.take_head(&head)?,
-            (ResponsePart::Body(bytes), Some((_, text))) => {
-                let room = REFUSAL_BYTES_MAX.saturating_sub(text.len()).min(bytes.len());
-                text.extend_from_slice(&bytes[..room]);
+            (ResponsePart::Body(bytes), Some(refusal)) => {
+                let room = REFUSAL_BYTES_MAX.saturating_sub(refusal.body.len()).min(bytes.len());
+                refusal.body.extend_from_slice(&bytes[..room]);
             }
             (ResponsePart::Body(bytes), None) if self.transport == Transport::Sse => self.take_events(bytes, on)?,
             (ResponsePart::Body(bytes), None) => self.take_frames(bytes, answer, on)?,
@@ -162,7 +163,7 @@ impl Body {
                 Err(close) => Err(close.to_string()),
             },
             (_, status) => {
-                self.refusal = Some((status, Vec::new()));
+                self.refusal = Some(Answer { status, body: Vec::new() });
                 Ok(())
             }
         }
@@ -232,8 +233,4 @@ fn take_envelope(message: &[u8], on: &mut impl FnMut(Received<'_>)) -> Result<()
         _ => {}
     }
     Ok(())
-}
-
-fn describe_refusal((status, body): &(u16, Vec<u8>)) -> String {
-    format!("the hub answered {status}: {}", String::from_utf8_lossy(body).trim())
 }
