@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use fanfare::{
     config::{self, Override},
     server,
-    tool::{publish, subscribe},
+    tool::{bench, publish, subscribe},
 };
 
 /// A real-time event hub: events come in over HTTP and Redis, and go out over Server-Sent Events and WebSocket.
@@ -38,6 +38,8 @@ enum Command {
     Publish(publish::Options),
     /// Listen to topics: print their events, or measure how long they take
     Subscribe(subscribe::Options),
+    /// Measure a server: latency, losses, processor time and memory under an open-loop load
+    Bench(bench::Options),
     /// Check or show the configuration, or print one with every key and its default
     Config {
         #[command(subcommand)]
@@ -103,6 +105,7 @@ struct ServeArguments {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
+        Command::Bench(options) => return bench::run(&options),
         Command::Serve(arguments) => serve(&arguments),
         Command::Publish(options) => publish::run(&options),
         Command::Subscribe(options) => subscribe::run(&options),

@@ -261,7 +261,6 @@ impl Hub {
         let bus_config = bus::Config {
             reactors: 1,
             epoch_ms: 1000,
-            inbox_events_max: 100_000,
             payload_bytes_max: config.message_bytes_max,
             default_class: bus::Class::default(),
             classes: Vec::new(),
