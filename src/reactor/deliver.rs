@@ -60,15 +60,17 @@ impl<N: Net> Reactor<N> {
         let mut visits = 0;
         let mut steps = 0;
         while visits < budget {
-            let Some(listener_place) = topic.lap.advance() else { break };
-            steps += 1;
-            if steps % VISITS_PER_CLOCK == 0 {
+            // Before the next listener is taken from the lap: one that is taken must be visited.
+            if steps == VISITS_PER_CLOCK {
+                steps = 0;
                 self.now = self.net.now();
                 self.gathers.settle(&self.metrics, self.now);
                 if deadline <= self.now {
                     break;
                 }
             }
+            steps += 1;
+            let Some(listener_place) = topic.lap.advance() else { break };
             let head = topic.ring.next();
             let listener = topic.lap.listener(listener_place);
             if listener.cursor == head {
