@@ -8,10 +8,12 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use core_affinity::CoreId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
 use tracing::{info, warn};
 
 use crate::{
@@ -40,7 +42,7 @@ pub fn run(config: Config) -> Result<(), String> {
     let cores = Cores::choose(&config);
     let server = Server::start(&config, clock, bound.listeners, &cores)?;
     announce(&bound.urls);
-    let outcome = wait_for_end();
+    let outcome = wait_for_end(&server.hub.bus, clock);
     info!("shutting down");
     server.stop();
     bound.socket_files.iter().for_each(|path| drop(std::fs::remove_file(path)));
@@ -265,15 +267,27 @@ fn reactor_config(config: &Config, admin_from: usize) -> reactor::Config {
     }
 }
 
-/// Waits for the signal that ends the hub.
-fn wait_for_end() -> Result<(), String> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
-        .map_err(|error| format!("cannot wait for signals: {error}"))?;
-    for signal in signals.forever() {
-        match signal {
-            SIGHUP => warn!("the configuration is read at the start only: restart the hub to change it"),
-            _ => return Ok(()),
+/// How often histories are looked over for what has grown too old.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Keeps house until the signal comes that ends the hub.
+fn wait_for_end(bus: &Bus, clock: Clock) -> Result<(), String> {
+    let explain = |error: io::Error| format!("cannot wait for signals: {error}");
+    let mut poll = mio::Poll::new().map_err(explain)?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(explain)?;
+    poll.registry().register(&mut signals, mio::Token(0), mio::Interest::READABLE).map_err(explain)?;
+    let mut events = mio::Events::with_capacity(1);
+    loop {
+        match poll.poll(&mut events, Some(SWEEP_INTERVAL)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => outcome.map_err(explain)?,
         }
+        for signal in signals.pending() {
+            match signal {
+                SIGHUP => warn!("the configuration is read at the start only: restart the hub to change it"),
+                _ => return Ok(()),
+            }
+        }
+        bus.sweep(clock.now());
     }
-    Ok(())
 }

@@ -10,7 +10,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 
-use super::topics::{Receipt, TopicKey, TopicState};
+use super::{Receipt, TopicKey, TopicState};
 use crate::{clock::Moment, event::Event, topic::Topic};
 
 /// Interrupts a thread's poll. Called at most once per sleep.

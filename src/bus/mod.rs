@@ -6,15 +6,14 @@
 //! from the history, exactly as a first listener does. So a source never waits for a reactor.
 
 mod inbox;
+mod publish;
 mod reactors;
 mod topics;
 
 pub use inbox::{AnswerForm, Doorbell, Inbox, Mail, Note, Waiting, Wake};
+pub use publish::{Feed, Outlet, Publication, PublishFailed, PublishRefused, Receipt, Reply};
 pub use reactors::{REACTORS_MAX, ReactorSet};
-pub use topics::{
-    Attachment, Bus, Feed, Interest, Outlet, Publication, PublishFailed, PublishRefused, Receipt, Reply, TopicKey,
-    TopicState, TopicSummary,
-};
+pub use topics::{Attachment, Bus, Interest, TopicKey, TopicState, TopicSummary};
 
 /// What the bus is built from.
 #[derive(Clone, Debug)]

@@ -2,21 +2,19 @@
 
 use std::{
     collections::HashMap,
-    fmt,
+    hash::BuildHasher,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
-use bytes::Bytes;
 use crossbeam_channel::Sender;
 
-use super::{Class, Config, Inbox, Mail, Note, ReactorSet, Wake};
+use super::{Class, Config, Feed, Inbox, Note, Outlet, Publication, PublishRefused, ReactorSet, Wake};
 use crate::{
     clock::Moment,
     event::{Event, EventId, Position},
-    frame::FrameCache,
     log::{Ring, Start},
     topic::Topic,
 };
@@ -36,20 +34,20 @@ pub struct TopicState {
     pub class: Class,
     /// How many subscriptions it has, over all reactors.
     pub listeners: AtomicUsize,
-    core: Mutex<Core>,
+    pub(super) core: Mutex<Core>,
 }
 
 /// What the topic's lock guards.
 #[derive(Debug)]
-struct Core {
-    history: Ring,
-    interest: ReactorSet,
+pub(super) struct Core {
+    pub(super) history: Ring,
+    pub(super) interest: ReactorSet,
     /// Reactors whose inbox was full: they get no mail of this topic until they have copied the history.
-    resync: ReactorSet,
+    pub(super) resync: ReactorSet,
     /// Whether events published at the source arrive here.
     live: bool,
     /// Taken out of the table: whoever still holds it must look the topic up anew.
-    retired: bool,
+    pub(super) retired: bool,
 }
 
 /// What a reactor gets when it begins to listen to a topic.
@@ -63,58 +61,6 @@ pub struct Attachment {
     pub next: Position,
     /// Whether the source already delivers it; if not, [`Note::Live`] follows.
     pub live: bool,
-}
-
-/// Why the bus did not take an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PublishRefused {
-    /// The payload is not UTF-8, and no text transport could carry it.
-    NotUtf8,
-    /// The payload is over the limit.
-    TooBig,
-    /// The type contains a line break.
-    BadKind,
-}
-
-/// Why a publication did not get through to the source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PublishFailed {
-    /// The source's queue is full: nothing was published.
-    QueueFull,
-    /// The source cannot be reached: nothing was published.
-    Unavailable,
-    /// It was sent, and no answer came: it may have been published.
-    Unknown,
-}
-
-/// The answer to one publication: its id, if this hub assigned one.
-pub type Receipt = Result<Option<EventId>, PublishFailed>;
-
-/// Called with the source's answer: how many subscribers it counted.
-pub type Reply = Box<dyn FnOnce(Result<u64, PublishFailed>) + Send>;
-
-/// An event on its way out to a source that all hubs share.
-pub struct Publication {
-    /// Where to.
-    pub topic: Topic,
-    /// Its type.
-    pub kind: Option<Box<str>>,
-    /// The payload.
-    pub data: Bytes,
-    /// Takes the answer; called exactly once, from any thread.
-    pub reply: Reply,
-}
-
-impl fmt::Debug for Publication {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Publication").field("topic", &self.topic).field("kind", &self.kind).finish_non_exhaustive()
-    }
-}
-
-/// A source that takes publications, so that every hub on it sees them.
-pub trait Outlet: Send + Sync + fmt::Debug {
-    /// Takes `publication` and answers through its `reply`, later or at once. Never blocks.
-    fn publish(&self, publication: Publication);
 }
 
 /// What a source is told about topics.
@@ -151,22 +97,29 @@ struct InterestWatch {
     waker: Arc<dyn Wake>,
 }
 
+/// How many parts the table of topics has.
+const SHARDS: usize = 64;
+
+type Shard = HashMap<Topic, Arc<TopicState>, foldhash::fast::RandomState>;
+
 /// All topics and all inboxes.
 #[derive(Debug)]
 pub struct Bus {
-    config: Config,
-    topics: RwLock<HashMap<Topic, Arc<TopicState>, foldhash::fast::RandomState>>,
-    inboxes: Vec<Inbox>,
+    pub(super) config: Config,
+    /// In shards, so that a look at all topics never keeps others from theirs for long.
+    shards: [RwLock<Shard>; SHARDS],
+    hasher: foldhash::fast::RandomState,
+    pub(super) inboxes: Vec<Inbox>,
     watch: Mutex<Option<InterestWatch>>,
     outlet: Option<Box<dyn Outlet>>,
     next_key: AtomicU64,
     /// No topic that was retired had a minor id above this: a topic that comes back continues from here, so that an id
     /// never names two events.
     minor_floor: AtomicU64,
-    received: AtomicU64,
-    losses: AtomicU64,
-    resyncs: AtomicU64,
-    wakeups: AtomicU64,
+    pub(super) received: AtomicU64,
+    pub(super) losses: AtomicU64,
+    pub(super) resyncs: AtomicU64,
+    pub(super) wakeups: AtomicU64,
 }
 
 /// Locks; a thread that panicked while it held the lock brings the process down by itself (`panic = "abort"`).
@@ -181,7 +134,8 @@ impl Bus {
         assert!(inboxes.len() <= super::REACTORS_MAX, "at most {} reactors", super::REACTORS_MAX);
         Self {
             config,
-            topics: RwLock::default(),
+            shards: std::array::from_fn(|_| RwLock::default()),
+            hasher: foldhash::fast::RandomState::default(),
             inboxes,
             watch: Mutex::new(None),
             outlet,
@@ -226,7 +180,7 @@ impl Bus {
 
     /// Begins a batch of events from a source; when it is dropped each reactor they concern is woken, at most once.
     pub fn feed(&self) -> Feed<'_> {
-        Feed { bus: self, to_wake: ReactorSet::default(), last: None }
+        Feed::new(self)
     }
 
     /// Hands `publication` to the shared source. Without one, appends it at once.
@@ -316,7 +270,7 @@ impl Bus {
         lock(&self.state(topic).core).live = false;
     }
 
-    /// Drops what has grown too old, and topics that nobody uses.
+    /// Drops what has grown too old, and topics that nobody uses. Takes its time: not for a reactor's thread.
     pub fn sweep(&self, now: Moment) {
         for state in self.states() {
             let mut core = lock(&state.core);
@@ -325,7 +279,7 @@ impl Bus {
                 core.retired = true;
                 self.minor_floor.fetch_max(core.history.next() - 1, Ordering::Relaxed);
                 drop(core);
-                self.write_topics().remove(&state.topic);
+                self.write_shard(&state.topic).remove(&state.topic);
             }
         }
     }
@@ -357,26 +311,31 @@ impl Bus {
     }
 
     fn existing(&self, topic: &Topic) -> Option<Arc<TopicState>> {
-        self.topics.read().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
+        self.shard(topic).read().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
     }
 
     fn states(&self) -> Vec<Arc<TopicState>> {
-        self.topics.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let copy = |shard: &RwLock<Shard>| {
+            shard.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(copy).collect()
     }
 
-    fn write_topics(
-        &self,
-    ) -> std::sync::RwLockWriteGuard<'_, HashMap<Topic, Arc<TopicState>, foldhash::fast::RandomState>> {
-        self.topics.write().unwrap_or_else(PoisonError::into_inner)
+    fn shard(&self, topic: &Topic) -> &RwLock<Shard> {
+        &self.shards[self.hasher.hash_one(topic) as usize % SHARDS]
+    }
+
+    fn write_shard(&self, topic: &Topic) -> RwLockWriteGuard<'_, Shard> {
+        self.shard(topic).write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The topic, made if need be.
-    fn state(&self, topic: &Topic) -> Arc<TopicState> {
+    pub(super) fn state(&self, topic: &Topic) -> Arc<TopicState> {
         if let Some(state) = self.existing(topic) {
             return state;
         }
         let live = lock(&self.watch).is_none();
-        let mut topics = self.write_topics();
+        let mut topics = self.write_shard(topic);
         Arc::clone(topics.entry(topic.clone()).or_insert_with(|| Arc::new(self.new_state(topic, live))))
     }
 
@@ -410,94 +369,6 @@ impl TopicState {
             oldest: core.history.event(core.history.oldest()).map(|event| event.id),
             newest: core.history.event(core.history.next() - 1).map(|event| event.id),
             class: self.class,
-        }
-    }
-}
-
-/// A batch of events on their way in.
-#[derive(Debug)]
-pub struct Feed<'bus> {
-    bus: &'bus Bus,
-    to_wake: ReactorSet,
-    /// The topic of the last event: bursts mostly stay on one.
-    last: Option<Arc<TopicState>>,
-}
-
-impl Feed<'_> {
-    /// Appends an event to `topic` and hands it to every reactor that has listeners there.
-    pub fn publish(
-        &mut self,
-        topic: &Topic,
-        kind: Option<&str>,
-        data: Bytes,
-        now: Moment,
-    ) -> Result<EventId, PublishRefused> {
-        self.bus.check(kind, &data)?;
-        self.bus.received.fetch_add(1, Ordering::Relaxed);
-        loop {
-            let state = self.state(topic);
-            let mut core = lock(&state.core);
-            if core.retired {
-                self.last = None;
-                continue;
-            }
-            let position = core.history.next();
-            let id = EventId { major: self.bus.config.epoch_ms, minor: position };
-            let event = Arc::new(Event {
-                topic: topic.clone(),
-                id,
-                position,
-                accepted: now,
-                kind: kind.map(Box::from),
-                data,
-                frames: FrameCache::default(),
-            });
-            core.history.push(Arc::clone(&event));
-            core.history.trim(&state.class.retention, now);
-            self.deliver(&state, &mut core, &event);
-            return Ok(id);
-        }
-    }
-
-    /// The source was away: events of `topic` may be missing from here on.
-    pub fn report_loss(&mut self, _topic: &Topic, _now: Moment) {
-        self.bus.losses.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Under the topic's lock, so that every inbox sees the same order.
-    fn deliver(&mut self, state: &Arc<TopicState>, core: &mut Core, event: &Arc<Event>) {
-        for reactor in core.interest.iter() {
-            if core.resync.contains(reactor) {
-                continue;
-            }
-            let inbox = &self.bus.inboxes[reactor];
-            if !inbox.put_mail(Mail { key: state.key, event: Arc::clone(event) }) {
-                core.resync.insert(reactor);
-                inbox.put_resync(Arc::clone(state));
-                self.bus.resyncs.fetch_add(1, Ordering::Relaxed);
-            }
-            self.to_wake.insert(reactor);
-        }
-    }
-
-    fn state(&mut self, topic: &Topic) -> Arc<TopicState> {
-        match &self.last {
-            Some(state) if state.topic == *topic => Arc::clone(state),
-            _ => {
-                let state = self.bus.state(topic);
-                self.last = Some(Arc::clone(&state));
-                state
-            }
-        }
-    }
-}
-
-impl Drop for Feed<'_> {
-    fn drop(&mut self) {
-        for reactor in self.to_wake.iter() {
-            if self.bus.inboxes[reactor].doorbell().ring() {
-                self.bus.wakeups.fetch_add(1, Ordering::Relaxed);
-            }
         }
     }
 }

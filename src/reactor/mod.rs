@@ -140,7 +140,9 @@ pub struct Reactor<N: Net> {
     doomed: Vec<u32>,
     /// How many connections wait for their peer to read.
     blocked: usize,
+    /// When the last sweep over the topics began, and where the one under way goes on.
     swept: Moment,
+    sweep_from: Option<usize>,
     stopping: bool,
     // Used within one call each, kept to spare the allocation.
     ready: Vec<Ready>,
@@ -175,6 +177,7 @@ impl<N: Net> Reactor<N> {
             doomed: Vec::new(),
             blocked: 0,
             swept: now,
+            sweep_from: None,
             stopping: false,
             ready: Vec::new(),
             asks: Vec::new(),
@@ -235,7 +238,8 @@ impl<N: Net> Reactor<N> {
             || !self.ongoing.is_empty()
             || !self.accept_again.is_empty()
             || !self.read_again.is_empty()
-            || !self.write_again.is_empty();
+            || !self.write_again.is_empty()
+            || self.sweep_from.is_some();
         if busy {
             return Duration::ZERO;
         }

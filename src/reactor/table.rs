@@ -105,18 +105,22 @@ impl TopicTable {
         Some(topic)
     }
 
-    /// Drops from every ring what has grown too old. Returns the topics somebody has waited for longer than `patience`,
-    /// and those nobody listens to or waits for any more.
-    pub(super) fn sweep(&mut self, now: Moment, patience: Duration) -> Vec<u32> {
+    /// Looks at the topics from place `from` on, [`SWEEP_SLICE`] of them: drops what has grown too old. Returns those that
+    /// somebody has waited for longer than `patience` or that nobody wants any more, and where to go on, if anywhere.
+    pub(super) fn sweep(&mut self, from: usize, now: Moment, patience: Duration) -> (Vec<u32>, Option<usize>) {
         let mut notable = Vec::new();
-        for (place, topic) in self.places.iter_mut().enumerate() {
-            let Some(topic) = topic else { continue };
+        let until = self.places.len().min(from + SWEEP_SLICE);
+        for place in from..until {
+            let Some(topic) = &mut self.places[place] else { continue };
             topic.ring.trim(&topic.state.class.retention, now);
             let waited = topic.waiting.first().map(|waiter| now.since(waiter.since));
             if waited.map_or(topic.lap.is_empty(), |waited| patience < waited) {
                 notable.push(place as u32);
             }
         }
-        notable
+        (notable, (until < self.places.len()).then_some(until))
     }
 }
+
+/// Topics looked at in one turn.
+const SWEEP_SLICE: usize = 1024;

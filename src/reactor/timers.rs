@@ -27,18 +27,14 @@ impl<N: Net> Reactor<N> {
         self.wheel.expire(self.now, TIMERS_PER_TURN, &mut due);
         due.iter().for_each(|slot| self.on_due(*slot));
         self.due = due;
-        if SWEEP_INTERVAL <= self.now.since(self.swept) {
+        if self.sweep_from.is_none() && SWEEP_INTERVAL <= self.now.since(self.swept) {
             self.swept = self.now;
-            self.sweep();
+            self.sweep_from = Some(0);
         }
-    }
-
-    fn sweep(&mut self) {
-        if self.index == 0 {
-            self.hub.bus.sweep(self.now);
-        }
-        for place in self.topics.sweep(self.now, self.config.live_timeout) {
-            self.on_live(place);
+        if let Some(from) = self.sweep_from {
+            let (notable, next) = self.topics.sweep(from, self.now, self.config.live_timeout);
+            self.sweep_from = next;
+            notable.into_iter().for_each(|place| self.on_live(place));
         }
     }
 
