@@ -11,23 +11,30 @@ mod backoff;
 mod buffer;
 mod config;
 mod connection;
+mod delivery;
 mod envelope;
+mod fault;
 mod glob;
 mod intake;
+mod link;
 mod oversize;
 mod patterns;
+mod probe;
+mod publisher;
 mod reader;
 mod session;
 mod status;
 mod subscriptions;
 mod throttle;
 mod tls;
+mod turn;
 mod writer;
 
 pub use config::{BadRedisUrl, Config, RedisUrl};
+pub use publisher::Publisher;
 pub use reader::{ReaderHandle, start_reader};
 pub use status::{Snapshot, SourceStatus};
-pub use writer::{Publisher, WriterHandle, start_writer};
+pub use writer::{WriterHandle, start_writer};
 
 #[cfg(test)]
 mod tests;

@@ -8,12 +8,14 @@
 //! Answers come in the order of their commands, so a queue of what was asked tells what each answer is about; messages
 //! come between them at any time.
 
-use std::{collections::VecDeque, fmt, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use super::{
     config::{Config, RedisUrl},
     envelope::ENVELOPE_BYTES_MAX,
+    fault::{Fault, is_denial, is_final, is_served},
     oversize,
+    probe::{Probe, is_probe},
     subscriptions::{Batch, Subscriptions},
 };
 use crate::{
@@ -23,9 +25,6 @@ use crate::{
 
 /// What the server lists the connection as.
 const CLIENT_NAME: &[u8] = b"fanfare-reader";
-
-/// Channels that begin so carry the hubs' probes and no events.
-const PROBE_PREFIX: &str = "fanfare.probe.";
 
 /// Commands are withheld while this much is unsent, so that a stalled server costs no more memory than that.
 const OUTGOING_BYTES_MAX: usize = 64 * 1024;
@@ -72,24 +71,6 @@ enum Asked {
     },
 }
 
-/// Proof that what is published arrives: the hub publishes a nonce to a channel of its own and waits for it.
-#[derive(Debug)]
-struct Probe {
-    channel: String,
-    state: ProbeState,
-    nonce: u64,
-    sent: Moment,
-}
-
-/// RESP2 has no publishing on a connection that subscribes, and access rules may forbid the channel: then a `PING` has
-/// to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ProbeState {
-    Off,
-    Asked,
-    On,
-}
-
 /// What [`Session::receive`] found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Incoming<'a> {
@@ -103,26 +84,9 @@ pub(super) enum Incoming<'a> {
     Answer,
 }
 
-/// Why a session, or an attempt at one, ended. The text never holds a password.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// No connection could be made.
-    Unreachable(String),
-    /// The connection failed.
-    Broken(String),
-    /// The server closed it.
-    Closed,
-    /// The server does not let us in.
-    Rejected(String),
-    /// Bytes that are no RESP, or an answer to nothing.
-    BadReply(String),
-    /// It said nothing for too long.
-    Silent,
-}
-
 impl Session {
-    /// Greets the server. `nonce` tells this hub's probes from those of others.
-    pub(super) fn open(config: &Config, nonce: u64, now: Moment) -> Self {
+    /// Greets the server. `probe_seed` tells this hub's probe from those of others.
+    pub(super) fn open(config: &Config, probe_seed: u64, now: Moment) -> Self {
         let mut session = Self {
             stage: Stage::Greeting,
             limits: Limits { bulk_bytes_max: config.message_bytes_max + ENVELOPE_BYTES_MAX, ..Limits::default() },
@@ -133,7 +97,7 @@ impl Session {
             greeting_deadline: now + config.connect_timeout,
             next_ping: now,
             last_received: now,
-            probe: Probe { channel: format!("{PROBE_PREFIX}{nonce:016x}"), state: ProbeState::Off, nonce, sent: now },
+            probe: Probe::new(probe_seed, now),
             proof: None,
         };
         session.say_hello(&config.url);
@@ -224,7 +188,7 @@ impl Session {
     fn silence_deadline(&self) -> Option<Moment> {
         let sent = self.asked.iter().find_map(|asked| match asked {
             Asked::Ping { sent } => Some(*sent),
-            Asked::ProbePublication => Some(self.probe.sent),
+            Asked::ProbePublication => Some(self.probe.sent()),
             _ => None,
         })?;
         Some(sent.max(self.last_received) + self.ping_timeout)
@@ -260,8 +224,8 @@ impl Session {
         self.stage = Stage::Ready;
         self.next_ping = now;
         if resp3 {
-            self.probe.state = ProbeState::Asked;
-            let channel = self.probe.channel.clone();
+            // RESP2 has no publishing on a connection that subscribes.
+            let channel = self.probe.channel().to_owned();
             self.send(&[b"SUBSCRIBE", channel.as_bytes()], Asked::ProbeSubscription);
         }
         subscriptions.on_connected();
@@ -293,10 +257,8 @@ impl Session {
         if self.silence_deadline().is_some() {
             return;
         }
-        if self.probe.state == ProbeState::On {
-            self.probe.nonce = self.probe.nonce.wrapping_add(1);
-            self.probe.sent = now;
-            let (channel, nonce) = (self.probe.channel.clone(), self.probe.nonce.to_string());
+        if self.probe.is_on() {
+            let (channel, nonce) = (self.probe.channel().to_owned(), self.probe.next_nonce(now));
             self.send(&[b"PUBLISH", channel.as_bytes(), nonce.as_bytes()], Asked::ProbePublication);
         } else {
             self.send(&[b"PING"], Asked::Ping { sent: now });
@@ -313,9 +275,7 @@ impl Session {
         if !is_probe(channel) {
             return Incoming::Message { channel, payload };
         }
-        if channel == self.probe.channel.as_bytes() && payload == self.probe.nonce.to_string().as_bytes() {
-            self.proof = Some(now.since(self.probe.sent));
-        }
+        self.proof = self.probe.proof(channel, payload, now).or(self.proof);
         Incoming::Answer
     }
 
@@ -325,7 +285,7 @@ impl Session {
         match self.asked.front_mut() {
             Some(Asked::ProbeSubscription) => {
                 self.asked.pop_front();
-                self.probe.state = ProbeState::On;
+                self.probe.switch(true);
                 self.next_ping = Moment::default();
             }
             Some(Asked::Batch { batch, confirmed }) => {
@@ -364,45 +324,33 @@ impl Session {
             (Some(Asked::Hello), None) => self.become_ready(subscriptions, now),
             (Some(Asked::Hello), Some(text)) if is_final(text) => return Err(Fault::Rejected(text.to_owned())),
             (Some(Asked::Hello), Some(_)) => self.greet_in_resp2(url),
-            (Some(Asked::Step { needed: true }), Some(text)) => return Err(Fault::Rejected(text.to_owned())),
+            (Some(Asked::Step { needed: true }), Some(text)) if !is_served(error) => {
+                return Err(Fault::Rejected(text.to_owned()));
+            }
             (Some(Asked::Step { .. }), _) => {
                 if self.asked.is_empty() {
                     self.become_ready(subscriptions, now);
                 }
             }
-            (Some(Asked::Batch { batch, confirmed: 0 }), Some(_)) => subscriptions.on_refused(&batch),
-            (Some(Asked::ProbeSubscription | Asked::ProbePublication), Some(_)) => {
-                self.probe.state = ProbeState::Off;
+            (Some(Asked::Batch { batch, confirmed: 0 }), Some(text)) if is_denial(text) => {
+                subscriptions.on_refused(&batch);
+            }
+            (Some(Asked::Batch { .. }), Some(text)) => return Err(Fault::Rejected(text.to_owned())),
+            // Access rules may forbid the probe: then a `PING` has to do.
+            (Some(Asked::ProbeSubscription | Asked::ProbePublication), Some(text)) if is_denial(text) => {
+                self.probe.switch(false);
                 self.next_ping = Moment::default();
             }
-            (Some(Asked::ProbePublication), None) => {}
-            (Some(Asked::Ping { sent }), _) => self.proof = Some(now.since(sent)),
+            (Some(Asked::ProbeSubscription), Some(text)) => return Err(Fault::Rejected(text.to_owned())),
+            // That it was taken proves nothing, and that it was not passes.
+            (Some(Asked::ProbePublication), _) => {}
+            (Some(Asked::Ping { sent }), _) => {
+                self.proof = is_served(error).then(|| now.since(sent)).or(self.proof);
+            }
             (Some(Asked::Batch { .. } | Asked::ProbeSubscription), _) => {
                 return Err(Fault::BadReply("an answer that confirms nothing".to_owned()));
             }
         }
         Ok(Incoming::Answer)
-    }
-}
-
-/// Whether a refusal of `HELLO` is about us rather than about RESP3, so that RESP2 would fare no better.
-fn is_final(error: &str) -> bool {
-    ["WRONGPASS", "DENIED", "ERR max number of clients"].iter().any(|prefix| error.starts_with(prefix))
-}
-
-fn is_probe(channel: &[u8]) -> bool {
-    channel.starts_with(PROBE_PREFIX.as_bytes())
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable(why) => write!(f, "cannot connect: {why}"),
-            Self::Broken(why) => write!(f, "the connection failed: {why}"),
-            Self::Closed => f.write_str("the server closed the connection"),
-            Self::Rejected(answer) => write!(f, "the server refuses: {answer}"),
-            Self::BadReply(why) => write!(f, "the server does not speak Redis's protocol: {why}"),
-            Self::Silent => f.write_str("the server does not answer"),
-        }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use super::subscriptions::Tally;
 use crate::{clock::Moment, metrics::SourceHealth};
 
-/// Figures of one Redis Pub/Sub source. Each number has a single writer.
+/// Figures of one Redis Pub/Sub source.
 #[derive(Debug)]
 pub struct SourceStatus {
     name: String,
@@ -167,9 +167,9 @@ impl SourceStatus {
         self.losses.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn on_published(&self, published: u64, failed: u64) {
-        self.published.fetch_add(published, Ordering::Relaxed);
-        self.publish_failed.fetch_add(failed, Ordering::Relaxed);
+    pub(super) fn on_published(&self, is_done: bool) {
+        let counter = if is_done { &self.published } else { &self.publish_failed };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn set_subscriptions(&self, tally: Tally) {

@@ -55,6 +55,8 @@ pub(super) enum Notice {
     Stale(Topic),
     /// Events of the topic may be missing before this place.
     Lost(Topic),
+    /// The topic was given up in good order: its log has a hole from here on.
+    Left(Topic),
     /// The same, of every topic that the pattern at this index [carried](Patterns::carried).
     LostUnder(usize),
     /// The server's access rules forbid this channel or pattern.
@@ -313,13 +315,12 @@ impl Subscriptions {
         if is_live {
             self.notices.push(Notice::Stale(topic.clone()));
         }
-        let is_lost = match entry.cover {
+        match entry.cover {
             // The pattern goes on delivering it, and if it owes a report, that includes the topic.
-            Some(index) => entry.interrupted && !self.patterns.is_interrupted(index),
-            None => is_live || entry.interrupted,
-        };
-        if is_lost {
-            self.notices.push(Notice::Lost(topic.clone()));
+            Some(index) if self.patterns.is_interrupted(index) => {}
+            None if is_live => self.notices.push(Notice::Left(topic.clone())),
+            _ if entry.interrupted => self.notices.push(Notice::Lost(topic.clone())),
+            _ => {}
         }
         if entry.cover.is_none() {
             self.direct -= 1;

@@ -7,6 +7,7 @@ mod harness;
 mod login;
 mod parts;
 mod publishing;
+mod simulation;
 mod subscribing;
 
 use crate::topic::Topic;

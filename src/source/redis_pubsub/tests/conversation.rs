@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::{
     super::{
         Config, RedisUrl,
-        session::{Fault, Incoming, Session},
+        fault::Fault,
+        session::{Incoming, Session},
         subscriptions::{Notice, Subscriptions},
     },
     topic,
@@ -175,6 +176,30 @@ fn where_the_probe_is_denied_a_ping_has_to_do() {
     check_proof("-NOPERM No permissions to access a channel\r\n", "PING", |session| {
         assert_eq!(session("+PONG\r\n"), Some(Duration::from_millis(7)));
     });
+    check_proof("-NOPERM No permissions to access a channel\r\n", "PING", |session| {
+        assert_eq!(
+            session("-NOPERM this user has no permissions to run the 'ping' command\r\n"),
+            Some(Duration::from_millis(7))
+        );
+    });
+    check_proof("-NOPERM No permissions to access a channel\r\n", "PING", |session| {
+        assert_eq!(session("-LOADING Redis is loading the dataset in memory\r\n"), None, "it serves nothing yet");
+    });
+}
+
+#[test]
+fn a_probe_that_passes_unanswered_is_tried_again() {
+    let mut talk = Talk::new(config("redis://h"));
+    let opening = format!("{HELLO_ANSWER}{PROBE_CONFIRMED}+PONG\r\n");
+    talk.receive(opening.as_bytes(), false).expect("a good opening");
+    talk.sent();
+    for (answer, expected) in [("-BUSY a script\r\n", "PUBLISH"), ("-NOPERM no\r\n", "PUBLISH"), ("+PONG\r\n", "PING")]
+    {
+        talk.now = talk.now + Duration::from_secs(5);
+        let sent = talk.sent();
+        assert!(sent.starts_with(expected), "{sent}");
+        talk.receive(answer.as_bytes(), false).expect("a good answer");
+    }
 }
 
 /// Greets, answers the probe's subscription with `confirmation`, expects the sign of life `command`, and lets `answers`
@@ -228,6 +253,15 @@ fn refusals_end_it() {
             Line::Fault("-NOAUTH Authentication required.\r\n", rejected("NOAUTH Authentication required.")),
         ],
     );
+}
+
+#[test]
+fn a_passing_refusal_denies_nothing_but_ends_it() {
+    let mut talk = Talk::new(Config { always: vec![topic("a")], ..config("redis://h") });
+    let busy = format!("{HELLO_ANSWER}{PROBE_CONFIRMED}-BUSY Redis is busy running a script.\r\n");
+    let fault = Fault::Rejected("BUSY Redis is busy running a script.".to_owned());
+    assert_eq!(talk.receive(busy.as_bytes(), false), Err(fault));
+    assert_eq!(talk.subscriptions.tally().denied, 0);
 }
 
 #[test]

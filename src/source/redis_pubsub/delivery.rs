@@ -1,0 +1,95 @@
+//! One buffer full of replies: messages to the bus, what the server confirms to the subscriptions.
+
+use tracing::warn;
+
+use super::{
+    Config, SourceStatus,
+    buffer::ReadBuffer,
+    fault::Fault,
+    intake::Intake,
+    session::{Incoming, Session},
+    subscriptions::{Notice, Subscriptions},
+};
+use crate::{
+    bus::{Bus, Feed},
+    clock::Moment,
+};
+
+/// What is needed to hand one buffer full on.
+pub(super) struct Delivery<'a> {
+    pub(super) session: &'a mut Session,
+    pub(super) config: &'a Config,
+    pub(super) subscriptions: &'a mut Subscriptions,
+    pub(super) intake: &'a mut Intake,
+    pub(super) bus: &'a Bus,
+    pub(super) status: &'a SourceStatus,
+    /// Events the bus has taken.
+    pub(super) received: u64,
+    /// Whether the server answered something, so that the subscriptions may have changed.
+    pub(super) answers: bool,
+}
+
+impl Delivery<'_> {
+    /// Takes every whole reply out of `buffer`. What came before a fault is delivered.
+    pub(super) fn parse(&mut self, buffer: &mut ReadBuffer, feed: &mut Feed<'_>, now: Moment) -> Result<(), Fault> {
+        let mut parsed = 0;
+        let outcome = loop {
+            let rest = buffer.unparsed().get(parsed..).unwrap_or_default();
+            match self.session.receive(rest, &self.config.url, self.subscriptions, now) {
+                Ok(Some((incoming, consumed))) => {
+                    self.handle(incoming, feed, now);
+                    parsed += consumed;
+                }
+                Ok(None) => break Ok(()),
+                Err(fault) => break Err(fault),
+            }
+        };
+        buffer.consume(parsed);
+        outcome
+    }
+
+    fn handle(&mut self, incoming: Incoming<'_>, feed: &mut Feed<'_>, now: Moment) {
+        match incoming {
+            Incoming::Message { channel, payload } => {
+                self.received += u64::from(self.intake.take(channel, payload, feed, now));
+            }
+            Incoming::TooBig { channel } => self.intake.refuse_oversize(channel, feed, now),
+            Incoming::Nothing => {}
+            Incoming::Answer => {
+                self.answers = true;
+                tell(self.bus, feed, self.subscriptions, self.status, now);
+            }
+        }
+    }
+}
+
+/// Passes on what the subscriptions have to say.
+pub(super) fn tell(
+    bus: &Bus,
+    feed: &mut Feed<'_>,
+    subscriptions: &mut Subscriptions,
+    status: &SourceStatus,
+    now: Moment,
+) {
+    for notice in subscriptions.take_notices() {
+        match notice {
+            Notice::Live(topic) => bus.mark_live(&topic),
+            Notice::Stale(topic) => bus.mark_stale(&topic),
+            Notice::Lost(topic) => {
+                feed.report_loss(&topic, now);
+                status.on_loss();
+            }
+            // Expected, and so no loss of the source's; the log has a hole all the same.
+            Notice::Left(topic) => feed.report_loss(&topic, now),
+            Notice::LostUnder(index) => {
+                let summaries = bus.summaries();
+                let topics = summaries.iter().map(|summary| &summary.topic);
+                for topic in topics.filter(|topic| subscriptions.patterns().carried(index, topic)) {
+                    feed.report_loss(topic, now);
+                    status.on_loss();
+                }
+            }
+            Notice::Denied(name) => warn!("the server's access rules forbid to subscribe to `{name}`"),
+        }
+    }
+}

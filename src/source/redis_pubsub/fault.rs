@@ -1,0 +1,49 @@
+//! Why a connection ended, and what the server's refusals mean.
+
+use std::fmt;
+
+/// Why a session, or an attempt at one, ended. The text never holds a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// No connection could be made.
+    Unreachable(String),
+    /// The connection failed.
+    Broken(String),
+    /// The server closed it.
+    Closed,
+    /// The server does not let us in, or cannot serve at present.
+    Rejected(String),
+    /// Bytes that are no RESP, or an answer to nothing.
+    BadReply(String),
+    /// It said nothing for too long.
+    Silent,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) => write!(f, "cannot connect: {why}"),
+            Self::Broken(why) => write!(f, "the connection failed: {why}"),
+            Self::Closed => f.write_str("the server closed the connection"),
+            Self::Rejected(answer) => write!(f, "the server refuses: {answer}"),
+            Self::BadReply(why) => write!(f, "the server does not speak Redis's protocol: {why}"),
+            Self::Silent => f.write_str("the server does not answer"),
+        }
+    }
+}
+
+/// Whether an error says that this command will never do here: access rules forbid it, or the server does not know it.
+/// Anything else (`LOADING`, `BUSY`, `MASTERDOWN` …) passes.
+pub(super) fn is_denial(error: &str) -> bool {
+    error.starts_with("NOPERM") || error.starts_with("ERR")
+}
+
+/// Whether a refusal of `HELLO` is about us rather than about RESP3, so that RESP2 would fare no better.
+pub(super) fn is_final(error: &str) -> bool {
+    ["WRONGPASS", "DENIED", "ERR max number of clients"].iter().any(|prefix| error.starts_with(prefix))
+}
+
+/// Whether the answer to a `PING` shows that commands are served; an access rule against the `PING` itself shows it too.
+pub(super) fn is_served(error: Option<&str>) -> bool {
+    error.is_none_or(|error| error.starts_with("NOPERM"))
+}

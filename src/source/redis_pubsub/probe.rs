@@ -1,0 +1,59 @@
+//! Proof that what is published arrives: the hub publishes a nonce to a channel of its own and waits for it.
+
+use std::time::Duration;
+
+use crate::clock::Moment;
+
+/// Channels that begin so carry the hubs' probes and no events.
+const PREFIX: &str = "fanfare.probe.";
+
+/// The probe of one connection.
+#[derive(Debug)]
+pub(super) struct Probe {
+    channel: String,
+    is_on: bool,
+    nonce: u64,
+    sent: Moment,
+}
+
+impl Probe {
+    /// A probe that is off until its channel is subscribed. `seed` tells its channel from those of other hubs.
+    pub(super) fn new(seed: u64, now: Moment) -> Self {
+        Self { channel: format!("{PREFIX}{seed:016x}"), is_on: false, nonce: seed, sent: now }
+    }
+
+    pub(super) fn channel(&self) -> &str {
+        &self.channel
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on
+    }
+
+    pub(super) fn switch(&mut self, is_on: bool) {
+        self.is_on = is_on;
+    }
+
+    /// When the last nonce was published.
+    pub(super) fn sent(&self) -> Moment {
+        self.sent
+    }
+
+    /// The nonce to publish now.
+    pub(super) fn next_nonce(&mut self, now: Moment) -> String {
+        self.nonce = self.nonce.wrapping_add(1);
+        self.sent = now;
+        self.nonce.to_string()
+    }
+
+    /// How long the nonce took, if this message is it.
+    pub(super) fn proof(&self, channel: &[u8], payload: &[u8], now: Moment) -> Option<Duration> {
+        let is_it = channel == self.channel.as_bytes() && payload == self.nonce.to_string().as_bytes();
+        is_it.then(|| now.since(self.sent))
+    }
+}
+
+/// Whether `channel` belongs to some hub's probe.
+pub(super) fn is_probe(channel: &[u8]) -> bool {
+    channel.starts_with(PREFIX.as_bytes())
+}

@@ -1,0 +1,295 @@
+//! One turn of the reader after another.
+//!
+//! A turn: poll → read the clock once → socket: one [`Feed`](crate::bus::Feed) with all that came, so that each reactor is
+//! woken at most once → interest → commands and timers. Nothing in a turn waits but the poll, and the look-up of the
+//! server's name while there is no connection.
+
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+
+use crossbeam_channel::Receiver;
+use mio::{Poll, Token};
+use tracing::{info, warn};
+
+use super::{
+    Config, SourceStatus,
+    backoff::Backoff,
+    buffer::{Filled, ReadBuffer},
+    connection::{Candidate, Connection, Dialer},
+    delivery::{Delivery, tell},
+    fault::Fault,
+    intake::Intake,
+    reader::Alarm,
+    session::Session,
+    subscriptions::Subscriptions,
+    throttle::Throttle,
+};
+use crate::{
+    bus::{Bus, Interest},
+    clock::{Clock, Moment},
+};
+
+const LINK: Token = Token(1);
+
+/// The reader thread's state.
+pub(super) struct Reader {
+    config: Config,
+    bus: Arc<Bus>,
+    clock: Clock,
+    status: Arc<SourceStatus>,
+    poll: Poll,
+    alarm: Arc<Alarm>,
+    interest: Receiver<Interest>,
+    dialer: Dialer,
+    link: Link,
+    backoff: Backoff,
+    subscriptions: Subscriptions,
+    intake: Intake,
+    buffer: ReadBuffer,
+    failures: Throttle,
+    /// The socket may hold more without a further edge.
+    again: bool,
+}
+
+/// How things stand with the server.
+#[derive(Debug)]
+enum Link {
+    Down { retry: Moment },
+    Dialing { connection: Connection, rest: VecDeque<Candidate>, deadline: Moment },
+    Up { connection: Connection, session: Box<Session>, ready: bool },
+}
+
+impl Reader {
+    /// A reader that dials in its first turn.
+    pub(super) fn new(
+        config: Config,
+        poll: Poll,
+        alarm: Arc<Alarm>,
+        interest: Receiver<Interest>,
+        bus: Arc<Bus>,
+        clock: Clock,
+        status: Arc<SourceStatus>,
+    ) -> io::Result<Self> {
+        status.set_proof_max_age(config.ping_interval + config.ping_timeout);
+        let reader = Self {
+            dialer: Dialer::new(&config)?,
+            link: Link::Down { retry: clock.now() },
+            backoff: Backoff::new(config.backoff_min, config.backoff_max),
+            subscriptions: Subscriptions::new(&config),
+            intake: Intake::new(config.message_bytes_max, Arc::clone(&status)),
+            buffer: ReadBuffer::new(config.read_buffer_bytes),
+            failures: Throttle::default(),
+            again: true,
+            alarm,
+            poll,
+            interest,
+            bus,
+            clock,
+            status,
+            config,
+        };
+        reader.report_tally();
+        Ok(reader)
+    }
+
+    /// Turns until it is told to stop.
+    pub(super) fn run(&mut self) {
+        let mut events = mio::Events::with_capacity(8);
+        while !self.alarm.is_stopped() {
+            if let Err(error) = self.poll.poll(&mut events, Some(self.patience()))
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                // Only our own contradiction could cause it; the status shows that nothing is read any more.
+                let now = self.clock.now();
+                return self.fail(&Fault::Broken(format!("poll: {error}")), now);
+            }
+            let edge = events.iter().any(|event| event.token() == LINK);
+            self.turn(edge, self.clock.now());
+        }
+    }
+
+    /// How long the poll may wait.
+    fn patience(&self) -> Duration {
+        if self.again {
+            return Duration::ZERO;
+        }
+        let link = match &self.link {
+            Link::Down { retry } => *retry,
+            Link::Dialing { deadline, .. } => *deadline,
+            Link::Up { session, .. } => session.deadline(),
+        };
+        let deadline = self.subscriptions.deadline().map_or(link, |linger| linger.min(link));
+        deadline.since(self.clock.now())
+    }
+
+    fn turn(&mut self, edge: bool, now: Moment) {
+        let readable = edge || std::mem::take(&mut self.again);
+        if let Err(fault) = self.drive_link(readable, now) {
+            self.fail(&fault, now);
+        }
+        let changed = self.take_interest(now);
+        if let Err(fault) = self.converse(now) {
+            self.fail(&fault, now);
+        }
+        if changed {
+            self.tell_bus(now);
+        }
+    }
+
+    /// Everything that the socket's readiness and the link's timers ask for.
+    fn drive_link(&mut self, readable: bool, now: Moment) -> Result<(), Fault> {
+        match &mut self.link {
+            Link::Down { retry } if *retry <= now => {
+                let candidates = self.dialer.candidates().map_err(|error| Fault::Unreachable(error.to_string()))?;
+                self.dial(candidates.into(), now)
+            }
+            Link::Down { .. } => Ok(()),
+            Link::Dialing { .. } => self.finish_dialing(now),
+            Link::Up { .. } if readable => self.receive(now),
+            Link::Up { .. } => Ok(()),
+        }
+    }
+
+    /// Tries one candidate after the other until an attempt is under way.
+    fn dial(&mut self, mut rest: VecDeque<Candidate>, now: Moment) -> Result<(), Fault> {
+        let mut failure = "the name has no address".to_owned();
+        while let Some(candidate) = rest.pop_front() {
+            match self.dialer.connect(&candidate, self.poll.registry(), LINK) {
+                Ok(connection) => {
+                    self.link = Link::Dialing { connection, rest, deadline: now + self.config.connect_timeout };
+                    // A Unix socket is connected at once, and its edge may already have passed.
+                    self.again = true;
+                    return Ok(());
+                }
+                Err(error) => failure = error.to_string(),
+            }
+        }
+        Err(Fault::Unreachable(failure))
+    }
+
+    fn finish_dialing(&mut self, now: Moment) -> Result<(), Fault> {
+        let Link::Dialing { connection, rest, deadline } = &mut self.link else { return Ok(()) };
+        let failure = match connection.poll_connected() {
+            Ok(true) => {
+                self.greet(now);
+                return Ok(());
+            }
+            Ok(false) if now < *deadline => return Ok(()),
+            Ok(false) => "no answer in time".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        if rest.is_empty() {
+            return Err(Fault::Unreachable(failure));
+        }
+        let rest = std::mem::take(rest);
+        self.dial(rest, now)
+    }
+
+    fn greet(&mut self, now: Moment) {
+        let Link::Dialing { connection, .. } = std::mem::replace(&mut self.link, Link::Down { retry: now }) else {
+            return;
+        };
+        let session = Box::new(Session::open(&self.config, rand::random(), now));
+        self.link = Link::Up { connection, session, ready: false };
+        self.again = true;
+    }
+
+    /// Reads what there is, up to a buffer full, and hands it to the bus as one batch.
+    fn receive(&mut self, now: Moment) -> Result<(), Fault> {
+        let Link::Up { connection, session, .. } = &mut self.link else { return Ok(()) };
+        let filled = self.buffer.fill(|room| connection.read(room));
+        let mut feed = self.bus.feed();
+        let mut delivery = Delivery {
+            session,
+            config: &self.config,
+            subscriptions: &mut self.subscriptions,
+            intake: &mut self.intake,
+            bus: &self.bus,
+            status: &self.status,
+            received: 0,
+            answers: false,
+        };
+        let parsed = delivery.parse(&mut self.buffer, &mut feed, now);
+        let (received, answers) = (delivery.received, delivery.answers);
+        drop(feed);
+        if 0 < received {
+            self.status.on_events(received, now);
+        }
+        if answers {
+            self.report_tally();
+        }
+        parsed?;
+        match filled {
+            Filled::Drained => Ok(()),
+            Filled::Full => {
+                self.again = true;
+                Ok(())
+            }
+            Filled::End => Err(Fault::Closed),
+            Filled::Failed(error) => Err(Fault::Broken(error.to_string())),
+        }
+    }
+
+    /// True if there were changes.
+    fn take_interest(&mut self, now: Moment) -> bool {
+        // Before the queue is looked at: whoever puts something in afterwards rings again.
+        if !self.alarm.hear() && self.subscriptions.deadline().is_none_or(|due| now < due) {
+            return false;
+        }
+        for change in self.interest.try_iter() {
+            match change {
+                Interest::Wanted(topic) => self.subscriptions.want(topic),
+                Interest::Unwanted(topic) => self.subscriptions.unwant(&topic, now),
+            }
+        }
+        self.subscriptions.expire(now);
+        true
+    }
+
+    /// Sends what is due and checks that the server is alive.
+    fn converse(&mut self, now: Moment) -> Result<(), Fault> {
+        let Link::Up { connection, session, ready } = &mut self.link else { return Ok(()) };
+        session.poll_commands(&mut self.subscriptions, now);
+        connection.send(session.outgoing()).map_err(|error| Fault::Broken(error.to_string()))?;
+        if let Some(took) = session.take_proof() {
+            self.status.on_proof(took, now);
+        }
+        if session.is_ready() && !*ready {
+            *ready = true;
+            self.backoff.reset();
+            self.status.reader().on_connected(now);
+            info!("connected to {}", self.config.url);
+        }
+        session.check_deadlines(now)
+    }
+
+    /// Takes the link down; the next attempt waits.
+    fn fail(&mut self, fault: &Fault, now: Moment) {
+        let delay = self.backoff.next_delay(rand::random());
+        let was_ready = matches!(self.link, Link::Up { ready: true, .. });
+        self.link = Link::Down { retry: now + delay };
+        self.buffer.clear();
+        self.again = false;
+        self.status.reader().on_failure(&fault.to_string(), now);
+        self.subscriptions.on_disconnected();
+        self.tell_bus(now);
+        if let Some(suppressed) = self.failures.admit(now).or_else(|| was_ready.then_some(0)) {
+            warn!(
+                suppressed,
+                "no connection to {}: {fault}; next attempt in {} ms",
+                self.config.url,
+                delay.as_millis()
+            );
+        }
+    }
+
+    fn tell_bus(&mut self, now: Moment) {
+        let mut feed = self.bus.feed();
+        tell(&self.bus, &mut feed, &mut self.subscriptions, &self.status, now);
+        drop(feed);
+        self.report_tally();
+    }
+
+    fn report_tally(&self) {
+        self.status.set_subscriptions(self.subscriptions.tally());
+    }
+}
