@@ -29,6 +29,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) struct Churn<'a> {
     poll: Poll,
     plan: &'a Plan,
+    load: &'a Load,
     request: Vec<u8>,
     /// In the order of coming, which is that of going.
     visitors: VecDeque<Subscriber>,
@@ -52,10 +53,11 @@ pub(super) struct Visits {
 
 impl<'a> Churn<'a> {
     /// Prepares; `progress` tells when to stop.
-    pub(super) fn new(plan: &'a Plan, load: &Load, context: &Context, progress: &'a Progress) -> io::Result<Self> {
+    pub(super) fn new(plan: &'a Plan, load: &'a Load, context: &Context, progress: &'a Progress) -> io::Result<Self> {
         Ok(Self {
             poll: Poll::new()?,
             plan,
+            load,
             request: wire::request(plan, load),
             visitors: VecDeque::new(),
             gone_count: 0,
@@ -97,7 +99,7 @@ impl<'a> Churn<'a> {
 
     fn arrive(&mut self) {
         let token = Token(self.gone_count + self.visitors.len());
-        let opened = Subscriber::connect(self.plan.target.address, 0, &self.desk, Wire::new(self.plan.transport));
+        let opened = Subscriber::connect(self.plan.target.address, 0, &self.desk, Wire::new(self.load.transport));
         let registered = opened.and_then(|mut visitor| {
             self.poll.registry().register(&mut visitor.socket, token, Interest::READABLE | Interest::WRITABLE)?;
             Ok(visitor)

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token, event::Event};
 
 use super::{
-    options::{Load, Plan},
+    options::{Load, Plan, Transport},
     payload::{PROBE, Stamp},
     process,
     progress::Progress,
@@ -35,7 +35,7 @@ const STOP_INTERVAL: Duration = Duration::from_millis(50);
 pub(super) struct Fleet<'a> {
     poll: Poll,
     target: SocketAddr,
-    plan: &'a Plan,
+    transport: Transport,
     size: u32,
     request: Vec<u8>,
     subscribers: Vec<Option<Subscriber>>,
@@ -77,7 +77,7 @@ pub(super) struct Harvest {
 impl<'a> Fleet<'a> {
     /// Prepares; nothing is connected yet.
     pub(super) fn new(
-        plan: &'a Plan,
+        plan: &Plan,
         load: &Load,
         schedule: &Schedule,
         context: Context,
@@ -87,7 +87,7 @@ impl<'a> Fleet<'a> {
         Ok(Self {
             poll: Poll::new()?,
             target: plan.target.address,
-            plan,
+            transport: load.transport,
             size: load.subscribers,
             request: wire::request(plan, load),
             subscribers: Vec::with_capacity(load.subscribers as usize),
@@ -139,7 +139,7 @@ impl<'a> Fleet<'a> {
     }
 
     fn open(&self, index: u32) -> io::Result<Subscriber> {
-        let wire = Wire::new(self.plan.transport);
+        let wire = Wire::new(self.transport);
         let mut subscriber = Subscriber::connect(self.target, self.first_index + index, &self.desk, wire)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut subscriber.socket, Token(index as usize), interest)?;

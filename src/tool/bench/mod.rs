@@ -36,6 +36,8 @@ pub use options::Options;
 use options::Plan;
 use report::Report;
 
+use crate::os;
+
 /// Runs the benchmark and prints its report. Fails (1) if the run could not be made or lost events, with 2 on options that
 /// make no sense.
 pub fn run(options: &Options) -> ExitCode {
@@ -43,6 +45,8 @@ pub fn run(options: &Options) -> ExitCode {
         Ok(plan) => plan,
         Err(problem) => return fail(2, &problem),
     };
+    // Where that is not allowed, connecting fails and says so.
+    let _ = os::raise_descriptor_limit();
     let report = match conductor::conduct(&plan) {
         Ok(record) => Report::new(&plan, &record),
         Err(problem) => return fail(1, &problem),

@@ -63,6 +63,9 @@ pub struct Options {
     /// Events per second on the second topic. [default: --rate]
     #[arg(long, value_name = "HZ", requires = "second_topic")]
     second_rate: Option<f64>,
+    /// What the second topic's subscribers speak. [default: --transport]
+    #[arg(long, value_enum, requires = "second_topic")]
+    second_transport: Option<Transport>,
     /// Further subscribers of the first topic that never read.
     #[arg(long, value_name = "N", default_value_t = 0)]
     stalled: u32,
@@ -93,7 +96,7 @@ pub struct Options {
 }
 
 /// What the subscribers speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 pub(super) enum Transport {
     /// Server-Sent Events.
     Sse,
@@ -124,6 +127,7 @@ pub(super) enum Publish {
 pub(super) struct Load {
     pub topic: Topic,
     pub subscribers: u32,
+    pub transport: Transport,
     pub pace: Pace,
     /// What the request asks for.
     pub path: String,
@@ -133,7 +137,6 @@ pub(super) struct Load {
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub target: Target,
-    pub transport: Transport,
     pub publish: Publish,
     /// One or two.
     pub loads: Vec<Load>,
@@ -168,7 +171,6 @@ impl Plan {
         }
         Ok(Self {
             target: Target::parse(&options.url, "http://", 80)?,
-            transport: options.transport,
             publish: Publish::parse(options.publish.as_deref().unwrap_or(&options.url))?,
             loads: loads(options),
             size_bytes: options.size,
@@ -215,9 +217,10 @@ impl Target {
 }
 
 fn loads(options: &Options) -> Vec<Load> {
-    let load = |topic: &Topic, subscribers, rate| Load {
+    let load = |topic: &Topic, subscribers, rate, transport| Load {
         topic: topic.clone(),
         subscribers,
+        transport,
         pace: Pace {
             arrivals: options.arrivals,
             rate,
@@ -225,17 +228,19 @@ fn loads(options: &Options) -> Vec<Load> {
             warmup: options.warmup,
             duration: options.duration,
         },
-        path: target_path(options, topic),
+        path: target_path(options, topic, transport),
     };
-    let first = load(&options.topic, options.subscribers, options.rate);
+    let first = load(&options.topic, options.subscribers, options.rate, options.transport);
     let second_rate = options.second_rate.unwrap_or(options.rate);
+    let second_transport = options.second_transport.unwrap_or(options.transport);
     let second = options.second_topic.as_ref().zip(options.second_subscribers);
-    std::iter::once(first).chain(second.map(|(topic, count)| load(topic, count, second_rate))).collect()
+    let second = second.map(|(topic, count)| load(topic, count, second_rate, second_transport));
+    std::iter::once(first).chain(second).collect()
 }
 
 /// A topic's name needs no escaping in a query: its alphabet is a part of the query's.
-fn target_path(options: &Options, topic: &Topic) -> String {
-    let default_path = if options.transport == Transport::Sse { "/sse" } else { "/ws" };
+fn target_path(options: &Options, topic: &Topic, transport: Transport) -> String {
+    let default_path = if transport == Transport::Sse { "/sse" } else { "/ws" };
     format!("{}?topic={topic}", options.path.as_deref().unwrap_or(default_path))
 }
 

@@ -58,7 +58,7 @@ enum Envelope {
 pub(super) struct Published {
     /// Actual less intended send time, in nanoseconds.
     pub lateness: Histogram<u64>,
-    /// Events sent.
+    /// Events sent, probes included.
     pub sent: u64,
     /// Events the server answered, whatever it said.
     pub answered: u64,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{
     churn::Visits,
     conductor::{Record, Voice},
-    options::Plan,
+    options::{Plan, Transport},
     order::Faults,
     process::{KernelMemory, MemoryUse},
 };
@@ -43,11 +43,14 @@ pub(super) struct Report {
 #[derive(Debug, Serialize)]
 pub(super) struct TopicReport {
     pub topic: String,
+    pub transport: Transport,
     pub subscribers: u32,
     pub rate_hz: f64,
     pub size_bytes: usize,
     /// Measured events.
     pub events: u32,
+    /// Everything published: the probes, the warm-up's events and the measured.
+    pub published: u64,
     /// Deliveries of measured events.
     pub deliveries: u64,
     pub faults: Faults,
@@ -214,12 +217,14 @@ impl TopicReport {
     fn new(plan: &Plan, voice: &Voice) -> Self {
         let mut report = Self {
             topic: voice.load.topic.to_string(),
+            transport: voice.load.transport,
             subscribers: voice.load.subscribers,
             rate_hz: voice.load.pace.rate,
             size_bytes: plan.size_bytes,
             events: voice.schedule.measured.len() as u32,
             closed: voice.progress.closed.now(),
             first_failure: voice.progress.first_failure(),
+            published: 0,
             deliveries: 0,
             faults: Faults::default(),
             read: Percentiles::default(),
@@ -257,6 +262,7 @@ impl TopicReport {
     fn add_publisher(&mut self, voice: &Voice) {
         let Some(published) = &voice.published else { return };
         self.lateness = Percentiles::of(&published.lateness);
+        self.published = published.sent;
         self.refused = published.refused;
         self.publisher_failure.clone_from(&published.failure);
     }

@@ -74,7 +74,7 @@ impl Wire {
 pub(super) fn request(plan: &Plan, load: &Load) -> Vec<u8> {
     let mut out = Vec::new();
     let mut headers: Vec<(&str, &str)> = Vec::new();
-    match plan.transport {
+    match load.transport {
         Transport::Sse => headers.push(("Accept", "text/event-stream")),
         Transport::Ws | Transport::FanfareV1 => headers.extend([
             ("Connection", "Upgrade"),
@@ -83,7 +83,7 @@ pub(super) fn request(plan: &Plan, load: &Load) -> Vec<u8> {
             ("Sec-WebSocket-Key", KEY),
         ]),
     }
-    if plan.transport == Transport::FanfareV1 {
+    if load.transport == Transport::FanfareV1 {
         headers.push(("Sec-WebSocket-Protocol", "fanfare.v1"));
     }
     http::write_request(http::Method::Get, &plan.target.host, &load.path, &headers, b"", &mut out);

@@ -1,0 +1,263 @@
+"""What is measured. Each scenario takes the stage and returns its figures: label → number or spread."""
+
+import os
+import subprocess
+
+import figures
+
+WARMUP = ("--warmup", "3s")
+
+
+def cpu(report):
+    return report["server"]["cpu_us_per_delivery"]
+
+
+def topic(report, name):
+    return next(topic for topic in report["topics"] if topic["topic"] == name)
+
+
+def p99(report, name="bench", stamp="read"):
+    return topic(report, name)[stamp]["p99"]
+
+
+def lost(reports):
+    return sum(topic["faults"]["lost"] for report in reports for topic in report["topics"])
+
+
+def one_run(theatre, make, label, options, allows):
+    """A run on a fresh server; again, if it is void for a reason that is not in `allows`."""
+    for attempt in range(theatre.arguments.retries + 1):
+        with make() as server:
+            report = theatre.bench(server, label, *options)
+        reasons = [reason for reason in report["void"] if not any(word in reason for word in allows)]
+        if not reasons:
+            break
+        print("   %s: void (%s)" % (label, "; ".join(reasons)), flush=True)
+    report["is_void"] = bool(reasons)
+    return report
+
+
+def take_turns(theatre, name, makers, options, allows=(), own_options=None):
+    """Runs the kinds of server in turn, `--pairs` times: kind → its reports, in order."""
+    reports = {kind: [] for kind in makers}
+    for turn in range(theatre.arguments.pairs):
+        for kind, make in makers.items():
+            label = "%s-%s-%02d" % (name, kind, turn + 1)
+            more = (own_options or {}).get(kind, ())
+            reports[kind].append(one_run(theatre, make, label, (*options, *more), allows))
+        print("   %s, turn %d of %d" % (name, turn + 1, theatre.arguments.pairs), flush=True)
+    return reports
+
+
+def count_void(*lists):
+    return sum(report["is_void"] for reports in lists for report in reports)
+
+
+def pair(theatre, name, options, **more):
+    makers = {"floor": lambda: theatre.floor("--channel", "bench"), "hub": theatre.hub}
+    reports = take_turns(theatre, name, makers, options, **more)
+    return reports, list(zip(reports["floor"], reports["hub"]))
+
+
+def channels(kind, *names):
+    """The floor is told its channels; the hub subscribes by interest."""
+    return [word for name in names for word in ("--channel", name)] if kind == "floor" else []
+
+
+def idle(theatre):
+    """S1: memory per connection that only exists."""
+    rows = {}
+    for transport in ("sse", "ws"):
+        options = ("--transport", transport, "--subscribers", theatre.arguments.connections, "--idle", *WARMUP)
+        reports, _ = pair(theatre, "S1-" + transport, options)
+        for kind in ("hub", "floor"):
+            sizes = figures.spread([report["server"]["pss_bytes_per_connection"] for report in reports[kind]])
+            rows["%s: %s, PSS bytes per connection" % (transport, kind)] = sizes
+        slab = figures.spread([report["machine"]["slab_bytes_per_connection"] for report in reports["hub"]])
+        rows["%s: kernel objects, both ends, bytes" % transport] = slab
+        rows["%s: CPU of the hub, µs per connection and second" % transport] = figures.spread(
+            [report["server"]["cpu_us_per_connection_s"] for report in reports["hub"]]
+        )
+    return rows
+
+
+def broadcast(theatre):
+    """S2: one topic to everybody."""
+    rows = {}
+    for transport in ("ws", "sse"):
+        options = ("--transport", transport, "--subscribers", theatre.arguments.connections, "--rate", 8, *WARMUP)
+        reports, pairs = pair(theatre, "S2-" + transport, options)
+        rows[transport + ": CPU per delivery, ratio"] = figures.ratios(pairs, cpu)
+        rows[transport + ": p99 of deliveries, ratio"] = figures.ratios(pairs, p99)
+        rows[transport + ": p99 of deliveries in the kernel, ratio"] = figures.ratios(
+            pairs, lambda report: p99(report, stamp="kernel")
+        )
+        rows[transport + ": p99 of the last subscriber, ratio"] = figures.ratios(
+            pairs, lambda report: p99(report, stamp="event_last")
+        )
+        for kind in ("floor", "hub"):
+            rows["%s: CPU per delivery of the %s, µs" % (transport, kind)] = figures.spread(map(cpu, reports[kind]))
+            rows["%s: p99 of the %s, µs" % (transport, kind)] = figures.spread(map(p99, reports[kind]))
+        rows[transport + ": client's CPU per delivery, µs"] = figures.spread(
+            [report["client"]["fleet_cpu_us_per_delivery"] for report in reports["hub"]]
+        )
+        rows[transport + ": lost by the hub; void runs"] = "%d; %d" % (
+            lost(reports["hub"]), count_void(*reports.values()),
+        )
+    return rows
+
+
+def beside(theatre):
+    """S4: a small topic beside a large one. The small one speaks SSE, so that the hub's own histogram tells it apart."""
+    small = ("--topic", "small", "--transport", "sse", "--subscribers", 10, "--rate", 50, *WARMUP)
+    large_size = theatre.arguments.connections - 500
+    both = ("--topic", "large", "--subscribers", large_size, "--rate", 8, "--second-topic", "small", *WARMUP)
+    both += ("--second-subscribers", 10, "--second-rate", 50, "--second-transport", "sse")
+    makers = {"floor": theatre.floor, "hub": theatre.hub}
+    alone, mixed, inside = {"floor": [], "hub": []}, {"floor": [], "hub": []}, []
+    for turn in range(theatre.arguments.pairs):
+        for kind, make in makers.items():
+            options = channels(kind, "large", "small")
+            label = "S4-%%s-%s-%02d" % (kind, turn + 1)
+            alone[kind].append(one_run(theatre, lambda: make(*options), label % "alone", small, ()))
+            with make(*options) as server:
+                mixed[kind].append(theatre.bench(server, label % "mixed", *both))
+                if kind == "hub":
+                    inside.append(histogram_p99(server.metrics(), "fanfare_delivery_seconds", 'transport="sse"'))
+        print("   S4, turn %d of %d" % (turn + 1, theatre.arguments.pairs), flush=True)
+    rows = {}
+    for kind in ("hub", "floor"):
+        pairs = list(zip(alone[kind], mixed[kind]))
+        for stamp, place in (("read", "at the client"), ("kernel", "in its kernel")):
+            added = [p99(both, "small", stamp) - p99(one, "small", stamp) for one, both in pairs]
+            rows["%s: p99 added by the large topic, %s, µs" % (kind, place)] = figures.spread(added)
+        rows["%s: p99 alone, µs" % kind] = figures.spread([p99(report, "small") for report in alone[kind]])
+        rows["%s: p99 beside, µs" % kind] = figures.spread([p99(report, "small") for report in mixed[kind]])
+    rows["hub: p99 accepted to written, µs (its histogram)"] = figures.spread(inside)
+    rows["lost by the hub; void runs"] = "%d; %d" % (
+        lost(alone["hub"] + mixed["hub"]),
+        count_void(alone["hub"], alone["floor"]) + sum(bool(report["void"]) for report in mixed["hub"] + mixed["floor"]),
+    )
+    return rows
+
+
+def histogram_p99(metrics, name, label):
+    """In µs, from the cumulative buckets of a Prometheus histogram, linear within the bucket."""
+    buckets = []
+    for key, count in metrics.items():
+        if key.startswith(name + "_bucket{") and label in key:
+            bound = key.split('le="')[1].split('"')[0]
+            buckets.append((float("inf") if bound == "+Inf" else float(bound), count))
+    buckets.sort()
+    if not buckets or buckets[-1][1] == 0:
+        return None
+    wanted, below, bound_below = 0.99 * buckets[-1][1], 0, 0.0
+    for bound, count in buckets:
+        if wanted <= count:
+            share = (wanted - below) / (count - below)
+            return 1e6 * (bound_below if bound == float("inf") else bound_below + share * (bound - bound_below))
+        below, bound_below = count, bound
+    return None
+
+
+def flood(theatre):
+    """S6: more events than can be sent one by one. The floor is behind by seconds, and the client busy: only the server's
+    CPU per delivery and the losses count."""
+    rows = {}
+    for rate in (1000, 4000):
+        options = ("--subscribers", 500, "--rate", rate, *WARMUP)
+        makers = {
+            "floor": lambda: theatre.floor("--channel", "bench"),
+            "gather": lambda: theatre.floor("--channel", "bench", "--gather"),
+            "hub": theatre.hub,
+        }
+        # The floor's backlog is not waited for: it would take minutes.
+        own = {"floor": ("--patience", "1s")}
+        reports = take_turns(theatre, "S6-%d" % rate, makers, options, allows=("client saturated",), own_options=own)
+        for other, place in (("floor", "F1"), ("gather", "F2")):
+            pairs = list(zip(reports[other], reports["hub"]))
+            rows["%d ev/s: CPU per delivery, ratio to %s" % (rate, place)] = figures.ratios(pairs, cpu)
+        for kind in ("floor", "gather", "hub"):
+            rows["%d ev/s: CPU per delivery of %s, µs" % (rate, kind)] = figures.spread(map(cpu, reports[kind]))
+        rows["%d ev/s: p50 of the hub, µs" % rate] = figures.spread(
+            [topic(report, "bench")["read"]["p50"] for report in reports["hub"]]
+        )
+        rows["%d ev/s: p99 of the hub, µs" % rate] = figures.spread(map(p99, reports["hub"]))
+        rows["%d ev/s: lost by the hub; void runs" % rate] = "%d; %d" % (lost(reports["hub"]), count_void(reports["hub"]))
+    return rows
+
+
+def stalled(theatre):
+    """S7: one in a hundred never reads. The log is made long enough that they stay connected."""
+    config = os.path.join(theatre.folder, "S7.toml")
+    with open(config, "w") as file:
+        file.write('[topics]\nhistory = { count = 20000, bytes = "16MiB", age = "5m" }\n')
+    makers = {"all-read": lambda: theatre.hub("--config", config), "stalled": lambda: theatre.hub("--config", config)}
+    options = ("--subscribers", 990, "--rate", 50, *WARMUP)
+    own = {"stalled": ("--stalled", 10)}
+    reports = take_turns(theatre, "S7", makers, options, own_options=own)
+    pairs = list(zip(reports["all-read"], reports["stalled"]))
+    kernel = [growth_of_kernel(both) - growth_of_kernel(one) for one, both in pairs]
+    hub = [growth_of_hub(both) - growth_of_hub(one) for one, both in pairs]
+    return {
+        "p99 of the others, ratio of stalled to not": figures.ratios(pairs, p99),
+        "TCP buffers per stalled connection, both ends, bytes": figures.spread([bytes_ / 10 for bytes_ in kernel]),
+        "the hub's growth that they add, bytes": figures.spread(hub),
+        "lost by the others; void runs": "%d; %d" % (lost(reports["stalled"]), count_void(*reports.values())),
+    }
+
+
+def growth_of_kernel(report):
+    machine = report["machine"]
+    return machine["kernel_after"]["tcp_buffer_bytes"] - machine["kernel_open"]["tcp_buffer_bytes"]
+
+
+def growth_of_hub(report):
+    return report["server"]["pss_growth_bytes"]
+
+
+def instructions(_theatre):
+    """S13: user instructions per delivery, counted by callgrind."""
+    done = subprocess.run(["bench/instructions"], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return {"user instructions per delivery": "not counted: " + done.stderr.strip()}
+    return dict(line.rsplit(": ", 1) for line in done.stdout.strip().splitlines())
+
+
+# Every way to send and receive the hub has; `write` is what wakes a reactor (an eventfd).
+SYSCALLS = ("sendto", "sendmsg", "writev", "write", "recvfrom", "read", "epoll_wait", "epoll_pwait", "futex")
+
+
+def syscalls(theatre):
+    """S14: system calls, by the kernel's own tracepoints: those of a run less those of the same run without events."""
+    options = ("--subscribers", theatre.arguments.connections, "--rate", 8, *WARMUP)
+    rows = {}
+    for kind, make in (("floor", theatre.floor), ("hub", theatre.hub)):
+        quiet, _ = count_syscalls(theatre, make, kind, "idle", (*options, "--idle"))
+        loud, report = count_syscalls(theatre, make, kind, "events", options)
+        events = topic(report, "bench")["published"]
+        deliveries = events * theatre.arguments.connections
+        net = {name: loud[name] - quiet[name] for name in loud}
+        rows[kind + ": system calls per delivery"] = round(net.pop("all") / deliveries, 4)
+        shares = {name: count / deliveries for name, count in net.items()}
+        rows[kind + ": of these"] = ", ".join("%s %.4f" % (name, share) for name, share in shares.items() if 0.0001 < share)
+        rows[kind + ": wake-ups per event (writes to an eventfd)"] = round(net["write"] / events, 3)
+    return rows
+
+
+def count_syscalls(theatre, make, kind, what, options):
+    with make(*channels(kind, "bench")) as server:
+        tracepoints = ",".join(["raw_syscalls:sys_enter"] + ["syscalls:sys_enter_" + name for name in SYSCALLS])
+        path = os.path.join(theatre.folder, "S14-%s-%s.csv" % (kind, what))
+        command = ["perf", "stat", "-x", ",", "-o", path, "-e", tracepoints, "-p", str(server.process.pid)]
+        counter = subprocess.Popen(command)
+        report = theatre.bench(server, "S14-%s-%s" % (kind, what), *options)
+        counter.send_signal(2)
+        counter.wait()
+    with open(path) as file:
+        rows = [line.split(",") for line in file if "sys_enter" in line]
+    counts = {row[2].rsplit("sys_enter", 1)[1].lstrip("_") or "all": int(row[0]) for row in rows}
+    return counts, report
+
+
+ALL = {"S1": idle, "S2": broadcast, "S4": beside, "S6": flood, "S7": stalled, "S13": instructions, "S14": syscalls}

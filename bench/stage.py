@@ -1,0 +1,150 @@
+"""The set-up: Redis, the server under measurement and the client, each on its core, each started and ended here."""
+
+import json
+import os
+import platform
+import re
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+
+RELEASE = "target/release"
+
+# Room for the floor's backlog when it falls behind: by default Redis drops a subscriber that lags by 32 MiB.
+REDIS_OPTIONS = ["--save", "", "--appendonly", "no", "--client-output-buffer-limit", "pubsub 0 0 0", "--bind", "127.0.0.1"]
+
+
+def build():
+    subprocess.run(["cargo", "build", "--release", "--bin", "fanfare", "--example", "floor"], check=True)
+
+
+def machine():
+    """What the figures depend on."""
+    with open("/proc/cpuinfo") as file:
+        model = re.search(r"model name\s*: (.*)", file.read())
+    with open("/proc/meminfo") as file:
+        memory_kib = int(file.readline().split()[1])
+    with open("/proc/sys/net/ipv4/tcp_congestion_control") as file:
+        congestion_control = file.read().strip()
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "cpu": model.group(1) if model else platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory_kib / 2**20),
+        "kernel": platform.release(),
+        "congestion_control": congestion_control,
+        "revision": output(["git", "rev-parse", "--short", "HEAD"]),
+        "redis": output(["redis-server", "--version"]).split(" sha")[0],
+    }
+
+
+def results_folder():
+    facts = machine()
+    words = re.sub(r"\(.*?\)|CPU|Processor|@.*", "", facts["cpu"]).lower().split()
+    return "bench/results/%s-%s-%dcores" % (facts["date"], "-".join(words[:3]), facts["cores"])
+
+
+def output(command):
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Stage:
+    """Redis for the whole run; a fresh server for each measurement."""
+
+    def __init__(self, arguments, folder):
+        self.arguments = arguments
+        self.folder = folder
+        self.redis_port = free_port()
+        self.redis = None
+
+    def __enter__(self):
+        command = ["redis-server", "--port", str(self.redis_port)] + REDIS_OPTIONS
+        self.redis = start(command, self.arguments.client_core)
+        await_port(self.redis_port)
+        return self
+
+    def __exit__(self, *_):
+        end(self.redis)
+
+    def floor(self, *options):
+        return Server(self, "floor", [RELEASE + "/examples/floor"], options)
+
+    def hub(self, *options):
+        command = [RELEASE + "/fanfare", "serve", "--reactors", "1", "--pin=%d" % self.arguments.server_core]
+        return Server(self, "hub", command + ["--log-level", "warn"], options)
+
+    def bench(self, server, label, *options):
+        """One measurement: the client's report, which also lies in the results folder."""
+        path = os.path.join(self.folder, label + ".json")
+        command = [RELEASE + "/fanfare", "bench", "--url", server.url, "--publish", self.redis_url()]
+        command += ["--server-pid", str(server.process.pid), "--beside-pid", str(self.redis.pid)]
+        command += ["--pin", str(self.arguments.client_core), "--duration", "%ds" % self.arguments.seconds]
+        command += ["--json", path, *map(str, options)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        # 1 with a report: events were lost, which is a result.
+        if not os.path.exists(path):
+            raise SystemExit("%s\n%s%s" % (" ".join(command), done.stdout, done.stderr))
+        with open(path) as file:
+            return json.load(file)
+
+    def redis_url(self):
+        return "redis://127.0.0.1:%d" % self.redis_port
+
+
+class Server:
+    """A server from its start to its end."""
+
+    def __init__(self, theatre, kind, command, options):
+        self.kind = kind
+        port = free_port()
+        self.url = "http://127.0.0.1:%d" % port
+        redis = "127.0.0.1:%d" % theatre.redis_port
+        command = command + ["--listen", "127.0.0.1:%d" % port]
+        command += ["--redis", redis if kind == "floor" else "redis://" + redis, *options]
+        self.process = start(command, theatre.arguments.server_core)
+        await_port(port)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        end(self.process)
+
+    def metrics(self):
+        """The hub's counters: name with labels → value."""
+        with urllib.request.urlopen(self.url + "/metrics", timeout=10) as response:
+            lines = response.read().decode().splitlines()
+        pairs = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
+        return {name: float(value) for name, value in pairs}
+
+
+def start(command, core):
+    # The soft limit is what a child inherits; servers raise it themselves if they know how.
+    command = ["sh", "-c", 'ulimit -n "$(ulimit -Hn)"; exec taskset -c %d "$@"' % core, "sh"] + command
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
+def end(process):
+    if process is not None and process.poll() is None:
+        # No drain: nobody listens any more.
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def await_port(port, timeout_s=10):
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.02)
+    raise SystemExit("nothing listens on port %d" % port)
