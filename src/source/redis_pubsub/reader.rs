@@ -1,6 +1,6 @@
 //! The reader thread: one connection, one poll, one turn after another.
 //!
-//! A turn: poll → read the clock once → interest and socket → one [`Feed`](crate::bus::Feed) with all that came, so that
+//! A turn: poll → read the clock once → interest and socket → one [`Feed`] with all that came, so that
 //! each reactor is woken at most once → commands and timers. Nothing in a turn waits but the poll, and the look-up of
 //! the server's name while there is no connection.
 
