@@ -48,7 +48,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("redis", &["config", "source", "tool"]),
     ("core_affinity", &["reactor", "server", "source", "tool"]),
     ("std::fs", &["config", "metrics", "reactor", "server", "source", "tool", "main"]),
-    ("std::net", &["config", "endpoint", "os", "reactor", "server", "source", "tool"]),
+    ("std::net", &["config", "os", "reactor", "server", "source", "tool"]),
     ("std::os", &["os", "reactor", "server", "source", "tool"]),
     ("std::process", &["main", "server", "tool"]),
     ("std::thread", &["config", "reactor", "server", "source", "tool"]),
