@@ -114,10 +114,10 @@ impl Lap {
         Some(place as u32)
     }
 
-    /// The slot visited `ahead` visits from now, so that its connection can be fetched into the cache meanwhile.
-    #[inline]
-    pub fn slot_ahead(&self, ahead: usize) -> Option<u32> {
-        self.listeners.get(self.next + ahead).map(|listener| listener.slot)
+    /// The listeners visited next, at most `count`, as far as they stand in one piece.
+    pub fn upcoming(&self, count: usize) -> &[Listener] {
+        let until = self.listeners.len().min(self.next + count.min(self.remaining));
+        &self.listeners[self.next..until]
     }
 }
 
