@@ -105,10 +105,10 @@ struct ServeArguments {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Bench(options) => return bench::run(&options),
         Command::Serve(arguments) => serve(&arguments),
         Command::Publish(options) => publish::run(&options),
         Command::Subscribe(options) => subscribe::run(&options),
+        Command::Bench(options) => return bench::run(&options),
         Command::Config { action } => run_config(&action),
         Command::Version => print_version(),
     };

@@ -9,12 +9,12 @@ mod field;
 mod keys;
 mod layers;
 mod log;
-mod meaning;
 mod meant;
 mod nearest;
 mod print;
 mod problem;
 mod redact;
+mod resolve;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -38,7 +38,7 @@ pub fn load(
     environment: impl Iterator<Item = (String, String)>,
     flags: &[Override],
 ) -> Result<Config, ConfigError> {
-    meaning::find_meaning(&layers::read_layers(file, environment, flags)?)
+    resolve::resolve(&layers::read_layers(file, environment, flags)?)
 }
 
 /// The configuration in force as a TOML file, checked like [`load`] does, its passwords masked.
@@ -48,7 +48,7 @@ pub fn show(
     flags: &[Override],
 ) -> Result<String, ConfigError> {
     let layered = layers::read_layers(file, environment, flags)?;
-    meaning::find_meaning(&layered)?;
+    resolve::resolve(&layered)?;
     Ok(print::write_values(layered.written))
 }
 

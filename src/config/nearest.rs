@@ -1,7 +1,6 @@
 //! Which of the known words somebody meant.
 
-/// The word of `known` nearest to `wrong`, if it is near enough to be a slip of the hand: at most a third of the letters
-/// wrong.
+/// The word of `known` nearest to `wrong`, if it is near enough to be a slip: at most a third of its letters differ.
 pub(super) fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = known.map(|word| (distance(wrong, word), word)).min()?;
     (near.0 <= wrong.chars().count().max(3) / 3).then_some(near.1)

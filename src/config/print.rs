@@ -12,7 +12,7 @@ use super::{
 
 /// What stands above the defaults.
 const HEADING: &str = "\
-# Every key of Fanfare with its default. `fanfare serve --config FILE` reads such a file; leave out what may stay as it is.
+# Every key of Fanfare with its default. `fanfare serve --config FILE` reads such a file; leave out what may stay so.
 # A variable FANFARE_SECTION__KEY (FANFARE_DRAIN__WINDOW=3s) wins over the file, a flag over both.
 # Durations: \"500ms\", \"25s\", \"5m\", \"1h\". Sizes: \"64KiB\", \"1MiB\".
 ";

@@ -24,17 +24,17 @@ use crate::{
 type Wrong = (&'static str, String);
 
 /// Checks `layered` as a whole and gives every value its meaning.
-pub(super) fn find_meaning(layered: &Layered) -> Result<Config, ConfigError> {
+pub(super) fn resolve(layered: &Layered) -> Result<Config, ConfigError> {
     let Layered { written, folder, .. } = layered;
     let mut wrong = Vec::new();
     check_addresses(written, &mut wrong);
     check_cors(&written.cors, &mut wrong);
     check_log(&written.log.level, &mut wrong);
-    let redis = mean_redis(written, folder).unwrap_or_else(|found| {
+    let redis = resolve_redis(written, folder).unwrap_or_else(|found| {
         wrong.push(found);
         None
     });
-    let config = Config { server: mean_server(&written.server, &mut wrong), redis, ..mean_rest(written) };
+    let config = Config { server: resolve_server(&written.server, &mut wrong), redis, ..resolve_rest(written) };
     if wrong.is_empty() { Ok(config) } else { Err(locate(wrong, layered)) }
 }
 
@@ -47,7 +47,7 @@ fn locate(wrong: Vec<Wrong>, layered: &Layered) -> ConfigError {
 }
 
 /// What means just what is written.
-fn mean_rest(written: &Written) -> Config {
+fn resolve_rest(written: &Written) -> Config {
     let classes = written.classes.iter();
     let classes = classes.filter_map(|class| Some((class.matching.pattern()?.clone(), class.class)));
     Config {
@@ -64,7 +64,7 @@ fn mean_rest(written: &Written) -> Config {
     }
 }
 
-fn mean_server(written: &Server, wrong: &mut Vec<Wrong>) -> Server {
+fn resolve_server(written: &Server, wrong: &mut Vec<Wrong>) -> Server {
     let mut server = written.clone();
     if let Pin::Cores(cores) = &written.pin
         && cores.len() < written.reactors
@@ -133,7 +133,7 @@ fn check_log(level: &str, wrong: &mut Vec<Wrong>) {
     }
 }
 
-fn mean_redis(written: &Written, folder: &Path) -> Result<Option<redis_pubsub::Config>, Wrong> {
+fn resolve_redis(written: &Written, folder: &Path) -> Result<Option<redis_pubsub::Config>, Wrong> {
     let (key, url) = match &written.redis_url_file {
         None => ("redis.url", written.redis_url.clone()),
         Some(_) if !written.redis_url.is_empty() => {
