@@ -16,8 +16,6 @@ use crate::protocol::http::{Method, ResponsePart, ResponseReader, write_request}
 
 /// How long connecting, and waiting for a response, may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a connection that was not used is trusted: below the 75 s after which a hub closes it by default.
-const REUSE_WITHIN: Duration = Duration::from_secs(30);
 /// How much is read at a time.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -167,6 +165,15 @@ impl Connection {
         done.map_err(|error| format!("the hub does not take what is sent: {error}"))
     }
 
+    /// Whether it is open and nothing has arrived: a hub closes what was idle for too long.
+    fn is_quiet(&self) -> bool {
+        let peeked = match &self.stream {
+            Stream::Tcp(stream) => peek(stream, TcpStream::set_nonblocking),
+            Stream::Unix(stream) => peek(stream, UnixStream::set_nonblocking),
+        };
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Waits for something to arrive.
     pub(super) fn read(&mut self) -> Result<Incoming<'_>, String> {
         let result = match &mut self.stream {
@@ -183,6 +190,18 @@ impl Connection {
     }
 }
 
+/// Reads without waiting. What is read is lost, so the connection is of no use after a success.
+fn peek<S>(stream: &S, set_nonblocking: fn(&S, bool) -> io::Result<()>) -> io::Result<usize>
+where
+    for<'s> &'s S: Read,
+{
+    set_nonblocking(stream, true)?;
+    let mut reader = stream;
+    let peeked = reader.read(&mut [0]);
+    set_nonblocking(stream, false)?;
+    peeked
+}
+
 /// Sends requests one after the other, over one connection as long as the hub keeps it.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -194,7 +213,6 @@ pub(super) struct Client {
 struct Kept {
     connection: Connection,
     reader: ResponseReader,
-    used: Instant,
 }
 
 /// A response.
@@ -230,16 +248,15 @@ impl Client {
     /// Sends `body` to `path` (with its query, encoded) and waits for the answer. Nothing is sent twice: a hub that
     /// vanishes before it answers may have taken the request.
     pub(super) fn post(&mut self, path: &str, body: &[u8]) -> Result<Answer, String> {
-        let mut kept = match self.kept.take() {
-            Some(kept) if kept.used.elapsed() < REUSE_WITHIN => kept,
-            _ => Kept { connection: self.url.connect()?, reader: ResponseReader::new(), used: Instant::now() },
+        let mut kept = match self.kept.take().filter(|kept| kept.connection.is_quiet()) {
+            Some(kept) => kept,
+            None => Kept { connection: self.url.connect()?, reader: ResponseReader::new() },
         };
         let mut request = Vec::with_capacity(256 + body.len());
         write_request(Method::Post, &self.url.host(), &self.url.target(path), &[], body, &mut request);
         kept.connection.write(&request)?;
         let answer = kept.read_answer().map_err(|error| format!("{}: {error}", self.url))?;
         if kept.reader.keeps_alive() {
-            kept.used = Instant::now();
             self.kept = Some(kept);
         }
         Ok(answer)
@@ -285,7 +302,64 @@ impl IncomingAnswer {
 
 #[cfg(test)]
 mod tests {
+    use std::{net::TcpListener, thread};
+
     use super::*;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+    /// Answers as many requests on each connection as `counts` says, then closes it.
+    fn serve(counts: &'static [usize]) -> (HubUrl, thread::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let server = thread::spawn(move || {
+            for count in counts {
+                let (mut stream, _) = listener.accept().expect("a client");
+                for _ in 0..*count {
+                    read_request(&mut stream);
+                    stream.write_all(ANSWER).expect("the client reads");
+                }
+            }
+        });
+        (url.parse().expect("a good URL"), server)
+    }
+
+    /// The requests here end with the only `}` in them.
+    fn read_request(stream: &mut TcpStream) {
+        let mut byte = [0];
+        while byte != *b"}" {
+            stream.read_exact(&mut byte).expect("a whole request");
+        }
+    }
+
+    #[test]
+    fn requests_share_a_connection_until_the_hub_closes_it() {
+        let (url, server) = serve(&[2, 1]);
+        let mut client = Client::new(url);
+        let expected = Answer { status: 200, body: b"ok".to_vec() };
+        for _ in 0..2 {
+            assert_eq!(client.post("/publish/a", b"{}").expect("an answer"), expected);
+        }
+        // The close arrives on its own time.
+        let deadline = Instant::now() + PATIENCE;
+        while client.kept.as_ref().is_some_and(|kept| kept.connection.is_quiet()) {
+            assert!(Instant::now() < deadline, "the server closes after two requests");
+            thread::yield_now();
+        }
+        assert_eq!(client.post("/publish/a", b"{}").expect("an answer on a new connection"), expected);
+        server.join().expect("all three requests came");
+    }
+
+    #[test]
+    fn a_hub_that_closes_instead_of_answering() {
+        let (url, server) = serve(&[0]);
+        let error = Client::new(url).post("/publish/a", b"{}").expect_err("no answer");
+        assert!(
+            error.contains("the hub closed") || error.contains("broke") || error.contains("does not take"),
+            "{error}"
+        );
+        server.join().expect("a client came");
+    }
 
     #[test]
     fn urls() {
