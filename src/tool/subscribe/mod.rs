@@ -48,7 +48,7 @@ pub struct Options {
     /// Print no events, but every so many seconds how long they took, by their `published_at_ms`
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     report: Option<Duration>,
-    /// End after N events
+    /// End after N events; ending earlier is a failure
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// End after so many seconds
@@ -180,18 +180,18 @@ impl<'o, W: Write> Listener<'o, W> {
     }
 
     fn take_one(&mut self, received: &Received<'_>, now: Duration) -> io::Result<()> {
-        let Received::Event { id, kind, data } = received else {
-            let Received::Notice(text) = received else { return Ok(()) };
-            return writeln!(io::stderr(), "fanfare: {text}");
-        };
-        if self.is_over() {
-            return Ok(());
+        match received {
+            Received::Notice(text) => writeln!(io::stderr(), "fanfare: {text}"),
+            Received::Event { .. } if self.is_over() => Ok(()),
+            Received::Event { id, kind, data } => {
+                self.received += 1;
+                self.report.add(data, now);
+                if self.options.report.is_some() { Ok(()) } else { self.print(id, kind, data) }
+            }
         }
-        self.received += 1;
-        self.report.add(data, now);
-        if self.options.report.is_some() {
-            return Ok(());
-        }
+    }
+
+    fn print(&mut self, id: &str, kind: &str, data: &[u8]) -> io::Result<()> {
         let data = one_line(&String::from_utf8_lossy(data));
         if self.options.with_id {
             writeln!(self.output, "{id}\t{kind}\t{data}")
@@ -210,13 +210,18 @@ impl<'o, W: Write> Listener<'o, W> {
         Ok(())
     }
 
-    /// The last report, and whether all that was awaited has come.
+    /// The last report. A failure if fewer events came than were asked for.
     fn finish(&mut self) -> Result<(), Failure> {
         if self.options.report.is_some() {
             writeln!(self.output, "{}", self.report.write(self.start.elapsed()))?;
         }
         self.output.flush()?;
-        Ok(())
+        match self.options.count {
+            Some(count) if self.received < count => {
+                Err(Failure::Hub(format!("received {} of {count} events", self.received)))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
