@@ -77,18 +77,15 @@ impl Field<'_> {
     }
 
     fn quote<'i>(&self, text: &'i str) -> Result<Spanned<DeValue<'i>>, String> {
-        let string = |text: &'i str| Spanned::new(0..text.len(), DeValue::String(Cow::Borrowed(text)));
+        let toml = DeValue::parse(text.trim());
         match self {
-            Field::Words(_) if !text.trim_start().starts_with('[') => {
-                let items = text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(string);
-                Ok(Spanned::new(0..text.len(), DeValue::Array(items.collect())))
-            }
-            Field::Words(_) | Field::Classes { .. } => {
-                DeValue::parse(text).map_err(|error| format!("not a TOML list: {}", error.message()))
-            }
-            Field::Count { .. } | Field::Small { .. } | Field::Flag(_) => {
-                Ok(DeValue::parse(text.trim()).unwrap_or_else(|_| string(text)))
-            }
+            Field::Words(_) => match toml {
+                Ok(value) if value.get_ref().is_array() => Ok(value),
+                // Not only what has no brackets: `[::1]:8080` begins like a list, too.
+                _ => Ok(split_list(text)),
+            },
+            Field::Classes { .. } => toml.map_err(|error| format!("not a TOML list: {}", error.message())),
+            Field::Count { .. } | Field::Small { .. } | Field::Flag(_) => Ok(toml.unwrap_or_else(|_| string(text))),
             Field::Size { .. } | Field::Span { .. } | Field::Pin(_) | Field::Word(_) => Ok(string(text)),
         }
     }
@@ -150,6 +147,15 @@ impl Field<'_> {
             Field::Classes { .. } => Value::Array(Vec::new()),
         }
     }
+}
+
+fn string(text: &str) -> Spanned<DeValue<'_>> {
+    Spanned::new(0..text.len(), DeValue::String(Cow::Borrowed(text)))
+}
+
+fn split_list(text: &str) -> Spanned<DeValue<'_>> {
+    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+    Spanned::new(0..text.len(), DeValue::Array(items.map(string).collect()))
 }
 
 fn unsigned<T: TryFrom<i64>>(number: i64) -> Result<T, String> {

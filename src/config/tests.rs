@@ -129,7 +129,9 @@ fn variables() {
     check("FANFARE_SERVER__LISTEN", "127.0.0.1:0, unix:/run/f.sock", |config| {
         config.server.listen == [Address::loopback(0), Address::Unix("/run/f.sock".into())]
     });
-    check("FANFARE_SERVER__LISTEN", "[\"[::1]:1\"]", |config| config.server.listen[0].is_local());
+    check("FANFARE_SERVER__LISTEN", "[\"[::1]:1\", \"[::1]:2\"]", |config| config.server.listen.len() == 2);
+    check("FANFARE_SERVER__LISTEN", "[::1]:1", |config| config.server.listen[0].is_local());
+    check("FANFARE_SERVER__LISTEN", "[::1]:1,[::1]:2", |config| config.server.listen.len() == 2);
     check("FANFARE_SERVER__DEFAULT_TOPICS", "", |config| config.server.default_topics.is_empty());
     check("FANFARE_LIMITS__BODY_BYTES_MAX", "2000", |config| config.limits.http.body_bytes_max == 2000);
     check("FANFARE_TOPICS__HISTORY__COUNT", "5", |config| config.topics.default.retention.history.count == 5);
