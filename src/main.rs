@@ -180,3 +180,50 @@ fn print(text: &str) -> Result<(), String> {
 fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Arguments::command().debug_assert();
+    }
+
+    /// The line `fanfare serve …` as the configuration it makes.
+    fn configure(flags: &[&str]) -> config::Config {
+        let line = ["fanfare", "serve"].iter().chain(flags);
+        let Command::Serve(arguments) = Arguments::parse_from(line).command else { panic!("it says serve") };
+        config::load(None, [].into_iter(), &arguments.overrides()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn every_flag_of_serve_reaches_its_key() {
+        let flags = [
+            "--listen=0.0.0.0:1",
+            "--listen=unix:/run/fanfare.sock",
+            "--admin-listen=127.0.0.1:2",
+            "--reactors=2",
+            "--pin=4,6-7",
+            "--redis=redis://127.0.0.1/5",
+            "--insecure",
+            "--log-level=warn",
+            "--log-format=json",
+        ];
+        let config = configure(&flags);
+        assert_eq!(config.server.listen.len(), 2);
+        assert_eq!(config.admin.listen, [config::Address::loopback(2)]);
+        assert_eq!((config.server.reactors, config.server.pin), (2, config::Pin::Cores(vec![4, 6, 7])));
+        assert_eq!(config.redis.expect("a Redis").url.to_string(), "redis://127.0.0.1:6379/5");
+        assert!(config.server.insecure);
+        assert_eq!((config.log.level.as_str(), config.log.format), ("warn", config::LogFormat::Json));
+    }
+
+    #[test]
+    fn pin_alone_lets_the_hub_choose_the_cores() {
+        assert_eq!(configure(&["--pin"]).server.pin, config::Pin::Automatic);
+        assert_eq!(configure(&[]).server.pin, config::Pin::Off);
+    }
+}
