@@ -3,10 +3,7 @@
 use std::{
     io,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -20,7 +17,7 @@ use crate::{
     bus::{self, Bus, Doorbell, Inbox, Outlet, REACTORS_MAX, Wake},
     clock::Clock,
     config::{Address, Config, Pin},
-    endpoint::{self, Hub},
+    endpoint::{self, Hub, Phase},
     metrics::{Metrics, ReactorMetrics, SourceHealth},
     os, protocol,
     reactor::{self, Listener, MioNet, Placement, Reactor, Stream, bind_tcp, bind_unix},
@@ -40,11 +37,14 @@ pub fn run(config: Config) -> Result<(), String> {
     let bound = bind_all(&config)?;
     // Taken before the first thread is pinned: it reads the calling thread's own mask.
     let cores = Cores::choose(&config);
+    let mut signals = SignalPoll::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let server = Server::start(&config, clock, bound.listeners, &cores)?;
     announce(&bound.urls);
-    let outcome = wait_for_end(&server.hub.bus, clock);
-    info!("shutting down");
-    server.stop();
+    while signals.wait(SWEEP_INTERVAL)?.is_none() {
+        server.hub.bus.sweep(clock.now());
+    }
+    info!(window = ?config.drain.window, "shutting down; another signal ends the hub at once");
+    let outcome = server.stop(&mut signals);
     bound.socket_files.iter().for_each(|path| drop(std::fs::remove_file(path)));
     outcome
 }
@@ -185,11 +185,14 @@ impl Server {
         Ok(Self { hub, doorbells, reactors, reader, writer })
     }
 
-    /// Ends the reactors first: what clients wait for at the source is then answered or refused.
-    fn stop(self) {
-        self.hub.draining.store(true, Ordering::SeqCst);
-        for doorbell in &self.doorbells {
-            doorbell.ring();
+    /// Lets the connections go, over the drain window or at once if another signal comes. The reactors end first: what
+    /// clients wait for at the source is then answered or refused.
+    fn stop(self, signals: &mut SignalPoll) -> Result<(), String> {
+        self.enter(Phase::Draining);
+        while !self.reactors.iter().all(JoinHandle::is_finished) {
+            if signals.wait(STOP_INTERVAL)?.is_some() {
+                self.enter(Phase::Ending);
+            }
         }
         for reactor in self.reactors {
             if reactor.join().is_err() {
@@ -198,6 +201,14 @@ impl Server {
         }
         self.reader.into_iter().for_each(ReaderHandle::stop);
         self.writer.into_iter().for_each(WriterHandle::stop);
+        Ok(())
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.hub.enter(phase);
+        for doorbell in &self.doorbells {
+            doorbell.ring();
+        }
     }
 }
 
@@ -236,18 +247,14 @@ fn bus_config(config: &Config) -> bus::Config {
 
 fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn SourceHealth>>) -> Hub {
     let reactors = (0..config.server.reactors).map(|_| Arc::new(ReactorMetrics::default())).collect();
-    Hub {
-        bus,
-        metrics: Arc::new(Metrics { reactors, sources, clock }),
-        config: endpoint::Config {
-            default_topics: config.server.default_topics.clone(),
-            topics_per_connection_max: config.limits.topics_per_connection_max,
-            cors: config.cors.clone(),
-            admin_apart: !config.admin.listen.is_empty(),
-            stuck_after: config.server.stuck_after,
-        },
-        draining: AtomicBool::new(false),
-    }
+    let endpoints = endpoint::Config {
+        default_topics: config.server.default_topics.clone(),
+        topics_per_connection_max: config.limits.topics_per_connection_max,
+        cors: config.cors.clone(),
+        admin_apart: !config.admin.listen.is_empty(),
+        stuck_after: config.server.stuck_after,
+    };
+    Hub::new(bus, Arc::new(Metrics { reactors, sources, clock }), endpoints)
 }
 
 fn reactor_config(config: &Config, admin_from: usize) -> reactor::Config {
@@ -261,6 +268,7 @@ fn reactor_config(config: &Config, admin_from: usize) -> reactor::Config {
         ping_interval: config.websocket.ping_interval,
         retry: config.sse.retry,
         live_timeout: config.server.live_timeout,
+        drain_window: config.drain.window,
         linger: limits.closing_timeout,
         admin_listeners_from: admin_from,
         seed: u64::try_from(os::realtime_now().as_nanos()).unwrap_or_default(),
@@ -269,25 +277,37 @@ fn reactor_config(config: &Config, admin_from: usize) -> reactor::Config {
 
 /// How often histories are looked over for what has grown too old.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the reactors are looked at while they end.
+const STOP_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Keeps house until the signal comes that ends the hub.
-fn wait_for_end(bus: &Bus, clock: Clock) -> Result<(), String> {
-    let explain = |error: io::Error| format!("cannot wait for signals: {error}");
-    let mut poll = mio::Poll::new().map_err(explain)?;
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(explain)?;
-    poll.registry().register(&mut signals, mio::Token(0), mio::Interest::READABLE).map_err(explain)?;
-    let mut events = mio::Events::with_capacity(1);
-    loop {
-        match poll.poll(&mut events, Some(SWEEP_INTERVAL)) {
+/// The signals that concern the hub, with a time limit on each wait.
+struct SignalPoll {
+    poll: mio::Poll,
+    signals: Signals,
+}
+
+impl SignalPoll {
+    fn new() -> io::Result<Self> {
+        let poll = mio::Poll::new()?;
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        poll.registry().register(&mut signals, mio::Token(0), mio::Interest::READABLE)?;
+        Ok(Self { poll, signals })
+    }
+
+    /// Waits for a signal to end, for `timeout` at most.
+    fn wait(&mut self, timeout: Duration) -> Result<Option<i32>, String> {
+        let mut events = mio::Events::with_capacity(1);
+        match self.poll.poll(&mut events, Some(timeout)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            outcome => outcome.map_err(explain)?,
+            outcome => outcome.map_err(|error| format!("cannot wait for signals: {error}"))?,
         }
-        for signal in signals.pending() {
+        let mut ends = None;
+        for signal in self.signals.pending() {
             match signal {
                 SIGHUP => warn!("the configuration is read at the start only: restart the hub to change it"),
-                _ => return Ok(()),
+                end => ends = Some(end),
             }
         }
-        bus.sweep(clock.now());
+        Ok(ends)
     }
 }

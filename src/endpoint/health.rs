@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Answer, Context, ROUTES};
+use super::{Answer, Context, Phase, ROUTES};
 use crate::{
     metrics::{self, Metrics, Transport},
     protocol::http::{Request, Response},
@@ -32,7 +32,7 @@ pub(super) fn show_ready(_: &Request, _: &str, context: &Context<'_>) -> Answer 
         sources.insert(source.name().to_owned(), json!({ "ready": outcome.is_ok(), "reason": outcome.clone().err() }));
         failed.extend(outcome.err().map(|reason| format!("{}: {reason}", source.name())));
     }
-    if context.hub.is_draining() {
+    if context.hub.phase() != Phase::Serving {
         failed.push("the hub shuts down".to_owned());
     }
     let stuck = context.hub.metrics.stuck_reactors(context.now, context.hub.config.stuck_after);

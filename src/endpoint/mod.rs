@@ -11,7 +11,7 @@ mod topics;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     time::Duration,
 };
@@ -57,14 +57,39 @@ pub struct Hub {
     pub metrics: Arc<Metrics>,
     /// What endpoints are told by the configuration.
     pub config: Config,
-    /// Set when the hub begins to shut down.
-    pub draining: AtomicBool,
+    phase: AtomicU8,
+}
+
+/// How far the hub has come on its way out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// It serves.
+    #[default]
+    Serving,
+    /// It takes nobody in and lets everybody go, one by one.
+    Draining,
+    /// Everybody has to go now.
+    Ending,
 }
 
 impl Hub {
-    /// Whether the hub shuts down.
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+    /// A hub that serves.
+    pub fn new(bus: Arc<Bus>, metrics: Arc<Metrics>, config: Config) -> Self {
+        Self { bus, metrics, config, phase: AtomicU8::new(Phase::Serving as u8) }
+    }
+
+    /// How far it has come on its way out.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Serving,
+            1 => Phase::Draining,
+            _ => Phase::Ending,
+        }
+    }
+
+    /// Goes on to `phase`. Reactors see it when they next look: ring their doorbells.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
     }
 }
 

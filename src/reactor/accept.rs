@@ -70,7 +70,7 @@ impl<N: Net> Reactor<N> {
         let open = self.placement.total();
         let overload = self.config.connections_max < open
             || !self.placement.count_address(peer, self.config.connections_per_ip_max);
-        if self.stopping || self.config.connections_max + REFUSALS_AT_ONCE < open {
+        if self.is_stopping() || self.config.connections_max + REFUSALS_AT_ONCE < open {
             self.placement.on_gone(self.index, peer);
             return;
         }

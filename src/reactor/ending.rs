@@ -1,5 +1,7 @@
 //! How connections end: the last words, the wait for the peer to take them, and the memory back.
 
+use rand::RngExt;
+
 use super::{
     Reactor,
     connection::{BLOCKED, CLOSING, DOOMED, HELD, LINGERING, PEER_ENDED},
@@ -7,6 +9,7 @@ use super::{
 };
 use crate::{
     close::Close,
+    endpoint::Phase,
     metrics::Transport,
     protocol::{Session, http, sse, websocket},
 };
@@ -121,13 +124,24 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// The hub shuts down: no more connections, and an end for those there are.
-    pub(super) fn begin_stop(&mut self) {
-        self.stopping = true;
+    /// The hub shuts down. Idle connections end at once, streams one by one over the window, so that their clients do not
+    /// all come back in the same moment; in the last phase, everybody.
+    pub(super) fn enter_phase(&mut self, phase: Phase) {
+        self.phase = phase;
         self.net.stop_listening();
         self.accept_again.clear();
+        self.accept_retry = None;
         for slot in self.connections.used() {
-            self.end(slot, Close::Restart);
+            let Some(connection) = self.connections.at(slot) else { continue };
+            match &connection.session {
+                Ok(Session::Http(http)) if phase == Phase::Draining && !http.is_idle() => {}
+                Ok(Session::Sse(_) | Session::WebSocket(_)) if phase == Phase::Draining => {
+                    let share = self.random.random_range(0.0..1.0);
+                    self.wheel.arm(slot, self.now + self.config.drain_window.mul_f64(share));
+                }
+                Ok(_) => self.end(slot, Close::Restart),
+                Err(_) => {}
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     close::Close,
-    endpoint::{self, Answer, Reply},
+    endpoint::{self, Answer, Phase, Reply},
     frame::SseForm,
     log::Start,
     metrics::Transport,
@@ -135,6 +135,11 @@ impl<N: Net> Reactor<N> {
 
     fn take_answer(&mut self, slot: u32, route: usize, request: &Request, answer: Answer) {
         match answer {
+            Answer::Sse { .. } | Answer::WebSocket { .. } if self.is_stopping() => {
+                let close = Close::Restart;
+                self.metrics.on_request(route, close.http_status().unwrap_or(503));
+                self.end(slot, close);
+            }
             Answer::Response(response) => self.respond(slot, route, &response),
             Answer::Later => {}
             Answer::Sse { topics, named, headers } => {
@@ -163,9 +168,9 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.at(slot) else { return };
         let Ok(Session::Http(http)) = &mut connection.session else { return };
         let goes_on = http.respond(response, self.net.date(), &mut connection.outbox);
-        let peer_ended = connection.state.has(PEER_ENDED);
+        let last = connection.state.has(PEER_ENDED) || self.phase != Phase::Serving;
         self.mark_dirty(slot);
-        if !goes_on || peer_ended {
+        if !goes_on || last {
             self.end(slot, Close::Done);
         }
     }

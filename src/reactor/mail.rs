@@ -56,7 +56,7 @@ impl<N: Net> Reactor<N> {
             }
         }
         if self.must_stop() {
-            self.begin_stop();
+            self.enter_phase(hub.phase());
         }
     }
 

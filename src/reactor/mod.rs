@@ -41,7 +41,7 @@ use crate::{
     bus::Doorbell,
     clock::Moment,
     close::Close,
-    endpoint::{Context, Hub},
+    endpoint::{Context, Hub, Phase},
     metrics::ReactorMetrics,
     protocol::{Ask, Limits},
 };
@@ -70,6 +70,8 @@ pub struct Config {
     pub retry: Duration,
     /// How long a stream's opening waits for the source to confirm its topics.
     pub live_timeout: Duration,
+    /// Over how long connections are let go when the hub shuts down.
+    pub drain_window: Duration,
     /// How long a connection may take to take its last bytes and close.
     pub linger: Duration,
     /// Listeners from this index on are for administration.
@@ -89,6 +91,7 @@ impl Default for Config {
             ping_interval: Duration::from_secs(25),
             retry: Duration::from_secs(2),
             live_timeout: Duration::from_secs(2),
+            drain_window: Duration::from_secs(30),
             linger: Duration::from_secs(2),
             admin_listeners_from: usize::MAX,
             seed: 0,
@@ -143,7 +146,7 @@ pub struct Reactor<N: Net> {
     /// When the last sweep over the topics began, and where the one under way goes on.
     swept: Moment,
     sweep_from: Option<usize>,
-    stopping: bool,
+    phase: Phase,
     // Used within one call each, kept to spare the allocation.
     ready: Vec<Ready>,
     asks: Vec<Ask>,
@@ -178,7 +181,7 @@ impl<N: Net> Reactor<N> {
             blocked: 0,
             swept: now,
             sweep_from: None,
-            stopping: false,
+            phase: Phase::Serving,
             ready: Vec::new(),
             asks: Vec::new(),
             due: Vec::new(),
@@ -210,7 +213,7 @@ impl<N: Net> Reactor<N> {
         self.metrics.set_lagging(self.blocked);
         self.now = self.net.now();
         self.metrics.on_turn(began, self.now);
-        let finished = self.stopping && self.connections.len() == 0;
+        let finished = self.phase != Phase::Serving && self.connections.len() == 0;
         Ok(if finished { Flow::Finished } else { Flow::Continue })
     }
 
@@ -307,12 +310,16 @@ impl<N: Net> Reactor<N> {
     }
 
     fn must_stop(&self) -> bool {
-        !self.stopping && self.hub.is_draining()
+        self.phase < self.hub.phase()
     }
 
     fn context<'hub>(&self, hub: &'hub Hub, slot: u32, admin: bool, overloaded: bool) -> Context<'hub> {
         let token = self.connections.token(slot).pack();
         Context { hub, reactor: self.index, token, now: self.now, admin, overloaded }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.phase != Phase::Serving
     }
 
     fn retry_ms(&mut self) -> u64 {

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     close::Close,
+    endpoint::Phase,
     metrics::Transport,
     protocol::{Session, sse, websocket},
 };
@@ -55,6 +56,10 @@ impl<N: Net> Reactor<N> {
                 }
                 _ => self.rearm(slot),
             },
+            // Streams have no other timer once the hub drains.
+            Ok(Session::Sse(_) | Session::WebSocket(_)) if self.phase != Phase::Serving => {
+                self.end(slot, Close::Restart)
+            }
             Ok(Session::Sse(_) | Session::WebSocket(_)) => self.on_silence(slot),
             Err(_) => self.doom(slot),
         }
