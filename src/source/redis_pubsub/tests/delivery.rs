@@ -12,7 +12,8 @@ use super::{
 fn interest_subscribes_and_unsubscribes_after_the_linger() {
     let server = Server::start();
     // Nothing but the listener itself wakes the reader in time.
-    let hub = Hub::ready(&Config { ping_interval: Duration::from_secs(60), ..quick(&server.url()) });
+    let (ping_interval, linger) = (Duration::from_secs(60), Duration::from_secs(2));
+    let hub = Hub::ready(&Config { ping_interval, linger, ..quick(&server.url()) });
     assert_eq!(server.publish("a", "nobody listens"), 0);
     let attachment = hub.bus.attach(&topic("a"), 0);
     assert!(!attachment.live, "not before the server confirmed");
