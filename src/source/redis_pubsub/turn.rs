@@ -269,9 +269,10 @@ impl Reader {
         self.link = Link::Down { retry: now + delay };
         self.buffer.clear();
         self.again = false;
-        self.status.reader().on_failure(&fault.to_string(), now);
         self.subscriptions.on_disconnected();
+        // The bus first: whoever learns from the status finds the topics stale already.
         self.tell_bus(now);
+        self.status.reader().on_failure(&fault.to_string(), now);
         if let Some(suppressed) = self.failures.admit(now).or_else(|| was_ready.then_some(0)) {
             warn!(
                 suppressed,

@@ -122,6 +122,7 @@ fn check(config: &Config, script: &[Line]) {
                 They(bytes, expected) => {
                     let seen = talk.receive(bytes.as_bytes(), one_at_a_time);
                     assert_eq!(seen, Ok(expected.iter().map(show_expected).collect()), "{bytes:?}");
+                    assert_eq!(talk.session.check_deadlines(talk.now), Ok(()), "{bytes:?}");
                 }
                 Line::Fault(bytes, expected) => {
                     let fault = talk.receive(bytes.as_bytes(), one_at_a_time).map(|_| ());

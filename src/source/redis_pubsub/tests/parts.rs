@@ -1,6 +1,9 @@
 //! Globs, envelopes, addresses, buffers, waits.
 
-use std::{io, time::Duration};
+use std::{
+    io::{self, Read},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -8,6 +11,7 @@ use super::super::{
     backoff::Backoff,
     buffer::{Filled, ReadBuffer},
     config::{RedisUrl, Target},
+    connection::Connection,
     envelope::{self, BadEnvelope},
     glob::Glob,
     oversize::{self, Oversize},
@@ -183,4 +187,20 @@ fn a_buffer_passes_over_what_is_too_big() {
     let mut pieces = vec![Some(b"fresh".as_slice()), None];
     fill(&mut buffer, &mut pieces);
     assert_eq!(buffer.unparsed(), b"fresh");
+}
+
+#[test]
+fn a_slow_server_gets_every_byte_once() {
+    let (ours, mut theirs) = mio::net::UnixStream::pair().expect("a pair of sockets");
+    let mut connection = Connection::Unix(ours);
+    let whole: Vec<u8> = (0..1_000_000_u32).map(|number| number as u8).collect();
+    let mut outgoing = whole.clone();
+    let mut received = Vec::new();
+    while received.len() < whole.len() {
+        connection.send(&mut outgoing).expect("the other end is open");
+        let mut piece = [0; 10_000];
+        let count = theirs.read(&mut piece).expect("there is something");
+        received.extend_from_slice(&piece[..count]);
+    }
+    assert!(received == whole && outgoing.is_empty());
 }
