@@ -58,20 +58,37 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// The peer sends no more. A request it has finished is still answered; a stream has lost its reader.
+    /// The peer sends no more. Requests it has finished are still answered; a stream has lost its reader.
     fn on_peer_end(&mut self, slot: u32) {
         let Some(connection) = self.connections.at(slot) else { return };
-        let awaits_answer = match &connection.session {
-            Ok(Session::Http(http)) => !http.is_idle() && http.deadline(&self.config.limits.http).is_none(),
-            _ => connection.state.has(CLOSING),
+        let closes_already = connection.state.has(CLOSING) && !connection.state.has(LINGERING);
+        let awaits_bytes = match &connection.session {
+            Ok(Session::Http(http)) => {
+                !connection.outbox.is_empty() || http.deadline(&self.config.limits.http).is_none()
+            }
+            _ => closes_already,
         };
-        if awaits_answer && !connection.state.has(LINGERING) {
+        if awaits_bytes {
             connection.state.set(PEER_ENDED);
-            return;
+            return self.end_half_closed(slot);
         }
         let idle = matches!(&connection.session, Ok(Session::Http(http)) if http.is_idle());
         self.end(slot, if idle { Close::Done } else { Close::PeerGone });
         self.doom(slot);
+    }
+
+    /// Ends a connection whose peer has sent all it will, once every request is answered.
+    fn end_half_closed(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        if !connection.state.has(PEER_ENDED) {
+            return;
+        }
+        match &connection.session {
+            Ok(Session::Http(http)) if http.deadline(&self.config.limits.http).is_none() => {}
+            Ok(Session::Http(_)) => self.end(slot, Close::Done),
+            Ok(Session::Sse(_) | Session::WebSocket(_)) => self.end(slot, Close::PeerGone),
+            Err(_) => {}
+        }
     }
 
     /// Hands `count` bytes of the read buffer to the session.
@@ -95,6 +112,7 @@ impl<N: Net> Reactor<N> {
             }
         }
         self.check_outbox(slot);
+        self.end_half_closed(slot);
         self.rearm_request(slot);
     }
 
@@ -168,9 +186,8 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.at(slot) else { return };
         let Ok(Session::Http(http)) = &mut connection.session else { return };
         let goes_on = http.respond(response, self.net.date(), &mut connection.outbox);
-        let last = connection.state.has(PEER_ENDED) || self.phase != Phase::Serving;
         self.mark_dirty(slot);
-        if !goes_on || last {
+        if !goes_on || self.phase != Phase::Serving {
             self.end(slot, Close::Done);
         }
     }

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Reactor,
-    connection::{HELD, Subscription},
+    connection::{CLOSING, HELD, Subscription},
     net::{Net, Token},
     table::Waiter,
 };
@@ -118,9 +118,11 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Sends one text message to a WebSocket client.
+    /// Sends one text message to a WebSocket client, unless its last frame has been said.
     pub(super) fn send_message(&mut self, slot: u32, text: &[u8]) {
-        if let Some(connection) = self.connections.at(slot) {
+        if let Some(connection) = self.connections.at(slot)
+            && !connection.state.has(CLOSING)
+        {
             connection.outbox.put(&websocket::encode_text(text));
             self.mark_dirty(slot);
         }

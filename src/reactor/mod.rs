@@ -17,6 +17,7 @@ mod deliver;
 mod ending;
 mod gather;
 mod inbound;
+mod invariants;
 mod listen;
 mod mail;
 mod mio_net;

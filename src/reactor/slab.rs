@@ -64,6 +64,11 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    /// Every connection there is.
+    pub(super) fn all(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter_map(|place| place.value.as_ref())
+    }
+
     /// The slots in use.
     pub(super) fn used(&self) -> Vec<u32> {
         let in_use = |(slot, place): (usize, &Slot<T>)| place.value.is_some().then_some(slot as u32);

@@ -84,6 +84,11 @@ impl TopicTable {
         self.by_key.get(&key).copied()
     }
 
+    /// Every topic, with its place.
+    pub(super) fn all(&self) -> impl Iterator<Item = (u32, &LocalTopic)> {
+        self.places.iter().enumerate().filter_map(|(place, topic)| Some((place as u32, topic.as_ref()?)))
+    }
+
     /// Takes in a topic that the bus has just attached.
     pub(super) fn insert(&mut self, attachment: Attachment) -> u32 {
         let (topic, key) = (attachment.state.topic.clone(), attachment.state.key);

@@ -1,0 +1,60 @@
+//! What always holds between two turns. Checked by the simulation after each of them; production never pays for it.
+
+use super::{
+    Reactor,
+    connection::{BLOCKED, CLOSING, DIRTY, DOOMED, HELD, LINGERING},
+    net::Net,
+};
+
+impl<N: Net> Reactor<N> {
+    /// Panics if the reactor contradicts itself. For tests, between turns.
+    pub fn check_invariants(&mut self) {
+        assert!(self.dirty.is_empty() && self.doomed.is_empty() && self.asks.is_empty(), "left over from the turn");
+        let used = self.connections.used();
+        used.iter().for_each(|slot| self.check_connection(*slot));
+        let blocked = used.iter().filter(|slot| self.is_blocked(**slot)).count();
+        assert_eq!(self.blocked, blocked, "connections counted as blocked");
+        self.check_topics();
+    }
+
+    fn is_blocked(&mut self, slot: u32) -> bool {
+        self.connections.at(slot).is_some_and(|connection| connection.state.has(BLOCKED))
+    }
+
+    fn check_connection(&mut self, slot: u32) {
+        let token = self.connections.token(slot);
+        let Some(connection) = self.connections.at(slot) else { return };
+        let state = connection.state;
+        assert!(!state.has(DIRTY | DOOMED), "{slot} was not flushed or not freed");
+        assert_eq!(connection.session.is_err(), state.has(CLOSING), "{slot}: closing, and why");
+        assert!(connection.unfinished.is_none() || state.has(BLOCKED), "{slot}: a frame that nothing will finish");
+        let unsent = !connection.outbox.is_empty();
+        assert!(!unsent || state.has(BLOCKED | HELD), "{slot}: bytes that nothing will send");
+        assert!(!(unsent && state.has(LINGERING)), "{slot}: bytes after the end");
+        assert!(connection.subscriptions.is_empty() || !state.has(CLOSING), "{slot}: closing, and listens");
+        let mut awaited = false;
+        for (index, subscription) in connection.subscriptions.iter().enumerate() {
+            let topic = self.topics.at(subscription.topic).expect("a subscription has a topic");
+            awaited |= topic.waiting.iter().any(|waiter| waiter.token == token);
+            let is_visited = topic.lap.is_pending() || self.write_again.contains(&slot);
+            let (next, queued) = (topic.ring.next(), topic.queued);
+            let listener = topic.lap.listener(subscription.place);
+            assert_eq!((listener.slot, usize::from(listener.subscription)), (slot, index), "{slot}: another's place");
+            let is_served = listener.cursor == next || state.has(BLOCKED | HELD) || is_visited;
+            assert!(is_served, "{slot}: news that nothing will bring (queued: {queued})");
+        }
+        assert!(awaited || !state.has(HELD), "{slot}: held back, and waits for nothing");
+    }
+
+    fn check_topics(&self) {
+        let mut listeners = 0;
+        for (place, topic) in self.topics.all() {
+            let waits = self.fresh.iter().chain(&self.ongoing).filter(|queued| **queued == place).count();
+            assert_eq!(waits, usize::from(topic.queued), "topic {place} in the run queues");
+            assert!(topic.queued || !topic.lap.is_pending(), "topic {place} owes visits and is not queued");
+            listeners += topic.lap.len();
+        }
+        let subscriptions: usize = self.connections.all().map(|connection| connection.subscriptions.len()).sum();
+        assert_eq!(listeners, subscriptions, "listeners, and who they are");
+    }
+}

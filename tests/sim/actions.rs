@@ -1,0 +1,280 @@
+//! What may happen in a simulation, and how often.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fanfare::event::EventId;
+use rand::RngExt;
+
+use crate::{
+    client::{Client, Fate, Speech},
+    truth::{Track, payload},
+    world::World,
+};
+
+type Action = fn(&mut World);
+
+/// Each action and its weight.
+const ACTIONS: &[(u32, Action)] = &[
+    (14, World::connect_any),
+    (30, World::exchange_some),
+    (15, World::exchange_all),
+    (10, World::publish_few),
+    (3, World::publish_burst),
+    (8, World::request_publication),
+    (10, World::command_any),
+    (4, World::stall_or_resume),
+    (2, World::reset_any),
+    (2, World::close_any),
+    (1, World::half_close_any),
+    (1, World::send_nonsense),
+    (6, World::let_time_pass),
+    (10, World::let_source_work),
+    (1, World::exhaust_descriptors),
+    (1, World::sweep_bus),
+    (1, World::settle_and_check),
+];
+
+/// Clients at once, so that a seed stays quick.
+const CLIENTS_MAX: usize = 24;
+const ALL: usize = usize::MAX;
+
+impl World {
+    /// Does one thing.
+    pub(crate) fn act(&mut self) {
+        let total: u32 = ACTIONS.iter().map(|(weight, _)| weight).sum();
+        let mut chosen = self.random.random_range(0..total);
+        for (weight, action) in ACTIONS {
+            if chosen < *weight {
+                return action(self);
+            }
+            chosen -= weight;
+        }
+    }
+
+    fn connect_any(&mut self) {
+        if CLIENTS_MAX <= self.clients.iter().filter(|client| client.fate == Fate::Open).count() {
+            return;
+        }
+        let speech = match self.random.random_range(0..12) {
+            0 | 1 => Speech::Http,
+            2..=4 => Speech::Sse { named: self.random.random(), http10: false },
+            5 => Speech::Sse { named: self.random.random(), http10: true },
+            6..=8 => Speech::Raw,
+            9 | 10 => Speech::V1,
+            _ => Speech::Garbage,
+        };
+        let tracks = self.choose_tracks(speech);
+        let wire = self.new_wire();
+        let mut client = Client::new(wire, speech, tracks, &self.truth);
+        if self.random.random() {
+            client.send(ALL);
+        }
+        self.connect(client);
+    }
+
+    fn choose_tracks(&mut self, speech: Speech) -> Vec<(Track, Option<EventId>)> {
+        let most = match speech {
+            Speech::Http | Speech::Garbage => 0,
+            Speech::V1 => self.random.random_range(0..=2),
+            Speech::Sse { .. } | Speech::Raw => self.random.random_range(1..=3),
+        };
+        let count = most.min(self.plan.topics);
+        let first = self.random.random_range(0..self.plan.topics);
+        let topics: Vec<usize> = (0..count).map(|offset| (first + offset) % self.plan.topics).collect();
+        // Either all resume or none does: the id of a stream is one for all its topics.
+        let resumes = self.random.random_range(0..4) == 0 && topics.iter().all(|topic| 0 < self.truth.len(*topic));
+        topics.into_iter().map(|topic| self.choose_start(topic, resumes)).collect()
+    }
+
+    fn choose_start(&mut self, topic: usize, resumes: bool) -> (Track, Option<EventId>) {
+        let len = self.truth.len(topic);
+        if !resumes || len == 0 {
+            return (Track::live(topic, len), None);
+        }
+        let last_seen = self.random.random_range(len.saturating_sub(60)..len);
+        let id = self.truth.event(topic, last_seen).id;
+        (Track::resumed(topic, last_seen + 1, self.plan.retained()), Some(id))
+    }
+
+    fn any_client(&mut self, is_wanted: impl Fn(&Client) -> bool) -> Option<usize> {
+        let wanted: Vec<usize> = (0..self.clients.len()).filter(|index| is_wanted(&self.clients[*index])).collect();
+        if wanted.is_empty() { None } else { Some(wanted[self.random.random_range(0..wanted.len())]) }
+    }
+
+    fn any_open(&mut self) -> Option<usize> {
+        self.any_client(|client| client.fate == Fate::Open)
+    }
+
+    /// One client goes on by a few bytes.
+    fn exchange_some(&mut self) {
+        let Some(index) = self.any_open() else { return };
+        let (send_most, receive_most) = (self.random.random_range(1..40), self.random.random_range(1..3000));
+        self.client_turn(index, send_most, receive_most);
+    }
+
+    /// All clients go on as far as they can.
+    fn exchange_all(&mut self) {
+        (0..self.clients.len()).for_each(|index| self.client_turn(index, ALL, ALL));
+    }
+
+    fn new_payload(&mut self) -> (u64, String) {
+        let tag = self.next_tag;
+        self.next_tag += 1;
+        let padding_bytes = match self.random.random_range(0..60) {
+            0 => self.random.random_range(5_000..90_000),
+            1..=5 => self.random.random_range(200..3_000),
+            _ => self.random.random_range(0..200),
+        };
+        (tag, payload(tag, padding_bytes))
+    }
+
+    fn any_topic(&mut self) -> usize {
+        self.random.random_range(0..self.plan.topics)
+    }
+
+    fn publish_few(&mut self) {
+        let count = self.random.random_range(1..4);
+        self.publish(count);
+    }
+
+    /// More than an inbox holds, or a log keeps.
+    fn publish_burst(&mut self) {
+        let count = self.random.random_range(10..120);
+        self.publish(count);
+    }
+
+    fn publish(&mut self, count: usize) {
+        let mostly = self.any_topic();
+        let now = self.clock.now();
+        let bus = std::sync::Arc::clone(&self.hub.bus);
+        let mut feed = bus.feed();
+        for _ in 0..count {
+            let topic = if self.random.random_range(0..4) == 0 { self.any_topic() } else { mostly };
+            let (tag, data) = self.new_payload();
+            let kind = (tag % 2 == 0).then_some("kind");
+            feed.publish(&self.truth.topics[topic], kind, Bytes::from(data), now).expect("a good event");
+            self.truth.copy_from(&bus);
+        }
+    }
+
+    /// Publishes over HTTP, several requests in a row perhaps.
+    fn request_publication(&mut self) {
+        let is_wanted = |client: &Client| is_talking(client, Speech::Http);
+        let Some(index) = self.any_client(is_wanted) else { return };
+        for _ in 0..self.random.random_range(1..4) {
+            let topic = self.any_topic();
+            let (tag, data) = self.new_payload();
+            self.clients[index].request_publish(topic, tag, &data, &self.truth);
+        }
+    }
+
+    /// A `fanfare.v1` client says something.
+    fn command_any(&mut self) {
+        let is_wanted = |client: &Client| is_talking(client, Speech::V1) && client.dialog.opened;
+        let Some(index) = self.any_client(is_wanted) else { return };
+        for _ in 0..self.random.random_range(1..4) {
+            self.command_once(index);
+        }
+    }
+
+    fn command_once(&mut self, index: usize) {
+        let topic = self.any_topic();
+        let listens = self.clients[index].dialog.listens_to(topic);
+        match self.random.random_range(0..10) {
+            0 => self.clients[index].command_ping(),
+            1 | 2 => {
+                let (tag, data) = self.new_payload();
+                if data.len() < 60_000 {
+                    self.clients[index].command_publish(topic, tag, &data, &self.truth);
+                }
+            }
+            3 => self.clients[index].command_unsubscribe(topic, &self.truth),
+            4..=8 if listens && self.random.random_range(0..4) != 0 => {
+                self.clients[index].command_unsubscribe(topic, &self.truth);
+            }
+            _ => {
+                let resumes = self.random.random_range(0..3) == 0;
+                let (track, since) = self.choose_start(topic, resumes);
+                self.clients[index].command_subscribe(track, since, &self.truth);
+            }
+        }
+    }
+
+    fn stall_or_resume(&mut self) {
+        if let Some(index) = self.any_open() {
+            self.clients[index].stalled = !self.clients[index].stalled;
+        }
+    }
+
+    fn reset_any(&mut self) {
+        if let Some(index) = self.any_open() {
+            self.clients[index].fate = Fate::Left;
+            self.clients[index].wire.lock().break_off();
+        }
+    }
+
+    fn close_any(&mut self) {
+        let Some(index) = self.any_open() else { return };
+        let client = &mut self.clients[index];
+        if client.dialog.leaving {
+            return;
+        }
+        if client.dialog.opened && matches!(client.dialog.speech, Speech::Raw | Speech::V1) {
+            return client.close_politely();
+        }
+        client.fate = Fate::Left;
+        client.wire.lock().close();
+    }
+
+    /// A publisher has nothing more to ask, and waits for its answers.
+    fn half_close_any(&mut self) {
+        let is_wanted = |client: &Client| is_talking(client, Speech::Http);
+        let Some(index) = self.any_client(is_wanted) else { return };
+        let client = &mut self.clients[index];
+        client.send(ALL);
+        client.dialog.leaving = true;
+        client.wire.lock().half_close();
+    }
+
+    fn send_nonsense(&mut self) {
+        let is_wanted = |client: &Client| is_talking(client, Speech::Garbage);
+        let Some(index) = self.any_client(is_wanted) else { return };
+        let count = self.random.random_range(1..300);
+        let words: [&[u8]; 6] =
+            [b"GET / HTTP/1.1\r\n", b"Host: x\r\n", b"\r\n", b"\0\xff", b"Content-Length: 9\r\n", b"x"];
+        for _ in 0..count {
+            let word = words[self.random.random_range(0..words.len())];
+            self.clients[index].outgoing.extend(word);
+        }
+    }
+
+    fn let_time_pass(&mut self) {
+        let most_ms = if self.random.random_range(0..10) == 0 { 20_000 } else { 1_500 };
+        let span = Duration::from_millis(self.random.random_range(1..most_ms));
+        self.clock.advance(span);
+    }
+
+    fn let_source_work(&mut self) {
+        let most = self.random.random_range(1..5);
+        self.source_turn(most);
+    }
+
+    fn exhaust_descriptors(&mut self) {
+        let index = self.random.random_range(0..self.ports.len());
+        self.ports[index].borrow_mut().exhausted = self.random.random_range(1..4);
+    }
+
+    fn sweep_bus(&mut self) {
+        self.hub.bus.sweep(self.clock.now());
+    }
+
+    fn settle_and_check(&mut self) {
+        self.settle();
+        self.check_complete();
+    }
+}
+
+fn is_talking(client: &Client, speech: Speech) -> bool {
+    client.fate == Fate::Open && client.dialog.speech == speech && !client.dialog.leaving
+}

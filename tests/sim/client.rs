@@ -1,0 +1,413 @@
+//! A simulated client: what it sends, and that what it is told makes sense. It reads with the crate's own client halves.
+
+use std::collections::{HashMap, VecDeque};
+
+use fanfare::{
+    event::EventId,
+    protocol::{
+        fanfare_v1::client::{self as v1, Envelope},
+        http::{Method, ResponseHead, ResponsePart, ResponseReader, write_request},
+        sse,
+        websocket::{
+            self,
+            client::{
+                FrameReader, ServerFrame, check_accept, encode_key, write_masked_close, write_masked_text,
+                write_upgrade,
+            },
+        },
+    },
+};
+
+use crate::{
+    net::SharedWire,
+    truth::{Track, Truth},
+};
+
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speech {
+    /// Publishes over one keep-alive connection.
+    Http,
+    Sse {
+        named: bool,
+        http10: bool,
+    },
+    Raw,
+    V1,
+    /// Sends nonsense. Only the hub's own health is at stake.
+    Garbage,
+}
+
+/// How a connection stands, as the client sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Open,
+    /// The client has gone, or has sent something that the hub need not put up with.
+    Left,
+    /// The hub has ended it.
+    Ended,
+}
+
+/// A command that waits for its answer.
+#[derive(Debug)]
+enum Pending {
+    Subscribe(Track),
+    Unsubscribe(usize),
+    Publish(u64),
+    Ping,
+}
+
+/// One client and its one connection.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) wire: SharedWire,
+    pub(crate) fate: Fate,
+    /// It does not read for now.
+    pub(crate) stalled: bool,
+    /// What it wants to send and has not yet.
+    pub(crate) outgoing: VecDeque<u8>,
+    pub(crate) dialog: Dialog,
+    reader: ResponseReader,
+}
+
+/// What is said on the connection.
+#[derive(Debug)]
+pub(crate) struct Dialog {
+    pub(crate) speech: Speech,
+    pub(crate) tracks: Vec<Track>,
+    /// The status of a refusal, and whether the stream is open.
+    pub(crate) refused: Option<u16>,
+    pub(crate) opened: bool,
+    /// Something has been written to it: whatever is published from then on is owed to it.
+    pub(crate) opened_at_hub: bool,
+    /// The client has begun to end it: it sends no more.
+    pub(crate) leaving: bool,
+    /// The code of the hub's close frame.
+    pub(crate) close_code: Option<u16>,
+    /// The stream's last chunk came.
+    pub(crate) stream_ended: bool,
+    /// Tags whose publication was confirmed.
+    pub(crate) confirmed: Vec<u64>,
+    /// Requests without a response, by the tag they publish.
+    requests: VecDeque<u64>,
+    commands: HashMap<u64, Pending>,
+    next_reference: u64,
+    status: u16,
+    key: String,
+    stream: sse::Decoder,
+    frames: FrameReader,
+    /// The last id of each topic, in the order of the URL.
+    ids: Vec<Option<EventId>>,
+}
+
+impl Client {
+    /// A client that speaks `speech` and, in its first request, asks for `tracks`, each perhaps from an id on.
+    pub(crate) fn new(wire: SharedWire, speech: Speech, tracks: Vec<(Track, Option<EventId>)>, truth: &Truth) -> Self {
+        let key = encode_key([7; 16]);
+        let outgoing = opening(speech, &tracks, &key, truth).into();
+        let dialog = Dialog {
+            speech,
+            ids: vec![None; tracks.len()],
+            tracks: tracks.into_iter().map(|(track, _)| track).collect(),
+            refused: None,
+            opened: false,
+            opened_at_hub: false,
+            leaving: false,
+            close_code: None,
+            stream_ended: false,
+            confirmed: Vec::new(),
+            requests: VecDeque::new(),
+            commands: HashMap::new(),
+            next_reference: 1,
+            status: 0,
+            key,
+            stream: sse::Decoder::new(),
+            frames: FrameReader::new(),
+        };
+        Self { wire, fate: Fate::Open, stalled: false, outgoing, dialog, reader: ResponseReader::new() }
+    }
+
+    /// Whether it has nothing to send and nothing to read.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let wire = self.wire.lock();
+        self.fate != Fate::Open || (self.outgoing.is_empty() && wire.to_client.is_empty() && !wire.is_read_out())
+    }
+
+    /// Sends at most `most` bytes of what it wants to send.
+    pub(crate) fn send(&mut self, most: usize) {
+        let count = most.min(self.outgoing.len());
+        let bytes: Vec<u8> = self.outgoing.drain(..count).collect();
+        let mut wire = self.wire.lock();
+        if !bytes.is_empty() && !wire.client_ended && !wire.reset {
+            wire.send(&bytes);
+        }
+    }
+
+    /// Reads at most `most` bytes and checks what they say.
+    pub(crate) fn receive(&mut self, most: usize, truth: &Truth) {
+        let bytes = self.wire.lock().take(most);
+        if self.fate == Fate::Left || bytes.is_empty() {
+            return;
+        }
+        let dialog = &mut self.dialog;
+        let outcome = self.reader.receive(&bytes, |part| dialog.take_part(part, truth));
+        assert_eq!(outcome, Ok(()), "what the hub sent cannot be read: {:?}", String::from_utf8_lossy(&bytes));
+    }
+
+    /// Reads the end, if there is nothing before it. True if it has just come.
+    pub(crate) fn receive_end(&mut self, truth: &Truth) -> bool {
+        if self.fate != Fate::Open || !self.wire.lock().is_read_out() {
+            return false;
+        }
+        let dialog = &mut self.dialog;
+        // Whether it may end like this is judged by what was lost with it.
+        let _ = self.reader.finish(|part| dialog.take_part(part, truth));
+        self.fate = Fate::Ended;
+        self.wire.lock().close();
+        true
+    }
+
+    /// Publishes `data` with one more request, which may follow others at once.
+    pub(crate) fn request_publish(&mut self, topic: usize, tag: u64, data: &str, truth: &Truth) {
+        let target = format!("/publish/{}?type=kind-{}", truth.topics[topic], tag % 3);
+        let mut request = Vec::new();
+        write_request(Method::Post, "hub", &target, &[], data.as_bytes(), &mut request);
+        self.outgoing.extend(request);
+        self.dialog.requests.push_back(tag);
+    }
+
+    pub(crate) fn command_subscribe(&mut self, track: Track, since: Option<EventId>, truth: &Truth) {
+        let topic = &truth.topics[track.topic];
+        let reference = self.dialog.remember(Pending::Subscribe(track));
+        self.command(|out| v1::write_subscribe(topic, since, Some(&reference), out));
+    }
+
+    pub(crate) fn command_unsubscribe(&mut self, topic: usize, truth: &Truth) {
+        let reference = self.dialog.remember(Pending::Unsubscribe(topic));
+        self.command(|out| v1::write_unsubscribe(&truth.topics[topic], Some(&reference), out));
+    }
+
+    pub(crate) fn command_publish(&mut self, topic: usize, tag: u64, data: &str, truth: &Truth) {
+        let reference = self.dialog.remember(Pending::Publish(tag));
+        self.command(|out| v1::write_publish(&truth.topics[topic], None, data, Some(&reference), out));
+    }
+
+    pub(crate) fn command_ping(&mut self) {
+        let reference = self.dialog.remember(Pending::Ping);
+        self.command(|out| v1::write_ping(Some(&reference), out));
+    }
+
+    /// Says goodbye; what else it has sent before may or may not be answered.
+    pub(crate) fn close_politely(&mut self) {
+        let mut frame = Vec::new();
+        write_masked_close(1000, "", [1, 2, 3, 4], &mut frame);
+        self.outgoing.extend(frame);
+        self.dialog.leaving = true;
+    }
+
+    fn command(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let (mut text, mut frame) = (Vec::new(), Vec::new());
+        write(&mut text);
+        write_masked_text(&text, [9, 8, 7, 6], &mut frame);
+        self.outgoing.extend(frame);
+    }
+}
+
+fn opening(speech: Speech, tracks: &[(Track, Option<EventId>)], key: &str, truth: &Truth) -> Vec<u8> {
+    let topics: Vec<String> = tracks.iter().map(|(track, _)| format!("topic={}", truth.topics[track.topic])).collect();
+    let query = topics.join("&");
+    let ids: Option<Vec<String>> = tracks.iter().map(|(_, since)| since.map(|id| id.to_string())).collect();
+    let ids = ids.filter(|ids| !ids.is_empty()).map(|ids| ids.join(","));
+    let headers: Vec<(&str, &str)> = ids.iter().map(|ids| ("Last-Event-ID", ids.as_str())).collect();
+    let mut out = Vec::new();
+    match speech {
+        Speech::Http | Speech::Garbage => {}
+        Speech::Sse { named, http10 } => {
+            let target = format!("/sse?{query}&named={}", u8::from(named));
+            write_request(Method::Get, "hub", &target, &headers, b"", &mut out);
+            if http10 {
+                let text = String::from_utf8(out).expect("a request is text");
+                return text.replace("HTTP/1.1", "HTTP/1.0").into_bytes();
+            }
+        }
+        Speech::Raw => write_upgrade("hub", &format!("/ws?{query}"), &[], &headers, key, &mut out),
+        Speech::V1 => write_upgrade("hub", &format!("/ws?{query}"), &["fanfare.v1"], &headers, key, &mut out),
+    }
+    out
+}
+
+impl Dialog {
+    /// Whether everything that was asked is answered.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.requests.is_empty() && self.commands.is_empty()
+    }
+
+    /// Whether `topic` is listened to, or will be.
+    pub(crate) fn listens_to(&self, topic: usize) -> bool {
+        self.tracks.iter().any(|track| track.topic == topic && !track.over)
+            || self
+                .commands
+                .values()
+                .any(|pending| matches!(pending, Pending::Subscribe(track) if track.topic == topic))
+    }
+
+    /// All places the client has a right to, sure or not.
+    pub(crate) fn all_tracks(&self) -> impl Iterator<Item = &Track> {
+        let pending = self.commands.values().filter_map(|pending| match pending {
+            Pending::Subscribe(track) => Some(track),
+            _ => None,
+        });
+        self.tracks.iter().filter(|track| !track.over).chain(pending)
+    }
+
+    fn remember(&mut self, pending: Pending) -> String {
+        let reference = self.next_reference;
+        self.next_reference += 1;
+        self.commands.insert(reference, pending);
+        reference.to_string()
+    }
+
+    fn take_part(&mut self, part: ResponsePart<'_>, truth: &Truth) {
+        match (self.speech, part) {
+            (Speech::Garbage, _) => {}
+            (_, ResponsePart::Head(head)) => self.take_head(&head),
+            (Speech::Http, ResponsePart::Body(_)) => {}
+            (Speech::Http, ResponsePart::End) => self.take_response(),
+            (_, _) if self.refused.is_some() => {}
+            (_, ResponsePart::End) => self.stream_ended = true,
+            (Speech::Sse { named, .. }, ResponsePart::Body(bytes)) => self.take_stream(bytes, named, truth),
+            (Speech::Raw | Speech::V1, ResponsePart::Body(bytes)) => self.take_frames(bytes, truth),
+        }
+    }
+
+    fn take_head(&mut self, head: &ResponseHead<'_>) {
+        assert!(!self.opened, "a second head on a stream");
+        self.status = head.status;
+        match self.speech {
+            Speech::Http | Speech::Garbage => {}
+            Speech::Sse { .. } if head.status == 200 => {
+                assert!(head.is_event_stream());
+                self.opened = true;
+            }
+            Speech::Raw | Speech::V1 if head.status == 101 => {
+                let offered: &[&str] = if self.speech == Speech::V1 { &["fanfare.v1"] } else { &[] };
+                let chosen = check_accept(&self.key, offered, head).expect("a proper handshake");
+                assert_eq!(chosen, offered.first().copied());
+                self.opened = true;
+            }
+            _ => self.refused = Some(head.status),
+        }
+    }
+
+    fn take_response(&mut self) {
+        let tag = self.requests.pop_front();
+        match (tag, self.status) {
+            (Some(tag), 200) => self.confirmed.push(tag),
+            (Some(_), 503 | 504) => {}
+            // Unasked: it waited too long, or for nothing.
+            (_, 408 | 503) => self.refused = Some(self.status),
+            (tag, status) => panic!("{status} for {tag:?}"),
+        }
+    }
+
+    fn take_stream(&mut self, bytes: &[u8], named: bool, truth: &Truth) {
+        let Self { stream, tracks, ids, .. } = self;
+        let outcome = stream.receive(bytes, |message| {
+            let (topic, index) = truth.find(message.data);
+            let event = truth.event(topic, index);
+            let place = tracks.iter().position(|track| track.topic == topic).expect("a topic that was asked for");
+            ids[place] = Some(event.id);
+            let all: Vec<String> = ids.iter().map(|id| id.unwrap_or_default().to_string()).collect();
+            assert_eq!(String::from_utf8_lossy(message.id), all.join(","), "the stream's id");
+            let kind = event.kind.as_deref().filter(|_| named).unwrap_or_default();
+            assert_eq!(String::from_utf8_lossy(message.event), kind, "the event's type");
+            tracks[place].take(index);
+        });
+        assert_eq!(outcome, Ok(()));
+    }
+
+    fn take_frames(&mut self, bytes: &[u8], truth: &Truth) {
+        let mut frames = std::mem::take(&mut self.frames);
+        let limits = websocket::Limits { message_bytes_max: usize::MAX, ..websocket::Limits::default() };
+        let outcome = frames.receive(bytes, &limits, |frame| self.take_frame(frame, truth));
+        assert_eq!(outcome, Ok(()), "a broken frame");
+        self.frames = frames;
+    }
+
+    fn take_frame(&mut self, frame: ServerFrame<'_>, truth: &Truth) {
+        assert_eq!(self.close_code, None, "a frame after the close frame: {frame:?}");
+        match frame {
+            ServerFrame::Text(data) if self.speech == Speech::Raw => {
+                let (topic, index) = truth.find(data);
+                self.track(topic).take(index);
+            }
+            ServerFrame::Text(text) => self.take_envelope(Envelope::parse(text).expect("an envelope"), truth),
+            ServerFrame::Ping(_) | ServerFrame::Pong(_) => {}
+            ServerFrame::Close { code, .. } => self.close_code = Some(code.unwrap_or(1005)),
+            ServerFrame::Binary(_) => panic!("nobody sent anything binary"),
+        }
+    }
+
+    fn track(&mut self, topic: usize) -> &mut Track {
+        let found = self.tracks.iter_mut().rev().find(|track| track.topic == topic);
+        found.unwrap_or_else(|| panic!("an event of topic {topic}, which was not asked for"))
+    }
+
+    fn take_envelope(&mut self, envelope: Envelope<'_>, truth: &Truth) {
+        match envelope {
+            Envelope::Event { id, data, kind, .. } => {
+                let (topic, index) = truth.find(data.as_bytes());
+                let event = truth.event(topic, index);
+                assert_eq!((id.parse(), kind.as_deref()), (Ok(event.id), event.kind.as_deref()));
+                self.track(topic).take(index);
+            }
+            Envelope::Subscribed { topic, id, reference } => {
+                let Some(Pending::Subscribe(mut track)) = self.answered(reference) else {
+                    panic!("nobody asked for {topic}")
+                };
+                let listens = self.tracks.iter().any(|other| other.topic == track.topic && !other.over);
+                assert!(!listens, "subscribed to {topic} twice");
+                let len = truth.len(track.topic);
+                match id.as_deref().map(str::parse) {
+                    Some(id) => track.open_at(truth.index_after(track.topic, id.expect("an id")), len),
+                    None => track.open(len),
+                }
+                self.tracks.push(track);
+            }
+            Envelope::Unsubscribed { reference, .. } => match self.answered(reference) {
+                Some(Pending::Unsubscribe(topic)) => self.track(topic).over = true,
+                other => panic!("an answer to {other:?}"),
+            },
+            Envelope::Published { reference, .. } => match self.answered(reference) {
+                Some(Pending::Publish(tag)) => self.confirmed.push(tag),
+                other => panic!("an answer to {other:?}"),
+            },
+            Envelope::Pong { reference } => match self.answered(reference) {
+                Some(Pending::Ping) => {}
+                other => panic!("a pong for {other:?}"),
+            },
+            Envelope::Error { code, reference, message } => {
+                let about = self.answered(reference);
+                self.check_error(&code, &message, about);
+            }
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+
+    fn check_error(&mut self, code: &str, message: &str, about: Option<Pending>) {
+        match (about, code) {
+            (Some(Pending::Subscribe(track)), "AlreadySubscribed") => assert!(self.listens_to(track.topic)),
+            (Some(Pending::Subscribe(_)), "Cancelled") => {}
+            (Some(Pending::Unsubscribe(topic)), "NotSubscribed") => {
+                assert!(self.tracks.iter().all(|track| track.topic != topic || track.over), "it is subscribed");
+            }
+            (Some(Pending::Publish(_)), "overloaded" | "unavailable" | "unknown_outcome") => {}
+            (about, code) => panic!("{code}: {message} about {about:?}"),
+        }
+    }
+
+    fn answered(&mut self, reference: Option<&serde_json::value::RawValue>) -> Option<Pending> {
+        let number: u64 = reference?.get().parse().ok()?;
+        Some(self.commands.remove(&number).unwrap_or_else(|| panic!("command {number} answered twice")))
+    }
+}

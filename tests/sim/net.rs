@@ -1,0 +1,420 @@
+//! The simulated network: queues instead of sockets, edges told once as epoll tells them, and a clock that goes where it
+//! is put.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    io::{self, IoSlice},
+    net::IpAddr,
+    rc::Rc,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use fanfare::{
+    bus::Wake,
+    clock::Moment,
+    reactor::{Net, Ready, Token},
+};
+use rand::{RngExt, rngs::SmallRng, seq::SliceRandom};
+
+/// The time, as all parts of one simulation share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SimClock(Rc<Cell<u64>>);
+
+impl SimClock {
+    pub(crate) fn now(&self) -> Moment {
+        Moment(self.0.get())
+    }
+
+    pub(crate) fn advance(&self, span: Duration) {
+        self.0.set((self.now() + span).0);
+    }
+}
+
+/// Raised by the doorbell, lowered by the poll it ends.
+#[derive(Debug, Default)]
+pub(crate) struct SimBell(AtomicBool);
+
+impl Wake for SimBell {
+    fn wake(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// One connection, seen from both ends.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    /// What the client has sent and the server has not read.
+    pub(crate) to_server: VecDeque<u8>,
+    /// What the server has written and the client has not read.
+    pub(crate) to_client: VecDeque<u8>,
+    /// How much of that there may be.
+    pub(crate) window_bytes: usize,
+    /// The client sends no more.
+    pub(crate) client_ended: bool,
+    /// The client neither sends nor reads any more; what is written to it comes back as a reset.
+    pub(crate) client_closed: bool,
+    /// The connection was broken by the client.
+    pub(crate) reset: bool,
+    /// The server sends no more.
+    pub(crate) server_ended: bool,
+    /// The server has closed.
+    pub(crate) server_gone: bool,
+    /// Everything the server has ever written.
+    pub(crate) written_bytes: u64,
+    token: Option<Token>,
+    /// A write found no room: the next room is an edge.
+    no_room: bool,
+    /// There is room, but the edge that tells so is still under way.
+    late_edge: bool,
+    edges: Edges,
+}
+
+/// What is to be told by the next poll.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Edges {
+    readable: bool,
+    writable: bool,
+    ending: bool,
+}
+
+/// A wire that both ends hold.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedWire(Arc<Mutex<Wire>>);
+
+impl SharedWire {
+    pub(crate) fn new(window_bytes: usize) -> Self {
+        Self(Arc::new(Mutex::new(Wire {
+            to_server: VecDeque::new(),
+            to_client: VecDeque::new(),
+            window_bytes,
+            client_ended: false,
+            client_closed: false,
+            reset: false,
+            server_ended: false,
+            server_gone: false,
+            written_bytes: 0,
+            token: None,
+            no_room: false,
+            late_edge: false,
+            edges: Edges::default(),
+        })))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Wire> {
+        self.0.lock().expect("one thread only")
+    }
+}
+
+impl Wire {
+    /// The client sends `bytes`.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.to_server.extend(bytes);
+        self.edges.readable = true;
+    }
+
+    /// The client sends no more, but still reads.
+    pub(crate) fn half_close(&mut self) {
+        self.client_ended = true;
+        self.edges.readable = true;
+        self.edges.ending = true;
+    }
+
+    /// The client closes its socket.
+    pub(crate) fn close(&mut self) {
+        self.half_close();
+        self.client_closed = true;
+        self.to_client.clear();
+    }
+
+    /// The client's machine breaks the connection.
+    pub(crate) fn break_off(&mut self) {
+        self.reset = true;
+        self.to_server.clear();
+        self.edges = Edges { readable: true, writable: true, ending: true };
+    }
+
+    /// The client reads at most `most` bytes.
+    pub(crate) fn take(&mut self, most: usize) -> Vec<u8> {
+        let count = most.min(self.to_client.len());
+        let bytes = self.to_client.drain(..count).collect();
+        if 0 < count && self.no_room {
+            self.no_room = false;
+            self.edges.writable = true;
+        }
+        bytes
+    }
+
+    /// Whether the client will see no more bytes.
+    pub(crate) fn is_read_out(&self) -> bool {
+        self.to_client.is_empty() && (self.server_ended || self.server_gone)
+    }
+
+    fn room(&self) -> usize {
+        self.window_bytes.saturating_sub(self.to_client.len())
+    }
+
+    fn has_news(&self) -> bool {
+        self.late_edge || self.edges != Edges::default()
+    }
+
+    /// What a poll says now. With `all`, the state as it is, as epoll reports it; else one edge by itself, as if the others
+    /// came a moment later.
+    fn tell(&mut self, all: bool) -> Option<Ready> {
+        let token = self.token?;
+        let edges = self.edges;
+        let (readable, writable, ending) = if all {
+            self.edges = Edges::default();
+            let ended = self.client_ended || self.reset;
+            (!self.to_server.is_empty() || ended, 0 < self.room() || self.reset, ended)
+        } else if edges.writable {
+            self.edges.writable = false;
+            (false, true, false)
+        } else if edges.readable && !edges.ending {
+            self.edges.readable = false;
+            (true, false, false)
+        } else {
+            self.edges = Edges::default();
+            (true, false, edges.ending)
+        };
+        Some(Ready::Connection { token, readable, writable, ending })
+    }
+}
+
+/// The server's end of a wire.
+#[derive(Debug)]
+pub(crate) struct SimStream(SharedWire);
+
+impl Drop for SimStream {
+    fn drop(&mut self) {
+        self.0.lock().server_gone = true;
+    }
+}
+
+/// Connections that wait to be accepted.
+#[derive(Debug, Default)]
+pub(crate) struct SimListener {
+    waiting: VecDeque<(SharedWire, IpAddr)>,
+    edge: bool,
+}
+
+/// What a reactor's net is made of, as the simulation sees it.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) listeners: Vec<SimListener>,
+    wires: Vec<SharedWire>,
+    pub(crate) bell: Arc<SimBell>,
+    /// How many accepts fail for want of a descriptor.
+    pub(crate) exhausted: u32,
+    /// Since the reactor sleeps: until when.
+    pub(crate) asleep_until: Option<Moment>,
+}
+
+impl Port {
+    pub(crate) fn new(listeners: usize) -> Rc<RefCell<Self>> {
+        Rc::new(RefCell::new(Self {
+            listeners: (0..listeners).map(|_| SimListener::default()).collect(),
+            wires: Vec::new(),
+            bell: Arc::default(),
+            exhausted: 0,
+            asleep_until: None,
+        }))
+    }
+
+    /// A client connects.
+    pub(crate) fn connect(&mut self, listener: usize, wire: SharedWire, peer: IpAddr) {
+        self.listeners[listener].waiting.push_back((wire, peer));
+        self.listeners[listener].edge = true;
+    }
+
+    /// Whether the reactor would return from its poll: it is awake, or something wakes it.
+    pub(crate) fn is_due(&self, now: Moment) -> bool {
+        self.asleep_until.is_none_or(|until| until <= now)
+            || self.bell.0.load(Ordering::SeqCst)
+            || self.listeners.iter().any(|listener| listener.edge)
+            || self.wires.iter().any(|wire| wire.lock().has_news())
+    }
+}
+
+/// How a simulated net behaves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weather {
+    /// One write in so many is cut short although there is room; zero: none is.
+    pub(crate) short_write_odds: u32,
+    /// How far the clock goes at most each time it is read.
+    pub(crate) drift: Duration,
+}
+
+/// [`Net`] over [`Port`].
+#[derive(Debug)]
+pub(crate) struct SimNet {
+    port: Rc<RefCell<Port>>,
+    clock: SimClock,
+    random: RefCell<SmallRng>,
+    weather: Weather,
+}
+
+/// What a poll that would sleep fails with: one thread drives all reactors, so none of them may really sleep.
+pub(crate) const ASLEEP: io::ErrorKind = io::ErrorKind::TimedOut;
+
+impl SimNet {
+    pub(crate) fn new(port: Rc<RefCell<Port>>, clock: SimClock, random: SmallRng, weather: Weather) -> Self {
+        Self { port, clock, random: RefCell::new(random), weather }
+    }
+
+    fn one_in(&self, odds: u32) -> bool {
+        0 < odds && self.random.borrow_mut().random_range(0..odds) == 0
+    }
+
+    fn tell_edges(&self, ready: &mut Vec<Ready>) {
+        let mut port = self.port.borrow_mut();
+        port.wires.retain(|wire| !wire.lock().server_gone);
+        for (index, listener) in port.listeners.iter_mut().enumerate() {
+            if std::mem::take(&mut listener.edge) {
+                ready.push(Ready::Listener(index));
+            }
+        }
+        for wire in &port.wires {
+            let mut wire = wire.lock();
+            if wire.late_edge && self.one_in(2) {
+                wire.late_edge = false;
+                wire.edges.writable = true;
+            }
+            if wire.edges != Edges::default() {
+                ready.extend(wire.tell(self.one_in(2)));
+            }
+        }
+        ready.shuffle(&mut *self.random.borrow_mut());
+    }
+}
+
+impl Net for SimNet {
+    type Stream = SimStream;
+
+    fn now(&self) -> Moment {
+        let drift_ns = self.weather.drift.as_nanos() as u64;
+        self.clock.advance(Duration::from_nanos(self.random.borrow_mut().random_range(0..=drift_ns)));
+        self.clock.now()
+    }
+
+    fn date(&mut self) -> &str {
+        "Thu, 01 Jan 1970 00:00:00 GMT"
+    }
+
+    fn poll(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()> {
+        self.tell_edges(ready);
+        let mut port = self.port.borrow_mut();
+        if port.bell.0.swap(false, Ordering::SeqCst) {
+            ready.push(Ready::Doorbell);
+        }
+        let slept_until = port.asleep_until.take();
+        let timeout = timeout.unwrap_or(Duration::MAX);
+        let may_go_on = slept_until.is_some_and(|until| until <= self.clock.now());
+        if ready.is_empty() && timeout != Duration::ZERO && !may_go_on {
+            port.asleep_until = Some(slept_until.unwrap_or_else(|| self.clock.now() + timeout));
+            return Err(ASLEEP.into());
+        }
+        Ok(())
+    }
+
+    fn listener_count(&self) -> usize {
+        self.port.borrow().listeners.len()
+    }
+
+    fn accept(&mut self, listener: usize) -> io::Result<(SimStream, Option<IpAddr>)> {
+        let mut port = self.port.borrow_mut();
+        let Some(waiting) = port.listeners.get(listener).map(|listener| listener.waiting.len()) else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        if 0 < waiting && 0 < port.exhausted {
+            port.exhausted -= 1;
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
+        match port.listeners[listener].waiting.pop_front() {
+            Some((wire, peer)) => Ok((SimStream(wire), Some(peer))),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn shed(&mut self, listener: usize) {
+        let shed = self.port.borrow_mut().listeners[listener].waiting.pop_front();
+        drop(shed.map(|(wire, _)| SimStream(wire)));
+    }
+
+    fn stop_listening(&mut self) {
+        for listener in std::mem::take(&mut self.port.borrow_mut().listeners) {
+            listener.waiting.into_iter().for_each(|(wire, _)| drop(SimStream(wire)));
+        }
+    }
+
+    fn register(&mut self, stream: &mut SimStream, token: Token) -> io::Result<()> {
+        let mut wire = stream.0.lock();
+        wire.token = Some(token);
+        wire.edges = Edges {
+            readable: !wire.to_server.is_empty() || wire.client_ended || wire.reset,
+            writable: true,
+            ending: wire.client_ended || wire.reset,
+        };
+        self.port.borrow_mut().wires.push(stream.0.clone());
+        Ok(())
+    }
+
+    fn read(&mut self, stream: &mut SimStream, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.one_in(100) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let mut wire = stream.0.lock();
+        if wire.reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        if wire.to_server.is_empty() {
+            return if wire.client_ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        }
+        // A kernel never gives less than it has, and readers may rely on it.
+        let count = buffer.len().min(wire.to_server.len());
+        for (place, byte) in buffer.iter_mut().zip(wire.to_server.drain(..count)) {
+            *place = byte;
+        }
+        Ok(count)
+    }
+
+    fn write(&mut self, stream: &mut SimStream, bytes: &[u8]) -> io::Result<usize> {
+        let mut wire = stream.0.lock();
+        assert!(!wire.server_ended, "written after the end: {:?}", String::from_utf8_lossy(bytes));
+        assert!(!bytes.is_empty(), "written: nothing");
+        if wire.reset {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if wire.client_closed {
+            // The kernel takes it; the peer's answer is a reset.
+            wire.break_off();
+            return Ok(bytes.len());
+        }
+        let room = wire.room().min(bytes.len());
+        let is_cut = self.one_in(self.weather.short_write_odds);
+        let count = if is_cut { self.random.borrow_mut().random_range(0..=room) } else { room };
+        wire.to_client.extend(&bytes[..count]);
+        wire.written_bytes += count as u64;
+        if count < bytes.len() {
+            wire.no_room = count == room;
+            wire.late_edge = count < room;
+        }
+        if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+    }
+
+    fn write_vectored(&mut self, stream: &mut SimStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        self.write(stream, &bytes)
+    }
+
+    fn end(&mut self, stream: &mut SimStream) {
+        stream.0.lock().server_ended = true;
+    }
+}
+
+/// "Too many open files".
+const EMFILE: i32 = 24;
