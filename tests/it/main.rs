@@ -5,4 +5,7 @@
 
 mod support;
 
+mod http_manners;
+mod http_refusals;
 mod native_api;
+mod sse_stream;

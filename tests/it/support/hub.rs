@@ -7,6 +7,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
 };
 
+use fanfare::protocol::http::Method;
 use serde_json::Value;
 use socket2::Socket;
 
@@ -83,11 +84,11 @@ impl Hub {
     }
 
     pub(crate) fn get(&self, target: &str) -> Response {
-        HttpConnection::new(self.connect()).request("GET", target, &[], b"")
+        HttpConnection::new(self.connect()).request(Method::Get, target, &[], b"")
     }
 
     pub(crate) fn post(&self, target: &str, body: impl AsRef<[u8]>) -> Response {
-        HttpConnection::new(self.connect()).request("POST", target, &[], body.as_ref())
+        HttpConnection::new(self.connect()).request(Method::Post, target, &[], body.as_ref())
     }
 
     /// Publishes, and returns the event's id.

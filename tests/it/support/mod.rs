@@ -1,4 +1,5 @@
 //! What the tests are made of: servers to start, clients to talk with, and one way to wait.
+#![allow(dead_code)]
 
 pub(crate) mod http;
 pub(crate) mod hub;

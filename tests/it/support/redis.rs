@@ -75,7 +75,7 @@ impl RedisServer {
     #[track_caller]
     pub(crate) fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
         let mut command = redis::cmd(words[0]);
-        words[1..].iter().for_each(|word| drop(command.arg(word)));
+        command.arg(&words[1..]);
         command.query(&mut self.connect()).expect("Redis takes the command")
     }
 
