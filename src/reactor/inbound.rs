@@ -58,20 +58,24 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// The peer sends no more. A request it has finished is still answered; a stream has lost its reader.
+    /// The peer sends no more. A request it has finished is still answered, and an answer under way is still sent; a
+    /// stream has lost its reader.
     fn on_peer_end(&mut self, slot: u32) {
         let Some(connection) = self.connections.at(slot) else { return };
-        let awaits_answer = match &connection.session {
-            Ok(Session::Http(http)) => !http.is_idle() && http.deadline(&self.config.limits.http).is_none(),
-            _ => connection.state.has(CLOSING),
-        };
-        if awaits_answer && !connection.state.has(LINGERING) {
-            connection.state.set(PEER_ENDED);
-            return;
+        if connection.state.has(LINGERING) {
+            return self.doom(slot);
         }
-        let idle = matches!(&connection.session, Ok(Session::Http(http)) if http.is_idle());
-        self.end(slot, if idle { Close::Done } else { Close::PeerGone });
-        self.doom(slot);
+        connection.state.set(PEER_ENDED);
+        let (awaits_answer, idle) = match &connection.session {
+            Ok(Session::Http(http)) => {
+                let awaits_answer = !http.is_idle() && http.deadline(&self.config.limits.http).is_none();
+                (awaits_answer, http.is_idle())
+            }
+            _ => (connection.state.has(CLOSING), false),
+        };
+        if !awaits_answer {
+            self.end(slot, if idle { Close::Done } else { Close::PeerGone });
+        }
     }
 
     /// Hands `count` bytes of the read buffer to the session.

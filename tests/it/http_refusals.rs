@@ -41,7 +41,6 @@ fn malformed_heads_are_refused() {
         "GET /health HTTP/1.1\r\nHost: a b\r\n\r\n",
         "GET health HTTP/1.1\r\nHost: h\r\n\r\n",
         "GET /%zz HTTP/1.1\r\nHost: h\r\n\r\n",
-        "GET /%00 HTTP/1.1\r\nHost: h\r\n\r\n",
         "G(T /health HTTP/1.1\r\nHost: h\r\n\r\n",
         "\x16\x03\x01\x02\0\x01\0\x01\u{7c}\x03\x03\r\n\r\n",
     ];
@@ -87,7 +86,7 @@ fn requests_over_a_limit_are_refused() {
     let head = |fields: &str| format!("GET /health HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
     let fields = |count: usize| (0..count).map(|number| format!("X-{number}: y\r\n")).collect::<String>();
     let body = |length: usize| format!("POST /publish/t HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n");
-    let mut check = |request: String, expected: u16| assert_eq!(refusal(&hub, request.as_bytes()), expected);
+    let check = |request: String, expected: u16| assert_eq!(refusal(&hub, request.as_bytes()), expected);
     check(head(&format!("X: {}\r\n", "y".repeat(16 * 1024))), 431);
     check(format!("GET /{} HTTP/1.1\r\n", "y".repeat(20 * 1024)), 431);
     check(head(&fields(64)), 431);

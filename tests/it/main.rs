@@ -5,7 +5,9 @@
 
 mod support;
 
+mod fanfare_v1;
 mod http_manners;
 mod http_refusals;
 mod native_api;
 mod sse_stream;
+mod websocket_rules;

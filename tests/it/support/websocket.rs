@@ -95,6 +95,18 @@ impl WebSocketClient {
         send_all(&self.socket, bytes);
     }
 
+    /// Sends `bytes` as they are, unless the hub has closed; whether it could.
+    pub(crate) fn try_send_bytes(&mut self, bytes: &[u8]) -> bool {
+        use std::io::Write;
+        self.socket.write_all(bytes).is_ok()
+    }
+
+    /// A second end of the same connection, to send on while another thread waits for what comes.
+    pub(crate) fn try_clone(&self) -> Self {
+        let socket = self.socket.try_clone().expect("descriptors are at hand");
+        Self { socket, frames: FrameReader::new(), incoming: VecDeque::new() }
+    }
+
     /// The next message or control frame.
     #[track_caller]
     pub(crate) fn next(&mut self) -> Incoming {
