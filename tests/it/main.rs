@@ -1,1 +1,13 @@
-//! Integration tests against real servers: one binary.
+//! Integration tests against real servers: the hub as its own process, a real Redis, and clients that are not ours.
+//!
+//! Each test starts what it needs on ports that the system chooses, and ends it by its process handle. Nothing waits
+//! for a time, everything for a condition: see [`support::wait_until`].
+
+mod support;
+
+mod fanfare_v1;
+mod http_manners;
+mod http_refusals;
+mod native_api;
+mod sse_stream;
+mod websocket_rules;

@@ -1,0 +1,257 @@
+//! Publishing over HTTP, and what the hub tells about itself.
+
+use fanfare::protocol::http::Method;
+use serde_json::{Value, json};
+
+use crate::support::{
+    http::{HttpConnection, Response},
+    hub::Hub,
+    sse::SseClient,
+};
+
+#[test]
+fn publish_answers_the_id_that_listeners_see() {
+    let hub = Hub::start();
+    let mut stream = SseClient::open(&hub, "/sse?topic=orders.eu");
+    let first = hub.post("/publish/orders.eu", "one");
+    assert_eq!(first.header("content-type"), Some("application/json"));
+    let first_id = first.json()["id"].as_str().expect("an id").to_owned();
+    assert_eq!(first.json(), json!({ "id": first_id, "topic": "orders.eu" }));
+    let second_id = hub.publish("orders.eu", "two");
+    let events = [stream.next(), stream.next()];
+    assert_eq!(events.clone().map(|event| event.data), ["one", "two"]);
+    assert_eq!(events.map(|event| event.id), [first_id.clone(), second_id.clone()]);
+    let (major, minor) = first_id.split_once('-').expect("an id is major-minor");
+    let minor: u64 = minor.parse().expect("a number");
+    assert_eq!(second_id, format!("{major}-{}", minor + 1), "ids are dense");
+}
+
+#[test]
+fn a_type_comes_from_query_or_header() {
+    let hub = Hub::start();
+    let mut stream = SseClient::open(&hub, "/sse?topic=t");
+    let mut connection = HttpConnection::new(hub.connect());
+    let mut publish = |target: &str, headers: &[(&str, &str)]| {
+        assert_eq!(connection.request(Method::Post, target, headers, b"x").status, 200);
+        stream.next().kind
+    };
+    assert_eq!(publish("/publish/t?type=created", &[]), "created");
+    assert_eq!(publish("/publish/t?type=two%20words", &[]), "two words");
+    assert_eq!(publish("/publish/t", &[("Event-Type", "deleted")]), "deleted");
+    assert_eq!(publish("/publish/t?type=query", &[("Event-Type", "header")]), "query");
+    assert_eq!(publish("/publish/t", &[]), "");
+}
+
+#[test]
+fn payloads_arrive_verbatim() {
+    let hub = Hub::start();
+    let mut stream = SseClient::open(&hub, "/sse?topic=t");
+    let check = |payload: &str, stream: &mut SseClient| {
+        hub.publish("t", payload);
+        assert_eq!(stream.next_data(), payload);
+    };
+    let large = "0123456789abcdef".repeat(60_000);
+    for payload in [r#"{"a": 1,  "b":[true]}"#, " leading", "trailing ", "a\nb", "\n", "", "é€😀", "data: x", &large] {
+        check(payload, &mut stream);
+    }
+}
+
+#[test]
+fn topic_names_may_hold_slashes_and_colons() {
+    let hub = Hub::start();
+    let mut stream = SseClient::open(&hub, "/sse?topic=a%2Fb:c.d_e-f");
+    hub.publish("a/b:c.d_e-f", "by path");
+    hub.publish("a%2Fb%3Ac.d_e-f", "by escapes");
+    assert_eq!([stream.next_data(), stream.next_data()], ["by path", "by escapes"]);
+    assert_eq!(hub.get("/topics/a/b:c.d_e-f").json()["listeners"], 1);
+    assert_eq!(hub.get("/topics/a/b:c.d_e-f/history").json()["events"][1]["data"], "by escapes");
+}
+
+const BATCH: &str = r#"[{"topic":"a","data":{"n":1}},{"topic":"b","type":"made","data":"text"},{"topic":"a","data":null}]"#;
+const BATCH_LINES: &str = "{\"topic\":\"a\",\"data\":{\"n\":1}}\n{\"topic\":\"b\",\"type\":\"made\",\"data\":\"text\"}\n\
+                           {\"topic\":\"a\",\"data\":null}\n";
+
+#[test]
+fn a_batch_is_an_array_or_lines() {
+    for body in [BATCH, BATCH_LINES] {
+        let hub = Hub::start();
+        let mut stream = SseClient::open(&hub, "/sse?topic=a");
+        let mut other = SseClient::open(&hub, "/sse?topic=b");
+        let response = hub.post("/publish", body);
+        assert_eq!(response.status, 200, "{}", response.text());
+        let answers = response.json();
+        let topics: Vec<&str> = answers.as_array().expect("an array").iter().flat_map(|it| it["topic"].as_str()).collect();
+        assert_eq!(topics, ["a", "b", "a"]);
+        let events = [stream.next(), stream.next()];
+        assert_eq!(events.clone().map(|event| event.data), [r#"{"n":1}"#, "null"]);
+        assert_eq!(events.map(|event| event.id), [0, 2].map(|index| answers[index]["id"].as_str().unwrap().to_owned()));
+        let event = other.next();
+        assert_eq!((event.kind.as_str(), event.data.as_str()), ("made", "\"text\""));
+    }
+}
+
+#[test]
+fn a_batch_is_published_whole_or_not_at_all() {
+    let hub = Hub::start();
+    let mut stream = SseClient::open(&hub, "/sse?topic=a");
+    let check = |body: &str, field: Option<&str>| {
+        let response = hub.post("/publish", body);
+        assert_eq!(response.status, 400, "{body}");
+        assert_eq!(response.json()["error"]["field"].as_str(), field, "{body}: {}", response.text());
+    };
+    check(r#"[{"topic":"a","data":1},{"topic":"a b","data":2}]"#, Some("[1].topic"));
+    check(r#"[{"topic":"a","data":1},{"topic":"a"}]"#, None);
+    check(r#"[{"topic":"a","data":1},{"data":1}]"#, None);
+    check(r#"[{"topic":"a","data":1},"#, None);
+    check("{\"topic\":\"a\",\"data\":1}\n{\"topic\":\"a\",\"data\":}\n", None);
+    check(r#"[{"topic":"a","data":1},{"topic":"a","type":"x\ny","data":1}]"#, Some("type"));
+    assert_eq!(hub.post("/publish", "[]").json(), json!([]));
+    hub.publish("a", "the first");
+    assert_eq!(stream.next_data(), "the first");
+    assert_eq!(hub.stats()["events_received"], 1);
+}
+
+#[test]
+fn publish_refusals() {
+    let hub = Hub::start();
+    let check = |target: &str, body: &[u8], status: u16, code: &str| {
+        let response = hub.post(target, body);
+        assert_eq!((response.status, response.error_code().as_str()), (status, code), "{target}");
+    };
+    let long = "x".repeat(256);
+    for name in ["a%20b", "a..b", ".a", "a.", "caf%C3%A9", "a%00", "a*", &long] {
+        check(&format!("/publish/{name}"), b"x", 400, "bad_topic");
+    }
+    check("/publish/a?type=x%0Ay", b"x", 400, "bad_type");
+    check("/publish/a", b"\xff\xfe", 400, "not_utf8");
+    check("/publish", b"{", 400, "bad_json");
+    check("/publish", b"7", 400, "bad_json");
+    assert_eq!(hub.post(&format!("/publish/{}", "x".repeat(255)), "x").status, 200);
+    assert_eq!(hub.stats()["events_received"], 1);
+}
+
+#[test]
+fn topics_are_described() {
+    let hub = Hub::start();
+    assert_eq!(hub.get("/topics").json(), json!({ "topics": [] }));
+    assert_eq!(hub.get("/topics/t").error_code(), "unknown_topic");
+    let _stream = SseClient::open(&hub, "/sse?topic=t");
+    let ids = [hub.publish("t", "12345"), hub.publish("t", "67")];
+    let topic = hub.get("/topics/t").json();
+    assert_eq!((&topic["listeners"], &topic["retained"]), (&json!(1), &json!(2)));
+    assert_eq!([&topic["oldest"], &topic["newest"]], [&ids[0], &ids[1]]);
+    assert_eq!(topic["policy"], "close");
+    hub.publish("another", "x");
+    let topics = hub.get("/topics").json();
+    let names: Vec<&Value> = topics["topics"].as_array().expect("a list").iter().map(|topic| &topic["topic"]).collect();
+    assert_eq!(names, ["another", "t"]);
+}
+
+#[test]
+fn history_from_any_place() {
+    let hub = Hub::start();
+    let ids: Vec<String> = ["1", "two", r#"{"n":3}"#, "4"].iter().map(|payload| hub.publish("t", payload)).collect();
+    let check = |query: &str, expected: Value| {
+        let response = hub.get(&format!("/topics/t/history{query}"));
+        assert_eq!(response.status, 200, "{}", response.text());
+        let events = response.json()["events"].as_array().expect("a list").clone();
+        let data: Vec<Value> = events.into_iter().map(|event| event["data"].clone()).collect();
+        assert_eq!(Value::from(data), expected, "{query}");
+    };
+    check("", json!([1, "two", { "n": 3 }, 4]));
+    check("?limit=2", json!([1, "two"]));
+    check("?since=first", json!([1, "two", { "n": 3 }, 4]));
+    check(&format!("?since={}", ids[1]), json!([{ "n": 3 }, 4]));
+    check(&format!("?since={}&limit=1", ids[0]), json!(["two"]));
+    check("?since=last:1", json!([4]));
+    check(&format!("?since={}", ids[3]), json!([]));
+    check("?limit=0", json!([]));
+    let first = &hub.get("/topics/t/history?limit=1").json()["events"][0];
+    assert_eq!(first["id"], ids[0].as_str());
+    let refused = |query: &str| hub.get(&format!("/topics/t/history{query}")).error_code();
+    assert_eq!(refused("?since=yesterday"), "bad_event_id");
+    assert_eq!(refused("?limit=-1"), "bad_limit");
+    assert_eq!(hub.get("/topics/unheard/history").status, 404);
+}
+
+#[test]
+fn history_is_bounded_by_its_class() {
+    let folder = crate::support::Folder::new();
+    let file = folder.path("fanfare.toml");
+    // What slow readers are spared for is kept, too; here as little.
+    let text = "[[topics.class]]\nmatch = \"short.**\"\nhistory = { count = 3 }\nlag = { count = 2 }\n";
+    std::fs::write(&file, text).expect("the folder is ours");
+    let hub = Hub::start_with(&["--config", &file], &[]);
+    for topic in ["short.a", "long"] {
+        (0..10).for_each(|number| drop(hub.publish(topic, number.to_string())));
+    }
+    let retained = |topic: &str| hub.get(&format!("/topics/{topic}")).json()["retained"].as_u64();
+    assert_eq!((retained("short.a"), retained("long")), (Some(3), Some(10)));
+    assert_eq!(hub.get("/topics/short.a/history").json()["events"][0]["data"], 7);
+}
+
+#[test]
+fn health_readiness_and_figures() {
+    let hub = Hub::start_with(&["--reactors", "2"], &[]);
+    let ok = |path: &str| -> Response {
+        let response = hub.get(path);
+        assert_eq!(response.status, 200, "{path}");
+        response
+    };
+    for path in ["/health", "/healthz", "/livez"] {
+        let health = ok(path).json();
+        assert_eq!((&health["status"], &health["reactors"]), (&json!("ok"), &json!(2)));
+    }
+    for path in ["/ready", "/readyz"] {
+        assert_eq!(ok(path).json()["ready"], true);
+    }
+    assert!(ok("/").text().contains("/publish/{topic}"));
+    let _streams = [SseClient::open(&hub, "/sse?topic=t"), SseClient::open(&hub, "/sse?topic=t")];
+    hub.publish("t", "x");
+    crate::support::wait_until("both deliveries are counted", || (hub.stats()["deliveries"] == 2).then_some(()));
+    let stats = hub.stats();
+    assert_eq!(stats["connected_clients"], 2);
+    assert_eq!(stats["connections"]["sse"], 2);
+    assert_eq!(stats["events_received"], 1);
+    assert_eq!(stats["reactors"].as_array().map(Vec::len), Some(2));
+    assert_eq!(stats["delivery_ms"]["count"], 2);
+}
+
+#[test]
+fn metrics_count_what_happened() {
+    let hub = Hub::start();
+    let mut stream = SseClient::open(&hub, "/sse?topic=t");
+    hub.publish("t", "x");
+    stream.next();
+    let exposition = hub.get("/metrics");
+    assert!(exposition.header("content-type").is_some_and(|kind| kind.starts_with("application/openmetrics-text")));
+    assert!(exposition.text().ends_with("# EOF\n"));
+    let check = |series: &str, expected: f64| assert_eq!(hub.metric(series), expected, "{series}");
+    check("fanfare_connections{transport=\"sse\"}", 1.0);
+    check("sse_connections", 1.0);
+    check("websocket_connections", 0.0);
+    check("fanfare_deliveries_total{transport=\"sse\"}", 1.0);
+    check("realtime_publishes_total", 1.0);
+    check("fanfare_http_requests_total{route=\"publish\",code=\"200\"}", 1.0);
+    check("fanfare_topics", 1.0);
+    check("fanfare_delivery_seconds_count{transport=\"sse\"}", 1.0);
+    check("fanfare_publish_to_last_subscriber_seconds_count", 1.0);
+    assert!(0.0 < hub.metric("fanfare_log_bytes"));
+    assert!(0.0 < hub.metric("process_resident_memory_bytes"));
+    assert!(0.0 < hub.metric("fanfare_delivered_bytes_total{transport=\"sse\"}"));
+}
+
+#[test]
+fn unknown_paths_and_methods() {
+    let hub = Hub::start();
+    assert_eq!(hub.get("/nothing").error_code(), "not_found");
+    let mut connection = HttpConnection::new(hub.connect());
+    let mut check = |method: Method, target: &str, allow: &str| {
+        let response = connection.request(method, target, &[], b"");
+        assert_eq!((response.status, response.header("allow")), (405, Some(allow)), "{method} {target}");
+    };
+    check(Method::Delete, "/topics", "GET, HEAD, OPTIONS");
+    check(Method::Post, "/sse", "GET, HEAD, OPTIONS");
+    check(Method::Get, "/publish/t", "POST, OPTIONS");
+    check(Method::Put, "/publish", "POST, OPTIONS");
+}

@@ -1,0 +1,154 @@
+//! HTTP requests as a client makes them, proper and improper.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::Shutdown,
+};
+
+use fanfare::protocol::http::{Method, ResponsePart, ResponseReader, write_request};
+use serde_json::Value;
+use socket2::Socket;
+
+/// A whole response.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    /// Status line and fields, as they came.
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Response {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).expect("the body should be UTF-8")
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}{}", self.head, self.text()))
+    }
+
+    /// The value of the first field called `name`.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (field, value) = line.split_once(':')?;
+            field.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    /// The code of the error that the body tells.
+    #[track_caller]
+    pub(crate) fn error_code(&self) -> String {
+        let body = self.json();
+        body["error"]["code"].as_str().unwrap_or_else(|| panic!("no error in {body}")).to_owned()
+    }
+}
+
+/// A connection for requests, one after the other.
+#[derive(Debug)]
+pub(crate) struct HttpConnection {
+    socket: Socket,
+    reader: ResponseReader,
+    /// Received, but behind the last response that was returned.
+    pending: Vec<u8>,
+}
+
+impl HttpConnection {
+    pub(crate) fn new(socket: Socket) -> Self {
+        Self { socket, reader: ResponseReader::new(), pending: Vec::new() }
+    }
+
+    /// Sends a request and waits for its response.
+    #[track_caller]
+    pub(crate) fn request(&mut self, method: Method, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+        if method == Method::Head {
+            self.reader.expect_bodiless();
+        }
+        let mut bytes = Vec::new();
+        write_request(method, "hub", target, headers, body, &mut bytes);
+        self.send(&bytes);
+        self.receive()
+    }
+
+    /// Sends `bytes` as they are.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        // A hub that refuses early may close before it has read all; its answer tells more than this error.
+        let _ = self.socket.write_all(bytes);
+    }
+
+    /// The next response.
+    #[track_caller]
+    pub(crate) fn receive(&mut self) -> Response {
+        self.try_receive().expect("the hub should answer before it closes")
+    }
+
+    /// The next response, or `None` if the hub closes without one.
+    pub(crate) fn try_receive(&mut self) -> Option<Response> {
+        let mut response = Response::default();
+        let mut raw = Vec::new();
+        loop {
+            for index in 0..self.pending.len() {
+                raw.push(self.pending[index]);
+                // One byte at a time, so that what belongs to the next response stays where it is.
+                if advance(&mut self.reader, &raw, &mut response) {
+                    self.pending.drain(..=index);
+                    return Some(response);
+                }
+            }
+            self.pending.clear();
+            if !self.fill() {
+                let mut ended = false;
+                let complete = self.reader.finish(|part| ended |= matches!(part, ResponsePart::End));
+                return (complete.is_ok() && ended).then_some(response);
+            }
+        }
+    }
+
+    /// Reads more; false at the end.
+    fn fill(&mut self) -> bool {
+        let mut buffer = [0; 16 * 1024];
+        match self.socket.read(&mut buffer) {
+            Ok(count) => {
+                self.pending.extend_from_slice(&buffer[..count]);
+                0 < count
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
+            Err(error) => panic!("the hub should answer or close: {error}"),
+        }
+    }
+
+    /// Whether the hub closes without another byte.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        self.pending.is_empty() && !self.fill()
+    }
+
+    pub(crate) fn into_socket(self) -> Socket {
+        self.socket
+    }
+}
+
+/// Feeds the last byte of `raw`; true once the response is complete.
+fn advance(reader: &mut ResponseReader, raw: &[u8], response: &mut Response) -> bool {
+    let mut ended = false;
+    let fed = reader.receive(&raw[raw.len() - 1..], |part| match part {
+        ResponsePart::Head(head) => {
+            response.status = head.status;
+            response.head = String::from_utf8_lossy(raw).into_owned();
+        }
+        ResponsePart::Body(bytes) => response.body.extend_from_slice(bytes),
+        ResponsePart::End => ended = true,
+    });
+    fed.unwrap_or_else(|close| panic!("not a response ({close}): {}", String::from_utf8_lossy(raw)));
+    ended
+}
+
+/// Sends `bytes`, ends our direction, and returns all that comes until the hub closes.
+pub(crate) fn exchange(mut socket: Socket, bytes: &[u8]) -> String {
+    let _ = socket.write_all(bytes);
+    let _ = socket.shutdown(Shutdown::Write);
+    let mut answer = Vec::new();
+    match socket.read_to_end(&mut answer) {
+        Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("the hub should close: {error}"),
+        _ => String::from_utf8_lossy(&answer).into_owned(),
+    }
+}

@@ -1,0 +1,84 @@
+//! What the tests are made of: servers to start, clients to talk with, and one way to wait.
+#![allow(dead_code)]
+
+pub(crate) mod http;
+pub(crate) mod hub;
+pub(crate) mod redis;
+pub(crate) mod sse;
+pub(crate) mod websocket;
+
+use std::{
+    env, fs,
+    path::PathBuf,
+    process::{self, Command, Output},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long anything may take before a test gives up. Far beyond what it takes on a loaded machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often a condition is looked at that nothing announces.
+const GLANCE: Duration = Duration::from_millis(5);
+
+/// Waits until `condition` gives a value, and returns it. Fails the test, naming `what`, when [`PATIENCE`] is over.
+#[track_caller]
+pub(crate) fn wait_until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        thread::park_timeout(GLANCE);
+    }
+}
+
+/// A folder of its own, removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    /// In the system's own place for such things, because the path of a unix socket must be short.
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("fanfare-it-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = env::temp_dir().join(name);
+        fs::create_dir_all(&path).expect("the folder for temporary files is writable");
+        Self(path)
+    }
+
+    /// The path of `name` in it, as text.
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().expect("the path is made of ASCII").to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What cannot be removed does no harm.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs a program of the system to its end. Names the Debian package if there is no such program.
+#[track_caller]
+pub(crate) fn run_program(program: &str, package: &str, arguments: &[&str]) -> Output {
+    let output = Command::new(program).args(arguments).output();
+    output.unwrap_or_else(|error| panic!("cannot run {program}: {error}; install it: apt-get install {package}"))
+}
+
+/// What a program wrote on its standard output; it must have succeeded.
+#[track_caller]
+pub(crate) fn stdout_of(output: &Output) -> String {
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}: {stdout}{stderr}", output.status);
+    stdout.into_owned()
+}
+
+/// Sends `signal` (such as `TERM`) to the process `pid`, which the caller has started and not yet waited for.
+pub(crate) fn send_signal(signal: &str, pid: u32) {
+    let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "cannot send {signal} to {pid}");
+}

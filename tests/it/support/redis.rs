@@ -1,0 +1,143 @@
+//! A Redis server of the test's own.
+
+use std::{
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+};
+
+use redis::{Connection, FromRedisValue};
+
+use super::{Folder, wait_until};
+
+/// Not 127.0.0.1: the port must be free again after the server was killed, and outgoing connections take their ports
+/// from that address.
+const HOST: &str = "127.0.0.2";
+
+/// A server that runs until it is dropped.
+#[derive(Debug)]
+pub(crate) struct RedisServer {
+    child: Child,
+    port: u16,
+    folder: Folder,
+    options: Vec<String>,
+}
+
+impl RedisServer {
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With further options, such as `["--requirepass", "secret"]`.
+    pub(crate) fn start_with(options: &[&str]) -> Self {
+        let server = Self::reserve(options);
+        server.wait_until_ready();
+        server
+    }
+
+    fn reserve(options: &[&str]) -> Self {
+        let port = free_port();
+        let folder = Folder::new();
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let child = spawn(port, &folder, &options);
+        Self { child, port, folder, options }
+    }
+
+    /// The server's URL, without a login.
+    pub(crate) fn url(&self) -> String {
+        self.url_as("")
+    }
+
+    /// The server's URL with a login, such as `user:password@`.
+    pub(crate) fn url_as(&self, login: &str) -> String {
+        format!("redis://{login}{HOST}:{}", self.port)
+    }
+
+    pub(crate) fn host(&self) -> &'static str {
+        HOST
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The path of its unix socket.
+    pub(crate) fn socket_path(&self) -> String {
+        self.folder.path("redis.sock")
+    }
+
+    /// A connection to give commands on.
+    pub(crate) fn connect(&self) -> Connection {
+        let client = redis::Client::open(format!("unix://{}", self.socket_path())).expect("the URL is well-formed");
+        wait_until("Redis accepts", || client.get_connection().ok())
+    }
+
+    /// Runs one command.
+    #[track_caller]
+    pub(crate) fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query(&mut self.connect()).expect("Redis takes the command")
+    }
+
+    /// The channels that somebody is subscribed to.
+    pub(crate) fn channels(&self) -> Vec<String> {
+        let mut channels: Vec<String> = self.command(&["PUBSUB", "CHANNELS"]);
+        channels.sort();
+        channels
+    }
+
+    /// Waits until exactly these channels are subscribed to.
+    #[track_caller]
+    pub(crate) fn wait_for_channels(&self, expected: &[&str]) {
+        let what = format!("the channels {expected:?} at Redis");
+        wait_until(&what, || (self.channels() == expected).then_some(()));
+    }
+
+    /// Ends it at once, as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it is our child");
+        self.child.wait().expect("it is our child");
+    }
+
+    /// Starts it again, where it was.
+    pub(crate) fn restart(&mut self) {
+        self.child = spawn(self.port, &self.folder, &self.options);
+        self.wait_until_ready();
+    }
+
+    fn wait_until_ready(&self) {
+        let client = redis::Client::open(format!("unix://{}", self.socket_path())).expect("the URL is well-formed");
+        wait_until("Redis is ready", || {
+            let mut connection = client.get_connection().ok()?;
+            // A server that wants a password is as ready as one that answers.
+            match redis::cmd("PING").query::<String>(&mut connection) {
+                Ok(_) => Some(()),
+                Err(error) => (error.code() == Some("NOAUTH")).then_some(()),
+            }
+        });
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        // It may have been killed already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port at which nobody listens, of a server that is to be started later.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind((HOST, 0)).expect("the loopback network has more than one address");
+    listener.local_addr().expect("it is bound").port()
+}
+
+fn spawn(port: u16, folder: &Folder, options: &[String]) -> Child {
+    let (port, socket) = (port.to_string(), folder.path("redis.sock"));
+    let fixed = ["--bind", HOST, "--port", &port, "--unixsocket", &socket, "--save", "", "--appendonly", "no"];
+    let mut command = Command::new("redis-server");
+    command.args(fixed).args(["--dir", &folder.path("")]).args(options).stdin(Stdio::null()).stdout(Stdio::null());
+    command
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot run redis-server: {error}; install it: apt-get install redis-server"))
+}
