@@ -18,7 +18,8 @@ REDIS_OPTIONS = ["--save", "", "--appendonly", "no", "--client-output-buffer-lim
 
 
 def build():
-    subprocess.run(["cargo", "build", "--release", "--bin", "fanfare", "--example", "floor"], check=True)
+    command = ["cargo", "build", "--release", "--bin", "fanfare", "--example", "floor", "--example", "deliveries"]
+    subprocess.run(command, check=True)
 
 
 def machine():
