@@ -4,6 +4,7 @@ import os
 import subprocess
 
 import figures
+import stage
 
 WARMUP = ("--warmup", "3s")
 
@@ -37,15 +38,16 @@ def one_run(theatre, make, label, options, allows):
     return report
 
 
-def take_turns(theatre, name, makers, options, allows=(), own_options=None):
+def take_turns(theatre, name, makers, options, allows=(), own_options=None, turns=None):
     """Runs the kinds of server in turn, `--pairs` times: kind → its reports, in order."""
     reports = {kind: [] for kind in makers}
-    for turn in range(theatre.arguments.pairs):
+    turns = turns or theatre.arguments.pairs
+    for turn in range(turns):
         for kind, make in makers.items():
             label = "%s-%s-%02d" % (name, kind, turn + 1)
             more = (own_options or {}).get(kind, ())
             reports[kind].append(one_run(theatre, make, label, (*options, *more), allows))
-        print("   %s, turn %d of %d" % (name, turn + 1, theatre.arguments.pairs), flush=True)
+        print("   %s, turn %d of %d" % (name, turn + 1, turns), flush=True)
     return reports
 
 
@@ -65,11 +67,12 @@ def channels(kind, *names):
 
 
 def idle(theatre):
-    """S1: memory per connection that only exists."""
+    """S1: memory per connection that only exists. It hardly varies, so three turns are enough."""
     rows = {}
+    turns = min(3, theatre.arguments.pairs)
     for transport in ("sse", "ws"):
         options = ("--transport", transport, "--subscribers", theatre.arguments.connections, "--idle", *WARMUP)
-        reports, _ = pair(theatre, "S1-" + transport, options)
+        reports, _ = pair(theatre, "S1-" + transport, options, turns=turns)
         for kind in ("hub", "floor"):
             sizes = figures.spread([report["server"]["pss_bytes_per_connection"] for report in reports[kind]])
             rows["%s: %s, PSS bytes per connection" % (transport, kind)] = sizes
@@ -187,41 +190,42 @@ def flood(theatre):
     return rows
 
 
+STALLED = 10
+
+
 def stalled(theatre):
     """S7: one in a hundred never reads. The log is made long enough that they stay connected."""
     config = os.path.join(theatre.folder, "S7.toml")
     with open(config, "w") as file:
         file.write('[topics]\nhistory = { count = 20000, bytes = "16MiB", age = "5m" }\n')
-    makers = {"all-read": lambda: theatre.hub("--config", config), "stalled": lambda: theatre.hub("--config", config)}
-    options = ("--subscribers", 990, "--rate", 50, *WARMUP)
-    own = {"stalled": ("--stalled", 10)}
-    reports = take_turns(theatre, "S7", makers, options, own_options=own)
+    make = lambda: theatre.hub("--config", config)
+    options = ("--subscribers", 100 * STALLED - STALLED, "--rate", 50, *WARMUP)
+    own = {"stalled": ("--stalled", STALLED)}
+    reports = take_turns(theatre, "S7", {"all-read": make, "stalled": make}, options, own_options=own)
     pairs = list(zip(reports["all-read"], reports["stalled"]))
-    kernel = [growth_of_kernel(both) - growth_of_kernel(one) for one, both in pairs]
-    hub = [growth_of_hub(both) - growth_of_hub(one) for one, both in pairs]
+    hub = [hub_growth(both) - hub_growth(one) for one, both in pairs]
+    with make() as server, stage.SocketWatch(server, STALLED) as watch:
+        theatre.bench(server, "S7-memory", *options, *own["stalled"])
     return {
         "p99 of the others, ratio of stalled to not": figures.ratios(pairs, p99),
-        "TCP buffers per stalled connection, both ends, bytes": figures.spread([bytes_ / 10 for bytes_ in kernel]),
+        "kernel memory of a stalled connection, hub's end, bytes": watch.server_bytes,
+        "kernel memory of a stalled connection, peer's end, bytes": watch.peer_bytes,
         "the hub's growth that they add, bytes": figures.spread(hub),
         "lost by the others; void runs": "%d; %d" % (lost(reports["stalled"]), count_void(*reports.values())),
     }
 
 
-def growth_of_kernel(report):
-    machine = report["machine"]
-    return machine["kernel_after"]["tcp_buffer_bytes"] - machine["kernel_open"]["tcp_buffer_bytes"]
-
-
-def growth_of_hub(report):
+def hub_growth(report):
     return report["server"]["pss_growth_bytes"]
 
 
 def instructions(_theatre):
     """S13: user instructions per delivery, counted by callgrind."""
-    done = subprocess.run(["bench/instructions"], capture_output=True, text=True, check=False)
+    done = subprocess.run(["bench/instructions", "--no-build"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         return {"user instructions per delivery": "not counted: " + done.stderr.strip()}
-    return dict(line.rsplit(": ", 1) for line in done.stdout.strip().splitlines())
+    rows = (line.rsplit(": ", 1) for line in done.stdout.strip().splitlines())
+    return {label: float(number) for label, number in rows}
 
 
 # Every way to send and receive the hub has; `write` is what wakes a reactor (an eventfd).
@@ -246,14 +250,12 @@ def syscalls(theatre):
 
 
 def count_syscalls(theatre, make, kind, what, options):
+    """perf begins to count before it starts the client."""
+    tracepoints = ",".join(["raw_syscalls:sys_enter"] + ["syscalls:sys_enter_" + name for name in SYSCALLS])
+    path = os.path.join(theatre.folder, "S14-%s-%s.csv" % (kind, what))
     with make(*channels(kind, "bench")) as server:
-        tracepoints = ",".join(["raw_syscalls:sys_enter"] + ["syscalls:sys_enter_" + name for name in SYSCALLS])
-        path = os.path.join(theatre.folder, "S14-%s-%s.csv" % (kind, what))
-        command = ["perf", "stat", "-x", ",", "-o", path, "-e", tracepoints, "-p", str(server.process.pid)]
-        counter = subprocess.Popen(command)
-        report = theatre.bench(server, "S14-%s-%s" % (kind, what), *options)
-        counter.send_signal(2)
-        counter.wait()
+        counter = ("perf", "stat", "-x", ",", "-o", path, "-e", tracepoints, "-p", str(server.process.pid), "--")
+        report = theatre.bench(server, "S14-%s-%s" % (kind, what), *options, prefix=counter)
     with open(path) as file:
         rows = [line.split(",") for line in file if "sys_enter" in line]
     counts = {row[2].rsplit("sys_enter", 1)[1].lstrip("_") or "all": int(row[0]) for row in rows}

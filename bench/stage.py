@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.request
 
@@ -17,7 +18,8 @@ REDIS_OPTIONS = ["--save", "", "--appendonly", "no", "--client-output-buffer-lim
 
 
 def build():
-    subprocess.run(["cargo", "build", "--release", "--bin", "fanfare", "--example", "floor"], check=True)
+    command = ["cargo", "build", "--release", "--bin", "fanfare", "--example", "floor", "--example", "deliveries"]
+    subprocess.run(command, check=True)
 
 
 def machine():
@@ -81,10 +83,10 @@ class Stage:
         command = [RELEASE + "/fanfare", "serve", "--reactors", "1", "--pin=%d" % self.arguments.server_core]
         return Server(self, "hub", command + ["--log-level", "warn"], options)
 
-    def bench(self, server, label, *options):
+    def bench(self, server, label, *options, prefix=()):
         """One measurement: the client's report, which also lies in the results folder."""
         path = os.path.join(self.folder, label + ".json")
-        command = [RELEASE + "/fanfare", "bench", "--url", server.url, "--publish", self.redis_url()]
+        command = [*prefix, RELEASE + "/fanfare", "bench", "--url", server.url, "--publish", self.redis_url()]
         command += ["--server-pid", str(server.process.pid), "--beside-pid", str(self.redis.pid)]
         command += ["--pin", str(self.arguments.client_core), "--duration", "%ds" % self.arguments.seconds]
         command += ["--json", path, *map(str, options)]
@@ -124,6 +126,44 @@ class Server:
             lines = response.read().decode().splitlines()
         pairs = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
         return {name: float(value) for name, value in pairs}
+
+
+class SocketWatch:
+    """Watches, once a second, what the kernel holds for the connections of a server that are stuck the most."""
+
+    def __init__(self, server, count):
+        self.port = server.url.rsplit(":", 1)[1]
+        self.count = count
+        self.server_bytes = 0
+        self.peer_bytes = 0
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.watch)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+    def watch(self):
+        while not self.over.wait(1):
+            self.server_bytes = max(self.server_bytes, self.mean("sport", column=1))
+            self.peer_bytes = max(self.peer_bytes, self.mean("dport", column=0))
+
+    def mean(self, side, column):
+        """Of the sockets with the longest queue (column 0: received, 1: to send), memory per socket."""
+        lines = output(["ss", "-tmnHO", "state", "established", "%s = :%s" % (side, self.port)]).splitlines()
+        rows = sorted((int(line.split()[column]), socket_memory(line)) for line in lines)
+        stuck = [memory for queue, memory in rows[-self.count :] if 0 < queue]
+        return sum(stuck) // len(stuck) if stuck else 0
+
+
+def socket_memory(line):
+    """skmem:(r<received>,…,w<queued to send>,f<reserved>,…): what the kernel accounts to the socket, in bytes."""
+    fields = dict(re.findall(r"([a-z]+)(\d+)", line.split("skmem:(")[1]))
+    return sum(int(fields[name]) for name in ("r", "w", "f"))
 
 
 def start(command, core):

@@ -39,7 +39,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// All that a run found out.
 #[derive(Debug)]
 pub(super) struct Record {
-    pub voices: Vec<Voice>,
+    pub outcomes: Vec<Outcome>,
     /// Before the first connection, with all connected, and right after the measured span.
     pub memory: [MemoryEdge; 3],
     /// The beginning and the end of the measured span.
@@ -50,13 +50,19 @@ pub(super) struct Record {
     pub started: Duration,
 }
 
-/// One load and what became of it.
+/// One load on its way.
 #[derive(Debug)]
 pub(super) struct Voice {
     pub load: Load,
     pub schedule: Schedule,
     pub progress: Progress,
-    pub harvest: Option<Harvest>,
+}
+
+/// One load and what became of it.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub voice: Voice,
+    pub harvest: Harvest,
     /// Nothing if the run is idle.
     pub published: Option<Published>,
 }
@@ -77,17 +83,14 @@ pub(super) fn conduct(plan: &Plan) -> Result<Record, String> {
     let started = unix_now();
     let context = Context { clock, stamps, run: started.subsec_micros() as u16 };
     let memory_before = MemoryEdge::read(plan).map_err(|error| format!("--server-pid: {error}"))?;
-    let mut voices: Vec<Voice> = plan.loads.iter().map(|load| Voice::new(load, plan.is_idle)).collect();
+    let voices: Vec<Voice> = plan.loads.iter().map(|load| Voice::new(load, plan.is_idle)).collect();
     let (harvests, played) = perform(plan, &voices, &context)?;
-    for (voice, harvest) in voices.iter_mut().zip(harvests) {
-        voice.harvest = Some(harvest);
-    }
-    for (voice, published) in voices.iter_mut().zip(played.published) {
-        voice.published = Some(published);
-    }
+    let mut published = played.published.into_iter();
+    let outcomes = voices.into_iter().zip(harvests);
+    let outcomes = outcomes.map(|(voice, harvest)| Outcome { voice, harvest, published: published.next() }).collect();
     let [memory_open, memory_after] = played.memory;
     Ok(Record {
-        voices,
+        outcomes,
         memory: [memory_before, memory_open, memory_after],
         window: played.window,
         visits: played.visits,
@@ -102,7 +105,7 @@ impl Voice {
         if is_idle {
             schedule = Schedule { due: Vec::new(), measured: 0..0 };
         }
-        Self { load: load.clone(), schedule, progress: Progress::default(), harvest: None, published: None }
+        Self { load: load.clone(), schedule, progress: Progress::default() }
     }
 }
 

@@ -7,10 +7,12 @@ use serde::Serialize;
 
 use super::{
     churn::Visits,
-    conductor::{Record, Voice},
+    conductor::{Outcome, Record, Voice},
+    fleet::Harvest,
     options::{Plan, Transport},
     order::Faults,
     process::{KernelMemory, MemoryUse},
+    tally::latency_histogram,
 };
 
 /// Beyond these a run says more about the client or the machine than about the server.
@@ -151,7 +153,7 @@ impl Report {
             started_unix_s: record.started.as_secs(),
             command: std::env::args().collect(),
             window_s: window_s(record),
-            topics: record.voices.iter().map(|voice| TopicReport::new(plan, voice)).collect(),
+            topics: record.outcomes.iter().map(|outcome| TopicReport::new(plan, outcome)).collect(),
             server: ServerReport::new(plan, record),
             client: ClientReport::new(record),
             machine: MachineReport::new(plan, record),
@@ -214,57 +216,34 @@ impl Report {
 }
 
 impl TopicReport {
-    fn new(plan: &Plan, voice: &Voice) -> Self {
-        let mut report = Self {
-            topic: voice.load.topic.to_string(),
-            transport: voice.load.transport,
-            subscribers: voice.load.subscribers,
-            rate_hz: voice.load.pace.rate,
+    fn new(plan: &Plan, outcome: &Outcome) -> Self {
+        let Outcome { voice: Voice { load, schedule, progress }, harvest: Harvest { tally, opening }, .. } = outcome;
+        let published = outcome.published.as_ref();
+        let events = tally.per_event();
+        Self {
+            topic: load.topic.to_string(),
+            transport: load.transport,
+            subscribers: load.subscribers,
+            rate_hz: load.pace.rate,
             size_bytes: plan.size_bytes,
-            events: voice.schedule.measured.len() as u32,
-            closed: voice.progress.closed.now(),
-            first_failure: voice.progress.first_failure(),
-            published: 0,
-            deliveries: 0,
-            faults: Faults::default(),
-            read: Percentiles::default(),
-            kernel: Percentiles::default(),
-            event_first: Percentiles::default(),
-            event_median: Percentiles::default(),
-            event_last: Percentiles::default(),
-            event_last_kernel: Percentiles::default(),
-            events_incomplete: 0,
-            lateness: Percentiles::default(),
-            refused: 0,
-            publisher_failure: None,
-            opening: Percentiles::default(),
-        };
-        report.add_harvest(voice);
-        report.add_publisher(voice);
-        report
-    }
-
-    fn add_harvest(&mut self, voice: &Voice) {
-        let Some(harvest) = &voice.harvest else { return };
-        let events = harvest.tally.per_event();
-        self.deliveries = harvest.tally.read.len();
-        self.faults = harvest.tally.faults;
-        self.read = Percentiles::of(&harvest.tally.read);
-        self.kernel = Percentiles::of(&harvest.tally.kernel);
-        self.event_first = Percentiles::of(&events.first);
-        self.event_median = Percentiles::of(&events.median);
-        self.event_last = Percentiles::of(&events.last);
-        self.event_last_kernel = Percentiles::of(&events.last_kernel);
-        self.events_incomplete = events.incomplete;
-        self.opening = Percentiles::of(&harvest.opening);
-    }
-
-    fn add_publisher(&mut self, voice: &Voice) {
-        let Some(published) = &voice.published else { return };
-        self.lateness = Percentiles::of(&published.lateness);
-        self.published = published.sent;
-        self.refused = published.refused;
-        self.publisher_failure.clone_from(&published.failure);
+            events: schedule.measured.len() as u32,
+            published: published.map_or(0, |published| published.sent),
+            deliveries: tally.read.len(),
+            faults: tally.faults,
+            closed: progress.closed.now(),
+            first_failure: progress.first_failure(),
+            read: Percentiles::of(&tally.read),
+            kernel: Percentiles::of(&tally.kernel),
+            event_first: Percentiles::of(&events.first),
+            event_median: Percentiles::of(&events.median),
+            event_last: Percentiles::of(&events.last),
+            event_last_kernel: Percentiles::of(&events.last_kernel),
+            events_incomplete: events.incomplete,
+            lateness: published.map_or_else(Percentiles::default, |published| Percentiles::of(&published.lateness)),
+            refused: published.map_or(0, |published| published.refused),
+            publisher_failure: published.and_then(|published| published.failure.clone()),
+            opening: Percentiles::of(opening),
+        }
     }
 
     fn is_complete(&self) -> bool {
@@ -390,6 +369,5 @@ fn microseconds(nanoseconds: u64) -> f64 {
 }
 
 fn first_deliveries(record: &Record) -> Histogram<u64> {
-    let harvest = record.voices.first().and_then(|voice| voice.harvest.as_ref());
-    harvest.map_or_else(super::tally::latency_histogram, |harvest| harvest.tally.read.clone())
+    record.outcomes.first().map_or_else(latency_histogram, |outcome| outcome.harvest.tally.read.clone())
 }

@@ -1,0 +1,147 @@
+//! A network without a kernel.
+
+use std::{
+    io::{self, ErrorKind, IoSlice},
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use fanfare::{
+    clock::Moment,
+    reactor::{Net, Ready, Token},
+};
+
+/// What all sockets were given.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    calls: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Written {
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: usize) {
+        self.calls.store(self.calls() + 1, Ordering::Relaxed);
+        self.bytes.store(self.bytes() + bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// A listener at which `waiting` peers wait, each with one request.
+#[derive(Debug)]
+pub(crate) struct StubNet {
+    waiting: u32,
+    request: &'static [u8],
+    chokes: bool,
+    /// Told by the next poll.
+    ready: Vec<Ready>,
+    written: Arc<Written>,
+}
+
+/// A peer.
+#[derive(Debug)]
+pub(crate) struct StubStream {
+    token: Token,
+    request: &'static [u8],
+    room: Room,
+}
+
+/// What a choking socket takes of what is offered next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Half,
+    All,
+}
+
+impl StubNet {
+    pub(crate) fn new(waiting: u32, request: &'static [u8], chokes: bool, written: Arc<Written>) -> Self {
+        Self { waiting, request, chokes, ready: vec![Ready::Listener(0)], written }
+    }
+
+    fn take(&mut self, stream: &mut StubStream, offered_bytes: usize) -> io::Result<usize> {
+        let taken_bytes = match stream.room {
+            Room::All if !self.chokes => offered_bytes,
+            Room::All => {
+                stream.room = Room::Half;
+                offered_bytes
+            }
+            Room::Half => {
+                // The edge for the rest: a socket would tell it once its peer has read.
+                stream.room = Room::All;
+                let token = stream.token;
+                self.ready.push(Ready::Connection { token, readable: false, writable: true, ending: false });
+                offered_bytes / 2
+            }
+        };
+        self.written.add(taken_bytes);
+        Ok(taken_bytes)
+    }
+}
+
+impl Net for StubNet {
+    type Stream = StubStream;
+
+    /// A clock that stands still: slices end by their count of visits, so that every run executes the same.
+    fn now(&self) -> Moment {
+        Moment(1_000_000_000)
+    }
+
+    fn date(&mut self) -> &str {
+        "Sat, 21 Nov 2026 00:00:00 GMT"
+    }
+
+    fn poll(&mut self, _timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()> {
+        ready.append(&mut self.ready);
+        Ok(())
+    }
+
+    fn listener_count(&self) -> usize {
+        1
+    }
+
+    fn accept(&mut self, _listener: usize) -> io::Result<(StubStream, Option<IpAddr>)> {
+        self.waiting = self.waiting.checked_sub(1).ok_or(ErrorKind::WouldBlock)?;
+        let token = Token { slot: u32::MAX, generation: 0 };
+        Ok((StubStream { token, request: self.request, room: Room::All }, None))
+    }
+
+    fn shed(&mut self, _listener: usize) {}
+
+    fn stop_listening(&mut self) {}
+
+    fn register(&mut self, stream: &mut StubStream, token: Token) -> io::Result<()> {
+        stream.token = token;
+        self.ready.push(Ready::Connection { token, readable: true, writable: true, ending: false });
+        Ok(())
+    }
+
+    fn read(&mut self, stream: &mut StubStream, buffer: &mut [u8]) -> io::Result<usize> {
+        if stream.request.is_empty() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let request = std::mem::take(&mut stream.request);
+        buffer[..request.len()].copy_from_slice(request);
+        Ok(request.len())
+    }
+
+    fn write(&mut self, stream: &mut StubStream, bytes: &[u8]) -> io::Result<usize> {
+        self.take(stream, bytes.len())
+    }
+
+    fn write_vectored(&mut self, stream: &mut StubStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let offered_bytes = parts.iter().map(|part| part.len()).sum();
+        self.take(stream, offered_bytes)
+    }
+
+    fn end(&mut self, _stream: &mut StubStream) {}
+}
