@@ -8,7 +8,7 @@ mod stub;
 
 use std::{
     io,
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
     time::Duration,
 };
 
@@ -95,18 +95,14 @@ fn build_hub(doorbell: Arc<Doorbell>) -> Hub {
     };
     let metrics =
         Metrics { reactors: vec![Arc::new(ReactorMetrics::default())], sources: Vec::new(), clock: Clock::start() };
-    Hub {
-        bus: Arc::new(Bus::new(config, vec![Inbox::new(65_536, doorbell)], None)),
-        metrics: Arc::new(metrics),
-        config: endpoint::Config {
-            default_topics: Vec::new(),
-            topics_per_connection_max: 128,
-            cors: Cors::default(),
-            admin_apart: false,
-            stuck_after: Duration::from_secs(10),
-        },
-        draining: AtomicBool::new(false),
-    }
+    let endpoints = endpoint::Config {
+        default_topics: Vec::new(),
+        topics_per_connection_max: 128,
+        cors: Cors::default(),
+        admin_apart: false,
+        stuck_after: Duration::from_secs(10),
+    };
+    Hub::new(Arc::new(Bus::new(config, vec![Inbox::new(65_536, doorbell)], None)), Arc::new(metrics), endpoints)
 }
 
 fn publish_all(options: &Options, hub: &Hub, reactor: &mut Reactor<StubNet>, written: &Written) -> io::Result<()> {

@@ -4,17 +4,14 @@ use std::{
     cell::RefCell,
     net::IpAddr,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
 use fanfare::{
     bus::{self, Bus, Class, Doorbell, Inbox, Outlet, Wake},
     clock::Clock,
-    endpoint::{self, Cors, Hub},
+    endpoint::{self, Cors, Hub, Phase},
     log::{Bounds, Retention},
     metrics::{Metrics, ReactorMetrics},
     protocol::{Limits, RateLimit},
@@ -239,7 +236,7 @@ impl World {
         let was_slow = if self.plan.ages { 0 < lag } else { self.plan.retained() < lag };
         let was_shed = client.wire.lock().written_bytes == 0;
         let excused = match (dialog.refused, dialog.close_code) {
-            _ if self.hub.is_draining() => true,
+            _ if self.hub.phase() != Phase::Serving => true,
             (Some(503), _) => self.plan.refuses(),
             (Some(408), _) => true,
             (Some(_), _) => false,
@@ -311,7 +308,7 @@ impl World {
 
     /// The hub shuts down: every reactor comes to its end, and no count is left over.
     pub(crate) fn drain(&mut self) {
-        self.hub.draining.store(true, Ordering::SeqCst);
+        self.hub.enter(Phase::Draining);
         for index in 0..self.ports.len() {
             self.hub.bus.inbox(index).doorbell().ring();
         }
@@ -354,16 +351,13 @@ fn build_hub(plan: &Plan, doorbells: &[Arc<Doorbell>], outlet: Option<SimOutlet>
     };
     let outlet = outlet.map(|outlet| Box::new(outlet) as Box<dyn Outlet>);
     let reactors = (0..plan.reactors).map(|_| Arc::new(ReactorMetrics::default())).collect();
-    Arc::new(Hub {
-        bus: Arc::new(Bus::new(config, inboxes, outlet)),
-        metrics: Arc::new(Metrics { reactors, sources: Vec::new(), clock: Clock::start() }),
-        config: endpoint::Config {
-            default_topics: Vec::new(),
-            topics_per_connection_max: 16,
-            cors: Cors::default(),
-            admin_apart: false,
-            stuck_after: Duration::from_secs(5),
-        },
-        draining: AtomicBool::new(false),
-    })
+    let metrics = Metrics { reactors, sources: Vec::new(), clock: Clock::start() };
+    let endpoints = endpoint::Config {
+        default_topics: Vec::new(),
+        topics_per_connection_max: 16,
+        cors: Cors::default(),
+        admin_apart: false,
+        stuck_after: Duration::from_secs(5),
+    };
+    Arc::new(Hub::new(Arc::new(Bus::new(config, inboxes, outlet)), Arc::new(metrics), endpoints))
 }

@@ -91,7 +91,7 @@ impl WebSocketClient {
     }
 
     /// Sends `bytes` as they are.
-    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn send_bytes(&self, bytes: &[u8]) {
         send_all(&self.socket, bytes);
     }
 
