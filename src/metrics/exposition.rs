@@ -35,7 +35,7 @@ impl Metrics {
     fn rows(&self, bus: &Bus) -> Vec<Family> {
         let mut rows = self.transport_rows();
         rows.extend(self.dashboard_rows());
-        rows.extend(self.source_rows());
+        rows.extend(self.source_rows(bus));
         rows.extend(self.reactor_rows());
         rows.extend(self.bus_rows(bus));
         rows.extend(process_rows());
@@ -85,22 +85,29 @@ impl Metrics {
         ]
     }
 
-    fn source_rows(&self) -> Vec<Family> {
+    fn source_rows(&self, bus: &Bus) -> Vec<Family> {
         let now = self.clock.now();
         let mut received = Family::counter("fanfare_events_received", "Events that arrived from a source");
         let mut up = Family::gauge("fanfare_source_up", "Whether the source delivers");
         let mut age = Family::gauge("fanfare_source_last_event_age_seconds", "Time since its last event");
+        let mut probe = Family::gauge("fanfare_source_probe_seconds", "How long its last proof of delivery took");
         let mut reconnects = Family::counter("fanfare_source_reconnects", "Times its connection was lost");
         for source in &self.sources {
             let labels = || vec![("source", source.name().to_owned())];
             received.add(labels(), Value::Number(source.received_total()));
             up.add(labels(), Value::Number(u64::from(source.check(now).is_ok())));
             reconnects.add(labels(), Value::Number(source.reconnects_total()));
+            if let Some(span) = source.probe() {
+                probe.add(labels(), Value::Decimal(span.as_secs_f64()));
+            }
             if let Some(last) = source.last_event() {
                 age.add(labels(), Value::Decimal(now.since(last).as_secs_f64()));
             }
         }
-        vec![received, up, age, reconnects]
+        let from_sources: u64 = self.sources.iter().map(|source| source.received_total()).sum();
+        let at_the_hub = bus.received_total().saturating_sub(from_sources);
+        received.add(vec![("source", "hub".to_owned())], Value::Number(at_the_hub));
+        vec![received, up, age, probe, reconnects]
     }
 
     fn reactor_rows(&self) -> Vec<Family> {

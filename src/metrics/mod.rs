@@ -189,6 +189,8 @@ pub trait SourceHealth: Send + Sync + fmt::Debug {
     fn last_event(&self) -> Option<Moment>;
     /// Events it has delivered.
     fn received_total(&self) -> u64;
+    /// How long its last proof of delivery took to come back, if there has been one.
+    fn probe(&self) -> Option<Duration>;
     /// Times its connection was lost.
     fn reconnects_total(&self) -> u64;
 }

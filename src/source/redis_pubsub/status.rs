@@ -237,6 +237,10 @@ impl SourceHealth for SourceStatus {
         self.received.load(Ordering::Relaxed)
     }
 
+    fn probe(&self) -> Option<Duration> {
+        self.snapshot().probe
+    }
+
     fn reconnects_total(&self) -> u64 {
         self.snapshot().reconnects
     }
