@@ -68,8 +68,9 @@ impl<N: Net> Reactor<N> {
     pub(super) fn admit(&mut self, arrival: Arrival<N::Stream>) {
         let Arrival { stream, peer, admin } = arrival;
         let open = self.placement.total();
-        let overload = self.config.connections_max < open
-            || !self.placement.count_address(peer, self.config.connections_per_ip_max);
+        // Counted in any case, for it is uncounted in any case.
+        let crowded = !self.placement.count_address(peer, self.config.connections_per_ip_max);
+        let overload = crowded || self.config.connections_max < open;
         if self.is_stopping() || self.config.connections_max + REFUSALS_AT_ONCE < open {
             self.placement.on_gone(self.index, peer);
             return;

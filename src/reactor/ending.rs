@@ -20,6 +20,10 @@ impl<N: Net> Reactor<N> {
     pub(super) fn end(&mut self, slot: u32, close: Close) {
         let Some(connection) = self.connections.at(slot) else { return };
         if connection.state.has(CLOSING | LINGERING | DOOMED) {
+            if close == Close::PeerGone {
+                // Nobody is left to take the last bytes.
+                self.doom(slot);
+            }
             return;
         }
         self.say_goodbye(slot, close);
@@ -101,10 +105,13 @@ impl<N: Net> Reactor<N> {
 
     /// Ends what was found broken or fallen while something else was under way.
     pub(super) fn end_broken(&mut self) {
-        while let Some((slot, close)) = self.to_end.pop() {
-            self.end(slot, close);
+        while !self.to_end.is_empty() {
+            while let Some((slot, close)) = self.to_end.pop() {
+                self.end(slot, close);
+            }
+            // Which may find more that are broken.
+            self.flush_dirty();
         }
-        self.flush_dirty();
     }
 
     /// Frees what was closed. Nothing refers to these slots any more: subscriptions ended with the session.

@@ -9,7 +9,8 @@ use super::{
 impl<N: Net> Reactor<N> {
     /// Panics if the reactor contradicts itself. For tests, between turns.
     pub fn check_invariants(&mut self) {
-        assert!(self.dirty.is_empty() && self.doomed.is_empty() && self.asks.is_empty(), "left over from the turn");
+        let left_over = self.dirty.len() + self.to_end.len() + self.doomed.len() + self.asks.len();
+        assert_eq!(left_over, 0, "left over from the turn");
         let used = self.connections.used();
         used.iter().for_each(|slot| self.check_connection(*slot));
         let blocked = used.iter().filter(|slot| self.is_blocked(**slot)).count();

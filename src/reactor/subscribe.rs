@@ -50,7 +50,8 @@ impl<N: Net> Reactor<N> {
             return self.send_message(slot, &text);
         }
         let known = self.topics.place_of(topic);
-        if connection.subscriptions.iter().any(|subscription| Some(subscription.topic) == known) {
+        let listens = connection.subscriptions.iter().any(|subscription| Some(subscription.topic) == known);
+        if listens || self.waiting_command(slot, known).is_some() {
             let text = refuse("AlreadySubscribed", "this connection listens to the topic already");
             return self.send_message(slot, &text);
         }
@@ -75,9 +76,31 @@ impl<N: Net> Reactor<N> {
                 self.unlisten(slot, index);
                 fanfare_v1::write_unsubscribed(topic, reference, &mut text);
             }
+            None if self.cancel_waiting(slot, place) => fanfare_v1::write_unsubscribed(topic, reference, &mut text),
             None => fanfare_v1::write_error("NotSubscribed", "it does not listen to this topic", reference, &mut text),
         }
         self.send_message(slot, &text);
+    }
+
+    /// Where among those who wait for the topic at `place` the connection stands with a `subscribe` command.
+    fn waiting_command(&mut self, slot: u32, place: Option<u32>) -> Option<usize> {
+        let token = self.connections.token(slot);
+        let waiting = &self.topics.at(place?)?.waiting;
+        waiting.iter().position(|waiter| waiter.token == token && waiter.command.is_some())
+    }
+
+    /// Gives up a `subscribe` command that waits for its topic, and answers it; false if there is none.
+    fn cancel_waiting(&mut self, slot: u32, place: Option<u32>) -> bool {
+        let (Some(index), Some(place)) = (self.waiting_command(slot, place), place) else { return false };
+        let Some(topic) = self.topics.at(place) else { return false };
+        if let Some((_, reference)) = topic.waiting.remove(index).command {
+            let mut text = Vec::new();
+            let why = "unsubscribed before the topic was confirmed";
+            fanfare_v1::write_error("Cancelled", why, reference.as_deref(), &mut text);
+            self.send_message(slot, &text);
+        }
+        self.drop_unused(place);
+        true
     }
 
     /// Ends all subscriptions of a connection.

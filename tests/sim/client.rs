@@ -353,6 +353,13 @@ impl Dialog {
         found.unwrap_or_else(|| panic!("an event of topic {topic}, which was not asked for"))
     }
 
+    /// There is none if the subscription was cancelled before it began.
+    fn end_track(&mut self, topic: usize) {
+        if let Some(track) = self.tracks.iter_mut().rev().find(|track| track.topic == topic) {
+            track.over = true;
+        }
+    }
+
     fn take_envelope(&mut self, envelope: Envelope<'_>, truth: &Truth) {
         match envelope {
             Envelope::Event { id, data, kind, .. } => {
@@ -375,7 +382,7 @@ impl Dialog {
                 self.tracks.push(track);
             }
             Envelope::Unsubscribed { reference, .. } => match self.answered(reference) {
-                Some(Pending::Unsubscribe(topic)) => self.track(topic).over = true,
+                Some(Pending::Unsubscribe(topic)) => self.end_track(topic),
                 other => panic!("an answer to {other:?}"),
             },
             Envelope::Published { reference, .. } => match self.answered(reference) {
