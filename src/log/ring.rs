@@ -101,6 +101,11 @@ impl Ring {
         self.events.get(usize::try_from(place).ok()?)
     }
 
+    /// The id of the newest event, if one is retained.
+    pub fn newest_id(&self) -> Option<EventId> {
+        self.events.back().map(|event| event.id)
+    }
+
     /// The retained events from `position` on, oldest first.
     pub fn events_from(&self, position: Position) -> impl Iterator<Item = &Arc<Event>> {
         let skip = position.saturating_sub(self.oldest());

@@ -11,6 +11,7 @@ use super::{
     table::Waiter,
 };
 use crate::{
+    event::EventId,
     log::{Listener, Moved, Start},
     protocol::fanfare_v1,
     topic::Topic,
@@ -114,6 +115,9 @@ impl<N: Net> Reactor<N> {
 
     /// Adds a listener for the connection to the topic at `place`, where `start` says.
     pub(super) fn listen(&mut self, slot: u32, place: u32, start: Start) {
+        if let Start::After(id) = start {
+            self.catch_up_with(place, id);
+        }
         let Some(topic) = self.topics.at(place) else { return };
         let Some(connection) = self.connections.at(slot) else { return };
         let Some(format) = connection.session.as_ref().ok().and_then(|session| session.format()) else { return };
@@ -123,6 +127,16 @@ impl<N: Net> Reactor<N> {
         topic.state.listeners.fetch_add(1, Ordering::Relaxed);
         connection.subscriptions.push(Subscription { topic: place, place: listener });
         self.mark_dirty(slot);
+    }
+
+    /// A client may have seen, at another reactor, an event that still lies in the inbox here. It must not be told of it
+    /// again, so the log is brought up to it first.
+    fn catch_up_with(&mut self, place: u32, seen: EventId) {
+        let Some(topic) = self.topics.at(place) else { return };
+        if topic.ring.newest_id().is_none_or(|newest| newest < seen) {
+            let missed = self.hub.bus.resync(&topic.state, self.index, topic.ring.next());
+            missed.into_iter().for_each(|event| self.take_event(place, event));
+        }
     }
 
     /// The topic's place in the table, attached to the bus if nobody here listened to it.

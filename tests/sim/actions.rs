@@ -90,7 +90,8 @@ impl World {
     fn choose_start(&mut self, topic: usize, resumes: bool) -> (Track, Option<EventId>) {
         let len = self.truth.len(topic);
         if !resumes || len == 0 {
-            return (Track::live(topic, len), None);
+            self.note_taken();
+            return (self.truth.live_track(topic), None);
         }
         let last_seen = self.random.random_range(len.saturating_sub(60)..len);
         let id = self.truth.event(topic, last_seen).id;

@@ -251,13 +251,14 @@ impl Dialog {
                 .any(|pending| matches!(pending, Pending::Subscribe(track) if track.topic == topic))
     }
 
-    /// All places the client has a right to, sure or not.
+    /// All places the client has, or had, or may have a right to. One that is over counts: it may have been behind before
+    /// that.
     pub(crate) fn all_tracks(&self) -> impl Iterator<Item = &Track> {
         let pending = self.commands.values().filter_map(|pending| match pending {
             Pending::Subscribe(track) => Some(track),
             _ => None,
         });
-        self.tracks.iter().filter(|track| !track.over).chain(pending)
+        self.tracks.iter().chain(pending)
     }
 
     fn remember(&mut self, pending: Pending) -> String {

@@ -124,17 +124,20 @@ impl Wire {
         self.edges.ending = true;
     }
 
-    /// The client closes its socket.
+    /// The client closes its socket. What it has not read makes that a reset.
     pub(crate) fn close(&mut self) {
         self.half_close();
         self.client_closed = true;
-        self.to_client.clear();
+        if !self.to_client.is_empty() {
+            self.break_off();
+        }
     }
 
     /// The client's machine breaks the connection.
     pub(crate) fn break_off(&mut self) {
         self.reset = true;
         self.to_server.clear();
+        self.to_client.clear();
         self.edges = Edges { readable: true, writable: true, ending: true };
     }
 

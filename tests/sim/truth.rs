@@ -15,6 +15,8 @@ use fanfare::{
 pub(crate) struct Truth {
     pub(crate) topics: Vec<Topic>,
     logs: Vec<Vec<Arc<Event>>>,
+    /// How many events of each topic every reactor is known to have taken from its inbox.
+    taken: Vec<usize>,
     by_tag: HashMap<u64, (usize, usize)>,
 }
 
@@ -24,8 +26,19 @@ impl Truth {
         Self {
             topics: (0..count).map(topic).collect(),
             logs: (0..count).map(|_| Vec::new()).collect(),
+            taken: vec![0; count],
             by_tag: HashMap::new(),
         }
+    }
+
+    /// All inboxes are empty.
+    pub(crate) fn note_taken(&mut self) {
+        self.taken = self.logs.iter().map(Vec::len).collect();
+    }
+
+    /// A subscription that asks now for what comes next. It may get what still lies in its reactor's inbox.
+    pub(crate) fn live_track(&self, topic: usize) -> Track {
+        Track::live(topic, self.taken[topic])
     }
 
     /// Copies what the bus has taken since the last call. To be called before its histories can have forgotten it.
@@ -97,7 +110,7 @@ pub(crate) struct Track {
 
 impl Track {
     /// To begin with whatever comes next, after `len` events.
-    pub(crate) fn live(topic: usize, len: usize) -> Self {
+    fn live(topic: usize, len: usize) -> Self {
         Self { topic, from_least: len, exact_within: None, from_most: None, next: None, over: false }
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) outlet: bool,
     /// Topics are confirmed by a source.
     pub(crate) confirms: bool,
+    /// How long a closing connection may take to take its last bytes.
+    pub(crate) linger: Duration,
     pub(crate) connections_max: usize,
     pub(crate) connections_per_ip_max: usize,
     pub(crate) weather: Weather,
@@ -58,6 +60,7 @@ impl Plan {
             ages: random.random_range(0..8) == 0,
             outlet: random.random_range(0..3) == 0,
             confirms: random.random_range(0..3) == 0,
+            linger: Duration::from_secs(pick(random, &[2, 10_000]) as u64),
             connections_max: pick(random, &[3, 1000, 1000, 1000]),
             connections_per_ip_max: pick(random, &[0, 0, 0, 4]),
             weather: Weather {
@@ -70,6 +73,11 @@ impl Plan {
     /// How many of the newest events are certainly retained.
     pub(crate) fn retained(&self) -> usize {
         if self.ages { 0 } else { self.history_events }
+    }
+
+    /// Whether last bytes may be lost to a reader that takes its time.
+    fn cuts_off(&self) -> bool {
+        self.linger < Duration::from_secs(10)
     }
 
     /// Whether newcomers may be refused.
@@ -90,6 +98,7 @@ impl Plan {
         let rate = RateLimit { messages_per_second: 1_000_000, ..RateLimit::default() };
         Config {
             limits: Limits { rate, ..Limits::default() },
+            linger: self.linger,
             connections_max: self.connections_max,
             connections_per_ip_max: self.connections_per_ip_max,
             heartbeat_interval: Duration::from_secs(3),
@@ -198,7 +207,14 @@ impl World {
             reactor.check_invariants();
         }
         self.truth.copy_from(&self.hub.bus);
+        self.note_taken();
         self.notice_openings();
+    }
+
+    pub(crate) fn note_taken(&mut self) {
+        if (0..self.ports.len()).all(|index| self.hub.bus.inbox(index).is_empty()) {
+            self.truth.note_taken();
+        }
     }
 
     /// Whoever has been written to by now has its stream open: what is published from here on is owed to it.
@@ -245,7 +261,9 @@ impl World {
             (None, None) if was_shed => true,
             // Cut off in the middle of a refusal.
             (None, None) if !dialog.opened && self.plan.refuses() => true,
-            (None, None) if dialog.speech == Speech::Http => dialog.is_answered() || self.plan.refuses(),
+            (None, None) if dialog.speech == Speech::Http => {
+                dialog.is_answered() || self.plan.refuses() || (dialog.leaving && self.plan.cuts_off())
+            }
             (None, None) => was_slow,
         };
         assert!(excused, "ended without a reason: {dialog:?}, lag {lag}");
@@ -254,6 +272,8 @@ impl World {
     /// Everyone reads and sends all they have, and all turns are taken, until nothing is left to do.
     pub(crate) fn settle(&mut self) {
         self.clients.iter_mut().for_each(|client| client.stalled = false);
+        self.ports.iter().for_each(|port| port.borrow_mut().exhausted = 0);
+        self.clock.advance(EXHAUSTED_RETRY);
         for _ in 0..ROUNDS_MAX {
             let mut turns = 0;
             while self.turn_any() {
@@ -270,7 +290,8 @@ impl World {
                 return;
             }
         }
-        panic!("it does not come to rest");
+        let restless: Vec<&Client> = self.clients.iter().filter(|client| !client.is_quiet()).collect();
+        panic!("it does not come to rest: {restless:?}");
     }
 
     /// The source works; true if it had nothing to do.
@@ -335,6 +356,8 @@ impl World {
 
 /// Turns in a row, all with cause, after which reactors are taken to spin.
 const TURNS_MAX: usize = 100_000;
+/// When descriptors have run out, a reactor tries again after so long, or a little less.
+const EXHAUSTED_RETRY: Duration = Duration::from_millis(150);
 const ROUNDS_MAX: usize = 10_000;
 const DRAIN_ROUNDS_MAX: usize = 100;
 /// Publications the source takes at once: few enough for every history to hold them until the truth has copied them.
