@@ -1,7 +1,7 @@
 //! One connection: a socket, what it speaks, what it is owed, and what it listens to. Plain state, movable between
 //! reactors.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{io, net::IpAddr, sync::Arc};
 
 use smallvec::SmallVec;
 
@@ -28,7 +28,7 @@ pub(super) struct Connection<S> {
     pub(super) admin: bool,
     /// Beyond what the hub is to serve: its first request is refused.
     pub(super) overload: bool,
-    pub(super) unfinished: Option<Box<Unfinished>>,
+    pub(super) unfinished: Option<Unfinished>,
     pub(super) outbox: Outbox,
     /// What it speaks, or why it ended.
     pub(super) session: Result<Session, Close>,
@@ -93,26 +93,24 @@ pub(super) struct Subscription {
 /// A frame that went out in part. It holds the event, so that the log may pass it.
 #[derive(Debug)]
 pub(super) struct Unfinished {
-    /// Private bytes that go before the rest of the frame.
-    pub(super) lead: Vec<u8>,
     pub(super) event: Arc<Event>,
     pub(super) format: Format,
-    /// How much of the frame is written.
+    /// How much of the frame is written, in bytes.
     pub(super) written: usize,
 }
 
 impl Unfinished {
-    /// Writes on; true once all is written.
-    pub(super) fn write_on<N: Net>(&mut self, net: &mut N, stream: &mut N::Stream) -> std::io::Result<bool> {
-        while !self.lead.is_empty() {
-            let count = net.write(stream, &self.lead)?;
-            self.lead.drain(..count);
+    /// The whole frame.
+    pub(super) fn frame(&self) -> &[u8] {
+        self.event.frames.frame(self.format, || encode_frame(&self.event, self.format))
+    }
+
+    /// Writes on until all is written.
+    pub(super) fn write_on<N: Net>(&mut self, net: &mut N, stream: &mut N::Stream) -> io::Result<()> {
+        while self.written < self.frame().len() {
+            self.written += net.write(stream, &self.frame()[self.written..])?;
         }
-        let frame = self.event.frames.frame(self.format, || encode_frame(&self.event, self.format));
-        while self.written < frame.len() {
-            self.written += net.write(stream, &frame[self.written..])?;
-        }
-        Ok(true)
+        Ok(())
     }
 }
 

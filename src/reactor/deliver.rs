@@ -257,8 +257,7 @@ fn cut_short<S>(
         && let Some(event) = ring.event(listener.cursor)
     {
         let event = Arc::clone(event);
-        let unfinished = Unfinished { lead: Vec::new(), event, format: listener.format, written: part };
-        connection.unfinished = Some(Box::new(unfinished));
+        connection.unfinished = Some(Unfinished { event, format: listener.format, written: part });
         listener.cursor += 1;
     }
 }
@@ -291,10 +290,15 @@ fn visit_with_ids<N: Net>(
         };
         listener.cursor += 1;
         if written < owed {
-            lead.drain(..written.min(lead_bytes));
-            let (event, written) = (Arc::clone(event), written.saturating_sub(lead_bytes));
-            let unfinished = Unfinished { lead, event, format: listener.format, written };
-            connection.unfinished = Some(Box::new(unfinished));
+            // What is left of the private bytes goes first, and so the frame goes with them.
+            if written < lead_bytes {
+                connection.outbox.put(&lead[written..]);
+                connection.outbox.put(frame);
+                metrics.on_delivered(Transport::Sse, 1, owed as u64);
+            } else {
+                let (event, written) = (Arc::clone(event), written - lead_bytes);
+                connection.unfinished = Some(Unfinished { event, format: listener.format, written });
+            }
             return Visit::Blocked;
         }
         metrics.on_delivered(Transport::Sse, 1, owed as u64);
