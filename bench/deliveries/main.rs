@@ -6,11 +6,7 @@
 
 mod stub;
 
-use std::{
-    io,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use fanfare::{

@@ -14,17 +14,29 @@ fn subscribe_publish_unsubscribe() {
     let mut socket = WebSocketClient::open_v1(&hub, "/ws");
     let mut stream = SseClient::open(&hub, "/sse?topic=t");
     let subscribed = socket.ask(&json!({ "op": "subscribe", "topic": "t", "ref": 7 }));
-    assert_eq!((&subscribed["op"], &subscribed["topic"], &subscribed["ref"]), (&json!("subscribed"), &json!("t"), &json!(7)));
+    assert_eq!(
+        (&subscribed["op"], &subscribed["topic"], &subscribed["ref"]),
+        (&json!("subscribed"), &json!("t"), &json!(7))
+    );
     assert!(subscribed["id"].is_string(), "the place from which events follow: {subscribed}");
     socket.send(r#"{"op":"publish","topic":"t","type":"made","data":{"n": 1},"ref":{"any":["thing"]}}"#);
     let (mut event, mut published) = (socket.next_json(), socket.next_json());
     if event["op"] == "published" {
         (event, published) = (published, event);
     }
-    assert_eq!((&published["op"], &published["topic"], &published["ref"]), (&json!("published"), &json!("t"), &json!({ "any": ["thing"] })));
-    assert_eq!(event, json!({ "op": "event", "topic": "t", "id": published["id"], "type": "made", "data": { "n": 1 } }));
+    assert_eq!(
+        (&published["op"], &published["topic"], &published["ref"]),
+        (&json!("published"), &json!("t"), &json!({ "any": ["thing"] }))
+    );
+    assert_eq!(
+        event,
+        json!({ "op": "event", "topic": "t", "id": published["id"], "type": "made", "data": { "n": 1 } })
+    );
     let seen = stream.next();
-    assert_eq!((json!(seen.id), seen.kind.as_str(), seen.data.as_str()), (published["id"].clone(), "made", r#"{"n": 1}"#));
+    assert_eq!(
+        (json!(seen.id), seen.kind.as_str(), seen.data.as_str()),
+        (published["id"].clone(), "made", r#"{"n": 1}"#)
+    );
     let unsubscribed = socket.ask(&json!({ "op": "unsubscribe", "topic": "t", "ref": "r" }));
     assert_eq!(unsubscribed, json!({ "op": "unsubscribed", "topic": "t", "ref": "r" }));
     hub.publish("t", "unheard");

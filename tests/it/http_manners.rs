@@ -150,8 +150,8 @@ fn only_named_origins_may_read_if_some_are_named() {
     let mut connection = HttpConnection::new(hub.connect());
     let mut allowed = |origin: &str| {
         let response = connection.request(Method::Get, "/stats", &[("Origin", origin)], b"");
-        let [origin, credentials, vary] =
-            ["access-control-allow-origin", "access-control-allow-credentials", "vary"].map(|name| response.header(name));
+        let [origin, credentials, vary] = ["access-control-allow-origin", "access-control-allow-credentials", "vary"]
+            .map(|name| response.header(name));
         assert_eq!(origin.is_some(), credentials.is_some());
         assert!(origin.is_none() || vary == Some("Origin"));
         origin.map(str::to_owned)

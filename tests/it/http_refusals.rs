@@ -93,16 +93,24 @@ fn requests_over_a_limit_are_refused() {
     check(body((1 << 20) + 1), 413);
     check(body(usize::MAX), 413);
     let chunk = format!("{:x}\r\n{}\r\n", 1 << 19, "x".repeat(1 << 19));
-    check(format!("POST /publish/t HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}{chunk}{chunk}"), 413);
+    check(
+        format!("POST /publish/t HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}{chunk}{chunk}"),
+        413,
+    );
     assert!(exchange(hub.connect(), head(&fields(63)).as_bytes()).starts_with("HTTP/1.1 200"));
     assert_eq!(hub.post("/publish/t", "x".repeat(1 << 20)).status, 200);
 }
 
 #[test]
 fn slow_requests_are_refused() {
-    let settings = [("limits.head_timeout", "300ms"), ("limits.body_timeout", "300ms"), ("limits.idle_timeout", "300ms")];
+    let settings =
+        [("limits.head_timeout", "300ms"), ("limits.body_timeout", "300ms"), ("limits.idle_timeout", "300ms")];
     let hub = Hub::start_with(&[], &settings);
-    let rows = ["G", "GET /health HTTP/1.1\r\nHost: h\r\n", "POST /publish/t HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nx"];
+    let rows = [
+        "G",
+        "GET /health HTTP/1.1\r\nHost: h\r\n",
+        "POST /publish/t HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nx",
+    ];
     for row in rows {
         assert_eq!(refusal(&hub, row.as_bytes()), 408, "{row:?}");
     }

@@ -51,7 +51,8 @@ fn payloads_arrive_verbatim() {
         assert_eq!(stream.next_data(), payload);
     };
     let large = "0123456789abcdef".repeat(60_000);
-    for payload in [r#"{"a": 1,  "b":[true]}"#, " leading", "trailing ", "a\nb", "\n", "", "é€😀", "data: x", &large] {
+    for payload in [r#"{"a": 1,  "b":[true]}"#, " leading", "trailing ", "a\nb", "\n", "", "é€😀", "data: x", &large]
+    {
         check(payload, &mut stream);
     }
 }
@@ -67,7 +68,8 @@ fn topic_names_may_hold_slashes_and_colons() {
     assert_eq!(hub.get("/topics/a/b:c.d_e-f/history").json()["events"][1]["data"], "by escapes");
 }
 
-const BATCH: &str = r#"[{"topic":"a","data":{"n":1}},{"topic":"b","type":"made","data":"text"},{"topic":"a","data":null}]"#;
+const BATCH: &str =
+    r#"[{"topic":"a","data":{"n":1}},{"topic":"b","type":"made","data":"text"},{"topic":"a","data":null}]"#;
 const BATCH_LINES: &str = "{\"topic\":\"a\",\"data\":{\"n\":1}}\n{\"topic\":\"b\",\"type\":\"made\",\"data\":\"text\"}\n\
                            {\"topic\":\"a\",\"data\":null}\n";
 
@@ -80,7 +82,8 @@ fn a_batch_is_an_array_or_lines() {
         let response = hub.post("/publish", body);
         assert_eq!(response.status, 200, "{}", response.text());
         let answers = response.json();
-        let topics: Vec<&str> = answers.as_array().expect("an array").iter().flat_map(|it| it["topic"].as_str()).collect();
+        let topics: Vec<&str> =
+            answers.as_array().expect("an array").iter().flat_map(|it| it["topic"].as_str()).collect();
         assert_eq!(topics, ["a", "b", "a"]);
         let events = [stream.next(), stream.next()];
         assert_eq!(events.clone().map(|event| event.data), [r#"{"n":1}"#, "null"]);

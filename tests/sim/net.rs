@@ -53,7 +53,9 @@ pub(crate) struct Wire {
     /// What the server has written and the client has not read.
     pub(crate) to_client: VecDeque<u8>,
     /// How much of that there may be.
-    pub(crate) window_bytes: usize,
+    window_bytes: usize,
+    /// The client reads as fast as it can: the window is wide open.
+    pub(crate) reads_fast: bool,
     /// The client sends no more.
     pub(crate) client_ended: bool,
     /// The client neither sends nor reads any more; what is written to it comes back as a reset.
@@ -74,6 +76,9 @@ pub(crate) struct Wire {
     edges: Edges,
 }
 
+/// The window of a client that reads fast.
+const FAST_WINDOW_BYTES: usize = 1 << 20;
+
 /// What is to be told by the next poll.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Edges {
@@ -92,6 +97,7 @@ impl SharedWire {
             to_server: VecDeque::new(),
             to_client: VecDeque::new(),
             window_bytes,
+            reads_fast: false,
             client_ended: false,
             client_closed: false,
             reset: false,
@@ -158,7 +164,8 @@ impl Wire {
     }
 
     fn room(&self) -> usize {
-        self.window_bytes.saturating_sub(self.to_client.len())
+        let window_bytes = if self.reads_fast { FAST_WINDOW_BYTES } else { self.window_bytes };
+        window_bytes.saturating_sub(self.to_client.len())
     }
 
     fn has_news(&self) -> bool {

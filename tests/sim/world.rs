@@ -1,12 +1,6 @@
 //! A whole hub in one thread: reactors that take turns at random, clients, a source, and the truth they are held against.
 
-use std::{
-    cell::RefCell,
-    net::IpAddr,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use fanfare::{
     bus::{self, Bus, Class, Doorbell, Inbox, Outlet, Wake},
@@ -272,6 +266,7 @@ impl World {
     /// Everyone reads and sends all they have, and all turns are taken, until nothing is left to do.
     pub(crate) fn settle(&mut self) {
         self.clients.iter_mut().for_each(|client| client.stalled = false);
+        self.let_read_fast(true);
         self.ports.iter().for_each(|port| port.borrow_mut().exhausted = 0);
         self.clock.advance(EXHAUSTED_RETRY);
         for _ in 0..ROUNDS_MAX {
@@ -287,11 +282,15 @@ impl World {
             }
             is_quiet &= self.source_turn(usize::MAX);
             if is_quiet {
-                return;
+                return self.let_read_fast(false);
             }
         }
         let restless: Vec<&Client> = self.clients.iter().filter(|client| !client.is_quiet()).collect();
         panic!("it does not come to rest: {restless:?}");
+    }
+
+    fn let_read_fast(&self, fast: bool) {
+        self.clients.iter().for_each(|client| client.wire.lock().reads_fast = fast);
     }
 
     /// The source works; true if it had nothing to do.
@@ -358,7 +357,7 @@ impl World {
 const TURNS_MAX: usize = 100_000;
 /// When descriptors have run out, a reactor tries again after so long, or a little less.
 const EXHAUSTED_RETRY: Duration = Duration::from_millis(150);
-const ROUNDS_MAX: usize = 10_000;
+const ROUNDS_MAX: usize = 1_000;
 const DRAIN_ROUNDS_MAX: usize = 100;
 /// Publications the source takes at once: few enough for every history to hold them until the truth has copied them.
 const OUTLET_BATCH: usize = 10;
