@@ -50,7 +50,7 @@ impl<'bus> Feed<'bus> {
                 continue;
             }
             let position = core.history.next();
-            let id = EventId { major: self.bus.config.epoch_ms, minor: position };
+            let id = self.bus.id_at(position);
             let event = Arc::new(Event {
                 topic: topic.clone(),
                 id,

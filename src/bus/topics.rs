@@ -284,6 +284,11 @@ impl Bus {
         }
     }
 
+    /// The id of the event that this hub puts at `position`, in whatever topic.
+    pub fn id_at(&self, position: Position) -> EventId {
+        EventId { major: self.config.epoch_ms, minor: position }
+    }
+
     /// The figures of every topic.
     pub fn summaries(&self) -> Vec<TopicSummary> {
         self.states().iter().map(|state| state.summary()).collect()

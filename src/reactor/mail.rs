@@ -135,9 +135,10 @@ impl<N: Net> Reactor<N> {
         let subscription = connection.subscriptions.iter().find(|subscription| subscription.topic == place);
         let Some(subscription) = subscription else { return };
         let cursor = topic.lap.listener(subscription.place).cursor;
-        let before = topic.ring.event(cursor - 1).map(|event| event.id);
+        // Its id is known even if the event is not, so that a client can resume that has received nothing yet.
+        let before = topic.ring.event(cursor - 1).map_or_else(|| self.hub.bus.id_at(cursor - 1), |event| event.id);
         let mut text = Vec::new();
-        fanfare_v1::write_subscribed(&topic.state.topic, before, reference, &mut text);
+        fanfare_v1::write_subscribed(&topic.state.topic, Some(before), reference, &mut text);
         self.send_message(slot, &text);
     }
 }

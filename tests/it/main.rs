@@ -9,5 +9,6 @@ mod fanfare_v1;
 mod http_manners;
 mod http_refusals;
 mod native_api;
+mod redis_source;
 mod sse_stream;
 mod websocket_rules;

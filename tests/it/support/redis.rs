@@ -1,7 +1,9 @@
 //! A Redis server of the test's own.
 
 use std::{
+    io::{Read, Write},
     net::TcpListener,
+    os::unix::net::UnixStream,
     process::{Child, Command, Stdio},
 };
 
@@ -29,17 +31,21 @@ impl RedisServer {
 
     /// With further options, such as `["--requirepass", "secret"]`.
     pub(crate) fn start_with(options: &[&str]) -> Self {
-        let server = Self::reserve(options);
-        server.wait_until_ready();
-        server
+        Self::launch(free_port(), options)
     }
 
-    fn reserve(options: &[&str]) -> Self {
-        let port = free_port();
+    /// At a port chosen before, by [`free_port`].
+    pub(crate) fn start_at(port: u16) -> Self {
+        Self::launch(port, &[])
+    }
+
+    fn launch(port: u16, options: &[&str]) -> Self {
         let folder = Folder::new();
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         let child = spawn(port, &folder, &options);
-        Self { child, port, folder, options }
+        let server = Self { child, port, folder, options };
+        server.wait_until_ready();
+        server
     }
 
     /// The server's URL, without a login.
@@ -106,14 +112,13 @@ impl RedisServer {
     }
 
     fn wait_until_ready(&self) {
-        let client = redis::Client::open(format!("unix://{}", self.socket_path())).expect("the URL is well-formed");
         wait_until("Redis is ready", || {
-            let mut connection = client.get_connection().ok()?;
-            // A server that wants a password is as ready as one that answers.
-            match redis::cmd("PING").query::<String>(&mut connection) {
-                Ok(_) => Some(()),
-                Err(error) => (error.code() == Some("NOAUTH")).then_some(()),
-            }
+            let mut socket = UnixStream::connect(self.socket_path()).ok()?;
+            socket.write_all(b"PING\r\n").ok()?;
+            let mut answer = [0; 5];
+            socket.read_exact(&mut answer).ok()?;
+            // A server that wants a password first is as ready as one that answers.
+            matches!(&answer, b"+PONG" | b"-NOAU").then_some(())
         });
     }
 }
