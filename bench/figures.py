@@ -26,9 +26,19 @@ def spread(values):
     }
 
 
+def sound(pairs):
+    """The pairs of which no run is void."""
+    return [pair for pair in pairs if not any(report["is_void"] for report in pair)]
+
+
 def ratios(pairs, read):
     """Of hub to floor, pair by pair: what the machine does to both does not count."""
-    return spread([read(hub) / read(floor) for floor, hub in pairs if read(floor)])
+    return spread([read(hub) / read(floor) for floor, hub in sound(pairs) if read(floor)])
+
+
+def runs(reports, read):
+    """One figure of each run that is not void."""
+    return spread([read(report) for report in reports if not report["is_void"]])
 
 
 def table(results):

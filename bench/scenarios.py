@@ -25,11 +25,13 @@ def lost(reports):
     return sum(topic["faults"]["lost"] for report in reports for topic in report["topics"])
 
 
-def one_run(theatre, make, label, options, allows):
-    """A run on a fresh server; again, if it is void for a reason that is not in `allows`."""
-    for attempt in range(theatre.arguments.retries + 1):
+def one_run(theatre, make, label, options, allows, look=None):
+    """A run on a fresh server, which `look` sees afterwards; again, if void for a reason that is not in `allows`."""
+    for _ in range(theatre.arguments.retries + 1):
         with make() as server:
             report = theatre.bench(server, label, *options)
+            if look:
+                look(server)
         reasons = [reason for reason in report["void"] if not any(word in reason for word in allows)]
         if not reasons:
             break
@@ -74,12 +76,12 @@ def idle(theatre):
         options = ("--transport", transport, "--subscribers", theatre.arguments.connections, "--idle", *WARMUP)
         reports, _ = pair(theatre, "S1-" + transport, options, turns=turns)
         for kind in ("hub", "floor"):
-            sizes = figures.spread([report["server"]["pss_bytes_per_connection"] for report in reports[kind]])
+            sizes = figures.runs(reports[kind], lambda report: report["server"]["pss_bytes_per_connection"])
             rows["%s: %s, PSS bytes per connection" % (transport, kind)] = sizes
-        slab = figures.spread([report["machine"]["slab_bytes_per_connection"] for report in reports["hub"]])
+        slab = figures.runs(reports["hub"], lambda report: report["machine"]["slab_bytes_per_connection"])
         rows["%s: kernel objects, both ends, bytes" % transport] = slab
-        rows["%s: CPU of the hub, µs per connection and second" % transport] = figures.spread(
-            [report["server"]["cpu_us_per_connection_s"] for report in reports["hub"]]
+        rows["%s: CPU of the hub, µs per connection and second" % transport] = figures.runs(
+            reports["hub"], lambda report: report["server"]["cpu_us_per_connection_s"]
         )
     return rows
 
@@ -99,10 +101,10 @@ def broadcast(theatre):
             pairs, lambda report: p99(report, stamp="event_last")
         )
         for kind in ("floor", "hub"):
-            rows["%s: CPU per delivery of the %s, µs" % (transport, kind)] = figures.spread(map(cpu, reports[kind]))
-            rows["%s: p99 of the %s, µs" % (transport, kind)] = figures.spread(map(p99, reports[kind]))
-        rows[transport + ": client's CPU per delivery, µs"] = figures.spread(
-            [report["client"]["fleet_cpu_us_per_delivery"] for report in reports["hub"]]
+            rows["%s: CPU per delivery of the %s, µs" % (transport, kind)] = figures.runs(reports[kind], cpu)
+            rows["%s: p99 of the %s, µs" % (transport, kind)] = figures.runs(reports[kind], p99)
+        rows[transport + ": client's CPU per delivery, µs"] = figures.runs(
+            reports["hub"], lambda report: report["client"]["fleet_cpu_us_per_delivery"]
         )
         rows[transport + ": lost by the hub; void runs"] = "%d; %d" % (
             lost(reports["hub"]), count_void(*reports.values()),
@@ -123,25 +125,27 @@ def beside(theatre):
             options = channels(kind, "large", "small")
             label = "S4-%%s-%s-%02d" % (kind, turn + 1)
             alone[kind].append(one_run(theatre, lambda: make(*options), label % "alone", small, ()))
-            with make(*options) as server:
-                mixed[kind].append(theatre.bench(server, label % "mixed", *both))
-                if kind == "hub":
-                    inside.append(histogram_p99(server.metrics(), "fanfare_delivery_seconds", 'transport="sse"'))
+            look = (lambda server: inside.append(inner_p99(server))) if kind == "hub" else None
+            mixed[kind].append(one_run(theatre, lambda: make(*options), label % "mixed", both, (), look))
         print("   S4, turn %d of %d" % (turn + 1, theatre.arguments.pairs), flush=True)
     rows = {}
     for kind in ("hub", "floor"):
-        pairs = list(zip(alone[kind], mixed[kind]))
+        pairs = figures.sound(zip(alone[kind], mixed[kind]))
         for stamp, place in (("read", "at the client"), ("kernel", "in its kernel")):
             added = [p99(both, "small", stamp) - p99(one, "small", stamp) for one, both in pairs]
             rows["%s: p99 added by the large topic, %s, µs" % (kind, place)] = figures.spread(added)
-        rows["%s: p99 alone, µs" % kind] = figures.spread([p99(report, "small") for report in alone[kind]])
-        rows["%s: p99 beside, µs" % kind] = figures.spread([p99(report, "small") for report in mixed[kind]])
+        rows["%s: p99 alone, µs" % kind] = figures.runs(alone[kind], lambda report: p99(report, "small"))
+        rows["%s: p99 beside, µs" % kind] = figures.runs(mixed[kind], lambda report: p99(report, "small"))
     rows["hub: p99 accepted to written, µs (its histogram)"] = figures.spread(inside)
     rows["lost by the hub; void runs"] = "%d; %d" % (
         lost(alone["hub"] + mixed["hub"]),
-        count_void(alone["hub"], alone["floor"]) + sum(bool(report["void"]) for report in mixed["hub"] + mixed["floor"]),
+        count_void(*alone.values(), *mixed.values()),
     )
     return rows
+
+
+def inner_p99(hub):
+    return histogram_p99(hub.metrics(), "fanfare_delivery_seconds", 'transport="sse"')
 
 
 def histogram_p99(metrics, name, label):
@@ -181,11 +185,11 @@ def flood(theatre):
             pairs = list(zip(reports[other], reports["hub"]))
             rows["%d ev/s: CPU per delivery, ratio to %s" % (rate, place)] = figures.ratios(pairs, cpu)
         for kind in ("floor", "gather", "hub"):
-            rows["%d ev/s: CPU per delivery of %s, µs" % (rate, kind)] = figures.spread(map(cpu, reports[kind]))
-        rows["%d ev/s: p50 of the hub, µs" % rate] = figures.spread(
-            [topic(report, "bench")["read"]["p50"] for report in reports["hub"]]
+            rows["%d ev/s: CPU per delivery of %s, µs" % (rate, kind)] = figures.runs(reports[kind], cpu)
+        rows["%d ev/s: p50 of the hub, µs" % rate] = figures.runs(
+            reports["hub"], lambda report: topic(report, "bench")["read"]["p50"]
         )
-        rows["%d ev/s: p99 of the hub, µs" % rate] = figures.spread(map(p99, reports["hub"]))
+        rows["%d ev/s: p99 of the hub, µs" % rate] = figures.runs(reports["hub"], p99)
         rows["%d ev/s: lost by the hub; void runs" % rate] = "%d; %d" % (lost(reports["hub"]), count_void(reports["hub"]))
     return rows
 
@@ -203,7 +207,7 @@ def stalled(theatre):
     own = {"stalled": ("--stalled", STALLED)}
     reports = take_turns(theatre, "S7", {"all-read": make, "stalled": make}, options, own_options=own)
     pairs = list(zip(reports["all-read"], reports["stalled"]))
-    hub = [hub_growth(both) - hub_growth(one) for one, both in pairs]
+    hub = [hub_growth(both) - hub_growth(one) for one, both in figures.sound(pairs)]
     with make() as server, stage.SocketWatch(server, STALLED) as watch:
         theatre.bench(server, "S7-memory", *options, *own["stalled"])
     return {
