@@ -1,0 +1,114 @@
+//! A reactor, its hub, and peers that cost nothing: what `bench/deliveries` and `tests/allocations` turn.
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use fanfare::{
+    bus::{self, Bus, Doorbell, Inbox, Wake},
+    clock::Clock,
+    endpoint::{self, Cors, Hub},
+    metrics::{Metrics, ReactorMetrics},
+    reactor::{Config, Placement, Reactor},
+    topic::Topic,
+};
+
+use crate::stub::{StubNet, Written};
+
+/// What the peers speak.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Transport {
+    /// WebSocket, raw.
+    Ws,
+    /// Server-Sent Events.
+    Sse,
+}
+
+const WEBSOCKET_REQUEST: &[u8] =
+    b"GET /ws?topic=bench HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+const STREAM_REQUEST: &[u8] = b"GET /sse?topic=bench HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// A doorbell nobody hears: the one thread here never sleeps.
+#[derive(Debug)]
+struct Silence;
+
+impl Wake for Silence {
+    fn wake(&self) {}
+}
+
+/// One reactor with its subscribers.
+pub(crate) struct Rig {
+    hub: Arc<Hub>,
+    reactor: Reactor<StubNet>,
+    /// What the peers were given.
+    pub(crate) written: Arc<Written>,
+    topic: Topic,
+}
+
+impl Rig {
+    /// With `connections` subscribers whose streams are open. `chokes`: sockets take half of a frame at first.
+    pub(crate) fn new(connections: u32, transport: Transport, chokes: bool) -> io::Result<Self> {
+        let request = match transport {
+            Transport::Ws => WEBSOCKET_REQUEST,
+            Transport::Sse => STREAM_REQUEST,
+        };
+        let written = Arc::new(Written::default());
+        let net = StubNet::new(connections, request, chokes, Arc::clone(&written));
+        let doorbell = Arc::new(Doorbell::new(Arc::new(Silence)));
+        let placement = Arc::new(Placement::new([Arc::clone(&doorbell)]));
+        let hub = Arc::new(build_hub(doorbell));
+        let reactor = Reactor::new(net, 0, Arc::clone(&hub), placement, Config::default());
+        let mut rig = Self { hub, reactor, written, topic: Topic::parse("bench").map_err(io::Error::other)? };
+        rig.turn_until_quiet()?;
+        Ok(rig)
+    }
+
+    /// Publishes `events` of `size_bytes`, `together` at a time, each time until all have them.
+    pub(crate) fn publish(&mut self, events: u32, together: u32, size_bytes: usize) -> io::Result<()> {
+        let payload = Bytes::from(vec![b'x'; size_bytes]);
+        let mut left = events;
+        while 0 < left {
+            let mut feed = self.hub.bus.feed();
+            for _ in 0..left.min(together) {
+                let now = self.hub.metrics.clock.now();
+                feed.publish(&self.topic, None, payload.clone(), now)
+                    .map_err(|refused| io::Error::other(format!("{refused:?}")))?;
+            }
+            drop(feed);
+            left = left.saturating_sub(together);
+            self.turn_until_quiet()?;
+        }
+        Ok(())
+    }
+
+    /// Turns until two turns in a row have written nothing.
+    fn turn_until_quiet(&mut self) -> io::Result<()> {
+        let mut quiet_turns = 0;
+        while quiet_turns < 2 {
+            let before = self.written.bytes();
+            self.reactor.turn()?;
+            quiet_turns = if self.written.bytes() == before { quiet_turns + 1 } else { 0 };
+        }
+        Ok(())
+    }
+}
+
+fn build_hub(doorbell: Arc<Doorbell>) -> Hub {
+    let config = bus::Config {
+        reactors: 1,
+        epoch_ms: 1_768_068_834_227,
+        payload_bytes_max: 1024 * 1024,
+        default_class: bus::Class::default(),
+        classes: Vec::new(),
+    };
+    let metrics =
+        Metrics { reactors: vec![Arc::new(ReactorMetrics::default())], sources: Vec::new(), clock: Clock::start() };
+    let endpoints = endpoint::Config {
+        default_topics: Vec::new(),
+        topics_per_connection_max: 128,
+        cors: Cors::default(),
+        admin_apart: false,
+        stuck_after: Duration::from_secs(10),
+    };
+    Hub::new(Arc::new(Bus::new(config, vec![Inbox::new(65_536, doorbell)], None)), Arc::new(metrics), endpoints)
+}
