@@ -88,7 +88,9 @@ class Stage:
         path = os.path.join(self.folder, label + ".json")
         command = [*prefix, RELEASE + "/fanfare", "bench", "--url", server.url, "--publish", self.redis_url()]
         command += ["--server-pid", str(server.process.pid), "--beside-pid", str(self.redis.pid)]
-        command += ["--pin", str(self.arguments.client_core), "--duration", "%ds" % self.arguments.seconds]
+        command += ["--pin", str(self.arguments.client_core)]
+        if "--duration" not in options:
+            command += ["--duration", "%ds" % self.arguments.seconds]
         command += ["--json", path, *map(str, options)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         # 1 with a report: events were lost, which is a result.
