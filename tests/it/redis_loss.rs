@@ -65,7 +65,8 @@ impl Publisher {
             if connection.is_none() {
                 connection = client.get_connection_with_timeout(Duration::from_secs(1)).ok();
             }
-            let mut publish = |topic: usize| connection.as_mut()?.publish::<_, _, u64>(format!("t{topic}"), number).ok();
+            let mut publish =
+                |topic: usize| connection.as_mut()?.publish::<_, _, u64>(format!("t{topic}"), number).ok();
             if (0..TOPICS).any(|topic| publish(topic).is_none()) {
                 connection = None;
             }
