@@ -73,7 +73,7 @@ pub(super) const KEYS: &[Key<Written>] = &[
           field: |it| Field::Flag(&mut it.server.insecure) },
 
     Key { path: "admin.listen",
-          help: "Addresses for /health, /ready, /stats and /metrics. Empty: they stay with the rest.",
+          help: "Addresses for /health, /ready and /metrics. Empty: they stay with the rest.",
           field: |it| Field::Words(&mut it.admin.listen) },
 
     Key { path: "limits.head_bytes_max",

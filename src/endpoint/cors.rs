@@ -25,6 +25,7 @@ const PREFLIGHT_AGE_S: &str = "600";
 pub(super) fn allow(answer: Answer, request: &Request, cors: &Cors) -> Answer {
     let granted = grant(request, cors);
     match answer {
+        Answer::Ended { stream, close } => Answer::Ended { stream: Box::new(allow(*stream, request, cors)), close },
         Answer::Response(mut response) => {
             response.headers.extend(granted);
             Answer::Response(response)

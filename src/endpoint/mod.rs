@@ -4,6 +4,7 @@
 mod command;
 mod cors;
 mod health;
+mod overload;
 mod publish;
 mod stream;
 mod topics;
@@ -23,6 +24,7 @@ pub use publish::{complete_command, complete_request};
 use crate::{
     bus::Bus,
     clock::Moment,
+    close::Close,
     log::Start,
     metrics::Metrics,
     protocol::{
@@ -135,6 +137,13 @@ pub enum Answer {
         /// What it carries from the start.
         topics: Vec<(Topic, Start)>,
     },
+    /// A stream that ends as soon as it is open: the one refusal from which a browser learns when to come back.
+    Ended {
+        /// What is opened.
+        stream: Box<Answer>,
+        /// Why it ends.
+        close: Close,
+    },
 }
 
 impl From<Response> for Answer {
@@ -188,7 +197,7 @@ pub fn answer(request: &Request, context: &Context<'_>) -> (usize, Answer) {
     let label = found.map_or("other", |(route, _)| route.label);
     let place = crate::metrics::ROUTE_LABELS.iter().position(|known| *known == label).unwrap_or_default();
     let answer = match found {
-        _ if context.overloaded => refuse_overload(request),
+        _ if context.overloaded => overload::refuse(request),
         None => {
             Response::error(404, "not_found", "there is nothing at this path; GET / lists what there is", None).into()
         }
@@ -233,13 +242,6 @@ fn allowed(route: &Route) -> String {
     }
     names.push("OPTIONS");
     names.join(", ")
-}
-
-fn refuse_overload(_request: &Request) -> Answer {
-    Response::error(503, "overloaded", "the hub has all the connections it is configured to serve", None)
-        .with("Retry-After", "2")
-        .with("Connection", "close")
-        .into()
 }
 
 /// The topic that a path or a body names, or the 400 that says what is wrong with it.

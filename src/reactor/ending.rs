@@ -49,7 +49,8 @@ impl<N: Net> Reactor<N> {
             (Ok(Session::Http(http)), _) => http.refuse(close, self.net.date(), outbox),
             (Err(_), Transport::Http) => http::write_refusal(close, self.net.date(), outbox),
             (Ok(Session::Sse(stream)), _) => {
-                sse::write_final(stream.form.chunked, retry_ms, None, outbox.buffer());
+                let error = sse_error(close);
+                sse::write_final(stream.form.chunked, retry_ms, error.as_deref(), outbox.buffer());
             }
             // The end began on the other side, and the session has answered it.
             (Err(Close::Done), Transport::WebSocket) => {}
@@ -158,5 +159,16 @@ fn goodbye_reason(close: Close, retry_ms: u64) -> String {
     match close {
         Close::Restart | Close::TryLater(_) => format!("{{\"reconnect_in_ms\":{retry_ms}}}"),
         other => other.to_string(),
+    }
+}
+
+/// What an event stream says of its end, besides when to come back: something only if that is no matter of course.
+fn sse_error(close: Close) -> Option<String> {
+    match close {
+        Close::TryLater(_) => {
+            let error = serde_json::json!({ "code": close.label(), "message": close.to_string() });
+            Some(error.to_string())
+        }
+        _ => None,
     }
 }

@@ -168,6 +168,10 @@ impl<N: Net> Reactor<N> {
                 self.metrics.on_request(route, 101);
                 self.open_websocket(slot, &accepted, dialect, &topics);
             }
+            Answer::Ended { stream, close } => {
+                self.take_answer(slot, route, request, *stream);
+                self.end(slot, close);
+            }
         }
     }
 

@@ -5,10 +5,13 @@
 
 mod support;
 
+mod churn;
 mod fanfare_v1;
 mod http_manners;
 mod http_refusals;
+mod listeners;
 mod native_api;
+mod redis_loss;
 mod redis_source;
 mod sse_stream;
 mod websocket_rules;

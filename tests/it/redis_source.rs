@@ -132,7 +132,7 @@ fn untyped_events_reach_other_subscribers_verbatim() {
 
 #[test]
 fn logins_and_sockets() {
-    let options = ["--requirepass", "default-secret", "--user", "hub on >user-secret ~* &* +@all"];
+    let options = ["--requirepass", "default-secret", "--user", "hub", "on", ">user-secret", "~*", "&*", "+@all"];
     let server = RedisServer::start_with(&options);
     let path = server.socket_path();
     let urls = [

@@ -82,3 +82,12 @@ pub(crate) fn send_signal(signal: &str, pid: u32) {
     let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status();
     assert!(sent.is_ok_and(|status| status.success()), "cannot send {signal} to {pid}");
 }
+
+/// Calls a function when dropped.
+pub(crate) struct OnDrop<F: Fn()>(pub(crate) F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}

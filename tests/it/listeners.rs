@@ -1,0 +1,167 @@
+//! Where the hub listens, how it spreads connections, and what happens when there are too many.
+
+use std::process::Command;
+
+use crate::support::{
+    Folder,
+    http::HttpConnection,
+    hub::Hub,
+    sse::SseClient,
+    wait_until,
+    websocket::{Incoming, WebSocketClient},
+};
+use fanfare::protocol::http::Method;
+
+#[test]
+fn unix_sockets_serve_the_same() {
+    let folder = Folder::new();
+    let path = folder.path("hub.sock");
+    let hub = Hub::start_with(&["--listen", &format!("unix:{path}")], &[]);
+    assert_eq!(hub.url(1), format!("unix:{path}"));
+    let mut stream = SseClient::open_on(hub.connect_at(1), "/sse?topic=t", &[]);
+    let mut socket = WebSocketClient::open_on(hub.connect_at(1), "/ws?topic=t", &[]);
+    let mut connection = HttpConnection::new(hub.connect_at(1));
+    assert_eq!(connection.request(Method::Post, "/publish/t", &[], b"x").status, 200);
+    assert_eq!((stream.next_data().as_str(), socket.next_text().as_str()), ("x", "x"));
+    assert!(hub.terminate().success());
+    assert!(!std::path::Path::new(&path).exists(), "the socket is removed");
+}
+
+#[test]
+fn a_socket_left_behind_is_no_obstacle() {
+    let folder = Folder::new();
+    let listen = format!("unix:{}", folder.path("hub.sock"));
+    drop(Hub::start_with(&["--listen", &listen], &[]));
+    assert!(folder.0.join("hub.sock").exists(), "a killed hub cleans nothing up");
+    let hub = Hub::start_with(&["--listen", &listen], &[]);
+    let mut connection = HttpConnection::new(hub.connect_at(1));
+    assert_eq!(connection.request(Method::Get, "/health", &[], b"").status, 200);
+}
+
+#[test]
+fn administration_can_have_a_port_of_its_own() {
+    let hub = Hub::start_with(&["--admin-listen", "127.0.0.1:0"], &[]);
+    let status = |index: usize, target: &str| {
+        HttpConnection::new(hub.connect_at(index)).request(Method::Get, target, &[], b"").status
+    };
+    for target in ["/health", "/ready", "/metrics"] {
+        assert_eq!((status(0, target), status(1, target)), (404, 200), "{target}");
+    }
+    assert_eq!((status(0, "/topics"), status(1, "/topics")), (200, 404));
+}
+
+#[test]
+fn reactors_share_the_connections_and_the_order() {
+    let hub = Hub::start_with(&["--reactors", "2"], &[]);
+    let mut streams: Vec<SseClient> = (0..40).map(|_| SseClient::open(&hub, "/sse?topic=t")).collect();
+    let counts: Vec<u64> = hub.stats()["reactors"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|count| count.as_u64().expect("a count"))
+        .collect();
+    assert_eq!(counts.len(), 2);
+    assert!(counts.iter().all(|count| (20..=21).contains(count)), "balanced: {counts:?}");
+    let publishers: Vec<HttpConnection> = (0..4).map(|_| HttpConnection::new(hub.connect())).collect();
+    std::thread::scope(|scope| {
+        for (index, mut publisher) in publishers.into_iter().enumerate() {
+            scope.spawn(move || {
+                for number in 0..50 {
+                    let payload = format!("{index}:{number}");
+                    assert_eq!(publisher.request(Method::Post, "/publish/t", &[], payload.as_bytes()).status, 200);
+                }
+            });
+        }
+    });
+    let reference: Vec<_> = (0..200).map(|_| streams[0].next()).collect();
+    assert!(reference.windows(2).all(|pair| minor(&pair[0].id) + 1 == minor(&pair[1].id)), "dense, in order");
+    for stream in &mut streams[1..] {
+        let received: Vec<_> = (0..200).map(|_| stream.next()).collect();
+        assert_eq!(received, reference);
+    }
+}
+
+fn minor(id: &str) -> u64 {
+    id.rsplit_once('-').expect("an id is major-minor").1.parse().expect("a number")
+}
+
+#[test]
+fn beyond_the_limit_connections_are_told_to_come_back() {
+    let hub = Hub::start_with(&[], &[("server.max_connections", "5")]);
+    let streams: Vec<SseClient> = (0..5).map(|_| SseClient::open(&hub, "/sse?topic=t")).collect();
+    let refused = hub.get("/sse?topic=t");
+    assert_eq!((refused.status, refused.error_code().as_str()), (503, "overloaded"));
+    assert!(refused.header("retry-after").is_some());
+    drop(streams);
+    wait_until("there is room again", || (hub.get("/health").status == 200).then_some(()));
+}
+
+#[test]
+fn a_browser_beyond_the_limit_is_kept() {
+    let hub = Hub::start_with(&[], &[("server.max_connections", "2")]);
+    let _streams = [SseClient::open(&hub, "/sse?topic=t"), SseClient::open(&hub, "/sse?topic=t")];
+    // An EventSource never comes back after anything but a 200.
+    let headers = [("Accept", "text/event-stream"), ("Origin", "https://app.example"), ("Sec-Fetch-Mode", "cors")];
+    let mut connection = HttpConnection::new(hub.connect());
+    let refused = connection.request(Method::Get, "/sse?topic=t", &headers, b"");
+    assert_eq!((refused.status, refused.header("content-type")), (200, Some("text/event-stream")));
+    assert!(refused.text().contains("retry: ") && refused.text().contains("event: error\n"), "{}", refused.text());
+    assert_eq!(refused.header("access-control-allow-origin"), Some("*"));
+    assert!(connection.is_closed());
+    // Nor does a WebSocket tell its page anything but a close code.
+    let mut socket = WebSocketClient::open_on(hub.connect(), "/ws?topic=t", &[]);
+    assert!(matches!(socket.next(), Incoming::Close(Some(1013), _)));
+}
+
+#[test]
+fn beyond_the_limit_of_an_address_connections_are_refused() {
+    let hub = Hub::start_with(&[], &[("server.max_connections_per_ip", "3")]);
+    let streams: Vec<SseClient> = (0..3).map(|_| SseClient::open(&hub, "/sse?topic=t")).collect();
+    assert_eq!(hub.get("/health").status, 503);
+    drop(streams);
+    wait_until("there is room again", || (hub.get("/health").status == 200).then_some(()));
+}
+
+#[test]
+fn a_hub_without_descriptors_recovers() {
+    let mut command = Command::new("sh");
+    let script = "ulimit -n 64 && exec \"$0\" serve --listen 127.0.0.1:0 --reactors 1";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_fanfare")]);
+    let hub = Hub::spawn(command, &[]);
+    let mut streams: Vec<SseClient> = (0..30).map(|_| SseClient::open(&hub, "/sse?topic=t")).collect();
+    // Far more than it has descriptors for: some are turned away, none is left waiting.
+    let crowd: Vec<socket2::Socket> = (0..100).map(|_| hub.connect()).collect();
+    let turned_away = wait_until("some are turned away", || {
+        let closed = crowd.iter().filter(|socket| is_closed(socket)).count();
+        (0 < closed).then_some(closed)
+    });
+    assert!(turned_away < 100);
+    drop(crowd);
+    let id = wait_until("the hub answers again", || {
+        let mut connection = HttpConnection::new(hub.connect());
+        connection.send(b"POST /publish/t HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx");
+        Some(connection.try_receive()?.json()["id"].as_str()?.to_owned())
+    });
+    for stream in &mut streams {
+        assert_eq!(stream.next().id, id, "who was there stays served");
+    }
+    assert!(0.0 < hub.metric("fanfare_accepts_shed_total"));
+}
+
+/// Whether the hub has closed it, without waiting.
+fn is_closed(mut socket: &socket2::Socket) -> bool {
+    use std::io::{ErrorKind, Read};
+    socket.set_nonblocking(true).expect("it is a socket");
+    match socket.read(&mut [0]) {
+        Ok(count) => count == 0,
+        Err(error) => error.kind() != ErrorKind::WouldBlock,
+    }
+}
+
+#[test]
+fn a_public_address_needs_consent() {
+    let output = Command::new(env!("CARGO_BIN_EXE_fanfare")).args(["serve", "--listen", "0.0.0.0:0"]).output();
+    let output = output.expect("it was just built");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--insecure"), "it says what to do");
+}
