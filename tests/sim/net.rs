@@ -8,7 +8,7 @@ use std::{
     net::IpAddr,
     rc::Rc,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -112,7 +112,7 @@ impl SharedWire {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Wire> {
-        self.0.lock().expect("one thread only")
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
