@@ -402,7 +402,7 @@ impl Dialog {
         }
     }
 
-    fn check_error(&mut self, code: &str, message: &str, about: Option<Pending>) {
+    fn check_error(&self, code: &str, message: &str, about: Option<Pending>) {
         match (about, code) {
             (Some(Pending::Subscribe(track)), "AlreadySubscribed") => assert!(self.listens_to(track.topic)),
             (Some(Pending::Subscribe(_)), "Cancelled") => {}
