@@ -134,9 +134,12 @@ impl WebSocketSession {
     ) -> Result<(), Close> {
         let mut messages = Vec::new();
         let outcome = self.codec.receive(bytes, &limits.websocket, outbox, &mut messages);
+        // After an end nothing more is said to the client: its close frame is answered already.
+        let mut unsaid = Outbox::new();
+        let outbox = if outcome.is_ok() { outbox } else { &mut unsaid };
         for message in messages {
             match self.rate.judge(&limits.rate, now) {
-                Verdict::CutOff => return Err(Close::RateLimited),
+                Verdict::CutOff => return outcome.and(Err(Close::RateLimited)),
                 Verdict::Ignore => self.tell_error("RateLimited", "too many messages; this one was ignored", outbox),
                 Verdict::Pass => self.read_message(message, outbox, asks),
             }
@@ -163,3 +166,6 @@ impl WebSocketSession {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,6 +102,11 @@ impl<N: Net> Reactor<N> {
     /// Takes the session through what it has kept: requests that came while another was being answered.
     pub(super) fn continue_session(&mut self, slot: u32) {
         while !self.asks.is_empty() {
+            if self.owes_too_much(slot) {
+                self.asks.clear();
+                self.end(slot, Close::Slow);
+                break;
+            }
             let mut was_request = false;
             for ask in std::mem::take(&mut self.asks) {
                 was_request |= matches!(ask, Ask::Request(_));
@@ -111,7 +116,7 @@ impl<N: Net> Reactor<N> {
                 self.advance_session(slot, &mut []);
             }
         }
-        self.check_outbox(slot);
+        self.check_stream(slot);
         self.end_half_closed(slot);
         self.rearm_request(slot);
     }
@@ -236,10 +241,17 @@ impl<N: Net> Reactor<N> {
         self.rearm(slot);
     }
 
-    /// A peer that leaves its answers unread is too slow, whatever it asks for.
-    fn check_outbox(&mut self, slot: u32) {
+    /// A peer that leaves its answers unread is too slow to ask for more, whatever it is. One long response by itself is
+    /// what it asked for.
+    fn owes_too_much(&mut self, slot: u32) -> bool {
         let most = self.config.outbox_bytes_max;
-        if self.connections.at(slot).is_some_and(|connection| most < connection.outbox.len()) {
+        self.connections.at(slot).is_some_and(|connection| most < connection.outbox.len())
+    }
+
+    /// A stream's private bytes are short; many are a peer that does not read them.
+    fn check_stream(&mut self, slot: u32) {
+        let is_stream = self.connections.at(slot).is_some_and(|connection| connection.transport != Transport::Http);
+        if is_stream && self.owes_too_much(slot) {
             self.end(slot, Close::Slow);
         }
     }

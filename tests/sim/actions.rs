@@ -33,10 +33,13 @@ const ACTIONS: &[(u32, Action)] = &[
     (1, World::exhaust_descriptors),
     (1, World::sweep_bus),
     (1, World::settle_and_check),
+    (1, World::wait_in_silence),
+    (2, World::connect_crowd),
+    (2, World::send_noise),
 ];
 
-/// Clients at once, so that a seed stays quick.
-const CLIENTS_MAX: usize = 24;
+/// More than a reactor reads from one connection in one turn.
+const NOISE_BYTES: usize = 5 * 64 * 1024;
 const ALL: usize = usize::MAX;
 
 impl World {
@@ -53,7 +56,7 @@ impl World {
     }
 
     fn connect_any(&mut self) {
-        if CLIENTS_MAX <= self.clients.iter().filter(|client| client.fate == Fate::Open).count() {
+        if self.plan.clients_max <= self.clients.iter().filter(|client| client.fate == Fate::Open).count() {
             return;
         }
         let speech = match self.random.random_range(0..12) {
@@ -248,6 +251,30 @@ impl World {
             let word = words[self.random.random_range(0..words.len())];
             self.clients[index].outgoing.extend(word);
         }
+    }
+
+    /// A stream's client sends much that nobody asked for.
+    fn send_noise(&mut self) {
+        let is_stream = |client: &Client| matches!(client.dialog.speech, Speech::Sse { .. }) && client.dialog.opened;
+        let Some(index) = self.any_client(|client| client.fate == Fate::Open && is_stream(client)) else { return };
+        let client = &mut self.clients[index];
+        client.wire.lock().send(&[b'x'; NOISE_BYTES]);
+        if self.random.random() {
+            client.fate = Fate::Left;
+            client.wire.lock().close();
+        }
+    }
+
+    /// Many at once, if the plan is for a crowd.
+    fn connect_crowd(&mut self) {
+        if 24 < self.plan.clients_max {
+            (0..20).for_each(|_| self.connect_any());
+        }
+    }
+
+    fn wait_in_silence(&mut self) {
+        self.settle_and_check();
+        self.check_heartbeats();
     }
 
     fn let_time_pass(&mut self) {

@@ -19,7 +19,7 @@ use fanfare::{
 };
 
 use crate::{
-    net::SharedWire,
+    net::{SharedWire, take_front},
     truth::{Track, Truth},
 };
 
@@ -136,7 +136,7 @@ impl Client {
     /// Sends at most `most` bytes of what it wants to send.
     pub(crate) fn send(&mut self, most: usize) {
         let count = most.min(self.outgoing.len());
-        let bytes: Vec<u8> = self.outgoing.drain(..count).collect();
+        let bytes = take_front(&mut self.outgoing, count);
         let mut wire = self.wire.lock();
         if !bytes.is_empty() && !wire.client_ended && !wire.reset {
             wire.send(&bytes);
@@ -402,7 +402,7 @@ impl Dialog {
         }
     }
 
-    fn check_error(&mut self, code: &str, message: &str, about: Option<Pending>) {
+    fn check_error(&self, code: &str, message: &str, about: Option<Pending>) {
         match (about, code) {
             (Some(Pending::Subscribe(track)), "AlreadySubscribed") => assert!(self.listens_to(track.topic)),
             (Some(Pending::Subscribe(_)), "Cancelled") => {}

@@ -5,6 +5,7 @@
 mod actions;
 mod client;
 mod net;
+mod scenarios;
 mod source;
 mod truth;
 mod world;

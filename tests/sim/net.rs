@@ -4,11 +4,11 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    io::{self, IoSlice},
+    io::{self, IoSlice, Read},
     net::IpAddr,
     rc::Rc,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -112,7 +112,7 @@ impl SharedWire {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Wire> {
-        self.0.lock().expect("one thread only")
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -150,7 +150,7 @@ impl Wire {
     /// The client reads at most `most` bytes.
     pub(crate) fn take(&mut self, most: usize) -> Vec<u8> {
         let count = most.min(self.to_client.len());
-        let bytes = self.to_client.drain(..count).collect();
+        let bytes = take_front(&mut self.to_client, count);
         if 0 < count && self.no_room {
             self.no_room = false;
             self.edges.writable = true;
@@ -386,9 +386,7 @@ impl Net for SimNet {
         }
         // A kernel never gives less than it has, and readers may rely on it.
         let count = buffer.len().min(wire.to_server.len());
-        for (place, byte) in buffer.iter_mut().zip(wire.to_server.drain(..count)) {
-            *place = byte;
-        }
+        buffer[..count].copy_from_slice(&take_front(&mut wire.to_server, count));
         Ok(count)
     }
 
@@ -417,13 +415,20 @@ impl Net for SimNet {
     }
 
     fn write_vectored(&mut self, stream: &mut SimStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        let bytes = parts.iter().map(|part| &**part).collect::<Vec<&[u8]>>().concat();
         self.write(stream, &bytes)
     }
 
     fn end(&mut self, stream: &mut SimStream) {
         stream.0.lock().server_ended = true;
     }
+}
+
+/// The first `count` bytes, whole slices at a time.
+pub(crate) fn take_front(queue: &mut VecDeque<u8>, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    queue.read_exact(&mut bytes).expect("there are so many");
+    bytes
 }
 
 /// "Too many open files".

@@ -25,6 +25,8 @@ use crate::{
 pub(crate) struct Plan {
     pub(crate) reactors: usize,
     pub(crate) topics: usize,
+    /// Clients at once.
+    pub(crate) clients_max: usize,
     pub(crate) inbox_events_max: usize,
     /// Events retained for newcomers; as many are never denied to a reader that is behind.
     pub(crate) history_events: usize,
@@ -45,9 +47,12 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn choose(random: &mut SmallRng) -> Self {
         let pick = |random: &mut SmallRng, from: &[usize]| from[random.random_range(0..from.len())];
+        // Now and then so many at one place that a lap takes several slices.
+        let is_crowded = random.random_range(0..12) == 0;
         Self {
-            reactors: random.random_range(1..=3),
-            topics: random.random_range(1..=4),
+            reactors: if is_crowded { 1 } else { random.random_range(1..=3) },
+            topics: if is_crowded { 1 } else { random.random_range(1..=4) },
+            clients_max: if is_crowded { 100 } else { 24 },
             inbox_events_max: pick(random, &[1, 2, 8, 64, 10_000]),
             history_events: pick(random, &[20, 50, 200]),
             lag_events: pick(random, &[0, 40, 1000]),
@@ -95,7 +100,7 @@ impl Plan {
             linger: self.linger,
             connections_max: self.connections_max,
             connections_per_ip_max: self.connections_per_ip_max,
-            heartbeat_interval: Duration::from_secs(3),
+            heartbeat_interval: HEARTBEAT,
             ping_interval: Duration::from_secs(2),
             admin_listeners_from: 1,
             seed,
@@ -103,6 +108,9 @@ impl Plan {
         }
     }
 }
+
+/// The longest silence on a stream.
+const HEARTBEAT: Duration = Duration::from_secs(3);
 
 /// Listeners of each reactor.
 const LISTENERS: usize = 2;
@@ -322,7 +330,22 @@ impl World {
             }
         }
         for client in &self.clients {
+            let wire = client.wire.lock();
+            assert!(client.fate != Fate::Left || wire.server_gone, "kept, though its client has gone: {wire:?}");
             client.dialog.confirmed.iter().for_each(|tag| assert!(self.truth.has_tag(*tag), "{tag} was lost"));
+        }
+    }
+
+    /// Lets as much time pass in silence as no stream may be silent for: everyone must have heard something.
+    pub(crate) fn check_heartbeats(&mut self) {
+        let heard: Vec<u64> = self.clients.iter().map(|client| client.wire.lock().written_bytes).collect();
+        for _ in 0..HEARTBEAT.as_secs() + 1 {
+            self.clock.advance(Duration::from_secs(1));
+            self.settle();
+        }
+        for (client, heard) in self.clients.iter().zip(heard) {
+            let is_silent = client.wire.lock().written_bytes == heard;
+            assert!(!client.dialog.opened || client.fate != Fate::Open || !is_silent, "no heartbeat");
         }
     }
 

@@ -1,0 +1,111 @@
+//! What chance would seldom bring about.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fanfare::protocol::http::{ResponsePart, ResponseReader};
+
+use crate::{
+    client::{Client, Speech},
+    net::{SharedWire, Weather},
+    truth::payload,
+    world::{Plan, World},
+};
+
+/// One reactor, one topic, and nothing that happens by chance.
+fn calm_world() -> World {
+    let plan = Plan {
+        reactors: 1,
+        topics: 1,
+        clients_max: 10,
+        inbox_events_max: 100,
+        history_events: 100,
+        lag_events: 100,
+        ages: false,
+        outlet: false,
+        confirms: false,
+        linger: Duration::from_secs(2),
+        connections_max: 1000,
+        connections_per_ip_max: 0,
+        weather: Weather { short_write_odds: 0, drift: Duration::ZERO },
+    };
+    World::new(plan, 1)
+}
+
+/// A connection that has sent `request`, and all turns taken without anybody reading.
+fn connect(world: &mut World, request: &[u8]) -> SharedWire {
+    let wire = SharedWire::new(1000);
+    wire.lock().send(request);
+    let client = Client::new(wire.clone(), Speech::Garbage, Vec::new(), &world.truth);
+    world.connect(client);
+    while world.turn_any() {}
+    wire
+}
+
+/// Reads until nothing more comes: the status and the length of every response.
+fn read_responses(world: &mut World, wire: &SharedWire) -> Vec<(u16, usize)> {
+    let (mut reader, mut responses) = (ResponseReader::new(), Vec::new());
+    loop {
+        let bytes = wire.lock().take(usize::MAX);
+        if bytes.is_empty() {
+            return responses;
+        }
+        let outcome = reader.receive(&bytes, |part| match part {
+            ResponsePart::Head(head) => responses.push((head.status, 0)),
+            ResponsePart::Body(body) => responses.last_mut().expect("a head came first").1 += body.len(),
+            ResponsePart::End => {}
+        });
+        assert_eq!(outcome, Ok(()));
+        while world.turn_any() {}
+    }
+}
+
+const HISTORY_REQUEST: &[u8] = b"GET /topics/topic.0/history HTTP/1.1\r\nHost: h\r\n\r\n";
+const EVENT_BYTES: usize = 90_000;
+const EVENTS: usize = 5;
+
+/// The topic's history is longer than an outbox may be.
+fn fill_history(world: &mut World) {
+    let mut feed = world.hub.bus.feed();
+    for tag in 0..EVENTS {
+        let data = Bytes::from(payload(tag as u64, EVENT_BYTES));
+        feed.publish(&world.truth.topics[0], None, data, world.clock.now()).expect("a good event");
+    }
+}
+
+#[test]
+fn a_long_response_is_no_reason_to_end() {
+    let mut world = calm_world();
+    fill_history(&mut world);
+    let wire = connect(&mut world, HISTORY_REQUEST);
+    for _ in 0..2 {
+        let responses = read_responses(&mut world, &wire);
+        assert!(matches!(responses[..], [(200, bytes)] if EVENTS * EVENT_BYTES < bytes), "{responses:?}");
+        wire.lock().send(HISTORY_REQUEST);
+        while world.turn_any() {}
+    }
+}
+
+#[test]
+fn a_flood_of_requests_without_a_reader_is_cut_off() {
+    let mut world = calm_world();
+    fill_history(&mut world);
+    let wire = connect(&mut world, &HISTORY_REQUEST.repeat(100));
+    let statuses: Vec<u16> = read_responses(&mut world, &wire).iter().map(|(status, _)| *status).collect();
+    assert_eq!(statuses, [200, 503]);
+    assert!(wire.lock().server_ended);
+}
+
+#[test]
+fn whoever_asks_and_ends_at_once_is_answered() {
+    let mut world = calm_world();
+    let wire = SharedWire::new(100);
+    wire.lock().send(&b"GET /topics HTTP/1.1\r\nHost: h\r\n\r\n".repeat(2));
+    wire.lock().half_close();
+    let client = Client::new(wire.clone(), Speech::Garbage, Vec::new(), &world.truth);
+    world.connect(client);
+    while world.turn_any() {}
+    let statuses: Vec<u16> = read_responses(&mut world, &wire).iter().map(|(status, _)| *status).collect();
+    assert_eq!(statuses, [200, 200]);
+    assert!(wire.lock().server_gone);
+}
