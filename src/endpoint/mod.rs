@@ -140,7 +140,7 @@ pub enum Answer {
     /// A stream that ends as soon as it is open: the one refusal from which a browser learns when to come back.
     Ended {
         /// What is opened.
-        stream: Box<Answer>,
+        stream: Box<Self>,
         /// Why it ends.
         close: Close,
     },
