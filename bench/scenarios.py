@@ -36,6 +36,7 @@ def one_run(theatre, make, label, options, allows, look=None):
         if not reasons:
             break
         print("   %s: void (%s)" % (label, "; ".join(reasons)), flush=True)
+    report["doubts"] = reasons
     report["is_void"] = bool(reasons) and not theatre.arguments.keep_void
     return report
 
@@ -54,7 +55,7 @@ def take_turns(theatre, name, makers, options, allows=(), own_options=None, turn
 
 
 def count_void(*lists):
-    return sum(report["is_void"] for reports in lists for report in reports)
+    return sum(bool(report["doubts"]) for reports in lists for report in reports)
 
 
 def pair(theatre, name, options, **more):
