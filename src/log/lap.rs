@@ -60,6 +60,10 @@ impl Lap {
     /// under way need not reach it.
     pub fn add(&mut self, listener: Listener) -> u32 {
         self.listeners.push(listener);
+        if 0 < self.remaining {
+            // It may stand between the lap and those it has yet to visit.
+            self.remaining += 1;
+        }
         (self.listeners.len() - 1) as u32
     }
 
@@ -161,6 +165,24 @@ mod tests {
                 seen.extend(visits(&mut lap, 99));
                 for slot in (0..5).filter(|slot| *slot != leaves) {
                     assert!(seen.contains(&slot), "{slot} after {leaves} left at {after}: {seen:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_arriving_listener_costs_nobody_a_visit() {
+        for after in 0..5 {
+            for later in 0..5 {
+                let mut lap = lap(5);
+                lap.extend();
+                visits(&mut lap, after);
+                lap.extend();
+                let mut seen = visits(&mut lap, later);
+                lap.add(Listener { slot: 5, subscription: 0, format: Format::WebSocketRaw, cursor: 1 });
+                seen.extend(visits(&mut lap, 99));
+                for slot in 0..5 {
+                    assert!(seen.contains(&slot), "{slot}, visited {after}, extended, {later}, then one came: {seen:?}");
                 }
             }
         }
