@@ -259,6 +259,7 @@ impl World {
             (Some(408), _) => true,
             (Some(_), _) => false,
             (None, Some(4408)) => was_slow,
+            (None, Some(1013)) => self.plan.refuses(),
             (None, Some(_)) => false,
             (None, None) if was_shed => true,
             // Cut off in the middle of a refusal.
