@@ -5,12 +5,15 @@
 
 mod support;
 
+mod browser;
 mod churn;
+mod commands;
 mod fanfare_v1;
 mod http_manners;
 mod http_refusals;
 mod listeners;
 mod native_api;
+mod outside_clients;
 mod redis_loss;
 mod redis_source;
 mod sse_stream;
