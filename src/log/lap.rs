@@ -182,7 +182,10 @@ mod tests {
                 lap.add(Listener { slot: 5, subscription: 0, format: Format::WebSocketRaw, cursor: 1 });
                 seen.extend(visits(&mut lap, 99));
                 for slot in 0..5 {
-                    assert!(seen.contains(&slot), "{slot}, visited {after}, extended, {later}, then one came: {seen:?}");
+                    assert!(
+                        seen.contains(&slot),
+                        "{slot}, visited {after}, extended, {later}, then one came: {seen:?}"
+                    );
                 }
             }
         }

@@ -17,7 +17,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use world::{Plan, World};
 
 /// Seeds per test; there are [`TESTS`] of them, so that they share the cores.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 750;
 const TESTS: u64 = 4;
 /// The most actions a seed takes.
 const STEPS_MAX: u32 = 300;

@@ -265,7 +265,7 @@ impl World {
             // Cut off in the middle of a refusal.
             (None, None) if !dialog.opened && self.plan.refuses() => true,
             (None, None) if dialog.speech == Speech::Http => {
-                dialog.is_answered() || self.plan.refuses() || (dialog.leaving && self.plan.cuts_off())
+                dialog.is_answered() || self.plan.refuses() || self.plan.cuts_off()
             }
             (None, None) => was_slow,
         };
@@ -277,6 +277,7 @@ impl World {
         self.clients.iter_mut().for_each(|client| client.stalled = false);
         self.let_read_fast(true);
         self.ports.iter().for_each(|port| port.borrow_mut().exhausted = 0);
+        while self.turn_any() {}
         self.clock.advance(EXHAUSTED_RETRY);
         for _ in 0..ROUNDS_MAX {
             let mut turns = 0;
