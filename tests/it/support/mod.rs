@@ -1,5 +1,4 @@
 //! What the tests are made of: servers to start, clients to talk with, and one way to wait.
-#![allow(dead_code)]
 
 pub(crate) mod http;
 pub(crate) mod hub;

@@ -84,7 +84,7 @@ impl WebSocketClient {
     }
 
     /// Sends a text message.
-    pub(crate) fn send(&mut self, text: &str) {
+    pub(crate) fn send(&self, text: &str) {
         let mut bytes = Vec::new();
         write_masked_text(text.as_bytes(), MASK, &mut bytes);
         self.send_bytes(&bytes);
