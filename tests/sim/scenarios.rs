@@ -65,7 +65,7 @@ const EVENT_BYTES: usize = 90_000;
 const EVENTS: usize = 5;
 
 /// The topic's history is longer than an outbox may be.
-fn fill_history(world: &mut World) {
+fn fill_history(world: &World) {
     let mut feed = world.hub.bus.feed();
     for tag in 0..EVENTS {
         let data = Bytes::from(payload(tag as u64, EVENT_BYTES));
@@ -76,7 +76,7 @@ fn fill_history(world: &mut World) {
 #[test]
 fn a_long_response_is_no_reason_to_end() {
     let mut world = calm_world();
-    fill_history(&mut world);
+    fill_history(&world);
     let wire = connect(&mut world, HISTORY_REQUEST);
     for _ in 0..2 {
         let responses = read_responses(&mut world, &wire);
@@ -89,7 +89,7 @@ fn a_long_response_is_no_reason_to_end() {
 #[test]
 fn a_flood_of_requests_without_a_reader_is_cut_off() {
     let mut world = calm_world();
-    fill_history(&mut world);
+    fill_history(&world);
     let wire = connect(&mut world, &HISTORY_REQUEST.repeat(100));
     let statuses: Vec<u16> = read_responses(&mut world, &wire).iter().map(|(status, _)| *status).collect();
     assert_eq!(statuses, [200, 503]);

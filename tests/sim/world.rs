@@ -263,7 +263,7 @@ impl World {
             (None, Some(_)) => false,
             (None, None) if was_shed => true,
             // Cut off in the middle of a refusal.
-            (None, None) if !dialog.opened && self.plan.refuses() => true,
+            (None, None) if self.plan.refuses() && (!dialog.opened || self.plan.cuts_off()) => true,
             (None, None) if dialog.speech == Speech::Http => {
                 dialog.is_answered() || self.plan.refuses() || self.plan.cuts_off()
             }
