@@ -57,8 +57,11 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What cannot be removed does no harm.
-        let _ = fs::remove_dir_all(&self.0);
+        // The children of a program that was killed may write for a moment longer.
+        let deadline = Instant::now() + PATIENCE;
+        while fs::remove_dir_all(&self.0).is_err() && self.0.exists() && Instant::now() < deadline {
+            thread::park_timeout(GLANCE);
+        }
     }
 }
 
