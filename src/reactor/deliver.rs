@@ -44,6 +44,7 @@ impl<N: Net> Reactor<N> {
     /// One slice for topics with fresh news, then one for a topic whose lap is under way: so neither waits for more than
     /// one slice of the other, however many listeners it has.
     pub(super) fn run_laps(&mut self) {
+        self.end_rests();
         let deadline = self.now + SLICE_TIME;
         let mut budget = VISITS_PER_SLICE;
         while 0 < budget && self.now < deadline {
@@ -58,6 +59,7 @@ impl<N: Net> Reactor<N> {
     /// Visits listeners of the topic at `place`; returns how many were written to.
     fn run_slice(&mut self, place: u32, budget: usize, deadline: Moment) -> usize {
         let Some(topic) = self.topics.at(place) else { return 0 };
+        let began = self.now;
         let mut visits = 0;
         let mut steps = VISITS_PER_CLOCK;
         while visits < budget {
@@ -98,14 +100,7 @@ impl<N: Net> Reactor<N> {
         }
         self.now = self.net.now();
         self.gathers.settle(&self.metrics, self.now);
-        if topic.lap.is_pending() {
-            self.ongoing.push_back(place);
-        } else {
-            topic.queued = false;
-            let served = topic.ring.events_from(topic.completed);
-            served.for_each(|event| self.metrics.on_last_subscriber(self.now.since(event.accepted)));
-            topic.completed = topic.ring.next();
-        }
+        self.end_slice(place, began);
         visits
     }
 

@@ -37,7 +37,10 @@ impl<N: Net> Reactor<N> {
         for (index, subscription) in connection.subscriptions.iter().enumerate() {
             let topic = self.topics.at(subscription.topic).expect("a subscription has a topic");
             awaited |= topic.waiting.iter().any(|waiter| waiter.token == token);
-            let is_visited = topic.lap.is_pending() || self.write_again.contains(&slot);
+            let has_round = topic.news
+                || topic.lap.is_pending()
+                || self.resting.iter().any(|(_, rests)| *rests == subscription.topic);
+            let is_visited = topic.queued && has_round || self.write_again.contains(&slot);
             let (next, queued) = (topic.ring.next(), topic.queued);
             let listener = topic.lap.listener(subscription.place);
             assert_eq!((listener.slot, usize::from(listener.subscription)), (slot, index), "{slot}: another's place");
@@ -50,7 +53,9 @@ impl<N: Net> Reactor<N> {
     fn check_topics(&self) {
         let mut listeners = 0;
         for (place, topic) in self.topics.all() {
-            let waits = self.fresh.iter().chain(&self.ongoing).filter(|queued| **queued == place).count();
+            let resting = self.resting.iter().map(|(_, rests)| rests);
+            let waits =
+                self.fresh.iter().chain(&self.ongoing).chain(resting).filter(|queued| **queued == place).count();
             assert_eq!(waits, usize::from(topic.queued), "topic {place} in the run queues");
             assert!(topic.queued || !topic.lap.is_pending(), "topic {place} owes visits and is not queued");
             listeners += topic.lap.len();

@@ -63,9 +63,8 @@ impl<N: Net> Reactor<N> {
     /// An event arrived: its topic's listeners are to be visited.
     pub(super) fn take_event(&mut self, place: u32, event: Arc<Event>) {
         let Some(topic) = self.topics.at(place) else { return };
-        if topic.take(event, self.now) && !topic.queued {
-            topic.queued = true;
-            self.fresh.push_back(place);
+        if topic.take(event, self.now) {
+            self.announce(place);
         }
     }
 

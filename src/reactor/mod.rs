@@ -23,6 +23,7 @@ mod mail;
 mod mio_net;
 mod net;
 mod placement;
+mod rounds;
 mod slab;
 mod subscribe;
 mod table;
@@ -131,6 +132,8 @@ pub struct Reactor<N: Net> {
     wheel: Wheel,
     /// Topics whose lap has just become due, and those whose lap is under way.
     fresh: VecDeque<u32>,
+    /// Topics with news whose last round was long, and until when they rest.
+    resting: Vec<(Moment, u32)>,
     ongoing: VecDeque<u32>,
     gathers: Gathers,
     /// Listeners that may have more to accept, and when to try one again that had no descriptors left.
@@ -170,6 +173,7 @@ impl<N: Net> Reactor<N> {
             topics: TopicTable::default(),
             wheel: Wheel::new(now),
             fresh: VecDeque::new(),
+            resting: Vec::new(),
             ongoing: VecDeque::new(),
             gathers: Gathers::default(),
             accept_again: Vec::new(),
@@ -249,7 +253,8 @@ impl<N: Net> Reactor<N> {
         }
         let timer = self.wheel.next_wait(self.now).unwrap_or(SLEEP_MAX);
         let accept = self.accept_retry.map_or(SLEEP_MAX, |retry| retry.since(self.now));
-        timer.min(accept).min(SLEEP_MAX)
+        let rest = self.next_rest().unwrap_or(SLEEP_MAX);
+        timer.min(accept).min(rest).min(SLEEP_MAX)
     }
 
     /// Connections become ready for more: those the poll told of, and those that stopped early last time.

@@ -190,6 +190,7 @@ impl<N: Net> Reactor<N> {
         if let Some(topic) = self.topics.remove(place) {
             self.hub.bus.detach(&topic.state, self.index);
             self.fresh.retain(|queued| *queued != place);
+            self.resting.retain(|(_, queued)| *queued != place);
             self.ongoing.retain(|queued| *queued != place);
             self.gathers.forget();
         }

@@ -20,8 +20,16 @@ pub(super) struct LocalTopic {
     /// The same events at the same positions as in the shared history.
     pub(super) ring: Ring,
     pub(super) lap: Lap,
-    /// Whether it stands in a run queue.
+    /// Whether it stands in a run queue or rests.
     pub(super) queued: bool,
+    /// Whether events have come that the round under way does not bring to everybody.
+    pub(super) news: bool,
+    /// The head when the round under way began: it brings everybody up to here, at least.
+    pub(super) round_head: Position,
+    /// What the round has taken so far.
+    pub(super) spent: Duration,
+    /// No round begins before.
+    pub(super) rest_until: Moment,
     /// Whether the source has confirmed it.
     pub(super) live: bool,
     /// Every listener that could be served has been served up to here.
@@ -44,8 +52,20 @@ impl LocalTopic {
         let Attachment { state, events, next, live } = attachment;
         let mut ring = Ring::new(next - events.len() as Position);
         events.into_iter().for_each(|event| ring.push(event));
-        let completed = ring.next();
-        Self { state, ring, lap: Lap::new(), queued: false, live, completed, waiting: Vec::new() }
+        let head = ring.next();
+        Self {
+            state,
+            ring,
+            lap: Lap::new(),
+            queued: false,
+            news: false,
+            round_head: head,
+            spent: Duration::ZERO,
+            rest_until: Moment::default(),
+            live,
+            completed: head,
+            waiting: Vec::new(),
+        }
     }
 
     /// Takes `event`, unless a resync has brought it already. True if it is news.
@@ -55,7 +75,6 @@ impl LocalTopic {
         }
         self.ring.push(event);
         self.ring.trim(&self.state.class.retention, now);
-        self.lap.extend();
         true
     }
 }

@@ -280,6 +280,7 @@ impl World {
         while self.turn_any() {}
         self.clock.advance(EXHAUSTED_RETRY);
         for _ in 0..ROUNDS_MAX {
+            self.clock.advance(REST_MAX);
             let mut turns = 0;
             while self.turn_any() {
                 turns += 1;
@@ -378,6 +379,8 @@ impl World {
     }
 }
 
+/// A topic rests no longer between two rounds.
+const REST_MAX: Duration = Duration::from_millis(2);
 /// Turns in a row, all with cause, after which reactors are taken to spin.
 const TURNS_MAX: usize = 100_000;
 /// When descriptors have run out, a reactor tries again after so long, or a little less.
