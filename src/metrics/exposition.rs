@@ -15,8 +15,12 @@ use crate::{bus::Bus, close};
 /// The media type of [`Metrics::exposition`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Histogram bounds, in µs: powers of two, so that they fall on the edges of the inner buckets. 64 µs to 17 s.
-const BOUNDS_US: [u64; 10] = [64, 128, 512, 1 << 11, 1 << 13, 1 << 15, 1 << 17, 1 << 19, 1 << 21, 1 << 24];
+/// Histogram bounds, in µs, from 64 µs to 17 s: each falls on the edge of an inner bucket. Around a slice's half
+/// millisecond, where deliveries to small topics end up, they are closer.
+const BOUNDS_US: [u64; 19] = [
+    64, 128, 256, 512, 768, 1024, 1536, 2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072, 262_144, 524_288, 1_048_576,
+    4_194_304, 16_777_216,
+];
 
 type Labels = Vec<(&'static str, String)>;
 

@@ -107,7 +107,7 @@ impl Snapshot {
     }
 
     /// Pairs of an upper bound in seconds and how many values are below it, for `bounds_us`, ending with infinity.
-    /// Bounds that are powers of two from 8 µs on coincide with bucket edges, so nothing is misplaced.
+    /// Bounds that are multiples of an eighth of the power of two below them are bucket edges, so nothing is misplaced.
     pub fn by_bounds(&self, bounds_us: &[u64]) -> Vec<(f64, u64)> {
         let mut counts: Vec<(f64, u64)> = bounds_us.iter().map(|bound| (*bound as f64 / 1e6, 0)).collect();
         counts.push((f64::MAX, 0));
