@@ -132,7 +132,11 @@ fn refusals() {
     check(None, b"\xff", Some(PublishRefused::NotUtf8));
     check(None, &[b'x'; 101], Some(PublishRefused::TooBig));
     check(Some("a\nb"), b"fine", Some(PublishRefused::BadKind));
-    assert_eq!(bus.summary(&topic("a")).map(|summary| summary.retained), Some(2), "refused events leave no trace");
+    assert_eq!(
+        bus.summary(&topic("a"), Moment(0)).map(|summary| summary.retained),
+        Some(2),
+        "refused events leave no trace"
+    );
 }
 
 #[test]
@@ -140,10 +144,14 @@ fn a_topic_that_comes_back_goes_on_counting() {
     let (bus, _) = bus(1, 10);
     publish(&bus, "a", 3);
     bus.sweep(Moment(0) + Duration::from_secs(1000));
-    assert!(bus.summary(&topic("a")).is_none());
+    assert!(bus.summary(&topic("a"), Moment(0)).is_none());
     publish(&bus, "a", 1);
-    let ids: Vec<u64> =
-        bus.history(&topic("a"), Start::First, 9).expect("it is back").iter().map(|event| event.id.minor).collect();
+    let ids: Vec<u64> = bus
+        .history(&topic("a"), Start::First, 9, Moment(0))
+        .expect("it is back")
+        .iter()
+        .map(|event| event.id.minor)
+        .collect();
     assert_eq!(ids, [4]);
 }
 

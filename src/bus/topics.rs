@@ -79,11 +79,11 @@ pub struct TopicSummary {
     pub topic: Topic,
     /// Subscriptions over all reactors.
     pub listeners: usize,
-    /// Events retained.
+    /// Events a newcomer may ask for.
     pub retained: usize,
-    /// What they weigh, in bytes.
+    /// What the log weighs, in bytes, with what is kept for those who are behind.
     pub retained_bytes: usize,
-    /// The oldest retained event's id.
+    /// The id of the oldest event a newcomer may ask for.
     pub oldest: Option<EventId>,
     /// The newest retained event's id.
     pub newest: Option<EventId>,
@@ -290,20 +290,20 @@ impl Bus {
     }
 
     /// The figures of every topic.
-    pub fn summaries(&self) -> Vec<TopicSummary> {
-        self.states().iter().map(|state| state.summary()).collect()
+    pub fn summaries(&self, now: Moment) -> Vec<TopicSummary> {
+        self.states().iter().map(|state| state.summary(now)).collect()
     }
 
     /// The figures of `topic`, if it exists.
-    pub fn summary(&self, topic: &Topic) -> Option<TopicSummary> {
-        Some(self.existing(topic)?.summary())
+    pub fn summary(&self, topic: &Topic, now: Moment) -> Option<TopicSummary> {
+        Some(self.existing(topic)?.summary(now))
     }
 
-    /// The retained events of `topic` from `start` on, at most `limit`, oldest first.
-    pub fn history(&self, topic: &Topic, start: Start, limit: usize) -> Option<Vec<Arc<Event>>> {
+    /// The events of `topic` from `start` on, at most `limit`, oldest first.
+    pub fn history(&self, topic: &Topic, start: Start, limit: usize, now: Moment) -> Option<Vec<Arc<Event>>> {
         let state = self.existing(topic)?;
         let core = lock(&state.core);
-        let from = core.history.place(start);
+        let from = core.history.place(start, &state.class.retention.history, now);
         Some(core.history.events_from(from).take(limit).cloned().collect())
     }
 
@@ -364,14 +364,15 @@ impl Bus {
 }
 
 impl TopicState {
-    fn summary(&self) -> TopicSummary {
+    fn summary(&self, now: Moment) -> TopicSummary {
         let core = lock(&self.core);
+        let oldest = core.history.history_from(&self.class.retention.history, now);
         TopicSummary {
             topic: self.topic.clone(),
             listeners: self.listeners.load(Ordering::Relaxed),
-            retained: core.history.len(),
+            retained: (core.history.next() - oldest) as usize,
             retained_bytes: core.history.bytes(),
-            oldest: core.history.event(core.history.oldest()).map(|event| event.id),
+            oldest: core.history.event(oldest).map(|event| event.id),
             newest: core.history.event(core.history.next() - 1).map(|event| event.id),
             class: self.class,
         }

@@ -14,7 +14,7 @@ use crate::{
 const HISTORY_LIMIT: usize = 1000;
 
 pub(super) fn list_topics(_: &Request, _: &str, context: &Context<'_>) -> Answer {
-    let mut summaries = context.hub.bus.summaries();
+    let mut summaries = context.hub.bus.summaries(context.now);
     summaries.sort_by(|one, other| one.topic.cmp(&other.topic));
     let topics: Vec<Value> = summaries.iter().map(describe).collect();
     Response::json(200, &json!({ "topics": topics })).into()
@@ -22,7 +22,7 @@ pub(super) fn list_topics(_: &Request, _: &str, context: &Context<'_>) -> Answer
 
 pub(super) fn show_topic(_: &Request, name: &str, context: &Context<'_>) -> Answer {
     match parse_topic(name, "topic") {
-        Ok(topic) => match context.hub.bus.summary(&topic) {
+        Ok(topic) => match context.hub.bus.summary(&topic, context.now) {
             Some(summary) => Response::json(200, &describe(&summary)).into(),
             None => unknown_topic(),
         },
@@ -50,7 +50,7 @@ pub(super) fn show_history(request: &Request, name: &str, context: &Context<'_>)
             return Response::error(400, "bad_limit", "limit takes a whole number", Some("limit")).into();
         }
     };
-    match context.hub.bus.history(&topic, start, limit) {
+    match context.hub.bus.history(&topic, start, limit, context.now) {
         Some(events) => {
             let events: Vec<Value> = events.iter().map(|event| describe_event(event)).collect();
             Response::json(200, &json!({ "topic": topic.as_str(), "events": events })).into()

@@ -1,8 +1,8 @@
 //! The lap: in which order a reactor visits a topic's listeners.
 //!
 //! Listeners stand in a ring. A lap goes round it once, from wherever the last one stopped, so that nobody is always
-//! last. News that arrives meanwhile extends the lap to a full round from there: a second visit writes whatever came
-//! since. A visit that finds nothing to write costs a comparison, so it never hurts to visit too often.
+//! last. A visit writes all that has come since the last one, and one that finds nothing to write costs a comparison, so
+//! it never hurts to visit too often. Extending a lap under way makes it a full round from where it is.
 
 use crate::{event::Position, frame::Format};
 

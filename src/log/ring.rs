@@ -57,20 +57,28 @@ pub enum Start {
 /// A topic's retained events. Positions are dense: the event at the back has position `next - 1`.
 #[derive(Debug)]
 pub struct Ring {
-    events: VecDeque<Arc<Event>>,
+    entries: VecDeque<Entry>,
     next: Position,
-    bytes: usize,
+    /// What all events ever pushed weigh together, in bytes.
+    pushed_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    event: Arc<Event>,
+    /// [`Ring::pushed_bytes`] before this event: what lies between two events is a subtraction.
+    before_bytes: usize,
 }
 
 impl Ring {
     /// An empty ring whose first event will have position `next`.
     pub fn new(next: Position) -> Self {
-        Self { events: VecDeque::new(), next, bytes: 0 }
+        Self { entries: VecDeque::new(), next, pushed_bytes: 0 }
     }
 
     /// The position of the oldest event retained; [`Ring::next`] if there is none.
     pub fn oldest(&self) -> Position {
-        self.next - self.events.len() as Position
+        self.next - self.entries.len() as Position
     }
 
     /// The position the next event will have: where a cursor at the head stands.
@@ -81,35 +89,35 @@ impl Ring {
 
     /// How many events are retained.
     pub fn len(&self) -> usize {
-        self.events.len()
+        self.entries.len()
     }
 
     /// Whether no event is retained.
     pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
+        self.entries.is_empty()
     }
 
     /// The weight of all that is retained.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.entries.front().map_or(0, |oldest| self.weight_from(oldest))
     }
 
     /// The event at `position`, if it is retained.
     #[inline]
     pub fn event(&self, position: Position) -> Option<&Arc<Event>> {
         let place = position.checked_sub(self.oldest())?;
-        self.events.get(usize::try_from(place).ok()?)
+        self.entries.get(usize::try_from(place).ok()?).map(|entry| &entry.event)
     }
 
     /// The id of the newest event, if one is retained.
     pub fn newest_id(&self) -> Option<EventId> {
-        self.events.back().map(|event| event.id)
+        self.entries.back().map(|entry| entry.event.id)
     }
 
     /// The retained events from `position` on, oldest first.
     pub fn events_from(&self, position: Position) -> impl Iterator<Item = &Arc<Event>> {
         let skip = position.saturating_sub(self.oldest());
-        self.events.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX))
+        self.entries.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)).map(|entry| &entry.event)
     }
 
     /// Appends the event that follows. An event that leaves a hole empties the ring first: nothing retained may ever be
@@ -117,41 +125,55 @@ impl Ring {
     pub fn push(&mut self, event: Arc<Event>) {
         debug_assert!(self.next <= event.position, "positions never go back");
         if event.position != self.next {
-            self.events.clear();
-            self.bytes = 0;
+            self.entries.clear();
         }
         self.next = event.position + 1;
-        self.bytes += event.weight_bytes();
-        self.events.push_back(event);
+        let before_bytes = self.pushed_bytes;
+        self.pushed_bytes += event.weight_bytes();
+        self.entries.push_back(Entry { event, before_bytes });
     }
 
     /// Drops from the old end what neither bound of `retention` covers.
     pub fn trim(&mut self, retention: &Retention, now: Moment) {
-        while let Some(oldest) = self.events.front() {
-            let age = now.since(oldest.accepted);
+        while let Some(oldest) = self.entries.front() {
+            let age = now.since(oldest.event.accepted);
             if self.fits(&retention.history, age) || self.fits(&retention.lag, age) {
                 break;
             }
-            self.bytes -= oldest.weight_bytes();
-            self.events.pop_front();
+            self.entries.pop_front();
         }
-        if self.events.is_empty() {
-            self.events = VecDeque::new();
+        if self.entries.is_empty() {
+            self.entries = VecDeque::new();
         }
     }
 
     fn fits(&self, bounds: &Bounds, age: Duration) -> bool {
-        self.events.len() <= bounds.count && self.bytes <= bounds.bytes && age <= bounds.age
+        self.len() <= bounds.count && self.bytes() <= bounds.bytes && age <= bounds.age
     }
 
-    /// The position at which a subscription that wants `start` begins, among what is retained.
-    pub fn place(&self, start: Start) -> Position {
+    /// The oldest position that `history` covers `now`: where a newcomer that wants everything begins. What is retained
+    /// beyond it is there for those who are behind.
+    pub fn history_from(&self, history: &Bounds, now: Moment) -> Position {
+        let beyond_count = self.len().saturating_sub(history.count);
+        let beyond_bytes = self.entries.partition_point(|entry| history.bytes < self.weight_from(entry));
+        let beyond_age = self.entries.partition_point(|entry| history.age < now.since(entry.event.accepted));
+        self.oldest() + beyond_count.max(beyond_bytes).max(beyond_age) as Position
+    }
+
+    /// The position at which a subscription that wants `start` begins. One that goes on after an event it has seen gets
+    /// all that is retained.
+    pub fn place(&self, start: Start, history: &Bounds, now: Moment) -> Position {
         match start {
             Start::Live => self.next,
-            Start::First => self.oldest(),
-            Start::Last(count) => self.next - count.min(self.events.len()) as Position,
-            Start::After(id) => self.oldest() + self.events.partition_point(|event| event.id <= id) as Position,
+            Start::First => self.history_from(history, now),
+            Start::Last(count) => self.history_from(history, now).max(self.next.saturating_sub(count as Position)),
+            Start::After(id) => self.oldest() + self.entries.partition_point(|entry| entry.event.id <= id) as Position,
         }
+    }
+
+    /// The weight from this entry on.
+    fn weight_from(&self, entry: &Entry) -> usize {
+        self.pushed_bytes - entry.before_bytes
     }
 }
 
@@ -206,7 +228,9 @@ mod tests {
     #[test]
     fn places() {
         let ring = filled(10);
-        let check = |start: Start, expected: Position| assert_eq!(ring.place(start), expected, "{start:?}");
+        let now = Moment(10_000_000_000);
+        let wide = bounds(100, 1 << 20, 100);
+        let check = |start: Start, expected: Position| assert_eq!(ring.place(start, &wide, now), expected, "{start:?}");
         check(Start::Live, 11);
         check(Start::First, 1);
         check(Start::Last(0), 11);
@@ -215,7 +239,18 @@ mod tests {
         check(Start::After(EventId { major: 7, minor: 4 }), 5);
         check(Start::After(EventId { major: 6, minor: 99 }), 1);
         check(Start::After(EventId { major: 8, minor: 0 }), 11);
-        assert_eq!(Ring::new(5).place(Start::First), 5);
+        assert_eq!(Ring::new(5).place(Start::First, &wide, now), 5);
+        let weight = event(1, 0).weight_bytes();
+        let check = |history: Bounds, start: Start, expected: Position| {
+            assert_eq!(ring.place(start, &history, now), expected, "{history:?} {start:?}");
+        };
+        check(bounds(3, 1 << 20, 100), Start::First, 8);
+        check(bounds(100, 4 * weight, 100), Start::First, 7);
+        check(bounds(100, 1 << 20, 2), Start::First, 8);
+        check(bounds(0, 1 << 20, 100), Start::First, 11);
+        check(bounds(3, 1 << 20, 100), Start::Last(5), 8);
+        check(bounds(3, 1 << 20, 100), Start::Last(2), 9);
+        check(bounds(3, 1 << 20, 100), Start::After(EventId { major: 7, minor: 4 }), 5);
     }
 
     #[test]

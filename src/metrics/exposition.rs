@@ -153,7 +153,7 @@ impl Metrics {
     }
 
     fn bus_rows(&self, bus: &Bus) -> Vec<Family> {
-        let summaries = bus.summaries();
+        let summaries = bus.summaries(self.clock.now());
         let log_bytes: usize = summaries.iter().map(|summary| summary.retained_bytes).sum();
         vec![
             Family::counter("fanfare_events", "Events accepted from all sources").of(bus.received_total()),

@@ -12,6 +12,7 @@ use mio::{
     Events, Interest, Poll, Waker,
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
 };
+use rustix::net::{SendFlags, send};
 
 use super::net::{Net, Ready, Token};
 use crate::{
@@ -173,10 +174,11 @@ impl Net for MioNet {
 
     #[inline]
     fn write(&mut self, stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
-        match stream {
-            Stream::Tcp(socket) => socket.write(bytes),
-            Stream::Unix(socket) => socket.write(bytes),
-        }
+        let sent = match stream {
+            Stream::Tcp(socket) => send(socket, bytes, SendFlags::NOSIGNAL),
+            Stream::Unix(socket) => send(socket, bytes, SendFlags::NOSIGNAL),
+        };
+        Ok(sent?)
     }
 
     fn write_vectored(&mut self, stream: &mut Stream, parts: &[IoSlice<'_>]) -> io::Result<usize> {

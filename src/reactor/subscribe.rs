@@ -121,7 +121,7 @@ impl<N: Net> Reactor<N> {
         let Some(topic) = self.topics.at(place) else { return };
         let Some(connection) = self.connections.at(slot) else { return };
         let Some(format) = connection.session.as_ref().ok().and_then(|session| session.format()) else { return };
-        let cursor = topic.ring.place(start);
+        let cursor = topic.ring.place(start, &topic.state.class.retention.history, self.now);
         let subscription = connection.subscriptions.len() as u16;
         let listener = topic.lap.add(Listener { slot, subscription, format, cursor });
         topic.state.listeners.fetch_add(1, Ordering::Relaxed);

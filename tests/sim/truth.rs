@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use fanfare::{
     bus::Bus,
+    clock::Moment,
     event::{Event, EventId},
     log::Start,
     topic::Topic,
@@ -44,8 +45,8 @@ impl Truth {
     /// Copies what the bus has taken since the last call. To be called before its histories can have forgotten it.
     pub(crate) fn copy_from(&mut self, bus: &Bus) {
         for (topic, log) in self.logs.iter_mut().enumerate() {
-            let start = log.last().map_or(Start::First, |event| Start::After(event.id));
-            for event in bus.history(&self.topics[topic], start, usize::MAX).unwrap_or_default() {
+            let start = Start::After(log.last().map_or_else(EventId::default, |event| event.id));
+            for event in bus.history(&self.topics[topic], start, usize::MAX, Moment::default()).unwrap_or_default() {
                 assert!(log.last().is_none_or(|last| last.id < event.id), "ids go back");
                 let known = self.by_tag.insert(tag_of(&event.data), (topic, log.len()));
                 assert_eq!(known, None, "published twice");

@@ -4,7 +4,7 @@ use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use fanfare::{
     bus::{self, Bus, Class, Doorbell, Inbox, Outlet, Wake},
-    clock::Clock,
+    clock::{Clock, Moment},
     endpoint::{self, Cors, Hub, Phase},
     log::{Bounds, Retention},
     metrics::{Metrics, ReactorMetrics},
@@ -373,7 +373,7 @@ impl World {
             assert_eq!(metrics.open(), 0, "connections still counted");
         }
         assert_eq!(self.placement.total(), 0, "connections still placed");
-        for summary in self.hub.bus.summaries() {
+        for summary in self.hub.bus.summaries(Moment::default()) {
             assert_eq!(summary.listeners, 0, "listeners of {} still counted", summary.topic);
         }
     }

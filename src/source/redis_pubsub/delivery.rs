@@ -82,7 +82,7 @@ pub(super) fn tell(
             // Expected, and so no loss of the source's; the log has a hole all the same.
             Notice::Left(topic) => feed.report_loss(&topic, now),
             Notice::LostUnder(index) => {
-                let summaries = bus.summaries();
+                let summaries = bus.summaries(now);
                 let topics = summaries.iter().map(|summary| &summary.topic);
                 for topic in topics.filter(|topic| subscriptions.patterns().carried(index, topic)) {
                     feed.report_loss(topic, now);
