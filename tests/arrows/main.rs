@@ -31,6 +31,8 @@ fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         match entry.file_type() {
+            // What was measured is data, as long as it is.
+            Ok(kind) if kind.is_dir() && entry.path().ends_with("bench/results") => {}
             Ok(kind) if kind.is_dir() => collect_files(&entry.path(), files),
             Ok(kind) if kind.is_file() => files.push(entry.path()),
             _ => {}
