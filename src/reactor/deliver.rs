@@ -87,15 +87,11 @@ impl<N: Net> Reactor<N> {
             }
             visits += 1;
             connection.written = self.now;
-            match visit(&mut self.net, connection, listener, place, &topic.ring, &mut self.gathers, &self.metrics) {
-                Visit::AtHead => {}
-                Visit::More => self.write_again.push(slot),
-                Visit::Blocked => {
-                    connection.state.set(BLOCKED);
-                    self.blocked += 1;
-                }
-                Visit::Fallen => self.to_end.push((slot, overflow(topic.state.class.policy))),
-                Visit::Broken => self.to_end.push((slot, Close::PeerGone)),
+            let ring = &topic.ring;
+            let outcome = visit(&mut self.net, connection, listener, place, ring, &mut self.gathers, &self.metrics);
+            if outcome != Visit::AtHead {
+                let aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end);
+                set_aside(outcome, slot, connection, topic.state.class.policy, aside);
             }
         }
         self.now = self.net.now();
@@ -138,15 +134,9 @@ impl<N: Net> Reactor<N> {
             let (ring, place) = (&topic.ring, subscription.topic);
             let outcome = visit(&mut self.net, connection, listener, place, ring, &mut self.gathers, &self.metrics);
             self.gathers.settle(&self.metrics, self.now);
-            match outcome {
-                Visit::AtHead => {}
-                Visit::More => self.write_again.push(slot),
-                Visit::Blocked => {
-                    connection.state.set(BLOCKED);
-                    self.blocked += 1;
-                }
-                Visit::Fallen => self.to_end.push((slot, overflow(topic.state.class.policy))),
-                Visit::Broken => self.to_end.push((slot, Close::PeerGone)),
+            if outcome != Visit::AtHead {
+                let aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end);
+                set_aside(outcome, slot, connection, topic.state.class.policy, aside);
             }
         }
     }
@@ -166,6 +156,30 @@ impl<N: Net> Reactor<N> {
 fn fetch_ahead<S>(connections: &mut Slab<Connection<S>>, upcoming: &[Listener]) {
     for listener in upcoming {
         std::hint::black_box(connections.at(listener.slot).map(|connection| connection.state));
+    }
+}
+
+/// After a visit that left the cursor behind the head: puts the connection where it goes on, or ends. `aside`: how many
+/// are blocked, who writes again next turn, and who is to be ended.
+#[inline(always)]
+fn set_aside<S>(
+    outcome: Visit,
+    slot: u32,
+    connection: &mut Connection<S>,
+    policy: Policy,
+    (blocked, write_again, to_end): (&mut usize, &mut Vec<u32>, &mut Vec<(u32, Close)>),
+) {
+    match outcome {
+        Visit::AtHead => {}
+        // Several topics with a backlog are one reason to go on, not several.
+        Visit::More if write_again.last() == Some(&slot) => {}
+        Visit::More => write_again.push(slot),
+        Visit::Blocked => {
+            connection.state.set(BLOCKED);
+            *blocked += 1;
+        }
+        Visit::Fallen => to_end.push((slot, overflow(policy))),
+        Visit::Broken => to_end.push((slot, Close::PeerGone)),
     }
 }
 
