@@ -95,11 +95,8 @@ impl Rig {
 
 fn build_hub(doorbell: Arc<Doorbell>) -> Hub {
     let config = bus::Config {
-        reactors: 1,
         epoch_ms: 1_768_068_834_227,
-        payload_bytes_max: 1024 * 1024,
-        default_class: bus::Class::default(),
-        classes: Vec::new(),
+        ..bus::Config::default()
     };
     let metrics =
         Metrics { reactors: vec![Arc::new(ReactorMetrics::default())], sources: Vec::new(), clock: Clock::start() };
@@ -110,5 +107,5 @@ fn build_hub(doorbell: Arc<Doorbell>) -> Hub {
         admin_apart: false,
         stuck_after: Duration::from_secs(10),
     };
-    Hub::new(Arc::new(Bus::new(config, vec![Inbox::new(65_536, doorbell)], None)), Arc::new(metrics), endpoints)
+    Hub::new(Arc::new(Bus::new(config, vec![Inbox::new(65_536, doorbell)], Outlets::default())), Arc::new(metrics), endpoints)
 }

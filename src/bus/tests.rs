@@ -30,10 +30,9 @@ fn bus(reactors: usize, inbox_events_max: usize) -> (Bus, Vec<Arc<Counting>>) {
         reactors,
         epoch_ms: 1000,
         payload_bytes_max: 100,
-        default_class: Class::default(),
-        classes: Vec::new(),
+        ..Config::default()
     };
-    (Bus::new(config, inboxes, None), wakers)
+    (Bus::new(config, inboxes, Outlets::default()), wakers)
 }
 
 fn topic(name: &str) -> Topic {

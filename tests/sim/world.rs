@@ -397,9 +397,10 @@ fn build_hub(plan: &Plan, doorbells: &[Arc<Doorbell>], outlet: Option<SimOutlet>
         epoch_ms: 1000,
         payload_bytes_max: 1 << 20,
         default_class: plan.class(),
-        classes: Vec::new(),
+        ..bus::Config::default()
     };
-    let outlet = outlet.map(|outlet| Box::new(outlet) as Box<dyn Outlet>);
+    let shared = outlet.map(|outlet| Box::new(outlet) as Box<dyn Outlet>);
+    let outlets = Outlets { shared, ..Outlets::default() };
     let reactors = (0..plan.reactors).map(|_| Arc::new(ReactorMetrics::default())).collect();
     let metrics = Metrics { reactors, sources: Vec::new(), clock: Clock::start() };
     let endpoints = endpoint::Config {
@@ -409,5 +410,5 @@ fn build_hub(plan: &Plan, doorbells: &[Arc<Doorbell>], outlet: Option<SimOutlet>
         admin_apart: false,
         stuck_after: Duration::from_secs(5),
     };
-    Arc::new(Hub::new(Arc::new(Bus::new(config, inboxes, outlet)), Arc::new(metrics), endpoints))
+    Arc::new(Hub::new(Arc::new(Bus::new(config, inboxes, outlets)), Arc::new(metrics), endpoints))
 }

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Where a publication's answer comes out.
-pub(super) type Answer = Receiver<Result<u64, PublishFailed>>;
+pub(super) type Answer = Receiver<Receipt>;
 
 /// The longest any condition may take to come true.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -262,14 +262,11 @@ impl Hub {
         let (bell, rung) = bounded(1);
         let inbox = Inbox::new(100_000, Arc::new(Doorbell::new(Arc::new(Bell(bell)))));
         let bus_config = bus::Config {
-            reactors: 1,
-            epoch_ms: 1000,
             payload_bytes_max: config.message_bytes_max,
-            default_class: bus::Class::default(),
-            classes: Vec::new(),
+            ..bus::Config::default()
         };
         let writer = start_writer(config.clone(), clock, Arc::clone(&status)).expect("usable settings");
-        let bus = Arc::new(Bus::new(bus_config, vec![inbox], Some(Box::new(writer.publisher()))));
+        let bus = Arc::new(Bus::new(bus_config, vec![inbox], Outlets { shared: Some(Box::new(writer.publisher())), ..Outlets::default() }));
         let reader = start_reader(config.clone(), Arc::clone(&bus), clock, Arc::clone(&status), None, true);
         Self { bus, status, clock, rung, reader: Some(reader.expect("usable settings")), writer: Some(writer) }
     }
@@ -319,7 +316,7 @@ impl Hub {
     }
 
     /// Publishes through the writer and waits for the answer.
-    pub(super) fn publish(&self, name: &str, kind: Option<&str>, data: &str) -> Result<u64, PublishFailed> {
+    pub(super) fn publish(&self, name: &str, kind: Option<&str>, data: &str) -> Receipt {
         let answer = publish(self.writer.as_ref().expect("not stopped"), name, kind, data);
         answer.recv_timeout(PATIENCE).expect("every publication is answered")
     }
