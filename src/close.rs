@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::gap::Gap;
+use crate::gap::GapReason;
 
 /// Every way for a connection to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,7 +34,7 @@ pub enum Close {
     Slow,
     /// Events are missing, and the peer's transport has no way to say so in-band, or its topic's policy is to close: it
     /// is to come back and resume.
-    Gap(Gap),
+    Gap(GapReason),
     /// The hub is at a limit of its own; the peer may come back; the text names the limit.
     TryLater(&'static str),
     /// The hub shuts down.
@@ -138,7 +138,7 @@ impl fmt::Display for Close {
             Self::MessageTooBig => f.write_str("the message is too big"),
             Self::RateLimited => f.write_str("too many messages"),
             Self::Slow => f.write_str("reads too slowly"),
-            Self::Gap(gap) => write!(f, "events are missing: {}", gap.reason),
+            Self::Gap(reason) => write!(f, "events are missing: {reason}"),
             Self::Restart => f.write_str("the hub restarts"),
             Self::Internal(what) => f.write_str(what),
         }

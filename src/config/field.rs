@@ -87,7 +87,9 @@ impl Field<'_> {
                 _ => Ok(split_list(text)),
             },
             Field::Classes { .. } => toml.map_err(|error| format!("not a TOML list: {}", error.message())),
-            Field::Count { .. } | Field::Small { .. } | Field::Signed(_) | Field::Flag(_) => Ok(toml.unwrap_or_else(|_| string(text))),
+            Field::Count { .. } | Field::Small { .. } | Field::Signed(_) | Field::Flag(_) => {
+                Ok(toml.unwrap_or_else(|_| string(text)))
+            }
             Field::Size { .. } | Field::Span { .. } | Field::Pin(_) | Field::Word(_) => Ok(string(text)),
         }
     }

@@ -5,9 +5,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Context, health,
-    publish::{
-        BAD_IDEMPOTENCY_KEY, BAD_KIND, IDEMPOTENCY_KEY_BYTES_MAX, Outgoing, complete_command, submit,
-    },
+    publish::{BAD_IDEMPOTENCY_KEY, BAD_KIND, IDEMPOTENCY_KEY_BYTES_MAX, Outgoing, complete_command, submit},
 };
 use crate::{
     bus::{AnswerForm, PublishRefused},

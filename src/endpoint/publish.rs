@@ -110,9 +110,7 @@ fn check(
         Err(PublishRefused::TooBig) => {
             Err(Response::error(413, "too_big", "the payload is over the limit", Some(field)))
         }
-        Err(PublishRefused::BadKind) => {
-            Err(Response::error(400, "bad_type", BAD_KIND, Some("type")))
-        }
+        Err(PublishRefused::BadKind) => Err(Response::error(400, "bad_type", BAD_KIND, Some("type"))),
         Err(PublishRefused::NoRoom) => Err(fail_response(PublishFailed::NoRoom)),
     }
 }
@@ -200,12 +198,7 @@ fn own_metrics<'hub>(context: &Context<'hub>) -> &'hub ReactorMetrics {
 }
 
 /// The response to a request whose receipts are in. Called on the reactor that owns `metrics`.
-pub fn complete_request(
-    waiting: &Waiting,
-    receipts: &[Receipt],
-    metrics: &ReactorMetrics,
-    now: Moment,
-) -> Response {
+pub fn complete_request(waiting: &Waiting, receipts: &[Receipt], metrics: &ReactorMetrics, now: Moment) -> Response {
     receipts.iter().for_each(|_| metrics.on_publish(now.since(waiting.began)));
     let failed = receipts.iter().find_map(|receipt| receipt.err());
     if let (AnswerForm::Single, Some(failed)) = (&waiting.form, failed) {

@@ -34,17 +34,18 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// As it is to be at present: shorter while the memory budget is tight.
+    /// As it is to be at present: shorter while the memory budget is tight. What a reader that keeps up may be behind by
+    /// in passing stays: publishers are refused before such a reader loses anything.
     pub fn within(&self, budget: &Budget) -> Self {
         if !budget.is_tight() {
             return *self;
         }
-        let shorten = |bounds: Bounds| Bounds {
-            count: budget.shorten(bounds.count),
-            bytes: budget.shorten(bounds.bytes),
+        let shorten = |bounds: Bounds, least: usize, least_bytes: usize| Bounds {
+            count: budget.shorten(bounds.count).max(least.min(bounds.count)),
+            bytes: budget.shorten(bounds.bytes).max(least_bytes.min(bounds.bytes)),
             age: bounds.age,
         };
-        Self { history: shorten(self.history), lag: shorten(self.lag) }
+        Self { history: shorten(self.history, 0, 0), lag: shorten(self.lag, LAG_MIN, LAG_BYTES_MIN) }
     }
 }
 
@@ -56,6 +57,10 @@ impl Default for Retention {
         }
     }
 }
+
+/// The least that is kept for readers that are behind, however tight the memory is.
+const LAG_MIN: usize = 64;
+const LAG_BYTES_MIN: usize = 256 * 1024;
 
 /// A topic's retained events. Positions are dense: the event at the back has position `next - 1`.
 #[derive(Debug)]
@@ -315,7 +320,8 @@ mod tests {
         let ring = filled(10);
         let now = Moment(10_000_000_000);
         let wide = bounds(100, 1 << 20, 100);
-        let check = |start: Start, expected: Position| assert_eq!(ring.place(start, &wide, now), Some(expected), "{start:?}");
+        let check =
+            |start: Start, expected: Position| assert_eq!(ring.place(start, &wide, now), Some(expected), "{start:?}");
         check(Start::Live, 11);
         check(Start::First, 1);
         check(Start::Last(0), 11);

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use fanfare::{
-    bus::{self, Bus, Class, Doorbell, Inbox, Outlet, Wake},
+    bus::{self, Bus, Class, Doorbell, Inbox, Outlet, Outlets, Wake},
     clock::{Clock, Moment},
     endpoint::{self, Cors, Hub, Phase},
     log::{Bounds, Retention},
@@ -312,7 +312,7 @@ impl World {
             outlet.work(&self.hub.bus, most.min(OUTLET_BATCH), self.clock.now(), &mut self.random);
         }
         if let Some(confirmer) = &mut self.confirmer {
-            is_quiet &= !confirmer.work(&self.hub.bus, &mut self.random);
+            is_quiet &= !confirmer.work(&self.hub.bus, &mut self.random, self.clock.now());
         }
         self.truth.copy_from(&self.hub.bus);
         is_quiet

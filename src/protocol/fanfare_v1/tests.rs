@@ -45,10 +45,10 @@ fn commands() {
         let command = Command::parse(message).unwrap_or_else(|refused| panic!("{message}: {refused:?}"));
         assert_eq!(shown(&command), expected, "{message}");
     };
-    check(r#"{"op":"subscribe","topic":"orders.eu"}"#, "subscribe orders.eu - -");
+    check(r#"{"op":"subscribe","topic":"orders.eu"}"#, "subscribe orders.eu Live -");
     check(r#"{"op":"subscribe","topic":"a","since":"7-12","ref":1}"#, "subscribe a 7-12 1");
     check(r#"{"op":"subscribe","topic":"a","since":null,"ref":null}"#, "subscribe a Live -");
-    check(r#" {"topic":"a","ref":{"x": [1]},"op":"subscribe"} "#, r#"subscribe a - {"x": [1]}"#);
+    check(r#" {"topic":"a","ref":{"x": [1]},"op":"subscribe"} "#, r#"subscribe a Live {"x": [1]}"#);
     check(r#"{"op":"\u0073ubscribe","topic":"\u0061"}"#, "subscribe a Live -");
     check(r#"{"op":"unsubscribe","topic":"a","ref":"r"}"#, r#"unsubscribe a "r""#);
     check(r#"{"op":"publish","topic":"a","data":{"n" : 1.0}}"#, r#"publish a - {"n" : 1.0} - -"#);
@@ -111,7 +111,7 @@ fn events() {
         let mut message = Vec::new();
         write_event(&event, &mut message);
         assert_eq!(String::from_utf8_lossy(&message), expected);
-        assert_eq!(encode_event(&event), crate::protocol::websocket::encode_text(expected.as_bytes()));
+        assert_eq!(encode_event(&event), websocket::encode_text(expected.as_bytes()));
         serde_json::from_slice::<serde_json::Value>(&message).expect("JSON");
     };
     check(None, r#"{"n": 1}"#, r#""type":null,"data":{"n": 1}"#);
