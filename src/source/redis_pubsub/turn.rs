@@ -69,7 +69,7 @@ impl Reader {
         clock: Clock,
         status: Arc<SourceStatus>,
     ) -> io::Result<Self> {
-        status.set_proof_max_age(config.ping_interval + config.ping_timeout);
+        status.set_proof_age_max(config.proof_age_max);
         let reader = Self {
             dialer: Dialer::new(&config)?,
             link: Link::Down { retry: clock.now() },
@@ -87,7 +87,7 @@ impl Reader {
             status,
             config,
         };
-        reader.report_tally();
+        reader.report_tally(reader.clock.now());
         Ok(reader)
     }
 
@@ -215,7 +215,7 @@ impl Reader {
             self.status.on_events(received, now);
         }
         if answers {
-            self.report_tally();
+            self.report_tally(now);
         }
         parsed?;
         match filled {
@@ -287,10 +287,10 @@ impl Reader {
         let mut feed = self.bus.feed();
         tell(&self.bus, &mut feed, &mut self.subscriptions, &self.status, now);
         drop(feed);
-        self.report_tally();
+        self.report_tally(now);
     }
 
-    fn report_tally(&self) {
-        self.status.set_subscriptions(self.subscriptions.tally());
+    fn report_tally(&self, now: Moment) {
+        self.status.set_subscriptions(self.subscriptions.tally(), now);
     }
 }
