@@ -9,6 +9,7 @@ use std::{
 use crate::support::{
     OnDrop,
     hub::Hub,
+    send_signal,
     sentinel::SentinelGroup,
     sse::{Received, SseClient},
     wait_until,
@@ -56,9 +57,35 @@ fn read_over_one_hole(stream: &mut SseClient, end: u64) -> (Vec<u64>, Vec<u64>, 
 }
 
 #[test]
+fn a_master_that_hangs_is_left_when_the_sentinels_name_another() {
+    let mut group = SentinelGroup::start();
+    let settings = [
+        ("redis.backoff_max", "200ms"),
+        ("redis.ping_interval", "500ms"),
+        // Not by its silence.
+        ("redis.ping_timeout", "10m"),
+        ("redis.publish_timeout", "1s"),
+        ("server.default_topics", ""),
+    ];
+    let hub = Hub::start_with(&["--redis", &group.url()], &settings);
+    let mut stream = SseClient::open(&hub, "/sse?topic=t");
+    assert_eq!(hub.post("/publish/t", "before").status, 200);
+    assert_eq!(stream.next_data(), "before");
+    let pid = group.master().pid();
+    send_signal("STOP", pid);
+    wait_until("the hub has the new master", || {
+        (hub.metric("fanfare_source_reconnects_total{source=\"redis\"}") == 1.0).then_some(())
+    });
+    wait_until("publishing works again", || (hub.post("/publish/t", "after").status == 200).then_some(()));
+    assert_eq!((stream.next().kind.as_str(), stream.next_data().as_str()), ("gap", "after"));
+    wait_until("the hub is ready again", || (hub.get("/ready").status == 200).then_some(()));
+    send_signal("CONT", pid);
+}
+
+#[test]
 fn a_failover_heals_by_itself() {
     let mut group = SentinelGroup::start();
-    let settings = [("redis.backoff_min", "20ms"), ("redis.backoff_max", "200ms")];
+    let settings = [("redis.backoff_min", "20ms"), ("redis.backoff_max", "200ms"), ("server.default_topics", "")];
     let hub = Hub::start_with(&["--redis", &group.url()], &settings);
     wait_until("the hub is ready", || (hub.get("/ready").status == 200).then_some(()));
     let old_port = group.master_port().expect("the sentinels know");

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::subscriptions::Tally;
-use crate::{clock::Moment, metrics::SourceHealth};
+use crate::{clock::Moment, metrics::SourceHealth, source::redis_address::Consensus};
 
 /// Figures of one Redis Pub/Sub source.
 #[derive(Debug)]
@@ -31,6 +31,7 @@ pub struct SourceStatus {
     stale_until: AtomicU64,
     proof_age_max: AtomicU64,
     probe: AtomicU64,
+    consensus: Consensus,
     published: AtomicU64,
     publish_failed: AtomicU64,
 }
@@ -100,6 +101,7 @@ impl SourceStatus {
             stale_until: AtomicU64::new(0),
             proof_age_max: AtomicU64::new(u64::MAX),
             probe: AtomicU64::new(0),
+            consensus: Consensus::default(),
             published: AtomicU64::new(0),
             publish_failed: AtomicU64::new(0),
         }
@@ -162,6 +164,11 @@ impl SourceStatus {
 
     pub(super) fn writer(&self) -> &Side {
         &self.writer
+    }
+
+    /// What the sentinels agree on, if there are any.
+    pub(super) fn consensus(&self) -> &Consensus {
+        &self.consensus
     }
 
     pub(super) fn set_proof_age_max(&self, age: Duration) {

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     bus::{Bus, Interest},
     clock::{Clock, Moment},
+    source::redis_address::Allegiance,
 };
 
 const LINK: Token = Token(1);
@@ -55,7 +56,7 @@ pub(super) struct Reader {
 enum Link {
     Down { retry: Moment },
     Dialing { connection: Connection, rest: VecDeque<Candidate>, deadline: Moment },
-    Up { connection: Connection, session: Box<Session>, ready: bool },
+    Up { connection: Connection, session: Box<Session>, allegiance: Allegiance, ready: bool },
 }
 
 impl Reader {
@@ -189,7 +190,8 @@ impl Reader {
             return;
         };
         let session = Box::new(Session::open(&self.config, rand::random(), now));
-        self.link = Link::Up { connection, session, ready: false };
+        let allegiance = Allegiance::new(self.dialer.target().clone(), self.status.consensus());
+        self.link = Link::Up { connection, session, allegiance, ready: false };
         self.again = true;
     }
 
@@ -247,7 +249,10 @@ impl Reader {
 
     /// Sends what is due and checks that the server is alive.
     fn converse(&mut self, now: Moment) -> Result<(), Fault> {
-        let Link::Up { connection, session, ready } = &mut self.link else { return Ok(()) };
+        let Link::Up { connection, session, allegiance, ready } = &mut self.link else { return Ok(()) };
+        if allegiance.is_outdated(self.status.consensus()) {
+            return Err(Fault::Outdated);
+        }
         session.poll_commands(&mut self.subscriptions, now);
         connection.send(session.outgoing()).map_err(|error| Fault::Broken(error.to_string()))?;
         if let Some(took) = session.take_proof() {
