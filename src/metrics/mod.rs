@@ -206,6 +206,14 @@ pub trait SourceHealth: Send + Sync + fmt::Debug {
     fn probe(&self) -> Option<Duration>;
     /// Times its connection was lost.
     fn reconnects_total(&self) -> u64;
+    /// Since when [`SourceHealth::check`] says what it says at `now`, if the source knows.
+    fn since(&self, _now: Moment) -> Option<Moment> {
+        None
+    }
+    /// Times it may have lost events of a topic.
+    fn losses_total(&self) -> u64 {
+        0
+    }
 }
 
 /// Everything that is counted, from where the whole hub can be seen.
