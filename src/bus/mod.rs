@@ -8,6 +8,7 @@
 mod inbox;
 mod publish;
 mod reactors;
+mod sync;
 mod topics;
 
 pub use inbox::{AnswerForm, Doorbell, Inbox, Mail, Note, Waiting, Wake};

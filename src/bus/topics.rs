@@ -4,14 +4,15 @@ use std::{
     collections::HashMap,
     hash::BuildHasher,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard,
+        Arc, PoisonError, RwLock, RwLockWriteGuard,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
-use crossbeam_channel::Sender;
-
-use super::{Class, Config, Feed, Inbox, Note, Outlet, Publication, PublishRefused, ReactorSet, Wake};
+use super::{
+    Class, Config, Feed, Inbox, Note, Outlet, Publication, PublishRefused, ReactorSet, Wake,
+    sync::{Mutex, MutexGuard, Sender},
+};
 use crate::{
     clock::Moment,
     event::{Event, EventId, Position},

@@ -173,7 +173,7 @@ fn target(seen: &Seen) -> String {
 fn check_memory(input: &Input<'_>, limits: &Limits) {
     const PER_HEAD_BYTE: usize = 100;
     let bound = PER_HEAD_BYTE * limits.head_bytes_max + 4 * limits.body_bytes_max + 4 * PIECE_BYTES_MAX + 2048;
-    let peak = peak_bytes(|| drop(serve_each(input.pieces(), limits, drop)));
+    let peak = peak_bytes(|| _ = serve_each(input.pieces(), limits, drop));
     assert!(peak <= bound, "{peak} bytes held, {bound} are allowed for by {limits:?}");
 }
 

@@ -45,7 +45,7 @@ fn cut(bytes: &[u8], how: u8) -> impl Iterator<Item = &[u8]> {
         } else {
             // A linear congruential generator; its high bits are the good ones.
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            1 + (state >> 16) as usize % (PIECE_BYTES_MAX >> (state >> 29))
+            1 + (state >> 16) as usize % (PIECE_BYTES_MAX >> (state >> 30))
         };
         let (piece, behind) = rest.split_at(length.min(rest.len()));
         rest = behind;

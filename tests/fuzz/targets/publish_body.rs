@@ -90,7 +90,7 @@ fn check_histories(hub: &Hub, expected: &[Entry], answers: &[Value]) {
     topics.sort_unstable();
     topics.dedup();
     for topic in topics {
-        let part: Vec<&Entry> = expected.iter().filter(|entry| entry.topic == topic).collect();
+        let part: Vec<&Entry> = expected.iter().filter(|entry| &*entry.topic == topic).collect();
         let retained = retained(hub, topic);
         // A newcomer is shown no more than the newest.
         let from = part.len() - retained.len();
