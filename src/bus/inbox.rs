@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Receipt, TopicKey, TopicState,
+    ArchiveFailed, ArchivePage, Receipt, TopicKey, TopicState,
     sync::{AtomicU8, Mutex, Receiver, Sender, TrySendError, bounded, fence, unbounded},
 };
 use crate::{clock::Moment, event::Event, topic::Topic};
@@ -75,6 +75,24 @@ pub struct Mail {
 pub enum Note {
     /// The source now delivers this topic.
     Live(TopicKey),
+    /// What the archive has of a topic for a connection that goes on after an old id.
+    Archived {
+        /// The connection, in its reactor's own terms.
+        token: u64,
+        /// The topic.
+        key: TopicKey,
+        /// The events.
+        page: Result<ArchivePage, ArchiveFailed>,
+    },
+    /// What the archive has of a topic, for a connection that asked for its history.
+    History {
+        /// The connection, in its reactor's own terms.
+        token: u64,
+        /// The topic.
+        topic: Topic,
+        /// The events.
+        page: Result<ArchivePage, ArchiveFailed>,
+    },
     /// What became of the publications that a connection handed to the outlet.
     Published {
         /// The connection, in its reactor's own terms.

@@ -2,7 +2,7 @@
 //! (tests/loom) can put its own in their place and run the files of this folder under every order of its threads.
 
 pub(super) use std::sync::{
-    Mutex, MutexGuard,
+    Mutex, MutexGuard, RwLock, RwLockWriteGuard,
     atomic::{AtomicU8, fence},
 };
 

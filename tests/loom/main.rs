@@ -19,11 +19,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 // What the files of `src/bus` find in their crate.
-use fanfare::{clock, event, frame, log, topic};
+use fanfare::{budget, clock, event, gap, log, topic};
 use loom::thread;
 
 use bus::{
-    Bus, Class, Config, Doorbell, Inbox,
+    Bus, Config, Doorbell, Inbox, Outlets,
     sync::{self, Part},
 };
 use clock::Moment;
@@ -161,9 +161,8 @@ fn build(plan: Plan) -> (Arc<Bus>, Reactor) {
 }
 
 fn build_bus(inbox_events_max: usize, doorbell: &Arc<Doorbell>) -> Bus {
-    let config =
-        Config { reactors: 1, epoch_ms: 1, payload_bytes_max: 1, default_class: Class::default(), classes: Vec::new() };
-    Bus::new(config, vec![Inbox::new(inbox_events_max, Arc::clone(doorbell))], None)
+    let inbox = Inbox::new(inbox_events_max, Arc::clone(doorbell));
+    Bus::new(Config::default(), vec![inbox], Outlets::default())
 }
 
 fn publish(bus: &Bus, topic: &Topic, now: Moment, count: u64) {

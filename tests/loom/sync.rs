@@ -1,14 +1,24 @@
 //! What threads meet at, in forms that loom can schedule. The other half is `src/bus/sync.rs`.
 //!
+//! The table of topics keeps the lock it has, and a look into it is one step: its readers copy what they find and go.
+//!
 //! The queue stands for crossbeam's. What matters about that one: a push publishes what was written before it, a look at
 //! an empty queue synchronises with nobody, and `is_empty` is a load and no more. A queue that locked for the look would
 //! do the doorbell's fences' work for them.
 
-use std::{cell::Cell, collections::VecDeque, sync::Arc};
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    sync::{self, Arc, LockResult, RwLockReadGuard, TryLockError, TryLockResult},
+};
 
 pub(crate) use crossbeam_channel::{SendError, TryRecvError, TrySendError};
-use loom::sync::atomic::{self, AtomicUsize, Ordering};
 pub(crate) use loom::sync::{Mutex, MutexGuard, atomic::AtomicU8};
+use loom::{
+    sync::atomic::{self, AtomicUsize, Ordering},
+    thread,
+};
+pub(crate) use std::sync::RwLockWriteGuard;
 
 thread_local! {
     /// All threads of a model run on the one that called it, so these concern one test only.
@@ -88,5 +98,29 @@ impl<T> Receiver<T> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.length.load(Ordering::Acquire) == 0
+    }
+}
+
+/// The table's lock. Who finds it taken lets the others go on: all threads of a model share one of the system.
+#[derive(Debug, Default)]
+pub struct RwLock<T>(sync::RwLock<T>);
+
+impl<T> RwLock<T> {
+    pub(crate) fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
+        until_free(|| self.0.try_read())
+    }
+
+    pub(crate) fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
+        until_free(|| self.0.try_write())
+    }
+}
+
+fn until_free<G>(mut attempt: impl FnMut() -> TryLockResult<G>) -> LockResult<G> {
+    loop {
+        match attempt() {
+            Ok(guard) => return Ok(guard),
+            Err(TryLockError::Poisoned(poisoned)) => return Err(poisoned),
+            Err(TryLockError::WouldBlock) => thread::yield_now(),
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use fanfare::{
-    bus::{self, Bus, Class, Doorbell, Inbox, Wake},
+    bus::{self, Bus, Doorbell, Inbox, Outlets, Wake},
     clock::{Clock, Moment},
     endpoint::{self, Answer, Context, Cors, Hub},
     metrics::{Metrics, ReactorMetrics},
@@ -15,13 +15,7 @@ use fanfare::{
 
 /// A fresh bus with one reactor behind it, whose inbox is never emptied.
 pub(super) fn build(payload_bytes_max: usize) -> Hub {
-    let config = bus::Config {
-        reactors: 1,
-        epoch_ms: EPOCH_MS,
-        payload_bytes_max,
-        default_class: Class::default(),
-        classes: Vec::new(),
-    };
+    let config = bus::Config { epoch_ms: EPOCH_MS, payload_bytes_max, ..bus::Config::default() };
     let inbox = Inbox::new(16, Arc::new(Doorbell::new(Arc::new(Nobody))));
     let endpoints = endpoint::Config {
         default_topics: Vec::new(),
@@ -30,7 +24,7 @@ pub(super) fn build(payload_bytes_max: usize) -> Hub {
         admin_apart: false,
         stuck_after: Duration::from_secs(5),
     };
-    Hub::new(Arc::new(Bus::new(config, vec![inbox], None)), Arc::clone(&METRICS), endpoints)
+    Hub::new(Arc::new(Bus::new(config, vec![inbox], Outlets::default())), Arc::clone(&METRICS), endpoints)
 }
 
 pub(super) const EPOCH_MS: u64 = 1000;
