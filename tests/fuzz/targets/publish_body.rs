@@ -1,14 +1,15 @@
 //! Events in by HTTP: one body as one payload, and batches, of which all or nothing is published.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use fanfare::{
     endpoint::{Answer, Hub},
-    event::Event,
-    log::Start,
+    event::{Event, Start},
     protocol::http::Response,
     topic::Topic,
 };
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use super::{hub, input::Input};
 
@@ -26,6 +27,7 @@ pub(super) const TOKENS: &[&str] = &[
     "\"topic\":\"b.c\"",
     "\"type\":\"t\"",
     "\"type\":null",
+    "\"idempotency_key\":\"k\"",
     "\"type\":\"a\\nb\"",
     "\"data\":1",
     "\"data\":{\"k\":[1,2]}",
@@ -73,30 +75,29 @@ fn check_batch(body: &[u8], payload_bytes_max: usize) -> Option<Vec<Entry>> {
         check_nothing_published(&hub, &response);
         return None;
     }
-    let expected = naive_batch(body).expect("what is accepted is what the form says");
+    let written = naive_batch(body).expect("what is accepted is what the form says");
     let answers: Vec<Value> = serde_json::from_slice(&response.body).expect("the answer is an array");
-    assert_eq!(answers.len(), expected.len());
-    assert_eq!(hub.bus.received_total(), expected.len() as u64);
-    for (answer, entry) in answers.iter().zip(&expected) {
-        assert_eq!(answer["topic"].as_str(), Some(&*entry.topic));
-    }
-    check_histories(&hub, &expected, &answers);
-    Some(expected)
+    let published = naive_publish(&written);
+    let receipts = published.ids.iter().zip(&written).map(
+        |(id, written)| serde_json::json!({ "id": format!("{}-{id}", hub::EPOCH_MS), "topic": written.entry.topic }),
+    );
+    assert!(receipts.eq(answers), "{:?} for {written:?}", response.body.escape_ascii().to_string());
+    assert_eq!(hub.bus.received_total(), published.entries.len() as u64);
+    check_histories(&hub, &published.entries);
+    Some(published.entries)
 }
 
-/// Each topic holds its part of the batch in order, under the ids that were answered.
-fn check_histories(hub: &Hub, expected: &[Entry], answers: &[Value]) {
-    let mut topics: Vec<&str> = expected.iter().map(|entry| &*entry.topic).collect();
+/// Each topic holds its part of the batch, in order.
+fn check_histories(hub: &Hub, entries: &[Entry]) {
+    let mut topics: Vec<&str> = entries.iter().map(|entry| &*entry.topic).collect();
     topics.sort_unstable();
     topics.dedup();
     for topic in topics {
-        let part: Vec<&Entry> = expected.iter().filter(|entry| &*entry.topic == topic).collect();
+        let part: Vec<&Entry> = entries.iter().filter(|entry| &*entry.topic == topic).collect();
         let retained = retained(hub, topic);
         // A newcomer is shown no more than the newest.
-        let from = part.len() - retained.len();
-        assert!(retained.iter().eq(part[from..].iter().copied()), "{retained:?} of {part:?}");
-        let ids = answers.iter().filter(|answer| answer["topic"] == topic).map(|answer| answer["id"].clone());
-        assert!(ids.eq((1..=part.len()).map(|minor| Value::from(format!("{}-{minor}", hub::EPOCH_MS)))), "{answers:?}");
+        assert!(!retained.is_empty());
+        assert!(retained.iter().eq(part[part.len() - retained.len()..].iter().copied()), "{retained:?} of {part:?}");
     }
 }
 
@@ -139,31 +140,55 @@ impl Entry {
 
 fn retained(hub: &Hub, topic: &str) -> Vec<Entry> {
     let topic = Topic::parse(topic).expect("it was published to");
-    let events = hub.bus.history(&topic, Start::First, usize::MAX, hub::NOW).expect("it was published to");
-    events.iter().map(|event| Entry::of(event)).collect()
+    let page = hub.bus.history(&topic, Start::First, usize::MAX, hub::NOW).expect("it was published to");
+    page.events.iter().map(|event| Entry::of(event)).collect()
 }
 
-/// Read a second time, by way of one value per entry. Right for what is well-formed; never asked about anything else.
-fn naive_batch(body: &[u8]) -> Option<Vec<Entry>> {
-    #[derive(serde::Deserialize)]
-    struct Written {
-        topic: Value,
-        #[serde(rename = "type")]
-        kind: Option<Value>,
-        data: Box<serde_json::value::RawValue>,
+/// An entry of a batch.
+#[derive(Debug)]
+struct Written {
+    entry: Entry,
+    key: Option<String>,
+}
+
+/// What becomes of a batch.
+struct Published {
+    entries: Vec<Entry>,
+    /// The minor part of the id of each entry of the batch.
+    ids: Vec<usize>,
+}
+
+/// A repeat under the same key delivers nothing and gets the first id.
+fn naive_publish(batch: &[Written]) -> Published {
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut ids: Vec<usize> = Vec::new();
+    for (index, written) in batch.iter().enumerate() {
+        let is_same = |other: &Written| other.key == written.key && other.entry.topic == written.entry.topic;
+        let first = batch[..index].iter().position(is_same).filter(|_| written.key.is_some());
+        ids.push(first.map_or_else(
+            || {
+                entries.push(written.entry.clone());
+                entries.iter().filter(|entry| entry.topic == written.entry.topic).count()
+            },
+            |first| ids[first],
+        ));
     }
-    let written: Vec<Written> = if body.trim_ascii_start().starts_with(b"[") {
+    Published { entries, ids }
+}
+
+/// Read a second time, by way of a value for each field. Right for what is well-formed; never asked about anything else.
+fn naive_batch(body: &[u8]) -> Option<Vec<Written>> {
+    let objects: Vec<HashMap<String, Box<RawValue>>> = if body.trim_ascii_start().starts_with(b"[") {
         serde_json::from_slice(body).ok()?
     } else {
         serde_json::Deserializer::from_slice(body).into_iter().collect::<Result<_, _>>().ok()?
     };
-    let entry = |entry: Written| {
-        let kind = entry.kind.as_ref().and_then(Value::as_str).map(Box::from);
-        Some(Entry {
-            topic: entry.topic.as_str()?.into(),
-            kind,
-            data: Bytes::from(Box::<str>::from(entry.data).into_string()),
-        })
+    let written = |object: HashMap<String, Box<RawValue>>| {
+        let text =
+            |name: &str| object.get(name).and_then(|raw| serde_json::from_str::<Option<String>>(raw.get()).ok()?);
+        let data = Bytes::copy_from_slice(object.get("data")?.get().as_bytes());
+        let entry = Entry { topic: text("topic")?.into(), kind: text("type").map(Into::into), data };
+        Some(Written { entry, key: text("idempotency_key") })
     };
-    written.into_iter().map(entry).collect()
+    objects.into_iter().map(written).collect()
 }
