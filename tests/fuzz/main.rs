@@ -52,6 +52,11 @@ fn publish_body() {
 }
 
 #[test]
+fn operations() {
+    run("operations");
+}
+
+#[test]
 fn every_target_has_a_test_and_seeds() {
     let here = include_str!("main.rs");
     for target in targets::TARGETS {

@@ -6,7 +6,7 @@ pub(super) struct Input<'a> {
     /// Chooses limits.
     pub(super) knob: u8,
     /// Chooses where the payload is cut.
-    cut: u8,
+    pub(super) cut: u8,
     /// What is tried.
     pub(super) payload: &'a [u8],
 }

@@ -10,6 +10,7 @@ mod http_head;
 mod hub;
 mod input;
 mod last_event_id;
+mod operations;
 mod publish_body;
 mod resp;
 mod websocket_client;
@@ -34,6 +35,7 @@ pub(crate) static TARGETS: &[Target] = &[
     Target { name: "last_event_id", check: last_event_id::check, tokens: last_event_id::TOKENS },
     Target { name: "resp", check: resp::check, tokens: resp::TOKENS },
     Target { name: "publish_body", check: publish_body::check, tokens: publish_body::TOKENS },
+    Target { name: "operations", check: operations::check, tokens: operations::TOKENS },
 ];
 
 /// The target called `name`.
