@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     endpoint::Cors,
-    protocol::{RateLimit, http, websocket},
+    protocol::{RateLimit, http, proxy, websocket},
     source::redis_pubsub,
     topic::Topic,
 };
@@ -29,6 +29,8 @@ pub struct Config {
     pub topics: Topics,
     /// Redis Pub/Sub; `None` leaves the hub on its in-process bus.
     pub redis: Option<redis_pubsub::Config>,
+    /// Proxies in front of it.
+    pub proxy: Proxy,
     /// Which web pages may read.
     pub cors: Cors,
     /// Server-Sent Events.
@@ -90,6 +92,17 @@ pub struct Limits {
     pub closing_timeout: Duration,
     /// Events waiting for one reactor before it reads them from the topics' histories instead.
     pub inbox_events_max: usize,
+}
+
+/// Proxies in front of the hub.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Proxy {
+    /// Whose word is taken on who their clients are.
+    pub trusted: proxy::Trusted,
+    /// Whether their connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// What such a header may weigh.
+    pub limits: proxy::Limits,
 }
 
 /// Server-Sent Events.

@@ -28,11 +28,14 @@ pub(super) struct Connection<S> {
     pub(super) admin: bool,
     /// Beyond what the hub is to serve: its first request is refused.
     pub(super) overload: bool,
+    /// Whether it is a proxy whose requests name the client.
+    pub(super) trusted: bool,
     pub(super) unfinished: Option<Unfinished>,
     pub(super) outbox: Outbox,
     /// What it speaks, or why it ended.
     pub(super) session: Result<Session, Close>,
     pub(super) subscriptions: SmallVec<[Subscription; 1]>,
+    /// Whom it counts for: the peer, or the client that a trusted proxy names.
     pub(super) peer: Option<IpAddr>,
 }
 
@@ -116,19 +119,32 @@ impl Unfinished {
 
 impl<S> Connection<S> {
     /// A connection accepted `now`.
-    pub(super) fn new(stream: S, peer: Option<IpAddr>, admin: bool, overload: bool, now: Moment) -> Self {
+    pub(super) fn new(stream: S, peer: Option<IpAddr>, admin: bool, session: Session, now: Moment) -> Self {
         Self {
             stream,
             state: State::default(),
             transport: Transport::Http,
             admin,
-            overload,
+            overload: false,
+            trusted: false,
             written: now,
             unfinished: None,
             outbox: Outbox::new(),
-            session: Ok(Session::new(now)),
+            session: Ok(session),
             subscriptions: SmallVec::new(),
             peer,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reactor::Stream;
+
+    /// What an idle connection costs besides the kernel's part, all but its slot's generation, listener and timer.
+    #[test]
+    fn a_connection_is_small() {
+        assert!(size_of::<Connection<Stream>>() <= 192, "{} bytes", size_of::<Connection<Stream>>());
     }
 }

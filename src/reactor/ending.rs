@@ -47,7 +47,9 @@ impl<N: Net> Reactor<N> {
         match (&mut connection.session, connection.transport) {
             (_, _) if close == Close::PeerGone => {}
             (Ok(Session::Http(http)), _) => http.refuse(close, self.net.date(), outbox),
-            (Err(_), Transport::Http) => http::write_refusal(close, self.net.date(), outbox),
+            (Err(_), Transport::Http) | (Ok(Session::Preface(_)), _) => {
+                http::write_refusal(close, self.net.date(), outbox)
+            }
             (Ok(Session::Sse(stream)), _) => {
                 let error = sse_error(close);
                 sse::write_final(stream.form.chunked, retry_ms, error.as_deref(), outbox.buffer());
@@ -65,6 +67,11 @@ impl<N: Net> Reactor<N> {
     fn leave(&mut self, slot: u32, close: Close) {
         self.unlisten_all(slot);
         let Some(connection) = self.connections.at(slot) else { return };
+        tracing::debug!(
+            peer = connection.peer.map(tracing::field::display),
+            reason = close.label(),
+            "a connection ends"
+        );
         self.metrics.on_close(connection.transport, close);
         if close == Close::Slow {
             self.metrics.on_overflow();
@@ -127,7 +134,8 @@ impl<N: Net> Reactor<N> {
                     debug_assert!(false, "freed without an end: {session:?}");
                 }
                 debug_assert!(connection.subscriptions.is_empty(), "freed with subscriptions");
-                self.placement.on_gone(self.index, connection.peer);
+                self.uncount_peer(connection.peer);
+                self.placement.on_gone(self.index);
             }
         }
     }

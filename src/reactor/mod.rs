@@ -22,6 +22,7 @@ mod listen;
 mod mail;
 mod mio_net;
 mod net;
+mod origin;
 mod placement;
 mod rounds;
 mod slab;
@@ -45,7 +46,7 @@ use crate::{
     close::Close,
     endpoint::{Context, Hub, Phase},
     metrics::ReactorMetrics,
-    protocol::{Ask, Limits},
+    protocol::{Ask, Limits, proxy::Trusted},
 };
 use connection::Connection;
 use gather::Gathers;
@@ -62,6 +63,10 @@ pub struct Config {
     pub connections_max: usize,
     /// Connections from one address; zero: no limit.
     pub connections_per_ip_max: usize,
+    /// Peers that are believed when they say for whom they connect. They are not counted by address themselves.
+    pub trusted: Trusted,
+    /// Whether connections from these peers begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     /// Private bytes a peer may leave unread before it is too slow.
     pub outbox_bytes_max: usize,
     /// The longest silence on a Server-Sent Events stream.
@@ -88,6 +93,8 @@ impl Default for Config {
             limits: Limits::default(),
             connections_max: 100_000,
             connections_per_ip_max: 0,
+            trusted: Trusted::default(),
+            proxy_protocol: false,
             outbox_bytes_max: 256 * 1024,
             heartbeat_interval: Duration::from_secs(25),
             ping_interval: Duration::from_secs(25),

@@ -49,9 +49,9 @@ impl<N: Net> Reactor<N> {
             return self.doom(slot);
         }
         match &connection.session {
-            Ok(Session::Http(http)) => match http.deadline(&self.config.limits.http) {
+            Ok(session @ (Session::Preface(_) | Session::Http(_))) => match session.deadline(&self.config.limits) {
                 Some(deadline) if deadline <= self.now => {
-                    let close = http.expire();
+                    let close = session.expire();
                     self.end(slot, close);
                 }
                 _ => self.rearm(slot),
@@ -94,7 +94,7 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let deadline = match &connection.session {
-            Ok(Session::Http(http)) => http.deadline(&self.config.limits.http),
+            Ok(session @ (Session::Preface(_) | Session::Http(_))) => session.deadline(&self.config.limits),
             Ok(Session::Sse(_) | Session::WebSocket(_)) => {
                 let silence_max = silence_max(&self.config, connection.transport);
                 Some((connection.written + jittered(silence_max, &mut self.random)).max(self.now))

@@ -37,7 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 #[rustfmt::skip]
 const CONFIGURING: &[&str] = &[
     "Bounds", "Class", "Config", "Cors", "Limits", "Policy", "RateLimit", "RedisUrl", "Retention",
-    "http", "redis_pubsub", "websocket",
+    "http", "proxy", "redis_pubsub", "websocket",
 ];
 
 /// What comes from outside, and the parts that may use it.
