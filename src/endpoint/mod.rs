@@ -20,6 +20,7 @@ use std::{
 pub use command::{Reply, answer_command};
 pub use cors::Cors;
 pub use publish::{complete_command, complete_request};
+pub use topics::complete_history;
 
 use crate::{
     bus::Bus,

@@ -33,6 +33,11 @@ impl Preface {
         self.accepted
     }
 
+    /// What it keeps of the header so far, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.received.capacity()
+    }
+
     /// Whether no byte has come yet.
     pub fn is_idle(&self) -> bool {
         self.received.is_empty()
