@@ -277,6 +277,8 @@ fn reactor_config(config: &Config, admin_from: usize) -> reactor::Config {
         outbox_bytes_max: limits.outbox_bytes_max,
         heartbeat_interval: config.sse.heartbeat,
         ping_interval: config.websocket.ping_interval,
+        pong_timeout: config.websocket.pong_timeout,
+        unsent_timeout: limits.unsent_timeout,
         retry: config.sse.retry,
         live_timeout: config.server.live_timeout,
         drain_window: config.drain.window,

@@ -92,8 +92,10 @@ pub struct Limits {
     pub idempotency_window: Duration,
     /// Bytes of private answers (acks, pongs, responses) waiting on one connection.
     pub outbox_bytes_max: usize,
-    /// How long a connection that ends may take to take its last bytes.
+    /// How long a connection that ends may stand still before it has taken its last bytes; ten times as long in all.
     pub closing_timeout: Duration,
+    /// How long a stream's peer may leave unacknowledged what it is sent before it counts as gone.
+    pub unsent_timeout: Duration,
     /// Events waiting for one reactor before it reads them from the topics' histories instead.
     pub inbox_events_max: usize,
 }
@@ -123,6 +125,8 @@ pub struct Sse {
 pub struct WebSocket {
     /// How long a connection may be silent before it gets a ping.
     pub ping_interval: Duration,
+    /// How long a ping may stay unanswered before the peer counts as gone.
+    pub pong_timeout: Duration,
 }
 
 /// The hub's own log.
@@ -205,6 +209,7 @@ impl Default for Limits {
             idempotency_window: Duration::from_secs(300),
             outbox_bytes_max: 256 * KIB,
             closing_timeout: Duration::from_secs(2),
+            unsent_timeout: Duration::from_secs(30),
             inbox_events_max: 65_536,
         }
     }
@@ -218,7 +223,7 @@ impl Default for Sse {
 
 impl Default for WebSocket {
     fn default() -> Self {
-        Self { ping_interval: Duration::from_secs(25) }
+        Self { ping_interval: Duration::from_secs(25), pong_timeout: Duration::from_secs(60) }
     }
 }
 

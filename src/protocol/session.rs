@@ -158,6 +158,14 @@ impl Session {
         }
     }
 
+    /// When a peer that was pinged, and has been silent since, has been so for `pong_timeout`.
+    pub fn pong_deadline(&self, pong_timeout: Duration) -> Option<Moment> {
+        match self {
+            Self::WebSocket(websocket) => websocket.pong_deadline(pong_timeout),
+            Self::Preface(_) | Self::Http(_) | Self::Sse(_) => None,
+        }
+    }
+
     /// Why the connection is to end, the deadline having passed.
     pub fn expire(&self) -> Close {
         match self {

@@ -103,6 +103,10 @@ pub(super) struct Unfinished {
 }
 
 impl Unfinished {
+    fn owed_bytes(&self) -> usize {
+        self.event.frame(self.format, |event| encode_frame(event, self.format)).len().saturating_sub(self.written)
+    }
+
     /// Writes on until all is written.
     pub(super) fn write_on<N: Net>(&mut self, net: &mut N, stream: &mut N::Stream) -> io::Result<()> {
         let frame = self.event.frame(self.format, |event| encode_frame(event, self.format));
@@ -114,6 +118,11 @@ impl Unfinished {
 }
 
 impl<S> Connection<S> {
+    /// What is yet to be handed to the kernel, apart from the logs.
+    pub(super) fn owed_bytes(&self) -> usize {
+        self.outbox.len() + self.unfinished.as_ref().map_or(0, Unfinished::owed_bytes)
+    }
+
     /// A connection accepted `now`.
     pub(super) fn new(stream: S, peer: Option<IpAddr>, admin: bool, session: Session, now: Moment) -> Self {
         Self {

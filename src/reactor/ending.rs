@@ -14,6 +14,17 @@ use crate::{
     protocol::{Session, http, sse, websocket},
 };
 
+/// How far a connection has come whose time for its last bytes ran out before.
+#[derive(Debug)]
+pub(super) struct Farewell {
+    /// What it had not taken when it was looked at last.
+    owed_bytes: usize,
+    extensions: u32,
+}
+
+/// How often a peer may get more time for its last bytes: ten times what is configured, with the first.
+const EXTENSIONS_MAX: u32 = 9;
+
 impl<N: Net> Reactor<N> {
     /// Ends a connection for the reason `close`. Its subscriptions end now; what it is owed, and what tells it why, is
     /// still written.
@@ -101,6 +112,19 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// The time for the last bytes is over. A peer that has taken some of them since gets as much time again.
+    pub(super) fn on_closing_due(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        let owed_bytes = connection.owed_bytes() + self.net.unacknowledged_bytes(&connection.stream);
+        let farewell = self.farewells.entry(slot).or_insert(Farewell { owed_bytes: usize::MAX, extensions: 0 });
+        let goes_on = 0 < owed_bytes
+            && owed_bytes < farewell.owed_bytes
+            && farewell.extensions < EXTENSIONS_MAX
+            && self.phase != Phase::Ending;
+        *farewell = Farewell { owed_bytes, extensions: farewell.extensions + 1 };
+        if goes_on { self.wheel.arm(slot, self.now + self.config.linger) } else { self.doom(slot) }
+    }
+
     /// The connection is to be freed at the end of the turn.
     pub(super) fn doom(&mut self, slot: u32) {
         if let Some(connection) = self.connections.at(slot)
@@ -126,6 +150,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn free_doomed(&mut self) {
         while let Some(slot) = self.doomed.pop() {
             self.wheel.disarm(slot);
+            self.farewells.remove(&slot);
             if let Some(connection) = self.connections.remove(slot) {
                 if connection.state.has(BLOCKED) {
                     self.blocked -= 1;

@@ -31,7 +31,12 @@ mod table;
 mod timers;
 mod wheel;
 
-use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
@@ -49,6 +54,7 @@ use crate::{
     protocol::{Ask, Limits, proxy::Trusted},
 };
 use connection::Connection;
+use ending::Farewell;
 use gather::Gathers;
 use slab::Slab;
 use table::TopicTable;
@@ -73,13 +79,18 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// The longest silence on a WebSocket.
     pub ping_interval: Duration,
+    /// How long a WebSocket peer may leave a ping unanswered.
+    pub pong_timeout: Duration,
+    /// How long the machine of a stream's peer may leave unacknowledged what it is sent.
+    pub unsent_timeout: Duration,
     /// When a client of a stream that broke may come back; each is told a time up to half as long again.
     pub retry: Duration,
     /// How long a stream's opening waits for the source to confirm its topics.
     pub live_timeout: Duration,
     /// Over how long connections are let go when the hub shuts down.
     pub drain_window: Duration,
-    /// How long a connection may take to take its last bytes and close.
+    /// How long a connection that ends may stand still before it has taken its last bytes and closed; ten times as long in
+    /// all.
     pub linger: Duration,
     /// Listeners from this index on are for administration.
     pub admin_listeners_from: usize,
@@ -98,6 +109,8 @@ impl Default for Config {
             outbox_bytes_max: 256 * 1024,
             heartbeat_interval: Duration::from_secs(25),
             ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(60),
+            unsent_timeout: Duration::from_secs(30),
             retry: Duration::from_secs(2),
             live_timeout: Duration::from_secs(2),
             drain_window: Duration::from_secs(30),
@@ -152,6 +165,8 @@ pub struct Reactor<N: Net> {
     /// Connections found broken or fallen while something else was borrowed: to be ended in the same turn.
     to_end: Vec<(u32, Close)>,
     doomed: Vec<u32>,
+    /// Connections that take long to take their last bytes.
+    farewells: HashMap<u32, Farewell, foldhash::fast::RandomState>,
     /// How many connections wait for their peer to read.
     blocked: usize,
     /// When the last sweep over the topics began, and where the one under way goes on.
@@ -190,6 +205,7 @@ impl<N: Net> Reactor<N> {
             dirty: Vec::new(),
             to_end: Vec::new(),
             doomed: Vec::new(),
+            farewells: HashMap::default(),
             blocked: 0,
             swept: now,
             sweep_from: None,
