@@ -221,7 +221,7 @@ impl WebSocketSession {
     /// Takes note that a ping was sent.
     pub fn on_ping(&mut self, now: Moment) {
         let seconds = u32::try_from(now.0.div_ceil(NANOSECONDS_PER_SECOND)).unwrap_or(u32::MAX);
-        self.pinged_s = self.pinged_s.or(NonZeroU32::new(seconds));
+        self.pinged_s = self.pinged_s.or_else(|| NonZeroU32::new(seconds));
     }
 
     /// Forgets the ping: something else tells whether the peer is there.

@@ -70,7 +70,7 @@ impl<N: Net> Reactor<N> {
         let open = self.placement.total();
         // Counted in any case, for it is uncounted in any case.
         let crowded = !self.count_peer(peer);
-        let overload = crowded || self.config.connections_max < open;
+        let overload = crowded || self.config.connections_max < open || self.hub.bus.budget().is_spent();
         if self.is_stopping() || self.config.connections_max + REFUSALS_AT_ONCE < open {
             self.uncount_peer(peer);
             self.placement.on_gone(self.index);
