@@ -158,7 +158,7 @@ fn play(plan: &Plan, voices: &[Voice], context: &Context) -> Result<Played, Stri
 }
 
 fn open_churn<'a>(plan: &'a Plan, context: &Context, over: &'a Progress) -> Result<Option<Churn<'a>>, String> {
-    let churn = (0.0 < plan.churn).then(|| Churn::new(plan, &plan.loads[0], context, over));
+    let churn = (0.0 < plan.churn.rate).then(|| Churn::new(plan, context, over));
     churn.transpose().map_err(|error| error.to_string())
 }
 

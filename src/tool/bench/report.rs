@@ -127,6 +127,8 @@ pub(super) struct ClientReport {
 #[derive(Debug, Serialize)]
 pub(super) struct ChurnReport {
     pub rate_hz: f64,
+    /// Visits begun, and from connecting to the answer of those that were let in.
+    pub began: u64,
     pub opening: Percentiles,
     pub failed: u64,
     pub first_failure: Option<String>,
@@ -314,7 +316,8 @@ impl MachineReport {
 impl ChurnReport {
     fn new(plan: &Plan, visits: &Visits) -> Self {
         Self {
-            rate_hz: plan.churn,
+            rate_hz: plan.churn.rate,
+            began: visits.began,
             opening: Percentiles::of(&visits.opening),
             failed: visits.failed,
             first_failure: visits.first_failure.clone(),

@@ -8,7 +8,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.topics.iter().try_for_each(|topic| write_topic(f, topic))?;
         if let Some(churn) = &self.churn {
-            writeln!(f, "visitors {} a second; {} failed", churn.rate_hz, churn.failed)?;
+            writeln!(f, "visitors {} a second; {} came, {} failed", churn.rate_hz, churn.began, churn.failed)?;
             write_row(f, "opening", &churn.opening)?;
         }
         if let Some(server) = &self.server {
