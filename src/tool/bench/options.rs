@@ -78,6 +78,9 @@ pub struct Options {
     /// Let them speak Server-Sent Events and WebSocket in turn, not what the others speak.
     #[arg(long, requires = "churn")]
     churn_mixed: bool,
+    /// In the end cut all subscribers but one at once, publish so many events, and let all come back for them.
+    #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["idle", "second_topic"])]
+    storm: Option<u32>,
     /// Publish nothing: what do connections cost that only exist?
     #[arg(long)]
     idle: bool,
@@ -162,6 +165,8 @@ pub(super) struct Plan {
     pub patience: Duration,
     pub stalled: u32,
     pub churn: Coming,
+    /// How many events those miss who are cut in the end.
+    pub storm: Option<u32>,
     pub is_idle: bool,
     pub server_pid: Option<u32>,
     pub beside_pids: Vec<u32>,
@@ -184,6 +189,9 @@ impl Plan {
         if !(options.churn.is_finite() && 0.0 <= options.churn) {
             return Err("--churn must not be below 0".to_owned());
         }
+        if options.storm.is_some() && options.transport != Transport::Sse {
+            return Err("--storm needs --transport sse: they come back with their last event id".to_owned());
+        }
         Ok(Self {
             target: Target::parse(&options.url, "http://", 80)?,
             publish: Publish::parse(options.publish.as_deref().unwrap_or(&options.url))?,
@@ -194,6 +202,7 @@ impl Plan {
             patience: options.patience,
             stalled: options.stalled,
             churn: coming(options),
+            storm: options.storm,
             is_idle: options.idle,
             server_pid: options.server_pid,
             beside_pids: options.beside_pid.clone(),

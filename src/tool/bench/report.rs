@@ -35,6 +35,7 @@ pub(super) struct Report {
     pub client: ClientReport,
     pub machine: MachineReport,
     pub churn: Option<ChurnReport>,
+    pub storm: Option<StormReport>,
     /// Why the figures should not be believed; empty if they may.
     pub void: Vec<String>,
     #[serde(skip)]
@@ -134,6 +135,30 @@ pub(super) struct ChurnReport {
     pub first_failure: Option<String>,
 }
 
+/// How those came back who were cut at once.
+#[derive(Debug, Serialize)]
+pub(super) struct StormReport {
+    /// How many were cut, and how many events each of them missed.
+    pub cut: u32,
+    pub missed_events: u32,
+    /// How many came back and got all of these.
+    pub caught_up: u64,
+    /// From the first one's connecting until the last one had got them, and until the last one began to connect.
+    pub span_ms: f64,
+    pub connecting_ms: f64,
+    /// From the first one's connecting until each of them had caught up.
+    pub catching_up: Percentiles,
+    /// From its own connecting to the answer.
+    pub opening: Percentiles,
+    /// Processor time of the server for each of them.
+    pub server_cpu_us_per_return: Option<f64>,
+    /// Of one core, over the span. Near 1: the one that the others waited for.
+    pub server_cpu_share: Option<f64>,
+    pub client_cpu_share: f64,
+    /// Connections that found the listener's queue full.
+    pub listen_overflows: u64,
+}
+
 /// What else there was to see.
 #[derive(Debug, Serialize)]
 pub(super) struct MachineReport {
@@ -160,6 +185,7 @@ impl Report {
             client: ClientReport::new(record),
             machine: MachineReport::new(plan, record),
             churn: record.visits.as_ref().map(|visits| ChurnReport::new(plan, visits)),
+            storm: StormReport::new(plan, record),
             void: Vec::new(),
             deliveries: first_deliveries(record),
         };
@@ -169,7 +195,9 @@ impl Report {
 
     /// Whether every event reached every subscriber, once and in order.
     pub(super) fn is_complete(&self) -> bool {
-        self.topics.iter().all(TopicReport::is_complete) && self.churn.as_ref().is_none_or(|churn| churn.failed == 0)
+        self.topics.iter().all(TopicReport::is_complete)
+            && self.churn.as_ref().is_none_or(|churn| churn.failed == 0)
+            && self.storm.as_ref().is_none_or(StormReport::is_complete)
     }
 
     /// The distribution of the first topic's deliveries, in microseconds, in the text form of HdrHistogram's tools.
@@ -219,7 +247,8 @@ impl Report {
 
 impl TopicReport {
     fn new(plan: &Plan, outcome: &Outcome) -> Self {
-        let Outcome { voice: Voice { load, schedule, progress }, harvest: Harvest { tally, opening }, .. } = outcome;
+        let Outcome { voice: Voice { load, schedule, progress }, harvest: Harvest { tally, opening, .. }, .. } =
+            outcome;
         let published = outcome.published.as_ref();
         let events = tally.per_event();
         Self {
@@ -322,6 +351,36 @@ impl ChurnReport {
             failed: visits.failed,
             first_failure: visits.first_failure.clone(),
         }
+    }
+}
+
+impl StormReport {
+    fn new(plan: &Plan, record: &Record) -> Option<Self> {
+        let storm = record.storm.as_ref()?;
+        let Outcome { voice, harvest, .. } = record.outcomes.first()?;
+        let homecoming = harvest.homecoming.as_ref()?;
+        let [before, after] = &storm.window;
+        let span = homecoming.ended.since(homecoming.began);
+        let count = homecoming.caught_up.len();
+        let server_ns = after.server.zip(before.server).map(|(after, before)| after.since(&before).run_ns);
+        let share = |used_ns: u64| used_ns as f64 / span.as_nanos().max(1) as f64;
+        Some(Self {
+            cut: voice.load.subscribers - 1,
+            missed_events: plan.storm?,
+            caught_up: count,
+            span_ms: span.as_secs_f64() * 1e3,
+            connecting_ms: homecoming.last_began.since(homecoming.began).as_secs_f64() * 1e3,
+            catching_up: Percentiles::of(&homecoming.caught_up),
+            opening: Percentiles::of(&homecoming.opening),
+            server_cpu_us_per_return: server_ns.map(|used_ns| used_ns as f64 / 1e3 / count.max(1) as f64),
+            server_cpu_share: server_ns.map(share),
+            client_cpu_share: share(after.client.since(&before.client).run_ns),
+            listen_overflows: storm.listen_overflows,
+        })
+    }
+
+    fn is_complete(&self) -> bool {
+        self.caught_up == u64::from(self.cut)
     }
 }
 
