@@ -61,10 +61,14 @@ pub(super) fn raise_storm(plan: &Plan, voice: &Voice, context: &Context) -> Resu
 }
 
 fn publish(publisher: &mut Publisher, first: u32, count: u32, context: &Context) -> Result<(), String> {
-    (first..first + count).try_for_each(|sequence| {
+    let mut events = first..first + count;
+    let sent = events.try_for_each(|sequence| {
         let stamp = Stamp { run: context.run, sequence, intended: context.clock.now() };
-        publisher.send(&stamp).map_err(|error| format!("the publisher failed: {error}"))
-    })
+        publisher.send(&stamp)
+    });
+    // Closed any earlier, the connection might take events with it.
+    sent.and_then(|()| publisher.await_answers(&context.clock))
+        .map_err(|error| format!("the publisher failed: {error}"))
 }
 
 fn expect(timeout: Duration, context: &Context, what: &str, is_so: impl Fn() -> bool) -> Result<(), String> {

@@ -157,7 +157,7 @@ fn a_storm_is_weathered() {
 #[test]
 fn what_a_storm_destroys_is_counted() {
     let check = |copies: Copies, more: &[&str], caught_up: u64, expected: Faults| {
-        let report = bench(copies, &[&["--storm", "10", "--patience", "500ms"], more].concat());
+        let report = bench(copies, &[&["--storm", "10", "--patience", "2s"], more].concat());
         assert_eq!(report.storm.as_ref().expect("asked for").caught_up, caught_up, "{more:?}");
         assert_eq!(report.topics[0].faults, expected, "{more:?}");
         assert!(!report.is_complete());
