@@ -13,6 +13,7 @@ use super::{
     order::Faults,
     process::{KernelMemory, MemoryUse},
     tally::latency_histogram,
+    window::Edge,
 };
 
 /// Beyond these a run says more about the client or the machine than about the server.
@@ -21,6 +22,8 @@ const LATENESS_SHARE_MAX: f64 = 0.1;
 /// Waking a sleeping thread takes so long on a virtual machine: in microseconds.
 const LATENESS_US_TOLERATED: f64 = 200.0;
 const STRANGERS_SHARE_MAX: f64 = 0.05;
+/// A storm lasts some hundred milliseconds, and the kernel counts a core's time in ticks of ten.
+const STORM_STRANGERS_SHARE_MAX: f64 = 0.2;
 const STEAL_SHARE_MAX: f64 = 0.005;
 const DRIFT_MAX: Duration = Duration::from_micros(100);
 
@@ -155,6 +158,7 @@ pub(super) struct StormReport {
     /// Of one core, over the span. Near 1: the one that the others waited for.
     pub server_cpu_share: Option<f64>,
     pub client_cpu_share: f64,
+    pub strangers_share: Option<f64>,
     /// Connections that found the listener's queue full.
     pub listen_overflows: u64,
 }
@@ -234,6 +238,10 @@ impl Report {
         }
         if self.machine.strangers_share.is_some_and(|share| STRANGERS_SHARE_MAX < share) {
             doubts.push("other processes used more than 5 % of a core".to_owned());
+        }
+        let storm_strangers = self.storm.as_ref().and_then(|storm| storm.strangers_share);
+        if storm_strangers.is_some_and(|share| STORM_STRANGERS_SHARE_MAX < share) {
+            doubts.push("other processes used more than 20 % of a core in the storm".to_owned());
         }
         if self.machine.core_steal_shares.iter().any(|&share| STEAL_SHARE_MAX < share) {
             doubts.push("the hypervisor took more than 0.5 % of a core".to_owned());
@@ -331,7 +339,7 @@ impl MachineReport {
         let [kernel_before, kernel_open, kernel_after] = record.memory.map(|edge| edge.kernel);
         let slab_growth = growth(kernel_before.slab_bytes, kernel_open.slab_bytes);
         Self {
-            strangers_share: strangers_share(record, core_busy_shares.iter().sum()),
+            strangers_share: strangers_share(&record.window),
             core_busy_shares,
             core_steal_shares,
             kernel_before,
@@ -374,6 +382,7 @@ impl StormReport {
             opening: Percentiles::of(&homecoming.opening),
             server_cpu_us_per_return: server_ns.map(|used_ns| used_ns as f64 / 1e3 / count.max(1) as f64),
             server_cpu_share: server_ns.map(share),
+            strangers_share: strangers_share(&storm.window),
             client_cpu_share: share(after.client.since(&before.client).run_ns),
             listen_overflows: storm.listen_overflows,
         })
@@ -398,11 +407,11 @@ impl Percentiles {
     }
 }
 
-fn strangers_share(record: &Record, busy_share: f64) -> Option<f64> {
-    let [start, end] = &record.window;
+fn strangers_share([start, end]: &[Edge; 2]) -> Option<f64> {
+    let busy_share: f64 = end.cores.iter().zip(&start.cores).map(|(end, start)| end.shares_since(start).0).sum();
     let server_ns = end.server?.since(&start.server?).run_ns;
     let own_ns = server_ns + end.client.since(&start.client).run_ns + end.beside_ns.saturating_sub(start.beside_ns);
-    Some((busy_share - own_ns as f64 / 1e9 / window_s(record)).max(0.0))
+    Some((busy_share - own_ns as f64 / end.at.since(start.at).as_nanos() as f64).max(0.0))
 }
 
 fn window_s(record: &Record) -> f64 {
