@@ -4,10 +4,11 @@ use std::{io, sync::Arc, time::Duration};
 
 use super::{
     Reactor,
-    connection::{BLOCKED, Connection, DOOMED, HELD, LINGERING, Unfinished},
+    connection::{BLOCKED, Connection, DOOMED, HELD, LINGERING, Subscription, Unfinished},
     gather::{Gather, Gathers},
     net::Net,
     slab::Slab,
+    table::TopicTable,
 };
 use crate::{
     clock::Moment,
@@ -106,7 +107,8 @@ impl<N: Net> Reactor<N> {
         if connection.state.has(BLOCKED | HELD | LINGERING | DOOMED) {
             return;
         }
-        match write_owed(&mut self.net, connection, &self.metrics, self.now) {
+        let goes_on = !connection.outbox.is_empty() && has_news(connection, &mut self.topics);
+        match write_owed(&mut self.net, connection, goes_on, &self.metrics, self.now) {
             Ok(()) => self.catch_up(slot),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 connection.state.set(BLOCKED);
@@ -190,9 +192,22 @@ fn overflow(policy: Policy) -> Close {
     }
 }
 
+/// Whether [`Reactor::catch_up`] will write to the connection, once it owes nothing else.
+fn has_news<S>(connection: &Connection<S>, topics: &mut TopicTable) -> bool {
+    let is_behind = |subscription: &Subscription| {
+        let Some(topic) = topics.at(subscription.topic) else { return false };
+        let cursor = topic.lap.listener(subscription.place).cursor;
+        (topic.ring.oldest()..topic.ring.next()).contains(&cursor)
+    };
+    connection.state.is_clear() && connection.subscriptions.iter().any(is_behind)
+}
+
+/// Writes the unfinished frame and the outbox. `goes_on`: the logs follow at once, so that an answer and what was missed
+/// are one packet and not two.
 fn write_owed<N: Net>(
     net: &mut N,
     connection: &mut Connection<N::Stream>,
+    goes_on: bool,
     metrics: &ReactorMetrics,
     now: Moment,
 ) -> io::Result<()> {
@@ -204,7 +219,8 @@ fn write_owed<N: Net>(
         connection.written = now;
     }
     while !connection.outbox.is_empty() {
-        let count = net.write(&mut connection.stream, connection.outbox.pending())?;
+        let (stream, bytes) = (&mut connection.stream, connection.outbox.pending());
+        let count = if goes_on { net.write_ahead(stream, bytes)? } else { net.write(stream, bytes)? };
         connection.outbox.advance(count);
         connection.written = now;
     }
