@@ -20,6 +20,7 @@ use std::{
 pub use command::{Reply, answer_command};
 pub use cors::Cors;
 pub use publish::{complete_command, complete_request};
+pub use topics::complete_history;
 
 use crate::{
     bus::Bus,
@@ -125,6 +126,8 @@ pub enum Answer {
         topics: Vec<(Topic, Start)>,
         /// With `event:` lines.
         named: bool,
+        /// Whether the client is told where it stands before the first event.
+        tells_place: bool,
         /// Fields for its head.
         headers: Vec<(&'static str, String)>,
     },

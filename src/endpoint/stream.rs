@@ -1,9 +1,8 @@
 //! `GET /sse` and `GET /ws`: a request becomes a stream of events.
 
-use super::{Answer, Context, parse_topic};
+use super::{Answer, Context, overload::is_event_source, parse_topic};
 use crate::{
-    event::EventId,
-    log::Start,
+    event::Start,
     protocol::{
         Dialect, FANFARE_V1,
         http::{Method, Request, Response},
@@ -22,7 +21,7 @@ pub(super) fn open_sse(request: &Request, _: &str, context: &Context<'_>) -> Ans
         Err(response) => return response.into(),
     };
     let named = !matches!(request.query("named"), Some("0" | "false"));
-    Answer::Sse { topics, named, headers: Vec::new() }
+    Answer::Sse { topics, named, tells_place: is_event_source(request), headers: Vec::new() }
 }
 
 pub(super) fn open_websocket(request: &Request, _: &str, context: &Context<'_>) -> Answer {
@@ -80,18 +79,6 @@ fn place_cursors(request: &Request, topics: Vec<Topic>) -> Result<Vec<(Topic, St
     if places.len() != 1 && places.len() != topics.len() {
         return Err(bad());
     }
-    let with_place = |(index, topic)| Some((topic, parse_start(place(index)?)?));
+    let with_place = |(index, topic)| Some((topic, place(index)?.parse().ok()?));
     topics.into_iter().enumerate().map(with_place).collect::<Option<Vec<_>>>().ok_or_else(bad)
-}
-
-/// `first` or `0`, `last:N`, or the id after which to go on.
-pub(super) fn parse_start(text: &str) -> Option<Start> {
-    match text {
-        "first" | "0" => Some(Start::First),
-        "live" => Some(Start::Live),
-        _ => match text.strip_prefix("last:") {
-            Some(count) => count.parse().ok().map(Start::Last),
-            None => text.parse::<EventId>().ok().map(Start::After),
-        },
-    }
 }

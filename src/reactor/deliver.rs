@@ -4,7 +4,9 @@ use std::{io, sync::Arc, time::Duration};
 
 use super::{
     Reactor,
-    connection::{BLOCKED, Connection, DOOMED, HELD, LINGERING, Subscription, Unfinished},
+    conflate::conflate,
+    connection::{BEHIND, BLOCKED, Connection, DOOMED, HELD, LINGERING, REPLAYING, Subscription, Unfinished},
+    gaps::Stranded,
     gather::{Gather, Gathers},
     net::Net,
     slab::Slab,
@@ -15,7 +17,7 @@ use crate::{
     close::Close,
     event::Position,
     frame::Format,
-    log::{Listener, Policy, Ring},
+    log::{Listener, Ring},
     metrics::{ReactorMetrics, Transport},
     protocol::{Session, encode_frame, sse},
 };
@@ -35,8 +37,8 @@ pub(super) enum Visit {
     More,
     /// The peer's window is full.
     Blocked,
-    /// The log has passed the cursor.
-    Fallen,
+    /// The log has passed the cursor, or the transport has no form for the hole in the log that comes next.
+    Stranded,
     /// The connection is broken.
     Broken,
 }
@@ -49,10 +51,10 @@ impl<N: Net> Reactor<N> {
         let deadline = self.now + SLICE_TIME;
         let mut budget = VISITS_PER_SLICE;
         while 0 < budget && self.now < deadline {
-            let Some(place) = self.fresh.pop_front() else { break };
+            let Some(place) = self.fresh.pop() else { break };
             budget -= self.run_slice(place, budget, deadline).min(budget);
         }
-        if let Some(place) = self.ongoing.pop_front() {
+        if let Some(place) = self.ongoing.pop() {
             self.run_slice(place, VISITS_PER_SLICE, self.now + SLICE_TIME);
         }
     }
@@ -91,8 +93,8 @@ impl<N: Net> Reactor<N> {
             let ring = &topic.ring;
             let outcome = visit(&mut self.net, connection, listener, place, ring, &mut self.gathers, &self.metrics);
             if outcome != Visit::AtHead {
-                let aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end);
-                set_aside(outcome, slot, connection, topic.state.class.policy, aside);
+                let aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded);
+                set_aside(outcome, slot, place, connection, aside);
             }
         }
         self.now = self.net.now();
@@ -109,47 +111,74 @@ impl<N: Net> Reactor<N> {
         }
         let goes_on = !connection.outbox.is_empty() && has_news(connection, &mut self.topics);
         match write_owed(&mut self.net, connection, goes_on, &self.metrics, self.now) {
-            Ok(()) => self.catch_up(slot),
+            Ok(()) => {
+                if connection.state.has(REPLAYING) {
+                    self.continue_replays(slot);
+                }
+                self.catch_up(slot);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                connection.state.set(BLOCKED);
+                connection.state.set(BLOCKED | BEHIND);
                 self.blocked += 1;
             }
             Err(_) => self.to_end.push((slot, Close::PeerGone)),
         }
         self.finish_closing(slot);
+        self.settle_charge(slot);
     }
 
     /// Visits each subscription of a connection that owes nothing else.
     fn catch_up(&mut self, slot: u32) {
         let Some(connection) = self.connections.at(slot) else { return };
+        let mut at_head = true;
         for index in 0..connection.subscriptions.len() {
-            if !connection.state.is_clear() {
+            if !connection.state.may_catch_up() {
+                at_head = false;
                 break;
             }
             let subscription = connection.subscriptions[index];
             let Some(topic) = self.topics.at(subscription.topic) else { continue };
+            let conflates = topic.conflates();
             let listener = topic.lap.listener(subscription.place);
             if listener.cursor == topic.ring.next() {
                 continue;
             }
             connection.written = self.now;
-            let (ring, place) = (&topic.ring, subscription.topic);
-            let outcome = visit(&mut self.net, connection, listener, place, ring, &mut self.gathers, &self.metrics);
-            self.gathers.settle(&self.metrics, self.now);
+            let place = subscription.topic;
+            let outcome = if conflates && connection.state.has(BEHIND) {
+                let outcome = conflate(connection, topic, place, subscription.place, &self.metrics);
+                send_owed(&mut self.net, connection, outcome, &self.metrics, self.now)
+            } else {
+                let (net, ring) = (&mut self.net, &topic.ring);
+                let outcome = visit(net, connection, listener, place, ring, &mut self.gathers, &self.metrics);
+                self.gathers.settle(&self.metrics, self.now);
+                outcome
+            };
             if outcome != Visit::AtHead {
-                let aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end);
-                set_aside(outcome, slot, connection, topic.state.class.policy, aside);
+                at_head = false;
+                let aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded);
+                set_aside(outcome, slot, place, connection, aside);
             }
         }
+        if at_head {
+            connection.state.clear(BEHIND);
+        }
     }
+}
 
-    /// Whether the log has passed one of the cursors of this connection.
-    pub(super) fn has_fallen(&mut self, slot: u32) -> bool {
-        let Some(connection) = self.connections.at(slot) else { return false };
-        connection.subscriptions.iter().any(|subscription| {
-            let Some(topic) = self.topics.at(subscription.topic) else { return false };
-            topic.lap.listener(subscription.place).cursor < topic.ring.oldest()
-        })
+/// Sends what conflation has put into the outbox, and says how the visit ended with that.
+fn send_owed<N: Net>(
+    net: &mut N,
+    connection: &mut Connection<N::Stream>,
+    conflated: Visit,
+    metrics: &ReactorMetrics,
+    now: Moment,
+) -> Visit {
+    match write_owed(net, connection, false, metrics, now) {
+        Ok(()) => conflated,
+        // One that is stranded as well will be found so when the peer has read.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Visit::Blocked,
+        Err(_) => Visit::Broken,
     }
 }
 
@@ -161,15 +190,18 @@ fn fetch_ahead<S>(connections: &mut Slab<Connection<S>>, upcoming: &[Listener]) 
     }
 }
 
-/// After a visit that left the cursor behind the head: puts the connection where it goes on, or ends. `aside`: how many
-/// are blocked, who writes again next turn, and who is to be ended.
+/// Where connections go that a visit did not bring to the head: how many are blocked, who writes again next turn, who is
+/// to be ended, and who is stranded.
+type Aside<'r> = (&'r mut usize, &'r mut Vec<u32>, &'r mut Vec<(u32, Close)>, &'r mut Vec<Stranded>);
+
+/// After a visit that left the cursor behind the head: puts the connection where it goes on, or ends.
 #[inline(always)]
 fn set_aside<S>(
     outcome: Visit,
     slot: u32,
+    topic: u32,
     connection: &mut Connection<S>,
-    policy: Policy,
-    (blocked, write_again, to_end): (&mut usize, &mut Vec<u32>, &mut Vec<(u32, Close)>),
+    (blocked, write_again, to_end, stranded): Aside<'_>,
 ) {
     match outcome {
         Visit::AtHead => {}
@@ -177,29 +209,24 @@ fn set_aside<S>(
         Visit::More if write_again.last() == Some(&slot) => {}
         Visit::More => write_again.push(slot),
         Visit::Blocked => {
-            connection.state.set(BLOCKED);
+            connection.state.set(BLOCKED | BEHIND);
             *blocked += 1;
         }
-        Visit::Fallen => to_end.push((slot, overflow(policy))),
+        Visit::Stranded => stranded.push(Stranded { slot, topic }),
         Visit::Broken => to_end.push((slot, Close::PeerGone)),
     }
 }
 
-/// What the class's policy makes of a reader that the log has passed.
-fn overflow(policy: Policy) -> Close {
-    match policy {
-        Policy::Close => Close::Slow,
-    }
-}
-
-/// Whether [`Reactor::catch_up`] will write to the connection, once it owes nothing else.
+/// Whether [`Reactor::catch_up`] is sure to write to the connection, once it owes nothing else. A raw WebSocket is left out:
+/// a gap has no frame there.
 fn has_news<S>(connection: &Connection<S>, topics: &mut TopicTable) -> bool {
     let is_behind = |subscription: &Subscription| {
         let Some(topic) = topics.at(subscription.topic) else { return false };
-        let cursor = topic.lap.listener(subscription.place).cursor;
-        (topic.ring.oldest()..topic.ring.next()).contains(&cursor)
+        let Listener { format, cursor, .. } = *topic.lap.listener(subscription.place);
+        format != Format::WebSocketRaw && (topic.ring.oldest()..topic.ring.next()).contains(&cursor)
     };
-    connection.state.is_clear() && connection.subscriptions.iter().any(is_behind)
+    let in_order = connection.state.may_catch_up() && !connection.state.has(REPLAYING | BEHIND);
+    in_order && connection.subscriptions.iter().any(is_behind)
 }
 
 /// Writes the unfinished frame and the outbox. `goes_on`: the logs follow at once, so that an answer and what was missed
@@ -239,15 +266,18 @@ fn visit<N: Net>(
     metrics: &ReactorMetrics,
 ) -> Visit {
     if listener.cursor < ring.oldest() {
-        return Visit::Fallen;
+        return Visit::Stranded;
     }
     if let Format::Sse(form) = listener.format
         && !form.with_id
     {
-        return visit_with_ids(net, connection, listener, ring, metrics, gathers.now());
+        return visit_with_ids(net, connection, listener, place, ring, metrics, gathers.now());
     }
     let gather = gathers.gather(place, ring, listener.format, listener.cursor, metrics);
     let bytes = gather.bytes();
+    if bytes.is_empty() {
+        return Visit::Stranded;
+    }
     match net.write(&mut connection.stream, bytes) {
         Ok(written) if written == bytes.len() => {
             gather.count_served();
@@ -292,22 +322,22 @@ fn visit_with_ids<N: Net>(
     net: &mut N,
     connection: &mut Connection<N::Stream>,
     listener: &mut Listener,
+    place: u32,
     ring: &Ring,
     metrics: &ReactorMetrics,
     now: Moment,
 ) -> Visit {
     let Ok(Session::Sse(stream)) = &mut connection.session else { return Visit::Broken };
-    let (Some(cursors), form) = (&mut stream.cursors, stream.form) else { return Visit::Broken };
+    let form = stream.form;
     for event in ring.events_from(listener.cursor).take(super::gather::FRAMES_PER_VISIT) {
-        if let Some(cursor) = cursors.get_mut(usize::from(listener.subscription)) {
-            *cursor = Some(event.id);
-        }
+        stream.pass(place, event.id);
+        let Some(ids) = stream.ids() else { return Visit::Broken };
         let mut lead = Vec::new();
-        sse::write_cursor_id(cursors, form.chunked, &mut lead);
-        let frame = event.frames.frame(listener.format, || encode_frame(event, listener.format));
+        sse::write_cursor_id(ids, form.chunked, &mut lead);
+        let frame = event.frame(listener.format, |event| encode_frame(event, listener.format));
         let lead_bytes = lead.len();
         let owed = lead_bytes + frame.len();
-        let parts = [io::IoSlice::new(&lead), io::IoSlice::new(frame)];
+        let parts = [io::IoSlice::new(&lead), io::IoSlice::new(&frame)];
         let written = match net.write_vectored(&mut connection.stream, &parts) {
             Ok(written) => written,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -318,7 +348,7 @@ fn visit_with_ids<N: Net>(
             // What is left of the private bytes goes first, and so the frame goes with them.
             if written < lead_bytes {
                 connection.outbox.put(&lead[written..]);
-                connection.outbox.put(frame);
+                connection.outbox.put(&frame);
                 metrics.on_delivered(Transport::Sse, 1, owed as u64);
             } else {
                 let (event, written) = (Arc::clone(event), written - lead_bytes);
