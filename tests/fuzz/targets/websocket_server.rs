@@ -79,7 +79,7 @@ fn check_message(message: &Message, input: &Input<'_>, limits: &Limits) {
             client::write_masked_binary(bytes, key, &mut masked);
             (encode_binary(bytes), ServerFrame::Binary(bytes))
         }
-        Message::Pong => return,
+        Message::Ping | Message::Pong => return,
     };
     let again = receive(input.cut(&masked), limits);
     assert_eq!(again, Outcome { messages: vec![message.clone()], outbox: Vec::new(), end: None });
