@@ -103,12 +103,14 @@ fn a_websocket_that_answers_no_ping_is_closed() {
     std::thread::scope(|scope| {
         let answering = scope.spawn(|| alive.next_text());
         let mut received = Vec::new();
-        deaf.read_to_end(&mut received).expect("the hub should close");
-        assert!(received.windows(2).any(|bytes| bytes == b"\x89\x00"), "it was asked");
-        wait_for_clients(&hub, 1);
+        let ended = deaf.read_to_end(&mut received);
+        // First of all, so that the other one has something to wait for.
         hub.publish("t", "still there?");
         assert_eq!(answering.join().expect("it only reads"), "still there?");
+        ended.expect("the hub should close");
+        assert!(received.windows(2).any(|bytes| bytes == b"\x89\x00"), "it was asked");
     });
+    wait_for_clients(&hub, 1);
 }
 
 const HISTORY_EVENTS: usize = 64;
