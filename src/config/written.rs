@@ -22,6 +22,7 @@ pub(super) struct Written {
     /// Empty: no Redis, unless `redis_url_file` names one.
     pub(super) redis_url: String,
     pub(super) redis_url_file: Option<PathBuf>,
+    pub(super) sentinel_password_file: Option<PathBuf>,
     pub(super) proxy: Proxy,
     pub(super) cors: Cors,
     pub(super) sse: Sse,
@@ -48,6 +49,7 @@ impl Default for Written {
             redis: redis_pubsub::Config::default(),
             redis_url: String::new(),
             redis_url_file: None,
+            sentinel_password_file: None,
             proxy: Proxy::default(),
             cors: Cors::default(),
             sse: Sse::default(),

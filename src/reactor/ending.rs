@@ -72,10 +72,8 @@ impl<N: Net> Reactor<N> {
                 let error = sse_error(close);
                 sse::write_final(stream.form.chunked, retry_ms, error.as_deref(), outbox.buffer());
             }
-            // The end began on the other side, and the session has answered it.
-            (Err(Close::Done), Transport::WebSocket) => {}
             (_, Transport::WebSocket) => {
-                websocket::write_close(close.websocket_code(), reason, outbox.buffer());
+                websocket::write_end(close, reason, outbox.buffer());
             }
             (Err(_), Transport::Sse) => {}
             (Ok(Session::WebSocket(_)), _) => {}

@@ -17,7 +17,7 @@ use crate::{
         Ask, Dialect, Session, SseStream, TopicCursor, WebSocketSession,
         http::{Request, Response, Version},
         sse,
-        websocket::{self, Accepted},
+        websocket::{self, Accepted, Message},
     },
     topic::Topic,
 };
@@ -120,7 +120,8 @@ impl<N: Net> Reactor<N> {
                 was_request |= matches!(ask, Ask::Request(_));
                 self.take_ask(slot, ask);
             }
-            if was_request {
+            // What came behind an upgrade's head is answered first.
+            if was_request && self.asks.is_empty() {
                 self.advance_session(slot, &mut []);
             }
         }
@@ -166,6 +167,12 @@ impl<N: Net> Reactor<N> {
                 let reply = endpoint::answer_command(&text, &context);
                 self.take_reply(slot, reply);
             }
+            Ask::Message(message) => {
+                self.metrics.on_message();
+                let answer = hub.answer_message(message, &context);
+                answer.iter().for_each(|answer| self.answer_message(slot, answer));
+            }
+            Ask::End(close) => self.end(slot, close),
         }
     }
 
@@ -199,6 +206,15 @@ impl<N: Net> Reactor<N> {
             Reply::Subscribe { topic, start, reference } => self.subscribe_command(slot, &topic, start, reference),
             Reply::Unsubscribe { topic, reference } => self.unsubscribe_command(slot, &topic, reference.as_deref()),
             Reply::Later => {}
+        }
+    }
+
+    fn answer_message(&mut self, slot: u32, answer: &Message) {
+        if let Some(connection) = self.connections.at(slot)
+            && !connection.state.has(CLOSING)
+        {
+            websocket::write_message(answer, connection.outbox.buffer());
+            self.mark_dirty(slot);
         }
     }
 

@@ -16,6 +16,8 @@ mod listeners;
 mod native_api;
 mod outside_clients;
 mod proxy_headers;
+mod readiness;
+mod redis_failover;
 mod redis_loss;
 mod redis_source;
 mod sse_stream;
