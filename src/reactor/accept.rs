@@ -17,6 +17,8 @@ const ACCEPTS_PER_TURN: usize = 64;
 const EXHAUSTED_RETRY: Duration = Duration::from_millis(100);
 /// Connections beyond the limit that are still answered with a refusal; those beyond are closed without a word.
 const REFUSALS_AT_ONCE: usize = 256;
+/// The same for one address, so that it cannot use up the room of all.
+const REFUSALS_PER_ADDRESS: usize = 16;
 
 impl<N: Net> Reactor<N> {
     /// Accepts from the listeners that the poll named and from those that have stopped early.
@@ -69,9 +71,13 @@ impl<N: Net> Reactor<N> {
         let Arrival { stream, peer, admin } = arrival;
         let open = self.placement.total();
         // Counted in any case, for it is uncounted in any case.
-        let crowded = !self.count_peer(peer);
-        let overload = crowded || self.config.connections_max < open || self.hub.bus.budget().is_spent();
-        if self.is_stopping() || self.config.connections_max + REFUSALS_AT_ONCE < open {
+        let surplus = self.count_peer(peer);
+        let overload = 0 < surplus || self.config.connections_max < open || self.hub.bus.budget().is_spent();
+        let flooded = REFUSALS_PER_ADDRESS < surplus || self.config.connections_max + REFUSALS_AT_ONCE < open;
+        if flooded {
+            self.metrics.on_shed();
+        }
+        if flooded || self.is_stopping() {
             self.uncount_peer(peer);
             self.placement.on_gone(self.index);
             return;

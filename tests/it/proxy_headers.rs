@@ -6,10 +6,12 @@ use fanfare::protocol::http::Method;
 use socket2::Socket;
 
 use crate::support::{
+    Folder,
     http::{HttpConnection, Response, exchange},
     hub::Hub,
+    run_program,
     sse::{SseClient, send_all},
-    wait_until,
+    stdout_of, wait_until,
 };
 
 const BEHIND_TEXT: [(&str, &str); 3] =
@@ -167,4 +169,30 @@ fn behind_a_header_only_a_proxy_may_name_the_client() {
     assert_eq!(status("203.0.113.7", "192.0.2.3"), 503, "it cannot pass for others");
     let _more = [open("10.0.0.1", "192.0.2.1"), open("10.0.0.2", "192.0.2.1")];
     assert_eq!((status("10.0.0.3", "192.0.2.1"), status("10.0.0.3", "192.0.2.2")), (503, 200));
+}
+
+#[test]
+fn a_proxy_at_a_unix_socket_may_be_trusted() {
+    let folder = Folder::new();
+    let settings =
+        [("proxy.trusted", "unix"), ("proxy.proxy_protocol", "true"), ("server.max_connections_per_ip", "1")];
+    let hub = Hub::start_with(&["--listen", &format!("unix:{}", folder.path("hub.sock"))], &settings);
+    let connect = |header: &[u8]| {
+        let socket = hub.connect_at(1);
+        send_all(&socket, header);
+        socket
+    };
+    let client = b"PROXY TCP6 2001:db8::7 ::1 40000 80\r\n";
+    let _stream = SseClient::open_on(connect(client), "/sse?topic=t", &[]);
+    assert_eq!(get(connect(client), "/health", &[]).status, 503);
+    assert_eq!(get(connect(b"PROXY TCP6 2001:db8::8 ::1 40000 80\r\n"), "/health", &[]).status, 200);
+    assert_eq!(hub.get("/health").status, 200, "who comes over TCP is not trusted, and sends no header");
+}
+
+#[test]
+fn curl_sends_the_header_too() {
+    let hub = Hub::start_with(&[], &BEHIND_TEXT);
+    let url = format!("{}/health", hub.url(0));
+    let output = run_program("curl", "curl", &["--silent", "--fail", "--haproxy-protocol", &url]);
+    assert!(stdout_of(&output).contains("ok"), "{output:?}");
 }
