@@ -23,6 +23,11 @@ pub(crate) enum Pace {
 /// Every way in which a row is sent.
 pub(crate) const PACES: [Pace; 2] = [Pace::Whole, Pace::Single];
 
+/// Those for a row of `length` bytes. Megabytes take long, and the shorter rows have shown by then what cuts do.
+pub(crate) fn paces_for(length: usize) -> &'static [Pace] {
+    if length < 1 << 20 { &PACES } else { &PACES[..1] }
+}
+
 /// More single writes than these take long and tell nothing new: headers, trailers and cuts are near the ends.
 const SINGLE_BYTES: usize = 300;
 

@@ -43,7 +43,7 @@ impl Target {
             return Err(MALFORMED);
         }
         let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
-        if !is_authority(rest[..authority_end].as_bytes()) {
+        if !is_authority(&rest.as_bytes()[..authority_end]) {
             return Err(MALFORMED);
         }
         Self::decode(&rest[authority_end..])

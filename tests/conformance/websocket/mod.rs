@@ -8,7 +8,7 @@ mod text;
 
 use std::fmt;
 
-use crate::client::{PACES, Pace, connect, read_through, read_to_end, send};
+use crate::client::{Pace, connect, paces_for, read_through, read_to_end, send};
 
 pub(super) const FIN: u8 = 0x80;
 pub(super) const CONTINUATION: u8 = 0;
@@ -68,13 +68,11 @@ pub(super) fn goes_on(rule: &str, sent: &[Vec<u8>], expected: &[Got]) {
 #[track_caller]
 pub(super) fn ends(rule: &str, sent: &[Vec<u8>], expected: &[Got], code: u16) {
     let expected = [expected, &[close(code)]].concat();
-    for pace in PACES {
-        let got = converse(rule, &sent.concat(), pace);
-        assert!(
-            got == expected,
-            "{rule}, {pace:?}: sent {:02x?}…, got {got:?} instead of {expected:?}",
-            start_of(sent)
-        );
+    let sent = sent.concat();
+    for pace in paces_for(sent.len()) {
+        let got = converse(rule, &sent, *pace);
+        let start = &sent[..sent.len().min(60)];
+        assert!(got == expected, "{rule}, {pace:?}: sent {start:02x?}…, got {got:?} instead of {expected:?}");
     }
 }
 
@@ -112,10 +110,6 @@ fn read_frames(rule: &str, mut bytes: &[u8]) -> Vec<Got> {
 /// Reasons are for humans.
 fn shorten(first: u8, payload: &[u8]) -> Vec<u8> {
     if first == CLOSE { payload[..payload.len().min(2)].to_vec() } else { payload.to_vec() }
-}
-
-fn start_of(sent: &[Vec<u8>]) -> Vec<u8> {
-    sent.concat().into_iter().take(60).collect()
 }
 
 impl fmt::Debug for Got {

@@ -112,7 +112,7 @@ fn invalid_text_fails_at_once() {
         let announced = frame(FIN | TEXT, [b"ok ", *invalid, &vec![b'x'; unseen]].concat());
         let begun = announced[..announced.len() - unseen].to_vec();
         assert_eq!(begun.len(), 8 + seen);
-        ends("8.1: within a frame", &[begun.clone()], &[], 1007);
+        ends("8.1: within a frame", std::slice::from_ref(&begun), &[], 1007);
         ends("8.1: within a frame behind a message", &[frame(FIN | TEXT, "a"), begun], &[text("a")], 1007);
         if let [before @ .., last] = invalid {
             let cut = [frame(TEXT, before), frame(CONTINUATION, [*last, b'x'])];
