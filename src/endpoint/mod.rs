@@ -231,12 +231,25 @@ pub fn answer(request: &Request, context: &Context<'_>) -> (usize, Answer) {
     let place = crate::metrics::ROUTE_LABELS.iter().position(|known| *known == label).unwrap_or_default();
     let answer = match found {
         _ if context.overloaded => overload::refuse(request),
+        None if matches!((request.method, &*request.path), (Method::Options, "*") | (Method::Connect, _)) => {
+            answer_for_all(request)
+        }
         None => {
             Response::error(404, "not_found", "there is nothing at this path; GET / lists what there is", None).into()
         }
         Some((route, topic)) => dispatch(route, request, topic, context),
     };
     (place, cors::allow(answer, request, &context.hub.config.cors))
+}
+
+/// Answers a request whose target is the server as a whole: `OPTIONS *` (RFC 9110 section 9.3.7), and CONNECT, which none
+/// of the doors has.
+fn answer_for_all(request: &Request) -> Answer {
+    let response = match request.method {
+        Method::Options => Response::empty(204),
+        _ => Response::error(405, "method_not_allowed", "the hub is no proxy", None),
+    };
+    response.with("Allow", "GET, HEAD, POST, OPTIONS").into()
 }
 
 fn find_route<'path>(path: &'path str, context: &Context<'_>) -> Option<(&'static Route, &'path str)> {

@@ -23,8 +23,8 @@ use fanfare::{
 
 /// The largest message and the largest body: public suites go up to it.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// The most frames of one message, from the same suites.
-const FRAGMENTS_MAX: u32 = 65_536;
+/// The most frames of one message: Autobahn cuts one into 65,536 and ends it with an empty one.
+pub(crate) const FRAGMENTS_MAX: u32 = 65_537;
 
 static APPLICATION: Application = Application {
     routes: &[
