@@ -116,9 +116,14 @@ impl<N: Net> Reactor<N> {
                 break;
             }
             let mut was_request = false;
-            for ask in std::mem::take(&mut self.asks) {
+            let mut asks = std::mem::take(&mut self.asks);
+            for ask in asks.drain(..) {
                 was_request |= matches!(ask, Ask::Request(_));
                 self.take_ask(slot, ask);
+            }
+            // What these led to stands in a list of its own; mostly there is none, and the memory serves the next.
+            if self.asks.is_empty() {
+                self.asks = asks;
             }
             if was_request {
                 self.advance_session(slot, &mut []);
