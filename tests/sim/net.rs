@@ -445,6 +445,10 @@ impl Net for SimNet {
         wire.held_back = false;
         wire.server_ended = true;
     }
+
+    fn unacknowledged_bytes(&mut self, stream: &SimStream) -> usize {
+        stream.0.lock().to_client.len()
+    }
 }
 
 /// The first `count` bytes, whole slices at a time.
