@@ -116,13 +116,17 @@ impl<N: Net> Reactor<N> {
                 break;
             }
             let mut was_request = false;
-            for ask in std::mem::take(&mut self.asks) {
+            let mut asks = std::mem::take(&mut self.asks);
+            for ask in asks.drain(..) {
                 was_request |= matches!(ask, Ask::Request(_));
                 self.take_ask(slot, ask);
             }
-            // What came behind an upgrade's head is answered first.
-            if was_request && self.asks.is_empty() {
-                self.advance_session(slot, &mut []);
+            // What came behind an upgrade's head is answered first. Mostly there is none, and the memory serves the next.
+            if self.asks.is_empty() {
+                self.asks = asks;
+                if was_request {
+                    self.advance_session(slot, &mut []);
+                }
             }
         }
         self.check_stream(slot);

@@ -119,7 +119,11 @@ fn locate_fields(bytes: &[u8], headers: &[httparse::Header<'_>]) -> Result<Vec<F
     let field = |header: &httparse::Header<'_>| {
         Some(Field { name: locate(header.name.as_bytes())?, value: locate_value(header.value, locate)? })
     };
-    headers.iter().map(field).collect::<Option<_>>().ok_or(Close::HeadTooLarge)
+    let mut fields = Vec::with_capacity(headers.len());
+    for header in headers {
+        fields.push(field(header).ok_or(Close::HeadTooLarge)?);
+    }
+    Ok(fields)
 }
 
 /// An empty value need not point into the head.
