@@ -6,6 +6,7 @@
 mod support;
 
 mod browser;
+mod browser_refusals;
 mod churn;
 mod commands;
 mod fanfare_v1;
@@ -14,6 +15,7 @@ mod http_refusals;
 mod listeners;
 mod native_api;
 mod outside_clients;
+mod proxy;
 mod redis_loss;
 mod redis_source;
 mod sse_stream;
