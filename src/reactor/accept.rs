@@ -8,7 +8,7 @@ use super::{
     net::{Net, Ready},
     placement::Arrival,
 };
-use crate::{close::Close, metrics::Transport};
+use crate::{close::Close, endpoint::Overload, metrics::Transport};
 
 /// Connections accepted per listener and turn.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -70,7 +70,8 @@ impl<N: Net> Reactor<N> {
         let open = self.placement.total();
         // Counted in any case, for it is uncounted in any case.
         let crowded = !self.placement.count_address(peer, self.config.connections_per_ip_max);
-        let overload = crowded || self.config.connections_max < open;
+        let full = self.config.connections_max < open;
+        let overload = full.then_some(Overload::Connections).or_else(|| crowded.then_some(Overload::Address));
         if self.is_stopping() || self.config.connections_max + REFUSALS_AT_ONCE < open {
             self.placement.on_gone(self.index, peer);
             return;

@@ -9,6 +9,7 @@ use super::net::Net;
 use crate::{
     clock::Moment,
     close::Close,
+    endpoint::Overload,
     event::Event,
     frame::Format,
     metrics::Transport,
@@ -26,8 +27,8 @@ pub(super) struct Connection<S> {
     pub(super) state: State,
     pub(super) transport: Transport,
     pub(super) admin: bool,
-    /// Beyond what the hub is to serve: its first request is refused.
-    pub(super) overload: bool,
+    /// The limit that it is beyond, if it is: its first request is refused.
+    pub(super) overload: Option<Overload>,
     pub(super) unfinished: Option<Unfinished>,
     pub(super) outbox: Outbox,
     /// What it speaks, or why it ended.
@@ -116,7 +117,7 @@ impl Unfinished {
 
 impl<S> Connection<S> {
     /// A connection accepted `now`.
-    pub(super) fn new(stream: S, peer: Option<IpAddr>, admin: bool, overload: bool, now: Moment) -> Self {
+    pub(super) fn new(stream: S, peer: Option<IpAddr>, admin: bool, overload: Option<Overload>, now: Moment) -> Self {
         Self {
             stream,
             state: State::default(),

@@ -33,6 +33,19 @@ impl<N: Net> Reactor<N> {
         self.leave(slot, close);
     }
 
+    /// Ends a stream that was opened only to be refused. It says why; of those that end after they were served, only the
+    /// ones for which the end is no matter of course do.
+    pub(super) fn end_refused(&mut self, slot: u32, close: Close) {
+        if let Some(connection) = self.connections.at(slot)
+            && let Ok(Session::Sse(stream)) = &connection.session
+            && sse_error(close).is_none()
+        {
+            let chunked = stream.form.chunked;
+            sse::write_event(None, Some("error"), &error_json(close), chunked, connection.outbox.buffer());
+        }
+        self.end(slot, close);
+    }
+
     /// Ends a connection whose session has ended itself.
     pub(super) fn close(&mut self, slot: u32, close: Close) {
         self.say_goodbye(slot, close);
@@ -165,10 +178,11 @@ fn goodbye_reason(close: Close, retry_ms: u64) -> String {
 /// What an event stream says of its end, besides when to come back: something only if that is no matter of course.
 fn sse_error(close: Close) -> Option<String> {
     match close {
-        Close::TryLater(_) => {
-            let error = serde_json::json!({ "code": close.label(), "message": close.to_string() });
-            Some(error.to_string())
-        }
+        Close::TryLater(_) => Some(error_json(close)),
         _ => None,
     }
+}
+
+fn error_json(close: Close) -> String {
+    serde_json::json!({ "code": close.label(), "message": close.to_string() }).to_string()
 }

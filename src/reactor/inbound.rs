@@ -141,8 +141,8 @@ impl<N: Net> Reactor<N> {
     fn take_ask(&mut self, slot: u32, ask: Ask) {
         let hub = Arc::clone(&self.hub);
         let Some(connection) = self.connections.at(slot) else { return };
-        let (admin, overloaded) = (connection.admin, connection.overload);
-        let context = self.context(&hub, slot, admin, overloaded);
+        let (admin, overload) = (connection.admin, connection.overload);
+        let context = self.context(&hub, slot, admin, overload);
         match ask {
             Ask::Request(request) => {
                 let (route, answer) = endpoint::answer(&request, &context);
@@ -158,11 +158,6 @@ impl<N: Net> Reactor<N> {
 
     fn take_answer(&mut self, slot: u32, route: usize, request: &Request, answer: Answer) {
         match answer {
-            Answer::Sse { .. } | Answer::WebSocket { .. } if self.is_stopping() => {
-                let close = Close::Restart;
-                self.metrics.on_request(route, close.http_status().unwrap_or(503));
-                self.end(slot, close);
-            }
             Answer::Response(response) => self.respond(slot, route, &response),
             Answer::Later => {}
             Answer::Sse { topics, named, headers } => {
@@ -175,7 +170,7 @@ impl<N: Net> Reactor<N> {
             }
             Answer::Ended { stream, close } => {
                 self.take_answer(slot, route, request, *stream);
-                self.end(slot, close);
+                self.end_refused(slot, close);
             }
         }
     }

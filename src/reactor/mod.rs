@@ -43,7 +43,7 @@ use crate::{
     bus::Doorbell,
     clock::Moment,
     close::Close,
-    endpoint::{Context, Hub, Phase},
+    endpoint::{Context, Hub, Overload, Phase},
     metrics::ReactorMetrics,
     protocol::{Ask, Limits},
 };
@@ -319,9 +319,9 @@ impl<N: Net> Reactor<N> {
         self.phase < self.hub.phase()
     }
 
-    fn context<'hub>(&self, hub: &'hub Hub, slot: u32, admin: bool, overloaded: bool) -> Context<'hub> {
+    fn context<'hub>(&self, hub: &'hub Hub, slot: u32, admin: bool, overload: Option<Overload>) -> Context<'hub> {
         let token = self.connections.token(slot).pack();
-        Context { hub, reactor: self.index, token, now: self.now, admin, overloaded }
+        Context { hub, reactor: self.index, token, now: self.now, admin, overload }
     }
 
     fn is_stopping(&self) -> bool {
