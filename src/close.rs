@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::gap::GapReason;
+
 /// Every way for a connection to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Close {
@@ -28,8 +30,11 @@ pub enum Close {
     RateLimited,
     /// The peer asks for what the rules here forbid; the text names the rule.
     Policy(&'static str),
-    /// The peer reads too slowly: the log has passed its cursor.
+    /// The peer leaves too much of what it asked for unread.
     Slow,
+    /// Events are missing, and the peer's transport has no way to say so in-band, or its topic's policy is to close: it
+    /// is to come back and resume.
+    Gap(GapReason),
     /// The hub is at a limit of its own; the peer may come back; the text names the limit.
     TryLater(&'static str),
     /// The hub shuts down.
@@ -50,7 +55,7 @@ impl Close {
             Self::RateLimited => Some(429),
             Self::HeadTooLarge => Some(431),
             Self::Internal(_) => Some(500),
-            Self::Slow | Self::TryLater(_) | Self::Restart => Some(503),
+            Self::Slow | Self::Gap(_) | Self::TryLater(_) | Self::Restart => Some(503),
         }
     }
 
@@ -65,7 +70,7 @@ impl Close {
             Self::Internal(_) => 1011,
             Self::Restart => 1012,
             Self::TryLater(_) => 1013,
-            Self::Slow => 4408,
+            Self::Slow | Self::Gap(_) => 4408,
         }
     }
 
@@ -92,12 +97,13 @@ impl Close {
             Self::TryLater(_) => 12,
             Self::Restart => 13,
             Self::Internal(_) => 14,
+            Self::Gap(_) => 15,
         }
     }
 }
 
 /// The label of each variant, by [`Close::index`].
-pub const LABELS: [&str; 15] = [
+pub const LABELS: [&str; 16] = [
     "done",
     "peer_gone",
     "bad_request",
@@ -113,6 +119,7 @@ pub const LABELS: [&str; 15] = [
     "try_later",
     "restart",
     "internal",
+    "gap",
 ];
 
 /// What the peer is told: one sentence, short enough for a close frame's 123 bytes.
@@ -130,7 +137,8 @@ impl fmt::Display for Close {
             Self::BadUtf8 => f.write_str("text must be UTF-8"),
             Self::MessageTooBig => f.write_str("the message is too big"),
             Self::RateLimited => f.write_str("too many messages"),
-            Self::Slow => f.write_str("reads too slowly: events were passed over"),
+            Self::Slow => f.write_str("reads too slowly"),
+            Self::Gap(reason) => write!(f, "events are missing: {reason}"),
             Self::Restart => f.write_str("the hub restarts"),
             Self::Internal(what) => f.write_str(what),
         }

@@ -1,10 +1,16 @@
 //! What happened: an immutable event, its id, and its place in the topic's log.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use bytes::Bytes;
 
-use crate::{clock::Moment, frame::FrameCache, topic::Topic};
+use crate::{
+    budget::Charge,
+    clock::Moment,
+    frame::{Format, FrameCache},
+    gap::Gap,
+    topic::Topic,
+};
 
 /// An event's public id, `major-minor`, the form of a Redis Stream id.
 ///
@@ -37,11 +43,55 @@ pub struct Event {
     pub kind: Option<Box<str>>,
     /// The payload, verbatim: valid UTF-8.
     pub data: Bytes,
+    /// What it stands for in a topic whose slow readers get the newest event per key only.
+    pub key: Option<Box<str>>,
+    /// Set if it is no event but a hole in the log. In its place there every reader, early or late, is told of it once
+    /// and in order.
+    pub gap: Option<Gap>,
     /// The encoded forms that somebody has asked for.
     pub frames: FrameCache,
+    /// What it holds of the memory budget.
+    pub charge: Charge,
 }
 
 impl Event {
+    /// An event of `topic` at `position`.
+    pub fn new(topic: Topic, id: EventId, position: Position, kind: Option<&str>, data: Bytes, now: Moment) -> Self {
+        Self {
+            topic,
+            id,
+            position,
+            accepted: now,
+            kind: kind.map(Box::from),
+            data,
+            key: None,
+            gap: None,
+            frames: FrameCache::default(),
+            charge: Charge::default(),
+        }
+    }
+
+    /// A hole at `position`: what came after `gap.from` up to `gap.to` is missing. Its data is what event streams are
+    /// told of it.
+    pub fn hole(topic: Topic, gap: Gap, position: Position, now: Moment) -> Self {
+        let data = Bytes::from(gap_json(&topic, gap));
+        Self { gap: Some(gap), ..Self::new(topic, gap.to, position, Some("gap"), data, now) }
+    }
+
+    /// Its frame in `format`, which `encode` makes. It is kept for the next who asks, unless the memory budget has no
+    /// room for it.
+    pub fn frame(&self, format: Format, encode: impl FnOnce(&Self) -> Vec<u8>) -> Cow<'_, [u8]> {
+        if let Some(frame) = self.frames.existing(format) {
+            return Cow::Borrowed(frame);
+        }
+        let frame = encode(self);
+        if self.charge.try_grow(frame.len()) {
+            Cow::Borrowed(self.frames.frame(format, || frame))
+        } else {
+            Cow::Owned(frame)
+        }
+    }
+
     /// The payload as text. Publishing checks it once, so it is not checked again per encoding.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.data).unwrap_or_default()
@@ -49,7 +99,26 @@ impl Event {
 
     /// What the event is taken to weigh in a log: payload, type and the fixed parts.
     pub fn weight_bytes(&self) -> usize {
-        size_of::<Self>() + self.data.len() + self.kind.as_ref().map_or(0, |kind| kind.len())
+        let text_bytes = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+        size_of::<Self>() + self.data.len() + text_bytes(&self.kind) + text_bytes(&self.key)
+    }
+}
+
+/// What an event stream is told of a hole: `{"topic","from","to","reason"}`.
+pub fn gap_json(topic: &Topic, gap: Gap) -> String {
+    // No byte that a topic, an id or a reason may have is escaped in JSON.
+    let Gap { from, to, reason } = gap;
+    format!("{{\"topic\":\"{topic}\",\"from\":\"{from}\",\"to\":\"{to}\",\"reason\":\"{reason}\"}}")
+}
+
+impl EventId {
+    /// The greatest id below this one; `0-0` has none and is its own.
+    pub fn before(self) -> Self {
+        match (self.major, self.minor) {
+            (0, 0) => self,
+            (major, 0) => Self { major: major - 1, minor: u64::MAX },
+            (major, minor) => Self { major, minor: minor - 1 },
+        }
     }
 }
 
@@ -80,6 +149,49 @@ impl FromStr for EventId {
     }
 }
 
+/// Where a subscription begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// With the next event.
+    #[default]
+    Live,
+    /// With the oldest event retained.
+    First,
+    /// With the newest `n` events.
+    Last(usize),
+    /// With the event that follows this one.
+    After(EventId),
+}
+
+/// A text that is no [`Start`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadStart;
+
+impl fmt::Display for BadStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("neither an event id (two decimal numbers joined by a dash) nor one of: first, 0, last:N, live")
+    }
+}
+
+impl std::error::Error for BadStart {}
+
+impl FromStr for Start {
+    type Err = BadStart;
+
+    /// `first` or `0`, `last:N`, `live`, or the id after which to go on. Before the id `0-0` there is nothing, so it
+    /// stands for the beginning too.
+    fn from_str(text: &str) -> Result<Self, BadStart> {
+        match text {
+            "first" | "0" | "0-0" => Ok(Self::First),
+            "live" => Ok(Self::Live),
+            _ => match text.strip_prefix("last:") {
+                Some(count) => count.parse().map(Self::Last).map_err(|_| BadStart),
+                None => text.parse().map(Self::After).map_err(|_| BadStart),
+            },
+        }
+    }
+}
+
 /// Digits only: `u64::from_str` would let a plus sign through.
 fn parse_number(text: &str) -> Result<u64, BadEventId> {
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -91,6 +203,30 @@ fn parse_number(text: &str) -> Result<u64, BadEventId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn starts() {
+        let check = |text: &str, expected: Option<Start>| assert_eq!(text.parse().ok(), expected, "{text}");
+        check("first", Some(Start::First));
+        check("0", Some(Start::First));
+        check("0-0", Some(Start::First));
+        check("live", Some(Start::Live));
+        check("last:7", Some(Start::Last(7)));
+        check("1-2", Some(Start::After(EventId { major: 1, minor: 2 })));
+        for bad in ["", "last:", "last:-1", "last:x", "1", "First", "1-2,3-4"] {
+            check(bad, None);
+        }
+    }
+
+    #[test]
+    fn a_hole_says_where_and_why() {
+        let topic = Topic::parse("a.b").expect("a good name");
+        let id = |minor| EventId { major: 7, minor };
+        let gap = Gap { from: id(3), to: id(4), reason: crate::gap::GapReason::SourceLost };
+        let hole = Event::hole(topic, gap, 4, Moment(0));
+        assert_eq!((hole.id, hole.gap), (id(4), Some(gap)));
+        assert_eq!(hole.text(), r#"{"topic":"a.b","from":"7-3","to":"7-4","reason":"source_lost"}"#);
+    }
 
     #[test]
     fn ids() {

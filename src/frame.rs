@@ -47,6 +47,12 @@ pub struct FrameCache {
 }
 
 impl FrameCache {
+    /// The frame in `format`, if somebody has asked for it before.
+    #[inline]
+    pub fn existing(&self, format: Format) -> Option<&[u8]> {
+        self.slots[format.index()].get().map(AsRef::as_ref)
+    }
+
     /// The frame in `format`; `encode` is called if nobody in the process has asked for it yet.
     #[inline]
     pub fn frame(&self, format: Format, encode: impl FnOnce() -> Vec<u8>) -> &[u8] {

@@ -1,10 +1,12 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
 // In the order in which an event travels.
+pub mod budget;
 pub mod clock;
 pub mod close;
 pub mod event;
 pub mod frame;
+pub mod gap;
 pub mod outbox;
 pub mod topic;
 

@@ -14,7 +14,8 @@ use signal_hook_mio::v1_0::Signals;
 use tracing::{info, warn};
 
 use crate::{
-    bus::{self, Bus, Doorbell, Inbox, Outlet, REACTORS_MAX, Wake},
+    budget::Budget,
+    bus::{self, Bus, Doorbell, Inbox, Outlet, Outlets, REACTORS_MAX, Wake},
     clock::Clock,
     config::{Address, Config, Pin},
     endpoint::{self, Hub, Phase},
@@ -162,10 +163,11 @@ impl Server {
             ),
             _ => None,
         };
-        let outlet = writer.as_ref().map(|writer| Box::new(writer.publisher()) as Box<dyn Outlet>);
+        let shared = writer.as_ref().map(|writer| Box::new(writer.publisher()) as Box<dyn Outlet>);
+        let outlets = Outlets { shared, ..Outlets::default() };
         let inboxes =
             doorbells.iter().map(|doorbell| Inbox::new(config.limits.inbox_events_max, Arc::clone(doorbell))).collect();
-        let bus = Arc::new(Bus::new(bus_config(config), inboxes, outlet));
+        let bus = Arc::new(Bus::new(bus_config(config), inboxes, outlets));
         let sources = status.iter().map(|status| Arc::clone(status) as Arc<dyn SourceHealth>).collect();
         let hub = Arc::new(build_hub(config, clock, Arc::clone(&bus), sources));
         let reader = match (redis, status) {
@@ -240,8 +242,10 @@ fn bus_config(config: &Config) -> bus::Config {
         reactors: config.server.reactors,
         epoch_ms: u64::try_from(os::realtime_now().as_millis()).unwrap_or_default(),
         payload_bytes_max: config.limits.event_bytes_max,
-        default_class: config.topics.default,
+        default_class: config.topics.default.clone(),
         classes: config.topics.classes.clone(),
+        budget: Arc::new(Budget::new(config.server.memory_budget)),
+        idempotency_window: config.limits.idempotency_window,
     }
 }
 

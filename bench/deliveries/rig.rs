@@ -4,7 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fanfare::{
-    bus::{self, Bus, Doorbell, Inbox, Wake},
+    bus::{self, Bus, Doorbell, Inbox, Outlets, Wake},
     clock::Clock,
     endpoint::{self, Cors, Hub},
     metrics::{Metrics, ReactorMetrics},
@@ -94,13 +94,7 @@ impl Rig {
 }
 
 fn build_hub(doorbell: Arc<Doorbell>) -> Hub {
-    let config = bus::Config {
-        reactors: 1,
-        epoch_ms: 1_768_068_834_227,
-        payload_bytes_max: 1024 * 1024,
-        default_class: bus::Class::default(),
-        classes: Vec::new(),
-    };
+    let config = bus::Config { epoch_ms: 1_768_068_834_227, ..bus::Config::default() };
     let metrics =
         Metrics { reactors: vec![Arc::new(ReactorMetrics::default())], sources: Vec::new(), clock: Clock::start() };
     let endpoints = endpoint::Config {
@@ -110,5 +104,9 @@ fn build_hub(doorbell: Arc<Doorbell>) -> Hub {
         admin_apart: false,
         stuck_after: Duration::from_secs(10),
     };
-    Hub::new(Arc::new(Bus::new(config, vec![Inbox::new(65_536, doorbell)], None)), Arc::new(metrics), endpoints)
+    Hub::new(
+        Arc::new(Bus::new(config, vec![Inbox::new(65_536, doorbell)], Outlets::default())),
+        Arc::new(metrics),
+        endpoints,
+    )
 }

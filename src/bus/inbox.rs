@@ -10,7 +10,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 
-use super::{Receipt, TopicKey, TopicState};
+use super::{ArchiveFailed, ArchivePage, Receipt, TopicKey, TopicState};
 use crate::{clock::Moment, event::Event, topic::Topic};
 
 /// Interrupts a thread's poll. Called at most once per sleep.
@@ -77,6 +77,24 @@ pub struct Mail {
 pub enum Note {
     /// The source now delivers this topic.
     Live(TopicKey),
+    /// What the archive has of a topic for a connection that goes on after an old id.
+    Archived {
+        /// The connection, in its reactor's own terms.
+        token: u64,
+        /// The topic.
+        key: TopicKey,
+        /// The events.
+        page: Result<ArchivePage, ArchiveFailed>,
+    },
+    /// What the archive has of a topic, for a connection that asked for its history.
+    History {
+        /// The connection, in its reactor's own terms.
+        token: u64,
+        /// The topic.
+        topic: Topic,
+        /// The events.
+        page: Result<ArchivePage, ArchiveFailed>,
+    },
     /// What became of the publications that a connection handed to the outlet.
     Published {
         /// The connection, in its reactor's own terms.

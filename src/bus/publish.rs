@@ -14,7 +14,7 @@ use super::{
 use crate::{
     clock::Moment,
     event::{Event, EventId},
-    frame::FrameCache,
+    gap::{Gap, GapReason},
     topic::Topic,
 };
 
@@ -32,7 +32,7 @@ impl<'bus> Feed<'bus> {
         Self { bus, to_wake: ReactorSet::default(), last: None }
     }
 
-    /// Appends an event to `topic` and hands it to every reactor that has listeners there.
+    /// Appends an event to `topic` and hands it to every reactor that has listeners there. The id is the hub's own.
     pub fn publish(
         &mut self,
         topic: &Topic,
@@ -41,35 +41,125 @@ impl<'bus> Feed<'bus> {
         now: Moment,
     ) -> Result<EventId, PublishRefused> {
         self.bus.check(kind, &data)?;
+        let bus = self.bus;
+        self.with_core(topic, |feed, state, core| {
+            let position = core.history.next();
+            feed.append(state, core, state.event(bus.id_at(position), position, kind, data, now), now)
+        })
+    }
+
+    /// As [`Feed::publish`], unless an event was published to `topic` under `key` within the window: then nothing is
+    /// delivered, and the first event's id is returned.
+    pub fn publish_once(
+        &mut self,
+        key: &str,
+        topic: &Topic,
+        kind: Option<&str>,
+        data: Bytes,
+        now: Moment,
+    ) -> Result<EventId, PublishRefused> {
+        let mut seen = self.bus.seen_keys.lock(topic, key);
+        if let Some(id) = seen.find(now) {
+            return Ok(id);
+        }
+        let id = self.publish(topic, kind, data, now)?;
+        seen.insert(id, now);
+        Ok(id)
+    }
+
+    /// Appends an event that has its broker's id; false if it is not newer than the newest, and so here already.
+    pub fn publish_as(
+        &mut self,
+        topic: &Topic,
+        id: EventId,
+        kind: Option<&str>,
+        data: Bytes,
+        now: Moment,
+    ) -> Result<bool, PublishRefused> {
+        self.bus.check(kind, &data)?;
+        self.with_core(topic, |feed, state, core| {
+            if id <= core.history.newest_id() {
+                return Ok(false);
+            }
+            let event = state.event(id, core.history.next(), kind, data, now);
+            feed.append(state, core, event, now).map(|_| true)
+        })
+    }
+
+    /// Events of `topic` may be missing from here on, for `reason`: every reader is told so, in its order. A hole that is
+    /// the newest entry already says so for all that is lost before the next event.
+    pub fn report_loss(&mut self, topic: &Topic, reason: GapReason, now: Moment) {
+        let bus = self.bus;
+        bus.losses.fetch_add(1, Ordering::Relaxed);
+        self.with_core(topic, |feed, state, core| {
+            let position = core.history.next();
+            let newest = core.history.event(position - 1).and_then(|event| event.gap);
+            if newest.is_none_or(|newest| newest.reason != reason) {
+                let gap = Gap { from: core.history.newest_id(), to: bus.id_at(position), reason };
+                feed.append_hole(state, core, gap, now);
+            }
+        });
+    }
+
+    /// The broker does not have the events of `gap` any more, or they cannot be delivered. Its end is newer than the newest
+    /// event here; else nothing is missing, and nothing is done.
+    pub fn report_gap(&mut self, topic: &Topic, gap: Gap, now: Moment) {
+        self.bus.losses.fetch_add(1, Ordering::Relaxed);
+        self.with_core(topic, |feed, state, core| {
+            if core.history.newest_id() < gap.to {
+                feed.append_hole(state, core, gap, now);
+            }
+        });
+    }
+
+    /// The broker's log of `topic` was lost or replaced while it had readers: it begins anew after `floor`, whatever the
+    /// ids were before. They are told of a gap `epoch`.
+    pub fn restart_log(&mut self, topic: &Topic, floor: EventId, now: Moment) {
+        self.bus.losses.fetch_add(1, Ordering::Relaxed);
+        self.with_core(topic, |feed, state, core| {
+            let gap = Gap { from: core.history.newest_id(), to: floor, reason: GapReason::Epoch };
+            feed.append_hole(state, core, gap, now);
+        });
+    }
+
+    fn append(
+        &mut self,
+        state: &Arc<TopicState>,
+        core: &mut Core,
+        event: Event,
+        now: Moment,
+    ) -> Result<EventId, PublishRefused> {
+        let charge = self.bus.budget().try_charge(event.weight_bytes()).ok_or(PublishRefused::NoRoom)?;
         self.bus.received.fetch_add(1, Ordering::Relaxed);
+        let id = event.id;
+        self.push(state, core, Event { charge, ..event }, now);
+        Ok(id)
+    }
+
+    /// A hole cannot be refused for want of room; but never more than one stands between two events.
+    fn append_hole(&mut self, state: &Arc<TopicState>, core: &mut Core, gap: Gap, now: Moment) {
+        let hole = Event::hole(state.topic.clone(), gap, core.history.next(), now);
+        let charge = self.bus.budget().charge(hole.weight_bytes());
+        self.push(state, core, Event { charge, ..hole }, now);
+    }
+
+    fn push(&mut self, state: &Arc<TopicState>, core: &mut Core, event: Event, now: Moment) {
+        let event = Arc::new(event);
+        core.history.push(Arc::clone(&event));
+        core.history.trim(&state.class.retention.within(self.bus.budget()), now);
+        self.deliver(state, core, &event);
+    }
+
+    /// Does `act` under the lock of `topic`.
+    fn with_core<T>(&mut self, topic: &Topic, act: impl FnOnce(&mut Self, &Arc<TopicState>, &mut Core) -> T) -> T {
         loop {
             let state = self.state(topic);
             let mut core = lock(&state.core);
-            if core.retired {
-                self.last = None;
-                continue;
+            if !core.retired {
+                return act(self, &state, &mut core);
             }
-            let position = core.history.next();
-            let id = self.bus.id_at(position);
-            let event = Arc::new(Event {
-                topic: topic.clone(),
-                id,
-                position,
-                accepted: now,
-                kind: kind.map(Box::from),
-                data,
-                frames: FrameCache::default(),
-            });
-            core.history.push(Arc::clone(&event));
-            core.history.trim(&state.class.retention, now);
-            self.deliver(&state, &mut core, &event);
-            return Ok(id);
+            self.last = None;
         }
-    }
-
-    /// The source was away: events of `topic` may be missing from here on.
-    pub fn report_loss(&mut self, _topic: &Topic, _now: Moment) {
-        self.bus.losses.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Under the topic's lock, so that every inbox sees the same order.
@@ -117,8 +207,10 @@ pub enum PublishRefused {
     NotUtf8,
     /// The payload is over the limit.
     TooBig,
-    /// The type contains a line break.
+    /// The type contains a line break, or is `gap`, which is the hub's own.
     BadKind,
+    /// The memory budget is spent.
+    NoRoom,
 }
 
 /// Why a publication did not get through to the source.
@@ -130,13 +222,15 @@ pub enum PublishFailed {
     Unavailable,
     /// It was sent, and no answer came: it may have been published.
     Unknown,
+    /// The memory budget is spent: nothing was published.
+    NoRoom,
 }
 
 /// The answer to one publication: its id, if this hub assigned one.
 pub type Receipt = Result<Option<EventId>, PublishFailed>;
 
-/// Called with the source's answer: how many subscribers it counted.
-pub type Reply = Box<dyn FnOnce(Result<u64, PublishFailed>) + Send>;
+/// Called with the source's answer.
+pub type Reply = Box<dyn FnOnce(Receipt) + Send>;
 
 /// An event on its way out to a source that all hubs share.
 pub struct Publication {
@@ -146,6 +240,8 @@ pub struct Publication {
     pub kind: Option<Box<str>>,
     /// The payload.
     pub data: Bytes,
+    /// Under the same key, a repeat within [`super::Config::idempotency_window`] delivers nothing, at any hub.
+    pub idempotency_key: Option<Box<str>>,
     /// Takes the answer; called exactly once, from any thread.
     pub reply: Reply,
 }

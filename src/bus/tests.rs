@@ -9,7 +9,12 @@ use std::{
 use bytes::Bytes;
 
 use super::*;
-use crate::{clock::Moment, log::Start, topic::Topic};
+use crate::{
+    clock::Moment,
+    event::{EventId, Start},
+    gap::{Gap, GapReason},
+    topic::Topic,
+};
 
 #[derive(Debug, Default)]
 struct Counting(AtomicUsize);
@@ -21,19 +26,17 @@ impl Wake for Counting {
 }
 
 fn bus(reactors: usize, inbox_events_max: usize) -> (Bus, Vec<Arc<Counting>>) {
+    bus_within(reactors, inbox_events_max, Arc::new(Budget::unlimited()))
+}
+
+fn bus_within(reactors: usize, inbox_events_max: usize, budget: Arc<Budget>) -> (Bus, Vec<Arc<Counting>>) {
     let wakers: Vec<Arc<Counting>> = (0..reactors).map(|_| Arc::default()).collect();
     let inboxes = wakers
         .iter()
         .map(|waker| Inbox::new(inbox_events_max, Arc::new(Doorbell::new(Arc::clone(waker) as Arc<dyn Wake>))))
         .collect();
-    let config = Config {
-        reactors,
-        epoch_ms: 1000,
-        payload_bytes_max: 100,
-        default_class: Class::default(),
-        classes: Vec::new(),
-    };
-    (Bus::new(config, inboxes, None), wakers)
+    let config = Config { reactors, epoch_ms: 1000, payload_bytes_max: 100, budget, ..Config::default() };
+    (Bus::new(config, inboxes, Outlets::default()), wakers)
 }
 
 fn topic(name: &str) -> Topic {
@@ -97,7 +100,7 @@ fn interest_is_told_at_first_and_last() {
     let (bus, _) = bus(2, 10);
     bus.attach(&topic("old"), 0);
     let (changes, told) = crossbeam_channel::unbounded();
-    bus.watch_interest(changes, Arc::new(Counting::default()));
+    bus.watch_interest(LogKind::Memory, changes, Arc::new(Counting::default()));
     let first = bus.attach(&topic("a"), 0);
     bus.attach(&topic("a"), 1);
     assert!(!first.live);
@@ -112,9 +115,9 @@ fn interest_is_told_at_first_and_last() {
 fn a_confirmed_topic_is_told_to_the_interested() {
     let (bus, _) = bus(2, 10);
     let (changes, _told) = crossbeam_channel::unbounded();
-    bus.watch_interest(changes, Arc::new(Counting::default()));
+    bus.watch_interest(LogKind::Memory, changes, Arc::new(Counting::default()));
     let attachment = bus.attach(&topic("a"), 1);
-    bus.mark_live(&topic("a"));
+    bus.mark_live(&topic("a"), Moment(0));
     assert!(bus.inbox(0).next_note().is_none());
     assert!(matches!(bus.inbox(1).next_note(), Some(Note::Live(key)) if key == attachment.state.key));
     assert!(bus.attach(&topic("a"), 0).live);
@@ -132,6 +135,7 @@ fn refusals() {
     check(None, b"\xff", Some(PublishRefused::NotUtf8));
     check(None, &[b'x'; 101], Some(PublishRefused::TooBig));
     check(Some("a\nb"), b"fine", Some(PublishRefused::BadKind));
+    check(Some("gap"), b"fine", Some(PublishRefused::BadKind));
     assert_eq!(
         bus.summary(&topic("a"), Moment(0)).map(|summary| summary.retained),
         Some(2),
@@ -149,10 +153,103 @@ fn a_topic_that_comes_back_goes_on_counting() {
     let ids: Vec<u64> = bus
         .history(&topic("a"), Start::First, 9, Moment(0))
         .expect("it is back")
+        .events
         .iter()
         .map(|event| event.id.minor)
         .collect();
     assert_eq!(ids, [4]);
+}
+
+fn shown(bus: &Bus, name: &str, start: Start) -> Vec<String> {
+    let page = bus.history(&topic(name), start, 99, Moment(0)).expect("it exists");
+    let gap = page.gap.map(|gap| format!("[{} {} {}]", gap.from, gap.to, gap.reason));
+    let show = |event: &Arc<crate::event::Event>| match event.gap {
+        Some(gap) => format!("{}: {} {} {}", event.id, gap.from, gap.to, gap.reason),
+        None => format!("{}: {}", event.id, event.text()),
+    };
+    gap.into_iter().chain(page.events.iter().map(show)).collect()
+}
+
+#[test]
+fn a_loss_stands_in_the_log_once_and_in_order() {
+    let (bus, _) = bus(1, 10);
+    bus.attach(&topic("a"), 0);
+    publish(&bus, "a", 1);
+    let lose = |reason| bus.feed().report_loss(&topic("a"), reason, Moment(0));
+    lose(GapReason::SourceLost);
+    lose(GapReason::SourceLost);
+    publish(&bus, "a", 1);
+    lose(GapReason::Overflow);
+    assert_eq!(
+        shown(&bus, "a", Start::First),
+        ["1000-1: 0", "1000-2: 1000-1 1000-2 source_lost", "1000-3: 0", "1000-4: 1000-3 1000-4 overflow"]
+    );
+    assert_eq!(mail(&bus, 0), [1, 2, 3, 4]);
+    assert_eq!(shown(&bus, "a", Start::After(EventId { major: 9, minor: 3 }))[0], "[9-3 1000-0 epoch]");
+}
+
+#[test]
+fn a_broker_gives_the_ids() {
+    let (bus, _) = bus(1, 10);
+    let id = |major, minor| EventId { major, minor };
+    let feed = |id, data: &'static str| {
+        bus.feed().publish_as(&topic("a"), id, None, Bytes::from_static(data.as_bytes()), Moment(0))
+    };
+    bus.begin_log(&topic("a"), id(2000, 5));
+    assert_eq!(feed(id(2000, 6), "x"), Ok(true));
+    assert_eq!(feed(id(2000, 6), "x"), Ok(false));
+    assert_eq!(feed(id(2007, 0), "y"), Ok(true));
+    let gap = Gap { from: id(2007, 0), to: id(2009, 3), reason: GapReason::Expired };
+    bus.feed().report_gap(&topic("a"), gap, Moment(0));
+    bus.feed().report_gap(&topic("a"), gap, Moment(0));
+    assert_eq!(
+        shown(&bus, "a", Start::After(id(2000, 5))),
+        ["2000-6: x", "2007-0: y", "2009-3: 2007-0 2009-3 expired"]
+    );
+    bus.feed().restart_log(&topic("a"), id(7, 7), Moment(0));
+    assert_eq!(feed(id(8, 0), "z"), Ok(true));
+    assert_eq!(shown(&bus, "a", Start::First), ["7-7: 2009-3 7-7 epoch", "8-0: z"]);
+}
+
+#[test]
+fn a_repeat_under_the_same_key_delivers_nothing() {
+    let (bus, _) = bus(1, 10);
+    let once = |key: &str, name: &str| {
+        bus.feed()
+            .publish_once(key, &topic(name), None, Bytes::from_static(b"x"), Moment(0))
+            .expect("a good event")
+            .minor
+    };
+    assert_eq!([once("k", "a"), once("k", "a"), once("l", "a"), once("k", "b"), once("k", "a")], [1, 1, 2, 1, 1]);
+}
+
+#[test]
+fn what_was_lost_on_those_let_in_early_is_told() {
+    let (bus, _) = bus(1, 10);
+    let (changes, _told) = crossbeam_channel::unbounded();
+    bus.watch_interest(LogKind::Memory, changes, Arc::new(Counting::default()));
+    let attachment = bus.attach(&topic("a"), 0);
+    bus.let_in_blind(&attachment.state);
+    bus.mark_live(&topic("a"), Moment(0));
+    bus.mark_live(&topic("a"), Moment(0));
+    assert_eq!(shown(&bus, "a", Start::First), ["1000-1: 1000-0 1000-1 source_lost"]);
+}
+
+#[test]
+fn a_spent_budget_shortens_logs_and_then_refuses() {
+    let budget = Arc::new(Budget::new(60_000));
+    let (bus, _) = bus_within(1, 10, Arc::clone(&budget));
+    let data = Bytes::from(vec![b'x'; 100]);
+    let publish = |name: &str| bus.feed().publish(&topic(name), None, data.clone(), Moment(0));
+    (0..1000).for_each(|_| drop(publish("a").expect("the log shortens instead")));
+    assert!(!budget.is_spent());
+    let retained = bus.summary(&topic("a"), Moment(0)).expect("it exists").retained;
+    assert!((1..100).contains(&retained), "{retained}");
+    let refused = (0..1000).find_map(|number| publish(&format!("other.{number}")).err());
+    assert_eq!(refused, Some(PublishRefused::NoRoom));
+    assert!(budget.used() <= 60_000);
+    bus.sweep(Moment(0) + Duration::from_secs(31));
+    assert!(publish("a").is_ok(), "what was kept for the slow has grown old");
 }
 
 #[test]

@@ -11,11 +11,18 @@ use std::{
 
 use crossbeam_channel::Sender;
 
-use super::{Class, Config, Feed, Inbox, Note, Outlet, Publication, PublishRefused, ReactorSet, Wake};
+use bytes::Bytes;
+
+use super::{
+    Archive, Class, Config, Feed, Inbox, LogKind, Note, Outlet, Outlets, PublishRefused, ReactorSet, Wake,
+    idempotency::SeenKeys,
+};
 use crate::{
+    budget::Budget,
     clock::Moment,
-    event::{Event, EventId, Position},
-    log::{Ring, Start},
+    event::{Event, EventId, Position, Start},
+    gap::{Gap, GapReason},
+    log::{Policy, Ring},
     topic::Topic,
 };
 
@@ -46,6 +53,8 @@ pub(super) struct Core {
     pub(super) resync: ReactorSet,
     /// Whether events published at the source arrive here.
     live: bool,
+    /// Somebody was let in before the source had confirmed the topic: what is published until it does is lost on them.
+    has_blind: bool,
     /// Taken out of the table: whoever still holds it must look the topic up anew.
     pub(super) retired: bool,
 }
@@ -59,6 +68,8 @@ pub struct Attachment {
     pub events: Vec<Arc<Event>>,
     /// The position of the next event: mail begins there.
     pub next: Position,
+    /// The id before the first of `events`: whoever has everything up to it lacks nothing.
+    pub floor: EventId,
     /// Whether the source already delivers it; if not, [`Note::Live`] follows.
     pub live: bool,
 }
@@ -91,11 +102,33 @@ pub struct TopicSummary {
     pub class: Class,
 }
 
+/// A part of a topic's history.
+#[derive(Clone, Debug)]
+pub struct HistoryPage {
+    /// Oldest first.
+    pub events: Vec<Arc<Event>>,
+    /// What is missing ahead of them, after the id that was asked for.
+    pub gap: Option<Gap>,
+}
+
 #[derive(Debug)]
 struct InterestWatch {
     changes: Sender<Interest>,
     waker: Arc<dyn Wake>,
 }
+
+/// Where topics that nobody used any more had come to: one that comes back goes on from there, so that an id never names
+/// two events, and a reader that has everything is not told of a gap.
+#[derive(Debug, Default)]
+struct Retired {
+    /// By the hash of the name. Two topics that share a place both go on from the higher.
+    positions: HashMap<u64, Position, foldhash::fast::RandomState>,
+    /// No topic that is not in `positions` had come further.
+    floor: Position,
+}
+
+/// Topics remembered beyond their end, about 2 MiB.
+const RETIRED_MAX: usize = 65_536;
 
 /// How many parts the table of topics has.
 const SHARDS: usize = 64;
@@ -110,12 +143,12 @@ pub struct Bus {
     shards: [RwLock<Shard>; SHARDS],
     hasher: foldhash::fast::RandomState,
     pub(super) inboxes: Vec<Inbox>,
-    watch: Mutex<Option<InterestWatch>>,
-    outlet: Option<Box<dyn Outlet>>,
+    /// By [`LogKind`].
+    watches: [Mutex<Option<InterestWatch>>; LogKind::ALL.len()],
+    outlets: Outlets,
+    pub(super) seen_keys: SeenKeys,
     next_key: AtomicU64,
-    /// No topic that was retired had a minor id above this: a topic that comes back continues from here, so that an id
-    /// never names two events.
-    minor_floor: AtomicU64,
+    retired: Mutex<Retired>,
     pub(super) received: AtomicU64,
     pub(super) losses: AtomicU64,
     pub(super) resyncs: AtomicU64,
@@ -128,19 +161,20 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Bus {
-    /// A bus over the reactors' `inboxes`. With an `outlet`, events published here travel through it and come back from
-    /// its source; without, they are appended at once.
-    pub fn new(config: Config, inboxes: Vec<Inbox>, outlet: Option<Box<dyn Outlet>>) -> Self {
+    /// A bus over the reactors' `inboxes`. Events published here to a topic that has an outlet travel through it and come
+    /// back from its source; others are appended at once.
+    pub fn new(config: Config, inboxes: Vec<Inbox>, outlets: Outlets) -> Self {
         assert!(inboxes.len() <= super::REACTORS_MAX, "at most {} reactors", super::REACTORS_MAX);
         Self {
+            seen_keys: SeenKeys::new(config.idempotency_window, Arc::clone(&config.budget)),
             config,
             shards: std::array::from_fn(|_| RwLock::default()),
             hasher: foldhash::fast::RandomState::default(),
             inboxes,
-            watch: Mutex::new(None),
-            outlet,
+            watches: Default::default(),
+            outlets,
             next_key: AtomicU64::new(1),
-            minor_floor: AtomicU64::new(0),
+            retired: Mutex::default(),
             received: AtomicU64::new(0),
             losses: AtomicU64::new(0),
             resyncs: AtomicU64::new(0),
@@ -173,9 +207,32 @@ impl Bus {
         self.wakeups.load(Ordering::Relaxed)
     }
 
-    /// Whether publications go through a shared source instead of straight into the history.
-    pub fn has_outlet(&self) -> bool {
-        self.outlet.is_some()
+    /// What logs may hold together.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.config.budget
+    }
+
+    /// Who takes publications to `topic` in place of its log here.
+    pub fn outlet(&self, topic: &Topic) -> Option<&dyn Outlet> {
+        match self.class(topic).log {
+            LogKind::Memory => self.outlets.shared.as_deref(),
+            LogKind::RedisStream => self.outlets.stream.as_deref(),
+        }
+    }
+
+    /// Who keeps more of `topic` than its log here.
+    pub fn archive(&self, topic: &Topic) -> Option<&dyn Archive> {
+        match self.class(topic).log {
+            LogKind::Memory => None,
+            LogKind::RedisStream => self.outlets.archive.as_deref(),
+        }
+    }
+
+    /// The class of `topic`.
+    pub fn class(&self, topic: &Topic) -> &Class {
+        let classes = &self.config.classes;
+        let class = classes.iter().find(|(pattern, _)| pattern.matches(topic)).map(|(_, class)| class);
+        class.unwrap_or(&self.config.default_class)
     }
 
     /// Begins a batch of events from a source; when it is dropped each reactor they concern is woken, at most once.
@@ -183,19 +240,12 @@ impl Bus {
         Feed::new(self)
     }
 
-    /// Hands `publication` to the shared source. Without one, appends it at once.
-    pub fn publish(&self, publication: Publication) {
-        if let Some(outlet) = &self.outlet {
-            outlet.publish(publication);
-        }
-    }
-
     /// Checks what every door must check before it publishes.
     pub fn check(&self, kind: Option<&str>, data: &[u8]) -> Result<(), PublishRefused> {
         if self.config.payload_bytes_max < data.len() {
             return Err(PublishRefused::TooBig);
         }
-        if kind.is_some_and(|kind| kind.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0))) {
+        if kind.is_some_and(|kind| kind == "gap" || kind.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0))) {
             return Err(PublishRefused::BadKind);
         }
         simdutf8::basic::from_utf8(data).map(drop).map_err(|_| PublishRefused::NotUtf8)
@@ -211,19 +261,19 @@ impl Bus {
                 continue;
             }
             if core.interest.is_empty() {
-                self.tell_interest(Interest::Wanted(topic.clone()));
+                self.tell_interest(state.class.log, Interest::Wanted(topic.clone()));
             }
             core.interest.insert(reactor);
             core.resync.remove(reactor);
-            let attachment = Attachment {
-                events: core.history.events_from(0).cloned().collect(),
-                next: core.history.next(),
-                live: core.live,
-                state: Arc::clone(&state),
-            };
+            let attachment = Attachment::of(&state, &core);
             drop(core);
             return attachment;
         }
+    }
+
+    /// A copy of the log of `state` as it is now, for a reactor that is attached and has no readers of it yet.
+    pub fn copy(&self, state: &Arc<TopicState>) -> Attachment {
+        Attachment::of(state, &lock(&state.core))
     }
 
     /// `reactor` stops listening to `state`.
@@ -231,7 +281,7 @@ impl Bus {
         let mut core = lock(&state.core);
         core.resync.remove(reactor);
         if core.interest.remove(reactor) && core.interest.is_empty() {
-            self.tell_interest(Interest::Unwanted(state.topic.clone()));
+            self.tell_interest(state.class.log, Interest::Unwanted(state.topic.clone()));
         }
     }
 
@@ -242,27 +292,44 @@ impl Bus {
         core.history.events_from(next).cloned().collect()
     }
 
-    /// Tells `changes` of every topic that gains its first or loses its last listener, beginning with those that have
-    /// one already. From now on a new topic is live only when the source says so.
-    pub fn watch_interest(&self, changes: Sender<Interest>, waker: Arc<dyn Wake>) {
-        *lock(&self.watch) = Some(InterestWatch { changes, waker });
-        for state in self.states() {
+    /// Tells `changes` of every topic of this kind that gains its first or loses its last listener, beginning with those
+    /// that have one already. From now on a new topic of the kind is live only when the source says so.
+    pub fn watch_interest(&self, kind: LogKind, changes: Sender<Interest>, waker: Arc<dyn Wake>) {
+        *lock(&self.watches[kind as usize]) = Some(InterestWatch { changes, waker });
+        for state in self.states().into_iter().filter(|state| state.class.log == kind) {
             let mut core = lock(&state.core);
             core.live = false;
             if !core.interest.is_empty() {
-                self.tell_interest(Interest::Wanted(state.topic.clone()));
+                self.tell_interest(kind, Interest::Wanted(state.topic.clone()));
             }
         }
     }
 
-    /// The source confirmed that it delivers `topic` from now on.
-    pub fn mark_live(&self, topic: &Topic) {
+    /// The source begins to load what its broker keeps of `topic`, which nobody reads yet: the log begins anew, empty, as
+    /// what follows `floor`.
+    pub fn begin_log(&self, topic: &Topic, floor: EventId) {
+        lock(&self.state(topic).core).history.restart(floor);
+    }
+
+    /// The source confirmed that it delivers `topic` from now on. If somebody was let in before, what was published
+    /// until now is lost on them.
+    pub fn mark_live(&self, topic: &Topic, now: Moment) {
         let state = self.state(topic);
+        let had_blind = std::mem::take(&mut lock(&state.core).has_blind);
+        if had_blind {
+            self.feed().report_loss(topic, GapReason::SourceLost, now);
+        }
         let mut core = lock(&state.core);
         core.live = true;
         for reactor in core.interest.iter() {
             self.inboxes[reactor].leave_note(Note::Live(state.key));
         }
+    }
+
+    /// A reader is let in to `state` although the source has not confirmed it.
+    pub fn let_in_blind(&self, state: &TopicState) {
+        let mut core = lock(&state.core);
+        core.has_blind = !core.live;
     }
 
     /// The source does not deliver `topic` at the moment.
@@ -274,14 +341,15 @@ impl Bus {
     pub fn sweep(&self, now: Moment) {
         for state in self.states() {
             let mut core = lock(&state.core);
-            core.history.trim(&state.class.retention, now);
+            core.history.trim(&state.class.retention.within(self.budget()), now);
             if core.history.is_empty() && core.interest.is_empty() {
                 core.retired = true;
-                self.minor_floor.fetch_max(core.history.next() - 1, Ordering::Relaxed);
+                lock(&self.retired).remember(self.hasher.hash_one(&state.topic), core.history.next() - 1);
                 drop(core);
                 self.write_shard(&state.topic).remove(&state.topic);
             }
         }
+        self.seen_keys.sweep(now);
     }
 
     /// The id of the event that this hub puts at `position`, in whatever topic.
@@ -299,16 +367,23 @@ impl Bus {
         Some(self.existing(topic)?.summary(now))
     }
 
-    /// The events of `topic` from `start` on, at most `limit`, oldest first.
-    pub fn history(&self, topic: &Topic, start: Start, limit: usize, now: Moment) -> Option<Vec<Arc<Event>>> {
+    /// The events of `topic` from `start` on, at most `limit`, oldest first; the reason if the log does not join on to it:
+    /// then from the oldest retained on.
+    pub fn history(&self, topic: &Topic, start: Start, limit: usize, now: Moment) -> Option<HistoryPage> {
         let state = self.existing(topic)?;
         let core = lock(&state.core);
-        let from = core.history.place(start, &state.class.retention.history, now);
-        Some(core.history.events_from(from).take(limit).cloned().collect())
+        let history = &core.history;
+        let place = history.place(start, &state.class.retention.history, now);
+        let gap = match start {
+            Start::After(id) if place.is_none() => Some(history.unjoined_gap(id)),
+            _ => None,
+        };
+        let events = history.events_from(place.unwrap_or(0)).take(limit).cloned().collect();
+        Some(HistoryPage { events, gap })
     }
 
-    fn tell_interest(&self, interest: Interest) {
-        if let Some(watch) = &*lock(&self.watch) {
+    fn tell_interest(&self, kind: LogKind, interest: Interest) {
+        if let Some(watch) = &*lock(&self.watches[kind as usize]) {
             // A source that has stopped no longer cares.
             let _ = watch.changes.send(interest);
             watch.waker.wake();
@@ -339,31 +414,69 @@ impl Bus {
         if let Some(state) = self.existing(topic) {
             return state;
         }
-        let live = lock(&self.watch).is_none();
+        let class = self.class(topic);
+        let live = lock(&self.watches[class.log as usize]).is_none();
         let mut topics = self.write_shard(topic);
-        Arc::clone(topics.entry(topic.clone()).or_insert_with(|| Arc::new(self.new_state(topic, live))))
+        Arc::clone(topics.entry(topic.clone()).or_insert_with(|| Arc::new(self.new_state(topic, class, live))))
     }
 
-    fn new_state(&self, topic: &Topic, live: bool) -> TopicState {
-        let classes = &self.config.classes;
-        let class = classes.iter().find(|(pattern, _)| pattern.matches(topic)).map(|(_, class)| *class);
+    fn new_state(&self, topic: &Topic, class: &Class, live: bool) -> TopicState {
+        let before = lock(&self.retired).last_position(self.hasher.hash_one(topic));
+        let history = match class.log {
+            LogKind::Memory => Ring::new(before + 1, self.id_at(before)),
+            // Where it begins is known once it is loaded.
+            LogKind::RedisStream => Ring::sparse(before + 1, EventId::default()),
+        };
         TopicState {
             topic: topic.clone(),
             key: TopicKey(self.next_key.fetch_add(1, Ordering::Relaxed)),
-            class: class.unwrap_or(self.config.default_class),
+            class: class.clone(),
             listeners: AtomicUsize::new(0),
             core: Mutex::new(Core {
-                history: Ring::new(self.minor_floor.load(Ordering::Relaxed) + 1),
+                history,
                 interest: ReactorSet::default(),
                 resync: ReactorSet::default(),
                 live,
+                has_blind: false,
                 retired: false,
             }),
         }
     }
 }
 
+impl Retired {
+    fn remember(&mut self, topic: u64, position: Position) {
+        if self.positions.len() == RETIRED_MAX {
+            self.floor = self.positions.drain().map(|(_, position)| position).max().unwrap_or_default().max(self.floor);
+        }
+        let known = self.positions.entry(topic).or_default();
+        *known = position.max(*known);
+    }
+
+    fn last_position(&self, topic: u64) -> Position {
+        self.positions.get(&topic).copied().unwrap_or(self.floor)
+    }
+}
+
+impl Attachment {
+    fn of(state: &Arc<TopicState>, core: &Core) -> Self {
+        Self {
+            events: core.history.events_from(0).cloned().collect(),
+            next: core.history.next(),
+            floor: core.history.floor(),
+            live: core.live,
+            state: Arc::clone(state),
+        }
+    }
+}
+
 impl TopicState {
+    /// The event as it is to stand in the log.
+    pub(super) fn event(&self, id: EventId, position: Position, kind: Option<&str>, data: Bytes, now: Moment) -> Event {
+        let key = (self.class.policy == Policy::Latest).then(|| event_key(self.class.key.as_deref(), kind, &data));
+        Event { key, ..Event::new(self.topic.clone(), id, position, kind, data, now) }
+    }
+
     fn summary(&self, now: Moment) -> TopicSummary {
         let core = lock(&self.core);
         let oldest = core.history.history_from(&self.class.retention.history, now);
@@ -374,7 +487,16 @@ impl TopicState {
             retained_bytes: core.history.bytes(),
             oldest: core.history.event(oldest).map(|event| event.id),
             newest: core.history.event(core.history.next() - 1).map(|event| event.id),
-            class: self.class,
+            class: self.class.clone(),
         }
     }
+}
+
+/// What an event stands for: the value at `pointer` in its payload, if it is JSON and has one; else its type.
+fn event_key(pointer: Option<&str>, kind: Option<&str>, data: &[u8]) -> Box<str> {
+    let value = pointer.and_then(|pointer| {
+        let payload: serde_json::Value = serde_json::from_slice(data).ok()?;
+        Some(payload.pointer(pointer)?.to_string())
+    });
+    value.map_or_else(|| kind.unwrap_or_default().into(), Into::into)
 }

@@ -28,6 +28,8 @@ pub(super) enum Field<'a> {
     Size { value: &'a mut usize, min: usize },
     /// A duration, as in `"25s"`, not below `min`.
     Span { value: &'a mut Duration, min: Duration },
+    /// A whole number that may be negative.
+    Signed(&'a mut i8),
     /// `true` or `false`.
     Flag(&'a mut bool),
     /// `true`, `false`, or a list of cores.
@@ -85,7 +87,9 @@ impl Field<'_> {
                 _ => Ok(split_list(text)),
             },
             Field::Classes { .. } => toml.map_err(|error| format!("not a TOML list: {}", error.message())),
-            Field::Count { .. } | Field::Small { .. } | Field::Flag(_) => Ok(toml.unwrap_or_else(|_| string(text))),
+            Field::Count { .. } | Field::Small { .. } | Field::Signed(_) | Field::Flag(_) => {
+                Ok(toml.unwrap_or_else(|_| string(text)))
+            }
             Field::Size { .. } | Field::Span { .. } | Field::Pin(_) | Field::Word(_) => Ok(string(text)),
         }
     }
@@ -113,6 +117,10 @@ impl Field<'_> {
         match self {
             Field::Count { value, min } => set_at_least(value, unsigned(number)?, min, |count| count.to_string()),
             Field::Small { value, min } => set_at_least(value, unsigned(number)?, min, |count| count.to_string()),
+            Field::Signed(value) => {
+                *value = number.try_into().map_err(|_| format!("{number} is not from -128 to 127"))?;
+                Ok(())
+            }
             Field::Size { value, min } => set_at_least(value, unsigned(number)?, min, units::write_size),
             field => Err(field.wrong_form("integer")),
         }
@@ -120,7 +128,7 @@ impl Field<'_> {
 
     fn wrong_form(&self, found: &str) -> String {
         let wanted = match self {
-            Field::Count { .. } | Field::Small { .. } => "a whole number",
+            Field::Count { .. } | Field::Small { .. } | Field::Signed(_) => "a whole number",
             Field::Size { .. } => "a size such as \"64KiB\"",
             Field::Span { .. } => "a duration such as \"25s\"",
             Field::Flag(_) => "true or false",
@@ -136,6 +144,7 @@ impl Field<'_> {
     pub(super) fn write(self) -> Value {
         match self {
             Field::Count { value, .. } => Value::Integer(i64::try_from(*value).unwrap_or(i64::MAX)),
+            Field::Signed(value) => Value::Integer((*value).into()),
             Field::Small { value, .. } => Value::Integer((*value).into()),
             Field::Size { value, .. } => Value::String(units::write_size(*value)),
             Field::Span { value, .. } => Value::String(units::write_duration(*value)),
@@ -199,7 +208,7 @@ fn assign_classes(classes: &mut Vec<WrittenClass>, base: &Class, items: &DeArray
 }
 
 fn read_class(base: &Class, table: &DeTable<'_>, span: Range<usize>, faults: &mut Vec<Fault>) -> WrittenClass {
-    let mut written = WrittenClass { matching: ClassMatch::default(), class: *base };
+    let mut written = WrittenClass { matching: ClassMatch::default(), class: base.clone() };
     let set = keys::gather(CLASS_KEYS, table, faults);
     if !set.iter().any(|set| set.key.path == "match") {
         faults.push(Fault { span, message: "the class lacks `match`, the pattern of its topics' names".into() });

@@ -54,6 +54,8 @@ pub struct Server {
     pub max_connections: usize,
     /// Connections at a time from one peer address; 0 stands for no limit.
     pub max_connections_per_ip: usize,
+    /// What logs, outboxes and half-received requests may hold together, in bytes.
+    pub memory_budget: usize,
     /// The topics of a WebSocket connection that names none.
     pub default_topics: Vec<Topic>,
     /// How long a stream's opening waits for its source to confirm the topics.
@@ -84,6 +86,8 @@ pub struct Limits {
     pub topics_per_connection_max: usize,
     /// Bytes of one event's payload.
     pub event_bytes_max: usize,
+    /// How long a publication's idempotency key is remembered.
+    pub idempotency_window: Duration,
     /// Bytes of private answers (acks, pongs, responses) waiting on one connection.
     pub outbox_bytes_max: usize,
     /// How long a connection that ends may take to take its last bytes.
@@ -163,6 +167,7 @@ impl Default for Server {
             pin: Pin::Off,
             max_connections: 100_000,
             max_connections_per_ip: 0,
+            memory_budget: 1024 * MIB,
             default_topics: vec![Topic::parse("events.critical").expect("a constant that is a valid name")],
             live_timeout: Duration::from_secs(2),
             stuck_after: Duration::from_secs(5),
@@ -184,6 +189,7 @@ impl Default for Limits {
             rate: RateLimit::default(),
             topics_per_connection_max: 128,
             event_bytes_max: MIB,
+            idempotency_window: Duration::from_secs(300),
             outbox_bytes_max: 256 * KIB,
             closing_timeout: Duration::from_secs(2),
             inbox_events_max: 65_536,

@@ -49,12 +49,12 @@ fn locate(wrong: Vec<Wrong>, layered: &Layered) -> ConfigError {
 /// What means just what is written.
 fn resolve_rest(written: &Written) -> Config {
     let classes = written.classes.iter();
-    let classes = classes.filter_map(|class| Some((class.matching.pattern()?.clone(), class.class)));
+    let classes = classes.filter_map(|class| Some((class.matching.pattern()?.clone(), class.class.clone())));
     Config {
         server: Server::default(),
         admin: written.admin.clone(),
         limits: written.limits.clone(),
-        topics: Topics { default: written.default_class, classes: classes.collect() },
+        topics: Topics { default: written.default_class.clone(), classes: classes.collect() },
         redis: None,
         cors: written.cors.clone(),
         sse: written.sse.clone(),

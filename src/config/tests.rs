@@ -95,6 +95,11 @@ fn other_value(key: &keys::Key<written::Written>) -> String {
         (_, "log.level") => "debug".into(),
         (_, "server.listen" | "admin.listen") => "127.0.0.1:1,unix:/run/x".into(),
         (_, "cors.allow_origins") => "https://a.example,https://b.example:8443".into(),
+        (_, "topics.key") => "/sensor".into(),
+        (_, "topics.policy") => "skip".into(),
+        (_, "topics.log") => "redis-stream".into(),
+        (_, "server.memory_budget") => "8MiB".into(),
+        (Field::Signed(_), _) => "-3".into(),
         (Field::Flag(value), _) => (!*value).to_string(),
         (Field::Count { .. } | Field::Small { .. }, _) => "7".into(),
         (Field::Size { .. }, _) => "8KiB".into(),
@@ -153,7 +158,7 @@ fn classes() {
     let class = |name: &str| {
         let topic = Topic::parse(name).expect("a good name");
         let found = topics.classes.iter().find(|(pattern, _)| pattern.matches(&topic));
-        found.map_or(topics.default, |(_, class)| *class).retention
+        found.map_or(topics.default.clone(), |(_, class)| class.clone()).retention
     };
     let check = |name: &str, count: usize, bytes: usize, lag_count: usize| {
         let Retention { history, lag } = class(name);
@@ -208,7 +213,10 @@ fn what_is_refused() {
     check("[sse]\nheartbeat = \"1ms\"", &["1ms is below the least, 1s"]);
     check("[limits]\nbody_bytes_max = \"1MB\"", &["`1MB` is not a size"]);
     check("[limits]\nbody_bytes_max = true", &["expected a size such as \"64KiB\", found a boolean"]);
-    check("[topics]\npolicy = \"skip\"", &[":2:10: ", "`close`"]);
+    check("[topics]\npolicy = \"drop\"", &[":2:10: ", "`close`", "`skip`", "`latest`"]);
+    check("[topics]\nkey = \"sensor\"", &[":2:7: ", "`/sensor`"]);
+    check("[topics]\npriority = 200", &[":2:12: ", "-128 to 127"]);
+    check("[topics]\nlog = \"disk\"", &[":2:7: ", "`redis-stream`"]);
     check("[[topics.class]]\nlag.count = 1", &[":1:1: the class lacks `match`"]);
     check("[[topics.class]]\nmatch = \"a..b\"", &["empty segment"]);
     check(

@@ -2,7 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{bus::Class, log::Policy, topic::Pattern};
+use crate::{
+    bus::{Class, LogKind},
+    log::Policy,
+    topic::Pattern,
+};
 
 /// The classes of topics; the first whose pattern matches decides.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,15 +43,12 @@ impl fmt::Display for ClassMatch {
 
 /// Reads a policy's name.
 pub(super) fn parse_policy(name: &str) -> Result<Policy, String> {
-    match name {
-        "close" => Ok(Policy::Close),
-        _ => Err("the policy is `close`".into()),
-    }
+    let known = Policy::ALL.into_iter().find(|policy| policy.name() == name);
+    known.ok_or_else(|| "the policy is `close`, `skip` or `latest`".into())
 }
 
-/// A policy's name.
-pub(super) fn policy_name(policy: Policy) -> &'static str {
-    match policy {
-        Policy::Close => "close",
-    }
+/// Reads who keeps a log.
+pub(super) fn parse_log_kind(name: &str) -> Result<LogKind, String> {
+    let known = LogKind::ALL.into_iter().find(|kind| kind.name() == name);
+    known.ok_or_else(|| "a log is `memory` or `redis-stream`".into())
 }

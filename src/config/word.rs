@@ -1,13 +1,13 @@
 //! Values that are written as one text: how each kind is read and written.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use super::{
     address::Address,
     meant::LogFormat,
-    topics::{ClassMatch, parse_policy, policy_name},
+    topics::{ClassMatch, parse_log_kind, parse_policy},
 };
-use crate::{log::Policy, topic::Topic};
+use crate::{bus::LogKind, log::Policy, topic::Topic};
 
 /// A value written as one text.
 pub(super) trait Word: Sized + fmt::Debug {
@@ -94,7 +94,32 @@ impl Word for Policy {
     }
 
     fn to_text(&self) -> String {
-        policy_name(*self).to_owned()
+        self.name().to_owned()
+    }
+}
+
+impl Word for LogKind {
+    fn from_text(text: &str) -> Result<Self, String> {
+        parse_log_kind(text)
+    }
+
+    fn to_text(&self) -> String {
+        self.name().to_owned()
+    }
+}
+
+/// A JSON pointer (RFC 6901), which begins with a slash; an empty text stands for none.
+impl Word for Option<Arc<str>> {
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Ok(None),
+            _ if text.starts_with('/') => Ok(Some(text.into())),
+            _ => Err(format!("`{text}` is no JSON pointer: write `/sensor`, or `/a/b` for a member of a member")),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        self.as_deref().unwrap_or_default().to_owned()
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Context, health,
-    publish::{Outgoing, complete_command, submit},
+    publish::{BAD_IDEMPOTENCY_KEY, BAD_KIND, IDEMPOTENCY_KEY_BYTES_MAX, Outgoing, complete_command, submit},
 };
 use crate::{
     bus::{AnswerForm, PublishRefused},
@@ -46,19 +46,16 @@ pub fn answer_command(text: &str, context: &Context<'_>) -> Reply {
         Err(refused) => return message(|out| fanfare_v1::write_refused(&refused, out)),
     };
     match command {
-        Command::Subscribe { topic, since, reference } => {
-            let start = since.map_or(Start::Live, Start::After);
+        Command::Subscribe { topic, start, reference } => {
             Reply::Subscribe { topic, start, reference: reference.map(ToOwned::to_owned) }
         }
         Command::Unsubscribe { topic, reference } => {
             Reply::Unsubscribe { topic, reference: reference.map(ToOwned::to_owned) }
         }
-        Command::Publish { idempotency_key: Some(_), reference, .. } => message(|out| {
-            let why = "idempotency keys are not supported by this version; publish without one";
-            fanfare_v1::write_error("Unsupported", why, reference, out);
-        }),
-        Command::Publish { topic, kind, data, reference, .. } => {
-            publish(topic, kind.as_deref(), data, reference, context)
+        Command::Publish { topic, kind, data, idempotency_key, reference } => {
+            let data = Bytes::copy_from_slice(data.as_bytes());
+            let (kind, idempotency_key) = (kind.map(Box::from), idempotency_key.map(Box::from));
+            publish(Outgoing { topic, kind, data, idempotency_key }, reference, context)
         }
         Command::Ping { reference } => message(|out| fanfare_v1::write_pong(reference, out)),
         Command::Stats { reference } => {
@@ -71,21 +68,18 @@ pub fn answer_command(text: &str, context: &Context<'_>) -> Reply {
     }
 }
 
-fn publish(
-    topic: Topic,
-    kind: Option<&str>,
-    data: &str,
-    reference: fanfare_v1::Reference<'_>,
-    context: &Context<'_>,
-) -> Reply {
+fn publish(outgoing: Outgoing, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> Reply {
     let refuse = |code: &str, why: &str| message(|out| fanfare_v1::write_error(code, why, reference, out));
-    match context.hub.bus.check(kind, data.as_bytes()) {
+    match context.hub.bus.check(outgoing.kind.as_deref(), &outgoing.data) {
         Ok(()) => {}
         Err(PublishRefused::TooBig) => return refuse("TooBig", "the payload is over the limit"),
-        Err(PublishRefused::BadKind) => return refuse("BadType", "an event type contains no line break"),
+        Err(PublishRefused::BadKind) => return refuse("BadType", BAD_KIND),
         Err(PublishRefused::NotUtf8) => return refuse("BadRequest", "the payload must be UTF-8 text"),
+        Err(PublishRefused::NoRoom) => return refuse("Overloaded", "the memory budget is spent; try again later"),
     }
-    let outgoing = Outgoing { topic, kind: kind.map(Box::from), data: Bytes::copy_from_slice(data.as_bytes()) };
+    if outgoing.idempotency_key.as_ref().is_some_and(|key| IDEMPOTENCY_KEY_BYTES_MAX < key.len()) {
+        return refuse("BadIdempotencyKey", BAD_IDEMPOTENCY_KEY);
+    }
     let form = AnswerForm::Command(reference.map(|reference| reference.get().into()));
     match submit(vec![outgoing], form, context) {
         Some((waiting, receipts)) => {

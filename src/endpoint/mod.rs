@@ -21,6 +21,7 @@ pub use command::{Reply, answer_command};
 pub use cors::Cors;
 pub use overload::Overload;
 pub use publish::{complete_command, complete_request};
+pub use topics::complete_history;
 
 use crate::{
     bus::Bus,

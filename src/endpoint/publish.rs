@@ -8,7 +8,8 @@ use serde_json::{Value, json, value::RawValue};
 
 use super::{Answer, Context, parse_topic};
 use crate::{
-    bus::{AnswerForm, Note, Publication, PublishFailed, PublishRefused, Receipt, Waiting},
+    bus::{AnswerForm, Feed, Note, Publication, PublishFailed, PublishRefused, Receipt, Waiting},
+    clock::Moment,
     metrics::ReactorMetrics,
     protocol::{
         fanfare_v1,
@@ -23,13 +24,22 @@ pub(super) struct Outgoing {
     pub(super) topic: Topic,
     pub(super) kind: Option<Box<str>>,
     pub(super) data: Bytes,
+    pub(super) idempotency_key: Option<Box<str>>,
 }
+
+/// Why a type is refused.
+pub(super) const BAD_KIND: &str = "an event type contains no line break, and `gap` is the hub's own";
+/// The longest idempotency key, in bytes.
+pub(super) const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Why a key is refused.
+pub(super) const BAD_IDEMPOTENCY_KEY: &str = "an idempotency key has 1 to 255 bytes";
 
 /// The body is the payload, verbatim.
 pub(super) fn publish_one(request: &Request, name: &str, context: &Context<'_>) -> Answer {
     let checked = parse_topic(name, "topic").and_then(|topic| {
         let kind = request.query("type").or_else(|| request.header_text("event-type"));
-        check(topic, kind, Bytes::copy_from_slice(&request.body), "data", context)
+        let key = check_key(request.header_text("idempotency-key"), "Idempotency-Key")?;
+        check(topic, kind, Bytes::copy_from_slice(&request.body), key, "data", context)
     });
     match checked {
         Ok(outgoing) => respond(vec![outgoing], AnswerForm::Single, context),
@@ -55,6 +65,7 @@ struct Entry<'body> {
     kind: Option<String>,
     #[serde(borrow)]
     data: &'body RawValue,
+    idempotency_key: Option<String>,
 }
 
 fn parse_batch(body: &[u8], context: &Context<'_>) -> Result<Vec<Outgoing>, Response> {
@@ -68,29 +79,39 @@ fn parse_batch(body: &[u8], context: &Context<'_>) -> Result<Vec<Outgoing>, Resp
     let check_entry = |(index, entry): (usize, Entry<'_>)| {
         let topic = parse_topic(&entry.topic, &format!("[{index}].topic"))?;
         let data = Bytes::copy_from_slice(entry.data.get().as_bytes());
-        check(topic, entry.kind.as_deref(), data, &format!("[{index}]"), context)
+        let key = check_key(entry.idempotency_key.as_deref(), &format!("[{index}].idempotency_key"))?;
+        check(topic, entry.kind.as_deref(), data, key, &format!("[{index}]"), context)
     };
     entries.into_iter().enumerate().map(check_entry).collect()
+}
+
+fn check_key(key: Option<&str>, field: &str) -> Result<Option<Box<str>>, Response> {
+    match key {
+        Some(key) if key.is_empty() || IDEMPOTENCY_KEY_BYTES_MAX < key.len() => {
+            Err(Response::error(400, "bad_idempotency_key", BAD_IDEMPOTENCY_KEY, Some(field)))
+        }
+        key => Ok(key.map(Box::from)),
+    }
 }
 
 fn check(
     topic: Topic,
     kind: Option<&str>,
     data: Bytes,
+    idempotency_key: Option<Box<str>>,
     field: &str,
     context: &Context<'_>,
 ) -> Result<Outgoing, Response> {
     match context.hub.bus.check(kind, &data) {
-        Ok(()) => Ok(Outgoing { topic, kind: kind.map(Box::from), data }),
+        Ok(()) => Ok(Outgoing { topic, kind: kind.map(Box::from), data, idempotency_key }),
         Err(PublishRefused::NotUtf8) => {
             Err(Response::error(400, "not_utf8", "the payload must be UTF-8 text", Some(field)))
         }
         Err(PublishRefused::TooBig) => {
             Err(Response::error(413, "too_big", "the payload is over the limit", Some(field)))
         }
-        Err(PublishRefused::BadKind) => {
-            Err(Response::error(400, "bad_type", "an event type contains no line break", Some("type")))
-        }
+        Err(PublishRefused::BadKind) => Err(Response::error(400, "bad_type", BAD_KIND, Some("type"))),
+        Err(PublishRefused::NoRoom) => Err(fail_response(PublishFailed::NoRoom)),
     }
 }
 
@@ -106,33 +127,50 @@ pub(super) fn submit(batch: Vec<Outgoing>, form: AnswerForm, context: &Context<'
     let bus = &context.hub.bus;
     let topics = batch.iter().map(|outgoing| outgoing.topic.clone()).collect();
     let waiting = Waiting { topics, began: context.now, form };
-    if bus.has_outlet() {
-        hand_over(batch, waiting, context);
-        return None;
+    // Looked at first, so that a batch is refused as a whole.
+    if bus.budget().is_spent() {
+        return Some((waiting, vec![Err(PublishFailed::NoRoom); batch.len()]));
     }
+    let (outward, inward): (Vec<_>, Vec<_>) =
+        batch.into_iter().enumerate().partition(|(_, outgoing)| bus.outlet(&outgoing.topic).is_some());
+    let mut receipts = vec![Ok(None); outward.len() + inward.len()];
     let mut feed = bus.feed();
-    let receipts = batch.into_iter().map(|Outgoing { topic, kind, data }| {
-        // Every check was passed before, so the bus refuses nothing here.
-        feed.publish(&topic, kind.as_deref(), data, context.now).map(Some).map_err(|_| PublishFailed::Unavailable)
-    });
-    let receipts = receipts.collect();
-    Some((waiting, receipts))
+    for (index, outgoing) in inward {
+        receipts[index] = publish_here(&mut feed, outgoing, context.now);
+    }
+    drop(feed);
+    if outward.is_empty() {
+        return Some((waiting, receipts));
+    }
+    hand_over(outward, Pending { missing: 0, receipts, waiting: Some(waiting) }, context);
+    None
 }
 
-/// Gives `batch` to the shared source; the last answer to come in sends them all back as one note.
-fn hand_over(batch: Vec<Outgoing>, waiting: Waiting, context: &Context<'_>) {
-    let pending = Pending { missing: batch.len(), receipts: vec![Ok(None); batch.len()], waiting: Some(waiting) };
-    let pending = Arc::new(Mutex::new(pending));
-    for (index, Outgoing { topic, kind, data }) in batch.into_iter().enumerate() {
+fn publish_here(feed: &mut Feed<'_>, outgoing: Outgoing, now: Moment) -> Receipt {
+    let Outgoing { topic, kind, data, idempotency_key } = outgoing;
+    let published = match idempotency_key {
+        Some(key) => feed.publish_once(&key, &topic, kind.as_deref(), data, now),
+        None => feed.publish(&topic, kind.as_deref(), data, now),
+    };
+    // Every other check was passed before.
+    published.map(Some).map_err(|_| PublishFailed::NoRoom)
+}
+
+/// Gives `batch` to the sources it goes out through; the last answer to come in sends them all back as one note.
+fn hand_over(batch: Vec<(usize, Outgoing)>, pending: Pending, context: &Context<'_>) {
+    let pending = Arc::new(Mutex::new(Pending { missing: batch.len(), ..pending }));
+    for (index, Outgoing { topic, kind, data, idempotency_key }) in batch {
         let (pending, bus) = (Arc::clone(&pending), Arc::clone(&context.hub.bus));
         let (reactor, token) = (context.reactor, context.token);
-        let reply = Box::new(move |outcome: Result<u64, PublishFailed>| {
+        let reply = Box::new(move |receipt: Receipt| {
             let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((waiting, receipts)) = pending.take_answer(index, outcome) {
+            if let Some((waiting, receipts)) = pending.take_answer(index, receipt) {
                 bus.inbox(reactor).leave_note(Note::Published { token, waiting, receipts });
             }
         });
-        context.hub.bus.publish(Publication { topic, kind, data, reply });
+        if let Some(outlet) = context.hub.bus.outlet(&topic) {
+            outlet.publish(Publication { topic, kind, data, idempotency_key, reply });
+        }
     }
 }
 
@@ -145,9 +183,8 @@ struct Pending {
 }
 
 impl Pending {
-    fn take_answer(&mut self, index: usize, outcome: Result<u64, PublishFailed>) -> Option<(Waiting, Vec<Receipt>)> {
-        // The source's own count of subscribers says nothing about ours; the id is each hub's own.
-        self.receipts[index] = outcome.map(|_| None);
+    fn take_answer(&mut self, index: usize, receipt: Receipt) -> Option<(Waiting, Vec<Receipt>)> {
+        self.receipts[index] = receipt;
         self.missing -= 1;
         if 0 < self.missing {
             return None;
@@ -161,12 +198,7 @@ fn own_metrics<'hub>(context: &Context<'hub>) -> &'hub ReactorMetrics {
 }
 
 /// The response to a request whose receipts are in. Called on the reactor that owns `metrics`.
-pub fn complete_request(
-    waiting: &Waiting,
-    receipts: &[Receipt],
-    metrics: &ReactorMetrics,
-    now: crate::clock::Moment,
-) -> Response {
+pub fn complete_request(waiting: &Waiting, receipts: &[Receipt], metrics: &ReactorMetrics, now: Moment) -> Response {
     receipts.iter().for_each(|_| metrics.on_publish(now.since(waiting.began)));
     let failed = receipts.iter().find_map(|receipt| receipt.err());
     if let (AnswerForm::Single, Some(failed)) = (&waiting.form, failed) {
@@ -196,7 +228,7 @@ pub fn complete_command(
     waiting: &Waiting,
     receipts: &[Receipt],
     metrics: &ReactorMetrics,
-    now: crate::clock::Moment,
+    now: Moment,
     out: &mut Vec<u8>,
 ) {
     let AnswerForm::Command(reference) = &waiting.form else { return };
@@ -222,6 +254,7 @@ fn fail_response(failed: PublishFailed) -> Response {
 
 fn describe_failure(failed: PublishFailed) -> (u16, &'static str, &'static str) {
     match failed {
+        PublishFailed::NoRoom => (503, "overloaded", "the memory budget is spent; nothing was published"),
         PublishFailed::QueueFull => (503, "overloaded", "too many events wait for the source; nothing was published"),
         PublishFailed::Unavailable => (503, "unavailable", "the source cannot be reached; nothing was published"),
         PublishFailed::Unknown => {

@@ -2,8 +2,7 @@
 
 use super::{Answer, Context, parse_topic};
 use crate::{
-    event::EventId,
-    log::Start,
+    event::Start,
     protocol::{
         Dialect, FANFARE_V1,
         http::{Method, Request, Response},
@@ -80,18 +79,6 @@ fn place_cursors(request: &Request, topics: Vec<Topic>) -> Result<Vec<(Topic, St
     if places.len() != 1 && places.len() != topics.len() {
         return Err(bad());
     }
-    let with_place = |(index, topic)| Some((topic, parse_start(place(index)?)?));
+    let with_place = |(index, topic)| Some((topic, place(index)?.parse().ok()?));
     topics.into_iter().enumerate().map(with_place).collect::<Option<Vec<_>>>().ok_or_else(bad)
-}
-
-/// `first` or `0`, `last:N`, or the id after which to go on.
-pub(super) fn parse_start(text: &str) -> Option<Start> {
-    match text {
-        "first" | "0" => Some(Start::First),
-        "live" => Some(Start::Live),
-        _ => match text.strip_prefix("last:") {
-            Some(count) => count.parse().ok().map(Start::Last),
-            None => text.parse::<EventId>().ok().map(Start::After),
-        },
-    }
 }

@@ -1,17 +1,22 @@
 //! `GET /topics…`: what the logs hold.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use super::{Answer, Context, parse_topic, stream::parse_start};
+use super::{Answer, Context, parse_topic};
 use crate::{
-    bus::TopicSummary,
-    event::{Event, EventId},
-    log::{Policy, Start},
+    bus::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest, HistoryPage, Note, TopicSummary},
+    event::{Event, EventId, Start},
+    gap::Gap,
     protocol::http::{Request, Response},
+    topic::Topic,
 };
 
 /// Events in one answer of the history, unless fewer are asked for.
 const HISTORY_LIMIT: usize = 1000;
+/// Bytes of payload in one answer that the archive makes.
+const HISTORY_BYTES_MAX: usize = 4 << 20;
 
 pub(super) fn list_topics(_: &Request, _: &str, context: &Context<'_>) -> Answer {
     let mut summaries = context.hub.bus.summaries(context.now);
@@ -35,10 +40,10 @@ pub(super) fn show_history(request: &Request, name: &str, context: &Context<'_>)
         Ok(topic) => topic,
         Err(response) => return response.into(),
     };
-    let start = match request.query("since").map(parse_start) {
+    let start = match request.query("since").map(str::parse) {
         None => Start::First,
-        Some(Some(start)) => start,
-        Some(None) => {
+        Some(Ok(start)) => start,
+        Some(Err(_)) => {
             return Response::error(400, "bad_event_id", "since takes an event id, first, 0 or last:N", Some("since"))
                 .into();
         }
@@ -50,13 +55,41 @@ pub(super) fn show_history(request: &Request, name: &str, context: &Context<'_>)
             return Response::error(400, "bad_limit", "limit takes a whole number", Some("limit")).into();
         }
     };
-    match context.hub.bus.history(&topic, start, limit, context.now) {
-        Some(events) => {
-            let events: Vec<Value> = events.iter().map(|event| describe_event(event)).collect();
-            Response::json(200, &json!({ "topic": topic.as_str(), "events": events })).into()
-        }
-        None => unknown_topic(),
+    let bus = &context.hub.bus;
+    match bus.archive(&topic) {
+        Some(archive) => ask_archive(archive, &topic, start, limit, context),
+        None => match bus.history(&topic, start, limit, context.now) {
+            Some(page) => describe_history(&topic, &page).into(),
+            None => unknown_topic(),
+        },
     }
+}
+
+/// A broker keeps more than the hub, so it is asked; its answer comes as a note.
+fn ask_archive(archive: &dyn Archive, topic: &Topic, start: Start, limit: usize, context: &Context<'_>) -> Answer {
+    let (bus, reactor, token) = (Arc::clone(&context.hub.bus), context.reactor, context.token);
+    let of = topic.clone();
+    let reply = Box::new(move |page| bus.inbox(reactor).leave_note(Note::History { token, topic: of, page }));
+    let bytes_max = HISTORY_BYTES_MAX;
+    archive.fetch(ArchiveRequest { topic: topic.clone(), start, upto: None, events_max: limit, bytes_max, reply });
+    Answer::Later
+}
+
+/// The response to a request for a topic's history, once the archive has answered.
+pub fn complete_history(topic: &Topic, page: Result<ArchivePage, ArchiveFailed>) -> Response {
+    match page {
+        Ok(ArchivePage { events, gap, .. }) => describe_history(topic, &HistoryPage { events, gap }),
+        Err(ArchiveFailed::QueueFull | ArchiveFailed::Unavailable) => {
+            let message = "what the broker keeps of this topic cannot be read at present";
+            Response::error(503, "unavailable", message, None).with("Retry-After", "1")
+        }
+    }
+}
+
+fn describe_history(topic: &Topic, page: &HistoryPage) -> Response {
+    let events: Vec<Value> = page.events.iter().map(|event| describe_event(event)).collect();
+    let gap = page.gap.map(describe_gap);
+    Response::json(200, &json!({ "topic": topic.as_str(), "gap": gap, "events": events }))
 }
 
 fn unknown_topic() -> Answer {
@@ -73,7 +106,8 @@ fn describe(summary: &TopicSummary) -> Value {
         "retained_bytes": summary.retained_bytes,
         "oldest": id_text(summary.oldest),
         "newest": id_text(summary.newest),
-        "policy": match summary.class.policy { Policy::Close => "close" },
+        "policy": summary.class.policy.name(),
+        "log": summary.class.log.name(),
         "history": { "count": history.count, "bytes": history.bytes, "age_s": history.age.as_secs() },
     })
 }
@@ -82,8 +116,15 @@ fn id_text(id: Option<EventId>) -> Option<String> {
     id.map(|id| id.to_string())
 }
 
+fn describe_gap(gap: Gap) -> Value {
+    json!({ "from": gap.from.to_string(), "to": gap.to.to_string(), "reason": gap.reason.label() })
+}
+
 /// The payload as the JSON it is, else as a string: what `fanfare.v1` does.
 fn describe_event(event: &Event) -> Value {
+    if let Some(gap) = event.gap {
+        return json!({ "id": event.id.to_string(), "gap": describe_gap(gap) });
+    }
     let data = serde_json::from_slice(&event.data).unwrap_or_else(|_| Value::from(event.text()));
     json!({ "id": event.id.to_string(), "type": event.kind, "data": data })
 }

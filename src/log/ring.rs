@@ -3,8 +3,10 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use crate::{
+    budget::Budget,
     clock::Moment,
-    event::{Event, EventId, Position},
+    event::{Event, EventId, Position, Start},
+    gap::{Gap, GapReason},
 };
 
 /// How much of a log is kept. All three hold at once.
@@ -31,6 +33,22 @@ pub struct Retention {
     pub lag: Bounds,
 }
 
+impl Retention {
+    /// As it is to be at present: shorter while the memory budget is tight. What a reader that keeps up may be behind by
+    /// in passing stays: publishers are refused before such a reader loses anything.
+    pub fn within(&self, budget: &Budget) -> Self {
+        if !budget.is_tight() {
+            return *self;
+        }
+        let shorten = |bounds: Bounds, least: usize, least_bytes: usize| Bounds {
+            count: budget.shorten(bounds.count).max(least.min(bounds.count)),
+            bytes: budget.shorten(bounds.bytes).max(least_bytes.min(bounds.bytes)),
+            age: bounds.age,
+        };
+        Self { history: shorten(self.history, 0, 0), lag: shorten(self.lag, LAG_MIN, LAG_BYTES_MIN) }
+    }
+}
+
 impl Default for Retention {
     fn default() -> Self {
         Self {
@@ -40,28 +58,34 @@ impl Default for Retention {
     }
 }
 
-/// Where a subscription begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Start {
-    /// With the next event.
-    #[default]
-    Live,
-    /// With the oldest event retained.
-    First,
-    /// With the newest `n` events.
-    Last(usize),
-    /// With the event that follows this one.
-    After(EventId),
-}
+/// The least that is kept for readers that are behind, however tight the memory is.
+const LAG_MIN: usize = 64;
+const LAG_BYTES_MIN: usize = 256 * 1024;
 
 /// A topic's retained events. Positions are dense: the event at the back has position `next - 1`.
 #[derive(Debug)]
 pub struct Ring {
     entries: VecDeque<Entry>,
     next: Position,
+    /// The id before the oldest event retained: whoever has everything up to it can go on here.
+    floor: EventId,
+    ids: Ids,
     /// What all events ever pushed weigh together, in bytes.
     pushed_bytes: usize,
 }
+
+/// How ids follow from positions.
+#[derive(Debug)]
+enum Ids {
+    /// The minor part is the position.
+    Dense,
+    /// They are a broker's. Those of the newest events that are no longer retained are kept, to tell a reader that the log
+    /// has passed where its hole begins.
+    Sparse { passed: VecDeque<EventId> },
+}
+
+/// Ids kept of events that are not.
+const PASSED_MAX: usize = 16_384;
 
 #[derive(Debug)]
 struct Entry {
@@ -71,9 +95,28 @@ struct Entry {
 }
 
 impl Ring {
-    /// An empty ring whose first event will have position `next`.
-    pub fn new(next: Position) -> Self {
-        Self { entries: VecDeque::new(), next, pushed_bytes: 0 }
+    /// An empty ring whose first event will have position `next`, and will be the first that follows `floor`.
+    pub fn new(next: Position, floor: EventId) -> Self {
+        Self { entries: VecDeque::new(), next, floor, ids: Ids::Dense, pushed_bytes: 0 }
+    }
+
+    /// The same for events whose ids a broker gives.
+    pub fn sparse(next: Position, floor: EventId) -> Self {
+        Self { ids: Ids::Sparse { passed: VecDeque::new() }, ..Self::new(next, floor) }
+    }
+
+    /// The id before the oldest event retained.
+    pub fn floor(&self) -> EventId {
+        self.floor
+    }
+
+    /// Begins anew, empty, after `floor`. Positions go on.
+    pub fn restart(&mut self, floor: EventId) {
+        self.entries = VecDeque::new();
+        self.floor = floor;
+        if let Ids::Sparse { passed } = &mut self.ids {
+            passed.clear();
+        }
     }
 
     /// The position of the oldest event retained; [`Ring::next`] if there is none.
@@ -109,9 +152,27 @@ impl Ring {
         self.entries.get(usize::try_from(place).ok()?).map(|entry| &entry.event)
     }
 
-    /// The id of the newest event, if one is retained.
-    pub fn newest_id(&self) -> Option<EventId> {
-        self.entries.back().map(|entry| entry.event.id)
+    /// The id of the newest event there has been.
+    pub fn newest_id(&self) -> EventId {
+        self.entries.back().map_or(self.floor, |entry| entry.event.id)
+    }
+
+    /// The id before `position`: that of the event that stands, or stood, before it. `0-0` if that is forgotten.
+    pub fn id_before(&self, position: Position) -> EventId {
+        let before = position.saturating_sub(1);
+        if let Some(event) = self.event(before) {
+            return event.id;
+        }
+        match &self.ids {
+            Ids::Dense => EventId { major: self.floor.major, minor: before },
+            _ if self.oldest() <= position => self.floor,
+            Ids::Sparse { passed } => {
+                // The last of `passed` is the floor, the id before the oldest.
+                let back = usize::try_from(self.oldest() - position).unwrap_or(usize::MAX);
+                let place = passed.len().checked_sub(1).and_then(|last| last.checked_sub(back));
+                place.map_or(EventId::default(), |place| passed[place])
+            }
+        }
     }
 
     /// The retained events from `position` on, oldest first.
@@ -120,12 +181,14 @@ impl Ring {
         self.entries.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)).map(|entry| &entry.event)
     }
 
-    /// Appends the event that follows. An event that leaves a hole empties the ring first: nothing retained may ever be
-    /// mistaken for a whole.
+    /// Appends the event that follows. One that leaves a hole, or a change of epoch, empties the ring first: nothing
+    /// retained may ever be mistaken for a whole.
     pub fn push(&mut self, event: Arc<Event>) {
         debug_assert!(self.next <= event.position, "positions never go back");
-        if event.position != self.next {
-            self.entries.clear();
+        // Ids begin anew behind a change of epoch, so nothing before it can be compared with what follows.
+        let begins_anew = event.gap.is_some_and(|gap| gap.reason == GapReason::Epoch);
+        if event.position != self.next || begins_anew {
+            self.restart(event.id.before());
         }
         self.next = event.position + 1;
         let before_bytes = self.pushed_bytes;
@@ -139,6 +202,13 @@ impl Ring {
             let age = now.since(oldest.event.accepted);
             if self.fits(&retention.history, age) || self.fits(&retention.lag, age) {
                 break;
+            }
+            self.floor = oldest.event.id;
+            if let Ids::Sparse { passed } = &mut self.ids {
+                if passed.len() == PASSED_MAX {
+                    passed.pop_front();
+                }
+                passed.push_back(self.floor);
             }
             self.entries.pop_front();
         }
@@ -160,15 +230,35 @@ impl Ring {
         self.oldest() + beyond_count.max(beyond_bytes).max(beyond_age) as Position
     }
 
-    /// The position at which a subscription that wants `start` begins. One that goes on after an event it has seen gets
-    /// all that is retained.
-    pub fn place(&self, start: Start, history: &Bounds, now: Moment) -> Position {
+    /// The position at which a subscription that wants `start` begins; `None` if that is after an id the ring does not
+    /// join on to. One that goes on after an event it has seen gets all that is retained.
+    pub fn place(&self, start: Start, history: &Bounds, now: Moment) -> Option<Position> {
         match start {
-            Start::Live => self.next,
-            Start::First => self.history_from(history, now),
-            Start::Last(count) => self.history_from(history, now).max(self.next.saturating_sub(count as Position)),
-            Start::After(id) => self.oldest() + self.entries.partition_point(|entry| entry.event.id <= id) as Position,
+            Start::Live => Some(self.next),
+            Start::First => Some(self.history_from(history, now)),
+            Start::Last(count) => {
+                Some(self.history_from(history, now).max(self.next.saturating_sub(count as Position)))
+            }
+            Start::After(id) => self.joins(id).then(|| self.position_after(id)),
         }
+    }
+
+    /// Whether whoever has everything up to `id` has, with what is retained, everything.
+    pub fn joins(&self, id: EventId) -> bool {
+        self.floor <= id && id <= self.newest_id()
+    }
+
+    /// The position of the first event retained whose id is greater than `id`.
+    pub fn position_after(&self, id: EventId) -> Position {
+        self.oldest() + self.entries.partition_point(|entry| entry.event.id <= id) as Position
+    }
+
+    /// What a reader that has everything up to `id`, on to which the ring does not join, lacks before the oldest event
+    /// retained. Ids of another major are another hub's, or this one's before it was restarted; so is one yet to be.
+    pub fn unjoined_gap(&self, id: EventId) -> Gap {
+        let is_ours = id.major == self.floor.major && id < self.floor;
+        let reason = if is_ours { GapReason::Expired } else { GapReason::Epoch };
+        Gap { from: id, to: self.floor, reason }
     }
 
     /// The weight from this entry on.
@@ -182,22 +272,20 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{frame::FrameCache, topic::Topic};
+    use crate::topic::Topic;
+
+    fn id(minor: u64) -> EventId {
+        EventId { major: 7, minor }
+    }
 
     fn event(position: Position, accepted_s: u64) -> Arc<Event> {
-        Arc::new(Event {
-            topic: Topic::parse("t").expect("a good name"),
-            id: EventId { major: 7, minor: position },
-            position,
-            accepted: Moment(accepted_s * 1_000_000_000),
-            kind: None,
-            data: Bytes::from_static(b"0123456789"),
-            frames: FrameCache::default(),
-        })
+        let topic = Topic::parse("t").expect("a good name");
+        let accepted = Moment(accepted_s * 1_000_000_000);
+        Arc::new(Event::new(topic, id(position), position, None, Bytes::from_static(b"0123456789"), accepted))
     }
 
     fn filled(count: u64) -> Ring {
-        let mut ring = Ring::new(1);
+        let mut ring = Ring::new(1, id(0));
         (1..=count).for_each(|position| ring.push(event(position, position)));
         ring
     }
@@ -216,6 +304,8 @@ mod tests {
             assert_eq!(ring.oldest(), expected_oldest, "{history:?} {lag:?}");
             assert_eq!(ring.bytes(), ring.len() * weight);
             assert_eq!(ring.next(), 11);
+            assert_eq!(ring.floor(), id(expected_oldest - 1));
+            assert_eq!(ring.newest_id(), id(10));
         };
         check(bounds(100, 1 << 20, 100), none, 1);
         check(bounds(3, 1 << 20, 100), none, 8);
@@ -230,19 +320,20 @@ mod tests {
         let ring = filled(10);
         let now = Moment(10_000_000_000);
         let wide = bounds(100, 1 << 20, 100);
-        let check = |start: Start, expected: Position| assert_eq!(ring.place(start, &wide, now), expected, "{start:?}");
+        let check =
+            |start: Start, expected: Position| assert_eq!(ring.place(start, &wide, now), Some(expected), "{start:?}");
         check(Start::Live, 11);
         check(Start::First, 1);
         check(Start::Last(0), 11);
         check(Start::Last(3), 8);
         check(Start::Last(99), 1);
-        check(Start::After(EventId { major: 7, minor: 4 }), 5);
-        check(Start::After(EventId { major: 6, minor: 99 }), 1);
-        check(Start::After(EventId { major: 8, minor: 0 }), 11);
-        assert_eq!(Ring::new(5).place(Start::First, &wide, now), 5);
+        check(Start::After(id(4)), 5);
+        check(Start::After(id(0)), 1);
+        check(Start::After(id(10)), 11);
+        assert_eq!(Ring::new(5, id(4)).place(Start::First, &wide, now), Some(5));
         let weight = event(1, 0).weight_bytes();
         let check = |history: Bounds, start: Start, expected: Position| {
-            assert_eq!(ring.place(start, &history, now), expected, "{history:?} {start:?}");
+            assert_eq!(ring.place(start, &history, now), Some(expected), "{history:?} {start:?}");
         };
         check(bounds(3, 1 << 20, 100), Start::First, 8);
         check(bounds(100, 4 * weight, 100), Start::First, 7);
@@ -250,7 +341,39 @@ mod tests {
         check(bounds(0, 1 << 20, 100), Start::First, 11);
         check(bounds(3, 1 << 20, 100), Start::Last(5), 8);
         check(bounds(3, 1 << 20, 100), Start::Last(2), 9);
-        check(bounds(3, 1 << 20, 100), Start::After(EventId { major: 7, minor: 4 }), 5);
+        check(bounds(3, 1 << 20, 100), Start::After(id(4)), 5);
+    }
+
+    #[test]
+    fn joins_only_on_to_what_it_has() {
+        let mut ring = filled(10);
+        ring.trim(&Retention { history: bounds(3, 1 << 20, 100), lag: bounds(0, 0, 0) }, Moment(0));
+        let check = |id: EventId, expected: Result<Position, GapReason>| {
+            let joined = ring.joins(id).then(|| ring.position_after(id)).ok_or_else(|| ring.unjoined_gap(id).reason);
+            assert_eq!(joined, expected, "{id}");
+        };
+        check(id(6), Err(GapReason::Expired));
+        check(id(7), Ok(8));
+        check(id(9), Ok(10));
+        check(id(10), Ok(11));
+        check(id(11), Err(GapReason::Epoch));
+        check(EventId { major: 6, minor: 9 }, Err(GapReason::Epoch));
+        check(EventId { major: 8, minor: 9 }, Err(GapReason::Epoch));
+    }
+
+    #[test]
+    fn the_id_before_a_position() {
+        let check = |mut ring: Ring, expected: [EventId; 4]| {
+            (1..=10).for_each(|position| ring.push(event(position, position)));
+            ring.trim(&Retention { history: bounds(3, 1 << 20, 100), lag: bounds(0, 0, 0) }, Moment(0));
+            assert_eq!([11, 9, 8, 4].map(|position| ring.id_before(position)), expected);
+            ring.trim(&Retention { history: bounds(0, 0, 0), lag: bounds(0, 0, 0) }, Moment(0));
+            assert_eq!([11, 9, 8, 4].map(|position| ring.id_before(position)), expected);
+        };
+        check(Ring::new(1, id(0)), [id(10), id(8), id(7), id(3)]);
+        check(Ring::sparse(1, id(0)), [id(10), id(8), id(7), id(3)]);
+        assert_eq!(Ring::sparse(5, id(9)).id_before(5), id(9));
+        assert_eq!(Ring::sparse(5, id(9)).id_before(4), EventId::default());
     }
 
     #[test]
@@ -260,5 +383,6 @@ mod tests {
         assert_eq!((ring.oldest(), ring.next(), ring.len()), (7, 8, 1));
         assert!(ring.event(3).is_none());
         assert_eq!(ring.event(7).map(|event| event.position), Some(7));
+        assert!(ring.joins(id(6)) && !ring.joins(id(5)));
     }
 }

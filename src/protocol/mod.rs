@@ -9,14 +9,15 @@ pub mod sse;
 pub mod websocket;
 
 pub use rate::RateLimit;
-pub use session::{Ask, Dialect, Limits, Session, SseStream, WebSocketSession};
+pub use session::{Ask, Dialect, Limits, Session, SseStream, TopicCursor, WebSocketSession};
 
 use crate::{event::Event, frame::Format};
 
 /// The name of the subprotocol with JSON envelopes and commands.
 pub const FANFARE_V1: &str = "fanfare.v1";
 
-/// The whole frame of `event` in `format`: what [`crate::frame::FrameCache`] is filled with.
+/// The whole frame of `event` in `format`: what [`crate::frame::FrameCache`] is filled with. Raw WebSocket has no form
+/// for a hole in the log: such a connection ends there.
 pub fn encode_frame(event: &Event, format: Format) -> Vec<u8> {
     match format {
         Format::Sse(form) => sse::encode_event(event, form),

@@ -55,8 +55,33 @@ pub enum Session {
 pub struct SseStream {
     /// The variant of its frames.
     pub form: SseForm,
-    /// With several topics: the last id of each, in the order of the URL. Together they are the stream's id.
-    pub cursors: Option<Box<[Option<EventId>]>>,
+    /// With several topics: where the client stands in each, in the order of the URL. Together they are the stream's id.
+    pub cursors: Option<Box<[TopicCursor]>>,
+    /// Whether the client is told where it stands before the first event. By the standard a block without data is no
+    /// event, but some clients make an empty one of it, so it is told to browsers only.
+    pub tells_place: bool,
+}
+
+/// Where a client stands in one of several topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicCursor {
+    /// The topic, by its owner's number for it.
+    pub topic: u32,
+    /// The last id.
+    pub id: EventId,
+}
+
+impl SseStream {
+    /// The stream's id, if it is over several topics.
+    pub fn ids(&self) -> Option<impl ExactSizeIterator<Item = EventId> + Clone> {
+        self.cursors.as_ref().map(|cursors| cursors.iter().map(|cursor| cursor.id))
+    }
+
+    /// The client has everything of `topic` up to `id`.
+    pub fn pass(&mut self, topic: u32, id: EventId) {
+        let cursors = self.cursors.iter_mut().flat_map(|cursors| cursors.iter_mut());
+        cursors.filter(|cursor| cursor.topic == topic).for_each(|cursor| cursor.id = id);
+    }
 }
 
 /// An upgraded connection.
@@ -98,6 +123,15 @@ impl Session {
             Self::WebSocket(websocket) => websocket.receive(bytes, limits, outbox, asks, now)?,
         }
         Ok(self)
+    }
+
+    /// What it keeps of what the peer has not finished saying, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Self::Http(http) => http.held_bytes(),
+            Self::Sse(_) => 0,
+            Self::WebSocket(websocket) => websocket.codec.held_bytes(),
+        }
     }
 
     /// The form its events are written in; `None` before there are any.

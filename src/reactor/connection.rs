@@ -101,15 +101,11 @@ pub(super) struct Unfinished {
 }
 
 impl Unfinished {
-    /// The whole frame.
-    pub(super) fn frame(&self) -> &[u8] {
-        self.event.frames.frame(self.format, || encode_frame(&self.event, self.format))
-    }
-
     /// Writes on until all is written.
     pub(super) fn write_on<N: Net>(&mut self, net: &mut N, stream: &mut N::Stream) -> io::Result<()> {
-        while self.written < self.frame().len() {
-            self.written += net.write(stream, &self.frame()[self.written..])?;
+        let frame = self.event.frame(self.format, |event| encode_frame(event, self.format));
+        while self.written < frame.len() {
+            self.written += net.write(stream, &frame[self.written..])?;
         }
         Ok(())
     }

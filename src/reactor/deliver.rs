@@ -186,7 +186,7 @@ fn set_aside<S>(
 /// What the class's policy makes of a reader that the log has passed.
 fn overflow(policy: Policy) -> Close {
     match policy {
-        Policy::Close => Close::Slow,
+        Policy::Close | Policy::Skip | Policy::Latest => Close::Slow,
     }
 }
 
@@ -228,7 +228,7 @@ fn visit<N: Net>(
     if let Format::Sse(form) = listener.format
         && !form.with_id
     {
-        return visit_with_ids(net, connection, listener, ring, metrics, gathers.now());
+        return visit_with_ids(net, connection, listener, place, ring, metrics, gathers.now());
     }
     let gather = gathers.gather(place, ring, listener.format, listener.cursor, metrics);
     let bytes = gather.bytes();
@@ -276,22 +276,22 @@ fn visit_with_ids<N: Net>(
     net: &mut N,
     connection: &mut Connection<N::Stream>,
     listener: &mut Listener,
+    place: u32,
     ring: &Ring,
     metrics: &ReactorMetrics,
     now: Moment,
 ) -> Visit {
     let Ok(Session::Sse(stream)) = &mut connection.session else { return Visit::Broken };
-    let (Some(cursors), form) = (&mut stream.cursors, stream.form) else { return Visit::Broken };
+    let form = stream.form;
     for event in ring.events_from(listener.cursor).take(super::gather::FRAMES_PER_VISIT) {
-        if let Some(cursor) = cursors.get_mut(usize::from(listener.subscription)) {
-            *cursor = Some(event.id);
-        }
+        stream.pass(place, event.id);
+        let Some(ids) = stream.ids() else { return Visit::Broken };
         let mut lead = Vec::new();
-        sse::write_cursor_id(cursors, form.chunked, &mut lead);
-        let frame = event.frames.frame(listener.format, || encode_frame(event, listener.format));
+        sse::write_cursor_id(ids, form.chunked, &mut lead);
+        let frame = event.frame(listener.format, |event| encode_frame(event, listener.format));
         let lead_bytes = lead.len();
         let owed = lead_bytes + frame.len();
-        let parts = [io::IoSlice::new(&lead), io::IoSlice::new(frame)];
+        let parts = [io::IoSlice::new(&lead), io::IoSlice::new(&frame)];
         let written = match net.write_vectored(&mut connection.stream, &parts) {
             Ok(written) => written,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -302,7 +302,7 @@ fn visit_with_ids<N: Net>(
             // What is left of the private bytes goes first, and so the frame goes with them.
             if written < lead_bytes {
                 connection.outbox.put(&lead[written..]);
-                connection.outbox.put(frame);
+                connection.outbox.put(&frame);
                 metrics.on_delivered(Transport::Sse, 1, owed as u64);
             } else {
                 let (event, written) = (Arc::clone(event), written - lead_bytes);

@@ -127,11 +127,11 @@ impl Gather {
         self.ends.clear();
         self.accepted.clear();
         for event in ring.events_from(from).take(FRAMES_PER_VISIT) {
-            let frame = event.frames.frame(format, || encode_frame(event, format));
+            let frame = event.frame(format, |event| encode_frame(event, format));
             if !self.ends.is_empty() && BYTES_PER_VISIT < self.bytes.len() + frame.len() {
                 break;
             }
-            self.bytes.extend_from_slice(frame);
+            self.bytes.extend_from_slice(&frame);
             self.ends.push(self.bytes.len());
             self.accepted.push(event.accepted);
         }

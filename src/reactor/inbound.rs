@@ -10,11 +10,11 @@ use super::{
 use crate::{
     close::Close,
     endpoint::{self, Answer, Phase, Reply},
+    event::{EventId, Start},
     frame::SseForm,
-    log::Start,
     metrics::Transport,
     protocol::{
-        Ask, Dialect, Session, SseStream, WebSocketSession,
+        Ask, Dialect, Session, SseStream, TopicCursor, WebSocketSession,
         http::{Request, Response, Version},
         sse,
         websocket::{self, Accepted},
@@ -209,8 +209,16 @@ impl<N: Net> Reactor<N> {
         let form = SseForm { named, chunked: version == Version::Http11, with_id: topics.len() == 1 };
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         sse::write_open(form.chunked, self.net.date(), retry_ms, &headers, connection.outbox.buffer());
-        let cursors = (!form.with_id).then(|| vec![None; topics.len()].into_boxed_slice());
-        connection.session = Ok(Session::Sse(SseStream { form, cursors }));
+        connection.session = Ok(Session::Sse(SseStream { form, cursors: None, tells_place: false }));
+        if !form.with_id {
+            let begin = |topic: u32| TopicCursor { topic, id: EventId::default() };
+            let cursors = Some(topics.iter().map(|(topic, _)| begin(self.attach(topic))).collect());
+            if let Some(connection) = self.connections.at(slot)
+                && let Ok(Session::Sse(stream)) = &mut connection.session
+            {
+                stream.cursors = cursors;
+            }
+        }
         self.begin_stream(slot, Transport::Sse, topics);
     }
 

@@ -14,7 +14,7 @@ use crate::{
     bus::{AnswerForm, Note, Receipt, Waiting},
     endpoint,
     event::Event,
-    protocol::{fanfare_v1, websocket},
+    protocol::{fanfare_v1, http::Response, websocket},
 };
 
 /// Events taken per turn: the first subscriber waits until they all stand in their logs.
@@ -42,6 +42,11 @@ impl<N: Net> Reactor<N> {
                     if let Some(place) = self.topics.place_of_key(key) {
                         self.on_live(place);
                     }
+                }
+                Note::Archived { .. } => {}
+                Note::History { token, topic, page } => {
+                    let response = endpoint::complete_history(&topic, page);
+                    self.answer_later(Token::unpack(token), HISTORY_ROUTE, &response);
                 }
                 Note::Published { token, waiting, receipts } => {
                     self.on_published(Token::unpack(token), &waiting, &receipts);
@@ -111,7 +116,14 @@ impl<N: Net> Reactor<N> {
             self.send_message(token.slot, &text);
         } else {
             let response = endpoint::complete_request(waiting, receipts, &self.metrics, self.now);
-            self.respond(token.slot, PUBLISH_ROUTE, &response);
+            self.answer_later(token, PUBLISH_ROUTE, &response);
+        }
+    }
+
+    /// Answers a request that had to wait, and goes on with what came behind it.
+    fn answer_later(&mut self, token: Token, route: usize, response: &Response) {
+        if self.connections.named(token).is_some() {
+            self.respond(token.slot, route, response);
             self.advance_session(token.slot, &mut []);
             self.continue_session(token.slot);
         }
@@ -144,3 +156,5 @@ impl<N: Net> Reactor<N> {
 
 /// The place of `publish` in [`crate::metrics::ROUTE_LABELS`].
 const PUBLISH_ROUTE: usize = 2;
+/// The place of `history` there.
+const HISTORY_ROUTE: usize = 4;

@@ -122,6 +122,7 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.at(slot) else { return };
         let Some(format) = connection.session.as_ref().ok().and_then(|session| session.format()) else { return };
         let cursor = topic.ring.place(start, &topic.state.class.retention.history, self.now);
+        let cursor = cursor.unwrap_or_else(|| topic.ring.oldest());
         let subscription = connection.subscriptions.len() as u16;
         let listener = topic.lap.add(Listener { slot, subscription, format, cursor });
         topic.state.listeners.fetch_add(1, Ordering::Relaxed);
@@ -133,14 +134,14 @@ impl<N: Net> Reactor<N> {
     /// again, so the log is brought up to it first.
     fn catch_up_with(&mut self, place: u32, seen: EventId) {
         let Some(topic) = self.topics.at(place) else { return };
-        if topic.ring.newest_id().is_none_or(|newest| newest < seen) {
+        if topic.ring.newest_id() < seen {
             let missed = self.hub.bus.resync(&topic.state, self.index, topic.ring.next());
             missed.into_iter().for_each(|event| self.take_event(place, event));
         }
     }
 
     /// The topic's place in the table, attached to the bus if nobody here listened to it.
-    fn attach(&mut self, topic: &Topic) -> u32 {
+    pub(super) fn attach(&mut self, topic: &Topic) -> u32 {
         match self.topics.place_of(topic) {
             Some(place) => place,
             None => {

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::net::Token;
 use crate::{
-    bus::{Attachment, TopicKey, TopicState},
+    bus::{Attachment, LogKind, TopicKey, TopicState},
     clock::Moment,
     event::{Event, Position},
     log::{Lap, Ring, Start},
@@ -49,8 +49,12 @@ pub(super) struct Waiter {
 
 impl LocalTopic {
     fn new(attachment: Attachment) -> Self {
-        let Attachment { state, events, next, live } = attachment;
-        let mut ring = Ring::new(next - events.len() as Position);
+        let Attachment { state, events, next, floor, live } = attachment;
+        let from = next - events.len() as Position;
+        let mut ring = match state.class.log {
+            LogKind::Memory => Ring::new(from, floor),
+            LogKind::RedisStream => Ring::sparse(from, floor),
+        };
         events.into_iter().for_each(|event| ring.push(event));
         let head = ring.next();
         Self {

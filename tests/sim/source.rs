@@ -7,7 +7,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, unbounded};
 use fanfare::{
-    bus::{Bus, Interest, Outlet, Publication, PublishFailed},
+    bus::{Bus, Interest, LogKind, Outlet, Publication, PublishFailed},
     clock::Moment,
     topic::Topic,
 };
@@ -30,14 +30,14 @@ impl SimOutlet {
     pub(crate) fn work(&self, bus: &Bus, most: usize, now: Moment, random: &mut SmallRng) {
         for _ in 0..most {
             let Some(publication) = self.0.lock().expect("one thread only").pop_front() else { return };
-            let Publication { topic, kind, data, reply } = publication;
+            let Publication { topic, kind, data, reply, .. } = publication;
             let luck = random.random_range(0..20);
             if luck == 0 {
                 reply(Err(PublishFailed::Unavailable));
                 continue;
             }
             bus.feed().publish(&topic, kind.as_deref(), data, now).expect("checked before");
-            reply(if luck == 1 { Err(PublishFailed::Unknown) } else { Ok(1) });
+            reply(if luck == 1 { Err(PublishFailed::Unknown) } else { Ok(None) });
         }
     }
 
@@ -56,12 +56,12 @@ pub(crate) struct Confirmer {
 impl Confirmer {
     pub(crate) fn watch(bus: &Bus) -> Self {
         let (changes, interest) = unbounded();
-        bus.watch_interest(changes, Arc::new(SimBell::default()));
+        bus.watch_interest(LogKind::Memory, changes, Arc::new(SimBell::default()));
         Self { interest, wanted: Vec::new() }
     }
 
     /// Hears what is wanted, and confirms one of the topics; false if there is none.
-    pub(crate) fn work(&mut self, bus: &Bus, random: &mut SmallRng) -> bool {
+    pub(crate) fn work(&mut self, bus: &Bus, random: &mut SmallRng, now: Moment) -> bool {
         for change in self.interest.try_iter() {
             match change {
                 Interest::Wanted(topic) => self.wanted.push(topic),
@@ -75,7 +75,7 @@ impl Confirmer {
             return false;
         }
         let place = random.random_range(0..self.wanted.len());
-        bus.mark_live(&self.wanted.swap_remove(place));
+        bus.mark_live(&self.wanted.swap_remove(place), now);
         true
     }
 }

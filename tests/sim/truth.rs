@@ -46,7 +46,10 @@ impl Truth {
     pub(crate) fn copy_from(&mut self, bus: &Bus) {
         for (topic, log) in self.logs.iter_mut().enumerate() {
             let start = Start::After(log.last().map_or_else(EventId::default, |event| event.id));
-            for event in bus.history(&self.topics[topic], start, usize::MAX, Moment::default()).unwrap_or_default() {
+            for event in bus
+                .history(&self.topics[topic], start, usize::MAX, Moment::default())
+                .map_or_else(Vec::new, |page| page.events)
+            {
                 assert!(log.last().is_none_or(|last| last.id < event.id), "ids go back");
                 let known = self.by_tag.insert(tag_of(&event.data), (topic, log.len()));
                 assert_eq!(known, None, "published twice");

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use fanfare::{
-    bus::{self, Bus, Class, Doorbell, Inbox, Outlet, Wake},
+    bus::{self, Bus, Class, Doorbell, Inbox, Outlet, Outlets, Wake},
     clock::{Clock, Moment},
     endpoint::{self, Cors, Hub, Phase},
     log::{Bounds, Retention},
@@ -312,7 +312,7 @@ impl World {
             outlet.work(&self.hub.bus, most.min(OUTLET_BATCH), self.clock.now(), &mut self.random);
         }
         if let Some(confirmer) = &mut self.confirmer {
-            is_quiet &= !confirmer.work(&self.hub.bus, &mut self.random);
+            is_quiet &= !confirmer.work(&self.hub.bus, &mut self.random, self.clock.now());
         }
         self.truth.copy_from(&self.hub.bus);
         is_quiet
@@ -397,9 +397,10 @@ fn build_hub(plan: &Plan, doorbells: &[Arc<Doorbell>], outlet: Option<SimOutlet>
         epoch_ms: 1000,
         payload_bytes_max: 1 << 20,
         default_class: plan.class(),
-        classes: Vec::new(),
+        ..bus::Config::default()
     };
-    let outlet = outlet.map(|outlet| Box::new(outlet) as Box<dyn Outlet>);
+    let shared = outlet.map(|outlet| Box::new(outlet) as Box<dyn Outlet>);
+    let outlets = Outlets { shared, ..Outlets::default() };
     let reactors = (0..plan.reactors).map(|_| Arc::new(ReactorMetrics::default())).collect();
     let metrics = Metrics { reactors, sources: Vec::new(), clock: Clock::start() };
     let endpoints = endpoint::Config {
@@ -409,5 +410,5 @@ fn build_hub(plan: &Plan, doorbells: &[Arc<Doorbell>], outlet: Option<SimOutlet>
         admin_apart: false,
         stuck_after: Duration::from_secs(5),
     };
-    Arc::new(Hub::new(Arc::new(Bus::new(config, inboxes, outlet)), Arc::new(metrics), endpoints))
+    Arc::new(Hub::new(Arc::new(Bus::new(config, inboxes, outlets)), Arc::new(metrics), endpoints))
 }

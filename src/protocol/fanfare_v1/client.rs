@@ -66,7 +66,7 @@ pub enum Envelope<'a> {
         topic: Cow<'a, str>,
         /// The last id before the gap, if it is known.
         from: Option<Cow<'a, str>>,
-        /// The first id behind it, if it is known.
+        /// The last id in it, if it is known.
         to: Option<Cow<'a, str>>,
         /// Why.
         reason: Cow<'a, str>,

@@ -6,7 +6,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use crate::{
-    event::{BadEventId, EventId},
+    event::{BadStart, Start},
     topic::Topic,
 };
 
@@ -18,12 +18,12 @@ pub type Reference<'a> = Option<&'a RawValue>;
 /// One command, valid. Borrows from the message it was parsed from.
 #[derive(Clone, Debug)]
 pub enum Command<'a> {
-    /// Deliver a topic's events from now on, or from behind `since`.
+    /// Deliver a topic's events from now on, or from where `since` says.
     Subscribe {
         /// Which.
         topic: Topic,
-        /// The last event the client has.
-        since: Option<EventId>,
+        /// Where to begin.
+        start: Start,
         /// To be echoed.
         reference: Reference<'a>,
     },
@@ -85,7 +85,7 @@ pub mod code {
     pub const UNKNOWN_OP: &str = "UnknownOp";
     /// A topic's name breaks the rules.
     pub const BAD_TOPIC: &str = "BadTopic";
-    /// `since` is not an event id.
+    /// `since` is no place to begin at.
     pub const BAD_EVENT_ID: &str = "BadEventId";
     /// An event type that is empty or has line breaks.
     pub const BAD_TYPE: &str = "BadType";
@@ -114,8 +114,8 @@ impl<'a> Command<'a> {
 fn parse_subscribe<'a>(message: &'a str, reference: Reference<'a>) -> Result<Command<'a>, Refused<'a>> {
     let Subscribe { topic, since, .. } = parse_fields(message)?;
     let topic = parse_topic(&topic.0)?;
-    let since = since.map(|id| parse_since(&id.0)).transpose()?;
-    Ok(Command::Subscribe { topic, since, reference })
+    let start = since.map_or(Ok(Start::Live), |since| parse_since(&since.0))?;
+    Ok(Command::Subscribe { topic, start, reference })
 }
 
 fn parse_unsubscribe<'a>(message: &'a str, reference: Reference<'a>) -> Result<Command<'a>, Refused<'a>> {
@@ -140,8 +140,8 @@ fn parse_topic<'a>(name: &str) -> Result<Topic, Refused<'a>> {
     Topic::parse(name).map_err(|bad| refused(code::BAD_TOPIC, bad.to_string()))
 }
 
-fn parse_since<'a>(id: &str) -> Result<EventId, Refused<'a>> {
-    id.parse().map_err(|bad: BadEventId| refused(code::BAD_EVENT_ID, bad.to_string()))
+fn parse_since<'a>(since: &str) -> Result<Start, Refused<'a>> {
+    since.parse().map_err(|bad: BadStart| refused(code::BAD_EVENT_ID, bad.to_string()))
 }
 
 fn parse_fields<'a, T: Deserialize<'a>>(message: &'a str) -> Result<T, Refused<'a>> {

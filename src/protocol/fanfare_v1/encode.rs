@@ -6,6 +6,7 @@ use serde::de::IgnoredAny;
 
 use crate::{
     event::{Event, EventId},
+    gap::Gap,
     protocol::websocket,
     topic::Topic,
 };
@@ -15,7 +16,10 @@ use super::{Reference, Refused};
 /// The whole WebSocket frame of an event, encoded once and shared.
 pub fn encode_event(event: &Event) -> Vec<u8> {
     let mut message = Vec::with_capacity(ENVELOPE_BYTES + event.data.len());
-    write_event(event, &mut message);
+    match event.gap {
+        Some(gap) => write_gap(&event.topic, gap, &mut message),
+        None => write_event(event, &mut message),
+    }
     websocket::encode_text(&message)
 }
 
@@ -77,14 +81,13 @@ pub fn write_stats(stats: &str, reference: Reference<'_>, out: &mut Vec<u8>) {
     write_end(reference, out);
 }
 
-/// Appends a gap: events of `topic` after `from` and before `to` are missing here, for `reason`. Either end may be
-/// unknown.
-pub fn write_gap(topic: &Topic, from: Option<EventId>, to: Option<EventId>, reason: &str, out: &mut Vec<u8>) {
+/// Appends a gap of `topic`: the events after `from`, up to and including `to`, are missing here.
+pub fn write_gap(topic: &Topic, gap: Gap, out: &mut Vec<u8>) {
     write_head("gap", topic, out);
-    write_id("from", from, out);
-    write_id("to", to, out);
+    write_id("from", Some(gap.from), out);
+    write_id("to", Some(gap.to), out);
     out.extend_from_slice(b",\"reason\":");
-    write_string(reason, out);
+    write_string(gap.reason.label(), out);
     out.push(b'}');
 }
 

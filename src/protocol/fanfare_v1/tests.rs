@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use crate::{
     clock::Moment,
-    event::{Event, EventId},
-    frame::FrameCache,
+    event::{Event, EventId, Start},
+    gap::{Gap, GapReason},
+    protocol::websocket,
     topic::Topic,
 };
 
@@ -19,8 +20,12 @@ fn topic(name: &str) -> Topic {
 fn shown(command: &Command<'_>) -> String {
     let reference = |reference: &Reference<'_>| reference.map_or("-", |value| value.get()).to_owned();
     match command {
-        Command::Subscribe { topic, since, reference: r } => {
-            format!("subscribe {topic} {} {}", since.map_or("-".to_owned(), |id| id.to_string()), reference(r))
+        Command::Subscribe { topic, start, reference: r } => {
+            let start = match start {
+                Start::After(id) => id.to_string(),
+                other => format!("{other:?}"),
+            };
+            format!("subscribe {topic} {start} {}", reference(r))
         }
         Command::Unsubscribe { topic, reference: r } => format!("unsubscribe {topic} {}", reference(r)),
         Command::Publish { topic, kind, data, idempotency_key, reference: r } => {
@@ -40,11 +45,11 @@ fn commands() {
         let command = Command::parse(message).unwrap_or_else(|refused| panic!("{message}: {refused:?}"));
         assert_eq!(shown(&command), expected, "{message}");
     };
-    check(r#"{"op":"subscribe","topic":"orders.eu"}"#, "subscribe orders.eu - -");
+    check(r#"{"op":"subscribe","topic":"orders.eu"}"#, "subscribe orders.eu Live -");
     check(r#"{"op":"subscribe","topic":"a","since":"7-12","ref":1}"#, "subscribe a 7-12 1");
-    check(r#"{"op":"subscribe","topic":"a","since":null,"ref":null}"#, "subscribe a - -");
-    check(r#" {"topic":"a","ref":{"x": [1]},"op":"subscribe"} "#, r#"subscribe a - {"x": [1]}"#);
-    check(r#"{"op":"\u0073ubscribe","topic":"\u0061"}"#, "subscribe a - -");
+    check(r#"{"op":"subscribe","topic":"a","since":null,"ref":null}"#, "subscribe a Live -");
+    check(r#" {"topic":"a","ref":{"x": [1]},"op":"subscribe"} "#, r#"subscribe a Live {"x": [1]}"#);
+    check(r#"{"op":"\u0073ubscribe","topic":"\u0061"}"#, "subscribe a Live -");
     check(r#"{"op":"unsubscribe","topic":"a","ref":"r"}"#, r#"unsubscribe a "r""#);
     check(r#"{"op":"publish","topic":"a","data":{"n" : 1.0}}"#, r#"publish a - {"n" : 1.0} - -"#);
     check(r#"{"op":"publish","topic":"a","data":null,"type":null}"#, "publish a - null - -");
@@ -94,15 +99,8 @@ fn refusals() {
 }
 
 fn event(kind: Option<&str>, data: &str) -> Event {
-    Event {
-        topic: topic("orders.eu"),
-        id: EventId { major: 7, minor: 12 },
-        position: 12,
-        accepted: Moment(0),
-        kind: kind.map(Into::into),
-        data: Bytes::copy_from_slice(data.as_bytes()),
-        frames: FrameCache::default(),
-    }
+    let id = EventId { major: 7, minor: 12 };
+    Event::new(topic("orders.eu"), id, 12, kind, Bytes::copy_from_slice(data.as_bytes()), Moment(0))
 }
 
 #[test]
@@ -113,7 +111,7 @@ fn events() {
         let mut message = Vec::new();
         write_event(&event, &mut message);
         assert_eq!(String::from_utf8_lossy(&message), expected);
-        assert_eq!(encode_event(&event), crate::protocol::websocket::encode_text(expected.as_bytes()));
+        assert_eq!(encode_event(&event), websocket::encode_text(expected.as_bytes()));
         serde_json::from_slice::<serde_json::Value>(&message).expect("JSON");
     };
     check(None, r#"{"n": 1}"#, r#""type":null,"data":{"n": 1}"#);
@@ -158,14 +156,15 @@ fn answers() {
 
 #[test]
 fn gaps() {
-    let check = |from: Option<u64>, to: Option<u64>, expected: &str| {
-        let id = |minor: Option<u64>| minor.map(|minor| EventId { major: 7, minor });
-        let mut out = Vec::new();
-        write_gap(&topic("a"), id(from), id(to), "overflow", &mut out);
-        assert_eq!(String::from_utf8_lossy(&out), expected);
-    };
-    check(Some(1), Some(9), r#"{"op":"gap","topic":"a","from":"7-1","to":"7-9","reason":"overflow"}"#);
-    check(None, None, r#"{"op":"gap","topic":"a","from":null,"to":null,"reason":"overflow"}"#);
+    let id = |minor| EventId { major: 7, minor };
+    let gap = Gap { from: id(1), to: id(9), reason: GapReason::Overflow };
+    let mut out = Vec::new();
+    write_gap(&topic("a"), gap, &mut out);
+    let expected = r#"{"op":"gap","topic":"a","from":"7-1","to":"7-9","reason":"overflow"}"#;
+    assert_eq!(String::from_utf8_lossy(&out), expected);
+    // As an entry of a log it is the same message.
+    let hole = Event::hole(topic("a"), gap, 9, Moment(0));
+    assert_eq!(encode_event(&hole), websocket::encode_text(expected.as_bytes()));
 }
 
 /// What the client half writes, the server half reads.
@@ -181,7 +180,7 @@ fn a_pair_commands() {
     };
     let (topic, since) = (topic("a.b"), Some(EventId { major: 7, minor: 1 }));
     check(&|r, out| client::write_subscribe(&topic, since, r, out), "subscribe a.b 7-1");
-    check(&|r, out| client::write_subscribe(&topic, None, r, out), "subscribe a.b -");
+    check(&|r, out| client::write_subscribe(&topic, None, r, out), "subscribe a.b Live");
     check(&|r, out| client::write_unsubscribe(&topic, r, out), "unsubscribe a.b");
     check(&|r, out| client::write_publish(&topic, Some("t\"t"), "{}", r, out), "publish a.b t\"t {} -");
     check(&|r, out| client::write_publish(&topic, None, "null", r, out), "publish a.b - null -");
@@ -217,8 +216,11 @@ fn a_pair_answers() {
         &format!(r#"Error {{ code: "Code", message: "me\"ssage", {r} }}"#),
     );
     check(
-        &|_, out| write_gap(&topic, None, id, "epoch", out),
-        r#"Gap { topic: "a", from: None, to: Some("7-1"), reason: "epoch" }"#,
+        &|_, out| {
+            let (from, to) = (EventId::default(), id.expect("set above"));
+            write_gap(&topic, Gap { from, to, reason: GapReason::Epoch }, out);
+        },
+        r#"Gap { topic: "a", from: Some("0-0"), to: Some("7-1"), reason: "epoch" }"#,
     );
 }
 

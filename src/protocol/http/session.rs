@@ -140,6 +140,15 @@ impl ServerSession {
         self.retained.into_vec()
     }
 
+    /// What it keeps of unfinished or pipelined requests, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        let body_bytes = match &self.state {
+            State::Body(incoming) => incoming.request.body.capacity(),
+            _ => 0,
+        };
+        self.retained.len() + body_bytes
+    }
+
     fn end(&mut self, close: Close) {
         self.retained = Retained::default();
         self.state = State::Ended(close);

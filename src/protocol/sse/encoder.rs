@@ -3,9 +3,11 @@
 use std::io::Write;
 
 use crate::{
-    event::{Event, EventId},
+    event::{Event, EventId, gap_json},
     frame::SseForm,
+    gap::Gap,
     protocol::http,
+    topic::Topic,
 };
 
 /// The complete frame of `event`, in one allocation of exactly its size.
@@ -14,24 +16,29 @@ use crate::{
 /// client joins the lines with LF.
 pub fn encode_event(event: &Event, form: SseForm) -> Vec<u8> {
     let id = form.with_id.then_some(event.id);
-    let kind = event.kind.as_deref().filter(|_| form.named);
+    // A gap has its name even on a stream without names: it must not be taken for an event.
+    let kind = event.kind.as_deref().filter(|_| form.named || event.gap.is_some());
     let fields = Fields { id, event: kind, data: &event.data };
     let mut out = Vec::with_capacity(framed_len(fields.len(), form.chunked));
     fields.write_framed(form.chunked, &mut out);
     out
 }
 
-/// Appends an event that is not in a log: a gap, an error, a greeting. `event` must hold no line break.
+/// Appends a gap that concerns this reader only, with the id of its end; a stream over several topics writes its own id
+/// ahead of it ([`write_cursor_id`]).
+pub fn write_gap(topic: &Topic, gap: Gap, form: SseForm, out: &mut Vec<u8>) {
+    write_event(form.with_id.then_some(gap.to), Some("gap"), &gap_json(topic, gap), form.chunked, out);
+}
+
+/// Appends an event that is not in a log: an error, a greeting. `event` must hold no line break.
 pub fn write_event(id: Option<EventId>, event: Option<&str>, data: &str, chunked: bool, out: &mut Vec<u8>) {
     Fields { id, event, data: data.as_bytes() }.write_framed(chunked, out);
 }
 
 /// Appends the `id:` line of a stream over several topics: where the client stands in each, in the order of the topics in
-/// its URL, joined by commas; `0-0` for a topic without events yet. It goes ahead of a shared frame without an id, whose
-/// blank line ends the block of both.
-pub fn write_cursor_id(ids: &[Option<EventId>], chunked: bool, out: &mut Vec<u8>) {
+/// its URL, joined by commas. It goes ahead of a shared frame without an id, whose blank line ends the block of both.
+pub fn write_cursor_id(ids: impl ExactSizeIterator<Item = EventId> + Clone, chunked: bool, out: &mut Vec<u8>) {
     let commas = ids.len().saturating_sub(1);
-    let ids = ids.iter().map(|id| id.unwrap_or_default());
     let line_len = b"id: \n".len() + commas + ids.clone().map(id_len).sum::<usize>();
     begin_chunk(line_len, chunked, out);
     out.extend_from_slice(b"id: ");

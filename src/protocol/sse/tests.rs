@@ -8,7 +8,8 @@ use crate::{
     clock::Moment,
     close::Close,
     event::{Event, EventId},
-    frame::{FrameCache, SseForm},
+    frame::SseForm,
+    gap::{Gap, GapReason},
     protocol::http::{ResponsePart, ResponseReader},
     topic::Topic,
 };
@@ -16,15 +17,8 @@ use crate::{
 const ID: EventId = EventId { major: 1_768_068_834_227, minor: 12 };
 
 fn event(kind: Option<&str>, data: &str) -> Event {
-    Event {
-        topic: Topic::parse("t").expect("a good name"),
-        id: ID,
-        position: 1,
-        accepted: Moment::default(),
-        kind: kind.map(Into::into),
-        data: Bytes::copy_from_slice(data.as_bytes()),
-        frames: FrameCache::default(),
-    }
+    let topic = Topic::parse("t").expect("a good name");
+    Event::new(topic, ID, 1, kind, Bytes::copy_from_slice(data.as_bytes()), Moment::default())
 }
 
 fn forms() -> impl Iterator<Item = SseForm> {
@@ -95,16 +89,31 @@ fn a_frame_is_allocated_once_and_exactly() {
 
 #[test]
 fn cursor_ids() {
-    let check = |ids: &[Option<EventId>], chunked: bool, expected: &str| {
+    let check = |ids: &[EventId], chunked: bool, expected: &str| {
         let mut out = Vec::new();
-        write_cursor_id(ids, chunked, &mut out);
+        write_cursor_id(ids.iter().copied(), chunked, &mut out);
         assert_eq!(std::str::from_utf8(&out), Ok(expected));
     };
-    let id = |major, minor| Some(EventId { major, minor });
+    let id = |major, minor| EventId { major, minor };
     check(&[id(1, 2)], false, "id: 1-2\n");
-    check(&[id(1, 2), None, id(10, u64::MAX)], false, "id: 1-2,0-0,10-18446744073709551615\n");
+    check(&[id(1, 2), id(0, 0), id(10, u64::MAX)], false, "id: 1-2,0-0,10-18446744073709551615\n");
     check(&[id(1, 2), id(3, 4)], true, "c\r\nid: 1-2,3-4\n\r\n");
     check(&[], true, "5\r\nid: \n\r\n");
+}
+
+#[test]
+fn gaps() {
+    let topic = Topic::parse("t").expect("a good name");
+    let gap = Gap { from: EventId { major: 7, minor: 1 }, to: ID, reason: GapReason::Expired };
+    let data = r#"data: {"topic":"t","from":"7-1","to":"1768068834227-12","reason":"expired"}"#;
+    for form in forms().filter(|form| !form.chunked) {
+        let id = if form.with_id { "id: 1768068834227-12\n" } else { "" };
+        let mut out = Vec::new();
+        write_gap(&topic, gap, form, &mut out);
+        assert_eq!(String::from_utf8_lossy(&out), format!("{id}event: gap\n{data}\n\n"));
+        // As an entry of a log it is the same block, and keeps its name where events have none.
+        assert_eq!(encode_event(&Event::hole(topic.clone(), gap, 1, Moment::default()), form), out);
+    }
 }
 
 #[test]
@@ -141,7 +150,8 @@ fn whole_streams_through_the_http_client() {
         write_open(form.chunked, "DATE", 700, &[], &mut stream);
         stream.extend_from_slice(heartbeat(form.chunked));
         if !form.with_id {
-            write_cursor_id(&[Some(EventId { major: 1, minor: 1 }), None], form.chunked, &mut stream);
+            let ids = [EventId { major: 1, minor: 1 }, EventId::default()];
+            write_cursor_id(ids.into_iter(), form.chunked, &mut stream);
         }
         stream.extend_from_slice(&encode_event(&event(Some("kind"), "a\nb"), form));
         write_event(Some(ID), Some("gap"), "{}", form.chunked, &mut stream);

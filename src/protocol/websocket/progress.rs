@@ -39,6 +39,11 @@ impl Progress {
         self.head_bytes == 0 && self.frame.is_none() && self.message.is_none()
     }
 
+    /// What it holds of an unfinished message, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.control.len() + self.message.as_ref().map_or(0, Assembly::len)
+    }
+
     /// Takes a header's rest or a piece of payload; says how many bytes that were.
     pub(super) fn receive(&mut self, bytes: &mut [u8], sink: &mut Sink<'_>) -> Result<usize, Close> {
         let consumed = match self.frame {

@@ -44,6 +44,14 @@ impl ServerSession {
         Self { state: State::Open(None) }
     }
 
+    /// What it holds of an unfinished message, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        match &self.state {
+            State::Open(progress) | State::Closing(progress) => progress.as_ref().map_or(0, |it| it.held_bytes()),
+            State::Ended(_) => 0,
+        }
+    }
+
     /// Takes what the peer sent, all of it, unmasking in place. Whole messages are appended to `messages`, pongs and the
     /// answer to a close frame to `outbox`.
     ///

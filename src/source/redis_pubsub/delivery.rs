@@ -13,6 +13,7 @@ use super::{
 use crate::{
     bus::{Bus, Feed},
     clock::Moment,
+    gap::GapReason,
 };
 
 /// What is needed to hand one buffer full on.
@@ -73,19 +74,19 @@ pub(super) fn tell(
 ) {
     for notice in subscriptions.take_notices() {
         match notice {
-            Notice::Live(topic) => bus.mark_live(&topic),
+            Notice::Live(topic) => bus.mark_live(&topic, now),
             Notice::Stale(topic) => bus.mark_stale(&topic),
             Notice::Lost(topic) => {
-                feed.report_loss(&topic, now);
+                feed.report_loss(&topic, GapReason::SourceLost, now);
                 status.on_loss();
             }
             // Expected, and so no loss of the source's; the log has a hole all the same.
-            Notice::Left(topic) => feed.report_loss(&topic, now),
+            Notice::Left(topic) => feed.report_loss(&topic, GapReason::SourceLost, now),
             Notice::LostUnder(index) => {
                 let summaries = bus.summaries(now);
                 let topics = summaries.iter().map(|summary| &summary.topic);
                 for topic in topics.filter(|topic| subscriptions.patterns().carried(index, topic)) {
-                    feed.report_loss(topic, now);
+                    feed.report_loss(topic, GapReason::SourceLost, now);
                     status.on_loss();
                 }
             }

@@ -6,7 +6,12 @@ use bytes::Bytes;
 use tracing::warn;
 
 use super::{SourceStatus, envelope, throttle::Throttle};
-use crate::{bus::Feed, clock::Moment, topic::Topic};
+use crate::{
+    bus::{Feed, PublishRefused},
+    clock::Moment,
+    gap::GapReason,
+    topic::Topic,
+};
 
 /// Names kept at hand. With patterns anybody may make up channels, so there must be a bound.
 const NAMES_MAX: usize = 65_536;
@@ -39,27 +44,31 @@ impl Intake {
             return false;
         };
         let refusal = match envelope::open(payload) {
-            Err(_) => "the envelope is broken",
-            Ok(opened) if self.payload_bytes_max < opened.data.len() => "the payload is over the limit",
+            Err(_) => ("the envelope is broken", GapReason::SourceLost),
+            Ok(opened) if self.payload_bytes_max < opened.data.len() => {
+                ("the payload is over the limit", GapReason::SourceLost)
+            }
             Ok(opened) => {
                 // The one copy: the event outlives the buffer.
                 let data = Bytes::copy_from_slice(opened.data);
                 match feed.publish(topic, opened.kind.as_deref(), data, now) {
                     Ok(_) => return true,
-                    Err(refused) => refusal_text(refused),
+                    Err(refused) => explain(refused),
                 }
             }
         };
-        feed.report_loss(topic, now);
+        // Its readers are told that something is missing here, whatever it was.
+        let (why, reason) = refusal;
+        feed.report_loss(topic, reason, now);
         self.status.on_loss();
-        self.refuse(channel, refusal, now);
+        self.refuse(channel, why, now);
         false
     }
 
     /// Reports a message too big to be read at all.
     pub(super) fn refuse_oversize(&mut self, channel: &[u8], feed: &mut Feed<'_>, now: Moment) {
         if let Some(topic) = self.names.resolve(channel) {
-            feed.report_loss(topic, now);
+            feed.report_loss(topic, GapReason::SourceLost, now);
             self.status.on_loss();
         }
         self.refuse(channel, "the payload is over the limit", now);
@@ -88,11 +97,11 @@ impl Names {
     }
 }
 
-fn refusal_text(refused: crate::bus::PublishRefused) -> &'static str {
-    use crate::bus::PublishRefused;
+fn explain(refused: PublishRefused) -> (&'static str, GapReason) {
     match refused {
-        PublishRefused::NotUtf8 => "the payload is not UTF-8",
-        PublishRefused::TooBig => "the payload is over the limit",
-        PublishRefused::BadKind => "the type contains a line break",
+        PublishRefused::NotUtf8 => ("the payload is not UTF-8", GapReason::SourceLost),
+        PublishRefused::TooBig => ("the payload is over the limit", GapReason::SourceLost),
+        PublishRefused::BadKind => ("the type contains a line break or is the hub's own", GapReason::SourceLost),
+        PublishRefused::NoRoom => ("the memory budget is spent", GapReason::Overflow),
     }
 }

@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::{Config, SourceStatus, turn::Reader};
 use crate::{
-    bus::{Bus, Wake},
+    bus::{Bus, LogKind, Wake},
     clock::Clock,
 };
 
@@ -88,7 +88,7 @@ pub fn start_reader(
     // Unbounded, because the bus must never wait: it holds a topic's lock. Listeners coming and going bound it.
     let (changes, interest) = crossbeam_channel::unbounded();
     let mut reader = Reader::new(config, poll, Arc::clone(&alarm), interest, Arc::clone(&bus), clock, status)?;
-    bus.watch_interest(changes, Arc::clone(&alarm) as Arc<dyn Wake>);
+    bus.watch_interest(LogKind::Memory, changes, Arc::clone(&alarm) as Arc<dyn Wake>);
     let thread = std::thread::Builder::new().name("redis-reader".to_owned()).spawn(move || {
         claim_processor(pin, short_slice);
         reader.run();
