@@ -8,10 +8,16 @@ use super::{
     net::{Net, Ready},
     placement::Arrival,
 };
-use crate::{close::Close, endpoint::Overload, metrics::Transport};
+use crate::{
+    close::Close,
+    endpoint::{Overload, Phase},
+    metrics::Transport,
+};
 
 /// Connections accepted per listener and turn.
 const ACCEPTS_PER_TURN: usize = 64;
+/// Connections accepted per listener before it is closed: as many as its queue may hold.
+const LAST_ACCEPTS: usize = 4096;
 /// When to try again after descriptors ran out. The edge that told of waiting connections is spent, so nothing else
 /// would.
 const EXHAUSTED_RETRY: Duration = Duration::from_millis(100);
@@ -34,6 +40,21 @@ impl<N: Net> Reactor<N> {
             }
         }
         listeners.into_iter().for_each(|listener| self.accept_from(listener));
+    }
+
+    /// Accepts whoever waits, for the last time.
+    pub(super) fn accept_all(&mut self) {
+        self.accept_again.clear();
+        self.accept_retry = None;
+        for listener in 0..self.net.listener_count() {
+            for _ in 0..LAST_ACCEPTS {
+                let Ok((stream, peer)) = self.net.accept(listener) else { break };
+                let admin = self.config.admin_listeners_from <= listener;
+                // Not handed on: another reactor may have ended.
+                self.placement.keep(self.index);
+                self.admit(Arrival { stream, peer, admin });
+            }
+        }
     }
 
     fn accept_from(&mut self, listener: usize) {
@@ -72,7 +93,7 @@ impl<N: Net> Reactor<N> {
         let crowded = !self.placement.count_address(peer, self.config.connections_per_ip_max);
         let full = self.config.connections_max < open;
         let overload = full.then_some(Overload::Connections).or_else(|| crowded.then_some(Overload::Address));
-        if self.is_stopping() || self.config.connections_max + REFUSALS_AT_ONCE < open {
+        if self.phase == Phase::Ending || self.config.connections_max + REFUSALS_AT_ONCE < open {
             self.placement.on_gone(self.index, peer);
             return;
         }

@@ -189,9 +189,13 @@ impl<N: Net> Reactor<N> {
         self.metrics.on_request(route, response.status);
         let Some(connection) = self.connections.at(slot) else { return };
         let Ok(Session::Http(http)) = &mut connection.session else { return };
-        let goes_on = http.respond(response, self.net.date(), &mut connection.outbox);
+        let goes_on = if self.phase == Phase::Serving {
+            http.respond(response, self.net.date(), &mut connection.outbox)
+        } else {
+            http.respond(&response.clone().with("Connection", "close"), self.net.date(), &mut connection.outbox)
+        };
         self.mark_dirty(slot);
-        if !goes_on || self.phase != Phase::Serving {
+        if !goes_on {
             self.end(slot, Close::Done);
         }
     }

@@ -151,6 +151,8 @@ pub struct Reactor<N: Net> {
     swept: Moment,
     sweep_from: Option<usize>,
     phase: Phase,
+    /// When the last stream is to have ended, once the hub drains.
+    drain_ends: Moment,
     // Used within one call each, kept to spare the allocation.
     ready: Vec<Ready>,
     asks: Vec<Ask>,
@@ -187,6 +189,7 @@ impl<N: Net> Reactor<N> {
             swept: now,
             sweep_from: None,
             phase: Phase::Serving,
+            drain_ends: now,
             ready: Vec::new(),
             asks: Vec::new(),
             due: Vec::new(),
@@ -218,7 +221,8 @@ impl<N: Net> Reactor<N> {
         self.metrics.set_lagging(self.blocked);
         self.now = self.net.now();
         self.metrics.on_turn(began, self.now);
-        let finished = self.phase != Phase::Serving && self.connections.len() == 0;
+        let empty = self.connections.len() == 0 && self.placement.is_empty(self.index);
+        let finished = self.phase != Phase::Serving && empty;
         Ok(if finished { Flow::Finished } else { Flow::Continue })
     }
 
@@ -322,10 +326,6 @@ impl<N: Net> Reactor<N> {
     fn context<'hub>(&self, hub: &'hub Hub, slot: u32, admin: bool, overload: Option<Overload>) -> Context<'hub> {
         let token = self.connections.token(slot).pack();
         Context { hub, reactor: self.index, token, now: self.now, admin, overload }
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.phase != Phase::Serving
     }
 
     fn retry_ms(&mut self) -> u64 {

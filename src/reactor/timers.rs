@@ -49,6 +49,11 @@ impl<N: Net> Reactor<N> {
             return self.doom(slot);
         }
         match &connection.session {
+            Ok(Session::Http(http))
+                if self.phase != Phase::Serving && (http.is_idle() || self.drain_ends <= self.now) =>
+            {
+                self.end_for_restart(slot);
+            }
             Ok(Session::Http(http)) => match http.deadline(&self.config.limits.http) {
                 Some(deadline) if deadline <= self.now => {
                     let close = http.expire();
@@ -57,9 +62,7 @@ impl<N: Net> Reactor<N> {
                 _ => self.rearm(slot),
             },
             // Streams have no other timer once the hub drains.
-            Ok(Session::Sse(_) | Session::WebSocket(_)) if self.phase != Phase::Serving => {
-                self.end(slot, Close::Restart)
-            }
+            Ok(Session::Sse(_) | Session::WebSocket(_)) if self.phase != Phase::Serving => self.end_for_restart(slot),
             Ok(Session::Sse(_) | Session::WebSocket(_)) => self.on_silence(slot),
             Err(_) => self.doom(slot),
         }
@@ -94,7 +97,11 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let deadline = match &connection.session {
-            Ok(Session::Http(http)) => http.deadline(&self.config.limits.http),
+            Ok(Session::Http(http)) => {
+                let deadline = http.deadline(&self.config.limits.http);
+                let latest = if self.phase == Phase::Serving { None } else { Some(self.drain_ends) };
+                deadline.map(|deadline| latest.map_or(deadline, |latest| latest.min(deadline)))
+            }
             Ok(Session::Sse(_) | Session::WebSocket(_)) => {
                 let silence_max = silence_max(&self.config, connection.transport);
                 Some((connection.written + jittered(silence_max, &mut self.random)).max(self.now))

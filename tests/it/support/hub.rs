@@ -123,8 +123,20 @@ impl Hub {
     }
 
     /// Asks it to end, and waits until it has.
-    pub(crate) fn terminate(mut self) -> ExitStatus {
+    pub(crate) fn terminate(self) -> ExitStatus {
         send_signal("TERM", self.pid());
+        self.wait()
+    }
+
+    /// Asks it to end, and waits until it has begun to: nobody is accepted any more.
+    pub(crate) fn drain(self) -> Self {
+        send_signal("TERM", self.pid());
+        wait_until("the hub stops listening", || TcpStream::connect(self.address()).is_err().then_some(()));
+        self
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn wait(mut self) -> ExitStatus {
         wait_until("the hub ends", || self.child.try_wait().expect("it is our child"))
     }
 }
