@@ -127,6 +127,8 @@ pub enum Answer {
         topics: Vec<(Topic, Start)>,
         /// With `event:` lines.
         named: bool,
+        /// Whether the client is told where it stands before the first event.
+        tells_place: bool,
         /// Fields for its head.
         headers: Vec<(&'static str, String)>,
     },
@@ -199,6 +201,10 @@ pub fn answer(request: &Request, context: &Context<'_>) -> (usize, Answer) {
     let label = found.map_or("other", |(route, _)| route.label);
     let place = crate::metrics::ROUTE_LABELS.iter().position(|known| *known == label).unwrap_or_default();
     let answer = match (found, context.overload) {
+        // Whoever looks after the hub must see what is the matter with it, all the more so now.
+        (Some((route, topic)), Some(_)) if route.admin => {
+            overload::answer_once(dispatch(route, request, topic, context))
+        }
         (_, Some(overload)) => overload::refuse(request, overload),
         (None, _) => {
             Response::error(404, "not_found", "there is nothing at this path; GET / lists what there is", None).into()

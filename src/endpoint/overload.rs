@@ -46,6 +46,14 @@ pub(super) fn refuse(request: &Request, overload: Overload) -> Answer {
     decline(request, overload.close(), overload.response())
 }
 
+/// `answer`, after which the connection ends.
+pub(super) fn answer_once(answer: Answer) -> Answer {
+    match answer {
+        Answer::Response(response) => response.with("Connection", "close").into(),
+        other => other,
+    }
+}
+
 /// `answer`, unless it is a stream and the hub is about to end: then there would be no point in opening it. Any other
 /// request that was under way is still answered.
 pub(super) fn refuse_while_ending(request: &Request, answer: Answer, phase: Phase) -> Answer {
@@ -69,14 +77,16 @@ fn decline(request: &Request, close: Close, response: Response) -> Answer {
             let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
             Answer::WebSocket { accepted, dialect, topics: Vec::new() }
         }
-        Err(_) if is_event_source(request) => Answer::Sse { topics: Vec::new(), named: true, headers: Vec::new() },
+        Err(_) if is_event_source(request) => {
+            Answer::Sse { topics: Vec::new(), named: true, tells_place: false, headers: Vec::new() }
+        }
         Err(_) => return response.into(),
     };
     Answer::Ended { stream: Box::new(stream), close }
 }
 
 /// Whether a browser asks on behalf of an `EventSource`. Browsers alone send `Sec-Fetch-*`, and `Origin` with a GET.
-fn is_event_source(request: &Request) -> bool {
+pub(super) fn is_event_source(request: &Request) -> bool {
     let is_browser = ["sec-fetch-mode", "sec-fetch-site", "sec-fetch-dest", "origin"];
     let accepts = request.header_text("accept").is_some_and(|accept| accept.contains("text/event-stream"));
     accepts && is_browser.iter().any(|name| request.header(name).is_some())

@@ -91,8 +91,7 @@ impl<N: Net> Reactor<N> {
         let open = self.placement.total();
         // Counted in any case, for it is uncounted in any case.
         let crowded = !self.placement.count_address(peer, self.config.connections_per_ip_max);
-        let full = self.config.connections_max < open;
-        let overload = full.then_some(Overload::Connections).or_else(|| crowded.then_some(Overload::Address));
+        let overload = self.overload(crowded, open);
         if self.phase == Phase::Ending || self.config.connections_max + REFUSALS_AT_ONCE < open {
             self.placement.on_gone(self.index, peer);
             return;
@@ -107,6 +106,17 @@ impl<N: Net> Reactor<N> {
                 tracing::warn!(%error, "cannot watch a connection");
                 self.end(token.slot, Close::Internal("the connection cannot be watched"));
             }
+        }
+    }
+
+    /// The limit that a connection is beyond which has just come as the one that makes it `open`.
+    fn overload(&self, crowded: bool, open: usize) -> Option<Overload> {
+        if self.config.connections_max < open {
+            Some(Overload::Connections)
+        } else if crowded {
+            Some(Overload::Address)
+        } else {
+            self.hub.bus.budget().is_spent().then_some(Overload::Memory)
         }
     }
 }

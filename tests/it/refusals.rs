@@ -23,7 +23,7 @@ const OTHERS: [(Method, &str, &[(&str, &str)]); 5] = [
     (Method::Get, "/sse?topic=t", &[]),
     (Method::Get, "/sse?topic=t", &[("Accept", "text/event-stream")]),
     (Method::Get, "/sse?topic=t", &[("Origin", "https://app.example")]),
-    (Method::Get, "/health", &[]),
+    (Method::Get, "/topics", &[]),
     (Method::Post, "/publish/t", &[]),
 ];
 
@@ -60,6 +60,12 @@ fn check_limit(hub: &Hub, status: u16, code: &str) {
         assert!(response.header("retry-after").is_some_and(|seconds| seconds.parse::<u32>().is_ok()));
         assert!(connection.is_closed());
     }
+    // Health and figures are still shown, once per connection.
+    for target in ["/health", "/ready", "/metrics"] {
+        let mut connection = HttpConnection::new(hub.connect());
+        assert_eq!(connection.request(Method::Get, target, &[], b"").status, 200, "{target}");
+        assert!(connection.is_closed());
+    }
     for protocols in [&[][..], &["fanfare.v1"]] {
         // A WebSocket tells its page nothing but a close code and a reason.
         let mut socket = WebSocketClient::open_on(hub.connect(), "/ws?topic=t", protocols);
@@ -75,7 +81,7 @@ fn beyond_the_limit_of_the_hub() {
     let streams: Vec<SseClient> = (0..5).map(|_| SseClient::open(&hub, "/sse?topic=t")).collect();
     check_limit(&hub, 503, "overloaded");
     drop(streams);
-    wait_until("there is room again", || (hub.get("/health").status == 200).then_some(()));
+    wait_until("there is room again", || (hub.get("/topics").status == 200).then_some(()));
 }
 
 #[test]
@@ -84,7 +90,7 @@ fn beyond_the_limit_of_an_address() {
     let streams: Vec<SseClient> = (0..3).map(|_| SseClient::open(&hub, "/sse?topic=t")).collect();
     check_limit(&hub, 429, "too_many_connections");
     drop(streams);
-    wait_until("there is room again", || (hub.get("/health").status == 200).then_some(()));
+    wait_until("there is room again", || (hub.get("/topics").status == 200).then_some(()));
 }
 
 /// Requests of which the second half comes when the hub drains already.
