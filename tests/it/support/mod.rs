@@ -5,6 +5,8 @@ pub(crate) mod hub;
 pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod sse;
+#[allow(dead_code, reason = "each test binary uses its part")]
+pub(crate) mod swarm;
 pub(crate) mod websocket;
 
 use std::{
