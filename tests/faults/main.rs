@@ -11,3 +11,4 @@ mod support;
 mod scene;
 
 mod calm;
+mod redis_down;

@@ -1,6 +1,11 @@
 //! What every test here begins and ends with.
 
-use std::{env, time::Duration};
+use std::{
+    env,
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::support::{
     hub::Hub,
@@ -88,6 +93,27 @@ impl Outcome {
 /// A fault's length: short in CI, in full with `FANFARE_FAULTS=long`.
 pub(crate) fn length(short: Duration, full: Duration) -> Duration {
     if env::var("FANFARE_FAULTS").is_ok_and(|value| value == "long") { full } else { short }
+}
+
+/// Lets a fault last: here, and only here, time itself is what is waited for.
+pub(crate) fn let_pass(time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        thread::park_timeout(end.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Tests that measure have the machine to themselves; the others share it.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// Held by a test that measures nothing.
+pub(crate) fn share_the_machine() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Held by a test that measures.
+pub(crate) fn own_the_machine() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits until the hub proves that it delivers.

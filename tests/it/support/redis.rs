@@ -66,6 +66,10 @@ impl RedisServer {
         self.port
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The path of its unix socket.
     pub(crate) fn socket_path(&self) -> String {
         self.folder.path("redis.sock")

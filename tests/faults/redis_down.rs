@@ -1,0 +1,63 @@
+//! Redis is killed, or stands still, while a thousand listen to Pub/Sub topics.
+
+use std::time::Duration;
+
+use crate::{
+    scene::{self, HASTY, Outcome, Scene},
+    support::{hub::Hub, redis::RedisServer, send_signal, swarm::Route},
+};
+
+/// Long enough to be noticed with the ping times of these tests.
+const STANDSTILL: Duration = Duration::from_secs(3);
+const STANDSTILL_IN_FULL: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_killed_server_leaves_a_gap() {
+    let mut server = RedisServer::start();
+    // The publisher is back before the hub is: what it publishes meanwhile is what the hub must own up to.
+    let settings = [("redis.backoff_min", "1s"), ("redis.backoff_max", "1s")];
+    let hub = Hub::start_with(&["--redis", &server.url()], &[&HASTY[..], &settings].concat());
+    let scene = Scene::begin("killed", &hub, Route::Redis(server.socket_path()));
+    server.kill();
+    scene::wait_until_not_ready(&hub);
+    server.restart();
+    scene::wait_until_ready(&hub);
+    let outcome = scene.end();
+    assert!(0 < outcome.account.announced, "the publisher was back before the hub");
+    all_are_told_once(&outcome, "source_lost");
+}
+
+#[test]
+fn a_server_that_stands_still_and_is_given_up_leaves_a_gap() {
+    let outcome = stand_still(&[("redis.ping_interval", "500ms"), ("redis.ping_timeout", "500ms")]);
+    assert!(0 < outcome.account.announced, "what was published into the standstill went to a connection given up");
+    all_are_told_once(&outcome, "source_lost");
+}
+
+#[test]
+fn a_server_that_stands_still_and_is_waited_for_loses_nothing() {
+    let outcome = stand_still(&[("redis.ping_interval", "1s"), ("redis.ping_timeout", "60s")]);
+    assert_eq!(outcome.account.owed, outcome.account.delivered);
+    assert_eq!(outcome.account.gaps.len(), 0, "all came, if late");
+}
+
+/// Redis stops for a while under the publisher, with the hub's patience as `settings` have it.
+fn stand_still(settings: &[(&str, &str)]) -> Outcome {
+    let server = RedisServer::start();
+    let hub = Hub::start_with(&["--redis", &server.url()], &[&HASTY[..], settings].concat());
+    let scene = Scene::begin("still", &hub, Route::Redis(server.socket_path()));
+    send_signal("STOP", server.pid());
+    scene::let_pass(scene::length(STANDSTILL, STANDSTILL_IN_FULL));
+    send_signal("CONT", server.pid());
+    scene::wait_until_ready(&hub);
+    scene.end()
+}
+
+/// Every subscriber was told of exactly one gap on each of its topics.
+fn all_are_told_once(outcome: &Outcome, reason: &str) {
+    let account = &outcome.account;
+    let subscriptions: usize = outcome.records.iter().map(|record| record.topics.len()).sum();
+    assert_eq!(account.told, account.subscribers as u64, "{account}");
+    assert_eq!(account.gaps_of(reason), subscriptions as u64, "{account}");
+    assert_eq!(account.gaps.len(), 1, "{account}");
+}
