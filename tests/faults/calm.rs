@@ -1,7 +1,7 @@
 //! Nothing breaks: so nothing may be missing, and no gap be told.
 
 use crate::{
-    scene::{HASTY, Scene},
+    scene::{self, HASTY, Scene},
     support::{
         hub::Hub,
         swarm::{Mark, Record, Route, Speech},
@@ -10,6 +10,7 @@ use crate::{
 
 #[test]
 fn nothing_is_missing_where_nothing_breaks() {
+    let _machine = scene::share_the_machine();
     let hub = Hub::start_with(&[], &HASTY);
     let scene = Scene::begin("calm", &hub, Route::Http(hub.address().to_owned()));
     let outcome = scene.end();
@@ -20,6 +21,7 @@ fn nothing_is_missing_where_nothing_breaks() {
 
 #[test]
 fn nothing_is_missing_when_all_come_back() {
+    let _machine = scene::share_the_machine();
     let hub = Hub::start_with(&[], &HASTY);
     let scene = Scene::begin("cut", &hub, Route::Http(hub.address().to_owned()));
     for _ in 0..3 {

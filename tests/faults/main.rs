@@ -11,4 +11,6 @@ mod support;
 mod scene;
 
 mod calm;
+mod hub_down;
+mod network;
 mod redis_down;

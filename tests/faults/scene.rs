@@ -88,6 +88,15 @@ impl Outcome {
         let shared = shared_ids(&self.records);
         assert!(shared.is_empty(), "ids of more than one event: {shared:?}");
     }
+
+    /// Every subscriber was told of exactly one gap on each of its topics, for `reason`.
+    #[track_caller]
+    pub(crate) fn all_are_told_once(&self, reason: &str) {
+        let account = &self.account;
+        let subscriptions: usize = self.records.iter().map(|record| record.topics.len()).sum();
+        assert_eq!(account.told, account.subscribers as u64, "{account}");
+        assert_eq!((account.gaps_of(reason), account.gaps.len()), (subscriptions as u64, 1), "{account}");
+    }
 }
 
 /// A fault's length: short in CI, in full with `FANFARE_FAULTS=long`.
