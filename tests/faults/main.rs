@@ -14,3 +14,4 @@ mod calm;
 mod hub_down;
 mod network;
 mod redis_down;
+mod stalled;

@@ -60,7 +60,7 @@ pub(crate) struct Plan {
     /// The longest it waits, whatever it is told: tests are short.
     pub(crate) retry_max: Duration,
     /// Those with a receive buffer so small that the hub soon notices when they stop reading.
-    pub(crate) narrow: Range<usize>,
+    pub(crate) narrow: Vec<usize>,
     /// What payloads' times are counted from.
     pub(crate) origin: Origin,
 }
@@ -88,7 +88,7 @@ impl Plan {
             subscribers,
             retry: Duration::from_millis(200),
             retry_max: Duration::from_secs(1),
-            narrow: 0..0,
+            narrow: Vec::new(),
             origin: Origin::now(),
         }
     }
