@@ -10,6 +10,7 @@ mod support;
 
 mod scene;
 
+mod budget;
 mod calm;
 mod hub_down;
 mod network;
