@@ -1,12 +1,8 @@
 //! The hub itself is killed and started again, or its subscribers go to another one.
 
 use crate::{
-    scene::{self, HASTY, Outcome, Scene},
-    support::{
-        hub::Hub,
-        redis::RedisServer,
-        swarm::{Mark, Route, Speech},
-    },
+    scene::{self, HASTY, Scene},
+    support::{hub::Hub, redis::RedisServer, swarm::Route},
 };
 
 /// Not 127.0.0.1: the port must be free again when the hub is, and outgoing connections take theirs from that address.
@@ -22,7 +18,7 @@ fn a_killed_hub_owns_up_to_what_only_it_had() {
     let _hub = Hub::start_at(&address, &[], &HASTY);
     scene.swarm.wait_until_open(scene::SUBSCRIBERS);
     let outcome = scene.end();
-    all_who_can_are_told(&outcome);
+    outcome.all_who_know_their_place_are_told_once("epoch");
 }
 
 #[test]
@@ -39,7 +35,7 @@ fn a_killed_hub_owns_up_to_what_redis_published_meanwhile() {
     scene.swarm.wait_until_open(scene::SUBSCRIBERS);
     let outcome = scene.end();
     assert!(0 < outcome.account.announced, "the publisher went on while the hub was away");
-    all_who_can_are_told(&outcome);
+    outcome.all_who_know_their_place_are_told_once("epoch");
 }
 
 #[test]
@@ -53,16 +49,5 @@ fn another_hub_does_not_know_the_ids_of_the_first() {
     scene.swarm.cut();
     scene.publisher.wait_for_more(50);
     scene.swarm.wait_until_open(scene::SUBSCRIBERS);
-    all_who_can_are_told(&scene.end());
-}
-
-/// Each subscription that knows its ids is told of one gap `epoch`; raw WebSockets know none, and begin anew.
-fn all_who_can_are_told(outcome: &Outcome) {
-    let account = &outcome.account;
-    let (raw, knowing): (Vec<_>, Vec<_>) = outcome.records.iter().partition(|record| record.speech == Speech::Raw);
-    let subscriptions: usize = knowing.iter().map(|record| record.topics.len()).sum();
-    assert_eq!(account.told, knowing.len() as u64, "{account}");
-    assert_eq!((account.gaps_of("epoch"), account.gaps.len()), (subscriptions as u64, 1), "{account}");
-    assert!(raw.iter().all(|record| record.topics[0].1.contains(&Mark::Fresh)));
-    assert!(knowing.iter().all(|record| record.topics.iter().all(|(_, marks)| !marks.contains(&Mark::Fresh))));
+    scene.end().all_who_know_their_place_are_told_once("epoch");
 }

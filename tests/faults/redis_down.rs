@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     scene::{self, HASTY, Outcome, Scene},
-    support::{hub::Hub, redis::RedisServer, send_signal, swarm::Route},
+    support::{hub::Hub, redis::RedisServer, send_signal, swarm::Route, wait_until},
 };
 
 /// Long enough to be noticed with the ping times of these tests.
@@ -53,4 +53,24 @@ fn stand_still(settings: &[(&str, &str)]) -> Outcome {
     send_signal("CONT", server.pid());
     scene::wait_until_ready(&hub);
     scene.end()
+}
+
+#[test]
+fn a_topic_that_nobody_listened_to_leaves_a_gap() {
+    let _machine = scene::share_the_machine();
+    let server = RedisServer::start();
+    let hub = Hub::start_with(&["--redis", &server.url()], &[&HASTY[..], &[("redis.linger", "0s")]].concat());
+    let scene = Scene::begin("left", &hub, Route::Redis(server.socket_path()));
+    // Nobody accepts there.
+    scene.swarm.redirect("127.0.0.4:9");
+    scene.swarm.cut();
+    wait_until("the hub listens to none of the channels", || {
+        server.channels().iter().all(|channel| !channel.starts_with("left.")).then_some(())
+    });
+    scene.publisher.wait_for_more(50);
+    scene.swarm.redirect(hub.address());
+    scene.swarm.wait_until_open(scene::SUBSCRIBERS);
+    let outcome = scene.end();
+    assert!(0 < outcome.account.announced, "the publisher went on while nobody listened");
+    outcome.all_who_know_their_place_are_told_once("source_lost");
 }

@@ -9,7 +9,7 @@ use std::{
 
 use crate::support::{
     hub::Hub,
-    swarm::{Account, Plan, Publisher, Record, Route, Steady, Swarm, Truth, settle, shared_ids},
+    swarm::{Account, Mark, Plan, Publisher, Record, Route, Speech, Steady, Swarm, Truth, settle, shared_ids},
     wait_until,
 };
 
@@ -96,6 +96,19 @@ impl Outcome {
         let subscriptions: usize = self.records.iter().map(|record| record.topics.len()).sum();
         assert_eq!(account.told, account.subscribers as u64, "{account}");
         assert_eq!((account.gaps_of(reason), account.gaps.len()), (subscriptions as u64, 1), "{account}");
+    }
+
+    /// After all were away: each subscription that knows its place is told of one gap, for `reason`. Raw WebSockets know
+    /// none, and begin anew.
+    #[track_caller]
+    pub(crate) fn all_who_know_their_place_are_told_once(&self, reason: &str) {
+        let account = &self.account;
+        let (raw, knowing): (Vec<_>, Vec<_>) = self.records.iter().partition(|record| record.speech == Speech::Raw);
+        let subscriptions: usize = knowing.iter().map(|record| record.topics.len()).sum();
+        assert_eq!(account.told, knowing.len() as u64, "{account}");
+        assert_eq!((account.gaps_of(reason), account.gaps.len()), (subscriptions as u64, 1), "{account}");
+        let is_fresh = |record: &&Record| record.topics.iter().any(|(_, marks)| marks.contains(&Mark::Fresh));
+        assert!(raw.iter().all(is_fresh) && !knowing.iter().any(is_fresh), "{account}");
     }
 }
 
