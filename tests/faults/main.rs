@@ -16,3 +16,4 @@ mod hub_down;
 mod network;
 mod redis_down;
 mod stalled;
+mod streams;

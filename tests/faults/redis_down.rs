@@ -1,15 +1,9 @@
 //! Redis is killed, or stands still, while a thousand listen to Pub/Sub topics.
 
-use std::time::Duration;
-
 use crate::{
     scene::{self, HASTY, Outcome, Scene},
     support::{hub::Hub, redis::RedisServer, send_signal, swarm::Route, wait_until},
 };
-
-/// Long enough to be noticed with the ping times of these tests.
-const STANDSTILL: Duration = Duration::from_secs(3);
-const STANDSTILL_IN_FULL: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_killed_server_leaves_a_gap() {
@@ -49,7 +43,7 @@ fn stand_still(settings: &[(&str, &str)]) -> Outcome {
     let hub = Hub::start_with(&["--redis", &server.url()], &[&HASTY[..], settings].concat());
     let scene = Scene::begin("still", &hub, Route::Redis(server.socket_path()));
     send_signal("STOP", server.pid());
-    scene::let_pass(scene::length(STANDSTILL, STANDSTILL_IN_FULL));
+    scene::let_pass(scene::length(scene::STANDSTILL, scene::STANDSTILL_IN_FULL));
     send_signal("CONT", server.pid());
     scene::wait_until_ready(&hub);
     scene.end()

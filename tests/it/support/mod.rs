@@ -5,7 +5,7 @@ pub(crate) mod hub;
 pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod sse;
-#[allow(dead_code, reason = "each test binary uses its part")]
+#[allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 pub(crate) mod swarm;
 pub(crate) mod websocket;
 

@@ -66,6 +66,7 @@ impl RedisServer {
         self.port
     }
 
+    #[allow(dead_code, reason = "each test binary uses its part")]
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
