@@ -1,12 +1,15 @@
 //! Topics whose log is a Redis Stream: whatever breaks, nothing is missing while the stream itself lasts.
 
+use std::ops::Range;
+
 use crate::{
     scene::{self, HASTY, Outcome, Scene},
     support::{
         hub::Hub,
         redis::RedisServer,
         send_signal,
-        swarm::{Mark, Route, Speech},
+        swarm::{Mark, Plan, Route, Speech},
+        wait_until,
     },
 };
 
@@ -105,6 +108,37 @@ fn a_server_that_stands_still_loses_nothing() {
     send_signal("CONT", server.pid());
     scene::wait_until_ready(&hub);
     nothing_is_missing(&scene.end());
+}
+
+/// One of each ten of a thousand: six SSE, three `fanfare.v1`, one raw.
+const STALLED: Range<usize> = 0..10;
+
+#[test]
+fn the_stalled_get_from_the_stream_what_the_log_has_dropped() {
+    let _machine = scene::share_the_machine();
+    let server = RedisServer::start();
+    let short = [("topics.history.count", "10"), ("topics.lag.count", "20"), ("topics.policy", "close")];
+    let settings = [&HASTY[..], &STREAMS[..1], &short].concat();
+    let hub = Hub::start_with(&["--redis", &server.url()], &settings);
+    let plan = Plan { narrow: STALLED.collect(), ..Plan::mixed("behind", scene::SUBSCRIBERS, 10) };
+    // Who adds to a stream without a bound does not trim it.
+    let scene = Scene::with(plan, &hub, Route::Stream(server.socket_path()), 4000);
+    scene.swarm.stall(STALLED);
+    wait_until("the stalled are closed", || (slow_closes(&hub) == STALLED.len() as u64).then_some(()));
+    scene.swarm.release();
+    let outcome = scene.end();
+    // Only the raw one cannot say where it was.
+    assert!(outcome.account.told <= 1, "{}", outcome.account);
+    let (stalled, others) = outcome.records.split_at(STALLED.end);
+    assert!(stalled.iter().all(|record| record.reconnects == 1), "{stalled:?}");
+    assert!(others.iter().all(|record| record.reconnects == 0), "{}", outcome.account);
+}
+
+/// How many connections were closed for reading too slowly.
+fn slow_closes(hub: &Hub) -> u64 {
+    let text = hub.get("/metrics").text();
+    let closes = text.lines().filter(|line| line.starts_with("fanfare_closes_total{") && line.contains("\"slow\""));
+    closes.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
 fn settings() -> Vec<(&'static str, &'static str)> {
