@@ -6,14 +6,16 @@ use crate::{
 };
 
 /// Plain values that everyone may use.
-const VOCABULARY: &[&str] = &["clock", "close", "event", "frame", "outbox", "topic"];
+const VOCABULARY: &[&str] = &["budget", "clock", "close", "event", "frame", "gap", "outbox", "topic"];
 
 /// Which parts, besides the vocabulary and itself, each part may use. `*` stands for all.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("budget", &[]),
     ("clock", &[]),
     ("close", &[]),
     ("event", &[]),
     ("frame", &[]),
+    ("gap", &[]),
     ("outbox", &[]),
     ("topic", &[]),
     ("protocol", &[]),
@@ -36,7 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// What `config` may take from a folder: the types that the folder is configured in, and the modules they are in.
 #[rustfmt::skip]
 const CONFIGURING: &[&str] = &[
-    "Bounds", "Class", "Config", "Cors", "Limits", "Policy", "RateLimit", "RedisUrl", "Retention",
+    "Bounds", "Class", "Config", "Cors", "Limits", "LogKind", "Policy", "RateLimit", "RedisUrl", "Retention",
     "http", "redis_pubsub", "websocket",
 ];
 
