@@ -209,6 +209,8 @@ impl Flood {
 impl FloodTold {
     fn flood(&self, address: &str, number: usize) {
         let payload = vec![b'x'; FLOOD_PAYLOAD_BYTES];
+        // What is left is filled with ever smaller ones.
+        let mut payload_bytes = FLOOD_PAYLOAD_BYTES;
         let mut connection = None;
         for turn in (number..).step_by(FLOODERS) {
             if self.is_ending.load(Ordering::Acquire) {
@@ -216,7 +218,11 @@ impl FloodTold {
             }
             let connection = connection.get_or_insert_with(|| connect(address));
             let target = format!("/publish/flood.{}", turn % FLOOD_TOPICS);
-            let response = connection.request(Method::Post, &target, &[], &payload);
+            let response = connection.request(Method::Post, &target, &[], &payload[..payload_bytes]);
+            payload_bytes = match response.status {
+                200 => (payload_bytes * 2).min(FLOOD_PAYLOAD_BYTES),
+                _ => (payload_bytes / 2).max(1),
+            };
             let counter = match response.status {
                 200 => &self.accepted,
                 503 if response.header("Retry-After").is_some() => &self.refused,

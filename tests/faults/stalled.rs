@@ -48,7 +48,7 @@ fn what_the_stalled_miss_is_theirs_alone() {
     let outcome = stall();
     let records = &outcome.records;
     assert!(0 < outcome.account.announced, "{}", outcome.account);
-    records[LONG].iter().for_each(|record| assert!(is_undisturbed(record), "the log was long enough: {record:?}"));
+    records[LONG].iter().for_each(|record| assert!(is_undisturbed(record), "the log was long enough: {record}"));
     records[CLOSE].iter().for_each(closed_and_told);
     records[SKIP].iter().for_each(told_in_band);
     let is_stalled = |index| [LONG, CLOSE, SKIP].iter().any(|range| range.contains(&index));
@@ -90,18 +90,18 @@ fn nobody_else_waits(before: &Histogram<u64>, during: &Histogram<u64>) {
 
 /// The policy `close`: the connection ended once, and who came back was told what is gone.
 fn closed_and_told(record: &Record) {
-    assert_eq!(record.reconnects, 1, "{record:?}");
+    assert_eq!(record.reconnects, 1, "{record}");
     let is_slow = |goodbye: &String| goodbye.starts_with("4408 ");
-    assert!(record.speech == Speech::Sse || record.goodbyes.iter().any(is_slow), "{record:?}");
-    assert!(record.topics.iter().any(|(_, marks)| marks.iter().any(is_gap)), "{record:?}");
+    assert!(record.speech == Speech::Sse || record.goodbyes.iter().any(is_slow), "{record}");
+    assert!(record.topics.iter().any(|(_, marks)| marks.iter().any(is_gap)), "{record}");
 }
 
 /// The policy `skip`: the connection goes on behind a gap, except where it has no form for one but the close frame.
 fn told_in_band(record: &Record) {
-    assert_eq!(record.reconnects, u32::from(record.speech == Speech::Raw), "{record:?}");
+    assert_eq!(record.reconnects, u32::from(record.speech == Speech::Raw), "{record}");
     for (_, marks) in &record.topics {
         let gaps: Vec<&Mark> = marks.iter().filter(|mark| is_gap(mark)).collect();
-        assert!(!gaps.is_empty(), "{record:?}");
+        assert!(!gaps.is_empty(), "{record}");
         let is_overflow = |gap: &&Mark| matches!(gap, Mark::Gap { reason, .. } if reason == "overflow");
         assert!(gaps.iter().all(is_overflow), "{gaps:?}");
     }

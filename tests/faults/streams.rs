@@ -151,6 +151,6 @@ fn nothing_is_missing(outcome: &Outcome) {
     assert_eq!((account.gaps.len(), account.announced), (0, 0), "{account}");
     let begins_anew = |marks: &[Mark]| marks.contains(&Mark::Fresh);
     for record in outcome.records.iter().filter(|record| record.speech != Speech::Raw) {
-        assert!(record.topics.iter().all(|(_, marks)| !begins_anew(marks)), "{record:?}");
+        assert!(record.topics.iter().all(|(_, marks)| !begins_anew(marks)), "{record}");
     }
 }

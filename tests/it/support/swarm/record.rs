@@ -1,5 +1,7 @@
 //! What one subscriber has seen.
 
+use std::fmt;
+
 use fanfare::event::EventId;
 
 use super::Speech;
@@ -54,4 +56,36 @@ impl Record {
     pub(super) fn note_fresh(&mut self) {
         self.topics.iter_mut().for_each(|(_, marks)| marks.push(Mark::Fresh));
     }
+}
+
+/// Short: runs of events as `1..40`, gaps as `[7-40 to 7-110 overflow]`, a fresh beginning as `|`.
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}, {} reconnects", self.speech, self.reconnects)?;
+        for (topic, marks) in &self.topics {
+            write!(f, "; topic {topic}:")?;
+            write_marks(marks, f)?;
+        }
+        write!(f, "; refusals {:?}, goodbyes {:?}, faults {:?}", self.refusals, self.goodbyes, self.faults)
+    }
+}
+
+fn write_marks(marks: &[Mark], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let follows = |pair: &[Mark]| match (&pair[0], &pair[1]) {
+        (Mark::Event { number, .. }, Mark::Event { number: next, .. }) => *next == number + 1,
+        _ => false,
+    };
+    for (index, mark) in marks.iter().enumerate() {
+        let goes_on = marks.get(index..index + 2).is_some_and(follows);
+        let went_on = 0 < index && marks.get(index - 1..=index).is_some_and(follows);
+        let place = |id: &Option<EventId>| id.map_or_else(|| "?".to_owned(), |id| id.to_string());
+        match mark {
+            Mark::Event { .. } if went_on && goes_on => {}
+            Mark::Event { number, .. } if went_on => write!(f, "..{number}")?,
+            Mark::Event { number, .. } => write!(f, " {number}")?,
+            Mark::Gap { from, to, reason } => write!(f, " [{} to {} {reason}]", place(from), place(to))?,
+            Mark::Fresh => write!(f, " |")?,
+        }
+    }
+    Ok(())
 }
