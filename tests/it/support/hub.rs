@@ -32,8 +32,13 @@ impl Hub {
 
     /// With further flags of `fanfare serve`, and settings such as `("sse.heartbeat", "1s")`.
     pub(crate) fn start_with(flags: &[&str], settings: &[(&str, &str)]) -> Self {
+        Self::start_at("127.0.0.1:0", flags, settings)
+    }
+
+    /// At an address of the caller's choice, such as that of a hub that is no more.
+    pub(crate) fn start_at(address: &str, flags: &[&str], settings: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
-        command.args(["serve", "--listen", "127.0.0.1:0"]).args(flags);
+        command.args(["serve", "--listen", address]).args(flags);
         Self::spawn(command, settings)
     }
 

@@ -7,6 +7,8 @@ pub(crate) mod nginx;
 pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod sse;
+#[allow(dead_code, unused_imports, reason = "each test binary uses its part")]
+pub(crate) mod swarm;
 pub(crate) mod websocket;
 
 use std::{

@@ -66,6 +66,11 @@ impl RedisServer {
         self.port
     }
 
+    #[allow(dead_code, reason = "each test binary uses its part")]
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The path of its unix socket.
     pub(crate) fn socket_path(&self) -> String {
         self.folder.path("redis.sock")
