@@ -15,5 +15,6 @@ mod calm;
 mod hub_down;
 mod network;
 mod redis_down;
+mod rolling;
 mod stalled;
 mod streams;

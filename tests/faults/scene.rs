@@ -117,7 +117,12 @@ impl Outcome {
 
 /// A fault's length: short in CI, in full with `FANFARE_FAULTS=long`.
 pub(crate) fn length(short: Duration, full: Duration) -> Duration {
-    if env::var("FANFARE_FAULTS").is_ok_and(|value| value == "long") { full } else { short }
+    if in_full() { full } else { short }
+}
+
+/// Whether faults have their full length.
+pub(crate) fn in_full() -> bool {
+    env::var("FANFARE_FAULTS").is_ok_and(|value| value == "long")
 }
 
 /// Lets a fault last: here, and only here, time itself is what is waited for.

@@ -5,7 +5,6 @@ use std::{
     collections::HashMap,
     io::{BufRead, BufReader, Write},
     net::{TcpListener, TcpStream},
-    process::Command,
     sync::{Arc, Mutex},
     thread,
 };
@@ -122,11 +121,7 @@ fn wait_for(page: &mut Page, expected: &Value) {
 #[test]
 fn a_page_outlives_a_killed_hub() {
     let (address, settings) = (free_address(), [("sse.retry", "50ms")]);
-    let start = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
-        command.args(["serve", "--listen", &address]);
-        Hub::spawn(command, &settings)
-    };
+    let start = || Hub::start_at(&address, &[], &settings);
     let hub = start();
     let nginx = Nginx::start(&[&address]);
     let mut page = Page::open(&nginx.url(), WATCH_SCRIPT);

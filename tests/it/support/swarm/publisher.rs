@@ -391,7 +391,8 @@ impl Answer {
         let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         match self.status {
             200 => (Outcome::Acknowledged(body["id"].as_str().and_then(|id| id.parse().ok())), true),
-            504 => (Outcome::Unknown, true),
+            // A proxy that got no answer does not know what became of the request either.
+            502 | 504 => (Outcome::Unknown, true),
             status => {
                 let reason = format!("{status} {}", body["error"]["code"].as_str().unwrap_or_default());
                 (Outcome::Refused(reason), status != 503 || self.has_retry_after)

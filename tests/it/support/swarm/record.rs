@@ -33,6 +33,12 @@ pub(crate) enum Mark {
     Fresh,
 }
 
+impl Mark {
+    pub(crate) fn is_gap(&self) -> bool {
+        matches!(self, Self::Gap { .. })
+    }
+}
+
 impl Record {
     pub(super) fn new(speech: Speech, topics: &[usize]) -> Self {
         Self {
