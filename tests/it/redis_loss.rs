@@ -9,32 +9,68 @@ use std::{
 
 use redis::Commands;
 
-use crate::support::{OnDrop, hub::Hub, redis::RedisServer, sse::SseClient, wait_until, websocket::WebSocketClient};
+use crate::support::{
+    OnDrop,
+    hub::Hub,
+    redis::RedisServer,
+    sse::SseClient,
+    wait_until,
+    websocket::{Incoming, WebSocketClient},
+};
 
 const TOPICS: usize = 20;
 const SUBSCRIBERS: usize = 200;
 
-/// One of either kind.
-enum Subscriber {
+/// One of either kind, and how often it was told that events are missing.
+struct Subscriber<'hub> {
+    hub: &'hub Hub,
+    topic: usize,
+    connection: Connection,
+    gaps: usize,
+}
+
+enum Connection {
     Stream(SseClient),
     Socket(WebSocketClient),
 }
 
-impl Subscriber {
-    fn open(hub: &Hub, number: usize) -> Self {
+impl<'hub> Subscriber<'hub> {
+    fn open(hub: &'hub Hub, number: usize) -> Self {
         let topic = number % TOPICS;
-        match number % 2 {
-            0 => Self::Stream(SseClient::open(hub, &format!("/sse?topic=t{topic}"))),
-            _ => Self::Socket(WebSocketClient::open(hub, &format!("/ws?topic=t{topic}"))),
+        let connection = match number % 2 {
+            0 => Connection::Stream(SseClient::open(hub, &format!("/sse?topic=t{topic}"))),
+            _ => Connection::Socket(WebSocketClient::open(hub, &format!("/ws?topic=t{topic}"))),
+        };
+        Self { hub, topic, connection, gaps: 0 }
+    }
+
+    /// The next number. An event stream is told of a gap in-band; a raw WebSocket is closed, and comes back.
+    fn next(&mut self) -> u64 {
+        loop {
+            let text = match &mut self.connection {
+                Connection::Stream(stream) => match stream.next() {
+                    event if event.kind == "gap" => Err(event.data),
+                    event => Ok(event.data),
+                },
+                Connection::Socket(socket) => match socket.next() {
+                    Incoming::Close(Some(4408), reason) => Err(reason),
+                    Incoming::Text(text) => Ok(text),
+                    other => panic!("unexpected: {other:?}"),
+                },
+            };
+            match text {
+                Ok(text) => return text.parse().expect("the publisher sends numbers"),
+                Err(reason) => self.take_gap(&reason),
+            }
         }
     }
 
-    fn next(&mut self) -> u64 {
-        let text = match self {
-            Self::Stream(stream) => stream.next_data(),
-            Self::Socket(socket) => socket.next_text(),
-        };
-        text.parse().expect("the publisher sends numbers")
+    fn take_gap(&mut self, reason: &str) {
+        assert!(reason.contains("\"source_lost\""), "{reason}");
+        self.gaps += 1;
+        if let Connection::Socket(socket) = &mut self.connection {
+            *socket = WebSocketClient::open(self.hub, &format!("/ws?topic=t{}", self.topic));
+        }
     }
 
     /// All numbers up to the first one that is at least `end`; they must ascend.
@@ -80,7 +116,7 @@ fn a_killed_server_is_survived_by_all() {
     let mut server = RedisServer::start();
     let settings = [("redis.backoff_min", "20ms"), ("redis.backoff_max", "200ms"), ("server.reactors", "2")];
     let hub = Hub::start_with(&["--redis", &server.url()], &settings);
-    let mut subscribers: Vec<Subscriber> = (0..SUBSCRIBERS).map(|number| Subscriber::open(&hub, number)).collect();
+    let mut subscribers: Vec<Subscriber<'_>> = (0..SUBSCRIBERS).map(|number| Subscriber::open(&hub, number)).collect();
     let publisher = Publisher { stop: AtomicBool::new(false), last: AtomicU64::new(0) };
     let url = server.url();
     thread::scope(|scope| {
@@ -97,6 +133,12 @@ fn a_killed_server_is_survived_by_all() {
         assert_eq!(hub.get("/health").status, 200, "the hub itself is well");
         server.restart();
         wait_until("the hub is ready again", || (hub.get("/ready").status == 200).then_some(()));
+        // A raw WebSocket is back only once it has been closed and opened anew.
+        for subscriber in &mut subscribers {
+            while subscriber.gaps == 0 {
+                subscriber.next();
+            }
+        }
         // Whatever is published from now on must come.
         let back = publisher.last.load(Ordering::Relaxed) + 1;
         let mut since: HashSet<u64> = HashSet::new();
@@ -105,6 +147,7 @@ fn a_killed_server_is_survived_by_all() {
             let live: Vec<u64> = numbers.into_iter().filter(|number| (back + 5..=back + 20).contains(number)).collect();
             assert_eq!(live, (back + 5..=back + 20).collect::<Vec<u64>>());
             since.extend(live);
+            assert_eq!(subscriber.gaps, 1, "told once that events are missing");
         }
         assert_eq!(since.len(), 16);
     });

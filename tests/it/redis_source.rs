@@ -204,6 +204,8 @@ fn payloads_that_are_no_text_are_counted_and_dropped() {
     publish(b"\xff\xfe");
     publish(&[b'x'; 2000]);
     publish(b"\xfffanfare1\nbroken");
+    let gap = stream.next();
+    assert_eq!(gap.kind, "gap", "one for all that is missing before the next event");
     publish(b"good");
     assert_eq!(stream.next_data(), "good");
     assert_eq!(hub.stats()["events_received"], 1);
