@@ -10,6 +10,8 @@ use crate::gap::GapReason;
 pub enum Close {
     /// The peer closed, or all it asked for is answered.
     Done,
+    /// The peer closed its WebSocket, with this code if it gave one: the close frame that answers says the same.
+    PeerClosed(Option<u16>),
     /// The peer vanished: reset, timed out, or ended in the middle of something.
     PeerGone,
     /// The peer broke HTTP's rules; the text names the rule.
@@ -47,7 +49,7 @@ impl Close {
     /// The HTTP status of the answer that precedes the end, where there is one.
     pub fn http_status(self) -> Option<u16> {
         match self {
-            Self::Done | Self::PeerGone => None,
+            Self::Done | Self::PeerClosed(_) | Self::PeerGone => None,
             Self::BadRequest(_) | Self::BadFrame(_) | Self::BadUtf8 => Some(400),
             Self::Policy(_) => Some(403),
             Self::RequestTimeout => Some(408),
@@ -62,7 +64,8 @@ impl Close {
     /// The WebSocket close code (RFC 6455 section 7.4); 4408 is ours.
     pub fn websocket_code(self) -> u16 {
         match self {
-            Self::Done | Self::PeerGone => 1000,
+            Self::PeerClosed(Some(code)) => code,
+            Self::Done | Self::PeerClosed(None) | Self::PeerGone => 1000,
             Self::BadRequest(_) | Self::BadFrame(_) | Self::HeadTooLarge => 1002,
             Self::BadUtf8 => 1007,
             Self::RateLimited | Self::Policy(_) | Self::RequestTimeout => 1008,
@@ -82,7 +85,7 @@ impl Close {
     /// Its place in [`LABELS`].
     pub fn index(self) -> usize {
         match self {
-            Self::Done => 0,
+            Self::Done | Self::PeerClosed(_) => 0,
             Self::PeerGone => 1,
             Self::BadRequest(_) => 2,
             Self::HeadTooLarge => 3,
@@ -102,7 +105,7 @@ impl Close {
     }
 }
 
-/// The label of each variant, by [`Close::index`].
+/// The label of each variant, by [`Close::index`]. Who closed first is not told apart.
 pub const LABELS: [&str; 16] = [
     "done",
     "peer_gone",
@@ -126,7 +129,7 @@ pub const LABELS: [&str; 16] = [
 impl fmt::Display for Close {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Done => f.write_str("done"),
+            Self::Done | Self::PeerClosed(_) => f.write_str("done"),
             Self::PeerGone => f.write_str("peer gone"),
             Self::BadRequest(rule) | Self::BadFrame(rule) | Self::Policy(rule) | Self::TryLater(rule) => {
                 f.write_str(rule)

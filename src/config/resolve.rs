@@ -10,14 +10,14 @@ use tracing_subscriber::EnvFilter;
 use super::{
     address::{Address, Pin},
     layers::Layered,
-    meant::{Config, Server, core_count},
+    meant::{Config, Proxy, Server, core_count},
     problem::{ConfigError, Problem},
     topics::Topics,
     written::Written,
 };
 use crate::{
     endpoint::Cors,
-    source::redis_pubsub::{self, RedisUrl},
+    source::redis_pubsub::{self, RedisUrl, SentinelLogin},
 };
 
 /// What is wrong, and the key that says so.
@@ -28,6 +28,7 @@ pub(super) fn resolve(layered: &Layered) -> Result<Config, ConfigError> {
     let Layered { written, folder, .. } = layered;
     let mut wrong = Vec::new();
     check_addresses(written, &mut wrong);
+    check_proxy(&written.proxy, &mut wrong);
     check_cors(&written.cors, &mut wrong);
     check_log(&written.log.level, &mut wrong);
     let redis = resolve_redis(written, folder).unwrap_or_else(|found| {
@@ -56,6 +57,7 @@ fn resolve_rest(written: &Written) -> Config {
         limits: written.limits.clone(),
         topics: Topics { default: written.default_class.clone(), classes: classes.collect() },
         redis: None,
+        proxy: written.proxy.clone(),
         cors: written.cors.clone(),
         sse: written.sse.clone(),
         websocket: written.websocket.clone(),
@@ -104,6 +106,12 @@ fn refuse_open(address: &Address) -> String {
     )
 }
 
+fn check_proxy(proxy: &Proxy, wrong: &mut Vec<Wrong>) {
+    if proxy.proxy_protocol && proxy.trusted.0.is_empty() {
+        wrong.push(("proxy.proxy_protocol", "name the proxies in `proxy.trusted`: nobody else is believed".into()));
+    }
+}
+
 fn check_cors(cors: &Cors, wrong: &mut Vec<Wrong>) {
     for origin in &cors.allow_origins {
         if origin != "*" && !is_origin(origin) {
@@ -147,21 +155,41 @@ fn resolve_redis(written: &Written, folder: &Path) -> Result<Option<redis_pubsub
     if url.is_empty() {
         return Ok(None);
     }
+    let sentinel_login = resolve_sentinel_login(written, folder)?;
     let in_folder = |file: &Option<PathBuf>| file.as_ref().map(|file| folder.join(file));
     Ok(Some(redis_pubsub::Config {
         url: RedisUrl::parse(&url).map_err(|error| (key, error.to_string()))?,
         ca_file: in_folder(&written.redis.ca_file),
         certificate_file: in_folder(&written.redis.certificate_file),
         key_file: in_folder(&written.redis.key_file),
+        sentinel_login,
         always: written.server.default_topics.clone(),
         message_bytes_max: written.limits.event_bytes_max,
         ..written.redis.clone()
     }))
 }
 
+fn resolve_sentinel_login(written: &Written, folder: &Path) -> Result<SentinelLogin, Wrong> {
+    const KEY: &str = "redis.sentinel_password_file";
+    let login = written.redis.sentinel_login.clone();
+    match &written.sentinel_password_file {
+        None => Ok(login),
+        Some(_) if !login.password.is_empty() => {
+            Err((KEY, "redis.sentinel_password and redis.sentinel_password_file are both set: keep one".into()))
+        }
+        Some(file) => {
+            let password = read_secret(&folder.join(file)).map_err(|message| (KEY, message))?;
+            Ok(SentinelLogin { password, ..login })
+        }
+    }
+}
+
 fn check_redis(redis: &redis_pubsub::Config) -> Result<(), Wrong> {
     if redis.backoff_max < redis.backoff_min {
         return Err(("redis.backoff_max", "it is below redis.backoff_min".into()));
+    }
+    if redis.proof_age_max < redis.ping_interval {
+        return Err(("redis.proof_age_max", "it is below redis.ping_interval: no proof could be fresh enough".into()));
     }
     if redis.subscribe.iter().any(String::is_empty) {
         return Err(("redis.subscribe", "a pattern is empty".into()));

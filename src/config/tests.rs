@@ -69,9 +69,11 @@ fn every_key_has_a_place_of_its_own() {
     let apart = [
         "topics.class",
         "redis.url_file",
+        "redis.sentinel_password_file",
         "redis.certificate_file",
         "redis.key_file",
         "cors.allow_credentials",
+        "proxy.proxy_protocol",
         "topics.policy",
     ];
     for key in KEYS.iter().filter(|key| !apart.contains(&key.path)) {
@@ -91,9 +93,13 @@ fn other_value(key: &keys::Key<written::Written>) -> String {
     match ((key.field)(&mut written::Written::default()), key.path) {
         (_, "redis.url") => "redis://localhost/3".into(),
         (_, "redis.backoff_min") => "50ms".into(),
+        (_, "redis.ping_interval") => "7s".into(),
+        // Shown as such, whatever it is.
+        (_, "redis.sentinel_password") => "***".into(),
         (_, "log.format") => "json".into(),
         (_, "log.level") => "debug".into(),
         (_, "server.listen" | "admin.listen") => "127.0.0.1:1,unix:/run/x".into(),
+        (_, "proxy.trusted") => "10.0.0.0/8,::1,unix".into(),
         (_, "cors.allow_origins") => "https://a.example,https://b.example:8443".into(),
         (_, "topics.key") => "/sensor".into(),
         (_, "topics.policy") => "skip".into(),
@@ -138,6 +144,11 @@ fn variables() {
     check("FANFARE_SERVER__LISTEN", "[::1]:1", |config| config.server.listen[0].is_local());
     check("FANFARE_SERVER__LISTEN", "[::1]:1,[::1]:2", |config| config.server.listen.len() == 2);
     check("FANFARE_SERVER__DEFAULT_TOPICS", "", |config| config.server.default_topics.is_empty());
+    check("FANFARE_PROXY__TRUSTED", "10.0.0.1, fd00::/8", |config| {
+        let peer = |address: &str| Some(address.parse().expect("an address"));
+        let trusted = &config.proxy.trusted;
+        trusted.contains(peer("10.0.0.1")) && trusted.contains(peer("fd00::7")) && !trusted.contains(None)
+    });
     check("FANFARE_LIMITS__BODY_BYTES_MAX", "2000", |config| config.limits.http.body_bytes_max == 2000);
     check("FANFARE_TOPICS__HISTORY__COUNT", "5", |config| config.topics.default.retention.history.count == 5);
     check("FANFARE_TOPICS__CLASS", "[{ match = \"a.*\", lag.count = 9 }]", |config| {
@@ -229,7 +240,16 @@ fn what_is_refused() {
     check("[redis]\nurl = \"redis://x\"\nurl_file = \"y\"", &[":3:1: ", "keep one"]);
     check("[redis]\nurl_file = \"no-such-file\"", &["cannot read", "no-such-file"]);
     check("[redis]\nbackoff_min = \"9s\"", &["redis.backoff_max"]);
+    check("[redis]\nping_interval = \"11s\"", &["redis.proof_age_max"]);
+    check(
+        "[redis]\nurl = \"redis://x\"\nsentinel_password = \"geheim\"\nsentinel_password_file = \"y\"",
+        &[":4:1: ", "keep one"],
+    );
     check("[redis]\nurl = \"redis://x\"\nkey_file = \"k\"", &[":3:1: ", "go together"]);
+    check("[proxy]\ntrusted = [\"10.0.0.1/8\"]", &[":2:12: ", "the network is 10.0.0.0/8"]);
+    check("[proxy]\ntrusted = [\"localhost\"]", &["`localhost` is neither an address"]);
+    check("[proxy]\nproxy_protocol = true", &[":2:1: name the proxies in `proxy.trusted`"]);
+    check("[proxy]\nheader_bytes_max = 100", &["is below the least, 232"]);
     check("[cors]\nallow_origins = [\"example.org\"]", &["`example.org` is not an origin"]);
     check("[cors]\nallow_origins = [\"https://example.org/\"]", &["is not an origin"]);
     check("[cors]\nallow_credentials = true", &["each origin must be named"]);
@@ -282,4 +302,7 @@ fn a_url_from_a_file_beside_the_configuration() {
     let redis = config.redis.expect("a Redis");
     assert_eq!(redis.url.to_string(), "redis://:***@localhost:6379/2");
     assert_eq!(redis.always, config.server.default_topics);
+    let text = format!("[redis]\nurl = \"redis+sentinel://a/b\"\nsentinel_password_file = \"{name}\"");
+    let redis = load_text("with-sentinel-password-file", &text).expect("no problems").redis.expect("a Redis");
+    assert_eq!(redis.sentinel_login.password, "redis://:geheim@localhost/2");
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{
-    meant::{Admin, Drain, Limits, Log, Server, Sse, WebSocket},
+    meant::{Admin, Drain, Limits, Log, Proxy, Server, Sse, WebSocket},
     topics::ClassMatch,
 };
 use crate::{bus::Class, endpoint::Cors, source::redis_pubsub};
@@ -22,6 +22,8 @@ pub(super) struct Written {
     /// Empty: no Redis, unless `redis_url_file` names one.
     pub(super) redis_url: String,
     pub(super) redis_url_file: Option<PathBuf>,
+    pub(super) sentinel_password_file: Option<PathBuf>,
+    pub(super) proxy: Proxy,
     pub(super) cors: Cors,
     pub(super) sse: Sse,
     pub(super) websocket: WebSocket,
@@ -47,6 +49,8 @@ impl Default for Written {
             redis: redis_pubsub::Config::default(),
             redis_url: String::new(),
             redis_url_file: None,
+            sentinel_password_file: None,
+            proxy: Proxy::default(),
             cors: Cors::default(),
             sse: Sse::default(),
             websocket: WebSocket::default(),

@@ -96,8 +96,10 @@ impl Metrics {
         let mut age = Family::gauge("fanfare_source_last_event_age_seconds", "Time since its last event");
         let mut probe = Family::gauge("fanfare_source_probe_seconds", "How long its last proof of delivery took");
         let mut reconnects = Family::counter("fanfare_source_reconnects", "Times its connection was lost");
+        let mut losses = Family::counter("fanfare_source_losses", "Times it may have lost events of a topic");
         for source in &self.sources {
             let labels = || vec![("source", source.name().to_owned())];
+            losses.add(labels(), Value::Number(source.losses_total()));
             received.add(labels(), Value::Number(source.received_total()));
             up.add(labels(), Value::Number(u64::from(source.check(now).is_ok())));
             reconnects.add(labels(), Value::Number(source.reconnects_total()));
@@ -111,7 +113,7 @@ impl Metrics {
         let from_sources: u64 = self.sources.iter().map(|source| source.received_total()).sum();
         let at_the_hub = bus.received_total().saturating_sub(from_sources);
         received.add(vec![("source", "hub".to_owned())], Value::Number(at_the_hub));
-        vec![received, up, age, probe, reconnects]
+        vec![received, up, age, probe, reconnects, losses]
     }
 
     fn reactor_rows(&self) -> Vec<Family> {

@@ -20,7 +20,7 @@ pub use histogram::{Histogram, Snapshot};
 
 use crate::{
     clock::{Clock, Moment},
-    close,
+    close::{self, Close},
     gap::GapReason,
 };
 
@@ -105,11 +105,12 @@ impl ReactorMetrics {
     }
 
     /// A connection ended.
-    pub fn on_close(&self, transport: Transport, close: close::Close) {
+    pub fn on_close(&self, transport: Transport, close: Close) {
         let metrics = &self.by_transport[transport as usize];
         histogram::add(&metrics.open, u64::MAX);
         histogram::add(&metrics.closes[close.index()], 1);
-        if transport == Transport::WebSocket && !matches!(close, close::Close::Done | close::Close::PeerGone) {
+        let is_error = !matches!(close, Close::Done | Close::PeerClosed(_) | Close::PeerGone);
+        if transport == Transport::WebSocket && is_error {
             histogram::add(&self.websocket_errors, 1);
         }
     }
@@ -206,6 +207,14 @@ pub trait SourceHealth: Send + Sync + fmt::Debug {
     fn probe(&self) -> Option<Duration>;
     /// Times its connection was lost.
     fn reconnects_total(&self) -> u64;
+    /// Since when [`SourceHealth::check`] says what it says at `now`, if the source knows.
+    fn since(&self, _now: Moment) -> Option<Moment> {
+        None
+    }
+    /// Times it may have lost events of a topic.
+    fn losses_total(&self) -> u64 {
+        0
+    }
 }
 
 /// Everything that is counted, from where the whole hub can be seen.

@@ -17,7 +17,7 @@ use crate::{
         Ask, Dialect, Session, SseStream, TopicCursor, WebSocketSession,
         http::{Request, Response, Version},
         sse,
-        websocket::{self, Accepted},
+        websocket::{self, Accepted, Message},
     },
     topic::Topic,
 };
@@ -80,7 +80,7 @@ impl<N: Net> Reactor<N> {
             connection.state.set(PEER_ENDED);
             return self.end_half_closed(slot);
         }
-        let idle = matches!(&connection.session, Ok(Session::Http(http)) if http.is_idle());
+        let idle = connection.session.as_ref().is_ok_and(Session::is_idle);
         self.end(slot, if idle { Close::Done } else { Close::PeerGone });
         self.doom(slot);
     }
@@ -94,7 +94,7 @@ impl<N: Net> Reactor<N> {
         match &connection.session {
             Ok(Session::Http(http)) if http.deadline(&self.config.limits.http).is_none() => {}
             Ok(Session::Http(_)) => self.end(slot, Close::Done),
-            Ok(Session::Sse(_) | Session::WebSocket(_)) => self.end(slot, Close::PeerGone),
+            Ok(Session::Preface(_) | Session::Sse(_) | Session::WebSocket(_)) => self.end(slot, Close::PeerGone),
             Err(_) => {}
         }
     }
@@ -120,7 +120,8 @@ impl<N: Net> Reactor<N> {
                 was_request |= matches!(ask, Ask::Request(_));
                 self.take_ask(slot, ask);
             }
-            if was_request {
+            // What came behind an upgrade's head is answered first.
+            if was_request && self.asks.is_empty() {
                 self.advance_session(slot, &mut []);
             }
         }
@@ -149,10 +150,14 @@ impl<N: Net> Reactor<N> {
 
     fn take_ask(&mut self, slot: u32, ask: Ask) {
         let hub = Arc::clone(&self.hub);
+        if let Ask::Request(request) = &ask {
+            self.take_client(slot, request);
+        }
         let Some(connection) = self.connections.at(slot) else { return };
         let (admin, overloaded) = (connection.admin, connection.overload);
         let context = self.context(&hub, slot, admin, overloaded);
         match ask {
+            Ask::Source(source) => self.take_source(slot, source),
             Ask::Request(request) => {
                 let (route, answer) = endpoint::answer(&request, &context);
                 self.take_answer(slot, route, &request, answer);
@@ -162,6 +167,12 @@ impl<N: Net> Reactor<N> {
                 let reply = endpoint::answer_command(&text, &context);
                 self.take_reply(slot, reply);
             }
+            Ask::Message(message) => {
+                self.metrics.on_message();
+                let answer = hub.answer_message(message, &context);
+                answer.iter().for_each(|answer| self.answer_message(slot, answer));
+            }
+            Ask::End(close) => self.end(slot, close),
         }
     }
 
@@ -198,6 +209,15 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    fn answer_message(&mut self, slot: u32, answer: &Message) {
+        if let Some(connection) = self.connections.at(slot)
+            && !connection.state.has(CLOSING)
+        {
+            websocket::write_message(answer, connection.outbox.buffer());
+            self.mark_dirty(slot);
+        }
+    }
+
     /// Answers the request that the connection waits for.
     pub(super) fn respond(&mut self, slot: u32, route: usize, response: &Response) {
         self.metrics.on_request(route, response.status);
@@ -207,6 +227,8 @@ impl<N: Net> Reactor<N> {
         self.mark_dirty(slot);
         if !goes_on || self.phase != Phase::Serving {
             self.end(slot, Close::Done);
+        } else {
+            self.forget_client(slot);
         }
     }
 

@@ -1,2 +1,3 @@
 //! Events come in: one folder per source.
+pub mod redis_address;
 pub mod redis_pubsub;

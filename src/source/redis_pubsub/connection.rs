@@ -3,7 +3,9 @@
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, ToSocketAddrs},
+    path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use mio::{
@@ -13,11 +15,15 @@ use mio::{
 };
 use rustls::ClientConfig;
 
-use super::{Config, config::Target, tls, tls::TlsStream};
+use super::{Config, tls, tls::TlsStream};
+use crate::source::redis_address::{Directory, Target};
 
 /// Makes connections to the configured server.
 #[derive(Debug)]
 pub(super) struct Dialer {
+    directory: Directory,
+    patience: Duration,
+    /// Where the server was when [`Dialer::candidates`] were asked for.
     target: Target,
     tls: Option<Arc<ClientConfig>>,
 }
@@ -39,14 +45,22 @@ pub(super) enum Candidate {
 
 impl Dialer {
     pub(super) fn new(config: &Config) -> io::Result<Self> {
-        let target = config.url.target();
-        let tls = matches!(target, Target::Tls { .. }).then(|| tls::client_config(config)).transpose()?;
-        Ok(Self { target, tls })
+        // First, because its complaints about the files are the better ones.
+        let tls = config.url.is_tls().then(|| tls::client_config(config)).transpose()?;
+        let target = Target::Unix(PathBuf::new());
+        Ok(Self { directory: config.directory()?, patience: config.connect_timeout, target, tls })
     }
 
-    /// All places to try, in order. Looks the name up, which may block this thread: while there is no connection it has
-    /// nothing else to do.
-    pub(super) fn candidates(&self) -> io::Result<Vec<Candidate>> {
+    /// Where the server was when [`Dialer::candidates`] were asked for.
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// All places to try, in order. Asks the sentinels, if there are any, and looks the name up, both of which may block
+    /// this thread: while there is no connection it has nothing else to do.
+    pub(super) fn candidates(&mut self) -> io::Result<Vec<Candidate>> {
+        let info = self.directory.current_within(self.patience).map_err(io::Error::other)?;
+        self.target = Target::of(&info);
         match &self.target {
             Target::Tcp { host, port } | Target::Tls { host, port } => {
                 Ok((host.as_str(), *port).to_socket_addrs()?.map(Candidate::Address).collect())

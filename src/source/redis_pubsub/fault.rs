@@ -17,6 +17,10 @@ pub(super) enum Fault {
     BadReply(String),
     /// It said nothing for too long.
     Silent,
+    /// It is a replica, though the sentinels named it.
+    NoMaster,
+    /// The sentinels agree on another server.
+    Outdated,
 }
 
 impl fmt::Display for Fault {
@@ -28,6 +32,8 @@ impl fmt::Display for Fault {
             Self::Rejected(answer) => write!(f, "the server refuses: {answer}"),
             Self::BadReply(why) => write!(f, "the server does not speak Redis's protocol: {why}"),
             Self::Silent => f.write_str("the server does not answer"),
+            Self::Outdated => f.write_str("the sentinels name another server as the master"),
+            Self::NoMaster => f.write_str("the server that the sentinels name is not a master"),
         }
     }
 }
@@ -46,4 +52,9 @@ pub(super) fn is_final(error: &str) -> bool {
 /// Whether the answer to a `PING` shows that commands are served; an access rule against the `PING` itself shows it too.
 pub(super) fn is_served(error: Option<&str>) -> bool {
     error.is_none_or(|error| error.starts_with("NOPERM"))
+}
+
+/// Whether an error says that the server is no longer the one to talk to: it has become a replica.
+pub(super) fn is_outdated(code: &str) -> bool {
+    ["READONLY", "MASTERDOWN", "MOVED"].contains(&code)
 }

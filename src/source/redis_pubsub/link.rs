@@ -1,11 +1,14 @@
 //! The writer's blocking connection: the client library's, with a timeout on everything.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
-use redis::{ClientTlsConfig, Connection, RedisError, TlsCertificates, Value, io::tcp::TcpSettings};
+use redis::{Connection, RedisError, Value};
 
-use super::{Config, config::Target, fault::is_served, tls};
-use crate::protocol::resp;
+use super::fault::{is_outdated, is_served};
+use crate::{
+    protocol::resp,
+    source::redis_address::{Allegiance, Consensus, Directory, check_master},
+};
 
 /// What the server lists the connection as.
 const CLIENT_NAME: &[u8] = b"fanfare-writer";
@@ -13,6 +16,8 @@ const CLIENT_NAME: &[u8] = b"fanfare-writer";
 /// A connection that is logged in.
 pub(super) struct Link {
     connection: Connection,
+    must_be_master: bool,
+    allegiance: Allegiance,
 }
 
 /// The server's answer to a publication.
@@ -26,9 +31,10 @@ pub(super) enum Answer {
 
 impl Link {
     /// Connects, logs in and makes sure that commands are served, each within `timeout`.
-    pub(super) fn open(client: &redis::Client, timeout: Duration) -> Result<Self, RedisError> {
-        let connection = client.get_connection_with_timeout(timeout)?;
-        let mut link = Self { connection };
+    pub(super) fn open(directory: &Directory, consensus: &Consensus, timeout: Duration) -> Result<Self, RedisError> {
+        let (connection, target) = directory.connect_somewhere(timeout)?;
+        let allegiance = Allegiance::new(target, consensus);
+        let mut link = Self { connection, must_be_master: directory.must_be_master(), allegiance };
         link.set_timeout(timeout)?;
         let mut command = Vec::new();
         resp::write_command(&mut command, &[b"CLIENT", b"SETNAME", CLIENT_NAME]);
@@ -45,9 +51,20 @@ impl Link {
         self.connection.set_write_timeout(Some(timeout))
     }
 
-    /// Whether commands are served.
+    /// Whether the sentinels want another server.
+    pub(super) fn is_outdated(&mut self, consensus: &Consensus) -> bool {
+        self.allegiance.is_outdated(consensus)
+    }
+
+    /// Whether commands are served, and by a master if it must be one: what is published at a replica reaches nobody
+    /// else, and the replica does not say so.
     pub(super) fn ping(&mut self) -> Result<(), RedisError> {
         let mut command = Vec::new();
+        if self.must_be_master {
+            resp::write_command(&mut command, &[b"ROLE"]);
+            self.send(&command)?;
+            return check_master(&self.receive()?);
+        }
         resp::write_command(&mut command, &[b"PING"]);
         self.send(&command)?;
         match self.receive()? {
@@ -64,6 +81,7 @@ impl Link {
     pub(super) fn receive_answer(&mut self) -> Result<Answer, RedisError> {
         match self.receive()? {
             Value::Int(receivers) => Ok(Answer::Receivers(u64::try_from(receivers).unwrap_or_default())),
+            Value::ServerError(error) if is_outdated(error.code()) => Err(error.into()),
             Value::ServerError(error) => Ok(Answer::Refused(error.to_string())),
             _ => Err((redis::ErrorKind::UnexpectedReturnType, "PUBLISH is answered by a number").into()),
         }
@@ -78,29 +96,4 @@ impl Link {
             }
         }
     }
-}
-
-/// What makes connections as `config` says. Fails if it names files that cannot be used.
-pub(super) fn client(config: &Config) -> io::Result<redis::Client> {
-    let info = config.url.connection_info().clone();
-    let settings = info.redis_settings().clone().set_skip_set_lib_name();
-    let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true)).set_redis_settings(settings);
-    if !matches!(config.url.target(), Target::Tls { .. }) {
-        return redis::Client::open(info).map_err(io::Error::other);
-    }
-    // The client library takes the process's provider; if there is one already, it stays.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    // The same files, and the same complaints about them, as the reader's.
-    tls::client_config(config)?;
-    redis::Client::build_with_tls(info, certificates(config)?).map_err(io::Error::other)
-}
-
-fn certificates(config: &Config) -> io::Result<TlsCertificates> {
-    let client_tls = match (&config.certificate_file, &config.key_file) {
-        (Some(certificate), Some(key)) => {
-            Some(ClientTlsConfig { client_cert: std::fs::read(certificate)?, client_key: std::fs::read(key)? })
-        }
-        _ => None,
-    };
-    Ok(TlsCertificates { client_tls, root_cert: config.ca_file.as_ref().map(std::fs::read).transpose()? })
 }

@@ -30,7 +30,8 @@ mod tls;
 mod turn;
 mod writer;
 
-pub use config::{BadRedisUrl, Config, RedisUrl};
+pub use super::redis_address::{BadRedisUrl, RedisUrl, SentinelLogin};
+pub use config::Config;
 pub use publisher::Publisher;
 pub use reader::{ReaderHandle, start_reader};
 pub use status::{Snapshot, SourceStatus};

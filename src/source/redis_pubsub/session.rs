@@ -2,8 +2,8 @@
 //! out.
 //!
 //! LIFECYCLE: *greeting* (`HELLO 3` with the login) → *ready*; a server that knows no RESP3 → *greeting in RESP2*
-//! (`AUTH`, `CLIENT SETNAME`) → *ready*. Every fault ends it: the caller closes, waits, and opens another. Neither side
-//! ever says goodbye.
+//! (`AUTH`, `CLIENT SETNAME`) → *ready*. Where sentinels named the server, `ROLE` stands between greeting and *ready*: it
+//! must be a master. Every fault ends it: the caller closes, waits, and opens another. Neither side ever says goodbye.
 //!
 //! Answers come in the order of their commands, so a queue of what was asked tells what each answer is about; messages
 //! come between them at any time.
@@ -11,7 +11,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    config::{Config, RedisUrl},
+    config::Config,
     envelope::ENVELOPE_BYTES_MAX,
     fault::{Fault, is_denial, is_final, is_served},
     oversize,
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     clock::Moment,
     protocol::resp::{self, BadReply, Limits, Push, Reply},
+    source::redis_address::RedisUrl,
 };
 
 /// What the server lists the connection as.
@@ -33,6 +34,7 @@ const OUTGOING_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Session {
     stage: Stage,
+    must_be_master: bool,
     limits: Limits,
     asked: VecDeque<Asked>,
     outgoing: Vec<u8>,
@@ -60,6 +62,7 @@ enum Asked {
     Step {
         needed: bool,
     },
+    Role,
     Batch {
         batch: Batch,
         confirmed: usize,
@@ -89,6 +92,7 @@ impl Session {
     pub(super) fn open(config: &Config, probe_seed: u64, now: Moment) -> Self {
         let mut session = Self {
             stage: Stage::Greeting,
+            must_be_master: config.url.names_sentinels(),
             limits: Limits { bulk_bytes_max: config.message_bytes_max + ENVELOPE_BYTES_MAX, ..Limits::default() },
             asked: VecDeque::new(),
             outgoing: Vec::new(),
@@ -218,6 +222,14 @@ impl Session {
         self.send(&[b"PING"], Asked::Step { needed: true });
     }
 
+    fn finish_greeting(&mut self, subscriptions: &mut Subscriptions, now: Moment) {
+        if self.must_be_master {
+            self.send(&[b"ROLE"], Asked::Role);
+        } else {
+            self.become_ready(subscriptions, now);
+        }
+    }
+
     /// Channels are the same in every database, so the URL's database needs no `SELECT` here.
     fn become_ready(&mut self, subscriptions: &mut Subscriptions, now: Moment) {
         let resp3 = self.stage == Stage::Greeting;
@@ -321,7 +333,7 @@ impl Session {
         match (self.asked.pop_front(), error) {
             (None, Some(text)) => return Err(Fault::Rejected(text.to_owned())),
             (None, None) => return Err(Fault::BadReply("an answer to nothing".to_owned())),
-            (Some(Asked::Hello), None) => self.become_ready(subscriptions, now),
+            (Some(Asked::Hello), None) => self.finish_greeting(subscriptions, now),
             (Some(Asked::Hello), Some(text)) if is_final(text) => return Err(Fault::Rejected(text.to_owned())),
             (Some(Asked::Hello), Some(_)) => self.greet_in_resp2(url),
             (Some(Asked::Step { needed: true }), Some(text)) if !is_served(error) => {
@@ -329,9 +341,12 @@ impl Session {
             }
             (Some(Asked::Step { .. }), _) => {
                 if self.asked.is_empty() {
-                    self.become_ready(subscriptions, now);
+                    self.finish_greeting(subscriptions, now);
                 }
             }
+            (Some(Asked::Role), _) if is_master(reply) => self.become_ready(subscriptions, now),
+            (Some(Asked::Role), Some(text)) => return Err(Fault::Rejected(text.to_owned())),
+            (Some(Asked::Role), None) => return Err(Fault::NoMaster),
             (Some(Asked::Batch { batch, confirmed: 0 }), Some(text)) if is_denial(text) => {
                 subscriptions.on_refused(&batch);
             }
@@ -353,4 +368,9 @@ impl Session {
         }
         Ok(Incoming::Answer)
     }
+}
+
+/// Whether this answer to `ROLE` is a master's.
+fn is_master(role: &Reply<'_>) -> bool {
+    matches!(role, Reply::Array(items) if items.first() == Some(&Reply::Bulk(Some(b"master"))))
 }

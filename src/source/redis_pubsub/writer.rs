@@ -13,14 +13,16 @@ use tracing::{info, warn};
 use super::{
     Config, SourceStatus,
     backoff::Backoff,
-    link::{self, Answer, Link},
+    link::{Answer, Link},
     publisher::{self, Publisher, Queued},
     throttle::Throttle,
+    tls,
 };
 use crate::{
     bus::PublishFailed,
     clock::{Clock, Moment},
     protocol::resp,
+    source::redis_address::Directory,
 };
 
 /// The most publications in one round trip: the first waits for the last one's answer.
@@ -43,7 +45,7 @@ pub fn start_writer(config: Config, clock: Clock, status: Arc<SourceStatus>) -> 
     let (publisher, queued) = publisher::queue(&config, clock, Arc::clone(&status));
     let (stop, stopped) = bounded(1);
     let mut writer = Writer {
-        client: link::client(&config)?,
+        directory: directory(&config)?,
         link: None,
         backoff: Backoff::new(config.backoff_min, config.backoff_max),
         retry: clock.now(),
@@ -80,11 +82,19 @@ impl WriterHandle {
     }
 }
 
+/// The same complaints about the files as the reader's, which are the better ones.
+fn directory(config: &Config) -> io::Result<Directory> {
+    if config.url.is_tls() {
+        tls::client_config(config)?;
+    }
+    config.directory()
+}
+
 struct Writer {
     config: Config,
     clock: Clock,
     status: Arc<SourceStatus>,
-    client: redis::Client,
+    directory: Directory,
     link: Option<Link>,
     backoff: Backoff,
     /// When to try the next connection.
@@ -182,7 +192,7 @@ impl Writer {
         let patience = self.pending.front().map(|oldest| oldest.deadline.since(self.clock.now()));
         let timeout = patience.unwrap_or(self.config.connect_timeout).min(self.config.connect_timeout);
         let reader_disconnects = self.status.reader().disconnects();
-        let opened = Link::open(&self.client, timeout.max(Duration::from_millis(1)));
+        let opened = Link::open(&self.directory, self.status.consensus(), timeout.max(Duration::from_millis(1)));
         match opened.and_then(|link| link.set_timeout(self.config.publish_timeout).map(|()| link)) {
             Ok(link) => {
                 self.link = Some(link);
@@ -200,6 +210,11 @@ impl Writer {
     /// dead connection ends as [`PublishFailed::Unknown`], which this avoids.
     fn check_link(&mut self) {
         let now = self.clock.now();
+        if self.link.as_mut().is_some_and(|link| link.is_outdated(self.status.consensus())) {
+            self.fail(&(redis::ErrorKind::Client, "the sentinels name another server as the master").into());
+            self.retry = now;
+            return;
+        }
         let disconnects = self.status.reader().disconnects();
         let is_idle = self.config.ping_interval <= now.since(self.last_used);
         let Some(link) = self.link.as_mut().filter(|_| is_idle || disconnects != self.reader_disconnects) else {

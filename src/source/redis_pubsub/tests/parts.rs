@@ -10,7 +10,6 @@ use bytes::Bytes;
 use super::super::{
     backoff::Backoff,
     buffer::{Filled, ReadBuffer},
-    config::{RedisUrl, Target},
     connection::Connection,
     envelope::{self, BadEnvelope},
     glob::Glob,
@@ -63,43 +62,6 @@ fn foreign_and_broken_envelopes() {
     check(b"\xFFfanfare1\n{\"type\":1}\n", Err(BadEnvelope));
     check(b"\xFFfanfare1\n{}\n", Err(BadEnvelope));
     check(b"\xFFfanfare1\nnonsense\n", Err(BadEnvelope));
-}
-
-#[test]
-fn urls() {
-    let tcp = |host: &str, port| Target::Tcp { host: host.to_owned(), port };
-    let check = |text: &str, target: Target, login: (Option<&str>, Option<&str>), database: i64, shown: &str| {
-        let url = RedisUrl::parse(text).expect(text);
-        assert_eq!((url.target(), (url.username(), url.password())), (target, login), "{text}");
-        assert_eq!((url.database(), url.to_string().as_str()), (database, shown), "{text}");
-        assert!(!format!("{url:?}").contains("secret"), "{url:?}");
-    };
-    check("redis://127.0.0.1", tcp("127.0.0.1", 6379), (None, None), 0, "redis://127.0.0.1:6379");
-    check("redis://[::1]:7/3", tcp("::1", 7), (None, None), 3, "redis://[::1]:7/3");
-    check("redis://:secret@h:1", tcp("h", 1), (None, Some("secret")), 0, "redis://:***@h:1");
-    check("redis://me:secret%40@h:1", tcp("h", 1), (Some("me"), Some("secret@")), 0, "redis://me:***@h:1");
-    let tls = Target::Tls { host: "h".to_owned(), port: 6379 };
-    check("rediss://me:secret@h/1", tls, (Some("me"), Some("secret")), 1, "rediss://me:***@h:6379/1");
-    let unix = || Target::Unix("/run/r.sock".into());
-    check("unix:///run/r.sock", unix(), (None, None), 0, "unix:///run/r.sock?db=0");
-    let login = (Some("me"), Some("secret"));
-    check("redis+unix:///run/r.sock?db=2&user=me&pass=secret", unix(), login, 2, "unix:///run/r.sock?db=2");
-    assert_eq!(RedisUrl::default().to_string(), "redis://127.0.0.1:6379");
-}
-
-#[test]
-fn bad_urls_are_refused_without_quoting_them() {
-    for bad in [
-        "",
-        "127.0.0.1:6379",
-        "http://secret@h",
-        "redis://:secret@",
-        "redis://:secret@h/x",
-        "rediss://:secret@h#insecure",
-    ] {
-        let error = RedisUrl::parse(bad).expect_err(bad).to_string();
-        assert!(!error.contains("secret"), "{error}");
-    }
 }
 
 #[test]

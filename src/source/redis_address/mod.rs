@@ -1,0 +1,176 @@
+//! Where a Redis server is: at the address of its URL, or wherever the sentinels say that the master is at present.
+//!
+//! Shared by everything that connects to Redis. With a `redis+sentinel://` URL the address is asked for before *every*
+//! connection, and a connection counts only if the server at its end says that it is a master: during a failover a
+//! sentinel may still name the old one, or a new one that is not ready.
+
+mod sentinel;
+mod tls;
+mod url;
+mod watch;
+
+pub use tls::TlsFiles;
+pub(super) use url::Target;
+pub use url::{BadRedisUrl, RedisUrl};
+pub(super) use watch::{Allegiance, Consensus, Watch};
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt, io,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use redis::{Connection, ConnectionInfo, ErrorKind, RedisError, Value, io::tcp::TcpSettings};
+use sentinel::Sentinel;
+
+/// What it takes to find a server.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it is, or who knows it.
+    pub url: RedisUrl,
+    /// For `rediss://` and `rediss+sentinel://`.
+    pub tls: TlsFiles,
+    /// The login at the sentinels themselves.
+    pub sentinel_login: SentinelLogin,
+    /// How long each sentinel may take to answer.
+    pub sentinel_timeout: Duration,
+}
+
+/// The login at the sentinels, which have passwords of their own. `Debug` does not show it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SentinelLogin {
+    /// Empty for the default user.
+    pub username: String,
+    /// Empty for none.
+    pub password: String,
+}
+
+/// Tells where the server is at present. Shared freely between threads; each call may block as long as its timeouts say.
+#[derive(Debug)]
+pub struct Directory {
+    /// How to connect; the address in it counts only without sentinels.
+    server: ConnectionInfo,
+    service: String,
+    /// Empty if the URL itself says where the server is.
+    sentinels: Vec<Sentinel>,
+    sentinel_timeout: Duration,
+    /// Where the next search begins: a sentinel with outdated knowledge must not decide twice in a row.
+    next: AtomicUsize,
+}
+
+impl Directory {
+    /// Fails if `options` names files that cannot be used.
+    pub fn new(options: &Options) -> io::Result<Self> {
+        let server = tls::equip(plain(options.url.connection_info()), &options.tls)?;
+        let (service, addresses) = match options.url.sentinels() {
+            Some(sentinels) => (sentinels.service.clone(), sentinels.addresses.as_slice()),
+            None => (String::new(), &[][..]),
+        };
+        let sentinels = addresses
+            .iter()
+            .map(|(host, port)| Sentinel::new(url::with_address(&server, host, *port), &options.sentinel_login));
+        Ok(Self {
+            service,
+            sentinels: sentinels.collect(),
+            server,
+            sentinel_timeout: options.sentinel_timeout,
+            next: AtomicUsize::new(0),
+        })
+    }
+
+    /// Where the server is, with its login, ready for [`redis::Client::open`]. With sentinels, each is asked in turn
+    /// until one knows; the text of an error names them all.
+    pub fn current(&self) -> Result<ConnectionInfo, String> {
+        self.current_within(Duration::MAX)
+    }
+
+    /// The same within `patience`, whatever the sentinels' own timeouts are.
+    pub fn current_within(&self, patience: Duration) -> Result<ConnectionInfo, String> {
+        if self.sentinels.is_empty() {
+            return Ok(self.server.clone());
+        }
+        let started = Instant::now();
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut failures = Vec::new();
+        for index in 0..self.sentinels.len() {
+            let sentinel = &self.sentinels[first.wrapping_add(index) % self.sentinels.len()];
+            let Some(left) = patience.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) else {
+                failures.push("no time left to ask the others".to_owned());
+                break;
+            };
+            match sentinel.ask_master(&self.service, left.min(self.sentinel_timeout)) {
+                Ok((host, port)) => return Ok(url::with_address(&self.server, &host, port)),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        Err(format!("no sentinel knows where the master of `{}` is: {}", self.service, failures.join("; ")))
+    }
+
+    /// Where most of the sentinels, of all there are, believe the master to be. Asks every one of them.
+    pub(super) fn agreed(&self) -> Option<Target> {
+        let ask = |sentinel: &Sentinel| sentinel.ask_master(&self.service, self.sentinel_timeout).ok();
+        let answers: Vec<(String, u16)> = self.sentinels.iter().filter_map(ask).collect();
+        let votes = |address: &&(String, u16)| answers.iter().filter(|other| *other == *address).count();
+        let (host, port) = answers.iter().find(|address| self.sentinels.len() / 2 < votes(address))?;
+        Some(Target::of(&url::with_address(&self.server, host, *port)))
+    }
+
+    /// Connects, logs in and, with sentinels, makes sure that it is the master; all of it within about `timeout`. No
+    /// timeout stays set on the connection.
+    pub fn connect(&self, timeout: Duration) -> Result<Connection, RedisError> {
+        self.connect_somewhere(timeout).map(|(connection, _)| connection)
+    }
+
+    /// The same, and where that is.
+    pub(super) fn connect_somewhere(&self, timeout: Duration) -> Result<(Connection, Target), RedisError> {
+        let started = Instant::now();
+        let info = self.current_within(timeout).map_err(|why| RedisError::from((ErrorKind::Io, "sentinels", why)))?;
+        let target = Target::of(&info);
+        let left = timeout.saturating_sub(started.elapsed()).max(Duration::from_millis(1));
+        let mut connection = redis::Client::open(info)?.get_connection_with_timeout(left)?;
+        if self.must_be_master() {
+            connection.set_read_timeout(Some(left))?;
+            connection.set_write_timeout(Some(left))?;
+            check_master(&redis::cmd("ROLE").query(&mut connection)?)?;
+            connection.set_read_timeout(None)?;
+            connection.set_write_timeout(None)?;
+        }
+        Ok((connection, target))
+    }
+
+    /// Whether a server has to prove by `ROLE` that it is a master.
+    pub fn must_be_master(&self) -> bool {
+        !self.sentinels.is_empty()
+    }
+}
+
+/// Fails unless `role`, the answer to `ROLE`, is a master's.
+pub fn check_master(role: &Value) -> Result<(), RedisError> {
+    let name = match role {
+        Value::Array(items) => items.first(),
+        _ => None,
+    };
+    match name {
+        Some(Value::BulkString(name)) if name == b"master" => Ok(()),
+        Some(Value::BulkString(name)) => {
+            let name = String::from_utf8_lossy(name).into_owned();
+            Err((ErrorKind::Client, "the server is not a master", name).into())
+        }
+        _ => Err((ErrorKind::UnexpectedReturnType, "ROLE is answered by a list").into()),
+    }
+}
+
+/// Without what would cost a round trip at each connection; small commands do not wait for each other.
+fn plain(info: &ConnectionInfo) -> ConnectionInfo {
+    let settings = info.redis_settings().clone().set_skip_set_lib_name();
+    info.clone().set_tcp_settings(TcpSettings::default().set_nodelay(true)).set_redis_settings(settings)
+}
+
+impl fmt::Debug for SentinelLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SentinelLogin").field("username", &self.username).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,215 @@
+//! The URL that says where Redis is, or who knows it.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+
+/// The port of a sentinel whose URL names none.
+const SENTINEL_PORT: u16 = 26379;
+
+/// A server's address with the login, as `redis://`, `rediss://`, `unix://` and `redis+unix://` URLs give it; or the
+/// sentinels that know the address, as `redis+sentinel://[user:password@]host[:port][,host[:port]…]/service[/db]` and
+/// `rediss+sentinel://` do. The login is the server's, not the sentinels'. Neither `Debug` nor `Display` shows the
+/// password.
+#[derive(Clone)]
+pub struct RedisUrl {
+    /// With sentinels the address is the first one's.
+    info: ConnectionInfo,
+    sentinels: Option<Sentinels>,
+}
+
+/// Who is to be asked for what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Sentinels {
+    pub(super) addresses: Vec<(String, u16)>,
+    pub(super) service: String,
+}
+
+/// Why a text is not a Redis URL. Never quotes the text, which may hold a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadRedisUrl(String);
+
+/// Where to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::source) enum Target {
+    Tcp { host: String, port: u16 },
+    Tls { host: String, port: u16 },
+    Unix(PathBuf),
+}
+
+impl RedisUrl {
+    /// Reads `text`. A `rediss://` URL with `#insecure` is refused: name the authority in `ca_file` instead.
+    pub fn parse(text: &str) -> Result<Self, BadRedisUrl> {
+        if let Some(rest) = text.strip_prefix("redis+sentinel://") {
+            return parse_sentinels("redis", rest);
+        }
+        if let Some(rest) = text.strip_prefix("rediss+sentinel://") {
+            return parse_sentinels("rediss", rest);
+        }
+        Ok(Self { info: parse_server(text)?, sentinels: None })
+    }
+
+    pub(in crate::source) fn is_tls(&self) -> bool {
+        matches!(self.info.addr(), ConnectionAddr::TcpTls { .. })
+    }
+
+    /// Whether sentinels are to be asked, and what they name has to be a master.
+    pub(in crate::source) fn names_sentinels(&self) -> bool {
+        self.sentinels.is_some()
+    }
+
+    pub(in crate::source) fn username(&self) -> Option<&str> {
+        self.info.redis_settings().username()
+    }
+
+    pub(in crate::source) fn password(&self) -> Option<&str> {
+        self.info.redis_settings().password()
+    }
+
+    pub(super) fn database(&self) -> i64 {
+        self.info.redis_settings().db()
+    }
+
+    pub(super) fn connection_info(&self) -> &ConnectionInfo {
+        &self.info
+    }
+
+    pub(super) fn sentinels(&self) -> Option<&Sentinels> {
+        self.sentinels.as_ref()
+    }
+}
+
+impl Target {
+    /// Where `info` leads to.
+    pub(in crate::source) fn of(info: &ConnectionInfo) -> Self {
+        match info.addr() {
+            ConnectionAddr::TcpTls { host, port, .. } => Self::Tls { host: host.clone(), port: *port },
+            ConnectionAddr::Unix(path) => Self::Unix(path.clone()),
+            ConnectionAddr::Tcp(host, port) => Self::Tcp { host: host.clone(), port: *port },
+            // `parse` lets no other through; were there one, the loopback name resolves to a refusal at worst.
+            _ => Self::Tcp { host: "localhost".to_owned(), port: 6379 },
+        }
+    }
+}
+
+/// `info` at another address, of the same kind.
+pub(super) fn with_address(info: &ConnectionInfo, host: &str, port: u16) -> ConnectionInfo {
+    let address = match info.addr() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            ConnectionAddr::TcpTls { host: host.to_owned(), port, insecure: *insecure, tls_params: tls_params.clone() }
+        }
+        _ => ConnectionAddr::Tcp(host.to_owned(), port),
+    };
+    info.clone().set_addr(address)
+}
+
+fn parse_server(text: &str) -> Result<ConnectionInfo, BadRedisUrl> {
+    let info = text.into_connection_info().map_err(|error| BadRedisUrl(error.to_string()))?;
+    match info.addr() {
+        ConnectionAddr::TcpTls { insecure: true, .. } => {
+            Err(BadRedisUrl("`#insecure` is not supported: name the authority to trust in `ca_file`".to_owned()))
+        }
+        ConnectionAddr::Tcp(..) | ConnectionAddr::TcpTls { .. } | ConnectionAddr::Unix(_) => Ok(info),
+        _ => Err(BadRedisUrl("this kind of address is not supported".to_owned())),
+    }
+}
+
+/// Reads what follows the scheme. Each address is read as the URL of a server at it.
+fn parse_sentinels(scheme: &str, rest: &str) -> Result<RedisUrl, BadRedisUrl> {
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (login, hosts) = authority.rsplit_once('@').map_or(("", authority), |(login, hosts)| (login, hosts));
+    let (path, query) = path.split_at(path.find(['?', '#']).unwrap_or(path.len()));
+    let (service, database) = path.split_once('/').unwrap_or((path, ""));
+    if service.is_empty() || !service.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
+        let form = "the name of the service that the sentinels watch is missing: …host:port/service";
+        return Err(BadRedisUrl(form.to_owned()));
+    }
+    let at = if login.is_empty() { "" } else { "@" };
+    let read = |host: &str| parse_server(&format!("{scheme}://{login}{at}{}/{database}{query}", with_port(host)));
+    let servers = hosts.split(',').map(read).collect::<Result<Vec<_>, _>>()?;
+    let addresses = servers.iter().filter_map(|server| match server.addr() {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => Some((host.clone(), *port)),
+        _ => None,
+    });
+    let sentinels = Sentinels { addresses: addresses.collect(), service: service.to_owned() };
+    let first = servers.into_iter().next().ok_or_else(|| BadRedisUrl("no sentinel is named".to_owned()))?;
+    Ok(RedisUrl { info: first, sentinels: Some(sentinels) })
+}
+
+/// `host` with a sentinel's usual port, if it has none. The colons in an IPv6 address stand before a bracket.
+fn with_port(host: &str) -> String {
+    let port = host.rsplit_once(':').map(|(_, port)| port);
+    match port {
+        Some(port) if !port.contains(']') => host.to_owned(),
+        _ => format!("{host}:{SENTINEL_PORT}"),
+    }
+}
+
+impl Default for RedisUrl {
+    fn default() -> Self {
+        Self::parse("redis://127.0.0.1:6379").expect("a constant that the tests parse")
+    }
+}
+
+impl FromStr for RedisUrl {
+    type Err = BadRedisUrl;
+
+    fn from_str(text: &str) -> Result<Self, BadRedisUrl> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let login = match (self.username(), self.password()) {
+            (None, None) => String::new(),
+            (name, None) => format!("{}@", name.unwrap_or_default()),
+            (name, Some(_)) => format!("{}:***@", name.unwrap_or_default()),
+        };
+        match (&self.sentinels, Target::of(&self.info)) {
+            (Some(sentinels), target) => {
+                let scheme = if matches!(target, Target::Tls { .. }) { "rediss" } else { "redis" };
+                write!(f, "{scheme}+sentinel://{login}{sentinels}")?;
+            }
+            (None, Target::Tcp { host, port }) => write!(f, "redis://{login}{}:{port}", Bracketed(&host))?,
+            (None, Target::Tls { host, port }) => write!(f, "rediss://{login}{}:{port}", Bracketed(&host))?,
+            (None, Target::Unix(path)) => return write!(f, "unix://{}?db={}", path.display(), self.database()),
+        }
+        match self.database() {
+            0 => Ok(()),
+            database => write!(f, "/{database}"),
+        }
+    }
+}
+
+impl fmt::Display for Sentinels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (host, port)) in self.addresses.iter().enumerate() {
+            write!(f, "{}{}:{port}", if index == 0 { "" } else { "," }, Bracketed(host))?;
+        }
+        write!(f, "/{}", self.service)
+    }
+}
+
+/// A host as it stands in a URL: an IPv6 address in brackets.
+struct Bracketed<'a>(&'a str);
+
+impl fmt::Display for Bracketed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.contains(':') { write!(f, "[{}]", self.0) } else { f.write_str(self.0) }
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisUrl({self})")
+    }
+}
+
+impl fmt::Display for BadRedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not a Redis URL (redis://, rediss://, redis+sentinel:// or unix://): {}", self.0)
+    }
+}
+
+impl std::error::Error for BadRedisUrl {}
