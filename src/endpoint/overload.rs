@@ -32,6 +32,14 @@ pub(super) fn refuse(request: &Request) -> Answer {
     Answer::Ended { stream: Box::new(stream), close: Close::TryLater(REASON) }
 }
 
+/// An answer to a connection for which there is no room: it ends with it.
+pub(super) fn answer_once(answer: Answer) -> Answer {
+    match answer {
+        Answer::Response(response) => response.with("Connection", "close").into(),
+        other => other,
+    }
+}
+
 /// Whether a browser asks on behalf of an `EventSource`. Browsers alone send `Sec-Fetch-*`, and `Origin` with a GET.
 pub(super) fn is_event_source(request: &Request) -> bool {
     let is_browser = ["sec-fetch-mode", "sec-fetch-site", "sec-fetch-dest", "origin"];

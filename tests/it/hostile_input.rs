@@ -226,14 +226,14 @@ fn a_flood_from_one_address_is_refused_and_no_other() {
     let mut statuses: Vec<u16> = Vec::new();
     for socket in flood {
         let mut connection = HttpConnection::new(socket);
-        let response = connection.request(Method::Get, "/health", &[("Connection", "close")], b"");
+        let response = connection.request(Method::Get, "/stats", &[("Connection", "close")], b"");
         statuses.push(response.status);
     }
     let served = statuses.iter().filter(|status| **status == 200).count();
     assert!((8..300).contains(&served) && statuses.contains(&503), "{served} of {} were served", statuses.len());
     wait_until("its time has passed", || {
         let mut connection = HttpConnection::new(connect_from(&hub, "127.0.0.2"));
-        (connection.request(Method::Get, "/health", &[], b"").status == 200).then_some(())
+        (connection.request(Method::Get, "/stats", &[], b"").status == 200).then_some(())
     });
     drop(others);
     wait_until("every descriptor is free", || (descriptors(&hub) <= before).then_some(()));

@@ -92,8 +92,13 @@ fn beyond_the_limit_connections_are_told_to_come_back() {
     let refused = hub.get("/sse?topic=t");
     assert_eq!((refused.status, refused.error_code().as_str()), (503, "overloaded"));
     assert!(refused.header("retry-after").is_some());
+    // A supervisor must not take a hub that is full for one that is dead.
+    for target in ["/health", "/ready", "/metrics"] {
+        let answer = hub.get(target);
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "{target}");
+    }
     drop(streams);
-    wait_until("there is room again", || (hub.get("/health").status == 200).then_some(()));
+    wait_until("there is room again", || (hub.get("/stats").status == 200).then_some(()));
 }
 
 #[test]
@@ -117,9 +122,9 @@ fn a_browser_beyond_the_limit_is_kept() {
 fn beyond_the_limit_of_an_address_connections_are_refused() {
     let hub = Hub::start_with(&[], &[("server.max_connections_per_ip", "3")]);
     let streams: Vec<SseClient> = (0..3).map(|_| SseClient::open(&hub, "/sse?topic=t")).collect();
-    assert_eq!(hub.get("/health").status, 503);
+    assert_eq!(hub.get("/stats").status, 503);
     drop(streams);
-    wait_until("there is room again", || (hub.get("/health").status == 200).then_some(()));
+    wait_until("there is room again", || (hub.get("/stats").status == 200).then_some(()));
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn get(socket: Socket, target: &str, headers: &[(&str, &str)]) -> Response {
 fn connections_count_for_the_client_that_the_header_names() {
     let hub = Hub::start_with(&["--reactors", "2"], &BEHIND_TEXT);
     let (first, second) = (line("203.0.113.7"), binary([198, 51, 100, 9]));
-    let status = |header: &[u8]| get(connect_with(&hub, header), "/health", &[]).status;
+    let status = |header: &[u8]| get(connect_with(&hub, header), "/stats", &[]).status;
     let mut streams: Vec<SseClient> =
         (0..2).map(|_| SseClient::open_on(connect_with(&hub, &first), "/sse?topic=t", &[])).collect();
     assert_eq!(status(&first), 503, "a third one of the first client");
@@ -67,7 +67,7 @@ fn a_header_may_come_in_pieces() {
         for byte in &header {
             socket.write_all(&[*byte]).expect("the hub should read");
         }
-        assert_eq!(get(socket, "/health", &[]).status, 200);
+        assert_eq!(get(socket, "/stats", &[]).status, 200);
         let whole = [&header[..], b"GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"].concat();
         assert!(exchange(hub.connect(), &whole).starts_with("HTTP/1.1 200"));
     }
@@ -100,19 +100,19 @@ fn from_others_the_header_is_a_bad_request() {
         let request = [&header[..], b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n"].concat();
         assert!(exchange(hub.connect(), &request).starts_with("HTTP/1.1 400"), "{}", header.escape_ascii());
     }
-    assert_eq!(hub.get("/health").status, 200, "and their connections begin with the request");
+    assert_eq!(hub.get("/stats").status, 200, "and their connections begin with the request");
 }
 
 #[test]
 fn requests_count_for_the_client_that_the_proxy_names() {
     let hub = Hub::start_with(&["--reactors", "2"], &BEHIND_HTTP);
     let open = |client: &str| SseClient::open_with(&hub, "/sse?topic=t", &[("X-Forwarded-For", client)]);
-    let get_as = |client: &str| get(hub.connect(), "/health", &[("X-Forwarded-For", client)]);
+    let get_as = |client: &str| get(hub.connect(), "/stats", &[("X-Forwarded-For", client)]);
     // What the client itself had written stands to the left.
     let streams = [open("203.0.113.7"), open("198.51.100.9, 203.0.113.7, 127.0.0.1")];
     let refused = get_as("203.0.113.7:4711");
     assert_eq!((refused.status, refused.error_code().as_str()), (503, "overloaded"));
-    assert_eq!(get(hub.connect(), "/health", &[("Forwarded", "for=203.0.113.7;proto=https")]).status, 503);
+    assert_eq!(get(hub.connect(), "/stats", &[("Forwarded", "for=203.0.113.7;proto=https")]).status, 503);
     assert_eq!(get_as("198.51.100.9").status, 200);
     assert_eq!(get_as("not an address").status, 200, "the proxy itself, then");
     // An EventSource is told when to come back.
@@ -128,7 +128,7 @@ fn one_connection_serves_many_clients() {
     let hub = Hub::start_with(&[], &BEHIND_HTTP);
     let _streams = [(); 2].map(|()| SseClient::open_with(&hub, "/sse?topic=t", &[("X-Forwarded-For", "203.0.113.7")]));
     let ask = |connection: &mut HttpConnection, client: &str| {
-        connection.request(Method::Get, "/health", &[("X-Forwarded-For", client)], b"").status
+        connection.request(Method::Get, "/stats", &[("X-Forwarded-For", client)], b"").status
     };
     // More of them than one client may have; while they wait for a request they are nobody's.
     let mut pool: Vec<HttpConnection> = (0..5).map(|_| HttpConnection::new(hub.connect())).collect();
@@ -137,7 +137,7 @@ fn one_connection_serves_many_clients() {
     }
     assert_eq!(ask(&mut pool[0], "203.0.113.7"), 503);
     assert!(pool[0].is_closed());
-    assert_eq!(pool[1].request(Method::Get, "/health", &[], b"").status, 200);
+    assert_eq!(pool[1].request(Method::Get, "/stats", &[], b"").status, 200);
     let _more = [(); 2].map(|()| SseClient::open_with(&hub, "/sse?topic=t", &[("X-Forwarded-For", "198.51.100.9")]));
     assert_eq!(ask(&mut pool[2], "198.51.100.9"), 503);
 }
@@ -148,7 +148,7 @@ fn from_others_the_fields_are_ignored() {
     let client = |number: usize| format!("203.0.113.{number}");
     let open = |number: usize| SseClient::open_with(&hub, "/sse?topic=t", &[("X-Forwarded-For", &client(number))]);
     let _streams = [open(1), open(2)];
-    assert_eq!(get(hub.connect(), "/health", &[("X-Forwarded-For", &client(3))]).status, 503);
+    assert_eq!(get(hub.connect(), "/stats", &[("X-Forwarded-For", &client(3))]).status, 503);
 }
 
 /// A balancer that only passes bytes on lets everybody write these fields.
@@ -161,7 +161,7 @@ fn behind_a_header_only_a_proxy_may_name_the_client() {
         SseClient::open_on(socket, "/sse?topic=t", &[("X-Forwarded-For", client)])
     };
     let status = |source: &str, client: &str| {
-        get(connect_with(&hub, &line(source)), "/health", &[("X-Forwarded-For", client)]).status
+        get(connect_with(&hub, &line(source)), "/stats", &[("X-Forwarded-For", client)]).status
     };
     let _streams = [open("203.0.113.7", "192.0.2.1"), open("203.0.113.7", "192.0.2.2")];
     assert_eq!(status("203.0.113.7", "192.0.2.3"), 503, "it cannot pass for others");
