@@ -56,13 +56,8 @@ impl<N: Net> Reactor<N> {
                 fanfare_v1::write_gap(name, gap, &mut text);
                 connection.outbox.put(&websocket::encode_text(&text));
             }
-<<<<<<< HEAD
             Ok(Session::WebSocket(_)) => return self.end_behind(slot, place, gap),
-            Ok(Session::Http(_)) | Err(_) => return,
-=======
-            Ok(Session::WebSocket(_)) => return self.end_for_gap(slot, gap),
             Ok(Session::Preface(_) | Session::Http(_)) | Err(_) => return,
->>>>>>> 1e2482756383e9bff687dff7888a60a3d4ce3451
         }
         self.metrics.on_gap(gap.reason);
         self.mark_dirty(slot);
