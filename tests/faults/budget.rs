@@ -31,7 +31,7 @@ const CONNECTION_BYTES: u64 = 8 * 1024;
 
 /// What the hub may take beside that: what it has mapped before the first connection is measured; this is for the
 /// buffers of its threads, and for what the allocator holds back between two sizes of block.
-const SLACK_BYTES: u64 = 16 * MIB;
+const SLACK_BYTES: u64 = 8 * MIB;
 
 /// What the attackers publish fades within seconds once they are gone; the topics of the others are as by default.
 const CLASSES: &str = r#"
@@ -216,9 +216,12 @@ impl FloodTold {
             if self.is_ending.load(Ordering::Acquire) {
                 return;
             }
-            let connection = connection.get_or_insert_with(|| connect(address));
+            let open = connection.get_or_insert_with(|| connect(address));
             let target = format!("/publish/flood.{}", turn % FLOOD_TOPICS);
-            let response = connection.request(Method::Post, &target, &[], &payload[..payload_bytes]);
+            let response = open.request(Method::Post, &target, &[], &payload[..payload_bytes]);
+            if response.header("Connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
+                connection = None;
+            }
             payload_bytes = match response.status {
                 200 => (payload_bytes * 2).min(FLOOD_PAYLOAD_BYTES),
                 _ => (payload_bytes / 2).max(1),

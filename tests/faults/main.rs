@@ -12,6 +12,7 @@ mod scene;
 
 mod budget;
 mod calm;
+mod failover;
 mod hub_down;
 mod network;
 mod redis_down;

@@ -62,7 +62,9 @@ fn stall() -> Outcome {
     let folder = Folder::new();
     let config = folder.path("fanfare.toml");
     fs::write(&config, CLASSES).expect("the folder is ours");
-    let hub = Hub::start_with(&["--config", &config], &HASTY);
+    // The stalled are to find the close frame when they are back.
+    let settings = [&HASTY[..], &[("limits.closing_timeout", "60s")]].concat();
+    let hub = Hub::start_with(&["--config", &config], &settings);
     let narrow = [LONG, CLOSE, SKIP].into_iter().flatten().collect();
     let topics = TOPICS.map(str::to_owned).to_vec();
     let plan = Plan { narrow, topics, ..Plan::mixed("", scene::SUBSCRIBERS, TOPICS.len()) };
