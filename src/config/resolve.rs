@@ -155,6 +155,7 @@ fn resolve_redis(written: &Written, folder: &Path) -> Result<Option<redis_pubsub
         key_file: in_folder(&written.redis.key_file),
         always: written.server.default_topics.clone(),
         message_bytes_max: written.limits.event_bytes_max,
+        idempotency_window: written.limits.idempotency_window,
         ..written.redis.clone()
     }))
 }

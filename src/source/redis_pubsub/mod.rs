@@ -22,6 +22,7 @@ mod patterns;
 mod probe;
 mod publisher;
 mod reader;
+mod script;
 mod session;
 mod status;
 mod subscriptions;
