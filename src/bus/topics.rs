@@ -311,6 +311,11 @@ impl Bus {
         lock(&self.state(topic).core).history.restart(floor);
     }
 
+    /// The newest id in the log of `topic`, or where its log begins if there is nothing in it.
+    pub fn newest_id(&self, topic: &Topic) -> EventId {
+        lock(&self.state(topic).core).history.newest_id()
+    }
+
     /// The source confirmed that it delivers `topic` from now on. If somebody was let in before, what was published
     /// until now is lost on them.
     pub fn mark_live(&self, topic: &Topic, now: Moment) {

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     endpoint::Cors,
     protocol::{RateLimit, http, websocket},
-    source::redis_pubsub,
+    source::{redis_pubsub, redis_stream},
     topic::Topic,
 };
 
@@ -29,6 +29,8 @@ pub struct Config {
     pub topics: Topics,
     /// Redis Pub/Sub; `None` leaves the hub on its in-process bus.
     pub redis: Option<redis_pubsub::Config>,
+    /// Redis Streams, for topics of a class that is kept there.
+    pub redis_stream: redis_stream::Config,
     /// Which web pages may read.
     pub cors: Cors,
     /// Server-Sent Events.

@@ -16,6 +16,7 @@ use super::{
     written::Written,
 };
 use crate::{
+    bus::LogKind,
     endpoint::Cors,
     source::redis_pubsub::{self, RedisUrl},
 };
@@ -30,6 +31,7 @@ pub(super) fn resolve(layered: &Layered) -> Result<Config, ConfigError> {
     check_addresses(written, &mut wrong);
     check_cors(&written.cors, &mut wrong);
     check_log(&written.log.level, &mut wrong);
+    check_log_kinds(written, &mut wrong);
     let redis = resolve_redis(written, folder).unwrap_or_else(|found| {
         wrong.push(found);
         None
@@ -56,6 +58,7 @@ fn resolve_rest(written: &Written) -> Config {
         limits: written.limits.clone(),
         topics: Topics { default: written.default_class.clone(), classes: classes.collect() },
         redis: None,
+        redis_stream: written.redis_stream.clone(),
         cors: written.cors.clone(),
         sse: written.sse.clone(),
         websocket: written.websocket.clone(),
@@ -130,6 +133,19 @@ fn is_origin(text: &str) -> bool {
 fn check_log(level: &str, wrong: &mut Vec<Wrong>) {
     if let Err(error) = EnvFilter::builder().parse(level) {
         wrong.push(("log.level", format!("`{level}` is neither a level nor a list of directives: {error}")));
+    }
+}
+
+/// A log at a broker needs the broker.
+fn check_log_kinds(written: &Written, wrong: &mut Vec<Wrong>) {
+    if !written.redis_url.is_empty() || written.redis_url_file.is_some() {
+        return;
+    }
+    let message = "a log kept by redis-stream needs a Redis server: name it with --redis (redis.url)";
+    if written.default_class.log == LogKind::RedisStream {
+        wrong.push(("topics.log", message.into()));
+    } else if written.classes.iter().any(|class| class.class.log == LogKind::RedisStream) {
+        wrong.push(("topics.class", message.into()));
     }
 }
 
