@@ -86,14 +86,16 @@ impl<'bus> Feed<'bus> {
         })
     }
 
-    /// Events of `topic` may be missing from here on, for `reason`: every reader is told so, in its order. A hole that is
-    /// the newest entry already says so for all that is lost before the next event.
+    /// Events of `topic` may be missing from here on, for `reason`: every reader is told so, in its order. Of several
+    /// reports at the same moment, with no event between, one stands for all; a later one stands for itself, because
+    /// readers may have gone past the earlier one.
     pub fn report_loss(&mut self, topic: &Topic, reason: GapReason, now: Moment) {
         let bus = self.bus;
         bus.losses.fetch_add(1, Ordering::Relaxed);
         self.with_core(topic, |feed, state, core| {
             let position = core.history.next();
-            let newest = core.history.event(position - 1).and_then(|event| event.gap);
+            let newest = core.history.event(position - 1).filter(|event| event.accepted == now);
+            let newest = newest.and_then(|event| event.gap);
             if newest.is_none_or(|newest| newest.reason != reason) {
                 let gap = Gap { from: core.history.newest_id(), to: bus.id_at(position), reason };
                 feed.append_hole(state, core, gap, now);

@@ -4,18 +4,17 @@ use std::{
     collections::HashMap,
     hash::BuildHasher,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard,
+        Arc, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
-
-use crossbeam_channel::Sender;
 
 use bytes::Bytes;
 
 use super::{
     Archive, Class, Config, Feed, Inbox, LogKind, Note, Outlet, Outlets, PublishRefused, ReactorSet, Wake,
     idempotency::SeenKeys,
+    sync::{Mutex, MutexGuard, RwLock, RwLockWriteGuard, Sender},
 };
 use crate::{
     budget::Budget,
@@ -329,6 +328,12 @@ impl Bus {
         for reactor in core.interest.iter() {
             self.inboxes[reactor].leave_note(Note::Live(state.key));
         }
+    }
+
+    /// Whether somebody was let in to `topic` before the source had confirmed it; the caller tells them what they miss, in
+    /// place of [`Bus::mark_live`].
+    pub fn take_blind(&self, topic: &Topic) -> bool {
+        std::mem::take(&mut lock(&self.state(topic).core).has_blind)
     }
 
     /// A reader is let in to `state` although the source has not confirmed it.

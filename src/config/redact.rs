@@ -3,8 +3,26 @@
 /// What stands for a secret.
 const MASK: &str = "***";
 
-/// `text` with the password of every URL in it masked: `scheme://user:password@…` and `?pass=password`.
+/// `text` with its passwords masked: those of URLs (`scheme://user:password@…` and `?pass=password`), and what stands
+/// right of a key whose name ends in `password`.
 pub(super) fn redact(text: &str) -> String {
+    let lines = text.split_inclusive('\n').map(redact_value);
+    redact_urls(&lines.collect::<String>())
+}
+
+/// The line, if it sets a password, with the value masked; empty is no secret.
+fn redact_value(line: &str) -> String {
+    let Some((key, value)) = line.split_once('=').filter(|(key, _)| key.trim_end().ends_with("password")) else {
+        return line.to_owned();
+    };
+    let end = if line.ends_with('\n') { "\n" } else { "" };
+    match value.trim() {
+        "\"\"" | "''" => line.to_owned(),
+        _ => format!("{key}= \"{MASK}\"{end}"),
+    }
+}
+
+fn redact_urls(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
@@ -59,5 +77,11 @@ mod tests {
         check("url = \"rediss://a:b@h\" # http://x:y@z", "url = \"rediss://a:***@h\" # http://x:***@z");
         check("unix:///run/r.sock?db=1&pass=geheim", "unix:///run/r.sock?db=1&pass=***");
         check("no url at all: a@b", "no url at all: a@b");
+        check(
+            "password = \"\"\nsentinel_password = \"geheim\"\nx = 1\n",
+            "password = \"\"\nsentinel_password = \"***\"\nx = 1\n",
+        );
+        check("sentinel_password='ge=heim'", "sentinel_password= \"***\"");
+        check("password_file = \"x\"", "password_file = \"x\"");
     }
 }

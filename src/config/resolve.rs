@@ -18,7 +18,7 @@ use super::{
 use crate::{
     bus::LogKind,
     endpoint::Cors,
-    source::redis_pubsub::{self, RedisUrl},
+    source::redis_pubsub::{self, RedisUrl, SentinelLogin},
 };
 
 /// What is wrong, and the key that says so.
@@ -163,12 +163,14 @@ fn resolve_redis(written: &Written, folder: &Path) -> Result<Option<redis_pubsub
     if url.is_empty() {
         return Ok(None);
     }
+    let sentinel_login = resolve_sentinel_login(written, folder)?;
     let in_folder = |file: &Option<PathBuf>| file.as_ref().map(|file| folder.join(file));
     Ok(Some(redis_pubsub::Config {
         url: RedisUrl::parse(&url).map_err(|error| (key, error.to_string()))?,
         ca_file: in_folder(&written.redis.ca_file),
         certificate_file: in_folder(&written.redis.certificate_file),
         key_file: in_folder(&written.redis.key_file),
+        sentinel_login,
         always: written.server.default_topics.clone(),
         message_bytes_max: written.limits.event_bytes_max,
         idempotency_window: written.limits.idempotency_window,
@@ -176,9 +178,27 @@ fn resolve_redis(written: &Written, folder: &Path) -> Result<Option<redis_pubsub
     }))
 }
 
+fn resolve_sentinel_login(written: &Written, folder: &Path) -> Result<SentinelLogin, Wrong> {
+    const KEY: &str = "redis.sentinel_password_file";
+    let login = written.redis.sentinel_login.clone();
+    match &written.sentinel_password_file {
+        None => Ok(login),
+        Some(_) if !login.password.is_empty() => {
+            Err((KEY, "redis.sentinel_password and redis.sentinel_password_file are both set: keep one".into()))
+        }
+        Some(file) => {
+            let password = read_secret(&folder.join(file)).map_err(|message| (KEY, message))?;
+            Ok(SentinelLogin { password, ..login })
+        }
+    }
+}
+
 fn check_redis(redis: &redis_pubsub::Config) -> Result<(), Wrong> {
     if redis.backoff_max < redis.backoff_min {
         return Err(("redis.backoff_max", "it is below redis.backoff_min".into()));
+    }
+    if redis.proof_age_max < redis.ping_interval {
+        return Err(("redis.proof_age_max", "it is below redis.ping_interval: no proof could be fresh enough".into()));
     }
     if redis.subscribe.iter().any(String::is_empty) {
         return Err(("redis.subscribe", "a pattern is empty".into()));

@@ -69,6 +69,7 @@ fn every_key_has_a_place_of_its_own() {
     let apart = [
         "topics.class",
         "redis.url_file",
+        "redis.sentinel_password_file",
         "redis.certificate_file",
         "redis.key_file",
         "cors.allow_credentials",
@@ -91,6 +92,9 @@ fn other_value(key: &keys::Key<written::Written>) -> String {
     match ((key.field)(&mut written::Written::default()), key.path) {
         (_, "redis.url") => "redis://localhost/3".into(),
         (_, "redis.backoff_min") => "50ms".into(),
+        (_, "redis.ping_interval") => "7s".into(),
+        // Shown as such, whatever it is.
+        (_, "redis.sentinel_password") => "***".into(),
         (_, "log.format") => "json".into(),
         (_, "log.level") => "debug".into(),
         (_, "server.listen" | "admin.listen") => "127.0.0.1:1,unix:/run/x".into(),
@@ -229,6 +233,11 @@ fn what_is_refused() {
     check("[redis]\nurl = \"redis://x\"\nurl_file = \"y\"", &[":3:1: ", "keep one"]);
     check("[redis]\nurl_file = \"no-such-file\"", &["cannot read", "no-such-file"]);
     check("[redis]\nbackoff_min = \"9s\"", &["redis.backoff_max"]);
+    check("[redis]\nping_interval = \"11s\"", &["redis.proof_age_max"]);
+    check(
+        "[redis]\nurl = \"redis://x\"\nsentinel_password = \"geheim\"\nsentinel_password_file = \"y\"",
+        &[":4:1: ", "keep one"],
+    );
     check("[redis]\nurl = \"redis://x\"\nkey_file = \"k\"", &[":3:1: ", "go together"]);
     check("[cors]\nallow_origins = [\"example.org\"]", &["`example.org` is not an origin"]);
     check("[cors]\nallow_origins = [\"https://example.org/\"]", &["is not an origin"]);
@@ -282,4 +291,7 @@ fn a_url_from_a_file_beside_the_configuration() {
     let redis = config.redis.expect("a Redis");
     assert_eq!(redis.url.to_string(), "redis://:***@localhost:6379/2");
     assert_eq!(redis.always, config.server.default_topics);
+    let text = format!("[redis]\nurl = \"redis+sentinel://a/b\"\nsentinel_password_file = \"{name}\"");
+    let redis = load_text("with-sentinel-password-file", &text).expect("no problems").redis.expect("a Redis");
+    assert_eq!(redis.sentinel_login.password, "redis://:geheim@localhost/2");
 }

@@ -27,6 +27,7 @@ pub(super) struct Written {
     /// Empty: no Redis, unless `redis_url_file` names one.
     pub(super) redis_url: String,
     pub(super) redis_url_file: Option<PathBuf>,
+    pub(super) sentinel_password_file: Option<PathBuf>,
     pub(super) cors: Cors,
     pub(super) sse: Sse,
     pub(super) websocket: WebSocket,
@@ -53,6 +54,7 @@ impl Default for Written {
             redis_stream: redis_stream::Config::default(),
             redis_url: String::new(),
             redis_url_file: None,
+            sentinel_password_file: None,
             cors: Cors::default(),
             sse: Sse::default(),
             websocket: WebSocket::default(),

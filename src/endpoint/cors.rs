@@ -30,9 +30,9 @@ pub(super) fn allow(answer: Answer, request: &Request, cors: &Cors) -> Answer {
             response.headers.extend(granted);
             Answer::Response(response)
         }
-        Answer::Sse { topics, named, mut headers } => {
+        Answer::Sse { topics, named, tells_place, mut headers } => {
             headers.extend(granted);
-            Answer::Sse { topics, named, headers }
+            Answer::Sse { topics, named, tells_place, headers }
         }
         other => other,
     }

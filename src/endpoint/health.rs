@@ -23,13 +23,16 @@ pub(super) fn show_health(_: &Request, _: &str, context: &Context<'_>) -> Answer
     Response::json(if stuck.is_empty() { 200 } else { 503 }, &body).into()
 }
 
-/// Every source delivers and the hub is not on its way out.
+/// Every source delivers, every reactor turns, and the hub is not on its way out. Each source says since how many seconds
+/// it is as it is (`for_s`), and what is wrong.
 pub(super) fn show_ready(_: &Request, _: &str, context: &Context<'_>) -> Answer {
     let mut failed = Vec::new();
     let mut sources = Map::new();
     for source in &context.hub.metrics.sources {
         let outcome = source.check(context.now);
-        sources.insert(source.name().to_owned(), json!({ "ready": outcome.is_ok(), "reason": outcome.clone().err() }));
+        let for_s = source.since(context.now).map(|since| context.now.since(since).as_secs_f64());
+        let description = json!({ "ok": outcome.is_ok(), "for_s": for_s, "reason": outcome.clone().err() });
+        sources.insert(source.name().to_owned(), description);
         failed.extend(outcome.err().map(|reason| format!("{}: {reason}", source.name())));
     }
     if context.hub.phase() != Phase::Serving {

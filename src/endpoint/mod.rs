@@ -126,6 +126,8 @@ pub enum Answer {
         topics: Vec<(Topic, Start)>,
         /// With `event:` lines.
         named: bool,
+        /// Whether the client is told where it stands before the first event.
+        tells_place: bool,
         /// Fields for its head.
         headers: Vec<(&'static str, String)>,
     },

@@ -21,7 +21,9 @@ pub(super) fn refuse(request: &Request) -> Answer {
             let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
             Answer::WebSocket { accepted, dialect, topics: Vec::new() }
         }
-        Err(_) if is_event_source(request) => Answer::Sse { topics: Vec::new(), named: true, headers: Vec::new() },
+        Err(_) if is_event_source(request) => {
+            Answer::Sse { topics: Vec::new(), named: true, tells_place: false, headers: Vec::new() }
+        }
         Err(_) => {
             let response = Response::error(503, "overloaded", REASON, None);
             return response.with("Retry-After", "2").with("Connection", "close").into();
@@ -31,7 +33,7 @@ pub(super) fn refuse(request: &Request) -> Answer {
 }
 
 /// Whether a browser asks on behalf of an `EventSource`. Browsers alone send `Sec-Fetch-*`, and `Origin` with a GET.
-fn is_event_source(request: &Request) -> bool {
+pub(super) fn is_event_source(request: &Request) -> bool {
     let is_browser = ["sec-fetch-mode", "sec-fetch-site", "sec-fetch-dest", "origin"];
     let accepts = request.header_text("accept").is_some_and(|accept| accept.contains("text/event-stream"));
     accepts && is_browser.iter().any(|name| request.header(name).is_some())

@@ -1,6 +1,6 @@
 //! `GET /sse` and `GET /ws`: a request becomes a stream of events.
 
-use super::{Answer, Context, parse_topic};
+use super::{Answer, Context, overload::is_event_source, parse_topic};
 use crate::{
     event::Start,
     protocol::{
@@ -21,7 +21,7 @@ pub(super) fn open_sse(request: &Request, _: &str, context: &Context<'_>) -> Ans
         Err(response) => return response.into(),
     };
     let named = !matches!(request.query("named"), Some("0" | "false"));
-    Answer::Sse { topics, named, headers: Vec::new() }
+    Answer::Sse { topics, named, tells_place: is_event_source(request), headers: Vec::new() }
 }
 
 pub(super) fn open_websocket(request: &Request, _: &str, context: &Context<'_>) -> Answer {

@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 
 use super::{CODE_LABELS, Metrics, ROUTE_LABELS, Snapshot, Transport};
-use crate::{bus::Bus, close};
+use crate::{bus::Bus, close, gap::GapReason};
 
 /// The media type of [`Metrics::exposition`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -96,8 +96,10 @@ impl Metrics {
         let mut age = Family::gauge("fanfare_source_last_event_age_seconds", "Time since its last event");
         let mut probe = Family::gauge("fanfare_source_probe_seconds", "How long its last proof of delivery took");
         let mut reconnects = Family::counter("fanfare_source_reconnects", "Times its connection was lost");
+        let mut losses = Family::counter("fanfare_source_losses", "Times it may have lost events of a topic");
         for source in &self.sources {
             let labels = || vec![("source", source.name().to_owned())];
+            losses.add(labels(), Value::Number(source.losses_total()));
             received.add(labels(), Value::Number(source.received_total()));
             up.add(labels(), Value::Number(u64::from(source.check(now).is_ok())));
             reconnects.add(labels(), Value::Number(source.reconnects_total()));
@@ -111,7 +113,7 @@ impl Metrics {
         let from_sources: u64 = self.sources.iter().map(|source| source.received_total()).sum();
         let at_the_hub = bus.received_total().saturating_sub(from_sources);
         received.add(vec![("source", "hub".to_owned())], Value::Number(at_the_hub));
-        vec![received, up, age, probe, reconnects]
+        vec![received, up, age, probe, reconnects, losses]
     }
 
     fn reactor_rows(&self) -> Vec<Family> {
@@ -136,7 +138,11 @@ impl Metrics {
                 }
             }
         }
-        let overflow = self.sum(|reactor| &reactor.gaps_overflow);
+        let mut gaps = Family::counter("fanfare_gaps", "Gaps told to single readers; what a source lost is in losses");
+        for reason in GapReason::ALL {
+            let count = self.sum(|reactor| &reactor.gaps[reason as usize]);
+            gaps.add(vec![("reason", reason.label().to_owned())], Value::Number(count));
+        }
         vec![
             turns,
             open,
@@ -145,8 +151,10 @@ impl Metrics {
                 .with(Vec::new(), Value::Histogram(Box::new(last))),
             Family::gauge("fanfare_lagging_connections", "Connections whose peer reads too slowly")
                 .of(self.sum(|reactor| &reactor.lagging)),
-            Family::counter("fanfare_gaps", "Holes told to readers")
-                .with(vec![("reason", "overflow".to_owned())], Value::Number(overflow)),
+            gaps,
+            Family::counter("fanfare_overflows", "Readers that the log has passed").of(self.sum(|it| &it.overflows)),
+            Family::counter("fanfare_conflated", "Events left out for readers that were behind, by their policy")
+                .of(self.sum(|reactor| &reactor.conflated)),
             Family::counter("fanfare_accepts_shed", "Connections closed for want of descriptors")
                 .of(self.sum(|reactor| &reactor.accepts_shed)),
         ]
@@ -159,6 +167,9 @@ impl Metrics {
             Family::counter("fanfare_events", "Events accepted from all sources").of(bus.received_total()),
             Family::gauge("fanfare_topics", "Topics known").of(summaries.len() as u64),
             Family::gauge("fanfare_log_bytes", "Weight of all retained events").of(log_bytes as u64),
+            Family::gauge("fanfare_budget_used_bytes", "Held by logs, answers and unfinished requests")
+                .of(bus.budget().used() as u64),
+            Family::gauge("fanfare_budget_bytes", "What these may hold").of(bus.budget().limit() as u64),
             Family::counter("fanfare_losses", "Times a source may have lost events of a topic").of(bus.losses_total()),
             Family::counter("fanfare_resyncs", "Times a full inbox became a resync").of(bus.resyncs_total()),
             Family::counter("fanfare_wakeups", "Sleeping reactors woken for events").of(bus.wakeups_total()),

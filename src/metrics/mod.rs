@@ -21,6 +21,7 @@ pub use histogram::{Histogram, Snapshot};
 use crate::{
     clock::{Clock, Moment},
     close,
+    gap::GapReason,
 };
 
 /// What a connection speaks at the moment.
@@ -71,7 +72,9 @@ pub struct ReactorMetrics {
     publish_durations: Histogram,
     messages_in: AtomicU64,
     websocket_errors: AtomicU64,
-    gaps_overflow: AtomicU64,
+    overflows: AtomicU64,
+    gaps: [AtomicU64; GapReason::ALL.len()],
+    conflated: AtomicU64,
     accepts_shed: AtomicU64,
     lagging: AtomicU64,
     last_turn: AtomicU64,
@@ -149,7 +152,17 @@ impl ReactorMetrics {
 
     /// A reader fell off its log.
     pub fn on_overflow(&self) {
-        histogram::add(&self.gaps_overflow, 1);
+        histogram::add(&self.overflows, 1);
+    }
+
+    /// A reader was told of a gap of its own.
+    pub fn on_gap(&self, reason: GapReason) {
+        histogram::add(&self.gaps[reason as usize], 1);
+    }
+
+    /// `count` events were not sent to a reader because a newer one of the same key followed.
+    pub fn on_conflated(&self, count: u64) {
+        histogram::add(&self.conflated, count);
     }
 
     /// A connection was closed at once because descriptors were exhausted.
@@ -193,6 +206,14 @@ pub trait SourceHealth: Send + Sync + fmt::Debug {
     fn probe(&self) -> Option<Duration>;
     /// Times its connection was lost.
     fn reconnects_total(&self) -> u64;
+    /// Since when [`SourceHealth::check`] says what it says at `now`, if the source knows.
+    fn since(&self, _now: Moment) -> Option<Moment> {
+        None
+    }
+    /// Times it may have lost events of a topic.
+    fn losses_total(&self) -> u64 {
+        0
+    }
 }
 
 /// Everything that is counted, from where the whole hub can be seen.

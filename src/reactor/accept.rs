@@ -70,7 +70,7 @@ impl<N: Net> Reactor<N> {
         let open = self.placement.total();
         // Counted in any case, for it is uncounted in any case.
         let crowded = !self.placement.count_address(peer, self.config.connections_per_ip_max);
-        let overload = crowded || self.config.connections_max < open;
+        let overload = crowded || self.config.connections_max < open || self.hub.bus.budget().is_spent();
         if self.is_stopping() || self.config.connections_max + REFUSALS_AT_ONCE < open {
             self.placement.on_gone(self.index, peer);
             return;

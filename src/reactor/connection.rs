@@ -24,6 +24,8 @@ pub(super) struct Connection<S> {
     /// When something was last written: recent traffic makes a heartbeat needless.
     pub(super) written: Moment,
     pub(super) state: State,
+    /// Topics it waits for before it can listen to them.
+    pub(super) pending: u16,
     pub(super) transport: Transport,
     pub(super) admin: bool,
     /// Beyond what the hub is to serve: its first request is refused.
@@ -34,50 +36,60 @@ pub(super) struct Connection<S> {
     pub(super) session: Result<Session, Close>,
     pub(super) subscriptions: SmallVec<[Subscription; 1]>,
     pub(super) peer: Option<IpAddr>,
+    /// What its outbox and its unfinished requests hold of the memory budget, in bytes.
+    pub(super) charged_bytes: u32,
 }
 
 /// Why a connection may be passed over by a lap. All false for a stream that keeps up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct State {
-    bits: u8,
+    bits: u16,
 }
 
 /// The peer's window is full: the next writable edge goes on.
-pub(super) const BLOCKED: u8 = 1;
+pub(super) const BLOCKED: u16 = 1;
 /// In the reactor's list of connections to flush before it sleeps.
-pub(super) const DIRTY: u8 = 2;
+pub(super) const DIRTY: u16 = 2;
 /// Waits for a topic to become live before its first bytes go out.
-pub(super) const HELD: u8 = 4;
+pub(super) const HELD: u16 = 4;
 /// To be closed once all it is owed is written.
-pub(super) const CLOSING: u8 = 8;
+pub(super) const CLOSING: u16 = 8;
 /// Closed in our direction; what the peer still sends is read over until it ends.
-pub(super) const LINGERING: u8 = 16;
+pub(super) const LINGERING: u16 = 16;
 /// To be freed at the end of the turn.
-pub(super) const DOOMED: u8 = 32;
+pub(super) const DOOMED: u16 = 32;
 /// On the list of those that stopped early and have more to read.
-pub(super) const READ_AGAIN: u8 = 64;
-
+pub(super) const READ_AGAIN: u16 = 64;
 /// The peer sends no more, but waits for an answer.
-pub(super) const PEER_ENDED: u8 = 128;
+pub(super) const PEER_ENDED: u16 = 128;
+/// Was blocked, and has not come to the head of all its topics since: its own flush brings it there, not a lap.
+pub(super) const BEHIND: u16 = 256;
+/// Some of its subscriptions are on their way from an old place to the log.
+pub(super) const REPLAYING: u16 = 512;
 
 impl State {
     #[inline]
-    pub(super) fn has(self, bits: u8) -> bool {
+    pub(super) fn has(self, bits: u16) -> bool {
         self.bits & bits != 0
     }
 
-    pub(super) fn set(&mut self, bits: u8) {
+    pub(super) fn set(&mut self, bits: u16) {
         self.bits |= bits;
     }
 
-    pub(super) fn clear(&mut self, bits: u8) {
+    pub(super) fn clear(&mut self, bits: u16) {
         self.bits &= !bits;
     }
 
     /// Whether a lap may write to it at once: nothing is owed to it before the log.
     #[inline]
     pub(super) fn is_clear(self) -> bool {
-        self.bits & !(READ_AGAIN | PEER_ENDED) == 0
+        self.bits & !(READ_AGAIN | PEER_ENDED | REPLAYING) == 0
+    }
+
+    /// Whether its own flush may write the log to it.
+    pub(super) fn may_catch_up(self) -> bool {
+        self.bits & !(READ_AGAIN | PEER_ENDED | REPLAYING | BEHIND) == 0
     }
 }
 
@@ -116,6 +128,7 @@ impl<S> Connection<S> {
         Self {
             stream,
             state: State::default(),
+            pending: 0,
             transport: Transport::Http,
             admin,
             overload,
@@ -125,6 +138,7 @@ impl<S> Connection<S> {
             session: Ok(Session::new(now)),
             subscriptions: SmallVec::new(),
             peer,
+            charged_bytes: 0,
         }
     }
 }

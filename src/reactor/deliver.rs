@@ -4,7 +4,9 @@ use std::{io, sync::Arc, time::Duration};
 
 use super::{
     Reactor,
-    connection::{BLOCKED, Connection, DOOMED, HELD, LINGERING, Unfinished},
+    conflate::conflate,
+    connection::{BEHIND, BLOCKED, Connection, DOOMED, HELD, LINGERING, REPLAYING, Unfinished},
+    gaps::Stranded,
     gather::{Gather, Gathers},
     net::Net,
     slab::Slab,
@@ -14,7 +16,7 @@ use crate::{
     close::Close,
     event::Position,
     frame::Format,
-    log::{Listener, Policy, Ring},
+    log::{Listener, Ring},
     metrics::{ReactorMetrics, Transport},
     protocol::{Session, encode_frame, sse},
 };
@@ -34,8 +36,8 @@ pub(super) enum Visit {
     More,
     /// The peer's window is full.
     Blocked,
-    /// The log has passed the cursor.
-    Fallen,
+    /// The log has passed the cursor, or the transport has no form for the hole in the log that comes next.
+    Stranded,
     /// The connection is broken.
     Broken,
 }
@@ -48,10 +50,10 @@ impl<N: Net> Reactor<N> {
         let deadline = self.now + SLICE_TIME;
         let mut budget = VISITS_PER_SLICE;
         while 0 < budget && self.now < deadline {
-            let Some(place) = self.fresh.pop_front() else { break };
+            let Some(place) = self.fresh.pop() else { break };
             budget -= self.run_slice(place, budget, deadline).min(budget);
         }
-        if let Some(place) = self.ongoing.pop_front() {
+        if let Some(place) = self.ongoing.pop() {
             self.run_slice(place, VISITS_PER_SLICE, self.now + SLICE_TIME);
         }
     }
@@ -90,8 +92,8 @@ impl<N: Net> Reactor<N> {
             let ring = &topic.ring;
             let outcome = visit(&mut self.net, connection, listener, place, ring, &mut self.gathers, &self.metrics);
             if outcome != Visit::AtHead {
-                let aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end);
-                set_aside(outcome, slot, connection, topic.state.class.policy, aside);
+                let aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded);
+                set_aside(outcome, slot, place, connection, aside);
             }
         }
         self.now = self.net.now();
@@ -107,47 +109,74 @@ impl<N: Net> Reactor<N> {
             return;
         }
         match write_owed(&mut self.net, connection, &self.metrics, self.now) {
-            Ok(()) => self.catch_up(slot),
+            Ok(()) => {
+                if connection.state.has(REPLAYING) {
+                    self.continue_replays(slot);
+                }
+                self.catch_up(slot);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                connection.state.set(BLOCKED);
+                connection.state.set(BLOCKED | BEHIND);
                 self.blocked += 1;
             }
             Err(_) => self.to_end.push((slot, Close::PeerGone)),
         }
         self.finish_closing(slot);
+        self.settle_charge(slot);
     }
 
     /// Visits each subscription of a connection that owes nothing else.
     fn catch_up(&mut self, slot: u32) {
         let Some(connection) = self.connections.at(slot) else { return };
+        let mut at_head = true;
         for index in 0..connection.subscriptions.len() {
-            if !connection.state.is_clear() {
+            if !connection.state.may_catch_up() {
+                at_head = false;
                 break;
             }
             let subscription = connection.subscriptions[index];
             let Some(topic) = self.topics.at(subscription.topic) else { continue };
+            let conflates = topic.conflates();
             let listener = topic.lap.listener(subscription.place);
             if listener.cursor == topic.ring.next() {
                 continue;
             }
             connection.written = self.now;
-            let (ring, place) = (&topic.ring, subscription.topic);
-            let outcome = visit(&mut self.net, connection, listener, place, ring, &mut self.gathers, &self.metrics);
-            self.gathers.settle(&self.metrics, self.now);
+            let place = subscription.topic;
+            let outcome = if conflates && connection.state.has(BEHIND) {
+                let outcome = conflate(connection, topic, place, subscription.place, &self.metrics);
+                send_owed(&mut self.net, connection, outcome, &self.metrics, self.now)
+            } else {
+                let (net, ring) = (&mut self.net, &topic.ring);
+                let outcome = visit(net, connection, listener, place, ring, &mut self.gathers, &self.metrics);
+                self.gathers.settle(&self.metrics, self.now);
+                outcome
+            };
             if outcome != Visit::AtHead {
-                let aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end);
-                set_aside(outcome, slot, connection, topic.state.class.policy, aside);
+                at_head = false;
+                let aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded);
+                set_aside(outcome, slot, place, connection, aside);
             }
         }
+        if at_head {
+            connection.state.clear(BEHIND);
+        }
     }
+}
 
-    /// Whether the log has passed one of the cursors of this connection.
-    pub(super) fn has_fallen(&mut self, slot: u32) -> bool {
-        let Some(connection) = self.connections.at(slot) else { return false };
-        connection.subscriptions.iter().any(|subscription| {
-            let Some(topic) = self.topics.at(subscription.topic) else { return false };
-            topic.lap.listener(subscription.place).cursor < topic.ring.oldest()
-        })
+/// Sends what conflation has put into the outbox, and says how the visit ended with that.
+fn send_owed<N: Net>(
+    net: &mut N,
+    connection: &mut Connection<N::Stream>,
+    conflated: Visit,
+    metrics: &ReactorMetrics,
+    now: Moment,
+) -> Visit {
+    match write_owed(net, connection, metrics, now) {
+        Ok(()) => conflated,
+        // One that is stranded as well will be found so when the peer has read.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Visit::Blocked,
+        Err(_) => Visit::Broken,
     }
 }
 
@@ -159,15 +188,18 @@ fn fetch_ahead<S>(connections: &mut Slab<Connection<S>>, upcoming: &[Listener]) 
     }
 }
 
-/// After a visit that left the cursor behind the head: puts the connection where it goes on, or ends. `aside`: how many
-/// are blocked, who writes again next turn, and who is to be ended.
+/// Where connections go that a visit did not bring to the head: how many are blocked, who writes again next turn, who is
+/// to be ended, and who is stranded.
+type Aside<'r> = (&'r mut usize, &'r mut Vec<u32>, &'r mut Vec<(u32, Close)>, &'r mut Vec<Stranded>);
+
+/// After a visit that left the cursor behind the head: puts the connection where it goes on, or ends.
 #[inline(always)]
 fn set_aside<S>(
     outcome: Visit,
     slot: u32,
+    topic: u32,
     connection: &mut Connection<S>,
-    policy: Policy,
-    (blocked, write_again, to_end): (&mut usize, &mut Vec<u32>, &mut Vec<(u32, Close)>),
+    (blocked, write_again, to_end, stranded): Aside<'_>,
 ) {
     match outcome {
         Visit::AtHead => {}
@@ -175,18 +207,11 @@ fn set_aside<S>(
         Visit::More if write_again.last() == Some(&slot) => {}
         Visit::More => write_again.push(slot),
         Visit::Blocked => {
-            connection.state.set(BLOCKED);
+            connection.state.set(BLOCKED | BEHIND);
             *blocked += 1;
         }
-        Visit::Fallen => to_end.push((slot, overflow(policy))),
+        Visit::Stranded => stranded.push(Stranded { slot, topic }),
         Visit::Broken => to_end.push((slot, Close::PeerGone)),
-    }
-}
-
-/// What the class's policy makes of a reader that the log has passed.
-fn overflow(policy: Policy) -> Close {
-    match policy {
-        Policy::Close | Policy::Skip | Policy::Latest => Close::Slow,
     }
 }
 
@@ -223,7 +248,7 @@ fn visit<N: Net>(
     metrics: &ReactorMetrics,
 ) -> Visit {
     if listener.cursor < ring.oldest() {
-        return Visit::Fallen;
+        return Visit::Stranded;
     }
     if let Format::Sse(form) = listener.format
         && !form.with_id
@@ -232,6 +257,9 @@ fn visit<N: Net>(
     }
     let gather = gathers.gather(place, ring, listener.format, listener.cursor, metrics);
     let bytes = gather.bytes();
+    if bytes.is_empty() {
+        return Visit::Stranded;
+    }
     match net.write(&mut connection.stream, bytes) {
         Ok(written) if written == bytes.len() => {
             gather.count_served();

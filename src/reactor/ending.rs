@@ -26,7 +26,13 @@ impl<N: Net> Reactor<N> {
             }
             return;
         }
-        self.say_goodbye(slot, close);
+        let retry_ms = self.retry_ms();
+        self.end_saying(slot, close, &goodbye_reason(close, retry_ms));
+    }
+
+    /// The same for a connection that has not ended, with `reason` for a WebSocket's close frame.
+    pub(super) fn end_saying(&mut self, slot: u32, close: Close, reason: &str) {
+        self.say_goodbye(slot, close, reason);
         if let Some(connection) = self.connections.at(slot) {
             connection.session = Err(close);
         }
@@ -35,12 +41,13 @@ impl<N: Net> Reactor<N> {
 
     /// Ends a connection whose session has ended itself.
     pub(super) fn close(&mut self, slot: u32, close: Close) {
-        self.say_goodbye(slot, close);
+        let retry_ms = self.retry_ms();
+        self.say_goodbye(slot, close, &goodbye_reason(close, retry_ms));
         self.leave(slot, close);
     }
 
     /// The last bytes, as what the connection speaks has them.
-    fn say_goodbye(&mut self, slot: u32, close: Close) {
+    fn say_goodbye(&mut self, slot: u32, close: Close, reason: &str) {
         let retry_ms = self.retry_ms();
         let Some(connection) = self.connections.at(slot) else { return };
         let outbox = &mut connection.outbox;
@@ -55,7 +62,7 @@ impl<N: Net> Reactor<N> {
             // The end began on the other side, and the session has answered it.
             (Err(Close::Done), Transport::WebSocket) => {}
             (_, Transport::WebSocket) => {
-                websocket::write_close(close.websocket_code(), &goodbye_reason(close, retry_ms), outbox.buffer());
+                websocket::write_close(close.websocket_code(), reason, outbox.buffer());
             }
             (Err(_), Transport::Sse) => {}
             (Ok(Session::WebSocket(_)), _) => {}
@@ -66,9 +73,6 @@ impl<N: Net> Reactor<N> {
         self.unlisten_all(slot);
         let Some(connection) = self.connections.at(slot) else { return };
         self.metrics.on_close(connection.transport, close);
-        if close == Close::Slow {
-            self.metrics.on_overflow();
-        }
         connection.state.clear(HELD);
         connection.state.set(CLOSING);
         self.wheel.arm(slot, self.now + self.config.linger);
@@ -106,7 +110,10 @@ impl<N: Net> Reactor<N> {
 
     /// Ends what was found broken or fallen while something else was under way.
     pub(super) fn end_broken(&mut self) {
-        while !self.to_end.is_empty() {
+        while !self.to_end.is_empty() || !self.stranded.is_empty() {
+            while let Some(stranded) = self.stranded.pop() {
+                self.on_stranded(stranded);
+            }
             while let Some((slot, close)) = self.to_end.pop() {
                 self.end(slot, close);
             }
@@ -120,6 +127,7 @@ impl<N: Net> Reactor<N> {
         while let Some(slot) = self.doomed.pop() {
             self.wheel.disarm(slot);
             if let Some(connection) = self.connections.remove(slot) {
+                self.hub.bus.budget().adjust(connection.charged_bytes as usize, 0);
                 if connection.state.has(BLOCKED) {
                     self.blocked -= 1;
                 }

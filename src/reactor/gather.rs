@@ -127,6 +127,10 @@ impl Gather {
         self.ends.clear();
         self.accepted.clear();
         for event in ring.events_from(from).take(FRAMES_PER_VISIT) {
+            if event.gap.is_some() && format == Format::WebSocketRaw {
+                // It has no frame: whoever comes to it with nothing else to write ends there.
+                break;
+            }
             let frame = event.frame(format, |event| encode_frame(event, format));
             if !self.ends.is_empty() && BYTES_PER_VISIT < self.bytes.len() + frame.len() {
                 break;

@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use super::{
     READ_BUFFER_BYTES, Reactor,
-    connection::{CLOSING, DOOMED, LINGERING, PEER_ENDED, READ_AGAIN},
+    connection::{CLOSING, DOOMED, LINGERING, PEER_ENDED, READ_AGAIN, REPLAYING},
     net::Net,
 };
 use crate::{
@@ -24,6 +24,14 @@ use crate::{
 
 /// Reads per connection and turn; what is left comes next turn, so that one peer cannot hold up the rest.
 const READS_PER_TURN: usize = 4;
+/// Unfinished requests no larger than this are read on whatever the memory budget says: to find out what is asked for.
+const HELD_BYTES_SPARED: usize = 16 * 1024;
+
+/// What a client of an event stream wants to be spared, or told.
+struct SseManner {
+    named: bool,
+    tells_place: bool,
+}
 
 impl<N: Net> Reactor<N> {
     /// Reads what has arrived. `ending`: the end of the stream waits behind it.
@@ -117,6 +125,7 @@ impl<N: Net> Reactor<N> {
             }
         }
         self.check_stream(slot);
+        self.check_budget(slot);
         self.end_half_closed(slot);
         self.rearm_request(slot);
     }
@@ -165,9 +174,9 @@ impl<N: Net> Reactor<N> {
             }
             Answer::Response(response) => self.respond(slot, route, &response),
             Answer::Later => {}
-            Answer::Sse { topics, named, headers } => {
+            Answer::Sse { topics, named, tells_place, headers } => {
                 self.metrics.on_request(route, 200);
-                self.open_sse(slot, request.version, &topics, named, &headers);
+                self.open_sse(slot, request.version, &topics, SseManner { named, tells_place }, &headers);
             }
             Answer::WebSocket { accepted, dialect, topics } => {
                 self.metrics.on_request(route, 101);
@@ -206,15 +215,16 @@ impl<N: Net> Reactor<N> {
         slot: u32,
         version: Version,
         topics: &[(Topic, Start)],
-        named: bool,
+        manner: SseManner,
         headers: &[(&'static str, String)],
     ) {
         let retry_ms = self.retry_ms();
         let Some(connection) = self.connections.at(slot) else { return };
+        let SseManner { named, tells_place } = manner;
         let form = SseForm { named, chunked: version == Version::Http11, with_id: topics.len() == 1 };
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         sse::write_open(form.chunked, self.net.date(), retry_ms, &headers, connection.outbox.buffer());
-        connection.session = Ok(Session::Sse(SseStream { form, cursors: None, tells_place: false }));
+        connection.session = Ok(Session::Sse(SseStream { form, cursors: None, tells_place }));
         if !form.with_id {
             let begin = |topic: u32| TopicCursor { topic, id: EventId::default() };
             let cursors = Some(topics.iter().map(|(topic, _)| begin(self.attach(topic))).collect());
@@ -258,9 +268,34 @@ impl<N: Net> Reactor<N> {
 
     /// A stream's private bytes are short; many are a peer that does not read them.
     fn check_stream(&mut self, slot: u32) {
-        let is_stream = self.connections.at(slot).is_some_and(|connection| connection.transport != Transport::Http);
+        let is_stream = self.connections.at(slot).is_some_and(|connection| {
+            // What it replays is bounded by the page.
+            connection.transport != Transport::Http && !connection.state.has(REPLAYING)
+        });
         if is_stream && self.owes_too_much(slot) {
             self.end(slot, Close::Slow);
+        }
+    }
+
+    /// A peer that holds memory with a request or a message it does not finish is refused while the budget is spent.
+    fn check_budget(&mut self, slot: u32) {
+        self.settle_charge(slot);
+        let Some(connection) = self.connections.at(slot) else { return };
+        let held_bytes = connection.session.as_ref().map_or(0, Session::held_bytes);
+        if HELD_BYTES_SPARED < held_bytes && self.hub.bus.budget().is_spent() {
+            self.end(slot, Close::TryLater("the memory budget is spent"));
+            self.settle_charge(slot);
+        }
+    }
+
+    /// Brings what the connection holds of the memory budget up to date.
+    pub(super) fn settle_charge(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        let unread_bytes = connection.session.as_ref().map_or(0, Session::held_bytes);
+        let held_bytes = u32::try_from(connection.outbox.len() + unread_bytes).unwrap_or(u32::MAX);
+        if held_bytes != connection.charged_bytes {
+            self.hub.bus.budget().adjust(connection.charged_bytes as usize, held_bytes as usize);
+            connection.charged_bytes = held_bytes;
         }
     }
 

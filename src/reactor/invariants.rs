@@ -2,14 +2,16 @@
 
 use super::{
     Reactor,
-    connection::{BLOCKED, CLOSING, DIRTY, DOOMED, HELD, LINGERING},
+    connection::{BEHIND, BLOCKED, CLOSING, DIRTY, DOOMED, HELD, LINGERING, REPLAYING},
     net::Net,
+    table::LocalTopic,
 };
 
 impl<N: Net> Reactor<N> {
     /// Panics if the reactor contradicts itself. For tests, between turns.
     pub fn check_invariants(&mut self) {
-        let left_over = self.dirty.len() + self.to_end.len() + self.doomed.len() + self.asks.len();
+        let left_over =
+            self.dirty.len() + self.to_end.len() + self.stranded.len() + self.doomed.len() + self.asks.len();
         assert_eq!(left_over, 0, "left over from the turn");
         let used = self.connections.used();
         used.iter().for_each(|slot| self.check_connection(*slot));
@@ -33,10 +35,8 @@ impl<N: Net> Reactor<N> {
         assert!(!unsent || state.has(BLOCKED | HELD), "{slot}: bytes that nothing will send");
         assert!(!(unsent && state.has(LINGERING)), "{slot}: bytes after the end");
         assert!(connection.subscriptions.is_empty() || !state.has(CLOSING), "{slot}: closing, and listens");
-        let mut awaited = false;
         for (index, subscription) in connection.subscriptions.iter().enumerate() {
             let topic = self.topics.at(subscription.topic).expect("a subscription has a topic");
-            awaited |= topic.waiting.iter().any(|waiter| waiter.token == token);
             let has_round = topic.news
                 || topic.lap.is_pending()
                 || self.resting.iter().any(|(_, rests)| *rests == subscription.topic);
@@ -47,15 +47,26 @@ impl<N: Net> Reactor<N> {
             let is_served = listener.cursor == next || state.has(BLOCKED | HELD) || is_visited;
             assert!(is_served, "{slot}: news that nothing will bring (queued: {queued})");
         }
-        assert!(awaited || !state.has(HELD), "{slot}: held back, and waits for nothing");
+        let waits = |place: &LocalTopic| place.waiting.iter().filter(|waiter| waiter.token == token).count();
+        let waiting: usize = self.topics.all().map(|(_, topic)| waits(topic)).sum();
+        let is_live = !state.has(CLOSING | LINGERING | DOOMED);
+        if let Some(connection) = self.connections.at(slot)
+            && is_live
+        {
+            assert_eq!(usize::from(connection.pending), waiting, "{slot}: topics it waits for");
+        }
+        assert!(0 < waiting || !state.has(HELD), "{slot}: held back, and waits for nothing");
+        let goes_on = state.has(BLOCKED | HELD) || self.write_again.contains(&slot);
+        assert!(goes_on || !state.has(BEHIND), "{slot}: behind, and nothing brings it on");
+        assert_eq!(0 < self.replay_count(slot), state.has(REPLAYING), "{slot}: replays");
     }
 
     fn check_topics(&self) {
         let mut listeners = 0;
         for (place, topic) in self.topics.all() {
             let resting = self.resting.iter().map(|(_, rests)| rests);
-            let waits =
-                self.fresh.iter().chain(&self.ongoing).chain(resting).filter(|queued| **queued == place).count();
+            let resting = resting.filter(|queued| **queued == place).count();
+            let waits = self.fresh.count(place) + self.ongoing.count(place) + resting;
             assert_eq!(waits, usize::from(topic.queued), "topic {place} in the run queues");
             assert!(topic.queued || !topic.lap.is_pending(), "topic {place} owes visits and is not queued");
             listeners += topic.lap.len();

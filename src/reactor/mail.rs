@@ -6,14 +6,15 @@ use serde_json::value::RawValue;
 
 use super::{
     Reactor,
-    connection::{CLOSING, HELD, Subscription},
+    connection::CLOSING,
     net::{Net, Token},
     table::Waiter,
 };
 use crate::{
-    bus::{AnswerForm, Note, Receipt, Waiting},
+    bus::{AnswerForm, LogKind, Note, Receipt, Waiting},
+    close::Close,
     endpoint,
-    event::Event,
+    event::{Event, EventId},
     protocol::{fanfare_v1, http::Response, websocket},
 };
 
@@ -43,7 +44,7 @@ impl<N: Net> Reactor<N> {
                         self.on_live(place);
                     }
                 }
-                Note::Archived { .. } => {}
+                Note::Archived { token, key, page } => self.on_archived(Token::unpack(token), key, page),
                 Note::History { token, topic, page } => {
                     let response = endpoint::complete_history(&topic, page);
                     self.answer_later(Token::unpack(token), HISTORY_ROUTE, &response);
@@ -68,41 +69,53 @@ impl<N: Net> Reactor<N> {
     /// An event arrived: its topic's listeners are to be visited.
     pub(super) fn take_event(&mut self, place: u32, event: Arc<Event>) {
         let Some(topic) = self.topics.at(place) else { return };
-        if topic.take(event, self.now) {
+        if topic.take(event, self.hub.bus.budget(), self.now) {
             self.announce(place);
         }
     }
 
-    /// The source has confirmed a topic, or has taken too long to: whoever waited for that goes on.
+    /// The source has confirmed a topic: whoever waited for that goes on.
     pub(super) fn on_live(&mut self, place: u32) {
+        let hub = Arc::clone(&self.hub);
         let Some(topic) = self.topics.at(place) else { return };
+        if topic.state.class.log != LogKind::Memory && topic.lap.is_empty() {
+            // The source has loaded what its broker keeps, perhaps behind where the copy here began.
+            topic.load(hub.bus.copy(&topic.state));
+        }
         topic.live = true;
-        for Waiter { token, command, .. } in std::mem::take(&mut topic.waiting) {
-            if self.connections.named(token).is_none() {
-                continue;
-            }
-            match command {
-                Some((start, reference)) => {
-                    self.listen(token.slot, place, start);
-                    self.acknowledge(token.slot, place, reference.as_deref());
-                }
-                None => self.release(token),
+        while let Some(Waiter { token, start, purpose, .. }) = self.next_waiter(place) {
+            let Some(connection) = self.connections.named(token) else { continue };
+            connection.pending -= 1;
+            if connection.session.is_ok() {
+                self.begin(token.slot, place, start, purpose);
+                self.check_opened(token.slot);
             }
         }
         self.drop_unused(place);
     }
 
-    /// Lets a connection go on that was held back, unless another of its topics is still awaited.
-    fn release(&mut self, token: Token) {
-        let Some(connection) = self.connections.at(token.slot) else { return };
-        let awaits = |subscription: &Subscription| {
-            let topic = self.topics.at(subscription.topic);
-            topic.is_some_and(|topic| topic.waiting.iter().any(|waiter| waiter.token == token))
-        };
-        if !connection.subscriptions.iter().any(awaits) {
-            connection.state.clear(HELD);
-            self.mark_dirty(token.slot);
+    /// Takes the first of those who wait for the topic. One by one: while others wait, the topic is not given up.
+    fn next_waiter(&mut self, place: u32) -> Option<Waiter> {
+        self.topics.at(place)?.waiting.pop_front()
+    }
+
+    /// The source takes too long to confirm a topic, or nobody wants it any more. Those who wait are let in, and are told
+    /// of a gap when the source is there; not so where a broker keeps the log, for nothing is known of it yet.
+    pub(super) fn on_overdue(&mut self, place: u32) {
+        let Some(topic) = self.topics.at(place) else { return };
+        if topic.state.class.log == LogKind::Memory {
+            if !topic.waiting.is_empty() {
+                self.hub.bus.let_in_blind(&topic.state);
+            }
+            return self.on_live(place);
         }
+        while let Some(Waiter { token, .. }) = self.next_waiter(place) {
+            if let Some(connection) = self.connections.named(token) {
+                connection.pending -= 1;
+                self.end(token.slot, Close::TryLater("the broker that keeps the topic cannot be reached at present"));
+            }
+        }
+        self.drop_unused(place);
     }
 
     /// The answer to publications that went out through the source.
@@ -139,15 +152,9 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Acknowledges a subscription: events follow from the listener's place on.
-    pub(super) fn acknowledge(&mut self, slot: u32, place: u32, reference: Option<&RawValue>) {
-        let Some(connection) = self.connections.at(slot) else { return };
+    /// Acknowledges a subscription: events follow from behind `before`.
+    pub(super) fn acknowledge(&mut self, slot: u32, place: u32, before: EventId, reference: Option<&RawValue>) {
         let Some(topic) = self.topics.at(place) else { return };
-        let subscription = connection.subscriptions.iter().find(|subscription| subscription.topic == place);
-        let Some(subscription) = subscription else { return };
-        let cursor = topic.lap.listener(subscription.place).cursor;
-        // Its id is known even if the event is not, so that a client can resume that has received nothing yet.
-        let before = topic.ring.event(cursor - 1).map_or_else(|| self.hub.bus.id_at(cursor - 1), |event| event.id);
         let mut text = Vec::new();
         fanfare_v1::write_subscribed(&topic.state.topic, Some(before), reference, &mut text);
         self.send_message(slot, &text);

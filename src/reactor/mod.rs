@@ -12,9 +12,11 @@
 //! 8. counters.
 
 mod accept;
+mod conflate;
 mod connection;
 mod deliver;
 mod ending;
+mod gaps;
 mod gather;
 mod inbound;
 mod invariants;
@@ -23,14 +25,16 @@ mod mail;
 mod mio_net;
 mod net;
 mod placement;
+mod replay;
 mod rounds;
+mod run_queue;
 mod slab;
 mod subscribe;
 mod table;
 mod timers;
 mod wheel;
 
-use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
@@ -44,11 +48,15 @@ use crate::{
     clock::Moment,
     close::Close,
     endpoint::{Context, Hub, Phase},
+    gap::Gap,
     metrics::ReactorMetrics,
     protocol::{Ask, Limits},
 };
 use connection::Connection;
+use gaps::Stranded;
 use gather::Gathers;
+use replay::Replays;
+use run_queue::RunQueue;
 use slab::Slab;
 use table::TopicTable;
 use wheel::Wheel;
@@ -131,10 +139,10 @@ pub struct Reactor<N: Net> {
     topics: TopicTable,
     wheel: Wheel,
     /// Topics whose lap has just become due, and those whose lap is under way.
-    fresh: VecDeque<u32>,
+    fresh: RunQueue,
     /// Topics with news whose last round was long, and until when they rest.
     resting: Vec<(Moment, u32)>,
-    ongoing: VecDeque<u32>,
+    ongoing: RunQueue,
     gathers: Gathers,
     /// Listeners that may have more to accept, and when to try one again that had no descriptors left.
     accept_again: Vec<usize>,
@@ -144,6 +152,10 @@ pub struct Reactor<N: Net> {
     dirty: Vec<u32>,
     /// Connections found broken or fallen while something else was borrowed: to be ended in the same turn.
     to_end: Vec<(u32, Close)>,
+    stranded: Vec<Stranded>,
+    /// Gaps that connections are told of once they are open: the slot, the topic's place, and the gap.
+    gaps_owed: Vec<(u32, u32, Gap)>,
+    replays: Replays,
     doomed: Vec<u32>,
     /// How many connections wait for their peer to read.
     blocked: usize,
@@ -172,9 +184,9 @@ impl<N: Net> Reactor<N> {
             connections: Slab::with_capacity(config.connections_max.min(65_536) / hub.metrics.reactors.len() + 64),
             topics: TopicTable::default(),
             wheel: Wheel::new(now),
-            fresh: VecDeque::new(),
+            fresh: RunQueue::default(),
             resting: Vec::new(),
-            ongoing: VecDeque::new(),
+            ongoing: RunQueue::default(),
             gathers: Gathers::default(),
             accept_again: Vec::new(),
             accept_retry: None,
@@ -182,6 +194,9 @@ impl<N: Net> Reactor<N> {
             write_again: Vec::new(),
             dirty: Vec::new(),
             to_end: Vec::new(),
+            stranded: Vec::new(),
+            gaps_owed: Vec::new(),
+            replays: Replays::default(),
             doomed: Vec::new(),
             blocked: 0,
             swept: now,

@@ -54,7 +54,7 @@ impl<N: Net> Reactor<N> {
         let Some(topic) = self.topics.at(place) else { return };
         topic.spent += self.now.since(began);
         if topic.lap.is_pending() {
-            return self.ongoing.push_back(place);
+            return self.ongoing.push(topic.state.class.priority, place);
         }
         for event in topic.ring.events_from(topic.completed).take_while(|event| event.position < topic.round_head) {
             self.metrics.on_last_subscriber(self.now.since(event.accepted));
@@ -75,6 +75,6 @@ impl<N: Net> Reactor<N> {
         topic.news = false;
         topic.round_head = topic.ring.next();
         topic.spent = Duration::ZERO;
-        self.fresh.push_back(place);
+        self.fresh.push(topic.state.class.priority, place);
     }
 }

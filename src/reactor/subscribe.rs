@@ -8,12 +8,12 @@ use super::{
     Reactor,
     connection::{HELD, Subscription},
     net::Net,
-    table::Waiter,
+    table::{Purpose, Waiter},
 };
 use crate::{
-    event::EventId,
-    log::{Listener, Moved, Start},
-    protocol::fanfare_v1,
+    event::{EventId, Position, Start},
+    log::{Listener, Moved},
+    protocol::{Session, fanfare_v1, sse},
     topic::Topic,
 };
 
@@ -23,13 +23,9 @@ impl<N: Net> Reactor<N> {
     pub(super) fn subscribe_stream(&mut self, slot: u32, topics: &[(Topic, Start)]) {
         for (topic, start) in topics {
             let place = self.attach(topic);
-            self.listen(slot, place, *start);
-            if self.wait_for(place, slot, None)
-                && let Some(connection) = self.connections.at(slot)
-            {
-                connection.state.set(HELD);
-            }
+            self.subscribe(slot, place, *start, Purpose::Opening);
         }
+        self.check_opened(slot);
     }
 
     /// Carries out a `subscribe` command.
@@ -46,22 +42,108 @@ impl<N: Net> Reactor<N> {
             text
         };
         let Some(connection) = self.connections.at(slot) else { return };
-        if self.hub.config.topics_per_connection_max <= connection.subscriptions.len() {
+        let held = connection.subscriptions.len() + usize::from(connection.pending) + self.replay_count(slot);
+        if self.hub.config.topics_per_connection_max <= held {
             let text = refuse("TooManyTopics", "this connection has all the topics it may have");
             return self.send_message(slot, &text);
         }
         let known = self.topics.place_of(topic);
-        let listens = connection.subscriptions.iter().any(|subscription| Some(subscription.topic) == known);
-        if listens || self.waiting_command(slot, known).is_some() {
+        if known.is_some_and(|place| self.is_subscribed(slot, place)) {
             let text = refuse("AlreadySubscribed", "this connection listens to the topic already");
             return self.send_message(slot, &text);
         }
         let place = self.attach(topic);
-        if self.topics.at(place).is_some_and(|topic| topic.live) {
-            self.listen(slot, place, start);
-            self.acknowledge(slot, place, reference.as_deref());
-        } else {
-            self.wait_for(place, slot, Some((start, reference)));
+        self.subscribe(slot, place, start, Purpose::Command(reference));
+    }
+
+    fn is_subscribed(&mut self, slot: u32, place: u32) -> bool {
+        let listens = self.listener_place(slot, place).is_some();
+        listens || self.waiting_place(slot, place).is_some() || self.is_replaying(slot, place)
+    }
+
+    /// Subscribes a connection to the topic at `place` now, if it is live, or when it is.
+    fn subscribe(&mut self, slot: u32, place: u32, start: Start, purpose: Purpose) {
+        let token = self.connections.token(slot);
+        let (Some(topic), Some(connection)) = (self.topics.at(place), self.connections.at(slot)) else { return };
+        if topic.live {
+            return self.begin(slot, place, start, purpose);
+        }
+        connection.pending += 1;
+        if let Purpose::Opening = purpose {
+            connection.state.set(HELD);
+        }
+        topic.waiting.push_back(Waiter { token, since: self.now, start, purpose });
+    }
+
+    /// The subscription begins: acknowledges it, and listens, replays, or tells of a gap and listens.
+    pub(super) fn begin(&mut self, slot: u32, place: u32, start: Start, purpose: Purpose) {
+        if let Start::After(seen) = start {
+            self.catch_up_with(place, seen);
+        }
+        let Some(topic) = self.topics.at(place) else { return };
+        let joins = topic.ring.place(start, &topic.state.class.retention.history, self.now);
+        let (oldest, gap) = match (joins, start) {
+            (None, Start::After(seen)) => (topic.ring.oldest(), Some(topic.ring.unjoined_gap(seen))),
+            _ => (topic.ring.oldest(), None),
+        };
+        // What the client has if it gets what follows: known even if no event ever came, so that it can resume.
+        let before = gap.map_or_else(|| topic.ring.id_before(joins.unwrap_or(oldest)), |gap| gap.from);
+        if let Some(connection) = self.connections.at(slot)
+            && let Ok(Session::Sse(stream)) = &mut connection.session
+        {
+            stream.pass(place, before);
+        }
+        if let Purpose::Command(reference) = &purpose {
+            self.acknowledge(slot, place, before, reference.as_deref());
+        }
+        let is_archived = self.topics.at(place).is_some_and(|topic| self.hub.bus.archive(&topic.state.topic).is_some());
+        match gap {
+            Some(gap) if is_archived => self.begin_replay(slot, place, gap.from),
+            gap => {
+                self.listen_at(slot, place, joins.unwrap_or(oldest));
+                match (gap, purpose) {
+                    (None, _) => {}
+                    // The stream's id is not known before all its topics have begun.
+                    (Some(gap), Purpose::Opening) => self.gaps_owed.push((slot, place, gap)),
+                    (Some(gap), Purpose::Command(_)) => self.tell_gap(slot, place, gap),
+                }
+            }
+        }
+    }
+
+    /// If a stream that is being opened waits for no topic any more: lets its first bytes go, and tells a browser where it
+    /// stands, so that it can resume even if it never gets an event.
+    pub(super) fn check_opened(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        if 0 < connection.pending {
+            return;
+        }
+        connection.state.clear(HELD);
+        for (_, place, gap) in self.gaps_owed.extract_if(.., |(owed, ..)| *owed == slot).collect::<Vec<_>>() {
+            self.tell_gap(slot, place, gap);
+        }
+        if let Some(connection) = self.connections.at(slot)
+            && let Ok(Session::Sse(stream)) = &mut connection.session
+            && std::mem::take(&mut stream.tells_place)
+        {
+            self.tell_place(slot);
+        }
+        self.mark_dirty(slot);
+    }
+
+    fn tell_place(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        let Ok(Session::Sse(stream)) = &connection.session else { return };
+        let chunked = stream.form.chunked;
+        match (stream.ids(), connection.subscriptions.first()) {
+            (Some(ids), _) => sse::write_place(ids, chunked, connection.outbox.buffer()),
+            (None, Some(Subscription { topic, place })) => {
+                let Some(topic) = self.topics.at(*topic) else { return };
+                let before = topic.ring.id_before(topic.lap.listener(*place).cursor);
+                sse::write_place([before].into_iter(), chunked, connection.outbox.buffer());
+            }
+            // It replays, and so has an id already.
+            (None, None) => {}
         }
     }
 
@@ -77,30 +159,38 @@ impl<N: Net> Reactor<N> {
                 self.unlisten(slot, index);
                 fanfare_v1::write_unsubscribed(topic, reference, &mut text);
             }
-            None if self.cancel_waiting(slot, place) => fanfare_v1::write_unsubscribed(topic, reference, &mut text),
+            None if place.is_some_and(|place| self.cancel(slot, place)) => {
+                fanfare_v1::write_unsubscribed(topic, reference, &mut text);
+            }
             None => fanfare_v1::write_error("NotSubscribed", "it does not listen to this topic", reference, &mut text),
         }
         self.send_message(slot, &text);
     }
 
-    /// Where among those who wait for the topic at `place` the connection stands with a `subscribe` command.
-    fn waiting_command(&mut self, slot: u32, place: Option<u32>) -> Option<usize> {
+    /// Where among those who wait for the topic at `place` the connection stands.
+    fn waiting_place(&mut self, slot: u32, place: u32) -> Option<usize> {
         let token = self.connections.token(slot);
-        let waiting = &self.topics.at(place?)?.waiting;
-        waiting.iter().position(|waiter| waiter.token == token && waiter.command.is_some())
+        self.topics.at(place)?.waiting.iter().position(|waiter| waiter.token == token)
     }
 
-    /// Gives up a `subscribe` command that waits for its topic, and answers it; false if there is none.
-    fn cancel_waiting(&mut self, slot: u32, place: Option<u32>) -> bool {
-        let (Some(index), Some(place)) = (self.waiting_command(slot, place), place) else { return false };
-        let Some(topic) = self.topics.at(place) else { return false };
-        if let Some((_, reference)) = topic.waiting.remove(index).command {
+    /// Gives up a subscription that has not begun to listen; false if there is none.
+    fn cancel(&mut self, slot: u32, place: u32) -> bool {
+        self.cancel_waiting(slot, place) || self.end_replay(slot, place)
+    }
+
+    /// Gives up a subscription that waits for its topic. A command is answered.
+    fn cancel_waiting(&mut self, slot: u32, place: u32) -> bool {
+        let Some(index) = self.waiting_place(slot, place) else { return false };
+        let (Some(topic), Some(connection)) = (self.topics.at(place), self.connections.at(slot)) else { return false };
+        connection.pending -= 1;
+        if let Some(Waiter { purpose: Purpose::Command(reference), .. }) = topic.waiting.remove(index) {
             let mut text = Vec::new();
             let why = "unsubscribed before the topic was confirmed";
             fanfare_v1::write_error("Cancelled", why, reference.as_deref(), &mut text);
             self.send_message(slot, &text);
         }
         self.drop_unused(place);
+        self.check_opened(slot);
         true
     }
 
@@ -111,18 +201,22 @@ impl<N: Net> Reactor<N> {
         {
             self.unlisten(slot, count - 1);
         }
+        self.end_replays(slot);
+        self.gaps_owed.retain(|(owed, ..)| *owed != slot);
     }
 
-    /// Adds a listener for the connection to the topic at `place`, where `start` says.
-    pub(super) fn listen(&mut self, slot: u32, place: u32, start: Start) {
-        if let Start::After(id) = start {
-            self.catch_up_with(place, id);
+    /// Adds a listener for the connection to the topic at `place`, after an id that its log joins on to.
+    pub(super) fn listen(&mut self, slot: u32, place: u32, seen: EventId) {
+        if let Some(topic) = self.topics.at(place) {
+            let cursor = topic.ring.position_after(seen);
+            self.listen_at(slot, place, cursor);
         }
+    }
+
+    fn listen_at(&mut self, slot: u32, place: u32, cursor: Position) {
         let Some(topic) = self.topics.at(place) else { return };
         let Some(connection) = self.connections.at(slot) else { return };
         let Some(format) = connection.session.as_ref().ok().and_then(|session| session.format()) else { return };
-        let cursor = topic.ring.place(start, &topic.state.class.retention.history, self.now);
-        let cursor = cursor.unwrap_or_else(|| topic.ring.oldest());
         let subscription = connection.subscriptions.len() as u16;
         let listener = topic.lap.add(Listener { slot, subscription, format, cursor });
         topic.state.listeners.fetch_add(1, Ordering::Relaxed);
@@ -151,18 +245,6 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Puts the connection among those that wait for the topic to become live, unless it is.
-    fn wait_for(&mut self, place: u32, slot: u32, command: Option<(Start, Option<Box<RawValue>>)>) -> bool {
-        let token = self.connections.token(slot);
-        match self.topics.at(place) {
-            Some(topic) if !topic.live => {
-                topic.waiting.push(Waiter { token, since: self.now, command });
-                true
-            }
-            _ => false,
-        }
-    }
-
     /// Ends the subscription at `index` of the connection.
     fn unlisten(&mut self, slot: u32, index: usize) {
         let Some(connection) = self.connections.at(slot) else { return };
@@ -184,15 +266,14 @@ impl<N: Net> Reactor<N> {
 
     /// Gives up a topic that nobody here listens to or waits for.
     pub(super) fn drop_unused(&mut self, place: u32) {
-        let unused = self.topics.at(place).is_some_and(|topic| topic.lap.is_empty() && topic.waiting.is_empty());
-        if !unused {
+        if !self.topics.at(place).is_some_and(|topic| topic.is_unused()) {
             return;
         }
         if let Some(topic) = self.topics.remove(place) {
             self.hub.bus.detach(&topic.state, self.index);
-            self.fresh.retain(|queued| *queued != place);
+            self.fresh.remove(place);
             self.resting.retain(|(_, queued)| *queued != place);
-            self.ongoing.retain(|queued| *queued != place);
+            self.ongoing.remove(place);
             self.gathers.forget();
         }
     }

@@ -1,15 +1,20 @@
 //! The topics a reactor has listeners for: its own copy of each log, and who listens.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::value::RawValue;
 
 use super::net::Token;
 use crate::{
+    budget::Budget,
     bus::{Attachment, LogKind, TopicKey, TopicState},
     clock::Moment,
-    event::{Event, Position},
-    log::{Lap, Ring, Start},
+    event::{Event, EventId, Position},
+    log::{Lap, Policy, Ring, Start},
     topic::Topic,
 };
 
@@ -35,31 +40,43 @@ pub(super) struct LocalTopic {
     /// Every listener that could be served has been served up to here.
     pub(super) completed: Position,
     /// Who waits for it to become live.
-    pub(super) waiting: Vec<Waiter>,
+    pub(super) waiting: VecDeque<Waiter>,
+    /// How many connections replay it from the archive, and will listen to it then.
+    pub(super) replaying: u32,
+    /// With the policy `latest`: the newest event of each key.
+    newest: Option<NewestByKey>,
 }
+
+type NewestByKey = HashMap<Box<str>, Position, foldhash::fast::RandomState>;
 
 /// A connection that waits for a topic to become live.
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) token: Token,
     pub(super) since: Moment,
-    /// A `subscribe` command to be carried out then; without one, the whole connection is held back.
-    pub(super) command: Option<(Start, Option<Box<RawValue>>)>,
+    /// Where it wants to begin.
+    pub(super) start: Start,
+    /// What for.
+    pub(super) purpose: Purpose,
+}
+
+/// Why a connection subscribes.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// Its URL names the topic: until it is live, the whole connection is held back.
+    Opening,
+    /// A `subscribe` command, to be acknowledged with this reference.
+    Command(Option<Box<RawValue>>),
 }
 
 impl LocalTopic {
     fn new(attachment: Attachment) -> Self {
-        let Attachment { state, events, next, floor, live } = attachment;
-        let from = next - events.len() as Position;
-        let mut ring = match state.class.log {
-            LogKind::Memory => Ring::new(from, floor),
-            LogKind::RedisStream => Ring::sparse(from, floor),
-        };
-        events.into_iter().for_each(|event| ring.push(event));
-        let head = ring.next();
-        Self {
+        let (state, live) = (Arc::clone(&attachment.state), attachment.live);
+        let newest = (state.class.policy == Policy::Latest).then(HashMap::default);
+        let head = attachment.next;
+        let mut topic = Self {
             state,
-            ring,
+            ring: Ring::new(head, EventId::default()),
             lap: Lap::new(),
             queued: false,
             news: false,
@@ -68,20 +85,77 @@ impl LocalTopic {
             rest_until: Moment::default(),
             live,
             completed: head,
-            waiting: Vec::new(),
+            waiting: VecDeque::new(),
+            replaying: 0,
+            newest,
+        };
+        topic.load(attachment);
+        topic
+    }
+
+    /// Takes over the shared log as it is now. Nobody listens here yet.
+    pub(super) fn load(&mut self, attachment: Attachment) {
+        let Attachment { events, next, floor, .. } = attachment;
+        let from = next - events.len() as Position;
+        self.ring = match self.state.class.log {
+            LogKind::Memory => Ring::new(from, floor),
+            LogKind::RedisStream => Ring::sparse(from, floor),
+        };
+        events.into_iter().for_each(|event| self.push(event));
+        self.round_head = self.ring.next();
+        self.completed = self.ring.next();
+    }
+
+    fn push(&mut self, event: Arc<Event>) {
+        if let (Some(newest), Some(key)) = (&mut self.newest, &event.key) {
+            match newest.get_mut(key) {
+                Some(position) => *position = event.position,
+                None => drop(newest.insert(key.clone(), event.position)),
+            }
+        }
+        self.ring.push(event);
+    }
+
+    /// Whether a newer event of the same key follows the one at `position`.
+    pub(super) fn is_superseded(&self, position: Position) -> bool {
+        let newest = self.newest.as_ref().zip(self.ring.event(position).and_then(|event| event.key.as_ref()));
+        newest.is_some_and(|(newest, key)| newest.get(key).is_some_and(|newest| position < *newest))
+    }
+
+    /// Whether readers that are behind get the newest event of each key only.
+    pub(super) fn conflates(&self) -> bool {
+        self.newest.is_some()
+    }
+
+    /// Whether nobody listens to it, or is about to.
+    pub(super) fn is_unused(&self) -> bool {
+        self.lap.is_empty() && self.waiting.is_empty() && self.replaying == 0
+    }
+
+    /// Drops what is beyond its bounds.
+    fn trim(&mut self, budget: &Budget, now: Moment) {
+        self.ring.trim(&self.state.class.retention.within(budget), now);
+        if let Some(newest) = &mut self.newest
+            && 2 * self.ring.len() + KEYS_SPARED < newest.len()
+        {
+            let oldest = self.ring.oldest();
+            newest.retain(|_, position| oldest <= *position);
         }
     }
 
     /// Takes `event`, unless a resync has brought it already. True if it is news.
-    pub(super) fn take(&mut self, event: Arc<Event>, now: Moment) -> bool {
+    pub(super) fn take(&mut self, event: Arc<Event>, budget: &Budget, now: Moment) -> bool {
         if event.position < self.ring.next() {
             return false;
         }
-        self.ring.push(event);
-        self.ring.trim(&self.state.class.retention, now);
+        self.push(event);
+        self.trim(budget, now);
         true
     }
 }
+
+/// Keys kept of events that are no longer retained, before they are looked over.
+const KEYS_SPARED: usize = 64;
 
 /// All topics with listeners here. A topic keeps its place while it has any.
 #[derive(Debug, Default)]
@@ -135,14 +209,20 @@ impl TopicTable {
 
     /// Looks at the topics from place `from` on, [`SWEEP_SLICE`] of them: drops what has grown too old. Returns those that
     /// somebody has waited for longer than `patience` or that nobody wants any more, and where to go on, if anywhere.
-    pub(super) fn sweep(&mut self, from: usize, now: Moment, patience: Duration) -> (Vec<u32>, Option<usize>) {
+    pub(super) fn sweep(
+        &mut self,
+        from: usize,
+        budget: &Budget,
+        now: Moment,
+        patience: Duration,
+    ) -> (Vec<u32>, Option<usize>) {
         let mut notable = Vec::new();
         let until = self.places.len().min(from + SWEEP_SLICE);
         for place in from..until {
             let Some(topic) = &mut self.places[place] else { continue };
-            topic.ring.trim(&topic.state.class.retention, now);
-            let waited = topic.waiting.first().map(|waiter| now.since(waiter.since));
-            if waited.map_or(topic.lap.is_empty(), |waited| patience < waited) {
+            topic.trim(budget, now);
+            let waited = topic.waiting.front().map(|waiter| now.since(waiter.since));
+            if waited.map_or(topic.is_unused(), |waited| patience < waited) {
                 notable.push(place as u32);
             }
         }

@@ -20,6 +20,8 @@ use crate::{
 const TIMERS_PER_TURN: usize = 256;
 /// How often logs are looked over for what has grown too old.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// The same while the memory budget is tight.
+const TIGHT_SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 
 impl<N: Net> Reactor<N> {
     pub(super) fn run_timers(&mut self) {
@@ -28,14 +30,15 @@ impl<N: Net> Reactor<N> {
         self.wheel.expire(self.now, TIMERS_PER_TURN, &mut due);
         due.iter().for_each(|slot| self.on_due(*slot));
         self.due = due;
-        if self.sweep_from.is_none() && SWEEP_INTERVAL <= self.now.since(self.swept) {
+        let interval = if self.hub.bus.budget().is_tight() { TIGHT_SWEEP_INTERVAL } else { SWEEP_INTERVAL };
+        if self.sweep_from.is_none() && interval <= self.now.since(self.swept) {
             self.swept = self.now;
             self.sweep_from = Some(0);
         }
         if let Some(from) = self.sweep_from {
-            let (notable, next) = self.topics.sweep(from, self.now, self.config.live_timeout);
+            let (notable, next) = self.topics.sweep(from, self.hub.bus.budget(), self.now, self.config.live_timeout);
             self.sweep_from = next;
-            notable.into_iter().for_each(|place| self.on_live(place));
+            notable.into_iter().for_each(|place| self.on_overdue(place));
         }
     }
 
@@ -73,8 +76,8 @@ impl<N: Net> Reactor<N> {
         // The jitter makes a heartbeat due up to an eighth of the interval early.
         let quiet_time = interval - interval / 8;
         if connection.state.has(BLOCKED) {
-            if self.has_fallen(slot) {
-                return self.end(slot, Close::Slow);
+            if let Some(stranded) = self.is_given_up(slot) {
+                return self.on_stranded(stranded);
             }
         } else if !connection.state.has(HELD) && quiet_time <= self.now.since(connection.written) {
             match &connection.session {

@@ -6,14 +6,16 @@ use crate::{
 };
 
 /// Plain values that everyone may use.
-const VOCABULARY: &[&str] = &["clock", "close", "event", "frame", "outbox", "topic"];
+const VOCABULARY: &[&str] = &["budget", "clock", "close", "event", "frame", "gap", "outbox", "topic"];
 
 /// Which parts, besides the vocabulary and itself, each part may use. `*` stands for all.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("budget", &[]),
     ("clock", &[]),
     ("close", &[]),
     ("event", &[]),
     ("frame", &[]),
+    ("gap", &[]),
     ("outbox", &[]),
     ("topic", &[]),
     ("protocol", &[]),
@@ -37,7 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 #[rustfmt::skip]
 const CONFIGURING: &[&str] = &[
     "Bounds", "Class", "Config", "Cors", "Limits", "LogKind", "Policy", "RateLimit", "RedisUrl", "Retention",
-    "http", "redis_pubsub", "redis_stream", "websocket",
+    "SentinelLogin", "http", "redis_pubsub", "redis_stream", "websocket",
 ];
 
 /// What comes from outside, and the parts that may use it.

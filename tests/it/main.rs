@@ -14,6 +14,8 @@ mod http_refusals;
 mod listeners;
 mod native_api;
 mod outside_clients;
+mod readiness;
+mod redis_failover;
 mod redis_loss;
 mod redis_source;
 mod sse_stream;

@@ -9,7 +9,14 @@ use std::{
 
 use redis::Commands;
 
-use crate::support::{OnDrop, hub::Hub, redis::RedisServer, sse::SseClient, wait_until, websocket::WebSocketClient};
+use crate::support::{
+    OnDrop,
+    hub::Hub,
+    redis::RedisServer,
+    sse::{Received, SseClient},
+    wait_until,
+    websocket::WebSocketClient,
+};
 
 const TOPICS: usize = 20;
 const SUBSCRIBERS: usize = 200;
@@ -25,27 +32,48 @@ impl Subscriber {
         let topic = number % TOPICS;
         match number % 2 {
             0 => Self::Stream(SseClient::open(hub, &format!("/sse?topic=t{topic}"))),
-            _ => Self::Socket(WebSocketClient::open(hub, &format!("/ws?topic=t{topic}"))),
+            _ => Self::Socket(WebSocketClient::open_v1(hub, &format!("/ws?topic=t{topic}"))),
         }
     }
 
-    fn next(&mut self) -> u64 {
-        let text = match self {
-            Self::Stream(stream) => stream.next_data(),
-            Self::Socket(socket) => socket.next_text(),
-        };
-        text.parse().expect("the publisher sends numbers")
+    /// The next event, or the reason of the next hole.
+    fn next(&mut self) -> Result<u64, String> {
+        match self {
+            Self::Stream(stream) => {
+                let Received { kind, data, .. } = stream.next();
+                if kind == "gap" { Err(data) } else { Ok(data.parse().expect("the publisher sends numbers")) }
+            }
+            Self::Socket(socket) => loop {
+                let message = socket.next_json();
+                match message["op"].as_str() {
+                    Some("event") => return Ok(message["data"].as_u64().expect("the publisher sends numbers")),
+                    Some("gap") => return Err(message.to_string()),
+                    _ => {}
+                }
+            },
+        }
     }
 
-    /// All numbers up to the first one that is at least `end`; they must ascend.
-    fn read_to(&mut self, end: u64) -> Vec<u64> {
-        let mut numbers = Vec::new();
-        while numbers.last().is_none_or(|last| *last < end) {
-            let number = self.next();
-            assert!(numbers.last().is_none_or(|last| *last < number), "{number} after {numbers:?}");
-            numbers.push(number);
+    /// All numbers up to the first one that is at least `end`, from hole to hole. They must ascend, and each hole must
+    /// tell why it is there.
+    fn read_to(&mut self, end: u64) -> Vec<Vec<u64>> {
+        let mut runs = vec![Vec::new()];
+        loop {
+            let run = runs.last_mut().expect("there is one from the start");
+            match self.next() {
+                Ok(number) => {
+                    assert!(run.last().is_none_or(|last| last + 1 == number), "{number} after {run:?}, and no word");
+                    run.push(number);
+                    if end <= number {
+                        return runs;
+                    }
+                }
+                Err(gap) => {
+                    assert!(gap.contains(r#""reason":"source_lost""#), "{gap}");
+                    runs.push(Vec::new());
+                }
+            }
         }
-        numbers
     }
 }
 
@@ -87,9 +115,8 @@ fn a_killed_server_is_survived_by_all() {
         scope.spawn(|| publisher.run(&url));
         // Ends the publisher also if an assertion fails.
         let _stop = OnDrop(|| publisher.stop.store(true, Ordering::Relaxed));
-        let before: Vec<Vec<u64>> = subscribers.iter_mut().map(|subscriber| subscriber.read_to(20)).collect();
-        for numbers in &before {
-            assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "a hole before anything broke: {numbers:?}");
+        for subscriber in &mut subscribers {
+            assert_eq!(subscriber.read_to(20).len(), 1, "a hole before anything broke");
         }
         server.kill();
         let not_ready = wait_until("readiness fails", || Some(hub.get("/ready")).filter(|ready| ready.status == 503));
@@ -101,8 +128,12 @@ fn a_killed_server_is_survived_by_all() {
         let back = publisher.last.load(Ordering::Relaxed) + 1;
         let mut since: HashSet<u64> = HashSet::new();
         for subscriber in &mut subscribers {
-            let numbers = subscriber.read_to(back + 20);
-            let live: Vec<u64> = numbers.into_iter().filter(|number| (back + 5..=back + 20).contains(number)).collect();
+            let runs = subscriber.read_to(back + 20);
+            assert_eq!(runs.len(), 2, "one outage, one hole: {runs:?}");
+            let [before, after] = [&runs[0], &runs[1]];
+            assert!(before.last() < after.first(), "{runs:?}");
+            let live: Vec<u64> =
+                after.iter().copied().filter(|number| (back + 5..=back + 20).contains(number)).collect();
             assert_eq!(live, (back + 5..=back + 20).collect::<Vec<u64>>());
             since.extend(live);
         }

@@ -193,7 +193,7 @@ fn publishing_without_redis_is_refused_clearly() {
 }
 
 #[test]
-fn payloads_that_are_no_text_are_counted_and_dropped() {
+fn payloads_that_are_no_text_are_counted_and_told() {
     let server = RedisServer::start();
     let hub = hub_on(&server.url(), &[("limits.event_bytes_max", "1KiB")]);
     let mut stream = SseClient::open(&hub, "/sse?topic=t");
@@ -201,10 +201,13 @@ fn payloads_that_are_no_text_are_counted_and_dropped() {
     let mut publish = |payload: &[u8]| {
         redis::cmd("PUBLISH").arg("t").arg(payload).query::<u64>(&mut connection).expect("Redis takes the command");
     };
-    publish(b"\xff\xfe");
-    publish(&[b'x'; 2000]);
-    publish(b"\xfffanfare1\nbroken");
-    publish(b"good");
-    assert_eq!(stream.next_data(), "good");
-    assert_eq!(hub.stats()["events_received"], 1);
+    let bad: [&[u8]; 3] = [b"\xff\xfe", &[b'x'; 2000], b"\xfffanfare1\nbroken"];
+    for payload in bad {
+        publish(payload);
+        publish(b"good");
+        let [gap, good] = [stream.next(), stream.next()];
+        assert_eq!((gap.kind.as_str(), good.data.as_str()), ("gap", "good"));
+        assert!(gap.data.contains("source_lost"), "{gap:?}");
+    }
+    assert_eq!(hub.stats()["events_received"], 3);
 }

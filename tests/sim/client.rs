@@ -1,6 +1,9 @@
 //! A simulated client: what it sends, and that what it is told makes sense. It reads with the crate's own client halves.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, VecDeque},
+};
 
 use fanfare::{
     event::EventId,
@@ -213,6 +216,18 @@ impl Client {
     }
 }
 
+/// A stream's id tells where the client stands in each topic: in that of the message behind it, in the others where it
+/// stood.
+fn check_vector(vector: &[u8], ids: &mut [Option<EventId>], place: usize, id: EventId) {
+    let text = String::from_utf8_lossy(vector);
+    let told: Vec<EventId> = text.split(',').map(|id| id.parse().expect("an event id")).collect();
+    assert_eq!((told.len(), told[place]), (ids.len(), id), "the stream's id: {text}");
+    ids[place] = Some(id);
+    for (known, told) in ids.iter_mut().zip(told) {
+        assert_eq!(*known.get_or_insert(told), told, "the stream's id: {text}");
+    }
+}
+
 fn opening(speech: Speech, tracks: &[(Track, Option<EventId>)], key: &str, truth: &Truth) -> Vec<u8> {
     let topics: Vec<String> = tracks.iter().map(|(track, _)| format!("topic={}", truth.topics[track.topic])).collect();
     let query = topics.join("&");
@@ -314,12 +329,17 @@ impl Dialog {
     fn take_stream(&mut self, bytes: &[u8], named: bool, truth: &Truth) {
         let Self { stream, tracks, ids, .. } = self;
         let outcome = stream.receive(bytes, |message| {
+            let place_of = |topic| tracks.iter().position(|track| track.topic == topic).expect("a topic asked for");
+            if message.event == b"gap" {
+                let (topic, from, to) = truth.read_gap(message.data);
+                let place = place_of(topic);
+                check_vector(message.id, ids, place, to);
+                return tracks[place].take_gap(from, to, truth);
+            }
             let (topic, index) = truth.find(message.data);
             let event = truth.event(topic, index);
-            let place = tracks.iter().position(|track| track.topic == topic).expect("a topic that was asked for");
-            ids[place] = Some(event.id);
-            let all: Vec<String> = ids.iter().map(|id| id.unwrap_or_default().to_string()).collect();
-            assert_eq!(String::from_utf8_lossy(message.id), all.join(","), "the stream's id");
+            let place = place_of(topic);
+            check_vector(message.id, ids, place, event.id);
             let kind = event.kind.as_deref().filter(|_| named).unwrap_or_default();
             assert_eq!(String::from_utf8_lossy(message.event), kind, "the event's type");
             tracks[place].take(index);
@@ -397,6 +417,11 @@ impl Dialog {
             Envelope::Error { code, reference, message } => {
                 let about = self.answered(reference);
                 self.check_error(&code, &message, about);
+            }
+            Envelope::Gap { topic, from, to, .. } => {
+                let id = |text: Option<Cow<'_, str>>| text.and_then(|id| id.parse().ok()).expect("an id");
+                let topic = truth.place_of(&topic);
+                self.track(topic).take_gap(id(from), id(to), truth);
             }
             other => panic!("unexpected: {other:?}"),
         }

@@ -51,8 +51,10 @@ impl Truth {
                 .map_or_else(Vec::new, |page| page.events)
             {
                 assert!(log.last().is_none_or(|last| last.id < event.id), "ids go back");
-                let known = self.by_tag.insert(tag_of(&event.data), (topic, log.len()));
-                assert_eq!(known, None, "published twice");
+                if event.gap.is_none() {
+                    let known = self.by_tag.insert(tag_of(&event.data), (topic, log.len()));
+                    assert_eq!(known, None, "published twice");
+                }
                 log.push(event);
             }
         }
@@ -78,6 +80,25 @@ impl Truth {
         let (topic, index) = *found.unwrap_or_else(|| panic!("nobody published {:?}", String::from_utf8_lossy(data)));
         assert_eq!(self.logs[topic][index].data, data, "a payload was changed");
         (topic, index)
+    }
+
+    /// The topic of this name.
+    pub(crate) fn place_of(&self, name: &str) -> usize {
+        self.topics.iter().position(|topic| topic.as_str() == name).expect("a topic of ours")
+    }
+
+    /// Which topic a gap is in, and its ends.
+    pub(crate) fn read_gap(&self, data: &[u8]) -> (usize, EventId, EventId) {
+        let gap: serde_json::Value = serde_json::from_slice(data).expect("JSON");
+        let text = |name: &str| gap[name].as_str().expect("a text");
+        let id = |name: &str| text(name).parse().expect("an event id");
+        (self.place_of(text("topic")), id("from"), id("to"))
+    }
+
+    /// The index of the hole in the log that ends with `id`, if there is one.
+    pub(crate) fn hole_at(&self, topic: usize, id: EventId) -> Option<usize> {
+        let index = self.index_after(topic, id).checked_sub(1)?;
+        (self.logs[topic][index].id == id && self.logs[topic][index].gap.is_some()).then_some(index)
     }
 
     pub(crate) fn has_tag(&self, tag: u64) -> bool {
@@ -153,6 +174,29 @@ impl Track {
             }
         }
         self.next = Some(index + 1);
+    }
+
+    /// The events after `from` up to `to` are missing, the hub says: a hole in the log, or one of its own.
+    pub(crate) fn take_gap(&mut self, from: EventId, to: EventId, truth: &Truth) {
+        assert!(!self.over, "a gap after the end of its subscription");
+        if let Some(index) = truth.hole_at(self.topic, to).filter(|index| self.next.is_none_or(|next| next == *index)) {
+            return self.take(index);
+        }
+        let (from, to) = (truth.index_after(self.topic, from), truth.index_after(self.topic, to));
+        assert!(from < to, "a gap in which nothing is missing");
+        let due = self.next.unwrap_or(self.from_least);
+        assert_eq!(from, due, "topic {}: a gap that does not begin where the client stands", self.topic);
+        self.next = Some(to);
+    }
+
+    /// Whether what is due next is a hole in the log; before the first event, whether there is one that may be.
+    pub(crate) fn is_before_hole(&self, truth: &Truth) -> bool {
+        let log = &truth.logs[self.topic];
+        let due = match self.next {
+            Some(next) => next..next + 1,
+            None => self.from_least..log.len(),
+        };
+        log.get(due).into_iter().flatten().any(|event| event.gap.is_some())
     }
 
     /// How many of `len` events it has not been told, at the most.

@@ -258,7 +258,7 @@ impl World {
             (Some(503), _) => self.plan.refuses(),
             (Some(408), _) => true,
             (Some(_), _) => false,
-            (None, Some(4408)) => was_slow,
+            (None, Some(4408)) => was_slow || dialog.all_tracks().any(|track| track.is_before_hole(&self.truth)),
             (None, Some(1013)) => self.plan.refuses(),
             (None, Some(_)) => false,
             (None, None) if was_shed => true,

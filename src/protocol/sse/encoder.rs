@@ -38,15 +38,25 @@ pub fn write_event(id: Option<EventId>, event: Option<&str>, data: &str, chunked
 /// Appends the `id:` line of a stream over several topics: where the client stands in each, in the order of the topics in
 /// its URL, joined by commas. It goes ahead of a shared frame without an id, whose blank line ends the block of both.
 pub fn write_cursor_id(ids: impl ExactSizeIterator<Item = EventId> + Clone, chunked: bool, out: &mut Vec<u8>) {
+    write_ids(ids, b"\n", chunked, out);
+}
+
+/// Appends a block that has ids alone: by the standard it is no event, but whoever comes back begins there (section
+/// 9.2.6, "dispatch the event"). It also completes the block that [`write_open`] began.
+pub fn write_place(ids: impl ExactSizeIterator<Item = EventId> + Clone, chunked: bool, out: &mut Vec<u8>) {
+    write_ids(ids, b"\n\n", chunked, out);
+}
+
+fn write_ids(ids: impl ExactSizeIterator<Item = EventId> + Clone, end: &[u8], chunked: bool, out: &mut Vec<u8>) {
     let commas = ids.len().saturating_sub(1);
-    let line_len = b"id: \n".len() + commas + ids.clone().map(id_len).sum::<usize>();
+    let line_len = b"id: ".len() + commas + ids.clone().map(id_len).sum::<usize>() + end.len();
     begin_chunk(line_len, chunked, out);
     out.extend_from_slice(b"id: ");
     for (index, id) in ids.enumerate() {
         // Writing into a Vec cannot fail.
         let _ = write!(out, "{}{id}", if index == 0 { "" } else { "," });
     }
-    out.push(b'\n');
+    out.extend_from_slice(end);
     end_chunk(chunked, out);
 }
 

@@ -7,7 +7,9 @@ mod decoder;
 mod encoder;
 
 pub use decoder::{Decoder, Message};
-pub use encoder::{encode_event, heartbeat, write_cursor_id, write_event, write_final, write_gap, write_open};
+pub use encoder::{
+    encode_event, heartbeat, write_cursor_id, write_event, write_final, write_gap, write_open, write_place,
+};
 
 #[cfg(test)]
 mod tests;

@@ -99,6 +99,9 @@ fn cursor_ids() {
     check(&[id(1, 2), id(0, 0), id(10, u64::MAX)], false, "id: 1-2,0-0,10-18446744073709551615\n");
     check(&[id(1, 2), id(3, 4)], true, "c\r\nid: 1-2,3-4\n\r\n");
     check(&[], true, "5\r\nid: \n\r\n");
+    let mut out = Vec::new();
+    write_place([id(1, 2), id(3, 4)].into_iter(), true, &mut out);
+    assert_eq!(out, b"d\r\nid: 1-2,3-4\n\n\r\n");
 }
 
 #[test]

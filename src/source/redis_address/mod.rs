@@ -7,10 +7,12 @@
 mod sentinel;
 mod tls;
 mod url;
+mod watch;
 
 pub use tls::TlsFiles;
 pub(super) use url::Target;
 pub use url::{BadRedisUrl, RedisUrl};
+pub(super) use watch::{Allegiance, Consensus, Watch};
 
 #[cfg(test)]
 mod tests;
@@ -107,11 +109,26 @@ impl Directory {
         Err(format!("no sentinel knows where the master of `{}` is: {}", self.service, failures.join("; ")))
     }
 
+    /// Where most of the sentinels, of all there are, believe the master to be. Asks every one of them.
+    pub(super) fn agreed(&self) -> Option<Target> {
+        let ask = |sentinel: &Sentinel| sentinel.ask_master(&self.service, self.sentinel_timeout).ok();
+        let answers: Vec<(String, u16)> = self.sentinels.iter().filter_map(ask).collect();
+        let votes = |address: &&(String, u16)| answers.iter().filter(|other| *other == *address).count();
+        let (host, port) = answers.iter().find(|address| self.sentinels.len() / 2 < votes(address))?;
+        Some(Target::of(&url::with_address(&self.server, host, *port)))
+    }
+
     /// Connects, logs in and, with sentinels, makes sure that it is the master; all of it within about `timeout`. No
     /// timeout stays set on the connection.
     pub fn connect(&self, timeout: Duration) -> Result<Connection, RedisError> {
+        self.connect_somewhere(timeout).map(|(connection, _)| connection)
+    }
+
+    /// The same, and where that is.
+    pub(super) fn connect_somewhere(&self, timeout: Duration) -> Result<(Connection, Target), RedisError> {
         let started = Instant::now();
         let info = self.current_within(timeout).map_err(|why| RedisError::from((ErrorKind::Io, "sentinels", why)))?;
+        let target = Target::of(&info);
         let left = timeout.saturating_sub(started.elapsed()).max(Duration::from_millis(1));
         let mut connection = redis::Client::open(info)?.get_connection_with_timeout(left)?;
         if self.must_be_master() {
@@ -121,7 +138,7 @@ impl Directory {
             connection.set_read_timeout(None)?;
             connection.set_write_timeout(None)?;
         }
-        Ok(connection)
+        Ok((connection, target))
     }
 
     /// Whether a server has to prove by `ROLE` that it is a master.

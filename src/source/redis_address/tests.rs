@@ -137,6 +137,22 @@ fn no_sentinel_asked_decides_twice_in_a_row() {
 }
 
 #[test]
+fn the_majority_is_of_all_sentinels() {
+    let first = false_sentinel("*2\r\n$5\r\nhost1\r\n$4\r\n7001\r\n");
+    let second = false_sentinel("*2\r\n$5\r\nhost2\r\n$4\r\n7002\r\n");
+    let knows_not = false_sentinel("*-1\r\n");
+    let check = |ports: &[u16], port: Option<u16>| {
+        let expected = port.map(|port| Target::Tcp { host: "host2".to_owned(), port });
+        assert_eq!(directory(ports, "").agreed(), expected);
+    };
+    check(&[first, second, second], Some(7002));
+    check(&[second, second, knows_not], Some(7002));
+    check(&[second, knows_not, knows_not], None);
+    check(&[first, second], None);
+    check(&[first, first, second, second], None);
+}
+
+#[test]
 fn when_none_knows_each_says_why() {
     let knows_not = false_sentinel("*-1\r\n");
     let silent = false_sentinel("");

@@ -41,6 +41,8 @@ pub struct Config {
     pub ping_interval: Duration,
     /// How long the server may be silent after that before the connection is given up.
     pub ping_timeout: Duration,
+    /// How long ago the last proof of delivery may be while the source counts as ready.
+    pub proof_age_max: Duration,
     /// The reader's buffer: the most that is read before it is handed on. It grows while a larger message arrives.
     pub read_buffer_bytes: usize,
     /// Publications waiting for the writer.
@@ -73,6 +75,7 @@ impl Default for Config {
             backoff_max: Duration::from_secs(5),
             ping_interval: Duration::from_secs(5),
             ping_timeout: Duration::from_secs(5),
+            proof_age_max: Duration::from_secs(10),
             read_buffer_bytes: 256 * 1024,
             publish_queue_max: 65_536,
             publish_queue_bytes_max: 64 * 1024 * 1024,

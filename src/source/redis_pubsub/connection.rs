@@ -51,6 +51,11 @@ impl Dialer {
         Ok(Self { directory: config.directory()?, patience: config.connect_timeout, target, tls })
     }
 
+    /// Where the server was when [`Dialer::candidates`] were asked for.
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
     /// All places to try, in order. Asks the sentinels, if there are any, and looks the name up, both of which may block
     /// this thread: while there is no connection it has nothing else to do.
     pub(super) fn candidates(&mut self) -> io::Result<Vec<Candidate>> {

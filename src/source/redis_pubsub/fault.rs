@@ -19,6 +19,8 @@ pub(super) enum Fault {
     Silent,
     /// It is a replica, though the sentinels named it.
     NoMaster,
+    /// The sentinels agree on another server.
+    Outdated,
 }
 
 impl fmt::Display for Fault {
@@ -30,6 +32,7 @@ impl fmt::Display for Fault {
             Self::Rejected(answer) => write!(f, "the server refuses: {answer}"),
             Self::BadReply(why) => write!(f, "the server does not speak Redis's protocol: {why}"),
             Self::Silent => f.write_str("the server does not answer"),
+            Self::Outdated => f.write_str("the sentinels name another server as the master"),
             Self::NoMaster => f.write_str("the server that the sentinels name is not a master"),
         }
     }

@@ -8,7 +8,7 @@ use super::fault::{is_outdated, is_served};
 use crate::{
     event::EventId,
     protocol::resp,
-    source::redis_address::{Directory, check_master},
+    source::redis_address::{Allegiance, Consensus, Directory, check_master},
 };
 
 /// What the server lists the connection as.
@@ -18,6 +18,7 @@ const CLIENT_NAME: &[u8] = b"fanfare-writer";
 pub(super) struct Link {
     connection: Connection,
     must_be_master: bool,
+    allegiance: Allegiance,
 }
 
 /// The server's answer to a publication.
@@ -33,9 +34,10 @@ pub(super) enum Answer {
 
 impl Link {
     /// Connects, logs in and makes sure that commands are served, each within `timeout`.
-    pub(super) fn open(directory: &Directory, timeout: Duration) -> Result<Self, RedisError> {
-        let connection = directory.connect(timeout)?;
-        let mut link = Self { connection, must_be_master: directory.must_be_master() };
+    pub(super) fn open(directory: &Directory, consensus: &Consensus, timeout: Duration) -> Result<Self, RedisError> {
+        let (connection, target) = directory.connect_somewhere(timeout)?;
+        let allegiance = Allegiance::new(target, consensus);
+        let mut link = Self { connection, must_be_master: directory.must_be_master(), allegiance };
         link.set_timeout(timeout)?;
         let mut command = Vec::new();
         resp::write_command(&mut command, &[b"CLIENT", b"SETNAME", CLIENT_NAME]);
@@ -50,6 +52,11 @@ impl Link {
     pub(super) fn set_timeout(&self, timeout: Duration) -> Result<(), RedisError> {
         self.connection.set_read_timeout(Some(timeout))?;
         self.connection.set_write_timeout(Some(timeout))
+    }
+
+    /// Whether the sentinels want another server.
+    pub(super) fn is_outdated(&mut self, consensus: &Consensus) -> bool {
+        self.allegiance.is_outdated(consensus)
     }
 
     /// Whether commands are served, and by a master if it must be one: what is published at a replica reaches nobody

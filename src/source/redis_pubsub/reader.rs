@@ -17,6 +17,7 @@ use super::{Config, SourceStatus, turn::Reader};
 use crate::{
     bus::{Bus, LogKind, Wake},
     clock::Clock,
+    source::redis_address::Watch,
 };
 
 const WAKER: Token = Token(0);
@@ -29,6 +30,7 @@ const SHORT_SLICE: Duration = Duration::from_micros(100);
 pub struct ReaderHandle {
     alarm: Arc<Alarm>,
     thread: JoinHandle<()>,
+    watch: Option<Watch>,
 }
 
 impl ReaderHandle {
@@ -39,6 +41,7 @@ impl ReaderHandle {
         if self.thread.join().is_err() {
             warn!("the Redis reader thread had panicked");
         }
+        self.watch.into_iter().for_each(Watch::stop);
     }
 }
 
@@ -87,13 +90,28 @@ pub fn start_reader(
     let alarm = Arc::new(Alarm { waker, rung: AtomicBool::new(false), stop: AtomicBool::new(false) });
     // Unbounded, because the bus must never wait: it holds a topic's lock. Listeners coming and going bound it.
     let (changes, interest) = crossbeam_channel::unbounded();
+    let watch = start_watch(&config, &status, &alarm)?;
     let mut reader = Reader::new(config, poll, Arc::clone(&alarm), interest, Arc::clone(&bus), clock, status)?;
     bus.watch_interest(LogKind::Memory, changes, Arc::clone(&alarm) as Arc<dyn Wake>);
     let thread = std::thread::Builder::new().name("redis-reader".to_owned()).spawn(move || {
         claim_processor(pin, short_slice);
         reader.run();
     })?;
-    Ok(ReaderHandle { alarm, thread })
+    Ok(ReaderHandle { alarm, thread, watch })
+}
+
+/// Where there are sentinels, follows what they agree on.
+fn start_watch(config: &Config, status: &Arc<SourceStatus>, alarm: &Arc<Alarm>) -> io::Result<Option<Watch>> {
+    if !config.url.names_sentinels() {
+        return Ok(None);
+    }
+    let (status, alarm) = (Arc::clone(status), Arc::clone(alarm));
+    let announce = move |master| {
+        status.consensus().announce(master);
+        // The reader may be waiting for a server that hangs.
+        alarm.wake();
+    };
+    Watch::start(config.directory()?, config.ping_interval, announce).map(Some)
 }
 
 fn claim_processor(pin: Option<core_affinity::CoreId>, short_slice: bool) {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::subscriptions::Tally;
-use crate::{clock::Moment, metrics::SourceHealth};
+use crate::{clock::Moment, metrics::SourceHealth, source::redis_address::Consensus};
 
 /// Figures of one Redis Pub/Sub source.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub struct SourceStatus {
     reader: Side,
     writer: Side,
     settled: AtomicBool,
+    settled_since: AtomicU64,
     wanted: AtomicU64,
     confirmed: AtomicU64,
     denied: AtomicU64,
@@ -26,8 +27,11 @@ pub struct SourceStatus {
     losses: AtomicU64,
     last_event: AtomicU64,
     last_proof: AtomicU64,
-    proof_max_age: AtomicU64,
+    /// When a proof last came that was overdue.
+    stale_until: AtomicU64,
+    proof_age_max: AtomicU64,
     probe: AtomicU64,
+    consensus: Consensus,
     published: AtomicU64,
     publish_failed: AtomicU64,
 }
@@ -85,6 +89,7 @@ impl SourceStatus {
             reader: Side::default(),
             writer: Side::default(),
             settled: AtomicBool::new(false),
+            settled_since: AtomicU64::new(0),
             wanted: AtomicU64::new(0),
             confirmed: AtomicU64::new(0),
             denied: AtomicU64::new(0),
@@ -93,8 +98,10 @@ impl SourceStatus {
             losses: AtomicU64::new(0),
             last_event: AtomicU64::new(0),
             last_proof: AtomicU64::new(0),
-            proof_max_age: AtomicU64::new(u64::MAX),
+            stale_until: AtomicU64::new(0),
+            proof_age_max: AtomicU64::new(u64::MAX),
             probe: AtomicU64::new(0),
+            consensus: Consensus::default(),
             published: AtomicU64::new(0),
             publish_failed: AtomicU64::new(0),
         }
@@ -102,16 +109,30 @@ impl SourceStatus {
 
     /// Whether events pass in both directions; if not, what is wrong and for how long it has been.
     pub fn ready(&self, now: Moment) -> Result<(), String> {
-        self.reader.ready(&format!("{} reader", self.name), now)?;
-        self.writer.ready(&format!("{} writer", self.name), now)?;
+        self.state(now).1
+    }
+
+    /// The same, and since when it is so.
+    fn state(&self, now: Moment) -> (Moment, Result<(), String>) {
+        for (side, role) in [(&self.reader, "reader"), (&self.writer, "writer")] {
+            if let Err(reason) = side.ready(&format!("{} {role}", self.name), now) {
+                return (side.since(), Err(reason));
+            }
+        }
+        let settled_since = Moment(self.settled_since.load(Ordering::Relaxed));
         if !self.settled.load(Ordering::Acquire) {
-            return Err(format!("{}: not all configured subscriptions are confirmed", self.name));
+            let reason = format!("{}: not all configured subscriptions are confirmed", self.name);
+            return (settled_since, Err(reason));
         }
-        let age = now.since(Moment(self.last_proof.load(Ordering::Relaxed)));
-        if Duration::from_nanos(self.proof_max_age.load(Ordering::Relaxed)) < age {
-            return Err(format!("{}: no proof of delivery for {:.1} s", self.name, age.as_secs_f64()));
+        let fresh_until = Moment(self.last_proof.load(Ordering::Relaxed))
+            + Duration::from_nanos(self.proof_age_max.load(Ordering::Relaxed));
+        if fresh_until < now {
+            let age = now.since(Moment(self.last_proof.load(Ordering::Relaxed)));
+            let reason = format!("{}: no proof of delivery for {:.1} s", self.name, age.as_secs_f64());
+            return (fresh_until, Err(reason));
         }
-        Ok(())
+        let since = self.reader.since().max(self.writer.since()).max(settled_since);
+        (since.max(Moment(self.stale_until.load(Ordering::Relaxed))), Ok(()))
     }
 
     /// The figures.
@@ -145,13 +166,21 @@ impl SourceStatus {
         &self.writer
     }
 
-    pub(in crate::source) fn set_proof_max_age(&self, age: Duration) {
-        self.proof_max_age.store(nanos(age), Ordering::Relaxed);
+    /// What the sentinels agree on, if there are any.
+    pub(in crate::source) fn consensus(&self) -> &Consensus {
+        &self.consensus
+    }
+
+    pub(in crate::source) fn set_proof_age_max(&self, age: Duration) {
+        self.proof_age_max.store(nanos(age), Ordering::Relaxed);
     }
 
     pub(in crate::source) fn on_proof(&self, took: Duration, now: Moment) {
         self.probe.store(nanos(took).max(1), Ordering::Relaxed);
-        self.last_proof.store(now.0, Ordering::Relaxed);
+        let last = Moment(self.last_proof.swap(now.0, Ordering::Relaxed));
+        if self.proof_age_max.load(Ordering::Relaxed) < nanos(now.since(last)) {
+            self.stale_until.store(now.0, Ordering::Relaxed);
+        }
     }
 
     pub(in crate::source) fn on_events(&self, received: u64, now: Moment) {
@@ -172,10 +201,13 @@ impl SourceStatus {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(in crate::source) fn set_subscriptions(&self, tally: Tally) {
+    pub(in crate::source) fn set_subscriptions(&self, tally: Tally, now: Moment) {
         self.wanted.store(tally.wanted as u64, Ordering::Relaxed);
         self.confirmed.store(tally.confirmed as u64, Ordering::Relaxed);
         self.denied.store(tally.denied as u64, Ordering::Relaxed);
+        if self.settled.load(Ordering::Relaxed) != tally.settled {
+            self.settled_since.store(now.0, Ordering::Relaxed);
+        }
         self.settled.store(tally.settled, Ordering::Release);
     }
 }
@@ -200,6 +232,11 @@ impl Side {
         failure.push_str(reason);
     }
 
+    /// Since when it is connected, or is not.
+    fn since(&self) -> Moment {
+        Moment(self.since.load(Ordering::Relaxed))
+    }
+
     /// Times an established connection was lost.
     pub(in crate::source) fn disconnects(&self) -> u64 {
         self.disconnects.load(Ordering::Acquire)
@@ -209,7 +246,7 @@ impl Side {
         if self.connected.load(Ordering::Acquire) {
             return Ok(());
         }
-        let seconds = now.since(Moment(self.since.load(Ordering::Relaxed))).as_secs_f64();
+        let seconds = now.since(self.since()).as_secs_f64();
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         let reason = if failure.is_empty() { "connecting" } else { failure.as_str() };
         Err(format!("{name}: not connected for {seconds:.1} s: {reason}"))
@@ -243,5 +280,13 @@ impl SourceHealth for SourceStatus {
 
     fn reconnects_total(&self) -> u64 {
         self.snapshot().reconnects
+    }
+
+    fn since(&self, now: Moment) -> Option<Moment> {
+        Some(self.state(now).0)
+    }
+
+    fn losses_total(&self) -> u64 {
+        self.losses.load(Ordering::Relaxed)
     }
 }

@@ -5,6 +5,7 @@ mod delivery;
 mod failure;
 mod harness;
 mod login;
+mod outages;
 mod parts;
 mod publishing;
 mod simulation;

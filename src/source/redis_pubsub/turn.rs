@@ -26,6 +26,7 @@ use super::{
 use crate::{
     bus::{Bus, Interest},
     clock::{Clock, Moment},
+    source::redis_address::Allegiance,
 };
 
 const LINK: Token = Token(1);
@@ -55,7 +56,7 @@ pub(super) struct Reader {
 enum Link {
     Down { retry: Moment },
     Dialing { connection: Connection, rest: VecDeque<Candidate>, deadline: Moment },
-    Up { connection: Connection, session: Box<Session>, ready: bool },
+    Up { connection: Connection, session: Box<Session>, allegiance: Allegiance, ready: bool },
 }
 
 impl Reader {
@@ -69,7 +70,7 @@ impl Reader {
         clock: Clock,
         status: Arc<SourceStatus>,
     ) -> io::Result<Self> {
-        status.set_proof_max_age(config.ping_interval + config.ping_timeout);
+        status.set_proof_age_max(config.proof_age_max);
         let reader = Self {
             dialer: Dialer::new(&config)?,
             link: Link::Down { retry: clock.now() },
@@ -87,7 +88,7 @@ impl Reader {
             status,
             config,
         };
-        reader.report_tally();
+        reader.report_tally(reader.clock.now());
         Ok(reader)
     }
 
@@ -189,7 +190,8 @@ impl Reader {
             return;
         };
         let session = Box::new(Session::open(&self.config, rand::random(), now));
-        self.link = Link::Up { connection, session, ready: false };
+        let allegiance = Allegiance::new(self.dialer.target().clone(), self.status.consensus());
+        self.link = Link::Up { connection, session, allegiance, ready: false };
         self.again = true;
     }
 
@@ -215,7 +217,7 @@ impl Reader {
             self.status.on_events(received, now);
         }
         if answers {
-            self.report_tally();
+            self.report_tally(now);
         }
         parsed?;
         match filled {
@@ -247,7 +249,10 @@ impl Reader {
 
     /// Sends what is due and checks that the server is alive.
     fn converse(&mut self, now: Moment) -> Result<(), Fault> {
-        let Link::Up { connection, session, ready } = &mut self.link else { return Ok(()) };
+        let Link::Up { connection, session, allegiance, ready } = &mut self.link else { return Ok(()) };
+        if allegiance.is_outdated(self.status.consensus()) {
+            return Err(Fault::Outdated);
+        }
         session.poll_commands(&mut self.subscriptions, now);
         connection.send(session.outgoing()).map_err(|error| Fault::Broken(error.to_string()))?;
         if let Some(took) = session.take_proof() {
@@ -287,10 +292,10 @@ impl Reader {
         let mut feed = self.bus.feed();
         tell(&self.bus, &mut feed, &mut self.subscriptions, &self.status, now);
         drop(feed);
-        self.report_tally();
+        self.report_tally(now);
     }
 
-    fn report_tally(&self) {
-        self.status.set_subscriptions(self.subscriptions.tally());
+    fn report_tally(&self, now: Moment) {
+        self.status.set_subscriptions(self.subscriptions.tally(), now);
     }
 }

@@ -206,7 +206,7 @@ impl Writer {
         let patience = self.pending.front().map(|oldest| oldest.deadline.since(self.clock.now()));
         let timeout = patience.unwrap_or(self.config.connect_timeout).min(self.config.connect_timeout);
         let reader_disconnects = self.status.reader().disconnects();
-        let opened = Link::open(&self.directory, timeout.max(Duration::from_millis(1)));
+        let opened = Link::open(&self.directory, self.status.consensus(), timeout.max(Duration::from_millis(1)));
         match opened.and_then(|link| link.set_timeout(self.config.publish_timeout).map(|()| link)) {
             Ok(link) => {
                 self.link = Some(link);
@@ -225,6 +225,11 @@ impl Writer {
     /// dead connection ends as [`PublishFailed::Unknown`], which this avoids.
     fn check_link(&mut self) {
         let now = self.clock.now();
+        if self.link.as_mut().is_some_and(|link| link.is_outdated(self.status.consensus())) {
+            self.fail(&(redis::ErrorKind::Client, "the sentinels name another server as the master").into());
+            self.retry = now;
+            return;
+        }
         let disconnects = self.status.reader().disconnects();
         let is_idle = self.config.ping_interval <= now.since(self.last_used);
         let Some(link) = self.link.as_mut().filter(|_| is_idle || disconnects != self.reader_disconnects) else {

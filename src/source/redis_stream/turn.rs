@@ -91,7 +91,7 @@ impl Reader {
         clock: Clock,
         status: Arc<SourceStatus>,
     ) -> Self {
-        status.set_proof_max_age(redis.ping_interval + redis.ping_timeout);
+        status.set_proof_age_max(redis.ping_interval + redis.ping_timeout);
         let reader = Self {
             streams: Streams::new(redis.linger),
             backoff: Backoff::new(redis.backoff_min, redis.backoff_max),
@@ -224,7 +224,8 @@ impl Reader {
         let bus = Arc::clone(&self.bus);
         let mut feed = bus.feed();
         let mut place = Place { last: floor, newest: floor, added: None };
-        if self.streams.is_again(topic) {
+        // Whoever reads already must not take what is loaded for the continuation of what it has.
+        if self.streams.is_again(topic) | bus.take_blind(topic) {
             self.restart(&mut feed, topic, &mut place, floor, now);
         } else {
             bus.begin_log(topic, floor);
@@ -474,7 +475,8 @@ impl Reader {
 
     fn report_tally(&self) {
         let (wanted, confirmed) = self.streams.counts();
-        self.status.set_subscriptions(Tally { wanted, confirmed, denied: 0, settled: true });
+        let tally = Tally { wanted, confirmed, denied: 0, settled: true };
+        self.status.set_subscriptions(tally, self.clock.now());
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod http;
 pub(crate) mod hub;
 pub(crate) mod redis;
 pub(crate) mod relay;
+pub(crate) mod sentinel;
 pub(crate) mod sse;
 pub(crate) mod websocket;
 

@@ -13,7 +13,7 @@ use super::{Folder, wait_until};
 
 /// Not 127.0.0.1: the port must be free again after the server was killed, and outgoing connections take their ports
 /// from that address.
-const HOST: &str = "127.0.0.2";
+pub(crate) const HOST: &str = "127.0.0.2";
 
 /// A server that runs until it is dropped.
 #[derive(Debug)]
@@ -64,6 +64,10 @@ impl RedisServer {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// The path of its unix socket.

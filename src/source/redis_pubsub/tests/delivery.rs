@@ -7,6 +7,7 @@ use super::{
     harness::{GLOBS, Hub, Server, quick, wait_until},
     topic,
 };
+use crate::log::Start;
 
 #[test]
 fn interest_subscribes_and_unsubscribes_after_the_linger() {
@@ -92,6 +93,10 @@ fn what_no_transport_could_carry_is_refused_and_told() {
     let snapshot = hub.status.snapshot();
     assert_eq!((snapshot.refused, snapshot.losses, snapshot.reconnects), (4, 4, 0));
     assert_eq!(hub.bus.losses_total(), 4);
+    let page = hub.bus.history(&topic("a"), Start::First, 99, hub.clock.now()).expect("it has events");
+    let holes = page.events.iter().filter(|event| event.gap.is_some()).count();
+    assert!((1..=4).contains(&holes), "one hole for all of a batch: {holes}");
+    assert!(page.events.last().is_some_and(|event| event.gap.is_none()), "the good one comes after them");
 }
 
 #[test]

@@ -257,10 +257,15 @@ pub(super) struct Hub {
 impl Hub {
     /// A hub that does not wait for anything.
     pub(super) fn start(config: &Config) -> Self {
+        Self::with_inbox(config, 100_000)
+    }
+
+    /// With an inbox that holds so many events.
+    pub(super) fn with_inbox(config: &Config, events_max: usize) -> Self {
         let clock = Clock::start();
         let status = Arc::new(SourceStatus::new("redis"));
         let (bell, rung) = bounded(1);
-        let inbox = Inbox::new(100_000, Arc::new(Doorbell::new(Arc::new(Bell(bell)))));
+        let inbox = Inbox::new(events_max, Arc::new(Doorbell::new(Arc::new(Bell(bell)))));
         let bus_config = bus::Config { payload_bytes_max: config.message_bytes_max, ..bus::Config::default() };
         let writer = start_writer(config.clone(), clock, Arc::clone(&status)).expect("usable settings");
         let bus = Arc::new(Bus::new(

@@ -1,0 +1,123 @@
+//! Gaps: what a connection is told when events of a topic are missing for it, and what becomes of one that fell behind.
+
+use super::{Reactor, connection::REPLAYING, net::Net};
+use crate::{
+    close::Close,
+    gap::{Gap, GapReason},
+    log::Policy,
+    protocol::{Dialect, Session, fanfare_v1, sse, websocket},
+};
+
+/// A connection that could not be brought on in a topic: the log has passed its cursor, or holds a hole that its
+/// transport has no form for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stranded {
+    pub(super) slot: u32,
+    /// The topic's place.
+    pub(super) topic: u32,
+}
+
+impl<N: Net> Reactor<N> {
+    /// Tells a stranded connection why, as its topic's class has it: it ends, or goes on behind the gap.
+    pub(super) fn on_stranded(&mut self, stranded: Stranded) {
+        let Stranded { slot, topic: place } = stranded;
+        let Some(listener_place) = self.listener_place(slot, place) else { return };
+        let Some(topic) = self.topics.at(place) else { return };
+        let (cursor, oldest) = (topic.lap.listener(listener_place).cursor, topic.ring.oldest());
+        let policy = topic.state.class.policy;
+        if cursor < oldest {
+            let gap = Gap { from: topic.ring.id_before(cursor), to: topic.ring.floor(), reason: GapReason::Overflow };
+            self.metrics.on_overflow();
+            if policy == Policy::Close {
+                return self.end_for_gap(slot, gap);
+            }
+            topic.lap.listener(listener_place).cursor = oldest;
+            self.tell_gap(slot, place, gap);
+        } else if let Some(gap) = topic.ring.event(cursor).and_then(|event| event.gap) {
+            self.end_for_gap(slot, gap);
+        }
+    }
+
+    /// Tells a connection of a gap in the topic at `place`. Raw WebSocket has no form for it: such a connection ends.
+    pub(super) fn tell_gap(&mut self, slot: u32, place: u32, gap: Gap) {
+        let Some(topic) = self.topics.at(place) else { return };
+        let name = &topic.state.topic;
+        let Some(connection) = self.connections.at(slot) else { return };
+        match &mut connection.session {
+            Ok(Session::Sse(stream)) => {
+                stream.pass(place, gap.to);
+                if let Some(ids) = stream.ids() {
+                    sse::write_cursor_id(ids, stream.form.chunked, connection.outbox.buffer());
+                }
+                sse::write_gap(name, gap, stream.form, connection.outbox.buffer());
+            }
+            Ok(Session::WebSocket(websocket)) if websocket.dialect == Dialect::FanfareV1 => {
+                let mut text = Vec::new();
+                fanfare_v1::write_gap(name, gap, &mut text);
+                connection.outbox.put(&websocket::encode_text(&text));
+            }
+            Ok(Session::WebSocket(_)) => return self.end_for_gap(slot, gap),
+            Ok(Session::Http(_)) | Err(_) => return,
+        }
+        self.metrics.on_gap(gap.reason);
+        self.mark_dirty(slot);
+    }
+
+    /// Ends a connection because of a gap. A WebSocket's close frame says which, and when to come back.
+    pub(super) fn end_for_gap(&mut self, slot: u32, gap: Gap) {
+        self.metrics.on_gap(gap.reason);
+        let retry_ms = self.retry_ms();
+        self.end_saying(slot, Close::Gap(gap.reason), &close_reason(gap, retry_ms));
+    }
+
+    /// The listener of a connection in the lap of the topic at `place`.
+    pub(super) fn listener_place(&mut self, slot: u32, place: u32) -> Option<u32> {
+        let subscriptions = &self.connections.at(slot)?.subscriptions;
+        subscriptions.iter().find(|subscription| subscription.topic == place).map(|subscription| subscription.place)
+    }
+
+    /// A blocked connection whose topic's policy is to close, and that the log has passed, is not waited for.
+    pub(super) fn is_given_up(&mut self, slot: u32) -> Option<Stranded> {
+        let connection = self.connections.at(slot)?;
+        if connection.state.has(REPLAYING) {
+            return None;
+        }
+        let fallen = connection.subscriptions.iter().find(|subscription| {
+            let Some(topic) = self.topics.at(subscription.topic) else { return false };
+            topic.state.class.policy == Policy::Close
+                && topic.lap.listener(subscription.place).cursor < topic.ring.oldest()
+        });
+        fallen.map(|subscription| Stranded { slot, topic: subscription.topic })
+    }
+}
+
+/// A close frame's reason, at most 123 bytes (RFC 6455 section 5.5): without the ids if these are too long.
+fn close_reason(gap: Gap, retry_ms: u64) -> String {
+    let Gap { from, to, reason } = gap;
+    let whole = format!(r#"{{"gap":"{reason}","from":"{from}","to":"{to}","reconnect_in_ms":{retry_ms}}}"#);
+    if whole.len() <= CLOSE_REASON_BYTES_MAX {
+        return whole;
+    }
+    format!(r#"{{"gap":"{reason}","reconnect_in_ms":{retry_ms}}}"#)
+}
+
+const CLOSE_REASON_BYTES_MAX: usize = 123;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::EventId;
+
+    #[test]
+    fn reasons_fit_a_close_frame() {
+        let check = |id: EventId, expected: &str| {
+            let reason = close_reason(Gap { from: id, to: id, reason: GapReason::SourceLost }, 2345);
+            assert_eq!(reason, expected);
+            assert!(reason.len() <= CLOSE_REASON_BYTES_MAX);
+        };
+        let id = EventId { major: 1_768_068_834_227, minor: 12 };
+        let whole = r#"{"gap":"source_lost","from":"1768068834227-12","to":"1768068834227-12","reconnect_in_ms":2345}"#;
+        check(id, whole);
+        check(EventId { major: u64::MAX, minor: u64::MAX }, r#"{"gap":"source_lost","reconnect_in_ms":2345}"#);
+    }
+}

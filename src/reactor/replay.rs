@@ -1,0 +1,168 @@
+//! Replays: a subscription that goes on after an id older than the log here, in a topic of which a broker keeps more. What
+//! lies between comes from the archive in pages, through the connection's outbox, until the log joins on.
+
+use std::{collections::HashMap, sync::Arc};
+
+use smallvec::SmallVec;
+
+use super::{
+    Reactor,
+    connection::{Connection, REPLAYING},
+    gather::transport_of,
+    net::{Net, Token},
+};
+use crate::{
+    bus::{ArchiveFailed, ArchivePage, ArchiveRequest, Note, TopicKey},
+    close::Close,
+    event::{Event, EventId, Start},
+    metrics::ReactorMetrics,
+    protocol::{Session, encode_frame, sse},
+};
+
+/// One page, so that a reader of an old place holds little, whatever it reads.
+const PAGE_EVENTS: usize = 256;
+const PAGE_BYTES: usize = 128 * 1024;
+
+/// A subscription that is not in the lap yet.
+#[derive(Debug)]
+pub(super) struct Replay {
+    /// The topic's place.
+    topic: u32,
+    /// The client has, or is owed by its outbox, everything up to here.
+    after: EventId,
+    /// Up to where the page asked for reaches, while it is under way.
+    awaited: Option<EventId>,
+}
+
+/// The replays of each connection, by slot.
+pub(super) type Replays = HashMap<u32, SmallVec<[Replay; 1]>, foldhash::fast::RandomState>;
+
+impl<N: Net> Reactor<N> {
+    /// Begins a replay of the topic at `place` after `seen`.
+    pub(super) fn begin_replay(&mut self, slot: u32, place: u32, seen: EventId) {
+        let (Some(connection), Some(topic)) = (self.connections.at(slot), self.topics.at(place)) else { return };
+        connection.state.set(REPLAYING);
+        topic.replaying += 1;
+        self.replays.entry(slot).or_default().push(Replay { topic: place, after: seen, awaited: None });
+        self.mark_dirty(slot);
+    }
+
+    /// The outbox of a replaying connection is empty: its next pages are asked for.
+    pub(super) fn continue_replays(&mut self, slot: u32) {
+        let token = self.connections.token(slot).pack();
+        for replay in self.replays.get_mut(&slot).into_iter().flatten().filter(|replay| replay.awaited.is_none()) {
+            let Some(topic) = self.topics.at(replay.topic) else { continue };
+            let Some(archive) = self.hub.bus.archive(&topic.state.topic) else { continue };
+            let upto = topic.ring.floor();
+            replay.awaited = Some(upto);
+            let (bus, reactor, key) = (Arc::clone(&self.hub.bus), self.index, topic.state.key);
+            archive.fetch(ArchiveRequest {
+                topic: topic.state.topic.clone(),
+                start: Start::After(replay.after),
+                upto: Some(upto),
+                events_max: PAGE_EVENTS,
+                bytes_max: PAGE_BYTES,
+                reply: Box::new(move |page| bus.inbox(reactor).leave_note(Note::Archived { token, key, page })),
+            });
+        }
+    }
+
+    /// A page has come, or will not.
+    pub(super) fn on_archived(&mut self, token: Token, key: TopicKey, page: Result<ArchivePage, ArchiveFailed>) {
+        let (true, Some(place)) = (self.connections.named(token).is_some(), self.topics.place_of_key(key)) else {
+            return;
+        };
+        match page {
+            Ok(page) => self.take_page(token.slot, place, &page),
+            Err(ArchiveFailed::QueueFull | ArchiveFailed::Unavailable) => {
+                self.end(token.slot, Close::TryLater("what the broker keeps of the topic cannot be read at present"));
+            }
+        }
+    }
+
+    fn take_page(&mut self, slot: u32, place: u32, page: &ArchivePage) {
+        let Some(awaited) = self.replay(slot, place).and_then(|replay| replay.awaited.take()) else { return };
+        if let Some(gap) = page.gap {
+            self.tell_gap(slot, place, gap);
+        }
+        // Being told of the gap may have been its end.
+        let Some(connection) = self.connections.at(slot) else { return };
+        let Some(replay) = self.replays.get_mut(&slot).and_then(|replays| of_topic(replays, place)) else { return };
+        page.events.iter().for_each(|event| write_logged(connection, place, event, &self.metrics));
+        let told = page.gap.map_or(replay.after, |gap| gap.to);
+        let reached = page.events.last().map_or(told, |event| event.id);
+        replay.after = if page.is_complete { reached.max(awaited) } else { reached };
+        let after = replay.after;
+        self.mark_dirty(slot);
+        if page.is_complete && self.topics.at(place).is_some_and(|topic| topic.ring.joins(after)) {
+            self.remove_replay(slot, place);
+            self.listen(slot, place, after);
+            self.drop_unused(place);
+        }
+    }
+
+    fn replay(&mut self, slot: u32, place: u32) -> Option<&mut Replay> {
+        of_topic(self.replays.get_mut(&slot)?, place)
+    }
+
+    /// Gives up all that a connection replays.
+    pub(super) fn end_replays(&mut self, slot: u32) {
+        while let Some(place) = self.replays.get(&slot).and_then(|replays| replays.first()).map(|replay| replay.topic) {
+            self.end_replay(slot, place);
+        }
+    }
+
+    /// Gives up the replay of one topic; false if there is none.
+    pub(super) fn end_replay(&mut self, slot: u32, place: u32) -> bool {
+        let was_there = self.remove_replay(slot, place);
+        if was_there {
+            self.drop_unused(place);
+        }
+        was_there
+    }
+
+    fn remove_replay(&mut self, slot: u32, place: u32) -> bool {
+        let Some(replays) = self.replays.get_mut(&slot) else { return false };
+        let Some(index) = replays.iter().position(|replay| replay.topic == place) else { return false };
+        replays.remove(index);
+        if let Some(topic) = self.topics.at(place) {
+            topic.replaying -= 1;
+        }
+        if self.replays.get(&slot).is_some_and(SmallVec::is_empty) {
+            self.replays.remove(&slot);
+            if let Some(connection) = self.connections.at(slot) {
+                connection.state.clear(REPLAYING);
+            }
+        }
+        true
+    }
+
+    /// Whether a connection replays the topic at `place`.
+    pub(super) fn is_replaying(&mut self, slot: u32, place: u32) -> bool {
+        self.replay(slot, place).is_some()
+    }
+
+    /// How many topics a connection replays.
+    pub(super) fn replay_count(&self, slot: u32) -> usize {
+        self.replays.get(&slot).map_or(0, SmallVec::len)
+    }
+}
+
+fn of_topic(replays: &mut [Replay], place: u32) -> Option<&mut Replay> {
+    replays.iter_mut().find(|replay| replay.topic == place)
+}
+
+/// Appends an event's frame, as the connection's session has it, to its outbox.
+pub(super) fn write_logged<S>(connection: &mut Connection<S>, place: u32, event: &Event, metrics: &ReactorMetrics) {
+    let Ok(session) = &mut connection.session else { return };
+    let Some(format) = session.format() else { return };
+    let before = connection.outbox.len();
+    if let Session::Sse(stream) = session {
+        stream.pass(place, event.id);
+        if let Some(ids) = stream.ids() {
+            sse::write_cursor_id(ids, stream.form.chunked, connection.outbox.buffer());
+        }
+    }
+    connection.outbox.put(&event.frame(format, |event| encode_frame(event, format)));
+    metrics.on_delivered(transport_of(format), 1, (connection.outbox.len() - before) as u64);
+}
