@@ -199,6 +199,7 @@ impl Writer {
                 self.backoff.reset();
                 self.last_used = self.clock.now();
                 self.reader_disconnects = reader_disconnects;
+                self.status.writer().on_answer(self.last_used);
                 self.status.writer().on_connected(self.last_used);
                 info!("publishing through {}", self.config.url);
             }
@@ -223,6 +224,7 @@ impl Writer {
         match link.ping() {
             Ok(()) => {
                 self.last_used = self.clock.now();
+                self.status.writer().on_answer(self.last_used);
                 self.reader_disconnects = disconnects;
             }
             Err(error) => {
@@ -249,7 +251,10 @@ impl Writer {
         self.commands.clear();
         self.commands.shrink_to(BATCH_BYTES_MAX);
         match outcome {
-            Ok(()) => self.link = Some(link),
+            Ok(()) => {
+                self.status.writer().on_answer(self.last_used);
+                self.link = Some(link);
+            }
             Err(error) => {
                 // Some of it may have reached the server, and there is no telling how much.
                 while let Some(queued) = self.pending_pop() {

@@ -12,7 +12,7 @@ use super::{
     harness::{Hub, Server, free_port, publish, quick, wait_until},
     topic,
 };
-use crate::{bus::PublishFailed, clock::Clock};
+use crate::{bus::PublishFailed, clock::Clock, source::redis_address::tests::false_sentinel};
 
 #[test]
 fn a_killed_server_heals_and_the_loss_is_counted() {
@@ -97,6 +97,34 @@ fn a_server_that_falls_silent_is_left() {
     hub.wait_ready();
     wait_until("the topic is subscribed again", || hub.status.snapshot().confirmed == 1);
     assert_eq!(hub.bus.losses_total(), 1);
+}
+
+#[test]
+fn only_a_master_is_talked_to_where_sentinels_name_it() {
+    let master = Server::start();
+    let server = Server::with(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
+    let (digits, port) = (server.port.to_string().len(), server.port);
+    let answer = format!("*2\r\n$9\r\n127.0.0.1\r\n${digits}\r\n{port}\r\n");
+    let sentinel = false_sentinel(answer.leak());
+    let url = format!("redis+sentinel://127.0.0.1:{sentinel}/service");
+    let hub = Hub::start(&Config { publish_timeout: Duration::from_millis(200), ..quick(&url) });
+    let reason = || hub.status.ready(hub.clock.now()).err().unwrap_or_default();
+    wait_until("the replica is refused", || reason().contains("not a master"));
+    assert_eq!(hub.publish("a", None, "x"), Err(PublishFailed::Unavailable));
+    let mut client = server.client();
+    redis::cmd("REPLICAOF").arg(&["NO", "ONE"]).exec(&mut client).expect("it takes the command");
+    hub.wait_ready();
+    hub.listen("a");
+    assert_eq!(hub.publish("a", None, "x"), Ok(None));
+    assert_eq!(hub.payloads(1), ["x"]);
+    // Nothing but the role changes: the connections stay.
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(master.port).exec(&mut client).expect("it takes the command");
+    wait_until("the writer asks again", || reason().starts_with("redis writer: not connected"));
+    assert_eq!(
+        hub.publish("a", None, "lost"),
+        Err(PublishFailed::Unavailable),
+        "a replica would take it and tell nobody"
+    );
 }
 
 #[test]
