@@ -109,7 +109,10 @@ fn only_a_master_is_talked_to_where_sentinels_name_it() {
     let url = format!("redis+sentinel://127.0.0.1:{sentinel}/service");
     let hub = Hub::start(&Config { publish_timeout: Duration::from_millis(200), ..quick(&url) });
     let reason = || hub.status.ready(hub.clock.now()).err().unwrap_or_default();
-    wait_until("the replica is refused", || reason().contains("not a master"));
+    wait_until("the reader refuses it", || {
+        let reason = reason();
+        reason.starts_with("redis reader: ") && reason.contains("not a master")
+    });
     assert_eq!(hub.publish("a", None, "x"), Err(PublishFailed::Unavailable));
     let mut client = server.client();
     redis::cmd("REPLICAOF").arg(&["NO", "ONE"]).exec(&mut client).expect("it takes the command");
