@@ -185,7 +185,9 @@ impl FromStr for Start {
             "first" | "0" | "0-0" => Ok(Self::First),
             "live" => Ok(Self::Live),
             _ => match text.strip_prefix("last:") {
-                Some(count) => count.parse().map(Self::Last).map_err(|_| BadStart),
+                Some(count) => parse_number(count)
+                    .map(|count| Self::Last(usize::try_from(count).unwrap_or(usize::MAX)))
+                    .map_err(|_| BadStart),
                 None => text.parse().map(Self::After).map_err(|_| BadStart),
             },
         }
@@ -213,7 +215,7 @@ mod tests {
         check("live", Some(Start::Live));
         check("last:7", Some(Start::Last(7)));
         check("1-2", Some(Start::After(EventId { major: 1, minor: 2 })));
-        for bad in ["", "last:", "last:-1", "last:x", "1", "First", "1-2,3-4"] {
+        for bad in ["", "last:", "last:-1", "last:+1", "last:x", "1", "First", "1-2,3-4"] {
             check(bad, None);
         }
     }

@@ -264,12 +264,21 @@ fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn 
 fn reactor_config(config: &Config, admin_from: usize) -> reactor::Config {
     let limits = &config.limits;
     reactor::Config {
-        limits: protocol::Limits { http: limits.http, websocket: limits.websocket, rate: limits.rate },
+        limits: protocol::Limits {
+            proxy: config.proxy.limits,
+            http: limits.http,
+            websocket: limits.websocket,
+            rate: limits.rate,
+        },
         connections_max: config.server.max_connections,
         connections_per_ip_max: config.server.max_connections_per_ip,
+        trusted: config.proxy.trusted.clone(),
+        proxy_protocol: config.proxy.proxy_protocol,
         outbox_bytes_max: limits.outbox_bytes_max,
         heartbeat_interval: config.sse.heartbeat,
         ping_interval: config.websocket.ping_interval,
+        pong_timeout: config.websocket.pong_timeout,
+        unsent_timeout: limits.unsent_timeout,
         retry: config.sse.retry,
         live_timeout: config.server.live_timeout,
         drain_window: config.drain.window,

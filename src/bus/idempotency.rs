@@ -5,11 +5,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     hash::BuildHasher,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use super::topics::lock;
 use crate::{
     budget::{Budget, Charge},
     clock::Moment,
@@ -81,6 +80,11 @@ impl SeenShard<'_> {
         self.shard.ids.insert(Arc::clone(&key), id);
         self.shard.ages.push_back((now, key, charge));
     }
+}
+
+/// As the bus locks its topics: whoever panicked with the lock brings the process down by itself.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shard {

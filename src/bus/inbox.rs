@@ -2,15 +2,13 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU8, Ordering, fence},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
-
-use super::{ArchiveFailed, ArchivePage, Receipt, TopicKey, TopicState};
+use super::{
+    ArchiveFailed, ArchivePage, Receipt, TopicKey, TopicState,
+    sync::{AtomicU8, Mutex, Receiver, Sender, TrySendError, bounded, fence, unbounded},
+};
 use crate::{clock::Moment, event::Event, topic::Topic};
 
 /// Interrupts a thread's poll. Called at most once per sleep.

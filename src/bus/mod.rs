@@ -10,6 +10,7 @@ mod idempotency;
 mod inbox;
 mod publish;
 mod reactors;
+mod sync;
 mod topics;
 
 use std::{sync::Arc, time::Duration};

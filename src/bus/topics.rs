@@ -4,18 +4,17 @@ use std::{
     collections::HashMap,
     hash::BuildHasher,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard,
+        Arc, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
-
-use crossbeam_channel::Sender;
 
 use bytes::Bytes;
 
 use super::{
     Archive, Class, Config, Feed, Inbox, LogKind, Note, Outlet, Outlets, PublishRefused, ReactorSet, Wake,
     idempotency::SeenKeys,
+    sync::{Mutex, MutexGuard, RwLock, RwLockWriteGuard, Sender},
 };
 use crate::{
     budget::Budget,

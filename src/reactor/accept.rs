@@ -69,14 +69,18 @@ impl<N: Net> Reactor<N> {
         let Arrival { stream, peer, admin } = arrival;
         let open = self.placement.total();
         // Counted in any case, for it is uncounted in any case.
-        let crowded = !self.placement.count_address(peer, self.config.connections_per_ip_max);
+        let crowded = !self.count_peer(peer);
         let overload = crowded || self.config.connections_max < open || self.hub.bus.budget().is_spent();
         if self.is_stopping() || self.config.connections_max + REFUSALS_AT_ONCE < open {
-            self.placement.on_gone(self.index, peer);
+            self.uncount_peer(peer);
+            self.placement.on_gone(self.index);
             return;
         }
         let now = self.now;
-        let token = self.connections.insert(|_| Connection::new(stream, peer, admin, overload, now));
+        let trusted = self.config.trusted.contains(peer);
+        let session = self.first_session(trusted, admin, now);
+        let connection = Connection { trusted, overload, ..Connection::new(stream, peer, admin, session, now) };
+        let token = self.connections.insert(|_| connection);
         self.metrics.on_open(Transport::Http);
         let Some(connection) = self.connections.at(token.slot) else { return };
         match self.net.register(&mut connection.stream, token) {

@@ -14,6 +14,17 @@ use crate::{
     protocol::{Session, http, sse, websocket},
 };
 
+/// How far a connection has come whose time for its last bytes ran out before.
+#[derive(Debug)]
+pub(super) struct Farewell {
+    /// What it had not taken when it was looked at last.
+    owed_bytes: usize,
+    extensions: u32,
+}
+
+/// How often a peer may get more time for its last bytes: ten times what is configured, with the first.
+const EXTENSIONS_MAX: u32 = 9;
+
 impl<N: Net> Reactor<N> {
     /// Ends a connection for the reason `close`. Its subscriptions end now; what it is owed, and what tells it why, is
     /// still written.
@@ -54,7 +65,9 @@ impl<N: Net> Reactor<N> {
         match (&mut connection.session, connection.transport) {
             (_, _) if close == Close::PeerGone => {}
             (Ok(Session::Http(http)), _) => http.refuse(close, self.net.date(), outbox),
-            (Err(_), Transport::Http) => http::write_refusal(close, self.net.date(), outbox),
+            (Err(_), Transport::Http) | (Ok(Session::Preface(_)), _) => {
+                http::write_refusal(close, self.net.date(), outbox)
+            }
             (Ok(Session::Sse(stream)), _) => {
                 let error = sse_error(close);
                 sse::write_final(stream.form.chunked, retry_ms, error.as_deref(), outbox.buffer());
@@ -72,6 +85,11 @@ impl<N: Net> Reactor<N> {
     fn leave(&mut self, slot: u32, close: Close) {
         self.unlisten_all(slot);
         let Some(connection) = self.connections.at(slot) else { return };
+        tracing::debug!(
+            peer = connection.peer.map(tracing::field::display),
+            reason = close.label(),
+            "a connection ends"
+        );
         self.metrics.on_close(connection.transport, close);
         connection.state.clear(HELD);
         connection.state.set(CLOSING);
@@ -96,6 +114,19 @@ impl<N: Net> Reactor<N> {
         if connection.state.has(PEER_ENDED) {
             self.doom(slot);
         }
+    }
+
+    /// The time for the last bytes is over. A peer that has taken some of them since gets as much time again.
+    pub(super) fn on_closing_due(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        let owed_bytes = connection.owed_bytes() + self.net.unacknowledged_bytes(&connection.stream);
+        let farewell = self.farewells.entry(slot).or_insert(Farewell { owed_bytes: usize::MAX, extensions: 0 });
+        let goes_on = 0 < owed_bytes
+            && owed_bytes < farewell.owed_bytes
+            && farewell.extensions < EXTENSIONS_MAX
+            && self.phase != Phase::Ending;
+        *farewell = Farewell { owed_bytes, extensions: farewell.extensions + 1 };
+        if goes_on { self.wheel.arm(slot, self.now + self.config.linger) } else { self.doom(slot) }
     }
 
     /// The connection is to be freed at the end of the turn.
@@ -126,6 +157,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn free_doomed(&mut self) {
         while let Some(slot) = self.doomed.pop() {
             self.wheel.disarm(slot);
+            self.farewells.remove(&slot);
             if let Some(connection) = self.connections.remove(slot) {
                 self.hub.bus.budget().adjust(connection.charged_bytes as usize, 0);
                 if connection.state.has(BLOCKED) {
@@ -135,7 +167,8 @@ impl<N: Net> Reactor<N> {
                     debug_assert!(false, "freed without an end: {session:?}");
                 }
                 debug_assert!(connection.subscriptions.is_empty(), "freed with subscriptions");
-                self.placement.on_gone(self.index, connection.peer);
+                self.uncount_peer(connection.peer);
+                self.placement.on_gone(self.index);
             }
         }
     }

@@ -57,7 +57,7 @@ impl<N: Net> Reactor<N> {
                 connection.outbox.put(&websocket::encode_text(&text));
             }
             Ok(Session::WebSocket(_)) => return self.end_for_gap(slot, gap),
-            Ok(Session::Http(_)) | Err(_) => return,
+            Ok(Session::Preface(_) | Session::Http(_)) | Err(_) => return,
         }
         self.metrics.on_gap(gap.reason);
         self.mark_dirty(slot);

@@ -80,7 +80,7 @@ impl<N: Net> Reactor<N> {
             connection.state.set(PEER_ENDED);
             return self.end_half_closed(slot);
         }
-        let idle = matches!(&connection.session, Ok(Session::Http(http)) if http.is_idle());
+        let idle = connection.session.as_ref().is_ok_and(Session::is_idle);
         self.end(slot, if idle { Close::Done } else { Close::PeerGone });
         self.doom(slot);
     }
@@ -94,7 +94,7 @@ impl<N: Net> Reactor<N> {
         match &connection.session {
             Ok(Session::Http(http)) if http.deadline(&self.config.limits.http).is_none() => {}
             Ok(Session::Http(_)) => self.end(slot, Close::Done),
-            Ok(Session::Sse(_) | Session::WebSocket(_)) => self.end(slot, Close::PeerGone),
+            Ok(Session::Preface(_) | Session::Sse(_) | Session::WebSocket(_)) => self.end(slot, Close::PeerGone),
             Err(_) => {}
         }
     }
@@ -149,10 +149,14 @@ impl<N: Net> Reactor<N> {
 
     fn take_ask(&mut self, slot: u32, ask: Ask) {
         let hub = Arc::clone(&self.hub);
+        if let Ask::Request(request) = &ask {
+            self.take_client(slot, request);
+        }
         let Some(connection) = self.connections.at(slot) else { return };
         let (admin, overloaded) = (connection.admin, connection.overload);
         let context = self.context(&hub, slot, admin, overloaded);
         match ask {
+            Ask::Source(source) => self.take_source(slot, source),
             Ask::Request(request) => {
                 let (route, answer) = endpoint::answer(&request, &context);
                 self.take_answer(slot, route, &request, answer);
@@ -207,6 +211,8 @@ impl<N: Net> Reactor<N> {
         self.mark_dirty(slot);
         if !goes_on || self.phase != Phase::Serving {
             self.end(slot, Close::Done);
+        } else {
+            self.forget_client(slot);
         }
     }
 

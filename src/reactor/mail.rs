@@ -83,7 +83,7 @@ impl<N: Net> Reactor<N> {
             topic.load(hub.bus.copy(&topic.state));
         }
         topic.live = true;
-        for Waiter { token, start, purpose, .. } in std::mem::take(&mut topic.waiting) {
+        while let Some(Waiter { token, start, purpose, .. }) = self.next_waiter(place) {
             let Some(connection) = self.connections.named(token) else { continue };
             connection.pending -= 1;
             if connection.session.is_ok() {
@@ -92,6 +92,11 @@ impl<N: Net> Reactor<N> {
             }
         }
         self.drop_unused(place);
+    }
+
+    /// Takes the first of those who wait for the topic. One by one: while others wait, the topic is not given up.
+    fn next_waiter(&mut self, place: u32) -> Option<Waiter> {
+        self.topics.at(place)?.waiting.pop_front()
     }
 
     /// The source takes too long to confirm a topic, or nobody wants it any more. Those who wait are let in, and are told
@@ -104,8 +109,7 @@ impl<N: Net> Reactor<N> {
             }
             return self.on_live(place);
         }
-        let waiting = std::mem::take(&mut topic.waiting);
-        for Waiter { token, .. } in waiting {
+        while let Some(Waiter { token, .. }) = self.next_waiter(place) {
             if let Some(connection) = self.connections.named(token) {
                 connection.pending -= 1;
                 self.end(token.slot, Close::TryLater("the broker that keeps the topic cannot be reached at present"));

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, IoSlice, Read, Write},
     net::{IpAddr, Shutdown},
+    os::fd::AsFd,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -18,6 +19,7 @@ use super::net::{Net, Ready, Token};
 use crate::{
     bus::Wake,
     clock::{Clock, Moment},
+    os,
     protocol::http::format_date,
 };
 
@@ -194,5 +196,21 @@ impl Net for MioNet {
             Stream::Tcp(socket) => socket.shutdown(Shutdown::Write),
             Stream::Unix(socket) => socket.shutdown(Shutdown::Write),
         };
+    }
+
+    fn unanswered_time(&mut self, stream: &Stream) -> Duration {
+        match stream {
+            Stream::Tcp(socket) => os::unanswered_time(socket.as_fd()).unwrap_or_default(),
+            // A process that is gone has closed it.
+            Stream::Unix(_) => Duration::ZERO,
+        }
+    }
+
+    fn unacknowledged_bytes(&mut self, stream: &Stream) -> usize {
+        let counted = match stream {
+            Stream::Tcp(socket) => os::unacknowledged_bytes(socket.as_fd()),
+            Stream::Unix(socket) => os::unacknowledged_bytes(socket.as_fd()),
+        };
+        counted.unwrap_or_default()
     }
 }

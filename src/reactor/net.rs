@@ -95,4 +95,15 @@ pub trait Net {
 
     /// Ends the stream in our direction: the peer sees the end once it has read all.
     fn end(&mut self, stream: &mut Self::Stream);
+
+    /// For how long the peer's machine has answered nothing, although it was asked: it is gone, or out of reach. Zero while
+    /// it answers, even if nobody reads there.
+    fn unanswered_time(&mut self, _stream: &Self::Stream) -> Duration {
+        Duration::ZERO
+    }
+
+    /// How many of the bytes written have not reached the peer.
+    fn unacknowledged_bytes(&mut self, _stream: &Self::Stream) -> usize {
+        0
+    }
 }

@@ -101,9 +101,13 @@ impl<S> Placement<S> {
         *count <= most
     }
 
-    /// A connection of the reactor `own`, from `peer`, is gone.
-    pub(super) fn on_gone(&self, own: usize, peer: Option<IpAddr>) {
+    /// A connection of the reactor `own` is gone.
+    pub(super) fn on_gone(&self, own: usize) {
         self.doors[own].count.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Counts one connection less from `peer`.
+    pub(super) fn uncount_address(&self, peer: Option<IpAddr>) {
         let Some(address) = peer else { return };
         let mut counts = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&address) {

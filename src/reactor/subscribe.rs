@@ -72,7 +72,7 @@ impl<N: Net> Reactor<N> {
         if let Purpose::Opening = purpose {
             connection.state.set(HELD);
         }
-        topic.waiting.push(Waiter { token, since: self.now, start, purpose });
+        topic.waiting.push_back(Waiter { token, since: self.now, start, purpose });
     }
 
     /// The subscription begins: acknowledges it, and listens, replays, or tells of a gap and listens.
@@ -183,7 +183,7 @@ impl<N: Net> Reactor<N> {
         let Some(index) = self.waiting_place(slot, place) else { return false };
         let (Some(topic), Some(connection)) = (self.topics.at(place), self.connections.at(slot)) else { return false };
         connection.pending -= 1;
-        if let Purpose::Command(reference) = topic.waiting.remove(index).purpose {
+        if let Some(Waiter { purpose: Purpose::Command(reference), .. }) = topic.waiting.remove(index) {
             let mut text = Vec::new();
             let why = "unsubscribed before the topic was confirmed";
             fanfare_v1::write_error("Cancelled", why, reference.as_deref(), &mut text);

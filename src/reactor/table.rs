@@ -1,6 +1,10 @@
 //! The topics a reactor has listeners for: its own copy of each log, and who listens.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::value::RawValue;
 
@@ -36,7 +40,7 @@ pub(super) struct LocalTopic {
     /// Every listener that could be served has been served up to here.
     pub(super) completed: Position,
     /// Who waits for it to become live.
-    pub(super) waiting: Vec<Waiter>,
+    pub(super) waiting: VecDeque<Waiter>,
     /// How many connections replay it from the archive, and will listen to it then.
     pub(super) replaying: u32,
     /// With the policy `latest`: the newest event of each key.
@@ -81,7 +85,7 @@ impl LocalTopic {
             rest_until: Moment::default(),
             live,
             completed: head,
-            waiting: Vec::new(),
+            waiting: VecDeque::new(),
             replaying: 0,
             newest,
         };
@@ -217,7 +221,7 @@ impl TopicTable {
         for place in from..until {
             let Some(topic) = &mut self.places[place] else { continue };
             topic.trim(budget, now);
-            let waited = topic.waiting.first().map(|waiter| now.since(waiter.since));
+            let waited = topic.waiting.front().map(|waiter| now.since(waiter.since));
             if waited.map_or(topic.is_unused(), |waited| patience < waited) {
                 notable.push(place as u32);
             }

@@ -422,6 +422,10 @@ impl Net for SimNet {
     fn end(&mut self, stream: &mut SimStream) {
         stream.0.lock().server_ended = true;
     }
+
+    fn unacknowledged_bytes(&mut self, stream: &SimStream) -> usize {
+        stream.0.lock().to_client.len()
+    }
 }
 
 /// The first `count` bytes, whole slices at a time.

@@ -102,6 +102,8 @@ impl Plan {
             connections_per_ip_max: self.connections_per_ip_max,
             heartbeat_interval: HEARTBEAT,
             ping_interval: Duration::from_secs(2),
+            // Clients here stand still for as long as they like.
+            pong_timeout: Duration::MAX,
             admin_listeners_from: 1,
             seed,
             ..Config::default()

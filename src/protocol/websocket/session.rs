@@ -21,6 +21,8 @@ pub enum Message {
     Text(String),
     /// A binary message, whole.
     Binary(Vec<u8>),
+    /// A ping; it is answered already, unless too many were.
+    Ping,
     /// A pong, asked for or not: the peer is alive.
     Pong,
 }
@@ -155,7 +157,10 @@ pub(super) struct Sink<'a> {
 impl Sink<'_> {
     pub(super) fn take_control(&mut self, kind: ControlKind, payload: &[u8]) -> Result<(), Close> {
         match kind {
-            ControlKind::Ping => self.answer_ping(payload),
+            ControlKind::Ping => {
+                self.answer_ping(payload);
+                self.messages.push(Message::Ping);
+            }
             ControlKind::Pong => self.messages.push(Message::Pong),
             ControlKind::Close => {
                 frame::write_close_echo(frame::close_code(payload)?, self.outbox.buffer());

@@ -98,7 +98,7 @@ fn fragments() {
     // Control frames come through in between (section 5.5).
     check(
         &[first.clone(), masked(PING_BYTE, b"p"), masked(PONG, b""), last],
-        &[Message::Pong, text("ac")],
+        &[Message::Ping, Message::Pong, text("ac")],
         b"\x8a\x01p",
     );
     // A character cut between fragments, at each of its bytes.
@@ -145,7 +145,7 @@ fn broken_rules() {
 #[test]
 fn messages_before_a_broken_rule_count() {
     let frames = [masked(FIN | TEXT, b"a"), masked(PING_BYTE, b"p"), masked(FIN | 3, b""), masked(FIN | TEXT, b"b")];
-    check(&frames, &[text("a")], b"\x8a\x01p", Some(Close::BadFrame("reserved opcode")));
+    check(&frames, &[text("a"), Message::Ping], b"\x8a\x01p", Some(Close::BadFrame("reserved opcode")));
 }
 
 #[test]
@@ -195,10 +195,15 @@ fn limits_hold_before_the_payload_comes() {
 fn pings_are_answered_within_a_bound() {
     let pong = [&b"\x8a\x50"[..], &[b'p'; 80]].concat();
     let ping = masked(PING_BYTE, &[b'p'; 80]);
-    check(&[masked(PING_BYTE, b"")], &[], b"\x8a\0", None);
-    check(&[masked(PING_BYTE, &[b'p'; 125])], &[], &[&b"\x8a\x7d"[..], &[b'p'; 125]].concat(), None);
+    check(&[masked(PING_BYTE, b"")], &[Message::Ping], b"\x8a\0", None);
+    check(&[masked(PING_BYTE, &[b'p'; 125])], &[Message::Ping], &[&b"\x8a\x7d"[..], &[b'p'; 125]].concat(), None);
     // 82 + 82 bytes fit into 200, 3 × 82 do not.
-    check(&[ping.clone(), ping.clone(), ping], &[], &[&pong[..], &pong].concat(), None);
+    check(
+        &[ping.clone(), ping.clone(), ping],
+        &[Message::Ping, Message::Ping, Message::Ping],
+        &[&pong[..], &pong].concat(),
+        None,
+    );
 }
 
 #[test]

@@ -1,0 +1,59 @@
+//! A hub without threads and sockets, for what endpoints do with a request.
+
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use fanfare::{
+    bus::{self, Bus, Doorbell, Inbox, Outlets, Wake},
+    clock::{Clock, Moment},
+    endpoint::{self, Answer, Context, Cors, Hub},
+    metrics::{Metrics, ReactorMetrics},
+    protocol::http::{Limits, Request},
+};
+
+/// A fresh bus with one reactor behind it, whose inbox is never emptied.
+pub(super) fn build(payload_bytes_max: usize) -> Hub {
+    let config = bus::Config { epoch_ms: EPOCH_MS, payload_bytes_max, ..bus::Config::default() };
+    let inbox = Inbox::new(16, Arc::new(Doorbell::new(Arc::new(Nobody))));
+    let endpoints = endpoint::Config {
+        default_topics: Vec::new(),
+        topics_per_connection_max: TOPICS_MAX,
+        cors: Cors::default(),
+        admin_apart: false,
+        stuck_after: Duration::from_secs(5),
+    };
+    Hub::new(Arc::new(Bus::new(config, vec![inbox], Outlets::default())), Arc::clone(&METRICS), endpoints)
+}
+
+pub(super) const EPOCH_MS: u64 = 1000;
+pub(super) const TOPICS_MAX: usize = 8;
+pub(super) const NOW: Moment = Moment(1_000_000_000);
+
+/// Histograms are large, and what they count is of no interest here.
+static METRICS: LazyLock<Arc<Metrics>> = LazyLock::new(|| {
+    let reactors = vec![Arc::new(ReactorMetrics::default())];
+    Arc::new(Metrics { reactors, sources: Vec::new(), clock: Clock::start() })
+});
+
+#[derive(Debug)]
+struct Nobody;
+
+impl Wake for Nobody {
+    fn wake(&self) {}
+}
+
+/// Where every request comes from.
+pub(super) fn context(hub: &Hub) -> Context<'_> {
+    Context { hub, reactor: 0, token: 0, now: NOW, admin: false, overloaded: false }
+}
+
+/// What `hub` answers to a request of this head; `None` if the head itself is refused.
+pub(super) fn ask(hub: &Hub, head: &[u8], body: &[u8]) -> Option<Answer> {
+    let limits = Limits { head_bytes_max: usize::MAX, headers_max: 64, ..Limits::default() };
+    let mut request = Request::parse(head, &limits).ok()?;
+    request.body = body.to_vec();
+    let (_, answer) = endpoint::answer(&request, &context(hub));
+    Some(answer)
+}

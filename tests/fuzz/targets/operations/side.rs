@@ -1,0 +1,235 @@
+//! A reactor's side: its copies of the logs, the laps over their listeners, and what these have got. It does what
+//! `src/reactor` does, without connections.
+
+use std::sync::Arc;
+
+use fanfare::{
+    bus::{Attachment, Bus, TopicState},
+    clock::Moment,
+    event::{Event, Position, Start},
+    frame::Format,
+    log::{Lap, Listener, Moved, Ring},
+    topic::Topic,
+};
+
+use super::{
+    TOPICS,
+    truth::{self, Truth},
+};
+
+pub(super) struct Side {
+    pub(super) index: usize,
+    topics: [Option<Local>; TOPICS],
+}
+
+/// A topic with listeners here.
+struct Local {
+    topic: usize,
+    state: Arc<TopicState>,
+    ring: Ring,
+    lap: Lap,
+    /// By the slot of their listeners.
+    readers: Vec<Option<Reader>>,
+}
+
+/// Who listens.
+#[derive(Clone, Copy)]
+struct Reader {
+    /// Of its listener in the lap.
+    place: u32,
+    /// The position of the entry it is owed next.
+    due: Position,
+    /// Takes nothing at present.
+    is_blocked: bool,
+}
+
+/// More listeners tell nothing new.
+const READERS_MAX: usize = 12;
+
+impl Side {
+    pub(super) fn new(index: usize) -> Self {
+        Self { index, topics: [const { None }; TOPICS] }
+    }
+
+    pub(super) fn listens_to(&self, topic: usize) -> bool {
+        self.topics[topic].is_some()
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        bus: &Bus,
+        truths: &[Truth],
+        topic: usize,
+        name: &Topic,
+        start: Start,
+        now: Moment,
+    ) {
+        let index = self.index;
+        let local = self.topics[topic].get_or_insert_with(|| Local::new(topic, bus.attach(name, index), truths));
+        if READERS_MAX <= local.lap.len() {
+            return;
+        }
+        if let Start::After(seen) = start
+            && local.ring.newest_id() < seen
+        {
+            let missed = bus.resync(&local.state, index, local.ring.next());
+            missed.into_iter().for_each(|event| local.take(event, &truths[topic], now));
+        }
+        local.add_reader(&truths[topic], start, now);
+    }
+
+    pub(super) fn unsubscribe(&mut self, bus: &Bus, topic: usize, choice: usize) {
+        let Some(local) = &mut self.topics[topic] else { return };
+        local.remove_reader(choice);
+        if local.lap.is_empty() {
+            bus.detach(&local.state, self.index);
+            self.topics[topic] = None;
+        }
+    }
+
+    /// Up to `count` events and then, as every turn does, all resyncs.
+    pub(super) fn take_inbox(&mut self, bus: &Bus, truths: &[Truth], count: usize, now: Moment) {
+        let inbox = bus.inbox(self.index);
+        for _ in 0..count {
+            let Some(mail) = inbox.next_mail() else { break };
+            if let Some(local) = self.topics.iter_mut().flatten().find(|local| local.state.key == mail.key) {
+                local.take(mail.event, &truths[local.topic], now);
+            }
+        }
+        for state in inbox.take_resync() {
+            if let Some(local) = self.topics.iter_mut().flatten().find(|local| local.state.key == state.key) {
+                let missed = bus.resync(&state, self.index, local.ring.next());
+                missed.into_iter().for_each(|event| local.take(event, &truths[local.topic], now));
+            }
+        }
+        self.topics.iter().flatten().for_each(|local| local.check(&truths[local.topic], now));
+    }
+
+    /// A slice of the lap.
+    pub(super) fn visit(&mut self, truths: &[Truth], topic: usize, count: usize, now: Moment) {
+        let Some(local) = &mut self.topics[topic] else { return };
+        for _ in 0..count {
+            let Some(place) = local.lap.advance() else { break };
+            let slot = local.lap.listener(place).slot;
+            local.serve(slot as usize, &truths[topic], now);
+        }
+        if !local.lap.is_pending() {
+            local.check_all_served();
+        }
+    }
+
+    /// One reader stops or goes on; one that goes on gets what it is owed.
+    pub(super) fn toggle_reader(&mut self, truths: &[Truth], topic: usize, choice: usize, now: Moment) {
+        let Some(local) = &mut self.topics[topic] else { return };
+        let slot = local.lap.listeners()[choice % local.lap.len()].slot as usize;
+        if let Some(reader) = &mut local.readers[slot] {
+            reader.is_blocked = !reader.is_blocked;
+        }
+        local.serve(slot, &truths[topic], now);
+    }
+
+    /// The inbox is empty: everybody goes on and must come to the end.
+    pub(super) fn check_at_end(&mut self, truths: &[Truth], now: Moment) {
+        for local in self.topics.iter_mut().flatten() {
+            let truth = &truths[local.topic];
+            assert_eq!(local.ring.next(), truth.next(), "the log here is the topic's");
+            local.readers.iter_mut().flatten().for_each(|reader| reader.is_blocked = false);
+            (0..local.readers.len()).for_each(|slot| local.serve(slot, truth, now));
+            assert!(local.readers.iter().flatten().all(|reader| reader.due == truth.next()));
+        }
+    }
+}
+
+impl Local {
+    fn new(topic: usize, attachment: Attachment, truths: &[Truth]) -> Self {
+        let Attachment { state, events, next, floor, .. } = attachment;
+        let oldest = next - events.len() as Position;
+        assert_eq!((oldest, next), (truths[topic].oldest(), truths[topic].next()), "what the bus has is attached");
+        let mut ring = Ring::new(oldest, floor);
+        events.into_iter().for_each(|event| ring.push(event));
+        Self { topic, state, ring, lap: Lap::new(), readers: Vec::new() }
+    }
+
+    /// What a resync has brought already is passed over. Left out may be only what did not fit into the inbox and was too
+    /// much for the history before it could be copied from there.
+    fn take(&mut self, event: Arc<Event>, truth: &Truth, now: Moment) {
+        if event.position < self.ring.next() {
+            return;
+        }
+        let is_owed = |position| truth.may_stay(position, truth.next(), now);
+        assert!(!(self.ring.next()..event.position).any(is_owed), "left out although the retention covers it");
+        self.ring.push(event);
+        self.ring.trim(&self.state.class.retention, now);
+        self.lap.extend();
+    }
+
+    fn add_reader(&mut self, truth: &Truth, start: Start, now: Moment) {
+        let (oldest, next) = (self.ring.oldest(), self.ring.next());
+        let placed = self.ring.place(start, &self.state.class.retention.history, now);
+        let due = match truth.place(start, oldest, next, now) {
+            Ok(position) => position,
+            Err(gap) => {
+                let Start::After(seen) = start else { panic!("{start:?} leads to {gap:?}") };
+                assert_eq!(self.ring.unjoined_gap(seen), gap);
+                oldest
+            }
+        };
+        assert_eq!(placed.unwrap_or(oldest), due, "{start:?} in {oldest}..{next}");
+        let free = self.readers.iter().position(Option::is_none);
+        let slot = free.unwrap_or(self.readers.len());
+        let listener = Listener { slot: slot as u32, subscription: 0, format: Format::WebSocketRaw, cursor: due };
+        let reader = Reader { place: self.lap.add(listener), due, is_blocked: false };
+        match free {
+            Some(slot) => self.readers[slot] = Some(reader),
+            None => self.readers.push(Some(reader)),
+        }
+        // Its own connection brings it to the head.
+        self.serve(slot, truth, now);
+    }
+
+    fn remove_reader(&mut self, choice: usize) {
+        let slot = self.lap.listeners()[choice % self.lap.len()].slot as usize;
+        let Some(reader) = self.readers[slot].take() else { panic!("a listener without a reader") };
+        if let Some(Moved { slot, place, .. }) = self.lap.remove(reader.place)
+            && let Some(moved) = &mut self.readers[slot as usize]
+        {
+            moved.place = place;
+        }
+    }
+
+    /// Gives a reader what it is owed; or tells it of the hole, if the log has passed it, and then gives it the rest.
+    fn serve(&mut self, slot: usize, truth: &Truth, now: Moment) {
+        let Some(reader) = self.readers[slot].as_mut().filter(|reader| !reader.is_blocked) else { return };
+        let listener = self.lap.listener(reader.place);
+        assert_eq!((listener.slot as usize, listener.cursor), (slot, reader.due), "a listener is where its reader is");
+        let oldest = self.ring.oldest();
+        if reader.due < oldest {
+            let is_owed = |position| truth.may_stay(position, self.ring.next(), now);
+            assert!(!(reader.due..oldest).any(is_owed), "forgotten although the retention covers it");
+            assert_eq!(self.ring.id_before(reader.due), truth::id(reader.due - 1));
+            assert_eq!(self.ring.floor(), truth::id(oldest - 1));
+            reader.due = oldest;
+        }
+        for event in self.ring.events_from(reader.due) {
+            assert_eq!(event.position, reader.due, "in order, each once");
+            truth.check_entry(event);
+            reader.due += 1;
+        }
+        listener.cursor = reader.due;
+    }
+
+    /// A lap that is over has brought everybody to the head.
+    fn check_all_served(&self) {
+        for reader in self.readers.iter().flatten().filter(|reader| !reader.is_blocked) {
+            assert_eq!(reader.due, self.ring.next(), "the lap has left somebody behind");
+        }
+    }
+
+    fn check(&self, truth: &Truth, now: Moment) {
+        let (oldest, next) = (self.ring.oldest(), self.ring.next());
+        assert!(self.ring.events_from(0).map(|event| event.position).eq(oldest..next), "positions are dense");
+        assert!((1..oldest).next_back().is_none_or(|passed| !truth.may_stay(passed, next, now)));
+        let retention = &self.state.class.retention;
+        assert!(self.ring.len() <= retention.history.count.max(retention.lag.count), "no longer than it may be");
+    }
+}

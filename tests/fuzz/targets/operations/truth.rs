@@ -1,0 +1,128 @@
+//! What really happened to a topic, and what may be forgotten of it, computed from the whole each time.
+
+use fanfare::{
+    clock::Moment,
+    event::{Event, EventId, Position, Start},
+    gap::{Gap, GapReason},
+    log::{Bounds, Retention},
+};
+
+use super::super::hub::EPOCH_MS;
+
+/// All entries there have ever been; the first has position 1.
+pub(super) struct Truth {
+    entries: Vec<Entry>,
+    retention: Retention,
+    /// The oldest position that the bus still has.
+    oldest: Position,
+    /// Whether the bus has it in its table.
+    pub(super) exists: bool,
+}
+
+struct Entry {
+    gap: Option<Gap>,
+    accepted: Moment,
+    weight: usize,
+}
+
+/// The id at `position`, in every topic.
+pub(super) fn id(position: Position) -> EventId {
+    EventId { major: EPOCH_MS, minor: position }
+}
+
+impl Truth {
+    pub(super) fn new(retention: Retention) -> Self {
+        Self { entries: Vec::new(), retention, oldest: 1, exists: false }
+    }
+
+    /// The position that the next entry gets.
+    pub(super) fn next(&self) -> Position {
+        self.entries.len() as Position + 1
+    }
+
+    pub(super) fn oldest(&self) -> Position {
+        self.oldest
+    }
+
+    pub(super) fn push(&mut self, gap: Option<Gap>, now: Moment) {
+        let entry = Entry { gap, accepted: now, weight: self.weigh(gap) };
+        self.entries.push(entry);
+        self.exists = true;
+        self.trim(now);
+    }
+
+    /// The weight itself is not under test.
+    fn weigh(&self, gap: Option<Gap>) -> usize {
+        let topic = || fanfare::topic::Topic::parse("t").expect("a good name");
+        let position = self.next();
+        match gap {
+            Some(gap) => Event::hole(topic(), gap, position, Moment(0)).weight_bytes(),
+            None => {
+                Event::new(topic(), id(position), position, None, position.to_string().into(), Moment(0)).weight_bytes()
+            }
+        }
+    }
+
+    /// A hole that is the newest entry known already says so.
+    pub(super) fn report_loss(&mut self, reason: GapReason, now: Moment) {
+        self.exists = true;
+        let position = self.next();
+        let newest = self.entries.last().filter(|_| self.oldest < position).and_then(|entry| entry.gap);
+        if newest.is_none_or(|newest| newest.reason != reason) {
+            self.push(Some(Gap { from: id(position - 1), to: id(position), reason }), now);
+        }
+    }
+
+    pub(super) fn sweep(&mut self, is_used: bool, now: Moment) {
+        if self.exists {
+            self.trim(now);
+            self.exists = is_used || self.oldest < self.next();
+        }
+    }
+
+    fn trim(&mut self, now: Moment) {
+        while self.oldest < self.next() && !self.may_stay(self.oldest, self.next(), now) {
+            self.oldest += 1;
+        }
+    }
+
+    /// Whether the entry at `position` is to be retained by who knows all up to `next`.
+    pub(super) fn may_stay(&self, position: Position, next: Position, now: Moment) -> bool {
+        let covers = |bounds: &Bounds| self.covers(bounds, position, next, now);
+        covers(&self.retention.history) || covers(&self.retention.lag)
+    }
+
+    fn covers(&self, bounds: &Bounds, position: Position, next: Position, now: Moment) -> bool {
+        let entries = &self.entries[position as usize - 1..next as usize - 1];
+        let bytes: usize = entries.iter().map(|entry| entry.weight).sum();
+        entries.len() <= bounds.count && bytes <= bounds.bytes && now.since(entries[0].accepted) <= bounds.age
+    }
+
+    /// Where a subscription begins at a log that holds `oldest..next`, or the hole ahead of it.
+    pub(super) fn place(&self, start: Start, oldest: Position, next: Position, now: Moment) -> Result<Position, Gap> {
+        let first = || {
+            let is_shown = |position: &Position| self.covers(&self.retention.history, *position, next, now);
+            (oldest..next).find(is_shown).unwrap_or(next)
+        };
+        match start {
+            Start::Live => Ok(next),
+            Start::First => Ok(first()),
+            Start::Last(count) => Ok(first().max(next.saturating_sub(count as Position))),
+            Start::After(seen) if (id(oldest - 1)..id(next)).contains(&seen) => Ok(seen.minor + 1),
+            Start::After(seen) => {
+                let is_trimmed = seen.major == EPOCH_MS && seen < id(oldest);
+                let reason = if is_trimmed { GapReason::Expired } else { GapReason::Epoch };
+                Err(Gap { from: seen, to: id(oldest - 1), reason })
+            }
+        }
+    }
+
+    /// `event` is what was published at its position.
+    pub(super) fn check_entry(&self, event: &Event) {
+        let entry = &self.entries[event.position as usize - 1];
+        assert_eq!((event.id, event.gap, event.accepted), (id(event.position), entry.gap, entry.accepted));
+        if event.gap.is_none() {
+            assert_eq!(event.text(), event.position.to_string());
+        }
+    }
+}

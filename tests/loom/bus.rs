@@ -1,0 +1,31 @@
+//! The bus: the very files of `src/bus`, over the locks and queues of [`sync`]. `mod.rs` alone is this one instead.
+
+#[path = "../../src/bus/archive.rs"]
+mod archive;
+#[path = "../../src/bus/idempotency.rs"]
+mod idempotency;
+#[path = "../../src/bus/inbox.rs"]
+mod inbox;
+#[path = "../../src/bus/publish.rs"]
+mod publish;
+#[path = "../../src/bus/reactors.rs"]
+mod reactors;
+#[path = "sync.rs"]
+pub(crate) mod sync;
+#[path = "../../src/bus/topics.rs"]
+mod topics;
+
+pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveReply, ArchiveRequest};
+pub use fanfare::bus::{Class, Config, LogKind};
+pub use inbox::{AnswerForm, Doorbell, Inbox, Mail, Note, Waiting, Wake};
+pub use publish::{Feed, Outlet, Publication, PublishFailed, PublishRefused, Receipt, Reply};
+pub use reactors::{REACTORS_MAX, ReactorSet};
+pub use topics::{Attachment, Bus, HistoryPage, Interest, TopicKey, TopicState, TopicSummary};
+
+/// The ways out of the hub: none.
+#[derive(Debug, Default)]
+pub struct Outlets {
+    pub shared: Option<Box<dyn Outlet>>,
+    pub stream: Option<Box<dyn Outlet>>,
+    pub archive: Option<Box<dyn Archive>>,
+}
