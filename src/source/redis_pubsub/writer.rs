@@ -31,6 +31,9 @@ const BATCH_COUNT_MAX: usize = 1000;
 /// The most bytes in one round trip, but for the last publication.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
+/// What an attempt to connect gets, whoever waits meanwhile: some round trips to sentinels and server.
+const CONNECT_TIME_MIN: Duration = Duration::from_secs(1);
+
 /// Owns the writer thread.
 #[derive(Debug)]
 pub struct WriterHandle {
@@ -188,9 +191,11 @@ impl Writer {
     }
 
     fn connect(&mut self) {
-        // Whoever waits longest must not wait longer than it may.
+        // Whoever waits longest should not wait longer than it may. But under a steady stream of publications the oldest
+        // is always about to give up, and a connection must be possible all the same.
         let patience = self.pending.front().map(|oldest| oldest.deadline.since(self.clock.now()));
-        let timeout = patience.unwrap_or(self.config.connect_timeout).min(self.config.connect_timeout);
+        let patience = patience.map_or(Duration::MAX, |patience| patience.max(CONNECT_TIME_MIN));
+        let timeout = patience.min(self.config.connect_timeout);
         let reader_disconnects = self.status.reader().disconnects();
         let opened = Link::open(&self.directory, self.status.consensus(), timeout.max(Duration::from_millis(1)));
         match opened.and_then(|link| link.set_timeout(self.config.publish_timeout).map(|()| link)) {

@@ -144,6 +144,46 @@ fn an_unreachable_server_answers_unavailable() {
     assert_eq!(answer.try_recv(), Ok(Err(PublishFailed::Unavailable)), "stopping answers all");
 }
 
+/// A server far away: it answers after `delay`. Its thread ends with the process.
+fn distant_server(port: u16, delay: Duration) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is still free");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut answers = stream.try_clone().expect("a second handle");
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                let answer: &[u8] = match line.as_str() {
+                    "CLIENT" | "PING" => b"+OK\r\n",
+                    "PUBLISH" => b":1\r\n",
+                    _ => continue,
+                };
+                std::thread::park_timeout(delay);
+                // The writer may have lost its patience.
+                let _ = answers.write_all(answer);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_steady_stream_of_publications_leaves_time_to_connect() {
+    let (port, delay) = (free_port(), Duration::from_millis(400));
+    let config = Config { publish_timeout: delay / 2, ..quick(&format!("redis://127.0.0.1:{port}")) };
+    let status = Arc::new(SourceStatus::new("redis"));
+    let writer = start_writer(config, Clock::start(), Arc::clone(&status)).expect("usable settings");
+    let first = publish(&writer, "a", None, "x");
+    let publish_one = || drop(publish(&writer, "a", None, "x"));
+    wait_until("the first one is given up", || {
+        publish_one();
+        first.try_recv().is_ok()
+    });
+    distant_server(port, delay);
+    wait_until("it connects", || {
+        publish_one();
+        status.snapshot().writer_connected
+    });
+    writer.stop();
+}
+
 #[test]
 fn sent_and_not_answered_is_unknown_and_not_sent_twice() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
