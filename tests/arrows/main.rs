@@ -34,7 +34,8 @@ fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) {
             // What was measured is data, as long as it is.
             Ok(kind) if kind.is_dir() && entry.path().ends_with("bench/results") => {}
             Ok(kind) if kind.is_dir() => collect_files(&entry.path(), files),
-            Ok(kind) if kind.is_file() => files.push(entry.path()),
+            // Nor does anybody write a lock file.
+            Ok(kind) if kind.is_file() && !entry.path().ends_with("Cargo.lock") => files.push(entry.path()),
             _ => {}
         }
     }
