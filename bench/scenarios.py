@@ -324,7 +324,7 @@ def cpu_per_return(report):
 
 
 def instructions(_theatre):
-    """S13: user instructions per delivery, counted by callgrind."""
+    """S13: user instructions per delivery and per stream opened, counted by callgrind."""
     done = subprocess.run(["bench/instructions", "--no-build"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         return {"user instructions per delivery": "not counted: " + done.stderr.strip()}

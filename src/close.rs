@@ -16,6 +16,10 @@ pub enum Close {
     PeerGone,
     /// The peer broke HTTP's rules; the text names the rule.
     BadRequest(&'static str),
+    /// The request expects what cannot be met (417, RFC 9110 section 10.1.1).
+    ExpectationFailed,
+    /// The request line alone is over the head's limit (414, RFC 9112 section 3).
+    TargetTooLong,
     /// Request head over its limit in bytes or fields (431).
     HeadTooLarge,
     /// Request body over its limit (413).
@@ -54,6 +58,8 @@ impl Close {
             Self::Policy(_) => Some(403),
             Self::RequestTimeout => Some(408),
             Self::BodyTooLarge | Self::MessageTooBig => Some(413),
+            Self::TargetTooLong => Some(414),
+            Self::ExpectationFailed => Some(417),
             Self::RateLimited => Some(429),
             Self::HeadTooLarge => Some(431),
             Self::Internal(_) => Some(500),
@@ -66,7 +72,8 @@ impl Close {
         match self {
             Self::PeerClosed(Some(code)) => code,
             Self::Done | Self::PeerClosed(None) | Self::PeerGone => 1000,
-            Self::BadRequest(_) | Self::BadFrame(_) | Self::HeadTooLarge => 1002,
+            Self::BadRequest(_) | Self::BadFrame(_) | Self::ExpectationFailed => 1002,
+            Self::HeadTooLarge | Self::TargetTooLong => 1002,
             Self::BadUtf8 => 1007,
             Self::RateLimited | Self::Policy(_) | Self::RequestTimeout => 1008,
             Self::MessageTooBig | Self::BodyTooLarge => 1009,
@@ -87,8 +94,8 @@ impl Close {
         match self {
             Self::Done | Self::PeerClosed(_) => 0,
             Self::PeerGone => 1,
-            Self::BadRequest(_) => 2,
-            Self::HeadTooLarge => 3,
+            Self::BadRequest(_) | Self::ExpectationFailed => 2,
+            Self::HeadTooLarge | Self::TargetTooLong => 3,
             Self::BodyTooLarge => 4,
             Self::RequestTimeout => 5,
             Self::BadFrame(_) => 6,
@@ -105,7 +112,7 @@ impl Close {
     }
 }
 
-/// The label of each variant, by [`Close::index`]. Who closed first is not told apart.
+/// The label of each variant, by [`Close::index`]. Variants that an operator need not tell apart share one.
 pub const LABELS: [&str; 16] = [
     "done",
     "peer_gone",
@@ -134,6 +141,8 @@ impl fmt::Display for Close {
             Self::BadRequest(rule) | Self::BadFrame(rule) | Self::Policy(rule) | Self::TryLater(rule) => {
                 f.write_str(rule)
             }
+            Self::ExpectationFailed => f.write_str("no expectation but 100-continue can be met"),
+            Self::TargetTooLong => f.write_str("the request target is too long"),
             Self::HeadTooLarge => f.write_str("the request head is too large"),
             Self::BodyTooLarge => f.write_str("the request body is too large"),
             Self::RequestTimeout => f.write_str("the request did not arrive in time"),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use fanfare::{
-    bus::{self, Bus, Doorbell, Inbox},
+    bus::{self, Bus, Doorbell, Inbox, Outlets},
     clock::Clock,
     endpoint::{self, Answer, Application, Context, Cors, Hub, Phase, row},
     metrics::{Metrics, ReactorMetrics},
@@ -23,8 +23,8 @@ use fanfare::{
 
 /// The largest message and the largest body: public suites go up to it.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// The most frames of one message, from the same suites.
-const FRAGMENTS_MAX: u32 = 65_536;
+/// The most frames of one message: Autobahn cuts one into 65,536 and ends it with an empty one.
+pub(crate) const FRAGMENTS_MAX: u32 = 65_537;
 
 static APPLICATION: Application = Application {
     routes: &[
@@ -99,13 +99,7 @@ fn open_echo(request: &Request, _: &str, _: &Context<'_>) -> Answer {
 }
 
 fn build_hub(doorbell: Arc<Doorbell>, clock: Clock) -> Hub {
-    let config = bus::Config {
-        reactors: 1,
-        epoch_ms: 0,
-        payload_bytes_max: MESSAGE_BYTES_MAX,
-        default_class: bus::Class::default(),
-        classes: Vec::new(),
-    };
+    let config = bus::Config { payload_bytes_max: MESSAGE_BYTES_MAX, ..bus::Config::default() };
     let metrics = Metrics { reactors: vec![Arc::new(ReactorMetrics::default())], sources: Vec::new(), clock };
     let endpoints = endpoint::Config {
         default_topics: Vec::new(),
@@ -114,7 +108,7 @@ fn build_hub(doorbell: Arc<Doorbell>, clock: Clock) -> Hub {
         admin_apart: false,
         stuck_after: Duration::from_secs(10),
     };
-    let bus = Bus::new(config, vec![Inbox::new(1024, doorbell)], None);
+    let bus = Bus::new(config, vec![Inbox::new(1024, doorbell)], Outlets::default());
     Hub::new(Arc::new(bus), Arc::new(metrics), endpoints).with_application(&APPLICATION)
 }
 
@@ -128,6 +122,7 @@ fn reactor_config() -> reactor::Config {
         },
         // So many messages are no limit.
         rate: RateLimit { messages_per_second: u32::MAX, patience: Duration::MAX },
+        ..Limits::default()
     };
     // Room for the answers to several of the largest messages.
     reactor::Config { limits, outbox_bytes_max: 16 * MESSAGE_BYTES_MAX, ..reactor::Config::default() }

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use fanfare::protocol::http::Method;
 use socket2::{Domain, SockFilter, Socket, Type};
 
 use crate::support::{
@@ -239,7 +238,7 @@ fn a_flood_from_one_address_is_refused_and_no_other() {
         statuses.push(connection.try_receive().map(|response| response.status));
     }
     let count = |status: Option<u16>| statuses.iter().filter(|other| **other == status).count();
-    assert_eq!((count(Some(200)), count(Some(503)), count(None)), (8, 16, 276));
+    assert_eq!((count(Some(200)), count(Some(429)), count(None)), (8, 16, 276));
     wait_until("its time has passed", || {
         let mut connection = HttpConnection::new(connect_from(&hub, "127.0.0.2"));
         connection.send(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n");
