@@ -234,14 +234,14 @@ fn a_flood_from_one_address_is_refused_and_no_other() {
     let mut statuses: Vec<Option<u16>> = Vec::new();
     for socket in flood {
         let mut connection = HttpConnection::new(socket);
-        connection.send(b"GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        connection.send(b"GET /stats HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
         statuses.push(connection.try_receive().map(|response| response.status));
     }
     let count = |status: Option<u16>| statuses.iter().filter(|other| **other == status).count();
     assert_eq!((count(Some(200)), count(Some(429)), count(None)), (8, 16, 276));
     wait_until("its time has passed", || {
         let mut connection = HttpConnection::new(connect_from(&hub, "127.0.0.2"));
-        connection.send(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n");
+        connection.send(b"GET /stats HTTP/1.1\r\nHost: h\r\n\r\n");
         (connection.try_receive()?.status == 200).then_some(())
     });
     drop(others);
