@@ -19,6 +19,7 @@ use std::{
 
 pub use command::{Reply, answer_command};
 pub use cors::Cors;
+pub use overload::Overload;
 pub use publish::{complete_command, complete_request};
 pub use topics::complete_history;
 
@@ -136,8 +137,8 @@ pub struct Context<'hub> {
     pub now: Moment,
     /// Whether it came through an admin listener.
     pub admin: bool,
-    /// Whether the hub has more connections than it is to serve.
-    pub overloaded: bool,
+    /// The limit that the connection is beyond, if it is: whatever it asks for is refused.
+    pub overload: Option<Overload>,
 }
 
 /// What is to be done about a request.
@@ -229,16 +230,21 @@ pub fn answer(request: &Request, context: &Context<'_>) -> (usize, Answer) {
     let found = find_route(&request.path, context);
     let label = found.map_or("other", |(route, _)| route.label);
     let place = crate::metrics::ROUTE_LABELS.iter().position(|known| *known == label).unwrap_or_default();
-    let answer = match found {
-        _ if context.overloaded => overload::refuse(request),
-        None if matches!((request.method, &*request.path), (Method::Options, "*") | (Method::Connect, _)) => {
+    let answer = match (found, context.overload) {
+        // Whoever looks after the hub must see what is the matter with it, all the more so now.
+        (Some((route, topic)), Some(Overload::Connections | Overload::Memory)) if route.admin => {
+            overload::answer_once(dispatch(route, request, topic, context))
+        }
+        (_, Some(overload)) => overload::refuse(request, overload),
+        (None, _) if matches!((request.method, &*request.path), (Method::Options, "*") | (Method::Connect, _)) => {
             answer_for_all(request)
         }
-        None => {
+        (None, _) => {
             Response::error(404, "not_found", "there is nothing at this path; GET / lists what there is", None).into()
         }
-        Some((route, topic)) => dispatch(route, request, topic, context),
+        (Some((route, topic)), _) => dispatch(route, request, topic, context),
     };
+    let answer = overload::refuse_while_ending(request, answer, context.hub.phase());
     (place, cors::allow(answer, request, &context.hub.config.cors))
 }
 

@@ -190,6 +190,15 @@ impl Session {
         }
     }
 
+    /// Whether nothing has come yet.
+    pub fn is_fresh(&self) -> bool {
+        match self {
+            Self::Preface(preface) => preface.is_idle(),
+            Self::Http(http) => http.is_fresh(),
+            Self::Sse(_) | Self::WebSocket(_) => false,
+        }
+    }
+
     /// What it keeps of what the peer has not finished saying, in bytes.
     pub fn held_bytes(&self) -> usize {
         match self {

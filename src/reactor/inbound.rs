@@ -158,8 +158,8 @@ impl<N: Net> Reactor<N> {
             self.take_client(slot, request);
         }
         let Some(connection) = self.connections.at(slot) else { return };
-        let (admin, overloaded) = (connection.admin, connection.overload);
-        let context = self.context(&hub, slot, admin, overloaded);
+        let (admin, overload) = (connection.admin, connection.overload);
+        let context = self.context(&hub, slot, admin, overload);
         match ask {
             Ask::Source(source) => self.take_source(slot, source),
             Ask::Request(request) => {
@@ -182,11 +182,6 @@ impl<N: Net> Reactor<N> {
 
     fn take_answer(&mut self, slot: u32, route: usize, request: &Request, answer: Answer) {
         match answer {
-            Answer::Sse { .. } | Answer::WebSocket { .. } if self.is_stopping() => {
-                let close = Close::Restart;
-                self.metrics.on_request(route, close.http_status().unwrap_or(503));
-                self.end(slot, close);
-            }
             Answer::Response(response) => self.respond(slot, route, &response),
             Answer::Later => {}
             Answer::Sse { topics, named, tells_place, headers } => {
@@ -199,7 +194,7 @@ impl<N: Net> Reactor<N> {
             }
             Answer::Ended { stream, close } => {
                 self.take_answer(slot, route, request, *stream);
-                self.end(slot, close);
+                self.end_refused(slot, close);
             }
         }
     }
@@ -227,9 +222,13 @@ impl<N: Net> Reactor<N> {
         self.metrics.on_request(route, response.status);
         let Some(connection) = self.connections.at(slot) else { return };
         let Ok(Session::Http(http)) = &mut connection.session else { return };
-        let goes_on = http.respond(response, self.net.date(), &mut connection.outbox);
+        let goes_on = if self.phase == Phase::Serving {
+            http.respond(response, self.net.date(), &mut connection.outbox)
+        } else {
+            http.respond(&response.clone().with("Connection", "close"), self.net.date(), &mut connection.outbox)
+        };
         self.mark_dirty(slot);
-        if !goes_on || self.phase != Phase::Serving {
+        if !goes_on {
             self.end(slot, Close::Done);
         } else {
             self.forget_client(slot);

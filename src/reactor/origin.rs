@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::{Reactor, connection::Connection, net::Net};
 use crate::{
     clock::Moment,
+    endpoint::Overload,
     protocol::{Session, http::Request, proxy},
 };
 
@@ -64,7 +65,7 @@ impl<N: Net> Reactor<N> {
         self.uncount_peer(before);
         let surplus = self.count_peer(peer);
         if let Some(connection) = self.connections.at(slot) {
-            connection.overload |= 0 < surplus;
+            connection.overload = connection.overload.or((0 < surplus).then_some(Overload::Address));
         }
     }
 }

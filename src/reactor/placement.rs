@@ -83,6 +83,11 @@ impl<S> Placement<S> {
         }
     }
 
+    /// Counts a connection that stays with the reactor `own`, which has accepted it.
+    pub(super) fn keep(&self, own: usize) {
+        self.doors[own].count.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The next connection handed to the reactor `own`.
     pub(super) fn next_arrival(&self, own: usize) -> Option<Arrival<S>> {
         self.doors[own].arrivals_out.try_recv().ok()

@@ -50,7 +50,7 @@ fn payload_bytes(message: &Message) -> usize {
     match message {
         Message::Text(text) => text.len(),
         Message::Binary(bytes) => bytes.len(),
-        Message::Pong => 0,
+        Message::Ping | Message::Pong => 0,
     }
 }
 
