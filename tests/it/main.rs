@@ -11,6 +11,7 @@ mod churn;
 mod commands;
 mod drain;
 mod fanfare_v1;
+mod gaps;
 mod hostile_input;
 mod http_manners;
 mod http_refusals;
