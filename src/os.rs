@@ -49,6 +49,22 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     if outcome == 0 { Ok(limit.rlim_cur) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Has the allocator give blocks of `bytes` and more back to the system as soon as they are freed. By itself it raises
+/// that bound with every large block that is freed, up to 32 MiB, and then keeps the holes that large payloads leave:
+/// under a flood of those the process came to twice what it held. False if the allocator knows no such thing.
+#[cfg(target_env = "gnu")]
+pub fn return_blocks_from(bytes: u32) -> bool {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    // SAFETY: it sets a number inside the allocator, under the allocator's own lock.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) == 1 }
+}
+
+/// Only glibc's allocator is known to need this.
+#[cfg(not(target_env = "gnu"))]
+pub fn return_blocks_from(_bytes: u32) -> bool {
+    false
+}
+
 /// Makes the kernel stamp what arrives on `socket`, for [`receive_timestamped`].
 pub fn enable_receive_timestamps(socket: BorrowedFd<'_>) -> io::Result<()> {
     let on: libc::c_int = 1;

@@ -25,6 +25,9 @@ use crate::{
     source::redis_pubsub::{self, ReaderHandle, SourceStatus, WriterHandle, start_reader, start_writer},
 };
 
+/// Smaller blocks are many and of like sizes, so that the holes they leave are filled again.
+const LARGE_BLOCK_BYTES: u32 = 64 * 1024;
+
 /// Serves until SIGTERM or SIGINT.
 pub fn run(config: Config) -> Result<(), String> {
     let clock = Clock::start();
@@ -35,6 +38,7 @@ pub fn run(config: Config) -> Result<(), String> {
         Ok(limit) => info!(limit, "descriptors"),
         Err(error) => warn!(%error, "the descriptor limit stays as it is"),
     }
+    os::return_blocks_from(LARGE_BLOCK_BYTES);
     let bound = bind_all(&config)?;
     // Taken before the first thread is pinned: it reads the calling thread's own mask.
     let cores = Cores::choose(&config);

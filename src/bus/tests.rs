@@ -89,7 +89,8 @@ fn a_full_inbox_becomes_a_resync() {
     assert!(mail(&bus, 0).is_empty(), "nothing past the hole");
     let marked = bus.inbox(0).take_resync();
     assert_eq!(marked.len(), 1, "marked once");
-    let missed: Vec<u64> = bus.resync(&attachment.state, 0, 5).iter().map(|event| event.position).collect();
+    let missed = bus.resync(&attachment.state, 0, 5);
+    let missed: Vec<u64> = missed.events.iter().map(|event| event.position).collect();
     assert_eq!(missed, [5, 6, 7, 8, 9, 10, 11]);
     publish(&bus, "a", 1);
     assert_eq!(mail(&bus, 0), [12], "mail goes on");

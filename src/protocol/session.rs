@@ -46,6 +46,10 @@ pub enum Ask {
     Request(Request),
     /// A `fanfare.v1` message.
     Command(String),
+    /// A message for the application, of a [`Dialect::Messages`] connection.
+    Message(Message),
+    /// The end, once all that was asked before is answered.
+    End(Close),
 }
 
 /// What a connection speaks.
@@ -113,6 +117,8 @@ pub enum Dialect {
     Raw,
     /// JSON envelopes and commands.
     FanfareV1,
+    /// Whatever the application takes them for.
+    Messages,
 }
 
 impl Session {
@@ -184,6 +190,15 @@ impl Session {
         }
     }
 
+    /// Whether nothing has come yet.
+    pub fn is_fresh(&self) -> bool {
+        match self {
+            Self::Preface(preface) => preface.is_idle(),
+            Self::Http(http) => http.is_fresh(),
+            Self::Sse(_) | Self::WebSocket(_) => false,
+        }
+    }
+
     /// What it keeps of what the peer has not finished saying, in bytes.
     pub fn held_bytes(&self) -> usize {
         match self {
@@ -200,7 +215,7 @@ impl Session {
             Self::Preface(_) | Self::Http(_) => None,
             Self::Sse(stream) => Some(Format::Sse(stream.form)),
             Self::WebSocket(websocket) => Some(match websocket.dialect {
-                Dialect::Raw => Format::WebSocketRaw,
+                Dialect::Raw | Dialect::Messages => Format::WebSocketRaw,
                 Dialect::FanfareV1 => Format::FanfareV1,
             }),
         }
@@ -245,23 +260,32 @@ impl WebSocketSession {
     ) -> Result<(), Close> {
         self.pinged_s = None;
         let mut messages = Vec::new();
-        let outcome = self.codec.receive(bytes, &limits.websocket, outbox, &mut messages);
-        // After an end nothing more is said to the client: its close frame is answered already.
-        let mut unsaid = Outbox::new();
-        let outbox = if outcome.is_ok() { outbox } else { &mut unsaid };
+        let mut outcome = self.codec.receive(bytes, &limits.websocket, outbox, &mut messages);
+        let asks_before = asks.len();
         for message in messages {
             match self.rate.judge(&limits.rate, now) {
-                Verdict::CutOff => return outcome.and(Err(Close::RateLimited)),
+                Verdict::CutOff => {
+                    outcome = outcome.and(Err(Close::RateLimited));
+                    break;
+                }
                 Verdict::Ignore => self.tell_ignored(&message, outbox),
                 Verdict::Pass => self.read_message(message, outbox, asks),
             }
         }
-        outcome
+        match outcome {
+            // Nothing may be said after a close frame (RFC 6455 section 5.5.1), so the answers come first.
+            Err(close) if asks_before < asks.len() => {
+                asks.push(Ask::End(close));
+                Ok(())
+            }
+            outcome => outcome,
+        }
     }
 
     fn read_message(&self, message: Message, outbox: &mut Outbox, asks: &mut Vec<Ask>) {
         match (self.dialect, message) {
             (Dialect::Raw, _) | (_, Message::Ping | Message::Pong) => {}
+            (Dialect::Messages, message) => asks.push(Ask::Message(message)),
             (Dialect::FanfareV1, Message::Text(text)) => asks.push(Ask::Command(text)),
             (Dialect::FanfareV1, Message::Binary(_)) => {
                 self.tell_error("BadRequest", "commands are text messages", None, outbox);

@@ -9,6 +9,7 @@ use super::net::Net;
 use crate::{
     clock::Moment,
     close::Close,
+    endpoint::Overload,
     event::Event,
     frame::Format,
     metrics::Transport,
@@ -28,8 +29,8 @@ pub(super) struct Connection<S> {
     pub(super) pending: u16,
     pub(super) transport: Transport,
     pub(super) admin: bool,
-    /// Beyond what the hub is to serve: its first request is refused.
-    pub(super) overload: bool,
+    /// The limit that it is beyond, if it is: its first request is refused.
+    pub(super) overload: Option<Overload>,
     /// Whether it is a proxy whose requests name the client.
     pub(super) trusted: bool,
     pub(super) unfinished: Option<Unfinished>,
@@ -143,7 +144,7 @@ impl<S> Connection<S> {
             pending: 0,
             transport: Transport::Http,
             admin,
-            overload: false,
+            overload: None,
             trusted: false,
             written: now,
             unfinished: None,

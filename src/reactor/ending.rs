@@ -50,6 +50,19 @@ impl<N: Net> Reactor<N> {
         self.leave(slot, close);
     }
 
+    /// Ends a stream that was opened only to be refused. It says why; of those that end after they were served, only the
+    /// ones for which the end is no matter of course do.
+    pub(super) fn end_refused(&mut self, slot: u32, close: Close) {
+        if let Some(connection) = self.connections.at(slot)
+            && let Ok(Session::Sse(stream)) = &connection.session
+            && sse_error(close).is_none()
+        {
+            let chunked = stream.form.chunked;
+            sse::write_event(None, Some("error"), &error_json(close), chunked, connection.outbox.buffer());
+        }
+        self.end(slot, close);
+    }
+
     /// Ends a connection whose session has ended itself.
     pub(super) fn close(&mut self, slot: u32, close: Close) {
         let retry_ms = self.retry_ms();
@@ -72,10 +85,8 @@ impl<N: Net> Reactor<N> {
                 let error = sse_error(close);
                 sse::write_final(stream.form.chunked, retry_ms, error.as_deref(), outbox.buffer());
             }
-            // The end began on the other side, and the session has answered it.
-            (Err(Close::Done), Transport::WebSocket) => {}
             (_, Transport::WebSocket) => {
-                websocket::write_close(close.websocket_code(), reason, outbox.buffer());
+                websocket::write_end(close, reason, outbox.buffer());
             }
             (Err(_), Transport::Sse) => {}
             (Ok(Session::WebSocket(_)), _) => {}
@@ -173,24 +184,53 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// The hub shuts down. Idle connections end at once, streams one by one over the window, so that their clients do not
-    /// all come back in the same moment; in the last phase, everybody.
+    /// The hub shuts down: nobody is accepted any more. While it drains, everybody's end comes in its time; in the last
+    /// phase, at once.
     pub(super) fn enter_phase(&mut self, phase: Phase) {
-        self.phase = phase;
-        self.net.stop_listening();
-        self.accept_again.clear();
-        self.accept_retry = None;
+        if self.phase == Phase::Serving {
+            // A connection that waits in a listener's queue would be reset with it, and a request on it lost.
+            self.accept_all();
+            self.net.stop_listening();
+        }
+        (self.phase, self.drain_ends) = (phase, self.now + self.config.drain_window);
         for slot in self.connections.used() {
-            let Some(connection) = self.connections.at(slot) else { continue };
-            match &connection.session {
-                Ok(Session::Http(http)) if phase == Phase::Draining && !http.is_idle() => {}
-                Ok(Session::Sse(_) | Session::WebSocket(_)) if phase == Phase::Draining => {
-                    let share = self.random.random_range(0.0..1.0);
-                    self.wheel.arm(slot, self.now + self.config.drain_window.mul_f64(share));
-                }
-                Ok(_) => self.end(slot, Close::Restart),
-                Err(_) => {}
+            match phase {
+                Phase::Draining => self.drain(slot),
+                _ => self.end_for_restart(slot),
             }
+        }
+    }
+
+    /// Idle connections end at once, requests that have begun are answered, and streams end one by one over the window,
+    /// so that their clients do not all come back in the same moment.
+    fn drain(&mut self, slot: u32) {
+        // A request may have arrived with the signal.
+        self.read(slot, true);
+        let Some(connection) = self.connections.at(slot) else { return };
+        match &connection.session {
+            // Whoever has just connected is about to ask.
+            Ok(session) if session.is_fresh() => {
+                let patience = self.config.linger.min(self.config.drain_window);
+                self.wheel.arm(slot, self.now + patience);
+            }
+            Ok(session) if session.is_idle() => self.end(slot, Close::Done),
+            Ok(Session::Preface(_) | Session::Http(_)) => self.rearm(slot),
+            Ok(Session::Sse(_) | Session::WebSocket(_)) => {
+                let share = self.random.random_range(0.0..1.0);
+                self.wheel.arm(slot, self.now + self.config.drain_window.mul_f64(share));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// A connection's time has come while the hub shuts down.
+    pub(super) fn end_for_restart(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        match &connection.session {
+            // To a peer that has asked for nothing there is nothing to say.
+            Ok(session) if session.is_idle() => self.end(slot, Close::Done),
+            Ok(_) => self.end(slot, Close::Restart),
+            Err(_) => {}
         }
     }
 }
@@ -206,10 +246,11 @@ fn goodbye_reason(close: Close, retry_ms: u64) -> String {
 /// What an event stream says of its end, besides when to come back: something only if that is no matter of course.
 fn sse_error(close: Close) -> Option<String> {
     match close {
-        Close::TryLater(_) => {
-            let error = serde_json::json!({ "code": close.label(), "message": close.to_string() });
-            Some(error.to_string())
-        }
+        Close::TryLater(_) => Some(error_json(close)),
         _ => None,
     }
+}
+
+fn error_json(close: Close) -> String {
+    serde_json::json!({ "code": close.label(), "message": close.to_string() }).to_string()
 }

@@ -176,11 +176,11 @@ impl Net for MioNet {
 
     #[inline]
     fn write(&mut self, stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
-        let sent = match stream {
-            Stream::Tcp(socket) => send(socket, bytes, SendFlags::NOSIGNAL),
-            Stream::Unix(socket) => send(socket, bytes, SendFlags::NOSIGNAL),
-        };
-        Ok(sent?)
+        send_bytes(stream, bytes, SendFlags::NOSIGNAL)
+    }
+
+    fn write_ahead(&mut self, stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
+        send_bytes(stream, bytes, SendFlags::NOSIGNAL | SendFlags::MORE)
     }
 
     fn write_vectored(&mut self, stream: &mut Stream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -213,4 +213,13 @@ impl Net for MioNet {
         };
         counted.unwrap_or_default()
     }
+}
+
+#[inline]
+fn send_bytes(stream: &Stream, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
+    let sent = match stream {
+        Stream::Tcp(socket) => send(socket, bytes, flags),
+        Stream::Unix(socket) => send(socket, bytes, flags),
+    };
+    Ok(sent?)
 }

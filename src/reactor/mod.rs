@@ -48,7 +48,7 @@ use crate::{
     bus::Doorbell,
     clock::Moment,
     close::Close,
-    endpoint::{Context, Hub, Phase},
+    endpoint::{Context, Hub, Overload, Phase},
     gap::Gap,
     metrics::ReactorMetrics,
     protocol::{Ask, Limits, proxy::Trusted},
@@ -180,6 +180,8 @@ pub struct Reactor<N: Net> {
     swept: Moment,
     sweep_from: Option<usize>,
     phase: Phase,
+    /// When the last stream is to have ended, once the hub drains.
+    drain_ends: Moment,
     // Used within one call each, kept to spare the allocation.
     ready: Vec<Ready>,
     asks: Vec<Ask>,
@@ -220,6 +222,7 @@ impl<N: Net> Reactor<N> {
             swept: now,
             sweep_from: None,
             phase: Phase::Serving,
+            drain_ends: now,
             ready: Vec::new(),
             asks: Vec::new(),
             due: Vec::new(),
@@ -251,7 +254,8 @@ impl<N: Net> Reactor<N> {
         self.metrics.set_lagging(self.blocked);
         self.now = self.net.now();
         self.metrics.on_turn(began, self.now);
-        let finished = self.phase != Phase::Serving && self.connections.len() == 0;
+        let empty = self.connections.len() == 0 && self.placement.is_empty(self.index);
+        let finished = self.phase != Phase::Serving && empty;
         Ok(if finished { Flow::Finished } else { Flow::Continue })
     }
 
@@ -352,13 +356,9 @@ impl<N: Net> Reactor<N> {
         self.phase < self.hub.phase()
     }
 
-    fn context<'hub>(&self, hub: &'hub Hub, slot: u32, admin: bool, overloaded: bool) -> Context<'hub> {
+    fn context<'hub>(&self, hub: &'hub Hub, slot: u32, admin: bool, overload: Option<Overload>) -> Context<'hub> {
         let token = self.connections.token(slot).pack();
-        Context { hub, reactor: self.index, token, now: self.now, admin, overloaded }
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.phase != Phase::Serving
+        Context { hub, reactor: self.index, token, now: self.now, admin, overload }
     }
 
     fn retry_ms(&mut self) -> u64 {

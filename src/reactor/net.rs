@@ -90,6 +90,11 @@ pub trait Net {
     /// Writes as much of `bytes` as there is room for.
     fn write(&mut self, stream: &mut Self::Stream, bytes: &[u8]) -> io::Result<usize>;
 
+    /// Like [`Net::write`], for bytes behind which others are written right away: both may travel together.
+    fn write_ahead(&mut self, stream: &mut Self::Stream, bytes: &[u8]) -> io::Result<usize> {
+        self.write(stream, bytes)
+    }
+
     /// Writes as much of `parts`, in order, as there is room for.
     fn write_vectored(&mut self, stream: &mut Self::Stream, parts: &[IoSlice<'_>]) -> io::Result<usize>;
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::{Reactor, connection::Connection, net::Net};
 use crate::{
     clock::Moment,
+    endpoint::Overload,
     protocol::{Session, http::Request, proxy},
 };
 
@@ -15,10 +16,13 @@ impl<N: Net> Reactor<N> {
         if trusted && !admin && self.config.proxy_protocol { Session::behind_proxy(now) } else { Session::new(now) }
     }
 
-    /// Counts one more connection from `peer`; false if it has too many. Proxies themselves are not counted, for they
-    /// connect for everybody.
-    pub(super) fn count_peer(&self, peer: Option<IpAddr>) -> bool {
-        self.config.trusted.contains(peer) || self.placement.count_address(peer, self.config.connections_per_ip_max)
+    /// Counts one more connection from `peer`: how many more than allowed it has. Proxies themselves are not counted, for
+    /// they connect for everybody.
+    pub(super) fn count_peer(&self, peer: Option<IpAddr>) -> usize {
+        match self.config.trusted.contains(peer) {
+            true => 0,
+            false => self.placement.count_address(peer, self.config.connections_per_ip_max),
+        }
     }
 
     /// A connection counted for `peer` is gone, or counts for somebody else from now on.
@@ -59,9 +63,9 @@ impl<N: Net> Reactor<N> {
             return;
         }
         self.uncount_peer(before);
-        let crowded = !self.count_peer(peer);
+        let surplus = self.count_peer(peer);
         if let Some(connection) = self.connections.at(slot) {
-            connection.overload |= crowded;
+            connection.overload = connection.overload.or((0 < surplus).then_some(Overload::Address));
         }
     }
 }

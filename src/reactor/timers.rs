@@ -54,6 +54,11 @@ impl<N: Net> Reactor<N> {
             return self.on_closing_due(slot);
         }
         match &connection.session {
+            Ok(session @ (Session::Preface(_) | Session::Http(_)))
+                if self.phase != Phase::Serving && (session.is_idle() || self.drain_ends <= self.now) =>
+            {
+                self.end_for_restart(slot);
+            }
             Ok(session @ (Session::Preface(_) | Session::Http(_))) => match session.deadline(&self.config.limits) {
                 Some(deadline) if deadline <= self.now => {
                     let close = session.expire();
@@ -62,9 +67,7 @@ impl<N: Net> Reactor<N> {
                 _ => self.rearm(slot),
             },
             // Streams have no other timer once the hub drains.
-            Ok(Session::Sse(_) | Session::WebSocket(_)) if self.phase != Phase::Serving => {
-                self.end(slot, Close::Restart)
-            }
+            Ok(Session::Sse(_) | Session::WebSocket(_)) if self.phase != Phase::Serving => self.end_for_restart(slot),
             Ok(Session::Sse(_) | Session::WebSocket(_)) => self.on_silence(slot),
             Err(_) => self.doom(slot),
         }
@@ -124,7 +127,11 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let deadline = match &connection.session {
-            Ok(session @ (Session::Preface(_) | Session::Http(_))) => session.deadline(&self.config.limits),
+            Ok(session @ (Session::Preface(_) | Session::Http(_))) => {
+                let latest = if self.phase == Phase::Serving { None } else { Some(self.drain_ends) };
+                let deadline = session.deadline(&self.config.limits);
+                deadline.map(|deadline| latest.map_or(deadline, |latest| latest.min(deadline)))
+            }
             Ok(session @ (Session::Sse(_) | Session::WebSocket(_))) => {
                 let silence_max = silence_max(&self.config, connection.transport);
                 let heartbeat = connection.written + jittered(silence_max, &mut self.random);

@@ -6,10 +6,12 @@ use fanfare::protocol::http::Method;
 use socket2::Socket;
 
 use crate::support::{
+    Folder,
     http::{HttpConnection, Response, exchange},
     hub::Hub,
+    run_program,
     sse::{SseClient, send_all},
-    wait_until,
+    stdout_of, wait_until,
 };
 
 const BEHIND_TEXT: [(&str, &str); 3] =
@@ -45,11 +47,11 @@ fn connections_count_for_the_client_that_the_header_names() {
     let status = |header: &[u8]| get(connect_with(&hub, header), "/health", &[]).status;
     let mut streams: Vec<SseClient> =
         (0..2).map(|_| SseClient::open_on(connect_with(&hub, &first), "/sse?topic=t", &[])).collect();
-    assert_eq!(status(&first), 503, "a third one of the first client");
-    assert_eq!(status(&binary([203, 0, 113, 7])), 503, "told in the other form");
+    assert_eq!(status(&first), 429, "a third one of the first client");
+    assert_eq!(status(&binary([203, 0, 113, 7])), 429, "told in the other form");
     assert_eq!(status(&second), 200);
     streams.push(SseClient::open_on(connect_with(&hub, &second), "/sse?topic=t", &[]));
-    assert_eq!((status(&second), status(&first)), (200, 503));
+    assert_eq!((status(&second), status(&first)), (200, 429));
     // The proxy's own connections are nobody's.
     for own in [&b"PROXY UNKNOWN\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"] {
         assert_eq!(status(own), 200);
@@ -111,8 +113,8 @@ fn requests_count_for_the_client_that_the_proxy_names() {
     // What the client itself had written stands to the left.
     let streams = [open("203.0.113.7"), open("198.51.100.9, 203.0.113.7, 127.0.0.1")];
     let refused = get_as("203.0.113.7:4711");
-    assert_eq!((refused.status, refused.error_code().as_str()), (503, "overloaded"));
-    assert_eq!(get(hub.connect(), "/health", &[("Forwarded", "for=203.0.113.7;proto=https")]).status, 503);
+    assert_eq!((refused.status, refused.error_code().as_str()), (429, "too_many_connections"));
+    assert_eq!(get(hub.connect(), "/health", &[("Forwarded", "for=203.0.113.7;proto=https")]).status, 429);
     assert_eq!(get_as("198.51.100.9").status, 200);
     assert_eq!(get_as("not an address").status, 200, "the proxy itself, then");
     // An EventSource is told when to come back.
@@ -135,11 +137,11 @@ fn one_connection_serves_many_clients() {
     for connection in &mut pool {
         assert_eq!((ask(connection, "198.51.100.9"), ask(connection, "198.51.100.10")), (200, 200));
     }
-    assert_eq!(ask(&mut pool[0], "203.0.113.7"), 503);
+    assert_eq!(ask(&mut pool[0], "203.0.113.7"), 429);
     assert!(pool[0].is_closed());
     assert_eq!(pool[1].request(Method::Get, "/health", &[], b"").status, 200);
     let _more = [(); 2].map(|()| SseClient::open_with(&hub, "/sse?topic=t", &[("X-Forwarded-For", "198.51.100.9")]));
-    assert_eq!(ask(&mut pool[2], "198.51.100.9"), 503);
+    assert_eq!(ask(&mut pool[2], "198.51.100.9"), 429);
 }
 
 #[test]
@@ -148,7 +150,7 @@ fn from_others_the_fields_are_ignored() {
     let client = |number: usize| format!("203.0.113.{number}");
     let open = |number: usize| SseClient::open_with(&hub, "/sse?topic=t", &[("X-Forwarded-For", &client(number))]);
     let _streams = [open(1), open(2)];
-    assert_eq!(get(hub.connect(), "/health", &[("X-Forwarded-For", &client(3))]).status, 503);
+    assert_eq!(get(hub.connect(), "/health", &[("X-Forwarded-For", &client(3))]).status, 429);
 }
 
 /// A balancer that only passes bytes on lets everybody write these fields.
@@ -164,7 +166,33 @@ fn behind_a_header_only_a_proxy_may_name_the_client() {
         get(connect_with(&hub, &line(source)), "/health", &[("X-Forwarded-For", client)]).status
     };
     let _streams = [open("203.0.113.7", "192.0.2.1"), open("203.0.113.7", "192.0.2.2")];
-    assert_eq!(status("203.0.113.7", "192.0.2.3"), 503, "it cannot pass for others");
+    assert_eq!(status("203.0.113.7", "192.0.2.3"), 429, "it cannot pass for others");
     let _more = [open("10.0.0.1", "192.0.2.1"), open("10.0.0.2", "192.0.2.1")];
-    assert_eq!((status("10.0.0.3", "192.0.2.1"), status("10.0.0.3", "192.0.2.2")), (503, 200));
+    assert_eq!((status("10.0.0.3", "192.0.2.1"), status("10.0.0.3", "192.0.2.2")), (429, 200));
+}
+
+#[test]
+fn a_proxy_at_a_unix_socket_may_be_trusted() {
+    let folder = Folder::new();
+    let settings =
+        [("proxy.trusted", "unix"), ("proxy.proxy_protocol", "true"), ("server.max_connections_per_ip", "1")];
+    let hub = Hub::start_with(&["--listen", &format!("unix:{}", folder.path("hub.sock"))], &settings);
+    let connect = |header: &[u8]| {
+        let socket = hub.connect_at(1);
+        send_all(&socket, header);
+        socket
+    };
+    let client = b"PROXY TCP6 2001:db8::7 ::1 40000 80\r\n";
+    let _stream = SseClient::open_on(connect(client), "/sse?topic=t", &[]);
+    assert_eq!(get(connect(client), "/health", &[]).status, 503);
+    assert_eq!(get(connect(b"PROXY TCP6 2001:db8::8 ::1 40000 80\r\n"), "/health", &[]).status, 200);
+    assert_eq!(hub.get("/health").status, 200, "who comes over TCP is not trusted, and sends no header");
+}
+
+#[test]
+fn curl_sends_the_header_too() {
+    let hub = Hub::start_with(&[], &BEHIND_TEXT);
+    let url = format!("{}/health", hub.url(0));
+    let output = run_program("curl", "curl", &["--silent", "--fail", "--haproxy-protocol", &url]);
+    assert!(stdout_of(&output).contains("ok"), "{output:?}");
 }

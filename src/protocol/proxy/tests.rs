@@ -30,6 +30,7 @@ fn receive<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<String>
         Ask::Source(Some(source)) => source.to_string(),
         Ask::Request(request) => request.path.clone(),
         Ask::Command(text) => text.clone(),
+        Ask::Message(_) | Ask::End(_) => "nothing of HTTP".to_owned(),
     });
     Ok(told.collect())
 }
@@ -259,4 +260,20 @@ fn clients_behind_proxies() {
     check(&["Forwarded: for=203.0.113.7;for=198.51.100.9"], None);
     check(&["Forwarded: proto=https"], None);
     check(&["Forwarded: for=203.0.113.7", "Forwarded: for=10.0.0.1"], Some("203.0.113.7"));
+}
+
+proptest::proptest! {
+    /// However a header is cut, it says the same, and none makes the parser panic.
+    #[test]
+    fn noise_is_judged_alike(
+        start in proptest::sample::select(vec![&b""[..], b"PROXY ", b"PROXY TCP4 1.2.3.4 ", v2::SIGNATURE, b"\r\n\r\n\0\r\nQUIT\n\x21"]),
+        noise in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        cut in 0..200_usize,
+    ) {
+        let bytes = [start, &noise].concat();
+        let whole = receive([&bytes[..]]);
+        let (front, back) = bytes.split_at(cut.min(bytes.len()));
+        assert_eq!(receive([front, back]), whole);
+        assert_eq!(receive(bytes.chunks(1)), whole);
+    }
 }
