@@ -75,6 +75,7 @@ fn every_key_has_a_place_of_its_own() {
         "cors.allow_credentials",
         "proxy.proxy_protocol",
         "topics.policy",
+        "topics.log",
     ];
     for key in KEYS.iter().filter(|key| !apart.contains(&key.path)) {
         let changed = other_value(key);

@@ -1,6 +1,8 @@
-//! What `/ready` and `/health` say while Redis is stopped, and after.
+//! What `/ready` and `/health` say while Redis is stopped, after that, and while the hub ends.
 
-use crate::support::{hub::Hub, redis::RedisServer, send_signal, sse::SseClient, wait_until};
+use serde_json::json;
+
+use crate::support::{http::HttpConnection, hub::Hub, redis::RedisServer, send_signal, sse::SseClient, wait_until};
 
 /// A hub that wants a fresh proof each second and gives up a silent server after `patience`.
 fn hub_on(server: &RedisServer, patience: &str) -> Hub {
@@ -64,4 +66,20 @@ fn a_server_that_was_given_up_raises_one() {
     assert_eq!(told.len(), 3, "{told:?}");
     assert_eq!((told[0].1.as_str(), told[1].0.as_str(), told[2].1.as_str()), ("before", "gap", "after"));
     assert!(told[1].1.contains(r#""reason":"source_lost""#), "{told:?}");
+}
+
+#[test]
+fn a_hub_that_ends_is_not_ready() {
+    let hub = Hub::start_with(&[], &[("drain.window", "10s")]);
+    let stream = SseClient::open(&hub, "/sse?topic=t");
+    let mut asker = HttpConnection::new(hub.connect());
+    asker.send(b"GET /ready HTTP/1.1\r\nHost: h\r\n");
+    wait_until("it has arrived", || (hub.metric("fanfare_connections{transport=\"http\"}") == 2.0).then_some(()));
+    let hub = hub.drain();
+    asker.send(b"\r\n");
+    let ready = asker.receive();
+    assert_eq!(ready.status, 503);
+    assert_eq!((&ready.json()["ready"], &ready.json()["failed"]), (&false.into(), &json!(["the hub shuts down"])));
+    drop(stream);
+    assert!(hub.wait().success());
 }
