@@ -18,5 +18,6 @@ mod readiness;
 mod redis_failover;
 mod redis_loss;
 mod redis_source;
+mod redis_stream;
 mod sse_stream;
 mod websocket_rules;
