@@ -225,8 +225,106 @@ def hub_growth(report):
     return report["server"]["pss_growth_bytes"]
 
 
+CROWD = 1000
+VISITS_PER_SECOND = 500
+VISIT_SECONDS = 0.1
+
+
+def churn(theatre):
+    """S8: connections come and go, SSE and WebSocket in turn, beside a crowd that receives. Each stays for a tenth of a
+    second, and the crowd is smaller by as many as are there at a time: with and without them an event has the same
+    number of receivers, and what differs is the coming and going."""
+    makers = {"floor": lambda: theatre.floor("--channel", "bench"), "hub": theatre.hub}
+    visitors = round(VISITS_PER_SECOND * VISIT_SECONDS)
+    load = ("--rate", 50, *WARMUP)
+    still_options = ("--subscribers", CROWD, *load)
+    churn_options = ("--subscribers", CROWD - visitors, *load, "--churn", VISITS_PER_SECOND, "--churn-mixed")
+    churn_options += ("--churn-stay", "%dms" % (VISIT_SECONDS * 1000))
+    still, churned = {"floor": [], "hub": []}, {"floor": [], "hub": []}
+    for turn in range(theatre.arguments.pairs):
+        for kind, make in makers.items():
+            label = "S8-%%s-%s-%02d" % (kind, turn + 1)
+            still[kind].append(one_run(theatre, make, label % "still", still_options, ()))
+            churned[kind].append(one_run(theatre, make, label % "churn", churn_options, ()))
+        print("   S8, turn %d of %d" % (turn + 1, theatre.arguments.pairs), flush=True)
+    rows = {}
+    for kind in ("hub", "floor"):
+        pairs = list(zip(still[kind], churned[kind]))
+        rows["%s: p99 of the others, ratio of churn to none" % kind] = figures.ratios(pairs, p99)
+        rows["%s: p99 of the others in the kernel, ratio" % kind] = figures.ratios(
+            pairs, lambda report: p99(report, stamp="kernel")
+        )
+        rows["%s: p99 of the others without, µs" % kind] = figures.runs(still[kind], p99)
+        rows["%s: p99 of the others with, µs" % kind] = figures.runs(churned[kind], p99)
+        rows["%s: p99 of being let in, µs" % kind] = figures.runs(
+            churned[kind], lambda report: report["churn"]["opening"]["p99"]
+        )
+    rows["visits let in per second"] = figures.runs(churned["hub"], visits_per_second)
+    rows["visits failed at the hub"] = sum(report["churn"]["failed"] for report in churned["hub"])
+    rows["lost by the hub; void runs"] = "%d; %d" % (
+        lost(still["hub"] + churned["hub"]),
+        count_void(*still.values(), *churned.values()),
+    )
+    return rows
+
+
+def visits_per_second(report):
+    """They come during the warm-up too, and half a second before it."""
+    warmup_s = float(WARMUP[1].removesuffix("s"))
+    return report["churn"]["opening"]["count"] / (report["window_s"] + warmup_s + 0.5)
+
+
+MISSED = 20
+
+
+def storm(theatre):
+    """S9: all are cut at once, miss some events, and come back for them. One more subscriber stays, so that the hub goes
+    on to listen to the topic."""
+    config = os.path.join(theatre.folder, "S9.toml")
+    with open(config, "w") as file:
+        file.write('[topics]\nhistory = { count = 1000, bytes = "4MiB", age = "5m" }\n')
+    makers = {
+        "floor": lambda: theatre.floor("--channel", "bench", "--record"),
+        "hub": lambda: theatre.hub("--config", config),
+    }
+    options = ("--transport", "sse", "--subscribers", theatre.arguments.connections + 1, "--rate", 4)
+    options += ("--warmup", "1s", "--duration", "2s", "--storm", MISSED)
+    # The span before the storm only gives everybody an id to come back with: its latencies do not count.
+    reports = take_turns(theatre, "S9", makers, options, allows=("client saturated",))
+    pairs = list(zip(reports["floor"], reports["hub"]))
+    rows = {
+        "until the last one had caught up, ratio": figures.ratios(pairs, lambda report: report["storm"]["span_ms"]),
+        "CPU of the server for each that came back, ratio": figures.ratios(pairs, cpu_per_return),
+    }
+    for kind in ("hub", "floor"):
+        for label, name in STORM_ROWS.items():
+            rows["%s: %s" % (kind, label)] = figures.runs(reports[kind], lambda report: report["storm"][name])
+    faults = [topic(report, "bench")["faults"] for report in reports["hub"]]
+    rows["lost, repeated by the hub; void runs"] = "%d, %d; %d" % (
+        sum(fault["lost"] for fault in faults),
+        sum(fault["repeated"] for fault in faults),
+        count_void(*reports.values()),
+    )
+    return rows
+
+
+STORM_ROWS = {
+    "until the last one had caught up, ms": "span_ms",
+    "until the last one began to connect, ms": "connecting_ms",
+    "CPU of the server for each, µs": "server_cpu_us_per_return",
+    "CPU of the server, of a core": "server_cpu_share",
+    "CPU of the client, of a core": "client_cpu_share",
+    "caught up": "caught_up",
+    "found the listener's queue full": "listen_overflows",
+}
+
+
+def cpu_per_return(report):
+    return report["storm"]["server_cpu_us_per_return"]
+
+
 def instructions(_theatre):
-    """S13: user instructions per delivery, counted by callgrind."""
+    """S13: user instructions per delivery and per stream opened, counted by callgrind."""
     done = subprocess.run(["bench/instructions", "--no-build"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         return {"user instructions per delivery": "not counted: " + done.stderr.strip()}
@@ -268,4 +366,14 @@ def count_syscalls(theatre, make, kind, what, options):
     return counts, report
 
 
-ALL = {"S1": idle, "S2": broadcast, "S4": beside, "S6": flood, "S7": stalled, "S13": instructions, "S14": syscalls}
+ALL = {
+    "S1": idle,
+    "S2": broadcast,
+    "S4": beside,
+    "S6": flood,
+    "S7": stalled,
+    "S8": churn,
+    "S9": storm,
+    "S13": instructions,
+    "S14": syscalls,
+}

@@ -20,6 +20,9 @@ pub struct Charge {
     bytes: AtomicUsize,
 }
 
+/// The part of a budget that is not for taking in.
+const RESERVE: usize = 64;
+
 /// The steps in which logs shorten.
 const STEPS: usize = 16;
 
@@ -44,9 +47,10 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether nothing more is to be taken in.
+    /// Whether nothing more is to be taken in: a sixty-fourth is kept for what cannot be refused, and because hardly
+    /// anything fits into the last few bytes.
     pub fn is_spent(&self) -> bool {
-        self.limit <= self.used()
+        self.limit - self.limit / RESERVE <= self.used()
     }
 
     /// Whether logs are shortened.
@@ -133,6 +137,16 @@ mod tests {
         assert!(budget.is_spent() && budget.try_charge(1).is_none());
         drop(forced);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn is_spent_when_hardly_anything_fits() {
+        let budget = Budget::new(6400);
+        budget.adjust(0, 6299);
+        assert!(!budget.is_spent());
+        budget.adjust(0, 1);
+        assert!(budget.is_spent());
+        assert!(!Budget::unlimited().is_spent());
     }
 
     #[test]

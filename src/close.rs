@@ -10,10 +10,16 @@ use crate::gap::GapReason;
 pub enum Close {
     /// The peer closed, or all it asked for is answered.
     Done,
+    /// The peer closed its WebSocket, with this code if it gave one: the close frame that answers says the same.
+    PeerClosed(Option<u16>),
     /// The peer vanished: reset, timed out, or ended in the middle of something.
     PeerGone,
     /// The peer broke HTTP's rules; the text names the rule.
     BadRequest(&'static str),
+    /// The request expects what cannot be met (417, RFC 9110 section 10.1.1).
+    ExpectationFailed,
+    /// The request line alone is over the head's limit (414, RFC 9112 section 3).
+    TargetTooLong,
     /// Request head over its limit in bytes or fields (431).
     HeadTooLarge,
     /// Request body over its limit (413).
@@ -47,11 +53,13 @@ impl Close {
     /// The HTTP status of the answer that precedes the end, where there is one.
     pub fn http_status(self) -> Option<u16> {
         match self {
-            Self::Done | Self::PeerGone => None,
+            Self::Done | Self::PeerClosed(_) | Self::PeerGone => None,
             Self::BadRequest(_) | Self::BadFrame(_) | Self::BadUtf8 => Some(400),
             Self::Policy(_) => Some(403),
             Self::RequestTimeout => Some(408),
             Self::BodyTooLarge | Self::MessageTooBig => Some(413),
+            Self::TargetTooLong => Some(414),
+            Self::ExpectationFailed => Some(417),
             Self::RateLimited => Some(429),
             Self::HeadTooLarge => Some(431),
             Self::Internal(_) => Some(500),
@@ -62,8 +70,10 @@ impl Close {
     /// The WebSocket close code (RFC 6455 section 7.4); 4408 is ours.
     pub fn websocket_code(self) -> u16 {
         match self {
-            Self::Done | Self::PeerGone => 1000,
-            Self::BadRequest(_) | Self::BadFrame(_) | Self::HeadTooLarge => 1002,
+            Self::PeerClosed(Some(code)) => code,
+            Self::Done | Self::PeerClosed(None) | Self::PeerGone => 1000,
+            Self::BadRequest(_) | Self::BadFrame(_) | Self::ExpectationFailed => 1002,
+            Self::HeadTooLarge | Self::TargetTooLong => 1002,
             Self::BadUtf8 => 1007,
             Self::RateLimited | Self::Policy(_) | Self::RequestTimeout => 1008,
             Self::MessageTooBig | Self::BodyTooLarge => 1009,
@@ -82,10 +92,10 @@ impl Close {
     /// Its place in [`LABELS`].
     pub fn index(self) -> usize {
         match self {
-            Self::Done => 0,
+            Self::Done | Self::PeerClosed(_) => 0,
             Self::PeerGone => 1,
-            Self::BadRequest(_) => 2,
-            Self::HeadTooLarge => 3,
+            Self::BadRequest(_) | Self::ExpectationFailed => 2,
+            Self::HeadTooLarge | Self::TargetTooLong => 3,
             Self::BodyTooLarge => 4,
             Self::RequestTimeout => 5,
             Self::BadFrame(_) => 6,
@@ -102,7 +112,7 @@ impl Close {
     }
 }
 
-/// The label of each variant, by [`Close::index`].
+/// The label of each variant, by [`Close::index`]. Variants that an operator need not tell apart share one.
 pub const LABELS: [&str; 16] = [
     "done",
     "peer_gone",
@@ -126,11 +136,13 @@ pub const LABELS: [&str; 16] = [
 impl fmt::Display for Close {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Done => f.write_str("done"),
+            Self::Done | Self::PeerClosed(_) => f.write_str("done"),
             Self::PeerGone => f.write_str("peer gone"),
             Self::BadRequest(rule) | Self::BadFrame(rule) | Self::Policy(rule) | Self::TryLater(rule) => {
                 f.write_str(rule)
             }
+            Self::ExpectationFailed => f.write_str("no expectation but 100-continue can be met"),
+            Self::TargetTooLong => f.write_str("the request target is too long"),
             Self::HeadTooLarge => f.write_str("the request head is too large"),
             Self::BodyTooLarge => f.write_str("the request body is too large"),
             Self::RequestTimeout => f.write_str("the request did not arrive in time"),

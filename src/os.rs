@@ -49,6 +49,22 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     if outcome == 0 { Ok(limit.rlim_cur) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Has the allocator give blocks of `bytes` and more back to the system as soon as they are freed. By itself it raises
+/// that bound with every large block that is freed, up to 32 MiB, and then keeps the holes that large payloads leave:
+/// under a flood of those the process came to twice what it held. False if the allocator knows no such thing.
+#[cfg(target_env = "gnu")]
+pub fn return_blocks_from(bytes: u32) -> bool {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    // SAFETY: it sets a number inside the allocator, under the allocator's own lock.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) == 1 }
+}
+
+/// Only glibc's allocator is known to need this.
+#[cfg(not(target_env = "gnu"))]
+pub fn return_blocks_from(_bytes: u32) -> bool {
+    false
+}
+
 /// Makes the kernel stamp what arrives on `socket`, for [`receive_timestamped`].
 pub fn enable_receive_timestamps(socket: BorrowedFd<'_>) -> io::Result<()> {
     let on: libc::c_int = 1;
@@ -92,6 +108,35 @@ pub fn receive_timestamped(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Res
     Ok((count, stamp.map(|stamp| Duration::new(stamp.tv_sec.unsigned_abs(), stamp.tv_nsec as u32))))
 }
 
+/// For how long the machine at the other end of a TCP connection has answered nothing at all, although the kernel has
+/// asked it several times: sent data again, or probed a closed window. Zero while it answers, however little its program
+/// reads. (`TCP_USER_TIMEOUT` does not tell the two apart: it also ends a connection whose peer answers every probe, but
+/// keeps its window closed.)
+pub fn unanswered_time(socket: BorrowedFd<'_>) -> io::Result<Duration> {
+    // SAFETY: all zeroes is a valid `tcp_info`; the kernel writes at most the length it is given.
+    let (outcome, info) = unsafe {
+        let mut info: libc::tcp_info = MaybeUninit::zeroed().assume_init();
+        let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+        let place = (&raw mut info).cast();
+        (libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut length), info)
+    };
+    if outcome != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // The first question may just be under way.
+    let asked = info.tcpi_retransmits.max(info.tcpi_probes);
+    Ok(if 2 <= asked { Duration::from_millis(info.tcpi_last_ack_recv.into()) } else { Duration::ZERO })
+}
+
+/// How many of the bytes written to `socket` have not reached the other end: for TCP, what is not acknowledged; for a unix
+/// socket, what is not read.
+pub fn unacknowledged_bytes(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the request writes one `c_int`, to a live one.
+    let outcome = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+    if outcome == 0 { Ok(usize::try_from(count).unwrap_or(0)) } else { Err(io::Error::last_os_error()) }
+}
+
 /// The wall clock, as the kernel's receive stamps use it (Unix time).
 pub fn realtime_now() -> Duration {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
@@ -123,6 +168,23 @@ mod tests {
             }
         }
         panic!("nothing was stamped");
+    }
+
+    #[test]
+    fn what_a_peer_has_not_taken_is_known() {
+        let listener = net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let receiver = net::TcpStream::connect(listener.local_addr().expect("bound")).expect("listening");
+        let (mut sender, _) = listener.accept().expect("connected");
+        assert_eq!(unacknowledged_bytes(sender.as_fd()).expect("a socket"), 0);
+        sender.set_nonblocking(true).expect("a socket");
+        while sender.write(&[0; 65_536]).is_ok() {}
+        assert!(0 < unacknowledged_bytes(sender.as_fd()).expect("a socket"));
+        assert_eq!(unanswered_time(sender.as_fd()).expect("TCP"), Duration::ZERO, "it answers, but does not read");
+        drop(receiver);
+        let (sender, _receiver) = std::os::unix::net::UnixStream::pair().expect("descriptors are at hand");
+        (&sender).write_all(b"hello").expect("open");
+        assert!(5 <= unacknowledged_bytes(sender.as_fd()).expect("a socket"));
+        assert!(unanswered_time(sender.as_fd()).is_err(), "not TCP");
     }
 
     #[test]

@@ -28,6 +28,9 @@ use crate::{
     },
 };
 
+/// Smaller blocks are many and of like sizes, so that the holes they leave are filled again.
+const LARGE_BLOCK_BYTES: u32 = 64 * 1024;
+
 /// Serves until SIGTERM or SIGINT.
 pub fn run(config: Config) -> Result<(), String> {
     let clock = Clock::start();
@@ -38,6 +41,7 @@ pub fn run(config: Config) -> Result<(), String> {
         Ok(limit) => info!(limit, "descriptors"),
         Err(error) => warn!(%error, "the descriptor limit stays as it is"),
     }
+    os::return_blocks_from(LARGE_BLOCK_BYTES);
     let bound = bind_all(&config)?;
     // Taken before the first thread is pinned: it reads the calling thread's own mask.
     let cores = Cores::choose(&config);
@@ -316,12 +320,21 @@ fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn 
 fn reactor_config(config: &Config, admin_from: usize) -> reactor::Config {
     let limits = &config.limits;
     reactor::Config {
-        limits: protocol::Limits { http: limits.http, websocket: limits.websocket, rate: limits.rate },
+        limits: protocol::Limits {
+            proxy: config.proxy.limits,
+            http: limits.http,
+            websocket: limits.websocket,
+            rate: limits.rate,
+        },
         connections_max: config.server.max_connections,
         connections_per_ip_max: config.server.max_connections_per_ip,
+        trusted: config.proxy.trusted.clone(),
+        proxy_protocol: config.proxy.proxy_protocol,
         outbox_bytes_max: limits.outbox_bytes_max,
         heartbeat_interval: config.sse.heartbeat,
         ping_interval: config.websocket.ping_interval,
+        pong_timeout: config.websocket.pong_timeout,
+        unsent_timeout: limits.unsent_timeout,
         retry: config.sse.retry,
         live_timeout: config.server.live_timeout,
         drain_window: config.drain.window,

@@ -4,7 +4,9 @@
 //!
 //! It does nothing a hub must do: no log, no ids to resume from, no heartbeats, no limits, no slices. Plainly (the
 //! reference F1 and F3) it writes each event by itself; with `--gather` (F2) it writes what one read from Redis brought in
-//! one piece per socket.
+//! one piece per socket. With
+//! `--record` it is also the reference for those who come back: accept, read the request, write the answer and what was
+//! missed.
 //!
 //! A socket that is full keeps its bytes in order in a buffer of its own, up to [`peer::LEFTOVER_BYTES_MAX`]; one that
 //! exceeds it is closed.
@@ -46,6 +48,9 @@ struct Options {
     /// Write all that one read from Redis brought in one piece per socket, not event by event.
     #[arg(long)]
     gather: bool,
+    /// Keep what is published, and send to those who come with a `Last-Event-ID` what followed it, in one write.
+    #[arg(long)]
+    record: bool,
     /// The core to run on.
     #[arg(long, value_name = "CORE")]
     pin: Option<usize>,
@@ -101,7 +106,7 @@ impl Floor {
             redis,
             peers: Vec::new(),
             vacant: Vec::new(),
-            halls: Halls::new(&options.channels, options.gather),
+            halls: Halls::new(&options.channels, options.gather, options.record),
             read_buffer: vec![0; 16 * 1024],
         })
     }
@@ -164,7 +169,9 @@ impl Floor {
         let form = if request.upgrade_key.is_some() { Form::WebSocket } else { Form::Sse };
         let Some(peer) = self.peers[slot].as_mut() else { return };
         match self.halls.find(request.topic.as_deref()) {
-            Some(hall) if peer.open(request, hall, form) => self.halls.enter(hall, form, slot),
+            Some(hall) if peer.open(request, hall, form, missed(&self.halls, request, hall, form)) => {
+                self.halls.enter(hall, form, slot);
+            }
             _ => self.remove(slot),
         }
     }
@@ -177,6 +184,10 @@ impl Floor {
             self.vacant.push(slot);
         }
     }
+}
+
+fn missed<'a>(halls: &'a Halls, request: &Request, hall: usize, form: Form) -> &'a [u8] {
+    request.seen.map_or(&[], |seen| halls.missed(hall, form, seen))
 }
 
 /// A listener with the hub's options: no delay, and little unsent data kept in the kernel.

@@ -34,6 +34,8 @@ pub(crate) struct Request {
     pub(crate) topic: Option<String>,
     /// The `Sec-WebSocket-Key`, if it asks for an upgrade.
     pub(crate) upgrade_key: Option<String>,
+    /// The number of the event it has seen last, if it comes back.
+    pub(crate) seen: Option<u64>,
 }
 
 impl Peer {
@@ -54,11 +56,19 @@ impl Peer {
         }
     }
 
-    /// Answers the request; false if the peer cannot even take that.
-    pub(crate) fn open(&mut self, request: &Request, hall: usize, form: Form) -> bool {
+    /// Answers the request, with what the peer missed right behind the head; false if it cannot even take the head.
+    pub(crate) fn open(&mut self, request: &Request, hall: usize, form: Form, missed: &[u8]) -> bool {
         self.seat = Some((hall, form));
         let head = head(request);
-        self.send(head.as_bytes()) == head.len()
+        if missed.is_empty() {
+            return self.send(head.as_bytes()) == head.len();
+        }
+        let answer = [head.as_bytes(), missed].concat();
+        let written = self.send(&answer);
+        if written < answer.len() {
+            self.keep(&answer[written..]);
+        }
+        head.len() <= written
     }
 
     /// After the socket has room again.
@@ -110,11 +120,15 @@ fn parse_request(bytes: &[u8]) -> Option<Request> {
     let target = lines.next()?.strip_prefix("GET ")?.strip_suffix(" HTTP/1.1")?;
     let query = target.split_once('?').map_or("", |(_, query)| query);
     let topic = query.split('&').find_map(|pair| pair.strip_prefix("topic=")).map(str::to_owned);
-    let upgrade_key = lines.find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("sec-websocket-key").then(|| value.trim().to_owned())
-    });
-    Some(Request { topic, upgrade_key })
+    let (mut upgrade_key, mut seen) = (None, None);
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        if name.eq_ignore_ascii_case("sec-websocket-key") {
+            upgrade_key = Some(value.trim().to_owned());
+        } else if name.eq_ignore_ascii_case("last-event-id") {
+            seen = value.trim().split_once('-').and_then(|(_, minor)| minor.parse().ok());
+        }
+    }
+    Some(Request { topic, upgrade_key, seen })
 }
 
 fn head(request: &Request) -> String {

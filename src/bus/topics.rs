@@ -52,22 +52,24 @@ pub(super) struct Core {
     pub(super) resync: ReactorSet,
     /// Whether events published at the source arrive here.
     live: bool,
+    /// Events were lost behind the hole that is the newest entry, and the next one to be appended must say so.
+    pub(super) has_lost: bool,
     /// Somebody was let in before the source had confirmed the topic: what is published until it does is lost on them.
     has_blind: bool,
     /// Taken out of the table: whoever still holds it must look the topic up anew.
     pub(super) retired: bool,
 }
 
-/// What a reactor gets when it begins to listen to a topic.
+/// What a reactor gets when it begins to listen to a topic, or to catch up with it.
 #[derive(Debug)]
 pub struct Attachment {
     /// The topic.
     pub state: Arc<TopicState>,
-    /// All that is retained, oldest first.
+    /// All that is retained and the reactor lacks, oldest first.
     pub events: Vec<Arc<Event>>,
     /// The position of the next event: mail begins there.
     pub next: Position,
-    /// The id before the first of `events`: whoever has everything up to it lacks nothing.
+    /// The id before the oldest event retained: whoever has everything up to it lacks nothing.
     pub floor: EventId,
     /// Whether the source already delivers it; if not, [`Note::Live`] follows.
     pub live: bool,
@@ -264,7 +266,7 @@ impl Bus {
             }
             core.interest.insert(reactor);
             core.resync.remove(reactor);
-            let attachment = Attachment::of(&state, &core);
+            let attachment = Attachment::of(&state, &core, 0);
             drop(core);
             return attachment;
         }
@@ -272,7 +274,7 @@ impl Bus {
 
     /// A copy of the log of `state` as it is now, for a reactor that is attached and has no readers of it yet.
     pub fn copy(&self, state: &Arc<TopicState>) -> Attachment {
-        Attachment::of(state, &lock(&state.core))
+        Attachment::of(state, &lock(&state.core), 0)
     }
 
     /// `reactor` stops listening to `state`.
@@ -284,11 +286,12 @@ impl Bus {
         }
     }
 
-    /// What `reactor`, which has all events before `next`, lacks of `state`, after its inbox was full.
-    pub fn resync(&self, state: &TopicState, reactor: usize, next: Position) -> Vec<Arc<Event>> {
+    /// What `reactor`, which has all events before `next`, lacks of `state`, after its inbox was full. If even that was
+    /// too much for the history, the position to go on from is beyond the events.
+    pub fn resync(&self, state: &Arc<TopicState>, reactor: usize, next: Position) -> Attachment {
         let mut core = lock(&state.core);
         core.resync.remove(reactor);
-        core.history.events_from(next).cloned().collect()
+        Attachment::of(state, &core, next)
     }
 
     /// Tells `changes` of every topic of this kind that gains its first or loses its last listener, beginning with those
@@ -352,6 +355,11 @@ impl Bus {
         for state in self.states() {
             let mut core = lock(&state.core);
             core.history.trim(&state.class.retention.within(self.budget()), now);
+            if core.has_lost {
+                drop(core);
+                self.feed().tell_lost(&state.topic, now);
+                continue;
+            }
             if core.history.is_empty() && core.interest.is_empty() {
                 core.retired = true;
                 lock(&self.retired).remember(self.hasher.hash_one(&state.topic), core.history.next() - 1);
@@ -447,6 +455,7 @@ impl Bus {
                 interest: ReactorSet::default(),
                 resync: ReactorSet::default(),
                 live,
+                has_lost: false,
                 has_blind: false,
                 retired: false,
             }),
@@ -469,9 +478,9 @@ impl Retired {
 }
 
 impl Attachment {
-    fn of(state: &Arc<TopicState>, core: &Core) -> Self {
+    fn of(state: &Arc<TopicState>, core: &Core, from: Position) -> Self {
         Self {
-            events: core.history.events_from(0).cloned().collect(),
+            events: core.history.events_from(from).cloned().collect(),
             next: core.history.next(),
             floor: core.history.floor(),
             live: core.live,

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     endpoint::Cors,
-    protocol::{RateLimit, http, websocket},
+    protocol::{RateLimit, http, proxy, websocket},
     source::{redis_pubsub, redis_stream},
     topic::Topic,
 };
@@ -29,6 +29,8 @@ pub struct Config {
     pub topics: Topics,
     /// Redis Pub/Sub; `None` leaves the hub on its in-process bus.
     pub redis: Option<redis_pubsub::Config>,
+    /// Proxies in front of it.
+    pub proxy: Proxy,
     /// Redis Streams, for topics of a class that is kept there.
     pub redis_stream: redis_stream::Config,
     /// Which web pages may read.
@@ -92,10 +94,23 @@ pub struct Limits {
     pub idempotency_window: Duration,
     /// Bytes of private answers (acks, pongs, responses) waiting on one connection.
     pub outbox_bytes_max: usize,
-    /// How long a connection that ends may take to take its last bytes.
+    /// How long a connection that ends may stand still before it has taken its last bytes; ten times as long in all.
     pub closing_timeout: Duration,
+    /// How long a stream's peer may leave unacknowledged what it is sent before it counts as gone.
+    pub unsent_timeout: Duration,
     /// Events waiting for one reactor before it reads them from the topics' histories instead.
     pub inbox_events_max: usize,
+}
+
+/// Proxies in front of the hub.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Proxy {
+    /// Whose word is taken on who their clients are.
+    pub trusted: proxy::Trusted,
+    /// Whether their connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// What such a header may weigh.
+    pub limits: proxy::Limits,
 }
 
 /// Server-Sent Events.
@@ -112,6 +127,8 @@ pub struct Sse {
 pub struct WebSocket {
     /// How long a connection may be silent before it gets a ping.
     pub ping_interval: Duration,
+    /// How long a ping may stay unanswered before the peer counts as gone.
+    pub pong_timeout: Duration,
 }
 
 /// The hub's own log.
@@ -194,6 +211,7 @@ impl Default for Limits {
             idempotency_window: Duration::from_secs(300),
             outbox_bytes_max: 256 * KIB,
             closing_timeout: Duration::from_secs(2),
+            unsent_timeout: Duration::from_secs(30),
             inbox_events_max: 65_536,
         }
     }
@@ -207,7 +225,7 @@ impl Default for Sse {
 
 impl Default for WebSocket {
     fn default() -> Self {
-        Self { ping_interval: Duration::from_secs(25) }
+        Self { ping_interval: Duration::from_secs(25), pong_timeout: Duration::from_secs(60) }
     }
 }
 

@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 use super::{
     address::{Address, Pin},
     layers::Layered,
-    meant::{Config, Server, core_count},
+    meant::{Config, Proxy, Server, core_count},
     problem::{ConfigError, Problem},
     topics::Topics,
     written::Written,
@@ -29,6 +29,7 @@ pub(super) fn resolve(layered: &Layered) -> Result<Config, ConfigError> {
     let Layered { written, folder, .. } = layered;
     let mut wrong = Vec::new();
     check_addresses(written, &mut wrong);
+    check_proxy(&written.proxy, &mut wrong);
     check_cors(&written.cors, &mut wrong);
     check_log(&written.log.level, &mut wrong);
     check_log_kinds(written, &mut wrong);
@@ -58,6 +59,7 @@ fn resolve_rest(written: &Written) -> Config {
         limits: written.limits.clone(),
         topics: Topics { default: written.default_class.clone(), classes: classes.collect() },
         redis: None,
+        proxy: written.proxy.clone(),
         redis_stream: written.redis_stream.clone(),
         cors: written.cors.clone(),
         sse: written.sse.clone(),
@@ -105,6 +107,12 @@ fn refuse_open(address: &Address) -> String {
         "other machines can reach {address}, and there is no authentication: anybody could read and publish. \
          Listen at 127.0.0.1 behind a proxy, or allow it with --insecure (server.insecure = true)"
     )
+}
+
+fn check_proxy(proxy: &Proxy, wrong: &mut Vec<Wrong>) {
+    if proxy.proxy_protocol && proxy.trusted.0.is_empty() {
+        wrong.push(("proxy.proxy_protocol", "name the proxies in `proxy.trusted`: nobody else is believed".into()));
+    }
 }
 
 fn check_cors(cors: &Cors, wrong: &mut Vec<Wrong>) {

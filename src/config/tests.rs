@@ -73,6 +73,7 @@ fn every_key_has_a_place_of_its_own() {
         "redis.certificate_file",
         "redis.key_file",
         "cors.allow_credentials",
+        "proxy.proxy_protocol",
         "topics.policy",
     ];
     for key in KEYS.iter().filter(|key| !apart.contains(&key.path)) {
@@ -98,6 +99,7 @@ fn other_value(key: &keys::Key<written::Written>) -> String {
         (_, "log.format") => "json".into(),
         (_, "log.level") => "debug".into(),
         (_, "server.listen" | "admin.listen") => "127.0.0.1:1,unix:/run/x".into(),
+        (_, "proxy.trusted") => "10.0.0.0/8,::1,unix".into(),
         (_, "cors.allow_origins") => "https://a.example,https://b.example:8443".into(),
         (_, "topics.key") => "/sensor".into(),
         (_, "topics.policy") => "skip".into(),
@@ -142,6 +144,11 @@ fn variables() {
     check("FANFARE_SERVER__LISTEN", "[::1]:1", |config| config.server.listen[0].is_local());
     check("FANFARE_SERVER__LISTEN", "[::1]:1,[::1]:2", |config| config.server.listen.len() == 2);
     check("FANFARE_SERVER__DEFAULT_TOPICS", "", |config| config.server.default_topics.is_empty());
+    check("FANFARE_PROXY__TRUSTED", "10.0.0.1, fd00::/8", |config| {
+        let peer = |address: &str| Some(address.parse().expect("an address"));
+        let trusted = &config.proxy.trusted;
+        trusted.contains(peer("10.0.0.1")) && trusted.contains(peer("fd00::7")) && !trusted.contains(None)
+    });
     check("FANFARE_LIMITS__BODY_BYTES_MAX", "2000", |config| config.limits.http.body_bytes_max == 2000);
     check("FANFARE_TOPICS__HISTORY__COUNT", "5", |config| config.topics.default.retention.history.count == 5);
     check("FANFARE_TOPICS__CLASS", "[{ match = \"a.*\", lag.count = 9 }]", |config| {
@@ -162,7 +169,7 @@ fn classes() {
     let class = |name: &str| {
         let topic = Topic::parse(name).expect("a good name");
         let found = topics.classes.iter().find(|(pattern, _)| pattern.matches(&topic));
-        found.map_or(topics.default.clone(), |(_, class)| class.clone()).retention
+        found.map_or(&topics.default, |(_, class)| class).retention
     };
     let check = |name: &str, count: usize, bytes: usize, lag_count: usize| {
         let Retention { history, lag } = class(name);
@@ -239,6 +246,10 @@ fn what_is_refused() {
         &[":4:1: ", "keep one"],
     );
     check("[redis]\nurl = \"redis://x\"\nkey_file = \"k\"", &[":3:1: ", "go together"]);
+    check("[proxy]\ntrusted = [\"10.0.0.1/8\"]", &[":2:12: ", "the network is 10.0.0.0/8"]);
+    check("[proxy]\ntrusted = [\"localhost\"]", &["`localhost` is neither an address"]);
+    check("[proxy]\nproxy_protocol = true", &[":2:1: name the proxies in `proxy.trusted`"]);
+    check("[proxy]\nheader_bytes_max = 100", &["is below the least, 232"]);
     check("[cors]\nallow_origins = [\"example.org\"]", &["`example.org` is not an origin"]);
     check("[cors]\nallow_origins = [\"https://example.org/\"]", &["is not an origin"]);
     check("[cors]\nallow_credentials = true", &["each origin must be named"]);

@@ -7,7 +7,7 @@ use super::{
     meant::LogFormat,
     topics::{ClassMatch, parse_log_kind, parse_policy},
 };
-use crate::{bus::LogKind, log::Policy, topic::Topic};
+use crate::{bus::LogKind, log::Policy, protocol::proxy, topic::Topic};
 
 /// A value written as one text.
 pub(super) trait Word: Sized + fmt::Debug {
@@ -76,7 +76,7 @@ macro_rules! standard_words {
     };
 }
 
-standard_words!(String, Address, LogFormat, ClassMatch);
+standard_words!(String, Address, LogFormat, ClassMatch, proxy::TrustedPeer);
 
 impl Word for Topic {
     fn from_text(text: &str) -> Result<Self, String> {

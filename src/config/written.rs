@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{
-    meant::{Admin, Drain, Limits, Log, Server, Sse, WebSocket},
+    meant::{Admin, Drain, Limits, Log, Proxy, Server, Sse, WebSocket},
     topics::ClassMatch,
 };
 use crate::{
@@ -28,6 +28,7 @@ pub(super) struct Written {
     pub(super) redis_url: String,
     pub(super) redis_url_file: Option<PathBuf>,
     pub(super) sentinel_password_file: Option<PathBuf>,
+    pub(super) proxy: Proxy,
     pub(super) cors: Cors,
     pub(super) sse: Sse,
     pub(super) websocket: WebSocket,
@@ -55,6 +56,7 @@ impl Default for Written {
             redis_url: String::new(),
             redis_url_file: None,
             sentinel_password_file: None,
+            proxy: Proxy::default(),
             cors: Cors::default(),
             sse: Sse::default(),
             websocket: WebSocket::default(),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Answer, Context, Phase, ROUTES};
+use super::{Answer, Context, Phase};
 use crate::{
     metrics::{self, Metrics, Transport},
     protocol::http::{Request, Response},
@@ -84,9 +84,9 @@ pub(super) fn show_metrics(_: &Request, _: &str, context: &Context<'_>) -> Answe
 }
 
 /// What there is, for whoever opens the hub in a browser.
-pub(super) fn show_index(_: &Request, _: &str, _: &Context<'_>) -> Answer {
+pub(super) fn show_index(_: &Request, _: &str, context: &Context<'_>) -> Answer {
     let mut text = format!("Fanfare {}\n\n", env!("CARGO_PKG_VERSION"));
-    for route in ROUTES {
+    for route in context.hub.application.routes {
         let methods: Vec<&str> = route.methods.iter().map(|(method, _)| method.as_str()).collect();
         text.push_str(&format!("{:5} {}\n", methods.join(","), route.pattern));
     }

@@ -19,6 +19,7 @@ use std::{
 
 pub use command::{Reply, answer_command};
 pub use cors::Cors;
+pub use overload::Overload;
 pub use publish::{complete_command, complete_request};
 pub use topics::complete_history;
 
@@ -31,7 +32,7 @@ use crate::{
     protocol::{
         Dialect,
         http::{Method, Request, Response},
-        websocket::Accepted,
+        websocket::{Accepted, Message},
     },
     topic::Topic,
 };
@@ -51,6 +52,21 @@ pub struct Config {
     pub stuck_after: Duration,
 }
 
+/// What is served: one value for a hub, others for servers that share its reactors and protocols.
+#[derive(Clone, Copy, Debug)]
+pub struct Application {
+    /// Its doors. The first row that matches decides.
+    pub routes: &'static [Route],
+    /// Answers a message that came in over a [`Dialect::Messages`] connection.
+    pub answer_message: MessageHandler,
+}
+
+/// Takes a message, and returns what is sent back, if anything is.
+pub type MessageHandler = fn(Message, &Context<'_>) -> Option<Message>;
+
+/// The hub itself. It has dialects of its own for all its messages.
+static HUB: Application = Application { routes: ROUTES, answer_message: |_, _| None };
+
 /// The hub as endpoints see it; one per process.
 #[derive(Debug)]
 pub struct Hub {
@@ -60,6 +76,7 @@ pub struct Hub {
     pub metrics: Arc<Metrics>,
     /// What endpoints are told by the configuration.
     pub config: Config,
+    application: &'static Application,
     phase: AtomicU8,
 }
 
@@ -78,7 +95,18 @@ pub enum Phase {
 impl Hub {
     /// A hub that serves.
     pub fn new(bus: Arc<Bus>, metrics: Arc<Metrics>, config: Config) -> Self {
-        Self { bus, metrics, config, phase: AtomicU8::new(Phase::Serving as u8) }
+        Self { bus, metrics, config, application: &HUB, phase: AtomicU8::new(Phase::Serving as u8) }
+    }
+
+    /// With other doors than a hub's.
+    #[must_use]
+    pub fn with_application(self, application: &'static Application) -> Self {
+        Self { application, ..self }
+    }
+
+    /// What the application sends back for `message`.
+    pub fn answer_message(&self, message: Message, context: &Context<'_>) -> Option<Message> {
+        (self.application.answer_message)(message, context)
     }
 
     /// How far it has come on its way out.
@@ -109,8 +137,8 @@ pub struct Context<'hub> {
     pub now: Moment,
     /// Whether it came through an admin listener.
     pub admin: bool,
-    /// Whether the hub has more connections than it is to serve.
-    pub overloaded: bool,
+    /// The limit that the connection is beyond, if it is: whatever it asks for is refused.
+    pub overload: Option<Overload>,
 }
 
 /// What is to be done about a request.
@@ -155,11 +183,13 @@ impl From<Response> for Answer {
     }
 }
 
-type Handler = fn(&Request, &str, &Context<'_>) -> Answer;
+/// Answers a request, given what stands for `{topic}` in its path.
+pub type Handler = fn(&Request, &str, &Context<'_>) -> Answer;
 
 /// One row: a path, what it counts as in the metrics, and what each method does. `{topic}` stands for the rest of the
 /// path up to what follows it in the pattern; topic names may contain slashes.
-struct Route {
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
     pattern: &'static str,
     /// In [`crate::metrics::ROUTE_LABELS`].
     label: &'static str,
@@ -167,7 +197,8 @@ struct Route {
     methods: &'static [(Method, Handler)],
 }
 
-const fn row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
+/// The row of `pattern`, counted as `label`, one of [`crate::metrics::ROUTE_LABELS`].
+pub const fn row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
     Route { pattern, label, admin: false, methods }
 }
 
@@ -199,19 +230,43 @@ pub fn answer(request: &Request, context: &Context<'_>) -> (usize, Answer) {
     let found = find_route(&request.path, context);
     let label = found.map_or("other", |(route, _)| route.label);
     let place = crate::metrics::ROUTE_LABELS.iter().position(|known| *known == label).unwrap_or_default();
-    let answer = match found {
-        _ if context.overloaded => overload::refuse(request),
-        None => {
+    let answer = match (found, context.overload) {
+        // Whoever looks after the hub must see what is the matter with it, all the more so now.
+        (Some((route, topic)), Some(Overload::Connections | Overload::Memory)) if route.admin => {
+            overload::answer_once(dispatch(route, request, topic, context))
+        }
+        (_, Some(overload)) => overload::refuse(request, overload),
+        (None, _) if matches!((request.method, &*request.path), (Method::Options, "*") | (Method::Connect, _)) => {
+            answer_for_all(request)
+        }
+        (None, _) => {
             Response::error(404, "not_found", "there is nothing at this path; GET / lists what there is", None).into()
         }
-        Some((route, topic)) => dispatch(route, request, topic, context),
+        (Some((route, topic)), _) => dispatch(route, request, topic, context),
     };
+    let answer = overload::refuse_while_ending(request, answer, context.hub.phase());
     (place, cors::allow(answer, request, &context.hub.config.cors))
+}
+
+/// Answers a request whose target is the server as a whole: `OPTIONS *` (RFC 9110 section 9.3.7), and CONNECT, which none
+/// of the doors has.
+fn answer_for_all(request: &Request) -> Answer {
+    let response = match request.method {
+        Method::Options => Response::empty(204),
+        _ => Response::error(405, "method_not_allowed", "the hub is no proxy", None),
+    };
+    response.with("Allow", "GET, HEAD, POST, OPTIONS").into()
 }
 
 fn find_route<'path>(path: &'path str, context: &Context<'_>) -> Option<(&'static Route, &'path str)> {
     let at_this_door = |route: &&Route| !context.hub.config.admin_apart || route.admin == context.admin;
-    ROUTES.iter().filter(at_this_door).find_map(|route| Some((route, match_path(route.pattern, path)?)))
+    context
+        .hub
+        .application
+        .routes
+        .iter()
+        .filter(at_this_door)
+        .find_map(|route| Some((route, match_path(route.pattern, path)?)))
 }
 
 /// What stands in `path` for the `{topic}` of `pattern`, if they match.

@@ -1,6 +1,6 @@
-//! What a client gets that the hub has no room for.
+//! What a client gets whom the hub wants to come back later: beyond a limit of its own, or while it shuts down.
 
-use super::Answer;
+use super::{Answer, Phase};
 use crate::{
     close::Close,
     protocol::{
@@ -10,12 +10,68 @@ use crate::{
     },
 };
 
-const REASON: &str = "the hub has all the connections it is configured to serve";
+/// Which limit a connection is beyond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overload {
+    /// All the connections that the hub is to serve are taken.
+    Connections,
+    /// All the connections that one address may have are taken.
+    Address,
+    /// What the hub's events may occupy in memory is spent.
+    Memory,
+}
+
+impl Overload {
+    /// How the connection ends.
+    pub fn close(self) -> Close {
+        Close::TryLater(match self {
+            Self::Connections => "the hub has all the connections it is configured to serve",
+            Self::Address => "this address has all the connections it may have",
+            Self::Memory => "the hub has spent the memory it is configured to use",
+        })
+    }
+
+    /// A full hub is unavailable (503), an address with too many connections has asked for too much (429).
+    fn response(self) -> Response {
+        let (status, code) = match self {
+            Self::Connections | Self::Memory => (503, "overloaded"),
+            Self::Address => (429, "too_many_connections"),
+        };
+        later(status, code, self.close())
+    }
+}
+
+/// Refuses whatever `request` asks for.
+pub(super) fn refuse(request: &Request, overload: Overload) -> Answer {
+    decline(request, overload.close(), overload.response())
+}
+
+/// `answer`, after which the connection ends.
+pub(super) fn answer_once(answer: Answer) -> Answer {
+    match answer {
+        Answer::Response(response) => response.with("Connection", "close").into(),
+        other => other,
+    }
+}
+
+/// `answer`, unless it is a stream and the hub is about to end: then there would be no point in opening it. Any other
+/// request that was under way is still answered.
+pub(super) fn refuse_while_ending(request: &Request, answer: Answer, phase: Phase) -> Answer {
+    let opens = matches!(answer, Answer::Sse { .. } | Answer::WebSocket { .. });
+    if phase == Phase::Serving || !opens {
+        return answer;
+    }
+    decline(request, Close::Restart, later(503, Close::Restart.label(), Close::Restart))
+}
+
+fn later(status: u16, code: &str, close: Close) -> Response {
+    Response::error(status, code, &close.to_string(), None).with("Retry-After", "2").with("Connection", "close")
+}
 
 /// A browser's `EventSource` never comes back after anything but a 200, and its `WebSocket` keeps what else a handshake
 /// was answered to itself. Both are therefore served a stream that ends at once and says when to come back. All others
-/// get an honest 503.
-pub(super) fn refuse(request: &Request) -> Answer {
+/// get the honest `response`.
+fn decline(request: &Request, close: Close, response: Response) -> Answer {
     let stream = match websocket::accept(request, &[FANFARE_V1]) {
         Ok(accepted) => {
             let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
@@ -24,12 +80,9 @@ pub(super) fn refuse(request: &Request) -> Answer {
         Err(_) if is_event_source(request) => {
             Answer::Sse { topics: Vec::new(), named: true, tells_place: false, headers: Vec::new() }
         }
-        Err(_) => {
-            let response = Response::error(503, "overloaded", REASON, None);
-            return response.with("Retry-After", "2").with("Connection", "close").into();
-        }
+        Err(_) => return response.into(),
     };
-    Answer::Ended { stream: Box::new(stream), close: Close::TryLater(REASON) }
+    Answer::Ended { stream: Box::new(stream), close }
 }
 
 /// Whether a browser asks on behalf of an `EventSource`. Browsers alone send `Sec-Fetch-*`, and `Origin` with a GET.

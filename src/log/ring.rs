@@ -119,6 +119,14 @@ impl Ring {
         }
     }
 
+    /// Goes on from `next`, empty, after `floor`: what stands between is lost on it. Does nothing if it has come so far.
+    pub fn skip_to(&mut self, next: Position, floor: EventId) {
+        if self.next < next {
+            self.restart(floor);
+            self.next = next;
+        }
+    }
+
     /// The position of the oldest event retained; [`Ring::next`] if there is none.
     pub fn oldest(&self) -> Position {
         self.next - self.entries.len() as Position
@@ -170,7 +178,7 @@ impl Ring {
                 // The last of `passed` is the floor, the id before the oldest.
                 let back = usize::try_from(self.oldest() - position).unwrap_or(usize::MAX);
                 let place = passed.len().checked_sub(1).and_then(|last| last.checked_sub(back));
-                place.map_or(EventId::default(), |place| passed[place])
+                place.map_or_else(EventId::default, |place| passed[place])
             }
         }
     }
@@ -374,6 +382,17 @@ mod tests {
         check(Ring::sparse(1, id(0)), [id(10), id(8), id(7), id(3)]);
         assert_eq!(Ring::sparse(5, id(9)).id_before(5), id(9));
         assert_eq!(Ring::sparse(5, id(9)).id_before(4), EventId::default());
+    }
+
+    #[test]
+    fn skips_what_is_lost() {
+        let mut ring = filled(3);
+        ring.skip_to(3, id(2));
+        assert_eq!((ring.oldest(), ring.next()), (1, 4));
+        ring.skip_to(7, id(6));
+        assert_eq!((ring.oldest(), ring.next(), ring.floor(), ring.newest_id()), (7, 7, id(6), id(6)));
+        ring.push(event(7, 7));
+        assert_eq!((ring.oldest(), ring.next()), (7, 8));
     }
 
     #[test]

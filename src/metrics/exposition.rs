@@ -155,8 +155,11 @@ impl Metrics {
             Family::counter("fanfare_overflows", "Readers that the log has passed").of(self.sum(|it| &it.overflows)),
             Family::counter("fanfare_conflated", "Events left out for readers that were behind, by their policy")
                 .of(self.sum(|reactor| &reactor.conflated)),
-            Family::counter("fanfare_accepts_shed", "Connections closed for want of descriptors")
-                .of(self.sum(|reactor| &reactor.accepts_shed)),
+            Family::counter(
+                "fanfare_accepts_shed",
+                "Connections closed without a word: no descriptors left, or far too many came",
+            )
+            .of(self.sum(|reactor| &reactor.accepts_shed)),
         ]
     }
 

@@ -20,7 +20,7 @@ pub use histogram::{Histogram, Snapshot};
 
 use crate::{
     clock::{Clock, Moment},
-    close,
+    close::{self, Close},
     gap::GapReason,
 };
 
@@ -105,11 +105,12 @@ impl ReactorMetrics {
     }
 
     /// A connection ended.
-    pub fn on_close(&self, transport: Transport, close: close::Close) {
+    pub fn on_close(&self, transport: Transport, close: Close) {
         let metrics = &self.by_transport[transport as usize];
         histogram::add(&metrics.open, u64::MAX);
         histogram::add(&metrics.closes[close.index()], 1);
-        if transport == Transport::WebSocket && !matches!(close, close::Close::Done | close::Close::PeerGone) {
+        let is_error = !matches!(close, Close::Done | Close::PeerClosed(_) | Close::PeerGone);
+        if transport == Transport::WebSocket && is_error {
             histogram::add(&self.websocket_errors, 1);
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod fanfare_v1;
 pub mod http;
+pub mod proxy;
 mod rate;
 pub mod resp;
 mod session;

@@ -1,13 +1,18 @@
 //! What a connection speaks: a closed enum whose transition consumes it.
 //!
-//! LIFECYCLE: a connection begins as [`Session::Http`]. A request that opens a stream turns it into [`Session::Sse`], an
+//! LIFECYCLE: a connection begins as [`Session::Http`], or as [`Session::Preface`], which turns into it, where a proxy has
+//! to say first for whom it connects. A request that opens a stream turns it into [`Session::Sse`], an
 //! upgrade into [`Session::WebSocket`]; neither ever turns back. [`Session::receive`] takes the session and returns the
 //! next one, or the [`Close`] that ended it; its owner stores that `Result`, so that after an end every later call says
 //! the same.
 
+// The part of the standard library without sockets: an address is a plain value.
+use core::{net::IpAddr, num::NonZeroU32, time::Duration};
+
 use super::{
     fanfare_v1,
     http::{self, Request},
+    proxy::{self, Preface},
     rate::{Rate, RateLimit, Verdict},
     websocket::{self, Message},
 };
@@ -22,6 +27,8 @@ use crate::{
 /// What all sessions are bounded by.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
+    /// What a proxy says of a connection.
+    pub proxy: proxy::Limits,
     /// Requests.
     pub http: http::Limits,
     /// WebSocket messages.
@@ -33,15 +40,23 @@ pub struct Limits {
 /// What a peer wants, once understood.
 #[derive(Debug)]
 pub enum Ask {
+    /// The connection comes from here, by its proxy's account; `None`: from the proxy itself, or nobody knows.
+    Source(Option<IpAddr>),
     /// An HTTP request, to be answered before the next one comes.
     Request(Request),
     /// A `fanfare.v1` message.
     Command(String),
+    /// A message for the application, of a [`Dialect::Messages`] connection.
+    Message(Message),
+    /// The end, once all that was asked before is answered.
+    End(Close),
 }
 
 /// What a connection speaks.
 #[derive(Debug)]
 pub enum Session {
+    /// A proxy's header is due. Boxed, like all that is short-lived.
+    Preface(Box<Preface>),
     /// Requests and responses. Boxed: it is short-lived, and the others are small.
     Http(Box<http::ServerSession>),
     /// An open Server-Sent Events stream. What the client says is read over.
@@ -90,6 +105,8 @@ pub struct WebSocketSession {
     codec: websocket::ServerSession,
     /// What the messages mean.
     pub dialect: Dialect,
+    /// Since when a ping waits for any sign of the peer, in whole seconds, rounded up: it takes half the room of a moment.
+    pinged_s: Option<NonZeroU32>,
     rate: Rate,
 }
 
@@ -100,12 +117,19 @@ pub enum Dialect {
     Raw,
     /// JSON envelopes and commands.
     FanfareV1,
+    /// Whatever the application takes them for.
+    Messages,
 }
 
 impl Session {
     /// For a connection accepted `now`.
     pub fn new(now: Moment) -> Self {
         Self::Http(Box::new(http::ServerSession::new(now)))
+    }
+
+    /// For a connection accepted `now` from a proxy that begins with a header of the PROXY protocol.
+    pub fn behind_proxy(now: Moment) -> Self {
+        Self::Preface(Box::new(Preface::new(now)))
     }
 
     /// Takes what the peer sent, all of it. What it wants is appended to `asks`, what it is owed at once to `outbox`.
@@ -118,6 +142,11 @@ impl Session {
         now: Moment,
     ) -> Result<Self, Close> {
         match &mut self {
+            Self::Preface(preface) => {
+                let Some((header, mut rest)) = preface.receive(bytes, &limits.proxy)? else { return Ok(self) };
+                asks.push(Ask::Source(header.source));
+                return Self::new(preface.accepted()).receive(&mut rest, limits, outbox, asks, now);
+            }
             Self::Http(http) => asks.extend(http.receive(bytes, &limits.http, outbox, now)?.map(Ask::Request)),
             Self::Sse(_) => {}
             Self::WebSocket(websocket) => websocket.receive(bytes, limits, outbox, asks, now)?,
@@ -125,9 +154,55 @@ impl Session {
         Ok(self)
     }
 
+    /// When [`Session::expire`] is due, unless something happens before; `None` while the hub has a request to answer, and
+    /// for streams.
+    pub fn deadline(&self, limits: &Limits) -> Option<Moment> {
+        match self {
+            Self::Preface(preface) => Some(preface.accepted() + limits.http.head_timeout),
+            Self::Http(http) => http.deadline(&limits.http),
+            Self::Sse(_) | Self::WebSocket(_) => None,
+        }
+    }
+
+    /// When a peer that was pinged, and has been silent since, has been so for `pong_timeout`.
+    pub fn pong_deadline(&self, pong_timeout: Duration) -> Option<Moment> {
+        match self {
+            Self::WebSocket(websocket) => websocket.pong_deadline(pong_timeout),
+            Self::Preface(_) | Self::Http(_) | Self::Sse(_) => None,
+        }
+    }
+
+    /// Why the connection is to end, the deadline having passed.
+    pub fn expire(&self) -> Close {
+        match self {
+            Self::Preface(preface) if !preface.is_idle() => Close::RequestTimeout,
+            Self::Http(http) => http.expire(),
+            Self::Preface(_) | Self::Sse(_) | Self::WebSocket(_) => Close::Done,
+        }
+    }
+
+    /// Whether the connection can be closed without cutting anything off: no request has begun.
+    pub fn is_idle(&self) -> bool {
+        match self {
+            Self::Preface(preface) => preface.is_idle(),
+            Self::Http(http) => http.is_idle(),
+            Self::Sse(_) | Self::WebSocket(_) => false,
+        }
+    }
+
+    /// Whether nothing has come yet.
+    pub fn is_fresh(&self) -> bool {
+        match self {
+            Self::Preface(preface) => preface.is_idle(),
+            Self::Http(http) => http.is_fresh(),
+            Self::Sse(_) | Self::WebSocket(_) => false,
+        }
+    }
+
     /// What it keeps of what the peer has not finished saying, in bytes.
     pub fn held_bytes(&self) -> usize {
         match self {
+            Self::Preface(preface) => preface.held_bytes(),
             Self::Http(http) => http.held_bytes(),
             Self::Sse(_) => 0,
             Self::WebSocket(websocket) => websocket.codec.held_bytes(),
@@ -137,10 +212,10 @@ impl Session {
     /// The form its events are written in; `None` before there are any.
     pub fn format(&self) -> Option<Format> {
         match self {
-            Self::Http(_) => None,
+            Self::Preface(_) | Self::Http(_) => None,
             Self::Sse(stream) => Some(Format::Sse(stream.form)),
             Self::WebSocket(websocket) => Some(match websocket.dialect {
-                Dialect::Raw => Format::WebSocketRaw,
+                Dialect::Raw | Dialect::Messages => Format::WebSocketRaw,
                 Dialect::FanfareV1 => Format::FanfareV1,
             }),
         }
@@ -150,12 +225,29 @@ impl Session {
 impl WebSocketSession {
     /// An upgrade just accepted.
     pub fn new(dialect: Dialect) -> Self {
-        Self { codec: websocket::ServerSession::new(), dialect, rate: Rate::default() }
+        Self { codec: websocket::ServerSession::new(), dialect, pinged_s: None, rate: Rate::default() }
     }
 
     /// Begins the end from our side.
     pub fn close(&mut self, close: Close, outbox: &mut Outbox) {
         self.codec.close(close, outbox);
+    }
+
+    /// Takes note that a ping was sent.
+    pub fn on_ping(&mut self, now: Moment) {
+        let seconds = u32::try_from(now.0.div_ceil(NANOSECONDS_PER_SECOND)).unwrap_or(u32::MAX);
+        self.pinged_s = self.pinged_s.or_else(|| NonZeroU32::new(seconds));
+    }
+
+    /// Forgets the ping: something else tells whether the peer is there.
+    pub fn forget_ping(&mut self) {
+        self.pinged_s = None;
+    }
+
+    /// When a peer that was pinged, and has been silent since, has been so for `pong_timeout`.
+    pub fn pong_deadline(&self, pong_timeout: Duration) -> Option<Moment> {
+        let seconds = self.pinged_s?;
+        Some(Moment(u64::from(seconds.get()) * NANOSECONDS_PER_SECOND) + pong_timeout)
     }
 
     fn receive(
@@ -166,40 +258,63 @@ impl WebSocketSession {
         asks: &mut Vec<Ask>,
         now: Moment,
     ) -> Result<(), Close> {
+        self.pinged_s = None;
         let mut messages = Vec::new();
-        let outcome = self.codec.receive(bytes, &limits.websocket, outbox, &mut messages);
-        // After an end nothing more is said to the client: its close frame is answered already.
-        let mut unsaid = Outbox::new();
-        let outbox = if outcome.is_ok() { outbox } else { &mut unsaid };
+        let mut outcome = self.codec.receive(bytes, &limits.websocket, outbox, &mut messages);
+        let asks_before = asks.len();
         for message in messages {
             match self.rate.judge(&limits.rate, now) {
-                Verdict::CutOff => return outcome.and(Err(Close::RateLimited)),
-                Verdict::Ignore => self.tell_error("RateLimited", "too many messages; this one was ignored", outbox),
+                Verdict::CutOff => {
+                    outcome = outcome.and(Err(Close::RateLimited));
+                    break;
+                }
+                Verdict::Ignore => self.tell_ignored(&message, outbox),
                 Verdict::Pass => self.read_message(message, outbox, asks),
             }
         }
-        outcome
+        match outcome {
+            // Nothing may be said after a close frame (RFC 6455 section 5.5.1), so the answers come first.
+            Err(close) if asks_before < asks.len() => {
+                asks.push(Ask::End(close));
+                Ok(())
+            }
+            outcome => outcome,
+        }
     }
 
     fn read_message(&self, message: Message, outbox: &mut Outbox, asks: &mut Vec<Ask>) {
         match (self.dialect, message) {
-            (Dialect::Raw, _) | (_, Message::Pong) => {}
+            (Dialect::Raw, _) | (_, Message::Ping | Message::Pong) => {}
+            (Dialect::Messages, message) => asks.push(Ask::Message(message)),
             (Dialect::FanfareV1, Message::Text(text)) => asks.push(Ask::Command(text)),
             (Dialect::FanfareV1, Message::Binary(_)) => {
-                self.tell_error("BadRequest", "commands are text messages", outbox);
+                self.tell_error("BadRequest", "commands are text messages", None, outbox);
             }
         }
     }
 
+    /// Tells the client that a message of its came too fast. Pings and pongs count like any other, but nobody waits for
+    /// what becomes of them.
+    fn tell_ignored(&self, message: &Message, outbox: &mut Outbox) {
+        let reference = match message {
+            Message::Text(text) => fanfare_v1::reference_of(text),
+            Message::Binary(_) => None,
+            Message::Ping | Message::Pong => return,
+        };
+        self.tell_error("RateLimited", "too many messages; this one was ignored", reference, outbox);
+    }
+
     /// Tells the client that a message of its was not heeded, where the dialect has a word for it.
-    fn tell_error(&self, code: &str, why: &str, outbox: &mut Outbox) {
+    fn tell_error(&self, code: &str, why: &str, reference: fanfare_v1::Reference<'_>, outbox: &mut Outbox) {
         if self.dialect == Dialect::FanfareV1 {
             let mut text = Vec::new();
-            fanfare_v1::write_error(code, why, None, &mut text);
+            fanfare_v1::write_error(code, why, reference, &mut text);
             outbox.put(&websocket::encode_text(&text));
         }
     }
 }
+
+const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 
 #[cfg(test)]
 mod tests;

@@ -8,15 +8,23 @@ use super::{
     net::{Net, Ready},
     placement::Arrival,
 };
-use crate::{close::Close, metrics::Transport};
+use crate::{
+    close::Close,
+    endpoint::{Overload, Phase},
+    metrics::Transport,
+};
 
 /// Connections accepted per listener and turn.
 const ACCEPTS_PER_TURN: usize = 64;
+/// Connections accepted per listener before it is closed: as many as its queue may hold.
+const LAST_ACCEPTS: usize = 4096;
 /// When to try again after descriptors ran out. The edge that told of waiting connections is spent, so nothing else
 /// would.
 const EXHAUSTED_RETRY: Duration = Duration::from_millis(100);
 /// Connections beyond the limit that are still answered with a refusal; those beyond are closed without a word.
 const REFUSALS_AT_ONCE: usize = 256;
+/// The same for one address, so that it cannot use up the room of all.
+const REFUSALS_PER_ADDRESS: usize = 16;
 
 impl<N: Net> Reactor<N> {
     /// Accepts from the listeners that the poll named and from those that have stopped early.
@@ -34,6 +42,21 @@ impl<N: Net> Reactor<N> {
             }
         }
         listeners.into_iter().for_each(|listener| self.accept_from(listener));
+    }
+
+    /// Accepts whoever waits, for the last time.
+    pub(super) fn accept_all(&mut self) {
+        self.accept_again.clear();
+        self.accept_retry = None;
+        for listener in 0..self.net.listener_count() {
+            for _ in 0..LAST_ACCEPTS {
+                let Ok((stream, peer)) = self.net.accept(listener) else { break };
+                let admin = self.config.admin_listeners_from <= listener;
+                // Not handed on: another reactor may have ended.
+                self.placement.keep(self.index);
+                self.admit(Arrival { stream, peer, admin });
+            }
+        }
     }
 
     fn accept_from(&mut self, listener: usize) {
@@ -69,14 +92,22 @@ impl<N: Net> Reactor<N> {
         let Arrival { stream, peer, admin } = arrival;
         let open = self.placement.total();
         // Counted in any case, for it is uncounted in any case.
-        let crowded = !self.placement.count_address(peer, self.config.connections_per_ip_max);
-        let overload = crowded || self.config.connections_max < open || self.hub.bus.budget().is_spent();
-        if self.is_stopping() || self.config.connections_max + REFUSALS_AT_ONCE < open {
-            self.placement.on_gone(self.index, peer);
+        let surplus = self.count_peer(peer);
+        let overload = self.overload(0 < surplus, open);
+        let flooded = REFUSALS_PER_ADDRESS < surplus || self.config.connections_max + REFUSALS_AT_ONCE < open;
+        if flooded {
+            self.metrics.on_shed();
+        }
+        if flooded || self.phase == Phase::Ending {
+            self.uncount_peer(peer);
+            self.placement.on_gone(self.index);
             return;
         }
         let now = self.now;
-        let token = self.connections.insert(|_| Connection::new(stream, peer, admin, overload, now));
+        let trusted = self.config.trusted.contains(peer);
+        let session = self.first_session(trusted, admin, now);
+        let connection = Connection { trusted, overload, ..Connection::new(stream, peer, admin, session, now) };
+        let token = self.connections.insert(|_| connection);
         self.metrics.on_open(Transport::Http);
         let Some(connection) = self.connections.at(token.slot) else { return };
         match self.net.register(&mut connection.stream, token) {
@@ -85,6 +116,17 @@ impl<N: Net> Reactor<N> {
                 tracing::warn!(%error, "cannot watch a connection");
                 self.end(token.slot, Close::Internal("the connection cannot be watched"));
             }
+        }
+    }
+
+    /// The limit that a connection is beyond which has just come as the one that makes it `open`.
+    fn overload(&self, crowded: bool, open: usize) -> Option<Overload> {
+        if self.config.connections_max < open {
+            Some(Overload::Connections)
+        } else if crowded {
+            Some(Overload::Address)
+        } else {
+            self.hub.bus.budget().is_spent().then_some(Overload::Memory)
         }
     }
 }

@@ -9,6 +9,7 @@ use super::net::Net;
 use crate::{
     clock::Moment,
     close::Close,
+    endpoint::Overload,
     event::Event,
     frame::Format,
     metrics::Transport,
@@ -28,13 +29,16 @@ pub(super) struct Connection<S> {
     pub(super) pending: u16,
     pub(super) transport: Transport,
     pub(super) admin: bool,
-    /// Beyond what the hub is to serve: its first request is refused.
-    pub(super) overload: bool,
+    /// The limit that it is beyond, if it is: its first request is refused.
+    pub(super) overload: Option<Overload>,
+    /// Whether it is a proxy whose requests name the client.
+    pub(super) trusted: bool,
     pub(super) unfinished: Option<Unfinished>,
     pub(super) outbox: Outbox,
     /// What it speaks, or why it ended.
     pub(super) session: Result<Session, Close>,
     pub(super) subscriptions: SmallVec<[Subscription; 1]>,
+    /// Whom it counts for: the peer, or the client that a trusted proxy names.
     pub(super) peer: Option<IpAddr>,
     /// What its outbox and its unfinished requests hold of the memory budget, in bytes.
     pub(super) charged_bytes: u32,
@@ -112,6 +116,10 @@ pub(super) struct Unfinished {
 }
 
 impl Unfinished {
+    fn owed_bytes(&self) -> usize {
+        self.event.frame(self.format, |event| encode_frame(event, self.format)).len().saturating_sub(self.written)
+    }
+
     /// Writes on until all is written.
     pub(super) fn write_on<N: Net>(&mut self, net: &mut N, stream: &mut N::Stream) -> io::Result<()> {
         let frame = self.event.frame(self.format, |event| encode_frame(event, self.format));
@@ -123,22 +131,40 @@ impl Unfinished {
 }
 
 impl<S> Connection<S> {
+    /// What is yet to be handed to the kernel, apart from the logs.
+    pub(super) fn owed_bytes(&self) -> usize {
+        self.outbox.len() + self.unfinished.as_ref().map_or(0, Unfinished::owed_bytes)
+    }
+
     /// A connection accepted `now`.
-    pub(super) fn new(stream: S, peer: Option<IpAddr>, admin: bool, overload: bool, now: Moment) -> Self {
+    pub(super) fn new(stream: S, peer: Option<IpAddr>, admin: bool, session: Session, now: Moment) -> Self {
         Self {
             stream,
             state: State::default(),
             pending: 0,
             transport: Transport::Http,
             admin,
-            overload,
+            overload: None,
+            trusted: false,
             written: now,
             unfinished: None,
             outbox: Outbox::new(),
-            session: Ok(Session::new(now)),
+            session: Ok(session),
             subscriptions: SmallVec::new(),
             peer,
             charged_bytes: 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reactor::Stream;
+
+    /// What an idle connection costs besides the kernel's part, all but its slot's generation, listener and timer.
+    #[test]
+    fn a_connection_is_small() {
+        assert!(size_of::<Connection<Stream>>() <= 192, "{} bytes", size_of::<Connection<Stream>>());
     }
 }

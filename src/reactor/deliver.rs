@@ -5,11 +5,12 @@ use std::{io, sync::Arc, time::Duration};
 use super::{
     Reactor,
     conflate::conflate,
-    connection::{BEHIND, BLOCKED, Connection, DOOMED, HELD, LINGERING, REPLAYING, Unfinished},
+    connection::{BEHIND, BLOCKED, Connection, DOOMED, HELD, LINGERING, REPLAYING, Subscription, Unfinished},
     gaps::Stranded,
     gather::{Gather, Gathers},
     net::Net,
     slab::Slab,
+    table::TopicTable,
 };
 use crate::{
     clock::Moment,
@@ -108,7 +109,8 @@ impl<N: Net> Reactor<N> {
         if connection.state.has(BLOCKED | HELD | LINGERING | DOOMED) {
             return;
         }
-        match write_owed(&mut self.net, connection, &self.metrics, self.now) {
+        let goes_on = !connection.outbox.is_empty() && has_news(connection, &mut self.topics);
+        match write_owed(&mut self.net, connection, goes_on, &self.metrics, self.now) {
             Ok(()) => {
                 if connection.state.has(REPLAYING) {
                     self.continue_replays(slot);
@@ -172,7 +174,7 @@ fn send_owed<N: Net>(
     metrics: &ReactorMetrics,
     now: Moment,
 ) -> Visit {
-    match write_owed(net, connection, metrics, now) {
+    match write_owed(net, connection, false, metrics, now) {
         Ok(()) => conflated,
         // One that is stranded as well will be found so when the peer has read.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Visit::Blocked,
@@ -215,9 +217,24 @@ fn set_aside<S>(
     }
 }
 
+/// Whether [`Reactor::catch_up`] is sure to write to the connection, once it owes nothing else. A raw WebSocket is left out:
+/// a gap has no frame there.
+fn has_news<S>(connection: &Connection<S>, topics: &mut TopicTable) -> bool {
+    let is_behind = |subscription: &Subscription| {
+        let Some(topic) = topics.at(subscription.topic) else { return false };
+        let Listener { format, cursor, .. } = *topic.lap.listener(subscription.place);
+        format != Format::WebSocketRaw && (topic.ring.oldest()..topic.ring.next()).contains(&cursor)
+    };
+    let in_order = connection.state.may_catch_up() && !connection.state.has(REPLAYING | BEHIND);
+    in_order && connection.subscriptions.iter().any(is_behind)
+}
+
+/// Writes the unfinished frame and the outbox. `goes_on`: the logs follow at once, so that an answer and what was missed
+/// are one packet and not two.
 fn write_owed<N: Net>(
     net: &mut N,
     connection: &mut Connection<N::Stream>,
+    goes_on: bool,
     metrics: &ReactorMetrics,
     now: Moment,
 ) -> io::Result<()> {
@@ -229,7 +246,8 @@ fn write_owed<N: Net>(
         connection.written = now;
     }
     while !connection.outbox.is_empty() {
-        let count = net.write(&mut connection.stream, connection.outbox.pending())?;
+        let (stream, bytes) = (&mut connection.stream, connection.outbox.pending());
+        let count = if goes_on { net.write_ahead(stream, bytes)? } else { net.write(stream, bytes)? };
         connection.outbox.advance(count);
         connection.written = now;
     }

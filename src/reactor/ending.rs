@@ -14,6 +14,17 @@ use crate::{
     protocol::{Session, http, sse, websocket},
 };
 
+/// How far a connection has come whose time for its last bytes ran out before.
+#[derive(Debug)]
+pub(super) struct Farewell {
+    /// What it had not taken when it was looked at last.
+    owed_bytes: usize,
+    extensions: u32,
+}
+
+/// How often a peer may get more time for its last bytes: ten times what is configured, with the first.
+const EXTENSIONS_MAX: u32 = 9;
+
 impl<N: Net> Reactor<N> {
     /// Ends a connection for the reason `close`. Its subscriptions end now; what it is owed, and what tells it why, is
     /// still written.
@@ -39,6 +50,19 @@ impl<N: Net> Reactor<N> {
         self.leave(slot, close);
     }
 
+    /// Ends a stream that was opened only to be refused. It says why; of those that end after they were served, only the
+    /// ones for which the end is no matter of course do.
+    pub(super) fn end_refused(&mut self, slot: u32, close: Close) {
+        if let Some(connection) = self.connections.at(slot)
+            && let Ok(Session::Sse(stream)) = &connection.session
+            && sse_error(close).is_none()
+        {
+            let chunked = stream.form.chunked;
+            sse::write_event(None, Some("error"), &error_json(close), chunked, connection.outbox.buffer());
+        }
+        self.end(slot, close);
+    }
+
     /// Ends a connection whose session has ended itself.
     pub(super) fn close(&mut self, slot: u32, close: Close) {
         let retry_ms = self.retry_ms();
@@ -54,15 +78,15 @@ impl<N: Net> Reactor<N> {
         match (&mut connection.session, connection.transport) {
             (_, _) if close == Close::PeerGone => {}
             (Ok(Session::Http(http)), _) => http.refuse(close, self.net.date(), outbox),
-            (Err(_), Transport::Http) => http::write_refusal(close, self.net.date(), outbox),
+            (Err(_), Transport::Http) | (Ok(Session::Preface(_)), _) => {
+                http::write_refusal(close, self.net.date(), outbox)
+            }
             (Ok(Session::Sse(stream)), _) => {
                 let error = sse_error(close);
                 sse::write_final(stream.form.chunked, retry_ms, error.as_deref(), outbox.buffer());
             }
-            // The end began on the other side, and the session has answered it.
-            (Err(Close::Done), Transport::WebSocket) => {}
             (_, Transport::WebSocket) => {
-                websocket::write_close(close.websocket_code(), reason, outbox.buffer());
+                websocket::write_end(close, reason, outbox.buffer());
             }
             (Err(_), Transport::Sse) => {}
             (Ok(Session::WebSocket(_)), _) => {}
@@ -72,6 +96,11 @@ impl<N: Net> Reactor<N> {
     fn leave(&mut self, slot: u32, close: Close) {
         self.unlisten_all(slot);
         let Some(connection) = self.connections.at(slot) else { return };
+        tracing::debug!(
+            peer = connection.peer.map(tracing::field::display),
+            reason = close.label(),
+            "a connection ends"
+        );
         self.metrics.on_close(connection.transport, close);
         connection.state.clear(HELD);
         connection.state.set(CLOSING);
@@ -96,6 +125,19 @@ impl<N: Net> Reactor<N> {
         if connection.state.has(PEER_ENDED) {
             self.doom(slot);
         }
+    }
+
+    /// The time for the last bytes is over. A peer that has taken some of them since gets as much time again.
+    pub(super) fn on_closing_due(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        let owed_bytes = connection.owed_bytes() + self.net.unacknowledged_bytes(&connection.stream);
+        let farewell = self.farewells.entry(slot).or_insert(Farewell { owed_bytes: usize::MAX, extensions: 0 });
+        let goes_on = 0 < owed_bytes
+            && owed_bytes < farewell.owed_bytes
+            && farewell.extensions < EXTENSIONS_MAX
+            && self.phase != Phase::Ending;
+        *farewell = Farewell { owed_bytes, extensions: farewell.extensions + 1 };
+        if goes_on { self.wheel.arm(slot, self.now + self.config.linger) } else { self.doom(slot) }
     }
 
     /// The connection is to be freed at the end of the turn.
@@ -126,6 +168,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn free_doomed(&mut self) {
         while let Some(slot) = self.doomed.pop() {
             self.wheel.disarm(slot);
+            self.farewells.remove(&slot);
             if let Some(connection) = self.connections.remove(slot) {
                 self.hub.bus.budget().adjust(connection.charged_bytes as usize, 0);
                 if connection.state.has(BLOCKED) {
@@ -135,29 +178,59 @@ impl<N: Net> Reactor<N> {
                     debug_assert!(false, "freed without an end: {session:?}");
                 }
                 debug_assert!(connection.subscriptions.is_empty(), "freed with subscriptions");
-                self.placement.on_gone(self.index, connection.peer);
+                self.uncount_peer(connection.peer);
+                self.placement.on_gone(self.index);
             }
         }
     }
 
-    /// The hub shuts down. Idle connections end at once, streams one by one over the window, so that their clients do not
-    /// all come back in the same moment; in the last phase, everybody.
+    /// The hub shuts down: nobody is accepted any more. While it drains, everybody's end comes in its time; in the last
+    /// phase, at once.
     pub(super) fn enter_phase(&mut self, phase: Phase) {
-        self.phase = phase;
-        self.net.stop_listening();
-        self.accept_again.clear();
-        self.accept_retry = None;
+        if self.phase == Phase::Serving {
+            // A connection that waits in a listener's queue would be reset with it, and a request on it lost.
+            self.accept_all();
+            self.net.stop_listening();
+        }
+        (self.phase, self.drain_ends) = (phase, self.now + self.config.drain_window);
         for slot in self.connections.used() {
-            let Some(connection) = self.connections.at(slot) else { continue };
-            match &connection.session {
-                Ok(Session::Http(http)) if phase == Phase::Draining && !http.is_idle() => {}
-                Ok(Session::Sse(_) | Session::WebSocket(_)) if phase == Phase::Draining => {
-                    let share = self.random.random_range(0.0..1.0);
-                    self.wheel.arm(slot, self.now + self.config.drain_window.mul_f64(share));
-                }
-                Ok(_) => self.end(slot, Close::Restart),
-                Err(_) => {}
+            match phase {
+                Phase::Draining => self.drain(slot),
+                _ => self.end_for_restart(slot),
             }
+        }
+    }
+
+    /// Idle connections end at once, requests that have begun are answered, and streams end one by one over the window,
+    /// so that their clients do not all come back in the same moment.
+    fn drain(&mut self, slot: u32) {
+        // A request may have arrived with the signal.
+        self.read(slot, true);
+        let Some(connection) = self.connections.at(slot) else { return };
+        match &connection.session {
+            // Whoever has just connected is about to ask.
+            Ok(session) if session.is_fresh() => {
+                let patience = self.config.linger.min(self.config.drain_window);
+                self.wheel.arm(slot, self.now + patience);
+            }
+            Ok(session) if session.is_idle() => self.end(slot, Close::Done),
+            Ok(Session::Preface(_) | Session::Http(_)) => self.rearm(slot),
+            Ok(Session::Sse(_) | Session::WebSocket(_)) => {
+                let share = self.random.random_range(0.0..1.0);
+                self.wheel.arm(slot, self.now + self.config.drain_window.mul_f64(share));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// A connection's time has come while the hub shuts down.
+    pub(super) fn end_for_restart(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        match &connection.session {
+            // To a peer that has asked for nothing there is nothing to say.
+            Ok(session) if session.is_idle() => self.end(slot, Close::Done),
+            Ok(_) => self.end(slot, Close::Restart),
+            Err(_) => {}
         }
     }
 }
@@ -173,10 +246,11 @@ fn goodbye_reason(close: Close, retry_ms: u64) -> String {
 /// What an event stream says of its end, besides when to come back: something only if that is no matter of course.
 fn sse_error(close: Close) -> Option<String> {
     match close {
-        Close::TryLater(_) => {
-            let error = serde_json::json!({ "code": close.label(), "message": close.to_string() });
-            Some(error.to_string())
-        }
+        Close::TryLater(_) => Some(error_json(close)),
         _ => None,
     }
+}
+
+fn error_json(close: Close) -> String {
+    serde_json::json!({ "code": close.label(), "message": close.to_string() }).to_string()
 }

@@ -29,7 +29,7 @@ impl<N: Net> Reactor<N> {
             let gap = Gap { from: topic.ring.id_before(cursor), to: topic.ring.floor(), reason: GapReason::Overflow };
             self.metrics.on_overflow();
             if policy == Policy::Close {
-                return self.end_for_gap(slot, gap);
+                return self.end_behind(slot, place, gap);
             }
             topic.lap.listener(listener_place).cursor = oldest;
             self.tell_gap(slot, place, gap);
@@ -56,8 +56,8 @@ impl<N: Net> Reactor<N> {
                 fanfare_v1::write_gap(name, gap, &mut text);
                 connection.outbox.put(&websocket::encode_text(&text));
             }
-            Ok(Session::WebSocket(_)) => return self.end_for_gap(slot, gap),
-            Ok(Session::Http(_)) | Err(_) => return,
+            Ok(Session::WebSocket(_)) => return self.end_behind(slot, place, gap),
+            Ok(Session::Preface(_) | Session::Http(_)) | Err(_) => return,
         }
         self.metrics.on_gap(gap.reason);
         self.mark_dirty(slot);
@@ -68,6 +68,18 @@ impl<N: Net> Reactor<N> {
         self.metrics.on_gap(gap.reason);
         let retry_ms = self.retry_ms();
         self.end_saying(slot, Close::Gap(gap.reason), &close_reason(gap, retry_ms));
+    }
+
+    /// Ends a connection that the log has passed. A raw WebSocket comes back with the place it is told here, a while later.
+    /// Were that the oldest retained, the log would have passed it again by then, and so on without end: it is the newest.
+    fn end_behind(&mut self, slot: u32, place: u32, gap: Gap) {
+        let is_raw = self.connections.at(slot).is_some_and(|connection| match &connection.session {
+            Ok(Session::WebSocket(websocket)) => websocket.dialect == Dialect::Raw,
+            _ => false,
+        });
+        let newest = self.topics.at(place).map(|topic| topic.ring.newest_id());
+        let to = newest.filter(|newest| is_raw && gap.to < *newest).unwrap_or(gap.to);
+        self.end_for_gap(slot, Gap { to, ..gap });
     }
 
     /// The listener of a connection in the lap of the topic at `place`.

@@ -17,7 +17,7 @@ use crate::{
         Ask, Dialect, Session, SseStream, TopicCursor, WebSocketSession,
         http::{Request, Response, Version},
         sse,
-        websocket::{self, Accepted},
+        websocket::{self, Accepted, Message},
     },
     topic::Topic,
 };
@@ -80,7 +80,7 @@ impl<N: Net> Reactor<N> {
             connection.state.set(PEER_ENDED);
             return self.end_half_closed(slot);
         }
-        let idle = matches!(&connection.session, Ok(Session::Http(http)) if http.is_idle());
+        let idle = connection.session.as_ref().is_ok_and(Session::is_idle);
         self.end(slot, if idle { Close::Done } else { Close::PeerGone });
         self.doom(slot);
     }
@@ -94,7 +94,7 @@ impl<N: Net> Reactor<N> {
         match &connection.session {
             Ok(Session::Http(http)) if http.deadline(&self.config.limits.http).is_none() => {}
             Ok(Session::Http(_)) => self.end(slot, Close::Done),
-            Ok(Session::Sse(_) | Session::WebSocket(_)) => self.end(slot, Close::PeerGone),
+            Ok(Session::Preface(_) | Session::Sse(_) | Session::WebSocket(_)) => self.end(slot, Close::PeerGone),
             Err(_) => {}
         }
     }
@@ -116,12 +116,17 @@ impl<N: Net> Reactor<N> {
                 break;
             }
             let mut was_request = false;
-            for ask in std::mem::take(&mut self.asks) {
+            let mut asks = std::mem::take(&mut self.asks);
+            for ask in asks.drain(..) {
                 was_request |= matches!(ask, Ask::Request(_));
                 self.take_ask(slot, ask);
             }
-            if was_request {
-                self.advance_session(slot, &mut []);
+            // What came behind an upgrade's head is answered first. Mostly there is none, and the memory serves the next.
+            if self.asks.is_empty() {
+                self.asks = asks;
+                if was_request {
+                    self.advance_session(slot, &mut []);
+                }
             }
         }
         self.check_stream(slot);
@@ -149,10 +154,14 @@ impl<N: Net> Reactor<N> {
 
     fn take_ask(&mut self, slot: u32, ask: Ask) {
         let hub = Arc::clone(&self.hub);
+        if let Ask::Request(request) = &ask {
+            self.take_client(slot, request);
+        }
         let Some(connection) = self.connections.at(slot) else { return };
-        let (admin, overloaded) = (connection.admin, connection.overload);
-        let context = self.context(&hub, slot, admin, overloaded);
+        let (admin, overload) = (connection.admin, connection.overload);
+        let context = self.context(&hub, slot, admin, overload);
         match ask {
+            Ask::Source(source) => self.take_source(slot, source),
             Ask::Request(request) => {
                 let (route, answer) = endpoint::answer(&request, &context);
                 self.take_answer(slot, route, &request, answer);
@@ -162,16 +171,17 @@ impl<N: Net> Reactor<N> {
                 let reply = endpoint::answer_command(&text, &context);
                 self.take_reply(slot, reply);
             }
+            Ask::Message(message) => {
+                self.metrics.on_message();
+                let answer = hub.answer_message(message, &context);
+                answer.iter().for_each(|answer| self.answer_message(slot, answer));
+            }
+            Ask::End(close) => self.end(slot, close),
         }
     }
 
     fn take_answer(&mut self, slot: u32, route: usize, request: &Request, answer: Answer) {
         match answer {
-            Answer::Sse { .. } | Answer::WebSocket { .. } if self.is_stopping() => {
-                let close = Close::Restart;
-                self.metrics.on_request(route, close.http_status().unwrap_or(503));
-                self.end(slot, close);
-            }
             Answer::Response(response) => self.respond(slot, route, &response),
             Answer::Later => {}
             Answer::Sse { topics, named, tells_place, headers } => {
@@ -184,7 +194,7 @@ impl<N: Net> Reactor<N> {
             }
             Answer::Ended { stream, close } => {
                 self.take_answer(slot, route, request, *stream);
-                self.end(slot, close);
+                self.end_refused(slot, close);
             }
         }
     }
@@ -198,15 +208,30 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    fn answer_message(&mut self, slot: u32, answer: &Message) {
+        if let Some(connection) = self.connections.at(slot)
+            && !connection.state.has(CLOSING)
+        {
+            websocket::write_message(answer, connection.outbox.buffer());
+            self.mark_dirty(slot);
+        }
+    }
+
     /// Answers the request that the connection waits for.
     pub(super) fn respond(&mut self, slot: u32, route: usize, response: &Response) {
         self.metrics.on_request(route, response.status);
         let Some(connection) = self.connections.at(slot) else { return };
         let Ok(Session::Http(http)) = &mut connection.session else { return };
-        let goes_on = http.respond(response, self.net.date(), &mut connection.outbox);
+        let goes_on = if self.phase == Phase::Serving {
+            http.respond(response, self.net.date(), &mut connection.outbox)
+        } else {
+            http.respond(&response.clone().with("Connection", "close"), self.net.date(), &mut connection.outbox)
+        };
         self.mark_dirty(slot);
-        if !goes_on || self.phase != Phase::Serving {
+        if !goes_on {
             self.end(slot, Close::Done);
+        } else {
+            self.forget_client(slot);
         }
     }
 

@@ -12,8 +12,6 @@ const BACKLOG: i32 = 4096;
 /// Unsent bytes the kernel takes per connection. A peer that reads slowly then leaves its backlog in the shared log
 /// instead of in megabytes of kernel memory.
 const UNSENT_BYTES_MAX: u32 = 16 * 1024;
-/// How long the kernel goes on sending to a peer that acknowledges nothing.
-const UNACKNOWLEDGED_TIME_MAX: Duration = Duration::from_secs(30);
 /// When the kernel begins to ask an idle peer whether it is there, and how often.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -55,7 +53,6 @@ fn tcp_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     socket.set_reuse_port(shared)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIME_MAX))?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL).with_retries(3);
     socket.set_tcp_keepalive(&keepalive)?;
     Ok(socket)

@@ -56,9 +56,7 @@ impl<N: Net> Reactor<N> {
         }
         for state in inbox.take_resync() {
             if let Some(place) = self.topics.place_of_key(state.key) {
-                let next = self.topics.at(place).map_or(0, |topic| topic.ring.next());
-                let missed = hub.bus.resync(&state, self.index, next);
-                missed.into_iter().for_each(|event| self.take_event(place, event));
+                self.resync(place);
             }
         }
         if self.must_stop() {
@@ -70,6 +68,15 @@ impl<N: Net> Reactor<N> {
     pub(super) fn take_event(&mut self, place: u32, event: Arc<Event>) {
         let Some(topic) = self.topics.at(place) else { return };
         if topic.take(event, self.hub.bus.budget(), self.now) {
+            self.announce(place);
+        }
+    }
+
+    /// Copies what the log of the topic at `place` has more than the one here.
+    pub(super) fn resync(&mut self, place: u32) {
+        let Some(topic) = self.topics.at(place) else { return };
+        let missed = self.hub.bus.resync(&topic.state, self.index, topic.ring.next());
+        if topic.take_missed(missed, self.hub.bus.budget(), self.now) {
             self.announce(place);
         }
     }

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, IoSlice, Read, Write},
     net::{IpAddr, Shutdown},
+    os::fd::AsFd,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -18,6 +19,7 @@ use super::net::{Net, Ready, Token};
 use crate::{
     bus::Wake,
     clock::{Clock, Moment},
+    os,
     protocol::http::format_date,
 };
 
@@ -174,11 +176,11 @@ impl Net for MioNet {
 
     #[inline]
     fn write(&mut self, stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
-        let sent = match stream {
-            Stream::Tcp(socket) => send(socket, bytes, SendFlags::NOSIGNAL),
-            Stream::Unix(socket) => send(socket, bytes, SendFlags::NOSIGNAL),
-        };
-        Ok(sent?)
+        send_bytes(stream, bytes, SendFlags::NOSIGNAL)
+    }
+
+    fn write_ahead(&mut self, stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
+        send_bytes(stream, bytes, SendFlags::NOSIGNAL | SendFlags::MORE)
     }
 
     fn write_vectored(&mut self, stream: &mut Stream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -195,4 +197,29 @@ impl Net for MioNet {
             Stream::Unix(socket) => socket.shutdown(Shutdown::Write),
         };
     }
+
+    fn unanswered_time(&mut self, stream: &Stream) -> Duration {
+        match stream {
+            Stream::Tcp(socket) => os::unanswered_time(socket.as_fd()).unwrap_or_default(),
+            // A process that is gone has closed it.
+            Stream::Unix(_) => Duration::ZERO,
+        }
+    }
+
+    fn unacknowledged_bytes(&mut self, stream: &Stream) -> usize {
+        let counted = match stream {
+            Stream::Tcp(socket) => os::unacknowledged_bytes(socket.as_fd()),
+            Stream::Unix(socket) => os::unacknowledged_bytes(socket.as_fd()),
+        };
+        counted.unwrap_or_default()
+    }
+}
+
+#[inline]
+fn send_bytes(stream: &Stream, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
+    let sent = match stream {
+        Stream::Tcp(socket) => send(socket, bytes, flags),
+        Stream::Unix(socket) => send(socket, bytes, flags),
+    };
+    Ok(sent?)
 }

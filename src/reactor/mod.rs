@@ -24,6 +24,7 @@ mod listen;
 mod mail;
 mod mio_net;
 mod net;
+mod origin;
 mod placement;
 mod replay;
 mod rounds;
@@ -34,7 +35,7 @@ mod table;
 mod timers;
 mod wheel;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
@@ -47,12 +48,13 @@ use crate::{
     bus::Doorbell,
     clock::Moment,
     close::Close,
-    endpoint::{Context, Hub, Phase},
+    endpoint::{Context, Hub, Overload, Phase},
     gap::Gap,
     metrics::ReactorMetrics,
-    protocol::{Ask, Limits},
+    protocol::{Ask, Limits, proxy::Trusted},
 };
 use connection::Connection;
+use ending::Farewell;
 use gaps::Stranded;
 use gather::Gathers;
 use replay::Replays;
@@ -70,19 +72,28 @@ pub struct Config {
     pub connections_max: usize,
     /// Connections from one address; zero: no limit.
     pub connections_per_ip_max: usize,
+    /// Peers that are believed when they say for whom they connect. They are not counted by address themselves.
+    pub trusted: Trusted,
+    /// Whether connections from these peers begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     /// Private bytes a peer may leave unread before it is too slow.
     pub outbox_bytes_max: usize,
     /// The longest silence on a Server-Sent Events stream.
     pub heartbeat_interval: Duration,
     /// The longest silence on a WebSocket.
     pub ping_interval: Duration,
+    /// How long a WebSocket peer may leave a ping unanswered.
+    pub pong_timeout: Duration,
+    /// How long the machine of a stream's peer may leave unacknowledged what it is sent.
+    pub unsent_timeout: Duration,
     /// When a client of a stream that broke may come back; each is told a time up to half as long again.
     pub retry: Duration,
     /// How long a stream's opening waits for the source to confirm its topics.
     pub live_timeout: Duration,
     /// Over how long connections are let go when the hub shuts down.
     pub drain_window: Duration,
-    /// How long a connection may take to take its last bytes and close.
+    /// How long a connection that ends may stand still before it has taken its last bytes and closed; ten times as long in
+    /// all.
     pub linger: Duration,
     /// Listeners from this index on are for administration.
     pub admin_listeners_from: usize,
@@ -96,9 +107,13 @@ impl Default for Config {
             limits: Limits::default(),
             connections_max: 100_000,
             connections_per_ip_max: 0,
+            trusted: Trusted::default(),
+            proxy_protocol: false,
             outbox_bytes_max: 256 * 1024,
             heartbeat_interval: Duration::from_secs(25),
             ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(60),
+            unsent_timeout: Duration::from_secs(30),
             retry: Duration::from_secs(2),
             live_timeout: Duration::from_secs(2),
             drain_window: Duration::from_secs(30),
@@ -157,12 +172,16 @@ pub struct Reactor<N: Net> {
     gaps_owed: Vec<(u32, u32, Gap)>,
     replays: Replays,
     doomed: Vec<u32>,
+    /// Connections that take long to take their last bytes.
+    farewells: HashMap<u32, Farewell, foldhash::fast::RandomState>,
     /// How many connections wait for their peer to read.
     blocked: usize,
     /// When the last sweep over the topics began, and where the one under way goes on.
     swept: Moment,
     sweep_from: Option<usize>,
     phase: Phase,
+    /// When the last stream is to have ended, once the hub drains.
+    drain_ends: Moment,
     // Used within one call each, kept to spare the allocation.
     ready: Vec<Ready>,
     asks: Vec<Ask>,
@@ -198,10 +217,12 @@ impl<N: Net> Reactor<N> {
             gaps_owed: Vec::new(),
             replays: Replays::default(),
             doomed: Vec::new(),
+            farewells: HashMap::default(),
             blocked: 0,
             swept: now,
             sweep_from: None,
             phase: Phase::Serving,
+            drain_ends: now,
             ready: Vec::new(),
             asks: Vec::new(),
             due: Vec::new(),
@@ -233,7 +254,8 @@ impl<N: Net> Reactor<N> {
         self.metrics.set_lagging(self.blocked);
         self.now = self.net.now();
         self.metrics.on_turn(began, self.now);
-        let finished = self.phase != Phase::Serving && self.connections.len() == 0;
+        let empty = self.connections.len() == 0 && self.placement.is_empty(self.index);
+        let finished = self.phase != Phase::Serving && empty;
         Ok(if finished { Flow::Finished } else { Flow::Continue })
     }
 
@@ -334,13 +356,9 @@ impl<N: Net> Reactor<N> {
         self.phase < self.hub.phase()
     }
 
-    fn context<'hub>(&self, hub: &'hub Hub, slot: u32, admin: bool, overloaded: bool) -> Context<'hub> {
+    fn context<'hub>(&self, hub: &'hub Hub, slot: u32, admin: bool, overload: Option<Overload>) -> Context<'hub> {
         let token = self.connections.token(slot).pack();
-        Context { hub, reactor: self.index, token, now: self.now, admin, overloaded }
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.phase != Phase::Serving
+        Context { hub, reactor: self.index, token, now: self.now, admin, overload }
     }
 
     fn retry_ms(&mut self) -> u64 {

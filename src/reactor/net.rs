@@ -90,9 +90,25 @@ pub trait Net {
     /// Writes as much of `bytes` as there is room for.
     fn write(&mut self, stream: &mut Self::Stream, bytes: &[u8]) -> io::Result<usize>;
 
+    /// Like [`Net::write`], for bytes behind which others are written right away: both may travel together.
+    fn write_ahead(&mut self, stream: &mut Self::Stream, bytes: &[u8]) -> io::Result<usize> {
+        self.write(stream, bytes)
+    }
+
     /// Writes as much of `parts`, in order, as there is room for.
     fn write_vectored(&mut self, stream: &mut Self::Stream, parts: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Ends the stream in our direction: the peer sees the end once it has read all.
     fn end(&mut self, stream: &mut Self::Stream);
+
+    /// For how long the peer's machine has answered nothing, although it was asked: it is gone, or out of reach. Zero while
+    /// it answers, even if nobody reads there.
+    fn unanswered_time(&mut self, _stream: &Self::Stream) -> Duration {
+        Duration::ZERO
+    }
+
+    /// How many of the bytes written have not reached the peer.
+    fn unacknowledged_bytes(&mut self, _stream: &Self::Stream) -> usize {
+        0
+    }
 }

@@ -83,6 +83,11 @@ impl<S> Placement<S> {
         }
     }
 
+    /// Counts a connection that stays with the reactor `own`, which has accepted it.
+    pub(super) fn keep(&self, own: usize) {
+        self.doors[own].count.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The next connection handed to the reactor `own`.
     pub(super) fn next_arrival(&self, own: usize) -> Option<Arrival<S>> {
         self.doors[own].arrivals_out.try_recv().ok()
@@ -92,18 +97,22 @@ impl<S> Placement<S> {
         self.doors[own].arrivals_out.is_empty()
     }
 
-    /// Counts one more connection from `peer`; false if that makes more than `most`. Zero is no limit.
-    pub(super) fn count_address(&self, peer: Option<IpAddr>, most: usize) -> bool {
-        let (Some(address), 1..) = (peer, most) else { return true };
+    /// Counts one more connection from `peer`: by how many that makes more than `most`. Zero is no limit.
+    pub(super) fn count_address(&self, peer: Option<IpAddr>, most: usize) -> usize {
+        let (Some(address), 1..) = (peer, most) else { return 0 };
         let mut counts = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_insert(0);
         *count += 1;
-        *count <= most
+        count.saturating_sub(most)
     }
 
-    /// A connection of the reactor `own`, from `peer`, is gone.
-    pub(super) fn on_gone(&self, own: usize, peer: Option<IpAddr>) {
+    /// A connection of the reactor `own` is gone.
+    pub(super) fn on_gone(&self, own: usize) {
         self.doors[own].count.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Counts one connection less from `peer`.
+    pub(super) fn uncount_address(&self, peer: Option<IpAddr>) {
         let Some(address) = peer else { return };
         let mut counts = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&address) {

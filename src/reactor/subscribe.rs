@@ -229,8 +229,7 @@ impl<N: Net> Reactor<N> {
     fn catch_up_with(&mut self, place: u32, seen: EventId) {
         let Some(topic) = self.topics.at(place) else { return };
         if topic.ring.newest_id() < seen {
-            let missed = self.hub.bus.resync(&topic.state, self.index, topic.ring.next());
-            missed.into_iter().for_each(|event| self.take_event(place, event));
+            self.resync(place);
         }
     }
 

@@ -152,6 +152,16 @@ impl LocalTopic {
         self.trim(budget, now);
         true
     }
+
+    /// Takes what a resync brought. True if it is news, be it only that events are lost.
+    pub(super) fn take_missed(&mut self, missed: Attachment, budget: &Budget, now: Moment) -> bool {
+        let head = self.ring.next();
+        for event in missed.events {
+            self.take(event, budget, now);
+        }
+        self.ring.skip_to(missed.next, missed.floor);
+        head < self.ring.next()
+    }
 }
 
 /// Keys kept of events that are no longer retained, before they are looked over.
@@ -222,7 +232,7 @@ impl TopicTable {
             let Some(topic) = &mut self.places[place] else { continue };
             topic.trim(budget, now);
             let waited = topic.waiting.front().map(|waiter| now.since(waiter.since));
-            if waited.map_or(topic.is_unused(), |waited| patience < waited) {
+            if waited.map_or_else(|| topic.is_unused(), |waited| patience < waited) {
                 notable.push(place as u32);
             }
         }

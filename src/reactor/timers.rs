@@ -18,6 +18,8 @@ use crate::{
 
 /// Connections looked at per turn because their time has come; a thousand heartbeats at once are a fan-out too.
 const TIMERS_PER_TURN: usize = 256;
+/// How often a stream is looked at whose peer does not read.
+const GLANCE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often logs are looked over for what has grown too old.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// The same while the memory budget is tight.
@@ -49,20 +51,23 @@ impl<N: Net> Reactor<N> {
             return;
         }
         if connection.state.has(CLOSING | LINGERING) {
-            return self.doom(slot);
+            return self.on_closing_due(slot);
         }
         match &connection.session {
-            Ok(Session::Http(http)) => match http.deadline(&self.config.limits.http) {
+            Ok(session @ (Session::Preface(_) | Session::Http(_)))
+                if self.phase != Phase::Serving && (session.is_idle() || self.drain_ends <= self.now) =>
+            {
+                self.end_for_restart(slot);
+            }
+            Ok(session @ (Session::Preface(_) | Session::Http(_))) => match session.deadline(&self.config.limits) {
                 Some(deadline) if deadline <= self.now => {
-                    let close = http.expire();
+                    let close = session.expire();
                     self.end(slot, close);
                 }
                 _ => self.rearm(slot),
             },
             // Streams have no other timer once the hub drains.
-            Ok(Session::Sse(_) | Session::WebSocket(_)) if self.phase != Phase::Serving => {
-                self.end(slot, Close::Restart)
-            }
+            Ok(Session::Sse(_) | Session::WebSocket(_)) if self.phase != Phase::Serving => self.end_for_restart(slot),
             Ok(Session::Sse(_) | Session::WebSocket(_)) => self.on_silence(slot),
             Err(_) => self.doom(slot),
         }
@@ -71,6 +76,9 @@ impl<N: Net> Reactor<N> {
     /// A stream may have been silent for long enough: to the peer and to whatever lies between, a heartbeat shows that
     /// it is alive; a peer that does not read is looked at.
     fn on_silence(&mut self, slot: u32) {
+        if self.has_vanished(slot) {
+            return self.end(slot, Close::PeerGone);
+        }
         let Some(connection) = self.connections.at(slot) else { return };
         let interval = silence_max(&self.config, connection.transport);
         // The jitter makes a heartbeat due up to an eighth of the interval early.
@@ -80,14 +88,36 @@ impl<N: Net> Reactor<N> {
                 return self.on_stranded(stranded);
             }
         } else if !connection.state.has(HELD) && quiet_time <= self.now.since(connection.written) {
-            match &connection.session {
+            match &mut connection.session {
+                Ok(Session::WebSocket(websocket)) => {
+                    connection.outbox.put(websocket::PING);
+                    websocket.on_ping(self.now);
+                }
                 Ok(Session::Sse(stream)) => connection.outbox.put(sse::heartbeat(stream.form.chunked)),
-                _ => connection.outbox.put(websocket::PING),
+                _ => {}
             }
             connection.written = self.now;
             self.mark_dirty(slot);
         }
         self.rearm(slot);
+    }
+
+    /// Whether the peer of a stream is gone without a word: its machine answers the kernel no more, or the peer no ping.
+    fn has_vanished(&mut self, slot: u32) -> bool {
+        let Some(connection) = self.connections.at(slot) else { return false };
+        let is_blocked = connection.state.has(BLOCKED);
+        let pong_is_late = match &mut connection.session {
+            // It cannot see a ping before it has read what is ahead of it.
+            Ok(Session::WebSocket(websocket)) if is_blocked => {
+                websocket.forget_ping();
+                false
+            }
+            Ok(Session::WebSocket(websocket)) => {
+                websocket.pong_deadline(self.config.pong_timeout).is_some_and(|deadline| deadline <= self.now)
+            }
+            _ => false,
+        };
+        pong_is_late || self.config.unsent_timeout <= self.net.unanswered_time(&connection.stream)
     }
 
     /// Sets the deadline that goes with what the connection does now.
@@ -97,10 +127,17 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let deadline = match &connection.session {
-            Ok(Session::Http(http)) => http.deadline(&self.config.limits.http),
-            Ok(Session::Sse(_) | Session::WebSocket(_)) => {
+            Ok(session @ (Session::Preface(_) | Session::Http(_))) => {
+                let latest = if self.phase == Phase::Serving { None } else { Some(self.drain_ends) };
+                let deadline = session.deadline(&self.config.limits);
+                deadline.map(|deadline| latest.map_or(deadline, |latest| latest.min(deadline)))
+            }
+            Ok(session @ (Session::Sse(_) | Session::WebSocket(_))) => {
                 let silence_max = silence_max(&self.config, connection.transport);
-                Some((connection.written + jittered(silence_max, &mut self.random)).max(self.now))
+                let heartbeat = connection.written + jittered(silence_max, &mut self.random);
+                let soonest = if connection.state.has(BLOCKED) { self.now + GLANCE_INTERVAL } else { self.now };
+                let pong = session.pong_deadline(self.config.pong_timeout);
+                Some(pong.map_or(heartbeat, |pong| pong.min(heartbeat)).max(soonest))
             }
             Err(_) => None,
         };

@@ -65,6 +65,17 @@ fn every_target_has_a_test_and_seeds() {
     }
 }
 
+/// As many rounds as a test run has lead to inputs that no seed holds.
+#[test]
+fn a_planted_fault_is_found() {
+    let holds = |input: &[u8], text: &[u8]| input.windows(text.len()).any(|window| window == text);
+    let is_fault = |input: &[u8]| holds(input, b"HEAD ") && holds(input, b"chunked");
+    let seeds = seeds("http_head");
+    assert!(!seeds.iter().any(|seed| is_fault(seed)));
+    let mut mutator = Mutator::new(1, targets::find("http_head").tokens);
+    assert!((0..ROUNDS).any(|_| is_fault(&mutator.mutate(&seeds))));
+}
+
 fn run(name: &str) {
     let target = targets::find(name);
     if let Ok(path) = env::var("FANFARE_FUZZ_INPUT") {

@@ -88,7 +88,7 @@ fn requests_over_a_limit_are_refused() {
     let body = |length: usize| format!("POST /publish/t HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n");
     let check = |request: String, expected: u16| assert_eq!(refusal(&hub, request.as_bytes()), expected);
     check(head(&format!("X: {}\r\n", "y".repeat(16 * 1024))), 431);
-    check(format!("GET /{} HTTP/1.1\r\n", "y".repeat(20 * 1024)), 431);
+    check(format!("GET /{} HTTP/1.1\r\n", "y".repeat(20 * 1024)), 414);
     check(head(&fields(64)), 431);
     check(body((1 << 20) + 1), 413);
     check(body(usize::MAX), 413);

@@ -2,14 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{
-    Folder,
-    http::HttpConnection,
-    hub::Hub,
-    sse::SseClient,
-    wait_until,
-    websocket::{Incoming, WebSocketClient},
-};
+use crate::support::{Folder, http::HttpConnection, hub::Hub, sse::SseClient, wait_until, websocket::WebSocketClient};
 use fanfare::protocol::http::Method;
 
 #[test]
@@ -83,43 +76,6 @@ fn reactors_share_the_connections_and_the_order() {
 
 fn minor(id: &str) -> u64 {
     id.rsplit_once('-').expect("an id is major-minor").1.parse().expect("a number")
-}
-
-#[test]
-fn beyond_the_limit_connections_are_told_to_come_back() {
-    let hub = Hub::start_with(&[], &[("server.max_connections", "5")]);
-    let streams: Vec<SseClient> = (0..5).map(|_| SseClient::open(&hub, "/sse?topic=t")).collect();
-    let refused = hub.get("/sse?topic=t");
-    assert_eq!((refused.status, refused.error_code().as_str()), (503, "overloaded"));
-    assert!(refused.header("retry-after").is_some());
-    drop(streams);
-    wait_until("there is room again", || (hub.get("/health").status == 200).then_some(()));
-}
-
-#[test]
-fn a_browser_beyond_the_limit_is_kept() {
-    let hub = Hub::start_with(&[], &[("server.max_connections", "2")]);
-    let _streams = [SseClient::open(&hub, "/sse?topic=t"), SseClient::open(&hub, "/sse?topic=t")];
-    // An EventSource never comes back after anything but a 200.
-    let headers = [("Accept", "text/event-stream"), ("Origin", "https://app.example"), ("Sec-Fetch-Mode", "cors")];
-    let mut connection = HttpConnection::new(hub.connect());
-    let refused = connection.request(Method::Get, "/sse?topic=t", &headers, b"");
-    assert_eq!((refused.status, refused.header("content-type")), (200, Some("text/event-stream")));
-    assert!(refused.text().contains("retry: ") && refused.text().contains("event: error\n"), "{}", refused.text());
-    assert_eq!(refused.header("access-control-allow-origin"), Some("*"));
-    assert!(connection.is_closed());
-    // Nor does a WebSocket tell its page anything but a close code.
-    let mut socket = WebSocketClient::open_on(hub.connect(), "/ws?topic=t", &[]);
-    assert!(matches!(socket.next(), Incoming::Close(Some(1013), _)));
-}
-
-#[test]
-fn beyond_the_limit_of_an_address_connections_are_refused() {
-    let hub = Hub::start_with(&[], &[("server.max_connections_per_ip", "3")]);
-    let streams: Vec<SseClient> = (0..3).map(|_| SseClient::open(&hub, "/sse?topic=t")).collect();
-    assert_eq!(hub.get("/health").status, 503);
-    drop(streams);
-    wait_until("there is room again", || (hub.get("/health").status == 200).then_some(()));
 }
 
 #[test]

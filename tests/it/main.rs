@@ -6,18 +6,24 @@
 mod support;
 
 mod browser;
+mod browser_refusals;
 mod churn;
 mod commands;
+mod drain;
 mod fanfare_v1;
+mod hostile_input;
 mod http_manners;
 mod http_refusals;
 mod listeners;
 mod native_api;
 mod outside_clients;
+mod proxy;
+mod proxy_headers;
 mod readiness;
 mod redis_failover;
 mod redis_loss;
 mod redis_source;
 mod redis_stream;
+mod refusals;
 mod sse_stream;
 mod websocket_rules;

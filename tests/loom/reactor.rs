@@ -93,7 +93,8 @@ impl Reactor {
         }
         for state in inbox.take_resync() {
             let missed = self.bus.resync(&state, self.index, log.next);
-            missed.iter().for_each(|event| log.take(event));
+            missed.events.iter().for_each(|event| log.take(event));
+            assert_eq!(log.next, missed.next, "the history holds all of it here");
         }
     }
 

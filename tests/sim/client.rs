@@ -319,9 +319,9 @@ impl Dialog {
         let tag = self.requests.pop_front();
         match (tag, self.status) {
             (Some(tag), 200) => self.confirmed.push(tag),
-            (Some(_), 503 | 504) => {}
+            (Some(_), 429 | 503 | 504) => {}
             // Unasked: it waited too long, or for nothing.
-            (_, 408 | 503) => self.refused = Some(self.status),
+            (_, 408 | 429 | 503) => self.refused = Some(self.status),
             (tag, status) => panic!("{status} for {tag:?}"),
         }
     }

@@ -69,6 +69,8 @@ pub(crate) struct Wire {
     /// Everything the server has ever written.
     pub(crate) written_bytes: u64,
     token: Option<Token>,
+    /// The server has promised to write on at once; until then a kernel holds back what it has.
+    held_back: bool,
     /// A write found no room: the next room is an edge.
     no_room: bool,
     /// There is room, but the edge that tells so is still under way.
@@ -105,6 +107,7 @@ impl SharedWire {
             server_gone: false,
             written_bytes: 0,
             token: None,
+            held_back: false,
             no_room: false,
             late_edge: false,
             edges: Edges::default(),
@@ -280,6 +283,15 @@ impl SimNet {
         0 < odds && self.random.borrow_mut().random_range(0..odds) == 0
     }
 
+    /// The reactor has done what there was to do: nobody may be left waiting for bytes that were announced.
+    fn check_promises(&self) {
+        for wire in &self.port.borrow().wires {
+            let wire = wire.lock();
+            let may_wait = wire.held_back && !wire.reset && !wire.server_gone;
+            assert!(!may_wait, "bytes are held back, and none follow: {:?}", wire.token);
+        }
+    }
+
     fn tell_edges(&self, ready: &mut Vec<Ready>) {
         let mut port = self.port.borrow_mut();
         port.wires.retain(|wire| !wire.lock().server_gone);
@@ -316,6 +328,7 @@ impl Net for SimNet {
     }
 
     fn poll(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()> {
+        self.check_promises();
         self.tell_edges(ready);
         let mut port = self.port.borrow_mut();
         if port.bell.0.swap(false, Ordering::SeqCst) {
@@ -392,6 +405,7 @@ impl Net for SimNet {
 
     fn write(&mut self, stream: &mut SimStream, bytes: &[u8]) -> io::Result<usize> {
         let mut wire = stream.0.lock();
+        wire.held_back = false;
         assert!(!wire.server_ended, "written after the end: {:?}", String::from_utf8_lossy(bytes));
         assert!(!bytes.is_empty(), "written: nothing");
         if wire.reset {
@@ -414,13 +428,26 @@ impl Net for SimNet {
         if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
     }
 
+    fn write_ahead(&mut self, stream: &mut SimStream, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.write(stream, bytes)?;
+        // A write cut short is one that has filled the socket: nothing is held back there.
+        stream.0.lock().held_back = count == bytes.len();
+        Ok(count)
+    }
+
     fn write_vectored(&mut self, stream: &mut SimStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let bytes = parts.iter().map(|part| &**part).collect::<Vec<&[u8]>>().concat();
         self.write(stream, &bytes)
     }
 
     fn end(&mut self, stream: &mut SimStream) {
-        stream.0.lock().server_ended = true;
+        let mut wire = stream.0.lock();
+        wire.held_back = false;
+        wire.server_ended = true;
+    }
+
+    fn unacknowledged_bytes(&mut self, stream: &SimStream) -> usize {
+        stream.0.lock().to_client.len()
     }
 }
 

@@ -102,6 +102,8 @@ impl Plan {
             connections_per_ip_max: self.connections_per_ip_max,
             heartbeat_interval: HEARTBEAT,
             ping_interval: Duration::from_secs(2),
+            // Clients here stand still for as long as they like.
+            pong_timeout: Duration::MAX,
             admin_listeners_from: 1,
             seed,
             ..Config::default()
@@ -255,7 +257,7 @@ impl World {
         let was_shed = client.wire.lock().written_bytes == 0;
         let excused = match (dialog.refused, dialog.close_code) {
             _ if self.hub.phase() != Phase::Serving => true,
-            (Some(503), _) => self.plan.refuses(),
+            (Some(429 | 503), _) => self.plan.refuses(),
             (Some(408), _) => true,
             (Some(_), _) => false,
             (None, Some(4408)) => was_slow || dialog.all_tracks().any(|track| track.is_before_hole(&self.truth)),

@@ -111,6 +111,17 @@ impl<'a> Command<'a> {
     }
 }
 
+/// The `ref` of a message that is not looked at any further. Only short messages are searched for one, so that whoever
+/// sends too much costs little; a command is short, unless it publishes.
+pub fn reference_of(message: &str) -> Reference<'_> {
+    if REFERENCE_SEARCH_BYTES_MAX < message.len() {
+        return None;
+    }
+    parse_fields(message).ok().and_then(|Tag { reference }| reference)
+}
+
+const REFERENCE_SEARCH_BYTES_MAX: usize = 4 * 1024;
+
 fn parse_subscribe<'a>(message: &'a str, reference: Reference<'a>) -> Result<Command<'a>, Refused<'a>> {
     let Subscribe { topic, since, .. } = parse_fields(message)?;
     let topic = parse_topic(&topic.0)?;
@@ -161,6 +172,13 @@ fn refused<'a>(code: &'static str, message: String) -> Refused<'a> {
 struct Head<'a> {
     #[serde(borrow)]
     op: Text<'a>,
+    #[serde(borrow, rename = "ref")]
+    reference: Reference<'a>,
+}
+
+/// The `ref` alone, whatever else there is.
+#[derive(Deserialize)]
+struct Tag<'a> {
     #[serde(borrow, rename = "ref")]
     reference: Reference<'a>,
 }

@@ -40,6 +40,25 @@ fn shown(command: &Command<'_>) -> String {
 }
 
 #[test]
+fn references_of_what_is_not_looked_at() {
+    let check = |message: &str, expected: Option<&str>| {
+        assert_eq!(reference_of(message).map(|reference| reference.get()), expected, "{message:.80}");
+    };
+    check(r#"{"op":"ping","ref":7}"#, Some("7"));
+    check(r#"{"ref":{"x": [1]},"op":12,"more":null}"#, Some(r#"{"x": [1]}"#));
+    check(r#" {"ref":"r"}"#, Some(r#""r""#));
+    check(r#"{"op":"ping"}"#, None);
+    check(r#"{"ref":null}"#, None);
+    check(r#"{"ref":1,"ref":2}"#, None);
+    check(r#"{"ref":1"#, None);
+    check(r#"["ref",1]"#, None);
+    check("", None);
+    let padded = |spaces: usize| format!("{{\"ref\":1{}}}", " ".repeat(spaces));
+    check(&padded(4096 - 9), Some("1"));
+    check(&padded(4096 - 8), None);
+}
+
+#[test]
 fn commands() {
     let check = |message: &str, expected: &str| {
         let command = Command::parse(message).unwrap_or_else(|refused| panic!("{message}: {refused:?}"));

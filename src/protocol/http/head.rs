@@ -46,7 +46,13 @@ pub(super) fn find_end(bytes: &[u8], scanned: usize, head_bytes_max: usize) -> R
             return Ok(Some(line_end + 1));
         }
     }
-    if window.len() < bytes.len() { Err(Close::HeadTooLarge) } else { Ok(None) }
+    if window.len() < bytes.len() { Err(too_large(window)) } else { Ok(None) }
+}
+
+/// RFC 9112 section 3: without the end of a request line in it, the target is to blame.
+fn too_large(window: &[u8]) -> Close {
+    let line = window.strip_prefix(b"\r\n").unwrap_or(window);
+    if memchr::memchr(b'\n', line).is_none() { Close::TargetTooLong } else { Close::HeadTooLarge }
 }
 
 /// Parses a head as [`find_end`] found it.
@@ -113,7 +119,11 @@ fn locate_fields(bytes: &[u8], headers: &[httparse::Header<'_>]) -> Result<Vec<F
     let field = |header: &httparse::Header<'_>| {
         Some(Field { name: locate(header.name.as_bytes())?, value: locate_value(header.value, locate)? })
     };
-    headers.iter().map(field).collect::<Option<_>>().ok_or(Close::HeadTooLarge)
+    let mut fields = Vec::with_capacity(headers.len());
+    for header in headers {
+        fields.push(field(header).ok_or(Close::HeadTooLarge)?);
+    }
+    Ok(fields)
 }
 
 /// An empty value need not point into the head.
@@ -183,7 +193,7 @@ impl Rules {
     /// RFC 9110 section 10.1.1.
     fn note_expectation(&mut self, value: &[u8]) -> Result<(), Close> {
         if !value.eq_ignore_ascii_case(b"100-continue") {
-            return Err(Close::BadRequest("unknown expectation"));
+            return Err(Close::ExpectationFailed);
         }
         self.expects_continue = true;
         Ok(())
@@ -215,7 +225,7 @@ pub(super) fn parse_length(value: &[u8]) -> Result<u64, Close> {
 }
 
 /// RFC 3986 section 3.2: a name or an address, with or without a port; here without user information.
-fn is_authority(value: &[u8]) -> bool {
+pub(super) fn is_authority(value: &[u8]) -> bool {
     let Some(address) = value.strip_prefix(b"[") else {
         let host_end = memchr::memchr(b':', value).unwrap_or(value.len());
         let (host, port) = value.split_at(host_end);

@@ -130,6 +130,11 @@ impl ServerSession {
         matches!(self.state, State::Fresh | State::Idle | State::Ended(_))
     }
 
+    /// Whether nothing has come yet.
+    pub fn is_fresh(&self) -> bool {
+        matches!(self.state, State::Fresh)
+    }
+
     /// The version of the request that was read last.
     pub fn version(&self) -> Version {
         self.answer.version

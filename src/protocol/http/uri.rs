@@ -2,7 +2,7 @@
 
 use crate::close::Close;
 
-use super::Method;
+use super::{Method, head::is_authority};
 
 /// A target taken apart: path and query, both decoded.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,20 +19,31 @@ impl Target {
             return Err(Close::BadRequest("the request target holds a byte that must be percent-encoded"));
         }
         match (method, target) {
-            (Method::Connect, authority) => Ok(Self { path: authority.to_owned(), query: Vec::new() }),
+            (Method::Connect, authority) => Self::parse_authority(authority),
             (Method::Options, "*") => Ok(Self { path: "*".to_owned(), query: Vec::new() }),
             (_, origin) if origin.starts_with('/') => Self::decode(origin),
             (_, absolute) => Self::decode_absolute(absolute),
         }
     }
 
+    /// RFC 9110 section 9.3.6: a port is due.
+    fn parse_authority(target: &str) -> Result<Self, Close> {
+        let names_port = target.ends_with(|last: char| last.is_ascii_digit()) && target.contains(':');
+        if !names_port || !is_authority(target.as_bytes()) {
+            return Err(Close::BadRequest("the target of CONNECT is a host and a port"));
+        }
+        Ok(Self { path: target.to_owned(), query: Vec::new() })
+    }
+
+    /// The authority is checked as strictly as a Host field: no user information (RFC 9110 section 4.2.4), no empty host
+    /// (section 4.2.1).
     fn decode_absolute(target: &str) -> Result<Self, Close> {
         let (scheme, rest) = target.split_once("://").ok_or(MALFORMED)?;
         if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
             return Err(MALFORMED);
         }
         let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
-        if authority_end == 0 {
+        if !is_authority(&rest.as_bytes()[..authority_end]) {
             return Err(MALFORMED);
         }
         Self::decode(&rest[authority_end..])

@@ -66,6 +66,7 @@ fn write_ids(ids: impl ExactSizeIterator<Item = EventId> + Clone, end: &[u8], ch
 ///
 /// `chunked`: the client speaks HTTP/1.1. `date` as [`http::format_date`] gives it.
 pub fn write_open(chunked: bool, date: &str, retry_ms: u64, extra_headers: &[(&str, &str)], out: &mut Vec<u8>) {
+    out.reserve(OPEN_BYTES);
     http::write_status(200, date, out);
     for (name, value) in STREAM_HEADERS.iter().chain(extra_headers) {
         http::write_field(name, value, out);
@@ -76,6 +77,9 @@ pub fn write_open(chunked: bool, date: &str, retry_ms: u64, extra_headers: &[(&s
     let _ = writeln!(out, ":\nretry: {retry_ms}");
     end_chunk(chunked, out);
 }
+
+/// What the head of a stream takes, unless it has further fields: growing to it step by step would cost as much as writing.
+const OPEN_BYTES: usize = 256;
 
 /// The comment that keeps a quiet stream open. Without a blank line, for the reason [`write_open`] gives.
 pub fn heartbeat(chunked: bool) -> &'static [u8] {

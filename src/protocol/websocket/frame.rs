@@ -9,7 +9,7 @@ use tungstenite::protocol::frame::{
 
 use crate::close::Close;
 
-use super::mask;
+use super::{Message, mask};
 
 /// A whole ping frame, without payload, from a server.
 pub const PING: &[u8] = &[0x89, 0];
@@ -38,16 +38,31 @@ pub fn write_close(code: u16, reason: &str, out: &mut Vec<u8>) {
     write(OpCode::Control(Control::Close), &close_payload(code, reason), out);
 }
 
+/// Appends the close frame that goes with `close`, the end of a session: the peer's own code, or none, if the peer closed;
+/// else the code that `close` has, and `reason`. Nothing after [`Close::Done`], for both have closed.
+pub fn write_end(close: Close, reason: &str, out: &mut Vec<u8>) {
+    match close {
+        Close::Done => {}
+        Close::PeerClosed(None) => write(OpCode::Control(Control::Close), &[], out),
+        Close::PeerClosed(Some(code)) => write_close(code, "", out),
+        _ => write_close(close.websocket_code(), reason, out),
+    }
+}
+
+/// Appends a server's frame with the whole of `message`; a ping or pong without payload for these.
+pub fn write_message(message: &Message, out: &mut Vec<u8>) {
+    match message {
+        Message::Text(text) => write(OpCode::Data(Data::Text), text.as_bytes(), out),
+        Message::Binary(payload) => write(OpCode::Data(Data::Binary), payload, out),
+        Message::Ping => write(OpCode::Control(Control::Ping), b"", out),
+        Message::Pong => write_pong(b"", out),
+    }
+}
+
 /// Appends a server's pong (RFC 6455 section 5.5.3). `payload`, the ping's own, has at most 125 bytes.
 pub fn write_pong(payload: &[u8], out: &mut Vec<u8>) {
     debug_assert!(payload.len() <= CONTROL_BYTES_MAX);
     write(OpCode::Control(Control::Pong), payload, out);
-}
-
-/// The answer to a close frame: its code, if it had one.
-pub(super) fn write_close_echo(code: Option<u16>, out: &mut Vec<u8>) {
-    let payload = code.map(u16::to_be_bytes);
-    write(OpCode::Control(Control::Close), payload.as_ref().map_or(&[], |bytes| &bytes[..]), out);
 }
 
 /// Appends a client's frame.

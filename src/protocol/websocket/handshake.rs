@@ -43,6 +43,7 @@ pub fn accept(request: &Request, protocols: &[&'static str]) -> Result<Accepted,
 
 /// Appends the 101 response (RFC 6455 section 4.2.2). `date` is the text of the `Date` field.
 pub fn write_accept(accepted: &Accepted, date: &str, out: &mut Vec<u8>) {
+    out.reserve(ACCEPT_BYTES);
     write_status(101, date, out);
     write_field("Upgrade", "websocket", out);
     write_field("Connection", "Upgrade", out);
@@ -52,6 +53,9 @@ pub fn write_accept(accepted: &Accepted, date: &str, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(b"\r\n");
 }
+
+/// What the answer takes, whatever the protocol is called: one allocation instead of five.
+const ACCEPT_BYTES: usize = 256;
 
 impl Refusal {
     /// The answer. A 426 names what would be accepted (RFC 9110 section 15.5.22, RFC 6455 section 4.4).

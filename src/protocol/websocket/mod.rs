@@ -11,7 +11,7 @@ mod progress;
 mod session;
 mod utf8;
 
-pub use frame::{PING, encode_binary, encode_text, write_close, write_pong};
+pub use frame::{PING, encode_binary, encode_text, write_close, write_end, write_message, write_pong};
 pub use handshake::{Accepted, Refusal, accept, is_upgrade, write_accept};
 pub use session::{Message, ServerSession};
 

@@ -1,8 +1,7 @@
 //! The server's side of an open connection.
 //!
-//! LIFECYCLE: *open* until the peer's close frame came (it is answered here), the peer broke a rule (the caller writes
-//! the close frame that the returned [`Close`] names), or [`ServerSession::close`] was called. In the last case the
-//! session is *closing*: what the peer still says is read over until its close frame comes. Then it has *ended*, and every
+//! LIFECYCLE: *open* until the peer's close frame came or the peer broke a rule (the caller writes the close frame that the
+//! returned [`Close`] names), or [`ServerSession::close`] was called. In the last case the session is *closing*: what the peer still says is read over until its close frame comes. Then it has *ended*, and every
 //! later call says the same as the one that ended it.
 
 use crate::{close::Close, outbox::Outbox};
@@ -21,6 +20,8 @@ pub enum Message {
     Text(String),
     /// A binary message, whole.
     Binary(Vec<u8>),
+    /// A ping; it is answered already, unless too many were.
+    Ping,
     /// A pong, asked for or not: the peer is alive.
     Pong,
 }
@@ -52,11 +53,13 @@ impl ServerSession {
         }
     }
 
-    /// Takes what the peer sent, all of it, unmasking in place. Whole messages are appended to `messages`, pongs and the
-    /// answer to a close frame to `outbox`.
+    /// Takes what the peer sent, all of it, unmasking in place. Whole messages are appended to `messages`, pongs to
+    /// `outbox`.
     ///
     /// An error ends the session. [`Close::Done`] means that close frames were exchanged and nothing more is to be said;
-    /// with any other, the caller writes the close frame (RFC 6455 section 7.1.7).
+    /// with any other, the caller answers `messages` and then writes the close frame ([`super::write_end`]): one that says
+    /// the same as the peer's after [`Close::PeerClosed`] (RFC 6455 section 5.5.1), else one that names the broken rule
+    /// (section 7.1.7).
     pub fn receive(
         &mut self,
         bytes: &mut [u8],
@@ -155,12 +158,12 @@ pub(super) struct Sink<'a> {
 impl Sink<'_> {
     pub(super) fn take_control(&mut self, kind: ControlKind, payload: &[u8]) -> Result<(), Close> {
         match kind {
-            ControlKind::Ping => self.answer_ping(payload),
-            ControlKind::Pong => self.messages.push(Message::Pong),
-            ControlKind::Close => {
-                frame::write_close_echo(frame::close_code(payload)?, self.outbox.buffer());
-                return Err(Close::Done);
+            ControlKind::Ping => {
+                self.answer_ping(payload);
+                self.messages.push(Message::Ping);
             }
+            ControlKind::Pong => self.messages.push(Message::Pong),
+            ControlKind::Close => return Err(Close::PeerClosed(frame::close_code(payload)?)),
         }
         Ok(())
     }

@@ -3,7 +3,10 @@
 
 use crate::{close::Close, outbox::Outbox};
 
-use super::{Limits, Message, PING, ServerSession, encode_binary, encode_text, mask, write_close, write_pong};
+use super::{
+    Limits, Message, PING, ServerSession, encode_binary, encode_text, mask, write_close, write_end, write_message,
+    write_pong,
+};
 
 pub(super) const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 pub(super) const FIN: u8 = 0x80;
@@ -98,7 +101,7 @@ fn fragments() {
     // Control frames come through in between (section 5.5).
     check(
         &[first.clone(), masked(PING_BYTE, b"p"), masked(PONG, b""), last],
-        &[Message::Pong, text("ac")],
+        &[Message::Ping, Message::Pong, text("ac")],
         b"\x8a\x01p",
     );
     // A character cut between fragments, at each of its bytes.
@@ -145,7 +148,7 @@ fn broken_rules() {
 #[test]
 fn messages_before_a_broken_rule_count() {
     let frames = [masked(FIN | TEXT, b"a"), masked(PING_BYTE, b"p"), masked(FIN | 3, b""), masked(FIN | TEXT, b"b")];
-    check(&frames, &[text("a")], b"\x8a\x01p", Some(Close::BadFrame("reserved opcode")));
+    check(&frames, &[text("a"), Message::Ping], b"\x8a\x01p", Some(Close::BadFrame("reserved opcode")));
 }
 
 #[test]
@@ -195,23 +198,55 @@ fn limits_hold_before_the_payload_comes() {
 fn pings_are_answered_within_a_bound() {
     let pong = [&b"\x8a\x50"[..], &[b'p'; 80]].concat();
     let ping = masked(PING_BYTE, &[b'p'; 80]);
-    check(&[masked(PING_BYTE, b"")], &[], b"\x8a\0", None);
-    check(&[masked(PING_BYTE, &[b'p'; 125])], &[], &[&b"\x8a\x7d"[..], &[b'p'; 125]].concat(), None);
+    check(&[masked(PING_BYTE, b"")], &[Message::Ping], b"\x8a\0", None);
+    check(&[masked(PING_BYTE, &[b'p'; 125])], &[Message::Ping], &[&b"\x8a\x7d"[..], &[b'p'; 125]].concat(), None);
     // 82 + 82 bytes fit into 200, 3 × 82 do not.
-    check(&[ping.clone(), ping.clone(), ping], &[], &[&pong[..], &pong].concat(), None);
+    check(
+        &[ping.clone(), ping.clone(), ping],
+        &[Message::Ping, Message::Ping, Message::Ping],
+        &[&pong[..], &pong].concat(),
+        None,
+    );
 }
 
 #[test]
-fn close_is_answered_and_ends_it() {
-    let check = |payload: &[u8], answer: &[u8]| {
+fn close_ends_it_and_is_to_be_answered_alike() {
+    let check = |payload: &[u8], code: Option<u16>, answer: &[u8]| {
         let frames = [masked(FIN | TEXT, b"a"), masked(CLOSE, payload), masked(FIN | TEXT, b"late"), vec![0xff]];
-        check(&frames, &[text("a")], answer, Some(Close::Done));
+        check(&frames, &[text("a")], b"", Some(Close::PeerClosed(code)));
+        let mut written = Vec::new();
+        write_end(Close::PeerClosed(code), "bye", &mut written);
+        assert_eq!(written, answer);
     };
-    check(b"", b"\x88\0");
-    check(b"\x03\xe8", b"\x88\x02\x03\xe8");
-    check(b"\x03\xe9going away", b"\x88\x02\x03\xe9");
-    check(b"\x0b\xb8", b"\x88\x02\x0b\xb8");
-    check(b"\x13\x87", b"\x88\x02\x13\x87");
+    check(b"", None, b"\x88\0");
+    check(b"\x03\xe8", Some(1000), b"\x88\x02\x03\xe8");
+    check(b"\x03\xe9going away", Some(1001), b"\x88\x02\x03\xe9");
+    check(b"\x0b\xb8", Some(3000), b"\x88\x02\x0b\xb8");
+    check(b"\x13\x87", Some(4999), b"\x88\x02\x13\x87");
+}
+
+#[test]
+fn ends_have_their_close_frames() {
+    let check = |close: Close, answer: &[u8]| {
+        let mut written = Vec::new();
+        write_end(close, "why", &mut written);
+        assert_eq!(written, answer, "{close:?}");
+    };
+    check(Close::Done, b"");
+    check(Close::BadUtf8, b"\x88\x05\x03\xefwhy");
+    check(Close::Slow, b"\x88\x05\x11\x38why");
+}
+
+#[test]
+fn messages_are_written_as_they_came() {
+    let check = |message: Message, expected: &[u8]| {
+        let mut written = Vec::new();
+        write_message(&message, &mut written);
+        assert_eq!(written, expected);
+    };
+    check(text("é"), b"\x81\x02\xc3\xa9");
+    check(Message::Binary(vec![0, 255]), b"\x82\x02\0\xff");
+    check(Message::Pong, b"\x8a\0");
 }
 
 #[test]

@@ -181,7 +181,7 @@ impl Reader {
 
     fn want(&mut self, topic: &Topic, left: Option<Stage>, now: Moment) {
         let place = self.streams.want(topic, self.config.key(topic));
-        let place = place.or_else(|| match left {
+        let place = place.or(match left {
             Some(Stage::Reading(place)) => Some(place),
             _ => None,
         });

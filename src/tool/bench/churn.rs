@@ -7,16 +7,13 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::{
     fleet::Context,
-    options::{Load, Plan},
+    options::{Plan, Transport},
     progress::Progress,
     subscriber::{Desk, Subscriber},
     tally::{latency_histogram, nanoseconds},
     wire::{self, Heard, Wire},
 };
 use crate::clock::Moment;
-
-/// How long each of them stays.
-const STAY: Duration = Duration::from_secs(1);
 
 /// How much one read takes: what it brings is thrown away.
 const READ_BUFFER_BYTES: usize = 16 * 1024;
@@ -29,8 +26,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) struct Churn<'a> {
     poll: Poll,
     plan: &'a Plan,
-    load: &'a Load,
-    request: Vec<u8>,
+    /// What they speak and ask for, in turn.
+    manners: Vec<(Transport, Vec<u8>)>,
     /// In the order of coming, which is that of going.
     visitors: VecDeque<Subscriber>,
     /// How many have gone: the first visitor's token.
@@ -44,6 +41,8 @@ pub(super) struct Churn<'a> {
 /// What the visitors found.
 #[derive(Debug)]
 pub(super) struct Visits {
+    /// Visits begun.
+    pub began: u64,
     /// From connecting to the answer.
     pub opening: Histogram<u64>,
     /// Visits that were refused, or ended by the server.
@@ -53,12 +52,12 @@ pub(super) struct Visits {
 
 impl<'a> Churn<'a> {
     /// Prepares; `progress` tells when to stop.
-    pub(super) fn new(plan: &'a Plan, load: &'a Load, context: &Context, progress: &'a Progress) -> io::Result<Self> {
+    pub(super) fn new(plan: &'a Plan, context: &Context, progress: &'a Progress) -> io::Result<Self> {
+        let manners = plan.churn.loads.iter().map(|load| (load.transport, wire::request(plan, load)));
         Ok(Self {
             poll: Poll::new()?,
             plan,
-            load,
-            request: wire::request(plan, load),
+            manners: manners.collect(),
             visitors: VecDeque::new(),
             gone_count: 0,
             desk: Desk {
@@ -68,7 +67,7 @@ impl<'a> Churn<'a> {
                 reply: Vec::new(),
             },
             progress,
-            visits: Visits { opening: latency_histogram(), failed: 0, first_failure: None },
+            visits: Visits { began: 0, opening: latency_histogram(), failed: 0, first_failure: None },
             next_arrival: context.clock.now(),
         })
     }
@@ -76,14 +75,14 @@ impl<'a> Churn<'a> {
     /// Visits until told to stop.
     pub(super) fn run(mut self) -> io::Result<Visits> {
         let mut events = Events::with_capacity(256);
-        let interval = Duration::from_secs_f64(1.0 / self.plan.churn);
+        let interval = Duration::from_secs_f64(1.0 / self.plan.churn.rate);
         while !self.progress.is_stopped() {
             let now = self.desk.clock.now();
             while self.next_arrival <= now {
                 self.arrive();
                 self.next_arrival = self.next_arrival + interval;
             }
-            while self.visitors.front().is_some_and(|visitor| STAY <= now.since(visitor.seen.began)) {
+            while self.visitors.front().is_some_and(|visitor| self.plan.churn.stay <= now.since(visitor.seen.began)) {
                 self.leave();
             }
             match self.poll.poll(&mut events, Some(self.next_arrival.since(now).min(LOOK_INTERVAL))) {
@@ -99,11 +98,13 @@ impl<'a> Churn<'a> {
 
     fn arrive(&mut self) {
         let token = Token(self.gone_count + self.visitors.len());
-        let opened = Subscriber::connect(self.plan.target.address, 0, &self.desk, Wire::new(self.load.transport));
+        let (transport, _) = self.manners[token.0 % self.manners.len()];
+        let opened = Subscriber::connect(self.plan.target.address, 0, &self.desk, Wire::new(transport));
         let registered = opened.and_then(|mut visitor| {
             self.poll.registry().register(&mut visitor.socket, token, Interest::READABLE | Interest::WRITABLE)?;
             Ok(visitor)
         });
+        self.visits.began += 1;
         match registered {
             Ok(visitor) => self.visitors.push_back(visitor),
             Err(error) => self.visits.fail(&error),
@@ -123,7 +124,8 @@ impl<'a> Churn<'a> {
         let visits = &mut self.visits;
         let mut outcome = Ok(());
         if event.is_writable() {
-            outcome = visitor.ask(&self.request);
+            let (_, request) = &self.manners[event.token().0 % self.manners.len()];
+            outcome = visitor.ask(request);
         }
         if outcome.is_ok() && event.is_readable() {
             outcome = visitor.read(&mut self.desk, event.is_read_closed(), &mut |seen, received, heard| {

@@ -16,6 +16,7 @@ use super::{
     schedule::Schedule,
     stalled::open_stalled,
     stamps::StampClock,
+    storm::{self, Storm, raise_storm},
     window::{Edge, MemoryEdge},
 };
 use crate::clock::{Clock, Moment};
@@ -45,6 +46,7 @@ pub(super) struct Record {
     /// The beginning and the end of the measured span.
     pub window: [Edge; 2],
     pub visits: Option<Visits>,
+    pub storm: Option<Storm>,
     /// How far the two clocks moved against each other, if both were used.
     pub drift: Option<Duration>,
     pub started: Duration,
@@ -72,6 +74,7 @@ struct Played {
     memory: [MemoryEdge; 2],
     window: [Edge; 2],
     visits: Option<Visits>,
+    storm: Option<Storm>,
     published: Vec<Published>,
 }
 
@@ -94,6 +97,7 @@ pub(super) fn conduct(plan: &Plan) -> Result<Record, String> {
         memory: [memory_before, memory_open, memory_after],
         window: played.window,
         visits: played.visits,
+        storm: played.storm,
         drift: stamps.map(|stamps| stamps.drift(&clock)),
         started,
     })
@@ -152,13 +156,17 @@ fn play(plan: &Plan, voices: &[Voice], context: &Context) -> Result<Played, Stri
         let visits = visits.transpose()?.transpose().map_err(|error| error.to_string())?;
         let (window, published) = measured?;
         let memory_after = read_memory(plan)?;
-        await_rest(plan, voices, &context.clock);
-        Ok(Played { memory: [memory_open, memory_after], window, visits, published })
+        await_rest(plan, voices, 0, &context.clock);
+        let storm = raise_storm(plan, &voices[0], context)?;
+        if let (Some(missed), Some(_)) = (plan.storm, &storm) {
+            await_rest(plan, voices, missed + storm::EVENTS_AFTER, &context.clock);
+        }
+        Ok(Played { memory: [memory_open, memory_after], window, visits, storm, published })
     })
 }
 
 fn open_churn<'a>(plan: &'a Plan, context: &Context, over: &'a Progress) -> Result<Option<Churn<'a>>, String> {
-    let churn = (0.0 < plan.churn).then(|| Churn::new(plan, &plan.loads[0], context, over));
+    let churn = (0.0 < plan.churn.rate).then(|| Churn::new(plan, context, over));
     churn.transpose().map_err(|error| error.to_string())
 }
 
@@ -214,9 +222,9 @@ fn measure(
     })
 }
 
-/// Waits until all is delivered, or nothing more seems to come.
-fn await_rest(plan: &Plan, voices: &[Voice], clock: &Clock) {
-    let expected: u64 = voices.iter().map(Voice::expected_deliveries).sum();
+/// Waits until all is delivered, `more` events beyond the schedules too, or nothing more seems to come.
+fn await_rest(plan: &Plan, voices: &[Voice], more: u32, clock: &Clock) {
+    let expected: u64 = voices.iter().map(|voice| voice.expected_deliveries(more)).sum();
     let (mut last_count, mut last_change) = (0, clock.now());
     let condition = || {
         let count = voices.iter().map(|voice| voice.progress.deliveries()).sum();
@@ -230,9 +238,9 @@ fn await_rest(plan: &Plan, voices: &[Voice], clock: &Clock) {
 }
 
 impl Voice {
-    /// Every event to every subscriber, the warm-up's too.
-    pub(super) fn expected_deliveries(&self) -> u64 {
-        u64::from(self.schedule.event_count()) * u64::from(self.load.subscribers)
+    /// Every event to every subscriber, the warm-up's and `more` too.
+    fn expected_deliveries(&self, more: u32) -> u64 {
+        u64::from(self.schedule.event_count() + more) * u64::from(self.load.subscribers)
     }
 }
 
@@ -263,7 +271,7 @@ fn check_closed(voice: &Voice) -> Result<(), String> {
 }
 
 /// Whether `condition` came true in time.
-fn wait_until(
+pub(super) fn wait_until(
     timeout: Duration,
     clock: &Clock,
     mut condition: impl FnMut() -> Result<bool, String>,

@@ -1,17 +1,19 @@
 //! All subscribers of one topic, on one thread and one poll.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, time::Duration};
 
 use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token, event::Event};
 
 use super::{
-    options::{Load, Plan, Transport},
+    homecoming::{Exile, Homecoming},
+    options::{Load, Plan},
     payload::{PROBE, Stamp},
     process,
     progress::Progress,
     schedule::Schedule,
     stamps::StampClock,
+    storm::EVENTS_AFTER,
     subscriber::{Desk, Seen, Subscriber},
     tally::{Received, Tally, latency_histogram, nanoseconds},
     wire::{self, Heard, Wire},
@@ -34,23 +36,26 @@ const STOP_INTERVAL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Fleet<'a> {
     poll: Poll,
-    target: SocketAddr,
-    transport: Transport,
-    size: u32,
+    pub(super) plan: &'a Plan,
+    pub(super) load: &'a Load,
     request: Vec<u8>,
-    subscribers: Vec<Option<Subscriber>>,
-    desk: Desk,
-    ledger: Ledger<'a>,
+    pub(super) subscribers: Vec<Option<Subscriber>>,
+    pub(super) exile: Exile,
+    pub(super) desk: Desk,
+    pub(super) ledger: Ledger<'a>,
     /// Where this load's subscribers begin among all: decides their source addresses.
     first_index: u32,
-    event_count: u32,
+    /// All events of the run, those of a storm too.
+    pub(super) event_count: u32,
 }
 
 /// What the subscribers' messages are entered into.
 #[derive(Debug)]
-struct Ledger<'a> {
-    tally: Tally,
-    progress: &'a Progress,
+pub(super) struct Ledger<'a> {
+    pub(super) tally: Tally,
+    pub(super) progress: &'a Progress,
+    /// Since those began to come back who were cut.
+    pub(super) homecoming: Option<Homecoming>,
     run: u16,
     delivery_count: u64,
     /// From the beginning of a connection to the answer to its request.
@@ -72,13 +77,14 @@ pub(super) struct Harvest {
     pub tally: Tally,
     /// From the beginning of a connection to the answer to its request.
     pub opening: Histogram<u64>,
+    pub homecoming: Option<Homecoming>,
 }
 
 impl<'a> Fleet<'a> {
     /// Prepares; nothing is connected yet.
     pub(super) fn new(
-        plan: &Plan,
-        load: &Load,
+        plan: &'a Plan,
+        load: &'a Load,
         schedule: &Schedule,
         context: Context,
         progress: &'a Progress,
@@ -86,11 +92,11 @@ impl<'a> Fleet<'a> {
     ) -> io::Result<Self> {
         Ok(Self {
             poll: Poll::new()?,
-            target: plan.target.address,
-            transport: load.transport,
-            size: load.subscribers,
+            plan,
+            load,
             request: wire::request(plan, load),
             subscribers: Vec::with_capacity(load.subscribers as usize),
+            exile: Exile::default(),
             desk: Desk {
                 clock: context.clock,
                 stamps: context.stamps,
@@ -100,12 +106,13 @@ impl<'a> Fleet<'a> {
             ledger: Ledger {
                 tally: Tally::new(schedule.measured.clone(), load.subscribers),
                 progress,
+                homecoming: None,
                 run: context.run,
                 delivery_count: 0,
                 opening: latency_histogram(),
             },
             first_index,
-            event_count: schedule.event_count(),
+            event_count: schedule.event_count() + plan.storm.map_or(0, |missed| missed + EVENTS_AFTER),
         })
     }
 
@@ -115,7 +122,8 @@ impl<'a> Fleet<'a> {
         let mut events = Events::with_capacity(EVENTS_PER_WAIT);
         while !self.ledger.progress.is_stopped() {
             self.open_some();
-            match self.poll.poll(&mut events, Some(STOP_INTERVAL)) {
+            let wait = self.obey(STOP_INTERVAL)?;
+            match self.poll.poll(&mut events, Some(wait)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 polled => polled?,
             }
@@ -128,7 +136,7 @@ impl<'a> Fleet<'a> {
 
     fn open_some(&mut self) {
         let progress = self.ledger.progress;
-        while (self.subscribers.len() as u32) < self.size {
+        while (self.subscribers.len() as u32) < self.load.subscribers {
             let started = self.subscribers.len() as u32;
             if OPENING_MAX <= started.saturating_sub(progress.open.now() + progress.closed.now()) {
                 return;
@@ -139,11 +147,21 @@ impl<'a> Fleet<'a> {
     }
 
     fn open(&self, index: u32) -> io::Result<Subscriber> {
-        let wire = Wire::new(self.transport);
-        let mut subscriber = Subscriber::connect(self.target, self.first_index + index, &self.desk, wire)?;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut subscriber.socket, Token(index as usize), interest)?;
+        let wire = Wire::new(self.load.transport);
+        let target = self.plan.target.address;
+        let mut subscriber = Subscriber::connect(target, self.first_index + index, &self.desk, wire)?;
+        self.register(&mut subscriber, index as usize)?;
         Ok(subscriber)
+    }
+
+    pub(super) fn register(&self, subscriber: &mut Subscriber, slot: usize) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut subscriber.socket, Token(slot), interest)
+    }
+
+    /// The subscriber's place among those of all loads.
+    pub(super) fn index_of(&self, slot: usize) -> u32 {
+        self.first_index + slot as u32
     }
 
     fn attend(&mut self, event: &Event) {
@@ -152,7 +170,7 @@ impl<'a> Fleet<'a> {
         let ledger = &mut self.ledger;
         let mut outcome = Ok(());
         if event.is_writable() {
-            outcome = subscriber.ask(&self.request);
+            outcome = subscriber.ask(self.exile.request(slot).unwrap_or(&self.request));
         }
         if outcome.is_ok() && event.is_readable() {
             outcome = subscriber.read(&mut self.desk, event.is_read_closed(), &mut |seen, received, heard| {
@@ -177,7 +195,11 @@ impl<'a> Fleet<'a> {
         for subscriber in self.subscribers.iter().flatten() {
             self.ledger.tally.faults.lost += u64::from(subscriber.seen.order.missing(self.event_count));
         }
-        Harvest { tally: self.ledger.tally, opening: self.ledger.opening }
+        for order in self.exile.take_orders() {
+            self.ledger.tally.faults.lost += u64::from(order.missing(self.event_count));
+        }
+        let Ledger { tally, opening, homecoming, .. } = self.ledger;
+        Harvest { tally, opening, homecoming }
     }
 }
 
@@ -195,13 +217,20 @@ impl Ledger<'_> {
             return self.note_probe(seen);
         }
         self.delivery_count += 1;
-        self.tally.faults.count(seen.order.note(stamp.sequence));
+        let arrival = seen.order.note(stamp.sequence);
+        self.tally.faults.count(arrival);
+        if let Some(homecoming) = &mut self.homecoming
+            && homecoming.note(stamp.sequence, arrival, received.read)
+        {
+            self.progress.back.raise();
+        }
         self.tally.record(stamp.sequence, stamp.intended, received);
     }
 
     fn note_open(&mut self, span: Duration) {
         self.progress.open.raise();
-        self.opening.saturating_record(nanoseconds(span));
+        let opening = self.homecoming.as_mut().map_or(&mut self.opening, |homecoming| &mut homecoming.opening);
+        opening.saturating_record(nanoseconds(span));
     }
 
     fn note_probe(&self, seen: &mut Seen) {

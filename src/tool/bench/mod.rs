@@ -10,6 +10,7 @@
 mod churn;
 mod conductor;
 mod fleet;
+mod homecoming;
 mod options;
 mod order;
 mod payload;
@@ -21,6 +22,7 @@ mod report;
 mod schedule;
 mod stalled;
 mod stamps;
+mod storm;
 mod subscriber;
 mod tally;
 #[cfg(test)]

@@ -69,9 +69,18 @@ pub struct Options {
     /// Further subscribers of the first topic that never read.
     #[arg(long, value_name = "N", default_value_t = 0)]
     stalled: u32,
-    /// Further subscribers of the first topic that come per second, each to stay for one second.
+    /// Further subscribers of the first topic that come per second.
     #[arg(long, value_name = "HZ", default_value_t = 0.0)]
     churn: f64,
+    /// How long each of them stays.
+    #[arg(long, value_name = "SPAN", default_value = "1s", value_parser = parse_span, requires = "churn")]
+    churn_stay: Duration,
+    /// Let them speak Server-Sent Events and WebSocket in turn, not what the others speak.
+    #[arg(long, requires = "churn")]
+    churn_mixed: bool,
+    /// In the end cut all subscribers but one at once, publish so many events, and let all come back for them.
+    #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["idle", "second_topic"])]
+    storm: Option<u32>,
     /// Publish nothing: what do connections cost that only exist?
     #[arg(long)]
     idle: bool,
@@ -133,6 +142,16 @@ pub(super) struct Load {
     pub path: String,
 }
 
+/// Who comes and goes beside those who are measured.
+#[derive(Clone, Debug)]
+pub(super) struct Coming {
+    /// Connections per second; none if 0.
+    pub rate: f64,
+    pub stay: Duration,
+    /// What they speak, in turn: the first topic's load, as each of them would ask for it.
+    pub loads: Vec<Load>,
+}
+
 /// The run as meant.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
@@ -145,8 +164,9 @@ pub(super) struct Plan {
     pub duration: Duration,
     pub patience: Duration,
     pub stalled: u32,
-    /// Connections per second.
-    pub churn: f64,
+    pub churn: Coming,
+    /// How many events those miss who are cut in the end.
+    pub storm: Option<u32>,
     pub is_idle: bool,
     pub server_pid: Option<u32>,
     pub beside_pids: Vec<u32>,
@@ -169,6 +189,9 @@ impl Plan {
         if !(options.churn.is_finite() && 0.0 <= options.churn) {
             return Err("--churn must not be below 0".to_owned());
         }
+        if options.storm.is_some() && options.transport != Transport::Sse {
+            return Err("--storm needs --transport sse: they come back with their last event id".to_owned());
+        }
         Ok(Self {
             target: Target::parse(&options.url, "http://", 80)?,
             publish: Publish::parse(options.publish.as_deref().unwrap_or(&options.url))?,
@@ -178,7 +201,8 @@ impl Plan {
             duration: options.duration,
             patience: options.patience,
             stalled: options.stalled,
-            churn: options.churn,
+            churn: coming(options),
+            storm: options.storm,
             is_idle: options.idle,
             server_pid: options.server_pid,
             beside_pids: options.beside_pid.clone(),
@@ -217,7 +241,16 @@ impl Target {
 }
 
 fn loads(options: &Options) -> Vec<Load> {
-    let load = |topic: &Topic, subscribers, rate, transport| Load {
+    let first = load(options, &options.topic, options.subscribers, options.rate, options.transport);
+    let second_rate = options.second_rate.unwrap_or(options.rate);
+    let second_transport = options.second_transport.unwrap_or(options.transport);
+    let second = options.second_topic.as_ref().zip(options.second_subscribers);
+    let second = second.map(|(topic, count)| load(options, topic, count, second_rate, second_transport));
+    std::iter::once(first).chain(second).collect()
+}
+
+fn load(options: &Options, topic: &Topic, subscribers: u32, rate: f64, transport: Transport) -> Load {
+    Load {
         topic: topic.clone(),
         subscribers,
         transport,
@@ -229,13 +262,14 @@ fn loads(options: &Options) -> Vec<Load> {
             duration: options.duration,
         },
         path: target_path(options, topic, transport),
-    };
-    let first = load(&options.topic, options.subscribers, options.rate, options.transport);
-    let second_rate = options.second_rate.unwrap_or(options.rate);
-    let second_transport = options.second_transport.unwrap_or(options.transport);
-    let second = options.second_topic.as_ref().zip(options.second_subscribers);
-    let second = second.map(|(topic, count)| load(topic, count, second_rate, second_transport));
-    std::iter::once(first).chain(second).collect()
+    }
+}
+
+fn coming(options: &Options) -> Coming {
+    let mixed = [Transport::Sse, Transport::Ws];
+    let transports = if options.churn_mixed { &mixed[..] } else { &[options.transport] };
+    let loads = transports.iter().map(|&transport| load(options, &options.topic, 0, options.rate, transport));
+    Coming { rate: options.churn, stay: options.churn_stay, loads: loads.collect() }
 }
 
 /// A topic's name needs no escaping in a query: its alphabet is a part of the query's.

@@ -101,6 +101,20 @@ fn tcp_pages(sockstat: &str) -> u64 {
     line.rsplit(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0)
 }
 
+/// How many connections found a listener's queue full since the machine began.
+pub(super) fn listen_overflows() -> u64 {
+    let netstat = fs::read_to_string("/proc/net/netstat").unwrap_or_default();
+    parse_listen_overflows(&netstat)
+}
+
+/// Two lines for each protocol: the names, then the numbers in the same order.
+pub(super) fn parse_listen_overflows(netstat: &str) -> u64 {
+    let mut lines = netstat.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
+    let (names, numbers) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let mut fields = names.split(' ').zip(numbers.split(' '));
+    fields.find(|(name, _)| *name == "ListenOverflows").and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
+}
+
 /// Of each core, now.
 pub(super) fn core_ticks() -> Vec<CoreTicks> {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();

@@ -4,7 +4,7 @@ use std::{
     path::PathBuf,
     sync::{
         Mutex, OnceLock,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -17,11 +17,26 @@ pub(super) struct Progress {
     pub ready: Count,
     /// Connections that failed or ended, at any time.
     pub closed: Count,
+    /// In a storm: subscribers that left, and those that have come back and caught up.
+    pub away: Count,
+    pub back: Count,
     deliveries: AtomicU64,
+    command: AtomicU8,
     stop: AtomicBool,
     thread: OnceLock<PathBuf>,
     /// Why the first connection ended.
     first_failure: Mutex<Option<String>>,
+}
+
+/// What the conductor wants of a fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    /// Connect, and listen.
+    Listen,
+    /// All but the first leave.
+    Leave,
+    /// They come back.
+    Return,
 }
 
 /// A number that one thread raises.
@@ -46,6 +61,18 @@ impl Progress {
 
     pub(super) fn set_deliveries(&self, count: u64) {
         self.deliveries.store(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn give(&self, command: Command) {
+        self.command.store(command as u8, Ordering::Relaxed);
+    }
+
+    pub(super) fn command(&self) -> Command {
+        match self.command.load(Ordering::Relaxed) {
+            0 => Command::Listen,
+            1 => Command::Leave,
+            _ => Command::Return,
+        }
     }
 
     pub(super) fn stop(&self) {

@@ -174,7 +174,8 @@ impl Publisher {
         }
     }
 
-    fn await_answers(&mut self, clock: &Clock) -> io::Result<()> {
+    /// Waits until the server has answered all that was sent, or is not going to.
+    pub(super) fn await_answers(&mut self, clock: &Clock) -> io::Result<()> {
         let deadline = clock.now() + ANSWER_TIMEOUT;
         while self.outcome.answered < self.outcome.sent && clock.now() < deadline {
             thread::sleep(RETRY_INTERVAL);

@@ -13,6 +13,7 @@ use super::{
     order::Faults,
     process::{KernelMemory, MemoryUse},
     tally::latency_histogram,
+    window::Edge,
 };
 
 /// Beyond these a run says more about the client or the machine than about the server.
@@ -21,6 +22,8 @@ const LATENESS_SHARE_MAX: f64 = 0.1;
 /// Waking a sleeping thread takes so long on a virtual machine: in microseconds.
 const LATENESS_US_TOLERATED: f64 = 200.0;
 const STRANGERS_SHARE_MAX: f64 = 0.05;
+/// A storm lasts some hundred milliseconds, and the kernel counts a core's time in ticks of ten.
+const STORM_STRANGERS_SHARE_MAX: f64 = 0.2;
 const STEAL_SHARE_MAX: f64 = 0.005;
 const DRIFT_MAX: Duration = Duration::from_micros(100);
 
@@ -35,6 +38,7 @@ pub(super) struct Report {
     pub client: ClientReport,
     pub machine: MachineReport,
     pub churn: Option<ChurnReport>,
+    pub storm: Option<StormReport>,
     /// Why the figures should not be believed; empty if they may.
     pub void: Vec<String>,
     #[serde(skip)]
@@ -127,9 +131,36 @@ pub(super) struct ClientReport {
 #[derive(Debug, Serialize)]
 pub(super) struct ChurnReport {
     pub rate_hz: f64,
+    /// Visits begun, and from connecting to the answer of those that were let in.
+    pub began: u64,
     pub opening: Percentiles,
     pub failed: u64,
     pub first_failure: Option<String>,
+}
+
+/// How those came back who were cut at once.
+#[derive(Debug, Serialize)]
+pub(super) struct StormReport {
+    /// How many were cut, and how many events each of them missed.
+    pub cut: u32,
+    pub missed_events: u32,
+    /// How many came back and got all of these.
+    pub caught_up: u64,
+    /// From the first one's connecting until the last one had got them, and until the last one began to connect.
+    pub span_ms: f64,
+    pub connecting_ms: f64,
+    /// From the first one's connecting until each of them had caught up.
+    pub catching_up: Percentiles,
+    /// From its own connecting to the answer.
+    pub opening: Percentiles,
+    /// Processor time of the server for each of them.
+    pub server_cpu_us_per_return: Option<f64>,
+    /// Of one core, over the span. Near 1: the one that the others waited for.
+    pub server_cpu_share: Option<f64>,
+    pub client_cpu_share: f64,
+    pub strangers_share: Option<f64>,
+    /// Connections that found the listener's queue full.
+    pub listen_overflows: u64,
 }
 
 /// What else there was to see.
@@ -158,6 +189,7 @@ impl Report {
             client: ClientReport::new(record),
             machine: MachineReport::new(plan, record),
             churn: record.visits.as_ref().map(|visits| ChurnReport::new(plan, visits)),
+            storm: StormReport::new(plan, record),
             void: Vec::new(),
             deliveries: first_deliveries(record),
         };
@@ -167,7 +199,9 @@ impl Report {
 
     /// Whether every event reached every subscriber, once and in order.
     pub(super) fn is_complete(&self) -> bool {
-        self.topics.iter().all(TopicReport::is_complete) && self.churn.as_ref().is_none_or(|churn| churn.failed == 0)
+        self.topics.iter().all(TopicReport::is_complete)
+            && self.churn.as_ref().is_none_or(|churn| churn.failed == 0)
+            && self.storm.as_ref().is_none_or(StormReport::is_complete)
     }
 
     /// The distribution of the first topic's deliveries, in microseconds, in the text form of HdrHistogram's tools.
@@ -205,6 +239,10 @@ impl Report {
         if self.machine.strangers_share.is_some_and(|share| STRANGERS_SHARE_MAX < share) {
             doubts.push("other processes used more than 5 % of a core".to_owned());
         }
+        let storm_strangers = self.storm.as_ref().and_then(|storm| storm.strangers_share);
+        if storm_strangers.is_some_and(|share| STORM_STRANGERS_SHARE_MAX < share) {
+            doubts.push("other processes used more than 20 % of a core in the storm".to_owned());
+        }
         if self.machine.core_steal_shares.iter().any(|&share| STEAL_SHARE_MAX < share) {
             doubts.push("the hypervisor took more than 0.5 % of a core".to_owned());
         }
@@ -217,7 +255,8 @@ impl Report {
 
 impl TopicReport {
     fn new(plan: &Plan, outcome: &Outcome) -> Self {
-        let Outcome { voice: Voice { load, schedule, progress }, harvest: Harvest { tally, opening }, .. } = outcome;
+        let Outcome { voice: Voice { load, schedule, progress }, harvest: Harvest { tally, opening, .. }, .. } =
+            outcome;
         let published = outcome.published.as_ref();
         let events = tally.per_event();
         Self {
@@ -300,7 +339,7 @@ impl MachineReport {
         let [kernel_before, kernel_open, kernel_after] = record.memory.map(|edge| edge.kernel);
         let slab_growth = growth(kernel_before.slab_bytes, kernel_open.slab_bytes);
         Self {
-            strangers_share: strangers_share(record, core_busy_shares.iter().sum()),
+            strangers_share: strangers_share(&record.window),
             core_busy_shares,
             core_steal_shares,
             kernel_before,
@@ -314,11 +353,43 @@ impl MachineReport {
 impl ChurnReport {
     fn new(plan: &Plan, visits: &Visits) -> Self {
         Self {
-            rate_hz: plan.churn,
+            rate_hz: plan.churn.rate,
+            began: visits.began,
             opening: Percentiles::of(&visits.opening),
             failed: visits.failed,
             first_failure: visits.first_failure.clone(),
         }
+    }
+}
+
+impl StormReport {
+    fn new(plan: &Plan, record: &Record) -> Option<Self> {
+        let storm = record.storm.as_ref()?;
+        let Outcome { voice, harvest, .. } = record.outcomes.first()?;
+        let homecoming = harvest.homecoming.as_ref()?;
+        let [before, after] = &storm.window;
+        let span = homecoming.ended.since(homecoming.began);
+        let count = homecoming.caught_up.len();
+        let server_ns = after.server.zip(before.server).map(|(after, before)| after.since(&before).run_ns);
+        let share = |used_ns: u64| used_ns as f64 / span.as_nanos().max(1) as f64;
+        Some(Self {
+            cut: voice.load.subscribers - 1,
+            missed_events: plan.storm?,
+            caught_up: count,
+            span_ms: span.as_secs_f64() * 1e3,
+            connecting_ms: homecoming.last_began.since(homecoming.began).as_secs_f64() * 1e3,
+            catching_up: Percentiles::of(&homecoming.caught_up),
+            opening: Percentiles::of(&homecoming.opening),
+            server_cpu_us_per_return: server_ns.map(|used_ns| used_ns as f64 / 1e3 / count.max(1) as f64),
+            server_cpu_share: server_ns.map(share),
+            strangers_share: strangers_share(&storm.window),
+            client_cpu_share: share(after.client.since(&before.client).run_ns),
+            listen_overflows: storm.listen_overflows,
+        })
+    }
+
+    fn is_complete(&self) -> bool {
+        self.caught_up == u64::from(self.cut)
     }
 }
 
@@ -336,11 +407,11 @@ impl Percentiles {
     }
 }
 
-fn strangers_share(record: &Record, busy_share: f64) -> Option<f64> {
-    let [start, end] = &record.window;
+fn strangers_share([start, end]: &[Edge; 2]) -> Option<f64> {
+    let busy_share: f64 = end.cores.iter().zip(&start.cores).map(|(end, start)| end.shares_since(start).0).sum();
     let server_ns = end.server?.since(&start.server?).run_ns;
     let own_ns = server_ns + end.client.since(&start.client).run_ns + end.beside_ns.saturating_sub(start.beside_ns);
-    Some((busy_share - own_ns as f64 / 1e9 / window_s(record)).max(0.0))
+    Some((busy_share - own_ns as f64 / end.at.since(start.at).as_nanos() as f64).max(0.0))
 }
 
 fn window_s(record: &Record) -> f64 {

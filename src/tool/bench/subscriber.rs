@@ -55,16 +55,19 @@ pub(super) struct Desk {
 impl Subscriber {
     /// Begins to connect.
     pub(super) fn connect(target: SocketAddr, index: u32, desk: &Desk, wire: Wire) -> io::Result<Self> {
-        let seen = Seen { order: Order::default(), is_ready: false, began: desk.clock.now() };
-        let kind = Type::STREAM.nonblocking().cloexec();
-        let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))?;
-        socket.set_tcp_nodelay(true)?;
-        if let Some(source) = source_address(target, index) {
-            socket.bind(&source.into())?;
-        }
-        if desk.stamps.is_some() {
-            StampClock::enable(&socket)?;
-        }
+        let socket = open_socket(target, index, desk)?;
+        Self::connect_over(socket, target, Order::default(), desk, wire)
+    }
+
+    /// Begins to connect a socket of [`open_socket`]; what was seen so far is in `order`.
+    pub(super) fn connect_over(
+        socket: Socket,
+        target: SocketAddr,
+        order: Order,
+        desk: &Desk,
+        wire: Wire,
+    ) -> io::Result<Self> {
+        let seen = Seen { order, is_ready: false, began: desk.clock.now() };
         match socket.connect(&target.into()) {
             Err(error) if error.raw_os_error() == Some(IN_PROGRESS) => {}
             done => done?,
@@ -87,6 +90,18 @@ impl Subscriber {
         };
         self.is_asked = true;
         self.socket.write_all(request)
+    }
+
+    /// Sends the request without waiting for word that the socket is connected: on a loopback it mostly is, as soon as
+    /// connecting returns. If not, [`Subscriber::ask`] does it later.
+    pub(super) fn ask_at_once(&mut self, request: &[u8]) -> io::Result<()> {
+        match self.socket.write(request) {
+            Ok(count) if count == request.len() => self.is_asked = true,
+            Ok(_) => return Err(io::Error::other("a socket has no room for a request")),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Reads all there is. A read that does not fill the buffer has emptied the socket, unless its end is near: readiness
@@ -134,6 +149,20 @@ impl Subscriber {
         }
         Ok(())
     }
+}
+
+/// A socket that is ready to connect.
+pub(super) fn open_socket(target: SocketAddr, index: u32, desk: &Desk) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(source) = source_address(target, index) {
+        socket.bind(&source.into())?;
+    }
+    if desk.stamps.is_some() {
+        StampClock::enable(&socket)?;
+    }
+    Ok(socket)
 }
 
 /// The address to connect from: 127.0.0.1, .2, .3 … as they fill up; none unless the target is on the loopback.

@@ -223,6 +223,14 @@ fn the_kernel_is_understood() {
     assert!(process::own_thread().join("schedstat").is_file());
 }
 
+#[test]
+fn full_queues_are_found() {
+    let check = |netstat: &str, expected| assert_eq!(process::parse_listen_overflows(netstat), expected, "{netstat:?}");
+    check("", 0);
+    check("TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 1 23 4\nIpExt: A\nIpExt: 5\n", 23);
+    check("IpExt: ListenOverflows\nIpExt: 5\nTcpExt: A B\nTcpExt: 1 2\n", 0);
+}
+
 fn count_online(folder: std::fs::ReadDir) -> usize {
     let names = folder.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let is_core = |name: &String| name.strip_prefix("cpu").is_some_and(|rest| rest.parse::<u32>().is_ok());

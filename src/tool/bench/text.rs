@@ -2,14 +2,17 @@
 
 use std::fmt;
 
-use super::report::{Percentiles, Report, ServerReport, TopicReport};
+use super::report::{Percentiles, Report, ServerReport, StormReport, TopicReport};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.topics.iter().try_for_each(|topic| write_topic(f, topic))?;
         if let Some(churn) = &self.churn {
-            writeln!(f, "visitors {} a second; {} failed", churn.rate_hz, churn.failed)?;
+            writeln!(f, "visitors {} a second; {} came, {} failed", churn.rate_hz, churn.began, churn.failed)?;
             write_row(f, "opening", &churn.opening)?;
+        }
+        if let Some(storm) = &self.storm {
+            write_storm(f, storm)?;
         }
         if let Some(server) = &self.server {
             write_server(f, server)?;
@@ -68,6 +71,19 @@ fn write_topic(f: &mut fmt::Formatter<'_>, topic: &TopicReport) -> fmt::Result {
 fn write_row(f: &mut fmt::Formatter<'_>, label: &str, row: &Percentiles) -> fmt::Result {
     let Percentiles { p50, p90, p99, p999, max, .. } = row;
     writeln!(f, "{label:9}{p50:10.0} {p90:10.0} {p99:10.0} {p999:10.0} {max:10.0}")
+}
+
+fn write_storm(f: &mut fmt::Formatter<'_>, storm: &StormReport) -> fmt::Result {
+    let StormReport { cut, missed_events, caught_up, span_ms, connecting_ms, client_cpu_share, .. } = storm;
+    writeln!(f, "storm    {cut} cut, {missed_events} events missed; {caught_up} caught up in {span_ms:.1} ms")?;
+    writeln!(f, "         all connecting after {connecting_ms:.1} ms, {} found no room", storm.listen_overflows)?;
+    write!(f, "         client {} of a core", percent(*client_cpu_share))?;
+    if let Some((share, cost)) = storm.server_cpu_share.zip(storm.server_cpu_us_per_return) {
+        write!(f, ", server {}, {cost:.1} µs for each", percent(share))?;
+    }
+    writeln!(f)?;
+    write_row(f, "caught up", &storm.catching_up)?;
+    write_row(f, "opening", &storm.opening)
 }
 
 fn write_server(f: &mut fmt::Formatter<'_>, server: &ServerReport) -> fmt::Result {

@@ -49,6 +49,14 @@ impl Wire {
         }
     }
 
+    /// The id of the last event; empty unless it speaks Server-Sent Events.
+    pub(super) fn last_event_id(&self) -> &[u8] {
+        match self {
+            Self::Sse(stream) => stream.1.last_event_id(),
+            Self::Upgrade(_) | Self::Frames(_) => b"",
+        }
+    }
+
     /// Takes what the server sent. What it must be told at once is appended to `reply`.
     #[inline]
     pub(super) fn receive(
@@ -72,6 +80,15 @@ impl Wire {
 
 /// The request of a load's subscribers: the same for all of them.
 pub(super) fn request(plan: &Plan, load: &Load) -> Vec<u8> {
+    write_request(plan, load, &[])
+}
+
+/// The request of one that comes back, having seen the event of this id last.
+pub(super) fn request_after(plan: &Plan, load: &Load, last_event_id: &str) -> Vec<u8> {
+    write_request(plan, load, &[("Last-Event-ID", last_event_id)])
+}
+
+fn write_request(plan: &Plan, load: &Load, more: &[(&str, &str)]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut headers: Vec<(&str, &str)> = Vec::new();
     match load.transport {
@@ -86,6 +103,7 @@ pub(super) fn request(plan: &Plan, load: &Load) -> Vec<u8> {
     if load.transport == Transport::FanfareV1 {
         headers.push(("Sec-WebSocket-Protocol", "fanfare.v1"));
     }
+    headers.extend_from_slice(more);
     http::write_request(http::Method::Get, &plan.target.host, &load.path, &headers, b"", &mut out);
     out
 }

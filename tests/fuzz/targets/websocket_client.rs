@@ -22,6 +22,7 @@ pub(super) fn check(data: &[u8]) {
     let at_once = receive([input.payload], &limits);
     assert_eq!(at_once, receive(input.pieces(), &limits));
     for frame in &at_once.0 {
+        assert!(frame.payload_bytes() <= frame.payload_bytes_max(&limits));
         if let Some(bytes) = encode(frame) {
             let again = receive(input.cut(&bytes), &limits);
             assert_eq!(again, (vec![frame.clone()], None), "{}", bytes.escape_ascii());
@@ -49,6 +50,20 @@ impl Frame {
             ServerFrame::Pong(payload) => Self::Pong(payload.to_vec()),
             ServerFrame::Close { code, reason } => Self::Close(code, reason.to_owned()),
         }
+    }
+}
+
+impl Frame {
+    fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Text(payload) | Self::Binary(payload) | Self::Ping(payload) | Self::Pong(payload) => payload.len(),
+            Self::Close(_, reason) => reason.len(),
+        }
+    }
+
+    /// Control frames have a limit of their own (RFC 6455 section 5.5).
+    fn payload_bytes_max(&self, limits: &Limits) -> usize {
+        if matches!(self, Self::Text(_) | Self::Binary(_)) { limits.message_bytes_max } else { 125 }
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) fn check(data: &[u8]) {
     assert_eq!(at_once, in_pieces);
     assert!(at_once.outbox.len() <= limits.pong_bytes_max + CLOSE_ECHO_BYTES_MAX);
     for message in &at_once.messages {
+        assert!(payload_bytes(message) <= limits.message_bytes_max);
         check_message(message, &input, &limits);
     }
     check_memory(&input, &limits);
@@ -43,6 +44,14 @@ struct Outcome {
     messages: Vec<Message>,
     outbox: Vec<u8>,
     end: Option<Close>,
+}
+
+fn payload_bytes(message: &Message) -> usize {
+    match message {
+        Message::Text(text) => text.len(),
+        Message::Binary(bytes) => bytes.len(),
+        Message::Ping | Message::Pong => 0,
+    }
 }
 
 /// Nothing is taken from the outbox meanwhile, so that answers are given or left out for the same reason.
@@ -70,7 +79,7 @@ fn check_message(message: &Message, input: &Input<'_>, limits: &Limits) {
             client::write_masked_binary(bytes, key, &mut masked);
             (encode_binary(bytes), ServerFrame::Binary(bytes))
         }
-        Message::Pong => return,
+        Message::Ping | Message::Pong => return,
     };
     let again = receive(input.cut(&masked), limits);
     assert_eq!(again, Outcome { messages: vec![message.clone()], outbox: Vec::new(), end: None });

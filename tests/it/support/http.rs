@@ -146,9 +146,14 @@ fn advance(reader: &mut ResponseReader, raw: &[u8], response: &mut Response) -> 
 pub(crate) fn exchange(mut socket: Socket, bytes: &[u8]) -> String {
     let _ = socket.write_all(bytes);
     let _ = socket.shutdown(Shutdown::Write);
+    String::from_utf8_lossy(&read_to_end(socket)).into_owned()
+}
+
+/// Returns all that comes until the hub closes.
+pub(crate) fn read_to_end(mut socket: Socket) -> Vec<u8> {
     let mut answer = Vec::new();
     match socket.read_to_end(&mut answer) {
         Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("the hub should close: {error}"),
-        _ => String::from_utf8_lossy(&answer).into_owned(),
+        _ => answer,
     }
 }

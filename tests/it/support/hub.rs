@@ -32,8 +32,13 @@ impl Hub {
 
     /// With further flags of `fanfare serve`, and settings such as `("sse.heartbeat", "1s")`.
     pub(crate) fn start_with(flags: &[&str], settings: &[(&str, &str)]) -> Self {
+        Self::start_at("127.0.0.1:0", flags, settings)
+    }
+
+    /// At an address of the caller's choice, such as that of a hub that is no more.
+    pub(crate) fn start_at(address: &str, flags: &[&str], settings: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
-        command.args(["serve", "--listen", "127.0.0.1:0"]).args(flags);
+        command.args(["serve", "--listen", address]).args(flags);
         Self::spawn(command, settings)
     }
 
@@ -123,8 +128,20 @@ impl Hub {
     }
 
     /// Asks it to end, and waits until it has.
-    pub(crate) fn terminate(mut self) -> ExitStatus {
+    pub(crate) fn terminate(self) -> ExitStatus {
         send_signal("TERM", self.pid());
+        self.wait()
+    }
+
+    /// Asks it to end, and waits until it has begun to: nobody is accepted any more.
+    pub(crate) fn drain(self) -> Self {
+        send_signal("TERM", self.pid());
+        wait_until("the hub stops listening", || TcpStream::connect(self.address()).is_err().then_some(()));
+        self
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn wait(mut self) -> ExitStatus {
         wait_until("the hub ends", || self.child.try_wait().expect("it is our child"))
     }
 }

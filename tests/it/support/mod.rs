@@ -1,11 +1,15 @@
 //! What the tests are made of: servers to start, clients to talk with, and one way to wait.
 
+pub(crate) mod browser;
 pub(crate) mod http;
 pub(crate) mod hub;
+pub(crate) mod nginx;
 pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod sentinel;
 pub(crate) mod sse;
+#[allow(dead_code, unused_imports, reason = "each test binary uses its part")]
+pub(crate) mod swarm;
 pub(crate) mod websocket;
 
 use std::{

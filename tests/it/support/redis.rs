@@ -141,6 +141,11 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().expect("it is bound").port()
 }
 
+/// `host:port` at which nobody listens, of a server that is to be started later, or again.
+pub(crate) fn free_address() -> String {
+    format!("{HOST}:{}", free_port())
+}
+
 fn spawn(port: u16, folder: &Folder, options: &[String]) -> Child {
     let (port, socket) = (port.to_string(), folder.path("redis.sock"));
     let fixed = ["--bind", HOST, "--port", &port, "--unixsocket", &socket, "--save", "", "--appendonly", "no"];

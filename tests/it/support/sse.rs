@@ -1,6 +1,6 @@
 //! An event stream as a client reads it.
 
-use std::{collections::VecDeque, io::Read};
+use std::{collections::VecDeque, io::Read, time::Instant};
 
 use fanfare::protocol::{
     http::{Method, ResponsePart, ResponseReader, write_request},
@@ -8,7 +8,7 @@ use fanfare::protocol::{
 };
 use socket2::Socket;
 
-use super::hub::Hub;
+use super::{PATIENCE, hub::Hub};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,11 +57,14 @@ impl SseClient {
     /// The next event.
     #[track_caller]
     pub(crate) fn next(&mut self) -> Received {
+        // A limit to each read would not end this: heartbeats are read as well.
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(event) = self.events.pop_front() {
                 return event;
             }
             assert!(!self.ended, "the stream should go on");
+            assert!(Instant::now() < deadline, "waited in vain for an event");
             self.read();
         }
     }

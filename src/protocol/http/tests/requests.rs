@@ -178,7 +178,7 @@ fn chunks() {
 #[test]
 fn expectations() {
     check_fields("Expect: 100-continue\r\n", Ok("GET /"));
-    check_fields("Expect: miracles\r\n", Err(400));
+    check_fields("Expect: miracles\r\n", Err(417));
     check("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 3\r\n\r\nabc", Ok("POST / [abc]"));
 }
 
@@ -189,7 +189,8 @@ fn sizes() {
     let room = limits.head_bytes_max - head("").len();
     check(head(&filler(room)), Ok("GET /"));
     check(head(&filler(room + 1)), Err(431));
-    check("x".repeat(limits.head_bytes_max + 1), Err(431));
+    check("x".repeat(limits.head_bytes_max + 1), Err(414));
+    check(format!("\r\nGET /{} HTTP/1.1\r\n", "x".repeat(limits.head_bytes_max)), Err(414));
     check(head(&"X: y\r\n".repeat(limits.headers_max - 1)), Ok("GET /"));
     check(head(&"X: y\r\n".repeat(limits.headers_max)), Err(431));
     let post =

@@ -27,6 +27,13 @@ fn targets() {
     check("GET", "http://b.example?y=z", Some("/ y=z"));
     check("OPTIONS", "*", Some("*"));
     check("CONNECT", "b.example:443", Some("b.example:443"));
+    check("CONNECT", "[::1]:443", Some("[::1]:443"));
+    for bad in ["b.example", "b.example:", ":443", "b.example:65536", "/b:80", "u@b.example:443", "[::1", "*"] {
+        check("CONNECT", bad, None);
+    }
+    for bad in ["http://:80/", "http://u:p@b.example/", "http://b.example:x/", "https://[::1/", "http://a|b/"] {
+        check("GET", bad, None);
+    }
     for bad in
         ["*", "a", "b.example:443", "ftp://b.example/", "http:///x", "http:/x", "://x", "/#f", "/a#", "/é", "/a\tb"]
     {

@@ -10,6 +10,7 @@ use super::{
     super::{
         Message, PING, ServerSession, encode_text,
         tests::{BINARY, CLOSE, CONTINUATION, FIN, KEY, PING_BYTE, PONG, TEXT, cut, frame, masked, small_limits, text},
+        write_end,
     },
     *,
 };
@@ -92,8 +93,9 @@ fn a_pair_talks() {
     write_masked_pong(b"", KEY, &mut sent);
     write_masked_close(1000, &"bye ".repeat(40), KEY, &mut sent);
     let end = session.receive(&mut sent, &small_limits(), &mut outbox, &mut messages);
-    assert_eq!(end, Err(Close::Done));
-    assert_eq!(messages, [text("grüße"), Message::Binary(vec![7; 200]), Message::Pong]);
+    assert_eq!(end, Err(Close::PeerClosed(Some(1000))));
+    assert_eq!(messages, [text("grüße"), Message::Binary(vec![7; 200]), Message::Ping, Message::Pong]);
+    write_end(Close::PeerClosed(Some(1000)), "", outbox.buffer());
     let (seen, end) = read_pieces([outbox.pending()]);
     assert_eq!(end, None);
     let expected = [ServerFrame::Pong(b"are you there"), ServerFrame::Close { code: Some(1000), reason: "" }];
@@ -163,9 +165,9 @@ fn the_server_reads_what_tungstenite_writes() {
     peer.close(None).expect("an open connection");
     let (mut session, mut outbox, mut messages) = (ServerSession::new(), Outbox::new(), Vec::new());
     let end = session.receive(&mut peer.get_mut().written, &small_limits(), &mut outbox, &mut messages);
-    assert_eq!(end, Err(Close::Done));
-    assert_eq!(messages, [text("grüße"), Message::Binary(vec![7; 200])]);
-    assert_eq!(outbox.pending(), b"\x8a\x01p\x88\0");
+    assert_eq!(end, Err(Close::PeerClosed(None)));
+    assert_eq!(messages, [text("grüße"), Message::Binary(vec![7; 200]), Message::Ping]);
+    assert_eq!(outbox.pending(), b"\x8a\x01p");
 }
 
 proptest::proptest! {

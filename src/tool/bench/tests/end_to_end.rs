@@ -18,6 +18,14 @@ use crate::tool::bench::{
     report::Report,
 };
 
+/// What the server's subscribers share.
+#[derive(Default)]
+struct Hall {
+    subscribers: Vec<TcpStream>,
+    /// All events there ever were; an event's id is its place here.
+    log: Vec<Vec<u8>>,
+}
+
 /// What a server does with each event: how many copies of it its subscribers get.
 type Copies = fn(sequence: u32) -> usize;
 
@@ -41,40 +49,53 @@ fn bench(copies: Copies, more: &[&str]) -> Report {
 
 /// Takes connections until the process ends: the first bytes of each tell what it wants.
 fn serve(listener: &TcpListener, copies: Copies) {
-    let subscribers: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+    let hall: Arc<Mutex<Hall>> = Arc::default();
     for socket in listener.incoming().flatten() {
-        let subscribers = Arc::clone(&subscribers);
-        thread::spawn(move || attend(socket, &subscribers, copies));
+        let hall = Arc::clone(&hall);
+        thread::spawn(move || attend(socket, &hall, copies));
     }
 }
 
-fn attend(mut socket: TcpStream, subscribers: &Mutex<Vec<TcpStream>>, copies: Copies) {
+fn attend(mut socket: TcpStream, hall: &Mutex<Hall>, copies: Copies) {
     let mut buffer = [0; 64 * 1024];
     let mut pending = Vec::new();
     while let Ok(count @ 1..) = socket.read(&mut buffer) {
         pending.extend_from_slice(&buffer[..count]);
         if pending.starts_with(b"GET ") {
-            let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
-            socket.write_all(head).expect("the client reads");
-            return subscribers.lock().expect("no panic").push(socket);
+            return hall.lock().expect("no panic").admit(socket, &pending);
         }
         // Each request ends with its payload, and each payload with this.
         while let Some(end) = memchr::memmem::find(&pending, b"x\"}") {
             let request: Vec<u8> = pending.drain(..end + 3).collect();
             let start = memchr::memmem::find(&request, b"\r\n\r\n").expect("a head") + 4;
-            broadcast(&request[start..], subscribers, copies);
+            hall.lock().expect("no panic").broadcast(&request[start..], copies);
             socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").expect("the client reads");
         }
     }
 }
 
-fn broadcast(payload: &[u8], subscribers: &Mutex<Vec<TcpStream>>, copies: Copies) {
-    let stamp = Stamp::find(payload).expect("the bench publishes stamps");
-    let count = if stamp.sequence == PROBE { 1 } else { copies(stamp.sequence) };
-    let event = [b"data: ", payload, b"\n\n"].concat().repeat(count);
-    for subscriber in subscribers.lock().expect("no panic").iter_mut() {
-        // A visitor that has gone is no fault.
-        let _ = subscriber.write_all(&event);
+impl Hall {
+    /// Who asks for `/forgetful` is not told what it missed.
+    fn admit(&mut self, mut socket: TcpStream, request: &[u8]) {
+        let request = String::from_utf8_lossy(request);
+        let seen = request.lines().find_map(|line| line.strip_prefix("Last-Event-ID: "));
+        let seen = seen.filter(|_| !request.starts_with("GET /forgetful"));
+        let first = seen.map_or(self.log.len(), |id| id.parse::<usize>().expect("an id of ours") + 1);
+        let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+        socket.write_all(&[head, &self.log[first..].concat()[..]].concat()).expect("the client reads");
+        self.subscribers.push(socket);
+    }
+
+    fn broadcast(&mut self, payload: &[u8], copies: Copies) {
+        let stamp = Stamp::find(payload).expect("the bench publishes stamps");
+        let count = if stamp.sequence == PROBE { 1 } else { copies(stamp.sequence) };
+        let id = format!("id: {}\n", self.log.len());
+        let event = [id.as_bytes(), b"data: ", payload, b"\n\n"].concat().repeat(count);
+        for subscriber in &mut self.subscribers {
+            // A visitor that has gone is no fault.
+            let _ = subscriber.write_all(&event);
+        }
+        self.log.push(event);
     }
 }
 
@@ -116,4 +137,33 @@ fn idle_connections_are_only_counted() {
     assert_eq!((report.topics[0].events, report.topics[0].deliveries), (0, 0));
     assert_eq!(report.server.as_ref().and_then(|server| server.cpu_us_per_delivery), None);
     assert!(report.is_complete());
+}
+
+#[test]
+fn a_storm_is_weathered() {
+    let own_pid = std::process::id().to_string();
+    let report = bench(|_| 1, &["--storm", "10", "--server-pid", &own_pid]);
+    let storm = report.storm.as_ref().expect("asked for");
+    assert_eq!((storm.cut, storm.missed_events, storm.caught_up), (4, 10, 4));
+    assert_eq!((storm.catching_up.count, storm.opening.count), (4, 4));
+    assert!(0.0 < storm.span_ms && storm.connecting_ms <= storm.span_ms, "{storm:?}");
+    assert!(storm.server_cpu_us_per_return.is_some_and(|cost| 0.0 < cost), "{storm:?}");
+    assert_eq!((report.topics[0].faults, report.topics[0].closed), (Faults::default(), 0));
+    assert!(report.is_complete());
+    let text = report.to_string();
+    assert!(text.contains("storm    4 cut, 10 events missed; 4 caught up in "), "{text}");
+}
+
+#[test]
+fn what_a_storm_destroys_is_counted() {
+    let check = |copies: Copies, more: &[&str], caught_up: u64, expected: Faults| {
+        let report = bench(copies, &[&["--storm", "10", "--patience", "2s"], more].concat());
+        assert_eq!(report.storm.as_ref().expect("asked for").caught_up, caught_up, "{more:?}");
+        assert_eq!(report.topics[0].faults, expected, "{more:?}");
+        assert!(!report.is_complete());
+    };
+    // The run's own events are 0 to 99, those that four subscribers miss are 100 to 109, and five more follow.
+    check(|_| 1, &["--path", "/forgetful"], 0, Faults { lost: 40, ..Faults::default() });
+    check(|sequence| 1 + usize::from(sequence == 105), &[], 4, Faults { repeated: 5, ..Faults::default() });
+    check(|sequence| usize::from(sequence != 112), &[], 4, Faults { lost: 5, ..Faults::default() });
 }

@@ -42,7 +42,7 @@ pub(super) fn check(data: &[u8]) {
     world.settle();
 }
 
-const OPERATIONS_MAX: usize = 1000;
+const OPERATIONS_MAX: usize = 200;
 const TOPICS: usize = 3;
 const SIDES: usize = 2;
 const KEY_WINDOW: Duration = Duration::from_secs(20);

@@ -73,7 +73,7 @@ impl Side {
             && local.ring.newest_id() < seen
         {
             let missed = bus.resync(&local.state, index, local.ring.next());
-            missed.into_iter().for_each(|event| local.take(event, &truths[topic], now));
+            local.take_missed(missed, &truths[topic], now);
         }
         local.add_reader(&truths[topic], start, now);
     }
@@ -93,13 +93,13 @@ impl Side {
         for _ in 0..count {
             let Some(mail) = inbox.next_mail() else { break };
             if let Some(local) = self.topics.iter_mut().flatten().find(|local| local.state.key == mail.key) {
-                local.take(mail.event, &truths[local.topic], now);
+                local.take(mail.event, now);
             }
         }
         for state in inbox.take_resync() {
             if let Some(local) = self.topics.iter_mut().flatten().find(|local| local.state.key == state.key) {
                 let missed = bus.resync(&state, self.index, local.ring.next());
-                missed.into_iter().for_each(|event| local.take(event, &truths[local.topic], now));
+                local.take_missed(missed, &truths[local.topic], now);
             }
         }
         self.topics.iter().flatten().for_each(|local| local.check(&truths[local.topic], now));
@@ -150,14 +150,27 @@ impl Local {
         Self { topic, state, ring, lap: Lap::new(), readers: Vec::new() }
     }
 
-    /// What a resync has brought already is passed over. Left out may be only what did not fit into the inbox and was too
-    /// much for the history before it could be copied from there.
-    fn take(&mut self, event: Arc<Event>, truth: &Truth, now: Moment) {
+    /// What a resync has brought already is passed over. Mail leaves nothing out.
+    fn take(&mut self, event: Arc<Event>, now: Moment) {
         if event.position < self.ring.next() {
             return;
         }
+        assert_eq!(event.position, self.ring.next(), "mail leaves nothing out");
+        self.push(event, now);
+    }
+
+    /// What did not fit into the inbox. Left out may be only what was too much for the history before it could be copied.
+    fn take_missed(&mut self, missed: Attachment, truth: &Truth, now: Moment) {
+        let from = missed.next - missed.events.len() as Position;
         let is_owed = |position| truth.may_stay(position, truth.next(), now);
-        assert!(!(self.ring.next()..event.position).any(is_owed), "left out although the retention covers it");
+        assert!(!(self.ring.next()..from).any(is_owed), "left out although the retention covers it");
+        assert_eq!(missed.next, truth.next(), "a resync brings the log up to the topic's");
+        missed.events.into_iter().for_each(|event| self.push(event, now));
+        self.ring.skip_to(missed.next, missed.floor);
+        self.lap.extend();
+    }
+
+    fn push(&mut self, event: Arc<Event>, now: Moment) {
         self.ring.push(event);
         self.ring.trim(&self.state.class.retention, now);
         self.lap.extend();

@@ -1,0 +1,71 @@
+//! Whom a connection counts for: its peer, or the client for whom a trusted proxy passes something on.
+
+use std::net::IpAddr;
+
+use super::{Reactor, connection::Connection, net::Net};
+use crate::{
+    clock::Moment,
+    endpoint::Overload,
+    protocol::{Session, http::Request, proxy},
+};
+
+impl<N: Net> Reactor<N> {
+    /// What a connection accepted `now` begins with.
+    pub(super) fn first_session(&self, trusted: bool, admin: bool, now: Moment) -> Session {
+        // Who watches the hub connects without the proxy.
+        if trusted && !admin && self.config.proxy_protocol { Session::behind_proxy(now) } else { Session::new(now) }
+    }
+
+    /// Counts one more connection from `peer`: how many more than allowed it has. Proxies themselves are not counted, for
+    /// they connect for everybody.
+    pub(super) fn count_peer(&self, peer: Option<IpAddr>) -> usize {
+        match self.config.trusted.contains(peer) {
+            true => 0,
+            false => self.placement.count_address(peer, self.config.connections_per_ip_max),
+        }
+    }
+
+    /// A connection counted for `peer` is gone, or counts for somebody else from now on.
+    pub(super) fn uncount_peer(&self, peer: Option<IpAddr>) {
+        if 0 < self.config.connections_per_ip_max && !self.config.trusted.contains(peer) {
+            self.placement.uncount_address(peer);
+        }
+    }
+
+    /// The proxy has said for whom it connects. That may be a proxy too, whose requests then name the client.
+    pub(super) fn take_source(&mut self, slot: u32, source: Option<IpAddr>) {
+        let Some(source) = source else { return };
+        if let Some(connection) = self.connections.at(slot) {
+            connection.trusted = self.config.trusted.contains(Some(source));
+        }
+        self.count_for(slot, Some(source));
+    }
+
+    /// A proxy may pass on requests of many clients through one connection: each counts for its own.
+    pub(super) fn take_client(&mut self, slot: u32, request: &Request) {
+        let is_trusted = self.connections.at(slot).is_some_and(|connection| connection.trusted);
+        if is_trusted && let Some(client) = proxy::client_address(request, &self.config.trusted) {
+            self.count_for(slot, Some(client));
+        }
+    }
+
+    /// Between requests, a proxy's connection is nobody's.
+    pub(super) fn forget_client(&mut self, slot: u32) {
+        if self.connections.at(slot).is_some_and(|connection| connection.trusted) {
+            self.count_for(slot, None);
+        }
+    }
+
+    fn count_for(&mut self, slot: u32, peer: Option<IpAddr>) {
+        let Some(Connection { peer: counted, .. }) = self.connections.at(slot) else { return };
+        let before = std::mem::replace(counted, peer);
+        if before == peer {
+            return;
+        }
+        self.uncount_peer(before);
+        let surplus = self.count_peer(peer);
+        if let Some(connection) = self.connections.at(slot) {
+            connection.overload = connection.overload.or_else(|| (0 < surplus).then_some(Overload::Address));
+        }
+    }
+}

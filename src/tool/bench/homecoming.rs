@@ -1,0 +1,151 @@
+//! The subscribers' side of a storm: all but the first leave at once, and come back as fast as the client can, each with
+//! the id of the event it has seen last.
+
+use std::{io, mem, time::Duration};
+
+use hdrhistogram::Histogram;
+use socket2::Socket;
+
+use super::{
+    fleet::Fleet,
+    order::{Arrival, Order},
+    progress::Command,
+    subscriber::{self, Subscriber},
+    tally::{latency_histogram, nanoseconds},
+    wire::{self, Wire},
+};
+use crate::clock::Moment;
+
+/// How many connections are begun between two polls: none waits for an answer, but answers must not wait for long.
+const RETURNS_PER_POLL: usize = 16;
+
+/// Those who are away, and their way back.
+#[derive(Debug, Default)]
+pub(super) struct Exile {
+    /// The next to return stands last.
+    away: Vec<Absentee>,
+    /// By slot: what each of them asks for.
+    requests: Vec<Vec<u8>>,
+}
+
+/// One who is away, its socket made but not connected: that would be the client's time, and no server's.
+#[derive(Debug)]
+struct Absentee {
+    slot: usize,
+    socket: Socket,
+    order: Order,
+}
+
+/// What those who came back found.
+#[derive(Debug)]
+pub(super) struct Homecoming {
+    /// When the first and the last of them began to connect, and when the last one had all it had missed.
+    pub began: Moment,
+    pub last_began: Moment,
+    pub ended: Moment,
+    /// For each, from `began` until it had all it had missed.
+    pub caught_up: Histogram<u64>,
+    /// For each, from its own connecting to the answer.
+    pub opening: Histogram<u64>,
+    /// The number of the last event that was missed.
+    goal: u32,
+}
+
+impl Fleet<'_> {
+    /// Does what the conductor says; returns how long the fleet may sleep.
+    pub(super) fn obey(&mut self, idle: Duration) -> io::Result<Duration> {
+        match self.ledger.progress.command() {
+            Command::Listen => Ok(idle),
+            Command::Leave if self.exile.requests.is_empty() => self.leave().map(|()| idle),
+            Command::Leave => Ok(idle),
+            Command::Return => Ok(if self.return_some() { Duration::ZERO } else { idle }),
+        }
+    }
+
+    /// The first subscriber stays: somebody must tell that the server goes on.
+    fn leave(&mut self) -> io::Result<()> {
+        let mut left = Vec::with_capacity(self.subscribers.len());
+        for (slot, subscriber) in self.subscribers.iter_mut().enumerate().skip(1) {
+            // Dropping the socket closes it.
+            left.extend(subscriber.take().map(|gone| (slot, gone.wire.last_event_id().to_vec(), gone.seen.order)));
+        }
+        self.exile.requests = vec![Vec::new(); self.subscribers.len()];
+        for (slot, id, order) in left {
+            let id = String::from_utf8_lossy(&id);
+            self.exile.requests[slot] = wire::request_after(self.plan, self.load, &id);
+            let socket = subscriber::open_socket(self.plan.target.address, self.index_of(slot), &self.desk)?;
+            self.exile.away.push(Absentee { slot, socket, order });
+            self.ledger.progress.away.raise();
+        }
+        Ok(())
+    }
+
+    /// Begins some connections; true if more are to follow.
+    fn return_some(&mut self) -> bool {
+        let now = self.desk.clock.now();
+        let goal = self.event_count.saturating_sub(super::storm::EVENTS_AFTER + 1);
+        let homecoming = self.ledger.homecoming.get_or_insert_with(|| Homecoming::new(now, goal));
+        if self.exile.away.is_empty() {
+            return false;
+        }
+        homecoming.last_began = now;
+        for _ in 0..RETURNS_PER_POLL {
+            let Some(absentee) = self.exile.away.pop() else { break };
+            self.bring_back(absentee);
+        }
+        true
+    }
+
+    fn bring_back(&mut self, absentee: Absentee) {
+        let Absentee { slot, socket, order } = absentee;
+        let wire = Wire::new(self.load.transport);
+        let returned = Subscriber::connect_over(socket, self.plan.target.address, order, &self.desk, wire);
+        let returned = returned.and_then(|mut subscriber| {
+            subscriber.ask_at_once(&self.exile.requests[slot])?;
+            self.register(&mut subscriber, slot)?;
+            Ok(subscriber)
+        });
+        match returned {
+            Ok(subscriber) => self.subscribers[slot] = Some(subscriber),
+            Err(error) => {
+                self.ledger.progress.fail(&error.to_string());
+                self.ledger.tally.faults.lost += u64::from(order.missing(self.event_count));
+            }
+        }
+    }
+}
+
+impl Exile {
+    /// What the subscriber in this slot asks for, if it comes back.
+    pub(super) fn request(&self, slot: usize) -> Option<&[u8]> {
+        self.requests.get(slot).map(Vec::as_slice).filter(|request| !request.is_empty())
+    }
+
+    /// What those who never came back have seen.
+    pub(super) fn take_orders(&mut self) -> impl Iterator<Item = Order> + use<> {
+        mem::take(&mut self.away).into_iter().map(|absentee| absentee.order)
+    }
+}
+
+impl Homecoming {
+    fn new(now: Moment, goal: u32) -> Self {
+        Self {
+            began: now,
+            last_began: now,
+            ended: now,
+            caught_up: latency_histogram(),
+            opening: latency_histogram(),
+            goal,
+        }
+    }
+
+    /// Takes note of an event's arrival at `now`; true if somebody has caught up with it.
+    pub(super) fn note(&mut self, sequence: u32, arrival: Arrival, now: Moment) -> bool {
+        if sequence != self.goal || arrival == Arrival::Repeated {
+            return false;
+        }
+        self.ended = now;
+        self.caught_up.saturating_record(nanoseconds(now.since(self.began)));
+        true
+    }
+}

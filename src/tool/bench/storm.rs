@@ -1,0 +1,77 @@
+//! A storm: all connections but one are cut at the same moment, events go on, and everybody comes back at once to ask for
+//! what was missed.
+
+use std::{thread, time::Duration};
+
+use super::{
+    conductor::{Voice, wait_until},
+    fleet::Context,
+    options::Plan,
+    payload::Stamp,
+    process,
+    progress::Command,
+    publisher::Publisher,
+    window::Edge,
+};
+
+/// Events published when all are back, to prove that the missed ones are followed by live ones without a seam.
+pub(super) const EVENTS_AFTER: u32 = 5;
+
+/// How long the subscribers may take to leave.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// From the last missed event to the first return: the server is to be done with those who left.
+const SETTLE_TIME: Duration = Duration::from_secs(1);
+
+/// What the kernel saw of a storm, from just before the first return until just after the last.
+#[derive(Debug)]
+pub(super) struct Storm {
+    pub window: [Edge; 2],
+    /// Connections that found the listener's queue full; each of them tried again a second later.
+    pub listen_overflows: u64,
+}
+
+/// Makes the storm that `plan` asks for, once all is delivered that came before.
+pub(super) fn raise_storm(plan: &Plan, voice: &Voice, context: &Context) -> Result<Option<Storm>, String> {
+    let Some(missed) = plan.storm else { return Ok(None) };
+    let progress = &voice.progress;
+    let away_count = voice.load.subscribers - 1;
+    let mut publisher = Publisher::connect(&plan.publish, &voice.load.topic, plan.size_bytes)
+        .map_err(|error| format!("the publisher cannot connect: {error}"))?;
+    progress.give(Command::Leave);
+    expect(LEAVE_TIMEOUT, context, "not all subscribers left", || {
+        away_count <= progress.away.now() + progress.closed.now()
+    })?;
+    let known = progress.deliveries();
+    let first = voice.schedule.event_count();
+    publish(&mut publisher, first, missed, context)?;
+    let is_told = || known + u64::from(missed) <= progress.deliveries();
+    expect(plan.patience, context, "the subscriber that stayed does not hear", is_told)?;
+    thread::sleep(SETTLE_TIME);
+    let edge = || Edge::read(plan, std::iter::once(progress), &context.clock).map_err(|error| error.to_string());
+    let (before, overflows_before) = (edge()?, process::listen_overflows());
+    progress.give(Command::Return);
+    let is_over = || Ok(away_count <= progress.back.now() + progress.closed.now());
+    // Whoever is not back in time is counted as having lost what it missed.
+    wait_until(plan.patience, &context.clock, is_over)?;
+    let window = [before, edge()?];
+    let listen_overflows = process::listen_overflows() - overflows_before;
+    publish(&mut publisher, first + missed, EVENTS_AFTER, context)?;
+    Ok(Some(Storm { window, listen_overflows }))
+}
+
+fn publish(publisher: &mut Publisher, first: u32, count: u32, context: &Context) -> Result<(), String> {
+    let mut events = first..first + count;
+    let sent = events.try_for_each(|sequence| {
+        let stamp = Stamp { run: context.run, sequence, intended: context.clock.now() };
+        publisher.send(&stamp)
+    });
+    // Closed any earlier, the connection might take events with it.
+    sent.and_then(|()| publisher.await_answers(&context.clock))
+        .map_err(|error| format!("the publisher failed: {error}"))
+}
+
+fn expect(timeout: Duration, context: &Context, what: &str, is_so: impl Fn() -> bool) -> Result<(), String> {
+    let came = wait_until(timeout, &context.clock, || Ok(is_so()))?;
+    if came { Ok(()) } else { Err(what.to_owned()) }
+}

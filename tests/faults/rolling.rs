@@ -1,0 +1,104 @@
+//! A rolling restart: two hubs behind nginx, ended and started again one after the other.
+
+use crate::{
+    scene::{self, HASTY},
+    support::{
+        hub::Hub,
+        nginx::Nginx,
+        redis::RedisServer,
+        swarm::{Account, Plan, Publisher, Record, Route, Speech, Steady, Swarm, settle, shared_ids},
+    },
+};
+
+/// Not 127.0.0.1: the port must be free again when the hub is, and outgoing connections take theirs from that address.
+const LISTEN: &str = "127.0.0.3:0";
+
+const TOPICS: usize = 10;
+const EVENTS_PER_SECOND: u32 = 40;
+
+/// With `FANFARE_FAULTS=long`, as many as five times more.
+const SUBSCRIBERS: usize = 1000;
+
+/// Restarts both hubs under all the subscribers, and settles.
+#[track_caller]
+fn restart_both(prefix: &str, settings: &[(&str, &str)], route: impl Fn(&RedisServer, &Nginx) -> Route) -> Rolled {
+    fanfare::os::raise_descriptor_limit().expect("a process may use what it is given");
+    let server = RedisServer::start();
+    let settings = [&HASTY[..], &[("drain.window", "3s")], settings].concat();
+    let start = |address: &str| Hub::start_at(address, &["--redis", &server.url()], &settings);
+    let hubs = [start(LISTEN), start(LISTEN)];
+    hubs.iter().for_each(scene::wait_until_ready);
+    let nginx = Nginx::start(&[hubs[0].address(), hubs[1].address()]);
+    let size = if scene::in_full() { 5 * SUBSCRIBERS } else { SUBSCRIBERS };
+    let subscribers = (0..size).map(|number| (Speech::Sse, vec![number % TOPICS])).collect();
+    let plan = Plan::of(prefix, TOPICS, subscribers);
+    let steady = Steady {
+        topics: plan.topics.clone(),
+        events_per_second: EVENTS_PER_SECOND,
+        padding_bytes: 0,
+        origin: plan.origin,
+    };
+    let swarm = Swarm::open(plan, &nginx.address());
+    let publisher = Publisher::start(steady, route(&server, &nginx));
+    publisher.wait_for_more(EVENTS_PER_SECOND);
+    let mut again = Vec::new();
+    for hub in hubs {
+        let address = hub.address().to_owned();
+        assert!(hub.terminate().success(), "a drained hub ends well");
+        let hub = start(&address);
+        scene::wait_until_ready(&hub);
+        again.push(hub);
+        swarm.wait_until_open(size);
+        publisher.wait_for_more(EVENTS_PER_SECOND);
+    }
+    let truth = publisher.finish();
+    swarm.wait_until_seen(&truth);
+    let records = swarm.finish();
+    let account = settle(&truth, &records);
+    eprintln!("{account}");
+    account.must_add_up();
+    Rolled { account, records }
+}
+
+/// What is left of it.
+struct Rolled {
+    account: Account,
+    records: Vec<Record>,
+}
+
+impl Rolled {
+    /// Each hub's end moved its own subscribers to the other one, and nobody else.
+    #[track_caller]
+    fn all_moved_once_or_twice(&self) {
+        let Self { account, records } = self;
+        assert!(records.iter().all(|record| (1..=2).contains(&record.reconnects)), "{account}");
+        assert_eq!(account.refusals, 0, "there was always a hub to go to: {account}");
+        let twice = records.iter().filter(|record| record.reconnects == 2).count();
+        let share = records.len() / 4..=records.len() * 3 / 4;
+        assert!(share.contains(&twice), "about half were at the first hub, not {twice}: {account}");
+    }
+}
+
+#[test]
+fn each_restart_leaves_one_gap_at_most() {
+    let _machine = scene::share_the_machine();
+    let rolled = restart_both("roll", &[], |server, _| Route::Redis(server.socket_path()));
+    rolled.all_moved_once_or_twice();
+    let Rolled { account, records } = rolled;
+    assert_eq!(account.gaps_of("epoch"), account.gaps.values().sum::<u64>(), "{account}");
+    for record in &records {
+        let gaps = record.topics.iter().flat_map(|(_, marks)| marks).filter(|mark| mark.is_gap()).count();
+        assert!(gaps <= record.reconnects as usize, "{record}");
+    }
+}
+
+#[test]
+fn nothing_is_lost_where_redis_keeps_the_log() {
+    let _machine = scene::share_the_machine();
+    let kept = [("topics.log", "redis-stream"), ("topics.history.count", "5000")];
+    let rolled = restart_both("kept", &kept, |_, nginx| Route::Http(nginx.address()));
+    rolled.all_moved_once_or_twice();
+    assert_eq!((rolled.account.gaps.len(), rolled.account.announced), (0, 0), "{}", rolled.account);
+    let shared = shared_ids(&rolled.records);
+    assert!(shared.is_empty(), "ids of more than one event: {shared:?}");
+}

@@ -1,0 +1,142 @@
+//! How the hub ends: what is under way is finished, nothing new begins, and streams go one by one.
+
+use std::{
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use fanfare::protocol::http::Method;
+
+use crate::support::{
+    PATIENCE,
+    http::HttpConnection,
+    hub::Hub,
+    send_signal,
+    sse::SseClient,
+    wait_until,
+    websocket::{Incoming, WebSocketClient},
+};
+
+const PUBLISH_HEAD: &[u8] = b"POST /publish/t HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\n";
+
+#[test]
+fn a_request_that_has_begun_is_answered() {
+    let hub = Hub::start_with(&[], &[("drain.window", "10s")]);
+    let mut stream = SseClient::open(&hub, "/sse?topic=t");
+    let mut publisher = HttpConnection::new(hub.connect());
+    publisher.send(PUBLISH_HEAD);
+    publisher.send(b"lat");
+    wait_until("it has arrived", || (hub.metric("fanfare_connections{transport=\"http\"}") == 2.0).then_some(()));
+    let hub = hub.drain();
+    publisher.send(b"est");
+    let taken = publisher.receive();
+    assert_eq!((taken.status, taken.header("connection")), (200, Some("close")));
+    assert!(publisher.is_closed());
+    assert_eq!(stream.next_data(), "latest", "who is still there gets it");
+    drop(stream);
+    assert!(hub.wait().success());
+}
+
+#[test]
+fn nothing_new_is_accepted() {
+    let hub = Hub::start_with(&["--admin-listen", "127.0.0.1:0"], &[("drain.window", "10s")]);
+    let stream = SseClient::open(&hub, "/sse?topic=t");
+    let mut idle = HttpConnection::new(hub.connect());
+    assert_eq!(idle.request(Method::Get, "/topics", &[], b"").status, 200);
+    let (address, admin) = (hub.address().to_owned(), hub.url(1).trim_start_matches("http://").to_owned());
+    let hub = hub.drain();
+    assert!(idle.is_closed(), "without a word, because nothing was asked");
+    for address in [address, admin] {
+        assert!(TcpStream::connect(&address).is_err(), "{address}");
+    }
+    drop(stream);
+    assert!(hub.wait().success());
+}
+
+#[test]
+fn a_connection_that_waits_to_be_accepted_is_served() {
+    let hub = Hub::start_with(&["--reactors", "1"], &[("drain.window", "10s")]);
+    let stream = SseClient::open(&hub, "/sse?topic=t");
+    // Stopped, so that connections and the signal wait for it together.
+    send_signal("STOP", hub.pid());
+    let mut waiting: Vec<HttpConnection> = (0..20).map(|_| HttpConnection::new(hub.connect())).collect();
+    for (number, connection) in waiting.iter_mut().enumerate() {
+        connection.send(PUBLISH_HEAD);
+        connection.send(format!("{number:06}").as_bytes());
+    }
+    send_signal("TERM", hub.pid());
+    send_signal("CONT", hub.pid());
+    for connection in &mut waiting {
+        assert_eq!(connection.receive().status, 200);
+    }
+    drop(stream);
+    assert!(hub.wait().success());
+}
+
+#[test]
+fn streams_end_one_by_one_over_the_window() {
+    const WINDOW: Duration = Duration::from_secs(2);
+    let hub = Hub::start_with(&[], &[("drain.window", "2s")]);
+    let streams: Vec<SseClient> = (0..30).map(|_| SseClient::open(&hub, "/sse?topic=t")).collect();
+    let sockets: Vec<WebSocketClient> = (0..30).map(|_| WebSocketClient::open(&hub, "/ws?topic=t")).collect();
+    let begun = Instant::now();
+    let hub = hub.drain();
+    let ends_of_streams = streams.into_iter().map(|mut stream| {
+        thread::spawn(move || {
+            stream.read_to_end();
+            begun.elapsed()
+        })
+    });
+    let ends_of_sockets = sockets.into_iter().map(|mut socket| {
+        thread::spawn(move || {
+            assert_eq!(socket.close_code(), Some(1012));
+            begun.elapsed()
+        })
+    });
+    let readers: Vec<_> = ends_of_streams.chain(ends_of_sockets).collect();
+    let mut ends: Vec<Duration> = readers.into_iter().map(|end| end.join().expect("a proper end")).collect();
+    assert!(hub.wait().success());
+    ends.sort_unstable();
+    // Of 60 that are spread evenly, at least 10 fall into each half but once in a hundred million times.
+    let early = ends.iter().filter(|end| **end < WINDOW / 2).count();
+    assert!((10..=50).contains(&early), "{ends:?}");
+    assert!(ends[0] < WINDOW / 2 && WINDOW / 2 < ends[59], "{ends:?}");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let hub = Hub::start_with(&[], &[("drain.window", "1h")]);
+    let mut streams: Vec<SseClient> = (0..10).map(|_| SseClient::open(&hub, "/sse?topic=t")).collect();
+    let mut socket = WebSocketClient::open(&hub, "/ws?topic=t");
+    let mut half = HttpConnection::new(hub.connect());
+    half.send(PUBLISH_HEAD);
+    wait_until("it has arrived", || (hub.metric("fanfare_connections{transport=\"http\"}") == 2.0).then_some(()));
+    let (pid, hub) = (hub.pid(), hub.drain());
+    send_signal("TERM", pid);
+    let begun = Instant::now();
+    for stream in &mut streams {
+        stream.read_to_end();
+    }
+    assert_eq!(socket.close_code(), Some(1012));
+    assert!(matches!(socket.next(), Incoming::End));
+    let refused = half.receive();
+    assert_eq!((refused.status, refused.header("retry-after").is_some()), (503, true));
+    drop((streams, socket, half));
+    assert!(hub.wait().success());
+    assert!(begun.elapsed() < PATIENCE, "not after an hour");
+}
+
+#[test]
+fn a_request_that_never_ends_does_not_hold_up_the_end() {
+    let hub = Hub::start_with(&[], &[("drain.window", "500ms"), ("limits.body_timeout", "1h")]);
+    let mut half = HttpConnection::new(hub.connect());
+    half.send(PUBLISH_HEAD);
+    let fresh = HttpConnection::new(hub.connect());
+    wait_until("both are there", || (hub.metric("fanfare_connections{transport=\"http\"}") == 3.0).then_some(()));
+    let hub = hub.drain();
+    assert_eq!(half.receive().status, 503);
+    drop(half);
+    assert!(hub.wait().success());
+    drop(fresh);
+}

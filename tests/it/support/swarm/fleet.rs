@@ -1,0 +1,168 @@
+//! The thread on which all subscribers live: one poll, one buffer.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use hdrhistogram::Histogram;
+use mio::{Events, Interest, Poll, Token, Waker, event::Event};
+
+use super::{
+    Order, Plan, Record, Shared,
+    client::{Arrival, Client},
+    lock,
+    payload::latency_histogram,
+};
+
+/// How many connections are made at the same time: few enough for any listener's backlog.
+const OPENING_MAX: usize = 128;
+
+/// How often timers and goals are looked at.
+const TICK: Duration = Duration::from_millis(10);
+
+const WAKE: Token = Token(usize::MAX);
+
+/// All subscribers.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    plan: Plan,
+    target: SocketAddr,
+    shared: Arc<Shared>,
+    poll: Poll,
+    clients: Vec<Client>,
+    buffer: Box<[u8]>,
+    is_finished: bool,
+}
+
+impl Fleet {
+    /// Nothing is connected yet. The waker makes it look at its orders.
+    pub(super) fn new(plan: Plan, target: SocketAddr, shared: Arc<Shared>) -> (Self, Waker) {
+        let poll = Poll::new().expect("descriptors are at hand");
+        let waker = Waker::new(poll.registry(), WAKE).expect("descriptors are at hand");
+        let clients = plan.subscribers.iter().map(|(speech, topics)| Client::new(*speech, topics)).collect();
+        let buffer = vec![0; 64 * 1024].into_boxed_slice();
+        (Self { plan, target, shared, poll, clients, buffer, is_finished: false }, waker)
+    }
+
+    /// Until told to finish.
+    pub(super) fn run(mut self) -> Vec<Record> {
+        let mut events = Events::with_capacity(1024);
+        let mut tick = Instant::now();
+        while !self.is_finished && !self.shared.ended.load(Ordering::Acquire) {
+            match self.poll.poll(&mut events, Some(TICK)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                polled => polled.expect("the poll is open"),
+            }
+            let mut latency = latency_histogram();
+            for event in &events {
+                self.attend(event, &mut latency);
+            }
+            self.hand_over(&latency);
+            let orders = std::mem::take(&mut *lock(&self.shared.orders));
+            orders.into_iter().for_each(|order| self.obey(order));
+            if TICK <= tick.elapsed() {
+                tick = Instant::now();
+                self.connect_due(tick);
+                self.report();
+            }
+        }
+        self.clients.into_iter().map(|client| client.record).collect()
+    }
+
+    fn attend(&mut self, event: &Event, latency: &mut Histogram<u64>) {
+        let slot = event.token().0;
+        if event.token() == WAKE || !self.clients[slot].is_connected() {
+            return;
+        }
+        let asked = if event.is_writable() { self.clients[slot].ask(&self.plan) } else { Ok(()) };
+        match asked {
+            Ok(()) if event.is_readable() || event.is_read_closed() || event.is_error() => self.read(slot, latency),
+            Ok(()) => {}
+            Err(_) => self.clients[slot].lose(&self.plan),
+        }
+    }
+
+    fn read(&mut self, slot: usize, latency: &mut Histogram<u64>) {
+        let client = &mut self.clients[slot];
+        let is_measured = !client.was_stalled;
+        let now_us = self.plan.origin.elapsed_us();
+        let mut arrived = |arrival: Arrival| {
+            if is_measured {
+                latency.saturating_record(now_us.saturating_sub(arrival.sent_us));
+            }
+        };
+        if client.read(&self.plan, &mut self.buffer, &mut arrived).is_err() {
+            client.lose(&self.plan);
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Stall(who) => self.clients[who].iter_mut().for_each(|client| {
+                client.is_stalled = true;
+                client.was_stalled = true;
+            }),
+            Order::Release => self.release(),
+            Order::Redirect(target) => self.target = target,
+            Order::Cut => {
+                for client in self.clients.iter_mut().filter(|client| client.is_connected()) {
+                    client.lose(&self.plan);
+                }
+            }
+            Order::Finish => self.is_finished = true,
+        }
+    }
+
+    /// What came meanwhile was announced by edges that nobody heeded.
+    fn release(&mut self) {
+        let mut latency = latency_histogram();
+        for slot in 0..self.clients.len() {
+            if std::mem::take(&mut self.clients[slot].is_stalled) {
+                self.read(slot, &mut latency);
+            }
+        }
+    }
+
+    fn connect_due(&mut self, now: Instant) {
+        let opening = self.clients.iter().filter(|client| client.is_connected() && !client.is_open()).count();
+        let mut room = OPENING_MAX.saturating_sub(opening);
+        for slot in 0..self.clients.len() {
+            let client = &mut self.clients[slot];
+            if room == 0 || client.is_connected() || client.is_stalled || now < client.due {
+                continue;
+            }
+            room -= 1;
+            let is_narrow = self.plan.narrow.contains(&slot);
+            let registry = self.poll.registry();
+            let begun = client
+                .connect(self.target, is_narrow)
+                .and_then(|socket| registry.register(socket, Token(slot), Interest::READABLE | Interest::WRITABLE));
+            if begun.is_err() {
+                client.lose(&self.plan);
+            }
+        }
+    }
+
+    fn report(&self) {
+        let open = self.clients.iter().filter(|client| client.is_open()).count();
+        self.shared.open.store(open, Ordering::Release);
+        let goal = lock(&self.shared.goal);
+        let has_seen = |client: &&Client| {
+            let mut seen = client.record.topics.iter().zip(&client.last_numbers);
+            seen.all(|((topic, _), number)| goal.get(topic).is_none_or(|last| last <= number))
+        };
+        let seen = self.clients.iter().filter(has_seen).count();
+        self.shared.behind.store(self.clients.len() - seen, Ordering::Release);
+        self.shared.looks.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn hand_over(&self, latency: &Histogram<u64>) {
+        if !latency.is_empty() {
+            let mut shared = lock(&self.shared.latency);
+            shared.get_or_insert_with(latency_histogram).add(latency).expect("both have the same bounds");
+        }
+    }
+}
