@@ -75,6 +75,7 @@ fn every_key_has_a_place_of_its_own() {
         "cors.allow_credentials",
         "proxy.proxy_protocol",
         "topics.policy",
+        "topics.log",
     ];
     for key in KEYS.iter().filter(|key| !apart.contains(&key.path)) {
         let changed = other_value(key);
@@ -103,7 +104,6 @@ fn other_value(key: &keys::Key<written::Written>) -> String {
         (_, "cors.allow_origins") => "https://a.example,https://b.example:8443".into(),
         (_, "topics.key") => "/sensor".into(),
         (_, "topics.policy") => "skip".into(),
-        (_, "topics.log") => "redis-stream".into(),
         (_, "server.memory_budget") => "8MiB".into(),
         (Field::Signed(_), _) => "-3".into(),
         (Field::Flag(value), _) => (!*value).to_string(),
@@ -195,6 +195,8 @@ fn what_is_refused() {
             assert!(error.contains(part), "{text:?} should say {part:?}, but says:\n{error}");
         }
     };
+    check("[topics]\nlog = \"redis-stream\"", &["log = ", "needs a Redis server", "redis.url"]);
+    check("[[topics.class]]\nmatch = \"a\"\nlog = \"redis-stream\"", &["needs a Redis server"]);
     check(
         "[server]\nreactorz = 2",
         &[":2:1: unknown key `server.reactorz`; did you mean `server.reactors`?", "^^^^^^^^"],
