@@ -96,6 +96,14 @@ fn entries_of_other_programs_are_events() {
     assert_eq!(stream.next(), Received { id: "5-4".to_owned(), kind: String::new(), data: "good".to_owned() });
 }
 
+/// How often the server was given a command.
+fn calls(server: &RedisServer, command: &str) -> u64 {
+    let figures: String = server.command(&["INFO", "commandstats"]);
+    let of = format!("cmdstat_{command}:calls=");
+    let line = figures.lines().find_map(|line| line.strip_prefix(of.as_str()));
+    line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or_default()
+}
+
 /// Publishes numbers from 1 on, each through the next of `hubs` that takes it, until told to stop; returns the last.
 fn publish_numbers(hubs: &[&Hub], stop: &AtomicBool) -> u64 {
     let mut connections: Vec<HttpConnection> = hubs.iter().map(|hub| HttpConnection::new(hub.connect())).collect();
@@ -193,6 +201,9 @@ fn what_the_hub_no_longer_holds_comes_from_the_stream() {
     for (mut stream, last) in many.into_iter().zip(1..) {
         take_numbers(&mut stream, last, 1000 - last);
     }
+    // Four pages each; most of them were read for somebody else.
+    let looks = calls(&server, "xrange");
+    assert!(looks < 60, "{looks} looks at the stream for 51 readers");
     let history = hub.get("/topics/t/history?since=7-990").json();
     assert_eq!((history["events"].as_array().map(Vec::len), &history["gap"]), (Some(10), &json!(null)));
     let last = hub.get("/topics/t/history?since=last:3").json();
