@@ -314,3 +314,33 @@ fn a_repeat_at_another_hub_delivers_nothing() {
         assert_eq!([stream.next_data(), stream.next_data()], ["first", "second"], "{log}");
     }
 }
+
+#[test]
+fn a_topic_that_nobody_listened_to_for_a_while_misses_nothing() {
+    let server = RedisServer::start();
+    for linger in ["1ms", "10s"] {
+        let hub = hub_on(&server, &[("redis.linger", linger), ("topics.history.count", "7")]);
+        server.command::<u64>(&["DEL", "t"]);
+        let mut number = 0;
+        let mut add_some = |count: u64| {
+            for _ in 0..count {
+                number += 1;
+                add(&server, &format!("7-{number}"), &["data", &number.to_string()]);
+            }
+        };
+        add_some(1);
+        let (mut last, mut id) = (1, "7-1".to_owned());
+        for round in 1..=40 {
+            let mut stream = resume(&hub, &id);
+            add_some(5);
+            (last, id) = take_numbers(&mut stream, last, 5);
+            drop(stream);
+            if round % 2 == 1 {
+                hub.wait_for_listeners("t", 0);
+                add_some(round);
+                let mut stream = resume(&hub, &id);
+                (last, id) = take_numbers(&mut stream, last, round);
+            }
+        }
+    }
+}
