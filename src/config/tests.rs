@@ -186,6 +186,15 @@ fn classes() {
     assert_same(&reread, &load(Some(&file.0), [].into_iter(), &[]).expect("no problems"));
 }
 
+#[test]
+fn a_log_at_a_broker_needs_the_broker() {
+    for text in ["[topics]\nlog = \"redis-stream\"", "[[topics.class]]\nmatch = \"a\"\nlog = \"redis-stream\""] {
+        let error = load_text("refused", text).expect_err(text).to_string();
+        assert!(error.contains("needs a Redis server") && error.contains("redis.url"), "{text:?}: {error}");
+        assert!(load_text("taken", &format!("{text}\n[redis]\nurl = \"redis://localhost\"")).is_ok(), "{text:?}");
+    }
+}
+
 /// Each text is refused with a message that has all of these parts.
 #[test]
 fn what_is_refused() {
@@ -195,8 +204,6 @@ fn what_is_refused() {
             assert!(error.contains(part), "{text:?} should say {part:?}, but says:\n{error}");
         }
     };
-    check("[topics]\nlog = \"redis-stream\"", &["log = ", "needs a Redis server", "redis.url"]);
-    check("[[topics.class]]\nmatch = \"a\"\nlog = \"redis-stream\"", &["needs a Redis server"]);
     check(
         "[server]\nreactorz = 2",
         &[":2:1: unknown key `server.reactorz`; did you mean `server.reactors`?", "^^^^^^^^"],
