@@ -104,7 +104,6 @@ fn other_value(key: &keys::Key<written::Written>) -> String {
         (_, "cors.allow_origins") => "https://a.example,https://b.example:8443".into(),
         (_, "topics.key") => "/sensor".into(),
         (_, "topics.policy") => "skip".into(),
-        (_, "topics.log") => "redis-stream".into(),
         (_, "server.memory_budget") => "8MiB".into(),
         (Field::Signed(_), _) => "-3".into(),
         (Field::Flag(value), _) => (!*value).to_string(),
@@ -185,6 +184,15 @@ fn classes() {
     let shown_file = Written::new("classes-shown", &shown);
     let reread = load(Some(&shown_file.0), [].into_iter(), &[]).expect("no problems");
     assert_same(&reread, &load(Some(&file.0), [].into_iter(), &[]).expect("no problems"));
+}
+
+#[test]
+fn a_log_at_a_broker_needs_the_broker() {
+    for text in ["[topics]\nlog = \"redis-stream\"", "[[topics.class]]\nmatch = \"a\"\nlog = \"redis-stream\""] {
+        let error = load_text("refused", text).expect_err(text).to_string();
+        assert!(error.contains("needs a Redis server") && error.contains("redis.url"), "{text:?}: {error}");
+        assert!(load_text("taken", &format!("{text}\n[redis]\nurl = \"redis://localhost\"")).is_ok(), "{text:?}");
+    }
 }
 
 /// Each text is refused with a message that has all of these parts.

@@ -24,6 +24,7 @@ mod readiness;
 mod redis_failover;
 mod redis_loss;
 mod redis_source;
+mod redis_stream;
 mod refusals;
 mod sse_stream;
 mod websocket_rules;

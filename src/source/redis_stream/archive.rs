@@ -3,7 +3,7 @@
 //! What it has read it keeps at hand for a moment, and it takes all that waits at once, the oldest id first. So a
 //! thousand clients that come back together after a restart of the hub cost the broker a few looks, not a thousand.
 
-use std::{collections::HashMap, fmt, io, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{collections::HashMap, fmt, io, sync::Arc, thread::JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use redis::{RedisError, Value};
@@ -171,7 +171,14 @@ impl Worker {
         {
             return Ok(page);
         }
-        let mut link = self.take_link()?;
+        // A link that was idle may have broken unnoticed: that alone is no reason to refuse.
+        if let Some(mut link) = self.link.take()
+            && let Ok(page) = self.read(&mut link, topic, start, extent)
+        {
+            self.link = Some(link);
+            return Ok(page);
+        }
+        let mut link = self.open_link()?;
         match self.read(&mut link, topic, start, extent) {
             Ok(page) => {
                 self.link = Some(link);
@@ -303,10 +310,7 @@ impl Worker {
         (READ_BYTES / self.entry_bytes.max(1)).clamp(COUNT_RANGE.0, COUNT_RANGE.1)
     }
 
-    fn take_link(&mut self) -> Result<Link, ArchiveFailed> {
-        if let Some(link) = self.link.take() {
-            return Ok(link);
-        }
+    fn open_link(&mut self) -> Result<Link, ArchiveFailed> {
         if self.clock.now() < self.retry {
             return Err(ArchiveFailed::Unavailable);
         }
@@ -317,16 +321,11 @@ impl Worker {
 
     fn fail(&mut self, error: &RedisError) -> ArchiveFailed {
         let now = self.clock.now();
-        self.retry = now + self.retry_delay(error);
+        self.retry = now + self.redis.backoff_min;
         if let Some(suppressed) = self.failures.admit(now) {
             warn!(suppressed, "older events cannot be read from {}: {error}", self.redis.url);
         }
         ArchiveFailed::Unavailable
-    }
-
-    /// A link that broke may have been idle for long: the next request tries anew at once.
-    fn retry_delay(&self, error: &RedisError) -> Duration {
-        if error.is_connection_refusal() || error.is_timeout() { self.redis.backoff_min } else { Duration::ZERO }
     }
 }
 

@@ -36,8 +36,11 @@ pub(super) fn read_entries(answer: Value) -> Result<Vec<Entry>, BadAnswer> {
     }
 }
 
+/// A stream's key, and entries of it.
+pub(super) type KeyEntries = (Vec<u8>, Vec<Entry>);
+
 /// The streams in an answer to `XREAD`, each with its key; none if nothing came in time.
-pub(super) fn read_streams(answer: Value) -> Result<Vec<(Vec<u8>, Vec<Entry>)>, BadAnswer> {
+pub(super) fn read_streams(answer: Value) -> Result<Vec<KeyEntries>, BadAnswer> {
     if answer == Value::Nil {
         return Ok(Vec::new());
     }

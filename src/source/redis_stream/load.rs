@@ -76,9 +76,8 @@ struct Part {
 fn read(answer: Value, bounds: &Bounds) -> Result<Part, RedisError> {
     let Value::Array(answers) = answer else { return Err(BadAnswer.into()) };
     let [time, info, entries] = <[Value; 3]>::try_from(answers).map_err(|_| BadAnswer)?;
-    let info = match StreamInfo::read(info.clone()) {
-        Ok(info) => info,
-        Err(_) => return Err(accept(info).err().unwrap_or_else(|| BadAnswer.into())),
+    let Ok(info) = StreamInfo::read(info.clone()) else {
+        return Err(accept(info).err().unwrap_or_else(|| BadAnswer.into()));
     };
     let mut entries = read_entries(accept(entries)?)?;
     let has_more = FIRST_COUNT_MAX < entries.len() && FIRST_COUNT_MAX < bounds.count;

@@ -19,6 +19,7 @@
 
 mod alarm;
 mod archive;
+mod arrival;
 mod cache;
 mod config;
 mod entry;

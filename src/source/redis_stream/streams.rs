@@ -40,7 +40,7 @@ impl Streams {
     pub(super) fn want(&mut self, topic: &Topic, key: String) -> Option<Place> {
         self.topics.entry(key.clone().into()).or_insert_with(|| topic.clone());
         let stream = self.by_topic.entry(topic.clone());
-        let stream = stream.or_insert(Stream {
+        let stream = stream.or_insert_with(|| Stream {
             key: key.into(),
             stage: Stage::New { due: Moment(0), again: false },
             leaves: None,

@@ -1,1 +1,253 @@
+//! The parts that need no server.
 
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use redis::Value;
+
+use super::{
+    cache::{Cache, Extent, select},
+    config::{Classes, Config},
+    entry::{Content, Entry, Unfit, read_entries, read_streams},
+    form::Streams as StreamForm,
+    place::{Place, StreamInfo, Verdict},
+    streams::{Stage, Streams},
+};
+use crate::{
+    bus::Publication,
+    clock::Moment,
+    event::{Event, EventId},
+    gap::GapReason,
+    source::redis_pubsub::Form,
+    topic::Topic,
+};
+
+fn id(minor: u64) -> EventId {
+    EventId { major: 7, minor }
+}
+
+fn topic(name: &str) -> Topic {
+    Topic::parse(name).expect("a good name")
+}
+
+fn bulk(text: impl AsRef<[u8]>) -> Value {
+    Value::BulkString(text.as_ref().to_vec())
+}
+
+fn entry(id: &str, fields: &[&[u8]]) -> Value {
+    Value::Array(vec![bulk(id), Value::Array(fields.iter().map(bulk).collect())])
+}
+
+#[test]
+fn entries_become_events() {
+    let check = |fields: &[&[u8]], expected: Result<(Option<&str>, &str), Unfit>| {
+        let read = read_entries(Value::Array(vec![entry("7-1", fields)])).expect("a well-formed answer");
+        let content = expected
+            .map(|(kind, data)| Content { kind: kind.map(Box::from), data: Bytes::copy_from_slice(data.as_bytes()) });
+        assert_eq!(read, [Entry { id: id(1), content }], "{fields:?}");
+    };
+    check(&[b"data", b"x"], Ok((None, "x")));
+    check(&[b"type", b"made", b"data", b"x"], Ok((Some("made"), "x")));
+    check(&[b"data", b"x", b"other", b"\xff", b"type", b""], Ok((None, "x")));
+    check(&[b"b", b"1", b"a", b"say \"hi\""], Ok((None, r#"{"b":"1","a":"say \"hi\""}"#)));
+    check(&[b"a", b"1", b"b", b"2", b"a", b"3"], Ok((None, r#"{"b":"2","a":"3"}"#)));
+    check(&[b"type", b"made"], Ok((None, r#"{"type":"made"}"#)));
+    check(&[b"data", b"\xff"], Err(Unfit));
+    check(&[b"a", b"\xff"], Err(Unfit));
+    check(&[b"type", b"a\nb", b"data", b"x"], Err(Unfit));
+    check(&[b"type", b"gap", b"data", b"x"], Err(Unfit));
+}
+
+#[test]
+fn answers_in_both_versions_of_the_protocol() {
+    let entries = || Value::Array(vec![entry("7-1", &[b"data", b"x"])]);
+    let version_2 = Value::Array(vec![Value::Array(vec![bulk("k"), entries()])]);
+    let version_3 = Value::Map(vec![(bulk("k"), entries())]);
+    for answer in [version_2, version_3] {
+        let streams = read_streams(answer).expect("a well-formed answer");
+        assert_eq!((streams.len(), streams[0].0.as_slice(), streams[0].1.len()), (1, b"k".as_slice(), 1));
+    }
+    assert_eq!(read_streams(Value::Nil), Ok(Vec::new()));
+    assert!(read_entries(Value::Array(vec![entry("no id", &[])])).is_err());
+    for bad in [Value::Int(1), Value::Array(vec![Value::Int(1)])] {
+        assert!(read_entries(bad.clone()).is_err() && read_streams(bad).is_err());
+    }
+}
+
+/// A stream that was added to so often, and has the entries from `first` to `last`.
+fn info(added: u64, first: u64, last: u64) -> StreamInfo {
+    let length = if first == 0 { 0 } else { last - first + 1 };
+    let first = (first != 0).then(|| id(first));
+    StreamInfo { exists: true, length, last: id(last), first, deleted_max: EventId::default(), added: Some(added) }
+}
+
+#[test]
+fn what_followed_a_place_is_whole_or_not() {
+    let place = Place { last: id(10), added: Some(10), newest: id(10) };
+    let check = |info: StreamInfo, held: &[u64], expected: Verdict| {
+        let held: Vec<EventId> = held.iter().map(|minor| id(*minor)).collect();
+        assert_eq!(place.judge(&info, &held), expected, "{info:?} {held:?}");
+    };
+    check(info(10, 1, 10), &[], Verdict::Whole);
+    check(info(15, 3, 15), &[11, 12], Verdict::Whole);
+    // What was read before is trimmed, and nothing else.
+    check(info(15, 11, 15), &[11, 12], Verdict::Whole);
+    check(info(10, 0, 10), &[], Verdict::Whole);
+    // What is in our hands may be trimmed since.
+    check(info(15, 13, 15), &[11, 12], Verdict::Whole);
+    check(info(15, 0, 15), &[11, 12, 13, 14, 15], Verdict::Whole);
+    check(info(15, 13, 15), &[], Verdict::Expired { to: id(12) });
+    check(info(20, 15, 20), &[13, 14], Verdict::Expired { to: id(12) });
+    check(info(15, 0, 15), &[], Verdict::Expired { to: id(15) });
+    // Another stream under the same key.
+    check(StreamInfo::default(), &[], Verdict::Replaced);
+    check(info(3, 1, 3), &[], Verdict::Replaced);
+    check(info(5, 11, 15), &[11], Verdict::Replaced);
+    check(info(12, 11, 20), &[11], Verdict::Replaced);
+    // A server that does not count: a gap that may be empty rather than none that may be.
+    let uncounted = |first, last| StreamInfo { added: None, ..info(0, first, last) };
+    check(uncounted(5, 15), &[11], Verdict::Whole);
+    check(uncounted(11, 15), &[11], Verdict::Expired { to: id(10) });
+    check(uncounted(0, 10), &[], Verdict::Whole);
+    // Nothing was read and nothing was there.
+    let fresh = Place { added: Some(0), ..Place::default() };
+    assert_eq!(fresh.judge(&StreamInfo::default(), &[]), Verdict::Whole);
+    assert_eq!(fresh.judge(&info(5, 1, 5), &[id(1)]), Verdict::Whole);
+    assert_eq!(fresh.judge(&info(5, 4, 5), &[id(4)]), Verdict::Expired { to: id(3) });
+}
+
+#[test]
+fn a_place_knows_its_stream() {
+    let place = Place { last: id(10), added: None, newest: id(10) };
+    assert!(place.is_known(&info(20, 5, 20), true));
+    assert!(!place.is_known(&info(20, 5, 20), false), "lost in a failover");
+    assert!(place.is_known(&info(20, 11, 20), false), "trimmed");
+    assert!(place.is_known(&StreamInfo { deleted_max: id(10), ..info(20, 5, 20) }, false), "deleted");
+    assert_eq!(info(20, 15, 20).added_before(&[id(13), id(14), id(15)]), Some(12));
+}
+
+#[test]
+fn what_is_missing_after_an_id() {
+    let check = |info: StreamInfo, after: u64, expected: Option<(u64, GapReason)>| {
+        let gap = info.gap_after(id(after)).map(|gap| (gap.to, gap.reason));
+        assert_eq!(gap, expected.map(|(to, reason)| (id(to), reason)), "{info:?} {after}");
+    };
+    check(info(100, 61, 100), 70, None);
+    check(info(100, 61, 100), 60, None);
+    check(info(100, 61, 100), 59, Some((60, GapReason::Expired)));
+    check(info(100, 61, 100), 100, None);
+    check(info(100, 61, 100), 101, Some((60, GapReason::Epoch)));
+    // Nothing was ever trimmed, so the id is of a stream that was here before.
+    check(info(40, 61, 100), 20, Some((60, GapReason::Epoch)));
+    check(info(100, 0, 100), 20, Some((100, GapReason::Expired)));
+    check(info(100, 0, 100), 100, None);
+    assert_eq!(StreamInfo::default().gap_after(id(3)).map(|gap| gap.reason), Some(GapReason::Epoch));
+}
+
+fn events(range: std::ops::RangeInclusive<u64>) -> Vec<Arc<Event>> {
+    let event = |minor| Event::new(topic("t"), id(minor), 0, None, Bytes::from_static(b"0123456789"), Moment(0));
+    range.map(|minor| Arc::new(event(minor))).collect()
+}
+
+fn extent(upto: u64, events_max: usize, bytes_max: usize) -> Extent {
+    Extent { upto: Some(id(upto)), events_max, bytes_max }
+}
+
+#[test]
+fn answers_keep_within_their_bounds() {
+    let all = events(1..=10);
+    let check = |after: u64, extent: Extent, expected: &[u64], is_complete: bool| {
+        let found = select(all.iter(), id(after), extent);
+        let minors: Vec<u64> = found.events.iter().map(|event| event.id.minor).collect();
+        assert_eq!((minors.as_slice(), found.is_complete), (expected, is_complete), "{after} {extent:?}");
+    };
+    check(7, extent(99, 9, 999), &[8, 9, 10], true);
+    check(3, extent(5, 9, 999), &[4, 5], true);
+    check(3, extent(9, 2, 999), &[4, 5], false);
+    check(3, extent(9, 9, 29), &[4, 5], false);
+    check(3, extent(9, 9, 1), &[4], false);
+    check(10, extent(99, 9, 999), &[], true);
+}
+
+#[test]
+fn the_cache_answers_what_it_is_sure_of() {
+    let mut cache = Cache::new(1 << 20);
+    let now = Moment(0);
+    cache.insert(&topic("t"), id(10), id(25), &events(11..=20), now);
+    let look = |cache: &Cache, after: u64, upto: u64, now: Moment| {
+        let found = cache.find(&topic("t"), id(after), extent(upto, 99, 9999), now)?;
+        Some((found.events.first().map(|event| event.id.minor), found.events.len(), found.is_complete))
+    };
+    assert_eq!(look(&cache, 10, 20, now), Some((Some(11), 10, true)));
+    assert_eq!(look(&cache, 15, 25, now), Some((Some(16), 5, true)));
+    assert_eq!(look(&cache, 15, 26, now), Some((Some(16), 5, false)), "then the rest is asked for");
+    assert_eq!(look(&cache, 22, 25, now), Some((None, 0, true)));
+    assert_eq!(look(&cache, 22, 26, now), None);
+    assert_eq!(look(&cache, 9, 20, now), None);
+    assert_eq!(look(&cache, 26, 30, now), None);
+    assert_eq!(look(&cache, 15, 20, now + Duration::from_secs(3)), None, "too old");
+    // Ahead of it and behind it.
+    cache.insert(&topic("t"), id(5), id(12), &events(6..=12), now);
+    cache.insert(&topic("t"), id(25), id(30), &events(26..=30), now);
+    assert_eq!(look(&cache, 5, 30, now), Some((Some(6), 20, true)));
+    // A hole between: only the newer.
+    cache.insert(&topic("t"), id(40), id(50), &events(41..=50), now);
+    assert_eq!((look(&cache, 5, 10, now), look(&cache, 40, 50, now)), (None, Some((Some(41), 10, true))));
+    let mut small = Cache::new(events(1..=1)[0].weight_bytes() * 15);
+    small.insert(&topic("t"), id(0), id(10), &events(1..=10), now);
+    small.insert(&topic("u"), id(0), id(10), &events(1..=10), now + Duration::from_millis(1));
+    assert!(look(&small, 0, 10, now).is_none(), "made room");
+}
+
+#[test]
+fn streams_come_and_go() {
+    let mut streams = Streams::new(Duration::from_secs(10));
+    let (one, two) = (topic("one"), topic("two"));
+    let at = |seconds: u64| Moment(seconds * 1_000_000_000);
+    assert_eq!(streams.want(&one, "p:one".to_owned()), None);
+    streams.want(&two, "p:two".to_owned());
+    assert_eq!(streams.to_load(9, at(0)).len(), 2);
+    assert_eq!(streams.to_load(1, at(0)).len(), 1);
+    let place = Place { last: id(3), added: Some(3), newest: id(3) };
+    streams.set_stage(&one, Stage::Reading(place));
+    streams.set_stage(&two, Stage::New { due: at(5), again: true });
+    assert!(streams.to_load(9, at(4)).is_empty() && streams.is_again(&two) && !streams.is_again(&one));
+    assert_eq!(streams.to_load(9, at(5)), [two]);
+    assert_eq!(streams.topic_of(b"p:one"), Some(&one));
+    assert_eq!(streams.reading().map(|(_, key, place)| (key, place)).collect::<Vec<_>>(), [("p:one", place)]);
+    streams.unwant(&one, at(20));
+    assert_eq!((streams.deadline(), streams.take_expired(at(29)).len()), (Some(at(30)), 0));
+    assert_eq!(streams.want(&one, "p:one".to_owned()), Some(place), "back in time");
+    assert_eq!(streams.deadline(), None);
+    streams.unwant(&one, at(40));
+    let expired = streams.take_expired(at(50));
+    assert_eq!(
+        expired.into_iter().map(|(topic, stream)| (topic, stream.stage)).collect::<Vec<_>>(),
+        [(one, Stage::Reading(place))]
+    );
+    assert_eq!((streams.topic_of(b"p:one"), streams.counts()), (None, (1, 0)));
+}
+
+#[test]
+fn publications_are_entries() {
+    let form = |count: usize| {
+        let mut classes = Classes::default();
+        classes.default.retention.history.count = count;
+        let config = Config { prefix: "p:".to_owned(), ..Config::default() };
+        StreamForm { config, classes, idempotency_window: Duration::from_secs(3) }
+    };
+    let check = |count: usize, kind: Option<&str>, once: Option<&str>, expected: &str| {
+        let request = form(count).request(&Publication {
+            topic: topic("t"),
+            kind: kind.map(Box::from),
+            data: Bytes::from_static(b"x"),
+            idempotency_key: once.map(Box::from),
+            reply: Box::new(drop),
+        });
+        let words: Vec<&str> = request.arguments.iter().map(|word| std::str::from_utf8(word).expect("text")).collect();
+        assert_eq!((words.join(" ").as_str(), request.script.is_some()), (expected, once.is_some()));
+    };
+    check(100, None, None, "XADD p:t MAXLEN ~ 100 * data x");
+    check(0, Some("made"), None, "XADD p:t * type made data x");
+    check(5, None, Some("k 1"), "2 fanfare.once.stream.p:t k 1 p:t 3000 MAXLEN ~ 5 * data x");
+}

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::{
     alarm::{Alarm, Probe},
+    arrival::{Arrival, judge},
     config::Config,
     entry::{Entry, read_entries, read_streams},
     link::{Link, accept},
@@ -65,17 +66,6 @@ pub(super) struct Reader {
     refusals: Throttle,
     /// How many entries of one stream are asked for.
     count: usize,
-}
-
-/// What came of one stream.
-struct Arrival {
-    topic: Topic,
-    key: String,
-    place: Place,
-    entries: Vec<Entry>,
-    verdict: Verdict,
-    /// How many had been added before `entries`, where that was looked up.
-    added: Option<u64>,
 }
 
 impl Reader {
@@ -181,7 +171,7 @@ impl Reader {
 
     fn want(&mut self, topic: &Topic, left: Option<Stage>, now: Moment) {
         let place = self.streams.want(topic, self.config.key(topic));
-        let place = place.or_else(|| match left {
+        let place = place.or(match left {
             Some(Stage::Reading(place)) => Some(place),
             _ => None,
         });
@@ -478,35 +468,4 @@ impl Reader {
         let tally = Tally { wanted, confirmed, denied: 0, settled: true };
         self.status.set_subscriptions(tally, self.clock.now());
     }
-}
-
-/// Whether anything is missing between what was read before and what came now. Trimming takes the oldest first: while
-/// a stream has something older than what came, nothing behind that is missing.
-fn judge(link: &mut Link, arrivals: &mut [Arrival]) -> Result<(), RedisError> {
-    let first_of = |arrival: &Arrival| arrival.entries.first().map_or(arrival.place.last, |first| first.id);
-    let answers = link.ask(|commands| {
-        for arrival in &*arrivals {
-            let before = format!("({}", first_of(arrival));
-            commands.push_words(&["XRANGE", &arrival.key, "-", &before, "COUNT", "1"]);
-        }
-    })?;
-    let mut suspects: Vec<&mut Arrival> = Vec::new();
-    for (arrival, answer) in arrivals.iter_mut().zip(answers) {
-        if read_entries(accept(answer)?)?.is_empty() {
-            suspects.push(arrival);
-        }
-    }
-    if suspects.is_empty() {
-        return Ok(());
-    }
-    let answers = link.ask(|commands| {
-        suspects.iter().for_each(|suspect| commands.push_words(&["XINFO", "STREAM", &suspect.key]));
-    })?;
-    for (suspect, answer) in suspects.into_iter().zip(answers) {
-        let held: Vec<EventId> = suspect.entries.iter().map(|entry| entry.id).collect();
-        let info = StreamInfo::read(answer)?;
-        suspect.verdict = suspect.place.judge(&info, &held);
-        suspect.added = info.added_before(&held);
-    }
-    Ok(())
 }
