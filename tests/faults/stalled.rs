@@ -81,13 +81,14 @@ fn stall() -> Outcome {
     outcome
 }
 
-/// The stalled must not delay the others. On a busy machine a test thread itself is late at times, hence the floor.
+/// Nobody may wait for the stalled: those wait for many seconds. On a busy machine the threads of the test are late
+/// themselves, hence the allowance.
 fn nobody_else_waits(before: &Histogram<u64>, during: &Histogram<u64>) {
     let percentiles = |histogram: &Histogram<u64>| [50.0, 99.0, 100.0].map(|at| histogram.value_at_percentile(at));
     let (before, during) = (percentiles(before), percentiles(during));
     eprintln!("from publishing to receiving, p50, p99 and max in µs: before {before:?}, during {during:?}");
-    let most = (before[1] * 3).max(100_000);
-    assert!(during[1] <= most, "p99 of the others: {during:?} µs, {before:?} before");
+    assert!(during[0] <= before[0] + 100_000, "p50 of the others: {during:?} µs, {before:?} before");
+    assert!(during[1] <= before[1] + 1_000_000, "p99 of the others: {during:?} µs, {before:?} before");
 }
 
 /// The policy `close`: the connection ended once, and who came back was told what is gone.
