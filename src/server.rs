@@ -15,14 +15,17 @@ use tracing::{info, warn};
 
 use crate::{
     budget::Budget,
-    bus::{self, Bus, Doorbell, Inbox, Outlet, Outlets, REACTORS_MAX, Wake},
+    bus::{self, Archive, Bus, Doorbell, Inbox, LogKind, Outlet, Outlets, REACTORS_MAX, Wake},
     clock::Clock,
     config::{Address, Config, Pin},
     endpoint::{self, Hub, Phase},
     metrics::{Metrics, ReactorMetrics, SourceHealth},
     os, protocol,
     reactor::{self, Listener, MioNet, Placement, Reactor, Stream, bind_tcp, bind_unix},
-    source::redis_pubsub::{self, ReaderHandle, SourceStatus, WriterHandle, start_reader, start_writer},
+    source::{
+        redis_pubsub::{self, ReaderHandle, SourceStatus, WriterHandle, start_reader, start_writer},
+        redis_stream::{self, ArchiveHandle, Classes},
+    },
 };
 
 /// Smaller blocks are many and of like sizes, so that the holes they leave are filled again.
@@ -147,6 +150,46 @@ struct Server {
     reactors: Vec<JoinHandle<()>>,
     reader: Option<ReaderHandle>,
     writer: Option<WriterHandle>,
+    streams: Option<Streams>,
+}
+
+/// The parts that serve topics whose log is a Redis Stream.
+struct Streams {
+    status: Arc<SourceStatus>,
+    writer: WriterHandle,
+    archive: ArchiveHandle,
+    reader: Option<redis_stream::ReaderHandle>,
+}
+
+impl Streams {
+    /// What must be there before the bus is; `None` if no topic is kept so.
+    fn start(config: &Config, clock: Clock) -> io::Result<Option<Self>> {
+        let topics = &config.topics;
+        let mut classes = topics.classes.iter().map(|(_, class)| class).chain([&topics.default]);
+        let Some(redis) = config.redis.clone().filter(|_| classes.any(|class| class.log == LogKind::RedisStream))
+        else {
+            return Ok(None);
+        };
+        let status = Arc::new(SourceStatus::new("redis_stream"));
+        let streams = config.redis_stream.clone();
+        let archive = redis_stream::start_archive(redis.clone(), streams.clone(), clock)?;
+        let classes = Classes { default: topics.default.clone(), listed: topics.classes.clone() };
+        let writer = redis_stream::start_writer(redis, streams, classes, clock, Arc::clone(&status))?;
+        Ok(Some(Self { status, writer, archive, reader: None }))
+    }
+
+    fn read(&mut self, config: &Config, bus: Arc<Bus>, clock: Clock) -> io::Result<()> {
+        let redis = config.redis.clone().unwrap_or_default();
+        let status = Arc::clone(&self.status);
+        self.reader = Some(redis_stream::start_reader(redis, config.redis_stream.clone(), bus, clock, status)?);
+        Ok(())
+    }
+
+    fn stop(self) {
+        self.reader.into_iter().for_each(redis_stream::ReaderHandle::stop);
+        self.writer.stop();
+        self.archive.stop();
+    }
 }
 
 impl Server {
@@ -168,12 +211,20 @@ impl Server {
             _ => None,
         };
         let shared = writer.as_ref().map(|writer| Box::new(writer.publisher()) as Box<dyn Outlet>);
-        let outlets = Outlets { shared, ..Outlets::default() };
+        let of_redis = |error: io::Error| format!("redis: {error}");
+        let mut streams = Streams::start(config, clock).map_err(of_redis)?;
+        let stream = streams.as_ref().map(|streams| Box::new(streams.writer.publisher()) as Box<dyn Outlet>);
+        let archive = streams.as_ref().map(|streams| Box::new(streams.archive.archivist()) as Box<dyn Archive>);
+        let outlets = Outlets { shared, stream, archive };
         let inboxes =
             doorbells.iter().map(|doorbell| Inbox::new(config.limits.inbox_events_max, Arc::clone(doorbell))).collect();
         let bus = Arc::new(Bus::new(bus_config(config), inboxes, outlets));
-        let sources = status.iter().map(|status| Arc::clone(status) as Arc<dyn SourceHealth>).collect();
+        let statuses = status.iter().chain(streams.as_ref().map(|streams| &streams.status));
+        let sources = statuses.map(|status| Arc::clone(status) as Arc<dyn SourceHealth>).collect();
         let hub = Arc::new(build_hub(config, clock, Arc::clone(&bus), sources));
+        if let Some(streams) = &mut streams {
+            streams.read(config, Arc::clone(&bus), clock).map_err(of_redis)?;
+        }
         let reader = match (redis, status) {
             (Some(redis), Some(status)) => Some(
                 start_reader(redis, bus, clock, status, cores.reader, true)
@@ -188,7 +239,7 @@ impl Server {
         });
         let reactors =
             reactors.collect::<io::Result<_>>().map_err(|error| format!("cannot start a thread: {error}"))?;
-        Ok(Self { hub, doorbells, reactors, reader, writer })
+        Ok(Self { hub, doorbells, reactors, reader, writer, streams })
     }
 
     /// Lets the connections go, over the drain window or at once if another signal comes. The reactors end first: what
@@ -207,6 +258,7 @@ impl Server {
         }
         self.reader.into_iter().for_each(ReaderHandle::stop);
         self.writer.into_iter().for_each(WriterHandle::stop);
+        self.streams.into_iter().for_each(Streams::stop);
         Ok(())
     }
 

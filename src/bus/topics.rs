@@ -311,6 +311,11 @@ impl Bus {
         lock(&self.state(topic).core).history.restart(floor);
     }
 
+    /// The newest id in the log of `topic`, or where its log begins if there is nothing in it.
+    pub fn newest_id(&self, topic: &Topic) -> EventId {
+        lock(&self.state(topic).core).history.newest_id()
+    }
+
     /// The source confirmed that it delivers `topic` from now on. If somebody was let in before, what was published
     /// until now is lost on them.
     pub fn mark_live(&self, topic: &Topic, now: Moment) {
@@ -324,6 +329,12 @@ impl Bus {
         for reactor in core.interest.iter() {
             self.inboxes[reactor].leave_note(Note::Live(state.key));
         }
+    }
+
+    /// Whether somebody was let in to `topic` before the source had confirmed it; the caller tells them what they miss, in
+    /// place of [`Bus::mark_live`].
+    pub fn take_blind(&self, topic: &Topic) -> bool {
+        std::mem::take(&mut lock(&self.state(topic).core).has_blind)
     }
 
     /// A reader is let in to `state` although the source has not confirmed it.

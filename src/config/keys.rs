@@ -30,7 +30,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("admin", "A port of its own for health, readiness and metrics."),
     ("limits", "What one peer may ask for."),
     ("topics", "How long topics remember, and what becomes of slow readers."),
-    ("redis", "Redis Pub/Sub. Without a URL the hub runs on its own in-process bus."),
+    ("redis", "Redis Pub/Sub and Streams. Without a URL the hub runs on its own in-process bus."),
     ("proxy", "Proxies in front of the hub, and what they may say of their clients."),
     ("cors", "Which web pages may read."),
     ("sse", "Server-Sent Events."),
@@ -239,6 +239,16 @@ pub(super) const KEYS: &[Key<Written>] = &[
     Key { path: "redis.publish_timeout",
           help: "How long a publication may take (503).",
           field: |it| Field::Span { value: &mut it.redis.publish_timeout, min: MILLISECOND } },
+
+    Key { path: "redis.stream_prefix",
+          help: "What stands before a topic's name in the key of its stream, for topics with log = \"redis-stream\".",
+          field: |it| Field::Word(&mut it.redis_stream.prefix) },
+    Key { path: "redis.archive_queue_max",
+          help: "Readers waiting for events older than the hub's own logs. More are told to come back.",
+          field: |it| Field::Count { value: &mut it.redis_stream.archive_queue_max, min: 1 } },
+    Key { path: "redis.archive_cache_bytes",
+          help: "What was read of streams lately and is kept for the next reader.",
+          field: |it| Field::Size { value: &mut it.redis_stream.archive_cache_bytes, min: 0 } },
 
     Key { path: "proxy.trusted",
           help: "Proxies by address or network, such as \"10.0.0.0/8\"; \"unix\": those at a unix socket. The client is whom \

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     endpoint::Cors,
     protocol::{RateLimit, http, proxy, websocket},
-    source::redis_pubsub,
+    source::{redis_pubsub, redis_stream},
     topic::Topic,
 };
 
@@ -31,6 +31,8 @@ pub struct Config {
     pub redis: Option<redis_pubsub::Config>,
     /// Proxies in front of it.
     pub proxy: Proxy,
+    /// Redis Streams, for topics of a class that is kept there.
+    pub redis_stream: redis_stream::Config,
     /// Which web pages may read.
     pub cors: Cors,
     /// Server-Sent Events.

@@ -16,6 +16,7 @@ use super::{
     written::Written,
 };
 use crate::{
+    bus::LogKind,
     endpoint::Cors,
     source::redis_pubsub::{self, RedisUrl, SentinelLogin},
 };
@@ -31,6 +32,7 @@ pub(super) fn resolve(layered: &Layered) -> Result<Config, ConfigError> {
     check_proxy(&written.proxy, &mut wrong);
     check_cors(&written.cors, &mut wrong);
     check_log(&written.log.level, &mut wrong);
+    check_log_kinds(written, &mut wrong);
     let redis = resolve_redis(written, folder).unwrap_or_else(|found| {
         wrong.push(found);
         None
@@ -58,6 +60,7 @@ fn resolve_rest(written: &Written) -> Config {
         topics: Topics { default: written.default_class.clone(), classes: classes.collect() },
         redis: None,
         proxy: written.proxy.clone(),
+        redis_stream: written.redis_stream.clone(),
         cors: written.cors.clone(),
         sse: written.sse.clone(),
         websocket: written.websocket.clone(),
@@ -141,6 +144,19 @@ fn check_log(level: &str, wrong: &mut Vec<Wrong>) {
     }
 }
 
+/// A log at a broker needs the broker.
+fn check_log_kinds(written: &Written, wrong: &mut Vec<Wrong>) {
+    if !written.redis_url.is_empty() || written.redis_url_file.is_some() {
+        return;
+    }
+    let message = "a log kept by redis-stream needs a Redis server: name it with --redis (redis.url)";
+    if written.default_class.log == LogKind::RedisStream {
+        wrong.push(("topics.log", message.into()));
+    } else if written.classes.iter().any(|class| class.class.log == LogKind::RedisStream) {
+        wrong.push(("topics.class", message.into()));
+    }
+}
+
 fn resolve_redis(written: &Written, folder: &Path) -> Result<Option<redis_pubsub::Config>, Wrong> {
     let (key, url) = match &written.redis_url_file {
         None => ("redis.url", written.redis_url.clone()),
@@ -165,6 +181,7 @@ fn resolve_redis(written: &Written, folder: &Path) -> Result<Option<redis_pubsub
         sentinel_login,
         always: written.server.default_topics.clone(),
         message_bytes_max: written.limits.event_bytes_max,
+        idempotency_window: written.limits.idempotency_window,
         ..written.redis.clone()
     }))
 }

@@ -6,7 +6,11 @@ use super::{
     meant::{Admin, Drain, Limits, Log, Proxy, Server, Sse, WebSocket},
     topics::ClassMatch,
 };
-use crate::{bus::Class, endpoint::Cors, source::redis_pubsub};
+use crate::{
+    bus::Class,
+    endpoint::Cors,
+    source::{redis_pubsub, redis_stream},
+};
 
 /// One field for each key; see `keys.rs`.
 #[derive(Clone, Debug)]
@@ -19,6 +23,7 @@ pub(super) struct Written {
     pub(super) classes: Vec<WrittenClass>,
     /// All but `url`, `always` and `message_bytes_max`, which follow from other keys.
     pub(super) redis: redis_pubsub::Config,
+    pub(super) redis_stream: redis_stream::Config,
     /// Empty: no Redis, unless `redis_url_file` names one.
     pub(super) redis_url: String,
     pub(super) redis_url_file: Option<PathBuf>,
@@ -47,6 +52,7 @@ impl Default for Written {
             default_class: Class::default(),
             classes: Vec::new(),
             redis: redis_pubsub::Config::default(),
+            redis_stream: redis_stream::Config::default(),
             redis_url: String::new(),
             redis_url_file: None,
             sentinel_password_file: None,

@@ -1,3 +1,4 @@
 //! Events come in: one folder per source.
 pub mod redis_address;
 pub mod redis_pubsub;
+pub mod redis_stream;

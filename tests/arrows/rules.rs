@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bus", &["log"]),
     // The bus's own counts are read at the scrape; the bus itself counts nothing.
     ("metrics", &["bus"]),
-    ("source", &["bus", "metrics", "os", "protocol"]),
+    ("source", &["bus", "log", "metrics", "os", "protocol"]),
     ("endpoint", &["auth", "bus", "log", "metrics", "protocol"]),
     ("reactor", &["auth", "bus", "endpoint", "log", "metrics", "os", "protocol"]),
     ("config", &["bus", "endpoint", "log", "protocol", "reactor", "source"]),
@@ -39,7 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 #[rustfmt::skip]
 const CONFIGURING: &[&str] = &[
     "Bounds", "Class", "Config", "Cors", "Limits", "LogKind", "Policy", "RateLimit", "RedisUrl", "Retention",
-    "SentinelLogin", "http", "proxy", "redis_pubsub", "websocket",
+    "SentinelLogin", "http", "proxy", "redis_pubsub", "redis_stream", "websocket",
 ];
 
 /// What comes from outside, and the parts that may use it.

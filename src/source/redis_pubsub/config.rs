@@ -53,6 +53,8 @@ pub struct Config {
     pub publish_timeout: Duration,
     /// The largest payload.
     pub message_bytes_max: usize,
+    /// How long the key of an idempotent publication is remembered.
+    pub idempotency_window: Duration,
 }
 
 impl Default for Config {
@@ -79,6 +81,7 @@ impl Default for Config {
             publish_queue_bytes_max: 64 * 1024 * 1024,
             publish_timeout: Duration::from_secs(5),
             message_bytes_max: 1024 * 1024,
+            idempotency_window: Duration::from_secs(300),
         }
     }
 }

@@ -6,6 +6,7 @@ use redis::{Connection, RedisError, Value};
 
 use super::fault::{is_outdated, is_served};
 use crate::{
+    event::EventId,
     protocol::resp,
     source::redis_address::{Allegiance, Consensus, Directory, check_master},
 };
@@ -23,8 +24,10 @@ pub(super) struct Link {
 /// The server's answer to a publication.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// It went to so many subscribers.
-    Receivers(u64),
+    /// The server took it, and gave it this id if it gives ids.
+    Taken(Option<EventId>),
+    /// It does not know the script: nothing was done.
+    NoScript,
     /// The server did not take it.
     Refused(String),
 }
@@ -80,11 +83,22 @@ impl Link {
     /// The next publication's answer. An error says that the link is of no more use.
     pub(super) fn receive_answer(&mut self) -> Result<Answer, RedisError> {
         match self.receive()? {
-            Value::Int(receivers) => Ok(Answer::Receivers(u64::try_from(receivers).unwrap_or_default())),
+            // How many subscribers the server counted says nothing about ours.
+            Value::Int(_) => Ok(Answer::Taken(None)),
+            Value::BulkString(id) => {
+                let id = std::str::from_utf8(&id).ok().and_then(|id| id.parse().ok());
+                id.map(|id| Answer::Taken(Some(id))).ok_or_else(unexpected)
+            }
+            Value::ServerError(error) if error.code() == "NOSCRIPT" => Ok(Answer::NoScript),
             Value::ServerError(error) if is_outdated(error.code()) => Err(error.into()),
             Value::ServerError(error) => Ok(Answer::Refused(error.to_string())),
-            _ => Err((redis::ErrorKind::UnexpectedReturnType, "PUBLISH is answered by a number").into()),
+            _ => Err(unexpected()),
         }
+    }
+
+    /// Passes over an answer that does not matter.
+    pub(super) fn skip_answer(&mut self) -> Result<(), RedisError> {
+        self.receive().map(drop)
     }
 
     /// The next answer; what the server pushes between answers is none.
@@ -96,4 +110,8 @@ impl Link {
             }
         }
     }
+}
+
+fn unexpected() -> RedisError {
+    (redis::ErrorKind::UnexpectedReturnType, "a publication is answered by a number or an id").into()
 }

@@ -22,6 +22,7 @@ mod patterns;
 mod probe;
 mod publisher;
 mod reader;
+mod script;
 mod session;
 mod status;
 mod subscriptions;
@@ -36,6 +37,14 @@ pub use publisher::Publisher;
 pub use reader::{ReaderHandle, start_reader};
 pub use status::{Snapshot, SourceStatus};
 pub use writer::{WriterHandle, start_writer};
+
+// What Redis Streams have in common with Pub/Sub.
+pub(super) use backoff::Backoff;
+pub(super) use publisher::Form;
+pub(super) use script::{Request, Script, digest, memory_key};
+pub(super) use subscriptions::Tally;
+pub(super) use throttle::Throttle;
+pub(super) use writer::start_writer_of;
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -12,9 +12,12 @@ use std::{
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use super::{Config, SourceStatus, envelope};
+use super::{
+    Config, SourceStatus, envelope,
+    script::{Request, Script, digest, memory_key},
+};
 use crate::{
-    bus::{Outlet, Publication, PublishFailed, Reply},
+    bus::{Outlet, Publication, PublishFailed, Receipt, Reply},
     clock::{Clock, Moment},
     topic::Topic,
 };
@@ -28,12 +31,33 @@ pub struct Publisher {
     timeout: Duration,
     clock: Clock,
     status: Arc<SourceStatus>,
+    form: Arc<dyn Form>,
 }
+
+/// How publications are told to the server.
+pub(in crate::source) trait Form: Send + Sync + fmt::Debug {
+    /// The command that publishes it; its answer is a number, or the id that the server gave the event.
+    fn request(&self, publication: &Publication) -> Request;
+}
+
+/// `PUBLISH` to the channel of the topic's name.
+#[derive(Debug)]
+pub(super) struct Channels {
+    /// How long the key of an idempotent publication is remembered.
+    pub(super) idempotency_window: Duration,
+}
+
+static PUBLISH_ONCE_TEXT: &str = "\
+    if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+    local receivers = redis.call('PUBLISH', ARGV[2], ARGV[3])
+    redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
+    return receivers";
+static PUBLISH_ONCE: Script = Script::new(PUBLISH_ONCE_TEXT, LazyLock::new(|| digest(PUBLISH_ONCE_TEXT)));
 
 /// A publication on its way. Dropped without an answer, it answers [`PublishFailed::Unavailable`]: nobody sent it.
 pub(super) struct Queued {
     pub(super) topic: Topic,
-    pub(super) payload: Bytes,
+    pub(super) request: Request,
     /// Until when it may wait to be sent.
     pub(super) deadline: Moment,
     reply: Option<Reply>,
@@ -42,7 +66,12 @@ pub(super) struct Queued {
 }
 
 /// Both ends of the queue.
-pub(super) fn queue(config: &Config, clock: Clock, status: Arc<SourceStatus>) -> (Publisher, Receiver<Queued>) {
+pub(super) fn queue(
+    config: &Config,
+    form: Arc<dyn Form>,
+    clock: Clock,
+    status: Arc<SourceStatus>,
+) -> (Publisher, Receiver<Queued>) {
     let (queue, queued) = bounded(config.publish_queue_max);
     let publisher = Publisher {
         queue,
@@ -51,6 +80,7 @@ pub(super) fn queue(config: &Config, clock: Clock, status: Arc<SourceStatus>) ->
         timeout: config.publish_timeout,
         clock,
         status,
+        form,
     };
     (publisher, queued)
 }
@@ -59,7 +89,7 @@ impl Outlet for Publisher {
     /// Queues `publication`; a full queue answers [`PublishFailed::QueueFull`] at once.
     fn publish(&self, publication: Publication) {
         let queued = Queued {
-            payload: envelope::seal(publication.kind.as_deref(), &publication.data),
+            request: self.form.request(&publication),
             topic: publication.topic,
             deadline: self.clock.now() + self.timeout,
             reply: Some(publication.reply),
@@ -76,21 +106,36 @@ impl Outlet for Publisher {
     }
 }
 
+impl Form for Channels {
+    fn request(&self, publication: &Publication) -> Request {
+        let channel = Bytes::copy_from_slice(publication.topic.as_str().as_bytes());
+        let payload = envelope::seal(publication.kind.as_deref(), &publication.data);
+        match &publication.idempotency_key {
+            None => Request { script: None, arguments: vec![Bytes::from_static(b"PUBLISH"), channel, payload] },
+            Some(key) => {
+                let memory = memory_key(&format!("channel.{}", publication.topic), key);
+                let window_ms = self.idempotency_window.as_millis().to_string().into();
+                let arguments = vec![Bytes::from_static(b"1"), memory, window_ms, channel, payload];
+                Request { script: Some(&PUBLISH_ONCE), arguments }
+            }
+        }
+    }
+}
+
 impl Queued {
     /// What it is taken to weigh in the queue.
     pub(super) fn weight_bytes(&self) -> usize {
-        size_of::<Self>() + self.topic.as_str().len() + self.payload.len()
+        size_of::<Self>() + self.topic.as_str().len() + self.request.weight_bytes()
     }
 
-    pub(super) fn answer(mut self, result: Result<u64, PublishFailed>) {
-        self.give(result);
+    pub(super) fn answer(mut self, receipt: Receipt) {
+        self.give(receipt);
     }
 
-    fn give(&mut self, result: Result<u64, PublishFailed>) {
+    fn give(&mut self, receipt: Receipt) {
         if let Some(reply) = self.reply.take() {
-            self.status.on_published(result.is_ok());
-            // How many subscribers the server counted says nothing about ours; ids are each hub's own.
-            reply(result.map(|_| None));
+            self.status.on_published(receipt.is_ok());
+            reply(receipt);
         }
     }
 }

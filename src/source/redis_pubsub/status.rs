@@ -38,11 +38,13 @@ pub struct SourceStatus {
 
 /// One thread's connection.
 #[derive(Debug, Default)]
-pub(super) struct Side {
+pub(in crate::source) struct Side {
     connected: AtomicBool,
     since: AtomicU64,
     reconnects: AtomicU64,
     disconnects: AtomicU64,
+    /// When the server last answered; told by the writer only, for the reader has its proofs.
+    last_answer: AtomicU64,
     failure: Mutex<String>,
 }
 
@@ -131,6 +133,11 @@ impl SourceStatus {
             let reason = format!("{}: no proof of delivery for {:.1} s", self.name, age.as_secs_f64());
             return (fresh_until, Err(reason));
         }
+        let answer_due = self.writer.last_answer() + Duration::from_nanos(self.proof_age_max.load(Ordering::Relaxed));
+        if answer_due < now {
+            let age = now.since(self.writer.last_answer());
+            return (answer_due, Err(format!("{} writer: no answer for {:.1} s", self.name, age.as_secs_f64())));
+        }
         let since = self.reader.since().max(self.writer.since()).max(settled_since);
         (since.max(Moment(self.stale_until.load(Ordering::Relaxed))), Ok(()))
     }
@@ -158,24 +165,24 @@ impl SourceStatus {
         }
     }
 
-    pub(super) fn reader(&self) -> &Side {
+    pub(in crate::source) fn reader(&self) -> &Side {
         &self.reader
     }
 
-    pub(super) fn writer(&self) -> &Side {
+    pub(in crate::source) fn writer(&self) -> &Side {
         &self.writer
     }
 
     /// What the sentinels agree on, if there are any.
-    pub(super) fn consensus(&self) -> &Consensus {
+    pub(in crate::source) fn consensus(&self) -> &Consensus {
         &self.consensus
     }
 
-    pub(super) fn set_proof_age_max(&self, age: Duration) {
+    pub(in crate::source) fn set_proof_age_max(&self, age: Duration) {
         self.proof_age_max.store(nanos(age), Ordering::Relaxed);
     }
 
-    pub(super) fn on_proof(&self, took: Duration, now: Moment) {
+    pub(in crate::source) fn on_proof(&self, took: Duration, now: Moment) {
         self.probe.store(nanos(took).max(1), Ordering::Relaxed);
         let last = Moment(self.last_proof.swap(now.0, Ordering::Relaxed));
         if self.proof_age_max.load(Ordering::Relaxed) < nanos(now.since(last)) {
@@ -183,25 +190,25 @@ impl SourceStatus {
         }
     }
 
-    pub(super) fn on_events(&self, received: u64, now: Moment) {
+    pub(in crate::source) fn on_events(&self, received: u64, now: Moment) {
         self.received.fetch_add(received, Ordering::Relaxed);
         self.last_event.store(now.0, Ordering::Relaxed);
     }
 
-    pub(super) fn on_refused(&self) {
+    pub(in crate::source) fn on_refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn on_loss(&self) {
+    pub(in crate::source) fn on_loss(&self) {
         self.losses.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn on_published(&self, is_done: bool) {
+    pub(in crate::source) fn on_published(&self, is_done: bool) {
         let counter = if is_done { &self.published } else { &self.publish_failed };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn set_subscriptions(&self, tally: Tally, now: Moment) {
+    pub(in crate::source) fn set_subscriptions(&self, tally: Tally, now: Moment) {
         self.wanted.store(tally.wanted as u64, Ordering::Relaxed);
         self.confirmed.store(tally.confirmed as u64, Ordering::Relaxed);
         self.denied.store(tally.denied as u64, Ordering::Relaxed);
@@ -213,7 +220,7 @@ impl SourceStatus {
 }
 
 impl Side {
-    pub(super) fn on_connected(&self, now: Moment) {
+    pub(in crate::source) fn on_connected(&self, now: Moment) {
         if self.disconnects() != 0 {
             self.reconnects.fetch_add(1, Ordering::Relaxed);
         }
@@ -222,7 +229,7 @@ impl Side {
     }
 
     /// A connection was lost, or could not be made: `reason` says why.
-    pub(super) fn on_failure(&self, reason: &str, now: Moment) {
+    pub(in crate::source) fn on_failure(&self, reason: &str, now: Moment) {
         if self.connected.swap(false, Ordering::AcqRel) {
             self.disconnects.fetch_add(1, Ordering::Release);
             self.since.store(now.0, Ordering::Relaxed);
@@ -232,13 +239,22 @@ impl Side {
         failure.push_str(reason);
     }
 
+    /// The server answered.
+    pub(super) fn on_answer(&self, now: Moment) {
+        self.last_answer.store(now.0, Ordering::Relaxed);
+    }
+
+    fn last_answer(&self) -> Moment {
+        Moment(self.last_answer.load(Ordering::Relaxed))
+    }
+
     /// Since when it is connected, or is not.
     fn since(&self) -> Moment {
         Moment(self.since.load(Ordering::Relaxed))
     }
 
     /// Times an established connection was lost.
-    pub(super) fn disconnects(&self) -> u64 {
+    pub(in crate::source) fn disconnects(&self) -> u64 {
         self.disconnects.load(Ordering::Acquire)
     }
 
@@ -281,6 +297,7 @@ impl SourceHealth for SourceStatus {
     fn reconnects_total(&self) -> u64 {
         self.snapshot().reconnects
     }
+
     fn since(&self, now: Moment) -> Option<Moment> {
         Some(self.state(now).0)
     }

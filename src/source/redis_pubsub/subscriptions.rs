@@ -76,12 +76,12 @@ pub(super) enum Batch {
 
 /// How the numbers stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) wanted: usize,
-    pub(super) confirmed: usize,
-    pub(super) denied: usize,
+pub(in crate::source) struct Tally {
+    pub(in crate::source) wanted: usize,
+    pub(in crate::source) confirmed: usize,
+    pub(in crate::source) denied: usize,
     /// Whether all that the configuration names is confirmed.
-    pub(super) settled: bool,
+    pub(in crate::source) settled: bool,
 }
 
 #[derive(Debug)]

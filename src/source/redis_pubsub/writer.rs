@@ -14,14 +14,14 @@ use super::{
     Config, SourceStatus,
     backoff::Backoff,
     link::{Answer, Link},
-    publisher::{self, Publisher, Queued},
+    publisher::{self, Channels, Form, Publisher, Queued},
+    script::Script,
     throttle::Throttle,
     tls,
 };
 use crate::{
     bus::PublishFailed,
     clock::{Clock, Moment},
-    protocol::resp,
     source::redis_address::Directory,
 };
 
@@ -30,6 +30,9 @@ const BATCH_COUNT_MAX: usize = 1000;
 
 /// The most bytes in one round trip, but for the last publication.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
+
+/// What an attempt to connect gets, whoever waits meanwhile: some round trips to sentinels and server.
+const CONNECT_TIME_MIN: Duration = Duration::from_secs(1);
 
 /// Owns the writer thread.
 #[derive(Debug)]
@@ -42,11 +45,23 @@ pub struct WriterHandle {
 /// Starts the thread. Fails if `config` names files that cannot be used; an unreachable server is no failure but a
 /// [status](SourceStatus::ready).
 pub fn start_writer(config: Config, clock: Clock, status: Arc<SourceStatus>) -> io::Result<WriterHandle> {
-    let (publisher, queued) = publisher::queue(&config, clock, Arc::clone(&status));
+    let form = Channels { idempotency_window: config.idempotency_window };
+    start_writer_of(Arc::new(form), config, clock, status)
+}
+
+/// The same for publications that take another form.
+pub(in crate::source) fn start_writer_of(
+    form: Arc<dyn Form>,
+    config: Config,
+    clock: Clock,
+    status: Arc<SourceStatus>,
+) -> io::Result<WriterHandle> {
+    let (publisher, queued) = publisher::queue(&config, form, clock, Arc::clone(&status));
     let (stop, stopped) = bounded(1);
     let mut writer = Writer {
         directory: directory(&config)?,
         link: None,
+        knows_script: false,
         backoff: Backoff::new(config.backoff_min, config.backoff_max),
         retry: clock.now(),
         last_used: clock.now(),
@@ -96,6 +111,8 @@ struct Writer {
     status: Arc<SourceStatus>,
     directory: Directory,
     link: Option<Link>,
+    /// Whether the server at the other end has been told the script that publications may need.
+    knows_script: bool,
     backoff: Backoff,
     /// When to try the next connection.
     retry: Moment,
@@ -188,17 +205,21 @@ impl Writer {
     }
 
     fn connect(&mut self) {
-        // Whoever waits longest must not wait longer than it may.
+        // Whoever waits longest should not wait longer than it may. But under a steady stream of publications the oldest
+        // is always about to give up, and a connection must be possible all the same.
         let patience = self.pending.front().map(|oldest| oldest.deadline.since(self.clock.now()));
-        let timeout = patience.unwrap_or(self.config.connect_timeout).min(self.config.connect_timeout);
+        let patience = patience.map_or(Duration::MAX, |patience| patience.max(CONNECT_TIME_MIN));
+        let timeout = patience.min(self.config.connect_timeout);
         let reader_disconnects = self.status.reader().disconnects();
         let opened = Link::open(&self.directory, self.status.consensus(), timeout.max(Duration::from_millis(1)));
         match opened.and_then(|link| link.set_timeout(self.config.publish_timeout).map(|()| link)) {
             Ok(link) => {
                 self.link = Some(link);
+                self.knows_script = false;
                 self.backoff.reset();
                 self.last_used = self.clock.now();
                 self.reader_disconnects = reader_disconnects;
+                self.status.writer().on_answer(self.last_used);
                 self.status.writer().on_connected(self.last_used);
                 info!("publishing through {}", self.config.url);
             }
@@ -223,6 +244,7 @@ impl Writer {
         match link.ping() {
             Ok(()) => {
                 self.last_used = self.clock.now();
+                self.status.writer().on_answer(self.last_used);
                 self.reader_disconnects = disconnects;
             }
             Err(error) => {
@@ -240,16 +262,20 @@ impl Writer {
         }
         let Some(mut link) = self.link.take() else { return };
         self.commands.clear();
+        let script = self.pending.iter().find_map(|queued| queued.request.script).filter(|_| !self.knows_script);
+        self.commands.extend_from_slice(&load(script));
         for queued in &self.pending {
-            let arguments = [b"PUBLISH".as_slice(), queued.topic.as_str().as_bytes(), &queued.payload];
-            resp::write_command(&mut self.commands, &arguments);
+            queued.request.write(&mut self.commands);
         }
-        let outcome = link.send(&self.commands).and_then(|()| self.receive_answers(&mut link));
+        let outcome = link.send(&self.commands).and_then(|()| self.receive_answers(&mut link, script));
         self.last_used = self.clock.now();
         self.commands.clear();
         self.commands.shrink_to(BATCH_BYTES_MAX);
         match outcome {
-            Ok(()) => self.link = Some(link),
+            Ok(()) => {
+                self.status.writer().on_answer(self.last_used);
+                self.link = Some(link);
+            }
             Err(error) => {
                 // Some of it may have reached the server, and there is no telling how much.
                 while let Some(queued) = self.pending_pop() {
@@ -262,24 +288,40 @@ impl Writer {
 
     /// The answers come in the order of the publications. One at a time, because the client library's own pipeline would
     /// wait out the timeout once for each of them.
-    fn receive_answers(&mut self, link: &mut Link) -> Result<(), RedisError> {
+    fn receive_answers(&mut self, link: &mut Link, loaded: Option<&Script>) -> Result<(), RedisError> {
         let deadline = self.clock.now() + self.config.publish_timeout;
+        if loaded.is_some() {
+            // Whether it was allowed shows when the script is called.
+            link.skip_answer()?;
+            self.knows_script = true;
+        }
+        let mut unknown = VecDeque::new();
         while !self.pending.is_empty() {
-            let result = match link.receive_answer()? {
-                Answer::Receivers(count) => Ok(count),
-                Answer::Refused(error) => {
-                    self.log_refusal(&error);
-                    Err(PublishFailed::Unavailable)
+            let answer = link.receive_answer()?;
+            let Some(queued) = self.pending_pop() else { break };
+            match answer {
+                Answer::Taken(id) => queued.answer(Ok(id)),
+                // The server was told to forget its scripts; nothing was done, so it may be sent again.
+                Answer::NoScript if loaded.is_none() => {
+                    self.knows_script = false;
+                    unknown.push_back(queued);
                 }
-            };
-            if let Some(queued) = self.pending_pop() {
-                queued.answer(result);
+                Answer::NoScript => self.refuse(queued, "it does not keep scripts"),
+                Answer::Refused(error) => self.refuse(queued, &error),
             }
             if deadline <= self.clock.now() && !self.pending.is_empty() {
                 return Err(io::Error::from(io::ErrorKind::TimedOut).into());
             }
         }
+        unknown.into_iter().for_each(|queued| self.pending_push(Some(queued)));
         Ok(())
+    }
+
+    fn refuse(&mut self, queued: Queued, error: &str) {
+        if let Some(suppressed) = self.failures.admit(self.clock.now()) {
+            warn!(suppressed, "the server refuses a publication: {error}");
+        }
+        queued.answer(Err(PublishFailed::Unavailable));
     }
 
     fn fail(&mut self, error: &RedisError) {
@@ -291,10 +333,13 @@ impl Writer {
             warn!(suppressed, "cannot publish through {}: {error}", self.config.url);
         }
     }
+}
 
-    fn log_refusal(&mut self, error: &str) {
-        if let Some(suppressed) = self.failures.admit(self.clock.now()) {
-            warn!(suppressed, "the server refuses a publication: {error}");
-        }
+/// The command that makes the server know `script`.
+fn load(script: Option<&Script>) -> Vec<u8> {
+    let mut command = Vec::new();
+    if let Some(script) = script {
+        script.write_load(&mut command);
     }
+    command
 }

@@ -1,0 +1,135 @@
+//! What stands in a stream: entries, as the client library hands them over, and the events they are.
+
+use bytes::Bytes;
+use redis::Value;
+
+use crate::event::EventId;
+
+/// An entry of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) id: EventId,
+    pub(super) content: Result<Content, Unfit>,
+}
+
+/// The event that an entry is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    pub(super) kind: Option<Box<str>>,
+    pub(super) data: Bytes,
+}
+
+/// The entry is not text, or has a type that no event may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unfit;
+
+/// The server's answer is not what the command is answered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BadAnswer;
+
+/// The entries in an answer to `XRANGE`, or those of one stream in an answer to `XREAD`.
+pub(super) fn read_entries(answer: Value) -> Result<Vec<Entry>, BadAnswer> {
+    match answer {
+        Value::Array(entries) => entries.into_iter().map(read_entry).collect(),
+        Value::Nil => Ok(Vec::new()),
+        _ => Err(BadAnswer),
+    }
+}
+
+/// The streams in an answer to `XREAD`, each with its key; none if nothing came in time.
+pub(super) fn read_streams(answer: Value) -> Result<Vec<(Vec<u8>, Vec<Entry>)>, BadAnswer> {
+    if answer == Value::Nil {
+        return Ok(Vec::new());
+    }
+    let read_stream = |(key, entries)| match key {
+        Value::BulkString(key) => Ok((key, read_entries(entries)?)),
+        _ => Err(BadAnswer),
+    };
+    let streams = match answer {
+        Value::Map(streams) => streams,
+        Value::Array(streams) => streams.into_iter().map(read_pair).collect::<Result<_, _>>()?,
+        _ => return Err(BadAnswer),
+    };
+    streams.into_iter().map(read_stream).collect()
+}
+
+/// A map, which is a plain list of names and values in version 2 of the protocol.
+pub(super) fn read_map(answer: Value) -> Result<Vec<(Value, Value)>, BadAnswer> {
+    match answer {
+        Value::Map(pairs) => Ok(pairs),
+        Value::Array(items) if items.len() % 2 == 0 => {
+            let mut items = items.into_iter();
+            Ok(std::iter::from_fn(|| Some((items.next()?, items.next()?))).collect())
+        }
+        _ => Err(BadAnswer),
+    }
+}
+
+/// An id as the server writes it.
+pub(super) fn read_id(value: &Value) -> Result<EventId, BadAnswer> {
+    match value {
+        Value::BulkString(text) => std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(BadAnswer),
+        _ => Err(BadAnswer),
+    }
+}
+
+fn read_pair(value: Value) -> Result<(Value, Value), BadAnswer> {
+    match value {
+        Value::Array(pair) => <[Value; 2]>::try_from(pair).map(|[key, value]| (key, value)).map_err(|_| BadAnswer),
+        _ => Err(BadAnswer),
+    }
+}
+
+fn read_entry(value: Value) -> Result<Entry, BadAnswer> {
+    let (id, fields) = read_pair(value)?;
+    let as_bytes = |value| match value {
+        Value::BulkString(bytes) => Ok(bytes),
+        _ => Err(BadAnswer),
+    };
+    let read_field = |(name, value)| Ok((as_bytes(name)?, as_bytes(value)?));
+    let fields: Vec<_> = read_map(fields)?.into_iter().map(read_field).collect::<Result<_, _>>()?;
+    Ok(Entry { id: read_id(&id)?, content: read_content(fields) })
+}
+
+type FieldBytes = (Vec<u8>, Vec<u8>);
+
+fn read_content(mut fields: Vec<FieldBytes>) -> Result<Content, Unfit> {
+    let Some(data) = fields.iter().position(|(name, _)| name == b"data") else {
+        return Ok(Content { kind: None, data: as_object(&fields)?.into() });
+    };
+    let data = std::mem::take(&mut fields[data].1);
+    if simdutf8::basic::from_utf8(&data).is_err() {
+        return Err(Unfit);
+    }
+    let kind = fields.into_iter().find(|(name, value)| name == b"type" && !value.is_empty());
+    let kind = kind.map(|(_, value)| String::from_utf8(value).map(String::into_boxed_str)).transpose();
+    let kind = kind.map_err(|_| Unfit)?;
+    // Anybody may have added it; the hub's own doors let no such type in.
+    if kind.as_deref().is_some_and(|kind| kind == "gap" || kind.contains(['\r', '\n', '\0'])) {
+        return Err(Unfit);
+    }
+    Ok(Content { kind, data: data.into() })
+}
+
+/// A JSON object of all fields, in their order. Of a name that comes more than once, the last value counts.
+fn as_object(fields: &[FieldBytes]) -> Result<String, Unfit> {
+    let mut object = String::from("{");
+    for (index, (name, value)) in fields.iter().enumerate() {
+        if fields[index + 1..].iter().any(|(later, _)| later == name) {
+            continue;
+        }
+        if 1 < object.len() {
+            object.push(',');
+        }
+        object.push_str(&as_string(name)?);
+        object.push(':');
+        object.push_str(&as_string(value)?);
+    }
+    object.push('}');
+    Ok(object)
+}
+
+fn as_string(text: &[u8]) -> Result<String, Unfit> {
+    let text = std::str::from_utf8(text).map_err(|_| Unfit)?;
+    serde_json::to_string(text).map_err(|_| Unfit)
+}

@@ -1,0 +1,157 @@
+//! Loading the newest part of a stream, for a topic that nobody reads yet.
+
+use std::time::Duration;
+
+use redis::{RedisError, Value};
+
+use super::{
+    entry::{BadAnswer, Entry, read_entries},
+    link::{Commands, Link, accept},
+    place::{Place, StreamInfo},
+};
+use crate::{event::EventId, log::Bounds};
+
+/// What was loaded.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Loaded {
+    /// All that followed this id is in `entries`.
+    pub(super) floor: EventId,
+    /// Oldest first.
+    pub(super) entries: Vec<Entry>,
+    /// Where to go on reading.
+    pub(super) place: Place,
+}
+
+/// The most entries that are asked for at once, before it is known how large they are.
+const FIRST_COUNT_MAX: usize = 128;
+
+/// Loads the streams with these keys, each as far back as its bounds say, in one round trip if that does. A refusal
+/// concerns one stream; an error says that the link is of no more use.
+pub(super) fn load(
+    link: &mut Link,
+    wanted: &[(String, Bounds)],
+    real_now: Duration,
+) -> Result<Vec<Result<Loaded, RedisError>>, RedisError> {
+    let answers = link.ask(|commands| wanted.iter().for_each(|(key, bounds)| ask(commands, key, bounds, real_now)))?;
+    let mut loaded = Vec::with_capacity(wanted.len());
+    // Of the answers to one stream's commands only the last one matters.
+    for ((key, bounds), answer) in wanted.iter().zip(answers.into_iter().skip(COMMANDS - 1).step_by(COMMANDS)) {
+        match accept(answer).and_then(|answer| read(answer, bounds)) {
+            Ok(mut part) => {
+                if part.has_more {
+                    extend(link, key, bounds, &oldest_id(bounds, real_now), &mut part.loaded)?;
+                }
+                loaded.push(Ok(part.loaded));
+            }
+            Err(refused) => loaded.push(Err(refused)),
+        }
+    }
+    Ok(loaded)
+}
+
+const COMMANDS: usize = 5;
+
+/// In one transaction, so that the figures are those of the entries.
+fn ask(commands: &mut Commands, key: &str, bounds: &Bounds, real_now: Duration) {
+    let oldest = oldest_id(bounds, real_now);
+    let count = (bounds.count.min(FIRST_COUNT_MAX) + 1).to_string();
+    commands.push_words(&["MULTI"]);
+    commands.push_words(&["TIME"]);
+    commands.push_words(&["XINFO", "STREAM", key]);
+    commands.push_words(&["XREVRANGE", key, "+", &oldest, "COUNT", &count]);
+    commands.push_words(&["EXEC"]);
+}
+
+/// Nothing older than this is wanted.
+fn oldest_id(bounds: &Bounds, real_now: Duration) -> String {
+    format!("{}-0", real_now.saturating_sub(bounds.age).as_millis())
+}
+
+struct Part {
+    loaded: Loaded,
+    /// Whether there may be more that is wanted.
+    has_more: bool,
+}
+
+fn read(answer: Value, bounds: &Bounds) -> Result<Part, RedisError> {
+    let Value::Array(answers) = answer else { return Err(BadAnswer.into()) };
+    let [time, info, entries] = <[Value; 3]>::try_from(answers).map_err(|_| BadAnswer)?;
+    let info = match StreamInfo::read(info.clone()) {
+        Ok(info) => info,
+        Err(_) => return Err(accept(info).err().unwrap_or_else(|| BadAnswer.into())),
+    };
+    let mut entries = read_entries(accept(entries)?)?;
+    let has_more = FIRST_COUNT_MAX < entries.len() && FIRST_COUNT_MAX < bounds.count;
+    let floor = cut(&mut entries, bounds, &info, time_floor(time)?);
+    entries.reverse();
+    let newest = entries.last().map_or(floor, |entry| entry.id);
+    let place = Place { last: info.last, added: if info.exists { info.added } else { Some(0) }, newest };
+    Ok(Part { loaded: Loaded { floor, entries, place }, has_more })
+}
+
+/// Keeps of `entries`, newest first, what `bounds` cover; returns the id that all the kept ones follow. It is as low as
+/// may be said for certain: an entry of this stream, if one was read that is not kept.
+fn cut(entries: &mut Vec<Entry>, bounds: &Bounds, info: &StreamInfo, time_floor: EventId) -> EventId {
+    let mut bytes = 0;
+    let mut is_kept = |entry: &Entry| {
+        bytes += weight_bytes(entry);
+        bytes <= bounds.bytes
+    };
+    let kept = entries.iter().take(bounds.count).take_while(|entry| is_kept(entry)).count();
+    match entries.get(kept).map(|entry| entry.id) {
+        Some(before) => {
+            entries.truncate(kept);
+            before
+        }
+        None if info.exists => entries.last().map_or(info.last, |oldest| oldest.id.before()),
+        // Nobody can have seen anything of it; what was seen under its key before was another stream.
+        None => time_floor,
+    }
+}
+
+/// Reads on, further back, with as many entries at a time as may be expected to fit.
+fn extend(link: &mut Link, key: &str, bounds: &Bounds, oldest: &str, loaded: &mut Loaded) -> Result<(), RedisError> {
+    loop {
+        let bytes: usize = loaded.entries.iter().map(weight_bytes).sum();
+        let average = bytes / loaded.entries.len().max(1) + 1;
+        let wanted =
+            (bounds.count - loaded.entries.len().min(bounds.count)).min(bounds.bytes.saturating_sub(bytes) / average);
+        let Some(first) = loaded.entries.first().filter(|_| 0 < wanted) else { return Ok(()) };
+        let (before, count) = (format!("({}", first.id), (wanted + 1).to_string());
+        let answer = link.ask_one(&["XREVRANGE", key, &before, oldest, "COUNT", &count])?;
+        // Refused or not understood: what there is will do.
+        let Ok(mut entries) = accept(answer).map_err(drop).and_then(|answer| read_entries(answer).map_err(drop)) else {
+            return Ok(());
+        };
+        let is_last = entries.len() <= wanted;
+        let rest = Bounds { count: wanted, bytes: bounds.bytes - bytes, ..*bounds };
+        let known = StreamInfo { exists: true, last: loaded.floor, ..StreamInfo::default() };
+        let found = entries.len();
+        loaded.floor = cut(&mut entries, &rest, &known, loaded.floor);
+        let is_full = entries.len() < found;
+        entries.reverse();
+        entries.append(&mut loaded.entries);
+        loaded.entries = entries;
+        if is_last || is_full {
+            return Ok(());
+        }
+    }
+}
+
+/// What an entry is taken to weigh, in bytes.
+pub(super) fn weight_bytes(entry: &Entry) -> usize {
+    size_of::<Entry>() + entry.content.as_ref().map_or(0, |content| content.data.len())
+}
+
+/// The id before any that the server can give from now on by itself.
+pub(super) fn time_floor(time: Value) -> Result<EventId, BadAnswer> {
+    let Value::Array(parts) = time else { return Err(BadAnswer) };
+    let number = |index: usize| match parts.get(index) {
+        Some(Value::BulkString(text)) => {
+            std::str::from_utf8(text).ok().and_then(|text| text.parse::<u64>().ok()).ok_or(BadAnswer)
+        }
+        _ => Err(BadAnswer),
+    };
+    let (seconds, micros) = (number(0)?, number(1)?);
+    Ok(EventId { major: seconds.saturating_mul(1000) + micros / 1000, minor: 0 }.before())
+}

@@ -1,0 +1,39 @@
+//! Redis Streams: topics whose log is kept by the broker, for all hubs, across their restarts.
+//!
+//! A topic of a class with `log = "redis-stream"` is the stream whose key is `redis.stream_prefix` and the topic's name;
+//! its events have the ids that Redis gave. Four threads, four connections. The *reader* ([`start_reader`]) loads the
+//! newest part of a stream into the hub's log when the topic gets its first listener, and follows with `XREAD BLOCK`
+//! from there; the *bell* interrupts that wait when listeners come and go, and proves at the same time that what is
+//! added to a stream arrives. The *writer* ([`start_writer`]) adds what is published at this hub. The *archivist*
+//! ([`start_archive`]) reads what lies beyond the hub's own log, for whoever resumes from an older id.
+//!
+//! An entry has the field `data`, the payload, and may have the field `type`, the event's. An entry without `data`, as
+//! other programs add them, is an event whose payload is a JSON object of all its fields.
+//!
+//! Publishing trims the stream to about the class's `history.count` events (`MAXLEN ~`), and not at all if that is 0.
+//! The class's bounds by bytes and age are those of the hub's own log only.
+//!
+//! Nothing is lost silently. A lost connection is none of the readers' business: reading goes on after the last id. What
+//! was trimmed before it was read, and what cannot be delivered, is reported as a gap; a stream that was deleted, or
+//! lost entries in a failover, begins anew, with a gap that says so.
+
+mod alarm;
+mod archive;
+mod cache;
+mod config;
+mod entry;
+mod form;
+mod link;
+mod load;
+mod place;
+mod reader;
+mod streams;
+mod turn;
+
+pub use archive::{ArchiveHandle, Archivist, start_archive};
+pub use config::{Classes, Config};
+pub use form::start_writer;
+pub use reader::{ReaderHandle, start_reader};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+//! The reader's threads, from outside: how they are started, woken and stopped.
+
+use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use tracing::warn;
+
+use super::{
+    alarm::{Alarm, Bell, Probe},
+    config::Config,
+    turn::Reader,
+};
+use crate::{
+    bus::{Bus, LogKind, Wake},
+    clock::Clock,
+    source::redis_pubsub::{self, SourceStatus},
+};
+
+/// Owns the reader's threads.
+#[derive(Debug)]
+pub struct ReaderHandle {
+    alarm: Arc<Alarm>,
+    /// Disconnected when the reader has ended.
+    ended: Receiver<()>,
+    threads: [JoinHandle<()>; 2],
+}
+
+/// How long a server that does not answer may delay the end.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
+
+impl ReaderHandle {
+    /// Closes the connections and waits for the threads to end, unless the server keeps them waiting. Topics stay as they
+    /// are: the hub is going down.
+    pub fn stop(self) {
+        self.alarm.stop();
+        // Nothing is ever sent; this waits for the end.
+        let _ = self.ended.recv_timeout(STOP_PATIENCE);
+        for thread in self.threads.into_iter().filter(JoinHandle::is_finished) {
+            if thread.join().is_err() {
+                warn!("a thread of the Redis Streams reader had panicked");
+            }
+        }
+    }
+}
+
+/// Starts the threads. Fails if `redis` names files that cannot be used; an unreachable server is no failure but a
+/// [status](SourceStatus::ready).
+pub fn start_reader(
+    redis: redis_pubsub::Config,
+    config: Config,
+    bus: Arc<Bus>,
+    clock: Clock,
+    status: Arc<SourceStatus>,
+) -> io::Result<ReaderHandle> {
+    let (alarm, ears) = Alarm::new();
+    let directory = Arc::new(redis.directory()?);
+    let probe = Probe::new(&config.prefix, rand::random());
+    // Unbounded, because the bus must never wait: it holds a topic's lock. Listeners coming and going bound it.
+    let (changes, interest) = crossbeam_channel::unbounded();
+    let bell = Bell {
+        probe: probe.clone(),
+        alarm: Arc::clone(&alarm),
+        rung: ears.bell,
+        directory: Arc::clone(&directory),
+        config: redis.clone(),
+        clock,
+    };
+    let mut reader = Reader::new(
+        redis,
+        config,
+        directory,
+        probe,
+        Arc::clone(&alarm),
+        ears.reader,
+        interest,
+        Arc::clone(&bus),
+        clock,
+        status,
+    );
+    bus.watch_interest(LogKind::RedisStream, changes, Arc::clone(&alarm) as Arc<dyn Wake>);
+    let (end, ended): (Sender<()>, _) = bounded(0);
+    let bell = std::thread::Builder::new().name("stream-bell".to_owned()).spawn(move || bell.run())?;
+    let reader = std::thread::Builder::new().name("stream-reader".to_owned()).spawn(move || {
+        reader.run();
+        drop(end);
+    })?;
+    Ok(ReaderHandle { alarm, ended, threads: [bell, reader] })
+}

@@ -1,0 +1,512 @@
+//! One turn of the reader after another.
+//!
+//! A turn: interest → what is to be loaded → `XREAD`, which waits if there is nothing else to do → whether anything is
+//! missing → one [`Feed`] with all that came, so that each reactor is woken at most once.
+
+use std::{sync::Arc, time::Duration};
+
+use crossbeam_channel::Receiver;
+use redis::{RedisError, Value};
+use tracing::{info, warn};
+
+use super::{
+    alarm::{Alarm, Probe},
+    config::Config,
+    entry::{Entry, read_entries, read_streams},
+    link::{Link, accept},
+    load::{self, Loaded, time_floor, weight_bytes},
+    place::{Place, StreamInfo, Verdict},
+    streams::{Stage, Streams},
+};
+use crate::{
+    bus::{Bus, Feed, Interest, PublishRefused},
+    clock::{Clock, Moment},
+    event::EventId,
+    gap::{Gap, GapReason},
+    source::{
+        redis_address::Directory,
+        redis_pubsub::{self, Backoff, SourceStatus, Tally, Throttle},
+    },
+    topic::Topic,
+};
+
+/// How long one `XREAD` waits.
+const BLOCK: Duration = Duration::from_secs(1);
+/// The same while the memory budget is spent: then only the probe is read.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Streams loaded, or looked after, in one round trip.
+const STREAMS_PER_TRIP: usize = 64;
+/// Entries asked for at once, of all streams together; of each at least one.
+const ENTRIES_PER_READ: usize = 16_384;
+/// Entries of one stream.
+const COUNT_MAX: usize = 256;
+/// A larger answer makes the next one be asked for with half as many entries.
+const READ_BYTES_MAX: usize = 4 << 20;
+
+/// The reader thread's state.
+pub(super) struct Reader {
+    redis: redis_pubsub::Config,
+    config: Config,
+    directory: Arc<Directory>,
+    probe: Probe,
+    /// How far the probe is read; `None` while the server refuses it.
+    probe_last: Option<EventId>,
+    alarm: Arc<Alarm>,
+    rung: Receiver<()>,
+    interest: Receiver<Interest>,
+    bus: Arc<Bus>,
+    clock: Clock,
+    status: Arc<SourceStatus>,
+    streams: Streams,
+    link: Option<Link>,
+    backoff: Backoff,
+    retry: Moment,
+    failures: Throttle,
+    refusals: Throttle,
+    /// How many entries of one stream are asked for.
+    count: usize,
+}
+
+/// What came of one stream.
+struct Arrival {
+    topic: Topic,
+    key: String,
+    place: Place,
+    entries: Vec<Entry>,
+    verdict: Verdict,
+    /// How many had been added before `entries`, where that was looked up.
+    added: Option<u64>,
+}
+
+impl Reader {
+    pub(super) fn new(
+        redis: redis_pubsub::Config,
+        config: Config,
+        directory: Arc<Directory>,
+        probe: Probe,
+        alarm: Arc<Alarm>,
+        rung: Receiver<()>,
+        interest: Receiver<Interest>,
+        bus: Arc<Bus>,
+        clock: Clock,
+        status: Arc<SourceStatus>,
+    ) -> Self {
+        status.set_proof_age_max(redis.ping_interval + redis.ping_timeout);
+        let reader = Self {
+            streams: Streams::new(redis.linger),
+            backoff: Backoff::new(redis.backoff_min, redis.backoff_max),
+            probe_last: None,
+            link: None,
+            retry: clock.now(),
+            failures: Throttle::default(),
+            refusals: Throttle::default(),
+            count: COUNT_MAX,
+            redis,
+            config,
+            directory,
+            probe,
+            alarm,
+            rung,
+            interest,
+            bus,
+            clock,
+            status,
+        };
+        reader.report_tally();
+        reader
+    }
+
+    /// Turns until it is told to stop.
+    pub(super) fn run(&mut self) {
+        while !self.alarm.is_stopped() {
+            let now = self.clock.now();
+            self.take_interest(now);
+            let turned = match self.link.take() {
+                Some(mut link) => self.turn(&mut link).map(|()| Some(link)),
+                None if self.retry <= now => self.connect().map(Some),
+                None => {
+                    // Woken or not, the loop looks at everything.
+                    let _ = self.rung.recv_timeout(self.retry.since(now));
+                    Ok(None)
+                }
+            };
+            match turned {
+                Ok(link) => self.link = link,
+                Err(error) => self.fail(&error),
+            }
+        }
+    }
+
+    fn turn(&mut self, link: &mut Link) -> Result<(), RedisError> {
+        if self.bus.budget().is_spent() {
+            // What is not read stays at the broker.
+            return self.read(link, PAUSE, false);
+        }
+        let now = self.clock.now();
+        let to_load = self.streams.to_load(STREAMS_PER_TRIP, now);
+        if !to_load.is_empty() {
+            self.load(link, &to_load)?;
+        }
+        let has_more = !self.streams.to_load(1, self.clock.now()).is_empty();
+        self.read(link, if has_more { Duration::ZERO } else { self.patience() }, true)
+    }
+
+    /// How long reading may wait.
+    fn patience(&self) -> Duration {
+        let deadline = self.streams.deadline().map(|due| due.since(self.clock.now()));
+        deadline.unwrap_or(BLOCK).clamp(Duration::from_millis(1), BLOCK)
+    }
+
+    fn take_interest(&mut self, now: Moment) {
+        let heard = self.alarm.hear();
+        let expired = self.streams.take_expired(now);
+        if !heard && expired.is_empty() {
+            return;
+        }
+        for (topic, _) in &expired {
+            self.bus.mark_stale(topic);
+        }
+        for change in self.interest.try_iter().collect::<Vec<Interest>>() {
+            match change {
+                Interest::Wanted(topic) => {
+                    // Whoever came just before the topic was marked stale reads already.
+                    let left = expired.iter().find(|(known, _)| *known == topic).map(|(_, stream)| stream.stage);
+                    self.want(&topic, left, now);
+                }
+                Interest::Unwanted(topic) => self.streams.unwant(&topic, now),
+            }
+        }
+        self.report_tally();
+    }
+
+    fn want(&mut self, topic: &Topic, left: Option<Stage>, now: Moment) {
+        let place = self.streams.want(topic, self.config.key(topic));
+        let place = place.or_else(|| match left {
+            Some(Stage::Reading(place)) => Some(place),
+            _ => None,
+        });
+        match place {
+            // Its log is as it was left, so reading goes on there.
+            Some(place) if self.bus.newest_id(topic) == place.newest => {
+                self.streams.set_stage(topic, Stage::Reading(place));
+                self.bus.mark_live(topic, now);
+            }
+            Some(_) => {
+                // Empty from the start: nobody can have seen the log that was left.
+                let again = self.bus.newest_id(topic) != EventId::default();
+                self.streams.set_stage(topic, Stage::New { due: now, again });
+            }
+            None => {}
+        }
+    }
+
+    fn load(&mut self, link: &mut Link, topics: &[Topic]) -> Result<(), RedisError> {
+        let bounds = |topic: &Topic| self.bus.class(topic).retention.history;
+        let wanted: Vec<_> = topics.iter().map(|topic| (self.config.key(topic), bounds(topic))).collect();
+        let loaded = load::load(link, &wanted, crate::os::realtime_now())?;
+        let now = self.clock.now();
+        for (topic, loaded) in topics.iter().zip(loaded) {
+            match loaded {
+                Ok(loaded) => self.begin(topic, loaded, now),
+                Err(refused) => {
+                    let again = self.streams.is_again(topic);
+                    self.streams.set_stage(topic, Stage::New { due: now + self.redis.ping_interval, again });
+                    self.log_refusal(&format!("the stream of `{topic}` cannot be read: {refused}"), now);
+                }
+            }
+        }
+        self.report_tally();
+        Ok(())
+    }
+
+    fn begin(&mut self, topic: &Topic, loaded: Loaded, now: Moment) {
+        let Loaded { floor, entries, place: end } = loaded;
+        let bus = Arc::clone(&self.bus);
+        let mut feed = bus.feed();
+        let mut place = Place { last: floor, newest: floor, added: None };
+        // Whoever reads already must not take what is loaded for the continuation of what it has.
+        if self.streams.is_again(topic) | bus.take_blind(topic) {
+            self.restart(&mut feed, topic, &mut place, floor, now);
+        } else {
+            bus.begin_log(topic, floor);
+        }
+        let is_whole = self.publish(&mut feed, topic, &mut place, entries, now);
+        drop(feed);
+        // Without room for all of it, reading goes on where it ended.
+        let place = if is_whole { Place { newest: place.newest, ..end } } else { place };
+        self.streams.set_stage(topic, Stage::Reading(place));
+        self.bus.mark_live(topic, now);
+    }
+
+    /// Reads what came; with `all` false of the probe alone.
+    fn read(&mut self, link: &mut Link, block: Duration, all: bool) -> Result<(), RedisError> {
+        let Some(answer) = self.ask_streams(link, block, all)? else {
+            // Not even the probe: there is nothing to wait for but the alarm.
+            let _ = self.rung.recv_timeout(block);
+            return Ok(());
+        };
+        let mut arrivals = Vec::new();
+        let mut bytes = 0;
+        for (key, entries) in read_streams(accept(answer)?)? {
+            bytes += entries.iter().map(weight_bytes).sum::<usize>();
+            if key == self.probe.key.as_bytes() {
+                self.take_proof(&entries);
+            } else if let Some(topic) = self.streams.topic_of(&key).cloned()
+                && let Some(place) = self.streams.place(&topic)
+            {
+                let key = String::from_utf8_lossy(&key).into_owned();
+                arrivals.push(Arrival { topic, key, place, entries, verdict: Verdict::Whole, added: None });
+            }
+        }
+        self.count = if READ_BYTES_MAX < bytes { self.count / 2 } else { self.count * 2 }.clamp(1, COUNT_MAX);
+        if !arrivals.is_empty() {
+            judge(link, &mut arrivals)?;
+            self.deliver(arrivals, self.clock.now());
+        }
+        Ok(())
+    }
+
+    /// `XREAD` over all streams; `None` if there is none.
+    fn ask_streams(&self, link: &mut Link, block: Duration, all: bool) -> Result<Option<Value>, RedisError> {
+        let mut streams: Vec<(&str, EventId)> = Vec::new();
+        streams.extend(self.probe_last.map(|last| (self.probe.key.as_str(), last)));
+        if all {
+            streams.extend(self.streams.reading().map(|(_, key, place)| (key, place.last)));
+        }
+        if streams.is_empty() {
+            return Ok(None);
+        }
+        let count = (ENTRIES_PER_READ / streams.len()).clamp(1, self.count).to_string();
+        let block_ms = block.as_millis().to_string();
+        let ids: Vec<String> = streams.iter().map(|(_, last)| last.to_string()).collect();
+        let mut words = vec!["XREAD", "COUNT", &count];
+        if !block.is_zero() {
+            words.extend(["BLOCK", &block_ms]);
+        }
+        words.push("STREAMS");
+        words.extend(streams.iter().map(|(key, _)| key));
+        words.extend(ids.iter().map(String::as_str));
+        link.ask_one(&words).map(Some)
+    }
+
+    fn take_proof(&mut self, entries: &[Entry]) {
+        let Some(newest) = entries.last() else { return };
+        self.probe_last = Some(newest.id);
+        let now = self.clock.now();
+        if let Ok(sent) = Probe::sent(newest) {
+            self.status.on_proof(now.since(sent), now);
+        }
+    }
+
+    fn deliver(&mut self, arrivals: Vec<Arrival>, now: Moment) {
+        let bus = Arc::clone(&self.bus);
+        let mut feed = bus.feed();
+        for Arrival { topic, mut place, entries, verdict, added, .. } in arrivals {
+            match verdict {
+                Verdict::Whole => {}
+                Verdict::Expired { to } => {
+                    let gap = Gap { from: place.newest, to, reason: GapReason::Expired };
+                    self.report(&mut feed, &topic, &mut place, gap, now);
+                }
+                Verdict::Replaced => {
+                    let floor = entries.first().map_or(place.last, |first| first.id.before());
+                    self.restart(&mut feed, &topic, &mut place, floor, now);
+                }
+            }
+            place.added = added.or(place.added);
+            self.publish(&mut feed, &topic, &mut place, entries, now);
+            self.streams.set_stage(&topic, Stage::Reading(place));
+        }
+    }
+
+    /// Publishes `entries`, and brings `place` on; false if there was no room for all of them.
+    fn publish(
+        &mut self,
+        feed: &mut Feed<'_>,
+        topic: &Topic,
+        place: &mut Place,
+        entries: Vec<Entry>,
+        now: Moment,
+    ) -> bool {
+        let mut received = 0;
+        let mut is_whole = true;
+        for Entry { id, content } in entries {
+            let outcome = content.map_err(|_| PublishRefused::NotUtf8).and_then(|content| {
+                let kind = content.kind.as_deref();
+                if !feed.publish_as(topic, id, kind, content.data.clone(), now)? {
+                    // Its id is not newer than the log's newest, although the broker says that it came later.
+                    self.restart(feed, topic, place, id.before(), now);
+                    feed.publish_as(topic, id, kind, content.data, now)?;
+                }
+                Ok(())
+            });
+            match outcome {
+                Ok(()) => received += 1,
+                Err(PublishRefused::NoRoom) => {
+                    is_whole = false;
+                    break;
+                }
+                Err(refused) => {
+                    let gap = Gap { from: place.newest, to: id, reason: GapReason::SourceLost };
+                    self.report(feed, topic, place, gap, now);
+                    self.status.on_refused();
+                    self.log_refusal(&format!("entry {id} of `{topic}` is no event: {refused:?}"), now);
+                }
+            }
+            place.pass(id);
+        }
+        if 0 < received {
+            self.status.on_events(received, now);
+        }
+        is_whole
+    }
+
+    fn report(&self, feed: &mut Feed<'_>, topic: &Topic, place: &mut Place, gap: Gap, now: Moment) {
+        feed.report_gap(topic, gap, now);
+        self.status.on_loss();
+        place.skip_to(gap.to);
+    }
+
+    fn restart(&self, feed: &mut Feed<'_>, topic: &Topic, place: &mut Place, floor: EventId, now: Moment) {
+        feed.restart_log(topic, floor, now);
+        self.status.on_loss();
+        *place = Place { last: floor, newest: floor, added: None };
+    }
+
+    fn connect(&mut self) -> Result<Link, RedisError> {
+        let mut link = Link::open(&self.directory, "fanfare-stream-reader", self.redis.connect_timeout)?;
+        link.set_timeout(BLOCK + self.redis.ping_timeout)?;
+        let now = self.clock.now();
+        self.probe_last = match self.probe.ring(&mut link, now)? {
+            Ok(id) => Some(id.before()),
+            Err(refused) => {
+                self.log_refusal(&format!("the stream `{}` cannot be added to: {refused}", self.probe.key), now);
+                None
+            }
+        };
+        self.look_after(&mut link)?;
+        self.backoff.reset();
+        self.status.reader().on_connected(self.clock.now());
+        info!("reading streams of {}", self.redis.url);
+        Ok(link)
+    }
+
+    /// Whether the streams that were being read are still the same.
+    fn look_after(&mut self, link: &mut Link) -> Result<(), RedisError> {
+        let reading: Vec<(Topic, String, Place)> =
+            self.streams.reading().map(|(topic, key, place)| (topic.clone(), key.to_owned(), place)).collect();
+        for part in reading.chunks(STREAMS_PER_TRIP) {
+            let mut answers = link
+                .ask(|commands| {
+                    commands.push_words(&["TIME"]);
+                    for (_, key, place) in part {
+                        let last = place.last.to_string();
+                        commands.push_words(&["XINFO", "STREAM", key]);
+                        commands.push_words(&["XRANGE", key, &last, &last, "COUNT", "1"]);
+                    }
+                })?
+                .into_iter();
+            let time = time_floor(answers.next().unwrap_or(Value::Nil))?;
+            for (topic, _, place) in part {
+                let info = StreamInfo::read(answers.next().unwrap_or(Value::Nil));
+                let entry = read_entries(answers.next().unwrap_or(Value::Nil));
+                match (info, entry) {
+                    (Ok(info), Ok(entry)) => self.resume(topic, *place, &info, !entry.is_empty(), time),
+                    // Refused. To read it with the others would be refused for all.
+                    _ => self.give_up(topic),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, topic: &Topic, mut place: Place, info: &StreamInfo, has_entry: bool, time_floor: EventId) {
+        let now = self.clock.now();
+        let bus = Arc::clone(&self.bus);
+        let mut feed = bus.feed();
+        match place.judge(info, &[]) {
+            Verdict::Whole if place.is_known(info, has_entry) => {}
+            Verdict::Expired { to } => {
+                let gap = Gap { from: place.newest, to, reason: GapReason::Expired };
+                self.report(&mut feed, topic, &mut place, gap, now);
+                place.added = info.added.map(|added| added.saturating_sub(info.length));
+            }
+            Verdict::Whole | Verdict::Replaced => {
+                let floor = match info.first {
+                    Some(first) => first.before(),
+                    None if info.exists => info.last,
+                    None => time_floor,
+                };
+                self.restart(&mut feed, topic, &mut place, floor, now);
+                place.added = info.added.map_or(Some(0), |added| Some(added.saturating_sub(info.length)));
+                if !info.exists {
+                    place.last = EventId::default();
+                }
+            }
+        }
+        drop(feed);
+        self.streams.set_stage(topic, Stage::Reading(place));
+    }
+
+    /// Reads `topic` no longer until it can be loaded again.
+    fn give_up(&mut self, topic: &Topic) {
+        let now = self.clock.now();
+        self.bus.mark_stale(topic);
+        self.streams.set_stage(topic, Stage::New { due: now, again: true });
+    }
+
+    /// The link is gone; the next attempt waits.
+    fn fail(&mut self, error: &RedisError) {
+        let now = self.clock.now();
+        let delay = self.backoff.next_delay(rand::random());
+        self.retry = now + delay;
+        self.status.reader().on_failure(&error.to_string(), now);
+        if let Some(suppressed) = self.failures.admit(now) {
+            let delay_ms = delay.as_millis();
+            warn!(suppressed, "cannot read streams of {}: {error}; next attempt in {delay_ms} ms", self.redis.url);
+        }
+    }
+
+    fn log_refusal(&mut self, what: &str, now: Moment) {
+        if let Some(suppressed) = self.refusals.admit(now) {
+            warn!(suppressed, "{what}");
+        }
+    }
+
+    fn report_tally(&self) {
+        let (wanted, confirmed) = self.streams.counts();
+        let tally = Tally { wanted, confirmed, denied: 0, settled: true };
+        self.status.set_subscriptions(tally, self.clock.now());
+    }
+}
+
+/// Whether anything is missing between what was read before and what came now. Trimming takes the oldest first: while
+/// a stream has something older than what came, nothing behind that is missing.
+fn judge(link: &mut Link, arrivals: &mut [Arrival]) -> Result<(), RedisError> {
+    let first_of = |arrival: &Arrival| arrival.entries.first().map_or(arrival.place.last, |first| first.id);
+    let answers = link.ask(|commands| {
+        for arrival in &*arrivals {
+            let before = format!("({}", first_of(arrival));
+            commands.push_words(&["XRANGE", &arrival.key, "-", &before, "COUNT", "1"]);
+        }
+    })?;
+    let mut suspects: Vec<&mut Arrival> = Vec::new();
+    for (arrival, answer) in arrivals.iter_mut().zip(answers) {
+        if read_entries(accept(answer)?)?.is_empty() {
+            suspects.push(arrival);
+        }
+    }
+    if suspects.is_empty() {
+        return Ok(());
+    }
+    let answers = link.ask(|commands| {
+        suspects.iter().for_each(|suspect| commands.push_words(&["XINFO", "STREAM", &suspect.key]));
+    })?;
+    for (suspect, answer) in suspects.into_iter().zip(answers) {
+        let held: Vec<EventId> = suspect.entries.iter().map(|entry| entry.id).collect();
+        let info = StreamInfo::read(answer)?;
+        suspect.verdict = suspect.place.judge(&info, &held);
+        suspect.added = info.added_before(&held);
+    }
+    Ok(())
+}
