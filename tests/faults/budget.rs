@@ -30,7 +30,7 @@ const BUDGET_BYTES: u64 = 48 * MIB;
 
 /// What a connection may cost beside the budget, whatever its peer does: the slot in the slab, its session, one read's
 /// worth of input, and what it takes of the allocator's tables.
-const CONNECTION_BYTES: u64 = 8 * 1024;
+const CONNECTION_BYTES: u64 = 4 * 1024;
 
 /// What the hub may take beside that: what it has mapped before the first connection is measured; this is for the
 /// buffers of its threads, and for what the allocator holds back between two sizes of block.
