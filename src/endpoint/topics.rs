@@ -15,7 +15,7 @@ use crate::{
 
 /// Events in one answer of the history, unless fewer are asked for.
 const HISTORY_LIMIT: usize = 1000;
-/// Bytes of payload in one answer that the archive makes.
+/// Bytes of payload in one answer; the asker goes on behind the last event of it. One event always fits.
 const HISTORY_BYTES_MAX: usize = 4 << 20;
 
 pub(super) fn list_topics(_: &Request, _: &str, context: &Context<'_>) -> Answer {
@@ -56,13 +56,33 @@ pub(super) fn show_history(request: &Request, name: &str, context: &Context<'_>)
         }
     };
     let bus = &context.hub.bus;
+    if bus.budget().is_spent() {
+        return no_room();
+    }
     match bus.archive(&topic) {
         Some(archive) => ask_archive(archive, &topic, start, limit, context),
         None => match bus.history(&topic, start, limit, context.now) {
-            Some(page) => describe_history(&topic, &page).into(),
+            Some(page) => describe_history(&topic, &within_bytes(page)).into(),
             None => unknown_topic(),
         },
     }
+}
+
+/// The answer is made as a whole, and so holds memory of its own.
+fn no_room() -> Answer {
+    let response = Response::error(503, "overloaded", "the memory budget is spent; try again later", None);
+    response.with("Retry-After", "2").into()
+}
+
+fn within_bytes(mut page: HistoryPage) -> HistoryPage {
+    let mut bytes = 0;
+    let fitting = page.events.iter().take_while(|event| {
+        bytes += event.data.len();
+        bytes <= HISTORY_BYTES_MAX
+    });
+    let fitting = fitting.count().max(1);
+    page.events.truncate(fitting);
+    page
 }
 
 /// A broker keeps more than the hub, so it is asked; its answer comes as a note.

@@ -1,5 +1,5 @@
-//! The memory budget under attack: many topics, large payloads, readers that do not read, bodies that do not end, idle
-//! connections. The hub refuses what it has no room for, says so, and stays within its bound.
+//! The memory budget under attack: many topics, large payloads, readers that do not read, bodies and messages that do not
+//! end, answers that nobody takes, idle connections. The hub refuses what it has no room for, says so, and stays within its bound.
 
 use std::{
     fs,
@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use fanfare::protocol::http::Method;
+use fanfare::protocol::{
+    http::Method,
+    websocket::client::{encode_key, write_masked_text, write_upgrade},
+};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
@@ -27,7 +30,7 @@ const BUDGET_BYTES: u64 = 48 * MIB;
 
 /// What a connection may cost beside the budget, whatever its peer does: the slot in the slab, its session, one read's
 /// worth of input, and what it takes of the allocator's tables.
-const CONNECTION_BYTES: u64 = 8 * 1024;
+const CONNECTION_BYTES: u64 = 4 * 1024;
 
 /// What the hub may take beside that: what it has mapped before the first connection is measured; this is for the
 /// buffers of its threads, and for what the allocator holds back between two sizes of block.
@@ -44,8 +47,12 @@ lag = { count = 100000, bytes = "1GiB", age = "3s" }
 const FLOOD_TOPICS: usize = 300;
 const FLOOD_PAYLOAD_BYTES: usize = 200 * 1024;
 const SLOW_READERS: usize = 30;
-const HALF_BODIES: usize = 100;
+/// Together less than half of the budget: the logs are to have their part.
+const HALF_BODIES: usize = 20;
+const HALF_MESSAGES: usize = 100;
 const IDLE_CONNECTIONS: usize = 500;
+/// Of the idle, those that wake up to ask for much.
+const ASKERS: usize = 200;
 
 /// How long it goes on once the budget is spent.
 const ATTACK: Duration = Duration::from_secs(4);
@@ -63,7 +70,6 @@ fn an_attack_on_memory_is_refused_and_nobody_loses_in_silence() {
     let base = memory_bytes(&hub, "VmRSS");
     let scene = Scene::begin("steady", &hub, Route::Http(hub.address().to_owned()));
     let attack = Attack::begin(&hub);
-    wait_until("the flood is refused", || (0 < attack.flood.refused()).then_some(()));
     newcomers_are_sent_away(&hub);
     scene::let_pass(scene::length(ATTACK, ATTACK_IN_FULL));
     let connections = attack.connections() + scene::SUBSCRIBERS as u64;
@@ -129,8 +135,15 @@ impl Attack {
     fn begin(hub: &Hub) -> Self {
         let mut held: Vec<Socket> = (0..IDLE_CONNECTIONS).map(|_| hub.connect()).collect();
         held.extend((0..SLOW_READERS).map(|number| slow_reader(hub, number)));
-        let flood = Flood::begin(hub.address());
+        held.extend((0..HALF_MESSAGES).map(|_| half_message(hub)));
         held.extend((0..HALF_BODIES).map(|number| half_body(hub, number)));
+        let flood = Flood::begin(hub.address());
+        wait_until("the flood is refused", || (0 < flood.refused()).then_some(()));
+        // What they ask for is as long as there is, and they do not read it.
+        for (number, mut socket) in held.iter().take(ASKERS).enumerate() {
+            let request = format!("GET /topics/flood.{}/history HTTP/1.1\r\nHost: hub\r\n\r\n", number % SLOW_READERS);
+            socket.write_all(request.as_bytes()).expect("the hub reads");
+        }
         Self { flood, held }
     }
 
@@ -163,6 +176,19 @@ fn half_body(hub: &Hub, number: usize) -> Socket {
     let body = vec![b'x'; MIB as usize - 1];
     // What is not taken within a moment, or refused, is not sent.
     let _ = socket.write_all(&body);
+    socket
+}
+
+/// Sends most of a WebSocket message as large as one may be.
+fn half_message(hub: &Hub) -> Socket {
+    let mut socket = hub.connect();
+    let mut bytes = Vec::new();
+    write_upgrade("hub", "/ws?topic=steady.0", &["fanfare.v1"], &[], &encode_key([1; 16]), &mut bytes);
+    write_masked_text(&[b'x'; 64 * 1024], [1, 2, 3, 4], &mut bytes);
+    bytes.pop();
+    socket.set_write_timeout(Some(Duration::from_millis(50))).expect("the time is not zero");
+    // As above.
+    let _ = socket.write_all(&bytes);
     socket
 }
 

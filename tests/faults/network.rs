@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    scene::{self, HASTY, Scene},
+    scene::{self, HASTY, Outcome, Scene},
     support::{Folder, hub::Hub, swarm::Route, wait_until},
 };
 
@@ -18,23 +18,34 @@ const OUTAGE_IN_FULL: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_server_behind_a_cut_network_leaves_a_gap() {
+    let outcome = cut_and_mend(&[], Route::Redis);
+    assert!(0 < outcome.account.announced, "the publisher went on beside the network");
+    outcome.all_are_told_once("source_lost");
+}
+
+#[test]
+fn streams_behind_a_cut_network_are_read_to_the_end() {
+    let outcome = cut_and_mend(&[("topics.log", "redis-stream"), ("topics.history.count", "5000")], Route::Stream);
+    assert_eq!(outcome.account.owed, outcome.account.delivered, "{}", outcome.account);
+    assert_eq!((outcome.account.gaps.len(), outcome.account.reconnects), (0, 0), "{}", outcome.account);
+}
+
+/// The network between the hub and Redis is away for a while; the publisher is at Redis' side of it.
+fn cut_and_mend(settings: &[(&str, &str)], route: impl Fn(String) -> Route) -> Outcome {
     let _machine = scene::share_the_machine();
     let network = Network::new();
     let server = network.start_redis();
     let url = format!("redis://{}:{REDIS_PORT}", network.far_address);
-    let settings = [("redis.ping_interval", "500ms"), ("redis.ping_timeout", "500ms")];
-    let settings = [&HASTY[..], &settings, &[("redis.connect_timeout", "500ms")]].concat();
-    let hub = Hub::start_with(&["--redis", &url], &settings);
-    let scene = Scene::begin("cut", &hub, Route::Redis(server.socket_path.clone()));
+    let times = [("redis.ping_interval", "500ms"), ("redis.ping_timeout", "500ms"), ("redis.connect_timeout", "500ms")];
+    let hub = Hub::start_with(&["--redis", &url], &[&HASTY[..], &times, settings].concat());
+    let scene = Scene::begin("cut", &hub, route(server.socket_path.clone()));
     network.cut();
     scene::wait_until_not_ready(&hub);
     assert_eq!(hub.get("/health").status, 200, "the hub itself is well");
     scene::let_pass(scene::length(OUTAGE, OUTAGE_IN_FULL));
     network.mend();
     scene::wait_until_ready(&hub);
-    let outcome = scene.end();
-    assert!(0 < outcome.account.announced, "the publisher went on beside the network");
-    outcome.all_are_told_once("source_lost");
+    scene.end()
 }
 
 /// The port of the one server in a network of its own.

@@ -81,36 +81,34 @@ fn stall() -> Outcome {
     outcome
 }
 
-/// The stalled must not delay the others. On a busy machine a test thread itself is late at times, hence the floor.
+/// Nobody may wait for the stalled: those wait for many seconds. On a busy machine the threads of the test are late
+/// themselves, hence the allowance.
 fn nobody_else_waits(before: &Histogram<u64>, during: &Histogram<u64>) {
     let percentiles = |histogram: &Histogram<u64>| [50.0, 99.0, 100.0].map(|at| histogram.value_at_percentile(at));
     let (before, during) = (percentiles(before), percentiles(during));
     eprintln!("from publishing to receiving, p50, p99 and max in µs: before {before:?}, during {during:?}");
-    let most = (before[1] * 3).max(100_000);
-    assert!(during[1] <= most, "p99 of the others: {during:?} µs, {before:?} before");
+    assert!(during[0] <= before[0] + 100_000, "p50 of the others: {during:?} µs, {before:?} before");
+    assert!(during[1] <= before[1] + 1_000_000, "p99 of the others: {during:?} µs, {before:?} before");
 }
 
-/// The policy `close`: the connection ended once, and who came back was told what is gone.
+/// The policy `close`: the connection ended, and who came back was told what is gone. A window as narrow as these have may
+/// be too slow for the rest of a short log, too.
 fn closed_and_told(record: &Record) {
-    assert_eq!(record.reconnects, 1, "{record}");
+    assert!(0 < record.reconnects, "{record}");
     let is_slow = |goodbye: &String| goodbye.starts_with("4408 ");
     assert!(record.speech == Speech::Sse || record.goodbyes.iter().any(is_slow), "{record}");
-    assert!(record.topics.iter().any(|(_, marks)| marks.iter().any(is_gap)), "{record}");
+    assert!(record.topics.iter().any(|(_, marks)| marks.iter().any(Mark::is_gap)), "{record}");
 }
 
 /// The policy `skip`: the connection goes on behind a gap, except where it has no form for one but the close frame.
 fn told_in_band(record: &Record) {
-    assert_eq!(record.reconnects, u32::from(record.speech == Speech::Raw), "{record}");
+    assert_eq!(0 < record.reconnects, record.speech == Speech::Raw, "{record}");
     for (_, marks) in &record.topics {
-        let gaps: Vec<&Mark> = marks.iter().filter(|mark| is_gap(mark)).collect();
-        assert!(!gaps.is_empty(), "{record}");
-        let is_overflow = |gap: &&Mark| matches!(gap, Mark::Gap { reason, .. } if reason == "overflow");
-        assert!(gaps.iter().all(is_overflow), "{gaps:?}");
+        let mut gaps = marks.iter().filter(|mark| mark.is_gap());
+        let is_overflow = |gap: &Mark| matches!(gap, Mark::Gap { reason, .. } if reason == "overflow");
+        assert!(gaps.next().is_some_and(is_overflow), "{record}");
+        assert!(record.speech == Speech::Raw || gaps.all(is_overflow), "{record}");
     }
-}
-
-fn is_gap(mark: &Mark) -> bool {
-    matches!(mark, Mark::Gap { .. })
 }
 
 /// All events, and nothing else, on one connection.

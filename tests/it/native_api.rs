@@ -194,6 +194,22 @@ fn history_is_bounded_by_its_class() {
 }
 
 #[test]
+fn a_long_history_comes_in_pieces() {
+    let hub = Hub::start_with(&[], &[("topics.history.bytes", "64MiB")]);
+    let ids: Vec<String> = (0..12).map(|_| hub.publish("t", "x".repeat(900_000))).collect();
+    let (mut seen, mut since) = (Vec::new(), "0".to_owned());
+    while seen.len() < ids.len() {
+        let page = hub.get(&format!("/topics/t/history?since={since}")).json();
+        let events = page["events"].as_array().expect("a list");
+        // Four of them are less than 4 MiB, five are more.
+        assert!((1..=4).contains(&events.len()), "{} events in one answer", events.len());
+        seen.extend(events.iter().map(|event| event["id"].as_str().expect("an id").to_owned()));
+        since.clone_from(seen.last().expect("at least one came"));
+    }
+    assert_eq!(seen, ids);
+}
+
+#[test]
 fn health_readiness_and_figures() {
     let hub = Hub::start_with(&["--reactors", "2"], &[]);
     let ok = |path: &str| -> Response {
