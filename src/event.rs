@@ -182,13 +182,16 @@ impl FromStr for Start {
     /// stands for the beginning too.
     fn from_str(text: &str) -> Result<Self, BadStart> {
         match text {
-            "first" | "0" | "0-0" => Ok(Self::First),
+            "first" | "0" => Ok(Self::First),
             "live" => Ok(Self::Live),
             _ => match text.strip_prefix("last:") {
                 Some(count) => parse_number(count)
                     .map(|count| Self::Last(usize::try_from(count).unwrap_or(usize::MAX)))
                     .map_err(|_| BadStart),
-                None => text.parse().map(Self::After).map_err(|_| BadStart),
+                None => match text.parse().map_err(|_| BadStart)? {
+                    EventId { major: 0, minor: 0 } => Ok(Self::First),
+                    id => Ok(Self::After(id)),
+                },
             },
         }
     }
@@ -212,6 +215,7 @@ mod tests {
         check("first", Some(Start::First));
         check("0", Some(Start::First));
         check("0-0", Some(Start::First));
+        check("00-0", Some(Start::First));
         check("live", Some(Start::Live));
         check("last:7", Some(Start::Last(7)));
         check("1-2", Some(Start::After(EventId { major: 1, minor: 2 })));

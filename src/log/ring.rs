@@ -178,7 +178,7 @@ impl Ring {
                 // The last of `passed` is the floor, the id before the oldest.
                 let back = usize::try_from(self.oldest() - position).unwrap_or(usize::MAX);
                 let place = passed.len().checked_sub(1).and_then(|last| last.checked_sub(back));
-                place.map_or(EventId::default(), |place| passed[place])
+                place.map_or_else(EventId::default, |place| passed[place])
             }
         }
     }

@@ -65,7 +65,7 @@ impl<N: Net> Reactor<N> {
         self.uncount_peer(before);
         let surplus = self.count_peer(peer);
         if let Some(connection) = self.connections.at(slot) {
-            connection.overload = connection.overload.or((0 < surplus).then_some(Overload::Address));
+            connection.overload = connection.overload.or_else(|| (0 < surplus).then_some(Overload::Address));
         }
     }
 }

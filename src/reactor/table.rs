@@ -232,7 +232,7 @@ impl TopicTable {
             let Some(topic) = &mut self.places[place] else { continue };
             topic.trim(budget, now);
             let waited = topic.waiting.front().map(|waiter| now.since(waiter.since));
-            if waited.map_or(topic.is_unused(), |waited| patience < waited) {
+            if waited.map_or_else(|| topic.is_unused(), |waited| patience < waited) {
                 notable.push(place as u32);
             }
         }

@@ -33,8 +33,11 @@ fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) {
         match entry.file_type() {
             // What was measured is data, as long as it is.
             Ok(kind) if kind.is_dir() && entry.path().ends_with("bench/results") => {}
+            // Written by cargo.
+            Ok(kind) if kind.is_file() && entry.file_name() == "Cargo.lock" => {}
             Ok(kind) if kind.is_dir() => collect_files(&entry.path(), files),
-            Ok(kind) if kind.is_file() => files.push(entry.path()),
+            // Nor does anybody write a lock file.
+            Ok(kind) if kind.is_file() && !entry.path().ends_with("Cargo.lock") => files.push(entry.path()),
             _ => {}
         }
     }

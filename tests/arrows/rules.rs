@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bus", &["log"]),
     // The bus's own counts are read at the scrape; the bus itself counts nothing.
     ("metrics", &["bus"]),
-    ("source", &["bus", "metrics", "os", "protocol"]),
+    ("source", &["bus", "log", "metrics", "os", "protocol"]),
     ("endpoint", &["auth", "bus", "log", "metrics", "protocol"]),
     ("reactor", &["auth", "bus", "endpoint", "log", "metrics", "os", "protocol"]),
     ("config", &["bus", "endpoint", "log", "protocol", "reactor", "source"]),

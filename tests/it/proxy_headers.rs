@@ -184,7 +184,7 @@ fn a_proxy_at_a_unix_socket_may_be_trusted() {
     };
     let client = b"PROXY TCP6 2001:db8::7 ::1 40000 80\r\n";
     let _stream = SseClient::open_on(connect(client), "/sse?topic=t", &[]);
-    assert_eq!(get(connect(client), "/health", &[]).status, 503);
+    assert_eq!(get(connect(client), "/health", &[]).status, 429);
     assert_eq!(get(connect(b"PROXY TCP6 2001:db8::8 ::1 40000 80\r\n"), "/health", &[]).status, 200);
     assert_eq!(hub.get("/health").status, 200, "who comes over TCP is not trusted, and sends no header");
 }

@@ -15,7 +15,7 @@ pub use url::{BadRedisUrl, RedisUrl};
 pub(super) use watch::{Allegiance, Consensus, Watch};
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::{
     fmt, io,

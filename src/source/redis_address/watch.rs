@@ -88,10 +88,15 @@ impl Watch {
         Ok(Self { stop, thread })
     }
 
-    /// Waits for the thread to end, which takes as long as a question under way.
-    pub(in crate::source) fn stop(self) {
+    /// Tells the thread to end.
+    pub(in crate::source) fn signal_stop(&self) {
         // A second word to the same effect is not needed.
         let _ = self.stop.try_send(());
+    }
+
+    /// Waits for the thread to end, which takes as long as a question under way.
+    pub(in crate::source) fn stop(self) {
+        self.signal_stop();
         if self.thread.join().is_err() {
             warn!("the thread that asks the sentinels had panicked");
         }

@@ -38,6 +38,8 @@ impl ReaderHandle {
     pub fn stop(self) {
         self.alarm.stop.store(true, Ordering::Release);
         self.alarm.wake();
+        // Both may be asking a sentinel that does not answer.
+        self.watch.iter().for_each(Watch::signal_stop);
         if self.thread.join().is_err() {
             warn!("the Redis reader thread had panicked");
         }

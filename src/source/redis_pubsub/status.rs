@@ -43,6 +43,8 @@ pub(in crate::source) struct Side {
     since: AtomicU64,
     reconnects: AtomicU64,
     disconnects: AtomicU64,
+    /// When the server last answered; told by the writer only, for the reader has its proofs.
+    last_answer: AtomicU64,
     failure: Mutex<String>,
 }
 
@@ -130,6 +132,11 @@ impl SourceStatus {
             let age = now.since(Moment(self.last_proof.load(Ordering::Relaxed)));
             let reason = format!("{}: no proof of delivery for {:.1} s", self.name, age.as_secs_f64());
             return (fresh_until, Err(reason));
+        }
+        let answer_due = self.writer.last_answer() + Duration::from_nanos(self.proof_age_max.load(Ordering::Relaxed));
+        if answer_due < now {
+            let age = now.since(self.writer.last_answer());
+            return (answer_due, Err(format!("{} writer: no answer for {:.1} s", self.name, age.as_secs_f64())));
         }
         let since = self.reader.since().max(self.writer.since()).max(settled_since);
         (since.max(Moment(self.stale_until.load(Ordering::Relaxed))), Ok(()))
@@ -230,6 +237,15 @@ impl Side {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.clear();
         failure.push_str(reason);
+    }
+
+    /// The server answered.
+    pub(super) fn on_answer(&self, now: Moment) {
+        self.last_answer.store(now.0, Ordering::Relaxed);
+    }
+
+    fn last_answer(&self) -> Moment {
+        Moment(self.last_answer.load(Ordering::Relaxed))
     }
 
     /// Since when it is connected, or is not.

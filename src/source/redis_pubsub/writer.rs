@@ -31,6 +31,9 @@ const BATCH_COUNT_MAX: usize = 1000;
 /// The most bytes in one round trip, but for the last publication.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
+/// What an attempt to connect gets, whoever waits meanwhile: some round trips to sentinels and server.
+const CONNECT_TIME_MIN: Duration = Duration::from_secs(1);
+
 /// Owns the writer thread.
 #[derive(Debug)]
 pub struct WriterHandle {
@@ -202,9 +205,11 @@ impl Writer {
     }
 
     fn connect(&mut self) {
-        // Whoever waits longest must not wait longer than it may.
+        // Whoever waits longest should not wait longer than it may. But under a steady stream of publications the oldest
+        // is always about to give up, and a connection must be possible all the same.
         let patience = self.pending.front().map(|oldest| oldest.deadline.since(self.clock.now()));
-        let timeout = patience.unwrap_or(self.config.connect_timeout).min(self.config.connect_timeout);
+        let patience = patience.map_or(Duration::MAX, |patience| patience.max(CONNECT_TIME_MIN));
+        let timeout = patience.min(self.config.connect_timeout);
         let reader_disconnects = self.status.reader().disconnects();
         let opened = Link::open(&self.directory, self.status.consensus(), timeout.max(Duration::from_millis(1)));
         match opened.and_then(|link| link.set_timeout(self.config.publish_timeout).map(|()| link)) {
@@ -214,6 +219,7 @@ impl Writer {
                 self.backoff.reset();
                 self.last_used = self.clock.now();
                 self.reader_disconnects = reader_disconnects;
+                self.status.writer().on_answer(self.last_used);
                 self.status.writer().on_connected(self.last_used);
                 info!("publishing through {}", self.config.url);
             }
@@ -238,6 +244,7 @@ impl Writer {
         match link.ping() {
             Ok(()) => {
                 self.last_used = self.clock.now();
+                self.status.writer().on_answer(self.last_used);
                 self.reader_disconnects = disconnects;
             }
             Err(error) => {
@@ -265,7 +272,10 @@ impl Writer {
         self.commands.clear();
         self.commands.shrink_to(BATCH_BYTES_MAX);
         match outcome {
-            Ok(()) => self.link = Some(link),
+            Ok(()) => {
+                self.status.writer().on_answer(self.last_used);
+                self.link = Some(link);
+            }
             Err(error) => {
                 // Some of it may have reached the server, and there is no telling how much.
                 while let Some(queued) = self.pending_pop() {

@@ -1,6 +1,6 @@
 //! Sections 5.5.1 and 7: close frames, and the end of the connection, which comes from the server first (7.1.1).
 
-use super::{CLOSE, FIN, PING, TEXT, close, converse, ends, frame, goes_on, pong, text};
+use super::{CLOSE, FIN, HANDSHAKE, PING, TEXT, close, converse, ends, frame, goes_on, pong, read_frames, text};
 use crate::client::{PACES, Pace, connect, read_through, read_to_end, send};
 
 #[test]
@@ -52,9 +52,26 @@ fn what_came_before_is_answered_before() {
 }
 
 #[test]
+fn frames_may_come_with_the_handshake() {
+    let end = frame(CLOSE, 1000_u16.to_be_bytes());
+    for (frames, expected) in
+        [(vec![frame(FIN | TEXT, "a"), end.clone()], vec![text("a"), close(1000)]), (vec![end], vec![close(1000)])]
+    {
+        for pace in PACES {
+            let mut stream = connect();
+            send(&mut stream, &[HANDSHAKE, &frames.concat()].concat(), pace);
+            let head = read_through(&mut stream, b"\r\n\r\n", "4.2.2: the handshake's answer comes first");
+            assert!(head.starts_with(b"HTTP/1.1 101 "));
+            let rule = "4.1: what comes behind the handshake";
+            assert_eq!(read_frames(rule, &read_to_end(&mut stream, rule)), expected, "{pace:?}");
+        }
+    }
+}
+
+#[test]
 fn a_client_that_just_goes_is_no_trouble() {
     let mut stream = connect();
-    send(&mut stream, super::HANDSHAKE, Pace::Whole);
+    send(&mut stream, HANDSHAKE, Pace::Whole);
     read_through(&mut stream, b"\r\n\r\n", "the handshake");
     send(&mut stream, &frame(FIN | TEXT, "cut")[..7], Pace::Whole);
     stream.shutdown(std::net::Shutdown::Write).expect("it is connected");

@@ -45,8 +45,8 @@ fn check_text(topic_count: usize, text: &[u8]) {
         let query = format!("&{name}={encoded}");
         assert_eq!(starts(topic_count, &query, b""), Some(expected.clone()), "{query}");
     }
-    // What surrounds a field's value is not part of it.
-    if text.trim_matches([' ', '\t']) == text && !text.is_empty() {
+    // What surrounds a field's value is not part of it, and a line break would end it.
+    if text.trim_matches([' ', '\t']) == text && !text.is_empty() && !text.contains(['\r', '\n']) {
         let header = format!("Last-Event-ID: {text}\r\n");
         let told = starts(topic_count, "&since=first", header.as_bytes());
         assert!(told.is_none() || told == Some(expected.clone()), "{header:?}: {told:?}");

@@ -12,7 +12,7 @@ use super::{
     harness::{Hub, Server, free_port, publish, quick, wait_until},
     topic,
 };
-use crate::{bus::PublishFailed, clock::Clock};
+use crate::{bus::PublishFailed, clock::Clock, source::redis_address::tests::false_sentinel};
 
 #[test]
 fn a_killed_server_heals_and_the_loss_is_counted() {
@@ -100,6 +100,37 @@ fn a_server_that_falls_silent_is_left() {
 }
 
 #[test]
+fn only_a_master_is_talked_to_where_sentinels_name_it() {
+    let master = Server::start();
+    let server = Server::with(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
+    let (digits, port) = (server.port.to_string().len(), server.port);
+    let answer = format!("*2\r\n$9\r\n127.0.0.1\r\n${digits}\r\n{port}\r\n");
+    let sentinel = false_sentinel(answer.leak());
+    let url = format!("redis+sentinel://127.0.0.1:{sentinel}/service");
+    let hub = Hub::start(&Config { publish_timeout: Duration::from_millis(200), ..quick(&url) });
+    let reason = || hub.status.ready(hub.clock.now()).err().unwrap_or_default();
+    wait_until("the reader refuses it", || {
+        let reason = reason();
+        reason.starts_with("redis reader: ") && reason.contains("not a master")
+    });
+    assert_eq!(hub.publish("a", None, "x"), Err(PublishFailed::Unavailable));
+    let mut client = server.client();
+    redis::cmd("REPLICAOF").arg(&["NO", "ONE"]).exec(&mut client).expect("it takes the command");
+    hub.wait_ready();
+    hub.listen("a");
+    assert_eq!(hub.publish("a", None, "x"), Ok(None));
+    assert_eq!(hub.payloads(1), ["x"]);
+    // Nothing but the role changes: the connections stay.
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(master.port).exec(&mut client).expect("it takes the command");
+    wait_until("the writer asks again", || reason().starts_with("redis writer: not connected"));
+    assert_eq!(
+        hub.publish("a", None, "lost"),
+        Err(PublishFailed::Unavailable),
+        "a replica would take it and tell nobody"
+    );
+}
+
+#[test]
 fn an_unreachable_server_answers_unavailable() {
     let config =
         Config { publish_timeout: Duration::from_millis(50), ..quick(&format!("redis://127.0.0.1:{}", free_port())) };
@@ -111,6 +142,46 @@ fn an_unreachable_server_answers_unavailable() {
     let answer = publish(&writer, "a", None, "x");
     writer.stop();
     assert_eq!(answer.try_recv(), Ok(Err(PublishFailed::Unavailable)), "stopping answers all");
+}
+
+/// A server far away: it answers after `delay`. Its thread ends with the process.
+fn distant_server(port: u16, delay: Duration) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is still free");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut answers = stream.try_clone().expect("a second handle");
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                let answer: &[u8] = match line.as_str() {
+                    "CLIENT" | "PING" => b"+OK\r\n",
+                    "PUBLISH" => b":1\r\n",
+                    _ => continue,
+                };
+                std::thread::park_timeout(delay);
+                // The writer may have lost its patience.
+                let _ = answers.write_all(answer);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_steady_stream_of_publications_leaves_time_to_connect() {
+    let (port, delay) = (free_port(), Duration::from_millis(400));
+    let config = Config { publish_timeout: delay / 2, ..quick(&format!("redis://127.0.0.1:{port}")) };
+    let status = Arc::new(SourceStatus::new("redis"));
+    let writer = start_writer(config, Clock::start(), Arc::clone(&status)).expect("usable settings");
+    let first = publish(&writer, "a", None, "x");
+    let publish_one = || drop(publish(&writer, "a", None, "x"));
+    wait_until("the first one is given up", || {
+        publish_one();
+        first.try_recv().is_ok()
+    });
+    distant_server(port, delay);
+    wait_until("it connects", || {
+        publish_one();
+        status.snapshot().writer_connected
+    });
+    writer.stop();
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Every way to a server: users and passwords, databases, Unix sockets, TLS.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+};
 
 use super::{
-    super::{Config, SourceStatus, start_reader, start_writer},
+    super::{Config, SentinelLogin, SourceStatus, start_reader, start_writer},
     harness::{Hub, Scratch, Server, quick, wait_until},
     topic,
 };
@@ -96,6 +99,66 @@ fn tls_trusts_only_the_named_authority() {
     wait_until("the server asks for a certificate", || reason().contains("the connection failed"));
 }
 
+/// A sentinel that wants a password and speaks TLS only, and says that the server is at `port`.
+struct TlsSentinel(Child);
+
+impl TlsSentinel {
+    fn start(scratch: &Scratch, sentinel_port: u16, port: &str) -> Self {
+        let lines = [
+            "port 0".to_owned(),
+            format!("tls-port {sentinel_port}"),
+            "bind 127.0.0.1".to_owned(),
+            "tls-cert-file server.crt".to_owned(),
+            "tls-key-file server.key".to_owned(),
+            "tls-ca-cert-file ca.crt".to_owned(),
+            "requirepass sentinel-secret".to_owned(),
+            format!("sentinel monitor my-service 127.0.0.1 {port} 1"),
+        ];
+        std::fs::write(scratch.path("sentinel.conf"), lines.join("\n") + "\n").expect("a file");
+        let mut command = Command::new("redis-server");
+        command.args(["sentinel.conf", "--sentinel"]).current_dir(&scratch.0).stdout(Stdio::null());
+        Self(command.spawn().expect("redis-server runs: apt-get install redis-server"))
+    }
+}
+
+impl Drop for TlsSentinel {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn sentinels_have_their_own_login_and_the_same_tls() {
+    let scratch = Scratch::new();
+    make_certificates(&scratch);
+    let path = |name: &str| scratch.path(name).display().to_string();
+    let (port, sentinel_port) = (super::harness::free_port().to_string(), super::harness::free_port());
+    let (certificate, key, authority) = (path("server.crt"), path("server.key"), path("ca.crt"));
+    let _server = Server::with(
+        &[
+            ["--tls-port", &port, "--tls-cert-file", &certificate],
+            ["--tls-key-file", &key, "--tls-ca-cert-file", &authority],
+            ["--requirepass", "server-secret", "--maxclients", "100"],
+        ]
+        .concat(),
+    );
+    let _sentinel = TlsSentinel::start(&scratch, sentinel_port, &port);
+    let login = |password: &str| SentinelLogin { password: password.to_owned(), ..SentinelLogin::default() };
+    let config = Config {
+        ca_file: Some(scratch.path("ca.crt")),
+        certificate_file: Some(scratch.path("client.crt")),
+        key_file: Some(scratch.path("client.key")),
+        sentinel_login: login("sentinel-secret"),
+        ..quick(&format!("rediss+sentinel://:server-secret@127.0.0.1:{sentinel_port}/my-service/2"))
+    };
+    check_round_trip(&config);
+    let stranger = Hub::start(&Config { sentinel_login: login("wrong"), ..config });
+    let reason = || stranger.status.ready(stranger.clock.now()).err().unwrap_or_default();
+    wait_until("the sentinel's refusal is named", || reason().contains("no sentinel knows"));
+    assert!(!reason().contains("secret"), "{}", reason());
+}
+
 /// An authority, another one, and certificates of the first for a server and a client.
 fn make_certificates(scratch: &Scratch) {
     for authority in ["ca", "other"] {
@@ -112,7 +175,7 @@ fn make_certificates(scratch: &Scratch) {
             scratch,
             &format!(
                 "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN={name} \
-            -addext subjectAltName=DNS:localhost -keyout {name}.key -out {name}.csr"
+            -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout {name}.key -out {name}.csr"
             ),
         );
         openssl(

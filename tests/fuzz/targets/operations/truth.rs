@@ -63,11 +63,15 @@ impl Truth {
         }
     }
 
-    /// A hole that is the newest entry known already says so.
+    /// A hole that was reported at the same moment and is the newest entry known already says so.
     pub(super) fn report_loss(&mut self, reason: GapReason, now: Moment) {
         self.exists = true;
         let position = self.next();
-        let newest = self.entries.last().filter(|_| self.oldest < position).and_then(|entry| entry.gap);
+        let newest = self
+            .entries
+            .last()
+            .filter(|entry| self.oldest < position && entry.accepted == now)
+            .and_then(|entry| entry.gap);
         if newest.is_none_or(|newest| newest.reason != reason) {
             self.push(Some(Gap { from: id(position - 1), to: id(position), reason }), now);
         }
