@@ -43,6 +43,9 @@ impl<'bus> Feed<'bus> {
         self.bus.check(kind, &data)?;
         let bus = self.bus;
         self.with_core(topic, |feed, state, core| {
+            if !bus.budget().is_spent() {
+                feed.settle_lost(state, core, now);
+            }
             let position = core.history.next();
             feed.append(state, core, state.event(bus.id_at(position), position, kind, data, now), now)
         })
@@ -88,19 +91,36 @@ impl<'bus> Feed<'bus> {
 
     /// Events of `topic` may be missing from here on, for `reason`: every reader is told so, in its order. Of several
     /// reports at the same moment, with no event between, one stands for all; a later one stands for itself, because
-    /// readers may have gone past the earlier one.
+    /// readers may have gone past the earlier one. But while there is no room ([`GapReason::Overflow`]) each event would
+    /// leave a hole that takes room: of those that follow one another, the second is kept until there is, and stands for
+    /// the rest.
     pub fn report_loss(&mut self, topic: &Topic, reason: GapReason, now: Moment) {
-        let bus = self.bus;
-        bus.losses.fetch_add(1, Ordering::Relaxed);
+        self.bus.losses.fetch_add(1, Ordering::Relaxed);
         self.with_core(topic, |feed, state, core| {
-            let position = core.history.next();
-            let newest = core.history.event(position - 1).filter(|event| event.accepted == now);
-            let newest = newest.and_then(|event| event.gap);
-            if newest.is_none_or(|newest| newest.reason != reason) {
-                let gap = Gap { from: core.history.newest_id(), to: bus.id_at(position), reason };
-                feed.append_hole(state, core, gap, now);
+            let newest = core.history.event(core.history.next() - 1);
+            let (accepted, gap) = (newest.map(|event| event.accepted), newest.and_then(|event| event.gap));
+            if gap.is_none_or(|gap| gap.reason != reason) || (reason != GapReason::Overflow && accepted != Some(now)) {
+                feed.append_loss(state, core, reason, now);
+            } else if reason == GapReason::Overflow {
+                core.has_lost = true;
             }
         });
+    }
+
+    /// Tells the readers of `topic` what was lost since the last hole for want of room, if anything was.
+    pub(super) fn tell_lost(&mut self, topic: &Topic, now: Moment) {
+        self.with_core(topic, |feed, state, core| feed.settle_lost(state, core, now));
+    }
+
+    fn settle_lost(&mut self, state: &Arc<TopicState>, core: &mut Core, now: Moment) {
+        if std::mem::take(&mut core.has_lost) {
+            self.append_loss(state, core, GapReason::Overflow, now);
+        }
+    }
+
+    fn append_loss(&mut self, state: &Arc<TopicState>, core: &mut Core, reason: GapReason, now: Moment) {
+        let gap = Gap { from: core.history.newest_id(), to: self.bus.id_at(core.history.next()), reason };
+        self.append_hole(state, core, gap, now);
     }
 
     /// The broker does not have the events of `gap` any more, or they cannot be delivered. Its end is newer than the newest

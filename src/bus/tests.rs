@@ -187,9 +187,19 @@ fn a_loss_stands_in_the_log_once_and_in_order() {
     );
     assert_eq!(mail(&bus, 0), [1, 2, 3, 4]);
     assert_eq!(shown(&bus, "a", Start::After(EventId { major: 9, minor: 3 }))[0], "[9-3 1000-0 epoch]");
-    // Whoever came after the first is told of the second.
-    lose_at(1, GapReason::Overflow);
-    assert_eq!(mail(&bus, 0), [5]);
+    // Whoever came after the first is told of the second; where there is no room, of all that follow in one.
+    lose_at(1, GapReason::SourceLost);
+    lose_at(2, GapReason::SourceLost);
+    assert_eq!(mail(&bus, 0), [5, 6]);
+    (3..9).for_each(|now| lose_at(now, GapReason::Overflow));
+    assert_eq!(mail(&bus, 0), [7]);
+    publish(&bus, "a", 1);
+    let tail = ["1000-8: 1000-7 1000-8 overflow", "1000-9: 0"];
+    assert_eq!(shown(&bus, "a", Start::Last(2)), tail);
+    (10..19).for_each(|now| lose_at(now, GapReason::Overflow));
+    bus.sweep(Moment(19));
+    bus.sweep(Moment(20));
+    assert_eq!(mail(&bus, 0), [8, 9, 10, 11], "one at once, one for the rest when there is time");
 }
 
 #[test]

@@ -52,6 +52,8 @@ pub(super) struct Core {
     pub(super) resync: ReactorSet,
     /// Whether events published at the source arrive here.
     live: bool,
+    /// Events were lost behind the hole that is the newest entry, and the next one to be appended must say so.
+    pub(super) has_lost: bool,
     /// Somebody was let in before the source had confirmed the topic: what is published until it does is lost on them.
     has_blind: bool,
     /// Taken out of the table: whoever still holds it must look the topic up anew.
@@ -358,6 +360,11 @@ impl Bus {
         for state in self.states() {
             let mut core = lock(&state.core);
             core.history.trim(&state.class.retention.within(self.budget()), now);
+            if core.has_lost {
+                drop(core);
+                self.feed().tell_lost(&state.topic, now);
+                continue;
+            }
             if core.history.is_empty() && core.interest.is_empty() {
                 core.retired = true;
                 lock(&self.retired).remember(self.hasher.hash_one(&state.topic), core.history.next() - 1);
@@ -453,6 +460,7 @@ impl Bus {
                 interest: ReactorSet::default(),
                 resync: ReactorSet::default(),
                 live,
+                has_lost: false,
                 has_blind: false,
                 retired: false,
             }),

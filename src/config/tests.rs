@@ -169,7 +169,7 @@ fn classes() {
     let class = |name: &str| {
         let topic = Topic::parse(name).expect("a good name");
         let found = topics.classes.iter().find(|(pattern, _)| pattern.matches(&topic));
-        found.map_or(topics.default.clone(), |(_, class)| class.clone()).retention
+        found.map_or(&topics.default, |(_, class)| class).retention
     };
     let check = |name: &str, count: usize, bytes: usize, lag_count: usize| {
         let Retention { history, lag } = class(name);
