@@ -229,6 +229,11 @@ impl Bus {
         }
     }
 
+    /// Whether other hubs may deliver the same events of `topic` under ids of their own.
+    pub fn is_told_elsewhere(&self, topic: &Topic) -> bool {
+        self.outlet(topic).is_some() && self.archive(topic).is_none()
+    }
+
     /// The class of `topic`.
     pub fn class(&self, topic: &Topic) -> &Class {
         let classes = &self.config.classes;

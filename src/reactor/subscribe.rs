@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     event::{EventId, Position, Start},
+    gap::{Gap, GapReason},
     log::{Listener, Moved},
     protocol::{Session, fanfare_v1, sse},
     topic::Topic,
@@ -83,7 +84,15 @@ impl<N: Net> Reactor<N> {
         let Some(topic) = self.topics.at(place) else { return };
         let joins = topic.ring.place(start, &topic.state.class.retention.history, self.now);
         let (oldest, gap) = match (joins, start) {
-            (None, Start::After(seen)) => (topic.ring.oldest(), Some(topic.ring.unjoined_gap(seen))),
+            (None, Start::After(seen)) => {
+                let gap = topic.ring.unjoined_gap(seen);
+                // What is retained here may have been seen there, under other ids.
+                if gap.reason == GapReason::Epoch && self.hub.bus.is_told_elsewhere(&topic.state.topic) {
+                    (topic.ring.next(), Some(Gap { to: topic.ring.newest_id(), ..gap }))
+                } else {
+                    (topic.ring.oldest(), Some(gap))
+                }
+            }
             _ => (topic.ring.oldest(), None),
         };
         // What the client has if it gets what follows: known even if no event ever came, so that it can resume.

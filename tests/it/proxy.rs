@@ -11,6 +11,9 @@ use crate::support::{
     websocket::{Incoming, WebSocketClient},
 };
 
+/// A request: method, path, headers.
+type Asked = (Method, &'static str, &'static [(&'static str, &'static str)]);
+
 const EVENT_SOURCE: [(&str, &str); 2] = [("Accept", "text/event-stream"), ("Origin", "https://app.example")];
 
 fn request(nginx: &Nginx, method: Method, target: &str, headers: &[(&str, &str)], body: &str) -> Response {
@@ -93,7 +96,7 @@ fn others_get_the_honest_status_when_no_hub_answers() {
     let hub = Hub::start();
     let nginx = Nginx::start(&[hub.address()]);
     assert!(hub.terminate().success());
-    let rows: [(Method, &str, &[(&str, &str)]); 5] = [
+    let rows: [Asked; 5] = [
         (Method::Get, "/sse?topic=t", &[]),
         (Method::Get, "/sse?topic=t", &[("Accept", "text/event-stream")]),
         (Method::Get, "/sse?topic=t", &[("Origin", "https://app.example")]),

@@ -18,8 +18,11 @@ const BROWSERS: [&[(&str, &str)]; 3] = [
     &[("Accept", "text/event-stream"), ("Sec-Fetch-Site", "same-origin")],
 ];
 
-/// Requests of others: method, path, headers.
-const OTHERS: [(Method, &str, &[(&str, &str)]); 5] = [
+/// A request: method, path, headers.
+type Asked = (Method, &'static str, &'static [(&'static str, &'static str)]);
+
+/// What others ask.
+const OTHERS: [Asked; 5] = [
     (Method::Get, "/sse?topic=t", &[]),
     (Method::Get, "/sse?topic=t", &[("Accept", "text/event-stream")]),
     (Method::Get, "/sse?topic=t", &[("Origin", "https://app.example")]),
