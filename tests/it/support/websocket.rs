@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     io::{ErrorKind, Read},
+    time::Instant,
 };
 
 use fanfare::protocol::{
@@ -18,7 +19,7 @@ use fanfare::protocol::{
 use serde_json::Value;
 use socket2::Socket;
 
-use super::{hub::Hub, sse::send_all};
+use super::{PATIENCE, hub::Hub, sse::send_all};
 
 const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 
@@ -110,10 +111,13 @@ impl WebSocketClient {
     /// The next message or control frame.
     #[track_caller]
     pub(crate) fn next(&mut self) -> Incoming {
+        // Pings would keep it waiting for ever.
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(incoming) = self.incoming.pop_front() {
                 return incoming;
             }
+            assert!(Instant::now() < deadline, "nothing came but pings");
             self.read();
         }
     }
