@@ -313,6 +313,14 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// After a flush: what is unread of a peer's words has not changed, so most of the time there is nothing to do.
+    #[inline]
+    pub(super) fn settle_flushed(&mut self, slot: u32) {
+        if self.connections.at(slot).is_some_and(|it| !it.outbox.is_empty() || it.charged_bytes != 0) {
+            self.settle_charge(slot);
+        }
+    }
+
     /// Brings what the connection holds of the memory budget up to date.
     pub(super) fn settle_charge(&mut self, slot: u32) {
         let Some(connection) = self.connections.at(slot) else { return };
