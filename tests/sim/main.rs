@@ -3,10 +3,14 @@
 //! `FANFARE_SIM_SEED=<seed> cargo test --test sim` plays it again. `FANFARE_SIM_SEEDS=<count>` runs more of them.
 
 mod actions;
+mod broken;
+mod broker;
 mod client;
 mod net;
+mod plan;
 mod scenarios;
 mod source;
+mod track;
 mod truth;
 mod world;
 
@@ -14,7 +18,8 @@ use std::ops::Range;
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-use world::{Plan, World};
+use plan::Plan;
+use world::World;
 
 /// Seeds per test; there are [`TESTS`] of them, so that they share the cores.
 const SEEDS: u64 = 750;
