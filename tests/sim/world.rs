@@ -369,11 +369,19 @@ impl World {
         for summary in self.hub.bus.summaries(Moment::default()) {
             assert_eq!(summary.listeners, 0, "listeners of {} still counted", summary.topic);
         }
+        // When all is forgotten, nothing is held.
+        self.clients.iter().for_each(|client| client.wire.lock().close());
+        self.clock.advance(FORGOTTEN_AFTER);
+        self.hub.bus.sweep(self.clock.now());
+        assert_eq!(self.hub.bus.summaries(self.clock.now()).len(), 0, "topics that nobody uses");
+        assert_eq!(self.hub.bus.budget().used(), 0, "bytes held of nothing");
     }
 }
 
 /// A topic rests no longer between two rounds.
 const REST_MAX: Duration = Duration::from_millis(2);
+/// No log and no key is kept for so long.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(2_000_000);
 /// Turns in a row, all with cause, after which reactors are taken to spin.
 const TURNS_MAX: usize = 100_000;
 /// When descriptors have run out, a reactor tries again after so long, or a little less.
