@@ -81,6 +81,7 @@ impl<'bus> Feed<'bus> {
     ) -> Result<bool, PublishRefused> {
         self.bus.check(kind, &data)?;
         self.with_core(topic, |feed, state, core| {
+            core.begin_at(id.before(), state);
             if id <= core.history.newest_id() {
                 return Ok(false);
             }
@@ -128,6 +129,7 @@ impl<'bus> Feed<'bus> {
     pub fn report_gap(&mut self, topic: &Topic, gap: Gap, now: Moment) {
         self.bus.losses.fetch_add(1, Ordering::Relaxed);
         self.with_core(topic, |feed, state, core| {
+            core.begin_at(gap.from, state);
             if core.history.newest_id() < gap.to {
                 feed.append_hole(state, core, gap, now);
             }

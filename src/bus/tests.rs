@@ -250,6 +250,27 @@ fn what_was_lost_on_those_let_in_early_is_told() {
 }
 
 #[test]
+fn a_brokers_log_that_was_not_loaded_joins_on_to_nothing_older() {
+    let id = |minor| EventId { major: 5, minor };
+    let gap = Gap { from: id(7), to: id(8), reason: GapReason::Expired };
+    let check = |feed: fn(&mut Feed<'_>, &Topic, Gap), expected: EventId| {
+        let class = Class { log: LogKind::RedisStream, ..Class::default() };
+        let config = Config { default_class: class, ..Config::default() };
+        let bus = Bus::new(config, vec![], Outlets::default());
+        feed(&mut bus.feed(), &topic("a"), gap);
+        let gap_after = |id| bus.history(&topic("a"), Start::After(id), 9, Moment(0)).and_then(|page| page.gap);
+        assert_eq!(gap_after(id(3)).map(|gap| gap.to), Some(expected));
+        assert_eq!(gap_after(expected), None);
+    };
+    check(|feed, topic, gap| feed.report_gap(topic, gap, Moment(0)), id(7));
+    let publish = |feed: &mut Feed<'_>, topic: &Topic, gap: Gap| {
+        let is_new = feed.publish_as(topic, gap.to, None, Bytes::new(), Moment(0));
+        assert_eq!(is_new, Ok(true));
+    };
+    check(publish, id(7));
+}
+
+#[test]
 fn a_spent_budget_shortens_logs_and_then_refuses() {
     let budget = Arc::new(Budget::new(60_000));
     let (bus, _) = bus_within(1, 10, Arc::clone(&budget));

@@ -482,6 +482,16 @@ impl Retired {
     }
 }
 
+impl Core {
+    /// A broker's log that is fed without having been loaded begins after `floor`: the topic was given up meanwhile, and
+    /// what came before is the broker's to know.
+    pub(super) fn begin_at(&mut self, floor: EventId, state: &TopicState) {
+        if state.class.log != LogKind::Memory && self.history.newest_id() == EventId::default() {
+            self.history.restart(floor);
+        }
+    }
+}
+
 impl Attachment {
     fn of(state: &Arc<TopicState>, core: &Core, from: Position) -> Self {
         Self {

@@ -79,9 +79,9 @@ pub struct Ring {
 enum Ids {
     /// The minor part is the position.
     Dense,
-    /// They are a broker's. Those of the newest events that are no longer retained are kept, to tell a reader that the log
-    /// has passed where its hole begins.
-    Sparse { passed: VecDeque<EventId> },
+    /// They are a broker's. Those of the newest events that are no longer retained are kept, each with the position behind
+    /// it, to tell a reader that the log has passed where its hole begins.
+    Sparse { passed: VecDeque<(Position, EventId)> },
 }
 
 /// Ids kept of events that are not.
@@ -94,6 +94,20 @@ struct Entry {
     before_bytes: usize,
 }
 
+impl Ids {
+    /// The event before `position`, which has this id, is no longer retained.
+    fn pass(&mut self, position: Position, id: EventId) {
+        let Self::Sparse { passed } = self else { return };
+        if passed.back().is_some_and(|(last, _)| position <= *last) {
+            return;
+        }
+        if passed.len() == PASSED_MAX {
+            passed.pop_front();
+        }
+        passed.push_back((position, id));
+    }
+}
+
 impl Ring {
     /// An empty ring whose first event will have position `next`, and will be the first that follows `floor`.
     pub fn new(next: Position, floor: EventId) -> Self {
@@ -102,7 +116,7 @@ impl Ring {
 
     /// The same for events whose ids a broker gives.
     pub fn sparse(next: Position, floor: EventId) -> Self {
-        Self { ids: Ids::Sparse { passed: VecDeque::new() }, ..Self::new(next, floor) }
+        Self { ids: Ids::Sparse { passed: VecDeque::from([(next, floor)]) }, ..Self::new(next, floor) }
     }
 
     /// The id before the oldest event retained.
@@ -116,15 +130,25 @@ impl Ring {
         self.floor = floor;
         if let Ids::Sparse { passed } = &mut self.ids {
             passed.clear();
+            passed.push_back((self.next, floor));
         }
     }
 
     /// Goes on from `next`, empty, after `floor`: what stands between is lost on it. Does nothing if it has come so far.
     pub fn skip_to(&mut self, next: Position, floor: EventId) {
         if self.next < next {
-            self.restart(floor);
-            self.next = next;
+            self.leap(next, floor);
         }
+    }
+
+    /// Goes on from `next`, empty, after `floor`; what readers that are behind have is not forgotten.
+    fn leap(&mut self, next: Position, floor: EventId) {
+        while let Some(entry) = self.entries.pop_front() {
+            self.ids.pass(entry.event.position + 1, entry.event.id);
+        }
+        self.ids.pass(next, floor);
+        self.entries = VecDeque::new();
+        (self.next, self.floor) = (next, floor);
     }
 
     /// The position of the oldest event retained; [`Ring::next`] if there is none.
@@ -174,12 +198,10 @@ impl Ring {
         match &self.ids {
             Ids::Dense => EventId { major: self.floor.major, minor: before },
             _ if self.oldest() <= position => self.floor,
-            Ids::Sparse { passed } => {
-                // The last of `passed` is the floor, the id before the oldest.
-                let back = usize::try_from(self.oldest() - position).unwrap_or(usize::MAX);
-                let place = passed.len().checked_sub(1).and_then(|last| last.checked_sub(back));
-                place.map_or_else(EventId::default, |place| passed[place])
-            }
+            Ids::Sparse { passed } => match passed.binary_search_by_key(&position, |(behind, _)| *behind) {
+                Ok(place) => passed[place].1,
+                Err(_) => EventId::default(),
+            },
         }
     }
 
@@ -196,7 +218,7 @@ impl Ring {
         // Ids begin anew behind a change of epoch, so nothing before it can be compared with what follows.
         let begins_anew = event.gap.is_some_and(|gap| gap.reason == GapReason::Epoch);
         if event.position != self.next || begins_anew {
-            self.restart(event.id.before());
+            self.leap(event.position, event.id.before());
         }
         self.next = event.position + 1;
         let before_bytes = self.pushed_bytes;
@@ -212,12 +234,7 @@ impl Ring {
                 break;
             }
             self.floor = oldest.event.id;
-            if let Ids::Sparse { passed } = &mut self.ids {
-                if passed.len() == PASSED_MAX {
-                    passed.pop_front();
-                }
-                passed.push_back(self.floor);
-            }
+            self.ids.pass(oldest.event.position + 1, self.floor);
             self.entries.pop_front();
         }
         if self.entries.is_empty() {
@@ -393,6 +410,19 @@ mod tests {
         assert_eq!((ring.oldest(), ring.next(), ring.floor(), ring.newest_id()), (7, 7, id(6), id(6)));
         ring.push(event(7, 7));
         assert_eq!((ring.oldest(), ring.next()), (7, 8));
+    }
+
+    #[test]
+    fn a_leap_does_not_forget_where_readers_stand() {
+        let mut ring = Ring::sparse(5, id(40));
+        (5..=7).for_each(|position| ring.push(event(position, position)));
+        ring.skip_to(11, id(10));
+        assert_eq!([5, 6, 8, 11].map(|position| ring.id_before(position)), [id(40), id(5), id(7), id(10)]);
+        ring.push(event(15, 15));
+        assert_eq!([8, 11, 15].map(|position| ring.id_before(position)), [id(7), id(10), id(14)]);
+        ring.trim(&Retention { history: bounds(0, 0, 0), lag: bounds(0, 0, 0) }, Moment(0));
+        assert_eq!([8, 15, 16].map(|position| ring.id_before(position)), [id(7), id(14), id(15)]);
+        assert_eq!(ring.id_before(9), EventId::default(), "there was never a reader");
     }
 
     #[test]

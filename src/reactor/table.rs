@@ -156,10 +156,10 @@ impl LocalTopic {
     /// Takes what a resync brought. True if it is news, be it only that events are lost.
     pub(super) fn take_missed(&mut self, missed: Attachment, budget: &Budget, now: Moment) -> bool {
         let head = self.ring.next();
+        self.ring.skip_to(missed.next - missed.events.len() as Position, missed.floor);
         for event in missed.events {
             self.take(event, budget, now);
         }
-        self.ring.skip_to(missed.next, missed.floor);
         head < self.ring.next()
     }
 }

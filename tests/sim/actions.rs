@@ -3,12 +3,18 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use fanfare::event::EventId;
+use fanfare::{
+    bus::{Feed, PublishRefused},
+    event::EventId,
+    gap::GapReason,
+};
 use rand::RngExt;
 
 use crate::{
+    broken::Fault,
     client::{Client, Fate, Speech},
-    truth::{Track, payload},
+    track::Track,
+    truth::payload,
     world::World,
 };
 
@@ -36,6 +42,12 @@ const ACTIONS: &[(u32, Action)] = &[
     (1, World::wait_in_silence),
     (2, World::connect_crowd),
     (2, World::send_noise),
+    (12, World::come_back),
+    (1, World::restart_seldom),
+    (3, World::repeat_request),
+    (2, World::source_leaves),
+    (3, World::source_returns),
+    (5, World::trim_stream),
 ];
 
 /// More than a reactor reads from one connection in one turn.
@@ -82,9 +94,9 @@ impl World {
             Speech::V1 => self.random.random_range(0..=2),
             Speech::Sse { .. } | Speech::Raw => self.random.random_range(1..=3),
         };
-        let count = most.min(self.plan.topics);
-        let first = self.random.random_range(0..self.plan.topics);
-        let topics: Vec<usize> = (0..count).map(|offset| (first + offset) % self.plan.topics).collect();
+        let count = most.min(self.plan.topics.len());
+        let first = self.random.random_range(0..self.plan.topics.len());
+        let topics: Vec<usize> = (0..count).map(|offset| (first + offset) % self.plan.topics.len()).collect();
         // Either all resume or none does: the id of a stream is one for all its topics.
         let resumes = self.random.random_range(0..4) == 0 && topics.iter().all(|topic| 0 < self.truth.len(*topic));
         topics.into_iter().map(|topic| self.choose_start(topic, resumes)).collect()
@@ -97,8 +109,8 @@ impl World {
             return (self.truth.live_track(topic), None);
         }
         let last_seen = self.random.random_range(len.saturating_sub(60)..len);
-        let id = self.truth.event(topic, last_seen).id;
-        (Track::resumed(topic, last_seen + 1, self.plan.retained()), Some(id))
+        let id = self.truth.entry(topic, last_seen).id;
+        (Track::resumed(topic, last_seen + 1, id), Some(id))
     }
 
     fn any_client(&mut self, is_wanted: impl Fn(&Client) -> bool) -> Option<usize> {
@@ -130,11 +142,11 @@ impl World {
             1..=5 => self.random.random_range(200..3_000),
             _ => self.random.random_range(0..200),
         };
-        (tag, payload(tag, padding_bytes))
+        (tag, payload(tag, padding_bytes.min(self.plan.payload_bytes_max())))
     }
 
     fn any_topic(&mut self) -> usize {
-        self.random.random_range(0..self.plan.topics)
+        self.random.random_range(0..self.plan.topics.len())
     }
 
     fn publish_few(&mut self) {
@@ -150,16 +162,90 @@ impl World {
 
     fn publish(&mut self, count: usize) {
         let mostly = self.any_topic();
-        let now = self.clock.now();
         let bus = std::sync::Arc::clone(&self.hub.bus);
         let mut feed = bus.feed();
         for _ in 0..count {
             let topic = if self.random.random_range(0..4) == 0 { self.any_topic() } else { mostly };
             let (tag, data) = self.new_payload();
-            let kind = (tag % 2 == 0).then_some("kind");
-            feed.publish(&self.truth.topics[topic], kind, Bytes::from(data), now).expect("a good event");
-            self.truth.copy_from(&bus);
+            if self.truth.rules[topic].is_stream {
+                self.broker.append(topic, data, &mut self.truth, &mut self.random);
+            } else if self.source_away {
+                self.truth.lose(topic);
+            } else {
+                self.feed_event(&mut feed, topic, tag, data);
+                self.truth.copy_from(&bus);
+            }
         }
+    }
+
+    fn feed_event(&mut self, feed: &mut Feed<'_>, topic: usize, tag: u64, data: String) {
+        let (now, name) = (self.clock.now(), &self.truth.topics[topic]);
+        let kind = (tag % 2 == 0).then_some("kind");
+        match feed.publish(name, kind, Bytes::from(data), now) {
+            Ok(_) => {}
+            Err(PublishRefused::NoRoom) => feed.report_loss(name, GapReason::Overflow, now),
+            Err(other) => panic!("refused: {other:?}"),
+        }
+    }
+
+    /// From now on what is published at the source is lost. Without one that all share there is nothing to lose.
+    fn source_leaves(&mut self) {
+        self.source_away = self.plan.outlet;
+    }
+
+    /// The source is there again, and says of which topics it may have lost something.
+    pub(crate) fn source_returns(&mut self) {
+        if !std::mem::take(&mut self.source_away) || self.plan.fault == Some(Fault::LossUntold) {
+            return;
+        }
+        // Reports of one moment stand for one loss.
+        self.clock.advance(Duration::from_nanos(1));
+        let bus = std::sync::Arc::clone(&self.hub.bus);
+        for topic in 0..self.plan.topics.len() {
+            if !self.truth.rules[topic].is_stream {
+                bus.feed().report_loss(&self.truth.topics[topic], GapReason::SourceLost, self.clock.now());
+            }
+        }
+        self.truth.copy_from(&bus);
+    }
+
+    /// The broker drops the oldest entries of a stream.
+    fn trim_stream(&mut self) {
+        let topic = self.any_topic();
+        if self.truth.rules[topic].is_stream {
+            let len = self.truth.len(topic);
+            let kept = self.random.random_range(0..80).min(len);
+            self.truth.trim(topic, len - kept);
+        }
+    }
+
+    fn restart_seldom(&mut self) {
+        if self.random.random_range(0..3) == 0 {
+            self.restart();
+        }
+    }
+
+    /// A client whose connection has ended comes back, with what it has.
+    fn come_back(&mut self) {
+        let is_wanted = |client: &Client| client.fate != Fate::Open && client.dialog.may_come_back();
+        let Some(index) = self.any_client(is_wanted) else { return };
+        self.clients[index].dialog.was_succeeded = true;
+        let Some(tracks) = self.clients[index].dialog.account(&self.truth) else { return };
+        let speech = self.clients[index].dialog.speech;
+        let wire = self.new_wire();
+        self.connect(Client::new(wire, speech, tracks, &self.truth));
+    }
+
+    /// A publisher does not know whether its request was taken, and repeats it under the same key.
+    fn repeat_request(&mut self) {
+        let is_wanted = |client: &Client| is_talking(client, Speech::Http);
+        let Some(index) = self.any_client(is_wanted) else { return };
+        if self.requested.is_empty() {
+            return;
+        }
+        let chosen = self.random.random_range(0..self.requested.len());
+        let (tag, topic, data) = self.requested[chosen].clone();
+        self.clients[index].request_publish(topic, tag, &data, &self.truth);
     }
 
     /// Publishes over HTTP, several requests in a row perhaps.
@@ -170,6 +256,7 @@ impl World {
             let topic = self.any_topic();
             let (tag, data) = self.new_payload();
             self.clients[index].request_publish(topic, tag, &data, &self.truth);
+            self.requested.push((tag, topic, data));
         }
     }
 
@@ -198,8 +285,10 @@ impl World {
                 self.clients[index].command_unsubscribe(topic, &self.truth);
             }
             _ => {
-                let resumes = self.random.random_range(0..3) == 0;
-                let (track, since) = self.choose_start(topic, resumes);
+                let (track, since) = match self.random.random_range(0..8) {
+                    0 => (Track::rewound(topic), Some(EventId::default())),
+                    luck => self.choose_start(topic, luck < 3),
+                };
                 self.clients[index].command_subscribe(track, since, &self.truth);
             }
         }

@@ -7,6 +7,7 @@ use std::{
 
 use fanfare::{
     event::EventId,
+    gap::{Gap, GapReason},
     protocol::{
         fanfare_v1::client::{self as v1, Envelope},
         http::{Method, ResponseHead, ResponsePart, ResponseReader, write_request},
@@ -23,7 +24,8 @@ use fanfare::{
 
 use crate::{
     net::{SharedWire, take_front},
-    truth::{Track, Truth},
+    track::Track,
+    truth::Truth,
 };
 
 /// What a client speaks.
@@ -85,12 +87,20 @@ pub(crate) struct Dialog {
     pub(crate) opened_at_hub: bool,
     /// The client has begun to end it: it sends no more.
     pub(crate) leaving: bool,
-    /// The code of the hub's close frame.
+    /// The code of the hub's close frame, and the gap it tells of.
     pub(crate) close_code: Option<u16>,
+    pub(crate) close_gap: Option<Gap>,
+    /// The stream's last words were that the client is to come back later.
+    pub(crate) try_later: bool,
+    /// The client has not always read what there was.
+    was_behind: bool,
+    /// Its client has come back on another one.
+    pub(crate) was_succeeded: bool,
     /// The stream's last chunk came.
     pub(crate) stream_ended: bool,
-    /// Tags whose publication was confirmed.
-    pub(crate) confirmed: Vec<u64>,
+    /// Tags whose publication was confirmed, and the response that did, if it was one.
+    pub(crate) confirmed: Vec<(u64, Vec<u8>)>,
+    body: Vec<u8>,
     /// Requests without a response, by the tag they publish.
     requests: VecDeque<u64>,
     commands: HashMap<u64, Pending>,
@@ -117,8 +127,13 @@ impl Client {
             opened_at_hub: false,
             leaving: false,
             close_code: None,
+            close_gap: None,
+            try_later: false,
+            was_behind: false,
+            was_succeeded: false,
             stream_ended: false,
             confirmed: Vec::new(),
+            body: Vec::new(),
             requests: VecDeque::new(),
             commands: HashMap::new(),
             next_reference: 1,
@@ -148,7 +163,11 @@ impl Client {
 
     /// Reads at most `most` bytes and checks what they say.
     pub(crate) fn receive(&mut self, most: usize, truth: &Truth) {
-        let bytes = self.wire.lock().take(most);
+        let bytes = {
+            let mut wire = self.wire.lock();
+            self.dialog.was_behind = wire.was_short;
+            wire.take(most)
+        };
         if self.fate == Fate::Left || bytes.is_empty() {
             return;
         }
@@ -174,7 +193,8 @@ impl Client {
     pub(crate) fn request_publish(&mut self, topic: usize, tag: u64, data: &str, truth: &Truth) {
         let target = format!("/publish/{}?type=kind-{}", truth.topics[topic], tag % 3);
         let mut request = Vec::new();
-        write_request(Method::Post, "hub", &target, &[], data.as_bytes(), &mut request);
+        let key = format!("key-{tag}");
+        write_request(Method::Post, "hub", &target, &[("Idempotency-Key", &key)], data.as_bytes(), &mut request);
         self.outgoing.extend(request);
         self.dialog.requests.push_back(tag);
     }
@@ -218,14 +238,32 @@ impl Client {
 
 /// A stream's id tells where the client stands in each topic: in that of the message behind it, in the others where it
 /// stood.
-fn check_vector(vector: &[u8], ids: &mut [Option<EventId>], place: usize, id: EventId) {
+fn check_vector(vector: &[u8], ids: &mut [Option<EventId>], place: usize, id: EventId) -> Vec<(usize, EventId)> {
     let text = String::from_utf8_lossy(vector);
     let told: Vec<EventId> = text.split(',').map(|id| id.parse().expect("an event id")).collect();
     assert_eq!((told.len(), told[place]), (ids.len(), id), "the stream's id: {text}");
     ids[place] = Some(id);
-    for (known, told) in ids.iter_mut().zip(told) {
+    let mut begun = Vec::new();
+    for (place, (known, told)) in ids.iter_mut().zip(told).enumerate() {
+        if known.is_none() {
+            begun.push((place, told));
+        }
         assert_eq!(*known.get_or_insert(told), told, "the stream's id: {text}");
     }
+    begun
+}
+
+fn gap_of(from: EventId, to: EventId, reason: &str) -> Gap {
+    let reason = GapReason::ALL.into_iter().find(|known| known.label() == reason);
+    Gap { from, to, reason: reason.expect("a reason for the gap") }
+}
+
+/// The topic of a gap, if it is named, and the gap itself.
+fn read_gap(json: &[u8]) -> Option<(Option<String>, Gap)> {
+    let value: serde_json::Value = serde_json::from_slice(json).ok()?;
+    let id = |name: &str| value[name].as_str()?.parse().ok();
+    let reason = value["reason"].as_str().or(value["gap"].as_str())?;
+    Some((value["topic"].as_str().map(String::from), gap_of(id("from")?, id("to")?, reason)))
 }
 
 fn opening(speech: Speech, tracks: &[(Track, Option<EventId>)], key: &str, truth: &Truth) -> Vec<u8> {
@@ -276,6 +314,21 @@ impl Dialog {
         self.tracks.iter().chain(pending)
     }
 
+    /// Whether the client has topics to go on with, on a connection of its own.
+    pub(crate) fn may_come_back(&self) -> bool {
+        !self.was_succeeded && self.tracks.iter().any(|track| !track.over)
+    }
+
+    /// What it goes on with, and after which ids; `None` if it does not know where it stands in each of its topics.
+    pub(crate) fn account(&self, truth: &Truth) -> Option<Vec<(Track, Option<EventId>)>> {
+        let tracks: Vec<&Track> = self.tracks.iter().filter(|track| !track.over).collect();
+        let mut account: Vec<Track> = tracks.into_iter().map(Track::taken_up).collect::<Option<_>>()?;
+        if let ([track], Some(gap), Speech::Raw) = (account.as_mut_slice(), self.close_gap, self.speech) {
+            track.leap(gap, truth);
+        }
+        Some(account.into_iter().map(|track| (track.since, track)).map(|(since, track)| (track, since)).collect())
+    }
+
     fn remember(&mut self, pending: Pending) -> String {
         let reference = self.next_reference;
         self.next_reference += 1;
@@ -287,7 +340,7 @@ impl Dialog {
         match (self.speech, part) {
             (Speech::Garbage, _) => {}
             (_, ResponsePart::Head(head)) => self.take_head(&head),
-            (Speech::Http, ResponsePart::Body(_)) => {}
+            (Speech::Http, ResponsePart::Body(bytes)) => self.body.extend(bytes),
             (Speech::Http, ResponsePart::End) => self.take_response(),
             (_, _) if self.refused.is_some() => {}
             (_, ResponsePart::End) => self.stream_ended = true,
@@ -316,9 +369,9 @@ impl Dialog {
     }
 
     fn take_response(&mut self) {
-        let tag = self.requests.pop_front();
+        let (tag, body) = (self.requests.pop_front(), std::mem::take(&mut self.body));
         match (tag, self.status) {
-            (Some(tag), 200) => self.confirmed.push(tag),
+            (Some(tag), 200) => self.confirmed.push((tag, body)),
             (Some(_), 429 | 503 | 504) => {}
             // Unasked: it waited too long, or for nothing.
             (_, 408 | 429 | 503) => self.refused = Some(self.status),
@@ -327,22 +380,30 @@ impl Dialog {
     }
 
     fn take_stream(&mut self, bytes: &[u8], named: bool, truth: &Truth) {
-        let Self { stream, tracks, ids, .. } = self;
+        let Self { stream, tracks, ids, try_later, was_behind, .. } = self;
         let outcome = stream.receive(bytes, |message| {
+            assert!(!*try_later, "something after the last words: {message:?}");
+            if message.event == b"error" {
+                return *try_later = true;
+            }
             let place_of = |topic| tracks.iter().position(|track| track.topic == topic).expect("a topic asked for");
             if message.event == b"gap" {
-                let (topic, from, to) = truth.read_gap(message.data);
-                let place = place_of(topic);
-                check_vector(message.id, ids, place, to);
-                return tracks[place].take_gap(from, to, truth);
+                let (topic, gap) = read_gap(message.data).expect("a gap");
+                let place = place_of(truth.place_of(&topic.expect("a topic")));
+                for (begun, id) in check_vector(message.id, ids, place, gap.to) {
+                    tracks[begun].open_at(id, truth);
+                }
+                return tracks[place].take_gap(gap, *was_behind, truth);
             }
             let (topic, index) = truth.find(message.data);
-            let event = truth.event(topic, index);
+            let entry = truth.entry(topic, index);
             let place = place_of(topic);
-            check_vector(message.id, ids, place, event.id);
-            let kind = event.kind.as_deref().filter(|_| named).unwrap_or_default();
+            for (begun, id) in check_vector(message.id, ids, place, entry.id) {
+                tracks[begun].open_at(id, truth);
+            }
+            let kind = entry.kind.as_deref().filter(|_| named).unwrap_or_default();
             assert_eq!(String::from_utf8_lossy(message.event), kind, "the event's type");
-            tracks[place].take(index);
+            tracks[place].take(index, *was_behind, truth);
         });
         assert_eq!(outcome, Ok(()));
     }
@@ -360,11 +421,15 @@ impl Dialog {
         match frame {
             ServerFrame::Text(data) if self.speech == Speech::Raw => {
                 let (topic, index) = truth.find(data);
-                self.track(topic).take(index);
+                let was_behind = self.was_behind;
+                self.track(topic).take(index, was_behind, truth);
             }
             ServerFrame::Text(text) => self.take_envelope(Envelope::parse(text).expect("an envelope"), truth),
             ServerFrame::Ping(_) | ServerFrame::Pong(_) => {}
-            ServerFrame::Close { code, .. } => self.close_code = Some(code.unwrap_or(1005)),
+            ServerFrame::Close { code, reason } => {
+                self.close_code = Some(code.unwrap_or(1005));
+                self.close_gap = read_gap(reason.as_bytes()).map(|(_, gap)| gap);
+            }
             ServerFrame::Binary(_) => panic!("nobody sent anything binary"),
         }
     }
@@ -385,9 +450,10 @@ impl Dialog {
         match envelope {
             Envelope::Event { id, data, kind, .. } => {
                 let (topic, index) = truth.find(data.as_bytes());
-                let event = truth.event(topic, index);
-                assert_eq!((id.parse(), kind.as_deref()), (Ok(event.id), event.kind.as_deref()));
-                self.track(topic).take(index);
+                let entry = truth.entry(topic, index);
+                assert_eq!((id.parse(), kind.as_deref()), (Ok(entry.id), entry.kind.as_deref()));
+                let was_behind = self.was_behind;
+                self.track(topic).take(index, was_behind, truth);
             }
             Envelope::Subscribed { topic, id, reference } => {
                 let Some(Pending::Subscribe(mut track)) = self.answered(reference) else {
@@ -397,7 +463,7 @@ impl Dialog {
                 assert!(!listens, "subscribed to {topic} twice");
                 let len = truth.len(track.topic);
                 match id.as_deref().map(str::parse) {
-                    Some(id) => track.open_at(truth.index_after(track.topic, id.expect("an id")), len),
+                    Some(id) => track.open_at(id.expect("an id"), truth),
                     None => track.open(len),
                 }
                 self.tracks.push(track);
@@ -407,7 +473,7 @@ impl Dialog {
                 other => panic!("an answer to {other:?}"),
             },
             Envelope::Published { reference, .. } => match self.answered(reference) {
-                Some(Pending::Publish(tag)) => self.confirmed.push(tag),
+                Some(Pending::Publish(tag)) => self.confirmed.push((tag, Vec::new())),
                 other => panic!("an answer to {other:?}"),
             },
             Envelope::Pong { reference } => match self.answered(reference) {
@@ -418,10 +484,11 @@ impl Dialog {
                 let about = self.answered(reference);
                 self.check_error(&code, &message, about);
             }
-            Envelope::Gap { topic, from, to, .. } => {
+            Envelope::Gap { topic, from, to, reason } => {
                 let id = |text: Option<Cow<'_, str>>| text.and_then(|id| id.parse().ok()).expect("an id");
-                let topic = truth.place_of(&topic);
-                self.track(topic).take_gap(id(from), id(to), truth);
+                let gap = gap_of(id(from), id(to), &reason);
+                let (topic, was_behind) = (truth.place_of(&topic), self.was_behind);
+                self.track(topic).take_gap(gap, was_behind, truth);
             }
             other => panic!("unexpected: {other:?}"),
         }
@@ -434,7 +501,7 @@ impl Dialog {
             (Some(Pending::Unsubscribe(topic)), "NotSubscribed") => {
                 assert!(self.tracks.iter().all(|track| track.topic != topic || track.over), "it is subscribed");
             }
-            (Some(Pending::Publish(_)), "overloaded" | "unavailable" | "unknown_outcome") => {}
+            (Some(Pending::Publish(_)), "Overloaded" | "overloaded" | "unavailable" | "unknown_outcome") => {}
             (about, code) => panic!("{code}: {message} about {about:?}"),
         }
     }

@@ -3,10 +3,14 @@
 //! `FANFARE_SIM_SEED=<seed> cargo test --test sim` plays it again. `FANFARE_SIM_SEEDS=<count>` runs more of them.
 
 mod actions;
+mod broken;
+mod broker;
 mod client;
 mod net;
+mod plan;
 mod scenarios;
 mod source;
+mod track;
 mod truth;
 mod world;
 
@@ -14,7 +18,9 @@ use std::ops::Range;
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-use world::{Plan, World};
+use broken::Fault;
+use plan::Plan;
+use world::World;
 
 /// Seeds per test; there are [`TESTS`] of them, so that they share the cores.
 const SEEDS: u64 = 750;
@@ -46,12 +52,12 @@ fn run_share(share: u64) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     if let Some(seed) = number("FANFARE_SIM_SEED") {
         return if share == 0 {
-            run_seed(seed)
+            run_seed(seed, None)
         };
     }
     let count = number("FANFARE_SIM_SEEDS").map_or(SEEDS, |all| all.div_ceil(TESTS));
     let seeds: Range<u64> = share * count..(share + 1) * count;
-    seeds.for_each(run_seed);
+    seeds.for_each(|seed| run_seed(seed, None));
 }
 
 /// Says where a seed failed.
@@ -70,9 +76,9 @@ impl Drop for Place {
     }
 }
 
-fn run_seed(seed: u64) {
+fn run_seed(seed: u64, fault: Option<Fault>) {
     let mut random = SmallRng::seed_from_u64(seed);
-    let plan = Plan::choose(&mut random);
+    let plan = Plan { fault, ..Plan::choose(&mut random) };
     let mut place = Place { seed, step: 0, plan: plan.clone() };
     let mut world = World::new(plan, random.random());
     for step in 0..random.random_range(20..STEPS_MAX) {

@@ -21,6 +21,8 @@ use fanfare::{
 };
 use rand::{RngExt, rngs::SmallRng, seq::SliceRandom};
 
+use crate::broken::Fault;
+
 /// The time, as all parts of one simulation share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SimClock(Rc<Cell<u64>>);
@@ -66,6 +68,8 @@ pub(crate) struct Wire {
     pub(crate) server_ended: bool,
     /// The server has closed.
     pub(crate) server_gone: bool,
+    /// A write has found too little room: what follows is written to a reader that is behind.
+    pub(crate) was_short: bool,
     /// Everything the server has ever written.
     pub(crate) written_bytes: u64,
     token: Option<Token>,
@@ -105,6 +109,7 @@ impl SharedWire {
             reset: false,
             server_ended: false,
             server_gone: false,
+            was_short: false,
             written_bytes: 0,
             token: None,
             held_back: false,
@@ -269,14 +274,29 @@ pub(crate) struct SimNet {
     clock: SimClock,
     random: RefCell<SmallRng>,
     weather: Weather,
+    fault: Option<Fault>,
 }
+
+/// How seldom a broken net breaks: once in so many calls.
+const FAULT_ODDS: u32 = 20;
 
 /// What a poll that would sleep fails with: one thread drives all reactors, so none of them may really sleep.
 pub(crate) const ASLEEP: io::ErrorKind = io::ErrorKind::TimedOut;
 
 impl SimNet {
-    pub(crate) fn new(port: Rc<RefCell<Port>>, clock: SimClock, random: SmallRng, weather: Weather) -> Self {
-        Self { port, clock, random: RefCell::new(random), weather }
+    pub(crate) fn new(
+        port: Rc<RefCell<Port>>,
+        clock: SimClock,
+        random: SmallRng,
+        weather: Weather,
+        fault: Option<Fault>,
+    ) -> Self {
+        Self { port, clock, random: RefCell::new(random), weather, fault }
+    }
+
+    /// Whether `fault` strikes now.
+    fn breaks(&self, fault: Fault) -> bool {
+        self.fault == Some(fault) && self.one_in(FAULT_ODDS)
     }
 
     fn one_in(&self, odds: u32) -> bool {
@@ -419,11 +439,17 @@ impl Net for SimNet {
         let room = wire.room().min(bytes.len());
         let is_cut = self.one_in(self.weather.short_write_odds);
         let count = if is_cut { self.random.borrow_mut().random_range(0..=room) } else { room };
-        wire.to_client.extend(&bytes[..count]);
+        match () {
+            () if self.breaks(Fault::BytesLost) => wire.to_client.extend(&bytes[..count / 2]),
+            () if self.breaks(Fault::BytesRepeated) => wire.to_client.extend(bytes[..count].repeat(2)),
+            () => wire.to_client.extend(&bytes[..count]),
+        }
         wire.written_bytes += count as u64;
         if count < bytes.len() {
-            wire.no_room = count == room;
-            wire.late_edge = count < room;
+            wire.was_short = true;
+            let is_told = !self.breaks(Fault::EdgeLost);
+            wire.no_room = is_told && count == room;
+            wire.late_edge = is_told && count < room;
         }
         if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
     }

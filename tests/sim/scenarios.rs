@@ -3,31 +3,41 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use fanfare::protocol::http::{ResponsePart, ResponseReader};
+use fanfare::{
+    log::Policy,
+    protocol::http::{ResponsePart, ResponseReader},
+};
 
 use crate::{
     client::{Client, Speech},
     net::{SharedWire, Weather},
+    plan::{Plan, TopicPlan},
     truth::payload,
-    world::{Plan, World},
+    world::World,
 };
 
 /// One reactor, one topic, and nothing that happens by chance.
 fn calm_world() -> World {
     let plan = Plan {
         reactors: 1,
-        topics: 1,
+        topics: vec![TopicPlan {
+            policy: Policy::Close,
+            history_events: 100,
+            lag_events: 100,
+            priority: 0,
+            is_stream: false,
+        }],
         clients_max: 10,
         inbox_events_max: 100,
-        history_events: 100,
-        lag_events: 100,
         ages: false,
+        budget_bytes: 0,
         outlet: false,
         confirms: false,
         linger: Duration::from_secs(2),
         connections_max: 1000,
         connections_per_ip_max: 0,
         weather: Weather { short_write_odds: 0, drift: Duration::ZERO },
+        fault: None,
     };
     World::new(plan, 1)
 }

@@ -1,48 +1,78 @@
-//! The simulated source behind the bus: takes what is published through the hub, and confirms topics, both in its own time.
+//! The simulated sources behind the bus: they take what is published through the hub, confirm topics, and read the streams
+//! of a broker, all in their own time.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{Arc, Mutex},
 };
 
 use crossbeam_channel::{Receiver, unbounded};
 use fanfare::{
-    bus::{Bus, Interest, LogKind, Outlet, Publication, PublishFailed},
+    bus::{Bus, Interest, LogKind, Outlet, Publication, PublishFailed, PublishRefused},
     clock::Moment,
+    gap::GapReason,
     topic::Topic,
 };
 use rand::{RngExt, rngs::SmallRng};
 
-use crate::net::SimBell;
+use crate::{broken::Fault, net::SimBell};
 
-/// Publications on their way to the source.
+/// Publications on their way to a source.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct SimOutlet(Arc<Mutex<VecDeque<Publication>>>);
+pub(crate) struct SimOutlet(Arc<Mutex<Outgoing>>);
+
+#[derive(Debug, Default)]
+struct Outgoing {
+    waiting: VecDeque<Publication>,
+    /// Keys of what was published already.
+    seen: HashSet<Box<str>>,
+}
 
 impl Outlet for SimOutlet {
     fn publish(&self, publication: Publication) {
-        self.0.lock().expect("one thread only").push_back(publication);
+        self.0.lock().expect("one thread only").waiting.push_back(publication);
     }
 }
 
 impl SimOutlet {
     /// Takes at most `most` publications: publishes them and answers, or fails to.
-    pub(crate) fn work(&self, bus: &Bus, most: usize, now: Moment, random: &mut SmallRng) {
+    pub(crate) fn work(&self, bus: &Bus, most: usize, now: Moment, random: &mut SmallRng, fault: Option<Fault>) {
         for _ in 0..most {
-            let Some(publication) = self.0.lock().expect("one thread only").pop_front() else { return };
-            let Publication { topic, kind, data, reply, .. } = publication;
+            let Some(publication) = self.next() else { return };
             let luck = random.random_range(0..20);
             if luck == 0 {
-                reply(Err(PublishFailed::Unavailable));
+                (publication.reply)(Err(PublishFailed::Unavailable));
                 continue;
             }
-            bus.feed().publish(&topic, kind.as_deref(), data, now).expect("checked before");
+            let copies = match fault {
+                Some(Fault::PublicationLost) if luck == 2 => 0,
+                Some(Fault::PublicationRepeated) if luck == 2 => 2,
+                _ => usize::from(self.is_new(&publication)),
+            };
+            let Publication { topic, kind, data, reply, .. } = publication;
+            for _ in 0..copies {
+                let refused = bus.feed().publish(&topic, kind.as_deref(), data.clone(), now).err();
+                if refused == Some(PublishRefused::NoRoom) {
+                    bus.feed().report_loss(&topic, GapReason::Overflow, now);
+                }
+            }
             reply(if luck == 1 { Err(PublishFailed::Unknown) } else { Ok(None) });
         }
     }
 
+    /// The next publication.
+    pub(crate) fn next(&self) -> Option<Publication> {
+        self.0.lock().expect("one thread only").waiting.pop_front()
+    }
+
+    /// Whether nothing was published under its key before.
+    pub(crate) fn is_new(&self, publication: &Publication) -> bool {
+        let key = publication.idempotency_key.clone();
+        key.is_none_or(|key| self.0.lock().expect("one thread only").seen.insert(key))
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
-        self.0.lock().expect("one thread only").is_empty()
+        self.0.lock().expect("one thread only").waiting.is_empty()
     }
 }
 

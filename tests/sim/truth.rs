@@ -1,40 +1,94 @@
-//! What really happened: every topic's events in the order in which the bus took them, and what a listener may therefore
-//! see.
+//! What really happened: every topic's events in the order in which the bus, or the broker that keeps the topic, took
+//! them, what of it was lost on the way, and what a listener may therefore see.
 
 use std::{collections::HashMap, sync::Arc};
 
+use bytes::Bytes;
 use fanfare::{
     bus::Bus,
     clock::Moment,
     event::{Event, EventId},
-    log::Start,
+    gap::Gap,
+    log::{Policy, Start},
     topic::Topic,
 };
+
+use crate::track::Track;
+
+/// One event, or one hole, of a topic's log.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: EventId,
+    pub(crate) kind: Option<Box<str>>,
+    pub(crate) data: Bytes,
+    /// What it stands for where readers that are behind get the newest event of each key.
+    pub(crate) key: Option<Box<str>>,
+    /// Set if it is a hole that the source reported.
+    pub(crate) gap: Option<Gap>,
+    /// The source lost something right before it, and nobody was told.
+    pub(crate) follows_loss: bool,
+    /// The broker has it no more.
+    pub(crate) trimmed: bool,
+    weight_bytes: usize,
+}
+
+/// What the truth must know of a topic's class.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) policy: Policy,
+    /// A broker keeps its log.
+    pub(crate) is_stream: bool,
+    /// So many of the newest events are never denied to a reader …
+    pub(crate) kept_events: usize,
+    /// … unless they weigh more than this.
+    pub(crate) kept_bytes: usize,
+    /// So many a newcomer may ask for.
+    pub(crate) history_events: usize,
+}
 
 /// All events of all topics. Each carries a tag of its own in its payload, by which it is known again.
 #[derive(Debug)]
 pub(crate) struct Truth {
     pub(crate) topics: Vec<Topic>,
-    logs: Vec<Vec<Arc<Event>>>,
+    pub(crate) rules: Vec<Rules>,
+    logs: Vec<Vec<Entry>>,
     /// How many events of each topic every reactor is known to have taken from its inbox.
     taken: Vec<usize>,
+    /// How many of a broker's events the hub has read.
+    pub(crate) read: Vec<usize>,
+    /// Topics of which something was lost since the last event.
+    is_lossy: Vec<bool>,
+    /// What the ids that the hub gives begin with.
+    epoch_ms: u64,
     by_tag: HashMap<u64, (usize, usize)>,
 }
 
 impl Truth {
-    pub(crate) fn new(count: usize) -> Self {
-        let topic = |index| Topic::parse(&format!("topic.{index}")).expect("a good name");
+    pub(crate) fn new(rules: Vec<Rules>) -> Self {
+        let count = rules.len();
         Self {
-            topics: (0..count).map(topic).collect(),
-            logs: (0..count).map(|_| Vec::new()).collect(),
+            topics: (0..count).map(topic_name).collect(),
+            rules,
+            logs: vec![Vec::new(); count],
             taken: vec![0; count],
+            read: vec![0; count],
+            is_lossy: vec![false; count],
+            epoch_ms: EPOCH_MS,
             by_tag: HashMap::new(),
         }
     }
 
     /// All inboxes are empty.
     pub(crate) fn note_taken(&mut self) {
-        self.taken = self.logs.iter().map(Vec::len).collect();
+        for (topic, rules) in self.rules.iter().enumerate() {
+            self.taken[topic] = if rules.is_stream { self.read[topic] } else { self.logs[topic].len() };
+        }
+    }
+
+    /// The hub was started anew.
+    pub(crate) fn note_restart(&mut self, epoch_ms: u64) {
+        self.epoch_ms = epoch_ms;
+        self.is_lossy.fill(false);
     }
 
     /// A subscription that asks now for what comes next. It may get what still lies in its reactor's inbox.
@@ -44,20 +98,45 @@ impl Truth {
 
     /// Copies what the bus has taken since the last call. To be called before its histories can have forgotten it.
     pub(crate) fn copy_from(&mut self, bus: &Bus) {
-        for (topic, log) in self.logs.iter_mut().enumerate() {
-            let start = Start::After(log.last().map_or_else(EventId::default, |event| event.id));
-            for event in bus
-                .history(&self.topics[topic], start, usize::MAX, Moment::default())
-                .map_or_else(Vec::new, |page| page.events)
-            {
-                assert!(log.last().is_none_or(|last| last.id < event.id), "ids go back");
-                if event.gap.is_none() {
-                    let known = self.by_tag.insert(tag_of(&event.data), (topic, log.len()));
-                    assert_eq!(known, None, "published twice");
-                }
-                log.push(event);
+        for topic in (0..self.topics.len()).filter(|topic| !self.rules[*topic].is_stream).collect::<Vec<_>>() {
+            let start = Start::After(self.logs[topic].last().map_or_else(EventId::default, |entry| entry.id));
+            let page = bus.history(&self.topics[topic], start, usize::MAX, Moment::default());
+            for event in page.map_or_else(Vec::new, |page| page.events) {
+                self.take_logged(topic, &event);
             }
         }
+    }
+
+    fn take_logged(&mut self, topic: usize, event: &Arc<Event>) {
+        let follows_loss = std::mem::take(&mut self.is_lossy[topic]) && event.gap.is_none();
+        let (kind, data) = (event.kind.clone(), event.data.clone());
+        let entry = Entry { follows_loss, gap: event.gap, ..Entry::new(self.rules[topic], event.id, kind, data) };
+        self.push(topic, entry);
+    }
+
+    /// The broker takes an event of a topic whose log it keeps.
+    pub(crate) fn append(&mut self, topic: usize, id: EventId, kind: Option<Box<str>>, data: Bytes) {
+        self.push(topic, Entry::new(self.rules[topic], id, kind, data));
+    }
+
+    fn push(&mut self, topic: usize, entry: Entry) {
+        let log = &mut self.logs[topic];
+        assert!(log.last().is_none_or(|last| last.id < entry.id), "ids go back");
+        if entry.gap.is_none() {
+            let known = self.by_tag.insert(tag_of(&entry.data), (topic, log.len()));
+            assert_eq!(known, None, "published twice");
+        }
+        log.push(entry);
+    }
+
+    /// The broker drops the events of `topic` before `index`.
+    pub(crate) fn trim(&mut self, topic: usize, index: usize) {
+        self.logs[topic][..index].iter_mut().for_each(|entry| entry.trimmed = true);
+    }
+
+    /// The source lost an event of `topic`: whoever listens must be told before the next one comes.
+    pub(crate) fn lose(&mut self, topic: usize) {
+        self.is_lossy[topic] = true;
     }
 
     /// How many events of `topic` there have been.
@@ -65,13 +144,33 @@ impl Truth {
         self.logs[topic].len()
     }
 
-    pub(crate) fn event(&self, topic: usize, index: usize) -> &Event {
+    pub(crate) fn log(&self, topic: usize) -> &[Entry] {
+        &self.logs[topic]
+    }
+
+    pub(crate) fn entry(&self, topic: usize, index: usize) -> &Entry {
         &self.logs[topic][index]
     }
 
     /// The index behind the event `id`: where a listener begins that has seen it.
     pub(crate) fn index_after(&self, topic: usize, id: EventId) -> usize {
-        self.logs[topic].partition_point(|event| event.id <= id)
+        self.logs[topic].partition_point(|entry| entry.id <= id)
+    }
+
+    /// The first event that no reader may be denied, however slow it is.
+    pub(crate) fn kept_from(&self, topic: usize) -> usize {
+        let (Rules { kept_events, kept_bytes, .. }, log) = (self.rules[topic], &self.logs[topic]);
+        let mut bytes = 0;
+        let fits = |entry: &&Entry| {
+            bytes += entry.weight_bytes;
+            bytes <= kept_bytes
+        };
+        log.len() - log.iter().rev().take(kept_events).take_while(fits).count()
+    }
+
+    /// Whether `id` is one that the hub, as it was started last, has not given.
+    pub(crate) fn is_foreign(&self, topic: usize, id: EventId) -> bool {
+        !self.rules[topic].is_stream && id.major != self.epoch_ms
     }
 
     /// Which event has this payload: its topic and index.
@@ -87,131 +186,48 @@ impl Truth {
         self.topics.iter().position(|topic| topic.as_str() == name).expect("a topic of ours")
     }
 
-    /// Which topic a gap is in, and its ends.
-    pub(crate) fn read_gap(&self, data: &[u8]) -> (usize, EventId, EventId) {
-        let gap: serde_json::Value = serde_json::from_slice(data).expect("JSON");
-        let text = |name: &str| gap[name].as_str().expect("a text");
-        let id = |name: &str| text(name).parse().expect("an event id");
-        (self.place_of(text("topic")), id("from"), id("to"))
-    }
-
-    /// The index of the hole in the log that ends with `id`, if there is one.
-    pub(crate) fn hole_at(&self, topic: usize, id: EventId) -> Option<usize> {
-        let index = self.index_after(topic, id).checked_sub(1)?;
-        (self.logs[topic][index].id == id && self.logs[topic][index].gap.is_some()).then_some(index)
-    }
-
     pub(crate) fn has_tag(&self, tag: u64) -> bool {
         self.by_tag.contains_key(&tag)
     }
 }
 
+impl Entry {
+    fn new(rules: Rules, id: EventId, kind: Option<Box<str>>, data: Bytes) -> Self {
+        let key = (rules.policy == Policy::Latest).then(|| key_of(&data));
+        let weight_bytes = size_of::<Event>() + data.len() + kind.as_deref().map_or(0, str::len) + KEY_BYTES;
+        Self { id, kind, data, key: key.flatten(), gap: None, follows_loss: false, trimmed: false, weight_bytes }
+    }
+}
+
+/// More than a key here has.
+const KEY_BYTES: usize = 8;
+
+/// What the first hub's ids begin with.
+pub(crate) const EPOCH_MS: u64 = 1000;
+
+/// The topic of this number.
+pub(crate) fn topic_name(index: usize) -> Topic {
+    Topic::parse(&format!("topic.{index}")).expect("a good name")
+}
+
+/// Keys that events stand for.
+const KEYS: u64 = 4;
+
 /// A payload that is known again by `tag`.
 pub(crate) fn payload(tag: u64, padding_bytes: usize) -> String {
-    format!("{{\"tag\":{tag},\"padding\":\"{}\"}}", "x".repeat(padding_bytes))
+    format!("{{\"tag\":{tag},\"key\":{},\"padding\":\"{}\"}}", tag % KEYS, "x".repeat(padding_bytes))
+}
+
+fn number_after(data: &[u8], name: &str) -> Option<u64> {
+    let rest = std::str::from_utf8(data).ok()?.split_once(name)?.1;
+    rest.split([',', '}']).next()?.parse().ok()
+}
+
+fn key_of(data: &[u8]) -> Option<Box<str>> {
+    number_after(data, "\"key\":").map(|key| key.to_string().into())
 }
 
 fn tag_of(data: &[u8]) -> u64 {
-    let text = std::str::from_utf8(data).unwrap_or_default();
-    let digits = text.strip_prefix("{\"tag\":").and_then(|rest| rest.split(',').next());
-    digits.and_then(|digits| digits.parse().ok()).unwrap_or_else(|| panic!("not a payload of ours: {text:?}"))
-}
-
-/// What one subscription has been told, against what it must be told.
-#[derive(Clone, Debug)]
-pub(crate) struct Track {
-    pub(crate) topic: usize,
-    /// It begins here or later: there were so many events when it was asked for, or the client named a place.
-    from_least: usize,
-    /// It begins exactly at `from_least` if no more than so many events came since.
-    exact_within: Option<usize>,
-    /// It begins here or earlier: there were so many events when the client could see that it had begun.
-    from_most: Option<usize>,
-    /// The next event that is due, once the first has come.
-    next: Option<usize>,
-    /// The client has ended it, and seen that it is over.
-    pub(crate) over: bool,
-}
-
-impl Track {
-    /// To begin with whatever comes next, after `len` events.
-    fn live(topic: usize, len: usize) -> Self {
-        Self { topic, from_least: len, exact_within: None, from_most: None, next: None, over: false }
-    }
-
-    /// To begin at `index`, if it is retained; the newest `retained` events are.
-    pub(crate) fn resumed(topic: usize, index: usize, retained: usize) -> Self {
-        Self { exact_within: Some(retained), ..Self::live(topic, index) }
-    }
-
-    /// It has begun, when there were `len` events.
-    pub(crate) fn open(&mut self, len: usize) {
-        let most = if self.is_exact(len) { self.from_least } else { len };
-        self.from_most.get_or_insert(most);
-    }
-
-    /// It begins at `index`, the hub says, when there were `len` events.
-    pub(crate) fn open_at(&mut self, index: usize, len: usize) {
-        let least = self.from_least;
-        assert!(least <= index && (index == least || !self.is_exact(len)), "begins at {index}, not at {least}");
-        self.next = Some(index);
-    }
-
-    fn is_exact(&self, len: usize) -> bool {
-        self.exact_within.is_some_and(|retained| len.saturating_sub(self.from_least) <= retained)
-    }
-
-    /// The event of `index` came.
-    pub(crate) fn take(&mut self, index: usize) {
-        assert!(!self.over, "an event after the end of its subscription");
-        match self.next {
-            Some(next) => assert_eq!(index, next, "topic {}: the wrong event", self.topic),
-            None => {
-                let least = self.from_least;
-                assert!(least <= index, "topic {}: begins at {index}, before {least}", self.topic);
-                let most = self.from_most.unwrap_or(usize::MAX);
-                assert!(index <= most, "topic {}: begins at {index}, after {most}", self.topic);
-            }
-        }
-        self.next = Some(index + 1);
-    }
-
-    /// The events after `from` up to `to` are missing, the hub says: a hole in the log, or one of its own.
-    pub(crate) fn take_gap(&mut self, from: EventId, to: EventId, truth: &Truth) {
-        assert!(!self.over, "a gap after the end of its subscription");
-        if let Some(index) = truth.hole_at(self.topic, to).filter(|index| self.next.is_none_or(|next| next == *index)) {
-            return self.take(index);
-        }
-        let (from, to) = (truth.index_after(self.topic, from), truth.index_after(self.topic, to));
-        assert!(from < to, "a gap in which nothing is missing");
-        let due = self.next.unwrap_or(self.from_least);
-        assert_eq!(from, due, "topic {}: a gap that does not begin where the client stands", self.topic);
-        self.next = Some(to);
-    }
-
-    /// Whether what is due next is a hole in the log; before the first event, whether there is one that may be.
-    pub(crate) fn is_before_hole(&self, truth: &Truth) -> bool {
-        let log = &truth.logs[self.topic];
-        let due = match self.next {
-            Some(next) => next..next + 1,
-            None => self.from_least..log.len(),
-        };
-        log.get(due).into_iter().flatten().any(|event| event.gap.is_some())
-    }
-
-    /// How many of `len` events it has not been told, at the most.
-    pub(crate) fn lag(&self, len: usize) -> usize {
-        len - self.next.unwrap_or(self.from_least).min(len)
-    }
-
-    /// There are `len` events, and it must have been told all it has a right to.
-    pub(crate) fn check_complete(&self, len: usize) {
-        match self.next {
-            Some(next) => assert_eq!(next, len, "topic {}: the last events are missing", self.topic),
-            None => {
-                let most = self.from_most.unwrap_or_else(|| panic!("topic {}: never began", self.topic));
-                assert!(len <= most, "topic {}: nothing came, though {len} were published, {most} before", self.topic);
-            }
-        }
-    }
+    number_after(data, "{\"tag\":")
+        .unwrap_or_else(|| panic!("not a payload of ours: {:?}", String::from_utf8_lossy(data)))
 }

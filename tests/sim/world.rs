@@ -1,118 +1,25 @@
 //! A whole hub in one thread: reactors that take turns at random, clients, a source, and the truth they are held against.
 
-use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::HashMap, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use fanfare::{
-    bus::{self, Bus, Class, Doorbell, Inbox, Outlet, Outlets, Wake},
+    bus::{self, Bus, Doorbell, Inbox, Outlet, Outlets, Wake},
     clock::{Clock, Moment},
     endpoint::{self, Cors, Hub, Phase},
-    log::{Bounds, Retention},
+    log::Policy,
     metrics::{Metrics, ReactorMetrics},
-    protocol::{Limits, RateLimit},
-    reactor::{Config, Flow, Placement, Reactor},
+    reactor::{Flow, Placement, Reactor},
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use crate::{
+    broker::SimBroker,
     client::{Client, Fate, Speech},
-    net::{ASLEEP, Port, SharedWire, SimClock, SimNet, SimStream, Weather},
+    net::{ASLEEP, Port, SharedWire, SimClock, SimNet, SimStream},
+    plan::{HEARTBEAT, Plan},
     source::{Confirmer, SimOutlet},
-    truth::Truth,
+    truth::{EPOCH_MS, Truth},
 };
-
-/// What differs from seed to seed.
-#[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    pub(crate) reactors: usize,
-    pub(crate) topics: usize,
-    /// Clients at once.
-    pub(crate) clients_max: usize,
-    pub(crate) inbox_events_max: usize,
-    /// Events retained for newcomers; as many are never denied to a reader that is behind.
-    pub(crate) history_events: usize,
-    pub(crate) lag_events: usize,
-    /// Events grow too old within the simulated time.
-    pub(crate) ages: bool,
-    /// Publications travel through a source.
-    pub(crate) outlet: bool,
-    /// Topics are confirmed by a source.
-    pub(crate) confirms: bool,
-    /// How long a closing connection may take to take its last bytes.
-    pub(crate) linger: Duration,
-    pub(crate) connections_max: usize,
-    pub(crate) connections_per_ip_max: usize,
-    pub(crate) weather: Weather,
-}
-
-impl Plan {
-    pub(crate) fn choose(random: &mut SmallRng) -> Self {
-        let pick = |random: &mut SmallRng, from: &[usize]| from[random.random_range(0..from.len())];
-        // Now and then so many at one place that a lap takes several slices.
-        let is_crowded = random.random_range(0..12) == 0;
-        Self {
-            reactors: if is_crowded { 1 } else { random.random_range(1..=3) },
-            topics: if is_crowded { 1 } else { random.random_range(1..=4) },
-            clients_max: if is_crowded { 100 } else { 24 },
-            inbox_events_max: pick(random, &[1, 2, 8, 64, 10_000]),
-            history_events: pick(random, &[20, 50, 200]),
-            lag_events: pick(random, &[0, 40, 1000]),
-            ages: random.random_range(0..8) == 0,
-            outlet: random.random_range(0..3) == 0,
-            confirms: random.random_range(0..3) == 0,
-            linger: Duration::from_secs(pick(random, &[2, 10_000]) as u64),
-            connections_max: pick(random, &[3, 1000, 1000, 1000]),
-            connections_per_ip_max: pick(random, &[0, 0, 0, 4]),
-            weather: Weather {
-                short_write_odds: pick(random, &[0, 3, 20]) as u32,
-                drift: Duration::from_micros(pick(random, &[0, 20, 400]) as u64),
-            },
-        }
-    }
-
-    /// How many of the newest events are certainly retained.
-    pub(crate) fn retained(&self) -> usize {
-        if self.ages { 0 } else { self.history_events }
-    }
-
-    /// Whether last bytes may be lost to a reader that takes its time.
-    fn cuts_off(&self) -> bool {
-        self.linger < Duration::from_secs(10)
-    }
-
-    /// Whether newcomers may be refused.
-    fn refuses(&self) -> bool {
-        self.connections_max < 1000 || 0 < self.connections_per_ip_max
-    }
-
-    fn class(&self) -> Class {
-        let age = Duration::from_secs(if self.ages { 4 } else { 1_000_000 });
-        let bounds = |count| Bounds { count, bytes: 1 << 30, age };
-        Class {
-            retention: Retention { history: bounds(self.history_events), lag: bounds(self.lag_events) },
-            ..Class::default()
-        }
-    }
-
-    fn reactor_config(&self, seed: u64) -> Config {
-        let rate = RateLimit { messages_per_second: 1_000_000, ..RateLimit::default() };
-        Config {
-            limits: Limits { rate, ..Limits::default() },
-            linger: self.linger,
-            connections_max: self.connections_max,
-            connections_per_ip_max: self.connections_per_ip_max,
-            heartbeat_interval: HEARTBEAT,
-            ping_interval: Duration::from_secs(2),
-            // Clients here stand still for as long as they like.
-            pong_timeout: Duration::MAX,
-            admin_listeners_from: 1,
-            seed,
-            ..Config::default()
-        }
-    }
-}
-
-/// The longest silence on a stream.
-const HEARTBEAT: Duration = Duration::from_secs(3);
 
 /// Listeners of each reactor.
 const LISTENERS: usize = 2;
@@ -127,9 +34,54 @@ pub(crate) struct World {
     pub(crate) truth: Truth,
     pub(crate) outlet: Option<SimOutlet>,
     pub(crate) confirmer: Option<Confirmer>,
+    pub(crate) broker: SimBroker,
+    /// The source of the topics in memory is away: what is published there is lost.
+    pub(crate) source_away: bool,
     pub(crate) next_tag: u64,
+    /// Publications by tag, as they may be repeated: the topic and the payload.
+    pub(crate) requested: Vec<(u64, usize, String)>,
+    /// The hub has been started so often.
+    starts: u64,
     reactors: Vec<Option<Reactor<SimNet>>>,
     placement: Arc<Placement<SimStream>>,
+}
+
+/// All that a start of the hub makes.
+struct Started {
+    hub: Arc<Hub>,
+    ports: Vec<Rc<RefCell<Port>>>,
+    outlet: Option<SimOutlet>,
+    confirmer: Option<Confirmer>,
+    reactors: Vec<Option<Reactor<SimNet>>>,
+    placement: Arc<Placement<SimStream>>,
+}
+
+/// Starts a hub; each start is an epoch of its own.
+fn start(plan: &Plan, starts: u64, clock: &SimClock, broker: &mut SimBroker, random: &mut SmallRng) -> Started {
+    let ports: Vec<_> = (0..plan.reactors).map(|_| Port::new(LISTENERS)).collect();
+    let doorbells: Vec<_> =
+        ports.iter().map(|port| Arc::new(Doorbell::new(Arc::clone(&port.borrow().bell) as Arc<dyn Wake>))).collect();
+    let outlet = plan.outlet.then(SimOutlet::default);
+    broker.forget();
+    let hub = build_hub(plan, starts, &doorbells, outlet.clone(), broker);
+    if plan.has_streams() {
+        broker.serve(&hub.bus);
+    }
+    let placement = Arc::new(Placement::new(doorbells.iter().cloned()));
+    let reactors = ports.iter().enumerate().map(|(index, port)| {
+        let own = SmallRng::seed_from_u64(random.random());
+        let net = SimNet::new(Rc::clone(port), clock.clone(), own, plan.weather, plan.fault);
+        let config = plan.reactor_config(random.random());
+        Some(Reactor::new(net, index, Arc::clone(&hub), Arc::clone(&placement), config))
+    });
+    Started {
+        reactors: reactors.collect(),
+        confirmer: plan.confirms.then(|| Confirmer::watch(&hub.bus)),
+        hub,
+        ports,
+        outlet,
+        placement,
+    }
 }
 
 impl World {
@@ -137,32 +89,44 @@ impl World {
         let mut random = SmallRng::seed_from_u64(seed);
         let clock = SimClock::default();
         clock.advance(Duration::from_secs(1));
-        let ports: Vec<_> = (0..plan.reactors).map(|_| Port::new(LISTENERS)).collect();
-        let doorbells: Vec<_> = ports
-            .iter()
-            .map(|port| Arc::new(Doorbell::new(Arc::clone(&port.borrow().bell) as Arc<dyn Wake>)))
-            .collect();
-        let outlet = plan.outlet.then(SimOutlet::default);
-        let hub = build_hub(&plan, &doorbells, outlet.clone());
-        let placement = Arc::new(Placement::new(doorbells.iter().cloned()));
-        let reactors = ports.iter().enumerate().map(|(index, port)| {
-            let own = SmallRng::seed_from_u64(random.random());
-            let net = SimNet::new(Rc::clone(port), clock.clone(), own, plan.weather);
-            Some(Reactor::new(net, index, Arc::clone(&hub), Arc::clone(&placement), plan.reactor_config(seed)))
-        });
+        let mut broker = SimBroker::new(plan.fault);
+        let started = start(&plan, 1, &clock, &mut broker, &mut random);
+        let Started { hub, ports, outlet, confirmer, reactors, placement } = started;
         Self {
-            reactors: reactors.collect(),
-            truth: Truth::new(plan.topics),
-            confirmer: plan.confirms.then(|| Confirmer::watch(&hub.bus)),
+            truth: Truth::new(plan.rules()),
             clients: Vec::new(),
+            source_away: false,
             next_tag: 1,
+            requested: Vec::new(),
+            starts: 1,
             plan,
             random,
             clock,
             hub,
             ports,
             outlet,
+            confirmer,
+            broker,
+            reactors,
             placement,
+        }
+    }
+
+    /// The hub dies, and another takes its place: all connections are broken, and what was on its way is lost.
+    pub(crate) fn restart(&mut self) {
+        self.truth.copy_from(&self.hub.bus);
+        self.starts += 1;
+        let started = start(&self.plan, self.starts, &self.clock, &mut self.broker, &mut self.random);
+        let Started { hub, ports, outlet, confirmer, reactors, placement } = started;
+        (self.hub, self.ports, self.outlet, self.confirmer) = (hub, ports, outlet, confirmer);
+        (self.reactors, self.placement) = (reactors, placement);
+        self.requested.clear();
+        self.source_away = false;
+        self.truth.note_restart(EPOCH_MS * self.starts);
+        self.note_taken();
+        for client in self.clients.iter_mut().filter(|client| client.fate == Fate::Open) {
+            client.fate = Fate::Ended;
+            client.wire.lock().break_off();
         }
     }
 
@@ -252,26 +216,34 @@ impl World {
         if dialog.speech == Speech::Garbage || is_polite {
             return;
         }
-        let lag = dialog.all_tracks().map(|track| track.lag(self.truth.len(track.topic))).max().unwrap_or(0);
-        let was_slow = if self.plan.ages { 0 < lag } else { self.plan.retained() < lag };
+        let (truth, is_raw) = (&self.truth, dialog.speech == Speech::Raw);
+        let is_left_behind = |topic: usize| is_raw || truth.rules[topic].policy == Policy::Close;
+        let was_slow = dialog.all_tracks().any(|track| is_left_behind(track.topic) && track.may_be_passed(truth));
+        let may_wait_in_vain = dialog.all_tracks().any(|track| truth.rules[track.topic].is_stream);
         let was_shed = client.wire.lock().written_bytes == 0;
         let excused = match (dialog.refused, dialog.close_code) {
             _ if self.hub.phase() != Phase::Serving => true,
-            (Some(429 | 503), _) => self.plan.refuses(),
+            (Some(429 | 503), _) => self.plan.refuses() || may_wait_in_vain,
             (Some(408), _) => true,
             (Some(_), _) => false,
-            (None, Some(4408)) => was_slow || dialog.all_tracks().any(|track| track.is_before_hole(&self.truth)),
-            (None, Some(1013)) => self.plan.refuses(),
+            (None, Some(4408)) => was_slow || is_raw && dialog.all_tracks().any(|track| track.is_before_gap(truth)),
+            (None, Some(1013)) => self.plan.refuses() || may_wait_in_vain,
             (None, Some(_)) => false,
+            (None, None) if dialog.try_later => self.plan.refuses() || may_wait_in_vain,
             (None, None) if was_shed => true,
             // Cut off in the middle of a refusal.
             (None, None) if self.plan.refuses() && (!dialog.opened || self.plan.cuts_off()) => true,
+            (None, None) if may_wait_in_vain && self.plan.cuts_off() => true,
             (None, None) if dialog.speech == Speech::Http => {
                 dialog.is_answered() || self.plan.refuses() || self.plan.cuts_off()
             }
-            (None, None) => was_slow,
+            (None, None) => was_slow || is_raw && dialog.all_tracks().any(|track| track.is_before_gap(truth)),
         };
-        assert!(excused, "ended without a reason: {dialog:?}, lag {lag}");
+        assert!(excused, "ended without a reason: {dialog:?}");
+        if let Some(gap) = dialog.close_gap {
+            let is_told = dialog.all_tracks().any(|track| track.may_end_for(gap, truth));
+            assert!(is_told, "{gap:?} begins nowhere: {dialog:?}");
+        }
     }
 
     /// Everyone reads and sends all they have, and all turns are taken, until nothing is left to do.
@@ -279,6 +251,7 @@ impl World {
         self.clients.iter_mut().for_each(|client| client.stalled = false);
         self.let_read_fast(true);
         self.ports.iter().for_each(|port| port.borrow_mut().exhausted = 0);
+        self.source_returns();
         while self.turn_any() {}
         self.clock.advance(EXHAUSTED_RETRY);
         for _ in 0..ROUNDS_MAX {
@@ -294,6 +267,9 @@ impl World {
                 self.client_turn(index, usize::MAX, usize::MAX);
             }
             is_quiet &= self.source_turn(usize::MAX);
+            if 0 < self.plan.budget_bytes {
+                self.hub.bus.sweep(self.clock.now());
+            }
             if is_quiet {
                 return self.let_read_fast(false);
             }
@@ -309,9 +285,14 @@ impl World {
     /// The source works; true if it had nothing to do.
     pub(crate) fn source_turn(&mut self, most: usize) -> bool {
         let mut is_quiet = true;
-        if let Some(outlet) = &self.outlet {
+        if let Some(outlet) = self.outlet.as_ref().filter(|_| !self.source_away) {
             is_quiet &= outlet.is_idle();
-            outlet.work(&self.hub.bus, most.min(OUTLET_BATCH), self.clock.now(), &mut self.random);
+            let (now, fault) = (self.clock.now(), self.plan.fault);
+            outlet.work(&self.hub.bus, most.min(OUTLET_BATCH), now, &mut self.random, fault);
+        }
+        if self.plan.has_streams() {
+            let (bus, now) = (Arc::clone(&self.hub.bus), self.clock.now());
+            is_quiet &= !self.broker.work(&bus, most, now, &mut self.truth, &mut self.random) && self.broker.is_idle();
         }
         if let Some(confirmer) = &mut self.confirmer {
             is_quiet &= !confirmer.work(&self.hub.bus, &mut self.random, self.clock.now());
@@ -331,13 +312,23 @@ impl World {
             assert!(dialog.is_answered(), "unanswered: {dialog:?}");
             assert!(dialog.opened || dialog.speech == Speech::Http, "never opened: {dialog:?}");
             for track in dialog.tracks.iter().filter(|track| !track.over) {
-                track.check_complete(self.truth.len(track.topic));
+                track.check_complete(&self.truth);
             }
         }
         for client in &self.clients {
             let wire = client.wire.lock();
             assert!(client.fate != Fate::Left || wire.server_gone, "kept, though its client has gone: {wire:?}");
-            client.dialog.confirmed.iter().for_each(|tag| assert!(self.truth.has_tag(*tag), "{tag} was lost"));
+            client.dialog.confirmed.iter().for_each(|(tag, _)| assert!(self.truth.has_tag(*tag), "{tag} was lost"));
+        }
+        self.check_receipts();
+    }
+
+    /// Whoever publishes the same again under the same key gets the same answer.
+    fn check_receipts(&self) {
+        let mut first: HashMap<u64, &[u8]> = HashMap::new();
+        let receipts = self.clients.iter().flat_map(|client| &client.dialog.confirmed);
+        for (tag, receipt) in receipts.filter(|(_, receipt)| !receipt.is_empty()) {
+            assert_eq!(*first.entry(*tag).or_insert(receipt), receipt.as_slice(), "{tag} was published twice");
         }
     }
 
@@ -378,11 +369,19 @@ impl World {
         for summary in self.hub.bus.summaries(Moment::default()) {
             assert_eq!(summary.listeners, 0, "listeners of {} still counted", summary.topic);
         }
+        // When all is forgotten, nothing is held.
+        self.clients.iter().for_each(|client| client.wire.lock().close());
+        self.clock.advance(FORGOTTEN_AFTER);
+        self.hub.bus.sweep(self.clock.now());
+        assert_eq!(self.hub.bus.summaries(self.clock.now()).len(), 0, "topics that nobody uses");
+        assert_eq!(self.hub.bus.budget().used(), 0, "bytes held of nothing");
     }
 }
 
 /// A topic rests no longer between two rounds.
 const REST_MAX: Duration = Duration::from_millis(2);
+/// No log and no key is kept for so long.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(2_000_000);
 /// Turns in a row, all with cause, after which reactors are taken to spin.
 const TURNS_MAX: usize = 100_000;
 /// When descriptors have run out, a reactor tries again after so long, or a little less.
@@ -392,17 +391,28 @@ const DRAIN_ROUNDS_MAX: usize = 100;
 /// Publications the source takes at once: few enough for every history to hold them until the truth has copied them.
 const OUTLET_BATCH: usize = 10;
 
-fn build_hub(plan: &Plan, doorbells: &[Arc<Doorbell>], outlet: Option<SimOutlet>) -> Arc<Hub> {
+fn build_hub(
+    plan: &Plan,
+    starts: u64,
+    doorbells: &[Arc<Doorbell>],
+    outlet: Option<SimOutlet>,
+    broker: &SimBroker,
+) -> Arc<Hub> {
     let inboxes = doorbells.iter().map(|doorbell| Inbox::new(plan.inbox_events_max, Arc::clone(doorbell))).collect();
     let config = bus::Config {
         reactors: plan.reactors,
-        epoch_ms: 1000,
+        epoch_ms: EPOCH_MS * starts,
         payload_bytes_max: 1 << 20,
-        default_class: plan.class(),
+        classes: plan.classes(),
+        budget: plan.budget(),
+        idempotency_window: Duration::from_secs(1_000_000),
         ..bus::Config::default()
     };
-    let shared = outlet.map(|outlet| Box::new(outlet) as Box<dyn Outlet>);
-    let outlets = Outlets { shared, ..Outlets::default() };
+    let outlets = Outlets {
+        shared: outlet.map(|outlet| Box::new(outlet) as Box<dyn Outlet>),
+        stream: plan.has_streams().then(|| Box::new(broker.outlet.clone()) as Box<dyn Outlet>),
+        archive: plan.has_streams().then(|| Box::new(broker.archive.clone()) as Box<dyn bus::Archive>),
+    };
     let reactors = (0..plan.reactors).map(|_| Arc::new(ReactorMetrics::default())).collect();
     let metrics = Metrics { reactors, sources: Vec::new(), clock: Clock::start() };
     let endpoints = endpoint::Config {

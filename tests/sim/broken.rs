@@ -1,0 +1,65 @@
+//! Breaks something around the hub on purpose: the clients' accounts must show it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::run_seed;
+
+/// What is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The source does not report what it lost.
+    LossUntold,
+    /// The hub never gets an entry that the broker has.
+    EntryDropped,
+    /// What the broker trimmed before it was read is not reported.
+    TrimUntold,
+    /// The archive leaves out an entry.
+    ArchiveSkips,
+    /// The archive hands out an entry that came before the place it was asked for.
+    ArchiveRepeats,
+    /// The archive says that a page is all there is, though it is not.
+    ArchiveCutsShort,
+    /// The network takes a few bytes and does not deliver them.
+    BytesLost,
+    /// The network delivers a few bytes twice.
+    BytesRepeated,
+    /// The network never says that there is room again.
+    EdgeLost,
+    /// A publication that was confirmed never arrives.
+    PublicationLost,
+    /// A publication arrives twice.
+    PublicationRepeated,
+}
+
+/// Within so many seeds a fault must show.
+const SEEDS_MAX: u64 = 300;
+/// Not those that the other tests run.
+const FIRST_SEED: u64 = 1 << 32;
+
+/// What of the first failure must be read to know that it is the right one.
+fn first_failure(fault: Fault) -> Option<String> {
+    (FIRST_SEED..FIRST_SEED + SEEDS_MAX).find_map(|seed| {
+        let panic = catch_unwind(AssertUnwindSafe(|| run_seed(seed, Some(fault)))).err()?;
+        let text = panic.downcast_ref::<String>().cloned();
+        Some(text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default())
+    })
+}
+
+#[test]
+fn whatever_is_broken_shows() {
+    let check = |fault: Fault, expected: &[&str]| {
+        let failure = first_failure(fault).unwrap_or_else(|| panic!("{fault:?} does not show"));
+        assert!(expected.iter().any(|words| failure.contains(words)), "{fault:?}: {failure}");
+    };
+    check(Fault::LossUntold, &["nobody was told of a loss"]);
+    check(Fault::EntryDropped, &["is due", "is missing", "nothing came", "has no key"]);
+    check(Fault::TrimUntold, &["is due", "is missing", "nothing came"]);
+    check(Fault::ArchiveSkips, &["is due", "is missing", "kept up"]);
+    check(Fault::ArchiveRepeats, &["came again"]);
+    check(Fault::ArchiveCutsShort, &["is due", "is missing", "kept up"]);
+    check(Fault::BytesLost, &[""]);
+    check(Fault::BytesRepeated, &[""]);
+    check(Fault::EdgeLost, &["is missing", "unanswered", "never opened", "nothing came", "kept, though"]);
+    check(Fault::PublicationLost, &["was lost"]);
+    check(Fault::PublicationRepeated, &["published twice"]);
+}

@@ -1,0 +1,261 @@
+//! The account of one subscription: what it has been told, against what it must be told. It goes on when its client comes
+//! back.
+
+use std::collections::BTreeMap;
+
+use fanfare::{
+    event::EventId,
+    gap::{Gap, GapReason},
+    log::Policy,
+};
+
+use crate::truth::Truth;
+
+/// What one subscription has been told, against what it must be told.
+#[derive(Clone, Debug)]
+pub(crate) struct Track {
+    pub(crate) topic: usize,
+    /// It begins here or later: there were so many events when it was asked for.
+    from_least: usize,
+    /// It begins here or earlier: there were so many events when the client could see that it had begun.
+    from_most: Option<usize>,
+    /// The next event that is due, once the first has come or the client knows where it begins.
+    next: Option<usize>,
+    /// As far as the client has everything: what it comes back with.
+    pub(crate) since: Option<EventId>,
+    /// Keys of which a newer event must follow, because one was left out; and which that was.
+    owed: BTreeMap<Box<str>, usize>,
+    /// It asked for all there is.
+    rewinds: bool,
+    /// The client has ended it, and seen that it is over.
+    pub(crate) over: bool,
+}
+
+impl Track {
+    /// To begin with whatever comes next, after `len` events.
+    pub(crate) fn live(topic: usize, len: usize) -> Self {
+        Self {
+            topic,
+            from_least: len,
+            from_most: None,
+            next: None,
+            since: None,
+            owed: BTreeMap::new(),
+            rewinds: false,
+            over: false,
+        }
+    }
+
+    /// To begin with the oldest event that a newcomer may ask for.
+    pub(crate) fn rewound(topic: usize) -> Self {
+        Self { rewinds: true, ..Self::live(topic, 0) }
+    }
+
+    /// To begin at `index`, behind the id `since`: whatever is missing must be told.
+    pub(crate) fn resumed(topic: usize, index: usize, since: EventId) -> Self {
+        Self { next: Some(index), since: Some(since), ..Self::live(topic, index) }
+    }
+
+    /// The same account, on a connection of its own; `None` if the client does not know where it stands.
+    pub(crate) fn taken_up(&self) -> Option<Self> {
+        (self.next.is_some() && self.since.is_some() && !self.over).then(|| self.clone())
+    }
+
+    /// It has begun, when there were `len` events.
+    pub(crate) fn open(&mut self, len: usize) {
+        self.from_most.get_or_insert(len);
+    }
+
+    /// It begins behind `id`, the hub says.
+    pub(crate) fn open_at(&mut self, id: EventId, truth: &Truth) {
+        let index = truth.index_after(self.topic, id);
+        let (least, most) = (self.from_least, self.from_most.unwrap_or(usize::MAX));
+        match self.next {
+            // It has seen what the hub found trimmed: the hole is told in the form that everybody gets.
+            Some(next) if truth.rules[self.topic].is_stream && index < next => return,
+            Some(next) => assert_eq!(index, next, "topic {}: begins elsewhere", self.topic),
+            None => assert!(
+                (least..=most).contains(&index),
+                "begins at {index} {id}, not from {least} to {most} {:?}",
+                truth.log(self.topic).iter().map(|e| e.id.to_string()).collect::<Vec<_>>()
+            ),
+        }
+        let rules = truth.rules[self.topic];
+        let asked_for = truth.len(self.topic).saturating_sub(rules.history_events);
+        let is_short = self.rewinds && !rules.is_stream && asked_for.max(truth.kept_from(self.topic)) < index;
+        let is_anew =
+            index.checked_sub(1).is_some_and(|last| truth.is_foreign(self.topic, truth.entry(self.topic, last).id));
+        assert!(!is_short || is_anew, "topic {}: not all there is", self.topic);
+        self.next = Some(index);
+        self.since = Some(id);
+    }
+
+    /// The event of `index` came. `was_behind`: the client has not always read what there was.
+    pub(crate) fn take(&mut self, index: usize, was_behind: bool, truth: &Truth) {
+        assert!(!self.over, "an event after the end of its subscription");
+        let topic = self.topic;
+        match self.next {
+            Some(next) => self.pass_over(next, index, was_behind, truth),
+            None => {
+                let (least, most) = (self.from_least, self.from_most.unwrap_or(usize::MAX));
+                assert!(least <= index, "topic {topic}: begins at {index}, before {least}");
+                // Of what lies before the first event it may have left out some for good reason.
+                match self.from_most {
+                    Some(most) if most < index => self.pass_over(most, index, was_behind, truth),
+                    _ => assert!(index <= most, "topic {topic}: begins at {index}, after {most}"),
+                }
+            }
+        }
+        let entry = truth.entry(topic, index);
+        assert!(
+            !(entry.follows_loss && self.next.is_some()),
+            "topic {topic}: nobody was told of a loss before {index}"
+        );
+        if let Some(key) = &entry.key {
+            self.owed.remove(key);
+        }
+        self.next = Some(index + 1);
+        self.since = Some(entry.id);
+    }
+
+    /// The events between are left out: each must be superseded by a newer one of its key.
+    fn pass_over(&mut self, from: usize, to: usize, was_behind: bool, truth: &Truth) {
+        let topic = self.topic;
+        assert!(from <= to, "topic {topic}: {to} came again, {from} is due");
+        if from == to {
+            return;
+        }
+        let policy = truth.rules[topic].policy;
+        assert_eq!(policy, Policy::Latest, "topic {topic}: {to} came, though {from} is due");
+        assert!(was_behind, "topic {topic}: {from} was left out for a client that kept up");
+        for index in from..to {
+            let entry = truth.entry(topic, index);
+            assert!(entry.gap.is_none() && !entry.follows_loss, "topic {topic}: a hole at {index} was left out");
+            let key = entry.key.clone().unwrap_or_else(|| panic!("topic {topic}: {index} has no key"));
+            self.owed.insert(key, index);
+        }
+    }
+
+    /// The events of `gap` are missing, the hub says: a hole in the log, or one of its own.
+    pub(crate) fn take_gap(&mut self, gap: Gap, was_behind: bool, truth: &Truth) {
+        assert!(!self.over, "a gap after the end of its subscription");
+        let topic = self.topic;
+        let (from, to) = (truth.index_after(topic, gap.from), truth.index_after(topic, gap.to));
+        assert!(from <= to, "topic {topic}: a gap that goes back: {gap:?}");
+        let (gap, from) = self.clip(gap, from, to, truth);
+        match self.next {
+            Some(next) => self.pass_over(next, from, was_behind, truth),
+            None => assert!(self.from_least <= from, "topic {topic}: a gap before the beginning: {gap:?}"),
+        }
+        // Exactly: as far as the client has everything, unless something was left out since.
+        let is_exact = self.next != Some(from) || self.since.is_none_or(|since| since == gap.from);
+        assert!(is_exact, "topic {topic}: {gap:?} does not begin at {:?}", self.since);
+        self.check_reason(gap, from, to, truth);
+        for key in truth.log(topic)[from..to].iter().filter_map(|entry| entry.key.as_ref()) {
+            self.owed.remove(key);
+        }
+        if gap.reason == GapReason::Epoch {
+            self.owed.clear();
+        }
+        self.next = Some(to);
+        self.since = Some(gap.to);
+    }
+
+    /// A client may have seen, before the hub did, events that the hub found trimmed: a hole in the hub's log begins before
+    /// what such a client has.
+    fn clip(&self, gap: Gap, from: usize, to: usize, truth: &Truth) -> (Gap, usize) {
+        match (self.next, self.since) {
+            (Some(next), Some(since)) if truth.rules[self.topic].is_stream && from < next && next <= to => {
+                (Gap { from: since, ..gap }, next)
+            }
+            _ => (gap, from),
+        }
+    }
+
+    /// Whether what is missing from `from` to `to` is missing for the reason that is given.
+    fn check_reason(&self, gap: Gap, from: usize, to: usize, truth: &Truth) {
+        let (topic, log) = (self.topic, truth.log(self.topic));
+        let rules = truth.rules[topic];
+        let missing = &log[from..to];
+        if let [hole] = missing
+            && let Some(told) = hole.gap
+        {
+            // A private one may end there too; it begins elsewhere, or says something else.
+            if told == gap {
+                return;
+            }
+        }
+        match gap.reason {
+            GapReason::Expired if rules.is_stream => {
+                assert!(!missing.is_empty(), "topic {topic}: nothing is missing: {gap:?}");
+                assert!(missing.iter().all(|entry| entry.trimmed), "topic {topic}: the broker has it: {gap:?}");
+            }
+            GapReason::Expired | GapReason::Overflow => {
+                assert!(!missing.is_empty(), "topic {topic}: nothing is missing: {gap:?}");
+                let kept = truth.kept_from(topic);
+                assert!(to <= kept, "topic {topic}: {to} is beyond what is kept from {kept} on: {gap:?}");
+                let is_slow = gap.reason == GapReason::Overflow;
+                assert!(!is_slow || rules.policy != Policy::Close, "topic {topic}: it had to end: {gap:?}");
+                // To the very last event that is gone.
+                assert!(log.get(to - 1).is_none_or(|last| last.id == gap.to || rules.is_stream), "{gap:?}");
+            }
+            GapReason::Epoch => {
+                assert!(truth.is_foreign(topic, gap.from), "topic {topic}: {from} is of this epoch: {gap:?}");
+            }
+            GapReason::SourceLost => panic!("topic {topic}: the source lost nothing: {gap:?}"),
+        }
+    }
+
+    /// Whether the client stands where a transport without a form for gaps must end: before a hole in the log, in another
+    /// epoch, or too far back.
+    pub(crate) fn is_before_gap(&self, truth: &Truth) -> bool {
+        let log = truth.log(self.topic);
+        let due = match self.next {
+            Some(next) => next..(next + 1).min(log.len()),
+            None => self.from_least..log.len(),
+        };
+        let is_foreign = self.since.is_some_and(|since| truth.is_foreign(self.topic, since));
+        // Passed over, it may stand further on than it has been told.
+        let hides = truth.rules[self.topic].policy == Policy::Latest;
+        let due = if hides { due.start..log.len() } else { due };
+        is_foreign || log.get(due).into_iter().flatten().any(|entry| entry.gap.is_some() || entry.trimmed)
+    }
+
+    /// Whether it is so far behind that the log may have passed it.
+    pub(crate) fn may_be_passed(&self, truth: &Truth) -> bool {
+        self.next.unwrap_or(self.from_least) < truth.kept_from(self.topic)
+    }
+
+    /// Whether a close frame's gap can be this subscription's.
+    pub(crate) fn may_end_for(&self, gap: Gap, truth: &Truth) -> bool {
+        let (from, to) = (truth.index_after(self.topic, gap.from), truth.index_after(self.topic, gap.to));
+        let (_, from) = self.clip(gap, from, to, truth);
+        let policy = truth.rules[self.topic].policy;
+        match self.next {
+            Some(next) if policy == Policy::Latest => next <= from,
+            Some(next) => next == from,
+            None => self.from_least <= from,
+        }
+    }
+
+    /// A raw client was told by its close frame what is missing: as far as it could be told, it goes on from there.
+    pub(crate) fn leap(&mut self, gap: Gap, truth: &Truth) {
+        self.next = Some(truth.index_after(self.topic, gap.to));
+        self.since = Some(gap.to);
+        self.owed.clear();
+    }
+
+    /// It must have been told all it has a right to.
+    pub(crate) fn check_complete(&self, truth: &Truth) {
+        let (topic, len) = (self.topic, truth.len(self.topic));
+        assert!(self.owed.is_empty(), "topic {topic}: left out, and nothing newer came: {:?}", self.owed);
+        match self.next {
+            Some(next) if next == len => {}
+            Some(next) => panic!("topic {topic}: {next} and what follows, up to {len}, is missing"),
+            None => {
+                let most = self.from_most.unwrap_or_else(|| panic!("topic {topic}: never began"));
+                assert!(len <= most, "topic {topic}: nothing came, though {len} were published, {most} before");
+            }
+        }
+    }
+}
