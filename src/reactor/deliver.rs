@@ -273,18 +273,15 @@ fn visit<N: Net>(
     {
         return visit_with_ids(net, connection, listener, place, ring, metrics, gathers.now());
     }
-    let gather = gathers.gather(place, ring, listener.format, listener.cursor, metrics);
+    let Some(gather) = gathers.gather(place, ring, listener.format, listener.cursor, metrics) else {
+        return Visit::Stranded;
+    };
     let bytes = gather.bytes();
     match net.write(&mut connection.stream, bytes) {
         Ok(written) if written == bytes.len() => {
             gather.count_served();
             listener.cursor += gather.frames() as Position;
-            match gather.frames() {
-                _ if listener.cursor == ring.next() => Visit::AtHead,
-                // Asked last, for it is so rare: the next entry is one that has no form here.
-                0 => Visit::Stranded,
-                _ => Visit::More,
-            }
+            if listener.cursor == ring.next() { Visit::AtHead } else { Visit::More }
         }
         Ok(written) => {
             cut_short(connection, listener, ring, gather, metrics, written);

@@ -27,7 +27,8 @@ pub(super) struct Gathers {
 }
 
 impl Gathers {
-    /// The frames between `from` and the ring's head in `format`, as far as one visit goes.
+    /// The frames between `from` and the ring's head in `format`, as far as one visit goes; `None` if what comes next has
+    /// no form in it.
     #[inline]
     pub(super) fn gather(
         &mut self,
@@ -36,15 +37,16 @@ impl Gathers {
         format: Format,
         from: Position,
         metrics: &ReactorMetrics,
-    ) -> &mut Gather {
+    ) -> Option<&mut Gather> {
         let gather = &mut self.by_format[format.index()];
         let key = Key { topic, from, head: ring.next() };
         if gather.key != Some(key) {
             gather.settle(metrics, self.now);
             gather.fill(ring, format, from);
-            gather.key = Some(key);
+            gather.key = (!gather.bytes.is_empty()).then_some(key);
+            gather.key?;
         }
-        gather
+        Some(gather)
     }
 
     /// Writes to `metrics` what was delivered up to `now`.

@@ -114,6 +114,7 @@ impl World {
         let asleep = self.lie_down();
         let mut feed = self.bus.feed();
         for topic in topics {
+            self.truths[*topic].settle_lost(self.now);
             let tag = self.truths[*topic].next();
             let data = Bytes::from(tag.to_string());
             let id = feed.publish(&self.topics[*topic], None, data, self.now).expect("a good event");
@@ -125,12 +126,15 @@ impl World {
     }
 
     fn publish_once(&mut self, topic: usize, key: u8) {
+        let known = self.keys.get(&(topic, key)).filter(|(_, since)| self.now.since(*since) <= KEY_WINDOW).copied();
+        if known.is_none() {
+            self.truths[topic].settle_lost(self.now);
+        }
         let tag = self.truths[topic].next();
         let (text, data) = (key.to_string(), Bytes::from(tag.to_string()));
         let id = self.bus.feed().publish_once(&text, &self.topics[topic], None, data, self.now).expect("a good event");
-        let known = self.keys.get(&(topic, key)).filter(|(_, since)| self.now.since(*since) <= KEY_WINDOW);
         if let Some((first, _)) = known {
-            assert_eq!(id, *first);
+            assert_eq!(id, first);
         } else {
             assert_eq!(id, truth::id(tag));
             self.keys.insert((topic, key), (id, self.now));

@@ -15,6 +15,8 @@ pub(super) struct Truth {
     retention: Retention,
     /// The oldest position that the bus still has.
     oldest: Position,
+    /// Something was lost behind a hole that is the newest entry.
+    has_lost: bool,
     /// Whether the bus has it in its table.
     pub(super) exists: bool,
 }
@@ -32,7 +34,7 @@ pub(super) fn id(position: Position) -> EventId {
 
 impl Truth {
     pub(super) fn new(retention: Retention) -> Self {
-        Self { entries: Vec::new(), retention, oldest: 1, exists: false }
+        Self { entries: Vec::new(), retention, oldest: 1, has_lost: false, exists: false }
     }
 
     /// The position that the next entry gets.
@@ -63,24 +65,37 @@ impl Truth {
         }
     }
 
-    /// A hole that was reported at the same moment and is the newest entry known already says so.
+    /// A hole that was reported at the same moment and is the newest entry known already says so. Where there is no room,
+    /// the next to be published does, or the next sweep.
     pub(super) fn report_loss(&mut self, reason: GapReason, now: Moment) {
         self.exists = true;
+        let newest = self.entries.last().filter(|_| self.oldest < self.next());
+        let known = newest.filter(|entry| entry.gap.is_some_and(|gap| gap.reason == reason));
+        match (known, reason) {
+            (Some(_), GapReason::Overflow) => self.has_lost = true,
+            (Some(known), _) if known.accepted == now => {}
+            _ => self.push_hole(reason, now),
+        }
+    }
+
+    fn push_hole(&mut self, reason: GapReason, now: Moment) {
         let position = self.next();
-        let newest = self
-            .entries
-            .last()
-            .filter(|entry| self.oldest < position && entry.accepted == now)
-            .and_then(|entry| entry.gap);
-        if newest.is_none_or(|newest| newest.reason != reason) {
-            self.push(Some(Gap { from: id(position - 1), to: id(position), reason }), now);
+        self.push(Some(Gap { from: id(position - 1), to: id(position), reason }), now);
+    }
+
+    /// What was lost since the last hole is told.
+    pub(super) fn settle_lost(&mut self, now: Moment) {
+        if std::mem::take(&mut self.has_lost) {
+            self.push_hole(GapReason::Overflow, now);
         }
     }
 
     pub(super) fn sweep(&mut self, is_used: bool, now: Moment) {
         if self.exists {
             self.trim(now);
-            self.exists = is_used || self.oldest < self.next();
+            let had_lost = self.has_lost;
+            self.settle_lost(now);
+            self.exists = had_lost || is_used || self.oldest < self.next();
         }
     }
 
