@@ -33,7 +33,10 @@ impl<N: Net> Reactor<N> {
             }
             topic.lap.listener(listener_place).cursor = oldest;
             self.tell_gap(slot, place, gap);
-        } else if let Some(gap) = topic.ring.event(cursor).and_then(|event| event.gap) {
+        } else if let Some(gap) = topic.ring.event(cursor).and_then(|event| event.gap)
+            // Others may have been found stranded twice, and told of the gap before this hole already.
+            && self.is_raw(slot)
+        {
             self.end_for_gap(slot, gap);
         }
     }
@@ -73,13 +76,18 @@ impl<N: Net> Reactor<N> {
     /// Ends a connection that the log has passed. A raw WebSocket comes back with the place it is told here, a while later.
     /// Were that the oldest retained, the log would have passed it again by then, and so on without end: it is the newest.
     fn end_behind(&mut self, slot: u32, place: u32, gap: Gap) {
-        let is_raw = self.connections.at(slot).is_some_and(|connection| match &connection.session {
-            Ok(Session::WebSocket(websocket)) => websocket.dialect == Dialect::Raw,
-            _ => false,
-        });
+        let is_raw = self.is_raw(slot);
         let newest = self.topics.at(place).map(|topic| topic.ring.newest_id());
         let to = newest.filter(|newest| is_raw && gap.to < *newest).unwrap_or(gap.to);
         self.end_for_gap(slot, Gap { to, ..gap });
+    }
+
+    /// Whether a connection is a raw WebSocket, which has no form for a gap.
+    fn is_raw(&mut self, slot: u32) -> bool {
+        self.connections.at(slot).is_some_and(|connection| match &connection.session {
+            Ok(Session::WebSocket(websocket)) => websocket.dialect == Dialect::Raw,
+            _ => false,
+        })
     }
 
     /// The listener of a connection in the lap of the topic at `place`.

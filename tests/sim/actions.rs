@@ -108,7 +108,9 @@ impl World {
             self.note_taken();
             return (self.truth.live_track(topic), None);
         }
-        let last_seen = self.random.random_range(len.saturating_sub(60)..len);
+        // Often the newest, which the reactor may not have taken from its inbox yet.
+        let back = if self.random.random() { 1 } else { self.random.random_range(1..=60) };
+        let last_seen = len.saturating_sub(back);
         let id = self.truth.entry(topic, last_seen).id;
         (Track::resumed(topic, last_seen + 1, id), Some(id))
     }
@@ -233,7 +235,11 @@ impl World {
         let Some(tracks) = self.clients[index].dialog.account(&self.truth) else { return };
         let speech = self.clients[index].dialog.speech;
         let wire = self.new_wire();
-        self.connect(Client::new(wire, speech, tracks, &self.truth));
+        let mut client = Client::new(wire, speech, tracks, &self.truth);
+        if self.random.random() {
+            client.send(ALL);
+        }
+        self.connect(client);
     }
 
     /// A publisher does not know whether its request was taken, and repeats it under the same key.
@@ -266,6 +272,9 @@ impl World {
         let Some(index) = self.any_client(is_wanted) else { return };
         for _ in 0..self.random.random_range(1..4) {
             self.command_once(index);
+        }
+        if self.random.random() {
+            self.clients[index].send(ALL);
         }
     }
 

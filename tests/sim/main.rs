@@ -6,6 +6,7 @@ mod actions;
 mod broken;
 mod broker;
 mod client;
+mod forms;
 mod net;
 mod plan;
 mod scenarios;

@@ -17,16 +17,10 @@ use crate::{
 };
 
 /// One reactor, one topic, and nothing that happens by chance.
-fn calm_world() -> World {
+fn calm_world(policy: Policy) -> World {
     let plan = Plan {
         reactors: 1,
-        topics: vec![TopicPlan {
-            policy: Policy::Close,
-            history_events: 100,
-            lag_events: 100,
-            priority: 0,
-            is_stream: false,
-        }],
+        topics: vec![TopicPlan { policy, history_events: 100, lag_events: 100, priority: 0, is_stream: false }],
         clients_max: 10,
         inbox_events_max: 100,
         ages: false,
@@ -85,7 +79,7 @@ fn fill_history(world: &World) {
 
 #[test]
 fn a_long_response_is_no_reason_to_end() {
-    let mut world = calm_world();
+    let mut world = calm_world(Policy::Close);
     fill_history(&world);
     let wire = connect(&mut world, HISTORY_REQUEST);
     for _ in 0..2 {
@@ -98,7 +92,7 @@ fn a_long_response_is_no_reason_to_end() {
 
 #[test]
 fn a_flood_of_requests_without_a_reader_is_cut_off() {
-    let mut world = calm_world();
+    let mut world = calm_world(Policy::Close);
     fill_history(&world);
     let wire = connect(&mut world, &HISTORY_REQUEST.repeat(100));
     let statuses: Vec<u16> = read_responses(&mut world, &wire).iter().map(|(status, _)| *status).collect();
@@ -108,7 +102,7 @@ fn a_flood_of_requests_without_a_reader_is_cut_off() {
 
 #[test]
 fn whoever_asks_and_ends_at_once_is_answered() {
-    let mut world = calm_world();
+    let mut world = calm_world(Policy::Close);
     let wire = SharedWire::new(100);
     wire.lock().send(&b"GET /topics HTTP/1.1\r\nHost: h\r\n\r\n".repeat(2));
     wire.lock().half_close();
@@ -118,4 +112,25 @@ fn whoever_asks_and_ends_at_once_is_answered() {
     let statuses: Vec<u16> = read_responses(&mut world, &wire).iter().map(|(status, _)| *status).collect();
     assert_eq!(statuses, [200, 200]);
     assert!(wire.lock().server_gone);
+}
+
+/// A reader that was behind gets what was under way to it, and then the newest event of each key.
+#[test]
+fn whoever_was_behind_gets_the_newest_of_each_key() {
+    let check = |policy: Policy, expected: std::ops::Range<usize>| {
+        let mut world = calm_world(policy);
+        let wire = connect(&mut world, b"GET /sse?topic=topic.0 HTTP/1.1\r\nHost: h\r\n\r\n");
+        for tag in 0..60 {
+            let data = Bytes::from(payload(tag, 200));
+            let now = world.clock.now();
+            world.hub.bus.feed().publish(&world.truth.topics[0], None, data, now).expect("a good event");
+            world.clock.advance(Duration::from_millis(5));
+            while world.turn_any() {}
+        }
+        let [(200, bytes)] = read_responses(&mut world, &wire)[..] else { panic!("not a stream") };
+        let events = bytes / 200;
+        assert!(expected.contains(&events), "{policy:?}: {events} events");
+    };
+    check(Policy::Skip, 60..80);
+    check(Policy::Latest, 4..12);
 }

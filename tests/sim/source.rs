@@ -49,14 +49,25 @@ impl SimOutlet {
                 Some(Fault::PublicationRepeated) if luck == 2 => 2,
                 _ => usize::from(self.is_new(&publication)),
             };
-            let Publication { topic, kind, data, reply, .. } = publication;
+            let Publication { topic, kind, data, reply, idempotency_key } = publication;
+            let mut receipt = if luck == 1 { Err(PublishFailed::Unknown) } else { Ok(None) };
             for _ in 0..copies {
-                let refused = bus.feed().publish(&topic, kind.as_deref(), data.clone(), now).err();
-                if refused == Some(PublishRefused::NoRoom) {
+                if bus.feed().publish(&topic, kind.as_deref(), data.clone(), now) == Err(PublishRefused::NoRoom) {
                     bus.feed().report_loss(&topic, GapReason::Overflow, now);
+                    receipt = Err(PublishFailed::NoRoom);
                 }
             }
-            reply(if luck == 1 { Err(PublishFailed::Unknown) } else { Ok(None) });
+            if receipt == Err(PublishFailed::NoRoom) {
+                self.forget(idempotency_key);
+            }
+            reply(receipt);
+        }
+    }
+
+    /// Nothing was published under this key after all.
+    fn forget(&self, key: Option<Box<str>>) {
+        if let Some(key) = key {
+            self.0.lock().expect("one thread only").seen.remove(&key);
         }
     }
 

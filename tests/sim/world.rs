@@ -124,9 +124,13 @@ impl World {
         self.source_away = false;
         self.truth.note_restart(EPOCH_MS * self.starts);
         self.note_taken();
-        for client in self.clients.iter_mut().filter(|client| client.fate == Fate::Open) {
-            client.fate = Fate::Ended;
-            client.wire.lock().break_off();
+        for client in &mut self.clients {
+            // Also of those that it had not accepted.
+            client.wire.lock().server_gone = true;
+            if client.fate == Fate::Open {
+                client.fate = Fate::Ended;
+                client.wire.lock().break_off();
+            }
         }
     }
 
