@@ -15,6 +15,7 @@ use crate::{
     bus::{ArchiveFailed, ArchivePage, ArchiveRequest, Note, TopicKey},
     close::Close,
     event::{Event, EventId, Start},
+    gap::GapReason,
     metrics::ReactorMetrics,
     protocol::{Session, encode_frame, sse},
 };
@@ -32,6 +33,8 @@ pub(super) struct Replay {
     after: EventId,
     /// Up to where the page asked for reaches, while it is under way.
     awaited: Option<EventId>,
+    /// It has been told that ids began anew, and is not to be told so again by the log.
+    knows_epoch: bool,
 }
 
 /// The replays of each connection, by slot.
@@ -43,7 +46,7 @@ impl<N: Net> Reactor<N> {
         let (Some(connection), Some(topic)) = (self.connections.at(slot), self.topics.at(place)) else { return };
         connection.state.set(REPLAYING);
         topic.replaying += 1;
-        self.replays.entry(slot).or_default().push(Replay { topic: place, after: seen, awaited: None });
+        self.replays.entry(slot).or_default().push(Replay { topic: place, after: seen, awaited: None, knows_epoch: false });
         self.mark_dirty(slot);
     }
 
@@ -92,9 +95,15 @@ impl<N: Net> Reactor<N> {
         let told = page.gap.map_or(replay.after, |gap| gap.to);
         let reached = page.events.last().map_or(told, |event| event.id);
         replay.after = if page.is_complete { reached.max(awaited) } else { reached };
-        let after = replay.after;
+        replay.knows_epoch |= page.gap.is_some_and(|gap| gap.reason == GapReason::Epoch);
+        let (mut after, knows_epoch) = (replay.after, replay.knows_epoch);
         self.mark_dirty(slot);
-        if page.is_complete && self.topics.at(place).is_some_and(|topic| topic.ring.joins(after)) {
+        let Some(topic) = self.topics.at(place) else { return };
+        if page.is_complete && topic.ring.joins(after) {
+            let next = topic.ring.event(topic.ring.position_after(after)).filter(|_| knows_epoch);
+            if let Some(hole) = next.filter(|next| next.gap.is_some_and(|gap| gap.reason == GapReason::Epoch)) {
+                after = hole.id;
+            }
             self.remove_replay(slot, place);
             self.listen(slot, place, after);
             self.drop_unused(place);
