@@ -180,9 +180,9 @@ impl World {
         }
     }
 
-    fn feed_event(&mut self, feed: &mut Feed<'_>, topic: usize, tag: u64, data: String) {
+    fn feed_event(&self, feed: &mut Feed<'_>, topic: usize, tag: u64, data: String) {
         let (now, name) = (self.clock.now(), &self.truth.topics[topic]);
-        let kind = (tag % 2 == 0).then_some("kind");
+        let kind = tag.is_multiple_of(2).then_some("kind");
         match feed.publish(name, kind, Bytes::from(data), now) {
             Ok(_) => {}
             Err(PublishRefused::NoRoom) => feed.report_loss(name, GapReason::Overflow, now),

@@ -43,7 +43,7 @@ pub(crate) fn gap_of(from: EventId, to: EventId, reason: &str) -> Gap {
 pub(crate) fn read_gap(json: &[u8]) -> Option<(Option<String>, Gap)> {
     let value: serde_json::Value = serde_json::from_slice(json).ok()?;
     let id = |name: &str| value[name].as_str()?.parse().ok();
-    let reason = value["reason"].as_str().or(value["gap"].as_str())?;
+    let reason = value["reason"].as_str().or_else(|| value["gap"].as_str())?;
     Some((value["topic"].as_str().map(String::from), gap_of(id("from")?, id("to")?, reason)))
 }
 
