@@ -46,7 +46,12 @@ impl<N: Net> Reactor<N> {
         let (Some(connection), Some(topic)) = (self.connections.at(slot), self.topics.at(place)) else { return };
         connection.state.set(REPLAYING);
         topic.replaying += 1;
-        self.replays.entry(slot).or_default().push(Replay { topic: place, after: seen, awaited: None, knows_epoch: false });
+        self.replays.entry(slot).or_default().push(Replay {
+            topic: place,
+            after: seen,
+            awaited: None,
+            knows_epoch: false,
+        });
         self.mark_dirty(slot);
     }
 
