@@ -10,6 +10,7 @@ mod idempotency;
 mod inbox;
 mod publish;
 mod reactors;
+mod retired;
 mod sync;
 mod topics;
 

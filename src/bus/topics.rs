@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::{
     Archive, Class, Config, Feed, Inbox, LogKind, Note, Outlet, Outlets, PublishRefused, ReactorSet, Wake,
     idempotency::SeenKeys,
+    retired::Retired,
     sync::{Mutex, MutexGuard, RwLock, RwLockWriteGuard, Sender},
 };
 use crate::{
@@ -117,19 +118,6 @@ struct InterestWatch {
     changes: Sender<Interest>,
     waker: Arc<dyn Wake>,
 }
-
-/// Where topics that nobody used any more had come to: one that comes back goes on from there, so that an id never names
-/// two events, and a reader that has everything is not told of a gap.
-#[derive(Debug, Default)]
-struct Retired {
-    /// By the hash of the name. Two topics that share a place both go on from the higher.
-    positions: HashMap<u64, Position, foldhash::fast::RandomState>,
-    /// No topic that is not in `positions` had come further.
-    floor: Position,
-}
-
-/// Topics remembered beyond their end, about 2 MiB.
-const RETIRED_MAX: usize = 65_536;
 
 /// How many parts the table of topics has.
 const SHARDS: usize = 64;
@@ -465,20 +453,6 @@ impl Bus {
                 retired: false,
             }),
         }
-    }
-}
-
-impl Retired {
-    fn remember(&mut self, topic: u64, position: Position) {
-        if self.positions.len() == RETIRED_MAX {
-            self.floor = self.positions.drain().map(|(_, position)| position).max().unwrap_or_default().max(self.floor);
-        }
-        let known = self.positions.entry(topic).or_default();
-        *known = position.max(*known);
-    }
-
-    fn last_position(&self, topic: u64) -> Position {
-        self.positions.get(&topic).copied().unwrap_or(self.floor)
     }
 }
 

@@ -10,6 +10,8 @@ mod inbox;
 mod publish;
 #[path = "../../src/bus/reactors.rs"]
 mod reactors;
+#[path = "../../src/bus/retired.rs"]
+mod retired;
 #[path = "sync.rs"]
 pub(crate) mod sync;
 #[path = "../../src/bus/topics.rs"]
