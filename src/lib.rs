@@ -15,6 +15,7 @@ pub mod source;
 pub mod bus;
 pub mod log;
 
+pub mod auth;
 pub mod protocol;
 
 pub mod endpoint;

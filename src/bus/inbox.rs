@@ -93,6 +93,13 @@ pub enum Note {
         /// The events.
         page: Result<ArchivePage, ArchiveFailed>,
     },
+    /// The answer to a request that had to wait for another thread's work.
+    Answered {
+        /// The connection, in its reactor's own terms.
+        token: u64,
+        /// The answer.
+        answered: Answered,
+    },
     /// What became of the publications that a connection handed to the outlet.
     Published {
         /// The connection, in its reactor's own terms.
@@ -102,6 +109,28 @@ pub enum Note {
         /// One answer per publication, in order.
         receipts: Vec<Receipt>,
     },
+}
+
+/// The answer to a request, as another thread left it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// The door it came in by, as the metrics number them.
+    pub route: usize,
+    /// Three digits.
+    pub status: u16,
+    /// Fields.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// Makes the answer to a request from what became of its publications. Called on the connection's reactor.
+pub struct Complete(pub Box<dyn FnOnce(&[Receipt]) -> Answered + Send>);
+
+impl fmt::Debug for Complete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Complete")
+    }
 }
 
 /// Who waits for the answer to publications: travels with them, so that the connection need not remember.
@@ -124,6 +153,8 @@ pub enum AnswerForm {
     Batch,
     /// A `fanfare.v1` message that echoes this reference.
     Command(Option<Box<str>>),
+    /// Whatever this makes of it.
+    Custom(Complete),
 }
 
 /// One reactor's end of the bus.

@@ -30,11 +30,15 @@ pub(super) fn allow(answer: Answer, request: &Request, cors: &Cors) -> Answer {
             response.headers.extend(granted);
             Answer::Response(response)
         }
-        Answer::Sse { topics, named, tells_place, mut headers } => {
-            headers.extend(granted);
-            Answer::Sse { topics, named, tells_place, headers }
+        Answer::Sse(mut open) => {
+            open.headers.extend(granted);
+            Answer::Sse(open)
         }
-        other => other,
+        Answer::Later(mut headers) => {
+            headers.extend(granted);
+            Answer::Later(headers)
+        }
+        Answer::WebSocket(open) => Answer::WebSocket(open),
     }
 }
 

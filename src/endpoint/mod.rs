@@ -1,9 +1,11 @@
 //! What a URL does: the [`ROUTES`] table and one file per API. A function here takes a request and its context and
 //! returns an [`Answer`]; it never sees a socket.
 
+mod access;
 mod command;
 mod cors;
 mod health;
+mod later;
 mod overload;
 mod publish;
 mod stream;
@@ -19,11 +21,13 @@ use std::{
 
 pub use command::{Reply, answer_command};
 pub use cors::Cors;
+pub use later::Later;
 pub use overload::Overload;
 pub use publish::{complete_command, complete_request};
 pub use topics::complete_history;
 
 use crate::{
+    auth::{Auth, Identity},
     bus::Bus,
     clock::Moment,
     close::Close,
@@ -76,6 +80,8 @@ pub struct Hub {
     pub metrics: Arc<Metrics>,
     /// What endpoints are told by the configuration.
     pub config: Config,
+    /// How clients are known.
+    pub auth: Auth,
     application: &'static Application,
     phase: AtomicU8,
 }
@@ -95,13 +101,19 @@ pub enum Phase {
 impl Hub {
     /// A hub that serves.
     pub fn new(bus: Arc<Bus>, metrics: Arc<Metrics>, config: Config) -> Self {
-        Self { bus, metrics, config, application: &HUB, phase: AtomicU8::new(Phase::Serving as u8) }
+        Self { bus, metrics, config, auth: Auth::open(), application: &HUB, phase: AtomicU8::new(Phase::Serving as u8) }
     }
 
     /// With other doors than a hub's.
     #[must_use]
     pub fn with_application(self, application: &'static Application) -> Self {
         Self { application, ..self }
+    }
+
+    /// With clients that have to say who they are.
+    #[must_use]
+    pub fn with_auth(self, auth: Auth) -> Self {
+        Self { auth, ..self }
     }
 
     /// What the application sends back for `message`.
@@ -139,6 +151,8 @@ pub struct Context<'hub> {
     pub admin: bool,
     /// The limit that the connection is beyond, if it is: whatever it asks for is refused.
     pub overload: Option<Overload>,
+    /// Whose stream it is; `None` for requests, which each say it anew, and where nobody has to say so.
+    pub identity: Option<&'hub Identity>,
 }
 
 /// What is to be done about a request.
@@ -146,28 +160,12 @@ pub struct Context<'hub> {
 pub enum Answer {
     /// This response.
     Response(Response),
-    /// A note on the bus will bring what the response is made of.
-    Later,
+    /// A note on the bus will bring what the response is made of; it gets these fields besides its own.
+    Later(Vec<(&'static str, String)>),
     /// A Server-Sent Events stream.
-    Sse {
-        /// What it carries, in the order of the URL.
-        topics: Vec<(Topic, Start)>,
-        /// With `event:` lines.
-        named: bool,
-        /// Whether the client is told where it stands before the first event.
-        tells_place: bool,
-        /// Fields for its head.
-        headers: Vec<(&'static str, String)>,
-    },
+    Sse(Box<OpenSse>),
     /// An upgrade.
-    WebSocket {
-        /// What the handshake agreed on.
-        accepted: Accepted,
-        /// What its messages mean.
-        dialect: Dialect,
-        /// What it carries from the start.
-        topics: Vec<(Topic, Start)>,
-    },
+    WebSocket(Box<OpenWebSocket>),
     /// A stream that ends as soon as it is open: the one refusal from which a browser learns when to come back.
     Ended {
         /// What is opened.
@@ -175,6 +173,53 @@ pub enum Answer {
         /// Why it ends.
         close: Close,
     },
+}
+
+/// A Server-Sent Events stream to be opened.
+#[derive(Debug, Default)]
+pub struct OpenSse {
+    /// What it carries, in the order of the URL.
+    pub topics: Vec<(Topic, Start)>,
+    /// With `event:` lines.
+    pub named: bool,
+    /// Whether the client is told where it stands before the first event.
+    pub tells_place: bool,
+    /// Fields for its head.
+    pub headers: Vec<(&'static str, String)>,
+    /// Whose it is.
+    pub identity: Option<Arc<Identity>>,
+}
+
+/// A WebSocket to be opened.
+#[derive(Debug)]
+pub struct OpenWebSocket {
+    /// What the handshake agreed on.
+    pub accepted: Accepted,
+    /// What its messages mean.
+    pub dialect: Dialect,
+    /// What it carries from the start.
+    pub topics: Vec<(Topic, Start)>,
+    /// Whose it is.
+    pub identity: Option<Arc<Identity>>,
+}
+
+impl Answer {
+    /// A note will bring the answer.
+    pub fn later() -> Self {
+        Self::Later(Vec::new())
+    }
+}
+
+impl From<OpenSse> for Answer {
+    fn from(open: OpenSse) -> Self {
+        Self::Sse(Box::new(open))
+    }
+}
+
+impl From<OpenWebSocket> for Answer {
+    fn from(open: OpenWebSocket) -> Self {
+        Self::WebSocket(Box::new(open))
+    }
 }
 
 impl From<Response> for Answer {
@@ -229,7 +274,7 @@ static ROUTES: &[Route] = &[
 pub fn answer(request: &Request, context: &Context<'_>) -> (usize, Answer) {
     let found = find_route(&request.path, context);
     let label = found.map_or("other", |(route, _)| route.label);
-    let place = crate::metrics::ROUTE_LABELS.iter().position(|known| *known == label).unwrap_or_default();
+    let place = route_place(label);
     let answer = match (found, context.overload) {
         // Whoever looks after the hub must see what is the matter with it, all the more so now.
         (Some((route, topic)), Some(Overload::Connections | Overload::Memory)) if route.admin => {
@@ -246,6 +291,11 @@ pub fn answer(request: &Request, context: &Context<'_>) -> (usize, Answer) {
     };
     let answer = overload::refuse_while_ending(request, answer, context.hub.phase());
     (place, cors::allow(answer, request, &context.hub.config.cors))
+}
+
+/// The place of `label` in [`crate::metrics::ROUTE_LABELS`].
+fn route_place(label: &str) -> usize {
+    crate::metrics::ROUTE_LABELS.iter().position(|known| *known == label).unwrap_or_default()
 }
 
 /// Answers a request whose target is the server as a whole: `OPTIONS *` (RFC 9110 section 9.3.7), and CONNECT, which none

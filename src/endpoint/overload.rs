@@ -1,6 +1,6 @@
 //! What a client gets whom the hub wants to come back later: beyond a limit of its own, or while it shuts down.
 
-use super::{Answer, Phase};
+use super::{Answer, OpenSse, OpenWebSocket, Phase};
 use crate::{
     close::Close,
     protocol::{
@@ -57,7 +57,7 @@ pub(super) fn answer_once(answer: Answer) -> Answer {
 /// `answer`, unless it is a stream and the hub is about to end: then there would be no point in opening it. Any other
 /// request that was under way is still answered.
 pub(super) fn refuse_while_ending(request: &Request, answer: Answer, phase: Phase) -> Answer {
-    let opens = matches!(answer, Answer::Sse { .. } | Answer::WebSocket { .. });
+    let opens = matches!(answer, Answer::Sse(_) | Answer::WebSocket(_));
     if phase == Phase::Serving || !opens {
         return answer;
     }
@@ -75,11 +75,9 @@ fn decline(request: &Request, close: Close, response: Response) -> Answer {
     let stream = match websocket::accept(request, &[FANFARE_V1]) {
         Ok(accepted) => {
             let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
-            Answer::WebSocket { accepted, dialect, topics: Vec::new() }
+            OpenWebSocket { accepted, dialect, topics: Vec::new(), identity: None }.into()
         }
-        Err(_) if is_event_source(request) => {
-            Answer::Sse { topics: Vec::new(), named: true, tells_place: false, headers: Vec::new() }
-        }
+        Err(_) if is_event_source(request) => OpenSse { named: true, ..OpenSse::default() }.into(),
         Err(_) => return response.into(),
     };
     Answer::Ended { stream: Box::new(stream), close }

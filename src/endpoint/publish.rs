@@ -6,9 +6,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{Answer, Context, parse_topic};
+use super::{Answer, Context, access, later::answered, parse_topic, route_place};
 use crate::{
-    bus::{AnswerForm, Feed, Note, Publication, PublishFailed, PublishRefused, Receipt, Waiting},
+    bus::{AnswerForm, Answered, Complete, Feed, Note, Publication, PublishFailed, PublishRefused, Receipt, Waiting},
     clock::Moment,
     metrics::ReactorMetrics,
     protocol::{
@@ -36,7 +36,12 @@ pub(super) const BAD_IDEMPOTENCY_KEY: &str = "an idempotency key has 1 to 255 by
 
 /// The body is the payload, verbatim.
 pub(super) fn publish_one(request: &Request, name: &str, context: &Context<'_>) -> Answer {
+    let identity = match access::identify(request, context) {
+        Ok(identity) => identity,
+        Err(denied) => return access::refuse(denied).into(),
+    };
     let checked = parse_topic(name, "topic").and_then(|topic| {
+        access::may_publish(identity.as_deref(), &topic).map_err(access::refuse)?;
         let kind = request.query("type").or_else(|| request.header_text("event-type"));
         let key = check_key(request.header_text("idempotency-key"), "Idempotency-Key")?;
         check(topic, kind, Bytes::copy_from_slice(&request.body), key, "data", context)
@@ -49,7 +54,15 @@ pub(super) fn publish_one(request: &Request, name: &str, context: &Context<'_>) 
 
 /// A JSON array, or one JSON object a line. Either all of it is published or nothing.
 pub(super) fn publish_batch(request: &Request, _: &str, context: &Context<'_>) -> Answer {
-    match parse_batch(&request.body, context) {
+    let identity = match access::identify(request, context) {
+        Ok(identity) => identity,
+        Err(denied) => return access::refuse(denied).into(),
+    };
+    let parsed = parse_batch(&request.body, context).and_then(|batch| {
+        let permit = |outgoing: &Outgoing| access::may_publish(identity.as_deref(), &outgoing.topic);
+        batch.iter().try_for_each(permit).map_err(access::refuse).map(|()| batch)
+    });
+    match parsed {
         Ok(batch) if batch.is_empty() => Response::json(200, &json!([])).into(),
         Ok(batch) => respond(batch, AnswerForm::Batch, context),
         Err(response) => response.into(),
@@ -117,9 +130,22 @@ fn check(
 
 fn respond(batch: Vec<Outgoing>, form: AnswerForm, context: &Context<'_>) -> Answer {
     match submit(batch, form, context) {
-        Some((waiting, receipts)) => complete_request(&waiting, &receipts, own_metrics(context), context.now).into(),
-        None => Answer::Later,
+        Some((waiting, receipts)) => complete_request(waiting, &receipts, own_metrics(context), context.now).1.into(),
+        None => Answer::later(),
     }
+}
+
+/// Publishes `batch`, and answers with what `complete` makes of the receipts, one for each, in order. `label` is the door in
+/// the metrics.
+pub(super) fn publish_then(
+    batch: Vec<Outgoing>,
+    label: &str,
+    context: &Context<'_>,
+    complete: impl FnOnce(&[Receipt]) -> Response + Send + 'static,
+) -> Answer {
+    let route = route_place(label);
+    let complete = Complete(Box::new(move |receipts| answered(route, complete(receipts))));
+    respond(batch, AnswerForm::Custom(complete), context)
 }
 
 /// Publishes `batch`. `None`: a note will bring the receipts to the connection.
@@ -197,9 +223,23 @@ fn own_metrics<'hub>(context: &Context<'hub>) -> &'hub ReactorMetrics {
     &context.hub.metrics.reactors[context.reactor]
 }
 
-/// The response to a request whose receipts are in. Called on the reactor that owns `metrics`.
-pub fn complete_request(waiting: &Waiting, receipts: &[Receipt], metrics: &ReactorMetrics, now: Moment) -> Response {
+/// The response to a request whose receipts are in, and its door's place in the metrics. Called on the reactor that owns
+/// `metrics`.
+pub fn complete_request(
+    waiting: Waiting,
+    receipts: &[Receipt],
+    metrics: &ReactorMetrics,
+    now: Moment,
+) -> (usize, Response) {
     receipts.iter().for_each(|_| metrics.on_publish(now.since(waiting.began)));
+    if let AnswerForm::Custom(complete) = waiting.form {
+        let Answered { route, status, headers, body } = complete.0(receipts);
+        return (route, Response { status, headers, body });
+    }
+    (route_place("publish"), describe_receipts(&waiting, receipts))
+}
+
+fn describe_receipts(waiting: &Waiting, receipts: &[Receipt]) -> Response {
     let failed = receipts.iter().find_map(|receipt| receipt.err());
     if let (AnswerForm::Single, Some(failed)) = (&waiting.form, failed) {
         return fail_response(failed);

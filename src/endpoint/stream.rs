@@ -1,7 +1,8 @@
 //! `GET /sse` and `GET /ws`: a request becomes a stream of events.
 
-use super::{Answer, Context, overload::is_event_source, parse_topic};
+use super::{Answer, Context, OpenSse, OpenWebSocket, access, overload::is_event_source, parse_topic};
 use crate::{
+    auth::{Denied, Identity},
     event::Start,
     protocol::{
         Dialect, FANFARE_V1,
@@ -15,19 +16,30 @@ pub(super) fn open_sse(request: &Request, _: &str, context: &Context<'_>) -> Ans
     if request.method == Method::Head {
         return Response::empty(200).with("Content-Type", "text/event-stream").into();
     }
+    let identity = match access::identify(request, context) {
+        Ok(identity) => identity,
+        Err(denied) => return access::refuse(denied).into(),
+    };
     let topics = match wanted_topics(request, context).and_then(|topics| place_cursors(request, topics)) {
         Ok(topics) if !topics.is_empty() => topics,
         Ok(_) => return Response::error(400, "missing_topic", "name a topic: /sse?topic=NAME", Some("topic")).into(),
         Err(response) => return response.into(),
     };
     let named = !matches!(request.query("named"), Some("0" | "false"));
-    Answer::Sse { topics, named, tells_place: is_event_source(request), headers: Vec::new() }
+    if let Some(denied) = denied(identity.as_deref(), &topics) {
+        return access::refuse(denied).into();
+    }
+    OpenSse { topics, named, tells_place: is_event_source(request), headers: Vec::new(), identity }.into()
 }
 
 pub(super) fn open_websocket(request: &Request, _: &str, context: &Context<'_>) -> Answer {
     let accepted = match websocket::accept(request, &[FANFARE_V1]) {
         Ok(accepted) => accepted,
         Err(refusal) => return refusal.response().into(),
+    };
+    let identity = match access::identify(request, context) {
+        Ok(identity) => identity,
+        Err(denied) => return access::refuse(denied).into(),
     };
     let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
     // With commands a client says itself what it listens to; default topics would surprise it.
@@ -37,9 +49,17 @@ pub(super) fn open_websocket(request: &Request, _: &str, context: &Context<'_>) 
         _ => wanted_topics(request, context).and_then(|topics| place_cursors(request, topics)),
     };
     match topics {
-        Ok(topics) => Answer::WebSocket { accepted, dialect, topics },
+        Ok(topics) => match denied(identity.as_deref(), &topics) {
+            Some(denied) => access::refuse(denied).into(),
+            None => OpenWebSocket { accepted, dialect, topics, identity }.into(),
+        },
         Err(response) => response.into(),
     }
+}
+
+/// Why `identity` may not listen to all of `topics`, if it may not.
+fn denied(identity: Option<&Identity>, topics: &[(Topic, Start)]) -> Option<Denied> {
+    topics.iter().find_map(|(topic, _)| access::may_subscribe(identity, topic).err())
 }
 
 /// The topics of the URL, each once, or the configured ones if it names none.

@@ -92,7 +92,7 @@ fn ask_archive(archive: &dyn Archive, topic: &Topic, start: Start, limit: usize,
     let reply = Box::new(move |page| bus.inbox(reactor).leave_note(Note::History { token, topic: of, page }));
     let bytes_max = HISTORY_BYTES_MAX;
     archive.fetch(ArchiveRequest { topic: topic.clone(), start, upto: None, events_max: limit, bytes_max, reply });
-    Answer::Later
+    Answer::later()
 }
 
 /// The response to a request for a topic's history, once the archive has answered.

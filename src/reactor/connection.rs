@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::net::Net;
 use crate::{
+    auth::Identity,
     clock::Moment,
     close::Close,
     endpoint::Overload,
@@ -40,6 +41,8 @@ pub(super) struct Connection<S> {
     pub(super) subscriptions: SmallVec<[Subscription; 1]>,
     /// Whom it counts for: the peer, or the client that a trusted proxy names.
     pub(super) peer: Option<IpAddr>,
+    /// Whose stream it is, where that has to be said.
+    pub(super) identity: Option<Arc<Identity>>,
     /// What its outbox and its unfinished requests hold of the memory budget, in bytes.
     pub(super) charged_bytes: u32,
 }
@@ -152,6 +155,7 @@ impl<S> Connection<S> {
             session: Ok(session),
             subscriptions: SmallVec::new(),
             peer,
+            identity: None,
             charged_bytes: 0,
         }
     }

@@ -9,15 +9,15 @@ use super::{
 };
 use crate::{
     close::Close,
-    endpoint::{self, Answer, Phase, Reply},
+    endpoint::{self, Answer, OpenSse, OpenWebSocket, Phase, Reply},
     event::{EventId, Start},
     frame::SseForm,
     metrics::Transport,
     protocol::{
-        Ask, Dialect, Session, SseStream, TopicCursor, WebSocketSession,
+        Ask, Session, SseStream, TopicCursor, WebSocketSession,
         http::{Request, Response, Version},
         sse,
-        websocket::{self, Accepted, Message},
+        websocket::{self, Message},
     },
     topic::Topic,
 };
@@ -26,12 +26,6 @@ use crate::{
 const READS_PER_TURN: usize = 4;
 /// Unfinished requests no larger than this are read on whatever the memory budget says: to find out what is asked for.
 const HELD_BYTES_SPARED: usize = 16 * 1024;
-
-/// What a client of an event stream wants to be spared, or told.
-struct SseManner {
-    named: bool,
-    tells_place: bool,
-}
 
 impl<N: Net> Reactor<N> {
     /// Reads what has arrived. `ending`: the end of the stream waits behind it.
@@ -158,8 +152,8 @@ impl<N: Net> Reactor<N> {
             self.take_client(slot, request);
         }
         let Some(connection) = self.connections.at(slot) else { return };
-        let (admin, overload) = (connection.admin, connection.overload);
-        let context = self.context(&hub, slot, admin, overload);
+        let (door, identity) = ((connection.admin, connection.overload), connection.identity.clone());
+        let context = self.context(&hub, slot, door, identity.as_deref());
         match ask {
             Ask::Source(source) => self.take_source(slot, source),
             Ask::Request(request) => {
@@ -183,14 +177,14 @@ impl<N: Net> Reactor<N> {
     fn take_answer(&mut self, slot: u32, route: usize, request: &Request, answer: Answer) {
         match answer {
             Answer::Response(response) => self.respond(slot, route, &response),
-            Answer::Later => {}
-            Answer::Sse { topics, named, tells_place, headers } => {
+            Answer::Later(fields) => self.keep_fields(slot, fields),
+            Answer::Sse(open) => {
                 self.metrics.on_request(route, 200);
-                self.open_sse(slot, request.version, &topics, SseManner { named, tells_place }, &headers);
+                self.open_sse(slot, request.version, *open);
             }
-            Answer::WebSocket { accepted, dialect, topics } => {
+            Answer::WebSocket(open) => {
                 self.metrics.on_request(route, 101);
-                self.open_websocket(slot, &accepted, dialect, &topics);
+                self.open_websocket(slot, *open);
             }
             Answer::Ended { stream, close } => {
                 self.take_answer(slot, route, request, *stream);
@@ -235,21 +229,24 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn open_sse(
-        &mut self,
-        slot: u32,
-        version: Version,
-        topics: &[(Topic, Start)],
-        manner: SseManner,
-        headers: &[(&'static str, String)],
-    ) {
+    /// The request is answered later, and then with these fields as well.
+    fn keep_fields(&mut self, slot: u32, fields: Vec<(&'static str, String)>) {
+        if let Some(connection) = self.connections.at(slot)
+            && let Ok(Session::Http(http)) = &mut connection.session
+        {
+            http.keep_fields(fields);
+        }
+    }
+
+    fn open_sse(&mut self, slot: u32, version: Version, open: OpenSse) {
+        let OpenSse { topics, named, tells_place, headers, identity } = open;
         let retry_ms = self.retry_ms();
         let Some(connection) = self.connections.at(slot) else { return };
-        let SseManner { named, tells_place } = manner;
         let form = SseForm { named, chunked: version == Version::Http11, with_id: topics.len() == 1 };
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         sse::write_open(form.chunked, self.net.date(), retry_ms, &headers, connection.outbox.buffer());
         connection.session = Ok(Session::Sse(SseStream { form, cursors: None, tells_place }));
+        connection.identity = identity;
         if !form.with_id {
             let begin = |topic: u32| TopicCursor { topic, id: EventId::default() };
             let cursors = Some(topics.iter().map(|(topic, _)| begin(self.attach(topic))).collect());
@@ -259,15 +256,17 @@ impl<N: Net> Reactor<N> {
                 stream.cursors = cursors;
             }
         }
-        self.begin_stream(slot, Transport::Sse, topics);
+        self.begin_stream(slot, Transport::Sse, &topics);
     }
 
-    fn open_websocket(&mut self, slot: u32, accepted: &Accepted, dialect: Dialect, topics: &[(Topic, Start)]) {
+    fn open_websocket(&mut self, slot: u32, open: OpenWebSocket) {
+        let OpenWebSocket { accepted, dialect, topics, identity } = open;
         let Some(connection) = self.connections.at(slot) else { return };
-        websocket::write_accept(accepted, self.net.date(), connection.outbox.buffer());
+        connection.identity = identity;
+        websocket::write_accept(&accepted, self.net.date(), connection.outbox.buffer());
         let next = Ok(Session::WebSocket(WebSocketSession::new(dialect)));
         let previous = std::mem::replace(&mut connection.session, next);
-        self.begin_stream(slot, Transport::WebSocket, topics);
+        self.begin_stream(slot, Transport::WebSocket, &topics);
         if let Ok(Session::Http(http)) = previous {
             // What came behind the request's head are the first frames.
             self.advance_session(slot, &mut http.leftover());

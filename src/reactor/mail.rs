@@ -11,7 +11,7 @@ use super::{
     table::Waiter,
 };
 use crate::{
-    bus::{AnswerForm, LogKind, Note, Receipt, Waiting},
+    bus::{AnswerForm, Answered, LogKind, Note, Receipt, Waiting},
     close::Close,
     endpoint,
     event::{Event, EventId},
@@ -49,8 +49,11 @@ impl<N: Net> Reactor<N> {
                     let response = endpoint::complete_history(&topic, page);
                     self.answer_later(Token::unpack(token), HISTORY_ROUTE, &response);
                 }
+                Note::Answered { token, answered: Answered { route, status, headers, body } } => {
+                    self.answer_later(Token::unpack(token), route, &Response { status, headers, body });
+                }
                 Note::Published { token, waiting, receipts } => {
-                    self.on_published(Token::unpack(token), &waiting, &receipts);
+                    self.on_published(Token::unpack(token), waiting, &receipts);
                 }
             }
         }
@@ -126,17 +129,17 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The answer to publications that went out through the source.
-    fn on_published(&mut self, token: Token, waiting: &Waiting, receipts: &[Receipt]) {
+    fn on_published(&mut self, token: Token, waiting: Waiting, receipts: &[Receipt]) {
         if self.connections.named(token).is_none() {
             return;
         }
         if let AnswerForm::Command(_) = waiting.form {
             let mut text = Vec::new();
-            endpoint::complete_command(waiting, receipts, &self.metrics, self.now, &mut text);
+            endpoint::complete_command(&waiting, receipts, &self.metrics, self.now, &mut text);
             self.send_message(token.slot, &text);
         } else {
-            let response = endpoint::complete_request(waiting, receipts, &self.metrics, self.now);
-            self.answer_later(token, PUBLISH_ROUTE, &response);
+            let (route, response) = endpoint::complete_request(waiting, receipts, &self.metrics, self.now);
+            self.answer_later(token, route, &response);
         }
     }
 
@@ -168,7 +171,5 @@ impl<N: Net> Reactor<N> {
     }
 }
 
-/// The place of `publish` in [`crate::metrics::ROUTE_LABELS`].
-const PUBLISH_ROUTE: usize = 2;
-/// The place of `history` there.
+/// The place of `history` in [`crate::metrics::ROUTE_LABELS`].
 const HISTORY_ROUTE: usize = 4;

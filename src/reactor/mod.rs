@@ -45,6 +45,7 @@ pub use net::{Net, Ready, Token};
 pub use placement::{Arrival, Placement};
 
 use crate::{
+    auth::Identity,
     bus::Doorbell,
     clock::Moment,
     close::Close,
@@ -356,9 +357,15 @@ impl<N: Net> Reactor<N> {
         self.phase < self.hub.phase()
     }
 
-    fn context<'hub>(&self, hub: &'hub Hub, slot: u32, admin: bool, overload: Option<Overload>) -> Context<'hub> {
+    fn context<'hub>(
+        &self,
+        hub: &'hub Hub,
+        slot: u32,
+        (admin, overload): (bool, Option<Overload>),
+        identity: Option<&'hub Identity>,
+    ) -> Context<'hub> {
         let token = self.connections.token(slot).pack();
-        Context { hub, reactor: self.index, token, now: self.now, admin, overload }
+        Context { hub, reactor: self.index, token, now: self.now, admin, overload, identity }
     }
 
     fn retry_ms(&mut self) -> u64 {

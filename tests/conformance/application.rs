@@ -11,7 +11,7 @@ use std::{
 use fanfare::{
     bus::{self, Bus, Doorbell, Inbox, Outlets},
     clock::Clock,
-    endpoint::{self, Answer, Application, Context, Cors, Hub, Phase, row},
+    endpoint::{self, Answer, Application, Context, Cors, Hub, OpenWebSocket, Phase, row},
     metrics::{Metrics, ReactorMetrics},
     protocol::{
         Dialect, Limits, RateLimit,
@@ -93,7 +93,9 @@ fn show_headers(request: &Request, _: &str, _: &Context<'_>) -> Answer {
 
 fn open_echo(request: &Request, _: &str, _: &Context<'_>) -> Answer {
     match websocket::accept(request, &["echo"]) {
-        Ok(accepted) => Answer::WebSocket { accepted, dialect: Dialect::Messages, topics: Vec::new() },
+        Ok(accepted) => {
+            OpenWebSocket { accepted, dialect: Dialect::Messages, topics: Vec::new(), identity: None }.into()
+        }
         Err(refusal) => refusal.response().into(),
     }
 }

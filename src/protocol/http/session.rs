@@ -22,6 +22,8 @@ pub struct ServerSession {
     retained: Retained,
     /// How the request that was read last is to be answered.
     answer: Answer,
+    /// Fields for the answer to the request that is with the caller.
+    kept: Vec<(&'static str, String)>,
     /// When `state` was entered.
     since: Moment,
 }
@@ -56,7 +58,13 @@ struct Incoming {
 impl ServerSession {
     /// For a connection accepted `now`.
     pub fn new(now: Moment) -> Self {
-        Self { state: State::Fresh, retained: Retained::default(), answer: Answer::default(), since: now }
+        Self {
+            state: State::Fresh,
+            retained: Retained::default(),
+            answer: Answer::default(),
+            kept: Vec::new(),
+            since: now,
+        }
     }
 
     /// Takes what the peer sent, all of it, and yields at most one request.
@@ -85,13 +93,26 @@ impl ServerSession {
     pub fn respond(&mut self, response: &Response, date: &str, outbox: &mut Outbox) -> bool {
         debug_assert!(matches!(self.state, State::Unanswered), "an answer without a request");
         let keep_alive = self.answer.keep_alive && !response.closes();
-        write_response(response, Answer { keep_alive, ..self.answer }, date, outbox);
+        let answer = Answer { keep_alive, ..self.answer };
+        match std::mem::take(&mut self.kept) {
+            kept if kept.is_empty() => write_response(response, answer, date, outbox),
+            kept => {
+                let mut response = response.clone();
+                response.headers.extend(kept);
+                write_response(&response, answer, date, outbox);
+            }
+        }
         if keep_alive {
             self.state = State::Answered;
         } else {
             self.end(Close::Done);
         }
         keep_alive
+    }
+
+    /// Keeps `fields` for the answer to the request that is with the caller, if that takes its time.
+    pub fn keep_fields(&mut self, fields: Vec<(&'static str, String)>) {
+        self.kept = fields;
     }
 
     /// Writes the answer that goes with `close`, if there is one, and ends.

@@ -1,0 +1,39 @@
+//! Answers that take their time: another thread does the work, and a note brings its answer to the connection.
+
+use std::sync::Arc;
+
+use super::{Context, route_place};
+use crate::{
+    bus::{Answered, Bus, Note},
+    protocol::http::Response,
+};
+
+/// The way back to a connection whose request waits for another thread. Answer exactly once: until then the connection
+/// reads no further request.
+#[derive(Clone, Debug)]
+pub struct Later {
+    bus: Arc<Bus>,
+    reactor: usize,
+    token: u64,
+    route: usize,
+}
+
+impl Later {
+    /// For the request of `context`, counted as `label`, one of [`crate::metrics::ROUTE_LABELS`].
+    pub(super) fn new(label: &str, context: &Context<'_>) -> Self {
+        let (bus, route) = (Arc::clone(&context.hub.bus), route_place(label));
+        Self { bus, reactor: context.reactor, token: context.token, route }
+    }
+
+    /// Sends `response`. If the client has left meanwhile, nobody gets it.
+    pub fn answer(self, response: Response) {
+        let answered = answered(self.route, response);
+        self.bus.inbox(self.reactor).leave_note(Note::Answered { token: self.token, answered });
+    }
+}
+
+/// `response` in the bus's terms.
+pub(super) fn answered(route: usize, response: Response) -> Answered {
+    let Response { status, headers, body } = response;
+    Answered { route, status, headers, body }
+}
