@@ -24,6 +24,13 @@ pub struct SseForm {
     pub with_id: bool,
 }
 
+/// The variants of the Socket.IO form: the WebSocket frames of one event in the namespace `/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SocketIoForm {
+    /// With `topic@id` as the last argument: by the last argument that is a string, clients say how far they have come.
+    pub offset: bool,
+}
+
 /// How many formats there are.
 pub const FORMAT_COUNT: usize = 10;
 

@@ -1,11 +1,13 @@
 //! What peers speak. Pure: bytes, events and `now` in; bytes, asks and deadlines out.
 
+pub mod engine_io;
 pub mod fanfare_v1;
 pub mod http;
 pub mod proxy;
 mod rate;
 pub mod resp;
 mod session;
+pub mod socket_io;
 pub mod sse;
 pub mod websocket;
 
