@@ -314,6 +314,7 @@ fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn 
         cors: config.cors.clone(),
         admin_apart: !config.admin.listen.is_empty(),
         stuck_after: config.server.stuck_after,
+        esp: config.esp.clone(),
     };
     let hub = Hub::new(bus, Arc::new(Metrics { reactors, sources, clock }), endpoints);
     hub.wall.set(clock.now(), os::realtime_now());

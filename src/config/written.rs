@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     bus::Class,
-    endpoint::Cors,
+    endpoint::{Cors, Esp},
     source::{redis_pubsub, redis_stream},
 };
 
@@ -31,6 +31,7 @@ pub(super) struct Written {
     pub(super) proxy: Proxy,
     pub(super) cors: Cors,
     pub(super) sse: Sse,
+    pub(super) esp: Esp,
     pub(super) websocket: WebSocket,
     pub(super) log: Log,
     pub(super) drain: Drain,
@@ -59,6 +60,7 @@ impl Default for Written {
             proxy: Proxy::default(),
             cors: Cors::default(),
             sse: Sse::default(),
+            esp: Esp::default(),
             websocket: WebSocket::default(),
             log: Log::default(),
             drain: Drain::default(),

@@ -8,8 +8,10 @@ mod health;
 mod later;
 mod overload;
 mod publish;
+pub mod socket_events;
 mod stream;
 mod topics;
+mod wells;
 
 use std::{
     sync::{
@@ -25,8 +27,9 @@ pub use command::{Reply, answer_command};
 pub use cors::Cors;
 pub use later::Later;
 pub use overload::Overload;
-pub use publish::{complete_command, complete_request};
+pub use publish::{Outgoing, complete_command, complete_request, submit};
 pub use topics::complete_history;
+pub use wells::Esp;
 
 use crate::{
     auth::{Auth, Identity},
@@ -38,6 +41,7 @@ use crate::{
     protocol::{
         Dialect,
         http::{Method, Request, Response},
+        sse::Manners,
         websocket::{Accepted, Message},
     },
     topic::Topic,
@@ -56,6 +60,21 @@ pub struct Config {
     pub admin_apart: bool,
     /// A reactor that has not finished a turn for so long is stuck.
     pub stuck_after: Duration,
+    /// What clients of the ESP IoT platform are told.
+    pub esp: Esp,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            default_topics: Vec::new(),
+            topics_per_connection_max: 128,
+            cors: Cors::default(),
+            admin_apart: false,
+            stuck_after: Duration::from_secs(5),
+            esp: Esp::default(),
+        }
+    }
 }
 
 /// What is served: one value for a hub, others for servers that share its reactors and protocols.
@@ -202,6 +221,8 @@ pub struct OpenSse {
     pub named: bool,
     /// Whether the client is told where it stands before the first event.
     pub tells_place: bool,
+    /// What its clients expect besides the events, if they do.
+    pub manners: Option<Box<Manners>>,
     /// Fields for its head.
     pub headers: Vec<(&'static str, String)>,
     /// Whose it is.
@@ -278,6 +299,7 @@ static ROUTES: &[Route] = &[
     row("/topics", "topics", &[(Method::Get, topics::list_topics)]),
     row("/topics/{topic}/history", "history", &[(Method::Get, topics::show_history)]),
     row("/topics/{topic}", "topics", &[(Method::Get, topics::show_topic)]),
+    row("/api/v1/sse/stream/{topic}", "wells", &[(Method::Get, wells::open_stream)]),
     row("/stats", "stats", &[(Method::Get, health::show_stats)]),
     admin_row("/health", "health", &[(Method::Get, health::show_health)]),
     admin_row("/healthz", "health", &[(Method::Get, health::show_health)]),

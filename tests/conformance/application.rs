@@ -109,6 +109,7 @@ fn build_hub(doorbell: Arc<Doorbell>, clock: Clock) -> Hub {
         cors: Cors { allow_origins: Vec::new(), allow_credentials: false },
         admin_apart: false,
         stuck_after: Duration::from_secs(10),
+        ..endpoint::Config::default()
     };
     let bus = Bus::new(config, vec![Inbox::new(1024, doorbell)], Outlets::default());
     Hub::new(Arc::new(bus), Arc::new(metrics), endpoints).with_application(&APPLICATION)
