@@ -499,7 +499,12 @@ impl<N: Net> Reactor<N> {
         {
             entry.probe = None;
         }
-        if self.engines.sessions.contains_key(&slot) && self.is_absent(slot) {
+        let Some(entry) = self.engines.sessions.get_mut(&slot) else { return };
+        for (pid, lost) in std::mem::take(&mut entry.clients) {
+            let window = self.config.limits.engine.recovery;
+            self.hub.recovery.remember(&pid, lost, window, self.hub.bus.budget(), self.now);
+        }
+        if self.is_absent(slot) {
             if let Some(connection) = self.connections.at(slot) {
                 engine_io::write_frame(Kind::Close, "", connection.outbox.buffer());
             }
@@ -511,10 +516,6 @@ impl<N: Net> Reactor<N> {
     pub(super) fn forget_session(&mut self, slot: u32) {
         if let Some(entry) = self.engines.sessions.remove(&slot) {
             self.engines.slots.remove(&entry.sid);
-            for (pid, lost) in entry.clients {
-                let window = self.config.limits.engine.recovery;
-                self.hub.recovery.remember(&pid, lost, window, self.hub.bus.budget(), self.now);
-            }
             if let Some((token, route)) = entry.waiting {
                 self.engines.polls.remove(&token.slot);
                 self.answer_later(token, route, &EngineRefusal::UnknownSession.response());
