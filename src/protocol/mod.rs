@@ -10,7 +10,7 @@ pub mod sse;
 pub mod websocket;
 
 pub use rate::RateLimit;
-pub use session::{Ask, Dialect, Limits, Session, SseStream, TopicCursor, WebSocketSession};
+pub use session::{Ask, Dialect, Limits, Session, SseStream, TopicCursor, TopicCursors, WebSocketSession};
 
 use crate::{event::Event, frame::Format};
 
