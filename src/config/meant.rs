@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     endpoint::{Cors, Esp},
-    protocol::{RateLimit, http, proxy, websocket},
+    protocol::{EngineLimits, RateLimit, http, proxy, websocket},
     source::{redis_pubsub, redis_stream},
     topic::Topic,
 };
@@ -41,6 +41,8 @@ pub struct Config {
     pub esp: Esp,
     /// WebSocket.
     pub websocket: WebSocket,
+    /// Engine.IO and Socket.IO.
+    pub engine: EngineLimits,
     /// The hub's own log.
     pub log: Log,
     /// How it ends.

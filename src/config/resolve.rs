@@ -65,6 +65,7 @@ fn resolve_rest(written: &Written) -> Config {
         sse: written.sse.clone(),
         esp: written.esp.clone(),
         websocket: written.websocket.clone(),
+        engine: written.engine,
         log: written.log.clone(),
         drain: written.drain.clone(),
     }

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     bus::Class,
     endpoint::{Cors, Esp},
+    protocol::EngineLimits,
     source::{redis_pubsub, redis_stream},
 };
 
@@ -33,6 +34,7 @@ pub(super) struct Written {
     pub(super) sse: Sse,
     pub(super) esp: Esp,
     pub(super) websocket: WebSocket,
+    pub(super) engine: EngineLimits,
     pub(super) log: Log,
     pub(super) drain: Drain,
 }
@@ -62,6 +64,7 @@ impl Default for Written {
             sse: Sse::default(),
             esp: Esp::default(),
             websocket: WebSocket::default(),
+            engine: EngineLimits::default(),
             log: Log::default(),
             drain: Drain::default(),
         }

@@ -20,15 +20,11 @@ use crate::{
 
 /// An event that has passed every check.
 #[derive(Debug)]
-pub struct Outgoing {
-    /// Where to.
-    pub topic: Topic,
-    /// Its type.
-    pub kind: Option<Box<str>>,
-    /// The payload.
-    pub data: Bytes,
-    /// Under the same key, a repeat delivers nothing.
-    pub idempotency_key: Option<Box<str>>,
+pub(super) struct Outgoing {
+    pub(super) topic: Topic,
+    pub(super) kind: Option<Box<str>>,
+    pub(super) data: Bytes,
+    pub(super) idempotency_key: Option<Box<str>>,
 }
 
 /// Why a type is refused.
@@ -153,7 +149,7 @@ pub(super) fn publish_then(
 }
 
 /// Publishes `batch`. `None`: a note will bring the receipts to the connection.
-pub fn submit(batch: Vec<Outgoing>, form: AnswerForm, context: &Context<'_>) -> Option<(Waiting, Vec<Receipt>)> {
+pub(super) fn submit(batch: Vec<Outgoing>, form: AnswerForm, context: &Context<'_>) -> Option<(Waiting, Vec<Receipt>)> {
     let bus = &context.hub.bus;
     let topics = batch.iter().map(|outgoing| outgoing.topic.clone()).collect();
     let waiting = Waiting { topics, began: context.now, form };
@@ -287,6 +283,15 @@ pub fn complete_command(
                 fanfare_v1::write_error(code, message, reference, out);
             }
         }
+    }
+}
+
+/// The frames that answer a client's publications. Called on the reactor that owns `metrics`.
+pub fn complete_frames(waiting: Waiting, receipts: &[Receipt], metrics: &ReactorMetrics, now: Moment) -> Vec<u8> {
+    receipts.iter().for_each(|_| metrics.on_publish(now.since(waiting.began)));
+    match waiting.form {
+        AnswerForm::Frames(complete) => complete.0(receipts),
+        _ => Vec::new(),
     }
 }
 

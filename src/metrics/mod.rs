@@ -54,8 +54,10 @@ impl Transport {
 }
 
 /// The doors, as `fanfare_http_requests_total` names them.
-pub const ROUTE_LABELS: [&str; 12] =
-    ["sse", "ws", "publish", "topics", "history", "health", "ready", "stats", "metrics", "index", "wells", "other"];
+pub const ROUTE_LABELS: [&str; 13] = [
+    "sse", "ws", "publish", "topics", "history", "health", "ready", "stats", "metrics", "index", "socketio", "wells",
+    "other",
+];
 
 /// The status codes counted one by one; the rest is counted as `other`.
 pub const CODE_LABELS: [&str; 16] =

@@ -14,54 +14,27 @@
 
 mod arguments;
 
-use std::{borrow::Cow, sync::Arc};
-
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    Context, access, health,
+    ConnectRefused, Context, Emit, Incoming, SocketClient, SocketHandlers, SocketPublication, SocketReply, Welcome,
+    access, health,
     publish::{Outgoing, describe_failure},
     wells::{Refused, object, well_of},
 };
 use crate::{
-    auth::Identity,
-    bus::{PublishRefused, Receipt, Waiting},
-    clock::Moment,
-    event::Start,
-    metrics::ReactorMetrics,
+    auth::{Denied, Identity},
+    bus::{PublishRefused, Receipt},
     topic::Topic,
 };
 use arguments::{Publish, Target, parse_publish, parse_target, parse_token};
 
-/// An event for the client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Emit {
-    /// Its name.
-    pub name: Cow<'static, str>,
-    /// Its argument, JSON text; `None`: it has none.
-    pub data: Option<String>,
-}
-
-/// A client that is let in.
-#[derive(Debug)]
-pub struct Welcome {
-    /// Who it is; `None` where nobody has to say so.
-    pub identity: Option<Arc<Identity>>,
-    /// What it is told first, after the protocol's own answer.
-    pub emits: Vec<Emit>,
-}
-
-/// A client that is not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectRefused {
-    /// For people.
-    pub message: String,
-    /// For programs: JSON text.
-    pub data: Option<String>,
-}
+/// The application.
+pub(super) const HANDLERS: SocketHandlers =
+    SocketHandlers { connect, answer_event, answer_ack: |_, _, _, _| Vec::new() };
 
 /// A client connects to `namespace`, with this `auth` object.
-pub fn connect(namespace: &str, auth: Option<&RawValue>, context: &Context<'_>) -> Result<Welcome, ConnectRefused> {
+fn connect(namespace: &str, auth: Option<&RawValue>, context: &Context<'_>) -> Result<Welcome, ConnectRefused> {
     let esp = &context.hub.config.esp;
     if !esp.namespaces.iter().any(|served| served == namespace) {
         // The words of the protocol's own servers.
@@ -79,70 +52,14 @@ pub fn connect(namespace: &str, auth: Option<&RawValue>, context: &Context<'_>) 
         ("username", known.map(Identity::name).into()),
         ("timestamp", context.hub.timestamp(context.now).into()),
     ]);
-    Ok(Welcome { identity, emits: vec![Emit { name: Cow::Borrowed("connected"), data: Some(data) }] })
-}
-
-/// An event of a client.
-#[derive(Clone, Copy, Debug)]
-pub struct Incoming<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// Its arguments; binary attachments stand in them as `{"$binary":"<base64>"}`.
-    pub arguments: &'a [&'a RawValue],
-    /// Whether the client waits for an acknowledgement.
-    pub wants_ack: bool,
-}
-
-/// Who sent it.
-#[derive(Clone, Copy, Debug)]
-pub struct Client<'a> {
-    /// When it connected.
-    pub connected_at_unix_ms: u64,
-    /// How many messages it has sent.
-    pub message_count: u64,
-    /// What it listens to, or is about to.
-    pub subscriptions: &'a [Topic],
-    /// Who it is; `None` where nobody has to say so.
-    pub identity: Option<&'a Identity>,
-}
-
-/// What is to be done about an event. In the order in which they stand.
-#[derive(Debug)]
-pub enum Reply {
-    /// Send this event.
-    Emit(Emit),
-    /// Acknowledge with these arguments, JSON texts. Only if the client asked for it.
-    Ack(Vec<String>),
-    /// Subscribe, and once that has begun do the rest.
-    Subscribe {
-        /// To this. The client does not listen to it yet.
-        topic: Topic,
-        /// From here.
-        start: Start,
-        /// Before any event of the topic.
-        done: Vec<Self>,
-    },
-    /// Unsubscribe, and then do the rest.
-    Unsubscribe {
-        /// From this. The client listens to it, or is about to.
-        topic: Topic,
-        /// After the last event of the topic.
-        done: Vec<Self>,
-    },
-    /// Publish, by [`super::submit`]; [`complete_publish`] answers with the receipts.
-    Publish {
-        /// All of it, or nothing.
-        batch: Vec<Outgoing>,
-    },
-    /// Disconnect the client from the namespace.
-    Disconnect,
+    Ok(Welcome { identity, emits: vec![Emit::new("connected", data)] })
 }
 
 /// Answers an event.
-pub fn answer_event(event: &Incoming<'_>, client: &Client<'_>, context: &Context<'_>) -> Vec<Reply> {
+fn answer_event(event: &Incoming<'_>, client: &SocketClient<'_>, context: &Context<'_>) -> Vec<SocketReply> {
     if client.identity.and_then(|identity| identity.expires).is_some_and(|expires| expires <= context.now) {
-        let mut replies = Refused::of_denied(crate::auth::Denied::Expired).replies(event.wants_ack);
-        replies.push(Reply::Disconnect);
+        let mut replies = Refused::of_denied(Denied::Expired).replies(event.wants_ack);
+        replies.push(SocketReply::Disconnect);
         return replies;
     }
     let answered = match event.name {
@@ -158,75 +75,48 @@ pub fn answer_event(event: &Incoming<'_>, client: &Client<'_>, context: &Context
     answered.unwrap_or_else(|refused| refused.replies(event.wants_ack))
 }
 
-/// An `error` event, and the same as an acknowledgement if the client `wants_ack`: for what the reactor itself finds.
-pub fn error(name: &'static str, message: &str, wants_ack: bool) -> Vec<Reply> {
-    Refused { status: 400, error: name, message: message.to_owned() }.replies(wants_ack)
-}
-
-/// The answer to an event that came too soon after others, and is ignored.
-pub fn rate_limited(wants_ack: bool) -> Vec<Reply> {
-    error("RateLimited", "too many messages; this one was ignored", wants_ack)
-}
-
-/// The answer to a `publish` whose receipts are in. Called on the reactor that owns `metrics`.
-pub fn complete_publish(
-    waiting: &Waiting,
-    receipts: &[Receipt],
-    wants_ack: bool,
-    metrics: &ReactorMetrics,
-    now: Moment,
-) -> Vec<Reply> {
-    let complete = |(topic, receipt): (&Topic, &Receipt)| {
-        metrics.on_publish(now.since(waiting.began));
-        match receipt {
-            Ok(id) => {
-                let id = id.map(|id| id.to_string());
-                answer("published", object(&[name_topic(topic), ("id", id.into())]), wants_ack)
-            }
-            Err(failed) => {
-                let (status, _, message) = describe_failure(*failed);
-                let error = if status == 503 { "ServiceUnavailable" } else { "UnknownOutcome" };
-                Refused { status, error, message: message.to_owned() }.replies(wants_ack)
-            }
-        }
-    };
-    waiting.topics.iter().zip(receipts).flat_map(complete).collect()
-}
-
-fn pong(event: &Incoming<'_>, context: &Context<'_>) -> Vec<Reply> {
+fn pong(event: &Incoming<'_>, context: &Context<'_>) -> Vec<SocketReply> {
     let data = object(&[("timestamp", context.hub.timestamp(context.now).into())]);
     answer("pong", data, event.wants_ack)
 }
 
-fn subscribe(event: &Incoming<'_>, client: &Client<'_>, context: &Context<'_>) -> Result<Vec<Reply>, Refused> {
+fn subscribe(
+    event: &Incoming<'_>,
+    client: &SocketClient<'_>,
+    context: &Context<'_>,
+) -> Result<Vec<SocketReply>, Refused> {
     let Target { topic, since } = parse_target(event.arguments)?;
     access::may_subscribe(client.identity, &topic).map_err(Refused::of_denied)?;
     let done = answer("subscribed", describe_topic(&topic, context), event.wants_ack);
-    if client.subscriptions.contains(&topic) {
+    if client.topics.contains(&topic) {
         // As often as one likes, like joining a room; but no place can be chosen while events come.
         return match since {
             None => Ok(done),
             Some(_) => Err(Refused::invalid("since: it is subscribed already; unsubscribe first")),
         };
     }
-    if context.hub.config.topics_per_connection_max <= client.subscriptions.len() {
-        let message = "this client listens to as many topics as it may".to_owned();
-        return Err(Refused { status: 400, error: "TooManyTopics", message });
-    }
-    Ok(vec![Reply::Subscribe { topic, start: since.unwrap_or_default(), done }])
+    let message = "this client listens to as many topics as it may, or is about to listen to this one".to_owned();
+    let refused = Refused { status: 400, error: "SubscriptionRefused", message }.replies(event.wants_ack);
+    Ok(vec![SocketReply::Subscribe { topic, start: since.unwrap_or_default(), done, refused }])
 }
 
-fn unsubscribe(event: &Incoming<'_>, client: &Client<'_>, context: &Context<'_>) -> Result<Vec<Reply>, Refused> {
+fn unsubscribe(
+    event: &Incoming<'_>,
+    client: &SocketClient<'_>,
+    context: &Context<'_>,
+) -> Result<Vec<SocketReply>, Refused> {
     let Target { topic, .. } = parse_target(event.arguments)?;
-    let done = answer("unsubscribed", describe_topic(&topic, context), event.wants_ack);
-    if client.subscriptions.contains(&topic) { Ok(vec![Reply::Unsubscribe { topic, done }]) } else { Ok(done) }
+    // Whether it listened or not, now it does not: like leaving a room.
+    let answered = || answer("unsubscribed", describe_topic(&topic, context), event.wants_ack);
+    let (done, refused) = (answered(), answered());
+    Ok(vec![SocketReply::Unsubscribe { topic, done, refused }])
 }
 
-fn stats(event: &Incoming<'_>, client: &Client<'_>, context: &Context<'_>) -> Vec<Reply> {
-    let names: Vec<Value> = client.subscriptions.iter().map(|topic| name_topic(topic).1).collect();
+fn stats(event: &Incoming<'_>, client: &SocketClient<'_>, context: &Context<'_>) -> Vec<SocketReply> {
+    let names: Vec<Value> = client.topics.iter().map(|topic| name_topic(topic).1).collect();
     let mut fields = vec![
-        ("connected_at", super::format_timestamp(client.connected_at_unix_ms).into()),
-        ("message_count", client.message_count.into()),
+        ("connected_at", context.hub.timestamp(client.since).into()),
+        ("message_count", client.messages.into()),
         ("subscriptions", names.into()),
     ];
     // Where nobody has to say who he is, everybody may do everything, and /stats says it anyway.
@@ -236,7 +126,11 @@ fn stats(event: &Incoming<'_>, client: &Client<'_>, context: &Context<'_>) -> Ve
     answer("stats", object(&fields), event.wants_ack)
 }
 
-fn publish(event: &Incoming<'_>, client: &Client<'_>, context: &Context<'_>) -> Result<Vec<Reply>, Refused> {
+fn publish(
+    event: &Incoming<'_>,
+    client: &SocketClient<'_>,
+    context: &Context<'_>,
+) -> Result<Vec<SocketReply>, Refused> {
     let Publish { topic, kind, data } = parse_publish(event.arguments)?;
     access::may_publish(client.identity, &topic).map_err(Refused::of_denied)?;
     context.hub.bus.check(kind.as_deref(), &data).map_err(|refused| match refused {
@@ -248,18 +142,37 @@ fn publish(event: &Incoming<'_>, client: &Client<'_>, context: &Context<'_>) -> 
             Refused { status: 503, error: "ServiceUnavailable", message }
         }
     })?;
-    Ok(vec![Reply::Publish { batch: vec![Outgoing { topic, kind, data, idempotency_key: None }] }])
+    let (published, wants_ack) = (topic.clone(), event.wants_ack);
+    let complete = Box::new(move |receipts: &[Receipt]| {
+        receipts.iter().flat_map(|receipt| answer_receipt(&published, *receipt, wants_ack)).collect()
+    });
+    let batch = vec![Outgoing { topic, kind, data, idempotency_key: None }];
+    Ok(vec![SocketReply::Publish(SocketPublication { batch, complete })])
+}
+
+fn answer_receipt(topic: &Topic, receipt: Receipt, wants_ack: bool) -> Vec<SocketReply> {
+    match receipt {
+        Ok(id) => {
+            let id = id.map(|id| id.to_string());
+            answer("published", object(&[name_topic(topic), ("id", id.into())]), wants_ack)
+        }
+        Err(failed) => {
+            let (status, _, message) = describe_failure(failed);
+            let error = if status == 503 { "ServiceUnavailable" } else { "UnknownOutcome" };
+            Refused { status, error, message: message.to_owned() }.replies(wants_ack)
+        }
+    }
 }
 
 /// The event `name`, and the same as an acknowledgement if there is to be one.
-fn answer(name: &'static str, data: String, wants_ack: bool) -> Vec<Reply> {
-    let ack = wants_ack.then(|| Reply::Ack(vec![data.clone()]));
-    let emit = Reply::Emit(Emit { name: Cow::Borrowed(name), data: Some(data) });
+fn answer(name: &'static str, data: String, wants_ack: bool) -> Vec<SocketReply> {
+    let ack = wants_ack.then(|| SocketReply::Ack(vec![data.clone()]));
+    let emit = SocketReply::Emit(Emit::new(name, data));
     [emit].into_iter().chain(ack).collect()
 }
 
 impl Refused {
-    fn replies(&self, wants_ack: bool) -> Vec<Reply> {
+    fn replies(&self, wants_ack: bool) -> Vec<SocketReply> {
         answer("error", self.json(), wants_ack)
     }
 }
