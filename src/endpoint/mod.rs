@@ -154,14 +154,14 @@ impl Hub {
         (self.application.answer_message)(message, context)
     }
 
-    /// `moment` on the wall clock, to the second: `2025-11-20T10:30:00Z` (RFC 3339).
-    pub fn timestamp(&self, moment: Moment) -> String {
-        format_timestamp(self.wall.unix_ms(moment))
-    }
-
     /// What is done for Socket.IO clients.
     pub fn sockets(&self) -> &SocketHandlers {
         &self.application.sockets
+    }
+
+    /// `moment` on the wall clock, to the second: `2025-11-20T10:30:00Z` (RFC 3339).
+    pub fn timestamp(&self, moment: Moment) -> String {
+        format_timestamp(self.wall.unix_ms(moment))
     }
 
     /// How far it has come on its way out.
@@ -315,9 +315,9 @@ static ROUTES: &[Route] = &[
     row("/topics", "topics", &[(Method::Get, topics::list_topics)]),
     row("/topics/{topic}/history", "history", &[(Method::Get, topics::show_history)]),
     row("/topics/{topic}", "topics", &[(Method::Get, topics::show_topic)]),
-    row("/api/v1/sse/stream/{topic}", "wells", &[(Method::Get, wells::open_stream)]),
     row("/socket.io/", "socketio", SOCKET_IO),
     row("/socket.io", "socketio", SOCKET_IO),
+    row("/api/v1/sse/stream/{topic}", "wells", &[(Method::Get, wells::open_stream)]),
     row("/stats", "stats", &[(Method::Get, health::show_stats)]),
     admin_row("/health", "health", &[(Method::Get, health::show_health)]),
     admin_row("/healthz", "health", &[(Method::Get, health::show_health)]),

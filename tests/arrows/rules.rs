@@ -39,7 +39,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 #[rustfmt::skip]
 const CONFIGURING: &[&str] = &[
     "Bounds", "Class", "Config", "Cors", "EngineLimits", "Esp", "Limits", "LogKind", "Policy", "RateLimit", "RedisUrl",
-    "Retention", "SentinelLogin", "http", "proxy", "redis_pubsub", "redis_stream", "websocket",
+    "Retention",
+    "SentinelLogin", "http", "proxy", "redis_pubsub", "redis_stream", "websocket",
 ];
 
 /// What comes from outside, and the parts that may use it.

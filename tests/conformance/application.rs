@@ -11,7 +11,7 @@ use std::{
 use fanfare::{
     bus::{self, Bus, Doorbell, Inbox, Outlets},
     clock::Clock,
-    endpoint::{self, Answer, Application, Context, Cors, Hub, OpenWebSocket, Phase, row},
+    endpoint::{self, Answer, Application, Context, Cors, Hub, OpenWebSocket, Phase, SocketHandlers, row},
     metrics::{Metrics, ReactorMetrics},
     protocol::{
         Dialect, Limits, RateLimit,
@@ -36,6 +36,7 @@ static APPLICATION: Application = Application {
         websocket::Message::Pong => None,
         message => Some(message),
     },
+    sockets: SocketHandlers::NONE,
 };
 
 /// A server that runs until it is dropped, or its process ends.

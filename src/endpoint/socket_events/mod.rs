@@ -29,7 +29,7 @@ use crate::{
 };
 use arguments::{Publish, Target, parse_publish, parse_target, parse_token};
 
-/// The application.
+/// What the hub does for Socket.IO clients.
 pub(super) const HANDLERS: SocketHandlers =
     SocketHandlers { connect, answer_event, answer_ack: |_, _, _, _| Vec::new() };
 
@@ -65,7 +65,7 @@ fn answer_event(event: &Incoming<'_>, client: &SocketClient<'_>, context: &Conte
     let answered = match event.name {
         "ping" => Ok(pong(event, context)),
         "subscribe" => subscribe(event, client, context),
-        "unsubscribe" => unsubscribe(event, client, context),
+        "unsubscribe" => unsubscribe(event, context),
         "get_stats" => Ok(stats(event, client, context)),
         "publish" => publish(event, client, context),
         unknown => {
@@ -73,6 +73,22 @@ fn answer_event(event: &Incoming<'_>, client: &SocketClient<'_>, context: &Conte
         }
     };
     answered.unwrap_or_else(|refused| refused.replies(event.wants_ack))
+}
+
+/// What a client is told of its publications to `topics`.
+fn describe_receipts(topics: &[Topic], receipts: &[Receipt], wants_ack: bool) -> Vec<SocketReply> {
+    let describe = |(topic, receipt): (&Topic, &Receipt)| match receipt {
+        Ok(id) => {
+            let id = id.map(|id| id.to_string());
+            answer("published", object(&[name_topic(topic), ("id", id.into())]), wants_ack)
+        }
+        Err(failed) => {
+            let (status, _, message) = describe_failure(*failed);
+            let error = if status == 503 { "ServiceUnavailable" } else { "UnknownOutcome" };
+            Refused { status, error, message: message.to_owned() }.replies(wants_ack)
+        }
+    };
+    topics.iter().zip(receipts).flat_map(describe).collect()
 }
 
 fn pong(event: &Incoming<'_>, context: &Context<'_>) -> Vec<SocketReply> {
@@ -95,21 +111,24 @@ fn subscribe(
             Some(_) => Err(Refused::invalid("since: it is subscribed already; unsubscribe first")),
         };
     }
-    let message = "this client listens to as many topics as it may, or is about to listen to this one".to_owned();
-    let refused = Refused { status: 400, error: "SubscriptionRefused", message }.replies(event.wants_ack);
+    if context.hub.config.topics_per_connection_max <= client.topics.len() {
+        return Err(too_many_topics());
+    }
+    let refused = too_many_topics().replies(event.wants_ack);
     Ok(vec![SocketReply::Subscribe { topic, start: since.unwrap_or_default(), done, refused }])
 }
 
-fn unsubscribe(
-    event: &Incoming<'_>,
-    client: &SocketClient<'_>,
-    context: &Context<'_>,
-) -> Result<Vec<SocketReply>, Refused> {
+fn unsubscribe(event: &Incoming<'_>, context: &Context<'_>) -> Result<Vec<SocketReply>, Refused> {
     let Target { topic, .. } = parse_target(event.arguments)?;
-    // Whether it listened or not, now it does not: like leaving a room.
-    let answered = || answer("unsubscribed", describe_topic(&topic, context), event.wants_ack);
-    let (done, refused) = (answered(), answered());
+    let done = answer("unsubscribed", describe_topic(&topic, context), event.wants_ack);
+    // Like leaving a room: who is not in it has left it.
+    let refused = answer("unsubscribed", describe_topic(&topic, context), event.wants_ack);
     Ok(vec![SocketReply::Unsubscribe { topic, done, refused }])
+}
+
+fn too_many_topics() -> Refused {
+    let message = "this client listens to as many topics as it may, or is about to listen to this one".to_owned();
+    Refused { status: 400, error: "TooManyTopics", message }
 }
 
 fn stats(event: &Incoming<'_>, client: &SocketClient<'_>, context: &Context<'_>) -> Vec<SocketReply> {
@@ -142,26 +161,10 @@ fn publish(
             Refused { status: 503, error: "ServiceUnavailable", message }
         }
     })?;
-    let (published, wants_ack) = (topic.clone(), event.wants_ack);
-    let complete = Box::new(move |receipts: &[Receipt]| {
-        receipts.iter().flat_map(|receipt| answer_receipt(&published, *receipt, wants_ack)).collect()
-    });
+    let (wants_ack, topics) = (event.wants_ack, [topic.clone()]);
     let batch = vec![Outgoing { topic, kind, data, idempotency_key: None }];
+    let complete = Box::new(move |receipts: &[Receipt]| describe_receipts(&topics, receipts, wants_ack));
     Ok(vec![SocketReply::Publish(SocketPublication { batch, complete })])
-}
-
-fn answer_receipt(topic: &Topic, receipt: Receipt, wants_ack: bool) -> Vec<SocketReply> {
-    match receipt {
-        Ok(id) => {
-            let id = id.map(|id| id.to_string());
-            answer("published", object(&[name_topic(topic), ("id", id.into())]), wants_ack)
-        }
-        Err(failed) => {
-            let (status, _, message) = describe_failure(failed);
-            let error = if status == 503 { "ServiceUnavailable" } else { "UnknownOutcome" };
-            Refused { status, error, message: message.to_owned() }.replies(wants_ack)
-        }
-    }
 }
 
 /// The event `name`, and the same as an acknowledgement if there is to be one.

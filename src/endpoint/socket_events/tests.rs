@@ -108,7 +108,7 @@ fn answered(event: &str, arguments: &str, wants_ack: bool, topics: &[&str], iden
 }
 
 /// The answer to a subscription that cannot be.
-const NOT_SUBSCRIBED: &str = r#"error {"error":"SubscriptionRefused","message":"this client listens to as many topics as it may, or is about to listen to this one"}"#;
+const NOT_SUBSCRIBED: &str = r#"error {"error":"TooManyTopics","message":"this client listens to as many topics as it may, or is about to listen to this one"}"#;
 
 #[test]
 fn events_and_their_answers() {
@@ -179,6 +179,7 @@ fn what_a_client_did_wrong() {
 fn subscribing_again_changes_nothing() {
     let seen = answered("subscribe", r#"[{"well_id":"W1"}]"#, false, &["a", "wells.W1"], None);
     assert_eq!(seen, format!(r#"subscribed {{"well_id":"W1","timestamp":"{NOW_TEXT}"}}"#));
+    assert_eq!(answered("subscribe", r#"[{"well_id":"W1"}]"#, false, &["a", "b"], None), NOT_SUBSCRIBED);
 }
 
 #[test]
