@@ -16,7 +16,7 @@ pub use engine_session::{
     Client as SocketIoClient, EngineSession, Layer, Limits as EngineLimits, Listening, SessionId, SocketAsk, Sockets,
 };
 pub use rate::RateLimit;
-pub use session::{Ask, Dialect, Limits, Session, SseStream, TopicCursor, WebSocketSession};
+pub use session::{Ask, Dialect, Limits, Session, SseStream, TopicCursor, TopicCursors, WebSocketSession};
 
 use crate::{
     event::Event,
