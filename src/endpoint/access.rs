@@ -38,6 +38,8 @@ pub(super) fn refuse(denied: Denied) -> Response {
     match denied {
         Denied::Missing => response.with("WWW-Authenticate", "Bearer"),
         Denied::Forbidden => response.with("WWW-Authenticate", "Bearer error=\"insufficient_scope\""),
-        Denied::Invalid | Denied::Expired => response.with("WWW-Authenticate", "Bearer error=\"invalid_token\""),
+        Denied::Invalid | Denied::Expired | Denied::Revoked => {
+            response.with("WWW-Authenticate", "Bearer error=\"invalid_token\"")
+        }
     }
 }
