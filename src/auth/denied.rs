@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::close::Close;
+
 /// Why a client is not let in, or not to what it asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Denied {
@@ -21,6 +23,15 @@ impl Denied {
     /// 401, or 403 if signing in again would not help (RFC 9110 sections 15.5.2 and 15.5.4).
     pub fn status(self) -> u16 {
         if self == Self::Forbidden { 403 } else { 401 }
+    }
+
+    /// How a stream ends that may not go on, or not even begin.
+    pub fn close(self) -> Close {
+        match self {
+            Self::Expired => Close::TokenExpired,
+            Self::Forbidden => Close::Forbidden(self.message()),
+            Self::Missing | Self::Invalid | Self::Revoked => Close::Unauthenticated(self.message()),
+        }
     }
 
     /// The word for it, in answers and as the reason in metrics.

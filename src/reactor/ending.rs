@@ -247,8 +247,15 @@ fn goodbye_reason(close: Close, retry_ms: u64) -> String {
 fn sse_error(close: Close) -> Option<String> {
     match close {
         Close::TryLater(_) => Some(error_json(close)),
+        Close::TokenExpired | Close::Unauthenticated(_) | Close::Forbidden(_) => Some(denial_json(close)),
         _ => None,
     }
+}
+
+/// With the word that clients of earlier systems look for.
+fn denial_json(close: Close) -> String {
+    let (code, message) = (close.label(), close.to_string());
+    serde_json::json!({ "error": "AuthenticationError", "code": code, "message": message }).to_string()
 }
 
 fn error_json(close: Close) -> String {

@@ -68,7 +68,10 @@ impl<N: Net> Reactor<N> {
             },
             // Streams have no other timer once the hub drains.
             Ok(Session::Sse(_) | Session::WebSocket(_)) if self.phase != Phase::Serving => self.end_for_restart(slot),
-            Ok(Session::Sse(_) | Session::WebSocket(_)) => self.on_silence(slot),
+            Ok(Session::Sse(_) | Session::WebSocket(_)) => match self.denial(slot) {
+                Some(close) => self.end(slot, close),
+                None => self.on_silence(slot),
+            },
             Err(_) => self.doom(slot),
         }
     }
@@ -137,7 +140,9 @@ impl<N: Net> Reactor<N> {
                 let heartbeat = connection.written + jittered(silence_max, &mut self.random);
                 let soonest = if connection.state.has(BLOCKED) { self.now + GLANCE_INTERVAL } else { self.now };
                 let pong = session.pong_deadline(self.config.pong_timeout);
-                Some(pong.map_or(heartbeat, |pong| pong.min(heartbeat)).max(soonest))
+                let deadline = pong.map_or(heartbeat, |pong| pong.min(heartbeat)).max(soonest);
+                let expires = connection.identity.as_ref().and_then(|identity| identity.expires);
+                Some(expires.map_or(deadline, |expires| expires.min(deadline)))
             }
             Err(_) => None,
         };
