@@ -107,7 +107,9 @@ fn cookie(token: &str, ttl: Duration, settings: &Settings) -> String {
 fn refuse_login(refused: LoginRefused, context: &Context<'_>) -> Response {
     match refused {
         LoginRefused::NoUsers => Response::error(404, "no_users", "this hub has no users: set users.file", None),
-        LoginRefused::TooLong => Response::error(400, "too_long", "no user has a name or a password of this length", None),
+        LoginRefused::TooLong => {
+            Response::error(400, "too_long", "no user has a name or a password of this length", None)
+        }
         LoginRefused::TooMany(wait) => {
             context.hub.metrics.reactors[context.reactor].on_auth_failure("too_many_failures");
             let message = "too many failed logins of this user from this address";

@@ -102,7 +102,12 @@ fn sign_in(token: &str, reference: fanfare_v1::Reference<'_>, context: &Context<
     }
     let left = identity.expires.map(|expires| expires.since(context.now));
     let mut message = Vec::new();
-    fanfare_v1::write_authenticated(&identity.subject, left.map(|left: Duration| left.as_secs()), reference, &mut message);
+    fanfare_v1::write_authenticated(
+        &identity.subject,
+        left.map(|left: Duration| left.as_secs()),
+        reference,
+        &mut message,
+    );
     Reply::SignIn { identity, message }
 }
 

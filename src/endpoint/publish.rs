@@ -50,9 +50,8 @@ pub(super) fn publish_one(request: &Request, name: &str, context: &Context<'_>) 
 
 /// A JSON array, or one JSON object a line. Either all of it is published or nothing.
 pub(super) fn publish_batch(request: &Request, _: &str, context: &Context<'_>) -> Answer {
-    let parsed = parse_batch(&request.body, context).and_then(|batch| {
-        batch.iter().try_for_each(|outgoing| permit(&outgoing.topic, context)).map(|()| batch)
-    });
+    let parsed = parse_batch(&request.body, context)
+        .and_then(|batch| batch.iter().try_for_each(|outgoing| permit(&outgoing.topic, context)).map(|()| batch));
     match parsed {
         Ok(batch) if batch.is_empty() => Response::json(200, &json!([])).into(),
         Ok(batch) => respond(batch, AnswerForm::Batch, context),

@@ -42,8 +42,8 @@ impl<N: Net> Reactor<N> {
             return false;
         }
         let places: Vec<u32> = connection.subscriptions.iter().map(|subscription| subscription.topic).collect();
-        places.into_iter().all(|place| {
-            self.topics.at(place).is_none_or(|topic| identity.may_subscribe(&topic.state.topic).is_ok())
-        })
+        places
+            .into_iter()
+            .all(|place| self.topics.at(place).is_none_or(|topic| identity.may_subscribe(&topic.state.topic).is_ok()))
     }
 }
