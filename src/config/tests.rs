@@ -107,6 +107,7 @@ fn other_value(key: &keys::Key<written::Written>) -> String {
         (_, "redis.sentinel_password") => "***".into(),
         (_, "auth.algorithms") => "HS384,ES256".into(),
         (_, "auth.cookie_same_site") => "lax".into(),
+        (_, "auth.token_bytes_max") => "9KiB".into(),
         (_, "log.format") => "json".into(),
         (_, "log.level") => "debug".into(),
         (_, "server.listen" | "admin.listen") => "127.0.0.1:1,unix:/run/x".into(),
