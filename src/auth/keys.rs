@@ -80,11 +80,7 @@ impl Keys {
         if header.crit.is_some() {
             return Err(Denied::Invalid);
         }
-        let fits = |key: &&CheckingKey| {
-            let same_id = key.id.is_none() || header.kid.is_none() || key.id == header.kid;
-            same_id && key.algorithm.native() == header.alg
-        };
-        let candidates = self.checking.iter().filter(fits).take(CANDIDATES_MAX);
+        let candidates = self.candidates(header.kid.as_deref(), header.alg);
         let checked = candidates.map(|key| decode(token, &key.key, &key.validation)).find_map(Result::ok);
         checked.map(|TokenData { claims, .. }| claims).ok_or(Denied::Invalid)
     }
@@ -93,6 +89,20 @@ impl Keys {
     pub(super) fn sign(&self, claims: &Claims) -> Option<String> {
         let SigningKey { algorithm, key } = self.signing.as_ref()?;
         encode(&Header::new(algorithm.native()), claims, key).ok()
+    }
+
+    /// The keys that a token may have been signed with whose header names these. A header decides nothing by that: each key
+    /// insists on its own algorithm.
+    pub(super) fn candidates(
+        &self,
+        id: Option<&str>,
+        algorithm: jsonwebtoken::Algorithm,
+    ) -> impl Iterator<Item = &CheckingKey> {
+        let fits = move |key: &&CheckingKey| {
+            let same_id = key.id.is_none() || id.is_none() || key.id.as_deref() == id;
+            same_id && key.algorithm.native() == algorithm
+        };
+        self.checking.iter().filter(fits).take(CANDIDATES_MAX)
     }
 
     fn check_with(&self, algorithm: Algorithm) -> bool {

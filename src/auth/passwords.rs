@@ -81,4 +81,12 @@ impl PasswordWork {
             reply(is_password(&password, &hash));
         }
     }
+
+    /// Checks those that wait.
+    #[cfg(test)]
+    pub(super) fn run_waiting(&self) {
+        for Check { password, hash, reply } in self.0.try_iter() {
+            reply(is_password(&password, &hash));
+        }
+    }
 }

@@ -452,7 +452,7 @@ pub(super) const API_KEY_KEYS: &[Key<WrittenApiKey>] = &[
           help: "A file that holds it.",
           field: |it| Field::Word(&mut it.file) },
     Key { path: "role",
-          help: "Its role, such as admin.",
+          help: "Its role; admin may do everything.",
           field: |it| Field::Word(&mut it.role) },
     Key { path: "subscribe",
           help: "Patterns of topics that it may listen to.",

@@ -27,7 +27,7 @@ const CLASS_EXAMPLE: &str = "
 
 /// Another.
 const API_KEY_EXAMPLE: &str = "
-# [[api_keys]]                                             # services, by X-API-Key or Authorization: Bearer
+# [[api_keys]]                                             # shown as X-API-Key or as Authorization: Bearer
 # name = \"ingest\"
 # key_file = \"ingest.key\"                                 # or key = \"…\"
 # subscribe = []
@@ -46,7 +46,7 @@ pub(super) fn write_default() -> String {
         }
         match *section {
             "topics" => text.push_str(CLASS_EXAMPLE),
-            "users" => text.push_str(API_KEY_EXAMPLE),
+            "users" => text.push_str(&api_key_example()),
             _ => {}
         }
     }
@@ -87,6 +87,12 @@ fn class_tables(written: &mut Written) -> String {
         format!("\n[[topics.class]]\n{lines}")
     });
     tables.collect()
+}
+
+/// Its key is in no section, so what it is for is said here.
+fn api_key_example() -> String {
+    let help = KEYS.iter().find(|key| key.path == "api_keys").map_or("", |key| key.help);
+    format!("\n# {help}{API_KEY_EXAMPLE}")
 }
 
 fn api_key_tables(written: &mut Written) -> String {

@@ -141,11 +141,17 @@ fn check_cors(cors: &Cors, wrong: &mut Vec<Wrong>) {
 }
 
 /// An origin as a browser serialises it (RFC 6454 section 6.2): lower case, no path, no slash at the end.
+/// Or all of a domain's, with `*` for the first label.
 fn is_origin(text: &str) -> bool {
+    let text = text.replacen("://*.", "://any.", 1);
     text == "null"
         || text.split_once("://").is_some_and(|(scheme, host)| {
             let plain = |letter: char| letter.is_ascii_graphic() && !letter.is_ascii_uppercase();
-            !scheme.is_empty() && !host.is_empty() && text.chars().all(plain) && !host.contains(['/', '?', '#', '@'])
+            !scheme.is_empty()
+                && !host.is_empty()
+                && text.chars().all(plain)
+                && !host.contains(['/', '?', '#', '@', '*'])
+                && host != "any."
         })
 }
 
