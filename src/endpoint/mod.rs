@@ -19,6 +19,8 @@ use std::{
     time::Duration,
 };
 
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
 pub use command::{Reply, answer_command};
 pub use cors::Cors;
 pub use later::Later;
@@ -29,7 +31,7 @@ pub use topics::complete_history;
 use crate::{
     auth::{Auth, Identity},
     bus::Bus,
-    clock::Moment,
+    clock::{Moment, WallClock},
     close::Close,
     log::Start,
     metrics::Metrics,
@@ -82,6 +84,8 @@ pub struct Hub {
     pub config: Config,
     /// How clients are known.
     pub auth: Auth,
+    /// What the wall clock says.
+    pub wall: WallClock,
     application: &'static Application,
     phase: AtomicU8,
 }
@@ -101,7 +105,8 @@ pub enum Phase {
 impl Hub {
     /// A hub that serves.
     pub fn new(bus: Arc<Bus>, metrics: Arc<Metrics>, config: Config) -> Self {
-        Self { bus, metrics, config, auth: Auth::open(), application: &HUB, phase: AtomicU8::new(Phase::Serving as u8) }
+        let (auth, wall, phase) = (Auth::open(), WallClock::default(), AtomicU8::new(Phase::Serving as u8));
+        Self { bus, metrics, config, auth, wall, application: &HUB, phase }
     }
 
     /// With other doors than a hub's.
@@ -121,6 +126,11 @@ impl Hub {
         (self.application.answer_message)(message, context)
     }
 
+    /// `moment` on the wall clock, to the second: `2025-11-20T10:30:00Z` (RFC 3339).
+    pub fn timestamp(&self, moment: Moment) -> String {
+        format_timestamp(self.wall.unix_ms(moment))
+    }
+
     /// How far it has come on its way out.
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
@@ -134,6 +144,14 @@ impl Hub {
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
     }
+}
+
+/// `unix_ms`, to the second, in the form of RFC 3339.
+fn format_timestamp(unix_ms: u64) -> String {
+    let unix_s = i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX);
+    let time = OffsetDateTime::from_unix_timestamp(unix_s).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    // It fails for years beyond 9999 only, and those are not valid times here.
+    time.format(&Rfc3339).unwrap_or_default()
 }
 
 /// Where a request came from.
