@@ -10,6 +10,7 @@ use crate::{
     bus::Class,
     endpoint::Cors,
     source::{redis_pubsub, redis_stream},
+    store,
 };
 
 /// One field for each key; see `keys.rs`.
@@ -28,6 +29,11 @@ pub(super) struct Written {
     pub(super) redis_url: String,
     pub(super) redis_url_file: Option<PathBuf>,
     pub(super) sentinel_password_file: Option<PathBuf>,
+    /// All but `url`.
+    pub(super) store: store::Config,
+    /// Empty: no store, unless `store_url_file` names one.
+    pub(super) store_url: String,
+    pub(super) store_url_file: Option<PathBuf>,
     pub(super) proxy: Proxy,
     pub(super) cors: Cors,
     pub(super) sse: Sse,
@@ -56,6 +62,9 @@ impl Default for Written {
             redis_url: String::new(),
             redis_url_file: None,
             sentinel_password_file: None,
+            store: store::Config::default(),
+            store_url: String::new(),
+            store_url_file: None,
             proxy: Proxy::default(),
             cors: Cors::default(),
             sse: Sse::default(),

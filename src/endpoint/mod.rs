@@ -9,6 +9,7 @@ mod later;
 mod overload;
 mod publish;
 mod stream;
+mod telemetry;
 mod topics;
 
 use std::{
@@ -26,6 +27,7 @@ pub use cors::Cors;
 pub use later::Later;
 pub use overload::Overload;
 pub use publish::{complete_command, complete_request};
+pub use telemetry::Telemetry;
 pub use topics::complete_history;
 
 use crate::{
@@ -86,6 +88,8 @@ pub struct Hub {
     pub auth: Auth,
     /// What the wall clock says.
     pub wall: WallClock,
+    /// How telemetry comes in, and where it is kept.
+    pub telemetry: Telemetry,
     application: &'static Application,
     phase: AtomicU8,
 }
@@ -106,7 +110,8 @@ impl Hub {
     /// A hub that serves.
     pub fn new(bus: Arc<Bus>, metrics: Arc<Metrics>, config: Config) -> Self {
         let (auth, wall, phase) = (Auth::open(), WallClock::default(), AtomicU8::new(Phase::Serving as u8));
-        Self { bus, metrics, config, auth, wall, application: &HUB, phase }
+        let telemetry = Telemetry::default();
+        Self { bus, metrics, config, auth, wall, telemetry, application: &HUB, phase }
     }
 
     /// With other doors than a hub's.
@@ -119,6 +124,12 @@ impl Hub {
     #[must_use]
     pub fn with_auth(self, auth: Auth) -> Self {
         Self { auth, ..self }
+    }
+
+    /// With limits of its own to telemetry, or a place where it is kept.
+    #[must_use]
+    pub fn with_telemetry(self, telemetry: Telemetry) -> Self {
+        Self { telemetry, ..self }
     }
 
     /// What the application sends back for `message`.
@@ -278,6 +289,10 @@ static ROUTES: &[Route] = &[
     row("/topics", "topics", &[(Method::Get, topics::list_topics)]),
     row("/topics/{topic}/history", "history", &[(Method::Get, topics::show_history)]),
     row("/topics/{topic}", "topics", &[(Method::Get, topics::show_topic)]),
+    row("/api/v1/telemetry/ingest", "telemetry", &[(Method::Post, telemetry::ingest_telemetry)]),
+    row("/api/v1/telemetry/{topic}", "telemetry", &[(Method::Get, telemetry::read_back)]),
+    row("/api/v1/alerts", "alerts", &[(Method::Post, telemetry::ingest_alerts)]),
+    row("/api/v1/diagnostics", "diagnostics", &[(Method::Post, telemetry::ingest_diagnostics)]),
     row("/stats", "stats", &[(Method::Get, health::show_stats)]),
     admin_row("/health", "health", &[(Method::Get, health::show_health)]),
     admin_row("/healthz", "health", &[(Method::Get, health::show_health)]),

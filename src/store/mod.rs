@@ -57,7 +57,11 @@ pub fn start_store(config: &Config, bus: Arc<Bus>, clock: Clock, status: Arc<Sto
 
 impl Store {
     /// Stores `records`, all of them or none, then publishes them, and calls `reply` with what became of each, in order.
-    pub fn keep(&self, records: Vec<Record>, reply: KeepReply) {
+    pub fn keep(&self, mut records: Vec<Record>, reply: KeepReply) {
+        // The database tells by it what it has already, should the answer to a commit be lost.
+        for record in &mut records {
+            record.key.get_or_insert_with(|| format!("{:032x}", rand::random::<u128>()).into());
+        }
         self.backlog.push(records, reply);
     }
 
