@@ -19,7 +19,7 @@ use crate::{
     bus::{self, Archive, Bus, Doorbell, Inbox, LogKind, Outlet, Outlets, REACTORS_MAX, Wake},
     clock::Clock,
     config::{Address, Config, Pin},
-    endpoint::{self, Hub, Phase},
+    endpoint::{self, Hub, Phase, Telemetry},
     metrics::{Metrics, ReactorMetrics, SourceHealth},
     os, protocol,
     reactor::{self, Listener, MioNet, Placement, Reactor, Stream, bind_tcp, bind_unix},
@@ -27,6 +27,7 @@ use crate::{
         redis_pubsub::{self, ReaderHandle, SourceStatus, WriterHandle, start_reader, start_writer},
         redis_stream::{self, ArchiveHandle, Classes},
     },
+    store::{StoreHandle, StoreStatus, start_store},
 };
 
 /// Smaller blocks are many and of like sizes, so that the holes they leave are filled again.
@@ -155,6 +156,7 @@ struct Server {
     reader: Option<ReaderHandle>,
     writer: Option<WriterHandle>,
     streams: Option<Streams>,
+    store: Option<StoreHandle>,
 }
 
 /// The parts that serve topics whose log is a Redis Stream.
@@ -224,8 +226,13 @@ impl Server {
             doorbells.iter().map(|doorbell| Inbox::new(config.limits.inbox_events_max, Arc::clone(doorbell))).collect();
         let bus = Arc::new(Bus::new(bus_config(config), inboxes, outlets));
         let statuses = status.iter().chain(streams.as_ref().map(|streams| &streams.status));
-        let sources = statuses.map(|status| Arc::clone(status) as Arc<dyn SourceHealth>).collect();
-        let hub = Arc::new(build_hub(config, clock, Arc::clone(&bus), sources));
+        let mut sources: Vec<_> = statuses.map(|status| Arc::clone(status) as Arc<dyn SourceHealth>).collect();
+        let store = start_keeping(config, &bus, clock, &mut sources).map_err(|error| format!("store: {error}"))?;
+        let hub = build_hub(config, clock, Arc::clone(&bus), sources);
+        let hub = Arc::new(hub.with_telemetry(Telemetry {
+            store: store.as_ref().map(StoreHandle::store),
+            objects_max: config.limits.objects_per_request_max,
+        }));
         start_password_threads(&hub.auth).map_err(|error| format!("cannot start a thread: {error}"))?;
         if let Some(streams) = &mut streams {
             streams.read(config, Arc::clone(&bus), clock).map_err(of_redis)?;
@@ -244,7 +251,7 @@ impl Server {
         });
         let reactors =
             reactors.collect::<io::Result<_>>().map_err(|error| format!("cannot start a thread: {error}"))?;
-        Ok(Self { hub, doorbells, reactors, reader, writer, streams })
+        Ok(Self { hub, doorbells, reactors, reader, writer, streams, store })
     }
 
     /// Lets the connections go, over the drain window or at once if another signal comes. The reactors end first: what
@@ -261,6 +268,8 @@ impl Server {
                 warn!("a reactor had panicked");
             }
         }
+        // Before the ways out: what it still stores is also to be published.
+        self.store.into_iter().for_each(StoreHandle::stop);
         self.reader.into_iter().for_each(ReaderHandle::stop);
         self.writer.into_iter().for_each(WriterHandle::stop);
         self.streams.into_iter().for_each(Streams::stop);
@@ -273,6 +282,19 @@ impl Server {
             doorbell.ring();
         }
     }
+}
+
+/// Starts the store, if there is one, and adds it to what has to be well.
+fn start_keeping(
+    config: &Config,
+    bus: &Arc<Bus>,
+    clock: Clock,
+    sources: &mut Vec<Arc<dyn SourceHealth>>,
+) -> io::Result<Option<StoreHandle>> {
+    let Some(store) = &config.store else { return Ok(None) };
+    let status = Arc::new(StoreStatus::new(store.ping_interval));
+    sources.push(Arc::clone(&status) as Arc<dyn SourceHealth>);
+    start_store(store, Arc::clone(bus), clock, status).map(Some)
 }
 
 fn start_reactor(

@@ -12,6 +12,7 @@ use crate::{
     endpoint::{Cors, Esp},
     protocol::EngineLimits,
     source::{redis_pubsub, redis_stream},
+    store,
 };
 
 /// One field for each key; see `keys.rs`.
@@ -33,6 +34,11 @@ pub(super) struct Written {
     pub(super) auth: Settings,
     pub(super) auth_files: AuthFiles,
     pub(super) api_keys: Vec<WrittenApiKey>,
+    /// All but `url`.
+    pub(super) store: store::Config,
+    /// Empty: no store, unless `store_url_file` names one.
+    pub(super) store_url: String,
+    pub(super) store_url_file: Option<PathBuf>,
     pub(super) proxy: Proxy,
     pub(super) cors: Cors,
     pub(super) sse: Sse,
@@ -87,6 +93,9 @@ impl Default for Written {
             auth: Settings::default(),
             auth_files: AuthFiles::default(),
             api_keys: Vec::new(),
+            store: store::Config::default(),
+            store_url: String::new(),
+            store_url_file: None,
             proxy: Proxy::default(),
             cors: Cors::default(),
             sse: Sse::default(),

@@ -14,6 +14,7 @@ mod recovery;
 mod socket_events;
 mod sockets;
 mod stream;
+mod telemetry;
 mod topics;
 mod wells;
 
@@ -39,6 +40,7 @@ pub use sockets::{
     ConnectRefused, Emit, Incoming, SocketClient, SocketHandlers, SocketPublication, SocketReply, Welcome,
     publish_for_socket, write_replies,
 };
+pub use telemetry::Telemetry;
 pub use topics::complete_history;
 pub use wells::Esp;
 
@@ -120,6 +122,8 @@ pub struct Hub {
     pub wall: WallClock,
     /// Socket.IO clients that may come back.
     pub recovery: Recovery,
+    /// How telemetry comes in, and where it is kept.
+    pub telemetry: Telemetry,
     application: &'static Application,
     phase: AtomicU8,
 }
@@ -140,7 +144,8 @@ impl Hub {
     /// A hub that serves.
     pub fn new(bus: Arc<Bus>, metrics: Arc<Metrics>, config: Config) -> Self {
         let (auth, wall, phase) = (Auth::open(), WallClock::default(), AtomicU8::new(Phase::Serving as u8));
-        Self { bus, metrics, config, auth, wall, recovery: Recovery::default(), application: &HUB, phase }
+        let (recovery, telemetry) = (Recovery::default(), Telemetry::default());
+        Self { bus, metrics, config, auth, wall, recovery, telemetry, application: &HUB, phase }
     }
 
     /// With other doors than a hub's.
@@ -153,6 +158,12 @@ impl Hub {
     #[must_use]
     pub fn with_auth(self, auth: Auth) -> Self {
         Self { auth, ..self }
+    }
+
+    /// With limits of its own to telemetry, or a place where it is kept.
+    #[must_use]
+    pub fn with_telemetry(self, telemetry: Telemetry) -> Self {
+        Self { telemetry, ..self }
     }
 
     /// What the application sends back for `message`.
@@ -338,6 +349,10 @@ static ROUTES: &[Route] = &[
     open_row("/api/v1/auth/login", auth::LABEL, &[(Method::Post, auth::log_in)]),
     open_row("/api/v1/auth/logout", auth::LABEL, &[(Method::Post, auth::log_out)]),
     open_row("/api/v1/auth/refresh", auth::LABEL, &[(Method::Post, auth::refresh)]),
+    row("/api/v1/telemetry/ingest", "telemetry", &[(Method::Post, telemetry::ingest_telemetry)]),
+    row("/api/v1/telemetry/{topic}", "telemetry", &[(Method::Get, telemetry::read_back)]),
+    row("/api/v1/alerts", "alerts", &[(Method::Post, telemetry::ingest_alerts)]),
+    row("/api/v1/diagnostics", "diagnostics", &[(Method::Post, telemetry::ingest_diagnostics)]),
     row("/stats", "stats", &[(Method::Get, health::show_stats)]),
     admin_row("/health", "health", &[(Method::Get, health::show_health)]),
     admin_row("/healthz", "health", &[(Method::Get, health::show_health)]),
