@@ -4,12 +4,15 @@
 mod access;
 mod command;
 mod cors;
+mod events;
 mod health;
 mod later;
 mod overload;
+mod pods;
 mod publish;
 mod stream;
 mod topics;
+mod wall_time;
 
 use std::{
     sync::{
@@ -21,6 +24,7 @@ use std::{
 
 pub use command::{Reply, answer_command};
 pub use cors::Cors;
+pub use events::demo_streams;
 pub use later::Later;
 pub use overload::Overload;
 pub use publish::{complete_command, complete_request};
@@ -28,7 +32,7 @@ pub use topics::complete_history;
 
 use crate::{
     auth::{Auth, Identity},
-    bus::Bus,
+    bus::{Bus, Generators},
     clock::Moment,
     close::Close,
     log::Start,
@@ -82,6 +86,8 @@ pub struct Hub {
     pub config: Config,
     /// How clients are known.
     pub auth: Auth,
+    /// What makes demonstration events up, if anything does.
+    pub generators: Option<Box<dyn Generators>>,
     application: &'static Application,
     phase: AtomicU8,
 }
@@ -101,7 +107,8 @@ pub enum Phase {
 impl Hub {
     /// A hub that serves.
     pub fn new(bus: Arc<Bus>, metrics: Arc<Metrics>, config: Config) -> Self {
-        Self { bus, metrics, config, auth: Auth::open(), application: &HUB, phase: AtomicU8::new(Phase::Serving as u8) }
+        let phase = AtomicU8::new(Phase::Serving as u8);
+        Self { bus, metrics, config, auth: Auth::open(), generators: None, application: &HUB, phase }
     }
 
     /// With other doors than a hub's.
@@ -114,6 +121,12 @@ impl Hub {
     #[must_use]
     pub fn with_auth(self, auth: Auth) -> Self {
         Self { auth, ..self }
+    }
+
+    /// With events that make themselves up.
+    #[must_use]
+    pub fn with_generators(self, generators: Option<Box<dyn Generators>>) -> Self {
+        Self { generators, ..self }
     }
 
     /// What the application sends back for `message`.
@@ -260,6 +273,20 @@ static ROUTES: &[Route] = &[
     row("/topics", "topics", &[(Method::Get, topics::list_topics)]),
     row("/topics/{topic}/history", "history", &[(Method::Get, topics::show_history)]),
     row("/topics/{topic}", "topics", &[(Method::Get, topics::show_topic)]),
+    row("/api/v1/events/broadcast", "events", &[(Method::Post, events::broadcast)]),
+    row("/api/v1/events/streams", "events", &[(Method::Get, events::list_streams)]),
+    row("/api/v1/events/stream/{topic}/start", "events", &[(Method::Post, events::start_stream)]),
+    row("/api/v1/events/stream/{topic}/stop", "events", &[(Method::Post, events::stop_stream)]),
+    row("/api/v1/events/stream/{topic}/pause", "events", &[(Method::Post, events::pause_stream)]),
+    row("/api/v1/events/stream/{topic}/resume", "events", &[(Method::Post, events::resume_stream)]),
+    row("/api/v1/events/stream/{topic}", "events", &[(Method::Get, events::open_stream)]),
+    row("/api/v1/broadcast-demo/broadcast", "events", &[(Method::Post, events::broadcast)]),
+    row("/api/v1/broadcast-demo/streams", "events", &[(Method::Get, events::list_streams)]),
+    row("/api/v1/broadcast-demo/stream/{topic}/start", "events", &[(Method::Post, events::start_stream)]),
+    row("/api/v1/broadcast-demo/stream/{topic}/stop", "events", &[(Method::Post, events::stop_stream)]),
+    row("/api/v1/broadcast-demo/stream/{topic}/pause", "events", &[(Method::Post, events::pause_stream)]),
+    row("/api/v1/broadcast-demo/stream/{topic}/resume", "events", &[(Method::Post, events::resume_stream)]),
+    row("/api/v1/broadcast-demo/stream/{topic}", "events", &[(Method::Get, events::open_stream)]),
     row("/stats", "stats", &[(Method::Get, health::show_stats)]),
     admin_row("/health", "health", &[(Method::Get, health::show_health)]),
     admin_row("/healthz", "health", &[(Method::Get, health::show_health)]),
@@ -267,6 +294,7 @@ static ROUTES: &[Route] = &[
     admin_row("/ready", "ready", &[(Method::Get, health::show_ready)]),
     admin_row("/readyz", "ready", &[(Method::Get, health::show_ready)]),
     admin_row("/metrics", "metrics", &[(Method::Get, health::show_metrics)]),
+    row("/{topic}/events/changes", "pods", &[(Method::Get, pods::open_changes), (Method::Post, pods::publish_changes)]),
     row("/", "index", &[(Method::Get, health::show_index)]),
 ];
 

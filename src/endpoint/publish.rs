@@ -292,7 +292,7 @@ fn fail_response(failed: PublishFailed) -> Response {
     if status == 503 { response.with("Retry-After", "1") } else { response }
 }
 
-fn describe_failure(failed: PublishFailed) -> (u16, &'static str, &'static str) {
+pub(super) fn describe_failure(failed: PublishFailed) -> (u16, &'static str, &'static str) {
     match failed {
         PublishFailed::NoRoom => (503, "overloaded", "the memory budget is spent; nothing was published"),
         PublishFailed::QueueFull => (503, "overloaded", "too many events wait for the source; nothing was published"),

@@ -51,12 +51,16 @@ impl Transport {
 }
 
 /// The doors, as `fanfare_http_requests_total` names them.
-pub const ROUTE_LABELS: [&str; 11] =
-    ["sse", "ws", "publish", "topics", "history", "health", "ready", "stats", "metrics", "index", "other"];
+pub const ROUTE_LABELS: [&str; 13] = [
+    "sse", "ws", "publish", "topics", "history", "events", "pods", "health", "ready", "stats", "metrics", "index",
+    "other",
+];
 
 /// The status codes counted one by one; the rest is counted as `other`.
-pub const CODE_LABELS: [&str; 16] =
-    ["101", "200", "204", "400", "401", "403", "404", "405", "408", "413", "417", "426", "429", "431", "503", "other"];
+pub const CODE_LABELS: [&str; 18] = [
+    "101", "200", "201", "204", "400", "401", "403", "404", "405", "408", "409", "413", "417", "426", "429", "431",
+    "503", "other",
+];
 
 /// One reactor's figures. Only its reactor writes them.
 #[derive(Debug, Default)]

@@ -1,5 +1,6 @@
 //! What peers speak. Pure: bytes, events and `now` in; bytes, asks and deadlines out.
 
+mod event_data;
 pub mod fanfare_v1;
 pub mod http;
 pub mod proxy;
@@ -9,6 +10,7 @@ mod session;
 pub mod sse;
 pub mod websocket;
 
+pub use event_data::EventData;
 pub use rate::RateLimit;
 pub use session::{Ask, Dialect, Limits, Session, SseStream, TopicCursor, WebSocketSession};
 
