@@ -92,6 +92,9 @@ struct ServeArguments {
     /// Take events from Redis Pub/Sub, and publish to it
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
+    /// Make events up for the streams of /api/v1/events and /api/v1/broadcast-demo
+    #[arg(long)]
+    demo: bool,
     /// Allow an address that other machines reach, although nobody is asked who they are
     #[arg(long)]
     insecure: bool,
@@ -137,6 +140,7 @@ impl ServeArguments {
             ("--reactors", "server.reactors", self.reactors.clone()),
             ("--pin", "server.pin", self.pin.clone()),
             ("--redis", "redis.url", self.redis.clone()),
+            ("--demo", "demo.enabled", self.demo.then(|| "true".to_owned())),
             ("--insecure", "server.insecure", self.insecure.then(|| "true".to_owned())),
             ("--log-level", "log.level", self.log_level.clone()),
             ("--log-format", "log.format", self.log_format.clone()),
@@ -208,6 +212,7 @@ mod tests {
             "--reactors=2",
             "--pin=4,6-7",
             "--redis=redis://127.0.0.1/5",
+            "--demo",
             "--insecure",
             "--log-level=warn",
             "--log-format=json",
@@ -218,6 +223,7 @@ mod tests {
         assert_eq!((config.server.reactors, config.server.pin), (2, config::Pin::Cores(vec![4, 6, 7])));
         assert_eq!(config.redis.expect("a Redis").url.to_string(), "redis://127.0.0.1:6379/5");
         assert!(config.server.insecure);
+        assert!(config.demo.is_some());
         assert_eq!((config.log.level.as_str(), config.log.format), ("warn", config::LogFormat::Json));
     }
 

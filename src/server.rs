@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::{
     budget::Budget,
-    bus::{self, Archive, Bus, Doorbell, Inbox, LogKind, Outlet, Outlets, REACTORS_MAX, Wake},
+    bus::{self, Archive, Bus, Doorbell, Generators, Inbox, LogKind, Outlet, Outlets, REACTORS_MAX, Wake},
     clock::Clock,
     config::{Address, Config, Pin},
     endpoint::{self, Hub, Phase},
@@ -23,6 +23,7 @@ use crate::{
     os, protocol,
     reactor::{self, Listener, MioNet, Placement, Reactor, Stream, bind_tcp, bind_unix},
     source::{
+        generator::{self, GeneratorsHandle},
         redis_pubsub::{self, ReaderHandle, SourceStatus, WriterHandle, start_reader, start_writer},
         redis_stream::{self, ArchiveHandle, Classes},
     },
@@ -151,6 +152,7 @@ struct Server {
     reader: Option<ReaderHandle>,
     writer: Option<WriterHandle>,
     streams: Option<Streams>,
+    generators: Option<GeneratorsHandle>,
 }
 
 /// The parts that serve topics whose log is a Redis Stream.
@@ -221,7 +223,10 @@ impl Server {
         let bus = Arc::new(Bus::new(bus_config(config), inboxes, outlets));
         let statuses = status.iter().chain(streams.as_ref().map(|streams| &streams.status));
         let sources = statuses.map(|status| Arc::clone(status) as Arc<dyn SourceHealth>).collect();
-        let hub = Arc::new(build_hub(config, clock, Arc::clone(&bus), sources));
+        let generators = start_demo(config, &bus, clock).map_err(|error| format!("cannot start a thread: {error}"))?;
+        let control = generators.as_ref().map(|generators| Box::new(generators.control()) as Box<dyn Generators>);
+        let hub = build_hub(config, clock, Arc::clone(&bus), sources).with_generators(control);
+        let hub = Arc::new(hub);
         if let Some(streams) = &mut streams {
             streams.read(config, Arc::clone(&bus), clock).map_err(of_redis)?;
         }
@@ -239,7 +244,7 @@ impl Server {
         });
         let reactors =
             reactors.collect::<io::Result<_>>().map_err(|error| format!("cannot start a thread: {error}"))?;
-        Ok(Self { hub, doorbells, reactors, reader, writer, streams })
+        Ok(Self { hub, doorbells, reactors, reader, writer, streams, generators })
     }
 
     /// Lets the connections go, over the drain window or at once if another signal comes. The reactors end first: what
@@ -256,6 +261,7 @@ impl Server {
                 warn!("a reactor had panicked");
             }
         }
+        self.generators.into_iter().for_each(GeneratorsHandle::stop);
         self.reader.into_iter().for_each(ReaderHandle::stop);
         self.writer.into_iter().for_each(WriterHandle::stop);
         self.streams.into_iter().for_each(Streams::stop);
@@ -291,6 +297,12 @@ fn start_reactor(
             std::process::abort();
         }
     })
+}
+
+/// What makes up the events of the default streams, if the configuration asks for them.
+fn start_demo(config: &Config, bus: &Arc<Bus>, clock: Clock) -> io::Result<Option<GeneratorsHandle>> {
+    let Some(demo) = config.demo.clone() else { return Ok(None) };
+    generator::start_generators(demo, &endpoint::demo_streams(), Arc::clone(bus), clock).map(Some)
 }
 
 fn bus_config(config: &Config) -> bus::Config {

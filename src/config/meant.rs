@@ -9,7 +9,7 @@ use super::{
 use crate::{
     endpoint::Cors,
     protocol::{RateLimit, http, proxy, websocket},
-    source::{redis_pubsub, redis_stream},
+    source::{generator, redis_pubsub, redis_stream},
     topic::Topic,
 };
 
@@ -39,6 +39,8 @@ pub struct Config {
     pub sse: Sse,
     /// WebSocket.
     pub websocket: WebSocket,
+    /// Events that nobody sent; `None`: there are none.
+    pub demo: Option<generator::Config>,
     /// The hub's own log.
     pub log: Log,
     /// How it ends.

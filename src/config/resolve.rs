@@ -64,6 +64,7 @@ fn resolve_rest(written: &Written) -> Config {
         cors: written.cors.clone(),
         sse: written.sse.clone(),
         websocket: written.websocket.clone(),
+        demo: written.demo_enabled.then(|| written.demo.clone()),
         log: written.log.clone(),
         drain: written.drain.clone(),
     }

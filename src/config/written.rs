@@ -9,7 +9,7 @@ use super::{
 use crate::{
     bus::Class,
     endpoint::Cors,
-    source::{redis_pubsub, redis_stream},
+    source::{generator, redis_pubsub, redis_stream},
 };
 
 /// One field for each key; see `keys.rs`.
@@ -32,6 +32,8 @@ pub(super) struct Written {
     pub(super) cors: Cors,
     pub(super) sse: Sse,
     pub(super) websocket: WebSocket,
+    pub(super) demo: generator::Config,
+    pub(super) demo_enabled: bool,
     pub(super) log: Log,
     pub(super) drain: Drain,
 }
@@ -60,6 +62,8 @@ impl Default for Written {
             cors: Cors::default(),
             sse: Sse::default(),
             websocket: WebSocket::default(),
+            demo: generator::Config::default(),
+            demo_enabled: false,
             log: Log::default(),
             drain: Drain::default(),
         }

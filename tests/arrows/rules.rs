@@ -23,6 +23,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("auth", &[]),
     ("os", &[]),
     ("bus", &["log"]),
+    // The part that others embed: it stands alone.
+    ("broadcaster", &["os", "protocol"]),
     // The bus's own counts are read at the scrape; the bus itself counts nothing.
     ("metrics", &["bus"]),
     ("source", &["bus", "log", "metrics", "os", "protocol"]),
@@ -39,7 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 #[rustfmt::skip]
 const CONFIGURING: &[&str] = &[
     "Bounds", "Class", "Config", "Cors", "Limits", "LogKind", "Policy", "RateLimit", "RedisUrl", "Retention",
-    "SentinelLogin", "http", "proxy", "redis_pubsub", "redis_stream", "websocket",
+    "SentinelLogin", "generator", "http", "proxy", "redis_pubsub", "redis_stream", "websocket",
 ];
 
 /// What comes from outside, and the parts that may use it.
