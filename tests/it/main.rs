@@ -10,6 +10,7 @@ mod browser_refusals;
 mod churn;
 mod commands;
 mod drain;
+mod examples_clients;
 mod fanfare_v1;
 mod gaps;
 mod hostile_input;
