@@ -35,9 +35,10 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("cors", "Which web pages may read."),
     ("sse", "Server-Sent Events."),
     ("websocket", "WebSocket."),
-    ("demo", "Events that nobody sent, for the event streaming service to show."),
+    ("socketio", "Socket.IO and Engine.IO, at /socket.io/."),
     ("log", "The hub's own log, on standard error."),
     ("drain", "How the hub ends after a SIGTERM."),
+    ("demo", "Events that nobody sent, for the event streaming service to show."),
 ];
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -283,6 +284,34 @@ pub(super) const KEYS: &[Key<Written>] = &[
           help: "How long a ping may stay unanswered before the client counts as gone. One that still has to read is waited for.",
           field: |it| Field::Span { value: &mut it.websocket.pong_timeout, min: SECOND } },
 
+    Key { path: "socketio.ping_interval",
+          help: "How long after its last answer a client is pinged again.",
+          field: |it| Field::Span { value: &mut it.engine.ping_interval, min: MILLISECOND } },
+    Key { path: "socketio.ping_timeout",
+          help: "How long a client may leave a ping unanswered.",
+          field: |it| Field::Span { value: &mut it.engine.ping_timeout, min: MILLISECOND } },
+    Key { path: "socketio.max_payload",
+          help: "The most bytes in one message or one request of a client.",
+          field: |it| Field::Size { value: &mut it.engine.payload_bytes_max, min: 1 } },
+    Key { path: "socketio.connect_timeout",
+          help: "How long a client may take until it has entered a namespace.",
+          field: |it| Field::Span { value: &mut it.engine.connect_timeout, min: MILLISECOND } },
+    Key { path: "socketio.recovery",
+          help: "For how long a client that lost its connection may come back and get what it missed. \"0s\": not at all.\n\
+                 Events then have one argument more, by which it says where it was.",
+          field: |it| Field::Span { value: &mut it.engine.recovery, min: Duration::ZERO } },
+
+    Key { path: "log.level",
+          help: "error, warn, info, debug, or directives such as \"info,fanfare::source=debug\".",
+          field: |it| Field::Word(&mut it.log.level) },
+    Key { path: "log.format",
+          help: "text or json.",
+          field: |it| Field::Word(&mut it.log.format) },
+
+    Key { path: "drain.window",
+          help: "Over how long connections are closed, so that not all come back at once.",
+          field: |it| Field::Span { value: &mut it.drain.window, min: Duration::ZERO } },
+
     Key { path: "demo.enabled",
           help: "Make events up for the streams of /api/v1/events and /api/v1/broadcast-demo.",
           field: |it| Field::Flag(&mut it.demo_enabled) },
@@ -303,21 +332,10 @@ pub(super) const KEYS: &[Key<Written>] = &[
           field: |it| Field::Span { value: &mut it.demo.custom_interval, min: MILLISECOND } },
     Key { path: "demo.streams_max",
           help: "Streams that events are made up for at a time. No more are started (409).",
-          field: |it| Field::Count { value: &mut it.demo.streams_max, min: 8 } },
+          field: |it| Field::Count { value: &mut it.demo.streams_max, min: 1 } },
     Key { path: "demo.queue_max",
           help: "Requests to start, stop, pause or resume that may wait. More are refused (503).",
           field: |it| Field::Count { value: &mut it.demo.queue_max, min: 1 } },
-
-    Key { path: "log.level",
-          help: "error, warn, info, debug, or directives such as \"info,fanfare::source=debug\".",
-          field: |it| Field::Word(&mut it.log.level) },
-    Key { path: "log.format",
-          help: "text or json.",
-          field: |it| Field::Word(&mut it.log.format) },
-
-    Key { path: "drain.window",
-          help: "Over how long connections are closed, so that not all come back at once.",
-          field: |it| Field::Span { value: &mut it.drain.window, min: Duration::ZERO } },
 ];
 
 /// The keys of one `[[topics.class]]` table.

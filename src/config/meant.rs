@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     endpoint::Cors,
-    protocol::{RateLimit, http, proxy, websocket},
+    protocol::{EngineLimits, RateLimit, http, proxy, websocket},
     source::{generator, redis_pubsub, redis_stream},
     topic::Topic,
 };
@@ -23,6 +23,8 @@ pub struct Config {
     pub server: Server,
     /// A port of its own for health, readiness and metrics.
     pub admin: Admin,
+    /// Events that nobody sent; `None`: there are none.
+    pub demo: Option<generator::Config>,
     /// What one peer may ask for.
     pub limits: Limits,
     /// How long topics remember, and what they do with the slow.
@@ -39,8 +41,8 @@ pub struct Config {
     pub sse: Sse,
     /// WebSocket.
     pub websocket: WebSocket,
-    /// Events that nobody sent; `None`: there are none.
-    pub demo: Option<generator::Config>,
+    /// Engine.IO and Socket.IO.
+    pub engine: EngineLimits,
     /// The hub's own log.
     pub log: Log,
     /// How it ends.

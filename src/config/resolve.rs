@@ -56,6 +56,7 @@ fn resolve_rest(written: &Written) -> Config {
     Config {
         server: Server::default(),
         admin: written.admin.clone(),
+        demo: written.demo_enabled.then(|| written.demo.clone()),
         limits: written.limits.clone(),
         topics: Topics { default: written.default_class.clone(), classes: classes.collect() },
         redis: None,
@@ -64,7 +65,7 @@ fn resolve_rest(written: &Written) -> Config {
         cors: written.cors.clone(),
         sse: written.sse.clone(),
         websocket: written.websocket.clone(),
-        demo: written.demo_enabled.then(|| written.demo.clone()),
+        engine: written.engine,
         log: written.log.clone(),
         drain: written.drain.clone(),
     }

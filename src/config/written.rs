@@ -9,6 +9,7 @@ use super::{
 use crate::{
     bus::Class,
     endpoint::Cors,
+    protocol::EngineLimits,
     source::{generator, redis_pubsub, redis_stream},
 };
 
@@ -18,6 +19,8 @@ pub(super) struct Written {
     /// `reactors` 0 stands for the cores.
     pub(super) server: Server,
     pub(super) admin: Admin,
+    pub(super) demo: generator::Config,
+    pub(super) demo_enabled: bool,
     pub(super) limits: Limits,
     pub(super) default_class: Class,
     pub(super) classes: Vec<WrittenClass>,
@@ -32,8 +35,7 @@ pub(super) struct Written {
     pub(super) cors: Cors,
     pub(super) sse: Sse,
     pub(super) websocket: WebSocket,
-    pub(super) demo: generator::Config,
-    pub(super) demo_enabled: bool,
+    pub(super) engine: EngineLimits,
     pub(super) log: Log,
     pub(super) drain: Drain,
 }
@@ -50,6 +52,8 @@ impl Default for Written {
         Self {
             server: Server { reactors: 0, ..Server::default() },
             admin: Admin::default(),
+            demo: generator::Config::default(),
+            demo_enabled: false,
             limits: Limits::default(),
             default_class: Class::default(),
             classes: Vec::new(),
@@ -62,8 +66,7 @@ impl Default for Written {
             cors: Cors::default(),
             sse: Sse::default(),
             websocket: WebSocket::default(),
-            demo: generator::Config::default(),
-            demo_enabled: false,
+            engine: EngineLimits::default(),
             log: Log::default(),
             drain: Drain::default(),
         }

@@ -54,9 +54,9 @@ impl Transport {
 }
 
 /// The doors, as `fanfare_http_requests_total` names them.
-pub const ROUTE_LABELS: [&str; 13] = [
+pub const ROUTE_LABELS: [&str; 14] = [
     "sse", "ws", "publish", "topics", "history", "events", "pods", "health", "ready", "stats", "metrics", "index",
-    "other",
+    "socketio", "other",
 ];
 
 /// The status codes counted one by one; the rest is counted as `other`.

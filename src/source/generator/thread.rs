@@ -102,12 +102,14 @@ impl Worker {
             let mut made = Vec::new();
             match received {
                 Ok(Command::Request(queued)) => self.obey(queued, &mut made),
-                Ok(Command::End) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Command::End) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
             self.stage.make_due(self.clock.now(), &mut made);
             self.publish(made);
         }
+        // The queue lives as long as anybody can ask: what waits in it is answered here.
+        self.commands.try_iter().for_each(drop);
     }
 
     fn obey(&mut self, queued: Queued, made: &mut Vec<Made>) {
