@@ -82,8 +82,7 @@ pub struct Application {
 pub type MessageHandler = fn(Message, &Context<'_>) -> Option<Message>;
 
 /// The hub itself. It has dialects of its own for all its messages.
-static HUB: Application =
-    Application { routes: ROUTES, answer_message: |_, _| None, sockets: socket_events::HANDLERS };
+static HUB: Application = Application { routes: ROUTES, answer_message: |_, _| None, sockets: socket_events::HANDLERS };
 
 /// The hub as endpoints see it; one per process.
 #[derive(Debug)]
@@ -407,5 +406,9 @@ fn parse_topic(name: &str, field: &str) -> Result<Topic, Response> {
     Topic::parse(name).map_err(|bad| Response::error(400, "bad_topic", &bad.to_string(), Some(field)))
 }
 mod socket_events {
-    pub(super) const HANDLERS: super::SocketHandlers = super::SocketHandlers { connect: |_, _, _| Ok(super::Welcome::default()), answer_event: |_, _, _| Vec::new(), answer_ack: |_, _, _, _| Vec::new() };
+    pub(super) const HANDLERS: super::SocketHandlers = super::SocketHandlers {
+        connect: |_, _, _| Ok(super::Welcome::default()),
+        answer_event: |_, _, _| Vec::new(),
+        answer_ack: |_, _, _, _| Vec::new(),
+    };
 }

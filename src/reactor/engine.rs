@@ -28,13 +28,13 @@ use crate::{
     close::Close,
     endpoint::{EngineAsk, EngineKind, EngineRefusal},
     metrics::Transport,
+    outbox::Outbox,
     protocol::{
         Ask, Dialect, EngineLimits, EngineSession, Layer, Limits, Session, SessionId, WebSocketSession,
         engine_io::{self, Handshake, Kind, PayloadWriter},
         http::{Request, Response},
         websocket::{self, Accepted, Message},
     },
-    outbox::Outbox,
 };
 
 /// What a WebSocket that is about to carry a session over says first, and then.
@@ -311,7 +311,8 @@ impl<N: Net> Reactor<N> {
         let mut asks = Vec::new();
         let outcome = advance(engine, &self.config.limits, &mut connection.outbox, &mut asks, self.now);
         // An end that answers precede came as an ask: the client broke a rule all the same.
-        let is_whole = outcome.is_ok() && !asks.iter().any(|ask| matches!(ask, Ask::End(close) if *close != Close::Done));
+        let is_whole =
+            outcome.is_ok() && !asks.iter().any(|ask| matches!(ask, Ask::End(close) if *close != Close::Done));
         for ask in asks {
             self.take_ask(slot, ask);
         }
@@ -430,7 +431,9 @@ impl<N: Net> Reactor<N> {
         let mut stream = std::mem::replace(&mut carrier.stream, nowhere);
         let was_blocked = carrier.state.has(BLOCKED);
         let unsent = std::mem::take(&mut carrier.outbox);
-        let Ok(Session::WebSocket(websocket)) = std::mem::replace(&mut carrier.session, Err(Close::Done)) else { return };
+        let Ok(Session::WebSocket(websocket)) = std::mem::replace(&mut carrier.session, Err(Close::Done)) else {
+            return;
+        };
         carrier.state = State::default();
         if was_blocked {
             self.blocked -= 1;
@@ -561,9 +564,7 @@ fn write_handshake(sid: SessionId, upgrades: bool, limits: &EngineLimits, out: &
 }
 
 fn poll_response(payload: Vec<u8>) -> Response {
-    let headers = vec![
-        ("Content-Type", "text/plain; charset=UTF-8".to_owned()),
-        ("Cache-Control", "no-store".to_owned()),
-    ];
+    let headers =
+        vec![("Content-Type", "text/plain; charset=UTF-8".to_owned()), ("Cache-Control", "no-store".to_owned())];
     Response { status: 200, headers, body: payload }
 }

@@ -14,7 +14,7 @@ use crate::{
     frame::SseForm,
     metrics::Transport,
     protocol::{
-        Ask, Session, engine_io, SseStream, TopicCursor, WebSocketSession,
+        Ask, Session, SseStream, TopicCursor, WebSocketSession, engine_io,
         http::{Request, Response, Version},
         sse,
         websocket::{self, Message},

@@ -5,17 +5,14 @@ use std::sync::Arc;
 use rand::RngExt;
 use serde_json::value::RawValue;
 
-use super::{
-    Reactor,
-    net::Net,
-    table::Purpose,
-};
+use super::{Reactor, net::Net, table::Purpose};
 use crate::{
-    endpoint::{
-        Context, Hub, SocketClient, SocketReply, Welcome, publish_for_socket, write_replies,
-    },
+    endpoint::{Context, Hub, SocketClient, SocketReply, Welcome, publish_for_socket, write_replies},
     event::{EventId, Start},
-    protocol::{Listening, Session, SocketAsk, SocketIoClient, Sockets, socket_io::{self, Args, Target}},
+    protocol::{
+        Listening, Session, SocketAsk, SocketIoClient, Sockets,
+        socket_io::{self, Args, Target},
+    },
     topic::Topic,
 };
 
@@ -33,10 +30,11 @@ impl<N: Net> Reactor<N> {
             SocketAsk::Connect { namespace, payload } => {
                 let payload = payload.as_deref().and_then(|text| serde_json::from_str(text).ok());
                 self.enter_namespace(slot, namespace, payload);
-            },
+            }
             SocketAsk::Event { namespace, name, arguments, ack } => {
                 let arguments = values(&arguments);
-                let incoming = crate::endpoint::Incoming { name: &name, arguments: &arguments, wants_ack: ack.is_some() };
+                let incoming =
+                    crate::endpoint::Incoming { name: &name, arguments: &arguments, wants_ack: ack.is_some() };
                 let replies = self.ask_application(slot, &namespace, |hub, client, context| {
                     (hub.sockets().answer_event)(&incoming, client, context)
                 });
@@ -86,7 +84,12 @@ impl<N: Net> Reactor<N> {
         let mut frames = Vec::new();
         let Some(sockets) = self.sockets(slot) else { return };
         if most <= sockets.clients().len() {
-            socket_io::write_connect_error(&namespace, "this session is in as many namespaces as it may", None, &mut frames);
+            socket_io::write_connect_error(
+                &namespace,
+                "this session is in as many namespaces as it may",
+                None,
+                &mut frames,
+            );
             return self.send_frames(slot, &frames);
         }
         socket_io::write_connect(&namespace, &sid, None, &mut frames);

@@ -232,9 +232,7 @@ impl Sockets {
         let namespace: Box<str> = packet.namespace.into();
         let is_inside = self.client(&namespace).is_some();
         let ask = match (packet.kind, is_inside) {
-            (Kind::Connect, false) => {
-                SocketAsk::Connect { namespace, payload: packet.data.map(ToOwned::to_owned) }
-            }
+            (Kind::Connect, false) => SocketAsk::Connect { namespace, payload: packet.data.map(ToOwned::to_owned) },
             (Kind::Event | Kind::BinaryEvent, true) => {
                 if !heeded {
                     let target = Target { namespace: &namespace, ack: None };
