@@ -4,8 +4,8 @@
 mod access;
 mod command;
 mod cors;
-mod events;
 mod engine_io;
+mod events;
 mod health;
 mod later;
 mod overload;
@@ -26,8 +26,8 @@ use std::{
 
 pub use command::{Reply, answer_command};
 pub use cors::Cors;
-pub use events::demo_streams;
 pub use engine_io::{EngineAsk, EngineKind, EngineRefusal, open as open_engine};
+pub use events::demo_streams;
 pub use later::Later;
 pub use overload::Overload;
 pub use publish::{complete_command, complete_frames, complete_request};

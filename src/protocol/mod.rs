@@ -1,8 +1,8 @@
 //! What peers speak. Pure: bytes, events and `now` in; bytes, asks and deadlines out.
 
-mod event_data;
 pub mod engine_io;
 mod engine_session;
+mod event_data;
 pub mod fanfare_v1;
 pub mod http;
 pub mod proxy;
@@ -13,10 +13,10 @@ pub mod socket_io;
 pub mod sse;
 pub mod websocket;
 
-pub use event_data::EventData;
 pub use engine_session::{
     Client as SocketIoClient, EngineSession, Layer, Limits as EngineLimits, Listening, SessionId, SocketAsk, Sockets,
 };
+pub use event_data::EventData;
 pub use rate::RateLimit;
 pub use session::{Ask, Dialect, Limits, Session, SseStream, TopicCursor, WebSocketSession};
 
