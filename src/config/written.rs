@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     bus::Class,
-    endpoint::Cors,
+    endpoint::{Cors, Esp},
     protocol::EngineLimits,
     source::{generator, redis_pubsub, redis_stream},
 };
@@ -34,6 +34,7 @@ pub(super) struct Written {
     pub(super) proxy: Proxy,
     pub(super) cors: Cors,
     pub(super) sse: Sse,
+    pub(super) esp: Esp,
     pub(super) websocket: WebSocket,
     pub(super) engine: EngineLimits,
     pub(super) log: Log,
@@ -65,6 +66,7 @@ impl Default for Written {
             proxy: Proxy::default(),
             cors: Cors::default(),
             sse: Sse::default(),
+            esp: Esp::default(),
             websocket: WebSocket::default(),
             engine: EngineLimits::default(),
             log: Log::default(),

@@ -12,7 +12,6 @@ use super::{
     overload::is_event_source,
     publish::{BAD_KIND, Outgoing, describe_failure, publish_then},
     stream::place_cursor,
-    wall_time::unix_s,
 };
 use crate::{
     auth::{Denied, Identity},
@@ -74,10 +73,10 @@ pub(super) fn open_stream(request: &Request, stream: &str, context: &Context<'_>
     }
     OpenSse {
         topics: vec![(topic, place_cursor(request, Start::Live))],
-        named: false,
         tells_place: is_event_source(request),
         headers: stream_fields(request, context),
         identity: door.identity.ok().flatten(),
+        ..OpenSse::default()
     }
     .into()
 }
@@ -213,7 +212,8 @@ impl<'hub> Door<'hub> {
     fn new(request: &Request, context: &'hub Context<'hub>) -> Self {
         // Its rows are in the table of routes under these paths only.
         let mount = MOUNTS.iter().find(|mount| request.path.starts_with(mount.path)).unwrap_or(&MOUNTS[0]);
-        Self { mount, context, identity: access::identify(request, context), at_s: unix_s(context) }
+        let at_s = i64::try_from(context.hub.wall.unix_ms(context.now) / 1000).unwrap_or(i64::MAX);
+        Self { mount, context, identity: access::identify(request, context), at_s }
     }
 
     fn identity(&self) -> Result<Option<&Identity>, Fault> {

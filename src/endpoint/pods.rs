@@ -40,10 +40,9 @@ pub(super) fn open_changes(request: &Request, pod: &str, context: &Context<'_>) 
     };
     OpenSse {
         topics: vec![(topic, place_cursor(request, otherwise))],
-        named: false,
         tells_place: is_event_source(request),
-        headers: Vec::new(),
         identity,
+        ..OpenSse::default()
     }
     .into()
 }

@@ -21,10 +21,14 @@ use crate::{
 /// An event that has passed every check.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    pub(super) topic: Topic,
-    pub(super) kind: Option<Box<str>>,
-    pub(super) data: Bytes,
-    pub(super) idempotency_key: Option<Box<str>>,
+    /// Where to.
+    pub topic: Topic,
+    /// Its type.
+    pub kind: Option<Box<str>>,
+    /// The payload.
+    pub data: Bytes,
+    /// Under the same key, a repeat delivers nothing.
+    pub idempotency_key: Option<Box<str>>,
 }
 
 /// Why a type is refused.
