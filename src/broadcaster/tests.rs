@@ -171,8 +171,8 @@ fn clients_that_come_and_go_leave_nothing_behind() {
             for round in 0..200 {
                 let mut client = broadcaster.subscribe("s");
                 broadcaster.broadcast("s", "t", &round.to_string(), Value::Null);
-                // Its own event at the latest.
-                assert!(matches!(client.recv(), Some(Delivery::Event(_))));
+                // Its own event at the latest, or that it has missed some of the others'.
+                assert!(client.recv().is_some());
             }
         })
     };

@@ -50,7 +50,7 @@ fn the_backlog_comes_first_when_asked_for() {
     let resumed = [("Last-Event-ID", sent[1].as_str())];
     let mut resumed = SseClient::open_with(&hub, &format!("{CHANGES}?receiveBacklog=true"), &resumed);
     ids(&hub.post(CHANGES, r#"{"n":4}"#));
-    let mut check = |client: &mut SseClient, expected: &[u64]| {
+    let check = |client: &mut SseClient, expected: &[u64]| {
         for n in expected {
             assert_eq!(client.next_data(), json!({ "n": n }).to_string());
         }

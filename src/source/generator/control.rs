@@ -47,10 +47,10 @@ pub(super) fn queue(queue_max: usize) -> (Control, Receiver<Command>) {
 
 impl Generators for Control {
     fn ask(&self, request: GeneratorRequest) {
-        match self.commands.try_send(Command::Request(Queued::new(request))) {
-            Err(TrySendError::Full(Command::Request(queued))) => queued.answer(Err(GeneratorFailed::QueueFull)),
-            // Dropped, it answers by itself.
-            Ok(()) | Err(_) => {}
+        let sent = self.commands.try_send(Command::Request(Queued::new(request)));
+        // Where nobody takes commands any more it answers by itself, being dropped.
+        if let Err(TrySendError::Full(Command::Request(queued))) = sent {
+            queued.answer(Err(GeneratorFailed::QueueFull));
         }
     }
 
