@@ -11,6 +11,7 @@ mod later;
 mod overload;
 mod pods;
 mod publish;
+mod recovery;
 mod socket_events;
 mod sockets;
 mod stream;
@@ -34,6 +35,7 @@ pub use events::demo_streams;
 pub use later::Later;
 pub use overload::Overload;
 pub use publish::{complete_command, complete_frames, complete_request};
+pub use recovery::{Recovered, Recovery, Remembered, recover};
 pub use sockets::{
     ConnectRefused, Emit, Incoming, SocketClient, SocketHandlers, SocketPublication, SocketReply, Welcome,
     publish_for_socket, write_replies,
@@ -119,6 +121,8 @@ pub struct Hub {
     pub generators: Option<Box<dyn Generators>>,
     /// What the wall clock says.
     pub wall: WallClock,
+    /// Socket.IO clients that may come back.
+    pub recovery: Recovery,
     application: &'static Application,
     phase: AtomicU8,
 }
@@ -139,7 +143,8 @@ impl Hub {
     /// A hub that serves.
     pub fn new(bus: Arc<Bus>, metrics: Arc<Metrics>, config: Config) -> Self {
         let (auth, wall, phase) = (Auth::open(), WallClock::default(), AtomicU8::new(Phase::Serving as u8));
-        Self { bus, metrics, config, auth, generators: None, wall, application: &HUB, phase }
+        let (generators, recovery) = (None, Recovery::default());
+        Self { bus, metrics, config, auth, generators, wall, recovery, application: &HUB, phase }
     }
 
     /// With other doors than a hub's.

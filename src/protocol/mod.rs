@@ -18,7 +18,7 @@ pub use engine_session::{
 };
 pub use event_data::EventData;
 pub use rate::RateLimit;
-pub use session::{Ask, Dialect, Limits, Session, SseStream, TopicCursor, WebSocketSession};
+pub use session::{Ask, Dialect, Limits, Session, SseStream, TopicCursor, TopicCursors, WebSocketSession};
 
 use crate::{
     event::Event,

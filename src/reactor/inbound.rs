@@ -285,7 +285,7 @@ impl<N: Net> Reactor<N> {
         connection.identity = identity;
         if !form.with_id {
             let begin = |topic: u32| TopicCursor { topic, id: EventId::default() };
-            let cursors = Some(topics.iter().map(|(topic, _)| begin(self.attach(topic))).collect());
+            let cursors = Some(Box::new(topics.iter().map(|(topic, _)| begin(self.attach(topic))).collect()));
             if let Some(connection) = self.connections.at(slot)
                 && let Ok(Session::Sse(stream)) = &mut connection.session
             {
