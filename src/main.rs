@@ -111,6 +111,9 @@ struct ServeArguments {
     /// Keep telemetry in PostgreSQL: postgres://user:password@host/database
     #[arg(long, value_name = "URL")]
     store: Option<String>,
+    /// Make events up for the streams of /api/v1/events and /api/v1/broadcast-demo
+    #[arg(long)]
+    demo: bool,
     /// Allow an address that other machines reach, although nobody is asked who they are
     #[arg(long)]
     insecure: bool,
@@ -159,6 +162,7 @@ impl ServeArguments {
             ("--pin", "server.pin", self.pin.clone()),
             ("--redis", "redis.url", self.redis.clone()),
             ("--store", "store.url", self.store.clone()),
+            ("--demo", "demo.enabled", self.demo.then(|| "true".to_owned())),
             ("--insecure", "server.insecure", self.insecure.then(|| "true".to_owned())),
             ("--log-level", "log.level", self.log_level.clone()),
             ("--log-format", "log.format", self.log_format.clone()),
@@ -237,6 +241,7 @@ mod tests {
             "--pin=4,6-7",
             "--redis=redis://127.0.0.1/5",
             "--store=postgres://esp@db/wells",
+            "--demo",
             "--insecure",
             "--log-level=warn",
             "--log-format=json",
@@ -248,6 +253,7 @@ mod tests {
         assert_eq!(config.redis.expect("a Redis").url.to_string(), "redis://127.0.0.1:6379/5");
         assert_eq!(config.store.expect("a store").url.to_string(), "postgres://esp@db/wells");
         assert!(config.server.insecure);
+        assert!(config.demo.is_some());
         assert_eq!((config.log.level.as_str(), config.log.format), ("warn", config::LogFormat::Json));
     }
 

@@ -42,6 +42,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("esp", "The ESP IoT platform's API: wells, by Server-Sent Events and Socket.IO."),
     ("log", "The hub's own log, on standard error."),
     ("drain", "How the hub ends after a SIGTERM."),
+    ("demo", "Events that nobody sent, for the event streaming service to show."),
 ];
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -455,6 +456,31 @@ pub(super) const KEYS: &[Key<Written>] = &[
     Key { path: "drain.window",
           help: "Over how long connections are closed, so that not all come back at once.",
           field: |it| Field::Span { value: &mut it.drain.window, min: Duration::ZERO } },
+
+    Key { path: "demo.enabled",
+          help: "Make events up for the streams of /api/v1/events and /api/v1/broadcast-demo.",
+          field: |it| Field::Flag(&mut it.demo_enabled) },
+    Key { path: "demo.default_interval",
+          help: "About how often there is one on the stream `default`.",
+          field: |it| Field::Span { value: &mut it.demo.default_interval, min: MILLISECOND } },
+    Key { path: "demo.system_interval",
+          help: "The same for `system`.",
+          field: |it| Field::Span { value: &mut it.demo.system_interval, min: MILLISECOND } },
+    Key { path: "demo.user_activity_interval",
+          help: "The same for `user-activity`.",
+          field: |it| Field::Span { value: &mut it.demo.user_activity_interval, min: MILLISECOND } },
+    Key { path: "demo.notifications_interval",
+          help: "The same for `notifications`.",
+          field: |it| Field::Span { value: &mut it.demo.notifications_interval, min: MILLISECOND } },
+    Key { path: "demo.custom_interval",
+          help: "The same for streams of other names, started by request.",
+          field: |it| Field::Span { value: &mut it.demo.custom_interval, min: MILLISECOND } },
+    Key { path: "demo.streams_max",
+          help: "Streams that events are made up for at a time. No more are started (409).",
+          field: |it| Field::Count { value: &mut it.demo.streams_max, min: 1 } },
+    Key { path: "demo.queue_max",
+          help: "Requests to start, stop, pause or resume that may wait. More are refused (503).",
+          field: |it| Field::Count { value: &mut it.demo.queue_max, min: 1 } },
 ];
 
 /// The keys of one `[[topics.class]]` table.

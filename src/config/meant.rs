@@ -10,7 +10,7 @@ use crate::{
     auth::Rules,
     endpoint::{Cors, Esp},
     protocol::{EngineLimits, RateLimit, http, proxy, websocket},
-    source::{redis_pubsub, redis_stream},
+    source::{generator, redis_pubsub, redis_stream},
     store,
     topic::Topic,
 };
@@ -25,6 +25,8 @@ pub struct Config {
     pub server: Server,
     /// A port of its own for health, readiness and metrics.
     pub admin: Admin,
+    /// Events that nobody sent; `None`: there are none.
+    pub demo: Option<generator::Config>,
     /// What one peer may ask for.
     pub limits: Limits,
     /// How long topics remember, and what they do with the slow.

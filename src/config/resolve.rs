@@ -69,6 +69,7 @@ fn resolve_rest(written: &Written) -> Config {
     Config {
         server: Server::default(),
         admin: written.admin.clone(),
+        demo: written.demo_enabled.then(|| written.demo.clone()),
         limits: written.limits.clone(),
         topics: Topics { default: written.default_class.clone(), classes: classes.collect() },
         redis: None,

@@ -11,7 +11,7 @@ use crate::{
     bus::Class,
     endpoint::{Cors, Esp},
     protocol::EngineLimits,
-    source::{redis_pubsub, redis_stream},
+    source::{generator, redis_pubsub, redis_stream},
     store,
 };
 
@@ -21,6 +21,8 @@ pub(super) struct Written {
     /// `reactors` 0 stands for the cores.
     pub(super) server: Server,
     pub(super) admin: Admin,
+    pub(super) demo: generator::Config,
+    pub(super) demo_enabled: bool,
     pub(super) limits: Limits,
     pub(super) default_class: Class,
     pub(super) classes: Vec<WrittenClass>,
@@ -82,6 +84,8 @@ impl Default for Written {
         Self {
             server: Server { reactors: 0, ..Server::default() },
             admin: Admin::default(),
+            demo: generator::Config::default(),
+            demo_enabled: false,
             limits: Limits::default(),
             default_class: Class::default(),
             classes: Vec::new(),

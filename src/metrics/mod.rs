@@ -55,12 +55,14 @@ impl Transport {
 
 /// The doors, as `fanfare_http_requests_total` names them.
 #[rustfmt::skip] // One a line, so that each can be told from its neighbours.
-pub const ROUTE_LABELS: [&str; 17] = [
+pub const ROUTE_LABELS: [&str; 19] = [
     "sse",
     "ws",
     "publish",
     "topics",
     "history",
+    "events",
+    "pods",
     "health",
     "ready",
     "stats",
@@ -87,9 +89,9 @@ pub const AUTH_FAILURE_LABELS: [&str; 7] = [
 ];
 
 /// The status codes counted one by one; the rest is counted as `other`.
-pub const CODE_LABELS: [&str; 18] = [
-    "101", "200", "201", "202", "204", "400", "401", "403", "404", "405", "408", "413", "417", "426", "429", "431",
-    "503", "other",
+pub const CODE_LABELS: [&str; 19] = [
+    "101", "200", "201", "202", "204", "400", "401", "403", "404", "405", "408", "409", "413", "417", "426", "429",
+    "431", "503", "other",
 ];
 
 /// One reactor's figures. Only its reactor writes them.

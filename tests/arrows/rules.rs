@@ -23,6 +23,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("auth", &[]),
     ("os", &[]),
     ("bus", &["log"]),
+    // The part that others embed: it stands alone.
+    ("broadcaster", &["os", "protocol"]),
     // The bus's own counts are read at the scrape; the bus itself counts nothing.
     ("metrics", &["bus"]),
     ("source", &["bus", "log", "metrics", "os", "protocol"]),
@@ -43,8 +45,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const CONFIGURING: &[&str] = &[
     "Algorithm", "ApiKey", "Mode", "Rules", "SameSite", "Secrets", "Settings",
     "Bounds", "Class", "Config", "Cors", "EngineLimits", "Esp", "Limits", "LogKind", "Policy", "RateLimit", "RedisUrl",
-    "Retention",
-    "SentinelLogin", "StoreUrl", "http", "proxy", "redis_pubsub", "redis_stream", "websocket",
+    "Retention", "SentinelLogin", "StoreUrl", "generator", "http", "proxy", "redis_pubsub", "redis_stream", "websocket",
 ];
 
 /// What comes from outside, and the parts that may use it.
