@@ -21,6 +21,7 @@ mod native_api;
 mod outside_clients;
 mod proxy;
 mod proxy_headers;
+mod proxy_tls;
 mod readiness;
 mod redis_failover;
 mod redis_loss;

@@ -16,7 +16,7 @@ function report(...words) {
 addEventListener("error", event => report("script failed", event.message));
 "#;
 
-const FLAGS: [&str; 12] = [
+const FLAGS: [&str; 13] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -29,6 +29,8 @@ const FLAGS: [&str; 12] = [
     "--no-first-run",
     "--no-default-browser-check",
     "--no-proxy-server",
+    // Those of the tests' proxies are signed by themselves.
+    "--ignore-certificate-errors",
 ];
 
 /// A page in a browser of its own. It tells what it sees by publishing it to a second hub, where the test listens.
