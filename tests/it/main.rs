@@ -11,6 +11,7 @@ mod churn;
 mod commands;
 mod drain;
 mod examples_clients;
+mod examples_pages;
 mod fanfare_v1;
 mod gaps;
 mod hostile_input;
