@@ -76,7 +76,7 @@ async function post(door, body, headers = {}) {
     return { token, expiresAt: Date.now() + seconds * 1000 };
 }
 
-// ---- Socket.IO: the client library comes back by itself.
+// ---- Socket.IO.
 
 function listenSocketIo() {
     const socket = io(options.server, {
@@ -92,14 +92,25 @@ function listenSocketIo() {
         for (const topic of options.topic) socket.emit("subscribe", { topic });
     });
     socket.io.engine.on("upgrade", transport => say("upgraded", transport.name));
-    socket.on("connect_error", error => say("refused", error.message));
-    socket.on("disconnect", reason => say("lost", reason));
+    socket.on("connect_error", error => {
+        say("refused", error.message);
+        comeBack(socket);
+    });
+    socket.on("disconnect", reason => {
+        say("lost", reason);
+        comeBack(socket);
+    });
     const aboutItself = new Set(["connected", "subscribed", "unsubscribed", "pong", "stats", "error"]);
     socket.onAny((name, data) => {
         const text = JSON.stringify(data);
         if (aboutItself.has(name)) say(name, text);
         else show(name, text);
     });
+}
+
+// The library comes back by itself from everything but what the hub did on purpose.
+function comeBack(socket) {
+    if (!socket.active) setTimeout(() => socket.connect(), backoff());
 }
 
 // ---- Server-Sent Events: EventSource comes back by itself, with the id of the last event, unless it is refused.
