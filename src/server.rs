@@ -325,6 +325,7 @@ fn reactor_config(config: &Config, admin_from: usize) -> reactor::Config {
             http: limits.http,
             websocket: limits.websocket,
             rate: limits.rate,
+            engine: config.engine,
         },
         connections_max: config.server.max_connections,
         connections_per_ip_max: config.server.max_connections_per_ip,

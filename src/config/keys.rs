@@ -35,6 +35,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("cors", "Which web pages may read."),
     ("sse", "Server-Sent Events."),
     ("websocket", "WebSocket."),
+    ("socketio", "Socket.IO and Engine.IO, at /socket.io/."),
     ("log", "The hub's own log, on standard error."),
     ("drain", "How the hub ends after a SIGTERM."),
 ];
@@ -281,6 +282,23 @@ pub(super) const KEYS: &[Key<Written>] = &[
     Key { path: "websocket.pong_timeout",
           help: "How long a ping may stay unanswered before the client counts as gone. One that still has to read is waited for.",
           field: |it| Field::Span { value: &mut it.websocket.pong_timeout, min: SECOND } },
+
+    Key { path: "socketio.ping_interval",
+          help: "How long after its last answer a client is pinged again.",
+          field: |it| Field::Span { value: &mut it.engine.ping_interval, min: MILLISECOND } },
+    Key { path: "socketio.ping_timeout",
+          help: "How long a client may leave a ping unanswered.",
+          field: |it| Field::Span { value: &mut it.engine.ping_timeout, min: MILLISECOND } },
+    Key { path: "socketio.max_payload",
+          help: "The most bytes in one message or one request of a client.",
+          field: |it| Field::Size { value: &mut it.engine.payload_bytes_max, min: 1 } },
+    Key { path: "socketio.connect_timeout",
+          help: "How long a client may take until it has entered a namespace.",
+          field: |it| Field::Span { value: &mut it.engine.connect_timeout, min: MILLISECOND } },
+    Key { path: "socketio.recovery",
+          help: "For how long a client that lost its connection may come back and get what it missed. \"0s\": not at all.\n\
+                 Events then have one argument more, by which it says where it was.",
+          field: |it| Field::Span { value: &mut it.engine.recovery, min: Duration::ZERO } },
 
     Key { path: "log.level",
           help: "error, warn, info, debug, or directives such as \"info,fanfare::source=debug\".",

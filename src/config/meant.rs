@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     endpoint::Cors,
-    protocol::{RateLimit, http, proxy, websocket},
+    protocol::{EngineLimits, RateLimit, http, proxy, websocket},
     source::{redis_pubsub, redis_stream},
     topic::Topic,
 };
@@ -39,6 +39,8 @@ pub struct Config {
     pub sse: Sse,
     /// WebSocket.
     pub websocket: WebSocket,
+    /// Engine.IO and Socket.IO.
+    pub engine: EngineLimits,
     /// The hub's own log.
     pub log: Log,
     /// How it ends.

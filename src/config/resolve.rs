@@ -64,6 +64,7 @@ fn resolve_rest(written: &Written) -> Config {
         cors: written.cors.clone(),
         sse: written.sse.clone(),
         websocket: written.websocket.clone(),
+        engine: written.engine,
         log: written.log.clone(),
         drain: written.drain.clone(),
     }

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     bus::Class,
     endpoint::Cors,
+    protocol::EngineLimits,
     source::{redis_pubsub, redis_stream},
 };
 
@@ -32,6 +33,7 @@ pub(super) struct Written {
     pub(super) cors: Cors,
     pub(super) sse: Sse,
     pub(super) websocket: WebSocket,
+    pub(super) engine: EngineLimits,
     pub(super) log: Log,
     pub(super) drain: Drain,
 }
@@ -60,6 +62,7 @@ impl Default for Written {
             cors: Cors::default(),
             sse: Sse::default(),
             websocket: WebSocket::default(),
+            engine: EngineLimits::default(),
             log: Log::default(),
             drain: Drain::default(),
         }

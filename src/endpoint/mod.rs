@@ -4,10 +4,12 @@
 mod access;
 mod command;
 mod cors;
+mod engine_io;
 mod health;
 mod later;
 mod overload;
 mod publish;
+mod sockets;
 mod stream;
 mod topics;
 
@@ -21,9 +23,14 @@ use std::{
 
 pub use command::{Reply, answer_command};
 pub use cors::Cors;
+pub use engine_io::{EngineAsk, EngineKind, EngineRefusal, open as open_engine};
 pub use later::Later;
 pub use overload::Overload;
-pub use publish::{complete_command, complete_request};
+pub use publish::{complete_command, complete_frames, complete_request};
+pub use sockets::{
+    ConnectRefused, Emit, Incoming, SocketClient, SocketHandlers, SocketPublication, SocketReply, Welcome,
+    publish_for_socket, write_replies,
+};
 pub use topics::complete_history;
 
 use crate::{
@@ -63,13 +70,15 @@ pub struct Application {
     pub routes: &'static [Route],
     /// Answers a message that came in over a [`Dialect::Messages`] connection.
     pub answer_message: MessageHandler,
+    /// What is done for Socket.IO clients.
+    pub sockets: SocketHandlers,
 }
 
 /// Takes a message, and returns what is sent back, if anything is.
 pub type MessageHandler = fn(Message, &Context<'_>) -> Option<Message>;
 
 /// The hub itself. It has dialects of its own for all its messages.
-static HUB: Application = Application { routes: ROUTES, answer_message: |_, _| None };
+static HUB: Application = Application { routes: ROUTES, answer_message: |_, _| None, sockets: socket_events::HANDLERS };
 
 /// The hub as endpoints see it; one per process.
 #[derive(Debug)]
@@ -121,6 +130,11 @@ impl Hub {
         (self.application.answer_message)(message, context)
     }
 
+    /// What is done for Socket.IO clients.
+    pub fn sockets(&self) -> &SocketHandlers {
+        &self.application.sockets
+    }
+
     /// How far it has come on its way out.
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
@@ -166,6 +180,8 @@ pub enum Answer {
     Sse(Box<OpenSse>),
     /// An upgrade.
     WebSocket(Box<OpenWebSocket>),
+    /// Something of Engine.IO.
+    Engine(Box<EngineAsk>),
     /// A stream that ends as soon as it is open: the one refusal from which a browser learns when to come back.
     Ended {
         /// What is opened.
@@ -260,6 +276,8 @@ static ROUTES: &[Route] = &[
     row("/topics", "topics", &[(Method::Get, topics::list_topics)]),
     row("/topics/{topic}/history", "history", &[(Method::Get, topics::show_history)]),
     row("/topics/{topic}", "topics", &[(Method::Get, topics::show_topic)]),
+    row("/socket.io/", "socketio", SOCKET_IO),
+    row("/socket.io", "socketio", SOCKET_IO),
     row("/stats", "stats", &[(Method::Get, health::show_stats)]),
     admin_row("/health", "health", &[(Method::Get, health::show_health)]),
     admin_row("/healthz", "health", &[(Method::Get, health::show_health)]),
@@ -269,6 +287,9 @@ static ROUTES: &[Route] = &[
     admin_row("/metrics", "metrics", &[(Method::Get, health::show_metrics)]),
     row("/", "index", &[(Method::Get, health::show_index)]),
 ];
+
+const SOCKET_IO: &[(Method, Handler)] =
+    &[(Method::Get, engine_io::open_socket_io), (Method::Post, engine_io::open_socket_io)];
 
 /// Answers `request`; the first value is its place in [`crate::metrics::ROUTE_LABELS`].
 pub fn answer(request: &Request, context: &Context<'_>) -> (usize, Answer) {
@@ -355,4 +376,11 @@ fn allowed(route: &Route) -> String {
 /// The topic that a path or a body names, or the 400 that says what is wrong with it.
 fn parse_topic(name: &str, field: &str) -> Result<Topic, Response> {
     Topic::parse(name).map_err(|bad| Response::error(400, "bad_topic", &bad.to_string(), Some(field)))
+}
+mod socket_events {
+    pub(super) const HANDLERS: super::SocketHandlers = super::SocketHandlers {
+        connect: |_, _, _| Ok(super::Welcome::default()),
+        answer_event: |_, _, _| Vec::new(),
+        answer_ack: |_, _, _, _| Vec::new(),
+    };
 }

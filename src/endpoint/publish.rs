@@ -286,6 +286,15 @@ pub fn complete_command(
     }
 }
 
+/// The frames that answer a client's publications. Called on the reactor that owns `metrics`.
+pub fn complete_frames(waiting: Waiting, receipts: &[Receipt], metrics: &ReactorMetrics, now: Moment) -> Vec<u8> {
+    receipts.iter().for_each(|_| metrics.on_publish(now.since(waiting.began)));
+    match waiting.form {
+        AnswerForm::Frames(complete) => complete.0(receipts),
+        _ => Vec::new(),
+    }
+}
+
 fn fail_response(failed: PublishFailed) -> Response {
     let (status, code, message) = describe_failure(failed);
     let response = Response::error(status, code, message, None);

@@ -73,6 +73,10 @@ pub(super) const PEER_ENDED: u16 = 128;
 pub(super) const BEHIND: u16 = 256;
 /// Some of its subscriptions are on their way from an old place to the log.
 pub(super) const REPLAYING: u16 = 512;
+/// A session that requests carry: it has no socket, and whoever polls fetches what it is owed.
+pub(super) const ABSENT: u16 = 1024;
+/// Such a session, and a poll waits for news of it.
+pub(super) const POLLED: u16 = 2048;
 
 impl State {
     #[inline]
@@ -114,20 +118,23 @@ pub(super) struct Subscription {
 pub(super) struct Unfinished {
     pub(super) event: Arc<Event>,
     pub(super) format: Format,
-    /// How much of the frame is written, in bytes.
-    pub(super) written: usize,
+    /// How much of the frame is written, in bytes. No frame is so large that this is too small.
+    pub(super) written: u32,
 }
 
 impl Unfinished {
     fn owed_bytes(&self) -> usize {
-        self.event.frame(self.format, |event| encode_frame(event, self.format)).len().saturating_sub(self.written)
+        self.event
+            .frame(self.format, |event| encode_frame(event, self.format))
+            .len()
+            .saturating_sub(self.written as usize)
     }
 
     /// Writes on until all is written.
     pub(super) fn write_on<N: Net>(&mut self, net: &mut N, stream: &mut N::Stream) -> io::Result<()> {
         let frame = self.event.frame(self.format, |event| encode_frame(event, self.format));
-        while self.written < frame.len() {
-            self.written += net.write(stream, &frame[self.written..])?;
+        while (self.written as usize) < frame.len() {
+            self.written += net.write(stream, &frame[self.written as usize..])? as u32;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use rand::RngExt;
 
 use super::{
     Reactor,
-    connection::{BLOCKED, CLOSING, DOOMED, HELD, LINGERING, PEER_ENDED},
+    connection::{ABSENT, BLOCKED, CLOSING, DOOMED, HELD, LINGERING, PEER_ENDED},
     net::Net,
 };
 use crate::{
@@ -85,16 +85,19 @@ impl<N: Net> Reactor<N> {
                 let error = sse_error(close);
                 sse::write_final(stream.form.chunked, retry_ms, error.as_deref(), outbox.buffer());
             }
-            (_, Transport::WebSocket) => {
+            // Its last word is Engine.IO's.
+            (_, Transport::SocketIo) if connection.state.has(ABSENT) => {}
+            (_, Transport::WebSocket | Transport::SocketIo) => {
                 websocket::write_end(close, reason, outbox.buffer());
             }
             (Err(_), Transport::Sse) => {}
-            (Ok(Session::WebSocket(_)), _) => {}
+            (Ok(Session::WebSocket(_) | Session::Engine(_)), _) => {}
         }
     }
 
     fn leave(&mut self, slot: u32, close: Close) {
         self.unlisten_all(slot);
+        self.leave_engine(slot);
         let Some(connection) = self.connections.at(slot) else { return };
         tracing::debug!(
             peer = connection.peer.map(tracing::field::display),
@@ -122,7 +125,7 @@ impl<N: Net> Reactor<N> {
         }
         self.net.end(&mut connection.stream);
         connection.state.set(LINGERING);
-        if connection.state.has(PEER_ENDED) {
+        if connection.state.has(PEER_ENDED | ABSENT) {
             self.doom(slot);
         }
     }
@@ -167,6 +170,7 @@ impl<N: Net> Reactor<N> {
     /// Frees what was closed. Nothing refers to these slots any more: subscriptions ended with the session.
     pub(super) fn free_doomed(&mut self) {
         while let Some(slot) = self.doomed.pop() {
+            self.forget_session(slot);
             self.wheel.disarm(slot);
             self.farewells.remove(&slot);
             if let Some(connection) = self.connections.remove(slot) {
@@ -215,7 +219,7 @@ impl<N: Net> Reactor<N> {
             }
             Ok(session) if session.is_idle() => self.end(slot, Close::Done),
             Ok(Session::Preface(_) | Session::Http(_)) => self.rearm(slot),
-            Ok(Session::Sse(_) | Session::WebSocket(_)) => {
+            Ok(Session::Sse(_) | Session::WebSocket(_) | Session::Engine(_)) => {
                 let share = self.random.random_range(0.0..1.0);
                 self.wheel.arm(slot, self.now + self.config.drain_window.mul_f64(share));
             }

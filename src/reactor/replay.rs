@@ -177,6 +177,15 @@ pub(super) fn write_logged<S>(connection: &mut Connection<S>, place: u32, event:
             sse::write_cursor_id(ids, stream.form.chunked, connection.outbox.buffer());
         }
     }
-    connection.outbox.put(&event.frame(format, |event| encode_frame(event, format)));
+    let frame = event.frame(format, |event| encode_frame(event, format));
+    match session {
+        Session::Engine(engine) if !format.is_shared() => {
+            if let Some(sockets) = &mut engine.sockets {
+                sockets.pass(place, event.id);
+                sockets.write_own(place, &frame, connection.outbox.buffer());
+            }
+        }
+        _ => connection.outbox.put(&frame),
+    }
     metrics.on_delivered(transport_of(format), 1, (connection.outbox.len() - before) as u64);
 }

@@ -63,7 +63,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Subscribes a connection to the topic at `place` now, if it is live, or when it is.
-    fn subscribe(&mut self, slot: u32, place: u32, start: Start, purpose: Purpose) {
+    pub(super) fn subscribe(&mut self, slot: u32, place: u32, start: Start, purpose: Purpose) {
         let token = self.connections.token(slot);
         let (Some(topic), Some(connection)) = (self.topics.at(place), self.connections.at(slot)) else { return };
         if topic.live {
@@ -80,6 +80,11 @@ impl<N: Net> Reactor<N> {
     pub(super) fn begin(&mut self, slot: u32, place: u32, start: Start, purpose: Purpose) {
         if let Start::After(seen) = start {
             self.catch_up_with(place, seen);
+        }
+        if let Purpose::Errand(errand) = &purpose
+            && !self.is_inside(slot, &errand.0.namespace)
+        {
+            return;
         }
         let Some(topic) = self.topics.at(place) else { return };
         let joins = topic.ring.place(start, &topic.state.class.retention.history, self.now);
@@ -102,9 +107,12 @@ impl<N: Net> Reactor<N> {
         {
             stream.pass(place, before);
         }
-        if let Purpose::Command(reference) = &purpose {
-            self.acknowledge(slot, place, before, reference.as_deref());
+        match &purpose {
+            Purpose::Opening => {}
+            Purpose::Command(reference) => self.acknowledge(slot, place, before, reference.as_deref()),
+            Purpose::Errand(errand) => self.note_listening(slot, place, before, &errand.0.namespace),
         }
+        let purpose = self.tell_begun(slot, purpose);
         let is_archived = self.topics.at(place).is_some_and(|topic| self.hub.bus.archive(&topic.state.topic).is_some());
         match gap {
             Some(gap) if is_archived => self.begin_replay(slot, place, gap.from),
@@ -114,9 +122,21 @@ impl<N: Net> Reactor<N> {
                     (None, _) => {}
                     // The stream's id is not known before all its topics have begun.
                     (Some(gap), Purpose::Opening) => self.gaps_owed.push((slot, place, gap)),
-                    (Some(gap), Purpose::Command(_)) => self.tell_gap(slot, place, gap),
+                    (Some(gap), Purpose::Command(_) | Purpose::Errand(_)) => self.tell_gap(slot, place, gap),
                 }
             }
+        }
+    }
+
+    /// Does what was to be done once the subscription has begun.
+    fn tell_begun(&mut self, slot: u32, purpose: Purpose) -> Purpose {
+        match purpose {
+            Purpose::Errand(mut errand) => {
+                let done = std::mem::take(&mut errand.1);
+                self.take_socket_replies(slot, &errand.0, done);
+                Purpose::Errand(errand)
+            }
+            purpose => purpose,
         }
     }
 
@@ -177,13 +197,13 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Where among those who wait for the topic at `place` the connection stands.
-    fn waiting_place(&mut self, slot: u32, place: u32) -> Option<usize> {
+    pub(super) fn waiting_place(&mut self, slot: u32, place: u32) -> Option<usize> {
         let token = self.connections.token(slot);
         self.topics.at(place)?.waiting.iter().position(|waiter| waiter.token == token)
     }
 
     /// Gives up a subscription that has not begun to listen; false if there is none.
-    fn cancel(&mut self, slot: u32, place: u32) -> bool {
+    pub(super) fn cancel(&mut self, slot: u32, place: u32) -> bool {
         self.cancel_waiting(slot, place) || self.end_replay(slot, place)
     }
 
@@ -212,6 +232,15 @@ impl<N: Net> Reactor<N> {
         }
         self.end_replays(slot);
         self.gaps_owed.retain(|(owed, ..)| *owed != slot);
+    }
+
+    /// Ends the subscription of a connection to the topic at `place`, if it listens to it or replays it.
+    pub(super) fn unlisten_topic(&mut self, slot: u32, place: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        match connection.subscriptions.iter().position(|subscription| subscription.topic == place) {
+            Some(index) => self.unlisten(slot, index),
+            None => drop(self.end_replay(slot, place)),
+        }
     }
 
     /// Adds a listener for the connection to the topic at `place`, after an id that its log joins on to.

@@ -67,8 +67,12 @@ impl<N: Net> Reactor<N> {
                 _ => self.rearm(slot),
             },
             // Streams have no other timer once the hub drains.
-            Ok(Session::Sse(_) | Session::WebSocket(_)) if self.phase != Phase::Serving => self.end_for_restart(slot),
+            Ok(Session::Sse(_) | Session::WebSocket(_) | Session::Engine(_)) if self.phase != Phase::Serving => {
+                self.end_for_restart(slot);
+            }
             Ok(Session::Sse(_) | Session::WebSocket(_)) => self.on_silence(slot),
+            // A session's own deadlines are finer than the wheel's.
+            Ok(Session::Engine(_)) => {}
             Err(_) => self.doom(slot),
         }
     }
@@ -139,7 +143,7 @@ impl<N: Net> Reactor<N> {
                 let pong = session.pong_deadline(self.config.pong_timeout);
                 Some(pong.map_or(heartbeat, |pong| pong.min(heartbeat)).max(soonest))
             }
-            Err(_) => None,
+            Ok(Session::Engine(_)) | Err(_) => None,
         };
         match deadline {
             Some(deadline) => self.wheel.arm(slot, deadline),
