@@ -36,6 +36,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("sse", "Server-Sent Events."),
     ("websocket", "WebSocket."),
     ("socketio", "Socket.IO and Engine.IO, at /socket.io/."),
+    ("esp", "The ESP IoT platform's API: wells, by Server-Sent Events and Socket.IO."),
     ("log", "The hub's own log, on standard error."),
     ("drain", "How the hub ends after a SIGTERM."),
 ];
@@ -299,6 +300,18 @@ pub(super) const KEYS: &[Key<Written>] = &[
           help: "For how long a client that lost its connection may come back and get what it missed. \"0s\": not at all.\n\
                  Events then have one argument more, by which it says where it was.",
           field: |it| Field::Span { value: &mut it.engine.recovery, min: Duration::ZERO } },
+    Key { path: "esp.platform",
+          help: "The platform's name, as clients are greeted with it.",
+          field: |it| Field::Word(&mut it.esp.platform) },
+    Key { path: "esp.heartbeat",
+          help: "How often a well's stream gets a `heartbeat` event.",
+          field: |it| Field::Span { value: &mut it.esp.heartbeat, min: SECOND } },
+    Key { path: "esp.denied_retry",
+          help: "How long a browser waits that was refused a well's stream. Its URL holds the token: soon would be in vain.",
+          field: |it| Field::Span { value: &mut it.esp.denied_retry, min: MILLISECOND } },
+    Key { path: "esp.namespaces",
+          help: "Socket.IO namespaces that serve the platform's events.",
+          field: |it| Field::Words(&mut it.esp.namespaces) },
 
     Key { path: "log.level",
           help: "error, warn, info, debug, or directives such as \"info,fanfare::source=debug\".",

@@ -7,7 +7,7 @@ use super::{
     topics::Topics,
 };
 use crate::{
-    endpoint::Cors,
+    endpoint::{Cors, Esp},
     protocol::{EngineLimits, RateLimit, http, proxy, websocket},
     source::{redis_pubsub, redis_stream},
     topic::Topic,
@@ -37,6 +37,8 @@ pub struct Config {
     pub cors: Cors,
     /// Server-Sent Events.
     pub sse: Sse,
+    /// The ESP IoT platform's API.
+    pub esp: Esp,
     /// WebSocket.
     pub websocket: WebSocket,
     /// Engine.IO and Socket.IO.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     bus::Class,
-    endpoint::Cors,
+    endpoint::{Cors, Esp},
     protocol::EngineLimits,
     source::{redis_pubsub, redis_stream},
 };
@@ -32,6 +32,7 @@ pub(super) struct Written {
     pub(super) proxy: Proxy,
     pub(super) cors: Cors,
     pub(super) sse: Sse,
+    pub(super) esp: Esp,
     pub(super) websocket: WebSocket,
     pub(super) engine: EngineLimits,
     pub(super) log: Log,
@@ -61,6 +62,7 @@ impl Default for Written {
             proxy: Proxy::default(),
             cors: Cors::default(),
             sse: Sse::default(),
+            esp: Esp::default(),
             websocket: WebSocket::default(),
             engine: EngineLimits::default(),
             log: Log::default(),

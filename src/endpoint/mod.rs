@@ -9,9 +9,11 @@ mod health;
 mod later;
 mod overload;
 mod publish;
+mod socket_events;
 mod sockets;
 mod stream;
 mod topics;
+mod wells;
 
 use std::{
     sync::{
@@ -20,6 +22,8 @@ use std::{
     },
     time::Duration,
 };
+
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 pub use command::{Reply, answer_command};
 pub use cors::Cors;
@@ -32,17 +36,19 @@ pub use sockets::{
     publish_for_socket, write_replies,
 };
 pub use topics::complete_history;
+pub use wells::Esp;
 
 use crate::{
     auth::{Auth, Identity},
     bus::Bus,
-    clock::Moment,
+    clock::{Moment, WallClock},
     close::Close,
     log::Start,
     metrics::Metrics,
     protocol::{
         Dialect,
         http::{Method, Request, Response},
+        sse::Manners,
         websocket::{Accepted, Message},
     },
     topic::Topic,
@@ -61,6 +67,21 @@ pub struct Config {
     pub admin_apart: bool,
     /// A reactor that has not finished a turn for so long is stuck.
     pub stuck_after: Duration,
+    /// What clients of the ESP IoT platform are told.
+    pub esp: Esp,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            default_topics: Vec::new(),
+            topics_per_connection_max: 128,
+            cors: Cors::default(),
+            admin_apart: false,
+            stuck_after: Duration::from_secs(5),
+            esp: Esp::default(),
+        }
+    }
 }
 
 /// What is served: one value for a hub, others for servers that share its reactors and protocols.
@@ -91,6 +112,8 @@ pub struct Hub {
     pub config: Config,
     /// How clients are known.
     pub auth: Auth,
+    /// What the wall clock says.
+    pub wall: WallClock,
     application: &'static Application,
     phase: AtomicU8,
 }
@@ -110,7 +133,8 @@ pub enum Phase {
 impl Hub {
     /// A hub that serves.
     pub fn new(bus: Arc<Bus>, metrics: Arc<Metrics>, config: Config) -> Self {
-        Self { bus, metrics, config, auth: Auth::open(), application: &HUB, phase: AtomicU8::new(Phase::Serving as u8) }
+        let (auth, wall, phase) = (Auth::open(), WallClock::default(), AtomicU8::new(Phase::Serving as u8));
+        Self { bus, metrics, config, auth, wall, application: &HUB, phase }
     }
 
     /// With other doors than a hub's.
@@ -135,6 +159,11 @@ impl Hub {
         &self.application.sockets
     }
 
+    /// `moment` on the wall clock, to the second: `2025-11-20T10:30:00Z` (RFC 3339).
+    pub fn timestamp(&self, moment: Moment) -> String {
+        format_timestamp(self.wall.unix_ms(moment))
+    }
+
     /// How far it has come on its way out.
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
@@ -148,6 +177,14 @@ impl Hub {
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
     }
+}
+
+/// `unix_ms`, to the second, in the form of RFC 3339.
+fn format_timestamp(unix_ms: u64) -> String {
+    let unix_s = i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX);
+    let time = OffsetDateTime::from_unix_timestamp(unix_s).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    // It fails for years beyond 9999 only, and those are not valid times here.
+    time.format(&Rfc3339).unwrap_or_default()
 }
 
 /// Where a request came from.
@@ -200,6 +237,8 @@ pub struct OpenSse {
     pub named: bool,
     /// Whether the client is told where it stands before the first event.
     pub tells_place: bool,
+    /// What its clients expect besides the events, if they do.
+    pub manners: Option<Box<Manners>>,
     /// Fields for its head.
     pub headers: Vec<(&'static str, String)>,
     /// Whose it is.
@@ -278,6 +317,7 @@ static ROUTES: &[Route] = &[
     row("/topics/{topic}", "topics", &[(Method::Get, topics::show_topic)]),
     row("/socket.io/", "socketio", SOCKET_IO),
     row("/socket.io", "socketio", SOCKET_IO),
+    row("/api/v1/sse/stream/{topic}", "wells", &[(Method::Get, wells::open_stream)]),
     row("/stats", "stats", &[(Method::Get, health::show_stats)]),
     admin_row("/health", "health", &[(Method::Get, health::show_health)]),
     admin_row("/healthz", "health", &[(Method::Get, health::show_health)]),
@@ -376,11 +416,4 @@ fn allowed(route: &Route) -> String {
 /// The topic that a path or a body names, or the 400 that says what is wrong with it.
 fn parse_topic(name: &str, field: &str) -> Result<Topic, Response> {
     Topic::parse(name).map_err(|bad| Response::error(400, "bad_topic", &bad.to_string(), Some(field)))
-}
-mod socket_events {
-    pub(super) const HANDLERS: super::SocketHandlers = super::SocketHandlers {
-        connect: |_, _, _| Ok(super::Welcome::default()),
-        answer_event: |_, _, _| Vec::new(),
-        answer_ack: |_, _, _, _| Vec::new(),
-    };
 }

@@ -29,6 +29,15 @@ pub struct SocketHandlers {
     pub answer_ack: fn(u64, &[&RawValue], &SocketClient<'_>, &Context<'_>) -> Vec<SocketReply>,
 }
 
+impl SocketHandlers {
+    /// Of an application that has no Socket.IO: nobody is let in.
+    pub const NONE: Self = Self {
+        connect: |_, _, _| Err(ConnectRefused { message: "Invalid namespace".to_owned(), data: None }),
+        answer_event: |_, _, _| Vec::new(),
+        answer_ack: |_, _, _, _| Vec::new(),
+    };
+}
+
 /// What a client that is let in gets.
 #[derive(Debug, Default)]
 pub struct Welcome {

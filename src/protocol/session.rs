@@ -15,6 +15,7 @@ use super::{
     http::{self, Request},
     proxy::{self, Preface},
     rate::{Rate, RateLimit, Verdict},
+    sse,
     websocket::{self, Message},
 };
 use crate::{
@@ -84,6 +85,8 @@ pub struct SseStream {
     /// Whether the client is told where it stands before the first event. By the standard a block without data is no
     /// event, but some clients make an empty one of it, so it is told to browsers only.
     pub tells_place: bool,
+    /// What its clients expect besides the events, if they do.
+    pub manners: Option<Box<sse::Manners>>,
 }
 
 /// Where a client stands in one of several topics.
@@ -179,6 +182,14 @@ impl Session {
         match self {
             Self::WebSocket(websocket) => websocket.pong_deadline(pong_timeout),
             Self::Preface(_) | Self::Http(_) | Self::Sse(_) | Self::Engine(_) => None,
+        }
+    }
+
+    /// When the next heartbeat is due of a stream whose heartbeats are events; `None`: whenever it has been silent.
+    pub fn heartbeat_due(&self) -> Option<Moment> {
+        match self {
+            Self::Sse(stream) => stream.manners.as_ref().map(|manners| manners.heartbeat_due()),
+            Self::Preface(_) | Self::Http(_) | Self::WebSocket(_) | Self::Engine(_) => None,
         }
     }
 

@@ -6,6 +6,7 @@ use super::{
     READ_BUFFER_BYTES, Reactor,
     connection::{CLOSING, DOOMED, LINGERING, PEER_ENDED, READ_AGAIN, REPLAYING},
     net::Net,
+    timers::jittered,
 };
 use crate::{
     close::Close,
@@ -271,13 +272,16 @@ impl<N: Net> Reactor<N> {
     }
 
     fn open_sse(&mut self, slot: u32, version: Version, open: OpenSse) {
-        let OpenSse { topics, named, tells_place, headers, identity } = open;
+        let OpenSse { topics, named, tells_place, mut manners, headers, identity } = open;
         let retry_ms = self.retry_ms();
+        if let Some(manners) = &mut manners {
+            manners.begin(self.now, |interval| jittered(interval, &mut self.random));
+        }
         let Some(connection) = self.connections.at(slot) else { return };
         let form = SseForm { named, chunked: version == Version::Http11, with_id: topics.len() == 1 };
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         sse::write_open(form.chunked, self.net.date(), retry_ms, &headers, connection.outbox.buffer());
-        connection.session = Ok(Session::Sse(SseStream { form, cursors: None, tells_place }));
+        connection.session = Ok(Session::Sse(SseStream { form, cursors: None, tells_place, manners }));
         connection.identity = identity;
         if !form.with_id {
             let begin = |topic: u32| TopicCursor { topic, id: EventId::default() };

@@ -156,6 +156,11 @@ impl<N: Net> Reactor<N> {
         self.replay(slot, place).is_some()
     }
 
+    /// How far a connection that replays one topic has come.
+    pub(super) fn replay_place(&self, slot: u32) -> Option<EventId> {
+        self.replays.get(&slot)?.first().map(|replay| replay.after)
+    }
+
     /// How many topics a connection replays.
     pub(super) fn replay_count(&self, slot: u32) -> usize {
         self.replays.get(&slot).map_or(0, SmallVec::len)

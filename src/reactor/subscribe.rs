@@ -148,6 +148,7 @@ impl<N: Net> Reactor<N> {
             return;
         }
         connection.state.clear(HELD);
+        self.greet(slot);
         for (_, place, gap) in self.gaps_owed.extract_if(.., |(owed, ..)| *owed == slot).collect::<Vec<_>>() {
             self.tell_gap(slot, place, gap);
         }
@@ -158,6 +159,32 @@ impl<N: Net> Reactor<N> {
             self.tell_place(slot);
         }
         self.mark_dirty(slot);
+    }
+
+    /// Says what a stream begins with, if it begins with something: before it is told of any gap.
+    fn greet(&mut self, slot: u32) {
+        let place = self.stream_place(slot);
+        if let Some(connection) = self.connections.at(slot)
+            && let Ok(Session::Sse(stream)) = &mut connection.session
+            && let Some(manners) = &mut stream.manners
+        {
+            manners.write_greeting(place, stream.form.chunked, connection.outbox.buffer());
+        }
+    }
+
+    /// Where a stream over one topic stands, once its outbox is written: the client has everything up to here, or was told
+    /// of what it has not.
+    pub(super) fn stream_place(&mut self, slot: u32) -> Option<EventId> {
+        if let Some((.., gap)) = self.gaps_owed.iter().find(|(owed, ..)| *owed == slot) {
+            return Some(gap.from);
+        }
+        match self.connections.at(slot)?.subscriptions.first() {
+            Some(Subscription { topic, place }) => {
+                let topic = self.topics.at(*topic)?;
+                Some(topic.ring.id_before(topic.lap.listener(*place).cursor))
+            }
+            None => self.replay_place(slot),
+        }
     }
 
     fn tell_place(&mut self, slot: u32) {
