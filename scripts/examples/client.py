@@ -51,7 +51,7 @@ class Session:
         if self.token is not None:
             headers = {"Authorization": f"Bearer {self.token}"}
             answer = requests.post(f"{self.server}/api/v1/auth/refresh", headers=headers, timeout=10)
-        if answer is None or answer.status_code == 401:
+        if answer is None or answer.status_code in (401, 403):
             login = {"username": self.user, "password": self.password}
             answer = requests.post(f"{self.server}/api/v1/auth/login", json=login, timeout=10)
         if answer.status_code == 401:

@@ -17,13 +17,18 @@ class Session {
     // A token that is valid for a while yet; undefined for a hub that asks for none.
     async freshToken() {
         if (this.login.username === "") return undefined;
-        if (Date.now() < this.expiresAt - 30_000) return this.token;
+        if (0 < this.renewIn()) return this.token;
         const renewed = this.expired() ? undefined : await this.post("refresh", undefined);
         const granted = renewed ?? (await this.post("login", this.login));
         if (granted === undefined) throw new Error("The hub does not accept this user name and password.");
         this.token = granted.access_token;
         this.expiresAt = Date.now() + granted.expires_in * 1000;
         return this.token;
+    }
+
+    // How long the token need not be renewed, in milliseconds: until half a minute before its end, or soon.
+    renewIn() {
+        return this.expiresAt - Date.now() - 30_000;
     }
 
     // Whether there is a token, or was one, that is good no more.
@@ -39,10 +44,10 @@ class Session {
         const response = await fetch(`${this.hub}/api/v1/auth/${door}`, request).catch(() => {
             throw new Error(`No answer from ${this.hub}.`);
         });
-        if (response.status === 401) return undefined;
-        if (response.status === 429) throw new Error("Too many attempts to sign in. Try again in a minute.");
-        if (!response.ok) throw new Error(`Signing in failed: ${response.status} ${response.statusText}.`);
-        return response.json();
+        if (response.ok) return response.json();
+        if (response.status === 401 || response.status === 403) return undefined;
+        const told = await response.json().catch(() => ({}));
+        throw new Error(`Signing in failed: ${told.error?.message ?? response.status}.`);
     }
 }
 

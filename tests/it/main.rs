@@ -21,6 +21,7 @@ mod listeners;
 mod native_api;
 mod outside_clients;
 mod proxy;
+mod proxy_documented;
 mod proxy_headers;
 mod proxy_tls;
 mod readiness;
