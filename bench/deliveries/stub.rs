@@ -125,6 +125,19 @@ impl Net for StubNet {
         Ok(())
     }
 
+    fn rename(&mut self, stream: &mut StubStream, token: Token) -> io::Result<()> {
+        stream.token = token;
+        Ok(())
+    }
+
+    fn release(&mut self, _stream: &mut StubStream) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn nowhere(&mut self) -> StubStream {
+        StubStream { token: Token { slot: u32::MAX, generation: 0 }, request: &[], room: Room::All }
+    }
+
     fn read(&mut self, stream: &mut StubStream, buffer: &mut [u8]) -> io::Result<usize> {
         if stream.request.is_empty() {
             return Err(ErrorKind::WouldBlock.into());

@@ -75,8 +75,8 @@ impl Metrics {
         let mut durations = Snapshot::default();
         self.reactors.iter().for_each(|reactor| reactor.publish_durations.merge_into(&mut durations));
         vec![
-            Family::gauge("websocket_connections", "Open WebSocket connections")
-                .of(self.totals(Transport::WebSocket).open),
+            Family::gauge("websocket_connections", "Open WebSocket connections and Socket.IO sessions")
+                .of(self.totals(Transport::WebSocket).open + self.totals(Transport::SocketIo).open),
             Family::gauge("sse_connections", "Open Server-Sent Events streams").of(self.totals(Transport::Sse).open),
             Family::counter("websocket_messages", "Messages received from WebSocket clients")
                 .of(self.sum(|reactor| &reactor.messages_in)),

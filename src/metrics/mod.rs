@@ -34,11 +34,13 @@ pub enum Transport {
     Sse,
     /// WebSocket, raw or `fanfare.v1`.
     WebSocket,
+    /// Engine.IO: a session, whether a WebSocket carries it or requests do.
+    SocketIo,
 }
 
 impl Transport {
     /// All of them, by index.
-    pub const ALL: [Self; 3] = [Self::Http, Self::Sse, Self::WebSocket];
+    pub const ALL: [Self; 4] = [Self::Http, Self::Sse, Self::WebSocket, Self::SocketIo];
 
     /// The label.
     pub fn label(self) -> &'static str {
@@ -46,6 +48,7 @@ impl Transport {
             Self::Http => "http",
             Self::Sse => "sse",
             Self::WebSocket => "websocket",
+            Self::SocketIo => "socketio",
         }
     }
 }
@@ -98,6 +101,16 @@ impl ReactorMetrics {
         histogram::add(&metrics.connects, 1);
     }
 
+    /// A connection that speaks `transport` came from another reactor.
+    pub fn on_arrive(&self, transport: Transport) {
+        histogram::add(&self.by_transport[transport as usize].open, 1);
+    }
+
+    /// A connection that speaks `transport` went to another reactor, or became part of another one.
+    pub fn on_depart(&self, transport: Transport) {
+        histogram::add(&self.by_transport[transport as usize].open, u64::MAX);
+    }
+
     /// A connection that spoke `transport` now speaks another.
     pub fn on_upgrade(&self, from: Transport, to: Transport) {
         histogram::add(&self.by_transport[from as usize].open, u64::MAX);
@@ -110,7 +123,7 @@ impl ReactorMetrics {
         histogram::add(&metrics.open, u64::MAX);
         histogram::add(&metrics.closes[close.index()], 1);
         let is_error = !matches!(close, Close::Done | Close::PeerClosed(_) | Close::PeerGone);
-        if transport == Transport::WebSocket && is_error {
+        if matches!(transport, Transport::WebSocket | Transport::SocketIo) && is_error {
             histogram::add(&self.websocket_errors, 1);
         }
     }

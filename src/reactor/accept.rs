@@ -6,12 +6,13 @@ use super::{
     Reactor,
     connection::Connection,
     net::{Net, Ready},
-    placement::Arrival,
+    placement::{Accepted, Arrival, Passed},
 };
 use crate::{
     close::Close,
     endpoint::{Overload, Phase},
     metrics::Transport,
+    protocol::Ask,
 };
 
 /// Connections accepted per listener and turn.
@@ -54,7 +55,7 @@ impl<N: Net> Reactor<N> {
                 let admin = self.config.admin_listeners_from <= listener;
                 // Not handed on: another reactor may have ended.
                 self.placement.keep(self.index);
-                self.admit(Arrival { stream, peer, admin });
+                self.admit(Accepted { stream, peer, admin });
             }
         }
     }
@@ -64,8 +65,8 @@ impl<N: Net> Reactor<N> {
             match self.net.accept(listener) {
                 Ok((stream, peer)) => {
                     let admin = self.config.admin_listeners_from <= listener;
-                    if let Some(arrival) = self.placement.place(Arrival { stream, peer, admin }, self.index) {
-                        self.admit(arrival);
+                    if let Some(accepted) = self.placement.place(Accepted { stream, peer, admin }, self.index) {
+                        self.admit(accepted);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -87,9 +88,33 @@ impl<N: Net> Reactor<N> {
         self.accept_retry = Some(self.now + EXHAUSTED_RETRY);
     }
 
+    /// Takes in a connection that another reactor has handed on.
+    pub(super) fn take_arrival(&mut self, arrival: Arrival<N::Stream>) {
+        match arrival {
+            Arrival::Fresh(accepted) => self.admit(accepted),
+            Arrival::Passed(passed) => self.take_passed(*passed),
+        }
+    }
+
+    /// Takes over a connection, and answers the request that it was passed on with.
+    fn take_passed(&mut self, passed: Passed<N::Stream>) {
+        let Passed { connection, request } = passed;
+        let token = self.connections.insert(|_| connection);
+        self.metrics.on_arrive(Transport::Http);
+        let Some(connection) = self.connections.at(token.slot) else { return };
+        if let Err(error) = self.net.register(&mut connection.stream, token) {
+            tracing::warn!(%error, "cannot watch a connection");
+            return self.end(token.slot, Close::Internal("the connection cannot be watched"));
+        }
+        self.take_ask(token.slot, Ask::Request(request));
+        self.advance_session(token.slot, &mut []);
+        self.continue_session(token.slot);
+        self.mark_dirty(token.slot);
+    }
+
     /// Takes a connection in.
-    pub(super) fn admit(&mut self, arrival: Arrival<N::Stream>) {
-        let Arrival { stream, peer, admin } = arrival;
+    pub(super) fn admit(&mut self, accepted: Accepted<N::Stream>) {
+        let Accepted { stream, peer, admin } = accepted;
         let open = self.placement.total();
         // Counted in any case, for it is uncounted in any case.
         let surplus = self.count_peer(peer);

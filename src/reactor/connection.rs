@@ -114,20 +114,23 @@ pub(super) struct Subscription {
 pub(super) struct Unfinished {
     pub(super) event: Arc<Event>,
     pub(super) format: Format,
-    /// How much of the frame is written, in bytes.
-    pub(super) written: usize,
+    /// How much of the frame is written, in bytes. No frame is so large that this is too small.
+    pub(super) written: u32,
 }
 
 impl Unfinished {
     fn owed_bytes(&self) -> usize {
-        self.event.frame(self.format, |event| encode_frame(event, self.format)).len().saturating_sub(self.written)
+        self.event
+            .frame(self.format, |event| encode_frame(event, self.format))
+            .len()
+            .saturating_sub(self.written as usize)
     }
 
     /// Writes on until all is written.
     pub(super) fn write_on<N: Net>(&mut self, net: &mut N, stream: &mut N::Stream) -> io::Result<()> {
         let frame = self.event.frame(self.format, |event| encode_frame(event, self.format));
-        while self.written < frame.len() {
-            self.written += net.write(stream, &frame[self.written..])?;
+        while (self.written as usize) < frame.len() {
+            self.written += net.write(stream, &frame[self.written as usize..])? as u32;
         }
         Ok(())
     }

@@ -240,7 +240,7 @@ fn write_owed<N: Net>(
 ) -> io::Result<()> {
     if let Some(unfinished) = &mut connection.unfinished {
         unfinished.write_on(net, &mut connection.stream)?;
-        metrics.on_delivered(connection.transport, 1, unfinished.written as u64);
+        metrics.on_delivered(connection.transport, 1, u64::from(unfinished.written));
         metrics.on_latency(connection.transport, now.since(unfinished.event.accepted), 1);
         connection.unfinished = None;
         connection.written = now;
@@ -311,7 +311,7 @@ fn cut_short<S>(
         && let Some(event) = ring.event(listener.cursor)
     {
         let event = Arc::clone(event);
-        connection.unfinished = Some(Unfinished { event, format: listener.format, written: part });
+        connection.unfinished = Some(Unfinished { event, format: listener.format, written: part as u32 });
         listener.cursor += 1;
     }
 }
@@ -351,7 +351,7 @@ fn visit_with_ids<N: Net>(
                 connection.outbox.put(&frame);
                 metrics.on_delivered(Transport::Sse, 1, owed as u64);
             } else {
-                let (event, written) = (Arc::clone(event), written - lead_bytes);
+                let (event, written) = (Arc::clone(event), (written - lead_bytes) as u32);
                 connection.unfinished = Some(Unfinished { event, format: listener.format, written });
             }
             return Visit::Blocked;

@@ -85,7 +85,7 @@ impl<N: Net> Reactor<N> {
                 let error = sse_error(close);
                 sse::write_final(stream.form.chunked, retry_ms, error.as_deref(), outbox.buffer());
             }
-            (_, Transport::WebSocket) => {
+            (_, Transport::WebSocket | Transport::SocketIo) => {
                 websocket::write_end(close, reason, outbox.buffer());
             }
             (Err(_), Transport::Sse) => {}

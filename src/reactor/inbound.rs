@@ -146,7 +146,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn take_ask(&mut self, slot: u32, ask: Ask) {
+    pub(super) fn take_ask(&mut self, slot: u32, ask: Ask) {
         let hub = Arc::clone(&self.hub);
         if let Ask::Request(request) = &ask {
             self.take_client(slot, request);

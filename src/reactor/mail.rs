@@ -35,7 +35,7 @@ impl<N: Net> Reactor<N> {
         }
         for _ in 0..ARRIVALS_PER_TURN {
             let Some(arrival) = self.placement.next_arrival(self.index) else { break };
-            self.admit(arrival);
+            self.take_arrival(arrival);
         }
         while let Some(note) = inbox.next_note() {
             match note {

@@ -44,6 +44,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A unix socket.
     Unix(UnixStream),
+    /// None.
+    Nowhere,
 }
 
 /// The production [`Net`].
@@ -164,13 +166,37 @@ impl Net for MioNet {
         match stream {
             Stream::Tcp(socket) => self.poll.registry().register(socket, token, both),
             Stream::Unix(socket) => self.poll.registry().register(socket, token, both),
+            Stream::Nowhere => Ok(()),
         }
+    }
+
+    fn rename(&mut self, stream: &mut Stream, token: Token) -> io::Result<()> {
+        let token = mio::Token(token.pack() as usize);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match stream {
+            Stream::Tcp(socket) => self.poll.registry().reregister(socket, token, both),
+            Stream::Unix(socket) => self.poll.registry().reregister(socket, token, both),
+            Stream::Nowhere => Ok(()),
+        }
+    }
+
+    fn release(&mut self, stream: &mut Stream) -> io::Result<()> {
+        match stream {
+            Stream::Tcp(socket) => self.poll.registry().deregister(socket),
+            Stream::Unix(socket) => self.poll.registry().deregister(socket),
+            Stream::Nowhere => Ok(()),
+        }
+    }
+
+    fn nowhere(&mut self) -> Stream {
+        Stream::Nowhere
     }
 
     fn read(&mut self, stream: &mut Stream, buffer: &mut [u8]) -> io::Result<usize> {
         match stream {
             Stream::Tcp(socket) => socket.read(buffer),
             Stream::Unix(socket) => socket.read(buffer),
+            Stream::Nowhere => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -187,6 +213,7 @@ impl Net for MioNet {
         match stream {
             Stream::Tcp(socket) => socket.write_vectored(parts),
             Stream::Unix(socket) => socket.write_vectored(parts),
+            Stream::Nowhere => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -195,6 +222,7 @@ impl Net for MioNet {
         let _ = match stream {
             Stream::Tcp(socket) => socket.shutdown(Shutdown::Write),
             Stream::Unix(socket) => socket.shutdown(Shutdown::Write),
+            Stream::Nowhere => Ok(()),
         };
     }
 
@@ -202,7 +230,7 @@ impl Net for MioNet {
         match stream {
             Stream::Tcp(socket) => os::unanswered_time(socket.as_fd()).unwrap_or_default(),
             // A process that is gone has closed it.
-            Stream::Unix(_) => Duration::ZERO,
+            Stream::Unix(_) | Stream::Nowhere => Duration::ZERO,
         }
     }
 
@@ -210,6 +238,7 @@ impl Net for MioNet {
         let counted = match stream {
             Stream::Tcp(socket) => os::unacknowledged_bytes(socket.as_fd()),
             Stream::Unix(socket) => os::unacknowledged_bytes(socket.as_fd()),
+            Stream::Nowhere => return 0,
         };
         counted.unwrap_or_default()
     }
@@ -220,6 +249,7 @@ fn send_bytes(stream: &Stream, bytes: &[u8], flags: SendFlags) -> io::Result<usi
     let sent = match stream {
         Stream::Tcp(socket) => send(socket, bytes, flags),
         Stream::Unix(socket) => send(socket, bytes, flags),
+        Stream::Nowhere => return Err(io::ErrorKind::WouldBlock.into()),
     };
     Ok(sent?)
 }

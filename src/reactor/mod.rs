@@ -42,7 +42,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 pub use listen::{bind_tcp, bind_unix};
 pub use mio_net::{Listener, MioNet, Stream};
 pub use net::{Net, Ready, Token};
-pub use placement::{Arrival, Placement};
+pub use placement::{Accepted, Arrival, Passed, Placement};
 
 use crate::{
     auth::Identity,

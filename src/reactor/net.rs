@@ -81,8 +81,18 @@ pub trait Net {
     /// Stops all listeners for good.
     fn stop_listening(&mut self);
 
-    /// Begins to tell about `stream`, in both directions, for its whole life.
+    /// Begins to tell about `stream`, in both directions.
     fn register(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;
+
+    /// Goes on telling about `stream` under another token. What is ready is told anew.
+    fn rename(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;
+
+    /// Tells no more about `stream`: it goes to another reactor.
+    fn release(&mut self, stream: &mut Self::Stream) -> io::Result<()>;
+
+    /// A stream that leads nowhere, of a session without a connection of its own: nothing ever comes, and there is never
+    /// room. It is not registered.
+    fn nowhere(&mut self) -> Self::Stream;
 
     /// Reads what has arrived; zero bytes: the peer has ended.
     fn read(&mut self, stream: &mut Self::Stream, buffer: &mut [u8]) -> io::Result<usize>;

@@ -12,20 +12,37 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use crate::bus::Doorbell;
+use super::connection::Connection;
+use crate::{bus::Doorbell, protocol::http::Request};
 
 /// Connections on their way to another reactor; when as many wait there, the acceptor keeps what it has.
 const ARRIVALS_MAX: usize = 1024;
 
+/// A connection on its way to a reactor.
+#[derive(Debug)]
+pub enum Arrival<S> {
+    /// It was just accepted.
+    Fresh(Accepted<S>),
+    /// It comes from another reactor with a request that only this one can answer.
+    Passed(Box<Passed<S>>),
+}
+
 /// A connection just accepted.
 #[derive(Debug)]
-pub struct Arrival<S> {
+pub struct Accepted<S> {
     /// Its socket, registered nowhere yet.
     pub stream: S,
     /// Its address.
     pub peer: Option<IpAddr>,
     /// Whether it came through an admin listener.
     pub admin: bool,
+}
+
+/// A connection that another reactor had, and what it asks for.
+#[derive(Debug)]
+pub struct Passed<S> {
+    pub(super) connection: Connection<S>,
+    pub(super) request: Request,
 }
 
 /// How many connections each reactor has, and the way to each.
@@ -60,17 +77,17 @@ impl<S> Placement<S> {
         self.doors.iter().map(|door| door.count.load(Ordering::Relaxed)).sum()
     }
 
-    /// Finds a place for `arrival`, which the reactor `own` has accepted: gives it back if it is to stay.
-    pub(super) fn place(&self, arrival: Arrival<S>, own: usize) -> Option<Arrival<S>> {
+    /// Finds a place for a connection that the reactor `own` has accepted: gives it back if it is to stay.
+    pub(super) fn place(&self, accepted: Accepted<S>, own: usize) -> Option<Accepted<S>> {
         let count = |index: &usize| self.doors[*index].count.load(Ordering::Relaxed);
         let emptiest = (0..self.doors.len()).min_by_key(count).unwrap_or(own);
         let goes_to = if count(&emptiest) < count(&own) { emptiest } else { own };
         let door = &self.doors[goes_to];
         door.count.fetch_add(1, Ordering::Relaxed);
         if goes_to == own {
-            return Some(arrival);
+            return Some(accepted);
         }
-        match door.arrivals_in.try_send(arrival) {
+        match door.arrivals_in.try_send(Arrival::Fresh(accepted)) {
             Ok(()) => {
                 door.doorbell.ring();
                 None
@@ -78,9 +95,34 @@ impl<S> Placement<S> {
             Err(TrySendError::Full(arrival) | TrySendError::Disconnected(arrival)) => {
                 door.count.fetch_sub(1, Ordering::Relaxed);
                 self.doors[own].count.fetch_add(1, Ordering::Relaxed);
-                Some(arrival)
+                match arrival {
+                    Arrival::Fresh(accepted) => Some(accepted),
+                    Arrival::Passed(_) => None,
+                }
             }
         }
+    }
+
+    /// Passes a connection on to the reactor `to`; gives it back if too many wait there. It is counted here until the
+    /// caller says that it is gone.
+    pub(super) fn pass(&self, passed: Box<Passed<S>>, to: usize) -> Result<(), Box<Passed<S>>> {
+        let door = &self.doors[to];
+        match door.arrivals_in.try_send(Arrival::Passed(passed)) {
+            Ok(()) => {
+                door.count.fetch_add(1, Ordering::Relaxed);
+                door.doorbell.ring();
+                Ok(())
+            }
+            Err(TrySendError::Full(Arrival::Passed(passed)) | TrySendError::Disconnected(Arrival::Passed(passed))) => {
+                Err(passed)
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// How many reactors there are.
+    pub(super) fn reactors(&self) -> usize {
+        self.doors.len()
     }
 
     /// Counts a connection that stays with the reactor `own`, which has accepted it.

@@ -406,6 +406,21 @@ impl Net for SimNet {
         Ok(())
     }
 
+    fn rename(&mut self, stream: &mut SimStream, token: Token) -> io::Result<()> {
+        self.release(stream)?;
+        self.register(stream, token)
+    }
+
+    fn release(&mut self, stream: &mut SimStream) -> io::Result<()> {
+        stream.0.lock().token = None;
+        self.port.borrow_mut().wires.retain(|wire| wire.lock().token.is_some());
+        Ok(())
+    }
+
+    fn nowhere(&mut self) -> SimStream {
+        SimStream(SharedWire::new(0))
+    }
+
     fn read(&mut self, stream: &mut SimStream, buffer: &mut [u8]) -> io::Result<usize> {
         if self.one_in(100) {
             return Err(io::ErrorKind::Interrupted.into());
