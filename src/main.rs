@@ -39,7 +39,7 @@ enum Command {
     /// Listen to topics: print their events, or measure how long they take
     Subscribe(subscribe::Options),
     /// Measure a server: latency, losses, processor time and memory under an open-loop load
-    Bench(bench::Options),
+    Bench(Box<bench::Options>),
     /// Check or show the configuration, or print one with every key and its default
     Config {
         #[command(subcommand)]
