@@ -21,12 +21,22 @@ pub(crate) enum Transport {
     Ws,
     /// Server-Sent Events.
     Sse,
+    /// Socket.IO over WebSocket.
+    #[value(name = "socketio")]
+    SocketIo,
 }
 
 const WEBSOCKET_REQUEST: &[u8] =
     b"GET /ws?topic=bench HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 const STREAM_REQUEST: &[u8] = b"GET /sse?topic=bench HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// The upgrade, and right behind it what a client says once it is greeted: a connect packet and a subscription, each in a
+/// frame whose mask is zero.
+const SOCKET_IO_REQUEST: &[u8] = b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: h\r\n\
+    Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n\
+    \x81\x82\x00\x00\x00\x0040\x81\xa1\x00\x00\x00\x0042[\"subscribe\",{\"topic\":\"bench\"}]";
 
 /// A doorbell nobody hears: the one thread here never sleeps.
 #[derive(Debug)]
@@ -51,6 +61,7 @@ impl Rig {
         let request = match transport {
             Transport::Ws => WEBSOCKET_REQUEST,
             Transport::Sse => STREAM_REQUEST,
+            Transport::SocketIo => SOCKET_IO_REQUEST,
         };
         let written = Arc::new(Written::default());
         let net = StubNet::new(connections, request, chokes, Arc::clone(&written));
