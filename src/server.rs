@@ -50,6 +50,7 @@ pub fn run(config: Config) -> Result<(), String> {
     announce(&bound.urls);
     while signals.wait(SWEEP_INTERVAL)?.is_none() {
         server.hub.bus.sweep(clock.now());
+        server.hub.wall.set(clock.now(), os::realtime_now());
     }
     info!(window = ?config.drain.window, "shutting down; another signal ends the hub at once");
     let outcome = server.stop(&mut signals);
@@ -313,8 +314,11 @@ fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn 
         cors: config.cors.clone(),
         admin_apart: !config.admin.listen.is_empty(),
         stuck_after: config.server.stuck_after,
+        esp: config.esp.clone(),
     };
-    Hub::new(bus, Arc::new(Metrics { reactors, sources, clock }), endpoints)
+    let hub = Hub::new(bus, Arc::new(Metrics { reactors, sources, clock }), endpoints);
+    hub.wall.set(clock.now(), os::realtime_now());
+    hub
 }
 
 fn reactor_config(config: &Config, admin_from: usize) -> reactor::Config {
@@ -325,6 +329,7 @@ fn reactor_config(config: &Config, admin_from: usize) -> reactor::Config {
             http: limits.http,
             websocket: limits.websocket,
             rate: limits.rate,
+            engine: config.engine,
         },
         connections_max: config.server.max_connections,
         connections_per_ip_max: config.server.max_connections_per_ip,

@@ -54,8 +54,22 @@ impl Transport {
 }
 
 /// The doors, as `fanfare_http_requests_total` names them.
-pub const ROUTE_LABELS: [&str; 11] =
-    ["sse", "ws", "publish", "topics", "history", "health", "ready", "stats", "metrics", "index", "other"];
+#[rustfmt::skip] // One a line, so that each can be told from its neighbours.
+pub const ROUTE_LABELS: [&str; 13] = [
+    "sse",
+    "ws",
+    "publish",
+    "topics",
+    "history",
+    "health",
+    "ready",
+    "stats",
+    "metrics",
+    "index",
+    "socketio",
+    "wells",
+    "other",
+];
 
 /// The status codes counted one by one; the rest is counted as `other`.
 pub const CODE_LABELS: [&str; 16] =

@@ -38,7 +38,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// What `config` may take from a folder: the types that the folder is configured in, and the modules they are in.
 #[rustfmt::skip]
 const CONFIGURING: &[&str] = &[
-    "Bounds", "Class", "Config", "Cors", "Limits", "LogKind", "Policy", "RateLimit", "RedisUrl", "Retention",
+    "Bounds", "Class", "Config", "Cors", "EngineLimits", "Esp", "Limits", "LogKind", "Policy", "RateLimit", "RedisUrl",
+    "Retention",
     "SentinelLogin", "http", "proxy", "redis_pubsub", "redis_stream", "websocket",
 ];
 
