@@ -53,6 +53,7 @@ pub fn run(config: Config) -> Result<(), String> {
         server.hub.bus.sweep(clock.now());
         // A wall clock may be set while the hub runs.
         server.hub.auth.set_clock(clock.now(), os::realtime_now());
+        server.hub.wall.set(clock.now(), os::realtime_now());
     }
     info!(window = ?config.drain.window, "shutting down; another signal ends the hub at once");
     let outcome = server.stop(&mut signals);
@@ -327,9 +328,11 @@ fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn 
         cors: config.cors.clone(),
         admin_apart: !config.admin.listen.is_empty(),
         stuck_after: config.server.stuck_after,
+        esp: config.esp.clone(),
     };
-    let auth = Auth::new(Arc::clone(&config.auth), clock.now(), os::realtime_now());
-    Hub::new(bus, Arc::new(Metrics { reactors, sources, clock }), endpoints).with_auth(auth)
+    let hub = Hub::new(bus, Arc::new(Metrics { reactors, sources, clock }), endpoints);
+    hub.wall.set(clock.now(), os::realtime_now());
+    hub.with_auth(Auth::new(Arc::clone(&config.auth), clock.now(), os::realtime_now()))
 }
 
 fn reactor_config(config: &Config, admin_from: usize) -> reactor::Config {
@@ -340,6 +343,7 @@ fn reactor_config(config: &Config, admin_from: usize) -> reactor::Config {
             http: limits.http,
             websocket: limits.websocket,
             rate: limits.rate,
+            engine: config.engine,
         },
         connections_max: config.server.max_connections,
         connections_per_ip_max: config.server.max_connections_per_ip,

@@ -103,6 +103,7 @@ fn build_hub(doorbell: Arc<Doorbell>) -> Hub {
         cors: Cors::default(),
         admin_apart: false,
         stuck_after: Duration::from_secs(10),
+        ..endpoint::Config::default()
     };
     Hub::new(
         Arc::new(Bus::new(config, vec![Inbox::new(65_536, doorbell)], Outlets::default())),

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     auth::Rules,
-    endpoint::Cors,
-    protocol::{RateLimit, http, proxy, websocket},
+    endpoint::{Cors, Esp},
+    protocol::{EngineLimits, RateLimit, http, proxy, websocket},
     source::{redis_pubsub, redis_stream},
     topic::Topic,
 };
@@ -40,8 +40,12 @@ pub struct Config {
     pub cors: Cors,
     /// Server-Sent Events.
     pub sse: Sse,
+    /// The ESP IoT platform's API.
+    pub esp: Esp,
     /// WebSocket.
     pub websocket: WebSocket,
+    /// Engine.IO and Socket.IO.
+    pub engine: EngineLimits,
     /// The hub's own log.
     pub log: Log,
     /// How it ends.

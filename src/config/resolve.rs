@@ -71,7 +71,9 @@ fn resolve_rest(written: &Written) -> Config {
         redis_stream: written.redis_stream.clone(),
         cors: written.cors.clone(),
         sse: written.sse.clone(),
+        esp: written.esp.clone(),
         websocket: written.websocket.clone(),
+        engine: written.engine,
         log: written.log.clone(),
         drain: written.drain.clone(),
     }

@@ -9,7 +9,8 @@ use super::{
 use crate::{
     auth::{ApiKey, Settings},
     bus::Class,
-    endpoint::Cors,
+    endpoint::{Cors, Esp},
+    protocol::EngineLimits,
     source::{redis_pubsub, redis_stream},
 };
 
@@ -35,7 +36,9 @@ pub(super) struct Written {
     pub(super) proxy: Proxy,
     pub(super) cors: Cors,
     pub(super) sse: Sse,
+    pub(super) esp: Esp,
     pub(super) websocket: WebSocket,
+    pub(super) engine: EngineLimits,
     pub(super) log: Log,
     pub(super) drain: Drain,
 }
@@ -87,7 +90,9 @@ impl Default for Written {
             proxy: Proxy::default(),
             cors: Cors::default(),
             sse: Sse::default(),
+            esp: Esp::default(),
             websocket: WebSocket::default(),
+            engine: EngineLimits::default(),
             log: Log::default(),
             drain: Drain::default(),
         }

@@ -64,8 +64,21 @@ pub(super) fn allow(answer: Answer, request: &Request, cors: &Cors) -> Answer {
             headers.extend(granted);
             Answer::Later(headers)
         }
+        Answer::Engine(mut ask) => {
+            ask.headers.extend(granted);
+            Answer::Engine(ask)
+        }
         Answer::WebSocket(open) => Answer::WebSocket(open),
     }
+}
+
+/// Whether the page that `request` comes from may connect: browsers ask nobody before they open a WebSocket (RFC 6455
+/// section 10.2). A client that names no origin is no browser, and the hub's own pages always may.
+pub(super) fn may_connect(request: &Request, cors: &Cors) -> bool {
+    let Some(origin) = request.header_text("origin") else { return true };
+    let own = request.header_text("host");
+    let is_own = origin.split_once("://").is_some_and(|(_, host)| own == Some(host));
+    is_own || cors.allow_origins.iter().any(|allowed| allowed == "*" || allowed == origin)
 }
 
 /// The answer to OPTIONS: to a preflight, what is allowed; to anybody else, the methods.

@@ -5,12 +5,17 @@ mod access;
 mod auth;
 mod command;
 mod cors;
+mod engine_io;
 mod health;
 mod later;
 mod overload;
 mod publish;
+mod recovery;
+mod socket_events;
+mod sockets;
 mod stream;
 mod topics;
+mod wells;
 
 use core::net::IpAddr;
 use std::{
@@ -21,23 +26,33 @@ use std::{
     time::Duration,
 };
 
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
 pub use command::{Reply, answer_command};
 pub use cors::Cors;
+pub use engine_io::{EngineAsk, EngineKind, EngineRefusal, open as open_engine};
 pub use later::Later;
 pub use overload::Overload;
-pub use publish::{complete_command, complete_request};
+pub use publish::{complete_command, complete_frames, complete_request};
+pub use recovery::{Recovered, Recovery, Remembered, recover};
+pub use sockets::{
+    ConnectRefused, Emit, Incoming, SocketClient, SocketHandlers, SocketPublication, SocketReply, Welcome,
+    publish_for_socket, write_replies,
+};
 pub use topics::complete_history;
+pub use wells::Esp;
 
 use crate::{
     auth::{Auth, Identity},
     bus::Bus,
-    clock::Moment,
+    clock::{Moment, WallClock},
     close::Close,
     log::Start,
     metrics::Metrics,
     protocol::{
         Dialect,
         http::{Method, Request, Response},
+        sse::Manners,
         websocket::{Accepted, Message},
     },
     topic::Topic,
@@ -56,6 +71,21 @@ pub struct Config {
     pub admin_apart: bool,
     /// A reactor that has not finished a turn for so long is stuck.
     pub stuck_after: Duration,
+    /// What clients of the ESP IoT platform are told.
+    pub esp: Esp,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            default_topics: Vec::new(),
+            topics_per_connection_max: 128,
+            cors: Cors::default(),
+            admin_apart: false,
+            stuck_after: Duration::from_secs(5),
+            esp: Esp::default(),
+        }
+    }
 }
 
 /// What is served: one value for a hub, others for servers that share its reactors and protocols.
@@ -65,13 +95,15 @@ pub struct Application {
     pub routes: &'static [Route],
     /// Answers a message that came in over a [`Dialect::Messages`] connection.
     pub answer_message: MessageHandler,
+    /// What is done for Socket.IO clients.
+    pub sockets: SocketHandlers,
 }
 
 /// Takes a message, and returns what is sent back, if anything is.
 pub type MessageHandler = fn(Message, &Context<'_>) -> Option<Message>;
 
 /// The hub itself. It has dialects of its own for all its messages.
-static HUB: Application = Application { routes: ROUTES, answer_message: |_, _| None };
+static HUB: Application = Application { routes: ROUTES, answer_message: |_, _| None, sockets: socket_events::HANDLERS };
 
 /// The hub as endpoints see it; one per process.
 #[derive(Debug)]
@@ -84,6 +116,10 @@ pub struct Hub {
     pub config: Config,
     /// How clients are known.
     pub auth: Auth,
+    /// What the wall clock says.
+    pub wall: WallClock,
+    /// Socket.IO clients that may come back.
+    pub recovery: Recovery,
     application: &'static Application,
     phase: AtomicU8,
 }
@@ -103,7 +139,8 @@ pub enum Phase {
 impl Hub {
     /// A hub that serves.
     pub fn new(bus: Arc<Bus>, metrics: Arc<Metrics>, config: Config) -> Self {
-        Self { bus, metrics, config, auth: Auth::open(), application: &HUB, phase: AtomicU8::new(Phase::Serving as u8) }
+        let (auth, wall, phase) = (Auth::open(), WallClock::default(), AtomicU8::new(Phase::Serving as u8));
+        Self { bus, metrics, config, auth, wall, recovery: Recovery::default(), application: &HUB, phase }
     }
 
     /// With other doors than a hub's.
@@ -123,6 +160,16 @@ impl Hub {
         (self.application.answer_message)(message, context)
     }
 
+    /// What is done for Socket.IO clients.
+    pub fn sockets(&self) -> &SocketHandlers {
+        &self.application.sockets
+    }
+
+    /// `moment` on the wall clock, to the second: `2025-11-20T10:30:00Z` (RFC 3339).
+    pub fn timestamp(&self, moment: Moment) -> String {
+        format_timestamp(self.wall.unix_ms(moment))
+    }
+
     /// How far it has come on its way out.
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
@@ -136,6 +183,14 @@ impl Hub {
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
     }
+}
+
+/// `unix_ms`, to the second, in the form of RFC 3339.
+fn format_timestamp(unix_ms: u64) -> String {
+    let unix_s = i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX);
+    let time = OffsetDateTime::from_unix_timestamp(unix_s).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    // It fails for years beyond 9999 only, and those are not valid times here.
+    time.format(&Rfc3339).unwrap_or_default()
 }
 
 /// Where a request came from.
@@ -170,6 +225,8 @@ pub enum Answer {
     Sse(Box<OpenSse>),
     /// An upgrade.
     WebSocket(Box<OpenWebSocket>),
+    /// Something of Engine.IO.
+    Engine(Box<EngineAsk>),
     /// A stream that ends as soon as it is open: the one refusal from which a browser learns when to come back.
     Ended {
         /// What is opened.
@@ -188,6 +245,8 @@ pub struct OpenSse {
     pub named: bool,
     /// Whether the client is told where it stands before the first event.
     pub tells_place: bool,
+    /// What its clients expect besides the events, if they do.
+    pub manners: Option<Box<Manners>>,
     /// Fields for its head.
     pub headers: Vec<(&'static str, String)>,
     /// Whose it is.
@@ -276,6 +335,9 @@ static ROUTES: &[Route] = &[
     open_row("/api/v1/auth/login", auth::LABEL, &[(Method::Post, auth::log_in)]),
     open_row("/api/v1/auth/logout", auth::LABEL, &[(Method::Post, auth::log_out)]),
     open_row("/api/v1/auth/refresh", auth::LABEL, &[(Method::Post, auth::refresh)]),
+    open_row("/socket.io/", "socketio", SOCKET_IO),
+    open_row("/socket.io", "socketio", SOCKET_IO),
+    open_row("/api/v1/sse/stream/{topic}", "wells", &[(Method::Get, wells::open_stream)]),
     row("/stats", "stats", &[(Method::Get, health::show_stats)]),
     admin_row("/health", "health", &[(Method::Get, health::show_health)]),
     admin_row("/healthz", "health", &[(Method::Get, health::show_health)]),
@@ -285,6 +347,9 @@ static ROUTES: &[Route] = &[
     admin_row("/metrics", "metrics", &[(Method::Get, health::show_metrics)]),
     open_row("/", "index", &[(Method::Get, health::show_index)]),
 ];
+
+const SOCKET_IO: &[(Method, Handler)] =
+    &[(Method::Get, engine_io::open_socket_io), (Method::Post, engine_io::open_socket_io)];
 
 /// Answers `request`; the first value is its place in [`crate::metrics::ROUTE_LABELS`].
 pub fn answer(request: &Request, context: &Context<'_>) -> (usize, Answer) {

@@ -21,10 +21,14 @@ use crate::{
 /// An event that has passed every check.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    pub(super) topic: Topic,
-    pub(super) kind: Option<Box<str>>,
-    pub(super) data: Bytes,
-    pub(super) idempotency_key: Option<Box<str>>,
+    /// Where to.
+    pub topic: Topic,
+    /// Its type.
+    pub kind: Option<Box<str>>,
+    /// The payload.
+    pub data: Bytes,
+    /// Under the same key, a repeat delivers nothing.
+    pub idempotency_key: Option<Box<str>>,
 }
 
 /// Why a type is refused.
@@ -284,13 +288,22 @@ pub fn complete_command(
     }
 }
 
+/// The frames that answer a client's publications. Called on the reactor that owns `metrics`.
+pub fn complete_frames(waiting: Waiting, receipts: &[Receipt], metrics: &ReactorMetrics, now: Moment) -> Vec<u8> {
+    receipts.iter().for_each(|_| metrics.on_publish(now.since(waiting.began)));
+    match waiting.form {
+        AnswerForm::Frames(complete) => complete.0(receipts),
+        _ => Vec::new(),
+    }
+}
+
 fn fail_response(failed: PublishFailed) -> Response {
     let (status, code, message) = describe_failure(failed);
     let response = Response::error(status, code, message, None);
     if status == 503 { response.with("Retry-After", "1") } else { response }
 }
 
-fn describe_failure(failed: PublishFailed) -> (u16, &'static str, &'static str) {
+pub(super) fn describe_failure(failed: PublishFailed) -> (u16, &'static str, &'static str) {
     match failed {
         PublishFailed::NoRoom => (503, "overloaded", "the memory budget is spent; nothing was published"),
         PublishFailed::QueueFull => (503, "overloaded", "too many events wait for the source; nothing was published"),

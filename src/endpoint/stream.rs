@@ -32,7 +32,7 @@ pub(super) fn open_sse(request: &Request, _: &str, context: &Context<'_>) -> Ans
         access::count_refusal(denied, context);
         return access::refuse(denied).into();
     }
-    OpenSse { topics, named, tells_place: is_event_source(request), headers: Vec::new(), identity }.into()
+    OpenSse { topics, named, tells_place: is_event_source(request), identity, ..OpenSse::default() }.into()
 }
 
 pub(super) fn open_websocket(request: &Request, _: &str, context: &Context<'_>) -> Answer {

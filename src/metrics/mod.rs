@@ -54,8 +54,23 @@ impl Transport {
 }
 
 /// The doors, as `fanfare_http_requests_total` names them.
-pub const ROUTE_LABELS: [&str; 12] =
-    ["sse", "ws", "publish", "topics", "history", "health", "ready", "stats", "metrics", "index", "auth", "other"];
+#[rustfmt::skip] // One a line, so that each can be told from its neighbours.
+pub const ROUTE_LABELS: [&str; 14] = [
+    "sse",
+    "ws",
+    "publish",
+    "topics",
+    "history",
+    "health",
+    "ready",
+    "stats",
+    "metrics",
+    "index",
+    "auth",
+    "socketio",
+    "wells",
+    "other",
+];
 
 /// Why clients are not let in, or not to what they ask for.
 pub const AUTH_FAILURE_LABELS: [&str; 7] = [

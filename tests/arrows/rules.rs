@@ -39,7 +39,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 #[rustfmt::skip]
 const CONFIGURING: &[&str] = &[
     "Algorithm", "ApiKey", "Mode", "Rules", "SameSite", "Secrets", "Settings",
-    "Bounds", "Class", "Config", "Cors", "Limits", "LogKind", "Policy", "RateLimit", "RedisUrl", "Retention",
+    "Bounds", "Class", "Config", "Cors", "EngineLimits", "Esp", "Limits", "LogKind", "Policy", "RateLimit", "RedisUrl",
+    "Retention",
     "SentinelLogin", "http", "proxy", "redis_pubsub", "redis_stream", "websocket",
 ];
 

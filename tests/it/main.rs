@@ -28,3 +28,4 @@ mod redis_stream;
 mod refusals;
 mod sse_stream;
 mod websocket_rules;
+mod wells;

@@ -23,6 +23,7 @@ pub(super) fn build(payload_bytes_max: usize) -> Hub {
         cors: Cors::default(),
         admin_apart: false,
         stuck_after: Duration::from_secs(5),
+        ..endpoint::Config::default()
     };
     Hub::new(Arc::new(Bus::new(config, vec![inbox], Outlets::default())), Arc::clone(&METRICS), endpoints)
 }
