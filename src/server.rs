@@ -51,9 +51,9 @@ pub fn run(config: Config) -> Result<(), String> {
     announce(&bound.urls);
     while signals.wait(SWEEP_INTERVAL)?.is_none() {
         server.hub.bus.sweep(clock.now());
+        server.hub.wall.set(clock.now(), os::realtime_now());
         // A wall clock may be set while the hub runs.
         server.hub.auth.set_clock(clock.now(), os::realtime_now());
-        server.hub.wall.set(clock.now(), os::realtime_now());
     }
     info!(window = ?config.drain.window, "shutting down; another signal ends the hub at once");
     let outcome = server.stop(&mut signals);
@@ -330,9 +330,10 @@ fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn 
         stuck_after: config.server.stuck_after,
         esp: config.esp.clone(),
     };
-    let hub = Hub::new(bus, Arc::new(Metrics { reactors, sources, clock }), endpoints);
+    let auth = Auth::new(Arc::clone(&config.auth), clock.now(), os::realtime_now());
+    let hub = Hub::new(bus, Arc::new(Metrics { reactors, sources, clock }), endpoints).with_auth(auth);
     hub.wall.set(clock.now(), os::realtime_now());
-    hub.with_auth(Auth::new(Arc::clone(&config.auth), clock.now(), os::realtime_now()))
+    hub
 }
 
 fn reactor_config(config: &Config, admin_from: usize) -> reactor::Config {

@@ -69,6 +69,7 @@ pub const ROUTE_LABELS: [&str; 14] = [
     "auth",
     "socketio",
     "wells",
+    "auth",
     "other",
 ];
 

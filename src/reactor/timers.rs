@@ -75,7 +75,10 @@ impl<N: Net> Reactor<N> {
                 None => self.on_silence(slot),
             },
             // A session's own deadlines are finer than the wheel's.
-            Ok(Session::Engine(_)) => {}
+            Ok(Session::Engine(_)) => match self.denial(slot) {
+                Some(close) => self.end(slot, close),
+                None => self.rearm(slot),
+            },
             Err(_) => self.doom(slot),
         }
     }
@@ -172,7 +175,9 @@ impl<N: Net> Reactor<N> {
                 let expires = connection.identity.as_ref().and_then(|identity| identity.expires);
                 Some(expires.map_or(deadline, |expires| expires.min(deadline)))
             }
-            Ok(Session::Engine(_)) | Err(_) => None,
+            // Its own deadlines are finer than the wheel's.
+            Ok(Session::Engine(_)) => connection.identity.as_ref().and_then(|identity| identity.expires),
+            Err(_) => None,
         };
         match deadline {
             Some(deadline) => self.wheel.arm(slot, deadline),
