@@ -69,7 +69,6 @@ pub const ROUTE_LABELS: [&str; 14] = [
     "auth",
     "socketio",
     "wells",
-    "auth",
     "other",
 ];
 
