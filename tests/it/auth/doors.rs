@@ -23,35 +23,65 @@ enum Fate {
     Forbidden,
 }
 
+/// What a door asks for besides a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asks {
+    Nothing,
+    /// A right to the topic `a.b`.
+    Right,
+    /// A right to a topic that of the tokens here only the administrator's gives.
+    OtherRight,
+}
+
 /// A door, and how to try it with a token, or without one.
 struct Door {
     name: &'static str,
-    /// Whether it asks for a right to the topic `a.b`.
-    of_topic: bool,
+    asks: Asks,
     knock: fn(&Hub, Option<&str>) -> Fate,
 }
 
 const DOORS: &[Door] = &[
-    Door { name: "GET /sse", of_topic: true, knock: |hub, token| get(hub, "/sse?topic=a.b", token) },
-    Door { name: "HEAD /sse", of_topic: false, knock: head_sse },
-    Door { name: "GET /ws, raw", of_topic: true, knock: open_raw },
-    Door { name: "GET /ws, fanfare.v1", of_topic: true, knock: open_v1 },
-    Door { name: "fanfare.v1 subscribe", of_topic: true, knock: |hub, token| command(hub, token, &subscribe()) },
-    Door { name: "fanfare.v1 publish", of_topic: true, knock: |hub, token| command(hub, token, &publish()) },
+    Door { name: "GET /sse", asks: Asks::Right, knock: |hub, token| get(hub, "/sse?topic=a.b", token) },
+    Door { name: "HEAD /sse", asks: Asks::Nothing, knock: head_sse },
+    Door { name: "GET /ws, raw", asks: Asks::Right, knock: open_raw },
+    Door { name: "GET /ws, fanfare.v1", asks: Asks::Right, knock: open_v1 },
+    Door { name: "fanfare.v1 subscribe", asks: Asks::Right, knock: |hub, token| command(hub, token, &subscribe()) },
+    Door { name: "fanfare.v1 publish", asks: Asks::Right, knock: |hub, token| command(hub, token, &publish()) },
     Door {
         name: "fanfare.v1 stats",
-        of_topic: false,
+        asks: Asks::Nothing,
         knock: |hub, token| command(hub, token, &json!({ "op": "stats" })),
     },
-    Door { name: "fanfare.v1 auth", of_topic: true, knock: sign_in },
-    Door { name: "POST /publish/a.b", of_topic: true, knock: |hub, token| post(hub, "/publish/a.b", "1", token) },
-    Door { name: "POST /publish", of_topic: true, knock: |hub, token| post(hub, "/publish", BATCH, token) },
-    Door { name: "GET history", of_topic: true, knock: |hub, token| get(hub, "/topics/a.b/history", token) },
-    Door { name: "GET topic", of_topic: true, knock: |hub, token| get(hub, "/topics/a.b", token) },
-    Door { name: "GET /topics", of_topic: false, knock: |hub, token| get(hub, "/topics", token) },
-    Door { name: "GET /stats", of_topic: false, knock: |hub, token| get(hub, "/stats", token) },
-    Door { name: "GET well", of_topic: true, knock: |hub, token| get(hub, "/api/v1/sse/stream/b", token) },
+    Door { name: "fanfare.v1 auth", asks: Asks::Right, knock: sign_in },
+    Door { name: "POST /publish/a.b", asks: Asks::Right, knock: |hub, token| post(hub, "/publish/a.b", "1", token) },
+    Door { name: "POST /publish", asks: Asks::Right, knock: |hub, token| post(hub, "/publish", BATCH, token) },
+    Door { name: "GET history", asks: Asks::Right, knock: |hub, token| get(hub, "/topics/a.b/history", token) },
+    Door { name: "GET topic", asks: Asks::Right, knock: |hub, token| get(hub, "/topics/a.b", token) },
+    Door { name: "GET /topics", asks: Asks::Nothing, knock: |hub, token| get(hub, "/topics", token) },
+    Door { name: "GET /stats", asks: Asks::Nothing, knock: |hub, token| get(hub, "/stats", token) },
+    Door { name: "GET well", asks: Asks::OtherRight, knock: |hub, token| get(hub, "/api/v1/sse/stream/b", token) },
+    Door { name: "GET pod", asks: Asks::OtherRight, knock: |hub, token| get(hub, "/p/events/changes", token) },
+    Door { name: "POST pod", asks: Asks::OtherRight, knock: |hub, token| post(hub, "/p/events/changes", "{}", token) },
+    Door { name: "GET events", asks: Asks::OtherRight, knock: |hub, token| get(hub, "/api/v1/events/stream/s", token) },
+    Door {
+        name: "GET events' streams",
+        asks: Asks::Nothing,
+        knock: |hub, token| get(hub, "/api/v1/events/streams", token),
+    },
+    Door {
+        name: "POST events",
+        asks: Asks::OtherRight,
+        knock: |hub, token| post(hub, "/api/v1/events/broadcast", EVENT, token),
+    },
+    Door {
+        name: "POST telemetry",
+        asks: Asks::OtherRight,
+        knock: |hub, token| post(hub, "/api/v1/telemetry/ingest", READING, token),
+    },
 ];
+
+const EVENT: &str = r#"{"type":"info","message":"m","stream_id":"s"}"#;
+const READING: &str = r#"{"well_id":"b","data":{"flow_rate":1}}"#;
 
 const BATCH: &str = r#"[{"topic":"a.b","data":1}]"#;
 
@@ -65,7 +95,7 @@ fn publish() -> Value {
 
 fn of_status(status: u16) -> Fate {
     match status {
-        200 => Fate::In,
+        200..=202 => Fate::In,
         401 => Fate::Unknown,
         403 => Fate::Forbidden,
         other => panic!("{other} is no answer to expect"),
@@ -218,10 +248,13 @@ fn every_door_asks_for_a_token_and_looks_at_it() {
         [("auth.algorithms", "HS256,RS256"), ("auth.public_key_file", &public), ("users.file", users.as_str())];
     let hub = start(&settings);
     for (kind, token, fate) in tokens(&read(&public), &read(&private)) {
-        for Door { name, of_topic, knock } in DOORS {
-            let is_well = *name == "GET well" && fate == Fate::In && kind != "an admin's";
-            let lacks_right = *of_topic && fate == Fate::In && kind == "without a right";
-            let expected = if lacks_right || is_well { Fate::Forbidden } else { fate };
+        for Door { name, asks, knock } in DOORS {
+            let has_right = match asks {
+                Asks::Nothing => true,
+                Asks::Right => kind != "without a right",
+                Asks::OtherRight => kind == "an admin's",
+            };
+            let expected = if fate == Fate::In && !has_right { Fate::Forbidden } else { fate };
             assert_eq!(knock(&hub, token.as_deref()), expected, "{kind} at {name}");
         }
     }

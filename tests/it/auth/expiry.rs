@@ -1,10 +1,14 @@
 //! Streams end with what their client has shown, and say so; with something fresh they go on.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
-use super::{MOMENT, claims, sign, start, status_of, unix_s, with};
+use super::{MOMENT, claims, log_in, sign, start, status_of, token_of, unix_s, with, write_users};
 use crate::support::{
+    Folder,
     hub::Hub,
+    send_signal,
     sse::SseClient,
     websocket::{Incoming, WebSocketClient},
 };
@@ -99,4 +103,25 @@ fn a_websocket_that_does_not_sign_in_is_closed() {
     assert_eq!(client.next(), Incoming::Close(Some(4401), "no token came in time".into()));
     // Raw ones have no way to.
     assert_eq!(WebSocketClient::open(&hub, "/ws").close_code(), Some(4401));
+}
+
+/// Whoever is taken out of the users file while the hub runs is refused, and what they listen to ends.
+#[test]
+fn the_streams_of_a_user_who_is_disabled_end() {
+    let folder = Folder::new();
+    let users = write_users(&folder, "");
+    let hub = start(&[("users.file", &users), ("sse.heartbeat", "1s"), ("websocket.ping_interval", "1s")]);
+    let target = format!("/sse?topic=a.b&token={}", token_of(&log_in(&hub, "correct")));
+    let mut stream = SseClient::open(&hub, &target);
+    let mut socket = WebSocketClient::open(&hub, &target.replace("/sse", "/ws"));
+    let mut other = SseClient::open(&hub, &format!("/sse?topic=a.b&token={}", long()));
+    let text = fs::read_to_string(&users).expect("it was just written");
+    fs::write(&users, text + "disabled = true\n").expect("the folder is writable");
+    send_signal("HUP", hub.pid());
+    let rest = stream.read_to_end();
+    assert_eq!(rest.last().map(|event| event.kind.as_str()), Some("error"), "{rest:?}");
+    assert_eq!(socket.close_code(), Some(4401));
+    assert_eq!(status_of(&hub, &target, &[]), 401);
+    publish(&hub, "1");
+    assert_eq!(other.next_data(), "1");
 }

@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
 use super::{ask, claims, make_keys, mint, read, status_of};
-use crate::support::{Folder, hub::Hub, run_program};
+use crate::support::{Folder, hub::Hub, run_program, send_signal, wait_until};
 
 /// The public key in PEM as a member of a key set. An Ed25519 key's last 32 bytes are the key itself (RFC 8410).
 fn ed25519_jwk(public: &str, id: &str) -> Value {
@@ -30,18 +30,28 @@ fn keys_of_a_set_change_without_a_break() {
     let (new, new_public) = make_keys(&folder, "new", &["-algorithm", "ED25519"]);
     let (old_key, new_key) = (ed25519_jwk(&old_public, "1"), ed25519_jwk(&new_public, "2"));
     let path = folder.path("keys.json");
-    let settings = [("auth.mode", "jwt"), ("auth.algorithms", "EdDSA"), ("auth.jwks_file", path.as_str())];
-    let check = |keys: &[&Value], expected: [u16; 3]| {
+    let write = |keys: &[&Value]| {
         fs::write(&path, json!({ "keys": keys }).to_string()).expect("the folder is writable");
-        let hub = Hub::start_with(&[], &settings);
+    };
+    write(&[&old_key]);
+    let settings = [("auth.mode", "jwt"), ("auth.algorithms", "EdDSA"), ("auth.jwks_file", path.as_str())];
+    let hub = Hub::start_with(&[], &settings);
+    let statuses = || {
         // The last one says that it is of the new key, and is not.
         let tokens = [sign_with(&old, "1"), sign_with(&new, "2"), sign_with(&old, "2")];
-        let statuses = tokens.map(|token| status_of(&hub, &format!("/sse?topic=a.b&token={token}"), &[]));
-        assert_eq!(statuses, expected, "{keys:?}");
+        tokens.map(|token| status_of(&hub, &format!("/sse?topic=a.b&token={token}"), &[]))
     };
-    check(&[&old_key], [200, 401, 401]);
-    check(&[&old_key, &new_key], [200, 200, 401]);
-    check(&[&new_key], [401, 200, 401]);
+    assert_eq!(statuses(), [200, 401, 401]);
+    for (keys, expected) in [(&[&old_key, &new_key][..], [200, 200, 401]), (&[&new_key], [401, 200, 401])] {
+        write(keys);
+        send_signal("HUP", hub.pid());
+        wait_until("the set is read anew", || (statuses() == expected).then_some(()));
+    }
+    // What is wrong is not taken over.
+    fs::write(&path, "garbage").expect("the folder is writable");
+    send_signal("HUP", hub.pid());
+    assert_eq!(hub.get("/health").status, 200);
+    assert_eq!(statuses(), [401, 200, 401]);
 }
 
 #[test]
