@@ -147,9 +147,10 @@ fn main() -> ExitCode {
 
 fn serve(arguments: &ServeArguments) -> Result<(), String> {
     let file = arguments.config.file.as_deref();
-    let config = config::load(file, environment(), &arguments.overrides()).map_err(|error| error.to_string())?;
+    let load = || config::load(file, environment(), &arguments.overrides()).map_err(|error| error.to_string());
+    let config = load()?;
     let _log = config::start_log(&config.log)?;
-    server::run(config)
+    server::run(config, load)
 }
 
 impl ServeArguments {

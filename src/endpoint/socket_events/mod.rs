@@ -42,6 +42,7 @@ fn connect(namespace: &str, auth: Option<&RawValue>, context: &Context<'_>) -> R
     }
     let token = parse_token(auth);
     let identity = context.hub.auth.identify(token.as_deref(), context.now).map_err(|denied| {
+        access::count_refusal(denied, context);
         let refused = Refused::of_denied(denied);
         ConnectRefused { data: Some(refused.json()), message: refused.message }
     })?;
