@@ -19,6 +19,8 @@ pub mod log;
 pub mod auth;
 pub mod protocol;
 
+pub mod store;
+
 pub mod endpoint;
 
 pub mod reactor;

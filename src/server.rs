@@ -14,11 +14,12 @@ use signal_hook_mio::v1_0::Signals;
 use tracing::{info, warn};
 
 use crate::{
+    auth::Auth,
     budget::Budget,
     bus::{self, Archive, Bus, Doorbell, Generators, Inbox, LogKind, Outlet, Outlets, REACTORS_MAX, Wake},
     clock::Clock,
     config::{Address, Config, Pin},
-    endpoint::{self, Hub, Phase},
+    endpoint::{self, Hub, Phase, Telemetry},
     metrics::{Metrics, ReactorMetrics, SourceHealth},
     os, protocol,
     reactor::{self, Listener, MioNet, Placement, Reactor, Stream, bind_tcp, bind_unix},
@@ -27,6 +28,7 @@ use crate::{
         redis_pubsub::{self, ReaderHandle, SourceStatus, WriterHandle, start_reader, start_writer},
         redis_stream::{self, ArchiveHandle, Classes},
     },
+    store::{StoreHandle, StoreStatus, start_store},
 };
 
 /// Smaller blocks are many and of like sizes, so that the holes they leave are filled again.
@@ -52,6 +54,8 @@ pub fn run(config: Config) -> Result<(), String> {
     while signals.wait(SWEEP_INTERVAL)?.is_none() {
         server.hub.bus.sweep(clock.now());
         server.hub.wall.set(clock.now(), os::realtime_now());
+        // A wall clock may be set while the hub runs.
+        server.hub.auth.set_clock(clock.now(), os::realtime_now());
     }
     info!(window = ?config.drain.window, "shutting down; another signal ends the hub at once");
     let outcome = server.stop(&mut signals);
@@ -154,6 +158,7 @@ struct Server {
     writer: Option<WriterHandle>,
     streams: Option<Streams>,
     generators: Option<GeneratorsHandle>,
+    store: Option<StoreHandle>,
 }
 
 /// The parts that serve topics whose log is a Redis Stream.
@@ -223,11 +228,16 @@ impl Server {
             doorbells.iter().map(|doorbell| Inbox::new(config.limits.inbox_events_max, Arc::clone(doorbell))).collect();
         let bus = Arc::new(Bus::new(bus_config(config), inboxes, outlets));
         let statuses = status.iter().chain(streams.as_ref().map(|streams| &streams.status));
-        let sources = statuses.map(|status| Arc::clone(status) as Arc<dyn SourceHealth>).collect();
         let generators = start_demo(config, &bus, clock).map_err(|error| format!("cannot start a thread: {error}"))?;
         let control = generators.as_ref().map(|generators| Box::new(generators.control()) as Box<dyn Generators>);
+        let mut sources: Vec<_> = statuses.map(|status| Arc::clone(status) as Arc<dyn SourceHealth>).collect();
+        let store = start_keeping(config, &bus, clock, &mut sources).map_err(|error| format!("store: {error}"))?;
         let hub = build_hub(config, clock, Arc::clone(&bus), sources).with_generators(control);
-        let hub = Arc::new(hub);
+        let hub = Arc::new(hub.with_telemetry(Telemetry {
+            store: store.as_ref().map(StoreHandle::store),
+            objects_max: config.limits.objects_per_request_max,
+        }));
+        start_password_threads(&hub.auth).map_err(|error| format!("cannot start a thread: {error}"))?;
         if let Some(streams) = &mut streams {
             streams.read(config, Arc::clone(&bus), clock).map_err(of_redis)?;
         }
@@ -245,7 +255,7 @@ impl Server {
         });
         let reactors =
             reactors.collect::<io::Result<_>>().map_err(|error| format!("cannot start a thread: {error}"))?;
-        Ok(Self { hub, doorbells, reactors, reader, writer, streams, generators })
+        Ok(Self { hub, doorbells, reactors, reader, writer, streams, generators, store })
     }
 
     /// Lets the connections go, over the drain window or at once if another signal comes. The reactors end first: what
@@ -263,6 +273,8 @@ impl Server {
             }
         }
         self.generators.into_iter().for_each(GeneratorsHandle::stop);
+        // Before the ways out: what it still stores is also to be published.
+        self.store.into_iter().for_each(StoreHandle::stop);
         self.reader.into_iter().for_each(ReaderHandle::stop);
         self.writer.into_iter().for_each(WriterHandle::stop);
         self.streams.into_iter().for_each(Streams::stop);
@@ -275,6 +287,19 @@ impl Server {
             doorbell.ring();
         }
     }
+}
+
+/// Starts the store, if there is one, and adds it to what has to be well.
+fn start_keeping(
+    config: &Config,
+    bus: &Arc<Bus>,
+    clock: Clock,
+    sources: &mut Vec<Arc<dyn SourceHealth>>,
+) -> io::Result<Option<StoreHandle>> {
+    let Some(store) = &config.store else { return Ok(None) };
+    let status = Arc::new(StoreStatus::new(store.ping_interval));
+    sources.push(Arc::clone(&status) as Arc<dyn SourceHealth>);
+    start_store(store, Arc::clone(bus), clock, status).map(Some)
 }
 
 fn start_reactor(
@@ -306,6 +331,16 @@ fn start_demo(config: &Config, bus: &Arc<Bus>, clock: Clock) -> io::Result<Optio
     generator::start_generators(demo, &endpoint::demo_streams(), Arc::clone(bus), clock).map(Some)
 }
 
+/// They end with the process: what they still check then is for nobody.
+fn start_password_threads(auth: &Auth) -> io::Result<()> {
+    let threads = if auth.has_users() { auth.settings().login_threads } else { 0 };
+    for index in 0..threads {
+        let work = auth.password_work();
+        thread::Builder::new().name(format!("passwords-{index}")).spawn(move || work.run())?;
+    }
+    Ok(())
+}
+
 fn bus_config(config: &Config) -> bus::Config {
     bus::Config {
         reactors: config.server.reactors,
@@ -328,7 +363,8 @@ fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn 
         stuck_after: config.server.stuck_after,
         esp: config.esp.clone(),
     };
-    let hub = Hub::new(bus, Arc::new(Metrics { reactors, sources, clock }), endpoints);
+    let auth = Auth::new(Arc::clone(&config.auth), clock.now(), os::realtime_now());
+    let hub = Hub::new(bus, Arc::new(Metrics { reactors, sources, clock }), endpoints).with_auth(auth);
     hub.wall.set(clock.now(), os::realtime_now());
     hub
 }
