@@ -13,6 +13,7 @@ mod drain;
 mod events;
 mod events_examples;
 mod events_generators;
+mod events_rights;
 mod examples_clients;
 mod fanfare_v1;
 mod gaps;
