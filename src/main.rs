@@ -41,7 +41,7 @@ enum Command {
     /// Listen to topics: print their events, or measure how long they take
     Subscribe(subscribe::Options),
     /// Measure a server: latency, losses, processor time and memory under an open-loop load
-    Bench(bench::Options),
+    Bench(Box<bench::Options>),
     /// Make a token for a client
     Token(TokenArguments),
     /// Hash a password, read from standard input, for the users file
@@ -109,12 +109,12 @@ struct ServeArguments {
     /// Take events from Redis Pub/Sub, and publish to it
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
-    /// Make events up for the streams of /api/v1/events and /api/v1/broadcast-demo
-    #[arg(long)]
-    demo: bool,
     /// Keep telemetry in PostgreSQL: postgres://user:password@host/database
     #[arg(long, value_name = "URL")]
     store: Option<String>,
+    /// Make events up for the streams of /api/v1/events and /api/v1/broadcast-demo
+    #[arg(long)]
+    demo: bool,
     /// Allow an address that other machines reach, although nobody is asked who they are
     #[arg(long)]
     insecure: bool,
@@ -162,8 +162,8 @@ impl ServeArguments {
             ("--reactors", "server.reactors", self.reactors.clone()),
             ("--pin", "server.pin", self.pin.clone()),
             ("--redis", "redis.url", self.redis.clone()),
-            ("--demo", "demo.enabled", self.demo.then(|| "true".to_owned())),
             ("--store", "store.url", self.store.clone()),
+            ("--demo", "demo.enabled", self.demo.then(|| "true".to_owned())),
             ("--insecure", "server.insecure", self.insecure.then(|| "true".to_owned())),
             ("--log-level", "log.level", self.log_level.clone()),
             ("--log-format", "log.format", self.log_format.clone()),
@@ -241,8 +241,8 @@ mod tests {
             "--reactors=2",
             "--pin=4,6-7",
             "--redis=redis://127.0.0.1/5",
-            "--demo",
             "--store=postgres://esp@db/wells",
+            "--demo",
             "--insecure",
             "--log-level=warn",
             "--log-format=json",

@@ -157,8 +157,8 @@ struct Server {
     reader: Option<ReaderHandle>,
     writer: Option<WriterHandle>,
     streams: Option<Streams>,
-    generators: Option<GeneratorsHandle>,
     store: Option<StoreHandle>,
+    generators: Option<GeneratorsHandle>,
 }
 
 /// The parts that serve topics whose log is a Redis Stream.
@@ -228,16 +228,18 @@ impl Server {
             doorbells.iter().map(|doorbell| Inbox::new(config.limits.inbox_events_max, Arc::clone(doorbell))).collect();
         let bus = Arc::new(Bus::new(bus_config(config), inboxes, outlets));
         let statuses = status.iter().chain(streams.as_ref().map(|streams| &streams.status));
-        let generators = start_demo(config, &bus, clock).map_err(|error| format!("cannot start a thread: {error}"))?;
-        let control = generators.as_ref().map(|generators| Box::new(generators.control()) as Box<dyn Generators>);
         let mut sources: Vec<_> = statuses.map(|status| Arc::clone(status) as Arc<dyn SourceHealth>).collect();
         let store = start_keeping(config, &bus, clock, &mut sources).map_err(|error| format!("store: {error}"))?;
-        let hub = build_hub(config, clock, Arc::clone(&bus), sources).with_generators(control);
-        let hub = Arc::new(hub.with_telemetry(Telemetry {
+        let of_thread = |error: io::Error| format!("cannot start a thread: {error}");
+        let generators = start_demo(config, &bus, clock).map_err(of_thread)?;
+        let control = generators.as_ref().map(|generators| Box::new(generators.control()) as Box<dyn Generators>);
+        let telemetry = Telemetry {
             store: store.as_ref().map(StoreHandle::store),
             objects_max: config.limits.objects_per_request_max,
-        }));
-        start_password_threads(&hub.auth).map_err(|error| format!("cannot start a thread: {error}"))?;
+        };
+        let hub = build_hub(config, clock, Arc::clone(&bus), sources);
+        let hub = Arc::new(hub.with_generators(control).with_telemetry(telemetry));
+        start_password_threads(&hub.auth).map_err(of_thread)?;
         if let Some(streams) = &mut streams {
             streams.read(config, Arc::clone(&bus), clock).map_err(of_redis)?;
         }
@@ -255,7 +257,7 @@ impl Server {
         });
         let reactors =
             reactors.collect::<io::Result<_>>().map_err(|error| format!("cannot start a thread: {error}"))?;
-        Ok(Self { hub, doorbells, reactors, reader, writer, streams, generators, store })
+        Ok(Self { hub, doorbells, reactors, reader, writer, streams, store, generators })
     }
 
     /// Lets the connections go, over the drain window or at once if another signal comes. The reactors end first: what
@@ -272,9 +274,9 @@ impl Server {
                 warn!("a reactor had panicked");
             }
         }
-        self.generators.into_iter().for_each(GeneratorsHandle::stop);
         // Before the ways out: what it still stores is also to be published.
         self.store.into_iter().for_each(StoreHandle::stop);
+        self.generators.into_iter().for_each(GeneratorsHandle::stop);
         self.reader.into_iter().for_each(ReaderHandle::stop);
         self.writer.into_iter().for_each(WriterHandle::stop);
         self.streams.into_iter().for_each(Streams::stop);
@@ -325,12 +327,6 @@ fn start_reactor(
     })
 }
 
-/// What makes up the events of the default streams, if the configuration asks for them.
-fn start_demo(config: &Config, bus: &Arc<Bus>, clock: Clock) -> io::Result<Option<GeneratorsHandle>> {
-    let Some(demo) = config.demo.clone() else { return Ok(None) };
-    generator::start_generators(demo, &endpoint::demo_streams(), Arc::clone(bus), clock).map(Some)
-}
-
 /// They end with the process: what they still check then is for nobody.
 fn start_password_threads(auth: &Auth) -> io::Result<()> {
     let threads = if auth.has_users() { auth.settings().login_threads } else { 0 };
@@ -339,6 +335,12 @@ fn start_password_threads(auth: &Auth) -> io::Result<()> {
         thread::Builder::new().name(format!("passwords-{index}")).spawn(move || work.run())?;
     }
     Ok(())
+}
+
+/// What makes up the events of the default streams, if the configuration asks for them.
+fn start_demo(config: &Config, bus: &Arc<Bus>, clock: Clock) -> io::Result<Option<GeneratorsHandle>> {
+    let Some(demo) = config.demo.clone() else { return Ok(None) };
+    generator::start_generators(demo, &endpoint::demo_streams(), Arc::clone(bus), clock).map(Some)
 }
 
 fn bus_config(config: &Config) -> bus::Config {

@@ -51,8 +51,13 @@ function fail(message) {
 
 let session = { token: options.token, expiresAt: Infinity };
 
+// How long the token need not be renewed, in milliseconds.
+function renewIn() {
+    return session.expiresAt - Date.now() - 30_000;
+}
+
 async function freshToken() {
-    if (options.user === undefined || (session.token && Date.now() < session.expiresAt - 30_000)) return session.token;
+    if (options.user === undefined || (session.token && 0 < renewIn())) return session.token;
     const renewed = session.token && (await post("refresh", undefined, { Authorization: `Bearer ${session.token}` }));
     session = renewed || (await signIn());
     return session.token;
@@ -70,13 +75,13 @@ async function post(door, body, headers = {}) {
         headers: { "Content-Type": "application/json", ...headers },
         body: JSON.stringify(body),
     });
-    if (response.status === 401) return undefined;
+    if (response.status === 401 || response.status === 403) return undefined;
     if (!response.ok) throw new Error(`${door}: ${response.status} ${await response.text()}`);
     const { access_token: token, expires_in: seconds } = await response.json();
     return { token, expiresAt: Date.now() + seconds * 1000 };
 }
 
-// ---- Socket.IO: the client library comes back by itself.
+// ---- Socket.IO.
 
 function listenSocketIo() {
     const socket = io(options.server, {
@@ -92,14 +97,25 @@ function listenSocketIo() {
         for (const topic of options.topic) socket.emit("subscribe", { topic });
     });
     socket.io.engine.on("upgrade", transport => say("upgraded", transport.name));
-    socket.on("connect_error", error => say("refused", error.message));
-    socket.on("disconnect", reason => say("lost", reason));
+    socket.on("connect_error", error => {
+        say("refused", error.message);
+        comeBack(socket);
+    });
+    socket.on("disconnect", reason => {
+        say("lost", reason);
+        comeBack(socket);
+    });
     const aboutItself = new Set(["connected", "subscribed", "unsubscribed", "pong", "stats", "error"]);
     socket.onAny((name, data) => {
         const text = JSON.stringify(data);
         if (aboutItself.has(name)) say(name, text);
         else show(name, text);
     });
+}
+
+// The library comes back by itself from everything but what the hub did on purpose.
+function comeBack(socket) {
+    if (!socket.active) setTimeout(() => socket.connect(), backoff());
 }
 
 // ---- Server-Sent Events: EventSource comes back by itself, with the id of the last event, unless it is refused.
@@ -136,10 +152,18 @@ const since = new Map();
 
 async function listenWebSocket() {
     const url = new URL("/ws", options.server.replace(/^http/, "ws"));
-    const token = await freshToken();
-    const socket = new WebSocket(url, "fanfare.v1", token && { headers: { Authorization: `Bearer ${token}` } });
+    await freshToken();
+    const socket = new WebSocket(url, "fanfare.v1");
+    let renewal;
+    // Shows the token, and a fresh one in time, so that the connection does not end with the old one.
+    const authenticate = () => {
+        if (session.token === undefined) return;
+        socket.send(JSON.stringify({ op: "auth", token: session.token }));
+        if (options.user) renewal = setTimeout(() => freshToken().then(authenticate), Math.max(1000, renewIn()));
+    };
     socket.on("open", () => {
         say("open", "websocket");
+        authenticate();
         for (const topic of topics) {
             socket.send(JSON.stringify({ op: "subscribe", topic, since: since.get(topic), ref: topic }));
         }
@@ -154,6 +178,7 @@ async function listenWebSocket() {
     });
     socket.on("error", error => say("refused", error.message));
     socket.on("close", (code, reason) => {
+        clearTimeout(renewal);
         say("lost", code, String(reason));
         setTimeout(listenWebSocket, reconnectIn(String(reason)));
     });

@@ -51,7 +51,7 @@ class Session:
         if self.token is not None:
             headers = {"Authorization": f"Bearer {self.token}"}
             answer = requests.post(f"{self.server}/api/v1/auth/refresh", headers=headers, timeout=10)
-        if answer is None or answer.status_code == 401:
+        if answer is None or answer.status_code in (401, 403):
             login = {"username": self.user, "password": self.password}
             answer = requests.post(f"{self.server}/api/v1/auth/login", json=login, timeout=10)
         if answer.status_code == 401:
@@ -71,10 +71,11 @@ class Printer:
         print(*words, flush=True)
 
     def event(self, kind, data):
-        """Returns whether more are wanted."""
         self.say("event", kind, data)
         if self.left is not None and kind != "gap":
             self.left -= 1
+
+    def wants_more(self):
         return self.left is None or self.left > 0
 
 
@@ -100,55 +101,71 @@ def listen_socketio(session, options, printer):
     @client.on("*")
     def any_event(name, data=None, *_more):
         if name in ABOUT_ITSELF:
-            printer.say(name, json.dumps(data))
-        elif not printer.event(name, json.dumps(data)):
+            return printer.say(name, json.dumps(data))
+        printer.event(name, json.dumps(data))
+        if not printer.wants_more():
             client.disconnect()
 
+    # Asked anew for each connection, so that it comes back with a token that is still valid.
     def auth():
         token = session.fresh_token()
         return {"token": token} if token else {}
 
-    # Asked anew for each connection, so that it comes back with a token that is still valid.
-    client.connect(session.server, auth=auth, transports=options.transports, wait_timeout=10)
-    client.wait()
+    # The library comes back by itself from everything but what the hub did on purpose.
+    while printer.wants_more():
+        client.connect(session.server, auth=auth, transports=options.transports, wait_timeout=10, retry=True)
+        client.wait()
 
 
-def listen_sse(session, options, printer):
-    topics = [f"wells.{well}" for well in options.well] + options.topic
-    last_event_id, retry_s = None, 2.0
-    while True:
+class SseListener:
+    """Goes on where it was, with the id of the last event, whenever the stream ends."""
+
+    def __init__(self, session, options, printer):
+        self.session = session
+        self.topics = [f"wells.{well}" for well in options.well] + options.topic
+        self.printer = printer
+        self.last_event_id = None
+        self.retry_s = 2.0
+
+    def run(self):
+        while True:
+            try:
+                with self.open() as response:
+                    self.take(response)
+            except requests.RequestException as problem:
+                self.printer.say("lost", type(problem).__name__)
+            if not self.printer.wants_more():
+                return
+            # Not all clients in the same moment.
+            time.sleep(self.retry_s * random.uniform(1.0, 1.5))
+
+    def open(self):
         headers = {"Accept": "text/event-stream"}
-        if token := session.fresh_token():
+        if token := self.session.fresh_token():
             headers["Authorization"] = f"Bearer {token}"
-        if last_event_id is not None:
-            headers["Last-Event-ID"] = last_event_id
-        try:
-            # The hub is never silent for longer than half a minute.
-            url, query = f"{session.server}/sse", [("topic", topic) for topic in topics]
-            with requests.get(url, params=query, headers=headers, stream=True, timeout=(5, 75)) as response:
-                if response.status_code != 200:
-                    refused(response, printer)
-                else:
-                    printer.say("open", "sse")
-                    for event in sseclient.SSEClient(response).events():
-                        last_event_id = event.id or last_event_id
-                        retry_s = int(event.retry) / 1000 if event.retry else retry_s
-                        if event.event == "error":
-                            printer.say("error", event.data)
-                        elif not printer.event(event.event, event.data):
-                            return
-                    printer.say("lost", "the stream ended")
-        except requests.RequestException as problem:
-            printer.say("lost", type(problem).__name__)
-        # Not all clients in the same moment.
-        time.sleep(retry_s * random.uniform(1.0, 1.5))
+        if self.last_event_id is not None:
+            headers["Last-Event-ID"] = self.last_event_id
+        url, query = f"{self.session.server}/sse", [("topic", topic) for topic in self.topics]
+        # The hub is never silent for longer than half a minute.
+        return requests.get(url, params=query, headers=headers, stream=True, timeout=(5, 75))
 
-
-def refused(response, printer):
-    """Says why; ends the program if it would be refused again."""
-    printer.say("refused", response.status_code, response.text.strip())
-    if response.status_code not in (401, 429, 500, 502, 503, 504):
-        sys.exit(1)
+    def take(self, response):
+        if response.status_code != 200:
+            self.printer.say("refused", response.status_code, response.text.strip())
+            if response.status_code not in (429, 500, 502, 503, 504):
+                sys.exit(1)
+            return
+        self.printer.say("open", "sse")
+        for event in sseclient.SSEClient(response).events():
+            self.last_event_id = event.id or self.last_event_id
+            self.retry_s = int(event.retry) / 1000 if event.retry else self.retry_s
+            if event.event == "error":
+                self.printer.say("error", event.data)
+                continue
+            self.printer.event(event.event, event.data)
+            if not self.printer.wants_more():
+                return
+        self.printer.say("lost", "the stream ended")
 
 
 def main():
@@ -165,9 +182,11 @@ def main():
     if not options.well and not options.topic:
         parser.error("name a --well or a --topic")
     session, printer = Session(options.server, options.token, options.user), Printer(options.count)
-    listen = listen_sse if options.sse else listen_socketio
     try:
-        listen(session, options, printer)
+        if options.sse:
+            SseListener(session, options, printer).run()
+        else:
+            listen_socketio(session, options, printer)
     except KeyboardInterrupt:
         pass
     except socketio.exceptions.ConnectionError as problem:

@@ -165,16 +165,16 @@ impl Hub {
         Self { auth, ..self }
     }
 
-    /// With events that make themselves up.
-    #[must_use]
-    pub fn with_generators(self, generators: Option<Box<dyn Generators>>) -> Self {
-        Self { generators, ..self }
-    }
-
     /// With limits of its own to telemetry, or a place where it is kept.
     #[must_use]
     pub fn with_telemetry(self, telemetry: Telemetry) -> Self {
         Self { telemetry, ..self }
+    }
+
+    /// With events that make themselves up.
+    #[must_use]
+    pub fn with_generators(self, generators: Option<Box<dyn Generators>>) -> Self {
+        Self { generators, ..self }
     }
 
     /// What the application sends back for `message`.

@@ -22,8 +22,8 @@ pub(super) struct Envelope<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) data: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a Cause>,
-    timestamp: i64,
+    pub(super) error: Option<&'a Cause>,
+    pub(super) timestamp: i64,
 }
 
 impl Envelope<'_> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod browser;
 pub(crate) mod conversation;
+pub(crate) mod example;
 pub(crate) mod http;
 pub(crate) mod hub;
 pub(crate) mod nginx;
