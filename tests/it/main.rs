@@ -14,6 +14,7 @@ mod drain;
 mod events;
 mod events_examples;
 mod events_generators;
+mod events_rights;
 mod examples_clients;
 mod examples_pages;
 mod fanfare_v1;
