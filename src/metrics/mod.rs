@@ -72,8 +72,10 @@ pub const ROUTE_LABELS: [&str; 14] = [
 ];
 
 /// The status codes counted one by one; the rest is counted as `other`.
-pub const CODE_LABELS: [&str; 18] =
-    ["101", "200", "201", "202", "204", "400", "401", "403", "404", "405", "408", "413", "417", "426", "429", "431", "503", "other"];
+pub const CODE_LABELS: [&str; 18] = [
+    "101", "200", "201", "202", "204", "400", "401", "403", "404", "405", "408", "413", "417", "426", "429", "431",
+    "503", "other",
+];
 
 /// One reactor's figures. Only its reactor writes them.
 #[derive(Debug, Default)]

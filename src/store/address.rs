@@ -20,9 +20,9 @@ impl StoreUrl {
             return Err(BadStoreUrl("it does not begin with postgres://".to_owned()));
         }
         let verified = ["verify-ca", "verify-full"];
-        let text = verified.iter().fold(text.to_owned(), |text, mode| {
-            text.replace(&format!("sslmode={mode}"), "sslmode=require")
-        });
+        let text = verified
+            .iter()
+            .fold(text.to_owned(), |text, mode| text.replace(&format!("sslmode={mode}"), "sslmode=require"));
         let mut config = tokio_postgres::Config::from_str(&text).map_err(|error| BadStoreUrl(describe(&error)))?;
         if config.get_hosts().is_empty() {
             return Err(BadStoreUrl("it names no host".to_owned()));

@@ -73,11 +73,7 @@ impl Announcer {
         self.publish(due.into_iter().zip(ids), &Arc::new(Mutex::new(pending)));
     }
 
-    fn publish(
-        &self,
-        due: impl Iterator<Item = ((usize, Box<str>, Record), i64)>,
-        pending: &Arc<Mutex<Pending>>,
-    ) {
+    fn publish(&self, due: impl Iterator<Item = ((usize, Box<str>, Record), i64)>, pending: &Arc<Mutex<Pending>>) {
         let mut feed = self.bus.feed();
         for ((index, key, record), record_id) in due {
             let (kind, data) = (record.kind.event(), record.payload(Some(record_id)));

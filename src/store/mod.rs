@@ -25,7 +25,7 @@ use std::{io, sync::Arc};
 pub use address::{BadStoreUrl, StoreUrl};
 pub use config::Config;
 pub use query::{Order, Page, Place, Query, ReadFailed, ReadReply};
-pub use record::{FIELDS, Kept, KeepFailed, KeepReply, Kind, Record, write_time};
+pub use record::{FIELDS, KeepFailed, KeepReply, Kept, Kind, Record, write_time};
 pub use status::StoreStatus;
 
 use self::{announcer::Announcer, backlog::Backlog, link::Connector, reader::Readers, writer::WriterHandle};

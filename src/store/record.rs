@@ -19,17 +19,8 @@ pub enum Kind {
 }
 
 /// The measurements that have a column of their own, by the names that clients use.
-pub const FIELDS: [&str; 9] = [
-    "flow_rate",
-    "pip",
-    "motor_current",
-    "motor_temp",
-    "vibration",
-    "vsd_frequency",
-    "flow_variance",
-    "torque",
-    "gor",
-];
+pub const FIELDS: [&str; 9] =
+    ["flow_rate", "pip", "motor_current", "motor_temp", "vibration", "vsd_frequency", "flow_variance", "torque", "gor"];
 
 /// One row on its way into the database, and out as an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,7 +154,9 @@ impl fmt::Display for KeepFailed {
             Self::QueueFull => "too much waits to be stored; nothing was stored",
             Self::NoRoom => "the memory budget is spent; nothing was stored",
             Self::Away => "the database cannot be reached; nothing was stored",
-            Self::Unknown => "the database did not answer; it may have been stored: repeat with the same Idempotency-Key",
+            Self::Unknown => {
+                "the database did not answer; it may have been stored: repeat with the same Idempotency-Key"
+            }
             Self::Refused => "the database does not take this; nothing was stored",
         })
     }

@@ -11,10 +11,10 @@ fn addresses_are_read_and_shown_without_the_password() {
         assert!(!format!("{url:?}").contains("geheim"));
     };
     check("postgres://esp:geheim@db:5433/wells", "postgres://esp:***@db:5433/wells", false);
-    check("postgresql://esp@db/wells?sslmode=require", "postgres://esp@db/wells", true);
-    check("postgres://esp@db/wells?sslmode=verify-full", "postgres://esp@db/wells", true);
-    check("postgres://esp@db/wells?sslmode=prefer", "postgres://esp@db/wells", false);
-    check("postgres:///wells?host=/run/postgresql", "postgres:///run/postgresql/wells", false);
+    check("postgresql://esp@db/wells?sslmode=require", "postgres://esp@db:5432/wells", true);
+    check("postgres://esp@db/wells?sslmode=verify-full", "postgres://esp@db:5432/wells", true);
+    check("postgres://esp@db/wells?sslmode=prefer", "postgres://esp@db:5432/wells", false);
+    check("postgres:///wells?host=/run/postgresql", "postgres:///run/postgresql:5432/wells", false);
     check("postgres://a:1,b:2/wells", "postgres://a:1,b:2/wells", false);
 }
 
@@ -64,12 +64,7 @@ fn events_have_the_documented_form() {
         None,
         &format!(r#"{{"event":"telemetry_update",{head}"data":{{"telemetry_id":null,"timestamp":"t"}}}}"#),
     );
-    check(
-        Kind::Alert,
-        r#"{"type":"x"}"#,
-        Some(7),
-        &format!(r#"{{"event":"alert",{head}"alert":{{"type":"x"}}}}"#),
-    );
+    check(Kind::Alert, r#"{"type":"x"}"#, Some(7), &format!(r#"{{"event":"alert",{head}"alert":{{"type":"x"}}}}"#));
     check(
         Kind::Diagnostic,
         r#"{"a":[]}"#,

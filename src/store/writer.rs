@@ -250,12 +250,7 @@ impl Writer {
         }
     }
 
-    fn store_first(
-        &self,
-        count: usize,
-        session: &mut Session,
-        is_committing: &mut bool,
-    ) -> Result<Vec<Stored>, Fault> {
+    fn store_first(&self, count: usize, session: &mut Session, is_committing: &mut bool) -> Result<Vec<Stored>, Fault> {
         let records: Vec<&Record> =
             self.pending.iter().take(count).flat_map(|submission| &submission.records).collect();
         let Session { link, statements } = session;
@@ -340,10 +335,7 @@ impl Writer {
     }
 
     /// Does `work` if there is a connection; false if it failed, or there is none.
-    fn ask(
-        &mut self,
-        work: impl AsyncFnOnce(&mut tokio_postgres::Client, &Statements) -> Result<(), Fault>,
-    ) -> bool {
+    fn ask(&mut self, work: impl AsyncFnOnce(&mut tokio_postgres::Client, &Statements) -> Result<(), Fault>) -> bool {
         let Some(mut session) = self.session.take() else { return false };
         let asked = self.clock.now();
         let Session { link, statements } = &mut session;

@@ -42,7 +42,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 #[rustfmt::skip]
 const CONFIGURING: &[&str] = &[
     "Bounds", "Class", "Config", "Cors", "Limits", "LogKind", "Policy", "RateLimit", "RedisUrl", "Retention",
-    "SentinelLogin", "StoreUrl", "http", "proxy", "redis_pubsub", "redis_stream", "websocket",
+    "SentinelLogin", "StoreUrl", "http", "proxy", "redis_pubsub", "redis_stream", "store",
+    "websocket",
 ];
 
 /// What comes from outside, and the parts that may use it.

@@ -27,4 +27,6 @@ mod redis_source;
 mod redis_stream;
 mod refusals;
 mod sse_stream;
+mod telemetry;
+mod telemetry_store;
 mod websocket_rules;

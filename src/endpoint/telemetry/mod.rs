@@ -239,4 +239,3 @@ fn error(status: u16, name: &str, message: &str) -> Response {
 
 /// When a client that was refused for want of room, or of the database, may try again, in seconds.
 const RETRY_AFTER_S: &str = "2";
-

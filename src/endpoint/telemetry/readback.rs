@@ -73,7 +73,8 @@ fn bound(request: &Request, name: &str) -> Result<Option<u64>, Response> {
     let Some(text) = filled(request, name) else { return Ok(None) };
     // `+` of an offset arrives as a space where a client did not escape it.
     let time_us = parse_unix(text).or_else(|| parse_time(&text.replace(' ', "+")));
-    let message = || wrong(&format!("{name} must be a time of RFC 3339, such as 2025-11-20T10:30:00Z, or Unix seconds"));
+    let message =
+        || wrong(&format!("{name} must be a time of RFC 3339, such as 2025-11-20T10:30:00Z, or Unix seconds"));
     time_us.map(Some).ok_or_else(message)
 }
 
@@ -96,16 +97,17 @@ fn describe(well_id: &str, outcome: Result<Page, ReadFailed>) -> Response {
     };
     let next = next.map_or_else(|| "null".to_owned(), |place| format!("\"{place}\""));
     let (count, data) = (readings.len(), readings.join(","));
-    let body = format!(
-        r#"{{"success":true,"well_id":"{well_id}","count":{count},"data":[{data}],"next_cursor":{next}}}"#
-    );
+    let body =
+        format!(r#"{{"success":true,"well_id":"{well_id}","count":{count},"data":[{data}],"next_cursor":{next}}}"#);
     let headers = vec![("Content-Type", "application/json".to_owned()), ("Cache-Control", "no-store".to_owned())];
     Response { status: 200, headers, body: body.into_bytes() }
 }
 
 fn describe_failure(failed: ReadFailed) -> Response {
     match failed {
-        ReadFailed::QueueFull => error(503, "StorageOverloaded", &failed.to_string()).with("Retry-After", RETRY_AFTER_S),
+        ReadFailed::QueueFull => {
+            error(503, "StorageOverloaded", &failed.to_string()).with("Retry-After", RETRY_AFTER_S)
+        }
         ReadFailed::Away => error(503, "StorageUnavailable", &failed.to_string()).with("Retry-After", RETRY_AFTER_S),
         ReadFailed::TooLong => error(504, "StorageTimeout", &failed.to_string()),
     }

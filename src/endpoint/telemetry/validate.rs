@@ -32,7 +32,8 @@ pub(super) fn parse_records(
     received_us: u64,
     objects_max: usize,
 ) -> Result<Parcel, Invalid> {
-    let parsed: Value = serde_json::from_slice(body).map_err(|error| wrong(&format!("the body is not JSON: {error}")))?;
+    let parsed: Value =
+        serde_json::from_slice(body).map_err(|error| wrong(&format!("the body is not JSON: {error}")))?;
     let (objects, is_single) = match parsed {
         Value::Object(object) => (vec![Value::Object(object)], true),
         Value::Array(objects) if objects.is_empty() => return Err(wrong("the array is empty")),

@@ -4,6 +4,7 @@ pub(crate) mod browser;
 pub(crate) mod http;
 pub(crate) mod hub;
 pub(crate) mod nginx;
+pub(crate) mod postgres;
 pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod sentinel;
