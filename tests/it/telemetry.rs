@@ -146,7 +146,7 @@ fn what_is_wrong_is_told() {
     let answer = connection.request(Method::Post, INGEST, &[("Idempotency-Key", &long_key)], body);
     assert_eq!((answer.status, &answer.json()["error"]), (400, &"ValidationError".into()));
     assert_eq!(hub.metric("realtime_publishes_total"), 0.0, "nothing of all this was published");
-    assert_eq!(hub.get(INGEST).status, 501, "as a well's name it is one without a store");
+    assert_eq!(hub.get(INGEST).status, 405, "no well that is to be read back is called so");
 }
 
 #[test]

@@ -77,11 +77,22 @@ impl PostgresServer {
 
     /// Stops the server and all its children in their tracks; [`PostgresServer::go_on`] lets them go on.
     pub(crate) fn stand_still(&self) {
-        self.processes().into_iter().for_each(|pid| send_signal("STOP", pid));
+        // Itself first, so that it has no further children.
+        self.child.iter().for_each(|child| send_signal("STOP", child.id()));
+        self.signal_all("STOP");
     }
 
     pub(crate) fn go_on(&self) {
-        self.processes().into_iter().for_each(|pid| send_signal("CONT", pid));
+        self.signal_all("CONT");
+    }
+
+    /// One of its children may end by itself meanwhile: it need not be told.
+    fn signal_all(&self, signal: &str) {
+        for pid in self.processes() {
+            let told =
+                Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).stderr(Stdio::null()).status();
+            assert!(told.is_ok(), "there is no kill on this machine");
+        }
     }
 
     /// Starts it again, where it was.
