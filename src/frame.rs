@@ -11,6 +11,18 @@ pub enum Format {
     WebSocketRaw,
     /// One WebSocket text message: the `fanfare.v1` envelope.
     FanfareV1,
+    /// WebSocket messages: an event of Socket.IO in the namespace `/`. A session that polls carry gets the same messages
+    /// in another wrapping.
+    SocketIo(SocketIoForm),
+}
+
+/// The variants of the Socket.IO form.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SocketIoForm {
+    /// With the place in the topic as the last argument, by which a client may come back.
+    pub offset: bool,
+    /// Each session gets frames of its own, made from those without a place.
+    pub own: bool,
 }
 
 /// The variants of the Server-Sent Events form.
@@ -25,7 +37,7 @@ pub struct SseForm {
 }
 
 /// How many formats there are.
-pub const FORMAT_COUNT: usize = 10;
+pub const FORMAT_COUNT: usize = 12;
 
 impl Format {
     /// The format's place in a [`FrameCache`].
@@ -36,6 +48,17 @@ impl Format {
             Self::Sse(form) => {
                 2 + usize::from(form.named) + 2 * usize::from(form.chunked) + 4 * usize::from(form.with_id)
             }
+            Self::SocketIo(form) => 10 + usize::from(form.offset && !form.own),
+        }
+    }
+
+    /// Whether a frame is all that a reader in this format gets of an event, so that readers may share it.
+    #[inline]
+    pub fn is_shared(self) -> bool {
+        match self {
+            Self::WebSocketRaw | Self::FanfareV1 => true,
+            Self::Sse(form) => form.with_id,
+            Self::SocketIo(form) => !form.own,
         }
     }
 }
@@ -70,6 +93,9 @@ mod tests {
         for bits in 0..8 {
             let form = SseForm { named: bits & 1 != 0, chunked: bits & 2 != 0, with_id: bits & 4 != 0 };
             places.push(Format::Sse(form).index());
+        }
+        for offset in [false, true] {
+            places.push(Format::SocketIo(SocketIoForm { offset, own: false }).index());
         }
         places.sort_unstable();
         assert_eq!(places, (0..FORMAT_COUNT).collect::<Vec<_>>());

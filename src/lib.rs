@@ -10,6 +10,7 @@ pub mod gap;
 pub mod outbox;
 pub mod topic;
 
+pub mod broadcaster;
 pub mod source;
 
 pub mod bus;
@@ -29,3 +30,5 @@ pub mod metrics;
 pub mod os;
 pub mod server;
 pub mod tool;
+
+pub use broadcaster::Broadcaster;

@@ -14,8 +14,9 @@ use signal_hook_mio::v1_0::Signals;
 use tracing::{info, warn};
 
 use crate::{
+    auth::Auth,
     budget::Budget,
-    bus::{self, Archive, Bus, Doorbell, Inbox, LogKind, Outlet, Outlets, REACTORS_MAX, Wake},
+    bus::{self, Archive, Bus, Doorbell, Generators, Inbox, LogKind, Outlet, Outlets, REACTORS_MAX, Wake},
     clock::Clock,
     config::{Address, Config, Pin},
     endpoint::{self, Hub, Phase, Telemetry},
@@ -23,6 +24,7 @@ use crate::{
     os, protocol,
     reactor::{self, Listener, MioNet, Placement, Reactor, Stream, bind_tcp, bind_unix},
     source::{
+        generator::{self, GeneratorsHandle},
         redis_pubsub::{self, ReaderHandle, SourceStatus, WriterHandle, start_reader, start_writer},
         redis_stream::{self, ArchiveHandle, Classes},
     },
@@ -52,6 +54,8 @@ pub fn run(config: Config) -> Result<(), String> {
     while signals.wait(SWEEP_INTERVAL)?.is_none() {
         server.hub.bus.sweep(clock.now());
         server.hub.wall.set(clock.now(), os::realtime_now());
+        // A wall clock may be set while the hub runs.
+        server.hub.auth.set_clock(clock.now(), os::realtime_now());
     }
     info!(window = ?config.drain.window, "shutting down; another signal ends the hub at once");
     let outcome = server.stop(&mut signals);
@@ -154,6 +158,7 @@ struct Server {
     writer: Option<WriterHandle>,
     streams: Option<Streams>,
     store: Option<StoreHandle>,
+    generators: Option<GeneratorsHandle>,
 }
 
 /// The parts that serve topics whose log is a Redis Stream.
@@ -225,11 +230,16 @@ impl Server {
         let statuses = status.iter().chain(streams.as_ref().map(|streams| &streams.status));
         let mut sources: Vec<_> = statuses.map(|status| Arc::clone(status) as Arc<dyn SourceHealth>).collect();
         let store = start_keeping(config, &bus, clock, &mut sources).map_err(|error| format!("store: {error}"))?;
-        let hub = build_hub(config, clock, Arc::clone(&bus), sources);
-        let hub = Arc::new(hub.with_telemetry(Telemetry {
+        let of_thread = |error: io::Error| format!("cannot start a thread: {error}");
+        let generators = start_demo(config, &bus, clock).map_err(of_thread)?;
+        let control = generators.as_ref().map(|generators| Box::new(generators.control()) as Box<dyn Generators>);
+        let telemetry = Telemetry {
             store: store.as_ref().map(StoreHandle::store),
             objects_max: config.limits.objects_per_request_max,
-        }));
+        };
+        let hub = build_hub(config, clock, Arc::clone(&bus), sources);
+        let hub = Arc::new(hub.with_generators(control).with_telemetry(telemetry));
+        start_password_threads(&hub.auth).map_err(of_thread)?;
         if let Some(streams) = &mut streams {
             streams.read(config, Arc::clone(&bus), clock).map_err(of_redis)?;
         }
@@ -247,7 +257,7 @@ impl Server {
         });
         let reactors =
             reactors.collect::<io::Result<_>>().map_err(|error| format!("cannot start a thread: {error}"))?;
-        Ok(Self { hub, doorbells, reactors, reader, writer, streams, store })
+        Ok(Self { hub, doorbells, reactors, reader, writer, streams, store, generators })
     }
 
     /// Lets the connections go, over the drain window or at once if another signal comes. The reactors end first: what
@@ -266,6 +276,7 @@ impl Server {
         }
         // Before the ways out: what it still stores is also to be published.
         self.store.into_iter().for_each(StoreHandle::stop);
+        self.generators.into_iter().for_each(GeneratorsHandle::stop);
         self.reader.into_iter().for_each(ReaderHandle::stop);
         self.writer.into_iter().for_each(WriterHandle::stop);
         self.streams.into_iter().for_each(Streams::stop);
@@ -316,6 +327,22 @@ fn start_reactor(
     })
 }
 
+/// They end with the process: what they still check then is for nobody.
+fn start_password_threads(auth: &Auth) -> io::Result<()> {
+    let threads = if auth.has_users() { auth.settings().login_threads } else { 0 };
+    for index in 0..threads {
+        let work = auth.password_work();
+        thread::Builder::new().name(format!("passwords-{index}")).spawn(move || work.run())?;
+    }
+    Ok(())
+}
+
+/// What makes up the events of the default streams, if the configuration asks for them.
+fn start_demo(config: &Config, bus: &Arc<Bus>, clock: Clock) -> io::Result<Option<GeneratorsHandle>> {
+    let Some(demo) = config.demo.clone() else { return Ok(None) };
+    generator::start_generators(demo, &endpoint::demo_streams(), Arc::clone(bus), clock).map(Some)
+}
+
 fn bus_config(config: &Config) -> bus::Config {
     bus::Config {
         reactors: config.server.reactors,
@@ -336,8 +363,10 @@ fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn 
         cors: config.cors.clone(),
         admin_apart: !config.admin.listen.is_empty(),
         stuck_after: config.server.stuck_after,
+        esp: config.esp.clone(),
     };
-    let hub = Hub::new(bus, Arc::new(Metrics { reactors, sources, clock }), endpoints);
+    let auth = Auth::new(Arc::clone(&config.auth), clock.now(), os::realtime_now());
+    let hub = Hub::new(bus, Arc::new(Metrics { reactors, sources, clock }), endpoints).with_auth(auth);
     hub.wall.set(clock.now(), os::realtime_now());
     hub
 }
@@ -350,6 +379,7 @@ fn reactor_config(config: &Config, admin_from: usize) -> reactor::Config {
             http: limits.http,
             websocket: limits.websocket,
             rate: limits.rate,
+            engine: config.engine,
         },
         connections_max: config.server.max_connections,
         connections_per_ip_max: config.server.max_connections_per_ip,

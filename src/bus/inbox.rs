@@ -133,6 +133,15 @@ impl fmt::Debug for Complete {
     }
 }
 
+/// Makes the WebSocket frames that a client gets from what became of its publications. Called on the connection's reactor.
+pub struct CompleteFrames(pub Box<dyn FnOnce(&[Receipt]) -> Vec<u8> + Send>);
+
+impl fmt::Debug for CompleteFrames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CompleteFrames")
+    }
+}
+
 /// Who waits for the answer to publications: travels with them, so that the connection need not remember.
 #[derive(Debug)]
 pub struct Waiting {
@@ -155,6 +164,8 @@ pub enum AnswerForm {
     Command(Option<Box<str>>),
     /// Whatever this makes of it.
     Custom(Complete),
+    /// The WebSocket frames that this makes of it.
+    Frames(CompleteFrames),
 }
 
 /// One reactor's end of the bus.

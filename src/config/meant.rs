@@ -1,15 +1,16 @@
 //! The configuration as meant: plain values, every one of them set, ready for the parts they belong to.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use super::{
     address::{Address, Pin},
     topics::Topics,
 };
 use crate::{
-    endpoint::Cors,
-    protocol::{RateLimit, http, proxy, websocket},
-    source::{redis_pubsub, redis_stream},
+    auth::Rules,
+    endpoint::{Cors, Esp},
+    protocol::{EngineLimits, RateLimit, http, proxy, websocket},
+    source::{generator, redis_pubsub, redis_stream},
     store,
     topic::Topic,
 };
@@ -24,12 +25,16 @@ pub struct Config {
     pub server: Server,
     /// A port of its own for health, readiness and metrics.
     pub admin: Admin,
+    /// Events that nobody sent; `None`: there are none.
+    pub demo: Option<generator::Config>,
     /// What one peer may ask for.
     pub limits: Limits,
     /// How long topics remember, and what they do with the slow.
     pub topics: Topics,
     /// Redis Pub/Sub; `None` leaves the hub on its in-process bus.
     pub redis: Option<redis_pubsub::Config>,
+    /// How it knows its clients.
+    pub auth: Arc<Rules>,
     /// Proxies in front of it.
     pub proxy: Proxy,
     /// Redis Streams, for topics of a class that is kept there.
@@ -40,8 +45,12 @@ pub struct Config {
     pub cors: Cors,
     /// Server-Sent Events.
     pub sse: Sse,
+    /// The ESP IoT platform's API.
+    pub esp: Esp,
     /// WebSocket.
     pub websocket: WebSocket,
+    /// Engine.IO and Socket.IO.
+    pub engine: EngineLimits,
     /// The hub's own log.
     pub log: Log,
     /// How it ends.

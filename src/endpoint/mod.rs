@@ -2,16 +2,25 @@
 //! returns an [`Answer`]; it never sees a socket.
 
 mod access;
+mod auth;
 mod command;
 mod cors;
+mod engine_io;
+mod events;
 mod health;
 mod later;
 mod overload;
+mod pods;
 mod publish;
+mod recovery;
+mod socket_events;
+mod sockets;
 mod stream;
 mod telemetry;
 mod topics;
+mod wells;
 
+use core::net::IpAddr;
 use std::{
     sync::{
         Arc,
@@ -24,15 +33,23 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 pub use command::{Reply, answer_command};
 pub use cors::Cors;
+pub use engine_io::{EngineAsk, EngineKind, EngineRefusal, open as open_engine};
+pub use events::demo_streams;
 pub use later::Later;
 pub use overload::Overload;
-pub use publish::{complete_command, complete_request};
+pub use publish::{complete_command, complete_frames, complete_request};
+pub use recovery::{Recovered, Recovery, Remembered, recover};
+pub use sockets::{
+    ConnectRefused, Emit, Incoming, SocketClient, SocketHandlers, SocketPublication, SocketReply, Welcome,
+    publish_for_socket, write_replies,
+};
 pub use telemetry::Telemetry;
 pub use topics::complete_history;
+pub use wells::Esp;
 
 use crate::{
     auth::{Auth, Identity},
-    bus::Bus,
+    bus::{Bus, Generators},
     clock::{Moment, WallClock},
     close::Close,
     log::Start,
@@ -40,6 +57,7 @@ use crate::{
     protocol::{
         Dialect,
         http::{Method, Request, Response},
+        sse::Manners,
         websocket::{Accepted, Message},
     },
     topic::Topic,
@@ -58,6 +76,21 @@ pub struct Config {
     pub admin_apart: bool,
     /// A reactor that has not finished a turn for so long is stuck.
     pub stuck_after: Duration,
+    /// What clients of the ESP IoT platform are told.
+    pub esp: Esp,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            default_topics: Vec::new(),
+            topics_per_connection_max: 128,
+            cors: Cors::default(),
+            admin_apart: false,
+            stuck_after: Duration::from_secs(5),
+            esp: Esp::default(),
+        }
+    }
 }
 
 /// What is served: one value for a hub, others for servers that share its reactors and protocols.
@@ -67,13 +100,15 @@ pub struct Application {
     pub routes: &'static [Route],
     /// Answers a message that came in over a [`Dialect::Messages`] connection.
     pub answer_message: MessageHandler,
+    /// What is done for Socket.IO clients.
+    pub sockets: SocketHandlers,
 }
 
 /// Takes a message, and returns what is sent back, if anything is.
 pub type MessageHandler = fn(Message, &Context<'_>) -> Option<Message>;
 
 /// The hub itself. It has dialects of its own for all its messages.
-static HUB: Application = Application { routes: ROUTES, answer_message: |_, _| None };
+static HUB: Application = Application { routes: ROUTES, answer_message: |_, _| None, sockets: socket_events::HANDLERS };
 
 /// The hub as endpoints see it; one per process.
 #[derive(Debug)]
@@ -86,8 +121,12 @@ pub struct Hub {
     pub config: Config,
     /// How clients are known.
     pub auth: Auth,
+    /// What makes demonstration events up, if anything does.
+    pub generators: Option<Box<dyn Generators>>,
     /// What the wall clock says.
     pub wall: WallClock,
+    /// Socket.IO clients that may come back.
+    pub recovery: Recovery,
     /// How telemetry comes in, and where it is kept.
     pub telemetry: Telemetry,
     application: &'static Application,
@@ -110,8 +149,8 @@ impl Hub {
     /// A hub that serves.
     pub fn new(bus: Arc<Bus>, metrics: Arc<Metrics>, config: Config) -> Self {
         let (auth, wall, phase) = (Auth::open(), WallClock::default(), AtomicU8::new(Phase::Serving as u8));
-        let telemetry = Telemetry::default();
-        Self { bus, metrics, config, auth, wall, telemetry, application: &HUB, phase }
+        let (recovery, telemetry) = (Recovery::default(), Telemetry::default());
+        Self { bus, metrics, config, auth, generators: None, wall, recovery, telemetry, application: &HUB, phase }
     }
 
     /// With other doors than a hub's.
@@ -132,9 +171,20 @@ impl Hub {
         Self { telemetry, ..self }
     }
 
+    /// With events that make themselves up.
+    #[must_use]
+    pub fn with_generators(self, generators: Option<Box<dyn Generators>>) -> Self {
+        Self { generators, ..self }
+    }
+
     /// What the application sends back for `message`.
     pub fn answer_message(&self, message: Message, context: &Context<'_>) -> Option<Message> {
         (self.application.answer_message)(message, context)
+    }
+
+    /// What is done for Socket.IO clients.
+    pub fn sockets(&self) -> &SocketHandlers {
+        &self.application.sockets
     }
 
     /// `moment` on the wall clock, to the second: `2025-11-20T10:30:00Z` (RFC 3339).
@@ -180,8 +230,10 @@ pub struct Context<'hub> {
     pub admin: bool,
     /// The limit that the connection is beyond, if it is: whatever it asks for is refused.
     pub overload: Option<Overload>,
-    /// Whose stream it is; `None` for requests, which each say it anew, and where nobody has to say so.
+    /// Whose stream or request it is; `None` where nobody has to say so, and at doors that see to it themselves.
     pub identity: Option<&'hub Identity>,
+    /// The client's address, if it has one.
+    pub peer: Option<IpAddr>,
 }
 
 /// What is to be done about a request.
@@ -195,6 +247,8 @@ pub enum Answer {
     Sse(Box<OpenSse>),
     /// An upgrade.
     WebSocket(Box<OpenWebSocket>),
+    /// Something of Engine.IO.
+    Engine(Box<EngineAsk>),
     /// A stream that ends as soon as it is open: the one refusal from which a browser learns when to come back.
     Ended {
         /// What is opened.
@@ -213,6 +267,8 @@ pub struct OpenSse {
     pub named: bool,
     /// Whether the client is told where it stands before the first event.
     pub tells_place: bool,
+    /// What its clients expect besides the events, if they do.
+    pub manners: Option<Box<Manners>>,
     /// Fields for its head.
     pub headers: Vec<(&'static str, String)>,
     /// Whose it is.
@@ -268,27 +324,56 @@ pub struct Route {
     /// In [`crate::metrics::ROUTE_LABELS`].
     label: &'static str,
     admin: bool,
+    /// Whether it lets in whoever comes, or sees to it itself; else the client has to have shown who it is.
+    is_open: bool,
     methods: &'static [(Method, Handler)],
 }
 
-/// The row of `pattern`, counted as `label`, one of [`crate::metrics::ROUTE_LABELS`].
+/// The row of `pattern`, counted as `label`, one of [`crate::metrics::ROUTE_LABELS`]. Where clients have to say who they are,
+/// its handlers see only those that have.
 pub const fn row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
-    Route { pattern, label, admin: false, methods }
+    Route { pattern, label, admin: false, is_open: false, methods }
 }
 
+/// The same for a door that lets in whoever comes, or whose handlers ask in a way of their own.
+pub const fn open_row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
+    Route { pattern, label, admin: false, is_open: true, methods }
+}
+
+/// The same for whoever looks after the hub: no answer names a topic or a user, so that probes need no token.
 const fn admin_row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
-    Route { pattern, label, admin: true, methods }
+    Route { pattern, label, admin: true, is_open: true, methods }
 }
 
 /// Every door of the hub. The first row that matches decides.
 static ROUTES: &[Route] = &[
     row("/sse", "sse", &[(Method::Get, stream::open_sse)]),
-    row("/ws", "ws", &[(Method::Get, stream::open_websocket)]),
+    open_row("/ws", "ws", &[(Method::Get, stream::open_websocket)]),
     row("/publish", "publish", &[(Method::Post, publish::publish_batch)]),
     row("/publish/{topic}", "publish", &[(Method::Post, publish::publish_one)]),
     row("/topics", "topics", &[(Method::Get, topics::list_topics)]),
     row("/topics/{topic}/history", "history", &[(Method::Get, topics::show_history)]),
     row("/topics/{topic}", "topics", &[(Method::Get, topics::show_topic)]),
+    row("/api/v1/events/broadcast", "events", &[(Method::Post, events::broadcast)]),
+    row("/api/v1/events/streams", "events", &[(Method::Get, events::list_streams)]),
+    row("/api/v1/events/stream/{topic}/start", "events", &[(Method::Post, events::start_stream)]),
+    row("/api/v1/events/stream/{topic}/stop", "events", &[(Method::Post, events::stop_stream)]),
+    row("/api/v1/events/stream/{topic}/pause", "events", &[(Method::Post, events::pause_stream)]),
+    row("/api/v1/events/stream/{topic}/resume", "events", &[(Method::Post, events::resume_stream)]),
+    row("/api/v1/events/stream/{topic}", "events", &[(Method::Get, events::open_stream)]),
+    row("/api/v1/broadcast-demo/broadcast", "events", &[(Method::Post, events::broadcast)]),
+    row("/api/v1/broadcast-demo/streams", "events", &[(Method::Get, events::list_streams)]),
+    row("/api/v1/broadcast-demo/stream/{topic}/start", "events", &[(Method::Post, events::start_stream)]),
+    row("/api/v1/broadcast-demo/stream/{topic}/stop", "events", &[(Method::Post, events::stop_stream)]),
+    row("/api/v1/broadcast-demo/stream/{topic}/pause", "events", &[(Method::Post, events::pause_stream)]),
+    row("/api/v1/broadcast-demo/stream/{topic}/resume", "events", &[(Method::Post, events::resume_stream)]),
+    row("/api/v1/broadcast-demo/stream/{topic}", "events", &[(Method::Get, events::open_stream)]),
+    row("/socket.io/", "socketio", SOCKET_IO),
+    row("/socket.io", "socketio", SOCKET_IO),
+    row("/api/v1/sse/stream/{topic}", "wells", &[(Method::Get, wells::open_stream)]),
+    open_row("/api/v1/auth/login", auth::LABEL, &[(Method::Post, auth::log_in)]),
+    open_row("/api/v1/auth/logout", auth::LABEL, &[(Method::Post, auth::log_out)]),
+    open_row("/api/v1/auth/refresh", auth::LABEL, &[(Method::Post, auth::refresh)]),
     row("/api/v1/telemetry/ingest", "telemetry", &[(Method::Post, telemetry::ingest_telemetry)]),
     row("/api/v1/telemetry/{topic}", "telemetry", &[(Method::Get, telemetry::read_back)]),
     row("/api/v1/alerts", "alerts", &[(Method::Post, telemetry::ingest_alerts)]),
@@ -300,8 +385,12 @@ static ROUTES: &[Route] = &[
     admin_row("/ready", "ready", &[(Method::Get, health::show_ready)]),
     admin_row("/readyz", "ready", &[(Method::Get, health::show_ready)]),
     admin_row("/metrics", "metrics", &[(Method::Get, health::show_metrics)]),
-    row("/", "index", &[(Method::Get, health::show_index)]),
+    row("/{topic}/events/changes", "pods", &[(Method::Get, pods::open_changes), (Method::Post, pods::publish_changes)]),
+    open_row("/", "index", &[(Method::Get, health::show_index)]),
 ];
+
+const SOCKET_IO: &[(Method, Handler)] =
+    &[(Method::Get, engine_io::open_socket_io), (Method::Post, engine_io::open_socket_io)];
 
 /// Answers `request`; the first value is its place in [`crate::metrics::ROUTE_LABELS`].
 pub fn answer(request: &Request, context: &Context<'_>) -> (usize, Answer) {
@@ -364,7 +453,11 @@ fn dispatch(route: &Route, request: &Request, topic: &str, context: &Context<'_>
     // A HEAD is a GET whose body is not sent (RFC 9110 section 9.3.2); the session leaves it out.
     let wanted = if request.method == Method::Head { Method::Get } else { request.method };
     match route.methods.iter().find(|(method, _)| *method == wanted) {
-        Some((_, handler)) => handler(request, topic, context),
+        Some((_, handler)) if route.is_open => handler(request, topic, context),
+        Some((_, handler)) => match access::identify(request, context) {
+            Ok(identity) => handler(request, topic, &Context { identity: identity.as_deref(), ..*context }),
+            Err(denied) => access::turn_away(request, denied),
+        },
         None if request.method == Method::Options => {
             cors::preflight(request, &allowed(route), &context.hub.config.cors)
         }

@@ -57,7 +57,11 @@ pub(super) fn answer_once(answer: Answer) -> Answer {
 /// `answer`, unless it is a stream and the hub is about to end: then there would be no point in opening it. Any other
 /// request that was under way is still answered.
 pub(super) fn refuse_while_ending(request: &Request, answer: Answer, phase: Phase) -> Answer {
-    let opens = matches!(answer, Answer::Sse(_) | Answer::WebSocket(_));
+    let opens = match &answer {
+        Answer::Sse(_) | Answer::WebSocket(_) => true,
+        Answer::Engine(ask) => ask.kind.sid().is_none(),
+        Answer::Response(_) | Answer::Later(_) | Answer::Ended { .. } => false,
+    };
     if phase == Phase::Serving || !opens {
         return answer;
     }

@@ -21,10 +21,14 @@ use crate::{
 /// An event that has passed every check.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    pub(super) topic: Topic,
-    pub(super) kind: Option<Box<str>>,
-    pub(super) data: Bytes,
-    pub(super) idempotency_key: Option<Box<str>>,
+    /// Where to.
+    pub topic: Topic,
+    /// Its type.
+    pub kind: Option<Box<str>>,
+    /// The payload.
+    pub data: Bytes,
+    /// Under the same key, a repeat delivers nothing.
+    pub idempotency_key: Option<Box<str>>,
 }
 
 /// Why a type is refused.
@@ -36,12 +40,8 @@ pub(super) const BAD_IDEMPOTENCY_KEY: &str = "an idempotency key has 1 to 255 by
 
 /// The body is the payload, verbatim.
 pub(super) fn publish_one(request: &Request, name: &str, context: &Context<'_>) -> Answer {
-    let identity = match access::identify(request, context) {
-        Ok(identity) => identity,
-        Err(denied) => return access::refuse(denied).into(),
-    };
     let checked = parse_topic(name, "topic").and_then(|topic| {
-        access::may_publish(identity.as_deref(), &topic).map_err(access::refuse)?;
+        permit(&topic, context)?;
         let kind = request.query("type").or_else(|| request.header_text("event-type"));
         let key = check_key(request.header_text("idempotency-key"), "Idempotency-Key")?;
         check(topic, kind, Bytes::copy_from_slice(&request.body), key, "data", context)
@@ -54,19 +54,21 @@ pub(super) fn publish_one(request: &Request, name: &str, context: &Context<'_>) 
 
 /// A JSON array, or one JSON object a line. Either all of it is published or nothing.
 pub(super) fn publish_batch(request: &Request, _: &str, context: &Context<'_>) -> Answer {
-    let identity = match access::identify(request, context) {
-        Ok(identity) => identity,
-        Err(denied) => return access::refuse(denied).into(),
-    };
-    let parsed = parse_batch(&request.body, context).and_then(|batch| {
-        let permit = |outgoing: &Outgoing| access::may_publish(identity.as_deref(), &outgoing.topic);
-        batch.iter().try_for_each(permit).map_err(access::refuse).map(|()| batch)
-    });
+    let parsed = parse_batch(&request.body, context)
+        .and_then(|batch| batch.iter().try_for_each(|outgoing| permit(&outgoing.topic, context)).map(|()| batch));
     match parsed {
         Ok(batch) if batch.is_empty() => Response::json(200, &json!([])).into(),
         Ok(batch) => respond(batch, AnswerForm::Batch, context),
         Err(response) => response.into(),
     }
+}
+
+/// Refuses a topic that the client has no right to publish to.
+fn permit(topic: &Topic, context: &Context<'_>) -> Result<(), Response> {
+    access::may_publish(context.identity, topic).map_err(|denied| {
+        access::count_refusal(denied, context);
+        access::refuse(denied)
+    })
 }
 
 /// One entry of a batch.
@@ -286,13 +288,22 @@ pub fn complete_command(
     }
 }
 
+/// The frames that answer a client's publications. Called on the reactor that owns `metrics`.
+pub fn complete_frames(waiting: Waiting, receipts: &[Receipt], metrics: &ReactorMetrics, now: Moment) -> Vec<u8> {
+    receipts.iter().for_each(|_| metrics.on_publish(now.since(waiting.began)));
+    match waiting.form {
+        AnswerForm::Frames(complete) => complete.0(receipts),
+        _ => Vec::new(),
+    }
+}
+
 fn fail_response(failed: PublishFailed) -> Response {
     let (status, code, message) = describe_failure(failed);
     let response = Response::error(status, code, message, None);
     if status == 503 { response.with("Retry-After", "1") } else { response }
 }
 
-fn describe_failure(failed: PublishFailed) -> (u16, &'static str, &'static str) {
+pub(super) fn describe_failure(failed: PublishFailed) -> (u16, &'static str, &'static str) {
     match failed {
         PublishFailed::NoRoom => (503, "overloaded", "the memory budget is spent; nothing was published"),
         PublishFailed::QueueFull => (503, "overloaded", "too many events wait for the source; nothing was published"),

@@ -1,18 +1,29 @@
 //! What peers speak. Pure: bytes, events and `now` in; bytes, asks and deadlines out.
 
+pub mod engine_io;
+mod engine_session;
+mod event_data;
 pub mod fanfare_v1;
 pub mod http;
 pub mod proxy;
 mod rate;
 pub mod resp;
 mod session;
+pub mod socket_io;
 pub mod sse;
 pub mod websocket;
 
+pub use engine_session::{
+    Client as SocketIoClient, EngineSession, Layer, Limits as EngineLimits, Listening, SessionId, SocketAsk, Sockets,
+};
+pub use event_data::EventData;
 pub use rate::RateLimit;
-pub use session::{Ask, Dialect, Limits, Session, SseStream, TopicCursor, WebSocketSession};
+pub use session::{Ask, Dialect, Limits, Session, SseStream, TopicCursor, TopicCursors, WebSocketSession};
 
-use crate::{event::Event, frame::Format};
+use crate::{
+    event::Event,
+    frame::{Format, SocketIoForm},
+};
 
 /// The name of the subprotocol with JSON envelopes and commands.
 pub const FANFARE_V1: &str = "fanfare.v1";
@@ -24,5 +35,9 @@ pub fn encode_frame(event: &Event, format: Format) -> Vec<u8> {
         Format::Sse(form) => sse::encode_event(event, form),
         Format::WebSocketRaw => websocket::encode_text(&event.data),
         Format::FanfareV1 => fanfare_v1::encode_event(event),
+        Format::SocketIo(form) => {
+            // What sessions have of their own is added to the frames without a place.
+            socket_io::encode_event(event, SocketIoForm { offset: form.offset && !form.own, own: false })
+        }
     }
 }

@@ -9,11 +9,15 @@
 // The part of the standard library without sockets: an address is a plain value.
 use core::{net::IpAddr, num::NonZeroU32, time::Duration};
 
+use smallvec::SmallVec;
+
 use super::{
+    engine_session::{self, EngineSession, SocketAsk},
     fanfare_v1,
     http::{self, Request},
     proxy::{self, Preface},
     rate::{Rate, RateLimit, Verdict},
+    sse,
     websocket::{self, Message},
 };
 use crate::{
@@ -35,6 +39,8 @@ pub struct Limits {
     pub websocket: websocket::Limits,
     /// How often a WebSocket client may speak.
     pub rate: RateLimit,
+    /// Engine.IO sessions.
+    pub engine: engine_session::Limits,
 }
 
 /// What a peer wants, once understood.
@@ -48,6 +54,10 @@ pub enum Ask {
     Command(String),
     /// A message for the application, of a [`Dialect::Messages`] connection.
     Message(Message),
+    /// A message for the application, over Engine.IO.
+    EngineMessage(Message),
+    /// Something of Socket.IO.
+    Socket(SocketAsk),
     /// The end, once all that was asked before is answered.
     End(Close),
 }
@@ -63,6 +73,8 @@ pub enum Session {
     Sse(SseStream),
     /// An upgraded connection.
     WebSocket(WebSocketSession),
+    /// A session of Engine.IO, whatever carries it. Boxed: it is large, and the others are small.
+    Engine(Box<EngineSession>),
 }
 
 /// An open Server-Sent Events stream.
@@ -71,11 +83,16 @@ pub struct SseStream {
     /// The variant of its frames.
     pub form: SseForm,
     /// With several topics: where the client stands in each, in the order of the URL. Together they are the stream's id.
-    pub cursors: Option<Box<[TopicCursor]>>,
+    pub cursors: Option<Box<TopicCursors>>,
     /// Whether the client is told where it stands before the first event. By the standard a block without data is no
     /// event, but some clients make an empty one of it, so it is told to browsers only.
     pub tells_place: bool,
+    /// What its clients expect besides the events, if they do.
+    pub manners: Option<Box<sse::Manners>>,
 }
+
+/// Where a client stands in several topics. In a box of their own, so that streams over one topic stay small.
+pub type TopicCursors = SmallVec<[TopicCursor; 4]>;
 
 /// Where a client stands in one of several topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +167,7 @@ impl Session {
             Self::Http(http) => asks.extend(http.receive(bytes, &limits.http, outbox, now)?.map(Ask::Request)),
             Self::Sse(_) => {}
             Self::WebSocket(websocket) => websocket.receive(bytes, limits, outbox, asks, now)?,
+            Self::Engine(engine) => engine.receive(bytes, limits, outbox, asks, now)?,
         }
         Ok(self)
     }
@@ -160,7 +178,7 @@ impl Session {
         match self {
             Self::Preface(preface) => Some(preface.accepted() + limits.http.head_timeout),
             Self::Http(http) => http.deadline(&limits.http),
-            Self::Sse(_) | Self::WebSocket(_) => None,
+            Self::Sse(_) | Self::WebSocket(_) | Self::Engine(_) => None,
         }
     }
 
@@ -168,7 +186,15 @@ impl Session {
     pub fn pong_deadline(&self, pong_timeout: Duration) -> Option<Moment> {
         match self {
             Self::WebSocket(websocket) => websocket.pong_deadline(pong_timeout),
-            Self::Preface(_) | Self::Http(_) | Self::Sse(_) => None,
+            Self::Preface(_) | Self::Http(_) | Self::Sse(_) | Self::Engine(_) => None,
+        }
+    }
+
+    /// When the next heartbeat is due of a stream whose heartbeats are events; `None`: whenever it has been silent.
+    pub fn heartbeat_due(&self) -> Option<Moment> {
+        match self {
+            Self::Sse(stream) => stream.manners.as_ref().map(|manners| manners.heartbeat_due()),
+            Self::Preface(_) | Self::Http(_) | Self::WebSocket(_) | Self::Engine(_) => None,
         }
     }
 
@@ -177,7 +203,7 @@ impl Session {
         match self {
             Self::Preface(preface) if !preface.is_idle() => Close::RequestTimeout,
             Self::Http(http) => http.expire(),
-            Self::Preface(_) | Self::Sse(_) | Self::WebSocket(_) => Close::Done,
+            Self::Preface(_) | Self::Sse(_) | Self::WebSocket(_) | Self::Engine(_) => Close::Done,
         }
     }
 
@@ -186,7 +212,7 @@ impl Session {
         match self {
             Self::Preface(preface) => preface.is_idle(),
             Self::Http(http) => http.is_idle(),
-            Self::Sse(_) | Self::WebSocket(_) => false,
+            Self::Sse(_) | Self::WebSocket(_) | Self::Engine(_) => false,
         }
     }
 
@@ -195,7 +221,7 @@ impl Session {
         match self {
             Self::Preface(preface) => preface.is_idle(),
             Self::Http(http) => http.is_fresh(),
-            Self::Sse(_) | Self::WebSocket(_) => false,
+            Self::Sse(_) | Self::WebSocket(_) | Self::Engine(_) => false,
         }
     }
 
@@ -206,6 +232,7 @@ impl Session {
             Self::Http(http) => http.held_bytes(),
             Self::Sse(_) => 0,
             Self::WebSocket(websocket) => websocket.codec.held_bytes(),
+            Self::Engine(engine) => engine.held_bytes(),
         }
     }
 
@@ -218,6 +245,7 @@ impl Session {
                 Dialect::Raw | Dialect::Messages => Format::WebSocketRaw,
                 Dialect::FanfareV1 => Format::FanfareV1,
             }),
+            Self::Engine(engine) => engine.sockets.as_ref().map(|sockets| Format::SocketIo(sockets.form())),
         }
     }
 }
@@ -226,6 +254,11 @@ impl WebSocketSession {
     /// An upgrade just accepted.
     pub fn new(dialect: Dialect) -> Self {
         Self { codec: websocket::ServerSession::new(), dialect, pinged_s: None, rate: Rate::default() }
+    }
+
+    /// What was received and not understood yet, for whoever reads on.
+    pub fn into_codec(self) -> websocket::ServerSession {
+        self.codec
     }
 
     /// Begins the end from our side.

@@ -73,6 +73,10 @@ pub(super) const PEER_ENDED: u16 = 128;
 pub(super) const BEHIND: u16 = 256;
 /// Some of its subscriptions are on their way from an old place to the log.
 pub(super) const REPLAYING: u16 = 512;
+/// A session that requests carry: it has no socket, and whoever polls fetches what it is owed.
+pub(super) const ABSENT: u16 = 1024;
+/// Such a session, and a poll waits for news of it.
+pub(super) const POLLED: u16 = 2048;
 
 impl State {
     #[inline]

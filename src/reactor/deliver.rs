@@ -5,10 +5,13 @@ use std::{io, sync::Arc, time::Duration};
 use super::{
     Reactor,
     conflate::conflate,
-    connection::{BEHIND, BLOCKED, Connection, DOOMED, HELD, LINGERING, REPLAYING, Subscription, Unfinished},
+    connection::{
+        ABSENT, BEHIND, BLOCKED, Connection, DOOMED, HELD, LINGERING, POLLED, REPLAYING, Subscription, Unfinished,
+    },
     gaps::Stranded,
     gather::{Gather, Gathers},
     net::Net,
+    replay::write_logged,
     slab::Slab,
     table::TopicTable,
 };
@@ -86,6 +89,9 @@ impl<N: Net> Reactor<N> {
             let slot = listener.slot;
             let Some(connection) = self.connections.at(slot) else { continue };
             if !connection.state.is_clear() {
+                if connection.state.has(POLLED) {
+                    self.engines.note_polled(slot);
+                }
                 continue;
             }
             visits += 1;
@@ -108,6 +114,10 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.at(slot) else { return };
         if connection.state.has(BLOCKED | HELD | LINGERING | DOOMED) {
             return;
+        }
+        if connection.state.has(ABSENT) {
+            self.serve_poll(slot);
+            return self.finish_closing(slot);
         }
         let goes_on = !connection.outbox.is_empty() && has_news(connection, &mut self.topics);
         match write_owed(&mut self.net, connection, goes_on, &self.metrics, self.now) {
@@ -268,10 +278,8 @@ fn visit<N: Net>(
     if listener.cursor < ring.oldest() {
         return Visit::Stranded;
     }
-    if let Format::Sse(form) = listener.format
-        && !form.with_id
-    {
-        return visit_with_ids(net, connection, listener, place, ring, metrics, gathers.now());
+    if !listener.format.is_shared() {
+        return visit_own(net, connection, listener, place, ring, metrics, gathers.now());
     }
     let Some(gather) = gathers.gather(place, ring, listener.format, listener.cursor, metrics) else {
         return Visit::Stranded;
@@ -316,8 +324,46 @@ fn cut_short<S>(
     }
 }
 
-/// A stream over several topics: each event has an id of the stream's own ahead of the shared frame.
+/// A reader whose frames are its own in part.
 #[inline(never)]
+fn visit_own<N: Net>(
+    net: &mut N,
+    connection: &mut Connection<N::Stream>,
+    listener: &mut Listener,
+    place: u32,
+    ring: &Ring,
+    metrics: &ReactorMetrics,
+    now: Moment,
+) -> Visit {
+    match &connection.session {
+        Ok(Session::Sse(_)) => visit_with_ids(net, connection, listener, place, ring, metrics, now),
+        _ => visit_session(net, connection, listener, place, ring, metrics, now),
+    }
+}
+
+/// A session of Socket.IO in other namespaces than `/`, or with places in several topics.
+fn visit_session<N: Net>(
+    net: &mut N,
+    connection: &mut Connection<N::Stream>,
+    listener: &mut Listener,
+    place: u32,
+    ring: &Ring,
+    metrics: &ReactorMetrics,
+    now: Moment,
+) -> Visit {
+    for event in ring.events_from(listener.cursor).take(super::gather::FRAMES_PER_VISIT) {
+        write_logged(connection, place, event, metrics);
+        metrics.on_latency(Transport::SocketIo, now.since(event.accepted), 1);
+        listener.cursor += 1;
+        if super::gather::BYTES_PER_VISIT < connection.outbox.len() {
+            break;
+        }
+    }
+    let visit = if listener.cursor == ring.next() { Visit::AtHead } else { Visit::More };
+    send_owed(net, connection, visit, metrics, now)
+}
+
+/// A stream over several topics: each event has an id of the stream's own ahead of the shared frame.
 fn visit_with_ids<N: Net>(
     net: &mut N,
     connection: &mut Connection<N::Stream>,

@@ -4,7 +4,7 @@ use rand::RngExt;
 
 use super::{
     Reactor,
-    connection::{BLOCKED, CLOSING, DOOMED, HELD, LINGERING, PEER_ENDED},
+    connection::{ABSENT, BLOCKED, CLOSING, DOOMED, HELD, LINGERING, PEER_ENDED},
     net::Net,
 };
 use crate::{
@@ -43,6 +43,9 @@ impl<N: Net> Reactor<N> {
 
     /// The same for a connection that has not ended, with `reason` for a WebSocket's close frame.
     pub(super) fn end_saying(&mut self, slot: u32, close: Close, reason: &str) {
+        if let Close::TokenExpired | Close::Unauthenticated(_) | Close::Forbidden(_) = close {
+            self.say_socket_error(slot, &denial_json(close));
+        }
         self.say_goodbye(slot, close, reason);
         if let Some(connection) = self.connections.at(slot) {
             connection.session = Err(close);
@@ -55,7 +58,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn end_refused(&mut self, slot: u32, close: Close) {
         if let Some(connection) = self.connections.at(slot)
             && let Ok(Session::Sse(stream)) = &connection.session
-            && sse_error(close).is_none()
+            && sse_error(close, None).is_none()
         {
             let chunked = stream.form.chunked;
             sse::write_event(None, Some("error"), &error_json(close), chunked, connection.outbox.buffer());
@@ -82,19 +85,24 @@ impl<N: Net> Reactor<N> {
                 http::write_refusal(close, self.net.date(), outbox)
             }
             (Ok(Session::Sse(stream)), _) => {
-                let error = sse_error(close);
+                let error = sse_error(close, stream.manners.as_deref());
+                let retry = stream.manners.as_ref().and_then(|manners| manners.retry(close));
+                let retry_ms = retry.map_or(retry_ms, |retry| u64::try_from(retry.as_millis()).unwrap_or(u64::MAX));
                 sse::write_final(stream.form.chunked, retry_ms, error.as_deref(), outbox.buffer());
             }
+            // Its last word is Engine.IO's.
+            (_, Transport::SocketIo) if connection.state.has(ABSENT) => {}
             (_, Transport::WebSocket | Transport::SocketIo) => {
                 websocket::write_end(close, reason, outbox.buffer());
             }
             (Err(_), Transport::Sse) => {}
-            (Ok(Session::WebSocket(_)), _) => {}
+            (Ok(Session::WebSocket(_) | Session::Engine(_)), _) => {}
         }
     }
 
     fn leave(&mut self, slot: u32, close: Close) {
         self.unlisten_all(slot);
+        self.leave_engine(slot);
         let Some(connection) = self.connections.at(slot) else { return };
         tracing::debug!(
             peer = connection.peer.map(tracing::field::display),
@@ -122,7 +130,7 @@ impl<N: Net> Reactor<N> {
         }
         self.net.end(&mut connection.stream);
         connection.state.set(LINGERING);
-        if connection.state.has(PEER_ENDED) {
+        if connection.state.has(PEER_ENDED | ABSENT) {
             self.doom(slot);
         }
     }
@@ -167,6 +175,7 @@ impl<N: Net> Reactor<N> {
     /// Frees what was closed. Nothing refers to these slots any more: subscriptions ended with the session.
     pub(super) fn free_doomed(&mut self) {
         while let Some(slot) = self.doomed.pop() {
+            self.forget_session(slot);
             self.wheel.disarm(slot);
             self.farewells.remove(&slot);
             if let Some(connection) = self.connections.remove(slot) {
@@ -215,7 +224,7 @@ impl<N: Net> Reactor<N> {
             }
             Ok(session) if session.is_idle() => self.end(slot, Close::Done),
             Ok(Session::Preface(_) | Session::Http(_)) => self.rearm(slot),
-            Ok(Session::Sse(_) | Session::WebSocket(_)) => {
+            Ok(Session::Sse(_) | Session::WebSocket(_) | Session::Engine(_)) => {
                 let share = self.random.random_range(0.0..1.0);
                 self.wheel.arm(slot, self.now + self.config.drain_window.mul_f64(share));
             }
@@ -244,11 +253,23 @@ fn goodbye_reason(close: Close, retry_ms: u64) -> String {
 }
 
 /// What an event stream says of its end, besides when to come back: something only if that is no matter of course.
-fn sse_error(close: Close) -> Option<String> {
+fn sse_error(close: Close, manners: Option<&sse::Manners>) -> Option<String> {
     match close {
+        Close::TryLater(_) | Close::TokenExpired | Close::Unauthenticated(_) | Close::Forbidden(_)
+            if manners.is_some() =>
+        {
+            manners.map(|manners| manners.error_json(close))
+        }
         Close::TryLater(_) => Some(error_json(close)),
+        Close::TokenExpired | Close::Unauthenticated(_) | Close::Forbidden(_) => Some(denial_json(close)),
         _ => None,
     }
+}
+
+/// With the word that clients of earlier systems look for.
+fn denial_json(close: Close) -> String {
+    let (code, message) = (close.label(), close.to_string());
+    serde_json::json!({ "error": "AuthenticationError", "code": code, "message": message }).to_string()
 }
 
 fn error_json(close: Close) -> String {

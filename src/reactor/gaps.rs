@@ -1,6 +1,10 @@
 //! Gaps: what a connection is told when events of a topic are missing for it, and what becomes of one that fell behind.
 
-use super::{Reactor, connection::REPLAYING, net::Net};
+use super::{
+    Reactor,
+    connection::{Connection, REPLAYING},
+    net::Net,
+};
 use crate::{
     close::Close,
     gap::{Gap, GapReason},
@@ -22,13 +26,15 @@ impl<N: Net> Reactor<N> {
     pub(super) fn on_stranded(&mut self, stranded: Stranded) {
         let Stranded { slot, topic: place } = stranded;
         let Some(listener_place) = self.listener_place(slot, place) else { return };
+        let is_socket = self.is_socket(slot);
         let Some(topic) = self.topics.at(place) else { return };
         let (cursor, oldest) = (topic.lap.listener(listener_place).cursor, topic.ring.oldest());
         let policy = topic.state.class.policy;
         if cursor < oldest {
             let gap = Gap { from: topic.ring.id_before(cursor), to: topic.ring.floor(), reason: GapReason::Overflow };
             self.metrics.on_overflow();
-            if policy == Policy::Close {
+            // A Socket.IO client that came back would not say from where, so it is told here.
+            if policy == Policy::Close && !is_socket {
                 return self.end_behind(slot, place, gap);
             }
             topic.lap.listener(listener_place).cursor = oldest;
@@ -60,6 +66,11 @@ impl<N: Net> Reactor<N> {
                 connection.outbox.put(&websocket::encode_text(&text));
             }
             Ok(Session::WebSocket(_)) => return self.end_behind(slot, place, gap),
+            Ok(Session::Engine(engine)) => {
+                let Some(sockets) = &mut engine.sockets else { return };
+                sockets.pass(place, gap.to);
+                sockets.write_gap(place, name, gap, connection.outbox.buffer());
+            }
             Ok(Session::Preface(_) | Session::Http(_)) | Err(_) => return,
         }
         self.metrics.on_gap(gap.reason);
@@ -90,6 +101,12 @@ impl<N: Net> Reactor<N> {
         })
     }
 
+    /// Whether a connection is a session of Socket.IO.
+    fn is_socket(&mut self, slot: u32) -> bool {
+        let is_session = |connection: &mut Connection<N::Stream>| matches!(connection.session, Ok(Session::Engine(_)));
+        self.connections.at(slot).is_some_and(is_session)
+    }
+
     /// The listener of a connection in the lap of the topic at `place`.
     pub(super) fn listener_place(&mut self, slot: u32, place: u32) -> Option<u32> {
         let subscriptions = &self.connections.at(slot)?.subscriptions;
@@ -99,7 +116,7 @@ impl<N: Net> Reactor<N> {
     /// A blocked connection whose topic's policy is to close, and that the log has passed, is not waited for.
     pub(super) fn is_given_up(&mut self, slot: u32) -> Option<Stranded> {
         let connection = self.connections.at(slot)?;
-        if connection.state.has(REPLAYING) {
+        if connection.state.has(REPLAYING) || matches!(connection.session, Ok(Session::Engine(_))) {
             return None;
         }
         let fallen = connection.subscriptions.iter().find(|subscription| {

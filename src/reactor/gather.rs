@@ -153,5 +153,6 @@ pub(super) fn transport_of(format: Format) -> Transport {
     match format {
         Format::Sse(_) => Transport::Sse,
         Format::WebSocketRaw | Format::FanfareV1 => Transport::WebSocket,
+        Format::SocketIo(_) => Transport::SocketIo,
     }
 }

@@ -6,15 +6,16 @@ use super::{
     READ_BUFFER_BYTES, Reactor,
     connection::{CLOSING, DOOMED, LINGERING, PEER_ENDED, READ_AGAIN, REPLAYING},
     net::Net,
+    timers::jittered,
 };
 use crate::{
     close::Close,
-    endpoint::{self, Answer, OpenSse, OpenWebSocket, Phase, Reply},
+    endpoint::{self, Answer, Context, OpenSse, OpenWebSocket, Phase, Reply},
     event::{EventId, Start},
     frame::SseForm,
     metrics::Transport,
     protocol::{
-        Ask, Session, SseStream, TopicCursor, WebSocketSession,
+        Ask, Session, SseStream, TopicCursor, WebSocketSession, engine_io,
         http::{Request, Response, Version},
         sse,
         websocket::{self, Message},
@@ -69,7 +70,7 @@ impl<N: Net> Reactor<N> {
                 !connection.outbox.is_empty() || http.deadline(&self.config.limits.http).is_none()
             }
             _ => closes_already,
-        };
+        } && !self.engines.is_poll(slot);
         if awaits_bytes {
             connection.state.set(PEER_ENDED);
             return self.end_half_closed(slot);
@@ -88,7 +89,7 @@ impl<N: Net> Reactor<N> {
         match &connection.session {
             Ok(Session::Http(http)) if http.deadline(&self.config.limits.http).is_none() => {}
             Ok(Session::Http(_)) => self.end(slot, Close::Done),
-            Ok(Session::Preface(_) | Session::Sse(_) | Session::WebSocket(_)) => self.end(slot, Close::PeerGone),
+            Ok(_) => self.end(slot, Close::PeerGone),
             Err(_) => {}
         }
     }
@@ -102,7 +103,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Takes the session through what it has kept: requests that came while another was being answered.
-    pub(super) fn continue_session(&mut self, slot: u32) {
+    pub(super) fn continue_session(&mut self, mut slot: u32) {
         while !self.asks.is_empty() {
             if self.owes_too_much(slot) {
                 self.asks.clear();
@@ -113,7 +114,7 @@ impl<N: Net> Reactor<N> {
             let mut asks = std::mem::take(&mut self.asks);
             for ask in asks.drain(..) {
                 was_request |= matches!(ask, Ask::Request(_));
-                self.take_ask(slot, ask);
+                slot = self.take_ask(slot, ask);
             }
             // What came behind an upgrade's head is answered first. Mostly there is none, and the memory serves the next.
             if self.asks.is_empty() {
@@ -146,24 +147,42 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    pub(super) fn take_ask(&mut self, slot: u32, ask: Ask) {
+    /// Carries out what the peer wants. What it wants after that, the connection at the slot returned does: a session, if
+    /// the peer has just carried one over.
+    pub(super) fn take_ask(&mut self, slot: u32, ask: Ask) -> u32 {
         let hub = Arc::clone(&self.hub);
         if let Ask::Request(request) = &ask {
             self.take_client(slot, request);
         }
-        let Some(connection) = self.connections.at(slot) else { return };
+        let Some(connection) = self.connections.at(slot) else { return slot };
+        let is_session = matches!(connection.session, Ok(Session::Engine(_)));
         let (door, identity) = ((connection.admin, connection.overload), connection.identity.clone());
-        let context = self.context(&hub, slot, door, identity.as_deref());
+        let peer = connection.peer;
+        let context = Context { peer, ..self.context(&hub, slot, door, identity.as_deref()) };
         match ask {
             Ask::Source(source) => self.take_source(slot, source),
             Ask::Request(request) => {
                 let (route, answer) = endpoint::answer(&request, &context);
-                self.take_answer(slot, route, &request, answer);
+                match answer {
+                    Answer::Engine(ask) => self.take_engine(slot, route, request, *ask),
+                    answer => self.take_answer(slot, route, &request, answer),
+                }
             }
             Ask::Command(text) => {
                 self.metrics.on_message();
                 let reply = endpoint::answer_command(&text, &context);
                 self.take_reply(slot, reply);
+            }
+            Ask::Message(message) if self.engines.is_probe(slot) => return self.take_probe(slot, &message),
+            Ask::Message(message) if is_session => self.take_carried(slot, message),
+            Ask::EngineMessage(message) => {
+                self.metrics.on_message();
+                let answer = hub.answer_message(message, &context);
+                answer.iter().for_each(|answer| self.send_packet(slot, answer));
+            }
+            Ask::Socket(ask) => {
+                self.metrics.on_message();
+                self.take_socket(slot, ask);
             }
             Ask::Message(message) => {
                 self.metrics.on_message();
@@ -172,6 +191,7 @@ impl<N: Net> Reactor<N> {
             }
             Ask::End(close) => self.end(slot, close),
         }
+        slot
     }
 
     fn take_answer(&mut self, slot: u32, route: usize, request: &Request, answer: Answer) {
@@ -186,6 +206,8 @@ impl<N: Net> Reactor<N> {
                 self.metrics.on_request(route, 101);
                 self.open_websocket(slot, *open);
             }
+            // It is the request's own, and nobody opens a session to end it.
+            Answer::Engine(_) => {}
             Answer::Ended { stream, close } => {
                 self.take_answer(slot, route, request, *stream);
                 self.end_refused(slot, close);
@@ -198,7 +220,20 @@ impl<N: Net> Reactor<N> {
             Reply::Message(text) => self.send_message(slot, &text),
             Reply::Subscribe { topic, start, reference } => self.subscribe_command(slot, &topic, start, reference),
             Reply::Unsubscribe { topic, reference } => self.unsubscribe_command(slot, &topic, reference.as_deref()),
+            Reply::SignIn { identity, message } => self.sign_in(slot, identity, &message),
             Reply::Later => {}
+        }
+    }
+
+    fn send_packet(&mut self, slot: u32, message: &Message) {
+        if let Some(connection) = self.connections.at(slot)
+            && !connection.state.has(CLOSING)
+        {
+            match message {
+                Message::Text(text) => engine_io::write_message(&[text.as_bytes()], connection.outbox.buffer()),
+                message => websocket::write_message(message, connection.outbox.buffer()),
+            }
+            self.mark_dirty(slot);
         }
     }
 
@@ -230,7 +265,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The request is answered later, and then with these fields as well.
-    fn keep_fields(&mut self, slot: u32, fields: Vec<(&'static str, String)>) {
+    pub(super) fn keep_fields(&mut self, slot: u32, fields: Vec<(&'static str, String)>) {
         if let Some(connection) = self.connections.at(slot)
             && let Ok(Session::Http(http)) = &mut connection.session
         {
@@ -239,17 +274,20 @@ impl<N: Net> Reactor<N> {
     }
 
     fn open_sse(&mut self, slot: u32, version: Version, open: OpenSse) {
-        let OpenSse { topics, named, tells_place, headers, identity } = open;
+        let OpenSse { topics, named, tells_place, mut manners, headers, identity } = open;
         let retry_ms = self.retry_ms();
+        if let Some(manners) = &mut manners {
+            manners.begin(self.now, |interval| jittered(interval, &mut self.random));
+        }
         let Some(connection) = self.connections.at(slot) else { return };
         let form = SseForm { named, chunked: version == Version::Http11, with_id: topics.len() == 1 };
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         sse::write_open(form.chunked, self.net.date(), retry_ms, &headers, connection.outbox.buffer());
-        connection.session = Ok(Session::Sse(SseStream { form, cursors: None, tells_place }));
+        connection.session = Ok(Session::Sse(SseStream { form, cursors: None, tells_place, manners }));
         connection.identity = identity;
         if !form.with_id {
             let begin = |topic: u32| TopicCursor { topic, id: EventId::default() };
-            let cursors = Some(topics.iter().map(|(topic, _)| begin(self.attach(topic))).collect());
+            let cursors = Some(Box::new(topics.iter().map(|(topic, _)| begin(self.attach(topic))).collect()));
             if let Some(connection) = self.connections.at(slot)
                 && let Ok(Session::Sse(stream)) = &mut connection.session
             {
@@ -273,7 +311,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn begin_stream(&mut self, slot: u32, transport: Transport, topics: &[(Topic, Start)]) {
+    pub(super) fn begin_stream(&mut self, slot: u32, transport: Transport, topics: &[(Topic, Start)]) {
         let Some(connection) = self.connections.at(slot) else { return };
         self.metrics.on_upgrade(connection.transport, transport);
         connection.transport = transport;
@@ -291,7 +329,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A stream's private bytes are short; many are a peer that does not read them.
-    fn check_stream(&mut self, slot: u32) {
+    pub(super) fn check_stream(&mut self, slot: u32) {
         let is_stream = self.connections.at(slot).is_some_and(|connection| {
             // What it replays is bounded by the page.
             connection.transport != Transport::Http && !connection.state.has(REPLAYING)
@@ -302,7 +340,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A peer that holds memory with a request or a message it does not finish is refused while the budget is spent.
-    fn check_budget(&mut self, slot: u32) {
+    pub(super) fn check_budget(&mut self, slot: u32) {
         self.settle_charge(slot);
         let Some(connection) = self.connections.at(slot) else { return };
         let held_bytes = connection.session.as_ref().map_or(0, Session::held_bytes);

@@ -133,6 +133,10 @@ impl<N: Net> Reactor<N> {
         if self.connections.named(token).is_none() {
             return;
         }
+        if let AnswerForm::Frames(_) = waiting.form {
+            let frames = endpoint::complete_frames(waiting, receipts, &self.metrics, self.now);
+            return self.send_frames(token.slot, &frames);
+        }
         if let AnswerForm::Command(_) = waiting.form {
             let mut text = Vec::new();
             endpoint::complete_command(&waiting, receipts, &self.metrics, self.now, &mut text);
@@ -144,7 +148,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Answers a request that had to wait, and goes on with what came behind it.
-    fn answer_later(&mut self, token: Token, route: usize, response: &Response) {
+    pub(super) fn answer_later(&mut self, token: Token, route: usize, response: &Response) {
         if self.connections.named(token).is_some() {
             self.respond(token.slot, route, response);
             self.advance_session(token.slot, &mut []);
@@ -158,6 +162,17 @@ impl<N: Net> Reactor<N> {
             && !connection.state.has(CLOSING)
         {
             connection.outbox.put(&websocket::encode_text(text));
+            self.mark_dirty(slot);
+        }
+    }
+
+    /// Sends what stands in WebSocket frames already.
+    pub(super) fn send_frames(&mut self, slot: u32, frames: &[u8]) {
+        if let Some(connection) = self.connections.at(slot)
+            && !connection.state.has(CLOSING)
+            && !frames.is_empty()
+        {
+            connection.outbox.put(frames);
             self.mark_dirty(slot);
         }
     }

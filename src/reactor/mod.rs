@@ -16,6 +16,7 @@ mod conflate;
 mod connection;
 mod deliver;
 mod ending;
+mod engine;
 mod gaps;
 mod gather;
 mod inbound;
@@ -29,7 +30,9 @@ mod placement;
 mod replay;
 mod rounds;
 mod run_queue;
+mod signing;
 mod slab;
+mod socket;
 mod subscribe;
 mod table;
 mod timers;
@@ -56,6 +59,7 @@ use crate::{
 };
 use connection::Connection;
 use ending::Farewell;
+use engine::Engines;
 use gaps::Stranded;
 use gather::Gathers;
 use replay::Replays;
@@ -172,6 +176,7 @@ pub struct Reactor<N: Net> {
     /// Gaps that connections are told of once they are open: the slot, the topic's place, and the gap.
     gaps_owed: Vec<(u32, u32, Gap)>,
     replays: Replays,
+    engines: Engines,
     doomed: Vec<u32>,
     /// Connections that take long to take their last bytes.
     farewells: HashMap<u32, Farewell, foldhash::fast::RandomState>,
@@ -217,6 +222,7 @@ impl<N: Net> Reactor<N> {
             stranded: Vec::new(),
             gaps_owed: Vec::new(),
             replays: Replays::default(),
+            engines: Engines::default(),
             doomed: Vec::new(),
             farewells: HashMap::default(),
             blocked: 0,
@@ -248,7 +254,9 @@ impl<N: Net> Reactor<N> {
         self.take_readiness();
         self.take_inbox();
         self.run_timers();
+        self.run_sessions();
         self.run_laps();
+        self.serve_polled();
         self.flush_dirty();
         self.end_broken();
         self.free_doomed();
@@ -292,7 +300,8 @@ impl<N: Net> Reactor<N> {
         let timer = self.wheel.next_wait(self.now).unwrap_or(SLEEP_MAX);
         let accept = self.accept_retry.map_or(SLEEP_MAX, |retry| retry.since(self.now));
         let rest = self.next_rest().unwrap_or(SLEEP_MAX);
-        timer.min(accept).min(rest).min(SLEEP_MAX)
+        let session = self.engines.next_wait(self.now).unwrap_or(SLEEP_MAX);
+        timer.min(accept).min(rest).min(session).min(SLEEP_MAX)
     }
 
     /// Connections become ready for more: those the poll told of, and those that stopped early last time.
@@ -365,7 +374,7 @@ impl<N: Net> Reactor<N> {
         identity: Option<&'hub Identity>,
     ) -> Context<'hub> {
         let token = self.connections.token(slot).pack();
-        Context { hub, reactor: self.index, token, now: self.now, admin, overload, identity }
+        Context { hub, reactor: self.index, token, now: self.now, admin, overload, identity, peer: None }
     }
 
     fn retry_ms(&mut self) -> u64 {

@@ -156,6 +156,11 @@ impl<N: Net> Reactor<N> {
         self.replay(slot, place).is_some()
     }
 
+    /// How far a connection that replays one topic has come.
+    pub(super) fn replay_place(&self, slot: u32) -> Option<EventId> {
+        self.replays.get(&slot)?.first().map(|replay| replay.after)
+    }
+
     /// How many topics a connection replays.
     pub(super) fn replay_count(&self, slot: u32) -> usize {
         self.replays.get(&slot).map_or(0, SmallVec::len)
@@ -177,6 +182,15 @@ pub(super) fn write_logged<S>(connection: &mut Connection<S>, place: u32, event:
             sse::write_cursor_id(ids, stream.form.chunked, connection.outbox.buffer());
         }
     }
-    connection.outbox.put(&event.frame(format, |event| encode_frame(event, format)));
+    let frame = event.frame(format, |event| encode_frame(event, format));
+    match session {
+        Session::Engine(engine) if !format.is_shared() => {
+            if let Some(sockets) = &mut engine.sockets {
+                sockets.pass(place, event.id);
+                sockets.write_own(place, &frame, connection.outbox.buffer());
+            }
+        }
+        _ => connection.outbox.put(&frame),
+    }
     metrics.on_delivered(transport_of(format), 1, (connection.outbox.len() - before) as u64);
 }

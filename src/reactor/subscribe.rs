@@ -63,7 +63,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Subscribes a connection to the topic at `place` now, if it is live, or when it is.
-    fn subscribe(&mut self, slot: u32, place: u32, start: Start, purpose: Purpose) {
+    pub(super) fn subscribe(&mut self, slot: u32, place: u32, start: Start, purpose: Purpose) {
         let token = self.connections.token(slot);
         let (Some(topic), Some(connection)) = (self.topics.at(place), self.connections.at(slot)) else { return };
         if topic.live {
@@ -80,6 +80,11 @@ impl<N: Net> Reactor<N> {
     pub(super) fn begin(&mut self, slot: u32, place: u32, start: Start, purpose: Purpose) {
         if let Start::After(seen) = start {
             self.catch_up_with(place, seen);
+        }
+        if let Purpose::Errand(errand) = &purpose
+            && !self.is_inside(slot, &errand.0.namespace)
+        {
+            return;
         }
         let Some(topic) = self.topics.at(place) else { return };
         let joins = topic.ring.place(start, &topic.state.class.retention.history, self.now);
@@ -102,9 +107,12 @@ impl<N: Net> Reactor<N> {
         {
             stream.pass(place, before);
         }
-        if let Purpose::Command(reference) = &purpose {
-            self.acknowledge(slot, place, before, reference.as_deref());
+        match &purpose {
+            Purpose::Opening => {}
+            Purpose::Command(reference) => self.acknowledge(slot, place, before, reference.as_deref()),
+            Purpose::Errand(errand) => self.note_listening(slot, place, before, &errand.0.namespace),
         }
+        let purpose = self.tell_begun(slot, purpose);
         let is_archived = self.topics.at(place).is_some_and(|topic| self.hub.bus.archive(&topic.state.topic).is_some());
         match gap {
             Some(gap) if is_archived => self.begin_replay(slot, place, gap.from),
@@ -114,9 +122,21 @@ impl<N: Net> Reactor<N> {
                     (None, _) => {}
                     // The stream's id is not known before all its topics have begun.
                     (Some(gap), Purpose::Opening) => self.gaps_owed.push((slot, place, gap)),
-                    (Some(gap), Purpose::Command(_)) => self.tell_gap(slot, place, gap),
+                    (Some(gap), Purpose::Command(_) | Purpose::Errand(_)) => self.tell_gap(slot, place, gap),
                 }
             }
+        }
+    }
+
+    /// Does what was to be done once the subscription has begun.
+    fn tell_begun(&mut self, slot: u32, purpose: Purpose) -> Purpose {
+        match purpose {
+            Purpose::Errand(mut errand) => {
+                let done = std::mem::take(&mut errand.1);
+                self.take_socket_replies(slot, &errand.0, done);
+                Purpose::Errand(errand)
+            }
+            purpose => purpose,
         }
     }
 
@@ -128,6 +148,7 @@ impl<N: Net> Reactor<N> {
             return;
         }
         connection.state.clear(HELD);
+        self.greet(slot);
         for (_, place, gap) in self.gaps_owed.extract_if(.., |(owed, ..)| *owed == slot).collect::<Vec<_>>() {
             self.tell_gap(slot, place, gap);
         }
@@ -138,6 +159,32 @@ impl<N: Net> Reactor<N> {
             self.tell_place(slot);
         }
         self.mark_dirty(slot);
+    }
+
+    /// Says what a stream begins with, if it begins with something: before it is told of any gap.
+    fn greet(&mut self, slot: u32) {
+        let place = self.stream_place(slot);
+        if let Some(connection) = self.connections.at(slot)
+            && let Ok(Session::Sse(stream)) = &mut connection.session
+            && let Some(manners) = &mut stream.manners
+        {
+            manners.write_greeting(place, stream.form.chunked, connection.outbox.buffer());
+        }
+    }
+
+    /// Where a stream over one topic stands, once its outbox is written: the client has everything up to here, or was told
+    /// of what it has not.
+    pub(super) fn stream_place(&mut self, slot: u32) -> Option<EventId> {
+        if let Some((.., gap)) = self.gaps_owed.iter().find(|(owed, ..)| *owed == slot) {
+            return Some(gap.from);
+        }
+        match self.connections.at(slot)?.subscriptions.first() {
+            Some(Subscription { topic, place }) => {
+                let topic = self.topics.at(*topic)?;
+                Some(topic.ring.id_before(topic.lap.listener(*place).cursor))
+            }
+            None => self.replay_place(slot),
+        }
     }
 
     fn tell_place(&mut self, slot: u32) {
@@ -177,13 +224,13 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Where among those who wait for the topic at `place` the connection stands.
-    fn waiting_place(&mut self, slot: u32, place: u32) -> Option<usize> {
+    pub(super) fn waiting_place(&mut self, slot: u32, place: u32) -> Option<usize> {
         let token = self.connections.token(slot);
         self.topics.at(place)?.waiting.iter().position(|waiter| waiter.token == token)
     }
 
     /// Gives up a subscription that has not begun to listen; false if there is none.
-    fn cancel(&mut self, slot: u32, place: u32) -> bool {
+    pub(super) fn cancel(&mut self, slot: u32, place: u32) -> bool {
         self.cancel_waiting(slot, place) || self.end_replay(slot, place)
     }
 
@@ -212,6 +259,15 @@ impl<N: Net> Reactor<N> {
         }
         self.end_replays(slot);
         self.gaps_owed.retain(|(owed, ..)| *owed != slot);
+    }
+
+    /// Ends the subscription of a connection to the topic at `place`, if it listens to it or replays it.
+    pub(super) fn unlisten_topic(&mut self, slot: u32, place: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        match connection.subscriptions.iter().position(|subscription| subscription.topic == place) {
+            Some(index) => self.unlisten(slot, index),
+            None => drop(self.end_replay(slot, place)),
+        }
     }
 
     /// Adds a listener for the connection to the topic at `place`, after an id that its log joins on to.

@@ -8,11 +8,12 @@ use std::{
 
 use serde_json::value::RawValue;
 
-use super::net::Token;
+use super::{net::Token, socket::Errand};
 use crate::{
     budget::Budget,
     bus::{Attachment, LogKind, TopicKey, TopicState},
     clock::Moment,
+    endpoint::SocketReply,
     event::{Event, EventId, Position},
     log::{Lap, Policy, Ring, Start},
     topic::Topic,
@@ -67,6 +68,8 @@ pub(super) enum Purpose {
     Opening,
     /// A `subscribe` command, to be acknowledged with this reference.
     Command(Option<Box<RawValue>>),
+    /// A Socket.IO client's wish, and what is done once it has begun.
+    Errand(Box<(Errand, Vec<SocketReply>)>),
 }
 
 impl LocalTopic {

@@ -67,8 +67,18 @@ impl<N: Net> Reactor<N> {
                 _ => self.rearm(slot),
             },
             // Streams have no other timer once the hub drains.
-            Ok(Session::Sse(_) | Session::WebSocket(_)) if self.phase != Phase::Serving => self.end_for_restart(slot),
-            Ok(Session::Sse(_) | Session::WebSocket(_)) => self.on_silence(slot),
+            Ok(Session::Sse(_) | Session::WebSocket(_) | Session::Engine(_)) if self.phase != Phase::Serving => {
+                self.end_for_restart(slot);
+            }
+            Ok(Session::Sse(_) | Session::WebSocket(_)) => match self.denial(slot) {
+                Some(close) => self.end(slot, close),
+                None => self.on_silence(slot),
+            },
+            // A session's own deadlines are finer than the wheel's.
+            Ok(Session::Engine(_)) => match self.denial(slot) {
+                Some(close) => self.end(slot, close),
+                None => self.rearm(slot),
+            },
             Err(_) => self.doom(slot),
         }
     }
@@ -80,14 +90,26 @@ impl<N: Net> Reactor<N> {
             return self.end(slot, Close::PeerGone);
         }
         let Some(connection) = self.connections.at(slot) else { return };
-        let interval = silence_max(&self.config, connection.transport);
-        // The jitter makes a heartbeat due up to an eighth of the interval early.
-        let quiet_time = interval - interval / 8;
         if connection.state.has(BLOCKED) {
             if let Some(stranded) = self.is_given_up(slot) {
                 return self.on_stranded(stranded);
             }
-        } else if !connection.state.has(HELD) && quiet_time <= self.now.since(connection.written) {
+        } else if !connection.state.has(HELD) {
+            self.keep_alive(slot);
+        }
+        self.rearm(slot);
+    }
+
+    /// Sends a heartbeat, if it is time for one.
+    fn keep_alive(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        if connection.session.as_ref().is_ok_and(|session| session.heartbeat_due().is_some()) {
+            return self.send_heartbeat_event(slot);
+        }
+        let interval = silence_max(&self.config, connection.transport);
+        // The jitter makes a heartbeat due up to an eighth of the interval early.
+        let quiet_time = interval - interval / 8;
+        if quiet_time <= self.now.since(connection.written) {
             match &mut connection.session {
                 Ok(Session::WebSocket(websocket)) => {
                     connection.outbox.put(websocket::PING);
@@ -99,7 +121,18 @@ impl<N: Net> Reactor<N> {
             connection.written = self.now;
             self.mark_dirty(slot);
         }
-        self.rearm(slot);
+    }
+
+    /// The same for a stream whose heartbeats are events.
+    fn send_heartbeat_event(&mut self, slot: u32) {
+        let (place, timestamp) = (self.stream_place(slot), self.hub.timestamp(self.now));
+        if let Some(connection) = self.connections.at(slot)
+            && let Ok(Session::Sse(stream)) = &mut connection.session
+            && let Some(manners) = &mut stream.manners
+            && manners.write_heartbeat(place, &timestamp, stream.form.chunked, self.now, connection.outbox.buffer())
+        {
+            self.mark_dirty(slot);
+        }
     }
 
     /// Whether the peer of a stream is gone without a word: its machine answers the kernel no more, or the peer no ping.
@@ -134,11 +167,16 @@ impl<N: Net> Reactor<N> {
             }
             Ok(session @ (Session::Sse(_) | Session::WebSocket(_))) => {
                 let silence_max = silence_max(&self.config, connection.transport);
-                let heartbeat = connection.written + jittered(silence_max, &mut self.random);
-                let soonest = if connection.state.has(BLOCKED) { self.now + GLANCE_INTERVAL } else { self.now };
+                let heartbeat = session.heartbeat_due();
+                let heartbeat = heartbeat.unwrap_or(connection.written + jittered(silence_max, &mut self.random));
+                let soonest = if connection.state.has(BLOCKED | HELD) { self.now + GLANCE_INTERVAL } else { self.now };
                 let pong = session.pong_deadline(self.config.pong_timeout);
-                Some(pong.map_or(heartbeat, |pong| pong.min(heartbeat)).max(soonest))
+                let deadline = pong.map_or(heartbeat, |pong| pong.min(heartbeat)).max(soonest);
+                let expires = connection.identity.as_ref().and_then(|identity| identity.expires);
+                Some(expires.map_or(deadline, |expires| expires.min(deadline)))
             }
+            // Its own deadlines are finer than the wheel's.
+            Ok(Session::Engine(_)) => connection.identity.as_ref().and_then(|identity| identity.expires),
             Err(_) => None,
         };
         match deadline {
@@ -154,6 +192,6 @@ fn silence_max(config: &Config, transport: Transport) -> Duration {
 }
 
 /// `span` shortened by up to an eighth, so that what began together does not stay together.
-fn jittered(span: Duration, random: &mut SmallRng) -> Duration {
+pub(super) fn jittered(span: Duration, random: &mut SmallRng) -> Duration {
     span - span.mul_f64(random.random_range(0.0..0.125))
 }

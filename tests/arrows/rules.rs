@@ -23,6 +23,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("auth", &[]),
     ("os", &[]),
     ("bus", &["log"]),
+    // The part that others embed: it stands alone.
+    ("broadcaster", &["os", "protocol"]),
     // The bus's own counts are read at the scrape; the bus itself counts nothing.
     ("metrics", &["bus"]),
     ("source", &["bus", "log", "metrics", "os", "protocol"]),
@@ -31,8 +33,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Of the store it has the handle: a queue, behind which other threads work.
     ("endpoint", &["auth", "bus", "log", "metrics", "protocol", "store"]),
     ("reactor", &["auth", "bus", "endpoint", "log", "metrics", "os", "protocol"]),
-    ("config", &["bus", "endpoint", "log", "protocol", "reactor", "source", "store"]),
-    ("tool", &["os", "protocol"]),
+    ("config", &["auth", "bus", "endpoint", "log", "protocol", "reactor", "source", "store"]),
+    ("tool", &["auth", "os", "protocol"]),
     ("server", &["*"]),
     ("main", &["*"]),
     ("lib", &["*"]),
@@ -41,8 +43,9 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// What `config` may take from a folder: the types that the folder is configured in, and the modules they are in.
 #[rustfmt::skip]
 const CONFIGURING: &[&str] = &[
-    "Bounds", "Class", "Config", "Cors", "Limits", "LogKind", "Policy", "RateLimit", "RedisUrl", "Retention",
-    "SentinelLogin", "StoreUrl", "http", "proxy", "redis_pubsub", "redis_stream", "store",
+    "Algorithm", "ApiKey", "Mode", "Rules", "SameSite", "Secrets", "Settings",
+    "Bounds", "Class", "Config", "Cors", "EngineLimits", "Esp", "Limits", "LogKind", "Policy", "RateLimit", "RedisUrl",
+    "Retention", "SentinelLogin", "StoreUrl", "generator", "http", "proxy", "redis_pubsub", "redis_stream", "store",
     "websocket",
 ];
 

@@ -11,7 +11,7 @@ use std::{
 use fanfare::{
     bus::{self, Bus, Doorbell, Inbox, Outlets},
     clock::Clock,
-    endpoint::{self, Answer, Application, Context, Cors, Hub, OpenWebSocket, Phase, row},
+    endpoint::{self, Answer, Application, Context, Cors, Hub, OpenWebSocket, Phase, SocketHandlers, row},
     metrics::{Metrics, ReactorMetrics},
     protocol::{
         Dialect, Limits, RateLimit,
@@ -36,6 +36,7 @@ static APPLICATION: Application = Application {
         websocket::Message::Pong => None,
         message => Some(message),
     },
+    sockets: SocketHandlers::NONE,
 };
 
 /// A server that runs until it is dropped, or its process ends.
@@ -109,6 +110,7 @@ fn build_hub(doorbell: Arc<Doorbell>, clock: Clock) -> Hub {
         cors: Cors { allow_origins: Vec::new(), allow_credentials: false },
         admin_apart: false,
         stuck_after: Duration::from_secs(10),
+        ..endpoint::Config::default()
     };
     let bus = Bus::new(config, vec![Inbox::new(1024, doorbell)], Outlets::default());
     Hub::new(Arc::new(bus), Arc::new(metrics), endpoints).with_application(&APPLICATION)

@@ -19,7 +19,7 @@ mod topics;
 
 pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveReply, ArchiveRequest};
 pub use fanfare::bus::{Class, Config, LogKind};
-pub use inbox::{AnswerForm, Answered, Complete, Doorbell, Inbox, Mail, Note, Waiting, Wake};
+pub use inbox::{AnswerForm, Answered, Complete, CompleteFrames, Doorbell, Inbox, Mail, Note, Waiting, Wake};
 pub use publish::{Feed, Outlet, Publication, PublishFailed, PublishRefused, Receipt, Reply};
 pub use reactors::{REACTORS_MAX, ReactorSet};
 pub use topics::{Attachment, Bus, HistoryPage, Interest, TopicKey, TopicState, TopicSummary};

@@ -425,6 +425,7 @@ fn build_hub(
         cors: Cors::default(),
         admin_apart: false,
         stuck_after: Duration::from_secs(5),
+        ..endpoint::Config::default()
     };
     Arc::new(Hub::new(Arc::new(Bus::new(config, inboxes, outlets)), Arc::new(metrics), endpoints))
 }

@@ -101,9 +101,12 @@ pub fn write_final(chunked: bool, retry_ms: u64, error: Option<&str>, out: &mut 
     }
 }
 
+/// The media type of event streams (section 9.2.5).
+pub const CONTENT_TYPE: &str = "text/event-stream";
+
 /// `no-cache`: a stream must not be answered from a cache. `X-Accel-Buffering`: nginx would hold events back.
 const STREAM_HEADERS: [(&str, &str); 3] =
-    [("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no")];
+    [("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no")];
 
 /// One block of a stream.
 struct Fields<'a> {

@@ -5,11 +5,14 @@
 
 mod decoder;
 mod encoder;
+mod manners;
 
 pub use decoder::{Decoder, Message};
 pub use encoder::{
-    encode_event, heartbeat, write_cursor_id, write_event, write_final, write_gap, write_open, write_place,
+    CONTENT_TYPE, encode_event, heartbeat, write_cursor_id, write_event, write_final, write_gap, write_open,
+    write_place,
 };
+pub use manners::{Greeting, Manners, TOKEN_REFUSED};
 
 #[cfg(test)]
 mod tests;

@@ -33,6 +33,57 @@ pub fn encode_binary(payload: &[u8]) -> Vec<u8> {
     encode(OpCode::Data(Data::Binary), payload)
 }
 
+/// Appends a server's frame of one text message that consists of `parts`, each of them UTF-8.
+pub fn write_text(parts: &[&[u8]], out: &mut Vec<u8>) {
+    let payload_bytes = parts.iter().map(|part| part.len()).sum();
+    out.reserve(HEADER_BYTES_MAX + payload_bytes);
+    write_header(OpCode::Data(Data::Text), None, payload_bytes, out);
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+}
+
+/// Appends a server's frame of one binary message.
+pub fn write_binary(payload: &[u8], out: &mut Vec<u8>) {
+    write(OpCode::Data(Data::Binary), payload, out);
+}
+
+/// A whole frame as this encoder writes it for a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrittenFrame<'a> {
+    /// What it is.
+    pub kind: WrittenKind,
+    /// Its payload.
+    pub payload: &'a [u8],
+    /// How many bytes the frame takes, header included.
+    pub frame_bytes: usize,
+}
+
+/// What a [`WrittenFrame`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WrittenKind {
+    /// A whole text message.
+    Text,
+    /// A whole binary message.
+    Binary,
+    /// A ping, a pong or a close.
+    Control,
+}
+
+impl<'a> WrittenFrame<'a> {
+    /// The frame at the start of `frames`; `None` if it is not all there, or none that this encoder writes for a server.
+    pub fn first(frames: &'a [u8]) -> Option<Self> {
+        let header = Header::parse(frames).ok().flatten()?;
+        let kind = match header.kind {
+            Kind::Text => WrittenKind::Text,
+            Kind::Binary => WrittenKind::Binary,
+            Kind::Control(_) => WrittenKind::Control,
+            Kind::Continuation => return None,
+        };
+        let ours = header.is_final && header.mask.is_none();
+        let payload = frames.get(header.header_bytes..header.frame_bytes()).filter(|_| ours)?;
+        Some(Self { kind, payload, frame_bytes: header.frame_bytes() })
+    }
+}
+
 /// Appends a server's close frame (RFC 6455 section 5.5.1). A reason over 123 bytes is cut at a character's end.
 pub fn write_close(code: u16, reason: &str, out: &mut Vec<u8>) {
     write(OpCode::Control(Control::Close), &close_payload(code, reason), out);

@@ -23,6 +23,7 @@ pub(super) fn build(payload_bytes_max: usize) -> Hub {
         cors: Cors::default(),
         admin_apart: false,
         stuck_after: Duration::from_secs(5),
+        ..endpoint::Config::default()
     };
     Hub::new(Arc::new(Bus::new(config, vec![inbox], Outlets::default())), Arc::clone(&METRICS), endpoints)
 }
@@ -46,7 +47,7 @@ impl Wake for Nobody {
 
 /// Where every request comes from.
 pub(super) fn context(hub: &Hub) -> Context<'_> {
-    Context { hub, reactor: 0, token: 0, now: NOW, admin: false, overload: None, identity: None }
+    Context { hub, reactor: 0, token: 0, now: NOW, admin: false, overload: None, identity: None, peer: None }
 }
 
 /// What `hub` answers to a request of this head; `None` if the head itself is refused.

@@ -1,0 +1,210 @@
+//! The ESP IoT platform's event stream of a well: `GET /api/v1/sse/stream/{well_id}`, and what its Socket.IO application
+//! ([`super::socket_events`]) has in common with it.
+//!
+//! A well's events are those of the topic `wells.{well_id}`, published by whatever door; their types
+//! (`telemetry_update`, `alert`, `diagnostic_update`) become the names of events. Who is refused is told by an `error`
+//! event, as the platform's clients expect: a browser's `EventSource` sees nothing of an answer other than 200, so it gets
+//! the event with a 200 and is told to stay away for a while; all others get the same event with the honest status.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Answer, Context, OpenSse, access, overload::is_event_source};
+use crate::{
+    auth::Denied,
+    event::{EventId, Start},
+    protocol::{
+        http::{Method, Request, Response},
+        sse::{self, Greeting, Manners},
+    },
+    topic::Topic,
+};
+
+/// What clients of the ESP IoT platform are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Esp {
+    /// The platform's name, as greetings have it.
+    pub platform: String,
+    /// How often each stream gets a `heartbeat` event.
+    pub heartbeat: Duration,
+    /// When a browser that was refused for its token, which its URL holds, asks again.
+    pub denied_retry: Duration,
+    /// The Socket.IO namespaces that serve the platform's events.
+    pub namespaces: Vec<String>,
+}
+
+impl Default for Esp {
+    fn default() -> Self {
+        Self {
+            platform: "Alkhorayef ESP IoT Platform".to_owned(),
+            heartbeat: Duration::from_secs(30),
+            denied_retry: Duration::from_secs(3600),
+            namespaces: vec!["/".to_owned()],
+        }
+    }
+}
+
+/// Opens the stream of the well `well_id`.
+pub(super) fn open_stream(request: &Request, well_id: &str, context: &Context<'_>) -> Answer {
+    if request.method == Method::Head {
+        return Response::empty(200).with("Content-Type", sse::CONTENT_TYPE).into();
+    }
+    match admit(request, well_id, context) {
+        Ok(open) => open.into(),
+        Err(refused) => refuse(request, &refused, context).into(),
+    }
+}
+
+fn admit(request: &Request, well_id: &str, context: &Context<'_>) -> Result<OpenSse, Refused> {
+    let identity = access::identify(request, context).map_err(Refused::of_denied)?;
+    let topic = well_topic(well_id).map_err(Refused::invalid)?;
+    access::may_subscribe(identity.as_deref(), &topic).map_err(Refused::of_denied)?;
+    let start = wanted_start(request)?;
+    let esp = &context.hub.config.esp;
+    let greeting = Greeting { name: "connected", data: greeting_data(well_id, context).into() };
+    let manners = Manners::new(greeting, esp.heartbeat, esp.denied_retry);
+    let manners = Some(Box::new(manners));
+    Ok(OpenSse { topics: vec![(topic, start)], named: true, manners, identity, ..OpenSse::default() })
+}
+
+fn greeting_data(well_id: &str, context: &Context<'_>) -> String {
+    object(&[
+        ("message", format!("Connected to {} SSE stream", context.hub.config.esp.platform).into()),
+        ("well_id", well_id.into()),
+        ("timestamp", context.hub.timestamp(context.now).into()),
+    ])
+}
+
+/// After the event that the client saw last, if it names one; else with the next.
+fn wanted_start(request: &Request) -> Result<Start, Refused> {
+    let told = request.header_text("last-event-id").filter(|id| !id.is_empty());
+    let told = told.or_else(|| request.query("last_event_id")).or_else(|| request.query("lastEventId"));
+    match told {
+        None | Some("") => Ok(Start::Live),
+        Some(told) => {
+            parse_start(told).ok_or_else(|| Refused::invalid(format!("last_event_id is no event's id: {told}")))
+        }
+    }
+}
+
+/// The platform's former server numbered its events: whoever comes with such a number is told of a gap, as with the id of
+/// another hub, and gets what there is.
+fn parse_start(told: &str) -> Option<Start> {
+    let former = |number| Start::After(EventId { major: 0, minor: number });
+    let is_number = told.bytes().all(|byte| byte.is_ascii_digit());
+    told.parse().ok().or_else(|| told.parse().ok().filter(|_| is_number).map(former))
+}
+
+/// The topic of a well. A well's id is one segment of it, so that a right to `wells.*` is a right to every well.
+pub(super) fn well_topic(well_id: &str) -> Result<Topic, String> {
+    if well_id.contains('.') {
+        return Err(BAD_WELL_ID.to_owned());
+    }
+    Topic::parse(&format!("{WELLS}{well_id}")).map_err(|_| BAD_WELL_ID.to_owned())
+}
+
+/// The id of the well whose topic `topic` is, if it is one.
+pub(super) fn well_of(topic: &Topic) -> Option<&str> {
+    topic.as_str().strip_prefix(WELLS).filter(|well_id| !well_id.contains('.'))
+}
+
+const WELLS: &str = "wells.";
+const BAD_WELL_ID: &str = "well_id has 1 to 249 of the characters A-Z a-z 0-9 _ - : /";
+
+/// Why a client of the platform is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    /// What clients that do not look at events are told.
+    pub(super) status: u16,
+    /// The kind of error, for programs.
+    pub(super) error: &'static str,
+    /// What is wrong, for people.
+    pub(super) message: String,
+}
+
+impl Refused {
+    /// For an argument that is not what it should be.
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self { status: 400, error: "ValidationError", message: message.into() }
+    }
+
+    /// For a client that may not.
+    pub(super) fn of_denied(denied: Denied) -> Self {
+        let (error, message) = match denied {
+            Denied::Missing => ("AuthenticationError", "Authentication token is required"),
+            Denied::Forbidden => ("AuthorizationError", "The token gives no right to this"),
+            // Which of the ways it is wrong is no help to anybody but a forger.
+            _ => ("AuthenticationError", sse::TOKEN_REFUSED),
+        };
+        Self { status: denied.status(), error, message: message.to_owned() }
+    }
+
+    /// What the `error` event says.
+    pub(super) fn json(&self) -> String {
+        object(&[("error", self.error.into()), ("message", self.message.as_str().into())])
+    }
+}
+
+/// The `error` event, with the status that the client can bear.
+fn refuse(request: &Request, refused: &Refused, context: &Context<'_>) -> Response {
+    let is_browser = is_event_source(request);
+    let mut response = Response::empty(if is_browser { 200 } else { refused.status });
+    if is_browser {
+        let retry_ms = context.hub.config.esp.denied_retry.as_millis();
+        response.body = format!("retry: {retry_ms}\n").into_bytes();
+    }
+    sse::write_event(None, Some("error"), &refused.json(), false, &mut response.body);
+    let response = response.with("Content-Type", sse::CONTENT_TYPE).with("Cache-Control", "no-store");
+    if refused.status == 401 { response.with("WWW-Authenticate", "Bearer") } else { response }
+}
+
+/// A JSON object whose fields stand in this order.
+pub(super) fn object(fields: &[(&str, Value)]) -> String {
+    let fields: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    format!("{{{}}}", fields.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_stream_begins() {
+        let check = |told: &str, expected: Option<Start>| assert_eq!(parse_start(told), expected, "{told}");
+        let after = |major, minor| Some(Start::After(EventId { major, minor }));
+        check("1768068834227-12", after(1_768_068_834_227, 12));
+        check("0", Some(Start::First));
+        check("15", after(0, 15));
+        check("18446744073709551615", after(0, u64::MAX));
+        check("18446744073709551616", None);
+        check("+15", None);
+        check("-15", None);
+        check("x", None);
+        check("1-1,2-2", None);
+    }
+
+    #[test]
+    fn wells_are_topics_of_one_segment() {
+        let check = |well_id: &str, expected: Option<&str>| {
+            let topic = well_topic(well_id).ok();
+            assert_eq!(topic.as_ref().map(Topic::as_str), expected, "{well_id}");
+            assert_eq!(topic.as_ref().and_then(well_of), expected.map(|_| well_id));
+        };
+        check("WELL-001", Some("wells.WELL-001"));
+        check("a/b:c_d", Some("wells.a/b:c_d"));
+        check(&"x".repeat(249), Some(&format!("wells.{}", "x".repeat(249))));
+        for bad in ["", "a.b", ".", "a b", "é", "*", &"x".repeat(250)] {
+            check(bad, None);
+        }
+        let other = Topic::parse("wells.a.b").expect("a good name");
+        assert_eq!(well_of(&other), None);
+    }
+
+    #[test]
+    fn objects_keep_their_order_and_escape() {
+        let text = object(&[("b", "a \"quote\"".into()), ("a", 1.into()), ("c", Value::Null)]);
+        assert_eq!(text, r#"{"b":"a \"quote\"","a":1,"c":null}"#);
+        assert_eq!(object(&[]), "{}");
+    }
+}

@@ -1,0 +1,120 @@
+//! One packet: a digit that says what it is, then its data. On WebSocket each is a message of its own.
+
+use std::borrow::Cow;
+
+use crate::protocol::websocket;
+
+use super::BadPacket;
+
+/// The packet that ends a poll without a message, as text.
+pub const NOOP: &str = "6";
+
+/// What a packet is: the digit it begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The handshake, from the server.
+    Open = 0,
+    /// The transport is to be closed.
+    Close = 1,
+    /// From the server, every ping interval; from a client only as the probe of a transport.
+    Ping = 2,
+    /// The answer to a ping, with the same data.
+    Pong = 3,
+    /// What the session is for.
+    Message = 4,
+    /// The client has moved to this transport.
+    Upgrade = 5,
+    /// Nothing: it ends a poll.
+    Noop = 6,
+}
+
+/// One packet, borrowed from what arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Packet<'a> {
+    /// All but binary messages: what it is, and its data.
+    Text(Kind, &'a str),
+    /// A message of bytes. On WebSocket it is a binary message without a digit; in a payload it comes as base64.
+    Binary(Cow<'a, [u8]>),
+}
+
+impl<'a> Packet<'a> {
+    /// The packet in a text message, or in a payload between separators if it does not begin with `b`.
+    pub fn parse(text: &'a str) -> Result<Self, BadPacket> {
+        let digit = text.as_bytes().first().ok_or(BadPacket("a packet begins with its type"))?;
+        let kind = Kind::of(*digit).ok_or(BadPacket("a packet's type is a digit from 0 to 6"))?;
+        let data = &text[1..];
+        match kind {
+            Kind::Close | Kind::Upgrade | Kind::Noop if !data.is_empty() => {
+                Err(BadPacket("close, upgrade and noop packets have no data"))
+            }
+            _ => Ok(Self::Text(kind, data)),
+        }
+    }
+}
+
+impl Kind {
+    fn of(digit: u8) -> Option<Self> {
+        Some(match digit {
+            b'0' => Self::Open,
+            b'1' => Self::Close,
+            b'2' => Self::Ping,
+            b'3' => Self::Pong,
+            b'4' => Self::Message,
+            b'5' => Self::Upgrade,
+            b'6' => Self::Noop,
+            _ => return None,
+        })
+    }
+
+    /// The digit.
+    pub fn digit(self) -> u8 {
+        b'0' + self as u8
+    }
+}
+
+/// Appends the packet of `kind` with `data` as a WebSocket frame.
+pub fn write_frame(kind: Kind, data: &str, out: &mut Vec<u8>) {
+    websocket::write_text(&[&[kind.digit()], data.as_bytes()], out);
+}
+
+/// Appends the text message that consists of `parts`, each of them UTF-8, as a WebSocket frame. A binary message is
+/// the frame that [`websocket::write_binary`] writes.
+pub fn write_message(parts: &[&[u8]], out: &mut Vec<u8>) {
+    const DIGIT: &[u8] = b"4";
+    match parts {
+        [one] => websocket::write_text(&[DIGIT, one], out),
+        [one, two] => websocket::write_text(&[DIGIT, one, two], out),
+        more => websocket::write_text(&[&[DIGIT], more].concat(), out),
+    }
+}
+
+/// What the server tells a client in the first packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handshake<'a> {
+    /// The session's id. Of the URL's unreserved characters: it is written as it is.
+    pub sid: &'a str,
+    /// Whether the client may move to WebSocket: not if it is there already.
+    pub upgrade_to_websocket: bool,
+    /// How often the server pings.
+    pub ping_interval_ms: u64,
+    /// How long after a ping the pong may take.
+    pub ping_timeout_ms: u64,
+    /// The most bytes in one payload or message from the client.
+    pub payload_bytes_max: usize,
+}
+
+impl Handshake<'_> {
+    /// Appends the open packet as a WebSocket frame.
+    pub fn write_frame(&self, out: &mut Vec<u8>) {
+        write_frame(Kind::Open, &self.json(), out);
+    }
+
+    fn json(&self) -> String {
+        let Self { sid, ping_interval_ms, ping_timeout_ms, payload_bytes_max, .. } = self;
+        let upgrades = if self.upgrade_to_websocket { "\"websocket\"" } else { "" };
+        format!(
+            "{{\"sid\":\"{sid}\",\"upgrades\":[{upgrades}],\"pingInterval\":{ping_interval_ms},\
+             \"pingTimeout\":{ping_timeout_ms},\"maxPayload\":{payload_bytes_max}}}"
+        )
+    }
+}

@@ -1,0 +1,132 @@
+//! Payloads of long polling: packets joined by the record separator, binary messages as `b` and base64.
+
+use std::borrow::Cow;
+
+use data_encoding::{BASE64, BASE64_NOPAD};
+
+use crate::protocol::websocket::{WrittenFrame, WrittenKind};
+
+use super::{BadPacket, Packet};
+
+const SEPARATOR: u8 = 0x1e;
+
+/// The packets of a payload that a client posted, one after the other. After an error there are no more.
+#[derive(Clone, Debug)]
+pub struct Payload<'a> {
+    rest: Option<&'a str>,
+    packets_left: usize,
+}
+
+impl<'a> Payload<'a> {
+    /// The packets in `body`, of which there may be `packets_max`. The body's size is the HTTP reader's to limit.
+    pub fn parse(body: &'a [u8], packets_max: usize) -> Result<Self, BadPacket> {
+        let text = simdutf8::basic::from_utf8(body).map_err(|_| BadPacket("a payload is UTF-8"))?;
+        Ok(Self { rest: Some(text), packets_left: packets_max })
+    }
+
+    fn next_packet(&mut self, text: &'a str) -> Result<Packet<'a>, BadPacket> {
+        self.packets_left = self.packets_left.checked_sub(1).ok_or(BadPacket("too many packets in one payload"))?;
+        match text.strip_prefix('b') {
+            Some(base64) => Ok(Packet::Binary(Cow::Owned(decode(base64)?))),
+            None => Packet::parse(text),
+        }
+    }
+}
+
+impl<'a> Iterator for Payload<'a> {
+    type Item = Result<Packet<'a>, BadPacket>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let text = self.rest.take()?;
+        let end = memchr::memchr(SEPARATOR, text.as_bytes());
+        let packet = self.next_packet(&text[..end.unwrap_or(text.len())]);
+        self.rest = end.filter(|_| packet.is_ok()).map(|end| &text[end + 1..]);
+        Some(packet)
+    }
+}
+
+/// Clients pad their base64, as the standard alphabet asks for; some leave the padding out.
+fn decode(base64: &str) -> Result<Vec<u8>, BadPacket> {
+    BASE64_NOPAD
+        .decode(base64.trim_end_matches('=').as_bytes())
+        .map_err(|_| BadPacket("a binary message in a payload is base64"))
+}
+
+/// Writes one payload: the answer to a poll.
+#[derive(Debug)]
+pub struct PayloadWriter<'a> {
+    out: &'a mut Vec<u8>,
+    start: usize,
+    packets_left: usize,
+    bytes_max: usize,
+}
+
+impl<'a> PayloadWriter<'a> {
+    /// Appends to `out` at most `packets_max` packets, which together take at most `bytes_max` unless the first alone
+    /// takes more: it could never be sent otherwise.
+    pub fn new(packets_max: usize, bytes_max: usize, out: &'a mut Vec<u8>) -> Self {
+        Self { start: out.len(), out, packets_left: packets_max, bytes_max }
+    }
+
+    /// Appends the messages of `frames`, whole WebSocket frames of a server, until one has no room; control frames are
+    /// skipped. Returns how many bytes of `frames` are done with.
+    pub fn push_frames(&mut self, frames: &[u8]) -> usize {
+        let mut consumed = 0;
+        while let Some(frame) = WrittenFrame::first(&frames[consumed..]) {
+            let pushed = match frame.kind {
+                WrittenKind::Control => true,
+                WrittenKind::Text => self.push(frame.payload.len(), |out| out.extend_from_slice(frame.payload)),
+                WrittenKind::Binary => self.push_binary(frame.payload),
+            };
+            if !pushed {
+                break;
+            }
+            consumed += frame.frame_bytes;
+        }
+        consumed
+    }
+
+    /// Appends one packet, given as text such as [`super::NOOP`]; `false` if it has no room.
+    pub fn push_text(&mut self, packet: &str) -> bool {
+        self.push(packet.len(), |out| out.extend_from_slice(packet.as_bytes()))
+    }
+
+    /// Whether nothing has been appended yet.
+    pub fn is_empty(&self) -> bool {
+        self.out.len() == self.start
+    }
+
+    fn push_binary(&mut self, payload: &[u8]) -> bool {
+        self.push(1 + BASE64.encode_len(payload.len()), |out| {
+            out.push(b'b');
+            encode(payload, out);
+        })
+    }
+
+    fn push(&mut self, packet_bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let is_first = self.is_empty();
+        let total_bytes = self.out.len() - self.start + usize::from(!is_first) + packet_bytes;
+        if self.packets_left == 0 || !is_first && self.bytes_max < total_bytes {
+            return false;
+        }
+        self.packets_left -= 1;
+        if !is_first {
+            self.out.push(SEPARATOR);
+        }
+        write(self.out);
+        true
+    }
+}
+
+fn encode(payload: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + BASE64.encode_len(payload.len()), 0);
+    BASE64.encode_mut(payload, &mut out[start..]);
+}
+
+/// Appends the messages of `frames`, whole WebSocket frames of a server, as a payload of at most `packets_max` packets
+/// and `bytes_max` bytes (unless the first packet alone has more), and returns how many bytes of `frames` it took. The
+/// rest is for the next poll: between the packets of one binary event a payload may end.
+pub fn payload_from_frames(frames: &[u8], packets_max: usize, bytes_max: usize, out: &mut Vec<u8>) -> usize {
+    PayloadWriter::new(packets_max, bytes_max, out).push_frames(frames)
+}

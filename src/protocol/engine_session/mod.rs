@@ -1,0 +1,274 @@
+//! An Engine.IO session (protocol revision 4), server's side: what outlives the connections that carry it.
+//!
+//! LIFECYCLE: *polled* after a handshake by request, or *carried* by a WebSocket from the start. A polled session may be
+//! carried over to a WebSocket ([`EngineSession::carry`]) and never goes back. It ends with its WebSocket, when a ping stays
+//! unanswered, when the client says so, or when the client breaks a rule.
+//!
+//! What the client is owed is always written as WebSocket frames; a poll takes the same messages in the other wrapping
+//! ([`engine_io::PayloadWriter`]). So nothing is rewritten when a WebSocket takes over.
+
+mod id;
+mod sockets;
+
+use std::time::Duration;
+
+pub use id::SessionId;
+pub use sockets::{Client, Listening, SocketAsk, Sockets};
+
+use super::{
+    Ask,
+    engine_io::{self, Kind, Packet, Payload},
+    rate::{Rate, RateLimit, Verdict},
+    websocket::{self, Message},
+};
+use crate::{clock::Moment, close::Close, outbox::Outbox};
+
+/// What sessions are bounded by, and when they are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long after the last answer the client is pinged again.
+    pub ping_interval: Duration,
+    /// How long it may leave a ping unanswered.
+    pub ping_timeout: Duration,
+    /// The most bytes a client may send in one request or message.
+    pub payload_bytes_max: usize,
+    /// The most packets in one poll: some clients end a session that brings more.
+    pub poll_packets_max: usize,
+    /// The most packets in one request of a client.
+    pub post_packets_max: usize,
+    /// The most bytes in one poll, unless a single packet is larger.
+    pub poll_bytes_max: usize,
+    /// How long a Socket.IO client may take until it has entered a namespace.
+    pub connect_timeout: Duration,
+    /// For how long a client that lost its session may come back; zero: not at all.
+    pub recovery: Duration,
+    /// The most namespaces one session may be in.
+    pub namespaces_max: usize,
+    /// The most attachments of one message.
+    pub attachments_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            payload_bytes_max: 1_000_000,
+            poll_packets_max: 16,
+            post_packets_max: 256,
+            poll_bytes_max: 256 * 1024,
+            connect_timeout: Duration::from_secs(45),
+            recovery: Duration::ZERO,
+            namespaces_max: 8,
+            attachments_max: 10,
+        }
+    }
+}
+
+/// What lies on top of Engine.IO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// Nothing: messages are the application's.
+    Raw,
+    /// Socket.IO, protocol revision 5.
+    SocketIo,
+}
+
+/// One session.
+#[derive(Debug)]
+pub struct EngineSession {
+    /// Its name.
+    pub sid: SessionId,
+    /// Its Socket.IO clients, one for each namespace it is in; `None`: messages are the application's.
+    pub sockets: Option<Sockets>,
+    carrier: Option<websocket::ServerSession>,
+    pulse: Pulse,
+    rate: Rate,
+}
+
+/// When the client is pinged next, or has to have answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pulse {
+    PingAt(Moment),
+    PongBy(Moment),
+}
+
+impl EngineSession {
+    /// A session that requests carry.
+    pub fn polled(sid: SessionId, layer: Layer, limits: &Limits, now: Moment) -> Self {
+        let sockets = (layer == Layer::SocketIo).then(|| Sockets::new(now + limits.connect_timeout));
+        let pulse = Pulse::PingAt(now + limits.ping_interval);
+        Self { sid, sockets, carrier: None, pulse, rate: Rate::default() }
+    }
+
+    /// A session that a WebSocket carries from the start.
+    pub fn carried(sid: SessionId, layer: Layer, limits: &Limits, now: Moment) -> Self {
+        Self { carrier: Some(websocket::ServerSession::new()), ..Self::polled(sid, layer, limits, now) }
+    }
+
+    /// From now on the WebSocket with this receiving state carries it.
+    pub fn carry(&mut self, carrier: websocket::ServerSession) {
+        self.carrier = Some(carrier);
+    }
+
+    /// Whether a WebSocket carries it.
+    pub fn is_carried(&self) -> bool {
+        self.carrier.is_some()
+    }
+
+    /// What it holds of what the client has not finished saying, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        let unfinished = self.carrier.as_ref().map_or(0, websocket::ServerSession::held_bytes);
+        unfinished + self.sockets.as_ref().map_or(0, Sockets::held_bytes)
+    }
+
+    /// Takes what the WebSocket brought.
+    pub fn receive(
+        &mut self,
+        bytes: &mut [u8],
+        limits: &super::Limits,
+        outbox: &mut Outbox,
+        asks: &mut Vec<Ask>,
+        now: Moment,
+    ) -> Result<(), Close> {
+        let Some(carrier) = &mut self.carrier else { return Ok(()) };
+        let mut messages = Vec::new();
+        let of_engine = websocket::Limits { message_bytes_max: limits.engine.payload_bytes_max, ..limits.websocket };
+        let outcome = carrier.receive(bytes, &of_engine, outbox, &mut messages);
+        let asks_before = asks.len();
+        let taken = messages.into_iter().try_for_each(|message| self.take(message, limits, outbox, asks, now));
+        answered_first(taken.and(outcome), asks, asks_before)
+    }
+
+    /// Takes the body of a request.
+    pub fn receive_payload(
+        &mut self,
+        body: &[u8],
+        limits: &super::Limits,
+        outbox: &mut Outbox,
+        asks: &mut Vec<Ask>,
+        now: Moment,
+    ) -> Result<(), Close> {
+        let asks_before = asks.len();
+        let packets = Payload::parse(body, limits.engine.post_packets_max).map_err(|bad| Close::BadFrame(bad.0))?;
+        let mut take = |packet| self.take_packet(packet, limits, outbox, asks, now);
+        let taken = packets.map(|packet| packet.map_err(|bad| Close::BadFrame(bad.0))).try_for_each(|it| take(it?));
+        answered_first(taken, asks, asks_before)
+    }
+
+    /// Takes one message: a packet of Engine.IO.
+    pub fn take(
+        &mut self,
+        message: Message,
+        limits: &super::Limits,
+        outbox: &mut Outbox,
+        asks: &mut Vec<Ask>,
+        now: Moment,
+    ) -> Result<(), Close> {
+        match &message {
+            Message::Ping | Message::Pong => Ok(()),
+            Message::Binary(bytes) => self.take_packet(Packet::Binary(bytes.into()), limits, outbox, asks, now),
+            Message::Text(text) => {
+                let packet = Packet::parse(text).map_err(|bad| Close::BadFrame(bad.0))?;
+                self.take_packet(packet, limits, outbox, asks, now)
+            }
+        }
+    }
+
+    fn take_packet(
+        &mut self,
+        packet: Packet<'_>,
+        limits: &super::Limits,
+        outbox: &mut Outbox,
+        asks: &mut Vec<Ask>,
+        now: Moment,
+    ) -> Result<(), Close> {
+        let message = match packet {
+            Packet::Binary(bytes) => Message::Binary(bytes.into_owned()),
+            Packet::Text(Kind::Message, text) => Message::Text(text.to_owned()),
+            Packet::Text(Kind::Pong, _) => {
+                self.pulse = Pulse::PingAt(now + limits.engine.ping_interval);
+                return Ok(());
+            }
+            Packet::Text(Kind::Close, _) => return Err(Close::Done),
+            Packet::Text(Kind::Ping, _) => return Err(Close::BadFrame("in Engine.IO 4 the server pings")),
+            Packet::Text(Kind::Open, _) => return Err(Close::BadFrame("only the server opens a session")),
+            Packet::Text(Kind::Upgrade | Kind::Noop, _) => return Ok(()),
+        };
+        self.take_message(message, &limits.rate, &limits.engine, outbox, asks, now)
+    }
+
+    fn take_message(
+        &mut self,
+        message: Message,
+        limit: &RateLimit,
+        limits: &Limits,
+        outbox: &mut Outbox,
+        asks: &mut Vec<Ask>,
+        now: Moment,
+    ) -> Result<(), Close> {
+        let Some(sockets) = &mut self.sockets else {
+            match self.rate.judge(limit, now) {
+                Verdict::Pass => asks.push(Ask::Message(message)),
+                Verdict::Ignore => {}
+                Verdict::CutOff => return Err(Close::RateLimited),
+            }
+            return Ok(());
+        };
+        // An attachment belongs to the message it follows, which was judged.
+        let verdict = match message {
+            Message::Text(_) => self.rate.judge(limit, now),
+            _ => Verdict::Pass,
+        };
+        match verdict {
+            Verdict::CutOff => Err(Close::RateLimited),
+            verdict => sockets.take(message, verdict == Verdict::Pass, limits, outbox, asks),
+        }
+    }
+
+    /// When [`EngineSession::expire`] is due, unless something happens before.
+    pub fn deadline(&self) -> Moment {
+        let pulse = match self.pulse {
+            Pulse::PingAt(at) | Pulse::PongBy(at) => at,
+        };
+        let entering = self.sockets.as_ref().and_then(Sockets::deadline);
+        entering.map_or(pulse, |entering| entering.min(pulse))
+    }
+
+    /// The deadline has passed: pings the client, or says that it is gone.
+    pub fn expire(&mut self, limits: &Limits, outbox: &mut Outbox, now: Moment) -> Result<(), Close> {
+        if self.sockets.as_ref().and_then(Sockets::deadline).is_some_and(|deadline| deadline <= now) {
+            return Err(Close::RequestTimeout);
+        }
+        match self.pulse {
+            Pulse::PingAt(at) if at <= now => {
+                engine_io::write_frame(Kind::Ping, "", outbox.buffer());
+                self.pulse = Pulse::PongBy(now + limits.ping_timeout);
+                Ok(())
+            }
+            Pulse::PongBy(by) if by <= now => Err(Close::PeerGone),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the client more time to answer a ping: it cannot have seen it yet.
+    pub fn extend(&mut self, by: Moment) {
+        if let Pulse::PongBy(_) = self.pulse {
+            self.pulse = Pulse::PongBy(by);
+        }
+    }
+}
+
+/// Nothing may be said after the end, so what was asked before it is answered first.
+fn answered_first(outcome: Result<(), Close>, asks: &mut Vec<Ask>, asks_before: usize) -> Result<(), Close> {
+    match outcome {
+        Err(close) if asks_before < asks.len() => {
+            asks.push(Ask::End(close));
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,267 @@
+//! The Socket.IO clients of one session: one for each namespace it has entered.
+
+use smallvec::SmallVec;
+
+use super::Limits;
+use crate::{
+    clock::Moment,
+    close::Close,
+    event::{EventId, gap_json},
+    frame::SocketIoForm,
+    gap::Gap,
+    outbox::Outbox,
+    protocol::{
+        Ask,
+        socket_io::{self, Args, BadPacket, Kind, Packet, Reassembly, Target},
+        websocket::Message,
+    },
+    topic::Topic,
+};
+
+impl Client {
+    /// One that has entered `namespace` just now.
+    pub fn new(namespace: Box<str>, sid: Box<str>, pid: Option<Box<str>>, now: Moment) -> Self {
+        Self { namespace, sid, pid, since: now, messages: 0, topics: Vec::new(), next_ack: 0 }
+    }
+
+    /// Where it stands in all its topics, for it to come back with.
+    pub fn offset(&self) -> String {
+        let mut offset = String::new();
+        socket_io::write_offset(self.topics.iter().map(|it| (&it.topic, it.passed)), &mut offset);
+        offset
+    }
+}
+
+/// What a Socket.IO client wants.
+#[derive(Debug)]
+pub enum SocketAsk {
+    /// To enter a namespace.
+    Connect {
+        /// Which.
+        namespace: Box<str>,
+        /// What it shows: a JSON object.
+        payload: Option<String>,
+    },
+    /// That something be done.
+    Event {
+        /// Where it said so; it has entered it.
+        namespace: Box<str>,
+        /// What.
+        name: String,
+        /// With what: JSON values, joined by commas; attachments stand in them as `{"$binary":"base64"}`.
+        arguments: String,
+        /// The number of the acknowledgement it waits for.
+        ack: Option<u64>,
+    },
+    /// It acknowledges an event of the server.
+    Ack {
+        /// Where.
+        namespace: Box<str>,
+        /// Which.
+        id: u64,
+        /// With what, likewise.
+        arguments: String,
+    },
+    /// To leave a namespace.
+    Disconnect {
+        /// Which; it has entered it.
+        namespace: Box<str>,
+    },
+}
+
+/// A client in one namespace.
+#[derive(Debug)]
+pub struct Client {
+    /// The namespace; `/` is the one of clients that name none.
+    pub namespace: Box<str>,
+    /// Its public name.
+    pub sid: Box<str>,
+    /// Its private name, by which it may come back; only where that is possible.
+    pub pid: Option<Box<str>>,
+    /// When it entered.
+    pub since: Moment,
+    /// How many events it has sent.
+    pub messages: u64,
+    /// What it listens to.
+    pub topics: Vec<Listening>,
+    /// The number of the next acknowledgement the server asks for.
+    pub next_ack: u64,
+}
+
+/// A topic that a client listens to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// The topic, by its owner's number for it.
+    pub place: u32,
+    /// Its name.
+    pub topic: Topic,
+    /// The id after which it began.
+    pub began: EventId,
+    /// The last id it was sent. Up to date only where frames are the session's own.
+    pub passed: EventId,
+}
+
+/// All clients of a session.
+#[derive(Debug)]
+pub struct Sockets {
+    /// Until when a client has to enter a namespace.
+    enter_by: Option<Moment>,
+    clients: SmallVec<[Client; 1]>,
+    /// A message whose attachments are on their way, and whether it is heeded.
+    reassembly: Option<(Box<Reassembly>, bool)>,
+    /// Whether events carry offsets, with which the client may come back.
+    pub recovers: bool,
+}
+
+impl Sockets {
+    pub(super) fn new(enter_by: Moment) -> Self {
+        Self { enter_by: Some(enter_by), clients: SmallVec::new(), reassembly: None, recovers: false }
+    }
+
+    /// The form of its events. A session has frames of its own if they name another namespace than `/`, or the places in
+    /// several topics.
+    pub fn form(&self) -> SocketIoForm {
+        let elsewhere = self.clients.iter().any(|client| &*client.namespace != "/" && !client.topics.is_empty());
+        let topics: usize = self.clients.iter().map(|client| client.topics.len()).sum();
+        SocketIoForm { offset: self.recovers, own: elsewhere || self.recovers && 1 < topics }
+    }
+
+    /// The client has been sent everything of the topic at `place` up to `id`.
+    pub fn pass(&mut self, place: u32, id: EventId) {
+        let topics = self.clients.iter_mut().flat_map(|client| client.topics.iter_mut());
+        topics.filter(|listening| listening.place == place).for_each(|listening| listening.passed = id);
+    }
+
+    /// Whether a client listens to the topic at `place`.
+    pub fn listens(&self, place: u32) -> bool {
+        self.clients.iter().any(|client| client.topics.iter().any(|listening| listening.place == place))
+    }
+
+    /// Tells the clients that listen to the topic at `place`, whose name is `topic`, of a gap.
+    pub fn write_gap(&self, place: u32, topic: &Topic, gap: Gap, out: &mut Vec<u8>) {
+        for client in &self.clients {
+            if client.topics.iter().any(|listening| listening.place == place) {
+                let mut arguments = gap_json(topic, gap);
+                if self.recovers {
+                    arguments.push_str(&format!(",\"{}\"", client.offset()));
+                }
+                let target = Target { namespace: &client.namespace, ack: None };
+                socket_io::write_event(target, "gap", Args::from_list(&arguments), out);
+            }
+        }
+    }
+
+    /// Writes an event of the topic at `place`, whose frames for the namespace `/` are `shared`, as its clients get it.
+    pub fn write_own(&self, place: u32, shared: &[u8], out: &mut Vec<u8>) {
+        for client in &self.clients {
+            if client.topics.iter().any(|listening| listening.place == place) {
+                let offset = self.recovers.then(|| client.offset());
+                socket_io::write_event_for(shared, &client.namespace, offset.as_deref(), out);
+            }
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        self.enter_by
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.reassembly.as_ref().map_or(0, |(reassembly, _)| reassembly.held_bytes())
+    }
+
+    /// The clients.
+    pub fn clients(&self) -> &[Client] {
+        &self.clients
+    }
+
+    /// The client in `namespace`.
+    pub fn client(&mut self, namespace: &str) -> Option<&mut Client> {
+        self.clients.iter_mut().find(|client| &*client.namespace == namespace)
+    }
+
+    /// A client has entered a namespace.
+    pub fn enter(&mut self, client: Client) {
+        self.enter_by = None;
+        self.clients.push(client);
+    }
+
+    /// The client leaves `namespace`. If it is in none now, it has until `enter_by` to enter another.
+    pub fn leave(&mut self, namespace: &str, enter_by: Moment) -> Option<Client> {
+        let index = self.clients.iter().position(|client| &*client.namespace == namespace)?;
+        let client = self.clients.remove(index);
+        if self.clients.is_empty() {
+            self.enter_by = Some(enter_by);
+        }
+        Some(client)
+    }
+
+    /// Takes one message. `heeded`: it came within the limit on their rate; one that did not is read all the same, for
+    /// attachments may follow, but nothing comes of it.
+    pub(super) fn take(
+        &mut self,
+        message: Message,
+        heeded: bool,
+        limits: &Limits,
+        outbox: &mut Outbox,
+        asks: &mut Vec<Ask>,
+    ) -> Result<(), Close> {
+        let bad = |bad: BadPacket| Close::BadFrame(bad.0);
+        match (message, &mut self.reassembly) {
+            (Message::Text(_), Some(_)) => Err(Close::BadFrame("attachments were to follow")),
+            (Message::Binary(_), None) => Err(Close::BadFrame("no attachment was announced")),
+            (Message::Binary(bytes), Some((reassembly, heeded))) => {
+                let (whole, heeded) = (reassembly.receive(&bytes, limits.payload_bytes_max).map_err(bad)?, *heeded);
+                let Some(whole) = whole else { return Ok(()) };
+                self.reassembly = None;
+                self.take_packet(&whole.packet(), heeded, outbox, asks)
+            }
+            (Message::Text(text), None) => {
+                let packet = Packet::parse(&text, limits.attachments_max).map_err(bad)?;
+                if 0 < packet.attachments {
+                    self.reassembly = Some((Box::new(Reassembly::begin(&packet)), heeded));
+                    return Ok(());
+                }
+                self.take_packet(&packet, heeded, outbox, asks)
+            }
+            (Message::Ping | Message::Pong, _) => Ok(()),
+        }
+    }
+
+    fn take_packet(
+        &mut self,
+        packet: &Packet<'_>,
+        heeded: bool,
+        outbox: &mut Outbox,
+        asks: &mut Vec<Ask>,
+    ) -> Result<(), Close> {
+        let namespace: Box<str> = packet.namespace.into();
+        let is_inside = self.client(&namespace).is_some();
+        let ask = match (packet.kind, is_inside) {
+            (Kind::Connect, false) => SocketAsk::Connect { namespace, payload: packet.data.map(ToOwned::to_owned) },
+            (Kind::Event | Kind::BinaryEvent, true) => {
+                if !heeded {
+                    let target = Target { namespace: &namespace, ack: None };
+                    socket_io::write_event(target, "error", Args::from_list(RATE_LIMITED), outbox.buffer());
+                    return Ok(());
+                }
+                let Some((name, arguments)) = packet.data.and_then(socket_io::event_of) else {
+                    return Err(Close::BadFrame("an event has a name"));
+                };
+                let (name, arguments) = (name.into_owned(), arguments.list().to_owned());
+                SocketAsk::Event { namespace, name, arguments, ack: packet.ack }
+            }
+            (Kind::Ack | Kind::BinaryAck, true) => {
+                let arguments = Args::from_array(packet.data.unwrap_or_default()).list().to_owned();
+                SocketAsk::Ack { namespace, id: packet.ack.unwrap_or_default(), arguments }
+            }
+            (Kind::Disconnect, true) => SocketAsk::Disconnect { namespace },
+            (Kind::ConnectError, _) => return Err(Close::BadFrame("only the server refuses a client")),
+            (Kind::Connect, true) => return Err(Close::BadFrame("the client is in this namespace already")),
+            (_, false) => return Err(Close::BadFrame("the client is not in this namespace")),
+        };
+        asks.push(Ask::Socket(ask));
+        Ok(())
+    }
+}
+
+const RATE_LIMITED: &str = r#"{"error":"RateLimited","message":"too many messages; this one was ignored"}"#;

@@ -1,0 +1,162 @@
+//! The text of one packet: type, number of attachments, namespace, acknowledgement id and JSON, all but the first optional.
+
+use serde::de::IgnoredAny;
+
+use super::{BadPacket, args};
+
+/// What a packet is: the digit it begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Enter a namespace; from the server: entered.
+    Connect = 0,
+    /// Leave a namespace.
+    Disconnect = 1,
+    /// Something happened.
+    Event = 2,
+    /// The answer to an event that has an id.
+    Ack = 3,
+    /// From the server: the namespace was not entered.
+    ConnectError = 4,
+    /// An event with attachments, which follow as binary messages.
+    BinaryEvent = 5,
+    /// An answer with attachments.
+    BinaryAck = 6,
+}
+
+/// One packet, borrowed from its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet<'a> {
+    /// What it is.
+    pub kind: Kind,
+    /// How many binary messages belong to it; zero but for the binary kinds.
+    pub attachments: usize,
+    /// The namespace, `/` if none is given; without the query that some clients append to it.
+    pub namespace: &'a str,
+    /// The id that the acknowledgement has or is asked to have.
+    pub ack: Option<u64>,
+    /// The payload: valid JSON of the form that the kind asks for.
+    pub data: Option<&'a str>,
+}
+
+impl<'a> Packet<'a> {
+    /// The packet in the data of an Engine.IO text message. `attachments_max`: more of them are refused.
+    pub fn parse(text: &'a str, attachments_max: usize) -> Result<Self, BadPacket> {
+        let digit = text.as_bytes().first().ok_or(BadPacket("a packet begins with its type"))?;
+        let kind = Kind::of(*digit).ok_or(BadPacket("a packet's type is a digit from 0 to 6"))?;
+        let (attachments, rest) = match kind.is_binary() {
+            true => split_attachments(&text[1..], attachments_max)?,
+            false => (0, &text[1..]),
+        };
+        let (namespace, rest) = split_namespace(rest);
+        let (ack, rest) = split_ack(rest)?;
+        let data = Some(rest.trim_matches(is_json_space)).filter(|data| !data.is_empty());
+        let packet = Self { kind, attachments, namespace, ack, data };
+        packet.check_data()?;
+        Ok(packet)
+    }
+
+    /// The rules about the payload of each kind.
+    fn check_data(&self) -> Result<(), BadPacket> {
+        let data = self.data.unwrap_or_default();
+        if !data.is_empty() && serde_json::from_str::<IgnoredAny>(data).is_err() {
+            return Err(BadPacket("a payload is JSON"));
+        }
+        let begins_with = |allowed: &[char]| data.starts_with(allowed);
+        match self.kind {
+            Kind::Connect if !data.is_empty() && !begins_with(&['{']) => {
+                Err(BadPacket("the payload of a CONNECT is an object"))
+            }
+            Kind::Disconnect if !data.is_empty() => Err(BadPacket("a DISCONNECT has no payload")),
+            Kind::Event | Kind::BinaryEvent => args::check_event(data),
+            Kind::Ack | Kind::BinaryAck if !begins_with(&['[']) => Err(BadPacket("the payload of an ACK is an array")),
+            Kind::Ack | Kind::BinaryAck if self.ack.is_none() => Err(BadPacket("an ACK has an id")),
+            Kind::ConnectError if !begins_with(&['{', '"']) => {
+                Err(BadPacket("the payload of a CONNECT_ERROR is an object or a string"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Kind {
+    fn of(digit: u8) -> Option<Self> {
+        Some(match digit {
+            b'0' => Self::Connect,
+            b'1' => Self::Disconnect,
+            b'2' => Self::Event,
+            b'3' => Self::Ack,
+            b'4' => Self::ConnectError,
+            b'5' => Self::BinaryEvent,
+            b'6' => Self::BinaryAck,
+            _ => return None,
+        })
+    }
+
+    pub(super) fn digit(self) -> u8 {
+        b'0' + self as u8
+    }
+
+    /// Whether binary messages follow.
+    pub fn is_binary(self) -> bool {
+        matches!(self, Self::BinaryEvent | Self::BinaryAck)
+    }
+
+    /// The same without attachments, and with them.
+    pub(super) fn plain(self) -> Self {
+        match self {
+            Self::BinaryEvent => Self::Event,
+            Self::BinaryAck => Self::Ack,
+            other => other,
+        }
+    }
+
+    pub(super) fn binary(self) -> Self {
+        match self {
+            Self::Event => Self::BinaryEvent,
+            Self::Ack => Self::BinaryAck,
+            other => other,
+        }
+    }
+}
+
+/// What JSON allows between its tokens (RFC 8259 section 2).
+pub(super) fn is_json_space(character: char) -> bool {
+    matches!(character, ' ' | '\t' | '\r' | '\n')
+}
+
+fn split_attachments(text: &str, attachments_max: usize) -> Result<(usize, &str), BadPacket> {
+    let (digits, rest) = text.split_once('-').ok_or(BadPacket("a binary packet gives its number of attachments"))?;
+    match number(digits) {
+        None | Some(0) => Err(BadPacket("the number of attachments is a positive number")),
+        Some(count) => match usize::try_from(count) {
+            Ok(count) if count <= attachments_max => Ok((count, rest)),
+            _ => Err(BadPacket("too many attachments")),
+        },
+    }
+}
+
+/// The comma that ends a namespace may be missing where nothing follows.
+fn split_namespace(text: &str) -> (&str, &str) {
+    if !text.starts_with('/') {
+        return ("/", text);
+    }
+    let (full, rest) = text.split_once(',').unwrap_or((text, ""));
+    let namespace = full.split_once('?').map_or(full, |(path, _)| path);
+    (namespace, rest)
+}
+
+fn split_ack(text: &str) -> Result<(Option<u64>, &str), BadPacket> {
+    let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    if end == 0 {
+        return Ok((None, text));
+    }
+    let ack = number(&text[..end]).ok_or(BadPacket("an acknowledgement's id has at most 15 digits"))?;
+    Ok((Some(ack), &text[end..]))
+}
+
+/// Digits alone. So many of them are exact in every client, whose numbers may be of 53 bits.
+fn number(digits: &str) -> Option<u64> {
+    const DIGITS_MAX: usize = 15;
+    let plausible = digits.len() <= DIGITS_MAX && digits.bytes().all(|byte| byte.is_ascii_digit());
+    plausible.then(|| digits.parse().ok()).flatten()
+}

@@ -1,0 +1,148 @@
+//! Streams whose clients expect more than the standard has: an event for a greeting, heartbeats they can see, and errors in
+//! a form of their own.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::encoder::write_event;
+use crate::{clock::Moment, close::Close, event::EventId};
+
+/// How such a stream behaves. Few streams do, so it is kept in a box.
+#[derive(Debug)]
+pub struct Manners {
+    /// To be said before anything else; `None` once it has been.
+    greeting: Option<Greeting>,
+    heartbeat_interval: Duration,
+    /// When the next heartbeat is due. They come whether there were events or not: clients watch for them.
+    heartbeat_due: Moment,
+    /// When a browser asks again whose token is not valid any more. Its URL holds the token, so soon would be in vain.
+    denied_retry: Duration,
+}
+
+/// The first event of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    /// Its name.
+    pub name: &'static str,
+    /// Its data, one line.
+    pub data: Box<str>,
+}
+
+/// What clients are told whose token is not, or no longer, valid.
+pub const TOKEN_REFUSED: &str = "Invalid or expired authentication token";
+
+impl Manners {
+    /// For a stream that begins with `greeting`.
+    pub fn new(greeting: Greeting, heartbeat_interval: Duration, denied_retry: Duration) -> Self {
+        Self { greeting: Some(greeting), heartbeat_interval, heartbeat_due: Moment::default(), denied_retry }
+    }
+
+    /// The stream opens `now`; the first heartbeat comes up to `early` before its time, so that streams which begin together
+    /// do not stay together.
+    pub fn begin(&mut self, now: Moment, early: impl FnOnce(Duration) -> Duration) {
+        self.heartbeat_due = now + early(self.heartbeat_interval);
+    }
+
+    /// When the next heartbeat is due.
+    pub fn heartbeat_due(&self) -> Moment {
+        self.heartbeat_due
+    }
+
+    /// Appends the greeting, unless it has been said. Its id is the `place` from which events follow: a client that comes
+    /// back before it has seen any goes on from there.
+    pub fn write_greeting(&mut self, place: Option<EventId>, chunked: bool, out: &mut Vec<u8>) {
+        if let Some(Greeting { name, data }) = self.greeting.take() {
+            write_event(place, Some(name), &data, chunked, out);
+        }
+    }
+
+    /// Appends a heartbeat, if one is due `now`. Its id is the `place` where the client stands: some clients take the id of
+    /// whatever comes last. `timestamp` as it is to be shown.
+    pub fn write_heartbeat(
+        &mut self,
+        place: Option<EventId>,
+        timestamp: &str,
+        chunked: bool,
+        now: Moment,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        if now < self.heartbeat_due {
+            return false;
+        }
+        let next = self.heartbeat_due + self.heartbeat_interval;
+        self.heartbeat_due = if now < next { next } else { now + self.heartbeat_interval };
+        write_event(place, Some("heartbeat"), &json!({ "timestamp": timestamp }).to_string(), chunked, out);
+        true
+    }
+
+    /// When a client may come back that is told to go for the reason `close`; `None`: as with other streams.
+    pub fn retry(&self, close: Close) -> Option<Duration> {
+        (close.http_status() == Some(401)).then_some(self.denied_retry)
+    }
+
+    /// What the `error` event says of `close`.
+    pub fn error_json(&self, close: Close) -> String {
+        let (error, message) = match close.http_status() {
+            Some(401) => ("AuthenticationError", TOKEN_REFUSED.to_owned()),
+            Some(403) => ("AuthorizationError", close.to_string()),
+            Some(429) => ("RateLimited", close.to_string()),
+            Some(503) => ("ServiceUnavailable", close.to_string()),
+            _ => ("ServerError", close.to_string()),
+        };
+        json!({ "error": error, "message": message }).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: Option<EventId> = Some(EventId { major: 7, minor: 3 });
+
+    fn manners() -> Manners {
+        let greeting = Greeting { name: "connected", data: "{}".into() };
+        Manners::new(greeting, Duration::from_secs(30), Duration::from_secs(3600))
+    }
+
+    fn second(number: u64) -> Moment {
+        Moment(number * 1_000_000_000)
+    }
+
+    #[test]
+    fn a_greeting_is_said_once() {
+        let (mut manners, mut out) = (manners(), Vec::new());
+        manners.write_greeting(PLACE, false, &mut out);
+        assert_eq!(out, b"id: 7-3\nevent: connected\ndata: {}\n\n");
+        manners.write_greeting(PLACE, false, &mut out);
+        assert_eq!(out.len(), b"id: 7-3\nevent: connected\ndata: {}\n\n".len());
+    }
+
+    #[test]
+    fn heartbeats_keep_their_time() {
+        let mut manners = manners();
+        manners.begin(second(100), |interval| interval - Duration::from_secs(2));
+        let mut check = |now_s: u64, beats: bool, due_s: u64| {
+            let mut out = Vec::new();
+            assert_eq!(manners.write_heartbeat(PLACE, "T", false, second(now_s), &mut out), beats, "at {now_s}");
+            let expected: &[u8] =
+                if beats { b"id: 7-3\nevent: heartbeat\ndata: {\"timestamp\":\"T\"}\n\n" } else { b"" };
+            assert_eq!(out, expected, "at {now_s}");
+            assert_eq!(manners.heartbeat_due(), second(due_s), "at {now_s}");
+        };
+        check(127, false, 128);
+        check(128, true, 158);
+        check(159, true, 188);
+        // One that could not be written in its time is not made up for.
+        check(230, true, 260);
+    }
+
+    #[test]
+    fn errors_have_the_platform_s_form() {
+        let check = |close: Close, expected: &str| assert_eq!(manners().error_json(close), expected);
+        check(Close::TryLater("no room"), r#"{"error":"ServiceUnavailable","message":"no room"}"#);
+        check(Close::Policy("no"), r#"{"error":"AuthorizationError","message":"no"}"#);
+        check(Close::Internal("broken"), r#"{"error":"ServerError","message":"broken"}"#);
+        assert_eq!(manners().retry(Close::Restart), None);
+    }
+}

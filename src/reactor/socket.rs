@@ -1,0 +1,344 @@
+//! Socket.IO: what clients want, decided by the application ([`crate::endpoint::SocketHandlers`]) and carried out here.
+
+use std::{sync::Arc, time::Duration};
+
+use rand::RngExt;
+use serde_json::value::RawValue;
+
+use super::{Reactor, net::Net, table::Purpose};
+use crate::{
+    endpoint::{
+        Context, Hub, Incoming, Recovered, Remembered, SocketClient, SocketReply, Welcome, publish_for_socket, recover,
+        write_replies,
+    },
+    event::{EventId, Start},
+    protocol::{
+        Listening, Session, SocketAsk, SocketIoClient, Sockets,
+        socket_io::{self, Args, Target},
+    },
+    topic::Topic,
+};
+
+/// What a client in a namespace waits for.
+#[derive(Clone, Debug)]
+pub(super) struct Errand {
+    pub(super) namespace: Box<str>,
+    /// The acknowledgement.
+    pub(super) ack: Option<u64>,
+}
+
+impl<N: Net> Reactor<N> {
+    pub(super) fn take_socket(&mut self, slot: u32, ask: SocketAsk) {
+        match ask {
+            SocketAsk::Connect { namespace, payload } => {
+                let payload = payload.as_deref().and_then(|text| serde_json::from_str(text).ok());
+                self.enter_namespace(slot, namespace, payload);
+            }
+            SocketAsk::Event { namespace, name, arguments, ack } => {
+                let arguments = values(&arguments);
+                let incoming = Incoming { name: &name, arguments: &arguments, wants_ack: ack.is_some() };
+                let replies = self.ask_application(slot, &namespace, |hub, client, context| {
+                    (hub.sockets().answer_event)(&incoming, client, context)
+                });
+                self.take_socket_replies(slot, &Errand { namespace, ack }, replies);
+            }
+            SocketAsk::Ack { namespace, id, arguments } => {
+                let arguments = values(&arguments);
+                let replies = self.ask_application(slot, &namespace, |hub, client, context| {
+                    (hub.sockets().answer_ack)(id, &arguments, client, context)
+                });
+                self.take_socket_replies(slot, &Errand { namespace, ack: None }, replies);
+            }
+            SocketAsk::Disconnect { namespace } => self.leave_namespace(slot, &namespace),
+        }
+    }
+
+    fn sockets(&mut self, slot: u32) -> Option<&mut Sockets> {
+        match &mut self.connections.at(slot)?.session {
+            Ok(Session::Engine(engine)) => engine.sockets.as_mut(),
+            _ => None,
+        }
+    }
+
+    /// Whether the session has a client in `namespace`.
+    pub(super) fn is_inside(&mut self, slot: u32, namespace: &str) -> bool {
+        self.sockets(slot).is_some_and(|sockets| sockets.client(namespace).is_some())
+    }
+
+    fn enter_namespace(&mut self, slot: u32, namespace: Box<str>, payload: Option<&RawValue>) {
+        let hub = Arc::clone(&self.hub);
+        let Some(connection) = self.connections.at(slot) else { return };
+        let door = (connection.admin, connection.overload);
+        let context = self.context(&hub, slot, door, None);
+        let mut frames = Vec::new();
+        match (hub.sockets().connect)(&namespace, payload, &context) {
+            Ok(welcome) => {
+                let recovers = self.config.limits.engine.recovery != Duration::ZERO;
+                let identity = welcome.identity.as_deref();
+                let back = if recovers { recover(payload, &namespace, identity, &hub, self.now) } else { None };
+                self.welcome(slot, namespace, welcome, back);
+            }
+            Err(refused) => {
+                socket_io::write_connect_error(&namespace, &refused.message, refused.data.as_deref(), &mut frames);
+                self.send_frames(slot, &frames);
+            }
+        }
+    }
+
+    fn welcome(&mut self, slot: u32, namespace: Box<str>, welcome: Welcome, back: Option<Recovered>) {
+        let limits = self.config.limits.engine;
+        let (now, recovers) = (self.now, limits.recovery != Duration::ZERO);
+        let mut frames = Vec::new();
+        let Some(sockets) = self.sockets(slot) else { return };
+        if limits.namespaces_max <= sockets.clients().len() {
+            let why = "this session is in as many namespaces as it may";
+            socket_io::write_connect_error(&namespace, why, None, &mut frames);
+            return self.send_frames(slot, &frames);
+        }
+        let (pid, sid, topics) = match back {
+            Some(Recovered { pid, sid, topics }) => (Some(pid), sid.unwrap_or_else(random_name), topics),
+            None => (recovers.then(random_name), random_name(), Vec::new()),
+        };
+        socket_io::write_connect(&namespace, &sid, pid.as_deref(), &mut frames);
+        sockets.recovers = recovers;
+        sockets.enter(SocketIoClient::new(namespace.clone(), sid, pid, now));
+        if welcome.identity.is_some()
+            && let Some(connection) = self.connections.at(slot)
+        {
+            connection.identity = welcome.identity;
+            self.rearm(slot);
+        }
+        self.send_frames(slot, &frames);
+        let errand = Errand { namespace, ack: None };
+        self.take_socket_replies(slot, &errand, welcome.emits.into_iter().map(SocketReply::Emit).collect());
+        for (topic, start) in topics {
+            self.subscribe_client(slot, &errand, &topic, start, Vec::new(), Vec::new());
+        }
+        self.note_recoverable(slot);
+        self.schedule_session(slot);
+    }
+
+    /// Takes note of what the session's clients would come back to.
+    fn note_recoverable(&mut self, slot: u32) {
+        let subject =
+            self.connections.at(slot).and_then(|connection| Some(connection.identity.as_ref()?.subject.clone()));
+        let Some(sockets) = self.sockets(slot) else { return };
+        if !sockets.recovers {
+            return;
+        }
+        let remember = |client: &SocketIoClient| {
+            let topics = client.topics.iter().map(|it| (it.topic.clone(), it.began)).collect();
+            let (sid, namespace) = (client.sid.clone(), client.namespace.clone());
+            Some((client.pid.clone()?, Remembered { sid, namespace, subject: subject.clone(), topics }))
+        };
+        let clients = sockets.clients().iter().filter_map(remember).collect();
+        self.engines.note_clients(slot, clients);
+    }
+
+    /// What the application makes of something that the client in `namespace` has said.
+    fn ask_application(
+        &mut self,
+        slot: u32,
+        namespace: &str,
+        ask: impl FnOnce(&Hub, &SocketClient<'_>, &Context<'_>) -> Vec<SocketReply>,
+    ) -> Vec<SocketReply> {
+        let hub = Arc::clone(&self.hub);
+        let Some(connection) = self.connections.at(slot) else { return Vec::new() };
+        let (door, identity) = ((connection.admin, connection.overload), connection.identity.clone());
+        let context = self.context(&hub, slot, door, identity.as_deref());
+        let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(namespace)) else { return Vec::new() };
+        client.messages += 1;
+        let topics: Vec<Topic> = client.topics.iter().map(|listening| listening.topic.clone()).collect();
+        let client = SocketClient {
+            namespace,
+            sid: &client.sid,
+            since: client.since,
+            messages: client.messages,
+            topics: &topics,
+            identity: identity.as_deref(),
+        };
+        ask(&hub, &client, &context)
+    }
+
+    /// Carries out what the application has decided.
+    pub(super) fn take_socket_replies(&mut self, slot: u32, errand: &Errand, replies: Vec<SocketReply>) {
+        for reply in replies {
+            match reply {
+                SocketReply::Emit(emit) => {
+                    let mut frames = Vec::new();
+                    let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(&errand.namespace)) else {
+                        return;
+                    };
+                    let ack = emit.wants_ack.then(|| {
+                        client.next_ack += 1;
+                        client.next_ack - 1
+                    });
+                    let target = Target { namespace: &errand.namespace, ack };
+                    let arguments = emit.arguments.join(",");
+                    socket_io::write_event(target, &emit.name, Args::from_list(&arguments), &mut frames);
+                    self.send_frames(slot, &frames);
+                }
+                SocketReply::Ack(_) => {
+                    let mut frames = Vec::new();
+                    write_replies(&errand.namespace, errand.ack, &[reply], &mut frames);
+                    self.send_frames(slot, &frames);
+                }
+                SocketReply::Subscribe { topic, start, done, refused } => {
+                    self.subscribe_client(slot, errand, &topic, start, done, refused);
+                }
+                SocketReply::Unsubscribe { topic, done, refused } => {
+                    let was_there = self.unsubscribe_client(slot, &errand.namespace, &topic);
+                    self.take_socket_replies(slot, errand, if was_there { done } else { refused });
+                }
+                SocketReply::Publish(publication) => {
+                    let hub = Arc::clone(&self.hub);
+                    let Some(connection) = self.connections.at(slot) else { return };
+                    let (door, identity) = ((connection.admin, connection.overload), connection.identity.clone());
+                    let context = self.context(&hub, slot, door, identity.as_deref());
+                    let frames = publish_for_socket(publication, &errand.namespace, errand.ack, &context);
+                    self.send_frames(slot, &frames);
+                }
+                SocketReply::Disconnect => {
+                    let mut frames = Vec::new();
+                    socket_io::write_disconnect(&errand.namespace, &mut frames);
+                    self.send_frames(slot, &frames);
+                    return self.leave_namespace(slot, &errand.namespace);
+                }
+            }
+        }
+    }
+
+    fn subscribe_client(
+        &mut self,
+        slot: u32,
+        errand: &Errand,
+        topic: &Topic,
+        start: Start,
+        done: Vec<SocketReply>,
+        refused: Vec<SocketReply>,
+    ) {
+        let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(&errand.namespace)) else { return };
+        if client.topics.iter().any(|listening| listening.topic == *topic) {
+            return self.take_socket_replies(slot, errand, done);
+        }
+        let Some(connection) = self.connections.at(slot) else { return };
+        let held = connection.subscriptions.len() + usize::from(connection.pending) + self.replay_count(slot);
+        if self.hub.config.topics_per_connection_max <= held {
+            return self.take_socket_replies(slot, errand, refused);
+        }
+        let place = self.attach(topic);
+        if self.listener_place(slot, place).is_some() || self.is_replaying(slot, place) {
+            // Another namespace of the session listens to it: this one joins it where it is.
+            let id = self.place_of_reader(slot, place);
+            self.note_listening(slot, place, id, &errand.namespace);
+            return self.take_socket_replies(slot, errand, done);
+        }
+        if self.waiting_place(slot, place).is_some() {
+            return self.take_socket_replies(slot, errand, refused);
+        }
+        self.subscribe(slot, place, start, Purpose::Errand(Box::new((errand.clone(), done))));
+    }
+
+    /// The subscription of the client in `namespace` has begun: events follow from behind `began`.
+    pub(super) fn note_listening(&mut self, slot: u32, place: u32, began: EventId, namespace: &str) {
+        let Some(topic) = self.topics.at(place).map(|topic| topic.state.topic.clone()) else { return };
+        self.settle_passed(slot);
+        if let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(namespace)) {
+            client.topics.push(Listening { place, topic, began, passed: began });
+        }
+        self.reform(slot);
+        self.note_recoverable(slot);
+    }
+
+    /// Where the session stands in the topic at `place`.
+    fn place_of_reader(&mut self, slot: u32, place: u32) -> EventId {
+        let listener = self.listener_place(slot, place);
+        let Some(topic) = self.topics.at(place) else { return EventId::default() };
+        match listener {
+            Some(listener) => topic.ring.id_before(topic.lap.listener(listener).cursor),
+            None => topic.ring.floor(),
+        }
+    }
+
+    /// Takes note of where the session stands, before its frames become its own: so far they were shared.
+    fn settle_passed(&mut self, slot: u32) {
+        let Some(sockets) = self.sockets(slot) else { return };
+        if !sockets.recovers || sockets.form().own {
+            return;
+        }
+        let places: Vec<u32> =
+            sockets.clients().iter().flat_map(|client| client.topics.iter().map(|listening| listening.place)).collect();
+        for place in places {
+            let id = self.place_of_reader(slot, place);
+            if let Some(sockets) = self.sockets(slot) {
+                sockets.pass(place, id);
+            }
+        }
+    }
+
+    /// Gives all listeners of the session the form that its events have now.
+    fn reform(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        let Some(format) = connection.session.as_ref().ok().and_then(Session::format) else { return };
+        for subscription in &connection.subscriptions {
+            if let Some(topic) = self.topics.at(subscription.topic) {
+                topic.lap.listener(subscription.place).format = format;
+            }
+        }
+    }
+
+    fn unsubscribe_client(&mut self, slot: u32, namespace: &str, topic: &Topic) -> bool {
+        let Some(place) = self.topics.place_of(topic) else { return false };
+        self.settle_passed(slot);
+        let Some(sockets) = self.sockets(slot) else { return false };
+        let Some(client) = sockets.client(namespace) else { return false };
+        let Some(index) = client.topics.iter().position(|listening| listening.place == place) else {
+            return self.cancel(slot, place);
+        };
+        client.topics.remove(index);
+        if !sockets.listens(place) {
+            self.unlisten_topic(slot, place);
+        }
+        self.reform(slot);
+        self.note_recoverable(slot);
+        true
+    }
+
+    fn leave_namespace(&mut self, slot: u32, namespace: &str) {
+        let enter_by = self.now + self.config.limits.engine.connect_timeout;
+        self.settle_passed(slot);
+        let Some(client) = self.sockets(slot).and_then(|sockets| sockets.leave(namespace, enter_by)) else { return };
+        for Listening { place, .. } in client.topics {
+            if self.sockets(slot).is_some_and(|sockets| !sockets.listens(place)) {
+                self.unlisten_topic(slot, place);
+            }
+        }
+        self.reform(slot);
+        self.note_recoverable(slot);
+        self.schedule_session(slot);
+    }
+
+    /// Ends a session because of what its client may no more: it is told `error` and leaves all namespaces, so that it does not
+    /// come back by itself with what it has shown.
+    pub(super) fn say_socket_error(&mut self, slot: u32, error: &str) {
+        let mut frames = Vec::new();
+        let Some(sockets) = self.sockets(slot) else { return };
+        for client in sockets.clients() {
+            let target = Target { namespace: &client.namespace, ack: None };
+            socket_io::write_event(target, "error", Args::from_list(error), &mut frames);
+            socket_io::write_disconnect(&client.namespace, &mut frames);
+        }
+        self.send_frames(slot, &frames);
+    }
+}
+
+/// The JSON values in `list`.
+fn values(list: &str) -> Vec<&RawValue> {
+    Args::from_list(list).filter_map(|text| serde_json::from_str(text).ok()).collect()
+}
+
+/// A client's name, beyond guessing.
+fn random_name() -> Box<str> {
+    let random: [u8; 15] = rand::rng().random();
+    data_encoding::BASE64URL_NOPAD.encode(&random).into()
+}
