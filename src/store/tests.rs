@@ -14,7 +14,7 @@ fn addresses_are_read_and_shown_without_the_password() {
     check("postgresql://esp@db/wells?sslmode=require", "postgres://esp@db:5432/wells", true);
     check("postgres://esp@db/wells?sslmode=verify-full", "postgres://esp@db:5432/wells", true);
     check("postgres://esp@db/wells?sslmode=prefer", "postgres://esp@db:5432/wells", false);
-    check("postgres:///wells?host=/run/postgresql", "postgres:///run/postgresql:5432/wells", false);
+    check("postgres:///wells?host=/run/postgresql", "postgres:///run/postgresql/wells", false);
     check("postgres://a:1,b:2/wells", "postgres://a:1,b:2/wells", false);
 }
 

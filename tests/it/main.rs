@@ -36,6 +36,7 @@ mod redis_stream;
 mod refusals;
 mod sse_stream;
 mod telemetry;
+mod telemetry_doors;
 mod telemetry_store;
 mod websocket_rules;
 mod wells;

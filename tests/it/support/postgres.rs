@@ -7,11 +7,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use super::{
-    Folder,
-    redis::{HOST, free_port},
-    run_program, send_signal, stdout_of, wait_until,
-};
+pub(crate) use super::redis::HOST;
+use super::{Folder, redis::free_port, run_program, send_signal, stdout_of, wait_until};
 
 const INSTALL: &str = "install it: apt-get install postgresql";
 
@@ -144,4 +141,10 @@ fn as_nobody(program: &str) -> Command {
 
 fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| std::os::unix::fs::MetadataExt::uid(&process) == 0)
+}
+
+/// As whom the server runs, if not as whoever runs the tests.
+pub(crate) fn server_user() -> Option<(u32, u32)> {
+    // `nobody` and `nogroup` on Debian.
+    is_root().then_some((65534, 65534))
 }
