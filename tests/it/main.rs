@@ -37,5 +37,8 @@ mod redis_source;
 mod redis_stream;
 mod refusals;
 mod sse_stream;
+mod telemetry;
+mod telemetry_doors;
+mod telemetry_store;
 mod websocket_rules;
 mod wells;
