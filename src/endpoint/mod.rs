@@ -9,6 +9,7 @@ mod health;
 mod later;
 mod overload;
 mod publish;
+mod recovery;
 mod socket_events;
 mod sockets;
 mod stream;
@@ -31,6 +32,7 @@ pub use engine_io::{EngineAsk, EngineKind, EngineRefusal, open as open_engine};
 pub use later::Later;
 pub use overload::Overload;
 pub use publish::{complete_command, complete_frames, complete_request};
+pub use recovery::{Recovered, Recovery, Remembered, recover};
 pub use sockets::{
     ConnectRefused, Emit, Incoming, SocketClient, SocketHandlers, SocketPublication, SocketReply, Welcome,
     publish_for_socket, write_replies,
@@ -114,6 +116,8 @@ pub struct Hub {
     pub auth: Auth,
     /// What the wall clock says.
     pub wall: WallClock,
+    /// Socket.IO clients that may come back.
+    pub recovery: Recovery,
     application: &'static Application,
     phase: AtomicU8,
 }
@@ -134,7 +138,7 @@ impl Hub {
     /// A hub that serves.
     pub fn new(bus: Arc<Bus>, metrics: Arc<Metrics>, config: Config) -> Self {
         let (auth, wall, phase) = (Auth::open(), WallClock::default(), AtomicU8::new(Phase::Serving as u8));
-        Self { bus, metrics, config, auth, wall, application: &HUB, phase }
+        Self { bus, metrics, config, auth, wall, recovery: Recovery::default(), application: &HUB, phase }
     }
 
     /// With other doors than a hub's.
