@@ -77,8 +77,9 @@ impl Manners {
     }
 
     /// When a client may come back that is told to go for the reason `close`; `None`: as with other streams.
-    pub fn retry(&self, close: Close) -> Option<Duration> {
-        (close.http_status() == Some(401)).then_some(self.denied_retry)
+    pub fn retry_ms(&self, close: Close) -> Option<u64> {
+        let retry_ms = || u64::try_from(self.denied_retry.as_millis()).unwrap_or(u64::MAX);
+        (close.http_status() == Some(401)).then(retry_ms)
     }
 
     /// What the `error` event says of `close`.
@@ -143,6 +144,6 @@ mod tests {
         check(Close::TryLater("no room"), r#"{"error":"ServiceUnavailable","message":"no room"}"#);
         check(Close::Policy("no"), r#"{"error":"AuthorizationError","message":"no"}"#);
         check(Close::Internal("broken"), r#"{"error":"ServerError","message":"broken"}"#);
-        assert_eq!(manners().retry(Close::Restart), None);
+        assert_eq!(manners().retry_ms(Close::Restart), None);
     }
 }
