@@ -3,13 +3,14 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand};
 use fanfare::{
     config::{self, Override},
     server,
-    tool::{bench, publish, subscribe},
+    tool::{bench, publish, subscribe, token},
 };
 
 /// A real-time event hub: events come in over HTTP and Redis, and go out over Server-Sent Events and WebSocket.
@@ -40,6 +41,10 @@ enum Command {
     Subscribe(subscribe::Options),
     /// Measure a server: latency, losses, processor time and memory under an open-loop load
     Bench(bench::Options),
+    /// Make a token for a client
+    Token(TokenArguments),
+    /// Hash a password, read from standard input, for the users file
+    HashPassword,
     /// Check or show the configuration, or print one with every key and its default
     Config {
         #[command(subcommand)]
@@ -64,6 +69,17 @@ struct ConfigFile {
     /// The configuration file; without one, environment and defaults
     #[arg(long = "config", value_name = "FILE")]
     file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+struct TokenArguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    #[command(flatten)]
+    token: token::Options,
+    /// How long it is valid, such as 90s, 15m, 1h or 30d [default: auth.token_ttl]
+    #[arg(long, value_name = "TIME", value_parser = config::parse_duration)]
+    ttl: Option<Duration>,
 }
 
 /// Each flag is a key of the configuration, too, and wins over it.
@@ -109,6 +125,8 @@ fn main() -> ExitCode {
         Command::Publish(options) => publish::run(&options),
         Command::Subscribe(options) => subscribe::run(&options),
         Command::Bench(options) => return bench::run(&options),
+        Command::Token(arguments) => make_token(arguments),
+        Command::HashPassword => token::hash().and_then(|hash| print(&format!("{hash}\n"))),
         Command::Config { action } => run_config(&action),
         Command::Version => print_version(),
     };
@@ -143,6 +161,12 @@ impl ServeArguments {
         ];
         rows.into_iter().filter_map(|(flag, key, value)| Some(Override { flag, key, value: value? })).collect()
     }
+}
+
+fn make_token(arguments: TokenArguments) -> Result<(), String> {
+    let file = arguments.config.file.as_deref();
+    let config = config::load(file, environment(), &[]).map_err(|error| error.to_string())?;
+    print(&format!("{}\n", token::mint(arguments.token, arguments.ttl, &config.auth)?))
 }
 
 fn run_config(action: &ConfigAction) -> Result<(), String> {

@@ -14,6 +14,7 @@ use signal_hook_mio::v1_0::Signals;
 use tracing::{info, warn};
 
 use crate::{
+    auth::Auth,
     budget::Budget,
     bus::{self, Archive, Bus, Doorbell, Inbox, LogKind, Outlet, Outlets, REACTORS_MAX, Wake},
     clock::Clock,
@@ -51,6 +52,8 @@ pub fn run(config: Config) -> Result<(), String> {
     while signals.wait(SWEEP_INTERVAL)?.is_none() {
         server.hub.bus.sweep(clock.now());
         server.hub.wall.set(clock.now(), os::realtime_now());
+        // A wall clock may be set while the hub runs.
+        server.hub.auth.set_clock(clock.now(), os::realtime_now());
     }
     info!(window = ?config.drain.window, "shutting down; another signal ends the hub at once");
     let outcome = server.stop(&mut signals);
@@ -223,6 +226,7 @@ impl Server {
         let statuses = status.iter().chain(streams.as_ref().map(|streams| &streams.status));
         let sources = statuses.map(|status| Arc::clone(status) as Arc<dyn SourceHealth>).collect();
         let hub = Arc::new(build_hub(config, clock, Arc::clone(&bus), sources));
+        start_password_threads(&hub.auth).map_err(|error| format!("cannot start a thread: {error}"))?;
         if let Some(streams) = &mut streams {
             streams.read(config, Arc::clone(&bus), clock).map_err(of_redis)?;
         }
@@ -294,6 +298,16 @@ fn start_reactor(
     })
 }
 
+/// They end with the process: what they still check then is for nobody.
+fn start_password_threads(auth: &Auth) -> io::Result<()> {
+    let threads = if auth.has_users() { auth.settings().login_threads } else { 0 };
+    for index in 0..threads {
+        let work = auth.password_work();
+        thread::Builder::new().name(format!("passwords-{index}")).spawn(move || work.run())?;
+    }
+    Ok(())
+}
+
 fn bus_config(config: &Config) -> bus::Config {
     bus::Config {
         reactors: config.server.reactors,
@@ -316,7 +330,8 @@ fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn 
         stuck_after: config.server.stuck_after,
         esp: config.esp.clone(),
     };
-    let hub = Hub::new(bus, Arc::new(Metrics { reactors, sources, clock }), endpoints);
+    let auth = Auth::new(Arc::clone(&config.auth), clock.now(), os::realtime_now());
+    let hub = Hub::new(bus, Arc::new(Metrics { reactors, sources, clock }), endpoints).with_auth(auth);
     hub.wall.set(clock.now(), os::realtime_now());
     hub
 }

@@ -1,12 +1,13 @@
 //! The configuration as meant: plain values, every one of them set, ready for the parts they belong to.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use super::{
     address::{Address, Pin},
     topics::Topics,
 };
 use crate::{
+    auth::Rules,
     endpoint::{Cors, Esp},
     protocol::{EngineLimits, RateLimit, http, proxy, websocket},
     source::{redis_pubsub, redis_stream},
@@ -29,6 +30,8 @@ pub struct Config {
     pub topics: Topics,
     /// Redis Pub/Sub; `None` leaves the hub on its in-process bus.
     pub redis: Option<redis_pubsub::Config>,
+    /// How it knows its clients.
+    pub auth: Arc<Rules>,
     /// Proxies in front of it.
     pub proxy: Proxy,
     /// Redis Streams, for topics of a class that is kept there.

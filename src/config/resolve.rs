@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use tracing_subscriber::EnvFilter;
@@ -13,9 +14,10 @@ use super::{
     meant::{Config, Proxy, Server, core_count},
     problem::{ConfigError, Problem},
     topics::Topics,
-    written::Written,
+    written::{AuthFiles, Written, WrittenApiKey},
 };
 use crate::{
+    auth::{ApiKey, Mode, Rules, Secrets},
     bus::LogKind,
     endpoint::Cors,
     source::redis_pubsub::{self, RedisUrl, SentinelLogin},
@@ -37,7 +39,12 @@ pub(super) fn resolve(layered: &Layered) -> Result<Config, ConfigError> {
         wrong.push(found);
         None
     });
-    let config = Config { server: resolve_server(&written.server, &mut wrong), redis, ..resolve_rest(written) };
+    let auth = resolve_auth(written, folder).unwrap_or_else(|found| {
+        wrong.push(found);
+        Rules::default()
+    });
+    let auth = Arc::new(auth);
+    let config = Config { server: resolve_server(&written.server, &mut wrong), redis, auth, ..resolve_rest(written) };
     if wrong.is_empty() { Ok(config) } else { Err(locate(wrong, layered)) }
 }
 
@@ -59,6 +66,7 @@ fn resolve_rest(written: &Written) -> Config {
         limits: written.limits.clone(),
         topics: Topics { default: written.default_class.clone(), classes: classes.collect() },
         redis: None,
+        auth: Arc::default(),
         proxy: written.proxy.clone(),
         redis_stream: written.redis_stream.clone(),
         cors: written.cors.clone(),
@@ -97,7 +105,7 @@ fn check_addresses(written: &Written, wrong: &mut Vec<Wrong>) {
         if seen.contains(&address) && !matches!(address, Address::Tcp(tcp) if tcp.port() == 0) {
             wrong.push((key, format!("{address} is listed twice")));
         }
-        if !address.is_local() && !written.server.insecure {
+        if !address.is_local() && !written.server.insecure && written.auth.mode == Mode::None {
             wrong.push((key, refuse_open(address)));
         }
         seen.push(address);
@@ -107,7 +115,8 @@ fn check_addresses(written: &Written, wrong: &mut Vec<Wrong>) {
 fn refuse_open(address: &Address) -> String {
     format!(
         "other machines can reach {address}, and there is no authentication: anybody could read and publish. \
-         Listen at 127.0.0.1 behind a proxy, or allow it with --insecure (server.insecure = true)"
+         Have clients sign in (auth.mode = \"jwt\"), listen at 127.0.0.1 behind a proxy, or allow it with --insecure \
+         (server.insecure = true)"
     )
 }
 
@@ -132,11 +141,17 @@ fn check_cors(cors: &Cors, wrong: &mut Vec<Wrong>) {
 }
 
 /// An origin as a browser serialises it (RFC 6454 section 6.2): lower case, no path, no slash at the end.
+/// Or all of a domain's, with `*` for the first label.
 fn is_origin(text: &str) -> bool {
+    let text = text.replacen("://*.", "://any.", 1);
     text == "null"
         || text.split_once("://").is_some_and(|(scheme, host)| {
             let plain = |letter: char| letter.is_ascii_graphic() && !letter.is_ascii_uppercase();
-            !scheme.is_empty() && !host.is_empty() && text.chars().all(plain) && !host.contains(['/', '?', '#', '@'])
+            !scheme.is_empty()
+                && !host.is_empty()
+                && text.chars().all(plain)
+                && !host.contains(['/', '?', '#', '@', '*'])
+                && host != "any."
         })
 }
 
@@ -201,6 +216,36 @@ fn resolve_sentinel_login(written: &Written, folder: &Path) -> Result<SentinelLo
             Ok(SentinelLogin { password, ..login })
         }
     }
+}
+
+fn resolve_auth(written: &Written, folder: &Path) -> Result<Rules, Wrong> {
+    let AuthFiles { secret, secret_file, public_key_file, private_key_file, jwks_file, users_file } =
+        &written.auth_files;
+    let read = |key: &'static str, file: &Option<PathBuf>| match file {
+        Some(file) => read_secret(&folder.join(file)).map_err(|message| (key, message)),
+        None => Ok(String::new()),
+    };
+    if !secret.is_empty() && secret_file.is_some() {
+        return Err(("auth.secret_file", "auth.secret and auth.secret_file are both set: keep one".into()));
+    }
+    let secrets = Secrets {
+        secret: read("auth.secret_file", secret_file)? + secret,
+        public_key: read("auth.public_key_file", public_key_file)?,
+        private_key: read("auth.private_key_file", private_key_file)?,
+        jwks: read("auth.jwks_file", jwks_file)?,
+        users: read("users.file", users_file)?,
+        api_keys: written.api_keys.iter().map(|key| resolve_api_key(key, folder)).collect::<Result<_, _>>()?,
+    };
+    Rules::new(written.auth.clone(), secrets)
+}
+
+fn resolve_api_key(written: &WrittenApiKey, folder: &Path) -> Result<ApiKey, Wrong> {
+    let WrittenApiKey { key, file, role } = written;
+    let secret = match file {
+        Some(file) => read_secret(&folder.join(file)).map_err(|message| ("api_keys", message))?,
+        None => key.secret.clone(),
+    };
+    Ok(ApiKey { secret, role: (!role.is_empty()).then(|| role.clone()), ..key.clone() })
 }
 
 fn check_redis(redis: &redis_pubsub::Config) -> Result<(), Wrong> {

@@ -7,6 +7,7 @@ use super::{
     topics::ClassMatch,
 };
 use crate::{
+    auth::{ApiKey, Settings},
     bus::Class,
     endpoint::{Cors, Esp},
     protocol::EngineLimits,
@@ -29,6 +30,9 @@ pub(super) struct Written {
     pub(super) redis_url: String,
     pub(super) redis_url_file: Option<PathBuf>,
     pub(super) sentinel_password_file: Option<PathBuf>,
+    pub(super) auth: Settings,
+    pub(super) auth_files: AuthFiles,
+    pub(super) api_keys: Vec<WrittenApiKey>,
     pub(super) proxy: Proxy,
     pub(super) cors: Cors,
     pub(super) sse: Sse,
@@ -46,6 +50,27 @@ pub(super) struct WrittenClass {
     pub(super) class: Class,
 }
 
+/// Secrets of the section `auth`, and where the others are.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AuthFiles {
+    pub(super) secret: String,
+    pub(super) secret_file: Option<PathBuf>,
+    pub(super) public_key_file: Option<PathBuf>,
+    pub(super) private_key_file: Option<PathBuf>,
+    pub(super) jwks_file: Option<PathBuf>,
+    pub(super) users_file: Option<PathBuf>,
+}
+
+/// One `[[api_keys]]` table.
+#[derive(Clone, Debug, Default)]
+pub(super) struct WrittenApiKey {
+    /// Its `secret` is empty if a file holds it.
+    pub(super) key: ApiKey,
+    pub(super) file: Option<PathBuf>,
+    /// Empty: none.
+    pub(super) role: String,
+}
+
 impl Default for Written {
     fn default() -> Self {
         Self {
@@ -59,6 +84,9 @@ impl Default for Written {
             redis_url: String::new(),
             redis_url_file: None,
             sentinel_password_file: None,
+            auth: Settings::default(),
+            auth_files: AuthFiles::default(),
+            api_keys: Vec::new(),
             proxy: Proxy::default(),
             cors: Cors::default(),
             sse: Sse::default(),

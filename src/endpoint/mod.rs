@@ -2,6 +2,7 @@
 //! returns an [`Answer`]; it never sees a socket.
 
 mod access;
+mod auth;
 mod command;
 mod cors;
 mod engine_io;
@@ -16,6 +17,7 @@ mod stream;
 mod topics;
 mod wells;
 
+use core::net::IpAddr;
 use std::{
     sync::{
         Arc,
@@ -206,8 +208,10 @@ pub struct Context<'hub> {
     pub admin: bool,
     /// The limit that the connection is beyond, if it is: whatever it asks for is refused.
     pub overload: Option<Overload>,
-    /// Whose stream it is; `None` for requests, which each say it anew, and where nobody has to say so.
+    /// Whose stream or request it is; `None` where nobody has to say so, and at doors that see to it themselves.
     pub identity: Option<&'hub Identity>,
+    /// The client's address, if it has one.
+    pub peer: Option<IpAddr>,
 }
 
 /// What is to be done about a request.
@@ -298,22 +302,31 @@ pub struct Route {
     /// In [`crate::metrics::ROUTE_LABELS`].
     label: &'static str,
     admin: bool,
+    /// Whether it lets in whoever comes, or sees to it itself; else the client has to have shown who it is.
+    is_open: bool,
     methods: &'static [(Method, Handler)],
 }
 
-/// The row of `pattern`, counted as `label`, one of [`crate::metrics::ROUTE_LABELS`].
+/// The row of `pattern`, counted as `label`, one of [`crate::metrics::ROUTE_LABELS`]. Where clients have to say who they are,
+/// its handlers see only those that have.
 pub const fn row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
-    Route { pattern, label, admin: false, methods }
+    Route { pattern, label, admin: false, is_open: false, methods }
 }
 
+/// The same for a door that lets in whoever comes, or whose handlers ask in a way of their own.
+pub const fn open_row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
+    Route { pattern, label, admin: false, is_open: true, methods }
+}
+
+/// The same for whoever looks after the hub: no answer names a topic or a user, so that probes need no token.
 const fn admin_row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
-    Route { pattern, label, admin: true, methods }
+    Route { pattern, label, admin: true, is_open: true, methods }
 }
 
 /// Every door of the hub. The first row that matches decides.
 static ROUTES: &[Route] = &[
     row("/sse", "sse", &[(Method::Get, stream::open_sse)]),
-    row("/ws", "ws", &[(Method::Get, stream::open_websocket)]),
+    open_row("/ws", "ws", &[(Method::Get, stream::open_websocket)]),
     row("/publish", "publish", &[(Method::Post, publish::publish_batch)]),
     row("/publish/{topic}", "publish", &[(Method::Post, publish::publish_one)]),
     row("/topics", "topics", &[(Method::Get, topics::list_topics)]),
@@ -322,6 +335,9 @@ static ROUTES: &[Route] = &[
     row("/socket.io/", "socketio", SOCKET_IO),
     row("/socket.io", "socketio", SOCKET_IO),
     row("/api/v1/sse/stream/{topic}", "wells", &[(Method::Get, wells::open_stream)]),
+    open_row("/api/v1/auth/login", auth::LABEL, &[(Method::Post, auth::log_in)]),
+    open_row("/api/v1/auth/logout", auth::LABEL, &[(Method::Post, auth::log_out)]),
+    open_row("/api/v1/auth/refresh", auth::LABEL, &[(Method::Post, auth::refresh)]),
     row("/stats", "stats", &[(Method::Get, health::show_stats)]),
     admin_row("/health", "health", &[(Method::Get, health::show_health)]),
     admin_row("/healthz", "health", &[(Method::Get, health::show_health)]),
@@ -329,7 +345,7 @@ static ROUTES: &[Route] = &[
     admin_row("/ready", "ready", &[(Method::Get, health::show_ready)]),
     admin_row("/readyz", "ready", &[(Method::Get, health::show_ready)]),
     admin_row("/metrics", "metrics", &[(Method::Get, health::show_metrics)]),
-    row("/", "index", &[(Method::Get, health::show_index)]),
+    open_row("/", "index", &[(Method::Get, health::show_index)]),
 ];
 
 const SOCKET_IO: &[(Method, Handler)] =
@@ -396,7 +412,11 @@ fn dispatch(route: &Route, request: &Request, topic: &str, context: &Context<'_>
     // A HEAD is a GET whose body is not sent (RFC 9110 section 9.3.2); the session leaves it out.
     let wanted = if request.method == Method::Head { Method::Get } else { request.method };
     match route.methods.iter().find(|(method, _)| *method == wanted) {
-        Some((_, handler)) => handler(request, topic, context),
+        Some((_, handler)) if route.is_open => handler(request, topic, context),
+        Some((_, handler)) => match access::identify(request, context) {
+            Ok(identity) => handler(request, topic, &Context { identity: identity.as_deref(), ..*context }),
+            Err(denied) => access::turn_away(request, denied),
+        },
         None if request.method == Method::Options => {
             cors::preflight(request, &allowed(route), &context.hub.config.cors)
         }

@@ -1,6 +1,8 @@
 //! `GET /sse` and `GET /ws`: a request becomes a stream of events.
 
-use super::{Answer, Context, OpenSse, OpenWebSocket, access, overload::is_event_source, parse_topic};
+use std::sync::Arc;
+
+use super::{Answer, Context, OpenSse, OpenWebSocket, access, cors, overload::is_event_source, parse_topic};
 use crate::{
     auth::{Denied, Identity},
     event::Start,
@@ -18,7 +20,7 @@ pub(super) fn open_sse(request: &Request, _: &str, context: &Context<'_>) -> Ans
     }
     let identity = match access::identify(request, context) {
         Ok(identity) => identity,
-        Err(denied) => return access::refuse(denied).into(),
+        Err(denied) => return access::turn_away(request, denied),
     };
     let topics = match wanted_topics(request, context).and_then(|topics| place_cursors(request, topics)) {
         Ok(topics) if !topics.is_empty() => topics,
@@ -27,6 +29,7 @@ pub(super) fn open_sse(request: &Request, _: &str, context: &Context<'_>) -> Ans
     };
     let named = !matches!(request.query("named"), Some("0" | "false"));
     if let Some(denied) = denied(identity.as_deref(), &topics) {
+        access::count_refusal(denied, context);
         return access::refuse(denied).into();
     }
     OpenSse { topics, named, tells_place: is_event_source(request), identity, ..OpenSse::default() }.into()
@@ -37,11 +40,16 @@ pub(super) fn open_websocket(request: &Request, _: &str, context: &Context<'_>) 
         Ok(accepted) => accepted,
         Err(refusal) => return refusal.response().into(),
     };
+    if let Err(refused) = cors::check_websocket(request, &context.hub.config.cors) {
+        return refused.into();
+    }
+    let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
     let identity = match access::identify(request, context) {
         Ok(identity) => identity,
-        Err(denied) => return access::refuse(denied).into(),
+        // It may sign in by a command.
+        Err(Denied::Missing) if dialect == Dialect::FanfareV1 => Some(guest(context)),
+        Err(denied) => return access::turn_away(request, denied),
     };
-    let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
     // With commands a client says itself what it listens to; default topics would surprise it.
     let named_in_url = request.query("topic").is_some();
     let topics = match (dialect, named_in_url) {
@@ -50,11 +58,18 @@ pub(super) fn open_websocket(request: &Request, _: &str, context: &Context<'_>) 
     };
     match topics {
         Ok(topics) => match denied(identity.as_deref(), &topics) {
-            Some(denied) => access::refuse(denied).into(),
+            Some(denied) => {
+                access::count_refusal(denied, context);
+                access::turn_away(request, denied)
+            }
             None => OpenWebSocket { accepted, dialect, topics, identity }.into(),
         },
         Err(response) => response.into(),
     }
+}
+
+fn guest(context: &Context<'_>) -> Arc<Identity> {
+    Arc::new(Identity::guest(context.now + context.hub.auth.settings().sign_in_timeout))
 }
 
 /// Why `identity` may not listen to all of `topics`, if it may not.

@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{CODE_LABELS, Metrics, ROUTE_LABELS, Snapshot, Transport};
+use super::{AUTH_FAILURE_LABELS, CODE_LABELS, Metrics, ROUTE_LABELS, Snapshot, Transport};
 use crate::{bus::Bus, close, gap::GapReason};
 
 /// The media type of [`Metrics::exposition`].
@@ -143,10 +143,16 @@ impl Metrics {
             let count = self.sum(|reactor| &reactor.gaps[reason as usize]);
             gaps.add(vec![("reason", reason.label().to_owned())], Value::Number(count));
         }
+        let mut denied = Family::counter("fanfare_auth_failures", "Clients not let in, or not to what they asked for");
+        for (reason, label) in AUTH_FAILURE_LABELS.iter().enumerate() {
+            let count = self.sum(|reactor| &reactor.auth_failures[reason]);
+            denied.add(vec![("reason", (*label).to_owned())], Value::Number(count));
+        }
         vec![
             turns,
             open,
             requests,
+            denied,
             Family::histogram("fanfare_publish_to_last_subscriber_seconds", "Event accepted to its last subscriber")
                 .with(Vec::new(), Value::Histogram(Box::new(last))),
             Family::gauge("fanfare_lagging_connections", "Connections whose peer reads too slowly")

@@ -55,7 +55,7 @@ impl Transport {
 
 /// The doors, as `fanfare_http_requests_total` names them.
 #[rustfmt::skip] // One a line, so that each can be told from its neighbours.
-pub const ROUTE_LABELS: [&str; 13] = [
+pub const ROUTE_LABELS: [&str; 14] = [
     "sse",
     "ws",
     "publish",
@@ -68,7 +68,19 @@ pub const ROUTE_LABELS: [&str; 13] = [
     "index",
     "socketio",
     "wells",
+    "auth",
     "other",
+];
+
+/// Why clients are not let in, or not to what they ask for.
+pub const AUTH_FAILURE_LABELS: [&str; 7] = [
+    "token_missing",
+    "token_invalid",
+    "token_expired",
+    "user_revoked",
+    "forbidden",
+    "bad_password",
+    "too_many_failures",
 ];
 
 /// The status codes counted one by one; the rest is counted as `other`.
@@ -91,6 +103,7 @@ pub struct ReactorMetrics {
     websocket_errors: AtomicU64,
     overflows: AtomicU64,
     gaps: [AtomicU64; GapReason::ALL.len()],
+    auth_failures: [AtomicU64; AUTH_FAILURE_LABELS.len()],
     conflated: AtomicU64,
     accepts_shed: AtomicU64,
     lagging: AtomicU64,
@@ -186,6 +199,13 @@ impl ReactorMetrics {
     /// A reader was told of a gap of its own.
     pub fn on_gap(&self, reason: GapReason) {
         histogram::add(&self.gaps[reason as usize], 1);
+    }
+
+    /// A client was not let in, for the reason `label`, one of [`AUTH_FAILURE_LABELS`]. May be called on any thread.
+    pub fn on_auth_failure(&self, label: &str) {
+        if let Some(reason) = AUTH_FAILURE_LABELS.iter().position(|known| *known == label) {
+            self.auth_failures[reason].fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// `count` events were not sent to a reader because a newer one of the same key followed.

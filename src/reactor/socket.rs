@@ -106,6 +106,7 @@ impl<N: Net> Reactor<N> {
             && let Some(connection) = self.connections.at(slot)
         {
             connection.identity = welcome.identity;
+            self.rearm(slot);
         }
         self.send_frames(slot, &frames);
         let errand = Errand { namespace, ack: None };

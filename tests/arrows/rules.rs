@@ -28,8 +28,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("source", &["bus", "log", "metrics", "os", "protocol"]),
     ("endpoint", &["auth", "bus", "log", "metrics", "protocol"]),
     ("reactor", &["auth", "bus", "endpoint", "log", "metrics", "os", "protocol"]),
-    ("config", &["bus", "endpoint", "log", "protocol", "reactor", "source"]),
-    ("tool", &["os", "protocol"]),
+    ("config", &["auth", "bus", "endpoint", "log", "protocol", "reactor", "source"]),
+    ("tool", &["auth", "os", "protocol"]),
     ("server", &["*"]),
     ("main", &["*"]),
     ("lib", &["*"]),
@@ -38,6 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// What `config` may take from a folder: the types that the folder is configured in, and the modules they are in.
 #[rustfmt::skip]
 const CONFIGURING: &[&str] = &[
+    "Algorithm", "ApiKey", "Mode", "Rules", "SameSite", "Secrets", "Settings",
     "Bounds", "Class", "Config", "Cors", "EngineLimits", "Esp", "Limits", "LogKind", "Policy", "RateLimit", "RedisUrl",
     "Retention",
     "SentinelLogin", "http", "proxy", "redis_pubsub", "redis_stream", "websocket",

@@ -35,7 +35,7 @@ fn hub() -> Hub {
 }
 
 fn context(hub: &Hub) -> Context<'_> {
-    Context { hub, reactor: 0, token: 1, now: NOW, admin: false, overload: None, identity: None }
+    Context { hub, reactor: 0, token: 1, now: NOW, admin: false, overload: None, identity: None, peer: None }
 }
 
 fn topic(name: &str) -> Topic {
@@ -54,6 +54,7 @@ fn operator() -> Identity {
         subscribe: grants("wells.*"),
         publish: grants("wells.W1"),
         expires: Some(Moment(20_000_000_000)),
+        ..Identity::default()
     }
 }
 
@@ -168,7 +169,7 @@ fn what_a_client_did_wrong() {
     check("subscribe", r#"[{"well_id":"W1","since":"first"}]"#, invalid, no_choice);
     check("publish", r#"[{"well_id":"W1"}]"#, invalid, "data is required");
     check("publish", r#"[{"well_id":"W1","data":1,"type":""}]"#, invalid, "type: an event's type is not empty");
-    let gap = format!("type: {}", crate::endpoint::publish::BAD_KIND);
+    let gap = format!("type: {}", endpoint::publish::BAD_KIND);
     check("publish", r#"[{"well_id":"W1","data":1,"type":"gap"}]"#, invalid, &gap);
     let large = format!(r#"[{{"well_id":"W1","data":"{}"}}]"#, "x".repeat(100));
     check("publish", &large, "TooBig", "data is over the limit");
