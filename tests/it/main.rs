@@ -29,3 +29,5 @@ mod refusals;
 mod sse_stream;
 mod websocket_rules;
 mod wells;
+mod wells_rights;
+mod wells_socket;

@@ -15,10 +15,10 @@ use crate::support::{
     sse::{Received, SseClient},
 };
 
-const STREAM: &str = "/api/v1/sse/stream/WELL-001";
+pub(crate) const STREAM: &str = "/api/v1/sse/stream/WELL-001";
 
 /// What a browser's `EventSource` sends along.
-const BROWSER: [(&str, &str); 2] = [("Accept", "text/event-stream"), ("Sec-Fetch-Mode", "cors")];
+pub(crate) const BROWSER: [(&str, &str); 2] = [("Accept", "text/event-stream"), ("Sec-Fetch-Mode", "cors")];
 
 fn publish(hub: &Hub, kind: &str, data: &Value) -> String {
     let response = hub.post(&format!("/publish/wells.WELL-001?type={kind}"), data.to_string());
@@ -27,18 +27,18 @@ fn publish(hub: &Hub, kind: &str, data: &Value) -> String {
 }
 
 /// What the platform publishes of a reading.
-fn telemetry(flow_rate: f64) -> Value {
+pub(crate) fn telemetry(flow_rate: f64) -> Value {
     let data = json!({ "flow_rate": flow_rate, "pip": 2000.25, "motor_current": 50.5 });
     json!({ "event": "telemetry_update", "timestamp": "2025-11-20T10:30:00Z", "well_id": "WELL-001", "data": data })
 }
 
-fn alert() -> Value {
+pub(crate) fn alert() -> Value {
     let alert = json!({ "type": "high_vibration", "severity": "critical" });
     json!({ "event": "alert", "timestamp": "2025-11-20T10:30:00Z", "well_id": "WELL-001", "alert": alert })
 }
 
 #[track_caller]
-fn expect_greeting(stream: &mut SseClient) -> Received {
+pub(crate) fn expect_greeting(stream: &mut SseClient) -> Received {
     let greeting = stream.next();
     assert_eq!(greeting.kind, "connected");
     let data: Value = serde_json::from_str(&greeting.data).expect("JSON");
@@ -50,7 +50,7 @@ fn expect_greeting(stream: &mut SseClient) -> Received {
 
 /// As the document prints them: `2025-11-20T10:30:00Z`.
 #[track_caller]
-fn expect_timestamp(timestamp: &Value) {
+pub(crate) fn expect_timestamp(timestamp: &Value) {
     let text = timestamp.as_str().expect("a text");
     let form: String = text.chars().map(|letter| if letter.is_ascii_digit() { '0' } else { letter }).collect();
     assert_eq!(form, "0000-00-00T00:00:00Z", "{text}");
@@ -59,7 +59,7 @@ fn expect_timestamp(timestamp: &Value) {
 
 /// The next event but heartbeats, whose time comes when it comes.
 #[track_caller]
-fn expect_event(stream: &mut SseClient, kind: &str, id: &str, data: &Value) {
+pub(crate) fn expect_event(stream: &mut SseClient, kind: &str, id: &str, data: &Value) {
     let mut event = stream.next();
     while event.kind == "heartbeat" {
         event = stream.next();
@@ -160,7 +160,7 @@ fn heartbeats_come_whether_there_are_events_or_not() {
 }
 
 #[track_caller]
-fn refused(hub: &Hub, target: &str, headers: &[(&str, &str)]) -> Response {
+pub(crate) fn refused(hub: &Hub, target: &str, headers: &[(&str, &str)]) -> Response {
     HttpConnection::new(hub.connect()).request(Method::Get, target, headers, b"")
 }
 
@@ -267,7 +267,7 @@ function updateDashboard(data) { report("dashboard", data.data.flow_rate); }
 function showAlertNotification(data) { report("notification", data.alert.severity); }
 "#;
 
-fn example_for(hub: &Hub, token: &str) -> String {
+pub(crate) fn example_for(hub: &Hub, token: &str) -> String {
     let example = EXAMPLE.replace("http://localhost:8000", hub.url(0)).replace("YOUR_JWT_TOKEN", token);
     format!("{EXAMPLE_PAGE}{example}")
 }
