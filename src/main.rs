@@ -108,6 +108,12 @@ struct ServeArguments {
     /// Take events from Redis Pub/Sub, and publish to it
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
+    /// Keep telemetry in PostgreSQL: postgres://user:password@host/database
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// Make events up for the streams of /api/v1/events and /api/v1/broadcast-demo
+    #[arg(long)]
+    demo: bool,
     /// Allow an address that other machines reach, although nobody is asked who they are
     #[arg(long)]
     insecure: bool,
@@ -155,6 +161,8 @@ impl ServeArguments {
             ("--reactors", "server.reactors", self.reactors.clone()),
             ("--pin", "server.pin", self.pin.clone()),
             ("--redis", "redis.url", self.redis.clone()),
+            ("--store", "store.url", self.store.clone()),
+            ("--demo", "demo.enabled", self.demo.then(|| "true".to_owned())),
             ("--insecure", "server.insecure", self.insecure.then(|| "true".to_owned())),
             ("--log-level", "log.level", self.log_level.clone()),
             ("--log-format", "log.format", self.log_format.clone()),
@@ -232,6 +240,8 @@ mod tests {
             "--reactors=2",
             "--pin=4,6-7",
             "--redis=redis://127.0.0.1/5",
+            "--store=postgres://esp@db/wells",
+            "--demo",
             "--insecure",
             "--log-level=warn",
             "--log-format=json",
@@ -241,7 +251,9 @@ mod tests {
         assert_eq!(config.admin.listen, [config::Address::loopback(2)]);
         assert_eq!((config.server.reactors, config.server.pin), (2, config::Pin::Cores(vec![4, 6, 7])));
         assert_eq!(config.redis.expect("a Redis").url.to_string(), "redis://127.0.0.1:6379/5");
+        assert_eq!(config.store.expect("a store").url.to_string(), "postgres://esp@db/wells");
         assert!(config.server.insecure);
+        assert!(config.demo.is_some());
         assert_eq!((config.log.level.as_str(), config.log.format), ("warn", config::LogFormat::Json));
     }
 

@@ -21,6 +21,7 @@ use crate::{
     bus::LogKind,
     endpoint::Cors,
     source::redis_pubsub::{self, RedisUrl, SentinelLogin},
+    store::{self, StoreUrl},
 };
 
 /// What is wrong, and the key that says so.
@@ -44,7 +45,12 @@ pub(super) fn resolve(layered: &Layered) -> Result<Config, ConfigError> {
         Rules::default()
     });
     let auth = Arc::new(auth);
-    let config = Config { server: resolve_server(&written.server, &mut wrong), redis, auth, ..resolve_rest(written) };
+    let store = resolve_store(written, folder).unwrap_or_else(|found| {
+        wrong.push(found);
+        None
+    });
+    let config =
+        Config { server: resolve_server(&written.server, &mut wrong), redis, auth, store, ..resolve_rest(written) };
     if wrong.is_empty() { Ok(config) } else { Err(locate(wrong, layered)) }
 }
 
@@ -63,10 +69,12 @@ fn resolve_rest(written: &Written) -> Config {
     Config {
         server: Server::default(),
         admin: written.admin.clone(),
+        demo: written.demo_enabled.then(|| written.demo.clone()),
         limits: written.limits.clone(),
         topics: Topics { default: written.default_class.clone(), classes: classes.collect() },
         redis: None,
         auth: Arc::default(),
+        store: None,
         proxy: written.proxy.clone(),
         redis_stream: written.redis_stream.clone(),
         cors: written.cors.clone(),
@@ -262,6 +270,29 @@ fn check_redis(redis: &redis_pubsub::Config) -> Result<(), Wrong> {
         return Err(("redis.key_file", "redis.certificate_file and redis.key_file go together".into()));
     }
     Ok(())
+}
+
+fn resolve_store(written: &Written, folder: &Path) -> Result<Option<store::Config>, Wrong> {
+    let (key, url) = match &written.store_url_file {
+        None => ("store.url", written.store_url.clone()),
+        Some(_) if !written.store_url.is_empty() => {
+            return Err(("store.url_file", "store.url and store.url_file are both set: keep one".into()));
+        }
+        Some(file) => {
+            ("store.url_file", read_secret(&folder.join(file)).map_err(|message| ("store.url_file", message))?)
+        }
+    };
+    if written.store.backoff_max < written.store.backoff_min {
+        return Err(("store.backoff_max", "it is below store.backoff_min".into()));
+    }
+    if url.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(store::Config {
+        url: StoreUrl::parse(&url).map_err(|error| (key, error.to_string()))?,
+        ca_file: written.store.ca_file.as_ref().map(|file| folder.join(file)),
+        ..written.store.clone()
+    }))
 }
 
 fn read_secret(path: &Path) -> Result<String, String> {

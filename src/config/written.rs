@@ -11,7 +11,8 @@ use crate::{
     bus::Class,
     endpoint::{Cors, Esp},
     protocol::EngineLimits,
-    source::{redis_pubsub, redis_stream},
+    source::{generator, redis_pubsub, redis_stream},
+    store,
 };
 
 /// One field for each key; see `keys.rs`.
@@ -20,6 +21,8 @@ pub(super) struct Written {
     /// `reactors` 0 stands for the cores.
     pub(super) server: Server,
     pub(super) admin: Admin,
+    pub(super) demo: generator::Config,
+    pub(super) demo_enabled: bool,
     pub(super) limits: Limits,
     pub(super) default_class: Class,
     pub(super) classes: Vec<WrittenClass>,
@@ -33,6 +36,11 @@ pub(super) struct Written {
     pub(super) auth: Settings,
     pub(super) auth_files: AuthFiles,
     pub(super) api_keys: Vec<WrittenApiKey>,
+    /// All but `url`.
+    pub(super) store: store::Config,
+    /// Empty: no store, unless `store_url_file` names one.
+    pub(super) store_url: String,
+    pub(super) store_url_file: Option<PathBuf>,
     pub(super) proxy: Proxy,
     pub(super) cors: Cors,
     pub(super) sse: Sse,
@@ -76,6 +84,8 @@ impl Default for Written {
         Self {
             server: Server { reactors: 0, ..Server::default() },
             admin: Admin::default(),
+            demo: generator::Config::default(),
+            demo_enabled: false,
             limits: Limits::default(),
             default_class: Class::default(),
             classes: Vec::new(),
@@ -87,6 +97,9 @@ impl Default for Written {
             auth: Settings::default(),
             auth_files: AuthFiles::default(),
             api_keys: Vec::new(),
+            store: store::Config::default(),
+            store_url: String::new(),
+            store_url_file: None,
             proxy: Proxy::default(),
             cors: Cors::default(),
             sse: Sse::default(),

@@ -12,6 +12,13 @@ pub struct Cors {
     pub allow_credentials: bool,
 }
 
+impl Cors {
+    /// Whether any origin may read, as long as it sends no credentials.
+    pub(super) fn is_open(&self) -> bool {
+        !self.allow_credentials && self.allow_origins.iter().any(|allowed| allowed == "*")
+    }
+}
+
 impl Default for Cors {
     fn default() -> Self {
         Self { allow_origins: vec!["*".to_owned()], allow_credentials: false }

@@ -6,14 +6,17 @@ mod auth;
 mod command;
 mod cors;
 mod engine_io;
+mod events;
 mod health;
 mod later;
 mod overload;
+mod pods;
 mod publish;
 mod recovery;
 mod socket_events;
 mod sockets;
 mod stream;
+mod telemetry;
 mod topics;
 mod wells;
 
@@ -31,6 +34,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 pub use command::{Reply, answer_command};
 pub use cors::Cors;
 pub use engine_io::{EngineAsk, EngineKind, EngineRefusal, open as open_engine};
+pub use events::demo_streams;
 pub use later::Later;
 pub use overload::Overload;
 pub use publish::{complete_command, complete_frames, complete_request};
@@ -39,12 +43,13 @@ pub use sockets::{
     ConnectRefused, Emit, Incoming, SocketClient, SocketHandlers, SocketPublication, SocketReply, Welcome,
     publish_for_socket, write_replies,
 };
+pub use telemetry::Telemetry;
 pub use topics::complete_history;
 pub use wells::Esp;
 
 use crate::{
     auth::{Auth, Identity},
-    bus::Bus,
+    bus::{Bus, Generators},
     clock::{Moment, WallClock},
     close::Close,
     log::Start,
@@ -116,10 +121,14 @@ pub struct Hub {
     pub config: Config,
     /// How clients are known.
     pub auth: Auth,
+    /// What makes demonstration events up, if anything does.
+    pub generators: Option<Box<dyn Generators>>,
     /// What the wall clock says.
     pub wall: WallClock,
     /// Socket.IO clients that may come back.
     pub recovery: Recovery,
+    /// How telemetry comes in, and where it is kept.
+    pub telemetry: Telemetry,
     application: &'static Application,
     phase: AtomicU8,
 }
@@ -140,7 +149,8 @@ impl Hub {
     /// A hub that serves.
     pub fn new(bus: Arc<Bus>, metrics: Arc<Metrics>, config: Config) -> Self {
         let (auth, wall, phase) = (Auth::open(), WallClock::default(), AtomicU8::new(Phase::Serving as u8));
-        Self { bus, metrics, config, auth, wall, recovery: Recovery::default(), application: &HUB, phase }
+        let (recovery, telemetry) = (Recovery::default(), Telemetry::default());
+        Self { bus, metrics, config, auth, generators: None, wall, recovery, telemetry, application: &HUB, phase }
     }
 
     /// With other doors than a hub's.
@@ -153,6 +163,18 @@ impl Hub {
     #[must_use]
     pub fn with_auth(self, auth: Auth) -> Self {
         Self { auth, ..self }
+    }
+
+    /// With limits of its own to telemetry, or a place where it is kept.
+    #[must_use]
+    pub fn with_telemetry(self, telemetry: Telemetry) -> Self {
+        Self { telemetry, ..self }
+    }
+
+    /// With events that make themselves up.
+    #[must_use]
+    pub fn with_generators(self, generators: Option<Box<dyn Generators>>) -> Self {
+        Self { generators, ..self }
     }
 
     /// What the application sends back for `message`.
@@ -332,12 +354,30 @@ static ROUTES: &[Route] = &[
     row("/topics", "topics", &[(Method::Get, topics::list_topics)]),
     row("/topics/{topic}/history", "history", &[(Method::Get, topics::show_history)]),
     row("/topics/{topic}", "topics", &[(Method::Get, topics::show_topic)]),
+    row("/api/v1/events/broadcast", "events", &[(Method::Post, events::broadcast)]),
+    row("/api/v1/events/streams", "events", &[(Method::Get, events::list_streams)]),
+    row("/api/v1/events/stream/{topic}/start", "events", &[(Method::Post, events::start_stream)]),
+    row("/api/v1/events/stream/{topic}/stop", "events", &[(Method::Post, events::stop_stream)]),
+    row("/api/v1/events/stream/{topic}/pause", "events", &[(Method::Post, events::pause_stream)]),
+    row("/api/v1/events/stream/{topic}/resume", "events", &[(Method::Post, events::resume_stream)]),
+    row("/api/v1/events/stream/{topic}", "events", &[(Method::Get, events::open_stream)]),
+    row("/api/v1/broadcast-demo/broadcast", "events", &[(Method::Post, events::broadcast)]),
+    row("/api/v1/broadcast-demo/streams", "events", &[(Method::Get, events::list_streams)]),
+    row("/api/v1/broadcast-demo/stream/{topic}/start", "events", &[(Method::Post, events::start_stream)]),
+    row("/api/v1/broadcast-demo/stream/{topic}/stop", "events", &[(Method::Post, events::stop_stream)]),
+    row("/api/v1/broadcast-demo/stream/{topic}/pause", "events", &[(Method::Post, events::pause_stream)]),
+    row("/api/v1/broadcast-demo/stream/{topic}/resume", "events", &[(Method::Post, events::resume_stream)]),
+    row("/api/v1/broadcast-demo/stream/{topic}", "events", &[(Method::Get, events::open_stream)]),
     open_row("/socket.io/", "socketio", SOCKET_IO),
     open_row("/socket.io", "socketio", SOCKET_IO),
     open_row("/api/v1/sse/stream/{topic}", "wells", &[(Method::Get, wells::open_stream)]),
     open_row("/api/v1/auth/login", auth::LABEL, &[(Method::Post, auth::log_in)]),
     open_row("/api/v1/auth/logout", auth::LABEL, &[(Method::Post, auth::log_out)]),
     open_row("/api/v1/auth/refresh", auth::LABEL, &[(Method::Post, auth::refresh)]),
+    row("/api/v1/telemetry/ingest", "telemetry", &[(Method::Post, telemetry::ingest_telemetry)]),
+    row("/api/v1/telemetry/{topic}", "telemetry", &[(Method::Get, telemetry::read_back)]),
+    row("/api/v1/alerts", "alerts", &[(Method::Post, telemetry::ingest_alerts)]),
+    row("/api/v1/diagnostics", "diagnostics", &[(Method::Post, telemetry::ingest_diagnostics)]),
     row("/stats", "stats", &[(Method::Get, health::show_stats)]),
     admin_row("/health", "health", &[(Method::Get, health::show_health)]),
     admin_row("/healthz", "health", &[(Method::Get, health::show_health)]),
@@ -345,6 +385,7 @@ static ROUTES: &[Route] = &[
     admin_row("/ready", "ready", &[(Method::Get, health::show_ready)]),
     admin_row("/readyz", "ready", &[(Method::Get, health::show_ready)]),
     admin_row("/metrics", "metrics", &[(Method::Get, health::show_metrics)]),
+    row("/{topic}/events/changes", "pods", &[(Method::Get, pods::open_changes), (Method::Post, pods::publish_changes)]),
     open_row("/", "index", &[(Method::Get, health::show_index)]),
 ];
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Answer, Context, OpenSse, OpenWebSocket, access, cors, overload::is_event_source, parse_topic};
 use crate::{
     auth::{Denied, Identity},
-    event::Start,
+    event::{EventId, Start},
     protocol::{
         Dialect, FANFARE_V1,
         http::{Method, Request, Response},
@@ -97,11 +97,24 @@ fn wanted_topics(request: &Request, context: &Context<'_>) -> Result<Vec<Topic>,
     Ok(topics)
 }
 
+/// What stands for the place of a client that comes with the id of another system: no log joins on to it, so it is told of
+/// a gap. A refusal would end a browser's `EventSource` for good.
+const FOREIGN_PLACE: Start = Start::After(EventId { major: 0, minor: 1 });
+
+/// Where the reader of one topic begins: after the id it saw last, if it tells one, else at `otherwise`.
+pub(super) fn place_cursor(request: &Request, otherwise: Start) -> Start {
+    told_place(request).map_or(otherwise, |told| told.parse().unwrap_or(FOREIGN_PLACE))
+}
+
+/// The id that the client saw last, as it tells it.
+fn told_place(request: &Request) -> Option<&str> {
+    let told = request.header_text("last-event-id").filter(|id| !id.is_empty());
+    told.or_else(|| request.query("last_event_id")).or_else(|| request.query("lastEventId"))
+}
+
 /// Each topic with the place to begin at: after the id the client saw last, if it tells one.
 fn place_cursors(request: &Request, topics: Vec<Topic>) -> Result<Vec<(Topic, Start)>, Response> {
-    let told = request.header_text("last-event-id").filter(|id| !id.is_empty());
-    let told = told.or_else(|| request.query("last_event_id")).or_else(|| request.query("lastEventId"));
-    let Some(told) = told.or_else(|| request.query("since")) else {
+    let Some(told) = told_place(request).or_else(|| request.query("since")) else {
         return Ok(topics.into_iter().map(|topic| (topic, Start::Live)).collect());
     };
     let places: Vec<&str> = told.split(',').collect();

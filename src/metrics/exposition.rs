@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{AUTH_FAILURE_LABELS, CODE_LABELS, Metrics, ROUTE_LABELS, Snapshot, Transport};
+use super::{AUTH_FAILURE_LABELS, CODE_LABELS, Figure, FigureValue, Metrics, ROUTE_LABELS, Snapshot, Transport};
 use crate::{bus::Bus, close, gap::GapReason};
 
 /// The media type of [`Metrics::exposition`].
@@ -40,6 +40,7 @@ impl Metrics {
         let mut rows = self.transport_rows();
         rows.extend(self.dashboard_rows());
         rows.extend(self.source_rows(bus));
+        rows.extend(self.sources.iter().flat_map(|source| source.figures()).map(Family::from));
         rows.extend(self.reactor_rows());
         rows.extend(self.bus_rows(bus));
         rows.extend(process_rows());
@@ -259,6 +260,18 @@ impl Family {
 
     fn of(self, number: u64) -> Self {
         self.with(Vec::new(), Value::Number(number))
+    }
+}
+
+impl From<Figure> for Family {
+    fn from(Figure { name, help, value }: Figure) -> Self {
+        match value {
+            FigureValue::Counter(number) => Self::counter(name, help).of(number),
+            FigureValue::Gauge(number) => Self::gauge(name, help).of(number),
+            FigureValue::Histogram(snapshot) => {
+                Self::histogram(name, help).with(Vec::new(), Value::Histogram(snapshot))
+            }
+        }
     }
 }
 

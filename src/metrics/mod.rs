@@ -55,12 +55,14 @@ impl Transport {
 
 /// The doors, as `fanfare_http_requests_total` names them.
 #[rustfmt::skip] // One a line, so that each can be told from its neighbours.
-pub const ROUTE_LABELS: [&str; 14] = [
+pub const ROUTE_LABELS: [&str; 19] = [
     "sse",
     "ws",
     "publish",
     "topics",
     "history",
+    "events",
+    "pods",
     "health",
     "ready",
     "stats",
@@ -69,6 +71,9 @@ pub const ROUTE_LABELS: [&str; 14] = [
     "socketio",
     "wells",
     "auth",
+    "telemetry",
+    "alerts",
+    "diagnostics",
     "other",
 ];
 
@@ -84,8 +89,10 @@ pub const AUTH_FAILURE_LABELS: [&str; 7] = [
 ];
 
 /// The status codes counted one by one; the rest is counted as `other`.
-pub const CODE_LABELS: [&str; 16] =
-    ["101", "200", "204", "400", "401", "403", "404", "405", "408", "413", "417", "426", "429", "431", "503", "other"];
+pub const CODE_LABELS: [&str; 19] = [
+    "101", "200", "201", "202", "204", "400", "401", "403", "404", "405", "408", "409", "413", "417", "426", "429",
+    "431", "503", "other",
+];
 
 /// One reactor's figures. Only its reactor writes them.
 #[derive(Debug, Default)]
@@ -261,6 +268,44 @@ pub trait SourceHealth: Send + Sync + fmt::Debug {
     /// Times it may have lost events of a topic.
     fn losses_total(&self) -> u64 {
         0
+    }
+    /// What it counts besides, for `/metrics`.
+    fn figures(&self) -> Vec<Figure> {
+        Vec::new()
+    }
+}
+
+/// A figure of one source's own.
+#[derive(Debug)]
+pub struct Figure {
+    name: &'static str,
+    help: &'static str,
+    value: FigureValue,
+}
+
+#[derive(Debug)]
+enum FigureValue {
+    Counter(u64),
+    Gauge(u64),
+    Histogram(Box<Snapshot>),
+}
+
+impl Figure {
+    /// Something that only grows. `_total` is appended to its name.
+    pub fn counter(name: &'static str, help: &'static str, value: u64) -> Self {
+        Self { name, help, value: FigureValue::Counter(value) }
+    }
+
+    /// Something that comes and goes.
+    pub fn gauge(name: &'static str, help: &'static str, value: u64) -> Self {
+        Self { name, help, value: FigureValue::Gauge(value) }
+    }
+
+    /// How long something takes.
+    pub fn histogram(name: &'static str, help: &'static str, histogram: &Histogram) -> Self {
+        let mut snapshot = Snapshot::default();
+        histogram.merge_into(&mut snapshot);
+        Self { name, help, value: FigureValue::Histogram(Box::new(snapshot)) }
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod engine_io;
 mod engine_session;
+mod event_data;
 pub mod fanfare_v1;
 pub mod http;
 pub mod proxy;
@@ -15,6 +16,7 @@ pub mod websocket;
 pub use engine_session::{
     Client as SocketIoClient, EngineSession, Layer, Limits as EngineLimits, Listening, SessionId, SocketAsk, Sockets,
 };
+pub use event_data::EventData;
 pub use rate::RateLimit;
 pub use session::{Ask, Dialect, Limits, Session, SseStream, TopicCursor, TopicCursors, WebSocketSession};
 
