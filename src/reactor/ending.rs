@@ -60,8 +60,8 @@ impl<N: Net> Reactor<N> {
             && let Ok(Session::Sse(stream)) = &connection.session
             && sse_error(close).is_none()
         {
-            let chunked = stream.form.chunked;
-            sse::write_event(None, Some("error"), &error_json(close), chunked, connection.outbox.buffer());
+            let error = stream.manners.as_ref().map_or_else(|| error_json(close), |manners| manners.error_json(close));
+            sse::write_event(None, Some("error"), &error, stream.form.chunked, connection.outbox.buffer());
         }
         self.end(slot, close);
     }

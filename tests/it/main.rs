@@ -37,5 +37,6 @@ mod refusals;
 mod sse_stream;
 mod websocket_rules;
 mod wells;
+mod wells_redis;
 mod wells_rights;
 mod wells_socket;

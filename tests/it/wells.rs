@@ -20,7 +20,7 @@ pub(crate) const STREAM: &str = "/api/v1/sse/stream/WELL-001";
 /// What a browser's `EventSource` sends along.
 pub(crate) const BROWSER: [(&str, &str); 2] = [("Accept", "text/event-stream"), ("Sec-Fetch-Mode", "cors")];
 
-fn publish(hub: &Hub, kind: &str, data: &Value) -> String {
+pub(crate) fn publish(hub: &Hub, kind: &str, data: &Value) -> String {
     let response = hub.post(&format!("/publish/wells.WELL-001?type={kind}"), data.to_string());
     assert_eq!(response.status, 200, "{}", response.text());
     response.json()["id"].as_str().expect("an embedded hub gives ids").to_owned()
@@ -188,6 +188,18 @@ fn refusals_are_events() {
     assert_eq!(hub.get("/api/v1/sse/stream/").status, 404);
     let head = HttpConnection::new(hub.connect()).request(Method::Head, STREAM, &[], b"");
     assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
+}
+
+#[test]
+fn a_full_hub_refuses_in_the_platform_s_form() {
+    let hub = Hub::start_with(&[], &[("server.max_connections", "1")]);
+    let _holder = SseClient::open(&hub, STREAM);
+    let page = refused(&hub, STREAM, &BROWSER);
+    let message = "the hub has all the connections it is configured to serve";
+    let event = format!("event: error\ndata: {}\n\n", json!({ "error": "ServiceUnavailable", "message": message }));
+    assert_eq!(page.status, 200);
+    assert!(page.text().contains(&event), "{}", page.text());
+    assert_eq!(refused(&hub, STREAM, &[]).status, 503);
 }
 
 #[test]

@@ -38,6 +38,12 @@ impl Manners {
         Self { greeting: Some(greeting), heartbeat_interval, heartbeat_due: Moment::default(), denied_retry }
     }
 
+    /// For a stream that is opened only to be refused.
+    pub fn of_refusal() -> Self {
+        let never = Duration::MAX;
+        Self { greeting: None, heartbeat_interval: never, heartbeat_due: Moment::default(), denied_retry: never }
+    }
+
     /// The stream opens `now`; the first heartbeat comes up to `early` before its time, so that streams which begin together
     /// do not stay together.
     pub fn begin(&mut self, now: Moment, early: impl FnOnce(Duration) -> Duration) {
