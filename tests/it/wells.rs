@@ -204,13 +204,13 @@ fn a_full_hub_refuses_in_the_platform_s_form() {
 
 #[test]
 fn curl_listens_to_a_well() {
-    let hub = Hub::start_with(&[], &[("esp.platform", "Test Platform")]);
+    let hub = Hub::start_with(&[], &[("esp.platform", "Test Platform"), ("esp.heartbeat", "1s")]);
     let url = format!("{}{STREAM}?token=YOUR_JWT_TOKEN&last_event_id=0", hub.url(0));
     let id = publish(&hub, "alert", &alert());
     let started = Command::new("curl").args(["--silent", "--no-buffer", &url]).stdout(Stdio::piped()).spawn();
     let mut curl = started.unwrap_or_else(|error| panic!("cannot run curl: {error}; install it: apt-get install curl"));
     let stdout = BufReader::new(curl.stdout.take().expect("it was just asked for"));
-    let lines: Vec<String> = stdout.lines().map(|line| line.expect("the hub sends UTF-8")).take(10).collect();
+    let lines: Vec<String> = stdout.lines().map(|line| line.expect("the hub sends UTF-8")).take(13).collect();
     let ended = curl.kill().and_then(|()| curl.wait());
     assert!(ended.is_ok(), "{ended:?}");
     assert!(lines[1].starts_with("retry: ") && lines[2].starts_with("id: "), "{lines:?}");
@@ -218,7 +218,10 @@ fn curl_listens_to_a_well() {
     let greeting = r#"data: {"message":"Connected to Test Platform SSE stream","well_id":"WELL-001","timestamp":""#;
     assert!(lines[4].starts_with(greeting), "{lines:?}");
     let expected = ["", &format!("id: {id}"), "event: alert", &format!("data: {}", alert()), ""];
-    assert_eq!(lines[5..], expected);
+    assert_eq!(lines[5..10], expected);
+    // Some clients take the id of whatever comes last, so heartbeats have it, too.
+    assert_eq!(lines[10..12], [&format!("id: {id}"), "event: heartbeat"]);
+    assert!(lines[12].starts_with("data: {\"timestamp\":\""), "{lines:?}");
 }
 
 /// The platform's own complete example, as its document prints it.
