@@ -42,3 +42,6 @@ mod telemetry_doors;
 mod telemetry_store;
 mod websocket_rules;
 mod wells;
+mod wells_redis;
+mod wells_rights;
+mod wells_socket;
