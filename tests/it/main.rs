@@ -34,6 +34,7 @@ mod redis_loss;
 mod redis_source;
 mod redis_stream;
 mod refusals;
+mod socketio_clients;
 mod sse_stream;
 mod websocket_rules;
 mod wells;

@@ -7,6 +7,7 @@ use crate::support::{browser::Page, example::run_in_node, hub::Hub, nginx::Nginx
 
 const SITE: &str = include_str!("documents/esp_nginx.conf");
 const SSE_EXAMPLE: &str = include_str!("documents/esp_sse.js");
+const SOCKETIO_EXAMPLE: &str = include_str!("documents/esp_socketio.js");
 
 /// Three hubs that hear of each other's events through one Redis, and the document's nginx.
 struct Scene {
@@ -42,9 +43,9 @@ impl Scene {
         });
     }
 
-    /// The document's example of an event stream, as printed but for the address and the token.
-    fn sse_example(&self) -> String {
-        SSE_EXAMPLE.replace("http://localhost:8000", &self.nginx.url()).replace("YOUR_JWT_TOKEN", "any")
+    /// An example of the document's, as printed but for the address and the token.
+    fn example(&self, text: &str) -> String {
+        text.replace("http://localhost:8000", &self.nginx.url()).replace("YOUR_JWT_TOKEN", "any")
     }
 }
 
@@ -57,7 +58,7 @@ fn the_example_of_a_stream_runs_in_a_browser() {
     let script = r#"
         const [updateDashboard, showAlertNotification] = ["dashboard", "notification"].map(word => data => report(word, data));
     "#;
-    let mut page = Page::open(&scene.nginx.url(), &format!("{script}{}", scene.sse_example()));
+    let mut page = Page::open(&scene.nginx.url(), &format!("{script}{}", scene.example(SSE_EXAMPLE)));
     scene.wait_for_listeners("wells.WELL-001", 1);
     for (index, (kind, data, word)) in
         [("telemetry_update", TELEMETRY, "dashboard"), ("alert", ALERT, "notification")].into_iter().enumerate()
@@ -75,11 +76,46 @@ fn the_example_of_a_stream_runs_in_node() {
         const tell = word => data => console.log(word, JSON.stringify(data));
         const [updateDashboard, showAlertNotification] = [tell("dashboard"), tell("notification")];
     "#;
-    let running = run_in_node(&format!("{script}{}", scene.sse_example()), Some(&scene.nginx.certificate()));
+    let running = run_in_node(&format!("{script}{}", scene.example(SSE_EXAMPLE)), Some(&scene.nginx.certificate()));
     running.wait_for("SSE connection established");
     running.wait_for("Connected: Connected to Alkhorayef ESP IoT Platform SSE stream");
     scene.publish(1, "wells.WELL-001?type=telemetry_update", TELEMETRY);
     assert_eq!(running.wait_for("dashboard "), TELEMETRY);
     scene.publish(2, "wells.WELL-001?type=alert", ALERT);
     assert_eq!(running.wait_for("notification "), ALERT);
+}
+
+/// It begins with a WebSocket, so each lands at one hub and stays there.
+#[test]
+fn the_example_of_a_socket_runs_in_node() {
+    let scene = Scene::start();
+    let script = r#"
+        import { io } from "socket.io-client";
+        const tell = word => data => console.log(word, JSON.stringify(data));
+        const [updateDashboard, showAlertNotification] = [tell("dashboard"), tell("notification")];
+    "#;
+    let script = format!("{script}{}", scene.example(SOCKETIO_EXAMPLE));
+    let running = [(); 3].map(|()| run_in_node(&script, Some(&scene.nginx.certificate())));
+    scene.wait_for_listeners("wells.WELL-001", 3);
+    assert!(scene.hubs.iter().all(|hub| hub.listeners("wells.WELL-001") == Some(1)), "one each");
+    scene.publish(0, "wells.WELL-001?type=telemetry_update", TELEMETRY);
+    scene.publish(1, "wells.WELL-001?type=alert", ALERT);
+    for running in &running {
+        assert_eq!(running.wait_for("dashboard "), TELEMETRY);
+        assert_eq!(running.wait_for("notification "), ALERT);
+    }
+}
+
+/// What the document's round robin does to a session that begins with polling: its requests reach hubs that do not know
+/// it. (`scripts/deploy/README.md` says what to do about it.)
+#[test]
+fn a_polling_session_is_known_to_one_hub_only() {
+    let scene = Scene::start();
+    let opened = scene.hubs[0].get("/socket.io/?EIO=4&transport=polling").text();
+    let told: Value = serde_json::from_str(opened.trim_start_matches('0')).expect("a packet of type 0");
+    let poll = format!("/socket.io/?EIO=4&transport=polling&sid={}", told["sid"].as_str().expect("it has a name"));
+    let elsewhere = scene.hubs[1].get(&poll);
+    assert_eq!((elsewhere.status, elsewhere.json()), (400, json!({ "code": 1, "message": "Session ID unknown" })));
+    assert_eq!(scene.hubs[0].post(&poll, "40").text(), "ok");
+    assert!(scene.hubs[0].get(&poll).text().starts_with("40{"));
 }
