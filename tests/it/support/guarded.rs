@@ -1,12 +1,15 @@
 //! A hub that asks who comes.
 
 use std::{
+    cell::OnceCell,
     fs,
     io::Write,
     process::{Command, Stdio},
 };
 
-use super::{Folder, hub::Hub, stdout_of};
+use fanfare::protocol::http::Method;
+
+use super::{Folder, http::HttpConnection, hub::Hub, stdout_of};
 
 /// Who may listen to all wells.
 pub(crate) const USER: &str = "operator";
@@ -21,6 +24,8 @@ const SECRET: &str = "of thirty-two bytes or more, as HS256 demands";
 #[derive(Debug)]
 pub(crate) struct Guarded {
     pub(crate) hub: Hub,
+    /// Asked for once: a password takes its time to check.
+    admin_token: OnceCell<String>,
     _folder: Folder,
 }
 
@@ -40,7 +45,7 @@ impl Guarded {
             ("users.file", &users),
         ];
         let hub = Hub::start_with(flags, &[&own, settings].concat());
-        Self { hub, _folder: folder }
+        Self { hub, admin_token: OnceCell::new(), _folder: folder }
     }
 
     /// A token of the user `name`.
@@ -50,6 +55,16 @@ impl Guarded {
         let response = self.hub.post("/api/v1/auth/login", form.to_string());
         assert_eq!(response.status, 200, "{}", response.text());
         response.json()["access_token"].as_str().expect("it is a text").to_owned()
+    }
+
+    /// How many connections listen to `topic`.
+    #[track_caller]
+    pub(crate) fn listeners(&self, topic: &str) -> u64 {
+        let credentials = format!("Bearer {}", self.admin_token.get_or_init(|| self.sign_in("admin")));
+        let headers = [("Authorization", credentials.as_str())];
+        let mut connection = HttpConnection::new(self.hub.connect());
+        let described = connection.request(Method::Get, &format!("/topics/{topic}"), &headers, b"");
+        described.json()["listeners"].as_u64().unwrap_or_default()
     }
 }
 
