@@ -40,7 +40,7 @@ enum Command {
     /// Listen to topics: print their events, or measure how long they take
     Subscribe(subscribe::Options),
     /// Measure a server: latency, losses, processor time and memory under an open-loop load
-    Bench(bench::Options),
+    Bench(Box<bench::Options>),
     /// Make a token for a client
     Token(TokenArguments),
     /// Hash a password, read from standard input, for the users file
