@@ -36,6 +36,12 @@ pub enum Close {
     RateLimited,
     /// The peer asks for what the rules here forbid; the text names the rule.
     Policy(&'static str),
+    /// The peer has not said who it is, or not in a way that counts; the text says which.
+    Unauthenticated(&'static str),
+    /// What the peer has shown is valid no more.
+    TokenExpired,
+    /// The peer has no right to what it asks for; the text says so.
+    Forbidden(&'static str),
     /// The peer leaves too much of what it asked for unread.
     Slow,
     /// Events are missing, and the peer's transport has no way to say so in-band, or its topic's policy is to close: it
@@ -55,7 +61,8 @@ impl Close {
         match self {
             Self::Done | Self::PeerClosed(_) | Self::PeerGone => None,
             Self::BadRequest(_) | Self::BadFrame(_) | Self::BadUtf8 => Some(400),
-            Self::Policy(_) => Some(403),
+            Self::Unauthenticated(_) | Self::TokenExpired => Some(401),
+            Self::Policy(_) | Self::Forbidden(_) => Some(403),
             Self::RequestTimeout => Some(408),
             Self::BodyTooLarge | Self::MessageTooBig => Some(413),
             Self::TargetTooLong => Some(414),
@@ -67,7 +74,7 @@ impl Close {
         }
     }
 
-    /// The WebSocket close code (RFC 6455 section 7.4); 4408 is ours.
+    /// The WebSocket close code (RFC 6455 section 7.4); 4401 and 4408 are ours.
     pub fn websocket_code(self) -> u16 {
         match self {
             Self::PeerClosed(Some(code)) => code,
@@ -75,11 +82,12 @@ impl Close {
             Self::BadRequest(_) | Self::BadFrame(_) | Self::ExpectationFailed => 1002,
             Self::HeadTooLarge | Self::TargetTooLong => 1002,
             Self::BadUtf8 => 1007,
-            Self::RateLimited | Self::Policy(_) | Self::RequestTimeout => 1008,
+            Self::RateLimited | Self::Policy(_) | Self::Forbidden(_) | Self::RequestTimeout => 1008,
             Self::MessageTooBig | Self::BodyTooLarge => 1009,
             Self::Internal(_) => 1011,
             Self::Restart => 1012,
             Self::TryLater(_) => 1013,
+            Self::Unauthenticated(_) | Self::TokenExpired => 4401,
             Self::Slow | Self::Gap(_) => 4408,
         }
     }
@@ -108,12 +116,15 @@ impl Close {
             Self::Restart => 13,
             Self::Internal(_) => 14,
             Self::Gap(_) => 15,
+            Self::Unauthenticated(_) => 16,
+            Self::TokenExpired => 17,
+            Self::Forbidden(_) => 18,
         }
     }
 }
 
 /// The label of each variant, by [`Close::index`]. Variants that an operator need not tell apart share one.
-pub const LABELS: [&str; 16] = [
+pub const LABELS: [&str; 19] = [
     "done",
     "peer_gone",
     "bad_request",
@@ -130,6 +141,9 @@ pub const LABELS: [&str; 16] = [
     "restart",
     "internal",
     "gap",
+    "unauthenticated",
+    "token_expired",
+    "forbidden",
 ];
 
 /// What the peer is told: one sentence, short enough for a close frame's 123 bytes.
@@ -141,6 +155,8 @@ impl fmt::Display for Close {
             Self::BadRequest(rule) | Self::BadFrame(rule) | Self::Policy(rule) | Self::TryLater(rule) => {
                 f.write_str(rule)
             }
+            Self::Unauthenticated(why) | Self::Forbidden(why) => f.write_str(why),
+            Self::TokenExpired => f.write_str("the token has expired"),
             Self::ExpectationFailed => f.write_str("no expectation but 100-continue can be met"),
             Self::TargetTooLong => f.write_str("the request target is too long"),
             Self::HeadTooLarge => f.write_str("the request head is too large"),

@@ -10,6 +10,7 @@ pub mod gap;
 pub mod outbox;
 pub mod topic;
 
+pub mod broadcaster;
 pub mod source;
 
 pub mod bus;
@@ -17,6 +18,8 @@ pub mod log;
 
 pub mod auth;
 pub mod protocol;
+
+pub mod store;
 
 pub mod endpoint;
 
@@ -27,3 +30,5 @@ pub mod metrics;
 pub mod os;
 pub mod server;
 pub mod tool;
+
+pub use broadcaster::Broadcaster;

@@ -3,13 +3,14 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand};
 use fanfare::{
     config::{self, Override},
     server,
-    tool::{bench, publish, subscribe},
+    tool::{bench, publish, subscribe, token},
 };
 
 /// A real-time event hub: events come in over HTTP and Redis, and go out over Server-Sent Events and WebSocket.
@@ -40,6 +41,10 @@ enum Command {
     Subscribe(subscribe::Options),
     /// Measure a server: latency, losses, processor time and memory under an open-loop load
     Bench(Box<bench::Options>),
+    /// Make a token for a client
+    Token(TokenArguments),
+    /// Hash a password, read from standard input, for the users file
+    HashPassword,
     /// Check or show the configuration, or print one with every key and its default
     Config {
         #[command(subcommand)]
@@ -64,6 +69,17 @@ struct ConfigFile {
     /// The configuration file; without one, environment and defaults
     #[arg(long = "config", value_name = "FILE")]
     file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+struct TokenArguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    #[command(flatten)]
+    token: token::Options,
+    /// How long it is valid, such as 90s, 15m, 1h or 30d [default: auth.token_ttl]
+    #[arg(long, value_name = "TIME", value_parser = config::parse_duration)]
+    ttl: Option<Duration>,
 }
 
 /// Each flag is a key of the configuration, too, and wins over it.
@@ -92,6 +108,12 @@ struct ServeArguments {
     /// Take events from Redis Pub/Sub, and publish to it
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
+    /// Keep telemetry in PostgreSQL: postgres://user:password@host/database
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// Make events up for the streams of /api/v1/events and /api/v1/broadcast-demo
+    #[arg(long)]
+    demo: bool,
     /// Allow an address that other machines reach, although nobody is asked who they are
     #[arg(long)]
     insecure: bool,
@@ -109,6 +131,8 @@ fn main() -> ExitCode {
         Command::Publish(options) => publish::run(&options),
         Command::Subscribe(options) => subscribe::run(&options),
         Command::Bench(options) => return bench::run(&options),
+        Command::Token(arguments) => make_token(arguments),
+        Command::HashPassword => token::hash().and_then(|hash| print(&format!("{hash}\n"))),
         Command::Config { action } => run_config(&action),
         Command::Version => print_version(),
     };
@@ -137,12 +161,20 @@ impl ServeArguments {
             ("--reactors", "server.reactors", self.reactors.clone()),
             ("--pin", "server.pin", self.pin.clone()),
             ("--redis", "redis.url", self.redis.clone()),
+            ("--store", "store.url", self.store.clone()),
+            ("--demo", "demo.enabled", self.demo.then(|| "true".to_owned())),
             ("--insecure", "server.insecure", self.insecure.then(|| "true".to_owned())),
             ("--log-level", "log.level", self.log_level.clone()),
             ("--log-format", "log.format", self.log_format.clone()),
         ];
         rows.into_iter().filter_map(|(flag, key, value)| Some(Override { flag, key, value: value? })).collect()
     }
+}
+
+fn make_token(arguments: TokenArguments) -> Result<(), String> {
+    let file = arguments.config.file.as_deref();
+    let config = config::load(file, environment(), &[]).map_err(|error| error.to_string())?;
+    print(&format!("{}\n", token::mint(arguments.token, arguments.ttl, &config.auth)?))
 }
 
 fn run_config(action: &ConfigAction) -> Result<(), String> {
@@ -208,6 +240,8 @@ mod tests {
             "--reactors=2",
             "--pin=4,6-7",
             "--redis=redis://127.0.0.1/5",
+            "--store=postgres://esp@db/wells",
+            "--demo",
             "--insecure",
             "--log-level=warn",
             "--log-format=json",
@@ -217,7 +251,9 @@ mod tests {
         assert_eq!(config.admin.listen, [config::Address::loopback(2)]);
         assert_eq!((config.server.reactors, config.server.pin), (2, config::Pin::Cores(vec![4, 6, 7])));
         assert_eq!(config.redis.expect("a Redis").url.to_string(), "redis://127.0.0.1:6379/5");
+        assert_eq!(config.store.expect("a store").url.to_string(), "postgres://esp@db/wells");
         assert!(config.server.insecure);
+        assert!(config.demo.is_some());
         assert_eq!((config.log.level.as_str(), config.log.format), ("warn", config::LogFormat::Json));
     }
 

@@ -14,18 +14,21 @@ use signal_hook_mio::v1_0::Signals;
 use tracing::{info, warn};
 
 use crate::{
+    auth::Auth,
     budget::Budget,
-    bus::{self, Archive, Bus, Doorbell, Inbox, LogKind, Outlet, Outlets, REACTORS_MAX, Wake},
+    bus::{self, Archive, Bus, Doorbell, Generators, Inbox, LogKind, Outlet, Outlets, REACTORS_MAX, Wake},
     clock::Clock,
     config::{Address, Config, Pin},
-    endpoint::{self, Hub, Phase},
+    endpoint::{self, Hub, Phase, Telemetry},
     metrics::{Metrics, ReactorMetrics, SourceHealth},
     os, protocol,
     reactor::{self, Listener, MioNet, Placement, Reactor, Stream, bind_tcp, bind_unix},
     source::{
+        generator::{self, GeneratorsHandle},
         redis_pubsub::{self, ReaderHandle, SourceStatus, WriterHandle, start_reader, start_writer},
         redis_stream::{self, ArchiveHandle, Classes},
     },
+    store::{StoreHandle, StoreStatus, start_store},
 };
 
 /// Smaller blocks are many and of like sizes, so that the holes they leave are filled again.
@@ -51,6 +54,8 @@ pub fn run(config: Config) -> Result<(), String> {
     while signals.wait(SWEEP_INTERVAL)?.is_none() {
         server.hub.bus.sweep(clock.now());
         server.hub.wall.set(clock.now(), os::realtime_now());
+        // A wall clock may be set while the hub runs.
+        server.hub.auth.set_clock(clock.now(), os::realtime_now());
     }
     info!(window = ?config.drain.window, "shutting down; another signal ends the hub at once");
     let outcome = server.stop(&mut signals);
@@ -152,6 +157,8 @@ struct Server {
     reader: Option<ReaderHandle>,
     writer: Option<WriterHandle>,
     streams: Option<Streams>,
+    store: Option<StoreHandle>,
+    generators: Option<GeneratorsHandle>,
 }
 
 /// The parts that serve topics whose log is a Redis Stream.
@@ -221,8 +228,18 @@ impl Server {
             doorbells.iter().map(|doorbell| Inbox::new(config.limits.inbox_events_max, Arc::clone(doorbell))).collect();
         let bus = Arc::new(Bus::new(bus_config(config), inboxes, outlets));
         let statuses = status.iter().chain(streams.as_ref().map(|streams| &streams.status));
-        let sources = statuses.map(|status| Arc::clone(status) as Arc<dyn SourceHealth>).collect();
-        let hub = Arc::new(build_hub(config, clock, Arc::clone(&bus), sources));
+        let mut sources: Vec<_> = statuses.map(|status| Arc::clone(status) as Arc<dyn SourceHealth>).collect();
+        let store = start_keeping(config, &bus, clock, &mut sources).map_err(|error| format!("store: {error}"))?;
+        let of_thread = |error: io::Error| format!("cannot start a thread: {error}");
+        let generators = start_demo(config, &bus, clock).map_err(of_thread)?;
+        let control = generators.as_ref().map(|generators| Box::new(generators.control()) as Box<dyn Generators>);
+        let telemetry = Telemetry {
+            store: store.as_ref().map(StoreHandle::store),
+            objects_max: config.limits.objects_per_request_max,
+        };
+        let hub = build_hub(config, clock, Arc::clone(&bus), sources);
+        let hub = Arc::new(hub.with_generators(control).with_telemetry(telemetry));
+        start_password_threads(&hub.auth).map_err(of_thread)?;
         if let Some(streams) = &mut streams {
             streams.read(config, Arc::clone(&bus), clock).map_err(of_redis)?;
         }
@@ -240,7 +257,7 @@ impl Server {
         });
         let reactors =
             reactors.collect::<io::Result<_>>().map_err(|error| format!("cannot start a thread: {error}"))?;
-        Ok(Self { hub, doorbells, reactors, reader, writer, streams })
+        Ok(Self { hub, doorbells, reactors, reader, writer, streams, store, generators })
     }
 
     /// Lets the connections go, over the drain window or at once if another signal comes. The reactors end first: what
@@ -257,6 +274,9 @@ impl Server {
                 warn!("a reactor had panicked");
             }
         }
+        // Before the ways out: what it still stores is also to be published.
+        self.store.into_iter().for_each(StoreHandle::stop);
+        self.generators.into_iter().for_each(GeneratorsHandle::stop);
         self.reader.into_iter().for_each(ReaderHandle::stop);
         self.writer.into_iter().for_each(WriterHandle::stop);
         self.streams.into_iter().for_each(Streams::stop);
@@ -269,6 +289,19 @@ impl Server {
             doorbell.ring();
         }
     }
+}
+
+/// Starts the store, if there is one, and adds it to what has to be well.
+fn start_keeping(
+    config: &Config,
+    bus: &Arc<Bus>,
+    clock: Clock,
+    sources: &mut Vec<Arc<dyn SourceHealth>>,
+) -> io::Result<Option<StoreHandle>> {
+    let Some(store) = &config.store else { return Ok(None) };
+    let status = Arc::new(StoreStatus::new(store.ping_interval));
+    sources.push(Arc::clone(&status) as Arc<dyn SourceHealth>);
+    start_store(store, Arc::clone(bus), clock, status).map(Some)
 }
 
 fn start_reactor(
@@ -294,6 +327,22 @@ fn start_reactor(
     })
 }
 
+/// They end with the process: what they still check then is for nobody.
+fn start_password_threads(auth: &Auth) -> io::Result<()> {
+    let threads = if auth.has_users() { auth.settings().login_threads } else { 0 };
+    for index in 0..threads {
+        let work = auth.password_work();
+        thread::Builder::new().name(format!("passwords-{index}")).spawn(move || work.run())?;
+    }
+    Ok(())
+}
+
+/// What makes up the events of the default streams, if the configuration asks for them.
+fn start_demo(config: &Config, bus: &Arc<Bus>, clock: Clock) -> io::Result<Option<GeneratorsHandle>> {
+    let Some(demo) = config.demo.clone() else { return Ok(None) };
+    generator::start_generators(demo, &endpoint::demo_streams(), Arc::clone(bus), clock).map(Some)
+}
+
 fn bus_config(config: &Config) -> bus::Config {
     bus::Config {
         reactors: config.server.reactors,
@@ -316,7 +365,8 @@ fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn 
         stuck_after: config.server.stuck_after,
         esp: config.esp.clone(),
     };
-    let hub = Hub::new(bus, Arc::new(Metrics { reactors, sources, clock }), endpoints);
+    let auth = Auth::new(Arc::clone(&config.auth), clock.now(), os::realtime_now());
+    let hub = Hub::new(bus, Arc::new(Metrics { reactors, sources, clock }), endpoints).with_auth(auth);
     hub.wall.set(clock.now(), os::realtime_now());
     hub
 }

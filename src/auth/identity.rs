@@ -5,6 +5,11 @@ use crate::{
     topic::{Pattern, Topic},
 };
 
+use super::Denied;
+
+/// The role that may see and do everything.
+pub const ADMIN_ROLE: &str = "admin";
+
 /// Who a client is, by the token it has shown, and what it may do until when.
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
@@ -20,17 +25,49 @@ pub struct Identity {
     pub publish: Grants,
     /// When all this ends.
     pub expires: Option<Moment>,
+    /// When it gave its password, in seconds since 1970, if it is a user of the users file: its tokens are the hub's own.
+    pub login_unix_s: Option<u64>,
+    /// Whether it has shown nothing yet, and has until `expires` to do so.
+    pub is_guest: bool,
 }
 
 impl Identity {
+    /// Whoever is still to say who it is, until `expires`.
+    pub fn guest(expires: Moment) -> Self {
+        Self { expires: Some(expires), is_guest: true, ..Self::default() }
+    }
+
     /// Whether it has the role that may see and do everything.
     pub fn is_admin(&self) -> bool {
-        self.role.as_deref() == Some("admin")
+        self.role.as_deref() == Some(ADMIN_ROLE)
     }
 
     /// What people call it.
     pub fn name(&self) -> &str {
         self.username.as_deref().unwrap_or(&self.subject)
+    }
+
+    /// Whether it may listen to `topic`.
+    pub fn may_subscribe(&self, topic: &Topic) -> Result<(), Denied> {
+        self.permit(self.subscribe.allow(topic))
+    }
+
+    /// Whether it may publish to `topic`.
+    pub fn may_publish(&self, topic: &Topic) -> Result<(), Denied> {
+        self.permit(self.publish.allow(topic))
+    }
+
+    /// Whether its time is over.
+    pub fn has_expired(&self, now: Moment) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+
+    fn permit(&self, granted: bool) -> Result<(), Denied> {
+        match granted || self.is_admin() {
+            _ if self.is_guest => Err(Denied::Missing),
+            true => Ok(()),
+            false => Err(Denied::Forbidden),
+        }
     }
 }
 
@@ -42,6 +79,11 @@ impl Grants {
     /// Those that fall under one of `patterns`.
     pub fn new(patterns: impl IntoIterator<Item = Pattern>) -> Self {
         Self(patterns.into_iter().collect())
+    }
+
+    /// Reads each of `patterns`, or says what is wrong with the first that is none.
+    pub fn parse(patterns: &[String]) -> Result<Self, String> {
+        patterns.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>().map(Self)
     }
 
     /// Whether `topic` is one of them.

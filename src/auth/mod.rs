@@ -1,73 +1,164 @@
 //! Who may do what: identities, the rights they have, and how a credential becomes an identity. Pure: files are read by
 //! config, and the time is told.
+//!
+//! A token is signed by a key that is configured, with the algorithm that goes with this key. What it says is taken as it
+//! stands, with one exception: the tokens that the hub's own login has made (they carry `fanfare_login`) are worth what the
+//! users file says of their user now. So whoever is taken out of that file, or disabled there, is refused although the token
+//! has not expired, and tokens of other issuers need no entry in it.
 
+mod algorithm;
+mod api_keys;
+mod cache;
+mod claims;
+mod denied;
 mod identity;
+mod jwks;
+mod keys;
+mod login;
+mod passwords;
+mod rules;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod throttle;
+mod users;
 
-use std::{fmt, sync::Arc};
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-pub use identity::{Grants, Identity};
+pub use algorithm::Algorithm;
+pub use api_keys::ApiKey;
+pub use claims::{Audience, Claims};
+pub use denied::Denied;
+pub use identity::{ADMIN_ROLE, Grants, Identity};
+pub use login::{LoginRefused, Minted};
+pub use passwords::{PASSWORD_BYTES_MAX, PasswordWork, hash_password};
+pub use rules::{Rules, Secrets};
+pub use settings::{Mode, SameSite, Settings};
 
 use crate::clock::Moment;
+use cache::TokenCache;
+use passwords::{PasswordQueue, password_queue};
+use throttle::Throttle;
 
-/// How the hub knows its clients; one per process.
-#[derive(Debug, Default)]
-pub struct Auth {}
+/// How the hub knows its clients. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Auth(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    rules: Arc<Rules>,
+    cache: Mutex<TokenCache>,
+    throttle: Mutex<Throttle>,
+    passwords: PasswordQueue,
+    work: PasswordWork,
+    /// The wall clock's time at [`Moment`] zero, in nanoseconds since 1970.
+    epoch_unix_ns: AtomicU64,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self::open()
+    }
+}
 
 impl Auth {
     /// Asks nobody: whoever comes may do everything.
     pub fn open() -> Self {
-        Self::default()
+        Self::new(Arc::default(), Moment(0), Duration::ZERO)
+    }
+
+    /// Asks everybody according to `rules`. At `now` it was `unix` since the beginning of 1970.
+    pub fn new(rules: Arc<Rules>, now: Moment, unix: Duration) -> Self {
+        let settings = rules.settings();
+        let (passwords, work) = password_queue(settings.login_queue_max);
+        let auth = Self(Arc::new(Shared {
+            cache: Mutex::new(TokenCache::new(settings.cache_bytes)),
+            throttle: Mutex::new(Throttle::new(settings.login_failures_max, settings.login_failure_window)),
+            passwords,
+            work,
+            epoch_unix_ns: AtomicU64::new(0),
+            rules,
+        }));
+        auth.set_clock(now, unix);
+        auth
+    }
+
+    /// At `now` it was `unix` since the beginning of 1970. To be told again now and then: a wall clock may be set.
+    pub fn set_clock(&self, now: Moment, unix: Duration) {
+        let unix_ns = u64::try_from(unix.as_nanos()).unwrap_or(u64::MAX);
+        self.0.epoch_unix_ns.store(unix_ns.saturating_sub(now.0), Ordering::Relaxed);
     }
 
     /// Whether a client has to show who it is.
     pub fn is_required(&self) -> bool {
-        false
+        self.0.rules.is_required()
     }
 
-    /// Whose token `token` is; `None` stands for a client that shows none.
+    /// What is configured, apart from secrets.
+    pub fn settings(&self) -> &Settings {
+        self.0.rules.settings()
+    }
+
+    /// Whose token `token` is; `None` stands for a client that shows none. It may also be an API key.
     pub fn identify(&self, token: Option<&str>, now: Moment) -> Result<Option<Arc<Identity>>, Denied> {
-        let _ = (token, now);
-        Ok(None)
-    }
-}
-
-/// Why a client is not let in, or not to what it asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Denied {
-    /// It shows nothing.
-    Missing,
-    /// What it shows is not valid, whatever is wrong with it.
-    Invalid,
-    /// What it shows was valid once.
-    Expired,
-    /// It is known, but has no right to what it asks for.
-    Forbidden,
-}
-
-impl Denied {
-    /// 401, or 403 if signing in again would not help (RFC 9110 sections 15.5.2 and 15.5.4).
-    pub fn status(self) -> u16 {
-        if self == Self::Forbidden { 403 } else { 401 }
+        if !self.is_required() {
+            return Ok(None);
+        }
+        let token = token.filter(|token| !token.is_empty()).ok_or(Denied::Missing)?;
+        if self.settings().token_bytes_max < token.len() {
+            return Err(Denied::Invalid);
+        }
+        if let Some(identity) = self.0.rules.api_keys.identify(token) {
+            return Ok(Some(identity));
+        }
+        if let Some(identity) = self.cache().find(token, now) {
+            return Ok(Some(identity));
+        }
+        let identity = Arc::new(self.check(token, now)?);
+        self.cache().keep(token.into(), Arc::clone(&identity));
+        Ok(Some(identity))
     }
 
-    /// The word for it.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Missing => "token_missing",
-            Self::Invalid => "token_invalid",
-            Self::Expired => "token_expired",
-            Self::Forbidden => "forbidden",
+    /// Whose API key `key` is.
+    pub fn identify_key(&self, key: &str) -> Result<Arc<Identity>, Denied> {
+        self.0.rules.api_keys.identify(key).ok_or(Denied::Invalid)
+    }
+
+    /// Checks a token from the ground up.
+    fn check(&self, token: &str, now: Moment) -> Result<Identity, Denied> {
+        let Rules { settings, keys, users, .. } = &*self.0.rules;
+        let claims = keys.check(token)?;
+        claims.check(settings, self.unix_s(now))?;
+        let expires = self.moment_of(claims.exp + settings.leeway.as_secs_f64());
+        match claims.fanfare_login {
+            None => claims.identify(expires),
+            Some(login_unix_s) => {
+                let user = users.find(&claims.sub).filter(|user| !user.is_disabled).ok_or(Denied::Revoked)?;
+                Ok(user.identify(&claims.sub, login_unix_s, expires))
+            }
         }
     }
-}
 
-impl fmt::Display for Denied {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Missing => "a token is needed: Authorization: Bearer TOKEN, or ?token=TOKEN",
-            Self::Invalid => "the token is not valid here",
-            Self::Expired => "the token has expired",
-            Self::Forbidden => "this token gives no right to that",
-        })
+    fn cache(&self) -> MutexGuard<'_, TokenCache> {
+        self.0.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `now` in seconds since 1970.
+    fn unix_s(&self, now: Moment) -> f64 {
+        let epoch_ns = self.0.epoch_unix_ns.load(Ordering::Relaxed);
+        Duration::from_nanos(epoch_ns.saturating_add(now.0)).as_secs_f64()
+    }
+
+    /// The moment at which it is `unix_s` seconds since 1970, as far as that can be told now.
+    fn moment_of(&self, unix_s: f64) -> Moment {
+        let unix = Duration::try_from_secs_f64(unix_s.max(0.0)).unwrap_or(Duration::MAX);
+        let unix_ns = u64::try_from(unix.as_nanos()).unwrap_or(u64::MAX);
+        Moment(unix_ns.saturating_sub(self.0.epoch_unix_ns.load(Ordering::Relaxed)))
     }
 }

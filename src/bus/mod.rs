@@ -6,6 +6,7 @@
 //! from the history, exactly as a first listener does. So a source never waits for a reactor.
 
 mod archive;
+mod generators;
 mod idempotency;
 mod inbox;
 mod publish;
@@ -19,6 +20,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{budget::Budget, log, topic::Pattern};
 
 pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveReply, ArchiveRequest};
+pub use generators::{GeneratorAction, GeneratorFailed, GeneratorReply, GeneratorRequest, Generators};
 pub use inbox::{AnswerForm, Answered, Complete, CompleteFrames, Doorbell, Inbox, Mail, Note, Waiting, Wake};
 pub use publish::{Feed, Outlet, Publication, PublishFailed, PublishRefused, Receipt, Reply};
 pub use reactors::{REACTORS_MAX, ReactorSet};

@@ -373,6 +373,13 @@ impl Bus {
         self.states().iter().map(|state| state.summary(now)).collect()
     }
 
+    /// The topics there are whose names begin with `prefix`, and how many subscriptions each has here. Takes no topic's
+    /// lock.
+    pub fn topics_under(&self, prefix: &str) -> Vec<(Topic, usize)> {
+        let under = self.states().into_iter().filter(|state| state.topic.as_str().starts_with(prefix));
+        under.map(|state| (state.topic.clone(), state.listeners.load(Ordering::Relaxed))).collect()
+    }
+
     /// The figures of `topic`, if it exists.
     pub fn summary(&self, topic: &Topic, now: Moment) -> Option<TopicSummary> {
         Some(self.existing(topic)?.summary(now))

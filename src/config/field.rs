@@ -9,11 +9,11 @@ use toml::{
 
 use super::{
     address::Pin,
-    keys::{self, CLASS_KEYS},
+    keys::{self, API_KEY_KEYS, CLASS_KEYS},
     topics::ClassMatch,
     units,
     word::{WordSlot, WordsSlot},
-    written::WrittenClass,
+    written::{WrittenApiKey, WrittenClass},
 };
 use crate::bus::Class;
 
@@ -40,6 +40,8 @@ pub(super) enum Field<'a> {
     Words(&'a mut dyn WordsSlot),
     /// The `[[topics.class]]` tables; what they leave open is as in `base`.
     Classes { classes: &'a mut Vec<WrittenClass>, base: &'a Class },
+    /// The `[[api_keys]]` tables.
+    ApiKeys(&'a mut Vec<WrittenApiKey>),
 }
 
 /// What is wrong, and where in the text (bytes from its start).
@@ -57,6 +59,7 @@ impl Field<'_> {
             (Field::Classes { classes, base }, DeValue::Array(items)) => {
                 return assign_classes(classes, base, items, faults);
             }
+            (Field::ApiKeys(keys), DeValue::Array(items)) => return assign_api_keys(keys, items, faults),
             (field, DeValue::Boolean(flag)) => field.assign_flag(*flag),
             (field, DeValue::String(text)) => field.assign_word(text),
             (field, DeValue::Integer(number)) => match i64::from_str_radix(number.as_str(), number.radix()) {
@@ -86,7 +89,9 @@ impl Field<'_> {
                 // Not only what has no brackets: `[::1]:8080` begins like a list, too.
                 _ => Ok(split_list(text)),
             },
-            Field::Classes { .. } => toml.map_err(|error| format!("not a TOML list: {}", error.message())),
+            Field::Classes { .. } | Field::ApiKeys(_) => {
+                toml.map_err(|error| format!("not a TOML list: {}", error.message()))
+            }
             Field::Count { .. } | Field::Small { .. } | Field::Signed(_) | Field::Flag(_) => {
                 Ok(toml.unwrap_or_else(|_| string(text)))
             }
@@ -136,11 +141,12 @@ impl Field<'_> {
             Field::Word(_) => "a text in quotes",
             Field::Words(_) => "a list of texts, such as [\"a\", \"b\"]",
             Field::Classes { .. } => "a list of tables, each headed [[topics.class]]",
+            Field::ApiKeys(_) => "a list of tables, each headed [[api_keys]]",
         };
         format!("expected {wanted}, found {}", article(found))
     }
 
-    /// The value in TOML's form. Classes are tables, so they are not written here.
+    /// The value in TOML's form. Classes and API keys are tables, so they are not written here.
     pub(super) fn write(self) -> Value {
         match self {
             Field::Count { value, .. } => Value::Integer(i64::try_from(*value).unwrap_or(i64::MAX)),
@@ -153,7 +159,7 @@ impl Field<'_> {
             Field::Pin(pin) => Value::Boolean(*pin == Pin::Automatic),
             Field::Word(slot) => Value::String(slot.write()),
             Field::Words(slot) => Value::Array(slot.write().into_iter().map(Value::String).collect()),
-            Field::Classes { .. } => Value::Array(Vec::new()),
+            Field::Classes { .. } | Field::ApiKeys(_) => Value::Array(Vec::new()),
         }
     }
 }
@@ -217,4 +223,24 @@ fn read_class(base: &Class, table: &DeTable<'_>, span: Range<usize>, faults: &mu
         (set.key.field)(&mut written).assign(set.value, faults);
     }
     written
+}
+
+fn assign_api_keys(keys: &mut Vec<WrittenApiKey>, items: &DeArray<'_>, faults: &mut Vec<Fault>) {
+    keys.clear();
+    for item in items {
+        let DeValue::Table(table) = item.get_ref() else {
+            faults.push(Fault { span: item.span(), message: "expected a table headed [[api_keys]]".into() });
+            continue;
+        };
+        let mut written = WrittenApiKey::default();
+        let set = keys::gather(API_KEY_KEYS, table, faults);
+        if set.iter().filter(|set| matches!(set.key.path, "key" | "key_file")).count() != 1 {
+            let message = "an API key is set by `key` or by `key_file`, one of the two".into();
+            faults.push(Fault { span: item.span(), message });
+        }
+        for set in set {
+            (set.key.field)(&mut written).assign(set.value, faults);
+        }
+        keys.push(written);
+    }
 }

@@ -1,15 +1,17 @@
 //! The configuration as meant: plain values, every one of them set, ready for the parts they belong to.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use super::{
     address::{Address, Pin},
     topics::Topics,
 };
 use crate::{
+    auth::Rules,
     endpoint::{Cors, Esp},
     protocol::{EngineLimits, RateLimit, http, proxy, websocket},
-    source::{redis_pubsub, redis_stream},
+    source::{generator, redis_pubsub, redis_stream},
+    store,
     topic::Topic,
 };
 
@@ -23,16 +25,22 @@ pub struct Config {
     pub server: Server,
     /// A port of its own for health, readiness and metrics.
     pub admin: Admin,
+    /// Events that nobody sent; `None`: there are none.
+    pub demo: Option<generator::Config>,
     /// What one peer may ask for.
     pub limits: Limits,
     /// How long topics remember, and what they do with the slow.
     pub topics: Topics,
     /// Redis Pub/Sub; `None` leaves the hub on its in-process bus.
     pub redis: Option<redis_pubsub::Config>,
+    /// How it knows its clients.
+    pub auth: Arc<Rules>,
     /// Proxies in front of it.
     pub proxy: Proxy,
     /// Redis Streams, for topics of a class that is kept there.
     pub redis_stream: redis_stream::Config,
+    /// Where telemetry is kept; `None` publishes it only.
+    pub store: Option<store::Config>,
     /// Which web pages may read.
     pub cors: Cors,
     /// Server-Sent Events.
@@ -94,6 +102,8 @@ pub struct Limits {
     pub topics_per_connection_max: usize,
     /// Bytes of one event's payload.
     pub event_bytes_max: usize,
+    /// Readings, alerts or diagnostics in one request.
+    pub objects_per_request_max: usize,
     /// How long a publication's idempotency key is remembered.
     pub idempotency_window: Duration,
     /// Bytes of private answers (acks, pongs, responses) waiting on one connection.
@@ -212,6 +222,7 @@ impl Default for Limits {
             rate: RateLimit::default(),
             topics_per_connection_max: 128,
             event_bytes_max: MIB,
+            objects_per_request_max: 1000,
             idempotency_window: Duration::from_secs(300),
             outbox_bytes_max: 256 * KIB,
             closing_timeout: Duration::from_secs(2),

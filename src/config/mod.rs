@@ -30,6 +30,7 @@ pub use log::{LogGuard, start_log};
 pub use meant::{Admin, Config, Drain, Limits, Log, LogFormat, Proxy, Server, Sse, WebSocket};
 pub use problem::ConfigError;
 pub use topics::Topics;
+pub use units::parse_duration;
 
 /// The configuration in force: the defaults, under `file`, under `environment` (all variables of the process, of which
 /// `FANFARE_SECTION__KEY` are taken), under `flags`.

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use toml::Value;
 
 use super::{
-    keys::{CLASS_KEYS, KEYS, Key, SECTIONS},
-    redact::redact,
+    keys::{API_KEY_KEYS, CLASS_KEYS, KEYS, Key, SECTIONS},
+    redact::{MASK, redact},
     written::Written,
 };
 
@@ -25,6 +25,15 @@ const CLASS_EXAMPLE: &str = "
 # policy = \"close\"
 ";
 
+/// Another.
+const API_KEY_EXAMPLE: &str = "
+# [[api_keys]]                                             # shown as X-API-Key or as Authorization: Bearer
+# name = \"ingest\"
+# key_file = \"ingest.key\"                                 # or key = \"…\"
+# subscribe = []
+# publish = [\"wells.**\"]
+";
+
 /// Everything with its default and what it is for.
 pub(super) fn write_default() -> String {
     let mut text = HEADING.to_owned();
@@ -35,8 +44,10 @@ pub(super) fn write_default() -> String {
         for key in section_keys(section) {
             let _ = write!(text, "# {}\n{}", key.help, line(section, key, &mut written));
         }
-        if *section == "topics" {
-            text.push_str(CLASS_EXAMPLE);
+        match *section {
+            "topics" => text.push_str(CLASS_EXAMPLE),
+            "users" => text.push_str(&api_key_example()),
+            _ => {}
         }
     }
     text
@@ -50,8 +61,10 @@ pub(super) fn write_values(mut written: Written) -> String {
         for key in section_keys(section) {
             text.push_str(&line(section, key, &mut written));
         }
-        if *section == "topics" {
-            text.push_str(&class_tables(&mut written));
+        match *section {
+            "topics" => text.push_str(&class_tables(&mut written)),
+            "users" => text.push_str(&api_key_tables(&mut written)),
+            _ => {}
         }
     }
     redact(&text)
@@ -72,6 +85,23 @@ fn class_tables(written: &mut Written) -> String {
     let tables = written.classes.iter_mut().map(|class| {
         let lines: String = CLASS_KEYS.iter().map(|key| line("", key, class)).collect();
         format!("\n[[topics.class]]\n{lines}")
+    });
+    tables.collect()
+}
+
+/// Its key is in no section, so what it is for is said here.
+fn api_key_example() -> String {
+    let help = KEYS.iter().find(|key| key.path == "api_keys").map_or("", |key| key.help);
+    format!("\n# {help}{API_KEY_EXAMPLE}")
+}
+
+fn api_key_tables(written: &mut Written) -> String {
+    let tables = written.api_keys.iter_mut().map(|key| {
+        // Only one of the two may be set.
+        let unset = if key.file.is_some() { "key" } else { "key_file" };
+        key.key.secret = MASK.to_owned();
+        let lines: String = API_KEY_KEYS.iter().filter(|row| row.path != unset).map(|row| line("", row, key)).collect();
+        format!("\n[[api_keys]]\n{lines}")
     });
     tables.collect()
 }

@@ -1,10 +1,10 @@
 //! Takes the secrets out of what is shown.
 
 /// What stands for a secret.
-const MASK: &str = "***";
+pub(super) const MASK: &str = "***";
 
 /// `text` with its passwords masked: those of URLs (`scheme://user:password@…` and `?pass=password`), and what stands
-/// right of a key whose name ends in `password`.
+/// right of a key whose name ends in `password` or `secret`.
 pub(super) fn redact(text: &str) -> String {
     let lines = text.split_inclusive('\n').map(redact_value);
     redact_urls(&lines.collect::<String>())
@@ -12,7 +12,8 @@ pub(super) fn redact(text: &str) -> String {
 
 /// The line, if it sets a password, with the value masked; empty is no secret.
 fn redact_value(line: &str) -> String {
-    let Some((key, value)) = line.split_once('=').filter(|(key, _)| key.trim_end().ends_with("password")) else {
+    let is_secret = |key: &str| ["password", "secret"].iter().any(|name| key.trim_end().ends_with(name));
+    let Some((key, value)) = line.split_once('=').filter(|(key, _)| is_secret(key)) else {
         return line.to_owned();
     };
     let end = if line.ends_with('\n') { "\n" } else { "" };

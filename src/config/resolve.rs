@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use tracing_subscriber::EnvFilter;
@@ -13,12 +14,14 @@ use super::{
     meant::{Config, Proxy, Server, core_count},
     problem::{ConfigError, Problem},
     topics::Topics,
-    written::Written,
+    written::{AuthFiles, Written, WrittenApiKey},
 };
 use crate::{
+    auth::{ApiKey, Mode, Rules, Secrets},
     bus::LogKind,
     endpoint::Cors,
     source::redis_pubsub::{self, RedisUrl, SentinelLogin},
+    store::{self, StoreUrl},
 };
 
 /// What is wrong, and the key that says so.
@@ -37,7 +40,17 @@ pub(super) fn resolve(layered: &Layered) -> Result<Config, ConfigError> {
         wrong.push(found);
         None
     });
-    let config = Config { server: resolve_server(&written.server, &mut wrong), redis, ..resolve_rest(written) };
+    let auth = resolve_auth(written, folder).unwrap_or_else(|found| {
+        wrong.push(found);
+        Rules::default()
+    });
+    let auth = Arc::new(auth);
+    let store = resolve_store(written, folder).unwrap_or_else(|found| {
+        wrong.push(found);
+        None
+    });
+    let config =
+        Config { server: resolve_server(&written.server, &mut wrong), redis, auth, store, ..resolve_rest(written) };
     if wrong.is_empty() { Ok(config) } else { Err(locate(wrong, layered)) }
 }
 
@@ -56,9 +69,12 @@ fn resolve_rest(written: &Written) -> Config {
     Config {
         server: Server::default(),
         admin: written.admin.clone(),
+        demo: written.demo_enabled.then(|| written.demo.clone()),
         limits: written.limits.clone(),
         topics: Topics { default: written.default_class.clone(), classes: classes.collect() },
         redis: None,
+        auth: Arc::default(),
+        store: None,
         proxy: written.proxy.clone(),
         redis_stream: written.redis_stream.clone(),
         cors: written.cors.clone(),
@@ -97,7 +113,7 @@ fn check_addresses(written: &Written, wrong: &mut Vec<Wrong>) {
         if seen.contains(&address) && !matches!(address, Address::Tcp(tcp) if tcp.port() == 0) {
             wrong.push((key, format!("{address} is listed twice")));
         }
-        if !address.is_local() && !written.server.insecure {
+        if !address.is_local() && !written.server.insecure && written.auth.mode == Mode::None {
             wrong.push((key, refuse_open(address)));
         }
         seen.push(address);
@@ -107,7 +123,8 @@ fn check_addresses(written: &Written, wrong: &mut Vec<Wrong>) {
 fn refuse_open(address: &Address) -> String {
     format!(
         "other machines can reach {address}, and there is no authentication: anybody could read and publish. \
-         Listen at 127.0.0.1 behind a proxy, or allow it with --insecure (server.insecure = true)"
+         Have clients sign in (auth.mode = \"jwt\"), listen at 127.0.0.1 behind a proxy, or allow it with --insecure \
+         (server.insecure = true)"
     )
 }
 
@@ -132,11 +149,17 @@ fn check_cors(cors: &Cors, wrong: &mut Vec<Wrong>) {
 }
 
 /// An origin as a browser serialises it (RFC 6454 section 6.2): lower case, no path, no slash at the end.
+/// Or all of a domain's, with `*` for the first label.
 fn is_origin(text: &str) -> bool {
+    let text = text.replacen("://*.", "://any.", 1);
     text == "null"
         || text.split_once("://").is_some_and(|(scheme, host)| {
             let plain = |letter: char| letter.is_ascii_graphic() && !letter.is_ascii_uppercase();
-            !scheme.is_empty() && !host.is_empty() && text.chars().all(plain) && !host.contains(['/', '?', '#', '@'])
+            !scheme.is_empty()
+                && !host.is_empty()
+                && text.chars().all(plain)
+                && !host.contains(['/', '?', '#', '@', '*'])
+                && host != "any."
         })
 }
 
@@ -203,6 +226,36 @@ fn resolve_sentinel_login(written: &Written, folder: &Path) -> Result<SentinelLo
     }
 }
 
+fn resolve_auth(written: &Written, folder: &Path) -> Result<Rules, Wrong> {
+    let AuthFiles { secret, secret_file, public_key_file, private_key_file, jwks_file, users_file } =
+        &written.auth_files;
+    let read = |key: &'static str, file: &Option<PathBuf>| match file {
+        Some(file) => read_secret(&folder.join(file)).map_err(|message| (key, message)),
+        None => Ok(String::new()),
+    };
+    if !secret.is_empty() && secret_file.is_some() {
+        return Err(("auth.secret_file", "auth.secret and auth.secret_file are both set: keep one".into()));
+    }
+    let secrets = Secrets {
+        secret: read("auth.secret_file", secret_file)? + secret,
+        public_key: read("auth.public_key_file", public_key_file)?,
+        private_key: read("auth.private_key_file", private_key_file)?,
+        jwks: read("auth.jwks_file", jwks_file)?,
+        users: read("users.file", users_file)?,
+        api_keys: written.api_keys.iter().map(|key| resolve_api_key(key, folder)).collect::<Result<_, _>>()?,
+    };
+    Rules::new(written.auth.clone(), secrets)
+}
+
+fn resolve_api_key(written: &WrittenApiKey, folder: &Path) -> Result<ApiKey, Wrong> {
+    let WrittenApiKey { key, file, role } = written;
+    let secret = match file {
+        Some(file) => read_secret(&folder.join(file)).map_err(|message| ("api_keys", message))?,
+        None => key.secret.clone(),
+    };
+    Ok(ApiKey { secret, role: (!role.is_empty()).then(|| role.clone()), ..key.clone() })
+}
+
 fn check_redis(redis: &redis_pubsub::Config) -> Result<(), Wrong> {
     if redis.backoff_max < redis.backoff_min {
         return Err(("redis.backoff_max", "it is below redis.backoff_min".into()));
@@ -217,6 +270,29 @@ fn check_redis(redis: &redis_pubsub::Config) -> Result<(), Wrong> {
         return Err(("redis.key_file", "redis.certificate_file and redis.key_file go together".into()));
     }
     Ok(())
+}
+
+fn resolve_store(written: &Written, folder: &Path) -> Result<Option<store::Config>, Wrong> {
+    let (key, url) = match &written.store_url_file {
+        None => ("store.url", written.store_url.clone()),
+        Some(_) if !written.store_url.is_empty() => {
+            return Err(("store.url_file", "store.url and store.url_file are both set: keep one".into()));
+        }
+        Some(file) => {
+            ("store.url_file", read_secret(&folder.join(file)).map_err(|message| ("store.url_file", message))?)
+        }
+    };
+    if written.store.backoff_max < written.store.backoff_min {
+        return Err(("store.backoff_max", "it is below store.backoff_min".into()));
+    }
+    if url.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(store::Config {
+        url: StoreUrl::parse(&url).map_err(|error| (key, error.to_string()))?,
+        ca_file: written.store.ca_file.as_ref().map(|file| folder.join(file)),
+        ..written.store.clone()
+    }))
 }
 
 fn read_secret(path: &Path) -> Result<String, String> {

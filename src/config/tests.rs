@@ -76,6 +76,14 @@ fn every_key_has_a_place_of_its_own() {
         "proxy.proxy_protocol",
         "topics.policy",
         "topics.log",
+        "api_keys",
+        "auth.mode",
+        "auth.secret",
+        "auth.secret_file",
+        "auth.public_key_file",
+        "auth.private_key_file",
+        "auth.jwks_file",
+        "users.file",
     ];
     for key in KEYS.iter().filter(|key| !apart.contains(&key.path)) {
         let changed = other_value(key);
@@ -97,6 +105,9 @@ fn other_value(key: &keys::Key<written::Written>) -> String {
         (_, "redis.ping_interval") => "7s".into(),
         // Shown as such, whatever it is.
         (_, "redis.sentinel_password") => "***".into(),
+        (_, "auth.algorithms") => "HS384,ES256".into(),
+        (_, "auth.cookie_same_site") => "lax".into(),
+        (_, "auth.token_bytes_max") => "9KiB".into(),
         (_, "log.format") => "json".into(),
         (_, "log.level") => "debug".into(),
         (_, "server.listen" | "admin.listen") => "127.0.0.1:1,unix:/run/x".into(),
@@ -111,7 +122,7 @@ fn other_value(key: &keys::Key<written::Written>) -> String {
         (Field::Size { .. }, _) => "8KiB".into(),
         (Field::Span { .. }, _) => "77s".into(),
         (Field::Pin(_), _) => "0,2-4".into(),
-        (Field::Word(_) | Field::Words(_) | Field::Classes { .. }, _) => "some.thing".into(),
+        (Field::Word(_) | Field::Words(_) | Field::Classes { .. } | Field::ApiKeys(_), _) => "some.thing".into(),
     }
 }
 
@@ -314,4 +325,75 @@ fn a_url_from_a_file_beside_the_configuration() {
     let text = format!("[redis]\nurl = \"redis+sentinel://a/b\"\nsentinel_password_file = \"{name}\"");
     let redis = load_text("with-sentinel-password-file", &text).expect("no problems").redis.expect("a Redis");
     assert_eq!(redis.sentinel_login.password, "redis://:geheim@localhost/2");
+}
+
+#[test]
+fn an_open_address_needs_clients_that_sign_in_or_a_word_to_the_contrary() {
+    let check = |settings: &str, expected: Option<&str>| {
+        let text = format!("[server]\nlisten = [\"0.0.0.0:1\"]\n{settings}");
+        let outcome = load_text("open", &text).map_err(|error| error.to_string());
+        match expected {
+            None => assert!(outcome.is_ok(), "{settings}: {outcome:?}"),
+            Some(wrong) => {
+                assert!(outcome.as_ref().is_err_and(|error| error.contains(wrong)), "{settings}: {outcome:?}")
+            }
+        }
+    };
+    check("", Some("auth.mode"));
+    check("insecure = true", None);
+    check("[auth]\nmode = \"jwt\"", Some("nothing to check clients with"));
+    check("[auth]\nmode = \"jwt\"\nsecret = \"0123456789abcdef0123456789abcdef\"", None);
+    check("[auth]\nsecret = \"0123456789abcdef0123456789abcdef\"", Some("nobody is asked for it"));
+    check("[[api_keys]]\nkey = \"0123456789abcdef\"", Some("nobody is asked for it"));
+    check("[auth]\nmode = \"jwt\"\n[[api_keys]]\nkey = \"0123456789abcdef\"\npublish = [\"a.*\"]", None);
+}
+
+#[test]
+fn secrets_come_from_files_next_to_the_configuration() {
+    let secret = Written::new("jwt.key", "0123456789abcdef0123456789abcdef\n");
+    let name = secret.0.file_name().and_then(|name| name.to_str()).expect("a name in ASCII");
+    let check = |text: &str, expected: Result<(), &str>| {
+        let outcome = load_text("secrets", text).map(drop).map_err(|error| error.to_string());
+        match (outcome, expected) {
+            (Ok(()), Ok(())) => {}
+            (Err(error), Err(wrong)) if error.contains(wrong) => {}
+            (outcome, _) => panic!("{text}: {outcome:?}"),
+        }
+    };
+    let jwt = |rest: &str| format!("[auth]\nmode = \"jwt\"\n{rest}");
+    check(&jwt(&format!("secret_file = \"{name}\"")), Ok(()));
+    check(&jwt(&format!("secret_file = \"{name}\"\nsecret = \"x\"")), Err("keep one"));
+    check(&jwt("secret_file = \"/nowhere\""), Err("cannot read /nowhere"));
+    check(&jwt(&format!("[[api_keys]]\nkey_file = \"{name}\"")), Ok(()));
+    check(&jwt(&format!("[[api_keys]]\nkey_file = \"{name}\"\nkey = \"x\"")), Err("one of the two"));
+    check(&jwt("[[api_keys]]\nname = \"x\""), Err("one of the two"));
+    check(&jwt("[[api_keys]]\nkeys = \"x\""), Err("did you mean `key`?"));
+    check(&jwt("[users]\nfile = \"/nowhere\""), Err("cannot read /nowhere"));
+    check(&jwt("algorithms = [\"none\"]"), Err("none of the algorithms"));
+}
+
+#[test]
+fn what_is_shown_has_no_secret_of_sign_in() {
+    let text = "[auth]\nmode = \"jwt\"\nsecret = \"geheim-geheim-geheim-geheim-geheim\"\n\
+                [[api_keys]]\nname = \"ingest\"\nkey = \"geheim-geheim-geheim\"\npublish = [\"wells.**\"]\n";
+    let file = Written::new("shown-secrets", text);
+    let shown = show(Some(&file.0), [].into_iter(), &[]).expect("no problems");
+    assert!(!shown.contains("geheim"), "{shown}");
+    assert!(shown.contains("[[api_keys]]\nname = \"ingest\"\nkey = \"***\"\n"), "{shown}");
+    assert!(!format!("{:?}", load(Some(&file.0), [].into_iter(), &[])).contains("geheim"));
+}
+
+#[test]
+fn origins_may_be_all_of_a_domain() {
+    let check = |origin: &str, expected: bool| {
+        let outcome = load_variable("FANFARE_CORS__ALLOW_ORIGINS", origin);
+        assert_eq!(outcome.is_ok(), expected, "{origin}: {outcome:?}");
+    };
+    check("https://*.example.org", true);
+    check("https://*.example.org:8443", true);
+    check("https://*", false);
+    check("https://*.", false);
+    check("https://a.*.example.org", false);
+    check("https://a*.example.org", false);
+    check("*.example.org", false);
 }

@@ -12,7 +12,7 @@ const DURATION_UNITS: [Unit; 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60
 const SIZE_UNITS: [Unit; 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 /// Reads a duration such as `25s`, `500ms`, `5m` or `1h`.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration: write a whole number with ms, s, m, h or d, such as \"25s\"");
     parse_amount(text, &DURATION_UNITS).map(Duration::from_millis).ok_or_else(wrong)
 }

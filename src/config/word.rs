@@ -7,7 +7,13 @@ use super::{
     meant::LogFormat,
     topics::{ClassMatch, parse_log_kind, parse_policy},
 };
-use crate::{bus::LogKind, log::Policy, protocol::proxy, topic::Topic};
+use crate::{
+    auth::{Algorithm, Mode, SameSite},
+    bus::LogKind,
+    log::Policy,
+    protocol::proxy,
+    topic::Topic,
+};
 
 /// A value written as one text.
 pub(super) trait Word: Sized + fmt::Debug {
@@ -76,7 +82,7 @@ macro_rules! standard_words {
     };
 }
 
-standard_words!(String, Address, LogFormat, ClassMatch, proxy::TrustedPeer);
+standard_words!(String, Address, LogFormat, ClassMatch, proxy::TrustedPeer, Algorithm, Mode, SameSite);
 
 impl Word for Topic {
     fn from_text(text: &str) -> Result<Self, String> {

@@ -7,10 +7,12 @@ use super::{
     topics::ClassMatch,
 };
 use crate::{
+    auth::{ApiKey, Settings},
     bus::Class,
     endpoint::{Cors, Esp},
     protocol::EngineLimits,
-    source::{redis_pubsub, redis_stream},
+    source::{generator, redis_pubsub, redis_stream},
+    store,
 };
 
 /// One field for each key; see `keys.rs`.
@@ -19,6 +21,8 @@ pub(super) struct Written {
     /// `reactors` 0 stands for the cores.
     pub(super) server: Server,
     pub(super) admin: Admin,
+    pub(super) demo: generator::Config,
+    pub(super) demo_enabled: bool,
     pub(super) limits: Limits,
     pub(super) default_class: Class,
     pub(super) classes: Vec<WrittenClass>,
@@ -29,6 +33,14 @@ pub(super) struct Written {
     pub(super) redis_url: String,
     pub(super) redis_url_file: Option<PathBuf>,
     pub(super) sentinel_password_file: Option<PathBuf>,
+    pub(super) auth: Settings,
+    pub(super) auth_files: AuthFiles,
+    pub(super) api_keys: Vec<WrittenApiKey>,
+    /// All but `url`.
+    pub(super) store: store::Config,
+    /// Empty: no store, unless `store_url_file` names one.
+    pub(super) store_url: String,
+    pub(super) store_url_file: Option<PathBuf>,
     pub(super) proxy: Proxy,
     pub(super) cors: Cors,
     pub(super) sse: Sse,
@@ -46,11 +58,34 @@ pub(super) struct WrittenClass {
     pub(super) class: Class,
 }
 
+/// Secrets of the section `auth`, and where the others are.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AuthFiles {
+    pub(super) secret: String,
+    pub(super) secret_file: Option<PathBuf>,
+    pub(super) public_key_file: Option<PathBuf>,
+    pub(super) private_key_file: Option<PathBuf>,
+    pub(super) jwks_file: Option<PathBuf>,
+    pub(super) users_file: Option<PathBuf>,
+}
+
+/// One `[[api_keys]]` table.
+#[derive(Clone, Debug, Default)]
+pub(super) struct WrittenApiKey {
+    /// Its `secret` is empty if a file holds it.
+    pub(super) key: ApiKey,
+    pub(super) file: Option<PathBuf>,
+    /// Empty: none.
+    pub(super) role: String,
+}
+
 impl Default for Written {
     fn default() -> Self {
         Self {
             server: Server { reactors: 0, ..Server::default() },
             admin: Admin::default(),
+            demo: generator::Config::default(),
+            demo_enabled: false,
             limits: Limits::default(),
             default_class: Class::default(),
             classes: Vec::new(),
@@ -59,6 +94,12 @@ impl Default for Written {
             redis_url: String::new(),
             redis_url_file: None,
             sentinel_password_file: None,
+            auth: Settings::default(),
+            auth_files: AuthFiles::default(),
+            api_keys: Vec::new(),
+            store: store::Config::default(),
+            store_url: String::new(),
+            store_url_file: None,
             proxy: Proxy::default(),
             cors: Cors::default(),
             sse: Sse::default(),

@@ -2,34 +2,89 @@
 
 use std::sync::Arc;
 
-use super::Context;
+use super::{Answer, Context, OpenWebSocket, cors};
 use crate::{
     auth::{Denied, Identity},
-    protocol::http::{Request, Response},
+    protocol::{
+        Dialect, FANFARE_V1,
+        http::{Request, Response},
+        websocket,
+    },
     topic::Topic,
 };
 
-/// Whose request it is; `None` where nobody has to say so.
+/// The cookie that a login sets.
+pub(super) const COOKIE: &str = "fanfare_token";
+
+/// Whose request it is; `None` where nobody has to say so. A refusal is counted.
 pub(super) fn identify(request: &Request, context: &Context<'_>) -> Result<Option<Arc<Identity>>, Denied> {
-    context.hub.auth.identify(bearer(request), context.now)
+    let auth = &context.hub.auth;
+    if !auth.is_required() {
+        return Ok(None);
+    }
+    let identity = match credential(request) {
+        Some(Credential::Key(key)) => auth.identify_key(key).map(Some),
+        Some(Credential::Token(token)) => auth.identify(Some(token), context.now),
+        // A cookie comes along whether or not the page that asks is one of ours.
+        Some(Credential::Cookie(token)) if cors::is_of_trusted_page(request, &context.hub.config.cors) => {
+            auth.identify(Some(token), context.now)
+        }
+        Some(Credential::Cookie(_)) | None => Err(Denied::Missing),
+    };
+    identity.inspect_err(|denied| count_refusal(*denied, context))
 }
 
-/// The token of a request: `Authorization: Bearer`, or `?token=`.
+/// Counts a client that was not let in, or not to what it asked for.
+pub(super) fn count_refusal(denied: Denied, context: &Context<'_>) {
+    context.hub.metrics.reactors[context.reactor].on_auth_failure(denied.code());
+}
+
+/// What a client shows.
+#[derive(Clone, Copy, Debug)]
+enum Credential<'a> {
+    /// An API key.
+    Key(&'a str),
+    /// A token, or an API key in its place.
+    Token(&'a str),
+    /// A token that the browser has sent along by itself.
+    Cookie(&'a str),
+}
+
+/// What is shown on purpose comes before the cookie. The first decides: one that is not valid is not made up for by another.
+fn credential(request: &Request) -> Option<Credential<'_>> {
+    let header = || bearer(request).map(Credential::Token);
+    let key = || request.header_text("x-api-key").map(Credential::Key);
+    let query = || request.query("token").map(Credential::Token);
+    header().or_else(key).or_else(query).or_else(|| cookie(request).map(Credential::Cookie))
+}
+
+/// The token of `Authorization: Bearer` (RFC 6750 section 2.1). The scheme is compared without regard to case (RFC 9110
+/// section 11.1); other schemes are meant for somebody before the hub.
 fn bearer(request: &Request) -> Option<&str> {
-    let header = request.header_text("authorization").and_then(|value| value.strip_prefix("Bearer "));
-    header.or_else(|| request.query("token"))
+    let (scheme, token) = request.header_text("authorization")?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim_start())
+}
+
+/// The token of the cookie (RFC 6265 section 4.2).
+fn cookie(request: &Request) -> Option<&str> {
+    let values = request.header_values("cookie").filter_map(|value| std::str::from_utf8(value).ok());
+    let mut pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.split_once('='));
+    pairs.find_map(|(name, token)| (name.trim() == COOKIE).then(|| token.trim()))
+}
+
+/// Whether the cookie is all that the request shows.
+pub(super) fn relies_on_cookie(request: &Request) -> bool {
+    matches!(credential(request), Some(Credential::Cookie(_)))
 }
 
 /// Whether `identity` may listen to `topic`.
 pub(super) fn may_subscribe(identity: Option<&Identity>, topic: &Topic) -> Result<(), Denied> {
-    let allowed = identity.is_none_or(|identity| identity.subscribe.allow(topic));
-    if allowed { Ok(()) } else { Err(Denied::Forbidden) }
+    identity.map_or(Ok(()), |identity| identity.may_subscribe(topic))
 }
 
 /// Whether `identity` may publish to `topic`.
 pub(super) fn may_publish(identity: Option<&Identity>, topic: &Topic) -> Result<(), Denied> {
-    let allowed = identity.is_none_or(|identity| identity.publish.allow(topic));
-    if allowed { Ok(()) } else { Err(Denied::Forbidden) }
+    identity.map_or(Ok(()), |identity| identity.may_publish(topic))
 }
 
 /// The native API's answer to a request that is denied (RFC 6750 section 3).
@@ -38,6 +93,17 @@ pub(super) fn refuse(denied: Denied) -> Response {
     match denied {
         Denied::Missing => response.with("WWW-Authenticate", "Bearer"),
         Denied::Forbidden => response.with("WWW-Authenticate", "Bearer error=\"insufficient_scope\""),
-        Denied::Invalid | Denied::Expired => response.with("WWW-Authenticate", "Bearer error=\"invalid_token\""),
+        Denied::Invalid | Denied::Expired | Denied::Revoked => {
+            response.with("WWW-Authenticate", "Bearer error=\"invalid_token\"")
+        }
     }
+}
+
+/// The same where a WebSocket is asked for: a browser keeps to itself what else a handshake was answered, so it is accepted
+/// and closed with a code that says why (4401, or 1008 where signing in again would not help).
+pub(super) fn turn_away(request: &Request, denied: Denied) -> Answer {
+    let Ok(accepted) = websocket::accept(request, &[FANFARE_V1]) else { return refuse(denied).into() };
+    let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
+    let open = OpenWebSocket { accepted, dialect, topics: Vec::new(), identity: None };
+    Answer::Ended { stream: Box::new(open.into()), close: denied.close() }
 }

@@ -1,13 +1,16 @@
 //! `fanfare.v1` commands: what each does.
 
+use std::{sync::Arc, time::Duration};
+
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::{
-    Context, health,
+    Context, access, health,
     publish::{BAD_IDEMPOTENCY_KEY, BAD_KIND, IDEMPOTENCY_KEY_BYTES_MAX, Outgoing, complete_command, submit},
 };
 use crate::{
+    auth::{Denied, Identity},
     bus::{AnswerForm, PublishRefused},
     log::Start,
     protocol::fanfare_v1::{self, Command},
@@ -35,6 +38,13 @@ pub enum Reply {
         /// To be echoed.
         reference: Option<Box<RawValue>>,
     },
+    /// From now on it is the stream of this client, which is told so by this message.
+    SignIn {
+        /// Who.
+        identity: Arc<Identity>,
+        /// What is said.
+        message: Vec<u8>,
+    },
     /// A note on the bus will bring the answer.
     Later,
 }
@@ -47,25 +57,64 @@ pub fn answer_command(text: &str, context: &Context<'_>) -> Reply {
     };
     match command {
         Command::Subscribe { topic, start, reference } => {
+            if let Err(denied) = access::may_subscribe(context.identity, &topic) {
+                return deny(denied, reference, context);
+            }
             Reply::Subscribe { topic, start, reference: reference.map(ToOwned::to_owned) }
         }
         Command::Unsubscribe { topic, reference } => {
             Reply::Unsubscribe { topic, reference: reference.map(ToOwned::to_owned) }
         }
         Command::Publish { topic, kind, data, idempotency_key, reference } => {
+            if let Err(denied) = access::may_publish(context.identity, &topic) {
+                return deny(denied, reference, context);
+            }
             let data = Bytes::copy_from_slice(data.as_bytes());
             let (kind, idempotency_key) = (kind.map(Box::from), idempotency_key.map(Box::from));
             publish(Outgoing { topic, kind, data, idempotency_key }, reference, context)
         }
         Command::Ping { reference } => message(|out| fanfare_v1::write_pong(reference, out)),
+        Command::Stats { reference } if context.identity.is_some_and(|identity| identity.is_guest) => {
+            deny(Denied::Missing, reference, context)
+        }
         Command::Stats { reference } => {
             let stats = health::stats(context).to_string();
             message(|out| fanfare_v1::write_stats(&stats, reference, out))
         }
-        Command::Auth { reference, .. } => message(|out| {
-            fanfare_v1::write_error("Unsupported", "this hub asks for no token", reference, out);
-        }),
+        Command::Auth { token, reference } => sign_in(&token, reference, context),
     }
+}
+
+/// A token for a stream that has none yet, or a fresh one of the same client.
+fn sign_in(token: &str, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> Reply {
+    let Some(before) = context.identity else {
+        let why = "this hub asks for no token";
+        return message(|out| fanfare_v1::write_error("Unsupported", why, reference, out));
+    };
+    let identity = match context.hub.auth.identify(Some(token), context.now) {
+        Ok(Some(identity)) => identity,
+        Ok(None) => return deny(Denied::Missing, reference, context),
+        Err(denied) => return deny(denied, reference, context),
+    };
+    if !before.is_guest && before.subject != identity.subject {
+        let why = "the token is somebody else's; open a connection for them";
+        return message(|out| fanfare_v1::write_error("OtherSubject", why, reference, out));
+    }
+    let left = identity.expires.map(|expires| expires.since(context.now));
+    let mut message = Vec::new();
+    fanfare_v1::write_authenticated(
+        &identity.subject,
+        left.map(|left: Duration| left.as_secs()),
+        reference,
+        &mut message,
+    );
+    Reply::SignIn { identity, message }
+}
+
+fn deny(denied: Denied, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> Reply {
+    access::count_refusal(denied, context);
+    let code = if denied == Denied::Forbidden { "Forbidden" } else { "Unauthenticated" };
+    message(|out| fanfare_v1::write_error(code, denied.message(), reference, out))
 }
 
 fn publish(outgoing: Outgoing, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> Reply {

@@ -2,19 +2,25 @@
 //! returns an [`Answer`]; it never sees a socket.
 
 mod access;
+mod auth;
 mod command;
 mod cors;
 mod engine_io;
+mod events;
 mod health;
 mod later;
 mod overload;
+mod pods;
 mod publish;
+mod recovery;
 mod socket_events;
 mod sockets;
 mod stream;
+mod telemetry;
 mod topics;
 mod wells;
 
+use core::net::IpAddr;
 use std::{
     sync::{
         Arc,
@@ -28,19 +34,22 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 pub use command::{Reply, answer_command};
 pub use cors::Cors;
 pub use engine_io::{EngineAsk, EngineKind, EngineRefusal, open as open_engine};
+pub use events::demo_streams;
 pub use later::Later;
 pub use overload::Overload;
 pub use publish::{complete_command, complete_frames, complete_request};
+pub use recovery::{Recovered, Recovery, Remembered, recover};
 pub use sockets::{
     ConnectRefused, Emit, Incoming, SocketClient, SocketHandlers, SocketPublication, SocketReply, Welcome,
     publish_for_socket, write_replies,
 };
+pub use telemetry::Telemetry;
 pub use topics::complete_history;
 pub use wells::Esp;
 
 use crate::{
     auth::{Auth, Identity},
-    bus::Bus,
+    bus::{Bus, Generators},
     clock::{Moment, WallClock},
     close::Close,
     log::Start,
@@ -112,8 +121,14 @@ pub struct Hub {
     pub config: Config,
     /// How clients are known.
     pub auth: Auth,
+    /// What makes demonstration events up, if anything does.
+    pub generators: Option<Box<dyn Generators>>,
     /// What the wall clock says.
     pub wall: WallClock,
+    /// Socket.IO clients that may come back.
+    pub recovery: Recovery,
+    /// How telemetry comes in, and where it is kept.
+    pub telemetry: Telemetry,
     application: &'static Application,
     phase: AtomicU8,
 }
@@ -134,7 +149,8 @@ impl Hub {
     /// A hub that serves.
     pub fn new(bus: Arc<Bus>, metrics: Arc<Metrics>, config: Config) -> Self {
         let (auth, wall, phase) = (Auth::open(), WallClock::default(), AtomicU8::new(Phase::Serving as u8));
-        Self { bus, metrics, config, auth, wall, application: &HUB, phase }
+        let (recovery, telemetry) = (Recovery::default(), Telemetry::default());
+        Self { bus, metrics, config, auth, generators: None, wall, recovery, telemetry, application: &HUB, phase }
     }
 
     /// With other doors than a hub's.
@@ -147,6 +163,18 @@ impl Hub {
     #[must_use]
     pub fn with_auth(self, auth: Auth) -> Self {
         Self { auth, ..self }
+    }
+
+    /// With limits of its own to telemetry, or a place where it is kept.
+    #[must_use]
+    pub fn with_telemetry(self, telemetry: Telemetry) -> Self {
+        Self { telemetry, ..self }
+    }
+
+    /// With events that make themselves up.
+    #[must_use]
+    pub fn with_generators(self, generators: Option<Box<dyn Generators>>) -> Self {
+        Self { generators, ..self }
     }
 
     /// What the application sends back for `message`.
@@ -202,8 +230,10 @@ pub struct Context<'hub> {
     pub admin: bool,
     /// The limit that the connection is beyond, if it is: whatever it asks for is refused.
     pub overload: Option<Overload>,
-    /// Whose stream it is; `None` for requests, which each say it anew, and where nobody has to say so.
+    /// Whose stream or request it is; `None` where nobody has to say so, and at doors that see to it themselves.
     pub identity: Option<&'hub Identity>,
+    /// The client's address, if it has one.
+    pub peer: Option<IpAddr>,
 }
 
 /// What is to be done about a request.
@@ -294,30 +324,60 @@ pub struct Route {
     /// In [`crate::metrics::ROUTE_LABELS`].
     label: &'static str,
     admin: bool,
+    /// Whether it lets in whoever comes, or sees to it itself; else the client has to have shown who it is.
+    is_open: bool,
     methods: &'static [(Method, Handler)],
 }
 
-/// The row of `pattern`, counted as `label`, one of [`crate::metrics::ROUTE_LABELS`].
+/// The row of `pattern`, counted as `label`, one of [`crate::metrics::ROUTE_LABELS`]. Where clients have to say who they are,
+/// its handlers see only those that have.
 pub const fn row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
-    Route { pattern, label, admin: false, methods }
+    Route { pattern, label, admin: false, is_open: false, methods }
 }
 
+/// The same for a door that lets in whoever comes, or whose handlers ask in a way of their own.
+pub const fn open_row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
+    Route { pattern, label, admin: false, is_open: true, methods }
+}
+
+/// The same for whoever looks after the hub: no answer names a topic or a user, so that probes need no token.
 const fn admin_row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
-    Route { pattern, label, admin: true, methods }
+    Route { pattern, label, admin: true, is_open: true, methods }
 }
 
 /// Every door of the hub. The first row that matches decides.
 static ROUTES: &[Route] = &[
     row("/sse", "sse", &[(Method::Get, stream::open_sse)]),
-    row("/ws", "ws", &[(Method::Get, stream::open_websocket)]),
+    open_row("/ws", "ws", &[(Method::Get, stream::open_websocket)]),
     row("/publish", "publish", &[(Method::Post, publish::publish_batch)]),
     row("/publish/{topic}", "publish", &[(Method::Post, publish::publish_one)]),
     row("/topics", "topics", &[(Method::Get, topics::list_topics)]),
     row("/topics/{topic}/history", "history", &[(Method::Get, topics::show_history)]),
     row("/topics/{topic}", "topics", &[(Method::Get, topics::show_topic)]),
+    row("/api/v1/events/broadcast", "events", &[(Method::Post, events::broadcast)]),
+    row("/api/v1/events/streams", "events", &[(Method::Get, events::list_streams)]),
+    row("/api/v1/events/stream/{topic}/start", "events", &[(Method::Post, events::start_stream)]),
+    row("/api/v1/events/stream/{topic}/stop", "events", &[(Method::Post, events::stop_stream)]),
+    row("/api/v1/events/stream/{topic}/pause", "events", &[(Method::Post, events::pause_stream)]),
+    row("/api/v1/events/stream/{topic}/resume", "events", &[(Method::Post, events::resume_stream)]),
+    row("/api/v1/events/stream/{topic}", "events", &[(Method::Get, events::open_stream)]),
+    row("/api/v1/broadcast-demo/broadcast", "events", &[(Method::Post, events::broadcast)]),
+    row("/api/v1/broadcast-demo/streams", "events", &[(Method::Get, events::list_streams)]),
+    row("/api/v1/broadcast-demo/stream/{topic}/start", "events", &[(Method::Post, events::start_stream)]),
+    row("/api/v1/broadcast-demo/stream/{topic}/stop", "events", &[(Method::Post, events::stop_stream)]),
+    row("/api/v1/broadcast-demo/stream/{topic}/pause", "events", &[(Method::Post, events::pause_stream)]),
+    row("/api/v1/broadcast-demo/stream/{topic}/resume", "events", &[(Method::Post, events::resume_stream)]),
+    row("/api/v1/broadcast-demo/stream/{topic}", "events", &[(Method::Get, events::open_stream)]),
     row("/socket.io/", "socketio", SOCKET_IO),
     row("/socket.io", "socketio", SOCKET_IO),
     row("/api/v1/sse/stream/{topic}", "wells", &[(Method::Get, wells::open_stream)]),
+    open_row("/api/v1/auth/login", auth::LABEL, &[(Method::Post, auth::log_in)]),
+    open_row("/api/v1/auth/logout", auth::LABEL, &[(Method::Post, auth::log_out)]),
+    open_row("/api/v1/auth/refresh", auth::LABEL, &[(Method::Post, auth::refresh)]),
+    row("/api/v1/telemetry/ingest", "telemetry", &[(Method::Post, telemetry::ingest_telemetry)]),
+    row("/api/v1/telemetry/{topic}", "telemetry", &[(Method::Get, telemetry::read_back)]),
+    row("/api/v1/alerts", "alerts", &[(Method::Post, telemetry::ingest_alerts)]),
+    row("/api/v1/diagnostics", "diagnostics", &[(Method::Post, telemetry::ingest_diagnostics)]),
     row("/stats", "stats", &[(Method::Get, health::show_stats)]),
     admin_row("/health", "health", &[(Method::Get, health::show_health)]),
     admin_row("/healthz", "health", &[(Method::Get, health::show_health)]),
@@ -325,7 +385,8 @@ static ROUTES: &[Route] = &[
     admin_row("/ready", "ready", &[(Method::Get, health::show_ready)]),
     admin_row("/readyz", "ready", &[(Method::Get, health::show_ready)]),
     admin_row("/metrics", "metrics", &[(Method::Get, health::show_metrics)]),
-    row("/", "index", &[(Method::Get, health::show_index)]),
+    row("/{topic}/events/changes", "pods", &[(Method::Get, pods::open_changes), (Method::Post, pods::publish_changes)]),
+    open_row("/", "index", &[(Method::Get, health::show_index)]),
 ];
 
 const SOCKET_IO: &[(Method, Handler)] =
@@ -392,7 +453,11 @@ fn dispatch(route: &Route, request: &Request, topic: &str, context: &Context<'_>
     // A HEAD is a GET whose body is not sent (RFC 9110 section 9.3.2); the session leaves it out.
     let wanted = if request.method == Method::Head { Method::Get } else { request.method };
     match route.methods.iter().find(|(method, _)| *method == wanted) {
-        Some((_, handler)) => handler(request, topic, context),
+        Some((_, handler)) if route.is_open => handler(request, topic, context),
+        Some((_, handler)) => match access::identify(request, context) {
+            Ok(identity) => handler(request, topic, &Context { identity: identity.as_deref(), ..*context }),
+            Err(denied) => access::turn_away(request, denied),
+        },
         None if request.method == Method::Options => {
             cors::preflight(request, &allowed(route), &context.hub.config.cors)
         }

@@ -40,12 +40,8 @@ pub(super) const BAD_IDEMPOTENCY_KEY: &str = "an idempotency key has 1 to 255 by
 
 /// The body is the payload, verbatim.
 pub(super) fn publish_one(request: &Request, name: &str, context: &Context<'_>) -> Answer {
-    let identity = match access::identify(request, context) {
-        Ok(identity) => identity,
-        Err(denied) => return access::refuse(denied).into(),
-    };
     let checked = parse_topic(name, "topic").and_then(|topic| {
-        access::may_publish(identity.as_deref(), &topic).map_err(access::refuse)?;
+        permit(&topic, context)?;
         let kind = request.query("type").or_else(|| request.header_text("event-type"));
         let key = check_key(request.header_text("idempotency-key"), "Idempotency-Key")?;
         check(topic, kind, Bytes::copy_from_slice(&request.body), key, "data", context)
@@ -58,19 +54,21 @@ pub(super) fn publish_one(request: &Request, name: &str, context: &Context<'_>) 
 
 /// A JSON array, or one JSON object a line. Either all of it is published or nothing.
 pub(super) fn publish_batch(request: &Request, _: &str, context: &Context<'_>) -> Answer {
-    let identity = match access::identify(request, context) {
-        Ok(identity) => identity,
-        Err(denied) => return access::refuse(denied).into(),
-    };
-    let parsed = parse_batch(&request.body, context).and_then(|batch| {
-        let permit = |outgoing: &Outgoing| access::may_publish(identity.as_deref(), &outgoing.topic);
-        batch.iter().try_for_each(permit).map_err(access::refuse).map(|()| batch)
-    });
+    let parsed = parse_batch(&request.body, context)
+        .and_then(|batch| batch.iter().try_for_each(|outgoing| permit(&outgoing.topic, context)).map(|()| batch));
     match parsed {
         Ok(batch) if batch.is_empty() => Response::json(200, &json!([])).into(),
         Ok(batch) => respond(batch, AnswerForm::Batch, context),
         Err(response) => response.into(),
     }
+}
+
+/// Refuses a topic that the client has no right to publish to.
+fn permit(topic: &Topic, context: &Context<'_>) -> Result<(), Response> {
+    access::may_publish(context.identity, topic).map_err(|denied| {
+        access::count_refusal(denied, context);
+        access::refuse(denied)
+    })
 }
 
 /// One entry of a batch.

@@ -1,9 +1,11 @@
 //! `GET /sse` and `GET /ws`: a request becomes a stream of events.
 
-use super::{Answer, Context, OpenSse, OpenWebSocket, access, overload::is_event_source, parse_topic};
+use std::sync::Arc;
+
+use super::{Answer, Context, OpenSse, OpenWebSocket, access, cors, overload::is_event_source, parse_topic};
 use crate::{
     auth::{Denied, Identity},
-    event::Start,
+    event::{EventId, Start},
     protocol::{
         Dialect, FANFARE_V1,
         http::{Method, Request, Response},
@@ -18,7 +20,7 @@ pub(super) fn open_sse(request: &Request, _: &str, context: &Context<'_>) -> Ans
     }
     let identity = match access::identify(request, context) {
         Ok(identity) => identity,
-        Err(denied) => return access::refuse(denied).into(),
+        Err(denied) => return access::turn_away(request, denied),
     };
     let topics = match wanted_topics(request, context).and_then(|topics| place_cursors(request, topics)) {
         Ok(topics) if !topics.is_empty() => topics,
@@ -27,6 +29,7 @@ pub(super) fn open_sse(request: &Request, _: &str, context: &Context<'_>) -> Ans
     };
     let named = !matches!(request.query("named"), Some("0" | "false"));
     if let Some(denied) = denied(identity.as_deref(), &topics) {
+        access::count_refusal(denied, context);
         return access::refuse(denied).into();
     }
     OpenSse { topics, named, tells_place: is_event_source(request), identity, ..OpenSse::default() }.into()
@@ -37,11 +40,16 @@ pub(super) fn open_websocket(request: &Request, _: &str, context: &Context<'_>) 
         Ok(accepted) => accepted,
         Err(refusal) => return refusal.response().into(),
     };
+    if let Err(refused) = cors::check_websocket(request, &context.hub.config.cors) {
+        return refused.into();
+    }
+    let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
     let identity = match access::identify(request, context) {
         Ok(identity) => identity,
-        Err(denied) => return access::refuse(denied).into(),
+        // It may sign in by a command.
+        Err(Denied::Missing) if dialect == Dialect::FanfareV1 => Some(guest(context)),
+        Err(denied) => return access::turn_away(request, denied),
     };
-    let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
     // With commands a client says itself what it listens to; default topics would surprise it.
     let named_in_url = request.query("topic").is_some();
     let topics = match (dialect, named_in_url) {
@@ -50,11 +58,18 @@ pub(super) fn open_websocket(request: &Request, _: &str, context: &Context<'_>) 
     };
     match topics {
         Ok(topics) => match denied(identity.as_deref(), &topics) {
-            Some(denied) => access::refuse(denied).into(),
+            Some(denied) => {
+                access::count_refusal(denied, context);
+                access::turn_away(request, denied)
+            }
             None => OpenWebSocket { accepted, dialect, topics, identity }.into(),
         },
         Err(response) => response.into(),
     }
+}
+
+fn guest(context: &Context<'_>) -> Arc<Identity> {
+    Arc::new(Identity::guest(context.now + context.hub.auth.settings().sign_in_timeout))
 }
 
 /// Why `identity` may not listen to all of `topics`, if it may not.
@@ -82,11 +97,24 @@ fn wanted_topics(request: &Request, context: &Context<'_>) -> Result<Vec<Topic>,
     Ok(topics)
 }
 
+/// What stands for the place of a client that comes with the id of another system: no log joins on to it, so it is told of
+/// a gap. A refusal would end a browser's `EventSource` for good.
+const FOREIGN_PLACE: Start = Start::After(EventId { major: 0, minor: 1 });
+
+/// Where the reader of one topic begins: after the id it saw last, if it tells one, else at `otherwise`.
+pub(super) fn place_cursor(request: &Request, otherwise: Start) -> Start {
+    told_place(request).map_or(otherwise, |told| told.parse().unwrap_or(FOREIGN_PLACE))
+}
+
+/// The id that the client saw last, as it tells it.
+fn told_place(request: &Request) -> Option<&str> {
+    let told = request.header_text("last-event-id").filter(|id| !id.is_empty());
+    told.or_else(|| request.query("last_event_id")).or_else(|| request.query("lastEventId"))
+}
+
 /// Each topic with the place to begin at: after the id the client saw last, if it tells one.
 fn place_cursors(request: &Request, topics: Vec<Topic>) -> Result<Vec<(Topic, Start)>, Response> {
-    let told = request.header_text("last-event-id").filter(|id| !id.is_empty());
-    let told = told.or_else(|| request.query("last_event_id")).or_else(|| request.query("lastEventId"));
-    let Some(told) = told.or_else(|| request.query("since")) else {
+    let Some(told) = told_place(request).or_else(|| request.query("since")) else {
         return Ok(topics.into_iter().map(|topic| (topic, Start::Live)).collect());
     };
     let places: Vec<&str> = told.split(',').collect();

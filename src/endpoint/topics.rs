@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Answer, Context, parse_topic};
+use super::{Answer, Context, access, parse_topic};
 use crate::{
     bus::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest, HistoryPage, Note, TopicSummary},
     event::{Event, EventId, Start},
@@ -18,15 +18,17 @@ const HISTORY_LIMIT: usize = 1000;
 /// Bytes of payload in one answer; the asker goes on behind the last event of it. One event always fits.
 const HISTORY_BYTES_MAX: usize = 4 << 20;
 
+/// All that the client may listen to.
 pub(super) fn list_topics(_: &Request, _: &str, context: &Context<'_>) -> Answer {
     let mut summaries = context.hub.bus.summaries(context.now);
+    summaries.retain(|summary| access::may_subscribe(context.identity, &summary.topic).is_ok());
     summaries.sort_by(|one, other| one.topic.cmp(&other.topic));
     let topics: Vec<Value> = summaries.iter().map(describe).collect();
     Response::json(200, &json!({ "topics": topics })).into()
 }
 
 pub(super) fn show_topic(_: &Request, name: &str, context: &Context<'_>) -> Answer {
-    match parse_topic(name, "topic") {
+    match permitted_topic(name, context) {
         Ok(topic) => match context.hub.bus.summary(&topic, context.now) {
             Some(summary) => Response::json(200, &describe(&summary)).into(),
             None => unknown_topic(),
@@ -35,8 +37,18 @@ pub(super) fn show_topic(_: &Request, name: &str, context: &Context<'_>) -> Answ
     }
 }
 
+/// The topic `name`, if the client may listen to it.
+fn permitted_topic(name: &str, context: &Context<'_>) -> Result<Topic, Response> {
+    let topic = parse_topic(name, "topic")?;
+    access::may_subscribe(context.identity, &topic).map_err(|denied| {
+        access::count_refusal(denied, context);
+        access::refuse(denied)
+    })?;
+    Ok(topic)
+}
+
 pub(super) fn show_history(request: &Request, name: &str, context: &Context<'_>) -> Answer {
-    let topic = match parse_topic(name, "topic") {
+    let topic = match permitted_topic(name, context) {
         Ok(topic) => topic,
         Err(response) => return response.into(),
     };

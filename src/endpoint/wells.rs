@@ -133,8 +133,9 @@ impl Refused {
     pub(super) fn of_denied(denied: Denied) -> Self {
         let (error, message) = match denied {
             Denied::Missing => ("AuthenticationError", "Authentication token is required"),
-            Denied::Invalid | Denied::Expired => ("AuthenticationError", sse::TOKEN_REFUSED),
             Denied::Forbidden => ("AuthorizationError", "The token gives no right to this"),
+            // Which of the ways it is wrong is no help to anybody but a forger.
+            _ => ("AuthenticationError", sse::TOKEN_REFUSED),
         };
         Self { status: denied.status(), error, message: message.to_owned() }
     }

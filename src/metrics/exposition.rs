@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{CODE_LABELS, Metrics, ROUTE_LABELS, Snapshot, Transport};
+use super::{AUTH_FAILURE_LABELS, CODE_LABELS, Figure, FigureValue, Metrics, ROUTE_LABELS, Snapshot, Transport};
 use crate::{bus::Bus, close, gap::GapReason};
 
 /// The media type of [`Metrics::exposition`].
@@ -40,6 +40,7 @@ impl Metrics {
         let mut rows = self.transport_rows();
         rows.extend(self.dashboard_rows());
         rows.extend(self.source_rows(bus));
+        rows.extend(self.sources.iter().flat_map(|source| source.figures()).map(Family::from));
         rows.extend(self.reactor_rows());
         rows.extend(self.bus_rows(bus));
         rows.extend(process_rows());
@@ -143,10 +144,16 @@ impl Metrics {
             let count = self.sum(|reactor| &reactor.gaps[reason as usize]);
             gaps.add(vec![("reason", reason.label().to_owned())], Value::Number(count));
         }
+        let mut denied = Family::counter("fanfare_auth_failures", "Clients not let in, or not to what they asked for");
+        for (reason, label) in AUTH_FAILURE_LABELS.iter().enumerate() {
+            let count = self.sum(|reactor| &reactor.auth_failures[reason]);
+            denied.add(vec![("reason", (*label).to_owned())], Value::Number(count));
+        }
         vec![
             turns,
             open,
             requests,
+            denied,
             Family::histogram("fanfare_publish_to_last_subscriber_seconds", "Event accepted to its last subscriber")
                 .with(Vec::new(), Value::Histogram(Box::new(last))),
             Family::gauge("fanfare_lagging_connections", "Connections whose peer reads too slowly")
@@ -253,6 +260,18 @@ impl Family {
 
     fn of(self, number: u64) -> Self {
         self.with(Vec::new(), Value::Number(number))
+    }
+}
+
+impl From<Figure> for Family {
+    fn from(Figure { name, help, value }: Figure) -> Self {
+        match value {
+            FigureValue::Counter(number) => Self::counter(name, help).of(number),
+            FigureValue::Gauge(number) => Self::gauge(name, help).of(number),
+            FigureValue::Histogram(snapshot) => {
+                Self::histogram(name, help).with(Vec::new(), Value::Histogram(snapshot))
+            }
+        }
     }
 }
 

@@ -55,12 +55,14 @@ impl Transport {
 
 /// The doors, as `fanfare_http_requests_total` names them.
 #[rustfmt::skip] // One a line, so that each can be told from its neighbours.
-pub const ROUTE_LABELS: [&str; 13] = [
+pub const ROUTE_LABELS: [&str; 19] = [
     "sse",
     "ws",
     "publish",
     "topics",
     "history",
+    "events",
+    "pods",
     "health",
     "ready",
     "stats",
@@ -68,12 +70,29 @@ pub const ROUTE_LABELS: [&str; 13] = [
     "index",
     "socketio",
     "wells",
+    "auth",
+    "telemetry",
+    "alerts",
+    "diagnostics",
     "other",
 ];
 
+/// Why clients are not let in, or not to what they ask for.
+pub const AUTH_FAILURE_LABELS: [&str; 7] = [
+    "token_missing",
+    "token_invalid",
+    "token_expired",
+    "user_revoked",
+    "forbidden",
+    "bad_password",
+    "too_many_failures",
+];
+
 /// The status codes counted one by one; the rest is counted as `other`.
-pub const CODE_LABELS: [&str; 16] =
-    ["101", "200", "204", "400", "401", "403", "404", "405", "408", "413", "417", "426", "429", "431", "503", "other"];
+pub const CODE_LABELS: [&str; 19] = [
+    "101", "200", "201", "202", "204", "400", "401", "403", "404", "405", "408", "409", "413", "417", "426", "429",
+    "431", "503", "other",
+];
 
 /// One reactor's figures. Only its reactor writes them.
 #[derive(Debug, Default)]
@@ -91,6 +110,7 @@ pub struct ReactorMetrics {
     websocket_errors: AtomicU64,
     overflows: AtomicU64,
     gaps: [AtomicU64; GapReason::ALL.len()],
+    auth_failures: [AtomicU64; AUTH_FAILURE_LABELS.len()],
     conflated: AtomicU64,
     accepts_shed: AtomicU64,
     lagging: AtomicU64,
@@ -188,6 +208,13 @@ impl ReactorMetrics {
         histogram::add(&self.gaps[reason as usize], 1);
     }
 
+    /// A client was not let in, for the reason `label`, one of [`AUTH_FAILURE_LABELS`]. May be called on any thread.
+    pub fn on_auth_failure(&self, label: &str) {
+        if let Some(reason) = AUTH_FAILURE_LABELS.iter().position(|known| *known == label) {
+            self.auth_failures[reason].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// `count` events were not sent to a reader because a newer one of the same key followed.
     pub fn on_conflated(&self, count: u64) {
         histogram::add(&self.conflated, count);
@@ -241,6 +268,44 @@ pub trait SourceHealth: Send + Sync + fmt::Debug {
     /// Times it may have lost events of a topic.
     fn losses_total(&self) -> u64 {
         0
+    }
+    /// What it counts besides, for `/metrics`.
+    fn figures(&self) -> Vec<Figure> {
+        Vec::new()
+    }
+}
+
+/// A figure of one source's own.
+#[derive(Debug)]
+pub struct Figure {
+    name: &'static str,
+    help: &'static str,
+    value: FigureValue,
+}
+
+#[derive(Debug)]
+enum FigureValue {
+    Counter(u64),
+    Gauge(u64),
+    Histogram(Box<Snapshot>),
+}
+
+impl Figure {
+    /// Something that only grows. `_total` is appended to its name.
+    pub fn counter(name: &'static str, help: &'static str, value: u64) -> Self {
+        Self { name, help, value: FigureValue::Counter(value) }
+    }
+
+    /// Something that comes and goes.
+    pub fn gauge(name: &'static str, help: &'static str, value: u64) -> Self {
+        Self { name, help, value: FigureValue::Gauge(value) }
+    }
+
+    /// How long something takes.
+    pub fn histogram(name: &'static str, help: &'static str, histogram: &Histogram) -> Self {
+        let mut snapshot = Snapshot::default();
+        histogram.merge_into(&mut snapshot);
+        Self { name, help, value: FigureValue::Histogram(Box::new(snapshot)) }
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod engine_io;
 mod engine_session;
+mod event_data;
 pub mod fanfare_v1;
 pub mod http;
 pub mod proxy;
@@ -15,8 +16,9 @@ pub mod websocket;
 pub use engine_session::{
     Client as SocketIoClient, EngineSession, Layer, Limits as EngineLimits, Listening, SessionId, SocketAsk, Sockets,
 };
+pub use event_data::EventData;
 pub use rate::RateLimit;
-pub use session::{Ask, Dialect, Limits, Session, SseStream, TopicCursor, WebSocketSession};
+pub use session::{Ask, Dialect, Limits, Session, SseStream, TopicCursor, TopicCursors, WebSocketSession};
 
 use crate::{
     event::Event,

@@ -9,6 +9,8 @@
 // The part of the standard library without sockets: an address is a plain value.
 use core::{net::IpAddr, num::NonZeroU32, time::Duration};
 
+use smallvec::SmallVec;
+
 use super::{
     engine_session::{self, EngineSession, SocketAsk},
     fanfare_v1,
@@ -81,13 +83,16 @@ pub struct SseStream {
     /// The variant of its frames.
     pub form: SseForm,
     /// With several topics: where the client stands in each, in the order of the URL. Together they are the stream's id.
-    pub cursors: Option<Box<[TopicCursor]>>,
+    pub cursors: Option<Box<TopicCursors>>,
     /// Whether the client is told where it stands before the first event. By the standard a block without data is no
     /// event, but some clients make an empty one of it, so it is told to browsers only.
     pub tells_place: bool,
     /// What its clients expect besides the events, if they do.
     pub manners: Option<Box<sse::Manners>>,
 }
+
+/// Where a client stands in several topics. In a box of their own, so that streams over one topic stay small.
+pub type TopicCursors = SmallVec<[TopicCursor; 4]>;
 
 /// Where a client stands in one of several topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -43,6 +43,9 @@ impl<N: Net> Reactor<N> {
 
     /// The same for a connection that has not ended, with `reason` for a WebSocket's close frame.
     pub(super) fn end_saying(&mut self, slot: u32, close: Close, reason: &str) {
+        if let Close::TokenExpired | Close::Unauthenticated(_) | Close::Forbidden(_) = close {
+            self.say_socket_error(slot, &denial_json(close));
+        }
         self.say_goodbye(slot, close, reason);
         if let Some(connection) = self.connections.at(slot) {
             connection.session = Err(close);
@@ -252,9 +255,21 @@ fn goodbye_reason(close: Close, retry_ms: u64) -> String {
 /// What an event stream says of its end, besides when to come back: something only if that is no matter of course.
 fn sse_error(close: Close, manners: Option<&sse::Manners>) -> Option<String> {
     match close {
-        Close::TryLater(_) => Some(manners.map_or_else(|| error_json(close), |manners| manners.error_json(close))),
+        Close::TryLater(_) | Close::TokenExpired | Close::Unauthenticated(_) | Close::Forbidden(_)
+            if manners.is_some() =>
+        {
+            manners.map(|manners| manners.error_json(close))
+        }
+        Close::TryLater(_) => Some(error_json(close)),
+        Close::TokenExpired | Close::Unauthenticated(_) | Close::Forbidden(_) => Some(denial_json(close)),
         _ => None,
     }
+}
+
+/// With the word that clients of earlier systems look for.
+fn denial_json(close: Close) -> String {
+    let (code, message) = (close.label(), close.to_string());
+    serde_json::json!({ "error": "AuthenticationError", "code": code, "message": message }).to_string()
 }
 
 fn error_json(close: Close) -> String {

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     clock::Moment,
     close::Close,
-    endpoint::{EngineAsk, EngineKind, EngineRefusal},
+    endpoint::{EngineAsk, EngineKind, EngineRefusal, Remembered},
     metrics::Transport,
     outbox::Outbox,
     protocol::{
@@ -66,6 +66,8 @@ struct Entry {
     /// The WebSocket that has asked to carry the session.
     probe: Option<Token>,
     due: Moment,
+    /// Its clients that may come back, if any may.
+    clients: Vec<(Box<str>, Remembered)>,
     /// Which subscription a poll begins with, so that a busy topic leaves room for the others.
     turn: usize,
 }
@@ -79,6 +81,13 @@ impl Engines {
     /// A lap has come by a session with a poll that waits.
     pub(super) fn note_polled(&mut self, slot: u32) {
         self.polled.push(slot);
+    }
+
+    /// The clients of the session at `slot` that may come back are these now.
+    pub(super) fn note_clients(&mut self, slot: u32, clients: Vec<(Box<str>, Remembered)>) {
+        if let Some(entry) = self.sessions.get_mut(&slot) {
+            entry.clients = clients;
+        }
     }
 
     /// Whether the WebSocket at `slot` is about to carry a session over.
@@ -167,7 +176,9 @@ impl<N: Net> Reactor<N> {
 
     fn enter_session(&mut self, slot: u32, sid: SessionId) {
         self.engines.slots.insert(sid, slot);
-        self.engines.sessions.insert(slot, Entry { sid, waiting: None, probe: None, due: Moment(0), turn: 0 });
+        self.engines
+            .sessions
+            .insert(slot, Entry { sid, waiting: None, probe: None, due: Moment(0), clients: Vec::new(), turn: 0 });
         self.schedule_session(slot);
     }
 
@@ -488,7 +499,12 @@ impl<N: Net> Reactor<N> {
         {
             entry.probe = None;
         }
-        if self.engines.sessions.contains_key(&slot) && self.is_absent(slot) {
+        let Some(entry) = self.engines.sessions.get_mut(&slot) else { return };
+        for (pid, lost) in std::mem::take(&mut entry.clients) {
+            let window = self.config.limits.engine.recovery;
+            self.hub.recovery.remember(&pid, lost, window, self.hub.bus.budget(), self.now);
+        }
+        if self.is_absent(slot) {
             if let Some(connection) = self.connections.at(slot) {
                 engine_io::write_frame(Kind::Close, "", connection.outbox.buffer());
             }

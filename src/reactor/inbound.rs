@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     close::Close,
-    endpoint::{self, Answer, OpenSse, OpenWebSocket, Phase, Reply},
+    endpoint::{self, Answer, Context, OpenSse, OpenWebSocket, Phase, Reply},
     event::{EventId, Start},
     frame::SseForm,
     metrics::Transport,
@@ -157,7 +157,8 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.at(slot) else { return slot };
         let is_session = matches!(connection.session, Ok(Session::Engine(_)));
         let (door, identity) = ((connection.admin, connection.overload), connection.identity.clone());
-        let context = self.context(&hub, slot, door, identity.as_deref());
+        let peer = connection.peer;
+        let context = Context { peer, ..self.context(&hub, slot, door, identity.as_deref()) };
         match ask {
             Ask::Source(source) => self.take_source(slot, source),
             Ask::Request(request) => {
@@ -219,6 +220,7 @@ impl<N: Net> Reactor<N> {
             Reply::Message(text) => self.send_message(slot, &text),
             Reply::Subscribe { topic, start, reference } => self.subscribe_command(slot, &topic, start, reference),
             Reply::Unsubscribe { topic, reference } => self.unsubscribe_command(slot, &topic, reference.as_deref()),
+            Reply::SignIn { identity, message } => self.sign_in(slot, identity, &message),
             Reply::Later => {}
         }
     }
@@ -285,7 +287,7 @@ impl<N: Net> Reactor<N> {
         connection.identity = identity;
         if !form.with_id {
             let begin = |topic: u32| TopicCursor { topic, id: EventId::default() };
-            let cursors = Some(topics.iter().map(|(topic, _)| begin(self.attach(topic))).collect());
+            let cursors = Some(Box::new(topics.iter().map(|(topic, _)| begin(self.attach(topic))).collect()));
             if let Some(connection) = self.connections.at(slot)
                 && let Ok(Session::Sse(stream)) = &mut connection.session
             {

@@ -30,6 +30,7 @@ mod placement;
 mod replay;
 mod rounds;
 mod run_queue;
+mod signing;
 mod slab;
 mod socket;
 mod subscribe;
@@ -373,7 +374,7 @@ impl<N: Net> Reactor<N> {
         identity: Option<&'hub Identity>,
     ) -> Context<'hub> {
         let token = self.connections.token(slot).pack();
-        Context { hub, reactor: self.index, token, now: self.now, admin, overload, identity }
+        Context { hub, reactor: self.index, token, now: self.now, admin, overload, identity, peer: None }
     }
 
     fn retry_ms(&mut self) -> u64 {

@@ -1,13 +1,16 @@
 //! Socket.IO: what clients want, decided by the application ([`crate::endpoint::SocketHandlers`]) and carried out here.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rand::RngExt;
 use serde_json::value::RawValue;
 
 use super::{Reactor, net::Net, table::Purpose};
 use crate::{
-    endpoint::{Context, Hub, SocketClient, SocketReply, Welcome, publish_for_socket, write_replies},
+    endpoint::{
+        Context, Hub, Incoming, Recovered, Remembered, SocketClient, SocketReply, Welcome, publish_for_socket, recover,
+        write_replies,
+    },
     event::{EventId, Start},
     protocol::{
         Listening, Session, SocketAsk, SocketIoClient, Sockets,
@@ -33,8 +36,7 @@ impl<N: Net> Reactor<N> {
             }
             SocketAsk::Event { namespace, name, arguments, ack } => {
                 let arguments = values(&arguments);
-                let incoming =
-                    crate::endpoint::Incoming { name: &name, arguments: &arguments, wants_ack: ack.is_some() };
+                let incoming = Incoming { name: &name, arguments: &arguments, wants_ack: ack.is_some() };
                 let replies = self.ask_application(slot, &namespace, |hub, client, context| {
                     (hub.sockets().answer_event)(&incoming, client, context)
                 });
@@ -70,7 +72,12 @@ impl<N: Net> Reactor<N> {
         let context = self.context(&hub, slot, door, None);
         let mut frames = Vec::new();
         match (hub.sockets().connect)(&namespace, payload, &context) {
-            Ok(welcome) => self.welcome(slot, namespace, welcome),
+            Ok(welcome) => {
+                let recovers = self.config.limits.engine.recovery != Duration::ZERO;
+                let identity = welcome.identity.as_deref();
+                let back = if recovers { recover(payload, &namespace, identity, &hub, self.now) } else { None };
+                self.welcome(slot, namespace, welcome, back);
+            }
             Err(refused) => {
                 socket_io::write_connect_error(&namespace, &refused.message, refused.data.as_deref(), &mut frames);
                 self.send_frames(slot, &frames);
@@ -78,40 +85,54 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn welcome(&mut self, slot: u32, namespace: Box<str>, welcome: Welcome) {
-        let sid = socket_io_name(rand::rng().random());
-        let (now, most) = (self.now, self.config.limits.engine.namespaces_max);
+    fn welcome(&mut self, slot: u32, namespace: Box<str>, welcome: Welcome, back: Option<Recovered>) {
+        let limits = self.config.limits.engine;
+        let (now, recovers) = (self.now, limits.recovery != Duration::ZERO);
         let mut frames = Vec::new();
         let Some(sockets) = self.sockets(slot) else { return };
-        if most <= sockets.clients().len() {
-            socket_io::write_connect_error(
-                &namespace,
-                "this session is in as many namespaces as it may",
-                None,
-                &mut frames,
-            );
+        if limits.namespaces_max <= sockets.clients().len() {
+            let why = "this session is in as many namespaces as it may";
+            socket_io::write_connect_error(&namespace, why, None, &mut frames);
             return self.send_frames(slot, &frames);
         }
-        socket_io::write_connect(&namespace, &sid, None, &mut frames);
-        let client = SocketIoClient {
-            namespace: namespace.clone(),
-            sid: sid.into(),
-            pid: None,
-            since: now,
-            messages: 0,
-            topics: Vec::new(),
-            next_ack: 0,
+        let (pid, sid, topics) = match back {
+            Some(Recovered { pid, sid, topics }) => (Some(pid), sid.unwrap_or_else(random_name), topics),
+            None => (recovers.then(random_name), random_name(), Vec::new()),
         };
-        sockets.enter(client);
+        socket_io::write_connect(&namespace, &sid, pid.as_deref(), &mut frames);
+        sockets.recovers = recovers;
+        sockets.enter(SocketIoClient::new(namespace.clone(), sid, pid, now));
         if welcome.identity.is_some()
             && let Some(connection) = self.connections.at(slot)
         {
             connection.identity = welcome.identity;
+            self.rearm(slot);
         }
         self.send_frames(slot, &frames);
-        let replies = welcome.emits.into_iter().map(SocketReply::Emit).collect();
-        self.take_socket_replies(slot, &Errand { namespace, ack: None }, replies);
+        let errand = Errand { namespace, ack: None };
+        self.take_socket_replies(slot, &errand, welcome.emits.into_iter().map(SocketReply::Emit).collect());
+        for (topic, start) in topics {
+            self.subscribe_client(slot, &errand, &topic, start, Vec::new(), Vec::new());
+        }
+        self.note_recoverable(slot);
         self.schedule_session(slot);
+    }
+
+    /// Takes note of what the session's clients would come back to.
+    fn note_recoverable(&mut self, slot: u32) {
+        let subject =
+            self.connections.at(slot).and_then(|connection| Some(connection.identity.as_ref()?.subject.clone()));
+        let Some(sockets) = self.sockets(slot) else { return };
+        if !sockets.recovers {
+            return;
+        }
+        let remember = |client: &SocketIoClient| {
+            let topics = client.topics.iter().map(|it| (it.topic.clone(), it.began)).collect();
+            let (sid, namespace) = (client.sid.clone(), client.namespace.clone());
+            Some((client.pid.clone()?, Remembered { sid, namespace, subject: subject.clone(), topics }))
+        };
+        let clients = sockets.clients().iter().filter_map(remember).collect();
+        self.engines.note_clients(slot, clients);
     }
 
     /// What the application makes of something that the client in `namespace` has said.
@@ -226,6 +247,7 @@ impl<N: Net> Reactor<N> {
             client.topics.push(Listening { place, topic, began, passed: began });
         }
         self.reform(slot);
+        self.note_recoverable(slot);
     }
 
     /// Where the session stands in the topic at `place`.
@@ -278,6 +300,7 @@ impl<N: Net> Reactor<N> {
             self.unlisten_topic(slot, place);
         }
         self.reform(slot);
+        self.note_recoverable(slot);
         true
     }
 
@@ -291,6 +314,7 @@ impl<N: Net> Reactor<N> {
             }
         }
         self.reform(slot);
+        self.note_recoverable(slot);
         self.schedule_session(slot);
     }
 
@@ -313,7 +337,8 @@ fn values(list: &str) -> Vec<&RawValue> {
     Args::from_list(list).filter_map(|text| serde_json::from_str(text).ok()).collect()
 }
 
-/// A client's public name.
-fn socket_io_name(random: [u8; 15]) -> String {
-    data_encoding::BASE64URL_NOPAD.encode(&random)
+/// A client's name, beyond guessing.
+fn random_name() -> Box<str> {
+    let random: [u8; 15] = rand::rng().random();
+    data_encoding::BASE64URL_NOPAD.encode(&random).into()
 }

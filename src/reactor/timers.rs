@@ -70,9 +70,15 @@ impl<N: Net> Reactor<N> {
             Ok(Session::Sse(_) | Session::WebSocket(_) | Session::Engine(_)) if self.phase != Phase::Serving => {
                 self.end_for_restart(slot);
             }
-            Ok(Session::Sse(_) | Session::WebSocket(_)) => self.on_silence(slot),
+            Ok(Session::Sse(_) | Session::WebSocket(_)) => match self.denial(slot) {
+                Some(close) => self.end(slot, close),
+                None => self.on_silence(slot),
+            },
             // A session's own deadlines are finer than the wheel's.
-            Ok(Session::Engine(_)) => {}
+            Ok(Session::Engine(_)) => match self.denial(slot) {
+                Some(close) => self.end(slot, close),
+                None => self.rearm(slot),
+            },
             Err(_) => self.doom(slot),
         }
     }
@@ -165,9 +171,13 @@ impl<N: Net> Reactor<N> {
                 let heartbeat = heartbeat.unwrap_or(connection.written + jittered(silence_max, &mut self.random));
                 let soonest = if connection.state.has(BLOCKED | HELD) { self.now + GLANCE_INTERVAL } else { self.now };
                 let pong = session.pong_deadline(self.config.pong_timeout);
-                Some(pong.map_or(heartbeat, |pong| pong.min(heartbeat)).max(soonest))
+                let deadline = pong.map_or(heartbeat, |pong| pong.min(heartbeat)).max(soonest);
+                let expires = connection.identity.as_ref().and_then(|identity| identity.expires);
+                Some(expires.map_or(deadline, |expires| expires.min(deadline)))
             }
-            Ok(Session::Engine(_)) | Err(_) => None,
+            // Its own deadlines are finer than the wheel's.
+            Ok(Session::Engine(_)) => connection.identity.as_ref().and_then(|identity| identity.expires),
+            Err(_) => None,
         };
         match deadline {
             Some(deadline) => self.wheel.arm(slot, deadline),

@@ -4,3 +4,4 @@ pub mod bench;
 mod client;
 pub mod publish;
 pub mod subscribe;
+pub mod token;

@@ -23,13 +23,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("auth", &[]),
     ("os", &[]),
     ("bus", &["log"]),
+    // The part that others embed: it stands alone.
+    ("broadcaster", &["os", "protocol"]),
     // The bus's own counts are read at the scrape; the bus itself counts nothing.
     ("metrics", &["bus"]),
     ("source", &["bus", "log", "metrics", "os", "protocol"]),
-    ("endpoint", &["auth", "bus", "log", "metrics", "protocol"]),
+    // A source turned round, with the sources' ways to wait and to complain.
+    ("store", &["bus", "metrics", "source"]),
+    // Of the store it has the handle: a queue, behind which other threads work.
+    ("endpoint", &["auth", "bus", "log", "metrics", "protocol", "store"]),
     ("reactor", &["auth", "bus", "endpoint", "log", "metrics", "os", "protocol"]),
-    ("config", &["bus", "endpoint", "log", "protocol", "reactor", "source"]),
-    ("tool", &["os", "protocol"]),
+    ("config", &["auth", "bus", "endpoint", "log", "protocol", "reactor", "source", "store"]),
+    ("tool", &["auth", "os", "protocol"]),
     ("server", &["*"]),
     ("main", &["*"]),
     ("lib", &["*"]),
@@ -38,9 +43,9 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// What `config` may take from a folder: the types that the folder is configured in, and the modules they are in.
 #[rustfmt::skip]
 const CONFIGURING: &[&str] = &[
+    "Algorithm", "ApiKey", "Mode", "Rules", "SameSite", "Secrets", "Settings",
     "Bounds", "Class", "Config", "Cors", "EngineLimits", "Esp", "Limits", "LogKind", "Policy", "RateLimit", "RedisUrl",
-    "Retention",
-    "SentinelLogin", "http", "proxy", "redis_pubsub", "redis_stream", "websocket",
+    "Retention", "SentinelLogin", "StoreUrl", "generator", "http", "proxy", "redis_pubsub", "redis_stream", "websocket",
 ];
 
 /// What comes from outside, and the parts that may use it.
@@ -49,12 +54,14 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("socket2", &["reactor", "server", "source", "tool"]),
     ("libc", &["os"]),
     ("redis", &["config", "source", "tool"]),
+    ("tokio", &["store"]),
+    ("tokio_postgres", &["store"]),
     ("core_affinity", &["reactor", "server", "source", "tool"]),
     ("std::fs", &["config", "metrics", "reactor", "server", "source", "tool", "main"]),
     ("std::net", &["config", "os", "reactor", "server", "source", "tool"]),
     ("std::os", &["os", "reactor", "server", "source", "tool"]),
     ("std::process", &["main", "server", "tool"]),
-    ("std::thread", &["config", "reactor", "server", "source", "tool"]),
+    ("std::thread", &["config", "reactor", "server", "source", "store", "tool"]),
 ];
 
 /// The parts that may read a clock; all others are told the time.

@@ -1,53 +1,9 @@
 //! Clients that are not ours: curl, and a WebSocket library of another language.
 
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-};
-
 use crate::support::{
-    Folder, hub::Hub, run_program, sse::SseClient, stdout_of, wait_until, websocket::WebSocketClient,
+    Folder, conversation::Conversation, hub::Hub, run_program, sse::SseClient, stdout_of, wait_until,
+    websocket::WebSocketClient,
 };
-
-/// A program under way that is talked with; killed when dropped.
-struct Conversation {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-}
-
-impl Conversation {
-    fn start(program: &str, package: &str, arguments: &[&str]) -> Self {
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let started = command.spawn();
-        let mut child = started
-            .unwrap_or_else(|error| panic!("cannot run {program}: {error}; install it: apt-get install {package}"));
-        let stdin = child.stdin.take().expect("it was just asked for");
-        let stdout = BufReader::new(child.stdout.take().expect("it was just asked for"));
-        Self { child, stdin, stdout }
-    }
-
-    #[track_caller]
-    fn next_line(&mut self) -> String {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).expect("the program writes UTF-8");
-        assert!(line.ends_with('\n'), "the program ended: {line:?}");
-        line.trim_end().to_owned()
-    }
-
-    fn say(&mut self, line: &str) {
-        writeln!(self.stdin, "{line}").expect("the program reads");
-    }
-}
-
-impl Drop for Conversation {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn curl(arguments: &[&str]) -> String {
     stdout_of(&run_program("curl", "curl", &[&["--silent", "--show-error", "--max-time", "20"], arguments].concat()))
@@ -91,8 +47,7 @@ fn curl_listens() {
     let hub = Hub::start();
     for version in ["--http1.1", "--http1.0"] {
         let url = format!("{}/sse?topic=t", hub.url(0));
-        let mut listening =
-            Conversation::start("curl", "curl", &["--silent", "--no-buffer", version, "--include", &url]);
+        let listening = Conversation::start("curl", "curl", &["--silent", "--no-buffer", version, "--include", &url]);
         let head: Vec<String> =
             std::iter::from_fn(|| Some(listening.next_line()).filter(|line| !line.is_empty())).collect();
         assert!(head[0].contains(" 200"), "{head:?}");
@@ -203,9 +158,6 @@ fn python_is_told_what_it_did_wrong() {
     socket.say(&"x".repeat(70_000));
     let closed = socket.next_line();
     assert!(closed.starts_with("closed 1009"), "{closed}");
-    let mut rest = String::new();
     wait_until("the socket is gone", || (hub.stats()["connections"]["websocket"] == 0).then_some(()));
-    let _ = socket.child.kill();
-    socket.stdout.read_to_string(&mut rest).expect("the program writes UTF-8");
-    assert_eq!(rest, "");
+    assert_eq!(socket.end(), Vec::<String>::new());
 }

@@ -23,7 +23,7 @@ use super::{
     wells::{Refused, object, well_of},
 };
 use crate::{
-    auth::Identity,
+    auth::{Denied, Identity},
     bus::{PublishRefused, Receipt},
     topic::Topic,
 };
@@ -58,7 +58,7 @@ fn connect(namespace: &str, auth: Option<&RawValue>, context: &Context<'_>) -> R
 /// Answers an event.
 fn answer_event(event: &Incoming<'_>, client: &SocketClient<'_>, context: &Context<'_>) -> Vec<SocketReply> {
     if client.identity.and_then(|identity| identity.expires).is_some_and(|expires| expires <= context.now) {
-        let mut replies = Refused::of_denied(crate::auth::Denied::Expired).replies(event.wants_ack);
+        let mut replies = Refused::of_denied(Denied::Expired).replies(event.wants_ack);
         replies.push(SocketReply::Disconnect);
         return replies;
     }
@@ -127,7 +127,7 @@ fn unsubscribe(event: &Incoming<'_>, context: &Context<'_>) -> Result<Vec<Socket
 }
 
 fn too_many_topics() -> Refused {
-    let message = "this client listens to as many topics as it may".to_owned();
+    let message = "this client listens to as many topics as it may, or is about to listen to this one".to_owned();
     Refused { status: 400, error: "TooManyTopics", message }
 }
 

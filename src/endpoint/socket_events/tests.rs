@@ -1,1 +1,295 @@
+//! What clients say, and what becomes of it.
 
+use std::{sync::Arc, time::Duration};
+
+use super::*;
+use crate::{
+    auth::Grants,
+    bus::{self, Bus, Doorbell, Inbox, Outlets, Wake},
+    clock::{Clock, Moment},
+    endpoint::{self, Hub},
+    event::EventId,
+    metrics::{Metrics, ReactorMetrics},
+    topic::Pattern,
+};
+
+const NOW: Moment = Moment(10_000_000_000);
+const NOW_TEXT: &str = "2026-01-10T18:13:54Z";
+
+#[derive(Debug)]
+struct Nobody;
+
+impl Wake for Nobody {
+    fn wake(&self) {}
+}
+
+fn hub() -> Hub {
+    let inbox = Inbox::new(16, Arc::new(Doorbell::new(Arc::new(Nobody))));
+    let config = bus::Config { payload_bytes_max: 100, ..bus::Config::default() };
+    let reactors = vec![Arc::new(ReactorMetrics::default())];
+    let metrics = Metrics { reactors, sources: Vec::new(), clock: Clock::start() };
+    let endpoints = endpoint::Config { topics_per_connection_max: 2, ..endpoint::Config::default() };
+    let hub = Hub::new(Arc::new(Bus::new(config, vec![inbox], Outlets::default())), Arc::new(metrics), endpoints);
+    hub.wall.set(NOW, Duration::from_millis(1_768_068_834_227));
+    hub
+}
+
+fn context(hub: &Hub) -> Context<'_> {
+    Context { hub, reactor: 0, token: 1, now: NOW, admin: false, overload: None, identity: None, peer: None }
+}
+
+fn topic(name: &str) -> Topic {
+    Topic::parse(name).expect("a good name")
+}
+
+fn grants(pattern: &str) -> Grants {
+    Grants::new([Pattern::parse(pattern).expect("a good pattern")])
+}
+
+fn operator() -> Identity {
+    Identity {
+        subject: "user-123".into(),
+        username: Some("john.doe".into()),
+        role: Some("operator".into()),
+        subscribe: grants("wells.*"),
+        publish: grants("wells.W1"),
+        expires: Some(Moment(20_000_000_000)),
+        ..Identity::default()
+    }
+}
+
+/// Replies as text, one line each.
+fn show(replies: &[SocketReply]) -> String {
+    let lines: Vec<String> = replies.iter().map(show_one).collect();
+    lines.join("\n")
+}
+
+fn show_one(reply: &SocketReply) -> String {
+    match reply {
+        SocketReply::Emit(Emit { name, arguments, wants_ack: false }) => format!("{name} {}", arguments.join(",")),
+        SocketReply::Emit(Emit { name, .. }) => panic!("no event of the server is acknowledged: {name}"),
+        SocketReply::Ack(arguments) => format!("ack {}", arguments.join(",")),
+        SocketReply::Subscribe { topic, start, done, refused } => {
+            format!("subscribe {topic} {start:?}; {}; {}", show(done), show(refused))
+        }
+        SocketReply::Unsubscribe { topic, done, refused } => {
+            assert_eq!(show(done), show(refused));
+            format!("unsubscribe {topic}; {}", show(done))
+        }
+        SocketReply::Publish(SocketPublication { batch, .. }) => {
+            let show = |event: &Outgoing| {
+                format!("publish {} {:?} {}", event.topic, event.kind, String::from_utf8_lossy(&event.data))
+            };
+            batch.iter().map(show).collect::<Vec<_>>().join("\n")
+        }
+        SocketReply::Disconnect => "disconnect".to_owned(),
+    }
+}
+
+/// What `event` with the JSON array `arguments` is answered, in a hub of its own.
+fn replies(
+    event: &str,
+    arguments: &str,
+    wants_ack: bool,
+    topics: &[&str],
+    identity: Option<&Identity>,
+) -> Vec<SocketReply> {
+    let hub = hub();
+    let arguments: Vec<&RawValue> = serde_json::from_str(arguments).expect("a JSON array");
+    let topics: Vec<Topic> = topics.iter().map(|name| topic(name)).collect();
+    let incoming = Incoming { name: event, arguments: &arguments, wants_ack };
+    let (namespace, sid, since) = ("/", "sid", Moment(1_000_000_000));
+    let client = SocketClient { namespace, sid, since, messages: 7, topics: &topics, identity };
+    answer_event(&incoming, &client, &context(&hub))
+}
+
+/// The same as text.
+fn answered(event: &str, arguments: &str, wants_ack: bool, topics: &[&str], identity: Option<&Identity>) -> String {
+    show(&replies(event, arguments, wants_ack, topics, identity))
+}
+
+/// The answer to a subscription that cannot be.
+const NOT_SUBSCRIBED: &str = r#"error {"error":"TooManyTopics","message":"this client listens to as many topics as it may, or is about to listen to this one"}"#;
+
+#[test]
+fn events_and_their_answers() {
+    let check = |event: &str, arguments: &str, expected: &str| {
+        let expected = expected.replace("NOW", NOW_TEXT).replace("REFUSED", NOT_SUBSCRIBED);
+        assert_eq!(answered(event, arguments, false, &[], None), expected, "{event} {arguments}");
+    };
+    check("ping", "[]", r#"pong {"timestamp":"NOW"}"#);
+    check("ping", r#"[{"whatever":1},2]"#, r#"pong {"timestamp":"NOW"}"#);
+    check(
+        "subscribe",
+        r#"[{"well_id":"WELL-001"}]"#,
+        r#"subscribe wells.WELL-001 Live; subscribed {"well_id":"WELL-001","timestamp":"NOW"}; REFUSED"#,
+    );
+    check(
+        "subscribe",
+        r#"[{"topic":"orders.eu","since":"7-3","more":true}]"#,
+        r#"subscribe orders.eu After(EventId { major: 7, minor: 3 }); subscribed {"topic":"orders.eu","timestamp":"NOW"}; REFUSED"#,
+    );
+    let unsubscribed = r#"unsubscribe wells.W1; unsubscribed {"well_id":"W1","timestamp":"NOW"}"#;
+    check("unsubscribe", r#"[{"well_id":"W1"}]"#, unsubscribed);
+    check(
+        "publish",
+        r#"[{"well_id":"W1","type":"alert","data":{"a": [1,  null]}}]"#,
+        r#"publish wells.W1 Some("alert") {"a": [1,  null]}"#,
+    );
+    check("publish", r#"[{"topic":"t","data":null}]"#, "publish t None null");
+}
+
+#[test]
+fn what_a_client_did_wrong() {
+    let check = |event: &str, arguments: &str, error: &str, message: &str| {
+        let seen = answered(event, arguments, false, &["wells.W1"], None);
+        assert_eq!(seen, format!(r#"error {{"error":"{error}","message":"{message}"}}"#), "{event} {arguments}");
+    };
+    let invalid = "ValidationError";
+    for event in ["subscribe", "unsubscribe", "publish"] {
+        for arguments in ["[]", "[null]", "[{}]", r#"[{"well_id":null}]"#, r#"[{"well_id":""}]"#] {
+            check(event, arguments, invalid, "well_id is required");
+        }
+        for arguments in [r#"["WELL-001"]"#, "[7]", r#"[["WELL-001"]]"#] {
+            check(event, arguments, invalid, "the argument is an object");
+        }
+        let two = r#"[{"well_id":"W1","topic":"t"}]"#;
+        check(event, two, invalid, "well_id and topic exclude each other");
+        let bad_well = "well_id has 1 to 249 of the characters A-Z a-z 0-9 _ - : /";
+        check(event, r#"[{"well_id":"a.b"}]"#, invalid, bad_well);
+        check(event, r#"[{"well_id":"é"}]"#, invalid, bad_well);
+        check(event, r#"[{"topic":""}]"#, invalid, "topic: a topic needs a name");
+    }
+    let bad_type = "invalid type: integer `7`, expected a string at line 1 column 12";
+    check("subscribe", r#"[{"well_id":7}]"#, invalid, bad_type);
+    let bad_since =
+        "since: neither an event id (two decimal numbers joined by a dash) nor one of: first, 0, last:N, live";
+    check("subscribe", r#"[{"well_id":"W2","since":"x"}]"#, invalid, bad_since);
+    let no_choice = "since: it is subscribed already; unsubscribe first";
+    check("subscribe", r#"[{"well_id":"W1","since":"first"}]"#, invalid, no_choice);
+    check("publish", r#"[{"well_id":"W1"}]"#, invalid, "data is required");
+    check("publish", r#"[{"well_id":"W1","data":1,"type":""}]"#, invalid, "type: an event's type is not empty");
+    let gap = format!("type: {}", endpoint::publish::BAD_KIND);
+    check("publish", r#"[{"well_id":"W1","data":1,"type":"gap"}]"#, invalid, &gap);
+    let large = format!(r#"[{{"well_id":"W1","data":"{}"}}]"#, "x".repeat(100));
+    check("publish", &large, "TooBig", "data is over the limit");
+    check("shout", "[]", "UnknownEvent", r#"there is no event \"shout\""#);
+}
+
+#[test]
+fn subscribing_again_changes_nothing() {
+    let seen = answered("subscribe", r#"[{"well_id":"W1"}]"#, false, &["a", "wells.W1"], None);
+    assert_eq!(seen, format!(r#"subscribed {{"well_id":"W1","timestamp":"{NOW_TEXT}"}}"#));
+    assert_eq!(answered("subscribe", r#"[{"well_id":"W1"}]"#, false, &["a", "b"], None), NOT_SUBSCRIBED);
+}
+
+#[test]
+fn acknowledgements_say_what_the_event_says() {
+    let check = |event: &str, arguments: &str, expected: &str| {
+        let seen = answered(event, arguments, true, &["wells.W1"], None);
+        let refused_ack = NOT_SUBSCRIBED.replace("error {", "ack {");
+        let expected = expected.replace("NOW", NOW_TEXT).replace("REFUSED_ACK", &refused_ack);
+        assert_eq!(seen, expected.replace("REFUSED", NOT_SUBSCRIBED), "{event} {arguments}");
+    };
+    check("ping", "[]", "pong {\"timestamp\":\"NOW\"}\nack {\"timestamp\":\"NOW\"}");
+    check(
+        "subscribe",
+        r#"[{"topic":"t"}]"#,
+        "subscribe t Live; subscribed {\"topic\":\"t\",\"timestamp\":\"NOW\"}\nack {\"topic\":\"t\",\"timestamp\":\"NOW\"}; \
+         REFUSED\nREFUSED_ACK",
+    );
+    let error = r#"{"error":"ValidationError","message":"well_id is required"}"#;
+    check("subscribe", "[]", &format!("error {error}\nack {error}"));
+}
+
+#[test]
+fn who_may_what() {
+    let (operator, nobody) = (operator(), Identity::default());
+    let expired = Identity { expires: Some(NOW), ..operator.clone() };
+    let no_right = r#"error {"error":"AuthorizationError","message":"The token gives no right to this"}"#;
+    let check = |event: &str, arguments: &str, identity: &Identity, expected: &str| {
+        let seen = answered(event, arguments, false, &[], Some(identity));
+        let first = seen.split(';').next().unwrap_or_default();
+        assert_eq!(first, expected.replace("NOW", NOW_TEXT), "{event} {arguments} {identity:?}");
+    };
+    let (well, other) = (r#"[{"well_id":"W2"}]"#, r#"[{"topic":"orders"}]"#);
+    check("subscribe", well, &operator, "subscribe wells.W2 Live");
+    check("subscribe", other, &operator, no_right);
+    check("subscribe", well, &nobody, no_right);
+    check("publish", r#"[{"well_id":"W1","data":1}]"#, &operator, "publish wells.W1 None 1");
+    check("publish", r#"[{"well_id":"W2","data":1}]"#, &operator, no_right);
+    // One may always leave.
+    check("unsubscribe", other, &nobody, "unsubscribe orders");
+    check("ping", "[]", &nobody, r#"pong {"timestamp":"NOW"}"#);
+    let gone = r#"error {"error":"AuthenticationError","message":"Invalid or expired authentication token"}"#;
+    check("ping", "[]", &expired, &format!("{gone}\ndisconnect"));
+}
+
+#[test]
+fn full_figures_are_for_admins() {
+    let admin = Identity { role: Some("admin".into()), ..operator() };
+    let check = |identity: Option<&Identity>, is_full: bool| {
+        let seen = answered("get_stats", "[]", false, &["wells.W1", "orders.eu"], identity);
+        let stats: Value = serde_json::from_str(seen.strip_prefix("stats ").expect("the event's name")).expect("JSON");
+        assert_eq!(stats["connected_at"], "2026-01-10T18:13:45Z");
+        assert_eq!(stats["message_count"], 7);
+        assert_eq!(stats["subscriptions"], serde_json::json!(["W1", "orders.eu"]));
+        assert_eq!(stats["server"]["connections"].is_object(), is_full, "{identity:?}");
+    };
+    check(Some(&operator()), false);
+    check(Some(&admin), true);
+    check(None, true);
+}
+
+#[test]
+fn connecting() {
+    let hub = hub();
+    let welcome = |auth: Option<&str>| {
+        let auth = auth.map(|text| serde_json::from_str::<&RawValue>(text).expect("JSON"));
+        connect("/", auth, &context(&hub)).expect("nobody has to say who he is")
+    };
+    for auth in [None, Some("null"), Some("{}"), Some(r#"{"token":null,"more":1}"#), Some(r#"{"token":"x"}"#)] {
+        let Welcome { identity, emits } = welcome(auth);
+        assert!(identity.is_none());
+        let data = r#"{"message":"Connected to Alkhorayef ESP IoT Platform","user_id":null,"username":null,"timestamp":"NOW"}"#;
+        assert_eq!(emits, [Emit::new("connected", data.replace("NOW", NOW_TEXT))]);
+    }
+    let refused = connect("/other", None, &context(&hub)).expect_err("it is not served");
+    assert_eq!(refused, ConnectRefused { message: "Invalid namespace".into(), data: None });
+}
+
+#[test]
+fn tokens_of_the_auth_object() {
+    let check = |auth: Option<&str>, expected: Option<&str>| {
+        let auth_value = auth.map(|text| serde_json::from_str::<&RawValue>(text).expect("JSON"));
+        assert_eq!(parse_token(auth_value).as_deref(), expected, "{auth:?}");
+    };
+    check(None, None);
+    check(Some("null"), None);
+    check(Some("{}"), None);
+    check(Some(r#"{"token":"abc","x":[1]}"#), Some("abc"));
+    // Wrong ones, rather than none at all.
+    check(Some(r#"{"token":7}"#), Some(""));
+    check(Some("[]"), Some(""));
+    check(Some(r#""abc""#), Some(""));
+}
+
+#[test]
+fn publications_are_answered_with_their_receipts() {
+    let check = |receipt: Receipt, expected: &str| {
+        let mut replies = replies("publish", r#"[{"well_id":"W1","data":1}]"#, true, &[], None);
+        let Some(SocketReply::Publish(publication)) = replies.pop() else { panic!("{}", show(&replies)) };
+        let (name, data) = expected.split_once(' ').expect("a name and data");
+        assert_eq!(show(&(publication.complete)(&[receipt])), format!("{name} {data}\nack {data}"));
+    };
+    check(Ok(None), r#"published {"well_id":"W1","id":null}"#);
+    check(Ok(Some(EventId { major: 1, minor: 2 })), r#"published {"well_id":"W1","id":"1-2"}"#);
+    check(
+        Err(bus::PublishFailed::QueueFull),
+        r#"error {"error":"ServiceUnavailable","message":"too many events wait for the source; nothing was published"}"#,
+    );
+    check(
+        Err(bus::PublishFailed::Unknown),
+        r#"error {"error":"UnknownOutcome","message":"the source did not answer; the event may have been published"}"#,
+    );
+}

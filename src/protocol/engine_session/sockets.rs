@@ -19,6 +19,11 @@ use crate::{
 };
 
 impl Client {
+    /// One that has entered `namespace` just now.
+    pub fn new(namespace: Box<str>, sid: Box<str>, pid: Option<Box<str>>, now: Moment) -> Self {
+        Self { namespace, sid, pid, since: now, messages: 0, topics: Vec::new(), next_ack: 0 }
+    }
+
     /// Where it stands in all its topics, for it to come back with.
     pub fn offset(&self) -> String {
         let mut offset = String::new();

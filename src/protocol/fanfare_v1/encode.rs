@@ -74,6 +74,17 @@ pub fn write_pong(reference: Reference<'_>, out: &mut Vec<u8>) {
     write_end(reference, out);
 }
 
+/// Appends the answer to `auth`: whose connection it is from now on, and for how many seconds, if not for ever.
+pub fn write_authenticated(subject: &str, expires_in_s: Option<u64>, reference: Reference<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"op\":\"authenticated\",\"sub\":");
+    write_string(subject, out);
+    if let Some(seconds) = expires_in_s {
+        // Writing into a Vec cannot fail.
+        let _ = write!(out, ",\"expires_in\":{seconds}");
+    }
+    write_end(reference, out);
+}
+
 /// Appends the answer to `stats`. `stats` is JSON text.
 pub fn write_stats(stats: &str, reference: Reference<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"op\":\"stats\",\"stats\":");

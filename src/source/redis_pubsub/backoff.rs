@@ -4,27 +4,27 @@ use std::time::Duration;
 
 /// Doubles from the smallest to the largest wait; the jitter keeps many hubs from returning to a server at once.
 #[derive(Clone, Debug)]
-pub(in crate::source) struct Backoff {
+pub(crate) struct Backoff {
     delay_min: Duration,
     delay_max: Duration,
     delay_next: Duration,
 }
 
 impl Backoff {
-    pub(in crate::source) fn new(delay_min: Duration, delay_max: Duration) -> Self {
+    pub(crate) fn new(delay_min: Duration, delay_max: Duration) -> Self {
         let delay_max = delay_max.max(delay_min);
         Self { delay_min, delay_max, delay_next: delay_min }
     }
 
     /// The wait after one more failure, drawn by `random` from the upper half of the present step.
-    pub(in crate::source) fn next_delay(&mut self, random: u32) -> Duration {
+    pub(crate) fn next_delay(&mut self, random: u32) -> Duration {
         let half = self.delay_next / 2;
         self.delay_next = self.delay_next.saturating_mul(2).min(self.delay_max);
         half + half.mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
 
     /// The server answered: the next failure is a first one.
-    pub(in crate::source) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.delay_next = self.delay_min;
     }
 }

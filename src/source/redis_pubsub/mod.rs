@@ -39,11 +39,11 @@ pub use status::{Snapshot, SourceStatus};
 pub use writer::{WriterHandle, start_writer};
 
 // What Redis Streams have in common with Pub/Sub.
-pub(super) use backoff::Backoff;
+pub(crate) use backoff::Backoff;
 pub(super) use publisher::Form;
 pub(super) use script::{Request, Script, digest, memory_key};
 pub(super) use subscriptions::Tally;
-pub(super) use throttle::Throttle;
+pub(crate) use throttle::Throttle;
 pub(super) use writer::start_writer_of;
 
 #[cfg(test)]

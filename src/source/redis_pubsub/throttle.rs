@@ -9,14 +9,14 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Lets one line through per [`LINE_INTERVAL`] and counts the rest.
 #[derive(Debug, Default)]
-pub(in crate::source) struct Throttle {
+pub(crate) struct Throttle {
     next: Moment,
     suppressed: u64,
 }
 
 impl Throttle {
     /// Whether to write the line now: if so, how many were left out since the last one.
-    pub(in crate::source) fn admit(&mut self, now: Moment) -> Option<u64> {
+    pub(crate) fn admit(&mut self, now: Moment) -> Option<u64> {
         if now < self.next {
             self.suppressed += 1;
             return None;

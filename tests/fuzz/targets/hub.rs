@@ -47,7 +47,7 @@ impl Wake for Nobody {
 
 /// Where every request comes from.
 pub(super) fn context(hub: &Hub) -> Context<'_> {
-    Context { hub, reactor: 0, token: 0, now: NOW, admin: false, overload: None, identity: None }
+    Context { hub, reactor: 0, token: 0, now: NOW, admin: false, overload: None, identity: None, peer: None }
 }
 
 /// What `hub` answers to a request of this head; `None` if the head itself is refused.

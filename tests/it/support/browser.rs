@@ -1,10 +1,14 @@
 //! A page in headless Chromium.
 
-use std::process::{Child, Command, Stdio};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    process::{Child, Command, Stdio},
+};
 
 use serde_json::Value;
 
-use super::{Folder, hub::Hub, sse::SseClient};
+use super::{Folder, hub::Hub, packages::node_examples, sse::SseClient};
 
 /// Defines `report(…)`; reports are sent one after the other, in order.
 const PROLOGUE: &str = r#"
@@ -16,7 +20,7 @@ function report(...words) {
 addEventListener("error", event => report("script failed", event.message));
 "#;
 
-const FLAGS: [&str; 12] = [
+const FLAGS: [&str; 13] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -29,6 +33,8 @@ const FLAGS: [&str; 12] = [
     "--no-first-run",
     "--no-default-browser-check",
     "--no-proxy-server",
+    // Those of the tests' proxies are signed by themselves.
+    "--ignore-certificate-errors",
 ];
 
 /// A page in a browser of its own. It tells what it sees by publishing it to a second hub, where the test listens.
@@ -43,12 +49,25 @@ pub(crate) struct Page {
 impl Page {
     /// Runs `script` in a page that knows `hub`, the URL of the hub it is about.
     pub(crate) fn open(hub: &str, script: &str) -> Self {
-        let (folder, reports_hub) = (Folder::new(), Hub::start());
+        Self::open_page(Folder::new(), "<!doctype html><meta charset=utf-8>", hub, script)
+    }
+
+    /// Opens a page of `scripts/examples`, as somebody does who has the folder on a disk, and then runs `script` in it.
+    pub(crate) fn open_example(name: &str, hub: &str, script: &str) -> Self {
+        let (folder, examples) = (Folder::new(), node_examples());
+        for beside in ["page.css", "page.js", "node_modules"] {
+            symlink(examples.join(beside), folder.0.join(beside)).expect("the folder is ours");
+        }
+        let text = fs::read_to_string(examples.join(name)).expect("there is such an example");
+        Self::open_page(folder, &text, hub, script)
+    }
+
+    fn open_page(folder: Folder, text: &str, hub: &str, script: &str) -> Self {
+        let reports_hub = Hub::start();
         let reports = SseClient::open(&reports_hub, "/sse?topic=report");
         let (page, profile) = (folder.path("page.html"), folder.path("profile"));
         let known = format!("const hub = \"{hub}\", reports = \"{}\";", reports_hub.url(0));
-        let text = format!("<!doctype html><meta charset=utf-8><script>{known}{PROLOGUE}{script}</script>");
-        std::fs::write(&page, text).expect("the folder is ours");
+        fs::write(&page, format!("{text}<script>{known}{PROLOGUE}{script}</script>")).expect("the folder is ours");
         let mut command = Command::new("chromium");
         command.args(FLAGS).arg(format!("--user-data-dir={profile}")).arg(format!("file://{page}"));
         let started =

@@ -120,11 +120,14 @@ impl Hub {
     /// Waits until `count` connections listen to `topic`.
     #[track_caller]
     pub(crate) fn wait_for_listeners(&self, topic: &str, count: u64) {
-        wait_until(&format!("{count} listeners of {topic}"), || {
-            let described = self.get(&format!("/topics/{topic}"));
-            let listeners = (described.status == 200).then(|| described.json()["listeners"].as_u64())?;
-            (listeners == Some(count)).then_some(())
-        });
+        let what = format!("{count} listeners of {topic}");
+        wait_until(&what, || (self.listeners(topic) == Some(count)).then_some(()));
+    }
+
+    /// How many connections listen to `topic`, if it is known.
+    pub(crate) fn listeners(&self, topic: &str) -> Option<u64> {
+        let described = self.get(&format!("/topics/{topic}"));
+        (described.status == 200).then(|| described.json()["listeners"].as_u64())?
     }
 
     /// Asks it to end, and waits until it has.

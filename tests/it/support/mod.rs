@@ -1,9 +1,12 @@
 //! What the tests are made of: servers to start, clients to talk with, and one way to wait.
 
 pub(crate) mod browser;
+pub(crate) mod conversation;
+pub(crate) mod example;
 pub(crate) mod http;
 pub(crate) mod hub;
 pub(crate) mod nginx;
+pub(crate) mod packages;
 pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod sentinel;

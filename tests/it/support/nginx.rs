@@ -8,7 +8,7 @@ use std::{
 
 use socket2::Socket;
 
-use super::{Folder, PATIENCE, redis::free_port, send_signal, wait_until};
+use super::{Folder, PATIENCE, redis::free_port, run_program, send_signal, stdout_of, wait_until};
 
 /// Not 127.0.0.1, for the reason that a Redis has its own.
 const HOST: &str = "127.0.0.2";
@@ -16,19 +16,74 @@ const HOST: &str = "127.0.0.2";
 /// What the configuration says about the machine it is made for, which is not the one of a test.
 const HUBS: [&str; 2] = ["server 127.0.0.1:8080 ", "server 127.0.0.1:8081 "];
 
+/// What `scripts/deploy` has: the two whole configurations, and what they include.
+const PLAIN: &str = include_str!("../../../scripts/deploy/nginx.conf");
+const TLS: &str = include_str!("../../../scripts/deploy/nginx-tls.conf");
+const PARTS: [(&str, &str); 2] = [
+    ("fanfare-hubs.conf", include_str!("../../../scripts/deploy/fanfare-hubs.conf")),
+    ("fanfare-doors.conf", include_str!("../../../scripts/deploy/fanfare-doors.conf")),
+];
+
 /// An nginx that runs until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Nginx {
     child: Child,
-    port: u16,
+    /// The first is the one to talk to; the second sends those on who come without TLS.
+    ports: [u16; 2],
+    tls: bool,
     folder: Folder,
 }
 
 impl Nginx {
     /// With `scripts/deploy/nginx.conf`, in front of one or two hubs, each a `host:port`.
     pub(crate) fn start(hubs: &[&str]) -> Self {
-        let (folder, port) = (Folder::new(), free_port());
-        let text = adapt(include_str!("../../../scripts/deploy/nginx.conf"), &folder, port, hubs);
+        Self::deploy(PLAIN, hubs, &|[port, _]| vec![("listen 80;", format!("listen {HOST}:{port};"))])
+    }
+
+    /// With `scripts/deploy/nginx-tls.conf`, and a certificate of the test's own.
+    pub(crate) fn start_tls(hubs: &[&str]) -> Self {
+        Self::deploy(TLS, hubs, &|[port, plain_port]| {
+            vec![
+                ("listen 80;", format!("listen {HOST}:{plain_port};")),
+                ("listen 443 ssl http2;", format!("listen {HOST}:{port} ssl http2;")),
+                ("/etc/ssl/hub.pem", "hub.pem".to_owned()),
+                ("/etc/ssl/private/hub.key", "hub.key".to_owned()),
+            ]
+        })
+    }
+
+    /// With a part of a configuration that somebody has: what stands in it `from` is put `to` something else. It has TLS
+    /// at `listen 443 ssl http2;`, and its certificates are `hub.pem` and `hub.key`.
+    pub(crate) fn start_site(site: &str, changes: &[(&str, &str)]) -> Self {
+        let (folder, ports) = (Folder::new(), [free_port(), free_port()]);
+        let mut text = site.to_owned();
+        replace(&mut text, "listen 443 ssl http2;", &format!("listen {HOST}:{} ssl http2;", ports[0]));
+        changes.iter().for_each(|(from, to)| replace(&mut text, from, to));
+        let mut main = PLAIN.to_owned();
+        let own = [main.find("    server {"), main.rfind('}')].map(|place| place.expect("it has a server block"));
+        main.replace_range(own[0]..own[1], &text);
+        // The recommended parts are not for it.
+        replace(&mut main, "include fanfare-hubs.conf;", "");
+        adapt(&mut main, &folder);
+        Self::launch(main, ports, true, folder)
+    }
+
+    fn deploy(main: &str, hubs: &[&str], listen: &dyn Fn([u16; 2]) -> Vec<(&'static str, String)>) -> Self {
+        let (folder, ports) = (Folder::new(), [free_port(), free_port()]);
+        let mut text = main.to_owned();
+        listen(ports).iter().for_each(|(from, to)| replace(&mut text, from, to));
+        adapt(&mut text, &folder);
+        for (name, part) in PARTS {
+            let part = point_at(part, hubs).replace("/var/log/nginx/access.log", &folder.path("access.log"));
+            fs::write(folder.path(name), part).expect("the folder is ours");
+        }
+        Self::launch(text, ports, main == TLS, folder)
+    }
+
+    fn launch(text: String, ports: [u16; 2], tls: bool, folder: Folder) -> Self {
+        if tls {
+            make_certificate(&folder);
+        }
         let path = folder.path("nginx.conf");
         fs::write(&path, text).expect("the folder is ours");
         let mut command = Command::new("nginx");
@@ -36,23 +91,33 @@ impl Nginx {
         let started = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         let child =
             started.unwrap_or_else(|error| panic!("cannot run nginx: {error}; install it: apt-get install nginx"));
-        let mut nginx = Self { child, port, folder };
+        let mut nginx = Self { child, ports, tls, folder };
         wait_until("nginx accepts", || {
             let ended = nginx.child.try_wait().expect("it is our child");
             assert!(ended.is_none(), "nginx ended: {}", nginx.log("error.log"));
-            TcpStream::connect((HOST, port)).ok()
+            TcpStream::connect((HOST, ports[0])).ok()
         });
         nginx
     }
 
     /// `host:port`.
     pub(crate) fn address(&self) -> String {
-        format!("{HOST}:{}", self.port)
+        format!("{HOST}:{}", self.ports[0])
     }
 
-    /// `http://host:port`.
+    /// `http://host:port`, or `https://…`.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address())
+        format!("{}://{}", if self.tls { "https" } else { "http" }, self.address())
+    }
+
+    /// Where one is sent on from.
+    pub(crate) fn plain_url(&self) -> String {
+        format!("http://{HOST}:{}", self.ports[1])
+    }
+
+    /// The certificate that a client has to trust.
+    pub(crate) fn certificate(&self) -> String {
+        self.folder.path("hub.pem")
     }
 
     /// A new connection to it.
@@ -78,26 +143,35 @@ impl Drop for Nginx {
     }
 }
 
-/// Other addresses and other folders, nothing else.
-fn adapt(text: &str, folder: &Folder, port: u16, hubs: &[&str]) -> String {
-    let mut text = text.to_owned();
-    replace(&mut text, "listen 80;", &format!("listen {HOST}:{port};"));
-    replace(&mut text, "/run/nginx.pid", &folder.path("nginx.pid"));
-    replace(&mut text, "/var/log/nginx/error.log", &folder.path("error.log"));
-    replace(&mut text, "/var/log/nginx/access.log", &folder.path("access.log"));
-    for (place, known) in HUBS.iter().enumerate() {
-        match hubs.get(place) {
-            Some(hub) => replace(&mut text, known, &format!("server {hub} ")),
-            None => replace(&mut text, known, "# "),
-        }
-    }
+/// Other folders, nothing else.
+fn adapt(text: &mut String, folder: &Folder) {
+    replace(text, "/run/nginx.pid", &folder.path("nginx.pid"));
+    replace(text, "/var/log/nginx/error.log", &folder.path("error.log"));
     let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let folders = kinds.map(|kind| format!("{kind}_temp_path {};", folder.path(kind))).join(" ");
-    replace(&mut text, "http {", &format!("http {{ {folders}"));
+    replace(text, "http {", &format!("http {{ {folders}"));
+}
+
+/// The same with other hubs.
+fn point_at(part: &str, hubs: &[&str]) -> String {
+    let mut text = part.to_owned();
+    for (place, known) in HUBS.iter().enumerate() {
+        let new = hubs.get(place).map_or_else(|| "# ".to_owned(), |hub| format!("server {hub} "));
+        text = text.replace(known, &new);
+    }
     text
 }
 
+/// Makes `hub.pem` and `hub.key`, for nginx's own address and signed by itself.
+fn make_certificate(folder: &Folder) {
+    let (key, certificate) = (folder.path("hub.key"), folder.path("hub.pem"));
+    let (subject, name) = ("/CN=hub.example", format!("subjectAltName=IP:{HOST},DNS:hub.example"));
+    let kind = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
+    let files = ["-keyout", &key, "-out", &certificate, "-subj", subject, "-addext", &name];
+    stdout_of(&run_program("openssl", "openssl", &[&kind[..], &files[..]].concat()));
+}
+
 fn replace(text: &mut String, known: &str, new: &str) {
-    assert_eq!(text.matches(known).count(), 1, "{known:?} should stand once in nginx.conf");
+    assert_eq!(text.matches(known).count(), 1, "{known:?} should stand once in the configuration");
     *text = text.replace(known, new);
 }

@@ -84,6 +84,11 @@ impl SseClient {
         }
     }
 
+    /// How many comments came so far.
+    pub(crate) fn comments(&self) -> u64 {
+        self.decoder.comments()
+    }
+
     /// Reads to the end of the stream, which must be a proper one; returns the events that were left.
     #[track_caller]
     pub(crate) fn read_to_end(&mut self) -> Vec<Received> {

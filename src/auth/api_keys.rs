@@ -1,0 +1,83 @@
+//! API keys: long-lived secrets of services that publish or listen.
+
+use std::{fmt, sync::Arc};
+
+use subtle::{Choice, ConstantTimeEq};
+
+use super::{Grants, Identity};
+
+/// The least bytes of a key: fewer can be guessed.
+const API_KEY_BYTES_MIN: usize = 16;
+
+/// One `[[api_keys]]` table: the key itself, and what it gives.
+#[derive(Clone, Default)]
+pub struct ApiKey {
+    /// The key.
+    pub secret: String,
+    /// Its name: the subject of whoever shows it.
+    pub name: String,
+    /// Its role.
+    pub role: Option<String>,
+    /// Patterns of topics that it may listen to.
+    pub subscribe: Vec<String>,
+    /// Patterns of topics that it may publish to.
+    pub publish: Vec<String>,
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ApiKey({})", self.name)
+    }
+}
+
+/// All API keys of a hub.
+#[derive(Default)]
+pub(super) struct ApiKeys(Vec<(Box<[u8]>, Arc<Identity>)>);
+
+impl fmt::Debug for ApiKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ApiKeys({})", self.0.len())
+    }
+}
+
+impl ApiKeys {
+    pub(super) fn load(keys: Vec<ApiKey>) -> Result<Self, String> {
+        let mut loaded: Vec<(Box<[u8]>, Arc<Identity>)> = Vec::new();
+        for key in keys {
+            if key.secret.len() < API_KEY_BYTES_MIN {
+                let bytes = key.secret.len();
+                return Err(format!("key `{}` has {bytes} bytes; at least {API_KEY_BYTES_MIN} are needed", key.name));
+            }
+            let secret: Box<[u8]> = key.secret.as_bytes().into();
+            if loaded.iter().any(|(other, _)| *other == secret) {
+                return Err(format!("key `{}` is there twice", key.name));
+            }
+            let of_key = |wrong: String| format!("key `{}`: {wrong}", key.name);
+            let identity = Identity {
+                subject: key.name.as_str().into(),
+                role: key.role.as_deref().map(Box::from),
+                subscribe: Grants::parse(&key.subscribe).map_err(of_key)?,
+                publish: Grants::parse(&key.publish).map_err(of_key)?,
+                ..Identity::default()
+            };
+            loaded.push((secret, Arc::new(identity)));
+        }
+        Ok(Self(loaded))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whose key `shown` is. Each is compared in full, so that the time tells nothing but lengths.
+    pub(super) fn identify(&self, shown: &str) -> Option<Arc<Identity>> {
+        let mut found = None;
+        for (secret, identity) in &self.0 {
+            let same: Choice = secret.ct_eq(shown.as_bytes());
+            if bool::from(same) {
+                found = Some(Arc::clone(identity));
+            }
+        }
+        found
+    }
+}

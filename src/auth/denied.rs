@@ -1,0 +1,64 @@
+//! Why a client is not let in.
+
+use std::fmt;
+
+use crate::close::Close;
+
+/// Why a client is not let in, or not to what it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Denied {
+    /// It shows nothing.
+    Missing,
+    /// What it shows is not valid, whatever is wrong with it.
+    Invalid,
+    /// What it shows was valid once.
+    Expired,
+    /// Its user has no access any more.
+    Revoked,
+    /// It is known, but has no right to what it asks for.
+    Forbidden,
+}
+
+impl Denied {
+    /// 401, or 403 if signing in again would not help (RFC 9110 sections 15.5.2 and 15.5.4).
+    pub fn status(self) -> u16 {
+        if self == Self::Forbidden { 403 } else { 401 }
+    }
+
+    /// How a stream ends that may not go on, or not even begin.
+    pub fn close(self) -> Close {
+        match self {
+            Self::Expired => Close::TokenExpired,
+            Self::Forbidden => Close::Forbidden(self.message()),
+            Self::Missing | Self::Invalid | Self::Revoked => Close::Unauthenticated(self.message()),
+        }
+    }
+
+    /// The word for it, in answers and as the reason in metrics.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Missing => "token_missing",
+            Self::Invalid => "token_invalid",
+            Self::Expired => "token_expired",
+            Self::Revoked => "user_revoked",
+            Self::Forbidden => "forbidden",
+        }
+    }
+
+    /// What the client is told: one sentence, short enough for a close frame's 123 bytes.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Missing => "a token is needed: Authorization: Bearer TOKEN, or ?token=TOKEN",
+            Self::Invalid => "the token is not valid here",
+            Self::Expired => "the token has expired",
+            Self::Revoked => "this user has no access any more",
+            Self::Forbidden => "this token gives no right to that",
+        }
+    }
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())
+    }
+}

@@ -1,0 +1,206 @@
+//! The keys that tokens are checked and made with. Each goes with one algorithm, which the configuration pins: what a
+//! token's header says of it decides nothing (RFC 8725 sections 3.1 and 3.2).
+
+use jsonwebtoken::{DecodingKey, EncodingKey, Header, TokenData, Validation, decode, decode_header, encode};
+
+use super::{Algorithm, Claims, Denied, jwks};
+
+/// Keys tried for one token that names none: each costs a check of a signature.
+const CANDIDATES_MAX: usize = 16;
+
+/// All keys of a hub.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    checking: Vec<CheckingKey>,
+    signing: Option<SigningKey>,
+}
+
+/// A key that signatures are checked with.
+#[derive(Debug)]
+pub(super) struct CheckingKey {
+    /// Its name in a key set (RFC 7517 section 4.5).
+    id: Option<String>,
+    algorithm: Algorithm,
+    key: DecodingKey,
+    validation: Validation,
+}
+
+#[derive(Debug)]
+struct SigningKey {
+    algorithm: Algorithm,
+    key: EncodingKey,
+}
+
+/// Where the keys come from: the texts of files and settings, empty where there is none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeyTexts<'a> {
+    pub(super) secret: &'a str,
+    pub(super) public_key: &'a str,
+    pub(super) private_key: &'a str,
+    pub(super) jwks: &'a str,
+}
+
+/// What is wrong, and the key of the configuration that says so.
+pub(super) type Wrong = (&'static str, String);
+
+impl Keys {
+    /// The keys in `texts` for `algorithms`. A text that goes with none of these, and an algorithm without a key, are
+    /// mistakes.
+    pub(super) fn load(texts: KeyTexts<'_>, algorithms: &[Algorithm]) -> Result<Self, Wrong> {
+        let mut keys = Self::default();
+        keys.take_secret(texts.secret, algorithms)?;
+        keys.take_public_key(texts.public_key, algorithms)?;
+        keys.take_private_key(texts.private_key, algorithms)?;
+        if !texts.jwks.is_empty() {
+            let read = jwks::read(texts.jwks, algorithms).map_err(|wrong| ("auth.jwks_file", wrong))?;
+            keys.checking.extend(read);
+        }
+        match algorithms.iter().find(|algorithm| !keys.check_with(**algorithm)) {
+            Some(algorithm) if !keys.checking.is_empty() => {
+                Err(("auth.algorithms", format!("there is no key for {algorithm}: {}", where_to_set(*algorithm))))
+            }
+            _ => Ok(keys),
+        }
+    }
+
+    /// Whether no token can be checked.
+    pub(super) fn is_empty(&self) -> bool {
+        self.checking.is_empty()
+    }
+
+    /// Whether tokens can be made.
+    pub(super) fn can_sign(&self) -> bool {
+        self.signing.is_some()
+    }
+
+    /// The claims of `token`, if one of the keys has signed it. Whether they hold is another matter.
+    pub(super) fn check(&self, token: &str) -> Result<Claims, Denied> {
+        let header = decode_header(token).map_err(|_| Denied::Invalid)?;
+        // Whatever it says is critical, it is nothing that is understood here (RFC 7515 section 4.1.11).
+        if header.crit.is_some() {
+            return Err(Denied::Invalid);
+        }
+        let candidates = self.candidates(header.kid.as_deref(), header.alg);
+        let checked = candidates.map(|key| decode(token, &key.key, &key.validation)).find_map(Result::ok);
+        checked.map(|TokenData { claims, .. }| claims).ok_or(Denied::Invalid)
+    }
+
+    /// A token that says `claims`; `None` if there is no key to sign it with.
+    pub(super) fn sign(&self, claims: &Claims) -> Option<String> {
+        let SigningKey { algorithm, key } = self.signing.as_ref()?;
+        encode(&Header::new(algorithm.native()), claims, key).ok()
+    }
+
+    /// The keys that a token may have been signed with whose header names these. A header decides nothing by that: each key
+    /// insists on its own algorithm.
+    pub(super) fn candidates(
+        &self,
+        id: Option<&str>,
+        algorithm: jsonwebtoken::Algorithm,
+    ) -> impl Iterator<Item = &CheckingKey> {
+        let fits = move |key: &&CheckingKey| {
+            let same_id = key.id.is_none() || id.is_none() || key.id.as_deref() == id;
+            same_id && key.algorithm.native() == algorithm
+        };
+        self.checking.iter().filter(fits).take(CANDIDATES_MAX)
+    }
+
+    fn check_with(&self, algorithm: Algorithm) -> bool {
+        self.checking.iter().any(|key| key.algorithm == algorithm)
+    }
+
+    fn take_secret(&mut self, secret: &str, algorithms: &[Algorithm]) -> Result<(), Wrong> {
+        const KEY: &str = "auth.secret";
+        if secret.is_empty() {
+            return Ok(());
+        }
+        let symmetric: Vec<Algorithm> = algorithms.iter().copied().filter(|it| it.is_symmetric()).collect();
+        let Some(first) = symmetric.first() else { return Err((KEY, no_use("a secret", "HS256"))) };
+        for algorithm in &symmetric {
+            check_length(*algorithm, secret)?;
+            self.checking.push(CheckingKey::new(None, *algorithm, DecodingKey::from_secret(secret.as_bytes())));
+        }
+        self.signing = Some(SigningKey { algorithm: *first, key: EncodingKey::from_secret(secret.as_bytes()) });
+        Ok(())
+    }
+
+    fn take_public_key(&mut self, pem: &str, algorithms: &[Algorithm]) -> Result<(), Wrong> {
+        if pem.is_empty() {
+            return Ok(());
+        }
+        let found = algorithms.iter().find_map(|it| Some((*it, public_key(*it, pem.as_bytes())?)));
+        let Some((algorithm, key)) = found else {
+            let message = "it holds no public key in PEM for one of the algorithms in `auth.algorithms`";
+            return Err(("auth.public_key_file", message.into()));
+        };
+        self.checking.push(CheckingKey::new(None, algorithm, key));
+        Ok(())
+    }
+
+    fn take_private_key(&mut self, pem: &str, algorithms: &[Algorithm]) -> Result<(), Wrong> {
+        if pem.is_empty() {
+            return Ok(());
+        }
+        let found = algorithms.iter().find_map(|it| Some((*it, private_key(*it, pem.as_bytes())?)));
+        let Some((algorithm, key)) = found else {
+            let message = "it holds no private key in PEM for one of the algorithms in `auth.algorithms`";
+            return Err(("auth.private_key_file", message.into()));
+        };
+        self.signing = Some(SigningKey { algorithm, key });
+        Ok(())
+    }
+}
+
+impl CheckingKey {
+    pub(super) fn new(id: Option<String>, algorithm: Algorithm, key: DecodingKey) -> Self {
+        let mut validation = Validation::new(algorithm.native());
+        // Here only the signature is checked. Times are told, and an issuer or audience that a token lacks is no match:
+        // `Claims::check` sees to both.
+        validation.required_spec_claims.clear();
+        (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
+        Self { id, algorithm, key, validation }
+    }
+}
+
+fn check_length(algorithm: Algorithm, secret: &str) -> Result<(), Wrong> {
+    let least = algorithm.secret_bytes_min().unwrap_or_default();
+    if least <= secret.len() {
+        return Ok(());
+    }
+    let bytes = secret.len();
+    let message = format!(
+        "the secret has {bytes} bytes, and {algorithm} needs at least {least} (RFC 7518 section 3.2): \
+         make one with `openssl rand -base64 {least}`"
+    );
+    Err(("auth.secret", message))
+}
+
+fn no_use(what: &str, algorithm: &str) -> String {
+    format!("{what} is of no use with these `auth.algorithms`: add {algorithm}, or leave it out")
+}
+
+fn where_to_set(algorithm: Algorithm) -> &'static str {
+    match algorithm.is_symmetric() {
+        true => "set auth.secret_file",
+        false => "set auth.public_key_file or auth.jwks_file",
+    }
+}
+
+/// The library reads of a PEM what kind of key it holds, and refuses another than asked for.
+fn public_key(algorithm: Algorithm, pem: &[u8]) -> Option<DecodingKey> {
+    match algorithm {
+        Algorithm::Rs256 => DecodingKey::from_rsa_pem(pem).ok(),
+        Algorithm::Es256 => DecodingKey::from_ec_pem(pem).ok(),
+        Algorithm::EdDsa => DecodingKey::from_ed_pem(pem).ok(),
+        Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => None,
+    }
+}
+
+fn private_key(algorithm: Algorithm, pem: &[u8]) -> Option<EncodingKey> {
+    match algorithm {
+        Algorithm::Rs256 => EncodingKey::from_rsa_pem(pem).ok(),
+        Algorithm::Es256 => EncodingKey::from_ec_pem(pem).ok(),
+        Algorithm::EdDsa => EncodingKey::from_ed_pem(pem).ok(),
+        Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => None,
+    }
+}

@@ -1,0 +1,134 @@
+//! Signing in with a password, and the tokens that come of it.
+
+use core::net::IpAddr;
+use std::{
+    fmt,
+    sync::{MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    Auth, Claims, Denied, Identity, PasswordWork, Rules,
+    passwords::{Check, PASSWORD_BYTES_MAX},
+    throttle::{Forgiven, Throttle},
+    users::USERNAME_BYTES_MAX,
+};
+use crate::clock::Moment;
+
+/// A token that the hub has made.
+#[derive(Clone)]
+pub struct Minted {
+    /// The token.
+    pub token: String,
+    /// For how long it is valid.
+    pub ttl: Duration,
+}
+
+impl fmt::Debug for Minted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Minted for {:?}", self.ttl)
+    }
+}
+
+/// Why a login is not even tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginRefused {
+    /// The hub has no users.
+    NoUsers,
+    /// The name or the password is longer than any.
+    TooLong,
+    /// Too many failed: there may be another try after this time.
+    TooMany(Duration),
+    /// Too many wait to be checked.
+    Busy,
+}
+
+impl Auth {
+    /// Tries to sign `user` in from `address`. The answer goes to `reply`, on another thread: a token, or `None` if the name
+    /// or the password is wrong. Names that nobody has take as long as others.
+    pub fn log_in(
+        &self,
+        (user, password): (&str, String),
+        address: Option<IpAddr>,
+        now: Moment,
+        reply: impl FnOnce(Option<Minted>) + Send + 'static,
+    ) -> Result<(), LoginRefused> {
+        let users = &self.0.rules.users;
+        let known = users.find(user);
+        let Some(checked) = known.or_else(|| users.anyone()) else { return Err(LoginRefused::NoUsers) };
+        if USERNAME_BYTES_MAX < user.len() || PASSWORD_BYTES_MAX < password.len() {
+            return Err(LoginRefused::TooLong);
+        }
+        self.throttle().begin(user, address, now).map_err(LoginRefused::TooMany)?;
+        let may_enter = known.is_some_and(|user| !user.is_disabled);
+        let (auth, name) = (self.clone(), user.to_owned());
+        let answer = move |is_right: bool| {
+            let minted = (is_right && may_enter).then(|| auth.mint_login(&name, auth.whole_unix_s(now), now)).flatten();
+            if minted.is_some() {
+                auth.throttle().forgive(&name, address, Forgiven::SignedIn);
+            }
+            reply(minted);
+        };
+        let check = Check { password, hash: checked.password_hash.clone(), reply: Box::new(answer) };
+        if self.0.passwords.submit(check) {
+            return Ok(());
+        }
+        self.throttle().forgive(user, address, Forgiven::NotTried);
+        Err(LoginRefused::Busy)
+    }
+
+    /// A fresh token for whoever has signed in with a password, as long as that was not too long ago.
+    pub fn refresh(&self, identity: &Identity, now: Moment) -> Result<Minted, Denied> {
+        let login_unix_s = identity.login_unix_s.ok_or(Denied::Forbidden)?;
+        self.mint_login(&identity.subject, login_unix_s, now).ok_or(Denied::Expired)
+    }
+
+    /// Whether anybody can sign in with a password.
+    pub fn has_users(&self) -> bool {
+        !self.0.rules.users.is_empty()
+    }
+
+    /// What a thread does that checks passwords.
+    pub fn password_work(&self) -> PasswordWork {
+        self.0.work.clone()
+    }
+
+    /// A token for the user `name`, whose session began at `login_unix_s`; `None` if that is over.
+    fn mint_login(&self, name: &str, login_unix_s: u64, now: Moment) -> Option<Minted> {
+        let settings = self.settings();
+        let unix_s = self.whole_unix_s(now);
+        let session_ends = login_unix_s.saturating_add(settings.session_age_max.as_secs());
+        let left = Duration::from_secs(session_ends.saturating_sub(unix_s));
+        let ttl = settings.token_ttl.min(left);
+        let claims = Claims { sub: name.to_owned(), fanfare_login: Some(login_unix_s), ..Claims::default() };
+        if ttl < Duration::from_secs(1) {
+            return None;
+        }
+        self.0.rules.mint(claims, ttl, unix_s)
+    }
+
+    fn whole_unix_s(&self, now: Moment) -> u64 {
+        self.unix_s(now) as u64
+    }
+
+    fn throttle(&self) -> MutexGuard<'_, Throttle> {
+        self.0.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Rules {
+    /// A token that says `claims`, valid from `unix_s` (seconds since 1970) for `ttl`, which is rounded down to seconds.
+    /// `None` if there is no key to sign it with.
+    pub fn mint(&self, claims: Claims, ttl: Duration, unix_s: u64) -> Option<Minted> {
+        let ttl = Duration::from_secs(ttl.as_secs());
+        let named = |name: &str| (!name.is_empty()).then(|| name.to_owned());
+        let claims = Claims {
+            exp: (unix_s + ttl.as_secs()) as f64,
+            iat: Some(unix_s),
+            iss: named(&self.settings.issuer),
+            aud: named(&self.settings.audience).map(super::Audience::One).unwrap_or_default(),
+            ..claims
+        };
+        Some(Minted { token: self.keys.sign(&claims)?, ttl })
+    }
+}

@@ -1,0 +1,100 @@
+//! How a hub knows its clients: the configuration's section, checked as a whole, with its files read.
+
+use super::{
+    Algorithm, ApiKey, Mode, Settings,
+    api_keys::ApiKeys,
+    keys::{KeyTexts, Keys, Wrong},
+    users::Users,
+};
+
+/// What is read from files, or stands in the configuration where a file could be named as well. Empty where there is none.
+#[derive(Clone, Default)]
+#[allow(missing_debug_implementations, reason = "secrets are not shown")]
+pub struct Secrets {
+    /// The secret that tokens are signed with.
+    pub secret: String,
+    /// The public key that tokens are checked with, in PEM.
+    pub public_key: String,
+    /// The private key that the hub signs its own tokens with, in PEM.
+    pub private_key: String,
+    /// The public keys that tokens are checked with, as a JSON Web Key Set.
+    pub jwks: String,
+    /// The users file.
+    pub users: String,
+    /// The API keys.
+    pub api_keys: Vec<ApiKey>,
+}
+
+/// The rules in force. `Debug` shows no secret.
+#[derive(Debug, Default)]
+pub struct Rules {
+    pub(super) settings: Settings,
+    pub(super) keys: Keys,
+    pub(super) users: Users,
+    pub(super) api_keys: ApiKeys,
+}
+
+impl Rules {
+    /// The rules that `settings` and `secrets` make, or what is wrong, with the configuration's key that says so.
+    pub fn new(settings: Settings, secrets: Secrets) -> Result<Self, (&'static str, String)> {
+        if settings.mode == Mode::None {
+            secrets.refuse_unused()?;
+            return Ok(Self { settings, ..Self::default() });
+        }
+        let texts = KeyTexts {
+            secret: &secrets.secret,
+            public_key: &secrets.public_key,
+            private_key: &secrets.private_key,
+            jwks: &secrets.jwks,
+        };
+        let keys = Keys::load(texts, &settings.algorithms)?;
+        let users = match secrets.users.as_str() {
+            "" => Users::default(),
+            text => Users::parse(text).map_err(|wrong| ("users.file", wrong))?,
+        };
+        let api_keys = ApiKeys::load(secrets.api_keys).map_err(|wrong| ("api_keys", wrong))?;
+        if keys.is_empty() && api_keys.is_empty() {
+            return Err(("auth.mode", nothing_to_check_with()));
+        }
+        if !users.is_empty() && !(keys.can_sign() && !keys.is_empty()) {
+            let message = "users sign in for tokens: set auth.secret_file, or a pair of keys, to sign these with";
+            return Err(("users.file", message.into()));
+        }
+        Ok(Self { settings, keys, users, api_keys })
+    }
+
+    /// What they were made from, apart from secrets.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Whether clients have to show who they are.
+    pub fn is_required(&self) -> bool {
+        self.settings.mode == Mode::Jwt
+    }
+}
+
+impl Secrets {
+    /// Somebody who has set a secret means it to be asked for.
+    fn refuse_unused(&self) -> Result<(), Wrong> {
+        let given = [
+            ("auth.secret", !self.secret.is_empty()),
+            ("auth.public_key_file", !self.public_key.is_empty()),
+            ("auth.private_key_file", !self.private_key.is_empty()),
+            ("auth.jwks_file", !self.jwks.is_empty()),
+            ("users.file", !self.users.is_empty()),
+            ("api_keys", !self.api_keys.is_empty()),
+        ];
+        let unused = given.into_iter().find_map(|(key, is_set)| is_set.then_some(key));
+        unused
+            .map_or(Ok(()), |key| Err((key, "nobody is asked for it: set auth.mode = \"jwt\", or leave it out".into())))
+    }
+}
+
+fn nothing_to_check_with() -> String {
+    let names = Algorithm::ALL.map(Algorithm::name).join(", ");
+    format!(
+        "there is nothing to check clients with: set auth.secret_file, auth.public_key_file or auth.jwks_file, with \
+         `auth.algorithms` of {names}, or [[api_keys]]"
+    )
+}

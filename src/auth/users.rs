@@ -1,0 +1,113 @@
+//! The users file: who may sign in with a password, and what they may do then.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+use super::{Grants, Identity, passwords};
+use crate::clock::Moment;
+
+/// The users of a hub, by name.
+#[derive(Debug, Default)]
+pub(super) struct Users(HashMap<String, User>);
+
+/// One user, as the file has it.
+#[derive(Debug)]
+pub(super) struct User {
+    /// An argon2id hash (PHC string).
+    pub(super) password_hash: String,
+    pub(super) is_disabled: bool,
+    role: Option<Box<str>>,
+    subscribe: Grants,
+    publish: Grants,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UsersFile {
+    #[serde(default)]
+    user: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    username: String,
+    password: String,
+    role: Option<Box<str>>,
+    #[serde(default)]
+    subscribe: Vec<String>,
+    #[serde(default)]
+    publish: Vec<String>,
+    #[serde(default)]
+    disabled: bool,
+}
+
+/// The longest name of a user, in bytes.
+pub(super) const USERNAME_BYTES_MAX: usize = 255;
+
+impl Users {
+    /// Reads `[[user]]` tables in TOML.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        // The parser quotes what it refuses, and that may be a password.
+        let file: UsersFile = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+        let mut users = HashMap::new();
+        for entry in file.user {
+            let name = entry.username.clone();
+            let user = entry.check().map_err(|wrong| format!("user `{name}`: {wrong}"))?;
+            if users.insert(name.clone(), user).is_some() {
+                return Err(format!("user `{name}` is there twice"));
+            }
+        }
+        if users.is_empty() {
+            return Err("it names nobody: write a [[user]] table with username, password, subscribe and publish".into());
+        }
+        Ok(Self(users))
+    }
+
+    /// The user `name`, disabled or not.
+    pub(super) fn find(&self, name: &str) -> Option<&User> {
+        self.0.get(name)
+    }
+
+    /// Anyone: an unknown name is checked against somebody's hash, so that it takes as long.
+    pub(super) fn anyone(&self) -> Option<&User> {
+        self.0.values().next()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl User {
+    /// Whom a token of the user `name` stands for, which was made by a login at `login_unix_s`. The rights are those of the
+    /// file as it is now, whatever the token says.
+    pub(super) fn identify(&self, name: &str, login_unix_s: u64, expires: Moment) -> Identity {
+        Identity {
+            subject: name.into(),
+            role: self.role.clone(),
+            subscribe: self.subscribe.clone(),
+            publish: self.publish.clone(),
+            expires: Some(expires),
+            login_unix_s: Some(login_unix_s),
+            ..Identity::default()
+        }
+    }
+}
+
+impl Entry {
+    fn check(self) -> Result<User, String> {
+        if self.username.is_empty() || USERNAME_BYTES_MAX < self.username.len() {
+            return Err(format!("a username has 1 to {USERNAME_BYTES_MAX} bytes"));
+        }
+        passwords::check_form(&self.password)?;
+        Ok(User {
+            password_hash: self.password,
+            is_disabled: self.disabled,
+            role: self.role,
+            subscribe: Grants::parse(&self.subscribe)?,
+            publish: Grants::parse(&self.publish)?,
+        })
+    }
+}

@@ -1,0 +1,457 @@
+//! `/api/v1/events` and `/api/v1/broadcast-demo`: the event streaming service, mounted twice, each mount with topics of its
+//! own. A stream is a topic, and what is broadcast to it an event like any other, so every other door reaches it, too.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    Answer, Context, Later, OpenSse, access,
+    overload::is_event_source,
+    publish::{BAD_KIND, Outgoing, describe_failure, publish_then},
+    stream::place_cursor,
+};
+use crate::{
+    auth::{Denied, Identity},
+    bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, PublishFailed, PublishRefused, Receipt},
+    event::Start,
+    protocol::{
+        EventData,
+        http::{Method, Request, Response, Version},
+    },
+    topic::{BadTopic, Topic},
+};
+
+/// One place where the service is found.
+#[derive(Debug)]
+struct Mount {
+    /// What its paths begin with.
+    path: &'static str,
+    /// What stands before a stream's name in its topic's.
+    prefix: &'static str,
+    /// The streams there always are.
+    defaults: [&'static str; 4],
+}
+
+/// Not `events.`: that is where topics of other kinds live, such as the one a WebSocket listens to that names none.
+static MOUNTS: [Mount; 2] = [
+    Mount {
+        path: "/api/v1/events/",
+        prefix: "streams.",
+        defaults: ["default", "system", "user-activity", "notifications"],
+    },
+    Mount {
+        path: "/api/v1/broadcast-demo/",
+        prefix: "broadcast-demo.",
+        defaults: ["demo-default", "demo-system", "demo-user-activity", "demo-notifications"],
+    },
+];
+
+/// In [`crate::metrics::ROUTE_LABELS`].
+const LABEL: &str = "events";
+
+/// The topics of all default streams, each with the stream's name: what a demonstration makes events for.
+pub fn demo_streams() -> Vec<(Topic, &'static str)> {
+    let of_mount = |mount: &'static Mount| {
+        let topics = mount.defaults.into_iter().map(|stream| (mount.topic(stream), stream));
+        topics.filter_map(|(topic, stream)| Some((topic.ok()?, stream)))
+    };
+    MOUNTS.iter().flat_map(of_mount).collect()
+}
+
+/// `GET …/stream/{stream}`: its events, without names, so that all of them arrive at `onmessage`.
+pub(super) fn open_stream(request: &Request, stream: &str, context: &Context<'_>) -> Answer {
+    let door = Door::new(request, context);
+    let topic = match door.subscribable(stream) {
+        Ok(topic) => topic,
+        Err(fault) => return door.refuse(&fault).into(),
+    };
+    if request.method == Method::Head {
+        return Response::empty(200).with("Content-Type", "text/event-stream").into();
+    }
+    OpenSse {
+        topics: vec![(topic, place_cursor(request, Start::Live))],
+        tells_place: is_event_source(request),
+        headers: stream_fields(request, context),
+        identity: door.identity.ok().flatten(),
+        ..OpenSse::default()
+    }
+    .into()
+}
+
+/// The fields that the service's clients are used to, besides those of every stream.
+fn stream_fields(request: &Request, context: &Context<'_>) -> Vec<(&'static str, String)> {
+    let mut fields = vec![("Access-Control-Allow-Headers", "Cache-Control".to_owned())];
+    // Whoever names its origin is told by the rules of all doors.
+    if request.header("origin").is_none() && context.hub.config.cors.is_open() {
+        fields.push(("Access-Control-Allow-Origin", "*".to_owned()));
+    }
+    if request.version == Version::Http11 {
+        fields.push(("Connection", "keep-alive".to_owned()));
+    }
+    fields
+}
+
+/// `POST …/broadcast`: an event for one stream, or for all of the mount.
+pub(super) fn broadcast(request: &Request, _: &str, context: &Context<'_>) -> Answer {
+    let door = Door::new(request, context);
+    match door.prepare(&request.body) {
+        Ok((_, batch)) if batch.is_empty() => door.succeed("Event broadcasted to all streams").into(),
+        Ok((message, batch)) => {
+            let at_s = door.at_s;
+            publish_then(batch, LABEL, context, move |receipts| describe_receipts(&message, receipts, at_s))
+        }
+        Err(fault) => door.refuse(&fault).into(),
+    }
+}
+
+/// `GET …/streams`: who listens, and what makes events up.
+pub(super) fn list_streams(request: &Request, _: &str, context: &Context<'_>) -> Answer {
+    let door = Door::new(request, context);
+    let identity = match &door.identity {
+        Ok(identity) => identity.as_deref(),
+        Err(denied) => return door.refuse(&Fault::from(*denied)).into(),
+    };
+    let mut listed = Map::new();
+    for (stream, figures) in door.streams() {
+        let is_listed = figures.is_default || figures.generator.is_some() || 0 < figures.clients;
+        let Ok(topic) = door.mount.topic(&stream) else { continue };
+        if is_listed && access::may_subscribe(identity, &topic).is_ok() {
+            listed.insert(stream, figures.describe());
+        }
+    }
+    let data = Some(Value::Object(listed));
+    Response::json(200, &Envelope { success: true, data, ..Envelope::at(door.at_s) }).into()
+}
+
+/// `POST …/stream/{stream}/start`: begins to make events up, or begins anew.
+pub(super) fn start_stream(request: &Request, stream: &str, context: &Context<'_>) -> Answer {
+    manage(request, stream, GeneratorAction::Start, context)
+}
+
+/// `POST …/stream/{stream}/stop`: no more events, and the stream is forgotten.
+pub(super) fn stop_stream(request: &Request, stream: &str, context: &Context<'_>) -> Answer {
+    manage(request, stream, GeneratorAction::Stop, context)
+}
+
+/// `POST …/stream/{stream}/pause`: no events until resumed.
+pub(super) fn pause_stream(request: &Request, stream: &str, context: &Context<'_>) -> Answer {
+    manage(request, stream, GeneratorAction::Pause, context)
+}
+
+/// `POST …/stream/{stream}/resume`: on after a pause.
+pub(super) fn resume_stream(request: &Request, stream: &str, context: &Context<'_>) -> Answer {
+    manage(request, stream, GeneratorAction::Resume, context)
+}
+
+fn manage(request: &Request, stream: &str, action: GeneratorAction, context: &Context<'_>) -> Answer {
+    let door = Door::new(request, context);
+    let topic = match door.publishable(stream) {
+        Ok(topic) => topic,
+        Err(fault) => return door.refuse(&fault).into(),
+    };
+    let Some(generators) = &context.hub.generators else { return door.refuse(&no_generators()).into() };
+    let (later, at_s, name) = (Later::new(LABEL, context), door.at_s, stream.to_owned());
+    let reply = Box::new(move |outcome| later.answer(describe_outcome(&name, action, outcome, at_s)));
+    generators.ask(GeneratorRequest { topic, stream: stream.into(), action, reply });
+    Answer::later()
+}
+
+fn describe_outcome(
+    stream: &str,
+    action: GeneratorAction,
+    outcome: Result<(), GeneratorFailed>,
+    at_s: i64,
+) -> Response {
+    match outcome {
+        Ok(()) => {
+            let message = format!("Stream '{stream}' {}", past_of(action));
+            Response::json(200, &Envelope { success: true, message: Some(message), ..Envelope::at(at_s) })
+        }
+        Err(failed) => describe_failed(stream, failed).response(at_s),
+    }
+}
+
+fn past_of(action: GeneratorAction) -> &'static str {
+    match action {
+        GeneratorAction::Start => "started",
+        GeneratorAction::Stop => "stopped and removed",
+        GeneratorAction::Pause => "paused",
+        GeneratorAction::Resume => "resumed",
+    }
+}
+
+fn describe_failed(stream: &str, failed: GeneratorFailed) -> Fault {
+    let of_stream = |status, code, what: &str| Fault::new(status, code, format!("Stream '{stream}' {what}"), None);
+    match failed {
+        GeneratorFailed::Unknown => of_stream(404, "unknown_stream", "has no generator: start it first"),
+        GeneratorFailed::AlreadyPaused => of_stream(409, "already_paused", "is paused already"),
+        GeneratorFailed::NotPaused => of_stream(409, "not_paused", "is not paused"),
+        GeneratorFailed::TooMany => of_stream(409, "too_many_streams", "cannot be started: as many as are allowed run"),
+        GeneratorFailed::QueueFull | GeneratorFailed::Ended => of_stream(503, "unavailable", "cannot be reached now"),
+    }
+}
+
+/// Nothing that the client could do about it, nor anything that would pass.
+fn no_generators() -> Fault {
+    let message = "generators run for demonstration only: start the hub with --demo (demo.enabled = true)";
+    Fault::new(409, "demo_disabled", message, None)
+}
+
+/// A request, and what all its answers need.
+struct Door<'hub> {
+    mount: &'static Mount,
+    context: &'hub Context<'hub>,
+    identity: Result<Option<Arc<Identity>>, Denied>,
+    at_s: i64,
+}
+
+impl<'hub> Door<'hub> {
+    fn new(request: &Request, context: &'hub Context<'hub>) -> Self {
+        // Its rows are in the table of routes under these paths only.
+        let mount = MOUNTS.iter().find(|mount| request.path.starts_with(mount.path)).unwrap_or(&MOUNTS[0]);
+        let at_s = i64::try_from(context.hub.wall.unix_ms(context.now) / 1000).unwrap_or(i64::MAX);
+        Self { mount, context, identity: access::identify(request, context), at_s }
+    }
+
+    fn identity(&self) -> Result<Option<&Identity>, Fault> {
+        self.identity.as_ref().map(Option::as_deref).map_err(|denied| (*denied).into())
+    }
+
+    fn subscribable(&self, stream: &str) -> Result<Topic, Fault> {
+        let topic = self.mount.topic(stream).map_err(bad_stream)?;
+        access::may_subscribe(self.identity()?, &topic)?;
+        Ok(topic)
+    }
+
+    fn publishable(&self, stream: &str) -> Result<Topic, Fault> {
+        let topic = self.mount.topic(stream).map_err(bad_stream)?;
+        access::may_publish(self.identity()?, &topic)?;
+        Ok(topic)
+    }
+
+    /// What is said when all went well, and the events to publish.
+    fn prepare(&self, body: &[u8]) -> Result<(String, Vec<Outgoing>), Fault> {
+        self.identity()?;
+        let broadcast = Broadcast::parse(body)?;
+        let (message, streams) = match &broadcast.stream {
+            Some(stream) => (format!("Event broadcasted to stream: {stream}"), vec![stream.clone()]),
+            None => ("Event broadcasted to all streams".to_owned(), self.streams().into_keys().collect()),
+        };
+        let batch = streams.into_iter().map(|stream| self.outgoing(&broadcast, stream)).collect::<Result<_, _>>()?;
+        Ok((message, batch))
+    }
+
+    fn outgoing(&self, broadcast: &Broadcast, stream: String) -> Result<Outgoing, Fault> {
+        let topic = self.publishable(&stream)?;
+        let event = EventData {
+            id: EventData::id_of(rand::random()),
+            kind: broadcast.kind.clone(),
+            message: broadcast.message.clone(),
+            data: broadcast.data.clone(),
+            timestamp: self.at_s,
+            stream_id: stream,
+        };
+        let data = Bytes::from(event.to_json());
+        self.context.hub.bus.check(Some(&event.kind), &data)?;
+        Ok(Outgoing { topic, kind: Some(event.kind.into()), data, idempotency_key: None })
+    }
+
+    /// The streams there are: the default ones, those whose events are made up, and those of which the bus knows.
+    fn streams(&self) -> BTreeMap<String, Figures> {
+        let Mount { prefix, defaults, .. } = self.mount;
+        let mut streams: BTreeMap<String, Figures> = BTreeMap::new();
+        for stream in defaults {
+            streams.entry((*stream).to_owned()).or_default().is_default = true;
+        }
+        let generators = self.context.hub.generators.as_ref().map(|generators| generators.list());
+        for (topic, is_paused) in generators.unwrap_or_default() {
+            if let Some(stream) = topic.as_str().strip_prefix(prefix) {
+                streams.entry(stream.to_owned()).or_default().generator = Some(is_paused);
+            }
+        }
+        for (topic, clients) in self.context.hub.bus.topics_under(prefix) {
+            if let Some(stream) = topic.as_str().strip_prefix(prefix) {
+                streams.entry(stream.to_owned()).or_default().clients = clients;
+            }
+        }
+        streams
+    }
+
+    fn succeed(&self, message: &str) -> Response {
+        Response::json(200, &Envelope { success: true, message: Some(message.to_owned()), ..Envelope::at(self.at_s) })
+    }
+
+    fn refuse(&self, fault: &Fault) -> Response {
+        fault.response(self.at_s)
+    }
+}
+
+impl Mount {
+    fn topic(&self, stream: &str) -> Result<Topic, BadTopic> {
+        if stream.is_empty() {
+            return Err(BadTopic::Empty);
+        }
+        Topic::parse(&format!("{}{stream}", self.prefix))
+    }
+}
+
+/// What is known of a stream.
+#[derive(Debug, Default)]
+struct Figures {
+    is_default: bool,
+    /// Subscriptions at this hub, by whatever door.
+    clients: usize,
+    /// Whether what makes its events up is paused, if there is anything.
+    generator: Option<bool>,
+}
+
+impl Figures {
+    /// A stream takes events as long as there is one, so each is active.
+    fn describe(&self) -> Value {
+        let generator = json!({ "running": self.generator.is_some(), "paused": self.generator == Some(true) });
+        json!({ "clients": self.clients, "active": true, "generator": generator })
+    }
+}
+
+/// A request to broadcast.
+#[derive(Debug, PartialEq)]
+struct Broadcast {
+    /// `None`: all of them.
+    stream: Option<String>,
+    kind: String,
+    message: String,
+    data: Value,
+}
+
+impl Broadcast {
+    fn parse(body: &[u8]) -> Result<Self, Fault> {
+        let value: Value = serde_json::from_slice(body)
+            .map_err(|error| Fault::new(400, "bad_json", format!("the body is not JSON: {error}"), None))?;
+        let Value::Object(mut fields) = value else {
+            return Err(Fault::new(400, "bad_json", "the body must be a JSON object", None));
+        };
+        let mut text = |name| take_text(&mut fields, name);
+        let (stream, kind, message) = (text("stream_id")?, required(text("type")?, "type")?, text("message")?);
+        let message = required(message, "message")?;
+        match fields.remove("data").unwrap_or_default() {
+            data @ (Value::Object(_) | Value::Null) => Ok(Self { stream, kind, message, data }),
+            _ => Err(Fault::new(400, "bad_data", "data must be a JSON object", Some("data"))),
+        }
+    }
+}
+
+/// The text in `name`, if there is one that is not empty.
+fn take_text(fields: &mut Map<String, Value>, name: &'static str) -> Result<Option<String>, Fault> {
+    match fields.remove(name) {
+        Some(Value::String(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
+        None | Some(Value::Null) => Ok(None),
+        Some(_) => Err(Fault::new(400, "bad_field", format!("{name} must be a string"), Some(name))),
+    }
+}
+
+fn required(text: Option<String>, name: &'static str) -> Result<String, Fault> {
+    text.ok_or_else(|| Fault::new(400, "missing_field", format!("{name} is required"), Some(name)))
+}
+
+fn bad_stream(bad: BadTopic) -> Fault {
+    let message = match bad {
+        BadTopic::Empty => "a stream needs a name".to_owned(),
+        bad => format!("bad stream id: as part of a topic's name, {bad}"),
+    };
+    Fault::new(400, "bad_stream_id", message, Some("stream_id"))
+}
+
+fn describe_receipts(message: &str, receipts: &[Receipt], at_s: i64) -> Response {
+    let Some(failed) = receipts.iter().find_map(|receipt| receipt.err()) else {
+        let message = Some(message.to_owned());
+        return Response::json(200, &Envelope { success: true, message, ..Envelope::at(at_s) });
+    };
+    let mut fault = Fault::from(failed);
+    let taken = receipts.iter().filter(|receipt| receipt.is_ok()).count();
+    if 0 < taken {
+        fault.message =
+            format!("{taken} of {} streams got the event; of the others: {}", receipts.len(), fault.message);
+    }
+    fault.response(at_s)
+}
+
+/// The form of every answer of this API.
+#[derive(Debug, Default, Serialize)]
+struct Envelope<'a> {
+    success: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a Cause>,
+    timestamp: i64,
+}
+
+impl Envelope<'_> {
+    fn at(timestamp: i64) -> Self {
+        Self { timestamp, ..Self::default() }
+    }
+}
+
+/// Why a request is refused.
+#[derive(Debug, PartialEq)]
+struct Fault {
+    status: u16,
+    message: String,
+    cause: Cause,
+    fields: Vec<(&'static str, String)>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct Cause {
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'static str>,
+}
+
+impl Fault {
+    fn new(status: u16, code: &'static str, message: impl Into<String>, field: Option<&'static str>) -> Self {
+        let fields = if status == 503 { vec![("Retry-After", "1".to_owned())] } else { Vec::new() };
+        Self { status, message: message.into(), cause: Cause { code, field }, fields }
+    }
+
+    fn response(&self, at_s: i64) -> Response {
+        let envelope = Envelope { message: Some(self.message.clone()), error: Some(&self.cause), ..Envelope::at(at_s) };
+        let mut response = Response::json(self.status, &envelope);
+        response.headers.extend(self.fields.iter().cloned());
+        response
+    }
+}
+
+impl From<Denied> for Fault {
+    fn from(denied: Denied) -> Self {
+        let mut fields = access::refuse(denied).headers;
+        fields.retain(|(name, _)| *name != "Content-Type");
+        Self { fields, ..Self::new(denied.status(), denied.code(), denied.to_string(), None) }
+    }
+}
+
+impl From<PublishFailed> for Fault {
+    fn from(failed: PublishFailed) -> Self {
+        let (status, code, message) = describe_failure(failed);
+        Self::new(status, code, message, None)
+    }
+}
+
+impl From<PublishRefused> for Fault {
+    fn from(refused: PublishRefused) -> Self {
+        match refused {
+            PublishRefused::BadKind => Self::new(400, "bad_type", BAD_KIND, Some("type")),
+            PublishRefused::TooBig => Self::new(413, "too_big", "the event is over the limit", None),
+            PublishRefused::NotUtf8 => Self::new(400, "not_utf8", "the event must be UTF-8 text", None),
+            PublishRefused::NoRoom => PublishFailed::NoRoom.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+use super::*;
+
+fn parsed(body: &str) -> Result<Broadcast, (u16, &'static str, Option<&'static str>)> {
+    Broadcast::parse(body.as_bytes()).map_err(|fault| (fault.status, fault.cause.code, fault.cause.field))
+}
+
+#[test]
+fn broadcasts_that_are_understood() {
+    let check = |body: &str, stream: Option<&str>, data: Value| {
+        let stream = stream.map(str::to_owned);
+        let expected = Broadcast { stream, kind: "t".into(), message: "m".into(), data };
+        assert_eq!(parsed(body), Ok(expected), "{body}");
+    };
+    check(r#"{"type":"t","message":"m"}"#, None, Value::Null);
+    check(r#"{"stream_id":"","type":"t","message":"m","data":null}"#, None, Value::Null);
+    check(r#"{"stream_id":null,"type":"t","message":"m","data":{}}"#, None, json!({}));
+    check(r#"{"stream_id":"a.b","type":"t","message":"m","data":{"n":[1]}}"#, Some("a.b"), json!({ "n": [1] }));
+    check(r#" {"type":"t","message":"m","priority":"ignored"} "#, None, Value::Null);
+}
+
+#[test]
+fn broadcasts_that_are_refused() {
+    let check = |body: &str, code: &'static str, field: Option<&'static str>| {
+        assert_eq!(parsed(body), Err((400, code, field)), "{body}");
+    };
+    check("", "bad_json", None);
+    check("{", "bad_json", None);
+    check("[]", "bad_json", None);
+    check("\"t\"", "bad_json", None);
+    check(r#"{"type":"t","message":"m"} more"#, "bad_json", None);
+    check(r#"{"message":"m"}"#, "missing_field", Some("type"));
+    check(r#"{"type":"","message":"m"}"#, "missing_field", Some("type"));
+    check(r#"{"type":"t"}"#, "missing_field", Some("message"));
+    check(r#"{"type":"t","message":null}"#, "missing_field", Some("message"));
+    check(r#"{"type":1,"message":"m"}"#, "bad_field", Some("type"));
+    check(r#"{"type":"t","message":["m"]}"#, "bad_field", Some("message"));
+    check(r#"{"stream_id":7,"type":"t","message":"m"}"#, "bad_field", Some("stream_id"));
+    check(r#"{"type":"t","message":"m","data":[1]}"#, "bad_data", Some("data"));
+    check(r#"{"type":"t","message":"m","data":"x"}"#, "bad_data", Some("data"));
+}
+
+#[test]
+fn streams_are_topics_of_their_mount() {
+    let check = |mount: usize, stream: &str, expected: Result<&str, BadTopic>| {
+        let topic = MOUNTS[mount].topic(stream);
+        assert_eq!(topic.as_ref().map(Topic::as_str).map_err(|bad| *bad), expected, "{stream}");
+    };
+    check(0, "default", Ok("streams.default"));
+    check(1, "demo-system", Ok("broadcast-demo.demo-system"));
+    check(0, "a/b.c", Ok("streams.a/b.c"));
+    check(0, "", Err(BadTopic::Empty));
+    check(0, "a..b", Err(BadTopic::EmptySegment));
+    check(0, "a b", Err(BadTopic::BadByte(9)));
+    check(0, &"x".repeat(255), Err(BadTopic::TooLong));
+    assert_eq!(demo_streams().len(), 8, "all of them are good names");
+}
+
+fn text(response: &Response) -> String {
+    String::from_utf8(response.body.clone()).expect("JSON is UTF-8")
+}
+
+#[test]
+fn envelopes_as_documented() {
+    let check = |response: Response, status: u16, expected: &str| {
+        assert_eq!((response.status, text(&response).as_str()), (status, expected));
+    };
+    check(
+        describe_receipts("Event broadcasted to stream: notifications", &[Ok(None)], 1_642_598_400),
+        200,
+        r#"{"success":true,"message":"Event broadcasted to stream: notifications","timestamp":1642598400}"#,
+    );
+    let outcome = |action, outcome| describe_outcome("system", action, outcome, 7);
+    let done = |what: &str| format!(r#"{{"success":true,"message":"Stream 'system' {what}","timestamp":7}}"#);
+    check(outcome(GeneratorAction::Start, Ok(())), 200, &done("started"));
+    check(outcome(GeneratorAction::Stop, Ok(())), 200, &done("stopped and removed"));
+    check(outcome(GeneratorAction::Pause, Ok(())), 200, &done("paused"));
+    check(outcome(GeneratorAction::Resume, Ok(())), 200, &done("resumed"));
+    check(
+        Fault::new(400, "missing_field", "type is required", Some("type")).response(7),
+        400,
+        r#"{"success":false,"message":"type is required","error":{"code":"missing_field","field":"type"},"timestamp":7}"#,
+    );
+}
+
+#[test]
+fn what_goes_wrong_has_a_status_of_its_own() {
+    let check = |fault: Fault, status: u16, retries: bool| {
+        let response = fault.response(0);
+        let tells_when = response.headers.iter().any(|(name, _)| *name == "Retry-After");
+        assert_eq!((response.status, tells_when), (status, retries), "{fault:?}");
+    };
+    let of_stream = |failed| describe_failed("s", failed);
+    check(of_stream(GeneratorFailed::Unknown), 404, false);
+    check(of_stream(GeneratorFailed::AlreadyPaused), 409, false);
+    check(of_stream(GeneratorFailed::NotPaused), 409, false);
+    check(of_stream(GeneratorFailed::TooMany), 409, false);
+    check(of_stream(GeneratorFailed::QueueFull), 503, true);
+    check(of_stream(GeneratorFailed::Ended), 503, true);
+    check(no_generators(), 409, false);
+    check(PublishFailed::Unavailable.into(), 503, true);
+    check(PublishFailed::Unknown.into(), 504, false);
+    check(PublishRefused::BadKind.into(), 400, false);
+    check(PublishRefused::TooBig.into(), 413, false);
+    check(Denied::Forbidden.into(), 403, false);
+    let missing = Fault::from(Denied::Missing).response(0);
+    assert!(missing.headers.contains(&("WWW-Authenticate", "Bearer".to_owned())), "{missing:?}");
+    assert_eq!(missing.headers.iter().filter(|(name, _)| *name == "Content-Type").count(), 1);
+}
+
+#[test]
+fn a_broadcast_that_reached_some_says_so() {
+    let response = describe_receipts("done", &[Ok(None), Err(PublishFailed::QueueFull), Ok(None)], 0);
+    assert_eq!(response.status, 503);
+    assert!(text(&response).contains("2 of 3 streams got the event"), "{}", text(&response));
+}
+
+#[test]
+fn figures_as_documented() {
+    let check = |generator: Option<bool>, running: bool, paused: bool| {
+        let figures = Figures { is_default: true, clients: 5, generator };
+        let generator = json!({ "running": running, "paused": paused });
+        assert_eq!(figures.describe(), json!({ "clients": 5, "active": true, "generator": generator }));
+    };
+    check(None, false, false);
+    check(Some(false), true, false);
+    check(Some(true), true, true);
+}

@@ -1,0 +1,49 @@
+//! Whose stream it is, and until when.
+
+use std::sync::Arc;
+
+use super::{Reactor, connection::REPLAYING, net::Net};
+use crate::{auth::Identity, close::Close};
+
+impl<N: Net> Reactor<N> {
+    /// Why a stream may not go on, if it may not: what its client has shown is valid no more, or it never showed anything.
+    pub(super) fn denial(&mut self, slot: u32) -> Option<Close> {
+        let now = self.now;
+        let identity = self.connections.at(slot)?.identity.as_ref()?;
+        match identity.has_expired(now) {
+            false => None,
+            true if identity.is_guest => Some(Close::Unauthenticated("no token came in time")),
+            true => Some(Close::TokenExpired),
+        }
+    }
+
+    /// From now on the connection is a stream of `identity`, which is told `message`. What it listens to without a right any
+    /// more ends it.
+    pub(super) fn sign_in(&mut self, slot: u32, identity: Arc<Identity>, message: &[u8]) {
+        if !self.may_keep(slot, &identity) {
+            return self.end(slot, Close::Forbidden("the token gives no right to a topic of this connection"));
+        }
+        if let Some(connection) = self.connections.at(slot) {
+            connection.identity = Some(identity);
+        }
+        self.send_message(slot, message);
+        self.rearm(slot);
+    }
+
+    /// Whether `identity` may listen to all that the connection listens to. Topics that it waits for are not looked through:
+    /// with these, the rights must be the ones it came with.
+    fn may_keep(&mut self, slot: u32, identity: &Identity) -> bool {
+        let Some(connection) = self.connections.at(slot) else { return false };
+        let same = connection.identity.as_ref().is_some_and(|before| before.subscribe == identity.subscribe);
+        if same || identity.is_admin() {
+            return true;
+        }
+        if 0 < connection.pending || connection.state.has(REPLAYING) {
+            return false;
+        }
+        let places: Vec<u32> = connection.subscriptions.iter().map(|subscription| subscription.topic).collect();
+        places
+            .into_iter()
+            .all(|place| self.topics.at(place).is_none_or(|topic| identity.may_subscribe(&topic.state.topic).is_ok()))
+    }
+}

@@ -1,0 +1,50 @@
+//! Generators: events that nobody sent, for demonstration. One thread with a queue of timers makes the events of all
+//! streams; it is commanded through a bounded queue ([`crate::bus::Generators`]), and publishes as anybody would, through
+//! the source that all hubs share if there is one.
+
+mod control;
+mod scene;
+mod stage;
+mod thread;
+
+use std::time::Duration;
+
+pub use control::Control;
+pub use thread::{GeneratorsHandle, start_generators};
+
+/// How often events are made up, and for how many streams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Between two events of a stream called `default` or `demo-default`, about so long; each time up to a quarter more
+    /// or less.
+    pub default_interval: Duration,
+    /// The same for `system`.
+    pub system_interval: Duration,
+    /// The same for `user-activity`.
+    pub user_activity_interval: Duration,
+    /// The same for `notifications`.
+    pub notifications_interval: Duration,
+    /// The same for streams of any other name.
+    pub custom_interval: Duration,
+    /// At most so many streams at a time.
+    pub streams_max: usize,
+    /// Commands that may wait.
+    pub queue_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            default_interval: Duration::from_secs(3),
+            system_interval: Duration::from_secs(2),
+            user_activity_interval: Duration::from_secs(4),
+            notifications_interval: Duration::from_secs(8),
+            custom_interval: Duration::from_secs(3),
+            streams_max: 100,
+            queue_max: 1024,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

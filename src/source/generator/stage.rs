@@ -1,0 +1,140 @@
+//! All generators and when each is due next. Pure: it is told the moment, what to do, and what chance has in store.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    time::Duration,
+};
+
+use rand::{RngExt, rngs::SmallRng};
+use serde_json::Value;
+
+use super::{
+    Config,
+    scene::{Happening, Scene},
+};
+use crate::{
+    bus::{GeneratorAction, GeneratorFailed},
+    clock::Moment,
+    topic::Topic,
+};
+
+/// The generators.
+#[derive(Debug)]
+pub(super) struct Stage {
+    config: Config,
+    generators: BTreeMap<Topic, Generator>,
+    /// Who is due when. An entry whose run is not its generator's is of one that was stopped, paused or begun anew.
+    timers: BinaryHeap<Reverse<(Moment, u64, Topic)>>,
+    runs: u64,
+    chance: SmallRng,
+}
+
+#[derive(Debug)]
+struct Generator {
+    stream: Box<str>,
+    scene: Scene,
+    /// Of all runs there have been, this one; `None` while it is paused.
+    run: Option<u64>,
+}
+
+/// An event to be published.
+#[derive(Debug, PartialEq)]
+pub(super) struct Made {
+    pub(super) topic: Topic,
+    pub(super) stream: Box<str>,
+    pub(super) happening: Happening,
+}
+
+impl Stage {
+    pub(super) fn new(config: Config, chance: SmallRng) -> Self {
+        Self { config, generators: BTreeMap::new(), timers: BinaryHeap::new(), runs: 0, chance }
+    }
+
+    /// Does `action` with the generator of `topic`; what is to be published at once goes into `made`.
+    pub(super) fn obey(
+        &mut self,
+        topic: &Topic,
+        stream: &str,
+        action: GeneratorAction,
+        now: Moment,
+        made: &mut Vec<Made>,
+    ) -> Result<(), GeneratorFailed> {
+        match action {
+            GeneratorAction::Start => self.start(topic, stream, now, made),
+            GeneratorAction::Stop => self.generators.remove(topic).map(drop).ok_or(GeneratorFailed::Unknown),
+            GeneratorAction::Pause => {
+                let generator = self.generators.get_mut(topic).ok_or(GeneratorFailed::Unknown)?;
+                generator.run.take().map(drop).ok_or(GeneratorFailed::AlreadyPaused)
+            }
+            GeneratorAction::Resume => match self.generators.get(topic) {
+                None => Err(GeneratorFailed::Unknown),
+                Some(generator) if generator.run.is_some() => Err(GeneratorFailed::NotPaused),
+                Some(_) => {
+                    self.begin_run(topic, now);
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    fn start(&mut self, topic: &Topic, stream: &str, now: Moment, made: &mut Vec<Made>) -> Result<(), GeneratorFailed> {
+        if !self.generators.contains_key(topic) && self.config.streams_max <= self.generators.len() {
+            return Err(GeneratorFailed::TooMany);
+        }
+        let scene = Scene::of(stream, &mut self.chance);
+        self.generators.insert(topic.clone(), Generator { stream: stream.into(), scene, run: None });
+        let message = format!("Stream '{stream}' started");
+        let happening = Happening { kind: "stream_started", message, data: Value::Null };
+        made.push(Made { topic: topic.clone(), stream: stream.into(), happening });
+        self.begin_run(topic, now);
+        Ok(())
+    }
+
+    fn begin_run(&mut self, topic: &Topic, now: Moment) {
+        self.runs += 1;
+        if let Some(generator) = self.generators.get_mut(topic) {
+            generator.run = Some(self.runs);
+            let pause = pause_of(&self.config, &generator.stream, &mut self.chance);
+            self.timers.push(Reverse((now + pause, self.runs, topic.clone())));
+        }
+    }
+
+    /// When the next event is due.
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        self.timers.peek().map(|Reverse((due, ..))| *due)
+    }
+
+    /// Puts the events that are due into `made`. Of one that is late, one event stands for all it has missed.
+    pub(super) fn make_due(&mut self, now: Moment, made: &mut Vec<Made>) {
+        while self.deadline().is_some_and(|due| due <= now) {
+            let Some(Reverse((due, run, topic))) = self.timers.pop() else { return };
+            let Some(generator) = self.generators.get_mut(&topic).filter(|generator| generator.run == Some(run)) else {
+                continue;
+            };
+            let happening = generator.scene.next(&mut self.chance);
+            made.push(Made { topic: topic.clone(), stream: generator.stream.clone(), happening });
+            let pause = pause_of(&self.config, &generator.stream, &mut self.chance);
+            // From when it was due, so that the rate holds; but not from the past.
+            let next = if due + pause <= now { now + pause } else { due + pause };
+            self.timers.push(Reverse((next, run, topic)));
+        }
+    }
+
+    /// Which topics have a generator, and whether it is paused.
+    pub(super) fn list(&self) -> BTreeMap<Topic, bool> {
+        self.generators.iter().map(|(topic, generator)| (topic.clone(), generator.run.is_none())).collect()
+    }
+}
+
+/// About the stream's interval, up to a quarter more or less: what happens of itself keeps no time.
+fn pause_of(config: &Config, stream: &str, chance: &mut SmallRng) -> Duration {
+    let interval = match stream.strip_prefix("demo-").unwrap_or(stream) {
+        "default" => config.default_interval,
+        "system" => config.system_interval,
+        "user-activity" => config.user_activity_interval,
+        "notifications" => config.notifications_interval,
+        _ => config.custom_interval,
+    };
+    interval.mul_f64(chance.random_range(0.75..1.25))
+}

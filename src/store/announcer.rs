@@ -1,0 +1,115 @@
+//! Publishes what has been stored, through whatever source its topic has, and reports back.
+
+use std::{
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::{
+    KeepReply, Kept, Record, StoreStatus,
+    batch::{Mark, Stored},
+    record::write_event_id,
+};
+use crate::{
+    bus::{Bus, Publication, PublishFailed, Receipt},
+    clock::Clock,
+};
+
+/// Publishes stored records.
+#[derive(Debug)]
+pub(super) struct Announcer {
+    bus: Arc<Bus>,
+    clock: Clock,
+    status: Arc<StoreStatus>,
+    marks: Sender<Mark>,
+}
+
+/// The records of one request, until all of them are published.
+struct Pending {
+    missing: usize,
+    kept: Vec<Kept>,
+    reply: Option<KeepReply>,
+    marks: Sender<Mark>,
+    status: Arc<StoreStatus>,
+}
+
+impl Announcer {
+    /// With the other end of what it reports: publications that have succeeded, `marks_max` of them at most. What finds
+    /// no room is published again later, under the same key.
+    pub(super) fn new(
+        bus: Arc<Bus>,
+        clock: Clock,
+        status: Arc<StoreStatus>,
+        marks_max: usize,
+    ) -> (Self, Receiver<Mark>) {
+        let (marks, marked) = bounded(marks_max);
+        (Self { bus, clock, status, marks }, marked)
+    }
+
+    /// Publishes those of `records` that are not, by the state that `stored` tells, and calls `reply` when each has its
+    /// answer. Where a repeat found an earlier record, that one is published.
+    pub(super) fn announce(&self, records: Vec<Record>, stored: Vec<Stored>, reply: KeepReply) {
+        let kept = stored.iter().map(|stored| Kept {
+            record_id: stored.record_id,
+            published: stored.published,
+            event_id: stored.event_id.clone(),
+        });
+        let kept: Vec<Kept> = kept.collect();
+        let due: Vec<(usize, Box<str>, Record)> = records
+            .into_iter()
+            .zip(stored)
+            .enumerate()
+            .filter(|(_, (_, stored))| !stored.published)
+            .map(|(index, (record, stored))| (index, stored.key, stored.earlier.unwrap_or(record)))
+            .collect();
+        if due.is_empty() {
+            return reply(Ok(kept));
+        }
+        let ids: Vec<i64> = due.iter().map(|(index, ..)| kept[*index].record_id).collect();
+        let (marks, status) = (self.marks.clone(), Arc::clone(&self.status));
+        let pending = Pending { missing: due.len(), kept, reply: Some(reply), marks, status };
+        self.publish(due.into_iter().zip(ids), &Arc::new(Mutex::new(pending)));
+    }
+
+    fn publish(&self, due: impl Iterator<Item = ((usize, Box<str>, Record), i64)>, pending: &Arc<Mutex<Pending>>) {
+        let mut feed = self.bus.feed();
+        for ((index, key, record), record_id) in due {
+            let (kind, data) = (record.kind.event(), record.payload(Some(record_id)));
+            let Some(outlet) = self.bus.outlet(&record.topic) else {
+                let published = feed.publish_once(&key, &record.topic, Some(kind), data, self.clock.now());
+                // Every other check was passed before it was stored.
+                settle(pending, index, key, published.map(Some).map_err(|_| PublishFailed::NoRoom));
+                continue;
+            };
+            let pending = Arc::clone(pending);
+            let idempotency_key = Some(key.clone());
+            let reply = Box::new(move |receipt| settle(&pending, index, key, receipt));
+            let kind = Some(kind.into());
+            outlet.publish(Publication { topic: record.topic, kind, data, idempotency_key, reply });
+        }
+    }
+}
+
+/// Takes one answer; the last one gives the request its own.
+fn settle(pending: &Mutex<Pending>, index: usize, key: Box<str>, receipt: Receipt) {
+    let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Ok(id) = receipt {
+        let event_id = write_event_id(id);
+        pending.kept[index].published = true;
+        pending.kept[index].event_id.clone_from(&event_id);
+        // If there is no room, or nobody to take it, the outbox keeps the record as one to be published.
+        let _ = pending.marks.try_send(Mark { key, event_id });
+    } else {
+        pending.status.on_unpublished();
+    }
+    pending.missing -= 1;
+    if pending.missing == 0
+        && let Some(reply) = pending.reply.take()
+    {
+        let kept = mem::take(&mut pending.kept);
+        drop(pending);
+        reply(Ok(kept));
+    }
+}

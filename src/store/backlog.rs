@@ -1,0 +1,155 @@
+//! The way to the writer: a queue with two bounds, out of which everything is answered.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use super::{Config, KeepFailed, KeepReply, Kept, Record, StoreStatus};
+use crate::{
+    budget::{Budget, Charge},
+    clock::{Clock, Moment},
+};
+
+/// Hands records to the writer. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Backlog {
+    queue: Sender<Submission>,
+    load: Arc<Load>,
+    rows_max: usize,
+    bytes_max: usize,
+    patience: Duration,
+    budget: Arc<Budget>,
+    clock: Clock,
+    status: Arc<StoreStatus>,
+}
+
+/// What waits, the batch that is being stored included.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    rows: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// The records of one request. Dropped without an answer, it answers [`KeepFailed::Away`]: nobody stored it.
+pub(super) struct Submission {
+    /// In the order of the request.
+    pub(super) records: Vec<Record>,
+    /// Until when it may wait for the database.
+    pub(super) deadline: Moment,
+    /// Whether it has been part of a transaction whose end is not known.
+    pub(super) is_doubtful: bool,
+    rows: usize,
+    bytes: usize,
+    reply: Option<KeepReply>,
+    load: Arc<Load>,
+    _charge: Option<Charge>,
+}
+
+/// Both ends of the queue.
+pub(super) fn queue(
+    config: &Config,
+    budget: Arc<Budget>,
+    clock: Clock,
+    status: Arc<StoreStatus>,
+) -> (Backlog, Receiver<Submission>) {
+    let (queue, queued) = bounded(config.queue_rows_max);
+    let backlog = Backlog {
+        queue,
+        load: status.load(),
+        rows_max: config.queue_rows_max,
+        bytes_max: config.queue_bytes_max,
+        patience: config.patience,
+        budget,
+        clock,
+        status,
+    };
+    (backlog, queued)
+}
+
+impl Backlog {
+    /// Queues `records`, or refuses them at once: when too much waits, or when the database has been away for so long
+    /// that waiting for it is pointless.
+    pub(super) fn push(&self, records: Vec<Record>, reply: KeepReply) {
+        let now = self.clock.now();
+        let bytes = records.iter().map(Record::weight_bytes).sum();
+        let rows_before = self.load.rows.fetch_add(records.len(), Ordering::Relaxed);
+        let bytes_before = self.load.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let mut submission = Submission {
+            rows: records.len(),
+            records,
+            deadline: now + self.patience,
+            is_doubtful: false,
+            bytes,
+            reply: Some(reply),
+            load: Arc::clone(&self.load),
+            _charge: None,
+        };
+        if self.rows_max < rows_before + submission.rows || self.bytes_max < bytes_before + bytes {
+            return self.refuse(submission, KeepFailed::QueueFull);
+        }
+        if self.status.away_for(now).is_some_and(|span| self.patience <= span) {
+            return self.refuse(submission, KeepFailed::Away);
+        }
+        let Some(charge) = self.budget.try_charge(bytes) else {
+            return self.refuse(submission, KeepFailed::NoRoom);
+        };
+        submission._charge = Some(charge);
+        match self.queue.try_send(submission) {
+            Ok(()) => {}
+            Err(TrySendError::Full(submission)) => self.refuse(submission, KeepFailed::QueueFull),
+            Err(TrySendError::Disconnected(submission)) => self.refuse(submission, KeepFailed::Away),
+        }
+    }
+
+    fn refuse(&self, submission: Submission, why: KeepFailed) {
+        self.status.on_refused();
+        submission.answer(Err(why));
+    }
+}
+
+impl Load {
+    /// Rows that wait.
+    pub(super) fn rows(&self) -> usize {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// What they weigh, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Submission {
+    /// Answers, and with that lets go of what it weighs.
+    pub(super) fn answer(self, outcome: Result<Vec<Kept>, KeepFailed>) {
+        self.into_reply()(outcome);
+    }
+
+    /// Lets go of what it weighs; the answer is the caller's to give.
+    pub(super) fn into_reply(mut self) -> KeepReply {
+        self.reply.take().unwrap_or_else(|| Box::new(drop))
+    }
+}
+
+impl Drop for Submission {
+    fn drop(&mut self) {
+        self.load.rows.fetch_sub(self.rows, Ordering::Relaxed);
+        self.load.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        if let Some(reply) = self.reply.take() {
+            reply(Err(if self.is_doubtful { KeepFailed::Unknown } else { KeepFailed::Away }));
+        }
+    }
+}
+
+impl fmt::Debug for Submission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Submission").field("records", &self.records).finish_non_exhaustive()
+    }
+}

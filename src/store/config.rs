@@ -1,0 +1,65 @@
+//! What the store is told to do.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::StoreUrl;
+
+/// How the hub uses its database.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it is, and as whom to log in.
+    pub url: StoreUrl,
+    /// For `sslmode=require`: PEM file of the authorities to trust, in place of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Rows waiting to be stored.
+    pub queue_rows_max: usize,
+    /// What those may weigh together, in bytes.
+    pub queue_bytes_max: usize,
+    /// Rows of one transaction. One request's rows stay together, whatever this says.
+    pub batch_rows_max: usize,
+    /// How long a row may wait while the database is away.
+    pub patience: Duration,
+    /// How long one transaction may take.
+    pub write_timeout: Duration,
+    /// How long connecting may take, migrations not included.
+    pub connect_timeout: Duration,
+    /// The wait after a first failure.
+    pub backoff_min: Duration,
+    /// The longest wait between two attempts.
+    pub backoff_max: Duration,
+    /// How often an idle connection is asked for a sign of life.
+    pub ping_interval: Duration,
+    /// How old a row gets that is stored and not marked as published before it is published again.
+    pub republish_after: Duration,
+    /// How long the outbox remembers idempotency keys.
+    pub idempotency_window: Duration,
+    /// Threads that read back.
+    pub readers: usize,
+    /// Questions waiting for them.
+    pub read_queue_max: usize,
+    /// How long one question may take.
+    pub read_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            url: StoreUrl::default(),
+            ca_file: None,
+            queue_rows_max: 20_000,
+            queue_bytes_max: 32 * 1024 * 1024,
+            batch_rows_max: 2_000,
+            patience: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(5),
+            backoff_min: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(5),
+            ping_interval: Duration::from_secs(5),
+            republish_after: Duration::from_secs(10),
+            idempotency_window: Duration::from_secs(24 * 3600),
+            readers: 2,
+            read_queue_max: 256,
+            read_timeout: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What goes wrong between the hub and its database.
+
+use std::{fmt, io, time::Duration};
+
+use tokio_postgres::error::SqlState;
+
+/// Why the database did not do as it was told.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The client library's word.
+    Database(tokio_postgres::Error),
+    /// The machine has no descriptors left to connect with.
+    Machine(io::Error),
+    /// No answer within this time.
+    Silent(Duration),
+    /// It can only be used by a program that knows a later layout of its tables.
+    Newer(i32),
+}
+
+impl Fault {
+    /// Whether the server understood and will not have it, whenever it is asked: another connection would not help.
+    pub(super) fn is_refusal(&self) -> bool {
+        let Self::Database(error) = self else { return false };
+        // Data exceptions, integrity, rights and names: https://www.postgresql.org/docs/current/errcodes-appendix.html
+        error.code().is_some_and(|state| ["22", "23", "42", "54"].contains(&class(state)))
+    }
+
+    /// Whether the server, or the hub, gave up waiting.
+    pub(super) fn is_timeout(&self) -> bool {
+        match self {
+            Self::Database(error) => error.code() == Some(&SqlState::QUERY_CANCELED),
+            Self::Silent(_) => true,
+            Self::Machine(_) | Self::Newer(_) => false,
+        }
+    }
+}
+
+fn class(state: &SqlState) -> &str {
+    state.code().get(..2).unwrap_or_default()
+}
+
+impl From<tokio_postgres::Error> for Fault {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Database(error) => match (error.as_db_error(), std::error::Error::source(error)) {
+                (Some(told), _) => write!(f, "{}: {}", told.severity(), told.message()),
+                (None, Some(cause)) => write!(f, "{error}: {cause}"),
+                (None, None) => write!(f, "{error}"),
+            },
+            Self::Machine(error) => write!(f, "cannot connect: {error}"),
+            Self::Silent(limit) => write!(f, "no answer within {limit:?}"),
+            Self::Newer(version) => write!(f, "its tables have layout {version}, of a later version of the hub"),
+        }
+    }
+}

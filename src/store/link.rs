@@ -1,0 +1,99 @@
+//! A connection to the database for a thread that has nothing else to do: each call waits, but never longer than it may.
+
+use std::{io, path::Path, sync::Arc, time::Duration};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use tokio::{runtime::Runtime, time::timeout};
+use tokio_postgres::{Client, Config as ClientOptions, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{Config, fault::Fault};
+
+/// Opens connections.
+#[derive(Clone, Debug)]
+pub(super) struct Connector {
+    options: ClientOptions,
+    tls: Option<Arc<ClientConfig>>,
+    connect_timeout: Duration,
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// The connection's own task makes progress only while somebody waits for an answer, which is when there is some.
+    runtime: Runtime,
+    client: Client,
+}
+
+impl Connector {
+    /// Reads the files that `config` names: one that cannot be read stops the start.
+    pub(super) fn new(config: &Config) -> io::Result<Self> {
+        let tls = config.url.is_tls().then(|| tls_config(config.ca_file.as_deref())).transpose()?;
+        let mut options = config.url.client_config();
+        options.connect_timeout(config.connect_timeout);
+        Ok(Self { options, tls: tls.map(Arc::new), connect_timeout: config.connect_timeout })
+    }
+
+    /// Connects and logs in.
+    pub(super) fn open(&self) -> Result<Link, Fault> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Fault::Machine)?;
+        let opening = timeout_or_fault(self.connect_timeout, self.connect());
+        let client = runtime.block_on(opening)?;
+        Ok(Link { runtime, client })
+    }
+
+    async fn connect(&self) -> Result<Client, Fault> {
+        // In each case the connection is a task that ends with its client, or by a fault that the client then reports.
+        match &self.tls {
+            None => {
+                let (client, connection) = self.options.connect(NoTls).await?;
+                tokio::spawn(async move { drop(connection.await) });
+                Ok(client)
+            }
+            Some(tls) => {
+                let tls = MakeRustlsConnect::new(ClientConfig::clone(tls));
+                let (client, connection) = self.options.connect(tls).await?;
+                tokio::spawn(async move { drop(connection.await) });
+                Ok(client)
+            }
+        }
+    }
+}
+
+impl Link {
+    /// Does `work`, within `limit`. After a fault that is no refusal the link must not be used again.
+    pub(super) fn run<T>(
+        &mut self,
+        limit: Duration,
+        work: impl AsyncFnOnce(&mut Client) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let Self { runtime, client } = self;
+        runtime.block_on(async { timeout_or_fault(limit, work(client)).await })
+    }
+}
+
+async fn timeout_or_fault<T>(limit: Duration, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    timeout(limit, work).await.unwrap_or(Err(Fault::Silent(limit)))
+}
+
+fn tls_config(ca_file: Option<&Path>) -> io::Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    match ca_file {
+        None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+        Some(path) => {
+            let unusable = |error: &dyn std::fmt::Display| io::Error::other(format!("{}: {error}", path.display()));
+            for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))? {
+                roots.add(certificate.map_err(|error| unusable(&error))?).map_err(|error| unusable(&error))?;
+            }
+        }
+    }
+    if roots.is_empty() {
+        return Err(io::Error::other("no certificate authority to trust: name one in store.ca_file"));
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    Ok(builder.map_err(io::Error::other)?.with_root_certificates(roots).with_no_client_auth())
+}

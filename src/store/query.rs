@@ -1,0 +1,93 @@
+//! Questions about what was stored, and their answers. Pure.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// Whose readings.
+    pub well_id: Arc<str>,
+    /// From here on, in µs since 1970.
+    pub from_us: u64,
+    /// Up to here, exclusive.
+    pub to_us: u64,
+    /// Go on behind this one.
+    pub after: Option<Place>,
+    /// The most readings to return.
+    pub limit: u32,
+    /// Which come first.
+    pub order: Order,
+}
+
+/// Which readings come first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// The newest.
+    #[default]
+    NewestFirst,
+    /// The oldest.
+    OldestFirst,
+}
+
+/// Where a reading stands among those of its well: by its time, then by its number. Readings that come later, even with
+/// an earlier time, do not move the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// In µs since 1970.
+    pub time_us: u64,
+    /// The reading's number.
+    pub record_id: i64,
+}
+
+/// Some readings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Each a JSON object.
+    pub readings: Vec<String>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<Place>,
+}
+
+/// Called with the readings.
+pub type ReadReply = Box<dyn FnOnce(Result<Page, ReadFailed>) + Send>;
+
+/// Why there are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReadFailed {
+    /// Too many questions wait already.
+    QueueFull,
+    /// The database cannot be reached.
+    Away,
+    /// It took too long.
+    TooLong,
+}
+
+impl FromStr for Place {
+    type Err = ();
+
+    /// Reads what `Display` writes.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (time_us, record_id) = text.split_once('-').ok_or(())?;
+        let is_plain = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_plain(time_us) || !is_plain(record_id) {
+            return Err(());
+        }
+        Ok(Self { time_us: time_us.parse().map_err(drop)?, record_id: record_id.parse().map_err(drop)? })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.time_us, self.record_id)
+    }
+}
+
+impl fmt::Display for ReadFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::QueueFull => "too many questions wait for the database",
+            Self::Away => "the database cannot be reached",
+            Self::TooLong => "the database took too long: ask for less time, or fewer readings",
+        })
+    }
+}

@@ -1,0 +1,367 @@
+//! The writer thread: takes what has piled up, commits it, has it published, and answers.
+
+use std::{
+    collections::VecDeque,
+    io, mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded, never, select};
+use tracing::{info, warn};
+
+use super::{
+    Config, KeepFailed, Record, StoreStatus,
+    announcer::Announcer,
+    backlog::Submission,
+    batch::{Mark, Statements, Stored},
+    fault::Fault,
+    link::{Connector, Link},
+    schema,
+};
+use crate::{
+    clock::{Clock, Moment},
+    source::redis_pubsub::{Backoff, Throttle},
+};
+
+/// How long bringing the tables up to date may take: another hub may be at it.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often keys that are too old are forgotten.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+/// Publications that are remembered in one transaction.
+const MARKS_MAX: usize = 5_000;
+
+/// The running thread.
+#[derive(Debug)]
+pub(super) struct WriterHandle {
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+/// Starts the thread.
+pub(super) fn start_writer(
+    config: &Config,
+    connector: Connector,
+    clock: Clock,
+    status: Arc<StoreStatus>,
+    queued: Receiver<Submission>,
+    announcer: Announcer,
+    marked: Receiver<Mark>,
+) -> io::Result<WriterHandle> {
+    let (stop, stopped) = bounded(1);
+    let mut writer = Writer {
+        connector,
+        session: None,
+        backoff: Backoff::new(config.backoff_min, config.backoff_max),
+        retry: clock.now(),
+        last_used: clock.now(),
+        failures: Throttle::default(),
+        refusals: Throttle::default(),
+        queued,
+        pending: VecDeque::new(),
+        alone: 0,
+        marked,
+        marks: Vec::new(),
+        announcer,
+        sweep_due: clock.now(),
+        is_sweeping: Arc::default(),
+        prune_due: clock.now(),
+        stopped,
+        stop_deadline: None,
+        clock,
+        status,
+        config: config.clone(),
+    };
+    let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run())?;
+    Ok(WriterHandle { stop, thread })
+}
+
+impl WriterHandle {
+    /// Stores what is queued, if the database takes it, and waits for the thread to end.
+    pub(super) fn stop(self) {
+        // A second word to the same effect is not needed.
+        let _ = self.stop.try_send(());
+        if self.thread.join().is_err() {
+            warn!("the store's writer had panicked");
+        }
+    }
+}
+
+struct Session {
+    link: Link,
+    statements: Statements,
+}
+
+struct Writer {
+    config: Config,
+    clock: Clock,
+    status: Arc<StoreStatus>,
+    connector: Connector,
+    session: Option<Session>,
+    backoff: Backoff,
+    /// When to try the next connection.
+    retry: Moment,
+    /// When the database last answered.
+    last_used: Moment,
+    failures: Throttle,
+    refusals: Throttle,
+    queued: Receiver<Submission>,
+    /// Taken from the queue, to be stored next.
+    pending: VecDeque<Submission>,
+    /// So many of them go one by one: the database refused them together, and only one may be to blame.
+    alone: usize,
+    marked: Receiver<Mark>,
+    marks: Vec<Mark>,
+    announcer: Announcer,
+    sweep_due: Moment,
+    /// Whether what the last look into the outbox found is still being published.
+    is_sweeping: Arc<AtomicBool>,
+    prune_due: Moment,
+    stopped: Receiver<()>,
+    /// Until when what is queued may still be stored, once the end is near.
+    stop_deadline: Option<Moment>,
+}
+
+impl Writer {
+    /// What is still queued at the end is answered by being dropped.
+    fn run(&mut self) {
+        while !self.is_done() {
+            self.gather();
+            let now = self.clock.now();
+            self.expire(now);
+            if self.session.is_none() && self.retry <= now && self.stop_deadline.is_none() {
+                self.connect();
+            }
+            self.store_pending();
+            self.remember_marks();
+            self.look_after();
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        let is_idle = self.pending.is_empty() && self.queued.is_empty();
+        self.stop_deadline.is_some_and(|deadline| self.session.is_none() || deadline <= self.clock.now() || is_idle)
+    }
+
+    /// Waits for something to do, then takes all that is queued, up to a batch.
+    fn gather(&mut self) {
+        let nothing = never();
+        let queued = if self.has_room() { self.queued.clone() } else { nothing };
+        let stopped = if self.stop_deadline.is_none() { self.stopped.clone() } else { never() };
+        select! {
+            recv(queued) -> submission => self.pending.extend(submission.ok()),
+            recv(self.marked) -> mark => self.marks.extend(mark.ok()),
+            recv(stopped) -> _ => self.stop_deadline = Some(self.clock.now() + self.config.write_timeout),
+            default(self.idle_time()) => {}
+        }
+        while self.has_room()
+            && let Ok(submission) = self.queued.try_recv()
+        {
+            self.pending.push_back(submission);
+        }
+        while self.marks.len() < MARKS_MAX
+            && let Ok(mark) = self.marked.try_recv()
+        {
+            self.marks.push(mark);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let rows: usize = self.pending.iter().map(|submission| submission.records.len()).sum();
+        rows < self.config.batch_rows_max
+    }
+
+    /// How long there is nothing to do but to wait.
+    fn idle_time(&self) -> Duration {
+        let due = match (&self.session, self.pending.front()) {
+            (Some(_), Some(_)) => return Duration::ZERO,
+            (Some(_), None) => (self.last_used + self.config.ping_interval).min(self.sweep_due).min(self.prune_due),
+            (None, None) => self.retry,
+            (None, Some(oldest)) => self.retry.min(oldest.deadline),
+        };
+        due.since(self.clock.now())
+    }
+
+    /// Answers those that have waited too long for the database.
+    fn expire(&mut self, now: Moment) {
+        while self.session.is_none() && self.pending.front().is_some_and(|oldest| oldest.deadline <= now) {
+            // Dropped, it says what is known of it.
+            self.pending.pop_front();
+            self.alone = self.alone.saturating_sub(1);
+        }
+    }
+
+    fn connect(&mut self) {
+        match self.open() {
+            Ok(session) => {
+                self.session = Some(session);
+                self.last_used = self.clock.now();
+                self.status.on_connected(self.last_used);
+                info!("storing at {}", self.config.url);
+            }
+            Err(fault) => self.fail(&fault),
+        }
+    }
+
+    fn open(&self) -> Result<Session, Fault> {
+        let mut link = self.connector.open()?;
+        let statements = link.run(MIGRATION_TIMEOUT, async |client| {
+            schema::migrate(client).await?;
+            Statements::prepare(client).await
+        })?;
+        Ok(Session { link, statements })
+    }
+
+    /// One transaction with all that is pending, or with the first of those that go one by one.
+    fn store_pending(&mut self) {
+        let Some(mut session) = self.session.take() else { return };
+        if self.pending.is_empty() {
+            self.session = Some(session);
+            return;
+        }
+        let count = if 0 < self.alone { 1 } else { self.pending.len() };
+        self.alone = self.alone.saturating_sub(1);
+        let began = self.clock.now();
+        let mut is_committing = false;
+        let outcome = self.store_first(count, &mut session, &mut is_committing);
+        self.last_used = self.clock.now();
+        match outcome {
+            Ok(stored) => {
+                self.session = Some(session);
+                // Not when connecting: a server whose disk is full lets everybody in.
+                self.backoff.reset();
+                self.status.on_batch(stored.len(), self.last_used.since(began));
+                self.status.on_answer(began, self.last_used);
+                self.deliver(count, stored);
+            }
+            Err(fault) if fault.is_refusal() && !is_committing => {
+                self.session = Some(session);
+                self.status.on_answer(began, self.last_used);
+                self.refuse(count, &fault);
+            }
+            Err(fault) => {
+                self.pending.iter_mut().take(count).for_each(|submission| submission.is_doubtful |= is_committing);
+                self.fail(&fault);
+            }
+        }
+    }
+
+    fn store_first(&self, count: usize, session: &mut Session, is_committing: &mut bool) -> Result<Vec<Stored>, Fault> {
+        let records: Vec<&Record> =
+            self.pending.iter().take(count).flat_map(|submission| &submission.records).collect();
+        let Session { link, statements } = session;
+        link.run(self.config.write_timeout, async |client| statements.store(client, &records, is_committing).await)
+    }
+
+    /// Has the first `count` submissions published, and answered when that is done.
+    fn deliver(&mut self, count: usize, stored: Vec<Stored>) {
+        let mut stored = stored.into_iter();
+        for mut submission in self.pending.drain(..count) {
+            let records = mem::take(&mut submission.records);
+            let of_it = stored.by_ref().take(records.len()).collect();
+            self.announcer.announce(records, of_it, submission.into_reply());
+        }
+    }
+
+    /// The database will not have the first `count` submissions: each is tried alone, and one alone is refused.
+    fn refuse(&mut self, count: usize, fault: &Fault) {
+        if 1 < count {
+            self.alone = count;
+            return;
+        }
+        if let Some(suppressed) = self.refusals.admit(self.clock.now()) {
+            warn!(suppressed, "the database refuses a record: {fault}");
+        }
+        if let Some(submission) = self.pending.pop_front() {
+            self.status.on_refused();
+            submission.answer(Err(KeepFailed::Refused));
+        }
+    }
+
+    fn remember_marks(&mut self) {
+        // With more to store it can wait: it joins what comes next.
+        if self.marks.is_empty() || (!self.queued.is_empty() && self.marks.len() < MARKS_MAX) {
+            return;
+        }
+        let marks = mem::take(&mut self.marks);
+        if !self.ask(async |client, statements| statements.mark(client, &marks).await) {
+            self.marks = marks;
+        }
+    }
+
+    /// Looks into the outbox, forgets what is old, asks for a sign of life: each when it is due.
+    fn look_after(&mut self) {
+        let now = self.clock.now();
+        if self.session.is_none() || self.stop_deadline.is_some() {
+            return;
+        }
+        if self.sweep_due <= now {
+            self.sweep_due = now + self.config.republish_after;
+            self.sweep();
+        } else if self.prune_due <= now {
+            self.prune_due = now + PRUNE_INTERVAL;
+            let age = self.config.idempotency_window;
+            self.ask(async |client, statements| statements.prune(client, age).await.map(drop));
+        } else if self.config.ping_interval <= now.since(self.last_used) {
+            self.ask(async |client, _| Ok(client.batch_execute("").await?));
+        }
+    }
+
+    /// Publishes what this hub, or another, has stored and not published.
+    fn sweep(&mut self) {
+        if self.is_sweeping.load(Ordering::Acquire) {
+            return;
+        }
+        let age = self.config.republish_after;
+        let mut left = Vec::new();
+        self.ask(async |client, statements| {
+            left = statements.unpublished(client, age).await?;
+            Ok(())
+        });
+        let (records, stored): (Vec<Record>, Vec<Stored>) =
+            left.into_iter().filter_map(|mut stored| Some((stored.earlier.take()?, stored))).unzip();
+        if records.is_empty() {
+            return;
+        }
+        info!(rows = records.len(), "publishing what was stored and not published");
+        self.status.on_republished(records.len());
+        self.is_sweeping.store(true, Ordering::Release);
+        let is_sweeping = Arc::clone(&self.is_sweeping);
+        self.announcer.announce(records, stored, Box::new(move |_| is_sweeping.store(false, Ordering::Release)));
+    }
+
+    /// Does `work` if there is a connection; false if it failed, or there is none.
+    fn ask(&mut self, work: impl AsyncFnOnce(&mut tokio_postgres::Client, &Statements) -> Result<(), Fault>) -> bool {
+        let Some(mut session) = self.session.take() else { return false };
+        let asked = self.clock.now();
+        let Session { link, statements } = &mut session;
+        let outcome = link.run(self.config.write_timeout, async |client| work(client, statements).await);
+        self.last_used = self.clock.now();
+        match outcome {
+            Ok(()) => {
+                self.backoff.reset();
+                self.status.on_answer(asked, self.last_used);
+                self.session = Some(session);
+                true
+            }
+            Err(fault) => {
+                self.fail(&fault);
+                false
+            }
+        }
+    }
+
+    fn fail(&mut self, fault: &Fault) {
+        let now = self.clock.now();
+        self.session = None;
+        self.retry = now + self.backoff.next_delay(rand::random());
+        self.status.on_failure(&fault.to_string(), now);
+        if let Some(suppressed) = self.failures.admit(now) {
+            warn!(suppressed, "cannot store at {}: {fault}", self.config.url);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What makes events up for the demonstration: it starts, rests, goes on and ends as it is told.
+
+use serde_json::{Value, json};
+
+use crate::support::{hub::Hub, sse::SseClient, wait_until};
+
+const EVENTS: &str = "/api/v1/events";
+
+/// Streams that somebody commands, beside one that keeps time.
+const QUICK: [(&str, &str); 3] =
+    [("demo.default_interval", "10ms"), ("demo.custom_interval", "10ms"), ("demo.system_interval", "10ms")];
+
+fn open(hub: &Hub, stream: &str) -> SseClient {
+    SseClient::open(hub, &format!("{EVENTS}/stream/{stream}"))
+}
+
+/// Asks for `action`, and checks the answer's status and message.
+#[track_caller]
+fn ask(hub: &Hub, stream: &str, action: &str, status: u16, message: &str) {
+    let answer = hub.post(&format!("{EVENTS}/stream/{stream}/{action}"), "");
+    let body = answer.json();
+    assert_eq!((answer.status, &body["message"]), (status, &json!(message)), "{action}");
+    assert_eq!(body["success"], status == 200);
+}
+
+fn generator(hub: &Hub, stream: &str) -> Value {
+    hub.get(&format!("{EVENTS}/streams")).json()["data"][stream]["generator"].clone()
+}
+
+fn mark(hub: &Hub, stream: &str, kind: &str) {
+    let body = json!({ "stream_id": stream, "type": kind, "message": "a mark" }).to_string();
+    assert_eq!(hub.post(&format!("{EVENTS}/broadcast"), body).status, 200);
+}
+
+/// How many events come before the mark.
+#[track_caller]
+fn count_until(client: &mut SseClient, kind: &str) -> usize {
+    let kind_of = |data: String| serde_json::from_str::<Value>(&data).expect("an object")["type"].clone();
+    (0..).find(|_| kind_of(client.next_data()) == kind).expect("the mark was sent")
+}
+
+/// Lets a while pass, by the clock of a generator that runs all the time.
+#[track_caller]
+fn let_pass(clock: &mut SseClient) {
+    (0..20).for_each(|_| drop(clock.next()));
+}
+
+#[test]
+fn the_default_streams_run_from_the_start() {
+    let fast = ["default", "system", "user_activity", "notifications"].map(|name| format!("demo.{name}_interval"));
+    let settings: Vec<(&str, &str)> = fast.iter().map(|key| (key.as_str(), "20ms")).collect();
+    let hub = Hub::start_with(&["--demo"], &settings);
+    for stream in ["default", "system", "user-activity", "notifications"] {
+        for path in [format!("{EVENTS}/stream/{stream}"), format!("/api/v1/broadcast-demo/stream/demo-{stream}")] {
+            let mut client = SseClient::open(&hub, &path);
+            let events = [client.next_data(), client.next_data()];
+            let event: Value = serde_json::from_str(&events[0]).expect("an object");
+            assert!(path.ends_with(event["stream_id"].as_str().expect("a text")), "{event}");
+            assert_ne!(events[0], events[1]);
+        }
+        assert_eq!(generator(&hub, stream), json!({ "running": true, "paused": false }));
+    }
+}
+
+#[test]
+fn a_stream_rests_and_goes_on() {
+    let hub = Hub::start_with(&["--demo"], &QUICK);
+    let (mut client, mut clock) = (open(&hub, "default"), open(&hub, "system"));
+    ask(&hub, "default", "resume", 409, "Stream 'default' is not paused");
+    ask(&hub, "default", "pause", 200, "Stream 'default' paused");
+    ask(&hub, "default", "pause", 409, "Stream 'default' is paused already");
+    assert_eq!(generator(&hub, "default"), json!({ "running": true, "paused": true }));
+    mark(&hub, "default", "paused");
+    let_pass(&mut clock);
+    mark(&hub, "default", "still_paused");
+    count_until(&mut client, "paused");
+    assert_eq!(count_until(&mut client, "still_paused"), 0);
+    ask(&hub, "default", "resume", 200, "Stream 'default' resumed");
+    assert_eq!(generator(&hub, "default"), json!({ "running": true, "paused": false }));
+    let_pass(&mut client);
+}
+
+#[test]
+fn a_stream_of_any_name_starts_anew_and_ends() {
+    let hub = Hub::start_with(&["--demo"], &QUICK);
+    let (mut client, mut clock) = (open(&hub, "custom"), open(&hub, "system"));
+    for action in ["stop", "pause", "resume"] {
+        ask(&hub, "custom", action, 404, "Stream 'custom' has no generator: start it first");
+    }
+    for _ in 0..2 {
+        ask(&hub, "custom", "start", 200, "Stream 'custom' started");
+        assert_eq!(generator(&hub, "custom"), json!({ "running": true, "paused": false }));
+        count_until(&mut client, "stream_started");
+        let_pass(&mut client);
+    }
+    ask(&hub, "custom", "stop", 200, "Stream 'custom' stopped and removed");
+    mark(&hub, "custom", "stopped");
+    let_pass(&mut clock);
+    mark(&hub, "custom", "still_stopped");
+    count_until(&mut client, "stopped");
+    assert_eq!(count_until(&mut client, "still_stopped"), 0);
+    drop(client);
+    wait_until("the stream is listed no more", || generator(&hub, "custom").is_null().then_some(()));
+    ask(&hub, "default", "stop", 200, "Stream 'default' stopped and removed");
+    assert_eq!(generator(&hub, "default"), json!({ "running": false, "paused": false }));
+    let refused = hub.post(&format!("{EVENTS}/stream/a..b/start"), "").json();
+    assert_eq!(refused["error"]["code"], "bad_stream_id");
+}
+
+#[test]
+fn there_is_an_end_to_how_many_may_run() {
+    let hub = Hub::start_with(&["--demo"], &[("demo.streams_max", "9")]);
+    ask(&hub, "one", "start", 200, "Stream 'one' started");
+    ask(&hub, "two", "start", 409, "Stream 'two' cannot be started: as many as are allowed run");
+    ask(&hub, "one", "stop", 200, "Stream 'one' stopped and removed");
+    ask(&hub, "two", "start", 200, "Stream 'two' started");
+}
+
+#[test]
+fn without_the_demonstration_nothing_is_made_up() {
+    let hub = Hub::start();
+    let message = "generators run for demonstration only: start the hub with --demo (demo.enabled = true)";
+    for action in ["start", "stop", "pause", "resume"] {
+        ask(&hub, "default", action, 409, message);
+    }
+}
+
+#[test]
+fn a_hub_that_makes_events_up_ends_when_told() {
+    let hub = Hub::start_with(&["--demo"], &QUICK);
+    let mut client = open(&hub, "system");
+    client.next();
+    assert!(hub.terminate().success());
+}

@@ -1,0 +1,82 @@
+//! The pages of `scripts/examples`, in a browser.
+
+use serde_json::json;
+
+use crate::support::{browser::Page, hub::Hub, relay::Relay};
+
+/// Reports what the page shows, as it comes to show it.
+const WATCH: &str = r#"
+    const form = document.querySelector("form");
+    const find = id => document.getElementById(id);
+    const watch = (id, tell) => new MutationObserver(tell).observe(find(id), { childList: true });
+    for (const id of ["status", "problem"]) watch(id, () => report(id, find(id).textContent));
+    watch("events", changes => {
+        for (const entry of changes.flatMap(change => [...change.addedNodes])) {
+            report(entry.className, entry.lastChild.textContent);
+        }
+    });
+    const figures = ["received", "gaps", "reconnects"];
+    for (const id of figures) watch(id, () => report("figures", figures.map(id => find(id).textContent).join()));
+    function connect(names, username = "", password = "") {
+        const values = { hub, names, username, password };
+        for (const [name, value] of Object.entries(values)) form.elements[name].value = value;
+        form.requestSubmit();
+    }
+"#;
+
+fn open(name: &str, hub: &str, script: &str) -> Page {
+    Page::open_example(name, hub, &format!("{WATCH}{script}"))
+}
+
+impl Page {
+    /// Passes over reports until there is one of `kind` that begins with `start`; returns the rest of it.
+    #[track_caller]
+    fn wait_for(&mut self, kind: &str, start: &str) -> String {
+        loop {
+            let report = self.next();
+            let rest = report[1].as_str().and_then(|text| text.strip_prefix(start));
+            if let (true, Some(rest)) = (report[0] == kind, rest) {
+                return rest.to_owned();
+            }
+        }
+    }
+}
+
+#[test]
+fn the_page_with_an_event_source_goes_on_where_it_was() {
+    check_going_on("sse.html", "Connected by EventSource");
+}
+
+#[test]
+fn the_page_with_a_websocket_goes_on_where_it_was() {
+    check_going_on("websocket.html", "Connected by WebSocket, and");
+}
+
+/// The network is cut, and later the hub is restarted: nothing is missing, or the page shows what.
+#[track_caller]
+fn check_going_on(name: &str, connected: &str) {
+    let settings = [("sse.retry", "100ms")];
+    let hub = Hub::start_with(&[], &settings);
+    let network = Relay::start(hub.address());
+    let script = r#"connect("wells.WELL-001 orders.eu");"#;
+    let mut page = open(name, &format!("http://{}", network.address()), script);
+    page.wait_for("status", connected);
+    hub.wait_for_listeners("orders.eu", 1);
+    let seen = hub.publish("wells.WELL-001?type=alert", json!({ "n": 1 }).to_string());
+    assert!(page.wait_for("event", "alert ").ends_with(r#": {"n":1}"#));
+    network.cut();
+    page.wait_for("status", "The connection is lost.");
+    let missed = hub.publish("orders.eu", json!({ "n": 2 }).to_string());
+    network.mend();
+    assert!(page.wait_for("event", "message ").contains(r#"{"n":2}"#));
+    page.wait_for("figures", "2,0,1");
+    let address = hub.address().to_owned();
+    assert!(hub.terminate().success());
+    let hub = Hub::start_at(&address, &[], &settings);
+    for (topic, last) in [("wells.WELL-001", seen), ("orders.eu", missed)] {
+        let gap = page.wait_for("gap", "gap in ");
+        assert!(gap.starts_with(&format!("{topic}: what came after {last}, up to ")), "{name}: {gap}");
+        assert!(gap.ends_with("is missing (epoch)"), "{name}: {gap}");
+    }
+    assert!(hub.terminate().success());
+}

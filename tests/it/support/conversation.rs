@@ -1,0 +1,93 @@
+//! A program under way that is talked with, line by line.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
+};
+
+use super::PATIENCE;
+
+/// Killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Conversation {
+    child: Child,
+    stdin: ChildStdin,
+    lines: Receiver<String>,
+}
+
+impl Conversation {
+    /// Starts `program`; if there is none, the test fails and says which Debian package has it.
+    pub(crate) fn start(program: &str, package: &str, arguments: &[&str]) -> Self {
+        Self::run(Command::new(program).args(arguments), package)
+    }
+
+    /// The same, with a folder or an environment of its own.
+    pub(crate) fn run(command: &mut Command, package: &str) -> Self {
+        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let program = command.get_program().display();
+        let mut child = started
+            .unwrap_or_else(|error| panic!("cannot run {program}: {error}; install it: apt-get install {package}"));
+        let stdin = child.stdin.take().expect("it was just asked for");
+        let lines = read_lines(child.stdout.take().expect("it was just asked for"));
+        Self { child, stdin, lines }
+    }
+
+    /// The next line of what it says.
+    #[track_caller]
+    pub(crate) fn next_line(&self) -> String {
+        let line = self.lines.recv_timeout(PATIENCE);
+        line.unwrap_or_else(|error| panic!("the program should say something: {error}"))
+    }
+
+    /// Passes over lines until one begins with `start`, and returns what follows it.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, start: &str) -> String {
+        loop {
+            if let Some(rest) = self.next_line().strip_prefix(start) {
+                return rest.to_owned();
+            }
+        }
+    }
+
+    /// Writes a line to it.
+    pub(crate) fn say(&mut self, line: &str) {
+        writeln!(self.stdin, "{line}").expect("the program reads");
+    }
+
+    /// Ends it, and returns the lines that were left.
+    pub(crate) fn end(mut self) -> Vec<String> {
+        let _ = self.child.kill();
+        self.lines.iter().collect()
+    }
+
+    /// Waits until it ends by itself. What it says meanwhile is not kept.
+    #[track_caller]
+    pub(crate) fn wait(mut self) -> ExitStatus {
+        while self.lines.recv_timeout(PATIENCE).is_ok() {}
+        self.child.wait().expect("it is our child")
+    }
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A pipe knows no deadline, a channel does.
+fn read_lines(stdout: ChildStdout) -> Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stdout).lines() {
+            let Ok(line) = line else { break };
+            if sender.send(line.trim_end().to_owned()).is_err() {
+                break;
+            }
+        }
+    });
+    lines
+}

@@ -1,0 +1,85 @@
+//! What the examples and outside clients need from the package registries of their languages: installed once under
+//! `target/`, in the versions that `scripts/examples` names.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use super::stdout_of;
+
+/// Debian's own interpreter: the first `python3` of the path may be without `venv`.
+const SYSTEM_PYTHON: &str = "/usr/bin/python3";
+
+/// A Python interpreter that has the packages of `scripts/examples/requirements.txt`.
+pub(crate) fn python() -> &'static str {
+    static PYTHON: OnceLock<String> = OnceLock::new();
+    PYTHON.get_or_init(|| {
+        let requirements = source("requirements.txt");
+        let folder = install_once("python-venv", &read(&requirements), |folder| {
+            run(Command::new(SYSTEM_PYTHON).args(["-m", "venv", "--clear"]).arg(folder), "python3-venv");
+            let mut install = Command::new(folder.join("bin/pip"));
+            run(install.args(["install", "--quiet", "--requirement"]).arg(&requirements), "python3-venv");
+        });
+        folder.join("bin/python").to_str().expect("the path is UTF-8").to_owned()
+    })
+}
+
+/// The folder of the examples as one has it after `npm ci`: the files of `scripts/examples`, and their packages.
+pub(crate) fn node_examples() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let wanted: String = example_files().iter().map(|path| read(path)).collect();
+        install_once("node-examples", &wanted, |folder| {
+            fs::create_dir_all(folder).expect("the target folder is writable");
+            for path in example_files() {
+                let name = path.file_name().expect("it is a file");
+                fs::copy(&path, folder.join(name)).expect("the target folder is writable");
+            }
+            run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(folder), "nodejs npm");
+        })
+    })
+}
+
+/// Has `install` fill the folder `name`, unless it did so before for the same `wanted`. One test at a time.
+fn install_once(name: &str, wanted: &str, install: impl FnOnce(&Path)) -> PathBuf {
+    let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (folder, done) = (base.join(name), base.join(format!("{name}.done")));
+    let lock = File::create(base.join(format!("{name}.lock"))).expect("the target folder is writable");
+    lock.lock().expect("files can be locked");
+    if fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) && folder.exists() {
+        return folder;
+    }
+    let _ = fs::remove_file(&done);
+    install(&folder);
+    fs::write(&done, wanted).expect("the target folder is writable");
+    folder
+}
+
+/// The files of `scripts/examples`, by name.
+fn example_files() -> Vec<PathBuf> {
+    let files = fs::read_dir(source("")).expect("the examples are there");
+    let mut paths: Vec<PathBuf> = files.map(|entry| entry.expect("the folder is readable").path()).collect();
+    paths.retain(|path| path.is_file());
+    paths.sort();
+    paths
+}
+
+/// Where `name` of the examples is.
+fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/examples").join(name)
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn run(command: &mut Command, packages: &str) {
+    let output = command.output();
+    let output = output.unwrap_or_else(|error| {
+        panic!("cannot run {}: {error}; install it: apt-get install {packages}", command.get_program().display())
+    });
+    stdout_of(&output);
+}
