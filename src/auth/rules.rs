@@ -56,7 +56,7 @@ impl Rules {
         if keys.is_empty() && api_keys.is_empty() {
             return Err(("auth.mode", nothing_to_check_with()));
         }
-        if !users.is_empty() && !(keys.can_sign() && !keys.is_empty()) {
+        if !users.is_empty() && (!keys.can_sign() || keys.is_empty()) {
             let message = "users sign in for tokens: set auth.secret_file, or a pair of keys, to sign these with";
             return Err(("users.file", message.into()));
         }

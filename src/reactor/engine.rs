@@ -182,7 +182,7 @@ impl<N: Net> Reactor<N> {
         self.schedule_session(slot);
     }
 
-    fn new_session_id(&mut self) -> SessionId {
+    fn new_session_id(&self) -> SessionId {
         // Whoever knows a session's name can take it over, so it has to be beyond guessing: not from the reactor's own
         // generator, which is quick and not for secrets.
         SessionId::new(self.index, rand::rng().random())
