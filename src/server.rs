@@ -348,7 +348,11 @@ fn start_password_threads(auth: &Auth) -> io::Result<()> {
     let threads = if auth.is_required() { auth.settings().login_threads } else { 0 };
     for index in 0..threads {
         let work = auth.password_work();
-        thread::Builder::new().name(format!("passwords-{index}")).spawn(move || work.run())?;
+        thread::Builder::new().name(format!("passwords-{index}")).spawn(move || {
+            // Streams go first. A kernel that refuses makes them only slower while people sign in.
+            let _ = os::run_in_background();
+            work.run();
+        })?;
     }
     Ok(())
 }

@@ -196,10 +196,9 @@ impl<N: Net> Reactor<N> {
         let Ok(Session::Engine(engine)) = &mut connection.session else { return false };
         let mut asks = Vec::new();
         let outcome = advance(engine, &self.config.limits, &mut connection.outbox, &mut asks, self.now);
-        // An end that answers precede came as an ask: the client broke a rule all the same.
-        let breaks = |close: &Close| *close != Close::Done;
-        let is_whole = !outcome.as_ref().is_err_and(breaks)
-            && !asks.iter().any(|ask| matches!(ask, Ask::End(close) if breaks(close)));
+        // An end that answers precede came as an ask: the client broke a rule all the same, unless it has closed.
+        let is_whole = matches!(outcome, Ok(()) | Err(Close::Done))
+            && !asks.iter().any(|ask| matches!(ask, Ask::End(close) if *close != Close::Done));
         for ask in asks {
             self.take_ask(slot, ask);
         }
@@ -288,7 +287,9 @@ impl<N: Net> Reactor<N> {
         }
         if self.is_absent(slot) {
             if let Some(connection) = self.connections.at(slot) {
-                engine_io::write_frame(Kind::Close, "", connection.outbox.buffer());
+                // A client that has closed knows: its poll only has to end.
+                let last = if let Err(Close::Done) = connection.session { Kind::Noop } else { Kind::Close };
+                engine_io::write_frame(last, "", connection.outbox.buffer());
             }
             self.serve_poll(slot);
         }

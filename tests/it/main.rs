@@ -36,6 +36,7 @@ mod redis_loss;
 mod redis_source;
 mod redis_stream;
 mod refusals;
+mod socketio_clients;
 mod sse_stream;
 mod telemetry;
 mod telemetry_doors;
