@@ -24,6 +24,7 @@ struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   fanfare serve                                    a hub on http://127.0.0.1:8080, no Redis needed
+  fanfare serve --demo                             one with events made up, at /api/v1/events
   fanfare serve --redis redis://127.0.0.1:6379     a hub on Redis Pub/Sub
   curl -N 'http://127.0.0.1:8080/sse?topic=events.critical'
   fanfare publish --type SERVER_DOWN --source server-a --count 10
@@ -147,9 +148,10 @@ fn main() -> ExitCode {
 
 fn serve(arguments: &ServeArguments) -> Result<(), String> {
     let file = arguments.config.file.as_deref();
-    let config = config::load(file, environment(), &arguments.overrides()).map_err(|error| error.to_string())?;
+    let load = || config::load(file, environment(), &arguments.overrides()).map_err(|error| error.to_string());
+    let config = load()?;
     let _log = config::start_log(&config.log)?;
-    server::run(config)
+    server::run(config, load)
 }
 
 impl ServeArguments {

@@ -3,6 +3,7 @@
 pub(crate) mod browser;
 pub(crate) mod conversation;
 pub(crate) mod example;
+pub(crate) mod guarded;
 pub(crate) mod http;
 pub(crate) mod hub;
 pub(crate) mod nginx;
