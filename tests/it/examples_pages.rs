@@ -2,7 +2,12 @@
 
 use serde_json::json;
 
-use crate::support::{browser::Page, hub::Hub, relay::Relay};
+use crate::support::{
+    browser::Page,
+    guarded::{Guarded, PASSWORD, USER},
+    hub::Hub,
+    relay::Relay,
+};
 
 /// Reports what the page shows, as it comes to show it.
 const WATCH: &str = r#"
@@ -79,4 +84,44 @@ fn check_going_on(name: &str, connected: &str) {
         assert!(gap.ends_with("is missing (epoch)"), "{name}: {gap}");
     }
     assert!(hub.terminate().success());
+}
+
+#[test]
+fn the_page_with_socketio_goes_on_where_it_was() {
+    let settings = [("socketio.recovery", "1m")];
+    let hub = Hub::start_with(&[], &settings);
+    let network = Relay::start(hub.address());
+    let url = format!("http://{}", network.address());
+    let mut page = open("socketio.html", &url, r#"connect("WELL-001");"#);
+    // By polling first, unless it has gone over to a WebSocket before it was let in.
+    page.wait_for("status", "Connected by ");
+    hub.wait_for_listeners("wells.WELL-001", 1);
+    hub.publish("wells.WELL-001?type=alert", json!({ "n": 1 }).to_string());
+    assert!(page.wait_for("event", "alert").ends_with(r#": {"n":1}"#));
+    network.cut();
+    page.wait_for("status", "The connection is lost.");
+    hub.publish("wells.WELL-001?type=alert", json!({ "n": 2 }).to_string());
+    network.mend();
+    assert!(page.wait_for("event", "alert").ends_with(r#": {"n":2}"#));
+    page.wait_for("figures", "2,0,1");
+    let address = hub.address().to_owned();
+    assert!(hub.terminate().success());
+    let hub = Hub::start_at(&address, &[], &settings);
+    page.wait_for("gap", "gap in wells.WELL-001: ");
+    hub.wait_for_listeners("wells.WELL-001", 1);
+}
+
+#[test]
+fn pages_sign_in() {
+    let guarded = Guarded::start("1h", &[], &[]);
+    for (name, connected) in
+        [("sse.html", "Connected by EventSource"), ("websocket.html", "Connected by WebSocket, and")]
+    {
+        let script = format!("connect('wells.WELL-001', '{USER}', 'a wrong one');");
+        let script = format!("{script} const again = () => connect('wells.WELL-001', '{USER}', '{PASSWORD}');");
+        let script = format!("{script} watch('problem', () => find('problem').textContent && setTimeout(again));");
+        let mut page = open(name, guarded.hub.url(0), &script);
+        page.wait_for("problem", "The hub does not accept this user name and password.");
+        page.wait_for("status", connected);
+    }
 }
