@@ -92,24 +92,30 @@ def broadcast(theatre):
     rows = {}
     for transport in ("ws", "sse"):
         options = ("--transport", transport, "--subscribers", theatre.arguments.connections, "--rate", 8, *WARMUP)
-        reports, pairs = pair(theatre, "S2-" + transport, options)
-        rows[transport + ": CPU per delivery, ratio"] = figures.ratios(pairs, cpu)
-        rows[transport + ": p99 of deliveries, ratio"] = figures.ratios(pairs, p99)
-        rows[transport + ": p99 of deliveries in the kernel, ratio"] = figures.ratios(
+        reports, _ = pair(theatre, "S2-" + transport, options)
+        rows.update(broadcast_rows(transport, reports))
+    return rows
+
+
+def broadcast_rows(transport, reports):
+    pairs = list(zip(reports["floor"], reports["hub"]))
+    rows = {
+        transport + ": CPU per delivery, ratio": figures.ratios(pairs, cpu),
+        transport + ": p99 of deliveries, ratio": figures.ratios(pairs, p99),
+        transport + ": p99 of deliveries in the kernel, ratio": figures.ratios(
             pairs, lambda report: p99(report, stamp="kernel")
-        )
-        rows[transport + ": p99 of the last subscriber, ratio"] = figures.ratios(
+        ),
+        transport + ": p99 of the last subscriber, ratio": figures.ratios(
             pairs, lambda report: p99(report, stamp="event_last")
-        )
-        for kind in ("floor", "hub"):
-            rows["%s: CPU per delivery of the %s, µs" % (transport, kind)] = figures.runs(reports[kind], cpu)
-            rows["%s: p99 of the %s, µs" % (transport, kind)] = figures.runs(reports[kind], p99)
-        rows[transport + ": client's CPU per delivery, µs"] = figures.runs(
-            reports["hub"], lambda report: report["client"]["fleet_cpu_us_per_delivery"]
-        )
-        rows[transport + ": lost by the hub; void runs"] = "%d; %d" % (
-            lost(reports["hub"]), count_void(*reports.values()),
-        )
+        ),
+    }
+    for kind in reports:
+        rows["%s: CPU per delivery of the %s, µs" % (transport, kind)] = figures.runs(reports[kind], cpu)
+        rows["%s: p99 of the %s, µs" % (transport, kind)] = figures.runs(reports[kind], p99)
+    rows[transport + ": client's CPU per delivery, µs"] = figures.runs(
+        reports["hub"], lambda report: report["client"]["fleet_cpu_us_per_delivery"]
+    )
+    rows[transport + ": lost by the hub; void runs"] = "%d; %d" % (lost(reports["hub"]), count_void(*reports.values()))
     return rows
 
 
@@ -366,6 +372,73 @@ def count_syscalls(theatre, make, kind, what, options):
     return counts, report
 
 
+def room(theatre):
+    """S15: S2 in a Socket.IO room, beside the official server."""
+    stage.install_peer("socketio")
+    makers = {"floor": lambda: theatre.floor("--channel", "bench"), "hub": theatre.hub, "node": theatre.node}
+    options = ("--transport", "socketio", "--subscribers", theatre.arguments.connections, "--rate", 8, *WARMUP)
+    reports = take_turns(theatre, "S15", makers, options)
+    rows = broadcast_rows("socketio", reports)
+    for kind in reports:
+        rows["socketio: %s, PSS bytes per connection" % kind] = figures.runs(
+            reports[kind], lambda report: report["server"]["pss_bytes_per_connection"]
+        )
+    rows["socketio: lost by node"] = lost(reports["node"])
+    return rows
+
+
+LOGINS_PER_SECOND = 100
+USER, PASSWORD = "bench", "correct horse battery staple"
+
+
+def sign_in(theatre):
+    """S16: people sign in, more than the hub can hash passwords for, beside a crowd that receives. It is the same crowd
+    with and without them; only the hub is measured, as the floor knows no passwords."""
+    config = configure_users(theatre)
+    token = stage.fanfare("token", "--config", config, "--sub", USER, "--subscribe", "bench")
+    make = lambda: theatre.hub("--config", config)
+    options = ("--subscribers", CROWD, "--rate", 50, "--token", token, *WARMUP)
+    own = {"storm": ("--login", "%s:%s" % (USER, PASSWORD), "--logins", LOGINS_PER_SECOND)}
+    reports = take_turns(theatre, "S16", {"still": make, "storm": make}, options, own_options=own)
+    pairs = list(zip(reports["still"], reports["storm"]))
+    rows = {
+        "p99 of the streams, ratio of storm to none": figures.ratios(pairs, p99),
+        "p99 of the streams in the kernel, ratio": figures.ratios(pairs, lambda report: p99(report, stamp="kernel")),
+        "p99 of the streams without, µs": figures.runs(reports["still"], p99),
+        "p99 of the streams with, µs": figures.runs(reports["storm"], p99),
+        "the hub's share of its core without": figures.runs(reports["still"], server_share),
+        "the hub's share of its core with": figures.runs(reports["storm"], server_share),
+        "p99 of being answered, µs": figures.runs(reports["storm"], lambda report: report["logins"]["answering"]["p99"]),
+    }
+    for what in ("accepted", "refused", "turned_away", "failed"):
+        rows["log-ins %s a run" % what.replace("_", " ")] = figures.runs(
+            reports["storm"], lambda report: report["logins"][what]
+        )
+    rows["lost by the hub; void runs"] = "%d; %d" % (
+        lost(reports["still"] + reports["storm"]),
+        count_void(*reports.values()),
+    )
+    return rows
+
+
+def server_share(report):
+    return report["server"]["cpu_share"]
+
+
+def configure_users(theatre):
+    """A hub with one user, whose password is hashed at the default cost."""
+    paths = {name: os.path.join(theatre.private, name) for name in ("secret", "users.toml", "hub.toml")}
+    with open(paths["secret"], "w") as file:
+        file.write("only for this measurement: nobody else's secret\n")
+    digest = stage.fanfare("hash-password", given=PASSWORD + "\n")
+    with open(paths["users.toml"], "w") as file:
+        file.write('[[user]]\nusername = "%s"\npassword = "%s"\nsubscribe = ["bench"]\n' % (USER, digest))
+    with open(paths["hub.toml"], "w") as file:
+        file.write('[auth]\nmode = "jwt"\nalgorithms = ["HS256"]\nsecret_file = "%s"\n' % paths["secret"])
+        file.write('[users]\nfile = "%s"\n' % paths["users.toml"])
+    return paths["hub.toml"]
+
+
 ALL = {
     "S1": idle,
     "S2": broadcast,
@@ -376,4 +449,6 @@ ALL = {
     "S9": storm,
     "S13": instructions,
     "S14": syscalls,
+    "S15": room,
+    "S16": sign_in,
 }

@@ -4,14 +4,19 @@ import json
 import os
 import platform
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import urllib.request
 
 RELEASE = "target/release"
+
+# Where other servers are installed, outside the repository.
+PEERS = "target/peers"
 
 # Room for the floor's backlog when it falls behind: by default Redis drops a subscriber that lags by 32 MiB.
 REDIS_OPTIONS = ["--save", "", "--appendonly", "no", "--client-output-buffer-limit", "pubsub 0 0 0", "--bind", "127.0.0.1"]
@@ -20,6 +25,15 @@ REDIS_OPTIONS = ["--save", "", "--appendonly", "no", "--client-output-buffer-lim
 def build():
     command = ["cargo", "build", "--release", "--bin", "fanfare", "--example", "floor", "--example", "deliveries"]
     subprocess.run(command, check=True)
+
+
+def install_peer(name):
+    """Installs a server that is compared, in the versions that its package-lock.json states."""
+    source, folder = os.path.join("bench/peers", name), os.path.join(PEERS, name)
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    # None of the packages needs its scripts: what is compiled comes compiled.
+    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"]
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
 
 def machine():
@@ -39,6 +53,7 @@ def machine():
         "congestion_control": congestion_control,
         "revision": output(["git", "rev-parse", "--short", "HEAD"]),
         "redis": output(["redis-server", "--version"]).split(" sha")[0],
+        "node": output(["node", "--version"]) if shutil.which("node") else None,
     }
 
 
@@ -64,6 +79,9 @@ class Stage:
     def __init__(self, arguments, folder):
         self.arguments = arguments
         self.folder = folder
+        # For what is not to be kept with the results.
+        self.private_folder = tempfile.TemporaryDirectory()
+        self.private = self.private_folder.name
         self.redis_port = free_port()
         self.redis = None
 
@@ -75,6 +93,7 @@ class Stage:
 
     def __exit__(self, *_):
         end(self.redis)
+        self.private_folder.cleanup()
 
     def floor(self, *options):
         return Server(self, "floor", [RELEASE + "/examples/floor"], options)
@@ -82,6 +101,10 @@ class Stage:
     def hub(self, *options):
         command = [RELEASE + "/fanfare", "serve", "--reactors", "1", "--pin=%d" % self.arguments.server_core]
         return Server(self, "hub", command + ["--log-level", "warn"], options)
+
+    def node(self):
+        """The official Socket.IO server; `install_peer("socketio")` comes first."""
+        return Server(self, "node", ["node", os.path.join(PEERS, "socketio/server.mjs")], ())
 
     def bench(self, server, label, *options, prefix=()):
         """One measurement: the client's report, which also lies in the results folder."""
@@ -103,6 +126,15 @@ class Stage:
         return "redis://127.0.0.1:%d" % self.redis_port
 
 
+def fanfare(*arguments, given=None):
+    """What a tool of the hub says to `given`."""
+    command = [RELEASE + "/fanfare", *arguments]
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit("%s\n%s" % (" ".join(command), done.stderr))
+    return done.stdout.strip()
+
+
 class Server:
     """A server from its start to its end."""
 
@@ -112,7 +144,7 @@ class Server:
         self.url = "http://127.0.0.1:%d" % port
         redis = "127.0.0.1:%d" % theatre.redis_port
         command = command + ["--listen", "127.0.0.1:%d" % port]
-        command += ["--redis", redis if kind == "floor" else "redis://" + redis, *options]
+        command += ["--redis", "redis://" + redis if kind == "hub" else redis, *options]
         self.process = start(command, theatre.arguments.server_core)
         await_port(port)
 

@@ -25,11 +25,21 @@ struct SchedulerAttributes {
 /// Asks the fair scheduler for a short slice: a thread that wakes often and works briefly then runs sooner after waking,
 /// without getting more of the processor. Linux 6.12 and later heed it; earlier kernels ignore the wish.
 pub fn request_short_slice(slice: Duration) -> io::Result<()> {
-    let attributes = SchedulerAttributes {
-        size: size_of::<SchedulerAttributes>() as u32,
+    set_scheduling(SchedulerAttributes {
         runtime_ns: u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX),
         ..SchedulerAttributes::default()
-    };
+    })
+}
+
+/// Lets the calling thread run only where nothing else wants the core (`SCHED_IDLE`): a thread that wakes there takes its
+/// place at once, where one with a high `nice` value may finish its slice first.
+pub fn run_in_background() -> io::Result<()> {
+    set_scheduling(SchedulerAttributes { policy: libc::SCHED_IDLE as u32, ..SchedulerAttributes::default() })
+}
+
+/// Of the calling thread.
+fn set_scheduling(mut attributes: SchedulerAttributes) -> io::Result<()> {
+    attributes.size = size_of::<SchedulerAttributes>() as u32;
     // SAFETY: the kernel reads `size` bytes of a live struct laid out as it documents; thread 0 is the caller.
     let outcome = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0u32) };
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -185,6 +195,19 @@ mod tests {
         (&sender).write_all(b"hello").expect("open");
         assert!(5 <= unacknowledged_bytes(sender.as_fd()).expect("a socket"));
         assert!(unanswered_time(sender.as_fd()).is_err(), "not TCP");
+    }
+
+    #[test]
+    fn the_background_is_entered() {
+        std::thread::spawn(|| {
+            run_in_background().expect("any thread may step back");
+            // The fields behind the thread's name, which is in parentheses; the policy is field 41 of all.
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("Linux");
+            let behind = stat.rsplit_once(") ").expect("a name").1;
+            assert_eq!(behind.split(' ').nth(41 - 3), Some("5"), "SCHED_IDLE: {stat}");
+        })
+        .join()
+        .expect("no panic");
     }
 
     #[test]

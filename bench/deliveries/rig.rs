@@ -12,7 +12,7 @@ use fanfare::{
     topic::Topic,
 };
 
-use crate::stub::{StubNet, Written};
+use crate::stub::{Script, StubNet, Written};
 
 /// What the peers speak.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -21,12 +21,22 @@ pub(crate) enum Transport {
     Ws,
     /// Server-Sent Events.
     Sse,
+    /// Socket.IO over WebSocket.
+    #[value(name = "socketio")]
+    SocketIo,
 }
 
-const WEBSOCKET_REQUEST: &[u8] =
-    b"GET /ws?topic=bench HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-const STREAM_REQUEST: &[u8] = b"GET /sse?topic=bench HTTP/1.1\r\nHost: h\r\n\r\n";
+const WEBSOCKET_SCRIPT: Script = &[b"GET /ws?topic=bench HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n\
+    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"];
+const STREAM_SCRIPT: Script = &[b"GET /sse?topic=bench HTTP/1.1\r\nHost: h\r\n\r\n"];
+
+/// The upgrade, a connect packet and a subscription, the latter in frames whose mask is zero.
+const SOCKET_IO_SCRIPT: Script = &[
+    b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n\
+    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    b"\x81\x82\x00\x00\x00\x0040",
+    b"\x81\xa1\x00\x00\x00\x0042[\"subscribe\",{\"topic\":\"bench\"}]",
+];
 
 /// A doorbell nobody hears: the one thread here never sleeps.
 #[derive(Debug)]
@@ -48,12 +58,13 @@ pub(crate) struct Rig {
 impl Rig {
     /// With `connections` subscribers whose streams are open. `chokes`: sockets take half of a frame at first.
     pub(crate) fn new(connections: u32, transport: Transport, chokes: bool) -> io::Result<Self> {
-        let request = match transport {
-            Transport::Ws => WEBSOCKET_REQUEST,
-            Transport::Sse => STREAM_REQUEST,
+        let script = match transport {
+            Transport::Ws => WEBSOCKET_SCRIPT,
+            Transport::Sse => STREAM_SCRIPT,
+            Transport::SocketIo => SOCKET_IO_SCRIPT,
         };
         let written = Arc::new(Written::default());
-        let net = StubNet::new(connections, request, chokes, Arc::clone(&written));
+        let net = StubNet::new(connections, script, chokes, Arc::clone(&written));
         let doorbell = Arc::new(Doorbell::new(Arc::new(Silence)));
         let placement = Arc::new(Placement::new([Arc::clone(&doorbell)]));
         let hub = Arc::new(build_hub(doorbell));

@@ -37,11 +37,14 @@ impl Written {
     }
 }
 
-/// A listener at which `waiting` peers wait, each with one request.
+/// What a peer says, each piece a turn after the one before.
+pub(crate) type Script = &'static [&'static [u8]];
+
+/// A listener at which `waiting` peers wait, each with the same script.
 #[derive(Debug)]
 pub(crate) struct StubNet {
     waiting: u32,
-    request: &'static [u8],
+    script: Script,
     chokes: bool,
     /// Told by the next poll.
     ready: Vec<Ready>,
@@ -52,7 +55,7 @@ pub(crate) struct StubNet {
 #[derive(Debug)]
 pub(crate) struct StubStream {
     token: Token,
-    request: &'static [u8],
+    script: Script,
     room: Room,
 }
 
@@ -64,8 +67,8 @@ enum Room {
 }
 
 impl StubNet {
-    pub(crate) fn new(waiting: u32, request: &'static [u8], chokes: bool, written: Arc<Written>) -> Self {
-        Self { waiting, request, chokes, ready: vec![Ready::Listener(0)], written }
+    pub(crate) fn new(waiting: u32, script: Script, chokes: bool, written: Arc<Written>) -> Self {
+        Self { waiting, script, chokes, ready: vec![Ready::Listener(0)], written }
     }
 
     fn take(&mut self, stream: &mut StubStream, offered_bytes: usize) -> io::Result<usize> {
@@ -112,7 +115,7 @@ impl Net for StubNet {
     fn accept(&mut self, _listener: usize) -> io::Result<(StubStream, Option<IpAddr>)> {
         self.waiting = self.waiting.checked_sub(1).ok_or(ErrorKind::WouldBlock)?;
         let token = Token { slot: u32::MAX, generation: 0 };
-        Ok((StubStream { token, request: self.request, room: Room::All }, None))
+        Ok((StubStream { token, script: self.script, room: Room::All }, None))
     }
 
     fn shed(&mut self, _listener: usize) {}
@@ -135,16 +138,18 @@ impl Net for StubNet {
     }
 
     fn nowhere(&mut self) -> StubStream {
-        StubStream { token: Token { slot: u32::MAX, generation: 0 }, request: &[], room: Room::All }
+        StubStream { token: Token { slot: u32::MAX, generation: 0 }, script: &[], room: Room::All }
     }
 
     fn read(&mut self, stream: &mut StubStream, buffer: &mut [u8]) -> io::Result<usize> {
-        if stream.request.is_empty() {
-            return Err(ErrorKind::WouldBlock.into());
+        let Some((piece, behind)) = stream.script.split_first() else { return Err(ErrorKind::WouldBlock.into()) };
+        stream.script = behind;
+        if !behind.is_empty() {
+            let token = stream.token;
+            self.ready.push(Ready::Connection { token, readable: true, writable: false, ending: false });
         }
-        let request = std::mem::take(&mut stream.request);
-        buffer[..request.len()].copy_from_slice(request);
-        Ok(request.len())
+        buffer[..piece.len()].copy_from_slice(piece);
+        Ok(piece.len())
     }
 
     fn write(&mut self, stream: &mut StubStream, bytes: &[u8]) -> io::Result<usize> {

@@ -96,7 +96,7 @@ impl Halls {
 impl Hall {
     fn new(channel: &str) -> Self {
         let audience = |form| Audience { form, slots: Vec::new(), frames: Vec::new(), record: Record::default() };
-        let audiences = [Form::WebSocket, Form::Sse].map(audience);
+        let audiences = [Form::WebSocket, Form::Sse, Form::SocketIo].map(audience);
         Self { channel: channel.to_owned(), event_count: 0, audiences }
     }
 }

@@ -7,10 +7,12 @@ pub(crate) enum Form {
     WebSocket,
     /// One HTTP/1.1 chunk with one Server-Sent Event in it.
     Sse,
+    /// One WebSocket text frame with a Socket.IO event packet in it.
+    SocketIo,
 }
 
 /// How many forms there are.
-pub(crate) const FORM_COUNT: usize = 2;
+pub(crate) const FORM_COUNT: usize = 3;
 
 impl Form {
     /// The form's place in an array of [`FORM_COUNT`].
@@ -21,15 +23,18 @@ impl Form {
     /// Appends the event. The payload must be one line: the measuring bench sends no others.
     pub(crate) fn encode(self, epoch: u64, minor: u64, payload: &[u8], out: &mut Vec<u8>) {
         match self {
-            Self::WebSocket => encode_text(payload, out),
+            Self::WebSocket => encode_text(&[payload], out),
             Self::Sse => encode_chunk(epoch, minor, payload, out),
+            Self::SocketIo => encode_text(&[br#"42["message","#, payload, b"]"], out),
         }
     }
 }
 
-fn encode_text(payload: &[u8], out: &mut Vec<u8>) {
+/// Appends a text frame whose payload is `parts`, one after the other.
+pub(crate) fn encode_text(parts: &[&[u8]], out: &mut Vec<u8>) {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
     out.push(0x81);
-    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+    match (u8::try_from(length), u16::try_from(length)) {
         (Ok(short), _) if short < 126 => out.push(short),
         (_, Ok(medium)) => {
             out.push(126);
@@ -37,10 +42,10 @@ fn encode_text(payload: &[u8], out: &mut Vec<u8>) {
         }
         _ => {
             out.push(127);
-            out.extend((payload.len() as u64).to_be_bytes());
+            out.extend((length as u64).to_be_bytes());
         }
     }
-    out.extend_from_slice(payload);
+    parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 
 fn encode_chunk(epoch: u64, minor: u64, payload: &[u8], out: &mut Vec<u8>) {

@@ -13,6 +13,7 @@
 
 mod broadcast;
 mod frames;
+mod packets;
 mod peer;
 mod redis;
 
@@ -34,7 +35,9 @@ use redis::Subscriber;
 
 /// The options of the floor's command line.
 #[derive(Parser)]
-#[command(about = "A bare epoll loop, from Redis Pub/Sub to SSE and WebSocket: the reference for the hub's figures")]
+#[command(
+    about = "A bare epoll loop, from Redis Pub/Sub to SSE, WebSocket and Socket.IO: the reference for the hub's figures"
+)]
 struct Options {
     /// Where to listen.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9080")]
@@ -42,7 +45,8 @@ struct Options {
     /// The Redis server to take events from.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6379")]
     redis: SocketAddr,
-    /// A channel to subscribe to; `/ws?topic=C` and `/sse?topic=C` receive it. A path without a topic gets the first.
+    /// A channel to subscribe to; `/ws?topic=C` and `/sse?topic=C` receive it, and Socket.IO's `subscribe`. A path
+    /// without a topic gets the first.
     #[arg(long = "channel", value_name = "C", default_value = "events.critical")]
     channels: Vec<String>,
     /// Write all that one read from Redis brought in one piece per socket, not event by event.
@@ -160,7 +164,9 @@ impl Floor {
         }
         match served {
             Served::Stays => {}
+            Served::Asks(request) if request.wants_packets => self.greet(slot, &request),
             Served::Asks(request) => self.admit(slot, &request),
+            Served::Subscribes(topic) => self.seat(slot, topic),
             Served::Ends => self.remove(slot),
         }
     }
@@ -172,6 +178,21 @@ impl Floor {
             Some(hall) if peer.open(request, hall, form, missed(&self.halls, request, hall, form)) => {
                 self.halls.enter(hall, form, slot);
             }
+            _ => self.remove(slot),
+        }
+    }
+
+    fn greet(&mut self, slot: usize, request: &Request) {
+        let Some(peer) = self.peers[slot].as_mut() else { return };
+        if !peer.greet(request) {
+            self.remove(slot);
+        }
+    }
+
+    fn seat(&mut self, slot: usize, topic: String) {
+        let Some(peer) = self.peers[slot].as_mut() else { return };
+        match self.halls.find(Some(&topic)) {
+            Some(hall) if peer.confirm(hall, topic) => self.halls.enter(hall, Form::SocketIo, slot),
             _ => self.remove(slot),
         }
     }

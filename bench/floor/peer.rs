@@ -6,7 +6,10 @@ use rustix::{
     net::{RecvFlags, SendFlags, recv, send},
 };
 
-use crate::frames::Form;
+use crate::{
+    frames::Form,
+    packets::{self, Packet},
+};
 
 /// A peer that leaves more than this unread is closed.
 pub(crate) const LEFTOVER_BYTES_MAX: usize = 1024 * 1024;
@@ -16,6 +19,8 @@ pub(crate) struct Peer {
     socket: OwnedFd,
     /// The channel and the form it receives, once its request is answered.
     seat: Option<(usize, Form)>,
+    /// Whether it speaks Socket.IO, which says what it wants after the upgrade.
+    speaks_packets: bool,
     /// What did not fit into the socket. While there is some, all that follows must queue behind it.
     leftover: Vec<u8>,
 }
@@ -25,6 +30,8 @@ pub(crate) struct Peer {
 pub(crate) enum Served {
     Stays,
     Asks(Request),
+    /// To receive a channel, over Socket.IO.
+    Subscribes(String),
     Ends,
 }
 
@@ -32,6 +39,8 @@ pub(crate) enum Served {
 #[derive(PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) topic: Option<String>,
+    /// Whether it asks for Socket.IO's path.
+    pub(crate) wants_packets: bool,
     /// The `Sec-WebSocket-Key`, if it asks for an upgrade.
     pub(crate) upgrade_key: Option<String>,
     /// The number of the event it has seen last, if it comes back.
@@ -40,7 +49,7 @@ pub(crate) struct Request {
 
 impl Peer {
     pub(crate) fn new(socket: OwnedFd) -> Self {
-        Self { socket, seat: None, leftover: Vec::new() }
+        Self { socket, seat: None, speaks_packets: false, leftover: Vec::new() }
     }
 
     pub(crate) fn seat(&self) -> Option<(usize, Form)> {
@@ -71,6 +80,20 @@ impl Peer {
         head.len() <= written
     }
 
+    /// Answers an upgrade to Socket.IO; false if the socket cannot take it.
+    pub(crate) fn greet(&mut self, request: &Request) -> bool {
+        self.speaks_packets = true;
+        let answer = [head(request).as_bytes(), &packets::greeting()].concat();
+        self.send(&answer) == answer.len()
+    }
+
+    /// Takes its seat, and says so; false if the socket cannot take it.
+    pub(crate) fn confirm(&mut self, hall: usize, topic: String) -> bool {
+        self.seat = Some((hall, Form::SocketIo));
+        let answer = Packet::Subscribe(topic).answer();
+        self.send(&answer) == answer.len()
+    }
+
     /// After the socket has room again.
     pub(crate) fn flush(&mut self) -> Served {
         if self.leftover.len() > LEFTOVER_BYTES_MAX {
@@ -83,11 +106,19 @@ impl Peer {
         Served::Stays
     }
 
-    /// The request must come in one piece, which on a loopback it does. What follows it (pongs, a close) is not read.
+    /// The request must come in one piece, which on a loopback it does, and so must each packet that asks for something.
+    /// What follows them (pongs, a close) is not read.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> Served {
         loop {
             match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
                 Ok((_, 0)) => return Served::Ends,
+                Ok((_, length)) if self.seat.is_none() && self.speaks_packets => {
+                    match Packet::parse(&buffer[..length]) {
+                        Some(Packet::Subscribe(topic)) => return Served::Subscribes(topic),
+                        Some(packet) => self.send(&packet.answer()),
+                        None => return Served::Ends,
+                    };
+                }
                 Ok((_, length)) if self.seat.is_none() => {
                     return parse_request(&buffer[..length]).map_or(Served::Ends, Served::Asks);
                 }
@@ -118,7 +149,7 @@ fn parse_request(bytes: &[u8]) -> Option<Request> {
     let head = std::str::from_utf8(bytes).ok()?.strip_suffix("\r\n\r\n")?;
     let mut lines = head.split("\r\n");
     let target = lines.next()?.strip_prefix("GET ")?.strip_suffix(" HTTP/1.1")?;
-    let query = target.split_once('?').map_or("", |(_, query)| query);
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let topic = query.split('&').find_map(|pair| pair.strip_prefix("topic=")).map(str::to_owned);
     let (mut upgrade_key, mut seen) = (None, None);
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
@@ -128,7 +159,8 @@ fn parse_request(bytes: &[u8]) -> Option<Request> {
             seen = value.trim().split_once('-').and_then(|(_, minor)| minor.parse().ok());
         }
     }
-    Some(Request { topic, upgrade_key, seen })
+    let wants_packets = path == "/socket.io/" && upgrade_key.is_some();
+    Some(Request { topic, wants_packets, upgrade_key, seen })
 }
 
 fn head(request: &Request) -> String {

@@ -69,6 +69,7 @@ fn every_key_has_a_place_of_its_own() {
     let apart = [
         "topics.class",
         "redis.url_file",
+        "store.url_file",
         "redis.sentinel_password_file",
         "redis.certificate_file",
         "redis.key_file",
@@ -103,6 +104,8 @@ fn other_value(key: &keys::Key<written::Written>) -> String {
         (_, "redis.url") => "redis://localhost/3".into(),
         (_, "redis.backoff_min") => "50ms".into(),
         (_, "redis.ping_interval") => "7s".into(),
+        (_, "store.url") => "postgres://db/wells".into(),
+        (_, "store.backoff_min") => "50ms".into(),
         // Shown as such, whatever it is.
         (_, "redis.sentinel_password") => "***".into(),
         (_, "auth.algorithms") => "HS384,ES256".into(),

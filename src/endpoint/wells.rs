@@ -59,13 +59,19 @@ pub(super) fn open_stream(request: &Request, well_id: &str, context: &Context<'_
 fn admit(request: &Request, well_id: &str, context: &Context<'_>) -> Result<OpenSse, Refused> {
     let identity = access::identify(request, context).map_err(Refused::of_denied)?;
     let topic = well_topic(well_id).map_err(Refused::invalid)?;
-    access::may_subscribe(identity.as_deref(), &topic).map_err(Refused::of_denied)?;
+    access::may_subscribe(identity.as_deref(), &topic).map_err(|denied| deny(denied, context))?;
     let start = wanted_start(request)?;
     let esp = &context.hub.config.esp;
     let greeting = Greeting { name: "connected", data: greeting_data(well_id, context).into() };
     let manners = Manners::new(greeting, esp.heartbeat, esp.denied_retry);
     let manners = Some(Box::new(manners));
     Ok(OpenSse { topics: vec![(topic, start)], named: true, manners, identity, ..OpenSse::default() })
+}
+
+/// What a client is told that has no right. It is counted.
+pub(super) fn deny(denied: Denied, context: &Context<'_>) -> Refused {
+    access::count_refusal(denied, context);
+    Refused::of_denied(denied)
 }
 
 fn greeting_data(well_id: &str, context: &Context<'_>) -> String {
@@ -109,6 +115,13 @@ pub(super) fn well_of(topic: &Topic) -> Option<&str> {
     topic.as_str().strip_prefix(WELLS).filter(|well_id| !well_id.contains('.'))
 }
 
+/// How a stream behaves that is opened only to refuse `request`, if it asks for a well's.
+pub(super) fn manners_of_refusal(request: &Request) -> Option<Box<Manners>> {
+    request.path.starts_with(STREAMS).then(|| Box::new(Manners::of_refusal()))
+}
+
+/// What all paths of streams begin with.
+const STREAMS: &str = "/api/v1/sse/stream/";
 const WELLS: &str = "wells.";
 const BAD_WELL_ID: &str = "well_id has 1 to 249 of the characters A-Z a-z 0-9 _ - : /";
 
@@ -130,12 +143,11 @@ impl Refused {
     }
 
     /// For a client that may not.
-    pub(super) fn of_denied(denied: Denied) -> Self {
+    fn of_denied(denied: Denied) -> Self {
         let (error, message) = match denied {
             Denied::Missing => ("AuthenticationError", "Authentication token is required"),
+            Denied::Invalid | Denied::Expired | Denied::Revoked => ("AuthenticationError", sse::TOKEN_REFUSED),
             Denied::Forbidden => ("AuthorizationError", "The token gives no right to this"),
-            // Which of the ways it is wrong is no help to anybody but a forger.
-            _ => ("AuthenticationError", sse::TOKEN_REFUSED),
         };
         Self { status: denied.status(), error, message: message.to_owned() }
     }

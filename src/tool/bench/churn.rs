@@ -7,7 +7,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::{
     fleet::Context,
-    options::{Plan, Transport},
+    options::{Load, Plan},
     progress::Progress,
     subscriber::{Desk, Subscriber},
     tally::{latency_histogram, nanoseconds},
@@ -27,7 +27,7 @@ pub(super) struct Churn<'a> {
     poll: Poll,
     plan: &'a Plan,
     /// What they speak and ask for, in turn.
-    manners: Vec<(Transport, Vec<u8>)>,
+    manners: Vec<(&'a Load, Vec<u8>)>,
     /// In the order of coming, which is that of going.
     visitors: VecDeque<Subscriber>,
     /// How many have gone: the first visitor's token.
@@ -53,7 +53,7 @@ pub(super) struct Visits {
 impl<'a> Churn<'a> {
     /// Prepares; `progress` tells when to stop.
     pub(super) fn new(plan: &'a Plan, context: &Context, progress: &'a Progress) -> io::Result<Self> {
-        let manners = plan.churn.loads.iter().map(|load| (load.transport, wire::request(plan, load)));
+        let manners = plan.churn.loads.iter().map(|load| (load, wire::request(plan, load)));
         Ok(Self {
             poll: Poll::new()?,
             plan,
@@ -98,8 +98,8 @@ impl<'a> Churn<'a> {
 
     fn arrive(&mut self) {
         let token = Token(self.gone_count + self.visitors.len());
-        let (transport, _) = self.manners[token.0 % self.manners.len()];
-        let opened = Subscriber::connect(self.plan.target.address, 0, &self.desk, Wire::new(transport));
+        let (load, _) = self.manners[token.0 % self.manners.len()];
+        let opened = Subscriber::connect(self.plan.target.address, 0, &self.desk, Wire::new(load));
         let registered = opened.and_then(|mut visitor| {
             self.poll.registry().register(&mut visitor.socket, token, Interest::READABLE | Interest::WRITABLE)?;
             Ok(visitor)

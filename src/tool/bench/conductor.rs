@@ -1,14 +1,16 @@
 //! The order in which a run happens: connect, prove that everybody hears, warm up, measure, wait for the rest.
 
 use std::{
+    io,
     net::TcpStream,
-    thread,
+    thread::{self, ScopedJoinHandle},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use super::{
     churn::{Churn, Visits},
     fleet::{Context, Fleet, Harvest},
+    logins::{Attempts, Logins},
     options::{Load, Plan},
     payload::{PROBE, Stamp},
     progress::Progress,
@@ -46,6 +48,7 @@ pub(super) struct Record {
     /// The beginning and the end of the measured span.
     pub window: [Edge; 2],
     pub visits: Option<Visits>,
+    pub attempts: Option<Attempts>,
     pub storm: Option<Storm>,
     /// How far the two clocks moved against each other, if both were used.
     pub drift: Option<Duration>,
@@ -74,6 +77,7 @@ struct Played {
     memory: [MemoryEdge; 2],
     window: [Edge; 2],
     visits: Option<Visits>,
+    attempts: Option<Attempts>,
     storm: Option<Storm>,
     published: Vec<Published>,
 }
@@ -97,6 +101,7 @@ pub(super) fn conduct(plan: &Plan) -> Result<Record, String> {
         memory: [memory_before, memory_open, memory_after],
         window: played.window,
         visits: played.visits,
+        attempts: played.attempts,
         storm: played.storm,
         drift: stamps.map(|stamps| stamps.drift(&clock)),
         started,
@@ -149,11 +154,13 @@ fn play(plan: &Plan, voices: &[Voice], context: &Context) -> Result<Played, Stri
     let publishers = if plan.is_idle { Vec::new() } else { prove(plan, voices, context)? };
     let over = Progress::default();
     thread::scope(|scope| {
-        let churn = open_churn(plan, context, &over)?.map(|churn| scope.spawn(|| churn.run()));
+        let (churn, logins) = (open_churn(plan, context, &over)?, open_logins(plan, context, &over)?);
+        let churn = churn.map(|churn| scope.spawn(|| churn.run()));
+        let logins = logins.map(|logins| scope.spawn(|| logins.run()));
         let measured = measure(plan, voices, publishers, context);
         over.stop();
-        let visits = churn.map(|churn| churn.join().map_err(|_| "the visitors' thread panicked".to_owned()));
-        let visits = visits.transpose()?.transpose().map_err(|error| error.to_string())?;
+        let visits = churn.map(|churn| bring_home(churn, "the visitors' thread")).transpose()?;
+        let attempts = logins.map(|logins| bring_home(logins, "the thread of those who sign in")).transpose()?;
         let (window, published) = measured?;
         let memory_after = read_memory(plan)?;
         await_rest(plan, voices, 0, &context.clock);
@@ -161,13 +168,23 @@ fn play(plan: &Plan, voices: &[Voice], context: &Context) -> Result<Played, Stri
         if let (Some(missed), Some(_)) = (plan.storm, &storm) {
             await_rest(plan, voices, missed + storm::EVENTS_AFTER, &context.clock);
         }
-        Ok(Played { memory: [memory_open, memory_after], window, visits, storm, published })
+        Ok(Played { memory: [memory_open, memory_after], window, visits, attempts, storm, published })
     })
 }
 
 fn open_churn<'a>(plan: &'a Plan, context: &Context, over: &'a Progress) -> Result<Option<Churn<'a>>, String> {
     let churn = (0.0 < plan.churn.rate).then(|| Churn::new(plan, context, over));
     churn.transpose().map_err(|error| error.to_string())
+}
+
+fn open_logins<'a>(plan: &'a Plan, context: &Context, over: &'a Progress) -> Result<Option<Logins<'a>>, String> {
+    let logins = plan.sign_in.as_ref().map(|sign_in| Logins::new(plan, sign_in, context, over));
+    logins.transpose().map_err(|error| error.to_string())
+}
+
+fn bring_home<T>(thread: ScopedJoinHandle<'_, io::Result<T>>, name: &str) -> Result<T, String> {
+    let result = thread.join().map_err(|_| format!("{name} panicked"))?;
+    result.map_err(|error| format!("{name}: {error}"))
 }
 
 /// Publishes probes until every subscriber has heard one: whoever misses an event after that has lost it.

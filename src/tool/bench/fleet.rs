@@ -147,7 +147,7 @@ impl<'a> Fleet<'a> {
     }
 
     fn open(&self, index: u32) -> io::Result<Subscriber> {
-        let wire = Wire::new(self.load.transport);
+        let wire = Wire::new(self.load);
         let target = self.plan.target.address;
         let mut subscriber = Subscriber::connect(target, self.first_index + index, &self.desk, wire)?;
         self.register(&mut subscriber, index as usize)?;
@@ -209,6 +209,8 @@ impl Ledger<'_> {
         let message = match heard {
             Heard::Open => return self.note_open(received.read.since(seen.began)),
             Heard::Message(message) => message,
+            // Subscribers ask no such questions.
+            Heard::Answer(_) => return,
         };
         let Some(stamp) = Stamp::find(message).filter(|stamp| stamp.run == self.run) else {
             return self.note_foreign(message);

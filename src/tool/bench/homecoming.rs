@@ -98,7 +98,7 @@ impl Fleet<'_> {
 
     fn bring_back(&mut self, absentee: Absentee) {
         let Absentee { slot, socket, order } = absentee;
-        let wire = Wire::new(self.load.transport);
+        let wire = Wire::new(self.load);
         let returned = Subscriber::connect_over(socket, self.plan.target.address, order, &self.desk, wire);
         let returned = returned.and_then(|mut subscriber| {
             subscriber.ask_at_once(&self.exile.requests[slot])?;

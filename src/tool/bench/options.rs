@@ -21,12 +21,15 @@ pub struct Options {
     /// What the subscribers speak.
     #[arg(long, value_enum, default_value = "ws")]
     transport: Transport,
-    /// The path they ask for, without the query. [default: /sse or /ws]
+    /// The path they ask for, without the query. [default: /sse, /ws or /socket.io/]
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
     /// The topic they subscribe to.
     #[arg(long, default_value = "bench", value_parser = parse_topic)]
     topic: Topic,
+    /// The token they present, where the server wants one.
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
     /// How many subscribers.
     #[arg(long, value_name = "N", default_value_t = 100)]
     subscribers: u32,
@@ -78,6 +81,12 @@ pub struct Options {
     /// Let them speak Server-Sent Events and WebSocket in turn, not what the others speak.
     #[arg(long, requires = "churn")]
     churn_mixed: bool,
+    /// People who sign in per second, every second one with the right password.
+    #[arg(long, value_name = "HZ", default_value_t = 0.0, requires = "login")]
+    logins: f64,
+    /// A user of the server.
+    #[arg(long, value_name = "NAME:PASSWORD", value_parser = parse_login)]
+    login: Option<(String, String)>,
     /// In the end cut all subscribers but one at once, publish so many events, and let all come back for them.
     #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["idle", "second_topic"])]
     storm: Option<u32>,
@@ -114,6 +123,10 @@ pub(super) enum Transport {
     /// WebSocket with the subprotocol `fanfare.v1`.
     #[value(name = "fanfare.v1")]
     FanfareV1,
+    /// Socket.IO v5 over WebSocket: each asks for its topic with the event `subscribe`.
+    #[value(name = "socketio")]
+    #[serde(rename = "socketio")]
+    SocketIo,
 }
 
 /// A server's address.
@@ -140,6 +153,7 @@ pub(super) struct Load {
     pub pace: Pace,
     /// What the request asks for.
     pub path: String,
+    pub token: Option<String>,
 }
 
 /// Who comes and goes beside those who are measured.
@@ -150,6 +164,15 @@ pub(super) struct Coming {
     pub stay: Duration,
     /// What they speak, in turn: the first topic's load, as each of them would ask for it.
     pub loads: Vec<Load>,
+}
+
+/// Who signs in beside those who are measured.
+#[derive(Clone, Debug)]
+pub(super) struct SignIn {
+    /// Attempts per second.
+    pub rate: f64,
+    pub username: String,
+    pub password: String,
 }
 
 /// The run as meant.
@@ -165,6 +188,7 @@ pub(super) struct Plan {
     pub patience: Duration,
     pub stalled: u32,
     pub churn: Coming,
+    pub sign_in: Option<SignIn>,
     /// How many events those miss who are cut in the end.
     pub storm: Option<u32>,
     pub is_idle: bool,
@@ -186,11 +210,14 @@ impl Plan {
         if rates.into_iter().flatten().any(|rate| !(rate.is_finite() && 0.0 < rate)) || options.burst_events == 0 {
             return Err("--rate, --second-rate and --burst-events must be above 0".to_owned());
         }
-        if !(options.churn.is_finite() && 0.0 <= options.churn) {
-            return Err("--churn must not be below 0".to_owned());
+        if [options.churn, options.logins].iter().any(|rate| !(rate.is_finite() && 0.0 <= *rate)) {
+            return Err("--churn and --logins must not be below 0".to_owned());
         }
         if options.storm.is_some() && options.transport != Transport::Sse {
             return Err("--storm needs --transport sse: they come back with their last event id".to_owned());
+        }
+        if 0 < options.stalled && options.transport == Transport::SocketIo {
+            return Err("--stalled: who subscribes over Socket.IO must read to be let in".to_owned());
         }
         Ok(Self {
             target: Target::parse(&options.url, "http://", 80)?,
@@ -202,6 +229,7 @@ impl Plan {
             patience: options.patience,
             stalled: options.stalled,
             churn: coming(options),
+            sign_in: sign_in(options),
             storm: options.storm,
             is_idle: options.idle,
             server_pid: options.server_pid,
@@ -262,6 +290,7 @@ fn load(options: &Options, topic: &Topic, subscribers: u32, rate: f64, transport
             duration: options.duration,
         },
         path: target_path(options, topic, transport),
+        token: options.token.clone(),
     }
 }
 
@@ -272,14 +301,28 @@ fn coming(options: &Options) -> Coming {
     Coming { rate: options.churn, stay: options.churn_stay, loads: loads.collect() }
 }
 
+fn sign_in(options: &Options) -> Option<SignIn> {
+    let (username, password) = options.login.clone()?;
+    (0.0 < options.logins).then_some(SignIn { rate: options.logins, username, password })
+}
+
 /// A topic's name needs no escaping in a query: its alphabet is a part of the query's.
 fn target_path(options: &Options, topic: &Topic, transport: Transport) -> String {
-    let default_path = if transport == Transport::Sse { "/sse" } else { "/ws" };
-    format!("{}?topic={topic}", options.path.as_deref().unwrap_or(default_path))
+    let (default_path, query) = match transport {
+        Transport::Sse => ("/sse", format!("topic={topic}")),
+        Transport::Ws | Transport::FanfareV1 => ("/ws", format!("topic={topic}")),
+        Transport::SocketIo => ("/socket.io/", "EIO=4&transport=websocket".to_owned()),
+    };
+    format!("{}?{query}", options.path.as_deref().unwrap_or(default_path))
 }
 
 fn parse_topic(text: &str) -> Result<Topic, String> {
     Topic::parse(text).map_err(|error| error.to_string())
+}
+
+fn parse_login(text: &str) -> Result<(String, String), String> {
+    let (username, password) = text.split_once(':').ok_or("expected NAME:PASSWORD")?;
+    Ok((username.to_owned(), password.to_owned()))
 }
 
 /// `10s`, `500ms`, `2m`, `1h`.

@@ -9,6 +9,7 @@ use super::{
     churn::Visits,
     conductor::{Outcome, Record, Voice},
     fleet::Harvest,
+    logins::Attempts,
     options::{Plan, Transport},
     order::Faults,
     process::{KernelMemory, MemoryUse},
@@ -38,6 +39,7 @@ pub(super) struct Report {
     pub client: ClientReport,
     pub machine: MachineReport,
     pub churn: Option<ChurnReport>,
+    pub logins: Option<LoginReport>,
     pub storm: Option<StormReport>,
     /// Why the figures should not be believed; empty if they may.
     pub void: Vec<String>,
@@ -138,6 +140,22 @@ pub(super) struct ChurnReport {
     pub first_failure: Option<String>,
 }
 
+/// What became of those who signed in.
+#[derive(Debug, Serialize)]
+pub(super) struct LoginReport {
+    pub rate_hz: f64,
+    pub began: u64,
+    /// Signed in; refused for a wrong name or password; sent away as there were too many.
+    pub accepted: u64,
+    pub refused: u64,
+    pub turned_away: u64,
+    /// Not answered, or otherwise.
+    pub failed: u64,
+    pub first_failure: Option<String>,
+    /// From connecting to the answer of the accepted and the refused.
+    pub answering: Percentiles,
+}
+
 /// How those came back who were cut at once.
 #[derive(Debug, Serialize)]
 pub(super) struct StormReport {
@@ -182,13 +200,18 @@ impl Report {
     pub(super) fn new(plan: &Plan, record: &Record) -> Self {
         let mut report = Self {
             started_unix_s: record.started.as_secs(),
-            command: std::env::args().collect(),
+            command: command_line(std::env::args()),
             window_s: window_s(record),
             topics: record.outcomes.iter().map(|outcome| TopicReport::new(plan, outcome)).collect(),
             server: ServerReport::new(plan, record),
             client: ClientReport::new(record),
             machine: MachineReport::new(plan, record),
             churn: record.visits.as_ref().map(|visits| ChurnReport::new(plan, visits)),
+            logins: plan
+                .sign_in
+                .as_ref()
+                .zip(record.attempts.as_ref())
+                .map(|(plan, it)| LoginReport::new(plan.rate, it)),
             storm: StormReport::new(plan, record),
             void: Vec::new(),
             deliveries: first_deliveries(record),
@@ -201,6 +224,7 @@ impl Report {
     pub(super) fn is_complete(&self) -> bool {
         self.topics.iter().all(TopicReport::is_complete)
             && self.churn.as_ref().is_none_or(|churn| churn.failed == 0)
+            && self.logins.as_ref().is_none_or(|logins| logins.failed == 0)
             && self.storm.as_ref().is_none_or(StormReport::is_complete)
     }
 
@@ -362,6 +386,21 @@ impl ChurnReport {
     }
 }
 
+impl LoginReport {
+    fn new(rate_hz: f64, attempts: &Attempts) -> Self {
+        Self {
+            rate_hz,
+            began: attempts.began,
+            accepted: attempts.accepted,
+            refused: attempts.refused,
+            turned_away: attempts.turned_away,
+            failed: attempts.failed,
+            first_failure: attempts.first_failure.clone(),
+            answering: Percentiles::of(&attempts.answering),
+        }
+    }
+}
+
 impl StormReport {
     fn new(plan: &Plan, record: &Record) -> Option<Self> {
         let storm = record.storm.as_ref()?;
@@ -412,6 +451,17 @@ fn strangers_share([start, end]: &[Edge; 2]) -> Option<f64> {
     let server_ns = end.server?.since(&start.server?).run_ns;
     let own_ns = server_ns + end.client.since(&start.client).run_ns + end.beside_ns.saturating_sub(start.beside_ns);
     Some((busy_share - own_ns as f64 / end.at.since(start.at).as_nanos() as f64).max(0.0))
+}
+
+/// The command line without its secrets: reports are kept.
+pub(super) fn command_line(arguments: impl Iterator<Item = String>) -> Vec<String> {
+    let mut is_secret = false;
+    let hide = |argument: String| {
+        let shown = if is_secret { "…".to_owned() } else { argument };
+        is_secret = matches!(shown.as_str(), "--token" | "--login");
+        shown
+    };
+    arguments.map(hide).collect()
 }
 
 fn window_s(record: &Record) -> f64 {

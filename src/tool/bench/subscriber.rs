@@ -23,6 +23,15 @@ const SUBSCRIBERS_PER_ADDRESS: u32 = 20_000;
 /// What Linux answers when a connection is under way (EINPROGRESS): the standard library has no stable name for it.
 const IN_PROGRESS: i32 = 115;
 
+/// From this index on each has an address of its own: those of [`stranger_index`].
+const STRANGERS_FROM: u32 = 1_000 * SUBSCRIBERS_PER_ADDRESS;
+const STRANGERS: u32 = 200_000;
+
+/// The index of somebody who shares an address with nobody, until these are used up.
+pub(super) fn stranger_index(number: usize) -> u32 {
+    STRANGERS_FROM + (number % STRANGERS as usize) as u32 * SUBSCRIBERS_PER_ADDRESS
+}
+
 /// A connection and its state: small, as there are thousands.
 #[derive(Debug)]
 pub(super) struct Subscriber {

@@ -2,20 +2,40 @@ mod end_to_end;
 
 use std::time::Duration;
 
+use clap::{Parser, ValueEnum};
+
 use super::{
-    options::{Publish, Target, Transport},
+    options::{Load, Options, Plan, Publish, Target, Transport},
     order::{Arrival, Faults, Order},
     payload::{PAYLOAD_BYTES_MIN, PROBE, Stamp},
     process,
     replies::{Answer, Replies},
+    report,
     schedule::{Arrivals, Pace, Schedule},
     tally::{Received, Tally},
-    wire::{Heard, Wire},
+    wire::{self, Heard, Wire},
 };
 use crate::{
     clock::Moment,
     protocol::{http, websocket},
 };
+
+#[derive(Parser)]
+struct CommandLine {
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What these arguments of `fanfare bench` mean.
+fn plan(arguments: &[&str]) -> Result<Plan, String> {
+    Plan::new(&CommandLine::parse_from(["bench"].iter().chain(arguments)).options)
+}
+
+/// The load of subscribers that speak `transport`.
+fn load(transport: Transport) -> Load {
+    let name = transport.to_possible_value().expect("no transport is hidden");
+    plan(&["--transport", name.get_name(), "--token", "t.o.k"]).expect("a plan").loads.remove(0)
+}
 
 #[test]
 fn a_stamp_is_found_again() {
@@ -151,11 +171,12 @@ fn replies_are_counted_in_any_pieces() {
 /// What a wire hears of `bytes`, in pieces of any size: `<open>`, then the messages; and what it answers.
 fn check_wire(transport: Transport, bytes: &[u8], expected: &[&str], answer_bytes: usize) {
     for piece_bytes in 1..=bytes.len() {
-        let (mut wire, mut reply, mut heard) = (Wire::new(transport), Vec::new(), Vec::new());
+        let (mut wire, mut reply, mut heard) = (Wire::new(&load(transport)), Vec::new(), Vec::new());
         for piece in bytes.chunks(piece_bytes) {
             let mut heed = |what: Heard<'_>| match what {
                 Heard::Open => heard.push("<open>".to_owned()),
                 Heard::Message(message) => heard.push(String::from_utf8_lossy(message).into_owned()),
+                Heard::Answer(status) => heard.push(status.to_string()),
             };
             wire.receive(piece, &mut reply, &mut heed).expect("well-formed");
         }
@@ -180,10 +201,50 @@ fn frames_are_heard_and_pings_answered() {
     check_wire(Transport::Ws, &bytes, &["<open>", "one", "two"], 6 + websocket::PING.len() - 2);
 }
 
+/// Server frames, right behind a granted upgrade.
+fn packets(each: &[&str]) -> Vec<u8> {
+    let head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n".to_vec();
+    each.iter().fold(head, |bytes, packet| [bytes, websocket::encode_text(packet.as_bytes()).to_vec()].concat())
+}
+
+#[test]
+fn a_room_is_entered_and_heard() {
+    let entering = [r#"0{"sid":"a"}"#, "2", r#"40{"sid":"b"}"#, r#"42["connected",{"a":1}]"#, r#"42["subscribed",{}]"#];
+    let events = [r#"42["message",{"a":1}]"#, "2", r#"42["x",2]"#];
+    let mut answers = Vec::new();
+    for answer in [r#"40{"token":"t.o.k"}"#, "3", r#"42["subscribe",{"topic":"bench"}]"#, "3"] {
+        websocket::client::write_masked_text(answer.as_bytes(), [0; 4], &mut answers);
+    }
+    let bytes = packets(&[&entering[..], &events].concat());
+    check_wire(Transport::SocketIo, &bytes, &["<open>", r#"{"a":1}]"#, "2]"], answers.len());
+}
+
+#[test]
+fn who_may_present_a_token_does() {
+    let check = |transport: &str, expected: bool| {
+        let plan = plan(&["--transport", transport, "--token", "t.o.k"]).expect("a plan");
+        let request = String::from_utf8(wire::request(&plan, &plan.loads[0])).expect("ASCII");
+        assert_eq!(request.contains("\r\nAuthorization: Bearer t.o.k\r\n"), expected, "{request}");
+    };
+    check("sse", true);
+    check("ws", true);
+    check("socketio", false);
+}
+
+#[test]
+fn reports_keep_no_secrets() {
+    let check = |arguments: &[&str], expected: &[&str]| {
+        assert_eq!(report::command_line(arguments.iter().map(ToString::to_string)), expected);
+    };
+    check(&["bench", "--token", "t.o.k", "--rate", "8"], &["bench", "--token", "…", "--rate", "8"]);
+    check(&["--login", "--token", "--token", "a"], &["--login", "…", "--token", "…"]);
+    check(&["--token"], &["--token"]);
+}
+
 #[test]
 fn refusals_are_told() {
     let check = |transport, bytes: &[u8], expected: &str| {
-        let problem = Wire::new(transport).receive(bytes, &mut Vec::new(), &mut |_| {}).expect_err("refused");
+        let problem = Wire::new(&load(transport)).receive(bytes, &mut Vec::new(), &mut |_| {}).expect_err("refused");
         assert!(problem.contains(expected), "{problem}");
     };
     check(Transport::Sse, b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "503");
@@ -191,6 +252,13 @@ fn refusals_are_told() {
     check(Transport::Ws, b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n", "404");
     let closed = b"HTTP/1.1 101 Yes\r\n\r\n\x88\x04\x03\xf5no";
     check(Transport::Ws, closed, "1013");
+    check(Transport::SocketIo, b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n", "403");
+    let check_packet = |before: &[&str], packet: &str| {
+        check(Transport::SocketIo, &packets(&[before, &[packet]].concat()), packet);
+    };
+    check_packet(&[r#"0{"sid":"a"}"#], r#"44{"message":"token missing"}"#);
+    check_packet(&[r#"0{"sid":"a"}"#, "40{}"], r#"42["error",{"message":"no such topic"}]"#);
+    check_packet(&[r#"0{"sid":"a"}"#, "40{}", r#"42["subscribed",{}]"#], "41");
 }
 
 #[test]

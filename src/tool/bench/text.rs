@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::report::{Percentiles, Report, ServerReport, StormReport, TopicReport};
+use super::report::{LoginReport, Percentiles, Report, ServerReport, StormReport, TopicReport};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -10,6 +10,9 @@ impl fmt::Display for Report {
         if let Some(churn) = &self.churn {
             writeln!(f, "visitors {} a second; {} came, {} failed", churn.rate_hz, churn.began, churn.failed)?;
             write_row(f, "opening", &churn.opening)?;
+        }
+        if let Some(logins) = &self.logins {
+            write_logins(f, logins)?;
         }
         if let Some(storm) = &self.storm {
             write_storm(f, storm)?;
@@ -71,6 +74,14 @@ fn write_topic(f: &mut fmt::Formatter<'_>, topic: &TopicReport) -> fmt::Result {
 fn write_row(f: &mut fmt::Formatter<'_>, label: &str, row: &Percentiles) -> fmt::Result {
     let Percentiles { p50, p90, p99, p999, max, .. } = row;
     writeln!(f, "{label:9}{p50:10.0} {p90:10.0} {p99:10.0} {p999:10.0} {max:10.0}")
+}
+
+fn write_logins(f: &mut fmt::Formatter<'_>, logins: &LoginReport) -> fmt::Result {
+    let LoginReport { rate_hz, began, accepted, refused, turned_away, failed, .. } = logins;
+    write!(f, "logins   {rate_hz} a second; {began} came, {accepted} accepted, {refused} refused, ")?;
+    writeln!(f, "{turned_away} turned away, {failed} failed")?;
+    logins.first_failure.iter().try_for_each(|failure| writeln!(f, "         {failure}"))?;
+    write_row(f, "answering", &logins.answering)
 }
 
 fn write_storm(f: &mut fmt::Formatter<'_>, storm: &StormReport) -> fmt::Result {

@@ -1,6 +1,9 @@
 //! What a subscriber speaks: the request, the answer to it, and the messages that follow.
 
-use super::options::{Load, Plan, Transport};
+use super::{
+    options::{Load, Plan, Transport},
+    packets::{self, Entrance},
+};
 use crate::{
     close::Close,
     protocol::{
@@ -22,6 +25,12 @@ pub(super) enum Wire {
     Upgrade(Box<ResponseReader>),
     /// WebSocket, open.
     Frames(FrameReader),
+    /// Socket.IO, the subscription yet to be confirmed.
+    Entrance(Box<Entrance>),
+    /// Socket.IO, subscribed.
+    Packets(FrameReader),
+    /// A request with one answer, and no subscription.
+    OneAnswer(Box<ResponseReader>),
 }
 
 /// What a server's bytes mean to a subscriber.
@@ -31,10 +40,12 @@ pub(super) enum Heard<'a> {
     Open,
     /// A message: a payload, or an envelope with one in it.
     Message(&'a [u8]),
+    /// The status of [`Wire::one_answer`]'s answer.
+    Answer(u16),
 }
 
 /// The mask and key of every client: they protect from proxies that do not stand between the bench and its server.
-const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
+pub(super) const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 const KEY: &str = "ZmFuZmFyZS1iZW5jaC0wMQ==";
 
 /// What one message may have: more than any hub sends here.
@@ -42,18 +53,25 @@ const FRAME_LIMITS: websocket::Limits =
     websocket::Limits { message_bytes_max: 16 << 20, fragments_max: 1024, pong_bytes_max: 125 };
 
 impl Wire {
-    pub(super) fn new(transport: Transport) -> Self {
-        match transport {
+    /// For a subscriber of `load`.
+    pub(super) fn new(load: &Load) -> Self {
+        match load.transport {
             Transport::Sse => Self::Sse(Box::new((ResponseReader::new(), sse::Decoder::new()))),
             Transport::Ws | Transport::FanfareV1 => Self::Upgrade(Box::new(ResponseReader::new())),
+            Transport::SocketIo => Self::Entrance(Box::new(Entrance::new(load))),
         }
+    }
+
+    /// For a request that is no subscription.
+    pub(super) fn one_answer() -> Self {
+        Self::OneAnswer(Box::new(ResponseReader::new()))
     }
 
     /// The id of the last event; empty unless it speaks Server-Sent Events.
     pub(super) fn last_event_id(&self) -> &[u8] {
         match self {
             Self::Sse(stream) => stream.1.last_event_id(),
-            Self::Upgrade(_) | Self::Frames(_) => b"",
+            _ => b"",
         }
     }
 
@@ -67,6 +85,7 @@ impl Wire {
     ) -> Result<(), String> {
         match self {
             Self::Frames(frames) => receive_frames(frames, bytes, reply, heed),
+            Self::Packets(frames) => packets::receive_packets(frames, bytes, reply, heed),
             Self::Sse(stream) => receive_stream(stream, bytes, heed),
             Self::Upgrade(reader) => {
                 if let Some(frames) = receive_upgrade(reader, bytes, reply, heed)? {
@@ -74,6 +93,13 @@ impl Wire {
                 }
                 Ok(())
             }
+            Self::Entrance(entrance) => {
+                if let Some(frames) = entrance.receive(bytes, reply, heed)? {
+                    *self = Self::Packets(frames);
+                }
+                Ok(())
+            }
+            Self::OneAnswer(reader) => receive_answer(reader, bytes, heed),
         }
     }
 }
@@ -91,9 +117,10 @@ pub(super) fn request_after(plan: &Plan, load: &Load, last_event_id: &str) -> Ve
 fn write_request(plan: &Plan, load: &Load, more: &[(&str, &str)]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut headers: Vec<(&str, &str)> = Vec::new();
+    let credentials = load.token.as_ref().map(|token| format!("Bearer {token}")).unwrap_or_default();
     match load.transport {
         Transport::Sse => headers.push(("Accept", "text/event-stream")),
-        Transport::Ws | Transport::FanfareV1 => headers.extend([
+        Transport::Ws | Transport::FanfareV1 | Transport::SocketIo => headers.extend([
             ("Connection", "Upgrade"),
             ("Upgrade", "websocket"),
             ("Sec-WebSocket-Version", "13"),
@@ -102,6 +129,10 @@ fn write_request(plan: &Plan, load: &Load, more: &[(&str, &str)]) -> Vec<u8> {
     }
     if load.transport == Transport::FanfareV1 {
         headers.push(("Sec-WebSocket-Protocol", "fanfare.v1"));
+    }
+    // Socket.IO's token travels in its own packet.
+    if !credentials.is_empty() && load.transport != Transport::SocketIo {
+        headers.push(("Authorization", &credentials));
     }
     headers.extend_from_slice(more);
     http::write_request(http::Method::Get, &plan.target.host, &load.path, &headers, b"", &mut out);
@@ -125,6 +156,15 @@ fn receive_stream(
         ResponsePart::End => {}
     });
     received.map_err(|close| close.to_string()).and(outcome)
+}
+
+fn receive_answer(reader: &mut ResponseReader, bytes: &[u8], heed: &mut impl FnMut(Heard<'_>)) -> Result<(), String> {
+    let received = reader.receive(bytes, |part| {
+        if let ResponsePart::Head(head) = part {
+            heed(Heard::Answer(head.status));
+        }
+    });
+    received.map_err(|close| close.to_string())
 }
 
 /// Some frames once the upgrade is granted; they may have come right behind it.
@@ -159,16 +199,31 @@ fn receive_frames(
     reply: &mut Vec<u8>,
     heed: &mut impl FnMut(Heard<'_>),
 ) -> Result<(), String> {
+    each_text(frames, bytes, reply, &mut |payload, _| {
+        heed(Heard::Message(payload));
+        Ok(())
+    })
+}
+
+/// Calls `each` with every message, answers pings, and tells why the server closed, if it did.
+#[inline]
+pub(super) fn each_text(
+    frames: &mut FrameReader,
+    bytes: &[u8],
+    reply: &mut Vec<u8>,
+    each: &mut impl FnMut(&[u8], &mut Vec<u8>) -> Result<(), String>,
+) -> Result<(), String> {
     let mut outcome = Ok(());
     let received = frames.receive(bytes, &FRAME_LIMITS, |frame| match frame {
-        ServerFrame::Text(payload) | ServerFrame::Binary(payload) => heed(Heard::Message(payload)),
+        ServerFrame::Text(payload) | ServerFrame::Binary(payload) if outcome.is_ok() => outcome = each(payload, reply),
         ServerFrame::Ping(payload) => websocket::client::write_masked_pong(payload, MASK, reply),
-        ServerFrame::Pong(_) => {}
         ServerFrame::Close { code, reason } => outcome = Err(format!("the server closed: {code:?} {reason}")),
+        ServerFrame::Text(_) | ServerFrame::Binary(_) | ServerFrame::Pong(_) => {}
     });
     received.map_err(|close: Close| close.to_string()).and(outcome)
 }
 
-fn refused(head: &ResponseHead<'_>) -> String {
+/// What an answer that is no welcome means.
+pub(super) fn refused(head: &ResponseHead<'_>) -> String {
     format!("the server answered {}", head.status)
 }

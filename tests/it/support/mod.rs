@@ -8,6 +8,7 @@ pub(crate) mod http;
 pub(crate) mod hub;
 pub(crate) mod nginx;
 pub(crate) mod packages;
+pub(crate) mod postgres;
 pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod sentinel;

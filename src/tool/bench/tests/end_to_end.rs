@@ -7,12 +7,9 @@ use std::{
     thread,
 };
 
-use clap::Parser;
-
+use super::plan;
 use crate::tool::bench::{
-    Options,
     conductor::conduct,
-    options::Plan,
     order::Faults,
     payload::{PROBE, Stamp},
     report::Report,
@@ -29,21 +26,15 @@ struct Hall {
 /// What a server does with each event: how many copies of it its subscribers get.
 type Copies = fn(sequence: u32) -> usize;
 
-#[derive(Parser)]
-struct CommandLine {
-    #[command(flatten)]
-    options: Options,
-}
-
 /// Measures a server with those faults: 5 subscribers, 100 events a second for a second.
 fn bench(copies: Copies, more: &[&str]) -> Report {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     thread::spawn(move || serve(&listener, copies));
-    let mut arguments = vec!["bench", "--url", &url, "--transport", "sse", "--subscribers", "5", "--rate", "100"];
+    let mut arguments = vec!["--url", &url, "--transport", "sse", "--subscribers", "5", "--rate", "100"];
     arguments.extend(["--duration", "800ms", "--warmup", "200ms"]);
     arguments.extend(more);
-    let plan = Plan::new(&CommandLine::parse_from(arguments).options).expect("a plan");
+    let plan = plan(&arguments).expect("a plan");
     Report::new(&plan, &conduct(&plan).expect("the server answers"))
 }
 
@@ -64,6 +55,9 @@ fn attend(mut socket: TcpStream, hall: &Mutex<Hall>, copies: Copies) {
         if pending.starts_with(b"GET ") {
             return hall.lock().expect("no panic").admit(socket, &pending);
         }
+        if pending.starts_with(b"POST /api/v1/auth/login ") && pending.ends_with(b"}") {
+            return sign_in(socket, &pending);
+        }
         // Each request ends with its payload, and each payload with this.
         while let Some(end) = memchr::memmem::find(&pending, b"x\"}") {
             let request: Vec<u8> = pending.drain(..end + 3).collect();
@@ -72,6 +66,21 @@ fn attend(mut socket: TcpStream, hall: &Mutex<Hall>, copies: Copies) {
             socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").expect("the client reads");
         }
     }
+}
+
+/// Knows one user, and turns each tenth attempt away.
+fn sign_in(mut socket: TcpStream, request: &[u8]) {
+    let is_known = memchr::memmem::find(request, br#""username":"ada""#).is_some();
+    let is_tenth = memchr::memmem::find(request, br#"9","#).is_some() || request.ends_with(br#"9"}"#);
+    let status = if is_known {
+        "200 OK"
+    } else if is_tenth {
+        "503 Busy"
+    } else {
+        "401 No"
+    };
+    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+    socket.write_all(answer.as_bytes()).expect("the client reads");
 }
 
 impl Hall {
@@ -128,6 +137,18 @@ fn visitors_come_and_go() {
     let churn = report.churn.as_ref().expect("asked for");
     assert!(20 < churn.opening.count && churn.failed == 0, "{churn:?}");
     assert!(report.is_complete());
+}
+
+#[test]
+fn people_sign_in() {
+    let report = bench(|_| 1, &["--logins", "100", "--login", "ada:secret"]);
+    let logins = report.logins.as_ref().expect("asked for");
+    // More than a second, and every second one with a right name; the tenth of the others is turned away.
+    assert!(100 <= logins.began && 40 <= logins.accepted, "{logins:?}");
+    assert!(30 <= logins.refused && 8 <= logins.turned_away && logins.turned_away < logins.refused, "{logins:?}");
+    assert_eq!((logins.failed, logins.answering.count), (0, logins.accepted + logins.refused), "{logins:?}");
+    assert!(report.is_complete());
+    assert!(report.to_string().contains("logins   100 a second; "), "{report}");
 }
 
 #[test]

@@ -1,0 +1,212 @@
+//! People who sign in beside those who are measured: every second one with a right password.
+
+use std::{collections::VecDeque, io, time::Duration};
+
+use hdrhistogram::Histogram;
+use mio::{Events, Interest, Poll, Token};
+
+use super::{
+    fleet::Context,
+    options::{Plan, SignIn},
+    progress::Progress,
+    subscriber::{Desk, Subscriber, stranger_index},
+    tally::{latency_histogram, nanoseconds},
+    wire::{Heard, Wire},
+};
+use crate::{
+    clock::Moment,
+    protocol::http::{Method, write_request},
+};
+
+/// Where one signs in.
+const PATH: &str = "/api/v1/auth/login";
+
+/// How much one read takes.
+const READ_BUFFER_BYTES: usize = 16 * 1024;
+
+/// The longest wait in the poll.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// An attempt that is not answered for so long is given up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Attempts to sign in, on a thread and a poll of their own. Each comes from an address of its own, and each wrong one
+/// under a name of its own: no limit per address or name spares the server the work.
+#[derive(Debug)]
+pub(super) struct Logins<'a> {
+    poll: Poll,
+    plan: &'a Plan,
+    sign_in: &'a SignIn,
+    /// In the order of their beginning; nothing in place of one that is over.
+    attempts: VecDeque<Option<Attempt>>,
+    /// How many are no longer in `attempts`: the first one's number.
+    gone_count: usize,
+    desk: Desk,
+    progress: &'a Progress,
+    outcome: Attempts,
+    next_arrival: Moment,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    person: Subscriber,
+    request: Vec<u8>,
+}
+
+/// What became of the attempts.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    pub began: u64,
+    /// Signed in (200).
+    pub accepted: u64,
+    /// A wrong name or password (401).
+    pub refused: u64,
+    /// Too many of them (429, 503).
+    pub turned_away: u64,
+    /// Not answered, or otherwise.
+    pub failed: u64,
+    pub first_failure: Option<String>,
+    /// From connecting to the answer of those whose password was looked at.
+    pub answering: Histogram<u64>,
+}
+
+impl<'a> Logins<'a> {
+    /// Prepares; `progress` tells when to stop.
+    pub(super) fn new(
+        plan: &'a Plan,
+        sign_in: &'a SignIn,
+        context: &Context,
+        progress: &'a Progress,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            poll: Poll::new()?,
+            plan,
+            sign_in,
+            attempts: VecDeque::new(),
+            gone_count: 0,
+            desk: Desk {
+                clock: context.clock,
+                stamps: None,
+                buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+                reply: Vec::new(),
+            },
+            progress,
+            outcome: Attempts::new(),
+            next_arrival: context.clock.now(),
+        })
+    }
+
+    /// Signs in until told to stop.
+    pub(super) fn run(mut self) -> io::Result<Attempts> {
+        let mut events = Events::with_capacity(256);
+        let interval = Duration::from_secs_f64(1.0 / self.sign_in.rate);
+        while !self.progress.is_stopped() {
+            let now = self.desk.clock.now();
+            while self.next_arrival <= now {
+                self.arrive();
+                self.next_arrival = self.next_arrival + interval;
+            }
+            self.clear(now);
+            match self.poll.poll(&mut events, Some(self.next_arrival.since(now).min(LOOK_INTERVAL))) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                polled => polled?,
+            }
+            for event in &events {
+                self.attend(event);
+            }
+        }
+        Ok(self.outcome)
+    }
+
+    fn arrive(&mut self) {
+        let number = self.gone_count + self.attempts.len();
+        let target = self.plan.target.address;
+        let opened = Subscriber::connect(target, stranger_index(number), &self.desk, Wire::one_answer());
+        let registered = opened.and_then(|mut person| {
+            self.poll.registry().register(
+                &mut person.socket,
+                Token(number),
+                Interest::READABLE | Interest::WRITABLE,
+            )?;
+            Ok(Attempt { person, request: self.request(number) })
+        });
+        self.outcome.began += 1;
+        self.attempts.push_back(registered.map_err(|error| self.outcome.fail(&error.to_string())).ok());
+    }
+
+    fn request(&self, number: usize) -> Vec<u8> {
+        let SignIn { username, password, .. } = self.sign_in;
+        let username = if number.is_multiple_of(2) { username } else { &format!("{username}-{number}") };
+        let body = serde_json::json!({ "username": username, "password": password }).to_string();
+        let headers = [("Content-Type", "application/json")];
+        let mut request = Vec::new();
+        write_request(Method::Post, &self.plan.target.host, PATH, &headers, body.as_bytes(), &mut request);
+        request
+    }
+
+    /// Gives up those that wait for too long, and forgets those that are over.
+    fn clear(&mut self, now: Moment) {
+        while let Some(first) = self.attempts.front() {
+            match first {
+                Some(attempt) if now.since(attempt.person.seen.began) < PATIENCE => return,
+                Some(_) => self.outcome.fail("not answered in time"),
+                None => {}
+            }
+            self.attempts.pop_front();
+            self.gone_count += 1;
+        }
+    }
+
+    fn attend(&mut self, event: &mio::event::Event) {
+        let Some(place) = event.token().0.checked_sub(self.gone_count) else { return };
+        let Some(Some(Attempt { person, request })) = self.attempts.get_mut(place) else { return };
+        let mut answer = None;
+        let mut outcome = if event.is_writable() { person.ask(request) } else { Ok(()) };
+        if outcome.is_ok() && event.is_readable() {
+            outcome = person.read(&mut self.desk, event.is_read_closed(), &mut |seen, received, heard| {
+                if let Heard::Answer(status) = heard {
+                    answer = Some((status, received.read.since(seen.began)));
+                }
+            });
+        }
+        // An answer counts even if the connection ends right behind it.
+        match (answer, outcome) {
+            (Some((status, span)), _) => self.outcome.count(status, span),
+            (None, Err(error)) => self.outcome.fail(&error.to_string()),
+            (None, Ok(())) => return,
+        }
+        // Dropping the socket closes it.
+        self.attempts[place] = None;
+    }
+}
+
+impl Attempts {
+    fn new() -> Self {
+        Self {
+            began: 0,
+            accepted: 0,
+            refused: 0,
+            turned_away: 0,
+            failed: 0,
+            first_failure: None,
+            answering: latency_histogram(),
+        }
+    }
+
+    fn count(&mut self, status: u16, span: Duration) {
+        match status {
+            200 => self.accepted += 1,
+            401 => self.refused += 1,
+            429 | 503 => self.turned_away += 1,
+            _ => self.fail(&format!("the server answered {status}")),
+        }
+        if matches!(status, 200 | 401) {
+            self.answering.saturating_record(nanoseconds(span));
+        }
+    }
+
+    fn fail(&mut self, reason: &str) {
+        self.failed += 1;
+        self.first_failure.get_or_insert_with(|| reason.to_owned());
+    }
+}
