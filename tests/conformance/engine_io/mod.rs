@@ -90,7 +90,10 @@ impl Door {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let response = self.poll(sid);
-            if response.status == 400 && text(&response).contains("\"code\":1") {
+            // Unknown, or about to be.
+            if response.status == 400 {
+                let why = text(&response);
+                assert!(why.contains("\"code\":1") || why.contains("\"code\":3"), "{rule}: {why}");
                 return;
             }
             assert!(Instant::now() < deadline, "{rule}: the session should be gone, but says {}", text(&response));
@@ -263,6 +266,8 @@ impl Client {
                 self.is_over = true;
             }
         }
+        // Whoever has closed has nothing to move.
+        self.is_over |= first.contains(&"1");
         if self.upgrades && !self.is_over {
             self.socket = Some(upgrade(self.door, &self.sid, Pace::Whole));
             self.send(rest);
