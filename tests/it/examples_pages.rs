@@ -112,6 +112,21 @@ fn the_page_with_socketio_goes_on_where_it_was() {
     hub.wait_for_listeners("wells.WELL-001", 1);
 }
 
+/// It comes back from a loss, but not when it was told to go.
+#[test]
+fn the_page_with_socketio_leaves_when_it_is_told_to() {
+    let hub = Hub::start();
+    let leave = r#"
+        watch("events", () => find("disconnect").click());
+        new MutationObserver(() => report("retry", String(timer))).observe(find("status"), { childList: true });
+        connect("WELL-001");
+    "#;
+    let mut page = open("socketio.html", hub.url(0), leave);
+    page.wait_for("status", "Disconnected.");
+    page.wait_for("retry", "null");
+    hub.wait_for_listeners("wells.WELL-001", 0);
+}
+
 #[test]
 fn pages_sign_in() {
     let guarded = Guarded::start("1h", &[], &[]);
