@@ -24,6 +24,7 @@ struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   fanfare serve                                    a hub on http://127.0.0.1:8080, no Redis needed
+  fanfare serve --demo                             one with events made up, at /api/v1/events
   fanfare serve --redis redis://127.0.0.1:6379     a hub on Redis Pub/Sub
   curl -N 'http://127.0.0.1:8080/sse?topic=events.critical'
   fanfare publish --type SERVER_DOWN --source server-a --count 10
@@ -147,9 +148,10 @@ fn main() -> ExitCode {
 
 fn serve(arguments: &ServeArguments) -> Result<(), String> {
     let file = arguments.config.file.as_deref();
-    let config = config::load(file, environment(), &arguments.overrides()).map_err(|error| error.to_string())?;
+    let load = || config::load(file, environment(), &arguments.overrides()).map_err(|error| error.to_string());
+    let config = load()?;
     let _log = config::start_log(&config.log)?;
-    server::run(config)
+    server::run(config, load)
 }
 
 impl ServeArguments {
@@ -251,7 +253,7 @@ mod tests {
         assert_eq!(config.admin.listen, [config::Address::loopback(2)]);
         assert_eq!((config.server.reactors, config.server.pin), (2, config::Pin::Cores(vec![4, 6, 7])));
         assert_eq!(config.redis.expect("a Redis").url.to_string(), "redis://127.0.0.1:6379/5");
-        assert_eq!(config.store.expect("a store").url.to_string(), "postgres://esp@db/wells");
+        assert_eq!(config.store.expect("a store").url.to_string(), "postgres://esp@db:5432/wells");
         assert!(config.server.insecure);
         assert!(config.demo.is_some());
         assert_eq!((config.log.level.as_str(), config.log.format), ("warn", config::LogFormat::Json));

@@ -34,8 +34,8 @@ use crate::{
 /// Smaller blocks are many and of like sizes, so that the holes they leave are filled again.
 const LARGE_BLOCK_BYTES: u32 = 64 * 1024;
 
-/// Serves until SIGTERM or SIGINT.
-pub fn run(config: Config) -> Result<(), String> {
+/// Serves until SIGTERM or SIGINT. `reload` gives the configuration as it is by now, at SIGHUP.
+pub fn run(config: Config, reload: impl Fn() -> Result<Config, String>) -> Result<(), String> {
     let clock = Clock::start();
     if REACTORS_MAX < config.server.reactors {
         return Err(format!("server.reactors is {}; at most {REACTORS_MAX} are possible", config.server.reactors));
@@ -52,6 +52,9 @@ pub fn run(config: Config) -> Result<(), String> {
     let server = Server::start(&config, clock, bound.listeners, &cores)?;
     announce(&bound.urls);
     while signals.wait(SWEEP_INTERVAL)?.is_none() {
+        if std::mem::take(&mut signals.reload) {
+            take_over(reload(), &config, &server.hub.auth);
+        }
         server.hub.bus.sweep(clock.now());
         server.hub.wall.set(clock.now(), os::realtime_now());
         // A wall clock may be set while the hub runs.
@@ -61,6 +64,19 @@ pub fn run(config: Config) -> Result<(), String> {
     let outcome = server.stop(&mut signals);
     bound.socket_files.iter().for_each(|path| drop(std::fs::remove_file(path)));
     outcome
+}
+
+/// Takes over what of a configuration that was read anew can change while the hub runs: keys, users and API keys. If
+/// anything is wrong with it, all stays as it is.
+fn take_over(reloaded: Result<Config, String>, config: &Config, auth: &Auth) {
+    match reloaded {
+        Ok(reloaded) if reloaded.auth.is_required() == config.auth.is_required() => {
+            auth.replace(&reloaded.auth);
+            info!("keys, users and API keys are read anew; for any other change restart the hub");
+        }
+        Ok(_) => warn!("auth.mode is another now: restart the hub to change it; nothing is taken over"),
+        Err(error) => warn!(%error, "the configuration is wrong now; nothing is taken over"),
+    }
 }
 
 /// The listeners of each reactor: those for the public first, those for administration from `admin_from` on.
@@ -329,10 +345,14 @@ fn start_reactor(
 
 /// They end with the process: what they still check then is for nobody.
 fn start_password_threads(auth: &Auth) -> io::Result<()> {
-    let threads = if auth.has_users() { auth.settings().login_threads } else { 0 };
+    let threads = if auth.is_required() { auth.settings().login_threads } else { 0 };
     for index in 0..threads {
         let work = auth.password_work();
-        thread::Builder::new().name(format!("passwords-{index}")).spawn(move || work.run())?;
+        thread::Builder::new().name(format!("passwords-{index}")).spawn(move || {
+            // Streams go first. A kernel that refuses makes them only slower while people sign in.
+            let _ = os::run_in_background();
+            work.run();
+        })?;
     }
     Ok(())
 }
@@ -408,6 +428,8 @@ const STOP_INTERVAL: Duration = Duration::from_millis(20);
 struct SignalPoll {
     poll: mio::Poll,
     signals: Signals,
+    /// A SIGHUP has come.
+    reload: bool,
 }
 
 impl SignalPoll {
@@ -415,7 +437,7 @@ impl SignalPoll {
         let poll = mio::Poll::new()?;
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         poll.registry().register(&mut signals, mio::Token(0), mio::Interest::READABLE)?;
-        Ok(Self { poll, signals })
+        Ok(Self { poll, signals, reload: false })
     }
 
     /// Waits for a signal to end, for `timeout` at most.
@@ -428,7 +450,7 @@ impl SignalPoll {
         let mut ends = None;
         for signal in self.signals.pending() {
             match signal {
-                SIGHUP => warn!("the configuration is read at the start only: restart the hub to change it"),
+                SIGHUP => self.reload = true,
                 end => ends = Some(end),
             }
         }

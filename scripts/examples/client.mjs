@@ -32,6 +32,8 @@ if (topics.length === 0) fail("name a --well or a --topic");
 // ---- What is printed: one line for each thing that happens.
 
 let left = options.count === undefined ? Infinity : Number(options.count);
+// What to do when there were enough events.
+let leave = () => process.exit(0);
 
 function say(...words) {
     console.log(...words);
@@ -39,7 +41,7 @@ function say(...words) {
 
 function show(kind, data) {
     say("event", kind, data);
-    if (kind !== "gap" && --left <= 0) process.exit(0);
+    if (kind !== "gap" && --left === 0) leave();
 }
 
 function fail(message) {
@@ -81,6 +83,9 @@ async function post(door, body, headers = {}) {
     return { token, expiresAt: Date.now() + seconds * 1000 };
 }
 
+// By topic, the id of the last event: where to go on.
+const since = new Map();
+
 // ---- Socket.IO.
 
 function listenSocketIo() {
@@ -89,12 +94,13 @@ function listenSocketIo() {
         auth: answer => freshToken().then(token => answer({ token })),
         ...(options.transports && { transports: options.transports.split(",") }),
     });
+    leave = () => socket.disconnect();
     socket.on("connect", () => {
         say("open", socket.io.engine.transport.name);
         // If the hub could take up the old session, it knows what we listen to, and sends what we missed.
         if (socket.recovered) return say("recovered");
-        for (const well of options.well) socket.emit("subscribe", { well_id: well });
-        for (const topic of options.topic) socket.emit("subscribe", { topic });
+        for (const well of options.well) socket.emit("subscribe", { well_id: well, since: since.get(`wells.${well}`) });
+        for (const topic of options.topic) socket.emit("subscribe", { topic, since: since.get(topic) });
     });
     socket.io.engine.on("upgrade", transport => say("upgraded", transport.name));
     socket.on("connect_error", error => {
@@ -106,7 +112,9 @@ function listenSocketIo() {
         comeBack(socket);
     });
     const aboutItself = new Set(["connected", "subscribed", "unsubscribed", "pong", "stats", "error"]);
-    socket.onAny((name, data) => {
+    socket.onAny((name, data, offset) => {
+        // With `socketio.recovery` an event says last where it stands: `topic@id`, for each topic, joined by commas.
+        for (const place of offset?.split(",") ?? []) since.set(...place.split("@"));
         const text = JSON.stringify(data);
         if (aboutItself.has(name)) say(name, text);
         else show(name, text);
@@ -115,7 +123,7 @@ function listenSocketIo() {
 
 // The library comes back by itself from everything but what the hub did on purpose.
 function comeBack(socket) {
-    if (!socket.active) setTimeout(() => socket.connect(), backoff());
+    if (!socket.active && 0 < left) setTimeout(() => socket.connect(), backoff());
 }
 
 // ---- Server-Sent Events: EventSource comes back by itself, with the id of the last event, unless it is refused.
@@ -147,8 +155,6 @@ function listenSse(lastEventId) {
 }
 
 // ---- WebSocket, with the subprotocol fanfare.v1.
-
-const since = new Map();
 
 async function listenWebSocket() {
     const url = new URL("/ws", options.server.replace(/^http/, "ws"));

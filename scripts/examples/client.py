@@ -14,6 +14,7 @@ import json
 import os
 import random
 import sys
+import threading
 import time
 
 import requests
@@ -66,14 +67,18 @@ class Printer:
 
     def __init__(self, count):
         self.left = count
+        # The Socket.IO library handles each message in a thread of its own.
+        self.lock = threading.Lock()
 
     def say(self, *words):
-        print(*words, flush=True)
+        with self.lock:
+            print(*words, flush=True)
 
     def event(self, kind, data):
         self.say("event", kind, data)
-        if self.left is not None and kind != "gap":
-            self.left -= 1
+        with self.lock:
+            if self.left is not None and kind != "gap":
+                self.left -= 1
 
     def wants_more(self):
         return self.left is None or self.left > 0
@@ -152,7 +157,8 @@ class SseListener:
     def take(self, response):
         if response.status_code != 200:
             self.printer.say("refused", response.status_code, response.text.strip())
-            if response.status_code not in (429, 500, 502, 503, 504):
+            may_change = [429, 500, 502, 503, 504] + ([401] if self.session.user is not None else [])
+            if response.status_code not in may_change:
                 sys.exit(1)
             return
         self.printer.say("open", "sse")

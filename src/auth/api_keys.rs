@@ -69,6 +69,17 @@ impl ApiKeys {
         self.0.is_empty()
     }
 
+    /// Whether there is still a key that gives just what `identity` has.
+    pub(super) fn know(&self, identity: &Identity) -> bool {
+        let gives_it = |known: &Identity| {
+            known.subject == identity.subject
+                && known.role == identity.role
+                && known.subscribe == identity.subscribe
+                && known.publish == identity.publish
+        };
+        self.0.iter().any(|(_, known)| gives_it(known))
+    }
+
     /// Whose key `shown` is. Each is compared in full, so that the time tells nothing but lengths.
     pub(super) fn identify(&self, shown: &str) -> Option<Arc<Identity>> {
         let mut found = None;

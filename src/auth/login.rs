@@ -53,7 +53,8 @@ impl Auth {
         now: Moment,
         reply: impl FnOnce(Option<Minted>) + Send + 'static,
     ) -> Result<(), LoginRefused> {
-        let users = &self.0.rules.users;
+        let rules = self.rules();
+        let users = &rules.users;
         let known = users.find(user);
         let Some(checked) = known.or_else(|| users.anyone()) else { return Err(LoginRefused::NoUsers) };
         if USERNAME_BYTES_MAX < user.len() || PASSWORD_BYTES_MAX < password.len() {
@@ -83,11 +84,6 @@ impl Auth {
         self.mint_login(&identity.subject, login_unix_s, now).ok_or(Denied::Expired)
     }
 
-    /// Whether anybody can sign in with a password.
-    pub fn has_users(&self) -> bool {
-        !self.0.rules.users.is_empty()
-    }
-
     /// What a thread does that checks passwords.
     pub fn password_work(&self) -> PasswordWork {
         self.0.work.clone()
@@ -104,7 +100,7 @@ impl Auth {
         if ttl < Duration::from_secs(1) {
             return None;
         }
-        self.0.rules.mint(claims, ttl, unix_s)
+        self.rules().mint(claims, ttl, unix_s)
     }
 
     fn whole_unix_s(&self, now: Moment) -> u64 {

@@ -25,7 +25,7 @@ mod users;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -52,7 +52,10 @@ pub struct Auth(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    rules: Arc<Rules>,
+    /// As at the start.
+    settings: Settings,
+    /// Changed only while the cache is locked, so that nothing is kept there by rules of before.
+    rules: RwLock<Arc<Rules>>,
     cache: Mutex<TokenCache>,
     throttle: Mutex<Throttle>,
     passwords: PasswordQueue,
@@ -75,7 +78,7 @@ impl Auth {
 
     /// Asks everybody according to `rules`. At `now` it was `unix` since the beginning of 1970.
     pub fn new(rules: Arc<Rules>, now: Moment, unix: Duration) -> Self {
-        let settings = rules.settings();
+        let settings = rules.settings().clone();
         let (passwords, work) = password_queue(settings.login_queue_max);
         let auth = Self(Arc::new(Shared {
             cache: Mutex::new(TokenCache::new(settings.cache_bytes)),
@@ -83,7 +86,8 @@ impl Auth {
             passwords,
             work,
             epoch_unix_ns: AtomicU64::new(0),
-            rules,
+            rules: RwLock::new(rules),
+            settings,
         }));
         auth.set_clock(now, unix);
         auth
@@ -97,12 +101,29 @@ impl Auth {
 
     /// Whether a client has to show who it is.
     pub fn is_required(&self) -> bool {
-        self.0.rules.is_required()
+        self.settings().mode == Mode::Jwt
     }
 
     /// What is configured, apart from secrets.
     pub fn settings(&self) -> &Settings {
-        self.0.rules.settings()
+        &self.0.settings
+    }
+
+    /// From now on keys, users and API keys are those of `rules`; the settings stay as they were at the start.
+    pub fn replace(&self, rules: &Rules) {
+        let mut cache = self.cache();
+        *self.0.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules.with_settings(self.settings()));
+        *cache = TokenCache::new(self.settings().cache_bytes);
+    }
+
+    /// Whether whoever was let in as `identity` would still be: users and API keys may be taken away while the hub runs.
+    pub fn still_knows(&self, identity: &Identity) -> bool {
+        let rules = self.rules();
+        match (identity.login_unix_s, identity.expires) {
+            (Some(_), _) => rules.users.find(&identity.subject).is_some_and(|user| !user.is_disabled),
+            (None, None) => rules.api_keys.know(identity),
+            (None, Some(_)) => true,
+        }
     }
 
     /// Whose token `token` is; `None` stands for a client that shows none. It may also be an API key.
@@ -114,25 +135,29 @@ impl Auth {
         if self.settings().token_bytes_max < token.len() {
             return Err(Denied::Invalid);
         }
-        if let Some(identity) = self.0.rules.api_keys.identify(token) {
+        let rules = self.rules();
+        if let Some(identity) = rules.api_keys.identify(token) {
             return Ok(Some(identity));
         }
         if let Some(identity) = self.cache().find(token, now) {
             return Ok(Some(identity));
         }
-        let identity = Arc::new(self.check(token, now)?);
-        self.cache().keep(token.into(), Arc::clone(&identity));
+        let identity = Arc::new(self.check(&rules, token, now)?);
+        let mut cache = self.cache();
+        if Arc::ptr_eq(&rules, &self.rules()) {
+            cache.keep(token.into(), Arc::clone(&identity));
+        }
         Ok(Some(identity))
     }
 
     /// Whose API key `key` is.
     pub fn identify_key(&self, key: &str) -> Result<Arc<Identity>, Denied> {
-        self.0.rules.api_keys.identify(key).ok_or(Denied::Invalid)
+        self.rules().api_keys.identify(key).ok_or(Denied::Invalid)
     }
 
     /// Checks a token from the ground up.
-    fn check(&self, token: &str, now: Moment) -> Result<Identity, Denied> {
-        let Rules { settings, keys, users, .. } = &*self.0.rules;
+    fn check(&self, rules: &Rules, token: &str, now: Moment) -> Result<Identity, Denied> {
+        let Rules { settings, keys, users, .. } = rules;
         let claims = keys.check(token)?;
         claims.check(settings, self.unix_s(now))?;
         let expires = self.moment_of(claims.exp + settings.leeway.as_secs_f64());
@@ -143,6 +168,10 @@ impl Auth {
                 Ok(user.identify(&claims.sub, login_unix_s, expires))
             }
         }
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.0.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn cache(&self) -> MutexGuard<'_, TokenCache> {

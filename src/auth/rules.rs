@@ -1,7 +1,9 @@
 //! How a hub knows its clients: the configuration's section, checked as a whole, with its files read.
 
+use std::sync::Arc;
+
 use super::{
-    Algorithm, ApiKey, Mode, Settings,
+    Algorithm, ApiKey, Claims, Mode, Settings,
     api_keys::ApiKeys,
     keys::{KeyTexts, Keys, Wrong},
     users::Users,
@@ -29,9 +31,9 @@ pub struct Secrets {
 #[derive(Debug, Default)]
 pub struct Rules {
     pub(super) settings: Settings,
-    pub(super) keys: Keys,
-    pub(super) users: Users,
-    pub(super) api_keys: ApiKeys,
+    pub(super) keys: Arc<Keys>,
+    pub(super) users: Arc<Users>,
+    pub(super) api_keys: Arc<ApiKeys>,
 }
 
 impl Rules {
@@ -56,11 +58,32 @@ impl Rules {
         if keys.is_empty() && api_keys.is_empty() {
             return Err(("auth.mode", nothing_to_check_with()));
         }
-        if !users.is_empty() && !(keys.can_sign() && !keys.is_empty()) {
+        if !users.is_empty() && (keys.is_empty() || !keys.can_sign()) {
             let message = "users sign in for tokens: set auth.secret_file, or a pair of keys, to sign these with";
             return Err(("users.file", message.into()));
         }
-        Ok(Self { settings, keys, users, api_keys })
+        let (keys, users, api_keys) = (Arc::new(keys), Arc::new(users), Arc::new(api_keys));
+        let rules = Self { settings, keys, users, api_keys };
+        if !rules.users.is_empty() && !rules.takes_its_own() {
+            let message = "it does not go with the key that tokens are checked with: users could not sign in";
+            return Err(("auth.private_key_file", message.into()));
+        }
+        Ok(rules)
+    }
+
+    /// Whether a token that is signed here is taken here.
+    fn takes_its_own(&self) -> bool {
+        self.keys.sign(&Claims::default()).is_some_and(|token| self.keys.check(&token).is_ok())
+    }
+
+    /// The same keys, users and API keys with other settings.
+    pub(super) fn with_settings(&self, settings: &Settings) -> Self {
+        Self {
+            settings: settings.clone(),
+            keys: Arc::clone(&self.keys),
+            users: Arc::clone(&self.users),
+            api_keys: Arc::clone(&self.api_keys),
+        }
     }
 
     /// What they were made from, apart from secrets.

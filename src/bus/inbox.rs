@@ -124,8 +124,11 @@ pub struct Answered {
     pub body: Vec<u8>,
 }
 
+/// What becomes of receipts, one for each publication, in order.
+type Completion<T> = Box<dyn FnOnce(&[Receipt]) -> T + Send>;
+
 /// Makes the answer to a request from what became of its publications. Called on the connection's reactor.
-pub struct Complete(pub Box<dyn FnOnce(&[Receipt]) -> Answered + Send>);
+pub struct Complete(pub Completion<Answered>);
 
 impl fmt::Debug for Complete {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -134,7 +137,7 @@ impl fmt::Debug for Complete {
 }
 
 /// Makes the WebSocket frames that a client gets from what became of its publications. Called on the connection's reactor.
-pub struct CompleteFrames(pub Box<dyn FnOnce(&[Receipt]) -> Vec<u8> + Send>);
+pub struct CompleteFrames(pub Completion<Vec<u8>>);
 
 impl fmt::Debug for CompleteFrames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

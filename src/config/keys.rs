@@ -430,7 +430,7 @@ pub(super) const KEYS: &[Key<Written>] = &[
           help: "How long a client may take until it has entered a namespace.",
           field: |it| Field::Span { value: &mut it.engine.connect_timeout, min: MILLISECOND } },
     Key { path: "socketio.recovery",
-          help: "For how long a client that lost its connection may come back and get what it missed. \"0s\": not at all.\n\
+          help: "For how long a client that lost its connection may come back and get what it missed. \"0s\": not at all. \
                  Events then have one argument more, by which it says where it was.",
           field: |it| Field::Span { value: &mut it.engine.recovery, min: Duration::ZERO } },
     Key { path: "esp.platform",

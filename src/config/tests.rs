@@ -69,6 +69,7 @@ fn every_key_has_a_place_of_its_own() {
     let apart = [
         "topics.class",
         "redis.url_file",
+        "store.url_file",
         "redis.sentinel_password_file",
         "redis.certificate_file",
         "redis.key_file",
@@ -103,6 +104,8 @@ fn other_value(key: &keys::Key<written::Written>) -> String {
         (_, "redis.url") => "redis://localhost/3".into(),
         (_, "redis.backoff_min") => "50ms".into(),
         (_, "redis.ping_interval") => "7s".into(),
+        (_, "store.url") => "postgres://db/wells".into(),
+        (_, "store.backoff_min") => "50ms".into(),
         // Shown as such, whatever it is.
         (_, "redis.sentinel_password") => "***".into(),
         (_, "auth.algorithms") => "HS384,ES256".into(),
@@ -113,6 +116,7 @@ fn other_value(key: &keys::Key<written::Written>) -> String {
         (_, "server.listen" | "admin.listen") => "127.0.0.1:1,unix:/run/x".into(),
         (_, "proxy.trusted") => "10.0.0.0/8,::1,unix".into(),
         (_, "cors.allow_origins") => "https://a.example,https://b.example:8443".into(),
+        (_, "esp.namespaces") => "/,/field".into(),
         (_, "topics.key") => "/sensor".into(),
         (_, "topics.policy") => "skip".into(),
         (_, "server.memory_budget") => "8MiB".into(),
@@ -272,6 +276,7 @@ fn what_is_refused() {
     check("[proxy]\nheader_bytes_max = 100", &["is below the least, 232"]);
     check("[cors]\nallow_origins = [\"example.org\"]", &["`example.org` is not an origin"]);
     check("[cors]\nallow_origins = [\"https://example.org/\"]", &["is not an origin"]);
+    check("[esp]\nnamespaces = [\"/\", \"field\"]", &["`field` is no namespace"]);
     check("[cors]\nallow_credentials = true", &["each origin must be named"]);
     check("[log]\nformat = \"xml\"", &["`text` or `json`"]);
     check("[log]\nlevel = \"a=b=c\"", &["neither a level"]);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Answer, Context, OpenWebSocket, cors};
 use crate::{
     auth::{Denied, Identity},
+    close::Close,
     protocol::{
         Dialect, FANFARE_V1,
         http::{Request, Response},
@@ -32,6 +33,18 @@ pub(super) fn identify(request: &Request, context: &Context<'_>) -> Result<Optio
         Some(Credential::Cookie(_)) | None => Err(Denied::Missing),
     };
     identity.inspect_err(|denied| count_refusal(*denied, context))
+}
+
+/// Counts an answer that says that the client has no right, whatever form it has.
+pub(super) fn count_forbidden(answer: &Answer, context: &Context<'_>) {
+    let is_refusal = match answer {
+        Answer::Response(response) => response.status == 403,
+        Answer::Ended { close, .. } => matches!(close, Close::Forbidden(_)),
+        _ => false,
+    };
+    if is_refusal && context.hub.auth.is_required() {
+        count_refusal(Denied::Forbidden, context);
+    }
 }
 
 /// Counts a client that was not let in, or not to what it asked for.

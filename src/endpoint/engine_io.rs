@@ -122,6 +122,8 @@ fn wanted(request: &Request, context: &Context<'_>) -> Result<EngineKind, Engine
     Ok(match sid {
         None => EngineKind::Open,
         Some(sid) if request.method == Method::Post => EngineKind::Post(sid),
-        Some(sid) => EngineKind::Poll(sid),
+        Some(sid) if request.method == Method::Get => EngineKind::Poll(sid),
+        // A HEAD would take packets away that it does not show.
+        Some(_) => return Err(EngineRefusal::BadRequest),
     })
 }

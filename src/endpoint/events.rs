@@ -1,21 +1,26 @@
 //! `/api/v1/events` and `/api/v1/broadcast-demo`: the event streaming service, mounted twice, each mount with topics of its
 //! own. A stream is a topic, and what is broadcast to it an event like any other, so every other door reaches it, too.
 
+mod body;
+mod envelope;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use serde::Serialize;
 use serde_json::{Map, Value, json};
+
+use body::Broadcast;
+use envelope::{Envelope, Fault};
 
 use super::{
     Answer, Context, Later, OpenSse, access,
     overload::is_event_source,
-    publish::{BAD_KIND, Outgoing, describe_failure, publish_then},
+    publish::{Outgoing, publish_then},
     stream::place_cursor,
 };
 use crate::{
     auth::{Denied, Identity},
-    bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, PublishFailed, PublishRefused, Receipt},
+    bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, Receipt},
     event::Start,
     protocol::{
         EventData,
@@ -98,7 +103,6 @@ fn stream_fields(request: &Request, context: &Context<'_>) -> Vec<(&'static str,
 pub(super) fn broadcast(request: &Request, _: &str, context: &Context<'_>) -> Answer {
     let door = Door::new(request, context);
     match door.prepare(&request.body) {
-        Ok((_, batch)) if batch.is_empty() => door.succeed("Event broadcasted to all streams").into(),
         Ok((message, batch)) => {
             let at_s = door.at_s;
             publish_then(batch, LABEL, context, move |receipts| describe_receipts(&message, receipts, at_s))
@@ -222,14 +226,18 @@ impl<'hub> Door<'hub> {
 
     fn subscribable(&self, stream: &str) -> Result<Topic, Fault> {
         let topic = self.mount.topic(stream).map_err(bad_stream)?;
-        access::may_subscribe(self.identity()?, &topic)?;
+        self.permit(access::may_subscribe(self.identity()?, &topic))?;
         Ok(topic)
     }
 
     fn publishable(&self, stream: &str) -> Result<Topic, Fault> {
         let topic = self.mount.topic(stream).map_err(bad_stream)?;
-        access::may_publish(self.identity()?, &topic)?;
+        self.permit(access::may_publish(self.identity()?, &topic))?;
         Ok(topic)
+    }
+
+    fn permit(&self, permitted: Result<(), Denied>) -> Result<(), Fault> {
+        permitted.inspect_err(|denied| access::count_refusal(*denied, self.context)).map_err(Fault::from)
     }
 
     /// What is said when all went well, and the events to publish.
@@ -280,10 +288,6 @@ impl<'hub> Door<'hub> {
         streams
     }
 
-    fn succeed(&self, message: &str) -> Response {
-        Response::json(200, &Envelope { success: true, message: Some(message.to_owned()), ..Envelope::at(self.at_s) })
-    }
-
     fn refuse(&self, fault: &Fault) -> Response {
         fault.response(self.at_s)
     }
@@ -316,46 +320,6 @@ impl Figures {
     }
 }
 
-/// A request to broadcast.
-#[derive(Debug, PartialEq)]
-struct Broadcast {
-    /// `None`: all of them.
-    stream: Option<String>,
-    kind: String,
-    message: String,
-    data: Value,
-}
-
-impl Broadcast {
-    fn parse(body: &[u8]) -> Result<Self, Fault> {
-        let value: Value = serde_json::from_slice(body)
-            .map_err(|error| Fault::new(400, "bad_json", format!("the body is not JSON: {error}"), None))?;
-        let Value::Object(mut fields) = value else {
-            return Err(Fault::new(400, "bad_json", "the body must be a JSON object", None));
-        };
-        let mut text = |name| take_text(&mut fields, name);
-        let (stream, kind, message) = (text("stream_id")?, required(text("type")?, "type")?, text("message")?);
-        let message = required(message, "message")?;
-        match fields.remove("data").unwrap_or_default() {
-            data @ (Value::Object(_) | Value::Null) => Ok(Self { stream, kind, message, data }),
-            _ => Err(Fault::new(400, "bad_data", "data must be a JSON object", Some("data"))),
-        }
-    }
-}
-
-/// The text in `name`, if there is one that is not empty.
-fn take_text(fields: &mut Map<String, Value>, name: &'static str) -> Result<Option<String>, Fault> {
-    match fields.remove(name) {
-        Some(Value::String(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
-        None | Some(Value::Null) => Ok(None),
-        Some(_) => Err(Fault::new(400, "bad_field", format!("{name} must be a string"), Some(name))),
-    }
-}
-
-fn required(text: Option<String>, name: &'static str) -> Result<String, Fault> {
-    text.ok_or_else(|| Fault::new(400, "missing_field", format!("{name} is required"), Some(name)))
-}
-
 fn bad_stream(bad: BadTopic) -> Fault {
     let message = match bad {
         BadTopic::Empty => "a stream needs a name".to_owned(),
@@ -376,81 +340,6 @@ fn describe_receipts(message: &str, receipts: &[Receipt], at_s: i64) -> Response
             format!("{taken} of {} streams got the event; of the others: {}", receipts.len(), fault.message);
     }
     fault.response(at_s)
-}
-
-/// The form of every answer of this API.
-#[derive(Debug, Default, Serialize)]
-struct Envelope<'a> {
-    success: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a Cause>,
-    timestamp: i64,
-}
-
-impl Envelope<'_> {
-    fn at(timestamp: i64) -> Self {
-        Self { timestamp, ..Self::default() }
-    }
-}
-
-/// Why a request is refused.
-#[derive(Debug, PartialEq)]
-struct Fault {
-    status: u16,
-    message: String,
-    cause: Cause,
-    fields: Vec<(&'static str, String)>,
-}
-
-#[derive(Debug, PartialEq, Serialize)]
-struct Cause {
-    code: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<&'static str>,
-}
-
-impl Fault {
-    fn new(status: u16, code: &'static str, message: impl Into<String>, field: Option<&'static str>) -> Self {
-        let fields = if status == 503 { vec![("Retry-After", "1".to_owned())] } else { Vec::new() };
-        Self { status, message: message.into(), cause: Cause { code, field }, fields }
-    }
-
-    fn response(&self, at_s: i64) -> Response {
-        let envelope = Envelope { message: Some(self.message.clone()), error: Some(&self.cause), ..Envelope::at(at_s) };
-        let mut response = Response::json(self.status, &envelope);
-        response.headers.extend(self.fields.iter().cloned());
-        response
-    }
-}
-
-impl From<Denied> for Fault {
-    fn from(denied: Denied) -> Self {
-        let mut fields = access::refuse(denied).headers;
-        fields.retain(|(name, _)| *name != "Content-Type");
-        Self { fields, ..Self::new(denied.status(), denied.code(), denied.to_string(), None) }
-    }
-}
-
-impl From<PublishFailed> for Fault {
-    fn from(failed: PublishFailed) -> Self {
-        let (status, code, message) = describe_failure(failed);
-        Self::new(status, code, message, None)
-    }
-}
-
-impl From<PublishRefused> for Fault {
-    fn from(refused: PublishRefused) -> Self {
-        match refused {
-            PublishRefused::BadKind => Self::new(400, "bad_type", BAD_KIND, Some("type")),
-            PublishRefused::TooBig => Self::new(413, "too_big", "the event is over the limit", None),
-            PublishRefused::NotUtf8 => Self::new(400, "not_utf8", "the event must be UTF-8 text", None),
-            PublishRefused::NoRoom => PublishFailed::NoRoom.into(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What a client gets whom the hub wants to come back later: beyond a limit of its own, or while it shuts down.
 
-use super::{Answer, OpenSse, OpenWebSocket, Phase};
+use super::{Answer, OpenSse, OpenWebSocket, Phase, wells};
 use crate::{
     close::Close,
     protocol::{
@@ -81,7 +81,9 @@ fn decline(request: &Request, close: Close, response: Response) -> Answer {
             let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
             OpenWebSocket { accepted, dialect, topics: Vec::new(), identity: None }.into()
         }
-        Err(_) if is_event_source(request) => OpenSse { named: true, ..OpenSse::default() }.into(),
+        Err(_) if is_event_source(request) => {
+            OpenSse { named: true, manners: wells::manners_of_refusal(request), ..OpenSse::default() }.into()
+        }
         Err(_) => return response.into(),
     };
     Answer::Ended { stream: Box::new(stream), close }

@@ -10,6 +10,7 @@ use super::{
     stream::place_cursor,
 };
 use crate::{
+    auth::Denied,
     bus::{PublishRefused, Receipt},
     event::Start,
     protocol::http::{Method, Request, Response},
@@ -24,7 +25,7 @@ const LABEL: &str = "pods";
 pub(super) fn open_changes(request: &Request, pod: &str, context: &Context<'_>) -> Answer {
     let permitted = access::identify(request, context).map_err(access::refuse).and_then(|identity| {
         let topic = topic_of(pod)?;
-        access::may_subscribe(identity.as_deref(), &topic).map_err(access::refuse)?;
+        permit(access::may_subscribe(identity.as_deref(), &topic), context)?;
         Ok((topic, identity))
     });
     let (topic, identity) = match permitted {
@@ -51,7 +52,7 @@ pub(super) fn open_changes(request: &Request, pod: &str, context: &Context<'_>) 
 pub(super) fn publish_changes(request: &Request, pod: &str, context: &Context<'_>) -> Answer {
     let permitted = access::identify(request, context).map_err(access::refuse).and_then(|identity| {
         let topic = topic_of(pod)?;
-        access::may_publish(identity.as_deref(), &topic).map_err(access::refuse)?;
+        permit(access::may_publish(identity.as_deref(), &topic), context)?;
         Ok(topic)
     });
     let parsed = permitted.and_then(|topic| {
@@ -67,6 +68,10 @@ pub(super) fn publish_changes(request: &Request, pod: &str, context: &Context<'_
         }
         Err(response) => response.into(),
     }
+}
+
+fn permit(permitted: Result<(), Denied>, context: &Context<'_>) -> Result<(), Response> {
+    permitted.inspect_err(|denied| access::count_refusal(*denied, context)).map_err(access::refuse)
 }
 
 /// A pod is one segment of its topic's name: `a.b` would be a place inside of `a`.

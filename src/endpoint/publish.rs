@@ -65,10 +65,7 @@ pub(super) fn publish_batch(request: &Request, _: &str, context: &Context<'_>) -
 
 /// Refuses a topic that the client has no right to publish to.
 fn permit(topic: &Topic, context: &Context<'_>) -> Result<(), Response> {
-    access::may_publish(context.identity, topic).map_err(|denied| {
-        access::count_refusal(denied, context);
-        access::refuse(denied)
-    })
+    access::may_publish(context.identity, topic).map_err(access::refuse)
 }
 
 /// One entry of a batch.

@@ -115,18 +115,18 @@ pub enum SocketReply {
         /// From here.
         start: Start,
         /// What it is told once that has begun.
-        done: Vec<SocketReply>,
+        done: Vec<Self>,
         /// What it is told if it listens to it already, or to as many as it may.
-        refused: Vec<SocketReply>,
+        refused: Vec<Self>,
     },
     /// The client listens to a topic no more.
     Unsubscribe {
         /// To this.
         topic: Topic,
         /// What it is told then.
-        done: Vec<SocketReply>,
+        done: Vec<Self>,
         /// What it is told if it does not listen to it.
-        refused: Vec<SocketReply>,
+        refused: Vec<Self>,
     },
     /// Events are published.
     Publish(SocketPublication),
@@ -134,10 +134,13 @@ pub enum SocketReply {
     Disconnect,
 }
 
+/// What is to be done once the receipts are in, one for each event, in order.
+type Completion = Box<dyn FnOnce(&[Receipt]) -> Vec<SocketReply> + Send>;
+
 /// Events that a client publishes, and what it is told then.
 pub struct SocketPublication {
     pub(super) batch: Vec<Outgoing>,
-    pub(super) complete: Box<dyn FnOnce(&[Receipt]) -> Vec<SocketReply> + Send>,
+    pub(super) complete: Completion,
 }
 
 impl fmt::Debug for SocketPublication {

@@ -29,7 +29,6 @@ pub(super) fn open_sse(request: &Request, _: &str, context: &Context<'_>) -> Ans
     };
     let named = !matches!(request.query("named"), Some("0" | "false"));
     if let Some(denied) = denied(identity.as_deref(), &topics) {
-        access::count_refusal(denied, context);
         return access::refuse(denied).into();
     }
     OpenSse { topics, named, tells_place: is_event_source(request), identity, ..OpenSse::default() }.into()
@@ -58,10 +57,7 @@ pub(super) fn open_websocket(request: &Request, _: &str, context: &Context<'_>) 
     };
     match topics {
         Ok(topics) => match denied(identity.as_deref(), &topics) {
-            Some(denied) => {
-                access::count_refusal(denied, context);
-                access::turn_away(request, denied)
-            }
+            Some(denied) => access::turn_away(request, denied),
             None => OpenWebSocket { accepted, dialect, topics, identity }.into(),
         },
         Err(response) => response.into(),

@@ -40,10 +40,7 @@ pub(super) fn show_topic(_: &Request, name: &str, context: &Context<'_>) -> Answ
 /// The topic `name`, if the client may listen to it.
 fn permitted_topic(name: &str, context: &Context<'_>) -> Result<Topic, Response> {
     let topic = parse_topic(name, "topic")?;
-    access::may_subscribe(context.identity, &topic).map_err(|denied| {
-        access::count_refusal(denied, context);
-        access::refuse(denied)
-    })?;
+    access::may_subscribe(context.identity, &topic).map_err(access::refuse)?;
     Ok(topic)
 }
 

@@ -68,6 +68,12 @@ fn admit(request: &Request, well_id: &str, context: &Context<'_>) -> Result<Open
     Ok(OpenSse { topics: vec![(topic, start)], named: true, manners, identity, ..OpenSse::default() })
 }
 
+/// What a Socket.IO client is told that may not. It is counted here, for no HTTP answer shows it.
+pub(super) fn deny(denied: Denied, context: &Context<'_>) -> Refused {
+    access::count_refusal(denied, context);
+    Refused::of_denied(denied)
+}
+
 fn greeting_data(well_id: &str, context: &Context<'_>) -> String {
     object(&[
         ("message", format!("Connected to {} SSE stream", context.hub.config.esp.platform).into()),
@@ -109,6 +115,13 @@ pub(super) fn well_of(topic: &Topic) -> Option<&str> {
     topic.as_str().strip_prefix(WELLS).filter(|well_id| !well_id.contains('.'))
 }
 
+/// How a stream behaves that is opened only to refuse `request`, if it asks for a well's.
+pub(super) fn manners_of_refusal(request: &Request) -> Option<Box<Manners>> {
+    request.path.starts_with(STREAMS).then(|| Box::new(Manners::of_refusal()))
+}
+
+/// What all paths of streams begin with.
+const STREAMS: &str = "/api/v1/sse/stream/";
 const WELLS: &str = "wells.";
 const BAD_WELL_ID: &str = "well_id has 1 to 249 of the characters A-Z a-z 0-9 _ - : /";
 
@@ -130,12 +143,11 @@ impl Refused {
     }
 
     /// For a client that may not.
-    pub(super) fn of_denied(denied: Denied) -> Self {
+    fn of_denied(denied: Denied) -> Self {
         let (error, message) = match denied {
             Denied::Missing => ("AuthenticationError", "Authentication token is required"),
+            Denied::Invalid | Denied::Expired | Denied::Revoked => ("AuthenticationError", sse::TOKEN_REFUSED),
             Denied::Forbidden => ("AuthorizationError", "The token gives no right to this"),
-            // Which of the ways it is wrong is no help to anybody but a forger.
-            _ => ("AuthenticationError", sse::TOKEN_REFUSED),
         };
         Self { status: denied.status(), error, message: message.to_owned() }
     }
@@ -151,6 +163,10 @@ fn refuse(request: &Request, refused: &Refused, context: &Context<'_>) -> Respon
     let is_browser = is_event_source(request);
     let mut response = Response::empty(if is_browser { 200 } else { refused.status });
     if is_browser {
+        if refused.status == 403 {
+            // The answer does not show it.
+            access::count_refusal(Denied::Forbidden, context);
+        }
         let retry_ms = context.hub.config.esp.denied_retry.as_millis();
         response.body = format!("retry: {retry_ms}\n").into_bytes();
     }

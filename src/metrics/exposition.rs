@@ -75,16 +75,17 @@ impl Metrics {
     fn dashboard_rows(&self) -> Vec<Family> {
         let mut durations = Snapshot::default();
         self.reactors.iter().for_each(|reactor| reactor.publish_durations.merge_into(&mut durations));
+        let by_sources = self.sources.iter().filter_map(|source| source.publish_durations());
+        by_sources.for_each(|histogram| histogram.merge_into(&mut durations));
         vec![
             Family::gauge("websocket_connections", "Open WebSocket connections and Socket.IO sessions")
                 .of(self.totals(Transport::WebSocket).open + self.totals(Transport::SocketIo).open),
             Family::gauge("sse_connections", "Open Server-Sent Events streams").of(self.totals(Transport::Sse).open),
-            Family::counter("websocket_messages", "Messages received from WebSocket clients")
-                .of(self.sum(|reactor| &reactor.messages_in)),
+            Family::counter("websocket_messages", "Events sent to WebSocket clients")
+                .of(self.totals(Transport::WebSocket).deliveries),
             Family::counter("websocket_errors", "WebSocket connections ended by an error")
                 .of(self.sum(|reactor| &reactor.websocket_errors)),
-            Family::counter("realtime_publishes", "Events published through the hub")
-                .of(self.sum(|reactor| &reactor.publishes)),
+            Family::counter("realtime_publishes", "Events published through the hub").of(durations.count()),
             Family::histogram("realtime_publish_duration_seconds", "Publish request to its answer")
                 .with(Vec::new(), Value::Histogram(Box::new(durations))),
         ]
@@ -159,6 +160,8 @@ impl Metrics {
             Family::gauge("fanfare_lagging_connections", "Connections whose peer reads too slowly")
                 .of(self.sum(|reactor| &reactor.lagging)),
             gaps,
+            Family::counter("fanfare_websocket_messages_received", "Messages that came from WebSocket clients")
+                .of(self.sum(|reactor| &reactor.messages_in)),
             Family::counter("fanfare_overflows", "Readers that the log has passed").of(self.sum(|it| &it.overflows)),
             Family::counter("fanfare_conflated", "Events left out for readers that were behind, by their policy")
                 .of(self.sum(|reactor| &reactor.conflated)),

@@ -104,7 +104,6 @@ pub struct ReactorMetrics {
     turns: Histogram,
     /// Event accepted → written to the last subscriber of this reactor.
     last_subscriber: Histogram,
-    publishes: AtomicU64,
     publish_durations: Histogram,
     messages_in: AtomicU64,
     websocket_errors: AtomicU64,
@@ -189,7 +188,6 @@ impl ReactorMetrics {
 
     /// An event was published through the hub, and its answer took so long.
     pub fn on_publish(&self, duration: Duration) {
-        histogram::add(&self.publishes, 1);
         self.publish_durations.record(duration, 1);
     }
 
@@ -268,6 +266,10 @@ pub trait SourceHealth: Send + Sync + fmt::Debug {
     /// Times it may have lost events of a topic.
     fn losses_total(&self) -> u64 {
         0
+    }
+    /// How long publications took that it made by itself, and that no reactor counts.
+    fn publish_durations(&self) -> Option<&Histogram> {
+        None
     }
     /// What it counts besides, for `/metrics`.
     fn figures(&self) -> Vec<Figure> {

@@ -6,13 +6,12 @@ use super::{
     Reactor,
     connection::Connection,
     net::{Net, Ready},
-    placement::{Accepted, Arrival, Passed},
+    placement::{Accepted, Arrival},
 };
 use crate::{
     close::Close,
     endpoint::{Overload, Phase},
     metrics::Transport,
-    protocol::Ask,
 };
 
 /// Connections accepted per listener and turn.
@@ -94,22 +93,6 @@ impl<N: Net> Reactor<N> {
             Arrival::Fresh(accepted) => self.admit(accepted),
             Arrival::Passed(passed) => self.take_passed(*passed),
         }
-    }
-
-    /// Takes over a connection, and answers the request that it was passed on with.
-    fn take_passed(&mut self, passed: Passed<N::Stream>) {
-        let Passed { connection, request } = passed;
-        let token = self.connections.insert(|_| connection);
-        self.metrics.on_arrive(Transport::Http);
-        let Some(connection) = self.connections.at(token.slot) else { return };
-        if let Err(error) = self.net.register(&mut connection.stream, token) {
-            tracing::warn!(%error, "cannot watch a connection");
-            return self.end(token.slot, Close::Internal("the connection cannot be watched"));
-        }
-        self.take_ask(token.slot, Ask::Request(request));
-        self.advance_session(token.slot, &mut []);
-        self.continue_session(token.slot);
-        self.mark_dirty(token.slot);
     }
 
     /// Takes a connection in.

@@ -41,10 +41,10 @@ pub(super) struct Connection<S> {
     pub(super) subscriptions: SmallVec<[Subscription; 1]>,
     /// Whom it counts for: the peer, or the client that a trusted proxy names.
     pub(super) peer: Option<IpAddr>,
+    /// What its outbox and its unfinished requests hold of the memory budget, in bytes. Here it fills a hole.
+    pub(super) charged_bytes: u32,
     /// Whose stream it is, where that has to be said.
     pub(super) identity: Option<Arc<Identity>>,
-    /// What its outbox and its unfinished requests hold of the memory budget, in bytes.
-    pub(super) charged_bytes: u32,
 }
 
 /// Why a connection may be passed over by a lap. All false for a stream that keeps up.

@@ -58,10 +58,10 @@ impl<N: Net> Reactor<N> {
     pub(super) fn end_refused(&mut self, slot: u32, close: Close) {
         if let Some(connection) = self.connections.at(slot)
             && let Ok(Session::Sse(stream)) = &connection.session
-            && sse_error(close, None).is_none()
+            && sse_error(close).is_none()
         {
-            let chunked = stream.form.chunked;
-            sse::write_event(None, Some("error"), &error_json(close), chunked, connection.outbox.buffer());
+            let error = stream.manners.as_ref().map_or_else(|| error_json(close), |manners| manners.error_json(close));
+            sse::write_event(None, Some("error"), &error, stream.form.chunked, connection.outbox.buffer());
         }
         self.end(slot, close);
     }
@@ -85,9 +85,9 @@ impl<N: Net> Reactor<N> {
                 http::write_refusal(close, self.net.date(), outbox)
             }
             (Ok(Session::Sse(stream)), _) => {
-                let error = sse_error(close, stream.manners.as_deref());
-                let retry = stream.manners.as_ref().and_then(|manners| manners.retry(close));
-                let retry_ms = retry.map_or(retry_ms, |retry| u64::try_from(retry.as_millis()).unwrap_or(u64::MAX));
+                let manners = stream.manners.as_deref();
+                let error = sse_error(close).map(|error| manners.map_or(error, |manners| manners.error_json(close)));
+                let retry_ms = manners.and_then(|manners| manners.retry_ms(close)).unwrap_or(retry_ms);
                 sse::write_final(stream.form.chunked, retry_ms, error.as_deref(), outbox.buffer());
             }
             // Its last word is Engine.IO's.
@@ -253,13 +253,8 @@ fn goodbye_reason(close: Close, retry_ms: u64) -> String {
 }
 
 /// What an event stream says of its end, besides when to come back: something only if that is no matter of course.
-fn sse_error(close: Close, manners: Option<&sse::Manners>) -> Option<String> {
+fn sse_error(close: Close) -> Option<String> {
     match close {
-        Close::TryLater(_) | Close::TokenExpired | Close::Unauthenticated(_) | Close::Forbidden(_)
-            if manners.is_some() =>
-        {
-            manners.map(|manners| manners.error_json(close))
-        }
         Close::TryLater(_) => Some(error_json(close)),
         Close::TokenExpired | Close::Unauthenticated(_) | Close::Forbidden(_) => Some(denial_json(close)),
         _ => None,

@@ -26,7 +26,9 @@ mod mail;
 mod mio_net;
 mod net;
 mod origin;
+mod pass;
 mod placement;
+mod polls;
 mod replay;
 mod rounds;
 mod run_queue;
@@ -36,6 +38,7 @@ mod socket;
 mod subscribe;
 mod table;
 mod timers;
+mod upgrade;
 mod wheel;
 
 use std::{collections::HashMap, io, sync::Arc, time::Duration};

@@ -11,7 +11,8 @@ impl<N: Net> Reactor<N> {
         let now = self.now;
         let identity = self.connections.at(slot)?.identity.as_ref()?;
         match identity.has_expired(now) {
-            false => None,
+            false if self.hub.auth.still_knows(identity) => None,
+            false => Some(Close::Unauthenticated("what you have shown is not valid any more")),
             true if identity.is_guest => Some(Close::Unauthenticated("no token came in time")),
             true => Some(Close::TokenExpired),
         }

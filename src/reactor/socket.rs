@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{Reactor, net::Net, table::Purpose};
 use crate::{
+    auth::Identity,
     endpoint::{
         Context, Emit, Hub, Incoming, Recovered, Remembered, SocketClient, SocketReply, Welcome, publish_for_socket,
         recover, write_replies,
@@ -95,6 +96,12 @@ impl<N: Net> Reactor<N> {
             socket_io::write_connect_error(&namespace, why, None, &mut frames);
             return self.send_frames(slot, &frames);
         }
+        if !self.is_of(slot, welcome.identity.as_deref()) {
+            let why = "this session is another user's";
+            socket_io::write_connect_error(&namespace, why, None, &mut frames);
+            return self.send_frames(slot, &frames);
+        }
+        let Some(sockets) = self.sockets(slot) else { return };
         let (pid, sid, topics) = match back {
             Some(Recovered { pid, sid, topics }) => (Some(pid), sid.unwrap_or_else(random_name), topics),
             None => (recovers.then(random_name), random_name(), Vec::new()),
@@ -116,6 +123,14 @@ impl<N: Net> Reactor<N> {
         }
         self.note_recoverable(slot);
         self.schedule_session(slot);
+    }
+
+    /// Whether a client known as `identity` may enter a namespace of the session: all its clients are one user.
+    fn is_of(&mut self, slot: u32, identity: Option<&Identity>) -> bool {
+        let Some(known) = self.connections.at(slot).and_then(|connection| connection.identity.as_ref()) else {
+            return true;
+        };
+        identity.is_some_and(|identity| identity.subject == known.subject)
     }
 
     /// Takes note of what the session's clients would come back to.

@@ -168,7 +168,8 @@ impl<N: Net> Reactor<N> {
             Ok(session @ (Session::Sse(_) | Session::WebSocket(_))) => {
                 let silence_max = silence_max(&self.config, connection.transport);
                 let heartbeat = session.heartbeat_due();
-                let heartbeat = heartbeat.unwrap_or(connection.written + jittered(silence_max, &mut self.random));
+                let heartbeat =
+                    heartbeat.unwrap_or_else(|| connection.written + jittered(silence_max, &mut self.random));
                 let soonest = if connection.state.has(BLOCKED | HELD) { self.now + GLANCE_INTERVAL } else { self.now };
                 let pong = session.pong_deadline(self.config.pong_timeout);
                 let deadline = pong.map_or(heartbeat, |pong| pong.min(heartbeat)).max(soonest);

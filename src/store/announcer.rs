@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     bus::{Bus, Publication, PublishFailed, Receipt},
-    clock::Clock,
+    clock::{Clock, Moment},
 };
 
 /// Publishes stored records.
@@ -29,6 +29,8 @@ pub(super) struct Announcer {
 /// The records of one request, until all of them are published.
 struct Pending {
     missing: usize,
+    began: Moment,
+    clock: Clock,
     kept: Vec<Kept>,
     reply: Option<KeepReply>,
     marks: Sender<Mark>,
@@ -69,7 +71,8 @@ impl Announcer {
         }
         let ids: Vec<i64> = due.iter().map(|(index, ..)| kept[*index].record_id).collect();
         let (marks, status) = (self.marks.clone(), Arc::clone(&self.status));
-        let pending = Pending { missing: due.len(), kept, reply: Some(reply), marks, status };
+        let (began, clock) = (self.clock.now(), self.clock);
+        let pending = Pending { missing: due.len(), began, clock, kept, reply: Some(reply), marks, status };
         self.publish(due.into_iter().zip(ids), &Arc::new(Mutex::new(pending)));
     }
 
@@ -100,7 +103,8 @@ fn settle(pending: &Mutex<Pending>, index: usize, key: Box<str>, receipt: Receip
         pending.kept[index].published = true;
         pending.kept[index].event_id.clone_from(&event_id);
         // If there is no room, or nobody to take it, the outbox keeps the record as one to be published.
-        let _ = pending.marks.try_send(Mark { key, event_id });
+        let took = pending.clock.now().since(pending.began);
+        let _ = pending.marks.try_send(Mark { key, event_id, took });
     } else {
         pending.status.on_unpublished();
     }

@@ -34,6 +34,8 @@ pub(super) struct Mark {
     pub(super) key: Box<str>,
     /// The event's id.
     pub(super) event_id: Option<Box<str>>,
+    /// How long publishing it took.
+    pub(super) took: Duration,
 }
 
 /// What is prepared once per connection.

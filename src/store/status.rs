@@ -28,6 +28,7 @@ pub struct StoreStatus {
     unpublished: AtomicU64,
     reconnects: AtomicU64,
     batch_seconds: Histogram,
+    publish_durations: Histogram,
     state: Mutex<State>,
 }
 
@@ -61,6 +62,7 @@ impl StoreStatus {
             unpublished: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
             batch_seconds: Histogram::default(),
+            publish_durations: Histogram::default(),
             state: Mutex::new(state),
         }
     }
@@ -105,6 +107,11 @@ impl StoreStatus {
         self.rows.fetch_add(rows as u64, Ordering::Relaxed);
         self.batches.fetch_add(1, Ordering::Relaxed);
         self.batch_seconds.record(span, 1);
+    }
+
+    /// A row was published. Called by the writer only.
+    pub(super) fn on_published(&self, took: Duration) {
+        self.publish_durations.record(took, 1);
     }
 
     /// A request was not taken in, or the database would not have it.
@@ -164,6 +171,10 @@ impl SourceHealth for StoreStatus {
         let state = self.state();
         let silent = state.fault.is_none() && self.proof_age_max < now.since(state.last_answer);
         Some(if silent { state.last_answer } else { state.since })
+    }
+
+    fn publish_durations(&self) -> Option<&Histogram> {
+        Some(&self.publish_durations)
     }
 
     fn figures(&self) -> Vec<Figure> {

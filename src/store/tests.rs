@@ -11,9 +11,9 @@ fn addresses_are_read_and_shown_without_the_password() {
         assert!(!format!("{url:?}").contains("geheim"));
     };
     check("postgres://esp:geheim@db:5433/wells", "postgres://esp:***@db:5433/wells", false);
-    check("postgresql://esp@db/wells?sslmode=require", "postgres://esp@db/wells", true);
-    check("postgres://esp@db/wells?sslmode=verify-full", "postgres://esp@db/wells", true);
-    check("postgres://esp@db/wells?sslmode=prefer", "postgres://esp@db/wells", false);
+    check("postgresql://esp@db/wells?sslmode=require", "postgres://esp@db:5432/wells", true);
+    check("postgres://esp@db/wells?sslmode=verify-full", "postgres://esp@db:5432/wells", true);
+    check("postgres://esp@db/wells?sslmode=prefer", "postgres://esp@db:5432/wells", false);
     check("postgres:///wells?host=/run/postgresql", "postgres:///run/postgresql/wells", false);
     check("postgres://a:1,b:2/wells", "postgres://a:1,b:2/wells", false);
 }

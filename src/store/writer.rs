@@ -154,7 +154,7 @@ impl Writer {
         let stopped = if self.stop_deadline.is_none() { self.stopped.clone() } else { never() };
         select! {
             recv(queued) -> submission => self.pending.extend(submission.ok()),
-            recv(self.marked) -> mark => self.marks.extend(mark.ok()),
+            recv(self.marked) -> mark => self.marks_push(mark.ok()),
             recv(stopped) -> _ => self.stop_deadline = Some(self.clock.now() + self.config.write_timeout),
             default(self.idle_time()) => {}
         }
@@ -166,6 +166,13 @@ impl Writer {
         while self.marks.len() < MARKS_MAX
             && let Ok(mark) = self.marked.try_recv()
         {
+            self.marks_push(Some(mark));
+        }
+    }
+
+    fn marks_push(&mut self, mark: Option<Mark>) {
+        if let Some(mark) = mark {
+            self.status.on_published(mark.took);
             self.marks.push(mark);
         }
     }

@@ -44,7 +44,7 @@ pub fn mint(options: Options, ttl: Option<Duration>, rules: &Rules) -> Result<St
     Grants::parse(&options.publish)?;
     let Options { sub, subscribe, publish, role, username } = options;
     let claims = Claims { sub, subscribe, publish, role, username, ..Claims::default() };
-    let ttl = ttl.unwrap_or(rules.settings().token_ttl);
+    let ttl = ttl.unwrap_or_else(|| rules.settings().token_ttl);
     if ttl < Duration::from_secs(1) {
         return Err("a token is valid for a second at least".into());
     }

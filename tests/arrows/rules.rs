@@ -45,7 +45,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 const CONFIGURING: &[&str] = &[
     "Algorithm", "ApiKey", "Mode", "Rules", "SameSite", "Secrets", "Settings",
     "Bounds", "Class", "Config", "Cors", "EngineLimits", "Esp", "Limits", "LogKind", "Policy", "RateLimit", "RedisUrl",
-    "Retention", "SentinelLogin", "StoreUrl", "generator", "http", "proxy", "redis_pubsub", "redis_stream", "websocket",
+    "Retention", "SentinelLogin", "StoreUrl", "generator", "http", "proxy", "redis_pubsub", "redis_stream", "store",
+    "websocket",
 ];
 
 /// What comes from outside, and the parts that may use it.

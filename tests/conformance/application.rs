@@ -11,15 +11,19 @@ use std::{
 use fanfare::{
     bus::{self, Bus, Doorbell, Inbox, Outlets},
     clock::Clock,
-    endpoint::{self, Answer, Application, Context, Cors, Hub, OpenWebSocket, Phase, SocketHandlers, row},
+    endpoint::{
+        self, Answer, Application, ConnectRefused, Context, Cors, Emit, Hub, Incoming, OpenWebSocket, Phase,
+        SocketClient, SocketHandlers, SocketReply, Welcome, row,
+    },
     metrics::{Metrics, ReactorMetrics},
     protocol::{
-        Dialect, Limits, RateLimit,
+        Dialect, EngineLimits, Layer, Limits, RateLimit,
         http::{self, Method, Request, Response},
         websocket,
     },
     reactor::{self, MioNet, Placement, Reactor, bind_tcp},
 };
+use serde_json::value::RawValue;
 
 /// The largest message and the largest body: public suites go up to it.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -31,13 +35,30 @@ static APPLICATION: Application = Application {
         row("/", "index", &[(Method::Get, show_nothing), (Method::Post, echo_body)]),
         row("/echo", "ws", &[(Method::Get, open_echo)]),
         row("/headers", "other", &[(Method::Get, show_headers)]),
+        row("/engine.io/", "other", &[(Method::Get, open_raw), (Method::Post, open_raw), (Method::Put, open_raw)]),
+        row(
+            "/socket.io/",
+            "socketio",
+            &[(Method::Get, open_sockets), (Method::Post, open_sockets), (Method::Put, open_sockets)],
+        ),
     ],
     answer_message: |message, _| match message {
         websocket::Message::Pong => None,
         message => Some(message),
     },
-    sockets: SocketHandlers::NONE,
+    sockets: SocketHandlers { connect: welcome, answer_event, answer_ack },
 };
+
+/// What the public suites of Engine.IO and Socket.IO expect to find.
+pub(crate) fn suite_limits() -> EngineLimits {
+    EngineLimits {
+        ping_interval: Duration::from_millis(300),
+        ping_timeout: Duration::from_millis(200),
+        payload_bytes_max: 1_000_000,
+        connect_timeout: Duration::from_millis(1000),
+        ..EngineLimits::default()
+    }
+}
 
 /// A server that runs until it is dropped, or its process ends.
 pub(crate) struct Server {
@@ -48,8 +69,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves at `address`.
-    pub(crate) fn start(address: SocketAddr) -> io::Result<Self> {
+    /// Serves at `address`, with sessions of Engine.IO bounded by `engine`.
+    pub(crate) fn start(address: SocketAddr, engine: EngineLimits) -> io::Result<Self> {
         let clock = Clock::start();
         let (address, listeners) = bind_tcp(address, 1)?;
         let (net, waker) = MioNet::new(listeners, clock)?;
@@ -57,7 +78,7 @@ impl Server {
         let hub = Arc::new(build_hub(Arc::clone(&doorbell), clock));
         let placement = Arc::new(Placement::new([Arc::clone(&doorbell)]));
         let of_reactor = Arc::clone(&hub);
-        let turn = move || Reactor::new(net, 0, of_reactor, placement, reactor_config()).run();
+        let turn = move || Reactor::new(net, 0, of_reactor, placement, reactor_config(engine)).run();
         let reactor = Some(thread::Builder::new().name("reactor".to_owned()).spawn(turn)?);
         Ok(Self { address, hub, doorbell, reactor })
     }
@@ -101,6 +122,49 @@ fn open_echo(request: &Request, _: &str, _: &Context<'_>) -> Answer {
     }
 }
 
+fn open_raw(request: &Request, _: &str, context: &Context<'_>) -> Answer {
+    endpoint::open_engine(request, Layer::Raw, context)
+}
+
+fn open_sockets(request: &Request, _: &str, context: &Context<'_>) -> Answer {
+    endpoint::open_engine(request, Layer::SocketIo, context)
+}
+
+/// Two namespaces are open to everyone, who is told at once what was said at the door.
+fn welcome(namespace: &str, payload: Option<&RawValue>, _: &Context<'_>) -> Result<Welcome, ConnectRefused> {
+    if !matches!(namespace, "/" | "/custom") {
+        return Err(ConnectRefused { message: "Invalid namespace".to_owned(), data: None });
+    }
+    let payload = payload.map_or("{}", RawValue::get);
+    Ok(Welcome { emits: vec![Emit::new("auth", payload)], ..Welcome::default() })
+}
+
+fn answer_event(event: &Incoming<'_>, _: &SocketClient<'_>, _: &Context<'_>) -> Vec<SocketReply> {
+    let arguments = texts(event.arguments);
+    match event.name {
+        "message" => vec![emit("message-back", arguments, false)],
+        "message-with-ack" => vec![SocketReply::Ack(arguments)],
+        "ask-me" => vec![emit("question", arguments, true)],
+        "leave-me" => vec![SocketReply::Disconnect],
+        _ => Vec::new(),
+    }
+}
+
+/// Tells the client which of the server's events it has acknowledged, and with what.
+fn answer_ack(id: u64, arguments: &[&RawValue], _: &SocketClient<'_>, _: &Context<'_>) -> Vec<SocketReply> {
+    let mut told = vec![id.to_string()];
+    told.extend(texts(arguments));
+    vec![emit("answered", told, false)]
+}
+
+fn emit(name: &str, arguments: Vec<String>, wants_ack: bool) -> SocketReply {
+    SocketReply::Emit(Emit { name: name.to_owned(), arguments, wants_ack })
+}
+
+fn texts(values: &[&RawValue]) -> Vec<String> {
+    values.iter().map(|value| value.get().to_owned()).collect()
+}
+
 fn build_hub(doorbell: Arc<Doorbell>, clock: Clock) -> Hub {
     let config = bus::Config { payload_bytes_max: MESSAGE_BYTES_MAX, ..bus::Config::default() };
     let metrics = Metrics { reactors: vec![Arc::new(ReactorMetrics::default())], sources: Vec::new(), clock };
@@ -116,7 +180,7 @@ fn build_hub(doorbell: Arc<Doorbell>, clock: Clock) -> Hub {
     Hub::new(Arc::new(bus), Arc::new(metrics), endpoints).with_application(&APPLICATION)
 }
 
-fn reactor_config() -> reactor::Config {
+fn reactor_config(engine: EngineLimits) -> reactor::Config {
     let limits = Limits {
         http: http::Limits { body_bytes_max: MESSAGE_BYTES_MAX, ..http::Limits::default() },
         websocket: websocket::Limits {
@@ -126,6 +190,7 @@ fn reactor_config() -> reactor::Config {
         },
         // So many messages are no limit.
         rate: RateLimit { messages_per_second: u32::MAX, patience: Duration::MAX },
+        engine,
         ..Limits::default()
     };
     // Room for the answers to several of the largest messages.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::SERVER;
+use crate::{SERVER, application::Server};
 
 /// How long an answer may take. Far beyond what it takes on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,7 +32,11 @@ pub(crate) fn paces_for(length: usize) -> &'static [Pace] {
 const SINGLE_BYTES: usize = 300;
 
 pub(crate) fn connect() -> TcpStream {
-    let stream = TcpStream::connect(SERVER.address()).expect("the server should accept");
+    connect_to(&SERVER)
+}
+
+pub(crate) fn connect_to(server: &Server) -> TcpStream {
+    let stream = TcpStream::connect(server.address()).expect("the server should accept");
     stream.set_nodelay(true).expect("it is a TCP socket");
     stream.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
     stream

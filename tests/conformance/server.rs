@@ -4,12 +4,13 @@ mod application;
 
 use std::{io, net::SocketAddr, thread};
 
-use application::Server;
+use application::{Server, suite_limits};
 use clap::Parser;
 
 /// Fanfare's own reactor and protocols, answering what conformance suites ask: `/echo` sends every WebSocket message back,
 /// `/` answers GET and echoes what is POSTed, `/headers` shows the request's header fields. Limits are raised to
-/// messages and bodies of 16 MiB and 65,536 fragments. Runs until it is ended by a signal.
+/// messages and bodies of 16 MiB and 65,536 fragments. `/engine.io/` sends every Engine.IO message back, `/socket.io/` has the
+/// application that the suite of Socket.IO asks for. Runs until it is ended by a signal.
 #[derive(Parser)]
 #[command(name = "conformance")]
 struct Options {
@@ -19,7 +20,7 @@ struct Options {
 }
 
 fn main() -> io::Result<()> {
-    let server = Server::start(Options::parse().listen)?;
+    let server = Server::start(Options::parse().listen, suite_limits())?;
     println!("The conformance server serves http://{}", server.address());
     loop {
         thread::park();

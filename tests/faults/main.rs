@@ -15,6 +15,7 @@ mod calm;
 mod failover;
 mod hub_down;
 mod network;
+mod postgres;
 mod redis_down;
 mod rolling;
 mod stalled;

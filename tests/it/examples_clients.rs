@@ -1,8 +1,16 @@
 //! The command-line clients of `scripts/examples`, as a user runs them.
 
+use std::thread;
+
 use serde_json::json;
 
-use crate::support::{example::Client, hub::Hub, relay::Relay};
+use crate::support::{
+    example::Client,
+    guarded::{Guarded, USER},
+    hub::Hub,
+    relay::Relay,
+    wait_until,
+};
 
 /// Those that go on where they were. And how one sees that they have shown a fresh token: a stream ends with the token it
 /// was opened with, a WebSocket lives on.
@@ -35,5 +43,42 @@ fn clients_listen_and_go_on_where_they_were() {
         assert_eq!(missed, [r#"alert {"n":3}"#, r#"message {"n":4}"#], "{client:?}");
         assert!(listening.wait().success(), "{client:?}: it leaves after as many as it was told to wait for");
         hub.wait_for_listeners("orders.eu", 0);
+    }
+}
+
+#[test]
+fn clients_sign_in_and_come_back_with_a_fresh_token() {
+    let guarded = Guarded::start("3s", &[], &[("sse.retry", "100ms")]);
+    thread::scope(|scope| {
+        for (number, (client, renewed)) in RESUMING.into_iter().enumerate() {
+            let guarded = &guarded;
+            scope.spawn(move || check_renewal(guarded, &format!("WELL-{number}"), client, renewed));
+        }
+    });
+}
+
+/// A client that listens to `well` hears what comes before its first token expires, and what comes after.
+#[track_caller]
+fn check_renewal(guarded: &Guarded, well: &str, client: Client, renewed: &str) {
+    let arguments = ["--user", USER, "--well", well, "--count", "2"];
+    let listening = client.start(guarded.hub.url(0), &arguments, None);
+    listening.wait_for("open ");
+    wait_until("it listens", || (0 < guarded.listeners(&format!("wells.{well}"))).then_some(()));
+    guarded.publish(&format!("wells.{well}?type=alert"), "1");
+    assert_eq!(listening.wait_for("event alert "), "1", "{client:?}");
+    listening.wait_for(renewed);
+    listening.wait_for(renewed);
+    guarded.publish(&format!("wells.{well}?type=alert"), "2");
+    assert_eq!(listening.wait_for("event alert "), "2", "{client:?}");
+    assert!(listening.wait().success(), "{client:?}");
+}
+
+#[test]
+fn clients_say_why_they_are_not_let_in() {
+    let guarded = Guarded::start("1h", &[], &[]);
+    for (client, _) in RESUMING {
+        let arguments = ["--user", "nobody", "--well", "WELL-001"];
+        let refused = client.start(guarded.hub.url(0), &arguments, None);
+        assert!(!refused.wait().success(), "{client:?}");
     }
 }

@@ -2,7 +2,13 @@
 
 use serde_json::json;
 
-use crate::support::{browser::Page, hub::Hub, relay::Relay};
+use crate::support::{
+    browser::Page,
+    guarded::{Guarded, PASSWORD, USER},
+    hub::Hub,
+    relay::Relay,
+    wait_until,
+};
 
 /// Reports what the page shows, as it comes to show it.
 const WATCH: &str = r#"
@@ -79,4 +85,67 @@ fn check_going_on(name: &str, connected: &str) {
         assert!(gap.ends_with("is missing (epoch)"), "{name}: {gap}");
     }
     assert!(hub.terminate().success());
+}
+
+#[test]
+fn the_page_with_socketio_goes_on_where_it_was() {
+    let settings = [("socketio.recovery", "1m")];
+    let hub = Hub::start_with(&[], &settings);
+    let network = Relay::start(hub.address());
+    let url = format!("http://{}", network.address());
+    let mut page = open("socketio.html", &url, r#"connect("WELL-001");"#);
+    // By polling first, unless it has gone over to a WebSocket before it was let in.
+    page.wait_for("status", "Connected by ");
+    hub.wait_for_listeners("wells.WELL-001", 1);
+    hub.publish("wells.WELL-001?type=alert", json!({ "n": 1 }).to_string());
+    assert!(page.wait_for("event", "alert").ends_with(r#": {"n":1}"#));
+    network.cut();
+    page.wait_for("status", "The connection is lost.");
+    hub.publish("wells.WELL-001?type=alert", json!({ "n": 2 }).to_string());
+    network.mend();
+    assert!(page.wait_for("event", "alert").ends_with(r#": {"n":2}"#));
+    page.wait_for("figures", "2,0,1");
+    let address = hub.address().to_owned();
+    assert!(hub.terminate().success());
+    let hub = Hub::start_at(&address, &[], &settings);
+    page.wait_for("gap", "gap in wells.WELL-001: ");
+    hub.wait_for_listeners("wells.WELL-001", 1);
+}
+
+/// It comes back from a loss, but not when it was told to go.
+#[test]
+fn the_page_with_socketio_leaves_when_it_is_told_to() {
+    let hub = Hub::start();
+    let leave = r#"
+        watch("events", () => find("disconnect").click());
+        new MutationObserver(() => report("retry", String(timer))).observe(find("status"), { childList: true });
+        connect("WELL-001");
+    "#;
+    let mut page = open("socketio.html", hub.url(0), leave);
+    page.wait_for("status", "Disconnected.");
+    page.wait_for("retry", "null");
+    hub.wait_for_listeners("wells.WELL-001", 0);
+}
+
+#[test]
+fn pages_sign_in() {
+    let guarded = Guarded::start("1h", &[], &[]);
+    let pages = [
+        ("sse.html", "wells.WELL-001", "Connected by EventSource"),
+        ("websocket.html", "wells.WELL-001", "Connected by WebSocket, and"),
+        ("socketio.html", "WELL-001", "Connected by "),
+    ];
+    for (name, topics, connected) in pages {
+        let script = format!(
+            "connect('{topics}', '{USER}', 'a wrong one');
+            const again = () => connect('{topics}', '{USER}', '{PASSWORD}');
+            watch('problem', () => find('problem').textContent && setTimeout(again));"
+        );
+        let mut page = open(name, guarded.hub.url(0), &script);
+        page.wait_for("problem", "The hub does not accept this user name and password.");
+        page.wait_for("status", connected);
+        wait_until("it listens", || (0 < guarded.listeners("wells.WELL-001")).then_some(()));
+        drop(page);
+        wait_until("it is gone", || (guarded.listeners("wells.WELL-001") == 0).then_some(()));
+    }
 }

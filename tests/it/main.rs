@@ -5,6 +5,7 @@
 
 mod support;
 
+mod auth;
 mod browser;
 mod browser_refusals;
 mod churn;
@@ -13,6 +14,7 @@ mod drain;
 mod events;
 mod events_examples;
 mod events_generators;
+mod events_rights;
 mod examples_clients;
 mod examples_pages;
 mod fanfare_v1;
@@ -40,6 +42,13 @@ mod socket_io_recovery;
 mod socket_io_rules;
 mod socket_io_tokens;
 mod socket_io_upgrade;
+mod socketio_clients;
 mod sse_stream;
+mod telemetry;
+mod telemetry_doors;
+mod telemetry_store;
 mod websocket_rules;
 mod wells;
+mod wells_redis;
+mod wells_rights;
+mod wells_socket;

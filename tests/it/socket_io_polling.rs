@@ -1,9 +1,6 @@
 //! Socket.IO sessions that requests carry, whichever reactor each request comes to.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use fanfare::protocol::http::Method;
 use serde_json::json;
@@ -13,7 +10,6 @@ use crate::support::{
     hub::Hub,
     socket_io::{BY_POLLING, CLOSE, Carried, OVER_WEBSOCKET, Polled, SocketClient, sessions},
     wait_until,
-    websocket::WebSocketClient,
 };
 
 /// Many packets a second, so that only the test's own haste is limited.
@@ -266,21 +262,4 @@ fn check_pings(client: &mut impl SocketClient, interval: Duration) {
         shortest = shortest.min(began.elapsed());
     }
     assert!(shortest < interval + Duration::from_millis(80), "{shortest:?}");
-}
-
-#[test]
-fn a_client_that_does_not_read_its_answer_gives_its_memory_back() {
-    let hub = Hub::start_with(&["--reactors", "2"], &[IN_HASTE]);
-    let before = hub.metric("fanfare_budget_used_bytes");
-    let clients: Vec<Polled> = (0..6).map(|_| Polled::open(&hub).enter()).collect();
-    let pings: String = vec!["42[\"ping\"]"; 100].join("\u{1e}");
-    for client in &clients {
-        assert_eq!(client.post(&pings).text(), "ok");
-    }
-    let leaving = thread::spawn(move || clients.iter().for_each(|client| drop(client.begin_poll())));
-    leaving.join().expect("nothing fails there");
-    wait_for_sessions(&hub, 0);
-    wait_until("all is given back", || (hub.metric("fanfare_budget_used_bytes") == before).then_some(()));
-    let mut websocket = WebSocketClient::open(&hub, OVER_WEBSOCKET);
-    assert!(websocket.next_text().starts_with("0{"));
 }

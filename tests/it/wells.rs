@@ -12,33 +12,34 @@ use crate::support::{
     browser::Page,
     http::{HttpConnection, Response},
     hub::Hub,
+    relay::Relay,
     sse::{Received, SseClient},
 };
 
-const STREAM: &str = "/api/v1/sse/stream/WELL-001";
+pub(crate) const STREAM: &str = "/api/v1/sse/stream/WELL-001";
 
 /// What a browser's `EventSource` sends along.
-const BROWSER: [(&str, &str); 2] = [("Accept", "text/event-stream"), ("Sec-Fetch-Mode", "cors")];
+pub(crate) const BROWSER: [(&str, &str); 2] = [("Accept", "text/event-stream"), ("Sec-Fetch-Mode", "cors")];
 
-fn publish(hub: &Hub, kind: &str, data: &Value) -> String {
+pub(crate) fn publish(hub: &Hub, kind: &str, data: &Value) -> String {
     let response = hub.post(&format!("/publish/wells.WELL-001?type={kind}"), data.to_string());
     assert_eq!(response.status, 200, "{}", response.text());
     response.json()["id"].as_str().expect("an embedded hub gives ids").to_owned()
 }
 
 /// What the platform publishes of a reading.
-fn telemetry(flow_rate: f64) -> Value {
+pub(crate) fn telemetry(flow_rate: f64) -> Value {
     let data = json!({ "flow_rate": flow_rate, "pip": 2000.25, "motor_current": 50.5 });
     json!({ "event": "telemetry_update", "timestamp": "2025-11-20T10:30:00Z", "well_id": "WELL-001", "data": data })
 }
 
-fn alert() -> Value {
+pub(crate) fn alert() -> Value {
     let alert = json!({ "type": "high_vibration", "severity": "critical" });
     json!({ "event": "alert", "timestamp": "2025-11-20T10:30:00Z", "well_id": "WELL-001", "alert": alert })
 }
 
 #[track_caller]
-fn expect_greeting(stream: &mut SseClient) -> Received {
+pub(crate) fn expect_greeting(stream: &mut SseClient) -> Received {
     let greeting = stream.next();
     assert_eq!(greeting.kind, "connected");
     let data: Value = serde_json::from_str(&greeting.data).expect("JSON");
@@ -50,7 +51,7 @@ fn expect_greeting(stream: &mut SseClient) -> Received {
 
 /// As the document prints them: `2025-11-20T10:30:00Z`.
 #[track_caller]
-fn expect_timestamp(timestamp: &Value) {
+pub(crate) fn expect_timestamp(timestamp: &Value) {
     let text = timestamp.as_str().expect("a text");
     let form: String = text.chars().map(|letter| if letter.is_ascii_digit() { '0' } else { letter }).collect();
     assert_eq!(form, "0000-00-00T00:00:00Z", "{text}");
@@ -59,7 +60,7 @@ fn expect_timestamp(timestamp: &Value) {
 
 /// The next event but heartbeats, whose time comes when it comes.
 #[track_caller]
-fn expect_event(stream: &mut SseClient, kind: &str, id: &str, data: &Value) {
+pub(crate) fn expect_event(stream: &mut SseClient, kind: &str, id: &str, data: &Value) {
     let mut event = stream.next();
     while event.kind == "heartbeat" {
         event = stream.next();
@@ -160,7 +161,7 @@ fn heartbeats_come_whether_there_are_events_or_not() {
 }
 
 #[track_caller]
-fn refused(hub: &Hub, target: &str, headers: &[(&str, &str)]) -> Response {
+pub(crate) fn refused(hub: &Hub, target: &str, headers: &[(&str, &str)]) -> Response {
     HttpConnection::new(hub.connect()).request(Method::Get, target, headers, b"")
 }
 
@@ -191,14 +192,26 @@ fn refusals_are_events() {
 }
 
 #[test]
+fn a_full_hub_refuses_in_the_platform_s_form() {
+    let hub = Hub::start_with(&[], &[("server.max_connections", "1")]);
+    let _holder = SseClient::open(&hub, STREAM);
+    let page = refused(&hub, STREAM, &BROWSER);
+    let message = "the hub has all the connections it is configured to serve";
+    let event = format!("event: error\ndata: {}\n\n", json!({ "error": "ServiceUnavailable", "message": message }));
+    assert_eq!(page.status, 200);
+    assert!(page.text().contains(&event), "{}", page.text());
+    assert_eq!(refused(&hub, STREAM, &[]).status, 503);
+}
+
+#[test]
 fn curl_listens_to_a_well() {
-    let hub = Hub::start_with(&[], &[("esp.platform", "Test Platform")]);
+    let hub = Hub::start_with(&[], &[("esp.platform", "Test Platform"), ("esp.heartbeat", "1s")]);
     let url = format!("{}{STREAM}?token=YOUR_JWT_TOKEN&last_event_id=0", hub.url(0));
     let id = publish(&hub, "alert", &alert());
     let started = Command::new("curl").args(["--silent", "--no-buffer", &url]).stdout(Stdio::piped()).spawn();
     let mut curl = started.unwrap_or_else(|error| panic!("cannot run curl: {error}; install it: apt-get install curl"));
     let stdout = BufReader::new(curl.stdout.take().expect("it was just asked for"));
-    let lines: Vec<String> = stdout.lines().map(|line| line.expect("the hub sends UTF-8")).take(10).collect();
+    let lines: Vec<String> = stdout.lines().map(|line| line.expect("the hub sends UTF-8")).take(13).collect();
     let ended = curl.kill().and_then(|()| curl.wait());
     assert!(ended.is_ok(), "{ended:?}");
     assert!(lines[1].starts_with("retry: ") && lines[2].starts_with("id: "), "{lines:?}");
@@ -206,7 +219,10 @@ fn curl_listens_to_a_well() {
     let greeting = r#"data: {"message":"Connected to Test Platform SSE stream","well_id":"WELL-001","timestamp":""#;
     assert!(lines[4].starts_with(greeting), "{lines:?}");
     let expected = ["", &format!("id: {id}"), "event: alert", &format!("data: {}", alert()), ""];
-    assert_eq!(lines[5..], expected);
+    assert_eq!(lines[5..10], expected);
+    // Some clients take the id of whatever comes last, so heartbeats have it, too.
+    assert_eq!(lines[10..12], [&format!("id: {id}"), "event: heartbeat"]);
+    assert!(lines[12].starts_with("data: {\"timestamp\":\""), "{lines:?}");
 }
 
 /// The platform's own complete example, as its document prints it.
@@ -267,7 +283,7 @@ function updateDashboard(data) { report("dashboard", data.data.flow_rate); }
 function showAlertNotification(data) { report("notification", data.alert.severity); }
 "#;
 
-fn example_for(hub: &Hub, token: &str) -> String {
+pub(crate) fn example_for(hub: &Hub, token: &str) -> String {
     let example = EXAMPLE.replace("http://localhost:8000", hub.url(0)).replace("YOUR_JWT_TOKEN", token);
     format!("{EXAMPLE_PAGE}{example}")
 }
@@ -294,4 +310,30 @@ fn the_platform_s_example_runs_in_a_browser() {
     publish(&hub, "alert", &alert());
     assert_eq!(next(), json!(["ALERT:", alert()]));
     assert_eq!(next(), json!(["notification", "critical"]));
+}
+
+#[test]
+fn a_page_that_was_cut_off_before_any_event_misses_none() {
+    let hub = Hub::start_with(&[], &[("sse.retry", "50ms")]);
+    let network = Relay::start(hub.address());
+    let script = r#"
+        const source = new EventSource(`${hub}/api/v1/sse/stream/WELL-001?token=YOUR_JWT_TOKEN`);
+        source.addEventListener("connected", event => report("connected", event.lastEventId));
+        source.addEventListener("alert", event => report("alert", JSON.parse(event.data)));
+        source.onerror = () => report("error", source.readyState);
+    "#;
+    let mut page = Page::open(&format!("http://{}", network.address()), script);
+    let greeting = page.next();
+    assert_eq!(greeting[0], "connected");
+    network.cut();
+    publish(&hub, "alert", &alert());
+    page.expect(json!(["error", 0]));
+    network.mend();
+    // Attempts while the network was down may have failed as well.
+    let mut next = page.next();
+    while next[0] == "error" {
+        next = page.next();
+    }
+    assert_eq!(next, greeting, "the same place");
+    page.expect(json!(["alert", alert()]));
 }

@@ -219,3 +219,29 @@ fn a_hash_is_argon2id_and_whole() {
     assert!(hash_password("").is_err());
     assert!(hash_password(&"x".repeat(1025)).is_err());
 }
+
+#[test]
+fn rules_that_are_read_anew_count_at_once() {
+    let auth = auth(settings(), "");
+    let minted = log_in(&auth, "ann", "correct", NOW).expect("there is room").expect("it is right");
+    let identity = auth.identify(Some(&minted.token), NOW).expect("it is valid").expect("somebody's");
+    assert!(auth.still_knows(&identity));
+    let replace = |secrets: Secrets| {
+        let rules = Rules::new(settings(), secrets).unwrap_or_else(|(key, wrong)| panic!("{key}: {wrong}"));
+        auth.replace(&rules);
+    };
+    replace(Secrets { users: users("disabled = true"), ..secrets() });
+    assert_eq!(identify(&auth, &minted.token, NOW), "user_revoked");
+    assert!(!auth.still_knows(&identity));
+    replace(Secrets { users: users(""), ..secrets() });
+    assert_eq!(identify(&auth, &minted.token, NOW), "ann");
+    replace(Secrets { users: users(""), secret: SECRET.replace('a', "b"), ..secrets() });
+    assert_eq!(identify(&auth, &minted.token, NOW), "token_invalid");
+
+    let key = ApiKey { secret: "0123456789abcdef".into(), name: "ingest".into(), ..ApiKey::default() };
+    replace(Secrets { api_keys: vec![key.clone()], ..secrets() });
+    let identity = auth.identify_key("0123456789abcdef").expect("it is the key");
+    assert!(auth.still_knows(&identity));
+    replace(Secrets { api_keys: vec![ApiKey { name: "other".into(), ..key }], ..secrets() });
+    assert!(!auth.still_knows(&identity));
+}

@@ -1,4 +1,5 @@
 use super::*;
+use crate::bus::{PublishFailed, PublishRefused};
 
 fn parsed(body: &str) -> Result<Broadcast, (u16, &'static str, Option<&'static str>)> {
     Broadcast::parse(body.as_bytes()).map_err(|fault| (fault.status, fault.cause.code, fault.cause.field))

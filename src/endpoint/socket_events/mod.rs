@@ -20,7 +20,7 @@ use super::{
     ConnectRefused, Context, Emit, Incoming, SocketClient, SocketHandlers, SocketPublication, SocketReply, Welcome,
     access, health,
     publish::{Outgoing, describe_failure},
-    wells::{Refused, object, well_of},
+    wells::{Refused, deny, object, well_of},
 };
 use crate::{
     auth::{Denied, Identity},
@@ -42,7 +42,7 @@ fn connect(namespace: &str, auth: Option<&RawValue>, context: &Context<'_>) -> R
     }
     let token = parse_token(auth);
     let identity = context.hub.auth.identify(token.as_deref(), context.now).map_err(|denied| {
-        let refused = Refused::of_denied(denied);
+        let refused = deny(denied, context);
         ConnectRefused { data: Some(refused.json()), message: refused.message }
     })?;
     let known = identity.as_deref();
@@ -58,7 +58,7 @@ fn connect(namespace: &str, auth: Option<&RawValue>, context: &Context<'_>) -> R
 /// Answers an event.
 fn answer_event(event: &Incoming<'_>, client: &SocketClient<'_>, context: &Context<'_>) -> Vec<SocketReply> {
     if client.identity.and_then(|identity| identity.expires).is_some_and(|expires| expires <= context.now) {
-        let mut replies = Refused::of_denied(Denied::Expired).replies(event.wants_ack);
+        let mut replies = deny(Denied::Expired, context).replies(event.wants_ack);
         replies.push(SocketReply::Disconnect);
         return replies;
     }
@@ -102,7 +102,7 @@ fn subscribe(
     context: &Context<'_>,
 ) -> Result<Vec<SocketReply>, Refused> {
     let Target { topic, since } = parse_target(event.arguments)?;
-    access::may_subscribe(client.identity, &topic).map_err(Refused::of_denied)?;
+    access::may_subscribe(client.identity, &topic).map_err(|denied| deny(denied, context))?;
     let done = answer("subscribed", describe_topic(&topic, context), event.wants_ack);
     if client.topics.contains(&topic) {
         // As often as one likes, like joining a room; but no place can be chosen while events come.
@@ -151,7 +151,7 @@ fn publish(
     context: &Context<'_>,
 ) -> Result<Vec<SocketReply>, Refused> {
     let Publish { topic, kind, data } = parse_publish(event.arguments)?;
-    access::may_publish(client.identity, &topic).map_err(Refused::of_denied)?;
+    access::may_publish(client.identity, &topic).map_err(|denied| deny(denied, context))?;
     context.hub.bus.check(kind.as_deref(), &data).map_err(|refused| match refused {
         PublishRefused::TooBig => Refused { status: 413, error: "TooBig", message: "data is over the limit".into() },
         PublishRefused::BadKind => Refused::invalid(format!("type: {}", super::publish::BAD_KIND)),

@@ -98,7 +98,7 @@ fn take_in(kind: Kind, request: &Request, context: &Context<'_>) -> Result<Parce
     let parcel = parse_records(kind, &request.body, key, received_us, hub.telemetry.objects_max)
         .map_err(|invalid| describe_invalid(&invalid))?;
     for (index, record) in parcel.records.iter().enumerate() {
-        access::may_publish(identity.as_deref(), &record.topic).map_err(refuse)?;
+        access::may_publish(identity.as_deref(), &record.topic).map_err(|denied| forbid(denied, context))?;
         if hub.bus.check(Some(kind.event()), &record.payload(Some(i64::MAX))).is_err() {
             return Err(error(413, "PayloadTooLarge", &format!("object {index} is over the limit of one event")));
         }
@@ -226,6 +226,12 @@ fn describe_invalid(invalid: &Invalid) -> Response {
     Response::json(invalid.status, &body)
 }
 
+/// Refuses a client that is known, which nobody has counted yet.
+fn forbid(denied: Denied, context: &Context<'_>) -> Response {
+    access::count_refusal(denied, context);
+    refuse(denied)
+}
+
 fn refuse(denied: Denied) -> Response {
     let name = if denied == Denied::Forbidden { "AuthorizationError" } else { "AuthenticationError" };
     let response = error(denied.status(), name, &denied.to_string());
@@ -239,3 +245,6 @@ fn error(status: u16, name: &str, message: &str) -> Response {
 
 /// When a client that was refused for want of room, or of the database, may try again, in seconds.
 const RETRY_AFTER_S: &str = "2";
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! `GET /api/v1/telemetry/{well_id}?from=&to=&limit=&cursor=&order=`: what was stored, page by page.
 
 use super::{
-    Answer, Context, Later, RETRY_AFTER_S, access, describe_invalid, error, refuse,
+    Answer, Context, Later, RETRY_AFTER_S, access, describe_invalid, error, forbid, refuse,
     validate::{TIME_US_MAX, parse_time, topic_of},
 };
 use crate::{
@@ -33,7 +33,7 @@ pub(in crate::endpoint) fn read_back(request: &Request, well_id: &str, context: 
 fn check(request: &Request, well_id: &str, context: &Context<'_>) -> Result<Query, Response> {
     let identity = access::identify(request, context).map_err(refuse)?;
     let topic = topic_of(well_id).map_err(|invalid| describe_invalid(&invalid))?;
-    access::may_subscribe(identity.as_deref(), &topic).map_err(refuse)?;
+    access::may_subscribe(identity.as_deref(), &topic).map_err(|denied| forbid(denied, context))?;
     parse_query(request, well_id)
 }
 
@@ -79,7 +79,7 @@ fn bound(request: &Request, name: &str) -> Result<Option<u64>, Response> {
 }
 
 /// Unix seconds, with up to six decimals.
-fn parse_unix(text: &str) -> Option<u64> {
+pub(super) fn parse_unix(text: &str) -> Option<u64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let is_plain = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
     if whole.is_empty() || !is_plain(whole) || !is_plain(fraction) || 6 < fraction.len() {

@@ -209,7 +209,7 @@ impl EngineSession {
     ) -> Result<(), Close> {
         let Some(sockets) = &mut self.sockets else {
             match self.rate.judge(limit, now) {
-                Verdict::Pass => asks.push(Ask::Message(message)),
+                Verdict::Pass => asks.push(Ask::EngineMessage(message)),
                 Verdict::Ignore => {}
                 Verdict::CutOff => return Err(Close::RateLimited),
             }

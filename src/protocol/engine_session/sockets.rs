@@ -235,7 +235,7 @@ impl Sockets {
         asks: &mut Vec<Ask>,
     ) -> Result<(), Close> {
         let namespace: Box<str> = packet.namespace.into();
-        let is_inside = self.client(&namespace).is_some();
+        let is_inside = self.will_be_inside(&namespace, asks);
         let ask = match (packet.kind, is_inside) {
             (Kind::Connect, false) => SocketAsk::Connect { namespace, payload: packet.data.map(ToOwned::to_owned) },
             (Kind::Event | Kind::BinaryEvent, true) => {
@@ -261,6 +261,17 @@ impl Sockets {
         };
         asks.push(Ask::Socket(ask));
         Ok(())
+    }
+
+    /// Whether the client is in `namespace` once `asks`, which it said in the same breath, are carried out. If it turns
+    /// out that it is not let in, the application hears nothing of what came behind.
+    fn will_be_inside(&mut self, namespace: &str, asks: &[Ask]) -> bool {
+        let said = asks.iter().rev().find_map(|ask| match ask {
+            Ask::Socket(SocketAsk::Connect { namespace: entered, .. }) if **entered == *namespace => Some(true),
+            Ask::Socket(SocketAsk::Disconnect { namespace: left }) if **left == *namespace => Some(false),
+            _ => None,
+        });
+        said.unwrap_or_else(|| self.client(namespace).is_some())
     }
 }
 

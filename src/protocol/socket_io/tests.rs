@@ -217,7 +217,7 @@ fn attachments_go_out() {
     ] {
         check(plain, plain, &[]);
     }
-    let eleven = format!("[{}]", vec!["{\"$binary\":\"\"}"; 11].join(","));
+    let eleven = format!("[{}]", ["{\"$binary\":\"\"}"; 11].join(","));
     let (text, extracted) = extract_attachments(&eleven);
     assert_eq!(extracted.len(), 10, "the reference client takes no more");
     assert!(text.ends_with(",\"num\":9},{\"$binary\":\"\"}]"), "{text}");

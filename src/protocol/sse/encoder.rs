@@ -18,7 +18,9 @@ pub fn encode_event(event: &Event, form: SseForm) -> Vec<u8> {
     let id = form.with_id.then_some(event.id);
     // A gap has its name even on a stream without names: it must not be taken for an event.
     let kind = event.kind.as_deref().filter(|_| form.named || event.gap.is_some());
-    let fields = Fields { id, event: kind, data: &event.data };
+    let gap_data = (event.gap.is_some() && !form.named).then(|| typed_gap(event.text()));
+    let data = gap_data.as_ref().map_or(&event.data[..], String::as_bytes);
+    let fields = Fields { id, event: kind, data };
     let mut out = Vec::with_capacity(framed_len(fields.len(), form.chunked));
     fields.write_framed(form.chunked, &mut out);
     out
@@ -27,7 +29,16 @@ pub fn encode_event(event: &Event, form: SseForm) -> Vec<u8> {
 /// Appends a gap that concerns this reader only, with the id of its end; a stream over several topics writes its own id
 /// ahead of it ([`write_cursor_id`]).
 pub fn write_gap(topic: &Topic, gap: Gap, form: SseForm, out: &mut Vec<u8>) {
-    write_event(form.with_id.then_some(gap.to), Some("gap"), &gap_json(topic, gap), form.chunked, out);
+    let plain = gap_json(topic, gap);
+    let data = if form.named { plain } else { typed_gap(&plain) };
+    write_event(form.with_id.then_some(gap.to), Some("gap"), &data, form.chunked, out);
+}
+
+/// What a stream without names is told of a gap. Not all of its clients look at an event's name; those tell events apart by
+/// the `type` in their data, and show the `message`.
+fn typed_gap(gap_json: &str) -> String {
+    let fields = gap_json.strip_prefix('{').unwrap_or(gap_json);
+    format!("{{\"type\":\"gap\",\"message\":\"events are missing here\",{fields}")
 }
 
 /// Appends an event that is not in a log: an error, a greeting. `event` must hold no line break.

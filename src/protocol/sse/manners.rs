@@ -38,6 +38,12 @@ impl Manners {
         Self { greeting: Some(greeting), heartbeat_interval, heartbeat_due: Moment::default(), denied_retry }
     }
 
+    /// For a stream that is opened only to be refused.
+    pub fn of_refusal() -> Self {
+        let never = Duration::MAX;
+        Self { greeting: None, heartbeat_interval: never, heartbeat_due: Moment::default(), denied_retry: never }
+    }
+
     /// The stream opens `now`; the first heartbeat comes up to `early` before its time, so that streams which begin together
     /// do not stay together.
     pub fn begin(&mut self, now: Moment, early: impl FnOnce(Duration) -> Duration) {
@@ -77,8 +83,9 @@ impl Manners {
     }
 
     /// When a client may come back that is told to go for the reason `close`; `None`: as with other streams.
-    pub fn retry(&self, close: Close) -> Option<Duration> {
-        (close.http_status() == Some(401)).then_some(self.denied_retry)
+    pub fn retry_ms(&self, close: Close) -> Option<u64> {
+        let retry_ms = || u64::try_from(self.denied_retry.as_millis()).unwrap_or(u64::MAX);
+        (close.http_status() == Some(401)).then(retry_ms)
     }
 
     /// What the `error` event says of `close`.
@@ -143,6 +150,6 @@ mod tests {
         check(Close::TryLater("no room"), r#"{"error":"ServiceUnavailable","message":"no room"}"#);
         check(Close::Policy("no"), r#"{"error":"AuthorizationError","message":"no"}"#);
         check(Close::Internal("broken"), r#"{"error":"ServerError","message":"broken"}"#);
-        assert_eq!(manners().retry(Close::Restart), None);
+        assert_eq!(manners().retry_ms(Close::Restart), None);
     }
 }

@@ -108,8 +108,10 @@ fn cursor_ids() {
 fn gaps() {
     let topic = Topic::parse("t").expect("a good name");
     let gap = Gap { from: EventId { major: 7, minor: 1 }, to: ID, reason: GapReason::Expired };
-    let data = r#"data: {"topic":"t","from":"7-1","to":"1768068834227-12","reason":"expired"}"#;
+    let fields = r#""topic":"t","from":"7-1","to":"1768068834227-12","reason":"expired"}"#;
     for form in forms().filter(|form| !form.chunked) {
+        let kind = if form.named { "" } else { r#""type":"gap","message":"events are missing here","# };
+        let data = format!("data: {{{kind}{fields}");
         let id = if form.with_id { "id: 1768068834227-12\n" } else { "" };
         let mut out = Vec::new();
         write_gap(&topic, gap, form, &mut out);

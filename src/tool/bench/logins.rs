@@ -28,7 +28,7 @@ const READ_BUFFER_BYTES: usize = 16 * 1024;
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// An attempt that is not answered for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Attempts to sign in, on a thread and a poll of their own. Each comes from an address of its own, and each wrong one
 /// under a name of its own: no limit per address or name spares the server the work.

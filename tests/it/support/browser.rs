@@ -52,6 +52,14 @@ impl Page {
         Self::open_page(Folder::new(), "<!doctype html><meta charset=utf-8>", hub, script)
     }
 
+    /// The same in a page that has the client library of Socket.IO.
+    pub(crate) fn open_with_socketio(hub: &str, script: &str) -> Self {
+        let (folder, library) = (Folder::new(), node_examples().join("node_modules/socket.io-client/dist"));
+        symlink(library, folder.0.join("library")).expect("the folder is ours");
+        let head = "<!doctype html><meta charset=utf-8><script src=library/socket.io.min.js></script>";
+        Self::open_page(folder, head, hub, script)
+    }
+
     /// Opens a page of `scripts/examples`, as somebody does who has the folder on a disk, and then runs `script` in it.
     pub(crate) fn open_example(name: &str, hub: &str, script: &str) -> Self {
         let (folder, examples) = (Folder::new(), node_examples());

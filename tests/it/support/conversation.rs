@@ -1,10 +1,12 @@
 //! A program under way that is talked with, line by line.
 
 use std::{
+    cell::RefCell,
     io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
+    time::Instant,
 };
 
 use super::PATIENCE;
@@ -15,6 +17,8 @@ pub(crate) struct Conversation {
     child: Child,
     stdin: ChildStdin,
     lines: Receiver<String>,
+    /// What it has said so far, to be shown when it says no more.
+    said: RefCell<Vec<String>>,
 }
 
 impl Conversation {
@@ -31,23 +35,28 @@ impl Conversation {
             .unwrap_or_else(|error| panic!("cannot run {program}: {error}; install it: apt-get install {package}"));
         let stdin = child.stdin.take().expect("it was just asked for");
         let lines = read_lines(child.stdout.take().expect("it was just asked for"));
-        Self { child, stdin, lines }
+        Self { child, stdin, lines, said: RefCell::default() }
     }
 
     /// The next line of what it says.
     #[track_caller]
     pub(crate) fn next_line(&self) -> String {
+        let mut said = self.said.borrow_mut();
         let line = self.lines.recv_timeout(PATIENCE);
-        line.unwrap_or_else(|error| panic!("the program should say something: {error}"))
+        let line = line.unwrap_or_else(|error| panic!("the program should say more ({error}) than {said:#?}"));
+        said.push(line.clone());
+        line
     }
 
     /// Passes over lines until one begins with `start`, and returns what follows it.
     #[track_caller]
     pub(crate) fn wait_for(&self, start: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(rest) = self.next_line().strip_prefix(start) {
                 return rest.to_owned();
             }
+            assert!(Instant::now() < deadline, "the program says much, but not {start:?}: {:#?}", self.said.borrow());
         }
     }
 

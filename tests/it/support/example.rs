@@ -4,6 +4,7 @@ use std::process::Command;
 
 use super::{
     conversation::Conversation,
+    guarded::PASSWORD,
     packages::{node_examples, python},
 };
 
@@ -26,7 +27,7 @@ impl Client {
         };
         command.current_dir(node_examples()).args([file, "--server", server]).args(flags).args(arguments);
         trust(&mut command, certificate);
-        Conversation::run(&mut command, "nodejs")
+        Conversation::run(command.env("FANFARE_PASSWORD", PASSWORD), "nodejs")
     }
 }
 

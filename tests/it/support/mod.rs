@@ -3,10 +3,12 @@
 pub(crate) mod browser;
 pub(crate) mod conversation;
 pub(crate) mod example;
+pub(crate) mod guarded;
 pub(crate) mod http;
 pub(crate) mod hub;
 pub(crate) mod nginx;
 pub(crate) mod packages;
+pub(crate) mod postgres;
 pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod sentinel;

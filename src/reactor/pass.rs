@@ -1,0 +1,66 @@
+//! Connections that go to another reactor: the one that has the session which their request is for.
+
+use super::{
+    Reactor,
+    connection::{BLOCKED, CLOSING, DOOMED, State},
+    net::Net,
+    placement::Passed,
+};
+use crate::{
+    close::Close,
+    metrics::Transport,
+    protocol::{
+        Ask,
+        http::{Request, Response},
+    },
+};
+
+impl<N: Net> Reactor<N> {
+    /// Passes the connection at `slot` on to the reactor `to`, where its request finds its session.
+    pub(super) fn pass_on(&mut self, slot: u32, route: usize, to: usize, request: Request) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        if connection.state.has(CLOSING | DOOMED) {
+            return;
+        }
+        if self.net.release(&mut connection.stream).is_err() {
+            return self.end(slot, Close::Internal("the connection cannot be passed on"));
+        }
+        if connection.state.has(BLOCKED) {
+            self.blocked -= 1;
+        }
+        connection.state = State::default();
+        self.wheel.disarm(slot);
+        let Some(connection) = self.connections.remove(slot) else { return };
+        match self.placement.pass(Box::new(Passed { connection, request }), to) {
+            Ok(()) => {
+                self.placement.on_gone(self.index);
+                self.metrics.on_depart(Transport::Http);
+            }
+            Err(passed) => {
+                let token = self.connections.insert(|_| passed.connection);
+                let registered = self.connections.at(token.slot).map(|it| self.net.register(&mut it.stream, token));
+                if registered.is_some_and(|outcome| outcome.is_err()) {
+                    return self.end(token.slot, Close::Internal("the connection cannot be watched"));
+                }
+                let busy = Response::error(503, "overloaded", "too many requests wait for their session", None);
+                self.respond(token.slot, route, &busy.with("Retry-After", "1"));
+            }
+        }
+    }
+
+    /// Takes over a connection, and answers the request that it was passed on with.
+    pub(super) fn take_passed(&mut self, passed: Passed<N::Stream>) {
+        let Passed { connection, request } = passed;
+        let token = self.connections.insert(|_| connection);
+        self.metrics.on_arrive(Transport::Http);
+        let Some(connection) = self.connections.at(token.slot) else { return };
+        if let Err(error) = self.net.register(&mut connection.stream, token) {
+            tracing::warn!(%error, "cannot watch a connection");
+            return self.end(token.slot, Close::Internal("the connection cannot be watched"));
+        }
+        self.take_ask(token.slot, Ask::Request(request));
+        self.advance_session(token.slot, &mut []);
+        self.continue_session(token.slot);
+        self.mark_dirty(token.slot);
+    }
+}

@@ -1,0 +1,156 @@
+//! Requests that carry an Engine.IO session: polls fetch what it has for its client, posts bring what the client has for it.
+
+use super::{
+    Reactor,
+    connection::{POLLED, REPLAYING},
+    gaps::Stranded,
+    net::Net,
+    replay::write_logged,
+};
+use crate::{
+    close::Close,
+    endpoint::EngineRefusal,
+    metrics::Transport,
+    outbox::Outbox,
+    protocol::{
+        engine_io::{self, PayloadWriter},
+        http::Response,
+    },
+};
+
+impl<N: Net> Reactor<N> {
+    pub(super) fn take_poll(&mut self, slot: u32, route: usize, session: u32) -> Result<(), Response> {
+        let (token, is_carried) = (self.connections.token(slot), !self.is_absent(session));
+        let Some(entry) = self.engines.sessions.get_mut(&session) else { return Ok(()) };
+        if is_carried {
+            return Err(EngineRefusal::BadRequest.response());
+        }
+        if entry.waiting.is_some() {
+            self.end(session, Close::Policy("two polls at once"));
+            return Err(EngineRefusal::BadRequest.response());
+        }
+        entry.waiting = Some((token, route));
+        self.engines.polls.insert(slot, session);
+        if let Some(connection) = self.connections.at(session) {
+            connection.state.set(POLLED);
+        }
+        self.serve_poll(session);
+        self.release_poll(session, true);
+        // One that ends is over once its last words are fetched.
+        self.mark_dirty(session);
+        Ok(())
+    }
+
+    /// Answers the poll that waits for the session at `slot`, if there is one and the session has something for it.
+    pub(super) fn serve_poll(&mut self, slot: u32) {
+        if self.engines.sessions.get(&slot).is_none_or(|entry| entry.waiting.is_none()) {
+            return;
+        }
+        let payload = self.collect_poll(slot);
+        if !payload.is_empty() {
+            self.answer_poll(slot, payload);
+        }
+    }
+
+    /// Answers a poll with nothing, if it waits while a WebSocket is about to take over. `probed`: only then.
+    pub(super) fn release_poll(&mut self, slot: u32, probed: bool) {
+        let Some(entry) = self.engines.sessions.get(&slot) else { return };
+        if entry.waiting.is_some() && (entry.probe.is_some() || !probed) {
+            self.answer_poll(slot, engine_io::NOOP.as_bytes().to_vec());
+        }
+    }
+
+    fn answer_poll(&mut self, slot: u32, payload: Vec<u8>) {
+        let Some(entry) = self.engines.sessions.get_mut(&slot) else { return };
+        let Some((token, route)) = entry.waiting.take() else { return };
+        self.engines.polls.remove(&token.slot);
+        if let Some(connection) = self.connections.at(slot) {
+            connection.state.clear(POLLED);
+            connection.written = self.now;
+        }
+        self.answer_later(token, route, &poll_response(payload));
+    }
+
+    /// What the session is owed, as far as one poll goes.
+    fn collect_poll(&mut self, slot: u32) -> Vec<u8> {
+        let limits = self.config.limits.engine;
+        let mut payload = Vec::new();
+        let mut poll = PayloadWriter::new(limits.poll_packets_max, limits.poll_bytes_max, &mut payload);
+        let Some(connection) = self.connections.at(slot) else { return Vec::new() };
+        take_outbox(&mut connection.outbox, &mut poll);
+        if connection.outbox.is_empty() && connection.state.has(REPLAYING) {
+            self.continue_replays(slot);
+        }
+        let count = self.connections.at(slot).map_or(0, |connection| connection.subscriptions.len());
+        let turn = self.engines.sessions.get_mut(&slot).map_or(0, |entry| {
+            entry.turn = entry.turn.wrapping_add(1);
+            entry.turn
+        });
+        for index in 0..count {
+            self.collect_topic(slot, (turn + index) % count, &mut poll);
+        }
+        self.settle_flushed(slot);
+        payload
+    }
+
+    /// Adds what one subscription brings. Frames for which there is no room wait in the outbox.
+    fn collect_topic(&mut self, slot: u32, index: usize, poll: &mut PayloadWriter<'_>) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        let subscription = connection.subscriptions[index];
+        let Some(topic) = self.topics.at(subscription.topic) else { return };
+        let listener = topic.lap.listener(subscription.place);
+        if listener.cursor < topic.ring.oldest() {
+            return self.stranded.push(Stranded { slot, topic: subscription.topic });
+        }
+        for event in topic.ring.events_from(listener.cursor) {
+            if !connection.outbox.is_empty() {
+                break;
+            }
+            write_logged(connection, subscription.topic, event, &self.metrics);
+            self.metrics.on_latency(Transport::SocketIo, self.now.since(event.accepted), 1);
+            listener.cursor += 1;
+            take_outbox(&mut connection.outbox, poll);
+        }
+    }
+
+    /// Sessions that a lap has come by are served.
+    pub(super) fn serve_polled(&mut self) {
+        for slot in std::mem::take(&mut self.engines.polled) {
+            self.mark_dirty(slot);
+        }
+    }
+
+    pub(super) fn take_post(&mut self, slot: u32, route: usize, session: u32, body: &[u8]) -> Result<(), Response> {
+        if !self.is_absent(session) {
+            return Err(EngineRefusal::BadRequest.response());
+        }
+        if self.config.limits.engine.payload_bytes_max < body.len() {
+            self.end(session, Close::MessageTooBig);
+            return Err(Response::error(413, "too_big", "the payload is over maxPayload", None));
+        }
+        let is_whole = self.advance_engine(session, |engine, limits, outbox, asks, now| {
+            engine.receive_payload(body, limits, outbox, asks, now)
+        });
+        if !is_whole {
+            return Err(EngineRefusal::BadRequest.response());
+        }
+        let headers = vec![("Content-Type", "text/html".to_owned()), ("Cache-Control", "no-store".to_owned())];
+        self.respond(slot, route, &Response { status: 200, headers, body: b"ok".to_vec() });
+        Ok(())
+    }
+}
+
+/// Moves what there is room for into a poll.
+fn take_outbox(outbox: &mut Outbox, poll: &mut PayloadWriter<'_>) {
+    if !outbox.is_empty() {
+        let bytes = poll.push_frames(outbox.pending());
+        outbox.advance(bytes);
+    }
+}
+
+/// What a poll is answered with.
+pub(super) fn poll_response(payload: Vec<u8>) -> Response {
+    let headers =
+        vec![("Content-Type", "text/plain; charset=UTF-8".to_owned()), ("Cache-Control", "no-store".to_owned())];
+    Response { status: 200, headers, body: payload }
+}

@@ -1,0 +1,136 @@
+//! A WebSocket takes over an Engine.IO session that polls have carried: after a probe, and with the session's name.
+
+use std::{cmp::Reverse, time::Duration};
+
+use super::{
+    Reactor,
+    connection::{ABSENT, BLOCKED, POLLED, READ_AGAIN, State},
+    net::Net,
+};
+use crate::{
+    close::Close,
+    endpoint::EngineRefusal,
+    metrics::Transport,
+    protocol::{
+        Dialect, Session, WebSocketSession,
+        engine_io::{self, Kind},
+        http::Response,
+        websocket::{self, Accepted, Message},
+    },
+};
+
+/// What a WebSocket that is about to carry a session over says first, and then.
+const PROBE: &str = "2probe";
+const UPGRADE: &str = "5";
+/// How long a WebSocket may take to carry a session over.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl<N: Net> Reactor<N> {
+    pub(super) fn open_probe(
+        &mut self,
+        slot: u32,
+        route: usize,
+        session: u32,
+        accepted: &Accepted,
+    ) -> Result<(), Response> {
+        if !self.is_absent(session) {
+            return Err(EngineRefusal::BadRequest.response());
+        }
+        self.metrics.on_request(route, 101);
+        let of_session = self.connections.token(session);
+        let Some(connection) = self.connections.at(slot) else { return Ok(()) };
+        websocket::write_accept(accepted, self.net.date(), connection.outbox.buffer());
+        let next = Ok(Session::WebSocket(WebSocketSession::new(Dialect::Messages)));
+        let previous = std::mem::replace(&mut connection.session, next);
+        self.engines.probes.insert(slot, of_session);
+        self.engines.due.push(Reverse((self.now + PROBE_TIMEOUT, self.connections.token(slot).pack())));
+        self.begin_stream(slot, Transport::WebSocket, &[]);
+        if let Ok(Session::Http(http)) = previous {
+            self.advance_session(slot, &mut http.leftover());
+        }
+        Ok(())
+    }
+
+    /// A message of a WebSocket that may carry a session over: the slot of whoever goes on from here.
+    pub(super) fn take_probe(&mut self, slot: u32, message: &Message) -> u32 {
+        let token = self.connections.token(slot);
+        let Some(&session) = self.engines.probes.get(&slot) else { return slot };
+        if self.connections.named(session).is_none() || !self.is_absent(session.slot) {
+            self.end(slot, Close::BadFrame("the session is gone, or carried already"));
+            return slot;
+        }
+        let session = session.slot;
+        let Some(entry) = self.engines.sessions.get_mut(&session) else { return slot };
+        match message {
+            Message::Text(text) if text == PROBE => {
+                entry.probe = Some(token);
+                if let Some(connection) = self.connections.at(slot) {
+                    engine_io::write_frame(Kind::Pong, "probe", connection.outbox.buffer());
+                    self.mark_dirty(slot);
+                }
+                // What the session has for the client goes by the poll that waits, which then comes no more.
+                self.serve_poll(session);
+                self.release_poll(session, true);
+                slot
+            }
+            Message::Text(text) if text == UPGRADE && entry.probe == Some(token) => {
+                self.release_poll(session, false);
+                self.carry_over(slot, session);
+                session
+            }
+            Message::Ping | Message::Pong => slot,
+            _ => {
+                self.end(slot, Close::BadFrame("a probe was to come, and then the upgrade"));
+                slot
+            }
+        }
+    }
+
+    /// The WebSocket at `slot` carries the session at `session` from now on: the session gets its socket, and what is yet
+    /// to be written to it goes first.
+    fn carry_over(&mut self, slot: u32, session: u32) {
+        let nowhere = self.net.nowhere();
+        let Some(carrier) = self.connections.at(slot) else { return };
+        let mut stream = std::mem::replace(&mut carrier.stream, nowhere);
+        let was_blocked = carrier.state.has(BLOCKED);
+        let unsent = std::mem::take(&mut carrier.outbox);
+        let Ok(Session::WebSocket(websocket)) = std::mem::replace(&mut carrier.session, Err(Close::Done)) else {
+            return;
+        };
+        carrier.state = State::default();
+        if was_blocked {
+            self.blocked -= 1;
+        }
+        self.engines.probes.remove(&slot);
+        self.metrics.on_depart(Transport::WebSocket);
+        self.wheel.disarm(slot);
+        self.doom(slot);
+        let token = self.connections.token(session);
+        if let Err(error) = self.net.rename(&mut stream, token) {
+            tracing::warn!(%error, "cannot watch a connection");
+            return self.end(session, Close::Internal("the connection cannot be watched"));
+        }
+        let Some(connection) = self.connections.at(session) else { return };
+        connection.stream = stream;
+        connection.state.clear(ABSENT | POLLED);
+        let mut outbox = unsent;
+        outbox.put(connection.outbox.pending());
+        connection.outbox = outbox;
+        if let Ok(Session::Engine(engine)) = &mut connection.session {
+            engine.carry(websocket.into_codec());
+        }
+        if let Some(entry) = self.engines.sessions.get_mut(&session) {
+            entry.probe = None;
+        }
+        // What has arrived with the upgrade was told of under the old name.
+        self.read_again.push(token);
+        connection.state.set(READ_AGAIN);
+        self.settle_charge(slot);
+        self.mark_dirty(session);
+    }
+
+    /// A message for the session at `slot` that was read before the session was carried by its connection.
+    pub(super) fn take_carried(&mut self, slot: u32, message: Message) {
+        self.advance_engine(slot, |engine, limits, outbox, asks, now| engine.take(message, limits, outbox, asks, now));
+    }
+}

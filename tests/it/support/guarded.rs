@@ -1,0 +1,98 @@
+//! A hub that asks who comes.
+
+use std::{
+    fs,
+    io::Write,
+    process::{Command, Stdio},
+};
+
+use fanfare::protocol::http::Method;
+
+use super::{
+    Folder,
+    http::{HttpConnection, Response},
+    hub::Hub,
+    stdout_of,
+};
+
+/// Who may listen to all wells.
+pub(crate) const USER: &str = "operator";
+
+/// The password of all users.
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
+
+/// The secret of its tokens.
+const SECRET: &str = "of thirty-two bytes or more, as HS256 demands";
+
+/// A hub with a user [`USER`], who may listen to all wells, and `admin`, who may do everything.
+#[derive(Debug)]
+pub(crate) struct Guarded {
+    pub(crate) hub: Hub,
+    /// Of somebody who may do everything, for an hour.
+    admin_token: String,
+    _folder: Folder,
+}
+
+impl Guarded {
+    /// Its tokens are valid for `token_ttl`, such as `1h`.
+    pub(crate) fn start(token_ttl: &str, flags: &[&str], settings: &[(&str, &str)]) -> Self {
+        let folder = Folder::new();
+        let (users, hash) = (folder.path("users.toml"), hash_password());
+        let user = |name: &str, rest: &str| format!("[[user]]\nusername = \"{name}\"\npassword = \"{hash}\"\n{rest}\n");
+        let text = [user(USER, "subscribe = [\"wells.**\"]"), user("admin", "role = \"admin\"")].concat();
+        fs::write(&users, text).expect("the folder is ours");
+        let own = [
+            ("auth.mode", "jwt"),
+            ("auth.algorithms", "HS256"),
+            ("auth.secret", SECRET),
+            ("auth.token_ttl", token_ttl),
+            ("users.file", &users),
+        ];
+        let hub = Hub::start_with(flags, &[&own, settings].concat());
+        Self { hub, admin_token: mint_token(), _folder: folder }
+    }
+
+    /// Publishes as somebody who may do everything.
+    #[track_caller]
+    pub(crate) fn publish(&self, target: &str, data: &str) {
+        let taken = self.request(Method::Post, &format!("/publish/{target}"), data);
+        assert_eq!(taken.status, 200, "{}", taken.text());
+    }
+
+    /// How many connections listen to `topic`.
+    #[track_caller]
+    pub(crate) fn listeners(&self, topic: &str) -> u64 {
+        let described = self.request(Method::Get, &format!("/topics/{topic}"), "");
+        described.json()["listeners"].as_u64().unwrap_or_default()
+    }
+
+    fn request(&self, method: Method, target: &str, body: &str) -> Response {
+        let credentials = format!("Bearer {}", self.admin_token);
+        let headers = [("Authorization", credentials.as_str())];
+        HttpConnection::new(self.hub.connect()).request(method, target, &headers, body.as_bytes())
+    }
+}
+
+/// As an operator makes a token.
+fn mint_token() -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    command.args(["token", "--sub", "the-test", "--role", "admin", "--ttl", "1h"]);
+    let settings =
+        [("FANFARE_AUTH__MODE", "jwt"), ("FANFARE_AUTH__ALGORITHMS", "HS256"), ("FANFARE_AUTH__SECRET", SECRET)];
+    stdout_of(&command.envs(settings).output().expect("the program was just built")).trim().to_owned()
+}
+
+/// As an operator makes the hash of a password.
+fn hash_password() -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    let mut hashing = command
+        .arg("hash-password")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program was just built");
+    let stdin = hashing.stdin.take().expect("it was just asked for");
+    writeln!(&stdin, "{PASSWORD}").expect("it reads the password");
+    drop(stdin);
+    stdout_of(&hashing.wait_with_output().expect("it is our child")).trim().to_owned()
+}
