@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use crate::support::{
     hub::Hub,
     redis::RedisServer,
-    socket_io::{CLOSE, Carried, Polled, SocketClient, Told, sessions},
+    send_signal,
+    socket_io::{CLOSE, Carried, Polled, SocketClient, Told, parse_event, sessions},
     wait_until,
 };
 
@@ -296,6 +297,42 @@ fn at_another_hub_it_goes_on_where_a_broker_keeps_the_topics() {
         assert_eq!(seen, [next + 11, next + 11]);
         next += 11;
     }
+}
+
+#[test]
+fn a_hub_that_drains_hands_its_clients_over() {
+    let server = RedisServer::start();
+    let kept = [("topics.log", "redis-stream"), ("drain.window", "300ms")];
+    let [first, second] = [0, 1].map(|_| hub_on(&server, &kept));
+    let mut clients: Vec<(Carried, Place)> = (0..10)
+        .map(|_| {
+            let mut client = Carried::open(&first);
+            let place = Place::new(&client.enter_with(&Value::Null));
+            client.subscribe("t");
+            (client, place)
+        })
+        .collect();
+    second.publish("t", "0");
+    clients.iter_mut().for_each(|(client, place)| assert_eq!(place.note(&client.next_event()), 0));
+    send_signal("TERM", first.pid());
+    // What is published meanwhile comes before the end, or to the one who comes back.
+    (1..40).for_each(|number| drop(second.publish("t", number.to_string())));
+    for (mut client, mut place) in clients {
+        let mut next = 1;
+        while let Some(packet) = client.try_next() {
+            if let Some(told) = parse_event(&packet) {
+                assert_eq!(place.note(&told), next);
+                next += 1;
+            }
+        }
+        assert_eq!(client.close_code, Some(1012));
+        let mut client = Carried::open(&second);
+        assert!(is_back(&client.enter_with(&place.auth()), &place));
+        (next..40).for_each(|number| assert_eq!(place.note(&client.next_event()), number));
+        client.emit("ping", &Value::Null);
+        client.expect_event("pong");
+    }
+    assert!(first.wait().success());
 }
 
 #[test]

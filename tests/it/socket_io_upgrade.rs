@@ -91,6 +91,19 @@ fn events_come_once_and_in_order_while_clients_are_carried_over() {
 }
 
 #[test]
+fn what_no_poll_has_fetched_comes_over_the_websocket() {
+    let hub = Hub::start_with(&["--reactors", "4"], &[IN_HASTE]);
+    let mut client = Polled::open(&hub).enter();
+    client.subscribe("t");
+    assert_eq!(client.post(&["42[\"ping\"]"; 40].join("\u{1e}")).status, 200);
+    (0..40).for_each(|number| drop(hub.publish("t", number.to_string())));
+    let mut carried = Carried::over(client.probe());
+    carried.send("5");
+    (0..40).for_each(|_| drop(carried.expect_event("pong")));
+    (0..40).for_each(|number| assert_eq!(carried.expect_event("message"), number));
+}
+
+#[test]
 fn what_follows_the_upgrade_in_one_segment_is_taken() {
     let hub = Hub::start_with(&["--reactors", "4"], &[IN_HASTE]);
     for cut in [0, 3, 20] {
@@ -142,7 +155,7 @@ fn of_two_probes_one_carries_the_session() {
         let mut idle = WebSocketClient::open_on(client.connect(), &client.probe_target(), &[]);
         let (first, second) = (client.probe(), client.probe());
         // The one that has probed last counts, whatever becomes of the other.
-        let mut carried = if is_first {
+        let carried = if is_first {
             drop(first);
             hub.publish("t", "0");
             assert_eq!(client.expect_event("message"), 0);

@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     net::TcpStream,
+    time::Instant,
 };
 
 use data_encoding::BASE64;
@@ -46,7 +47,10 @@ pub(crate) trait SocketClient: Sized {
     /// The next packet but pings, which are answered, and those that say nothing.
     #[track_caller]
     fn next_packet(&mut self) -> String {
+        // Pings would keep it waiting for ever.
+        let deadline = Instant::now() + PATIENCE;
         loop {
+            assert!(Instant::now() < deadline, "nothing came but pings");
             let packet = self.try_next().expect("the session should go on");
             match packet.as_str() {
                 "2" => self.send("3"),
@@ -61,7 +65,7 @@ pub(crate) trait SocketClient: Sized {
     fn next_event(&mut self) -> Told {
         let packet = self.next_packet();
         let (announced, mut told) =
-            parse_event(&packet).unwrap_or_else(|| panic!("an event should come, not {packet}"));
+            parse_announced(&packet).unwrap_or_else(|| panic!("an event should come, not {packet}"));
         for _ in 0..announced {
             let packet = self.next_packet();
             let base64 = packet.strip_prefix('b').unwrap_or_else(|| panic!("an attachment should come, not {packet}"));
@@ -109,13 +113,22 @@ pub(crate) trait SocketClient: Sized {
     }
 
     /// Passes over what else comes until the session ends.
+    #[track_caller]
     fn wait_for_end(&mut self) {
-        while self.try_next().is_some_and(|packet| packet != CLOSE) {}
+        let deadline = Instant::now() + PATIENCE;
+        while self.try_next().is_some_and(|packet| packet != CLOSE) {
+            assert!(Instant::now() < deadline, "the session should end");
+        }
     }
 }
 
+/// The event, if `packet` is one.
+pub(crate) fn parse_event(packet: &str) -> Option<Told> {
+    parse_announced(packet).map(|(_, told)| told)
+}
+
 /// The number of attachments and the rest of an event, if `packet` is one. Acknowledgements are none.
-fn parse_event(packet: &str) -> Option<(usize, Told)> {
+fn parse_announced(packet: &str) -> Option<(usize, Told)> {
     let (announced, rest) = match packet.strip_prefix("45") {
         Some(binary) => {
             let (count, rest) = binary.split_once('-')?;
