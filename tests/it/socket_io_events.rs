@@ -110,7 +110,7 @@ impl Doors {
         assert_eq!(self.fanfare.next_json()["data"], *expected);
         for told in [self.carried.next_event(), self.polled.next_event()] {
             match attachment {
-                [] => assert_eq!(told.arguments, [expected.clone()]),
+                [] => assert_eq!(told.arguments, std::slice::from_ref(expected)),
                 bytes => assert_eq!(told.attachments, [bytes], "{told:?}"),
             }
         }

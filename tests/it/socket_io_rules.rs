@@ -172,7 +172,7 @@ fn who_sends_too_fast_is_told_and_then_cut_off() {
     assert!((4..10).contains(&pongs) && 0 < errors, "{pongs} {errors}");
 
     let mut polled = Polled::open(&hub).enter();
-    let many = vec!["42[\"ping\"]"; 10].join("\u{1e}");
+    let many = ["42[\"ping\"]"; 10].join("\u{1e}");
     assert_eq!(polled.post(&many).status, 200);
     let names: Vec<String> = (0..10).map(|_| polled.next_event().name).collect();
     // The CONNECT counts as one of five.

@@ -186,7 +186,7 @@ fn memory_is_given_back_when_all_are_gone() {
     for client in &mut polled {
         client.subscribe("t");
         client.send(&half);
-        client.post(&vec!["42[\"ping\"]"; 100].join("\u{1e}"));
+        client.post(&["42[\"ping\"]"; 100].join("\u{1e}"));
     }
     let held = used();
     assert!(before + 20.0 * 100.0 * 30.0 < held, "what clients are owed is counted: {before} {held}");
