@@ -157,7 +157,8 @@ class SseListener:
     def take(self, response):
         if response.status_code != 200:
             self.printer.say("refused", response.status_code, response.text.strip())
-            if response.status_code not in (429, 500, 502, 503, 504):
+            may_change = [429, 500, 502, 503, 504] + ([401] if self.session.user is not None else [])
+            if response.status_code not in may_change:
                 sys.exit(1)
             return
         self.printer.say("open", "sse")

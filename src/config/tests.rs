@@ -116,6 +116,7 @@ fn other_value(key: &keys::Key<written::Written>) -> String {
         (_, "server.listen" | "admin.listen") => "127.0.0.1:1,unix:/run/x".into(),
         (_, "proxy.trusted") => "10.0.0.0/8,::1,unix".into(),
         (_, "cors.allow_origins") => "https://a.example,https://b.example:8443".into(),
+        (_, "esp.namespaces") => "/,/field".into(),
         (_, "topics.key") => "/sensor".into(),
         (_, "topics.policy") => "skip".into(),
         (_, "server.memory_budget") => "8MiB".into(),
@@ -275,6 +276,7 @@ fn what_is_refused() {
     check("[proxy]\nheader_bytes_max = 100", &["is below the least, 232"]);
     check("[cors]\nallow_origins = [\"example.org\"]", &["`example.org` is not an origin"]);
     check("[cors]\nallow_origins = [\"https://example.org/\"]", &["is not an origin"]);
+    check("[esp]\nnamespaces = [\"/\", \"field\"]", &["`field` is no namespace"]);
     check("[cors]\nallow_credentials = true", &["each origin must be named"]);
     check("[log]\nformat = \"xml\"", &["`text` or `json`"]);
     check("[log]\nlevel = \"a=b=c\"", &["neither a level"]);

@@ -1,14 +1,15 @@
 //! The command-line clients of `scripts/examples`, as a user runs them.
 
-use fanfare::protocol::http::Method;
+use std::thread;
+
 use serde_json::json;
 
 use crate::support::{
     example::Client,
     guarded::{Guarded, USER},
-    http::HttpConnection,
     hub::Hub,
     relay::Relay,
+    wait_until,
 };
 
 /// Those that go on where they were. And how one sees that they have shown a fresh token: a stream ends with the token it
@@ -45,35 +46,31 @@ fn clients_listen_and_go_on_where_they_were() {
     }
 }
 
-/// Sends what `admin` publishes.
-fn publish(guarded: &Guarded, token: &str, data: &str) {
-    let credentials = format!("Bearer {token}");
-    let mut connection = HttpConnection::new(guarded.hub.connect());
-    let headers = [("Authorization", credentials.as_str())];
-    let taken = connection.request(Method::Post, "/publish/wells.WELL-001?type=alert", &headers, data.as_bytes());
-    assert_eq!(taken.status, 200, "{}", taken.text());
-}
-
 #[test]
 fn clients_sign_in_and_come_back_with_a_fresh_token() {
-    let guarded = Guarded::start("2s", &[], &[("sse.retry", "100ms")]);
-    let listening = RESUMING.map(|(client, _)| {
-        let arguments = ["--user", USER, "--well", "WELL-001", "--count", "2"];
-        let listening = client.start(guarded.hub.url(0), &arguments, None);
-        listening.wait_for("open ");
-        listening
+    let guarded = Guarded::start("3s", &[], &[("sse.retry", "100ms")]);
+    thread::scope(|scope| {
+        for (number, (client, renewed)) in RESUMING.into_iter().enumerate() {
+            let guarded = &guarded;
+            scope.spawn(move || check_renewal(guarded, &format!("WELL-{number}"), client, renewed));
+        }
     });
-    publish(&guarded, &guarded.sign_in("admin"), "1");
-    for ((client, renewed), listening) in RESUMING.iter().zip(&listening) {
-        assert_eq!(listening.wait_for("event alert "), "1", "{client:?}");
-        listening.wait_for(renewed);
-        listening.wait_for(renewed);
-    }
-    publish(&guarded, &guarded.sign_in("admin"), "2");
-    for ((client, _), listening) in RESUMING.iter().zip(listening) {
-        assert_eq!(listening.wait_for("event alert "), "2", "{client:?}");
-        assert!(listening.wait().success(), "{client:?}");
-    }
+}
+
+/// A client that listens to `well` hears what comes before its first token expires, and what comes after.
+#[track_caller]
+fn check_renewal(guarded: &Guarded, well: &str, client: Client, renewed: &str) {
+    let arguments = ["--user", USER, "--well", well, "--count", "2"];
+    let listening = client.start(guarded.hub.url(0), &arguments, None);
+    listening.wait_for("open ");
+    wait_until("it listens", || (0 < guarded.listeners(&format!("wells.{well}"))).then_some(()));
+    guarded.publish(&format!("wells.{well}?type=alert"), "1");
+    assert_eq!(listening.wait_for("event alert "), "1", "{client:?}");
+    listening.wait_for(renewed);
+    listening.wait_for(renewed);
+    guarded.publish(&format!("wells.{well}?type=alert"), "2");
+    assert_eq!(listening.wait_for("event alert "), "2", "{client:?}");
+    assert!(listening.wait().success(), "{client:?}");
 }
 
 #[test]

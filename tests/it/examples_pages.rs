@@ -7,6 +7,7 @@ use crate::support::{
     guarded::{Guarded, PASSWORD, USER},
     hub::Hub,
     relay::Relay,
+    wait_until,
 };
 
 /// Reports what the page shows, as it comes to show it.
@@ -111,17 +112,40 @@ fn the_page_with_socketio_goes_on_where_it_was() {
     hub.wait_for_listeners("wells.WELL-001", 1);
 }
 
+/// It comes back from a loss, but not when it was told to go.
+#[test]
+fn the_page_with_socketio_leaves_when_it_is_told_to() {
+    let hub = Hub::start();
+    let leave = r#"
+        watch("events", () => find("disconnect").click());
+        new MutationObserver(() => report("retry", String(timer))).observe(find("status"), { childList: true });
+        connect("WELL-001");
+    "#;
+    let mut page = open("socketio.html", hub.url(0), leave);
+    page.wait_for("status", "Disconnected.");
+    page.wait_for("retry", "null");
+    hub.wait_for_listeners("wells.WELL-001", 0);
+}
+
 #[test]
 fn pages_sign_in() {
     let guarded = Guarded::start("1h", &[], &[]);
-    for (name, connected) in
-        [("sse.html", "Connected by EventSource"), ("websocket.html", "Connected by WebSocket, and")]
-    {
-        let script = format!("connect('wells.WELL-001', '{USER}', 'a wrong one');");
-        let script = format!("{script} const again = () => connect('wells.WELL-001', '{USER}', '{PASSWORD}');");
-        let script = format!("{script} watch('problem', () => find('problem').textContent && setTimeout(again));");
+    let pages = [
+        ("sse.html", "wells.WELL-001", "Connected by EventSource"),
+        ("websocket.html", "wells.WELL-001", "Connected by WebSocket, and"),
+        ("socketio.html", "WELL-001", "Connected by "),
+    ];
+    for (name, topics, connected) in pages {
+        let script = format!(
+            "connect('{topics}', '{USER}', 'a wrong one');
+            const again = () => connect('{topics}', '{USER}', '{PASSWORD}');
+            watch('problem', () => find('problem').textContent && setTimeout(again));"
+        );
         let mut page = open(name, guarded.hub.url(0), &script);
         page.wait_for("problem", "The hub does not accept this user name and password.");
         page.wait_for("status", connected);
+        wait_until("it listens", || (0 < guarded.listeners("wells.WELL-001")).then_some(()));
+        drop(page);
+        wait_until("it is gone", || (guarded.listeners("wells.WELL-001") == 0).then_some(()));
     }
 }

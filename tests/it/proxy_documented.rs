@@ -60,11 +60,10 @@ impl Scene {
     #[track_caller]
     fn ingest(&self) {
         let token = self.sign_in("admin");
-        let telemetry = json!({ "well_id": "WELL-001", "flow_rate": 1000.5, "motor_temp": 85.0 });
+        let telemetry = json!({ "well_id": "WELL-001", "flow_rate": 1000.5, "motor_temp": 85.5 });
         self.post("/api/v1/telemetry/ingest", Some(&token), &telemetry);
-        let alert =
-            json!({ "type": "high_vibration", "severity": "critical", "message": "Vibration exceeds threshold" });
-        self.post("/api/v1/alerts", Some(&token), &json!({ "well_id": "WELL-001", "alert": alert }));
+        let alert = json!({ "well_id": "WELL-001", "type": "high_vibration", "severity": "critical", "message": "!" });
+        self.post("/api/v1/alerts", Some(&token), &alert);
     }
 
     /// How many connections listen to a well, at each hub.
@@ -88,7 +87,7 @@ impl Scene {
 #[track_caller]
 fn check_told(dashboard: &Value, notification: &Value) {
     assert_eq!((&dashboard["event"], &dashboard["well_id"]), (&json!("telemetry_update"), &json!("WELL-001")));
-    assert_eq!((&dashboard["data"]["flow_rate"], &dashboard["data"]["motor_temp"]), (&json!(1000.5), &json!(85.0)));
+    assert_eq!((&dashboard["data"]["flow_rate"], &dashboard["data"]["motor_temp"]), (&json!(1000.5), &json!(85.5)));
     assert_eq!((&notification["event"], &notification["well_id"]), (&json!("alert"), &json!("WELL-001")));
     assert_eq!(notification["alert"]["type"], "high_vibration");
 }

@@ -89,3 +89,25 @@ fn a_browser_has_all_its_streams_over_one_connection() {
     });
     assert!(nginx.log("access.log").contains("\"GET /ws HTTP/1.1\" 101"), "{}", nginx.log("access.log"));
 }
+
+/// As the library does it by default: polling, over HTTP/2, and then a WebSocket.
+#[test]
+fn a_browser_speaks_socketio_through_two_hubs() {
+    let server = RedisServer::start();
+    let hubs = two_hubs(&server);
+    let nginx = Nginx::start_tls(&hubs.each_ref().map(Hub::address));
+    let script = r#"
+        const socket = io(hub);
+        socket.on("subscribed", ({ well_id }) => report("subscribed", well_id));
+        socket.on("telemetry_update", data => report("telemetry", data));
+        socket.on("connect", () => socket.emit("subscribe", { well_id: "WELL-001" }));
+    "#;
+    let mut page = Page::open_with_socketio(&nginx.url(), script);
+    page.expect(json!(["subscribed", "WELL-001"]));
+    for (number, hub) in hubs.iter().enumerate() {
+        assert_eq!(hub.post("/publish/wells.WELL-001?type=telemetry_update", number.to_string()).status, 200);
+        page.expect(json!(["telemetry", number]));
+    }
+    let log = nginx.log("access.log");
+    assert!(log.contains("\"GET /socket.io/ HTTP/2.0\" 200"), "{log}");
+}

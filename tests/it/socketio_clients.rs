@@ -7,10 +7,12 @@ use crate::support::{
     browser::Page,
     conversation::Conversation,
     example::{Client, run_in_node},
+    guarded::{Guarded, USER},
     hub::Hub,
     nginx::Nginx,
     redis::RedisServer,
     relay::Relay,
+    wait_until,
 };
 
 /// Without a choice, both libraries begin with polling and go over to a WebSocket.
@@ -136,4 +138,32 @@ fn the_documented_example_runs_in_a_browser() {
     page.expect(json!(["dashboard", serde_json::from_str::<Value>(TELEMETRY).expect("it is JSON")]));
     hub.publish("wells.WELL-002?type=alert", ALERT);
     page.expect(json!(["notification", serde_json::from_str::<Value>(ALERT).expect("it is JSON")]));
+}
+
+/// A client comes back with a fresh token by itself; one that has none it could renew is told why it is not let in.
+#[test]
+fn clients_sign_in() {
+    let guarded = Guarded::start("2s", &[], &[("socketio.recovery", "1m")]);
+    let clients = [Client::Node(&[]), Client::Python(&["--transports", "websocket"])];
+    let arguments = ["--user", USER, "--well", "WELL-001", "--count", "2"];
+    let listening = clients.map(|client| client.start(guarded.hub.url(0), &arguments, None));
+    for listening in &listening {
+        let told: Value = serde_json::from_str(&listening.wait_for("connected ")).expect("it prints JSON");
+        assert_eq!((&told["user_id"], &told["username"]), (&json!(USER), &json!(USER)));
+    }
+    let both = || (guarded.listeners("wells.WELL-001") == 2).then_some(());
+    wait_until("both listen", both);
+    guarded.publish("wells.WELL-001?type=alert", "1");
+    for (client, listening) in clients.iter().zip(&listening) {
+        assert_eq!(listening.wait_for("event alert "), "1", "{client:?}");
+        listening.wait_for("lost ");
+    }
+    wait_until("both listen again", both);
+    guarded.publish("wells.WELL-001?type=alert", "2");
+    for (client, listening) in clients.iter().zip(listening) {
+        assert_eq!(listening.wait_for("event alert "), "2", "{client:?}");
+        assert!(listening.wait().success(), "{client:?}");
+    }
+    let refused = Client::Node(&[]).start(guarded.hub.url(0), &["--token", "x.y.z", "--well", "WELL-001"], None);
+    assert_eq!(refused.wait_for("refused "), "Invalid or expired authentication token");
 }

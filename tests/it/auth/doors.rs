@@ -81,7 +81,7 @@ const DOORS: &[Door] = &[
 ];
 
 const EVENT: &str = r#"{"type":"info","message":"m","stream_id":"s"}"#;
-const READING: &str = r#"{"well_id":"b","data":{"flow_rate":1}}"#;
+const READING: &str = r#"{"well_id":"b","flow_rate":1}"#;
 
 const BATCH: &str = r#"[{"topic":"a.b","data":1}]"#;
 

@@ -6,6 +6,7 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
+    time::Instant,
 };
 
 use super::PATIENCE;
@@ -50,10 +51,12 @@ impl Conversation {
     /// Passes over lines until one begins with `start`, and returns what follows it.
     #[track_caller]
     pub(crate) fn wait_for(&self, start: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(rest) = self.next_line().strip_prefix(start) {
                 return rest.to_owned();
             }
+            assert!(Instant::now() < deadline, "the program says much, but not {start:?}: {:#?}", self.said.borrow());
         }
     }
 

@@ -1,7 +1,6 @@
 //! A hub that asks who comes.
 
 use std::{
-    cell::OnceCell,
     fs,
     io::Write,
     process::{Command, Stdio},
@@ -9,7 +8,12 @@ use std::{
 
 use fanfare::protocol::http::Method;
 
-use super::{Folder, http::HttpConnection, hub::Hub, stdout_of};
+use super::{
+    Folder,
+    http::{HttpConnection, Response},
+    hub::Hub,
+    stdout_of,
+};
 
 /// Who may listen to all wells.
 pub(crate) const USER: &str = "operator";
@@ -24,8 +28,8 @@ const SECRET: &str = "of thirty-two bytes or more, as HS256 demands";
 #[derive(Debug)]
 pub(crate) struct Guarded {
     pub(crate) hub: Hub,
-    /// Asked for once: a password takes its time to check.
-    admin_token: OnceCell<String>,
+    /// Of somebody who may do everything, for an hour.
+    admin_token: String,
     _folder: Folder,
 }
 
@@ -45,30 +49,40 @@ impl Guarded {
             ("users.file", &users),
         ];
         let hub = Hub::start_with(flags, &[&own, settings].concat());
-        Self { hub, admin_token: OnceCell::new(), _folder: folder }
+        Self { hub, admin_token: mint_token(), _folder: folder }
     }
 
-    /// A token of the user `name`.
+    /// Publishes as somebody who may do everything.
     #[track_caller]
-    pub(crate) fn sign_in(&self, name: &str) -> String {
-        let form = serde_json::json!({ "username": name, "password": PASSWORD });
-        let response = self.hub.post("/api/v1/auth/login", form.to_string());
-        assert_eq!(response.status, 200, "{}", response.text());
-        response.json()["access_token"].as_str().expect("it is a text").to_owned()
+    pub(crate) fn publish(&self, target: &str, data: &str) {
+        let taken = self.request(Method::Post, &format!("/publish/{target}"), data);
+        assert_eq!(taken.status, 200, "{}", taken.text());
     }
 
     /// How many connections listen to `topic`.
     #[track_caller]
     pub(crate) fn listeners(&self, topic: &str) -> u64 {
-        let credentials = format!("Bearer {}", self.admin_token.get_or_init(|| self.sign_in("admin")));
-        let headers = [("Authorization", credentials.as_str())];
-        let mut connection = HttpConnection::new(self.hub.connect());
-        let described = connection.request(Method::Get, &format!("/topics/{topic}"), &headers, b"");
+        let described = self.request(Method::Get, &format!("/topics/{topic}"), "");
         described.json()["listeners"].as_u64().unwrap_or_default()
+    }
+
+    fn request(&self, method: Method, target: &str, body: &str) -> Response {
+        let credentials = format!("Bearer {}", self.admin_token);
+        let headers = [("Authorization", credentials.as_str())];
+        HttpConnection::new(self.hub.connect()).request(method, target, &headers, body.as_bytes())
     }
 }
 
-/// As an operator makes it.
+/// As an operator makes a token.
+fn mint_token() -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    command.args(["token", "--sub", "the-test", "--role", "admin", "--ttl", "1h"]);
+    let settings =
+        [("FANFARE_AUTH__MODE", "jwt"), ("FANFARE_AUTH__ALGORITHMS", "HS256"), ("FANFARE_AUTH__SECRET", SECRET)];
+    stdout_of(&command.envs(settings).output().expect("the program was just built")).trim().to_owned()
+}
+
+/// As an operator makes the hash of a password.
 fn hash_password() -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
     let mut hashing = command
