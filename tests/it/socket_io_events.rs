@@ -236,7 +236,7 @@ fn what_redis_lost_is_told() {
     carried.expect_event("subscribed");
     server.kill();
     server.restart();
-    let mut tell = |told: Told| {
+    let tell = |told: Told| {
         assert_eq!((told.name.as_str(), &told.arguments[0]["reason"]), ("gap", &json!("source_lost")));
         assert_eq!(told.arguments[0]["topic"], "t");
         told.namespace

@@ -196,7 +196,6 @@ fn whoever_breaks_the_protocol_ends_the_session() {
         "42[",
         "42[]",
         "42{}",
-       
         "42[\"ping\"",
         "42\"ping\"",
         "42[\"ping\"]x",

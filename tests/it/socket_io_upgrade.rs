@@ -142,7 +142,7 @@ fn of_two_probes_one_carries_the_session() {
         let mut idle = WebSocketClient::open_on(client.connect(), &client.probe_target(), &[]);
         let (first, second) = (client.probe(), client.probe());
         // The one that has probed last counts, whatever becomes of the other.
-        let mut carried = if is_first {
+        let carried = if is_first {
             drop(first);
             hub.publish("t", "0");
             assert_eq!(client.expect_event("message"), 0);
