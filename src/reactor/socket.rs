@@ -9,8 +9,8 @@ use super::{Reactor, net::Net, table::Purpose};
 use crate::{
     auth::Identity,
     endpoint::{
-        Context, Hub, Incoming, Recovered, Remembered, SocketClient, SocketReply, Welcome, publish_for_socket, recover,
-        write_replies,
+        Context, Emit, Hub, Incoming, Recovered, Remembered, SocketClient, SocketReply, Welcome, publish_for_socket,
+        recover, write_replies,
     },
     event::{EventId, Start},
     protocol::{
@@ -252,6 +252,13 @@ impl<N: Net> Reactor<N> {
             return self.take_socket_replies(slot, errand, refused);
         }
         self.subscribe(slot, place, start, Purpose::Errand(Box::new((errand.clone(), done))));
+    }
+
+    /// Nothing comes of what a client waits for.
+    pub(super) fn refuse_errand(&mut self, slot: u32, errand: &Errand, error: &str, message: &str) {
+        let error = serde_json::json!({ "error": error, "message": message }).to_string();
+        let replies = vec![SocketReply::Emit(Emit::new("error", error.as_str())), SocketReply::Ack(vec![error])];
+        self.take_socket_replies(slot, errand, replies);
     }
 
     /// The subscription of the client in `namespace` has begun: events follow from behind `began`.
