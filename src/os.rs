@@ -31,10 +31,13 @@ pub fn request_short_slice(slice: Duration) -> io::Result<()> {
     })
 }
 
-/// Lets the calling thread run only where nothing else wants the core (`SCHED_IDLE`): a thread that wakes there takes its
-/// place at once, where one with a high `nice` value may finish its slice first.
+/// The `nice` value of a thread that steps back behind all others.
+const BACKGROUND_NICE: i32 = 19;
+
+/// Lets the calling thread step back: on a core that others want as well it gets about a hundredth, and those that wake
+/// there hardly wait for it. Not less than that (`SCHED_IDLE`): it shall get on where cores are always busy.
 pub fn run_in_background() -> io::Result<()> {
-    set_scheduling(SchedulerAttributes { policy: libc::SCHED_IDLE as u32, ..SchedulerAttributes::default() })
+    set_scheduling(SchedulerAttributes { nice: BACKGROUND_NICE, ..SchedulerAttributes::default() })
 }
 
 /// Of the calling thread.
@@ -201,10 +204,10 @@ mod tests {
     fn the_background_is_entered() {
         std::thread::spawn(|| {
             run_in_background().expect("any thread may step back");
-            // The fields behind the thread's name, which is in parentheses; the policy is field 41 of all.
+            // The fields behind the thread's name, which is in parentheses; its nice value is field 19 of all.
             let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("Linux");
             let behind = stat.rsplit_once(") ").expect("a name").1;
-            assert_eq!(behind.split(' ').nth(41 - 3), Some("5"), "SCHED_IDLE: {stat}");
+            assert_eq!(behind.split(' ').nth(19 - 3), Some("19"), "{stat}");
         })
         .join()
         .expect("no panic");

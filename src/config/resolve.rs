@@ -34,6 +34,7 @@ pub(super) fn resolve(layered: &Layered) -> Result<Config, ConfigError> {
     check_addresses(written, &mut wrong);
     check_proxy(&written.proxy, &mut wrong);
     check_cors(&written.cors, &mut wrong);
+    check_namespaces(&written.esp.namespaces, &mut wrong);
     check_log(&written.log.level, &mut wrong);
     check_log_kinds(written, &mut wrong);
     let redis = resolve_redis(written, folder).unwrap_or_else(|found| {
@@ -145,6 +146,13 @@ fn check_cors(cors: &Cors, wrong: &mut Vec<Wrong>) {
     if cors.allow_credentials && cors.allow_origins.iter().any(|origin| origin == "*") {
         let message = "with credentials each origin must be named in `cors.allow_origins`: browsers refuse `*`";
         wrong.push(("cors.allow_credentials", message.into()));
+    }
+}
+
+fn check_namespaces(namespaces: &[String], wrong: &mut Vec<Wrong>) {
+    for namespace in namespaces.iter().filter(|namespace| !namespace.starts_with('/') || namespace.contains(',')) {
+        let message = format!("`{namespace}` is no namespace: it begins with a slash, and has no comma");
+        wrong.push(("esp.namespaces", message));
     }
 }
 

@@ -116,6 +116,7 @@ fn other_value(key: &keys::Key<written::Written>) -> String {
         (_, "server.listen" | "admin.listen") => "127.0.0.1:1,unix:/run/x".into(),
         (_, "proxy.trusted") => "10.0.0.0/8,::1,unix".into(),
         (_, "cors.allow_origins") => "https://a.example,https://b.example:8443".into(),
+        (_, "esp.namespaces") => "/,/field".into(),
         (_, "topics.key") => "/sensor".into(),
         (_, "topics.policy") => "skip".into(),
         (_, "server.memory_budget") => "8MiB".into(),
@@ -280,6 +281,15 @@ fn what_is_refused() {
     check("[log]\nlevel = \"a=b=c\"", &["neither a level"]);
     check("[log\nlevel = \"info\"", &[":1:5: "]);
     check("[log]\nlevel = \"info\"\nlevel = \"warn\"", &[":3:1: ", "duplicate key"]);
+}
+
+#[test]
+fn namespaces_begin_with_a_slash() {
+    for bad in ["field", "", "/a,/b"] {
+        let text = format!("[esp]\nnamespaces = [\"/\", \"{bad}\"]");
+        let error = load_text("refused", &text).expect_err(bad).to_string();
+        assert!(error.contains(&format!("`{bad}` is no namespace")), "{error}");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub struct Cors {
 impl Cors {
     /// Whether any origin may read, as long as it sends no credentials.
     pub(super) fn is_open(&self) -> bool {
-        !self.allow_credentials && self.allow_origins.iter().any(|allowed| allowed == "*")
+        !self.allow_credentials && self.allows_any()
     }
 }
 
@@ -82,10 +82,7 @@ pub(super) fn allow(answer: Answer, request: &Request, cors: &Cors) -> Answer {
 /// Whether the page that `request` comes from may connect: browsers ask nobody before they open a WebSocket (RFC 6455
 /// section 10.2). A client that names no origin is no browser, and the hub's own pages always may.
 pub(super) fn may_connect(request: &Request, cors: &Cors) -> bool {
-    let Some(origin) = request.header_text("origin") else { return true };
-    let own = request.header_text("host");
-    let is_own = origin.split_once("://").is_some_and(|(_, host)| own == Some(host));
-    is_own || cors.allow_origins.iter().any(|allowed| allowed == "*" || allowed == origin)
+    request.header("origin").is_none() || may_read(request, cors) || is_same_origin(request)
 }
 
 /// The answer to OPTIONS: to a preflight, what is allowed; to anybody else, the methods.
@@ -107,7 +104,7 @@ fn may_read(request: &Request, cors: &Cors) -> bool {
 }
 
 fn grant(request: &Request, cors: &Cors) -> Vec<(&'static str, String)> {
-    if cors.allows_any() && !cors.allow_credentials {
+    if cors.is_open() {
         let asked = request.header("origin").is_some();
         return if asked { granted_to("*") } else { Vec::new() };
     }
@@ -129,10 +126,9 @@ fn granted_to(origin: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Refuses a WebSocket to pages of origins that are not allowed: browsers ask for no permission before they open one (RFC
-/// 6455 section 10.2). Whoever sends no `Origin` is no browser.
+/// The refusal of a page that may not connect.
 pub(super) fn check_websocket(request: &Request, cors: &Cors) -> Result<(), Response> {
-    if request.header("origin").is_none() || may_read(request, cors) || is_same_origin(request) {
+    if may_connect(request, cors) {
         return Ok(());
     }
     let message = "pages of this origin may not connect here: it is not among cors.allow_origins";

@@ -128,7 +128,8 @@ pub fn recover(
         Some(lost) if *lost.namespace == *namespace && lost.subject.as_deref() == identity.map(|it| &*it.subject) => {
             let places = lost.topics.into_iter().map(|(topic, began)| {
                 let told = told.iter().flatten().find(|(known, _)| *known == topic);
-                let id = told.map_or(began, |(_, id)| *id);
+                // It may have left the topic since that, and have come back to it later.
+                let id = told.map_or(began, |(_, id)| began.max(*id));
                 (topic, Start::After(id))
             });
             (Some(lost.sid), places.collect::<Vec<_>>())

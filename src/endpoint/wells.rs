@@ -59,7 +59,7 @@ pub(super) fn open_stream(request: &Request, well_id: &str, context: &Context<'_
 fn admit(request: &Request, well_id: &str, context: &Context<'_>) -> Result<OpenSse, Refused> {
     let identity = access::identify(request, context).map_err(Refused::of_denied)?;
     let topic = well_topic(well_id).map_err(Refused::invalid)?;
-    access::may_subscribe(identity.as_deref(), &topic).map_err(|denied| deny(denied, context))?;
+    access::may_subscribe(identity.as_deref(), &topic).map_err(Refused::of_denied)?;
     let start = wanted_start(request)?;
     let esp = &context.hub.config.esp;
     let greeting = Greeting { name: "connected", data: greeting_data(well_id, context).into() };
@@ -68,7 +68,7 @@ fn admit(request: &Request, well_id: &str, context: &Context<'_>) -> Result<Open
     Ok(OpenSse { topics: vec![(topic, start)], named: true, manners, identity, ..OpenSse::default() })
 }
 
-/// What a client is told that has no right. It is counted.
+/// What a Socket.IO client is told that may not. It is counted here, for no HTTP answer shows it.
 pub(super) fn deny(denied: Denied, context: &Context<'_>) -> Refused {
     access::count_refusal(denied, context);
     Refused::of_denied(denied)
@@ -163,6 +163,10 @@ fn refuse(request: &Request, refused: &Refused, context: &Context<'_>) -> Respon
     let is_browser = is_event_source(request);
     let mut response = Response::empty(if is_browser { 200 } else { refused.status });
     if is_browser {
+        if refused.status == 403 {
+            // The answer does not show it.
+            access::count_refusal(Denied::Forbidden, context);
+        }
         let retry_ms = context.hub.config.esp.denied_retry.as_millis();
         response.body = format!("retry: {retry_ms}\n").into_bytes();
     }

@@ -292,6 +292,19 @@ impl<N: Net> Reactor<N> {
                 engine_io::write_frame(last, "", connection.outbox.buffer());
             }
             self.serve_poll(slot);
+            self.drop_unpolled(slot);
+        }
+    }
+
+    /// A client that has closed or broken a rule, or was silent for too long, finds no session when it polls again. One that
+    /// the hub has sent away may come for the reason.
+    fn drop_unpolled(&mut self, slot: u32) {
+        if let Some(connection) = self.connections.at(slot)
+            && let Err(Close::Done | Close::BadFrame(_) | Close::MessageTooBig | Close::RequestTimeout) =
+                connection.session
+        {
+            let unpolled_bytes = connection.outbox.pending().len();
+            connection.outbox.advance(unpolled_bytes);
         }
     }
 

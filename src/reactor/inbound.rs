@@ -127,6 +127,8 @@ impl<N: Net> Reactor<N> {
         self.check_stream(slot);
         self.check_budget(slot);
         self.end_half_closed(slot);
+        // A pong that a WebSocket brought makes the next ping due.
+        self.schedule_session(slot);
         self.rearm_request(slot);
     }
 

@@ -9,8 +9,8 @@ use super::{Reactor, net::Net, table::Purpose};
 use crate::{
     auth::Identity,
     endpoint::{
-        Context, Hub, Incoming, Recovered, Remembered, SocketClient, SocketReply, Welcome, publish_for_socket, recover,
-        write_replies,
+        Context, Emit, Hub, Incoming, Recovered, Remembered, SocketClient, SocketReply, Welcome, publish_for_socket,
+        recover, write_replies,
     },
     event::{EventId, Start},
     protocol::{
@@ -254,11 +254,20 @@ impl<N: Net> Reactor<N> {
         self.subscribe(slot, place, start, Purpose::Errand(Box::new((errand.clone(), done))));
     }
 
+    /// Nothing comes of what a client waits for.
+    pub(super) fn refuse_errand(&mut self, slot: u32, errand: &Errand, error: &str, message: &str) {
+        let error = serde_json::json!({ "error": error, "message": message }).to_string();
+        let replies = vec![SocketReply::Emit(Emit::new("error", error.as_str())), SocketReply::Ack(vec![error])];
+        self.take_socket_replies(slot, errand, replies);
+    }
+
     /// The subscription of the client in `namespace` has begun: events follow from behind `began`.
     pub(super) fn note_listening(&mut self, slot: u32, place: u32, began: EventId, namespace: &str) {
         let Some(topic) = self.topics.at(place).map(|topic| topic.state.topic.clone()) else { return };
         self.settle_passed(slot);
         if let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(namespace)) {
+            // Most clients listen to one, and a list that grows by itself begins with four.
+            client.topics.reserve_exact(1);
             client.topics.push(Listening { place, topic, began, passed: began });
         }
         self.reform(slot);
@@ -297,7 +306,7 @@ impl<N: Net> Reactor<N> {
         let Some(format) = connection.session.as_ref().ok().and_then(Session::format) else { return };
         for subscription in &connection.subscriptions {
             if let Some(topic) = self.topics.at(subscription.topic) {
-                topic.lap.listener(subscription.place).format = format;
+                topic.lap.listener(subscription.place).format = format.into();
             }
         }
     }

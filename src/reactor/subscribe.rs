@@ -18,6 +18,9 @@ use crate::{
     topic::Topic,
 };
 
+/// Why a subscription that was given up never began.
+const CANCELLED: &str = "unsubscribed before the topic was confirmed";
+
 impl<N: Net> Reactor<N> {
     /// Subscribes a stream that is being opened. Its first bytes are held back until every topic is live: a client that
     /// sees the stream open may rely on getting what is published from then on.
@@ -243,11 +246,14 @@ impl<N: Net> Reactor<N> {
         let Some(index) = self.waiting_place(slot, place) else { return false };
         let (Some(topic), Some(connection)) = (self.topics.at(place), self.connections.at(slot)) else { return false };
         connection.pending -= 1;
-        if let Some(Waiter { purpose: Purpose::Command(reference), .. }) = topic.waiting.remove(index) {
-            let mut text = Vec::new();
-            let why = "unsubscribed before the topic was confirmed";
-            fanfare_v1::write_error("Cancelled", why, reference.as_deref(), &mut text);
-            self.send_message(slot, &text);
+        match topic.waiting.remove(index).map(|waiter| waiter.purpose) {
+            Some(Purpose::Command(reference)) => {
+                let mut text = Vec::new();
+                fanfare_v1::write_error("Cancelled", CANCELLED, reference.as_deref(), &mut text);
+                self.send_message(slot, &text);
+            }
+            Some(Purpose::Errand(errand)) => self.refuse_errand(slot, &errand.0, "Cancelled", CANCELLED),
+            Some(Purpose::Opening) | None => {}
         }
         self.drop_unused(place);
         self.check_opened(slot);
@@ -287,7 +293,7 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.at(slot) else { return };
         let Some(format) = connection.session.as_ref().ok().and_then(|session| session.format()) else { return };
         let subscription = connection.subscriptions.len() as u16;
-        let listener = topic.lap.add(Listener { slot, subscription, format, cursor });
+        let listener = topic.lap.add(Listener { slot, subscription, format: format.into(), cursor });
         topic.state.listeners.fetch_add(1, Ordering::Relaxed);
         connection.subscriptions.push(Subscription { topic: place, place: listener });
         self.mark_dirty(slot);

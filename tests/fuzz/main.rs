@@ -47,6 +47,16 @@ fn resp() {
 }
 
 #[test]
+fn engine_io() {
+    run("engine_io");
+}
+
+#[test]
+fn socket_io() {
+    run("socket_io");
+}
+
+#[test]
 fn publish_body() {
     run("publish_body");
 }

@@ -1,7 +1,6 @@
 //! The store's other sides: TLS to the database, publishing through Redis, and who may do what.
 
 use std::{
-    fs,
     os::unix::fs::chown,
     time::{SystemTime, UNIX_EPOCH},
 };

@@ -12,6 +12,7 @@ use crate::support::{
     browser::Page,
     http::{HttpConnection, Response},
     hub::Hub,
+    relay::Relay,
     sse::{Received, SseClient},
 };
 
@@ -309,4 +310,30 @@ fn the_platform_s_example_runs_in_a_browser() {
     publish(&hub, "alert", &alert());
     assert_eq!(next(), json!(["ALERT:", alert()]));
     assert_eq!(next(), json!(["notification", "critical"]));
+}
+
+#[test]
+fn a_page_that_was_cut_off_before_any_event_misses_none() {
+    let hub = Hub::start_with(&[], &[("sse.retry", "50ms")]);
+    let network = Relay::start(hub.address());
+    let script = r#"
+        const source = new EventSource(`${hub}/api/v1/sse/stream/WELL-001?token=YOUR_JWT_TOKEN`);
+        source.addEventListener("connected", event => report("connected", event.lastEventId));
+        source.addEventListener("alert", event => report("alert", JSON.parse(event.data)));
+        source.onerror = () => report("error", source.readyState);
+    "#;
+    let mut page = Page::open(&format!("http://{}", network.address()), script);
+    let greeting = page.next();
+    assert_eq!(greeting[0], "connected");
+    network.cut();
+    publish(&hub, "alert", &alert());
+    page.expect(json!(["error", 0]));
+    network.mend();
+    // Attempts while the network was down may have failed as well.
+    let mut next = page.next();
+    while next[0] == "error" {
+        next = page.next();
+    }
+    assert_eq!(next, greeting, "the same place");
+    page.expect(json!(["alert", alert()]));
 }

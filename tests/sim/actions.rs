@@ -71,12 +71,13 @@ impl World {
         if self.plan.clients_max <= self.clients.iter().filter(|client| client.fate == Fate::Open).count() {
             return;
         }
-        let speech = match self.random.random_range(0..12) {
+        let speech = match self.random.random_range(0..14) {
             0 | 1 => Speech::Http,
             2..=4 => Speech::Sse { named: self.random.random(), http10: false },
             5 => Speech::Sse { named: self.random.random(), http10: true },
             6..=8 => Speech::Raw,
             9 | 10 => Speech::V1,
+            11 | 12 => Speech::Socket,
             _ => Speech::Garbage,
         };
         let tracks = self.choose_tracks(speech);
@@ -91,7 +92,7 @@ impl World {
     fn choose_tracks(&mut self, speech: Speech) -> Vec<(Track, Option<EventId>)> {
         let most = match speech {
             Speech::Http | Speech::Garbage => 0,
-            Speech::V1 => self.random.random_range(0..=2),
+            Speech::V1 | Speech::Socket => self.random.random_range(0..=2),
             Speech::Sse { .. } | Speech::Raw => self.random.random_range(1..=3),
         };
         let count = most.min(self.plan.topics.len());
@@ -266,9 +267,10 @@ impl World {
         }
     }
 
-    /// A `fanfare.v1` client says something.
+    /// A client of `fanfare.v1` or Socket.IO says something.
     fn command_any(&mut self) {
-        let is_wanted = |client: &Client| is_talking(client, Speech::V1) && client.dialog.opened;
+        let may_ask = |client: &Client| is_talking(client, Speech::V1) || is_talking(client, Speech::Socket);
+        let is_wanted = |client: &Client| may_ask(client) && client.dialog.opened;
         let Some(index) = self.any_client(is_wanted) else { return };
         for _ in 0..self.random.random_range(1..4) {
             self.command_once(index);
@@ -298,7 +300,10 @@ impl World {
                     0 => (Track::rewound(topic), Some(EventId::default())),
                     luck => self.choose_start(topic, luck < 3),
                 };
-                self.clients[index].command_subscribe(track, since, &self.truth);
+                // Whoever listens has joined, says Socket.IO: nothing begins anew.
+                if !(listens && self.clients[index].dialog.speech == Speech::Socket) {
+                    self.clients[index].command_subscribe(track, since, &self.truth);
+                }
             }
         }
     }
@@ -322,7 +327,7 @@ impl World {
         if client.dialog.leaving {
             return;
         }
-        if client.dialog.opened && matches!(client.dialog.speech, Speech::Raw | Speech::V1) {
+        if client.dialog.opened && matches!(client.dialog.speech, Speech::Raw | Speech::V1 | Speech::Socket) {
             return client.close_politely();
         }
         client.fate = Fate::Left;

@@ -22,6 +22,7 @@ use fanfare::{
 use crate::{
     forms::{check_vector, gap_of, opening, read_gap},
     net::{SharedWire, take_front},
+    socket::{self, Heard},
     track::Track,
     truth::Truth,
 };
@@ -37,6 +38,8 @@ pub(crate) enum Speech {
     },
     Raw,
     V1,
+    /// Socket.IO over a WebSocket.
+    Socket,
     /// Sends nonsense. Only the hub's own health is at stake.
     Garbage,
 }
@@ -103,6 +106,8 @@ pub(crate) struct Dialog {
     requests: VecDeque<u64>,
     commands: HashMap<u64, Pending>,
     next_reference: u64,
+    /// Pings of the session that are yet to be answered.
+    pings: usize,
     status: u16,
     key: String,
     stream: sse::Decoder,
@@ -116,6 +121,8 @@ impl Client {
     pub(crate) fn new(wire: SharedWire, speech: Speech, tracks: Vec<(Track, Option<EventId>)>, truth: &Truth) -> Self {
         let key = encode_key([7; 16]);
         let outgoing = opening(speech, &tracks, &key, truth).into();
+        // Socket.IO asks for topics by events, once it has entered.
+        let (tracks, asked_for) = if speech == Speech::Socket { (Vec::new(), tracks) } else { (tracks, Vec::new()) };
         let dialog = Dialog {
             speech,
             ids: vec![None; tracks.len()],
@@ -135,12 +142,21 @@ impl Client {
             requests: VecDeque::new(),
             commands: HashMap::new(),
             next_reference: 1,
+            pings: 0,
             status: 0,
             key,
             stream: sse::Decoder::new(),
             frames: FrameReader::new(),
         };
-        Self { wire, fate: Fate::Open, stalled: false, outgoing, dialog, reader: ResponseReader::new() }
+        let mut client =
+            Self { wire, fate: Fate::Open, stalled: false, outgoing, dialog, reader: ResponseReader::new() };
+        if speech == Speech::Socket {
+            client.command(|out| out.extend_from_slice(socket::CONNECT.as_bytes()));
+        }
+        for (track, since) in asked_for {
+            client.command_subscribe(track, since, truth);
+        }
+        client
     }
 
     /// Whether it has nothing to send and nothing to read.
@@ -172,6 +188,11 @@ impl Client {
         let dialog = &mut self.dialog;
         let outcome = self.reader.receive(&bytes, |part| dialog.take_part(part, truth));
         assert_eq!(outcome, Ok(()), "what the hub sent cannot be read: {:?}", String::from_utf8_lossy(&bytes));
+        for _ in 0..std::mem::take(&mut self.dialog.pings) {
+            if !self.dialog.leaving {
+                self.command(|out| out.extend_from_slice(socket::PONG.as_bytes()));
+            }
+        }
     }
 
     /// Reads the end, if there is nothing before it. True if it has just come.
@@ -197,25 +218,41 @@ impl Client {
         self.dialog.requests.push_back(tag);
     }
 
-    pub(crate) fn command_subscribe(&mut self, track: Track, since: Option<EventId>, truth: &Truth) {
-        let topic = &truth.topics[track.topic];
+    pub(crate) fn command_subscribe(&mut self, mut track: Track, since: Option<EventId>, truth: &Truth) {
+        let (topic, is_socket) = (&truth.topics[track.topic], self.dialog.speech == Speech::Socket);
+        track.is_never_ended = is_socket;
         let reference = self.dialog.remember(Pending::Subscribe(track));
-        self.command(|out| v1::write_subscribe(topic, since, Some(&reference), out));
+        self.command(|out| match is_socket {
+            true => socket::write_subscribe(topic, since, &reference, out),
+            false => v1::write_subscribe(topic, since, Some(&reference), out),
+        });
     }
 
     pub(crate) fn command_unsubscribe(&mut self, topic: usize, truth: &Truth) {
         let reference = self.dialog.remember(Pending::Unsubscribe(topic));
-        self.command(|out| v1::write_unsubscribe(&truth.topics[topic], Some(&reference), out));
+        let (name, is_socket) = (&truth.topics[topic], self.dialog.speech == Speech::Socket);
+        self.command(|out| match is_socket {
+            true => socket::write_unsubscribe(name, &reference, out),
+            false => v1::write_unsubscribe(name, Some(&reference), out),
+        });
     }
 
     pub(crate) fn command_publish(&mut self, topic: usize, tag: u64, data: &str, truth: &Truth) {
         let reference = self.dialog.remember(Pending::Publish(tag));
-        self.command(|out| v1::write_publish(&truth.topics[topic], None, data, Some(&reference), out));
+        let (name, is_socket) = (&truth.topics[topic], self.dialog.speech == Speech::Socket);
+        self.command(|out| match is_socket {
+            true => socket::write_publish(name, data, &reference, out),
+            false => v1::write_publish(name, None, data, Some(&reference), out),
+        });
     }
 
     pub(crate) fn command_ping(&mut self) {
         let reference = self.dialog.remember(Pending::Ping);
-        self.command(|out| v1::write_ping(Some(&reference), out));
+        let is_socket = self.dialog.speech == Speech::Socket;
+        self.command(|out| match is_socket {
+            true => socket::write_ping(&reference, out),
+            false => v1::write_ping(Some(&reference), out),
+        });
     }
 
     /// Says goodbye; what else it has sent before may or may not be answered.
@@ -290,7 +327,7 @@ impl Dialog {
             (_, _) if self.refused.is_some() => {}
             (_, ResponsePart::End) => self.stream_ended = true,
             (Speech::Sse { named, .. }, ResponsePart::Body(bytes)) => self.take_stream(bytes, named, truth),
-            (Speech::Raw | Speech::V1, ResponsePart::Body(bytes)) => self.take_frames(bytes, truth),
+            (Speech::Raw | Speech::V1 | Speech::Socket, ResponsePart::Body(bytes)) => self.take_frames(bytes, truth),
         }
     }
 
@@ -303,7 +340,7 @@ impl Dialog {
                 assert!(head.is_event_stream());
                 self.opened = true;
             }
-            Speech::Raw | Speech::V1 if head.status == 101 => {
+            Speech::Raw | Speech::V1 | Speech::Socket if head.status == 101 => {
                 let offered: &[&str] = if self.speech == Speech::V1 { &["fanfare.v1"] } else { &[] };
                 let chosen = check_accept(&self.key, offered, head).expect("a proper handshake");
                 assert_eq!(chosen, offered.first().copied());
@@ -368,6 +405,9 @@ impl Dialog {
                 let (topic, index) = truth.find(data);
                 let was_behind = self.was_behind;
                 self.track(topic).take(index, was_behind, truth);
+            }
+            ServerFrame::Text(text) if self.speech == Speech::Socket => {
+                self.take_packet(Heard::parse(std::str::from_utf8(text).expect("UTF-8")), truth);
             }
             ServerFrame::Text(text) => self.take_envelope(Envelope::parse(text).expect("an envelope"), truth),
             ServerFrame::Ping(_) | ServerFrame::Pong(_) => {}
@@ -436,6 +476,46 @@ impl Dialog {
                 self.track(topic).take_gap(gap, was_behind, truth);
             }
             other => panic!("unexpected: {other:?}"),
+        }
+    }
+
+    fn take_packet(&mut self, heard: Heard<'_>, truth: &Truth) {
+        let was_behind = self.was_behind;
+        match heard {
+            Heard::Greeting => {}
+            Heard::Ping => self.pings += 1,
+            // Said once more by the acknowledgement that follows.
+            Heard::Event { name, .. } if socket::ANSWERS.contains(&name.as_str()) => {}
+            Heard::Event { name, data } if name == "gap" => {
+                let (topic, gap) = read_gap(data.get().as_bytes()).expect("a gap");
+                self.track(truth.place_of(&topic.expect("a topic"))).take_gap(gap, was_behind, truth);
+            }
+            Heard::Event { name, data } => {
+                let (topic, index) = truth.find(data.get().as_bytes());
+                assert_eq!(name, truth.entry(topic, index).kind.as_deref().unwrap_or("message"), "the event's name");
+                self.track(topic).take(index, was_behind, truth);
+            }
+            Heard::Answer { number, answer } => {
+                let pending = self.commands.remove(&number);
+                self.take_answer(pending.unwrap_or_else(|| panic!("{number} answered twice")), &answer, truth);
+            }
+        }
+    }
+
+    fn take_answer(&mut self, pending: Pending, answer: &serde_json::Value, truth: &Truth) {
+        match (answer["error"].as_str(), pending) {
+            (None, Pending::Subscribe(mut track)) => {
+                let listens = self.tracks.iter().any(|other| other.topic == track.topic && !other.over);
+                assert!(!listens, "subscribed to {} twice", track.topic);
+                track.open(truth.len(track.topic));
+                self.tracks.push(track);
+            }
+            (None, Pending::Unsubscribe(topic)) => self.end_track(topic),
+            (None, Pending::Publish(tag)) => self.confirmed.push((tag, Vec::new())),
+            (None, Pending::Ping) => {}
+            (Some("TooManyTopics" | "Cancelled"), Pending::Subscribe(_)) => {}
+            (Some("ServiceUnavailable" | "UnknownOutcome"), Pending::Publish(_)) => {}
+            (Some(error), pending) => panic!("{error}: {answer} about {pending:?}"),
         }
     }
 

@@ -9,7 +9,7 @@ use fanfare::{
     },
 };
 
-use crate::{client::Speech, track::Track, truth::Truth};
+use crate::{client::Speech, socket, track::Track, truth::Truth};
 
 /// A stream's id tells where the client stands in each topic: in that of the message behind it, in the others where it
 /// stood.
@@ -66,6 +66,7 @@ pub(crate) fn opening(speech: Speech, tracks: &[(Track, Option<EventId>)], key: 
             }
         }
         Speech::Raw => write_upgrade("hub", &format!("/ws?{query}"), &[], &headers, key, &mut out),
+        Speech::Socket => write_upgrade("hub", socket::TARGET, &[], &[], key, &mut out),
         Speech::V1 => write_upgrade("hub", &format!("/ws?{query}"), &["fanfare.v1"], &headers, key, &mut out),
     }
     out

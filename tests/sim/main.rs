@@ -10,6 +10,7 @@ mod forms;
 mod net;
 mod plan;
 mod scenarios;
+mod socket;
 mod source;
 mod track;
 mod truth;

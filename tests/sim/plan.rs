@@ -6,7 +6,7 @@ use fanfare::{
     budget::Budget,
     bus::{Class, LogKind},
     log::{Bounds, Policy, Retention},
-    protocol::{Limits, RateLimit},
+    protocol::{EngineLimits, Limits, RateLimit},
     reactor::Config,
     topic::Pattern,
 };
@@ -56,6 +56,9 @@ pub(crate) struct TopicPlan {
 
 /// The longest silence on a stream.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(3);
+
+/// Clients here stand still for as long as they like.
+const NEVER: Duration = Duration::from_secs(1_000_000);
 
 /// However tight the memory is, so much is kept for readers that are behind: this many events …
 const KEPT_EVENTS_TIGHT: usize = 64;
@@ -137,14 +140,19 @@ impl Plan {
 
     pub(crate) fn reactor_config(&self, seed: u64) -> Config {
         let rate = RateLimit { messages_per_second: 1_000_000, ..RateLimit::default() };
+        let engine = EngineLimits {
+            ping_interval: Duration::from_secs(2),
+            ping_timeout: NEVER,
+            connect_timeout: NEVER,
+            ..EngineLimits::default()
+        };
         Config {
-            limits: Limits { rate, ..Limits::default() },
+            limits: Limits { rate, engine, ..Limits::default() },
             linger: self.linger,
             connections_max: self.connections_max,
             connections_per_ip_max: self.connections_per_ip_max,
             heartbeat_interval: HEARTBEAT,
             ping_interval: Duration::from_secs(2),
-            // Clients here stand still for as long as they like.
             pong_timeout: Duration::MAX,
             admin_listeners_from: 1,
             seed,

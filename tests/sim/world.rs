@@ -216,12 +216,13 @@ impl World {
     fn judge_end(&self, index: usize) {
         let client = &self.clients[index];
         let dialog = &client.dialog;
-        let is_polite = matches!(dialog.speech, Speech::Raw | Speech::V1) && dialog.leaving;
+        let is_polite = matches!(dialog.speech, Speech::Raw | Speech::V1 | Speech::Socket) && dialog.leaving;
         if dialog.speech == Speech::Garbage || is_polite {
             return;
         }
         let (truth, is_raw) = (&self.truth, dialog.speech == Speech::Raw);
-        let is_left_behind = |topic: usize| is_raw || truth.rules[topic].policy == Policy::Close;
+        let is_left_behind =
+            |topic: usize| is_raw || dialog.speech != Speech::Socket && truth.rules[topic].policy == Policy::Close;
         let was_slow = dialog.all_tracks().any(|track| is_left_behind(track.topic) && track.may_be_passed(truth));
         let may_wait_in_vain = dialog.all_tracks().any(|track| truth.rules[track.topic].is_stream);
         let was_shed = client.wire.lock().written_bytes == 0;

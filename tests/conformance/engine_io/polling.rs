@@ -77,6 +77,7 @@ fn bad_payloads_end_the_session() {
         let sid = ECHO.open();
         let response = ECHO.post(&sid, body);
         assert_eq!(response.status, 400, "{}", body.escape_ascii());
+        assert_eq!(ECHO.poll(&sid).status, 400, "Packet encoding: the session is closed");
         ECHO.is_gone(&sid, "Packet encoding");
     }
 }

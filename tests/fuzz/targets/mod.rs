@@ -6,6 +6,7 @@
 //! where the rest is cut.
 
 mod chunked_body;
+mod engine_io;
 mod http_head;
 mod hub;
 mod input;
@@ -13,6 +14,7 @@ mod last_event_id;
 mod operations;
 mod publish_body;
 mod resp;
+mod socket_io;
 mod websocket_client;
 mod websocket_server;
 
@@ -32,6 +34,8 @@ pub(crate) static TARGETS: &[Target] = &[
     Target { name: "chunked_body", check: chunked_body::check, tokens: chunked_body::TOKENS },
     Target { name: "websocket_server", check: websocket_server::check, tokens: websocket_server::TOKENS },
     Target { name: "websocket_client", check: websocket_client::check, tokens: websocket_client::TOKENS },
+    Target { name: "engine_io", check: engine_io::check, tokens: engine_io::TOKENS },
+    Target { name: "socket_io", check: socket_io::check, tokens: socket_io::TOKENS },
     Target { name: "last_event_id", check: last_event_id::check, tokens: last_event_id::TOKENS },
     Target { name: "resp", check: resp::check, tokens: resp::TOKENS },
     Target { name: "publish_body", check: publish_body::check, tokens: publish_body::TOKENS },

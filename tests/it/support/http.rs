@@ -1,7 +1,7 @@
 //! HTTP requests as a client makes them, proper and improper.
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::Shutdown,
 };
 
@@ -107,7 +107,7 @@ impl HttpConnection {
     /// Reads more; false at the end.
     fn fill(&mut self) -> bool {
         let mut buffer = [0; 16 * 1024];
-        match self.socket.read(&mut buffer) {
+        match read_some(&self.socket, &mut buffer) {
             Ok(count) => {
                 self.pending.extend_from_slice(&buffer[..count]);
                 0 < count
@@ -124,6 +124,16 @@ impl HttpConnection {
 
     pub(crate) fn into_socket(self) -> Socket {
         self.socket
+    }
+}
+
+/// Reads what is there. A read with a time limit is interrupted when the test is stopped and goes on, as by a debugger.
+pub(crate) fn read_some(mut socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match socket.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod postgres;
 pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod sentinel;
+pub(crate) mod socket_io;
 pub(crate) mod sse;
 #[allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 pub(crate) mod swarm;

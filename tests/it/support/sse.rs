@@ -1,6 +1,6 @@
 //! An event stream as a client reads it.
 
-use std::{collections::VecDeque, io::Read, time::Instant};
+use std::{collections::VecDeque, time::Instant};
 
 use fanfare::protocol::{
     http::{Method, ResponsePart, ResponseReader, write_request},
@@ -8,7 +8,7 @@ use fanfare::protocol::{
 };
 use socket2::Socket;
 
-use super::{PATIENCE, hub::Hub};
+use super::{PATIENCE, http::read_some, hub::Hub};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl SseClient {
     #[track_caller]
     fn read(&mut self) {
         let mut buffer = [0; 16 * 1024];
-        let count = self.socket.read(&mut buffer).expect("the stream should go on or end");
+        let count = read_some(&self.socket, &mut buffer).expect("the stream should go on or end");
         let Self { reader, decoder, events, ended, .. } = self;
         let mut take_part = |part: ResponsePart<'_>| match part {
             ResponsePart::Head(head) => {

@@ -1,0 +1,265 @@
+//! Socket.IO sessions that requests carry, whichever reactor each request comes to.
+
+use std::time::{Duration, Instant};
+
+use fanfare::protocol::http::Method;
+use serde_json::json;
+
+use crate::support::{
+    http::HttpConnection,
+    hub::Hub,
+    socket_io::{BY_POLLING, CLOSE, Carried, OVER_WEBSOCKET, Polled, SocketClient, sessions},
+    wait_until,
+};
+
+/// Many packets a second, so that only the test's own haste is limited.
+const IN_HASTE: (&str, &str) = ("limits.messages_per_second", "10000");
+
+fn post_head(client: &Polled, body: &str) -> String {
+    format!("POST {} HTTP/1.1\r\nHost: hub\r\nContent-Length: {}\r\n\r\n{body}", client.target(), body.len())
+}
+
+fn poll_head(client: &Polled) -> String {
+    format!("GET {} HTTP/1.1\r\nHost: hub\r\n\r\n", client.target())
+}
+
+fn wait_for_sessions(hub: &Hub, count: u64) {
+    wait_until(&format!("{count} sessions"), || (sessions(hub) == count).then_some(()));
+}
+
+#[test]
+fn requests_find_their_session_at_whatever_reactor_they_come_in() {
+    let hub = Hub::start_with(&["--reactors", "4"], &[IN_HASTE]);
+    let mut clients: Vec<Polled> = (0..12).map(|_| Polled::open(&hub).enter()).collect();
+    clients.iter_mut().for_each(|client| client.subscribe("t"));
+    for number in 0..100 {
+        hub.publish("t", number.to_string());
+    }
+    for client in &mut clients {
+        for number in 0..100 {
+            assert_eq!(client.expect_event("message"), number);
+        }
+        assert_eq!(client.batches.last(), Some(&16), "as many as there are, but no more than some clients take");
+    }
+    assert_eq!(sessions(&hub), 12);
+    for client in &mut clients {
+        client.send(CLOSE);
+    }
+    wait_for_sessions(&hub, 0);
+    hub.wait_for_listeners("t", 0);
+}
+
+#[test]
+fn one_connection_carries_the_requests_of_many_sessions() {
+    let hub = Hub::start_with(&["--reactors", "4"], &[IN_HASTE]);
+    let mut clients: Vec<Polled> = (0..12).map(|_| Polled::open(&hub)).collect();
+    let mut shared = HttpConnection::new(clients[0].connect());
+    // All at once: each is answered before the next is read, wherever the connection has got to by then.
+    let all: String = clients
+        .iter()
+        .map(|client| post_head(client, "40") + &poll_head(client) + "GET /health HTTP/1.1\r\nHost: hub\r\n\r\n")
+        .collect();
+    shared.send(all.as_bytes());
+    for client in &mut clients {
+        assert_eq!(shared.receive().text(), "ok");
+        let response = shared.receive();
+        client.take(&response);
+        assert_eq!(shared.receive().status, 200);
+        assert!(client.next_packet().starts_with("40{"));
+        client.expect_event("connected");
+    }
+    // And one after the other.
+    for number in 0..5 {
+        for client in &mut clients {
+            let post = format!("42{}", json!(["ping", number]));
+            let answer = shared.request(Method::Post, &client.target(), &[], post.as_bytes());
+            assert_eq!(answer.text(), "ok");
+            let response = shared.request(Method::Get, &client.target(), &[], b"");
+            client.take(&response);
+            client.expect_event("pong");
+        }
+    }
+}
+
+#[test]
+fn requests_cut_anywhere_are_whole_at_another_reactor() {
+    let hub = Hub::start_with(&["--reactors", "4"], &[IN_HASTE]);
+    let mut clients: Vec<Polled> = (0..4).map(|_| Polled::open(&hub)).collect();
+    let mut shared = HttpConnection::new(clients[0].connect());
+    let all: String = clients.iter().map(|client| post_head(client, "40") + &poll_head(client)).collect();
+    for piece in all.as_bytes().chunks(7) {
+        shared.send(piece);
+    }
+    for client in &mut clients {
+        assert_eq!(shared.receive().text(), "ok");
+        let response = shared.receive();
+        client.take(&response);
+        assert!(client.next_packet().starts_with("40{"));
+    }
+}
+
+#[test]
+fn a_poll_that_waits_is_answered_when_something_comes() {
+    let hub = Hub::start_with(&["--reactors", "4"], &[]);
+    let mut client = Polled::open(&hub).enter();
+    client.subscribe("t");
+    let mut publisher = HttpConnection::new(hub.connect());
+    let mut shortest = Duration::MAX;
+    for number in 0..30 {
+        let mut waiting = client.begin_poll();
+        let began = Instant::now();
+        assert_eq!(publisher.request(Method::Post, "/publish/t", &[], number.to_string().as_bytes()).status, 200);
+        let response = waiting.receive();
+        shortest = shortest.min(began.elapsed());
+        client.take(&response);
+        assert_eq!(client.expect_event("message"), number);
+    }
+    assert!(shortest < Duration::from_millis(100), "a poll waits for events and not for a timer: {shortest:?}");
+}
+
+#[test]
+fn two_polls_at_once_end_the_session() {
+    let hub = Hub::start_with(&["--reactors", "4"], &[]);
+    let client = Polled::open(&hub).enter();
+    let mut polls = [client.begin_poll(), client.begin_poll()].map(|mut poll| {
+        let response = poll.receive();
+        (response.status, response.text())
+    });
+    polls.sort();
+    assert_eq!(polls[0], (200, CLOSE.to_owned()));
+    assert_eq!(polls[1].0, 400);
+    wait_for_sessions(&hub, 0);
+    assert_eq!((client.poll().status, client.post("3").status), (400, 400));
+}
+
+#[test]
+fn a_poll_that_is_cut_off_ends_the_session() {
+    let hub = Hub::start_with(&["--reactors", "4"], &[]);
+    for _ in 0..8 {
+        let client = Polled::open(&hub).enter();
+        drop(client.begin_poll());
+        wait_for_sessions(&hub, 0);
+        assert_eq!(client.poll().json()["code"], 1);
+    }
+}
+
+#[test]
+fn requests_that_fit_no_session_are_refused_by_the_protocols_numbers() {
+    let hub = Hub::start_with(&["--reactors", "2"], &[]);
+    let client = Polled::open(&hub);
+    let check = |method: Method, target: &str, code: u64| {
+        let headers = [
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        let headers = if target.contains("=websocket") { &headers[..] } else { &[] };
+        let response = HttpConnection::new(hub.connect()).request(method, target, headers, b"");
+        assert_eq!((response.status, &response.json()["code"]), (400, &json!(code)), "{method:?} {target}");
+    };
+    check(Method::Get, "/socket.io/?EIO=4", 0);
+    check(Method::Get, "/socket.io/?EIO=4&transport=carrier-pigeon", 0);
+    // Of no form, of each reactor, and of none.
+    for sid in ["", "nonsense", "AAAAAAAAAAAAAAAAAAAAAA", "AQAAAAAAAAAAAAAAAAAAAA", "_wAAAAAAAAAAAAAAAAAAAA"] {
+        check(Method::Get, &format!("{BY_POLLING}&sid={sid}"), 1);
+        check(Method::Post, &format!("{BY_POLLING}&sid={sid}"), 1);
+        check(Method::Get, &format!("{OVER_WEBSOCKET}&sid={sid}"), 1);
+    }
+    check(Method::Post, BY_POLLING, 2);
+    check(Method::Get, "/socket.io/?EIO=3&transport=polling", 5);
+    check(Method::Get, "/socket.io/?transport=websocket", 5);
+    assert_eq!(client.post("40").text(), "ok", "nobody else is harmed");
+}
+
+#[test]
+fn sessions_count_against_the_limit_on_connections() {
+    let hub = Hub::start_with(&["--reactors", "2"], &[("server.max_connections", "20")]);
+    let mut shared = HttpConnection::new(hub.connect());
+    let mut opened = 0;
+    let refused = loop {
+        let response = shared.request(Method::Get, BY_POLLING, &[], b"");
+        if response.status != 200 {
+            break response;
+        }
+        opened += 1;
+        assert!(opened < 20, "the limit is never reached");
+    };
+    assert_eq!(refused.status, 503);
+    assert!(refused.header("retry-after").is_some());
+    // The connection that asks is one of them.
+    assert_eq!(opened, 19);
+    drop(shared);
+}
+
+#[test]
+fn a_payload_over_the_limit_ends_the_session() {
+    let hub = Hub::start_with(&[], &[("socketio.max_payload", "1000")]);
+    let mut client = Polled::open(&hub).enter();
+    assert_eq!(client.handshake["maxPayload"], 1000);
+    let event = |bytes: usize| format!("42[\"ping\",\"{}\"]", "x".repeat(bytes - 13));
+    client.send(&event(1000));
+    client.expect_event("pong");
+    assert_eq!(client.post(&event(1001)).status, 413);
+    client.wait_for_end();
+    wait_for_sessions(&hub, 0);
+
+    let mut client = Carried::open(&hub).enter();
+    client.send(&event(1000));
+    client.expect_event("pong");
+    client.send(&event(1001));
+    client.wait_for_end();
+    assert_eq!(client.close_code, Some(1009));
+    wait_for_sessions(&hub, 0);
+}
+
+#[test]
+fn a_session_that_nobody_polls_ends() {
+    let hub = Hub::start_with(&[], &[("socketio.ping_interval", "30ms"), ("socketio.ping_timeout", "60ms")]);
+    let began = Instant::now();
+    let client = Polled::open(&hub).enter();
+    wait_for_sessions(&hub, 0);
+    assert!(Duration::from_millis(60) <= began.elapsed(), "not before a ping was left unanswered");
+    client.post("3");
+    wait_until("it is forgotten", || (client.post("3").status == 400).then_some(()));
+}
+
+#[test]
+fn a_session_in_no_namespace_ends() {
+    let hub = Hub::start_with(&[], &[("socketio.connect_timeout", "50ms")]);
+    let (_polled, mut carried) = (Polled::open(&hub), Carried::open(&hub));
+    carried.wait_for_end();
+    wait_for_sessions(&hub, 0);
+    // Whoever has entered one stays.
+    let mut entered = Carried::open(&hub).enter();
+    let (_polled, mut carried) = (Polled::open(&hub), Carried::open(&hub));
+    carried.wait_for_end();
+    wait_for_sessions(&hub, 1);
+    entered.emit("ping", &json!(null));
+    entered.expect_event("pong");
+}
+
+#[test]
+fn pings_come_an_interval_after_the_answer() {
+    const INTERVAL: Duration = Duration::from_millis(120);
+    let hub = Hub::start_with(&[], &[("socketio.ping_interval", "120ms"), ("socketio.ping_timeout", "20s")]);
+    let mut polled = Polled::open(&hub).enter();
+    let mut carried = Carried::open(&hub).enter();
+    check_pings(&mut polled, INTERVAL);
+    check_pings(&mut carried, INTERVAL);
+}
+
+/// Answers three pings; measures the time from each answer to the next ping.
+#[track_caller]
+fn check_pings(client: &mut impl SocketClient, interval: Duration) {
+    assert_eq!(client.try_next().as_deref(), Some("2"));
+    let mut shortest = Duration::MAX;
+    for _ in 0..3 {
+        let began = Instant::now();
+        client.send("3");
+        assert_eq!(client.try_next().as_deref(), Some("2"));
+        assert!(interval <= began.elapsed(), "{:?}", began.elapsed());
+        shortest = shortest.min(began.elapsed());
+    }
+    assert!(shortest < interval + Duration::from_millis(80), "{shortest:?}");
+}
