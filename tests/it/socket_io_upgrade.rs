@@ -160,7 +160,7 @@ fn of_two_probes_one_carries_the_session() {
         // One that comes too late does not take it away.
         idle.send("2probe");
         idle.send("5");
-        assert!(matches!(idle.next(), Incoming::Close(Some(1008), _)));
+        assert!(matches!(idle.next(), Incoming::Close(Some(1002), _)));
         hub.publish("t", "1");
         assert_eq!(carried.expect_event("message"), 1);
         carried.send(CLOSE);
@@ -177,7 +177,7 @@ fn a_probe_of_a_session_that_is_gone_carries_no_other() {
     wait_until("the session is gone", || (sessions(&hub) == 0 && client.poll().status == 400).then_some(()));
     let mut others: Vec<Polled> = (0..20).map(|_| Polled::open(&hub).enter()).collect();
     stale.send("2probe");
-    assert!(matches!(stale.next(), Incoming::Close(Some(1008), _)), "its slot is another's by now");
+    assert!(matches!(stale.next(), Incoming::Close(Some(1002), _)), "its slot is another's by now");
     for other in &mut others {
         other.emit("ping", &json!(null));
         other.expect_event("pong");
