@@ -25,6 +25,51 @@ pub struct SocketIoForm {
     pub own: bool,
 }
 
+/// A [`Format`] in one byte, for what is looked at once per delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FormatCode(u8);
+
+impl FormatCode {
+    const INDEX: u8 = 0x0f;
+    const OFFSET: u8 = 0x40;
+    const OWN: u8 = 0x80;
+
+    /// The format's place in a [`FrameCache`].
+    #[inline]
+    pub fn index(self) -> usize {
+        usize::from(self.0 & Self::INDEX)
+    }
+
+    /// As [`Format::is_shared`].
+    #[inline]
+    pub fn is_shared(self) -> bool {
+        self.0 & Self::OWN == 0
+    }
+
+    /// The format it stands for.
+    pub fn format(self) -> Format {
+        match self.0 & Self::INDEX {
+            0 => Format::WebSocketRaw,
+            1 => Format::FanfareV1,
+            index @ 2..10 => {
+                let bits = index - 2;
+                let [named, chunked, with_id] = [1, 2, 4].map(|bit| bits & bit != 0);
+                Format::Sse(SseForm { named, chunked, with_id })
+            }
+            _ => Format::SocketIo(SocketIoForm { offset: self.0 & Self::OFFSET != 0, own: !self.is_shared() }),
+        }
+    }
+}
+
+impl From<Format> for FormatCode {
+    fn from(format: Format) -> Self {
+        let offset = matches!(format, Format::SocketIo(SocketIoForm { offset: true, .. }));
+        let own = !format.is_shared();
+        // At most FORMAT_COUNT, which has room in four bits.
+        Self(format.index() as u8 | if offset { Self::OFFSET } else { 0 } | if own { Self::OWN } else { 0 })
+    }
+}
+
 /// The variants of the Server-Sent Events form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SseForm {
@@ -99,6 +144,18 @@ mod tests {
         }
         places.sort_unstable();
         assert_eq!(places, (0..FORMAT_COUNT).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_code_stands_for_its_format() {
+        let sse = (0..8)
+            .map(|bits| Format::Sse(SseForm { named: bits & 1 != 0, chunked: bits & 2 != 0, with_id: bits & 4 != 0 }));
+        let socket_io = (0..4).map(|bits| Format::SocketIo(SocketIoForm { offset: bits & 1 != 0, own: bits & 2 != 0 }));
+        for format in sse.chain(socket_io).chain([Format::WebSocketRaw, Format::FanfareV1]) {
+            let code = FormatCode::from(format);
+            assert_eq!(code.format(), format);
+            assert_eq!((code.index(), code.is_shared()), (format.index(), format.is_shared()), "{format:?}");
+        }
     }
 
     #[test]

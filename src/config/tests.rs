@@ -276,12 +276,20 @@ fn what_is_refused() {
     check("[proxy]\nheader_bytes_max = 100", &["is below the least, 232"]);
     check("[cors]\nallow_origins = [\"example.org\"]", &["`example.org` is not an origin"]);
     check("[cors]\nallow_origins = [\"https://example.org/\"]", &["is not an origin"]);
-    check("[esp]\nnamespaces = [\"/\", \"field\"]", &["`field` is no namespace"]);
     check("[cors]\nallow_credentials = true", &["each origin must be named"]);
     check("[log]\nformat = \"xml\"", &["`text` or `json`"]);
     check("[log]\nlevel = \"a=b=c\"", &["neither a level"]);
     check("[log\nlevel = \"info\"", &[":1:5: "]);
     check("[log]\nlevel = \"info\"\nlevel = \"warn\"", &[":3:1: ", "duplicate key"]);
+}
+
+#[test]
+fn namespaces_begin_with_a_slash() {
+    for bad in ["field", "", "/a,/b"] {
+        let text = format!("[esp]\nnamespaces = [\"/\", \"{bad}\"]");
+        let error = load_text("refused", &text).expect_err(bad).to_string();
+        assert!(error.contains(&format!("`{bad}` is no namespace")), "{error}");
+    }
 }
 
 #[test]

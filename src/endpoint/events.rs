@@ -226,18 +226,14 @@ impl<'hub> Door<'hub> {
 
     fn subscribable(&self, stream: &str) -> Result<Topic, Fault> {
         let topic = self.mount.topic(stream).map_err(bad_stream)?;
-        self.permit(access::may_subscribe(self.identity()?, &topic))?;
+        access::may_subscribe(self.identity()?, &topic).map_err(Fault::from)?;
         Ok(topic)
     }
 
     fn publishable(&self, stream: &str) -> Result<Topic, Fault> {
         let topic = self.mount.topic(stream).map_err(bad_stream)?;
-        self.permit(access::may_publish(self.identity()?, &topic))?;
+        access::may_publish(self.identity()?, &topic).map_err(Fault::from)?;
         Ok(topic)
-    }
-
-    fn permit(&self, permitted: Result<(), Denied>) -> Result<(), Fault> {
-        permitted.inspect_err(|denied| access::count_refusal(*denied, self.context)).map_err(Fault::from)
     }
 
     /// What is said when all went well, and the events to publish.

@@ -10,7 +10,6 @@ use super::{
     stream::place_cursor,
 };
 use crate::{
-    auth::Denied,
     bus::{PublishRefused, Receipt},
     event::Start,
     protocol::http::{Method, Request, Response},
@@ -25,7 +24,7 @@ const LABEL: &str = "pods";
 pub(super) fn open_changes(request: &Request, pod: &str, context: &Context<'_>) -> Answer {
     let permitted = access::identify(request, context).map_err(access::refuse).and_then(|identity| {
         let topic = topic_of(pod)?;
-        permit(access::may_subscribe(identity.as_deref(), &topic), context)?;
+        access::may_subscribe(identity.as_deref(), &topic).map_err(access::refuse)?;
         Ok((topic, identity))
     });
     let (topic, identity) = match permitted {
@@ -52,7 +51,7 @@ pub(super) fn open_changes(request: &Request, pod: &str, context: &Context<'_>) 
 pub(super) fn publish_changes(request: &Request, pod: &str, context: &Context<'_>) -> Answer {
     let permitted = access::identify(request, context).map_err(access::refuse).and_then(|identity| {
         let topic = topic_of(pod)?;
-        permit(access::may_publish(identity.as_deref(), &topic), context)?;
+        access::may_publish(identity.as_deref(), &topic).map_err(access::refuse)?;
         Ok(topic)
     });
     let parsed = permitted.and_then(|topic| {
@@ -68,10 +67,6 @@ pub(super) fn publish_changes(request: &Request, pod: &str, context: &Context<'_
         }
         Err(response) => response.into(),
     }
-}
-
-fn permit(permitted: Result<(), Denied>, context: &Context<'_>) -> Result<(), Response> {
-    permitted.inspect_err(|denied| access::count_refusal(*denied, context)).map_err(access::refuse)
 }
 
 /// A pod is one segment of its topic's name: `a.b` would be a place inside of `a`.

@@ -4,7 +4,7 @@
 //! last. A visit writes all that has come since the last one, and one that finds nothing to write costs a comparison, so
 //! it never hurts to visit too often. Extending a lap under way makes it a full round from where it is.
 
-use crate::{event::Position, frame::Format};
+use crate::{event::Position, frame::FormatCode};
 
 /// One subscription of one connection: a cursor into the topic's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Listener {
     /// Which of the connection's subscriptions this is.
     pub subscription: u16,
     /// The wire form it is served in.
-    pub format: Format,
+    pub format: FormatCode,
     /// The position of the next event to write.
     pub cursor: Position,
 }
@@ -128,11 +128,12 @@ impl Lap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::Format;
 
     fn lap(count: u32) -> Lap {
         let mut lap = Lap::new();
         for slot in 0..count {
-            lap.add(Listener { slot, subscription: 0, format: Format::WebSocketRaw, cursor: 1 });
+            lap.add(Listener { slot, subscription: 0, format: Format::WebSocketRaw.into(), cursor: 1 });
         }
         lap
     }
@@ -179,7 +180,7 @@ mod tests {
                 visits(&mut lap, after);
                 lap.extend();
                 let mut seen = visits(&mut lap, later);
-                lap.add(Listener { slot: 5, subscription: 0, format: Format::WebSocketRaw, cursor: 1 });
+                lap.add(Listener { slot: 5, subscription: 0, format: Format::WebSocketRaw.into(), cursor: 1 });
                 seen.extend(visits(&mut lap, 99));
                 for slot in 0..5 {
                     assert!(

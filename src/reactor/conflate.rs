@@ -25,7 +25,7 @@ pub(super) fn conflate<S>(
         }
         if topic.is_superseded(cursor) {
             conflated += 1;
-        } else if event.gap.is_some() && format == Format::WebSocketRaw {
+        } else if event.gap.is_some() && format.format() == Format::WebSocketRaw {
             outcome = Visit::Stranded;
             break;
         } else {

@@ -233,7 +233,7 @@ fn has_news<S>(connection: &Connection<S>, topics: &mut TopicTable) -> bool {
     let is_behind = |subscription: &Subscription| {
         let Some(topic) = topics.at(subscription.topic) else { return false };
         let Listener { format, cursor, .. } = *topic.lap.listener(subscription.place);
-        format != Format::WebSocketRaw && (topic.ring.oldest()..topic.ring.next()).contains(&cursor)
+        format.format() != Format::WebSocketRaw && (topic.ring.oldest()..topic.ring.next()).contains(&cursor)
     };
     let in_order = connection.state.may_catch_up() && !connection.state.has(REPLAYING | BEHIND);
     in_order && connection.subscriptions.iter().any(is_behind)
@@ -319,7 +319,8 @@ fn cut_short<S>(
         && let Some(event) = ring.event(listener.cursor)
     {
         let event = Arc::clone(event);
-        connection.unfinished = Some(Unfinished { event, format: listener.format, written: part as u32 });
+        let format = listener.format.format();
+        connection.unfinished = Some(Unfinished { event, format, written: part as u32 });
         listener.cursor += 1;
     }
 }
@@ -380,7 +381,8 @@ fn visit_with_ids<N: Net>(
         let Some(ids) = stream.ids() else { return Visit::Broken };
         let mut lead = Vec::new();
         sse::write_cursor_id(ids, form.chunked, &mut lead);
-        let frame = event.frame(listener.format, |event| encode_frame(event, listener.format));
+        let format = listener.format.format();
+        let frame = event.frame(format, |event| encode_frame(event, format));
         let lead_bytes = lead.len();
         let owed = lead_bytes + frame.len();
         let parts = [io::IoSlice::new(&lead), io::IoSlice::new(&frame)];
@@ -398,7 +400,7 @@ fn visit_with_ids<N: Net>(
                 metrics.on_delivered(Transport::Sse, 1, owed as u64);
             } else {
                 let (event, written) = (Arc::clone(event), (written - lead_bytes) as u32);
-                connection.unfinished = Some(Unfinished { event, format: listener.format, written });
+                connection.unfinished = Some(Unfinished { event, format, written });
             }
             return Visit::Blocked;
         }

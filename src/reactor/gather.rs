@@ -7,7 +7,7 @@
 use crate::{
     clock::Moment,
     event::Position,
-    frame::{FORMAT_COUNT, Format},
+    frame::{FORMAT_COUNT, Format, FormatCode},
     log::Ring,
     metrics::{ReactorMetrics, Transport},
     protocol::encode_frame,
@@ -34,7 +34,7 @@ impl Gathers {
         &mut self,
         topic: u32,
         ring: &Ring,
-        format: Format,
+        format: FormatCode,
         from: Position,
         metrics: &ReactorMetrics,
     ) -> Option<&mut Gather> {
@@ -42,7 +42,7 @@ impl Gathers {
         let key = Key { topic, from, head: ring.next() };
         if gather.key != Some(key) {
             gather.settle(metrics, self.now);
-            gather.fill(ring, format, from);
+            gather.fill(ring, format.format(), from);
             gather.key = (!gather.bytes.is_empty()).then_some(key);
             gather.key?;
         }

@@ -266,6 +266,8 @@ impl<N: Net> Reactor<N> {
         let Some(topic) = self.topics.at(place).map(|topic| topic.state.topic.clone()) else { return };
         self.settle_passed(slot);
         if let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(namespace)) {
+            // Most clients listen to one, and a list that grows by itself begins with four.
+            client.topics.reserve_exact(1);
             client.topics.push(Listening { place, topic, began, passed: began });
         }
         self.reform(slot);
@@ -304,7 +306,7 @@ impl<N: Net> Reactor<N> {
         let Some(format) = connection.session.as_ref().ok().and_then(Session::format) else { return };
         for subscription in &connection.subscriptions {
             if let Some(topic) = self.topics.at(subscription.topic) {
-                topic.lap.listener(subscription.place).format = format;
+                topic.lap.listener(subscription.place).format = format.into();
             }
         }
     }

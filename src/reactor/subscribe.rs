@@ -293,7 +293,7 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.at(slot) else { return };
         let Some(format) = connection.session.as_ref().ok().and_then(|session| session.format()) else { return };
         let subscription = connection.subscriptions.len() as u16;
-        let listener = topic.lap.add(Listener { slot, subscription, format, cursor });
+        let listener = topic.lap.add(Listener { slot, subscription, format: format.into(), cursor });
         topic.state.listeners.fetch_add(1, Ordering::Relaxed);
         connection.subscriptions.push(Subscription { topic: place, place: listener });
         self.mark_dirty(slot);

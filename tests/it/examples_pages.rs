@@ -1,8 +1,11 @@
 //! The pages of `scripts/examples`, in a browser.
 
+use std::time::Instant;
+
 use serde_json::json;
 
 use crate::support::{
+    PATIENCE,
     browser::Page,
     guarded::{Guarded, PASSWORD, USER},
     hub::Hub,
@@ -38,7 +41,9 @@ impl Page {
     /// Passes over reports until there is one of `kind` that begins with `start`; returns the rest of it.
     #[track_caller]
     fn wait_for(&mut self, kind: &str, start: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
         loop {
+            assert!(Instant::now() < deadline, "the page shows much, but not {kind} {start:?}");
             let report = self.next();
             let rest = report[1].as_str().and_then(|text| text.strip_prefix(start));
             if let (true, Some(rest)) = (report[0] == kind, rest) {

@@ -98,7 +98,7 @@ fn take_in(kind: Kind, request: &Request, context: &Context<'_>) -> Result<Parce
     let parcel = parse_records(kind, &request.body, key, received_us, hub.telemetry.objects_max)
         .map_err(|invalid| describe_invalid(&invalid))?;
     for (index, record) in parcel.records.iter().enumerate() {
-        access::may_publish(identity.as_deref(), &record.topic).map_err(|denied| forbid(denied, context))?;
+        access::may_publish(identity.as_deref(), &record.topic).map_err(refuse)?;
         if hub.bus.check(Some(kind.event()), &record.payload(Some(i64::MAX))).is_err() {
             return Err(error(413, "PayloadTooLarge", &format!("object {index} is over the limit of one event")));
         }
@@ -224,12 +224,6 @@ fn describe_invalid(invalid: &Invalid) -> Response {
         body["field"] = field.as_str().into();
     }
     Response::json(invalid.status, &body)
-}
-
-/// Refuses a client that is known, which nobody has counted yet.
-fn forbid(denied: Denied, context: &Context<'_>) -> Response {
-    access::count_refusal(denied, context);
-    refuse(denied)
 }
 
 fn refuse(denied: Denied) -> Response {

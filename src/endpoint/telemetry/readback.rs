@@ -1,7 +1,7 @@
 //! `GET /api/v1/telemetry/{well_id}?from=&to=&limit=&cursor=&order=`: what was stored, page by page.
 
 use super::{
-    Answer, Context, Later, RETRY_AFTER_S, access, describe_invalid, error, forbid, refuse,
+    Answer, Context, Later, RETRY_AFTER_S, access, describe_invalid, error, refuse,
     validate::{TIME_US_MAX, parse_time, topic_of},
 };
 use crate::{
@@ -33,7 +33,7 @@ pub(in crate::endpoint) fn read_back(request: &Request, well_id: &str, context: 
 fn check(request: &Request, well_id: &str, context: &Context<'_>) -> Result<Query, Response> {
     let identity = access::identify(request, context).map_err(refuse)?;
     let topic = topic_of(well_id).map_err(|invalid| describe_invalid(&invalid))?;
-    access::may_subscribe(identity.as_deref(), &topic).map_err(|denied| forbid(denied, context))?;
+    access::may_subscribe(identity.as_deref(), &topic).map_err(refuse)?;
     parse_query(request, well_id)
 }
 

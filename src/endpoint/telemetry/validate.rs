@@ -7,6 +7,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::Parcel;
 use crate::{
+    endpoint::wells::well_topic,
     store::{FIELDS, Kind, Record, write_time},
     topic::Topic,
 };
@@ -86,8 +87,7 @@ fn take_well(object: &mut Object) -> Result<(Arc<str>, Topic), Invalid> {
 
 /// The topic of a well; its id is one segment of the name.
 pub(super) fn topic_of(well_id: &str) -> Result<Topic, Invalid> {
-    let topic = Topic::parse(&format!("wells.{well_id}")).ok().filter(|_| !well_id.contains('.'));
-    topic.ok_or_else(|| wrong_field("well_id", "must be 1 to 249 of A-Z a-z 0-9 _ - : /"))
+    well_topic(well_id).map_err(|_| wrong_field("well_id", "must be 1 to 249 of A-Z a-z 0-9 _ - : /"))
 }
 
 fn take_time(object: &mut Object) -> Result<Option<u64>, Invalid> {

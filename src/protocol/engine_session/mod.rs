@@ -243,7 +243,8 @@ impl EngineSession {
         match self.pulse {
             Pulse::PingAt(at) if at <= now => {
                 engine_io::write_frame(Kind::Ping, "", outbox.buffer());
-                self.pulse = Pulse::PongBy(now + limits.ping_timeout);
+                // From when the ping was due, as the client counts; but a hub that is late itself leaves time enough.
+                self.pulse = Pulse::PongBy((at + limits.ping_timeout).max(now + limits.ping_timeout * 3 / 4));
                 Ok(())
             }
             Pulse::PongBy(by) if by <= now => Err(Close::PeerGone),

@@ -307,7 +307,7 @@ impl Client {
 
     /// The session is over, by whatever carries it.
     #[track_caller]
-    pub(crate) fn is_ended(mut self, rule: &str) {
+    pub(crate) fn must_end(mut self, rule: &str) {
         if let Some(mut socket) = self.socket.take() {
             socket.is_ended(rule);
         }
@@ -352,7 +352,7 @@ pub(crate) fn ends(rule: &str, door: Door, sent: &[&str]) {
     for carrier in CARRIERS {
         let mut client = Client::open(door, carrier);
         client.send(sent);
-        client.is_ended(&format!("{rule}, {carrier:?}: {sent:?}"));
+        client.must_end(&format!("{rule}, {carrier:?}: {sent:?}"));
     }
 }
 

@@ -78,10 +78,30 @@ const DOORS: &[Door] = &[
         asks: Asks::OtherRight,
         knock: |hub, token| post(hub, "/api/v1/telemetry/ingest", READING, token),
     },
+    Door { name: "POST alerts", asks: Asks::OtherRight, knock: |hub, token| post(hub, "/api/v1/alerts", ALERT, token) },
+    Door {
+        name: "POST diagnostics",
+        asks: Asks::OtherRight,
+        knock: |hub, token| post(hub, "/api/v1/diagnostics", DIAGNOSTIC, token),
+    },
+    Door { name: "Socket.IO connect", asks: Asks::Nothing, knock: |hub, token| say_packet(hub, token, None) },
+    Door {
+        name: "Socket.IO subscribe",
+        asks: Asks::Right,
+        knock: |hub, token| say_packet(hub, token, Some(r#"42["subscribe",{"topic":"a.b"}]"#)),
+    },
+    Door {
+        name: "Socket.IO publish",
+        asks: Asks::Right,
+        knock: |hub, token| say_packet(hub, token, Some(r#"42["publish",{"topic":"a.b","data":1}]"#)),
+    },
 ];
 
 const EVENT: &str = r#"{"type":"info","message":"m","stream_id":"s"}"#;
 const READING: &str = r#"{"well_id":"b","flow_rate":1}"#;
+
+const ALERT: &str = r#"{"well_id":"b","type":"t","severity":"info","message":"m"}"#;
+const DIAGNOSTIC: &str = r#"{"well_id":"b","pump":"fine"}"#;
 
 const BATCH: &str = r#"[{"topic":"a.b","data":1}]"#;
 
@@ -172,6 +192,37 @@ fn of_reply(reply: &Value) -> Fate {
         (Some("error"), Some("Forbidden")) => Fate::Forbidden,
         (Some("subscribed" | "published" | "stats"), _) => Fate::In,
         _ => panic!("{reply} is nothing to expect"),
+    }
+}
+
+/// A session of Socket.IO that shows the token, and says `packet` once it is let in.
+fn say_packet(hub: &Hub, token: Option<&str>, packet: Option<&str>) -> Fate {
+    let mut client = WebSocketClient::open(hub, "/socket.io/?EIO=4&transport=websocket");
+    assert!(client.next_text().starts_with("0{"), "the handshake");
+    let shown = token.map(|token| json!({ "token": token }).to_string());
+    client.send(&format!("40{}", shown.unwrap_or_default()));
+    let answer = client.next_text();
+    if let Some(refused) = answer.strip_prefix("44") {
+        let refused: Value = serde_json::from_str(refused).expect("it speaks JSON");
+        return of_word(&refused["data"]);
+    }
+    assert!(answer.starts_with("40{"), "{answer}");
+    assert!(client.next_text().starts_with("42[\"connected\""), "the greeting");
+    let Some(packet) = packet else { return Fate::In };
+    client.send(packet);
+    let told = client.next_text();
+    let told: Value = serde_json::from_str(told.trim_start_matches(char::is_numeric)).expect("it speaks JSON");
+    match told[0].as_str() {
+        Some("subscribed" | "published") => Fate::In,
+        _ => of_word(&told[1]),
+    }
+}
+
+fn of_word(told: &Value) -> Fate {
+    match told["error"].as_str() {
+        Some("AuthenticationError") => Fate::Unknown,
+        Some("AuthorizationError") => Fate::Forbidden,
+        _ => panic!("{told} is nothing to expect"),
     }
 }
 

@@ -190,7 +190,8 @@ impl Local {
         assert_eq!(placed.unwrap_or(oldest), due, "{start:?} in {oldest}..{next}");
         let free = self.readers.iter().position(Option::is_none);
         let slot = free.unwrap_or(self.readers.len());
-        let listener = Listener { slot: slot as u32, subscription: 0, format: Format::WebSocketRaw, cursor: due };
+        let listener =
+            Listener { slot: slot as u32, subscription: 0, format: Format::WebSocketRaw.into(), cursor: due };
         let reader = Reader { place: self.lap.add(listener), due, is_blocked: false };
         match free {
             Some(slot) => self.readers[slot] = Some(reader),
