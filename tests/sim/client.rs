@@ -56,7 +56,7 @@ pub(crate) enum Fate {
 
 /// A command that waits for its answer.
 #[derive(Debug)]
-enum Pending {
+pub(crate) enum Pending {
     Subscribe(Track),
     Unsubscribe(usize),
     Publish(u64),
@@ -94,7 +94,7 @@ pub(crate) struct Dialog {
     /// The stream's last words were that the client is to come back later.
     pub(crate) try_later: bool,
     /// The client has not always read what there was.
-    was_behind: bool,
+    pub(crate) was_behind: bool,
     /// Its client has come back on another one.
     pub(crate) was_succeeded: bool,
     /// The stream's last chunk came.
@@ -104,10 +104,10 @@ pub(crate) struct Dialog {
     body: Vec<u8>,
     /// Requests without a response, by the tag they publish.
     requests: VecDeque<u64>,
-    commands: HashMap<u64, Pending>,
+    pub(crate) commands: HashMap<u64, Pending>,
     next_reference: u64,
     /// Pings of the session that are yet to be answered.
-    pings: usize,
+    pub(crate) pings: usize,
     status: u16,
     key: String,
     stream: sse::Decoder,
@@ -419,13 +419,13 @@ impl Dialog {
         }
     }
 
-    fn track(&mut self, topic: usize) -> &mut Track {
+    pub(crate) fn track(&mut self, topic: usize) -> &mut Track {
         let found = self.tracks.iter_mut().rev().find(|track| track.topic == topic);
         found.unwrap_or_else(|| panic!("an event of topic {topic}, which was not asked for"))
     }
 
     /// There is none if the subscription was cancelled before it began.
-    fn end_track(&mut self, topic: usize) {
+    pub(crate) fn end_track(&mut self, topic: usize) {
         if let Some(track) = self.tracks.iter_mut().rev().find(|track| track.topic == topic) {
             track.over = true;
         }
@@ -476,46 +476,6 @@ impl Dialog {
                 self.track(topic).take_gap(gap, was_behind, truth);
             }
             other => panic!("unexpected: {other:?}"),
-        }
-    }
-
-    fn take_packet(&mut self, heard: Heard<'_>, truth: &Truth) {
-        let was_behind = self.was_behind;
-        match heard {
-            Heard::Greeting => {}
-            Heard::Ping => self.pings += 1,
-            // Said once more by the acknowledgement that follows.
-            Heard::Event { name, .. } if socket::ANSWERS.contains(&name.as_str()) => {}
-            Heard::Event { name, data } if name == "gap" => {
-                let (topic, gap) = read_gap(data.get().as_bytes()).expect("a gap");
-                self.track(truth.place_of(&topic.expect("a topic"))).take_gap(gap, was_behind, truth);
-            }
-            Heard::Event { name, data } => {
-                let (topic, index) = truth.find(data.get().as_bytes());
-                assert_eq!(name, truth.entry(topic, index).kind.as_deref().unwrap_or("message"), "the event's name");
-                self.track(topic).take(index, was_behind, truth);
-            }
-            Heard::Answer { number, answer } => {
-                let pending = self.commands.remove(&number);
-                self.take_answer(pending.unwrap_or_else(|| panic!("{number} answered twice")), &answer, truth);
-            }
-        }
-    }
-
-    fn take_answer(&mut self, pending: Pending, answer: &serde_json::Value, truth: &Truth) {
-        match (answer["error"].as_str(), pending) {
-            (None, Pending::Subscribe(mut track)) => {
-                let listens = self.tracks.iter().any(|other| other.topic == track.topic && !other.over);
-                assert!(!listens, "subscribed to {} twice", track.topic);
-                track.open(truth.len(track.topic));
-                self.tracks.push(track);
-            }
-            (None, Pending::Unsubscribe(topic)) => self.end_track(topic),
-            (None, Pending::Publish(tag)) => self.confirmed.push((tag, Vec::new())),
-            (None, Pending::Ping) => {}
-            (Some("TooManyTopics" | "Cancelled"), Pending::Subscribe(_)) => {}
-            (Some("ServiceUnavailable" | "UnknownOutcome"), Pending::Publish(_)) => {}
-            (Some(error), pending) => panic!("{error}: {answer} about {pending:?}"),
         }
     }
 

@@ -3,6 +3,12 @@
 use fanfare::{event::EventId, topic::Topic};
 use serde_json::{Value, json, value::RawValue};
 
+use crate::{
+    client::{Dialog, Pending},
+    forms::read_gap,
+    truth::Truth,
+};
+
 /// Where a session is opened that a WebSocket carries.
 pub(crate) const TARGET: &str = "/socket.io/?EIO=4&transport=websocket";
 /// Enters the namespace `/`.
@@ -11,7 +17,7 @@ pub(crate) const CONNECT: &str = "40";
 pub(crate) const PONG: &str = "3";
 
 /// Events that are answers.
-pub(crate) const ANSWERS: [&str; 6] = ["connected", "error", "pong", "published", "subscribed", "unsubscribed"];
+const ANSWERS: [&str; 6] = ["connected", "error", "pong", "published", "subscribed", "unsubscribed"];
 
 /// A packet of the hub.
 #[derive(Debug)]
@@ -49,6 +55,49 @@ impl<'a> Heard<'a> {
                 Self::Answer { number: number.parse().expect("a number"), answer }
             }
             _ => panic!("unexpected: {text}"),
+        }
+    }
+}
+
+impl Dialog {
+    /// Takes a packet of the hub, and checks what it says.
+    pub(crate) fn take_packet(&mut self, heard: Heard<'_>, truth: &Truth) {
+        let was_behind = self.was_behind;
+        match heard {
+            Heard::Greeting => {}
+            Heard::Ping => self.pings += 1,
+            // Said once more by the acknowledgement that follows.
+            Heard::Event { name, .. } if ANSWERS.contains(&name.as_str()) => {}
+            Heard::Event { name, data } if name == "gap" => {
+                let (topic, gap) = read_gap(data.get().as_bytes()).expect("a gap");
+                self.track(truth.place_of(&topic.expect("a topic"))).take_gap(gap, was_behind, truth);
+            }
+            Heard::Event { name, data } => {
+                let (topic, index) = truth.find(data.get().as_bytes());
+                assert_eq!(name, truth.entry(topic, index).kind.as_deref().unwrap_or("message"), "the event's name");
+                self.track(topic).take(index, was_behind, truth);
+            }
+            Heard::Answer { number, answer } => {
+                let pending = self.commands.remove(&number);
+                self.take_answer(pending.unwrap_or_else(|| panic!("{number} answered twice")), &answer, truth);
+            }
+        }
+    }
+
+    fn take_answer(&mut self, pending: Pending, answer: &Value, truth: &Truth) {
+        match (answer["error"].as_str(), pending) {
+            (None, Pending::Subscribe(mut track)) => {
+                let listens = self.tracks.iter().any(|other| other.topic == track.topic && !other.over);
+                assert!(!listens, "subscribed to {} twice", track.topic);
+                track.open(truth.len(track.topic));
+                self.tracks.push(track);
+            }
+            (None, Pending::Unsubscribe(topic)) => self.end_track(topic),
+            (None, Pending::Publish(tag)) => self.confirmed.push((tag, Vec::new())),
+            (None, Pending::Ping) => {}
+            (Some("TooManyTopics" | "Cancelled"), Pending::Subscribe(_)) => {}
+            (Some("ServiceUnavailable" | "UnknownOutcome"), Pending::Publish(_)) => {}
+            (Some(error), pending) => panic!("{error}: {answer} about {pending:?}"),
         }
     }
 }
