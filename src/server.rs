@@ -145,6 +145,8 @@ struct Cores {
     reactors: Vec<Option<CoreId>>,
     /// A core of its own for the Redis reader, if there is one to spare.
     reader: Option<CoreId>,
+    /// For what computes long and waits for nobody: the cores that no reactor is pinned to.
+    background: Vec<CoreId>,
 }
 
 impl Cores {
@@ -156,12 +158,15 @@ impl Cores {
             Pin::Cores(list) => list.iter().map(|id| CoreId { id: *id }).collect(),
         };
         if all.is_empty() {
-            return Self { reactors: vec![None; reactors], reader: None };
+            return Self { reactors: vec![None; reactors], reader: None, background: Vec::new() };
         }
         let of_reactor = |index: usize| all.get(index % all.len()).copied();
         // Without a core to spare the reader shares the last reactor's.
         let reader = all.get(reactors).or_else(|| all.last()).copied();
-        Self { reactors: (0..reactors).map(of_reactor).collect(), reader }
+        let reactors: Vec<Option<CoreId>> = (0..reactors).map(of_reactor).collect();
+        let is_free = |core: &CoreId| !reactors.contains(&Some(*core));
+        let background = core_affinity::get_core_ids().unwrap_or_default().into_iter().filter(is_free).collect();
+        Self { reactors, reader, background }
     }
 }
 
@@ -255,7 +260,7 @@ impl Server {
         };
         let hub = build_hub(config, clock, Arc::clone(&bus), sources);
         let hub = Arc::new(hub.with_generators(control).with_telemetry(telemetry));
-        start_password_threads(&hub.auth).map_err(of_thread)?;
+        start_password_threads(&hub.auth, &cores.background).map_err(of_thread)?;
         if let Some(streams) = &mut streams {
             streams.read(config, Arc::clone(&bus), clock).map_err(of_redis)?;
         }
@@ -344,13 +349,16 @@ fn start_reactor(
 }
 
 /// They end with the process: what they still check then is for nobody.
-fn start_password_threads(auth: &Auth) -> io::Result<()> {
+fn start_password_threads(auth: &Auth, cores: &[CoreId]) -> io::Result<()> {
     let threads = if auth.is_required() { auth.settings().login_threads } else { 0 };
     for index in 0..threads {
         let work = auth.password_work();
+        let core = (!cores.is_empty()).then(|| cores[index % cores.len()]);
         thread::Builder::new().name(format!("passwords-{index}")).spawn(move || {
             // Streams go first. A kernel that refuses makes them only slower while people sign in.
             let _ = os::run_in_background();
+            // Apart from the reactors, if they are pinned: a hash goes through more memory than a core's caches hold.
+            core.map(core_affinity::set_for_current);
             work.run();
         })?;
     }

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -19,7 +19,7 @@ use crate::{
     budget::{Budget, Charge},
     clock::Moment,
     event::{EventId, Start},
-    protocol::socket_io,
+    protocol::{SessionId, socket_io},
     topic::Topic,
 };
 
@@ -47,55 +47,80 @@ pub struct Recovered {
     pub topics: Vec<(Topic, Start)>,
 }
 
-/// The clients that may come back. What they weigh counts against the memory budget: when that is spent, none is
-/// remembered, and who comes back is told that it is new.
+/// The clients that may come back, those that are still there among them: the hub may learn later than the client that
+/// their connection is lost. What they weigh counts against the memory budget: when that is spent, none is remembered, and
+/// who comes back is told that it is new.
 #[derive(Debug, Default)]
 pub struct Recovery {
-    lost: Mutex<Lost>,
+    known: Mutex<Known>,
 }
 
 #[derive(Debug, Default)]
-struct Lost {
+struct Known {
     by_pid: HashMap<Box<str>, Entry, foldhash::fast::RandomState>,
-    /// In the order in which they are forgotten.
+    /// The lost, in the order in which they are forgotten.
     order: VecDeque<(Moment, Box<str>)>,
 }
 
 #[derive(Debug)]
 struct Entry {
     remembered: Remembered,
-    until: Moment,
+    /// The session that has the client, or had it.
+    session: SessionId,
+    /// Until when it may come back, once it is lost.
+    until: Option<Moment>,
     /// Lets go of its part of the memory budget with the entry.
     _charge: Charge,
 }
 
 impl Recovery {
-    /// Remembers for `window` a client that was lost `now`.
-    pub fn remember(&self, pid: &str, remembered: Remembered, window: Duration, budget: &Arc<Budget>, now: Moment) {
-        let names: usize =
-            remembered.topics.iter().map(|(topic, _)| size_of::<(Topic, EventId)>() + topic.as_str().len()).sum();
-        let weight_bytes = ENTRY_BYTES + 2 * pid.len() + names;
-        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
-        lost.forget(now);
+    /// The client of `session` with this name would come back to this.
+    pub fn note(&self, pid: &str, session: SessionId, remembered: Remembered, budget: &Arc<Budget>) {
+        let weigh = |(topic, _): &(Topic, EventId)| size_of::<(Topic, EventId)>() + topic.as_str().len();
+        let weight_bytes = ENTRY_BYTES + 2 * pid.len() + remembered.topics.iter().map(weigh).sum::<usize>();
+        let mut known = self.lock();
+        // What it would have come back to before is not what it has now.
+        known.by_pid.remove(pid);
         let Some(charge) = budget.try_charge(weight_bytes) else { return };
+        known.by_pid.insert(pid.into(), Entry { remembered, session, until: None, _charge: charge });
+    }
+
+    /// The client is lost, and may come back for `window`; unless it has come back already, by another session.
+    pub fn lose(&self, pid: &str, session: SessionId, window: Duration, now: Moment) {
+        let mut known = self.lock();
+        known.forget_lost(now);
         let until = now + window;
-        lost.by_pid.insert(pid.into(), Entry { remembered, until, _charge: charge });
-        lost.order.push_back((until, pid.into()));
+        if let Some(entry) = known.by_pid.get_mut(pid).filter(|entry| entry.session == session) {
+            entry.until = Some(until);
+            known.order.push_back((until, pid.into()));
+        }
+    }
+
+    /// The client has left, or had to.
+    pub fn forget(&self, pid: &str, session: SessionId) {
+        let mut known = self.lock();
+        if known.by_pid.get(pid).is_some_and(|entry| entry.session == session) {
+            known.by_pid.remove(pid);
+        }
     }
 
     /// The client of this name, which is not remembered any longer.
     fn take(&self, pid: &str, now: Moment) -> Option<Remembered> {
-        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
-        lost.forget(now);
-        lost.by_pid.remove(pid).map(|entry| entry.remembered)
+        let mut known = self.lock();
+        known.forget_lost(now);
+        known.by_pid.remove(pid).map(|entry| entry.remembered)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Lost {
-    fn forget(&mut self, now: Moment) {
+impl Known {
+    fn forget_lost(&mut self, now: Moment) {
         while let Some((until, pid)) = self.order.pop_front_if(|(until, _)| *until <= now) {
             // It may have come back and been lost again since.
-            if self.by_pid.get(&pid).is_some_and(|entry| entry.until == until) {
+            if self.by_pid.get(&pid).is_some_and(|entry| entry.until == Some(until)) {
                 self.by_pid.remove(&pid);
             }
         }
@@ -142,4 +167,63 @@ pub fn recover(
     };
     let permitted = topics.iter().all(|(topic, _)| access::may_subscribe(identity, topic).is_ok());
     permitted.then_some(Recovered { pid, sid, topics })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(10);
+
+    fn session(number: u8) -> SessionId {
+        SessionId::new(0, [number; 15])
+    }
+
+    fn client(sid: &str) -> Remembered {
+        Remembered { sid: sid.into(), namespace: "/".into(), subject: None, topics: Vec::new() }
+    }
+
+    fn at(seconds: u64) -> Moment {
+        Moment(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn a_client_may_come_back_for_a_while_and_once() {
+        let (recovery, budget) = (Recovery::default(), Arc::new(Budget::unlimited()));
+        recovery.note("p", session(1), client("a"), &budget);
+        recovery.lose("p", session(1), WINDOW, at(1));
+        assert_eq!(recovery.take("p", at(10)), Some(client("a")));
+        assert_eq!(recovery.take("p", at(10)), None);
+        recovery.note("p", session(1), client("a"), &budget);
+        recovery.lose("p", session(1), WINDOW, at(1));
+        assert_eq!(recovery.take("p", at(11)), None);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_client_comes_back_before_its_loss_is_noticed() {
+        let (recovery, budget) = (Recovery::default(), Arc::new(Budget::unlimited()));
+        recovery.note("p", session(1), client("a"), &budget);
+        assert_eq!(recovery.take("p", at(1)), Some(client("a")));
+        recovery.note("p", session(2), client("a"), &budget);
+        // The first session ends in its own time, and has no say any more.
+        recovery.lose("p", session(1), WINDOW, at(2));
+        recovery.forget("p", session(1));
+        assert_eq!(recovery.take("p", at(20)), Some(client("a")));
+    }
+
+    #[test]
+    fn a_client_that_has_left_is_forgotten() {
+        let (recovery, budget) = (Recovery::default(), Arc::new(Budget::unlimited()));
+        recovery.note("p", session(1), client("a"), &budget);
+        recovery.forget("p", session(1));
+        assert_eq!((recovery.take("p", at(1)), budget.used()), (None, 0));
+    }
+
+    #[test]
+    fn a_spent_budget_remembers_nobody() {
+        let (recovery, budget) = (Recovery::default(), Arc::new(Budget::new(1)));
+        recovery.note("p", session(1), client("a"), &budget);
+        assert_eq!(recovery.take("p", at(1)), None);
+    }
 }

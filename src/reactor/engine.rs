@@ -24,7 +24,7 @@ use super::{
 use crate::{
     clock::Moment,
     close::Close,
-    endpoint::{EngineAsk, EngineKind, EngineRefusal, Remembered},
+    endpoint::{EngineAsk, EngineKind, EngineRefusal},
     metrics::Transport,
     outbox::Outbox,
     protocol::{
@@ -59,8 +59,8 @@ pub(super) struct Entry {
     /// The WebSocket that has asked to carry the session.
     pub(super) probe: Option<Token>,
     pub(super) due: Moment,
-    /// Its clients that may come back, if any may.
-    pub(super) clients: Vec<(Box<str>, Remembered)>,
+    /// The private names of its clients, if they may come back.
+    pub(super) pids: Vec<Box<str>>,
     /// Which subscription a poll begins with, so that a busy topic leaves room for the others.
     pub(super) turn: usize,
 }
@@ -74,13 +74,6 @@ impl Engines {
     /// A lap has come by a session with a poll that waits.
     pub(super) fn note_polled(&mut self, slot: u32) {
         self.polled.push(slot);
-    }
-
-    /// The clients of the session at `slot` that may come back are these now.
-    pub(super) fn note_clients(&mut self, slot: u32, clients: Vec<(Box<str>, Remembered)>) {
-        if let Some(entry) = self.sessions.get_mut(&slot) {
-            entry.clients = clients;
-        }
     }
 
     /// Whether the WebSocket at `slot` is about to carry a session over.
@@ -171,7 +164,7 @@ impl<N: Net> Reactor<N> {
         self.engines.slots.insert(sid, slot);
         self.engines
             .sessions
-            .insert(slot, Entry { sid, waiting: None, probe: None, due: Moment(0), clients: Vec::new(), turn: 0 });
+            .insert(slot, Entry { sid, waiting: None, probe: None, due: Moment(0), pids: Vec::new(), turn: 0 });
         self.schedule_session(slot);
     }
 
@@ -281,9 +274,8 @@ impl<N: Net> Reactor<N> {
             entry.probe = None;
         }
         let Some(entry) = self.engines.sessions.get_mut(&slot) else { return };
-        for (pid, lost) in std::mem::take(&mut entry.clients) {
-            let window = self.config.limits.engine.recovery;
-            self.hub.recovery.remember(&pid, lost, window, self.hub.bus.budget(), self.now);
+        for pid in std::mem::take(&mut entry.pids) {
+            self.hub.recovery.lose(&pid, entry.sid, self.config.limits.engine.recovery, self.now);
         }
         if self.is_absent(slot) {
             if let Some(connection) = self.connections.at(slot) {

@@ -146,8 +146,15 @@ impl<N: Net> Reactor<N> {
             let (sid, namespace) = (client.sid.clone(), client.namespace.clone());
             Some((client.pid.clone()?, Remembered { sid, namespace, subject: subject.clone(), topics }))
         };
-        let clients = sockets.clients().iter().filter_map(remember).collect();
-        self.engines.note_clients(slot, clients);
+        let clients: Vec<(Box<str>, Remembered)> = sockets.clients().iter().filter_map(remember).collect();
+        let Some(entry) = self.engines.sessions.get_mut(&slot) else { return };
+        let pids = clients.iter().map(|(pid, _)| pid.clone()).collect();
+        for gone in std::mem::replace(&mut entry.pids, pids).iter().filter(|pid| !entry.pids.contains(pid)) {
+            self.hub.recovery.forget(gone, entry.sid);
+        }
+        for (pid, remembered) in clients {
+            self.hub.recovery.note(&pid, entry.sid, remembered, self.hub.bus.budget());
+        }
     }
 
     /// What the application makes of something that the client in `namespace` has said.
