@@ -116,6 +116,34 @@ fn a_client_that_comes_back_gets_what_it_missed() {
     }
 }
 
+/// A network that is cut tells the client at once, and the hub perhaps when a ping is overdue.
+#[test]
+fn a_client_comes_back_before_the_hub_has_noticed_its_loss() {
+    let hub = hub_with(&[]);
+    let mut lost = Carried::open(&hub);
+    let first = lost.enter_with(&Value::Null);
+    let mut place = Place::new(&first);
+    lost.subscribe("unnoticed");
+    hub.publish("unnoticed", "\"before\"");
+    assert_eq!(place.note(&lost.next_event()), "before");
+    (0..20).for_each(|number| drop(hub.publish("unnoticed", format!("{number}"))));
+    let mut client = Carried::open(&hub);
+    let back = client.enter_with(&place.auth());
+    assert_eq!((&back["pid"], &back["sid"]), (&first["pid"], &first["sid"]));
+    (0..20).for_each(|number| assert_eq!(place.note(&client.next_event()), number));
+    // The end of the session that is no longer its own takes nothing from it.
+    lost.send(CLOSE);
+    lost.wait_for_end();
+    wait_for_sessions(&hub, 1);
+    client.send(CLOSE);
+    client.wait_for_end();
+    wait_for_sessions(&hub, 0);
+    hub.publish("unnoticed", "20");
+    let mut client = Carried::open(&hub);
+    assert!(is_back(&client.enter_with(&place.auth()), &place));
+    assert_eq!(place.note(&client.next_event()), 20);
+}
+
 #[test]
 fn what_came_before_a_topic_was_listened_to_does_not_come_again() {
     let hub = hub_with(&[]);
