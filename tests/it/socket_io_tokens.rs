@@ -120,7 +120,7 @@ fn each_ends_in(window: Duration, hub: Hub) -> Vec<Duration> {
     let polled: Vec<Polled> = (0..10).map(|_| Polled::open(&hub).enter()).collect();
     let waiting: Vec<_> = polled.iter().map(Polled::begin_poll).collect();
     let began = Instant::now();
-    let hub = hub.drain();
+    send_signal("TERM", hub.pid());
     let polls = waiting.into_iter().map(|mut poll| {
         thread::spawn(move || {
             let response = poll.receive();
