@@ -398,10 +398,20 @@ def sign_in(theatre):
     token = stage.fanfare("token", "--config", config, "--sub", USER, "--subscribe", "bench")
     make = lambda: theatre.hub("--config", config)
     options = ("--subscribers", CROWD, "--rate", 50, "--token", token, *WARMUP)
-    own = {"storm": ("--login", "%s:%s" % (USER, PASSWORD), "--logins", LOGINS_PER_SECOND)}
-    reports = take_turns(theatre, "S16", {"still": make, "storm": make}, options, own_options=own)
+    logins = ("--login", "%s:%s" % (USER, PASSWORD), "--logins", LOGINS_PER_SECOND)
+    own = {"storm": logins, "apart": logins}
+    apart = lambda: theatre.hub("--config", config, on_all_cores=True)
+    reports = take_turns(theatre, "S16", {"still": make, "storm": make, "apart": apart}, options, own_options=own)
     pairs = list(zip(reports["still"], reports["storm"]))
+    pairs_apart = list(zip(reports["still"], reports["apart"]))
+    in_kernel = lambda report: p99(report, stamp="kernel")
     rows = {
+        "p99 in the kernel, hashing on the other core, ratio": figures.ratios(pairs_apart, in_kernel),
+        "p99 in the kernel without, µs": figures.runs(reports["still"], in_kernel),
+        "p99 in the kernel, hashing on the other core, µs": figures.runs(reports["apart"], in_kernel),
+        "log-ins accepted a run, hashing on the other core": figures.runs(
+            reports["apart"], lambda report: report["logins"]["accepted"]
+        ),
         "p99 of the streams, ratio of storm to none": figures.ratios(pairs, p99),
         "p99 of the streams in the kernel, ratio": figures.ratios(pairs, lambda report: p99(report, stamp="kernel")),
         "p99 of the streams without, µs": figures.runs(reports["still"], p99),

@@ -98,9 +98,10 @@ class Stage:
     def floor(self, *options):
         return Server(self, "floor", [RELEASE + "/examples/floor"], options)
 
-    def hub(self, *options):
+    def hub(self, *options, on_all_cores=False):
+        """Its reactor is pinned in any case; with `on_all_cores` what else it does may use the client's core."""
         command = [RELEASE + "/fanfare", "serve", "--reactors", "1", "--pin=%d" % self.arguments.server_core]
-        return Server(self, "hub", command + ["--log-level", "warn"], options)
+        return Server(self, "hub", command + ["--log-level", "warn"], options, on_all_cores)
 
     def node(self):
         """The official Socket.IO server; `install_peer("socketio")` comes first."""
@@ -138,14 +139,16 @@ def fanfare(*arguments, given=None):
 class Server:
     """A server from its start to its end."""
 
-    def __init__(self, theatre, kind, command, options):
+    def __init__(self, theatre, kind, command, options, on_all_cores=False):
         self.kind = kind
         port = free_port()
         self.url = "http://127.0.0.1:%d" % port
         redis = "127.0.0.1:%d" % theatre.redis_port
         command = command + ["--listen", "127.0.0.1:%d" % port]
         command += ["--redis", "redis://" + redis if kind == "hub" else redis, *options]
-        self.process = start(command, theatre.arguments.server_core)
+        arguments = theatre.arguments
+        cores = [arguments.server_core, arguments.client_core] if on_all_cores else [arguments.server_core]
+        self.process = start(command, *cores)
         await_port(port)
 
     def __enter__(self):
@@ -200,10 +203,10 @@ def socket_memory(line):
     return sum(int(fields[name]) for name in ("r", "w", "f"))
 
 
-def start(command, core):
+def start(command, *cores):
     # The soft limit is what a child inherits; servers raise it themselves if they know how.
-    command = ["sh", "-c", 'ulimit -n "$(ulimit -Hn)"; exec taskset -c %d "$@"' % core, "sh"] + command
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    pinned = ["sh", "-c", 'ulimit -n "$(ulimit -Hn)"; exec taskset -c %s "$@"' % ",".join(map(str, cores)), "sh"]
+    return subprocess.Popen(pinned + command, stdout=subprocess.DEVNULL)
 
 
 def end(process):

@@ -18,7 +18,7 @@ use crate::{
     auth::Identity,
     budget::{Budget, Charge},
     clock::Moment,
-    event::{EventId, Start},
+    event::EventId,
     protocol::{SessionId, socket_io},
     topic::Topic,
 };
@@ -43,8 +43,8 @@ pub struct Recovered {
     pub pid: Box<str>,
     /// Its public name, if this hub knows it.
     pub sid: Option<Box<str>>,
-    /// What it listens to, and from where.
-    pub topics: Vec<(Topic, Start)>,
+    /// What it listens to, each with the last id it has.
+    pub topics: Vec<(Topic, EventId)>,
 }
 
 /// The clients that may come back, those that are still there among them: the hub may learn later than the client that
@@ -155,14 +155,14 @@ pub fn recover(
                 let told = told.iter().flatten().find(|(known, _)| *known == topic);
                 // It may have left the topic since that, and have come back to it later.
                 let id = told.map_or(began, |(_, id)| began.max(*id));
-                (topic, Start::After(id))
+                (topic, id)
             });
             (Some(lost.sid), places.collect::<Vec<_>>())
         }
         Some(_) => return None,
         None => {
             let places = told.filter(|places| places.iter().all(|(topic, _)| hub.bus.archive(topic).is_some()))?;
-            (None, places.into_iter().map(|(topic, id)| (topic, Start::After(id))).collect())
+            (None, places)
         }
     };
     let permitted = topics.iter().all(|(topic, _)| access::may_subscribe(identity, topic).is_ok());

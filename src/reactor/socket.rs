@@ -24,6 +24,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Errand {
     pub(super) namespace: Box<str>,
+    /// Its public name there: it may have left, and entered again.
+    sid: Box<str>,
     /// The acknowledgement.
     pub(super) ack: Option<u64>,
 }
@@ -41,17 +43,25 @@ impl<N: Net> Reactor<N> {
                 let replies = self.ask_application(slot, &namespace, |hub, client, context| {
                     (hub.sockets().answer_event)(&incoming, client, context)
                 });
-                self.take_socket_replies(slot, &Errand { namespace, ack }, replies);
+                let errand = self.errand(slot, namespace, ack);
+                self.take_socket_replies(slot, &errand, replies);
             }
             SocketAsk::Ack { namespace, id, arguments } => {
                 let arguments = values(&arguments);
                 let replies = self.ask_application(slot, &namespace, |hub, client, context| {
                     (hub.sockets().answer_ack)(id, &arguments, client, context)
                 });
-                self.take_socket_replies(slot, &Errand { namespace, ack: None }, replies);
+                let errand = self.errand(slot, namespace, None);
+                self.take_socket_replies(slot, &errand, replies);
             }
             SocketAsk::Disconnect { namespace } => self.leave_namespace(slot, &namespace),
         }
+    }
+
+    fn errand(&mut self, slot: u32, namespace: Box<str>, ack: Option<u64>) -> Errand {
+        let client = self.sockets(slot).and_then(|sockets| sockets.client(&namespace));
+        let sid = client.map(|client| client.sid.clone()).unwrap_or_default();
+        Errand { namespace, sid, ack }
     }
 
     fn sockets(&mut self, slot: u32) -> Option<&mut Sockets> {
@@ -61,9 +71,10 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Whether the session has a client in `namespace`.
-    pub(super) fn is_inside(&mut self, slot: u32, namespace: &str) -> bool {
-        self.sockets(slot).is_some_and(|sockets| sockets.client(namespace).is_some())
+    /// Whether the client that an errand is for is still where it was.
+    pub(super) fn is_inside(&mut self, slot: u32, errand: &Errand) -> bool {
+        let client = self.sockets(slot).and_then(|sockets| sockets.client(&errand.namespace));
+        client.is_some_and(|client| client.sid == errand.sid)
     }
 
     fn enter_namespace(&mut self, slot: u32, namespace: Box<str>, payload: Option<&RawValue>) {
@@ -116,11 +127,9 @@ impl<N: Net> Reactor<N> {
             self.rearm(slot);
         }
         self.send_frames(slot, &frames);
-        let errand = Errand { namespace, ack: None };
+        let errand = self.errand(slot, namespace, None);
         self.take_socket_replies(slot, &errand, welcome.emits.into_iter().map(SocketReply::Emit).collect());
-        for (topic, start) in topics {
-            self.subscribe_client(slot, &errand, &topic, start, Vec::new(), Vec::new());
-        }
+        self.resume_client(slot, &errand, topics);
         self.note_recoverable(slot);
         self.schedule_session(slot);
     }
@@ -249,16 +258,34 @@ impl<N: Net> Reactor<N> {
             return self.take_socket_replies(slot, errand, refused);
         }
         let place = self.attach(topic);
-        if self.listener_place(slot, place).is_some() || self.is_replaying(slot, place) {
-            // Another namespace of the session listens to it: this one joins it where it is.
-            let id = self.place_of_reader(slot, place);
-            self.note_listening(slot, place, id, &errand.namespace);
-            return self.take_socket_replies(slot, errand, done);
-        }
-        if self.waiting_place(slot, place).is_some() {
-            return self.take_socket_replies(slot, errand, refused);
+        if self.is_reading(slot, place) {
+            return self.join_reader(slot, place, errand, done);
         }
         self.subscribe(slot, place, start, Purpose::Errand(Box::new((errand.clone(), done))));
+    }
+
+    /// A client that has come back listens to `topics` again. All of them stand in its offset from the first event on, also
+    /// those that are yet to begin: it may be lost again before they do.
+    fn resume_client(&mut self, slot: u32, errand: &Errand, topics: Vec<(Topic, EventId)>) {
+        let topics: Vec<(u32, EventId)> = topics.into_iter().map(|(topic, id)| (self.attach(&topic), id)).collect();
+        for (place, id) in &topics {
+            self.note_listening(slot, *place, *id, &errand.namespace);
+        }
+        for (place, id) in topics {
+            self.subscribe(slot, place, Start::After(id), Purpose::Errand(Box::new((errand.clone(), Vec::new()))));
+        }
+    }
+
+    /// Whether the session listens to the topic at `place`, or replays it.
+    pub(super) fn is_reading(&mut self, slot: u32, place: u32) -> bool {
+        self.listener_place(slot, place).is_some() || self.is_replaying(slot, place)
+    }
+
+    /// The session reads the topic already, for a client in another namespace: this one joins it where it is.
+    pub(super) fn join_reader(&mut self, slot: u32, place: u32, errand: &Errand, done: Vec<SocketReply>) {
+        let id = self.place_of_reader(slot, place);
+        self.note_listening(slot, place, id, &errand.namespace);
+        self.take_socket_replies(slot, errand, done);
     }
 
     /// Nothing comes of what a client waits for.
@@ -273,9 +300,14 @@ impl<N: Net> Reactor<N> {
         let Some(topic) = self.topics.at(place).map(|topic| topic.state.topic.clone()) else { return };
         self.settle_passed(slot);
         if let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(namespace)) {
-            // Most clients listen to one, and a list that grows by itself begins with four.
-            client.topics.reserve_exact(1);
-            client.topics.push(Listening { place, topic, began, passed: began });
+            match client.topics.iter_mut().find(|listening| listening.place == place) {
+                Some(listening) => listening.passed = began,
+                None => {
+                    // Most clients listen to one, and a list that grows by itself begins with four.
+                    client.topics.reserve_exact(1);
+                    client.topics.push(Listening { place, topic, began, passed: began });
+                }
+            }
         }
         self.reform(slot);
         self.note_recoverable(slot);
@@ -324,12 +356,14 @@ impl<N: Net> Reactor<N> {
         let Some(sockets) = self.sockets(slot) else { return false };
         let Some(client) = sockets.client(namespace) else { return false };
         let Some(index) = client.topics.iter().position(|listening| listening.place == place) else {
-            return self.cancel(slot, place);
+            return self.cancel_errand(slot, place, namespace);
         };
         client.topics.remove(index);
         if !sockets.listens(place) {
             self.unlisten_topic(slot, place);
         }
+        // One that has come back may not have begun to listen to it.
+        self.cancel_errand(slot, place, namespace);
         self.reform(slot);
         self.note_recoverable(slot);
         true

@@ -84,11 +84,14 @@ impl<N: Net> Reactor<N> {
         if let Start::After(seen) = start {
             self.catch_up_with(place, seen);
         }
-        if let Purpose::Errand(errand) = &purpose
-            && !self.is_inside(slot, &errand.0.namespace)
-        {
-            return;
-        }
+        let purpose = match purpose {
+            Purpose::Errand(errand) if !self.is_inside(slot, &errand.0) => return,
+            Purpose::Errand(errand) if self.is_reading(slot, place) => {
+                let (errand, done) = *errand;
+                return self.join_reader(slot, place, &errand, done);
+            }
+            purpose => purpose,
+        };
         let Some(topic) = self.topics.at(place) else { return };
         let joins = topic.ring.place(start, &topic.state.class.retention.history, self.now);
         let (oldest, gap) = match (joins, start) {
@@ -243,7 +246,25 @@ impl<N: Net> Reactor<N> {
 
     /// Gives up a subscription that waits for its topic. A command is answered.
     fn cancel_waiting(&mut self, slot: u32, place: u32) -> bool {
-        let Some(index) = self.waiting_place(slot, place) else { return false };
+        match self.waiting_place(slot, place) {
+            Some(index) => self.cancel_at(slot, place, index),
+            None => false,
+        }
+    }
+
+    /// The same for a subscription of the client in `namespace`.
+    pub(super) fn cancel_errand(&mut self, slot: u32, place: u32, namespace: &str) -> bool {
+        let token = self.connections.token(slot);
+        let is_its =
+            |purpose: &Purpose| matches!(purpose, Purpose::Errand(errand) if *errand.0.namespace == *namespace);
+        let Some(topic) = self.topics.at(place) else { return false };
+        match topic.waiting.iter().position(|waiter| waiter.token == token && is_its(&waiter.purpose)) {
+            Some(index) => self.cancel_at(slot, place, index),
+            None => false,
+        }
+    }
+
+    fn cancel_at(&mut self, slot: u32, place: u32, index: usize) -> bool {
         let (Some(topic), Some(connection)) = (self.topics.at(place), self.connections.at(slot)) else { return false };
         connection.pending -= 1;
         match topic.waiting.remove(index).map(|waiter| waiter.purpose) {
@@ -252,6 +273,8 @@ impl<N: Net> Reactor<N> {
                 fanfare_v1::write_error("Cancelled", CANCELLED, reference.as_deref(), &mut text);
                 self.send_message(slot, &text);
             }
+            // Of a client that has come back: it waits for no word.
+            Some(Purpose::Errand(errand)) if errand.1.is_empty() => {}
             Some(Purpose::Errand(errand)) => self.refuse_errand(slot, &errand.0, "Cancelled", CANCELLED),
             Some(Purpose::Opening) | None => {}
         }
