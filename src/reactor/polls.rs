@@ -19,6 +19,7 @@ use crate::{
 };
 
 impl<N: Net> Reactor<N> {
+    /// The request at `slot` waits for what `session` has for its client.
     pub(super) fn take_poll(&mut self, slot: u32, route: usize, session: u32) -> Result<(), Response> {
         let (token, is_carried) = (self.connections.token(slot), !self.is_absent(session));
         let Some(entry) = self.engines.sessions.get_mut(&session) else { return Ok(()) };
@@ -29,13 +30,16 @@ impl<N: Net> Reactor<N> {
             self.end(session, Close::Policy("two polls at once"));
             return Err(EngineRefusal::BadRequest.response());
         }
+        let is_probed = entry.probe.is_some();
         entry.waiting = Some((token, route));
         self.engines.polls.insert(slot, session);
         if let Some(connection) = self.connections.at(session) {
             connection.state.set(POLLED);
         }
         self.serve_poll(session);
-        self.release_poll(session, true);
+        if is_probed {
+            self.release_poll(session);
+        }
         // One that ends is over once its last words are fetched.
         self.mark_dirty(session);
         Ok(())
@@ -52,14 +56,12 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Answers a poll with nothing, if it waits while a WebSocket is about to take over. `probed`: only then.
-    pub(super) fn release_poll(&mut self, slot: u32, probed: bool) {
-        let Some(entry) = self.engines.sessions.get(&slot) else { return };
-        if entry.waiting.is_some() && (entry.probe.is_some() || !probed) {
-            self.answer_poll(slot, engine_io::NOOP.as_bytes().to_vec());
-        }
+    /// Answers the poll that waits for the session with nothing: a WebSocket takes over.
+    pub(super) fn release_poll(&mut self, slot: u32) {
+        self.answer_poll(slot, engine_io::NOOP.as_bytes().to_vec());
     }
 
+    /// Answers the poll that waits for the session, if there is one.
     fn answer_poll(&mut self, slot: u32, payload: Vec<u8>) {
         let Some(entry) = self.engines.sessions.get_mut(&slot) else { return };
         let Some((token, route)) = entry.waiting.take() else { return };
@@ -120,6 +122,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// The request at `slot` brings what the client has for `session`.
     pub(super) fn take_post(&mut self, slot: u32, route: usize, session: u32, body: &[u8]) -> Result<(), Response> {
         if !self.is_absent(session) {
             return Err(EngineRefusal::BadRequest.response());

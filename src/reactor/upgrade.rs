@@ -26,6 +26,7 @@ const UPGRADE: &str = "5";
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl<N: Net> Reactor<N> {
+    /// Opens a WebSocket that may carry `session` over.
     pub(super) fn open_probe(
         &mut self,
         slot: u32,
@@ -70,11 +71,11 @@ impl<N: Net> Reactor<N> {
                 }
                 // What the session has for the client goes by the poll that waits, which then comes no more.
                 self.serve_poll(session);
-                self.release_poll(session, true);
+                self.release_poll(session);
                 slot
             }
             Message::Text(text) if text == UPGRADE && entry.probe == Some(token) => {
-                self.release_poll(session, false);
+                self.release_poll(session);
                 self.carry_over(slot, session);
                 session
             }
