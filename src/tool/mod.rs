@@ -2,6 +2,7 @@
 
 pub mod bench;
 mod client;
+pub mod produce;
 pub mod publish;
 pub mod subscribe;
 pub mod token;

@@ -50,7 +50,8 @@ pub struct Options {
     channel: String,
 }
 
-fn parse_rate(text: &str) -> Result<f64, String> {
+/// Events a second: a number above 0.
+pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if rate.is_finite() && 0.0 < rate { Ok(rate) } else { Err("it must be above 0".into()) }
 }

@@ -59,7 +59,8 @@ pub struct Options {
     with_id: bool,
 }
 
-fn parse_seconds(text: &str) -> Result<Duration, String> {
+/// A number of seconds above 0, with or without an `s`.
+pub(super) fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.trim_end_matches('s').parse().map_err(|_| "not a number of seconds".to_owned())?;
     match Duration::try_from_secs_f64(seconds) {
         Ok(duration) if !duration.is_zero() => Ok(duration),

@@ -1,0 +1,314 @@
+//! `fanfare produce`: sensors that tell their readings to a pod, one event at a time.
+
+use std::{
+    io::{self, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{
+    client::{Client, HubUrl, describe_refusal},
+    publish::parse_rate,
+    subscribe::parse_seconds,
+};
+use crate::{protocol::http::percent_encode, topic::Topic};
+
+/// What to produce, and for whom.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  fanfare produce                          an event a second, from three sensors in turn
+  fanfare produce -f 100 -s 10 -d 60       a hundred a second from ten sensors, for a minute
+  fanfare produce -u http://hub:8080 --pod bob
+
+Each event is a JSON object: sensor, sequence, value, timestamp (when it was due, in ms since 1970).
+Ctrl+C ends it and says what was produced.")]
+pub struct Options {
+    /// Events a second, all sensors together
+    #[arg(short, long, value_name = "HZ", default_value_t = 1.0, value_parser = parse_rate)]
+    frequency: f64,
+    /// How many sensors take turns
+    #[arg(short, long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    sensors: u32,
+    /// End after so many seconds
+    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
+    duration: Option<Duration>,
+    /// The hub: http://host:port or unix:/path
+    #[arg(short, long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    url: HubUrl,
+    /// The pod whose sensors they are
+    #[arg(long, value_name = "NAME", default_value = "alice", value_parser = parse_pod)]
+    pod: String,
+    /// Say how it goes every N events
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    progress: u64,
+}
+
+/// A pod is one segment of its topic's name.
+fn parse_pod(text: &str) -> Result<String, String> {
+    if text.contains(['.', '/']) {
+        return Err("the name of a pod has neither dots nor slashes".into());
+    }
+    Topic::parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// How often a wait is interrupted to heed Ctrl+C.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How many sensors the banner names one by one.
+const NAMES_MAX: u32 = 10;
+
+/// Produces until the duration or Ctrl+C ends it.
+pub fn run(options: &Options) -> Result<(), String> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let handler = signal_hook::flag::register(signal, Arc::clone(&stop));
+        handler.map_err(|error| format!("cannot wait for Ctrl+C: {error}"))?;
+    }
+    let done = Producer::new(options, io::stdout().lock()).produce(&stop);
+    // Whoever read our output has seen enough.
+    done.or_else(|failure| match failure {
+        Failure::Output(io::ErrorKind::BrokenPipe) => Ok(()),
+        Failure::Output(kind) => Err(format!("cannot print: {kind}")),
+        Failure::Hub(message) => Err(message),
+    })
+}
+
+/// Why producing ended early.
+#[derive(Debug)]
+enum Failure {
+    Hub(String),
+    Output(io::ErrorKind),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error.kind())
+    }
+}
+
+/// Why one event was not taken.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    /// The request itself is wrong, and the next one would be, too.
+    Final(String),
+    /// The next one may be taken.
+    Passing(String),
+}
+
+struct Producer<'o, W> {
+    options: &'o Options,
+    client: Client,
+    path: String,
+    /// Of the first event, which the others follow at equal distances.
+    start: Instant,
+    /// The same moment on the wall clock.
+    start_unix: Duration,
+    taken: u64,
+    failed: u64,
+    /// Whether the last event failed: only changes are told.
+    is_failing: bool,
+    output: W,
+}
+
+/// A reading.
+#[derive(Serialize)]
+struct Reading<'a> {
+    sensor: &'a str,
+    sequence: u64,
+    value: f64,
+    timestamp: f64,
+}
+
+impl<'o, W: Write> Producer<'o, W> {
+    fn new(options: &'o Options, output: W) -> Self {
+        let mut path = "/".to_owned();
+        percent_encode(&options.pod, &mut path);
+        path.push_str("/events/changes");
+        Self {
+            options,
+            client: Client::new(options.url.clone()),
+            path,
+            start: Instant::now(),
+            start_unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            taken: 0,
+            failed: 0,
+            is_failing: false,
+            output,
+        }
+    }
+
+    fn produce(mut self, stop: &AtomicBool) -> Result<(), Failure> {
+        writeln!(self.output, "{}\n", banner(self.options))?;
+        let mut sequence = 0;
+        while self.await_turn(sequence, stop) {
+            self.publish(sequence)?;
+            sequence += 1;
+        }
+        if !self.taken.is_multiple_of(self.options.progress) || self.taken == 0 {
+            self.tell_progress()?;
+        }
+        match self.failed {
+            0 => Ok(()),
+            failed => Err(Failure::Hub(format!("{failed} of {sequence} events were not taken"))),
+        }
+    }
+
+    /// When the event of this number is due. The schedule is fixed from the start: a slow hub does not slow it down.
+    fn due(&self, sequence: u64) -> Duration {
+        #[expect(clippy::cast_precision_loss, reason = "nobody produces more than 2^53 events")]
+        Duration::try_from_secs_f64(sequence as f64 / self.options.frequency).unwrap_or(Duration::MAX)
+    }
+
+    /// Whether the event is to be sent: false when all is over.
+    fn await_turn(&self, sequence: u64, stop: &AtomicBool) -> bool {
+        let due = self.due(sequence);
+        if self.options.duration.is_some_and(|duration| duration <= due) {
+            return false;
+        }
+        loop {
+            let rest = due.saturating_sub(self.start.elapsed());
+            if stop.load(Ordering::Relaxed) || rest.is_zero() {
+                return !stop.load(Ordering::Relaxed);
+            }
+            thread::sleep(rest.min(LOOK_INTERVAL));
+        }
+    }
+
+    fn publish(&mut self, sequence: u64) -> Result<(), Failure> {
+        let sensor = format!("Sensor{}", sequence % u64::from(self.options.sensors) + 1);
+        let timestamp = (self.start_unix + self.due(sequence)).as_secs_f64() * 1e3;
+        let reading = Reading { sensor: &sensor, sequence, value: wave(sequence), timestamp: round(timestamp, 1e3) };
+        let payload = serde_json::to_vec(&reading).expect("a struct of texts and numbers has a JSON form");
+        match self.send(&payload) {
+            Ok(()) => self.note_taken(),
+            Err(Refusal::Passing(reason)) => self.note_failed(&reason),
+            Err(Refusal::Final(reason)) => Err(Failure::Hub(format!("{reason} ({} events were taken)", self.taken))),
+        }
+    }
+
+    fn send(&mut self, payload: &[u8]) -> Result<(), Refusal> {
+        let answer = self.client.post(&self.path, payload).map_err(Refusal::Passing)?;
+        match answer.status {
+            200..300 => Ok(()),
+            // Too many, or not now (RFC 9110 section 15.5.9, RFC 6585 section 4).
+            408 | 429 | 500.. => Err(Refusal::Passing(describe_refusal(&answer))),
+            _ => Err(Refusal::Final(describe_refusal(&answer))),
+        }
+    }
+
+    fn note_taken(&mut self) -> Result<(), Failure> {
+        self.taken += 1;
+        if std::mem::take(&mut self.is_failing) {
+            writeln!(io::stderr(), "fanfare: the hub takes events again; {} were not taken", self.failed)?;
+        }
+        if self.taken.is_multiple_of(self.options.progress) {
+            self.tell_progress()?;
+        }
+        Ok(())
+    }
+
+    fn note_failed(&mut self, reason: &str) -> Result<(), Failure> {
+        self.failed += 1;
+        if !std::mem::replace(&mut self.is_failing, true) {
+            writeln!(io::stderr(), "fanfare: {reason}; going on with the next events")?;
+        }
+        Ok(())
+    }
+
+    fn tell_progress(&mut self) -> io::Result<()> {
+        #[expect(clippy::cast_precision_loss, reason = "for people")]
+        let rate = self.taken as f64 / self.start.elapsed().as_secs_f64().max(0.001);
+        writeln!(self.output, "Generated {} events ({rate:.2} events/sec)", self.taken)?;
+        self.output.flush()
+    }
+}
+
+/// What is said before the first event.
+fn banner(options: &Options) -> String {
+    let Options { url, frequency, sensors, .. } = options;
+    let names: Vec<String> = (1..=(*sensors).min(NAMES_MAX)).map(|number| format!("Sensor{number}")).collect();
+    let more = if *sensors <= NAMES_MAX { String::new() } else { format!(" … Sensor{sensors}") };
+    let duration = match options.duration {
+        Some(duration) => format!("{} seconds", duration.as_secs_f64()),
+        None => "Infinite (press Ctrl+C to stop)".to_owned(),
+    };
+    let interval_ms = round(1e3 / frequency, 1e3);
+    format!(
+        "Starting Realtime Event Producer\nHub URL: {url} (pod {})\nSensors: {}{more}\n\
+         Frequency: {frequency} Hz ({interval_ms}ms interval)\nDuration: {duration}",
+        options.pod,
+        names.join(", "),
+    )
+}
+
+/// A temperature that rises and falls through the day of a sensor: 60 of its events.
+fn wave(sequence: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "below 60")]
+    let angle = (sequence % 60) as f64 / 60.0 * std::f64::consts::TAU;
+    round(21.0 + 4.0 * angle.sin(), 1e2)
+}
+
+/// `number` to as many parts of a whole as `parts` says.
+fn round(number: f64, parts: f64) -> f64 {
+    (number * parts).round() / parts
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(arguments: &[&str]) -> Options {
+        CommandLine::parse_from(["produce"].iter().chain(arguments)).options
+    }
+
+    #[test]
+    fn banners() {
+        let check = |arguments: &[&str], expected: &str| assert_eq!(banner(&options(arguments)), expected);
+        check(
+            &["-f", "5"],
+            "Starting Realtime Event Producer\nHub URL: http://127.0.0.1:8080 (pod alice)\n\
+             Sensors: Sensor1, Sensor2, Sensor3\nFrequency: 5 Hz (200ms interval)\n\
+             Duration: Infinite (press Ctrl+C to stop)",
+        );
+        check(
+            &["-f", "1500", "-s", "11", "-d", "2.5", "-u", "hub:80", "--pod", "bob"],
+            "Starting Realtime Event Producer\nHub URL: http://hub:80 (pod bob)\n\
+             Sensors: Sensor1, Sensor2, Sensor3, Sensor4, Sensor5, Sensor6, Sensor7, Sensor8, Sensor9, Sensor10 … Sensor11\n\
+             Frequency: 1500 Hz (0.667ms interval)\nDuration: 2.5 seconds",
+        );
+    }
+
+    #[test]
+    fn the_schedule_is_fixed_and_has_an_end() {
+        let options = options(&["-f", "1000", "-d", "0.003"]);
+        let producer = Producer::new(&options, Vec::new());
+        let never = AtomicBool::new(false);
+        let sent = (0..).take_while(|&sequence| producer.await_turn(sequence, &never)).count();
+        assert_eq!(sent, 3, "due at 0, 1 and 2 ms");
+        assert_eq!(producer.due(2), Duration::from_millis(2));
+        assert!(!producer.await_turn(0, &AtomicBool::new(true)), "told to stop");
+    }
+
+    #[test]
+    fn pods() {
+        assert_eq!(parse_pod("alice-2"), Ok("alice-2".into()));
+        for bad in ["", "a.b", "a/b", "a b"] {
+            assert!(parse_pod(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! `fanfare produce`: what its sensors tell reaches the pod's readers, and what it says about it is true.
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{hub::Hub, send_signal, sse::SseClient, stdout_of, wait_until};
+
+fn produce(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    command.arg("produce").args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    produce(arguments).output().expect("it was just built")
+}
+
+#[test]
+fn readings_reach_the_pod_one_by_one() {
+    let hub = Hub::start();
+    let mut stream = SseClient::open(&hub, "/bob/events/changes");
+    let said = stdout_of(&run(&["-u", hub.url(0), "--pod", "bob", "-f", "100", "-s", "2", "-d", "0.25"]));
+    let readings: Vec<Value> =
+        (0..25).map(|_| serde_json::from_str(&stream.next_data()).expect("a JSON object")).collect();
+    for (sequence, reading) in readings.iter().enumerate() {
+        assert_eq!(reading["sequence"], sequence);
+        assert_eq!(reading["sensor"], format!("Sensor{}", sequence % 2 + 1));
+        assert!(reading["value"].is_f64(), "{reading}");
+    }
+    let stamp = |index: usize| readings[index]["timestamp"].as_f64().expect("milliseconds");
+    let span_ms = stamp(24) - stamp(0);
+    assert!((239.9..240.1).contains(&span_ms), "events are stamped with when they were due: {span_ms}");
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[0], "Starting Realtime Event Producer");
+    assert_eq!(
+        lines[2..5],
+        ["Sensors: Sensor1, Sensor2", "Frequency: 100 Hz (10ms interval)", "Duration: 0.25 seconds"]
+    );
+    let told: Vec<&str> = lines[6..].iter().filter_map(|line| line.split_once(" events (").map(|it| it.0)).collect();
+    assert_eq!(told, ["Generated 10", "Generated 20", "Generated 25"], "{said}");
+}
+
+#[test]
+fn an_interrupted_producer_says_what_it_did() {
+    let hub = Hub::start();
+    let mut stream = SseClient::open(&hub, "/alice/events/changes");
+    let producer = produce(&["-u", hub.url(0), "-f", "200", "--progress", "1000000"]).spawn().expect("just built");
+    (0..3).for_each(|_| drop(stream.next_data()));
+    send_signal("INT", producer.id());
+    let output = producer.wait_with_output().expect("it is our child");
+    let said = stdout_of(&output);
+    let count: usize = said
+        .lines()
+        .find_map(|line| line.strip_prefix("Generated ")?.split(' ').next()?.parse().ok())
+        .unwrap_or_else(|| panic!("{said}"));
+    (3..count).for_each(|_| drop(stream.next_data()));
+    wait_until("the hub has no more of them", || (hub.stats()["deliveries"] == count).then_some(()));
+}
+
+#[test]
+fn events_that_nobody_takes_are_counted() {
+    let output = run(&["-u", "http://127.0.0.1:1", "-f", "100", "-d", "0.05"]);
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    assert_eq!(complaint.matches("Is the hub running there?").count(), 1, "told once: {complaint}");
+    assert!(complaint.ends_with("5 of 5 events were not taken\n"), "{complaint}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("Generated 0 events"));
+}
+
+#[test]
+fn a_refusal_that_would_repeat_itself_ends_it() {
+    let hub = Hub::start_with(&[], &[("limits.body_bytes_max", "8B")]);
+    let output = run(&["-u", hub.url(0), "-f", "100"]);
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    assert!(complaint.contains("the hub answered 413"), "{complaint}");
+}
