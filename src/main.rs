@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use fanfare::{
     config::{self, Override},
     server,
-    tool::{bench, produce, publish, subscribe, token},
+    tool::{bench, produce, publish, report, subscribe, token},
 };
 
 /// A real-time event hub: events come in over HTTP and Redis, and go out over Server-Sent Events and WebSocket.
@@ -42,6 +42,8 @@ enum Command {
     Produce(produce::Options),
     /// Listen to topics: print their events, or measure how long they take
     Subscribe(subscribe::Options),
+    /// Sum up the logs of many subscribers: deliveries, drops, latency
+    Report(report::Options),
     /// Measure a server: latency, losses, processor time and memory under an open-loop load
     Bench(Box<bench::Options>),
     /// Make a token for a client
@@ -134,6 +136,7 @@ fn main() -> ExitCode {
         Command::Publish(options) => publish::run(&options),
         Command::Produce(options) => produce::run(&options),
         Command::Subscribe(options) => subscribe::run(&options),
+        Command::Report(options) => report::run(&options),
         Command::Bench(options) => return bench::run(&options),
         Command::Token(arguments) => make_token(arguments),
         Command::HashPassword => token::hash().and_then(|hash| print(&format!("{hash}\n"))),

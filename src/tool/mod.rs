@@ -4,5 +4,6 @@ pub mod bench;
 mod client;
 pub mod produce;
 pub mod publish;
+pub mod report;
 pub mod subscribe;
 pub mod token;

@@ -1,0 +1,259 @@
+//! `fanfare report`: what the logs of many subscribers say together. Each line of a log is one delivery, as
+//! `fanfare subscribe --log-dir` writes it: `{"client":1,"received_at_ms":…,"latency_ms":…,"event":{…}}`.
+
+use std::{
+    collections::HashMap,
+    fmt, fs,
+    io::{self, BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// Which logs, and what they should hold.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  fanfare report logs                      every *.log of the folder, one for each client
+  fanfare report logs --clients 50 --events 50
+  fanfare report a.log b.log --json
+
+Without --clients each log counts as one client, and without --events every event that any client has seen: what
+nobody received is then not known to be missing.")]
+pub struct Options {
+    /// Logs, or folders of them
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+    /// How many clients there were
+    #[arg(long, value_name = "N")]
+    clients: Option<u64>,
+    /// How many events were published
+    #[arg(long, value_name = "N")]
+    events: Option<u64>,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Reads the logs and prints what they say together. What was dropped is no failure of the report.
+pub fn run(options: &Options) -> Result<(), String> {
+    let mut tally = Tally::new();
+    for path in find_logs(&options.paths)? {
+        let cannot_read = |error: io::Error| format!("cannot read {}: {error}", path.display());
+        let log = fs::File::open(&path).map_err(cannot_read)?;
+        tally.read_log(&path, BufReader::new(log))?;
+    }
+    let report = tally.sum_up(options.clients, options.events)?;
+    let text = match options.json {
+        true => serde_json::to_string(&report).expect("a struct of numbers has a JSON form"),
+        false => report.to_string(),
+    };
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("cannot print: {error}")),
+        _ => Ok(()),
+    }
+}
+
+/// The files among `paths`, and in place of each folder its `*.log` by name.
+fn find_logs(paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+    let mut logs = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            logs.push(path.clone());
+            continue;
+        }
+        let entries = fs::read_dir(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let mut found: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        found.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+        if found.is_empty() {
+            return Err(format!("{} has no *.log: `fanfare subscribe --log-dir` writes them", path.display()));
+        }
+        found.sort();
+        logs.append(&mut found);
+    }
+    Ok(logs)
+}
+
+/// One line of a log.
+#[derive(Deserialize)]
+struct Delivery<'a> {
+    latency_ms: Option<f64>,
+    #[serde(borrow)]
+    event: &'a RawValue,
+}
+
+/// What of an event tells which it is. Systems that have no `event_id` are known by the whole payload.
+#[derive(Deserialize)]
+struct Named {
+    event_id: Option<String>,
+    published_at_ms: Option<f64>,
+}
+
+/// Latencies in µs; more counts as the most.
+const LATENCY_US_MAX: u64 = 3_600_000_000;
+
+/// All deliveries read so far.
+#[derive(Debug)]
+struct Tally {
+    clients: u64,
+    /// Number of each event, by what names it.
+    events: HashMap<String, usize>,
+    /// Deliveries that were the first of their event at their client.
+    received: u64,
+    duplicated: u64,
+    reordered: u64,
+    /// Logs that end in the middle of a line: their client was ended while it wrote.
+    cut_lines: u64,
+    latencies: Histogram<u64>,
+}
+
+/// What one client has seen.
+#[derive(Default)]
+struct Seen {
+    /// By the event's number.
+    events: Vec<bool>,
+    /// The latest `published_at_ms` so far.
+    published_ms: f64,
+}
+
+impl Tally {
+    fn new() -> Self {
+        let latencies = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("constants within the allowed bounds");
+        Self { clients: 0, events: HashMap::new(), received: 0, duplicated: 0, reordered: 0, cut_lines: 0, latencies }
+    }
+
+    /// Takes the log of one more client; `path` only names it in errors.
+    fn read_log(&mut self, path: &Path, mut log: impl BufRead) -> Result<(), String> {
+        self.clients += 1;
+        let mut seen = Seen::default();
+        let mut line = String::new();
+        for number in 1.. {
+            line.clear();
+            let place = || format!("{}:{number}", path.display());
+            match log.read_line(&mut line).map_err(|error| format!("{}: {error}", place()))? {
+                0 => break,
+                _ if !line.ends_with('\n') => self.cut_lines += 1,
+                _ if line.trim().is_empty() => {}
+                _ => self.take_line(&line, &mut seen).map_err(|error| format!("{}: {error}", place()))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn take_line(&mut self, line: &str, seen: &mut Seen) -> Result<(), String> {
+        let delivery: Delivery<'_> =
+            serde_json::from_str(line).map_err(|error| format!("no line of a subscriber's log: {error}"))?;
+        let named: Option<Named> = serde_json::from_str(delivery.event.get()).ok();
+        let (id, published_ms) = named.map_or((None, None), |named| (named.event_id, named.published_at_ms));
+        let next = self.events.len();
+        let event = *self.events.entry(id.unwrap_or_else(|| delivery.event.get().to_owned())).or_insert(next);
+        if seen.events.len() <= event {
+            seen.events.resize(event + 1, false);
+        }
+        if std::mem::replace(&mut seen.events[event], true) {
+            self.duplicated += 1;
+            return Ok(());
+        }
+        self.received += 1;
+        let published_ms = published_ms.unwrap_or(seen.published_ms);
+        self.reordered += u64::from(published_ms < seen.published_ms);
+        seen.published_ms = seen.published_ms.max(published_ms);
+        if let Some(latency_ms) = delivery.latency_ms {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a cast to an integer saturates"
+            )]
+            self.latencies.saturating_record(((latency_ms * 1e3).round() as u64).clamp(1, LATENCY_US_MAX));
+        }
+        Ok(())
+    }
+
+    /// The report, where so many clients and events were expected.
+    fn sum_up(&self, clients: Option<u64>, events: Option<u64>) -> Result<Report, String> {
+        let seen_events = self.events.len() as u64;
+        let (clients, events) = (clients.unwrap_or(self.clients), events.unwrap_or(seen_events));
+        if clients < self.clients {
+            return Err(format!(
+                "there are {} logs, more than --clients {clients}: remove those of other runs",
+                self.clients
+            ));
+        }
+        if events < seen_events {
+            return Err(format!(
+                "{seen_events} different events were received, more than --events {events}: are there logs of other runs?"
+            ));
+        }
+        let expected = clients.saturating_mul(events);
+        Ok(Report {
+            clients,
+            events,
+            expected,
+            received: self.received,
+            dropped: expected - self.received,
+            duplicated: self.duplicated,
+            reordered: self.reordered,
+            cut_lines: self.cut_lines,
+            latency_ms: (!self.latencies.is_empty()).then(|| Latencies::of(&self.latencies)),
+        })
+    }
+}
+
+/// What the logs say.
+#[derive(Debug, Serialize)]
+struct Report {
+    clients: u64,
+    events: u64,
+    /// Every event to every client.
+    expected: u64,
+    received: u64,
+    dropped: u64,
+    duplicated: u64,
+    reordered: u64,
+    cut_lines: u64,
+    latency_ms: Option<Latencies>,
+}
+
+/// Of all deliveries, in ms.
+#[derive(Debug, Serialize)]
+struct Latencies {
+    p50: f64,
+    p95: f64,
+    p99: f64,
+    max: f64,
+}
+
+impl Latencies {
+    fn of(latencies: &Histogram<u64>) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "at most an hour of microseconds")]
+        let at = |quantile| latencies.value_at_quantile(quantile) as f64 / 1e3;
+        Self { p50: at(0.5), p95: at(0.95), p99: at(0.99), max: at(1.0) }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Clients: {}\nEvents: {}", self.clients, self.events)?;
+        writeln!(f, "Expected deliveries: {}\nReceived deliveries: {}", self.expected, self.received)?;
+        writeln!(f, "Dropped deliveries: {}", self.dropped)?;
+        let more = [
+            ("Duplicated deliveries", self.duplicated),
+            ("Reordered deliveries", self.reordered),
+            ("Lines cut off", self.cut_lines),
+        ];
+        for (name, count) in more.iter().filter(|(_, count)| 0 < *count) {
+            writeln!(f, "{name}: {count}")?;
+        }
+        match &self.latency_ms {
+            None => write!(f, "Latency: no event says when it was published"),
+            Some(Latencies { p50, p95, p99, max }) => {
+                write!(f, "Latency (ms):\np50: {p50:.1}\np95: {p95:.1}\np99: {p99:.1}\nmax: {max:.1}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
