@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use fanfare::{
     config::{self, Override},
     server,
-    tool::{bench, publish, subscribe, token},
+    tool::{bench, produce, publish, subscribe, token},
 };
 
 /// A real-time event hub: events come in over HTTP and Redis, and go out over Server-Sent Events and WebSocket.
@@ -38,6 +38,8 @@ enum Command {
     Serve(ServeArguments),
     /// Publish events, over HTTP or straight to Redis
     Publish(publish::Options),
+    /// Make up what sensors measure, for a pod
+    Produce(produce::Options),
     /// Listen to topics: print their events, or measure how long they take
     Subscribe(subscribe::Options),
     /// Measure a server: latency, losses, processor time and memory under an open-loop load
@@ -130,6 +132,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve(arguments) => serve(&arguments),
         Command::Publish(options) => publish::run(&options),
+        Command::Produce(options) => produce::run(&options),
         Command::Subscribe(options) => subscribe::run(&options),
         Command::Bench(options) => return bench::run(&options),
         Command::Token(arguments) => make_token(arguments),

@@ -2,6 +2,8 @@
 
 pub mod bench;
 mod client;
+mod crowd;
+pub mod produce;
 pub mod publish;
 pub mod subscribe;
 pub mod token;

@@ -1,7 +1,6 @@
 //! `fanfare subscribe`: listens to topics and prints their events, or reports how long they took.
 
 mod report;
-mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -16,11 +15,11 @@ use std::{
 
 use clap::Args;
 
-use self::{
-    report::Report,
-    stream::{Received, Stream, Transport},
+use self::report::Report;
+use super::{
+    client::{HubUrl, Incoming},
+    crowd::stream::{Received, Stream, StreamEnd, Transport},
 };
-use super::client::{HubUrl, Incoming};
 use crate::{protocol::http::percent_encode, topic::Topic};
 
 /// What to listen to, and what to do with it.
@@ -126,7 +125,7 @@ impl<'o, W: Write> Listener<'o, W> {
         let mut connection = url.connect()?;
         connection.set_read_timeout(READ_TIMEOUT)?;
         let mut stream = Stream::new(self.options.transport, rand::random());
-        connection.write(&stream.request(&url.host(), &url.target(&self.path())))?;
+        connection.write(&stream.request(&url.host(), &url.target(&self.path()), ""))?;
         let mut answer = Vec::new();
         while !self.is_over() && !stop.load(Ordering::Relaxed) {
             let done = match connection.read()? {
@@ -141,7 +140,7 @@ impl<'o, W: Write> Listener<'o, W> {
             self.report_if_due()?;
             self.output.flush()?;
             if !self.is_over() {
-                done?;
+                done.map_err(|end| end.reason)?;
             }
         }
         Ok(())
@@ -167,7 +166,12 @@ impl<'o, W: Write> Listener<'o, W> {
     }
 
     /// Outer errors are of the output, inner ones of the stream: events that came before an end still count.
-    fn take(&mut self, stream: &mut Stream, bytes: &[u8], answer: &mut Vec<u8>) -> Result<Result<(), String>, Failure> {
+    fn take(
+        &mut self,
+        stream: &mut Stream,
+        bytes: &[u8],
+        answer: &mut Vec<u8>,
+    ) -> Result<Result<(), StreamEnd>, Failure> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut printed = Ok(());
         let done = stream.receive(bytes, answer, |received| {
@@ -181,9 +185,10 @@ impl<'o, W: Write> Listener<'o, W> {
 
     fn take_one(&mut self, received: &Received<'_>, now: Duration) -> io::Result<()> {
         match received {
-            Received::Notice(text) => writeln!(io::stderr(), "fanfare: {text}"),
+            Received::Opened | Received::Place { .. } => Ok(()),
+            Received::Notice(text) | Received::Gap(text) => writeln!(io::stderr(), "fanfare: {text}"),
             Received::Event { .. } if self.is_over() => Ok(()),
-            Received::Event { id, kind, data } => {
+            Received::Event { id, kind, data, .. } => {
                 self.received += 1;
                 self.report.add(data, now);
                 if self.options.report.is_some() { Ok(()) } else { self.print(id, kind, data) }

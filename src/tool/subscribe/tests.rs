@@ -1,11 +1,10 @@
 use std::time::Duration;
 
-use super::{
-    one_line, parse_seconds,
-    report::Report,
-    stream::{Received, Stream, Transport},
+use super::{one_line, parse_seconds, report::Report};
+use crate::{
+    protocol::websocket,
+    tool::crowd::stream::{Received, Stream, Transport},
 };
-use crate::protocol::websocket;
 
 /// What of `bytes` becomes of the stream: events as `id|kind|data`, notices, then how it ended; all at once and byte by
 /// byte.
@@ -17,12 +16,13 @@ fn check(transport: Transport, bytes: &[u8], expected: &[&str]) {
         for piece in bytes.chunks(piece_bytes) {
             let done = stream.receive(piece, &mut answer, |received| {
                 seen.push(match received {
-                    Received::Event { id, kind, data } => format!("{id}|{kind}|{}", String::from_utf8_lossy(data)),
-                    Received::Notice(text) => text,
+                    Received::Opened | Received::Place { .. } => return,
+                    Received::Event { id, kind, data, .. } => format!("{id}|{kind}|{}", String::from_utf8_lossy(data)),
+                    Received::Notice(text) | Received::Gap(text) => text,
                 });
             });
             if let Err(end) = done {
-                seen.push(end);
+                seen.push(end.reason);
                 break;
             }
         }
