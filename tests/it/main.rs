@@ -26,6 +26,7 @@ mod listeners;
 mod native_api;
 mod outside_clients;
 mod pods;
+mod produce;
 mod proxy;
 mod proxy_documented;
 mod proxy_headers;
