@@ -3,9 +3,9 @@
 use std::{
     fmt,
     io::{self, Read, Write},
-    net::{TcpStream, ToSocketAddrs},
+    net::{SocketAddr, TcpStream, ToSocketAddrs},
     os::unix::net::UnixStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     str::FromStr,
     time::{Duration, Instant},
 };
@@ -47,6 +47,22 @@ impl HubUrl {
         format!("{}{path}", self.prefix)
     }
 
+    /// The path of the hub's unix socket, if that is where it is.
+    pub(super) fn unix_path(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Unix(path) => Some(path),
+            Place::Tcp { .. } => None,
+        }
+    }
+
+    /// The addresses of the hub's host, in the order to try them; none for a unix socket.
+    pub(super) fn socket_addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        match &self.place {
+            Place::Tcp { host, port } => Ok((bare_host(host), *port).to_socket_addrs()?.collect()),
+            Place::Unix(_) => Ok(Vec::new()),
+        }
+    }
+
     /// Connects. The error says where to and why not.
     pub(super) fn connect(&self) -> Result<Connection, String> {
         let stream = match &self.place {
@@ -60,11 +76,15 @@ impl HubUrl {
     }
 }
 
+/// An IPv6 address without the brackets it has in a URL.
+fn bare_host(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
 /// Tries each address of a host in turn, as `localhost` may stand for two.
 fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in (host, port).to_socket_addrs()? {
+    for address in (bare_host(host), port).to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, PATIENCE) {
             Ok(stream) => {
                 stream.set_nodelay(true)?;

@@ -2,6 +2,7 @@
 
 pub mod bench;
 mod client;
+mod crowd;
 pub mod produce;
 pub mod publish;
 pub mod report;

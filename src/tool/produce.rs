@@ -51,7 +51,7 @@ pub struct Options {
 }
 
 /// A pod is one segment of its topic's name.
-fn parse_pod(text: &str) -> Result<String, String> {
+pub(super) fn parse_pod(text: &str) -> Result<String, String> {
     if text.contains(['.', '/']) {
         return Err("the name of a pod has neither dots nor slashes".into());
     }
@@ -235,10 +235,7 @@ fn banner(options: &Options) -> String {
     let Options { url, frequency, sensors, .. } = options;
     let names: Vec<String> = (1..=(*sensors).min(NAMES_MAX)).map(|number| format!("Sensor{number}")).collect();
     let more = if *sensors <= NAMES_MAX { String::new() } else { format!(" … Sensor{sensors}") };
-    let duration = match options.duration {
-        Some(duration) => format!("{} seconds", duration.as_secs_f64()),
-        None => "Infinite (press Ctrl+C to stop)".to_owned(),
-    };
+    let duration = describe_duration(options.duration);
     let interval_ms = round(1e3 / frequency, 1e3);
     format!(
         "Starting Realtime Event Producer\nHub URL: {url} (pod {})\nSensors: {}{more}\n\
@@ -246,6 +243,11 @@ fn banner(options: &Options) -> String {
         options.pod,
         names.join(", "),
     )
+}
+
+/// How long it will run, for people.
+pub(super) fn describe_duration(duration: Option<Duration>) -> String {
+    duration.map_or_else(|| "Infinite (press Ctrl+C to stop)".into(), |it| format!("{} seconds", it.as_secs_f64()))
 }
 
 /// A temperature that rises and falls through the day of a sensor: 60 of its events.

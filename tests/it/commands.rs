@@ -153,7 +153,7 @@ fn subscribe_begins_where_it_is_told() {
 fn subscribe_fails_when_the_hub_ends() {
     let hub = Hub::start();
     for transport in ["sse", "ws"] {
-        let nobody = failure(&["subscribe", "http://127.0.0.1:1", "--transport", transport], 1);
+        let nobody = failure(&["subscribe", "http://127.0.0.1:1", "--topic", "t", "--transport", transport], 1);
         assert!(nobody.contains("127.0.0.1:1"), "{nobody}");
     }
     let arguments = ["subscribe", hub.url(0), "--topic", "t"];

@@ -45,6 +45,7 @@ mod socket_io_tokens;
 mod socket_io_upgrade;
 mod socketio_clients;
 mod sse_stream;
+mod subscribe;
 mod telemetry;
 mod telemetry_doors;
 mod telemetry_store;

@@ -1,26 +1,27 @@
 //! `fanfare subscribe`: listens to topics and prints their events, or reports how long they took.
 
+mod measure;
 mod report;
-mod stream;
 #[cfg(test)]
 mod tests;
 
 use std::{
     io::{self, BufWriter, ErrorKind, Write},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use clap::Args;
 
-use self::{
-    report::Report,
-    stream::{Received, Stream, Transport},
+use super::{
+    client::{HubUrl, Incoming},
+    crowd::stream::{Received, Stream, StreamEnd, Transport},
+    produce::parse_pod,
 };
-use super::client::{HubUrl, Incoming};
 use crate::{protocol::http::percent_encode, topic::Topic};
 
 /// What to listen to, and what to do with it.
@@ -34,29 +35,87 @@ pub struct Options {
     #[arg(value_name = "URL")]
     place: Option<HubUrl>,
     /// The same as a flag
-    #[arg(long, value_name = "URL", conflicts_with = "place")]
+    #[arg(short, long, value_name = "URL", conflicts_with = "place")]
     url: Option<HubUrl>,
-    /// A topic to listen to; may be repeated
-    #[arg(long = "topic", value_name = "TOPIC", default_value = "events.critical", value_parser = Topic::parse)]
+    /// A topic to listen to; may be repeated. Without one: the changes of a pod, measured
+    #[arg(long = "topic", value_name = "TOPIC", value_parser = Topic::parse)]
     topics: Vec<Topic>,
+    /// The pod of sensors to listen to
+    #[arg(long, value_name = "NAME", default_value = "alice", value_parser = parse_pod, conflicts_with = "topics")]
+    pod: String,
+    /// Count only the events of this sensor
+    #[arg(short, long, value_name = "ID")]
+    sensor: Option<String>,
+    /// Listen with N streams at once, measured together
+    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_clients)]
+    clients: usize,
+    /// Measure, and write each client's events to DIR/client-0001.log and so on
+    #[arg(long, value_name = "DIR")]
+    log_dir: Option<PathBuf>,
+    /// Write FILE once all streams are open
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    /// When measuring, show every Nth event
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    progress: u64,
     /// How the events come
     #[arg(long, value_enum, default_value_t = Transport::Sse)]
     transport: Transport,
     /// Begin behind the event with this id
     #[arg(long, value_name = "ID")]
     since: Option<String>,
-    /// Print no events, but every so many seconds how long they took, by their `published_at_ms`
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    /// Measure: print no events, but every so many seconds how long they took, by their own stamp
+    #[arg(short, long = "report-interval", visible_alias = "report", value_name = "SECONDS", value_parser = parse_seconds)]
     report: Option<Duration>,
     /// End after N events; ending earlier is a failure
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// End after so many seconds
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
     duration: Option<Duration>,
     /// Print id, type and payload, separated by tabs, instead of the payload only
     #[arg(long)]
     with_id: bool,
+}
+
+fn parse_clients(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=100_000) => Ok(count),
+        _ => Err("a number from 1 to 100000".into()),
+    }
+}
+
+impl Options {
+    /// Whether events are measured, by streams that come back, instead of printed.
+    fn measures(&self) -> bool {
+        let is_asked =
+            self.report.is_some() || self.sensor.is_some() || self.log_dir.is_some() || self.ready_file.is_some();
+        self.topics.is_empty() || is_asked || 1 < self.clients
+    }
+
+    fn wanted_topics(&self) -> Vec<Topic> {
+        if self.topics.is_empty() {
+            let pod = Topic::parse(&format!("pods.{}.changes", self.pod));
+            return vec![pod.expect("the pod's name was parsed")];
+        }
+        self.topics.clone()
+    }
+
+    /// Path and query, without a place to begin at.
+    fn target(&self) -> String {
+        if self.topics.is_empty() && self.transport == Transport::Sse {
+            let mut path = "/".to_owned();
+            percent_encode(&self.pod, &mut path);
+            path.push_str("/events/changes");
+            return path;
+        }
+        let mut path = self.transport.path().to_owned();
+        for (index, topic) in self.wanted_topics().iter().enumerate() {
+            path.push_str(if index == 0 { "?topic=" } else { "&topic=" });
+            percent_encode(topic.as_str(), &mut path);
+        }
+        path
+    }
 }
 
 /// A number of seconds above 0, with or without an `s`.
@@ -76,8 +135,16 @@ pub fn run(options: &Options) -> Result<(), String> {
     let stop = Arc::new(AtomicBool::new(false));
     let handler = signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stop));
     handler.map_err(|error| format!("cannot wait for Ctrl+C: {error}"))?;
-    let mut listener = Listener::new(options, BufWriter::new(io::stdout().lock()));
-    let done = listener.listen(&stop).and_then(|()| listener.finish());
+    let output = BufWriter::new(io::stdout().lock());
+    let done =
+        options.place.clone().or_else(|| options.url.clone()).map_or_else(|| "http://127.0.0.1:8080".parse(), Ok);
+    let done = done.map_err(Failure::Hub).and_then(|url| {
+        if options.measures() {
+            return measure::run(options, &url, &stop, output);
+        }
+        let mut listener = Listener::new(options, output);
+        listener.listen(&url, &stop).and_then(|()| listener.finish())
+    });
     match done {
         // Whoever read our output has seen enough.
         Err(Failure::Output(ErrorKind::BrokenPipe)) | Ok(()) => Ok(()),
@@ -109,25 +176,20 @@ struct Listener<'o, W> {
     options: &'o Options,
     start: Instant,
     received: u64,
-    report: Report,
-    report_due: Option<Instant>,
     output: W,
 }
 
 impl<'o, W: Write> Listener<'o, W> {
     fn new(options: &'o Options, output: W) -> Self {
         let start = Instant::now();
-        let report_due = options.report.map(|interval| start + interval);
-        Self { options, start, received: 0, report: Report::new(), report_due, output }
+        Self { options, start, received: 0, output }
     }
 
-    fn listen(&mut self, stop: &AtomicBool) -> Result<(), Failure> {
-        let url = self.options.place.clone().or_else(|| self.options.url.clone());
-        let url = url.map_or_else(|| "http://127.0.0.1:8080".parse(), Ok)?;
+    fn listen(&mut self, url: &HubUrl, stop: &AtomicBool) -> Result<(), Failure> {
         let mut connection = url.connect()?;
         connection.set_read_timeout(READ_TIMEOUT)?;
         let mut stream = Stream::new(self.options.transport, rand::random());
-        connection.write(&stream.request(&url.host(), &url.target(&self.path())))?;
+        connection.write(&stream.request(&url.host(), &url.target(&self.path()), ""))?;
         let mut answer = Vec::new();
         while !self.is_over() && !stop.load(Ordering::Relaxed) {
             let done = match connection.read()? {
@@ -139,22 +201,17 @@ impl<'o, W: Write> Listener<'o, W> {
                 connection.write(&answer)?;
                 answer.clear();
             }
-            self.report_if_due()?;
             self.output.flush()?;
             if !self.is_over() {
-                done?;
+                done.map_err(|end| end.reason)?;
             }
         }
         Ok(())
     }
 
-    /// The transport's path, with the topics and the place to begin at.
+    /// What is asked for, with the place to begin at.
     fn path(&self) -> String {
-        let mut path = self.options.transport.path().to_owned();
-        for (index, topic) in self.options.topics.iter().enumerate() {
-            path.push_str(if index == 0 { "?topic=" } else { "&topic=" });
-            percent_encode(topic.as_str(), &mut path);
-        }
+        let mut path = self.options.target();
         if let Some(since) = &self.options.since {
             path.push_str("&last_event_id=");
             percent_encode(since, &mut path);
@@ -168,26 +225,30 @@ impl<'o, W: Write> Listener<'o, W> {
     }
 
     /// Outer errors are of the output, inner ones of the stream: events that came before an end still count.
-    fn take(&mut self, stream: &mut Stream, bytes: &[u8], answer: &mut Vec<u8>) -> Result<Result<(), String>, Failure> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    fn take(
+        &mut self,
+        stream: &mut Stream,
+        bytes: &[u8],
+        answer: &mut Vec<u8>,
+    ) -> Result<Result<(), StreamEnd>, Failure> {
         let mut printed = Ok(());
         let done = stream.receive(bytes, answer, |received| {
             if printed.is_ok() {
-                printed = self.take_one(&received, now);
+                printed = self.take_one(&received);
             }
         });
         printed?;
         Ok(done)
     }
 
-    fn take_one(&mut self, received: &Received<'_>, now: Duration) -> io::Result<()> {
+    fn take_one(&mut self, received: &Received<'_>) -> io::Result<()> {
         match received {
-            Received::Notice(text) => writeln!(io::stderr(), "fanfare: {text}"),
+            Received::Opened | Received::Place { .. } => Ok(()),
+            Received::Notice(text) | Received::Gap(text) => writeln!(io::stderr(), "fanfare: {text}"),
             Received::Event { .. } if self.is_over() => Ok(()),
-            Received::Event { id, kind, data } => {
+            Received::Event { id, kind, data, .. } => {
                 self.received += 1;
-                self.report.add(data, now);
-                if self.options.report.is_some() { Ok(()) } else { self.print(id, kind, data) }
+                self.print(id, kind, data)
             }
         }
     }
@@ -201,21 +262,8 @@ impl<'o, W: Write> Listener<'o, W> {
         }
     }
 
-    fn report_if_due(&mut self) -> io::Result<()> {
-        let now = Instant::now();
-        let (Some(due), Some(interval)) = (self.report_due, self.options.report) else { return Ok(()) };
-        if due <= now {
-            self.report_due = Some((due + interval).max(now));
-            writeln!(self.output, "{}", self.report.write(self.start.elapsed()))?;
-        }
-        Ok(())
-    }
-
-    /// The last report. A failure if fewer events came than were asked for.
+    /// A failure if fewer events came than were asked for.
     fn finish(&mut self) -> Result<(), Failure> {
-        if self.options.report.is_some() {
-            writeln!(self.output, "{}", self.report.write(self.start.elapsed()))?;
-        }
         self.output.flush()?;
         match self.options.count {
             Some(count) if self.received < count => {

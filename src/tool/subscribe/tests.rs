@@ -1,11 +1,10 @@
 use std::time::Duration;
 
-use super::{
-    one_line, parse_seconds,
-    report::Report,
-    stream::{Received, Stream, Transport},
+use super::{one_line, parse_seconds, report::Report};
+use crate::{
+    protocol::websocket,
+    tool::crowd::stream::{Received, Stream, Transport},
 };
-use crate::protocol::websocket;
 
 /// What of `bytes` becomes of the stream: events as `id|kind|data`, notices, then how it ended; all at once and byte by
 /// byte.
@@ -17,12 +16,13 @@ fn check(transport: Transport, bytes: &[u8], expected: &[&str]) {
         for piece in bytes.chunks(piece_bytes) {
             let done = stream.receive(piece, &mut answer, |received| {
                 seen.push(match received {
-                    Received::Event { id, kind, data } => format!("{id}|{kind}|{}", String::from_utf8_lossy(data)),
-                    Received::Notice(text) => text,
+                    Received::Opened | Received::Place { .. } => return,
+                    Received::Event { id, kind, data, .. } => format!("{id}|{kind}|{}", String::from_utf8_lossy(data)),
+                    Received::Notice(text) | Received::Gap(text) => text,
                 });
             });
             if let Err(end) = done {
-                seen.push(end);
+                seen.push(end.reason);
                 break;
             }
         }
@@ -91,28 +91,49 @@ fn pings_are_answered() {
     let mut stream = Stream::new(Transport::Ws, RANDOM);
     let mut answer = Vec::new();
     let bytes = websocket("", &[websocket::PING.to_vec()]);
-    stream.receive(&bytes, &mut answer, |_| panic!("a ping is no event")).expect("all is well");
+    let done = stream.receive(&bytes, &mut answer, |told| assert_eq!(told, Received::Opened, "a ping is no event"));
+    done.expect("all is well");
     assert_eq!(answer[..2], [0x8a, 0x80], "a masked pong (RFC 6455 section 5.2)");
 }
 
 #[test]
 fn reports() {
     let mut report = Report::new();
-    assert_eq!(
-        report.write(Duration::from_secs(2)),
-        "Received: 0 events in 2.0 s (0.0/s)\nLatency: no event says published_at_ms"
-    );
+    let empty = report.write(Duration::from_secs(2));
+    assert!(empty.contains("Events received: 0") && empty.contains("no event says"), "{empty}");
     let arrived = Duration::from_millis(1_768_068_834_227);
     report.add(b"not json", arrived);
-    report.add(br#"{"published_at_ms":1768068834217}"#, arrived);
-    report.add(br#"{"published_at_ms":1768068834127,"sequence":2}"#, arrived);
+    report.add(br#"{"timestamp":"2026-01-10T18:13:54.217Z"}"#, arrived);
     // A clock that is ahead of ours.
-    report.add(br#"{"published_at_ms":1768068834999}"#, arrived);
-    let text = report.write(Duration::from_secs(2));
-    assert_eq!(
-        text,
-        "Received: 4 events in 2.0 s (2.0/s)\nLatency (ms): p50 10.0  p90 100.0  p95 100.0  p99 100.0  max 100.0"
-    );
+    assert_eq!(report.add(br#"{"published_at_ms":1768068834999}"#, arrived), Some(0.0));
+    assert_eq!(report.write(Duration::from_secs(2)).lines().nth(2), Some("  Events received: 3"));
+}
+
+#[test]
+fn percentiles_of_a_known_distribution() {
+    let mut report = Report::new();
+    // One event for each whole number of milliseconds from 1 to 100.
+    for latency_ms in 1..=100 {
+        let data = format!(r#"{{"sensor":"Sensor1","timestamp":{}}}"#, 1_768_068_834_000_u64 - latency_ms);
+        report.add(data.as_bytes(), Duration::from_millis(1_768_068_834_000));
+    }
+    let text = report.write(Duration::from_secs(20));
+    let row = |name: &str| {
+        let value = text.lines().find_map(|line| line.trim_start().strip_prefix(name)).expect("the row is there");
+        value.trim_end_matches("ms").trim_end_matches('x').parse::<f64>().expect("a number")
+    };
+    let check = |name: &str, expected: f64| {
+        let value = row(name);
+        assert!((value - expected).abs() <= expected / 500.0, "{name}{value}, not {expected}: {text}");
+    };
+    check("Latency (avg): ", 50.5);
+    check("Latency (min): ", 1.0);
+    check("Latency (max): ", 100.0);
+    check("Latency (p50): ", 50.0);
+    check("Latency (p95): ", 95.0);
+    check("Latency (p99): ", 99.0);
+    check("Tail ratio (p99/p50): ", 1.98);
+    assert!(text.contains("Event rate: 5.00 events/sec") && !text.contains("Gaps"), "{text}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::protocol::{
 
 /// How events come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Transport {
+pub(in super::super) enum Transport {
     /// Server-Sent Events
     Sse,
     /// WebSocket, each frame a payload
@@ -30,7 +30,7 @@ pub(super) enum Transport {
 }
 
 impl Transport {
-    pub(super) fn path(self) -> &'static str {
+    pub(in super::super) fn path(self) -> &'static str {
         match self {
             Self::Sse => "/sse",
             Self::Ws | Self::FanfareV1 => "/ws",
@@ -47,16 +47,50 @@ impl Transport {
 
 /// What came.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Received<'a> {
-    /// An event; id and type are empty where the transport does not tell them.
-    Event { id: Cow<'a, str>, kind: Cow<'a, str>, data: &'a [u8] },
+pub(in super::super) enum Received<'a> {
+    /// The hub accepted: a stream follows.
+    Opened,
+    /// An event; topic, id and type are empty where the transport does not tell them.
+    Event { topic: Cow<'a, str>, id: Cow<'a, str>, kind: Cow<'a, str>, data: &'a [u8] },
+    /// From behind this id on a topic's events follow.
+    Place { topic: Cow<'a, str>, id: Cow<'a, str> },
+    /// Events are missing here, in the hub's words.
+    Gap(String),
     /// Something about the stream itself, for people.
     Notice(String),
 }
 
+/// Why a stream ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in super::super) struct StreamEnd {
+    /// For people.
+    pub(in super::super) reason: String,
+    /// The hub refused in a way that asking again does not change.
+    pub(in super::super) is_final: bool,
+}
+
+impl From<String> for StreamEnd {
+    fn from(reason: String) -> Self {
+        Self { reason, is_final: false }
+    }
+}
+
+impl From<&str> for StreamEnd {
+    fn from(reason: &str) -> Self {
+        reason.to_owned().into()
+    }
+}
+
+impl StreamEnd {
+    /// 204 asks a client to stay away (WHATWG HTML section 9.2.3); the others say that the request itself is wrong.
+    fn refused(refusal: &Answer) -> Self {
+        Self { reason: describe_refusal(refusal), is_final: matches!(refusal.status, 204 | 400 | 401 | 403 | 404) }
+    }
+}
+
 /// One connection's reading side.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(in super::super) struct Stream {
     http: ResponseReader,
     body: Body,
 }
@@ -80,7 +114,7 @@ const LIMITS: Limits = Limits { message_bytes_max: 16 << 20, fragments_max: 1 <<
 
 impl Stream {
     /// Before anything is sent. `random` makes the WebSocket key.
-    pub(super) fn new(transport: Transport, random: [u8; 16]) -> Self {
+    pub(in super::super) fn new(transport: Transport, random: [u8; 16]) -> Self {
         let body = Body {
             transport,
             key: encode_key(random),
@@ -91,12 +125,13 @@ impl Stream {
         Self { http: ResponseReader::new(), body }
     }
 
-    /// The request that opens it.
-    pub(super) fn request(&self, host: &str, target: &str) -> Vec<u8> {
+    /// The request that opens it, behind `last_event_id` if that is not empty; WebSockets tell theirs in the target.
+    pub(in super::super) fn request(&self, host: &str, target: &str, last_event_id: &str) -> Vec<u8> {
         let mut request = Vec::new();
         match self.body.transport {
             Transport::Sse => {
-                let headers = [("Accept", "text/event-stream"), ("Cache-Control", "no-cache")];
+                let mut headers = vec![("Accept", "text/event-stream"), ("Cache-Control", "no-cache")];
+                headers.extend((!last_event_id.is_empty()).then_some(("Last-Event-ID", last_event_id)));
                 write_request(Method::Get, host, target, &headers, b"", &mut request);
             }
             transport => write_upgrade(host, target, transport.subprotocols(), &[], &self.body.key, &mut request),
@@ -104,13 +139,23 @@ impl Stream {
         request
     }
 
+    /// The last id that the hub told by SSE; empty if there is none.
+    pub(in super::super) fn last_event_id(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.body.events.last_event_id())
+    }
+
+    /// How long the hub asked by SSE to wait before coming back, in ms.
+    pub(in super::super) fn retry_ms(&self) -> Option<u64> {
+        self.body.events.retry_ms()
+    }
+
     /// Takes what the hub sent; `answer` gets what must be sent back. An error is the end.
-    pub(super) fn receive(
+    pub(in super::super) fn receive(
         &mut self,
         bytes: &[u8],
         answer: &mut Vec<u8>,
         mut on: impl FnMut(Received<'_>),
-    ) -> Result<(), String> {
+    ) -> Result<(), StreamEnd> {
         let Self { http, body } = self;
         let mut done = Ok(());
         let read = http.receive(bytes, |part| {
@@ -119,13 +164,13 @@ impl Stream {
             }
         });
         done?;
-        read.map_err(|close| format!("the hub does not speak HTTP as it should: {close}"))
+        read.map_err(|close| format!("the hub does not speak HTTP as it should: {close}").into())
     }
 
     /// Takes note that the hub closed the connection: always an error, as a stream has no end of its own.
-    pub(super) fn finish(&self) -> Result<(), String> {
+    pub(in super::super) fn finish(&self) -> Result<(), StreamEnd> {
         match &self.body.refusal {
-            Some(refusal) => Err(describe_refusal(refusal)),
+            Some(refusal) => Err(StreamEnd::refused(refusal)),
             None => Err("the hub closed the connection".into()),
         }
     }
@@ -137,47 +182,46 @@ impl Body {
         part: ResponsePart<'_>,
         answer: &mut Vec<u8>,
         on: &mut impl FnMut(Received<'_>),
-    ) -> Result<(), String> {
+    ) -> Result<(), StreamEnd> {
         match (part, &mut self.refusal) {
-            (ResponsePart::Head(head), _) => self.take_head(&head)?,
+            (ResponsePart::Head(head), _) => self.take_head(&head, on)?,
             (ResponsePart::Body(bytes), Some(refusal)) => {
                 let room = REFUSAL_BYTES_MAX.saturating_sub(refusal.body.len()).min(bytes.len());
                 refusal.body.extend_from_slice(&bytes[..room]);
             }
             (ResponsePart::Body(bytes), None) if self.transport == Transport::Sse => self.take_events(bytes, on)?,
             (ResponsePart::Body(bytes), None) => self.take_frames(bytes, answer, on)?,
-            (ResponsePart::End, Some(refusal)) => return Err(describe_refusal(refusal)),
+            (ResponsePart::End, Some(refusal)) => return Err(StreamEnd::refused(refusal)),
             (ResponsePart::End, None) => return Err("the hub ended the stream".into()),
         }
         Ok(())
     }
 
-    fn take_head(&mut self, head: &ResponseHead<'_>) -> Result<(), String> {
+    fn take_head(&mut self, head: &ResponseHead<'_>, on: &mut impl FnMut(Received<'_>)) -> Result<(), StreamEnd> {
         let subprotocols = self.transport.subprotocols();
         match (self.transport, head.status) {
-            (Transport::Sse, 200) if head.is_event_stream() => Ok(()),
-            (Transport::Sse, 200) => Err("the answer is no event stream: is this a hub?".into()),
+            (Transport::Sse, 200) if head.is_event_stream() => on(Received::Opened),
+            (Transport::Sse, 200) => return Err("the answer is no event stream: is this a hub?".into()),
             (Transport::Ws | Transport::FanfareV1, 101) => match check_accept(&self.key, subprotocols, head) {
-                Ok(chosen) if chosen.is_some() != subprotocols.is_empty() => Ok(()),
-                Ok(_) => Err("the hub does not speak fanfare.v1".into()),
-                Err(close) => Err(close.to_string()),
+                Ok(chosen) if chosen.is_some() != subprotocols.is_empty() => on(Received::Opened),
+                Ok(_) => return Err("the hub does not speak fanfare.v1".into()),
+                Err(close) => return Err(close.to_string().into()),
             },
-            (_, status) => {
-                self.refusal = Some(Answer { status, body: Vec::new() });
-                Ok(())
-            }
+            (_, status) => self.refusal = Some(Answer { status, body: Vec::new() }),
         }
+        Ok(())
     }
 
-    fn take_events(&mut self, bytes: &[u8], on: &mut impl FnMut(Received<'_>)) -> Result<(), String> {
+    fn take_events(&mut self, bytes: &[u8], on: &mut impl FnMut(Received<'_>)) -> Result<(), StreamEnd> {
         let done = self.events.receive(bytes, |message| {
             let (id, kind) = (String::from_utf8_lossy(message.id), String::from_utf8_lossy(message.event));
             on(match &*kind {
-                "gap" | "error" => Received::Notice(format!("{kind}: {}", message.text())),
-                _ => Received::Event { id, kind, data: message.data },
+                "gap" => Received::Gap(format!("gap: {}", message.text())),
+                "error" => Received::Notice(format!("error: {}", message.text())),
+                _ => Received::Event { topic: "".into(), id, kind, data: message.data },
             });
         });
-        done.map_err(|close| close.to_string())
+        done.map_err(|close| close.to_string().into())
     }
 
     fn take_frames(
@@ -185,7 +229,7 @@ impl Body {
         bytes: &[u8],
         answer: &mut Vec<u8>,
         on: &mut impl FnMut(Received<'_>),
-    ) -> Result<(), String> {
+    ) -> Result<(), StreamEnd> {
         let transport = self.transport;
         let mut done = Ok(());
         let read = self.frames.receive(bytes, &LIMITS, |frame| {
@@ -194,7 +238,7 @@ impl Body {
             }
         });
         done?;
-        read.map_err(|close| format!("the hub does not speak WebSocket as it should: {close}"))
+        read.map_err(|close| format!("the hub does not speak WebSocket as it should: {close}").into())
     }
 }
 
@@ -203,31 +247,32 @@ fn take_frame(
     frame: ServerFrame<'_>,
     answer: &mut Vec<u8>,
     on: &mut impl FnMut(Received<'_>),
-) -> Result<(), String> {
+) -> Result<(), StreamEnd> {
     match frame {
         ServerFrame::Text(message) if transport == Transport::FanfareV1 => return take_envelope(message, on),
         ServerFrame::Text(data) | ServerFrame::Binary(data) => {
-            on(Received::Event { id: "".into(), kind: "".into(), data });
+            on(Received::Event { topic: "".into(), id: "".into(), kind: "".into(), data });
         }
         ServerFrame::Ping(payload) => write_masked_pong(payload, rand::random(), answer),
         ServerFrame::Pong(_) => {}
         ServerFrame::Close { code, reason } => {
             let code = code.unwrap_or(1000);
             write_masked_close(code, "", rand::random(), answer);
-            return Err(format!("the hub closed the WebSocket: {code} {reason}"));
+            return Err(format!("the hub closed the WebSocket: {code} {reason}").into());
         }
     }
     Ok(())
 }
 
-fn take_envelope(message: &[u8], on: &mut impl FnMut(Received<'_>)) -> Result<(), String> {
+fn take_envelope(message: &[u8], on: &mut impl FnMut(Received<'_>)) -> Result<(), StreamEnd> {
     match Envelope::parse(message).map_err(|error| error.to_string())? {
-        Envelope::Event { id, kind, data, .. } => {
-            on(Received::Event { id, kind: kind.unwrap_or_default(), data: data.as_bytes() });
+        Envelope::Event { topic, id, kind, data } => {
+            on(Received::Event { topic, id, kind: kind.unwrap_or_default(), data: data.as_bytes() });
         }
+        Envelope::Subscribed { topic, id: Some(id), .. } => on(Received::Place { topic, id }),
         Envelope::Gap { topic, from, to, reason } => {
             let [from, to] = [from, to].map(|id| id.unwrap_or_else(|| "?".into()));
-            on(Received::Notice(format!("gap in {topic} between {from} and {to}: {reason}")));
+            on(Received::Gap(format!("gap in {topic} between {from} and {to}: {reason}")));
         }
         Envelope::Error { code, message, .. } => on(Received::Notice(format!("{code}: {message}"))),
         _ => {}

@@ -1,0 +1,112 @@
+//! One connection that nobody waits for, over TCP or a unix socket.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
+
+use mio::{
+    Interest, Registry, Token,
+    net::{TcpStream, UnixStream},
+};
+use socket2::{SockRef, TcpKeepalive};
+
+use super::super::client::HubUrl;
+
+/// A connection over which nothing comes for so long is asked whether its other end still exists.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Where a hub can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Address {
+    /// One of its host's addresses.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+/// All addresses of a hub, of which there is at least one. The error says whose host has none.
+pub(super) fn resolve(url: &HubUrl) -> Result<Vec<Address>, String> {
+    if let Some(path) = url.unix_path() {
+        return Ok(vec![Address::Unix(path.to_owned())]);
+    }
+    let found = url.socket_addresses().map_err(|error| format!("cannot find {url}: {error}"))?;
+    if found.is_empty() {
+        return Err(format!("cannot find {url}: the host has no address"));
+    }
+    Ok(found.into_iter().map(Address::Tcp).collect())
+}
+
+/// The connection.
+#[derive(Debug)]
+pub(super) enum Link {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a unix socket.
+    Unix(UnixStream),
+}
+
+impl Link {
+    /// Begins to connect. The poll tells once it is writable, or has failed.
+    pub(super) fn connect(address: &Address, registry: &Registry, token: Token) -> io::Result<Self> {
+        const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
+        match address {
+            Address::Tcp(address) => {
+                let mut stream = TcpStream::connect(*address)?;
+                registry.register(&mut stream, token, BOTH)?;
+                Ok(Self::Tcp(stream))
+            }
+            Address::Unix(path) => {
+                let mut stream = UnixStream::connect(path)?;
+                registry.register(&mut stream, token, BOTH)?;
+                Ok(Self::Unix(stream))
+            }
+        }
+    }
+
+    /// Whether the connection stands. An error if it never will.
+    pub(super) fn is_connected(&self) -> io::Result<bool> {
+        let (failure, peer) = match self {
+            Self::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
+            Self::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
+        };
+        match (failure, peer) {
+            (Some(error), _) => Err(error),
+            (None, Ok(())) => Ok(true),
+            (None, Err(error)) if error.kind() == ErrorKind::NotConnected => Ok(false),
+            (None, Err(error)) => Err(error),
+        }
+    }
+
+    /// Sets what a connection that stands needs: a request and a pong are small and go at once, and a peer that
+    /// vanished is noticed.
+    pub(super) fn tune(&self) -> io::Result<()> {
+        let Self::Tcp(stream) = self else { return Ok(()) };
+        stream.set_nodelay(true)?;
+        SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3))
+    }
+}
+
+impl Read for Link {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Link {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

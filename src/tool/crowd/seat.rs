@@ -1,0 +1,229 @@
+//! One member's connection, from one to the next.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    time::{Duration, Instant},
+};
+
+use mio::{Registry, Token};
+
+use super::{
+    Member, News,
+    backoff::wait_for,
+    link::{Address, Link},
+    place::Place,
+    stream::{Received, Stream, StreamEnd},
+    unix_now,
+};
+
+/// How long opening a stream may take.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// How often one socket is read in a row, lest a fast stream keep all others waiting.
+const READS_MAX: usize = 16;
+
+/// A member, and its connection if it has one.
+#[derive(Debug)]
+pub(super) struct Seat {
+    member: Member,
+    place: Place,
+    state: State,
+    /// Attempts in a row that opened no stream.
+    failures: u32,
+    /// What the hub asked for with SSE's `retry`.
+    retry: Option<Duration>,
+    /// Which of the hub's addresses is next.
+    address_index: usize,
+    has_opened: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Its time will come.
+    Away,
+    /// Refused for good.
+    Ended,
+    Here(Box<Connection>),
+}
+
+#[derive(Debug)]
+struct Connection {
+    link: Link,
+    stream: Stream,
+    /// What is yet to be sent.
+    outgoing: Vec<u8>,
+    deadline: Instant,
+    is_connected: bool,
+    is_open: bool,
+}
+
+/// What a turn came to.
+#[derive(Debug)]
+pub(super) enum Turned {
+    /// Nothing more is to be done now.
+    Waits,
+    /// There may be more to read.
+    Unread,
+    /// The connection ended.
+    Ended(StreamEnd),
+}
+
+impl Seat {
+    /// Without a connection.
+    pub(super) fn new(member: Member) -> Self {
+        let place = Place::new(&member);
+        Self { member, place, state: State::Away, failures: 0, retry: None, address_index: 0, has_opened: false }
+    }
+
+    /// Whether it was refused for good.
+    pub(super) fn is_ended(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    /// Whether its stream is open.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(&self.state, State::Here(connection) if connection.is_open)
+    }
+
+    /// Whether it has a connection, but no stream yet.
+    pub(super) fn is_opening(&self) -> bool {
+        matches!(&self.state, State::Here(connection) if !connection.is_open)
+    }
+
+    /// Whether opening has taken too long.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        matches!(&self.state, State::Here(connection) if !connection.is_open && connection.deadline <= now)
+    }
+
+    /// Begins a connection and prepares its request.
+    pub(super) fn begin(
+        &mut self,
+        addresses: &[Address],
+        host: &str,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<()> {
+        let link = Link::connect(&addresses[self.address_index % addresses.len()], registry, token)?;
+        let stream = Stream::new(self.member.transport, rand::random());
+        let (target, last_event_id) = self.place.request(&self.member.target);
+        let outgoing = stream.request(host, &target, &last_event_id);
+        let deadline = Instant::now() + PATIENCE;
+        let connection = Connection { link, stream, outgoing, deadline, is_connected: false, is_open: false };
+        self.state = State::Here(Box::new(connection));
+        Ok(())
+    }
+
+    /// Lets the connection go; returns how long to wait before the next.
+    pub(super) fn give_up(&mut self, address_count: usize) -> Duration {
+        let was_open = self.is_open();
+        if let State::Here(connection) = &self.state {
+            self.retry = connection.stream.retry_ms().map(Duration::from_millis).or(self.retry);
+        }
+        self.state = State::Away;
+        if was_open {
+            self.failures = 0;
+            return wait_for(0, self.retry, rand::random());
+        }
+        self.address_index += 1;
+        // All addresses of a host are one attempt.
+        if !self.address_index.is_multiple_of(address_count) && !self.has_opened {
+            return Duration::ZERO;
+        }
+        self.failures = self.failures.saturating_add(1);
+        wait_for(self.failures - 1, self.retry, rand::random())
+    }
+
+    /// Lets the connection go for good.
+    pub(super) fn end(&mut self) {
+        self.state = State::Ended;
+    }
+
+    /// Goes on with what the socket is ready for.
+    pub(super) fn turn(&mut self, buffer: &mut [u8], on: &mut dyn FnMut(News<'_>, Duration)) -> Turned {
+        match self.try_turn(buffer, on) {
+            Ok(turned) => turned,
+            Err(error) => Turned::Ended(format!("the connection broke: {error}").into()),
+        }
+    }
+
+    fn try_turn(&mut self, buffer: &mut [u8], on: &mut dyn FnMut(News<'_>, Duration)) -> io::Result<Turned> {
+        let State::Here(connection) = &mut self.state else { return Ok(Turned::Waits) };
+        if !connection.is_connected {
+            if !connection.link.is_connected()? {
+                return Ok(Turned::Waits);
+            }
+            connection.link.tune()?;
+            connection.is_connected = true;
+        }
+        connection.send()?;
+        for _ in 0..READS_MAX {
+            let State::Here(connection) = &mut self.state else { break };
+            let count = match connection.link.read(buffer) {
+                Ok(0) => return Ok(Turned::Ended(end_of(&connection.stream))),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Turned::Waits),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            if let Err(end) = self.take(&buffer[..count], on) {
+                return Ok(Turned::Ended(end));
+            }
+        }
+        Ok(Turned::Unread)
+    }
+
+    /// Takes bytes of the hub, tells what they say, and answers what wants an answer.
+    fn take(&mut self, bytes: &[u8], on: &mut dyn FnMut(News<'_>, Duration)) -> Result<(), StreamEnd> {
+        let State::Here(connection) = &mut self.state else { return Ok(()) };
+        let Connection { link: _, stream, outgoing, is_open, .. } = connection.as_mut();
+        let (place, failures, has_opened) = (&mut self.place, &mut self.failures, &mut self.has_opened);
+        let now = unix_now();
+        let done = stream.receive(bytes, outgoing, |received| match received {
+            Received::Opened => {
+                let is_return = std::mem::replace(has_opened, true);
+                *is_open = true;
+                *failures = 0;
+                on(News::Opened { is_return }, now);
+                if is_return && place.tell().is_none() {
+                    on(News::Gap(NO_PLACE), now);
+                }
+                place.open();
+            }
+            Received::Event { topic, id, kind, data } => {
+                place.advance(&topic, &id);
+                on(News::Event { id: &id, kind: &kind, data }, now);
+            }
+            Received::Place { topic, id } => place.advance(&topic, &id),
+            Received::Gap(text) => on(News::Gap(&text), now),
+            Received::Notice(text) => on(News::Notice(&text), now),
+        });
+        // An id may come without an event.
+        place.advance("", &stream.last_event_id());
+        done?;
+        connection.send().map_err(|error| format!("the hub does not take what is sent: {error}").into())
+    }
+}
+
+/// What is told of a stream that came back and could not say from where.
+const NO_PLACE: &str = "the stream was away and has no id to go on from: what came meanwhile is missing";
+
+/// Why a connection ended that the hub closed.
+fn end_of(stream: &Stream) -> StreamEnd {
+    stream.finish().err().unwrap_or_else(|| "the hub closed the connection".into())
+}
+
+impl Connection {
+    /// Sends what is to be sent, as far as the socket takes it.
+    fn send(&mut self) -> io::Result<()> {
+        while !self.outgoing.is_empty() {
+            match self.link.write(&self.outgoing) {
+                Ok(count) => {
+                    self.outgoing.drain(..count);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
