@@ -11,6 +11,7 @@ mod churn;
 mod conductor;
 mod fleet;
 mod homecoming;
+mod live;
 mod logins;
 mod options;
 mod order;
@@ -22,6 +23,7 @@ mod publisher;
 mod replies;
 mod report;
 mod schedule;
+mod slices;
 mod stalled;
 mod stamps;
 mod storm;
@@ -30,6 +32,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod text;
+mod watch;
 mod window;
 mod wire;
 
@@ -39,8 +42,12 @@ pub use options::Options;
 
 use options::Plan;
 use report::Report;
+use watch::Watch;
 
 use crate::os;
+
+/// As shells report what Ctrl+C ended.
+const INTERRUPTED: u8 = 130;
 
 /// Runs the benchmark and prints its report. Fails (1) if the run could not be made or lost events, with 2 on options that
 /// make no sense.
@@ -51,13 +58,23 @@ pub fn run(options: &Options) -> ExitCode {
     };
     // Where that is not allowed, connecting fails and says so.
     let _ = os::raise_descriptor_limit();
-    let report = match conductor::conduct(&plan) {
+    let watch = match Watch::start(plan.is_quiet) {
+        Ok(watch) => watch,
+        Err(error) => return fail(1, &format!("signals cannot be caught: {error}")),
+    };
+    let conducted = conductor::conduct(&plan, &watch);
+    let is_interrupted = watch.is_interrupted();
+    drop(watch);
+    let report = match conducted {
         Ok(record) => Report::new(&plan, &record),
         Err(problem) => return fail(1, &problem),
     };
     print!("{report}");
     if let Err(problem) = write_files(&plan, &report) {
         return fail(1, &problem);
+    }
+    if is_interrupted {
+        return ExitCode::from(INTERRUPTED);
     }
     ExitCode::from(u8::from(!report.is_complete()))
 }

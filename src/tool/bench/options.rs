@@ -111,10 +111,13 @@ pub struct Options {
     /// Write the latency distribution of the first topic's deliveries to this file, for HdrHistogram's plotters.
     #[arg(long, value_name = "FILE")]
     hgrm: Option<PathBuf>,
+    /// Show no progress.
+    #[arg(long)]
+    quiet: bool,
 }
 
 /// What the subscribers speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Deserialize, serde::Serialize)]
 pub(super) enum Transport {
     /// Server-Sent Events.
     Sse,
@@ -198,6 +201,7 @@ pub(super) struct Plan {
     pub takes_kernel_stamps: bool,
     pub json: Option<PathBuf>,
     pub hgrm: Option<PathBuf>,
+    pub is_quiet: bool,
 }
 
 impl Plan {
@@ -238,6 +242,7 @@ impl Plan {
             takes_kernel_stamps: !options.no_kernel_stamps,
             json: options.json.clone(),
             hgrm: options.hgrm.clone(),
+            is_quiet: options.quiet,
         })
     }
 }
