@@ -16,6 +16,7 @@ mod logins;
 mod options;
 mod order;
 mod packets;
+mod page;
 mod payload;
 mod process;
 mod progress;
@@ -36,7 +37,7 @@ mod watch;
 mod window;
 mod wire;
 
-use std::{fs, process::ExitCode};
+use std::{fs, path::PathBuf, process::ExitCode};
 
 pub use options::Options;
 
@@ -52,6 +53,9 @@ const INTERRUPTED: u8 = 130;
 /// Runs the benchmark and prints its report. Fails (1) if the run could not be made or lost events, with 2 on options that
 /// make no sense.
 pub fn run(options: &Options) -> ExitCode {
+    if !options.compare.is_empty() {
+        return compare(options).map_or_else(|problem| fail(1, &problem), |()| ExitCode::SUCCESS);
+    }
     let plan = match Plan::new(options) {
         Ok(plan) => plan,
         Err(problem) => return fail(2, &problem),
@@ -70,13 +74,34 @@ pub fn run(options: &Options) -> ExitCode {
         Err(problem) => return fail(1, &problem),
     };
     print!("{report}");
-    if let Err(problem) = write_files(&plan, &report) {
+    let label = options.label.first().cloned().unwrap_or_else(|| "this run".to_owned());
+    let is_complete = report.is_complete();
+    let written = write_files(&plan, &report).and_then(|()| write_page(options, &[(label, report)]));
+    if let Err(problem) = written {
         return fail(1, &problem);
     }
     if is_interrupted {
         return ExitCode::from(INTERRUPTED);
     }
-    ExitCode::from(u8::from(!report.is_complete()))
+    ExitCode::from(u8::from(!is_complete))
+}
+
+fn compare(options: &Options) -> Result<(), String> {
+    let read = |(index, path): (usize, &PathBuf)| {
+        let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let report: Report = serde_json::from_str(&text)
+            .map_err(|error| format!("{}: not a report that --json wrote: {error}", path.display()))?;
+        let name = || path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok((options.label.get(index).cloned().unwrap_or_else(name), report))
+    };
+    let reports: Vec<(String, Report)> = options.compare.iter().enumerate().map(read).collect::<Result<_, String>>()?;
+    print!("{}", page::comparison(&reports));
+    write_page(options, &reports)
+}
+
+fn write_page(options: &Options, reports: &[(String, Report)]) -> Result<(), String> {
+    let Some(path) = options.html() else { return Ok(()) };
+    fs::write(path, page::page(reports)).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn write_files(plan: &Plan, report: &Report) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use std::{
     net::{SocketAddr, ToSocketAddrs},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -114,6 +114,22 @@ pub struct Options {
     /// Show no progress.
     #[arg(long)]
     quiet: bool,
+    /// Write the report as a page to this file.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Measure nothing: compare these results, files that --json wrote.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(super) compare: Vec<PathBuf>,
+    /// What to call a result, in their order. [default: the file's name]
+    #[arg(long, value_name = "TEXT")]
+    pub(super) label: Vec<String>,
+}
+
+impl Options {
+    /// Where the page goes.
+    pub(super) fn html(&self) -> Option<&Path> {
+        self.html.as_deref()
+    }
 }
 
 /// What the subscribers speak.
