@@ -6,6 +6,7 @@
 mod support;
 
 mod auth;
+mod bench;
 mod browser;
 mod browser_refusals;
 mod churn;

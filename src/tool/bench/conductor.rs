@@ -10,6 +10,7 @@ use std::{
 use super::{
     churn::{Churn, Visits},
     fleet::{Context, Fleet, Harvest},
+    live::Snapshot,
     logins::{Attempts, Logins},
     options::{Load, Plan},
     payload::{PROBE, Stamp},
@@ -19,6 +20,7 @@ use super::{
     stalled::open_stalled,
     stamps::StampClock,
     storm::{self, Storm, raise_storm},
+    watch::Watch,
     window::{Edge, MemoryEdge},
 };
 use crate::clock::{Clock, Moment};
@@ -32,6 +34,9 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How often the conductor looks whether it can go on.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How long the conductor sleeps at most while it only watches.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// From the last probe to the first event: what is under way must have arrived, and the publishers must be awake.
 const START_DELAY: Duration = Duration::from_millis(500);
@@ -53,6 +58,8 @@ pub(super) struct Record {
     /// How far the two clocks moved against each other, if both were used.
     pub drift: Option<Duration>,
     pub started: Duration,
+    /// Whether it ended early because somebody wanted that.
+    pub is_interrupted: bool,
 }
 
 /// One load on its way.
@@ -83,7 +90,7 @@ struct Played {
 }
 
 /// Makes the run that `plan` describes.
-pub(super) fn conduct(plan: &Plan) -> Result<Record, String> {
+pub(super) fn conduct(plan: &Plan, watch: &Watch) -> Result<Record, String> {
     pin(plan)?;
     let clock = Clock::start();
     let stamps = plan.takes_kernel_stamps.then(|| StampClock::calibrate(&clock));
@@ -91,7 +98,7 @@ pub(super) fn conduct(plan: &Plan) -> Result<Record, String> {
     let context = Context { clock, stamps, run: started.subsec_micros() as u16 };
     let memory_before = MemoryEdge::read(plan).map_err(|error| format!("--server-pid: {error}"))?;
     let voices: Vec<Voice> = plan.loads.iter().map(|load| Voice::new(load, plan.is_idle)).collect();
-    let (harvests, played) = perform(plan, &voices, &context)?;
+    let (harvests, played) = perform(plan, &voices, &context, watch)?;
     let mut published = played.published.into_iter();
     let outcomes = voices.into_iter().zip(harvests);
     let outcomes = outcomes.map(|(voice, harvest)| Outcome { voice, harvest, published: published.next() }).collect();
@@ -105,6 +112,7 @@ pub(super) fn conduct(plan: &Plan) -> Result<Record, String> {
         storm: played.storm,
         drift: stamps.map(|stamps| stamps.drift(&clock)),
         started,
+        is_interrupted: watch.is_interrupted(),
     })
 }
 
@@ -119,11 +127,11 @@ impl Voice {
 }
 
 /// Runs the fleets beside everything else.
-fn perform(plan: &Plan, voices: &[Voice], context: &Context) -> Result<(Vec<Harvest>, Played), String> {
+fn perform(plan: &Plan, voices: &[Voice], context: &Context, watch: &Watch) -> Result<(Vec<Harvest>, Played), String> {
     thread::scope(|scope| {
         let fleets: Vec<_> =
             fleets(plan, voices, context)?.into_iter().map(|fleet| scope.spawn(|| fleet.run())).collect();
-        let played = play(plan, voices, context);
+        let played = play(plan, voices, context, watch);
         // Whatever happened, the fleets are told to stop: the scope waits for them.
         voices.iter().for_each(|voice| voice.progress.stop());
         let harvests = fleets.into_iter().map(|fleet| match fleet.join() {
@@ -145,28 +153,28 @@ fn fleets<'a>(plan: &'a Plan, voices: &'a [Voice], context: &Context) -> Result<
     Ok(fleets)
 }
 
-fn play(plan: &Plan, voices: &[Voice], context: &Context) -> Result<Played, String> {
-    await_all(voices, OPEN_TIMEOUT, &context.clock, "connected", |progress| progress.open.now())?;
+fn play(plan: &Plan, voices: &[Voice], context: &Context, watch: &Watch) -> Result<Played, String> {
+    await_open(voices, &context.clock, watch)?;
     // They stall as long as this lives.
     let _stalled: Vec<TcpStream> =
         open_stalled(plan, &plan.loads[0]).map_err(|error| format!("a stalled subscriber: {error}"))?;
     let memory_open = read_memory(plan)?;
-    let publishers = if plan.is_idle { Vec::new() } else { prove(plan, voices, context)? };
+    let publishers = if plan.is_idle { Vec::new() } else { prove(plan, voices, context, watch)? };
     let over = Progress::default();
     thread::scope(|scope| {
         let (churn, logins) = (open_churn(plan, context, &over)?, open_logins(plan, context, &over)?);
         let churn = churn.map(|churn| scope.spawn(|| churn.run()));
         let logins = logins.map(|logins| scope.spawn(|| logins.run()));
-        let measured = measure(plan, voices, publishers, context);
+        let measured = measure(plan, voices, publishers, context, watch);
         over.stop();
         let visits = churn.map(|churn| bring_home(churn, "the visitors' thread")).transpose()?;
         let attempts = logins.map(|logins| bring_home(logins, "the thread of those who sign in")).transpose()?;
         let (window, published) = measured?;
         let memory_after = read_memory(plan)?;
-        await_rest(plan, voices, 0, &context.clock);
-        let storm = raise_storm(plan, &voices[0], context)?;
+        await_rest(plan, voices, 0, &context.clock, watch);
+        let storm = if watch.is_interrupted() { None } else { raise_storm(plan, &voices[0], context)? };
         if let (Some(missed), Some(_)) = (plan.storm, &storm) {
-            await_rest(plan, voices, missed + storm::EVENTS_AFTER, &context.clock);
+            await_rest(plan, voices, missed + storm::EVENTS_AFTER, &context.clock, watch);
         }
         Ok(Played { memory: [memory_open, memory_after], window, visits, attempts, storm, published })
     })
@@ -188,11 +196,12 @@ fn bring_home<T>(thread: ScopedJoinHandle<'_, io::Result<T>>, name: &str) -> Res
 }
 
 /// Publishes probes until every subscriber has heard one: whoever misses an event after that has lost it.
-fn prove(plan: &Plan, voices: &[Voice], context: &Context) -> Result<Vec<Publisher>, String> {
+fn prove(plan: &Plan, voices: &[Voice], context: &Context, watch: &Watch) -> Result<Vec<Publisher>, String> {
     let mut publishers = Vec::new();
     for voice in voices {
         let mut publisher = Publisher::connect(&plan.publish, &voice.load.topic, plan.size_bytes)
             .map_err(|error| format!("the publisher cannot connect: {error}"))?;
+        watch.begin();
         let mut next_probe = context.clock.now();
         let condition = || -> Result<bool, String> {
             if next_probe <= context.clock.now() {
@@ -201,6 +210,9 @@ fn prove(plan: &Plan, voices: &[Voice], context: &Context) -> Result<Vec<Publish
                 publisher.send(&stamp).map_err(|error| format!("the publisher failed: {error}"))?;
             }
             check_closed(voice)?;
+            check_interrupted(watch)?;
+            let (heard, all) = (voice.progress.ready.now(), voice.load.subscribers);
+            watch.show("hearing", heard.into(), all.into(), || format!("{heard} of {all} heard a probe"));
             Ok(voice.progress.ready.now() == voice.load.subscribers)
         };
         if !wait_until(PROBE_TIMEOUT, &context.clock, condition)? {
@@ -218,6 +230,7 @@ fn measure(
     voices: &[Voice],
     publishers: Vec<Publisher>,
     context: &Context,
+    watch: &Watch,
 ) -> Result<([Edge; 2], Vec<Published>), String> {
     let clock = &context.clock;
     let start = clock.now() + START_DELAY;
@@ -225,22 +238,31 @@ fn measure(
         let publishers: Vec<_> = publishers
             .into_iter()
             .zip(voices)
-            .map(|(publisher, voice)| scope.spawn(move || publisher.run(&voice.schedule, start, context.run, clock)))
+            .map(|(publisher, voice)| {
+                scope.spawn(move || publisher.run(&voice.schedule, start, context.run, clock, &voice.progress))
+            })
             .collect();
         let progress = || voices.iter().map(|voice| &voice.progress);
         let edge = || Edge::read(plan, progress(), clock).map_err(|error| format!("--server-pid: {error}"));
-        sleep_until(start + plan.warmup, clock);
+        let is_warm = pass(("warming up", start), plan.warmup, voices, clock, watch);
         let first = edge();
-        sleep_until(start + plan.warmup + plan.duration, clock);
-        let window = [first?, edge()?];
+        let is_over = is_warm && pass(("measuring", start + plan.warmup), plan.duration, voices, clock, watch);
+        let last = edge();
+        if !is_over {
+            voices.iter().for_each(|voice| voice.progress.cut());
+        }
         let published = publishers.into_iter().map(|publisher| publisher.join());
         let published = published.collect::<Result<_, _>>().map_err(|_| "a publisher's thread panicked".to_owned())?;
-        Ok((window, published))
+        if !is_warm {
+            return Err("interrupted before the measured span began: nothing was measured".to_owned());
+        }
+        Ok(([first?, last?], published))
     })
 }
 
 /// Waits until all is delivered, `more` events beyond the schedules too, or nothing more seems to come.
-fn await_rest(plan: &Plan, voices: &[Voice], more: u32, clock: &Clock) {
+fn await_rest(plan: &Plan, voices: &[Voice], more: u32, clock: &Clock, watch: &Watch) {
+    watch.begin();
     let expected: u64 = voices.iter().map(|voice| voice.expected_deliveries(more)).sum();
     let (mut last_count, mut last_change) = (0, clock.now());
     let condition = || {
@@ -248,6 +270,7 @@ fn await_rest(plan: &Plan, voices: &[Voice], more: u32, clock: &Clock) {
         if count != last_count {
             (last_count, last_change) = (count, clock.now());
         }
+        watch.show("waiting", count, expected, || format!("{count} of {expected} deliveries"));
         Ok(expected <= count || SILENCE_MAX < clock.now().since(last_change))
     };
     // The condition never fails, and what is missing in the end is counted as lost.
@@ -257,26 +280,62 @@ fn await_rest(plan: &Plan, voices: &[Voice], more: u32, clock: &Clock) {
 impl Voice {
     /// Every event to every subscriber, the warm-up's and `more` too.
     fn expected_deliveries(&self, more: u32) -> u64 {
-        u64::from(self.schedule.event_count() + more) * u64::from(self.load.subscribers)
+        u64::from(self.progress.event_end(self.schedule.event_count() + more)) * u64::from(self.load.subscribers)
     }
 }
 
-fn await_all(
-    voices: &[Voice],
-    timeout: Duration,
-    clock: &Clock,
-    what: &str,
-    count: fn(&Progress) -> u32,
-) -> Result<(), String> {
+fn await_open(voices: &[Voice], clock: &Clock, watch: &Watch) -> Result<(), String> {
+    let all: u32 = voices.iter().map(|voice| voice.load.subscribers).sum();
+    let open = || voices.iter().map(|voice| voice.progress.open.now()).sum::<u32>();
+    watch.begin();
     let is_done = || {
         voices.iter().try_for_each(check_closed)?;
-        Ok(voices.iter().all(|voice| count(&voice.progress) == voice.load.subscribers))
+        check_interrupted(watch)?;
+        let count = open();
+        watch.show("connecting", count.into(), all.into(), || format!("{count} of {all} subscribers"));
+        Ok(count == all)
     };
-    if wait_until(timeout, clock, is_done)? {
+    if wait_until(OPEN_TIMEOUT, clock, is_done)? {
         return Ok(());
     }
-    let counts = voices.iter().map(|voice| format!("{} of {}", count(&voice.progress), voice.load.subscribers));
-    Err(format!("only {} subscribers {what}", counts.collect::<Vec<_>>().join(", ")))
+    Err(format!("only {} of {all} subscribers connected", open()))
+}
+
+fn check_interrupted(watch: &Watch) -> Result<(), String> {
+    match watch.is_interrupted() {
+        true => Err("interrupted before the measured span began: nothing was measured".to_owned()),
+        false => Ok(()),
+    }
+}
+
+/// Lets a span pass that has a name and a start, and shows how it goes; false if it was interrupted.
+fn pass((name, start): (&'static str, Moment), span: Duration, voices: &[Voice], clock: &Clock, watch: &Watch) -> bool {
+    let look = || Snapshot::of(voices.iter().map(|voice| &voice.progress.live));
+    let (mut last, mut last_at) = (look(), clock.now());
+    watch.begin();
+    while clock.now() < start + span {
+        if watch.is_interrupted() {
+            return false;
+        }
+        let elapsed = clock.now().since(start);
+        watch.show(name, elapsed.as_millis() as u64, span.as_millis() as u64, || {
+            let (now, at) = (look(), clock.now());
+            let note = describe(elapsed, span, &now.since(&last), at.since(last_at));
+            (last, last_at) = (now, at);
+            note
+        });
+        thread::sleep((start + span).since(clock.now()).min(WATCH_INTERVAL));
+    }
+    true
+}
+
+fn describe(elapsed: Duration, span: Duration, fresh: &Snapshot, fresh_span: Duration) -> String {
+    let mut note = format!("{:.1} s of {:.1} s", elapsed.as_secs_f64(), span.as_secs_f64());
+    if let Some((p50_us, p99_us)) = fresh.quantile_us(0.5).zip(fresh.quantile_us(0.99)) {
+        let rate_hz = fresh.count() as f64 / fresh_span.as_secs_f64().max(1e-3);
+        note += &format!(", p50 {p50_us:.0} µs, p99 {p99_us:.0} µs, {rate_hz:.0} deliveries/s");
+    }
+    note
 }
 
 /// Before the measurement begins a connection that ends makes the run pointless.
@@ -301,10 +360,6 @@ pub(super) fn wait_until(
         thread::sleep(LOOK_INTERVAL);
     }
     Ok(true)
-}
-
-fn sleep_until(moment: Moment, clock: &Clock) {
-    thread::sleep(moment.since(clock.now()));
 }
 
 fn read_memory(plan: &Plan) -> Result<MemoryEdge, String> {

@@ -8,10 +8,12 @@ use mio::{Events, Interest, Poll, Token, event::Event};
 use super::{
     homecoming::{Exile, Homecoming},
     options::{Load, Plan},
+    order::Order,
     payload::{PROBE, Stamp},
     process,
     progress::Progress,
     schedule::Schedule,
+    slices::Slicing,
     stamps::StampClock,
     storm::EVENTS_AFTER,
     subscriber::{Desk, Seen, Subscriber},
@@ -43,6 +45,8 @@ pub(super) struct Fleet<'a> {
     pub(super) exile: Exile,
     pub(super) desk: Desk,
     pub(super) ledger: Ledger<'a>,
+    /// What those had seen whose connections ended early.
+    gone: Vec<Order>,
     /// Where this load's subscribers begin among all: decides their source addresses.
     first_index: u32,
     /// All events of the run, those of a storm too.
@@ -104,13 +108,14 @@ impl<'a> Fleet<'a> {
                 reply: Vec::new(),
             },
             ledger: Ledger {
-                tally: Tally::new(schedule.measured.clone(), load.subscribers),
+                tally: Tally::new(schedule.measured.clone(), load.subscribers, Slicing::new(schedule, &load.pace)),
                 progress,
                 homecoming: None,
                 run: context.run,
                 delivery_count: 0,
                 opening: latency_histogram(),
             },
+            gone: Vec::new(),
             first_index,
             event_count: schedule.event_count() + plan.storm.map_or(0, |missed| missed + EVENTS_AFTER),
         })
@@ -187,18 +192,18 @@ impl<'a> Fleet<'a> {
     fn lose(&mut self, slot: usize, error: &io::Error) {
         self.ledger.progress.fail(&error.to_string());
         if let Some(subscriber) = self.subscribers[slot].take() {
-            self.ledger.tally.faults.lost += u64::from(subscriber.seen.order.missing(self.event_count));
+            self.gone.push(subscriber.seen.order);
         }
     }
 
     fn into_harvest(mut self) -> Harvest {
-        for subscriber in self.subscribers.iter().flatten() {
-            self.ledger.tally.faults.lost += u64::from(subscriber.seen.order.missing(self.event_count));
-        }
-        for order in self.exile.take_orders() {
-            self.ledger.tally.faults.lost += u64::from(order.missing(self.event_count));
-        }
-        let Ledger { tally, opening, homecoming, .. } = self.ledger;
+        let end = self.ledger.progress.event_end(self.event_count);
+        let here = self.subscribers.iter().flatten().map(|subscriber| subscriber.seen.order);
+        let missing: u64 =
+            here.chain(self.exile.take_orders()).chain(self.gone).map(|order| u64::from(order.missing(end))).sum();
+        let Ledger { mut tally, opening, homecoming, .. } = self.ledger;
+        tally.faults.lost += missing;
+        tally.cut(end);
         Harvest { tally, opening, homecoming }
     }
 }
@@ -226,6 +231,7 @@ impl Ledger<'_> {
         {
             self.progress.back.raise();
         }
+        self.progress.live.note(nanoseconds(received.read.since(stamp.intended)));
         self.tally.record(stamp.sequence, stamp.intended, received);
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     net::{SocketAddr, ToSocketAddrs},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -111,10 +111,29 @@ pub struct Options {
     /// Write the latency distribution of the first topic's deliveries to this file, for HdrHistogram's plotters.
     #[arg(long, value_name = "FILE")]
     hgrm: Option<PathBuf>,
+    /// Show no progress.
+    #[arg(long)]
+    quiet: bool,
+    /// Write the report as a page to this file.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Measure nothing: compare these results, files that --json wrote.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(super) compare: Vec<PathBuf>,
+    /// What to call a result, in their order. [default: the file's name]
+    #[arg(long, value_name = "TEXT")]
+    pub(super) label: Vec<String>,
+}
+
+impl Options {
+    /// Where the page goes.
+    pub(super) fn html(&self) -> Option<&Path> {
+        self.html.as_deref()
+    }
 }
 
 /// What the subscribers speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Deserialize, serde::Serialize)]
 pub(super) enum Transport {
     /// Server-Sent Events.
     Sse,
@@ -198,6 +217,7 @@ pub(super) struct Plan {
     pub takes_kernel_stamps: bool,
     pub json: Option<PathBuf>,
     pub hgrm: Option<PathBuf>,
+    pub is_quiet: bool,
 }
 
 impl Plan {
@@ -238,6 +258,7 @@ impl Plan {
             takes_kernel_stamps: !options.no_kernel_stamps,
             json: options.json.clone(),
             hgrm: options.hgrm.clone(),
+            is_quiet: options.quiet,
         })
     }
 }

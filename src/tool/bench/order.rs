@@ -26,7 +26,7 @@ pub(super) enum Arrival {
 }
 
 /// What went wrong, over all subscribers of a topic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub(super) struct Faults {
     /// Deliveries that never came.
     pub lost: u64,

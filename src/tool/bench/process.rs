@@ -18,7 +18,7 @@ pub(super) struct CpuUse {
 }
 
 /// A process's memory, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub(super) struct MemoryUse {
     /// Its pages, those shared with other processes in proportion.
     pub pss_bytes: u64,
@@ -27,7 +27,7 @@ pub(super) struct MemoryUse {
 }
 
 /// The whole machine's memory in the kernel, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub(super) struct KernelMemory {
     /// The kernel's own objects: sockets, files, epoll items.
     pub slab_bytes: u64,

@@ -8,6 +8,8 @@ use std::{
     },
 };
 
+use super::live::Live;
+
 /// Counters that one fleet writes and the conductor reads.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
@@ -20,9 +22,14 @@ pub(super) struct Progress {
     /// In a storm: subscribers that left, and those that have come back and caught up.
     pub away: Count,
     pub back: Count,
+    /// How long deliveries take, coarsely.
+    pub live: Live,
     deliveries: AtomicU64,
     command: AtomicU8,
     stop: AtomicBool,
+    /// Whether the schedule shall end early, and the event it ended before.
+    cut: AtomicBool,
+    end: OnceLock<u32>,
     thread: OnceLock<PathBuf>,
     /// Why the first connection ended.
     first_failure: Mutex<Option<String>>,
@@ -81,6 +88,25 @@ impl Progress {
 
     pub(super) fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The publisher shall send nothing more.
+    pub(super) fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
+    }
+
+    /// Of `event_count` events planned, how many there are: fewer if the publisher was stopped.
+    pub(super) fn event_end(&self, event_count: u32) -> u32 {
+        self.end.get().map_or(event_count, |&end| end.min(event_count))
+    }
+
+    pub(super) fn set_event_end(&self, end: u32) {
+        // Only the publisher's own thread calls this, and once.
+        let _ = self.end.set(end);
     }
 
     /// The fleet's thread, as a folder under /proc.

@@ -14,6 +14,7 @@ use super::{
     options::Publish,
     payload::Stamp,
     process,
+    progress::Progress,
     replies::{Answer, Replies},
     schedule::Schedule,
     tally::{latency_histogram, nanoseconds},
@@ -30,6 +31,9 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Answers that are not here this long after the last event are not awaited any more.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long it sleeps at a time, to notice that it shall stop.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
 
 /// The scheduler slice asked for: the publisher shares its core with the subscribers' thread, and must not wait for it.
 const SLICE: Duration = Duration::from_micros(100);
@@ -99,16 +103,30 @@ impl Publisher {
     }
 
     /// Sends the events of `schedule`, which begins at `start`, and tells what became of it.
-    pub(super) fn run(mut self, schedule: &Schedule, start: Moment, run: u16, clock: &Clock) -> Published {
+    pub(super) fn run(
+        mut self,
+        schedule: &Schedule,
+        start: Moment,
+        run: u16,
+        clock: &Clock,
+        progress: &Progress,
+    ) -> Published {
         // A kernel that knows neither only makes the publisher later, which is then written down.
         let _ = os::request_short_slice(SLICE);
         let _ = process::wake_punctually();
-        let outcome = self.follow(schedule, start, run, clock);
+        let outcome = self.follow(schedule, start, run, clock, progress);
         self.outcome.failure = outcome.err().map(|error| error.to_string());
         self.outcome
     }
 
-    fn follow(&mut self, schedule: &Schedule, start: Moment, run: u16, clock: &Clock) -> io::Result<()> {
+    fn follow(
+        &mut self,
+        schedule: &Schedule,
+        start: Moment,
+        run: u16,
+        clock: &Clock,
+        progress: &Progress,
+    ) -> io::Result<()> {
         let mut due = schedule.due.iter().map(|&due| start + due).zip(0u32..).peekable();
         loop {
             let now = clock.now();
@@ -120,11 +138,25 @@ impl Publisher {
             let is_blocked = self.flush()?;
             self.take_answers()?;
             match due.peek() {
+                Some(&(_, sequence)) if progress.is_cut() => {
+                    progress.set_event_end(sequence);
+                    return self.end_early(clock);
+                }
                 None if !is_blocked => return self.await_answers(clock),
-                Some(&(intended, _)) if !is_blocked => thread::sleep(intended.since(clock.now())),
+                Some(&(intended, _)) if !is_blocked => thread::sleep(intended.since(clock.now()).min(SLEEP_MAX)),
                 _ => thread::sleep(RETRY_INTERVAL),
             }
         }
+    }
+
+    /// Sends what was begun.
+    fn end_early(&mut self, clock: &Clock) -> io::Result<()> {
+        let deadline = clock.now() + ANSWER_TIMEOUT;
+        while self.flush()? && clock.now() < deadline {
+            self.take_answers()?;
+            thread::sleep(RETRY_INTERVAL);
+        }
+        self.await_answers(clock)
     }
 
     fn append(&mut self, stamp: &Stamp) {

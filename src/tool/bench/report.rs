@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     churn::Visits,
@@ -13,6 +13,7 @@ use super::{
     options::{Plan, Transport},
     order::Faults,
     process::{KernelMemory, MemoryUse},
+    slices::{Point, Slice, curve},
     tally::latency_histogram,
     window::Edge,
 };
@@ -29,7 +30,7 @@ const STEAL_SHARE_MAX: f64 = 0.005;
 const DRIFT_MAX: Duration = Duration::from_micros(100);
 
 /// A run's report.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Report {
     pub started_unix_s: u64,
     pub command: Vec<String>,
@@ -43,12 +44,12 @@ pub(super) struct Report {
     pub storm: Option<StormReport>,
     /// Why the figures should not be believed; empty if they may.
     pub void: Vec<String>,
-    #[serde(skip)]
+    #[serde(skip, default = "latency_histogram")]
     deliveries: Histogram<u64>,
 }
 
 /// One topic's figures. Latencies count from the moment an event was due.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct TopicReport {
     pub topic: String,
     pub transport: Transport,
@@ -80,12 +81,21 @@ pub(super) struct TopicReport {
     pub publisher_failure: Option<String>,
     /// From connecting to the answer.
     pub opening: Percentiles,
+    /// The whole distribution of `read`, and how it went over the window.
+    #[serde(default)]
+    pub curve: Vec<Point>,
+    #[serde(default)]
+    pub slices: Vec<Slice>,
 }
 
 /// A distribution, in microseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Percentiles {
     pub count: u64,
+    #[serde(default)]
+    pub min: f64,
+    #[serde(default)]
+    pub mean: f64,
     pub p50: f64,
     pub p90: f64,
     pub p99: f64,
@@ -94,7 +104,7 @@ pub(super) struct Percentiles {
 }
 
 /// What the server used.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct ServerReport {
     /// Processor time in the window, per delivery in it.
     pub cpu_us_per_delivery: Option<f64>,
@@ -117,7 +127,7 @@ pub(super) struct ServerReport {
 }
 
 /// What the instrument used.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct ClientReport {
     /// Of one core, all threads together.
     pub cpu_share: f64,
@@ -130,7 +140,7 @@ pub(super) struct ClientReport {
 }
 
 /// What the subscribers found that came and went.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct ChurnReport {
     pub rate_hz: f64,
     /// Visits begun, and from connecting to the answer of those that were let in.
@@ -141,7 +151,7 @@ pub(super) struct ChurnReport {
 }
 
 /// What became of those who signed in.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct LoginReport {
     pub rate_hz: f64,
     pub began: u64,
@@ -157,7 +167,7 @@ pub(super) struct LoginReport {
 }
 
 /// How those came back who were cut at once.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct StormReport {
     /// How many were cut, and how many events each of them missed.
     pub cut: u32,
@@ -182,7 +192,7 @@ pub(super) struct StormReport {
 }
 
 /// What else there was to see.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct MachineReport {
     pub core_busy_shares: Vec<f64>,
     pub core_steal_shares: Vec<f64>,
@@ -251,6 +261,9 @@ impl Report {
 
     fn doubts(&self, record: &Record) -> Vec<String> {
         let mut doubts = Vec::new();
+        if record.is_interrupted {
+            doubts.push(format!("interrupted after {:.1} s", self.window_s));
+        }
         if CLIENT_SHARE_MAX < self.client.cpu_share {
             doubts.push(format!("client saturated: it used {:.0} % of a core", self.client.cpu_share * 100.0));
         }
@@ -279,23 +292,22 @@ impl Report {
 
 impl TopicReport {
     fn new(plan: &Plan, outcome: &Outcome) -> Self {
-        let Outcome { voice: Voice { load, schedule, progress }, harvest: Harvest { tally, opening, .. }, .. } =
-            outcome;
+        let Outcome { voice: Voice { load, progress, .. }, harvest: Harvest { tally, opening, .. }, .. } = outcome;
         let published = outcome.published.as_ref();
-        let events = tally.per_event();
+        let (events, read) = (tally.per_event(), tally.read());
         Self {
             topic: load.topic.to_string(),
             transport: load.transport,
             subscribers: load.subscribers,
             rate_hz: load.pace.rate,
             size_bytes: plan.size_bytes,
-            events: schedule.measured.len() as u32,
+            events: tally.event_count(),
             published: published.map_or(0, |published| published.sent),
-            deliveries: tally.read.len(),
+            deliveries: read.len(),
             faults: tally.faults,
             closed: progress.closed.now(),
             first_failure: progress.first_failure(),
-            read: Percentiles::of(&tally.read),
+            read: Percentiles::of(&read),
             kernel: Percentiles::of(&tally.kernel),
             event_first: Percentiles::of(&events.first),
             event_median: Percentiles::of(&events.median),
@@ -306,6 +318,8 @@ impl TopicReport {
             refused: published.map_or(0, |published| published.refused),
             publisher_failure: published.and_then(|published| published.failure.clone()),
             opening: Percentiles::of(opening),
+            curve: curve(&read),
+            slices: tally.slices(),
         }
     }
 
@@ -433,10 +447,12 @@ impl StormReport {
 }
 
 impl Percentiles {
-    fn of(histogram: &Histogram<u64>) -> Self {
+    pub(super) fn of(histogram: &Histogram<u64>) -> Self {
         let at = |quantile| microseconds(histogram.value_at_quantile(quantile));
         Self {
             count: histogram.len(),
+            min: microseconds(histogram.min()),
+            mean: histogram.mean() / 1e3,
             p50: at(0.5),
             p90: at(0.9),
             p99: at(0.99),
@@ -490,5 +506,5 @@ fn microseconds(nanoseconds: u64) -> f64 {
 }
 
 fn first_deliveries(record: &Record) -> Histogram<u64> {
-    record.outcomes.first().map_or_else(latency_histogram, |outcome| outcome.harvest.tally.read.clone())
+    record.outcomes.first().map_or_else(latency_histogram, |outcome| outcome.harvest.tally.read())
 }

@@ -4,7 +4,10 @@ use std::{ops::Range, time::Duration};
 
 use hdrhistogram::Histogram;
 
-use super::order::Faults;
+use super::{
+    order::Faults,
+    slices::{Slice, Slicing},
+};
 use crate::clock::Moment;
 
 /// The histograms' bounds and precision: 1 µs to 60 s, three digits, in nanoseconds.
@@ -24,8 +27,9 @@ pub(super) struct Received {
 /// The measurements of one topic.
 #[derive(Debug)]
 pub(super) struct Tally {
-    /// Intended send to return of the client's read, per delivery.
-    pub read: Histogram<u64>,
+    /// Intended send to return of the client's read, per delivery: a histogram for each slice of the window.
+    slices: Vec<Histogram<u64>>,
+    slicing: Slicing,
     /// Intended send to arrival in the client's kernel, per delivery.
     pub kernel: Histogram<u64>,
     pub faults: Faults,
@@ -43,6 +47,8 @@ struct EventTally {
     last: Moment,
     last_kernel: Moment,
     received_count: u32,
+    /// The slice in which it is due.
+    slice: u16,
 }
 
 /// The distributions over events: one sample per event, however many receive it.
@@ -58,12 +64,14 @@ pub(super) struct PerEvent {
 
 impl Tally {
     /// For events numbered `measured`, each going to `audience` subscribers.
-    pub(super) fn new(measured: Range<u32>, audience: u32) -> Self {
+    pub(super) fn new(measured: Range<u32>, audience: u32, slicing: Slicing) -> Self {
+        let event = |&slice| EventTally { slice, ..EventTally::default() };
         Self {
-            read: latency_histogram(),
+            slices: (0..slicing.count).map(|_| latency_histogram()).collect(),
             kernel: latency_histogram(),
             faults: Faults::default(),
-            events: vec![EventTally::default(); measured.len()],
+            events: slicing.of_events.iter().map(event).collect(),
+            slicing,
             measured,
             audience,
         }
@@ -75,12 +83,38 @@ impl Tally {
         if !self.measured.contains(&sequence) {
             return;
         }
-        self.read.saturating_record(nanoseconds(received.read.since(intended)));
         if let Some(kernel) = received.kernel {
             self.kernel.saturating_record(nanoseconds(kernel.since(intended)));
         }
         let median_place = self.audience.div_ceil(2);
-        self.events[(sequence - self.measured.start) as usize].note(intended, received, median_place);
+        let event = &mut self.events[(sequence - self.measured.start) as usize];
+        event.note(intended, received, median_place);
+        self.slices[usize::from(event.slice)].saturating_record(nanoseconds(received.read.since(intended)));
+    }
+
+    /// Intended send to return of the client's read, per delivery.
+    pub(super) fn read(&self) -> Histogram<u64> {
+        let mut sum = latency_histogram();
+        self.slices.iter().for_each(|slice| sum += slice);
+        sum
+    }
+
+    /// The same over time.
+    pub(super) fn slices(&self) -> Vec<Slice> {
+        self.slicing.report(&self.slices)
+    }
+
+    /// How many events were measured.
+    pub(super) fn event_count(&self) -> u32 {
+        self.events.len() as u32
+    }
+
+    /// The schedule was cut short before event `end`: later ones there were none.
+    pub(super) fn cut(&mut self, end: u32) {
+        self.measured.end = self.measured.end.min(end).max(self.measured.start);
+        self.events.truncate(self.measured.len());
+        let last = self.events.last().map_or(0, |event| usize::from(event.slice) + 1);
+        self.slices.truncate(last);
     }
 
     /// The distributions over events.

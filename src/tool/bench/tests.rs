@@ -12,6 +12,7 @@ use super::{
     replies::{Answer, Replies},
     report,
     schedule::{Arrivals, Pace, Schedule},
+    slices::Slicing,
     tally::{Received, Tally},
     wire::{self, Heard, Wire},
 };
@@ -132,7 +133,7 @@ fn random_arrivals_keep_the_rate_and_repeat() {
 
 #[test]
 fn a_tally_knows_first_median_and_last() {
-    let mut tally = Tally::new(10..12, 3);
+    let mut tally = Tally::new(10..12, 3, Slicing { width: Duration::from_secs(1), count: 2, of_events: vec![0, 1] });
     let ms = |count: u64| Moment(count * 1_000_000);
     let received = |at: u64| Received { read: ms(at), kernel: Some(ms(at - 1)) };
     for (sequence, at) in [(9, 5), (10, 12), (10, 14), (10, 19), (11, 21), (11, 22), (12, 30)] {
@@ -147,7 +148,7 @@ fn a_tally_knows_first_median_and_last() {
     near(&events.median, 4);
     near(&events.last, 9);
     near(&events.last_kernel, 8);
-    assert_eq!((tally.read.len(), tally.kernel.len(), events.incomplete), (5, 5, 1));
+    assert_eq!((tally.read().len(), tally.kernel.len(), events.incomplete), (5, 5, 1));
 }
 
 #[test]

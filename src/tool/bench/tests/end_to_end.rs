@@ -13,6 +13,7 @@ use crate::tool::bench::{
     order::Faults,
     payload::{PROBE, Stamp},
     report::Report,
+    watch::Watch,
 };
 
 /// What the server's subscribers share.
@@ -35,7 +36,7 @@ fn bench(copies: Copies, more: &[&str]) -> Report {
     arguments.extend(["--duration", "800ms", "--warmup", "200ms"]);
     arguments.extend(more);
     let plan = plan(&arguments).expect("a plan");
-    Report::new(&plan, &conduct(&plan).expect("the server answers"))
+    Report::new(&plan, &conduct(&plan, &Watch::silent()).expect("the server answers"))
 }
 
 /// Takes connections until the process ends: the first bytes of each tell what it wants.

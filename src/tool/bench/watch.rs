@@ -1,0 +1,120 @@
+//! How far a run is, on the standard error output, and whether somebody wants it to end.
+
+use std::{
+    io::{self, IsTerminal},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How often a bar is drawn: each time costs the client's core some ten microseconds.
+const DRAW_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often a line is written where there is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Who looks after a run.
+#[derive(Debug)]
+pub(super) struct Watch {
+    interrupt: Arc<AtomicBool>,
+    display: Display,
+    last: Mutex<Option<Instant>>,
+}
+
+/// Where progress is shown.
+#[derive(Debug)]
+enum Display {
+    None,
+    Lines,
+    Bar(ProgressBar),
+}
+
+impl Watch {
+    /// Shows progress unless `is_quiet`, and takes the first Ctrl+C as the wish to end early; the second one kills.
+    pub(super) fn start(is_quiet: bool) -> io::Result<Self> {
+        let interrupt = Arc::default();
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&interrupt))?;
+            signal_hook::flag::register(signal, Arc::clone(&interrupt))?;
+        }
+        let display = match io::stderr().is_terminal() {
+            _ if is_quiet => Display::None,
+            true => Display::Bar(bar()),
+            false => Display::Lines,
+        };
+        Ok(Self { interrupt, display, last: Mutex::new(None) })
+    }
+
+    /// Shows nothing, and is never interrupted.
+    #[cfg(test)]
+    pub(super) fn silent() -> Self {
+        Self { interrupt: Arc::default(), display: Display::None, last: Mutex::new(None) }
+    }
+
+    /// Whether the run shall end early.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.interrupt.load(Ordering::Relaxed)
+    }
+
+    /// Begins a part of the run; shown at once.
+    pub(super) fn begin(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Shows that `done` of `total` is reached in the part `name`, if it is time for that.
+    pub(super) fn show(&self, name: &'static str, done: u64, total: u64, note: impl FnOnce() -> String) {
+        let interval = match &self.display {
+            Display::None => return,
+            Display::Lines => LINE_INTERVAL,
+            Display::Bar(_) => DRAW_INTERVAL,
+        };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| last.elapsed() < interval) {
+            return;
+        }
+        *last = Some(Instant::now());
+        match &self.display {
+            Display::Bar(bar) => {
+                bar.set_length(total);
+                bar.set_position(done.min(total));
+                bar.set_prefix(name);
+                bar.set_message(note());
+                bar.tick();
+            }
+            _ => eprintln!("{}", line(name, &note())),
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Display::Bar(bar) = &self.display {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix:>12} {bar:32} {msg}").expect("the template is a constant");
+    ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style)
+}
+
+fn line(name: &str, note: &str) -> String {
+    format!("{name:12} {note}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_plain() {
+        let text = line("measuring", "1.0 s of 2.0 s, p50 12 µs");
+        assert_eq!(text, "measuring    1.0 s of 2.0 s, p50 12 µs");
+        assert!(!text.contains('\x1b'));
+    }
+}
