@@ -110,7 +110,7 @@ class Stage:
     def bench(self, server, label, *options, prefix=()):
         """One measurement: the client's report, which also lies in the results folder."""
         path = os.path.join(self.folder, label + ".json")
-        command = [*prefix, RELEASE + "/fanfare", "bench", "--url", server.url, "--publish", self.redis_url()]
+        command = [*prefix, RELEASE + "/fanfare", "bench", *self.reach(server, options)]
         command += ["--server-pid", str(server.process.pid), "--beside-pid", str(self.redis.pid)]
         command += ["--pin", str(self.arguments.client_core)]
         if "--duration" not in options:
@@ -122,6 +122,10 @@ class Stage:
             raise SystemExit("%s\n%s%s" % (" ".join(command), done.stdout, done.stderr))
         with open(path) as file:
             return json.load(file)
+
+    def reach(self, server, _options):
+        """Where the server is, and how one publishes to it."""
+        return ["--url", server.url, "--publish", self.redis_url()]
 
     def redis_url(self):
         return "redis://127.0.0.1:%d" % self.redis_port
