@@ -2,6 +2,10 @@
 
 use std::{
     io::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -66,23 +70,36 @@ fn publish(options: &Options) -> Result<String, String> {
     let start = Instant::now();
     let mut outlet = Outlet::open(options)?;
     let data = options.data.as_deref();
+    let stop = Arc::new(AtomicBool::new(false));
+    let handler = signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stop));
+    handler.map_err(|error| format!("cannot wait for Ctrl+C: {error}"))?;
+    let mut published = 0;
     for sequence in 1..=options.count {
-        wait_for_turn(start, options.rate, sequence);
+        wait_for_turn(start, options.rate, sequence, &stop);
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
         let payload = data.map_or_else(|| make_event(options, sequence), str::to_owned);
         let done = outlet.publish(payload);
         done.map_err(|error| format!("{error} ({} of {} events were published)", sequence - 1, options.count))?;
+        published = sequence;
     }
-    let plural = if options.count == 1 { "" } else { "s" };
+    let plural = if published == 1 { "" } else { "s" };
     let seconds = start.elapsed().as_secs_f64();
-    Ok(format!("published {} event{plural} {} in {seconds:.3} s", options.count, outlet.describe()))
+    Ok(format!("published {published} event{plural} {} in {seconds:.3} s", outlet.describe()))
 }
 
+/// How long one sleep lasts at most, so that Ctrl+C is heeded soon.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
+
 /// The schedule is fixed from the start, so a slow publication does not shift the rest.
-fn wait_for_turn(start: Instant, rate: Option<f64>, sequence: u64) {
+fn wait_for_turn(start: Instant, rate: Option<f64>, sequence: u64, stop: &AtomicBool) {
     let Some(rate) = rate else { return };
     #[expect(clippy::cast_precision_loss, reason = "nobody publishes more than 2^53 events")]
     let due = Duration::try_from_secs_f64((sequence - 1) as f64 / rate).unwrap_or(Duration::MAX);
-    thread::sleep(due.saturating_sub(start.elapsed()));
+    while start.elapsed() < due && !stop.load(Ordering::Relaxed) {
+        thread::sleep(due.saturating_sub(start.elapsed()).min(SLEEP_MAX));
+    }
 }
 
 /// What the existing publisher sends, field by field.

@@ -116,6 +116,20 @@ fn publish_through_a_unix_socket() {
 }
 
 #[test]
+fn an_interrupted_publisher_says_how_far_it_came() {
+    let hub = Hub::start();
+    let mut stream = SseClient::open(&hub, "/sse?topic=events.critical");
+    let arguments = ["publish", "--url", hub.url(0), "--count", "1000000", "--rate", "100"];
+    let publisher = fanfare(&arguments).stdout(Stdio::piped()).spawn().expect("it was just built");
+    (0..3).for_each(|_| drop(stream.next()));
+    send_signal("INT", publisher.id());
+    let said = stdout_of(&publisher.wait_with_output().expect("it is our child"));
+    let count: u64 = said.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("{said}"));
+    assert!((3..1000).contains(&count), "{said}");
+    assert_eq!(hub.stats()["events_received"], count, "{said}");
+}
+
+#[test]
 fn publish_says_why_it_fails() {
     let nobody = failure(&["publish", "--url", "http://127.0.0.1:1"], 1);
     assert!(nobody.contains("127.0.0.1:1"), "{nobody}");
