@@ -9,7 +9,7 @@ use super::{
     homecoming::{Exile, Homecoming},
     options::{Load, Plan},
     order::Order,
-    payload::{PROBE, Stamp},
+    payload::{PAYLOAD_BYTES_MIN, PROBE, Stamp},
     process,
     progress::Progress,
     schedule::Schedule,
@@ -61,6 +61,10 @@ pub(super) struct Ledger<'a> {
     /// Since those began to come back who were cut.
     pub(super) homecoming: Option<Homecoming>,
     run: u16,
+    /// What messages contain that are expected and carry no event.
+    ignored: &'a [String],
+    /// A message as long as this may carry several events, as some servers join them.
+    joined_bytes_min: usize,
     delivery_count: u64,
     /// From the beginning of a connection to the answer to its request.
     opening: Histogram<u64>,
@@ -112,6 +116,8 @@ impl<'a> Fleet<'a> {
                 progress,
                 homecoming: None,
                 run: context.run,
+                ignored: &plan.ignored,
+                joined_bytes_min: 2 * plan.size_bytes.max(PAYLOAD_BYTES_MIN),
                 delivery_count: 0,
                 opening: latency_histogram(),
             },
@@ -217,9 +223,26 @@ impl Ledger<'_> {
             // Subscribers ask no such questions.
             Heard::Answer(_) => return,
         };
-        let Some(stamp) = Stamp::find(message).filter(|stamp| stamp.run == self.run) else {
+        let Some((stamp, rest)) = Stamp::find(message).filter(|(stamp, _)| stamp.run == self.run) else {
             return self.note_foreign(message);
         };
+        self.deliver(seen, received, stamp);
+        if self.joined_bytes_min <= message.len() {
+            self.deliver_rest(seen, received, rest);
+        }
+    }
+
+    /// Takes the other events of a message that joins several.
+    #[cold]
+    fn deliver_rest(&mut self, seen: &mut Seen, received: Received, mut rest: &[u8]) {
+        while let Some((stamp, further)) = Stamp::find(rest).filter(|(stamp, _)| stamp.run == self.run) {
+            self.deliver(seen, received, stamp);
+            rest = further;
+        }
+    }
+
+    #[inline]
+    fn deliver(&mut self, seen: &mut Seen, received: Received, stamp: Stamp) {
         if stamp.sequence == PROBE {
             return self.note_probe(seen);
         }
@@ -247,9 +270,11 @@ impl Ledger<'_> {
         }
     }
 
-    /// Words of `fanfare.v1` that are no events are expected.
+    /// Words of `fanfare.v1` that are no events are expected, and what the plan ignores.
     fn note_foreign(&mut self, message: &[u8]) {
-        if message.starts_with(br#"{"op":"event""#) || !message.starts_with(br#"{"op":"#) {
+        let contains = |text: &String| memchr::memmem::find(message, text.as_bytes()).is_some();
+        let is_word = message.starts_with(br#"{"op":"#) && !message.starts_with(br#"{"op":"event""#);
+        if !is_word && !self.ignored.iter().any(contains) {
             self.tally.faults.foreign += 1;
         }
     }

@@ -18,6 +18,7 @@ mod order;
 mod packets;
 mod page;
 mod payload;
+mod post;
 mod process;
 mod progress;
 mod publisher;

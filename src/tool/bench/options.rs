@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     payload::PAYLOAD_BYTES_MIN,
+    post::{Post, fill},
     schedule::{Arrivals, Pace},
 };
 use crate::topic::Topic;
@@ -24,6 +25,15 @@ pub struct Options {
     /// The path they ask for, without the query. [default: /sse, /ws or /socket.io/]
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
+    /// What they ask for, of any server, with {topic} where it belongs; takes the place of --url and --path.
+    #[arg(long, value_name = "URL", requires = "publish", conflicts_with = "path")]
+    subscribe: Option<String>,
+    /// A header of their requests; may be repeated.
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
+    headers: Vec<(String, String)>,
+    /// Messages that contain TEXT are expected, though they carry no event; may be repeated.
+    #[arg(long = "ignore", value_name = "TEXT")]
+    ignored: Vec<String>,
     /// The topic they subscribe to.
     #[arg(long, default_value = "bench", value_parser = parse_topic)]
     topic: Topic,
@@ -54,9 +64,16 @@ pub struct Options {
     /// How long to wait for late deliveries afterwards.
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = parse_span)]
     patience: Duration,
-    /// Where events are published: redis://HOST:PORT, or an http:// URL that takes POST /publish/{topic}. [default: --url]
+    /// Where events are published: redis://HOST:PORT, or an http:// URL with {topic} where it belongs; without a path, POST
+    /// /publish/{topic}. [default: --url]
     #[arg(long, value_name = "URL")]
     publish: Option<String>,
+    /// A header of the publisher's requests over HTTP; may be repeated.
+    #[arg(long = "publish-header", value_name = "NAME: VALUE", value_parser = parse_header)]
+    publish_headers: Vec<(String, String)>,
+    /// The body of these requests, with {topic}, and {payload} or, form-urlencoded, {payload:form}.
+    #[arg(long, value_name = "TEMPLATE", default_value = "{payload}")]
+    publish_body: String,
     /// A second topic, with subscribers and a thread of its own, reported separately.
     #[arg(long, value_name = "TOPIC", value_parser = parse_topic, requires = "second_subscribers")]
     second_topic: Option<Topic>,
@@ -160,7 +177,7 @@ pub(super) struct Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Publish {
     Redis(Target),
-    Http(Target),
+    Http(Post),
 }
 
 /// One topic's load.
@@ -172,6 +189,7 @@ pub(super) struct Load {
     pub pace: Pace,
     /// What the request asks for.
     pub path: String,
+    pub headers: Vec<(String, String)>,
     pub token: Option<String>,
 }
 
@@ -201,6 +219,8 @@ pub(super) struct Plan {
     pub publish: Publish,
     /// One or two.
     pub loads: Vec<Load>,
+    /// What messages contain that are expected and carry no event.
+    pub ignored: Vec<String>,
     pub size_bytes: usize,
     pub warmup: Duration,
     pub duration: Duration,
@@ -240,9 +260,10 @@ impl Plan {
             return Err("--stalled: who subscribes over Socket.IO must read to be let in".to_owned());
         }
         Ok(Self {
-            target: Target::parse(&options.url, "http://", 80)?,
-            publish: Publish::parse(options.publish.as_deref().unwrap_or(&options.url))?,
+            target: target(options)?,
+            publish: Publish::new(options)?,
             loads: loads(options),
+            ignored: options.ignored.clone(),
             size_bytes: options.size,
             warmup: options.warmup,
             duration: options.duration,
@@ -264,13 +285,40 @@ impl Plan {
 }
 
 impl Publish {
-    /// Reads `redis://host[:port]` or `http://host[:port]`.
-    pub(super) fn parse(url: &str) -> Result<Self, String> {
+    fn new(options: &Options) -> Result<Self, String> {
+        let url = options.publish.as_deref().unwrap_or(&options.url);
         if url.starts_with("redis://") {
             return Target::parse(url, "redis://", 6379).map(Self::Redis);
         }
-        Target::parse(url, "http://", 80).map(Self::Http)
+        let (base, path) = split_path(url);
+        let post = Post {
+            target: Target::parse(base, "http://", 80)?,
+            path: if matches!(path, "" | "/") { "/publish/{topic}".to_owned() } else { origin_form(path) },
+            headers: options.publish_headers.clone(),
+            body: options.publish_body.clone(),
+        };
+        post.form(&options.topic)?;
+        Ok(Self::Http(post))
     }
+}
+
+/// What subscribers connect to.
+fn target(options: &Options) -> Result<Target, String> {
+    let Some(url) = &options.subscribe else { return Target::parse(&options.url, "http://", 80) };
+    let scheme = if url.starts_with("ws://") { "ws://" } else { "http://" };
+    Target::parse(split_path(url).0, scheme, 80)
+}
+
+/// A URL's scheme and authority, and what follows (RFC 3986 section 3).
+fn split_path(url: &str) -> (&str, &str) {
+    let authority_start = url.find("://").map_or(0, |at| at + 3);
+    let path_start = url[authority_start..].find(['/', '?']).map_or(url.len(), |at| authority_start + at);
+    url.split_at(path_start)
+}
+
+/// What a request line says of a URL's path and query (RFC 9112 section 3.2.1).
+fn origin_form(path: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
 }
 
 impl Target {
@@ -311,6 +359,7 @@ fn load(options: &Options, topic: &Topic, subscribers: u32, rate: f64, transport
             duration: options.duration,
         },
         path: target_path(options, topic, transport),
+        headers: options.headers.clone(),
         token: options.token.clone(),
     }
 }
@@ -329,6 +378,9 @@ fn sign_in(options: &Options) -> Option<SignIn> {
 
 /// A topic's name needs no escaping in a query: its alphabet is a part of the query's.
 fn target_path(options: &Options, topic: &Topic, transport: Transport) -> String {
+    if let Some(url) = &options.subscribe {
+        return origin_form(&fill(split_path(url).1, topic));
+    }
     let (default_path, query) = match transport {
         Transport::Sse => ("/sse", format!("topic={topic}")),
         Transport::Ws | Transport::FanfareV1 => ("/ws", format!("topic={topic}")),
@@ -339,6 +391,16 @@ fn target_path(options: &Options, topic: &Topic, transport: Transport) -> String
 
 fn parse_topic(text: &str) -> Result<Topic, String> {
     Topic::parse(text).map_err(|error| error.to_string())
+}
+
+/// A field of a request's head: nothing that could end it.
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("expected NAME: VALUE")?;
+    let value = value.trim();
+    if name.is_empty() || name.contains([' ', '\t']) || text.contains(char::is_control) {
+        return Err("expected NAME: VALUE on one line".to_owned());
+    }
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn parse_login(text: &str) -> Result<(String, String), String> {

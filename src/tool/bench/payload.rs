@@ -46,13 +46,13 @@ impl Stamp {
         out.extend_from_slice(END);
     }
 
-    /// Reads the stamp of `message`: at its beginning, or, where an envelope surrounds the payload, inside.
+    /// Reads the stamp of `message`: at its beginning, or, where an envelope surrounds the payload, inside. Also returns
+    /// what follows it.
     #[inline]
-    pub(super) fn find(message: &[u8]) -> Option<Self> {
-        if message.starts_with(RUN) {
-            return Self::parse(message);
-        }
-        Self::parse(&message[memchr::memmem::find(message, RUN)?..])
+    pub(super) fn find(message: &[u8]) -> Option<(Self, &[u8])> {
+        let start = if message.starts_with(RUN) { 0 } else { memchr::memmem::find(message, RUN)? };
+        let payload = &message[start..];
+        Some((Self::parse(payload)?, &payload[PAYLOAD_BYTES_MIN..]))
     }
 
     fn parse(payload: &[u8]) -> Option<Self> {

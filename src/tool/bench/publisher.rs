@@ -13,6 +13,7 @@ use hdrhistogram::Histogram;
 use super::{
     options::Publish,
     payload::Stamp,
+    post::Form,
     process,
     progress::Progress,
     replies::{Answer, Replies},
@@ -54,7 +55,7 @@ pub(super) struct Publisher {
 #[derive(Debug)]
 enum Envelope {
     Redis { channel: String },
-    Http { host: String, path: String },
+    Http(Form),
 }
 
 /// What the publisher did.
@@ -79,9 +80,9 @@ impl Publisher {
             Publish::Redis(target) => {
                 (target, Envelope::Redis { channel: topic.to_string() }, Replies::Redis { held: Vec::new() })
             }
-            Publish::Http(target) => (
-                target,
-                Envelope::Http { host: target.host.clone(), path: format!("/publish/{topic}") },
+            Publish::Http(post) => (
+                &post.target,
+                Envelope::Http(post.form(topic).map_err(io::Error::other)?),
                 Replies::Http(Box::new(http::ResponseReader::new())),
             ),
         };
@@ -162,14 +163,11 @@ impl Publisher {
     fn append(&mut self, stamp: &Stamp) {
         self.payload.clear();
         stamp.write(self.size_bytes, &mut self.payload);
-        match &self.envelope {
+        match &mut self.envelope {
             Envelope::Redis { channel } => {
                 resp::write_command(&mut self.outgoing, &[b"PUBLISH", channel.as_bytes(), &self.payload]);
             }
-            Envelope::Http { host, path } => {
-                let headers = [("Content-Type", "application/json")];
-                http::write_request(http::Method::Post, host, path, &headers, &self.payload, &mut self.outgoing);
-            }
+            Envelope::Http(form) => form.write(&self.payload, &mut self.outgoing),
         }
     }
 

@@ -46,7 +46,11 @@ fn a_stamp_is_found_again() {
         assert_eq!(message.len() - before.len(), size_bytes.max(PAYLOAD_BYTES_MIN));
         serde_json::from_slice::<serde_json::Value>(&message[before.len()..]).expect("payloads are JSON");
         message.extend_from_slice(after.as_bytes());
-        assert_eq!(Stamp::find(&message), Some(stamp));
+        let (found, rest) = Stamp::find(&message).expect("it is there");
+        assert_eq!((found, Stamp::find(rest)), (stamp, None));
+        let twice = message.repeat(2);
+        let (_, rest) = Stamp::find(&twice).expect("it is there");
+        assert_eq!(Stamp::find(rest).expect("the second").0, stamp, "joined messages");
     };
     let stamp = Stamp { run: 0xbeef, sequence: 12, intended: Moment(123_456_789_012) };
     check(stamp, 200, "", "");
@@ -308,11 +312,38 @@ fn count_online(folder: std::fs::ReadDir) -> usize {
 
 #[test]
 fn where_to_publish() {
-    let check = |url: &str, is_redis: bool| {
-        let publish = Publish::parse(url).expect("valid");
-        assert_eq!(matches!(publish, Publish::Redis(_)), is_redis, "{url}");
+    let check = |arguments: &[&str], expected: Option<&str>| {
+        let publish = plan(arguments).map(|plan| match plan.publish {
+            Publish::Redis(target) => format!("redis {}", target.address),
+            Publish::Http(post) => format!("http {} {}", post.target.address, post.path),
+        });
+        assert_eq!(publish.ok().as_deref(), expected, "{arguments:?}");
     };
-    check("redis://127.0.0.1:6379", true);
-    check("http://127.0.0.1:8080", false);
-    assert!(Publish::parse("redis://user:secret@127.0.0.1").is_err());
+    check(&[], Some("http 127.0.0.1:8080 /publish/{topic}"));
+    check(&["--publish", "redis://127.0.0.1"], Some("redis 127.0.0.1:6379"));
+    check(&["--publish", "http://127.0.0.1:90/"], Some("http 127.0.0.1:90 /publish/{topic}"));
+    check(&["--publish", "http://127.0.0.1:90?a={topic}"], Some("http 127.0.0.1:90 /?a={topic}"));
+    check(&["--publish", "http://127.0.0.1/in/{topic}"], Some("http 127.0.0.1:80 /in/{topic}"));
+    check(&["--publish", "redis://user:secret@127.0.0.1"], None);
+    check(&["--publish-body", "nothing"], None);
+}
+
+#[test]
+fn what_subscribers_ask_of_any_server() {
+    let check = |url: &str, expected: Option<(&str, &str)>| {
+        let made = plan(&["--subscribe", url, "--publish", "redis://127.0.0.1", "--header", "X-Key: a b"]);
+        let request = made.as_ref().ok().map(|plan| {
+            (plan.target.address.to_string(), String::from_utf8(wire::request(plan, &plan.loads[0])).expect("ASCII"))
+        });
+        assert_eq!(request.is_some(), expected.is_some(), "{url}: {made:?}");
+        let Some(((address, request), (place, target))) = request.zip(expected) else { return };
+        assert_eq!(address, place, "{url}");
+        assert!(request.starts_with(&format!("GET {target} HTTP/1.1\r\n")), "{url}: {request}");
+        assert!(request.contains("\r\nX-Key: a b\r\n"), "{request}");
+    };
+    check("ws://127.0.0.1:90/of/{topic}", Some(("127.0.0.1:90", "/of/bench")));
+    check("http://127.0.0.1?t={topic}", Some(("127.0.0.1:80", "/?t=bench")));
+    check("http://127.0.0.1", Some(("127.0.0.1:80", "/")));
+    check("https://127.0.0.1/", None);
+    check("ws://", None);
 }

@@ -134,6 +134,7 @@ fn write_request(plan: &Plan, load: &Load, more: &[(&str, &str)]) -> Vec<u8> {
     if !credentials.is_empty() && load.transport != Transport::SocketIo {
         headers.push(("Authorization", &credentials));
     }
+    headers.extend(load.headers.iter().map(|(name, value)| (&**name, &**value)));
     headers.extend_from_slice(more);
     http::write_request(http::Method::Get, &plan.target.host, &load.path, &headers, b"", &mut out);
     out

@@ -97,7 +97,7 @@ impl Hall {
     }
 
     fn broadcast(&mut self, payload: &[u8], copies: Copies) {
-        let stamp = Stamp::find(payload).expect("the bench publishes stamps");
+        let (stamp, _) = Stamp::find(payload).expect("the bench publishes stamps");
         let count = if stamp.sequence == PROBE { 1 } else { copies(stamp.sequence) };
         let id = format!("id: {}\n", self.log.len());
         let event = [id.as_bytes(), b"data: ", payload, b"\n\n"].concat().repeat(count);
@@ -130,6 +130,22 @@ fn losses_and_repetitions_are_counted() {
     assert_eq!(topic.faults, Faults { lost: 10, repeated: 5, reordered: 0, foreign: 0 });
     assert_eq!(topic.events_incomplete, 3);
     assert!(!report.is_complete());
+}
+
+#[test]
+fn a_server_with_paths_and_forms_of_its_own() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let place = listener.local_addr().expect("bound");
+    thread::spawn(move || serve(&listener, |sequence| usize::from(sequence != 70)));
+    let (subscribe, publish) = (format!("http://{place}/of/{{topic}}?x=1"), format!("http://{place}/in?{{topic}}"));
+    let mut arguments = vec!["--subscribe", &subscribe, "--transport", "sse", "--publish", &publish];
+    // What the server takes for a payload's end stands in the envelope's end, too.
+    arguments.extend(["--publish-body", r#"{"to":"{topic}","data":{payload}}"#, "--header", "X-Key: k"]);
+    arguments.extend(["--subscribers", "3", "--rate", "100", "--duration", "800ms", "--warmup", "200ms"]);
+    let plan = plan(&arguments).expect("a plan");
+    let report = Report::new(&plan, &conduct(&plan, &Watch::silent()).expect("the server answers"));
+    assert_eq!(report.topics[0].faults, Faults { lost: 3, ..Faults::default() });
+    assert_eq!(report.topics[0].deliveries, 3 * 79);
 }
 
 #[test]
