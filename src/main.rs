@@ -131,7 +131,14 @@ struct ServeArguments {
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().command {
+    let arguments = match bench::expand_preset(std::env::args_os()) {
+        Ok(arguments) => Arguments::parse_from(arguments),
+        Err(message) => {
+            eprintln!("fanfare: {message}");
+            return ExitCode::from(2);
+        }
+    };
+    let done = match arguments.command {
         Command::Serve(arguments) => serve(&arguments),
         Command::Publish(options) => publish::run(&options),
         Command::Produce(options) => produce::run(&options),

@@ -19,6 +19,7 @@ mod packets;
 mod page;
 mod payload;
 mod post;
+mod presets;
 mod process;
 mod progress;
 mod publisher;
@@ -41,6 +42,7 @@ mod wire;
 use std::{fs, path::PathBuf, process::ExitCode};
 
 pub use options::Options;
+pub use presets::expand_preset;
 
 use options::Plan;
 use report::Report;

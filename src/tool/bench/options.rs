@@ -15,6 +15,7 @@ use crate::topic::Topic;
 
 /// Options of `fanfare bench`.
 #[derive(clap::Args, Clone, Debug)]
+#[command(args_override_self = true, after_help = super::presets::list())]
 pub struct Options {
     /// The server to measure.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]

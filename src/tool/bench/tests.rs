@@ -28,7 +28,7 @@ struct CommandLine {
 }
 
 /// What these arguments of `fanfare bench` mean.
-fn plan(arguments: &[&str]) -> Result<Plan, String> {
+pub(super) fn plan(arguments: &[&str]) -> Result<Plan, String> {
     Plan::new(&CommandLine::parse_from(["bench"].iter().chain(arguments)).options)
 }
 
