@@ -25,7 +25,8 @@ fn check_report(hub: &Hub, folder: &Folder, output: &Output, outlet: &str) {
     let said = stdout_of(output);
     let (before, report) = said.split_once("Clients: ").expect("there is a report");
     assert!(before.contains(outlet), "{said}");
-    let counts = "8\nEvents: 20\nExpected deliveries: 160\nReceived deliveries: 160\nDropped deliveries: 0\nLatency (ms):\n";
+    let counts =
+        "8\nEvents: 20\nExpected deliveries: 160\nReceived deliveries: 160\nDropped deliveries: 0\nLatency (ms):\n";
     let latencies = report.strip_prefix(counts).unwrap_or_else(|| panic!("{said}"));
     let rows: Vec<(&str, f64)> = latencies
         .lines()
