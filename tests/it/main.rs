@@ -24,6 +24,7 @@ mod hostile_input;
 mod http_manners;
 mod http_refusals;
 mod listeners;
+mod loadtest;
 mod native_api;
 mod outside_clients;
 mod pods;

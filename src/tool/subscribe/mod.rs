@@ -133,8 +133,10 @@ const READ_TIMEOUT: Duration = Duration::from_millis(100);
 /// Listens until the count, the duration or Ctrl+C ends it.
 pub fn run(options: &Options) -> Result<(), String> {
     let stop = Arc::new(AtomicBool::new(false));
-    let handler = signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stop));
-    handler.map_err(|error| format!("cannot wait for Ctrl+C: {error}"))?;
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let handler = signal_hook::flag::register(signal, Arc::clone(&stop));
+        handler.map_err(|error| format!("cannot wait for Ctrl+C: {error}"))?;
+    }
     let output = BufWriter::new(io::stdout().lock());
     let done =
         options.place.clone().or_else(|| options.url.clone()).map_or_else(|| "http://127.0.0.1:8080".parse(), Ok);
