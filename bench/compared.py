@@ -18,6 +18,8 @@ CANNOT = {
     ("mercure", "socketio"): "speaks SSE only",
     ("fastapi", "sse"): "the system it stands for has WebSocket only",
     ("fastapi", "socketio"): "does not speak Socket.IO",
+    ("fastapi-queues", "sse"): "as FastAPI",
+    ("fastapi-queues", "socketio"): "as FastAPI",
     ("uws", "sse"): "its topics are of WebSockets; SSE would be a server of ours",
     ("uws", "socketio"): "does not speak Socket.IO",
     ("node", "ws"): "speaks Socket.IO only",
@@ -41,6 +43,7 @@ def install(name):
     if name == "node":
         stage.install_peer("socketio")
         return "socket.io as in bench/peers/socketio/package-lock.json"
+    name = name.removesuffix("-queues")
     os.makedirs(folder_of(name), exist_ok=True)
     command = [os.path.abspath("bench/peers/%s/install" % name), folder_of(name)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -80,6 +83,12 @@ def fastapi(port, _folder, redis):
     return command, {"REDIS_URL": redis, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
+def fastapi_queues(port, folder, redis):
+    """The same with a queue and a task for each client, which a client that does not read cannot stop."""
+    command, variables = fastapi(port, folder, redis)
+    return command, {**variables, "FAN_OUT": "queues"}
+
+
 def uws(port, _folder, _redis):
     return [folder_of("uws") + "/venv/bin/python", "bench/peers/uws/server.py", str(port)], {}
 
@@ -92,7 +101,9 @@ PEERS = {
         centrifugo,
         {"ws": "/connection/uni_websocket?" + CONNECT, "sse": "/connection/uni_sse?" + CONNECT},
         "/api/publish?{topic}",
-        ("--publish-header", "Content-Type: application/json", "--publish-body", '{"channel":"{topic}","data":{payload}}'),
+        ("--publish-header", "Content-Type: application/json", "--publish-body", '{"channel":"{topic}","data":{payload}}')
+        # What it says on connecting, and its pings.
+        + ("--ignore", '"connect"', "--ignore", "{}"),
     ),
     "mercure": (
         mercure,
@@ -103,13 +114,19 @@ PEERS = {
         + ("--publish-body", "topic={topic}&data={payload:form}"),
     ),
     "fastapi": (fastapi, {"ws": "/ws/{topic}"}, None, ()),
+    "fastapi-queues": (fastapi_queues, {"ws": "/ws/{topic}"}, None, ()),
     "uws": (uws, {"ws": "/ws/{topic}"}, "/publish/{topic}", ("--publish-body", "{payload}")),
 }
 
 
-def kinds(transport):
-    """Who is measured over a transport; floor and hub always."""
+# What is measured of a peer that is a second form of another.
+PARTS = {"fastapi-queues": ("S2", "S7")}
+
+
+def kinds(scenario, transport):
+    """Who is measured in a scenario over a transport; floor and hub always."""
     others = [name for name in [*PEERS, "node"] if (name, transport) not in CANNOT]
+    others = [name for name in others if scenario in PARTS.get(name, (scenario,))]
     return ["floor", "hub", *others]
 
 

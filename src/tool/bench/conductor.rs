@@ -248,7 +248,9 @@ fn measure(
         let first = edge();
         let is_over = is_warm && pass(("measuring", start + plan.warmup), plan.duration, voices, clock, watch);
         let last = edge();
-        if !is_over {
+        let is_finished = || Ok(watch.is_interrupted() || publishers.iter().all(ScopedJoinHandle::is_finished));
+        // A server that takes events more slowly than they are due would hold its publisher for ever.
+        if !is_over || !wait_until(plan.patience, clock, is_finished)? || watch.is_interrupted() {
             voices.iter().for_each(|voice| voice.progress.cut());
         }
         let published = publishers.into_iter().map(|publisher| publisher.join());

@@ -143,6 +143,7 @@ impl Publisher {
                     progress.set_event_end(sequence);
                     return self.end_early(clock);
                 }
+                None if progress.is_cut() => return self.end_early(clock),
                 None if !is_blocked => return self.await_answers(clock),
                 Some(&(intended, _)) if !is_blocked => thread::sleep(intended.since(clock.now()).min(SLEEP_MAX)),
                 _ => thread::sleep(RETRY_INTERVAL),
