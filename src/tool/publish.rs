@@ -35,7 +35,7 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
     /// Events a second; as fast as they are taken if not given
-    #[arg(long, value_name = "HZ", value_parser = parse_rate)]
+    #[arg(long, value_name = "HZ", value_parser = parse_rate, allow_negative_numbers = true)]
     rate: Option<f64>,
     /// Publish TEXT as it is
     #[arg(long, value_name = "TEXT")]
@@ -54,10 +54,18 @@ pub struct Options {
     channel: String,
 }
 
-/// Events a second: a number above 0.
+/// The lowest rate: an event in eleven days.
+const RATE_MIN: f64 = 1e-6;
+/// The highest rate, which one request after the other never reaches.
+const RATE_MAX: f64 = 1e6;
+
+/// Events a second, from [`RATE_MIN`] to [`RATE_MAX`].
 pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
-    let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if rate.is_finite() && 0.0 < rate { Ok(rate) } else { Err("it must be above 0".into()) }
+    match text.parse() {
+        Err(_) => Err("not a number".into()),
+        Ok(rate) if (RATE_MIN..=RATE_MAX).contains(&rate) => Ok(rate),
+        Ok(_) => Err(format!("it must be from {RATE_MIN} to {RATE_MAX}")),
+    }
 }
 
 /// Publishes, and says on standard output what it did.
@@ -71,8 +79,10 @@ fn publish(options: &Options) -> Result<String, String> {
     let mut outlet = Outlet::open(options)?;
     let data = options.data.as_deref();
     let stop = Arc::new(AtomicBool::new(false));
-    let handler = signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stop));
-    handler.map_err(|error| format!("cannot wait for Ctrl+C: {error}"))?;
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let handler = signal_hook::flag::register(signal, Arc::clone(&stop));
+        handler.map_err(|error| format!("cannot wait for Ctrl+C: {error}"))?;
+    }
     let mut published = 0;
     for sequence in 1..=options.count {
         wait_for_turn(start, options.rate, sequence, &stop);
@@ -243,8 +253,10 @@ mod tests {
 
     #[test]
     fn rates() {
-        assert_eq!(parse_rate("2.5"), Ok(2.5));
-        for bad in ["0", "-1", "inf", "NaN", "x", ""] {
+        for good in ["2.5", "0.000001", "1e6"] {
+            assert_eq!(parse_rate(good).map_err(drop), good.parse().map_err(drop), "{good}");
+        }
+        for bad in ["0", "1e-7", "1000001", "-1", "inf", "NaN", "x", ""] {
             assert!(parse_rate(bad).is_err(), "{bad}");
         }
     }

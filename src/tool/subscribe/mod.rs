@@ -73,7 +73,8 @@ pub struct Options {
     #[arg(long, value_name = "ID")]
     since: Option<String>,
     /// Measure: print no events, but every so many seconds how long they took, by their own stamp
-    #[arg(short, long = "report-interval", visible_alias = "report", value_name = "SECONDS", value_parser = parse_seconds)]
+    #[arg(short, long = "report-interval", visible_alias = "report", value_name = "SECONDS", value_parser = parse_seconds,
+          allow_negative_numbers = true)]
     report: Option<Duration>,
     /// Measure, and report in lines of JSON; nothing else is on the standard output
     #[arg(long)]
@@ -85,7 +86,8 @@ pub struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// End after so many seconds
-    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
+    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds,
+          allow_negative_numbers = true)]
     duration: Option<Duration>,
     /// Print id, type and payload, separated by tabs, instead of the payload only
     #[arg(long)]
