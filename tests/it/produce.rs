@@ -90,7 +90,7 @@ fn a_hub_that_goes_and_comes_back() {
     let mut producer = produce(&["-u", &url, "-f", "100", "--progress", "1"]).spawn().expect("just built");
     let mut said = BufReader::new(producer.stdout.take().expect("it was asked for")).lines();
     let mut complaints = BufReader::new(producer.stderr.take().expect("it was asked for")).lines();
-    let mut next = |lines: &mut dyn Iterator<Item = std::io::Result<String>>, what: &str| {
+    let next = |lines: &mut dyn Iterator<Item = std::io::Result<String>>, what: &str| {
         let line = lines.map(|line| line.expect("it writes UTF-8")).find(|line| line.contains(what));
         line.unwrap_or_else(|| panic!("it should say: {what}"))
     };
