@@ -1,5 +1,7 @@
 //! `fanfare publish`: makes events, or takes one as given, and publishes them over HTTP or straight to Redis.
 
+mod redis_outlet;
+
 use std::{
     io::Write,
     sync::{
@@ -13,6 +15,7 @@ use std::{
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use self::redis_outlet::RedisOutlet;
 use super::client::{Answer, Client, HubUrl, describe_refusal};
 use crate::{protocol::http::percent_encode, topic::Topic};
 
@@ -22,6 +25,8 @@ use crate::{protocol::http::percent_encode, topic::Topic};
   fanfare publish --type SERVER_DOWN --source server-a --count 10
   fanfare publish --topic orders.eu --data '{\"order\":17}' --type created
   fanfare publish --redis redis://127.0.0.1:6379 --channel events.critical --count 50 --rate 10
+  fanfare publish --redis redis+sentinel://a,b,c/main        at the master that the sentinels a, b, c name
+  SSL_CERT_FILE=ca.pem fanfare publish --redis rediss://redis.example    with an authority of one's own
 
 Without --data each event is a JSON object: event_id, event_type, source, sequence, published_at_ms.")]
 pub struct Options {
@@ -46,7 +51,7 @@ pub struct Options {
     /// The topic to publish to
     #[arg(long, default_value = "events.critical", value_parser = Topic::parse)]
     topic: Topic,
-    /// Publish straight to Redis, past the hub
+    /// Publish straight to Redis, past the hub: redis://, rediss://, unix://, or redis+sentinel://a,b,c/main
     #[arg(long, value_name = "URL", conflicts_with_all = ["url", "topic"])]
     redis: Option<String>,
     /// The Redis channel to publish to
@@ -146,7 +151,7 @@ fn make_uuid(random: u128) -> String {
 /// Where events go.
 enum Outlet {
     Hub { client: Client, path: String, name: String, last_id: Option<String> },
-    Redis { connection: redis::Connection, channel: String, name: String, receivers: u64 },
+    Redis(RedisOutlet),
 }
 
 impl Outlet {
@@ -155,7 +160,7 @@ impl Outlet {
             Some(_) if options.kind.is_some() && options.data.is_some() => {
                 Err("a Redis message has no type of its own: --type goes with --data only over HTTP".into())
             }
-            Some(url) => Self::open_redis(url, &options.channel),
+            Some(url) => RedisOutlet::open(url, &options.channel).map(Self::Redis),
             None => Ok(Self::open_hub(options)),
         }
     }
@@ -171,33 +176,12 @@ impl Outlet {
         Self::Hub { client: Client::new(options.url.clone()), path, name, last_id: None }
     }
 
-    fn open_redis(url: &str, channel: &str) -> Result<Self, String> {
-        const PATIENCE: Duration = Duration::from_secs(5);
-        let client = redis::Client::open(url).map_err(|error| format!("not a Redis URL: {error}"))?;
-        // Without login and password, unlike the URL.
-        let shown = client.get_connection_info().addr().to_string();
-        let connect = || {
-            let connection = client.get_connection_with_timeout(PATIENCE)?;
-            connection.set_read_timeout(Some(PATIENCE))?;
-            connection.set_write_timeout(Some(PATIENCE))?;
-            Ok(connection)
-        };
-        let connection = connect().map_err(|error: redis::RedisError| {
-            format!("cannot reach Redis at {shown}: {error}. Is it running there?")
-        })?;
-        let name = format!("to channel {channel} at {shown}");
-        Ok(Self::Redis { connection, channel: channel.to_owned(), name, receivers: 0 })
-    }
-
     fn publish(&mut self, payload: String) -> Result<(), String> {
         match self {
             Self::Hub { client, path, last_id, .. } => {
                 *last_id = read_id(&client.post(path, payload.as_bytes())?)?;
             }
-            Self::Redis { connection, channel, receivers, .. } => {
-                let command = redis::Cmd::publish(&*channel, payload);
-                *receivers = command.query(connection).map_err(|error| format!("Redis: {error}"))?;
-            }
+            Self::Redis(outlet) => outlet.publish(&payload)?,
         }
         Ok(())
     }
@@ -207,8 +191,7 @@ impl Outlet {
         match self {
             Self::Hub { name, last_id: Some(id), .. } => format!("{name} (last id {id})"),
             Self::Hub { name, last_id: None, .. } => name.clone(),
-            Self::Redis { name, receivers: 0, .. } => format!("{name} (nobody is subscribed)"),
-            Self::Redis { name, receivers, .. } => format!("{name} (subscribed: {receivers})"),
+            Self::Redis(outlet) => outlet.describe(),
         }
     }
 }
