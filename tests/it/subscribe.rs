@@ -147,7 +147,8 @@ fn what_is_replayed_is_no_duplicate() {
     let relay = Relay::start(hub.address());
     let url = format!("http://{}", relay.address());
     for transport in ["sse", "fanfare.v1"] {
-        let line = ["subscribe", "-u", &url, "--topic", "t", "--transport", transport, "--count", "7", "--json"];
+        let line =
+            ["subscribe", "-u", &url, "--topic", "t", "--transport", transport, "--count", "7", "-d", "30", "--json"];
         let subscriber = start(&line);
         let publish = |sequence: u64| hub.publish("t", format!(r#"{{"source":"s","sequence":{sequence}}}"#));
         hub.wait_for_listeners("t", 1);
