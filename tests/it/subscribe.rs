@@ -77,11 +77,16 @@ fn an_interrupt_leaves_a_report_even_without_a_hub() {
 
 #[test]
 fn a_hub_that_is_never_there_is_tried_until_the_end() {
-    let output = finish(start(&["subscribe", "-u", "http://127.0.0.1:1", "-d", "0.7"]));
+    let output = finish(start(&["subscribe", "-u", "http://127.0.0.1:1", "-d", "0.7", "-r", "0.7"]));
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{complaint}");
     let attempt = "no stream at http://127.0.0.1:1: cannot connect: Connection refused (os error 111); trying again";
     assert!(1 < complaint.matches(attempt).count(), "{complaint}");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).matches("Latency Report").count(),
+        1,
+        "not one more: {output:?}"
+    );
     let end = "Connection refused (os error 111). Is the hub running there?\n";
     assert!(complaint.ends_with(end), "{complaint}");
 }
