@@ -108,6 +108,12 @@ fn a_hub_that_goes_and_comes_back() {
     let lost = again.split(' ').rev().nth(3).expect("a number");
     let end = next(&mut complaints, "events were not taken");
     assert!(end.starts_with(&format!("fanfare: {lost} of ")), "{again}: {end}");
+    // Each event was taken or not.
+    let taken = said.last().expect("it says how many were taken").expect("it writes UTF-8");
+    let count = |text: &str, index: usize| -> u64 {
+        text.split(' ').nth(index).and_then(|it| it.parse().ok()).expect("a number")
+    };
+    assert_eq!(count(&taken, 1) + count(&end, 1), count(&end, 3), "{taken}: {end}");
 }
 
 #[test]
