@@ -3,8 +3,10 @@
 pub mod bench;
 mod client;
 mod crowd;
+mod marks;
 pub mod produce;
 pub mod publish;
 pub mod report;
+mod sequences;
 pub mod subscribe;
 pub mod token;

@@ -27,17 +27,17 @@ use crate::{protocol::http::percent_encode, topic::Topic};
   fanfare produce -f 100 -s 10 -d 60       a hundred a second from ten sensors, for a minute
   fanfare produce -u http://hub:8080 --pod bob
 
-Each event is a JSON object: sensor, sequence, value, timestamp (when it was due, in ms since 1970).
-Ctrl+C ends it and says what was produced.")]
+Each event is a JSON object: source (a name of this run's own), sensor, sequence (of the sensor, from 0), value, timestamp
+(when it was due, in ms since 1970). Ctrl+C ends it and says what was produced.")]
 pub struct Options {
     /// Events a second, all sensors together
-    #[arg(short, long, value_name = "HZ", default_value_t = 1.0, value_parser = parse_rate)]
+    #[arg(short, long, value_name = "HZ", default_value_t = 1.0, value_parser = parse_rate, allow_negative_numbers = true)]
     frequency: f64,
     /// How many sensors take turns
     #[arg(short, long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     sensors: u32,
-    /// End after so many seconds
-    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
+    /// End after so many seconds; not by itself if not given
+    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds, allow_negative_numbers = true)]
     duration: Option<Duration>,
     /// The hub: http://host:port or unix:/path
     #[arg(short, long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
@@ -60,6 +60,9 @@ pub(super) fn parse_pod(text: &str) -> Result<String, String> {
 
 /// How often a wait is interrupted to heed Ctrl+C.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A producer that ends further behind its schedule says so.
+const LATENESS_MAX: Duration = Duration::from_secs(1);
 
 /// How many sensors the banner names one by one.
 const NAMES_MAX: u32 = 10;
@@ -106,6 +109,8 @@ struct Producer<'o, W> {
     options: &'o Options,
     client: Client,
     path: String,
+    /// What tells this run from others with sensors of the same names.
+    source: String,
     /// Of the first event, which the others follow at equal distances.
     start: Instant,
     /// The same moment on the wall clock.
@@ -114,13 +119,17 @@ struct Producer<'o, W> {
     failed: u64,
     /// Whether the last event failed: only changes are told.
     is_failing: bool,
+    /// How long after it was due the last event was sent.
+    lateness: Duration,
     output: W,
 }
 
 /// A reading.
 #[derive(Serialize)]
 struct Reading<'a> {
+    source: &'a str,
     sensor: &'a str,
+    /// The sensor's own count.
     sequence: u64,
     value: f64,
     timestamp: f64,
@@ -135,40 +144,49 @@ impl<'o, W: Write> Producer<'o, W> {
             options,
             client: Client::new(options.url.clone()),
             path,
+            source: format!("producer-{:08x}", rand::random::<u32>()),
             start: Instant::now(),
             start_unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
             taken: 0,
             failed: 0,
             is_failing: false,
+            lateness: Duration::ZERO,
             output,
         }
     }
 
     fn produce(mut self, stop: &AtomicBool) -> Result<(), Failure> {
         writeln!(self.output, "{}\n", banner(self.options))?;
-        let mut sequence = 0;
-        while self.await_turn(sequence, stop) {
-            self.publish(sequence)?;
-            sequence += 1;
+        self.output.flush()?;
+        let mut number = 0;
+        while self.await_turn(number, stop) {
+            self.publish(number)?;
+            number += 1;
         }
         if !self.taken.is_multiple_of(self.options.progress) || self.taken == 0 {
             self.tell_progress()?;
         }
+        if LATENESS_MAX < self.lateness {
+            let (late_s, frequency) = (self.lateness.as_secs_f64(), self.options.frequency);
+            let reason = format!("events were taken more slowly than {frequency} a second");
+            writeln!(io::stderr(), "fanfare: {late_s:.1} s behind the schedule at the end: {reason}")?;
+        }
         match self.failed {
             0 => Ok(()),
-            failed => Err(Failure::Hub(format!("{failed} of {sequence} events were not taken"))),
+            failed => Err(Failure::Hub(format!("{failed} of {number} events were not taken"))),
         }
     }
 
-    /// When the event of this number is due. The schedule is fixed from the start: a slow hub does not slow it down.
-    fn due(&self, sequence: u64) -> Duration {
+    /// When the event of this number, counted from 0, is due. The schedule is fixed from the start: a slow hub does not
+    /// slow it down.
+    fn due(&self, number: u64) -> Duration {
         #[expect(clippy::cast_precision_loss, reason = "nobody produces more than 2^53 events")]
-        Duration::try_from_secs_f64(sequence as f64 / self.options.frequency).unwrap_or(Duration::MAX)
+        Duration::try_from_secs_f64(number as f64 / self.options.frequency).unwrap_or(Duration::MAX)
     }
 
     /// Whether the event is to be sent: false when all is over.
-    fn await_turn(&self, sequence: u64, stop: &AtomicBool) -> bool {
-        let due = self.due(sequence);
+    fn await_turn(&self, number: u64, stop: &AtomicBool) -> bool {
+        let due = self.due(number);
         if self.options.duration.is_some_and(|duration| duration <= due) {
             return false;
         }
@@ -181,10 +199,12 @@ impl<'o, W: Write> Producer<'o, W> {
         }
     }
 
-    fn publish(&mut self, sequence: u64) -> Result<(), Failure> {
-        let sensor = format!("Sensor{}", sequence % u64::from(self.options.sensors) + 1);
-        let timestamp = (self.start_unix + self.due(sequence)).as_secs_f64() * 1e3;
-        let reading = Reading { sensor: &sensor, sequence, value: wave(sequence), timestamp: round(timestamp, 1e3) };
+    fn publish(&mut self, number: u64) -> Result<(), Failure> {
+        self.lateness = self.start.elapsed().saturating_sub(self.due(number));
+        let sensors = u64::from(self.options.sensors);
+        let (sensor, sequence) = (format!("Sensor{}", number % sensors + 1), number / sensors);
+        let timestamp = round((self.start_unix + self.due(number)).as_secs_f64() * 1e3, 1e3);
+        let reading = Reading { source: &self.source, sensor: &sensor, sequence, value: wave(sequence), timestamp };
         let payload = serde_json::to_vec(&reading).expect("a struct of texts and numbers has a JSON form");
         match self.send(&payload) {
             Ok(()) => self.note_taken(),
@@ -300,7 +320,7 @@ mod tests {
         let options = options(&["-f", "1000", "-d", "0.003"]);
         let producer = Producer::new(&options, Vec::new());
         let never = AtomicBool::new(false);
-        let sent = (0..).take_while(|&sequence| producer.await_turn(sequence, &never)).count();
+        let sent = (0..).take_while(|&number| producer.await_turn(number, &never)).count();
         assert_eq!(sent, 3, "due at 0, 1 and 2 ms");
         assert_eq!(producer.due(2), Duration::from_millis(2));
         assert!(!producer.await_turn(0, &AtomicBool::new(true)), "told to stop");

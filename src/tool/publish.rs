@@ -1,5 +1,7 @@
 //! `fanfare publish`: makes events, or takes one as given, and publishes them over HTTP or straight to Redis.
 
+mod redis_outlet;
+
 use std::{
     io::Write,
     sync::{
@@ -13,6 +15,7 @@ use std::{
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use self::redis_outlet::RedisOutlet;
 use super::client::{Answer, Client, HubUrl, describe_refusal};
 use crate::{protocol::http::percent_encode, topic::Topic};
 
@@ -22,6 +25,8 @@ use crate::{protocol::http::percent_encode, topic::Topic};
   fanfare publish --type SERVER_DOWN --source server-a --count 10
   fanfare publish --topic orders.eu --data '{\"order\":17}' --type created
   fanfare publish --redis redis://127.0.0.1:6379 --channel events.critical --count 50 --rate 10
+  fanfare publish --redis redis+sentinel://a,b,c/main        at the master that the sentinels a, b, c name
+  SSL_CERT_FILE=ca.pem fanfare publish --redis rediss://redis.example    with an authority of one's own
 
 Without --data each event is a JSON object: event_id, event_type, source, sequence, published_at_ms.")]
 pub struct Options {
@@ -35,7 +40,7 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
     /// Events a second; as fast as they are taken if not given
-    #[arg(long, value_name = "HZ", value_parser = parse_rate)]
+    #[arg(long, value_name = "HZ", value_parser = parse_rate, allow_negative_numbers = true)]
     rate: Option<f64>,
     /// Publish TEXT as it is
     #[arg(long, value_name = "TEXT")]
@@ -46,7 +51,7 @@ pub struct Options {
     /// The topic to publish to
     #[arg(long, default_value = "events.critical", value_parser = Topic::parse)]
     topic: Topic,
-    /// Publish straight to Redis, past the hub
+    /// Publish straight to Redis, past the hub: redis://, rediss://, unix://, or redis+sentinel://a,b,c/main
     #[arg(long, value_name = "URL", conflicts_with_all = ["url", "topic"])]
     redis: Option<String>,
     /// The Redis channel to publish to
@@ -54,10 +59,18 @@ pub struct Options {
     channel: String,
 }
 
-/// Events a second: a number above 0.
+/// The lowest rate: an event in eleven days.
+const RATE_MIN: f64 = 1e-6;
+/// The highest rate, which one request after the other never reaches.
+const RATE_MAX: f64 = 1e6;
+
+/// Events a second, from [`RATE_MIN`] to [`RATE_MAX`].
 pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
-    let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if rate.is_finite() && 0.0 < rate { Ok(rate) } else { Err("it must be above 0".into()) }
+    match text.parse() {
+        Err(_) => Err("not a number".into()),
+        Ok(rate) if (RATE_MIN..=RATE_MAX).contains(&rate) => Ok(rate),
+        Ok(_) => Err(format!("it must be from {RATE_MIN} to {RATE_MAX}")),
+    }
 }
 
 /// Publishes, and says on standard output what it did.
@@ -71,8 +84,10 @@ fn publish(options: &Options) -> Result<String, String> {
     let mut outlet = Outlet::open(options)?;
     let data = options.data.as_deref();
     let stop = Arc::new(AtomicBool::new(false));
-    let handler = signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stop));
-    handler.map_err(|error| format!("cannot wait for Ctrl+C: {error}"))?;
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let handler = signal_hook::flag::register(signal, Arc::clone(&stop));
+        handler.map_err(|error| format!("cannot wait for Ctrl+C: {error}"))?;
+    }
     let mut published = 0;
     for sequence in 1..=options.count {
         wait_for_turn(start, options.rate, sequence, &stop);
@@ -136,7 +151,7 @@ fn make_uuid(random: u128) -> String {
 /// Where events go.
 enum Outlet {
     Hub { client: Client, path: String, name: String, last_id: Option<String> },
-    Redis { connection: redis::Connection, channel: String, name: String, receivers: u64 },
+    Redis(RedisOutlet),
 }
 
 impl Outlet {
@@ -145,7 +160,7 @@ impl Outlet {
             Some(_) if options.kind.is_some() && options.data.is_some() => {
                 Err("a Redis message has no type of its own: --type goes with --data only over HTTP".into())
             }
-            Some(url) => Self::open_redis(url, &options.channel),
+            Some(url) => RedisOutlet::open(url, &options.channel).map(Self::Redis),
             None => Ok(Self::open_hub(options)),
         }
     }
@@ -161,33 +176,12 @@ impl Outlet {
         Self::Hub { client: Client::new(options.url.clone()), path, name, last_id: None }
     }
 
-    fn open_redis(url: &str, channel: &str) -> Result<Self, String> {
-        const PATIENCE: Duration = Duration::from_secs(5);
-        let client = redis::Client::open(url).map_err(|error| format!("not a Redis URL: {error}"))?;
-        // Without login and password, unlike the URL.
-        let shown = client.get_connection_info().addr().to_string();
-        let connect = || {
-            let connection = client.get_connection_with_timeout(PATIENCE)?;
-            connection.set_read_timeout(Some(PATIENCE))?;
-            connection.set_write_timeout(Some(PATIENCE))?;
-            Ok(connection)
-        };
-        let connection = connect().map_err(|error: redis::RedisError| {
-            format!("cannot reach Redis at {shown}: {error}. Is it running there?")
-        })?;
-        let name = format!("to channel {channel} at {shown}");
-        Ok(Self::Redis { connection, channel: channel.to_owned(), name, receivers: 0 })
-    }
-
     fn publish(&mut self, payload: String) -> Result<(), String> {
         match self {
             Self::Hub { client, path, last_id, .. } => {
                 *last_id = read_id(&client.post(path, payload.as_bytes())?)?;
             }
-            Self::Redis { connection, channel, receivers, .. } => {
-                let command = redis::Cmd::publish(&*channel, payload);
-                *receivers = command.query(connection).map_err(|error| format!("Redis: {error}"))?;
-            }
+            Self::Redis(outlet) => outlet.publish(&payload)?,
         }
         Ok(())
     }
@@ -197,8 +191,7 @@ impl Outlet {
         match self {
             Self::Hub { name, last_id: Some(id), .. } => format!("{name} (last id {id})"),
             Self::Hub { name, last_id: None, .. } => name.clone(),
-            Self::Redis { name, receivers: 0, .. } => format!("{name} (nobody is subscribed)"),
-            Self::Redis { name, receivers, .. } => format!("{name} (subscribed: {receivers})"),
+            Self::Redis(outlet) => outlet.describe(),
         }
     }
 }
@@ -243,8 +236,10 @@ mod tests {
 
     #[test]
     fn rates() {
-        assert_eq!(parse_rate("2.5"), Ok(2.5));
-        for bad in ["0", "-1", "inf", "NaN", "x", ""] {
+        for good in ["2.5", "0.000001", "1e6"] {
+            assert_eq!(parse_rate(good).map_err(drop), good.parse().map_err(drop), "{good}");
+        }
+        for bad in ["0", "1e-7", "1000001", "-1", "inf", "NaN", "x", ""] {
             assert!(parse_rate(bad).is_err(), "{bad}");
         }
     }

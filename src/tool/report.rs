@@ -13,6 +13,8 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::{marks::Marks, sequences::Sequences};
+
 /// Which logs, and what they should hold.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
@@ -20,8 +22,9 @@ use serde_json::value::RawValue;
   fanfare report logs --clients 50 --events 50
   fanfare report a.log b.log --json
 
-Without --clients each log counts as one client, and without --events every event that any client has seen: what
-nobody received is then not known to be missing.")]
+Without --clients each log counts as one client, and without --events every event that any client has seen: what nobody
+received is then not known to be dropped. Events that say `source` and `sequence` tell nevertheless: `Numbers never seen`
+counts, over all clients, those that were passed over after the first one a client got.")]
 pub struct Options {
     /// Logs, or folders of them
     #[arg(value_name = "PATH", required = true)]
@@ -84,13 +87,6 @@ struct Delivery<'a> {
     event: &'a RawValue,
 }
 
-/// What of an event tells which it is. Systems that have no `event_id` are known by the whole payload.
-#[derive(Deserialize)]
-struct Named {
-    event_id: Option<String>,
-    published_at_ms: Option<f64>,
-}
-
 /// Latencies in µs; more counts as the most.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
 
@@ -104,6 +100,8 @@ struct Tally {
     received: u64,
     duplicated: u64,
     reordered: u64,
+    /// Numbers that sources have passed over, at all clients together.
+    missing: u64,
     /// Logs that end in the middle of a line: their client was ended while it wrote.
     cut_lines: u64,
     latencies: Histogram<u64>,
@@ -112,16 +110,27 @@ struct Tally {
 /// What one client has seen.
 #[derive(Default)]
 struct Seen {
-    /// By the event's number.
+    /// By the event's number in [`Tally::events`].
     events: Vec<bool>,
-    /// The latest `published_at_ms` so far.
-    published_ms: f64,
+    /// When the latest event so far was made, of those that have no number of their own.
+    made_ms: f64,
+    /// Those that have one.
+    sequences: Sequences,
 }
 
 impl Tally {
     fn new() -> Self {
         let latencies = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("constants within the allowed bounds");
-        Self { clients: 0, events: HashMap::new(), received: 0, duplicated: 0, reordered: 0, cut_lines: 0, latencies }
+        Self {
+            clients: 0,
+            events: HashMap::new(),
+            received: 0,
+            duplicated: 0,
+            reordered: 0,
+            missing: 0,
+            cut_lines: 0,
+            latencies,
+        }
     }
 
     /// Takes the log of one more client; `path` only names it in errors.
@@ -139,16 +148,19 @@ impl Tally {
                 _ => self.take_line(&line, &mut seen).map_err(|error| format!("{}: {error}", place()))?,
             }
         }
+        let counts = seen.sequences.counts();
+        self.reordered += counts.reordered;
+        self.missing = self.missing.saturating_add(counts.missing);
         Ok(())
     }
 
     fn take_line(&mut self, line: &str, seen: &mut Seen) -> Result<(), String> {
         let delivery: Delivery<'_> =
             serde_json::from_str(line).map_err(|error| format!("no line of a subscriber's log: {error}"))?;
-        let named: Option<Named> = serde_json::from_str(delivery.event.get()).ok();
-        let (id, published_ms) = named.map_or((None, None), |named| (named.event_id, named.published_at_ms));
-        let next = self.events.len();
-        let event = *self.events.entry(id.unwrap_or_else(|| delivery.event.get().to_owned())).or_insert(next);
+        // Systems that have no `event_id` are known by the whole payload.
+        let (payload, next) = (delivery.event.get(), self.events.len());
+        let marks = Marks::of(payload.as_bytes());
+        let event = *self.events.entry(marks.event_id().unwrap_or(payload).to_owned()).or_insert(next);
         if seen.events.len() <= event {
             seen.events.resize(event + 1, false);
         }
@@ -157,9 +169,13 @@ impl Tally {
             return Ok(());
         }
         self.received += 1;
-        let published_ms = published_ms.unwrap_or(seen.published_ms);
-        self.reordered += u64::from(published_ms < seen.published_ms);
-        seen.published_ms = seen.published_ms.max(published_ms);
+        if marks.numbered().is_some() {
+            seen.sequences.is_duplicate(0, &marks, "", payload.as_bytes());
+        } else {
+            let made_ms = marks.stamp_ms().unwrap_or(seen.made_ms);
+            self.reordered += u64::from(made_ms < seen.made_ms);
+            seen.made_ms = seen.made_ms.max(made_ms);
+        }
         if let Some(latency_ms) = delivery.latency_ms {
             #[expect(
                 clippy::cast_possible_truncation,
@@ -195,6 +211,7 @@ impl Tally {
             dropped: expected - self.received,
             duplicated: self.duplicated,
             reordered: self.reordered,
+            missing: self.missing,
             cut_lines: self.cut_lines,
             latency_ms: (!self.latencies.is_empty()).then(|| Latencies::of(&self.latencies)),
         })
@@ -212,6 +229,7 @@ struct Report {
     dropped: u64,
     duplicated: u64,
     reordered: u64,
+    missing: u64,
     cut_lines: u64,
     latency_ms: Option<Latencies>,
 }
@@ -241,6 +259,7 @@ impl fmt::Display for Report {
         let more = [
             ("Duplicated deliveries", self.duplicated),
             ("Reordered deliveries", self.reordered),
+            ("Numbers never seen", self.missing),
             ("Lines cut off", self.cut_lines),
         ];
         for (name, count) in more.iter().filter(|(_, count)| 0 < *count) {

@@ -8,10 +8,11 @@ use std::{
 use serde_json::Value;
 
 use crate::support::{
-    Folder,
+    Folder, PATIENCE,
     hub::Hub,
-    redis::RedisServer,
-    send_signal,
+    redis::{HOST, RedisServer, free_port},
+    run_program, send_signal,
+    sentinel::SentinelGroup,
     sse::{Received, SseClient},
     stdout_of, wait_until,
 };
@@ -106,6 +107,61 @@ fn publish_straight_to_redis() {
 }
 
 #[test]
+fn publish_at_the_master_that_sentinels_name() {
+    let mut group = SentinelGroup::start();
+    let publish = |url: &str| run(&["publish", "--redis", url, "--channel", "alarms", "--count", "2"]);
+    let mut messages = group.master().connect();
+    let mut listener = messages.as_pubsub();
+    listener.subscribe("alarms").expect("the master takes it");
+    listener.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
+    let said = stdout_of(&publish(&group.url()));
+    let port = group.master_port().expect("the sentinel knows");
+    assert!(said.contains(&format!(":{port} (subscribed: ")), "{said}");
+    for sequence in 1..=2 {
+        let payload: String = listener.get_message().expect("in time").get_payload().expect("a text");
+        assert_eq!(serde_json::from_str::<Value>(&payload).expect("JSON")["sequence"], sequence);
+    }
+    // Asks the next one where one is away, and says what nobody knows.
+    let url = group.url();
+    stdout_of(&publish(&url.replacen("//", "//127.0.0.1:1,", 1)));
+    let unknown = publish(&url.replace("/fanfare", "/other"));
+    let complaint = String::from_utf8_lossy(&unknown.stderr);
+    assert!(complaint.contains("it watches no `other`") && unknown.status.code() == Some(1), "{complaint}");
+}
+
+/// A certificate of its own authority for the address of our servers, and its key.
+fn make_certificate(folder: &Folder, name: &str) -> (String, String) {
+    let (certificate, key) = (folder.path(&format!("{name}.pem")), folder.path(&format!("{name}.key")));
+    let fixed = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=redis -addext basicConstraints=critical,CA:FALSE";
+    let alternative = format!("subjectAltName=IP:{HOST}");
+    let arguments: Vec<&str> =
+        fixed.split(' ').chain(["-addext", &alternative, "-keyout", &key, "-out", &certificate]).collect();
+    let made = run_program("openssl", "openssl", &arguments);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    (certificate, key)
+}
+
+#[test]
+fn publish_over_tls() {
+    let folder = Folder::new();
+    let ((certificate, key), (other, _)) = (make_certificate(&folder, "redis"), make_certificate(&folder, "other"));
+    let port = free_port();
+    let place = port.to_string();
+    let options = ["--tls-port", &place, "--tls-cert-file", &certificate, "--tls-key-file", &key];
+    let more = ["--tls-ca-cert-file", &certificate, "--tls-auth-clients", "no"];
+    let _redis = RedisServer::start_with(&[&options[..], &more[..]].concat());
+    let publish = |authority: &str| {
+        let mut command = fanfare(&["publish", "--redis", &format!("rediss://{HOST}:{port}"), "--data", "safely"]);
+        command.env("SSL_CERT_FILE", authority).output().expect("it was just built")
+    };
+    let said = stdout_of(&publish(&certificate));
+    assert!(said.starts_with("published 1 event to channel events.critical at "), "{said}");
+    let refused = publish(&other);
+    let complaint = String::from_utf8_lossy(&refused.stderr);
+    assert!(complaint.contains("certificate") && complaint.contains("SSL_CERT_FILE"), "{complaint}");
+}
+
+#[test]
 fn publish_through_a_unix_socket() {
     let folder = Folder::new();
     let listen = format!("unix:{}", folder.path("hub.sock"));
@@ -135,6 +191,11 @@ fn publish_says_why_it_fails() {
     assert!(nobody.contains("127.0.0.1:1"), "{nobody}");
     let unreachable = failure(&["publish", "--redis", "redis://user:secret@127.0.0.1:1"], 1);
     assert!(unreachable.contains("127.0.0.1:1") && !unreachable.contains("secret"), "{unreachable}");
+    let unnamed = failure(&["publish", "--redis", "redis+sentinel://:secret@127.0.0.1:1"], 1);
+    assert!(unnamed.contains("the name of the service") && !unnamed.contains("secret"), "{unnamed}");
+    let unreachable = failure(&["publish", "--redis", "redis+sentinel://:secret@127.0.0.1:1,127.0.0.1:2/main"], 1);
+    assert!(unreachable.contains("no sentinel leads to the master of `main`. 127.0.0.1:1: "), "{unreachable}");
+    assert!(unreachable.contains("127.0.0.1:2: ") && !unreachable.contains("secret"), "{unreachable}");
     failure(&["publish", "--topic", "a b"], 2);
     failure(&["publish", "--count", "0"], 2);
 }

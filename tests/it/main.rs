@@ -48,6 +48,7 @@ mod socket_io_upgrade;
 mod socketio_clients;
 mod sse_stream;
 mod subscribe;
+mod subscribe_lies;
 mod telemetry;
 mod telemetry_doors;
 mod telemetry_store;

@@ -6,9 +6,11 @@
 
 mod parser;
 mod reply;
+mod sentinel_url;
 
 pub use parser::{parse, parse_push};
 pub use reply::{BadReply, Push, Reply};
+pub use sentinel_url::SentinelUrl;
 
 #[cfg(test)]
 mod tests;

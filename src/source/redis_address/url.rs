@@ -4,8 +4,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 
-/// The port of a sentinel whose URL names none.
-const SENTINEL_PORT: u16 = 26379;
+use crate::protocol::resp::SentinelUrl;
 
 /// A server's address with the login, as `redis://`, `rediss://`, `unix://` and `redis+unix://` URLs give it; or the
 /// sentinels that know the address, as `redis+sentinel://[user:password@]host[:port][,host[:port]…]/service[/db]` and
@@ -40,13 +39,11 @@ pub(in crate::source) enum Target {
 impl RedisUrl {
     /// Reads `text`. A `rediss://` URL with `#insecure` is refused: name the authority in `ca_file` instead.
     pub fn parse(text: &str) -> Result<Self, BadRedisUrl> {
-        if let Some(rest) = text.strip_prefix("redis+sentinel://") {
-            return parse_sentinels("redis", rest);
+        match SentinelUrl::parse(text) {
+            Some(Ok(url)) => read_sentinels(&url),
+            Some(Err(missing)) => Err(BadRedisUrl(missing.to_owned())),
+            None => Ok(Self { info: parse_server(text)?, sentinels: None }),
         }
-        if let Some(rest) = text.strip_prefix("rediss+sentinel://") {
-            return parse_sentinels("rediss", rest);
-        }
-        Ok(Self { info: parse_server(text)?, sentinels: None })
     }
 
     pub(in crate::source) fn is_tls(&self) -> bool {
@@ -114,35 +111,17 @@ fn parse_server(text: &str) -> Result<ConnectionInfo, BadRedisUrl> {
     }
 }
 
-/// Reads what follows the scheme. Each address is read as the URL of a server at it.
-fn parse_sentinels(scheme: &str, rest: &str) -> Result<RedisUrl, BadRedisUrl> {
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let (login, hosts) = authority.rsplit_once('@').map_or(("", authority), |(login, hosts)| (login, hosts));
-    let (path, query) = path.split_at(path.find(['?', '#']).unwrap_or(path.len()));
-    let (service, database) = path.split_once('/').unwrap_or((path, ""));
-    if service.is_empty() || !service.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
-        let form = "the name of the service that the sentinels watch is missing: …host:port/service";
-        return Err(BadRedisUrl(form.to_owned()));
-    }
-    let at = if login.is_empty() { "" } else { "@" };
-    let read = |host: &str| parse_server(&format!("{scheme}://{login}{at}{}/{database}{query}", with_port(host)));
-    let servers = hosts.split(',').map(read).collect::<Result<Vec<_>, _>>()?;
+/// Each address is read as the URL of a server at it.
+fn read_sentinels(url: &SentinelUrl<'_>) -> Result<RedisUrl, BadRedisUrl> {
+    let read = |host: &String| parse_server(&url.server_url(host));
+    let servers = url.hosts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let addresses = servers.iter().filter_map(|server| match server.addr() {
         ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => Some((host.clone(), *port)),
         _ => None,
     });
-    let sentinels = Sentinels { addresses: addresses.collect(), service: service.to_owned() };
+    let sentinels = Sentinels { addresses: addresses.collect(), service: url.service.to_owned() };
     let first = servers.into_iter().next().ok_or_else(|| BadRedisUrl("no sentinel is named".to_owned()))?;
     Ok(RedisUrl { info: first, sentinels: Some(sentinels) })
-}
-
-/// `host` with a sentinel's usual port, if it has none. The colons in an IPv6 address stand before a bracket.
-fn with_port(host: &str) -> String {
-    let port = host.rsplit_once(':').map(|(_, port)| port);
-    match port {
-        Some(port) if !port.contains(']') => host.to_owned(),
-        _ => format!("{host}:{SENTINEL_PORT}"),
-    }
 }
 
 impl Default for RedisUrl {

@@ -141,7 +141,11 @@ impl Seat {
     pub(super) fn turn(&mut self, buffer: &mut [u8], on: &mut dyn FnMut(News<'_>, Duration)) -> Turned {
         match self.try_turn(buffer, on) {
             Ok(turned) => turned,
-            Err(error) => Turned::Ended(format!("the connection broke: {error}").into()),
+            Err(error) => {
+                let is_connected = matches!(&self.state, State::Here(connection) if connection.is_connected);
+                let what = if is_connected { "the connection broke" } else { "cannot connect" };
+                Turned::Ended(format!("{what}: {error}").into())
+            }
         }
     }
 

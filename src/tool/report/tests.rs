@@ -50,6 +50,18 @@ fn duplicates_hide_nothing() {
 }
 
 #[test]
+fn numbers_tell_what_nobody_received() {
+    let log = |numbers: &[u32]| {
+        let line =
+            |number: &u32| format!(r#"{{"event":{{"source":"s","sequence":{number},"published_at_ms":7}}}}"#) + "\n";
+        numbers.iter().map(line).collect::<String>()
+    };
+    // All were made in the same millisecond: only their numbers have an order.
+    check(&[log(&[1, 2, 5]), log(&[1, 2, 5])], (None, None), "2 3 6 6 0 4");
+    check(&[log(&[1, 3, 2, 3, 5])], (None, None), "1 4 4 4 0 1 1 1");
+}
+
+#[test]
 fn what_was_being_written_is_no_error() {
     let cut = log(&[1, 2]) + &line(3, 1.0)[..20];
     check(&[cut], (None, None), "1 2 2 2 0 1");

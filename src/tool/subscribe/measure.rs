@@ -8,26 +8,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Failure, Options, report::Report};
+use super::{Failure, Options, banner::banner, metrics::Figures, report::Report, scrape};
 use crate::tool::{
     client::HubUrl,
-    crowd::{Crowd, Member, News},
-    produce::describe_duration,
+    crowd::{Counts, Crowd, Member, News},
+    marks::Marks,
+    sequences::Sequences,
 };
 
 /// How long a turn waits at most, so that Ctrl+C is heeded soon.
 const TURN_TIMEOUT: Duration = Duration::from_millis(100);
 /// The interval of reports if none is given.
-const REPORT_INTERVAL: Duration = Duration::from_secs(10);
-
-/// The part of a payload that says where it comes from.
-#[derive(Deserialize)]
-struct Origin {
-    sensor: Option<String>,
-}
+pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// One line of a client's log.
 #[derive(Serialize)]
@@ -41,10 +36,16 @@ struct LogLine<'a> {
 /// What became of the events, and where it is told.
 struct Desk<'o, W> {
     options: &'o Options,
+    url: &'o HubUrl,
     report: Report,
+    sequences: Sequences,
+    figures: Option<Figures>,
     logs: Vec<BufWriter<File>>,
     output: W,
-    failure: Option<String>,
+    /// Why the last stream that ended did.
+    last_end: Option<String>,
+    /// What happened to the output while events were taken.
+    broken: Option<Failure>,
 }
 
 /// Listens until the count, the duration or Ctrl+C ends it, and reports at the end in any case.
@@ -53,9 +54,7 @@ pub(super) fn run(options: &Options, url: &HubUrl, stop: &AtomicBool, output: im
     let member =
         Member { target: options.target(), topics, transport: options.transport, since: options.since.clone() };
     let mut crowd = Crowd::open(url, vec![member; options.clients])?;
-    let logs = options.log_dir.as_deref().map_or(Ok(Vec::new()), |folder| open_logs(folder, options.clients))?;
-    let mut desk = Desk { options, report: Report::new(), logs, output, failure: None };
-    desk.write_banner(url)?;
+    let mut desk = Desk::open(options, url, output)?;
     let interval = options.report.unwrap_or(REPORT_INTERVAL);
     let start = Instant::now();
     let mut due = start + interval;
@@ -63,8 +62,7 @@ pub(super) fn run(options: &Options, url: &HubUrl, stop: &AtomicBool, output: im
     while !stop.load(Ordering::Relaxed) && !desk.is_over(start) && !crowd.is_deserted() {
         let turned = crowd.turn(TURN_TIMEOUT, &mut |index, news, received| desk.take(index, &news, received));
         turned?;
-        desk.report.reconnects = crowd.counts().returns;
-        desk.flush()?;
+        desk.end_turn(crowd.counts())?;
         if crowd.counts().open() == options.clients as u64
             && let Some(path) = ready_file.take()
         {
@@ -72,19 +70,14 @@ pub(super) fn run(options: &Options, url: &HubUrl, stop: &AtomicBool, output: im
             written.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         }
         let now = Instant::now();
-        if due <= now {
+        // The last report follows at once where the end is.
+        if due <= now && !desk.is_over(start) {
             due = (due + interval).max(now);
-            desk.write_report(start)?;
+            desk.write_report(start, false)?;
         }
     }
-    desk.write_report(start)?;
-    match (desk.failure, options.count) {
-        (Some(reason), _) if crowd.is_deserted() => Err(Failure::Hub(reason)),
-        (_, Some(count)) if desk.report.received < count => {
-            Err(Failure::Hub(format!("received {} of {count} events", desk.report.received)))
-        }
-        _ => Ok(()),
-    }
+    desk.write_report(start, true)?;
+    desk.judge(&crowd)
 }
 
 /// `client-0001.log` and so on.
@@ -98,72 +91,126 @@ fn open_logs(folder: &Path, count: usize) -> Result<Vec<BufWriter<File>>, String
     (1..=count).map(open).collect()
 }
 
-impl<W: Write> Desk<'_, W> {
+impl<'o, W: Write> Desk<'o, W> {
+    /// Opens the logs and the metrics, and says what will be done.
+    fn open(options: &'o Options, url: &'o HubUrl, output: W) -> Result<Self, Failure> {
+        let logs = options.log_dir.as_deref().map_or(Ok(Vec::new()), |folder| open_logs(folder, options.clients))?;
+        let (mut figures, mut place) = (None, None);
+        if let Some(address) = &options.metrics {
+            let (written, registry) = Figures::new();
+            (figures, place) = (Some(written), Some(scrape::serve(address, registry)?));
+        }
+        let (report, sequences) = (Report::new(), Sequences::default());
+        let mut desk = Self { options, url, report, sequences, figures, logs, output, last_end: None, broken: None };
+        if !options.json {
+            writeln!(desk.output, "{}\n", banner(options, url, place))?;
+            desk.output.flush()?;
+        } else if let Some(place) = place {
+            writeln!(io::stderr(), "fanfare: metrics are at http://{place}/metrics")?;
+        }
+        Ok(desk)
+    }
+
     fn is_over(&self, start: Instant) -> bool {
         self.options.count.is_some_and(|count| count <= self.report.received)
             || self.options.duration.is_some_and(|duration| duration <= start.elapsed())
     }
 
-    fn write_banner(&mut self, url: &HubUrl) -> io::Result<()> {
-        let sensor = self.options.sensor.as_deref().unwrap_or("ALL sensors");
-        let duration = describe_duration(self.options.duration);
-        let interval_s = self.options.report.unwrap_or(REPORT_INTERVAL).as_secs_f64();
-        writeln!(self.output, "📡 Starting Realtime SSE Subscriber\n🔗 Fanfare URL: {url}\nListening to: {sensor}")?;
-        writeln!(self.output, "⏰ Duration: {duration}\nReport interval: {interval_s}s\n")?;
-        self.output.flush()
-    }
-
     fn take(&mut self, index: usize, news: &News<'_>, received: Duration) {
         let done = match news {
             News::Opened { .. } => Ok(()),
-            News::Event { data, .. } => self.take_event(index, data, received),
+            News::Event { id, data, .. } => self.take_event(index, id, data, received),
             News::Gap(text) => {
                 self.report.gaps += 1;
-                writeln!(io::stderr(), "fanfare: client {}: {text}", index + 1)
+                complain(index, text)
             }
-            News::Notice(text) => writeln!(io::stderr(), "fanfare: client {}: {text}", index + 1),
-            News::Closed { reason, is_final, .. } => {
-                if *is_final {
-                    self.failure = Some((*reason).to_owned());
-                }
+            News::Notice(text) => complain(index, text),
+            News::Closed { reason, is_final, was_open } => {
+                self.last_end = Some((*reason).to_owned());
+                let place = if *was_open { String::new() } else { format!("no stream at {}: ", self.url) };
                 let outlook = if *is_final { "" } else { "; trying again" };
-                writeln!(io::stderr(), "fanfare: client {}: {reason}{outlook}", index + 1)
+                complain(index, &format!("{place}{reason}{outlook}"))
             }
         };
-        if let Err(error) = done {
-            self.failure.get_or_insert_with(|| format!("cannot write: {error}"));
+        if let Err(failure) = done {
+            self.broken.get_or_insert(failure);
         }
     }
 
-    fn take_event(&mut self, index: usize, data: &[u8], received: Duration) -> io::Result<()> {
+    fn take_event(&mut self, index: usize, id: &str, data: &[u8], received: Duration) -> Result<(), Failure> {
         if self.options.count.is_some_and(|count| count <= self.report.received) {
             return Ok(());
         }
-        let origin = || serde_json::from_slice::<Origin>(data).ok().and_then(|origin| origin.sensor);
-        if self.options.sensor.is_some() && self.options.sensor != origin() {
+        let marks = Marks::of(data);
+        if self.options.sensor.is_some() && self.options.sensor.as_deref() != marks.sensor().as_deref() {
             return Ok(());
         }
-        let latency_ms = self.report.add(data, received);
-        if let Some(log) = self.logs.get_mut(index) {
-            write_log(log, index + 1, data, received, latency_ms)?;
+        // A clock that is ahead of ours makes it zero.
+        let latency_ms = marks.stamp_ms().map(|stamp_ms| (received.as_secs_f64() * 1e3 - stamp_ms).max(0.0));
+        let is_duplicate = self.sequences.is_duplicate(index, &marks, id, data);
+        self.report.counts = self.sequences.counts();
+        self.report.received += 1;
+        if let Some(latency_ms) = latency_ms.filter(|_| !is_duplicate) {
+            self.report.record(latency_ms);
+            self.figures.iter().for_each(|figures| figures.record(latency_ms));
         }
-        if self.report.received.is_multiple_of(self.options.progress) {
-            let (number, sensor) = (self.report.received, origin().unwrap_or_else(|| "event".into()));
+        if let Some(log) = self.logs.get_mut(index) {
+            let written = write_log(log, index + 1, data, received, latency_ms);
+            written.map_err(|error| cannot_log(index, &error))?;
+        }
+        if self.report.received.is_multiple_of(self.options.progress) && !self.options.json {
+            let (number, sensor) = (self.report.received, marks.sensor().unwrap_or_else(|| "event".into()));
             let latency = latency_ms.map_or_else(|| "no stamp".into(), |ms| format!("{ms:.2}ms latency"));
             writeln!(self.output, "📨 Event #{number}: {sensor} ({latency})")?;
         }
         Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.logs.iter_mut().try_for_each(Write::flush)?;
+    /// Lets others see what a turn brought.
+    fn end_turn(&mut self, counts: Counts) -> Result<(), Failure> {
+        if let Some(failure) = self.broken.take() {
+            return Err(failure);
+        }
+        (self.report.open, self.report.reconnects) = (counts.open(), counts.returns);
+        self.figures.iter().for_each(|figures| figures.update(&self.report));
+        for (index, log) in self.logs.iter_mut().enumerate() {
+            log.flush().map_err(|error| cannot_log(index, &error))?;
+        }
+        Ok(self.output.flush()?)
+    }
+
+    fn write_report(&mut self, start: Instant, is_last: bool) -> io::Result<()> {
+        let elapsed = start.elapsed();
+        let report = match self.options.json {
+            true => self.report.json(elapsed, is_last),
+            false => self.report.text(elapsed),
+        };
+        writeln!(self.output, "{report}")?;
         self.output.flush()
     }
 
-    fn write_report(&mut self, start: Instant) -> io::Result<()> {
-        writeln!(self.output, "{}", self.report.write(start.elapsed()))?;
-        self.output.flush()
+    /// Whether what was asked for was done.
+    fn judge(self, crowd: &Crowd) -> Result<(), Failure> {
+        match (self.last_end, self.options.count) {
+            (Some(reason), _) if crowd.is_deserted() => Err(Failure::Hub(reason)),
+            (reason, _) if crowd.counts().opened == 0 => {
+                let reason = reason.unwrap_or_else(|| "it had not answered yet".into());
+                Err(Failure::Hub(format!("no stream was opened at {}: {reason}. Is the hub running there?", self.url)))
+            }
+            (_, Some(count)) if self.report.received < count => {
+                Err(Failure::Hub(format!("received {} of {count} events", self.report.received)))
+            }
+            _ => Ok(()),
+        }
     }
+}
+
+fn complain(index: usize, text: &str) -> Result<(), Failure> {
+    Ok(writeln!(io::stderr(), "fanfare: client {}: {text}", index + 1)?)
+}
+
+fn cannot_log(index: usize, error: &io::Error) -> Failure {
+    Failure::Hub(format!("cannot write the log of client {}: {error}", index + 1))
 }
 
 /// A payload that is not JSON stands there as a text.

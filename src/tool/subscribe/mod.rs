@@ -1,7 +1,10 @@
 //! `fanfare subscribe`: listens to topics and prints their events, or reports how long they took.
 
+mod banner;
 mod measure;
+mod metrics;
 mod report;
+mod scrape;
 #[cfg(test)]
 mod tests;
 
@@ -29,7 +32,12 @@ use crate::{protocol::http::percent_encode, topic::Topic};
 #[command(after_help = "Examples:
   fanfare subscribe --topic orders.eu
   fanfare subscribe --topic events.critical --transport ws --report 5
-  fanfare subscribe http://hub:8080 --topic a --topic b --count 100 --with-id")]
+  fanfare subscribe http://hub:8080 --topic a --topic b --count 100 --with-id
+  fanfare subscribe --metrics 127.0.0.1:9101 --json
+
+Measured are events that say when they were made, `published_at_ms` or `timestamp`: a Unix time in ms, or RFC 3339. Those
+that say `source` or `sensor` and `sequence` are looked through for duplicates, and for numbers that are missing or come
+late: each source, with its sensor, is to count its own events. A stream that is cut comes back by itself.")]
 pub struct Options {
     /// The hub: http://host:port or unix:/path [default: http://127.0.0.1:8080]
     #[arg(value_name = "URL")]
@@ -41,7 +49,7 @@ pub struct Options {
     #[arg(long = "topic", value_name = "TOPIC", value_parser = Topic::parse)]
     topics: Vec<Topic>,
     /// The pod of sensors to listen to
-    #[arg(long, value_name = "NAME", default_value = "alice", value_parser = parse_pod, conflicts_with = "topics")]
+    #[arg(long, value_name = "NAME", default_value = banner::DEFAULT_POD, value_parser = parse_pod, conflicts_with = "topics")]
     pod: String,
     /// Count only the events of this sensor
     #[arg(short, long, value_name = "ID")]
@@ -65,13 +73,21 @@ pub struct Options {
     #[arg(long, value_name = "ID")]
     since: Option<String>,
     /// Measure: print no events, but every so many seconds how long they took, by their own stamp
-    #[arg(short, long = "report-interval", visible_alias = "report", value_name = "SECONDS", value_parser = parse_seconds)]
+    #[arg(short, long = "report-interval", visible_alias = "report", value_name = "SECONDS", value_parser = parse_seconds,
+          allow_negative_numbers = true)]
     report: Option<Duration>,
+    /// Measure, and report in lines of JSON; nothing else is on the standard output
+    #[arg(long)]
+    json: bool,
+    /// Measure, and serve the figures to Prometheus: http://ADDR/metrics
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<String>,
     /// End after N events; ending earlier is a failure
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// End after so many seconds
-    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
+    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds,
+          allow_negative_numbers = true)]
     duration: Option<Duration>,
     /// Print id, type and payload, separated by tabs, instead of the payload only
     #[arg(long)]
@@ -88,8 +104,8 @@ fn parse_clients(text: &str) -> Result<usize, String> {
 impl Options {
     /// Whether events are measured, by streams that come back, instead of printed.
     fn measures(&self) -> bool {
-        let is_asked =
-            self.report.is_some() || self.sensor.is_some() || self.log_dir.is_some() || self.ready_file.is_some();
+        let is_reported = self.report.is_some() || self.json || self.metrics.is_some();
+        let is_asked = is_reported || self.sensor.is_some() || self.log_dir.is_some() || self.ready_file.is_some();
         self.topics.is_empty() || is_asked || 1 < self.clients
     }
 
@@ -123,7 +139,7 @@ pub(super) fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.trim_end_matches('s').parse().map_err(|_| "not a number of seconds".to_owned())?;
     match Duration::try_from_secs_f64(seconds) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("it must be above 0".into()),
+        _ => Err("it must be above 0: leave it out for no end".into()),
     }
 }
 

@@ -1,9 +1,18 @@
 use std::time::Duration;
 
-use super::{one_line, parse_seconds, report::Report};
+use serde_json::{Value, json};
+
+use super::{
+    metrics::{Figures, exposition},
+    one_line, parse_seconds,
+    report::Report,
+};
 use crate::{
     protocol::websocket,
-    tool::crowd::stream::{Received, Stream, Transport},
+    tool::{
+        crowd::stream::{Received, Stream, Transport},
+        sequences::Counts,
+    },
 };
 
 /// What of `bytes` becomes of the stream: events as `id|kind|data`, notices, then how it ended; all at once and byte by
@@ -99,25 +108,34 @@ fn pings_are_answered() {
 #[test]
 fn reports() {
     let mut report = Report::new();
-    let empty = report.write(Duration::from_secs(2));
-    assert!(empty.contains("Events received: 0") && empty.contains("no event says"), "{empty}");
-    let arrived = Duration::from_millis(1_768_068_834_227);
-    report.add(b"not json", arrived);
-    report.add(br#"{"timestamp":"2026-01-10T18:13:54.217Z"}"#, arrived);
-    // A clock that is ahead of ours.
-    assert_eq!(report.add(br#"{"published_at_ms":1768068834999}"#, arrived), Some(0.0));
-    assert_eq!(report.write(Duration::from_secs(2)).lines().nth(2), Some("  Events received: 3"));
+    report.received = 3;
+    let empty = report.text(Duration::from_secs(2));
+    assert!(empty.contains("Events received: 3") && empty.contains("no event says"), "{empty}");
+    let line: Value = serde_json::from_str(&report.json(Duration::from_secs(2), false)).expect("JSON");
+    assert_eq!((&line["events_per_s"], line.get("p50_ms")), (&1.5.into(), None));
+    (report.reconnects, report.gaps, report.open) = (1, 2, 7);
+    report.counts = Counts { duplicates: 3, reordered: 4, missing: 5, unfollowed: 6 };
+    report.record(2.0);
+    let text = report.text(Duration::from_secs(2));
+    let told = "  Tail ratio (p99/p50): 1.00x\n  Reconnects: 1\n  Gaps: 2\n  Duplicates: 3\n  Out of order: 4\n  Missing: 5\n  \
+                Too many sources to look for any of that in: 6\n========================";
+    assert!(text.ends_with(told), "{text}");
+    let line: Value = serde_json::from_str(&report.json(Duration::from_secs(2), true)).expect("JSON");
+    let expected = json!({
+        "is_last": true, "elapsed_s": 2.0, "events": 3, "events_per_s": 1.5, "avg_ms": 2.0, "min_ms": 2.0, "max_ms": 2.0,
+        "p50_ms": 2.0, "p95_ms": 2.0, "p99_ms": 2.0, "tail_ratio": 1.0, "streams_open": 7, "reconnects": 1, "gaps": 2,
+        "duplicates": 3, "reordered": 4, "missing": 5, "unfollowed": 6,
+    });
+    assert_eq!(line, expected);
 }
 
 #[test]
 fn percentiles_of_a_known_distribution() {
     let mut report = Report::new();
     // One event for each whole number of milliseconds from 1 to 100.
-    for latency_ms in 1..=100 {
-        let data = format!(r#"{{"sensor":"Sensor1","timestamp":{}}}"#, 1_768_068_834_000_u64 - latency_ms);
-        report.add(data.as_bytes(), Duration::from_millis(1_768_068_834_000));
-    }
-    let text = report.write(Duration::from_secs(20));
+    report.received = 100;
+    (1..=100).for_each(|latency_ms| report.record(f64::from(latency_ms)));
+    let text = report.text(Duration::from_secs(20));
     let row = |name: &str| {
         let value = text.lines().find_map(|line| line.trim_start().strip_prefix(name)).expect("the row is there");
         value.trim_end_matches("ms").trim_end_matches('x').parse::<f64>().expect("a number")
@@ -134,6 +152,40 @@ fn percentiles_of_a_known_distribution() {
     check("Latency (p99): ", 99.0);
     check("Tail ratio (p99/p50): ", 1.98);
     assert!(text.contains("Event rate: 5.00 events/sec") && !text.contains("Gaps"), "{text}");
+}
+
+#[test]
+fn figures_for_prometheus() {
+    let (figures, registry) = Figures::new();
+    let mut report = Report::new();
+    [5.0, 10.0, 11.0, 700.0, 6000.0].iter().for_each(|&latency_ms| figures.record(latency_ms));
+    (report.received, report.reconnects, report.gaps, report.open) = (6, 1, 2, 7);
+    report.counts = Counts { duplicates: 3, reordered: 4, missing: 5, unfollowed: 8 };
+    figures.update(&report);
+    let text = exposition(&registry);
+    let bounds = [("0.01", 2), ("0.05", 3), ("0.1", 3), ("0.5", 3), ("1.0", 4), ("2.0", 4), ("5.0", 4), ("+Inf", 5)];
+    let mut expected: Vec<String> =
+        bounds.iter().map(|(bound, count)| format!("sse_latency_seconds_bucket{{le=\"{bound}\"}} {count}")).collect();
+    let others = [
+        "# TYPE sse_latency_seconds histogram",
+        "sse_latency_seconds_sum 6.726",
+        "sse_latency_seconds_count 5",
+        "# HELP fanfare_subscriber_events Events received.",
+        "# TYPE fanfare_subscriber_events counter",
+        "fanfare_subscriber_events_total 6",
+        "fanfare_subscriber_reconnects_total 1",
+        "fanfare_subscriber_gaps_total 2",
+        "fanfare_subscriber_duplicates_total 3",
+        "fanfare_subscriber_reordered_total 4",
+        "fanfare_subscriber_unfollowed_total 8",
+        "fanfare_subscriber_missing_events 5",
+        "fanfare_subscriber_streams 7",
+    ];
+    expected.extend(others.map(str::to_owned));
+    for line in expected {
+        assert!(text.lines().any(|told| told == line), "{line} is not in\n{text}");
+    }
+    assert!(text.ends_with("# EOF\n"), "{text}");
 }
 
 #[test]

@@ -1,0 +1,117 @@
+//! What of a payload tells which event it is and when it was made: the fields that `publish`, `produce` and the systems
+//! before them write. All of them are optional, and one of an unexpected kind counts as missing.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// The fields, as they stand in the payload.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Marks<'a> {
+    #[serde(borrow)]
+    event_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    source: Option<&'a RawValue>,
+    #[serde(borrow)]
+    sensor: Option<&'a RawValue>,
+    #[serde(borrow)]
+    sequence: Option<&'a RawValue>,
+    #[serde(borrow)]
+    published_at_ms: Option<&'a RawValue>,
+    #[serde(borrow)]
+    timestamp: Option<&'a RawValue>,
+}
+
+impl<'a> Marks<'a> {
+    /// Those of `payload`: none if it is no JSON object.
+    pub(super) fn of(payload: &'a [u8]) -> Self {
+        // An array would be taken for the fields in their order.
+        if !payload.trim_ascii_start().starts_with(b"{") {
+            return Self::default();
+        }
+        serde_json::from_slice(payload).unwrap_or_default()
+    }
+
+    /// The event's own name, as it stands there: no two events have the same.
+    pub(super) fn event_id(&self) -> Option<&'a str> {
+        self.event_id.map(RawValue::get)
+    }
+
+    /// The sensor's name, if it is a text.
+    pub(super) fn sensor(&self) -> Option<Cow<'a, str>> {
+        text(self.sensor?)
+    }
+
+    /// Whose number of what the event is, if it says so: source and sensor as they stand there, and the number.
+    pub(super) fn numbered(&self) -> Option<(&'a str, &'a str, u64)> {
+        let sequence = self.sequence?.get().parse().ok()?;
+        let [source, sensor] = [self.source, self.sensor].map(|field| field.map_or("", RawValue::get));
+        (!source.is_empty() || !sensor.is_empty()).then_some((source, sensor, sequence))
+    }
+
+    /// When it was made, by its own account: a Unix time in ms.
+    pub(super) fn stamp_ms(&self) -> Option<f64> {
+        [self.published_at_ms, self.timestamp].into_iter().flatten().find_map(unix_ms)
+    }
+}
+
+fn text(value: &RawValue) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Text<'t>(#[serde(borrow)] Cow<'t, str>);
+    serde_json::from_str(value.get()).ok().map(|Text(text)| text)
+}
+
+/// Of a number of ms, or of a moment as RFC 3339 has it.
+fn unix_ms(value: &RawValue) -> Option<f64> {
+    let number = || value.get().parse().ok().filter(|ms: &f64| ms.is_finite());
+    let moment = || {
+        let moment = OffsetDateTime::parse(&text(value)?, &Rfc3339).ok()?;
+        #[expect(clippy::cast_precision_loss, reason = "to the microsecond for centuries")]
+        Some(moment.unix_timestamp_nanos() as f64 / 1e6)
+    };
+    number().or_else(moment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields() {
+        type Expected<'e> = (Option<&'e str>, Option<(&'e str, &'e str, u64)>, Option<f64>);
+        let check = |payload: &str, expected: Expected<'_>| {
+            let marks = Marks::of(payload.as_bytes());
+            assert_eq!((marks.event_id(), marks.numbered(), marks.stamp_ms()), expected, "{payload}");
+        };
+        check(
+            r#"{"event_id":"e","source":"s","sequence":7,"published_at_ms":1768068834227}"#,
+            (Some("\"e\""), Some(("\"s\"", "", 7)), Some(1_768_068_834_227.0)),
+        );
+        let sensor = r#" {"source":"p","sensor":"S1","sequence":0,"timestamp":"1970-01-01T00:00:01.5Z"}"#;
+        check(sensor, (None, Some(("\"p\"", "\"S1\"", 0)), Some(1500.0)));
+        check(r#"{"published_at_ms":null,"timestamp":5.25}"#, (None, None, Some(5.25)));
+        check(r#"{"published_at_ms":true,"timestamp":5}"#, (None, None, Some(5.0)));
+        check(r#"{"sensor":"S1","sequence":"7"}"#, (None, None, None));
+        check(r#"{"sequence":7}"#, (None, None, None));
+        check(r#"{"source":"s","sequence":-1}"#, (None, None, None));
+        check(r#"{"source":"s","sequence":18446744073709551615}"#, (None, Some(("\"s\"", "", u64::MAX)), None));
+        check(r#"["e","s","S1",7,1,2]"#, (None, None, None));
+        for other in ["", "7", "null", "not json", "{\"source\":\"s\"", "\"text\""] {
+            check(other, (None, None, None));
+        }
+    }
+
+    #[test]
+    fn sensors_are_texts() {
+        let check = |payload: &str, expected: Option<&str>| {
+            assert_eq!(Marks::of(payload.as_bytes()).sensor().as_deref(), expected, "{payload}");
+        };
+        check(r#"{"sensor":"Sensor1"}"#, Some("Sensor1"));
+        check(r#"{"sensor":"S\u00e9"}"#, Some("Sé"));
+        check(r#"{"sensor":1}"#, None);
+        check(r#"{"sensor":null}"#, None);
+    }
+}

@@ -1,0 +1,109 @@
+//! Straight to Redis: to the server that a URL names, or to the master that its sentinels name.
+
+use std::time::Duration;
+
+use redis::{Cmd, Connection, RedisError, Value};
+
+use crate::protocol::resp::SentinelUrl;
+
+/// How long connecting, and each answer, may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A channel at a server.
+pub(super) struct RedisOutlet {
+    connection: Connection,
+    channel: String,
+    place: String,
+    receivers: u64,
+}
+
+impl RedisOutlet {
+    /// Connects. The error says where to and why not, without login and password.
+    pub(super) fn open(url: &str, channel: &str) -> Result<Self, String> {
+        let (connection, place) = match SentinelUrl::parse(url) {
+            None => connect(url)?,
+            Some(Ok(url)) => connect_to_master(&url)?,
+            Some(Err(missing)) => return Err(format!("not a Redis URL: {missing}")),
+        };
+        Ok(Self { connection, channel: channel.to_owned(), place, receivers: 0 })
+    }
+
+    /// Publishes, and waits for the answer.
+    pub(super) fn publish(&mut self, payload: &str) -> Result<(), String> {
+        let command = Cmd::publish(&*self.channel, payload);
+        self.receivers = command.query(&mut self.connection).map_err(|error| format!("Redis: {error}"))?;
+        Ok(())
+    }
+
+    /// Where the events went and who got the last one.
+    pub(super) fn describe(&self) -> String {
+        let Self { channel, place, receivers, .. } = self;
+        match receivers {
+            0 => format!("to channel {channel} at {place} (nobody is subscribed)"),
+            receivers => format!("to channel {channel} at {place} (subscribed: {receivers})"),
+        }
+    }
+}
+
+/// A connection to the server at `url`, and where that is.
+fn connect(url: &str) -> Result<(Connection, String), String> {
+    let client = redis::Client::open(url).map_err(|error| format!("not a Redis URL: {error}"))?;
+    // Without login and password, unlike the URL.
+    let place = client.get_connection_info().addr().to_string();
+    let connect = || {
+        let connection = client.get_connection_with_timeout(PATIENCE)?;
+        connection.set_read_timeout(Some(PATIENCE))?;
+        connection.set_write_timeout(Some(PATIENCE))?;
+        Ok(connection)
+    };
+    let connection = connect().map_err(|error: RedisError| {
+        let hint = match error.to_string().contains("certificate") {
+            true => "An authority to trust is named by SSL_CERT_FILE",
+            false => "Is it running there?",
+        };
+        format!("cannot reach Redis at {place}: {error}. {hint}")
+    })?;
+    Ok((connection, place))
+}
+
+/// Asks one sentinel after the other until one names a server that says itself that it is the master: during a failover
+/// some still name the old one.
+fn connect_to_master(url: &SentinelUrl<'_>) -> Result<(Connection, String), String> {
+    let mut failures = Vec::new();
+    for host in &url.hosts {
+        let found = ask_master(&url.sentinel_url(host), url.service);
+        let connected = found.and_then(|master| connect(&url.server_url(&master)));
+        match connected
+            .and_then(|(mut connection, place)| check_master(&mut connection, &place).map(|()| (connection, place)))
+        {
+            Ok(connected) => return Ok(connected),
+            Err(failure) => failures.push(format!("{host}: {failure}")),
+        }
+    }
+    Err(format!("no sentinel leads to the master of `{}`. {}", url.service, failures.join("; ")))
+}
+
+/// Where the sentinel at `url` believes the master of `service` to be: `host:port`.
+fn ask_master(url: &str, service: &str) -> Result<String, String> {
+    let (mut connection, _) = connect(url)?;
+    let mut question = redis::cmd("SENTINEL");
+    let answer = question.arg("get-master-addr-by-name").arg(service).query(&mut connection);
+    match answer.map_err(|error: RedisError| error.to_string())? {
+        Some((host, port)) => Ok(host_and_port(host, port)),
+        None => Err(format!("it watches no `{service}`")),
+    }
+}
+
+fn host_and_port(host: String, port: u16) -> String {
+    // As it stands in a URL (RFC 3986 section 3.2.2).
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+fn check_master(connection: &mut Connection, place: &str) -> Result<(), String> {
+    let role: Vec<Value> =
+        redis::cmd("ROLE").query(connection).map_err(|error| format!("Redis at {place}: {error}"))?;
+    match role.first() {
+        Some(Value::BulkString(name)) if name == b"master" => Ok(()),
+        _ => Err(format!("Redis at {place} is not the master it is said to be")),
+    }
+}
