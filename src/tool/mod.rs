@@ -3,6 +3,7 @@
 pub mod bench;
 mod client;
 mod crowd;
+pub mod load;
 pub mod produce;
 pub mod publish;
 pub mod report;
