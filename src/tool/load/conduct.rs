@@ -52,10 +52,9 @@ pub(super) fn conduct(plan: &Plan) -> Result<Report, String> {
     Ok(run.report())
 }
 
-/// The first signal ends the run, the second one the process.
+/// A signal ends the run. Another one changes nothing: some send it twice, and the report follows within seconds anyway.
 fn catch_signals(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, i32::from(super::INTERRUPTED), Arc::clone(stop))?;
         signal_hook::flag::register(signal, Arc::clone(stop))?;
     }
     Ok(())
@@ -74,6 +73,8 @@ struct Run<'p> {
     told: (Sender<Told>, Receiver<Told>),
     desk: Desk,
     outcome: Option<Outcome>,
+    /// What is being done, for people.
+    phase: &'static str,
     start: Instant,
     next_progress: Instant,
     /// How long tokens were published and listened to.
@@ -109,6 +110,7 @@ impl<'p> Run<'p> {
             told: crossbeam_channel::bounded(NEWS_MAX),
             desk: Desk { tally, faults: Faults::default(), last_arrival: now, unheard: 0 },
             outcome: None,
+            phase: "opening",
             start: now,
             next_progress: now + PROGRESS_INTERVAL,
             measured: Duration::ZERO,
@@ -131,6 +133,7 @@ impl<'p> Run<'p> {
             let Some(producer) = self.probe(producer)? else { return Ok(()) };
             self.begin(producer);
         }
+        self.phase = "running";
         self.start = Instant::now();
         self.desk.last_arrival = self.start;
         let done = self.measure();
@@ -149,7 +152,7 @@ impl<'p> Run<'p> {
         }
         let open = self.crowd.as_ref().map_or(0, |crowd| crowd.counts().open());
         if open < all && !self.is_stopped() {
-            self.note(format!("{} of {all} streams did not open: their tokens cannot arrive", all - open));
+            self.note(format!("{} of {all} streams did not open: their tokens cannot arrive.", all - open));
         }
         Ok(0 < open)
     }
@@ -160,6 +163,7 @@ impl<'p> Run<'p> {
             return Ok(Some(producer));
         }
         let deadline = Instant::now() + PROBING_TIME;
+        self.phase = "probing";
         let mut next = Instant::now();
         while self.desk.tally.probed() < self.desk.tally.opened_once() && !self.is_stopped() && next <= deadline {
             let mut deaf = Vec::new();
@@ -272,7 +276,7 @@ impl<'p> Run<'p> {
             let figures = self.desk.tally.latency.figures();
             parts.extend(figures.map(|it| format!("latency p50 {} ms, p99 {} ms", it.p50_ms, it.p99_ms)));
         }
-        format!("{seconds:4} s: {}", parts.join(", "))
+        format!("{:8} {seconds:4} s: {}", self.phase, parts.join(", "))
     }
 
     /// Lets the producer end, and hears it out.

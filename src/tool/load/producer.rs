@@ -25,6 +25,10 @@ use crate::protocol::{
 
 /// How many publications may be unanswered: beyond that the server is not keeping up, and tokens get late.
 const IN_FLIGHT_MAX: usize = 10_000;
+/// The same without a pause between tokens: what is sent earlier would only wait at the server.
+const FLOOD_IN_FLIGHT_MAX: usize = 256;
+/// How many tokens are put together before they are sent.
+const BURST_MAX: usize = 64;
 /// How long it rests at most, so that answers are read and Ctrl+C is heeded soon.
 const REST_MAX: Duration = Duration::from_millis(20);
 /// How long it rests when the connection takes no more.
@@ -106,24 +110,25 @@ impl Producer {
         let start = Instant::now();
         let start_unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let sum = self.plan.token_sum();
+        let in_flight_max = if self.plan.delay.is_zero() { FLOOD_IN_FLIGHT_MAX } else { IN_FLIGHT_MAX };
         let mut index = 0;
         while !stop.load(Ordering::Relaxed) && index < sum && self.plan.place(index).due < self.plan.duration {
             let elapsed = start.elapsed();
             if self.plan.duration <= elapsed {
                 break;
             }
-            while index < sum && self.plan.place(index).due <= elapsed && self.awaiting.len() < IN_FLIGHT_MAX {
+            let room = in_flight_max.saturating_sub(self.awaiting.len()).min(BURST_MAX) as u64;
+            let burst_end = sum.min(index + room);
+            while index < burst_end && self.plan.place(index).due <= elapsed {
                 self.send_token(index, elapsed, start_unix);
                 index += 1;
             }
             let is_blocked = self.exchange()?;
-            let is_full = IN_FLIGHT_MAX <= self.awaiting.len();
-            let rest = match index < sum {
-                _ if is_blocked || is_full => BLOCKED_REST,
-                true => self.plan.place(index).due.saturating_sub(start.elapsed()).min(REST_MAX),
-                false => Duration::ZERO,
-            };
-            thread::sleep(rest);
+            if is_blocked || in_flight_max <= self.awaiting.len() {
+                thread::sleep(BLOCKED_REST);
+            } else if index < sum {
+                thread::sleep(self.plan.place(index).due.saturating_sub(start.elapsed()).min(REST_MAX));
+            }
         }
         self.end(index)
     }

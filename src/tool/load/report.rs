@@ -184,7 +184,7 @@ fn notes(record: &Record<'_>) -> Vec<String> {
         let (late, p99) = (percent(share(it.late, it.sent)), it.lateness.figures().map_or(0.0, |it| it.p99_ms));
         format!(
             "this client was a bottleneck: {late} of the tokens were sent more than {} ms late (p99 {p99} ms). Their latency \
-             includes that. The machine is too busy, or what takes the tokens is",
+             includes that. The machine is too busy, or what takes the tokens is.",
             LATE_AFTER.as_millis()
         )
     });
@@ -194,24 +194,24 @@ fn notes(record: &Record<'_>) -> Vec<String> {
         (BUSY_SHARE <= share || TURN_LONG <= busy.longest).then(|| {
             format!(
                 "this client was a bottleneck: its loop was busy {} of the time, for {longest_ms} ms at once. Latency includes \
-                 what it kept waiting",
+                 what it kept waiting.",
                 percent(share.min(1.0))
             )
         })
     });
     let cut = outcome.filter(|it| it.sent < plan.token_sum() && !record.is_interrupted).map(|it| {
-        format!("{} of {} tokens were sent when --duration was over, or publishing failed", it.sent, plan.token_sum())
+        format!("{} of {} tokens were sent when --duration was over, or publishing failed.", it.sent, plan.token_sum())
     });
     let unheard = (0 < record.unheard).then(|| {
         format!("nobody was subscribed at Redis to {} of the tokens: is the hub at the same Redis?", record.unheard)
     });
     let early = (0 < tally.counts.early).then(|| {
         let count = tally.counts.early;
-        format!("{count} tokens came before they were due by their publisher's clock: the clocks differ, and so do latencies")
+        format!("{count} tokens came before they were due by their publisher's clock: the clocks differ, and so do latencies.")
     });
     let unended = match (plan.mode, tally.unended()) {
         (Mode::Consumer, count @ 1..) => Some(format!(
-            "{count} conversations did not hear an end: their producer was not done, or their last tokens were lost"
+            "{count} conversations did not hear an end: their producer was not done, or their last tokens were lost."
         )),
         _ => None,
     };
@@ -285,7 +285,7 @@ impl Display for Report {
         if self.received.is_some() {
             write_latency(f, self.latency)?;
         }
-        self.notes.iter().try_for_each(|note| writeln!(f, "Note: {note}."))?;
+        self.notes.iter().try_for_each(|note| writeln!(f, "Note: {note}"))?;
         if self.is_interrupted { writeln!(f, "Interrupted: the run was ended early.") } else { Ok(()) }
     }
 }
