@@ -139,9 +139,9 @@ impl Crowd {
         self.counts
     }
 
-    /// How busy it has been so far.
-    pub(super) fn busy(&self) -> Busy {
-        self.busy
+    /// How busy it has been since this was asked last.
+    pub(super) fn take_busy(&mut self) -> Busy {
+        std::mem::take(&mut self.busy)
     }
 
     /// Whether no member is left that is open or will be tried again.

@@ -184,7 +184,7 @@ fn notes(record: &Record<'_>) -> Vec<String> {
         let (late, p99) = (percent(share(it.late, it.sent)), it.lateness.figures().map_or(0.0, |it| it.p99_ms));
         format!(
             "this client was a bottleneck: {late} of the tokens were sent more than {} ms late (p99 {p99} ms). Their latency \
-             includes that. The machine is too busy, or what takes the tokens is.",
+             includes that. Either this machine is too busy, or the server takes tokens too slowly.",
             LATE_AFTER.as_millis()
         )
     });
@@ -203,15 +203,16 @@ fn notes(record: &Record<'_>) -> Vec<String> {
         format!("{} of {} tokens were sent when --duration was over, or publishing failed.", it.sent, plan.token_sum())
     });
     let unheard = (0 < record.unheard).then(|| {
-        format!("nobody was subscribed at Redis to {} of the tokens: is the hub at the same Redis?", record.unheard)
+        format!("nobody was subscribed at Redis to {}: is the hub at the same Redis?", counted(record.unheard, "token"))
     });
     let early = (0 < tally.counts.early).then(|| {
-        let count = tally.counts.early;
-        format!("{count} tokens came before they were due by their publisher's clock: the clocks differ, and so do latencies.")
+        let (count, was) = (tally.counts.early, if tally.counts.early == 1 { "it was" } else { "they were" });
+        format!("{} came before {was} due: the publisher's clock is ahead of ours.", counted(count, "token"))
     });
     let unended = match (plan.mode, tally.unended()) {
         (Mode::Consumer, count @ 1..) => Some(format!(
-            "{count} conversations did not hear an end: their producer was not done, or their last tokens were lost."
+            "{} did not hear an end: the producer was not done, or the last tokens were lost.",
+            counted(count, "conversation")
         )),
         _ => None,
     };
@@ -221,6 +222,11 @@ fn notes(record: &Record<'_>) -> Vec<String> {
 #[expect(clippy::cast_precision_loss, reason = "for people")]
 fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// `1 token`, `2 tokens`.
+fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn percent(share: f64) -> String {
@@ -240,9 +246,9 @@ pub(super) fn banner(plan: &Plan) -> String {
         Mode::Both => format!("{to}, {at}"),
     };
     format!(
-        "fanfare load: {} conversations of {} tokens, {} ms apart, {ways}",
-        plan.conversations,
-        plan.tokens,
+        "fanfare load: {} of {}, {} ms apart, {ways}",
+        counted(plan.conversations.into(), "conversation"),
+        counted(plan.tokens.into(), "token"),
         plan.delay.as_millis()
     )
 }
@@ -254,8 +260,8 @@ impl Display for Report {
             Mode::Consumer => "consumer",
             Mode::Both => "producer and consumer",
         };
-        let (conversations, seconds) = (self.conversations, self.measured_s);
-        writeln!(f, "=== Load test: {mode}, {conversations} conversations, {seconds:.1} s ===")?;
+        let conversations = counted(self.conversations.into(), "conversation");
+        writeln!(f, "=== Load test: {mode}, {conversations}, {:.1} s ===", self.measured_s)?;
         let mut row = |name: &str, value: &dyn Display| writeln!(f, "{:20} {value}", format!("{name}:"));
         if let Some(it) = &self.published {
             row("Tokens Published", &format_args!("{} of {}", it.tokens_published, it.tokens_planned))?;

@@ -207,13 +207,13 @@ impl Tally {
     }
 
     /// How many conversations have not heard the end of what they began to hear, or have heard nothing.
-    pub(super) fn unended(&self) -> usize {
+    pub(super) fn unended(&self) -> u64 {
         let mut is_ended = vec![None; self.opened.len()];
         for (&(_, conversation), ledger) in &self.ledgers {
             let place: &mut Option<bool> = &mut is_ended[conversation as usize - 1];
             *place = Some(place.unwrap_or(true) && ledger.end.is_some());
         }
-        is_ended.into_iter().filter(|it| *it != Some(true)).count()
+        is_ended.into_iter().filter(|it| *it != Some(true)).count() as u64
     }
 }
 

@@ -6,12 +6,14 @@ use super::{
     Options, expand_single_dashes,
     faults::{Fault, Faults},
     options::{Mode, Plan, parse_duration},
+    producer::Outcome,
     replies::{Replies, Reply},
     report::{Record, Report, Verdict, banner},
-    tally::Tally,
+    tally::{Counts, Latency, Tally},
     target::RedisPlace,
     token::{Content, Message},
 };
+use crate::tool::crowd;
 
 #[derive(Debug, Parser)]
 struct CommandLine {
@@ -43,6 +45,10 @@ fn the_documented_flags_in_every_spelling() {
         "--mode=producer --redis=redis://redis.svc:6380 --sse=hub:80 -c=50 -t=100 -d=20 --duration=0.5h -duration 5m",
     );
     check("-m producer -r redis.svc:6380 -s http://hub -c 50 -t 100 -d 20 --duration 4m60s");
+    check(
+        "--mode=both --redis=redis.svc:6380 --sse=http://hub:80 --conversations=50 --tokens=100 --duration=5m --mode=producer \
+         --delay=20",
+    );
     check("-mproducer -rredis.svc:6380 -shub -c50 -t100 -d20 -duration 5m0s");
     let defaults = plan("").expect("nothing is required");
     let spelt = "-m both -s http://127.0.0.1:8080 -c 5 -t 50 -d 50 --duration 30s --publish-url 127.0.0.1:8080";
@@ -182,7 +188,7 @@ fn replies() {
     let expected = [taken(false), taken(false), refused("the hub answered 401: no way")];
     check(Replies::hub(), Replies::hub(), hub, &expected);
     for mut replies in [Replies::redis(), Replies::hub()] {
-        assert!(replies.receive(b"220 mail.example.org\r\n", &mut |_| {}).is_err());
+        assert!(replies.receive(b"220 mail.example.org\r\n\r\n", &mut |_| {}).is_err());
     }
 }
 
@@ -236,8 +242,6 @@ fn figures(tally: &Tally) -> Figures {
     [tally.lost(), duplicates, out_of_order, received, foreign, misdelivered]
 }
 
-use super::tally::Counts;
-
 #[test]
 fn what_was_published_against_what_arrived() {
     let check = |acts: &[Act], expected: Figures| {
@@ -262,7 +266,7 @@ fn what_was_published_against_what_arrived() {
 
 #[test]
 fn what_a_consumer_alone_can_tell() {
-    let check = |opened_ms, acts: &[Act], expected: Figures, unended: usize| {
+    let check = |opened_ms, acts: &[Act], expected: Figures, unended: u64| {
         let tally = account(None, opened_ms, acts);
         assert_eq!((figures(&tally), tally.unended()), (expected, unended));
     };
@@ -287,10 +291,60 @@ fn latencies_are_those_of_first_arrivals() {
     assert_eq!(account(Some(RUN), 0, &[]).latency.figures(), None);
 }
 
+/// What a producer did that sent so many tokens, of which some were late.
+fn outcome(sent: u64, late: u64) -> Outcome {
+    let mut lateness = Latency::new();
+    (0..late).for_each(|_| lateness.record(Duration::from_millis(40)));
+    (late..sent).for_each(|_| lateness.record(Duration::ZERO));
+    Outcome { sent, late, lateness, unanswered: 0 }
+}
+
+/// A report of ten seconds. `busy_ms` is how long the loop was busy, in all and at once.
+fn report_of(words: &str, acts: &[Act], outcome: &Outcome, busy_ms: [u64; 2], unheard: u64) -> String {
+    let plan = plan(words).expect("a plan");
+    let [sum, longest] = busy_ms.map(Duration::from_millis);
+    let report = Report::new(&Record {
+        plan: &plan,
+        tally: &account(plan.mode.publishes().then_some(RUN), 0, acts),
+        streams: Some((crowd::Counts::default(), crowd::Busy { sum, longest })),
+        outcome: plan.mode.publishes().then_some(outcome),
+        faults: &Faults::default(),
+        notes: &[],
+        unheard,
+        measured: Duration::from_secs(10),
+        is_interrupted: false,
+    });
+    report.to_string()
+}
+
+#[test]
+fn what_to_know_before_believing_the_figures() {
+    let check = |text: String, expected: &str| {
+        let notes: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("Note: ")).collect();
+        let is_expected =
+            if expected.is_empty() { notes.is_empty() } else { notes.len() == 1 && notes[0].contains(expected) };
+        assert!(is_expected, "{expected}: {text}");
+    };
+    let of_outcome = |sent, late| report_of("", &[], &outcome(sent, late), [0, 0], 0);
+    check(of_outcome(250, 2), "");
+    check(of_outcome(250, 5), "a bottleneck: 2.0 % of the tokens were sent more than 10 ms late (p99 40");
+    check(of_outcome(249, 0), "249 of 250 tokens were sent when --duration was over");
+    let of_loop = |busy_ms| report_of("", &[], &outcome(250, 0), busy_ms, 0);
+    check(of_loop([7900, 99]), "");
+    check(of_loop([8000, 10]), "its loop was busy 80.0 % of the time, for 10 ms at once");
+    check(of_loop([100, 100]), "busy 1.0 % of the time, for 100 ms at once");
+    let of_acts = |words, acts: &[Act], unheard| report_of(words, acts, &outcome(250, 0), [0, 0], unheard);
+    check(of_acts("", &[], 3), "nobody was subscribed at Redis to 3 tokens");
+    check(of_acts("-m consumer", &[Arrive(1, 0), End(1)], 0), "1 conversation did not hear an end");
+    check(of_acts("", &[Else(token(RUN, 1, 1, 60_000))], 0), "1 token came before it was due");
+}
+
 fn report(words: &str, acts: &[Act], fault: Option<Fault>, is_interrupted: bool) -> Report {
     let plan = plan(words).expect("a plan");
     let mut faults = Faults::default();
-    fault.into_iter().for_each(|fault| drop(faults.add(fault, "because")));
+    if let Some(fault) = fault {
+        faults.add(fault, "because");
+    }
     Report::new(&Record {
         plan: &plan,
         tally: &account(plan.mode.publishes().then_some(RUN), 0, acts),
@@ -363,6 +417,6 @@ fn banners() {
     );
     check(
         "-m producer -c 1",
-        "fanfare load: 1 conversations of 50 tokens, 50 ms apart, to http://127.0.0.1:8080/publish",
+        "fanfare load: 1 conversation of 50 tokens, 50 ms apart, to http://127.0.0.1:8080/publish",
     );
 }
