@@ -299,6 +299,12 @@ fn the_duration_ends_the_publishing() {
 }
 
 #[test]
+fn a_hub_may_close_what_is_idle() {
+    let hub = Hub::start_with(&[], &[("limits.idle_timeout", "50ms")]);
+    run(&["-s", hub.url(0), "-c", "1", "-t", "4", "-d", "300"]).check_complete(1, 4);
+}
+
+#[test]
 fn a_redis_that_dies_is_told() {
     let mut redis = RedisServer::start();
     let hub = Hub::start_with(&["--redis", &redis.url()], &[]);

@@ -25,7 +25,7 @@ const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
     after_help = "Examples:
   fanfare load                                               5 conversations of 50 tokens, over HTTP
   fanfare load -r localhost:6379 -s http://localhost:8080 -c 100 -t 200 -d 20 --duration 5m
-  fanfare load -m producer -r redis.internal:6379 -c 10      publish only; the consumers run elsewhere
+  fanfare load -m producer -r redis.internal:6379 -c 10      publish only
   fanfare load -m consumer -s http://hub:8080 -c 10          listen only
 
 Long flags are understood with one dash, too: -mode both -conversations 50.
@@ -37,7 +37,7 @@ pub struct Options {
     /// What to do: publish tokens, listen to them, or both
     #[arg(short, long, value_enum, default_value_t = Mode::Both)]
     mode: Mode,
-    /// Publish through Redis: host:port or redis://[user:password@]host:port[/database] [default: over HTTP]
+    /// Publish through Redis: host:port or redis://user:password@host:port/database [default: over HTTP]
     #[arg(short, long, value_name = "ADDR")]
     redis: Option<RedisPlace>,
     /// The hub to listen at: http://host:port or unix:/path

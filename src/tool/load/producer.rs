@@ -113,6 +113,10 @@ impl Producer {
         let in_flight_max = if self.plan.delay.is_zero() { FLOOD_IN_FLIGHT_MAX } else { IN_FLIGHT_MAX };
         let mut index = 0;
         while !stop.load(Ordering::Relaxed) && index < sum && self.plan.place(index).due < self.plan.duration {
+            if self.awaiting.is_empty() {
+                // A hub may have closed what was idle: that is found out before something is sent on it.
+                self.take_answers()?;
+            }
             let elapsed = start.elapsed();
             if self.plan.duration <= elapsed {
                 break;
