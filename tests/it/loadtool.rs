@@ -5,13 +5,14 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Output, Stdio},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
 use crate::support::{
-    Folder,
+    Folder, PATIENCE,
     guarded::Guarded,
     hub::Hub,
     liar::{Liar, block},
@@ -96,8 +97,20 @@ fn run(arguments: &[&str]) -> Said {
     Said::of(&load(arguments).output().expect("it was just built"))
 }
 
-fn end(child: Child) -> Said {
-    Said::of(&child.wait_with_output().expect("it is our child"))
+/// Waits until it has ended; one that does not is killed, and fails the test.
+#[track_caller]
+fn end(mut child: Child) -> Said {
+    let deadline = Instant::now() + PATIENCE;
+    // What it says fits the pipes.
+    let is_over = |child: &mut Child| child.try_wait().expect("it is our child").is_some();
+    while !is_over(&mut child) && Instant::now() < deadline {
+        thread::park_timeout(Duration::from_millis(5));
+    }
+    let is_late = !is_over(&mut child);
+    let _ = child.kill();
+    let said = Said::of(&child.wait_with_output().expect("it is our child"));
+    assert!(!is_late, "it should have ended: {said:#?}");
+    said
 }
 
 #[test]
