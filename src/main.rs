@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use fanfare::{
     config::{self, Override},
     server,
-    tool::{bench, produce, publish, report, subscribe, token},
+    tool::{bench, load, produce, publish, report, subscribe, token},
 };
 
 /// A real-time event hub: events come in over HTTP and Redis, and go out over Server-Sent Events and WebSocket.
@@ -46,6 +46,8 @@ enum Command {
     Report(report::Options),
     /// Measure a server: latency, losses, processor time and memory under an open-loop load
     Bench(Box<bench::Options>),
+    /// Make the load of many conversations' tokens, and compare what arrives with what was published
+    Load(Box<load::Options>),
     /// Make a token for a client
     Token(TokenArguments),
     /// Hash a password, read from standard input, for the users file
@@ -132,7 +134,7 @@ struct ServeArguments {
 
 fn main() -> ExitCode {
     let arguments = match bench::expand_preset(std::env::args_os()) {
-        Ok(arguments) => Arguments::parse_from(arguments),
+        Ok(arguments) => Arguments::parse_from(load::expand_single_dashes(arguments)),
         Err(message) => {
             eprintln!("fanfare: {message}");
             return ExitCode::from(2);
@@ -145,6 +147,7 @@ fn main() -> ExitCode {
         Command::Subscribe(options) => subscribe::run(&options),
         Command::Report(options) => report::run(&options),
         Command::Bench(options) => return bench::run(&options),
+        Command::Load(options) => return load::run(&options),
         Command::Token(arguments) => make_token(arguments),
         Command::HashPassword => token::hash().and_then(|hash| print(&format!("{hash}\n"))),
         Command::Config { action } => run_config(&action),

@@ -3,6 +3,7 @@
 pub mod bench;
 mod client;
 mod crowd;
+pub mod load;
 mod marks;
 pub mod produce;
 pub mod publish;

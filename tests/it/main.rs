@@ -25,6 +25,7 @@ mod http_manners;
 mod http_refusals;
 mod listeners;
 mod loadtest;
+mod loadtool;
 mod native_api;
 mod outside_clients;
 mod pods;

@@ -75,6 +75,15 @@ pub(super) struct Counts {
     pub(super) refused: u64,
 }
 
+/// How long turns took, without waiting: while one is under way, whatever else arrives is stamped late.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Busy {
+    /// All of them together.
+    pub(super) sum: Duration,
+    /// The longest.
+    pub(super) longest: Duration,
+}
+
 impl Counts {
     /// How many are open now.
     pub(super) fn open(&self) -> u64 {
@@ -97,6 +106,7 @@ pub(super) struct Crowd {
     host: String,
     buffer: Box<[u8]>,
     counts: Counts,
+    busy: Busy,
 }
 
 impl Crowd {
@@ -120,12 +130,18 @@ impl Crowd {
             host: url.host(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             counts: Counts::default(),
+            busy: Busy::default(),
         })
     }
 
     /// What became of the members so far.
     pub(super) fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// How busy it has been since this was asked last.
+    pub(super) fn take_busy(&mut self) -> Busy {
+        std::mem::take(&mut self.busy)
     }
 
     /// Whether no member is left that is open or will be tried again.
@@ -148,6 +164,7 @@ impl Crowd {
             Err(_) => return Ok(()),
             Ok(()) => {}
         }
+        let woken = Instant::now();
         let mut ready: Vec<usize> = std::mem::take(&mut self.unread);
         ready.extend(self.events.iter().map(|event| event.token().0));
         ready.sort_unstable();
@@ -156,6 +173,9 @@ impl Crowd {
             self.visit(index, on);
         }
         self.expire(on);
+        let busy = woken.elapsed();
+        self.busy.sum += busy;
+        self.busy.longest = self.busy.longest.max(busy);
         Ok(())
     }
 

@@ -52,6 +52,11 @@ impl Guarded {
         Self { hub, admin_token: mint_token(), _folder: folder }
     }
 
+    /// A token of somebody who may do everything.
+    pub(crate) fn admin_token(&self) -> &str {
+        &self.admin_token
+    }
+
     /// Publishes as somebody who may do everything.
     #[track_caller]
     pub(crate) fn publish(&self, target: &str, data: &str) {

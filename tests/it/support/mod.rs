@@ -6,6 +6,7 @@ pub(crate) mod example;
 pub(crate) mod guarded;
 pub(crate) mod http;
 pub(crate) mod hub;
+pub(crate) mod liar;
 pub(crate) mod nginx;
 pub(crate) mod packages;
 pub(crate) mod postgres;

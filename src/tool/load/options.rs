@@ -1,0 +1,230 @@
+//! The command line of `fanfare load`, as typed and as meant. Pure.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{Args, Command, ValueEnum};
+
+use super::target::RedisPlace;
+use crate::tool::client::HubUrl;
+
+/// How many conversations there may be: each is a stream, thus a descriptor.
+const CONVERSATIONS_MAX: u32 = 100_000;
+/// How many tokens a conversation may have.
+pub(super) const TOKENS_MAX: u32 = 1_000_000;
+/// How many tokens a run may have: each is two bits of memory.
+const TOKENS_SUM_MAX: u64 = 100_000_000;
+/// The longest pause between two tokens of a conversation, in ms: an hour.
+const DELAY_MS_MAX: u64 = 3_600_000;
+/// The longest run: a week.
+const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What load to make, and where.
+#[derive(Args, Clone, Debug)]
+#[command(
+    args_override_self = true,
+    after_help = "Examples:
+  fanfare load                                               5 conversations of 50 tokens, over HTTP
+  fanfare load -r localhost:6379 -s http://localhost:8080 -c 100 -t 200 -d 20 --duration 5m
+  fanfare load -m producer -r redis.internal:6379 -c 10      publish only
+  fanfare load -m consumer -s http://hub:8080 -c 10          listen only
+
+Long flags are understood with one dash, too: -mode both -conversations 50.
+Conversation N is the topic conversations.N, and Redis's channel of that name.
+Exit codes: 0 all arrived; 1 tokens were lost, doubled or out of order, or none came; 2 arguments not understood;
+130 ended by Ctrl+C or SIGTERM."
+)]
+pub struct Options {
+    /// What to do: publish tokens, listen to them, or both
+    #[arg(short, long, value_enum, default_value_t = Mode::Both)]
+    mode: Mode,
+    /// Publish through Redis: host:port or redis://user:password@host:port/database [default: over HTTP]
+    #[arg(short, long, value_name = "ADDR")]
+    redis: Option<RedisPlace>,
+    /// The hub to listen at: http://host:port or unix:/path
+    #[arg(short, long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    sse: HubUrl,
+    /// Publish with POST /publish/{topic} at this hub [default: the one of --sse]
+    #[arg(long, value_name = "URL", conflicts_with = "redis")]
+    publish_url: Option<HubUrl>,
+    /// How many conversations there are at the same time
+    #[arg(short, long, value_name = "N", default_value_t = 5,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(CONVERSATIONS_MAX)))]
+    conversations: u32,
+    /// How many tokens each conversation has
+    #[arg(short, long, value_name = "N", default_value_t = 50,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(TOKENS_MAX)))]
+    tokens: u32,
+    /// The time between two tokens of a conversation, in ms; 0 is as fast as they are taken
+    #[arg(short, long, value_name = "MS", default_value_t = 50,
+          value_parser = clap::value_parser!(u64).range(..=DELAY_MS_MAX))]
+    delay: u64,
+    /// Publish, or listen, for so long at most, such as 30s, 5m or 1m30s; the run ends once all has arrived
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    duration: Duration,
+    /// The token that the hub asks for, if it asks who comes
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+    /// Write the report to FILE, too, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Tell no progress
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// What a run does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mode {
+    /// Publish tokens, as a language model would
+    Producer,
+    /// Listen to them, as its users would
+    Consumer,
+    /// Both, and compare
+    Both,
+}
+
+impl Mode {
+    /// Whether tokens are published.
+    pub(super) fn publishes(self) -> bool {
+        self != Self::Consumer
+    }
+
+    /// Whether streams are opened.
+    pub(super) fn listens(self) -> bool {
+        self != Self::Producer
+    }
+}
+
+/// Where tokens are published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outlet {
+    /// Straight to Redis.
+    Redis(RedisPlace),
+    /// At a hub, by POST.
+    Hub(HubUrl),
+}
+
+/// The run as meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) mode: Mode,
+    pub(super) outlet: Outlet,
+    pub(super) sse: HubUrl,
+    pub(super) conversations: u32,
+    /// Of each conversation.
+    pub(super) tokens: u32,
+    pub(super) delay: Duration,
+    pub(super) duration: Duration,
+    pub(super) token: Option<String>,
+    pub(super) json: Option<PathBuf>,
+    pub(super) is_quiet: bool,
+}
+
+impl Plan {
+    /// Checks what was typed. The error says what is wrong and what to do.
+    pub(super) fn new(options: &Options) -> Result<Self, String> {
+        let sum = u64::from(options.conversations) * u64::from(options.tokens);
+        if TOKENS_SUM_MAX < sum {
+            return Err(format!(
+                "--conversations times --tokens is {sum}; the most is {TOKENS_SUM_MAX}: make one of them smaller"
+            ));
+        }
+        if let Some(token) = &options.token
+            && !token.bytes().all(|byte| byte.is_ascii_graphic())
+        {
+            return Err("--token must be printable ASCII without spaces".into());
+        }
+        let at_hub = || Outlet::Hub(options.publish_url.clone().unwrap_or_else(|| options.sse.clone()));
+        Ok(Self {
+            mode: options.mode,
+            outlet: options.redis.clone().map_or_else(at_hub, Outlet::Redis),
+            sse: options.sse.clone(),
+            conversations: options.conversations,
+            tokens: options.tokens,
+            delay: Duration::from_millis(options.delay),
+            duration: options.duration,
+            token: options.token.clone(),
+            json: options.json.clone(),
+            is_quiet: options.quiet,
+        })
+    }
+
+    /// How many tokens there are to publish.
+    pub(super) fn token_sum(&self) -> u64 {
+        u64::from(self.conversations) * u64::from(self.tokens)
+    }
+
+    /// The token of this index, counted over all conversations in the order in which they are due, from 0.
+    pub(super) fn place(&self, index: u64) -> Place {
+        let conversations = u64::from(self.conversations);
+        let (round, conversation) = (index / conversations, index % conversations);
+        // Conversations are spread evenly over one pause, as those of people who know nothing of each other would be.
+        let [round, conversation] = [round, conversation].map(|it| u32::try_from(it).unwrap_or(u32::MAX));
+        let due = self.delay * round + self.delay * conversation / self.conversations;
+        Place { conversation, sequence: round.saturating_add(1), due }
+    }
+}
+
+/// Which token, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Counted from 0; the topic's name counts from 1.
+    pub(super) conversation: u32,
+    /// In its conversation, counted from 1.
+    pub(super) sequence: u32,
+    /// Since the first of all.
+    pub(super) due: Duration,
+}
+
+/// A duration as Go writes it: numbers, each with its unit, such as `1m30s` or `1.5h`.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    const EXPECTED: &str = "expected a duration above 0, such as 500ms, 30s, 5m or 1h30m";
+    let mut seconds = 0.0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let number_end = rest.find(|it: char| !it.is_ascii_digit() && it != '.').ok_or(EXPECTED)?;
+        let (number, behind) = rest.split_at(number_end);
+        let unit_end = behind.find(|it: char| it.is_ascii_digit() || it == '.').unwrap_or(behind.len());
+        let (unit, behind) = behind.split_at(unit_end);
+        let unit_s = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(EXPECTED.into()),
+        };
+        seconds += number.parse::<f64>().map_err(|_| EXPECTED)? * unit_s;
+        rest = behind;
+    }
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if duration.is_zero() => Err(EXPECTED.into()),
+        Ok(duration) if duration <= DURATION_MAX => Ok(duration),
+        _ => Err(format!("the longest is {} h", DURATION_MAX.as_secs() / 3600)),
+    }
+}
+
+/// The command line with the long flags of `fanfare load` that have one dash (`-redis X`, `-mode=both`) as clap
+/// understands them. All else stays as it is.
+pub fn expand_single_dashes(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    if arguments.get(1).is_none_or(|command| command != "load") {
+        return arguments;
+    }
+    let command = Options::augment_args(Command::new("load"));
+    let names: Vec<&str> = command.get_arguments().filter_map(|argument| argument.get_long()).collect();
+    let is_long = |word: &str| {
+        let name = word.strip_prefix('-').map(|rest| rest.split('=').next().unwrap_or(rest));
+        // One letter is a short flag, whatever its name.
+        name.is_some_and(|name| 1 < name.len() && names.contains(&name))
+    };
+    for argument in &mut arguments[2..] {
+        if let Some(word) = argument.to_str()
+            && is_long(word)
+        {
+            *argument = format!("-{word}").into();
+        }
+    }
+    arguments
+}

@@ -1,0 +1,274 @@
+//! What was published against what arrived. Pure: each token costs the same, however many there are.
+
+use std::{collections::HashMap, time::Duration};
+
+use hdrhistogram::Histogram;
+
+use super::{
+    options::TOKENS_MAX,
+    token::{Content, Message},
+};
+
+/// More counts as this in the percentiles, in µs: an hour.
+const LATENCY_US_MAX: u64 = 3_600_000_000;
+/// How many conversations of how many runs are followed when the runs are not our own; more are counted as foreign.
+const LEDGERS_MAX: usize = 1_000_000;
+
+/// The whole account.
+#[derive(Debug)]
+pub(super) struct Tally {
+    /// The run whose tokens count; all runs do if there is none.
+    own_run: Option<u64>,
+    /// By run and conversation.
+    ledgers: HashMap<(u64, u32), Ledger>,
+    /// When each conversation's stream opened first, as a Unix time.
+    opened: Vec<Option<Duration>>,
+    /// Published, and not arrived yet.
+    missing: u64,
+    /// Conversations that have heard a probe.
+    probed: u64,
+    pub(super) counts: Counts,
+    pub(super) latency: Latency,
+}
+
+/// What is simply counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Tokens that were taken by Redis or the hub.
+    pub(super) published: u64,
+    /// Different tokens that arrived.
+    pub(super) received: u64,
+    /// Arrivals of a token that had arrived before.
+    pub(super) duplicates: u64,
+    /// Tokens that arrived for the first time behind one of a higher number in their conversation.
+    pub(super) out_of_order: u64,
+    /// How often the hub said that events are missing.
+    pub(super) gaps: u64,
+    /// Tokens that arrived on the stream of another conversation.
+    pub(super) misdelivered: u64,
+    /// Events that are no tokens of this run.
+    pub(super) foreign: u64,
+    /// Tokens that arrived before they were due by the clock of their publisher.
+    pub(super) early: u64,
+}
+
+/// One conversation of one run.
+#[derive(Debug, Default)]
+struct Ledger {
+    published: Bits,
+    received: Bits,
+    /// Different tokens that arrived, from `base` on.
+    count: u32,
+    /// The highest number that arrived; 0 for none.
+    highest: u32,
+    /// The first number that the stream can have seen.
+    base: u32,
+    /// How many tokens were published, if the publisher said it.
+    end: Option<u32>,
+    heard_probe: bool,
+}
+
+/// A set of numbers from 1.
+#[derive(Debug, Default)]
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn contains(&self, number: u32) -> bool {
+        let (word, bit) = (number as usize / 64, number % 64);
+        self.0.get(word).is_some_and(|it| it >> bit & 1 == 1)
+    }
+
+    /// False if it was there already.
+    fn insert(&mut self, number: u32) -> bool {
+        let (word, bit) = (number as usize / 64, number % 64);
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        let is_new = self.0[word] >> bit & 1 == 0;
+        self.0[word] |= 1 << bit;
+        is_new
+    }
+}
+
+impl Ledger {
+    /// Tokens that did not arrive, as far as arrivals and the publisher's last word tell.
+    fn holes(&self) -> u32 {
+        let last = self.end.unwrap_or(0).max(self.highest);
+        (last + 1).saturating_sub(self.base.max(1)).saturating_sub(self.count)
+    }
+}
+
+impl Tally {
+    /// For so many streams. With `own_run` only its tokens count, and what is lost is what [`Tally::publish`] told and
+    /// did not arrive; without one it is the holes in what arrived.
+    pub(super) fn new(own_run: Option<u64>, conversations: u32) -> Self {
+        Self {
+            own_run,
+            ledgers: HashMap::new(),
+            opened: vec![None; conversations as usize],
+            missing: 0,
+            probed: 0,
+            counts: Counts::default(),
+            latency: Latency::new(),
+        }
+    }
+
+    /// The stream of a conversation, counted from 1, opened at this Unix time. Only the first time counts.
+    pub(super) fn open(&mut self, conversation: u32, now: Duration) {
+        self.opened[conversation as usize - 1].get_or_insert(now);
+    }
+
+    /// How many streams have opened at some time.
+    pub(super) fn opened_once(&self) -> u64 {
+        self.opened.iter().flatten().count() as u64
+    }
+
+    /// A token was taken.
+    pub(super) fn publish(&mut self, run: u64, conversation: u32, sequence: u32) {
+        self.counts.published += 1;
+        let ledger = self.ledgers.entry((run, conversation)).or_default();
+        if ledger.published.insert(sequence) && !ledger.received.contains(sequence) {
+            self.missing += 1;
+        }
+    }
+
+    /// The hub said that events are missing.
+    pub(super) fn note_gap(&mut self) {
+        self.counts.gaps += 1;
+    }
+
+    /// A payload came on the stream of `conversation`, counted from 1, at this Unix time. True if a token arrived that
+    /// had not before.
+    pub(super) fn receive(&mut self, conversation: u32, payload: &[u8], now: Duration) -> bool {
+        let message = Message::read(payload);
+        let Some(message) = message.filter(|message| self.own_run.is_none_or(|own| own == message.run)) else {
+            self.counts.foreign += 1;
+            return false;
+        };
+        if message.conversation != conversation {
+            self.counts.misdelivered += 1;
+            return false;
+        }
+        let key = (message.run, conversation);
+        if LEDGERS_MAX <= self.ledgers.len() && !self.ledgers.contains_key(&key) {
+            self.counts.foreign += 1;
+            return false;
+        }
+        let ledger = self.ledgers.entry(key).or_default();
+        match message.content {
+            Content::Probe => self.probed += u64::from(!std::mem::replace(&mut ledger.heard_probe, true)),
+            Content::End(count) => ledger.end = Some(count.min(TOKENS_MAX)),
+            Content::Token { sequence, .. } if TOKENS_MAX < sequence => self.counts.foreign += 1,
+            Content::Token { sequence, due, began } => return self.take(key, sequence, (due, began), now),
+        }
+        false
+    }
+
+    fn take(&mut self, key: (u64, u32), sequence: u32, (due, began): (Duration, Duration), now: Duration) -> bool {
+        let ledger = self.ledgers.entry(key).or_default();
+        if !ledger.received.insert(sequence) {
+            self.counts.duplicates += 1;
+            return false;
+        }
+        if ledger.base == 0 {
+            // Who opened in time can have seen the first; who came later must not miss what was before.
+            let opened = self.opened[key.1 as usize - 1].unwrap_or_default();
+            ledger.base = if opened <= began { 1 } else { sequence };
+        }
+        if ledger.published.contains(sequence) {
+            self.missing -= 1;
+        }
+        ledger.count += u32::from(ledger.base <= sequence);
+        self.counts.received += 1;
+        self.counts.out_of_order += u64::from(sequence < ledger.highest);
+        ledger.highest = ledger.highest.max(sequence);
+        self.counts.early += u64::from(now < due);
+        self.latency.record(now.saturating_sub(due));
+        true
+    }
+
+    /// Tokens that have not arrived: of our own run, what was published; else the holes in what came.
+    pub(super) fn lost(&self) -> u64 {
+        match self.own_run {
+            Some(_) => self.missing,
+            None => self.ledgers.values().map(|ledger| u64::from(ledger.holes())).sum(),
+        }
+    }
+
+    /// How many conversations have heard a probe.
+    pub(super) fn probed(&self) -> u64 {
+        self.probed
+    }
+
+    /// The conversations, counted from 1, that have not heard the run's probe.
+    pub(super) fn deaf(&self, run: u64) -> Vec<u32> {
+        let hears = |conversation: u32| self.ledgers.get(&(run, conversation)).is_some_and(|it| it.heard_probe);
+        (1..=u32::try_from(self.opened.len()).unwrap_or(u32::MAX)).filter(|&it| !hears(it)).collect()
+    }
+
+    /// How many conversations have not heard the end of what they began to hear, or have heard nothing.
+    pub(super) fn unended(&self) -> u64 {
+        let mut is_ended = vec![None; self.opened.len()];
+        for (&(_, conversation), ledger) in &self.ledgers {
+            let place: &mut Option<bool> = &mut is_ended[conversation as usize - 1];
+            *place = Some(place.unwrap_or(true) && ledger.end.is_some());
+        }
+        is_ended.into_iter().filter(|it| *it != Some(true)).count() as u64
+    }
+}
+
+/// How long tokens took, from when they were due to when their bytes were read.
+#[derive(Debug)]
+pub(super) struct Latency {
+    /// In µs.
+    histogram: Histogram<u64>,
+    sum: Duration,
+    min: Duration,
+    max: Duration,
+}
+
+/// The figures, in ms.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub(super) struct LatencyFigures {
+    pub(super) min_ms: f64,
+    pub(super) avg_ms: f64,
+    pub(super) max_ms: f64,
+    pub(super) p50_ms: f64,
+    pub(super) p95_ms: f64,
+    pub(super) p99_ms: f64,
+}
+
+impl Latency {
+    pub(super) fn new() -> Self {
+        let histogram = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("constants within the allowed bounds");
+        Self { histogram, sum: Duration::ZERO, min: Duration::MAX, max: Duration::ZERO }
+    }
+
+    pub(super) fn record(&mut self, span: Duration) {
+        let us = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        self.histogram.saturating_record(us.clamp(1, LATENCY_US_MAX));
+        self.sum += span;
+        self.min = self.min.min(span);
+        self.max = self.max.max(span);
+    }
+
+    /// `None` while there is nothing.
+    pub(super) fn figures(&self) -> Option<LatencyFigures> {
+        if self.histogram.is_empty() {
+            return None;
+        }
+        let ms = |span: Duration| round_ms(span.as_secs_f64() * 1e3);
+        #[expect(clippy::cast_precision_loss, reason = "an hour in µs is far below 2^53")]
+        // A histogram's step may lie above the longest span it holds.
+        let at = |quantile| round_ms(self.histogram.value_at_quantile(quantile) as f64 / 1e3).min(ms(self.max));
+        #[expect(clippy::cast_precision_loss, reason = "nobody receives more than 2^53 tokens")]
+        let avg_ms = round_ms(self.sum.as_secs_f64() * 1e3 / self.histogram.len() as f64);
+        let (min_ms, max_ms) = (ms(self.min), ms(self.max));
+        Some(LatencyFigures { min_ms, avg_ms, max_ms, p50_ms: at(0.5), p95_ms: at(0.95), p99_ms: at(0.99) })
+    }
+}
+
+/// To the microsecond.
+fn round_ms(ms: f64) -> f64 {
+    (ms * 1e3).round() / 1e3
+}
