@@ -26,6 +26,7 @@ mod publisher;
 mod replies;
 mod report;
 mod schedule;
+mod script;
 mod slices;
 mod stalled;
 mod stamps;
@@ -35,6 +36,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod text;
+mod topics;
 mod watch;
 mod window;
 mod wire;

@@ -10,6 +10,9 @@ use std::{
 
 use super::live::Live;
 
+/// How much of a server's remark is kept: enough for an error message.
+const REMARK_BYTES_MAX: usize = 512;
+
 /// Counters that one fleet writes and the conductor reads.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
@@ -33,6 +36,8 @@ pub(super) struct Progress {
     thread: OnceLock<PathBuf>,
     /// Why the first connection ended.
     first_failure: Mutex<Option<String>>,
+    /// What the server said last that lets nobody in.
+    remark: Mutex<Option<String>>,
 }
 
 /// What the conductor wants of a fleet.
@@ -129,5 +134,16 @@ impl Progress {
     /// Why the first connection ended.
     pub(super) fn first_failure(&self) -> Option<String> {
         self.first_failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// The server said something, while the subscriber waited for something else.
+    pub(super) fn remark(&self, message: &[u8]) {
+        let text = String::from_utf8_lossy(&message[..message.len().min(REMARK_BYTES_MAX)]).into_owned();
+        *self.remark.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(text);
+    }
+
+    /// What the server said last that lets nobody in.
+    pub(super) fn last_remark(&self) -> Option<String> {
+        self.remark.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 }

@@ -19,12 +19,12 @@ use super::{
     replies::{Answer, Replies},
     schedule::Schedule,
     tally::{latency_histogram, nanoseconds},
+    topics::Topics,
 };
 use crate::{
     clock::{Clock, Moment},
     os,
     protocol::{http, resp},
-    topic::Topic,
 };
 
 /// How long the publisher waits at most before it looks again at a connection that was full, and for answers at the end.
@@ -75,14 +75,14 @@ pub(super) struct Published {
 
 impl Publisher {
     /// Connects to where `publish` says.
-    pub(super) fn connect(publish: &Publish, topic: &Topic, size_bytes: usize) -> io::Result<Self> {
+    pub(super) fn connect(publish: &Publish, topic: &Topics, size_bytes: usize) -> io::Result<Self> {
         let (target, envelope, replies) = match publish {
             Publish::Redis(target) => {
-                (target, Envelope::Redis { channel: topic.to_string() }, Replies::Redis { held: Vec::new() })
+                (target, Envelope::Redis { channel: topic.of(0).to_string() }, Replies::Redis { held: Vec::new() })
             }
             Publish::Http(post) => (
                 &post.target,
-                Envelope::Http(post.form(topic).map_err(io::Error::other)?),
+                Envelope::Http(post.form(topic.of(0)).map_err(io::Error::other)?),
                 Replies::Http(Box::new(http::ResponseReader::new())),
             ),
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use super::{
-    options::{Load, Options, Plan, Publish, Target, Transport},
+    options::{Options, Plan, Publish, Target, Transport},
     order::{Arrival, Faults, Order},
     payload::{PAYLOAD_BYTES_MIN, PROBE, Stamp},
     process,
@@ -14,7 +14,8 @@ use super::{
     schedule::{Arrivals, Pace, Schedule},
     slices::Slicing,
     tally::{Received, Tally},
-    wire::{self, Heard, Wire},
+    topics::Audience,
+    wire::{Heard, Manner, Wire},
 };
 use crate::{
     clock::Moment,
@@ -32,10 +33,19 @@ pub(super) fn plan(arguments: &[&str]) -> Result<Plan, String> {
     Plan::new(&CommandLine::parse_from(["bench"].iter().chain(arguments)).options)
 }
 
-/// The load of subscribers that speak `transport`.
-fn load(transport: Transport) -> Load {
+/// Of a subscriber that speaks `transport`.
+fn wire(transport: Transport) -> Wire {
     let name = transport.to_possible_value().expect("no transport is hidden");
-    plan(&["--transport", name.get_name(), "--token", "t.o.k"]).expect("a plan").loads.remove(0)
+    manners(&plan(&["--transport", name.get_name(), "--token", "t.o.k"]).expect("a plan"))[0].wire()
+}
+
+/// Of the plan's first load.
+fn manners(plan: &Plan) -> Vec<Manner> {
+    Manner::of_load(plan, &plan.loads[0])
+}
+
+fn request(plan: &Plan) -> String {
+    String::from_utf8(manners(plan).remove(0).request).expect("ASCII")
 }
 
 #[test]
@@ -76,9 +86,9 @@ fn arrivals_are_told_apart() {
     use Arrival::{Ahead, InOrder, Late, Repeated};
     let check = |sequence: &[u32], expected: &[Arrival], missing_of_five: u32| {
         let mut order = Order::default();
-        let told: Vec<Arrival> = sequence.iter().map(|&number| order.note(number)).collect();
+        let told: Vec<Arrival> = sequence.iter().map(|&number| order.note(number, 1)).collect();
         assert_eq!(told, expected, "{sequence:?}");
-        assert_eq!(order.missing(5), missing_of_five, "{sequence:?}");
+        assert_eq!(order.missing(5, 1), missing_of_five, "{sequence:?}");
     };
     check(&[], &[], 5);
     check(&[0, 1, 2, 3, 4], &[InOrder; 5], 0);
@@ -89,10 +99,27 @@ fn arrivals_are_told_apart() {
 }
 
 #[test]
+fn each_topic_has_its_own_numbers() {
+    use Arrival::{Ahead, Foreign, InOrder, Late, Repeated};
+    let check = |topic: u32, sequence: &[u32], expected: &[Arrival], missing_of_ten: u32| {
+        let mut order = Order::of_topic(topic);
+        let told: Vec<Arrival> = sequence.iter().map(|&number| order.note(number, 4)).collect();
+        assert_eq!(told, expected, "{topic}: {sequence:?}");
+        assert_eq!(order.missing(10, 4), missing_of_ten, "{topic}: {sequence:?}");
+    };
+    check(1, &[], &[], 3);
+    check(2, &[], &[], 2);
+    check(1, &[1, 5, 9], &[InOrder; 3], 0);
+    check(1, &[1, 2, 4, 5], &[InOrder, Foreign, Foreign, InOrder], 1);
+    check(0, &[8, 0, 4, 4, 0], &[Ahead(2), Late, Late, Repeated, Repeated], 0);
+    check(3, &[3, 3, 11], &[InOrder, Repeated, Ahead(1)], 0);
+}
+
+#[test]
 fn faults_add_up() {
     let check = |sequence: &[u32], (lost, repeated, reordered): (u64, u64, u64)| {
         let (mut order, mut faults) = (Order::default(), Faults::default());
-        sequence.iter().for_each(|&number| faults.count(order.note(number)));
+        sequence.iter().for_each(|&number| faults.count(order.note(number, 1)));
         assert_eq!(faults, Faults { lost, repeated, reordered, foreign: 0 }, "{sequence:?}");
     };
     check(&[0, 1, 2], (0, 0, 0));
@@ -137,7 +164,11 @@ fn random_arrivals_keep_the_rate_and_repeat() {
 
 #[test]
 fn a_tally_knows_first_median_and_last() {
-    let mut tally = Tally::new(10..12, 3, Slicing { width: Duration::from_secs(1), count: 2, of_events: vec![0, 1] });
+    let mut tally = Tally::new(
+        10..12,
+        Audience { subscribers: 3, topics: 1 },
+        Slicing { width: Duration::from_secs(1), count: 2, of_events: vec![0, 1] },
+    );
     let ms = |count: u64| Moment(count * 1_000_000);
     let received = |at: u64| Received { read: ms(at), kernel: Some(ms(at - 1)) };
     for (sequence, at) in [(9, 5), (10, 12), (10, 14), (10, 19), (11, 21), (11, 22), (12, 30)] {
@@ -176,11 +207,12 @@ fn replies_are_counted_in_any_pieces() {
 /// What a wire hears of `bytes`, in pieces of any size: `<open>`, then the messages; and what it answers.
 fn check_wire(transport: Transport, bytes: &[u8], expected: &[&str], answer_bytes: usize) {
     for piece_bytes in 1..=bytes.len() {
-        let (mut wire, mut reply, mut heard) = (Wire::new(&load(transport)), Vec::new(), Vec::new());
+        let (mut wire, mut reply, mut heard) = (wire(transport), Vec::new(), Vec::new());
         for piece in bytes.chunks(piece_bytes) {
             let mut heed = |what: Heard<'_>| match what {
                 Heard::Open => heard.push("<open>".to_owned()),
                 Heard::Message(message) => heard.push(String::from_utf8_lossy(message).into_owned()),
+                Heard::Aside(_) => {}
                 Heard::Answer(status) => heard.push(status.to_string()),
             };
             wire.receive(piece, &mut reply, &mut heed).expect("well-formed");
@@ -228,7 +260,7 @@ fn a_room_is_entered_and_heard() {
 fn who_may_present_a_token_does() {
     let check = |transport: &str, expected: bool| {
         let plan = plan(&["--transport", transport, "--token", "t.o.k"]).expect("a plan");
-        let request = String::from_utf8(wire::request(&plan, &plan.loads[0])).expect("ASCII");
+        let request = request(&plan);
         assert_eq!(request.contains("\r\nAuthorization: Bearer t.o.k\r\n"), expected, "{request}");
     };
     check("sse", true);
@@ -249,7 +281,7 @@ fn reports_keep_no_secrets() {
 #[test]
 fn refusals_are_told() {
     let check = |transport, bytes: &[u8], expected: &str| {
-        let problem = Wire::new(&load(transport)).receive(bytes, &mut Vec::new(), &mut |_| {}).expect_err("refused");
+        let problem = wire(transport).receive(bytes, &mut Vec::new(), &mut |_| {}).expect_err("refused");
         assert!(problem.contains(expected), "{problem}");
     };
     check(Transport::Sse, b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "503");
@@ -332,9 +364,7 @@ fn where_to_publish() {
 fn what_subscribers_ask_of_any_server() {
     let check = |url: &str, expected: Option<(&str, &str)>| {
         let made = plan(&["--subscribe", url, "--publish", "redis://127.0.0.1", "--header", "X-Key: a b"]);
-        let request = made.as_ref().ok().map(|plan| {
-            (plan.target.address.to_string(), String::from_utf8(wire::request(plan, &plan.loads[0])).expect("ASCII"))
-        });
+        let request = made.as_ref().ok().map(|plan| (plan.target.address.to_string(), request(plan)));
         assert_eq!(request.is_some(), expected.is_some(), "{url}: {made:?}");
         let Some(((address, request), (place, target))) = request.zip(expected) else { return };
         assert_eq!(address, place, "{url}");
