@@ -7,9 +7,10 @@ use std::{
 };
 
 use super::{
+    broker::Broker,
     packets::Room,
     payload::PAYLOAD_BYTES_MIN,
-    post::Post,
+    post::{Post, PostMethod},
     schedule::{Arrivals, Pace},
     script::Script,
     topics::{Audience, TOPICS_MAX, Topics},
@@ -86,16 +87,25 @@ pub struct Options {
     /// How long to wait for late deliveries afterwards.
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = parse_span)]
     patience: Duration,
-    /// Where events are published: redis://HOST:PORT, or an http:// URL with {topic} where it belongs; without a path, POST
-    /// /publish/{topic}. [default: --url]
+    /// Where events are published: redis://HOST:PORT, nats://[USER:PASSWORD@|TOKEN@]HOST:PORT, or an http:// URL with {topic}
+    /// where it belongs; without a path, /publish/{topic}. [default: --url]
     #[arg(long, value_name = "URL")]
     publish: Option<String>,
-    /// A header of the publisher's requests over HTTP; may be repeated.
+    /// A header of the publisher's requests over HTTP, or of its messages over NATS; may be repeated.
     #[arg(long = "publish-header", value_name = "NAME: VALUE", value_parser = parse_header)]
     publish_headers: Vec<(String, String)>,
     /// The body of these requests, with {topic}, and {payload} or, form-urlencoded, {payload:form}.
     #[arg(long, value_name = "TEMPLATE", default_value = "{payload}")]
     publish_body: String,
+    /// The method of these requests.
+    #[arg(long, value_enum, ignore_case = true, default_value = "POST")]
+    publish_method: PostMethod,
+    /// Connections of each topic's publisher; its events take them in turn. With --topics, a topic keeps to one of them.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX))]
+    publish_connections: u32,
+    /// Send an event only when the one before it on the same connection was answered; how late that makes it is written down.
+    #[arg(long)]
+    publish_in_turn: bool,
     /// A second topic, with subscribers and a thread of its own, reported separately.
     #[arg(long, value_name = "TOPIC", value_parser = parse_topic, requires = "second_subscribers")]
     second_topic: Option<Topic>,
@@ -195,12 +205,26 @@ pub(super) struct Target {
     pub address: SocketAddr,
 }
 
+/// How events are published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Publish {
+    pub place: Place,
+    /// Of each publisher, at least one.
+    pub connections: u32,
+    /// Whether each connection waits for an answer before it sends the next event.
+    pub is_in_turn: bool,
+}
+
 /// Where events are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Publish {
+pub(super) enum Place {
     Redis(Target),
+    Nats(Broker),
     Http(Post),
 }
+
+/// The most connections of a publisher: it looks at all of them in each turn.
+const CONNECTIONS_MAX: i64 = 1024;
 
 /// One topic's load.
 #[derive(Clone, Debug)]
@@ -331,19 +355,39 @@ impl Plan {
 
 impl Publish {
     fn new(options: &Options, topics: &Topics) -> Result<Self, String> {
+        let place = Place::new(options, topics)?;
+        Ok(Self { place, connections: options.publish_connections, is_in_turn: options.publish_in_turn })
+    }
+}
+
+impl Place {
+    fn new(options: &Options, topics: &Topics) -> Result<Self, String> {
         let url = options.publish.as_deref().unwrap_or(&options.url);
         if url.starts_with("redis://") {
             return Target::parse(url, "redis://", 6379).map(Self::Redis);
         }
+        if url.starts_with("nats://") {
+            return Broker::parse(url, &options.publish_headers).map(Self::Nats);
+        }
         let (base, path) = split_path(url);
         let post = Post {
             target: Target::parse(base, "http://", 80)?,
+            method: options.publish_method,
             path: if matches!(path, "" | "/") { "/publish/{topic}".to_owned() } else { origin_form(path) },
             headers: options.publish_headers.clone(),
             body: options.publish_body.clone(),
         };
         post.form(topics.of(0))?;
         Ok(Self::Http(post))
+    }
+
+    /// What is connected to.
+    pub(super) fn target(&self) -> &Target {
+        match self {
+            Self::Redis(target) => target,
+            Self::Nats(broker) => &broker.target,
+            Self::Http(post) => &post.target,
+        }
     }
 }
 

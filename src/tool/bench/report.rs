@@ -78,6 +78,9 @@ pub(super) struct TopicReport {
     /// How late the publisher was.
     pub lateness: Percentiles,
     pub refused: u64,
+    /// What the server said of the first event it refused.
+    #[serde(default)]
+    pub first_refusal: Option<String>,
     pub publisher_failure: Option<String>,
     /// From connecting to the answer.
     pub opening: Percentiles,
@@ -316,6 +319,7 @@ impl TopicReport {
             events_incomplete: events.incomplete,
             lateness: published.map_or_else(Percentiles::default, |published| Percentiles::of(&published.lateness)),
             refused: published.map_or(0, |published| published.refused),
+            first_refusal: published.and_then(|published| published.first_refusal.clone()),
             publisher_failure: published.and_then(|published| published.failure.clone()),
             opening: Percentiles::of(opening),
             curve: curve(&read),
@@ -473,11 +477,21 @@ fn strangers_share([start, end]: &[Edge; 2]) -> Option<f64> {
 pub(super) fn command_line(arguments: impl Iterator<Item = String>) -> Vec<String> {
     let mut is_secret = false;
     let hide = |argument: String| {
-        let shown = if is_secret { "…".to_owned() } else { argument };
+        let shown = if is_secret { "…".to_owned() } else { without_login(argument) };
         is_secret = matches!(shown.as_str(), "--token" | "--login");
         shown
     };
     arguments.map(hide).collect()
+}
+
+/// A URL without who one is there (RFC 3986 section 3.2.1).
+fn without_login(argument: String) -> String {
+    let Some((scheme, rest)) = argument.split_once("://") else { return argument };
+    let authority = rest.split('/').next().unwrap_or_default();
+    match authority.rsplit_once('@') {
+        Some((login, _)) => format!("{scheme}://…{}", &rest[login.len()..]),
+        None => argument,
+    }
 }
 
 fn window_s(record: &Record) -> f64 {

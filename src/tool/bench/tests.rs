@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use super::{
-    options::{Options, Plan, Publish, Target, Transport},
+    options::{Options, Place, Plan, Target, Transport},
     order::{Arrival, Faults, Order},
     payload::{PAYLOAD_BYTES_MIN, PROBE, Stamp},
     process,
@@ -17,10 +17,7 @@ use super::{
     topics::Audience,
     wire::{Heard, Manner, Wire},
 };
-use crate::{
-    clock::Moment,
-    protocol::{http, websocket},
-};
+use crate::{clock::Moment, protocol::websocket};
 
 #[derive(Parser)]
 struct CommandLine {
@@ -190,16 +187,16 @@ fn a_tally_knows_first_median_and_last() {
 fn replies_are_counted_in_any_pieces() {
     let check = |mut make: Box<dyn FnMut() -> Replies>, bytes: &[u8], expected: &[Answer]| {
         for piece_bytes in 1..=bytes.len() {
-            let (mut replies, mut told) = (make(), Vec::new());
+            let (mut replies, mut told, mut out) = (make(), Vec::new(), Vec::new());
             for piece in bytes.chunks(piece_bytes) {
-                replies.receive(piece, &mut |answer| told.push(answer)).expect("well-formed");
+                replies.receive(piece, &mut out, &mut |answer| told.push(answer)).expect("well-formed");
             }
             assert_eq!(told, expected, "in pieces of {piece_bytes}");
         }
     };
-    let redis = || Box::new(|| Replies::Redis { held: Vec::new() });
+    let redis = || Box::new(Replies::redis);
     check(redis(), b":1\r\n:0\r\n-ERR no\r\n:12\r\n", &[Answer::Taken, Answer::Taken, Answer::Refused, Answer::Taken]);
-    let client = || Box::new(|| Replies::Http(Box::new(http::ResponseReader::new())));
+    let client = || Box::new(Replies::http);
     let responses = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n";
     check(client(), responses, &[Answer::Taken, Answer::Refused]);
 }
@@ -269,6 +266,28 @@ fn who_may_present_a_token_does() {
 }
 
 #[test]
+fn one_answer_counts_for_all_that_was_published_before_it() {
+    let (mut replies, mut out, mut told) = (Replies::nats(Vec::new()), Vec::new(), Vec::new());
+    let mut receive = |replies: &mut Replies, bytes: &[u8], out: &mut Vec<u8>| {
+        told.clear();
+        replies.receive(bytes, out, &mut |answer| told.push(answer)).expect("well-formed");
+        told.iter().filter(|answer| **answer == Answer::Refused).count() * 10 + told.len()
+    };
+    replies.ask(0, &mut out);
+    assert_eq!(out, b"", "nothing was published");
+    replies.ask(3, &mut out);
+    replies.ask(5, &mut out);
+    assert_eq!(out, b"PING\r\n", "one is on its way");
+    out.clear();
+    assert_eq!(receive(&mut replies, b"INFO {}\r\nPING\r\nPO", &mut out), 0);
+    assert_eq!(out, b"PONG\r\n");
+    assert_eq!(receive(&mut replies, b"NG\r\n", &mut out), 3);
+    replies.ask(2, &mut out);
+    assert_eq!(receive(&mut replies, b"-ERR 'Permissions Violation'\r\nPONG\r\nPONG\r\n", &mut out), 12);
+    assert_eq!(replies.first_refusal.as_deref(), Some("Permissions Violation"));
+}
+
+#[test]
 fn reports_keep_no_secrets() {
     let check = |arguments: &[&str], expected: &[&str]| {
         assert_eq!(report::command_line(arguments.iter().map(ToString::to_string)), expected);
@@ -276,6 +295,8 @@ fn reports_keep_no_secrets() {
     check(&["bench", "--token", "t.o.k", "--rate", "8"], &["bench", "--token", "…", "--rate", "8"]);
     check(&["--login", "--token", "--token", "a"], &["--login", "…", "--token", "…"]);
     check(&["--token"], &["--token"]);
+    check(&["--publish", "nats://ada:secret@h:1/"], &["--publish", "nats://…@h:1/"]);
+    check(&["--publish=nats://t.o.k@h", "http://h/@a"], &["--publish=nats://…@h", "http://h/@a"]);
 }
 
 #[test]
@@ -345,17 +366,20 @@ fn count_online(folder: std::fs::ReadDir) -> usize {
 #[test]
 fn where_to_publish() {
     let check = |arguments: &[&str], expected: Option<&str>| {
-        let publish = plan(arguments).map(|plan| match plan.publish {
-            Publish::Redis(target) => format!("redis {}", target.address),
-            Publish::Http(post) => format!("http {} {}", post.target.address, post.path),
+        let publish = plan(arguments).map(|plan| match plan.publish.place {
+            Place::Redis(target) => format!("redis {}", target.address),
+            Place::Nats(broker) => format!("nats {}", broker.target.address),
+            Place::Http(post) => format!("http {} {:?} {}", post.target.address, post.method, post.path),
         });
         assert_eq!(publish.ok().as_deref(), expected, "{arguments:?}");
     };
-    check(&[], Some("http 127.0.0.1:8080 /publish/{topic}"));
+    check(&[], Some("http 127.0.0.1:8080 Post /publish/{topic}"));
     check(&["--publish", "redis://127.0.0.1"], Some("redis 127.0.0.1:6379"));
-    check(&["--publish", "http://127.0.0.1:90/"], Some("http 127.0.0.1:90 /publish/{topic}"));
-    check(&["--publish", "http://127.0.0.1:90?a={topic}"], Some("http 127.0.0.1:90 /?a={topic}"));
-    check(&["--publish", "http://127.0.0.1/in/{topic}"], Some("http 127.0.0.1:80 /in/{topic}"));
+    check(&["--publish", "http://127.0.0.1:90/"], Some("http 127.0.0.1:90 Post /publish/{topic}"));
+    check(&["--publish", "http://127.0.0.1:90?a={topic}"], Some("http 127.0.0.1:90 Post /?a={topic}"));
+    check(&["--publish", "http://127.0.0.1/in/{topic}"], Some("http 127.0.0.1:80 Post /in/{topic}"));
+    check(&["--publish-method", "put"], Some("http 127.0.0.1:8080 Put /publish/{topic}"));
+    check(&["--publish", "nats://user:secret@127.0.0.1"], Some("nats 127.0.0.1:4222"));
     check(&["--publish", "redis://user:secret@127.0.0.1"], None);
     check(&["--publish-body", "nothing"], None);
 }
