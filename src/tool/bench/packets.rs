@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{
     options::Load,
+    payload::Stamp,
     post::fill,
     wire::{Heard, MASK, each_text, refused},
 };
@@ -197,10 +198,11 @@ pub(super) fn receive_packets(
 #[inline]
 fn take_packet(packet: &[u8], reply: &mut Vec<u8>, heed: &mut impl FnMut(Heard<'_>)) -> Result<(), String> {
     if let Some(event) = packet.strip_prefix(EVENT.as_bytes()) {
-        // The payload is the event's argument: it stands behind the first comma, and the stamp at its beginning. In a
-        // namespace that comma is the second, and the stamp is looked for.
+        // The payload is the event's argument: it stands behind the first comma, and the stamp at its beginning. Anything
+        // else is told with its name, by which it may be ignored; a stamp further inside is looked for.
         let argument_start = memchr::memchr(b',', event).map_or(0, |comma| comma + 1);
-        heed(Heard::Message(&event[argument_start..]));
+        let argument = &event[argument_start..];
+        heed(Heard::Message(if Stamp::is_first(argument) { argument } else { event }));
         return Ok(());
     }
     if packet == PING {

@@ -250,7 +250,41 @@ fn a_room_is_entered_and_heard() {
         websocket::client::write_masked_text(answer.as_bytes(), [0; 4], &mut answers);
     }
     let bytes = packets(&[&entering[..], &events].concat());
-    check_wire(Transport::SocketIo, &bytes, &["<open>", r#"{"a":1}]"#, "2]"], answers.len());
+    check_wire(Transport::SocketIo, &bytes, &["<open>", r#"["message",{"a":1}]"#, r#"["x",2]"#], answers.len());
+}
+
+#[test]
+fn rooms_may_have_names_of_their_own() {
+    let check = |arguments: &[&str], server: &[&str], heard: &[&str], said: &[&str]| {
+        let plan = plan(&[&["--transport", "socketio", "--topic", "a.b"], arguments].concat()).expect("a plan");
+        let mut answers = Vec::new();
+        for answer in said {
+            websocket::client::write_masked_text(answer.as_bytes(), [0x12, 0x34, 0x56, 0x78], &mut answers);
+        }
+        let (mut wire, mut reply, mut told) = (manners(&plan)[0].wire(), Vec::new(), Vec::new());
+        let mut heed = |what: Heard<'_>| match what {
+            Heard::Open => told.push("<open>".to_owned()),
+            Heard::Message(text) | Heard::Aside(text) => told.push(String::from_utf8_lossy(text).into_owned()),
+            Heard::Answer(status) => told.push(status.to_string()),
+        };
+        wire.receive(&packets(server), &mut reply, &mut heed).expect("well-formed");
+        assert_eq!((told, reply), (heard.iter().map(ToString::to_string).collect(), answers), "{arguments:?}");
+    };
+    check(
+        &["--socketio-event", "join", "--socketio-args", r#""{topic}",1"#, "--socketio-confirmation", "in"],
+        &["0{}", "40{}", r#"42["subscribed",1]"#, r#"42["in"]"#, r#"42["x"]"#],
+        &[r#"42["subscribed",1]"#, "<open>", r#"["x"]"#],
+        &["40", r#"42["join","a.b",1]"#],
+    );
+    check(
+        &["--socketio-namespace", "/n", "--socketio-args", "", "--socketio-confirmation", "", "--token", "t"],
+        &["0{}", r#"40/n,{"sid":"a"}"#, r#"42/n,["x",{}]"#],
+        &["<open>", r#"/n,["x",{}]"#],
+        &[r#"40/n,{"token":"t"}"#, r#"42/n,["subscribe"]"#],
+    );
+    for bad in [["--socketio-args", "x"], ["--socketio-args", "1]"], ["--socketio-namespace", "n"]] {
+        assert!(plan(&bad).is_err(), "{bad:?}");
+    }
 }
 
 #[test]
