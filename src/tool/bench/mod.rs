@@ -29,6 +29,7 @@ mod replies;
 mod report;
 mod schedule;
 mod script;
+mod secrets;
 mod slices;
 mod stalled;
 mod stamps;

@@ -176,7 +176,7 @@ impl Publisher {
             self.tend(Some(clock))?;
             let next = due.peek();
             if (next.is_some() || self.is_pending()) && progress.is_cut() {
-                let sequence = next.map_or(schedule.event_count(), |&(_, sequence)| sequence);
+                let sequence = next.map_or_else(|| schedule.event_count(), |&(_, sequence)| sequence);
                 return self.end_early(sequence, clock, progress);
             }
             let spare = next.map_or(SLEEP_MAX, |&(intended, _)| intended.since(clock.now()).min(SLEEP_MAX));

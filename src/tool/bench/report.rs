@@ -13,6 +13,7 @@ use super::{
     options::{Plan, Transport},
     order::Faults,
     process::{KernelMemory, MemoryUse},
+    secrets::command_line,
     slices::{Point, Slice, curve},
     tally::latency_histogram,
     window::Edge,
@@ -471,27 +472,6 @@ fn strangers_share([start, end]: &[Edge; 2]) -> Option<f64> {
     let server_ns = end.server?.since(&start.server?).run_ns;
     let own_ns = server_ns + end.client.since(&start.client).run_ns + end.beside_ns.saturating_sub(start.beside_ns);
     Some((busy_share - own_ns as f64 / end.at.since(start.at).as_nanos() as f64).max(0.0))
-}
-
-/// The command line without its secrets: reports are kept.
-pub(super) fn command_line(arguments: impl Iterator<Item = String>) -> Vec<String> {
-    let mut is_secret = false;
-    let hide = |argument: String| {
-        let shown = if is_secret { "…".to_owned() } else { without_login(argument) };
-        is_secret = matches!(shown.as_str(), "--token" | "--login");
-        shown
-    };
-    arguments.map(hide).collect()
-}
-
-/// A URL without who one is there (RFC 3986 section 3.2.1).
-fn without_login(argument: String) -> String {
-    let Some((scheme, rest)) = argument.split_once("://") else { return argument };
-    let authority = rest.split('/').next().unwrap_or_default();
-    match authority.rsplit_once('@') {
-        Some((login, _)) => format!("{scheme}://…{}", &rest[login.len()..]),
-        None => argument,
-    }
 }
 
 fn window_s(record: &Record) -> f64 {

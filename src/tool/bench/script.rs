@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn pings_of_the_protocol_are_no_lines() {
         let (mut recital, mut reply) = (Recital::new(Arc::default()), Vec::new());
-        let heard = recital.receive(&websocket::PING, &mut reply, &mut |_| panic!("nothing was said"));
+        let heard = recital.receive(websocket::PING, &mut reply, &mut |_| panic!("nothing was said"));
         assert!(heard.is_ok() && !reply.is_empty());
     }
 }

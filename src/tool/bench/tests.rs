@@ -10,7 +10,6 @@ use super::{
     payload::{PAYLOAD_BYTES_MIN, PROBE, Stamp},
     process,
     replies::{Answer, Replies},
-    report,
     schedule::{Arrivals, Pace, Schedule},
     slices::Slicing,
     tally::{Received, Tally},
@@ -319,18 +318,6 @@ fn one_answer_counts_for_all_that_was_published_before_it() {
     replies.ask(2, &mut out);
     assert_eq!(receive(&mut replies, b"-ERR 'Permissions Violation'\r\nPONG\r\nPONG\r\n", &mut out), 12);
     assert_eq!(replies.first_refusal.as_deref(), Some("Permissions Violation"));
-}
-
-#[test]
-fn reports_keep_no_secrets() {
-    let check = |arguments: &[&str], expected: &[&str]| {
-        assert_eq!(report::command_line(arguments.iter().map(ToString::to_string)), expected);
-    };
-    check(&["bench", "--token", "t.o.k", "--rate", "8"], &["bench", "--token", "…", "--rate", "8"]);
-    check(&["--login", "--token", "--token", "a"], &["--login", "…", "--token", "…"]);
-    check(&["--token"], &["--token"]);
-    check(&["--publish", "nats://ada:secret@h:1/"], &["--publish", "nats://…@h:1/"]);
-    check(&["--publish=nats://t.o.k@h", "http://h/@a"], &["--publish=nats://…@h", "http://h/@a"]);
 }
 
 #[test]
