@@ -298,9 +298,8 @@ fn await_open(voices: &[Voice], clock: &Clock, watch: &Watch) -> Result<(), Stri
     if wait_until(OPEN_TIMEOUT, clock, is_done)? {
         return Ok(());
     }
-    let remark = voices.iter().find_map(|voice| voice.progress.last_remark());
-    let remark = remark.map(|remark| format!("; what the server said last: {remark}")).unwrap_or_default();
-    Err(format!("only {} of {all} subscribers are subscribed{remark}", open()))
+    let obstacles: String = voices.iter().map(|voice| voice.progress.obstacle()).collect();
+    Err(format!("only {} of {all} subscribers are subscribed{obstacles}", open()))
 }
 
 fn check_interrupted(watch: &Watch) -> Result<(), String> {

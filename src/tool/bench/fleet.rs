@@ -236,6 +236,7 @@ impl Ledger<'_> {
             Heard::Open => return self.note_open(received.read.since(seen.began)),
             Heard::Message(message) => message,
             Heard::Aside(message) => return self.progress.remark(message),
+            Heard::Awaiting(text) => return self.progress.set_awaited(text),
             // Subscribers ask no such questions.
             Heard::Answer(_) => return,
         };

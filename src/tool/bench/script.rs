@@ -98,8 +98,9 @@ impl Place {
             write_masked_text(text.as_bytes(), MASK, reply);
             self.next += 1;
         }
-        if self.next == self.script.steps.len() {
-            heed(Heard::Open);
+        match self.script.steps.get(self.next) {
+            Some(Step::Await(text) | Step::Send(text)) => heed(Heard::Awaiting(text)),
+            None => heed(Heard::Open),
         }
     }
 
@@ -235,6 +236,7 @@ mod tests {
             let mut heed = |what: Heard<'_>| match what {
                 Heard::Open => told.push("<open>".to_owned()),
                 Heard::Message(line) => told.push(String::from_utf8_lossy(line).into_owned()),
+                Heard::Awaiting(_) => {}
                 Heard::Aside(line) => told.push(format!("({})", String::from_utf8_lossy(line))),
                 Heard::Answer(status) => told.push(status.to_string()),
             };

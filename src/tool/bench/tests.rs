@@ -9,6 +9,7 @@ use super::{
     order::{Arrival, Faults, Order},
     payload::{PAYLOAD_BYTES_MIN, PROBE, Stamp},
     process,
+    progress::Progress,
     replies::{Answer, Replies},
     schedule::{Arrivals, Pace, Schedule},
     slices::Slicing,
@@ -208,7 +209,7 @@ fn check_wire(transport: Transport, bytes: &[u8], expected: &[&str], answer_byte
             let mut heed = |what: Heard<'_>| match what {
                 Heard::Open => heard.push("<open>".to_owned()),
                 Heard::Message(message) => heard.push(String::from_utf8_lossy(message).into_owned()),
-                Heard::Aside(_) => {}
+                Heard::Aside(_) | Heard::Awaiting(_) => {}
                 Heard::Answer(status) => heard.push(status.to_string()),
             };
             wire.receive(piece, &mut reply, &mut heed).expect("well-formed");
@@ -264,6 +265,7 @@ fn rooms_may_have_names_of_their_own() {
         let mut heed = |what: Heard<'_>| match what {
             Heard::Open => told.push("<open>".to_owned()),
             Heard::Message(text) | Heard::Aside(text) => told.push(String::from_utf8_lossy(text).into_owned()),
+            Heard::Awaiting(_) => {}
             Heard::Answer(status) => told.push(status.to_string()),
         };
         wire.receive(&packets(server), &mut reply, &mut heed).expect("well-formed");
@@ -284,6 +286,18 @@ fn rooms_may_have_names_of_their_own() {
     for bad in [["--socketio-args", "x"], ["--socketio-args", "1]"], ["--socketio-namespace", "n"]] {
         assert!(plan(&bad).is_err(), "{bad:?}");
     }
+}
+
+#[test]
+fn who_lets_nobody_in_is_quoted() {
+    let progress = Progress::default();
+    assert_eq!(progress.obstacle(), "");
+    progress.set_awaited("joined");
+    progress.remark(b"no");
+    progress.remark(&[b'x'; 1000]);
+    let obstacle = progress.obstacle();
+    assert!(obstacle.starts_with("; awaited last: joined; what the server said instead: xxx"), "{obstacle}");
+    assert!(obstacle.len() < 600, "{obstacle}");
 }
 
 #[test]

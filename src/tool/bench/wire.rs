@@ -67,6 +67,8 @@ pub(super) enum Heard<'a> {
     Message(&'a [u8]),
     /// Something that carries no event, while the subscriber waits for something else to be subscribed.
     Aside(&'a [u8]),
+    /// It waits for a message that contains this.
+    Awaiting(&'a str),
     /// The status of [`Wire::one_answer`]'s answer.
     Answer(u16),
 }
