@@ -62,6 +62,7 @@ fn problem(arguments: &[&str]) -> String {
 #[track_caller]
 fn check_deliveries(report: &Value, topic: usize, expected: u64) {
     let topic = &report["topics"][topic];
+    assert_eq!((topic["unanswered"].as_u64(), topic["refused"].as_u64()), (Some(0), Some(0)), "{topic}");
     assert_eq!(topic["deliveries"], expected, "{topic}");
     let faults: u64 = ["lost", "repeated", "reordered", "foreign"]
         .map(|fault| &topic["faults"][fault])
@@ -209,6 +210,8 @@ fn many_topics_have_their_own_subscribers_and_events() {
     check(&["--subscribers", "25"], "bench.0 … bench.9", 16 * 25);
     check(&["--subscribers", "10", "--transport", "sse", "--topic", "a.{index}.z"], "a.0.z … a.9.z", 160);
     check(&["--subscribers", "20", "--transport", "socketio", "--publish-connections", "3"], "bench.0 … bench.9", 320);
+    // More than are probed at once.
+    check(&["--subscribers", "150", "--topics", "150"], "bench.0 … bench.149", 160);
     assert_eq!(hub.listeners("bench.3"), Some(0));
 }
 

@@ -36,6 +36,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// So long after the last event was due, events that still wait for the answers to others are given up.
 const WAITING_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// So many topics are probed at once: thousands of events in one burst are more than a server must take.
+const PROBES_PER_BATCH: usize = 64;
+
 /// If the first events are refused, so many of them, so will be the others.
 const REFUSALS_MAX: u64 = 3;
 
@@ -106,12 +109,23 @@ impl Publisher {
             PROBE => 0..count,
             sequence => sequence % count..sequence % count + 1,
         };
-        topics.into_iter().try_for_each(|topic| self.offer(*stamp, topic, None))?;
+        let batch_count = topics.len().div_ceil(PROBES_PER_BATCH);
+        for (batch, first) in (1..).zip(topics.clone().step_by(PROBES_PER_BATCH)) {
+            let batch_end = topics.end.min(first + PROBES_PER_BATCH as u32);
+            (first..batch_end).try_for_each(|topic| self.offer(*stamp, topic, None))?;
+            self.settle(batch < batch_count)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on until nothing is left to send, and, if that `awaits_answers`, until all is answered.
+    fn settle(&mut self, awaits_answers: bool) -> io::Result<()> {
         let (mut deadline, mut known) = (Instant::now() + ANSWER_TIMEOUT, self.outcome.answered);
         loop {
             self.tend(None)?;
             self.check_refusals()?;
-            if !self.is_pending() {
+            let is_unanswered = awaits_answers && self.outcome.answered < self.outcome.sent;
+            if !self.is_pending() && !is_unanswered {
                 return Ok(());
             }
             if known < self.outcome.answered {
@@ -205,10 +219,12 @@ impl Publisher {
         Ok(())
     }
 
-    /// Looks after the connections that were used or have something left to send.
+    /// Looks after the connections that were used, have something left to send, or owe an answer while it matters.
     fn tend(&mut self, clock: Option<&Clock>) -> io::Result<()> {
+        let is_settling = clock.is_none();
         for place in 0..self.outlets.len() {
-            if self.outlets[place].is_used || self.outlets[place].is_pending() {
+            let outlet = &self.outlets[place];
+            if outlet.is_used || outlet.is_pending() || (is_settling && 0 < outlet.unanswered) {
                 self.tend_one(place, clock)?;
             }
         }
@@ -245,9 +261,9 @@ impl Publisher {
         self.outlets.iter().any(Outlet::is_pending)
     }
 
-    /// Waits until a connection that has something left can go on, for a while at most.
+    /// Waits until a connection that has something left can go on, or an answer comes to one, for a while at most.
     fn wait(&self, timeout: Duration) -> io::Result<()> {
-        let pending = self.outlets.iter().filter(|outlet| outlet.is_pending());
+        let pending = self.outlets.iter().filter(|outlet| outlet.is_pending() || 0 < outlet.unanswered);
         let mut entries: Vec<_> = pending.map(Outlet::poll_entry).collect();
         let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
         match poll(&mut entries, Some(&timeout)) {

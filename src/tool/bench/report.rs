@@ -79,6 +79,9 @@ pub(super) struct TopicReport {
     /// How late the publisher was.
     pub lateness: Percentiles,
     pub refused: u64,
+    /// Events that the server had not answered in the end.
+    #[serde(default)]
+    pub unanswered: u64,
     /// What the server said of the first event it refused.
     #[serde(default)]
     pub first_refusal: Option<String>,
@@ -320,6 +323,7 @@ impl TopicReport {
             events_incomplete: events.incomplete,
             lateness: published.map_or_else(Percentiles::default, |published| Percentiles::of(&published.lateness)),
             refused: published.map_or(0, |published| published.refused),
+            unanswered: published.map_or(0, |published| published.sent.saturating_sub(published.answered)),
             first_refusal: published.and_then(|published| published.first_refusal.clone()),
             publisher_failure: published.and_then(|published| published.failure.clone()),
             opening: Percentiles::of(opening),
