@@ -12,7 +12,9 @@ use std::{
 use fanfare::protocol::http::Method;
 use serde_json::Value;
 
-use crate::support::{Folder, bidirectional::Bidirectional, http::HttpConnection, hub::Hub, nats::NatsServer};
+use crate::support::{
+    Folder, bidirectional::Bidirectional, http::HttpConnection, hub::Hub, nats::NatsServer, wait_until,
+};
 
 const CONNECT: &str = r#"{"id":1,"connect":{}}"#;
 const SUBSCRIBE: &str = r#"{"id":2,"subscribe":{"channel":"{topic}"}}"#;
@@ -94,7 +96,8 @@ fn a_server_with_a_protocol_of_its_own_is_spoken_to_by_script() {
     check_deliveries(&report, 1, 3 * 80);
     assert!(report["churn"]["opening"]["count"].as_u64().is_some_and(|count| 5 < count), "{report}");
     // Each event came with a ping; what an answer to a command contains is none.
-    assert!(8 * 100 <= server.count("answered") && 10 < server.count("subscribed"));
+    wait_until("the server has read all answers", || (8 * 100 <= server.count("answered")).then_some(()));
+    assert!(10 < server.count("subscribed"));
     assert_eq!((server.count("rude"), server.count("silent")), (0, 2), "those that are stalled answer nothing");
 }
 

@@ -51,7 +51,7 @@ pub struct Options {
     #[arg(long, value_name = "NAME", default_value = "subscribed")]
     socketio_confirmation: String,
     /// The namespace they connect to.
-    #[arg(long, value_name = "/NAME", default_value = "/")]
+    #[arg(long, value_name = "NAMESPACE", default_value = "/")]
     socketio_namespace: String,
     /// The topic they subscribe to.
     #[arg(long, default_value = "bench", value_parser = parse_topic_name)]
@@ -87,8 +87,8 @@ pub struct Options {
     /// How long to wait for late deliveries afterwards.
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = parse_span)]
     patience: Duration,
-    /// Where events are published: redis://HOST:PORT, nats://[USER:PASSWORD@|TOKEN@]HOST:PORT, or an http:// URL with {topic}
-    /// where it belongs; without a path, /publish/{topic}. [default: --url]
+    /// Where events are published: redis://HOST:PORT, nats://HOST:PORT (with USER:PASSWORD@ or TOKEN@ before it), or an http://
+    /// URL with {topic} where it belongs; without a path, /publish/{topic}. [default: --url]
     #[arg(long, value_name = "URL")]
     publish: Option<String>,
     /// A header of the publisher's requests over HTTP, or of its messages over NATS; may be repeated.

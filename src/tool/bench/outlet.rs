@@ -75,7 +75,12 @@ impl Outlet {
         !self.outgoing.is_empty() || !self.waiting.is_empty()
     }
 
-    /// What a pending connection waits for.
+    /// Whether something is left to send, or to be answered.
+    pub(super) fn is_busy(&self) -> bool {
+        self.is_pending() || 0 < self.unanswered
+    }
+
+    /// What such a connection waits for.
     pub(super) fn poll_entry(&self) -> PollFd<'_> {
         let write = if self.outgoing.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
         PollFd::new(&self.socket, PollFlags::IN | write)

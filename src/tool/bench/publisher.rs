@@ -134,7 +134,7 @@ impl Publisher {
             if deadline < Instant::now() {
                 return Err(io::Error::other("the server neither answers nor takes more events"));
             }
-            self.wait(SLEEP_MAX)?;
+            self.wait(SLEEP_MAX, Outlet::is_busy)?;
         }
     }
 
@@ -197,7 +197,7 @@ impl Publisher {
             match next {
                 None if !self.is_pending() => return self.await_answers(clock),
                 None if waiting_end < now => return Err(self.give_up()),
-                _ if self.is_pending() => self.wait(spare)?,
+                _ if self.is_pending() => self.wait(spare, Outlet::is_pending)?,
                 _ => thread::sleep(spare),
             }
         }
@@ -219,12 +219,12 @@ impl Publisher {
         Ok(())
     }
 
-    /// Looks after the connections that were used, have something left to send, or owe an answer while it matters.
+    /// Looks after the connections that were used or have something left to send; without a schedule's clock, after those
+    /// that owe an answer, too.
     fn tend(&mut self, clock: Option<&Clock>) -> io::Result<()> {
-        let is_settling = clock.is_none();
         for place in 0..self.outlets.len() {
             let outlet = &self.outlets[place];
-            if outlet.is_used || outlet.is_pending() || (is_settling && 0 < outlet.unanswered) {
+            if outlet.is_used || outlet.is_pending() || (clock.is_none() && outlet.is_busy()) {
                 self.tend_one(place, clock)?;
             }
         }
@@ -261,10 +261,10 @@ impl Publisher {
         self.outlets.iter().any(Outlet::is_pending)
     }
 
-    /// Waits until a connection that has something left can go on, or an answer comes to one, for a while at most.
-    fn wait(&self, timeout: Duration) -> io::Result<()> {
-        let pending = self.outlets.iter().filter(|outlet| outlet.is_pending() || 0 < outlet.unanswered);
-        let mut entries: Vec<_> = pending.map(Outlet::poll_entry).collect();
+    /// Waits for a while at most until one of those connections can go on that are so; [`Publisher::tend`] must look after
+    /// them then, as they stay ready until somebody does.
+    fn wait(&self, timeout: Duration, is_so: fn(&Outlet) -> bool) -> io::Result<()> {
+        let mut entries: Vec<_> = self.outlets.iter().filter(|outlet| is_so(outlet)).map(Outlet::poll_entry).collect();
         let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
         match poll(&mut entries, Some(&timeout)) {
             Err(error) if error != rustix::io::Errno::INTR => Err(error.into()),
@@ -279,7 +279,7 @@ impl Publisher {
         self.outlets.iter_mut().for_each(Outlet::drop_waiting);
         let deadline = clock.now() + ANSWER_TIMEOUT;
         while self.is_pending() && clock.now() < deadline {
-            self.wait(RETRY_INTERVAL)?;
+            self.wait(RETRY_INTERVAL, Outlet::is_pending)?;
             self.tend(Some(clock))?;
         }
         self.await_answers(clock)
