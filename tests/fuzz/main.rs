@@ -47,6 +47,11 @@ fn resp() {
 }
 
 #[test]
+fn nats() {
+    run("nats");
+}
+
+#[test]
 fn engine_io() {
     run("engine_io");
 }

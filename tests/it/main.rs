@@ -7,6 +7,7 @@ mod support;
 
 mod auth;
 mod bench;
+mod bench_inputs;
 mod browser;
 mod browser_refusals;
 mod churn;

@@ -7,11 +7,11 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::{
     fleet::Context,
-    options::{Load, Plan},
+    options::Plan,
     progress::Progress,
     subscriber::{Desk, Subscriber},
     tally::{latency_histogram, nanoseconds},
-    wire::{self, Heard, Wire},
+    wire::{Heard, Manner},
 };
 use crate::clock::Moment;
 
@@ -26,8 +26,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) struct Churn<'a> {
     poll: Poll,
     plan: &'a Plan,
-    /// What they speak and ask for, in turn.
-    manners: Vec<(&'a Load, Vec<u8>)>,
+    /// What they speak, in turn: of each, the topics they ask for, in turn.
+    manners: Vec<Vec<Manner>>,
     /// In the order of coming, which is that of going.
     visitors: VecDeque<Subscriber>,
     /// How many have gone: the first visitor's token.
@@ -53,7 +53,7 @@ pub(super) struct Visits {
 impl<'a> Churn<'a> {
     /// Prepares; `progress` tells when to stop.
     pub(super) fn new(plan: &'a Plan, context: &Context, progress: &'a Progress) -> io::Result<Self> {
-        let manners = plan.churn.loads.iter().map(|load| (load, wire::request(plan, load)));
+        let manners = plan.churn.loads.iter().map(|load| Manner::of_load(plan, load));
         Ok(Self {
             poll: Poll::new()?,
             plan,
@@ -98,8 +98,8 @@ impl<'a> Churn<'a> {
 
     fn arrive(&mut self) {
         let token = Token(self.gone_count + self.visitors.len());
-        let (load, _) = self.manners[token.0 % self.manners.len()];
-        let opened = Subscriber::connect(self.plan.target.address, 0, &self.desk, Wire::new(load));
+        let wire = manner_of(&self.manners, token.0).wire();
+        let opened = Subscriber::connect(self.plan.target.address, 0, &self.desk, wire);
         let registered = opened.and_then(|mut visitor| {
             self.poll.registry().register(&mut visitor.socket, token, Interest::READABLE | Interest::WRITABLE)?;
             Ok(visitor)
@@ -124,8 +124,7 @@ impl<'a> Churn<'a> {
         let visits = &mut self.visits;
         let mut outcome = Ok(());
         if event.is_writable() {
-            let (_, request) = &self.manners[event.token().0 % self.manners.len()];
-            outcome = visitor.ask(request);
+            outcome = visitor.ask(&manner_of(&self.manners, event.token().0).request);
         }
         if outcome.is_ok() && event.is_readable() {
             outcome = visitor.read(&mut self.desk, event.is_read_closed(), &mut |seen, received, heard| {
@@ -138,6 +137,12 @@ impl<'a> Churn<'a> {
             visits.fail(&error);
         }
     }
+}
+
+/// Of the visitor with this token.
+fn manner_of(manners: &[Vec<Manner>], number: usize) -> &Manner {
+    let topics = &manners[number % manners.len()];
+    &topics[number / manners.len() % topics.len()]
 }
 
 impl Visits {

@@ -282,7 +282,7 @@ fn await_rest(plan: &Plan, voices: &[Voice], more: u32, clock: &Clock, watch: &W
 impl Voice {
     /// Every event to every subscriber, the warm-up's and `more` too.
     fn expected_deliveries(&self, more: u32) -> u64 {
-        u64::from(self.progress.event_end(self.schedule.event_count() + more)) * u64::from(self.load.subscribers)
+        self.load.audience().deliveries(self.progress.event_end(self.schedule.event_count() + more))
     }
 }
 
@@ -300,7 +300,8 @@ fn await_open(voices: &[Voice], clock: &Clock, watch: &Watch) -> Result<(), Stri
     if wait_until(OPEN_TIMEOUT, clock, is_done)? {
         return Ok(());
     }
-    Err(format!("only {} of {all} subscribers connected", open()))
+    let obstacles: String = voices.iter().map(|voice| voice.progress.obstacle()).collect();
+    Err(format!("only {} of {all} subscribers are subscribed{obstacles}", open()))
 }
 
 fn check_interrupted(watch: &Watch) -> Result<(), String> {

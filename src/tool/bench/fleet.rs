@@ -8,7 +8,7 @@ use mio::{Events, Interest, Poll, Token, event::Event};
 use super::{
     homecoming::{Exile, Homecoming},
     options::{Load, Plan},
-    order::Order,
+    order::{Arrival, Order},
     payload::{PAYLOAD_BYTES_MIN, PROBE, Stamp},
     process,
     progress::Progress,
@@ -18,7 +18,7 @@ use super::{
     storm::EVENTS_AFTER,
     subscriber::{Desk, Seen, Subscriber},
     tally::{Received, Tally, latency_histogram, nanoseconds},
-    wire::{self, Heard, Wire},
+    wire::{Heard, Manner},
 };
 use crate::clock::Clock;
 
@@ -40,7 +40,8 @@ pub(super) struct Fleet<'a> {
     poll: Poll,
     pub(super) plan: &'a Plan,
     pub(super) load: &'a Load,
-    request: Vec<u8>,
+    /// Of each topic.
+    pub(super) manners: Vec<Manner>,
     pub(super) subscribers: Vec<Option<Subscriber>>,
     pub(super) exile: Exile,
     pub(super) desk: Desk,
@@ -61,6 +62,8 @@ pub(super) struct Ledger<'a> {
     /// Since those began to come back who were cut.
     pub(super) homecoming: Option<Homecoming>,
     run: u16,
+    /// How many topics the events go round.
+    pub(super) topics: u32,
     /// What messages contain that are expected and carry no event.
     ignored: &'a [String],
     /// A message as long as this may carry several events, as some servers join them.
@@ -102,7 +105,7 @@ impl<'a> Fleet<'a> {
             poll: Poll::new()?,
             plan,
             load,
-            request: wire::request(plan, load),
+            manners: Manner::of_load(plan, load),
             subscribers: Vec::with_capacity(load.subscribers as usize),
             exile: Exile::default(),
             desk: Desk {
@@ -112,10 +115,11 @@ impl<'a> Fleet<'a> {
                 reply: Vec::new(),
             },
             ledger: Ledger {
-                tally: Tally::new(schedule.measured.clone(), load.subscribers, Slicing::new(schedule, &load.pace)),
+                tally: Tally::new(schedule.measured.clone(), load.audience(), Slicing::new(schedule, &load.pace)),
                 progress,
                 homecoming: None,
                 run: context.run,
+                topics: load.topic.count(),
                 ignored: &plan.ignored,
                 joined_bytes_min: 2 * plan.size_bytes.max(PAYLOAD_BYTES_MIN),
                 delivery_count: 0,
@@ -158,9 +162,10 @@ impl<'a> Fleet<'a> {
     }
 
     fn open(&self, index: u32) -> io::Result<Subscriber> {
-        let wire = Wire::new(self.load);
+        let wire = self.manners[self.topic_of(index as usize)].wire();
         let target = self.plan.target.address;
         let mut subscriber = Subscriber::connect(target, self.first_index + index, &self.desk, wire)?;
+        subscriber.seen.order = Order::of_topic(self.topic_of(index as usize) as u32);
         self.register(&mut subscriber, index as usize)?;
         Ok(subscriber)
     }
@@ -175,13 +180,20 @@ impl<'a> Fleet<'a> {
         self.first_index + slot as u32
     }
 
+    /// They are dealt out to the topics one by one.
+    fn topic_of(&self, slot: usize) -> usize {
+        // Asked at every event of a socket, so without a division where none is needed.
+        if self.manners.len() == 1 { 0 } else { slot % self.manners.len() }
+    }
+
     fn attend(&mut self, event: &Event) {
         let slot = event.token().0;
+        let topic = self.topic_of(slot);
         let Some(subscriber) = self.subscribers[slot].as_mut() else { return };
         let ledger = &mut self.ledger;
         let mut outcome = Ok(());
         if event.is_writable() {
-            outcome = subscriber.ask(self.exile.request(slot).unwrap_or(&self.request));
+            outcome = subscriber.ask(self.exile.request(slot).unwrap_or(&self.manners[topic].request));
         }
         if outcome.is_ok() && event.is_readable() {
             outcome = subscriber.read(&mut self.desk, event.is_read_closed(), &mut |seen, received, heard| {
@@ -204,9 +216,13 @@ impl<'a> Fleet<'a> {
 
     fn into_harvest(mut self) -> Harvest {
         let end = self.ledger.progress.event_end(self.event_count);
+        let topics = self.ledger.topics;
         let here = self.subscribers.iter().flatten().map(|subscriber| subscriber.seen.order);
-        let missing: u64 =
-            here.chain(self.exile.take_orders()).chain(self.gone).map(|order| u64::from(order.missing(end))).sum();
+        let missing: u64 = here
+            .chain(self.exile.take_orders())
+            .chain(self.gone)
+            .map(|order| u64::from(order.missing(end, topics)))
+            .sum();
         let Ledger { mut tally, opening, homecoming, .. } = self.ledger;
         tally.faults.lost += missing;
         tally.cut(end);
@@ -220,6 +236,8 @@ impl Ledger<'_> {
         let message = match heard {
             Heard::Open => return self.note_open(received.read.since(seen.began)),
             Heard::Message(message) => message,
+            Heard::Aside(message) => return self.progress.remark(message),
+            Heard::Awaiting(text) => return self.progress.set_awaited(text),
             // Subscribers ask no such questions.
             Heard::Answer(_) => return,
         };
@@ -246,9 +264,12 @@ impl Ledger<'_> {
         if stamp.sequence == PROBE {
             return self.note_probe(seen);
         }
-        self.delivery_count += 1;
-        let arrival = seen.order.note(stamp.sequence);
+        let arrival = seen.order.note(stamp.sequence, self.topics);
         self.tally.faults.count(arrival);
+        if arrival == Arrival::Foreign {
+            return;
+        }
+        self.delivery_count += 1;
         if let Some(homecoming) = &mut self.homecoming
             && homecoming.note(stamp.sequence, arrival, received.read)
         {

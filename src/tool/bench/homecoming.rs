@@ -12,7 +12,7 @@ use super::{
     progress::Command,
     subscriber::{self, Subscriber},
     tally::{latency_histogram, nanoseconds},
-    wire::{self, Wire},
+    wire,
 };
 use crate::clock::Moment;
 
@@ -98,7 +98,8 @@ impl Fleet<'_> {
 
     fn bring_back(&mut self, absentee: Absentee) {
         let Absentee { slot, socket, order } = absentee;
-        let wire = Wire::new(self.load);
+        // A storm has one topic.
+        let wire = self.manners[0].wire();
         let returned = Subscriber::connect_over(socket, self.plan.target.address, order, &self.desk, wire);
         let returned = returned.and_then(|mut subscriber| {
             subscriber.ask_at_once(&self.exile.requests[slot])?;
@@ -109,7 +110,7 @@ impl Fleet<'_> {
             Ok(subscriber) => self.subscribers[slot] = Some(subscriber),
             Err(error) => {
                 self.ledger.progress.fail(&error.to_string());
-                self.ledger.tally.faults.lost += u64::from(order.missing(self.event_count));
+                self.ledger.tally.faults.lost += u64::from(order.missing(self.event_count, self.ledger.topics));
             }
         }
     }

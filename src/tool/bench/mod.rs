@@ -7,6 +7,7 @@
 //! returned, so that what the client itself adds can be told apart. A run whose client was the bottleneck says so and
 //! is void ([`report`]).
 
+mod broker;
 mod churn;
 mod conductor;
 mod fleet;
@@ -15,6 +16,7 @@ mod live;
 mod logins;
 mod options;
 mod order;
+mod outlet;
 mod packets;
 mod page;
 mod payload;
@@ -26,6 +28,8 @@ mod publisher;
 mod replies;
 mod report;
 mod schedule;
+mod script;
+mod secrets;
 mod slices;
 mod stalled;
 mod stamps;
@@ -35,6 +39,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod text;
+mod topics;
 mod watch;
 mod window;
 mod wire;

@@ -7,9 +7,13 @@ use std::{
 };
 
 use super::{
+    broker::Broker,
+    packets::Room,
     payload::PAYLOAD_BYTES_MIN,
-    post::{Post, fill},
+    post::{Post, PostMethod},
     schedule::{Arrivals, Pace},
+    script::Script,
+    topics::{Audience, TOPICS_MAX, Topics},
 };
 use crate::topic::Topic;
 
@@ -35,9 +39,27 @@ pub struct Options {
     /// Messages that contain TEXT are expected, though they carry no event; may be repeated.
     #[arg(long = "ignore", value_name = "TEXT")]
     ignored: Vec<String>,
+    #[command(flatten)]
+    script: Script,
+    /// The event by which Socket.IO subscribers ask for their topic.
+    #[arg(long, value_name = "NAME", default_value = "subscribe")]
+    socketio_event: String,
+    /// Its arguments: JSON, with {topic}, and commas between several.
+    #[arg(long, value_name = "TEMPLATE", default_value = r#"{"topic":"{topic}"}"#)]
+    socketio_args: String,
+    /// The event that confirms it; if empty, none is awaited.
+    #[arg(long, value_name = "NAME", default_value = "subscribed")]
+    socketio_confirmation: String,
+    /// The namespace they connect to.
+    #[arg(long, value_name = "NAMESPACE", default_value = "/")]
+    socketio_namespace: String,
     /// The topic they subscribe to.
-    #[arg(long, default_value = "bench", value_parser = parse_topic)]
-    topic: Topic,
+    #[arg(long, default_value = "bench", value_parser = parse_topic_name)]
+    topic: String,
+    /// So many topics, TOPIC.0, TOPIC.1 … or with {index} in --topic; subscribers and events are dealt out to them in turn.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "storm",
+        value_parser = clap::value_parser!(u32).range(1..=TOPICS_MAX))]
+    topics: u32,
     /// The token they present, where the server wants one.
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
@@ -65,16 +87,25 @@ pub struct Options {
     /// How long to wait for late deliveries afterwards.
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = parse_span)]
     patience: Duration,
-    /// Where events are published: redis://HOST:PORT, or an http:// URL with {topic} where it belongs; without a path, POST
-    /// /publish/{topic}. [default: --url]
+    /// Where events are published: redis://HOST:PORT, nats://HOST:PORT (with USER:PASSWORD@ or TOKEN@ before it), or an http://
+    /// URL with {topic} where it belongs; without a path, /publish/{topic}. [default: --url]
     #[arg(long, value_name = "URL")]
     publish: Option<String>,
-    /// A header of the publisher's requests over HTTP; may be repeated.
+    /// A header of the publisher's requests over HTTP, or of its messages over NATS; may be repeated.
     #[arg(long = "publish-header", value_name = "NAME: VALUE", value_parser = parse_header)]
     publish_headers: Vec<(String, String)>,
     /// The body of these requests, with {topic}, and {payload} or, form-urlencoded, {payload:form}.
     #[arg(long, value_name = "TEMPLATE", default_value = "{payload}")]
     publish_body: String,
+    /// The method of these requests.
+    #[arg(long, value_enum, ignore_case = true, default_value = "POST")]
+    publish_method: PostMethod,
+    /// Connections of each topic's publisher; its events take them in turn. With --topics, a topic keeps to one of them.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX))]
+    publish_connections: u32,
+    /// Send an event only when the one before it on the same connection was answered; how late that makes it is written down.
+    #[arg(long)]
+    publish_in_turn: bool,
     /// A second topic, with subscribers and a thread of its own, reported separately.
     #[arg(long, value_name = "TOPIC", value_parser = parse_topic, requires = "second_subscribers")]
     second_topic: Option<Topic>,
@@ -174,24 +205,50 @@ pub(super) struct Target {
     pub address: SocketAddr,
 }
 
+/// How events are published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Publish {
+    pub place: Place,
+    /// Of each publisher, at least one.
+    pub connections: u32,
+    /// Whether each connection waits for an answer before it sends the next event.
+    pub is_in_turn: bool,
+}
+
 /// Where events are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Publish {
+pub(super) enum Place {
     Redis(Target),
+    Nats(Broker),
     Http(Post),
 }
+
+/// The most connections of a publisher: it looks at all of them in each turn.
+const CONNECTIONS_MAX: i64 = 1024;
 
 /// One topic's load.
 #[derive(Clone, Debug)]
 pub(super) struct Load {
-    pub topic: Topic,
+    pub topic: Topics,
+    /// Of all topics together.
     pub subscribers: u32,
     pub transport: Transport,
     pub pace: Pace,
-    /// What the request asks for.
+    /// What the request asks for, with `{topic}`.
     pub path: String,
     pub headers: Vec<(String, String)>,
     pub token: Option<String>,
+}
+
+impl Load {
+    /// How many subscribers each event has.
+    pub(super) fn audience(&self) -> Audience {
+        Audience { subscribers: self.subscribers, topics: self.topic.count() }
+    }
+
+    fn speaks_freely(&self) -> bool {
+        matches!(self.transport, Transport::Ws | Transport::FanfareV1)
+    }
 }
 
 /// Who comes and goes beside those who are measured.
@@ -222,6 +279,10 @@ pub(super) struct Plan {
     pub loads: Vec<Load>,
     /// What messages contain that are expected and carry no event.
     pub ignored: Vec<String>,
+    /// What those who speak WebSocket say first.
+    pub script: Script,
+    /// What those who speak Socket.IO say.
+    pub room: Room,
     pub size_bytes: usize,
     pub warmup: Duration,
     pub duration: Duration,
@@ -257,20 +318,27 @@ impl Plan {
         if options.storm.is_some() && options.transport != Transport::Sse {
             return Err("--storm needs --transport sse: they come back with their last event id".to_owned());
         }
-        if 0 < options.stalled && options.transport == Transport::SocketIo {
-            return Err("--stalled: who subscribes over Socket.IO must read to be let in".to_owned());
+        if options.subscribers < options.topics {
+            return Err(format!("--topics {}: each needs one of the --subscribers", options.topics));
+        }
+        let topics = Topics::new(&options.topic, options.topics)?;
+        let (loads, churn) = (loads(options, &topics), coming(options, &topics));
+        if !options.script.is_empty() && !loads.iter().chain(&churn.loads).any(Load::speaks_freely) {
+            return Err("--send, --await and --answer need --transport ws or fanfare.v1".to_owned());
         }
         Ok(Self {
             target: target(options)?,
-            publish: Publish::new(options)?,
-            loads: loads(options),
+            publish: Publish::new(options, &topics)?,
+            loads,
+            script: options.script.clone(),
+            room: room(options)?,
             ignored: options.ignored.clone(),
             size_bytes: options.size,
             warmup: options.warmup,
             duration: options.duration,
             patience: options.patience,
             stalled: options.stalled,
-            churn: coming(options),
+            churn,
             sign_in: sign_in(options),
             storm: options.storm,
             is_idle: options.idle,
@@ -286,20 +354,40 @@ impl Plan {
 }
 
 impl Publish {
-    fn new(options: &Options) -> Result<Self, String> {
+    fn new(options: &Options, topics: &Topics) -> Result<Self, String> {
+        let place = Place::new(options, topics)?;
+        Ok(Self { place, connections: options.publish_connections, is_in_turn: options.publish_in_turn })
+    }
+}
+
+impl Place {
+    fn new(options: &Options, topics: &Topics) -> Result<Self, String> {
         let url = options.publish.as_deref().unwrap_or(&options.url);
         if url.starts_with("redis://") {
             return Target::parse(url, "redis://", 6379).map(Self::Redis);
         }
+        if url.starts_with("nats://") {
+            return Broker::parse(url, &options.publish_headers).map(Self::Nats);
+        }
         let (base, path) = split_path(url);
         let post = Post {
             target: Target::parse(base, "http://", 80)?,
+            method: options.publish_method,
             path: if matches!(path, "" | "/") { "/publish/{topic}".to_owned() } else { origin_form(path) },
             headers: options.publish_headers.clone(),
             body: options.publish_body.clone(),
         };
-        post.form(&options.topic)?;
+        post.form(topics.of(0))?;
         Ok(Self::Http(post))
+    }
+
+    /// What is connected to.
+    pub(super) fn target(&self) -> &Target {
+        match self {
+            Self::Redis(target) => target,
+            Self::Nats(broker) => &broker.target,
+            Self::Http(post) => &post.target,
+        }
     }
 }
 
@@ -338,16 +426,17 @@ impl Target {
     }
 }
 
-fn loads(options: &Options) -> Vec<Load> {
-    let first = load(options, &options.topic, options.subscribers, options.rate, options.transport);
+fn loads(options: &Options, topics: &Topics) -> Vec<Load> {
+    let first = load(options, topics, options.subscribers, options.rate, options.transport);
     let second_rate = options.second_rate.unwrap_or(options.rate);
     let second_transport = options.second_transport.unwrap_or(options.transport);
     let second = options.second_topic.as_ref().zip(options.second_subscribers);
-    let second = second.map(|(topic, count)| load(options, topic, count, second_rate, second_transport));
+    let second =
+        second.map(|(topic, count)| load(options, &topic.clone().into(), count, second_rate, second_transport));
     std::iter::once(first).chain(second).collect()
 }
 
-fn load(options: &Options, topic: &Topic, subscribers: u32, rate: f64, transport: Transport) -> Load {
+fn load(options: &Options, topic: &Topics, subscribers: u32, rate: f64, transport: Transport) -> Load {
     Load {
         topic: topic.clone(),
         subscribers,
@@ -359,16 +448,16 @@ fn load(options: &Options, topic: &Topic, subscribers: u32, rate: f64, transport
             warmup: options.warmup,
             duration: options.duration,
         },
-        path: target_path(options, topic, transport),
+        path: target_path(options, transport),
         headers: options.headers.clone(),
         token: options.token.clone(),
     }
 }
 
-fn coming(options: &Options) -> Coming {
+fn coming(options: &Options, topics: &Topics) -> Coming {
     let mixed = [Transport::Sse, Transport::Ws];
     let transports = if options.churn_mixed { &mixed[..] } else { &[options.transport] };
-    let loads = transports.iter().map(|&transport| load(options, &options.topic, 0, options.rate, transport));
+    let loads = transports.iter().map(|&transport| load(options, topics, 0, options.rate, transport));
     Coming { rate: options.churn, stay: options.churn_stay, loads: loads.collect() }
 }
 
@@ -377,21 +466,37 @@ fn sign_in(options: &Options) -> Option<SignIn> {
     (0.0 < options.logins).then_some(SignIn { rate: options.logins, username, password })
 }
 
-/// A topic's name needs no escaping in a query: its alphabet is a part of the query's.
-fn target_path(options: &Options, topic: &Topic, transport: Transport) -> String {
+fn room(options: &Options) -> Result<Room, String> {
+    let room = Room {
+        event: options.socketio_event.clone(),
+        args: options.socketio_args.clone(),
+        confirmation: options.socketio_confirmation.clone(),
+        namespace: options.socketio_namespace.clone(),
+    };
+    room.check()?;
+    Ok(room)
+}
+
+/// A topic's name, which comes in place of `{topic}`, needs no escaping in a query: its alphabet is a part of the query's.
+fn target_path(options: &Options, transport: Transport) -> String {
     if let Some(url) = &options.subscribe {
-        return origin_form(&fill(split_path(url).1, topic));
+        return origin_form(split_path(url).1);
     }
     let (default_path, query) = match transport {
-        Transport::Sse => ("/sse", format!("topic={topic}")),
-        Transport::Ws | Transport::FanfareV1 => ("/ws", format!("topic={topic}")),
-        Transport::SocketIo => ("/socket.io/", "EIO=4&transport=websocket".to_owned()),
+        Transport::Sse => ("/sse", "topic={topic}"),
+        Transport::Ws | Transport::FanfareV1 => ("/ws", "topic={topic}"),
+        Transport::SocketIo => ("/socket.io/", "EIO=4&transport=websocket"),
     };
     format!("{}?{query}", options.path.as_deref().unwrap_or(default_path))
 }
 
 fn parse_topic(text: &str) -> Result<Topic, String> {
     Topic::parse(text).map_err(|error| error.to_string())
+}
+
+/// One that may have a place for a number.
+fn parse_topic_name(text: &str) -> Result<String, String> {
+    Topics::new(text, 1).map(|_| text.to_owned())
 }
 
 /// A field of a request's head: nothing that could end it.

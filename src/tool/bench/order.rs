@@ -1,11 +1,12 @@
 //! Whether a subscriber got every event, once, in order.
 
-/// Which events one subscriber has seen: all up to a number, as far as the last [`WINDOW`] of them tell.
+/// Which events one subscriber has seen: all up to a number, as far as the last [`WINDOW`] of them tell. Where a load goes
+/// round several topics, every so-many-th number is the subscriber's.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Order {
-    /// One more than the highest number seen.
+    /// The number to come, as far as the highest one seen tells.
     next: u32,
-    /// Bit i: whether `next - 1 - i` was seen.
+    /// Bit i: whether the (i + 1)-th number before `next` was seen.
     recent: u64,
 }
 
@@ -23,6 +24,8 @@ pub(super) enum Arrival {
     Late,
     /// Seen before.
     Repeated,
+    /// Of another topic.
+    Foreign,
 }
 
 /// What went wrong, over all subscribers of a topic.
@@ -34,21 +37,38 @@ pub(super) struct Faults {
     pub repeated: u64,
     /// Deliveries that came after a later one.
     pub reordered: u64,
-    /// Messages that are not of this run.
+    /// Messages that are not of this run, or not of the subscriber's topic.
     pub foreign: u64,
 }
 
 impl Order {
-    /// Takes note of an event's arrival.
+    /// Of a subscriber to the topic with this number among those that the events go round.
+    pub(super) fn of_topic(topic: u32) -> Self {
+        Self { next: topic, recent: 0 }
+    }
+
+    /// Takes note of an event's arrival, in a load of so many topics.
     #[inline]
-    pub(super) fn note(&mut self, sequence: u32) -> Arrival {
-        if sequence < self.next {
-            return self.note_old(self.next - 1 - sequence);
+    pub(super) fn note(&mut self, sequence: u32, topics: u32) -> Arrival {
+        if sequence == self.next {
+            self.next = sequence.saturating_add(topics);
+            self.recent = self.recent << 1 | 1;
+            return Arrival::InOrder;
         }
-        let ahead = sequence - self.next;
-        self.next = sequence + 1;
+        self.note_other(sequence, topics)
+    }
+
+    fn note_other(&mut self, sequence: u32, topics: u32) -> Arrival {
+        if !sequence.abs_diff(self.next).is_multiple_of(topics) {
+            return Arrival::Foreign;
+        }
+        if sequence < self.next {
+            return self.note_old((self.next - sequence) / topics - 1);
+        }
+        let ahead = (sequence - self.next) / topics;
+        self.next = sequence.saturating_add(topics);
         self.recent = self.recent.checked_shl(ahead + 1).unwrap_or(0) | 1;
-        if ahead == 0 { Arrival::InOrder } else { Arrival::Ahead(ahead) }
+        Arrival::Ahead(ahead)
     }
 
     /// Beyond the window an old event is taken for a late one: it was counted as lost, or the hub repeats itself at a
@@ -64,9 +84,10 @@ impl Order {
         Arrival::Late
     }
 
-    /// How many of `event_count` events are missing at the end, beyond those already told as [`Arrival::Ahead`].
-    pub(super) fn missing(&self, event_count: u32) -> u32 {
-        event_count.saturating_sub(self.next)
+    /// How many of `event_count` events, of all topics, are missing at the end, beyond those already told as
+    /// [`Arrival::Ahead`].
+    pub(super) fn missing(&self, event_count: u32, topics: u32) -> u32 {
+        event_count.saturating_sub(self.next).div_ceil(topics)
     }
 }
 
@@ -82,6 +103,7 @@ impl Faults {
                 self.reordered += 1;
             }
             Arrival::Repeated => self.repeated += 1,
+            Arrival::Foreign => self.foreign += 1,
         }
     }
 

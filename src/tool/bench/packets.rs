@@ -1,8 +1,12 @@
 //! Socket.IO v5 over Engine.IO v4 over WebSocket, as a subscriber speaks it: let in, it asks for its topic, and then hears
 //! events.
 
+use std::sync::Arc;
+
 use super::{
     options::Load,
+    payload::Stamp,
+    post::fill,
     wire::{Heard, MASK, each_text, refused},
 };
 use crate::{
@@ -11,17 +15,44 @@ use crate::{
         http::{ResponsePart, ResponseReader},
         websocket::client::{FrameReader, write_masked_text},
     },
+    topic::Topic,
 };
 
 /// The first bytes of packets: Engine.IO's type, then, in a message, Socket.IO's.
 const OPEN: u8 = b'0';
 const PING: &[u8] = b"2";
 const PONG: &[u8] = b"3";
-const CONNECTED: &[u8] = b"40";
-const EVENT: &[u8] = b"42";
+const CONNECT: &str = "40";
+const EVENT: &str = "42";
 const REFUSED: &[u8] = b"44";
 
-/// A connection on its way to its topic: upgraded, connected to the main namespace, subscribed.
+/// What a server of its own kind calls things.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    /// The event that subscribes.
+    pub event: String,
+    /// Its arguments: JSON texts with commas between them, with `{topic}`.
+    pub args: String,
+    /// The event that says it is done; if empty, connecting is enough.
+    pub confirmation: String,
+    /// Where all this happens: `/`, or another namespace.
+    pub namespace: String,
+}
+
+/// What the subscribers of one topic say and wait for.
+#[derive(Debug)]
+pub(super) struct Steps {
+    connect: Vec<u8>,
+    subscribe: Vec<u8>,
+    /// How the packets begin that tell of each being done.
+    connected: Vec<u8>,
+    subscribed: Vec<u8>,
+    /// How any event's packet begins, and that of an error.
+    event: Vec<u8>,
+    error: Vec<u8>,
+}
+
+/// A connection on its way to its topic: upgraded, connected to the namespace, subscribed.
 #[derive(Debug)]
 pub(super) struct Entrance {
     reader: ResponseReader,
@@ -33,26 +64,58 @@ pub(super) struct Entrance {
 /// What is said on the way.
 #[derive(Debug)]
 struct Dialogue {
-    connect: Vec<u8>,
-    subscribe: Vec<u8>,
+    steps: Arc<Steps>,
     /// Whether the subscription was confirmed: what follows are events.
     is_inside: bool,
 }
 
-impl Entrance {
-    /// For the load's topic, with its token.
-    pub(super) fn new(load: &Load) -> Self {
+impl Room {
+    /// Fails unless name and arguments make a packet.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let packet = self.subscription(&fill(&self.args, &Topic::parse("a").map_err(|bad| bad.to_string())?));
+        let array: Result<Vec<serde_json::Value>, _> = serde_json::from_str(&packet);
+        array.map_err(|error| format!("--socketio-args: {packet} is no event of Socket.IO: {error}"))?;
+        if !self.namespace.starts_with('/') || self.namespace.contains(',') {
+            return Err(format!("--socketio-namespace {}: it begins with / and has no comma", self.namespace));
+        }
+        Ok(())
+    }
+
+    fn subscription(&self, args: &str) -> String {
+        let name = serde_json::Value::from(self.event.as_str());
+        if args.trim().is_empty() { format!("[{name}]") } else { format!("[{name},{args}]") }
+    }
+}
+
+impl Steps {
+    /// For `topic`, with the load's token.
+    pub(super) fn new(room: &Room, load: &Load, topic: &Topic) -> Self {
         let credentials = load.token.as_ref().map(|token| serde_json::json!({ "token": token }).to_string());
-        let subscribe = format!(r#"42["subscribe",{{"topic":"{}"}}]"#, load.topic);
+        let place = if room.namespace == "/" { String::new() } else { format!("{},", room.namespace) };
+        let subscription = room.subscription(&fill(&room.args, topic));
+        let confirmation = serde_json::Value::from(room.confirmation.as_str());
+        Self {
+            connect: format!("{CONNECT}{place}{}", credentials.unwrap_or_default()).into_bytes(),
+            subscribe: format!("{EVENT}{place}{subscription}").into_bytes(),
+            connected: format!("{CONNECT}{place}").into_bytes(),
+            subscribed: match room.confirmation.as_str() {
+                "" => Vec::new(),
+                _ => format!("{EVENT}{place}[{confirmation}").into_bytes(),
+            },
+            event: format!("{EVENT}{place}").into_bytes(),
+            error: format!(r#"{EVENT}{place}["error""#).into_bytes(),
+        }
+    }
+}
+
+impl Entrance {
+    /// For the topic of `steps`.
+    pub(super) fn new(steps: Arc<Steps>) -> Self {
         Self {
             reader: ResponseReader::new(),
             frames: FrameReader::new(),
             is_upgraded: false,
-            dialogue: Dialogue {
-                connect: format!("40{}", credentials.unwrap_or_default()).into_bytes(),
-                subscribe: subscribe.into_bytes(),
-                is_inside: false,
-            },
+            dialogue: Dialogue { steps, is_inside: false },
         }
     }
 
@@ -95,20 +158,30 @@ impl Dialogue {
     }
 
     fn advance(&mut self, packet: &[u8], reply: &mut Vec<u8>, heed: &mut impl FnMut(Heard<'_>)) -> Result<(), String> {
+        let steps = Arc::clone(&self.steps);
         if packet.first() == Some(&OPEN) {
-            write_masked_text(&self.connect, MASK, reply);
-        } else if packet.starts_with(CONNECTED) {
-            write_masked_text(&self.subscribe, MASK, reply);
+            write_masked_text(&steps.connect, MASK, reply);
+        } else if packet.starts_with(&steps.connected) {
+            write_masked_text(&steps.subscribe, MASK, reply);
+            if steps.subscribed.is_empty() {
+                self.enter(heed);
+            }
         } else if packet == PING {
             write_masked_text(PONG, MASK, reply);
-        } else if packet.starts_with(br#"42["subscribed""#) {
-            self.is_inside = true;
-            heed(Heard::Open);
-        } else if packet.starts_with(REFUSED) || packet.starts_with(br#"42["error""#) || !packet.starts_with(EVENT) {
+        } else if !steps.subscribed.is_empty() && packet.starts_with(&steps.subscribed) {
+            self.enter(heed);
+        } else if packet.starts_with(REFUSED) || packet.starts_with(&steps.error) || !packet.starts_with(&steps.event) {
             return Err(unexpected(packet));
+        } else {
+            // What a server tells everybody who connects.
+            heed(Heard::Aside(packet));
         }
-        // Other events are what a server tells everybody who connects.
         Ok(())
+    }
+
+    fn enter(&mut self, heed: &mut impl FnMut(Heard<'_>)) {
+        self.is_inside = true;
+        heed(Heard::Open);
     }
 }
 
@@ -124,10 +197,12 @@ pub(super) fn receive_packets(
 
 #[inline]
 fn take_packet(packet: &[u8], reply: &mut Vec<u8>, heed: &mut impl FnMut(Heard<'_>)) -> Result<(), String> {
-    if let Some(event) = packet.strip_prefix(EVENT) {
-        // The payload is the event's argument: it stands behind the first comma, and the stamp at its beginning.
+    if let Some(event) = packet.strip_prefix(EVENT.as_bytes()) {
+        // The payload is the event's argument: it stands behind the first comma, and the stamp at its beginning. Anything
+        // else is told with its name, by which it may be ignored; a stamp further inside is looked for.
         let argument_start = memchr::memchr(b',', event).map_or(0, |comma| comma + 1);
-        heed(Heard::Message(&event[argument_start..]));
+        let argument = &event[argument_start..];
+        heed(Heard::Message(if Stamp::is_first(argument) { argument } else { event }));
         return Ok(());
     }
     if packet == PING {

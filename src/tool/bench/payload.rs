@@ -46,11 +46,17 @@ impl Stamp {
         out.extend_from_slice(END);
     }
 
+    /// Whether `message` begins as a payload does.
+    #[inline]
+    pub(super) fn is_first(message: &[u8]) -> bool {
+        message.starts_with(RUN)
+    }
+
     /// Reads the stamp of `message`: at its beginning, or, where an envelope surrounds the payload, inside. Also returns
     /// what follows it.
     #[inline]
     pub(super) fn find(message: &[u8]) -> Option<(Self, &[u8])> {
-        let start = if message.starts_with(RUN) { 0 } else { memchr::memmem::find(message, RUN)? };
+        let start = if Self::is_first(message) { 0 } else { memchr::memmem::find(message, RUN)? };
         let payload = &message[start..];
         Some((Self::parse(payload)?, &payload[PAYLOAD_BYTES_MIN..]))
     }

@@ -10,6 +10,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Post {
     pub target: Target,
+    pub method: PostMethod,
     /// With `{topic}` where its name belongs.
     pub path: String,
     pub headers: Vec<(String, String)>,
@@ -17,9 +18,21 @@ pub(super) struct Post {
     pub body: String,
 }
 
+/// The method of such a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum PostMethod {
+    /// POST
+    #[value(name = "POST")]
+    Post,
+    /// PUT
+    #[value(name = "PUT")]
+    Put,
+}
+
 /// The same for one topic.
 #[derive(Debug)]
 pub(super) struct Form {
+    method: Method,
     host: String,
     path: String,
     headers: Vec<(String, String)>,
@@ -59,6 +72,10 @@ impl Post {
             headers.push(("Content-Type".into(), "application/json".into()));
         }
         Ok(Form {
+            method: match self.method {
+                PostMethod::Post => Method::Post,
+                PostMethod::Put => Method::Put,
+            },
             host: self.target.host.clone(),
             path: fill(&self.path, topic),
             headers,
@@ -86,7 +103,7 @@ impl Form {
         }
         self.body.extend_from_slice(self.after.as_bytes());
         let headers: Vec<(&str, &str)> = self.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
-        write_request(Method::Post, &self.host, &self.path, &headers, &self.body, out);
+        write_request(self.method, &self.host, &self.path, &headers, &self.body, out);
     }
 }
 
@@ -97,6 +114,7 @@ mod tests {
     fn request(path: &str, headers: &[(&str, &str)], body: &str) -> Result<String, String> {
         let post = Post {
             target: Target::parse("http://127.0.0.1:9", "http://", 80).expect("an address"),
+            method: PostMethod::Post,
             path: path.into(),
             headers: headers.iter().map(|&(name, value)| (name.into(), value.into())).collect(),
             body: body.into(),

@@ -9,6 +9,11 @@ const PRESETS: &[Preset] = &[
     ("S1", "what connections cost that only exist", &["--subscribers", "9500", "--idle"]),
     ("S2", "one topic to everybody", &["--subscribers", "9500", "--rate", "8"]),
     (
+        "S3",
+        "each event to one subscriber among many",
+        &["--topics", "9500", "--subscribers", "9500", "--rate", "1000", "--arrivals", "poisson"],
+    ),
+    (
         "S4",
         "a small topic beside a large one",
         &[
@@ -27,6 +32,11 @@ const PRESETS: &[Preset] = &[
             "--second-transport",
             "sse",
         ],
+    ),
+    (
+        "S5",
+        "a thousand small topics, 50,000 deliveries a second",
+        &["--topics", "1000", "--subscribers", "10000", "--rate", "5000"],
     ),
     ("S6", "more events than can be sent one by one", &["--subscribers", "500", "--rate", "1000"]),
     ("S7", "one in a hundred never reads", &["--subscribers", "990", "--rate", "50", "--stalled", "10"]),
@@ -116,7 +126,7 @@ mod tests {
         };
         check("S13", "bench/instructions");
         check("S14", "bench/run S14");
-        check("S99", "S1, S2, S4");
+        check("S99", "S1, S2, S3, S4");
     }
 
     #[test]

@@ -3,12 +3,15 @@
 use std::{
     path::PathBuf,
     sync::{
-        Mutex, OnceLock,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
 };
 
 use super::live::Live;
+
+/// How much of a server's remark is kept: enough for an error message.
+const REMARK_BYTES_MAX: usize = 512;
 
 /// Counters that one fleet writes and the conductor reads.
 #[derive(Debug, Default)]
@@ -33,6 +36,9 @@ pub(super) struct Progress {
     thread: OnceLock<PathBuf>,
     /// Why the first connection ended.
     first_failure: Mutex<Option<String>>,
+    /// What a subscriber began to wait for last, and what the server said last that lets nobody in.
+    awaited: Mutex<Option<String>>,
+    remark: Mutex<Option<String>>,
 }
 
 /// What the conductor wants of a fleet.
@@ -122,12 +128,34 @@ impl Progress {
     /// A connection failed or ended.
     pub(super) fn fail(&self, reason: &str) {
         self.closed.raise();
-        let mut first = self.first_failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut first = lock(&self.first_failure);
         first.get_or_insert_with(|| reason.to_owned());
     }
 
     /// Why the first connection ended.
     pub(super) fn first_failure(&self) -> Option<String> {
-        self.first_failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        lock(&self.first_failure).clone()
     }
+
+    /// A subscriber waits for a message that contains this.
+    pub(super) fn set_awaited(&self, text: &str) {
+        *lock(&self.awaited) = Some(text.to_owned());
+    }
+
+    /// The server said something, while the subscriber waited for something else.
+    pub(super) fn remark(&self, message: &[u8]) {
+        let text = String::from_utf8_lossy(&message[..message.len().min(REMARK_BYTES_MAX)]).into_owned();
+        *lock(&self.remark) = Some(text);
+    }
+
+    /// What is known of why subscribers are not let in, to stand behind what became of them.
+    pub(super) fn obstacle(&self) -> String {
+        let awaited = lock(&self.awaited).as_ref().map(|text| format!("; awaited last: {text}"));
+        let remark = lock(&self.remark).as_ref().map(|text| format!("; what the server said instead: {text}"));
+        awaited.unwrap_or_default() + &remark.unwrap_or_default()
+    }
+}
+
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
 }

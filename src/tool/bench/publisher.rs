@@ -2,36 +2,45 @@
 //! it was itself.
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
-    net::TcpStream,
-    thread,
-    time::Duration,
+    io, thread,
+    time::{Duration, Instant},
 };
 
 use hdrhistogram::Histogram;
+use rustix::event::{Timespec, poll};
 
 use super::{
-    options::Publish,
-    payload::Stamp,
+    options::{Place, Publish},
+    outlet::Outlet,
+    payload::{PROBE, Stamp},
     post::Form,
     process,
     progress::Progress,
-    replies::{Answer, Replies},
     schedule::Schedule,
     tally::{latency_histogram, nanoseconds},
+    topics::Topics,
 };
 use crate::{
     clock::{Clock, Moment},
     os,
-    protocol::{http, resp},
+    protocol::{nats, resp},
     topic::Topic,
 };
 
-/// How long the publisher waits at most before it looks again at a connection that was full, and for answers at the end.
+/// How long the publisher waits at most before it looks for answers again at the end.
 const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Answers that are not here this long after the last event are not awaited any more.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// So long after the last event was due, events that still wait for the answers to others are given up.
+const WAITING_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// So many topics are probed at once: thousands of events in one burst are more than a server must take.
+const PROBES_PER_BATCH: usize = 64;
+
+/// If the first events are refused, so many of them, so will be the others.
+const REFUSALS_MAX: u64 = 3;
 
 /// How long it sleeps at a time, to notice that it shall stop.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
@@ -39,15 +48,17 @@ const SLEEP_MAX: Duration = Duration::from_millis(100);
 /// The scheduler slice asked for: the publisher shares its core with the subscribers' thread, and must not wait for it.
 const SLICE: Duration = Duration::from_micros(100);
 
-/// One topic's publisher, on a connection of its own.
+/// The publisher of one load, on connections of its own.
 #[derive(Debug)]
 pub(super) struct Publisher {
-    socket: TcpStream,
-    envelope: Envelope,
-    outgoing: Vec<u8>,
+    outlets: Vec<Outlet>,
+    /// Of each topic.
+    envelopes: Vec<Envelope>,
     payload: Vec<u8>,
     size_bytes: usize,
-    replies: Replies,
+    is_in_turn: bool,
+    /// Which connection is next.
+    next: usize,
     outcome: Published,
 }
 
@@ -55,6 +66,7 @@ pub(super) struct Publisher {
 #[derive(Debug)]
 enum Envelope {
     Redis { channel: String },
+    Nats { subject: nats::Subject, headers: Vec<(String, String)> },
     Http(Form),
 }
 
@@ -67,40 +79,78 @@ pub(super) struct Published {
     pub sent: u64,
     /// Events the server answered, whatever it said.
     pub answered: u64,
-    /// Events the server refused.
+    /// Events the server refused, and what it said of the first.
     pub refused: u64,
-    /// Why the connection ended early, if it did.
+    pub first_refusal: Option<String>,
+    /// Why it ended early, if it did.
     pub failure: Option<String>,
 }
 
 impl Publisher {
     /// Connects to where `publish` says.
-    pub(super) fn connect(publish: &Publish, topic: &Topic, size_bytes: usize) -> io::Result<Self> {
-        let (target, envelope, replies) = match publish {
-            Publish::Redis(target) => {
-                (target, Envelope::Redis { channel: topic.to_string() }, Replies::Redis { held: Vec::new() })
-            }
-            Publish::Http(post) => (
-                &post.target,
-                Envelope::Http(post.form(topic).map_err(io::Error::other)?),
-                Replies::Http(Box::new(http::ResponseReader::new())),
-            ),
-        };
-        let socket = TcpStream::connect(target.address)?;
-        socket.set_nodelay(true)?;
-        socket.set_nonblocking(true)?;
-        let outcome = Published { lateness: latency_histogram(), sent: 0, answered: 0, refused: 0, failure: None };
-        Ok(Self { socket, envelope, outgoing: Vec::new(), payload: Vec::new(), size_bytes, replies, outcome })
+    pub(super) fn connect(publish: &Publish, topics: &Topics, size_bytes: usize) -> io::Result<Self> {
+        let envelopes = topics.iter().map(|topic| Envelope::new(&publish.place, topic));
+        let outlets = (0..publish.connections).map(|_| Outlet::connect(&publish.place, size_bytes));
+        Ok(Self {
+            envelopes: envelopes.collect::<Result<_, _>>().map_err(io::Error::other)?,
+            outlets: outlets.collect::<Result<_, _>>()?,
+            payload: Vec::new(),
+            size_bytes,
+            is_in_turn: publish.is_in_turn,
+            next: 0,
+            outcome: Published::new(),
+        })
     }
 
-    /// Sends one event outside the schedule.
+    /// Sends one event outside the schedule; a probe to all topics.
     pub(super) fn send(&mut self, stamp: &Stamp) -> io::Result<()> {
-        self.append(stamp);
-        self.outcome.sent += 1;
-        while self.flush()? {
-            thread::sleep(RETRY_INTERVAL);
+        let count = self.envelopes.len() as u32;
+        let topics = match stamp.sequence {
+            PROBE => 0..count,
+            sequence => sequence % count..sequence % count + 1,
+        };
+        let batch_count = topics.len().div_ceil(PROBES_PER_BATCH);
+        for (batch, first) in (1..).zip(topics.clone().step_by(PROBES_PER_BATCH)) {
+            let batch_end = topics.end.min(first + PROBES_PER_BATCH as u32);
+            (first..batch_end).try_for_each(|topic| self.offer(*stamp, topic, None))?;
+            self.settle(batch < batch_count)?;
         }
-        self.take_answers()
+        Ok(())
+    }
+
+    /// Goes on until nothing is left to send, and, if that `awaits_answers`, until all is answered.
+    fn settle(&mut self, awaits_answers: bool) -> io::Result<()> {
+        let (mut deadline, mut known) = (Instant::now() + ANSWER_TIMEOUT, self.outcome.answered);
+        loop {
+            self.tend(None)?;
+            self.check_refusals()?;
+            let is_unanswered = awaits_answers && self.outcome.answered < self.outcome.sent;
+            if !self.is_pending() && !is_unanswered {
+                return Ok(());
+            }
+            if known < self.outcome.answered {
+                (deadline, known) = (Instant::now() + ANSWER_TIMEOUT, self.outcome.answered);
+            }
+            if deadline < Instant::now() {
+                return Err(io::Error::other("the server neither answers nor takes more events"));
+            }
+            self.wait(SLEEP_MAX, Outlet::is_busy)?;
+        }
+    }
+
+    /// A server that has refused everything so far would let the run wait for nothing.
+    fn check_refusals(&self) -> io::Result<()> {
+        let Published { answered, refused, .. } = self.outcome;
+        match self.first_refusal() {
+            Some(refusal) if REFUSALS_MAX <= refused && refused == answered => {
+                Err(io::Error::other(format!("the server refuses all events: {refusal}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn first_refusal(&self) -> Option<&String> {
+        self.outlets.iter().find_map(|outlet| outlet.replies.first_refusal.as_ref())
     }
 
     /// Sends the events of `schedule`, which begins at `start`, and tells what became of it.
@@ -117,6 +167,7 @@ impl Publisher {
         let _ = process::wake_punctually();
         let outcome = self.follow(schedule, start, run, clock, progress);
         self.outcome.failure = outcome.err().map(|error| error.to_string());
+        self.outcome.first_refusal = self.first_refusal().cloned();
         self.outcome
     }
 
@@ -128,81 +179,119 @@ impl Publisher {
         clock: &Clock,
         progress: &Progress,
     ) -> io::Result<()> {
+        let topics = self.envelopes.len() as u32;
+        let waiting_end = start + schedule.due.last().copied().unwrap_or_default() + WAITING_TIMEOUT;
         let mut due = schedule.due.iter().map(|&due| start + due).zip(0u32..).peekable();
         loop {
             let now = clock.now();
             while let Some((intended, sequence)) = due.next_if(|&(intended, _)| intended <= now) {
-                self.append(&Stamp { run, sequence, intended });
-                self.outcome.sent += 1;
-                self.outcome.lateness.saturating_record(nanoseconds(now.since(intended)));
+                self.offer(Stamp { run, sequence, intended }, sequence % topics, Some(clock))?;
             }
-            let is_blocked = self.flush()?;
-            self.take_answers()?;
-            match due.peek() {
-                Some(&(_, sequence)) if progress.is_cut() => {
-                    progress.set_event_end(sequence);
-                    return self.end_early(clock);
-                }
-                None if progress.is_cut() => return self.end_early(clock),
-                None if !is_blocked => return self.await_answers(clock),
-                Some(&(intended, _)) if !is_blocked => thread::sleep(intended.since(clock.now()).min(SLEEP_MAX)),
-                _ => thread::sleep(RETRY_INTERVAL),
+            self.tend(Some(clock))?;
+            let next = due.peek();
+            if (next.is_some() || self.is_pending()) && progress.is_cut() {
+                let sequence = next.map_or_else(|| schedule.event_count(), |&(_, sequence)| sequence);
+                return self.end_early(sequence, clock, progress);
+            }
+            let spare = next.map_or(SLEEP_MAX, |&(intended, _)| intended.since(clock.now()).min(SLEEP_MAX));
+            match next {
+                None if !self.is_pending() => return self.await_answers(clock),
+                None if waiting_end < now => return Err(self.give_up()),
+                _ if self.is_pending() => self.wait(spare, Outlet::is_pending)?,
+                _ => thread::sleep(spare),
             }
         }
     }
 
-    /// Sends what was begun.
-    fn end_early(&mut self, clock: &Clock) -> io::Result<()> {
+    /// Gives an event that is due to the next connection. A topic among many has one connection, which keeps its order.
+    fn offer(&mut self, stamp: Stamp, topic: u32, clock: Option<&Clock>) -> io::Result<()> {
+        let place = if self.envelopes.len() == 1 { self.next } else { topic as usize % self.outlets.len() };
+        self.next = (self.next + 1) % self.outlets.len();
+        let outlet = &mut self.outlets[place];
+        if self.is_in_turn {
+            outlet.take_answers(&mut self.outcome)?;
+            if 0 < outlet.unanswered || outlet.is_pending() {
+                outlet.queue(stamp, topic);
+                return Ok(());
+            }
+        }
+        self.append(place, &stamp, topic, clock);
+        Ok(())
+    }
+
+    /// Looks after the connections that were used or have something left to send; without a schedule's clock, after those
+    /// that owe an answer, too.
+    fn tend(&mut self, clock: Option<&Clock>) -> io::Result<()> {
+        for place in 0..self.outlets.len() {
+            let outlet = &self.outlets[place];
+            if outlet.is_used || outlet.is_pending() || (clock.is_none() && outlet.is_busy()) {
+                self.tend_one(place, clock)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tend_one(&mut self, place: usize, clock: Option<&Clock>) -> io::Result<()> {
+        loop {
+            let outlet = &mut self.outlets[place];
+            outlet.is_used = false;
+            outlet.flush()?;
+            outlet.take_answers(&mut self.outcome)?;
+            let Some((stamp, topic)) = outlet.next_waiting() else { return Ok(()) };
+            self.append(place, &stamp, topic, clock);
+        }
+    }
+
+    /// Begins to send an event. Its lateness is written down if there is a clock.
+    fn append(&mut self, place: usize, stamp: &Stamp, topic: u32, clock: Option<&Clock>) {
+        self.payload.clear();
+        stamp.write(self.size_bytes, &mut self.payload);
+        let outlet = &mut self.outlets[place];
+        self.envelopes[topic as usize].write(&self.payload, &mut outlet.outgoing);
+        outlet.unanswered += 1;
+        outlet.is_used = true;
+        self.outcome.sent += 1;
+        if let Some(clock) = clock {
+            self.outcome.lateness.saturating_record(nanoseconds(clock.now().since(stamp.intended)));
+        }
+    }
+
+    /// Whether events are left that could not be sent yet.
+    fn is_pending(&self) -> bool {
+        self.outlets.iter().any(Outlet::is_pending)
+    }
+
+    /// Waits for a while at most until one of those connections can go on that are so; [`Publisher::tend`] must look after
+    /// them then, as they stay ready until somebody does.
+    fn wait(&self, timeout: Duration, is_so: fn(&Outlet) -> bool) -> io::Result<()> {
+        let mut entries: Vec<_> = self.outlets.iter().filter(|outlet| is_so(outlet)).map(Outlet::poll_entry).collect();
+        let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
+        match poll(&mut entries, Some(&timeout)) {
+            Err(error) if error != rustix::io::Errno::INTR => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends what was begun; events that wait for others' answers are as if they had never been due.
+    fn end_early(&mut self, sequence: u32, clock: &Clock, progress: &Progress) -> io::Result<()> {
+        let waiting = self.outlets.iter().filter_map(Outlet::first_waiting);
+        progress.set_event_end(waiting.chain([sequence]).min().unwrap_or(sequence));
+        self.outlets.iter_mut().for_each(Outlet::drop_waiting);
         let deadline = clock.now() + ANSWER_TIMEOUT;
-        while self.flush()? && clock.now() < deadline {
-            self.take_answers()?;
-            thread::sleep(RETRY_INTERVAL);
+        while self.is_pending() && clock.now() < deadline {
+            self.wait(RETRY_INTERVAL, Outlet::is_pending)?;
+            self.tend(Some(clock))?;
         }
         self.await_answers(clock)
     }
 
-    fn append(&mut self, stamp: &Stamp) {
-        self.payload.clear();
-        stamp.write(self.size_bytes, &mut self.payload);
-        match &mut self.envelope {
-            Envelope::Redis { channel } => {
-                resp::write_command(&mut self.outgoing, &[b"PUBLISH", channel.as_bytes(), &self.payload]);
-            }
-            Envelope::Http(form) => form.write(&self.payload, &mut self.outgoing),
-        }
-    }
-
-    /// Writes what the socket takes; true if something is left.
-    fn flush(&mut self) -> io::Result<bool> {
-        while !self.outgoing.is_empty() {
-            match self.socket.write(&self.outgoing) {
-                Ok(count) => drop(self.outgoing.drain(..count)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(false)
-    }
-
-    fn take_answers(&mut self) -> io::Result<()> {
-        let mut buffer = [0; 16 * 1024];
-        loop {
-            let count = match self.socket.read(&mut buffer) {
-                Ok(0) => return Err(io::Error::other("the server closed the publisher's connection")),
-                Ok(count) => count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            };
-            let outcome = &mut self.outcome;
-            let answers = self.replies.receive(&buffer[..count], &mut |told| {
-                outcome.answered += 1;
-                outcome.refused += u64::from(told == Answer::Refused);
-            });
-            answers.map_err(io::Error::other)?;
-            if count < buffer.len() {
-                return Ok(());
-            }
-        }
+    fn give_up(&self) -> io::Error {
+        let count: usize = self.outlets.iter().map(Outlet::waiting_count).sum();
+        let waited_s = WAITING_TIMEOUT.as_secs();
+        io::Error::other(format!(
+            "{waited_s} s after the last event was due, {count} still waited for answers to others: the server is slower \
+             than --rate, one event at a time; try more --publish-connections"
+        ))
     }
 
     /// Waits until the server has answered all that was sent, or is not going to.
@@ -210,8 +299,40 @@ impl Publisher {
         let deadline = clock.now() + ANSWER_TIMEOUT;
         while self.outcome.answered < self.outcome.sent && clock.now() < deadline {
             thread::sleep(RETRY_INTERVAL);
-            self.take_answers()?;
+            (0..self.outlets.len()).try_for_each(|place| self.tend_one(place, Some(clock)))?;
         }
         Ok(())
+    }
+}
+
+impl Envelope {
+    fn new(place: &Place, topic: &Topic) -> Result<Self, String> {
+        Ok(match place {
+            Place::Redis(_) => Self::Redis { channel: topic.to_string() },
+            Place::Nats(broker) => Self::Nats {
+                subject: nats::Subject::parse(topic.as_str()).map_err(|bad| format!("the topic {topic}: {bad}"))?,
+                headers: broker.headers.clone(),
+            },
+            Place::Http(post) => Self::Http(post.form(topic)?),
+        })
+    }
+
+    fn write(&mut self, payload: &[u8], out: &mut Vec<u8>) {
+        match self {
+            Self::Redis { channel } => resp::write_command(out, &[b"PUBLISH", channel.as_bytes(), payload]),
+            Self::Nats { subject, headers } if headers.is_empty() => nats::write_publish(subject, None, payload, out),
+            Self::Nats { subject, headers } => {
+                let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+                nats::write_publish_with_headers(subject, None, &headers, payload, out);
+            }
+            Self::Http(form) => form.write(payload, out),
+        }
+    }
+}
+
+impl Published {
+    fn new() -> Self {
+        let lateness = latency_histogram();
+        Self { lateness, sent: 0, answered: 0, refused: 0, first_refusal: None, failure: None }
     }
 }

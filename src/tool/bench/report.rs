@@ -13,6 +13,7 @@ use super::{
     options::{Plan, Transport},
     order::Faults,
     process::{KernelMemory, MemoryUse},
+    secrets::command_line,
     slices::{Point, Slice, curve},
     tally::latency_histogram,
     window::Edge,
@@ -78,6 +79,12 @@ pub(super) struct TopicReport {
     /// How late the publisher was.
     pub lateness: Percentiles,
     pub refused: u64,
+    /// Events that the server had not answered in the end.
+    #[serde(default)]
+    pub unanswered: u64,
+    /// What the server said of the first event it refused.
+    #[serde(default)]
+    pub first_refusal: Option<String>,
     pub publisher_failure: Option<String>,
     /// From connecting to the answer.
     pub opening: Percentiles,
@@ -316,6 +323,8 @@ impl TopicReport {
             events_incomplete: events.incomplete,
             lateness: published.map_or_else(Percentiles::default, |published| Percentiles::of(&published.lateness)),
             refused: published.map_or(0, |published| published.refused),
+            unanswered: published.map_or(0, |published| published.sent.saturating_sub(published.answered)),
+            first_refusal: published.and_then(|published| published.first_refusal.clone()),
             publisher_failure: published.and_then(|published| published.failure.clone()),
             opening: Percentiles::of(opening),
             curve: curve(&read),
@@ -467,17 +476,6 @@ fn strangers_share([start, end]: &[Edge; 2]) -> Option<f64> {
     let server_ns = end.server?.since(&start.server?).run_ns;
     let own_ns = server_ns + end.client.since(&start.client).run_ns + end.beside_ns.saturating_sub(start.beside_ns);
     Some((busy_share - own_ns as f64 / end.at.since(start.at).as_nanos() as f64).max(0.0))
-}
-
-/// The command line without its secrets: reports are kept.
-pub(super) fn command_line(arguments: impl Iterator<Item = String>) -> Vec<String> {
-    let mut is_secret = false;
-    let hide = |argument: String| {
-        let shown = if is_secret { "…".to_owned() } else { argument };
-        is_secret = matches!(shown.as_str(), "--token" | "--login");
-        shown
-    };
-    arguments.map(hide).collect()
 }
 
 fn window_s(record: &Record) -> f64 {

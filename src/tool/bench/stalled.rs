@@ -1,4 +1,4 @@
-//! Subscribers that never read.
+//! Subscribers that are let in, and then never read.
 
 use std::{
     io::{self, Read, Write},
@@ -10,10 +10,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     options::{Load, Plan},
-    wire,
+    wire::{Heard, Manner},
 };
 
-/// How long one of them may take to be let in.
+/// How long one of them may take to be let in, each answer of the server counted for itself.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Their receive buffer: a large one, on the same machine, would take in the events of minutes, and the server would never
@@ -22,14 +22,18 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// every packet, and on loopback it does so on the server's processor.
 const RECEIVE_BUFFER_BYTES: usize = 8 * 1024;
 
-/// Opens `plan.stalled` connections that ask for the load's topic and then do not read. They stall until dropped.
+/// Opens `plan.stalled` connections that ask for the load's topics, say what is to be said to be subscribed, and then do not
+/// read. They stall until dropped.
 pub(super) fn open_stalled(plan: &Plan, load: &Load) -> io::Result<Vec<TcpStream>> {
-    let request = wire::request(plan, load);
-    (0..plan.stalled).map(|_| open(plan, &request)).collect()
+    if plan.stalled == 0 {
+        return Ok(Vec::new());
+    }
+    let manners = Manner::of_load(plan, load);
+    (0..plan.stalled as usize).map(|number| open(plan, &manners[number % manners.len()])).collect()
 }
 
-/// Reads no further than the end of the answer's head, byte by byte.
-fn open(plan: &Plan, request: &[u8]) -> io::Result<TcpStream> {
+/// Reads no further than the end of what lets it in, byte by byte.
+fn open(plan: &Plan, manner: &Manner) -> io::Result<TcpStream> {
     let address = plan.target.address;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
     // Before connecting: the window that is agreed on follows from it.
@@ -37,12 +41,15 @@ fn open(plan: &Plan, request: &[u8]) -> io::Result<TcpStream> {
     socket.connect_timeout(&address.into(), OPEN_TIMEOUT)?;
     let mut socket = TcpStream::from(socket);
     socket.set_read_timeout(Some(OPEN_TIMEOUT))?;
-    socket.write_all(request)?;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
+    socket.write_all(&manner.request)?;
+    let (mut wire, mut reply, mut is_open) = (manner.wire(), Vec::new(), false);
+    while !is_open {
         let mut byte = [0];
         socket.read_exact(&mut byte)?;
-        head.push(byte[0]);
+        let mut heed = |heard: Heard<'_>| is_open |= matches!(heard, Heard::Open);
+        wire.receive(&byte, &mut reply, &mut heed).map_err(io::Error::other)?;
+        socket.write_all(&reply)?;
+        reply.clear();
     }
     Ok(socket)
 }

@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use super::{
     order::Faults,
     slices::{Slice, Slicing},
+    topics::Audience,
 };
 use crate::clock::Moment;
 
@@ -34,7 +35,7 @@ pub(super) struct Tally {
     pub kernel: Histogram<u64>,
     pub faults: Faults,
     measured: Range<u32>,
-    audience: u32,
+    audience: Audience,
     events: Vec<EventTally>,
 }
 
@@ -63,8 +64,8 @@ pub(super) struct PerEvent {
 }
 
 impl Tally {
-    /// For events numbered `measured`, each going to `audience` subscribers.
-    pub(super) fn new(measured: Range<u32>, audience: u32, slicing: Slicing) -> Self {
+    /// For events numbered `measured`, going to the subscribers of `audience`.
+    pub(super) fn new(measured: Range<u32>, audience: Audience, slicing: Slicing) -> Self {
         let event = |&slice| EventTally { slice, ..EventTally::default() };
         Self {
             slices: (0..slicing.count).map(|_| latency_histogram()).collect(),
@@ -86,7 +87,7 @@ impl Tally {
         if let Some(kernel) = received.kernel {
             self.kernel.saturating_record(nanoseconds(kernel.since(intended)));
         }
-        let median_place = self.audience.div_ceil(2);
+        let median_place = self.audience.of(sequence).div_ceil(2);
         let event = &mut self.events[(sequence - self.measured.start) as usize];
         event.note(intended, received, median_place);
         self.slices[usize::from(event.slice)].saturating_record(nanoseconds(received.read.since(intended)));
@@ -120,8 +121,8 @@ impl Tally {
     /// The distributions over events.
     pub(super) fn per_event(&self) -> PerEvent {
         let mut sum = PerEvent::new();
-        for event in &self.events {
-            if event.received_count == self.audience {
+        for (event, sequence) in self.events.iter().zip(self.measured.start..) {
+            if event.received_count == self.audience.of(sequence) {
                 sum.add(event);
             } else {
                 sum.incomplete += 1;

@@ -5,21 +5,19 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use super::{
-    options::{Load, Options, Plan, Publish, Target, Transport},
+    options::{Options, Place, Plan, Target, Transport},
     order::{Arrival, Faults, Order},
     payload::{PAYLOAD_BYTES_MIN, PROBE, Stamp},
     process,
+    progress::Progress,
     replies::{Answer, Replies},
-    report,
     schedule::{Arrivals, Pace, Schedule},
     slices::Slicing,
     tally::{Received, Tally},
-    wire::{self, Heard, Wire},
+    topics::Audience,
+    wire::{Heard, Manner, Wire},
 };
-use crate::{
-    clock::Moment,
-    protocol::{http, websocket},
-};
+use crate::{clock::Moment, protocol::websocket};
 
 #[derive(Parser)]
 struct CommandLine {
@@ -32,10 +30,19 @@ pub(super) fn plan(arguments: &[&str]) -> Result<Plan, String> {
     Plan::new(&CommandLine::parse_from(["bench"].iter().chain(arguments)).options)
 }
 
-/// The load of subscribers that speak `transport`.
-fn load(transport: Transport) -> Load {
+/// Of a subscriber that speaks `transport`.
+fn wire(transport: Transport) -> Wire {
     let name = transport.to_possible_value().expect("no transport is hidden");
-    plan(&["--transport", name.get_name(), "--token", "t.o.k"]).expect("a plan").loads.remove(0)
+    manners(&plan(&["--transport", name.get_name(), "--token", "t.o.k"]).expect("a plan"))[0].wire()
+}
+
+/// Of the plan's first load.
+fn manners(plan: &Plan) -> Vec<Manner> {
+    Manner::of_load(plan, &plan.loads[0])
+}
+
+fn request(plan: &Plan) -> String {
+    String::from_utf8(manners(plan).remove(0).request).expect("ASCII")
 }
 
 #[test]
@@ -76,9 +83,9 @@ fn arrivals_are_told_apart() {
     use Arrival::{Ahead, InOrder, Late, Repeated};
     let check = |sequence: &[u32], expected: &[Arrival], missing_of_five: u32| {
         let mut order = Order::default();
-        let told: Vec<Arrival> = sequence.iter().map(|&number| order.note(number)).collect();
+        let told: Vec<Arrival> = sequence.iter().map(|&number| order.note(number, 1)).collect();
         assert_eq!(told, expected, "{sequence:?}");
-        assert_eq!(order.missing(5), missing_of_five, "{sequence:?}");
+        assert_eq!(order.missing(5, 1), missing_of_five, "{sequence:?}");
     };
     check(&[], &[], 5);
     check(&[0, 1, 2, 3, 4], &[InOrder; 5], 0);
@@ -89,10 +96,27 @@ fn arrivals_are_told_apart() {
 }
 
 #[test]
+fn each_topic_has_its_own_numbers() {
+    use Arrival::{Ahead, Foreign, InOrder, Late, Repeated};
+    let check = |topic: u32, sequence: &[u32], expected: &[Arrival], missing_of_ten: u32| {
+        let mut order = Order::of_topic(topic);
+        let told: Vec<Arrival> = sequence.iter().map(|&number| order.note(number, 4)).collect();
+        assert_eq!(told, expected, "{topic}: {sequence:?}");
+        assert_eq!(order.missing(10, 4), missing_of_ten, "{topic}: {sequence:?}");
+    };
+    check(1, &[], &[], 3);
+    check(2, &[], &[], 2);
+    check(1, &[1, 5, 9], &[InOrder; 3], 0);
+    check(1, &[1, 2, 4, 5], &[InOrder, Foreign, Foreign, InOrder], 1);
+    check(0, &[8, 0, 4, 4, 0], &[Ahead(2), Late, Late, Repeated, Repeated], 0);
+    check(3, &[3, 3, 11], &[InOrder, Repeated, Ahead(1)], 0);
+}
+
+#[test]
 fn faults_add_up() {
     let check = |sequence: &[u32], (lost, repeated, reordered): (u64, u64, u64)| {
         let (mut order, mut faults) = (Order::default(), Faults::default());
-        sequence.iter().for_each(|&number| faults.count(order.note(number)));
+        sequence.iter().for_each(|&number| faults.count(order.note(number, 1)));
         assert_eq!(faults, Faults { lost, repeated, reordered, foreign: 0 }, "{sequence:?}");
     };
     check(&[0, 1, 2], (0, 0, 0));
@@ -137,7 +161,11 @@ fn random_arrivals_keep_the_rate_and_repeat() {
 
 #[test]
 fn a_tally_knows_first_median_and_last() {
-    let mut tally = Tally::new(10..12, 3, Slicing { width: Duration::from_secs(1), count: 2, of_events: vec![0, 1] });
+    let mut tally = Tally::new(
+        10..12,
+        Audience { subscribers: 3, topics: 1 },
+        Slicing { width: Duration::from_secs(1), count: 2, of_events: vec![0, 1] },
+    );
     let ms = |count: u64| Moment(count * 1_000_000);
     let received = |at: u64| Received { read: ms(at), kernel: Some(ms(at - 1)) };
     for (sequence, at) in [(9, 5), (10, 12), (10, 14), (10, 19), (11, 21), (11, 22), (12, 30)] {
@@ -159,16 +187,16 @@ fn a_tally_knows_first_median_and_last() {
 fn replies_are_counted_in_any_pieces() {
     let check = |mut make: Box<dyn FnMut() -> Replies>, bytes: &[u8], expected: &[Answer]| {
         for piece_bytes in 1..=bytes.len() {
-            let (mut replies, mut told) = (make(), Vec::new());
+            let (mut replies, mut told, mut out) = (make(), Vec::new(), Vec::new());
             for piece in bytes.chunks(piece_bytes) {
-                replies.receive(piece, &mut |answer| told.push(answer)).expect("well-formed");
+                replies.receive(piece, &mut out, &mut |answer| told.push(answer)).expect("well-formed");
             }
             assert_eq!(told, expected, "in pieces of {piece_bytes}");
         }
     };
-    let redis = || Box::new(|| Replies::Redis { held: Vec::new() });
+    let redis = || Box::new(Replies::redis);
     check(redis(), b":1\r\n:0\r\n-ERR no\r\n:12\r\n", &[Answer::Taken, Answer::Taken, Answer::Refused, Answer::Taken]);
-    let client = || Box::new(|| Replies::Http(Box::new(http::ResponseReader::new())));
+    let client = || Box::new(Replies::http);
     let responses = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n";
     check(client(), responses, &[Answer::Taken, Answer::Refused]);
 }
@@ -176,11 +204,12 @@ fn replies_are_counted_in_any_pieces() {
 /// What a wire hears of `bytes`, in pieces of any size: `<open>`, then the messages; and what it answers.
 fn check_wire(transport: Transport, bytes: &[u8], expected: &[&str], answer_bytes: usize) {
     for piece_bytes in 1..=bytes.len() {
-        let (mut wire, mut reply, mut heard) = (Wire::new(&load(transport)), Vec::new(), Vec::new());
+        let (mut wire, mut reply, mut heard) = (wire(transport), Vec::new(), Vec::new());
         for piece in bytes.chunks(piece_bytes) {
             let mut heed = |what: Heard<'_>| match what {
                 Heard::Open => heard.push("<open>".to_owned()),
                 Heard::Message(message) => heard.push(String::from_utf8_lossy(message).into_owned()),
+                Heard::Aside(_) | Heard::Awaiting(_) => {}
                 Heard::Answer(status) => heard.push(status.to_string()),
             };
             wire.receive(piece, &mut reply, &mut heed).expect("well-formed");
@@ -221,14 +250,61 @@ fn a_room_is_entered_and_heard() {
         websocket::client::write_masked_text(answer.as_bytes(), [0; 4], &mut answers);
     }
     let bytes = packets(&[&entering[..], &events].concat());
-    check_wire(Transport::SocketIo, &bytes, &["<open>", r#"{"a":1}]"#, "2]"], answers.len());
+    check_wire(Transport::SocketIo, &bytes, &["<open>", r#"["message",{"a":1}]"#, r#"["x",2]"#], answers.len());
+}
+
+#[test]
+fn rooms_may_have_names_of_their_own() {
+    let check = |arguments: &[&str], server: &[&str], heard: &[&str], said: &[&str]| {
+        let plan = plan(&[&["--transport", "socketio", "--topic", "a.b"], arguments].concat()).expect("a plan");
+        let mut answers = Vec::new();
+        for answer in said {
+            websocket::client::write_masked_text(answer.as_bytes(), [0x12, 0x34, 0x56, 0x78], &mut answers);
+        }
+        let (mut wire, mut reply, mut told) = (manners(&plan)[0].wire(), Vec::new(), Vec::new());
+        let mut heed = |what: Heard<'_>| match what {
+            Heard::Open => told.push("<open>".to_owned()),
+            Heard::Message(text) | Heard::Aside(text) => told.push(String::from_utf8_lossy(text).into_owned()),
+            Heard::Awaiting(_) => {}
+            Heard::Answer(status) => told.push(status.to_string()),
+        };
+        wire.receive(&packets(server), &mut reply, &mut heed).expect("well-formed");
+        assert_eq!((told, reply), (heard.iter().map(ToString::to_string).collect(), answers), "{arguments:?}");
+    };
+    check(
+        &["--socketio-event", "join", "--socketio-args", r#""{topic}",1"#, "--socketio-confirmation", "in"],
+        &["0{}", "40{}", r#"42["subscribed",1]"#, r#"42["in"]"#, r#"42["x"]"#],
+        &[r#"42["subscribed",1]"#, "<open>", r#"["x"]"#],
+        &["40", r#"42["join","a.b",1]"#],
+    );
+    check(
+        &["--socketio-namespace", "/n", "--socketio-args", "", "--socketio-confirmation", "", "--token", "t"],
+        &["0{}", r#"40/n,{"sid":"a"}"#, r#"42/n,["x",{}]"#],
+        &["<open>", r#"/n,["x",{}]"#],
+        &[r#"40/n,{"token":"t"}"#, r#"42/n,["subscribe"]"#],
+    );
+    for bad in [["--socketio-args", "x"], ["--socketio-args", "1]"], ["--socketio-namespace", "n"]] {
+        assert!(plan(&bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn who_lets_nobody_in_is_quoted() {
+    let progress = Progress::default();
+    assert_eq!(progress.obstacle(), "");
+    progress.set_awaited("joined");
+    progress.remark(b"no");
+    progress.remark(&[b'x'; 1000]);
+    let obstacle = progress.obstacle();
+    assert!(obstacle.starts_with("; awaited last: joined; what the server said instead: xxx"), "{obstacle}");
+    assert!(obstacle.len() < 600, "{obstacle}");
 }
 
 #[test]
 fn who_may_present_a_token_does() {
     let check = |transport: &str, expected: bool| {
         let plan = plan(&["--transport", transport, "--token", "t.o.k"]).expect("a plan");
-        let request = String::from_utf8(wire::request(&plan, &plan.loads[0])).expect("ASCII");
+        let request = request(&plan);
         assert_eq!(request.contains("\r\nAuthorization: Bearer t.o.k\r\n"), expected, "{request}");
     };
     check("sse", true);
@@ -237,19 +313,31 @@ fn who_may_present_a_token_does() {
 }
 
 #[test]
-fn reports_keep_no_secrets() {
-    let check = |arguments: &[&str], expected: &[&str]| {
-        assert_eq!(report::command_line(arguments.iter().map(ToString::to_string)), expected);
+fn one_answer_counts_for_all_that_was_published_before_it() {
+    let (mut replies, mut out, mut told) = (Replies::nats(Vec::new()), Vec::new(), Vec::new());
+    let mut receive = |replies: &mut Replies, bytes: &[u8], out: &mut Vec<u8>| {
+        told.clear();
+        replies.receive(bytes, out, &mut |answer| told.push(answer)).expect("well-formed");
+        told.iter().filter(|answer| **answer == Answer::Refused).count() * 10 + told.len()
     };
-    check(&["bench", "--token", "t.o.k", "--rate", "8"], &["bench", "--token", "…", "--rate", "8"]);
-    check(&["--login", "--token", "--token", "a"], &["--login", "…", "--token", "…"]);
-    check(&["--token"], &["--token"]);
+    replies.ask(0, &mut out);
+    assert_eq!(out, b"", "nothing was published");
+    replies.ask(3, &mut out);
+    replies.ask(5, &mut out);
+    assert_eq!(out, b"PING\r\n", "one is on its way");
+    out.clear();
+    assert_eq!(receive(&mut replies, b"INFO {}\r\nPING\r\nPO", &mut out), 0);
+    assert_eq!(out, b"PONG\r\n");
+    assert_eq!(receive(&mut replies, b"NG\r\n", &mut out), 3);
+    replies.ask(2, &mut out);
+    assert_eq!(receive(&mut replies, b"-ERR 'Permissions Violation'\r\nPONG\r\nPONG\r\n", &mut out), 12);
+    assert_eq!(replies.first_refusal.as_deref(), Some("Permissions Violation"));
 }
 
 #[test]
 fn refusals_are_told() {
     let check = |transport, bytes: &[u8], expected: &str| {
-        let problem = Wire::new(&load(transport)).receive(bytes, &mut Vec::new(), &mut |_| {}).expect_err("refused");
+        let problem = wire(transport).receive(bytes, &mut Vec::new(), &mut |_| {}).expect_err("refused");
         assert!(problem.contains(expected), "{problem}");
     };
     check(Transport::Sse, b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "503");
@@ -313,17 +401,20 @@ fn count_online(folder: std::fs::ReadDir) -> usize {
 #[test]
 fn where_to_publish() {
     let check = |arguments: &[&str], expected: Option<&str>| {
-        let publish = plan(arguments).map(|plan| match plan.publish {
-            Publish::Redis(target) => format!("redis {}", target.address),
-            Publish::Http(post) => format!("http {} {}", post.target.address, post.path),
+        let publish = plan(arguments).map(|plan| match plan.publish.place {
+            Place::Redis(target) => format!("redis {}", target.address),
+            Place::Nats(broker) => format!("nats {}", broker.target.address),
+            Place::Http(post) => format!("http {} {:?} {}", post.target.address, post.method, post.path),
         });
         assert_eq!(publish.ok().as_deref(), expected, "{arguments:?}");
     };
-    check(&[], Some("http 127.0.0.1:8080 /publish/{topic}"));
+    check(&[], Some("http 127.0.0.1:8080 Post /publish/{topic}"));
     check(&["--publish", "redis://127.0.0.1"], Some("redis 127.0.0.1:6379"));
-    check(&["--publish", "http://127.0.0.1:90/"], Some("http 127.0.0.1:90 /publish/{topic}"));
-    check(&["--publish", "http://127.0.0.1:90?a={topic}"], Some("http 127.0.0.1:90 /?a={topic}"));
-    check(&["--publish", "http://127.0.0.1/in/{topic}"], Some("http 127.0.0.1:80 /in/{topic}"));
+    check(&["--publish", "http://127.0.0.1:90/"], Some("http 127.0.0.1:90 Post /publish/{topic}"));
+    check(&["--publish", "http://127.0.0.1:90?a={topic}"], Some("http 127.0.0.1:90 Post /?a={topic}"));
+    check(&["--publish", "http://127.0.0.1/in/{topic}"], Some("http 127.0.0.1:80 Post /in/{topic}"));
+    check(&["--publish-method", "put"], Some("http 127.0.0.1:8080 Put /publish/{topic}"));
+    check(&["--publish", "nats://user:secret@127.0.0.1"], Some("nats 127.0.0.1:4222"));
     check(&["--publish", "redis://user:secret@127.0.0.1"], None);
     check(&["--publish-body", "nothing"], None);
 }
@@ -332,9 +423,7 @@ fn where_to_publish() {
 fn what_subscribers_ask_of_any_server() {
     let check = |url: &str, expected: Option<(&str, &str)>| {
         let made = plan(&["--subscribe", url, "--publish", "redis://127.0.0.1", "--header", "X-Key: a b"]);
-        let request = made.as_ref().ok().map(|plan| {
-            (plan.target.address.to_string(), String::from_utf8(wire::request(plan, &plan.loads[0])).expect("ASCII"))
-        });
+        let request = made.as_ref().ok().map(|plan| (plan.target.address.to_string(), request(plan)));
         assert_eq!(request.is_some(), expected.is_some(), "{url}: {made:?}");
         let Some(((address, request), (place, target))) = request.zip(expected) else { return };
         assert_eq!(address, place, "{url}");

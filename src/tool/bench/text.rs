@@ -54,6 +54,12 @@ fn write_topic(f: &mut fmt::Formatter<'_>, topic: &TopicReport) -> fmt::Result {
     write!(f, "         {events} events, {deliveries} deliveries; lost {}, ", faults.lost)?;
     write!(f, "repeated {}, reordered {}, ", faults.repeated, faults.reordered)?;
     writeln!(f, "foreign {}; closed {}, refused {}", faults.foreign, topic.closed, topic.refused)?;
+    if 0 < topic.unanswered {
+        writeln!(f, "         {} events were published and not answered", topic.unanswered)?;
+    }
+    if let Some(refusal) = &topic.first_refusal {
+        writeln!(f, "         refused: {refusal}")?;
+    }
     for failure in topic.first_failure.iter().chain(&topic.publisher_failure) {
         writeln!(f, "         {failure}")?;
     }

@@ -1,8 +1,12 @@
 //! What a subscriber speaks: the request, the answer to it, and the messages that follow.
 
+use std::sync::Arc;
+
 use super::{
     options::{Load, Plan, Transport},
     packets::{self, Entrance},
+    post::fill,
+    script::{Recital, Script},
 };
 use crate::{
     close::Close,
@@ -14,7 +18,24 @@ use crate::{
             client::{FrameReader, ServerFrame},
         },
     },
+    topic::Topic,
 };
+
+/// How the subscribers of one topic come: what they ask for, and what they speak then.
+#[derive(Debug)]
+pub(super) struct Manner {
+    /// The same for all of them.
+    pub request: Vec<u8>,
+    speech: Speech,
+}
+
+#[derive(Debug)]
+enum Speech {
+    Stream,
+    Messages,
+    Script(Arc<Script>),
+    Room(Arc<packets::Steps>),
+}
 
 /// One connection's reading side.
 #[derive(Debug)]
@@ -25,6 +46,10 @@ pub(super) enum Wire {
     Upgrade(Box<ResponseReader>),
     /// WebSocket, open.
     Frames(FrameReader),
+    /// WebSocket with a script, the answer to the upgrade yet to come.
+    Prologue(Box<(ResponseReader, Recital)>),
+    /// WebSocket with a script, upgraded.
+    Scripted(Box<Recital>),
     /// Socket.IO, the subscription yet to be confirmed.
     Entrance(Box<Entrance>),
     /// Socket.IO, subscribed.
@@ -36,10 +61,14 @@ pub(super) enum Wire {
 /// What a server's bytes mean to a subscriber.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Heard<'a> {
-    /// The request is granted.
+    /// The request is granted, and the subscriber subscribed.
     Open,
     /// A message: a payload, or an envelope with one in it.
     Message(&'a [u8]),
+    /// Something that carries no event, while the subscriber waits for something else to be subscribed.
+    Aside(&'a [u8]),
+    /// It waits for a message that contains this.
+    Awaiting(&'a str),
     /// The status of [`Wire::one_answer`]'s answer.
     Answer(u16),
 }
@@ -53,15 +82,6 @@ const FRAME_LIMITS: websocket::Limits =
     websocket::Limits { message_bytes_max: 16 << 20, fragments_max: 1024, pong_bytes_max: 125 };
 
 impl Wire {
-    /// For a subscriber of `load`.
-    pub(super) fn new(load: &Load) -> Self {
-        match load.transport {
-            Transport::Sse => Self::Sse(Box::new((ResponseReader::new(), sse::Decoder::new()))),
-            Transport::Ws | Transport::FanfareV1 => Self::Upgrade(Box::new(ResponseReader::new())),
-            Transport::SocketIo => Self::Entrance(Box::new(Entrance::new(load))),
-        }
-    }
-
     /// For a request that is no subscription.
     pub(super) fn one_answer() -> Self {
         Self::OneAnswer(Box::new(ResponseReader::new()))
@@ -87,9 +107,16 @@ impl Wire {
             Self::Frames(frames) => receive_frames(frames, bytes, reply, heed),
             Self::Packets(frames) => packets::receive_packets(frames, bytes, reply, heed),
             Self::Sse(stream) => receive_stream(stream, bytes, heed),
+            Self::Scripted(recital) => recital.receive(bytes, reply, heed),
             Self::Upgrade(reader) => {
                 if let Some(frames) = receive_upgrade(reader, bytes, reply, heed)? {
                     *self = Self::Frames(frames);
+                }
+                Ok(())
+            }
+            Self::Prologue(prologue) => {
+                if let Some(recital) = receive_prologue(prologue, bytes, reply, heed)? {
+                    *self = Self::Scripted(Box::new(recital));
                 }
                 Ok(())
             }
@@ -104,17 +131,41 @@ impl Wire {
     }
 }
 
-/// The request of a load's subscribers: the same for all of them.
-pub(super) fn request(plan: &Plan, load: &Load) -> Vec<u8> {
-    write_request(plan, load, &[])
+impl Manner {
+    /// Of a load's subscribers: the topics' manners, in their order.
+    pub(super) fn of_load(plan: &Plan, load: &Load) -> Vec<Self> {
+        load.topic.iter().map(|topic| Self::new(plan, load, topic)).collect()
+    }
+
+    fn new(plan: &Plan, load: &Load, topic: &Topic) -> Self {
+        let speech = match (load.transport, &plan.script) {
+            (Transport::Sse, _) => Speech::Stream,
+            (Transport::SocketIo, _) => Speech::Room(Arc::new(packets::Steps::new(&plan.room, load, topic))),
+            (Transport::Ws | Transport::FanfareV1, script) if script.is_empty() => Speech::Messages,
+            (Transport::Ws | Transport::FanfareV1, script) => Speech::Script(Arc::new(script.for_topic(topic))),
+        };
+        Self { request: write_request(plan, load, topic, &[]), speech }
+    }
+
+    /// The reading side of one of them.
+    pub(super) fn wire(&self) -> Wire {
+        match &self.speech {
+            Speech::Stream => Wire::Sse(Box::new((ResponseReader::new(), sse::Decoder::new()))),
+            Speech::Messages => Wire::Upgrade(Box::new(ResponseReader::new())),
+            Speech::Script(script) => {
+                Wire::Prologue(Box::new((ResponseReader::new(), Recital::new(Arc::clone(script)))))
+            }
+            Speech::Room(steps) => Wire::Entrance(Box::new(Entrance::new(Arc::clone(steps)))),
+        }
+    }
 }
 
-/// The request of one that comes back, having seen the event of this id last.
+/// The request of one that comes back to the load's first topic, having seen the event of this id last.
 pub(super) fn request_after(plan: &Plan, load: &Load, last_event_id: &str) -> Vec<u8> {
-    write_request(plan, load, &[("Last-Event-ID", last_event_id)])
+    write_request(plan, load, load.topic.of(0), &[("Last-Event-ID", last_event_id)])
 }
 
-fn write_request(plan: &Plan, load: &Load, more: &[(&str, &str)]) -> Vec<u8> {
+fn write_request(plan: &Plan, load: &Load, topic: &Topic, more: &[(&str, &str)]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut headers: Vec<(&str, &str)> = Vec::new();
     let credentials = load.token.as_ref().map(|token| format!("Bearer {token}")).unwrap_or_default();
@@ -136,7 +187,7 @@ fn write_request(plan: &Plan, load: &Load, more: &[(&str, &str)]) -> Vec<u8> {
     }
     headers.extend(load.headers.iter().map(|(name, value)| (&**name, &**value)));
     headers.extend_from_slice(more);
-    http::write_request(http::Method::Get, &plan.target.host, &load.path, &headers, b"", &mut out);
+    http::write_request(http::Method::Get, &plan.target.host, &fill(&load.path, topic), &headers, b"", &mut out);
     out
 }
 
@@ -192,6 +243,28 @@ fn receive_upgrade(
     });
     received.map_err(|close| close.to_string()).and(outcome)?;
     Ok(frames)
+}
+
+/// The recital once the upgrade is granted.
+fn receive_prologue(
+    (reader, recital): &mut (ResponseReader, Recital),
+    bytes: &[u8],
+    reply: &mut Vec<u8>,
+    heed: &mut impl FnMut(Heard<'_>),
+) -> Result<Option<Recital>, String> {
+    let mut is_granted = false;
+    let mut outcome = Ok(());
+    let received = reader.receive(bytes, |part| match part {
+        ResponsePart::Head(head) if head.status == 101 => {
+            is_granted = true;
+            recital.begin(reply, heed);
+        }
+        ResponsePart::Head(head) => outcome = Err(refused(&head)),
+        ResponsePart::Body(body) if is_granted && outcome.is_ok() => outcome = recital.receive(body, reply, heed),
+        ResponsePart::Body(_) | ResponsePart::End => {}
+    });
+    received.map_err(|close| close.to_string()).and(outcome)?;
+    Ok(is_granted.then(|| std::mem::take(recital)))
 }
 
 fn receive_frames(

@@ -11,6 +11,7 @@ mod http_head;
 mod hub;
 mod input;
 mod last_event_id;
+mod nats;
 mod operations;
 mod publish_body;
 mod resp;
@@ -38,6 +39,7 @@ pub(crate) static TARGETS: &[Target] = &[
     Target { name: "socket_io", check: socket_io::check, tokens: socket_io::TOKENS },
     Target { name: "last_event_id", check: last_event_id::check, tokens: last_event_id::TOKENS },
     Target { name: "resp", check: resp::check, tokens: resp::TOKENS },
+    Target { name: "nats", check: nats::check, tokens: nats::TOKENS },
     Target { name: "publish_body", check: publish_body::check, tokens: publish_body::TOKENS },
     Target { name: "operations", check: operations::check, tokens: operations::TOKENS },
 ];

@@ -1,5 +1,6 @@
 //! What the tests are made of: servers to start, clients to talk with, and one way to wait.
 
+pub(crate) mod bidirectional;
 pub(crate) mod browser;
 pub(crate) mod conversation;
 pub(crate) mod example;
@@ -7,6 +8,7 @@ pub(crate) mod guarded;
 pub(crate) mod http;
 pub(crate) mod hub;
 pub(crate) mod liar;
+pub(crate) mod nats;
 pub(crate) mod nginx;
 pub(crate) mod packages;
 pub(crate) mod postgres;

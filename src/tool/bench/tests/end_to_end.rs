@@ -5,6 +5,7 @@ use std::{
     net::{TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 use super::plan;
@@ -15,6 +16,9 @@ use crate::tool::bench::{
     report::Report,
     watch::Watch,
 };
+
+/// How long it takes over what is put to `/slow`.
+const SLOWNESS: Duration = Duration::from_millis(30);
 
 /// What the server's subscribers share.
 #[derive(Default)]
@@ -58,6 +62,12 @@ fn attend(mut socket: TcpStream, hall: &Mutex<Hall>, copies: Copies) {
         }
         if pending.starts_with(b"POST /api/v1/auth/login ") && pending.ends_with(b"}") {
             return sign_in(socket, &pending);
+        }
+        if pending.starts_with(b"PUT ") && memchr::memmem::find_iter(&pending, b"PUT ").count() != 1 {
+            return; // Whoever puts must wait.
+        }
+        if pending.starts_with(b"PUT /slow") {
+            thread::park_timeout(SLOWNESS);
         }
         // Each request ends with its payload, and each payload with this.
         while let Some(end) = memchr::memmem::find(&pending, b"x\"}") {
@@ -146,6 +156,44 @@ fn a_server_with_paths_and_forms_of_its_own() {
     let report = Report::new(&plan, &conduct(&plan, &Watch::silent()).expect("the server answers"));
     assert_eq!(report.topics[0].faults, Faults { lost: 3, ..Faults::default() });
     assert_eq!(report.topics[0].deliveries, 3 * 79);
+}
+
+/// A run with 100 events a second put to `path`, one at a time.
+fn put(path: &str, more: &[&str]) -> Report {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let publish = format!("{url}{path}");
+    thread::spawn(move || serve(&listener, |_| 1));
+    let mut arguments = vec!["--url", &url, "--transport", "sse", "--subscribers", "3", "--rate", "100"];
+    arguments.extend(["--duration", "800ms", "--warmup", "200ms", "--publish", &publish, "--publish-method", "PUT"]);
+    let plan = plan(&[&arguments[..], more].concat()).expect("a plan");
+    Report::new(&plan, &conduct(&plan, &Watch::silent()).expect("the server answers"))
+}
+
+#[test]
+fn who_takes_one_request_at_a_time_gets_no_more() {
+    let report = put("/in", &["--publish-in-turn", "--arrivals", "burst"]);
+    assert_eq!((report.topics[0].deliveries, report.topics[0].faults), (3 * 80, Faults::default()));
+    assert!(report.is_complete());
+    // Bursts of ten, unasked: the server hangs up.
+    let report = put("/in", &["--arrivals", "burst", "--patience", "1s"]);
+    let failure = report.topics[0].publisher_failure.as_deref().expect("it hung up");
+    assert!(failure.contains("closed") || failure.contains("reset"), "{failure}");
+    assert!(!report.is_complete());
+}
+
+#[test]
+fn waiting_for_answers_is_lateness() {
+    let late_us = |report: &Report| {
+        assert_eq!(report.topics[0].deliveries, 3 * 80);
+        assert!((report.topics[0].faults.lost, report.topics[0].faults.repeated) == (0, 0));
+        report.topics[0].lateness.p50
+    };
+    // The server takes three times as long as the schedule gives it: half way it is a second behind.
+    let alone_us = late_us(&put("/slow", &["--publish-in-turn"]));
+    assert!(500e3 < alone_us, "{alone_us}");
+    let eight_us = late_us(&put("/slow", &["--publish-in-turn", "--publish-connections", "8"]));
+    assert!(eight_us < alone_us / 4.0, "{eight_us} of {alone_us}");
 }
 
 #[test]

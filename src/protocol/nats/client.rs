@@ -1,0 +1,137 @@
+//! What a client tells a server.
+
+use std::io::Write;
+
+use serde::Serialize;
+
+use super::{Subject, SubjectPattern};
+
+/// Asks for a `PONG`, which tells that all before it was taken.
+pub const PING: &[u8] = b"PING\r\n";
+/// Answers a `PING`. A server that is not answered closes.
+pub const PONG: &[u8] = b"PONG\r\n";
+
+/// Who the client is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// A user with a password.
+    User {
+        /// The name.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// A token.
+    Token(String),
+}
+
+/// What a client says of itself before all else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Connect<'a> {
+    /// For the server's own lists of connections.
+    pub name: &'a str,
+    /// Its login, where the server wants one.
+    pub login: Option<&'a Login>,
+    /// Whether it wants `+OK` after each operation.
+    pub is_verbose: bool,
+}
+
+#[derive(Serialize)]
+struct Fields<'a> {
+    verbose: bool,
+    pedantic: bool,
+    tls_required: bool,
+    name: &'a str,
+    lang: &'static str,
+    version: &'static str,
+    /// 1: the client takes an `INFO` at any time.
+    protocol: u8,
+    headers: bool,
+    no_responders: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pass: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_token: Option<&'a str>,
+}
+
+/// Appends a `CONNECT`, the answer to the server's first `INFO`.
+pub fn write_connect(connect: &Connect<'_>, out: &mut Vec<u8>) {
+    let (user, pass, auth_token) = match connect.login {
+        Some(Login::User { user, password }) => (Some(&**user), Some(&**password), None),
+        Some(Login::Token(token)) => (None, None, Some(&**token)),
+        None => (None, None, None),
+    };
+    let fields = Fields {
+        verbose: connect.is_verbose,
+        pedantic: false,
+        tls_required: false,
+        name: connect.name,
+        lang: "rust",
+        version: env!("CARGO_PKG_VERSION"),
+        protocol: 1,
+        headers: true,
+        no_responders: false,
+        user,
+        pass,
+        auth_token,
+    };
+    out.extend_from_slice(b"CONNECT ");
+    serde_json::to_writer(&mut *out, &fields).expect("texts and booleans are JSON, and a Vec takes every write");
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a `PUB`: publishes `payload`, which must not be over the server's `max_payload`.
+pub fn write_publish(subject: &Subject, reply_to: Option<&Subject>, payload: &[u8], out: &mut Vec<u8>) {
+    write_line(out, format_args!("PUB {subject}{} {}", ReplyTo(reply_to), payload.len()));
+    out.extend_from_slice(payload);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends an `HPUB`: publishes `payload` with headers, none of which may contain a line end. Only for a server whose
+/// `INFO` says that it takes them.
+pub fn write_publish_with_headers(
+    subject: &Subject,
+    reply_to: Option<&Subject>,
+    headers: &[(&str, &str)],
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) {
+    const VERSION: &str = "NATS/1.0\r\n";
+    let field_bytes = |(name, value): &(&str, &str)| name.len() + ": ".len() + value.len() + "\r\n".len();
+    let header_bytes = VERSION.len() + headers.iter().map(field_bytes).sum::<usize>() + "\r\n".len();
+    let total_bytes = header_bytes + payload.len();
+    write_line(out, format_args!("HPUB {subject}{} {header_bytes} {total_bytes}", ReplyTo(reply_to)));
+    out.extend_from_slice(VERSION.as_bytes());
+    headers.iter().for_each(|(name, value)| write_line(out, format_args!("{name}: {value}")));
+    for part in [&b"\r\n"[..], payload, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
+/// Appends a `SUB`: messages come with the id `sid`, to one member of the group `queue` each, if there is one.
+pub fn write_subscribe(pattern: &SubjectPattern, queue: Option<&Subject>, sid: u64, out: &mut Vec<u8>) {
+    write_line(out, format_args!("SUB {}{} {sid}", pattern.as_str(), ReplyTo(queue)));
+}
+
+/// Appends an `UNSUB`, at once or after so many messages.
+pub fn write_unsubscribe(sid: u64, messages_max: Option<u64>, out: &mut Vec<u8>) {
+    match messages_max {
+        Some(count) => write_line(out, format_args!("UNSUB {sid} {count}")),
+        None => write_line(out, format_args!("UNSUB {sid}")),
+    }
+}
+
+/// An argument that may be absent, with the blank before it.
+struct ReplyTo<'a>(Option<&'a Subject>);
+
+impl std::fmt::Display for ReplyTo<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.map_or(Ok(()), |subject| write!(f, " {subject}"))
+    }
+}
+
+fn write_line(out: &mut Vec<u8>, line: std::fmt::Arguments<'_>) {
+    write!(out, "{line}\r\n").expect("a Vec takes every write");
+}

@@ -1,0 +1,37 @@
+//! NATS, the client's side of its text protocol: what a server says, and what a client tells it
+//! (<https://docs.nats.io/reference/reference-protocols/nats-protocol>).
+//!
+//! There is no parser object: a caller keeps one buffer and asks [`parse`] what stands at its start. Nothing is copied;
+//! operations borrow from the buffer. Asking again after more bytes came costs the length of one line, not of the payload,
+//! because payloads are skipped by their announced length.
+
+mod client;
+mod info;
+mod parser;
+mod subject;
+
+pub use client::{
+    Connect, Login, PING, PONG, write_connect, write_publish, write_publish_with_headers, write_subscribe,
+    write_unsubscribe,
+};
+pub use info::Info;
+pub use parser::{BadOperation, Message, Operation, parse};
+pub use subject::{BadSubject, SUBJECT_BYTES_MAX, Subject, SubjectPattern};
+
+#[cfg(test)]
+mod tests;
+
+/// What one operation may weigh. The server is trusted less than its socket: a wrong port must not exhaust the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most bytes in one line. The longest there is, `INFO`, lists the whole cluster; the default is 64 KiB.
+    pub line_bytes_max: usize,
+    /// The most bytes in one message, headers included. A server's own `max_payload` is 1 MiB, and 64 MiB at most.
+    pub payload_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { line_bytes_max: 64 << 10, payload_bytes_max: 64 << 20 }
+    }
+}

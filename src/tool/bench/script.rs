@@ -1,0 +1,298 @@
+//! What a WebSocket subscriber says to a server with a protocol of its own until it is subscribed, and what it answers from
+//! then on: the words of `--send`, `--await` and `--answer`.
+//!
+//! A script's messages may consist of several lines, as some servers join them; each line is taken for itself.
+
+use std::sync::Arc;
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, error::ErrorKind};
+
+use super::{
+    payload::Stamp,
+    post::fill,
+    wire::{Heard, MASK, each_text},
+};
+use crate::{
+    protocol::websocket::client::{FrameReader, write_masked_text},
+    topic::Topic,
+};
+
+/// What is said in order, and what is answered at any time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Script {
+    steps: Vec<Step>,
+    /// To a message that contains the first text the second is answered.
+    answers: Vec<(String, String)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Send(String),
+    /// Goes on with a message that contains this.
+    Await(String),
+}
+
+/// One subscriber's way through its script, and what it hears behind it.
+#[derive(Debug, Default)]
+pub(super) struct Recital {
+    frames: FrameReader,
+    place: Place,
+}
+
+/// How far it is.
+#[derive(Debug, Default)]
+struct Place {
+    script: Arc<Script>,
+    /// The step to come: an `Await`, or the end.
+    next: usize,
+}
+
+impl Script {
+    /// Whether there is nothing to say.
+    pub(super) fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.answers.is_empty()
+    }
+
+    /// The same for subscribers of `topic`: with its name in place of `{topic}`.
+    pub(super) fn for_topic(&self, topic: &Topic) -> Self {
+        let step = |step: &Step| match step {
+            Step::Send(text) => Step::Send(fill(text, topic)),
+            Step::Await(text) => Step::Await(fill(text, topic)),
+        };
+        let answer = |(when, text): &(String, String)| (fill(when, topic), fill(text, topic));
+        Self { steps: self.steps.iter().map(step).collect(), answers: self.answers.iter().map(answer).collect() }
+    }
+}
+
+impl Recital {
+    /// At the beginning.
+    pub(super) fn new(script: Arc<Script>) -> Self {
+        Self { frames: FrameReader::new(), place: Place { script, next: 0 } }
+    }
+
+    /// The upgrade is granted: says what is to be said first.
+    pub(super) fn begin(&mut self, reply: &mut Vec<u8>, heed: &mut impl FnMut(Heard<'_>)) {
+        self.place.go_on(reply, heed);
+    }
+
+    /// Takes what the server sent.
+    pub(super) fn receive(
+        &mut self,
+        bytes: &[u8],
+        reply: &mut Vec<u8>,
+        heed: &mut impl FnMut(Heard<'_>),
+    ) -> Result<(), String> {
+        let Self { frames, place } = self;
+        each_text(frames, bytes, reply, &mut |message, reply| {
+            let lines = message.split(|&byte| byte == b'\n');
+            lines.filter(|line| !line.is_empty()).for_each(|line| place.hear(line, reply, heed));
+            Ok(())
+        })
+    }
+}
+
+impl Place {
+    /// Says all up to the next thing to wait for. The end of the script is the subscription.
+    fn go_on(&mut self, reply: &mut Vec<u8>, heed: &mut impl FnMut(Heard<'_>)) {
+        while let Some(Step::Send(text)) = self.script.steps.get(self.next) {
+            write_masked_text(text.as_bytes(), MASK, reply);
+            self.next += 1;
+        }
+        match self.script.steps.get(self.next) {
+            Some(Step::Await(text) | Step::Send(text)) => heed(Heard::Awaiting(text)),
+            None => heed(Heard::Open),
+        }
+    }
+
+    /// What was waited for is nothing else, an answer for instance. An event is never answered: its envelope may well
+    /// contain what a ping consists of.
+    fn hear(&mut self, line: &[u8], reply: &mut Vec<u8>, heed: &mut impl FnMut(Heard<'_>)) {
+        let awaited = self.script.steps.get(self.next);
+        if let Some(Step::Await(text)) = awaited
+            && contains(line, text)
+        {
+            self.next += 1;
+            return self.go_on(reply, heed);
+        }
+        let is_subscribed = awaited.is_none();
+        if (is_subscribed && self.script.answers.is_empty()) || Stamp::find(line).is_some() {
+            return heed(Heard::Message(line));
+        }
+        if let Some((_, text)) = self.script.answers.iter().find(|(when, _)| contains(line, when)) {
+            return write_masked_text(text.as_bytes(), MASK, reply);
+        }
+        heed(if is_subscribed { Heard::Message(line) } else { Heard::Aside(line) });
+    }
+}
+
+fn contains(line: &[u8], text: &str) -> bool {
+    memchr::memmem::find(line, text.as_bytes()).is_some()
+}
+
+/// An option of the script: its name, its value's, and its help.
+type Flag = (&'static str, &'static str, &'static str);
+
+const SEND: Flag = (
+    "send",
+    "TEXT",
+    "What WebSocket subscribers send once they are let in, with {topic}; may be repeated, in turn with --await",
+);
+const AWAIT: Flag = (
+    "await",
+    "TEXT",
+    "Go on with a message that contains TEXT; who has heard the last of these is subscribed. May be repeated",
+);
+const ANSWER: Flag = (
+    "answer",
+    "WHEN=TEXT",
+    "Answer TEXT to messages without an event that contain WHEN, such as pings; may be repeated",
+);
+
+/// Read by hand, as the order in which `--send` and `--await` were typed is what counts.
+impl Args for Script {
+    fn augment_args(command: Command) -> Command {
+        let flag = |(name, value, help): Flag| {
+            let flag = Arg::new(name).long(name).value_name(value).help(help);
+            flag.action(ArgAction::Append).allow_hyphen_values(true)
+        };
+        command.args([flag(SEND), flag(AWAIT), flag(ANSWER)])
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Script {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let typed = |(name, ..): Flag, step: fn(String) -> Step| {
+            let places = matches.indices_of(name).into_iter().flatten();
+            let texts = matches.get_many::<String>(name).into_iter().flatten();
+            places.zip(texts.map(move |text| step(text.clone()))).collect::<Vec<_>>()
+        };
+        let mut steps = [typed(SEND, Step::Send), typed(AWAIT, Step::Await)].concat();
+        steps.sort_by_key(|(place, _)| *place);
+        let answers = matches.get_many::<String>(ANSWER.0).into_iter().flatten();
+        Ok(Self {
+            steps: steps.into_iter().map(|(_, step)| step).collect(),
+            answers: answers.map(|text| parse_answer(text)).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+fn parse_answer(text: &str) -> Result<(String, String), clap::Error> {
+    match text.split_once('=') {
+        Some((when, answer)) if !when.is_empty() => Ok((when.to_owned(), answer.to_owned())),
+        _ => {
+            let problem = format!("--answer {text}: expected WHEN=TEXT, with what a message contains before the =\n");
+            Err(clap::Error::raw(ErrorKind::ValueValidation, problem))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::protocol::websocket;
+
+    #[derive(Debug, Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        script: Script,
+    }
+
+    fn script(arguments: &[&str]) -> Result<Script, clap::Error> {
+        Ok(CommandLine::try_parse_from(["bench"].iter().chain(arguments))?.script)
+    }
+
+    #[test]
+    fn the_order_is_that_of_the_command_line() {
+        let typed = ["--send", "a {topic}", "--await", "-b", "--answer", "p=q=r", "--send=c", "--send", "d"];
+        let made = script(&typed).expect("well-formed").for_topic(&Topic::parse("x.y").expect("a topic"));
+        let (send, wait) = (|text: &str| Step::Send(text.into()), |text: &str| Step::Await(text.into()));
+        assert_eq!(made.steps, [send("a x.y"), wait("-b"), send("c"), send("d")]);
+        assert_eq!(made.answers, [("p".to_owned(), "q=r".to_owned())]);
+        assert!(script(&[]).expect("nothing").is_empty());
+        for bad in ["p", "=q"] {
+            let problem = script(&["--answer", bad]).expect_err("no answer").to_string();
+            assert!(problem.contains("expected WHEN=TEXT"), "{problem}");
+        }
+    }
+
+    /// What a subscriber hears and says while the server sends these messages, in pieces of any size.
+    fn check(arguments: &[&str], messages: &[&str], heard: &[&str], said: &[&str]) {
+        let script = Arc::new(script(arguments).expect("well-formed"));
+        let bytes = messages.iter().map(|message| websocket::encode_text(message.as_bytes()).to_vec());
+        let bytes: Vec<u8> = bytes.collect::<Vec<_>>().concat();
+        for piece_bytes in 1..=bytes.len() {
+            let (mut recital, mut reply, mut told) = (Recital::new(Arc::clone(&script)), Vec::new(), Vec::new());
+            let mut heed = |what: Heard<'_>| match what {
+                Heard::Open => told.push("<open>".to_owned()),
+                Heard::Message(line) => told.push(String::from_utf8_lossy(line).into_owned()),
+                Heard::Awaiting(_) => {}
+                Heard::Aside(line) => told.push(format!("({})", String::from_utf8_lossy(line))),
+                Heard::Answer(status) => told.push(status.to_string()),
+            };
+            recital.begin(&mut reply, &mut heed);
+            for piece in bytes.chunks(piece_bytes) {
+                recital.receive(piece, &mut reply, &mut heed).expect("well-formed");
+            }
+            assert_eq!(told, heard, "in pieces of {piece_bytes}");
+            assert_eq!(texts(&reply), said, "in pieces of {piece_bytes}");
+        }
+    }
+
+    /// Unmasks what a client sent.
+    fn texts(mut bytes: &[u8]) -> Vec<String> {
+        let mut texts = Vec::new();
+        while let [0x81, length, a, b, c, d, rest @ ..] = bytes {
+            let (payload, behind) = rest.split_at(usize::from(length & 0x7f));
+            let mask = [a, b, c, d];
+            let text = payload.iter().enumerate().map(|(index, byte)| byte ^ mask[index % 4]).collect();
+            texts.push(String::from_utf8(text).expect("ASCII"));
+            bytes = behind;
+        }
+        assert!(bytes.is_empty(), "{bytes:?}");
+        texts
+    }
+
+    #[test]
+    fn who_has_heard_all_is_subscribed() {
+        let script = ["--send", "hello", "--await", "welcome", "--send", "join", "--send", "now", "--await", "joined"];
+        check(&script, &["hm", "joined"], &["(hm)", "(joined)"], &["hello"]);
+        let messages = ["you are welcome", "who?", "joined x", "joined y"];
+        check(&script, &messages, &["(who?)", "<open>", "joined y"], &["hello", "join", "now"]);
+        check(&["--send", "join"], &["a"], &["<open>", "a"], &["join"]);
+        check(&["--await", "b"], &["a", "b", "c"], &["(a)", "<open>", "c"], &[]);
+    }
+
+    #[test]
+    fn lines_are_taken_one_by_one() {
+        let script = ["--send", "1", "--await", "one", "--send", "2", "--await", "two"];
+        check(&script, &["one\ntwo\na", "b\n\nc\n"], &["<open>", "a", "b", "c"], &["1", "2"]);
+    }
+
+    #[test]
+    fn pings_are_answered_and_events_are_not() {
+        let mut event = b"{\"x\":{},\"y\":".to_vec();
+        Stamp { run: 1, sequence: 2, intended: crate::clock::Moment(3) }.write(100, &mut event);
+        let event = String::from_utf8(event).expect("ASCII");
+        let script = ["--await", "joined", "--answer", "{}={}", "--answer", "ping=pong"];
+        let messages = ["{}", "joined {}", "{}\nping", &event, "else"];
+        check(&script, &messages, &["<open>", &event, "else"], &["{}", "{}", "pong"]);
+    }
+
+    #[test]
+    fn pings_of_the_protocol_are_no_lines() {
+        let (mut recital, mut reply) = (Recital::new(Arc::default()), Vec::new());
+        let heard = recital.receive(websocket::PING, &mut reply, &mut |_| panic!("nothing was said"));
+        assert!(heard.is_ok() && !reply.is_empty());
+    }
+}
