@@ -7,6 +7,7 @@ mod support;
 
 mod auth;
 mod bench;
+mod bench_ladder;
 mod browser;
 mod browser_refusals;
 mod churn;

@@ -376,6 +376,6 @@ fn pin(plan: &Plan) -> Result<(), String> {
     }
 }
 
-fn unix_now() -> Duration {
+pub(super) fn unix_now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    ladder::Rules,
     payload::PAYLOAD_BYTES_MIN,
     post::{Post, fill},
     schedule::{Arrivals, Pace},
@@ -141,6 +142,21 @@ pub struct Options {
     /// What to call a result, in their order. [default: the file's name]
     #[arg(long, value_name = "TEXT")]
     pub(super) label: Vec<String>,
+    /// Find the knee: measure at --rate, then at a higher rate with each step, until p99 has doubled or events are missing.
+    #[arg(long, conflicts_with_all = ["idle", "storm"])]
+    ladder: bool,
+    /// Each step's rate is so many times the last one's.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.25, requires = "ladder")]
+    ladder_factor: f64,
+    /// The most steps, repetitions not counted.
+    #[arg(long, value_name = "N", default_value_t = 32, requires = "ladder", value_parser = clap::value_parser!(u32).range(1..))]
+    ladder_steps_max: u32,
+    /// The highest rate.
+    #[arg(long, value_name = "HZ", requires = "ladder")]
+    ladder_max: Option<f64>,
+    /// Each step's --warmup. A step connects anew, so on the same machine this is also the rest between two steps.
+    #[arg(long, value_name = "SPAN", default_value = "1s", value_parser = parse_span, requires = "ladder")]
+    ladder_warmup: Duration,
 }
 
 impl Options {
@@ -239,6 +255,8 @@ pub(super) struct Plan {
     pub json: Option<PathBuf>,
     pub hgrm: Option<PathBuf>,
     pub is_quiet: bool,
+    /// How to find the knee, if that is wanted.
+    pub ladder: Option<Rules>,
 }
 
 impl Plan {
@@ -266,7 +284,7 @@ impl Plan {
             loads: loads(options),
             ignored: options.ignored.clone(),
             size_bytes: options.size,
-            warmup: options.warmup,
+            warmup: warmup(options),
             duration: options.duration,
             patience: options.patience,
             stalled: options.stalled,
@@ -281,7 +299,15 @@ impl Plan {
             json: options.json.clone(),
             hgrm: options.hgrm.clone(),
             is_quiet: options.quiet,
+            ladder: rules(options)?,
         })
+    }
+
+    /// The same at another rate of the first topic: one step of a ladder.
+    pub(super) fn at_rate(&self, rate_hz: f64) -> Self {
+        let mut plan = self.clone();
+        plan.loads[0].pace.rate = rate_hz;
+        plan
     }
 }
 
@@ -356,7 +382,7 @@ fn load(options: &Options, topic: &Topic, subscribers: u32, rate: f64, transport
             arrivals: options.arrivals,
             rate,
             burst_events: options.burst_events,
-            warmup: options.warmup,
+            warmup: warmup(options),
             duration: options.duration,
         },
         path: target_path(options, topic, transport),
@@ -388,6 +414,23 @@ fn target_path(options: &Options, topic: &Topic, transport: Transport) -> String
         Transport::SocketIo => ("/socket.io/", "EIO=4&transport=websocket".to_owned()),
     };
     format!("{}?{query}", options.path.as_deref().unwrap_or(default_path))
+}
+
+fn warmup(options: &Options) -> Duration {
+    if options.ladder { options.ladder_warmup } else { options.warmup }
+}
+
+fn rules(options: &Options) -> Result<Option<Rules>, String> {
+    let Options { ladder_factor: factor, ladder_max: max_hz, rate: first_hz, .. } = *options;
+    if !(factor.is_finite() && 1.0 < factor) {
+        return Err("--ladder-factor must be above 1: each step is faster than the last one".to_owned());
+    }
+    if max_hz.is_some_and(|max_hz| !(max_hz.is_finite() && first_hz <= max_hz)) {
+        return Err(format!(
+            "--ladder-max must not be below --rate, which is {first_hz}: the first step has that rate"
+        ));
+    }
+    Ok(options.ladder.then_some(Rules { first_hz, factor, steps_max: options.ladder_steps_max, max_hz }))
 }
 
 fn parse_topic(text: &str) -> Result<Topic, String> {

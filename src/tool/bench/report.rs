@@ -18,6 +18,9 @@ use super::{
     window::Edge,
 };
 
+/// How doubts begin that say that the client was the bottleneck.
+const CLIENT_SATURATED: &str = "client saturated";
+
 /// Beyond these a run says more about the client or the machine than about the server.
 const CLIENT_SHARE_MAX: f64 = 0.9;
 const LATENESS_SHARE_MAX: f64 = 0.1;
@@ -35,6 +38,9 @@ pub(super) struct Report {
     pub started_unix_s: u64,
     pub command: Vec<String>,
     pub window_s: f64,
+    /// Deliveries within it, of whatever event, over all topics.
+    #[serde(default)]
+    pub window_deliveries: u64,
     pub topics: Vec<TopicReport>,
     pub server: Option<ServerReport>,
     pub client: ClientReport,
@@ -212,6 +218,7 @@ impl Report {
             started_unix_s: record.started.as_secs(),
             command: command_line(std::env::args()),
             window_s: window_s(record),
+            window_deliveries: window_deliveries(record),
             topics: record.outcomes.iter().map(|outcome| TopicReport::new(plan, outcome)).collect(),
             server: ServerReport::new(plan, record),
             client: ClientReport::new(record),
@@ -265,12 +272,12 @@ impl Report {
             doubts.push(format!("interrupted after {:.1} s", self.window_s));
         }
         if CLIENT_SHARE_MAX < self.client.cpu_share {
-            doubts.push(format!("client saturated: it used {:.0} % of a core", self.client.cpu_share * 100.0));
+            doubts.push(format!("{CLIENT_SATURATED}: it used {:.0} % of a core", self.client.cpu_share * 100.0));
         }
         for topic in &self.topics {
             let (late, p99) = (topic.lateness.p99, topic.read.p99);
             if LATENESS_US_TOLERATED.max(LATENESS_SHARE_MAX * p99) < late {
-                doubts.push(format!("client saturated: {}: lateness p99 {late:.0} µs of {p99:.0} µs", topic.topic));
+                doubts.push(format!("{CLIENT_SATURATED}: {}: lateness p99 {late:.0} µs of {p99:.0} µs", topic.topic));
             }
         }
         if self.machine.strangers_share.is_some_and(|share| STRANGERS_SHARE_MAX < share) {
@@ -462,6 +469,11 @@ impl Percentiles {
     }
 }
 
+/// Whether this doubt says that the client was the bottleneck.
+pub(super) fn is_of_client(doubt: &str) -> bool {
+    doubt.starts_with(CLIENT_SATURATED)
+}
+
 fn strangers_share([start, end]: &[Edge; 2]) -> Option<f64> {
     let busy_share: f64 = end.cores.iter().zip(&start.cores).map(|(end, start)| end.shares_since(start).0).sum();
     let server_ns = end.server?.since(&start.server?).run_ns;
@@ -490,10 +502,14 @@ fn connection_count(plan: &Plan) -> f64 {
     f64::from((subscribers + plan.stalled).max(1))
 }
 
+fn window_deliveries(record: &Record) -> u64 {
+    let [start, end] = &record.window;
+    end.delivery_sum() - start.delivery_sum()
+}
+
 /// `None` if nothing was delivered in the window.
 fn per_delivery_us(used_ns: u64, record: &Record) -> Option<f64> {
-    let [start, end] = &record.window;
-    let deliveries = end.delivery_sum() - start.delivery_sum();
+    let deliveries = window_deliveries(record);
     (0 < deliveries).then(|| used_ns as f64 / 1e3 / deliveries as f64)
 }
 

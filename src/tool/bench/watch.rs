@@ -23,6 +23,8 @@ pub(super) struct Watch {
     interrupt: Arc<AtomicBool>,
     display: Display,
     last: Mutex<Option<Instant>>,
+    /// What stands before each note: which of several runs this is.
+    stage: Mutex<String>,
 }
 
 /// Where progress is shown.
@@ -46,13 +48,13 @@ impl Watch {
             true => Display::Bar(bar()),
             false => Display::Lines,
         };
-        Ok(Self { interrupt, display, last: Mutex::new(None) })
+        Ok(Self { interrupt, display, last: Mutex::new(None), stage: Mutex::default() })
     }
 
     /// Shows nothing, and is never interrupted.
     #[cfg(test)]
     pub(super) fn silent() -> Self {
-        Self { interrupt: Arc::default(), display: Display::None, last: Mutex::new(None) }
+        Self { interrupt: Arc::default(), display: Display::None, last: Mutex::new(None), stage: Mutex::default() }
     }
 
     /// Whether the run shall end early.
@@ -63,6 +65,21 @@ impl Watch {
     /// Begins a part of the run; shown at once.
     pub(super) fn begin(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Begins one of several runs: `stage` stands before each note from now on.
+    pub(super) fn name_stage(&self, stage: &str) {
+        stage.clone_into(&mut self.stage.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Tells what one of several runs came to: a line of its own. Left out on a terminal that shows the report, too, where
+    /// it would stand twice.
+    pub(super) fn tell(&self, line: &str) {
+        match &self.display {
+            Display::Bar(bar) if !io::stdout().is_terminal() => bar.println(line),
+            Display::Lines => eprintln!("{line}"),
+            _ => {}
+        }
     }
 
     /// Shows that `done` of `total` is reached in the part `name`, if it is time for that.
@@ -77,15 +94,16 @@ impl Watch {
             return;
         }
         *last = Some(Instant::now());
+        let note = format!("{}{}", self.stage.lock().unwrap_or_else(PoisonError::into_inner), note());
         match &self.display {
             Display::Bar(bar) => {
                 bar.set_length(total);
                 bar.set_position(done.min(total));
                 bar.set_prefix(name);
-                bar.set_message(note());
+                bar.set_message(note);
                 bar.tick();
             }
-            _ => eprintln!("{}", line(name, &note())),
+            _ => eprintln!("{}", line(name, &note)),
         }
     }
 }
