@@ -22,6 +22,7 @@ mod payload;
 mod post;
 mod presets;
 mod process;
+mod processes;
 mod progress;
 mod publisher;
 mod replies;
@@ -68,6 +69,9 @@ pub fn run(options: &Options) -> ExitCode {
     };
     // Where that is not allowed, connecting fails and says so.
     let _ = os::raise_descriptor_limit();
+    if options.as_member {
+        return processes::serve(&plan);
+    }
     let watch = match Watch::start(plan.is_quiet) {
         Ok(watch) => watch,
         Err(error) => return fail(1, &format!("signals cannot be caught: {error}")),

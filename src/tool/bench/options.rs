@@ -118,9 +118,10 @@ pub struct Options {
     /// Further processes that belong to the run, such as Redis. What all others use beside them makes the run void.
     #[arg(long, value_name = "PID")]
     beside_pid: Vec<u32>,
-    /// The core to run on.
-    #[arg(long, value_name = "CORE")]
-    pin: Option<usize>,
+    /// The core to run on. With --processes, the first of so many, or one for each, such as 1,3; one more is for the publisher,
+    /// which else shares the first.
+    #[arg(long, value_name = "CORES", value_delimiter = ',')]
+    pin: Vec<usize>,
     /// Leave the kernel's receive stamps out.
     #[arg(long)]
     no_kernel_stamps: bool,
@@ -157,6 +158,12 @@ pub struct Options {
     /// Each step's --warmup. A step connects anew, so on the same machine this is also the rest between two steps.
     #[arg(long, value_name = "SPAN", default_value = "1s", value_parser = parse_span, requires = "ladder")]
     ladder_warmup: Duration,
+    /// Split the subscribers over so many processes, and those that never read or come and go; events are published beside them.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "storm", value_parser = clap::value_parser!(u32).range(1..))]
+    processes: u32,
+    /// Be one of these processes: orders come on the standard input.
+    #[arg(long, hide = true)]
+    pub(super) as_member: bool,
 }
 
 impl Options {
@@ -250,13 +257,15 @@ pub(super) struct Plan {
     pub is_idle: bool,
     pub server_pid: Option<u32>,
     pub beside_pids: Vec<u32>,
-    pub pin: Option<usize>,
+    pub pins: Vec<usize>,
     pub takes_kernel_stamps: bool,
     pub json: Option<PathBuf>,
     pub hgrm: Option<PathBuf>,
     pub is_quiet: bool,
     /// How to find the knee, if that is wanted.
     pub ladder: Option<Rules>,
+    /// How many share the subscribers; 1 is this one itself.
+    pub processes: u32,
 }
 
 impl Plan {
@@ -278,6 +287,7 @@ impl Plan {
         if 0 < options.stalled && options.transport == Transport::SocketIo {
             return Err("--stalled: who subscribes over Socket.IO must read to be let in".to_owned());
         }
+        check_processes(options)?;
         Ok(Self {
             target: target(options)?,
             publish: Publish::new(options)?,
@@ -294,13 +304,28 @@ impl Plan {
             is_idle: options.idle,
             server_pid: options.server_pid,
             beside_pids: options.beside_pid.clone(),
-            pin: options.pin,
+            pins: options.pin.clone(),
             takes_kernel_stamps: !options.no_kernel_stamps,
             json: options.json.clone(),
             hgrm: options.hgrm.clone(),
             is_quiet: options.quiet,
             ladder: rules(options)?,
+            processes: options.processes,
         })
+    }
+
+    /// The core of one of several processes, counted from 0.
+    pub(super) fn member_core(&self, member: u32) -> Option<usize> {
+        match self.pins[..] {
+            [first] => Some(first + member as usize),
+            _ => self.pins.get(member as usize).copied(),
+        }
+    }
+
+    /// The core of this process: with several, the one that is left over, or the first.
+    pub(super) fn own_core(&self) -> Option<usize> {
+        let own = if self.processes == 1 { None } else { self.pins.get(self.processes as usize) };
+        own.or(self.pins.first()).copied()
     }
 
     /// The same at another rate of the first topic: one step of a ladder.
@@ -414,6 +439,17 @@ fn target_path(options: &Options, topic: &Topic, transport: Transport) -> String
         Transport::SocketIo => ("/socket.io/", "EIO=4&transport=websocket".to_owned()),
     };
     format!("{}?{query}", options.path.as_deref().unwrap_or(default_path))
+}
+
+fn check_processes(options: &Options) -> Result<(), String> {
+    let (processes, cores) = (options.processes as usize, options.pin.len());
+    if options.subscribers < options.processes {
+        return Err(format!("--processes {processes}: there are fewer subscribers, {}", options.subscribers));
+    }
+    if ![0, 1, processes].contains(&cores) && !(1 < processes && cores == processes + 1) {
+        return Err(format!("--pin: {cores} cores for {processes} processes: name one, or one for each"));
+    }
+    Ok(())
 }
 
 fn warmup(options: &Options) -> Duration {

@@ -58,6 +58,11 @@ impl Count {
     pub(super) fn now(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// Where fleets run in other processes, their sum.
+    pub(super) fn set(&self, count: u32) {
+        self.0.store(count, Ordering::Relaxed);
+    }
 }
 
 impl Progress {
@@ -122,6 +127,11 @@ impl Progress {
     /// A connection failed or ended.
     pub(super) fn fail(&self, reason: &str) {
         self.closed.raise();
+        self.set_first_failure(reason);
+    }
+
+    /// Where fleets run in other processes, what the first of them tells.
+    pub(super) fn set_first_failure(&self, reason: &str) {
         let mut first = self.first_failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         first.get_or_insert_with(|| reason.to_owned());
     }

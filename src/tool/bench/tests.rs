@@ -347,3 +347,18 @@ fn what_subscribers_ask_of_any_server() {
     check("https://127.0.0.1/", None);
     check("ws://", None);
 }
+
+#[test]
+fn cores_of_processes() {
+    let check = |processes: &str, pin: &str, members: [Option<usize>; 2], own: Option<usize>| {
+        let arguments = ["--processes", processes, "--pin", pin];
+        let plan = plan(if pin.is_empty() { &arguments[..2] } else { &arguments }).expect("a plan");
+        assert_eq!(([0, 1].map(|member| plan.member_core(member)), plan.own_core()), (members, own), "{arguments:?}");
+    };
+    check("2", "", [None, None], None);
+    check("2", "1", [Some(1), Some(2)], Some(1));
+    check("2", "1,3", [Some(1), Some(3)], Some(1));
+    check("2", "1,3,0", [Some(1), Some(3)], Some(0));
+    check("1", "1", [Some(1), Some(2)], Some(1));
+    assert!(plan(&["--pin", "1,2"]).is_err());
+}

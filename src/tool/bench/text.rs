@@ -36,6 +36,14 @@ impl Report {
             write!(f, ", {cost:.3} µs a delivery")?;
         }
         writeln!(f, "; {} involuntary switches", client.involuntary_switches)?;
+        for process in &self.client.processes {
+            let core = process.core.map_or_else(String::new, |core| format!(" on core {core}"));
+            write!(f, "         {}{core}: {} of a core", process.name, percent(process.cpu_share))?;
+            match process.subscribers {
+                0 => writeln!(f)?,
+                count => writeln!(f, ", {count} subscribers, {} deliveries", process.deliveries)?,
+            }
+        }
         let cores = self.machine.core_busy_shares.iter().zip(&self.machine.core_steal_shares).enumerate();
         for (core, (&busy, &steal)) in cores {
             writeln!(f, "core {core}   {} busy, {} stolen", percent(busy), percent(steal))?;

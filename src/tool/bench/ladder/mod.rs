@@ -107,7 +107,8 @@ pub(super) enum Verdict {
     Slow,
     /// Not every event came, once and in order.
     Incomplete,
-    ClientSaturated,
+    /// The client was the bottleneck, or lost a process.
+    ClientLimit,
     /// The run could not be made.
     Failed,
     Interrupted,
@@ -295,7 +296,7 @@ fn judge(first_p99: Option<f64>, figures: &Figures) -> Verdict {
     } else if figures.failure.is_some() {
         Verdict::Failed
     } else if figures.client_limit.is_some() {
-        Verdict::ClientSaturated
+        Verdict::ClientLimit
     } else if !figures.is_complete {
         Verdict::Incomplete
     } else if first_p99.is_some_and(|first| P99_GROWTH_MAX * first < figures.p99) {
@@ -311,7 +312,7 @@ impl Verdict {
         match self {
             Self::Good => None,
             Self::Slow | Self::Incomplete | Self::Failed => Some(Ending::Knee),
-            Self::ClientSaturated => Some(Ending::ClientLimit),
+            Self::ClientLimit => Some(Ending::ClientLimit),
             Self::Interrupted => Some(Ending::Interrupted),
         }
     }

@@ -25,7 +25,7 @@ fn steps(climb: &Climb) -> String {
         Verdict::Good => '+',
         Verdict::Slow => 's',
         Verdict::Incomplete => 'i',
-        Verdict::ClientSaturated => 'c',
+        Verdict::ClientLimit => 'c',
         Verdict::Failed => 'f',
         Verdict::Interrupted => '.',
     };
@@ -47,7 +47,7 @@ fn verdicts() {
     check(Some(49.0), |it| it.is_complete = false, Verdict::Incomplete);
     // What a saturated client misses is not the server's loss.
     let saturated = |it: &mut Figures| (it.is_complete, it.client_limit) = (false, Some("client saturated".to_owned()));
-    check(Some(49.0), saturated, Verdict::ClientSaturated);
+    check(Some(49.0), saturated, Verdict::ClientLimit);
     check(None, |it| it.failure = Some("no".to_owned()), Verdict::Failed);
     check(None, |it| it.is_interrupted = true, Verdict::Interrupted);
     // What disturbs a good step has not harmed it.
@@ -128,7 +128,7 @@ fn a_climb_is_told() {
     for expected in [
         "     ev/s deliveries/s    p50 µs    p99 µs  p99.9 µs     lost   server  verdict\n",
         "       20         1000        50       100       120        0   25.0 %  good\n",
-        "  client saturated, repeated (client saturated: it used 95 % of a core)\n",
+        "  client limit, repeated (client saturated: it used 95 % of a core)\n",
         "knee     at least 20 ev/s: 1000 deliveries/s, p50 50 µs, p99 100 µs\n",
         "at 50 %  10 ev/s: 1000 deliveries/s, p50 50 µs, p99 100 µs",
         "at 80 %  16 ev/s: ",

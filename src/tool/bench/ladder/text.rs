@@ -70,7 +70,7 @@ impl fmt::Display for Verdict {
             Self::Good => "good",
             Self::Slow => "p99 too high",
             Self::Incomplete => "incomplete",
-            Self::ClientSaturated => "client saturated",
+            Self::ClientLimit => "client limit",
             Self::Failed => "failed",
             Self::Interrupted => "interrupted",
         })
