@@ -101,14 +101,15 @@ fn the_knee_is_where_the_capacity_ends() {
     assert!((CAPACITY_HZ / FACTOR..CAPACITY_HZ * FACTOR).contains(&knee_hz), "{knee_hz}\n{text}");
     assert_eq!(climb["ending"], "knee", "{text}");
     check_steps(&climb, knee_hz);
-    for expected in ["knee     ", "at 50 %  ", "at 80 %  ", "  good\n", ", repeated"] {
+    for expected in ["knee     ", "at 50 %  ", "at 80 %  ", "  good\n", ", again\n"] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
     }
     let page = fs::read_to_string(html).expect("written");
-    for expected in ["Latency by rate", "Latency by percentile", "<title>mine: p99</title>", "≥", "knee ev/s"] {
-        assert_eq!(page.contains(expected), expected != "≥", "{expected:?}");
+    for expected in ["Latency by rate", "Latency by percentile", "<title>mine: p99</title>", "knee ev/s"] {
+        assert!(page.contains(expected), "{expected:?}");
     }
-    assert!(!page.contains("src=") && !page.contains("href=") && !page.contains("://127.0.0.1\""), "{page}");
+    assert!(!page.contains("≥"), "the knee is known");
+    assert!(!page.contains("src=") && !page.contains("href=") && !page.contains("@import"), "{page}");
     assert!(fs::read_to_string(hgrm).expect("written").starts_with("       Value     Percentile TotalCount"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
     command.args(["bench", "--compare", json, json, "--label", "one", "--label", "two", "--html", both]);
@@ -149,7 +150,7 @@ fn an_interrupted_ladder_tells_its_steps() {
     let (mut is_told, mut is_sent) = (false, false);
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
         // The row of the first step, then the second.
-        is_told |= line.starts_with("        5 ");
+        is_told |= line.starts_with("       5 ");
         if is_told && !is_sent && line.starts_with("measuring") && line.contains(" ev/s: ") {
             send_signal("INT", child.id());
             is_sent = true;

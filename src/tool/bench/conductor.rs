@@ -393,10 +393,10 @@ fn pass(
 }
 
 fn describe(elapsed: Duration, span: Duration, fresh: &Snapshot, fresh_span: Duration) -> String {
-    let mut note = format!("{:.1} s of {:.1} s", elapsed.as_secs_f64(), span.as_secs_f64());
+    let mut note = format!("{:.1} of {:.1} s", elapsed.as_secs_f64(), span.as_secs_f64());
     if let Some((p50_us, p99_us)) = fresh.quantile_us(0.5).zip(fresh.quantile_us(0.99)) {
         let rate_hz = fresh.count() as f64 / fresh_span.as_secs_f64().max(1e-3);
-        note += &format!(", p50 {p50_us:.0} µs, p99 {p99_us:.0} µs, {rate_hz:.0} deliveries/s");
+        note += &format!(", p50 {p50_us:.0}, p99 {p99_us:.0} µs, {rate_hz:.0}/s");
     }
     note
 }

@@ -269,23 +269,7 @@ impl Report {
 
     /// The distribution of the first topic's deliveries, in microseconds, in the text form of HdrHistogram's tools.
     pub(super) fn hgrm(&self) -> String {
-        let histogram = &self.deliveries;
-        let mut text = "       Value     Percentile TotalCount 1/(1-Percentile)\n\n".to_owned();
-        let mut below = 0;
-        for step in histogram.iter_quantiles(5) {
-            below += step.count_since_last_iteration();
-            let share = step.quantile_iterated_to();
-            let value = microseconds(step.value_iterated_to());
-            text += &match share < 1.0 {
-                true => format!("{value:12.3} {share:2.12} {below:10} {:14.2}\n", 1.0 / (1.0 - share)),
-                false => format!("{value:12.3} {share:2.12} {below:10}\n"),
-            };
-        }
-        let (mean, deviation) = (histogram.mean() / 1e3, histogram.stdev() / 1e3);
-        text += &format!("#[Mean    = {mean:12.3}, StdDeviation   = {deviation:12.3}]\n");
-        text +=
-            &format!("#[Max     = {:12.3}, Total count    = {:12}]\n", microseconds(histogram.max()), histogram.len());
-        text
+        hgrm(&self.deliveries)
     }
 
     fn doubts(&self, record: &Record) -> Vec<String> {
@@ -590,4 +574,23 @@ fn microseconds(nanoseconds: u64) -> f64 {
 
 fn first_deliveries(record: &Record) -> Histogram<u64> {
     record.outcomes.first().map_or_else(latency_histogram, |outcome| outcome.harvest.tally.read())
+}
+
+/// A distribution, in microseconds, in the text form of HdrHistogram's tools.
+pub(super) fn hgrm(histogram: &Histogram<u64>) -> String {
+    let mut text = "       Value     Percentile TotalCount 1/(1-Percentile)\n\n".to_owned();
+    let mut below = 0;
+    for step in histogram.iter_quantiles(5) {
+        below += step.count_since_last_iteration();
+        let share = step.quantile_iterated_to();
+        let value = microseconds(step.value_iterated_to());
+        text += &match share < 1.0 {
+            true => format!("{value:12.3} {share:2.12} {below:10} {:14.2}\n", 1.0 / (1.0 - share)),
+            false => format!("{value:12.3} {share:2.12} {below:10}\n"),
+        };
+    }
+    let (mean, deviation) = (histogram.mean() / 1e3, histogram.stdev() / 1e3);
+    text += &format!("#[Mean    = {mean:12.3}, StdDeviation   = {deviation:12.3}]\n");
+    text += &format!("#[Max     = {:12.3}, Total count    = {:12}]\n", microseconds(histogram.max()), histogram.len());
+    text
 }

@@ -1,4 +1,5 @@
 mod end_to_end;
+mod known_latencies;
 
 use std::time::Duration;
 

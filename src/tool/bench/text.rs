@@ -59,9 +59,10 @@ fn write_topic(f: &mut fmt::Formatter<'_>, topic: &TopicReport) -> fmt::Result {
     let TopicReport { topic: name, subscribers, rate_hz, size_bytes, events, deliveries, .. } = topic;
     writeln!(f, "topic    {name}: {subscribers} subscribers, {rate_hz} ev/s of {size_bytes} bytes")?;
     let faults = &topic.faults;
-    write!(f, "         {events} events, {deliveries} deliveries; lost {}, ", faults.lost)?;
-    write!(f, "repeated {}, reordered {}, ", faults.repeated, faults.reordered)?;
-    writeln!(f, "foreign {}; closed {}, refused {}", faults.foreign, topic.closed, topic.refused)?;
+    write!(f, "         {events} events, {deliveries} deliveries; ")?;
+    writeln!(f, "closed {}, refused {}", topic.closed, topic.refused)?;
+    write!(f, "         lost {}, repeated {}, ", faults.lost, faults.repeated)?;
+    writeln!(f, "reordered {}, foreign {}", faults.reordered, faults.foreign)?;
     for failure in topic.first_failure.iter().chain(&topic.publisher_failure) {
         writeln!(f, "         {failure}")?;
     }

@@ -116,8 +116,9 @@ impl Drop for Watch {
     }
 }
 
+/// On one line of a terminal that is 80 columns wide: a note that has no room is cut, not continued on the next line.
 fn bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix:>12} {bar:32} {msg}").expect("the template is a constant");
+    let style = ProgressStyle::with_template("{prefix:>10} {bar:10} {wide_msg}").expect("the template is a constant");
     ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style)
 }
 
@@ -131,8 +132,8 @@ mod tests {
 
     #[test]
     fn lines_are_plain() {
-        let text = line("measuring", "1.0 s of 2.0 s, p50 12 µs");
-        assert_eq!(text, "measuring    1.0 s of 2.0 s, p50 12 µs");
+        let text = line("measuring", "1.0 of 2.0 s, p50 12, p99 20 µs");
+        assert_eq!(text, "measuring    1.0 of 2.0 s, p50 12, p99 20 µs");
         assert!(!text.contains('\x1b'));
     }
 }

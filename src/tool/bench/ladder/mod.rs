@@ -244,7 +244,11 @@ impl Climb {
         edges.dedup_by_key(|step| step.map(std::ptr::from_ref));
         for figures in edges.into_iter().flatten().map(|step| &step.figures) {
             let rate = round(figures.rate_hz);
-            self.void.extend(figures.disturbances.iter().map(|what| format!("at {rate} ev/s: {what}")));
+            for what in figures.disturbances.iter().map(|what| format!("at {rate} ev/s: {what}")) {
+                if !self.void.contains(&what) {
+                    self.void.push(what);
+                }
+            }
         }
         self
     }

@@ -154,7 +154,7 @@ fn row(label: &str, step: &Step) -> String {
         whole(figures.p999),
         figures.lost.to_string(),
         figures.server_cpu_share.map_or_else(|| "–".to_owned(), |share| format!("{:.1} %", share * 100.0)),
-        format!("{}{}", step.verdict, if step.is_repeat { ", repeated" } else { "" }),
+        format!("{}{}", step.verdict, if step.is_repeat { ", again" } else { "" }),
     ];
     let cells: String = cells.iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect();
     format!("<tr><th>{}</th>{cells}</tr>", escape(label))
