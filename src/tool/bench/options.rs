@@ -325,7 +325,7 @@ impl Plan {
     /// The core of this process: with several, the one that is left over, or the first.
     pub(super) fn own_core(&self) -> Option<usize> {
         let own = if self.processes == 1 { None } else { self.pins.get(self.processes as usize) };
-        own.or(self.pins.first()).copied()
+        own.or_else(|| self.pins.first()).copied()
     }
 
     /// The same at another rate of the first topic: one step of a ladder.
@@ -446,7 +446,8 @@ fn check_processes(options: &Options) -> Result<(), String> {
     if options.subscribers < options.processes {
         return Err(format!("--processes {processes}: there are fewer subscribers, {}", options.subscribers));
     }
-    if ![0, 1, processes].contains(&cores) && !(1 < processes && cores == processes + 1) {
+    let has_one_for_the_publisher = 1 < processes && cores == processes + 1;
+    if !has_one_for_the_publisher && ![0, 1, processes].contains(&cores) {
         return Err(format!("--pin: {cores} cores for {processes} processes: name one, or one for each"));
     }
     Ok(())

@@ -325,5 +325,5 @@ impl Verdict {
 /// A rate as people read it: three digits at least.
 pub(super) fn round(rate_hz: f64) -> String {
     let text = if rate_hz < 1_000.0 { format!("{rate_hz:.1}") } else { format!("{rate_hz:.0}") };
-    text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
+    text.strip_suffix(".0").unwrap_or(&text).to_owned()
 }

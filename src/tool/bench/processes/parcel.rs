@@ -129,9 +129,8 @@ impl State {
         progress.closed.set(states.clone().map(|state| state.closed).sum());
         progress.set_deliveries(states.clone().map(|state| state.deliveries).sum());
         progress.live.set(states.clone().flat_map(|state| &state.live));
-        if let Some(failure) = states.clone().find_map(|state| state.first_failure.as_ref()) {
-            progress.set_first_failure(failure);
-        }
+        // The first one stays.
+        states.filter_map(|state| state.first_failure.as_ref()).for_each(|failure| progress.set_first_failure(failure));
     }
 }
 
