@@ -322,8 +322,12 @@ impl Verdict {
     }
 }
 
-/// A rate as people read it: three digits at least.
+/// A rate as people read it: three digits at least, and no zeros behind the point.
 pub(super) fn round(rate_hz: f64) -> String {
-    let text = if rate_hz < 1_000.0 { format!("{rate_hz:.1}") } else { format!("{rate_hz:.0}") };
-    text.strip_suffix(".0").unwrap_or(&text).to_owned()
+    let decimals = match rate_hz {
+        ..10.0 => 2,
+        10.0..1_000.0 => 1,
+        _ => return format!("{rate_hz:.0}"),
+    };
+    format!("{rate_hz:.decimals$}").trim_end_matches('0').trim_end_matches('.').to_owned()
 }

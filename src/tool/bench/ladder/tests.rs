@@ -1,5 +1,5 @@
 use super::*;
-use crate::tool::bench::tests::plan;
+use crate::tool::bench::{page, results::Results, tests::plan};
 
 const RULES: Rules = Rules { first_hz: 10.0, factor: 2.0, steps_max: 10, max_hz: None };
 
@@ -143,6 +143,25 @@ fn a_climb_is_told() {
     rows.for_each(|line| assert!(line.chars().count() <= 80, "{line:?}"));
     let json = serde_json::to_string(&climb).expect("plain data");
     assert_eq!(serde_json::from_str::<Climb>(&json).expect("as written").to_string(), text);
+    let mut results = Results::default();
+    results.ladders.push(("<i>mine".to_owned(), climb));
+    let page = page::page(&results);
+    for expected in ["<h2>&lt;i&gt;mine</h2>", "Void: the client is the limit", "<b>≥ 20</b>", "<td>client, again</td>"]
+    {
+        assert!(page.contains(expected), "{expected:?} is not in {page}");
+    }
+    assert!(!page.contains("<i>") && page.matches("<tr>").count() == page.matches("</tr>").count(), "{page}");
+    let text = page::comparison(&results);
+    assert!(
+        text.contains("<i>mine           ≥ 20           1000 ") && text.contains("\n  VOID the client is the limit"),
+        "{text}"
+    );
+}
+
+#[test]
+fn rates_are_rounded() {
+    let rates = [0.125, 6.25, 7.8125, 8.0, 10.0, 12.26, 100.0, 999.96, 1_234.5];
+    assert_eq!(rates.map(round), ["0.12", "6.25", "7.81", "8", "10", "12.3", "100", "1000", "1234"]);
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub(super) fn sections(ladders: &[(String, Climb)]) -> String {
     text += &by_rate(ladders);
     text += &table(ladders);
     let curves: Vec<Series<'_>> = match ladders {
-        [(_, climb)] => final_steps(climb).filter_map(|step| series(rate_label(step), step)).collect(),
+        [(_, climb)] => telling_steps(climb).into_iter().filter_map(|step| series(rate_label(step), step)).collect(),
         _ => ladders.iter().filter_map(|(label, climb)| knee_series(label, climb)).collect(),
     };
     text += &legend(curves.iter().map(|one| &*one.label));
@@ -79,18 +79,27 @@ fn header(label: &str, climb: &Climb) -> String {
     text + &format!("<section class=\"tiles\">{tiles}</section></header>")
 }
 
-/// The last attempt at each rate, the rates ascending, those below the knee too.
+/// The last attempt at each rate.
 fn final_steps(climb: &Climb) -> impl Iterator<Item = &Step> {
-    let is_final = |step: &&Step| {
-        climb
-            .steps
-            .iter()
-            .rfind(|other| other.figures.rate_hz == step.figures.rate_hz)
-            .is_some_and(|last| std::ptr::eq(*step, last))
+    let is_last = |step: &&Step| {
+        let attempts = climb.steps.iter().filter(|other| other.figures.rate_hz == step.figures.rate_hz);
+        attempts.last().is_some_and(|last| std::ptr::eq(*step, last))
     };
-    let mut all: Vec<&Step> = climb.steps.iter().filter(is_final).chain(&climb.below).collect();
-    all.sort_by(|one, other| one.figures.rate_hz.total_cmp(&other.figures.rate_hz));
-    all.into_iter().filter(|step| step.verdict != Verdict::Interrupted && step.report.is_some())
+    climb.steps.iter().filter(is_last).filter(|step| step.report.is_some())
+}
+
+/// Those whose distributions are drawn, by rate: the first step, those at shares of the knee, the knee, and what lies
+/// beyond it. All of them would be more than there are colours.
+fn telling_steps(climb: &Climb) -> Vec<&Step> {
+    let knee_hz = climb.knee_hz.unwrap_or(0.0);
+    let mut telling: Vec<&Step> = final_steps(climb)
+        .enumerate()
+        .filter(|(place, step)| *place == 0 || knee_hz <= step.figures.rate_hz)
+        .map(|(_, step)| step)
+        .chain(&climb.below)
+        .collect();
+    telling.sort_by(|one, other| one.figures.rate_hz.total_cmp(&other.figures.rate_hz));
+    telling
 }
 
 fn series(label: String, step: &Step) -> Option<Series<'_>> {
