@@ -82,8 +82,8 @@ fn header(label: &str, climb: &Climb) -> String {
 /// The last attempt at each rate.
 fn final_steps(climb: &Climb) -> impl Iterator<Item = &Step> {
     let is_last = |step: &&Step| {
-        let attempts = climb.steps.iter().filter(|other| other.figures.rate_hz == step.figures.rate_hz);
-        attempts.last().is_some_and(|last| std::ptr::eq(*step, last))
+        let last = climb.steps.iter().rfind(|other| other.figures.rate_hz == step.figures.rate_hz);
+        last.is_some_and(|last| std::ptr::eq(*step, last))
     };
     climb.steps.iter().filter(is_last).filter(|step| step.report.is_some())
 }
