@@ -40,6 +40,11 @@ impl Clock {
         Self { start: std::time::Instant::now() }
     }
 
+    /// The same clock, had it begun so much earlier.
+    pub fn begun_earlier(self, span: Duration) -> Self {
+        Self { start: self.start.checked_sub(span).unwrap_or(self.start) }
+    }
+
     /// The moment it is.
     pub fn now(&self) -> Moment {
         Moment(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))

@@ -8,6 +8,8 @@ mod support;
 mod auth;
 mod bench;
 mod bench_inputs;
+mod bench_ladder;
+mod bench_processes;
 mod browser;
 mod browser_refusals;
 mod churn;

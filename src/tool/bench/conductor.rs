@@ -3,6 +3,7 @@
 use std::{
     io,
     net::TcpStream,
+    sync::atomic::{AtomicBool, Ordering},
     thread::{self, ScopedJoinHandle},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -14,6 +15,7 @@ use super::{
     logins::{Attempts, Logins},
     options::{Load, Plan},
     payload::{PROBE, Stamp},
+    processes::{Catch, Crew, Portrait},
     progress::Progress,
     publisher::{Published, Publisher},
     schedule::Schedule,
@@ -55,6 +57,8 @@ pub(super) struct Record {
     pub visits: Option<Visits>,
     pub attempts: Option<Attempts>,
     pub storm: Option<Storm>,
+    /// The client's further processes.
+    pub crew: Vec<Portrait>,
     /// How far the two clocks moved against each other, if both were used.
     pub drift: Option<Duration>,
     pub started: Duration,
@@ -91,33 +95,41 @@ struct Played {
 
 /// Makes the run that `plan` describes.
 pub(super) fn conduct(plan: &Plan, watch: &Watch) -> Result<Record, String> {
-    pin(plan)?;
+    plan.own_core().map_or(Ok(()), pin_to)?;
     let clock = Clock::start();
     let stamps = plan.takes_kernel_stamps.then(|| StampClock::calibrate(&clock));
     let started = unix_now();
     let context = Context { clock, stamps, run: started.subsec_micros() as u16 };
     let memory_before = MemoryEdge::read(plan).map_err(|error| format!("--server-pid: {error}"))?;
     let voices: Vec<Voice> = plan.loads.iter().map(|load| Voice::new(load, plan.is_idle)).collect();
-    let (harvests, played) = perform(plan, &voices, &context, watch)?;
+    let mut crew = Crew::start(plan, &context)?;
+    let (catch, played) = match crew.is_empty() {
+        true => perform(plan, &voices, &context, &mut crew, watch)?,
+        false => {
+            let played = play(plan, &voices, &context, &mut crew, watch)?;
+            (crew.finish(&voices), played)
+        }
+    };
     let mut published = played.published.into_iter();
-    let outcomes = voices.into_iter().zip(harvests);
+    let outcomes = voices.into_iter().zip(catch.harvests);
     let outcomes = outcomes.map(|(voice, harvest)| Outcome { voice, harvest, published: published.next() }).collect();
     let [memory_open, memory_after] = played.memory;
     Ok(Record {
         outcomes,
         memory: [memory_before, memory_open, memory_after],
         window: played.window,
-        visits: played.visits,
+        visits: played.visits.or(catch.visits),
         attempts: played.attempts,
         storm: played.storm,
-        drift: stamps.map(|stamps| stamps.drift(&clock)),
+        crew: crew.portraits(),
+        drift: stamps.map(|stamps| stamps.drift(&clock)).max(catch.drift),
         started,
         is_interrupted: watch.is_interrupted(),
     })
 }
 
 impl Voice {
-    fn new(load: &Load, is_idle: bool) -> Self {
+    pub(super) fn new(load: &Load, is_idle: bool) -> Self {
         let mut schedule = Schedule::new(&load.pace);
         if is_idle {
             schedule = Schedule { due: Vec::new(), measured: 0..0 };
@@ -127,18 +139,24 @@ impl Voice {
 }
 
 /// Runs the fleets beside everything else.
-fn perform(plan: &Plan, voices: &[Voice], context: &Context, watch: &Watch) -> Result<(Vec<Harvest>, Played), String> {
+fn perform(
+    plan: &Plan,
+    voices: &[Voice],
+    context: &Context,
+    crew: &mut Crew,
+    watch: &Watch,
+) -> Result<(Catch, Played), String> {
     thread::scope(|scope| {
         let fleets: Vec<_> =
             fleets(plan, voices, context)?.into_iter().map(|fleet| scope.spawn(|| fleet.run())).collect();
-        let played = play(plan, voices, context, watch);
+        let played = play(plan, voices, context, crew, watch);
         // Whatever happened, the fleets are told to stop: the scope waits for them.
         voices.iter().for_each(|voice| voice.progress.stop());
         let harvests = fleets.into_iter().map(|fleet| match fleet.join() {
             Ok(harvest) => harvest.map_err(|error| error.to_string()),
             Err(_) => Err("a subscribers' thread panicked".to_owned()),
         });
-        Ok((harvests.collect::<Result<_, _>>()?, played?))
+        Ok((Catch { harvests: harvests.collect::<Result<_, _>>()?, visits: None, drift: None }, played?))
     })
 }
 
@@ -153,34 +171,49 @@ fn fleets<'a>(plan: &'a Plan, voices: &'a [Voice], context: &Context) -> Result<
     Ok(fleets)
 }
 
-fn play(plan: &Plan, voices: &[Voice], context: &Context, watch: &Watch) -> Result<Played, String> {
-    await_open(voices, &context.clock, watch)?;
+fn play(plan: &Plan, voices: &[Voice], context: &Context, crew: &mut Crew, watch: &Watch) -> Result<Played, String> {
+    await_open(voices, crew, &context.clock, watch)?;
     // They stall as long as this lives.
-    let _stalled: Vec<TcpStream> =
-        open_stalled(plan, &plan.loads[0]).map_err(|error| format!("a stalled subscriber: {error}"))?;
+    let _stalled: Vec<TcpStream> = stall(plan, crew)?;
     let memory_open = read_memory(plan)?;
-    let publishers = if plan.is_idle { Vec::new() } else { prove(plan, voices, context, watch)? };
+    let publishers = if plan.is_idle { Vec::new() } else { prove(plan, voices, context, crew, watch)? };
     let over = Progress::default();
     thread::scope(|scope| {
-        let (churn, logins) = (open_churn(plan, context, &over)?, open_logins(plan, context, &over)?);
+        let (churn, logins) = (open_churn(plan, context, crew, &over)?, open_logins(plan, context, &over)?);
         let churn = churn.map(|churn| scope.spawn(|| churn.run()));
         let logins = logins.map(|logins| scope.spawn(|| logins.run()));
-        let measured = measure(plan, voices, publishers, context, watch);
+        let measured = measure(plan, voices, publishers, context, crew, watch);
         over.stop();
+        crew.leave();
         let visits = churn.map(|churn| bring_home(churn, "the visitors' thread")).transpose()?;
         let attempts = logins.map(|logins| bring_home(logins, "the thread of those who sign in")).transpose()?;
         let (window, published) = measured?;
         let memory_after = read_memory(plan)?;
-        await_rest(plan, voices, 0, &context.clock, watch);
+        await_rest(plan, voices, 0, crew, &context.clock, watch);
         let storm = if watch.is_interrupted() { None } else { raise_storm(plan, &voices[0], context)? };
         if let (Some(missed), Some(_)) = (plan.storm, &storm) {
-            await_rest(plan, voices, missed + storm::EVENTS_AFTER, &context.clock, watch);
+            await_rest(plan, voices, missed + storm::EVENTS_AFTER, crew, &context.clock, watch);
         }
         Ok(Played { memory: [memory_open, memory_after], window, visits, attempts, storm, published })
     })
 }
 
-fn open_churn<'a>(plan: &'a Plan, context: &Context, over: &'a Progress) -> Result<Option<Churn<'a>>, String> {
+fn stall(plan: &Plan, crew: &mut Crew) -> Result<Vec<TcpStream>, String> {
+    if !crew.is_empty() {
+        return crew.stall().map(|()| Vec::new());
+    }
+    open_stalled(plan, &plan.loads[0]).map_err(|error| format!("a stalled subscriber: {error}"))
+}
+
+fn open_churn<'a>(
+    plan: &'a Plan,
+    context: &Context,
+    crew: &mut Crew,
+    over: &'a Progress,
+) -> Result<Option<Churn<'a>>, String> {
+    if 0.0 < plan.churn.rate && !crew.is_empty() {
+        return crew.visit().map(|()| None);
+    }
     let churn = (0.0 < plan.churn.rate).then(|| Churn::new(plan, context, over));
     churn.transpose().map_err(|error| error.to_string())
 }
@@ -196,7 +229,13 @@ fn bring_home<T>(thread: ScopedJoinHandle<'_, io::Result<T>>, name: &str) -> Res
 }
 
 /// Publishes probes until every subscriber has heard one: whoever misses an event after that has lost it.
-fn prove(plan: &Plan, voices: &[Voice], context: &Context, watch: &Watch) -> Result<Vec<Publisher>, String> {
+fn prove(
+    plan: &Plan,
+    voices: &[Voice],
+    context: &Context,
+    crew: &mut Crew,
+    watch: &Watch,
+) -> Result<Vec<Publisher>, String> {
     let mut publishers = Vec::new();
     for voice in voices {
         let mut publisher = Publisher::connect(&plan.publish, &voice.load.topic, plan.size_bytes)
@@ -209,6 +248,8 @@ fn prove(plan: &Plan, voices: &[Voice], context: &Context, watch: &Watch) -> Res
                 let stamp = Stamp { run: context.run, sequence: PROBE, intended: context.clock.now() };
                 publisher.send(&stamp).map_err(|error| format!("the publisher failed: {error}"))?;
             }
+            crew.look(voices);
+            crew.check_alive()?;
             check_closed(voice)?;
             check_interrupted(watch)?;
             let (heard, all) = (voice.progress.ready.now(), voice.load.subscribers);
@@ -230,24 +271,33 @@ fn measure(
     voices: &[Voice],
     publishers: Vec<Publisher>,
     context: &Context,
+    crew: &mut Crew,
     watch: &Watch,
 ) -> Result<([Edge; 2], Vec<Published>), String> {
     let clock = &context.clock;
     let start = clock.now() + START_DELAY;
+    // Publishers stay until the last edge is read: what an ended thread has used is in no account of the kernel's.
+    let is_read = AtomicBool::new(false);
     thread::scope(|scope| {
         let publishers: Vec<_> = publishers
             .into_iter()
             .zip(voices)
             .map(|(publisher, voice)| {
-                scope.spawn(move || publisher.run(&voice.schedule, start, context.run, clock, &voice.progress))
+                scope.spawn(|| {
+                    let published = publisher.run(&voice.schedule, start, context.run, clock, &voice.progress);
+                    while !is_read.load(Ordering::Acquire) {
+                        thread::park();
+                    }
+                    published
+                })
             })
             .collect();
-        let progress = || voices.iter().map(|voice| &voice.progress);
-        let edge = || Edge::read(plan, progress(), clock).map_err(|error| format!("--server-pid: {error}"));
-        let is_warm = pass(("warming up", start), plan.warmup, voices, clock, watch);
-        let first = edge();
-        let is_over = is_warm && pass(("measuring", start + plan.warmup), plan.duration, voices, clock, watch);
-        let last = edge();
+        let is_warm = pass(("warming up", start), plan.warmup, voices, crew, clock, watch);
+        let first = read_edge(plan, voices, crew, clock);
+        let is_over = is_warm && pass(("measuring", start + plan.warmup), plan.duration, voices, crew, clock, watch);
+        let last = read_edge(plan, voices, crew, clock);
+        is_read.store(true, Ordering::Release);
+        publishers.iter().for_each(|publisher| publisher.thread().unpark());
         let is_finished = || Ok(watch.is_interrupted() || publishers.iter().all(ScopedJoinHandle::is_finished));
         // A server that takes events more slowly than they are due would hold its publisher for ever.
         if !is_over || !wait_until(plan.patience, clock, is_finished)? || watch.is_interrupted() {
@@ -256,6 +306,7 @@ fn measure(
         let published = publishers.into_iter().map(|publisher| publisher.join());
         let published = published.collect::<Result<_, _>>().map_err(|_| "a publisher's thread panicked".to_owned())?;
         if !is_warm {
+            crew.check_alive()?;
             return Err("interrupted before the measured span began: nothing was measured".to_owned());
         }
         Ok(([first?, last?], published))
@@ -263,11 +314,12 @@ fn measure(
 }
 
 /// Waits until all is delivered, `more` events beyond the schedules too, or nothing more seems to come.
-fn await_rest(plan: &Plan, voices: &[Voice], more: u32, clock: &Clock, watch: &Watch) {
+fn await_rest(plan: &Plan, voices: &[Voice], more: u32, crew: &mut Crew, clock: &Clock, watch: &Watch) {
     watch.begin();
     let expected: u64 = voices.iter().map(|voice| voice.expected_deliveries(more)).sum();
     let (mut last_count, mut last_change) = (0, clock.now());
     let condition = || {
+        crew.look(voices);
         let count = voices.iter().map(|voice| voice.progress.deliveries()).sum();
         if count != last_count {
             (last_count, last_change) = (count, clock.now());
@@ -286,11 +338,13 @@ impl Voice {
     }
 }
 
-fn await_open(voices: &[Voice], clock: &Clock, watch: &Watch) -> Result<(), String> {
+fn await_open(voices: &[Voice], crew: &mut Crew, clock: &Clock, watch: &Watch) -> Result<(), String> {
     let all: u32 = voices.iter().map(|voice| voice.load.subscribers).sum();
     let open = || voices.iter().map(|voice| voice.progress.open.now()).sum::<u32>();
     watch.begin();
     let is_done = || {
+        crew.look(voices);
+        crew.check_alive()?;
         voices.iter().try_for_each(check_closed)?;
         check_interrupted(watch)?;
         let count = open();
@@ -311,13 +365,22 @@ fn check_interrupted(watch: &Watch) -> Result<(), String> {
     }
 }
 
-/// Lets a span pass that has a name and a start, and shows how it goes; false if it was interrupted.
-fn pass((name, start): (&'static str, Moment), span: Duration, voices: &[Voice], clock: &Clock, watch: &Watch) -> bool {
+/// Lets a span pass that has a name and a start, and shows how it goes; false if it was interrupted, or if one of the
+/// client's processes died.
+fn pass(
+    (name, start): (&'static str, Moment),
+    span: Duration,
+    voices: &[Voice],
+    crew: &mut Crew,
+    clock: &Clock,
+    watch: &Watch,
+) -> bool {
     let look = || Snapshot::of(voices.iter().map(|voice| &voice.progress.live));
     let (mut last, mut last_at) = (look(), clock.now());
     watch.begin();
     while clock.now() < start + span {
-        if watch.is_interrupted() {
+        crew.look(voices);
+        if watch.is_interrupted() || crew.death().is_some() {
             return false;
         }
         let elapsed = clock.now().since(start);
@@ -333,10 +396,10 @@ fn pass((name, start): (&'static str, Moment), span: Duration, voices: &[Voice],
 }
 
 fn describe(elapsed: Duration, span: Duration, fresh: &Snapshot, fresh_span: Duration) -> String {
-    let mut note = format!("{:.1} s of {:.1} s", elapsed.as_secs_f64(), span.as_secs_f64());
+    let mut note = format!("{:.1} of {:.1} s", elapsed.as_secs_f64(), span.as_secs_f64());
     if let Some((p50_us, p99_us)) = fresh.quantile_us(0.5).zip(fresh.quantile_us(0.99)) {
         let rate_hz = fresh.count() as f64 / fresh_span.as_secs_f64().max(1e-3);
-        note += &format!(", p50 {p50_us:.0} µs, p99 {p99_us:.0} µs, {rate_hz:.0} deliveries/s");
+        note += &format!(", p50 {p50_us:.0}, p99 {p99_us:.0} µs, {rate_hz:.0}/s");
     }
     note
 }
@@ -365,20 +428,25 @@ pub(super) fn wait_until(
     Ok(true)
 }
 
+/// All counters, now.
+fn read_edge(plan: &Plan, voices: &[Voice], crew: &mut Crew, clock: &Clock) -> Result<Edge, String> {
+    crew.look(voices);
+    let progress = voices.iter().map(|voice| &voice.progress);
+    Edge::read(plan, progress, crew, clock).map_err(|error| format!("--server-pid: {error}"))
+}
+
 fn read_memory(plan: &Plan) -> Result<MemoryEdge, String> {
     MemoryEdge::read(plan).map_err(|error| format!("--server-pid: {error}"))
 }
 
-/// All threads begun later inherit it.
-fn pin(plan: &Plan) -> Result<(), String> {
-    match plan.pin {
-        Some(core) if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) => {
-            Err(format!("--pin: cannot run on core {core}"))
-        }
-        _ => Ok(()),
+/// Runs on that core from now on: all threads begun later inherit it.
+pub(super) fn pin_to(core: usize) -> Result<(), String> {
+    match core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
+        true => Ok(()),
+        false => Err(format!("--pin: cannot run on core {core}")),
     }
 }
 
-fn unix_now() -> Duration {
+pub(super) fn unix_now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

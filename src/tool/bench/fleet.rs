@@ -183,7 +183,7 @@ impl<'a> Fleet<'a> {
     /// They are dealt out to the topics one by one.
     fn topic_of(&self, slot: usize) -> usize {
         // Asked at every event of a socket, so without a division where none is needed.
-        if self.manners.len() == 1 { 0 } else { slot % self.manners.len() }
+        if self.manners.len() == 1 { 0 } else { (self.load.subscribers_before as usize + slot) % self.manners.len() }
     }
 
     fn attend(&mut self, event: &Event) {

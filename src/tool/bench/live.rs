@@ -33,6 +33,21 @@ impl Live {
     }
 }
 
+impl Live {
+    /// Each bucket's number and its count, where there is one.
+    pub(super) fn counts(&self) -> Vec<(usize, u64)> {
+        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed)).enumerate();
+        counts.filter(|(_, count)| 0 < *count).collect()
+    }
+
+    /// Takes the sum of `counts` in place of what it has: they come from fleets in other processes.
+    pub(super) fn set<'a>(&self, counts: impl Iterator<Item = &'a (usize, u64)>) {
+        let mut sum = [0; BUCKETS];
+        counts.for_each(|&(bucket, count)| sum[bucket.min(BUCKETS - 1)] += count);
+        self.0.iter().zip(sum).for_each(|(count, sum)| count.store(sum, Ordering::Relaxed));
+    }
+}
+
 impl Snapshot {
     /// All fleets' counts together.
     pub(super) fn of<'a>(fleets: impl Iterator<Item = &'a Live>) -> Self {
@@ -99,6 +114,9 @@ mod tests {
         live.note(7_000);
         let later = Snapshot::of([&live].into_iter()).since(&all);
         check(&later, 0.5, 7.0);
+        let copy = Live::default();
+        copy.set(live.counts().iter().chain(&live.counts()));
+        assert_eq!(Snapshot::of([&copy].into_iter()), Snapshot::of([&live, &live].into_iter()));
         assert_eq!((all.count(), later.count(), later.since(&later).quantile_us(0.5)), (10_000, 1, None));
     }
 

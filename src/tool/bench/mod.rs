@@ -12,6 +12,7 @@ mod churn;
 mod conductor;
 mod fleet;
 mod homecoming;
+mod ladder;
 mod live;
 mod logins;
 mod options;
@@ -23,10 +24,12 @@ mod payload;
 mod post;
 mod presets;
 mod process;
+mod processes;
 mod progress;
 mod publisher;
 mod replies;
 mod report;
+mod results;
 mod schedule;
 mod script;
 mod secrets;
@@ -44,13 +47,14 @@ mod watch;
 mod window;
 mod wire;
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 pub use options::Options;
 pub use presets::expand_preset;
 
 use options::Plan;
 use report::Report;
+use results::Results;
 use watch::Watch;
 
 use crate::os;
@@ -70,57 +74,50 @@ pub fn run(options: &Options) -> ExitCode {
     };
     // Where that is not allowed, connecting fails and says so.
     let _ = os::raise_descriptor_limit();
+    if options.as_member {
+        return processes::serve(&plan);
+    }
     let watch = match Watch::start(plan.is_quiet) {
         Ok(watch) => watch,
         Err(error) => return fail(1, &format!("signals cannot be caught: {error}")),
     };
-    let conducted = conductor::conduct(&plan, &watch);
-    let is_interrupted = watch.is_interrupted();
-    drop(watch);
-    let report = match conducted {
-        Ok(record) => Report::new(&plan, &record),
-        Err(problem) => return fail(1, &problem),
-    };
-    print!("{report}");
     let label = options.label.first().cloned().unwrap_or_else(|| "this run".to_owned());
-    let is_complete = report.is_complete();
-    let written = write_files(&plan, &report).and_then(|()| write_page(options, &[(label, report)]));
-    if let Err(problem) = written {
-        return fail(1, &problem);
+    let found = measure(&plan, &watch, label);
+    let is_interrupted = watch.is_interrupted();
+    // It clears its bar, so that the report begins on a line of its own.
+    drop(watch);
+    let written = found.and_then(|(results, text, is_good)| {
+        print!("{text}");
+        results.write(&plan, options).map(|()| is_good)
+    });
+    match written {
+        Err(problem) => fail(1, &problem),
+        Ok(_) if is_interrupted => ExitCode::from(INTERRUPTED),
+        Ok(is_good) => ExitCode::from(u8::from(!is_good)),
     }
-    if is_interrupted {
-        return ExitCode::from(INTERRUPTED);
+}
+
+/// What was found, as data and as text, and whether it is what one wants: a run without losses, or a ladder with a good
+/// step.
+fn measure(plan: &Plan, watch: &Watch, label: String) -> Result<(Results, String, bool), String> {
+    let mut results = Results::default();
+    let (text, is_good);
+    if let Some(rules) = plan.ladder {
+        let climb = ladder::run(plan, rules, watch)?;
+        (text, is_good) = (climb.to_string(), climb.knee_hz.is_some());
+        results.ladders.push((label, climb));
+    } else {
+        let report = Report::new(plan, &conductor::conduct(plan, watch)?);
+        (text, is_good) = (report.to_string(), report.is_complete());
+        results.runs.push((label, report));
     }
-    ExitCode::from(u8::from(!is_complete))
+    Ok((results, text, is_good))
 }
 
 fn compare(options: &Options) -> Result<(), String> {
-    let read = |(index, path): (usize, &PathBuf)| {
-        let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let report: Report = serde_json::from_str(&text)
-            .map_err(|error| format!("{}: not a report that --json wrote: {error}", path.display()))?;
-        let name = || path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok((options.label.get(index).cloned().unwrap_or_else(name), report))
-    };
-    let reports: Vec<(String, Report)> = options.compare.iter().enumerate().map(read).collect::<Result<_, String>>()?;
-    print!("{}", page::comparison(&reports));
-    write_page(options, &reports)
-}
-
-fn write_page(options: &Options, reports: &[(String, Report)]) -> Result<(), String> {
-    let Some(path) = options.html() else { return Ok(()) };
-    fs::write(path, page::page(reports)).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-fn write_files(plan: &Plan, report: &Report) -> Result<(), String> {
-    if let Some(path) = &plan.json {
-        let text = serde_json::to_string_pretty(report).map_err(|error| error.to_string())?;
-        fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
-    }
-    if let Some(path) = &plan.hgrm {
-        fs::write(path, report.hgrm()).map_err(|error| format!("{}: {error}", path.display()))?;
-    }
-    Ok(())
+    let results = Results::read(options)?;
+    print!("{}", page::comparison(&results));
+    results.write_page(options)
 }
 
 fn fail(code: u8, problem: &str) -> ExitCode {

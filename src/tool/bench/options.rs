@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     broker::Broker,
+    ladder::Rules,
     packets::Room,
     payload::PAYLOAD_BYTES_MIN,
     post::{Post, PostMethod},
@@ -148,9 +149,10 @@ pub struct Options {
     /// Further processes that belong to the run, such as Redis. What all others use beside them makes the run void.
     #[arg(long, value_name = "PID")]
     beside_pid: Vec<u32>,
-    /// The core to run on.
-    #[arg(long, value_name = "CORE")]
-    pin: Option<usize>,
+    /// The core to run on. With --processes, the first of so many, or one for each, such as 1,3; one more is for the publisher,
+    /// which else shares the first.
+    #[arg(long, value_name = "CORES", value_delimiter = ',')]
+    pin: Vec<usize>,
     /// Leave the kernel's receive stamps out.
     #[arg(long)]
     no_kernel_stamps: bool,
@@ -172,6 +174,27 @@ pub struct Options {
     /// What to call a result, in their order. [default: the file's name]
     #[arg(long, value_name = "TEXT")]
     pub(super) label: Vec<String>,
+    /// Find the knee: measure at --rate, then at a higher rate with each step, until p99 has doubled or events are missing.
+    #[arg(long, conflicts_with_all = ["idle", "storm"])]
+    ladder: bool,
+    /// Each step's rate is so many times the last one's.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.25, requires = "ladder")]
+    ladder_factor: f64,
+    /// The most steps, repetitions not counted.
+    #[arg(long, value_name = "N", default_value_t = 32, requires = "ladder", value_parser = clap::value_parser!(u32).range(1..))]
+    ladder_steps_max: u32,
+    /// The highest rate.
+    #[arg(long, value_name = "HZ", requires = "ladder")]
+    ladder_max: Option<f64>,
+    /// Each step's --warmup. A step connects anew, so on the same machine this is also the rest between two steps.
+    #[arg(long, value_name = "SPAN", default_value = "1s", value_parser = parse_span, requires = "ladder")]
+    ladder_warmup: Duration,
+    /// Split the subscribers over so many processes, and those that never read or come and go; events are published beside them.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "storm", value_parser = clap::value_parser!(u32).range(1..))]
+    processes: u32,
+    /// Be one of these processes: orders come on the standard input.
+    #[arg(long, hide = true)]
+    pub(super) as_member: bool,
 }
 
 impl Options {
@@ -232,6 +255,8 @@ pub(super) struct Load {
     pub topic: Topics,
     /// Of all topics together.
     pub subscribers: u32,
+    /// How many of other processes come before them.
+    pub subscribers_before: u32,
     pub transport: Transport,
     pub pace: Pace,
     /// What the request asks for, with `{topic}`.
@@ -243,7 +268,7 @@ pub(super) struct Load {
 impl Load {
     /// How many subscribers each event has.
     pub(super) fn audience(&self) -> Audience {
-        Audience { subscribers: self.subscribers, topics: self.topic.count() }
+        Audience { first: self.subscribers_before, subscribers: self.subscribers, topics: self.topic.count() }
     }
 
     fn speaks_freely(&self) -> bool {
@@ -295,11 +320,15 @@ pub(super) struct Plan {
     pub is_idle: bool,
     pub server_pid: Option<u32>,
     pub beside_pids: Vec<u32>,
-    pub pin: Option<usize>,
+    pub pins: Vec<usize>,
     pub takes_kernel_stamps: bool,
     pub json: Option<PathBuf>,
     pub hgrm: Option<PathBuf>,
     pub is_quiet: bool,
+    /// How to find the knee, if that is wanted.
+    pub ladder: Option<Rules>,
+    /// How many share the subscribers; 1 is this one itself.
+    pub processes: u32,
 }
 
 impl Plan {
@@ -326,6 +355,7 @@ impl Plan {
         if !options.script.is_empty() && !loads.iter().chain(&churn.loads).any(Load::speaks_freely) {
             return Err("--send, --await and --answer need --transport ws or fanfare.v1".to_owned());
         }
+        check_processes(options)?;
         Ok(Self {
             target: target(options)?,
             publish: Publish::new(options, &topics)?,
@@ -334,7 +364,7 @@ impl Plan {
             room: room(options)?,
             ignored: options.ignored.clone(),
             size_bytes: options.size,
-            warmup: options.warmup,
+            warmup: warmup(options),
             duration: options.duration,
             patience: options.patience,
             stalled: options.stalled,
@@ -344,12 +374,35 @@ impl Plan {
             is_idle: options.idle,
             server_pid: options.server_pid,
             beside_pids: options.beside_pid.clone(),
-            pin: options.pin,
+            pins: options.pin.clone(),
             takes_kernel_stamps: !options.no_kernel_stamps,
             json: options.json.clone(),
             hgrm: options.hgrm.clone(),
             is_quiet: options.quiet,
+            ladder: rules(options)?,
+            processes: options.processes,
         })
+    }
+
+    /// The core of one of several processes, counted from 0.
+    pub(super) fn member_core(&self, member: u32) -> Option<usize> {
+        match self.pins[..] {
+            [first] => Some(first + member as usize),
+            _ => self.pins.get(member as usize).copied(),
+        }
+    }
+
+    /// The core of this process: with several, the one that is left over, or the first.
+    pub(super) fn own_core(&self) -> Option<usize> {
+        let own = if self.processes == 1 { None } else { self.pins.get(self.processes as usize) };
+        own.or_else(|| self.pins.first()).copied()
+    }
+
+    /// The same at another rate of the first topic: one step of a ladder.
+    pub(super) fn at_rate(&self, rate_hz: f64) -> Self {
+        let mut plan = self.clone();
+        plan.loads[0].pace.rate = rate_hz;
+        plan
     }
 }
 
@@ -440,12 +493,13 @@ fn load(options: &Options, topic: &Topics, subscribers: u32, rate: f64, transpor
     Load {
         topic: topic.clone(),
         subscribers,
+        subscribers_before: 0,
         transport,
         pace: Pace {
             arrivals: options.arrivals,
             rate,
             burst_events: options.burst_events,
-            warmup: options.warmup,
+            warmup: warmup(options),
             duration: options.duration,
         },
         path: target_path(options, transport),
@@ -488,6 +542,35 @@ fn target_path(options: &Options, transport: Transport) -> String {
         Transport::SocketIo => ("/socket.io/", "EIO=4&transport=websocket"),
     };
     format!("{}?{query}", options.path.as_deref().unwrap_or(default_path))
+}
+
+fn check_processes(options: &Options) -> Result<(), String> {
+    let (processes, cores) = (options.processes as usize, options.pin.len());
+    if options.subscribers < options.processes {
+        return Err(format!("--processes {processes}: there are fewer subscribers, {}", options.subscribers));
+    }
+    let has_one_for_the_publisher = 1 < processes && cores == processes + 1;
+    if !has_one_for_the_publisher && ![0, 1, processes].contains(&cores) {
+        return Err(format!("--pin: {cores} cores for {processes} processes: name one, or one for each"));
+    }
+    Ok(())
+}
+
+fn warmup(options: &Options) -> Duration {
+    if options.ladder { options.ladder_warmup } else { options.warmup }
+}
+
+fn rules(options: &Options) -> Result<Option<Rules>, String> {
+    let Options { ladder_factor: factor, ladder_max: max_hz, rate: first_hz, .. } = *options;
+    if !(factor.is_finite() && 1.0 < factor) {
+        return Err("--ladder-factor must be above 1: each step is faster than the last one".to_owned());
+    }
+    if max_hz.is_some_and(|max_hz| !(max_hz.is_finite() && first_hz <= max_hz)) {
+        return Err(format!(
+            "--ladder-max must not be below --rate, which is {first_hz}: the first step has that rate"
+        ));
+    }
+    Ok(options.ladder.then_some(Rules { first_hz, factor, steps_max: options.ladder_steps_max, max_hz }))
 }
 
 fn parse_topic(text: &str) -> Result<Topic, String> {

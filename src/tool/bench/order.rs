@@ -107,6 +107,14 @@ impl Faults {
         }
     }
 
+    /// Adds what went wrong for others.
+    pub(super) fn add(&mut self, more: &Self) {
+        self.lost += more.lost;
+        self.repeated += more.repeated;
+        self.reordered += more.reordered;
+        self.foreign += more.foreign;
+    }
+
     /// Whether every event came, once, in order.
     pub(super) fn is_none(&self) -> bool {
         *self == Self::default()

@@ -66,6 +66,7 @@ const PRESETS: &[Preset] = &[
     ("S10", "heartbeats of connections that only exist", &["--subscribers", "9500", "--idle", "--duration", "60s"]),
     ("S12", "large payloads", &["--subscribers", "1000", "--rate", "8", "--size", "16384"]),
     ("S15", "S2 in a Socket.IO room", &["--transport", "socketio", "--subscribers", "9500", "--rate", "8"]),
+    ("S11", "the rate at which S2's latency climbs", &["--subscribers", "9500", "--rate", "8", "--ladder"]),
 ];
 
 /// The command line with a scenario's flags in place of its name, if the command is `bench` and its first word is one.

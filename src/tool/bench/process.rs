@@ -66,6 +66,17 @@ impl CpuUse {
         self.thread_count += 1;
     }
 
+    /// What all of them used together.
+    pub(super) fn sum<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            run_ns: sum.run_ns + one.run_ns,
+            wait_ns: sum.wait_ns + one.wait_ns,
+            voluntary_switches: sum.voluntary_switches + one.voluntary_switches,
+            involuntary_switches: sum.involuntary_switches + one.involuntary_switches,
+            thread_count: sum.thread_count + one.thread_count,
+        })
+    }
+
     /// What was used since `earlier`; the thread count is today's.
     pub(super) fn since(&self, earlier: &Self) -> Self {
         Self {

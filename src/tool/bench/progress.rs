@@ -64,6 +64,11 @@ impl Count {
     pub(super) fn now(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// Where fleets run in other processes, their sum.
+    pub(super) fn set(&self, count: u32) {
+        self.0.store(count, Ordering::Relaxed);
+    }
 }
 
 impl Progress {
@@ -128,6 +133,11 @@ impl Progress {
     /// A connection failed or ended.
     pub(super) fn fail(&self, reason: &str) {
         self.closed.raise();
+        self.set_first_failure(reason);
+    }
+
+    /// Where fleets run in other processes, what the first of them tells.
+    pub(super) fn set_first_failure(&self, reason: &str) {
         let mut first = lock(&self.first_failure);
         first.get_or_insert_with(|| reason.to_owned());
     }

@@ -19,6 +19,11 @@ use super::{
     window::Edge,
 };
 
+/// How doubts begin that say that the client was the bottleneck.
+const CLIENT_SATURATED: &str = "client saturated";
+/// And those that say that one of its processes died.
+const CLIENT_DIED: &str = "the client lost a process";
+
 /// Beyond these a run says more about the client or the machine than about the server.
 const CLIENT_SHARE_MAX: f64 = 0.9;
 const LATENESS_SHARE_MAX: f64 = 0.1;
@@ -36,6 +41,9 @@ pub(super) struct Report {
     pub started_unix_s: u64,
     pub command: Vec<String>,
     pub window_s: f64,
+    /// Deliveries within it, of whatever event, over all topics.
+    #[serde(default)]
+    pub window_deliveries: u64,
     pub topics: Vec<TopicReport>,
     pub server: Option<ServerReport>,
     pub client: ClientReport,
@@ -136,14 +144,33 @@ pub(super) struct ServerReport {
 /// What the instrument used.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct ClientReport {
-    /// Of one core, all threads together.
+    /// Of one core, all threads of all processes together.
     pub cpu_share: f64,
+    /// This process, which publishes, and then those that have the subscribers; empty if it is one that does both.
+    #[serde(default)]
+    pub processes: Vec<ProcessReport>,
     /// Of one core, the subscribers' threads.
     pub fleet_cpu_shares: Vec<f64>,
     pub fleet_cpu_us_per_delivery: Option<f64>,
     pub involuntary_switches: u64,
     /// How far the wall clock moved against the monotonic one, in microseconds.
     pub clock_drift_us: Option<f64>,
+}
+
+/// One of several processes of the instrument.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct ProcessReport {
+    pub name: String,
+    pub pid: u32,
+    /// Where it was pinned.
+    pub core: Option<usize>,
+    pub subscribers: u32,
+    /// To its subscribers, the warm-up's too.
+    pub deliveries: u64,
+    /// Of one core.
+    pub cpu_share: f64,
+    /// Why it ended early: what it was to see is in no figure then.
+    pub death: Option<String>,
 }
 
 /// What the subscribers found that came and went.
@@ -219,9 +246,10 @@ impl Report {
             started_unix_s: record.started.as_secs(),
             command: command_line(std::env::args()),
             window_s: window_s(record),
+            window_deliveries: window_deliveries(record),
             topics: record.outcomes.iter().map(|outcome| TopicReport::new(plan, outcome)).collect(),
             server: ServerReport::new(plan, record),
-            client: ClientReport::new(record),
+            client: ClientReport::new(plan, record),
             machine: MachineReport::new(plan, record),
             churn: record.visits.as_ref().map(|visits| ChurnReport::new(plan, visits)),
             logins: plan
@@ -240,6 +268,7 @@ impl Report {
     /// Whether every event reached every subscriber, once and in order.
     pub(super) fn is_complete(&self) -> bool {
         self.topics.iter().all(TopicReport::is_complete)
+            && self.client.processes.iter().all(|process| process.death.is_none())
             && self.churn.as_ref().is_none_or(|churn| churn.failed == 0)
             && self.logins.as_ref().is_none_or(|logins| logins.failed == 0)
             && self.storm.as_ref().is_none_or(StormReport::is_complete)
@@ -247,23 +276,7 @@ impl Report {
 
     /// The distribution of the first topic's deliveries, in microseconds, in the text form of HdrHistogram's tools.
     pub(super) fn hgrm(&self) -> String {
-        let histogram = &self.deliveries;
-        let mut text = "       Value     Percentile TotalCount 1/(1-Percentile)\n\n".to_owned();
-        let mut below = 0;
-        for step in histogram.iter_quantiles(5) {
-            below += step.count_since_last_iteration();
-            let share = step.quantile_iterated_to();
-            let value = microseconds(step.value_iterated_to());
-            text += &match share < 1.0 {
-                true => format!("{value:12.3} {share:2.12} {below:10} {:14.2}\n", 1.0 / (1.0 - share)),
-                false => format!("{value:12.3} {share:2.12} {below:10}\n"),
-            };
-        }
-        let (mean, deviation) = (histogram.mean() / 1e3, histogram.stdev() / 1e3);
-        text += &format!("#[Mean    = {mean:12.3}, StdDeviation   = {deviation:12.3}]\n");
-        text +=
-            &format!("#[Max     = {:12.3}, Total count    = {:12}]\n", microseconds(histogram.max()), histogram.len());
-        text
+        hgrm(&self.deliveries)
     }
 
     fn doubts(&self, record: &Record) -> Vec<String> {
@@ -271,13 +284,11 @@ impl Report {
         if record.is_interrupted {
             doubts.push(format!("interrupted after {:.1} s", self.window_s));
         }
-        if CLIENT_SHARE_MAX < self.client.cpu_share {
-            doubts.push(format!("client saturated: it used {:.0} % of a core", self.client.cpu_share * 100.0));
-        }
+        doubts.extend(self.client.doubts());
         for topic in &self.topics {
             let (late, p99) = (topic.lateness.p99, topic.read.p99);
             if LATENESS_US_TOLERATED.max(LATENESS_SHARE_MAX * p99) < late {
-                doubts.push(format!("client saturated: {}: lateness p99 {late:.0} µs of {p99:.0} µs", topic.topic));
+                doubts.push(format!("{CLIENT_SATURATED}: {}: lateness p99 {late:.0} µs of {p99:.0} µs", topic.topic));
             }
         }
         if self.machine.strangers_share.is_some_and(|share| STRANGERS_SHARE_MAX < share) {
@@ -362,7 +373,7 @@ impl ServerReport {
 }
 
 impl ClientReport {
-    fn new(record: &Record) -> Self {
+    fn new(plan: &Plan, record: &Record) -> Self {
         let [start, end] = &record.window;
         let used = end.client.since(&start.client);
         let window_ns = window_s(record) * 1e9;
@@ -370,11 +381,58 @@ impl ClientReport {
             end.fleets_ns.iter().zip(&start.fleets_ns).map(|(end, start)| end.saturating_sub(*start)).collect();
         Self {
             cpu_share: used.run_ns as f64 / window_ns,
+            processes: ProcessReport::all(plan, record),
             fleet_cpu_shares: fleets_ns.iter().map(|&fleet_ns| fleet_ns as f64 / window_ns).collect(),
             fleet_cpu_us_per_delivery: per_delivery_us(fleets_ns.iter().sum(), record),
             involuntary_switches: used.involuntary_switches,
             clock_drift_us: record.drift.map(|drift| drift.as_secs_f64() * 1e6),
         }
+    }
+}
+
+impl ClientReport {
+    /// Each process has a core at most, so the busiest is asked, not their sum.
+    fn doubts(&self) -> Vec<String> {
+        let of_all = ("it", self.cpu_share);
+        let of_each = self.processes.iter().map(|process| (&*process.name, process.cpu_share));
+        let shares = if self.processes.is_empty() { vec![of_all] } else { of_each.collect() };
+        let busiest = shares.into_iter().max_by(|one, other| one.1.total_cmp(&other.1));
+        let busiest = busiest.filter(|(_, share)| CLIENT_SHARE_MAX < *share);
+        let deaths = self.processes.iter().filter_map(|process| process.death.as_ref());
+        let deaths = deaths.map(|death| format!("{CLIENT_DIED}, its subscribers are in no figure: {death}"));
+        let saturated =
+            busiest.map(|(name, share)| format!("{CLIENT_SATURATED}: {name} used {:.0} % of a core", share * 100.0));
+        deaths.chain(saturated).collect()
+    }
+}
+
+impl ProcessReport {
+    fn all(plan: &Plan, record: &Record) -> Vec<Self> {
+        if record.crew.is_empty() {
+            return Vec::new();
+        }
+        let [start, end] = &record.window;
+        let used = end.processes.iter().zip(&start.processes).map(|(end, start)| end.since(start).run_ns);
+        let shares: Vec<f64> = used.map(|used_ns| used_ns as f64 / (window_s(record) * 1e9)).collect();
+        let own = Self {
+            name: "the publisher's process".to_owned(),
+            pid: std::process::id(),
+            core: plan.own_core(),
+            subscribers: 0,
+            deliveries: 0,
+            cpu_share: shares[0],
+            death: None,
+        };
+        let members = record.crew.iter().zip(&shares[1..]).zip(1..).map(|((portrait, &cpu_share), number)| Self {
+            name: format!("process {number} of {}", record.crew.len()),
+            pid: portrait.pid,
+            core: portrait.core,
+            subscribers: portrait.subscribers,
+            deliveries: portrait.deliveries,
+            cpu_share,
+            death: portrait.death.clone(),
+        });
+        std::iter::once(own).chain(members).collect()
     }
 }
 
@@ -471,6 +529,11 @@ impl Percentiles {
     }
 }
 
+/// Whether this doubt says that the client was the bottleneck.
+pub(super) fn is_of_client(doubt: &str) -> bool {
+    doubt.starts_with(CLIENT_SATURATED) || doubt.starts_with(CLIENT_DIED)
+}
+
 fn strangers_share([start, end]: &[Edge; 2]) -> Option<f64> {
     let busy_share: f64 = end.cores.iter().zip(&start.cores).map(|(end, start)| end.shares_since(start).0).sum();
     let server_ns = end.server?.since(&start.server?).run_ns;
@@ -488,10 +551,14 @@ fn connection_count(plan: &Plan) -> f64 {
     f64::from((subscribers + plan.stalled).max(1))
 }
 
+fn window_deliveries(record: &Record) -> u64 {
+    let [start, end] = &record.window;
+    end.delivery_sum() - start.delivery_sum()
+}
+
 /// `None` if nothing was delivered in the window.
 fn per_delivery_us(used_ns: u64, record: &Record) -> Option<f64> {
-    let [start, end] = &record.window;
-    let deliveries = end.delivery_sum() - start.delivery_sum();
+    let deliveries = window_deliveries(record);
     (0 < deliveries).then(|| used_ns as f64 / 1e3 / deliveries as f64)
 }
 
@@ -505,4 +572,23 @@ fn microseconds(nanoseconds: u64) -> f64 {
 
 fn first_deliveries(record: &Record) -> Histogram<u64> {
     record.outcomes.first().map_or_else(latency_histogram, |outcome| outcome.harvest.tally.read())
+}
+
+/// A distribution, in microseconds, in the text form of HdrHistogram's tools.
+pub(super) fn hgrm(histogram: &Histogram<u64>) -> String {
+    let mut text = "       Value     Percentile TotalCount 1/(1-Percentile)\n\n".to_owned();
+    let mut below = 0;
+    for step in histogram.iter_quantiles(5) {
+        below += step.count_since_last_iteration();
+        let share = step.quantile_iterated_to();
+        let value = microseconds(step.value_iterated_to());
+        text += &match share < 1.0 {
+            true => format!("{value:12.3} {share:2.12} {below:10} {:14.2}\n", 1.0 / (1.0 - share)),
+            false => format!("{value:12.3} {share:2.12} {below:10}\n"),
+        };
+    }
+    let (mean, deviation) = (histogram.mean() / 1e3, histogram.stdev() / 1e3);
+    text += &format!("#[Mean    = {mean:12.3}, StdDeviation   = {deviation:12.3}]\n");
+    text += &format!("#[Max     = {:12.3}, Total count    = {:12}]\n", microseconds(histogram.max()), histogram.len());
+    text
 }

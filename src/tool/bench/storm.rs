@@ -9,6 +9,7 @@ use super::{
     options::Plan,
     payload::Stamp,
     process,
+    processes::Crew,
     progress::Command,
     publisher::Publisher,
     window::Edge,
@@ -48,7 +49,9 @@ pub(super) fn raise_storm(plan: &Plan, voice: &Voice, context: &Context) -> Resu
     let is_told = || known + u64::from(missed) <= progress.deliveries();
     expect(plan.patience, context, "the subscriber that stayed does not hear", is_told)?;
     thread::sleep(SETTLE_TIME);
-    let edge = || Edge::read(plan, std::iter::once(progress), &context.clock).map_err(|error| error.to_string());
+    let edge = || {
+        Edge::read(plan, std::iter::once(progress), &Crew::default(), &context.clock).map_err(|error| error.to_string())
+    };
     let (before, overflows_before) = (edge()?, process::listen_overflows());
     progress.give(Command::Return);
     let is_over = || Ok(away_count <= progress.back.now() + progress.closed.now());

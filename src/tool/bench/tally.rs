@@ -3,9 +3,11 @@
 use std::{ops::Range, time::Duration};
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use super::{
     order::Faults,
+    processes::Counts,
     slices::{Slice, Slicing},
     topics::Audience,
 };
@@ -50,6 +52,16 @@ struct EventTally {
     received_count: u32,
     /// The slice in which it is due.
     slice: u16,
+}
+
+/// A tally on its way to another process.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct TallyParcel {
+    slices: Vec<Counts>,
+    kernel: Counts,
+    faults: Faults,
+    /// Each event's deliveries: how many, when it was due, when the first and the last came, and the last in the kernel.
+    events: Vec<(u32, u64, u64, u64, u64)>,
 }
 
 /// The distributions over events: one sample per event, however many receive it.
@@ -118,6 +130,39 @@ impl Tally {
         self.slices.truncate(last);
     }
 
+    /// What another process needs to know, to add it to its own.
+    pub(super) fn to_parcel(&self) -> TallyParcel {
+        let event = |event: &EventTally| {
+            let EventTally { received_count, intended, first, last, last_kernel, .. } = event;
+            (*received_count, intended.0, first.0, last.0, last_kernel.0)
+        };
+        TallyParcel {
+            slices: self.slices.iter().map(Counts::of).collect(),
+            kernel: Counts::of(&self.kernel),
+            faults: self.faults,
+            events: self.events.iter().map(event).collect(),
+        }
+    }
+
+    /// Adds what other subscribers of the same events saw.
+    pub(super) fn add(&mut self, parcel: &TallyParcel) {
+        self.slices.iter_mut().zip(&parcel.slices).for_each(|(slice, more)| more.add_to(slice));
+        parcel.kernel.add_to(&mut self.kernel);
+        self.faults.add(&parcel.faults);
+        for (event, &(received_count, intended, first, last, last_kernel)) in self.events.iter_mut().zip(&parcel.events)
+        {
+            let more = EventTally {
+                intended: Moment(intended),
+                first: Moment(first),
+                last: Moment(last),
+                last_kernel: Moment(last_kernel),
+                received_count,
+                ..EventTally::default()
+            };
+            event.add(&more);
+        }
+    }
+
     /// The distributions over events.
     pub(super) fn per_event(&self) -> PerEvent {
         let mut sum = PerEvent::new();
@@ -149,6 +194,20 @@ impl EventTally {
     }
 }
 
+impl EventTally {
+    /// The middle of the whole cannot be told from those of the parts, and stays unknown.
+    fn add(&mut self, more: &Self) {
+        if more.received_count == 0 {
+            return;
+        }
+        self.first = if self.received_count == 0 { more.first } else { self.first.min(more.first) };
+        self.intended = more.intended;
+        self.last = self.last.max(more.last);
+        self.last_kernel = self.last_kernel.max(more.last_kernel);
+        self.received_count += more.received_count;
+    }
+}
+
 impl PerEvent {
     fn new() -> Self {
         Self {
@@ -162,7 +221,9 @@ impl PerEvent {
 
     fn add(&mut self, event: &EventTally) {
         self.first.saturating_record(nanoseconds(event.first.since(event.intended)));
-        self.median.saturating_record(nanoseconds(event.median.since(event.intended)));
+        if event.median != Moment::default() {
+            self.median.saturating_record(nanoseconds(event.median.since(event.intended)));
+        }
         self.last.saturating_record(nanoseconds(event.last.since(event.intended)));
         if event.last_kernel != Moment::default() {
             self.last_kernel.saturating_record(nanoseconds(event.last_kernel.since(event.intended)));

@@ -1,4 +1,5 @@
 mod end_to_end;
+mod known_latencies;
 
 use std::time::Duration;
 
@@ -163,7 +164,7 @@ fn random_arrivals_keep_the_rate_and_repeat() {
 fn a_tally_knows_first_median_and_last() {
     let mut tally = Tally::new(
         10..12,
-        Audience { subscribers: 3, topics: 1 },
+        Audience { first: 0, subscribers: 3, topics: 1 },
         Slicing { width: Duration::from_secs(1), count: 2, of_events: vec![0, 1] },
     );
     let ms = |count: u64| Moment(count * 1_000_000);
@@ -435,4 +436,19 @@ fn what_subscribers_ask_of_any_server() {
     check("http://127.0.0.1", Some(("127.0.0.1:80", "/")));
     check("https://127.0.0.1/", None);
     check("ws://", None);
+}
+
+#[test]
+fn cores_of_processes() {
+    let check = |processes: &str, pin: &str, members: [Option<usize>; 2], own: Option<usize>| {
+        let arguments = ["--processes", processes, "--pin", pin];
+        let plan = plan(if pin.is_empty() { &arguments[..2] } else { &arguments }).expect("a plan");
+        assert_eq!(([0, 1].map(|member| plan.member_core(member)), plan.own_core()), (members, own), "{arguments:?}");
+    };
+    check("2", "", [None, None], None);
+    check("2", "1", [Some(1), Some(2)], Some(1));
+    check("2", "1,3", [Some(1), Some(3)], Some(1));
+    check("2", "1,3,0", [Some(1), Some(3)], Some(0));
+    check("1", "1", [Some(1), Some(2)], Some(1));
+    assert!(plan(&["--pin", "1,2"]).is_err());
 }

@@ -36,6 +36,14 @@ impl Report {
             write!(f, ", {cost:.3} µs a delivery")?;
         }
         writeln!(f, "; {} involuntary switches", client.involuntary_switches)?;
+        for process in &self.client.processes {
+            let core = process.core.map_or_else(String::new, |core| format!(" on core {core}"));
+            write!(f, "         {}{core}: {} of a core", process.name, percent(process.cpu_share))?;
+            match process.subscribers {
+                0 => writeln!(f)?,
+                count => writeln!(f, ", {count} subscribers, {} deliveries", process.deliveries)?,
+            }
+        }
         let cores = self.machine.core_busy_shares.iter().zip(&self.machine.core_steal_shares).enumerate();
         for (core, (&busy, &steal)) in cores {
             writeln!(f, "core {core}   {} busy, {} stolen", percent(busy), percent(steal))?;
@@ -51,9 +59,10 @@ fn write_topic(f: &mut fmt::Formatter<'_>, topic: &TopicReport) -> fmt::Result {
     let TopicReport { topic: name, subscribers, rate_hz, size_bytes, events, deliveries, .. } = topic;
     writeln!(f, "topic    {name}: {subscribers} subscribers, {rate_hz} ev/s of {size_bytes} bytes")?;
     let faults = &topic.faults;
-    write!(f, "         {events} events, {deliveries} deliveries; lost {}, ", faults.lost)?;
-    write!(f, "repeated {}, reordered {}, ", faults.repeated, faults.reordered)?;
-    writeln!(f, "foreign {}; closed {}, refused {}", faults.foreign, topic.closed, topic.refused)?;
+    write!(f, "         {events} events, {deliveries} deliveries; ")?;
+    writeln!(f, "closed {}, refused {}", topic.closed, topic.refused)?;
+    write!(f, "         lost {}, repeated {}, ", faults.lost, faults.repeated)?;
+    writeln!(f, "reordered {}, foreign {}", faults.reordered, faults.foreign)?;
     if 0 < topic.unanswered {
         writeln!(f, "         {} events were published and not answered", topic.unanswered)?;
     }

@@ -18,6 +18,8 @@ pub(super) struct Topics(Arc<[Topic]>);
 /// How many subscribers an event has.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Audience {
+    /// The number of the first of them: not 0 where other processes have those before it.
+    pub first: u32,
     /// Of all topics together.
     pub subscribers: u32,
     pub topics: u32,
@@ -71,8 +73,8 @@ impl Audience {
         if self.topics == 1 {
             return self.subscribers;
         }
-        let topic = sequence % self.topics;
-        self.subscribers / self.topics + u32::from(topic < self.subscribers % self.topics)
+        let turn = (sequence % self.topics + self.topics - self.first % self.topics) % self.topics;
+        self.subscribers / self.topics + u32::from(turn < self.subscribers % self.topics)
     }
 
     /// Deliveries that the first `event_count` events make.
@@ -104,16 +106,18 @@ mod tests {
 
     #[test]
     fn audiences_add_up() {
-        let check = |subscribers, topics, of_events: &[u32]| {
-            let audience = Audience { subscribers, topics };
+        let check = |(first, subscribers), topics, of_events: &[u32]| {
+            let audience = Audience { first, subscribers, topics };
             for (event, expected) in (0..).zip(of_events) {
                 assert_eq!(audience.of(event), *expected, "{event}");
                 let sum: u32 = of_events[..event as usize].iter().sum();
                 assert_eq!(audience.deliveries(event), u64::from(sum), "{event}");
             }
         };
-        check(5, 1, &[5, 5, 5]);
-        check(6, 3, &[2, 2, 2, 2, 2]);
-        check(5, 3, &[2, 2, 1, 2, 2, 1, 2]);
+        check((0, 5), 1, &[5, 5, 5]);
+        check((0, 6), 3, &[2, 2, 2, 2, 2]);
+        check((0, 5), 3, &[2, 2, 1, 2, 2, 1, 2]);
+        check((5, 5), 3, &[2, 1, 2, 2, 1, 2]);
+        check((7, 1), 3, &[0, 1, 0, 0, 1]);
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Watch {
     interrupt: Arc<AtomicBool>,
     display: Display,
     last: Mutex<Option<Instant>>,
+    /// What stands before each note: which of several runs this is.
+    stage: Mutex<String>,
 }
 
 /// Where progress is shown.
@@ -46,13 +48,13 @@ impl Watch {
             true => Display::Bar(bar()),
             false => Display::Lines,
         };
-        Ok(Self { interrupt, display, last: Mutex::new(None) })
+        Ok(Self { interrupt, display, last: Mutex::new(None), stage: Mutex::default() })
     }
 
     /// Shows nothing, and is never interrupted.
     #[cfg(test)]
     pub(super) fn silent() -> Self {
-        Self { interrupt: Arc::default(), display: Display::None, last: Mutex::new(None) }
+        Self { interrupt: Arc::default(), display: Display::None, last: Mutex::new(None), stage: Mutex::default() }
     }
 
     /// Whether the run shall end early.
@@ -63,6 +65,21 @@ impl Watch {
     /// Begins a part of the run; shown at once.
     pub(super) fn begin(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Begins one of several runs: `stage` stands before each note from now on.
+    pub(super) fn name_stage(&self, stage: &str) {
+        stage.clone_into(&mut self.stage.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Tells what one of several runs came to: a line of its own. Left out on a terminal that shows the report, too, where
+    /// it would stand twice.
+    pub(super) fn tell(&self, line: &str) {
+        match &self.display {
+            Display::Bar(bar) if !io::stdout().is_terminal() => bar.println(line),
+            Display::Lines => eprintln!("{line}"),
+            _ => {}
+        }
     }
 
     /// Shows that `done` of `total` is reached in the part `name`, if it is time for that.
@@ -77,15 +94,16 @@ impl Watch {
             return;
         }
         *last = Some(Instant::now());
+        let note = format!("{}{}", self.stage.lock().unwrap_or_else(PoisonError::into_inner), note());
         match &self.display {
             Display::Bar(bar) => {
                 bar.set_length(total);
                 bar.set_position(done.min(total));
                 bar.set_prefix(name);
-                bar.set_message(note());
+                bar.set_message(note);
                 bar.tick();
             }
-            _ => eprintln!("{}", line(name, &note())),
+            _ => eprintln!("{}", line(name, &note)),
         }
     }
 }
@@ -98,8 +116,9 @@ impl Drop for Watch {
     }
 }
 
+/// On one line of a terminal that is 80 columns wide: a note that has no room is cut, not continued on the next line.
 fn bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix:>12} {bar:32} {msg}").expect("the template is a constant");
+    let style = ProgressStyle::with_template("{prefix:>10} {bar:10} {wide_msg}").expect("the template is a constant");
     ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style)
 }
 
@@ -113,8 +132,8 @@ mod tests {
 
     #[test]
     fn lines_are_plain() {
-        let text = line("measuring", "1.0 s of 2.0 s, p50 12 µs");
-        assert_eq!(text, "measuring    1.0 s of 2.0 s, p50 12 µs");
+        let text = line("measuring", "1.0 of 2.0 s, p50 12, p99 20 µs");
+        assert_eq!(text, "measuring    1.0 of 2.0 s, p50 12, p99 20 µs");
         assert!(!text.contains('\x1b'));
     }
 }

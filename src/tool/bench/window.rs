@@ -5,6 +5,7 @@ use std::io;
 use super::{
     options::Plan,
     process::{self, CoreTicks, CpuUse, KernelMemory, MemoryUse},
+    processes::Crew,
     progress::Progress,
 };
 use crate::clock::{Clock, Moment};
@@ -14,7 +15,10 @@ use crate::clock::{Clock, Moment};
 pub(super) struct Edge {
     pub at: Moment,
     pub server: Option<CpuUse>,
+    /// All processes of the client.
     pub client: CpuUse,
+    /// This process, then its members.
+    pub processes: Vec<CpuUse>,
     /// Of the processes beside them, in nanoseconds.
     pub beside_ns: u64,
     /// Of each fleet's thread, in nanoseconds.
@@ -36,15 +40,22 @@ impl Edge {
     pub(super) fn read<'a>(
         plan: &Plan,
         fleets: impl Iterator<Item = &'a Progress> + Clone,
+        crew: &Crew,
         clock: &Clock,
     ) -> io::Result<Self> {
+        let deliveries = fleets.clone().map(Progress::deliveries).collect();
+        let at = clock.now();
+        let server = plan.server_pid.map(CpuUse::of_process).transpose()?;
+        let mut processes = vec![CpuUse::of_process(std::process::id())?];
+        processes.extend(crew.cpu_uses());
         Ok(Self {
-            at: clock.now(),
-            deliveries: fleets.clone().map(Progress::deliveries).collect(),
-            server: plan.server_pid.map(CpuUse::of_process).transpose()?,
-            client: CpuUse::of_process(std::process::id())?,
+            at,
+            deliveries,
+            server,
+            client: CpuUse::sum(processes.iter()),
+            processes,
             beside_ns: beside_ns(plan)?,
-            fleets_ns: fleets.map(thread_run_ns).collect(),
+            fleets_ns: if crew.is_empty() { fleets.map(thread_run_ns).collect() } else { crew.fleets_ns() },
             cores: process::core_ticks(),
         })
     }

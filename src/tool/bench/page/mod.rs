@@ -1,10 +1,14 @@
 //! Reports as one self-contained page: data in, text out. Nothing is loaded from anywhere, and no script is needed.
 
 mod chart;
+mod ladder;
 #[cfg(test)]
 mod tests;
 
-use super::report::{Percentiles, Report, TopicReport};
+use super::{
+    report::{Percentiles, Report, TopicReport},
+    results::Results,
+};
 use chart::{Axis, Line, chart};
 
 const STYLE: &str = include_str!("style.css");
@@ -34,31 +38,50 @@ pub(super) fn series(reports: &[(String, Report)]) -> Vec<Series<'_>> {
         .collect()
 }
 
-/// The page of these reports.
-pub(super) fn page(reports: &[(String, Report)]) -> String {
-    let all = series(reports);
+/// The page of these results.
+pub(super) fn page(results: &Results) -> String {
     let mut text = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>".to_owned();
     text += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/><title>fanfare bench</title>";
     text += &format!("<style>{STYLE}</style></head><body><main><h1>fanfare bench</h1>");
-    reports.iter().for_each(|(label, report)| text += &header(label, report));
-    if let [one] = &all[..] {
-        text += &tiles(one);
+    if !results.ladders.is_empty() {
+        text += &ladder::sections(&results.ladders);
     }
-    text += &legend(&all);
-    text += &by_percentile(&all);
-    text += &over_time(&all);
-    text += &table(&all);
+    if !results.runs.is_empty() || results.ladders.is_empty() {
+        text += &runs(&results.runs);
+    }
     text + "</main></body></html>\n"
 }
 
-/// The same comparison for a terminal.
-pub(super) fn comparison(reports: &[(String, Report)]) -> String {
+fn runs(reports: &[(String, Report)]) -> String {
     let all = series(reports);
+    let mut text: String = reports.iter().map(|(label, report)| header(label, report)).collect();
+    if let [one] = &all[..] {
+        text += &tiles(one);
+    }
+    text += &legend(all.iter().map(|one| &*one.label));
+    text += &by_percentile(&all);
+    text += &over_time(&all);
+    text + &table(&all)
+}
+
+/// The same comparison for a terminal.
+pub(super) fn comparison(results: &Results) -> String {
+    let mut text = String::new();
+    if !results.runs.is_empty() {
+        text += &compare_runs(&series(&results.runs));
+    }
+    if !results.ladders.is_empty() {
+        text += &ladder::compare(&results.ladders);
+    }
+    text
+}
+
+fn compare_runs(all: &[Series<'_>]) -> String {
     let width = all.iter().map(|one| one.label.chars().count()).max().unwrap_or(0).max(6);
     let mut text = format!("{:width$}", "result");
     COLUMNS.iter().for_each(|(name, _)| text += &format!(" {name:>14}"));
     text += "\n";
-    for one in &all {
+    for one in all {
         text += &format!("{:width$}", one.label);
         COLUMNS.iter().for_each(|(_, figure)| text += &format!(" {:>14}", figure(one)));
         text += "\n";
@@ -130,9 +153,9 @@ fn tiles(one: &Series<'_>) -> String {
     format!("<section class=\"tiles\">{}</section>", tiles.collect::<String>())
 }
 
-fn legend(all: &[Series<'_>]) -> String {
-    let rows = all.iter().enumerate();
-    let rows = rows.map(|(index, one)| format!("<li class=\"c{}\">{}</li>", index % 6, escape(&one.label)));
+fn legend<'a>(labels: impl Iterator<Item = &'a str>) -> String {
+    let rows = labels.enumerate();
+    let rows = rows.map(|(index, label)| format!("<li class=\"c{}\">{}</li>", index % 6, escape(label)));
     format!("<ul class=\"legend\">{}</ul>", rows.collect::<String>())
 }
 

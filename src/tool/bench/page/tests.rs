@@ -59,8 +59,8 @@ fn tags_balance() {
 
 #[test]
 fn an_empty_page_is_one() {
-    check_balanced(&page(&[]));
-    assert!(!page(&[]).contains("://"));
+    check_balanced(&page(&Results::default()));
+    assert!(!page(&Results::default()).contains("://"));
 }
 
 /// Each element ends where it should.

@@ -1,0 +1,334 @@
+//! `--ladder`: the rate at which a server's latency begins to climb, its *knee*. Whole runs at rising rates, each over
+//! connections of its own, so that what an overloaded step left behind goes with its connections.
+
+#[cfg(test)]
+mod tests;
+mod text;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    conductor::conduct,
+    options::Plan,
+    report::{Report, is_of_client},
+    secrets::command_line,
+    watch::Watch,
+};
+
+/// A step whose p99 is more than so many times the first one's lies beyond the knee.
+pub(super) const P99_GROWTH_MAX: f64 = 2.0;
+
+/// Where below the knee the latency is stated as well: these rates get steps of their own in the end.
+const SHARES: [f64; 2] = [0.5, 0.8];
+
+/// How to climb.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+pub(super) struct Rules {
+    /// The first step's rate, in events per second.
+    pub first_hz: f64,
+    /// Each further step's rate is so many times the last one's.
+    pub factor: f64,
+    pub steps_max: u32,
+    /// No step's rate is above this, if it is set.
+    pub max_hz: Option<f64>,
+}
+
+/// All that a climb found.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Climb {
+    pub started_unix_s: u64,
+    pub command: Vec<String>,
+    pub rules: Rules,
+    pub ending: Ending,
+    /// The last good step's rate. The knee lies at it or, as [`Ending`] says, above it; `None` if no step was good.
+    pub knee_hz: Option<f64>,
+    /// Why the figures should not be believed, or not be taken for the knee; empty if they may.
+    pub void: Vec<String>,
+    /// In the order in which they were measured, failed attempts too.
+    pub steps: Vec<Step>,
+    /// At half of the knee and at four fifths of it.
+    pub below: Vec<Step>,
+}
+
+/// Why the climb ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Ending {
+    /// A step failed twice for the server's reasons: the last good one before it is the knee.
+    Knee,
+    /// The client was the bottleneck: the knee is the last good rate or more.
+    ClientLimit,
+    /// All steps were good that the rules allow: the knee is the last rate or more.
+    Top,
+    /// Somebody wanted it to end.
+    Interrupted,
+}
+
+/// One run of a climb.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Step {
+    #[serde(flatten)]
+    pub figures: Figures,
+    pub verdict: Verdict,
+    /// Whether it is the second attempt at this rate.
+    pub is_repeat: bool,
+    /// Nothing if the run could not be made.
+    pub report: Option<Report>,
+}
+
+/// What a step is judged by; latencies are those of the first topic's deliveries, in microseconds.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub(super) struct Figures {
+    pub rate_hz: f64,
+    /// Within the measured span, over all topics.
+    pub deliveries_per_s: f64,
+    pub p50: f64,
+    pub p99: f64,
+    pub p999: f64,
+    pub lost: u64,
+    /// Whether every event reached every subscriber, once and in order.
+    pub is_complete: bool,
+    /// Of one core, if the server's process is known.
+    pub server_cpu_share: Option<f64>,
+    /// What says that the client was the bottleneck.
+    pub client_limit: Option<String>,
+    /// What else disturbed the run.
+    pub disturbances: Vec<String>,
+    /// Why it could not be made.
+    pub failure: Option<String>,
+    pub is_interrupted: bool,
+}
+
+/// What a step shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Verdict {
+    Good,
+    /// Its p99 is more than [`P99_GROWTH_MAX`] times the first step's.
+    Slow,
+    /// Not every event came, once and in order.
+    Incomplete,
+    /// The client was the bottleneck, or lost a process.
+    ClientLimit,
+    /// The run could not be made.
+    Failed,
+    Interrupted,
+}
+
+/// A run as it came out.
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub figures: Figures,
+    pub report: Option<Report>,
+}
+
+/// Climbs as `plan` and `rules` say. Fails if not even the first run can be made.
+pub(super) fn run(plan: &Plan, rules: Rules, watch: &Watch) -> Result<Climb, String> {
+    watch.tell(&text::head());
+    climb(
+        rules,
+        |rate_hz| {
+            watch.name_stage(&format!("{} ev/s: ", round(rate_hz)));
+            match conduct(&plan.at_rate(rate_hz), watch) {
+                Ok(record) => Ok(Some(Measured::new(rate_hz, watch, Report::new(&plan.at_rate(rate_hz), &record)))),
+                Err(_) if watch.is_interrupted() => Ok(None),
+                Err(problem) => Err(problem),
+            }
+        },
+        |step| watch.tell(&text::row(step)),
+    )
+}
+
+/// Climbs with runs that `measure` makes at the rate it is given; it returns nothing if it was interrupted too early. Each
+/// step is told to `heed` when it is over.
+fn climb(
+    rules: Rules,
+    mut measure: impl FnMut(f64) -> Result<Option<Measured>, String>,
+    heed: impl Fn(&Step),
+) -> Result<Climb, String> {
+    let mut climb = Climb::new(rules);
+    let mut attempt = |rate_hz: f64, first: Option<f64>, is_repeat: bool, is_first: bool| {
+        let measured = match measure(rate_hz) {
+            Err(problem) if !is_first => Measured::failed(rate_hz, problem),
+            Err(problem) => return Err(problem),
+            Ok(None) => return Ok(None),
+            Ok(Some(measured)) => measured,
+        };
+        let step = Step::new(measured, first, is_repeat);
+        heed(&step);
+        Ok(Some(step))
+    };
+    for rate_hz in rules.rates() {
+        for is_repeat in [false, true] {
+            let Some(step) = attempt(rate_hz, climb.first_p99(), is_repeat, climb.steps.is_empty())? else {
+                climb.ending = Ending::Interrupted;
+                return Ok(climb.conclude());
+            };
+            climb.steps.push(step);
+            if matches!(climb.last_verdict(), Verdict::Good | Verdict::Interrupted) {
+                break;
+            }
+        }
+        if let Some(ending) = climb.last_verdict().ending() {
+            climb.ending = ending;
+            break;
+        }
+    }
+    let knee_hz = climb.knee().map(|step| step.figures.rate_hz).filter(|_| climb.ending != Ending::Interrupted);
+    for rate_hz in knee_hz.iter().flat_map(|knee_hz| SHARES.map(|share| share * knee_hz)) {
+        match attempt(rate_hz, climb.first_p99(), false, false)? {
+            Some(step) if step.verdict != Verdict::Interrupted => climb.below.push(step),
+            _ => break,
+        }
+    }
+    Ok(climb.conclude())
+}
+
+impl Rules {
+    fn rates(&self) -> impl Iterator<Item = f64> + use<> {
+        let Self { first_hz, factor, steps_max, max_hz } = *self;
+        let rates = (0..steps_max).map(move |step| first_hz * factor.powi(step as i32));
+        rates.take_while(move |&rate_hz| max_hz.is_none_or(|max_hz| rate_hz <= max_hz))
+    }
+}
+
+impl Climb {
+    fn new(rules: Rules) -> Self {
+        Self {
+            started_unix_s: super::conductor::unix_now().as_secs(),
+            command: command_line(std::env::args()),
+            rules,
+            ending: Ending::Top,
+            knee_hz: None,
+            void: Vec::new(),
+            steps: Vec::new(),
+            below: Vec::new(),
+        }
+    }
+
+    /// The last good step.
+    pub(super) fn knee(&self) -> Option<&Step> {
+        self.steps.iter().rfind(|step| step.verdict == Verdict::Good)
+    }
+
+    /// Whether the knee lies at the last good step, not anywhere above it.
+    pub(super) fn is_exact(&self) -> bool {
+        self.ending == Ending::Knee
+    }
+
+    /// The yardstick: the p99 of the first step that was good, in microseconds.
+    pub(super) fn first_p99(&self) -> Option<f64> {
+        self.steps.iter().find(|step| step.verdict == Verdict::Good).map(|step| step.figures.p99)
+    }
+
+    fn last_verdict(&self) -> Verdict {
+        self.steps.last().map_or(Verdict::Good, |step| step.verdict)
+    }
+
+    fn conclude(mut self) -> Self {
+        self.knee_hz = self.knee().map(|step| step.figures.rate_hz);
+        let at_least = match self.knee_hz {
+            Some(knee_hz) => format!("the knee is at least {} ev/s", round(knee_hz)),
+            None => "no step was good".to_owned(),
+        };
+        match self.ending {
+            Ending::Knee | Ending::Top => {}
+            Ending::Interrupted => self.void.push(format!("interrupted: {at_least}")),
+            Ending::ClientLimit => {
+                let limit = self.steps.last().and_then(|step| step.figures.client_limit.clone()).unwrap_or_default();
+                self.void.push(format!("the client is the limit, not the server: {at_least} ({limit})"));
+            }
+        }
+        // Noise in the first step shifts the yardstick, in the last one the end; between them it can only do harm that a
+        // repetition mends.
+        let mut edges = vec![self.steps.first(), self.steps.last()];
+        edges.dedup_by_key(|step| step.map(std::ptr::from_ref));
+        for figures in edges.into_iter().flatten().map(|step| &step.figures) {
+            let rate = round(figures.rate_hz);
+            for what in figures.disturbances.iter().map(|what| format!("at {rate} ev/s: {what}")) {
+                if !self.void.contains(&what) {
+                    self.void.push(what);
+                }
+            }
+        }
+        self
+    }
+
+    /// The distribution at the knee, in the text form of HdrHistogram's tools, if there is a knee.
+    pub(super) fn hgrm(&self) -> Option<String> {
+        self.knee()?.report.as_ref().map(Report::hgrm)
+    }
+}
+
+impl Step {
+    fn new(measured: Measured, first_p99: Option<f64>, is_repeat: bool) -> Self {
+        let Measured { figures, report } = measured;
+        Self { verdict: judge(first_p99, &figures), figures, is_repeat, report }
+    }
+}
+
+impl Measured {
+    fn new(rate_hz: f64, watch: &Watch, report: Report) -> Self {
+        let topic = &report.topics[0];
+        let (client, disturbances) = report.void.iter().cloned().partition::<Vec<_>, _>(|reason| is_of_client(reason));
+        let figures = Figures {
+            rate_hz,
+            deliveries_per_s: report.window_deliveries as f64 / report.window_s.max(f64::MIN_POSITIVE),
+            p50: topic.read.p50,
+            p99: topic.read.p99,
+            p999: topic.read.p999,
+            lost: report.topics.iter().map(|topic| topic.faults.lost).sum(),
+            is_complete: report.is_complete(),
+            server_cpu_share: report.server.as_ref().map(|server| server.cpu_share),
+            client_limit: client.into_iter().next(),
+            disturbances,
+            failure: None,
+            is_interrupted: watch.is_interrupted(),
+        };
+        Self { figures, report: Some(report) }
+    }
+
+    fn failed(rate_hz: f64, problem: String) -> Self {
+        Self { figures: Figures { rate_hz, failure: Some(problem), ..Figures::default() }, report: None }
+    }
+}
+
+/// What a step shows whose predecessor, if there is one, began with `first_p99`. What the client did to the run is asked
+/// first: of a server behind a saturated client nothing is known.
+fn judge(first_p99: Option<f64>, figures: &Figures) -> Verdict {
+    if figures.is_interrupted {
+        Verdict::Interrupted
+    } else if figures.failure.is_some() {
+        Verdict::Failed
+    } else if figures.client_limit.is_some() {
+        Verdict::ClientLimit
+    } else if !figures.is_complete {
+        Verdict::Incomplete
+    } else if first_p99.is_some_and(|first| P99_GROWTH_MAX * first < figures.p99) {
+        Verdict::Slow
+    } else {
+        Verdict::Good
+    }
+}
+
+impl Verdict {
+    /// What a climb ends with whose last step shows this; `None` if it goes on.
+    fn ending(self) -> Option<Ending> {
+        match self {
+            Self::Good => None,
+            Self::Slow | Self::Incomplete | Self::Failed => Some(Ending::Knee),
+            Self::ClientLimit => Some(Ending::ClientLimit),
+            Self::Interrupted => Some(Ending::Interrupted),
+        }
+    }
+}
+
+/// A rate as people read it: three digits at least, and no zeros behind the point.
+pub(super) fn round(rate_hz: f64) -> String {
+    let decimals = match rate_hz {
+        ..10.0 => 2,
+        10.0..1_000.0 => 1,
+        _ => return format!("{rate_hz:.0}"),
+    };
+    format!("{rate_hz:.decimals$}").trim_end_matches('0').trim_end_matches('.').to_owned()
+}

@@ -1,0 +1,370 @@
+//! `--processes`: several client processes, when one is not enough. Each takes its share of the subscribers, of those that
+//! never read and of those that come and go; the publishers stay in the process that started them. All count time from
+//! the same moment of the machine's monotonic clock, so that a stamp means the same to all. What they find comes home as
+//! counts, and adds up to what one process would have found; but for the middle of an event's deliveries, which cannot be
+//! told from the middles of its parts.
+
+mod member;
+mod parcel;
+
+use std::{
+    env,
+    io::{self, BufRead, BufReader, Read, Write},
+    os::unix::process::CommandExt,
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+pub(super) use member::serve;
+pub(super) use parcel::Counts;
+
+use super::{
+    churn::Visits,
+    conductor::Voice,
+    fleet::{Context, Harvest},
+    options::Plan,
+    process::CpuUse,
+    slices::Slicing,
+    tally::{Tally, latency_histogram},
+};
+use crate::{clock::Clock, os};
+use parcel::{Answer, Orders, Parcel, Request, State};
+
+/// How long a member may take to answer: mostly it takes less than a millisecond.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The same when it opens stalled connections, each of which may wait for the server, or brings everything home.
+const LONG_ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How much is kept of what a member says on its standard error output.
+const COMPLAINT_BYTES_MAX: u64 = 4096;
+
+/// How many readings the calibration of clocks takes; the one that was interrupted least counts.
+const CALIBRATION_READINGS: u32 = 200;
+
+/// The flag that makes a process a member.
+pub(super) const MEMBER_FLAG: &str = "--as-member";
+
+/// The client's further processes; none if one is enough.
+#[derive(Debug, Default)]
+pub(super) struct Crew {
+    members: Vec<Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    /// From 1, and of how many: what people call it.
+    name: String,
+    core: Option<usize>,
+    child: Child,
+    orders: ChildStdin,
+    answers: Receiver<String>,
+    /// Collects its standard error output, to the end.
+    complaint: Option<JoinHandle<String>>,
+    subscribers: u32,
+    /// The last that was heard, by load.
+    states: Vec<State>,
+    parcel: Option<Box<Parcel>>,
+    /// Why there is nothing more to hear.
+    death: Option<String>,
+}
+
+/// A member as the report shows it.
+#[derive(Clone, Debug)]
+pub(super) struct Portrait {
+    pub pid: u32,
+    pub core: Option<usize>,
+    pub subscribers: u32,
+    pub deliveries: u64,
+    pub death: Option<String>,
+}
+
+/// All that a crew found.
+#[derive(Debug)]
+pub(super) struct Catch {
+    pub harvests: Vec<Harvest>,
+    pub visits: Option<Visits>,
+    pub drift: Option<Duration>,
+}
+
+impl Crew {
+    /// Starts the processes that `plan` asks for, each with the arguments of this one.
+    pub(super) fn start(plan: &Plan, context: &Context) -> Result<Self, String> {
+        let mut crew = Self::default();
+        if plan.processes == 1 {
+            return Ok(crew);
+        }
+        let origin_ns = monotonic_origin_ns(&context.clock);
+        for member in 0..plan.processes {
+            let orders = Orders {
+                member,
+                member_count: plan.processes,
+                origin_ns,
+                run: context.run,
+                rate_hz: plan.loads[0].pace.rate,
+                core: plan.member_core(member),
+            };
+            let started = Member::start(plan, &orders);
+            crew.members.push(started.map_err(|error| format!("client process {}: {error}", member + 1))?);
+        }
+        Ok(crew)
+    }
+
+    /// Whether there are no further processes: this one has the subscribers.
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Asks how far each is, and makes the voices' progress say what they say together.
+    pub(super) fn look(&mut self, voices: &[Voice]) {
+        if self.is_empty() {
+            return;
+        }
+        self.ask(&Request::Look, ANSWER_TIMEOUT);
+        self.sum_up(voices);
+    }
+
+    fn sum_up(&self, voices: &[Voice]) {
+        for (load, voice) in voices.iter().enumerate() {
+            State::sum_up(self.members.iter().filter_map(|member| member.states.get(load)), &voice.progress);
+        }
+    }
+
+    /// Why the first one ended that did, if any.
+    pub(super) fn death(&self) -> Option<&str> {
+        self.members.iter().find_map(|member| member.death.as_deref())
+    }
+
+    /// Fails if one has ended.
+    pub(super) fn check_alive(&self) -> Result<(), String> {
+        self.death().map_or(Ok(()), |death| Err(death.to_owned()))
+    }
+
+    /// Has them open the connections that never read.
+    pub(super) fn stall(&mut self) -> Result<(), String> {
+        self.ask(&Request::Stall, LONG_ANSWER_TIMEOUT);
+        self.check_alive()
+    }
+
+    /// Has them let visitors come and go.
+    pub(super) fn visit(&mut self) -> Result<(), String> {
+        self.ask(&Request::Visit, ANSWER_TIMEOUT);
+        self.check_alive()
+    }
+
+    /// No more visitors.
+    pub(super) fn leave(&mut self) {
+        self.ask(&Request::Leave, ANSWER_TIMEOUT);
+    }
+
+    /// Ends them, and adds up what they found: those that died are missing in it.
+    pub(super) fn finish(&mut self, voices: &[Voice]) -> Catch {
+        let ends = voices.iter().map(|voice| voice.progress.event_end(voice.schedule.event_count())).collect();
+        self.ask(&Request::Finish { ends }, LONG_ANSWER_TIMEOUT);
+        self.sum_up(voices);
+        let mut catch = Catch { harvests: voices.iter().map(empty_harvest).collect(), visits: None, drift: None };
+        for parcel in self.members.iter().filter_map(|member| member.parcel.as_ref()) {
+            for (harvest, load) in catch.harvests.iter_mut().zip(&parcel.loads) {
+                load.add_to(harvest);
+            }
+            if let Some(visits) = &parcel.visits {
+                visits.add_to(&mut catch.visits);
+            }
+            catch.drift = catch.drift.max(parcel.drift_ns.map(Duration::from_nanos));
+        }
+        for (harvest, voice) in catch.harvests.iter_mut().zip(voices) {
+            harvest.tally.cut(voice.progress.event_end(voice.schedule.event_count()));
+        }
+        catch
+    }
+
+    /// What each used of the processor so far; one that has ended, nothing.
+    pub(super) fn cpu_uses(&self) -> Vec<CpuUse> {
+        let used = |member: &Member| CpuUse::of_process(member.child.id()).unwrap_or_default();
+        self.members.iter().map(used).collect()
+    }
+
+    /// The processor time of each fleet's thread, in nanoseconds.
+    pub(super) fn fleets_ns(&self) -> Vec<u64> {
+        let threads = self.members.iter().flat_map(|member| &member.states).filter_map(|state| state.thread.as_ref());
+        threads.map(|folder| super::process::thread_run_ns(folder)).collect()
+    }
+
+    /// What there is to say about each.
+    pub(super) fn portraits(&self) -> Vec<Portrait> {
+        let portrait = |member: &Member| Portrait {
+            pid: member.child.id(),
+            core: member.core,
+            subscribers: member.subscribers,
+            deliveries: member.states.iter().map(|state| state.deliveries).sum(),
+            death: member.death.clone(),
+        };
+        self.members.iter().map(portrait).collect()
+    }
+
+    /// Asks all who live, then hears them: they work side by side.
+    fn ask(&mut self, request: &Request, timeout: Duration) {
+        let line = serde_json::to_string(request).expect("a request has a JSON form") + "\n";
+        let is_asked: Vec<bool> = self.members.iter_mut().map(|member| member.send(&line)).collect();
+        for (member, _) in self.members.iter_mut().zip(is_asked).filter(|(_, is_asked)| *is_asked) {
+            member.hear(timeout);
+        }
+    }
+}
+
+impl Member {
+    fn start(plan: &Plan, orders: &Orders) -> io::Result<Self> {
+        // By this name even if the file has been replaced since.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("fanfare").args(env::args_os().skip(1)).arg(MEMBER_FLAG);
+        // In a group of its own: Ctrl+C on the terminal is for the process that has the report to write.
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(mut stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
+            return Err(io::Error::other("no pipes to it"));
+        };
+        let (sender, answers) = mpsc::channel();
+        thread::spawn(move || {
+            BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        let complaint = thread::spawn(move || collect(stderr));
+        let line = serde_json::to_string(orders)? + "\n";
+        // If it has ended already, the first question will find out, and why.
+        let _ = stdin.write_all(line.as_bytes());
+        let subscribers = plan.loads.iter().map(|load| share_of(load.subscribers, orders.member, orders.member_count));
+        Ok(Self {
+            name: format!("client process {} of {}", orders.member + 1, orders.member_count),
+            core: orders.core,
+            orders: stdin,
+            child,
+            answers,
+            complaint: Some(complaint),
+            subscribers: subscribers.sum(),
+            states: Vec::new(),
+            parcel: None,
+            death: None,
+        })
+    }
+
+    /// Whether the line went out; a member that takes none has ended, and the answer that does not come tells why.
+    fn send(&mut self, line: &str) -> bool {
+        if self.death.is_some() {
+            return false;
+        }
+        let _ = self.orders.write_all(line.as_bytes());
+        true
+    }
+
+    fn hear(&mut self, timeout: Duration) {
+        let line = match self.answers.recv_timeout(timeout) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => return self.bury(&format!("gave no answer for {} s", timeout.as_secs())),
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+                return self.bury(&format!("died ({status})"));
+            }
+        };
+        match serde_json::from_str(&line) {
+            Ok(Answer::State(states)) => self.states = states,
+            Ok(Answer::Done) => {}
+            Ok(Answer::Parcel(mut parcel)) => {
+                self.states = std::mem::take(&mut parcel.states);
+                self.parcel = Some(parcel);
+            }
+            Ok(Answer::Problem(problem)) => self.bury(&format!("failed: {problem}")),
+            Err(error) => self.bury(&format!("is not understood: {error}")),
+        }
+    }
+
+    fn bury(&mut self, what: &str) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let said = self.complaint.take().and_then(|complaint| complaint.join().ok()).unwrap_or_default();
+        let said = if said.is_empty() { said } else { format!("; it said: {said}") };
+        self.death = Some(format!("{} (pid {}) {what}{said}", self.name, self.child.id()));
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The beginning of what comes, as one line; the rest is read and forgotten.
+fn collect(mut from: impl Read) -> String {
+    let mut said = Vec::new();
+    let _ = from.by_ref().take(COMPLAINT_BYTES_MAX).read_to_end(&mut said);
+    let _ = io::copy(&mut from, &mut io::sink());
+    String::from_utf8_lossy(&said).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn empty_harvest(voice: &Voice) -> Harvest {
+    let Voice { load, schedule, .. } = voice;
+    let slicing = Slicing::new(schedule, &load.pace);
+    let tally = Tally::new(schedule.measured.clone(), load.audience(), slicing);
+    Harvest { tally, opening: latency_histogram(), homecoming: None }
+}
+
+/// How many of `all` a member gets: the first ones get one more if it does not come out even.
+fn share_of(all: u32, member: u32, member_count: u32) -> u32 {
+    all / member_count + u32::from(member < all % member_count)
+}
+
+/// Where `clock` begins on the machine's monotonic clock, which is the same for all processes.
+fn monotonic_origin_ns(clock: &Clock) -> u64 {
+    let readings = (0..CALIBRATION_READINGS).map(|_| {
+        let (before, machine, after) = (clock.now(), os::monotonic_now(), clock.now());
+        let width = after.since(before);
+        (width, machine.saturating_sub(Duration::from_nanos(before.0) + width / 2))
+    });
+    let (_, origin) = readings.min().unwrap_or_default();
+    u64::try_from(origin.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A clock that begins where another process's begins.
+fn shared_clock(origin_ns: u64) -> Clock {
+    let clock = Clock::start();
+    clock.begun_earlier(Duration::from_nanos(monotonic_origin_ns(&clock).saturating_sub(origin_ns)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_agree() {
+        let clock = Clock::start();
+        let other = shared_clock(monotonic_origin_ns(&clock));
+        // Whoever is interrupted between the two readings sees more: the best of many counts.
+        let readings = (0..1_000).map(|_| (clock.now(), other.now(), clock.now()));
+        let off = readings.map(|(before, it, after)| before.since(it).max(it.since(after))).min();
+        assert!(off.is_some_and(|off| off < Duration::from_micros(5)), "{off:?}");
+    }
+
+    #[test]
+    fn counts_lose_nothing() {
+        let mut histogram = latency_histogram();
+        for value in [0, 1, 999, 1_000, 1_234_567, 59_999_999_999, u64::MAX] {
+            histogram.saturating_record_n(value, value % 7 + 1);
+        }
+        let mut other = latency_histogram();
+        let json = serde_json::to_string(&Counts::of(&histogram)).expect("numbers");
+        serde_json::from_str::<Counts>(&json).expect("as written").add_to(&mut other);
+        assert_eq!(other, histogram);
+        assert_eq!((other.min(), other.max(), other.len()), (histogram.min(), histogram.max(), histogram.len()));
+        Counts::of(&histogram).add_to(&mut other);
+        assert_eq!(other.len(), 2 * histogram.len());
+    }
+
+    #[test]
+    fn what_a_member_says_is_kept_short() {
+        assert_eq!(collect(&b"thread 'a'\npanicked\n"[..]), "thread 'a' panicked");
+        assert_eq!(collect(&vec![b'x'; 100_000][..]).len() as u64, COMPLAINT_BYTES_MAX);
+    }
+}

@@ -1,0 +1,166 @@
+//! What the processes of one client say to each other: lines of JSON.
+
+use std::path::PathBuf;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use super::super::{
+    churn::Visits,
+    fleet::Harvest,
+    progress::Progress,
+    tally::{TallyParcel, latency_histogram},
+};
+
+/// The first line to a member: who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+pub(super) struct Orders {
+    /// From 0.
+    pub member: u32,
+    pub member_count: u32,
+    /// Where the run's clock begins, in nanoseconds of the machine's monotonic clock: stamps count from there.
+    pub origin_ns: u64,
+    pub run: u16,
+    /// Of the first topic: a ladder's step has its own.
+    pub rate_hz: f64,
+    pub core: Option<usize>,
+}
+
+/// A further line to a member; each is answered by one line.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Request {
+    /// How far is it?
+    Look,
+    /// Open the connections that never read.
+    Stall,
+    /// Let visitors come and go, and no more.
+    Visit,
+    Leave,
+    /// Bring home what was found; of each load there are so many events.
+    Finish {
+        ends: Vec<u32>,
+    },
+}
+
+/// What a member answers.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Answer {
+    /// How far it is, by load.
+    State(Vec<State>),
+    Done,
+    Parcel(Box<Parcel>),
+    /// It cannot go on.
+    Problem(String),
+}
+
+/// How far the subscribers of one load are.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub(super) struct State {
+    pub open: u32,
+    pub ready: u32,
+    pub closed: u32,
+    pub deliveries: u64,
+    pub first_failure: Option<String>,
+    /// The fleet's thread, as a folder under /proc.
+    pub thread: Option<PathBuf>,
+    /// The coarse latencies: a bucket's number and its count, where there is one.
+    pub live: Vec<(usize, u64)>,
+}
+
+/// All that a member found.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Parcel {
+    /// The last state, and what was measured, by load.
+    pub states: Vec<State>,
+    pub loads: Vec<LoadParcel>,
+    pub visits: Option<VisitsParcel>,
+    /// How far its two clocks moved against each other.
+    pub drift_ns: Option<u64>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct LoadParcel {
+    tally: TallyParcel,
+    opening: Counts,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct VisitsParcel {
+    began: u64,
+    opening: Counts,
+    failed: u64,
+    first_failure: Option<String>,
+}
+
+/// A latency histogram as what differs from an empty one: values, in nanoseconds, and how many there are of each. Nothing
+/// is lost on the way, as all histograms here have the same bounds and the same precision.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub(in super::super) struct Counts(Vec<(u64, u64)>);
+
+impl Counts {
+    pub(in super::super) fn of(histogram: &Histogram<u64>) -> Self {
+        Self(histogram.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect())
+    }
+
+    pub(in super::super) fn add_to(&self, histogram: &mut Histogram<u64>) {
+        self.0.iter().for_each(|&(value, count)| histogram.saturating_record_n(value, count));
+    }
+}
+
+impl State {
+    pub(super) fn of(progress: &Progress) -> Self {
+        Self {
+            open: progress.open.now(),
+            ready: progress.ready.now(),
+            closed: progress.closed.now(),
+            deliveries: progress.deliveries(),
+            first_failure: progress.first_failure(),
+            thread: progress.thread().cloned(),
+            live: progress.live.counts(),
+        }
+    }
+
+    /// Makes `progress` say what all `states` of a load say together.
+    pub(super) fn sum_up<'a>(states: impl Iterator<Item = &'a Self> + Clone, progress: &Progress) {
+        progress.open.set(states.clone().map(|state| state.open).sum());
+        progress.ready.set(states.clone().map(|state| state.ready).sum());
+        progress.closed.set(states.clone().map(|state| state.closed).sum());
+        progress.set_deliveries(states.clone().map(|state| state.deliveries).sum());
+        progress.live.set(states.clone().flat_map(|state| &state.live));
+        // The first one stays.
+        states.filter_map(|state| state.first_failure.as_ref()).for_each(|failure| progress.set_first_failure(failure));
+    }
+}
+
+impl LoadParcel {
+    pub(super) fn of(harvest: &Harvest) -> Self {
+        Self { tally: harvest.tally.to_parcel(), opening: Counts::of(&harvest.opening) }
+    }
+
+    pub(super) fn add_to(&self, harvest: &mut Harvest) {
+        harvest.tally.add(&self.tally);
+        self.opening.add_to(&mut harvest.opening);
+    }
+}
+
+impl VisitsParcel {
+    pub(super) fn of(visits: &Visits) -> Self {
+        let Visits { began, opening, failed, first_failure } = visits;
+        Self { began: *began, opening: Counts::of(opening), failed: *failed, first_failure: first_failure.clone() }
+    }
+
+    pub(super) fn add_to(&self, visits: &mut Option<Visits>) {
+        let visits = visits.get_or_insert_with(|| Visits {
+            began: 0,
+            opening: latency_histogram(),
+            failed: 0,
+            first_failure: None,
+        });
+        visits.began += self.began;
+        visits.failed += self.failed;
+        self.opening.add_to(&mut visits.opening);
+        visits.first_failure = visits.first_failure.take().or_else(|| self.first_failure.clone());
+    }
+}
