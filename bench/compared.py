@@ -12,6 +12,7 @@ SECRET = b"only for this measurement: nobody else's secret"
 
 # Peers of which nobody measures a scenario or transport, and why: it is printed with the results.
 CANNOT = {
+    ("hub-http", "socketio"): "its peer takes events from Redis, too",
     ("nchan", "socketio"): "does not speak Socket.IO",
     ("centrifugo", "socketio"): "does not speak Socket.IO",
     ("mercure", "ws"): "speaks SSE only",
@@ -119,13 +120,14 @@ PEERS = {
 }
 
 
-# What is measured of a peer that is a second form of another.
-PARTS = {"fastapi-queues": ("S2", "S7")}
+# What is measured of a server in a second form: the hub without Redis, taking events by HTTP as its peers do, and FastAPI
+# with queues.
+PARTS = {"hub-http": ("S2", "S4", "S6", "S7", "S8"), "fastapi-queues": ("S2", "S7")}
 
 
 def kinds(scenario, transport):
     """Who is measured in a scenario over a transport; floor and hub always."""
-    others = [name for name in [*PEERS, "node"] if (name, transport) not in CANNOT]
+    others = [name for name in ["hub-http", *PEERS, "node"] if (name, transport) not in CANNOT]
     others = [name for name in others if scenario in PARTS.get(name, (scenario,))]
     return ["floor", "hub", *others]
 
@@ -143,7 +145,8 @@ class Peer:
         os.makedirs(folder)
         command, variables = self.make(port, folder, self.redis_url)
         prefix = ["env", *("%s=%s" % pair for pair in variables.items())]
-        self.outer = stage.start(prefix + command, theatre.arguments.server_core)
+        # Some write a line for each request, wherever to.
+        self.outer = stage.start(prefix + command, theatre.arguments.server_core, is_mute=True)
         stage.await_port(port)
         self.process = self.outer if name != "nchan" else Worker(self.outer)
 
@@ -167,5 +170,8 @@ class Worker:
     """nginx does the work in a child, so that is the process that is measured."""
 
     def __init__(self, outer):
-        with open("/proc/%d/task/%d/children" % (outer.pid, outer.pid)) as file:
-            self.pid = int(file.read().split()[0])
+        children = []
+        while not children and outer.poll() is None:
+            with open("/proc/%d/task/%d/children" % (outer.pid, outer.pid)) as file:
+                children = file.read().split()
+        self.pid = int(children[0])

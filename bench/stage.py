@@ -100,8 +100,15 @@ class Stage:
 
     def hub(self, *options, on_all_cores=False):
         """Its reactor is pinned in any case; with `on_all_cores` what else it does may use the client's core."""
+        return Server(self, "hub", self.hub_command(), options, on_all_cores)
+
+    def hub_alone(self, *options):
+        """The hub without Redis: events come by HTTP."""
+        return Server(self, "hub-http", self.hub_command(), options)
+
+    def hub_command(self):
         command = [RELEASE + "/fanfare", "serve", "--reactors", "1", "--pin=%d" % self.arguments.server_core]
-        return Server(self, "hub", command + ["--log-level", "warn"], options, on_all_cores)
+        return command + ["--log-level", "warn"]
 
     def node(self):
         """The official Socket.IO server; `install_peer("socketio")` comes first."""
@@ -149,7 +156,9 @@ class Server:
         self.url = "http://127.0.0.1:%d" % port
         redis = "127.0.0.1:%d" % theatre.redis_port
         command = command + ["--listen", "127.0.0.1:%d" % port]
-        command += ["--redis", "redis://" + redis if kind == "hub" else redis, *options]
+        if kind != "hub-http":
+            command += ["--redis", "redis://" + redis if kind == "hub" else redis]
+        command += options
         arguments = theatre.arguments
         cores = [arguments.server_core, arguments.client_core] if on_all_cores else [arguments.server_core]
         self.process = start(command, *cores)
@@ -207,10 +216,10 @@ def socket_memory(line):
     return sum(int(fields[name]) for name in ("r", "w", "f"))
 
 
-def start(command, *cores):
+def start(command, *cores, is_mute=False):
     # The soft limit is what a child inherits; servers raise it themselves if they know how.
     pinned = ["sh", "-c", 'ulimit -n "$(ulimit -Hn)"; exec taskset -c %s "$@"' % ",".join(map(str, cores)), "sh"]
-    return subprocess.Popen(pinned + command, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(pinned + command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL if is_mute else None)
 
 
 def end(process):

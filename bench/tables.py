@@ -11,7 +11,7 @@ FORMS = {
     "arrived, %": (1, 2),
 }
 
-NAMES = {"hub": "**Fanfare**", "floor": "the floor", "node": "Socket.IO", "uws": "uWebSockets", "fastapi": "FastAPI", "fastapi-queues": "FastAPI, queues"}
+NAMES = {"hub": "**Fanfare**", "hub-http": "**Fanfare**, HTTP in", "floor": "the floor", "node": "Socket.IO", "uws": "uWebSockets", "fastapi": "FastAPI", "fastapi-queues": "FastAPI, queues"}
 
 
 def name_of(kind):
