@@ -13,7 +13,7 @@ use fanfare::{
     tool::{bench, load, produce, publish, report, subscribe, token},
 };
 
-/// A real-time event hub: events come in over HTTP and Redis, and go out over Server-Sent Events and WebSocket.
+/// A real-time event hub: events come in over HTTP and Redis, and go out over SSE, WebSocket and Socket.IO.
 #[derive(Debug, Parser)]
 #[command(name = "fanfare", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::options::Target;
+use super::plan::Target;
 use crate::protocol::{
     http::percent_decode,
     nats::{self, Connect, Info, Login, Operation},

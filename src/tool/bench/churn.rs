@@ -7,7 +7,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::{
     fleet::Context,
-    options::Plan,
+    plan::Plan,
     progress::Progress,
     subscriber::{Desk, Subscriber},
     tally::{latency_histogram, nanoseconds},

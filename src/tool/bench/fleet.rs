@@ -7,9 +7,9 @@ use mio::{Events, Interest, Poll, Token, event::Event};
 
 use super::{
     homecoming::{Exile, Homecoming},
-    options::{Load, Plan},
     order::{Arrival, Order},
     payload::{PAYLOAD_BYTES_MIN, PROBE, Stamp},
+    plan::{Load, Plan},
     process,
     progress::Progress,
     schedule::Schedule,

@@ -7,7 +7,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::{
     fleet::Context,
-    options::{Plan, SignIn},
+    plan::{Plan, SignIn},
     progress::Progress,
     subscriber::{Desk, Subscriber, stranger_index},
     tally::{latency_histogram, nanoseconds},

@@ -21,6 +21,7 @@ mod outlet;
 mod packets;
 mod page;
 mod payload;
+mod plan;
 mod post;
 mod presets;
 mod process;
@@ -52,7 +53,7 @@ use std::process::ExitCode;
 pub use options::Options;
 pub use presets::expand_preset;
 
-use options::Plan;
+use plan::Plan;
 use report::Report;
 use results::Results;
 use watch::Watch;

@@ -1,197 +1,250 @@
-//! The command line of `fanfare bench`, as typed and as meant.
+//! The command line of `fanfare bench`, as typed.
 
 use std::{
-    net::{SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use super::{
-    broker::Broker,
-    ladder::Rules,
-    packets::Room,
-    payload::PAYLOAD_BYTES_MIN,
-    post::{Post, PostMethod},
-    schedule::{Arrivals, Pace},
+    post::PostMethod,
+    schedule::Arrivals,
     script::Script,
-    topics::{Audience, TOPICS_MAX, Topics},
+    topics::{TOPICS_MAX, Topics},
 };
 use crate::topic::Topic;
+
+/// How `--help` groups them.
+pub(super) const SUBSCRIBING: &str = "Subscribers";
+const LOADING: &str = "Load";
+const PUBLISHING: &str = "Publishing";
+const DISTURBING: &str = "Disturbances";
+const CLIMBING: &str = "Rate ladder";
+const MEASURING: &str = "Measuring";
+const TELLING: &str = "Results";
+
+/// The most connections of a publisher: it looks at all of them in each turn.
+const CONNECTIONS_MAX: i64 = 1024;
 
 /// Options of `fanfare bench`.
 #[derive(clap::Args, Clone, Debug)]
 #[command(args_override_self = true, after_help = super::presets::list())]
 pub struct Options {
     /// The server to measure.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    url: String,
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", help_heading = SUBSCRIBING)]
+    pub(super) url: String,
     /// What the subscribers speak.
-    #[arg(long, value_enum, default_value = "ws")]
-    transport: Transport,
+    #[arg(long, value_enum, default_value = "ws", help_heading = SUBSCRIBING)]
+    pub(super) transport: Transport,
     /// The path they ask for, without the query. [default: /sse, /ws or /socket.io/]
-    #[arg(long, value_name = "PATH")]
-    path: Option<String>,
+    #[arg(long, value_name = "PATH", help_heading = SUBSCRIBING)]
+    pub(super) path: Option<String>,
     /// What they ask for, of any server, with {topic} where it belongs; takes the place of --url and --path.
-    #[arg(long, value_name = "URL", requires = "publish", conflicts_with = "path")]
-    subscribe: Option<String>,
+    #[arg(long, value_name = "URL", requires = "publish", conflicts_with = "path", help_heading = SUBSCRIBING)]
+    pub(super) subscribe: Option<String>,
     /// A header of their requests; may be repeated.
-    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
-    headers: Vec<(String, String)>,
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header, help_heading = SUBSCRIBING)]
+    pub(super) headers: Vec<(String, String)>,
     /// Messages that contain TEXT are expected, though they carry no event; may be repeated.
-    #[arg(long = "ignore", value_name = "TEXT")]
-    ignored: Vec<String>,
+    #[arg(long = "ignore", value_name = "TEXT", help_heading = SUBSCRIBING)]
+    pub(super) ignored: Vec<String>,
     #[command(flatten)]
-    script: Script,
+    pub(super) script: Script,
     /// The event by which Socket.IO subscribers ask for their topic.
-    #[arg(long, value_name = "NAME", default_value = "subscribe")]
-    socketio_event: String,
+    #[arg(long, value_name = "NAME", default_value = "subscribe", help_heading = SUBSCRIBING)]
+    pub(super) socketio_event: String,
     /// Its arguments: JSON, with {topic}, and commas between several.
-    #[arg(long, value_name = "TEMPLATE", default_value = r#"{"topic":"{topic}"}"#)]
-    socketio_args: String,
+    #[arg(long, value_name = "TEMPLATE", default_value = r#"{"topic":"{topic}"}"#, help_heading = SUBSCRIBING)]
+    pub(super) socketio_args: String,
     /// The event that confirms it; if empty, none is awaited.
-    #[arg(long, value_name = "NAME", default_value = "subscribed")]
-    socketio_confirmation: String,
+    #[arg(long, value_name = "NAME", default_value = "subscribed", help_heading = SUBSCRIBING)]
+    pub(super) socketio_confirmation: String,
     /// The namespace they connect to.
-    #[arg(long, value_name = "NAMESPACE", default_value = "/")]
-    socketio_namespace: String,
+    #[arg(long, value_name = "NAMESPACE", default_value = "/", help_heading = SUBSCRIBING)]
+    pub(super) socketio_namespace: String,
     /// The topic they subscribe to.
-    #[arg(long, default_value = "bench", value_parser = parse_topic_name)]
-    topic: String,
+    #[arg(long, default_value = "bench", value_parser = parse_topic_name, help_heading = SUBSCRIBING)]
+    pub(super) topic: String,
     /// So many topics, TOPIC.0, TOPIC.1 … or with {index} in --topic; subscribers and events are dealt out to them in turn.
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "storm",
-        value_parser = clap::value_parser!(u32).range(1..=TOPICS_MAX))]
-    topics: u32,
+        value_parser = clap::value_parser!(u32).range(1..=TOPICS_MAX), help_heading = SUBSCRIBING)]
+    pub(super) topics: u32,
     /// The token they present, where the server wants one.
-    #[arg(long, value_name = "TOKEN")]
-    token: Option<String>,
+    #[arg(long, value_name = "TOKEN", help_heading = SUBSCRIBING)]
+    pub(super) token: Option<String>,
     /// How many subscribers.
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    subscribers: u32,
+    #[arg(long, value_name = "N", default_value_t = 100, help_heading = SUBSCRIBING)]
+    pub(super) subscribers: u32,
     /// Events per second.
-    #[arg(long, value_name = "HZ", default_value_t = 10.0)]
-    rate: f64,
+    #[arg(long, value_name = "HZ", default_value_t = 10.0, help_heading = LOADING)]
+    pub(super) rate: f64,
     /// Bytes of each payload.
-    #[arg(long, value_name = "BYTES", default_value_t = 200)]
-    size: usize,
+    #[arg(long, value_name = "BYTES", default_value_t = 200, help_heading = LOADING)]
+    pub(super) size: usize,
     /// How the events are spread over time.
-    #[arg(long, value_enum, default_value = "even")]
-    arrivals: Arrivals,
+    #[arg(long, value_enum, default_value = "even", help_heading = LOADING)]
+    pub(super) arrivals: Arrivals,
     /// Events in a burst, with --arrivals burst.
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    burst_events: u32,
+    #[arg(long, value_name = "N", default_value_t = 10, help_heading = LOADING)]
+    pub(super) burst_events: u32,
     /// The span that is measured.
-    #[arg(long, value_name = "SPAN", default_value = "10s", value_parser = parse_span)]
-    duration: Duration,
+    #[arg(long, value_name = "SPAN", default_value = "10s", value_parser = parse_span, help_heading = LOADING)]
+    pub(super) duration: Duration,
     /// The span before it, with the same load.
-    #[arg(long, value_name = "SPAN", default_value = "3s", value_parser = parse_span)]
-    warmup: Duration,
+    #[arg(long, value_name = "SPAN", default_value = "3s", value_parser = parse_span, help_heading = LOADING)]
+    pub(super) warmup: Duration,
     /// How long to wait for late deliveries afterwards.
-    #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = parse_span)]
-    patience: Duration,
+    #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = parse_span, help_heading = LOADING)]
+    pub(super) patience: Duration,
     /// Where events are published: redis://HOST:PORT, nats://HOST:PORT (with USER:PASSWORD@ or TOKEN@ before it), or an http://
     /// URL with {topic} where it belongs; without a path, /publish/{topic}. [default: --url]
-    #[arg(long, value_name = "URL")]
-    publish: Option<String>,
+    #[arg(long, value_name = "URL", help_heading = PUBLISHING)]
+    pub(super) publish: Option<String>,
     /// A header of the publisher's requests over HTTP, or of its messages over NATS; may be repeated.
-    #[arg(long = "publish-header", value_name = "NAME: VALUE", value_parser = parse_header)]
-    publish_headers: Vec<(String, String)>,
+    #[arg(long = "publish-header", value_name = "NAME: VALUE", value_parser = parse_header, help_heading = PUBLISHING)]
+    pub(super) publish_headers: Vec<(String, String)>,
     /// The body of these requests, with {topic}, and {payload} or, form-urlencoded, {payload:form}.
-    #[arg(long, value_name = "TEMPLATE", default_value = "{payload}")]
-    publish_body: String,
+    #[arg(long, value_name = "TEMPLATE", default_value = "{payload}", help_heading = PUBLISHING)]
+    pub(super) publish_body: String,
     /// The method of these requests.
-    #[arg(long, value_enum, ignore_case = true, default_value = "POST")]
-    publish_method: PostMethod,
+    #[arg(long, value_enum, ignore_case = true, default_value = "POST", help_heading = PUBLISHING)]
+    pub(super) publish_method: PostMethod,
     /// Connections of each topic's publisher; its events take them in turn. With --topics, a topic keeps to one of them.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX))]
-    publish_connections: u32,
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX),
+        help_heading = PUBLISHING
+    )]
+    pub(super) publish_connections: u32,
     /// Send an event only when the one before it on the same connection was answered; how late that makes it is written down.
-    #[arg(long)]
-    publish_in_turn: bool,
+    #[arg(long, help_heading = PUBLISHING)]
+    pub(super) publish_in_turn: bool,
     /// A second topic, with subscribers and a thread of its own, reported separately.
-    #[arg(long, value_name = "TOPIC", value_parser = parse_topic, requires = "second_subscribers")]
-    second_topic: Option<Topic>,
+    #[arg(
+        long,
+        value_name = "TOPIC",
+        value_parser = parse_topic,
+        requires = "second_subscribers",
+        help_heading = LOADING
+    )]
+    pub(super) second_topic: Option<Topic>,
     /// Subscribers of the second topic.
-    #[arg(long, value_name = "N", requires = "second_topic")]
-    second_subscribers: Option<u32>,
+    #[arg(long, value_name = "N", requires = "second_topic", help_heading = LOADING)]
+    pub(super) second_subscribers: Option<u32>,
     /// Events per second on the second topic. [default: --rate]
-    #[arg(long, value_name = "HZ", requires = "second_topic")]
-    second_rate: Option<f64>,
+    #[arg(long, value_name = "HZ", requires = "second_topic", help_heading = LOADING)]
+    pub(super) second_rate: Option<f64>,
     /// What the second topic's subscribers speak. [default: --transport]
-    #[arg(long, value_enum, requires = "second_topic")]
-    second_transport: Option<Transport>,
+    #[arg(long, value_enum, requires = "second_topic", help_heading = LOADING)]
+    pub(super) second_transport: Option<Transport>,
     /// Further subscribers of the first topic that never read.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    stalled: u32,
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = DISTURBING)]
+    pub(super) stalled: u32,
     /// Further subscribers of the first topic that come per second.
-    #[arg(long, value_name = "HZ", default_value_t = 0.0)]
-    churn: f64,
+    #[arg(long, value_name = "HZ", default_value_t = 0.0, help_heading = DISTURBING)]
+    pub(super) churn: f64,
     /// How long each of them stays.
-    #[arg(long, value_name = "SPAN", default_value = "1s", value_parser = parse_span, requires = "churn")]
-    churn_stay: Duration,
+    #[arg(
+        long,
+        value_name = "SPAN",
+        default_value = "1s",
+        value_parser = parse_span,
+        requires = "churn",
+        help_heading = DISTURBING
+    )]
+    pub(super) churn_stay: Duration,
     /// Let them speak Server-Sent Events and WebSocket in turn, not what the others speak.
-    #[arg(long, requires = "churn")]
-    churn_mixed: bool,
+    #[arg(long, requires = "churn", help_heading = DISTURBING)]
+    pub(super) churn_mixed: bool,
     /// People who sign in per second, every second one with the right password.
-    #[arg(long, value_name = "HZ", default_value_t = 0.0, requires = "login")]
-    logins: f64,
+    #[arg(long, value_name = "HZ", default_value_t = 0.0, requires = "login", help_heading = DISTURBING)]
+    pub(super) logins: f64,
     /// A user of the server.
-    #[arg(long, value_name = "NAME:PASSWORD", value_parser = parse_login)]
-    login: Option<(String, String)>,
+    #[arg(long, value_name = "NAME:PASSWORD", value_parser = parse_login, help_heading = DISTURBING)]
+    pub(super) login: Option<(String, String)>,
     /// In the end cut all subscribers but one at once, publish so many events, and let all come back for them.
-    #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["idle", "second_topic"])]
-    storm: Option<u32>,
+    #[arg(
+        long,
+        value_name = "EVENTS",
+        value_parser = clap::value_parser!(u32).range(1..),
+        conflicts_with_all = ["idle", "second_topic"],
+        help_heading = DISTURBING
+    )]
+    pub(super) storm: Option<u32>,
     /// Publish nothing: what do connections cost that only exist?
-    #[arg(long)]
-    idle: bool,
+    #[arg(long, help_heading = DISTURBING)]
+    pub(super) idle: bool,
     /// The server's process, for its processor time and memory.
-    #[arg(long, value_name = "PID")]
-    server_pid: Option<u32>,
+    #[arg(long, value_name = "PID", help_heading = MEASURING)]
+    pub(super) server_pid: Option<u32>,
     /// Further processes that belong to the run, such as Redis. What all others use beside them makes the run void.
-    #[arg(long, value_name = "PID")]
-    beside_pid: Vec<u32>,
+    #[arg(long, value_name = "PID", help_heading = MEASURING)]
+    pub(super) beside_pid: Vec<u32>,
     /// The core to run on. With --processes, the first of so many, or one for each, such as 1,3; one more is for the publisher,
     /// which else shares the first.
-    #[arg(long, value_name = "CORES", value_delimiter = ',')]
-    pin: Vec<usize>,
+    #[arg(long, value_name = "CORES", value_delimiter = ',', help_heading = MEASURING)]
+    pub(super) pin: Vec<usize>,
     /// Leave the kernel's receive stamps out.
-    #[arg(long)]
-    no_kernel_stamps: bool,
+    #[arg(long, help_heading = MEASURING)]
+    pub(super) no_kernel_stamps: bool,
     /// Write the report as JSON to this file.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", help_heading = TELLING)]
+    pub(super) json: Option<PathBuf>,
     /// Write the latency distribution of the first topic's deliveries to this file, for HdrHistogram's plotters.
-    #[arg(long, value_name = "FILE")]
-    hgrm: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", help_heading = TELLING)]
+    pub(super) hgrm: Option<PathBuf>,
     /// Show no progress.
-    #[arg(long)]
-    quiet: bool,
+    #[arg(long, help_heading = TELLING)]
+    pub(super) quiet: bool,
     /// Write the report as a page to this file.
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", help_heading = TELLING)]
+    pub(super) html: Option<PathBuf>,
     /// Measure nothing: compare these results, files that --json wrote.
-    #[arg(long, value_name = "FILE", num_args = 1..)]
+    #[arg(long, value_name = "FILE", num_args = 1.., help_heading = TELLING)]
     pub(super) compare: Vec<PathBuf>,
     /// What to call a result, in their order. [default: the file's name]
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", help_heading = TELLING)]
     pub(super) label: Vec<String>,
     /// Find the knee: measure at --rate, then at a higher rate with each step, until p99 has doubled or events are missing.
-    #[arg(long, conflicts_with_all = ["idle", "storm"])]
-    ladder: bool,
+    #[arg(long, conflicts_with_all = ["idle", "storm"], help_heading = CLIMBING)]
+    pub(super) ladder: bool,
     /// Each step's rate is so many times the last one's.
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.25, requires = "ladder")]
-    ladder_factor: f64,
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.25, requires = "ladder", help_heading = CLIMBING)]
+    pub(super) ladder_factor: f64,
     /// The most steps, repetitions not counted.
-    #[arg(long, value_name = "N", default_value_t = 32, requires = "ladder", value_parser = clap::value_parser!(u32).range(1..))]
-    ladder_steps_max: u32,
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 32,
+        requires = "ladder",
+        value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = CLIMBING
+    )]
+    pub(super) ladder_steps_max: u32,
     /// The highest rate.
-    #[arg(long, value_name = "HZ", requires = "ladder")]
-    ladder_max: Option<f64>,
+    #[arg(long, value_name = "HZ", requires = "ladder", help_heading = CLIMBING)]
+    pub(super) ladder_max: Option<f64>,
     /// Each step's --warmup. A step connects anew, so on the same machine this is also the rest between two steps.
-    #[arg(long, value_name = "SPAN", default_value = "1s", value_parser = parse_span, requires = "ladder")]
-    ladder_warmup: Duration,
+    #[arg(
+        long,
+        value_name = "SPAN",
+        default_value = "1s",
+        value_parser = parse_span,
+        requires = "ladder",
+        help_heading = CLIMBING
+    )]
+    pub(super) ladder_warmup: Duration,
     /// Split the subscribers over so many processes, and those that never read or come and go; events are published beside them.
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "storm", value_parser = clap::value_parser!(u32).range(1..))]
-    processes: u32,
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        conflicts_with = "storm",
+        value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = SUBSCRIBING
+    )]
+    pub(super) processes: u32,
     /// Be one of these processes: orders come on the standard input.
     #[arg(long, hide = true)]
     pub(super) as_member: bool,
@@ -218,359 +271,6 @@ pub(super) enum Transport {
     #[value(name = "socketio")]
     #[serde(rename = "socketio")]
     SocketIo,
-}
-
-/// A server's address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
-    /// As it stands in the URL, for the `Host` field.
-    pub host: String,
-    pub address: SocketAddr,
-}
-
-/// How events are published.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Publish {
-    pub place: Place,
-    /// Of each publisher, at least one.
-    pub connections: u32,
-    /// Whether each connection waits for an answer before it sends the next event.
-    pub is_in_turn: bool,
-}
-
-/// Where events are published.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    Redis(Target),
-    Nats(Broker),
-    Http(Post),
-}
-
-/// The most connections of a publisher: it looks at all of them in each turn.
-const CONNECTIONS_MAX: i64 = 1024;
-
-/// One topic's load.
-#[derive(Clone, Debug)]
-pub(super) struct Load {
-    pub topic: Topics,
-    /// Of all topics together.
-    pub subscribers: u32,
-    /// How many of other processes come before them.
-    pub subscribers_before: u32,
-    pub transport: Transport,
-    pub pace: Pace,
-    /// What the request asks for, with `{topic}`.
-    pub path: String,
-    pub headers: Vec<(String, String)>,
-    pub token: Option<String>,
-}
-
-impl Load {
-    /// How many subscribers each event has.
-    pub(super) fn audience(&self) -> Audience {
-        Audience { first: self.subscribers_before, subscribers: self.subscribers, topics: self.topic.count() }
-    }
-
-    fn speaks_freely(&self) -> bool {
-        matches!(self.transport, Transport::Ws | Transport::FanfareV1)
-    }
-}
-
-/// Who comes and goes beside those who are measured.
-#[derive(Clone, Debug)]
-pub(super) struct Coming {
-    /// Connections per second; none if 0.
-    pub rate: f64,
-    pub stay: Duration,
-    /// What they speak, in turn: the first topic's load, as each of them would ask for it.
-    pub loads: Vec<Load>,
-}
-
-/// Who signs in beside those who are measured.
-#[derive(Clone, Debug)]
-pub(super) struct SignIn {
-    /// Attempts per second.
-    pub rate: f64,
-    pub username: String,
-    pub password: String,
-}
-
-/// The run as meant.
-#[derive(Clone, Debug)]
-pub(super) struct Plan {
-    pub target: Target,
-    pub publish: Publish,
-    /// One or two.
-    pub loads: Vec<Load>,
-    /// What messages contain that are expected and carry no event.
-    pub ignored: Vec<String>,
-    /// What those who speak WebSocket say first.
-    pub script: Script,
-    /// What those who speak Socket.IO say.
-    pub room: Room,
-    pub size_bytes: usize,
-    pub warmup: Duration,
-    pub duration: Duration,
-    pub patience: Duration,
-    pub stalled: u32,
-    pub churn: Coming,
-    pub sign_in: Option<SignIn>,
-    /// How many events those miss who are cut in the end.
-    pub storm: Option<u32>,
-    pub is_idle: bool,
-    pub server_pid: Option<u32>,
-    pub beside_pids: Vec<u32>,
-    pub pins: Vec<usize>,
-    pub takes_kernel_stamps: bool,
-    pub json: Option<PathBuf>,
-    pub hgrm: Option<PathBuf>,
-    pub is_quiet: bool,
-    /// How to find the knee, if that is wanted.
-    pub ladder: Option<Rules>,
-    /// How many share the subscribers; 1 is this one itself.
-    pub processes: u32,
-}
-
-impl Plan {
-    /// Checks what was typed.
-    pub(super) fn new(options: &Options) -> Result<Self, String> {
-        if options.size < PAYLOAD_BYTES_MIN {
-            return Err(format!("--size must be at least {PAYLOAD_BYTES_MIN}: each payload carries its own stamp"));
-        }
-        let rates = [Some(options.rate), options.second_rate];
-        if rates.into_iter().flatten().any(|rate| !(rate.is_finite() && 0.0 < rate)) || options.burst_events == 0 {
-            return Err("--rate, --second-rate and --burst-events must be above 0".to_owned());
-        }
-        if [options.churn, options.logins].iter().any(|rate| !(rate.is_finite() && 0.0 <= *rate)) {
-            return Err("--churn and --logins must not be below 0".to_owned());
-        }
-        if options.storm.is_some() && options.transport != Transport::Sse {
-            return Err("--storm needs --transport sse: they come back with their last event id".to_owned());
-        }
-        if options.subscribers < options.topics {
-            return Err(format!("--topics {}: each needs one of the --subscribers", options.topics));
-        }
-        let topics = Topics::new(&options.topic, options.topics)?;
-        let (loads, churn) = (loads(options, &topics), coming(options, &topics));
-        if !options.script.is_empty() && !loads.iter().chain(&churn.loads).any(Load::speaks_freely) {
-            return Err("--send, --await and --answer need --transport ws or fanfare.v1".to_owned());
-        }
-        check_processes(options)?;
-        Ok(Self {
-            target: target(options)?,
-            publish: Publish::new(options, &topics)?,
-            loads,
-            script: options.script.clone(),
-            room: room(options)?,
-            ignored: options.ignored.clone(),
-            size_bytes: options.size,
-            warmup: warmup(options),
-            duration: options.duration,
-            patience: options.patience,
-            stalled: options.stalled,
-            churn,
-            sign_in: sign_in(options),
-            storm: options.storm,
-            is_idle: options.idle,
-            server_pid: options.server_pid,
-            beside_pids: options.beside_pid.clone(),
-            pins: options.pin.clone(),
-            takes_kernel_stamps: !options.no_kernel_stamps,
-            json: options.json.clone(),
-            hgrm: options.hgrm.clone(),
-            is_quiet: options.quiet,
-            ladder: rules(options)?,
-            processes: options.processes,
-        })
-    }
-
-    /// The core of one of several processes, counted from 0.
-    pub(super) fn member_core(&self, member: u32) -> Option<usize> {
-        match self.pins[..] {
-            [first] => Some(first + member as usize),
-            _ => self.pins.get(member as usize).copied(),
-        }
-    }
-
-    /// The core of this process: with several, the one that is left over, or the first.
-    pub(super) fn own_core(&self) -> Option<usize> {
-        let own = if self.processes == 1 { None } else { self.pins.get(self.processes as usize) };
-        own.or_else(|| self.pins.first()).copied()
-    }
-
-    /// The same at another rate of the first topic: one step of a ladder.
-    pub(super) fn at_rate(&self, rate_hz: f64) -> Self {
-        let mut plan = self.clone();
-        plan.loads[0].pace.rate = rate_hz;
-        plan
-    }
-}
-
-impl Publish {
-    fn new(options: &Options, topics: &Topics) -> Result<Self, String> {
-        let place = Place::new(options, topics)?;
-        Ok(Self { place, connections: options.publish_connections, is_in_turn: options.publish_in_turn })
-    }
-}
-
-impl Place {
-    fn new(options: &Options, topics: &Topics) -> Result<Self, String> {
-        let url = options.publish.as_deref().unwrap_or(&options.url);
-        if url.starts_with("redis://") {
-            return Target::parse(url, "redis://", 6379).map(Self::Redis);
-        }
-        if url.starts_with("nats://") {
-            return Broker::parse(url, &options.publish_headers).map(Self::Nats);
-        }
-        let (base, path) = split_path(url);
-        let post = Post {
-            target: Target::parse(base, "http://", 80)?,
-            method: options.publish_method,
-            path: if matches!(path, "" | "/") { "/publish/{topic}".to_owned() } else { origin_form(path) },
-            headers: options.publish_headers.clone(),
-            body: options.publish_body.clone(),
-        };
-        post.form(topics.of(0))?;
-        Ok(Self::Http(post))
-    }
-
-    /// What is connected to.
-    pub(super) fn target(&self) -> &Target {
-        match self {
-            Self::Redis(target) => target,
-            Self::Nats(broker) => &broker.target,
-            Self::Http(post) => &post.target,
-        }
-    }
-}
-
-/// What subscribers connect to.
-fn target(options: &Options) -> Result<Target, String> {
-    let Some(url) = &options.subscribe else { return Target::parse(&options.url, "http://", 80) };
-    let scheme = if url.starts_with("ws://") { "ws://" } else { "http://" };
-    Target::parse(split_path(url).0, scheme, 80)
-}
-
-/// A URL's scheme and authority, and what follows (RFC 3986 section 3).
-fn split_path(url: &str) -> (&str, &str) {
-    let authority_start = url.find("://").map_or(0, |at| at + 3);
-    let path_start = url[authority_start..].find(['/', '?']).map_or(url.len(), |at| authority_start + at);
-    url.split_at(path_start)
-}
-
-/// What a request line says of a URL's path and query (RFC 9112 section 3.2.1).
-fn origin_form(path: &str) -> String {
-    if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
-}
-
-impl Target {
-    /// Reads `SCHEMEhost[:port][/]`.
-    pub(super) fn parse(url: &str, scheme: &str, default_port: u16) -> Result<Self, String> {
-        let rest = url.strip_prefix(scheme).ok_or_else(|| format!("{url}: expected {scheme}HOST:PORT"))?;
-        let host = rest.strip_suffix('/').unwrap_or(rest);
-        if host.is_empty() || host.contains(['/', '@', '?']) {
-            return Err(format!("{url}: expected {scheme}HOST:PORT and nothing else"));
-        }
-        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
-        let address = if has_port { host.to_owned() } else { format!("{host}:{default_port}") };
-        let mut addresses = address.to_socket_addrs().map_err(|error| format!("{url}: {error}"))?;
-        let address = addresses.next().ok_or_else(|| format!("{url}: no such host"))?;
-        Ok(Self { host: host.to_owned(), address })
-    }
-}
-
-fn loads(options: &Options, topics: &Topics) -> Vec<Load> {
-    let first = load(options, topics, options.subscribers, options.rate, options.transport);
-    let second_rate = options.second_rate.unwrap_or(options.rate);
-    let second_transport = options.second_transport.unwrap_or(options.transport);
-    let second = options.second_topic.as_ref().zip(options.second_subscribers);
-    let second =
-        second.map(|(topic, count)| load(options, &topic.clone().into(), count, second_rate, second_transport));
-    std::iter::once(first).chain(second).collect()
-}
-
-fn load(options: &Options, topic: &Topics, subscribers: u32, rate: f64, transport: Transport) -> Load {
-    Load {
-        topic: topic.clone(),
-        subscribers,
-        subscribers_before: 0,
-        transport,
-        pace: Pace {
-            arrivals: options.arrivals,
-            rate,
-            burst_events: options.burst_events,
-            warmup: warmup(options),
-            duration: options.duration,
-        },
-        path: target_path(options, transport),
-        headers: options.headers.clone(),
-        token: options.token.clone(),
-    }
-}
-
-fn coming(options: &Options, topics: &Topics) -> Coming {
-    let mixed = [Transport::Sse, Transport::Ws];
-    let transports = if options.churn_mixed { &mixed[..] } else { &[options.transport] };
-    let loads = transports.iter().map(|&transport| load(options, topics, 0, options.rate, transport));
-    Coming { rate: options.churn, stay: options.churn_stay, loads: loads.collect() }
-}
-
-fn sign_in(options: &Options) -> Option<SignIn> {
-    let (username, password) = options.login.clone()?;
-    (0.0 < options.logins).then_some(SignIn { rate: options.logins, username, password })
-}
-
-fn room(options: &Options) -> Result<Room, String> {
-    let room = Room {
-        event: options.socketio_event.clone(),
-        args: options.socketio_args.clone(),
-        confirmation: options.socketio_confirmation.clone(),
-        namespace: options.socketio_namespace.clone(),
-    };
-    room.check()?;
-    Ok(room)
-}
-
-/// A topic's name, which comes in place of `{topic}`, needs no escaping in a query: its alphabet is a part of the query's.
-fn target_path(options: &Options, transport: Transport) -> String {
-    if let Some(url) = &options.subscribe {
-        return origin_form(split_path(url).1);
-    }
-    let (default_path, query) = match transport {
-        Transport::Sse => ("/sse", "topic={topic}"),
-        Transport::Ws | Transport::FanfareV1 => ("/ws", "topic={topic}"),
-        Transport::SocketIo => ("/socket.io/", "EIO=4&transport=websocket"),
-    };
-    format!("{}?{query}", options.path.as_deref().unwrap_or(default_path))
-}
-
-fn check_processes(options: &Options) -> Result<(), String> {
-    let (processes, cores) = (options.processes as usize, options.pin.len());
-    if options.subscribers < options.processes {
-        return Err(format!("--processes {processes}: there are fewer subscribers, {}", options.subscribers));
-    }
-    let has_one_for_the_publisher = 1 < processes && cores == processes + 1;
-    if !has_one_for_the_publisher && ![0, 1, processes].contains(&cores) {
-        return Err(format!("--pin: {cores} cores for {processes} processes: name one, or one for each"));
-    }
-    Ok(())
-}
-
-fn warmup(options: &Options) -> Duration {
-    if options.ladder { options.ladder_warmup } else { options.warmup }
-}
-
-fn rules(options: &Options) -> Result<Option<Rules>, String> {
-    let Options { ladder_factor: factor, ladder_max: max_hz, rate: first_hz, .. } = *options;
-    if !(factor.is_finite() && 1.0 < factor) {
-        return Err("--ladder-factor must be above 1: each step is faster than the last one".to_owned());
-    }
-    if max_hz.is_some_and(|max_hz| !(max_hz.is_finite() && first_hz <= max_hz)) {
-        return Err(format!(
-            "--ladder-max must not be below --rate, which is {first_hz}: the first step has that rate"
-        ));
-    }
-    Ok(options.ladder.then_some(Rules { first_hz, factor, steps_max: options.ladder_steps_max, max_hz }))
 }
 
 fn parse_topic(text: &str) -> Result<Topic, String> {

@@ -9,8 +9,8 @@ use std::{
 use rustix::event::{PollFd, PollFlags};
 
 use super::{
-    options::Place,
     payload::Stamp,
+    plan::Place,
     publisher::Published,
     replies::{Answer, Replies},
 };

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::{
-    options::Load,
     payload::Stamp,
+    plan::Load,
     post::fill,
     wire::{Heard, MASK, each_text, refused},
 };

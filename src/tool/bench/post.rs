@@ -1,6 +1,6 @@
 //! How an event becomes a request of any server that takes events over HTTP.
 
-use super::options::Target;
+use super::plan::Target;
 use crate::{
     protocol::http::{Method, percent_encode, write_request},
     topic::Topic,

@@ -10,9 +10,9 @@ use hdrhistogram::Histogram;
 use rustix::event::{Timespec, poll};
 
 use super::{
-    options::{Place, Publish},
     outlet::Outlet,
     payload::{PROBE, Stamp},
+    plan::{Place, Publish},
     post::Form,
     process,
     progress::Progress,

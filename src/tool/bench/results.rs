@@ -2,12 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{
-    ladder::Climb,
-    options::{Options, Plan},
-    page,
-    report::Report,
-};
+use super::{ladder::Climb, options::Options, page, plan::Plan, report::Report};
 
 /// Findings with what they are called.
 #[derive(Debug, Default)]

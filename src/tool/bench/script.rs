@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, error::ErrorKind};
 
 use super::{
+    options::SUBSCRIBING,
     payload::Stamp,
     post::fill,
     wire::{Heard, MASK, each_text},
@@ -152,7 +153,7 @@ const ANSWER: Flag = (
 impl Args for Script {
     fn augment_args(command: Command) -> Command {
         let flag = |(name, value, help): Flag| {
-            let flag = Arg::new(name).long(name).value_name(value).help(help);
+            let flag = Arg::new(name).long(name).value_name(value).help(help).help_heading(SUBSCRIBING);
             flag.action(ArgAction::Append).allow_hyphen_values(true)
         };
         command.args([flag(SEND), flag(AWAIT), flag(ANSWER)])

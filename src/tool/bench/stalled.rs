@@ -9,7 +9,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
-    options::{Load, Plan},
+    plan::{Load, Plan},
     wire::{Heard, Manner},
 };
 

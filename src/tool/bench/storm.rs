@@ -6,8 +6,8 @@ use std::{thread, time::Duration};
 use super::{
     conductor::{Voice, wait_until},
     fleet::Context,
-    options::Plan,
     payload::Stamp,
+    plan::Plan,
     process,
     processes::Crew,
     progress::Command,

@@ -6,9 +6,10 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use super::{
-    options::{Options, Place, Plan, Target, Transport},
+    options::{Options, Transport},
     order::{Arrival, Faults, Order},
     payload::{PAYLOAD_BYTES_MIN, PROBE, Stamp},
+    plan::{Place, Plan, Target},
     process,
     progress::Progress,
     replies::{Answer, Replies},

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{
-    options::Plan,
+    plan::Plan,
     process::{self, CoreTicks, CpuUse, KernelMemory, MemoryUse},
     processes::Crew,
     progress::Progress,

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::{
-    options::{Load, Plan, Transport},
+    options::Transport,
     packets::{self, Entrance},
+    plan::{Load, Plan},
     post::fill,
     script::{Recital, Script},
 };

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     conductor::conduct,
-    options::Plan,
+    plan::Plan,
     report::{Report, is_of_client},
     secrets::command_line,
     watch::Watch,

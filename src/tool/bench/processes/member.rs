@@ -12,7 +12,7 @@ use super::{
         churn::{Churn, Visits},
         conductor::{Voice, pin_to},
         fleet::{Context, Fleet, Harvest},
-        options::Plan,
+        plan::Plan,
         progress::Progress,
         stalled::open_stalled,
         stamps::StampClock,

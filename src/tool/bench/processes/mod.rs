@@ -24,7 +24,7 @@ use super::{
     churn::Visits,
     conductor::Voice,
     fleet::{Context, Harvest},
-    options::Plan,
+    plan::Plan,
     process::CpuUse,
     slices::Slicing,
     tally::{Tally, latency_histogram},
