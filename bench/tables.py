@@ -11,18 +11,29 @@ FORMS = {
     "arrived, %": (1, 2),
 }
 
-NAMES = {"hub": "**Fanfare**", "hub-http": "**Fanfare**, HTTP in", "floor": "the floor", "node": "Socket.IO", "uws": "uWebSockets", "fastapi": "FastAPI", "fastapi-queues": "FastAPI, queues"}
+# In the order of the summary.
+NAMES = {
+    "floor": "the floor",
+    "hub": "**Fanfare**",
+    "hub-http": "**Fanfare**, HTTP in",
+    "uws": "uWebSockets",
+    "nchan": "nchan",
+    "node": "Socket.IO",
+    "centrifugo": "Centrifugo",
+    "mercure": "Mercure",
+    "fastapi": "FastAPI",
+    "fastapi-queues": "FastAPI, queues",
+}
 
 
-def name_of(kind):
-    return NAMES.get(kind, kind.capitalize() if kind != "nchan" else kind)
+TRANSPORTS = {"ws": "WebSocket", "sse": "SSE", "socketio": "Socket.IO"}
 
 
 def detailed(results):
     """A table for each scenario, transport and load; the cheapest server first, wherever the hub comes."""
     lines = ["%(date)s, %(cpu)s, %(cores)s cores, Linux %(kernel)s, revision %(revision)s, %(redis)s" % results["machine"]]
     lines += ["", "`%s`. Medians of the runs (least to most)." % results["command"], ""]
-    lines += ["* %s: %s" % (name_of(kind), version.replace("\n", ", ")) for kind, version in results["versions"].items()]
+    lines += ["* %s: %s" % (NAMES[kind], version.replace("\n", ", ")) for kind, version in results["versions"].items()]
     for title, loads in results["figures"].items():
         for load, kinds in loads.items():
             lines += ["", "## %s, %s" % (title, load), "", *table_of(kinds)]
@@ -36,7 +47,7 @@ def table_of(kinds):
     rows = ["| | %s | void |" % " | ".join(names), "|---|%s" % ("---:|" * (len(names) + 1))]
     for kind in sorted(kinds, key=lambda kind: median(kinds[kind].get(names[0])) or 0):
         cells = [full(name, kinds[kind].get(name)) for name in names] + [str(kinds[kind]["void runs"])]
-        rows.append("| %s | %s |" % (name_of(kind), " | ".join(cells)))
+        rows.append("| %s | %s |" % (NAMES[kind], " | ".join(cells)))
     return rows
 
 
@@ -62,6 +73,7 @@ COLUMNS = (
     ("S1: memory of a connection, bytes", "S1", "idle", None, "memory of a connection, bytes"),
     ("S2: CPU of a delivery, µs", "S2", "run", None, "CPU of a delivery, µs"),
     ("S2: p99, ms", "S2", "run", None, "p99, ms"),
+    ("S2 at 1 ev/s: p99, ms", "S2", "slow", None, "p99, ms"),
     ("S4: p99 of the small topic, ms", "S4", "beside", None, "p99, ms"),
     ("S6, 1,000 ev/s: CPU, µs", "S6", "1000", None, "CPU of a delivery, µs"),
     ("arrived, %", "S6", "1000", None, "arrived, %"),
@@ -72,16 +84,22 @@ COLUMNS = (
 )
 
 
-def summary(results):
-    """A table for each transport, a row for each server."""
+def summary(all_figures):
+    """A table for each transport, a row for each server, from one or several results."""
+    of_transport = {}
+    for figures in all_figures:
+        for title, loads in figures.items():
+            scenario, transport = title.split()
+            for load, kinds in loads.items():
+                of_transport.setdefault(transport, {})[scenario, load] = kinds
     lines = []
-    for transport in dict.fromkeys(title.split()[1] for title in results["figures"]):
-        loads = {(title.split()[0], load): kinds for title, found in results["figures"].items() if title.split()[1] == transport for load, kinds in found.items()}
+    for transport, loads in of_transport.items():
         columns = [column for column in COLUMNS if column[1:3] in loads]
-        kinds = list(dict.fromkeys(kind for found in loads.values() for kind in found))
-        lines += ["", "| %s | %s |" % (transport, " | ".join(column[0] for column in columns)), "|---|%s" % ("---:|" * len(columns))]
+        kinds = [kind for kind in NAMES if any(kind in found for found in loads.values())]
+        lines += ["", "| %s | %s |" % (TRANSPORTS[transport], " | ".join(column[0] for column in columns))]
+        lines.append("|---|%s" % ("---:|" * len(columns)))
         for kind in kinds:
-            lines.append("| %s | %s |" % (name_of(kind), " | ".join(cell(loads, kind, column) for column in columns)))
+            lines.append("| %s | %s |" % (NAMES[kind], " | ".join(cell(loads, kind, column) for column in columns)))
     return "\n".join(lines) + "\n"
 
 
