@@ -62,6 +62,21 @@ fn two_processes_count_what_one_counts() {
     assert_eq!(one["client"]["processes"], Value::Array(Vec::new()));
 }
 
+#[test]
+fn topics_are_dealt_out_across_processes() {
+    let hub = Hub::start();
+    // 13 subscribers for 5 topics, 7 and 6 of them in a process: no topic has as many in one as in the other.
+    let scenario = ["--topics", "5", "--subscribers", "13", "--rate", "50", "--duration", "1s", "--transport", "sse"];
+    let (one, _) = report(&hub, &scenario);
+    let (two, _) = report(&hub, &[&scenario[..], &["--processes", "2"]].concat());
+    for report in [&one, &two] {
+        let topic = &report["topics"][0];
+        assert_eq!(topic["deliveries"], 10 * 13, "{topic}");
+        let faults = ["lost", "repeated", "reordered", "foreign"].map(|fault| &topic["faults"][fault]);
+        assert_eq!(faults, [0, 0, 0, 0], "{topic}");
+    }
+}
+
 #[track_caller]
 fn check_processes(client: &Value, text: &str) {
     let processes = client["processes"].as_array().expect("processes");
