@@ -117,11 +117,11 @@ impl Hub {
         value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{series} is not in\n{text}"))
     }
 
-    /// Waits until `count` connections listen to `topic`.
+    /// Waits until `count` connections listen to `topic`. One that is not known has none: it is forgotten soon after they left.
     #[track_caller]
     pub(crate) fn wait_for_listeners(&self, topic: &str, count: u64) {
         let what = format!("{count} listeners of {topic}");
-        wait_until(&what, || (self.listeners(topic) == Some(count)).then_some(()));
+        wait_until(&what, || (self.listeners(topic).unwrap_or(0) == count).then_some(()));
     }
 
     /// How many connections listen to `topic`, if it is known.
