@@ -9,5 +9,6 @@ pub mod produce;
 pub mod publish;
 pub mod report;
 mod sequences;
+mod signals;
 pub mod subscribe;
 pub mod token;

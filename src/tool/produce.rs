@@ -2,10 +2,7 @@
 
 use std::{
     io::{self, Write},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -16,6 +13,7 @@ use serde::Serialize;
 use super::{
     client::{Client, HubUrl, describe_refusal},
     publish::parse_rate,
+    signals,
     subscribe::parse_seconds,
 };
 use crate::{protocol::http::percent_encode, topic::Topic};
@@ -69,11 +67,7 @@ const NAMES_MAX: u32 = 10;
 
 /// Produces until the duration or Ctrl+C ends it.
 pub fn run(options: &Options) -> Result<(), String> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        let handler = signal_hook::flag::register(signal, Arc::clone(&stop));
-        handler.map_err(|error| format!("cannot wait for Ctrl+C: {error}"))?;
-    }
+    let stop = signals::catch()?;
     let done = Producer::new(options, io::stdout().lock()).produce(&stop);
     // Whoever read our output has seen enough.
     done.or_else(|failure| match failure {

@@ -4,10 +4,7 @@ mod redis_outlet;
 
 use std::{
     io::Write,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -16,7 +13,10 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use self::redis_outlet::RedisOutlet;
-use super::client::{Answer, Client, HubUrl, describe_refusal};
+use super::{
+    client::{Answer, Client, HubUrl, describe_refusal},
+    signals,
+};
 use crate::{protocol::http::percent_encode, topic::Topic};
 
 /// What to publish, and where.
@@ -83,11 +83,7 @@ fn publish(options: &Options) -> Result<String, String> {
     let start = Instant::now();
     let mut outlet = Outlet::open(options)?;
     let data = options.data.as_deref();
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        let handler = signal_hook::flag::register(signal, Arc::clone(&stop));
-        handler.map_err(|error| format!("cannot wait for Ctrl+C: {error}"))?;
-    }
+    let stop = signals::catch()?;
     let mut published = 0;
     for sequence in 1..=options.count {
         wait_for_turn(start, options.rate, sequence, &stop);

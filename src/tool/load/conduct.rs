@@ -21,7 +21,10 @@ use super::{
     report::{Record, Report, banner},
     tally::Tally,
 };
-use crate::tool::crowd::{Crowd, Member, News, stream::Transport};
+use crate::tool::{
+    crowd::{Crowd, Member, News, stream::Transport},
+    signals,
+};
 
 /// How long a turn waits at most, so that signals and the producer's news are heeded soon.
 const TURN_TIMEOUT: Duration = Duration::from_millis(20);
@@ -42,22 +45,13 @@ const NEWS_MAX: usize = 100_000;
 
 /// Makes the load. Fails only if nothing could be begun at all.
 pub(super) fn conduct(plan: &Plan) -> Result<Report, String> {
-    let stop = Arc::default();
-    catch_signals(&stop).map_err(|error| format!("signals cannot be caught: {error}"))?;
+    let stop = signals::catch()?;
     if !plan.is_quiet {
         eprintln!("{}", banner(plan));
     }
     let mut run = Run::new(plan, stop)?;
     run.conduct()?;
     Ok(run.report())
-}
-
-/// A signal ends the run. Another one changes nothing: some send it twice, and the report follows within seconds anyway.
-fn catch_signals(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(stop))?;
-    }
-    Ok(())
 }
 
 /// All there is to a run.

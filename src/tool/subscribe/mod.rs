@@ -11,10 +11,7 @@ mod tests;
 use std::{
     io::{self, BufWriter, ErrorKind, Write},
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -24,6 +21,7 @@ use super::{
     client::{HubUrl, Incoming},
     crowd::stream::{Received, Stream, StreamEnd, Transport},
     produce::parse_pod,
+    signals,
 };
 use crate::{protocol::http::percent_encode, topic::Topic};
 
@@ -148,11 +146,7 @@ const READ_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Listens until the count, the duration or Ctrl+C ends it.
 pub fn run(options: &Options) -> Result<(), String> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        let handler = signal_hook::flag::register(signal, Arc::clone(&stop));
-        handler.map_err(|error| format!("cannot wait for Ctrl+C: {error}"))?;
-    }
+    let stop = signals::catch()?;
     let output = BufWriter::new(io::stdout().lock());
     let done =
         options.place.clone().or_else(|| options.url.clone()).map_or_else(|| "http://127.0.0.1:8080".parse(), Ok);

@@ -1,0 +1,17 @@
+//! What ends a tool from outside.
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag::register,
+};
+
+/// A flag that Ctrl+C and SIGTERM raise. Another signal changes nothing: some send it twice, and the tool is about to end.
+pub(super) fn catch() -> Result<Arc<AtomicBool>, String> {
+    let stop = Arc::default();
+    for signal in [SIGINT, SIGTERM] {
+        register(signal, Arc::clone(&stop)).map_err(|error| format!("cannot wait for Ctrl+C: {error}"))?;
+    }
+    Ok(stop)
+}
