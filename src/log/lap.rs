@@ -103,25 +103,15 @@ impl Lap {
         0 < self.remaining
     }
 
-    /// The place of the listener to visit now.
+    /// The listeners to visit now, at most `count`, as far as they stand in one piece: the lap has passed them then, so
+    /// each must be visited.
     #[inline]
-    pub fn advance(&mut self) -> Option<u32> {
-        if self.remaining == 0 {
-            return None;
-        }
-        self.remaining -= 1;
-        let place = self.next;
-        self.next += 1;
-        if self.next == self.listeners.len() {
-            self.next = 0;
-        }
-        Some(place as u32)
-    }
-
-    /// The listeners visited next, at most `count`, as far as they stand in one piece.
-    pub fn upcoming(&self, count: usize) -> &[Listener] {
-        let until = self.listeners.len().min(self.next + count.min(self.remaining));
-        &self.listeners[self.next..until]
+    pub fn take(&mut self, count: usize) -> &mut [Listener] {
+        let from = self.next;
+        let until = self.listeners.len().min(from + count.min(self.remaining));
+        self.remaining -= until - from;
+        self.next = if until == self.listeners.len() { 0 } else { until };
+        &mut self.listeners[from..until]
     }
 }
 
@@ -139,8 +129,15 @@ mod tests {
     }
 
     fn visits(lap: &mut Lap, count: usize) -> Vec<u32> {
-        let places: Vec<u32> = (0..count).map_while(|_| lap.advance()).collect();
-        places.iter().map(|place| lap.listeners[*place as usize].slot).collect()
+        let mut slots = Vec::new();
+        while slots.len() < count {
+            let taken = lap.take(count - slots.len());
+            if taken.is_empty() {
+                break;
+            }
+            slots.extend(taken.iter().map(|listener| listener.slot));
+        }
+        slots
     }
 
     #[test]
@@ -200,6 +197,6 @@ mod tests {
         assert_eq!(lap.remove(0), None);
         assert!(lap.is_empty());
         lap.extend();
-        assert_eq!(lap.advance(), None);
+        assert!(lap.take(1).is_empty());
     }
 }

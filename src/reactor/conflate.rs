@@ -1,6 +1,6 @@
 //! Conflation: a reader that is behind in a topic whose policy is `latest` gets the newest event of each key only.
 
-use super::{connection::Connection, deliver::Visit, gather::BYTES_PER_VISIT, replay::write_logged, table::LocalTopic};
+use super::{connection::Connection, gather::BYTES_PER_VISIT, replay::write_logged, table::LocalTopic, visit::Visit};
 use crate::{event::Position, frame::Format, log::Listener, metrics::ReactorMetrics};
 
 /// Puts into the outbox what the listener at `listener_place` is owed, without what is superseded, as far as one visit

@@ -1,7 +1,7 @@
 //! One connection: a socket, what it speaks, what it is owed, and what it listens to. Plain state, movable between
 //! reactors.
 
-use std::{io, net::IpAddr, sync::Arc};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use smallvec::SmallVec;
 
@@ -23,7 +23,7 @@ use crate::{
 #[repr(C)]
 pub(super) struct Connection<S> {
     pub(super) stream: S,
-    /// When something was last written: recent traffic makes a heartbeat needless.
+    /// When something was last written, to [`WRITTEN_GRAIN`]: recent traffic makes a heartbeat needless.
     pub(super) written: Moment,
     pub(super) state: State,
     /// Topics it waits for before it can listen to them.
@@ -140,7 +140,19 @@ impl Unfinished {
     }
 }
 
+/// How much later than `written` says something may have been written.
+const WRITTEN_GRAIN: Duration = Duration::from_millis(500);
+
 impl<S> Connection<S> {
+    /// Something is written. Most often that is nothing new: a store for each delivery would be a line of the cache to write
+    /// back for each.
+    #[inline]
+    pub(super) fn note_written(&mut self, now: Moment) {
+        if WRITTEN_GRAIN <= now.since(self.written) {
+            self.written = now;
+        }
+    }
+
     /// What is yet to be handed to the kernel, apart from the logs.
     pub(super) fn owed_bytes(&self) -> usize {
         self.outbox.len() + self.unfinished.as_ref().map_or(0, Unfinished::owed_bytes)

@@ -1,50 +1,23 @@
 //! The hot path: laps bring the listeners of a topic to its head, a slice at a time.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
 use super::{
     Reactor,
     conflate::conflate,
-    connection::{
-        ABSENT, BEHIND, BLOCKED, Connection, DOOMED, HELD, LINGERING, POLLED, REPLAYING, Subscription, Unfinished,
-    },
-    gaps::Stranded,
-    gather::{Gather, Gathers},
+    connection::{ABSENT, BEHIND, BLOCKED, Connection, DOOMED, HELD, LINGERING, REPLAYING, Subscription},
     net::Net,
-    replay::write_logged,
     slab::Slab,
     table::TopicTable,
+    visit::{Visit, Visitor, set_aside, visit},
 };
-use crate::{
-    clock::Moment,
-    close::Close,
-    event::Position,
-    frame::Format,
-    log::{Listener, Ring},
-    metrics::{ReactorMetrics, Transport},
-    protocol::{Session, encode_frame, sse},
-};
+use crate::{clock::Moment, close::Close, frame::Format, log::Listener, metrics::ReactorMetrics};
 
 /// A slice ends after so many visits …
 const VISITS_PER_SLICE: usize = 256;
 /// … or after so long, looked at every few visits.
 const SLICE_TIME: Duration = Duration::from_micros(500);
 const VISITS_PER_CLOCK: usize = 16;
-
-/// How a visit ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Visit {
-    /// The cursor is at the head.
-    AtHead,
-    /// There is more than one visit may write.
-    More,
-    /// The peer's window is full.
-    Blocked,
-    /// The log has passed the cursor, or the transport has no form for the hole in the log that comes next.
-    Stranded,
-    /// The connection is broken.
-    Broken,
-}
 
 impl<N: Net> Reactor<N> {
     /// One slice for topics with fresh news, then one for a topic whose lap is under way: so neither waits for more than
@@ -67,41 +40,28 @@ impl<N: Net> Reactor<N> {
         let Some(topic) = self.topics.at(place) else { return 0 };
         let began = self.now;
         let mut visits = 0;
-        let mut steps = VISITS_PER_CLOCK;
         while visits < budget {
-            // Before the next listener is taken from the lap: one that is taken must be visited.
-            if steps == VISITS_PER_CLOCK {
-                steps = 0;
-                fetch_ahead(&mut self.connections, topic.lap.upcoming(VISITS_PER_CLOCK));
-                self.now = self.net.now();
-                self.gathers.settle(&self.metrics, self.now);
-                if deadline <= self.now && 0 < visits {
-                    break;
-                }
+            self.now = self.net.now();
+            self.gathers.settle(&self.metrics, self.now);
+            if deadline <= self.now && 0 < visits {
+                break;
             }
-            steps += 1;
-            let Some(listener_place) = topic.lap.advance() else { break };
-            let head = topic.ring.next();
-            let listener = topic.lap.listener(listener_place);
-            if listener.cursor == head {
-                continue;
+            let listeners = topic.lap.take(VISITS_PER_CLOCK.min(budget - visits));
+            if listeners.is_empty() {
+                break;
             }
-            let slot = listener.slot;
-            let Some(connection) = self.connections.at(slot) else { continue };
-            if !connection.state.is_clear() {
-                if connection.state.has(POLLED) {
-                    self.engines.note_polled(slot);
-                }
-                continue;
-            }
-            visits += 1;
-            connection.written = self.now;
-            let ring = &topic.ring;
-            let outcome = visit(&mut self.net, connection, listener, place, ring, &mut self.gathers, &self.metrics);
-            if outcome != Visit::AtHead {
-                let aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded);
-                set_aside(outcome, slot, place, connection, aside);
-            }
+            fetch_ahead(&mut self.connections, listeners);
+            let mut visitor = Visitor {
+                net: &mut self.net,
+                connections: &mut self.connections,
+                engines: &mut self.engines,
+                gathers: &mut self.gathers,
+                metrics: &self.metrics,
+                aside: (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded),
+                place,
+                now: self.now,
+            };
+            visits += visitor.visit_all(&topic.ring, listeners);
         }
         self.now = self.net.now();
         self.gathers.settle(&self.metrics, self.now);
@@ -166,8 +126,8 @@ impl<N: Net> Reactor<N> {
             };
             if outcome != Visit::AtHead {
                 at_head = false;
-                let aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded);
-                set_aside(outcome, slot, place, connection, aside);
+                let mut aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded);
+                set_aside(outcome, slot, place, connection, &mut aside);
             }
         }
         if at_head {
@@ -177,7 +137,7 @@ impl<N: Net> Reactor<N> {
 }
 
 /// Sends what conflation has put into the outbox, and says how the visit ended with that.
-fn send_owed<N: Net>(
+pub(super) fn send_owed<N: Net>(
     net: &mut N,
     connection: &mut Connection<N::Stream>,
     conflated: Visit,
@@ -197,33 +157,6 @@ fn send_owed<N: Net>(
 fn fetch_ahead<S>(connections: &mut Slab<Connection<S>>, upcoming: &[Listener]) {
     for listener in upcoming {
         std::hint::black_box(connections.at(listener.slot).map(|connection| connection.state));
-    }
-}
-
-/// Where connections go that a visit did not bring to the head: how many are blocked, who writes again next turn, who is
-/// to be ended, and who is stranded.
-type Aside<'r> = (&'r mut usize, &'r mut Vec<u32>, &'r mut Vec<(u32, Close)>, &'r mut Vec<Stranded>);
-
-/// After a visit that left the cursor behind the head: puts the connection where it goes on, or ends.
-#[inline(always)]
-fn set_aside<S>(
-    outcome: Visit,
-    slot: u32,
-    topic: u32,
-    connection: &mut Connection<S>,
-    (blocked, write_again, to_end, stranded): Aside<'_>,
-) {
-    match outcome {
-        Visit::AtHead => {}
-        // Several topics with a backlog are one reason to go on, not several.
-        Visit::More if write_again.last() == Some(&slot) => {}
-        Visit::More => write_again.push(slot),
-        Visit::Blocked => {
-            connection.state.set(BLOCKED | BEHIND);
-            *blocked += 1;
-        }
-        Visit::Stranded => stranded.push(Stranded { slot, topic }),
-        Visit::Broken => to_end.push((slot, Close::PeerGone)),
     }
 }
 
@@ -262,150 +195,4 @@ fn write_owed<N: Net>(
         connection.written = now;
     }
     Ok(())
-}
-
-/// Writes what lies between the listener's cursor and the head, as far as one visit goes.
-#[inline]
-fn visit<N: Net>(
-    net: &mut N,
-    connection: &mut Connection<N::Stream>,
-    listener: &mut Listener,
-    place: u32,
-    ring: &Ring,
-    gathers: &mut Gathers,
-    metrics: &ReactorMetrics,
-) -> Visit {
-    if listener.cursor < ring.oldest() {
-        return Visit::Stranded;
-    }
-    if !listener.format.is_shared() {
-        return visit_own(net, connection, listener, place, ring, metrics, gathers.now());
-    }
-    let Some(gather) = gathers.gather(place, ring, listener.format, listener.cursor, metrics) else {
-        return Visit::Stranded;
-    };
-    let bytes = gather.bytes();
-    match net.write(&mut connection.stream, bytes) {
-        Ok(written) if written == bytes.len() => {
-            gather.count_served();
-            listener.cursor += gather.frames() as Position;
-            if listener.cursor == ring.next() { Visit::AtHead } else { Visit::More }
-        }
-        Ok(written) => {
-            cut_short(connection, listener, ring, gather, metrics, written);
-            Visit::Blocked
-        }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Visit::Blocked,
-        Err(_) => Visit::Broken,
-    }
-}
-
-/// After a short write: the cursor passes the frames that went out and the one that went out in part, which the
-/// connection finishes by itself.
-#[cold]
-fn cut_short<S>(
-    connection: &mut Connection<S>,
-    listener: &mut Listener,
-    ring: &Ring,
-    gather: &Gather,
-    metrics: &ReactorMetrics,
-    written: usize,
-) {
-    let (whole, part) = gather.split(written);
-    // The latency of these few is left out: the peer, not the hub, decides when they count as written.
-    metrics.on_delivered(connection.transport, whole as u64, (written - part) as u64);
-    listener.cursor += whole as Position;
-    if 0 < part
-        && let Some(event) = ring.event(listener.cursor)
-    {
-        let event = Arc::clone(event);
-        let format = listener.format.format();
-        connection.unfinished = Some(Unfinished { event, format, written: part as u32 });
-        listener.cursor += 1;
-    }
-}
-
-/// A reader whose frames are its own in part.
-#[inline(never)]
-fn visit_own<N: Net>(
-    net: &mut N,
-    connection: &mut Connection<N::Stream>,
-    listener: &mut Listener,
-    place: u32,
-    ring: &Ring,
-    metrics: &ReactorMetrics,
-    now: Moment,
-) -> Visit {
-    match &connection.session {
-        Ok(Session::Sse(_)) => visit_with_ids(net, connection, listener, place, ring, metrics, now),
-        _ => visit_session(net, connection, listener, place, ring, metrics, now),
-    }
-}
-
-/// A session of Socket.IO in other namespaces than `/`, or with places in several topics.
-fn visit_session<N: Net>(
-    net: &mut N,
-    connection: &mut Connection<N::Stream>,
-    listener: &mut Listener,
-    place: u32,
-    ring: &Ring,
-    metrics: &ReactorMetrics,
-    now: Moment,
-) -> Visit {
-    for event in ring.events_from(listener.cursor).take(super::gather::FRAMES_PER_VISIT) {
-        write_logged(connection, place, event, metrics);
-        metrics.on_latency(Transport::SocketIo, now.since(event.accepted), 1);
-        listener.cursor += 1;
-        if super::gather::BYTES_PER_VISIT < connection.outbox.len() {
-            break;
-        }
-    }
-    let visit = if listener.cursor == ring.next() { Visit::AtHead } else { Visit::More };
-    send_owed(net, connection, visit, metrics, now)
-}
-
-/// A stream over several topics: each event has an id of the stream's own ahead of the shared frame.
-fn visit_with_ids<N: Net>(
-    net: &mut N,
-    connection: &mut Connection<N::Stream>,
-    listener: &mut Listener,
-    place: u32,
-    ring: &Ring,
-    metrics: &ReactorMetrics,
-    now: Moment,
-) -> Visit {
-    let Ok(Session::Sse(stream)) = &mut connection.session else { return Visit::Broken };
-    let form = stream.form;
-    for event in ring.events_from(listener.cursor).take(super::gather::FRAMES_PER_VISIT) {
-        stream.pass(place, event.id);
-        let Some(ids) = stream.ids() else { return Visit::Broken };
-        let mut lead = Vec::new();
-        sse::write_cursor_id(ids, form.chunked, &mut lead);
-        let format = listener.format.format();
-        let frame = event.frame(format, |event| encode_frame(event, format));
-        let lead_bytes = lead.len();
-        let owed = lead_bytes + frame.len();
-        let parts = [io::IoSlice::new(&lead), io::IoSlice::new(&frame)];
-        let written = match net.write_vectored(&mut connection.stream, &parts) {
-            Ok(written) => written,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(_) => return Visit::Broken,
-        };
-        listener.cursor += 1;
-        if written < owed {
-            // What is left of the private bytes goes first, and so the frame goes with them.
-            if written < lead_bytes {
-                connection.outbox.put(&lead[written..]);
-                connection.outbox.put(&frame);
-                metrics.on_delivered(Transport::Sse, 1, owed as u64);
-            } else {
-                let (event, written) = (Arc::clone(event), (written - lead_bytes) as u32);
-                connection.unfinished = Some(Unfinished { event, format, written });
-            }
-            return Visit::Blocked;
-        }
-        metrics.on_delivered(Transport::Sse, 1, owed as u64);
-        metrics.on_latency(Transport::Sse, now.since(event.accepted), 1);
-    }
-    if listener.cursor == ring.next() { Visit::AtHead } else { Visit::More }
 }

@@ -22,6 +22,8 @@ pub(super) const BYTES_PER_VISIT: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Gathers {
     by_format: [Gather; FORMAT_COUNT],
+    /// One bit for each format of which something may not be in the metrics yet.
+    unsettled: u16,
     /// The clock as it was read last.
     now: Moment,
 }
@@ -38,6 +40,7 @@ impl Gathers {
         from: Position,
         metrics: &ReactorMetrics,
     ) -> Option<&mut Gather> {
+        self.unsettled |= 1 << format.index();
         let gather = &mut self.by_format[format.index()];
         let key = Key { topic, from, head: ring.next() };
         if gather.key != Some(key) {
@@ -52,7 +55,10 @@ impl Gathers {
     /// Writes to `metrics` what was delivered up to `now`.
     pub(super) fn settle(&mut self, metrics: &ReactorMetrics, now: Moment) {
         self.now = now;
-        self.by_format.iter_mut().for_each(|gather| gather.settle(metrics, now));
+        while self.unsettled != 0 {
+            self.by_format[self.unsettled.trailing_zeros() as usize].settle(metrics, now);
+            self.unsettled &= self.unsettled - 1;
+        }
     }
 
     /// The clock as it was read last.

@@ -39,6 +39,7 @@ mod subscribe;
 mod table;
 mod timers;
 mod upgrade;
+mod visit;
 mod wheel;
 
 use std::{collections::HashMap, io, sync::Arc, time::Duration};

@@ -108,11 +108,8 @@ impl Side {
     /// A slice of the lap.
     pub(super) fn visit(&mut self, truths: &[Truth], topic: usize, count: usize, now: Moment) {
         let Some(local) = &mut self.topics[topic] else { return };
-        for _ in 0..count {
-            let Some(place) = local.lap.advance() else { break };
-            let slot = local.lap.listener(place).slot;
-            local.serve(slot as usize, &truths[topic], now);
-        }
+        let slots: Vec<u32> = local.lap.take(count).iter().map(|listener| listener.slot).collect();
+        slots.into_iter().for_each(|slot| local.serve(slot as usize, &truths[topic], now));
         if !local.lap.is_pending() {
             local.check_all_served();
         }
