@@ -176,7 +176,7 @@ fn the_hub_may_start_before_redis() {
 #[test]
 fn publishing_without_redis_is_refused_clearly() {
     let mut server = RedisServer::start();
-    let hub = hub_on(&server.url(), &[]);
+    let hub = hub_on(&server.url(), &[("redis.publish_timeout", "1s")]);
     wait_until_ready(&hub);
     let mut socket = WebSocketClient::open_v1(&hub, "/ws");
     server.kill();

@@ -298,7 +298,9 @@ fn a_repeat_at_another_hub_delivers_nothing() {
     let server = RedisServer::start();
     // Pub/Sub too: there are no ids, but a repeat delivers nothing either.
     for log in ["redis-stream", "memory"] {
-        let hubs = [hub_on(&server, &[("topics.log", log)]), hub_on(&server, &[("topics.log", log)])];
+        // So that whatever is to be sent again does not wait for a ping to remind of it.
+        let settings = [("topics.log", log), ("redis.ping_interval", "1h"), ("redis.proof_age_max", "3h")];
+        let hubs = [hub_on(&server, &settings), hub_on(&server, &settings)];
         let mut stream = SseClient::open(&hubs[0], "/sse?topic=t");
         let publish = |hub: &Hub, key: &str, body: &str| {
             let mut connection = HttpConnection::new(hub.connect());

@@ -187,7 +187,9 @@ impl Writer {
     /// How long there is nothing to do but to wait for publications.
     fn patience(&self) -> Duration {
         let deadline = match (&self.link, self.pending.front()) {
-            (Some(_), _) => self.last_used + self.config.ping_interval,
+            (Some(_), None) => self.last_used + self.config.ping_interval,
+            // The server had forgotten the script: they are to be sent again at once.
+            (Some(_), Some(_)) => self.clock.now(),
             (None, None) => self.retry,
             (None, Some(oldest)) => self.retry.min(oldest.deadline),
         };

@@ -249,7 +249,11 @@ fn what_a_storm_destroys_is_counted() {
         assert!(!report.is_complete());
     };
     // The run's own events are 0 to 99, those that four subscribers miss are 100 to 109, and five more follow.
-    check(|_| 1, &["--path", "/forgetful"], 0, Faults { lost: 40, ..Faults::default() });
-    check(|sequence| 1 + usize::from(sequence == 105), &[], 4, Faults { repeated: 5, ..Faults::default() });
-    check(|sequence| usize::from(sequence != 112), &[], 4, Faults { lost: 5, ..Faults::default() });
+    thread::scope(|scope| {
+        scope.spawn(|| check(|_| 1, &["--path", "/forgetful"], 0, Faults { lost: 40, ..Faults::default() }));
+        let twice: Copies = |sequence| 1 + usize::from(sequence == 105);
+        scope.spawn(move || check(twice, &[], 4, Faults { repeated: 5, ..Faults::default() }));
+        let never: Copies = |sequence| usize::from(sequence != 112);
+        scope.spawn(move || check(never, &[], 4, Faults { lost: 5, ..Faults::default() }));
+    });
 }
