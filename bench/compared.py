@@ -142,7 +142,7 @@ class Peer:
         self.url = "http://127.0.0.1:%d" % port
         self.redis_url = theatre.redis_url()
         folder = os.path.join(theatre.private, "%s-%d" % (name, port))
-        os.makedirs(folder)
+        os.makedirs(folder, exist_ok=True)
         command, variables = self.make(port, folder, self.redis_url)
         prefix = ["env", *("%s=%s" % pair for pair in variables.items())]
         # Some write a line for each request, wherever to.
