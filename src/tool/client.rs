@@ -244,8 +244,13 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
-/// A refusal in the hub's own words, which it sends as `{"error":{"message"}}`; anything else as it is.
+/// Who answered what: see [`refusal_words`].
 pub(super) fn describe_refusal(answer: &Answer) -> String {
+    format!("the hub answered {}: {}", answer.status, refusal_words(answer))
+}
+
+/// A refusal in the hub's own words, which it sends as `{"error":{"message"}}`; anything else as it is.
+pub(super) fn refusal_words(answer: &Answer) -> String {
     #[derive(Deserialize)]
     struct Refusal {
         error: Reason,
@@ -256,7 +261,7 @@ pub(super) fn describe_refusal(answer: &Answer) -> String {
     }
     let refusal: Result<Refusal, _> = serde_json::from_slice(&answer.body);
     let words = refusal.map_or_else(|_| String::from_utf8_lossy(&answer.body).into_owned(), |it| it.error.message);
-    format!("the hub answered {}: {}", answer.status, words.trim())
+    words.trim().to_owned()
 }
 
 impl Client {

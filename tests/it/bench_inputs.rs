@@ -13,7 +13,8 @@ use fanfare::protocol::http::Method;
 use serde_json::Value;
 
 use crate::support::{
-    Folder, bidirectional::Bidirectional, http::HttpConnection, hub::Hub, nats::NatsServer, wait_until,
+    Folder, bidirectional::Bidirectional, http::HttpConnection, hub::Hub, nats::NatsServer, redis::RedisServer,
+    wait_until,
 };
 
 const CONNECT: &str = r#"{"id":1,"connect":{}}"#;
@@ -159,6 +160,19 @@ fn relay(nats: &NatsServer, hub: &Hub, pattern: &str) -> Arc<AtomicU32> {
         assert_eq!(response.status, 200);
     });
     with_headers
+}
+
+#[test]
+fn events_are_published_over_a_redis_that_asks_who_one_is() {
+    let redis = RedisServer::start_with(&["--requirepass", "secret"]);
+    let hub = Hub::start_with(&["--redis", &redis.url_as(":secret@")], &[]);
+    let publish = |login: &str| format!("{}/2", redis.url_as(login));
+    let report = Bench::start(&["--url", hub.url(0), "--subscribers", "5", "--publish", &publish(":secret@")]).report();
+    check_deliveries(&report, 0, 5 * 80);
+    assert!(!report.to_string().contains("secret"), "{report}");
+    let wrong = publish(":wrong@");
+    let problem = problem(&["--url", hub.url(0), "--subscribers", "1", "--publish", &wrong]);
+    assert!(problem.contains("WRONGPASS") && !problem.contains(":wrong@"), "{problem}");
 }
 
 #[test]

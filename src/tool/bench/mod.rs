@@ -28,7 +28,6 @@ mod process;
 mod processes;
 mod progress;
 mod publisher;
-mod replies;
 mod report;
 mod results;
 mod schedule;

@@ -10,10 +10,10 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::{
     payload::Stamp,
-    plan::Place,
+    plan::{Place, Target},
     publisher::Published,
-    replies::{Answer, Replies},
 };
+use crate::tool::replies::{Replies, Reply};
 
 /// How much one read takes.
 const READ_BUFFER_BYTES: usize = 16 * 1024;
@@ -35,12 +35,14 @@ pub(super) struct Outlet {
 impl Outlet {
     /// Connects to `place`, for payloads of so many bytes.
     pub(super) fn connect(place: &Place, payload_bytes: usize) -> io::Result<Self> {
-        let mut socket = TcpStream::connect(place.target().address)?;
-        socket.set_nodelay(true)?;
-        let replies = match place {
-            Place::Redis(_) => Replies::redis(),
-            Place::Http(_) => Replies::http(),
-            Place::Nats(broker) => Replies::nats(broker.enter(&mut socket, payload_bytes)?),
+        let (socket, replies) = match place {
+            Place::Redis(place) => (place.connect().map_err(io::Error::other)?.into(), Replies::redis()),
+            Place::Http(post) => (open(&post.target)?, Replies::http()),
+            Place::Nats(broker) => {
+                let mut socket = open(&broker.target)?;
+                let held = broker.enter(&mut socket, payload_bytes)?;
+                (socket, Replies::nats(held))
+            }
         };
         socket.set_nonblocking(true)?;
         let (outgoing, waiting) = (Vec::new(), VecDeque::new());
@@ -112,10 +114,10 @@ impl Outlet {
                 Err(error) => return Err(self.explain(error)),
             };
             let unanswered = &mut self.unanswered;
-            let answers = self.replies.receive(&buffer[..count], &mut self.outgoing, &mut |told| {
+            let answers = self.replies.receive(&buffer[..count], &mut self.outgoing, &mut |reply| {
                 *unanswered = unanswered.saturating_sub(1);
                 outcome.answered += 1;
-                outcome.refused += u64::from(told == Answer::Refused);
+                outcome.refused += u64::from(matches!(reply, Reply::Refused(_)));
             });
             answers.map_err(io::Error::other)?;
             if count < buffer.len() {
@@ -131,4 +133,10 @@ impl Outlet {
             None => error,
         }
     }
+}
+
+fn open(target: &Target) -> io::Result<TcpStream> {
+    let socket = TcpStream::connect(target.address)?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
 }

@@ -17,6 +17,7 @@ use super::{
     script::Script,
     topics::{Audience, Topics},
 };
+use crate::tool::target::RedisPlace;
 
 /// A server's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +40,7 @@ pub(super) struct Publish {
 /// Where events are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    Redis(Target),
+    Redis(RedisPlace),
     Nats(Broker),
     Http(Post),
 }
@@ -211,8 +212,8 @@ impl Publish {
 impl Place {
     fn new(options: &Options, topics: &Topics) -> Result<Self, String> {
         let url = options.publish.as_deref().unwrap_or(&options.url);
-        if url.starts_with("redis://") {
-            return Target::parse(url, "redis://", 6379).map(Self::Redis);
+        if url.starts_with("redis://") || url.starts_with("rediss://") {
+            return url.parse().map(Self::Redis).map_err(|error| format!("--publish: {error}"));
         }
         if url.starts_with("nats://") {
             return Broker::parse(url, &options.publish_headers).map(Self::Nats);
@@ -227,15 +228,6 @@ impl Place {
         };
         post.form(topics.of(0))?;
         Ok(Self::Http(post))
-    }
-
-    /// What is connected to.
-    pub(super) fn target(&self) -> &Target {
-        match self {
-            Self::Redis(target) => target,
-            Self::Nats(broker) => &broker.target,
-            Self::Http(post) => &post.target,
-        }
     }
 }
 

@@ -12,7 +12,6 @@ use super::{
     plan::{Place, Plan, Target},
     process,
     progress::Progress,
-    replies::{Answer, Replies},
     schedule::{Arrivals, Pace, Schedule},
     slices::Slicing,
     tally::{Received, Tally},
@@ -185,24 +184,6 @@ fn a_tally_knows_first_median_and_last() {
     assert_eq!((tally.read().len(), tally.kernel.len(), events.incomplete), (5, 5, 1));
 }
 
-#[test]
-fn replies_are_counted_in_any_pieces() {
-    let check = |mut make: Box<dyn FnMut() -> Replies>, bytes: &[u8], expected: &[Answer]| {
-        for piece_bytes in 1..=bytes.len() {
-            let (mut replies, mut told, mut out) = (make(), Vec::new(), Vec::new());
-            for piece in bytes.chunks(piece_bytes) {
-                replies.receive(piece, &mut out, &mut |answer| told.push(answer)).expect("well-formed");
-            }
-            assert_eq!(told, expected, "in pieces of {piece_bytes}");
-        }
-    };
-    let redis = || Box::new(Replies::redis);
-    check(redis(), b":1\r\n:0\r\n-ERR no\r\n:12\r\n", &[Answer::Taken, Answer::Taken, Answer::Refused, Answer::Taken]);
-    let client = || Box::new(Replies::http);
-    let responses = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n";
-    check(client(), responses, &[Answer::Taken, Answer::Refused]);
-}
-
 /// What a wire hears of `bytes`, in pieces of any size: `<open>`, then the messages; and what it answers.
 fn check_wire(transport: Transport, bytes: &[u8], expected: &[&str], answer_bytes: usize) {
     for piece_bytes in 1..=bytes.len() {
@@ -315,28 +296,6 @@ fn who_may_present_a_token_does() {
 }
 
 #[test]
-fn one_answer_counts_for_all_that_was_published_before_it() {
-    let (mut replies, mut out, mut told) = (Replies::nats(Vec::new()), Vec::new(), Vec::new());
-    let mut receive = |replies: &mut Replies, bytes: &[u8], out: &mut Vec<u8>| {
-        told.clear();
-        replies.receive(bytes, out, &mut |answer| told.push(answer)).expect("well-formed");
-        told.iter().filter(|answer| **answer == Answer::Refused).count() * 10 + told.len()
-    };
-    replies.ask(0, &mut out);
-    assert_eq!(out, b"", "nothing was published");
-    replies.ask(3, &mut out);
-    replies.ask(5, &mut out);
-    assert_eq!(out, b"PING\r\n", "one is on its way");
-    out.clear();
-    assert_eq!(receive(&mut replies, b"INFO {}\r\nPING\r\nPO", &mut out), 0);
-    assert_eq!(out, b"PONG\r\n");
-    assert_eq!(receive(&mut replies, b"NG\r\n", &mut out), 3);
-    replies.ask(2, &mut out);
-    assert_eq!(receive(&mut replies, b"-ERR 'Permissions Violation'\r\nPONG\r\nPONG\r\n", &mut out), 12);
-    assert_eq!(replies.first_refusal.as_deref(), Some("Permissions Violation"));
-}
-
-#[test]
 fn refusals_are_told() {
     let check = |transport, bytes: &[u8], expected: &str| {
         let problem = wire(transport).receive(bytes, &mut Vec::new(), &mut |_| {}).expect_err("refused");
@@ -404,20 +363,21 @@ fn count_online(folder: std::fs::ReadDir) -> usize {
 fn where_to_publish() {
     let check = |arguments: &[&str], expected: Option<&str>| {
         let publish = plan(arguments).map(|plan| match plan.publish.place {
-            Place::Redis(target) => format!("redis {}", target.address),
+            Place::Redis(place) => format!("{place:?}"),
             Place::Nats(broker) => format!("nats {}", broker.target.address),
             Place::Http(post) => format!("http {} {:?} {}", post.target.address, post.method, post.path),
         });
         assert_eq!(publish.ok().as_deref(), expected, "{arguments:?}");
     };
     check(&[], Some("http 127.0.0.1:8080 Post /publish/{topic}"));
-    check(&["--publish", "redis://127.0.0.1"], Some("redis 127.0.0.1:6379"));
+    check(&["--publish", "redis://127.0.0.1"], Some("redis://127.0.0.1:6379/0"));
     check(&["--publish", "http://127.0.0.1:90/"], Some("http 127.0.0.1:90 Post /publish/{topic}"));
     check(&["--publish", "http://127.0.0.1:90?a={topic}"], Some("http 127.0.0.1:90 Post /?a={topic}"));
     check(&["--publish", "http://127.0.0.1/in/{topic}"], Some("http 127.0.0.1:80 Post /in/{topic}"));
     check(&["--publish-method", "put"], Some("http 127.0.0.1:8080 Put /publish/{topic}"));
     check(&["--publish", "nats://user:secret@127.0.0.1"], Some("nats 127.0.0.1:4222"));
-    check(&["--publish", "redis://user:secret@127.0.0.1"], None);
+    check(&["--publish", "redis://user:secret@127.0.0.1:7/3"], Some("redis://127.0.0.1:7/3"));
+    check(&["--publish", "rediss://127.0.0.1"], None);
     check(&["--publish-body", "nothing"], None);
 }
 

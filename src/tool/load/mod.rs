@@ -9,10 +9,8 @@ mod conduct;
 mod faults;
 mod options;
 mod producer;
-mod replies;
 mod report;
 mod tally;
-mod target;
 #[cfg(test)]
 mod tests;
 mod token;

@@ -4,8 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Command, ValueEnum};
 
-use super::target::RedisPlace;
-use crate::tool::client::HubUrl;
+use crate::tool::{client::HubUrl, target::RedisPlace};
 
 /// How many conversations there may be: each is a stream, thus a descriptor.
 const CONVERSATIONS_MAX: u32 = 100_000;

@@ -13,14 +13,18 @@ use socket2::Socket;
 
 use super::{
     options::{Outlet, Plan},
-    replies::{Replies, Reply},
     tally::Latency,
-    target::connect_hub,
     token::{Content, Message},
 };
-use crate::protocol::{
-    http::{Method, write_request},
-    resp,
+use crate::{
+    protocol::{
+        http::{Method, write_request},
+        resp,
+    },
+    tool::{
+        replies::{Replies, Reply},
+        target::connect_hub,
+    },
 };
 
 /// How many publications may be unanswered: beyond that the server is not keeping up, and tokens get late.
@@ -81,7 +85,7 @@ impl Producer {
     pub(super) fn connect(plan: &Plan, run: u64, told: Sender<Told>) -> Result<Self, String> {
         let (socket, replies) = match &plan.outlet {
             Outlet::Redis(place) => (place.connect()?, Replies::redis()),
-            Outlet::Hub(url) => (connect_hub(url)?, Replies::hub()),
+            Outlet::Hub(url) => (connect_hub(url)?, Replies::http()),
         };
         let outcome = Outcome { sent: 0, late: 0, lateness: Latency::new(), unanswered: 0 };
         let (outgoing, awaiting) = (Vec::new(), VecDeque::new());
@@ -218,7 +222,7 @@ impl Producer {
         match &self.plan.outlet {
             Outlet::Hub(url) if self.awaiting.is_empty() => {
                 self.socket = connect_hub(url)?;
-                self.replies = Replies::hub();
+                self.replies = Replies::http();
                 Ok(())
             }
             _ => Err("the connection to publish on was closed by the other side".into()),
@@ -236,7 +240,8 @@ impl Producer {
                 Err(error) => return Err(format!("the connection to publish on broke: {error}")),
             };
             let (awaiting, told) = (&mut self.awaiting, &self.told);
-            self.replies.receive(&buffer[..count], &mut |reply| {
+            // Neither Redis nor a hub is to be told anything.
+            self.replies.receive(&buffer[..count], &mut Vec::new(), &mut |reply| {
                 let what = match (awaiting.pop_front().flatten(), reply) {
                     (Some((conversation, sequence)), Reply::Taken { is_unheard }) => {
                         Told::Published { conversation, sequence, is_unheard }

@@ -7,13 +7,11 @@ use super::{
     faults::{Fault, Faults},
     options::{Mode, Plan, parse_duration},
     producer::Outcome,
-    replies::{Replies, Reply},
     report::{Record, Report, Verdict, banner},
     tally::{Counts, Latency, Tally},
-    target::RedisPlace,
     token::{Content, Message},
 };
-use crate::tool::crowd;
+use crate::tool::{crowd, target::RedisPlace};
 
 #[derive(Debug, Parser)]
 struct CommandLine {
@@ -164,32 +162,6 @@ fn payloads() {
     }
     let without_number = r#"{"run":"1","conversation":1,"sequence":0,"published_at_ms":1,"began_at_ms":1}"#;
     assert_eq!(Message::read(without_number.as_bytes()), None);
-}
-
-#[test]
-fn replies() {
-    let check = |mut whole: Replies, mut slow: Replies, bytes: &str, expected: &[Reply]| {
-        let mut got = Vec::new();
-        whole.receive(bytes.as_bytes(), &mut |reply| got.push(reply)).expect("it is well-formed");
-        assert_eq!(got, expected, "{bytes}");
-        got.clear();
-        for byte in bytes.as_bytes() {
-            slow.receive(&[*byte], &mut |reply| got.push(reply)).expect("it is well-formed");
-        }
-        assert_eq!(got, expected, "one byte at a time: {bytes}");
-    };
-    let taken = |is_unheard| Reply::Taken { is_unheard };
-    let refused = |reason: &str| Reply::Refused(reason.into());
-    let redis = ":0\r\n:2\r\n-NOPERM no\r\n:1";
-    let expected = [taken(true), taken(false), refused("Redis answered: NOPERM no")];
-    check(Replies::redis(), Replies::redis(), redis, &expected);
-    let hub = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n\
-               HTTP/1.1 401 No\r\nContent-Length: 30\r\n\r\n{\"error\":{\"message\":\"no way\"}}";
-    let expected = [taken(false), taken(false), refused("the hub answered 401: no way")];
-    check(Replies::hub(), Replies::hub(), hub, &expected);
-    for mut replies in [Replies::redis(), Replies::hub()] {
-        assert!(replies.receive(b"220 mail.example.org\r\n\r\n", &mut |_| {}).is_err());
-    }
 }
 
 /// What a test does to an account.

@@ -106,10 +106,13 @@ fn a_tally_knows_its_percentiles() {
     assert_eq!([2.0 * MS, 60.0 * MS, 300.0 * MS].map(count_up_to), [90_000, 99_000, 100_000]);
 }
 
+/// What a server sends when an event of this number comes: the numbers of events.
+type Deal = fn(sequence: u32) -> Vec<u32>;
+
 /// What a server does with an event: what it sends when one comes, by number, and how long each subscriber waits for it.
 #[derive(Clone, Copy)]
 struct Manners {
-    deal: fn(sequence: u32) -> Vec<u32>,
+    deal: Deal,
     delay_ms: fn(subscriber: usize) -> u64,
 }
 
@@ -235,7 +238,7 @@ fn what_is_swapped_repeated_or_lost_is_told_exactly() {
         41 => vec![41, 40],
         _ => vec![it],
     };
-    let cases: [(fn(u32) -> Vec<u32>, Faults); 6] = [
+    let cases: [(Deal, Faults); 6] = [
         (|it| vec![it], none),
         (swapped, Faults { reordered: 5, ..none }),
         (|it| if it == 30 { vec![30, 30] } else { vec![it] }, Faults { repeated: 5, ..none }),
@@ -244,7 +247,7 @@ fn what_is_swapped_repeated_or_lost_is_told_exactly() {
         (|it| if it == 59 { vec![] } else { vec![it] }, Faults { lost: 5, ..none }),
         (all, Faults { lost: 5, repeated: 5, reordered: 5, foreign: 0 }),
     ];
-    let check = |(deal, expected): (fn(u32) -> Vec<u32>, Faults)| {
+    let check = |(deal, expected): (Deal, Faults)| {
         let report = bench(Manners { deal, ..FAULTLESS }, "5");
         assert_eq!(report.topics[0].faults, expected);
         assert_eq!(report.is_complete(), expected == Faults::default());

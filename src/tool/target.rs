@@ -1,4 +1,4 @@
-//! Where tokens go: Redis's address, and a connection that nobody waits for.
+//! Where events are published: Redis's address, and a connection that nobody waits for.
 
 use std::{
     io::{self, Read, Write},
@@ -10,7 +10,8 @@ use std::{
 
 use socket2::Socket;
 
-use crate::{protocol::resp, tool::client::HubUrl};
+use super::client::HubUrl;
+use crate::protocol::resp;
 
 /// How long connecting, and logging in, may take.
 const PATIENCE: Duration = Duration::from_secs(5);

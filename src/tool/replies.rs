@@ -1,0 +1,252 @@
+//! What a publisher is answered: by Redis, an HTTP server or NATS, one answer for each event, in their order. Pure.
+
+use std::mem;
+
+use super::client::{Answer, refusal_words};
+use crate::protocol::{http, nats, resp};
+
+/// How many bytes of a refusal are read.
+const REFUSAL_BYTES_MAX: usize = 4096;
+/// And how many characters of it are shown: some servers send a page.
+const REFUSAL_WORDS_MAX: usize = 300;
+
+/// The reader of one connection's answers.
+#[derive(Debug)]
+pub(super) struct Replies {
+    reader: Reader,
+    /// What the first refusal said; some servers say it, and close before they answer.
+    pub(super) first_refusal: Option<String>,
+}
+
+#[derive(Debug)]
+enum Reader {
+    /// A Redis server's: one reply per command.
+    Redis {
+        /// The beginning of a reply that is not all there.
+        held: Vec<u8>,
+    },
+    /// An HTTP server's: one response per request.
+    Http {
+        responses: Box<http::ResponseReader>,
+        /// What there is of the response that has begun.
+        answer: Answer,
+    },
+    /// A NATS server's: a `PONG` for all that was published before its `PING`, and errors.
+    Nats {
+        /// The beginning of an operation that is not all there.
+        held: Vec<u8>,
+        /// How many events the `PING` on its way asks for; 0 if there is none.
+        asked: u64,
+        /// How many errors there were since the last `PONG`, and what the newest said.
+        refused: (u64, String),
+    },
+}
+
+/// One answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// The event was published.
+    Taken {
+        /// Redis says that nobody listens to the channel.
+        is_unheard: bool,
+    },
+    /// It was not, and why.
+    Refused(String),
+}
+
+/// An event was published, and who listens is not told.
+const TAKEN: Reply = Reply::Taken { is_unheard: false };
+
+impl Replies {
+    /// Of a Redis server.
+    pub(super) fn redis() -> Self {
+        Self::of(Reader::Redis { held: Vec::new() })
+    }
+
+    /// Of an HTTP server.
+    pub(super) fn http() -> Self {
+        let answer = Answer { status: 0, body: Vec::new() };
+        Self::of(Reader::Http { responses: Box::new(http::ResponseReader::new()), answer })
+    }
+
+    /// Of a NATS server that has let the client in, and has sent these bytes since.
+    pub(super) fn nats(held: Vec<u8>) -> Self {
+        Self::of(Reader::Nats { held, asked: 0, refused: (0, String::new()) })
+    }
+
+    fn of(reader: Reader) -> Self {
+        Self { reader, first_refusal: None }
+    }
+
+    /// Appends what asks for an answer to `unanswered` events, where the server gives none by itself.
+    pub(super) fn ask(&mut self, unanswered: u64, out: &mut Vec<u8>) {
+        if let Reader::Nats { asked: asked @ 0, .. } = &mut self.reader
+            && 0 < unanswered
+        {
+            *asked = unanswered;
+            out.extend_from_slice(nats::PING);
+        }
+    }
+
+    /// Takes what the server sent and calls `each` with every answer complete with it. What the server must be told is
+    /// appended to `out`. An error is no answer at all.
+    pub(super) fn receive(
+        &mut self,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+        each: &mut impl FnMut(Reply),
+    ) -> Result<(), String> {
+        let first_refusal = &mut self.first_refusal;
+        let mut each = |reply: Reply| {
+            if let Reply::Refused(reason) = &reply
+                && first_refusal.is_none()
+            {
+                *first_refusal = Some(reason.clone());
+            }
+            each(reply);
+        };
+        match &mut self.reader {
+            Reader::Redis { held } => {
+                held.extend_from_slice(bytes);
+                let taken_bytes = take_replies(held, &mut each)?;
+                held.drain(..taken_bytes);
+                Ok(())
+            }
+            Reader::Http { responses, answer } => {
+                let done = responses.receive(bytes, |part| take_part(part, answer, &mut each));
+                done.map_err(|close| format!("the answer is no HTTP: {close}"))
+            }
+            Reader::Nats { held, asked, refused } => {
+                held.extend_from_slice(bytes);
+                let taken_bytes = take_operations(held, (asked, refused), out, &mut each)?;
+                held.drain(..taken_bytes);
+                if 0 < refused.0 {
+                    self.first_refusal.get_or_insert_with(|| refused.1.clone());
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Returns how many bytes whole replies took.
+fn take_replies(bytes: &[u8], each: &mut impl FnMut(Reply)) -> Result<usize, String> {
+    let limits = resp::Limits::default();
+    let mut start = 0;
+    while let Some((reply, length)) =
+        resp::parse(&bytes[start..], &limits).map_err(|bad| format!("the answer is no RESP: {bad}"))?
+    {
+        each(match reply {
+            resp::Reply::Error(text) => Reply::Refused(format!("Redis answered: {text}")),
+            reply => Reply::Taken { is_unheard: reply == resp::Reply::Integer(0) },
+        });
+        start += length;
+    }
+    Ok(start)
+}
+
+fn take_part(part: http::ResponsePart<'_>, answer: &mut Answer, each: &mut impl FnMut(Reply)) {
+    match part {
+        http::ResponsePart::Head(head) => *answer = Answer { status: head.status, body: Vec::new() },
+        http::ResponsePart::Body(bytes) => {
+            let room = REFUSAL_BYTES_MAX.saturating_sub(answer.body.len()).min(bytes.len());
+            answer.body.extend_from_slice(&bytes[..room]);
+        }
+        http::ResponsePart::End if (200..300).contains(&answer.status) => each(TAKEN),
+        http::ResponsePart::End => {
+            let words: String = refusal_words(answer).chars().take(REFUSAL_WORDS_MAX).collect();
+            each(Reply::Refused(format!("the server answered {}: {words}", answer.status)));
+        }
+    }
+}
+
+/// An error does not say whose it is: it is one of the events before the next `PONG`.
+fn take_operations(
+    bytes: &[u8],
+    (asked, refused): (&mut u64, &mut (u64, String)),
+    out: &mut Vec<u8>,
+    each: &mut impl FnMut(Reply),
+) -> Result<usize, String> {
+    let limits = nats::Limits::default();
+    let mut start = 0;
+    while let Some((operation, length)) =
+        nats::parse(&bytes[start..], &limits).map_err(|bad| format!("the answer is no NATS: {bad}"))?
+    {
+        match operation {
+            nats::Operation::Pong => {
+                let (count, (refused, reason)) = (mem::take(asked), mem::take(refused));
+                (0..count).for_each(|event| each(if event < refused { Reply::Refused(reason.clone()) } else { TAKEN }));
+            }
+            nats::Operation::Error(reason) => *refused = (refused.0 + 1, format!("NATS answered: {reason}")),
+            nats::Operation::Ping => out.extend_from_slice(nats::PONG),
+            nats::Operation::Info(_) | nats::Operation::Ok | nats::Operation::Message(_) => {}
+        }
+        start += length;
+    }
+    Ok(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(is_unheard: bool) -> Reply {
+        Reply::Taken { is_unheard }
+    }
+
+    fn refused(reason: &str) -> Reply {
+        Reply::Refused(reason.into())
+    }
+
+    #[test]
+    fn answers_are_read_in_any_pieces() {
+        let check = |make: fn() -> Replies, bytes: &str, expected: &[Reply]| {
+            for piece_bytes in 1..=bytes.len() {
+                let (mut replies, mut told, mut out) = (make(), Vec::new(), Vec::new());
+                for piece in bytes.as_bytes().chunks(piece_bytes) {
+                    replies.receive(piece, &mut out, &mut |reply| told.push(reply)).expect("well-formed");
+                }
+                assert_eq!(told, expected, "in pieces of {piece_bytes}: {bytes}");
+                assert_eq!(out, b"", "neither is asked anything");
+            }
+        };
+        let redis = ":0\r\n:12\r\n-NOPERM no\r\n:1";
+        check(Replies::redis, redis, &[taken(true), taken(false), refused("Redis answered: NOPERM no")]);
+        let http = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n\
+                    HTTP/1.1 401 No\r\nContent-Length: 30\r\n\r\n{\"error\":{\"message\":\"no way\"}}\
+                    HTTP/1.1 503 No\r\nContent-Length: 6\r\n\r\n busy\n";
+        let refusals = [refused("the server answered 401: no way"), refused("the server answered 503: busy")];
+        check(Replies::http, http, &[&[taken(false), taken(false)], &refusals[..]].concat());
+    }
+
+    #[test]
+    fn what_is_no_answer_is_an_error() {
+        for mut replies in [Replies::redis(), Replies::http(), Replies::nats(Vec::new())] {
+            assert!(replies.receive(b"220 mail.example.org\r\n\r\n", &mut Vec::new(), &mut |_| {}).is_err());
+        }
+    }
+
+    #[test]
+    fn one_answer_counts_for_all_that_was_published_before_it() {
+        let (mut replies, mut out) = (Replies::nats(Vec::new()), Vec::new());
+        let receive = |replies: &mut Replies, bytes: &[u8], out: &mut Vec<u8>| {
+            let mut told = Vec::new();
+            replies.receive(bytes, out, &mut |reply| told.push(reply)).expect("well-formed");
+            told
+        };
+        replies.ask(0, &mut out);
+        assert_eq!(out, b"", "nothing was published");
+        replies.ask(3, &mut out);
+        replies.ask(5, &mut out);
+        assert_eq!(out, b"PING\r\n", "one is on its way");
+        out.clear();
+        assert_eq!(receive(&mut replies, b"INFO {}\r\nPING\r\nPO", &mut out), []);
+        assert_eq!(out, b"PONG\r\n");
+        assert_eq!(receive(&mut replies, b"NG\r\n", &mut out), [TAKEN, TAKEN, TAKEN]);
+        replies.ask(2, &mut out);
+        let words = "NATS answered: Permissions Violation";
+        assert_eq!(receive(&mut replies, b"-ERR 'Permissions Violation'\r\n", &mut out), []);
+        assert_eq!(replies.first_refusal.as_deref(), Some(words), "even if it closes now");
+        assert_eq!(receive(&mut replies, b"PONG\r\nPONG\r\n", &mut out), [refused(words), TAKEN]);
+    }
+}
