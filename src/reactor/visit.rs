@@ -71,16 +71,17 @@ impl<N: Net> Visitor<'_, N> {
     /// Visits listeners of one format at one place.
     #[inline]
     fn visit_row(&mut self, ring: &Ring, row: &mut [Listener]) -> usize {
-        let mut gather =
-            row.first().and_then(|first| shared_gather(self.gathers, self.place, ring, first, self.metrics));
+        // Readers that are blocked stand at old places, each at its own: what they are owed is not put together in vain.
+        let is_first = |listener: &Listener| {
+            self.connections.at(listener.slot).is_some_and(|it| may_visit(it, listener.slot, self.engines))
+        };
+        let Some(first) = row.iter().position(is_first) else { return 0 };
+        let mut gather = shared_gather(self.gathers, self.place, ring, &row[first], self.metrics);
         let mut visits = 0;
-        for listener in row {
+        for listener in &mut row[first..] {
             let slot = listener.slot;
             let Some(connection) = self.connections.at(slot) else { continue };
-            if !connection.state.is_clear() {
-                if connection.state.has(POLLED) {
-                    self.engines.note_polled(slot);
-                }
+            if !may_visit(connection, slot, self.engines) {
                 continue;
             }
             visits += 1;
@@ -95,6 +96,16 @@ impl<N: Net> Visitor<'_, N> {
         }
         visits
     }
+}
+
+/// Whether a lap may write to the connection at `slot`. If it cannot because requests carry it, the one that waits is noted.
+#[inline]
+fn may_visit<S>(connection: &Connection<S>, slot: u32, engines: &mut Engines) -> bool {
+    let is_clear = connection.state.is_clear();
+    if !is_clear && connection.state.has(POLLED) {
+        engines.note_polled(slot);
+    }
+    is_clear
 }
 
 /// One visit outside of a lap.
