@@ -244,7 +244,7 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
-/// Who answered what: see [`refusal_words`].
+/// A refusal of the hub's: its status, and its [words](refusal_words).
 pub(super) fn describe_refusal(answer: &Answer) -> String {
     format!("the hub answered {}: {}", answer.status, refusal_words(answer))
 }
