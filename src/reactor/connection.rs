@@ -13,7 +13,7 @@ use crate::{
     endpoint::Overload,
     event::Event,
     frame::Format,
-    metrics::Transport,
+    metrics::{ReactorMetrics, Transport},
     outbox::Outbox,
     protocol::{Session, encode_frame},
 };
@@ -178,6 +178,31 @@ impl<S> Connection<S> {
             charged_bytes: 0,
         }
     }
+}
+
+/// Writes the unfinished frame and the outbox. `goes_on`: the logs follow at once, so that an answer and what was missed
+/// are one packet and not two.
+pub(super) fn write_owed<N: Net>(
+    net: &mut N,
+    connection: &mut Connection<N::Stream>,
+    goes_on: bool,
+    metrics: &ReactorMetrics,
+    now: Moment,
+) -> io::Result<()> {
+    if let Some(unfinished) = &mut connection.unfinished {
+        unfinished.write_on(net, &mut connection.stream)?;
+        metrics.on_delivered(connection.transport, 1, u64::from(unfinished.written));
+        metrics.on_latency(connection.transport, now.since(unfinished.event.accepted), 1);
+        connection.unfinished = None;
+        connection.written = now;
+    }
+    while !connection.outbox.is_empty() {
+        let (stream, bytes) = (&mut connection.stream, connection.outbox.pending());
+        let count = if goes_on { net.write_ahead(stream, bytes)? } else { net.write(stream, bytes)? };
+        connection.outbox.advance(count);
+        connection.written = now;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

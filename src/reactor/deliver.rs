@@ -5,13 +5,13 @@ use std::{io, time::Duration};
 use super::{
     Reactor,
     conflate::conflate,
-    connection::{ABSENT, BEHIND, BLOCKED, Connection, DOOMED, HELD, LINGERING, REPLAYING, Subscription},
+    connection::{ABSENT, BEHIND, BLOCKED, Connection, DOOMED, HELD, LINGERING, REPLAYING, Subscription, write_owed},
     net::Net,
     slab::Slab,
     table::TopicTable,
-    visit::{Visit, Visitor, set_aside, visit},
+    visit::{Visit, Visitor, send_owed, set_aside, visit},
 };
-use crate::{clock::Moment, close::Close, frame::Format, log::Listener, metrics::ReactorMetrics};
+use crate::{clock::Moment, close::Close, frame::Format, log::Listener};
 
 /// A slice ends after so many visits …
 const VISITS_PER_SLICE: usize = 256;
@@ -136,22 +136,6 @@ impl<N: Net> Reactor<N> {
     }
 }
 
-/// Sends what conflation has put into the outbox, and says how the visit ended with that.
-pub(super) fn send_owed<N: Net>(
-    net: &mut N,
-    connection: &mut Connection<N::Stream>,
-    conflated: Visit,
-    metrics: &ReactorMetrics,
-    now: Moment,
-) -> Visit {
-    match write_owed(net, connection, false, metrics, now) {
-        Ok(()) => conflated,
-        // One that is stranded as well will be found so when the peer has read.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Visit::Blocked,
-        Err(_) => Visit::Broken,
-    }
-}
-
 /// Loads into the cache what the next visits read of their connections. Between two visits the kernel has used the cache
 /// for the socket, so each connection is a miss; asked for one by one, each is waited for, but together they overlap.
 fn fetch_ahead<S>(connections: &mut Slab<Connection<S>>, upcoming: &[Listener]) {
@@ -170,29 +154,4 @@ fn has_news<S>(connection: &Connection<S>, topics: &mut TopicTable) -> bool {
     };
     let in_order = connection.state.may_catch_up() && !connection.state.has(REPLAYING | BEHIND);
     in_order && connection.subscriptions.iter().any(is_behind)
-}
-
-/// Writes the unfinished frame and the outbox. `goes_on`: the logs follow at once, so that an answer and what was missed
-/// are one packet and not two.
-fn write_owed<N: Net>(
-    net: &mut N,
-    connection: &mut Connection<N::Stream>,
-    goes_on: bool,
-    metrics: &ReactorMetrics,
-    now: Moment,
-) -> io::Result<()> {
-    if let Some(unfinished) = &mut connection.unfinished {
-        unfinished.write_on(net, &mut connection.stream)?;
-        metrics.on_delivered(connection.transport, 1, u64::from(unfinished.written));
-        metrics.on_latency(connection.transport, now.since(unfinished.event.accepted), 1);
-        connection.unfinished = None;
-        connection.written = now;
-    }
-    while !connection.outbox.is_empty() {
-        let (stream, bytes) = (&mut connection.stream, connection.outbox.pending());
-        let count = if goes_on { net.write_ahead(stream, bytes)? } else { net.write(stream, bytes)? };
-        connection.outbox.advance(count);
-        connection.written = now;
-    }
-    Ok(())
 }

@@ -6,8 +6,7 @@
 use std::{io, sync::Arc};
 
 use super::{
-    connection::{BEHIND, BLOCKED, Connection, POLLED, Unfinished},
-    deliver::send_owed,
+    connection::{BEHIND, BLOCKED, Connection, POLLED, Unfinished, write_owed},
     engine::Engines,
     gaps::Stranded,
     gather::{BYTES_PER_VISIT, FRAMES_PER_VISIT, Gather, Gathers},
@@ -275,6 +274,22 @@ fn visit_with_ids<N: Net>(
         metrics.on_latency(Transport::Sse, now.since(event.accepted), 1);
     }
     if listener.cursor == ring.next() { Visit::AtHead } else { Visit::More }
+}
+
+/// Sends what conflation has put into the outbox, and says how the visit ended with that.
+pub(super) fn send_owed<N: Net>(
+    net: &mut N,
+    connection: &mut Connection<N::Stream>,
+    conflated: Visit,
+    metrics: &ReactorMetrics,
+    now: Moment,
+) -> Visit {
+    match write_owed(net, connection, false, metrics, now) {
+        Ok(()) => conflated,
+        // One that is stranded as well will be found so when the peer has read.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Visit::Blocked,
+        Err(_) => Visit::Broken,
+    }
 }
 
 /// Where connections go that a visit did not bring to the head: how many are blocked, who writes again next turn, who is
