@@ -95,8 +95,9 @@ impl Broadcaster {
             registry: RwLock::default(),
             events_max: events_max.max(1),
             next_client: AtomicU64::new(1),
-            // Not from 1: the events of another broadcaster, or of this one before a restart, have other ids.
-            next_event: AtomicU64::new(u64::try_from(os::realtime_now().as_nanos()).unwrap_or_default()),
+            // Not from 1, nor from the time: the events of another broadcaster, be it made in the same moment, or of this
+            // one before a restart, have other ids. Half of all numbers are left to count up to.
+            next_event: AtomicU64::new(rand::random::<u64>() >> 1),
         };
         Self { shared: Arc::new(shared) }
     }

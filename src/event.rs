@@ -1,6 +1,6 @@
 //! What happened: an immutable event, its id, and its place in the topic's log.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 
 use bytes::Bytes;
 
@@ -14,7 +14,8 @@ use crate::{
 
 /// An event's public id, `major-minor`, the form of a Redis Stream id.
 ///
-/// In-process and Pub/Sub topics: major = the hub's epoch (its start in Unix ms), minor = 1, 2, 3 … dense per topic.
+/// In-process and Pub/Sub topics: major = the hub's epoch ([`new_epoch`]), minor = 1, 2, 3 … dense per topic. Epochs have no
+/// order: ids of different epochs belong to different logs, and which is greater means nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId {
     /// The epoch, or the milliseconds of a broker's id.
@@ -109,6 +110,16 @@ pub fn gap_json(topic: &Topic, gap: Gap) -> String {
     // No byte that a topic, an id or a reason may have is escaped in JSON.
     let Gap { from, to, reason } = gap;
     format!("{{\"topic\":\"{topic}\",\"from\":\"{from}\",\"to\":\"{to}\",\"reason\":\"{reason}\"}}")
+}
+
+/// The major part of the ids that a hub gives: the second of its start, since 1970, in the upper 32 bits, and 32 random bits in
+/// the lower ones.
+///
+/// Hubs start together, and clocks are set back; so two epochs are compared for equality only. Of two hubs that start
+/// in the same second, one pair in 4,294,967,296 has equal epochs. Today's epochs have 19 digits, more than the double of a
+/// JavaScript number holds: an id is a text, and never a number.
+pub fn new_epoch(start: Duration, random: u32) -> u64 {
+    start.as_secs() << 32 | u64::from(random)
 }
 
 impl EventId {
@@ -232,6 +243,15 @@ mod tests {
         let hole = Event::hole(topic, gap, 4, Moment(0));
         assert_eq!((hole.id, hole.gap), (id(4), Some(gap)));
         assert_eq!(hole.text(), r#"{"topic":"a.b","from":"7-3","to":"7-4","reason":"source_lost"}"#);
+    }
+
+    #[test]
+    fn an_epoch_is_the_second_and_random_bits() {
+        let start = Duration::from_millis(1_795_233_070_552);
+        assert_eq!(new_epoch(start, 0), 1_795_233_070 << 32);
+        assert_eq!(new_epoch(start, u32::MAX) - new_epoch(start, 0), u64::from(u32::MAX));
+        assert_eq!(new_epoch(start, 7), new_epoch(start + Duration::from_millis(400), 7));
+        assert_eq!(new_epoch(start, 7).to_string().len(), 19);
     }
 
     #[test]

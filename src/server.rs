@@ -20,6 +20,7 @@ use crate::{
     clock::Clock,
     config::{Address, Config, Pin},
     endpoint::{self, Hub, Phase, Telemetry},
+    event::new_epoch,
     metrics::{Metrics, ReactorMetrics, SourceHealth},
     os, protocol,
     reactor::{self, Listener, MioNet, Placement, Reactor, Stream, bind_tcp, bind_unix},
@@ -374,7 +375,7 @@ fn start_demo(config: &Config, bus: &Arc<Bus>, clock: Clock) -> io::Result<Optio
 fn bus_config(config: &Config) -> bus::Config {
     bus::Config {
         reactors: config.server.reactors,
-        epoch_ms: u64::try_from(os::realtime_now().as_millis()).unwrap_or_default(),
+        epoch: new_epoch(os::realtime_now(), rand::random()),
         payload_bytes_max: config.limits.event_bytes_max,
         default_class: config.topics.default.clone(),
         classes: config.topics.classes.clone(),
@@ -423,7 +424,8 @@ fn reactor_config(config: &Config, admin_from: usize) -> reactor::Config {
         drain_window: config.drain.window,
         linger: limits.closing_timeout,
         admin_listeners_from: admin_from,
-        seed: u64::try_from(os::realtime_now().as_nanos()).unwrap_or_default(),
+        // Not the time: hubs that start together must not send their clients away at the same moments.
+        seed: rand::random(),
     }
 }
 

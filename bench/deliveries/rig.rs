@@ -105,7 +105,7 @@ impl Rig {
 }
 
 fn build_hub(doorbell: Arc<Doorbell>) -> Hub {
-    let config = bus::Config { epoch_ms: 1_768_068_834_227, ..bus::Config::default() };
+    let config = bus::Config { epoch: 1_795_233_070 << 32 | 0x5a5a_1234, ..bus::Config::default() };
     let metrics =
         Metrics { reactors: vec![Arc::new(ReactorMetrics::default())], sources: Vec::new(), clock: Clock::start() };
     let endpoints = endpoint::Config {

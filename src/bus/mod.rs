@@ -31,8 +31,8 @@ pub use topics::{Attachment, Bus, HistoryPage, Interest, TopicKey, TopicState, T
 pub struct Config {
     /// How many reactors there are, up to [`REACTORS_MAX`].
     pub reactors: usize,
-    /// The major part of in-process ids: the hub's start in Unix milliseconds.
-    pub epoch_ms: u64,
+    /// The major part of in-process ids ([`crate::event::new_epoch`]).
+    pub epoch: u64,
     /// The largest payload, in bytes.
     pub payload_bytes_max: usize,
     /// What topics retain unless a class says otherwise.
@@ -49,7 +49,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             reactors: 1,
-            epoch_ms: 1000,
+            epoch: 1000,
             payload_bytes_max: 1024 * 1024,
             default_class: Class::default(),
             classes: Vec::new(),

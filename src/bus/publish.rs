@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Bus, Mail, ReactorSet, TopicState,
+    Bus, LogKind, Mail, ReactorSet, TopicState,
     topics::{Core, lock},
 };
 use crate::{
@@ -32,7 +32,14 @@ impl<'bus> Feed<'bus> {
         Self { bus, to_wake: ReactorSet::default(), last: None }
     }
 
-    /// Appends an event to `topic` and hands it to every reactor that has listeners there. The id is the hub's own.
+    /// Whether `topic` takes events that have no id yet. One whose log a broker keeps does not: behind an id of the hub's own
+    /// none of the broker's would be newer.
+    pub fn gives_ids(&mut self, topic: &Topic) -> bool {
+        self.state(topic).class.log == LogKind::Memory
+    }
+
+    /// Appends an event to `topic` and hands it to every reactor that has listeners there. The id is the hub's own:
+    /// [`Feed::gives_ids`] must be true of the topic.
     pub fn publish(
         &mut self,
         topic: &Topic,
@@ -43,6 +50,7 @@ impl<'bus> Feed<'bus> {
         self.bus.check(kind, &data)?;
         let bus = self.bus;
         self.with_core(topic, |feed, state, core| {
+            debug_assert!(state.class.log == LogKind::Memory, "a broker gives the ids of {topic}");
             if !bus.budget().is_spent() {
                 feed.settle_lost(state, core, now);
             }
@@ -94,10 +102,14 @@ impl<'bus> Feed<'bus> {
     /// reports at the same moment, with no event between, one stands for all; a later one stands for itself, because
     /// readers may have gone past the earlier one. But while there is no room ([`GapReason::Overflow`]) each event would
     /// leave a hole that takes room: of those that follow one another, the second is kept until there is, and stands for
-    /// the rest.
+    /// the rest. What is missing of a topic whose log a broker keeps has the broker's ids ([`Feed::report_gap`]): nothing is
+    /// done here.
     pub fn report_loss(&mut self, topic: &Topic, reason: GapReason, now: Moment) {
-        self.bus.losses.fetch_add(1, Ordering::Relaxed);
         self.with_core(topic, |feed, state, core| {
+            if state.class.log != LogKind::Memory {
+                return;
+            }
+            feed.bus.losses.fetch_add(1, Ordering::Relaxed);
             let newest = core.history.event(core.history.next() - 1);
             let (accepted, gap) = (newest.map(|event| event.accepted), newest.and_then(|event| event.gap));
             if gap.is_none_or(|gap| gap.reason != reason) || (reason != GapReason::Overflow && accepted != Some(now)) {

@@ -365,7 +365,7 @@ impl Bus {
 
     /// The id of the event that this hub puts at `position`, in whatever topic.
     pub fn id_at(&self, position: Position) -> EventId {
-        EventId { major: self.config.epoch_ms, minor: position }
+        EventId { major: self.config.epoch, minor: position }
     }
 
     /// The figures of every topic.

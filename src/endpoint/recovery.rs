@@ -153,8 +153,8 @@ pub fn recover(
         Some(lost) if *lost.namespace == *namespace && lost.subject.as_deref() == identity.map(|it| &*it.subject) => {
             let places = lost.topics.into_iter().map(|(topic, began)| {
                 let told = told.iter().flatten().find(|(known, _)| *known == topic);
-                // It may have left the topic since that, and have come back to it later.
-                let id = told.map_or(began, |(_, id)| began.max(*id));
+                let has_order = hub.bus.archive(&topic).is_some();
+                let id = told.map_or(began, |(_, id)| later(began, *id, has_order));
                 (topic, id)
             });
             (Some(lost.sid), places.collect::<Vec<_>>())
@@ -167,6 +167,13 @@ pub fn recover(
     };
     let permitted = topics.iter().all(|(topic, _)| access::may_subscribe(identity, topic).is_ok());
     permitted.then_some(Recovered { pid, sid, topics })
+}
+
+/// Where a client goes on that began to listen after `began`, and was `told` last where it stands: it may have left the topic
+/// since, and have come back to it later. Unless the ids of all majors have an order, as a broker's have, those of another
+/// major are another log's: then what the client says counts, and a gap follows from it.
+fn later(began: EventId, told: EventId, has_order: bool) -> EventId {
+    if has_order || began.major == told.major { began.max(told) } else { told }
 }
 
 #[cfg(test)]
@@ -218,6 +225,22 @@ mod tests {
         recovery.note("p", session(1), client("a"), &budget);
         recovery.forget("p", session(1));
         assert_eq!((recovery.take("p", at(1)), budget.used()), (None, 0));
+    }
+
+    /// Ids of another hub are neither older nor newer than this one's, however their numbers compare.
+    #[test]
+    fn ids_of_another_epoch_are_taken_as_they_are() {
+        let began = EventId { major: 20, minor: 5 };
+        let check = |told: EventId, has_order: bool, expected: EventId| {
+            assert_eq!(later(began, told, has_order), expected, "{told} {has_order}");
+        };
+        let id = |major, minor| EventId { major, minor };
+        check(id(20, 7), false, id(20, 7));
+        check(id(20, 3), false, began);
+        check(id(10, 9), false, id(10, 9));
+        check(id(30, 1), false, id(30, 1));
+        check(id(10, 9), true, began);
+        check(id(30, 1), true, id(30, 1));
     }
 
     #[test]

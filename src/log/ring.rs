@@ -268,9 +268,14 @@ impl Ring {
         }
     }
 
+    /// Whether `id` can be one of this log, now or later. Where the hub gives the ids, those of another epoch never are.
+    pub fn may_hold(&self, id: EventId) -> bool {
+        matches!(self.ids, Ids::Sparse { .. }) || id.major == self.floor.major
+    }
+
     /// Whether whoever has everything up to `id` has, with what is retained, everything.
     pub fn joins(&self, id: EventId) -> bool {
-        self.floor <= id && id <= self.newest_id()
+        self.may_hold(id) && self.floor <= id && id <= self.newest_id()
     }
 
     /// The position of the first event retained whose id is greater than `id`.

@@ -152,9 +152,9 @@ mod tests {
             assert_eq!(reason, expected);
             assert!(reason.len() <= CLOSE_REASON_BYTES_MAX);
         };
-        let id = EventId { major: 1_768_068_834_227, minor: 12 };
-        let whole = r#"{"gap":"source_lost","from":"1768068834227-12","to":"1768068834227-12","reconnect_in_ms":2345}"#;
-        check(id, whole);
+        let id = EventId { major: 7_710_467_327_018_517_069, minor: 9_999_999_999 };
+        let named = "7710467327018517069-9999999999";
+        check(id, &format!(r#"{{"gap":"source_lost","from":"{named}","to":"{named}","reconnect_in_ms":2345}}"#));
         check(EventId { major: u64::MAX, minor: u64::MAX }, r#"{"gap":"source_lost","reconnect_in_ms":2345}"#);
     }
 }

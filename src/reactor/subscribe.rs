@@ -323,10 +323,10 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A client may have seen, at another reactor, an event that still lies in the inbox here. It must not be told of it
-    /// again, so the log is brought up to it first.
+    /// again, so the log is brought up to it first. An id of another epoch is none of this log, however great it is.
     fn catch_up_with(&mut self, place: u32, seen: EventId) {
         let Some(topic) = self.topics.at(place) else { return };
-        if topic.ring.newest_id() < seen {
+        if topic.ring.may_hold(seen) && topic.ring.newest_id() < seen {
             self.resync(place);
         }
     }

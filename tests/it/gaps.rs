@@ -1,5 +1,7 @@
 //! Gaps as each transport is told of them, what becomes of readers that fall behind, and publications told twice.
 
+use std::{collections::HashSet, thread};
+
 use fanfare::protocol::http::Method;
 use serde_json::{Value, json};
 use socket2::Socket;
@@ -54,6 +56,23 @@ fn an_id_of_another_hub_is_a_gap_on_every_transport() {
     let mut raw = WebSocketClient::open(&hub, &format!("/ws?topic=t&last_event_id={to}"));
     hub.publish("t", "2");
     assert_eq!(raw.next_text(), "2", "from the end of the gap on it goes on");
+}
+
+/// Hubs that are started together number the events of a topic alike: only their epochs tell their logs apart.
+#[test]
+fn hubs_started_together_share_no_id() {
+    let mut hubs: Vec<Hub> = thread::scope(|scope| {
+        let started: Vec<_> = (0..5).map(|_| scope.spawn(Hub::start)).collect();
+        started.into_iter().map(|hub| hub.join().expect("it starts")).collect()
+    });
+    let ids: Vec<Vec<String>> =
+        hubs.iter().map(|hub| (0..4).map(|number| hub.publish("t", number.to_string())).collect()).collect();
+    let distinct: HashSet<&String> = ids.iter().flatten().collect();
+    assert_eq!(distinct.len(), 20, "{ids:?}");
+    let (other, seen) = (hubs.pop().expect("a hub"), &ids[0][2]);
+    let mut stream = SseClient::open_with(&other, "/sse?topic=t", &[("Last-Event-ID", seen)]);
+    assert_eq!(gap(&stream.next().data)["reason"], "epoch");
+    assert_eq!(stream.next_data(), "0");
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     PublicationLost,
     /// A publication arrives twice.
     PublicationRepeated,
+    /// Hubs that start in the same moment give the same ids.
+    HubsCollide,
 }
 
 /// Within so many seeds a fault must show.
@@ -62,4 +64,5 @@ fn whatever_is_broken_shows() {
     check(Fault::EdgeLost, &["is missing", "unanswered", "never opened", "nothing came", "kept, though"]);
     check(Fault::PublicationLost, &["was lost"]);
     check(Fault::PublicationRepeated, &["published twice"]);
+    check(Fault::HubsCollide, &["is due", "is missing", "begins elsewhere"]);
 }

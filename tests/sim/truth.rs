@@ -19,6 +19,8 @@ use crate::track::Track;
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) id: EventId,
+    /// Greater than those of all entries before it.
+    order: (u64, u64),
     pub(crate) kind: Option<Box<str>>,
     pub(crate) data: Bytes,
     /// What it stands for where readers that are behind get the newest event of each key.
@@ -58,13 +60,13 @@ pub(crate) struct Truth {
     pub(crate) read: Vec<usize>,
     /// Topics of which something was lost since the last event.
     is_lossy: Vec<bool>,
-    /// What the ids that the hub gives begin with.
-    epoch_ms: u64,
+    /// What the ids that the hub gave begin with, by its starts.
+    epochs: Vec<u64>,
     by_tag: HashMap<u64, (usize, usize)>,
 }
 
 impl Truth {
-    pub(crate) fn new(rules: Vec<Rules>) -> Self {
+    pub(crate) fn new(rules: Vec<Rules>, epoch: u64) -> Self {
         let count = rules.len();
         Self {
             topics: (0..count).map(topic_name).collect(),
@@ -73,7 +75,7 @@ impl Truth {
             taken: vec![0; count],
             read: vec![0; count],
             is_lossy: vec![false; count],
-            epoch_ms: EPOCH_MS,
+            epochs: vec![epoch],
             by_tag: HashMap::new(),
         }
     }
@@ -85,9 +87,9 @@ impl Truth {
         }
     }
 
-    /// The hub was started anew.
-    pub(crate) fn note_restart(&mut self, epoch_ms: u64) {
-        self.epoch_ms = epoch_ms;
+    /// The hub was started anew, or another one took its place.
+    pub(crate) fn note_restart(&mut self, epoch: u64) {
+        self.epochs.push(epoch);
         self.is_lossy.fill(false);
     }
 
@@ -99,7 +101,9 @@ impl Truth {
     /// Copies what the bus has taken since the last call. To be called before its histories can have forgotten it.
     pub(crate) fn copy_from(&mut self, bus: &Bus) {
         for topic in (0..self.topics.len()).filter(|topic| !self.rules[*topic].is_stream).collect::<Vec<_>>() {
-            let start = Start::After(self.logs[topic].last().map_or_else(EventId::default, |entry| entry.id));
+            // Of this start: another hub may have given the same ids.
+            let last = self.logs[topic].last().filter(|entry| entry.order.0 == self.epochs.len() as u64);
+            let start = Start::After(last.map_or_else(EventId::default, |entry| entry.id));
             let page = bus.history(&self.topics[topic], start, usize::MAX, Moment::default());
             for event in page.map_or_else(Vec::new, |page| page.events) {
                 self.take_logged(topic, &event);
@@ -120,8 +124,9 @@ impl Truth {
     }
 
     fn push(&mut self, topic: usize, entry: Entry) {
+        let entry = Entry { order: self.order_of(topic, entry.id), ..entry };
         let log = &mut self.logs[topic];
-        assert!(log.last().is_none_or(|last| last.id < entry.id), "ids go back");
+        assert!(log.last().is_none_or(|last| last.order < entry.order), "ids go back");
         if entry.gap.is_none() {
             let known = self.by_tag.insert(tag_of(&entry.data), (topic, log.len()));
             assert_eq!(known, None, "published twice");
@@ -154,7 +159,14 @@ impl Truth {
 
     /// The index behind the event `id`: where a listener begins that has seen it.
     pub(crate) fn index_after(&self, topic: usize, id: EventId) -> usize {
-        self.logs[topic].partition_point(|entry| entry.id <= id)
+        let order = self.order_of(topic, id);
+        self.logs[topic].partition_point(|entry| entry.order <= order)
+    }
+
+    /// What orders the entries of a topic: a broker's ids do, the hub's own by which start gave them.
+    fn order_of(&self, topic: usize, id: EventId) -> (u64, u64) {
+        let start = || self.epochs.iter().rposition(|epoch| *epoch == id.major).map_or(0, |start| start as u64 + 1);
+        (if self.rules[topic].is_stream { id.major } else { start() }, id.minor)
     }
 
     /// The first event that no reader may be denied, however slow it is.
@@ -170,7 +182,7 @@ impl Truth {
 
     /// Whether `id` is one that the hub, as it was started last, has not given.
     pub(crate) fn is_foreign(&self, topic: usize, id: EventId) -> bool {
-        !self.rules[topic].is_stream && id.major != self.epoch_ms
+        !self.rules[topic].is_stream && self.epochs.last() != Some(&id.major)
     }
 
     /// Which event has this payload: its topic and index.
@@ -195,15 +207,22 @@ impl Entry {
     fn new(rules: Rules, id: EventId, kind: Option<Box<str>>, data: Bytes) -> Self {
         let key = (rules.policy == Policy::Latest).then(|| key_of(&data));
         let weight_bytes = size_of::<Event>() + data.len() + kind.as_deref().map_or(0, str::len) + KEY_BYTES;
-        Self { id, kind, data, key: key.flatten(), gap: None, follows_loss: false, trimmed: false, weight_bytes }
+        Self {
+            id,
+            order: (0, 0),
+            kind,
+            data,
+            key: key.flatten(),
+            gap: None,
+            follows_loss: false,
+            trimmed: false,
+            weight_bytes,
+        }
     }
 }
 
 /// More than a key here has.
 const KEY_BYTES: usize = 8;
-
-/// What the first hub's ids begin with.
-pub(crate) const EPOCH_MS: u64 = 1000;
 
 /// The topic of this number.
 pub(crate) fn topic_name(index: usize) -> Topic {

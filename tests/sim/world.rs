@@ -6,6 +6,7 @@ use fanfare::{
     bus::{self, Bus, Doorbell, Inbox, Outlet, Outlets, Wake},
     clock::{Clock, Moment},
     endpoint::{self, Cors, Hub, Phase},
+    event::new_epoch,
     log::Policy,
     metrics::{Metrics, ReactorMetrics},
     reactor::{Flow, Placement, Reactor},
@@ -13,14 +14,17 @@ use fanfare::{
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use crate::{
+    broken::Fault,
     broker::SimBroker,
     client::{Client, Fate, Speech},
     net::{ASLEEP, Port, SharedWire, SimClock, SimNet, SimStream},
     plan::{HEARTBEAT, Plan},
     source::{Confirmer, SimOutlet},
-    truth::{EPOCH_MS, Truth},
+    truth::Truth,
 };
 
+/// When hubs start, by the clock on the wall.
+const STARTED_AT: Duration = Duration::from_secs(1_795_233_070);
 /// Listeners of each reactor.
 const LISTENERS: usize = 2;
 
@@ -40,8 +44,6 @@ pub(crate) struct World {
     pub(crate) next_tag: u64,
     /// Publications by tag, as they may be repeated: the topic and the payload.
     pub(crate) requested: Vec<(u64, usize, String)>,
-    /// The hub has been started so often.
-    starts: u64,
     reactors: Vec<Option<Reactor<SimNet>>>,
     placement: Arc<Placement<SimStream>>,
 }
@@ -54,16 +56,18 @@ struct Started {
     confirmer: Option<Confirmer>,
     reactors: Vec<Option<Reactor<SimNet>>>,
     placement: Arc<Placement<SimStream>>,
+    epoch: u64,
 }
 
 /// Starts a hub; each start is an epoch of its own.
-fn start(plan: &Plan, starts: u64, clock: &SimClock, broker: &mut SimBroker, random: &mut SmallRng) -> Started {
+fn start(plan: &Plan, clock: &SimClock, broker: &mut SimBroker, random: &mut SmallRng) -> Started {
     let ports: Vec<_> = (0..plan.reactors).map(|_| Port::new(LISTENERS)).collect();
     let doorbells: Vec<_> =
         ports.iter().map(|port| Arc::new(Doorbell::new(Arc::clone(&port.borrow().bell) as Arc<dyn Wake>))).collect();
     let outlet = plan.outlet.then(SimOutlet::default);
     broker.forget();
-    let hub = build_hub(plan, starts, &doorbells, outlet.clone(), broker);
+    let epoch = choose_epoch(plan, random);
+    let hub = build_hub(plan, epoch, &doorbells, outlet.clone(), broker);
     if plan.has_streams() {
         broker.serve(&hub.bus);
     }
@@ -81,7 +85,15 @@ fn start(plan: &Plan, starts: u64, clock: &SimClock, broker: &mut SimBroker, ran
         ports,
         outlet,
         placement,
+        epoch,
     }
+}
+
+/// Most hubs start in the same second; now and then the clock was set back before the start.
+fn choose_epoch(plan: &Plan, random: &mut SmallRng) -> u64 {
+    let start = STARTED_AT - Duration::from_secs(u64::from(random.random_range(0..4) == 0));
+    let bits = random.random();
+    new_epoch(start, if plan.fault == Some(Fault::HubsCollide) { 0 } else { bits })
 }
 
 impl World {
@@ -90,15 +102,14 @@ impl World {
         let clock = SimClock::default();
         clock.advance(Duration::from_secs(1));
         let mut broker = SimBroker::new(plan.fault);
-        let started = start(&plan, 1, &clock, &mut broker, &mut random);
-        let Started { hub, ports, outlet, confirmer, reactors, placement } = started;
+        let started = start(&plan, &clock, &mut broker, &mut random);
+        let Started { hub, ports, outlet, confirmer, reactors, placement, epoch } = started;
         Self {
-            truth: Truth::new(plan.rules()),
+            truth: Truth::new(plan.rules(), epoch),
             clients: Vec::new(),
             source_away: false,
             next_tag: 1,
             requested: Vec::new(),
-            starts: 1,
             plan,
             random,
             clock,
@@ -112,17 +123,17 @@ impl World {
         }
     }
 
-    /// The hub dies, and another takes its place: all connections are broken, and what was on its way is lost.
+    /// The hub dies, and another takes its place, which may have been started in the same moment: all connections are broken,
+    /// and what was on its way is lost.
     pub(crate) fn restart(&mut self) {
         self.truth.copy_from(&self.hub.bus);
-        self.starts += 1;
-        let started = start(&self.plan, self.starts, &self.clock, &mut self.broker, &mut self.random);
-        let Started { hub, ports, outlet, confirmer, reactors, placement } = started;
+        let started = start(&self.plan, &self.clock, &mut self.broker, &mut self.random);
+        let Started { hub, ports, outlet, confirmer, reactors, placement, epoch } = started;
         (self.hub, self.ports, self.outlet, self.confirmer) = (hub, ports, outlet, confirmer);
         (self.reactors, self.placement) = (reactors, placement);
         self.requested.clear();
         self.source_away = false;
-        self.truth.note_restart(EPOCH_MS * self.starts);
+        self.truth.note_restart(epoch);
         self.note_taken();
         for client in &mut self.clients {
             // Also of those that it had not accepted.
@@ -398,7 +409,7 @@ const OUTLET_BATCH: usize = 10;
 
 fn build_hub(
     plan: &Plan,
-    starts: u64,
+    epoch: u64,
     doorbells: &[Arc<Doorbell>],
     outlet: Option<SimOutlet>,
     broker: &SimBroker,
@@ -406,7 +417,7 @@ fn build_hub(
     let inboxes = doorbells.iter().map(|doorbell| Inbox::new(plan.inbox_events_max, Arc::clone(doorbell))).collect();
     let config = bus::Config {
         reactors: plan.reactors,
-        epoch_ms: EPOCH_MS * starts,
+        epoch,
         payload_bytes_max: 1 << 20,
         classes: plan.classes(),
         budget: plan.budget(),

@@ -43,6 +43,10 @@ impl Intake {
             self.refuse(channel, "the channel is not a topic's name", now);
             return false;
         };
+        if !feed.gives_ids(topic) {
+            self.refuse(channel, "the topic is kept in a Redis Stream: add the event to the stream", now);
+            return false;
+        }
         let refusal = match envelope::open(payload) {
             Err(_) => ("the envelope is broken", GapReason::SourceLost),
             Ok(opened) if self.payload_bytes_max < opened.data.len() => {

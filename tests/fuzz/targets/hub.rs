@@ -15,7 +15,7 @@ use fanfare::{
 
 /// A fresh bus with one reactor behind it, whose inbox is never emptied.
 pub(super) fn build(payload_bytes_max: usize) -> Hub {
-    let config = bus::Config { epoch_ms: EPOCH_MS, payload_bytes_max, ..bus::Config::default() };
+    let config = bus::Config { epoch: EPOCH, payload_bytes_max, ..bus::Config::default() };
     let inbox = Inbox::new(16, Arc::new(Doorbell::new(Arc::new(Nobody))));
     let endpoints = endpoint::Config {
         default_topics: Vec::new(),
@@ -28,7 +28,7 @@ pub(super) fn build(payload_bytes_max: usize) -> Hub {
     Hub::new(Arc::new(Bus::new(config, vec![inbox], Outlets::default())), Arc::clone(&METRICS), endpoints)
 }
 
-pub(super) const EPOCH_MS: u64 = 1000;
+pub(super) const EPOCH: u64 = 1000;
 pub(super) const TOPICS_MAX: usize = 8;
 pub(super) const NOW: Moment = Moment(1_000_000_000);
 

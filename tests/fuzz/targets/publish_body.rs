@@ -61,7 +61,7 @@ fn check_single(body: &[u8], payload_bytes_max: usize) {
     if is_good {
         assert_eq!(retained, [Entry { topic: "a.b".into(), kind: None, data: Bytes::copy_from_slice(body) }]);
         let answer: Value = serde_json::from_slice(&response.body).expect("answers are JSON");
-        assert_eq!(answer["id"], Value::from(format!("{}-1", hub::EPOCH_MS)));
+        assert_eq!(answer["id"], Value::from(format!("{}-1", hub::EPOCH)));
     } else {
         check_nothing_published(&hub, &response);
     }
@@ -78,9 +78,10 @@ fn check_batch(body: &[u8], payload_bytes_max: usize) -> Option<Vec<Entry>> {
     let written = naive_batch(body).expect("what is accepted is what the form says");
     let answers: Vec<Value> = serde_json::from_slice(&response.body).expect("the answer is an array");
     let published = naive_publish(&written);
-    let receipts = published.ids.iter().zip(&written).map(
-        |(id, written)| serde_json::json!({ "id": format!("{}-{id}", hub::EPOCH_MS), "topic": written.entry.topic }),
-    );
+    let receipts =
+        published.ids.iter().zip(&written).map(
+            |(id, written)| serde_json::json!({ "id": format!("{}-{id}", hub::EPOCH), "topic": written.entry.topic }),
+        );
     assert!(receipts.eq(answers), "{:?} for {written:?}", response.body.escape_ascii().to_string());
     assert_eq!(hub.bus.received_total(), published.entries.len() as u64);
     check_histories(&hub, &published.entries);

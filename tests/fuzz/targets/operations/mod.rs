@@ -24,7 +24,7 @@ use fanfare::{
     topic::Topic,
 };
 
-use super::{hub::EPOCH_MS, input::Input};
+use super::{hub::EPOCH, input::Input};
 use side::Side;
 use truth::Truth;
 
@@ -76,7 +76,7 @@ impl World {
         let inboxes = doorbells.iter().map(|doorbell| Inbox::new(inbox_events_max, Arc::clone(doorbell)));
         let config = bus::Config {
             reactors: SIDES,
-            epoch_ms: EPOCH_MS,
+            epoch: EPOCH,
             default_class: Class { retention, ..Class::default() },
             idempotency_window: KEY_WINDOW,
             ..bus::Config::default()
@@ -154,9 +154,9 @@ impl World {
             0 => Start::Live,
             1 => Start::First,
             2 => Start::Last(usize::from(rest / 8)),
-            3 => Start::After(EventId { major: EPOCH_MS - 1, minor }),
-            4 => Start::After(EventId { major: EPOCH_MS + 1, minor }),
-            _ => Start::After(EventId { major: EPOCH_MS, minor }),
+            3 => Start::After(EventId { major: EPOCH - 1, minor }),
+            4 => Start::After(EventId { major: EPOCH + 1, minor }),
+            _ => Start::After(EventId { major: EPOCH, minor }),
         };
         self.truths[topic].exists = true;
         self.sides[side].subscribe(&self.bus, &self.truths, topic, &self.topics[topic], start, self.now);

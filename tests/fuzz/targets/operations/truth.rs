@@ -7,7 +7,7 @@ use fanfare::{
     log::{Bounds, Retention},
 };
 
-use super::super::hub::EPOCH_MS;
+use super::super::hub::EPOCH;
 
 /// All entries there have ever been; the first has position 1.
 pub(super) struct Truth {
@@ -29,7 +29,7 @@ struct Entry {
 
 /// The id at `position`, in every topic.
 pub(super) fn id(position: Position) -> EventId {
-    EventId { major: EPOCH_MS, minor: position }
+    EventId { major: EPOCH, minor: position }
 }
 
 impl Truth {
@@ -129,7 +129,7 @@ impl Truth {
             Start::Last(count) => Ok(first().max(next.saturating_sub(count as Position))),
             Start::After(seen) if (id(oldest - 1)..id(next)).contains(&seen) => Ok(seen.minor + 1),
             Start::After(seen) => {
-                let is_trimmed = seen.major == EPOCH_MS && seen < id(oldest);
+                let is_trimmed = seen.major == EPOCH && seen < id(oldest);
                 let reason = if is_trimmed { GapReason::Expired } else { GapReason::Epoch };
                 Err(Gap { from: seen, to: id(oldest - 1), reason })
             }
