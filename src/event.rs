@@ -166,12 +166,19 @@ pub enum Start {
     /// With the next event.
     #[default]
     Live,
-    /// With the oldest event retained.
+    /// With the topic's first event: all that is held, behind a gap if that is not all there was.
     First,
     /// With the newest `n` events.
     Last(usize),
     /// With the event that follows this one.
     After(EventId),
+}
+
+impl Start {
+    /// Behind the event `id`. Before `0-0` there is nothing, so what follows it is everything.
+    pub fn after(id: EventId) -> Self {
+        if id == EventId::default() { Self::First } else { Self::After(id) }
+    }
 }
 
 /// A text that is no [`Start`].
@@ -189,8 +196,7 @@ impl std::error::Error for BadStart {}
 impl FromStr for Start {
     type Err = BadStart;
 
-    /// `first` or `0`, `last:N`, `live`, or the id after which to go on. Before the id `0-0` there is nothing, so it
-    /// stands for the beginning too.
+    /// `first` or `0`, `last:N`, `live`, or the id after which to go on; `0-0` stands for the beginning too.
     fn from_str(text: &str) -> Result<Self, BadStart> {
         match text {
             "first" | "0" => Ok(Self::First),
@@ -199,10 +205,7 @@ impl FromStr for Start {
                 Some(count) => parse_number(count)
                     .map(|count| Self::Last(usize::try_from(count).unwrap_or(usize::MAX)))
                     .map_err(|_| BadStart),
-                None => match text.parse().map_err(|_| BadStart)? {
-                    EventId { major: 0, minor: 0 } => Ok(Self::First),
-                    id => Ok(Self::After(id)),
-                },
+                None => text.parse().map(Self::after).map_err(|_| BadStart),
             },
         }
     }

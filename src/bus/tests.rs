@@ -204,7 +204,8 @@ fn a_loss_stands_in_the_log_once_and_in_order() {
 
 #[test]
 fn a_broker_gives_the_ids() {
-    let (bus, _) = bus(1, 10);
+    let class = Class { log: LogKind::RedisStream, ..Class::default() };
+    let bus = Bus::new(Config { default_class: class, ..Config::default() }, vec![], Outlets::default());
     let id = |major, minor| EventId { major, minor };
     let feed = |id, data: &'static str| {
         bus.feed().publish_as(&topic("a"), id, None, Bytes::from_static(data.as_bytes()), Moment(0))
@@ -222,7 +223,8 @@ fn a_broker_gives_the_ids() {
     );
     bus.feed().restart_log(&topic("a"), id(7, 7), Moment(0));
     assert_eq!(feed(id(8, 0), "z"), Ok(true));
-    assert_eq!(shown(&bus, "a", Start::First), ["7-7: 2009-3 7-7 epoch", "8-0: z"]);
+    let shown = shown(&bus, "a", Start::First);
+    assert_eq!(shown, ["[0-0 7-6 expired]", "7-7: 2009-3 7-7 epoch", "8-0: z"]);
 }
 
 #[test]

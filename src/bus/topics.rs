@@ -92,7 +92,7 @@ pub struct TopicSummary {
     pub topic: Topic,
     /// Subscriptions over all reactors.
     pub listeners: usize,
-    /// Events a newcomer may ask for.
+    /// Events a newcomer may ask for: all that the log holds, or none if it keeps no history.
     pub retained: usize,
     /// What the log weighs, in bytes, with what is kept for those who are behind.
     pub retained_bytes: usize,
@@ -111,6 +111,8 @@ pub struct HistoryPage {
     pub events: Vec<Arc<Event>>,
     /// What is missing ahead of them, after the id that was asked for.
     pub gap: Option<Gap>,
+    /// The id behind which to ask for the rest, if these are not all there is.
+    pub next: Option<EventId>,
 }
 
 #[derive(Debug)]
@@ -370,7 +372,7 @@ impl Bus {
 
     /// The figures of every topic.
     pub fn summaries(&self, now: Moment) -> Vec<TopicSummary> {
-        self.states().iter().map(|state| state.summary(now)).collect()
+        self.states().iter().map(|state| state.summary(self.budget(), now)).collect()
     }
 
     /// The topics there are whose names begin with `prefix`, and how many subscriptions each has here. Takes no topic's
@@ -382,22 +384,21 @@ impl Bus {
 
     /// The figures of `topic`, if it exists.
     pub fn summary(&self, topic: &Topic, now: Moment) -> Option<TopicSummary> {
-        Some(self.existing(topic)?.summary(now))
+        Some(self.existing(topic)?.summary(self.budget(), now))
     }
 
-    /// The events of `topic` from `start` on, at most `limit`, oldest first; the reason if the log does not join on to it:
-    /// then from the oldest retained on.
+    /// The events of `topic` from `start` on, at most `limit`, oldest first; what is missing if the log does not join on to
+    /// it: then from the oldest retained on. `None`: there is no such topic.
     pub fn history(&self, topic: &Topic, start: Start, limit: usize, now: Moment) -> Option<HistoryPage> {
         let state = self.existing(topic)?;
         let core = lock(&state.core);
         let history = &core.history;
-        let place = history.place(start, &state.class.retention.history, now);
-        let gap = match start {
-            Start::After(id) if place.is_none() => Some(history.unjoined_gap(id)),
-            _ => None,
-        };
-        let events = history.events_from(place.unwrap_or(0)).take(limit).cloned().collect();
-        Some(HistoryPage { events, gap })
+        let placed = history.place(start, &state.class.retention.history, now);
+        let (from, gap) = placed.map_or_else(|gap| (history.oldest(), Some(gap)), |from| (from, None));
+        let events: Vec<_> = history.events_from(from).take(limit).cloned().collect();
+        let behind = from + events.len() as Position;
+        let next = (behind < history.next()).then(|| history.id_before(behind));
+        Some(HistoryPage { events, gap, next })
     }
 
     fn tell_interest(&self, kind: LogKind, interest: Interest) {
@@ -492,9 +493,10 @@ impl TopicState {
         Event { key, ..Event::new(self.topic.clone(), id, position, kind, data, now) }
     }
 
-    fn summary(&self, now: Moment) -> TopicSummary {
-        let core = lock(&self.core);
-        let oldest = core.history.history_from(&self.class.retention.history, now);
+    fn summary(&self, budget: &Budget, now: Moment) -> TopicSummary {
+        let mut core = lock(&self.core);
+        core.history.trim(&self.class.retention.within(budget), now);
+        let oldest = core.history.first_for_newcomers(&self.class.retention.history);
         TopicSummary {
             topic: self.topic.clone(),
             listeners: self.listeners.load(Ordering::Relaxed),

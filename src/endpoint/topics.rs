@@ -68,7 +68,8 @@ pub(super) fn show_history(request: &Request, name: &str, context: &Context<'_>)
     if bus.budget().is_spent() {
         return no_room();
     }
-    match bus.archive(&topic) {
+    let shows_past = matches!(start, Start::After(_)) || !bus.class(&topic).retention.history.is_none();
+    match bus.archive(&topic).filter(|_| shows_past) {
         Some(archive) => ask_archive(archive, &topic, start, limit, context),
         None => match bus.history(&topic, start, limit, context.now) {
             Some(page) => describe_history(&topic, &within_bytes(page)).into(),
@@ -90,7 +91,10 @@ fn within_bytes(mut page: HistoryPage) -> HistoryPage {
         bytes <= HISTORY_BYTES_MAX
     });
     let fitting = fitting.count().max(1);
-    page.events.truncate(fitting);
+    if fitting < page.events.len() {
+        page.next = Some(page.events[fitting - 1].id);
+        page.events.truncate(fitting);
+    }
     page
 }
 
@@ -107,7 +111,10 @@ fn ask_archive(archive: &dyn Archive, topic: &Topic, start: Start, limit: usize,
 /// The response to a request for a topic's history, once the archive has answered.
 pub fn complete_history(topic: &Topic, page: Result<ArchivePage, ArchiveFailed>) -> Response {
     match page {
-        Ok(ArchivePage { events, gap, .. }) => describe_history(topic, &HistoryPage { events, gap }),
+        Ok(ArchivePage { events, gap, is_complete }) => {
+            let next = events.last().filter(|_| !is_complete).map(|last| last.id);
+            describe_history(topic, &HistoryPage { events, gap, next })
+        }
         Err(ArchiveFailed::QueueFull | ArchiveFailed::Unavailable) => {
             let message = "what the broker keeps of this topic cannot be read at present";
             Response::error(503, "unavailable", message, None).with("Retry-After", "1")
@@ -118,7 +125,8 @@ pub fn complete_history(topic: &Topic, page: Result<ArchivePage, ArchiveFailed>)
 fn describe_history(topic: &Topic, page: &HistoryPage) -> Response {
     let events: Vec<Value> = page.events.iter().map(|event| describe_event(event)).collect();
     let gap = page.gap.map(describe_gap);
-    Response::json(200, &json!({ "topic": topic.as_str(), "gap": gap, "events": events }))
+    let next = id_text(page.next);
+    Response::json(200, &json!({ "topic": topic.as_str(), "gap": gap, "events": events, "next": next }))
 }
 
 fn unknown_topic() -> Answer {

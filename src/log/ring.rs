@@ -20,10 +20,17 @@ pub struct Bounds {
     pub age: Duration,
 }
 
+impl Bounds {
+    /// Whether they let nothing be kept.
+    pub fn is_none(&self) -> bool {
+        self.count == 0 || self.bytes == 0 || self.age.is_zero()
+    }
+}
+
 /// What a topic retains: an event stays while either bound still covers it.
 ///
-/// The two differ in purpose. `history` is what a newcomer may ask for. `lag` is how far a connected reader may fall
-/// behind before the policy speaks: without it, a burst longer than a short history would cut off every reader before
+/// The two differ in purpose. `history` is kept for newcomers: as far back as they may ask for the newest events, and
+/// none of the past is theirs if it is nothing. `lag` is how far a connected reader may fall behind before the policy speaks: without it, a burst longer than a short history would cut off every reader before
 /// the first write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
@@ -246,25 +253,40 @@ impl Ring {
         self.len() <= bounds.count && self.bytes() <= bounds.bytes && age <= bounds.age
     }
 
-    /// The oldest position that `history` covers `now`: where a newcomer that wants everything begins. What is retained
-    /// beyond it is there for those who are behind.
-    pub fn history_from(&self, history: &Bounds, now: Moment) -> Position {
+    /// The oldest position that `history` covers `now`: no newcomer that asks for the newest events gets older ones.
+    fn history_from(&self, history: &Bounds, now: Moment) -> Position {
         let beyond_count = self.len().saturating_sub(history.count);
         let beyond_bytes = self.entries.partition_point(|entry| history.bytes < self.weight_from(entry));
         let beyond_age = self.entries.partition_point(|entry| history.age < now.since(entry.event.accepted));
         self.oldest() + beyond_count.max(beyond_bytes).max(beyond_age) as Position
     }
 
-    /// The position at which a subscription that wants `start` begins; `None` if that is after an id the ring does not
-    /// join on to. One that goes on after an event it has seen gets all that is retained.
-    pub fn place(&self, start: Start, history: &Bounds, now: Moment) -> Option<Position> {
+    /// The oldest position that a newcomer may ask for: that of the oldest event retained, also of those kept for readers that
+    /// are behind. Where there is to be no history it is the next event's.
+    pub fn first_for_newcomers(&self, history: &Bounds) -> Position {
+        if history.is_none() { self.next } else { self.oldest() }
+    }
+
+    /// The position at which a subscription that wants `start` begins. If the ring does not join on to it: what is missing
+    /// ahead of the oldest event retained. Whoever wants everything, or all that follows an event it has seen, gets all
+    /// that is retained.
+    pub fn place(&self, start: Start, history: &Bounds, now: Moment) -> Result<Position, Gap> {
         match start {
-            Start::Live => Some(self.next),
-            Start::First => Some(self.history_from(history, now)),
-            Start::Last(count) => {
-                Some(self.history_from(history, now).max(self.next.saturating_sub(count as Position)))
-            }
-            Start::After(id) => self.joins(id).then(|| self.position_after(id)),
+            Start::Live => Ok(self.next),
+            Start::First if history.is_none() || self.has_first() => Ok(self.first_for_newcomers(history)),
+            Start::First => Err(Gap { from: EventId::default(), to: self.floor, reason: GapReason::Expired }),
+            Start::Last(count) => Ok(self.history_from(history, now).max(self.next.saturating_sub(count as Position))),
+            Start::After(id) if self.joins(id) => Ok(self.position_after(id)),
+            Start::After(id) => Err(self.unjoined_gap(id)),
+        }
+    }
+
+    /// Whether the first event that the log ever had is retained, or yet to come. A broker's may have had some before the
+    /// oldest that the hub knows.
+    fn has_first(&self) -> bool {
+        match self.ids {
+            Ids::Dense => self.floor.minor == 0,
+            Ids::Sparse { .. } => self.floor == EventId::default(),
         }
     }
 
@@ -285,7 +307,7 @@ impl Ring {
 
     /// What a reader that has everything up to `id`, on to which the ring does not join, lacks before the oldest event
     /// retained. Ids of another major are another hub's, or this one's before it was restarted; so is one yet to be.
-    pub fn unjoined_gap(&self, id: EventId) -> Gap {
+    fn unjoined_gap(&self, id: EventId) -> Gap {
         let is_ours = id.major == self.floor.major && id < self.floor;
         let reason = if is_ours { GapReason::Expired } else { GapReason::Epoch };
         Gap { from: id, to: self.floor, reason }
@@ -351,7 +373,7 @@ mod tests {
         let now = Moment(10_000_000_000);
         let wide = bounds(100, 1 << 20, 100);
         let check =
-            |start: Start, expected: Position| assert_eq!(ring.place(start, &wide, now), Some(expected), "{start:?}");
+            |start: Start, expected: Position| assert_eq!(ring.place(start, &wide, now), Ok(expected), "{start:?}");
         check(Start::Live, 11);
         check(Start::First, 1);
         check(Start::Last(0), 11);
@@ -360,18 +382,42 @@ mod tests {
         check(Start::After(id(4)), 5);
         check(Start::After(id(0)), 1);
         check(Start::After(id(10)), 11);
-        assert_eq!(Ring::new(5, id(4)).place(Start::First, &wide, now), Some(5));
         let weight = event(1, 0).weight_bytes();
         let check = |history: Bounds, start: Start, expected: Position| {
-            assert_eq!(ring.place(start, &history, now), Some(expected), "{history:?} {start:?}");
+            assert_eq!(ring.place(start, &history, now), Ok(expected), "{history:?} {start:?}");
         };
-        check(bounds(3, 1 << 20, 100), Start::First, 8);
-        check(bounds(100, 4 * weight, 100), Start::First, 7);
-        check(bounds(100, 1 << 20, 2), Start::First, 8);
+        check(bounds(3, 1 << 20, 100), Start::First, 1);
+        check(bounds(100, 4 * weight, 100), Start::First, 1);
+        check(bounds(100, 1 << 20, 2), Start::First, 1);
         check(bounds(0, 1 << 20, 100), Start::First, 11);
+        check(bounds(100, 0, 100), Start::First, 11);
+        check(bounds(100, 1 << 20, 0), Start::First, 11);
+        check(bounds(100, 4 * weight, 100), Start::Last(9), 7);
+        check(bounds(100, 1 << 20, 2), Start::Last(9), 8);
         check(bounds(3, 1 << 20, 100), Start::Last(5), 8);
         check(bounds(3, 1 << 20, 100), Start::Last(2), 9);
         check(bounds(3, 1 << 20, 100), Start::After(id(4)), 5);
+    }
+
+    #[test]
+    fn everything_is_all_that_is_held_or_a_gap() {
+        let wide = bounds(100, 1 << 20, 100);
+        let check = |ring: &Ring, expected: Result<Position, EventId>| {
+            let placed = ring.place(Start::First, &wide, Moment(0));
+            let expired = |to| Gap { from: EventId::default(), to, reason: GapReason::Expired };
+            assert_eq!(placed, expected.map_err(expired), "{ring:?}");
+        };
+        let mut ring = filled(10);
+        check(&ring, Ok(1));
+        ring.trim(&Retention { history: bounds(3, 1 << 20, 100), lag: bounds(0, 0, 0) }, Moment(0));
+        check(&ring, Err(id(7)));
+        assert_eq!(ring.place(Start::First, &bounds(0, 0, 0), Moment(0)), Ok(11), "newcomers get nothing of the past");
+        ring.trim(&Retention { history: bounds(0, 0, 0), lag: bounds(0, 0, 0) }, Moment(0));
+        check(&ring, Err(id(10)));
+        check(&Ring::new(1, id(0)), Ok(1));
+        check(&Ring::new(5, id(4)), Err(id(4)));
+        check(&Ring::sparse(5, EventId::default()), Ok(5));
+        check(&Ring::sparse(5, id(9)), Err(id(9)));
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl<N: Net> Reactor<N> {
             let (bus, reactor, key) = (Arc::clone(&self.hub.bus), self.index, topic.state.key);
             archive.fetch(ArchiveRequest {
                 topic: topic.state.topic.clone(),
-                start: Start::After(replay.after),
+                start: Start::after(replay.after),
                 upto: Some(upto),
                 events_max: PAGE_EVENTS,
                 bytes_max: PAGE_BYTES,

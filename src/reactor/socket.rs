@@ -272,7 +272,7 @@ impl<N: Net> Reactor<N> {
             self.note_listening(slot, *place, *id, &errand.namespace);
         }
         for (place, id) in topics {
-            self.subscribe(slot, place, Start::After(id), Purpose::Errand(Box::new((errand.clone(), Vec::new()))));
+            self.subscribe(slot, place, Start::after(id), Purpose::Errand(Box::new((errand.clone(), Vec::new()))));
         }
     }
 

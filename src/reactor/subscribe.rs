@@ -93,21 +93,16 @@ impl<N: Net> Reactor<N> {
             purpose => purpose,
         };
         let Some(topic) = self.topics.at(place) else { return };
-        let joins = topic.ring.place(start, &topic.state.class.retention.history, self.now);
-        let (oldest, gap) = match (joins, start) {
-            (None, Start::After(seen)) => {
-                let gap = topic.ring.unjoined_gap(seen);
-                // What is retained here may have been seen there, under other ids.
-                if gap.reason == GapReason::Epoch && self.hub.bus.is_told_elsewhere(&topic.state.topic) {
-                    (topic.ring.next(), Some(Gap { to: topic.ring.newest_id(), ..gap }))
-                } else {
-                    (topic.ring.oldest(), Some(gap))
-                }
+        let (cursor, gap) = match topic.ring.place(start, &topic.state.class.retention.history, self.now) {
+            Ok(cursor) => (cursor, None),
+            // What is retained here may have been seen there, under other ids.
+            Err(gap) if gap.reason == GapReason::Epoch && self.hub.bus.is_told_elsewhere(&topic.state.topic) => {
+                (topic.ring.next(), Some(Gap { to: topic.ring.newest_id(), ..gap }))
             }
-            _ => (topic.ring.oldest(), None),
+            Err(gap) => (topic.ring.oldest(), Some(gap)),
         };
         // What the client has if it gets what follows: known even if no event ever came, so that it can resume.
-        let before = gap.map_or_else(|| topic.ring.id_before(joins.unwrap_or(oldest)), |gap| gap.from);
+        let before = gap.map_or_else(|| topic.ring.id_before(cursor), |gap| gap.from);
         if let Some(connection) = self.connections.at(slot)
             && let Ok(Session::Sse(stream)) = &mut connection.session
         {
@@ -123,7 +118,7 @@ impl<N: Net> Reactor<N> {
         match gap {
             Some(gap) if is_archived => self.begin_replay(slot, place, gap.from),
             gap => {
-                self.listen_at(slot, place, joins.unwrap_or(oldest));
+                self.listen_at(slot, place, cursor);
                 match (gap, purpose) {
                     (None, _) => {}
                     // The stream's id is not known before all its topics have begun.

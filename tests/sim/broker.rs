@@ -222,7 +222,11 @@ impl SimBroker {
     }
 
     fn page(&self, request: &ArchiveRequest, now: Moment, truth: &Truth, random: &mut SmallRng) -> ArchivePage {
-        let Start::After(after) = request.start else { panic!("nobody here asks for {:?}", request.start) };
+        let after = match request.start {
+            Start::After(after) => after,
+            Start::First => EventId::default(),
+            other => panic!("nobody here asks for {other:?}"),
+        };
         let topic = truth.place_of(request.topic.as_str());
         let log = truth.log(topic);
         let from = truth.index_after(topic, after);

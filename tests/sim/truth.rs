@@ -44,7 +44,7 @@ pub(crate) struct Rules {
     pub(crate) kept_events: usize,
     /// … unless they weigh more than this.
     pub(crate) kept_bytes: usize,
-    /// So many a newcomer may ask for.
+    /// So many of them the hub loads when somebody begins to listen to a stream.
     pub(crate) history_events: usize,
 }
 

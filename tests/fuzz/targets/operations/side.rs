@@ -70,6 +70,7 @@ impl Side {
             return;
         }
         if let Start::After(seen) = start
+            && local.ring.may_hold(seen)
             && local.ring.newest_id() < seen
         {
             let missed = bus.resync(&local.state, index, local.ring.next());
@@ -176,15 +177,8 @@ impl Local {
     fn add_reader(&mut self, truth: &Truth, start: Start, now: Moment) {
         let (oldest, next) = (self.ring.oldest(), self.ring.next());
         let placed = self.ring.place(start, &self.state.class.retention.history, now);
-        let due = match truth.place(start, oldest, next, now) {
-            Ok(position) => position,
-            Err(gap) => {
-                let Start::After(seen) = start else { panic!("{start:?} leads to {gap:?}") };
-                assert_eq!(self.ring.unjoined_gap(seen), gap);
-                oldest
-            }
-        };
-        assert_eq!(placed.unwrap_or(oldest), due, "{start:?} in {oldest}..{next}");
+        assert_eq!(placed, truth.place(start, oldest, next, now), "{start:?} in {oldest}..{next}");
+        let due = placed.unwrap_or(oldest);
         let free = self.readers.iter().position(Option::is_none);
         let slot = free.unwrap_or(self.readers.len());
         let listener =

@@ -125,7 +125,9 @@ impl Truth {
         };
         match start {
             Start::Live => Ok(next),
-            Start::First => Ok(first()),
+            Start::First if self.retention.history.count == 0 => Ok(next),
+            Start::First if oldest == 1 => Ok(1),
+            Start::First => Err(Gap { from: EventId::default(), to: id(oldest - 1), reason: GapReason::Expired }),
             Start::Last(count) => Ok(first().max(next.saturating_sub(count as Position))),
             Start::After(seen) if (id(oldest - 1)..id(next)).contains(&seen) => Ok(seen.minor + 1),
             Start::After(seen) => {
