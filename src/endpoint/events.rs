@@ -14,7 +14,7 @@ use envelope::{Envelope, Fault};
 
 use super::{
     Answer, Context, Later, OpenSse, access,
-    overload::is_event_source,
+    overload::tells_place,
     publish::{Outgoing, publish_then},
     stream::place_cursor,
 };
@@ -78,7 +78,7 @@ pub(super) fn open_stream(request: &Request, stream: &str, context: &Context<'_>
     }
     OpenSse {
         topics: vec![(topic, place_cursor(request, Start::Live))],
-        tells_place: is_event_source(request),
+        tells_place: tells_place(request),
         headers: stream_fields(request, context),
         identity: door.identity.ok().flatten(),
         ..OpenSse::default()

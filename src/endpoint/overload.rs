@@ -89,9 +89,55 @@ fn decline(request: &Request, close: Close, response: Response) -> Answer {
     Answer::Ended { stream: Box::new(stream), close }
 }
 
-/// Whether a browser asks on behalf of an `EventSource`. Browsers alone send `Sec-Fetch-*`, and `Origin` with a GET.
+/// Whether a browser asks on behalf of an `EventSource`, or may do so. Browsers alone send `Sec-Fetch-*`, and `Origin` with a
+/// GET. A page's `fetch` looks the same where it asks for `text/event-stream`: a wrong guess costs such a client the status of
+/// a refusal, of which the stream tells as well.
 pub(super) fn is_event_source(request: &Request) -> bool {
     let is_browser = ["sec-fetch-mode", "sec-fetch-site", "sec-fetch-dest", "origin"];
     let accepts = request.header_text("accept").is_some_and(|accept| accept.contains("text/event-stream"));
     accepts && is_browser.iter().any(|name| request.header(name).is_some())
+}
+
+/// Whether `request` is told where it stands before the first event, by a block that has an id and no data.
+///
+/// An `EventSource` needs the place to miss nothing if it is cut off before any event came. Other parsers make an empty event
+/// of such a block, and some clients never get over it. So the client must look like an `EventSource` in all that the standard
+/// has it send: besides what [`is_event_source`] looks at, the two fields of a request that goes past all caches. What still
+/// looks so is a `fetch` past all caches, and a page whose developer has switched the cache off: after one failure such a
+/// client comes back with the id, and then it is not told again.
+pub(super) fn tells_place(request: &Request) -> bool {
+    let is = |name: &str, expected: &str| request.header_text(name) == Some(expected);
+    is("accept", "text/event-stream")
+        && is("cache-control", "no-cache")
+        && is("pragma", "no-cache")
+        && is_event_source(request)
+        && request.header_text("last-event-id").is_none_or(str::is_empty)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::http::Limits;
+
+    /// The fields that Chromium sends, as far as they matter.
+    #[test]
+    fn who_is_told_its_place_before_the_first_event() {
+        let check = |fields: &[&str], expected: bool| {
+            let head = format!("GET /sse?topic=t HTTP/1.1\r\nHost: h\r\n{}\r\n\r\n", fields.join("\r\n"));
+            let request = Request::parse(head.as_bytes(), &Limits::default()).expect("a good request");
+            assert_eq!(tells_place(&request), expected, "{fields:?}");
+        };
+        let (accept, mode, origin) = ("Accept: text/event-stream", "Sec-Fetch-Mode: cors", "Origin: http://a");
+        let (control, pragma) = ("Cache-Control: no-cache", "Pragma: no-cache");
+        check(&[accept, mode, control, pragma], true);
+        check(&[accept, origin, control, pragma], true);
+        check(&[accept, mode, origin], false);
+        check(&[accept, mode, control], false);
+        check(&[accept, mode, pragma], false);
+        check(&[accept, mode, "Cache-Control: max-age=0", pragma], false);
+        check(&["Accept: text/event-stream, */*", mode, control, pragma], false);
+        check(&[accept, control, pragma], false);
+        check(&[accept, mode, control, pragma, "Last-Event-ID: 1-2"], false);
+        check(&["Accept: */*", mode, control, pragma], false);
+    }
 }

@@ -5,7 +5,7 @@ use serde_json::{json, value::RawValue};
 
 use super::{
     Answer, Context, OpenSse, access,
-    overload::is_event_source,
+    overload::tells_place,
     publish::{Outgoing, describe_failure, publish_then},
     stream::place_cursor,
 };
@@ -40,7 +40,7 @@ pub(super) fn open_changes(request: &Request, pod: &str, context: &Context<'_>) 
     };
     OpenSse {
         topics: vec![(topic, place_cursor(request, otherwise))],
-        tells_place: is_event_source(request),
+        tells_place: tells_place(request),
         identity,
         ..OpenSse::default()
     }

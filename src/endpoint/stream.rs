@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Context, OpenSse, OpenWebSocket, access, cors, overload::is_event_source, parse_topic};
+use super::{Answer, Context, OpenSse, OpenWebSocket, access, cors, overload::tells_place, parse_topic};
 use crate::{
     auth::{Denied, Identity},
     event::{EventId, Start},
@@ -31,7 +31,7 @@ pub(super) fn open_sse(request: &Request, _: &str, context: &Context<'_>) -> Ans
     if let Some(denied) = denied(identity.as_deref(), &topics) {
         return access::refuse(denied).into();
     }
-    OpenSse { topics, named, tells_place: is_event_source(request), identity, ..OpenSse::default() }.into()
+    OpenSse { topics, named, tells_place: tells_place(request), identity, ..OpenSse::default() }.into()
 }
 
 pub(super) fn open_websocket(request: &Request, _: &str, context: &Context<'_>) -> Answer {

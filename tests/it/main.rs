@@ -22,6 +22,7 @@ mod events_rights;
 mod examples_clients;
 mod examples_pages;
 mod fanfare_v1;
+mod fetch_clients;
 mod from_the_beginning;
 mod gaps;
 mod hostile_input;

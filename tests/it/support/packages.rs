@@ -1,5 +1,5 @@
 //! What the examples and outside clients need from the package registries of their languages: installed once under
-//! `target/`, in the versions that `scripts/examples` names.
+//! `target/`, in the versions that `scripts/examples` and `tests/it/packages` name.
 
 use std::{
     fs::{self, File},
@@ -37,6 +37,23 @@ pub(crate) fn node_examples() -> &'static Path {
             for path in example_files() {
                 let name = path.file_name().expect("it is a file");
                 fs::copy(&path, folder.join(name)).expect("the target folder is writable");
+            }
+            run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(folder), "nodejs npm");
+        })
+    })
+}
+
+/// The folder with the clients of Node and of pages that `tests/it/packages` names.
+pub(crate) fn outside_clients() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let of = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/packages").join(name);
+        let files = ["package.json", "package-lock.json"];
+        let wanted: String = files.iter().map(|name| read(&of(name))).collect();
+        install_once("outside-clients", &wanted, |folder| {
+            fs::create_dir_all(folder).expect("the target folder is writable");
+            for name in files {
+                fs::copy(of(name), folder.join(name)).expect("the target folder is writable");
             }
             run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(folder), "nodejs npm");
         })

@@ -1,0 +1,90 @@
+//! Clients of event streams that are no browser's EventSource, and look like one: what pages do by `fetch`, and Node's.
+
+use std::{fs, process::Command};
+
+use serde_json::{Value, json};
+
+use crate::support::{browser::Page, conversation::Conversation, hub::Hub, packages::outside_clients, wait_until};
+
+const EVENTS: u64 = 10;
+
+/// The library as a page can run it: each of its files in a scope of its own.
+fn library() -> String {
+    let read = |name: &str| {
+        let path = outside_clients().join("node_modules/@microsoft/fetch-event-source/lib/cjs").join(name);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let (parse, fetch) = (read("parse.js"), read("fetch.js"));
+    format!(
+        "const parse = (() => {{ const exports = {{}};\n{parse}\nreturn exports; }})();
+         const {{ fetchEventSource }} =
+            (() => {{ const exports = {{}}, require = () => parse;\n{fetch}\nreturn exports; }})();"
+    )
+}
+
+fn open(hub: &Hub, options: &str) -> Page {
+    let script = format!(
+        "{}
+        fetchEventSource(`${{hub}}/sse?topic=t`, {{
+            openWhenHidden: true,
+            {options}
+            onopen: async response => report('open', response.status),
+            onmessage: message => report('message', JSON.parse(message.data).n),
+            onerror: () => {{ report('failed'); return 20; }},
+        }});",
+        library()
+    );
+    Page::open(hub.url(0), &script)
+}
+
+fn publish(hub: &Hub) {
+    (0..EVENTS).for_each(|number| drop(hub.publish("t", json!({ "n": number }).to_string())));
+}
+
+/// It takes each block for an event, and one that it cannot parse for a reason to begin anew.
+#[test]
+fn fetch_event_source_gets_events_only() {
+    let hub = Hub::start();
+    let mut page = open(&hub, "");
+    page.expect(json!(["open", 200]));
+    hub.wait_for_listeners("t", 1);
+    publish(&hub);
+    (0..EVENTS).for_each(|number| page.expect(json!(["message", number])));
+}
+
+/// Past all caches its request is an EventSource's to the byte: a wrong guess may cost it one attempt, and no event.
+#[test]
+fn a_client_that_cannot_be_told_apart_gets_over_it() {
+    let hub = Hub::start();
+    let mut page = open(&hub, "cache: 'no-store',");
+    page.expect(json!(["open", 200]));
+    page.expect(json!(["failed"]));
+    publish(&hub);
+    let mut told: Vec<Value> = Vec::new();
+    while told.iter().filter(|told| told[0] == "message").count() < EVENTS as usize {
+        told.push(page.next());
+    }
+    let events: Vec<Value> = told.iter().filter(|told| told[0] == "message").cloned().collect();
+    assert_eq!(events, (0..EVENTS).map(|number| json!(["message", number])).collect::<Vec<_>>());
+    assert_eq!(told.iter().filter(|told| told[0] == "failed").count(), 0, "once is enough: {told:?}");
+}
+
+#[test]
+fn node_clients_get_events_only() {
+    let hub = Hub::start();
+    let script = format!(
+        "import {{ EventSource }} from 'undici';
+        const source = new EventSource('{}/sse?topic=t');
+        source.onmessage = event => console.log(JSON.parse(event.data).n);
+        source.onerror = () => console.log('failed');",
+        hub.url(0)
+    );
+    let mut node = Command::new("node");
+    node.args(["--no-warnings", "--input-type=module", "--eval", &script]).current_dir(outside_clients());
+    let listening = Conversation::run(&mut node, "nodejs");
+    hub.wait_for_listeners("t", 1);
+    publish(&hub);
+    (0..EVENTS).for_each(|number| assert_eq!(listening.next_line(), number.to_string()));
+    drop(listening);
+    wait_until("it is gone", || (hub.listeners("t").unwrap_or_default() == 0).then_some(()));
+}
