@@ -98,6 +98,14 @@ impl Budget {
 }
 
 impl Charge {
+    /// Takes `bytes` more in any case.
+    pub fn grow(&self, bytes: usize) {
+        if let Some(budget) = &self.budget {
+            budget.used.fetch_add(bytes, Ordering::Relaxed);
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
     /// Takes `bytes` more; false, and nothing is taken, if there is no room for them.
     pub fn try_grow(&self, bytes: usize) -> bool {
         let Some(budget) = &self.budget else { return true };

@@ -98,10 +98,15 @@ impl Event {
         std::str::from_utf8(&self.data).unwrap_or_default()
     }
 
-    /// What the event is taken to weigh in a log: payload, type and the fixed parts.
+    /// What the event is taken to weigh in a log: payload, type, key and the fixed parts.
     pub fn weight_bytes(&self) -> usize {
-        let text_bytes = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
-        size_of::<Self>() + self.data.len() + text_bytes(&self.kind) + text_bytes(&self.key)
+        let key_bytes = self.key.as_ref().map_or(0, |key| key.len());
+        Self::least_weight_bytes(self.kind.as_deref(), &self.data) + key_bytes
+    }
+
+    /// The same for an event that is yet to be made, without its key: a part of the payload, or the type.
+    pub fn least_weight_bytes(kind: Option<&str>, data: &[u8]) -> usize {
+        size_of::<Self>() + data.len() + kind.map_or(0, str::len)
     }
 }
 

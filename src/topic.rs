@@ -1,6 +1,6 @@
 //! Topic names, parsed once at the edge: a [`Topic`] that exists is valid.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Borrow, fmt, sync::Arc};
 
 /// The most bytes a topic name may have.
 pub const NAME_BYTES_MAX: usize = 255;
@@ -42,6 +42,13 @@ impl Topic {
 
     /// The name.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A topic is found, and sorted, by its name.
+impl Borrow<str> for Topic {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -9,10 +9,13 @@ mod archive;
 mod generators;
 mod idempotency;
 mod inbox;
+mod listing;
 mod publish;
 mod reactors;
 mod retired;
+mod sweep;
 mod sync;
+mod table;
 mod topics;
 
 use std::{sync::Arc, time::Duration};
@@ -22,9 +25,10 @@ use crate::{budget::Budget, log, topic::Pattern};
 pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveReply, ArchiveRequest};
 pub use generators::{GeneratorAction, GeneratorFailed, GeneratorReply, GeneratorRequest, Generators};
 pub use inbox::{AnswerForm, Answered, Complete, CompleteFrames, Doorbell, Inbox, Mail, Note, Waiting, Wake};
+pub use listing::{HistoryPage, TopicSummary};
 pub use publish::{Feed, Outlet, Publication, PublishFailed, PublishRefused, Receipt, Reply};
 pub use reactors::{REACTORS_MAX, ReactorSet};
-pub use topics::{Attachment, Bus, HistoryPage, Interest, TopicKey, TopicState, TopicSummary};
+pub use topics::{Attachment, Bus, Interest, NoRoom, TopicKey, TopicState};
 
 /// What the bus is built from.
 #[derive(Clone, Debug)]

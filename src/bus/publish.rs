@@ -8,10 +8,11 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Bus, LogKind, Mail, ReactorSet, TopicState,
+    Bus, LogKind, Mail, NoRoom, ReactorSet, TopicState,
     topics::{Core, lock},
 };
 use crate::{
+    budget::Charge,
     clock::Moment,
     event::{Event, EventId},
     gap::{Gap, GapReason},
@@ -34,8 +35,9 @@ impl<'bus> Feed<'bus> {
 
     /// Whether `topic` takes events that have no id yet. One whose log a broker keeps does not: behind an id of the hub's own
     /// none of the broker's would be newer.
-    pub fn gives_ids(&mut self, topic: &Topic) -> bool {
-        self.state(topic).class.log == LogKind::Memory
+    pub fn gives_ids(&self, topic: &Topic) -> bool {
+        let known = self.last.as_ref().filter(|state| state.topic == *topic);
+        known.map_or_else(|| self.bus.class(topic).log, |state| state.class.log) == LogKind::Memory
     }
 
     /// Appends an event to `topic` and hands it to every reactor that has listeners there. The id is the hub's own:
@@ -49,13 +51,14 @@ impl<'bus> Feed<'bus> {
     ) -> Result<EventId, PublishRefused> {
         self.bus.check(kind, &data)?;
         let bus = self.bus;
-        self.with_core(topic, |feed, state, core| {
+        let charge = self.charge(kind, &data)?;
+        self.with_room(topic, |feed, state, core| {
             debug_assert!(state.class.log == LogKind::Memory, "a broker gives the ids of {topic}");
             if !bus.budget().is_spent() {
                 feed.settle_lost(state, core, now);
             }
             let position = core.history.next();
-            feed.append(state, core, state.event(bus.id_at(position), position, kind, data, now), now)
+            feed.append(state, core, state.event(bus.id_at(position), position, kind, data, now), charge, now)
         })
     }
 
@@ -88,13 +91,14 @@ impl<'bus> Feed<'bus> {
         now: Moment,
     ) -> Result<bool, PublishRefused> {
         self.bus.check(kind, &data)?;
-        self.with_core(topic, |feed, state, core| {
+        let charge = self.charge(kind, &data)?;
+        self.with_room(topic, |feed, state, core| {
             core.begin_at(id.before(), state);
             if id <= core.history.newest_id() {
-                return Ok(false);
+                return false;
             }
-            let event = state.event(id, core.history.next(), kind, data, now);
-            feed.append(state, core, event, now).map(|_| true)
+            feed.append(state, core, state.event(id, core.history.next(), kind, data, now), charge, now);
+            true
         })
     }
 
@@ -105,6 +109,14 @@ impl<'bus> Feed<'bus> {
     /// the rest. What is missing of a topic whose log a broker keeps has the broker's ids ([`Feed::report_gap`]): nothing is
     /// done here.
     pub fn report_loss(&mut self, topic: &Topic, reason: GapReason, now: Moment) {
+        // Else whoever sends to many topics what there is no room for would have a topic made for each.
+        if self.bus.budget().is_spent() && !self.bus.has_topic(topic) {
+            if self.bus.class(topic).log == LogKind::Memory {
+                self.bus.losses.fetch_add(1, Ordering::Relaxed);
+                self.bus.skip_position(topic);
+            }
+            return;
+        }
         self.with_core(topic, |feed, state, core| {
             if state.class.log != LogKind::Memory {
                 return;
@@ -158,18 +170,25 @@ impl<'bus> Feed<'bus> {
         });
     }
 
+    /// What an event takes of the memory budget: before its topic is made, so that a refusal leaves nothing behind.
+    fn charge(&self, kind: Option<&str>, data: &[u8]) -> Result<Charge, PublishRefused> {
+        self.bus.budget().try_charge(Event::least_weight_bytes(kind, data)).ok_or(PublishRefused::NoRoom)
+    }
+
     fn append(
         &mut self,
         state: &Arc<TopicState>,
         core: &mut Core,
         event: Event,
+        charge: Charge,
         now: Moment,
-    ) -> Result<EventId, PublishRefused> {
-        let charge = self.bus.budget().try_charge(event.weight_bytes()).ok_or(PublishRefused::NoRoom)?;
+    ) -> EventId {
+        // A part of the payload, or its type: what was to be refused is, by now.
+        charge.grow(event.key.as_ref().map_or(0, |key| key.len()));
         self.bus.received.fetch_add(1, Ordering::Relaxed);
         let id = event.id;
         self.push(state, core, Event { charge, ..event }, now);
-        Ok(id)
+        id
     }
 
     /// A hole cannot be refused for want of room; but never more than one stands between two events.
@@ -183,18 +202,42 @@ impl<'bus> Feed<'bus> {
         let event = Arc::new(event);
         core.history.push(Arc::clone(&event));
         core.history.trim(&state.class.retention.within(self.bus.budget()), now);
+        self.bus.count_log(core);
         self.deliver(state, core, &event);
     }
 
     /// Does `act` under the lock of `topic`.
     fn with_core<T>(&mut self, topic: &Topic, act: impl FnOnce(&mut Self, &Arc<TopicState>, &mut Core) -> T) -> T {
         loop {
-            let state = self.state(topic);
+            let state = self.take_last(topic).unwrap_or_else(|| self.bus.state(topic));
             let mut core = lock(&state.core);
             if !core.retired {
-                return act(self, &state, &mut core);
+                let outcome = act(self, &state, &mut core);
+                drop(core);
+                self.last = Some(state);
+                return outcome;
             }
-            self.last = None;
+        }
+    }
+
+    /// The same, unless the topic does not exist and there is no room for it.
+    fn with_room<T>(
+        &mut self,
+        topic: &Topic,
+        act: impl FnOnce(&mut Self, &Arc<TopicState>, &mut Core) -> T,
+    ) -> Result<T, PublishRefused> {
+        loop {
+            let state = match self.take_last(topic) {
+                Some(state) => state,
+                None => self.bus.try_state(topic).map_err(|NoRoom| PublishRefused::NoRoom)?,
+            };
+            let mut core = lock(&state.core);
+            if !core.retired {
+                let outcome = act(self, &state, &mut core);
+                drop(core);
+                self.last = Some(state);
+                return Ok(outcome);
+            }
         }
     }
 
@@ -214,15 +257,9 @@ impl<'bus> Feed<'bus> {
         }
     }
 
-    fn state(&mut self, topic: &Topic) -> Arc<TopicState> {
-        match &self.last {
-            Some(state) if state.topic == *topic => Arc::clone(state),
-            _ => {
-                let state = self.bus.state(topic);
-                self.last = Some(Arc::clone(&state));
-                state
-            }
-        }
+    /// The topic of the last event, if it is this one.
+    fn take_last(&mut self, topic: &Topic) -> Option<Arc<TopicState>> {
+        self.last.take_if(|state| state.topic == *topic)
     }
 }
 

@@ -305,6 +305,51 @@ fn a_spent_budget_shortens_logs_and_then_refuses() {
 }
 
 #[test]
+fn what_is_refused_leaves_nothing_behind() {
+    let budget = Arc::new(Budget::new(100_000));
+    let (bus, _) = bus_within(1, 10, Arc::clone(&budget));
+    publish(&bus, "a", 1);
+    let fresh = |name: &str| bus.feed().publish(&topic(name), None, Bytes::from_static(b"x"), Moment(0));
+    let first = fresh("lost").expect("there is room");
+    bus.sweep(Moment(0) + Duration::from_secs(301));
+    let rest = budget.try_charge(100_000 - budget.used()).expect("all that is left");
+    let (topics, held) = (bus.topic_count(), budget.used());
+    (0..100).for_each(|number| {
+        assert_eq!(fresh(&format!("fresh.{number}")), Err(PublishRefused::NoRoom));
+        let (name, id) = (topic(&format!("stream.{number}")), EventId { major: 7, minor: 1 });
+        assert_eq!(bus.feed().publish_as(&name, id, None, Bytes::new(), Moment(0)), Err(PublishRefused::NoRoom));
+        assert!(bus.try_attach(&topic(&format!("listened.{number}")), 0).is_err());
+        bus.feed().report_loss(&topic(&format!("lost.{number}")), GapReason::Overflow, Moment(0));
+    });
+    bus.feed().report_loss(&topic("lost"), GapReason::Overflow, Moment(0));
+    assert_eq!((bus.topic_count(), budget.used()), (topics, held));
+    drop(rest);
+    // Nobody is there to be told; whoever comes back is.
+    assert_eq!(fresh("lost").map(|id| id.minor), Ok(first.minor + 2));
+    assert_eq!(shown(&bus, "lost", Start::After(first))[0], format!("[{first} 1000-2 expired]"));
+}
+
+#[test]
+fn topics_are_charged_and_their_logs_counted() {
+    let budget = Arc::new(Budget::unlimited());
+    let (bus, _) = bus_within(1, 10, Arc::clone(&budget));
+    let attachment = bus.attach(&topic("a"), 0);
+    let of_topic = budget.used();
+    assert!(400 < of_topic, "{of_topic}");
+    (0..1000).for_each(|number| drop(bus.attach(&topic(&format!("b.{number}")), 0)));
+    assert!(1000 * of_topic <= budget.used());
+    publish(&bus, "a", 300);
+    let retained: usize = bus.summaries(Moment(0)).iter().map(|summary| summary.retained_bytes).sum();
+    assert_eq!((bus.topic_count(), bus.log_bytes()), (1001, retained));
+    assert!(bus.topics().map(|state| state.topic.clone()).is_sorted(), "in the order of their names");
+    bus.detach(&attachment.state, 0);
+    (0..1000).for_each(|number| bus.detach(&bus.attach(&topic(&format!("b.{number}")), 0).state, 0));
+    drop((attachment, mail(&bus, 0), bus.inbox(0).take_resync()));
+    bus.sweep(Moment(0) + Duration::from_secs(1000));
+    assert_eq!((bus.topic_count(), bus.log_bytes(), budget.used()), (0, 0, 0));
+}
+
+#[test]
 fn concurrent_publishers_and_listeners_agree_on_one_order() {
     let (bus, _) = bus(2, 100_000);
     bus.attach(&topic("a"), 0);

@@ -1,8 +1,7 @@
 //! Topics: their histories, who is interested, and publishing.
 
 use std::{
-    collections::HashMap,
-    hash::BuildHasher,
+    convert::Infallible,
     sync::{
         Arc, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -15,13 +14,14 @@ use super::{
     Archive, Class, Config, Feed, Inbox, LogKind, Note, Outlet, Outlets, PublishRefused, ReactorSet, Wake,
     idempotency::SeenKeys,
     retired::Retired,
-    sync::{Mutex, MutexGuard, RwLock, RwLockWriteGuard, Sender},
+    sync::{Mutex, MutexGuard, Sender},
+    table::TopicTable,
 };
 use crate::{
-    budget::Budget,
+    budget::{Budget, Charge},
     clock::Moment,
-    event::{Event, EventId, Position, Start},
-    gap::{Gap, GapReason},
+    event::{Event, EventId, Position},
+    gap::GapReason,
     log::{Policy, Ring},
     topic::Topic,
 };
@@ -42,7 +42,13 @@ pub struct TopicState {
     /// How many subscriptions it has, over all reactors.
     pub listeners: AtomicUsize,
     pub(super) core: Mutex<Core>,
+    /// What the topic itself holds of the memory budget, without its events.
+    _charge: Charge,
 }
+
+/// What a topic without events is taken to weigh besides its name, in bytes: its state, its places in both tables, and the
+/// allocator's part. 469 were counted, with a name of 13 (`tests/allocations`).
+const TOPIC_BYTES: usize = 512;
 
 /// What the topic's lock guards.
 #[derive(Debug)]
@@ -59,6 +65,8 @@ pub(super) struct Core {
     has_blind: bool,
     /// Taken out of the table: whoever still holds it must look the topic up anew.
     pub(super) retired: bool,
+    /// What the log weighed when [`Bus::log_bytes`] was last brought up to date.
+    pub(super) counted_bytes: usize,
 }
 
 /// What a reactor gets when it begins to listen to a topic, or to catch up with it.
@@ -85,35 +93,9 @@ pub enum Interest {
     Unwanted(Topic),
 }
 
-/// A topic's figures, for whoever asks from outside.
-#[derive(Clone, Debug)]
-pub struct TopicSummary {
-    /// Its name.
-    pub topic: Topic,
-    /// Subscriptions over all reactors.
-    pub listeners: usize,
-    /// Events a newcomer may ask for: all that the log holds, or none if it keeps no history.
-    pub retained: usize,
-    /// What the log weighs, in bytes, with what is kept for those who are behind.
-    pub retained_bytes: usize,
-    /// The id of the oldest event a newcomer may ask for.
-    pub oldest: Option<EventId>,
-    /// The newest retained event's id.
-    pub newest: Option<EventId>,
-    /// Its class.
-    pub class: Class,
-}
-
-/// A part of a topic's history.
-#[derive(Clone, Debug)]
-pub struct HistoryPage {
-    /// Oldest first.
-    pub events: Vec<Arc<Event>>,
-    /// What is missing ahead of them, after the id that was asked for.
-    pub gap: Option<Gap>,
-    /// The id behind which to ask for the rest, if these are not all there is.
-    pub next: Option<EventId>,
-}
+/// The memory budget has no room for another topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRoom;
 
 #[derive(Debug)]
 struct InterestWatch {
@@ -121,26 +103,20 @@ struct InterestWatch {
     waker: Arc<dyn Wake>,
 }
 
-/// How many parts the table of topics has.
-const SHARDS: usize = 64;
-
-type Shard = HashMap<Topic, Arc<TopicState>, foldhash::fast::RandomState>;
-
 /// All topics and all inboxes.
 #[derive(Debug)]
 pub struct Bus {
     pub(super) config: Config,
-    /// In shards, so that a look at all topics never keeps others from theirs for long.
-    shards: [RwLock<Shard>; SHARDS],
-    hasher: foldhash::fast::RandomState,
+    pub(super) topics: TopicTable,
     pub(super) inboxes: Vec<Inbox>,
     /// By [`LogKind`].
     watches: [Mutex<Option<InterestWatch>>; LogKind::ALL.len()],
     outlets: Outlets,
     pub(super) seen_keys: SeenKeys,
     next_key: AtomicU64,
-    retired: Mutex<Retired>,
+    pub(super) retired: Mutex<Retired>,
     pub(super) received: AtomicU64,
+    pub(super) log_bytes: AtomicUsize,
     pub(super) losses: AtomicU64,
     pub(super) resyncs: AtomicU64,
     pub(super) wakeups: AtomicU64,
@@ -159,14 +135,14 @@ impl Bus {
         Self {
             seen_keys: SeenKeys::new(config.idempotency_window, Arc::clone(&config.budget)),
             config,
-            shards: std::array::from_fn(|_| RwLock::default()),
-            hasher: foldhash::fast::RandomState::default(),
+            topics: TopicTable::default(),
             inboxes,
             watches: Default::default(),
             outlets,
             next_key: AtomicU64::new(1),
             retired: Mutex::default(),
             received: AtomicU64::new(0),
+            log_bytes: AtomicUsize::new(0),
             losses: AtomicU64::new(0),
             resyncs: AtomicU64::new(0),
             wakeups: AtomicU64::new(0),
@@ -181,6 +157,16 @@ impl Bus {
     /// Events accepted from all sources.
     pub fn received_total(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
+    }
+
+    /// What all topics retain together, in bytes.
+    pub fn log_bytes(&self) -> usize {
+        self.log_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many topics there are.
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
     }
 
     /// Times a source said that events of a topic may be missing.
@@ -248,23 +234,36 @@ impl Bus {
     }
 
     /// `reactor` begins to listen to `topic`: registers its interest and copies the history in one step, so that there
-    /// is neither gap nor duplicate between the two.
+    /// is neither gap nor duplicate between the two. The topic is made if need be, whatever is left of the memory budget.
     pub fn attach(&self, topic: &Topic, reactor: usize) -> Attachment {
         loop {
-            let state = self.state(topic);
-            let mut core = lock(&state.core);
-            if core.retired {
-                continue;
+            if let Some(attachment) = self.attach_to(&self.state(topic), reactor) {
+                return attachment;
             }
-            if core.interest.is_empty() {
-                self.tell_interest(state.class.log, Interest::Wanted(topic.clone()));
-            }
-            core.interest.insert(reactor);
-            core.resync.remove(reactor);
-            let attachment = Attachment::of(&state, &core, 0);
-            drop(core);
-            return attachment;
         }
+    }
+
+    /// The same, unless the topic does not exist and the memory budget has no room for it.
+    pub fn try_attach(&self, topic: &Topic, reactor: usize) -> Result<Attachment, NoRoom> {
+        loop {
+            if let Some(attachment) = self.attach_to(&self.try_state(topic)?, reactor) {
+                return Ok(attachment);
+            }
+        }
+    }
+
+    /// `None`: the topic has been taken out of the table meanwhile.
+    fn attach_to(&self, state: &Arc<TopicState>, reactor: usize) -> Option<Attachment> {
+        let mut core = lock(&state.core);
+        if core.retired {
+            return None;
+        }
+        if core.interest.is_empty() {
+            self.tell_interest(state.class.log, Interest::Wanted(state.topic.clone()));
+        }
+        core.interest.insert(reactor);
+        core.resync.remove(reactor);
+        Some(Attachment::of(state, &core, 0))
     }
 
     /// A copy of the log of `state` as it is now, for a reactor that is attached and has no readers of it yet.
@@ -293,7 +292,7 @@ impl Bus {
     /// that have one already. From now on a new topic of the kind is live only when the source says so.
     pub fn watch_interest(&self, kind: LogKind, changes: Sender<Interest>, waker: Arc<dyn Wake>) {
         *lock(&self.watches[kind as usize]) = Some(InterestWatch { changes, waker });
-        for state in self.states().into_iter().filter(|state| state.class.log == kind) {
+        for state in self.topics().filter(|state| state.class.log == kind) {
             let mut core = lock(&state.core);
             core.live = false;
             if !core.interest.is_empty() {
@@ -305,7 +304,10 @@ impl Bus {
     /// The source begins to load what its broker keeps of `topic`, which nobody reads yet: the log begins anew, empty, as
     /// what follows `floor`.
     pub fn begin_log(&self, topic: &Topic, floor: EventId) {
-        lock(&self.state(topic).core).history.restart(floor);
+        let state = self.state(topic);
+        let mut core = lock(&state.core);
+        core.history.restart(floor);
+        self.count_log(&mut core);
     }
 
     /// The newest id in the log of `topic`, or where its log begins if there is nothing in it.
@@ -345,60 +347,9 @@ impl Bus {
         lock(&self.state(topic).core).live = false;
     }
 
-    /// Drops what has grown too old, and topics that nobody uses. Takes its time: not for a reactor's thread.
-    pub fn sweep(&self, now: Moment) {
-        for state in self.states() {
-            let mut core = lock(&state.core);
-            core.history.trim(&state.class.retention.within(self.budget()), now);
-            if core.has_lost {
-                drop(core);
-                self.feed().tell_lost(&state.topic, now);
-                continue;
-            }
-            if core.history.is_empty() && core.interest.is_empty() {
-                core.retired = true;
-                lock(&self.retired).remember(self.hasher.hash_one(&state.topic), core.history.next() - 1);
-                drop(core);
-                self.write_shard(&state.topic).remove(&state.topic);
-            }
-        }
-        self.seen_keys.sweep(now);
-    }
-
     /// The id of the event that this hub puts at `position`, in whatever topic.
     pub fn id_at(&self, position: Position) -> EventId {
         EventId { major: self.config.epoch, minor: position }
-    }
-
-    /// The figures of every topic.
-    pub fn summaries(&self, now: Moment) -> Vec<TopicSummary> {
-        self.states().iter().map(|state| state.summary(self.budget(), now)).collect()
-    }
-
-    /// The topics there are whose names begin with `prefix`, and how many subscriptions each has here. Takes no topic's
-    /// lock.
-    pub fn topics_under(&self, prefix: &str) -> Vec<(Topic, usize)> {
-        let under = self.states().into_iter().filter(|state| state.topic.as_str().starts_with(prefix));
-        under.map(|state| (state.topic.clone(), state.listeners.load(Ordering::Relaxed))).collect()
-    }
-
-    /// The figures of `topic`, if it exists.
-    pub fn summary(&self, topic: &Topic, now: Moment) -> Option<TopicSummary> {
-        Some(self.existing(topic)?.summary(self.budget(), now))
-    }
-
-    /// The events of `topic` from `start` on, at most `limit`, oldest first; what is missing if the log does not join on to
-    /// it: then from the oldest retained on. `None`: there is no such topic.
-    pub fn history(&self, topic: &Topic, start: Start, limit: usize, now: Moment) -> Option<HistoryPage> {
-        let state = self.existing(topic)?;
-        let core = lock(&state.core);
-        let history = &core.history;
-        let placed = history.place(start, &state.class.retention.history, now);
-        let (from, gap) = placed.map_or_else(|gap| (history.oldest(), Some(gap)), |from| (from, None));
-        let events: Vec<_> = history.events_from(from).take(limit).cloned().collect();
-        let behind = from + events.len() as Position;
-        let next = (behind < history.next()).then(|| history.id_before(behind));
-        Some(HistoryPage { events, gap, next })
     }
 
     fn tell_interest(&self, kind: LogKind, interest: Interest) {
@@ -409,38 +360,45 @@ impl Bus {
         }
     }
 
-    fn existing(&self, topic: &Topic) -> Option<Arc<TopicState>> {
-        self.shard(topic).read().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
-    }
-
-    fn states(&self) -> Vec<Arc<TopicState>> {
-        let copy = |shard: &RwLock<Shard>| {
-            shard.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>()
-        };
-        self.shards.iter().flat_map(copy).collect()
-    }
-
-    fn shard(&self, topic: &Topic) -> &RwLock<Shard> {
-        &self.shards[self.hasher.hash_one(topic) as usize % SHARDS]
-    }
-
-    fn write_shard(&self, topic: &Topic) -> RwLockWriteGuard<'_, Shard> {
-        self.shard(topic).write().unwrap_or_else(PoisonError::into_inner)
+    /// Whether there is such a topic.
+    pub(super) fn has_topic(&self, topic: &Topic) -> bool {
+        self.topics.find(topic).is_some()
     }
 
     /// The topic, made if need be.
     pub(super) fn state(&self, topic: &Topic) -> Arc<TopicState> {
-        if let Some(state) = self.existing(topic) {
-            return state;
+        match self.find_or_make(topic, |bytes| Ok::<_, Infallible>(self.budget().charge(bytes))) {
+            Ok(state) => state,
+            Err(never) => match never {},
+        }
+    }
+
+    /// The topic, made if need be and if there is room for it.
+    pub(super) fn try_state(&self, topic: &Topic) -> Result<Arc<TopicState>, NoRoom> {
+        self.find_or_make(topic, |bytes| {
+            let has_room = !self.budget().is_spent();
+            has_room.then(|| self.budget().try_charge(bytes)).flatten().ok_or(NoRoom)
+        })
+    }
+
+    fn find_or_make<E>(
+        &self,
+        topic: &Topic,
+        charge: impl FnOnce(usize) -> Result<Charge, E>,
+    ) -> Result<Arc<TopicState>, E> {
+        if let Some(state) = self.topics.find(topic) {
+            return Ok(state);
         }
         let class = self.class(topic);
         let live = lock(&self.watches[class.log as usize]).is_none();
-        let mut topics = self.write_shard(topic);
-        Arc::clone(topics.entry(topic.clone()).or_insert_with(|| Arc::new(self.new_state(topic, class, live))))
+        self.topics.find_or_insert(topic, || {
+            let charge = charge(TOPIC_BYTES + topic.as_str().len())?;
+            Ok(self.new_state(topic, class, live, charge))
+        })
     }
 
-    fn new_state(&self, topic: &Topic, class: &Class, live: bool) -> TopicState {
-        let before = lock(&self.retired).last_position(self.hasher.hash_one(topic));
+    fn new_state(&self, topic: &Topic, class: &Class, live: bool, charge: Charge) -> TopicState {
+        let before = lock(&self.retired).last_position(self.topics.hash(topic));
         let history = match class.log {
             LogKind::Memory => Ring::new(before + 1, self.id_at(before)),
             // Where it begins is known once it is loaded.
@@ -459,7 +417,9 @@ impl Bus {
                 has_lost: false,
                 has_blind: false,
                 retired: false,
+                counted_bytes: 0,
             }),
+            _charge: charge,
         }
     }
 }
@@ -491,21 +451,6 @@ impl TopicState {
     pub(super) fn event(&self, id: EventId, position: Position, kind: Option<&str>, data: Bytes, now: Moment) -> Event {
         let key = (self.class.policy == Policy::Latest).then(|| event_key(self.class.key.as_deref(), kind, &data));
         Event { key, ..Event::new(self.topic.clone(), id, position, kind, data, now) }
-    }
-
-    fn summary(&self, budget: &Budget, now: Moment) -> TopicSummary {
-        let mut core = lock(&self.core);
-        core.history.trim(&self.class.retention.within(budget), now);
-        let oldest = core.history.first_for_newcomers(&self.class.retention.history);
-        TopicSummary {
-            topic: self.topic.clone(),
-            listeners: self.listeners.load(Ordering::Relaxed),
-            retained: (core.history.next() - oldest) as usize,
-            retained_bytes: core.history.bytes(),
-            oldest: core.history.event(oldest).map(|event| event.id),
-            newest: core.history.event(core.history.next() - 1).map(|event| event.id),
-            class: self.class.clone(),
-        }
     }
 }
 

@@ -412,6 +412,7 @@ pub fn answer(request: &Request, context: &Context<'_>) -> (usize, Answer) {
         (Some((route, topic)), _) => dispatch(route, request, topic, context),
     };
     access::count_forbidden(&answer, context);
+    let answer = overload::refuse_while_spent(request, answer, context.hub.bus.budget());
     let answer = overload::refuse_while_ending(request, answer, context.hub.phase());
     (place, cors::allow(answer, request, &context.hub.config.cors))
 }

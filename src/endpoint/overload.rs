@@ -2,6 +2,7 @@
 
 use super::{Answer, OpenSse, OpenWebSocket, Phase, wells};
 use crate::{
+    budget::Budget,
     close::Close,
     protocol::{
         Dialect, FANFARE_V1,
@@ -57,15 +58,25 @@ pub(super) fn answer_once(answer: Answer) -> Answer {
 /// `answer`, unless it is a stream and the hub is about to end: then there would be no point in opening it. Any other
 /// request that was under way is still answered.
 pub(super) fn refuse_while_ending(request: &Request, answer: Answer, phase: Phase) -> Answer {
-    let opens = match &answer {
-        Answer::Sse(_) | Answer::WebSocket(_) => true,
-        Answer::Engine(ask) => ask.kind.sid().is_none(),
-        Answer::Response(_) | Answer::Later(_) | Answer::Ended { .. } => false,
-    };
-    if phase == Phase::Serving || !opens {
+    if phase == Phase::Serving || !opens(&answer) {
         return answer;
     }
     decline(request, Close::Restart, later(503, Close::Restart.label(), Close::Restart))
+}
+
+/// `answer`, unless it is a new stream and the memory budget is spent. A connection that was let in while there was room may
+/// ask for one when there is none.
+pub(super) fn refuse_while_spent(request: &Request, answer: Answer, budget: &Budget) -> Answer {
+    if budget.is_spent() && opens(&answer) { refuse(request, Overload::Memory) } else { answer }
+}
+
+/// Whether it opens a stream or a session.
+fn opens(answer: &Answer) -> bool {
+    match answer {
+        Answer::Sse(_) | Answer::WebSocket(_) => true,
+        Answer::Engine(ask) => ask.kind.sid().is_none(),
+        Answer::Response(_) | Answer::Later(_) | Answer::Ended { .. } => false,
+    }
 }
 
 fn later(status: u16, code: &str, close: Close) -> Response {

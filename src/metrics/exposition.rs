@@ -174,14 +174,15 @@ impl Metrics {
     }
 
     fn bus_rows(&self, bus: &Bus) -> Vec<Family> {
-        let summaries = bus.summaries(self.clock.now());
-        let log_bytes: usize = summaries.iter().map(|summary| summary.retained_bytes).sum();
         vec![
             Family::counter("fanfare_events", "Events accepted from all sources").of(bus.received_total()),
-            Family::gauge("fanfare_topics", "Topics known").of(summaries.len() as u64),
-            Family::gauge("fanfare_log_bytes", "Weight of all retained events").of(log_bytes as u64),
-            Family::gauge("fanfare_budget_used_bytes", "Held by logs, answers and unfinished requests")
-                .of(bus.budget().used() as u64),
+            Family::gauge("fanfare_topics", "Topics known").of(bus.topic_count() as u64),
+            Family::gauge("fanfare_log_bytes", "Weight of all retained events").of(bus.log_bytes() as u64),
+            Family::gauge(
+                "fanfare_budget_used_bytes",
+                "Held by topics, logs, subscriptions, answers and unfinished requests",
+            )
+            .of(bus.budget().used() as u64),
             Family::gauge("fanfare_budget_bytes", "What these may hold").of(bus.budget().limit() as u64),
             Family::counter("fanfare_losses", "Times a source may have lost events of a topic").of(bus.losses_total()),
             Family::counter("fanfare_resyncs", "Times a full inbox became a resync").of(bus.resyncs_total()),
@@ -199,13 +200,20 @@ fn process_rows() -> Vec<Family> {
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))
         .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse().ok());
-    let descriptors = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     vec![
         Family::gauge("process_resident_memory_bytes", "Resident memory").of(resident_kib.unwrap_or(0) * 1024),
-        Family::gauge("process_open_fds", "Open descriptors").of(descriptors as u64),
+        Family::gauge("process_open_fds", "Open descriptors").of(open_descriptors()),
         Family::counter("process_cpu_seconds", "Processor time, user and system")
             .with(Vec::new(), Value::Decimal(cpu_seconds())),
     ]
+}
+
+/// Since Linux 6.2 the folder's size is how many there are; before that they have to be counted one by one.
+fn open_descriptors() -> u64 {
+    match std::fs::metadata("/proc/self/fd").map_or(0, |folder| folder.len()) {
+        0 => std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64),
+        count => count,
+    }
 }
 
 /// The sum over the threads of what `/proc/self/task/*/schedstat` has first: nanoseconds on a processor.

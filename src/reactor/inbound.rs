@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     close::Close,
-    endpoint::{self, Answer, Context, OpenSse, OpenWebSocket, Phase, Reply},
+    endpoint::{self, Answer, Context, OpenSse, OpenWebSocket, Overload, Phase, Reply},
     event::{EventId, Start},
     frame::SseForm,
     metrics::Transport,
@@ -289,7 +289,9 @@ impl<N: Net> Reactor<N> {
         connection.identity = identity;
         if !form.with_id {
             let begin = |topic: u32| TopicCursor { topic, id: EventId::default() };
-            let cursors = Some(Box::new(topics.iter().map(|(topic, _)| begin(self.attach(topic))).collect()));
+            let begun = topics.iter().map(|(topic, _)| self.try_attach(topic).map(begin)).collect::<Result<_, _>>();
+            let Ok(begun) = begun else { return self.end(slot, Overload::Memory.close()) };
+            let cursors = Some(Box::new(begun));
             if let Some(connection) = self.connections.at(slot)
                 && let Ok(Session::Sse(stream)) = &mut connection.session
             {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rand::RngExt;
 use serde_json::value::RawValue;
 
-use super::{Reactor, net::Net, table::Purpose};
+use super::{Reactor, net::Net, subscribe::NO_ROOM, table::Purpose};
 use crate::{
     auth::Identity,
     endpoint::{
@@ -257,7 +257,9 @@ impl<N: Net> Reactor<N> {
         if self.hub.config.topics_per_connection_max <= held {
             return self.take_socket_replies(slot, errand, refused);
         }
-        let place = self.attach(topic);
+        let Ok(place) = self.try_attach(topic) else {
+            return self.refuse_errand(slot, errand, "Overloaded", NO_ROOM);
+        };
         if self.is_reading(slot, place) {
             return self.join_reader(slot, place, errand, done);
         }

@@ -11,6 +11,8 @@ use super::{
     table::{Purpose, Waiter},
 };
 use crate::{
+    bus::{Attachment, NoRoom},
+    endpoint::Overload,
     event::{EventId, Position, Start},
     gap::{Gap, GapReason},
     log::{Listener, Moved},
@@ -18,6 +20,11 @@ use crate::{
     topic::Topic,
 };
 
+/// Why there is no new subscription while the memory budget is spent.
+pub(super) const NO_ROOM: &str = "the memory budget is spent; try again later";
+/// What a subscription is taken to weigh, in bytes: its places with the connection and among the topic's listeners, which
+/// grow by doubling, or the place of one that waits for its topic.
+const SUBSCRIPTION_BYTES: usize = 64;
 /// Why a subscription that was given up never began.
 const CANCELLED: &str = "unsubscribed before the topic was confirmed";
 
@@ -26,8 +33,10 @@ impl<N: Net> Reactor<N> {
     /// sees the stream open may rely on getting what is published from then on.
     pub(super) fn subscribe_stream(&mut self, slot: u32, topics: &[(Topic, Start)]) {
         for (topic, start) in topics {
-            let place = self.attach(topic);
-            self.subscribe(slot, place, *start, Purpose::Opening);
+            match self.try_attach(topic) {
+                Ok(place) => self.subscribe(slot, place, *start, Purpose::Opening),
+                Err(NoRoom) => return self.end(slot, Overload::Memory.close()),
+            }
         }
         self.check_opened(slot);
     }
@@ -56,8 +65,13 @@ impl<N: Net> Reactor<N> {
             let text = refuse("AlreadySubscribed", "this connection listens to the topic already");
             return self.send_message(slot, &text);
         }
-        let place = self.attach(topic);
-        self.subscribe(slot, place, start, Purpose::Command(reference));
+        match self.try_attach(topic) {
+            Ok(place) => self.subscribe(slot, place, start, Purpose::Command(reference)),
+            Err(NoRoom) => {
+                let text = refuse("Overloaded", NO_ROOM);
+                self.send_message(slot, &text);
+            }
+        }
     }
 
     fn is_subscribed(&mut self, slot: u32, place: u32) -> bool {
@@ -76,7 +90,8 @@ impl<N: Net> Reactor<N> {
         if let Purpose::Opening = purpose {
             connection.state.set(HELD);
         }
-        topic.waiting.push_back(Waiter { token, since: self.now, start, purpose });
+        let charge = self.hub.bus.budget().charge(SUBSCRIPTION_BYTES);
+        topic.waiting.push_back(Waiter { token, since: self.now, start, purpose, _charge: charge });
     }
 
     /// The subscription begins: acknowledges it, and listens, replays, or tells of a gap and listens.
@@ -313,6 +328,7 @@ impl<N: Net> Reactor<N> {
         let subscription = connection.subscriptions.len() as u16;
         let listener = topic.lap.add(Listener { slot, subscription, format: format.into(), cursor });
         topic.state.listeners.fetch_add(1, Ordering::Relaxed);
+        self.hub.bus.budget().adjust(0, SUBSCRIPTION_BYTES);
         connection.subscriptions.push(Subscription { topic: place, place: listener });
         self.mark_dirty(slot);
     }
@@ -326,15 +342,29 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// The topic's place in the table, attached to the bus if nobody here listened to it.
+    /// The topic's place in the table, attached to the bus if nobody here listened to it, whatever is left of the memory
+    /// budget: for whoever comes back to what it listened to.
     pub(super) fn attach(&mut self, topic: &Topic) -> u32 {
         match self.topics.place_of(topic) {
             Some(place) => place,
-            None => {
-                self.gathers.forget();
-                self.topics.insert(self.hub.bus.attach(topic, self.index))
-            }
+            None => self.take_in_topic(self.hub.bus.attach(topic, self.index)),
         }
+    }
+
+    /// The same for a new subscription, which is refused while the memory budget is spent.
+    pub(super) fn try_attach(&mut self, topic: &Topic) -> Result<u32, NoRoom> {
+        if self.hub.bus.budget().is_spent() {
+            return Err(NoRoom);
+        }
+        match self.topics.place_of(topic) {
+            Some(place) => Ok(place),
+            None => Ok(self.take_in_topic(self.hub.bus.try_attach(topic, self.index)?)),
+        }
+    }
+
+    fn take_in_topic(&mut self, attachment: Attachment) -> u32 {
+        self.gathers.forget();
+        self.topics.insert(attachment, self.hub.bus.budget())
     }
 
     /// Ends the subscription at `index` of the connection.
@@ -348,6 +378,7 @@ impl<N: Net> Reactor<N> {
         }
         let Some(topic) = self.topics.at(place) else { return };
         topic.state.listeners.fetch_sub(1, Ordering::Relaxed);
+        self.hub.bus.budget().adjust(SUBSCRIPTION_BYTES, 0);
         if let Some(Moved { slot, subscription, place: new_place }) = topic.lap.remove(listener)
             && let Some(other) = self.connections.at(slot)
         {

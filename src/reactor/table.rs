@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::{net::Token, socket::Errand};
 use crate::{
-    budget::Budget,
+    budget::{Budget, Charge},
     bus::{Attachment, LogKind, TopicKey, TopicState},
     clock::Moment,
     endpoint::SocketReply,
@@ -46,7 +46,12 @@ pub(super) struct LocalTopic {
     pub(super) replaying: u32,
     /// With the policy `latest`: the newest event of each key.
     newest: Option<NewestByKey>,
+    /// What it holds of the memory budget.
+    _charge: Charge,
 }
+
+/// What a topic without events is taken to weigh on each reactor that has listeners of it, in bytes. Its name is the bus's.
+const LOCAL_TOPIC_BYTES: usize = 512;
 
 type NewestByKey = HashMap<Box<str>, Position, foldhash::fast::RandomState>;
 
@@ -59,6 +64,8 @@ pub(super) struct Waiter {
     pub(super) start: Start,
     /// What for.
     pub(super) purpose: Purpose,
+    /// What it holds of the memory budget.
+    pub(super) _charge: Charge,
 }
 
 /// Why a connection subscribes.
@@ -73,7 +80,7 @@ pub(super) enum Purpose {
 }
 
 impl LocalTopic {
-    fn new(attachment: Attachment) -> Self {
+    fn new(attachment: Attachment, charge: Charge) -> Self {
         let (state, live) = (Arc::clone(&attachment.state), attachment.live);
         let newest = (state.class.policy == Policy::Latest).then(HashMap::default);
         let head = attachment.next;
@@ -91,6 +98,7 @@ impl LocalTopic {
             waiting: VecDeque::new(),
             replaying: 0,
             newest,
+            _charge: charge,
         };
         topic.load(attachment);
         topic
@@ -200,13 +208,13 @@ impl TopicTable {
     }
 
     /// Takes in a topic that the bus has just attached.
-    pub(super) fn insert(&mut self, attachment: Attachment) -> u32 {
+    pub(super) fn insert(&mut self, attachment: Attachment, budget: &Arc<Budget>) -> u32 {
         let (topic, key) = (attachment.state.topic.clone(), attachment.state.key);
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
             (self.places.len() - 1) as u32
         });
-        self.places[place as usize] = Some(LocalTopic::new(attachment));
+        self.places[place as usize] = Some(LocalTopic::new(attachment, budget.charge(LOCAL_TOPIC_BYTES)));
         self.by_name.insert(topic, place);
         self.by_key.insert(key, place);
         place

@@ -1,10 +1,18 @@
-//! No memory is allocated per delivery: an event to a thousand listeners allocates what an event to ten does.
+//! No memory is allocated per delivery: an event to a thousand listeners allocates what an event to ten does. And what a topic
+//! takes is what it is charged for.
 
 #[path = "../../bench/deliveries/rig.rs"]
 mod rig;
 #[path = "../../bench/deliveries/stub.rs"]
 mod stub;
 
+use std::sync::Arc;
+
+use fanfare::{
+    budget::Budget,
+    bus::{Bus, Config, Outlets},
+    topic::Topic,
+};
 use rig::{Rig, Transport};
 
 /// What one event itself may cost: the event, its frame, and the boxes around them. Socket.IO needs the most: a payload that
@@ -40,4 +48,26 @@ fn count(connections: u32, transport: Transport, chokes: bool, together: u32) ->
     let counted = allocation_counter::measure(|| rig.publish(together, together, 200).expect("the network is made up"));
     assert!(u64::from(connections) <= rig.written.calls() - before, "every listener was written to");
     counted.count_total
+}
+
+/// Topics that are counted at once: the tables grow by doubling, so that this many fill them about as well as any number does on
+/// the average.
+const TOPICS: usize = 48_000;
+/// What the allocator adds to each of a topic's blocks: its head, and the rest to its next size.
+const BLOCK_BYTES: usize = 16;
+
+#[test]
+fn a_topic_is_charged_for_what_it_takes() {
+    let budget = Arc::new(Budget::unlimited());
+    let bus = Bus::new(Config { budget: Arc::clone(&budget), ..Config::default() }, Vec::new(), Outlets::default());
+    let counted = allocation_counter::measure(|| {
+        for number in 0..TOPICS {
+            let topic = Topic::parse(&format!("sensors.{number}")).expect("a good name");
+            bus.mark_stale(&topic);
+        }
+    });
+    let blocks = usize::try_from(counted.count_current).expect("they are kept");
+    let taken = usize::try_from(counted.bytes_current).expect("they are kept") + blocks * BLOCK_BYTES;
+    let (taken, charged) = (taken / TOPICS, budget.used() / TOPICS);
+    assert!((charged * 2 / 3..=charged).contains(&taken), "{taken} bytes a topic, and {charged} are charged");
 }

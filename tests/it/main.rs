@@ -12,6 +12,7 @@ mod bench_ladder;
 mod bench_processes;
 mod browser;
 mod browser_refusals;
+mod budget;
 mod churn;
 mod commands;
 mod drain;

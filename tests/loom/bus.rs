@@ -6,23 +6,30 @@ mod archive;
 mod idempotency;
 #[path = "../../src/bus/inbox.rs"]
 mod inbox;
+#[path = "../../src/bus/listing.rs"]
+mod listing;
 #[path = "../../src/bus/publish.rs"]
 mod publish;
 #[path = "../../src/bus/reactors.rs"]
 mod reactors;
 #[path = "../../src/bus/retired.rs"]
 mod retired;
+#[path = "../../src/bus/sweep.rs"]
+mod sweep;
 #[path = "sync.rs"]
 pub(crate) mod sync;
+#[path = "../../src/bus/table.rs"]
+mod table;
 #[path = "../../src/bus/topics.rs"]
 mod topics;
 
 pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveReply, ArchiveRequest};
 pub use fanfare::bus::{Class, Config, LogKind};
 pub use inbox::{AnswerForm, Answered, Complete, CompleteFrames, Doorbell, Inbox, Mail, Note, Waiting, Wake};
+pub use listing::{HistoryPage, TopicSummary};
 pub use publish::{Feed, Outlet, Publication, PublishFailed, PublishRefused, Receipt, Reply};
 pub use reactors::{REACTORS_MAX, ReactorSet};
-pub use topics::{Attachment, Bus, HistoryPage, Interest, TopicKey, TopicState, TopicSummary};
+pub use topics::{Attachment, Bus, Interest, NoRoom, TopicKey, TopicState};
 
 /// The ways out of the hub: none.
 #[derive(Debug, Default)]

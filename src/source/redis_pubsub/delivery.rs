@@ -1,5 +1,7 @@
 //! One buffer full of replies: messages to the bus, what the server confirms to the subscriptions.
 
+use std::sync::Arc;
+
 use tracing::warn;
 
 use super::{
@@ -11,7 +13,7 @@ use super::{
     subscriptions::{Notice, Subscriptions},
 };
 use crate::{
-    bus::{Bus, Feed},
+    bus::{Bus, Feed, TopicState},
     clock::Moment,
     gap::GapReason,
 };
@@ -83,10 +85,9 @@ pub(super) fn tell(
             // Expected, and so no loss of the source's; the log has a hole all the same.
             Notice::Left(topic) => feed.report_loss(&topic, GapReason::SourceLost, now),
             Notice::LostUnder(index) => {
-                let summaries = bus.summaries(now);
-                let topics = summaries.iter().map(|summary| &summary.topic);
-                for topic in topics.filter(|topic| subscriptions.patterns().carried(index, topic)) {
-                    feed.report_loss(topic, GapReason::SourceLost, now);
+                let carried = |state: &Arc<TopicState>| subscriptions.patterns().carried(index, &state.topic);
+                for state in bus.topics().filter(carried) {
+                    feed.report_loss(&state.topic, GapReason::SourceLost, now);
                     status.on_loss();
                 }
             }
