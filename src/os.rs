@@ -150,6 +150,15 @@ pub fn unacknowledged_bytes(socket: BorrowedFd<'_>) -> io::Result<usize> {
     if outcome == 0 { Ok(usize::try_from(count).unwrap_or(0)) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether `socket` is open and nothing has arrived on it: neither bytes, nor its end, nor a failure. Takes nothing away.
+pub fn has_nothing_to_read(socket: BorrowedFd<'_>) -> bool {
+    let mut byte = 0_u8;
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    // SAFETY: the kernel writes at most the one byte that it is given.
+    let count = unsafe { libc::recv(socket.as_raw_fd(), (&raw mut byte).cast(), 1, flags) };
+    count < 0 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
+}
+
 /// The machine's monotonic clock: the time since some moment that is the same for all its processes.
 pub fn monotonic_now() -> Duration {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };

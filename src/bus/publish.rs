@@ -297,6 +297,39 @@ pub enum PublishFailed {
     Unknown,
     /// The memory budget is spent: nothing was published.
     NoRoom,
+    /// The source's broker refuses it, and will again until somebody changes something there: nothing was published.
+    Refused(Refusal),
+}
+
+/// Why a broker refuses a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its access rules do not let this hub in, or not publish there.
+    Forbidden,
+    /// It is a replica, which takes no writes and has nobody to pass them on to.
+    ReadOnly,
+    /// It has fewer replicas than it was told to have before it takes writes.
+    TooFewReplicas,
+    /// Its memory is spent.
+    OutOfMemory,
+    /// It is a node of a cluster, and the topic belongs to another one.
+    Elsewhere,
+    /// Something else.
+    Other,
+}
+
+impl Refusal {
+    /// What is wrong, for whoever published.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Forbidden => "the source's access rules forbid this publication; nothing was published",
+            Self::ReadOnly => "the source is read-only (a replica); nothing was published",
+            Self::TooFewReplicas => "the source has too few replicas to take writes; nothing was published",
+            Self::OutOfMemory => "the source has no memory left; nothing was published",
+            Self::Elsewhere => "the source is a cluster's node, and the topic is another node's; nothing was published",
+            Self::Other => "the source refuses this publication; nothing was published",
+        }
+    }
 }
 
 /// The answer to one publication: its id, if this hub assigned one.

@@ -209,6 +209,10 @@ pub(super) const KEYS: &[Key<Written>] = &[
     Key { path: "redis.sentinel_timeout",
           help: "How long each sentinel may take to say where the master is.",
           field: |it| Field::Span { value: &mut it.redis.sentinel_timeout, min: MILLISECOND } },
+    Key { path: "redis.allow_replica",
+          help: "Accept a server that is a replica. The hub then reads from it, and refuses publications (503). false: such \
+                 a hub is not ready, for what is published at a replica reaches nobody else.",
+          field: |it| Field::Flag(&mut it.redis.allow_replica) },
     Key { path: "redis.subscribe",
           help: "Channel patterns that stay subscribed, whoever listens, such as \"orders.*\".",
           field: |it| Field::Words(&mut it.redis.subscribe) },

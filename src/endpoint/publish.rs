@@ -305,6 +305,7 @@ pub(super) fn describe_failure(failed: PublishFailed) -> (u16, &'static str, &'s
         PublishFailed::NoRoom => (503, "overloaded", "the memory budget is spent; nothing was published"),
         PublishFailed::QueueFull => (503, "overloaded", "too many events wait for the source; nothing was published"),
         PublishFailed::Unavailable => (503, "unavailable", "the source cannot be reached; nothing was published"),
+        PublishFailed::Refused(refusal) => (503, "refused", refusal.text()),
         PublishFailed::Unknown => {
             (504, "unknown_outcome", "the source did not answer; the event may have been published")
         }

@@ -99,8 +99,16 @@ impl Metrics {
         let mut probe = Family::gauge("fanfare_source_probe_seconds", "How long its last proof of delivery took");
         let mut reconnects = Family::counter("fanfare_source_reconnects", "Times its connection was lost");
         let mut losses = Family::counter("fanfare_source_losses", "Times it may have lost events of a topic");
+        let mut refused =
+            Family::gauge("fanfare_source_refused_subscriptions", "Topics and patterns its broker refuses");
+        let mut unpublished = Family::counter("fanfare_source_refused_publications", "Publications its broker refused");
+        let mut unasked =
+            Family::counter("fanfare_source_unasked", "Messages dropped: their channel is not subscribed");
         for source in &self.sources {
             let labels = || vec![("source", source.name().to_owned())];
+            refused.add(labels(), Value::Number(source.refused_subscriptions()));
+            unpublished.add(labels(), Value::Number(source.refused_publications_total()));
+            unasked.add(labels(), Value::Number(source.unasked_total()));
             losses.add(labels(), Value::Number(source.losses_total()));
             received.add(labels(), Value::Number(source.received_total()));
             up.add(labels(), Value::Number(u64::from(source.check(now).is_ok())));
@@ -115,7 +123,7 @@ impl Metrics {
         let from_sources: u64 = self.sources.iter().map(|source| source.received_total()).sum();
         let at_the_hub = bus.received_total().saturating_sub(from_sources);
         received.add(vec![("source", "hub".to_owned())], Value::Number(at_the_hub));
-        vec![received, up, age, probe, reconnects, losses]
+        vec![received, up, age, probe, reconnects, losses, refused, unpublished, unasked]
     }
 
     fn reactor_rows(&self) -> Vec<Family> {

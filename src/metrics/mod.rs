@@ -267,6 +267,22 @@ pub trait SourceHealth: Send + Sync + fmt::Debug {
     fn losses_total(&self) -> u64 {
         0
     }
+    /// What it does not do for single topics, although it delivers: one line each, few lines.
+    fn degraded(&self, _now: Moment) -> Vec<String> {
+        Vec::new()
+    }
+    /// Topics and patterns that its broker refuses to let it subscribe to, at present.
+    fn refused_subscriptions(&self) -> u64 {
+        0
+    }
+    /// Publications that its broker refused.
+    fn refused_publications_total(&self) -> u64 {
+        0
+    }
+    /// Messages that its broker sent on channels that were not subscribed, or no longer; they are dropped.
+    fn unasked_total(&self) -> u64 {
+        0
+    }
     /// How long publications took that it made by itself, and that no reactor counts.
     fn publish_durations(&self) -> Option<&Histogram> {
         None

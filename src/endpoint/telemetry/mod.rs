@@ -209,6 +209,7 @@ fn describe_unpublished(failed: PublishFailed) -> Response {
     let (status, name, message) = match failed {
         PublishFailed::NoRoom | PublishFailed::QueueFull => (503, "Overloaded", "there is no room at the moment"),
         PublishFailed::Unavailable => (503, "PublishError", "the source cannot be reached"),
+        PublishFailed::Refused(refusal) => (503, "PublishError", refusal.text()),
         PublishFailed::Unknown => (504, "PublishTimeout", "the source did not answer; it may have been published"),
     };
     let response = error(status, name, message);

@@ -1,15 +1,21 @@
 //! Where a Redis server is: at the address of its URL, or wherever the sentinels say that the master is at present.
 //!
 //! Shared by everything that connects to Redis. With a `redis+sentinel://` URL the address is asked for before *every*
-//! connection, and a connection counts only if the server at its end says that it is a master: during a failover a
-//! sentinel may still name the old one, or a new one that is not ready.
+//! connection. With any URL a connection counts only if the server at its end says that it is a master, or a replica where
+//! [`Options::allow_replica`] says that one is meant: a sentinel may still name the old master during a failover, and a
+//! name or a virtual address may lead to a replica after one.
 
+mod connection;
+mod role;
 mod sentinel;
 mod tls;
 mod url;
 mod watch;
 
+pub(super) use connection::{Connection, SendFailed, is_lasting, is_read_only};
+pub(super) use role::{Role, Unfit};
 pub use tls::TlsFiles;
+pub(super) use tls::client_config;
 pub(super) use url::Target;
 pub use url::{BadRedisUrl, RedisUrl};
 pub(super) use watch::{Allegiance, Consensus, Watch};
@@ -19,11 +25,15 @@ pub(super) mod tests;
 
 use std::{
     fmt, io,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use redis::{Connection, ConnectionInfo, ErrorKind, RedisError, Value, io::tcp::TcpSettings};
+use redis::{ConnectionInfo, ErrorKind, RedisError, io::tcp::TcpSettings};
+use rustls::ClientConfig;
 use sentinel::Sentinel;
 
 /// What it takes to find a server.
@@ -37,6 +47,8 @@ pub struct Options {
     pub sentinel_login: SentinelLogin,
     /// How long each sentinel may take to answer.
     pub sentinel_timeout: Duration,
+    /// Whether a server that is a replica will do. It is read from, and never published to.
+    pub allow_replica: bool,
 }
 
 /// The login at the sentinels, which have passwords of their own. `Debug` does not show it.
@@ -53,6 +65,12 @@ pub struct SentinelLogin {
 pub struct Directory {
     /// How to connect; the address in it counts only without sentinels.
     server: ConnectionInfo,
+    /// The login.
+    url: RedisUrl,
+    tls: Option<Arc<ClientConfig>>,
+    allow_replica: bool,
+    /// The first number of the oldest version that will do.
+    least_version: u64,
     service: String,
     /// Empty if the URL itself says where the server is.
     sentinels: Vec<Sentinel>,
@@ -64,6 +82,8 @@ pub struct Directory {
 impl Directory {
     /// Fails if `options` names files that cannot be used.
     pub fn new(options: &Options) -> io::Result<Self> {
+        // First, because its complaints about the files are the better ones.
+        let tls = options.url.is_tls().then(|| client_config(&options.tls)).transpose()?;
         let server = tls::equip(plain(options.url.connection_info()), &options.tls)?;
         let (service, addresses) = match options.url.sentinels() {
             Some(sentinels) => (sentinels.service.clone(), sentinels.addresses.as_slice()),
@@ -76,9 +96,19 @@ impl Directory {
             service,
             sentinels: sentinels.collect(),
             server,
+            url: options.url.clone(),
+            tls,
+            allow_replica: options.allow_replica,
+            least_version: 0,
             sentinel_timeout: options.sentinel_timeout,
             next: AtomicUsize::new(0),
         })
+    }
+
+    /// Refuses servers whose version begins with a smaller number than `least_version`.
+    #[must_use]
+    pub(super) fn with_least_version(self, least_version: u64) -> Self {
+        Self { least_version, ..self }
     }
 
     /// Where the server is, with its login, ready for [`redis::Client::open`]. With sentinels, each is asked in turn
@@ -118,48 +148,18 @@ impl Directory {
         Some(Target::of(&url::with_address(&self.server, host, *port)))
     }
 
-    /// Connects, logs in and, with sentinels, makes sure that it is the master; all of it within about `timeout`. No
-    /// timeout stays set on the connection.
-    pub fn connect(&self, timeout: Duration) -> Result<Connection, RedisError> {
-        self.connect_somewhere(timeout).map(|(connection, _)| connection)
-    }
-
-    /// The same, and where that is.
-    pub(super) fn connect_somewhere(&self, timeout: Duration) -> Result<(Connection, Target), RedisError> {
+    /// Connects, logs in, makes itself known as `name`, and makes sure that the server is one to use; all of it within
+    /// about `timeout`, which stays set on the connection.
+    pub(super) fn connect(&self, name: &str, timeout: Duration) -> Result<Connection, RedisError> {
         let started = Instant::now();
         let info = self.current_within(timeout).map_err(|why| RedisError::from((ErrorKind::Io, "sentinels", why)))?;
-        let target = Target::of(&info);
         let left = timeout.saturating_sub(started.elapsed()).max(Duration::from_millis(1));
-        let mut connection = redis::Client::open(info)?.get_connection_with_timeout(left)?;
-        if self.must_be_master() {
-            connection.set_read_timeout(Some(left))?;
-            connection.set_write_timeout(Some(left))?;
-            check_master(&redis::cmd("ROLE").query(&mut connection)?)?;
-            connection.set_read_timeout(None)?;
-            connection.set_write_timeout(None)?;
-        }
-        Ok((connection, target))
+        Connection::open(self, Target::of(&info), name, left)
     }
 
-    /// Whether a server has to prove by `ROLE` that it is a master.
-    pub fn must_be_master(&self) -> bool {
+    /// Whether sentinels say where the server is, so that another one may soon be there.
+    pub(super) fn has_sentinels(&self) -> bool {
         !self.sentinels.is_empty()
-    }
-}
-
-/// Fails unless `role`, the answer to `ROLE`, is a master's.
-pub fn check_master(role: &Value) -> Result<(), RedisError> {
-    let name = match role {
-        Value::Array(items) => items.first(),
-        _ => None,
-    };
-    match name {
-        Some(Value::BulkString(name)) if name == b"master" => Ok(()),
-        Some(Value::BulkString(name)) => {
-            let name = String::from_utf8_lossy(name).into_owned();
-            Err((ErrorKind::Client, "the server is not a master", name).into())
-        }
-        _ => Err((ErrorKind::UnexpectedReturnType, "ROLE is answered by a list").into()),
     }
 }
 

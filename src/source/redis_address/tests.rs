@@ -108,6 +108,7 @@ fn directory(ports: &[u16], password: &str) -> Directory {
         tls: TlsFiles::default(),
         sentinel_login: SentinelLogin { password: password.to_owned(), ..SentinelLogin::default() },
         sentinel_timeout: Duration::from_millis(200),
+        allow_replica: false,
     };
     Directory::new(&options).expect("no files")
 }
@@ -173,8 +174,9 @@ fn without_sentinels_the_url_decides() {
         tls: TlsFiles::default(),
         sentinel_login: SentinelLogin::default(),
         sentinel_timeout: Duration::ZERO,
+        allow_replica: false,
     };
     let directory = Directory::new(&options).expect("no files");
     assert_eq!(directory.current().expect("nobody is asked").addr().to_string(), "h:1");
-    assert!(!directory.must_be_master());
+    assert!(!directory.has_sentinels());
 }

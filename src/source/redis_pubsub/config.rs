@@ -22,6 +22,8 @@ pub struct Config {
     pub sentinel_login: SentinelLogin,
     /// How long each sentinel may take to answer.
     pub sentinel_timeout: Duration,
+    /// Whether a server that is a replica will do: it is read from, and publications are refused.
+    pub allow_replica: bool,
     /// Channel patterns (Redis's globs) subscribed to from the start, whoever listens. Where several cover a channel,
     /// its messages come in through the first.
     pub subscribe: Vec<String>,
@@ -66,6 +68,7 @@ impl Default for Config {
             key_file: None,
             sentinel_login: SentinelLogin::default(),
             sentinel_timeout: Duration::from_secs(1),
+            allow_replica: false,
             subscribe: Vec::new(),
             always: Vec::new(),
             interest: true,
@@ -89,16 +92,20 @@ impl Default for Config {
 impl Config {
     /// What tells where the server is. Fails if files are named that cannot be used.
     pub fn directory(&self) -> io::Result<Directory> {
-        let tls = TlsFiles {
-            ca_file: self.ca_file.clone(),
-            certificate_file: self.certificate_file.clone(),
-            key_file: self.key_file.clone(),
-        };
         Directory::new(&Options {
             url: self.url.clone(),
-            tls,
+            tls: self.tls_files(),
+            allow_replica: self.allow_replica,
             sentinel_login: self.sentinel_login.clone(),
             sentinel_timeout: self.sentinel_timeout,
         })
+    }
+
+    pub(super) fn tls_files(&self) -> TlsFiles {
+        TlsFiles {
+            ca_file: self.ca_file.clone(),
+            certificate_file: self.certificate_file.clone(),
+            key_file: self.key_file.clone(),
+        }
     }
 }

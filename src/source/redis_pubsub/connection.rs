@@ -15,8 +15,8 @@ use mio::{
 };
 use rustls::ClientConfig;
 
-use super::{Config, tls, tls::TlsStream};
-use crate::source::redis_address::{Directory, Target};
+use super::{Config, tls::TlsStream};
+use crate::source::redis_address::{Directory, Target, client_config};
 
 /// Makes connections to the configured server.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(super) enum Candidate {
 impl Dialer {
     pub(super) fn new(config: &Config) -> io::Result<Self> {
         // First, because its complaints about the files are the better ones.
-        let tls = config.url.is_tls().then(|| tls::client_config(config)).transpose()?;
+        let tls = config.url.is_tls().then(|| client_config(&config.tls_files())).transpose()?;
         let target = Target::Unix(PathBuf::new());
         Ok(Self { directory: config.directory()?, patience: config.connect_timeout, target, tls })
     }

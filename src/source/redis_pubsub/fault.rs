@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::source::redis_address::Unfit;
+
 /// Why a session, or an attempt at one, ended. The text never holds a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -17,10 +19,23 @@ pub(super) enum Fault {
     BadReply(String),
     /// It said nothing for too long.
     Silent,
-    /// It is a replica, though the sentinels named it.
-    NoMaster,
+    /// It is not one that the hub may use: a replica, or a sentinel.
+    Unfit(Unfit),
     /// The sentinels agree on another server.
     Outdated,
+}
+
+impl Fault {
+    /// Whether it stays until somebody changes something at the server, or in the hub's configuration.
+    pub(super) fn is_lasting(&self) -> bool {
+        match self {
+            Self::Rejected(answer) => {
+                ["NOAUTH", "WRONGPASS", "NOPERM", "DENIED"].iter().any(|code| answer.starts_with(code))
+            }
+            Self::Unfit(unfit) => *unfit != Unfit::Detached,
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Fault {
@@ -33,7 +48,7 @@ impl fmt::Display for Fault {
             Self::BadReply(why) => write!(f, "the server does not speak Redis's protocol: {why}"),
             Self::Silent => f.write_str("the server does not answer"),
             Self::Outdated => f.write_str("the sentinels name another server as the master"),
-            Self::NoMaster => f.write_str("the server that the sentinels name is not a master"),
+            Self::Unfit(unfit) => unfit.fmt(f),
         }
     }
 }
@@ -42,6 +57,11 @@ impl fmt::Display for Fault {
 /// Anything else (`LOADING`, `BUSY`, `MASTERDOWN` …) passes.
 pub(super) fn is_denial(error: &str) -> bool {
     error.starts_with("NOPERM") || error.starts_with("ERR")
+}
+
+/// Whether access rules forbid a command as such, whatever channel or key it is about. Redis says so in a sentence only.
+pub(in crate::source) fn is_of_command(error: &str) -> bool {
+    error.contains("NOPERM") && error.contains("to run the '")
 }
 
 /// Whether a refusal of `HELLO` is about us rather than about RESP3, so that RESP2 would fare no better.
@@ -54,7 +74,7 @@ pub(super) fn is_served(error: Option<&str>) -> bool {
     error.is_none_or(|error| error.starts_with("NOPERM"))
 }
 
-/// Whether an error says that the server is no longer the one to talk to: it has become a replica.
+/// Whether a refusal says that the server is no longer the one to talk to: it has become a replica.
 pub(super) fn is_outdated(code: &str) -> bool {
-    ["READONLY", "MASTERDOWN", "MOVED"].contains(&code)
+    ["READONLY", "MASTERDOWN"].contains(&code)
 }

@@ -1,23 +1,23 @@
-//! The writer's blocking connection: the client library's, with a timeout on everything.
+//! The writer's connection: publications out, answers in, and what the server is meanwhile.
 
 use std::time::Duration;
 
-use redis::{Connection, RedisError, Value};
+use redis::{RedisError, ServerError, Value};
 
-use super::fault::{is_outdated, is_served};
+use super::fault::is_outdated;
 use crate::{
+    bus::Refusal,
     event::EventId,
     protocol::resp,
-    source::redis_address::{Allegiance, Consensus, Directory, check_master},
+    source::redis_address::{Allegiance, Connection, Consensus, Directory, SendFailed},
 };
 
 /// What the server lists the connection as.
-const CLIENT_NAME: &[u8] = b"fanfare-writer";
+const CLIENT_NAME: &str = "fanfare-writer";
 
 /// A connection that is logged in.
 pub(super) struct Link {
     connection: Connection,
-    must_be_master: bool,
     allegiance: Allegiance,
 }
 
@@ -28,30 +28,30 @@ pub(super) enum Answer {
     Taken(Option<EventId>),
     /// It does not know the script: nothing was done.
     NoScript,
-    /// The server did not take it.
-    Refused(String),
+    /// The server did not take it: nothing was done.
+    Refused(Refused),
+}
+
+/// A refusal, in the server's own words, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) refusal: Refusal,
+    pub(super) text: String,
+    /// The server is no longer one to talk to.
+    pub(super) is_outdated: bool,
 }
 
 impl Link {
-    /// Connects, logs in and makes sure that commands are served, each within `timeout`.
+    /// Connects, logs in and makes sure that commands are served, by a server that may be used, within `timeout`.
     pub(super) fn open(directory: &Directory, consensus: &Consensus, timeout: Duration) -> Result<Self, RedisError> {
-        let (connection, target) = directory.connect_somewhere(timeout)?;
-        let allegiance = Allegiance::new(target, consensus);
-        let mut link = Self { connection, must_be_master: directory.must_be_master(), allegiance };
-        link.set_timeout(timeout)?;
-        let mut command = Vec::new();
-        resp::write_command(&mut command, &[b"CLIENT", b"SETNAME", CLIENT_NAME]);
-        link.send(&command)?;
-        // Access rules may forbid the name; that is no reason not to publish.
-        link.receive()?;
-        link.ping()?;
-        Ok(link)
+        let connection = directory.connect(CLIENT_NAME, timeout)?;
+        let allegiance = Allegiance::new(connection.target().clone(), consensus);
+        Ok(Self { connection, allegiance })
     }
 
     /// How long one write or one answer may take from now on.
     pub(super) fn set_timeout(&self, timeout: Duration) -> Result<(), RedisError> {
-        self.connection.set_read_timeout(Some(timeout))?;
-        self.connection.set_write_timeout(Some(timeout))
+        Ok(self.connection.set_timeout(timeout)?)
     }
 
     /// Whether the sentinels want another server.
@@ -59,30 +59,39 @@ impl Link {
         self.allegiance.is_outdated(consensus)
     }
 
-    /// Whether commands are served, and by a master if it must be one: what is published at a replica reaches nobody
-    /// else, and the replica does not say so.
-    pub(super) fn ping(&mut self) -> Result<(), RedisError> {
-        let mut command = Vec::new();
-        if self.must_be_master {
-            resp::write_command(&mut command, &[b"ROLE"]);
-            self.send(&command)?;
-            return check_master(&self.receive()?);
-        }
-        resp::write_command(&mut command, &[b"PING"]);
-        self.send(&command)?;
-        match self.receive()? {
-            Value::ServerError(error) if !is_served(Some(error.code())) => Err(error.into()),
-            _ => Ok(()),
-        }
+    /// Whether the server has neither closed the idle connection nor said anything unasked.
+    pub(super) fn is_usable(&mut self) -> bool {
+        self.connection.is_usable()
     }
 
-    pub(super) fn send(&mut self, commands: &[u8]) -> Result<(), RedisError> {
-        self.connection.send_packed_command(commands)
+    /// Whether it leads to a replica, which is only read from.
+    pub(super) fn is_replica(&self) -> bool {
+        self.connection.role().is_replica()
+    }
+
+    /// Whether commands are served, by a server that may be used.
+    pub(super) fn ping(&mut self) -> Result<(), RedisError> {
+        self.connection.check_role()
+    }
+
+    /// Appends the command that asks what the server is; [`Self::receive_role`] takes the answer.
+    pub(super) fn write_role_question(&self, commands: &mut Vec<u8>) {
+        resp::write_command(commands, self.connection.role_question());
+    }
+
+    /// Fails unless the server still is what it was: one that became a replica has taken publications for nobody.
+    pub(super) fn receive_role(&mut self) -> Result<(), RedisError> {
+        let answer = self.connection.receive()?;
+        self.connection.take_role(&answer)
+    }
+
+    pub(super) fn send(&mut self, commands: &[u8]) -> Result<(), SendFailed> {
+        self.connection.send(commands)
     }
 
     /// The next publication's answer. An error says that the link is of no more use.
     pub(super) fn receive_answer(&mut self) -> Result<Answer, RedisError> {
-        match self.receive()? {
+        match self.connection.receive()? {
             // How many subscribers the server counted says nothing about ours.
             Value::Int(_) => Ok(Answer::Taken(None)),
             Value::BulkString(id) => {
@@ -90,26 +99,38 @@ impl Link {
                 id.map(|id| Answer::Taken(Some(id))).ok_or_else(unexpected)
             }
             Value::ServerError(error) if error.code() == "NOSCRIPT" => Ok(Answer::NoScript),
-            Value::ServerError(error) if is_outdated(error.code()) => Err(error.into()),
-            Value::ServerError(error) => Ok(Answer::Refused(error.to_string())),
+            Value::ServerError(error) => Ok(Answer::Refused(refused(&error))),
             _ => Err(unexpected()),
         }
     }
 
     /// Passes over an answer that does not matter.
     pub(super) fn skip_answer(&mut self) -> Result<(), RedisError> {
-        self.receive().map(drop)
+        self.connection.receive().map(drop)
     }
+}
 
-    /// The next answer; what the server pushes between answers is none.
-    fn receive(&mut self) -> Result<Value, RedisError> {
-        loop {
-            match self.connection.recv_response()? {
-                Value::Push { .. } => {}
-                value => return Ok(value),
-            }
-        }
-    }
+fn refused(error: &ServerError) -> Refused {
+    let text = match error.details() {
+        Some(details) => format!("{} {details}", error.code()),
+        None => error.code().to_owned(),
+    };
+    // What a script ran into is in the text only, behind the script's own words.
+    let says = |code: &str| error.code() == code || text.contains(&format!("-{code} "));
+    let refusal = if says("NOPERM") || says("NOAUTH") || text.contains("ACL failure") {
+        Refusal::Forbidden
+    } else if says("READONLY") || text.contains("Write commands not allowed") {
+        Refusal::ReadOnly
+    } else if says("NOREPLICAS") {
+        Refusal::TooFewReplicas
+    } else if says("OOM") {
+        Refusal::OutOfMemory
+    } else if says("MOVED") || says("ASK") || says("CROSSSLOT") || says("CLUSTERDOWN") {
+        Refusal::Elsewhere
+    } else {
+        Refusal::Other
+    };
+    Refused { refusal, text, is_outdated: is_outdated(error.code()) || refusal == Refusal::ReadOnly }
 }
 
 fn unexpected() -> RedisError {

@@ -22,6 +22,7 @@ mod patterns;
 mod probe;
 mod publisher;
 mod reader;
+mod refusals;
 mod script;
 mod session;
 mod status;
@@ -40,6 +41,7 @@ pub use writer::{WriterHandle, start_writer};
 
 // What Redis Streams have in common with Pub/Sub.
 pub(crate) use backoff::Backoff;
+pub(super) use fault::is_of_command;
 pub(super) use publisher::Form;
 pub(super) use script::{Request, Script, digest, memory_key};
 pub(super) use subscriptions::Tally;

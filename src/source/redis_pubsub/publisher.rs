@@ -38,6 +38,11 @@ pub struct Publisher {
 pub(in crate::source) trait Form: Send + Sync + fmt::Debug {
     /// The command that publishes it; its answer is a number, or the id that the server gave the event.
     fn request(&self, publication: &Publication) -> Request;
+
+    /// The first number of the oldest version of the server that does as it should.
+    fn least_version(&self) -> u64 {
+        0
+    }
 }
 
 /// `PUBLISH` to the channel of the topic's name.

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     clock::Moment,
     protocol::resp::{self, BadReply, Limits, Push, Reply},
-    source::redis_address::RedisUrl,
+    source::redis_address::{RedisUrl, Role},
 };
 
 /// What the server lists the connection as.
@@ -34,7 +34,11 @@ const OUTGOING_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Session {
     stage: Stage,
-    must_be_master: bool,
+    allow_replica: bool,
+    /// How to ask what the server is, while it may be asked.
+    role_question: Option<RoleQuestion>,
+    /// What it said in its answer to the greeting.
+    greeted_role: Role,
     limits: Limits,
     asked: VecDeque<Asked>,
     outgoing: Vec<u8>,
@@ -54,6 +58,13 @@ enum Stage {
     Ready,
 }
 
+/// The command that tells what the server is. Access rules that forbid the one often allow the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RoleQuestion {
+    Role,
+    Hello,
+}
+
 /// What an answer is awaited for.
 #[derive(Debug)]
 enum Asked {
@@ -62,7 +73,7 @@ enum Asked {
     Step {
         needed: bool,
     },
-    Role,
+    Role(RoleQuestion),
     Batch {
         batch: Batch,
         confirmed: usize,
@@ -92,7 +103,9 @@ impl Session {
     pub(super) fn open(config: &Config, probe_seed: u64, now: Moment) -> Self {
         let mut session = Self {
             stage: Stage::Greeting,
-            must_be_master: config.url.names_sentinels(),
+            allow_replica: config.allow_replica,
+            role_question: Some(RoleQuestion::Role),
+            greeted_role: Role::Unknown,
             limits: Limits { bulk_bytes_max: config.message_bytes_max + ENVELOPE_BYTES_MAX, ..Limits::default() },
             asked: VecDeque::new(),
             outgoing: Vec::new(),
@@ -222,12 +235,32 @@ impl Session {
         self.send(&[b"PING"], Asked::Step { needed: true });
     }
 
-    fn finish_greeting(&mut self, subscriptions: &mut Subscriptions, now: Moment) {
-        if self.must_be_master {
-            self.send(&[b"ROLE"], Asked::Role);
-        } else {
-            self.become_ready(subscriptions, now);
+    fn ask_role(&mut self) {
+        match self.role_question {
+            Some(RoleQuestion::Role) => self.send(&[b"ROLE"], Asked::Role(RoleQuestion::Role)),
+            Some(RoleQuestion::Hello) => self.send(&[b"HELLO"], Asked::Role(RoleQuestion::Hello)),
+            None => {}
         }
+    }
+
+    /// Takes the answer to `question`. Fails if the server is not, or no longer, one to use.
+    fn on_role(&mut self, question: RoleQuestion, reply: &Reply<'_>) -> Result<(), Fault> {
+        let role = match (question, reply) {
+            (_, Reply::Error(text)) if !is_denial(text) => return Err(Fault::Rejected((*text).to_owned())),
+            (RoleQuestion::Role, Reply::Error(_)) => {
+                let is_told = self.greeted_role != Role::Unknown;
+                self.role_question = is_told.then_some(RoleQuestion::Hello);
+                Some(self.greeted_role)
+            }
+            (RoleQuestion::Hello, Reply::Error(_)) => {
+                self.role_question = None;
+                Some(Role::Unknown)
+            }
+            (RoleQuestion::Role, reply) => Role::of_reply(reply),
+            (RoleQuestion::Hello, reply) => Some(hello_role(reply)),
+        };
+        let role = role.ok_or_else(|| Fault::BadReply("ROLE is answered by a list".to_owned()))?;
+        role.check(self.allow_replica).map_err(Fault::Unfit)
     }
 
     /// Channels are the same in every database, so the URL's database needs no `SELECT` here.
@@ -235,7 +268,9 @@ impl Session {
         let resp3 = self.stage == Stage::Greeting;
         self.stage = Stage::Ready;
         self.next_ping = now;
-        if resp3 {
+        if !resp3 {
+            self.role_question = None;
+        } else {
             // RESP2 has no publishing on a connection that subscribes.
             let channel = self.probe.channel().to_owned();
             self.send(&[b"SUBSCRIBE", channel.as_bytes()], Asked::ProbeSubscription);
@@ -275,6 +310,8 @@ impl Session {
         } else {
             self.send(&[b"PING"], Asked::Ping { sent: now });
         }
+        // A master may have become a replica meanwhile. Whoever subscribes in RESP2 may not ask.
+        self.ask_role();
     }
 
     fn receive_oversize<'a>(&self, bytes: &'a [u8]) -> Result<(Incoming<'a>, usize), Fault> {
@@ -333,7 +370,10 @@ impl Session {
         match (self.asked.pop_front(), error) {
             (None, Some(text)) => return Err(Fault::Rejected(text.to_owned())),
             (None, None) => return Err(Fault::BadReply("an answer to nothing".to_owned())),
-            (Some(Asked::Hello), None) => self.finish_greeting(subscriptions, now),
+            (Some(Asked::Hello), None) => {
+                self.greeted_role = hello_role(reply);
+                self.ask_role();
+            }
             (Some(Asked::Hello), Some(text)) if is_final(text) => return Err(Fault::Rejected(text.to_owned())),
             (Some(Asked::Hello), Some(_)) => self.greet_in_resp2(url),
             (Some(Asked::Step { needed: true }), Some(text)) if !is_served(error) => {
@@ -341,12 +381,15 @@ impl Session {
             }
             (Some(Asked::Step { .. }), _) => {
                 if self.asked.is_empty() {
-                    self.finish_greeting(subscriptions, now);
+                    self.ask_role();
                 }
             }
-            (Some(Asked::Role), _) if is_master(reply) => self.become_ready(subscriptions, now),
-            (Some(Asked::Role), Some(text)) => return Err(Fault::Rejected(text.to_owned())),
-            (Some(Asked::Role), None) => return Err(Fault::NoMaster),
+            (Some(Asked::Role(question)), _) => {
+                self.on_role(question, reply)?;
+                if self.stage != Stage::Ready {
+                    self.become_ready(subscriptions, now);
+                }
+            }
             (Some(Asked::Batch { batch, confirmed: 0 }), Some(text)) if is_denial(text) => {
                 subscriptions.on_refused(&batch);
             }
@@ -370,7 +413,12 @@ impl Session {
     }
 }
 
-/// Whether this answer to `ROLE` is a master's.
-fn is_master(role: &Reply<'_>) -> bool {
-    matches!(role, Reply::Array(items) if items.first() == Some(&Reply::Bulk(Some(b"master"))))
+/// What the server is by its answer to `HELLO`.
+fn hello_role(answer: &Reply<'_>) -> Role {
+    let Reply::Map(pairs) = answer else { return Role::Unknown };
+    let role = pairs.iter().find_map(|(name, value)| match (name, value) {
+        (Reply::Bulk(Some(b"role")), Reply::Bulk(Some(role))) => Some(*role),
+        _ => None,
+    });
+    role.map_or(Role::Unknown, Role::of_hello)
 }

@@ -2,14 +2,17 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use super::subscriptions::Tally;
-use crate::{clock::Moment, metrics::SourceHealth, source::redis_address::Consensus};
+use super::{
+    refusals::{Refusals, Refused},
+    subscriptions::Tally,
+};
+use crate::{clock::Moment, metrics::SourceHealth, source::redis_address::Consensus, topic::Topic};
 
 /// Figures of one Redis Pub/Sub source.
 #[derive(Debug)]
@@ -34,6 +37,11 @@ pub struct SourceStatus {
     consensus: Consensus,
     published: AtomicU64,
     publish_failed: AtomicU64,
+    publish_refused: AtomicU64,
+    unasked: AtomicU64,
+    refusals: Mutex<Refusals>,
+    /// Whether a publication that is taken changes anything in them.
+    has_refused_publications: AtomicBool,
 }
 
 /// One thread's connection.
@@ -81,6 +89,10 @@ pub struct Snapshot {
     pub published: u64,
     /// Publications that failed or whose fate is unknown.
     pub publish_failed: u64,
+    /// Those of them that the broker refused.
+    pub publish_refused: u64,
+    /// Messages that came on channels that are not subscribed.
+    pub unasked: u64,
 }
 
 impl SourceStatus {
@@ -106,10 +118,15 @@ impl SourceStatus {
             consensus: Consensus::default(),
             published: AtomicU64::new(0),
             publish_failed: AtomicU64::new(0),
+            publish_refused: AtomicU64::new(0),
+            unasked: AtomicU64::new(0),
+            refusals: Mutex::default(),
+            has_refused_publications: AtomicBool::new(false),
         }
     }
 
-    /// Whether events pass in both directions; if not, what is wrong and for how long it has been.
+    /// Whether events pass in both directions; if not, what is wrong and for how long it has been. What the broker refuses
+    /// of single topics is [no reason](SourceHealth::degraded).
     pub fn ready(&self, now: Moment) -> Result<(), String> {
         self.state(now).1
     }
@@ -120,6 +137,9 @@ impl SourceStatus {
             if let Err(reason) = side.ready(&format!("{} {role}", self.name), now) {
                 return (side.since(), Err(reason));
             }
+        }
+        if let Some((since, reason)) = self.refusals().whole(now) {
+            return (since, Err(format!("{}: {reason}", self.name)));
         }
         let settled_since = Moment(self.settled_since.load(Ordering::Relaxed));
         if !self.settled.load(Ordering::Acquire) {
@@ -162,6 +182,8 @@ impl SourceStatus {
             writer_connected: self.writer.connected.load(Ordering::Relaxed),
             published: count(&self.published),
             publish_failed: count(&self.publish_failed),
+            publish_refused: count(&self.publish_refused),
+            unasked: count(&self.unasked),
         }
     }
 
@@ -208,6 +230,40 @@ impl SourceStatus {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A message came on a channel that is not subscribed.
+    pub(in crate::source) fn on_unasked(&self, count: u64) {
+        self.unasked.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The broker refused a publication to `topic`; without one, a probe. With `is_any` it would refuse every other too.
+    pub(in crate::source) fn on_publish_refused(&self, topic: Option<&Topic>, text: &str, is_any: bool, now: Moment) {
+        if topic.is_some() {
+            self.publish_refused.fetch_add(1, Ordering::Relaxed);
+        }
+        self.refusals().add_publication(topic, Refused::new(text, now), is_any);
+        self.has_refused_publications.store(true, Ordering::Release);
+    }
+
+    /// The broker took a publication to `topic`; without one, a probe.
+    pub(in crate::source) fn on_publish_taken(&self, topic: Option<&Topic>) {
+        if self.has_refused_publications.load(Ordering::Acquire) {
+            let mut refusals = self.refusals();
+            refusals.remove_publication(topic);
+            self.has_refused_publications.store(refusals.has_publications(), Ordering::Release);
+        }
+    }
+
+    /// The broker refuses these subscriptions, `total` in all; and every other one, if `every` says why.
+    pub(super) fn set_refused(&self, named: Vec<(String, Refused)>, total: usize, every: Option<Refused>) {
+        let mut refusals = self.refusals();
+        refusals.set_subscriptions(named, total);
+        refusals.set_every_subscription(every);
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(in crate::source) fn set_subscriptions(&self, tally: Tally, now: Moment) {
         self.wanted.store(tally.wanted as u64, Ordering::Relaxed);
         self.confirmed.store(tally.confirmed as u64, Ordering::Relaxed);
@@ -220,12 +276,17 @@ impl SourceStatus {
 }
 
 impl Side {
-    pub(in crate::source) fn on_connected(&self, now: Moment) {
+    /// There is a connection; true if there was none. One that replaces another at once is no news.
+    pub(in crate::source) fn on_connected(&self, now: Moment) -> bool {
+        if self.connected.load(Ordering::Acquire) {
+            return false;
+        }
         if self.disconnects() != 0 {
             self.reconnects.fetch_add(1, Ordering::Relaxed);
         }
         self.since.store(now.0, Ordering::Relaxed);
         self.connected.store(true, Ordering::Release);
+        true
     }
 
     /// A connection was lost, or could not be made: `reason` says why.
@@ -280,6 +341,22 @@ impl SourceHealth for SourceStatus {
 
     fn check(&self, now: Moment) -> Result<(), String> {
         self.ready(now)
+    }
+
+    fn degraded(&self, now: Moment) -> Vec<String> {
+        self.refusals().single(now)
+    }
+
+    fn refused_subscriptions(&self) -> u64 {
+        self.denied.load(Ordering::Relaxed)
+    }
+
+    fn refused_publications_total(&self) -> u64 {
+        self.publish_refused.load(Ordering::Relaxed)
+    }
+
+    fn unasked_total(&self) -> u64 {
+        self.unasked.load(Ordering::Relaxed)
     }
 
     fn last_event(&self) -> Option<Moment> {

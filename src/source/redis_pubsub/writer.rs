@@ -2,27 +2,31 @@
 //!
 //! It never sends anything twice. What was sent and not answered may have been delivered, so its publisher is told
 //! [`PublishFailed::Unknown`] and decides; what was not sent waits for a connection, but no longer than
-//! `publish_timeout`.
+//! `publish_timeout`. A connection that the server closed while it was idle is found out before anything is written, and
+//! replaced.
+//!
+//! A replica takes a publication and answers it as a master does, but reaches only its own subscribers. So the last
+//! command of each batch asks what the server is, and nothing is confirmed before that answer.
 
 use std::{collections::VecDeque, io, sync::Arc, thread::JoinHandle, time::Duration};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use redis::RedisError;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     Config, SourceStatus,
     backoff::Backoff,
-    link::{Answer, Link},
+    fault::is_of_command,
+    link::{Answer, Link, Refused},
     publisher::{self, Channels, Form, Publisher, Queued},
     script::Script,
     throttle::Throttle,
-    tls,
 };
 use crate::{
-    bus::PublishFailed,
+    bus::{PublishFailed, Receipt, Refusal},
     clock::{Clock, Moment},
-    source::redis_address::Directory,
+    source::redis_address::{Directory, is_lasting, is_read_only},
 };
 
 /// The most publications in one round trip: the first waits for the last one's answer.
@@ -56,15 +60,19 @@ pub(in crate::source) fn start_writer_of(
     clock: Clock,
     status: Arc<SourceStatus>,
 ) -> io::Result<WriterHandle> {
+    let least_version = form.least_version();
     let (publisher, queued) = publisher::queue(&config, form, clock, Arc::clone(&status));
     let (stop, stopped) = bounded(1);
     let mut writer = Writer {
-        directory: directory(&config)?,
+        directory: config.directory()?.with_least_version(least_version),
         link: None,
         knows_script: false,
         backoff: Backoff::new(config.backoff_min, config.backoff_max),
         retry: clock.now(),
+        opened: clock.now(),
         last_used: clock.now(),
+        refusal: None,
+        answered: Vec::new(),
         reader_disconnects: 0,
         failures: Throttle::default(),
         queued,
@@ -97,14 +105,6 @@ impl WriterHandle {
     }
 }
 
-/// The same complaints about the files as the reader's, which are the better ones.
-fn directory(config: &Config) -> io::Result<Directory> {
-    if config.url.is_tls() {
-        tls::client_config(config)?;
-    }
-    config.directory()
-}
-
 struct Writer {
     config: Config,
     clock: Clock,
@@ -116,8 +116,12 @@ struct Writer {
     backoff: Backoff,
     /// When to try the next connection.
     retry: Moment,
+    /// When the link was opened.
+    opened: Moment,
     /// When the link last proved to be good.
     last_used: Moment,
+    /// Why publications are not worth waiting, while there is no link: the server would refuse them.
+    refusal: Option<Refusal>,
     /// How many connections the reader had lost by then.
     reader_disconnects: u64,
     failures: Throttle,
@@ -127,6 +131,8 @@ struct Writer {
     pending_bytes: usize,
     /// The commands of a batch; kept for its capacity.
     commands: Vec<u8>,
+    /// The answers of a batch, until the server has said what it is; kept for its capacity.
+    answered: Vec<(Queued, Receipt)>,
     stopped: Receiver<()>,
     /// Until when what is queued may still be sent, once the end is near.
     stop_deadline: Option<Moment>,
@@ -196,13 +202,15 @@ impl Writer {
         deadline.since(self.clock.now())
     }
 
-    /// Answers those that have waited too long for a connection: they were not sent.
+    /// Answers those that have waited too long for a connection, or that no connection would help: they were not sent.
     fn expire(&mut self, now: Moment) {
+        let is_hopeless = self.refusal.is_some() && !self.directory.has_sentinels();
+        let failed = self.refusal.map_or(PublishFailed::Unavailable, PublishFailed::Refused);
         while self.link.is_none()
-            && self.pending.front().is_some_and(|oldest| oldest.deadline <= now)
+            && self.pending.front().is_some_and(|oldest| is_hopeless || oldest.deadline <= now)
             && let Some(queued) = self.pending_pop()
         {
-            queued.answer(Err(PublishFailed::Unavailable));
+            queued.answer(Err(failed));
         }
     }
 
@@ -218,20 +226,34 @@ impl Writer {
             Ok(link) => {
                 self.link = Some(link);
                 self.knows_script = false;
+                self.refusal = None;
                 self.backoff.reset();
                 self.last_used = self.clock.now();
+                self.opened = self.last_used;
                 self.reader_disconnects = reader_disconnects;
                 self.status.writer().on_answer(self.last_used);
-                self.status.writer().on_connected(self.last_used);
-                info!("publishing through {}", self.config.url);
+                if self.status.writer().on_connected(self.last_used) {
+                    info!("publishing through {}", self.config.url);
+                }
             }
             Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Replaces a link that the server closed while it was idle: a publication written to it would be lost, and nobody
+    /// could tell.
+    fn renew_link(&mut self) {
+        if self.link.as_mut().is_some_and(|link| !link.is_usable()) {
+            debug!("{} has closed the idle connection", self.config.url);
+            self.link = None;
+            self.connect();
         }
     }
 
     /// Asks for a sign of life when the link was idle, or when the reader lost its own since: a publication sent into a
     /// dead connection ends as [`PublishFailed::Unknown`], which this avoids.
     fn check_link(&mut self) {
+        self.renew_link();
         let now = self.clock.now();
         if self.link.as_mut().is_some_and(|link| link.is_outdated(self.status.consensus())) {
             self.fail(&(redis::ErrorKind::Client, "the sentinels name another server as the master").into());
@@ -263,33 +285,66 @@ impl Writer {
             return;
         }
         let Some(mut link) = self.link.take() else { return };
+        if link.is_replica() {
+            self.refuse_pending(Refusal::ReadOnly);
+            self.link = Some(link);
+            return;
+        }
         self.commands.clear();
         let script = self.pending.iter().find_map(|queued| queued.request.script).filter(|_| !self.knows_script);
         self.commands.extend_from_slice(&load(script));
         for queued in &self.pending {
             queued.request.write(&mut self.commands);
         }
-        let outcome = link.send(&self.commands).and_then(|()| self.receive_answers(&mut link, script));
-        self.last_used = self.clock.now();
+        link.write_role_question(&mut self.commands);
+        let sent = link.send(&self.commands);
         self.commands.clear();
         self.commands.shrink_to(BATCH_BYTES_MAX);
+        if let Err(failed) = sent {
+            // Closed between the look at it and the write: whatever is pending can still be sent elsewhere.
+            let is_first_time = self.config.backoff_min <= self.clock.now().since(self.opened);
+            if !failed.is_unsent {
+                self.abandon_pending();
+            }
+            self.fail(&failed.error.into());
+            if failed.is_unsent && is_first_time {
+                self.retry = self.clock.now();
+            }
+            return;
+        }
+        let outcome = self.receive_answers(&mut link, script);
+        self.last_used = self.clock.now();
         match outcome {
             Ok(()) => {
                 self.status.writer().on_answer(self.last_used);
                 self.link = Some(link);
             }
             Err(error) => {
-                // Some of it may have reached the server, and there is no telling how much.
-                while let Some(queued) = self.pending_pop() {
-                    queued.answer(Err(PublishFailed::Unknown));
-                }
+                self.abandon_pending();
                 self.fail(&error);
             }
         }
     }
 
+    /// Some of what was sent may have reached the server, and there is no telling how much, or whether the server passed it
+    /// on. What it refused was refused.
+    fn abandon_pending(&mut self) {
+        for (queued, receipt) in self.answered.drain(..) {
+            queued.answer(receipt.and(Err(PublishFailed::Unknown)));
+        }
+        while let Some(queued) = self.pending_pop() {
+            queued.answer(Err(PublishFailed::Unknown));
+        }
+    }
+
+    fn refuse_pending(&mut self, refusal: Refusal) {
+        while let Some(queued) = self.pending_pop() {
+            queued.answer(Err(PublishFailed::Refused(refusal)));
+        }
+    }
+
     /// The answers come in the order of the publications. One at a time, because the client library's own pipeline would
-    /// wait out the timeout once for each of them.
+    /// wait out the timeout once for each of them. The last one says whether the server may be believed.
     fn receive_answers(&mut self, link: &mut Link, loaded: Option<&Script>) -> Result<(), RedisError> {
         let deadline = self.clock.now() + self.config.publish_timeout;
         if loaded.is_some() {
@@ -298,37 +353,58 @@ impl Writer {
             self.knows_script = true;
         }
         let mut unknown = VecDeque::new();
+        let mut outdated = None;
         while !self.pending.is_empty() {
             let answer = link.receive_answer()?;
             let Some(queued) = self.pending_pop() else { break };
             match answer {
-                Answer::Taken(id) => queued.answer(Ok(id)),
+                Answer::Taken(id) => {
+                    self.status.on_publish_taken(Some(&queued.topic));
+                    self.answered.push((queued, Ok(id)));
+                }
                 // The server was told to forget its scripts; nothing was done, so it may be sent again.
                 Answer::NoScript if loaded.is_none() => {
                     self.knows_script = false;
                     unknown.push_back(queued);
                 }
-                Answer::NoScript => self.refuse(queued, "it does not keep scripts"),
-                Answer::Refused(error) => self.refuse(queued, &error),
+                Answer::NoScript => {
+                    let text = "it does not keep scripts".to_owned();
+                    self.refuse(queued, &Refused { refusal: Refusal::Other, text, is_outdated: false });
+                }
+                Answer::Refused(refused) => {
+                    self.refuse(queued, &refused);
+                    outdated = outdated.or(Some(refused).filter(|refused| refused.is_outdated));
+                }
             }
             if deadline <= self.clock.now() && !self.pending.is_empty() {
                 return Err(io::Error::from(io::ErrorKind::TimedOut).into());
             }
         }
+        link.receive_role()?;
+        self.answered.drain(..).for_each(|(queued, receipt)| queued.answer(receipt));
         unknown.into_iter().for_each(|queued| self.pending_push(Some(queued)));
-        Ok(())
+        match outdated {
+            Some(refused) => Err((redis::ErrorKind::Client, "the server takes no publications", refused.text).into()),
+            None => Ok(()),
+        }
     }
 
-    fn refuse(&mut self, queued: Queued, error: &str) {
-        if let Some(suppressed) = self.failures.admit(self.clock.now()) {
-            warn!(suppressed, "the server refuses a publication: {error}");
+    fn refuse(&mut self, queued: Queued, refused: &Refused) {
+        let now = self.clock.now();
+        if let Some(suppressed) = self.failures.admit(now) {
+            warn!(suppressed, topic = queued.topic.as_str(), "the server refuses a publication: {}", refused.text);
         }
-        queued.answer(Err(PublishFailed::Unavailable));
+        self.status.on_publish_refused(Some(&queued.topic), &refused.text, is_of_command(&refused.text), now);
+        self.answered.push((queued, Err(PublishFailed::Refused(refused.refusal))));
     }
 
     fn fail(&mut self, error: &RedisError) {
         let now = self.clock.now();
         self.link = None;
+        self.refusal = is_lasting(error).then_some(match is_read_only(error) {
+            true => Refusal::ReadOnly,
+            false => Refusal::Forbidden,
+        });
         self.retry = now + self.backoff.next_delay(rand::random());
         self.status.writer().on_failure(&error.to_string(), now);
         if let Some(suppressed) = self.failures.admit(now) {

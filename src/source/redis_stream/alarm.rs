@@ -151,13 +151,18 @@ impl Bell {
     }
 
     fn ring(&self, link: &mut Option<Link>) -> Result<(), RedisError> {
-        if link.is_none() {
+        // The server may close what is idle for longer than it likes.
+        if link.as_mut().is_none_or(|link| !link.is_usable()) {
             let opened = Link::open(&self.directory, "fanfare-stream-bell", self.config.connect_timeout)?;
             opened.set_timeout(self.config.ping_timeout)?;
             *link = Some(opened);
         }
         match link {
-            Some(link) => self.probe.ring(link, self.clock.now())?.map(drop),
+            Some(link) => {
+                link.check_role()?;
+                // Nothing can be added to a replica: the reader looks by itself.
+                if link.is_replica() { Ok(()) } else { self.probe.ring(link, self.clock.now())?.map(drop) }
+            }
             None => Ok(()),
         }
     }

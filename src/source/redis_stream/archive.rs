@@ -13,7 +13,7 @@ use super::{
     cache::{Cache, Extent, Found, LIFE, select},
     config::Config,
     entry::{BadAnswer, Entry, read_entries},
-    link::{Link, accept},
+    link::{LEAST_VERSION, Link, accept},
     load::weight_bytes,
     place::StreamInfo,
 };
@@ -58,7 +58,7 @@ const ENTRY_BYTES: usize = 8192;
 pub fn start_archive(redis: redis_pubsub::Config, config: Config, clock: Clock) -> io::Result<ArchiveHandle> {
     let (queue, queued) = bounded(config.archive_queue_max);
     let mut worker = Worker {
-        directory: redis.directory()?,
+        directory: redis.directory()?.with_least_version(LEAST_VERSION),
         link: None,
         retry: clock.now(),
         cache: Cache::new(config.archive_cache_bytes),
@@ -148,6 +148,9 @@ struct Run {
 impl Worker {
     fn run(&mut self) {
         while let Ok(first) = self.queued.recv() {
+            // What the server closed while nobody asked is replaced, and a server that is no longer one to use is left.
+            let still_good = |link: &mut Link| link.is_usable() && link.check_role().is_ok();
+            self.link = self.link.take().and_then(|mut link| still_good(&mut link).then_some(link));
             let mut batch = vec![first];
             batch.extend(self.queued.try_iter().take(BATCH_MAX));
             // So that what one needs is read together with what the others need.

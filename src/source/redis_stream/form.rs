@@ -8,7 +8,10 @@ use std::{
 
 use bytes::Bytes;
 
-use super::config::{Classes, Config};
+use super::{
+    config::{Classes, Config},
+    link::LEAST_VERSION,
+};
 use crate::{
     bus::Publication,
     clock::Clock,
@@ -46,6 +49,10 @@ static ADD_ONCE_TEXT: &str = "\
 static ADD_ONCE: Script = Script::new(ADD_ONCE_TEXT, LazyLock::new(|| digest(ADD_ONCE_TEXT)));
 
 impl Form for Streams {
+    fn least_version(&self) -> u64 {
+        LEAST_VERSION
+    }
+
     fn request(&self, publication: &Publication) -> Request {
         let key = self.config.key(&publication.topic);
         let entry = self.entry(publication);

@@ -2,10 +2,17 @@
 
 use std::time::Duration;
 
-use redis::{Connection, ErrorKind, RedisError, Value};
+use redis::{ErrorKind, RedisError, Value};
 
 use super::entry::BadAnswer;
-use crate::{protocol::resp, source::redis_address::Directory};
+use crate::{
+    protocol::resp,
+    source::redis_address::{Connection, Directory},
+};
+
+/// Before version 7 no server says how many entries were ever added to a stream, so nobody could tell whether the first
+/// event of a reader is the first one there was.
+pub(super) const LEAST_VERSION: u64 = 7;
 
 /// A connection that is logged in.
 pub(super) struct Link {
@@ -34,25 +41,29 @@ impl Commands {
 }
 
 impl Link {
-    /// Connects, logs in, and makes itself known as `name`, each within `timeout`.
+    /// Connects, logs in, and makes itself known as `name`, within `timeout`.
     pub(super) fn open(directory: &Directory, name: &str, timeout: Duration) -> Result<Self, RedisError> {
-        let mut link = Self { connection: directory.connect(timeout)?, commands: Commands::default() };
-        link.set_timeout(timeout)?;
-        // Access rules may forbid the name; that is no reason not to go on. Nor is a `PING` refused by them.
-        let answers = link.ask(|commands| {
-            commands.push_words(&["CLIENT", "SETNAME", name]);
-            commands.push_words(&["PING"]);
-        })?;
-        match answers.into_iter().next_back() {
-            Some(Value::ServerError(error)) if error.code() != "NOPERM" => Err(error.into()),
-            _ => Ok(link),
-        }
+        Ok(Self { connection: directory.connect(name, timeout)?, commands: Commands::default() })
     }
 
     /// How long one write or one answer may take from now on.
     pub(super) fn set_timeout(&self, timeout: Duration) -> Result<(), RedisError> {
-        self.connection.set_read_timeout(Some(timeout))?;
-        self.connection.set_write_timeout(Some(timeout))
+        Ok(self.connection.set_timeout(timeout)?)
+    }
+
+    /// Whether the server has neither closed the idle connection nor said anything unasked.
+    pub(super) fn is_usable(&mut self) -> bool {
+        self.connection.is_usable()
+    }
+
+    /// Whether it leads to a replica, to which nothing can be added.
+    pub(super) fn is_replica(&self) -> bool {
+        self.connection.role().is_replica()
+    }
+
+    /// Fails unless the server still is one that may be used.
+    pub(super) fn check_role(&mut self) -> Result<(), RedisError> {
+        self.connection.check_role()
     }
 
     /// Sends the commands that `write` pushes, and returns the answers to them in order; what the server refuses is an
@@ -61,23 +72,13 @@ impl Link {
         self.commands.bytes.clear();
         self.commands.count = 0;
         write(&mut self.commands);
-        self.connection.send_packed_command(&self.commands.bytes)?;
-        (0..self.commands.count).map(|_| self.receive()).collect()
+        self.connection.send(&self.commands.bytes)?;
+        (0..self.commands.count).map(|_| self.connection.receive()).collect()
     }
 
     /// The same for one command.
     pub(super) fn ask_one(&mut self, words: &[&str]) -> Result<Value, RedisError> {
         Ok(self.ask(|commands| commands.push_words(words))?.pop().unwrap_or(Value::Nil))
-    }
-
-    /// What the server pushes between answers is none.
-    fn receive(&mut self) -> Result<Value, RedisError> {
-        loop {
-            match self.connection.recv_response()? {
-                Value::Push { .. } => {}
-                value => return Ok(value),
-            }
-        }
     }
 }
 

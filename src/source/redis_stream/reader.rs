@@ -8,6 +8,7 @@ use tracing::warn;
 use super::{
     alarm::{Alarm, Bell, Probe},
     config::Config,
+    link::LEAST_VERSION,
     turn::Reader,
 };
 use crate::{
@@ -53,7 +54,7 @@ pub fn start_reader(
     status: Arc<SourceStatus>,
 ) -> io::Result<ReaderHandle> {
     let (alarm, ears) = Alarm::new();
-    let directory = Arc::new(redis.directory()?);
+    let directory = Arc::new(redis.directory()?.with_least_version(LEAST_VERSION));
     let probe = Probe::new(&config.prefix, rand::random());
     // Unbounded, because the bus must never wait: it holds a topic's lock. Listeners coming and going bound it.
     let (changes, interest) = crossbeam_channel::unbounded();

@@ -26,7 +26,7 @@ use crate::{
     gap::{Gap, GapReason},
     source::{
         redis_address::Directory,
-        redis_pubsub::{self, Backoff, SourceStatus, Tally, Throttle},
+        redis_pubsub::{self, Backoff, SourceStatus, Tally, Throttle, is_of_command},
     },
     topic::Topic,
 };
@@ -52,6 +52,8 @@ pub(super) struct Reader {
     probe: Probe,
     /// How far the probe is read; `None` while the server refuses it.
     probe_last: Option<EventId>,
+    /// When to ask next whether the server still is one to use.
+    role_due: Moment,
     alarm: Arc<Alarm>,
     rung: Receiver<()>,
     interest: Receiver<Interest>,
@@ -86,6 +88,7 @@ impl Reader {
             streams: Streams::new(redis.linger),
             backoff: Backoff::new(redis.backoff_min, redis.backoff_max),
             probe_last: None,
+            role_due: clock.now(),
             link: None,
             retry: clock.now(),
             failures: Throttle::default(),
@@ -128,6 +131,9 @@ impl Reader {
     }
 
     fn turn(&mut self, link: &mut Link) -> Result<(), RedisError> {
+        if self.role_due <= self.clock.now() {
+            self.check_server(link)?;
+        }
         if self.bus.budget().is_spent() {
             // What is not read stays at the broker.
             return self.read(link, PAUSE, false);
@@ -144,7 +150,40 @@ impl Reader {
     /// How long reading may wait.
     fn patience(&self) -> Duration {
         let deadline = self.streams.deadline().map(|due| due.since(self.clock.now()));
-        deadline.unwrap_or(BLOCK).clamp(Duration::from_millis(1), BLOCK)
+        // Nothing interrupts the wait where there is no probe.
+        let longest = if self.probe_last.is_none() { PAUSE } else { BLOCK };
+        deadline.unwrap_or(longest).clamp(Duration::from_millis(1), longest)
+    }
+
+    /// Fails unless the server still is one to use. Where access rules forbid the probe, or the server is a replica, its
+    /// answer has to do for a proof; a probe that was refused is tried again.
+    fn check_server(&mut self, link: &mut Link) -> Result<(), RedisError> {
+        let asked = self.clock.now();
+        link.check_role()?;
+        let now = self.clock.now();
+        self.role_due = now + self.redis.ping_interval;
+        if self.probe_last.is_some() {
+            return Ok(());
+        }
+        if link.is_replica() {
+            self.status.on_proof(now.since(asked), now);
+            return Ok(());
+        }
+        match self.probe.ring(link, now)? {
+            Ok(id) => {
+                self.probe_last = Some(id.before());
+                self.status.on_publish_taken(None);
+            }
+            Err(refused) => {
+                let text = refused.to_string();
+                self.log_refusal(&format!("the stream `{}` cannot be added to: {text}", self.probe.key), now);
+                if refused.code() == Some("NOPERM") {
+                    self.status.on_publish_refused(None, &text, is_of_command(&text), now);
+                    self.status.on_proof(now.since(asked), now);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn take_interest(&mut self, now: Moment) {
@@ -366,14 +405,8 @@ impl Reader {
     fn connect(&mut self) -> Result<Link, RedisError> {
         let mut link = Link::open(&self.directory, "fanfare-stream-reader", self.redis.connect_timeout)?;
         link.set_timeout(BLOCK + self.redis.ping_timeout)?;
-        let now = self.clock.now();
-        self.probe_last = match self.probe.ring(&mut link, now)? {
-            Ok(id) => Some(id.before()),
-            Err(refused) => {
-                self.log_refusal(&format!("the stream `{}` cannot be added to: {refused}", self.probe.key), now);
-                None
-            }
-        };
+        self.probe_last = None;
+        self.check_server(&mut link)?;
         self.look_after(&mut link)?;
         self.backoff.reset();
         self.status.reader().on_connected(self.clock.now());

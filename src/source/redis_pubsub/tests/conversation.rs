@@ -14,9 +14,12 @@ use super::{
 use crate::{
     clock::Moment,
     protocol::resp::{self, Limits, Reply},
+    source::redis_address::Unfit,
 };
 
-const HELLO_ANSWER: &str = "%2\r\n+server\r\n+redis\r\n+proto\r\n:3\r\n";
+/// The answers to `HELLO` and to the `ROLE` that follows it.
+const GREETED: &str = "%2\r\n+server\r\n+redis\r\n+proto\r\n:3\r\n*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n";
+const MASTER: &str = "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n";
 const NONCE: u64 = 0xBEEF;
 
 fn config(url: &str) -> Config {
@@ -148,15 +151,16 @@ fn greeting_subscribing_and_messages() {
         &config,
         &[
             We("HELLO 3 AUTH me secret SETNAME fanfare-reader"),
-            They(HELLO_ANSWER, &[Seen::Answer]),
-            We("SUBSCRIBE fanfare.probe.000000000000beef\nSUBSCRIBE a\nPING"),
+            They(GREETED, &[Seen::Answer, Seen::Answer]),
+            We("ROLE\nSUBSCRIBE fanfare.probe.000000000000beef\nSUBSCRIBE a\nPING\nROLE"),
             They(PROBE_CONFIRMED, &[Seen::Answer]),
             They(">3\r\n$7\r\nmessage\r\n$5\r\nother\r\n$2\r\nhi\r\n", &[Seen::Message("other", "hi")]),
             They(">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:2\r\n", &[Seen::Answer]),
             They("+PONG\r\n", &[Seen::Answer]),
+            They(MASTER, &[Seen::Answer]),
             They(">2\r\n+invalidate\r\n_\r\n", &[Seen::Nothing]),
             Pass(5000),
-            We("PUBLISH fanfare.probe.000000000000beef 48880"),
+            We("PUBLISH fanfare.probe.000000000000beef 48880\nROLE"),
         ],
     );
 }
@@ -191,7 +195,7 @@ fn where_the_probe_is_denied_a_ping_has_to_do() {
 #[test]
 fn a_probe_that_passes_unanswered_is_tried_again() {
     let mut talk = Talk::new(config("redis://h"));
-    let opening = format!("{HELLO_ANSWER}{PROBE_CONFIRMED}+PONG\r\n");
+    let opening = format!("{GREETED}{PROBE_CONFIRMED}+PONG\r\n{MASTER}");
     talk.receive(opening.as_bytes(), false).expect("a good opening");
     talk.sent();
     for (answer, expected) in [("-BUSY a script\r\n", "PUBLISH"), ("-NOPERM no\r\n", "PUBLISH"), ("+PONG\r\n", "PING")]
@@ -199,7 +203,7 @@ fn a_probe_that_passes_unanswered_is_tried_again() {
         talk.now = talk.now + Duration::from_secs(5);
         let sent = talk.sent();
         assert!(sent.starts_with(expected), "{sent}");
-        talk.receive(answer.as_bytes(), false).expect("a good answer");
+        talk.receive(format!("{answer}{MASTER}").as_bytes(), false).expect("a good answer");
     }
 }
 
@@ -207,13 +211,13 @@ fn a_probe_that_passes_unanswered_is_tried_again() {
 /// be given 7 ms later; the closure it gets says what proof came of an answer.
 fn check_proof(confirmation: &str, command: &str, answers: impl FnOnce(&mut dyn FnMut(&str) -> Option<Duration>)) {
     let mut talk = Talk::new(config("redis://h"));
-    let opening = format!("{HELLO_ANSWER}{confirmation}+PONG\r\n");
+    let opening = format!("{GREETED}{confirmation}+PONG\r\n{MASTER}");
     talk.receive(opening.as_bytes(), false).expect("a good opening");
     talk.sent();
     talk.session.take_proof();
     talk.now = talk.now + Duration::from_secs(5);
     let sent = talk.sent();
-    assert!(sent.ends_with(command), "{sent}");
+    assert!(sent.ends_with(&format!("{command}\nROLE")), "{sent}");
     talk.now = talk.now + Duration::from_millis(7);
     answers(&mut |answer| {
         talk.receive(answer.as_bytes(), false).expect("a good answer");
@@ -232,6 +236,8 @@ fn a_server_without_resp3() {
             We("AUTH secret\nCLIENT SETNAME fanfare-reader\nPING"),
             They("+OK\r\n-ERR unknown subcommand\r\n", &[Seen::Answer, Seen::Answer]),
             They("+PONG\r\n", &[Seen::Answer]),
+            We("ROLE"),
+            They(MASTER, &[Seen::Answer]),
             We("PSUBSCRIBE a.*\nPING"),
             They("*3\r\n$10\r\npsubscribe\r\n$3\r\na.*\r\n:1\r\n", &[Seen::Answer]),
             They("*2\r\n$4\r\npong\r\n$0\r\n\r\n", &[Seen::Answer]),
@@ -259,7 +265,7 @@ fn refusals_end_it() {
 #[test]
 fn a_passing_refusal_denies_nothing_but_ends_it() {
     let mut talk = Talk::new(Config { always: vec![topic("a")], ..config("redis://h") });
-    let busy = format!("{HELLO_ANSWER}{PROBE_CONFIRMED}-BUSY Redis is busy running a script.\r\n");
+    let busy = format!("{GREETED}{PROBE_CONFIRMED}-BUSY Redis is busy running a script.\r\n");
     let fault = Fault::Rejected("BUSY Redis is busy running a script.".to_owned());
     assert_eq!(talk.receive(busy.as_bytes(), false), Err(fault));
     assert_eq!(talk.subscriptions.tally().denied, 0);
@@ -268,13 +274,14 @@ fn a_passing_refusal_denies_nothing_but_ends_it() {
 #[test]
 fn what_is_not_redis_ends_it() {
     let bad = |text: &str| Fault::BadReply(text.to_owned());
-    let check_ready =
-        |bytes, fault| check(&config("redis://h"), &[They(HELLO_ANSWER, &[Seen::Answer]), Line::Fault(bytes, fault)]);
+    let check_ready = |bytes, fault| {
+        check(&config("redis://h"), &[They(GREETED, &[Seen::Answer, Seen::Answer]), Line::Fault(bytes, fault)])
+    };
     check(&config("redis://h"), &[Line::Fault("HTTP/1.1 400\r\n", bad("no RESP type begins with `H`"))]);
     check_ready(":1\r\n:1\r\n", bad("an answer that confirms nothing"));
     let confirmations = [PROBE_CONFIRMED, PROBE_CONFIRMED].concat();
     let mut talk = Talk::new(config("redis://h"));
-    talk.receive(HELLO_ANSWER.as_bytes(), false).expect("a good opening");
+    talk.receive(GREETED.as_bytes(), false).expect("a good opening");
     assert_eq!(talk.receive(confirmations.as_bytes(), false), Err(bad("a confirmation of nothing")));
 }
 
@@ -284,8 +291,8 @@ fn a_silent_server_is_given_up() {
     check(
         &config("redis://h"),
         &[
-            They(HELLO_ANSWER, &[Seen::Answer]),
-            We("HELLO 3 SETNAME fanfare-reader\nSUBSCRIBE fanfare.probe.000000000000beef\nPING"),
+            They(GREETED, &[Seen::Answer, Seen::Answer]),
+            We("HELLO 3 SETNAME fanfare-reader\nROLE\nSUBSCRIBE fanfare.probe.000000000000beef\nPING\nROLE"),
             Pass(4999),
             They(">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n", &[Seen::Message("a", "x")]),
             Pass(4999),
@@ -300,7 +307,7 @@ fn a_silent_server_is_given_up() {
 #[test]
 fn a_message_over_the_limit_is_passed_over() {
     let mut talk = Talk::new(config("redis://h"));
-    talk.receive(HELLO_ANSWER.as_bytes(), false).expect("a good opening");
+    talk.receive(GREETED.as_bytes(), false).expect("a good opening");
     let head = ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$99999\r\n";
     let found = talk.session.receive(head.as_bytes(), &talk.config.url, &mut talk.subscriptions, talk.now);
     assert_eq!(found, Ok(Some((Incoming::TooBig { channel: b"a" }, head.len() + 99_999 + 2))));
@@ -312,10 +319,10 @@ fn a_message_over_the_limit_is_passed_over() {
 #[test]
 fn a_denied_channel_is_told_and_the_rest_lives() {
     let mut talk = Talk::new(config("redis://h"));
-    talk.receive(HELLO_ANSWER.as_bytes(), false).expect("a good opening");
+    talk.receive(GREETED.as_bytes(), false).expect("a good opening");
     ["a", "b"].into_iter().for_each(|name| talk.subscriptions.want(topic(name)));
     talk.sent();
-    let refusal = format!("{PROBE_CONFIRMED}+PONG\r\n-NOPERM no\r\n");
+    let refusal = format!("{PROBE_CONFIRMED}+PONG\r\n{MASTER}-NOPERM no\r\n");
     talk.receive(refusal.as_bytes(), false).expect("a refusal is no fault");
     assert_eq!(talk.sent(), "SUBSCRIBE a\nSUBSCRIBE b");
     let answers = format!("-NOPERM no\r\n{}", confirmed("subscribe", "b"));
@@ -329,7 +336,52 @@ fn a_stalled_server_does_not_pile_up_commands() {
     let mut talk = Talk::new(config("redis://h"));
     let name = |number: usize| topic(&format!("{number}.{}", "x".repeat(200)));
     (0..10_000).for_each(|number| talk.subscriptions.want(name(number)));
-    talk.receive(HELLO_ANSWER.as_bytes(), false).expect("a good opening");
+    talk.receive(GREETED.as_bytes(), false).expect("a good opening");
     (0..10).for_each(|_| talk.session.poll_commands(&mut talk.subscriptions, talk.now));
     assert!(talk.session.outgoing().len() < 200_000, "{}", talk.session.outgoing().len());
+}
+
+/// The answer to `ROLE` of a replica whose link to its master is in this state.
+fn replica(link: &str) -> String {
+    format!("*5\r\n$5\r\nslave\r\n$1\r\nh\r\n:1\r\n${}\r\n{link}\r\n:9\r\n", link.len())
+}
+
+#[test]
+fn what_is_no_master_ends_it_unless_a_replica_is_meant() {
+    let greeting = |role: &str| format!("%1\r\n$4\r\nrole\r\n$7\r\nreplica\r\n{role}");
+    let check = |allow_replica: bool, role: &str, expected: Result<(), Unfit>| {
+        let mut talk = Talk::new(Config { allow_replica, ..config("redis://h") });
+        let outcome = talk.receive(greeting(role).as_bytes(), false);
+        assert_eq!(outcome.map(drop), expected.map_err(Fault::Unfit), "{role:?} {allow_replica}");
+        assert_eq!(talk.session.is_ready(), expected.is_ok());
+    };
+    check(true, MASTER, Ok(()));
+    check(false, &replica("connected"), Err(Unfit::Replica));
+    check(true, &replica("connected"), Ok(()));
+    for link in ["connect", "connecting", "sync"] {
+        check(true, &replica(link), Err(Unfit::Detached));
+    }
+    check(true, "*1\r\n$8\r\nsentinel\r\n", Err(Unfit::Sentinel));
+    // Where `ROLE` is forbidden, the answer to the greeting has said it already.
+    check(false, "-NOPERM no\r\n", Err(Unfit::Replica));
+    check(true, "-NOPERM no\r\n", Ok(()));
+}
+
+#[test]
+fn what_the_server_is_is_asked_with_every_sign_of_life() {
+    let become_replica = |greeted: &str, question: &str, answer: &str| {
+        let mut talk = Talk::new(config("redis://h"));
+        let opening = format!("{greeted}{PROBE_CONFIRMED}+PONG\r\n");
+        talk.receive(opening.as_bytes(), false).expect("a good opening");
+        assert!(talk.sent().ends_with(&format!("PING\n{question}")));
+        talk.receive(answer.as_bytes(), false).map(drop)
+    };
+    let replica = replica("connected");
+    assert_eq!(become_replica(GREETED, "ROLE", MASTER), Ok(()));
+    assert_eq!(become_replica(GREETED, "ROLE", &replica), Err(Fault::Unfit(Unfit::Replica)));
+    let forbidden = "%1\r\n$4\r\nrole\r\n$6\r\nmaster\r\n-NOPERM no\r\n";
+    let hello = |role: &str| format!("%1\r\n$4\r\nrole\r\n${}\r\n{role}\r\n", role.len());
+    assert_eq!(become_replica(forbidden, "HELLO", &hello("master")), Ok(()));
+    assert_eq!(become_replica(forbidden, "HELLO", &hello("replica")), Err(Fault::Unfit(Unfit::Replica)));
+    assert_eq!(become_replica(forbidden, "HELLO", "-NOPERM no\r\n"), Ok(()), "nobody can tell");
 }

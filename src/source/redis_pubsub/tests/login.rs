@@ -10,6 +10,7 @@ use super::{
     harness::{Hub, Scratch, Server, quick, wait_until},
     topic,
 };
+use crate::bus::{PublishFailed, Refusal};
 
 /// Whether events pass in both directions.
 fn check_round_trip(config: &Config) -> Hub {
@@ -49,7 +50,7 @@ fn a_user_with_few_rights_and_a_database() {
         let snapshot = hub.status.snapshot();
         (snapshot.wanted, snapshot.confirmed, snapshot.denied) == (3, 2, 1)
     });
-    assert_eq!(hub.publish("forbidden", None, "x"), Err(crate::bus::PublishFailed::Unavailable));
+    assert_eq!(hub.publish("forbidden", None, "x"), Err(PublishFailed::Refused(Refusal::Forbidden)));
     assert_eq!(hub.publish("b", None, "x"), Ok(None), "a refusal costs nothing else");
     assert_eq!(hub.payloads(1), ["x"]);
 }
@@ -91,6 +92,10 @@ fn tls_trusts_only_the_named_authority() {
     let large = "x".repeat(300_000);
     server.publish("a", large.as_str());
     assert_eq!(hub.payloads(1), [large]);
+    let kill = redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal"]).query::<u64>(&mut server.client());
+    assert_eq!(kill, Ok(1), "the writer's");
+    assert_eq!(hub.publish("a", None, "after the end of an idle connection"), Ok(None));
+    assert_eq!(hub.payloads(1), ["after the end of an idle connection"]);
     let stranger = Hub::start(&Config { ca_file: Some(scratch.path("other.crt")), ..config.clone() });
     let reason = || stranger.status.ready(stranger.clock.now()).err().unwrap_or_default();
     wait_until("the stranger is not trusted", || reason().contains("invalid peer certificate"));

@@ -67,6 +67,28 @@ fn a_restart_between_two_publications_costs_none() {
     hub.wait_ready();
 }
 
+/// Ends every connection but those that subscribe, as a server does with what is idle for longer than its `timeout`.
+fn end_idle_connections(server: &Server) -> u64 {
+    let mut kill = redis::cmd("CLIENT");
+    kill.arg(&["KILL", "TYPE", "normal"]).query(&mut server.client()).expect("a number of connections")
+}
+
+#[test]
+fn a_connection_that_the_server_ended_while_it_was_idle_costs_no_publication() {
+    let server = Server::start();
+    for url in [server.url(), format!("unix://{}", server.socket().display())] {
+        let hub = Hub::ready(&Config { ping_interval: Duration::from_secs(5), ..quick(&url) });
+        hub.listen("a");
+        for number in 0..5 {
+            assert_eq!(end_idle_connections(&server), 1, "the writer's");
+            assert_eq!(hub.publish("a", None, &number.to_string()), Ok(None), "{url} {number}");
+            assert!(hub.status.ready(hub.clock.now()).is_ok());
+        }
+        assert_eq!(hub.payloads(5), ["0", "1", "2", "3", "4"]);
+        assert_eq!(hub.status.snapshot().publish_failed, 0);
+    }
+}
+
 #[test]
 fn a_full_queue_says_so() {
     let full = |config: &Config, data: &str| {
