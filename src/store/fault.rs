@@ -25,6 +25,15 @@ impl Fault {
         error.code().is_some_and(|state| ["22", "23", "42", "54"].contains(&class(state)))
     }
 
+    /// Whether the connection was no longer there.
+    pub(super) fn is_closed(&self) -> bool {
+        let Self::Database(error) = self else { return false };
+        let is_broken = std::error::Error::source(error).is_some_and(|cause| cause.is::<io::Error>());
+        // The server's last words on it: that it was told to end it, or that it was idle for too long.
+        let was_ended = error.code().is_some_and(|state| ["57P01", "57P02", "57P05"].contains(&state.code()));
+        error.is_closed() || is_broken || was_ended
+    }
+
     /// Whether the server, or the hub, gave up waiting.
     pub(super) fn is_timeout(&self) -> bool {
         match self {

@@ -58,6 +58,7 @@ pub(super) fn start_writer(
         session: None,
         backoff: Backoff::new(config.backoff_min, config.backoff_max),
         retry: clock.now(),
+        opened: clock.now(),
         last_used: clock.now(),
         failures: Throttle::default(),
         refusals: Throttle::default(),
@@ -105,6 +106,8 @@ struct Writer {
     backoff: Backoff,
     /// When to try the next connection.
     retry: Moment,
+    /// When the connection was made.
+    opened: Moment,
     /// When the database last answered.
     last_used: Moment,
     failures: Throttle,
@@ -207,6 +210,7 @@ impl Writer {
             Ok(session) => {
                 self.session = Some(session);
                 self.last_used = self.clock.now();
+                self.opened = self.last_used;
                 self.status.on_connected(self.last_used);
                 info!("storing at {}", self.config.url);
             }
@@ -250,6 +254,8 @@ impl Writer {
                 self.status.on_answer(began, self.last_used);
                 self.refuse(count, &fault);
             }
+            // Nothing was stored, so it may be stored over another connection.
+            Err(fault) if !is_committing && self.was_closed_idle(&fault) => self.connect(),
             Err(fault) => {
                 self.pending.iter_mut().take(count).for_each(|submission| submission.is_doubtful |= is_committing);
                 self.fail(&fault);
@@ -355,11 +361,21 @@ impl Writer {
                 self.session = Some(session);
                 true
             }
+            Err(fault) if self.was_closed_idle(&fault) => {
+                self.connect();
+                false
+            }
             Err(fault) => {
                 self.fail(&fault);
                 false
             }
         }
+    }
+
+    /// Whether a connection that has served before only turned out to be closed: a server may close what is idle for
+    /// longer than it likes, which is no fault if another connection can be made at once.
+    fn was_closed_idle(&self, fault: &Fault) -> bool {
+        fault.is_closed() && self.config.backoff_min <= self.clock.now().since(self.opened)
     }
 
     fn fail(&mut self, fault: &Fault) {

@@ -320,3 +320,18 @@ fn a_row_that_the_database_will_not_have_does_not_take_others_with_it() {
     assert_eq!(server.sql("select pip from fanfare.telemetry order by pip"), "1\n2\n3");
     assert_eq!(server.sql("select count(*) from fanfare.outbox"), "3");
 }
+
+#[test]
+fn connections_that_the_database_closed_while_they_were_idle_cost_nothing() {
+    let server = PostgresServer::start();
+    let hub = hub_on(&server, &[("store.ping_interval", "10s"), ("store.republish_after", "10s")]);
+    for number in 1..=3 {
+        let ended = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'fanfare'";
+        assert_ne!(server.sql(ended), "0");
+        let answer = ingest(&hub, "A", f64::from(number));
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        assert_eq!(hub.get("/ready").status, 200, "an idle connection that is gone is no fault");
+        assert_eq!(read_back(&hub, "A")["count"], number);
+    }
+    assert_eq!(hub.metric("fanfare_store_failures_total"), 0.0);
+}
