@@ -407,6 +407,7 @@ fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn 
         cors: config.cors.clone(),
         admin_apart: !config.admin.listen.is_empty(),
         stuck_after: config.server.stuck_after,
+        ready_require: config.ready.require.clone(),
         esp: config.esp.clone(),
     };
     let auth = Auth::new(Arc::clone(&config.auth), clock.now(), os::realtime_now());

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     sync::{
         Arc, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -41,11 +41,19 @@ pub struct TopicState {
     pub class: Class,
     /// How many subscriptions it has, over all reactors.
     pub listeners: AtomicUsize,
+    /// The source's broker refuses to deliver it, until somebody changes something there.
+    refused: AtomicBool,
     pub(super) core: Mutex<Core>,
     /// What the topic itself holds of the memory budget, without its events.
     _charge: Charge,
 }
 
+impl TopicState {
+    /// Whether the source's broker refuses to deliver it.
+    pub fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Acquire)
+    }
+}
 /// What a topic without events is taken to weigh besides its name, in bytes: its state, its places in both tables, and the
 /// allocator's part. 469 were counted, with a name of 13 (`tests/allocations`).
 const TOPIC_BYTES: usize = 512;
@@ -319,6 +327,7 @@ impl Bus {
     /// until now is lost on them.
     pub fn mark_live(&self, topic: &Topic, now: Moment) {
         let state = self.state(topic);
+        state.refused.store(false, Ordering::Release);
         let had_blind = std::mem::take(&mut lock(&state.core).has_blind);
         if had_blind {
             self.feed().report_loss(topic, GapReason::SourceLost, now);
@@ -344,7 +353,19 @@ impl Bus {
 
     /// The source does not deliver `topic` at the moment.
     pub fn mark_stale(&self, topic: &Topic) {
-        lock(&self.state(topic).core).live = false;
+        let state = self.state(topic);
+        state.refused.store(false, Ordering::Release);
+        lock(&state.core).live = false;
+    }
+
+    /// The source does not deliver `topic`, and will not before somebody changes something at its broker: whoever begins to
+    /// listen is told. True if there are readers who believe that it delivers, or will soon.
+    pub fn mark_refused(&self, topic: &Topic) -> bool {
+        let state = self.state(topic);
+        state.refused.store(true, Ordering::Release);
+        let mut core = lock(&state.core);
+        core.live = false;
+        core.has_blind
     }
 
     /// The id of the event that this hub puts at `position`, in whatever topic.
@@ -409,6 +430,7 @@ impl Bus {
             key: TopicKey(self.next_key.fetch_add(1, Ordering::Relaxed)),
             class: class.clone(),
             listeners: AtomicUsize::new(0),
+            refused: AtomicBool::new(false),
             core: Mutex::new(Core {
                 history,
                 interest: ReactorSet::default(),

@@ -34,6 +34,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("auth", "Who may do what. Tokens are JSON Web Tokens: `fanfare token` makes one."),
     ("users", "Users that sign in with a password, at POST /api/v1/auth/login."),
     ("store", "PostgreSQL, where telemetry is kept. Without a URL it is published only."),
+    ("ready", "When the hub says that it is ready, at /ready."),
     ("proxy", "Proxies in front of the hub, and what they may say of their clients."),
     ("cors", "Which web pages may read."),
     ("sse", "Server-Sent Events."),
@@ -388,6 +389,11 @@ pub(super) const KEYS: &[Key<Written>] = &[
     Key { path: "store.read_timeout",
           help: "How long one of them may take (504).",
           field: |it| Field::Span { value: &mut it.store.read_timeout, min: MILLISECOND } },
+
+    Key { path: "ready.require",
+          help: "Sources without which /ready says 503: redis, redis_stream, store; or \"*\", all there are. What is wrong with \
+                 the others is listed as degraded.",
+          field: |it| Field::Words(&mut it.ready.require) },
 
     Key { path: "proxy.trusted",
           help: "Proxies by address or network, such as \"10.0.0.0/8\"; \"unix\": those at a unix socket. The client is whom \

@@ -35,6 +35,8 @@ pub struct Config {
     pub redis: Option<redis_pubsub::Config>,
     /// How it knows its clients.
     pub auth: Arc<Rules>,
+    /// When it says that it is ready.
+    pub ready: Ready,
     /// Proxies in front of it.
     pub proxy: Proxy,
     /// Redis Streams, for topics of a class that is kept there.
@@ -182,6 +184,19 @@ impl fmt::Display for LogFormat {
             Self::Text => "text",
             Self::Json => "json",
         })
+    }
+}
+
+/// When the hub says that it is ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// The sources that count, by name; `*` stands for all there are.
+    pub require: Vec<String>,
+}
+
+impl Default for Ready {
+    fn default() -> Self {
+        Self { require: vec!["*".to_owned()] }
     }
 }
 

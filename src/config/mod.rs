@@ -27,7 +27,7 @@ use std::path::Path;
 pub use address::{Address, Pin};
 pub use layers::Override;
 pub use log::{LogGuard, start_log};
-pub use meant::{Admin, Config, Drain, Limits, Log, LogFormat, Proxy, Server, Sse, WebSocket};
+pub use meant::{Admin, Config, Drain, Limits, Log, LogFormat, Proxy, Ready, Server, Sse, WebSocket};
 pub use problem::ConfigError;
 pub use topics::Topics;
 pub use units::parse_duration;

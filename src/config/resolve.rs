@@ -37,6 +37,7 @@ pub(super) fn resolve(layered: &Layered) -> Result<Config, ConfigError> {
     check_namespaces(&written.esp.namespaces, &mut wrong);
     check_log(&written.log.level, &mut wrong);
     check_log_kinds(written, &mut wrong);
+    check_ready(written, &mut wrong);
     let redis = resolve_redis(written, folder).unwrap_or_else(|found| {
         wrong.push(found);
         None
@@ -76,6 +77,7 @@ fn resolve_rest(written: &Written) -> Config {
         redis: None,
         auth: Arc::default(),
         store: None,
+        ready: written.ready.clone(),
         proxy: written.proxy.clone(),
         redis_stream: written.redis_stream.clone(),
         cors: written.cors.clone(),
@@ -187,6 +189,29 @@ fn check_log_kinds(written: &Written, wrong: &mut Vec<Wrong>) {
         wrong.push(("topics.log", message.into()));
     } else if written.classes.iter().any(|class| class.class.log == LogKind::RedisStream) {
         wrong.push(("topics.class", message.into()));
+    }
+}
+
+/// What is required must be there: else the hub would be ready without it.
+fn check_ready(written: &Written, wrong: &mut Vec<Wrong>) {
+    let has_redis = !written.redis_url.is_empty() || written.redis_url_file.is_some();
+    let classes = written.classes.iter().map(|class| &class.class).chain([&written.default_class]);
+    let has_streams = has_redis && classes.into_iter().any(|class| class.log == LogKind::RedisStream);
+    let has_store = !written.store_url.is_empty() || written.store_url_file.is_some();
+    let sources = [
+        ("redis", has_redis, "redis.url is not set"),
+        ("redis_stream", has_streams, "no class of topics has log = \"redis-stream\""),
+        ("store", has_store, "store.url is not set"),
+    ];
+    for name in written.ready.require.iter().filter(|name| *name != "*") {
+        match sources.iter().find(|(source, ..)| source == name) {
+            Some((_, true, _)) => {}
+            Some((_, false, why)) => wrong.push(("ready.require", format!("`{name}` is required, but {why}"))),
+            None => wrong.push((
+                "ready.require",
+                format!("`{name}` is no source: there are redis, redis_stream and store, and \"*\" for all"),
+            )),
+        }
     }
 }
 

@@ -101,6 +101,8 @@ fn every_key_has_a_place_of_its_own() {
 fn other_value(key: &keys::Key<written::Written>) -> String {
     use field::Field;
     match ((key.field)(&mut written::Written::default()), key.path) {
+        // A name would need the source that it names.
+        (_, "ready.require") => "".into(),
         (_, "redis.url") => "redis://localhost/3".into(),
         (_, "redis.backoff_min") => "50ms".into(),
         (_, "redis.ping_interval") => "7s".into(),
@@ -409,4 +411,22 @@ fn origins_may_be_all_of_a_domain() {
     check("https://a.*.example.org", false);
     check("https://a*.example.org", false);
     check("*.example.org", false);
+}
+
+#[test]
+fn what_is_required_must_be_there() {
+    let check = |text: &str, expected: Option<&str>| {
+        let error = load_text("required", text).err().map(|error| error.to_string());
+        assert_eq!(error.is_some(), expected.is_some(), "{text:?}: {error:?}");
+        let expected = expected.unwrap_or_default();
+        assert!(error.is_none_or(|error| error.contains(":2:") && error.contains(expected)), "{text:?}: {expected}");
+    };
+    check("[ready]\nrequire = [\"rediss\"]", Some("`rediss` is no source: there are redis, redis_stream and store"));
+    check("[ready]\nrequire = [\"redis\"]", Some("`redis` is required, but redis.url is not set"));
+    check("[ready]\nrequire = [\"store\"]", Some("`store` is required, but store.url is not set"));
+    let redis = "[redis]\nurl = \"redis://localhost\"";
+    check(&format!("[ready]\nrequire = [\"redis\"]\n{redis}"), None);
+    check(&format!("[ready]\nrequire = [\"redis_stream\"]\n{redis}"), Some("no class of topics has log ="));
+    check("[ready]\nrequire = []", None);
+    check("[ready]\nrequire = [\"*\"]", None);
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{
-    meant::{Admin, Drain, Limits, Log, Proxy, Server, Sse, WebSocket},
+    meant::{Admin, Drain, Limits, Log, Proxy, Ready, Server, Sse, WebSocket},
     topics::ClassMatch,
 };
 use crate::{
@@ -41,6 +41,7 @@ pub(super) struct Written {
     /// Empty: no store, unless `store_url_file` names one.
     pub(super) store_url: String,
     pub(super) store_url_file: Option<PathBuf>,
+    pub(super) ready: Ready,
     pub(super) proxy: Proxy,
     pub(super) cors: Cors,
     pub(super) sse: Sse,
@@ -100,6 +101,7 @@ impl Default for Written {
             store: store::Config::default(),
             store_url: String::new(),
             store_url_file: None,
+            ready: Ready::default(),
             proxy: Proxy::default(),
             cors: Cors::default(),
             sse: Sse::default(),

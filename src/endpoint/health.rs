@@ -23,17 +23,24 @@ pub(super) fn show_health(_: &Request, _: &str, context: &Context<'_>) -> Answer
     Response::json(if stuck.is_empty() { 200 } else { 503 }, &body).into()
 }
 
-/// Every source delivers, every reactor turns, and the hub is not on its way out. Each source says since how many seconds
-/// it is as it is (`for_s`), and what is wrong.
+/// Every source that counts delivers, every reactor turns, and the hub is not on its way out. Each source says since how
+/// many seconds it is as it is (`for_s`), and what is wrong. What concerns single topics, or a source that does not count
+/// (`ready.require`), is listed as `degraded`: the hub is ready all the same.
 pub(super) fn show_ready(_: &Request, _: &str, context: &Context<'_>) -> Answer {
     let mut failed = Vec::new();
+    let mut degraded = Vec::new();
     let mut sources = Map::new();
     for source in &context.hub.metrics.sources {
         let outcome = source.check(context.now);
         let for_s = source.since(context.now).map(|since| context.now.since(since).as_secs_f64());
-        let description = json!({ "ok": outcome.is_ok(), "for_s": for_s, "reason": outcome.clone().err() });
+        let is_required = is_required(&context.hub.config.ready_require, source.name());
+        let description = json!({
+            "ok": outcome.is_ok(), "for_s": for_s, "reason": outcome.clone().err(), "required": is_required,
+        });
         sources.insert(source.name().to_owned(), description);
-        failed.extend(outcome.err().map(|reason| format!("{}: {reason}", source.name())));
+        let lines = if is_required { &mut failed } else { &mut degraded };
+        lines.extend(outcome.err().map(|reason| format!("{}: {reason}", source.name())));
+        degraded.extend(source.degraded(context.now).iter().map(|line| format!("{}: {line}", source.name())));
     }
     if context.hub.phase() != Phase::Serving {
         failed.push("the hub shuts down".to_owned());
@@ -41,8 +48,13 @@ pub(super) fn show_ready(_: &Request, _: &str, context: &Context<'_>) -> Answer 
     let stuck = context.hub.metrics.stuck_reactors(context.now, context.hub.config.stuck_after);
     failed.extend(stuck.iter().map(|reactor| format!("reactor {reactor} does not turn")));
     let status = if failed.is_empty() { 200 } else { 503 };
-    let body = json!({ "ready": failed.is_empty(), "failed": failed, "sources": sources });
+    let body = json!({ "ready": failed.is_empty(), "failed": failed, "degraded": degraded, "sources": sources });
     Response::json(status, &body).with("Cache-Control", "no-store").into()
+}
+
+/// Whether the hub is not ready without the source `name`: `*` stands for all of them.
+fn is_required(require: &[String], name: &str) -> bool {
+    require.iter().any(|required| required == "*" || required == name)
 }
 
 /// Figures at a glance. `connected_clients` and `events_received` are the names the event broadcaster's users know.

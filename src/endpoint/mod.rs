@@ -76,6 +76,8 @@ pub struct Config {
     pub admin_apart: bool,
     /// A reactor that has not finished a turn for so long is stuck.
     pub stuck_after: Duration,
+    /// Sources without which the hub is not ready, by name; `*` stands for all there are.
+    pub ready_require: Vec<String>,
     /// What clients of the ESP IoT platform are told.
     pub esp: Esp,
 }
@@ -88,6 +90,7 @@ impl Default for Config {
             cors: Cors::default(),
             admin_apart: false,
             stuck_after: Duration::from_secs(5),
+            ready_require: vec!["*".to_owned()],
             esp: Esp::default(),
         }
     }

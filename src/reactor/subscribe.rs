@@ -116,6 +116,7 @@ impl<N: Net> Reactor<N> {
             }
             Err(gap) => (topic.ring.oldest(), Some(gap)),
         };
+        let (is_refused, is_archived) = (topic.state.is_refused(), self.hub.bus.archive(&topic.state.topic).is_some());
         // What the client has if it gets what follows: known even if no event ever came, so that it can resume.
         let before = gap.map_or_else(|| topic.ring.id_before(cursor), |gap| gap.from);
         if let Some(connection) = self.connections.at(slot)
@@ -129,7 +130,9 @@ impl<N: Net> Reactor<N> {
             Purpose::Errand(errand) => self.note_listening(slot, place, before, &errand.0.namespace),
         }
         let purpose = self.tell_begun(slot, purpose);
-        let is_archived = self.topics.at(place).is_some_and(|topic| self.hub.bus.archive(&topic.state.topic).is_some());
+        // Nothing may ever follow, so it is told at once. How much it misses shows when the source delivers again.
+        let refused = Gap { from: before, to: before, reason: GapReason::SourceLost };
+        let gap = gap.or((is_refused && !is_archived).then_some(refused));
         match gap {
             Some(gap) if is_archived => self.begin_replay(slot, place, gap.from),
             gap => {

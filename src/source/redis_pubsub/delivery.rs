@@ -28,6 +28,8 @@ pub(super) struct Delivery<'a> {
     pub(super) status: &'a SourceStatus,
     /// Events the bus has taken.
     pub(super) received: u64,
+    /// Messages on channels that are not subscribed.
+    pub(super) unasked: u64,
     /// Whether the server answered something, so that the subscriptions may have changed.
     pub(super) answers: bool,
 }
@@ -43,6 +45,9 @@ impl Delivery<'_> {
                     self.handle(incoming, feed, now);
                     parsed += consumed;
                 }
+                Ok(None) if self.session.reply_bytes_max() < rest.len() => {
+                    break Err(Fault::BadReply("a reply is over its limit".to_owned()));
+                }
                 Ok(None) => break Ok(()),
                 Err(fault) => break Err(fault),
             }
@@ -57,6 +62,8 @@ impl Delivery<'_> {
                 self.received += u64::from(self.intake.take(channel, payload, feed, now));
             }
             Incoming::TooBig { channel } => self.intake.refuse_oversize(channel, feed, now),
+            // Dropped before anything of it is kept, or any topic made.
+            Incoming::Unasked => self.unasked += 1,
             Incoming::Nothing => {}
             Incoming::Answer => {
                 self.answers = true;
@@ -84,8 +91,17 @@ pub(super) fn tell(
             }
             // Expected, and so no loss of the source's; the log has a hole all the same.
             Notice::Left(topic) => feed.report_loss(&topic, GapReason::SourceLost, now),
-            Notice::LostUnder(index) => {
-                let carried = |state: &Arc<TopicState>| subscriptions.patterns().carried(index, &state.topic);
+            Notice::Refused { topic, is_news, was_delivered } => {
+                let has_readers = bus.mark_refused(&topic);
+                if is_news && (was_delivered || has_readers) {
+                    feed.report_loss(&topic, GapReason::SourceLost, now);
+                    status.on_loss();
+                }
+            }
+            Notice::LostUnder { index, kept } => {
+                let carried = |state: &Arc<TopicState>| {
+                    !kept.contains(&state.topic) && subscriptions.patterns().carried(index, &state.topic)
+                };
                 for state in bus.topics().filter(carried) {
                     feed.report_loss(&state.topic, GapReason::SourceLost, now);
                     status.on_loss();

@@ -10,7 +10,7 @@ use crate::{
     bus::{Feed, PublishRefused},
     clock::Moment,
     gap::GapReason,
-    topic::Topic,
+    topic::{NAME_BYTES_MAX, Topic},
 };
 
 /// Names kept at hand. With patterns anybody may make up channels, so there must be a bound.
@@ -82,7 +82,7 @@ impl Intake {
         self.status.on_refused();
         if let Some(suppressed) = self.refusals.admit(now) {
             // A foreign publisher chose the name, and how long it is.
-            let name = channel[..channel.len().min(crate::topic::NAME_BYTES_MAX)].escape_ascii();
+            let name = channel[..channel.len().min(NAME_BYTES_MAX)].escape_ascii();
             warn!(suppressed, "message on channel `{name}` refused: {why}");
         }
     }
@@ -90,6 +90,10 @@ impl Intake {
 
 impl Names {
     fn resolve(&mut self, channel: &[u8]) -> Option<&Topic> {
+        // A foreign publisher may choose names as long as a message: none of them is worth keeping.
+        if NAME_BYTES_MAX < channel.len() {
+            return None;
+        }
         if !self.topics.contains_key(channel) {
             if self.topics.len() == NAMES_MAX {
                 self.topics.clear();
@@ -107,5 +111,22 @@ fn explain(refused: PublishRefused) -> (&'static str, GapReason) {
         PublishRefused::TooBig => ("the payload is over the limit", GapReason::SourceLost),
         PublishRefused::BadKind => ("the type contains a line break or is the hub's own", GapReason::SourceLost),
         PublishRefused::NoRoom => ("the memory budget is spent", GapReason::Overflow),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_as_long_as_messages_are_not_kept() {
+        let mut names = Names::default();
+        for channel in ["x".repeat(NAME_BYTES_MAX + 1), "x".repeat(1 << 20)] {
+            assert_eq!(names.resolve(channel.as_bytes()), None);
+        }
+        assert!(names.topics.is_empty());
+        assert!(names.resolve("x".repeat(NAME_BYTES_MAX).as_bytes()).is_some());
+        assert_eq!(names.resolve(b"no topic"), None);
+        assert_eq!(names.topics.len(), 2);
     }
 }

@@ -43,6 +43,7 @@ pub use writer::{WriterHandle, start_writer};
 pub(crate) use backoff::Backoff;
 pub(super) use fault::is_of_command;
 pub(super) use publisher::Form;
+pub(super) use refusals::{NAMED_MAX, Refused};
 pub(super) use script::{Request, Script, digest, memory_key};
 pub(super) use subscriptions::Tally;
 pub(crate) use throttle::Throttle;

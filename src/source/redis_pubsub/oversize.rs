@@ -3,6 +3,8 @@
 /// The head of a message whose payload is over the limit.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Oversize<'a> {
+    /// The pattern it came through, if it did.
+    pub(super) pattern: Option<&'a [u8]>,
     pub(super) channel: &'a [u8],
     /// What the whole message takes in the stream, head and line ends included.
     pub(super) bytes: usize,
@@ -19,12 +21,15 @@ pub(super) fn measure(bytes: &[u8], bulk_bytes_max: usize) -> Option<Oversize<'_
     };
     let mut rest = head;
     let mut channel: &[u8] = &[];
-    for _ in 0..names {
+    let mut pattern = None;
+    for index in 0..names {
+        // The kind, then the pattern if there is one, then the channel.
+        pattern = (index == 2).then_some(channel);
         (channel, rest) = bulk(rest, bulk_bytes_max)?;
     }
     let (payload_bytes, rest) = length(rest)?;
     let bytes = (bytes.len() - rest.len()).checked_add(payload_bytes)?.checked_add(2)?;
-    (bulk_bytes_max < payload_bytes).then_some(Oversize { channel, bytes })
+    (bulk_bytes_max < payload_bytes).then_some(Oversize { pattern, channel, bytes })
 }
 
 fn bulk(bytes: &[u8], bulk_bytes_max: usize) -> Option<(&[u8], &[u8])> {

@@ -1,6 +1,6 @@
 //! The configured patterns: which one each channel's messages come in through.
 
-use super::{glob::Glob, subscriptions::BATCH_CHANNELS_MAX};
+use super::{glob::Glob, refusals::Refused, subscriptions::BATCH_CHANNELS_MAX};
 use crate::topic::Topic;
 
 /// How far a subscription has come on the present connection.
@@ -9,8 +9,19 @@ pub(super) enum Phase {
     Queued,
     Asked,
     Confirmed,
-    /// The server's access rules forbid it.
+    /// The server's access rules forbid it. It is asked for again from time to time.
     Denied,
+}
+
+/// What to do with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// It is an event.
+    Wanted,
+    /// The same message comes through another subscription.
+    Repeated,
+    /// Its channel is not subscribed.
+    Unasked,
 }
 
 /// All configured patterns, in their order.
@@ -29,6 +40,8 @@ struct Entry {
     interrupted: bool,
     /// It was delivered, or owed a report, when the last connection ended.
     carried: bool,
+    /// Set while the server's access rules forbid it, also while it is asked for again.
+    refused: Option<Refused>,
 }
 
 impl Patterns {
@@ -39,6 +52,7 @@ impl Patterns {
             alone: false,
             interrupted: false,
             carried: false,
+            refused: None,
         };
         Self { entries: texts.iter().map(entry).collect() }
     }
@@ -56,22 +70,37 @@ impl Patterns {
         self.entries[index].phase == Phase::Confirmed
     }
 
-    pub(super) fn all_confirmed(&self) -> bool {
-        self.entries.iter().all(|entry| entry.phase == Phase::Confirmed)
+    /// Whether each of them is confirmed or refused.
+    pub(super) fn all_settled(&self) -> bool {
+        self.entries.iter().all(|entry| entry.phase == Phase::Confirmed || entry.refused.is_some())
     }
 
-    /// The pattern the messages of `topic` come in through, or will: the first that covers it and is not denied.
+    /// Those that are refused, and why.
+    pub(super) fn refused(&self) -> impl Iterator<Item = (&str, &Refused)> {
+        self.entries.iter().filter_map(|entry| Some((entry.glob.as_str(), entry.refused.as_ref()?)))
+    }
+
+    /// The pattern the messages of `topic` come in through, or will: the first that covers it and is not refused.
     pub(super) fn covering(&self, topic: &Topic) -> Option<usize> {
-        let covers = |entry: &Entry| entry.phase != Phase::Denied && entry.glob.matches(topic.as_str().as_bytes());
+        let covers = |entry: &Entry| entry.refused.is_none() && entry.glob.matches(topic.as_str().as_bytes());
         self.entries.iter().position(covers)
     }
 
-    /// Whether a message that came through `pattern` is the one to take: of several patterns that cover a channel, the
-    /// first that is confirmed speaks.
-    pub(super) fn admits(&self, pattern: &[u8], channel: &[u8]) -> bool {
-        let is_it = |entry: &&Entry| entry.glob.as_str().as_bytes() == pattern;
-        let mut confirmed = self.entries.iter().filter(|entry| entry.phase == Phase::Confirmed);
-        confirmed.find(|entry| is_it(entry) || entry.glob.matches(channel)).is_some_and(|entry| is_it(&entry))
+    /// What to do with a message that came through `pattern`: of several patterns that cover a channel, the first that is
+    /// confirmed speaks. Nobody asked for a message whose channel its pattern does not cover, or whose pattern is unknown.
+    pub(super) fn admit(&self, pattern: &[u8], channel: &[u8]) -> Admission {
+        let confirmed = self.entries.iter().filter(|entry| entry.phase == Phase::Confirmed);
+        let mut first = None;
+        for entry in confirmed.filter(|entry| entry.glob.matches(channel)) {
+            let is_it = entry.glob.as_str().as_bytes() == pattern;
+            match (first, is_it) {
+                (None, true) => return Admission::Wanted,
+                (Some(_), true) => return Admission::Repeated,
+                (None, false) => first = Some(()),
+                (Some(_), false) => {}
+            }
+        }
+        Admission::Unasked
     }
 
     /// Whether the messages of `topic` came in through the pattern at `index` until the last connection ended.
@@ -106,11 +135,11 @@ impl Patterns {
         chosen
     }
 
-    /// The server confirmed the pattern; true if that is news.
-    pub(super) fn on_confirmed(&mut self, index: usize) -> bool {
-        let Some(entry) = self.entries.get_mut(index).filter(|entry| entry.phase == Phase::Asked) else { return false };
+    /// The server confirmed the pattern: whether it had been refused until now. `None` if it was not asked for.
+    pub(super) fn on_confirmed(&mut self, index: usize) -> Option<bool> {
+        let entry = self.entries.get_mut(index).filter(|entry| entry.phase == Phase::Asked)?;
         entry.phase = Phase::Confirmed;
-        true
+        Some(entry.refused.take().is_some())
     }
 
     /// The server refused a command with several patterns: each is to be asked for alone.
@@ -121,8 +150,29 @@ impl Patterns {
         }
     }
 
-    pub(super) fn deny(&mut self, index: usize) {
-        self.entries[index].phase = Phase::Denied;
+    /// The server refuses the pattern; true if that is news. What it carried is lost from here on, too, which is to be
+    /// reported when it is back.
+    pub(super) fn deny(&mut self, index: usize, refused: Refused) -> bool {
+        let entry = &mut self.entries[index];
+        entry.phase = Phase::Denied;
+        let is_news = entry.refused.is_none();
+        if is_news {
+            entry.refused = Some(refused);
+        }
+        is_news
+    }
+
+    /// The report of an interruption was made, and another one will be due.
+    pub(super) fn interrupt(&mut self, index: usize) {
+        self.entries[index].interrupted = self.entries[index].carried;
+    }
+
+    /// Those that are refused are to be asked for again. Until the server confirms one, it covers nothing.
+    pub(super) fn retry(&mut self) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.phase == Phase::Denied) {
+            entry.phase = Phase::Queued;
+            entry.alone = true;
+        }
     }
 
     pub(super) fn on_disconnected(&mut self) {
@@ -131,6 +181,7 @@ impl Patterns {
             entry.carried = entry.interrupted;
             entry.phase = Phase::Queued;
             entry.alone = false;
+            entry.refused = None;
         }
     }
 }

@@ -13,8 +13,9 @@ use std::{collections::VecDeque, time::Duration};
 use super::{
     config::Config,
     envelope::ENVELOPE_BYTES_MAX,
-    fault::{Fault, is_denial, is_final, is_served},
+    fault::{Fault, is_denial, is_final, is_of_command, is_served},
     oversize,
+    patterns::Admission,
     probe::{Probe, is_probe},
     subscriptions::{Batch, Subscriptions},
 };
@@ -49,6 +50,12 @@ pub(super) struct Session {
     last_received: Moment,
     probe: Probe,
     proof: Option<Duration>,
+    /// The server forbids the hub to subscribe to anything at all.
+    subscribing_denied: bool,
+    /// The same for publishing.
+    publishing_denied: bool,
+    /// What has become known of that.
+    publishing: Option<Result<(), String>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,9 +87,29 @@ enum Asked {
     },
     ProbeSubscription,
     ProbePublication,
+    /// The same while publishing is denied, beside a `PING`.
+    PublishingRetry,
     Ping {
         sent: Moment,
     },
+}
+
+/// What a confirmation is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Confirmation {
+    Channel,
+    Pattern,
+    Leave,
+}
+
+impl Confirmation {
+    fn is_of(self, batch: &Batch) -> bool {
+        match batch {
+            Batch::Topics(_) => self == Self::Channel,
+            Batch::Patterns(_) => self == Self::Pattern,
+            Batch::Leave(_) => self == Self::Leave,
+        }
+    }
 }
 
 /// What [`Session::receive`] found.
@@ -92,6 +119,8 @@ pub(super) enum Incoming<'a> {
     Message { channel: &'a [u8], payload: &'a [u8] },
     /// An event with a payload over the limit; the caller passes over what of it is still to come.
     TooBig { channel: &'a [u8] },
+    /// A message on a channel that is not subscribed; the caller passes over what of it is still to come.
+    Unasked,
     /// Nothing for the caller.
     Nothing,
     /// An answer: there may be notices, commands and a proof.
@@ -116,6 +145,9 @@ impl Session {
             last_received: now,
             probe: Probe::new(probe_seed, now),
             proof: None,
+            subscribing_denied: false,
+            publishing_denied: false,
+            publishing: None,
         };
         session.say_hello(&config.url);
         session
@@ -135,6 +167,17 @@ impl Session {
         self.proof.take()
     }
 
+    /// Whether the server lets the hub publish at all, in its own words if not; each time it becomes known.
+    pub(super) fn take_publishing(&mut self) -> Option<Result<(), String>> {
+        self.publishing.take()
+    }
+
+    /// The most bytes that a reply may take; what is longer will never be whole.
+    pub(super) fn reply_bytes_max(&self) -> usize {
+        // A pattern, a channel and a payload, each of them as long as it may be.
+        3 * self.limits.bulk_bytes_max + self.limits.line_bytes_max
+    }
+
     /// What stands at the start of `bytes`, and how many bytes it takes, which may be more than there are if it is
     /// [too big](Incoming::TooBig). `None` if it is not all there yet.
     pub(super) fn receive<'a>(
@@ -150,18 +193,26 @@ impl Session {
         let (push, consumed) = match resp::parse_push(bytes, &self.limits) {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(None),
-            Err(BadReply::BulkTooLong) => return self.receive_oversize(bytes).map(Some),
+            Err(BadReply::BulkTooLong) => return self.receive_oversize(bytes, subscriptions).map(Some),
             Err(bad) => return Err(Fault::BadReply(bad.to_string())),
         };
         let incoming = match push {
-            Push::Message { channel, payload } => self.on_message(channel, payload, now),
+            Push::Message { channel, payload } if is_probe(channel) => self.on_probe(channel, payload, now),
+            Push::Message { channel, payload } => match self.admit(None, channel, subscriptions) {
+                Admission::Wanted => Incoming::Message { channel, payload },
+                Admission::Repeated => Incoming::Nothing,
+                Admission::Unasked => Incoming::Unasked,
+            },
             Push::PatternMessage { pattern, channel, payload } => {
-                let is_ours = !is_probe(channel) && subscriptions.patterns().admits(pattern, channel);
-                if is_ours { Incoming::Message { channel, payload } } else { Incoming::Nothing }
+                match self.admit(Some(pattern), channel, subscriptions) {
+                    Admission::Wanted => Incoming::Message { channel, payload },
+                    Admission::Repeated => Incoming::Nothing,
+                    Admission::Unasked => Incoming::Unasked,
+                }
             }
-            Push::Subscribed { .. } | Push::PatternSubscribed { .. } | Push::Unsubscribed { .. } => {
-                self.on_confirmation(subscriptions)?
-            }
+            Push::Subscribed { .. } => self.on_confirmation(Confirmation::Channel, subscriptions)?,
+            Push::PatternSubscribed { .. } => self.on_confirmation(Confirmation::Pattern, subscriptions)?,
+            Push::Unsubscribed { .. } => self.on_confirmation(Confirmation::Leave, subscriptions)?,
             Push::PatternUnsubscribed { .. } => Incoming::Nothing,
             Push::Other(Reply::Push(_)) => Incoming::Nothing,
             Push::Other(reply) => self.on_reply(&reply, url, subscriptions, now)?,
@@ -272,10 +323,14 @@ impl Session {
             self.role_question = None;
         } else {
             // RESP2 has no publishing on a connection that subscribes.
-            let channel = self.probe.channel().to_owned();
-            self.send(&[b"SUBSCRIBE", channel.as_bytes()], Asked::ProbeSubscription);
+            self.subscribe_probe();
         }
         subscriptions.on_connected();
+    }
+
+    fn subscribe_probe(&mut self) {
+        let channel = self.probe.channel().to_owned();
+        self.send(&[b"SUBSCRIBE", channel.as_bytes()], Asked::ProbeSubscription);
     }
 
     fn send(&mut self, arguments: &[&[u8]], asked: Asked) {
@@ -310,19 +365,48 @@ impl Session {
         } else {
             self.send(&[b"PING"], Asked::Ping { sent: now });
         }
+        if self.subscribing_denied {
+            self.subscribe_probe();
+        }
+        if self.publishing_denied {
+            let (channel, nonce) = (self.probe.channel().to_owned(), self.probe.next_nonce(now));
+            self.send(&[b"PUBLISH", channel.as_bytes(), nonce.as_bytes()], Asked::PublishingRetry);
+        }
         // A master may have become a replica meanwhile. Whoever subscribes in RESP2 may not ask.
         self.ask_role();
     }
 
-    fn receive_oversize<'a>(&self, bytes: &'a [u8]) -> Result<(Incoming<'a>, usize), Fault> {
+    fn receive_oversize<'a>(
+        &self,
+        bytes: &'a [u8],
+        subscriptions: &Subscriptions,
+    ) -> Result<(Incoming<'a>, usize), Fault> {
         let oversize = oversize::measure(bytes, self.limits.bulk_bytes_max);
         let oversize = oversize.ok_or_else(|| Fault::BadReply(BadReply::BulkTooLong.to_string()))?;
-        Ok((Incoming::TooBig { channel: oversize.channel }, oversize.bytes))
+        let incoming = match self.admit(oversize.pattern, oversize.channel, subscriptions) {
+            Admission::Wanted => Incoming::TooBig { channel: oversize.channel },
+            Admission::Repeated => Incoming::Nothing,
+            Admission::Unasked => Incoming::Unasked,
+        };
+        Ok((incoming, oversize.bytes))
     }
 
-    fn on_message<'a>(&mut self, channel: &'a [u8], payload: &'a [u8], now: Moment) -> Incoming<'a> {
-        if !is_probe(channel) {
-            return Incoming::Message { channel, payload };
+    /// The door: whether a message is one that was asked for, before anything of it is kept.
+    fn admit(&self, pattern: Option<&[u8]>, channel: &[u8], subscriptions: &Subscriptions) -> Admission {
+        let admission = match pattern {
+            // Every hub's probes come through a pattern that covers all.
+            Some(_) if is_probe(channel) => Admission::Repeated,
+            Some(pattern) => subscriptions.patterns().admit(pattern, channel),
+            None => subscriptions.admit(channel),
+        };
+        let is_leaving = || self.asked.iter().any(|asked| matches!(asked, Asked::Batch { batch: Batch::Leave(_), .. }));
+        // The server goes on until it has read that a channel is left.
+        if admission == Admission::Unasked && is_leaving() { Admission::Repeated } else { admission }
+    }
+
+    fn on_probe(&mut self, channel: &[u8], payload: &[u8], now: Moment) -> Incoming<'static> {
+        if channel != self.probe.channel().as_bytes() {
+            return Incoming::Unasked;
         }
         self.proof = self.probe.proof(channel, payload, now).or(self.proof);
         Incoming::Answer
@@ -330,14 +414,20 @@ impl Session {
 
     /// Confirmations carry the channel's name, but they come in the order of the command's arguments, which spares a
     /// look-up and cannot be led astray.
-    fn on_confirmation(&mut self, subscriptions: &mut Subscriptions) -> Result<Incoming<'static>, Fault> {
+    fn on_confirmation(
+        &mut self,
+        confirmation: Confirmation,
+        subscriptions: &mut Subscriptions,
+    ) -> Result<Incoming<'static>, Fault> {
         match self.asked.front_mut() {
-            Some(Asked::ProbeSubscription) => {
+            Some(Asked::ProbeSubscription) if confirmation == Confirmation::Channel => {
                 self.asked.pop_front();
                 self.probe.switch(true);
+                self.subscribing_denied = false;
                 self.next_ping = Moment::default();
+                subscriptions.on_command_allowed();
             }
-            Some(Asked::Batch { batch, confirmed }) => {
+            Some(Asked::Batch { batch, confirmed }) if confirmation.is_of(batch) => {
                 let length = match batch {
                     Batch::Topics(topics) => {
                         subscriptions.on_subscribed(&topics[*confirmed]);
@@ -391,17 +481,34 @@ impl Session {
                 }
             }
             (Some(Asked::Batch { batch, confirmed: 0 }), Some(text)) if is_denial(text) => {
-                subscriptions.on_refused(&batch);
+                subscriptions.on_refused(&batch, text, now);
             }
             (Some(Asked::Batch { .. }), Some(text)) => return Err(Fault::Rejected(text.to_owned())),
+            (Some(Asked::ProbePublication | Asked::PublishingRetry), Some(text)) if is_of_command(text) => {
+                self.probe.switch(false);
+                self.publishing_denied = true;
+                self.publishing = Some(Err(text.to_owned()));
+            }
+            (Some(Asked::PublishingRetry), None) => {
+                self.probe.switch(true);
+                self.publishing_denied = false;
+                self.publishing = Some(Ok(()));
+            }
+            (Some(Asked::PublishingRetry), Some(_)) => {}
+            (Some(Asked::ProbeSubscription), Some(text)) if is_of_command(text) => {
+                // Tried again with the next sign of life, which must not be at once.
+                self.subscribing_denied = true;
+                subscriptions.on_command_refused(text, now);
+            }
             // Access rules may forbid the probe: then a `PING` has to do.
             (Some(Asked::ProbeSubscription | Asked::ProbePublication), Some(text)) if is_denial(text) => {
                 self.probe.switch(false);
                 self.next_ping = Moment::default();
             }
             (Some(Asked::ProbeSubscription), Some(text)) => return Err(Fault::Rejected(text.to_owned())),
-            // That it was taken proves nothing, and that it was not passes.
-            (Some(Asked::ProbePublication), _) => {}
+            // That it was taken proves no delivery, and that it was not passes.
+            (Some(Asked::ProbePublication), None) => self.publishing = Some(Ok(())),
+            (Some(Asked::ProbePublication), Some(_)) => {}
             (Some(Asked::Ping { sent }), _) => {
                 self.proof = is_served(error).then(|| now.since(sent)).or(self.proof);
             }

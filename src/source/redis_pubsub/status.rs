@@ -39,6 +39,7 @@ pub struct SourceStatus {
     publish_failed: AtomicU64,
     publish_refused: AtomicU64,
     unasked: AtomicU64,
+    misfits: AtomicU64,
     refusals: Mutex<Refusals>,
     /// Whether a publication that is taken changes anything in them.
     has_refused_publications: AtomicBool,
@@ -120,6 +121,7 @@ impl SourceStatus {
             publish_failed: AtomicU64::new(0),
             publish_refused: AtomicU64::new(0),
             unasked: AtomicU64::new(0),
+            misfits: AtomicU64::new(0),
             refusals: Mutex::default(),
             has_refused_publications: AtomicBool::new(false),
         }
@@ -230,6 +232,16 @@ impl SourceStatus {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The server turned out not to be one to use, on a connection that had been good.
+    pub(super) fn on_misfit(&self) {
+        self.misfits.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often that was.
+    pub(super) fn misfits(&self) -> u64 {
+        self.misfits.load(Ordering::Acquire)
+    }
+
     /// A message came on a channel that is not subscribed.
     pub(in crate::source) fn on_unasked(&self, count: u64) {
         self.unasked.fetch_add(count, Ordering::Relaxed);
@@ -254,7 +266,7 @@ impl SourceStatus {
     }
 
     /// The broker refuses these subscriptions, `total` in all; and every other one, if `every` says why.
-    pub(super) fn set_refused(&self, named: Vec<(String, Refused)>, total: usize, every: Option<Refused>) {
+    pub(in crate::source) fn set_refused(&self, named: Vec<(String, Refused)>, total: usize, every: Option<Refused>) {
         let mut refusals = self.refusals();
         refusals.set_subscriptions(named, total);
         refusals.set_every_subscription(every);

@@ -4,6 +4,7 @@ mod conversation;
 mod delivery;
 mod failure;
 mod harness;
+mod hostile;
 mod login;
 mod outages;
 mod parts;

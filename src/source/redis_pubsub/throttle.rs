@@ -7,21 +7,32 @@ use crate::clock::Moment;
 /// Between two lines of the same kind.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Lets one line through per [`LINE_INTERVAL`] and counts the rest.
-#[derive(Debug, Default)]
+/// Lets one line through per interval, which is 10 s by default, and counts the rest.
+#[derive(Debug)]
 pub(crate) struct Throttle {
+    interval: Duration,
     next: Moment,
     suppressed: u64,
 }
 
+impl Default for Throttle {
+    fn default() -> Self {
+        Self::every(LINE_INTERVAL)
+    }
+}
+
 impl Throttle {
+    pub(crate) fn every(interval: Duration) -> Self {
+        Self { interval, next: Moment::default(), suppressed: 0 }
+    }
+
     /// Whether to write the line now: if so, how many were left out since the last one.
     pub(crate) fn admit(&mut self, now: Moment) -> Option<u64> {
         if now < self.next {
             self.suppressed += 1;
             return None;
         }
-        self.next = now + LINE_INTERVAL;
+        self.next = now + self.interval;
         Some(std::mem::take(&mut self.suppressed))
     }
 }

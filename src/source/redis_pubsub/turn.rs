@@ -26,10 +26,13 @@ use super::{
 use crate::{
     bus::{Bus, Interest},
     clock::{Clock, Moment},
-    source::redis_address::Allegiance,
+    source::redis_address::{Allegiance, Unfit},
 };
 
 const LINK: Token = Token(1);
+
+/// Between two lines about messages that nobody asked for: the server chooses how many there are.
+const UNASKED_LINE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The reader thread's state.
 pub(super) struct Reader {
@@ -47,6 +50,7 @@ pub(super) struct Reader {
     intake: Intake,
     buffer: ReadBuffer,
     failures: Throttle,
+    unasked: Throttle,
     /// The socket may hold more without a further edge.
     again: bool,
 }
@@ -56,7 +60,7 @@ pub(super) struct Reader {
 enum Link {
     Down { retry: Moment },
     Dialing { connection: Connection, rest: VecDeque<Candidate>, deadline: Moment },
-    Up { connection: Connection, session: Box<Session>, allegiance: Allegiance, ready: bool },
+    Up { connection: Connection, session: Box<Session>, allegiance: Allegiance, misfits: u64, ready: bool },
 }
 
 impl Reader {
@@ -71,7 +75,7 @@ impl Reader {
         status: Arc<SourceStatus>,
     ) -> io::Result<Self> {
         status.set_proof_age_max(config.proof_age_max);
-        let reader = Self {
+        let mut reader = Self {
             dialer: Dialer::new(&config)?,
             link: Link::Down { retry: clock.now() },
             backoff: Backoff::new(config.backoff_min, config.backoff_max),
@@ -79,6 +83,7 @@ impl Reader {
             intake: Intake::new(config.message_bytes_max, Arc::clone(&status)),
             buffer: ReadBuffer::new(config.read_buffer_bytes),
             failures: Throttle::default(),
+            unasked: Throttle::every(UNASKED_LINE_INTERVAL),
             again: true,
             alarm,
             poll,
@@ -88,7 +93,8 @@ impl Reader {
             status,
             config,
         };
-        reader.report_tally(reader.clock.now());
+        let now = reader.clock.now();
+        reader.report_tally(now);
         Ok(reader)
     }
 
@@ -191,7 +197,8 @@ impl Reader {
         };
         let session = Box::new(Session::open(&self.config, rand::random(), now));
         let allegiance = Allegiance::new(self.dialer.target().clone(), self.status.consensus());
-        self.link = Link::Up { connection, session, allegiance, ready: false };
+        let misfits = self.status.misfits();
+        self.link = Link::Up { connection, session, allegiance, misfits, ready: false };
         self.again = true;
     }
 
@@ -208,11 +215,18 @@ impl Reader {
             bus: &self.bus,
             status: &self.status,
             received: 0,
+            unasked: 0,
             answers: false,
         };
         let parsed = delivery.parse(&mut self.buffer, &mut feed, now);
-        let (received, answers) = (delivery.received, delivery.answers);
+        let (received, unasked, answers) = (delivery.received, delivery.unasked, delivery.answers);
         drop(feed);
+        if 0 < unasked {
+            self.status.on_unasked(unasked);
+            if let Some(suppressed) = self.unasked.admit(now) {
+                warn!(suppressed, "{} sends messages on channels that are not subscribed: dropped", self.config.url);
+            }
+        }
         if 0 < received {
             self.status.on_events(received, now);
         }
@@ -244,19 +258,29 @@ impl Reader {
             }
         }
         self.subscriptions.expire(now);
+        self.subscriptions.retry_refused(now, rand::random());
         true
     }
 
     /// Sends what is due and checks that the server is alive.
     fn converse(&mut self, now: Moment) -> Result<(), Fault> {
-        let Link::Up { connection, session, allegiance, ready } = &mut self.link else { return Ok(()) };
+        let Link::Up { connection, session, allegiance, misfits, ready } = &mut self.link else { return Ok(()) };
         if allegiance.is_outdated(self.status.consensus()) {
             return Err(Fault::Outdated);
+        }
+        // The writer found a replica there. It may be the master again by now, but what was published meanwhile is lost.
+        if *misfits != self.status.misfits() {
+            return Err(Fault::Unfit(Unfit::Replica));
         }
         session.poll_commands(&mut self.subscriptions, now);
         connection.send(session.outgoing()).map_err(|error| Fault::Broken(error.to_string()))?;
         if let Some(took) = session.take_proof() {
             self.status.on_proof(took, now);
+        }
+        match session.take_publishing() {
+            Some(Ok(())) => self.status.on_publish_taken(None),
+            Some(Err(text)) => self.status.on_publish_refused(None, &text, true, now),
+            None => {}
         }
         if session.is_ready() && !*ready {
             *ready = true;
@@ -275,6 +299,11 @@ impl Reader {
         self.buffer.clear();
         self.again = false;
         self.subscriptions.on_disconnected();
+        // During a failover the sentinels name another server soon.
+        let is_passing = matches!(fault, Fault::Unfit(_)) && self.config.url.names_sentinels();
+        if fault.is_lasting() && !is_passing {
+            self.subscriptions.on_source_refused();
+        }
         // The bus first: whoever learns from the status finds the topics stale already.
         self.tell_bus(now);
         self.status.reader().on_failure(&fault.to_string(), now);
@@ -295,7 +324,10 @@ impl Reader {
         self.report_tally(now);
     }
 
-    fn report_tally(&self, now: Moment) {
+    fn report_tally(&mut self, now: Moment) {
+        if let Some((named, total, every)) = self.subscriptions.take_refusals() {
+            self.status.set_refused(named, total, every);
+        }
         self.status.set_subscriptions(self.subscriptions.tally(), now);
     }
 }

@@ -272,6 +272,7 @@ impl Writer {
                 self.reader_disconnects = disconnects;
             }
             Err(error) => {
+                self.tell_reader(&error);
                 self.fail(&error);
                 // It was good until now, so the first attempt need not wait.
                 self.retry = now;
@@ -321,6 +322,7 @@ impl Writer {
             }
             Err(error) => {
                 self.abandon_pending();
+                self.tell_reader(&error);
                 self.fail(&error);
             }
         }
@@ -396,6 +398,13 @@ impl Writer {
         }
         self.status.on_publish_refused(Some(&queued.topic), &refused.text, is_of_command(&refused.text), now);
         self.answered.push((queued, Err(PublishFailed::Refused(refused.refusal))));
+    }
+
+    /// A server that has become a replica may be the master again before the reader asks it.
+    fn tell_reader(&self, error: &RedisError) {
+        if is_read_only(error) {
+            self.status.on_misfit();
+        }
     }
 
     fn fail(&mut self, error: &RedisError) {

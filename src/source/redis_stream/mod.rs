@@ -28,6 +28,7 @@ mod link;
 mod load;
 mod place;
 mod reader;
+mod refusing;
 mod streams;
 mod turn;
 

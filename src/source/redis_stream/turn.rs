@@ -17,6 +17,7 @@ use super::{
     link::{Link, accept},
     load::{self, Loaded, time_floor, weight_bytes},
     place::{Place, StreamInfo, Verdict},
+    refusing::Refusals,
     streams::{Stage, Streams},
 };
 use crate::{
@@ -66,6 +67,7 @@ pub(super) struct Reader {
     retry: Moment,
     failures: Throttle,
     refusals: Throttle,
+    refused: Refusals,
     /// How many entries of one stream are asked for.
     count: usize,
 }
@@ -93,6 +95,7 @@ impl Reader {
             retry: clock.now(),
             failures: Throttle::default(),
             refusals: Throttle::default(),
+            refused: Refusals::default(),
             count: COUNT_MAX,
             redis,
             config,
@@ -194,6 +197,7 @@ impl Reader {
         }
         for (topic, _) in &expired {
             self.bus.mark_stale(topic);
+            self.refused.remove(topic, &self.status);
         }
         for change in self.interest.try_iter().collect::<Vec<Interest>>() {
             match change {
@@ -239,7 +243,9 @@ impl Reader {
                 Ok(loaded) => self.begin(topic, loaded, now),
                 Err(refused) => {
                     let again = self.streams.is_again(topic);
-                    self.streams.set_stage(topic, Stage::New { due: now + self.redis.ping_interval, again });
+                    let wait = self.redis.ping_interval.min(self.redis.backoff_max);
+                    self.streams.set_stage(topic, Stage::New { due: now + wait, again });
+                    self.refused.add(topic, &refused, again, &self.bus, &self.status, now);
                     self.log_refusal(&format!("the stream of `{topic}` cannot be read: {refused}"), now);
                 }
             }
@@ -264,6 +270,7 @@ impl Reader {
         // Without room for all of it, reading goes on where it ended.
         let place = if is_whole { Place { newest: place.newest, ..end } } else { place };
         self.streams.set_stage(topic, Stage::Reading(place));
+        self.refused.remove(topic, &self.status);
         self.bus.mark_live(topic, now);
     }
 
@@ -498,7 +505,7 @@ impl Reader {
 
     fn report_tally(&self) {
         let (wanted, confirmed) = self.streams.counts();
-        let tally = Tally { wanted, confirmed, denied: 0, settled: true };
+        let tally = Tally { wanted, confirmed, denied: self.refused.count(), settled: true };
         self.status.set_subscriptions(tally, self.clock.now());
     }
 }

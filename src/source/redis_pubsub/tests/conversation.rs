@@ -43,6 +43,7 @@ use Line::{Pass, They, We};
 #[derive(Debug, PartialEq)]
 enum Seen {
     Message(&'static str, &'static str),
+    Unasked,
     Nothing,
     Answer,
 }
@@ -90,6 +91,7 @@ fn show(incoming: &Incoming<'_>) -> String {
     match incoming {
         Incoming::Message { channel, payload } => format!("{}: {}", channel.escape_ascii(), payload.escape_ascii()),
         Incoming::TooBig { channel } => format!("too big: {}", channel.escape_ascii()),
+        Incoming::Unasked => "unasked".to_owned(),
         Incoming::Nothing => "nothing".to_owned(),
         Incoming::Answer => "answer".to_owned(),
     }
@@ -98,6 +100,7 @@ fn show(incoming: &Incoming<'_>) -> String {
 fn show_expected(seen: &Seen) -> String {
     match seen {
         Seen::Message(channel, payload) => format!("{channel}: {payload}"),
+        Seen::Unasked => "unasked".to_owned(),
         Seen::Nothing => "nothing".to_owned(),
         Seen::Answer => "answer".to_owned(),
     }
@@ -154,8 +157,10 @@ fn greeting_subscribing_and_messages() {
             They(GREETED, &[Seen::Answer, Seen::Answer]),
             We("ROLE\nSUBSCRIBE fanfare.probe.000000000000beef\nSUBSCRIBE a\nPING\nROLE"),
             They(PROBE_CONFIRMED, &[Seen::Answer]),
-            They(">3\r\n$7\r\nmessage\r\n$5\r\nother\r\n$2\r\nhi\r\n", &[Seen::Message("other", "hi")]),
+            They(">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$2\r\nhi\r\n", &[Seen::Unasked]),
             They(">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:2\r\n", &[Seen::Answer]),
+            They(">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$2\r\nhi\r\n", &[Seen::Message("a", "hi")]),
+            They(">3\r\n$7\r\nmessage\r\n$5\r\nother\r\n$2\r\nhi\r\n", &[Seen::Unasked]),
             They("+PONG\r\n", &[Seen::Answer]),
             They(MASTER, &[Seen::Answer]),
             They(">2\r\n+invalidate\r\n_\r\n", &[Seen::Nothing]),
@@ -242,7 +247,8 @@ fn a_server_without_resp3() {
             They("*3\r\n$10\r\npsubscribe\r\n$3\r\na.*\r\n:1\r\n", &[Seen::Answer]),
             They("*2\r\n$4\r\npong\r\n$0\r\n\r\n", &[Seen::Answer]),
             They("*4\r\n$8\r\npmessage\r\n$3\r\na.*\r\n$3\r\na.b\r\n$2\r\nhi\r\n", &[Seen::Message("a.b", "hi")]),
-            They("*4\r\n$8\r\npmessage\r\n$3\r\nx.*\r\n$3\r\nx.b\r\n$2\r\nhi\r\n", &[Seen::Nothing]),
+            They("*4\r\n$8\r\npmessage\r\n$3\r\nx.*\r\n$3\r\nx.b\r\n$2\r\nhi\r\n", &[Seen::Unasked]),
+            They("*4\r\n$8\r\npmessage\r\n$3\r\na.*\r\n$3\r\nx.b\r\n$2\r\nhi\r\n", &[Seen::Unasked]),
         ],
     );
 }
@@ -279,6 +285,8 @@ fn what_is_not_redis_ends_it() {
     };
     check(&config("redis://h"), &[Line::Fault("HTTP/1.1 400\r\n", bad("no RESP type begins with `H`"))]);
     check_ready(":1\r\n:1\r\n", bad("an answer that confirms nothing"));
+    let wrong_kind = PROBE_CONFIRMED.replace("$9\r\nsubscribe", "$11\r\nunsubscribe");
+    check_ready(wrong_kind.leak(), bad("a confirmation of nothing"));
     let confirmations = [PROBE_CONFIRMED, PROBE_CONFIRMED].concat();
     let mut talk = Talk::new(config("redis://h"));
     talk.receive(GREETED.as_bytes(), false).expect("a good opening");
@@ -294,7 +302,7 @@ fn a_silent_server_is_given_up() {
             They(GREETED, &[Seen::Answer, Seen::Answer]),
             We("HELLO 3 SETNAME fanfare-reader\nROLE\nSUBSCRIBE fanfare.probe.000000000000beef\nPING\nROLE"),
             Pass(4999),
-            They(">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n", &[Seen::Message("a", "x")]),
+            They(">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n", &[Seen::Unasked]),
             Pass(4999),
             They("", &[]),
             We(""),
@@ -309,6 +317,12 @@ fn a_message_over_the_limit_is_passed_over() {
     let mut talk = Talk::new(config("redis://h"));
     talk.receive(GREETED.as_bytes(), false).expect("a good opening");
     let head = ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$99999\r\n";
+    let found = talk.session.receive(head.as_bytes(), &talk.config.url, &mut talk.subscriptions, talk.now);
+    assert_eq!(found, Ok(Some((Incoming::Unasked, head.len() + 99_999 + 2))));
+    talk.subscriptions.want(topic("a"));
+    talk.sent();
+    let answers = format!("{PROBE_CONFIRMED}+PONG\r\n{MASTER}{}", confirmed("subscribe", "a"));
+    talk.receive(answers.as_bytes(), false).expect("good answers");
     let found = talk.session.receive(head.as_bytes(), &talk.config.url, &mut talk.subscriptions, talk.now);
     assert_eq!(found, Ok(Some((Incoming::TooBig { channel: b"a" }, head.len() + 99_999 + 2))));
     let name = ">3\r\n$7\r\nmessage\r\n$99999\r\n";
@@ -328,7 +342,8 @@ fn a_denied_channel_is_told_and_the_rest_lives() {
     let answers = format!("-NOPERM no\r\n{}", confirmed("subscribe", "b"));
     talk.receive(answers.as_bytes(), false).expect("a refusal is no fault");
     let notices = talk.subscriptions.take_notices();
-    assert_eq!(notices, [Notice::Denied("a".to_owned()), Notice::Live(topic("b"))]);
+    let refused = Notice::Refused { topic: topic("a"), is_news: true, was_delivered: false };
+    assert_eq!(notices, [refused, Notice::Denied("a".to_owned()), Notice::Live(topic("b"))]);
 }
 
 #[test]
@@ -384,4 +399,62 @@ fn what_the_server_is_is_asked_with_every_sign_of_life() {
     assert_eq!(become_replica(forbidden, "HELLO", &hello("master")), Ok(()));
     assert_eq!(become_replica(forbidden, "HELLO", &hello("replica")), Err(Fault::Unfit(Unfit::Replica)));
     assert_eq!(become_replica(forbidden, "HELLO", "-NOPERM no\r\n"), Ok(()), "nobody can tell");
+}
+
+#[test]
+fn what_is_still_on_its_way_when_a_channel_is_left_is_no_surprise() {
+    let message = ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n";
+    let mut talk = Talk::new(Config { linger: Duration::ZERO, ..config("redis://h") });
+    talk.receive(GREETED.as_bytes(), false).expect("a good opening");
+    talk.subscriptions.want(topic("a"));
+    talk.sent();
+    let answers = format!("{PROBE_CONFIRMED}+PONG\r\n{MASTER}{}", confirmed("subscribe", "a"));
+    talk.receive(answers.as_bytes(), false).expect("good answers");
+    talk.subscriptions.unwant(&topic("a"), talk.now);
+    talk.subscriptions.expire(talk.now);
+    assert_eq!(talk.receive(message.as_bytes(), false), Ok(vec!["nothing".to_owned()]));
+    assert_eq!(talk.sent(), "UNSUBSCRIBE a");
+    assert_eq!(talk.receive(message.as_bytes(), false), Ok(vec!["nothing".to_owned()]));
+    talk.receive(confirmed("unsubscribe", "a").as_bytes(), false).expect("a good answer");
+    assert_eq!(talk.receive(message.as_bytes(), false), Ok(vec!["unasked".to_owned()]));
+}
+
+#[test]
+fn a_hub_that_may_publish_nothing_finds_out_and_finds_out_when_it_may() {
+    let forbidden = "NOPERM User hub has no permissions to run the 'publish' command";
+    let mut talk = Talk::new(config("redis://h"));
+    let opening = format!("{GREETED}{PROBE_CONFIRMED}+PONG\r\n{MASTER}");
+    talk.receive(opening.as_bytes(), false).expect("a good opening");
+    talk.sent();
+    let mut next = |answers: &str| {
+        talk.now = talk.now + Duration::from_secs(5);
+        let sent: Vec<String> = talk.sent().lines().map(|line| line[..line.len().min(7)].to_owned()).collect();
+        talk.receive(answers.as_bytes(), false).expect("good answers");
+        (sent.join(","), talk.session.take_publishing())
+    };
+    let (sent, found) = next(&format!("-{forbidden}\r\n{MASTER}"));
+    assert_eq!((sent.as_str(), found), ("PUBLISH,ROLE", Some(Err(forbidden.to_owned()))));
+    let (sent, found) = next(&format!("+PONG\r\n-{forbidden}\r\n{MASTER}"));
+    assert_eq!((sent.as_str(), found), ("PING,PUBLISH,ROLE", Some(Err(forbidden.to_owned()))));
+    let (_, found) = next(&format!("+PONG\r\n:1\r\n{MASTER}"));
+    assert_eq!(found, Some(Ok(())));
+    let (sent, found) = next(&format!(":1\r\n{MASTER}"));
+    assert_eq!((sent.as_str(), found), ("PUBLISH,ROLE", Some(Ok(()))));
+}
+
+#[test]
+fn a_hub_that_may_subscribe_to_nothing_finds_out_and_finds_out_when_it_may() {
+    let forbidden = "-NOPERM User hub has no permissions to run the 'subscribe' command\r\n";
+    let mut talk = Talk::new(config("redis://h"));
+    talk.receive(format!("{GREETED}{forbidden}+PONG\r\n{MASTER}").as_bytes(), false).expect("a good opening");
+    assert!(talk.subscriptions.take_refusals().is_some_and(|(_, _, every)| every.is_some()));
+    talk.sent();
+    for (answer, is_news) in [(forbidden, false), (PROBE_CONFIRMED, true)] {
+        assert_eq!(talk.sent(), "", "not before the next sign of life");
+        talk.now = talk.now + Duration::from_secs(5);
+        assert_eq!(talk.sent(), "PING\nSUBSCRIBE fanfare.probe.000000000000beef\nROLE");
+        talk.receive(format!("+PONG\r\n{answer}{MASTER}").as_bytes(), false).expect("good answers");
+        assert_eq!(talk.subscriptions.take_refusals().is_some_and(|(_, _, every)| every.is_none()), is_news);
+    }
+    assert!(talk.sent().starts_with("PUBLISH fanfare.probe."));
 }

@@ -84,15 +84,17 @@ fn one_line_per_interval_and_a_count_of_the_rest() {
 
 #[test]
 fn oversize_messages_are_measured_by_their_head() {
-    let check = |head: &str, expected: Option<(&str, usize)>| {
+    let check_under = |head: &str, pattern: Option<&str>, expected: Option<(&str, usize)>| {
         let found = oversize::measure(head.as_bytes(), 10);
-        let expected = expected.map(|(channel, bytes)| Oversize { channel: channel.as_bytes(), bytes });
+        let pattern = pattern.map(str::as_bytes);
+        let expected = expected.map(|(channel, bytes)| Oversize { pattern, channel: channel.as_bytes(), bytes });
         assert_eq!(found, expected, "{head:?}");
     };
+    let check = |head: &str, expected: Option<(&str, usize)>| check_under(head, None, expected);
     let message = "*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$11\r\n";
     check(message, Some(("a", message.len() + 13)));
     let pattern = ">4\r\n$8\r\npmessage\r\n$2\r\na*\r\n$2\r\nab\r\n$300\r\nxx";
-    check(pattern, Some(("ab", pattern.len() + 300)));
+    check_under(pattern, Some("a*"), Some(("ab", pattern.len() + 300)));
     check("*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$10\r\n", None);
     check("*3\r\n$7\r\nmessage\r\n$11\r\n", None);
     check("*2\r\n$7\r\nmessage\r\n$11\r\n", None);

@@ -19,6 +19,11 @@ enum Step {
     Send,
     Answer,
     Disconnect,
+    /// The server refuses the login.
+    Expel,
+    Retry,
+    /// The server's access rules become others: whether they forbid anything.
+    Rules(bool),
 }
 
 const TOPICS: [&str; 5] = ["a.x", "a.y", "b.x", "c.x", "d"];
@@ -32,6 +37,9 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Send),
         6 => Just(Step::Answer),
         1 => Just(Step::Disconnect),
+        1 => Just(Step::Expel),
+        2 => Just(Step::Retry),
+        1 => any::<bool>().prop_map(Step::Rules),
     ]
 }
 
@@ -40,12 +48,15 @@ struct World {
     subscriptions: Subscriptions,
     now: u64,
     connected: bool,
+    forbids: bool,
     on_the_way: VecDeque<Batch>,
     /// What the server has subscribed for us.
     subscribed: BTreeSet<String>,
     wanted: BTreeSet<&'static str>,
     /// Topics the bus believes live.
     live: BTreeSet<String>,
+    /// Topics whose readers know that they are refused.
+    refused: BTreeSet<String>,
     /// Topics that were live and are not: whether their loss has been told since.
     owed: BTreeMap<String, bool>,
 }
@@ -56,10 +67,12 @@ impl World {
             subscriptions: Subscriptions::new(&config(&["a.*", "b.*"], &[])),
             now: 0,
             connected: false,
+            forbids: true,
             on_the_way: VecDeque::new(),
             subscribed: BTreeSet::new(),
             wanted: BTreeSet::new(),
             live: BTreeSet::new(),
+            refused: BTreeSet::new(),
             owed: BTreeMap::new(),
         }
     }
@@ -81,15 +94,35 @@ impl World {
             }
             Step::Send => self.on_the_way.extend(self.subscriptions.next_batch()),
             Step::Answer => self.answer(),
-            Step::Disconnect => {
-                self.connected = false;
-                self.on_the_way.clear();
-                self.subscribed.clear();
-                self.subscriptions.on_disconnected();
+            Step::Disconnect => self.disconnect(),
+            Step::Expel => {
+                self.disconnect();
+                self.subscriptions.on_source_refused();
+            }
+            Step::Retry => self.retry(),
+            Step::Rules(forbids) => {
+                // Redis ends the connection of a user who has subscribed what is forbidden from now on.
+                if *forbids && !std::mem::replace(&mut self.forbids, *forbids) {
+                    self.disconnect();
+                }
+                self.forbids = *forbids;
             }
             Step::Want(_) | Step::Unwant(_) => {}
         }
         self.listen();
+    }
+
+    fn disconnect(&mut self) {
+        self.connected = false;
+        self.on_the_way.clear();
+        self.subscribed.clear();
+        self.subscriptions.on_disconnected();
+    }
+
+    fn retry(&mut self) {
+        self.now += 10;
+        self.subscriptions.expire(seconds(self.now));
+        self.subscriptions.retry_refused(seconds(self.now), 0);
     }
 
     /// A covered topic that nobody wants is no longer followed, though its pattern still delivers it: no loss.
@@ -98,6 +131,7 @@ impl World {
         for notice in self.subscriptions.take_notices() {
             assert!(notice == stale || notice == Notice::Lost(topic(TOPICS[index])), "{notice:?}");
             self.live.remove(TOPICS[index]);
+            self.refused.remove(TOPICS[index]);
             if notice != stale {
                 self.tell_loss(|name| name == TOPICS[index]);
             }
@@ -109,7 +143,9 @@ impl World {
         let names = names(&self.subscriptions, &batch);
         match batch {
             Batch::Leave(_) => names.iter().for_each(|name| assert!(self.subscribed.remove(name), "{name}")),
-            _ if names.iter().any(|name| FORBIDDEN.contains(&name.as_str())) => self.subscriptions.on_refused(&batch),
+            _ if self.forbids && names.iter().any(|name| FORBIDDEN.contains(&name.as_str())) => {
+                self.subscriptions.on_refused(&batch, "NOPERM no", seconds(self.now));
+            }
             _ => {
                 names.iter().for_each(|name| assert!(self.subscribed.insert(name.clone()), "{name} twice"));
                 confirm(&mut self.subscriptions, &batch);
@@ -122,14 +158,26 @@ impl World {
             match notice {
                 Notice::Live(topic) => {
                     assert_ne!(self.owed.remove(topic.as_str()), Some(false), "{topic} live again without a word");
+                    self.refused.remove(topic.as_str());
                     self.live.insert(topic.to_string());
                 }
                 Notice::Stale(topic) => {
-                    assert!(self.live.remove(topic.as_str()), "{topic} stale twice");
-                    self.owed.insert(topic.to_string(), false);
+                    let was_refused = self.refused.remove(topic.as_str());
+                    let was_live = self.live.remove(topic.as_str());
+                    assert!(was_live || was_refused, "{topic} stale twice");
+                    if was_live {
+                        self.owed.insert(topic.to_string(), false);
+                    }
                 }
                 Notice::Lost(topic) | Notice::Left(topic) => self.tell_loss(|name| name == topic.as_str()),
-                Notice::LostUnder(index) => {
+                Notice::Refused { topic, is_news, .. } => {
+                    assert_eq!(self.refused.insert(topic.to_string()), is_news, "{topic} refused, told twice or never");
+                    // Told now, and once more when it is over.
+                    if let Some(told) = self.owed.get_mut(topic.as_str()) {
+                        *told = false;
+                    }
+                }
+                Notice::LostUnder { index, .. } => {
                     let carried: Vec<&str> = TOPICS
                         .into_iter()
                         .filter(|name| self.subscriptions.patterns().carried(index, &topic(name)))
@@ -147,15 +195,24 @@ impl World {
 
     /// Lets everything that is under way come to its end.
     fn settle(&mut self) {
-        for _ in 0..50 {
-            [Step::Send, Step::Answer, Step::Pass(31)].iter().for_each(|step| self.take(step));
+        for round in 1..=200 {
+            [Step::Send, Step::Answer].iter().for_each(|step| self.take(step));
+            if round % 10 == 0 {
+                [Step::Retry, Step::Pass(31)].iter().for_each(|step| self.take(step));
+            }
         }
-        let expected: BTreeSet<&str> = self.wanted.iter().copied().filter(|name| *name != "d").collect();
+        let is_allowed = |name: &&str| !self.forbids || *name != "d";
+        let expected: BTreeSet<&str> = self.wanted.iter().copied().filter(is_allowed).collect();
         let live = self.live.iter().map(String::as_str).filter(|name| self.wanted.contains(name)).collect();
         assert_eq!(expected, live);
-        let direct = expected.into_iter().filter(|name| !name.starts_with('a')).chain(["a.*"]);
+        assert_eq!(self.refused.contains("d"), self.forbids && self.wanted.contains("d"));
+        let is_covered = |name: &&str| name.starts_with('a') || (!self.forbids && name.starts_with('b'));
+        let patterns = if self.forbids { vec!["a.*"] } else { vec!["a.*", "b.*"] };
+        let direct = expected.into_iter().filter(|name| !is_covered(name)).chain(patterns);
         assert_eq!(self.subscribed, direct.map(str::to_owned).collect());
-        assert!(self.owed.iter().all(|(name, told)| *told || name.starts_with('a')), "{:?}", self.owed);
+        // What is still refused owes another word when it is not.
+        let is_settled = |name: &str| name.starts_with(['a', 'b']) || self.refused.contains(name);
+        assert!(self.owed.iter().all(|(name, told)| *told || is_settled(name)), "{:?}", self.owed);
     }
 }
 

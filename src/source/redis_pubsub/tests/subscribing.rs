@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     super::{
         Config,
+        patterns::Admission,
         subscriptions::{BATCH_CHANNELS_MAX, Batch, Notice, Subscriptions, Tally},
     },
     topic,
@@ -36,7 +37,7 @@ fn settle(subscriptions: &mut Subscriptions, denied: &[&str]) -> (Vec<String>, V
         };
         commands.push(format!("{verb} {}", names.join(" ")));
         if names.iter().any(|name| denied.contains(&name.as_str())) {
-            subscriptions.on_refused(&batch);
+            subscriptions.on_refused(&batch, "NOPERM no", seconds(0));
         } else {
             confirm(subscriptions, &batch);
         }
@@ -67,7 +68,11 @@ fn notices(subscriptions: &mut Subscriptions) -> Vec<String> {
         Notice::Stale(topic) => format!("stale {topic}"),
         Notice::Lost(topic) => format!("lost {topic}"),
         Notice::Left(topic) => format!("left {topic}"),
-        Notice::LostUnder(index) => format!("lost under {index}"),
+        Notice::LostUnder { index, kept } if kept.is_empty() => format!("lost under {index}"),
+        Notice::LostUnder { index, kept } => format!("lost under {index} but {kept:?}"),
+        Notice::Refused { topic, is_news: false, .. } => format!("still refused {topic}"),
+        Notice::Refused { topic, was_delivered: false, .. } => format!("refused {topic}"),
+        Notice::Refused { topic, .. } => format!("refused from now on {topic}"),
         Notice::Denied(name) => format!("denied {name}"),
     };
     subscriptions.take_notices().into_iter().map(show).collect()
@@ -190,20 +195,24 @@ fn a_covered_topic_is_never_subscribed_by_itself() {
 #[test]
 fn the_first_confirmed_pattern_speaks() {
     let mut subscriptions = Subscriptions::new(&config(&["a.*", "*.b", "a.b"], &[]));
-    let check = |subscriptions: &Subscriptions, expected: [bool; 3]| {
-        let admitted = ["a.*", "*.b", "a.b"].map(|pattern| subscriptions.patterns().admits(pattern.as_bytes(), b"a.b"));
-        assert_eq!(admitted, expected);
+    use Admission::{Repeated, Unasked, Wanted};
+    let admit = |subscriptions: &Subscriptions, pattern: &str, channel: &str| {
+        subscriptions.patterns().admit(pattern.as_bytes(), channel.as_bytes())
     };
-    check(&subscriptions, [false; 3]);
+    let check = |subscriptions: &Subscriptions, expected: [Admission; 3]| {
+        assert_eq!(["a.*", "*.b", "a.b"].map(|pattern| admit(subscriptions, pattern, "a.b")), expected);
+    };
+    check(&subscriptions, [Unasked; 3]);
     subscriptions.on_connected();
     settle(&mut subscriptions, &[]);
-    check(&subscriptions, [true, false, false]);
-    assert!(subscriptions.patterns().admits(b"*.b", b"c.b"));
-    assert!(!subscriptions.patterns().admits(b"unknown", b"c.b"));
+    check(&subscriptions, [Wanted, Repeated, Repeated]);
+    assert_eq!(admit(&subscriptions, "*.b", "c.b"), Wanted);
+    assert_eq!(admit(&subscriptions, "unknown", "c.b"), Unasked);
+    assert_eq!(admit(&subscriptions, "*.b", "c.d"), Unasked, "not under the pattern it claims to come through");
     subscriptions.on_disconnected();
     subscriptions.on_connected();
     settle(&mut subscriptions, &["a.*"]);
-    check(&subscriptions, [false, true, false]);
+    check(&subscriptions, [Unasked, Wanted, Repeated]);
 }
 
 #[test]
@@ -228,10 +237,12 @@ fn one_denied_channel_does_not_take_the_others_down() {
     ["a", "b", "c"].into_iter().for_each(|name| subscriptions.want(topic(name)));
     let (commands, told) = settle(&mut subscriptions, &["b"]);
     assert_eq!(commands, ["SUBSCRIBE a b c", "SUBSCRIBE a", "SUBSCRIBE b", "SUBSCRIBE c"]);
-    assert_eq!(told, ["live a", "denied b", "live c"]);
+    assert_eq!(told, ["live a", "refused b", "denied b", "live c"]);
     assert_eq!(subscriptions.tally(), Tally { wanted: 3, confirmed: 2, denied: 1, settled: true });
     subscriptions.want(topic("b"));
-    assert_eq!(settle(&mut subscriptions, &[]), (vec!["SUBSCRIBE b".to_owned()], vec!["live b".to_owned()]));
+    let (commands, told) = settle(&mut subscriptions, &[]);
+    assert_eq!(commands, ["SUBSCRIBE b"], "at once: somebody new wants it");
+    assert_eq!(told, ["still refused b", "lost b", "live b"]);
     assert_eq!(subscriptions.tally(), Tally { wanted: 3, confirmed: 3, denied: 0, settled: true });
 }
 
@@ -242,7 +253,7 @@ fn topics_of_a_denied_pattern_are_subscribed_by_themselves() {
     let (commands, told) = settle(&mut subscriptions, &["a.*"]);
     assert_eq!(commands, ["PSUBSCRIBE a.* b.*", "PSUBSCRIBE a.*", "PSUBSCRIBE b.*", "SUBSCRIBE a.x"]);
     assert_eq!(told, ["denied a.*", "live a.x"]);
-    assert_eq!(subscriptions.tally(), Tally { wanted: 3, confirmed: 2, denied: 1, settled: false });
+    assert_eq!(subscriptions.tally(), Tally { wanted: 3, confirmed: 2, denied: 1, settled: true });
 }
 
 #[test]
@@ -270,4 +281,99 @@ fn commands_are_bounded() {
     let (commands, _) = settle(&mut subscriptions, &[]);
     let lengths: Vec<usize> = commands.iter().map(|command| command.split(' ').count() - 1).collect();
     assert_eq!(lengths, [BATCH_CHANNELS_MAX, BATCH_CHANNELS_MAX, 1]);
+}
+
+/// Lets the wait before the next attempt pass, and settles.
+fn retry(subscriptions: &mut Subscriptions, denied: &[&str]) -> (Vec<String>, Vec<String>) {
+    let due = subscriptions.deadline().expect("something is refused");
+    subscriptions.retry_refused(due, u32::MAX);
+    settle(subscriptions, denied)
+}
+
+#[test]
+fn what_is_refused_is_asked_for_again_after_waits_that_grow_and_its_readers_are_told_once() {
+    let mut subscriptions = Subscriptions::new(&config(&[], &["always"]));
+    subscriptions.on_connected();
+    subscriptions.want(topic("a"));
+    settle(&mut subscriptions, &[]);
+    subscriptions.on_disconnected();
+    notices(&mut subscriptions);
+    subscriptions.on_connected();
+    let (_, mut told) = settle(&mut subscriptions, &["a", "always"]);
+    told.sort();
+    let expected = ["denied a", "denied always", "refused from now on a", "refused from now on always"];
+    assert_eq!(told, expected);
+    assert!(subscriptions.tally().settled, "nothing more can be done here");
+    let mut before = Moment(0);
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        let due = subscriptions.deadline().expect("something is refused");
+        waits.push(due.since(before));
+        before = due;
+        let (commands, told) = retry(&mut subscriptions, &["a", "always"]);
+        assert_eq!((commands, told), (vec!["SUBSCRIBE a".to_owned(), "SUBSCRIBE always".to_owned()], vec![]));
+    }
+    assert!(waits.is_sorted() && waits.last() == Some(&Config::default().backoff_max), "{waits:?}");
+    let (_, told) = retry(&mut subscriptions, &["always"]);
+    assert_eq!(told, ["lost a", "live a"]);
+    let (report, count, every) = subscriptions.take_refusals().expect("it has changed");
+    assert_eq!((report[0].0.as_str(), count, every), ("always", 1, None));
+    let (_, told) = retry(&mut subscriptions, &[]);
+    assert_eq!(told, ["lost always", "live always"]);
+    assert_eq!(retry(&mut subscriptions, &[]), (vec![], vec![]));
+    assert_eq!(subscriptions.deadline(), None, "nothing is refused any more");
+}
+
+#[test]
+fn a_pattern_that_is_allowed_again_takes_over_without_a_repeat() {
+    use Admission::{Repeated, Wanted};
+    let mut subscriptions = Subscriptions::new(&config(&["a.*"], &[]));
+    subscriptions.on_connected();
+    subscriptions.want(topic("a.b"));
+    let (commands, told) = settle(&mut subscriptions, &["a.*"]);
+    assert_eq!(commands, ["PSUBSCRIBE a.*", "SUBSCRIBE a.b"]);
+    assert_eq!(told, ["denied a.*", "live a.b"]);
+    assert_eq!(subscriptions.admit(b"a.b"), Wanted);
+    let (commands, told) = retry(&mut subscriptions, &[]);
+    assert_eq!(commands, ["PSUBSCRIBE a.*", "UNSUBSCRIBE a.b"]);
+    assert_eq!(told, ["live a.b"]);
+    assert_eq!(subscriptions.admit(b"a.b"), Repeated, "it comes through the pattern from here on");
+    assert_eq!(subscriptions.patterns().admit(b"a.*", b"a.b"), Wanted);
+    assert_eq!(subscriptions.tally(), Tally { wanted: 1, confirmed: 1, denied: 0, settled: true });
+}
+
+#[test]
+fn a_server_that_lets_nobody_in_is_told_to_all_once() {
+    let mut subscriptions = Subscriptions::new(&config(&[], &[]));
+    subscriptions.on_connected();
+    subscriptions.want(topic("a"));
+    settle(&mut subscriptions, &[]);
+    for expected in [vec!["stale a", "refused from now on a"], vec![]] {
+        subscriptions.on_disconnected();
+        subscriptions.on_source_refused();
+        assert_eq!(notices(&mut subscriptions), expected);
+    }
+    subscriptions.want(topic("new"));
+    assert_eq!(notices(&mut subscriptions), ["refused new"]);
+    subscriptions.on_connected();
+    let (_, mut told) = settle(&mut subscriptions, &[]);
+    told.sort();
+    assert_eq!(told, ["live a", "live new", "lost a", "lost new"]);
+}
+
+#[test]
+fn a_command_that_is_forbidden_is_told_from_a_channel_that_is() {
+    let mut subscriptions = Subscriptions::new(&config(&[], &["a"]));
+    subscriptions.on_connected();
+    let refuse = |subscriptions: &mut Subscriptions, text: &str| {
+        let batch = subscriptions.next_batch().expect("a subscription");
+        subscriptions.on_refused(&batch, text, seconds(1));
+        subscriptions.take_refusals().is_some_and(|(_, _, every)| every.is_some())
+    };
+    assert!(!refuse(&mut subscriptions, "NOPERM No permissions to access a channel"));
+    subscriptions.retry_refused(seconds(99), 0);
+    assert!(refuse(&mut subscriptions, "NOPERM User hub has no permissions to run the 'subscribe' command"));
+    subscriptions.retry_refused(seconds(999), 0);
+    settle(&mut subscriptions, &[]);
+    assert!(subscriptions.take_refusals().is_some_and(|(_, count, every)| (count, every) == (0, None)));
 }

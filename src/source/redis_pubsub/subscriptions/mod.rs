@@ -2,22 +2,29 @@
 //! confirmations in.
 //!
 //! LIFECYCLE of a topic: wanted → *queued* → *asked* → *confirmed* → (unwanted, and `linger` passed) → left. A lost
-//! connection takes everything back to *queued*; an access rule takes one topic to *denied* until it is wanted anew.
+//! connection takes everything back to *queued*; an access rule takes one topic to *denied*, from where it is queued
+//! again after a wait that grows up to `backoff_max`.
 //! A topic that a configured pattern covers is never subscribed by itself, or its messages would come twice.
 //!
 //! Two rules keep the promise that nothing is lost in silence. A topic whose delivery was interrupted reports the loss
 //! once, when delivery is whole again: a listener that fetches its state anew at that moment misses nothing, while one
 //! told at the moment of the interruption would miss what came after its fetch. And a topic that is given up reports a
-//! loss when it is left, since its log has a hole from there on for whoever resumes later.
+//! loss when it is left, since its log has a hole from there on for whoever resumes later. A refusal may last: its readers
+//! are told at once, and again when it is over.
+
+mod refusing;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     time::Duration,
 };
 
+use self::refusing::tell_refusal;
 use super::{
     Config,
-    patterns::{Patterns, Phase},
+    backoff::Backoff,
+    patterns::{Admission, Patterns, Phase},
+    refusals::Refused,
 };
 use crate::{clock::Moment, topic::Topic};
 
@@ -42,9 +49,21 @@ pub(super) struct Subscriptions {
     /// Topics that no pattern covers.
     direct: usize,
     confirmed: usize,
-    denied: usize,
+    /// Topics that the server refuses, also while they are asked for again.
+    refused: BTreeMap<Topic, Refused>,
+    /// Set while the server lets the hub subscribe to nothing.
+    every_refused: Option<Refused>,
+    has_new_refusals: bool,
+    /// When what is refused is asked for again.
+    retry: Option<Moment>,
+    backoff: Backoff,
+    /// The server does not let the hub in.
+    source_refused: bool,
     notices: Vec<Notice>,
 }
+
+/// What the server refuses: some of it by name, how much there is, and whether it is everything.
+pub(super) type RefusalReport = (Vec<(String, Refused)>, usize, Option<Refused>);
 
 /// What the bus is to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,8 +76,12 @@ pub(super) enum Notice {
     Lost(Topic),
     /// The topic was given up in good order: its log has a hole from here on.
     Left(Topic),
-    /// The same, of every topic that the pattern at this index [carried](Patterns::carried).
-    LostUnder(usize),
+    /// The same, of every topic that the pattern at this index [carried](Patterns::carried), but for those that were
+    /// delivered otherwise meanwhile.
+    LostUnder { index: usize, kept: Vec<Topic> },
+    /// The server will not deliver the topic until somebody changes something there. It may not be news, but the bus may
+    /// have forgotten it.
+    Refused { topic: Topic, is_news: bool, was_delivered: bool },
     /// The server's access rules forbid this channel or pattern.
     Denied(String),
 }
@@ -80,7 +103,7 @@ pub(in crate::source) struct Tally {
     pub(in crate::source) wanted: usize,
     pub(in crate::source) confirmed: usize,
     pub(in crate::source) denied: usize,
-    /// Whether all that the configuration names is confirmed.
+    /// Whether all that the configuration names is confirmed or refused.
     pub(in crate::source) settled: bool,
 }
 
@@ -96,6 +119,8 @@ struct Entry {
     lingers: bool,
     /// Its delivery was interrupted, and that is not reported yet.
     interrupted: bool,
+    /// Its readers know that it is refused.
+    told: bool,
 }
 
 impl Subscriptions {
@@ -113,7 +138,12 @@ impl Subscriptions {
             lingering: VecDeque::new(),
             direct: 0,
             confirmed: 0,
-            denied: 0,
+            refused: BTreeMap::new(),
+            every_refused: None,
+            has_new_refusals: false,
+            retry: None,
+            backoff: Backoff::new(config.backoff_min, config.backoff_max),
+            source_refused: false,
             notices: Vec::new(),
         };
         for topic in &config.always {
@@ -134,9 +164,13 @@ impl Subscriptions {
         // The bus may have forgotten the topic meanwhile, and with it that it is live.
         if is_live(&self.patterns, entry) {
             self.notices.push(Notice::Live(topic));
-        } else if entry.cover.is_none() && entry.phase == Phase::Denied {
+            return;
+        }
+        if entry.told {
+            self.notices.push(Notice::Refused { topic: topic.clone(), is_news: false, was_delivered: false });
+        }
+        if entry.cover.is_none() && entry.phase == Phase::Denied {
             entry.phase = Phase::Queued;
-            self.denied -= 1;
             self.alone.push_back(topic);
         }
     }
@@ -154,9 +188,20 @@ impl Subscriptions {
         }
     }
 
-    /// When [`Self::expire`] has something to do next.
+    /// When [`Self::expire`] or [`Self::retry_refused`] has something to do next.
     pub(super) fn deadline(&self) -> Option<Moment> {
-        self.lingering.front().map(|(deadline, _)| *deadline)
+        self.lingering.front().map(|(deadline, _)| *deadline).into_iter().chain(self.retry).min()
+    }
+
+    /// What to do with a message that came on `channel` itself.
+    pub(super) fn admit(&self, channel: &[u8]) -> Admission {
+        let entry = std::str::from_utf8(channel).ok().and_then(|name| self.topics.get(name));
+        match entry {
+            Some(entry) if entry.cover.is_some() => Admission::Repeated,
+            Some(entry) if entry.phase == Phase::Confirmed => Admission::Wanted,
+            _ if self.leaving.is_empty() => Admission::Unasked,
+            _ => Admission::Repeated,
+        }
     }
 
     /// Leaves the topics that nobody wanted for `linger`.
@@ -169,6 +214,7 @@ impl Subscriptions {
     /// The connection can take commands: everything is to be asked for.
     pub(super) fn on_connected(&mut self) {
         self.connected = true;
+        self.source_refused = false;
         let direct = self.topics.iter().filter(|(_, entry)| entry.cover.is_none());
         self.queue = direct.map(|(topic, _)| topic.clone()).collect();
     }
@@ -192,7 +238,10 @@ impl Subscriptions {
         self.queue.clear();
         self.alone.clear();
         self.leaving.clear();
-        (self.confirmed, self.denied) = (0, 0);
+        self.confirmed = 0;
+        self.has_new_refusals |= self.refused_count() != 0 || self.every_refused.is_some();
+        self.refused.clear();
+        (self.every_refused, self.retry) = (None, None);
     }
 
     /// The next command to send. Whoever takes it reports its confirmations or its refusal.
@@ -214,48 +263,47 @@ impl Subscriptions {
 
     /// The server confirmed `topic`.
     pub(super) fn on_subscribed(&mut self, topic: &Topic) {
-        let Some(entry) = self.topics.get_mut(topic).filter(|entry| entry.phase == Phase::Asked) else { return };
+        self.on_command_allowed();
+        let Some(entry) = self.topics.get_mut(topic) else {
+            // Given up meanwhile.
+            return self.leaving.push_back(topic.clone());
+        };
+        if entry.phase != Phase::Asked {
+            return;
+        }
+        if entry.cover.is_some() {
+            // A pattern brings it by now.
+            entry.phase = Phase::Queued;
+            return self.leaving.push_back(topic.clone());
+        }
         entry.phase = Phase::Confirmed;
+        entry.told = false;
         self.confirmed += 1;
         if std::mem::take(&mut entry.interrupted) {
             self.notices.push(Notice::Lost(topic.clone()));
         }
         self.notices.push(Notice::Live(topic.clone()));
+        self.has_new_refusals |= self.refused.remove(topic).is_some();
     }
 
     /// The server confirmed the pattern at `index`.
     pub(super) fn on_pattern_subscribed(&mut self, index: usize) {
-        if !self.patterns.on_confirmed(index) {
-            return;
-        }
+        self.on_command_allowed();
+        let Some(is_regained) = self.patterns.on_confirmed(index) else { return };
         self.confirmed += 1;
+        self.has_new_refusals |= is_regained;
+        let kept = if is_regained { self.cover_again(index) } else { Vec::new() };
         let all_lost = self.patterns.take_interruption(index);
         if all_lost {
-            self.notices.push(Notice::LostUnder(index));
+            self.notices.push(Notice::LostUnder { index, kept });
         }
         for (topic, entry) in self.topics.iter_mut().filter(|(_, entry)| entry.cover == Some(index)) {
+            entry.told = false;
             let lost = std::mem::take(&mut entry.interrupted);
             if lost && !(all_lost && self.patterns.carried(index, topic)) {
                 self.notices.push(Notice::Lost(topic.clone()));
             }
             self.notices.push(Notice::Live(topic.clone()));
-        }
-    }
-
-    /// The server refused a whole command. One channel in it may be the cause: each is asked for alone, and what is
-    /// refused alone is denied.
-    pub(super) fn on_refused(&mut self, batch: &Batch) {
-        match batch {
-            Batch::Topics(topics) => match topics.as_slice() {
-                [topic] => self.deny_topic(topic),
-                topics => self.part_topics(topics),
-            },
-            Batch::Patterns(indices) => match indices.as_slice() {
-                [index] => self.deny_pattern(*index),
-                indices => self.patterns.part(indices),
-            },
-            // Nothing subscribed is nothing to leave.
-            Batch::Leave(_) => {}
         }
     }
 
@@ -265,12 +313,15 @@ impl Subscriptions {
     }
 
     pub(super) fn tally(&self) -> Tally {
-        let is_confirmed = |topic| self.topics.get(topic).is_some_and(|entry| is_live(&self.patterns, entry));
+        let is_settled = |topic: &Topic| {
+            let is_live = |entry| is_live(&self.patterns, entry);
+            self.topics.get(topic).is_some_and(is_live) || self.refused.contains_key(topic)
+        };
         Tally {
             wanted: self.patterns.len() + self.direct,
             confirmed: self.confirmed,
-            denied: self.denied,
-            settled: self.patterns.all_confirmed() && self.always.iter().all(is_confirmed),
+            denied: self.refused_count(),
+            settled: self.patterns.all_settled() && self.always.iter().all(is_settled),
         }
     }
 
@@ -290,8 +341,19 @@ impl Subscriptions {
                 }
             }
         }
-        let phase = Phase::Queued;
-        self.topics.insert(topic, Entry { cover, phase, always, unwanted: None, lingers: false, interrupted: false });
+        let mut entry = Entry {
+            cover,
+            phase: Phase::Queued,
+            always,
+            unwanted: None,
+            lingers: false,
+            interrupted: false,
+            told: false,
+        };
+        if self.source_refused {
+            tell_refusal(&topic, &mut entry, &mut self.notices);
+        }
+        self.topics.insert(topic, entry);
     }
 
     fn expire_topic(&mut self, topic: Topic, now: Moment) {
@@ -312,7 +374,7 @@ impl Subscriptions {
     fn leave(&mut self, topic: Topic) {
         let Some(entry) = self.topics.remove(&topic) else { return };
         let is_live = is_live(&self.patterns, &entry);
-        if is_live {
+        if is_live || entry.told {
             self.notices.push(Notice::Stale(topic.clone()));
         }
         match entry.cover {
@@ -325,7 +387,7 @@ impl Subscriptions {
         if entry.cover.is_none() {
             self.direct -= 1;
             self.confirmed -= usize::from(is_live);
-            self.denied -= usize::from(entry.phase == Phase::Denied);
+            self.has_new_refusals |= self.refused.remove(&topic).is_some();
             if is_live {
                 self.leaving.push_back(topic);
             }
@@ -355,51 +417,6 @@ impl Subscriptions {
         let Some(entry) = self.topics.get_mut(topic).filter(is_due) else { return false };
         entry.phase = Phase::Asked;
         true
-    }
-
-    fn part_topics(&mut self, topics: &[Topic]) {
-        for topic in topics {
-            if let Some(entry) = self.topics.get_mut(topic) {
-                entry.phase = Phase::Queued;
-                self.alone.push_back(topic.clone());
-            }
-        }
-    }
-
-    fn deny_topic(&mut self, topic: &Topic) {
-        if let Some(entry) = self.topics.get_mut(topic) {
-            entry.phase = Phase::Denied;
-            self.denied += 1;
-            self.notices.push(Notice::Denied(topic.to_string()));
-        }
-    }
-
-    /// The topics it covered go through the next pattern that covers them, or by themselves.
-    fn deny_pattern(&mut self, index: usize) {
-        self.patterns.deny(index);
-        self.denied += 1;
-        self.notices.push(Notice::Denied(self.patterns.text(index).to_owned()));
-        if self.patterns.take_interruption(index) {
-            self.notices.push(Notice::LostUnder(index));
-        }
-        let covered = self.topics.extract_if(|_, entry| entry.cover == Some(index));
-        for (topic, entry) in covered.collect::<Vec<_>>() {
-            self.move_topic(topic, &entry);
-        }
-    }
-
-    /// Takes `topic` in anew, with its linger and the report that it still owes.
-    fn move_topic(&mut self, topic: Topic, old: &Entry) {
-        self.insert(topic.clone(), old.always);
-        let mut is_owed = old.interrupted;
-        if let Some(entry) = self.topics.get_mut(&topic) {
-            (entry.unwanted, entry.lingers) = (old.unwanted, old.lingers);
-            entry.interrupted = is_owed && !is_live(&self.patterns, entry);
-            is_owed &= !entry.interrupted;
-        }
-        if is_owed {
-            self.notices.push(Notice::Lost(topic));
-        }
     }
 }
 

@@ -1,0 +1,64 @@
+//! Streams that the server's access rules forbid, or that are another node's: their readers are told, `/ready` names them, and
+//! they are loaded again as soon as the server allows it.
+
+use std::collections::BTreeMap;
+
+use redis::RedisError;
+
+use crate::{
+    bus::Bus,
+    clock::Moment,
+    event::EventId,
+    gap::{Gap, GapReason},
+    source::redis_pubsub::{NAMED_MAX, Refused, SourceStatus},
+    topic::Topic,
+};
+
+/// The topics whose streams are refused at present.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    topics: BTreeMap<Topic, Refused>,
+}
+
+impl Refusals {
+    /// The stream of `topic` cannot be read. Readers who have its log are told, once.
+    pub(super) fn add(
+        &mut self,
+        topic: &Topic,
+        refused: &RedisError,
+        has_readers: bool,
+        bus: &Bus,
+        status: &SourceStatus,
+        now: Moment,
+    ) {
+        if self.topics.contains_key(topic) {
+            return;
+        }
+        self.topics.insert(topic.clone(), Refused::new(&refused.to_string(), now));
+        bus.mark_refused(topic);
+        if has_readers {
+            let from = bus.newest_id(topic);
+            // The least id beyond all that was read. What follows is told as another log, whatever its ids.
+            let to = EventId { minor: from.minor.saturating_add(1), ..from };
+            bus.feed().report_gap(topic, Gap { from, to, reason: GapReason::SourceLost }, now);
+            status.on_loss();
+        }
+        self.report(status);
+    }
+
+    /// The stream of `topic` was read, or nobody wants it any more.
+    pub(super) fn remove(&mut self, topic: &Topic, status: &SourceStatus) {
+        if self.topics.remove(topic).is_some() {
+            self.report(status);
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.topics.len()
+    }
+
+    fn report(&self, status: &SourceStatus) {
+        let named = self.topics.iter().take(NAMED_MAX).map(|(topic, refused)| (topic.to_string(), refused.clone()));
+        status.set_refused(named.collect(), self.topics.len(), None);
+    }
+}
