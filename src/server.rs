@@ -264,7 +264,7 @@ impl Server {
         };
         let hub = build_hub(config, clock, Arc::clone(&bus), sources);
         let hub = Arc::new(hub.with_generators(control).with_telemetry(telemetry));
-        start_password_threads(&hub.auth, &cores.background).map_err(of_thread)?;
+        start_password_threads(&hub.auth, clock, &cores.background).map_err(of_thread)?;
         if let Some(streams) = &mut streams {
             streams.read(config, Arc::clone(&bus), clock).map_err(of_redis)?;
         }
@@ -365,7 +365,7 @@ fn start_reactor(
 }
 
 /// They end with the process: what they still check then is for nobody.
-fn start_password_threads(auth: &Auth, cores: &[CoreId]) -> io::Result<()> {
+fn start_password_threads(auth: &Auth, clock: Clock, cores: &[CoreId]) -> io::Result<()> {
     let threads = if auth.is_required() { auth.settings().login_threads } else { 0 };
     for index in 0..threads {
         let work = auth.password_work();
@@ -375,7 +375,7 @@ fn start_password_threads(auth: &Auth, cores: &[CoreId]) -> io::Result<()> {
             let _ = os::run_in_background();
             // Apart from the reactors, if they are pinned: a hash goes through more memory than a core's caches hold.
             core.map(core_affinity::set_for_current);
-            work.run();
+            work.run(|| clock.now());
         })?;
     }
     Ok(())

@@ -1,6 +1,11 @@
 //! API keys: long-lived secrets of services that publish or listen.
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
 
 use subtle::{Choice, ConstantTimeEq};
 
@@ -30,26 +35,33 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// All API keys of a hub.
+/// A secret, and whose it is.
+type Known = (Box<[u8]>, Arc<Identity>);
+
+/// All API keys of a hub, by a keyed hash of the secret: a look-up costs the same however many keys there are, and since
+/// nobody outside knows the hash's own key, its time says nothing about a secret.
 #[derive(Default)]
-pub(super) struct ApiKeys(Vec<(Box<[u8]>, Arc<Identity>)>);
+pub(super) struct ApiKeys {
+    by_hash: HashMap<u64, Vec<Known>>,
+    hash_key: RandomState,
+}
 
 impl fmt::Debug for ApiKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ApiKeys({})", self.0.len())
+        write!(f, "ApiKeys({})", self.by_hash.len())
     }
 }
 
 impl ApiKeys {
     pub(super) fn load(keys: Vec<ApiKey>) -> Result<Self, String> {
-        let mut loaded: Vec<(Box<[u8]>, Arc<Identity>)> = Vec::new();
+        let mut loaded = Self::default();
         for key in keys {
             if key.secret.len() < API_KEY_BYTES_MIN {
                 let bytes = key.secret.len();
                 return Err(format!("key `{}` has {bytes} bytes; at least {API_KEY_BYTES_MIN} are needed", key.name));
             }
             let secret: Box<[u8]> = key.secret.as_bytes().into();
-            if loaded.iter().any(|(other, _)| *other == secret) {
+            if loaded.identify(&key.secret).is_some() {
                 return Err(format!("key `{}` is there twice", key.name));
             }
             let of_key = |wrong: String| format!("key `{}`: {wrong}", key.name);
@@ -60,13 +72,14 @@ impl ApiKeys {
                 publish: Grants::parse(&key.publish).map_err(of_key)?,
                 ..Identity::default()
             };
-            loaded.push((secret, Arc::new(identity)));
+            let hash = loaded.hash_key.hash_one(&secret);
+            loaded.by_hash.entry(hash).or_default().push((secret, Arc::new(identity)));
         }
-        Ok(Self(loaded))
+        Ok(loaded)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_hash.is_empty()
     }
 
     /// Whether there is still a key that gives just what `identity` has.
@@ -77,13 +90,14 @@ impl ApiKeys {
                 && known.subscribe == identity.subscribe
                 && known.publish == identity.publish
         };
-        self.0.iter().any(|(_, known)| gives_it(known))
+        self.by_hash.values().flatten().any(|(_, known)| gives_it(known))
     }
 
-    /// Whose key `shown` is. Each is compared in full, so that the time tells nothing but lengths.
+    /// Whose key `shown` is. Those with its hash are compared in full.
     pub(super) fn identify(&self, shown: &str) -> Option<Arc<Identity>> {
+        let hash = self.hash_key.hash_one(shown.as_bytes());
         let mut found = None;
-        for (secret, identity) in &self.0 {
+        for (secret, identity) in self.by_hash.get(&hash)? {
             let same: Choice = secret.ct_eq(shown.as_bytes());
             if bool::from(same) {
                 found = Some(Arc::clone(identity));

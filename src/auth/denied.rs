@@ -17,12 +17,18 @@ pub enum Denied {
     Revoked,
     /// It is known, but has no right to what it asks for.
     Forbidden,
+    /// Its address has shown too much that was not valid, or its user has asked for too many fresh tokens; it may come back.
+    TooMany,
 }
 
 impl Denied {
-    /// 401, or 403 if signing in again would not help (RFC 9110 sections 15.5.2 and 15.5.4).
+    /// 401, 403 if signing in again would not help (RFC 9110 sections 15.5.2 and 15.5.4), or 429 (RFC 6585 section 4).
     pub fn status(self) -> u16 {
-        if self == Self::Forbidden { 403 } else { 401 }
+        match self {
+            Self::Forbidden => 403,
+            Self::TooMany => 429,
+            Self::Missing | Self::Invalid | Self::Expired | Self::Revoked => 401,
+        }
     }
 
     /// How a stream ends that may not go on, or not even begin.
@@ -30,6 +36,7 @@ impl Denied {
         match self {
             Self::Expired => Close::TokenExpired,
             Self::Forbidden => Close::Forbidden(self.message()),
+            Self::TooMany => Close::TryLater(self.message()),
             Self::Missing | Self::Invalid | Self::Revoked => Close::Unauthenticated(self.message()),
         }
     }
@@ -42,6 +49,7 @@ impl Denied {
             Self::Expired => "token_expired",
             Self::Revoked => "user_revoked",
             Self::Forbidden => "forbidden",
+            Self::TooMany => "too_many_tokens",
         }
     }
 
@@ -53,6 +61,7 @@ impl Denied {
             Self::Expired => "the token has expired",
             Self::Revoked => "this user has no access any more",
             Self::Forbidden => "this token gives no right to that",
+            Self::TooMany => "too many tokens from here; try again in a second",
         }
     }
 }

@@ -8,9 +8,9 @@ use std::{
 };
 
 use super::{
-    Auth, Claims, Denied, Identity, PasswordWork, Rules,
-    passwords::{Check, PASSWORD_BYTES_MAX},
-    throttle::{Forgiven, Throttle},
+    Auth, Claims, Denied, Identity, LoginLimit, PasswordWork, Rules,
+    passwords::{Check, Checked, PASSWORD_BYTES_MAX},
+    throttle::{Network, Settled, Throttle},
     users::USERNAME_BYTES_MAX,
 };
 use crate::clock::Moment;
@@ -37,56 +37,73 @@ pub enum LoginRefused {
     NoUsers,
     /// The name or the password is longer than any.
     TooLong,
-    /// Too many failed: there may be another try after this time.
-    TooMany(Duration),
-    /// Too many wait to be checked.
+    /// Too many failed: the limit that was reached, and the time after which there may be another try.
+    TooMany(LoginLimit, Duration),
+    /// Too many wait to be checked, or this one has waited for too long.
     Busy,
 }
 
 impl Auth {
-    /// Tries to sign `user` in from `address`. The answer goes to `reply`, on another thread: a token, or `None` if the name
-    /// or the password is wrong. Names that nobody has take as long as others.
+    /// Tries to sign `user` in from `address`; `None` stands for a client whose address is not known. The answer goes to
+    /// `reply`, on another thread: a token, `None` if the name or the password is wrong, or that too many others went first.
+    /// Names that nobody has take as long as the dearest hash there is.
     pub fn log_in(
         &self,
         (user, password): (&str, String),
         address: Option<IpAddr>,
         now: Moment,
-        reply: impl FnOnce(Option<Minted>) + Send + 'static,
+        reply: impl FnOnce(Result<Option<Minted>, LoginRefused>) + Send + 'static,
     ) -> Result<(), LoginRefused> {
         let rules = self.rules();
         let users = &rules.users;
+        let Some(dearest) = users.dearest() else { return Err(LoginRefused::NoUsers) };
         let known = users.find(user);
-        let Some(checked) = known.or_else(|| users.anyone()) else { return Err(LoginRefused::NoUsers) };
         if USERNAME_BYTES_MAX < user.len() || PASSWORD_BYTES_MAX < password.len() {
             return Err(LoginRefused::TooLong);
         }
-        self.throttle().begin(user, address, now).map_err(LoginRefused::TooMany)?;
-        let may_enter = known.is_some_and(|user| !user.is_disabled);
+        let network = Network::of(address);
+        let begun = self.throttle().begin(user, network, now);
+        let admitted = begun.map_err(|(limit, wait)| LoginRefused::TooMany(limit, wait))?;
         let (auth, name) = (self.clone(), user.to_owned());
-        let answer = move |is_right: bool| {
-            let minted = (is_right && may_enter).then(|| auth.mint_login(&name, auth.whole_unix_s(now), now)).flatten();
-            if minted.is_some() {
-                auth.throttle().forgive(&name, address, Forgiven::SignedIn);
+        let settle = move |checked: Checked| {
+            let is_right = checked == Checked::Right;
+            let minted = is_right.then(|| auth.mint_login(&name, auth.whole_unix_s(now), now)).flatten();
+            let settled = match (checked, &minted) {
+                (Checked::NotTried, _) => Some(Settled::NotTried),
+                (_, Some(_)) => Some(Settled::SignedIn),
+                (_, None) => None,
+            };
+            if let Some(settled) = settled {
+                auth.throttle().settle(&name, network, admitted, settled, now);
             }
-            reply(minted);
+            reply(if checked == Checked::NotTried { Err(LoginRefused::Busy) } else { Ok(minted) });
         };
-        let check = Check { password, hash: checked.password_hash.clone(), reply: Box::new(answer) };
-        if self.0.passwords.submit(check) {
-            return Ok(());
+        let check = Check {
+            password,
+            hash: known.unwrap_or(dearest).password_hash.clone(),
+            may_enter: known.is_some_and(|user| !user.is_disabled),
+            dearest: dearest.cost,
+            reply: Box::new(settle),
+        };
+        if let Some(left_out) = self.0.passwords.submit(check, admitted, now) {
+            left_out.give_up();
         }
-        self.throttle().forgive(user, address, Forgiven::NotTried);
-        Err(LoginRefused::Busy)
+        Ok(())
     }
 
-    /// A fresh token for whoever has signed in with a password, as long as that was not too long ago.
-    pub fn refresh(&self, identity: &Identity, now: Moment) -> Result<Minted, Denied> {
+    /// A fresh token for whoever has signed in with a password, as long as that was not too long ago. The user's address is
+    /// a known one from then on.
+    pub fn refresh(&self, identity: &Identity, address: Option<IpAddr>, now: Moment) -> Result<Minted, Denied> {
         let login_unix_s = identity.login_unix_s.ok_or(Denied::Forbidden)?;
-        self.mint_login(&identity.subject, login_unix_s, now).ok_or(Denied::Expired)
+        self.signatures().begin_refresh(&identity.subject, now)?;
+        let minted = self.mint_login(&identity.subject, login_unix_s, now).ok_or(Denied::Expired)?;
+        self.throttle().remember(&identity.subject, Network::of(address), now);
+        Ok(minted)
     }
 
     /// What a thread does that checks passwords.
     pub fn password_work(&self) -> PasswordWork {
-        self.0.work.clone()
+        self.0.passwords.clone()
     }
 
     /// A token for the user `name`, whose session began at `login_unix_s`; `None` if that is over.
@@ -107,7 +124,7 @@ impl Auth {
         self.unix_s(now) as u64
     }
 
-    fn throttle(&self) -> MutexGuard<'_, Throttle> {
+    pub(super) fn throttle(&self) -> MutexGuard<'_, Throttle> {
         self.0.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,7 +10,9 @@ mod algorithm;
 mod api_keys;
 mod cache;
 mod claims;
+mod counters;
 mod denied;
+mod fair_queue;
 mod identity;
 mod jwks;
 mod keys;
@@ -18,11 +20,13 @@ mod login;
 mod passwords;
 mod rules;
 mod settings;
+mod signatures;
 #[cfg(test)]
 mod tests;
 mod throttle;
 mod users;
 
+use core::net::IpAddr;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
@@ -40,11 +44,12 @@ pub use login::{LoginRefused, Minted};
 pub use passwords::{PASSWORD_BYTES_MAX, PasswordWork, hash_password};
 pub use rules::{Rules, Secrets};
 pub use settings::{Mode, SameSite, Settings};
+pub use throttle::LoginLimit;
 
 use crate::clock::Moment;
 use cache::TokenCache;
-use passwords::{PasswordQueue, password_queue};
-use throttle::Throttle;
+use signatures::SignatureLimits;
+use throttle::{Network, Throttle, ThrottleLimits};
 
 /// How the hub knows its clients. Clones share everything.
 #[derive(Clone, Debug)]
@@ -58,8 +63,8 @@ struct Shared {
     rules: RwLock<Arc<Rules>>,
     cache: Mutex<TokenCache>,
     throttle: Mutex<Throttle>,
-    passwords: PasswordQueue,
-    work: PasswordWork,
+    signatures: Mutex<SignatureLimits>,
+    passwords: PasswordWork,
     /// The wall clock's time at [`Moment`] zero, in nanoseconds since 1970.
     epoch_unix_ns: AtomicU64,
 }
@@ -79,12 +84,18 @@ impl Auth {
     /// Asks everybody according to `rules`. At `now` it was `unix` since the beginning of 1970.
     pub fn new(rules: Arc<Rules>, now: Moment, unix: Duration) -> Self {
         let settings = rules.settings().clone();
-        let (passwords, work) = password_queue(settings.login_queue_max);
+        let limits = ThrottleLimits {
+            per_pair: settings.login_failures_max,
+            per_address: settings.login_failures_per_address_max,
+            per_user: settings.login_failures_per_user_max,
+            window: settings.login_failure_window,
+            known_for: settings.login_address_memory,
+        };
         let auth = Self(Arc::new(Shared {
             cache: Mutex::new(TokenCache::new(settings.cache_bytes)),
-            throttle: Mutex::new(Throttle::new(settings.login_failures_max, settings.login_failure_window)),
-            passwords,
-            work,
+            throttle: Mutex::new(Throttle::new(limits)),
+            signatures: Mutex::new(SignatureLimits::new(settings.token_failures_max, settings.refreshes_max)),
+            passwords: PasswordWork::new(settings.login_queue_max, settings.login_wait_max),
             epoch_unix_ns: AtomicU64::new(0),
             rules: RwLock::new(rules),
             settings,
@@ -114,6 +125,7 @@ impl Auth {
         let mut cache = self.cache();
         *self.0.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules.with_settings(self.settings()));
         *cache = TokenCache::new(self.settings().cache_bytes);
+        self.throttle().retain_users(|user| rules.users.find(user).is_some());
     }
 
     /// Whether whoever was let in as `identity` would still be: users and API keys may be taken away while the hub runs.
@@ -126,8 +138,15 @@ impl Auth {
         }
     }
 
-    /// Whose token `token` is; `None` stands for a client that shows none. It may also be an API key.
-    pub fn identify(&self, token: Option<&str>, now: Moment) -> Result<Option<Arc<Identity>>, Denied> {
+    /// Whose token `token` is, shown by a client at `peer` (`None`: its address is not known); no token stands for a client
+    /// that shows none. It may also be an API key. An address that shows too many tokens with a wrong signature is refused
+    /// for the rest of the second, except with tokens that were checked lately: these cost no signature.
+    pub fn identify(
+        &self,
+        token: Option<&str>,
+        peer: Option<IpAddr>,
+        now: Moment,
+    ) -> Result<Option<Arc<Identity>>, Denied> {
         if !self.is_required() {
             return Ok(None);
         }
@@ -142,7 +161,13 @@ impl Auth {
         if let Some(identity) = self.cache().find(token, now) {
             return Ok(Some(identity));
         }
-        let identity = Arc::new(self.check(&rules, token, now)?);
+        let network = Network::of(peer);
+        self.signatures().may_check(network, now)?;
+        let checked = self.check(&rules, token, now);
+        if checked.as_ref().is_err_and(|denied| *denied == Denied::Invalid) {
+            self.signatures().on_wrong(network, now);
+        }
+        let identity = Arc::new(checked?);
         let mut cache = self.cache();
         if Arc::ptr_eq(&rules, &self.rules()) {
             cache.keep(token.into(), Arc::clone(&identity));
@@ -176,6 +201,10 @@ impl Auth {
 
     fn cache(&self) -> MutexGuard<'_, TokenCache> {
         self.0.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn signatures(&self) -> MutexGuard<'_, SignatureLimits> {
+        self.0.signatures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `now` in seconds since 1970.

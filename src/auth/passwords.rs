@@ -1,13 +1,22 @@
 //! Passwords: argon2id (RFC 9106), which takes tens of milliseconds by intention. Hence never on a reactor: checks go
 //! through a short queue to threads of their own.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use argon2::{
     Algorithm, Argon2, Params, Version,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use super::{
+    fair_queue::{FairQueue, Pushed},
+    throttle::Admitted,
+};
+use crate::clock::Moment;
 
 /// The longest password, in bytes: more are no safer, only slower to hash.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
@@ -39,18 +48,72 @@ pub(super) fn check_form(text: &str) -> Result<(), String> {
     }
 }
 
+/// What checking a hash costs, in Argon2 blocks of 1 KiB that are filled: memory times passes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct HashCost {
+    blocks: u64,
+    /// The memory of one pass.
+    kib: u32,
+}
+
+impl HashCost {
+    /// Of a hash that [`check_form`] has accepted.
+    pub(super) fn of(hash: &str) -> Self {
+        let parsed = PasswordHash::new(hash).ok();
+        let params = parsed.and_then(|hash| Params::try_from(&hash).ok()).unwrap_or_default();
+        Self { blocks: u64::from(params.m_cost()) * u64::from(params.t_cost()), kib: params.m_cost() }
+    }
+}
+
 /// Whether `password` is the one of `hash`.
 fn is_password(password: &str, hash: &str) -> bool {
     let parsed = PasswordHash::new(hash);
     parsed.is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
 }
 
+/// Fills as many blocks as the dearest hash of the users file takes beyond what `spent` took, for nothing. Returns how many.
+fn pad(password: &str, spent: HashCost, dearest: HashCost) -> u64 {
+    let missing = dearest.blocks.saturating_sub(spent.blocks);
+    let kib = u64::from(dearest.kib.max(1));
+    let whole_passes = u32::try_from(missing / kib).unwrap_or(u32::MAX);
+    let rest_kib = u32::try_from(missing % kib).unwrap_or_default();
+    let fill = |kib: u32, passes: u32| {
+        // Argon2 knows no less than 8 blocks; those are a few microseconds.
+        let params = Params::new(kib, passes, 1, None).ok()?;
+        let filled = u64::from(kib) * u64::from(passes);
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let mut out = [0; 32];
+        argon2.hash_password_into(password.as_bytes(), PAD_SALT, &mut out).ok()?;
+        std::hint::black_box(out);
+        Some(filled)
+    };
+    fill(dearest.kib, whole_passes).unwrap_or_default() + fill(rest_kib, 1).unwrap_or_default()
+}
+
+/// For hashes that nobody looks at.
+const PAD_SALT: &[u8] = b"no hash of anybody";
+
+/// What became of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Checked {
+    /// The password is right, and its user may sign in.
+    Right,
+    /// It is not, or the user may not, or there is no such user.
+    Wrong,
+    /// It was not looked at: others went first for too long.
+    NotTried,
+}
+
 /// One password to be checked.
 pub(super) struct Check {
     pub(super) password: String,
     pub(super) hash: String,
+    /// Whether the hash is that of a user who may sign in.
+    pub(super) may_enter: bool,
+    /// Every check that fails costs as much, so that its time does not say whose hash it was.
+    pub(super) dearest: HashCost,
     /// Gets the outcome.
-    pub(super) reply: Box<dyn FnOnce(bool) + Send>,
+    pub(super) reply: Box<dyn FnOnce(Checked) + Send>,
 }
 
 impl fmt::Debug for Check {
@@ -59,43 +122,93 @@ impl fmt::Debug for Check {
     }
 }
 
-/// The way to the threads that check.
-#[derive(Clone, Debug)]
-pub(super) struct PasswordQueue(Sender<Check>);
+impl Check {
+    /// Hashes, replies, and returns the blocks that were filled.
+    fn run(self) -> u64 {
+        let cost = HashCost::of(&self.hash);
+        let is_right = is_password(&self.password, &self.hash) && self.may_enter;
+        let padded = if is_right { 0 } else { pad(&self.password, cost, self.dearest) };
+        (self.reply)(if is_right { Checked::Right } else { Checked::Wrong });
+        cost.blocks + padded
+    }
 
-/// The work of such a thread; clones share it.
-#[derive(Clone, Debug)]
-pub struct PasswordWork(Receiver<Check>);
-
-/// A queue of at most `waiting_max` checks.
-pub(super) fn password_queue(waiting_max: usize) -> (PasswordQueue, PasswordWork) {
-    let (sender, receiver) = bounded(waiting_max);
-    (PasswordQueue(sender), PasswordWork(receiver))
+    pub(super) fn give_up(self) {
+        (self.reply)(Checked::NotTried);
+    }
 }
 
-impl PasswordQueue {
-    /// Whether there was room for `check`.
-    pub(super) fn submit(&self, check: Check) -> bool {
-        match self.0.try_send(check) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
-        }
-    }
+/// The way to the threads that check; clones share the queue.
+#[derive(Clone, Debug)]
+pub struct PasswordWork(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<FairQueue<Check>>,
+    is_filled: Condvar,
+    wait_max: Duration,
 }
 
 impl PasswordWork {
-    /// Checks passwords until nobody can ask any more.
-    pub fn run(self) {
-        for Check { password, hash, reply } in self.0 {
-            reply(is_password(&password, &hash));
+    /// A queue of at most `waiting_max` checks, each of which waits for `wait_max` at most.
+    pub(super) fn new(waiting_max: usize, wait_max: Duration) -> Self {
+        let queue = Mutex::new(FairQueue::new(waiting_max));
+        Self(Arc::new(Shared { queue, is_filled: Condvar::new(), wait_max }))
+    }
+
+    /// Queues `check`, or returns the one there is no room for, which may be another.
+    pub(super) fn submit(&self, check: Check, admitted: Admitted, now: Moment) -> Option<Check> {
+        let pushed = self.queue().push(check, admitted, now);
+        let left_out = match pushed {
+            Pushed::Refused(check) => return Some(check),
+            Pushed::Displaced(check) => Some(check),
+            Pushed::Queued => None,
+        };
+        self.0.is_filled.notify_one();
+        left_out
+    }
+
+    /// Checks passwords as long as the process lives. `now` reads the clock that [`Self::submit`] is told.
+    pub fn run(self, now: impl Fn() -> Moment) {
+        loop {
+            match self.next(now()) {
+                Next::Check(check) => drop(check.run()),
+                Next::Expired(check) => check.give_up(),
+            }
         }
     }
 
-    /// Checks those that wait.
-    #[cfg(test)]
-    pub(super) fn run_waiting(&self) {
-        for Check { password, hash, reply } in self.0.try_iter() {
-            reply(is_password(&password, &hash));
+    fn next(&self, now: Moment) -> Next {
+        let mut queue = self.queue();
+        if let Some(check) = queue.pop_expired(now, self.0.wait_max) {
+            return Next::Expired(check);
+        }
+        loop {
+            match queue.pop() {
+                Some(check) => return Next::Check(check),
+                None => queue = self.0.is_filled.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            }
         }
     }
+
+    fn queue(&self) -> MutexGuard<'_, FairQueue<Check>> {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks the one whose turn it is, if any waits. Returns the blocks that were filled.
+    #[cfg(test)]
+    pub(super) fn run_one(&self) -> Option<u64> {
+        let next = self.queue().pop();
+        next.map(Check::run)
+    }
+
+    /// Checks those that wait. Returns the blocks that each took.
+    #[cfg(test)]
+    pub(super) fn run_waiting(&self) -> Vec<u64> {
+        std::iter::from_fn(|| self.run_one()).collect()
+    }
+}
+
+enum Next {
+    Check(Check),
+    Expired(Check),
 }

@@ -25,16 +25,28 @@ pub struct Settings {
     pub token_ttl: Duration,
     /// For how long after its password a user may have its token replaced by a fresh one.
     pub session_age_max: Duration,
+    /// Tokens with a wrong signature that one address may show within a second; zero: no limit.
+    pub token_failures_max: usize,
+    /// Fresh tokens that one user may be given within a second; zero: no limit.
+    pub refreshes_max: usize,
     /// How long a WebSocket may take to sign in by a command.
     pub sign_in_timeout: Duration,
     /// Failed logins of one user from one address within `login_failure_window`, after which there are no more.
     pub login_failures_max: usize,
+    /// Failed logins from one address within that window, whatever the users; zero: no limit.
+    pub login_failures_per_address_max: usize,
+    /// Failed logins of one user within that window, from all addresses that are not known for the user; zero: no limit.
+    pub login_failures_per_user_max: usize,
     /// For how long failed logins count.
     pub login_failure_window: Duration,
+    /// For how long an address counts as known for a user after the last sign-in from there; zero: none does.
+    pub login_address_memory: Duration,
     /// Threads that check passwords.
     pub login_threads: usize,
     /// Logins that may wait for these.
     pub login_queue_max: usize,
+    /// For how long a login may wait for these.
+    pub login_wait_max: Duration,
     /// Whether a login sets a cookie although it does not ask for one.
     pub cookie: bool,
     /// Whether the cookie is sent over TLS only.
@@ -55,11 +67,17 @@ impl Default for Settings {
             cache_bytes: 4 * 1024 * 1024,
             token_ttl: Duration::from_secs(3600),
             session_age_max: Duration::from_secs(24 * 3600),
+            token_failures_max: 20,
+            refreshes_max: 5,
             sign_in_timeout: Duration::from_secs(5),
             login_failures_max: 5,
+            login_failures_per_address_max: 30,
+            login_failures_per_user_max: 100,
             login_failure_window: Duration::from_secs(60),
+            login_address_memory: Duration::from_secs(30 * 24 * 3600),
             login_threads: 1,
             login_queue_max: 64,
+            login_wait_max: Duration::from_secs(10),
             cookie: false,
             cookie_secure: true,
             cookie_same_site: SameSite::Strict,

@@ -28,7 +28,7 @@ pub(super) fn auth_of(settings: Settings, secrets: Secrets) -> Auth {
 /// What [`Auth::identify`] says, in a word: the subject, or the code of the refusal.
 #[track_caller]
 pub(super) fn identify(auth: &Auth, token: &str, now: Moment) -> String {
-    match auth.identify(Some(token), now) {
+    match auth.identify(Some(token), None, now) {
         Ok(Some(identity)) => identity.subject.to_string(),
         Ok(None) => "nobody".into(),
         Err(denied) => denied.code().into(),

@@ -1,93 +1,191 @@
-//! Failed logins, counted by user and address.
+//! How often a password may be tried: by user and address together, by address, and by user.
+//!
+//! A pair of a user and an address from which that user signed in lately is *known*. Tries of a known pair count for the
+//! pair alone: strangers who fail with a user's name lock out other strangers, and never the user at a known address.
 
 use core::net::IpAddr;
 use std::{collections::HashMap, time::Duration};
 
+use super::counters::Counters;
 use crate::clock::Moment;
 
-/// Pairs of user and address that are remembered. Beyond it the one that failed first is forgotten.
-const ENTRIES_MAX: usize = 16_384;
+/// Addresses remembered for each user. Beyond these the one seen longest ago is forgotten.
+const KNOWN_ADDRESSES_MAX: usize = 16;
 
-/// Lets each user try a few times from each address, and then no more until the window is over.
-#[derive(Debug)]
-pub(super) struct Throttle {
-    failures_max: usize,
-    window: Duration,
-    entries: HashMap<(Box<str>, Option<IpAddr>), Tries>,
+/// An address as it is counted. An IPv6 client mostly has the whole /64 network, so this network is one address; an IPv4
+/// address written as IPv6 is the IPv4 address. `None` where the client's address is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Network(Option<IpAddr>);
+
+impl Network {
+    pub(super) fn of(address: Option<IpAddr>) -> Self {
+        Self(address.map(|address| match address.to_canonical() {
+            IpAddr::V4(address) => IpAddr::V4(address),
+            IpAddr::V6(address) if address.is_loopback() => IpAddr::V6(address),
+            IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
+        }))
+    }
+
+    /// Whether one client is behind it, as far as an address can tell. A loopback address may be a proxy's, so no limit per
+    /// address holds for it.
+    pub(super) fn is_one_tenant(self) -> bool {
+        self.0.is_some_and(|address| !address.is_loopback())
+    }
 }
 
+/// What a window allows. Zero: no limit.
 #[derive(Clone, Copy, Debug)]
-struct Tries {
-    since: Moment,
-    count: usize,
+pub(super) struct ThrottleLimits {
+    /// Failures of one user from one address.
+    pub(super) per_pair: usize,
+    /// Failures from one address, whatever the users.
+    pub(super) per_address: usize,
+    /// Failures of one user, from all addresses that are not known for that user.
+    pub(super) per_user: usize,
+    /// The window.
+    pub(super) window: Duration,
+    /// For how long a user's address stays known after the last sign-in from there.
+    pub(super) known_for: Duration,
+}
+
+/// Which limit was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginLimit {
+    /// That of the user at this address.
+    Pair,
+    /// That of the address.
+    Address,
+    /// That of the user, over all addresses that the user has not signed in from.
+    User,
+}
+
+/// A try that was let in: where it queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Admitted {
+    /// Whether the user has signed in from this address lately.
+    pub(super) is_known: bool,
+    /// How many tries the pair (if known) or else the address has made in this window, this one included.
+    pub(super) rank: usize,
+}
+
+/// Counts logins.
+#[derive(Debug)]
+pub(super) struct Throttle {
+    limits: ThrottleLimits,
+    pairs: Counters<(Box<str>, Network)>,
+    addresses: Counters<Network>,
+    users: Counters<Box<str>>,
+    known: KnownAddresses,
 }
 
 impl Throttle {
-    pub(super) fn new(failures_max: usize, window: Duration) -> Self {
-        Self { failures_max, window, entries: HashMap::new() }
+    pub(super) fn new(limits: ThrottleLimits) -> Self {
+        let window = limits.window;
+        let known = KnownAddresses { known_for: limits.known_for, of_user: HashMap::new() };
+        let (pairs, addresses, users) = (Counters::new(window), Counters::new(window), Counters::new(window));
+        Self { limits, pairs, addresses, users, known }
     }
 
-    /// Counts one more try of `user` from `address`, or says for how long there are none. A try counts as failed until
-    /// [`Self::forgive`] says that it was not, so that many at once are no more than many in a row.
-    pub(super) fn begin(&mut self, user: &str, address: Option<IpAddr>, now: Moment) -> Result<(), Duration> {
-        let key = (Box::from(user), address.map(network_of));
-        let known = self.entries.get(&key).filter(|tries| now.since(tries.since) < self.window);
-        let tries = known.copied().unwrap_or(Tries { since: now, count: 0 });
-        if self.failures_max <= tries.count {
-            return Err(self.window.saturating_sub(now.since(tries.since)));
+    /// Counts one more try of `user` from `address`, or says which limit forbids it and for how long. A try counts as failed
+    /// until [`Self::settle`] says that it was not, so that many at once are no more than many in a row.
+    pub(super) fn begin(
+        &mut self,
+        user: &str,
+        address: Network,
+        now: Moment,
+    ) -> Result<Admitted, (LoginLimit, Duration)> {
+        let pair = (Box::from(user), address);
+        let is_known = self.known.has(user, address, now);
+        let reached = |count: usize, limit: usize| 0 < limit && limit <= count;
+        let tries = self.pairs.get(&pair, now);
+        if reached(tries.failures, self.limits.per_pair) {
+            return Err((LoginLimit::Pair, self.pairs.left(tries, now)));
         }
-        self.make_room(now);
-        self.entries.insert(key, Tries { count: tries.count + 1, ..tries });
-        Ok(())
+        if is_known {
+            return Ok(Admitted { is_known, rank: self.pairs.add(pair, now) });
+        }
+        let tries = self.addresses.get(&address, now);
+        if address.is_one_tenant() && reached(tries.failures, self.limits.per_address) {
+            return Err((LoginLimit::Address, self.addresses.left(tries, now)));
+        }
+        let tries = self.users.get(&pair.0, now);
+        if reached(tries.failures, self.limits.per_user) {
+            return Err((LoginLimit::User, self.users.left(tries, now)));
+        }
+        self.users.add(pair.0.clone(), now);
+        self.pairs.add(pair, now);
+        Ok(Admitted { is_known, rank: self.addresses.add(address, now) })
     }
 
-    /// The try went well, or was none.
-    pub(super) fn forgive(&mut self, user: &str, address: Option<IpAddr>, outcome: Forgiven) {
-        let key = (Box::from(user), address.map(network_of));
+    /// What became of a try. A failed one stays counted as it is.
+    pub(super) fn settle(&mut self, user: &str, address: Network, admitted: Admitted, outcome: Settled, now: Moment) {
+        let pair = (Box::from(user), address);
+        let undo = |count: &mut super::counters::Count| {
+            count.failures = count.failures.saturating_sub(1);
+            count.tries -= usize::from(outcome == Settled::NotTried && 0 < count.tries);
+        };
         match outcome {
-            Forgiven::SignedIn => drop(self.entries.remove(&key)),
-            Forgiven::NotTried => match self.entries.get_mut(&key) {
-                Some(tries) if 1 < tries.count => tries.count -= 1,
-                _ => drop(self.entries.remove(&key)),
-            },
+            Settled::SignedIn => self.pairs.correct(&pair, |count| count.failures = 0),
+            Settled::NotTried => self.pairs.correct(&pair, undo),
+        }
+        // One account whose password is known must not wash away what failed with others: only this try is taken back.
+        if !admitted.is_known {
+            self.addresses.correct(&address, undo);
+            self.users.correct(&pair.0, undo);
+        }
+        if outcome == Settled::SignedIn {
+            self.known.add(user, address, now);
         }
     }
 
-    fn make_room(&mut self, now: Moment) {
-        if self.entries.len() < ENTRIES_MAX {
-            return;
-        }
-        let window = self.window;
-        self.entries.retain(|_, tries| now.since(tries.since) < window);
-        if self.entries.len() < ENTRIES_MAX {
-            return;
-        }
-        // Half of them at once, so that the search is not repeated with each that comes.
-        let mut since: Vec<Moment> = self.entries.values().map(|tries| tries.since).collect();
-        let (_, median, _) = since.select_nth_unstable(ENTRIES_MAX / 2);
-        let median = *median;
-        self.entries.retain(|_, tries| median < tries.since);
+    /// `user` has shown at `address` a token that came of a login.
+    pub(super) fn remember(&mut self, user: &str, address: Network, now: Moment) {
+        self.known.add(user, address, now);
+    }
+
+    /// Forgets the addresses of users that are no more.
+    pub(super) fn retain_users(&mut self, exists: impl Fn(&str) -> bool) {
+        self.known.of_user.retain(|user, _| exists(user));
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.pairs.len().max(self.addresses.len()).max(self.users.len())
     }
 }
 
-/// Why a try does not count.
+/// Why a try is not a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Forgiven {
-    /// The password was right: what failed before is forgotten as well.
+pub(super) enum Settled {
+    /// The password was right: what failed before from the same address is forgotten as well.
     SignedIn,
     /// It was not looked at.
     NotTried,
 }
 
-/// Whoever has one IPv6 address mostly has the 64 bits below as well.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
+/// From where users have signed in. Only a right password or a valid token adds an address, and each user has a few of them,
+/// so the users file bounds it, and nobody makes it forget another user's addresses.
+#[derive(Debug)]
+struct KnownAddresses {
+    known_for: Duration,
+    of_user: HashMap<Box<str>, Vec<(Network, Moment)>>,
+}
+
+impl KnownAddresses {
+    fn has(&self, user: &str, address: Network, now: Moment) -> bool {
+        let seen = |(known, at): &(Network, Moment)| *known == address && now.since(*at) < self.known_for;
+        self.of_user.get(user).is_some_and(|addresses| addresses.iter().any(seen))
+    }
+
+    fn add(&mut self, user: &str, address: Network, now: Moment) {
+        if self.known_for.is_zero() {
+            return;
+        }
+        let addresses = self.of_user.entry(Box::from(user)).or_default();
+        addresses.retain(|(known, _)| *known != address);
+        if addresses.len() == KNOWN_ADDRESSES_MAX {
+            addresses.remove(0);
+        }
+        addresses.push((address, now));
     }
 }

@@ -4,18 +4,27 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::{Grants, Identity, passwords};
+use super::{
+    Grants, Identity,
+    passwords::{self, HashCost},
+};
 use crate::clock::Moment;
 
 /// The users of a hub, by name.
 #[derive(Debug, Default)]
-pub(super) struct Users(HashMap<String, User>);
+pub(super) struct Users {
+    by_name: HashMap<String, User>,
+    /// The name of one of those whose hash costs most.
+    dearest: String,
+}
 
 /// One user, as the file has it.
 #[derive(Debug)]
 pub(super) struct User {
     /// An argon2id hash (PHC string).
     pub(super) password_hash: String,
+    /// What a check against it costs.
+    pub(super) cost: HashCost,
     pub(super) is_disabled: bool,
     role: Option<Box<str>>,
     subscribe: Grants,
@@ -62,21 +71,23 @@ impl Users {
         if users.is_empty() {
             return Err("it names nobody: write a [[user]] table with username, password, subscribe and publish".into());
         }
-        Ok(Self(users))
+        let cost = |user: &(&String, &User)| user.1.cost;
+        let dearest = users.iter().max_by_key(cost).map(|(name, _)| name.clone()).unwrap_or_default();
+        Ok(Self { by_name: users, dearest })
     }
 
     /// The user `name`, disabled or not.
     pub(super) fn find(&self, name: &str) -> Option<&User> {
-        self.0.get(name)
+        self.by_name.get(name)
     }
 
-    /// Anyone: an unknown name is checked against somebody's hash, so that it takes as long.
-    pub(super) fn anyone(&self) -> Option<&User> {
-        self.0.values().next()
+    /// The user whose hash costs most: unknown names are checked against it.
+    pub(super) fn dearest(&self) -> Option<&User> {
+        self.by_name.get(&self.dearest)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_name.is_empty()
     }
 }
 
@@ -103,6 +114,7 @@ impl Entry {
         }
         passwords::check_form(&self.password)?;
         Ok(User {
+            cost: HashCost::of(&self.password),
             password_hash: self.password,
             is_disabled: self.disabled,
             role: self.role,

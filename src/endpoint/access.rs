@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Context, OpenWebSocket, cors};
+use super::{Answer, Context, OpenWebSocket, cors, overload};
 use crate::{
     auth::{Denied, Identity},
     close::Close,
@@ -25,10 +25,10 @@ pub(super) fn identify(request: &Request, context: &Context<'_>) -> Result<Optio
     }
     let identity = match credential(request) {
         Some(Credential::Key(key)) => auth.identify_key(key).map(Some),
-        Some(Credential::Token(token)) => auth.identify(Some(token), context.now),
+        Some(Credential::Token(token)) => auth.identify(Some(token), context.peer, context.now),
         // A cookie comes along whether or not the page that asks is one of ours.
         Some(Credential::Cookie(token)) if cors::is_of_trusted_page(request, &context.hub.config.cors) => {
-            auth.identify(Some(token), context.now)
+            auth.identify(Some(token), context.peer, context.now)
         }
         Some(Credential::Cookie(_)) | None => Err(Denied::Missing),
     };
@@ -109,12 +109,16 @@ pub(super) fn refuse(denied: Denied) -> Response {
         Denied::Invalid | Denied::Expired | Denied::Revoked => {
             response.with("WWW-Authenticate", "Bearer error=\"invalid_token\"")
         }
+        Denied::TooMany => response.with("Retry-After", "1"),
     }
 }
 
 /// The same where a WebSocket is asked for: a browser keeps to itself what else a handshake was answered, so it is accepted
 /// and closed with a code that says why (4401, or 1008 where signing in again would not help).
 pub(super) fn turn_away(request: &Request, denied: Denied) -> Answer {
+    if denied == Denied::TooMany {
+        return overload::decline(request, denied.close(), refuse(denied));
+    }
     let Ok(accepted) = websocket::accept(request, &[FANFARE_V1]) else { return refuse(denied).into() };
     let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
     let open = OpenWebSocket { accepted, dialect, topics: Vec::new(), identity: None };

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::{Answer, Context, Later, access, cors};
 use crate::{
-    auth::{Denied, LoginRefused, Minted, Settings},
+    auth::{Denied, LoginLimit, LoginRefused, Minted, Settings},
+    metrics::ReactorMetrics,
     protocol::http::{Request, Response},
 };
 
@@ -43,16 +44,17 @@ pub(super) fn log_in(request: &Request, _: &str, context: &Context<'_>) -> Answe
     let later = Later::new(LABEL, context);
     let metrics = Arc::clone(&context.hub.metrics.reactors[context.reactor]);
     let settings = auth.settings().clone();
-    let reply = move |minted: Option<Minted>| match minted {
-        Some(minted) => later.answer(describe(&minted, with_cookie.then_some(&settings))),
-        None => {
+    let reply = move |outcome: Result<Option<Minted>, LoginRefused>| match outcome {
+        Ok(Some(minted)) => later.answer(describe(&minted, with_cookie.then_some(&settings))),
+        Ok(None) => {
             metrics.on_auth_failure("bad_password");
             later.answer(Response::error(401, "bad_password", "the username or the password is wrong", None));
         }
+        Err(refused) => later.answer(refuse_login(refused, &metrics)),
     };
     match auth.log_in((&form.username, form.password), context.peer, context.now, reply) {
         Ok(()) => Answer::later(),
-        Err(refused) => refuse_login(refused, context).into(),
+        Err(refused) => refuse_login(refused, metrics_of(context)).into(),
     }
 }
 
@@ -60,11 +62,11 @@ pub(super) fn log_in(request: &Request, _: &str, context: &Context<'_>) -> Answe
 pub(super) fn refresh(request: &Request, _: &str, context: &Context<'_>) -> Answer {
     let identity = match access::identify(request, context) {
         Ok(Some(identity)) => identity,
-        Ok(None) => return refuse_login(LoginRefused::NoUsers, context).into(),
+        Ok(None) => return refuse_login(LoginRefused::NoUsers, metrics_of(context)).into(),
         Err(denied) => return access::refuse(denied).into(),
     };
     let auth = &context.hub.auth;
-    match auth.refresh(&identity, context.now) {
+    match auth.refresh(&identity, context.peer, context.now) {
         Ok(minted) => {
             let with_cookie = access::relies_on_cookie(request);
             describe(&minted, with_cookie.then(|| auth.settings())).into()
@@ -72,6 +74,10 @@ pub(super) fn refresh(request: &Request, _: &str, context: &Context<'_>) -> Answ
         Err(Denied::Forbidden) => {
             let message = "only a token that came of a login here can be made fresh";
             Response::error(403, "not_refreshable", message, None).into()
+        }
+        Err(denied @ Denied::TooMany) => {
+            access::count_refusal(denied, context);
+            access::refuse(denied).into()
         }
         Err(_) => Response::error(401, "session_over", "sign in with the password again", None).into(),
     }
@@ -104,15 +110,23 @@ fn cookie(token: &str, ttl: Duration, settings: &Settings) -> String {
     format!("{}={token}; Path=/; Max-Age={age_s}; HttpOnly{secure}; SameSite={same_site}", access::COOKIE)
 }
 
-fn refuse_login(refused: LoginRefused, context: &Context<'_>) -> Response {
+fn metrics_of<'hub>(context: &Context<'hub>) -> &'hub ReactorMetrics {
+    &context.hub.metrics.reactors[context.reactor]
+}
+
+fn refuse_login(refused: LoginRefused, metrics: &ReactorMetrics) -> Response {
     match refused {
         LoginRefused::NoUsers => Response::error(404, "no_users", "this hub has no users: set users.file", None),
         LoginRefused::TooLong => {
             Response::error(400, "too_long", "no user has a name or a password of this length", None)
         }
-        LoginRefused::TooMany(wait) => {
-            context.hub.metrics.reactors[context.reactor].on_auth_failure("too_many_failures");
-            let message = "too many failed logins of this user from this address";
+        LoginRefused::TooMany(limit, wait) => {
+            metrics.on_auth_failure("too_many_failures");
+            let message = match limit {
+                LoginLimit::Pair => "too many failed logins of this user from this address",
+                LoginLimit::Address => "too many failed logins from this address",
+                LoginLimit::User => "too many failed logins of this user; sign in from an address used before, or wait",
+            };
             Response::error(429, "too_many_failures", message, None).with("Retry-After", whole_seconds(wait))
         }
         LoginRefused::Busy => {

@@ -91,7 +91,7 @@ fn sign_in(token: &str, reference: fanfare_v1::Reference<'_>, context: &Context<
         let why = "this hub asks for no token";
         return message(|out| fanfare_v1::write_error("Unsupported", why, reference, out));
     };
-    let identity = match context.hub.auth.identify(Some(token), context.now) {
+    let identity = match context.hub.auth.identify(Some(token), context.peer, context.now) {
         Ok(Some(identity)) => identity,
         Ok(None) => return deny(Denied::Missing, reference, context),
         Err(denied) => return deny(denied, reference, context),
@@ -113,7 +113,11 @@ fn sign_in(token: &str, reference: fanfare_v1::Reference<'_>, context: &Context<
 
 fn deny(denied: Denied, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> Reply {
     access::count_refusal(denied, context);
-    let code = if denied == Denied::Forbidden { "Forbidden" } else { "Unauthenticated" };
+    let code = match denied {
+        Denied::Forbidden => "Forbidden",
+        Denied::TooMany => "RateLimited",
+        Denied::Missing | Denied::Invalid | Denied::Expired | Denied::Revoked => "Unauthenticated",
+    };
     message(|out| fanfare_v1::write_error(code, denied.message(), reference, out))
 }
 

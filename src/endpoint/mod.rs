@@ -235,7 +235,7 @@ pub struct Context<'hub> {
     pub overload: Option<Overload>,
     /// Whose stream or request it is; `None` where nobody has to say so, and at doors that see to it themselves.
     pub identity: Option<&'hub Identity>,
-    /// The client's address, if it has one.
+    /// The client's address, if it has one. A trusted proxy's own address is not a client's.
     pub peer: Option<IpAddr>,
 }
 

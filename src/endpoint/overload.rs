@@ -86,7 +86,7 @@ fn later(status: u16, code: &str, close: Close) -> Response {
 /// A browser's `EventSource` never comes back after anything but a 200, and its `WebSocket` keeps what else a handshake
 /// was answered to itself. Both are therefore served a stream that ends at once and says when to come back. All others
 /// get the honest `response`.
-fn decline(request: &Request, close: Close, response: Response) -> Answer {
+pub(super) fn decline(request: &Request, close: Close, response: Response) -> Answer {
     let stream = match websocket::accept(request, &[FANFARE_V1]) {
         Ok(accepted) => {
             let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };

@@ -148,6 +148,7 @@ impl Refused {
             Denied::Missing => ("AuthenticationError", "Authentication token is required"),
             Denied::Invalid | Denied::Expired | Denied::Revoked => ("AuthenticationError", sse::TOKEN_REFUSED),
             Denied::Forbidden => ("AuthorizationError", "The token gives no right to this"),
+            Denied::TooMany => ("RateLimited", denied.message()),
         };
         Self { status: denied.status(), error, message: message.to_owned() }
     }
@@ -172,7 +173,11 @@ fn refuse(request: &Request, refused: &Refused, context: &Context<'_>) -> Respon
     }
     sse::write_event(None, Some("error"), &refused.json(), false, &mut response.body);
     let response = response.with("Content-Type", sse::CONTENT_TYPE).with("Cache-Control", "no-store");
-    if refused.status == 401 { response.with("WWW-Authenticate", "Bearer") } else { response }
+    match refused.status {
+        401 => response.with("WWW-Authenticate", "Bearer"),
+        429 if !is_browser => response.with("Retry-After", "1"),
+        _ => response,
+    }
 }
 
 /// A JSON object whose fields stand in this order.

@@ -78,7 +78,7 @@ pub const ROUTE_LABELS: [&str; 19] = [
 ];
 
 /// Why clients are not let in, or not to what they ask for.
-pub const AUTH_FAILURE_LABELS: [&str; 7] = [
+pub const AUTH_FAILURE_LABELS: [&str; 8] = [
     "token_missing",
     "token_invalid",
     "token_expired",
@@ -86,6 +86,7 @@ pub const AUTH_FAILURE_LABELS: [&str; 7] = [
     "forbidden",
     "bad_password",
     "too_many_failures",
+    "too_many_tokens",
 ];
 
 /// The status codes counted one by one; the rest is counted as `other`.

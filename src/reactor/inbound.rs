@@ -159,7 +159,8 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.at(slot) else { return slot };
         let is_session = matches!(connection.session, Ok(Session::Engine(_)));
         let (door, identity) = ((connection.admin, connection.overload), connection.identity.clone());
-        let peer = connection.peer;
+        // A proxy that does not say for whom it asks is nobody in particular.
+        let peer = connection.peer.filter(|peer| !self.config.trusted.contains(Some(*peer)));
         let context = Context { peer, ..self.context(&hub, slot, door, identity.as_deref()) };
         match ask {
             Ask::Source(source) => self.take_source(slot, source),

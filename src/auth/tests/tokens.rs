@@ -120,7 +120,7 @@ fn the_leeway_counts_both_ways_and_for_the_end() {
     check("nbf", 10, "ann");
     check("nbf", 11, "token_invalid");
     let token = token(&header(Algorithm::Hs256), &with("exp", UNIX_S + 5), SECRET);
-    let identity = auth.identify(Some(&token), NOW).expect("it is valid").expect("somebody's");
+    let identity = auth.identify(Some(&token), None, NOW).expect("it is valid").expect("somebody's");
     assert_eq!(identity.expires, Some(NOW + Duration::from_secs(15)));
 }
 
@@ -326,7 +326,7 @@ fn rights_follow_from_patterns_and_the_role() {
         let mut claims = with("role", role);
         claims["publish"] = json!(["orders.eu.**"]);
         let token = token(&header(Algorithm::Hs256), &claims, SECRET);
-        let identity = auth.identify(Some(&token), NOW).expect("it is valid").expect("somebody's");
+        let identity = auth.identify(Some(&token), None, NOW).expect("it is valid").expect("somebody's");
         let topic = Topic::parse(topic).expect("a valid name");
         let found = (identity.may_subscribe(&topic).is_ok(), identity.may_publish(&topic).is_ok());
         assert_eq!(found, (subscribe, publish), "{role} {topic}");
@@ -352,4 +352,42 @@ fn what_is_shown_of_it_holds_no_secret() {
     for secret in [SECRET, "0123456789abcdef", &token] {
         assert!(!shown.contains(secret), "{shown}");
     }
+}
+
+/// A signature costs more than the bytes that ask for its check: an address that shows wrong ones has few a second, and
+/// what was checked lately is still let in.
+#[test]
+fn wrong_signatures_are_checked_for_so_long() {
+    let auth = auth_of(Settings { token_failures_max: 3, ..settings() }, secrets());
+    let (good, other) = (sign_with(SECRET, "ann"), sign_with(SECRET, "bob"));
+    let wrong = sign_with(&SECRET.replace('a', "b"), "ann");
+    let address = |text: &str| Some(text.parse().expect("an address"));
+    let check = |token: &str, peer: Option<IpAddr>, now: Moment, expected: &str| {
+        let shown = match auth.identify(Some(token), peer, now) {
+            Ok(identity) => identity.map_or_else(String::new, |identity| identity.subject.to_string()),
+            Err(denied) => denied.code().to_owned(),
+        };
+        assert_eq!(shown, expected, "{peer:?}");
+    };
+    let (mallory, neighbour) = (address("2001:db8::1"), address("2001:db8::2"));
+    check(&good, mallory, NOW, "ann");
+    for _ in 0..3 {
+        check(&wrong, mallory, NOW, "token_invalid");
+    }
+    check(&wrong, mallory, NOW, "too_many_tokens");
+    check(&other, neighbour, NOW, "too_many_tokens");
+    check(&good, neighbour, NOW, "ann");
+    check(&other, address("2001:db8:0:1::1"), NOW, "bob");
+    check(&wrong, mallory, NOW + Duration::from_secs(1), "token_invalid");
+    // Who may be many has no such limit.
+    for peer in [None, address("127.0.0.1"), address("::1")].repeat(5) {
+        check(&wrong, peer, NOW, "token_invalid");
+    }
+}
+
+fn sign_with(secret: &str, subject: &str) -> String {
+    let rules = Rules::new(settings(), Secrets { secret: secret.into(), ..Secrets::default() });
+    let rules = rules.unwrap_or_else(|(key, wrong)| panic!("{key}: {wrong}"));
+    let claims = Claims { sub: subject.into(), ..Claims::default() };
+    rules.mint(claims, Duration::from_secs(60), UNIX_S).expect("there is a secret").token
 }

@@ -228,9 +228,14 @@ fn describe_invalid(invalid: &Invalid) -> Response {
 }
 
 fn refuse(denied: Denied) -> Response {
-    let name = if denied == Denied::Forbidden { "AuthorizationError" } else { "AuthenticationError" };
-    let response = error(denied.status(), name, &denied.to_string());
-    if denied == Denied::Forbidden { response } else { response.with("WWW-Authenticate", "Bearer") }
+    let respond = |name: &str| error(denied.status(), name, &denied.to_string());
+    match denied {
+        Denied::Forbidden => respond("AuthorizationError"),
+        Denied::TooMany => respond("RateLimited").with("Retry-After", "1"),
+        Denied::Missing | Denied::Invalid | Denied::Expired | Denied::Revoked => {
+            respond("AuthenticationError").with("WWW-Authenticate", "Bearer")
+        }
+    }
 }
 
 /// The form of every error of this API.
