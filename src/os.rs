@@ -62,6 +62,14 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     if outcome == 0 { Ok(limit.rlim_cur) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The number of descriptors this process may have open.
+pub fn descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call writes one `rlimit`, to a live one.
+    let outcome = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    if outcome == 0 { Ok(limit.rlim_cur) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Has the allocator give blocks of `bytes` and more back to the system as soon as they are freed. By itself it raises
 /// that bound with every large block that is freed, up to 32 MiB, and then keeps the holes that large payloads leave:
 /// under a flood of those the process came to twice what it held. False if the allocator knows no such thing.

@@ -1,5 +1,7 @@
 //! The only file that knows all parts: builds bus, sources and reactors, waits for signals, and takes it all down again.
 
+mod descriptors;
+
 use std::{
     io,
     path::PathBuf,
@@ -9,6 +11,7 @@ use std::{
 };
 
 use core_affinity::CoreId;
+use descriptors::divide_descriptors;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use tracing::{info, warn};
@@ -23,7 +26,7 @@ use crate::{
     event::new_epoch,
     metrics::{Metrics, ReactorMetrics, SourceHealth},
     os, protocol,
-    reactor::{self, Listener, MioNet, Placement, Reactor, Stream, bind_tcp, bind_unix},
+    reactor::{self, DescriptorShares, Listener, MioNet, Placement, Reactor, Stream, bind_tcp, bind_unix},
     source::{
         generator::{self, GeneratorsHandle},
         redis_pubsub::{self, ReaderHandle, SourceStatus, WriterHandle, start_reader, start_writer},
@@ -42,9 +45,8 @@ pub fn run(config: Config, reload: impl Fn() -> Result<Config, String>) -> Resul
     if REACTORS_MAX < config.server.reactors {
         return Err(format!("server.reactors is {}; at most {REACTORS_MAX} are possible", config.server.reactors));
     }
-    match os::raise_descriptor_limit() {
-        Ok(limit) => info!(limit, "descriptors"),
-        Err(error) => warn!(%error, "the descriptor limit stays as it is"),
+    if let Err(error) = os::raise_descriptor_limit() {
+        warn!(%error, "the descriptor limit stays as it is");
     }
     os::return_blocks_from(LARGE_BLOCK_BYTES);
     let bound = bind_all(&config)?;
@@ -276,8 +278,10 @@ impl Server {
             _ => None,
         };
         let placement = Arc::new(Placement::new(doorbells.iter().cloned()));
+        // Now that nearly all is open that the hub itself needs.
+        let shares = divide_descriptors(config)?;
         let reactors = nets.into_iter().enumerate().map(|(index, (net, admin_from))| {
-            let config = reactor_config(config, admin_from);
+            let config = reactor_config(config, shares, admin_from);
             start_reactor(net, index, Arc::clone(&hub), Arc::clone(&placement), config, cores.reactors[index])
         });
         let reactors =
@@ -416,7 +420,7 @@ fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn 
     hub
 }
 
-fn reactor_config(config: &Config, admin_from: usize) -> reactor::Config {
+fn reactor_config(config: &Config, shares: DescriptorShares, admin_from: usize) -> reactor::Config {
     let limits = &config.limits;
     reactor::Config {
         limits: protocol::Limits {
@@ -426,7 +430,9 @@ fn reactor_config(config: &Config, admin_from: usize) -> reactor::Config {
             rate: limits.rate,
             engine: config.engine,
         },
-        connections_max: config.server.max_connections,
+        connections_max: shares.connections,
+        admin_connections_max: shares.admin,
+        refusals_max: shares.refusals,
         connections_per_ip_max: config.server.max_connections_per_ip,
         trusted: config.proxy.trusted.clone(),
         proxy_protocol: config.proxy.proxy_protocol,

@@ -118,7 +118,9 @@ impl Net for StubNet {
         Ok((StubStream { token, script: self.script, room: Room::All }, None))
     }
 
-    fn shed(&mut self, _listener: usize) {}
+    fn shed(&mut self, _listener: usize, _refusal: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
 
     fn stop_listening(&mut self) {}
 

@@ -62,8 +62,16 @@ pub(super) const KEYS: &[Key<Written>] = &[
           help: "Pin each reactor to a core: true, false, or the cores to use, such as \"0,2-4\".",
           field: |it| Field::Pin(&mut it.server.pin) },
     Key { path: "server.max_connections",
-          help: "Connections at a time. More are told to come back later.",
+          help: "Connections at a time. More are told to come back later. The hub lowers it at the start to what the process \
+                 may have open (ulimit -n), and logs so.",
           field: |it| Field::Count { value: &mut it.server.max_connections, min: 1 } },
+    Key { path: "server.max_refusals",
+          help: "Connections beyond max_connections that are open at a time until their clients have read the refusal. When \
+                 more come, the oldest of them is closed; too few, and slow clients see a closed connection instead.",
+          field: |it| Field::Count { value: &mut it.server.max_refusals, min: 1 } },
+    Key { path: "server.reserved_descriptors",
+          help: "Descriptors that connections never take: for brokers, the database, log files, and files read at a reload.",
+          field: |it| Field::Count { value: &mut it.server.reserved_descriptors, min: 1 } },
     Key { path: "server.max_connections_per_ip",
           help: "Connections at a time from one address, or from one client of a trusted proxy. 0: no limit.",
           field: |it| Field::Count { value: &mut it.server.max_connections_per_ip, min: 0 } },
@@ -86,6 +94,9 @@ pub(super) const KEYS: &[Key<Written>] = &[
     Key { path: "admin.listen",
           help: "Addresses for /health, /ready and /metrics. Empty: they stay with the rest.",
           field: |it| Field::Words(&mut it.admin.listen) },
+    Key { path: "admin.max_connections",
+          help: "Connections at a time to these addresses. They are not counted in server.max_connections.",
+          field: |it| Field::Count { value: &mut it.admin.max_connections, min: 1 } },
 
     Key { path: "limits.head_bytes_max",
           help: "Request line and headers (431).",

@@ -70,6 +70,10 @@ pub struct Server {
     pub pin: Pin,
     /// Connections at a time over all reactors.
     pub max_connections: usize,
+    /// Connections beyond these that are open at a time to be refused.
+    pub max_refusals: usize,
+    /// Descriptors that no connection takes.
+    pub reserved_descriptors: usize,
     /// Connections at a time from one peer address; 0 stands for no limit.
     pub max_connections_per_ip: usize,
     /// What logs, outboxes and half-received requests may hold together, in bytes.
@@ -85,10 +89,12 @@ pub struct Server {
 }
 
 /// A port of its own for health, readiness and metrics.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
     /// The addresses; empty leaves these paths on the server's.
     pub listen: Vec<Address>,
+    /// Connections at a time to these.
+    pub max_connections: usize,
 }
 
 /// What one peer may ask for.
@@ -207,6 +213,12 @@ pub struct Drain {
     pub window: Duration,
 }
 
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: Vec::new(), max_connections: 64 }
+    }
+}
+
 impl Default for Server {
     fn default() -> Self {
         Self {
@@ -214,6 +226,8 @@ impl Default for Server {
             reactors: core_count(),
             pin: Pin::Off,
             max_connections: 100_000,
+            max_refusals: 256,
+            reserved_descriptors: 64,
             max_connections_per_ip: 0,
             memory_budget: 1024 * MIB,
             default_topics: vec![Topic::parse("events.critical").expect("a constant that is a valid name")],

@@ -211,6 +211,7 @@ fn process_rows() -> Vec<Family> {
     vec![
         Family::gauge("process_resident_memory_bytes", "Resident memory").of(resident_kib.unwrap_or(0) * 1024),
         Family::gauge("process_open_fds", "Open descriptors").of(open_descriptors()),
+        Family::gauge("process_max_fds", "Descriptors that may be open").of(descriptors_max()),
         Family::counter("process_cpu_seconds", "Processor time, user and system")
             .with(Vec::new(), Value::Decimal(cpu_seconds())),
     ]
@@ -222,6 +223,13 @@ fn open_descriptors() -> u64 {
         0 => std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64),
         count => count,
     }
+}
+
+/// The limit that is in force, by `/proc/self/limits`; zero if it is not known, or there is none.
+fn descriptors_max() -> u64 {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    files.and_then(|values| values.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 /// The sum over the threads of what `/proc/self/task/*/schedstat` has first: nanoseconds on a processor.

@@ -4,14 +4,16 @@ use std::{io, time::Duration};
 
 use super::{
     Reactor,
-    connection::Connection,
-    net::{Net, Ready},
-    placement::{Accepted, Arrival},
+    connection::{CLOSING, Connection, DOOMED, LINGERING},
+    net::{Net, Ready, Token},
+    placement::{Accepted, Arrival, Share},
 };
 use crate::{
     close::Close,
     endpoint::{Overload, Phase},
     metrics::Transport,
+    outbox::Outbox,
+    protocol::http,
 };
 
 /// Connections accepted per listener and turn.
@@ -21,9 +23,7 @@ const LAST_ACCEPTS: usize = 4096;
 /// When to try again after descriptors ran out. The edge that told of waiting connections is spent, so nothing else
 /// would.
 const EXHAUSTED_RETRY: Duration = Duration::from_millis(100);
-/// Connections beyond the limit that are still answered with a refusal; those beyond are closed without a word.
-const REFUSALS_AT_ONCE: usize = 256;
-/// The same for one address, so that it cannot use up the room of all.
+/// Connections beyond the limit of one address that are still answered with a refusal; those beyond are closed without a word.
 const REFUSALS_PER_ADDRESS: usize = 16;
 
 impl<N: Net> Reactor<N> {
@@ -53,38 +53,58 @@ impl<N: Net> Reactor<N> {
                 let Ok((stream, peer)) = self.net.accept(listener) else { break };
                 let admin = self.config.admin_listeners_from <= listener;
                 // Not handed on: another reactor may have ended.
-                self.placement.keep(self.index);
+                self.placement.keep(self.index, Share::of_listener(admin));
                 self.admit(Accepted { stream, peer, admin });
             }
         }
     }
 
     fn accept_from(&mut self, listener: usize) {
+        let admin = self.config.admin_listeners_from <= listener;
         for _ in 0..ACCEPTS_PER_TURN {
             match self.net.accept(listener) {
                 Ok((stream, peer)) => {
-                    let admin = self.config.admin_listeners_from <= listener;
-                    if let Some(accepted) = self.placement.place(Accepted { stream, peer, admin }, self.index) {
+                    let most = self.share_max(Share::of_listener(admin));
+                    if let Some(accepted) = self.placement.place(Accepted { stream, peer, admin }, self.index, most) {
                         self.admit(accepted);
+                        // Who had to make room for it holds a descriptor until then.
+                        self.free_doomed();
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // The peer left while it waited (accept(2) names more such errors; all concern one connection).
                 Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => return self.on_exhausted(listener, &error),
+                Err(error) if !self.find_descriptor(listener, &error) => return,
+                Err(_) => {}
             }
         }
         self.accept_again.push(listener);
     }
 
-    /// No descriptor, or no memory, for one more: turn one away, so that peers are not left waiting, and try again soon.
-    fn on_exhausted(&mut self, listener: usize, error: &io::Error) {
-        self.net.shed(listener);
-        self.metrics.on_shed();
-        if self.accept_retry.is_none() {
-            tracing::warn!(%error, "cannot accept: connections are turned away until descriptors are free");
+    /// No descriptor, or no memory, for one more: takes one from a connection that is refused anyway, or turns away whoever
+    /// waits first, so that nobody waits for an answer that does not come. Returns whether to go on.
+    fn find_descriptor(&mut self, listener: usize, error: &io::Error) -> bool {
+        if let Some(count) = self.placement.on_no_room(self.now) {
+            tracing::warn!(%error, count, "connections are turned away: the process has no descriptor left for them");
         }
-        self.accept_retry = Some(self.now + EXHAUSTED_RETRY);
+        if self.evict_refused() {
+            self.free_doomed();
+            return true;
+        }
+        let mut refusal = Outbox::new();
+        http::write_refusal(Overload::Connections.close(), self.net.date(), &mut refusal);
+        match self.net.shed(listener, refusal.pending()) {
+            Ok(()) => {
+                self.metrics.on_shed();
+                true
+            }
+            // Nobody waits: the next one will be told of.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(_) => {
+                self.accept_retry = Some(self.now + EXHAUSTED_RETRY);
+                false
+            }
+        }
     }
 
     /// Takes in a connection that another reactor has handed on.
@@ -98,17 +118,23 @@ impl<N: Net> Reactor<N> {
     /// Takes a connection in.
     pub(super) fn admit(&mut self, accepted: Accepted<N::Stream>) {
         let Accepted { stream, peer, admin } = accepted;
-        let open = self.placement.total();
+        let mut share = Share::of_listener(admin);
+        let is_surplus = self.share_max(share) < self.placement.of_share(share);
+        if is_surplus {
+            self.placement.change_share(share, Share::Refused);
+            share = Share::Refused;
+            self.make_room_for_refusal();
+        }
         // Counted in any case, for it is uncounted in any case.
         let surplus = self.count_peer(peer);
-        let overload = self.overload(0 < surplus, open);
-        let flooded = REFUSALS_PER_ADDRESS < surplus || self.config.connections_max + REFUSALS_AT_ONCE < open;
+        let overload = self.overload(is_surplus, 0 < surplus);
+        let flooded = REFUSALS_PER_ADDRESS < surplus;
         if flooded {
             self.metrics.on_shed();
         }
         if flooded || self.phase == Phase::Ending {
             self.uncount_peer(peer);
-            self.placement.on_gone(self.index);
+            self.placement.on_gone(self.index, share);
             return;
         }
         let now = self.now;
@@ -116,6 +142,9 @@ impl<N: Net> Reactor<N> {
         let session = self.first_session(trusted, admin, now);
         let connection = Connection { trusted, overload, ..Connection::new(stream, peer, admin, session, now) };
         let token = self.connections.insert(|_| connection);
+        if is_surplus {
+            self.refused.push_back(token);
+        }
         self.metrics.on_open(Transport::Http);
         let Some(connection) = self.connections.at(token.slot) else { return };
         match self.net.register(&mut connection.stream, token) {
@@ -127,15 +156,54 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// The limit that a connection is beyond which has just come as the one that makes it `open`.
-    fn overload(&self, crowded: bool, open: usize) -> Option<Overload> {
-        if self.config.connections_max < open {
+    /// The limit that a new connection is beyond: that of its share, that of its address, or that of the memory.
+    fn overload(&self, is_surplus: bool, is_crowded: bool) -> Option<Overload> {
+        if is_surplus {
             Some(Overload::Connections)
-        } else if crowded {
+        } else if is_crowded {
             Some(Overload::Address)
         } else {
             self.hub.bus.budget().is_spent().then_some(Overload::Memory)
         }
+    }
+
+    /// The connections that a share may have over all reactors.
+    fn share_max(&self, share: Share) -> usize {
+        match share {
+            Share::Served => self.config.connections_max,
+            Share::Admin => self.config.admin_connections_max,
+            Share::Refused => self.config.refusals_max,
+        }
+    }
+
+    /// One more is refused: this reactor's part of the descriptors for that is a queue, from which whoever came first goes.
+    /// So a newcomer, which may be a probe that asks for `/health`, is always heard.
+    fn make_room_for_refusal(&mut self) {
+        if let Some(count) = self.placement.on_no_room(self.now) {
+            let limit = self.config.connections_max;
+            tracing::warn!(count, limit, "connections are refused: the hub has all it may serve");
+        }
+        let most = (self.share_max(Share::Refused) / self.placement.reactors()).max(1);
+        let connections = &mut self.connections;
+        self.refused.retain(|token| connections.named(*token).is_some());
+        while most <= self.refused.len() && self.evict_refused() {}
+    }
+
+    /// Closes the connection that was refused first, or if there is none yet, the one that has asked for nothing for
+    /// longest: that one is refused now. False if there is none.
+    fn evict_refused(&mut self) -> bool {
+        let connections = &mut self.connections;
+        let has_ended = |token: &Token| connections.named(*token).is_none_or(|it| it.state.has(CLOSING | LINGERING));
+        let index = self.refused.iter().position(has_ended).unwrap_or(0);
+        let Some(token) = self.refused.remove(index) else { return false };
+        let Some(connection) = self.connections.named(token) else { return true };
+        if !connection.state.has(CLOSING | LINGERING | DOOMED) {
+            self.metrics.on_shed();
+            self.end(token.slot, Overload::Connections.close());
+            self.flush(token.slot);
+        }
+        self.doom(token.slot);
+        true
     }
 }
 

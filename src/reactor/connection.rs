@@ -5,7 +5,7 @@ use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use smallvec::SmallVec;
 
-use super::net::Net;
+use super::{net::Net, placement::Share};
 use crate::{
     auth::Identity,
     clock::Moment,
@@ -156,6 +156,11 @@ impl<S> Connection<S> {
     /// What is yet to be handed to the kernel, apart from the logs.
     pub(super) fn owed_bytes(&self) -> usize {
         self.outbox.len() + self.unfinished.as_ref().map_or(0, Unfinished::owed_bytes)
+    }
+
+    /// Whose descriptors it takes.
+    pub(super) fn share(&self) -> Share {
+        if self.overload == Some(Overload::Connections) { Share::Refused } else { Share::of_listener(self.admin) }
     }
 
     /// A connection accepted `now`.

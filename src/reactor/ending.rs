@@ -188,7 +188,7 @@ impl<N: Net> Reactor<N> {
                 }
                 debug_assert!(connection.subscriptions.is_empty(), "freed with subscriptions");
                 self.uncount_peer(connection.peer);
-                self.placement.on_gone(self.index);
+                self.placement.on_gone(self.index, connection.share());
             }
         }
     }

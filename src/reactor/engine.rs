@@ -19,6 +19,7 @@ use super::{
     Reactor,
     connection::{ABSENT, BLOCKED, Connection, POLLED},
     net::{Net, Token},
+    placement::Share,
     polls::poll_response,
 };
 use crate::{
@@ -114,7 +115,7 @@ impl<N: Net> Reactor<N> {
 
     fn open_polled(&mut self, slot: u32, route: usize, layer: Layer) -> Result<(), Response> {
         let later = |status, why| Response::error(status, "overloaded", why, None).with("Retry-After", "2");
-        if self.config.connections_max <= self.placement.total() {
+        if self.config.connections_max <= self.placement.of_share(Share::Served) {
             return Err(later(503, "the hub has all the connections it is configured to serve"));
         }
         let stream = self.net.nowhere();
@@ -134,7 +135,7 @@ impl<N: Net> Reactor<N> {
             connection.state.set(ABSENT);
             connection
         });
-        self.placement.keep(self.index);
+        self.placement.keep(self.index, Share::of_listener(admin));
         self.metrics.on_open(Transport::SocketIo);
         self.enter_session(token.slot, sid);
         let (mut frames, mut payload) = (Vec::new(), Vec::new());

@@ -150,10 +150,16 @@ impl Net for MioNet {
         }
     }
 
-    fn shed(&mut self, listener: usize) {
+    fn shed(&mut self, listener: usize, refusal: &[u8]) -> io::Result<()> {
         self.spare = None;
-        drop(self.accept(listener));
+        let shed = self.accept(listener).map(|(mut stream, _)| {
+            // What the peer has asked is taken from the kernel: closing over it would destroy the answer on its way.
+            let _ = self.read(&mut stream, &mut [0; 4096]);
+            let _ = self.write(&mut stream, refusal);
+            self.end(&mut stream);
+        });
         self.spare = File::open("/dev/null").ok();
+        shed
     }
 
     fn stop_listening(&mut self) {

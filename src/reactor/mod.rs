@@ -15,6 +15,7 @@ mod accept;
 mod conflate;
 mod connection;
 mod deliver;
+mod descriptors;
 mod ending;
 mod engine;
 mod gaps;
@@ -42,10 +43,16 @@ mod upgrade;
 mod visit;
 mod wheel;
 
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
+pub use descriptors::{DescriptorShares, share_descriptors};
 pub use listen::{bind_tcp, bind_unix};
 pub use mio_net::{Listener, MioNet, Stream};
 pub use net::{Net, Ready, Token};
@@ -79,6 +86,10 @@ pub struct Config {
     pub limits: Limits,
     /// Connections the whole hub serves; beyond it requests are refused.
     pub connections_max: usize,
+    /// Connections of the admin listeners, which are counted apart.
+    pub admin_connections_max: usize,
+    /// Connections beyond these that are held at a time until their peers have read why they are refused.
+    pub refusals_max: usize,
     /// Connections from one address; zero: no limit.
     pub connections_per_ip_max: usize,
     /// Peers that are believed when they say for whom they connect. They are not counted by address themselves.
@@ -115,6 +126,8 @@ impl Default for Config {
         Self {
             limits: Limits::default(),
             connections_max: 100_000,
+            admin_connections_max: 64,
+            refusals_max: 256,
             connections_per_ip_max: 0,
             trusted: Trusted::default(),
             proxy_protocol: false,
@@ -171,6 +184,8 @@ pub struct Reactor<N: Net> {
     /// Listeners that may have more to accept, and when to try one again that had no descriptors left.
     accept_again: Vec<usize>,
     accept_retry: Option<Moment>,
+    /// Connections beyond the limit, in the order in which they came. Some may be gone already.
+    refused: VecDeque<Token>,
     read_again: Vec<Token>,
     write_again: Vec<u32>,
     dirty: Vec<u32>,
@@ -219,6 +234,7 @@ impl<N: Net> Reactor<N> {
             gathers: Gathers::default(),
             accept_again: Vec::new(),
             accept_retry: None,
+            refused: VecDeque::new(),
             read_again: Vec::new(),
             write_again: Vec::new(),
             dirty: Vec::new(),

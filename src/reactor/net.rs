@@ -74,9 +74,10 @@ pub trait Net {
     /// Takes the next connection from the listener of this index. `WouldBlock`: none waits.
     fn accept(&mut self, listener: usize) -> io::Result<(Self::Stream, Option<IpAddr>)>;
 
-    /// Closes one waiting connection of the listener unserved, when descriptors are exhausted: the queue must not fill
-    /// with peers that wait for an answer nobody will give.
-    fn shed(&mut self, listener: usize);
+    /// Sends `refusal` to the peer that waits first at the listener, and closes: for when descriptors are exhausted, because
+    /// the queue must not fill with peers that wait for an answer nobody will give. `WouldBlock`: nobody waits. Any other
+    /// error: not even one descriptor could be had.
+    fn shed(&mut self, listener: usize, refusal: &[u8]) -> io::Result<()>;
 
     /// Stops all listeners for good.
     fn stop_listening(&mut self);

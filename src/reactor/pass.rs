@@ -33,7 +33,7 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.remove(slot) else { return };
         match self.placement.pass(Box::new(Passed { connection, request }), to) {
             Ok(()) => {
-                self.placement.on_gone(self.index);
+                self.placement.on_left(self.index);
                 self.metrics.on_depart(Transport::Http);
             }
             Err(passed) => {

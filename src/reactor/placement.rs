@@ -6,14 +6,15 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::connection::Connection;
-use crate::{bus::Doorbell, protocol::http::Request};
+use crate::{bus::Doorbell, clock::Moment, protocol::http::Request};
 
 /// Connections on their way to another reactor; when as many wait there, the acceptor keeps what it has.
 const ARRIVALS_MAX: usize = 1024;
@@ -49,8 +50,29 @@ pub struct Passed<S> {
 #[derive(Debug)]
 pub struct Placement<S> {
     doors: Vec<Door<S>>,
+    /// Connections of each share, over all reactors.
+    shares: [AtomicUsize; 3],
+    exhausted: ExhaustedLog,
     /// Connections by address. Touched once per connect and close, and only if there is a limit.
     by_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// Whose descriptors a connection takes. Each share has a limit of its own, so none can use up another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    /// Those of the clients that are served.
+    Served,
+    /// Those of the admin listeners.
+    Admin,
+    /// Those of the clients that are there to be refused.
+    Refused,
+}
+
+impl Share {
+    /// The share of a connection that was just accepted.
+    pub(super) fn of_listener(admin: bool) -> Self {
+        if admin { Self::Admin } else { Self::Served }
+    }
 }
 
 #[derive(Debug)]
@@ -69,7 +91,8 @@ impl<S> Placement<S> {
             let (arrivals_in, arrivals_out) = bounded(ARRIVALS_MAX);
             Door { count: AtomicUsize::new(0), arrivals_in, arrivals_out, doorbell }
         };
-        Self { doors: doorbells.into_iter().map(door).collect(), by_address: Mutex::default() }
+        let doors = doorbells.into_iter().map(door).collect();
+        Self { doors, shares: Default::default(), exhausted: ExhaustedLog::default(), by_address: Mutex::default() }
     }
 
     /// Connections over all reactors.
@@ -77,11 +100,31 @@ impl<S> Placement<S> {
         self.doors.iter().map(|door| door.count.load(Ordering::Relaxed)).sum()
     }
 
-    /// Finds a place for a connection that the reactor `own` has accepted: gives it back if it is to stay.
-    pub(super) fn place(&self, accepted: Accepted<S>, own: usize) -> Option<Accepted<S>> {
+    /// Connections of a share over all reactors.
+    pub(super) fn of_share(&self, share: Share) -> usize {
+        self.shares[share as usize].load(Ordering::Relaxed)
+    }
+
+    /// A connection of the share `from` belongs to the share `to` from now on.
+    pub(super) fn change_share(&self, from: Share, to: Share) {
+        self.shares[from as usize].fetch_sub(1, Ordering::Relaxed);
+        self.shares[to as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection that is refused or closed for want of room. Once a minute at most, for all reactors together: how
+    /// many there were since the log said so last.
+    pub(super) fn on_no_room(&self, now: Moment) -> Option<u64> {
+        self.exhausted.count(now)
+    }
+
+    /// Finds a place for a connection that the reactor `own` has accepted: gives it back if it is to stay, as each does that
+    /// comes when its share already has `most` connections. Those on their way elsewhere hold a descriptor that nobody could
+    /// take back.
+    pub(super) fn place(&self, accepted: Accepted<S>, own: usize, most: usize) -> Option<Accepted<S>> {
         let count = |index: &usize| self.doors[*index].count.load(Ordering::Relaxed);
         let emptiest = (0..self.doors.len()).min_by_key(count).unwrap_or(own);
-        let goes_to = if count(&emptiest) < count(&own) { emptiest } else { own };
+        let before = self.shares[Share::of_listener(accepted.admin) as usize].fetch_add(1, Ordering::Relaxed);
+        let goes_to = if count(&emptiest) < count(&own) && before < most { emptiest } else { own };
         let door = &self.doors[goes_to];
         door.count.fetch_add(1, Ordering::Relaxed);
         if goes_to == own {
@@ -104,7 +147,7 @@ impl<S> Placement<S> {
     }
 
     /// Passes a connection on to the reactor `to`; gives it back if too many wait there. It is counted here until the
-    /// caller says that it is gone.
+    /// caller says that it has left.
     pub(super) fn pass(&self, passed: Box<Passed<S>>, to: usize) -> Result<(), Box<Passed<S>>> {
         let door = &self.doors[to];
         match door.arrivals_in.try_send(Arrival::Passed(passed)) {
@@ -126,8 +169,9 @@ impl<S> Placement<S> {
     }
 
     /// Counts a connection that stays with the reactor `own`, which has accepted it.
-    pub(super) fn keep(&self, own: usize) {
+    pub(super) fn keep(&self, own: usize, share: Share) {
         self.doors[own].count.fetch_add(1, Ordering::Relaxed);
+        self.shares[share as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// The next connection handed to the reactor `own`.
@@ -149,7 +193,13 @@ impl<S> Placement<S> {
     }
 
     /// A connection of the reactor `own` is gone.
-    pub(super) fn on_gone(&self, own: usize) {
+    pub(super) fn on_gone(&self, own: usize, share: Share) {
+        self.on_left(own);
+        self.shares[share as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A connection of the reactor `own` is another reactor's now.
+    pub(super) fn on_left(&self, own: usize) {
         self.doors[own].count.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -163,5 +213,41 @@ impl<S> Placement<S> {
                 counts.remove(&address);
             }
         }
+    }
+}
+
+/// Says now and then how many connections there was no room for, in one line instead of one for each.
+#[derive(Debug, Default)]
+struct ExhaustedLog {
+    /// When the log said so last, in nanoseconds; zero: never.
+    told_ns: AtomicU64,
+    since: AtomicU64,
+}
+
+/// How often the log says so at most.
+const EXHAUSTED_LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+impl ExhaustedLog {
+    fn count(&self, now: Moment) -> Option<u64> {
+        self.since.fetch_add(1, Ordering::Relaxed);
+        let told_ns = self.told_ns.load(Ordering::Relaxed);
+        if told_ns != 0 && now.since(Moment(told_ns)) < EXHAUSTED_LOG_INTERVAL {
+            return None;
+        }
+        let swapped = self.told_ns.compare_exchange(told_ns, now.0.max(1), Ordering::Relaxed, Ordering::Relaxed);
+        swapped.is_ok().then(|| self.since.swap(0, Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_room_is_told_once_a_minute() {
+        let log = ExhaustedLog::default();
+        let told = |ms: u64| log.count(Moment(0) + Duration::from_millis(ms));
+        assert_eq!([told(0), told(1), told(59_000)], [Some(1), None, None]);
+        assert_eq!([told(60_001), told(60_002), told(130_000)], [Some(3), None, Some(2)]);
     }
 }

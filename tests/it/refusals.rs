@@ -1,13 +1,17 @@
 //! What the hub answers whom it wants to come back later: a browser survives it, all others are told the truth.
 
+use std::{fs, process::Command};
+
 use fanfare::protocol::http::Method;
 use serde_json::Value;
 
 use crate::support::{
+    Folder,
     http::{HttpConnection, Response},
     hub::Hub,
+    run_program,
     sse::SseClient,
-    wait_until,
+    stdout_of, wait_until,
     websocket::{Incoming, WebSocketClient},
 };
 
@@ -86,6 +90,118 @@ fn beyond_the_limit_of_the_hub() {
     check_limit(&hub, 503, "overloaded");
     drop(streams);
     wait_until("there is room again", || (hub.get("/topics").status == 200).then_some(()));
+}
+
+/// A hub that may open few files; what it logs goes to a file in `folder`.
+fn start_with_descriptors(limit: u32, folder: &Folder, flags: &str) -> (Hub, String) {
+    let log = folder.path("log");
+    let script =
+        format!("ulimit -n {limit} && exec \"$0\" serve --listen 127.0.0.1:0 {flags} --log-level warn 2>'{log}'");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_fanfare")]);
+    (Hub::spawn(command, &[("sse.retry", "4s"), ("log.level", "warn")]), log)
+}
+
+/// Opens `count` streams at the hub. Returns those that are open, and how many were refused, as they must be.
+fn open_streams(hub: &Hub, count: usize) -> (Vec<HttpConnection>, usize) {
+    let mut refused = 0;
+    let open = (0..count).filter_map(|_| {
+        let mut connection = HttpConnection::new(hub.connect());
+        connection.send(b"GET /sse?topic=t HTTP/1.1\r\nHost: h\r\n\r\n");
+        let head = connection.receive_head();
+        if head.status == 200 {
+            return Some(connection);
+        }
+        assert_eq!((head.status, head.header("retry-after").is_some()), (503, true), "{}", head.head);
+        refused += 1;
+        None
+    });
+    (open.collect(), refused)
+}
+
+fn health_at(hub: &Hub, index: usize) -> u16 {
+    HttpConnection::new(hub.connect_at(index)).request(Method::Get, "/health", &[], b"").status
+}
+
+/// More streams than the process has descriptors for, and clients that only connect: each gets an answer, health is told at
+/// all times, and the log says so once.
+#[test]
+fn beyond_the_descriptors_of_the_process() {
+    fanfare::os::raise_descriptor_limit().expect("a process may use what it is given");
+    let folder = Folder::new();
+    let (hub, log) = start_with_descriptors(200, &folder, "--reactors 2");
+    let (streams, refused) = open_streams(&hub, 230);
+    assert!(100 < streams.len() && streams.len() + refused == 230, "{} {refused}", streams.len());
+    check_limit(&hub, 503, "overloaded");
+    // Nor do those who ask for nothing hold what refusals need.
+    let silent: Vec<_> = (0..100).map(|_| hub.connect()).collect();
+    for _ in 0..20 {
+        assert_eq!(health_at(&hub, 0), 200);
+    }
+    assert!(hub.metric("process_open_fds") <= 200.0 - 16.0, "some are left for the hub itself");
+    assert_eq!(hub.metric("process_max_fds"), 200.0);
+    drop((silent, streams));
+    wait_until("there is room again", || (hub.get("/topics").status == 200).then_some(()));
+    let log = fs::read_to_string(log).expect("the hub has written it");
+    let lowered = "max_connections lowered from 100000 to ";
+    assert!(log.contains(lowered) && log.contains(": the process may open 200 files"), "{log}");
+    assert_eq!(log.lines().filter(|line| line.contains("WARN")).count(), 2, "{log}");
+}
+
+/// The admin listener has descriptors of its own, which neither streams nor silent clients take.
+#[test]
+fn the_admin_listener_has_descriptors_of_its_own() {
+    fanfare::os::raise_descriptor_limit().expect("a process may use what it is given");
+    let folder = Folder::new();
+    let (hub, _) = start_with_descriptors(200, &folder, "--reactors 2 --admin-listen 127.0.0.1:0");
+    let (_streams, refused) = open_streams(&hub, 230);
+    assert!(0 < refused);
+    let _silent: Vec<_> = (0..100).map(|_| hub.connect()).collect();
+    let _idle: Vec<_> = (0..100).map(|_| hub.connect_at(1)).collect();
+    for _ in 0..20 {
+        assert_eq!(health_at(&hub, 1), 200);
+    }
+}
+
+/// Should descriptors run out all the same (here the limit falls below what is open), clients are told so, the log has one
+/// line, and the hub goes on once there are some.
+#[test]
+fn without_a_single_descriptor_left() {
+    let folder = Folder::new();
+    // One reactor: another could take the descriptor that this one gives up for a moment.
+    let (hub, log) = start_with_descriptors(200, &folder, "--reactors 1");
+    let pid = hub.pid().to_string();
+    let limit = |files: &str| {
+        stdout_of(&run_program("prlimit", "util-linux", &["--pid", &pid, &format!("--nofile={files}:200")]));
+    };
+    let mut stream = SseClient::open(&hub, "/sse?topic=t");
+    let mut publisher = HttpConnection::new(hub.connect());
+    let mut publish = || publisher.request(Method::Post, "/publish/t", &[], b"x").json()["id"].clone();
+    let first = publish();
+    assert_eq!(Value::from(stream.next().id), first);
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count();
+    // All that are open are kept, and one of them is the spare.
+    limit(&open.to_string());
+    let mut refused = 0;
+    for _ in 0..50 {
+        let mut connection = HttpConnection::new(hub.connect());
+        connection.send(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n");
+        // A request that comes after the answer makes the hub's kernel take the answer back.
+        if let Some(answer) = connection.try_receive() {
+            assert_eq!((answer.status, answer.header("retry-after").is_some()), (503, true), "{}", answer.head);
+            refused += 1;
+        }
+    }
+    assert!(10 < refused, "{refused}");
+    assert_eq!(Value::from(publish()), Value::from(stream.next().id));
+    limit("200");
+    wait_until("it answers again", || {
+        let mut connection = HttpConnection::new(hub.connect());
+        connection.send(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n");
+        connection.try_receive().filter(|answer| answer.status == 200)
+    });
+    let log = fs::read_to_string(log).expect("the hub has written it");
+    assert_eq!(log.lines().filter(|line| line.contains("no descriptor left")).count(), 1, "{log}");
 }
 
 #[test]

@@ -72,6 +72,8 @@ pub(crate) struct Wire {
     pub(crate) was_short: bool,
     /// Everything the server has ever written.
     pub(crate) written_bytes: u64,
+    /// The server had no descriptor for it, and has turned it away.
+    pub(crate) shed: bool,
     token: Option<Token>,
     /// The server has promised to write on at once; until then a kernel holds back what it has.
     held_back: bool,
@@ -111,6 +113,7 @@ impl SharedWire {
             server_gone: false,
             was_short: false,
             written_bytes: 0,
+            shed: false,
             token: None,
             held_back: false,
             no_room: false,
@@ -125,6 +128,11 @@ impl SharedWire {
 }
 
 impl Wire {
+    /// Whether the server has answered, other than by turning it away.
+    pub(crate) fn has_written(&self) -> bool {
+        0 < self.written_bytes && !self.shed
+    }
+
     /// The client sends `bytes`.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.to_server.extend(bytes);
@@ -383,9 +391,14 @@ impl Net for SimNet {
         }
     }
 
-    fn shed(&mut self, listener: usize) {
+    fn shed(&mut self, listener: usize, refusal: &[u8]) -> io::Result<()> {
         let shed = self.port.borrow_mut().listeners[listener].waiting.pop_front();
-        drop(shed.map(|(wire, _)| SimStream(wire)));
+        let (wire, _) = shed.ok_or(io::ErrorKind::WouldBlock)?;
+        wire.lock().shed = true;
+        let mut stream = SimStream(wire);
+        let _ = self.write(&mut stream, refusal);
+        self.end(&mut stream);
+        Ok(())
     }
 
     fn stop_listening(&mut self) {

@@ -204,7 +204,7 @@ impl World {
     fn notice_openings(&mut self) {
         for client in &mut self.clients {
             let is_stream = !matches!(client.dialog.speech, Speech::Http | Speech::Garbage);
-            if is_stream && !client.dialog.opened_at_hub && 0 < client.wire.lock().written_bytes {
+            if is_stream && !client.dialog.opened_at_hub && client.wire.lock().has_written() {
                 client.dialog.opened_at_hub = true;
                 client.dialog.tracks.iter_mut().for_each(|track| track.open(self.truth.len(track.topic)));
             }
@@ -236,9 +236,13 @@ impl World {
             |topic: usize| is_raw || dialog.speech != Speech::Socket && truth.rules[topic].policy == Policy::Close;
         let was_slow = dialog.all_tracks().any(|track| is_left_behind(track.topic) && track.may_be_passed(truth));
         let may_wait_in_vain = dialog.all_tracks().any(|track| truth.rules[track.topic].is_stream);
-        let was_shed = client.wire.lock().written_bytes == 0;
+        let (was_shed, heard_nothing) = {
+            let wire = client.wire.lock();
+            (wire.shed, wire.written_bytes == 0)
+        };
         let excused = match (dialog.refused, dialog.close_code) {
             _ if self.hub.phase() != Phase::Serving => true,
+            (None | Some(503), None) if was_shed => true,
             (Some(429 | 503), _) => self.plan.refuses() || may_wait_in_vain,
             (Some(408), _) => true,
             (Some(_), _) => false,
@@ -246,7 +250,7 @@ impl World {
             (None, Some(1013)) => self.plan.refuses() || may_wait_in_vain,
             (None, Some(_)) => false,
             (None, None) if dialog.try_later => self.plan.refuses() || may_wait_in_vain,
-            (None, None) if was_shed => true,
+            (None, None) if heard_nothing => true,
             // Cut off in the middle of a refusal.
             (None, None) if self.plan.refuses() && (!dialog.opened || self.plan.cuts_off()) => true,
             (None, None) if may_wait_in_vain && self.plan.cuts_off() => true,

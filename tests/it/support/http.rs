@@ -104,6 +104,24 @@ impl HttpConnection {
         }
     }
 
+    /// The head of the next response, whose body may have no end.
+    #[track_caller]
+    pub(crate) fn receive_head(&mut self) -> Response {
+        let mut response = Response::default();
+        while response.status == 0 {
+            assert!(!self.pending.is_empty() || self.fill(), "the hub should answer before it closes");
+            let raw = std::mem::take(&mut self.pending);
+            let fed = self.reader.receive(&raw, |part| {
+                if let ResponsePart::Head(head) = part {
+                    response.status = head.status;
+                    response.head = String::from_utf8_lossy(&raw).into_owned();
+                }
+            });
+            fed.unwrap_or_else(|close| panic!("not a response ({close}): {}", String::from_utf8_lossy(&raw)));
+        }
+        response
+    }
+
     /// Reads more; false at the end.
     fn fill(&mut self) -> bool {
         let mut buffer = [0; 16 * 1024];
