@@ -87,7 +87,7 @@ impl<N: Net> Reactor<N> {
         if let Some(count) = self.placement.on_no_room(self.now) {
             tracing::warn!(%error, count, "connections are turned away: the process has no descriptor left for them");
         }
-        if self.evict_refused() {
+        if self.evict_refused(false) {
             self.free_doomed();
             return true;
         }
@@ -186,18 +186,31 @@ impl<N: Net> Reactor<N> {
         let most = (self.share_max(Share::Refused) / self.placement.reactors()).max(1);
         let connections = &mut self.connections;
         self.refused.retain(|token| connections.named(*token).is_some());
-        while most <= self.refused.len() && self.evict_refused() {}
+        while most <= self.refused.len() && self.evict_refused(true) {}
     }
 
-    /// Closes the connection that was refused first, or if there is none yet, the one that has asked for nothing for
-    /// longest: that one is refused now. False if there is none.
-    fn evict_refused(&mut self) -> bool {
+    /// Closes one of the refused connections, the oldest of the first kind there is: one that has all of its refusal, one that
+    /// has asked for nothing yet (it is refused now), or, if that is allowed, one that is still reading. False if there is none.
+    fn evict_refused(&mut self, may_cut_off: bool) -> bool {
         let connections = &mut self.connections;
-        let has_ended = |token: &Token| connections.named(*token).is_none_or(|it| it.state.has(CLOSING | LINGERING));
-        let index = self.refused.iter().position(has_ended).unwrap_or(0);
+        let mut kind = |token: Token| match connections.named(token) {
+            Some(connection) if connection.state.has(LINGERING | DOOMED) => 0,
+            Some(connection) if connection.state.has(CLOSING) => 2,
+            Some(_) => 1,
+            None => 0,
+        };
+        let Some((kind, index)) = self.refused.iter().enumerate().map(|(index, token)| (kind(*token), index)).min()
+        else {
+            return false;
+        };
+        if kind == 2 && !may_cut_off {
+            return false;
+        }
         let Some(token) = self.refused.remove(index) else { return false };
-        let Some(connection) = self.connections.named(token) else { return true };
-        if !connection.state.has(CLOSING | LINGERING | DOOMED) {
+        if self.connections.named(token).is_none() {
+            return true;
+        }
+        if kind == 1 {
             self.metrics.on_shed();
             self.end(token.slot, Overload::Connections.close());
             self.flush(token.slot);
