@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 
 use data_encoding::BASE64;
-use serde::Deserialize;
 
-use super::{BadPacket, Kind, Packet, packet::is_json_space};
+use super::{
+    BadPacket, Kind, Packet,
+    small_object::{self, Found},
+};
 
 /// The most attachments that a packet of ours has: the reference client ends its connection at more.
 const ATTACHMENTS_MAX: usize = 10;
@@ -56,8 +58,9 @@ impl Reassembly {
         if self.attachments.len() < self.wanted {
             return Ok(None);
         }
-        let data = inline_attachments(&self.whole.data, &self.attachments)?;
-        Ok(Some(Whole { data, ..self.whole.clone() }))
+        self.whole.data = inline_attachments(&self.whole.data, &self.attachments)?;
+        let empty = Whole { kind: self.whole.kind, namespace: Box::default(), ack: None, data: String::new() };
+        Ok(Some(std::mem::replace(&mut self.whole, empty)))
     }
 
     /// What is held of the packet so far.
@@ -72,8 +75,7 @@ pub(super) fn inline_attachments(json: &str, attachments: &[Vec<u8>]) -> Result<
     let mut placed = vec![false; attachments.len()];
     let base64_bytes: usize = attachments.iter().map(|attachment| BASE64.encode_len(attachment.len())).sum();
     let mut out = String::with_capacity(json.len() + base64_bytes);
-    replace_objects(json, &mut out, |object, out| {
-        let Some((number, object_bytes)) = placeholder(object) else { return Ok(0) };
+    replace_objects(json, &mut out, small_object::placeholder, |number, out| {
         let attachment = attachments.get(number).ok_or(BadPacket("a placeholder's number is that of an attachment"))?;
         if std::mem::replace(&mut placed[number], true) {
             return Err(BadPacket("an attachment has one place"));
@@ -81,7 +83,7 @@ pub(super) fn inline_attachments(json: &str, attachments: &[Vec<u8>]) -> Result<
         out.push_str("{\"$binary\":\"");
         BASE64.encode_append(attachment, out);
         out.push_str("\"}");
-        Ok(object_bytes)
+        Ok(())
     })?;
     if placed.contains(&false) {
         return Err(BadPacket("each attachment has a place"));
@@ -97,40 +99,42 @@ pub(super) fn extract_attachments(json: &str) -> (Cow<'_, str>, Vec<Vec<u8>>) {
         return (Cow::Borrowed(json), attachments);
     }
     let mut out = String::with_capacity(json.len());
-    let replaced = replace_objects(json, &mut out, |object, out| {
-        let room = attachments.len() < ATTACHMENTS_MAX;
-        let Some((bytes, object_bytes)) = inline_binary(object).filter(|_| room) else { return Ok(0) };
+    let mut count = 0;
+    let find = |object: &str| {
+        let found = if count < ATTACHMENTS_MAX { small_object::inline_binary(object) } else { None };
+        count += usize::from(found.is_some());
+        found
+    };
+    let replaced = replace_objects(json, &mut out, find, |bytes, out| {
         out.push_str(&format!("{{\"_placeholder\":true,\"num\":{}}}", attachments.len()));
         attachments.push(bytes);
-        Ok(object_bytes)
+        Ok(())
     });
     debug_assert_eq!(replaced, Ok(()), "nothing here is refused");
     (Cow::Owned(out), attachments)
 }
 
-/// Copies `json` to `out`. `replace` is given the text from each `{` on; it returns how many bytes of it are replaced by
-/// what it wrote, or zero.
-fn replace_objects(
+/// Copies `json` to `out`, and what `write` makes of each object that `find` has found. `find` is given the text from each
+/// `{` on that stands in no string, and looks no further than to the next one: so the whole costs a multiple of the text.
+fn replace_objects<T>(
     json: &str,
     out: &mut String,
-    mut replace: impl FnMut(&str, &mut String) -> Result<usize, BadPacket>,
+    mut find: impl FnMut(&str) -> Option<Found<T>>,
+    mut write: impl FnMut(T, &mut String) -> Result<(), BadPacket>,
 ) -> Result<(), BadPacket> {
     let mut copied = 0;
     let mut at = 0;
     while let Some(found) = memchr::memchr2(b'{', b'"', &json.as_bytes()[at..]) {
         at += found;
         if json.as_bytes()[at] == b'"' {
-            at += string_bytes(&json[at..]);
+            at += small_object::string_bytes(&json[at..]);
             continue;
         }
-        let before = out.len();
-        out.push_str(&json[copied..at]);
-        match replace(&json[at..], out)? {
-            0 => {
-                out.truncate(before);
-                at += 1;
-            }
-            object_bytes => {
+        match find(&json[at..]) {
+            None => at += 1,
+            Some(Found { value, object_bytes }) => {
+                out.push_str(&json[copied..at]);
+                write(value, out)?;
                 at += object_bytes;
                 copied = at;
             }
@@ -138,51 +142,4 @@ fn replace_objects(
     }
     out.push_str(&json[copied..]);
     Ok(())
-}
-
-/// How many bytes the string at the start of `json` takes, quotes included.
-fn string_bytes(json: &str) -> usize {
-    let bytes = json.as_bytes();
-    let mut at = 1;
-    while let Some(found) = memchr::memchr2(b'"', b'\\', &bytes[at.min(bytes.len())..]) {
-        match bytes[at + found] {
-            b'"' => return at + found + 1,
-            _ => at += found + 2,
-        }
-    }
-    bytes.len()
-}
-
-fn placeholder(object: &str) -> Option<(usize, usize)> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Placeholder {
-        _placeholder: bool,
-        num: usize,
-    }
-    let (found, object_bytes) = small_object::<Placeholder>(object, &["\"_placeholder\"", "\"num\""])?;
-    found._placeholder.then_some((found.num, object_bytes))
-}
-
-fn inline_binary(object: &str) -> Option<(Vec<u8>, usize)> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Inline<'a> {
-        #[serde(rename = "$binary", borrow)]
-        base64: Cow<'a, str>,
-    }
-    let (found, object_bytes) = small_object::<Inline<'_>>(object, &["\"$binary\""])?;
-    Some((BASE64.decode(found.base64.as_bytes()).ok()?, object_bytes))
-}
-
-/// The object at the start of `json` and how many bytes it takes, if it is a `T`. Only where its first key is one of
-/// `keys` it is read at all: so the whole walk costs no more than a multiple of the text.
-fn small_object<'a, T: Deserialize<'a>>(json: &'a str, keys: &[&str]) -> Option<(T, usize)> {
-    let first = json[1..].trim_start_matches(is_json_space);
-    if !keys.iter().any(|key| first.starts_with(key)) {
-        return None;
-    }
-    let mut values = serde_json::Deserializer::from_str(json).into_iter::<T>();
-    let value = values.next()?.ok()?;
-    Some((value, values.byte_offset()))
 }

@@ -8,6 +8,7 @@ mod binary;
 mod encode;
 mod offset;
 mod packet;
+mod small_object;
 
 pub use args::{Args, EventName, event_of};
 pub use binary::{Reassembly, Whole};

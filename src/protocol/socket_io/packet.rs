@@ -41,6 +41,14 @@ pub struct Packet<'a> {
 impl<'a> Packet<'a> {
     /// The packet in the data of an Engine.IO text message. `attachments_max`: more of them are refused.
     pub fn parse(text: &'a str, attachments_max: usize) -> Result<Self, BadPacket> {
+        let packet = Self::parse_head(text, attachments_max)?;
+        packet.check_data()?;
+        Ok(packet)
+    }
+
+    /// The packet, of whose payload nothing is read yet: enough to see what it is and which namespace it is for. Costs as much
+    /// as these few bytes, however long the payload is. [`Packet::check_data`] is to follow.
+    pub fn parse_head(text: &'a str, attachments_max: usize) -> Result<Self, BadPacket> {
         let digit = text.as_bytes().first().ok_or(BadPacket("a packet begins with its type"))?;
         let kind = Kind::of(*digit).ok_or(BadPacket("a packet's type is a digit from 0 to 6"))?;
         let (attachments, rest) = match kind.is_binary() {
@@ -50,24 +58,24 @@ impl<'a> Packet<'a> {
         let (namespace, rest) = split_namespace(rest);
         let (ack, rest) = split_ack(rest)?;
         let data = Some(rest.trim_matches(is_json_space)).filter(|data| !data.is_empty());
-        let packet = Self { kind, attachments, namespace, ack, data };
-        packet.check_data()?;
-        Ok(packet)
+        Ok(Self { kind, attachments, namespace, ack, data })
     }
 
-    /// The rules about the payload of each kind.
-    fn check_data(&self) -> Result<(), BadPacket> {
+    /// The rules about the payload of each kind. Reads it once.
+    pub fn check_data(&self) -> Result<(), BadPacket> {
         let data = self.data.unwrap_or_default();
-        if !data.is_empty() && serde_json::from_str::<IgnoredAny>(data).is_err() {
-            return Err(BadPacket("a payload is JSON"));
-        }
         let begins_with = |allowed: &[char]| data.starts_with(allowed);
+        if matches!(self.kind, Kind::Event | Kind::BinaryEvent) {
+            return args::check_event(data);
+        }
+        if !data.is_empty() && serde_json::from_str::<IgnoredAny>(data).is_err() {
+            return Err(NO_JSON);
+        }
         match self.kind {
             Kind::Connect if !data.is_empty() && !begins_with(&['{']) => {
                 Err(BadPacket("the payload of a CONNECT is an object"))
             }
             Kind::Disconnect if !data.is_empty() => Err(BadPacket("a DISCONNECT has no payload")),
-            Kind::Event | Kind::BinaryEvent => args::check_event(data),
             Kind::Ack | Kind::BinaryAck if !begins_with(&['[']) => Err(BadPacket("the payload of an ACK is an array")),
             Kind::Ack | Kind::BinaryAck if self.ack.is_none() => Err(BadPacket("an ACK has an id")),
             Kind::ConnectError if !begins_with(&['{', '"']) => {
@@ -118,6 +126,9 @@ impl Kind {
         }
     }
 }
+
+/// The payload cannot be read at all.
+pub(super) const NO_JSON: BadPacket = BadPacket("a payload is JSON");
 
 /// What JSON allows between its tokens (RFC 8259 section 2).
 pub(super) fn is_json_space(character: char) -> bool {
