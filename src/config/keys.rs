@@ -471,6 +471,10 @@ pub(super) const KEYS: &[Key<Written>] = &[
     Key { path: "socketio.max_payload",
           help: "The most bytes in one message or one request of a client.",
           field: |it| Field::Size { value: &mut it.engine.payload_bytes_max, min: 1 } },
+    Key { path: "socketio.connect_max_payload",
+          help: "The most bytes that a client shows to enter a namespace, such as its token, and the most that are held of its \
+                 messages before.",
+          field: |it| Field::Size { value: &mut it.engine.connect_bytes_max, min: 1 } },
     Key { path: "socketio.connect_timeout",
           help: "How long a client may take until it has entered a namespace.",
           field: |it| Field::Span { value: &mut it.engine.connect_timeout, min: MILLISECOND } },

@@ -58,6 +58,8 @@ pub enum Ask {
     EngineMessage(Message),
     /// Something of Socket.IO.
     Socket(SocketAsk),
+    /// What a Socket.IO client said behind an ask that decides where it is: for its session again, once that is answered.
+    Held(Message),
     /// The end, once all that was asked before is answered.
     End(Close),
 }

@@ -32,7 +32,7 @@ use crate::{
         Ask, EngineLimits, EngineSession, Layer, Limits, Session, SessionId,
         engine_io::{self, Handshake, Kind, PayloadWriter},
         http::{Request, Response},
-        websocket::{self, Accepted},
+        websocket::{self, Accepted, Message},
     },
 };
 
@@ -190,20 +190,26 @@ impl<N: Net> Reactor<N> {
         let Ok(Session::Engine(engine)) = &mut connection.session else { return false };
         let mut asks = Vec::new();
         let outcome = advance(engine, &self.config.limits, &mut connection.outbox, &mut asks, self.now);
-        // An end that answers precede came as an ask: the client broke a rule all the same, unless it has closed.
-        let is_whole = matches!(outcome, Ok(()) | Err(Close::Done))
-            && !asks.iter().any(|ask| matches!(ask, Ask::End(close) if *close != Close::Done));
         for ask in asks {
             self.take_ask(slot, ask);
         }
         if let Err(close) = outcome {
             self.end(slot, close);
         }
+        let is_whole =
+            self.connections.at(slot).is_some_and(|connection| matches!(connection.session, Ok(_) | Err(Close::Done)));
         self.schedule_session(slot);
         self.mark_dirty(slot);
         self.check_stream(slot);
         self.check_budget(slot);
         is_whole
+    }
+
+    /// A message that waited until it was decided where its client is.
+    pub(super) fn take_held(&mut self, slot: u32, message: Message) {
+        self.advance_engine(slot, |engine, limits, outbox, asks, now| {
+            engine.take_held(message, limits, outbox, asks, now)
+        });
     }
 
     /// Puts the session's deadline in the queue, if it has moved.

@@ -178,6 +178,7 @@ impl<N: Net> Reactor<N> {
             }
             Ask::Message(message) if self.engines.is_probe(slot) => return self.take_probe(slot, &message),
             Ask::Message(message) if is_session => self.take_carried(slot, message),
+            Ask::Held(message) => self.take_held(slot, message),
             Ask::EngineMessage(message) => {
                 self.metrics.on_message();
                 let answer = hub.answer_message(message, &context);

@@ -38,7 +38,7 @@ impl<N: Net> Reactor<N> {
                 self.enter_namespace(slot, namespace, payload);
             }
             SocketAsk::Event { namespace, name, arguments, ack } => {
-                let arguments = values(&arguments);
+                let arguments = Args::from_list(&arguments).values();
                 let incoming = Incoming { name: &name, arguments: &arguments, wants_ack: ack.is_some() };
                 let replies = self.ask_application(slot, &namespace, |hub, client, context| {
                     (hub.sockets().answer_event)(&incoming, client, context)
@@ -47,7 +47,7 @@ impl<N: Net> Reactor<N> {
                 self.take_socket_replies(slot, &errand, replies);
             }
             SocketAsk::Ack { namespace, id, arguments } => {
-                let arguments = values(&arguments);
+                let arguments = Args::from_list(&arguments).values();
                 let replies = self.ask_application(slot, &namespace, |hub, client, context| {
                     (hub.sockets().answer_ack)(id, &arguments, client, context)
                 });
@@ -397,11 +397,6 @@ impl<N: Net> Reactor<N> {
         }
         self.send_frames(slot, &frames);
     }
-}
-
-/// The JSON values in `list`.
-fn values(list: &str) -> Vec<&RawValue> {
-    Args::from_list(list).filter_map(|text| serde_json::from_str(text).ok()).collect()
 }
 
 /// A client's name, beyond guessing.

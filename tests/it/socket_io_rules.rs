@@ -103,6 +103,21 @@ fn a_namespace_that_is_not_served_is_refused() {
     });
 }
 
+/// A client need not wait for the answer to its CONNECT. What stands behind one that is refused is not even read.
+#[test]
+fn what_stands_behind_a_connect_is_done_once_it_is_answered() {
+    let hub = hub();
+    let mut client = Polled::open(&hub);
+    client.send("40\u{1e}42[\"ping\"]\u{1e}41\u{1e}40/wells,\u{1e}42/wells,7[\"ping\"]");
+    let heard: Vec<String> = (0..7).map(|_| client.hear()).collect();
+    for (packet, begin) in
+        heard.iter().zip(["40{", "42[\"connected\"", "42[\"pong\"", "40/wells,{", "42/wells,[\"connected\""])
+    {
+        assert!(packet.starts_with(begin), "{begin}: {heard:?}");
+    }
+    assert!(heard[6].starts_with("43/wells,7[") || heard[5].starts_with("43/wells,7["), "{heard:?}");
+}
+
 #[test]
 fn acknowledgements_carry_the_answer_and_their_number() {
     each_transport(&hub(), |_, client| {

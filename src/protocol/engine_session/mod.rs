@@ -46,6 +46,8 @@ pub struct Limits {
     pub namespaces_max: usize,
     /// The most attachments of one message.
     pub attachments_max: usize,
+    /// The most bytes that a Socket.IO client may show to enter a namespace, and that are held of its messages before.
+    pub connect_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -61,6 +63,7 @@ impl Default for Limits {
             recovery: Duration::ZERO,
             namespaces_max: 8,
             attachments_max: 10,
+            connect_bytes_max: 16 * 1024,
         }
     }
 }
@@ -137,7 +140,17 @@ impl EngineSession {
         let outcome = carrier.receive(bytes, &of_engine, outbox, &mut messages);
         let asks_before = asks.len();
         let taken = messages.into_iter().try_for_each(|message| self.take(message, limits, outbox, asks, now));
-        answered_first(taken.and(outcome), asks, asks_before)
+        let taken = taken.and(outcome).and_then(|()| self.check_held(&limits.engine, asks));
+        answered_first(taken, asks, asks_before)
+    }
+
+    /// Of a client in no namespace little is held. One that is about to enter may have begun with what comes then.
+    fn check_held(&self, limits: &Limits, asks: &[Ask]) -> Result<(), Close> {
+        let is_outside = self.sockets.as_ref().is_some_and(|sockets| sockets.clients().is_empty());
+        match is_outside && limits.connect_bytes_max < self.held_bytes() && !Sockets::is_undecided(asks) {
+            true => Err(Close::MessageTooBig),
+            false => Ok(()),
+        }
     }
 
     /// Takes the body of a request.
@@ -173,6 +186,18 @@ impl EngineSession {
                 self.take_packet(packet, limits, outbox, asks, now)
             }
         }
+    }
+
+    /// Takes a message that was held until what came before it was answered ([`Ask::Held`]).
+    pub fn take_held(
+        &mut self,
+        message: Message,
+        limits: &super::Limits,
+        outbox: &mut Outbox,
+        asks: &mut Vec<Ask>,
+        now: Moment,
+    ) -> Result<(), Close> {
+        self.take_message(message, &limits.rate, &limits.engine, outbox, asks, now)
     }
 
     fn take_packet(
@@ -215,6 +240,10 @@ impl EngineSession {
             }
             return Ok(());
         };
+        if Sockets::is_undecided(asks) {
+            asks.push(Ask::Held(message));
+            return Ok(());
+        }
         // An attachment belongs to the message it follows, which was judged.
         let verdict = match message {
             Message::Text(_) => self.rate.judge(limit, now),

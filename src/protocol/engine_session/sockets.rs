@@ -196,7 +196,10 @@ impl Sockets {
     }
 
     /// Takes one message. `heeded`: it came within the limit on their rate; one that did not is read all the same, for
-    /// attachments may follow, but nothing comes of it.
+    /// attachments may follow, but nothing comes of it. Of a packet for a namespace that the client is not in nothing but the
+    /// head is read, and the session ends.
+    ///
+    /// Nothing that changes where the client is may stand in `asks`, unanswered: see [`Sockets::is_undecided`].
     pub(super) fn take(
         &mut self,
         message: Message,
@@ -216,7 +219,9 @@ impl Sockets {
                 self.take_packet(&whole.packet(), heeded, outbox, asks)
             }
             (Message::Text(text), None) => {
-                let packet = Packet::parse(&text, limits.attachments_max).map_err(bad)?;
+                let packet = Packet::parse_head(&text, limits.attachments_max).map_err(bad)?;
+                self.check_place(&packet, limits)?;
+                packet.check_data().map_err(bad)?;
                 if 0 < packet.attachments {
                     self.reassembly = Some((Box::new(Reassembly::begin(&packet)), heeded));
                     return Ok(());
@@ -224,6 +229,20 @@ impl Sockets {
                 self.take_packet(&packet, heeded, outbox, asks)
             }
             (Message::Ping | Message::Pong, _) => Ok(()),
+        }
+    }
+
+    /// Whether the client may say such a packet where it is.
+    fn check_place(&mut self, packet: &Packet<'_>, limits: &Limits) -> Result<(), Close> {
+        let is_inside = self.client(packet.namespace).is_some();
+        match (packet.kind, is_inside) {
+            (Kind::ConnectError, _) => Err(Close::BadFrame("only the server refuses a client")),
+            (Kind::Connect, true) => Err(Close::BadFrame("the client is in this namespace already")),
+            (Kind::Connect, false) if limits.connect_bytes_max < packet.data.unwrap_or_default().len() => {
+                Err(Close::MessageTooBig)
+            }
+            (Kind::Connect, false) | (_, true) => Ok(()),
+            (_, false) => Err(Close::BadFrame("the client is not in this namespace")),
         }
     }
 
@@ -235,10 +254,9 @@ impl Sockets {
         asks: &mut Vec<Ask>,
     ) -> Result<(), Close> {
         let namespace: Box<str> = packet.namespace.into();
-        let is_inside = self.will_be_inside(&namespace, asks);
-        let ask = match (packet.kind, is_inside) {
-            (Kind::Connect, false) => SocketAsk::Connect { namespace, payload: packet.data.map(ToOwned::to_owned) },
-            (Kind::Event | Kind::BinaryEvent, true) => {
+        let ask = match packet.kind {
+            Kind::Connect => SocketAsk::Connect { namespace, payload: packet.data.map(ToOwned::to_owned) },
+            Kind::Event | Kind::BinaryEvent => {
                 if !heeded {
                     let target = Target { namespace: &namespace, ack: None };
                     socket_io::write_event(target, "error", Args::from_list(RATE_LIMITED), outbox.buffer());
@@ -250,28 +268,24 @@ impl Sockets {
                 let (name, arguments) = (name.into_owned(), arguments.list().to_owned());
                 SocketAsk::Event { namespace, name, arguments, ack: packet.ack }
             }
-            (Kind::Ack | Kind::BinaryAck, true) => {
+            Kind::Ack | Kind::BinaryAck => {
                 let arguments = Args::from_array(packet.data.unwrap_or_default()).list().to_owned();
                 SocketAsk::Ack { namespace, id: packet.ack.unwrap_or_default(), arguments }
             }
-            (Kind::Disconnect, true) => SocketAsk::Disconnect { namespace },
-            (Kind::ConnectError, _) => return Err(Close::BadFrame("only the server refuses a client")),
-            (Kind::Connect, true) => return Err(Close::BadFrame("the client is in this namespace already")),
-            (_, false) => return Err(Close::BadFrame("the client is not in this namespace")),
+            Kind::Disconnect => SocketAsk::Disconnect { namespace },
+            Kind::ConnectError => return Ok(()),
         };
         asks.push(Ask::Socket(ask));
         Ok(())
     }
 
-    /// Whether the client is in `namespace` once `asks`, which it said in the same breath, are carried out. If it turns
-    /// out that it is not let in, the application hears nothing of what came behind.
-    fn will_be_inside(&mut self, namespace: &str, asks: &[Ask]) -> bool {
-        let said = asks.iter().rev().find_map(|ask| match ask {
-            Ask::Socket(SocketAsk::Connect { namespace: entered, .. }) if **entered == *namespace => Some(true),
-            Ask::Socket(SocketAsk::Disconnect { namespace: left }) if **left == *namespace => Some(false),
-            _ => None,
-        });
-        said.unwrap_or_else(|| self.client(namespace).is_some())
+    /// Whether the last of `asks` decides where the client is: what it said behind that waits until it is decided.
+    pub(super) fn is_undecided(asks: &[Ask]) -> bool {
+        // Behind such an ask only held messages are put.
+        matches!(
+            asks.last(),
+            Some(Ask::Held(_) | Ask::Socket(SocketAsk::Connect { .. } | SocketAsk::Disconnect { .. }))
+        )
     }
 }
 

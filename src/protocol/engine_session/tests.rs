@@ -1,1 +1,107 @@
+//! What is worked on before a client has entered a namespace.
 
+use super::*;
+use crate::protocol::{self, websocket::client::write_masked_text};
+
+const NOW: Moment = Moment(1_000_000_000);
+const OUTSIDE: Close = Close::BadFrame("the client is not in this namespace");
+
+/// A session of Socket.IO that a WebSocket carries, and whose client has entered these namespaces.
+fn session(namespaces: &[&str]) -> EngineSession {
+    let sid = SessionId::new(0, [7; 15]);
+    let mut session = EngineSession::carried(sid, Layer::SocketIo, &Limits::default(), NOW);
+    let sockets = session.sockets.as_mut().expect("it is of Socket.IO");
+    namespaces.iter().for_each(|name| sockets.enter(Client::new((*name).into(), "s".into(), None, NOW)));
+    session
+}
+
+/// What comes of `texts` that arrive together, the asks in short.
+fn receive(session: &mut EngineSession, texts: &[&str]) -> (Result<(), Close>, Vec<String>) {
+    let (mut bytes, mut asks) = (Vec::new(), Vec::new());
+    texts.iter().for_each(|text| write_masked_text(text.as_bytes(), [1, 2, 3, 4], &mut bytes));
+    let outcome = session.receive(&mut bytes, &protocol::Limits::default(), &mut Outbox::new(), &mut asks, NOW);
+    let shown = asks.iter().map(|ask| match ask {
+        Ask::Socket(SocketAsk::Connect { namespace, .. }) => format!("connect {namespace}"),
+        Ask::Socket(SocketAsk::Disconnect { namespace }) => format!("disconnect {namespace}"),
+        Ask::Socket(SocketAsk::Event { namespace, name, arguments, .. }) => {
+            format!("event {namespace} {name} {arguments}")
+        }
+        Ask::Held(Message::Text(text)) => format!("held {text}"),
+        Ask::Held(Message::Binary(bytes)) => format!("held {bytes:?}"),
+        Ask::End(close) => format!("end {close:?}"),
+        other => format!("{other:?}"),
+    });
+    (outcome, shown.collect())
+}
+
+#[test]
+fn outside_a_namespace_the_head_alone_is_read() {
+    let check = |namespaces: &[&str], text: &str, expected: Result<(), Close>| {
+        let (outcome, asks) = receive(&mut session(namespaces), &[text]);
+        assert_eq!(outcome, expected, "{namespaces:?}: {text}");
+        assert_eq!(asks.len(), usize::from(expected.is_ok()), "{namespaces:?}: {text}");
+    };
+    // None of these payloads is JSON: whoever reads them says so.
+    for text in ["42{", "42[\"a\"", "4312[", "451-[{\"_placeholder\":true,\"num\":0}", "461-7[", "41{"] {
+        check(&[], text, Err(OUTSIDE));
+        check(&["/elsewhere"], text, Err(OUTSIDE));
+    }
+    check(&["/"], "42{", Err(Close::BadFrame("a payload is JSON")));
+    check(&["/"], "451-[\"a\",{", Err(Close::BadFrame("a payload is JSON")));
+    check(&["/"], "42[\"a\"]", Ok(()));
+    check(&[], "40{\"token\":1}", Ok(()));
+    check(&[], "40{", Err(Close::BadFrame("a payload is JSON")));
+    check(&["/"], "40{", Err(Close::BadFrame("the client is in this namespace already")));
+}
+
+#[test]
+fn few_bytes_are_taken_until_a_namespace_is_entered() {
+    let limits = Limits::default();
+    let most = limits.connect_bytes_max;
+    let check = |namespaces: &[&str], text: &str, expected: Result<(), Close>| {
+        let (outcome, _) = receive(&mut session(namespaces), &[text]);
+        assert_eq!(outcome, expected, "{namespaces:?}, {} bytes", text.len());
+    };
+    let connect = |bytes: usize| format!("40{{\"token\":\"{}\"}}", "x".repeat(bytes));
+    check(&[], &connect(most - 100), Ok(()));
+    check(&[], &connect(most), Err(Close::MessageTooBig));
+    check(&["/elsewhere"], &connect(most), Err(Close::MessageTooBig));
+    check(&["/"], &format!("42[\"a\",\"{}\"]", "x".repeat(2 * most)), Ok(()));
+}
+
+/// The beginning of a long message, alone or behind others.
+#[test]
+fn little_is_held_until_a_namespace_is_entered() {
+    let most = Limits::default().connect_bytes_max;
+    let check = |namespaces: &[&str], before: &[&str], begun: usize, expected: Result<(), Close>| {
+        let mut bytes = Vec::new();
+        before.iter().for_each(|text| write_masked_text(text.as_bytes(), [1, 2, 3, 4], &mut bytes));
+        let whole = bytes.len();
+        write_masked_text("4".repeat(8 * most).as_bytes(), [1, 2, 3, 4], &mut bytes);
+        bytes.truncate(whole + begun);
+        let (limits, mut outbox) = (protocol::Limits::default(), Outbox::new());
+        let outcome = session(namespaces).receive(&mut bytes, &limits, &mut outbox, &mut Vec::new(), NOW);
+        assert_eq!(outcome, expected, "{namespaces:?}, {before:?}, {begun} bytes");
+    };
+    check(&[], &[], most, Ok(()));
+    check(&[], &[], most + 100, Err(Close::MessageTooBig));
+    check(&["/"], &[], 2 * most, Ok(()));
+    check(&[], &["40"], 2 * most, Ok(()));
+}
+
+#[test]
+fn what_stands_behind_a_connect_waits_for_its_answer() {
+    let check = |namespaces: &[&str], texts: &[&str], expected: &[&str]| {
+        let (outcome, asks) = receive(&mut session(namespaces), texts);
+        assert_eq!((outcome, asks), (Ok(()), expected.iter().map(|ask| (*ask).to_owned()).collect()), "{texts:?}");
+    };
+    check(&[], &["40", "42{"], &["connect /", "held 2{"]);
+    check(
+        &["/"],
+        &["42[\"a\",1]", "40/b,", "42[\"c\"]", "42[\"d\"]"],
+        &["event / a 1", "connect /b", "held 2[\"c\"]", "held 2[\"d\"]"],
+    );
+    check(&["/"], &["41", "42[\"a\"]"], &["disconnect /", "held 2[\"a\"]"]);
+    // The end comes behind all that was said before it.
+    check(&[], &["40", "7"], &["connect /", "end BadFrame(\"a packet's type is a digit from 0 to 6\")"]);
+}
