@@ -161,14 +161,14 @@ pub struct Waiting {
 pub enum AnswerForm {
     /// An HTTP response with one object.
     Single,
-    /// An HTTP response with an array.
-    Batch,
     /// A `fanfare.v1` message that echoes this reference.
     Command(Option<Box<str>>),
     /// Whatever this makes of it.
     Custom(Complete),
     /// The WebSocket frames that this makes of it.
     Frames(CompleteFrames),
+    /// None yet: it is a part of work that goes on with the receipts.
+    Part,
 }
 
 /// One reactor's end of the bus.

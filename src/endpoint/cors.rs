@@ -71,6 +71,10 @@ pub(super) fn allow(answer: Answer, request: &Request, cors: &Cors) -> Answer {
             headers.extend(granted);
             Answer::Later(headers)
         }
+        Answer::Work(mut open) => {
+            open.headers.extend(granted);
+            Answer::Work(open)
+        }
         Answer::Engine(mut ask) => {
             ask.headers.extend(granted);
             Answer::Engine(ask)

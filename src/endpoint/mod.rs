@@ -3,6 +3,7 @@
 
 mod access;
 mod auth;
+mod batch;
 mod command;
 mod cors;
 mod engine_io;
@@ -19,6 +20,7 @@ mod stream;
 mod telemetry;
 mod topics;
 mod wells;
+mod work;
 
 use core::net::IpAddr;
 use std::{
@@ -46,6 +48,7 @@ pub use sockets::{
 pub use telemetry::Telemetry;
 pub use topics::complete_history;
 pub use wells::Esp;
+pub use work::{OpenWork, Step, Work};
 
 use crate::{
     auth::{Auth, Identity},
@@ -246,6 +249,8 @@ pub enum Answer {
     Response(Response),
     /// A note on the bus will bring what the response is made of; it gets these fields besides its own.
     Later(Vec<(&'static str, String)>),
+    /// Work that goes on over several turns, and ends with a response.
+    Work(OpenWork),
     /// A Server-Sent Events stream.
     Sse(Box<OpenSse>),
     /// An upgrade.

@@ -75,7 +75,7 @@ fn opens(answer: &Answer) -> bool {
     match answer {
         Answer::Sse(_) | Answer::WebSocket(_) => true,
         Answer::Engine(ask) => ask.kind.sid().is_none(),
-        Answer::Response(_) | Answer::Later(_) | Answer::Ended { .. } => false,
+        Answer::Response(_) | Answer::Later(_) | Answer::Work(_) | Answer::Ended { .. } => false,
     }
 }
 

@@ -1,23 +1,26 @@
 //! `/{pod}/events/changes`: what changes in a pod of sensors, in by POST and out as a stream.
 
+use std::io::Write as _;
+
 use bytes::Bytes;
-use serde_json::{json, value::RawValue};
 
 use super::{
     Answer, Context, OpenSse, access,
+    batch::{Batch, BatchForm},
     overload::tells_place,
-    publish::{Outgoing, describe_failure, publish_then},
+    publish::{Outgoing, describe_failure},
     stream::place_cursor,
+    work,
 };
 use crate::{
-    bus::{PublishRefused, Receipt},
+    bus::{PublishFailed, PublishRefused, Receipt},
     event::Start,
-    protocol::http::{Method, Request, Response},
+    protocol::{
+        http::{Method, Request, Response},
+        json_values::BadJson,
+    },
     topic::Topic,
 };
-
-/// In [`crate::metrics::ROUTE_LABELS`].
-const LABEL: &str = "pods";
 
 /// `GET`: the changes as they come, without names; with `?receiveBacklog=true` those retained first. Whoever tells which it
 /// saw last goes on behind that one.
@@ -54,18 +57,86 @@ pub(super) fn publish_changes(request: &Request, pod: &str, context: &Context<'_
         access::may_publish(identity.as_deref(), &topic).map_err(access::refuse)?;
         Ok(topic)
     });
-    let parsed = permitted.and_then(|topic| {
-        let events = parse_events(&request.body)?;
-        events.iter().enumerate().try_for_each(|(index, event)| check(index, event, context))?;
-        Ok((topic, events))
-    });
-    match parsed {
-        Ok((_, events)) if events.is_empty() => Response::json(200, &json!({ "ids": [] })).into(),
-        Ok((topic, events)) => {
-            let outgoing = |data| Outgoing { topic: topic.clone(), kind: None, data, idempotency_key: None };
-            publish_then(events.into_iter().map(outgoing).collect(), LABEL, context, describe_receipts)
+    let batch = permitted.and_then(|topic| {
+        if request.body.trim_ascii().is_empty() {
+            return Err(Response::error(400, "bad_json", "the body is not JSON: it is empty", None));
         }
+        let form = Changes { topic, ids: Vec::new(), count: 0, failures: 0, failed: None };
+        Batch::new(form, &request.body, context.now)
+    });
+    match batch {
+        Ok(batch) => work::begin(batch, context),
         Err(response) => response.into(),
+    }
+}
+
+/// The changes of one pod, and the answer: the ids in the order of the events; `null` where the source that all hubs share
+/// does not give any.
+#[derive(Debug)]
+struct Changes {
+    topic: Topic,
+    /// The ids so far, as JSON and joined by commas.
+    ids: Vec<u8>,
+    count: usize,
+    failures: usize,
+    /// What became of the first that was not published.
+    failed: Option<PublishFailed>,
+}
+
+impl BatchForm for Changes {
+    const TAKES_LINES: bool = false;
+
+    fn check(&self, index: usize, entry: &str, context: &Context<'_>) -> Result<Outgoing, Response> {
+        if !entry.starts_with('{') {
+            let message = "an event is a JSON object, and several are an array of them";
+            return Err(Response::error(400, "bad_json", message, Some(&place(index))));
+        }
+        let data = Bytes::copy_from_slice(entry.as_bytes());
+        check(index, &data, context)?;
+        Ok(Outgoing { topic: self.topic.clone(), kind: None, data, idempotency_key: None })
+    }
+
+    fn refuse(&self, index: Option<usize>, bad: &BadJson) -> Response {
+        let whose = index.map(|index| format!("{}: ", place(index))).unwrap_or_default();
+        let message = format!("the body is not JSON: {whose}{}", bad.message);
+        Response::error(400, "bad_json", &message, None)
+    }
+
+    fn note(&mut self, _: &Topic, receipt: Receipt) {
+        if 0 < self.count {
+            self.ids.push(b',');
+        }
+        self.count += 1;
+        // A Vec can always be written to.
+        let _ = match receipt {
+            Ok(Some(id)) => write!(self.ids, "\"{id}\""),
+            _ => write!(self.ids, "null"),
+        };
+        if let Err(failed) = receipt {
+            self.failures += 1;
+            self.failed.get_or_insert(failed);
+        }
+    }
+
+    fn finish(&mut self) -> Response {
+        let Some(failed) = self.failed else {
+            let body = [b"{\"ids\":[".as_slice(), &self.ids, b"]}"].concat();
+            return Response::json_text(if self.count == 0 { 200 } else { 201 }, body);
+        };
+        let (status, code, message) = describe_failure(failed);
+        let published = self.count - self.failures;
+        let response = match published {
+            0 => Response::error(status, code, message, None),
+            _ => {
+                let message = format!("{published} of {} events were published; of the others: {message}", self.count);
+                Response::error(status, code, &message, None)
+            }
+        };
+        if status == 503 { response.with("Retry-After", "1") } else { response }
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.ids.capacity()
     }
 }
 
@@ -76,20 +147,6 @@ fn topic_of(pod: &str) -> Result<Topic, Response> {
         return Err(bad("the name of a pod has neither dots nor slashes"));
     }
     Topic::parse(&format!("pods.{pod}.changes")).map_err(|error| bad(&error.to_string()))
-}
-
-/// The events of a body, each an object, verbatim.
-fn parse_events(body: &[u8]) -> Result<Vec<Bytes>, Response> {
-    let bad = |message: String, field: Option<&str>| Response::error(400, "bad_json", &message, field);
-    let not_json = |error: serde_json::Error| bad(format!("the body is not JSON: {error}"), None);
-    let events: Vec<&RawValue> = match body.trim_ascii_start().first() {
-        Some(b'[') => serde_json::from_slice(body).map_err(not_json)?,
-        _ => vec![serde_json::from_slice(body).map_err(not_json)?],
-    };
-    if let Some(index) = events.iter().position(|event| !event.get().starts_with('{')) {
-        return Err(bad("an event is a JSON object, and several are an array of them".to_owned(), Some(&place(index))));
-    }
-    Ok(events.into_iter().map(|event| Bytes::copy_from_slice(event.get().as_bytes())).collect())
 }
 
 fn place(index: usize) -> String {
@@ -103,21 +160,6 @@ fn check(index: usize, event: &Bytes, context: &Context<'_>) -> Result<(), Respo
         PublishRefused::NotUtf8 | PublishRefused::BadKind => refuse(400, "not_utf8", "the event must be UTF-8 text"),
         PublishRefused::NoRoom => refuse(503, "overloaded", "the memory budget is spent; nothing was published"),
     })
-}
-
-/// The ids in the order of the events; `null` where the source that all hubs share does not give any.
-fn describe_receipts(receipts: &[Receipt]) -> Response {
-    match receipts.iter().find_map(|receipt| receipt.err()) {
-        None => {
-            let text = |receipt: &Receipt| receipt.ok().flatten().map(|id| id.to_string());
-            Response::json(201, &json!({ "ids": receipts.iter().map(text).collect::<Vec<_>>() }))
-        }
-        Some(failed) => {
-            let (status, code, message) = describe_failure(failed);
-            let response = Response::error(status, code, message, None);
-            if status == 503 { response.with("Retry-After", "1") } else { response }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,14 +6,21 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{Answer, Context, access, later::answered, parse_topic, route_place};
+use super::{
+    Answer, Context, access,
+    batch::{Batch, BatchForm},
+    later::answered,
+    parse_topic, route_place, work,
+};
 use crate::{
+    auth::Identity,
     bus::{AnswerForm, Answered, Complete, Feed, Note, Publication, PublishFailed, PublishRefused, Receipt, Waiting},
     clock::Moment,
     metrics::ReactorMetrics,
     protocol::{
         fanfare_v1,
         http::{Request, Response},
+        json_values::BadJson,
     },
     topic::Topic,
 };
@@ -54,11 +61,9 @@ pub(super) fn publish_one(request: &Request, name: &str, context: &Context<'_>) 
 
 /// A JSON array, or one JSON object a line. Either all of it is published or nothing.
 pub(super) fn publish_batch(request: &Request, _: &str, context: &Context<'_>) -> Answer {
-    let parsed = parse_batch(&request.body, context)
-        .and_then(|batch| batch.iter().try_for_each(|outgoing| permit(&outgoing.topic, context)).map(|()| batch));
-    match parsed {
-        Ok(batch) if batch.is_empty() => Response::json(200, &json!([])).into(),
-        Ok(batch) => respond(batch, AnswerForm::Batch, context),
+    let form = NativeBatch { identity: context.identity.cloned(), answers: Vec::new(), failed: None };
+    match Batch::new(form, &request.body, context.now) {
+        Ok(batch) => work::begin(batch, context),
         Err(response) => response.into(),
     }
 }
@@ -80,21 +85,57 @@ struct Entry<'body> {
     idempotency_key: Option<String>,
 }
 
-fn parse_batch(body: &[u8], context: &Context<'_>) -> Result<Vec<Outgoing>, Response> {
-    let bad = |error: serde_json::Error| {
-        Response::error(400, "bad_json", &format!("the body is not what it should be: {error}"), None)
-    };
-    let entries: Vec<Entry<'_>> = match body.trim_ascii_start().first() {
-        Some(b'[') => serde_json::from_slice(body).map_err(bad)?,
-        _ => serde_json::Deserializer::from_slice(body).into_iter().collect::<Result<_, _>>().map_err(bad)?,
-    };
-    let check_entry = |(index, entry): (usize, Entry<'_>)| {
-        let topic = parse_topic(&entry.topic, &format!("[{index}].topic"))?;
-        let data = Bytes::copy_from_slice(entry.data.get().as_bytes());
-        let key = check_key(entry.idempotency_key.as_deref(), &format!("[{index}].idempotency_key"))?;
-        check(topic, entry.kind.as_deref(), data, key, &format!("[{index}]"), context)
-    };
-    entries.into_iter().enumerate().map(check_entry).collect()
+/// The batch of the native API, and its answer: an object for each entry.
+#[derive(Debug)]
+struct NativeBatch {
+    /// Who publishes.
+    identity: Option<Identity>,
+    /// The answer so far, as JSON without its last bracket.
+    answers: Vec<u8>,
+    /// What became of the first that was not published.
+    failed: Option<PublishFailed>,
+}
+
+impl BatchForm for NativeBatch {
+    const TAKES_LINES: bool = true;
+
+    fn check(&self, index: usize, entry: &str, context: &Context<'_>) -> Result<Outgoing, Response> {
+        let Entry { topic, kind, data, idempotency_key } = serde_json::from_str(entry)
+            .map_err(|error| self.refuse(Some(index), &BadJson { message: error.to_string(), at: 0 }))?;
+        let topic = parse_topic(&topic, &format!("[{index}].topic"))?;
+        let key = check_key(idempotency_key.as_deref(), &format!("[{index}].idempotency_key"))?;
+        let data = Bytes::copy_from_slice(data.get().as_bytes());
+        access::may_publish(self.identity.as_ref(), &topic).map_err(access::refuse)?;
+        check(topic, kind.as_deref(), data, key, &format!("[{index}]"), context)
+    }
+
+    fn refuse(&self, index: Option<usize>, bad: &BadJson) -> Response {
+        let place = index.map(|index| format!("[{index}]"));
+        let whose = place.as_deref().map(|place| format!("{place}: ")).unwrap_or_default();
+        let message = format!("the body is not what it should be: {whose}{}", bad.message);
+        Response::error(400, "bad_json", &message, None)
+    }
+
+    fn note(&mut self, topic: &Topic, receipt: Receipt) {
+        self.answers.push(if self.answers.is_empty() { b'[' } else { b',' });
+        self.failed = self.failed.or(receipt.err());
+        // Neither can a value like this fail to be JSON nor a Vec to be written to.
+        let _ = serde_json::to_writer(&mut self.answers, &describe_receipt(topic, receipt));
+    }
+
+    fn finish(&mut self) -> Response {
+        let mut body = std::mem::take(&mut self.answers);
+        if body.is_empty() {
+            body.push(b'[');
+        }
+        body.push(b']');
+        // Validation is all or nothing; a source that fails half-way is told entry by entry.
+        Response::json_text(self.failed.map_or(200, |failed| describe_failure(failed).0), body)
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.answers.capacity()
+    }
 }
 
 fn check_key(key: Option<&str>, field: &str) -> Result<Option<Box<str>>, Response> {
@@ -149,13 +190,27 @@ pub(super) fn publish_then(
 
 /// Publishes `batch`. `None`: a note will bring the receipts to the connection.
 pub(super) fn submit(batch: Vec<Outgoing>, form: AnswerForm, context: &Context<'_>) -> Option<(Waiting, Vec<Receipt>)> {
-    let bus = &context.hub.bus;
-    let topics = batch.iter().map(|outgoing| outgoing.topic.clone()).collect();
-    let waiting = Waiting { topics, began: context.now, form };
     // Looked at first, so that a batch is refused as a whole.
-    if bus.budget().is_spent() {
-        return Some((waiting, vec![Err(PublishFailed::NoRoom); batch.len()]));
+    if context.hub.bus.budget().is_spent() {
+        let receipts = vec![Err(PublishFailed::NoRoom); batch.len()];
+        return Some((waiting_for(&batch, form, context), receipts));
     }
+    publish_part(batch, form, context)
+}
+
+fn waiting_for(batch: &[Outgoing], form: AnswerForm, context: &Context<'_>) -> Waiting {
+    let topics = batch.iter().map(|outgoing| outgoing.topic.clone()).collect();
+    Waiting { topics, began: context.now, form }
+}
+
+/// The same for a part of a batch whose first part went through.
+pub(super) fn publish_part(
+    batch: Vec<Outgoing>,
+    form: AnswerForm,
+    context: &Context<'_>,
+) -> Option<(Waiting, Vec<Receipt>)> {
+    let bus = &context.hub.bus;
+    let waiting = waiting_for(&batch, form, context);
     let (outward, inward): (Vec<_>, Vec<_>) =
         batch.into_iter().enumerate().partition(|(_, outgoing)| bus.outlet(&outgoing.topic).is_some());
     let mut receipts = vec![Ok(None); outward.len() + inward.len()];
@@ -240,16 +295,11 @@ pub fn complete_request(
 
 fn describe_receipts(waiting: &Waiting, receipts: &[Receipt]) -> Response {
     let failed = receipts.iter().find_map(|receipt| receipt.err());
-    if let (AnswerForm::Single, Some(failed)) = (&waiting.form, failed) {
+    if let Some(failed) = failed {
         return fail_response(failed);
     }
-    let mut answers: Vec<Value> =
-        waiting.topics.iter().zip(receipts).map(|(topic, receipt)| describe_receipt(topic, *receipt)).collect();
-    match waiting.form {
-        AnswerForm::Single => Response::json(200, &answers.pop()),
-        // Validation is all or nothing; a source that fails half-way is told entry by entry.
-        _ => Response::json(failed.map_or(200, |failed| describe_failure(failed).0), &answers),
-    }
+    let only = waiting.topics.iter().zip(receipts).next();
+    Response::json(200, &only.map(|(topic, receipt)| describe_receipt(topic, *receipt)))
 }
 
 fn describe_receipt(topic: &Topic, receipt: Receipt) -> Value {

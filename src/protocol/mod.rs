@@ -5,6 +5,7 @@ mod engine_session;
 mod event_data;
 pub mod fanfare_v1;
 pub mod http;
+pub mod json_values;
 pub mod nats;
 pub mod proxy;
 mod rate;

@@ -202,6 +202,7 @@ impl<N: Net> Reactor<N> {
         match answer {
             Answer::Response(response) => self.respond(slot, route, &response),
             Answer::Later(fields) => self.keep_fields(slot, fields),
+            Answer::Work(open) => self.open_work(slot, route, open),
             Answer::Sse(open) => {
                 self.metrics.on_request(route, 200);
                 self.open_sse(slot, request.version, *open);

@@ -53,7 +53,7 @@ impl<N: Net> Reactor<N> {
                     self.answer_later(Token::unpack(token), route, &Response { status, headers, body });
                 }
                 Note::Published { token, waiting, receipts } => {
-                    self.on_published(Token::unpack(token), waiting, &receipts);
+                    self.on_published(Token::unpack(token), waiting, receipts);
                 }
             }
         }
@@ -129,7 +129,11 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The answer to publications that went out through the source.
-    fn on_published(&mut self, token: Token, waiting: Waiting, receipts: &[Receipt]) {
+    fn on_published(&mut self, token: Token, waiting: Waiting, receipts: Vec<Receipt>) {
+        if let AnswerForm::Part = waiting.form {
+            return self.resume_work(token, waiting, receipts);
+        }
+        let receipts = &receipts[..];
         if self.connections.named(token).is_none() {
             return;
         }

@@ -6,7 +6,7 @@
 //! 2. accept, and what connections have become ready for, each with a budget (who stops early goes on the *again* list);
 //! 3. the inbox: events, connections handed over, notes, resyncs;
 //! 4. timers that are due;
-//! 5. lap slices;
+//! 5. lap slices, and a slice of the work of requests that takes more than one turn;
 //! 6. flush what has been put into outboxes;
 //! 7. free what was closed;
 //! 8. counters.
@@ -42,6 +42,7 @@ mod timers;
 mod upgrade;
 mod visit;
 mod wheel;
+mod works;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -78,6 +79,7 @@ use run_queue::RunQueue;
 use slab::Slab;
 use table::TopicTable;
 use wheel::Wheel;
+use works::Works;
 
 /// What a reactor is told by the configuration.
 #[derive(Clone, Debug)]
@@ -196,6 +198,7 @@ pub struct Reactor<N: Net> {
     gaps_owed: Vec<(u32, u32, Gap)>,
     replays: Replays,
     engines: Engines,
+    works: Works,
     doomed: Vec<u32>,
     /// Connections that take long to take their last bytes.
     farewells: HashMap<u32, Farewell, foldhash::fast::RandomState>,
@@ -243,6 +246,7 @@ impl<N: Net> Reactor<N> {
             gaps_owed: Vec::new(),
             replays: Replays::default(),
             engines: Engines::default(),
+            works: Works::default(),
             doomed: Vec::new(),
             farewells: HashMap::default(),
             blocked: 0,
@@ -276,6 +280,7 @@ impl<N: Net> Reactor<N> {
         self.run_timers();
         self.run_sessions();
         self.run_laps();
+        self.run_works();
         self.serve_polled();
         self.flush_dirty();
         self.end_broken();
@@ -283,7 +288,7 @@ impl<N: Net> Reactor<N> {
         self.metrics.set_lagging(self.blocked);
         self.now = self.net.now();
         self.metrics.on_turn(began, self.now);
-        let empty = self.connections.len() == 0 && self.placement.is_empty(self.index);
+        let empty = self.connections.len() == 0 && self.placement.is_empty(self.index) && self.works.is_empty();
         let finished = self.phase != Phase::Serving && empty;
         Ok(if finished { Flow::Finished } else { Flow::Continue })
     }
@@ -313,6 +318,7 @@ impl<N: Net> Reactor<N> {
             || !self.accept_again.is_empty()
             || !self.read_again.is_empty()
             || !self.write_again.is_empty()
+            || self.works.has_ready()
             || self.sweep_from.is_some();
         if busy {
             return Duration::ZERO;

@@ -82,6 +82,32 @@ fn all_or_nothing() {
     assert_eq!(live.next_data(), r#"{"n":2}"#, "nothing of all that was published");
 }
 
+/// Its events are published a few at a time, between deliveries. Published all at once, they would push each other off the log
+/// (16,384 events of what a reader may be behind by) before the first is delivered.
+#[test]
+fn readers_follow_a_request_that_brings_more_than_the_log_holds() {
+    let hub = Hub::start_with(&["--reactors", "1"], &[]);
+    let mut live = SseClient::open(&hub, CHANGES);
+    let events: Vec<String> = (0..20_000).map(|n| json!({ "n": n }).to_string()).collect();
+    let body = format!("[{}]", events.join(","));
+    std::thread::scope(|scope| {
+        let posted = scope.spawn(|| ids(&hub.post(CHANGES, &body)));
+        let mut got = Vec::with_capacity(events.len());
+        for event in &events {
+            let received = live.next();
+            assert_eq!(received.data, *event);
+            got.push(received.id);
+        }
+        assert_eq!(posted.join().expect("it is answered"), got);
+    });
+    // Something is wrong at the very end: nothing of it is published.
+    let bad = format!("[{},7]", events.join(","));
+    let answer = hub.post(CHANGES, bad);
+    assert_eq!((answer.status, answer.json()["error"]["field"].as_str()), (400, Some("[20000]")));
+    ids(&hub.post(CHANGES, r#"{"n":"last"}"#));
+    assert_eq!(live.next_data(), r#"{"n":"last"}"#);
+}
+
 #[test]
 fn pods_of_several_hubs_are_one_through_redis() {
     let server = RedisServer::start();
@@ -94,5 +120,12 @@ fn pods_of_several_hubs_are_one_through_redis() {
     assert_eq!((answer.status, answer.json()), (201, json!({ "ids": [Value::Null, Value::Null] })));
     for client in &mut clients {
         assert_eq!([client.next_data(), client.next_data()], [r#"{"n":1}"#, r#"{"n":2}"#]);
+    }
+    // Part by part, each when the broker has taken the one before.
+    let many: Vec<String> = (0..300).map(|n| json!({ "n": n }).to_string()).collect();
+    let answer = hubs[1].post(CHANGES, format!("[{}]", many.join(",")));
+    assert_eq!((answer.status, answer.json()), (201, json!({ "ids": vec![Value::Null; 300] })));
+    for client in &mut clients {
+        many.iter().for_each(|event| assert_eq!(client.next_data(), *event));
     }
 }

@@ -30,6 +30,11 @@ impl Response {
         }
     }
 
+    /// JSON that is written already.
+    pub fn json_text(status: u16, body: Vec<u8>) -> Self {
+        Self { status, headers: typed("application/json"), body }
+    }
+
     /// Plain text.
     pub fn text(status: u16, text: &str) -> Self {
         Self { status, headers: typed("text/plain; charset=utf-8"), body: text.as_bytes().to_vec() }

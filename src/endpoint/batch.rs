@@ -1,0 +1,159 @@
+//! Many events in one request, checked and published step by step: first all of them are checked, then all are published.
+
+use std::{fmt, ops::Range};
+
+use super::{
+    Context,
+    publish::{Outgoing, publish_part},
+    work::{STEP_BYTES, STEP_ENTRIES, Step, Work},
+};
+use crate::{
+    bus::{AnswerForm, PublishFailed, Receipt, Waiting},
+    clock::Moment,
+    protocol::{
+        http::Response,
+        json_values::{BadJson, JsonValues},
+    },
+    topic::Topic,
+};
+
+/// What an API means by a batch.
+pub(super) trait BatchForm: Send + fmt::Debug {
+    /// Whether a body that is no array may hold several values, one behind the other.
+    const TAKES_LINES: bool;
+
+    /// The event that `entry` is, the one of this index, or what is wrong with it. Called twice for each: when all are checked,
+    /// and when it is published.
+    fn check(&self, index: usize, entry: &str, context: &Context<'_>) -> Result<Outgoing, Response>;
+
+    /// The answer to a body that is not what it should be as a whole, or in this entry.
+    fn refuse(&self, index: Option<usize>, bad: &BadJson) -> Response;
+
+    /// Takes note of what became of an event, in the order of the entries.
+    fn note(&mut self, topic: &Topic, receipt: Receipt);
+
+    /// The answer, once all is noted.
+    fn finish(&mut self) -> Response;
+
+    /// What it holds for the answer, in bytes.
+    fn held_bytes(&self) -> usize;
+}
+
+/// A batch on its way in.
+#[derive(Debug)]
+pub(super) struct Batch<F> {
+    form: F,
+    body: String,
+    values: JsonValues,
+    /// Where in the body the entries stand that were checked: eight bytes each, however small they are.
+    entries: Vec<Range<u32>>,
+    /// How many of them are published, or on their way. `None`: not all are checked.
+    published: Option<usize>,
+    /// Whether the memory budget was spent when the first was to be published: then none is.
+    is_refused: bool,
+    began: Moment,
+}
+
+impl<F: BatchForm> Batch<F> {
+    /// The batch in `body`.
+    pub(super) fn new(form: F, body: &[u8], now: Moment) -> Result<Self, Response> {
+        let body = match simdutf8::compat::from_utf8(body) {
+            Ok(text) => text.to_owned(),
+            Err(bad) => {
+                return Err(
+                    form.refuse(None, &BadJson { message: "it is not UTF-8".to_owned(), at: bad.valid_up_to() })
+                );
+            }
+        };
+        let (values, entries) = (JsonValues::default(), Vec::new());
+        Ok(Self { form, body, values, entries, published: None, is_refused: false, began: now })
+    }
+
+    /// Checks the next entries; `true` once all are.
+    fn check_some(&mut self, context: &Context<'_>) -> Result<bool, Response> {
+        let from = self.values.consumed_bytes();
+        for _ in 0..STEP_ENTRIES {
+            let index = self.entries.len();
+            let value = match self.values.next(&self.body) {
+                Ok(Some(value)) => value.get(),
+                Ok(None) => return Ok(true),
+                Err(bad) => return Err(self.form.refuse(Some(index), &bad)),
+            };
+            let end = self.values.consumed_bytes();
+            if index == 1 && !F::TAKES_LINES && !self.values.is_array() {
+                let message = "something follows the value; several are an array of them".to_owned();
+                return Err(self.form.refuse(None, &BadJson { message, at: end - value.len() }));
+            }
+            self.form.check(index, value, context)?;
+            // The body's size is the HTTP reader's to limit, far below what is too much for these.
+            self.entries.push((end - value.len()) as u32..end as u32);
+            if STEP_BYTES <= end - from {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Publishes the entries from this one on, as many as a step has. How many those were, and whether receipts follow.
+    fn publish_some(&mut self, from: usize, context: &Context<'_>) -> (usize, bool) {
+        let (mut part, mut bytes, mut count) = (Vec::new(), 0, 0);
+        for range in self.entries[from..].iter().take(STEP_ENTRIES) {
+            let entry = &self.body[range.start as usize..range.end as usize];
+            // It was good when it was checked, and nothing of it has changed.
+            part.extend(self.form.check(from + count, entry, context));
+            (bytes, count) = (bytes + entry.len(), count + 1);
+            if STEP_BYTES <= bytes {
+                break;
+            }
+        }
+        if self.is_refused {
+            part.iter().for_each(|outgoing| self.form.note(&outgoing.topic, Err(PublishFailed::NoRoom)));
+            return (count, false);
+        }
+        match publish_part(part, AnswerForm::Part, context) {
+            Some((waiting, receipts)) => {
+                self.take_receipts(waiting, receipts, context);
+                (count, false)
+            }
+            None => (count, true),
+        }
+    }
+}
+
+impl<F: BatchForm> Work for Batch<F> {
+    fn step(&mut self, context: &Context<'_>) -> Step {
+        let Some(published) = self.published else {
+            match self.check_some(context) {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.published = Some(0);
+                    self.is_refused = context.hub.bus.budget().is_spent();
+                }
+                Err(response) => return Step::Done(response),
+            }
+            return Step::More;
+        };
+        if published == self.entries.len() {
+            return Step::Done(self.form.finish());
+        }
+        let (count, is_waiting) = self.publish_some(published, context);
+        self.published = Some(published + count);
+        if is_waiting { Step::Waiting } else { Step::More }
+    }
+
+    fn take_receipts(&mut self, waiting: Waiting, receipts: Vec<Receipt>, context: &Context<'_>) {
+        let metrics = &context.hub.metrics.reactors[context.reactor];
+        for (topic, receipt) in waiting.topics.iter().zip(receipts) {
+            metrics.on_publish(context.now.since(self.began));
+            self.form.note(topic, receipt);
+        }
+    }
+
+    fn is_committed(&self) -> bool {
+        self.published.is_some()
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.body.len() + self.entries.capacity() * size_of::<Range<u32>>() + self.form.held_bytes()
+    }
+}

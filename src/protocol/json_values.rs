@@ -1,0 +1,162 @@
+//! Several JSON values in one text, taken out one at a time: an array, or one value behind the other (JSON lines). Whoever
+//! takes them can stop after each, and go on later.
+
+use serde_json::value::RawValue;
+
+/// Where in its text the next value begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JsonValues {
+    at: usize,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Start,
+    /// In an array, behind a value, or at its start if it has none yet.
+    Array {
+        is_first: bool,
+    },
+    /// One value behind the other.
+    Lines,
+    End,
+}
+
+/// Why a text is no JSON, or no list of JSON values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadJson {
+    /// What was found.
+    pub message: String,
+    /// At which byte of the text the value begins that cannot be read, or what stands in its place.
+    pub at: usize,
+}
+
+impl JsonValues {
+    /// How many bytes of the text are done with.
+    pub fn consumed_bytes(&self) -> usize {
+        self.at
+    }
+
+    /// Whether the text is an array. Known once a value was asked for.
+    pub fn is_array(&self) -> bool {
+        matches!(self.place, Place::Array { .. })
+    }
+
+    /// The next value of `text`, always the same text; `None` at the end. Reads this value and the space around it, and nothing
+    /// behind.
+    pub fn next<'a>(&mut self, text: &'a str) -> Result<Option<&'a RawValue>, BadJson> {
+        self.skip_space(text);
+        if self.place == Place::Start {
+            self.place = match self.peek(text) {
+                Some(b'[') => {
+                    self.at += 1;
+                    self.skip_space(text);
+                    Place::Array { is_first: true }
+                }
+                _ => Place::Lines,
+            };
+        }
+        let goes_on = match (self.place, self.peek(text)) {
+            (Place::Array { .. }, None) => return Err(self.bad("the array does not end")),
+            (Place::Array { .. }, Some(b']')) => {
+                self.at += 1;
+                self.skip_space(text);
+                self.place = Place::End;
+                if self.at < text.len() {
+                    return Err(self.bad("something follows the array"));
+                }
+                false
+            }
+            (Place::Array { is_first: false }, Some(b',')) => {
+                self.at += 1;
+                true
+            }
+            (Place::Array { is_first: false }, Some(_)) => return Err(self.bad("a comma or the array's end is due")),
+            (Place::Array { is_first: true }, Some(_)) => true,
+            (Place::Lines | Place::Start, next) => next.is_some(),
+            (Place::End, _) => false,
+        };
+        if goes_on { self.take_value(text).map(Some) } else { Ok(None) }
+    }
+
+    fn take_value<'a>(&mut self, text: &'a str) -> Result<&'a RawValue, BadJson> {
+        let mut values = serde_json::Deserializer::from_str(&text[self.at..]).into_iter::<&RawValue>();
+        match values.next() {
+            Some(Ok(value)) => {
+                self.at += values.byte_offset();
+                if let Place::Array { is_first } = &mut self.place {
+                    *is_first = false;
+                }
+                Ok(value)
+            }
+            Some(Err(error)) => Err(self.bad(&error.to_string())),
+            None => Err(self.bad("a value is due")),
+        }
+    }
+
+    fn peek(&self, text: &str) -> Option<u8> {
+        text.as_bytes().get(self.at).copied()
+    }
+
+    fn skip_space(&mut self, text: &str) {
+        let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+        self.at += text.as_bytes()[self.at..].iter().take_while(|byte| is_space(byte)).count();
+    }
+
+    fn bad(&self, message: &str) -> BadJson {
+        BadJson { message: message.to_owned(), at: self.at }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_come_one_by_one() {
+        let check = |text: &str, expected: &[&str], end: Result<(), &str>| {
+            let mut values = JsonValues::default();
+            let mut found = Vec::new();
+            let ended = loop {
+                match values.next(text) {
+                    Ok(Some(value)) => found.push(value.get()),
+                    Ok(None) => break Ok(()),
+                    Err(bad) => break Err(bad.message),
+                }
+            };
+            assert_eq!(found, expected, "{text}");
+            match (ended, end) {
+                (Ok(()), Ok(())) => assert!(matches!(values.next(text), Ok(None)), "{text}: the end stays the end"),
+                (Err(message), Err(part)) => assert!(message.contains(part), "{text}: {message}"),
+                (ended, _) => panic!("{text}: {ended:?}"),
+            }
+            // The crate's own reader of whole texts takes the same for good.
+            let whole = match text.trim_start().starts_with('[') {
+                true => serde_json::from_str::<Vec<&RawValue>>(text).is_ok(),
+                false => serde_json::Deserializer::from_str(text).into_iter::<&RawValue>().all(|value| value.is_ok()),
+            };
+            assert_eq!(whole, end.is_ok(), "{text}");
+        };
+        check("", &[], Ok(()));
+        check(" \n", &[], Ok(()));
+        check("[]", &[], Ok(()));
+        check(" [ ] ", &[], Ok(()));
+        check("[1]", &["1"], Ok(()));
+        check(" [ {\"a\": [1]} ,\"b\" , 2.5 ]\r\n", &["{\"a\": [1]}", "\"b\"", "2.5"], Ok(()));
+        check("{\"a\":1}\n{\"b\":2}\n", &["{\"a\":1}", "{\"b\":2}"], Ok(()));
+        check("{}{} 7 \"x\"[1]", &["{}", "{}", "7", "\"x\"", "[1]"], Ok(()));
+        check("[", &[], Err("does not end"));
+        check("[1", &["1"], Err("does not end"));
+        check("[1,", &["1"], Err("a value is due"));
+        check("[1,]", &["1"], Err("expected value"));
+        check("[,1]", &[], Err("expected value"));
+        check("[1 2]", &["1"], Err("a comma"));
+        check("[1]]", &["1"], Err("something follows"));
+        check("[1] 2", &["1"], Err("something follows"));
+        check("[{\"a\":}]", &[], Err("expected value"));
+        check("{", &[], Err("EOF"));
+        check("7x", &[], Err("trailing characters"));
+        check("1,2", &["1"], Err("expected value"));
+    }
+}

@@ -1,0 +1,150 @@
+//! Work of requests that goes on over several turns ([`crate::endpoint::Work`]): who does the next step, and for how long.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    Reactor,
+    net::{Net, Token},
+};
+use crate::{
+    auth::Identity,
+    bus::{Receipt, Waiting},
+    endpoint::{Context, Hub, OpenWork, Overload, Step, Work},
+    protocol::http::Response,
+};
+
+/// How long work is done in a turn; then laps, and whatever arrives, come first again. A step takes a fifth of it or so.
+const WORK_SLICE: Duration = Duration::from_micros(500);
+
+/// The work under way on a reactor.
+#[derive(Debug, Default)]
+pub(super) struct Works {
+    /// What can go on, the next first.
+    ready: VecDeque<Job>,
+    /// What waits for receipts, by the connection's token.
+    waiting: HashMap<u64, Job, foldhash::fast::RandomState>,
+}
+
+/// The work of one request.
+#[derive(Debug)]
+struct Job {
+    work: Box<dyn Work>,
+    /// The connection that waits for the answer; it may have left.
+    token: Token,
+    /// The request's door, as the metrics number them.
+    route: usize,
+    admin: bool,
+    overload: Option<Overload>,
+    identity: Option<Arc<Identity>>,
+    /// What it holds of the memory budget, in bytes.
+    charged_bytes: usize,
+}
+
+impl Works {
+    /// Whether some of it can go on.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether none is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.waiting.is_empty()
+    }
+}
+
+impl<N: Net> Reactor<N> {
+    /// Takes in the work of the request that the connection at `slot` waits for.
+    pub(super) fn open_work(&mut self, slot: u32, route: usize, open: OpenWork) {
+        let OpenWork { work, is_waiting, headers } = open;
+        let budget = self.hub.bus.budget();
+        if !work.is_committed() && budget.is_spent() {
+            let response =
+                Response::error(503, "overloaded", "the memory budget is spent; nothing was published", None);
+            return self.respond(slot, route, &response.with("Retry-After", "1"));
+        }
+        self.keep_fields(slot, headers);
+        let token = self.connections.token(slot);
+        let Some(connection) = self.connections.at(slot) else { return };
+        let (admin, overload, identity) = (connection.admin, connection.overload, connection.identity.clone());
+        let mut job = Job { work, token, route, admin, overload, identity, charged_bytes: 0 };
+        self.charge_job(&mut job);
+        self.put_job(job, is_waiting);
+    }
+
+    /// Does steps of what is under way, in turns, until the slice is over.
+    pub(super) fn run_works(&mut self) {
+        if !self.works.has_ready() {
+            return;
+        }
+        let began = self.net.now();
+        while let Some(job) = self.works.ready.pop_front() {
+            self.step_job(job);
+            if WORK_SLICE <= self.net.now().since(began) {
+                break;
+            }
+        }
+    }
+
+    /// The receipts of a part of what the connection `token` waits for.
+    pub(super) fn resume_work(&mut self, token: Token, waiting: Waiting, receipts: Vec<Receipt>) {
+        let Some(mut job) = self.works.waiting.remove(&token.pack()) else { return };
+        let hub = Arc::clone(&self.hub);
+        let (door, identity) = ((job.admin, job.overload), job.identity.clone());
+        let context = self.context_of(&hub, job.token, door, identity.as_deref());
+        job.work.take_receipts(waiting, receipts, &context);
+        self.put_job(job, false);
+    }
+
+    fn step_job(&mut self, mut job: Job) {
+        if self.connections.named(job.token).is_none() && !job.work.is_committed() {
+            return self.hub.bus.budget().adjust(job.charged_bytes, 0);
+        }
+        let hub = Arc::clone(&self.hub);
+        let (door, identity) = ((job.admin, job.overload), job.identity.clone());
+        let context = self.context_of(&hub, job.token, door, identity.as_deref());
+        let step = job.work.step(&context);
+        match step {
+            Step::More => {
+                self.charge_job(&mut job);
+                self.put_job(job, false);
+            }
+            Step::Waiting => {
+                self.charge_job(&mut job);
+                self.put_job(job, true);
+            }
+            Step::Done(response) => {
+                hub.bus.budget().adjust(job.charged_bytes, 0);
+                self.answer_later(job.token, job.route, &response);
+            }
+        }
+    }
+
+    fn put_job(&mut self, job: Job, is_waiting: bool) {
+        if is_waiting {
+            self.works.waiting.insert(job.token.pack(), job);
+        } else {
+            self.works.ready.push_back(job);
+        }
+    }
+
+    fn charge_job(&self, job: &mut Job) {
+        let held_bytes = job.work.held_bytes();
+        self.hub.bus.budget().adjust(job.charged_bytes, held_bytes);
+        job.charged_bytes = held_bytes;
+    }
+
+    /// The connection may have left, and another may stand in its slot: the token is the request's own.
+    fn context_of<'hub>(
+        &self,
+        hub: &'hub Hub,
+        token: Token,
+        door: (bool, Option<Overload>),
+        identity: Option<&'hub Identity>,
+    ) -> Context<'hub> {
+        Context { token: token.pack(), ..self.context(hub, token.slot, door, identity) }
+    }
+}
