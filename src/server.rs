@@ -434,6 +434,8 @@ fn reactor_config(config: &Config, shares: DescriptorShares, admin_from: usize) 
         admin_connections_max: shares.admin,
         refusals_max: shares.refusals,
         connections_per_ip_max: config.server.max_connections_per_ip,
+        pending_max: config.server.max_pending,
+        pending_per_ip_max: config.server.max_pending_per_ip,
         trusted: config.proxy.trusted.clone(),
         proxy_protocol: config.proxy.proxy_protocol,
         outbox_bytes_max: limits.outbox_bytes_max,

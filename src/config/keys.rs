@@ -475,6 +475,13 @@ pub(super) const KEYS: &[Key<Written>] = &[
           help: "The most bytes that a client shows to enter a namespace, such as its token, and the most that are held of its \
                  messages before.",
           field: |it| Field::Size { value: &mut it.engine.connect_bytes_max, min: 1 } },
+    Key { path: "socketio.max_pending",
+          help: "Sessions that long polling carries and whose client has entered no namespace; beyond it the oldest ends. They do \
+                 not count for server.max_connections.",
+          field: |it| Field::Count { value: &mut it.server.max_pending, min: 1 } },
+    Key { path: "socketio.max_pending_per_ip",
+          help: "The same for one address. 0: no limit.",
+          field: |it| Field::Count { value: &mut it.server.max_pending_per_ip, min: 0 } },
     Key { path: "socketio.connect_timeout",
           help: "How long a client may take until it has entered a namespace.",
           field: |it| Field::Span { value: &mut it.engine.connect_timeout, min: MILLISECOND } },

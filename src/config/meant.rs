@@ -76,6 +76,10 @@ pub struct Server {
     pub reserved_descriptors: usize,
     /// Connections at a time from one peer address; 0 stands for no limit.
     pub max_connections_per_ip: usize,
+    /// Engine.IO sessions whose clients have entered no namespace.
+    pub max_pending: usize,
+    /// The same for one address; zero: no limit.
+    pub max_pending_per_ip: usize,
     /// What logs, outboxes and half-received requests may hold together, in bytes.
     pub memory_budget: usize,
     /// The topics of a WebSocket connection that names none.
@@ -229,6 +233,8 @@ impl Default for Server {
             max_refusals: 256,
             reserved_descriptors: 64,
             max_connections_per_ip: 0,
+            max_pending: 10_000,
+            max_pending_per_ip: 1000,
             memory_budget: 1024 * MIB,
             default_topics: vec![Topic::parse("events.critical").expect("a constant that is a valid name")],
             live_timeout: Duration::from_secs(2),

@@ -77,6 +77,8 @@ pub(super) const REPLAYING: u16 = 512;
 pub(super) const ABSENT: u16 = 1024;
 /// Such a session, and a poll waits for news of it.
 pub(super) const POLLED: u16 = 2048;
+/// A session that takes no connection's place yet: requests carry it, and its client has entered no namespace.
+pub(super) const UNCOUNTED: u16 = 4096;
 
 impl State {
     #[inline]

@@ -4,7 +4,7 @@ use rand::RngExt;
 
 use super::{
     Reactor,
-    connection::{ABSENT, BLOCKED, CLOSING, DOOMED, HELD, LINGERING, PEER_ENDED},
+    connection::{ABSENT, BLOCKED, CLOSING, DOOMED, HELD, LINGERING, PEER_ENDED, UNCOUNTED},
     net::Net,
 };
 use crate::{
@@ -187,8 +187,10 @@ impl<N: Net> Reactor<N> {
                     debug_assert!(false, "freed without an end: {session:?}");
                 }
                 debug_assert!(connection.subscriptions.is_empty(), "freed with subscriptions");
-                self.uncount_peer(connection.peer);
-                self.placement.on_gone(self.index, connection.share());
+                if !connection.state.has(UNCOUNTED) {
+                    self.uncount_peer(connection.peer);
+                    self.placement.on_gone(self.index, connection.share());
+                }
             }
         }
     }

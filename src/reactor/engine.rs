@@ -10,6 +10,7 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
+    net::IpAddr,
     time::Duration,
 };
 
@@ -17,8 +18,9 @@ use rand::RngExt;
 
 use super::{
     Reactor,
-    connection::{ABSENT, BLOCKED, Connection, POLLED},
+    connection::{ABSENT, BLOCKED, Connection, POLLED, UNCOUNTED},
     net::{Net, Token},
+    pending::Pending,
     placement::Share,
     polls::poll_response,
 };
@@ -50,6 +52,8 @@ pub(super) struct Engines {
     pub(super) due: BinaryHeap<Reverse<(Moment, u64)>>,
     /// Sessions with a poll that waits, and news.
     pub(super) polled: Vec<u32>,
+    /// Sessions whose clients have entered no namespace yet.
+    pub(super) pending: Pending,
 }
 
 #[derive(Debug)]
@@ -64,6 +68,8 @@ pub(super) struct Entry {
     pub(super) pids: Vec<Box<str>>,
     /// Which subscription a poll begins with, so that a busy topic leaves room for the others.
     pub(super) turn: usize,
+    /// Its number among those whose client has entered no namespace yet.
+    pub(super) pending: Option<u64>,
 }
 
 impl Engines {
@@ -114,16 +120,15 @@ impl<N: Net> Reactor<N> {
     }
 
     fn open_polled(&mut self, slot: u32, route: usize, layer: Layer) -> Result<(), Response> {
-        let later = |status, why| Response::error(status, "overloaded", why, None).with("Retry-After", "2");
-        if self.config.connections_max <= self.placement.of_share(Share::Served) {
-            return Err(later(503, "the hub has all the connections it is configured to serve"));
-        }
         let stream = self.net.nowhere();
         let Some(opener) = self.connections.at(slot) else { return Ok(()) };
         let (peer, admin, identity) = (opener.peer, opener.admin, opener.identity.clone());
-        if 0 < self.count_peer(peer) {
-            self.uncount_peer(peer);
-            return Err(later(429, "this address has all the connections it may have"));
+        // Messages of the application itself begin at once: such a session is a connection like any other.
+        let is_pending = layer == Layer::SocketIo;
+        if is_pending {
+            self.make_room_for_pending(peer);
+        } else {
+            self.claim_place(peer, admin)?;
         }
         let sid = self.new_session_id();
         let session = EngineSession::polled(sid, layer, &self.config.limits.engine, self.now);
@@ -132,16 +137,32 @@ impl<N: Net> Reactor<N> {
             let mut connection = Connection::new(stream, peer, admin, Session::Engine(Box::new(session)), now);
             connection.transport = Transport::SocketIo;
             connection.identity = identity;
-            connection.state.set(ABSENT);
+            connection.state.set(if is_pending { ABSENT | UNCOUNTED } else { ABSENT });
             connection
         });
-        self.placement.keep(self.index, Share::of_listener(admin));
         self.metrics.on_open(Transport::SocketIo);
         self.enter_session(token.slot, sid);
+        if is_pending {
+            self.note_pending(token.slot);
+        }
         let (mut frames, mut payload) = (Vec::new(), Vec::new());
         write_handshake(sid, true, &self.config.limits.engine, &mut frames);
         PayloadWriter::new(1, usize::MAX, &mut payload).push_frames(&frames);
         self.respond(slot, route, &poll_response(payload));
+        Ok(())
+    }
+
+    /// Counts a connection that no socket stands for, or refuses it.
+    fn claim_place(&mut self, peer: Option<IpAddr>, admin: bool) -> Result<(), Response> {
+        let later = |status, why| Response::error(status, "overloaded", why, None).with("Retry-After", "2");
+        if self.config.connections_max <= self.placement.of_share(Share::Served) {
+            return Err(later(503, "the hub has all the connections it is configured to serve"));
+        }
+        if 0 < self.count_peer(peer) {
+            self.uncount_peer(peer);
+            return Err(later(429, "this address has all the connections it may have"));
+        }
+        self.placement.keep(self.index, Share::of_listener(admin));
         Ok(())
     }
 
@@ -163,9 +184,9 @@ impl<N: Net> Reactor<N> {
 
     fn enter_session(&mut self, slot: u32, sid: SessionId) {
         self.engines.slots.insert(sid, slot);
-        self.engines
-            .sessions
-            .insert(slot, Entry { sid, waiting: None, probe: None, due: Moment(0), pids: Vec::new(), turn: 0 });
+        let due = Moment(0);
+        let entry = Entry { sid, waiting: None, probe: None, due, pids: Vec::new(), turn: 0, pending: None };
+        self.engines.sessions.insert(slot, entry);
         self.schedule_session(slot);
     }
 
@@ -298,9 +319,13 @@ impl<N: Net> Reactor<N> {
     /// A client that has closed or broken a rule, or was silent for too long, finds no session when it polls again. One that
     /// the hub has sent away may come for the reason.
     fn drop_unpolled(&mut self, slot: u32) {
+        let is_pending = self.is_pending(slot);
         if let Some(connection) = self.connections.at(slot)
-            && let Err(Close::Done | Close::BadFrame(_) | Close::MessageTooBig | Close::RequestTimeout) =
-                connection.session
+            && (is_pending
+                || matches!(
+                    connection.session,
+                    Err(Close::Done | Close::BadFrame(_) | Close::MessageTooBig | Close::RequestTimeout)
+                ))
         {
             let unpolled_bytes = connection.outbox.pending().len();
             connection.outbox.advance(unpolled_bytes);
@@ -309,6 +334,7 @@ impl<N: Net> Reactor<N> {
 
     /// The slot is about to be freed.
     pub(super) fn forget_session(&mut self, slot: u32) {
+        self.leave_pending(slot);
         if let Some(entry) = self.engines.sessions.remove(&slot) {
             self.engines.slots.remove(&entry.sid);
             if let Some((token, route)) = entry.waiting {

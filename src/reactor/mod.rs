@@ -28,6 +28,7 @@ mod mio_net;
 mod net;
 mod origin;
 mod pass;
+mod pending;
 mod placement;
 mod polls;
 mod replay;
@@ -94,6 +95,10 @@ pub struct Config {
     pub refusals_max: usize,
     /// Connections from one address; zero: no limit.
     pub connections_per_ip_max: usize,
+    /// Engine.IO sessions of the whole hub whose clients have entered no namespace; beyond it the oldest goes.
+    pub pending_max: usize,
+    /// The same for one address; zero: no limit.
+    pub pending_per_ip_max: usize,
     /// Peers that are believed when they say for whom they connect. They are not counted by address themselves.
     pub trusted: Trusted,
     /// Whether connections from these peers begin with a header of the PROXY protocol.
@@ -131,6 +136,8 @@ impl Default for Config {
             admin_connections_max: 64,
             refusals_max: 256,
             connections_per_ip_max: 0,
+            pending_max: 10_000,
+            pending_per_ip_max: 1000,
             trusted: Trusted::default(),
             proxy_protocol: false,
             outbox_bytes_max: 256 * 1024,

@@ -112,6 +112,10 @@ impl<N: Net> Reactor<N> {
             socket_io::write_connect_error(&namespace, why, None, &mut frames);
             return self.send_frames(slot, &frames);
         }
+        if let Err(why) = self.claim_connection(slot) {
+            socket_io::write_connect_error(&namespace, why, None, &mut frames);
+            return self.send_frames(slot, &frames);
+        }
         let Some(sockets) = self.sockets(slot) else { return };
         let (pid, sid, topics) = match back {
             Some(Recovered { pid, sid, topics }) => (Some(pid), sid.unwrap_or_else(random_name), topics),

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, time::Duration};
 
 use super::{
     Reactor,
-    connection::{ABSENT, BLOCKED, POLLED, READ_AGAIN, State},
+    connection::{ABSENT, BLOCKED, POLLED, READ_AGAIN, State, UNCOUNTED},
     net::Net,
 };
 use crate::{
@@ -110,6 +110,15 @@ impl<N: Net> Reactor<N> {
         if let Err(error) = self.net.rename(&mut stream, token) {
             tracing::warn!(%error, "cannot watch a connection");
             return self.end(session, Close::Internal("the connection cannot be watched"));
+        }
+        self.leave_pending(session);
+        let Some(connection) = self.connections.at(session) else { return };
+        // From now on it has a socket, and takes the place that this one had.
+        if connection.state.has(UNCOUNTED) {
+            connection.state.clear(UNCOUNTED);
+            let (peer, share) = (connection.peer, connection.share());
+            self.placement.keep(self.index, share);
+            self.count_peer(peer);
         }
         let Some(connection) = self.connections.at(session) else { return };
         connection.stream = stream;

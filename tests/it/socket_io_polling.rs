@@ -172,24 +172,56 @@ fn requests_that_fit_no_session_are_refused_by_the_protocols_numbers() {
     assert_eq!(client.post("40").text(), "ok", "nobody else is harmed");
 }
 
+/// So that whoever makes sessions without end keeps nobody out who has shown a token.
 #[test]
-fn sessions_count_against_the_limit_on_connections() {
-    let hub = Hub::start_with(&["--reactors", "2"], &[("server.max_connections", "20")]);
-    let mut shared = HttpConnection::new(hub.connect());
-    let mut opened = 0;
-    let refused = loop {
-        let response = shared.request(Method::Get, BY_POLLING, &[], b"");
-        if response.status != 200 {
-            break response;
+fn sessions_count_against_the_limit_on_connections_once_they_are_in_a_namespace() {
+    for (limit, why) in [
+        ("server.max_connections", "the hub has all the connections"),
+        ("server.max_connections_per_ip", "this address has all the connections"),
+    ] {
+        let hub = Hub::start_with(&["--reactors", "1"], &[(limit, "4")]);
+        let mut shared = HttpConnection::new(hub.connect());
+        let mut ask = |method, target: &str, body: &str| {
+            let response = shared.request(method, target, &[], body.as_bytes());
+            assert_eq!(response.status, 200, "{target}: {}", response.text());
+            response.text()
+        };
+        let open = |text: String| {
+            let handshake: serde_json::Value = serde_json::from_str(&text[1..]).expect("a handshake");
+            format!("{BY_POLLING}&sid={}", handshake["sid"].as_str().expect("a text"))
+        };
+        let targets: Vec<String> = (0..30).map(|_| open(ask(Method::Get, BY_POLLING, ""))).collect();
+        // The connection that asks is one of them.
+        for (number, target) in targets.iter().enumerate() {
+            ask(Method::Post, target, "40");
+            let told = ask(Method::Get, target, "");
+            let expected = if number < 3 { "40{".to_owned() } else { format!("44{{\"message\":\"{why}") };
+            assert!(told.starts_with(&expected), "{number}: {told}");
         }
-        opened += 1;
-        assert!(opened < 20, "the limit is never reached");
-    };
-    assert_eq!(refused.status, 503);
-    assert!(refused.header("retry-after").is_some());
-    // The connection that asks is one of them.
-    assert_eq!(opened, 19);
-    drop(shared);
+        // Who leaves makes room.
+        ask(Method::Post, &targets[0], "1");
+        wait_until("there is room", || {
+            ask(Method::Post, &targets[29], "40");
+            ask(Method::Get, &targets[29], "").starts_with("40{").then_some(())
+        });
+    }
+}
+
+#[test]
+fn the_oldest_session_in_no_namespace_makes_room() {
+    for limit in ["socketio.max_pending", "socketio.max_pending_per_ip"] {
+        let hub = Hub::start_with(&["--reactors", "1"], &[(limit, "3")]);
+        let entered = Polled::open(&hub).enter();
+        let sessions = [(); 4].map(|()| Polled::open(&hub));
+        let statuses = sessions.each_ref().map(|session| session.post("3").status);
+        assert_eq!(statuses, [400, 200, 200, 200], "{limit}");
+        wait_for_sessions(&hub, 4);
+        let [.., newest] = sessions;
+        for mut client in [newest.enter(), entered] {
+            client.emit("ping", &json!(null));
+            client.expect_event("pong");
+        }
+    }
 }
 
 #[test]
