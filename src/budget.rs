@@ -106,6 +106,11 @@ impl Charge {
         }
     }
 
+    /// Whether more than half of the budget is used.
+    pub fn is_tight(&self) -> bool {
+        self.budget.as_ref().is_some_and(|budget| budget.is_tight())
+    }
+
     /// Takes `bytes` more; false, and nothing is taken, if there is no room for them.
     pub fn try_grow(&self, bytes: usize) -> bool {
         let Some(budget) = &self.budget else { return true };

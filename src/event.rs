@@ -42,8 +42,11 @@ pub struct Event {
     pub accepted: Moment,
     /// Its type, if it was given one: the SSE `event:` field, the `type` of `fanfare.v1`. Never contains CR or LF.
     pub kind: Option<Box<str>>,
-    /// The payload, verbatim: valid UTF-8.
+    /// The payload, verbatim: valid UTF-8. If there is a `tail`, the part of it that other events share: what that part holds
+    /// of the memory budget is its own ([`crate::bus::Bus::share`]).
     pub data: Bytes,
+    /// The rest of the payload, behind a shared `data`.
+    pub tail: Option<Box<str>>,
     /// What it stands for in a topic whose slow readers get the newest event per key only.
     pub key: Option<Box<str>>,
     /// Set if it is no event but a hole in the log. In its place there every reader, early or late, is told of it once
@@ -65,6 +68,7 @@ impl Event {
             accepted: now,
             kind: kind.map(Box::from),
             data,
+            tail: None,
             key: None,
             gap: None,
             frames: FrameCache::default(),
@@ -80,31 +84,57 @@ impl Event {
     }
 
     /// Its frame in `format`, which `encode` makes. It is kept for the next who asks, unless the memory budget has no
-    /// room for it.
+    /// room for it. Frames cannot be shared between events, so those of a shared payload take no more than the half of the
+    /// budget that is not the logs'.
     pub fn frame(&self, format: Format, encode: impl FnOnce(&Self) -> Vec<u8>) -> Cow<'_, [u8]> {
         if let Some(frame) = self.frames.existing(format) {
             return Cow::Borrowed(frame);
         }
         let frame = encode(self);
-        if self.charge.try_grow(frame.len()) {
+        let has_room = self.tail.is_none() || !self.charge.is_tight();
+        if has_room && self.charge.try_grow(frame.len()) {
             Cow::Borrowed(self.frames.frame(format, || frame))
         } else {
             Cow::Owned(frame)
         }
     }
 
-    /// The payload as text. Publishing checks it once, so it is not checked again per encoding.
+    /// The whole payload.
+    pub fn payload(&self) -> Cow<'_, [u8]> {
+        match &self.tail {
+            None => Cow::Borrowed(&self.data),
+            Some(tail) => Cow::Owned([&self.data, tail.as_bytes()].concat()),
+        }
+    }
+
+    /// The whole payload as text. Publishing checks it once, so it is not checked again per encoding.
+    pub fn payload_text(&self) -> Cow<'_, str> {
+        match self.payload() {
+            Cow::Borrowed(payload) => Cow::Borrowed(std::str::from_utf8(payload).unwrap_or_default()),
+            Cow::Owned(payload) => Cow::Owned(String::from_utf8(payload).unwrap_or_default()),
+        }
+    }
+
+    /// The payload of an event without a `tail`, as text.
     pub fn text(&self) -> &str {
+        debug_assert!(self.tail.is_none(), "this is not the whole payload");
         std::str::from_utf8(&self.data).unwrap_or_default()
     }
 
     /// What the event is taken to weigh in a log: payload, type, key and the fixed parts.
     pub fn weight_bytes(&self) -> usize {
-        let key_bytes = self.key.as_ref().map_or(0, |key| key.len());
-        Self::least_weight_bytes(self.kind.as_deref(), &self.data) + key_bytes
+        let shared = if self.tail.is_some() { self.data.len() } else { 0 };
+        shared + self.own_bytes()
     }
 
-    /// The same for an event that is yet to be made, without its key: a part of the payload, or the type.
+    /// What it holds of the memory budget: all but what it shares.
+    pub fn own_bytes(&self) -> usize {
+        let text_bytes = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+        let data = if self.tail.is_some() { 0 } else { self.data.len() };
+        size_of::<Self>() + data + text_bytes(&self.tail) + text_bytes(&self.kind) + text_bytes(&self.key)
+    }
+
+    /// What an event that is yet to be made holds of the memory budget, without its key: a part of the payload, or the type.
     pub fn least_weight_bytes(kind: Option<&str>, data: &[u8]) -> usize {
         size_of::<Self>() + data.len() + kind.map_or(0, str::len)
     }

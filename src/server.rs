@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use crate::{
     auth::Auth,
     budget::Budget,
-    bus::{self, Archive, Bus, Doorbell, Generators, Inbox, LogKind, Outlet, Outlets, REACTORS_MAX, Wake},
+    bus::{self, Archive, Bus, Doorbell, Generators, Inbox, LogKind, Orders, Outlet, Outlets, REACTORS_MAX, Wake},
     clock::{Clock, Moment},
     config::{Address, Config, Pin},
     endpoint::{self, Hub, Phase, Telemetry},
@@ -236,7 +236,7 @@ impl Server {
             nets.push((net, admin_from));
             doorbells.push(Arc::new(Doorbell::new(waker as Arc<dyn Wake>)));
         }
-        let always = config.server.default_topics.clone();
+        let always = [config.server.default_topics.clone(), endpoint::order_topics()].concat();
         let redis = config.redis.clone().map(|redis| redis_pubsub::Config { always, ..redis });
         let status = redis.as_ref().map(|_| Arc::new(SourceStatus::new("redis")));
         let writer = match (&redis, &status) {
@@ -267,6 +267,7 @@ impl Server {
         let hub = build_hub(config, clock, Arc::clone(&bus), sources);
         let hub = Arc::new(hub.with_generators(control).with_telemetry(telemetry));
         start_password_threads(&hub.auth, clock, &cores.background).map_err(of_thread)?;
+        start_broadcasts(&hub, clock).map_err(of_thread)?;
         if let Some(streams) = &mut streams {
             streams.read(config, Arc::clone(&bus), clock).map_err(of_redis)?;
         }
@@ -383,6 +384,14 @@ fn start_password_threads(auth: &Auth, clock: Clock, cores: &[CoreId]) -> io::Re
         })?;
     }
     Ok(())
+}
+
+/// What carries out broadcasts to all streams. It ends with the process.
+fn start_broadcasts(hub: &Arc<Hub>, clock: Clock) -> io::Result<()> {
+    let broadcasts = Arc::clone(&hub.broadcasts);
+    hub.bus.set_orders(Arc::clone(&broadcasts) as Arc<dyn Orders>);
+    let hub = Arc::clone(hub);
+    thread::Builder::new().name("broadcasts".to_owned()).spawn(move || broadcasts.run(&hub, clock)).map(drop)
 }
 
 /// What makes up the events of the default streams, if the configuration asks for them.

@@ -65,6 +65,22 @@ impl Bus {
         under.map(|state| (state.topic.clone(), state.listeners.load(Ordering::Relaxed))).collect()
     }
 
+    /// Calls `visit` with the topics whose names begin with `prefix`, [`SLICE`] at a time, until one call is refused.
+    pub fn visit_topics<E>(&self, prefix: &str, mut visit: impl FnMut(Vec<Topic>) -> Result<(), E>) -> Result<(), E> {
+        let mut from = Bound::Included(prefix.to_owned());
+        loop {
+            let page = self.topics.page(from.as_ref().map(String::as_str), SLICE);
+            let under = page.iter().map(|state| &state.topic).take_while(|topic| topic.as_str().starts_with(prefix));
+            let topics: Vec<_> = under.cloned().collect();
+            let last = topics.last().filter(|_| topics.len() == SLICE).map(|topic| topic.as_str().to_owned());
+            visit(topics)?;
+            match last {
+                Some(last) => from = Bound::Excluded(last),
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// The figures of `topic`, if it exists.
     pub fn summary(&self, topic: &Topic, now: Moment) -> Option<TopicSummary> {
         Some(self.summary_of(&*self.topics.find(topic)?, now))

@@ -10,6 +10,7 @@ mod generators;
 mod idempotency;
 mod inbox;
 mod listing;
+mod orders;
 mod publish;
 mod reactors;
 mod retired;
@@ -26,6 +27,7 @@ pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveReply, ArchiveRequ
 pub use generators::{GeneratorAction, GeneratorFailed, GeneratorReply, GeneratorRequest, Generators};
 pub use inbox::{AnswerForm, Answered, Complete, CompleteFrames, Doorbell, Inbox, Mail, Note, Waiting, Wake};
 pub use listing::{HistoryPage, TopicSummary};
+pub use orders::{ORDERS, Orders, is_order};
 pub use publish::{Feed, Outlet, Publication, PublishFailed, PublishRefused, Receipt, Refusal, Reply};
 pub use reactors::{REACTORS_MAX, ReactorSet};
 pub use topics::{Attachment, Bus, Interest, NoRoom, TopicKey, TopicState};

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Bus, LogKind, Mail, NoRoom, ReactorSet, TopicState,
+    Bus, LogKind, Mail, NoRoom, ReactorSet, TopicState, is_order,
     topics::{Core, lock},
 };
 use crate::{
@@ -37,7 +37,8 @@ impl<'bus> Feed<'bus> {
     /// none of the broker's would be newer.
     pub fn gives_ids(&self, topic: &Topic) -> bool {
         let known = self.last.as_ref().filter(|state| state.topic == *topic);
-        known.map_or_else(|| self.bus.class(topic).log, |state| state.class.log) == LogKind::Memory
+        let log = known.map_or_else(|| self.bus.class(topic).log, |state| state.class.log);
+        log == LogKind::Memory || is_order(topic)
     }
 
     /// Appends an event to `topic` and hands it to every reactor that has listeners there. The id is the hub's own:
@@ -51,7 +52,11 @@ impl<'bus> Feed<'bus> {
     ) -> Result<EventId, PublishRefused> {
         self.bus.check(kind, &data)?;
         let bus = self.bus;
-        let charge = self.charge(kind, &data)?;
+        if is_order(topic) {
+            bus.take_order(topic, kind, data, now);
+            return Ok(bus.id_at(0));
+        }
+        let charge = self.charge(Event::least_weight_bytes(kind, &data))?;
         self.with_room(topic, |feed, state, core| {
             debug_assert!(state.class.log == LogKind::Memory, "a broker gives the ids of {topic}");
             if !bus.budget().is_spent() {
@@ -59,6 +64,39 @@ impl<'bus> Feed<'bus> {
             }
             let position = core.history.next();
             feed.append(state, core, state.event(bus.id_at(position), position, kind, data, now), charge, now)
+        })
+    }
+
+    /// As [`Feed::publish`], for an event whose payload is `shared`, which [`Bus::share`] made and the caller has checked, and
+    /// then `tail`. Where hubs share a broker the event comes past the broker, so it is appended only to a log that the broker
+    /// feeds at present: to one that is not fed, with something missing behind its end, nothing is added but another hole.
+    pub fn publish_shared(
+        &mut self,
+        topic: &Topic,
+        kind: &str,
+        shared: &Bytes,
+        tail: &str,
+        now: Moment,
+    ) -> Result<Option<EventId>, PublishRefused> {
+        let bus = self.bus;
+        let charge = self.charge(Event::least_weight_bytes(Some(kind), tail.as_bytes()))?;
+        self.with_room(topic, |feed, state, core| {
+            if bus.shared_outlet().is_some() && !core.live {
+                match core.history.event(core.history.next() - 1) {
+                    None => return None,
+                    Some(newest) if newest.gap.is_some() => {
+                        feed.append_loss(state, core, GapReason::SourceLost, now);
+                        return None;
+                    }
+                    Some(_) => {}
+                }
+            }
+            if !bus.budget().is_spent() {
+                feed.settle_lost(state, core, now);
+            }
+            let position = core.history.next();
+            let event = state.event_of(bus.id_at(position), position, Some(kind), shared.clone(), Some(tail), now);
+            Some(feed.append(state, core, event, charge, now))
         })
     }
 
@@ -91,7 +129,7 @@ impl<'bus> Feed<'bus> {
         now: Moment,
     ) -> Result<bool, PublishRefused> {
         self.bus.check(kind, &data)?;
-        let charge = self.charge(kind, &data)?;
+        let charge = self.charge(Event::least_weight_bytes(kind, &data))?;
         self.with_room(topic, |feed, state, core| {
             core.begin_at(id.before(), state);
             if id <= core.history.newest_id() {
@@ -118,7 +156,7 @@ impl<'bus> Feed<'bus> {
             return;
         }
         self.with_core(topic, |feed, state, core| {
-            if state.class.log != LogKind::Memory {
+            if is_order(topic) || state.class.log != LogKind::Memory {
                 return;
             }
             feed.bus.losses.fetch_add(1, Ordering::Relaxed);
@@ -171,8 +209,8 @@ impl<'bus> Feed<'bus> {
     }
 
     /// What an event takes of the memory budget: before its topic is made, so that a refusal leaves nothing behind.
-    fn charge(&self, kind: Option<&str>, data: &[u8]) -> Result<Charge, PublishRefused> {
-        self.bus.budget().try_charge(Event::least_weight_bytes(kind, data)).ok_or(PublishRefused::NoRoom)
+    fn charge(&self, bytes: usize) -> Result<Charge, PublishRefused> {
+        self.bus.budget().try_charge(bytes).ok_or(PublishRefused::NoRoom)
     }
 
     fn append(

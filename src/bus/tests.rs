@@ -166,7 +166,7 @@ fn shown(bus: &Bus, name: &str, start: Start) -> Vec<String> {
     let gap = page.gap.map(|gap| format!("[{} {} {}]", gap.from, gap.to, gap.reason));
     let show = |event: &Arc<crate::event::Event>| match event.gap {
         Some(gap) => format!("{}: {} {} {}", event.id, gap.from, gap.to, gap.reason),
-        None => format!("{}: {}", event.id, event.text()),
+        None => format!("{}: {}", event.id, event.payload_text()),
     };
     gap.into_iter().chain(page.events.iter().map(show)).collect()
 }
@@ -249,6 +249,55 @@ fn what_was_lost_on_those_let_in_early_is_told() {
     bus.mark_live(&topic("a"), Moment(0));
     bus.mark_live(&topic("a"), Moment(0));
     assert_eq!(shown(&bus, "a", Start::First), ["1000-1: 1000-0 1000-1 source_lost"]);
+}
+
+#[test]
+fn a_shared_payload_is_charged_once_until_the_last_of_its_events_is_gone() {
+    let budget = Arc::new(Budget::new(1 << 20));
+    let (bus, _) = bus_within(1, 10, Arc::clone(&budget));
+    let shared = bus.share(Bytes::from(vec![b'x'; 100_000])).expect("room");
+    let one = budget.used();
+    (0..300).for_each(|number| {
+        let (topic, tail) = (topic(&format!("t.{number}")), number.to_string());
+        bus.feed().publish_shared(&topic, "kind", &shared, &tail, Moment(0)).expect("room");
+    });
+    drop(shared);
+    let own = (budget.used() - one) / 300;
+    assert!(one == 100_000 && (100..1000).contains(&own), "{one} {own}");
+    let page = bus.history(&topic("t.299"), Start::First, 9, Moment(0)).expect("it exists");
+    let event = &page.events[0];
+    assert_eq!((event.payload().len(), event.payload_text().ends_with("x299")), (100_003, true));
+    assert!(100_000 < event.weight_bytes(), "a log's bounds count all of it");
+    drop(page);
+    bus.sweep(Moment(0) + Duration::from_secs(1000));
+    assert_eq!(budget.used(), 0);
+}
+
+/// A broadcast comes past the broker: where the broker's events do not arrive, it must not look as if nothing were missing.
+#[test]
+fn a_log_that_its_source_does_not_feed_takes_no_event_past_the_source() {
+    let outlets = Outlets { shared: Some(Box::new(Nowhere)), ..Outlets::default() };
+    let bus = Bus::new(Config { epoch: 1000, ..Config::default() }, vec![], outlets);
+    let (changes, _told) = crossbeam_channel::unbounded();
+    bus.watch_interest(LogKind::Memory, changes, Arc::new(Counting::default()));
+    let shared = bus.share(Bytes::from_static(b"x")).expect("room");
+    let send = |name: &str| bus.feed().publish_shared(&topic(name), "k", &shared, "", Moment(9)).expect("room");
+    assert_eq!(send("a"), None, "nobody can have anything of it");
+    bus.mark_live(&topic("a"), Moment(0));
+    assert!(send("a").is_some());
+    bus.mark_stale(&topic("a"));
+    assert!(send("a").is_some(), "a pattern may feed it, and nothing is missing");
+    bus.feed().report_loss(&topic("a"), GapReason::SourceLost, Moment(1));
+    assert_eq!(send("a"), None);
+    let expected = ["1000-1: x", "1000-2: x", "1000-3: 1000-2 1000-3 source_lost", "1000-4: 1000-3 1000-4 source_lost"];
+    assert_eq!(shown(&bus, "a", Start::First), expected);
+}
+
+#[derive(Debug)]
+struct Nowhere;
+
+impl Outlet for Nowhere {
+    fn publish(&self, _: Publication) {}
 }
 
 /// Epochs are greater than all ids that Redis gives: behind one of the hub's own, no entry of the stream would be news.

@@ -11,7 +11,8 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Archive, Class, Config, Feed, Inbox, LogKind, Note, Outlet, Outlets, PublishRefused, ReactorSet, Wake,
+    Archive, Class, Config, Feed, Inbox, LogKind, Note, Orders, Outlet, Outlets, PublishRefused, ReactorSet,
+    Wake,
     idempotency::SeenKeys,
     retired::Retired,
     sync::{Mutex, MutexGuard, Sender},
@@ -66,7 +67,7 @@ pub(super) struct Core {
     /// Reactors whose inbox was full: they get no mail of this topic until they have copied the history.
     pub(super) resync: ReactorSet,
     /// Whether events published at the source arrive here.
-    live: bool,
+    pub(super) live: bool,
     /// Events were lost behind the hole that is the newest entry, and the next one to be appended must say so.
     pub(super) has_lost: bool,
     /// Somebody was let in before the source had confirmed the topic: what is published until it does is lost on them.
@@ -120,6 +121,7 @@ pub struct Bus {
     /// By [`LogKind`].
     watches: [Mutex<Option<InterestWatch>>; LogKind::ALL.len()],
     outlets: Outlets,
+    orders: Mutex<Option<Arc<dyn Orders>>>,
     pub(super) seen_keys: SeenKeys,
     next_key: AtomicU64,
     pub(super) retired: Mutex<Retired>,
@@ -147,6 +149,7 @@ impl Bus {
             inboxes,
             watches: Default::default(),
             outlets,
+            orders: Mutex::new(None),
             next_key: AtomicU64::new(1),
             retired: Mutex::default(),
             received: AtomicU64::new(0),
@@ -203,6 +206,30 @@ impl Bus {
             LogKind::Memory => self.outlets.shared.as_deref(),
             LogKind::RedisStream => self.outlets.stream.as_deref(),
         }
+    }
+
+    /// The source that all hubs share, if there is one.
+    pub fn shared_outlet(&self) -> Option<&dyn Outlet> {
+        self.outlets.shared.as_deref()
+    }
+
+    /// From now on `orders` takes what comes in on topics of orders. Until then it is dropped.
+    pub fn set_orders(&self, orders: Arc<dyn Orders>) {
+        *lock(&self.orders) = Some(orders);
+    }
+
+    pub(super) fn take_order(&self, topic: &Topic, kind: Option<&str>, data: Bytes, now: Moment) {
+        let orders = lock(&self.orders).clone();
+        if let Some(orders) = orders {
+            orders.take(topic, kind, data, self, now);
+        }
+    }
+
+    /// `data` as the shared part of many events' payloads: the memory budget is charged for it once, until the last of them
+    /// is let go. `None`: there is no room.
+    pub fn share(&self, data: Bytes) -> Option<Bytes> {
+        let charge = self.budget().try_charge(data.len())?;
+        Some(Bytes::from_owner(Shared { data, _charge: charge }))
     }
 
     /// Who keeps more of `topic` than its log here.
@@ -471,15 +498,48 @@ impl Attachment {
 impl TopicState {
     /// The event as it is to stand in the log.
     pub(super) fn event(&self, id: EventId, position: Position, kind: Option<&str>, data: Bytes, now: Moment) -> Event {
-        let key = (self.class.policy == Policy::Latest).then(|| event_key(self.class.key.as_deref(), kind, &data));
-        Event { key, ..Event::new(self.topic.clone(), id, position, kind, data, now) }
+        self.event_of(id, position, kind, data, None, now)
+    }
+
+    /// The same for one whose payload ends with `tail`.
+    pub(super) fn event_of(
+        &self,
+        id: EventId,
+        position: Position,
+        kind: Option<&str>,
+        data: Bytes,
+        tail: Option<&str>,
+        now: Moment,
+    ) -> Event {
+        let tail = tail.map(Box::from);
+        let mut event = Event { tail, ..Event::new(self.topic.clone(), id, position, kind, data, now) };
+        if self.class.policy == Policy::Latest {
+            event.key = Some(event_key(self.class.key.as_deref(), kind, || event.payload()));
+        }
+        event
+    }
+}
+
+/// The owner of a payload that events share.
+struct Shared {
+    data: Bytes,
+    _charge: Charge,
+}
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
     }
 }
 
 /// What an event stands for: the value at `pointer` in its payload, if it is JSON and has one; else its type.
-fn event_key(pointer: Option<&str>, kind: Option<&str>, data: &[u8]) -> Box<str> {
+fn event_key<'a>(
+    pointer: Option<&str>,
+    kind: Option<&str>,
+    payload: impl FnOnce() -> std::borrow::Cow<'a, [u8]>,
+) -> Box<str> {
     let value = pointer.and_then(|pointer| {
-        let payload: serde_json::Value = serde_json::from_slice(data).ok()?;
+        let payload: serde_json::Value = serde_json::from_slice(&payload()).ok()?;
         Some(payload.pointer(pointer)?.to_string())
     });
     value.map_or_else(|| kind.unwrap_or_default().into(), Into::into)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Answer, Context, OpenWebSocket, cors, overload};
 use crate::{
     auth::{Denied, Identity},
+    bus::is_order,
     close::Close,
     protocol::{
         Dialect, FANFARE_V1,
@@ -95,8 +96,11 @@ pub(super) fn may_subscribe(identity: Option<&Identity>, topic: &Topic) -> Resul
     identity.map_or(Ok(()), |identity| identity.may_subscribe(topic))
 }
 
-/// Whether `identity` may publish to `topic`.
+/// Whether `identity` may publish to `topic`. What hubs tell each other is nobody's else.
 pub(super) fn may_publish(identity: Option<&Identity>, topic: &Topic) -> Result<(), Denied> {
+    if is_order(topic) {
+        return Err(Denied::Forbidden);
+    }
     identity.map_or(Ok(()), |identity| identity.may_publish(topic))
 }
 

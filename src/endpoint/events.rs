@@ -3,6 +3,7 @@
 
 mod body;
 mod envelope;
+mod fanout;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,6 +12,8 @@ use serde_json::{Map, Value, json};
 
 use body::Broadcast;
 use envelope::{Envelope, Fault};
+use fanout::Asker;
+pub use fanout::Broadcasts;
 
 use super::{
     Answer, Context, Later, OpenSse, access,
@@ -20,7 +23,7 @@ use super::{
 };
 use crate::{
     auth::{Denied, Identity},
-    bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, Receipt},
+    bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, ORDERS, Receipt},
     event::Start,
     protocol::{
         EventData,
@@ -102,11 +105,9 @@ fn stream_fields(request: &Request, context: &Context<'_>) -> Vec<(&'static str,
 /// `POST …/broadcast`: an event for one stream, or for all of the mount.
 pub(super) fn broadcast(request: &Request, _: &str, context: &Context<'_>) -> Answer {
     let door = Door::new(request, context);
-    match door.prepare(&request.body) {
-        Ok((message, batch)) => {
-            let at_s = door.at_s;
-            publish_then(batch, LABEL, context, move |receipts| describe_receipts(&message, receipts, at_s))
-        }
+    let prepared = door.identity().and_then(|_| Broadcast::parse(&request.body));
+    match prepared {
+        Ok(broadcast) => door.broadcast(broadcast),
         Err(fault) => door.refuse(&fault).into(),
     }
 }
@@ -123,7 +124,7 @@ pub(super) fn list_streams(request: &Request, _: &str, context: &Context<'_>) ->
         let is_listed = figures.is_default || figures.generator.is_some() || 0 < figures.clients;
         let Ok(topic) = door.mount.topic(&stream) else { continue };
         if is_listed && access::may_subscribe(identity, &topic).is_ok() {
-            listed.insert(stream, figures.describe());
+            listed.insert(stream, figures.describe(door.context.hub.bus.shared_outlet().is_some()));
         }
     }
     let data = Some(Value::Object(listed));
@@ -236,28 +237,35 @@ impl<'hub> Door<'hub> {
         Ok(topic)
     }
 
-    /// What is said when all went well, and the events to publish.
-    fn prepare(&self, body: &[u8]) -> Result<(String, Vec<Outgoing>), Fault> {
-        self.identity()?;
-        let broadcast = Broadcast::parse(body)?;
-        let (message, streams) = match &broadcast.stream {
-            Some(stream) => (format!("Event broadcasted to stream: {stream}"), vec![stream.clone()]),
-            None => ("Event broadcasted to all streams".to_owned(), self.streams().into_keys().collect()),
-        };
-        let batch = streams.into_iter().map(|stream| self.outgoing(&broadcast, stream)).collect::<Result<_, _>>()?;
-        Ok((message, batch))
-    }
-
-    fn outgoing(&self, broadcast: &Broadcast, stream: String) -> Result<Outgoing, Fault> {
-        let topic = self.publishable(&stream)?;
+    /// Publishes to the stream that is named, or has the broadcasts' thread publish to all of them.
+    fn broadcast(&self, broadcast: Broadcast) -> Answer {
+        let stream = broadcast.stream.unwrap_or_default();
         let event = EventData {
             id: EventData::id_of(rand::random()),
-            kind: broadcast.kind.clone(),
-            message: broadcast.message.clone(),
-            data: broadcast.data.clone(),
+            kind: broadcast.kind,
+            message: broadcast.message,
+            data: broadcast.data,
             timestamp: self.at_s,
-            stream_id: stream,
+            stream_id: stream.clone(),
         };
+        let hub = self.context.hub;
+        if stream.is_empty() {
+            let asker = Asker::new(self.identity.clone().ok().flatten(), self.at_s, self.context);
+            hub.broadcasts.submit(self.mount, &event, asker, &hub.bus);
+            return Answer::later();
+        }
+        match self.outgoing(event) {
+            Ok(outgoing) => {
+                let (message, at_s) = (format!("Event broadcasted to stream: {stream}"), self.at_s);
+                let describe = move |receipts: &[Receipt]| describe_receipts(&message, receipts, at_s);
+                publish_then(vec![outgoing], LABEL, self.context, describe)
+            }
+            Err(fault) => self.refuse(&fault).into(),
+        }
+    }
+
+    fn outgoing(&self, event: EventData) -> Result<Outgoing, Fault> {
+        let topic = self.publishable(&event.stream_id)?;
         let data = Bytes::from(event.to_json());
         self.context.hub.bus.check(Some(&event.kind), &data)?;
         Ok(Outgoing { topic, kind: Some(event.kind.into()), data, idempotency_key: None })
@@ -296,6 +304,16 @@ impl Mount {
         }
         Topic::parse(&format!("{}{stream}", self.prefix))
     }
+
+    /// The channel of the orders to broadcast to all streams.
+    fn orders(&self) -> Result<Topic, BadTopic> {
+        Topic::parse(&format!("{ORDERS}{}all", self.prefix))
+    }
+}
+
+/// The channels on which hubs order each other to broadcast: a hub is subscribed to them from the start.
+pub fn order_topics() -> Vec<Topic> {
+    MOUNTS.iter().filter_map(|mount| mount.orders().ok()).collect()
 }
 
 /// What is known of a stream.
@@ -309,10 +327,15 @@ struct Figures {
 }
 
 impl Figures {
-    /// A stream takes events as long as there is one, so each is active.
-    fn describe(&self) -> Value {
+    /// A stream takes events as long as there is one, so each is active. Where hubs share a broker, the clients of this hub are
+    /// not all there are, and the figures say so.
+    fn describe(&self, is_shared: bool) -> Value {
         let generator = json!({ "running": self.generator.is_some(), "paused": self.generator == Some(true) });
-        json!({ "clients": self.clients, "active": true, "generator": generator })
+        let mut figures = json!({ "clients": self.clients, "active": true, "generator": generator });
+        if is_shared {
+            figures["clients_of"] = "this hub".into();
+        }
+        figures
     }
 }
 

@@ -36,7 +36,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 pub use command::{Reply, answer_command};
 pub use cors::Cors;
 pub use engine_io::{EngineAsk, EngineKind, EngineRefusal, open as open_engine};
-pub use events::demo_streams;
+pub use events::{Broadcasts, demo_streams, order_topics};
 pub use later::Later;
 pub use overload::Overload;
 pub use publish::{complete_command, complete_frames, complete_request};
@@ -135,6 +135,8 @@ pub struct Hub {
     pub recovery: Recovery,
     /// How telemetry comes in, and where it is kept.
     pub telemetry: Telemetry,
+    /// Broadcasts to all streams of a mount. A thread must [`run`](Broadcasts::run) them.
+    pub broadcasts: Arc<Broadcasts>,
     application: &'static Application,
     phase: AtomicU8,
 }
@@ -155,8 +157,9 @@ impl Hub {
     /// A hub that serves.
     pub fn new(bus: Arc<Bus>, metrics: Arc<Metrics>, config: Config) -> Self {
         let (auth, wall, phase) = (Auth::open(), WallClock::default(), AtomicU8::new(Phase::Serving as u8));
-        let (recovery, telemetry) = (Recovery::default(), Telemetry::default());
-        Self { bus, metrics, config, auth, generators: None, wall, recovery, telemetry, application: &HUB, phase }
+        let (recovery, telemetry, broadcasts) = (Recovery::default(), Telemetry::default(), Arc::default());
+        let (generators, application) = (None, &HUB);
+        Self { bus, metrics, config, auth, generators, wall, recovery, telemetry, broadcasts, application, phase }
     }
 
     /// With other doors than a hub's.

@@ -87,7 +87,7 @@ fn no_room() -> Answer {
 fn within_bytes(mut page: HistoryPage) -> HistoryPage {
     let mut bytes = 0;
     let fitting = page.events.iter().take_while(|event| {
-        bytes += event.data.len();
+        bytes += event.data.len() + event.tail.as_ref().map_or(0, |tail| tail.len());
         bytes <= HISTORY_BYTES_MAX
     });
     let fitting = fitting.count().max(1);
@@ -162,6 +162,7 @@ fn describe_event(event: &Event) -> Value {
     if let Some(gap) = event.gap {
         return json!({ "id": event.id.to_string(), "gap": describe_gap(gap) });
     }
-    let data = serde_json::from_slice(&event.data).unwrap_or_else(|_| Value::from(event.text()));
+    let text = event.payload_text();
+    let data = serde_json::from_str(&text).unwrap_or_else(|_| Value::from(&*text));
     json!({ "id": event.id.to_string(), "type": event.kind, "data": data })
 }

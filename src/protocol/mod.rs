@@ -35,7 +35,7 @@ pub const FANFARE_V1: &str = "fanfare.v1";
 pub fn encode_frame(event: &Event, format: Format) -> Vec<u8> {
     match format {
         Format::Sse(form) => sse::encode_event(event, form),
-        Format::WebSocketRaw => websocket::encode_text(&event.data),
+        Format::WebSocketRaw => websocket::encode_text(&event.payload()),
         Format::FanfareV1 => fanfare_v1::encode_event(event),
         Format::SocketIo(form) => {
             // What sessions have of their own is added to the frames without a place.

@@ -18,6 +18,7 @@ mod commands;
 mod drain;
 mod events;
 mod events_examples;
+mod events_fleet;
 mod events_generators;
 mod events_rights;
 mod examples_clients;

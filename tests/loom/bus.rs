@@ -8,6 +8,8 @@ mod idempotency;
 mod inbox;
 #[path = "../../src/bus/listing.rs"]
 mod listing;
+#[path = "../../src/bus/orders.rs"]
+mod orders;
 #[path = "../../src/bus/publish.rs"]
 mod publish;
 #[path = "../../src/bus/reactors.rs"]
@@ -27,6 +29,7 @@ pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveReply, ArchiveRequ
 pub use fanfare::bus::{Class, Config, LogKind};
 pub use inbox::{AnswerForm, Answered, Complete, CompleteFrames, Doorbell, Inbox, Mail, Note, Waiting, Wake};
 pub use listing::{HistoryPage, TopicSummary};
+pub use orders::{ORDERS, Orders, is_order};
 pub use publish::{Feed, Outlet, Publication, PublishFailed, PublishRefused, Receipt, Reply};
 pub use reactors::{REACTORS_MAX, ReactorSet};
 pub use topics::{Attachment, Bus, Interest, NoRoom, TopicKey, TopicState};

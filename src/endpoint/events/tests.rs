@@ -120,7 +120,10 @@ fn figures_as_documented() {
     let check = |generator: Option<bool>, running: bool, paused: bool| {
         let figures = Figures { is_default: true, clients: 5, generator };
         let generator = json!({ "running": running, "paused": paused });
-        assert_eq!(figures.describe(), json!({ "clients": 5, "active": true, "generator": generator }));
+        let mut expected = json!({ "clients": 5, "active": true, "generator": generator });
+        assert_eq!(figures.describe(false), expected);
+        expected["clients_of"] = "this hub".into();
+        assert_eq!(figures.describe(true), expected);
     };
     check(None, false, false);
     check(Some(false), true, false);

@@ -41,10 +41,11 @@ pub fn write_event(event: &Event, out: &mut Vec<u8>) {
 }
 
 fn write_data(event: &Event, out: &mut Vec<u8>) {
-    if serde_json::from_slice::<IgnoredAny>(&event.data).is_ok() {
-        out.extend_from_slice(event.data.trim_ascii());
+    let text = event.payload_text();
+    if serde_json::from_str::<IgnoredAny>(&text).is_ok() {
+        out.extend_from_slice(text.as_bytes().trim_ascii());
     } else {
-        write_string(event.text(), out);
+        write_string(&text, out);
     }
 }
 

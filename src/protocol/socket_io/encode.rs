@@ -55,10 +55,10 @@ pub fn write_ack(namespace: &str, id: u64, args: Args<'_>, out: &mut Vec<u8>) {
 pub fn encode_event(event: &Event, form: SocketIoForm) -> Vec<u8> {
     let kind = event.kind.as_deref().filter(|kind| !RESERVED_NAMES.contains(kind));
     let name = json_string(kind.unwrap_or("message"));
-    let text = event.text();
-    let is_json = serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
-    let quoted = if is_json { String::new() } else { json_string(text) };
-    let data = if is_json { text } else { &quoted };
+    let text = event.payload_text();
+    let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
+    let quoted = if is_json { String::new() } else { json_string(&text) };
+    let data: &str = if is_json { &text } else { &quoted };
     // No byte of a topic or an id is escaped in JSON.
     let offset = if form.offset { format!(",\"{}@{}\"", event.topic, event.id) } else { String::new() };
     let mut out = Vec::new();

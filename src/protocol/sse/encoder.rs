@@ -19,7 +19,8 @@ pub fn encode_event(event: &Event, form: SseForm) -> Vec<u8> {
     // A gap has its name even on a stream without names: it must not be taken for an event.
     let kind = event.kind.as_deref().filter(|_| form.named || event.gap.is_some());
     let gap_data = (event.gap.is_some() && !form.named).then(|| typed_gap(event.text()));
-    let data = gap_data.as_ref().map_or(&event.data[..], String::as_bytes);
+    let payload = event.payload();
+    let data = gap_data.as_ref().map_or(&payload[..], String::as_bytes);
     let fields = Fields { id, event: kind, data };
     let mut out = Vec::with_capacity(framed_len(fields.len(), form.chunked));
     fields.write_framed(form.chunked, &mut out);

@@ -13,7 +13,7 @@ use super::{
     subscriptions::{Notice, Subscriptions},
 };
 use crate::{
-    bus::{Bus, Feed, TopicState},
+    bus::{Bus, Feed, TopicState, is_order},
     clock::Moment,
     gap::GapReason,
 };
@@ -85,6 +85,8 @@ pub(super) fn tell(
         match notice {
             Notice::Live(topic) => bus.mark_live(&topic, now),
             Notice::Stale(topic) => bus.mark_stale(&topic),
+            // No reader has anything of an order; what it would have brought is lost with the streams' own channels.
+            Notice::Lost(topic) if is_order(&topic) => {}
             Notice::Lost(topic) => {
                 feed.report_loss(&topic, GapReason::SourceLost, now);
                 status.on_loss();
