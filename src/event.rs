@@ -1,6 +1,6 @@
 //! What happened: an immutable event, its id, and its place in the topic's log.
 
-use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
+use std::{borrow::Cow, fmt, hash::BuildHasher, str::FromStr, sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
 
@@ -121,6 +121,11 @@ impl Event {
         std::str::from_utf8(&self.data).unwrap_or_default()
     }
 
+    /// The digest of its content; `None` for a hole.
+    pub fn digest(&self) -> Option<u64> {
+        self.gap.is_none().then(|| digest(self.kind.as_deref(), &self.data))
+    }
+
     /// What the event is taken to weigh in a log: payload, type, key and the fixed parts.
     pub fn weight_bytes(&self) -> usize {
         let shared = if self.tail.is_some() { self.data.len() } else { 0 };
@@ -138,6 +143,13 @@ impl Event {
     pub fn least_weight_bytes(kind: Option<&str>, data: &[u8]) -> usize {
         size_of::<Self>() + data.len() + kind.map_or(0, str::len)
     }
+}
+
+/// The digest of an event's type and payload, by which an event is known again although its id alone says little. Equal
+/// content has equal digests within a process, and other content hardly ever; between processes they mean nothing.
+pub fn digest(kind: Option<&str>, data: &[u8]) -> u64 {
+    static HASHER: LazyLock<foldhash::quality::RandomState> = LazyLock::new(foldhash::quality::RandomState::default);
+    HASHER.hash_one((kind, data))
 }
 
 /// What an event stream is told of a hole: `{"topic","from","to","reason"}`.
@@ -165,6 +177,12 @@ impl EventId {
             (major, 0) => Self { major: major - 1, minor: u64::MAX },
             (major, minor) => Self { major, minor: minor - 1 },
         }
+    }
+
+    /// Whether this is a moment of a broker's clock rather than the id of an entry: the last id before a millisecond, which
+    /// readers are given where a log was empty.
+    pub fn is_moment(self) -> bool {
+        self.minor == u64::MAX || self == Self::default()
     }
 }
 

@@ -207,8 +207,8 @@ impl Streams {
         };
         let status = Arc::new(SourceStatus::new("redis_stream"));
         let streams = config.redis_stream.clone();
-        let archive = redis_stream::start_archive(redis.clone(), streams.clone(), clock)?;
         let classes = Classes { default: topics.default.clone(), listed: topics.classes.clone() };
+        let archive = redis_stream::start_archive(redis.clone(), streams.clone(), classes.clone(), clock)?;
         let writer = redis_stream::start_writer(redis, streams, classes, clock, Arc::clone(&status))?;
         Ok(Some(Self { status, writer, archive, reader: None }))
     }

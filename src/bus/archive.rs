@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
+    clock::Moment,
     event::{Event, EventId, Start},
     gap::Gap,
     topic::Topic,
@@ -20,6 +21,11 @@ pub struct ArchiveRequest {
     pub topic: Topic,
     /// From here on. `Live` asks for nothing.
     pub start: Start,
+    /// The [digest](crate::event::digest) of the event at the id that `start` goes on after, if the asker has it: where the
+    /// broker has another event there, its log is another one, and the page has a gap that says so.
+    pub content: Option<u64>,
+    /// What was read of the broker before this moment is of no use: its log was replaced since.
+    pub since: Moment,
     /// Up to this id, inclusive; `None`: up to the newest.
     pub upto: Option<EventId>,
     /// At most so many events, the oldest first; of `Start::Last`, the newest.

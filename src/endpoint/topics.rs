@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{Answer, Context, access, parse_topic};
 use crate::{
     bus::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest, HistoryPage, Note, TopicSummary},
+    clock::Moment,
     event::{Event, EventId, Start},
     gap::Gap,
     protocol::http::{Request, Response},
@@ -103,8 +104,16 @@ fn ask_archive(archive: &dyn Archive, topic: &Topic, start: Start, limit: usize,
     let (bus, reactor, token) = (Arc::clone(&context.hub.bus), context.reactor, context.token);
     let of = topic.clone();
     let reply = Box::new(move |page| bus.inbox(reactor).leave_note(Note::History { token, topic: of, page }));
-    let bytes_max = HISTORY_BYTES_MAX;
-    archive.fetch(ArchiveRequest { topic: topic.clone(), start, upto: None, events_max: limit, bytes_max, reply });
+    archive.fetch(ArchiveRequest {
+        topic: topic.clone(),
+        start,
+        content: None,
+        since: Moment::default(),
+        upto: None,
+        events_max: limit,
+        bytes_max: HISTORY_BYTES_MAX,
+        reply,
+    });
     Answer::later()
 }
 

@@ -77,6 +77,10 @@ pub struct Ring {
     /// The id before the oldest event retained: whoever has everything up to it can go on here.
     floor: EventId,
     ids: Ids,
+    /// The position of the newest change of epoch, 0 if there was none: ids before it are of another log.
+    epoch: Position,
+    /// When it was.
+    epoch_at: Moment,
     /// What all events ever pushed weigh together, in bytes.
     pushed_bytes: usize,
 }
@@ -118,7 +122,7 @@ impl Ids {
 impl Ring {
     /// An empty ring whose first event will have position `next`, and will be the first that follows `floor`.
     pub fn new(next: Position, floor: EventId) -> Self {
-        Self { entries: VecDeque::new(), next, floor, ids: Ids::Dense, pushed_bytes: 0 }
+        Self { entries: VecDeque::new(), next, floor, ids: Ids::Dense, epoch: 0, epoch_at: Moment(0), pushed_bytes: 0 }
     }
 
     /// The same for events whose ids a broker gives.
@@ -227,6 +231,9 @@ impl Ring {
         if event.position != self.next || begins_anew {
             self.leap(event.position, event.id.before());
         }
+        if begins_anew {
+            (self.epoch, self.epoch_at) = (event.position, event.accepted);
+        }
         self.next = event.position + 1;
         let before_bytes = self.pushed_bytes;
         self.pushed_bytes += event.weight_bytes();
@@ -276,7 +283,7 @@ impl Ring {
             Start::First if history.is_none() || self.has_first() => Ok(self.first_for_newcomers(history)),
             Start::First => Err(Gap { from: EventId::default(), to: self.floor, reason: GapReason::Expired }),
             Start::Last(count) => Ok(self.history_from(history, now).max(self.next.saturating_sub(count as Position))),
-            Start::After(id) if self.joins(id) => Ok(self.position_after(id)),
+            Start::After(id) if self.knows(id) => Ok(self.position_after(id)),
             Start::After(id) => Err(self.unjoined_gap(id)),
         }
     }
@@ -298,6 +305,41 @@ impl Ring {
     /// Whether whoever has everything up to `id` has, with what is retained, everything.
     pub fn joins(&self, id: EventId) -> bool {
         self.may_hold(id) && self.floor <= id && id <= self.newest_id()
+    }
+
+    /// Whether `id` is certainly of this log, and the ring joins on to it. A broker's ids have holes, and an id that lies in
+    /// one may be of a log that was there before: only the broker knows.
+    pub fn knows(&self, id: EventId) -> bool {
+        match self.ids {
+            Ids::Dense => self.joins(id),
+            Ids::Sparse { .. } => id == self.floor || self.find(id).is_some(),
+        }
+    }
+
+    fn find(&self, id: EventId) -> Option<&Arc<Event>> {
+        self.entries.binary_search_by_key(&id, |entry| entry.event.id).ok().map(|index| &self.entries[index].event)
+    }
+
+    /// The position of the newest change of epoch, 0 if there was none.
+    pub fn epoch(&self) -> Position {
+        self.epoch
+    }
+
+    /// When it was.
+    pub fn epoch_at(&self) -> Moment {
+        self.epoch_at
+    }
+
+    /// The position behind the event `id`, if it is retained and has this content.
+    pub fn position_behind(&self, id: EventId, content: u64) -> Option<Position> {
+        self.find(id).filter(|event| event.digest() == Some(content)).map(|event| event.position + 1)
+    }
+
+    /// What a reader lacks that may have `id` from the broker's log as it was before it was replaced; `None` if `id` is newer
+    /// than all that there was, or if the change of epoch is no longer retained.
+    pub fn former_gap(&self, id: EventId) -> Option<Gap> {
+        let change = self.event(self.epoch)?.gap.filter(|gap| gap.reason == GapReason::Epoch && id <= gap.from)?;
+        Some(Gap { from: id, ..change })
     }
 
     /// The position of the first event retained whose id is greater than `id`.
@@ -450,6 +492,33 @@ mod tests {
         check(Ring::sparse(1, id(0)), [id(10), id(8), id(7), id(3)]);
         assert_eq!(Ring::sparse(5, id(9)).id_before(5), id(9));
         assert_eq!(Ring::sparse(5, id(9)).id_before(4), EventId::default());
+    }
+
+    #[test]
+    fn a_change_of_epoch_makes_ids_another_logs() {
+        let mut ring = Ring::sparse(1, id(0));
+        (1..=6).for_each(|position| ring.push(event(position, position)));
+        assert!(ring.knows(id(0)) && ring.knows(id(4)) && !ring.knows(id(7)) && ring.former_gap(id(4)).is_none());
+        let gap = Gap { from: id(6), to: id(2), reason: GapReason::Epoch };
+        ring.push(Arc::new(Event::hole(Topic::parse("t").expect("a good name"), gap, 7, Moment(0))));
+        let id_of = |position| [3, 5, 9][position as usize - 8];
+        (8..=10).for_each(|position| {
+            let other =
+                Event { id: id(id_of(position)), ..Arc::into_inner(event(position, 0)).expect("nobody else's") };
+            ring.push(Arc::new(other));
+        });
+        let check = |minor: u64, knows: bool, former: bool| {
+            assert_eq!((ring.knows(id(minor)), ring.former_gap(id(minor)).is_some()), (knows, former), "{minor}");
+        };
+        check(1, true, true);
+        check(2, true, true);
+        check(4, false, true);
+        check(5, true, true);
+        check(9, true, false);
+        check(8, false, false);
+        assert_eq!((ring.epoch(), ring.former_gap(id(4)).map(|gap| (gap.from, gap.to))), (7, Some((id(4), id(2)))));
+        let content = ring.event(9).and_then(|event| event.digest()).expect("an event");
+        assert_eq!((ring.position_behind(id(5), content), ring.position_behind(id(5), 0)), (Some(10), None));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     bus::{ArchiveFailed, ArchivePage, ArchiveRequest, Note, TopicKey},
     close::Close,
-    event::{Event, EventId, Start},
+    event::{Event, EventId, Position, Start},
     gap::GapReason,
     metrics::ReactorMetrics,
     protocol::{Session, encode_frame, sse},
@@ -31,6 +31,10 @@ pub(super) struct Replay {
     topic: u32,
     /// The client has, or is owed by its outbox, everything up to here.
     after: EventId,
+    /// The digest of the event at `after`, if it came in this replay.
+    content: Option<u64>,
+    /// The log's change of epoch when the page was asked for.
+    epoch: Position,
     /// Up to where the page asked for reaches, while it is under way.
     awaited: Option<EventId>,
     /// It has been told that ids began anew, and is not to be told so again by the log.
@@ -49,8 +53,11 @@ impl<N: Net> Reactor<N> {
         self.replays.entry(slot).or_default().push(Replay {
             topic: place,
             after: seen,
+            content: None,
+            epoch: topic.ring.epoch(),
             awaited: None,
-            knows_epoch: false,
+            // Whoever begins with everything has nothing of a log that was there before.
+            knows_epoch: seen == EventId::default(),
         });
         self.mark_dirty(slot);
     }
@@ -62,11 +69,13 @@ impl<N: Net> Reactor<N> {
             let Some(topic) = self.topics.at(replay.topic) else { continue };
             let Some(archive) = self.hub.bus.archive(&topic.state.topic) else { continue };
             let upto = topic.ring.floor();
-            replay.awaited = Some(upto);
+            (replay.awaited, replay.epoch) = (Some(upto), topic.ring.epoch());
             let (bus, reactor, key) = (Arc::clone(&self.hub.bus), self.index, topic.state.key);
             archive.fetch(ArchiveRequest {
                 topic: topic.state.topic.clone(),
                 start: Start::after(replay.after),
+                content: replay.content,
+                since: topic.ring.epoch_at(),
                 upto: Some(upto),
                 events_max: PAGE_EVENTS,
                 bytes_max: PAGE_BYTES,
@@ -99,20 +108,43 @@ impl<N: Net> Reactor<N> {
         page.events.iter().for_each(|event| write_logged(connection, place, event, &self.metrics));
         let told = page.gap.map_or(replay.after, |gap| gap.to);
         let reached = page.events.last().map_or(told, |event| event.id);
-        replay.after = if page.is_complete { reached.max(awaited) } else { reached };
+        replay.content = match page.events.last() {
+            Some(event) => event.digest(),
+            None => replay.content.filter(|_| page.gap.is_none()),
+        };
+        replay.after = reached;
         replay.knows_epoch |= page.gap.is_some_and(|gap| gap.reason == GapReason::Epoch);
-        let (mut after, knows_epoch) = (replay.after, replay.knows_epoch);
-        self.mark_dirty(slot);
-        let Some(topic) = self.topics.at(place) else { return };
-        if page.is_complete && topic.ring.joins(after) {
-            let next = topic.ring.event(topic.ring.position_after(after)).filter(|_| knows_epoch);
-            if let Some(hole) = next.filter(|next| next.gap.is_some_and(|gap| gap.reason == GapReason::Epoch)) {
-                after = hole.id;
-            }
-            self.remove_replay(slot, place);
-            self.listen(slot, place, after);
-            self.drop_unused(place);
+        if page.is_complete {
+            self.join_log(slot, place, awaited);
         }
+        self.mark_dirty(slot);
+    }
+
+    /// The archive has no more up to `upto`, where the log began when it was asked: the reader goes on in the log, if that
+    /// still joins on.
+    fn join_log(&mut self, slot: u32, place: u32, upto: EventId) {
+        let Some(topic) = self.topics.at(place) else { return };
+        let Some(replay) = self.replays.get_mut(&slot).and_then(|replays| of_topic(replays, place)) else { return };
+        let is_same = replay.epoch == topic.ring.epoch();
+        let hole = topic.ring.event(topic.ring.epoch());
+        let cursor = if is_same {
+            if replay.after < upto {
+                (replay.after, replay.content) = (upto, None);
+            }
+            topic.ring.joins(replay.after).then(|| topic.ring.position_after(replay.after))
+        } else {
+            // The log was replaced meanwhile. Unless the event is there too, the broker is asked once more of which of the two
+            // it is; it cannot know that of an id alone.
+            let same = replay.content.and_then(|content| topic.ring.position_behind(replay.after, content));
+            let is_unsure = replay.content.is_none() && !replay.knows_epoch;
+            let former = hole.filter(|_| is_unsure && topic.ring.former_gap(replay.after).is_some());
+            same.or(former.map(|hole| hole.position))
+        };
+        let Some(cursor) = cursor else { return };
+        let skips = replay.knows_epoch && is_same && hole.is_some_and(|hole| hole.position == cursor);
+        self.remove_replay(slot, place);
+        self.listen_at(slot, place, cursor + Position::from(skips));
+        self.drop_unused(place);
     }
 
     fn replay(&mut self, slot: u32, place: u32) -> Option<&mut Replay> {

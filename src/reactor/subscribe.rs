@@ -108,7 +108,13 @@ impl<N: Net> Reactor<N> {
             purpose => purpose,
         };
         let Some(topic) = self.topics.at(place) else { return };
+        let is_archived = self.hub.bus.archive(&topic.state.topic).is_some();
+        let former = match start {
+            Start::After(seen) if is_archived => topic.ring.former_gap(seen),
+            _ => None,
+        };
         let (cursor, gap) = match topic.ring.place(start, &topic.state.class.retention.history, self.now) {
+            _ if former.is_some() => (topic.ring.epoch() + 1, former),
             Ok(cursor) => (cursor, None),
             // What is retained here may have been seen there, under other ids.
             Err(gap) if gap.reason == GapReason::Epoch && self.hub.bus.is_told_elsewhere(&topic.state.topic) => {
@@ -116,7 +122,7 @@ impl<N: Net> Reactor<N> {
             }
             Err(gap) => (topic.ring.oldest(), Some(gap)),
         };
-        let (is_refused, is_archived) = (topic.state.is_refused(), self.hub.bus.archive(&topic.state.topic).is_some());
+        let is_refused = topic.state.is_refused();
         // What the client has if it gets what follows: known even if no event ever came, so that it can resume.
         let before = gap.map_or_else(|| topic.ring.id_before(cursor), |gap| gap.from);
         if let Some(connection) = self.connections.at(slot)
@@ -134,7 +140,7 @@ impl<N: Net> Reactor<N> {
         let refused = Gap { from: before, to: before, reason: GapReason::SourceLost };
         let gap = gap.or((is_refused && !is_archived).then_some(refused));
         match gap {
-            Some(gap) if is_archived => self.begin_replay(slot, place, gap.from),
+            Some(gap) if is_archived && former.is_none() => self.begin_replay(slot, place, gap.from),
             gap => {
                 self.listen_at(slot, place, cursor);
                 match (gap, purpose) {
@@ -316,15 +322,8 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Adds a listener for the connection to the topic at `place`, after an id that its log joins on to.
-    pub(super) fn listen(&mut self, slot: u32, place: u32, seen: EventId) {
-        if let Some(topic) = self.topics.at(place) {
-            let cursor = topic.ring.position_after(seen);
-            self.listen_at(slot, place, cursor);
-        }
-    }
-
-    fn listen_at(&mut self, slot: u32, place: u32, cursor: Position) {
+    /// Adds a listener for the connection to the topic at `place`, from `cursor` on.
+    pub(super) fn listen_at(&mut self, slot: u32, place: u32, cursor: Position) {
         let Some(topic) = self.topics.at(place) else { return };
         let Some(connection) = self.connections.at(slot) else { return };
         let Some(format) = connection.session.as_ref().ok().and_then(|session| session.format()) else { return };

@@ -49,6 +49,8 @@ mod redis_loss;
 mod redis_roles;
 mod redis_source;
 mod redis_stream;
+mod redis_stream_kept;
+mod redis_stream_replaced;
 mod refusals;
 mod socket_io_events;
 mod socket_io_polling;

@@ -97,12 +97,20 @@ impl Probe {
     /// Adds an entry that says when it was added. The server may refuse it.
     pub(super) fn ring(&self, link: &mut Link, now: Moment) -> Result<Result<EventId, RedisError>, RedisError> {
         let sent = now.0.to_string();
+        // One step, so that none of them is left without an end.
         let answers = link.ask(|commands| {
+            commands.push_words(&["MULTI"]);
             commands.push_words(&["XADD", &self.key, "MAXLEN", "1", "*", "sent", &sent]);
             commands.push_words(&["PEXPIRE", &self.key, PROBE_LIFE_MS]);
+            commands.push_words(&["EXEC"]);
         })?;
-        let added = answers.into_iter().next().unwrap_or(Value::Nil);
-        Ok(accept(added).and_then(|id| Ok(read_id(&id)?)))
+        // What was refused says why; that the transaction was given up does not.
+        let answers = answers.into_iter().map(accept).collect::<Result<Vec<Value>, RedisError>>();
+        let added = answers.map(|answers| match answers.into_iter().next_back() {
+            Some(Value::Array(added)) => added.into_iter().next().unwrap_or(Value::Nil),
+            _ => Value::Nil,
+        });
+        Ok(added.and_then(accept).and_then(|id| Ok(read_id(&id)?)))
     }
 
     /// When the entry was added; it is a JSON object, as foreign entries are.

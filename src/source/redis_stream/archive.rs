@@ -11,11 +11,11 @@ use tracing::warn;
 
 use super::{
     cache::{Cache, Extent, Found, LIFE, select},
-    config::Config,
+    config::{Classes, Config},
     entry::{BadAnswer, Entry, read_entries},
     link::{LEAST_VERSION, Link, accept},
-    load::weight_bytes,
-    place::StreamInfo,
+    load::{time_floor, weight_bytes},
+    place::{StreamInfo, read_is_made},
 };
 use crate::{
     bus::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest},
@@ -55,7 +55,12 @@ const COUNT_RANGE: (usize, usize) = (16, 1024);
 const ENTRY_BYTES: usize = 8192;
 
 /// Starts the thread. Fails if `redis` names files that cannot be used.
-pub fn start_archive(redis: redis_pubsub::Config, config: Config, clock: Clock) -> io::Result<ArchiveHandle> {
+pub fn start_archive(
+    redis: redis_pubsub::Config,
+    config: Config,
+    classes: Classes,
+    clock: Clock,
+) -> io::Result<ArchiveHandle> {
     let (queue, queued) = bounded(config.archive_queue_max);
     let mut worker = Worker {
         directory: redis.directory()?.with_least_version(LEAST_VERSION),
@@ -68,6 +73,7 @@ pub fn start_archive(redis: redis_pubsub::Config, config: Config, clock: Clock) 
         queued,
         redis,
         config,
+        classes,
         clock,
     };
     let thread = std::thread::Builder::new().name("stream-archive".to_owned()).spawn(move || worker.run())?;
@@ -121,18 +127,38 @@ impl fmt::Debug for Queued {
 struct Worker {
     redis: redis_pubsub::Config,
     config: Config,
+    classes: Classes,
     directory: Directory,
     link: Option<Link>,
     /// Until then whoever asks is told that the broker cannot be reached.
     retry: Moment,
     cache: Cache,
     /// What the server said of streams lately.
-    infos: HashMap<Topic, (StreamInfo, Moment), foldhash::fast::RandomState>,
+    infos: HashMap<Topic, (Known, Moment), foldhash::fast::RandomState>,
     /// What entries weigh, on the average of late.
     entry_bytes: usize,
     failures: Throttle,
     queued: Receiver<Queued>,
     clock: Clock,
+}
+
+/// What the server says of a stream.
+#[derive(Clone, Copy)]
+struct Known {
+    info: StreamInfo,
+    /// How long its entries are kept at least, in milliseconds.
+    kept_ms: u64,
+    /// The server's time.
+    now_ms: u64,
+}
+
+/// What an asker has.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// Everything up to this id.
+    id: EventId,
+    /// The digest of the event there, if it is known.
+    content: Option<u64>,
 }
 
 /// Consecutive events of a stream.
@@ -160,7 +186,7 @@ impl Worker {
             });
             for mut queued in batch {
                 let Some(request) = &queued.0 else { continue };
-                let page = self.page(&request.topic.clone(), request.start, Extent::of(request));
+                let page = self.page(&request.topic.clone(), request.start, request.content, Extent::of(request));
                 queued.answer(page);
             }
             let now = self.clock.now();
@@ -168,21 +194,42 @@ impl Worker {
         }
     }
 
-    fn page(&mut self, topic: &Topic, start: Start, extent: Extent) -> Result<ArchivePage, ArchiveFailed> {
-        if let Start::After(id) = start
-            && let Some(page) = self.recall(topic, id, extent)
+    fn page(
+        &mut self,
+        topic: &Topic,
+        start: Start,
+        content: Option<u64>,
+        extent: Extent,
+    ) -> Result<ArchivePage, ArchiveFailed> {
+        let is_newcomer = matches!(start, Start::First | Start::Last(_));
+        if is_newcomer && self.classes.history(topic).is_none() {
+            return Ok(ArchivePage { is_complete: true, ..ArchivePage::default() });
+        }
+        let seen = match start {
+            // Whoever wants everything has nothing.
+            Start::First => Some(Seen { id: EventId::default(), content: None }),
+            Start::After(id) => Some(Seen { id, content }),
+            Start::Live | Start::Last(_) => None,
+        };
+        if let Some(seen) = seen
+            && let Some(page) = self.recall(topic, seen, extent)
         {
             return Ok(page);
         }
+        let read = |worker: &mut Self, link: &mut Link| match (seen, start) {
+            (Some(seen), _) => worker.read(link, topic, seen, extent),
+            (None, Start::Last(count)) => worker.read_last(link, topic, count.min(extent.events_max), extent),
+            (None, _) => Ok(ArchivePage { is_complete: true, ..ArchivePage::default() }),
+        };
         // A link that was idle may have broken unnoticed: that alone is no reason to refuse.
         if let Some(mut link) = self.link.take()
-            && let Ok(page) = self.read(&mut link, topic, start, extent)
+            && let Ok(page) = read(self, &mut link)
         {
             self.link = Some(link);
             return Ok(page);
         }
         let mut link = self.open_link()?;
-        match self.read(&mut link, topic, start, extent) {
+        match read(self, &mut link) {
             Ok(page) => {
                 self.link = Some(link);
                 Ok(page)
@@ -192,40 +239,36 @@ impl Worker {
     }
 
     /// The answer from what was read lately.
-    fn recall(&self, topic: &Topic, after: EventId, extent: Extent) -> Option<ArchivePage> {
+    fn recall(&self, topic: &Topic, seen: Seen, extent: Extent) -> Option<ArchivePage> {
         let now = self.clock.now();
         let page = |found: Found, gap| ArchivePage { events: found.events, is_complete: found.is_complete, gap };
-        if let Some(found) = self.cache.find(topic, after, extent, now) {
+        if let Some(found) = self.cache.find(topic, seen.id, seen.content, extent, now) {
             return Some(page(found, None));
         }
         // What had been trimmed then is trimmed now.
-        let (info, _) = self.infos.get(topic).filter(|(_, since)| now.since(*since) <= LIFE)?;
-        let gap = info.gap_after(after).filter(|gap| gap.reason == GapReason::Expired)?;
-        let found = self.cache.find(topic, gap.to, extent, now)?;
+        let (known, _) =
+            self.infos.get(topic).filter(|(_, asked)| now.since(*asked) <= LIFE && extent.since <= *asked)?;
+        let gap = known.gap_after(seen.id).filter(|gap| gap.reason == GapReason::Expired)?;
+        let found = self.cache.find(topic, gap.to, None, extent, now)?;
         Some(page(found, Some(extent.clamp(gap))))
     }
 
-    fn read(
-        &mut self,
-        link: &mut Link,
-        topic: &Topic,
-        start: Start,
-        extent: Extent,
-    ) -> Result<ArchivePage, RedisError> {
+    fn read(&mut self, link: &mut Link, topic: &Topic, seen: Seen, extent: Extent) -> Result<ArchivePage, RedisError> {
         let key = self.config.key(topic);
-        let mut run = match start {
-            Start::Live => return Ok(ArchivePage { is_complete: true, ..ArchivePage::default() }),
-            Start::Last(count) => return self.read_last(link, topic, &key, count.min(extent.events_max), extent),
-            Start::First => self.read_from(link, topic, &key, EventId::default())?,
-            Start::After(id) => self.read_after(link, topic, &key, id)?,
-        };
+        let mut run = self.read_after(link, topic, &key, seen)?;
         let found = loop {
             let found = select(run.events.iter(), run.after, extent);
             if run.is_end || !found.is_complete || run.reaches(extent.upto) {
                 break found;
             }
-            let last = run.events.last().map_or(run.after, |event| event.id);
-            let more = self.read_from(link, topic, &key, last)?;
+            let last = run.events.last();
+            let seen =
+                Seen { id: last.map_or(run.after, |event| event.id), content: last.and_then(|event| event.digest()) };
+            let more = self.read_after(link, topic, &key, seen)?;
+            if more.gap.is_some() {
+                // Whoever asks for the next page is told.
+                break found;
+            }
             run.events.extend(more.events);
             run.is_end = more.is_end;
         };
@@ -236,26 +279,35 @@ impl Worker {
         Ok(ArchivePage { events: found.events, is_complete, gap: run.gap.map(|gap| extent.clamp(gap)) })
     }
 
-    /// The events that follow `after`, and what is missing between. In one transaction: what is trimmed in between would
-    /// else be missing without a word.
-    fn read_after(&mut self, link: &mut Link, topic: &Topic, key: &str, after: EventId) -> Result<Run, RedisError> {
-        let (from, count) = (after.to_string(), self.count());
+    /// The events that follow, and what is missing between. In one transaction: what is trimmed in between would else be
+    /// missing without a word.
+    fn read_after(&mut self, link: &mut Link, topic: &Topic, key: &str, seen: Seen) -> Result<Run, RedisError> {
+        let (after, from, count) = (seen.id, seen.id.to_string(), self.count());
         let answer = link.ask(|commands| {
             commands.push_words(&["MULTI"]);
+            commands.push_words(&["TIME"]);
             commands.push_words(&["XINFO", "STREAM", key]);
+            commands.push_words(&["XINFO", "GROUPS", key]);
             commands.push_words(&["XRANGE", key, &from, "+", "COUNT", &count.to_string()]);
             commands.push_words(&["EXEC"]);
         })?;
         let Value::Array(answers) = accept(answer.into_iter().next_back().unwrap_or(Value::Nil))? else {
             return Err(BadAnswer.into());
         };
-        let [info, entries] = <[Value; 2]>::try_from(answers).map_err(|_| BadAnswer)?;
-        let info = StreamInfo::read(info)?;
+        let [time, info, groups, entries] = <[Value; 4]>::try_from(answers).map_err(|_| BadAnswer)?;
+        let (info, now_ms) = (StreamInfo::read(info)?, time_floor(time)?.major.saturating_add(1));
         let entries = read_entries(accept(entries)?)?;
-        let now = self.clock.now();
-        self.infos.insert(topic.clone(), (info, now));
-        let gap = info.gap_after(after).or_else(|| foreign_gap(&info, after, &entries));
+        // Only what a hub made is let go; of what is gone nobody knows who made it.
+        let kept_ms = if !info.exists || read_is_made(groups) { self.classes.kept_ms(topic) } else { u64::MAX };
+        let (known, now) = (Known { info, kept_ms, now_ms }, self.clock.now());
+        self.infos.insert(topic.clone(), (known, now));
+        let here = entries.first().filter(|entry| entry.id == after);
+        if info.first.is_none_or(|first| first <= after) {
+            self.cache.correct(topic, after, here.and_then(Entry::digest));
+        }
+        let gap = known.gap_after(after).or_else(|| foreign_gap(&info, seen, here));
         if let Some(gap) = gap.filter(|gap| gap.reason == GapReason::Epoch) {
+            self.cache.forget(topic);
             let run = self.read_from(link, topic, key, EventId::default())?;
             return Ok(Run { gap: Some(gap), after: gap.to.min(run.first_before()), ..run });
         }
@@ -276,10 +328,10 @@ impl Worker {
         &mut self,
         link: &mut Link,
         topic: &Topic,
-        key: &str,
         count: usize,
         extent: Extent,
     ) -> Result<ArchivePage, RedisError> {
+        let key = &self.config.key(topic);
         let newest = extent.upto.map_or_else(|| "+".to_owned(), |upto| upto.to_string());
         let answer = link.ask_one(&["XREVRANGE", key, &newest, "-", "COUNT", &count.max(1).to_string()])?;
         let entries = read_entries(accept(answer)?)?;
@@ -334,7 +386,8 @@ impl Worker {
 
 impl Extent {
     fn of(request: &ArchiveRequest) -> Self {
-        Self { upto: request.upto, events_max: request.events_max, bytes_max: request.bytes_max }
+        let ArchiveRequest { upto, events_max, bytes_max, since, .. } = *request;
+        Self { upto, events_max, bytes_max, since }
     }
 
     /// Nothing beyond the end that was asked for is missing on whoever asked.
@@ -355,12 +408,21 @@ impl Run {
     }
 }
 
-/// `after` lies within what the stream retains, and yet there is no such entry: it was lost with a server that failed.
-/// `entries` are those from `after` on.
-fn foreign_gap(info: &StreamInfo, after: EventId, entries: &[Entry]) -> Option<Gap> {
-    let first = info.first.filter(|first| *first <= after)?;
-    let is_known = entries.first().is_some_and(|entry| entry.id == after) || after <= info.deleted_max;
-    (!is_known).then(|| Gap { from: after, to: first.before(), reason: GapReason::Epoch })
+impl Known {
+    fn gap_after(&self, after: EventId) -> Option<Gap> {
+        self.info.gap_after(after, self.kept_ms, self.now_ms)
+    }
+}
+
+/// What was seen lies within what the stream retains, and yet there is no such entry, or another one: it was lost with a
+/// server that failed, or the stream is another one. `here` is the entry at its id.
+fn foreign_gap(info: &StreamInfo, seen: Seen, here: Option<&Entry>) -> Option<Gap> {
+    let first = info.first.filter(|first| *first <= seen.id)?;
+    let is_known = match here {
+        Some(entry) => seen.content.is_none() || entry.digest() == seen.content,
+        None => seen.id <= info.deleted_max || seen.id.is_moment(),
+    };
+    (!is_known).then(|| Gap { from: seen.id, to: first.before(), reason: GapReason::Epoch })
 }
 
 fn event(topic: &Topic, entry: Entry, payload_bytes_max: usize, now: Moment) -> Event {

@@ -47,6 +47,8 @@ pub(super) struct Extent {
     pub(super) upto: Option<EventId>,
     pub(super) events_max: usize,
     pub(super) bytes_max: usize,
+    /// It has to have been read since.
+    pub(super) since: Moment,
 }
 
 impl Cache {
@@ -71,17 +73,43 @@ impl Cache {
         self.runs.insert(topic.clone(), run);
     }
 
-    /// The events of `topic` after `after`, if they are here: at least one, or the certainty that there is none.
-    pub(super) fn find(&self, topic: &Topic, after: EventId, extent: Extent, now: Moment) -> Option<Found> {
-        let run = self.runs.get(topic).filter(|run| now.since(run.read) <= LIFE)?;
+    /// The events of `topic` after `after`, if they are here: at least one, or the certainty that there is none. The event
+    /// at `after` has to be here too, as the asker has it; or where what is here begins, if the asker has only the id.
+    pub(super) fn find(
+        &self,
+        topic: &Topic,
+        after: EventId,
+        content: Option<u64>,
+        extent: Extent,
+        now: Moment,
+    ) -> Option<Found> {
+        let run = self.runs.get(topic).filter(|run| now.since(run.read) <= LIFE && extent.since <= run.read)?;
         // What came after the end is not known, so only who wants no more than that is served.
         let upto = extent.upto?;
-        if after < run.after || run.end < after {
-            return None;
+        match run.event(after) {
+            Some(event) if content.is_none() || event.digest() == content => {}
+            None if after == run.after && content.is_none() => {}
+            _ => return None,
         }
         let found = select(run.events.iter(), after, Extent { upto: Some(upto.min(run.end)), ..extent });
         let is_complete = found.is_complete && upto <= run.end;
         (is_complete || !found.events.is_empty()).then_some(Found { is_complete, ..found })
+    }
+
+    /// Forgets what `topic` had.
+    pub(super) fn forget(&mut self, topic: &Topic) {
+        self.take(topic);
+    }
+
+    /// The stream has this at `id`: forgets what was read of `topic`, if it covers `id` and had something else there.
+    pub(super) fn correct(&mut self, topic: &Topic, id: EventId, content: Option<u64>) {
+        let is_other = |run: &Run| match run.event(id) {
+            Some(event) => event.digest() != content,
+            None => content.is_some() && run.after < id && id <= run.end,
+        };
+        if self.runs.get(topic).is_some_and(is_other) {
+            self.take(topic);
+        }
     }
 
     fn take(&mut self, topic: &Topic) -> Option<Run> {
@@ -100,9 +128,16 @@ impl Cache {
 }
 
 impl Run {
-    /// Both, if one goes on where the other ends or within it; else the newer.
+    /// The event with this id.
+    fn event(&self, id: EventId) -> Option<&Arc<Event>> {
+        self.events.binary_search_by_key(&id, |event| event.id).ok().map(|index| &self.events[index])
+    }
+
+    /// Both, if one goes on where the other ends or within it; else the newer. Where both have an event, it must be the
+    /// same: else the older is of a log that has been replaced.
     fn join(self, new: Self) -> Self {
-        if self.end < new.after || new.end < self.after {
+        let is_other = |event: &Arc<Event>| new.event(event.id).is_some_and(|other| other.digest() != event.digest());
+        if self.end < new.after || new.end < self.after || self.events.iter().any(is_other) {
             return new;
         }
         let (first, second) = if self.after <= new.after { (self, new) } else { (new, self) };

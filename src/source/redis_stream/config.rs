@@ -1,5 +1,7 @@
 //! What the source is told to do.
 
+use std::time::Duration;
+
 use crate::{
     bus::Class,
     log::Bounds,
@@ -30,6 +32,15 @@ impl Config {
     }
 }
 
+/// The shortest and the longest time for which the broker is told to keep events.
+const KEPT_MIN: Duration = Duration::from_secs(1);
+const KEPT_MAX: Duration = Duration::from_secs(1 << 43);
+
+/// How long the broker keeps an event that may get this old, in milliseconds: long enough for hubs to read it.
+pub(super) fn kept_ms(age: Duration) -> u64 {
+    u64::try_from(age.clamp(KEPT_MIN, KEPT_MAX).as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The classes of topics, as the bus has them.
 #[derive(Clone, Debug, Default)]
 pub struct Classes {
@@ -44,5 +55,10 @@ impl Classes {
     pub(super) fn history(&self, topic: &Topic) -> Bounds {
         let listed = self.listed.iter().find(|(pattern, _)| pattern.matches(topic));
         listed.map_or(&self.default, |(_, class)| class).retention.history
+    }
+
+    /// How long the broker keeps an event of `topic`, in milliseconds.
+    pub(super) fn kept_ms(&self, topic: &Topic) -> u64 {
+        kept_ms(self.history(topic).age)
     }
 }

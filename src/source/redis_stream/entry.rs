@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use redis::Value;
 
-use crate::event::EventId;
+use crate::event::{EventId, digest};
 
 /// An entry of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,14 @@ pub(super) struct Entry {
 pub(super) struct Content {
     pub(super) kind: Option<Box<str>>,
     pub(super) data: Bytes,
+}
+
+impl Entry {
+    /// The digest of the event that it is; `None` if it is none.
+    pub(super) fn digest(&self) -> Option<u64> {
+        let content = self.content.as_ref().ok()?;
+        Some(digest(content.kind.as_deref(), &content.data))
+    }
 }
 
 /// The entry is not text, or has a type that no event may have.

@@ -32,7 +32,7 @@ pub fn start_writer(
     start_writer_of(Arc::new(form), redis, clock, status)
 }
 
-/// `XADD` to the topic's stream, which is answered by the event's id.
+/// One script adds to the topic's stream and lets go what is no longer kept; it is answered by the event's id.
 #[derive(Debug)]
 pub(super) struct Streams {
     pub(super) config: Config,
@@ -40,13 +40,17 @@ pub(super) struct Streams {
     pub(super) idempotency_window: Duration,
 }
 
-static ADD_ONCE_TEXT: &str = "\
-    local first = redis.call('GET', KEYS[1])
-    if first then return first end
-    local id = redis.call('XADD', KEYS[2], unpack(ARGV, 2))
-    redis.call('SET', KEYS[1], id, 'PX', ARGV[1])
-    return id";
-static ADD_ONCE: Script = Script::new(ADD_ONCE_TEXT, LazyLock::new(|| digest(ADD_ONCE_TEXT)));
+/// The consumer group that marks streams made by the script.
+pub(super) const MARKER_GROUP: &str = "fanfare";
+
+static APPEND_TEXT: &str = include_str!("append.lua");
+static APPEND: Script = Script::new(APPEND_TEXT, LazyLock::new(|| digest(APPEND_TEXT)));
+
+/// A stream is weighed once in so many bytes that are added, as a share of what it may weigh: weighing takes time in
+/// proportion to the stream, and so its publishers pay for it. Between two looks a stream may grow by about as much.
+const LOOKS_PER_BOUND: f64 = 16.0;
+/// What an entry is taken to weigh besides its payload, in bytes.
+const ENTRY_BYTES: usize = 48;
 
 impl Form for Streams {
     fn least_version(&self) -> u64 {
@@ -55,33 +59,26 @@ impl Form for Streams {
 
     fn request(&self, publication: &Publication) -> Request {
         let key = self.config.key(&publication.topic);
-        let entry = self.entry(publication);
-        let key_bytes = Bytes::copy_from_slice(key.as_bytes());
-        let Some(once) = &publication.idempotency_key else {
-            let arguments = [Bytes::from_static(b"XADD"), key_bytes].into_iter().chain(entry).collect();
-            return Request { script: None, arguments };
-        };
-        let memory = memory_key(&format!("stream.{key}"), once);
-        let window_ms = self.idempotency_window.as_millis().to_string().into();
-        let arguments = [Bytes::from_static(b"2"), memory, key_bytes, window_ms].into_iter().chain(entry).collect();
-        Request { script: Some(&ADD_ONCE), arguments }
+        let memory = publication.idempotency_key.as_ref().map(|once| memory_key(&format!("stream.{key}"), once));
+        let keys: Bytes = if memory.is_some() { "2" } else { "1" }.into();
+        let history = self.classes.history(&publication.topic);
+        let bytes_max =
+            if is_weighed(publication.data.len(), history.bytes, rand::random()) { history.bytes } else { 0 };
+        let window_ms = self.idempotency_window.as_millis();
+        let bounds =
+            [self.classes.kept_ms(&publication.topic).into(), history.count as u128, bytes_max as u128, window_ms];
+        let mut arguments = Vec::with_capacity(12);
+        arguments.extend([keys, key.into()].into_iter().chain(memory));
+        arguments.extend(bounds.map(|bound| Bytes::from(bound.to_string())));
+        if let Some(kind) = &publication.kind {
+            arguments.extend([Bytes::from_static(b"type"), Bytes::copy_from_slice(kind.as_bytes())]);
+        }
+        arguments.extend([Bytes::from_static(b"data"), publication.data.clone()]);
+        Request { script: Some(&APPEND), arguments }
     }
 }
 
-impl Streams {
-    /// The words of an `XADD` behind its key.
-    fn entry(&self, publication: &Publication) -> Vec<Bytes> {
-        let mut words = Vec::with_capacity(8);
-        let count = self.classes.history(&publication.topic).count;
-        if count != 0 {
-            words.extend([b"MAXLEN".as_slice(), b"~"].map(Bytes::from_static));
-            words.push(count.to_string().into());
-        }
-        words.push(Bytes::from_static(b"*"));
-        if let Some(kind) = &publication.kind {
-            words.extend([Bytes::from_static(b"type"), Bytes::copy_from_slice(kind.as_bytes())]);
-        }
-        words.extend([Bytes::from_static(b"data"), publication.data.clone()]);
-        words
-    }
+/// Whether a stream that may weigh `bytes_max` is to be weighed after `payload_bytes` were added; `luck` is from 0 to 1.
+pub(super) fn is_weighed(payload_bytes: usize, bytes_max: usize, luck: f64) -> bool {
+    luck * (bytes_max as f64) < (payload_bytes + ENTRY_BYTES) as f64 * LOOKS_PER_BOUND
 }

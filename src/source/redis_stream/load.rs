@@ -7,7 +7,7 @@ use redis::{RedisError, Value};
 use super::{
     entry::{BadAnswer, Entry, read_entries},
     link::{Commands, Link, accept},
-    place::{Place, StreamInfo},
+    place::{Place, StreamInfo, read_is_made},
 };
 use crate::{event::EventId, log::Bounds};
 
@@ -49,7 +49,7 @@ pub(super) fn load(
     Ok(loaded)
 }
 
-const COMMANDS: usize = 5;
+const COMMANDS: usize = 6;
 
 /// In one transaction, so that the figures are those of the entries.
 fn ask(commands: &mut Commands, key: &str, bounds: &Bounds, real_now: Duration) {
@@ -58,6 +58,7 @@ fn ask(commands: &mut Commands, key: &str, bounds: &Bounds, real_now: Duration) 
     commands.push_words(&["MULTI"]);
     commands.push_words(&["TIME"]);
     commands.push_words(&["XINFO", "STREAM", key]);
+    commands.push_words(&["XINFO", "GROUPS", key]);
     commands.push_words(&["XREVRANGE", key, "+", &oldest, "COUNT", &count]);
     commands.push_words(&["EXEC"]);
 }
@@ -75,16 +76,25 @@ struct Part {
 
 fn read(answer: Value, bounds: &Bounds) -> Result<Part, RedisError> {
     let Value::Array(answers) = answer else { return Err(BadAnswer.into()) };
-    let [time, info, entries] = <[Value; 3]>::try_from(answers).map_err(|_| BadAnswer)?;
+    let [time, info, groups, entries] = <[Value; 4]>::try_from(answers).map_err(|_| BadAnswer)?;
     let Ok(info) = StreamInfo::read(info.clone()) else {
         return Err(accept(info).err().unwrap_or_else(|| BadAnswer.into()));
     };
     let mut entries = read_entries(accept(entries)?)?;
     let has_more = FIRST_COUNT_MAX < entries.len() && FIRST_COUNT_MAX < bounds.count;
+    // The entry at the end, if the bounds do not hide it.
+    let content = entries.first().filter(|newest| newest.id == info.last).and_then(Entry::digest);
     let floor = cut(&mut entries, bounds, &info, time_floor(time)?);
     entries.reverse();
     let newest = entries.last().map_or(floor, |entry| entry.id);
-    let place = Place { last: info.last, added: if info.exists { info.added } else { Some(0) }, newest };
+    let place = Place {
+        last: info.last,
+        content,
+        added: if info.exists { info.added } else { Some(0) },
+        deleted_max: info.deleted_max,
+        newest,
+        is_made: read_is_made(groups),
+    };
     Ok(Part { loaded: Loaded { floor, entries, place }, has_more })
 }
 

@@ -10,8 +10,10 @@
 //! An entry has the field `data`, the payload, and may have the field `type`, the event's. An entry without `data`, as
 //! other programs add them, is an event whose payload is a JSON object of all its fields.
 //!
-//! Publishing trims the stream to about the class's `history.count` events (`MAXLEN ~`), and not at all if that is 0.
-//! The class's bounds by bytes and age are those of the hub's own log only.
+//! Publishing is one script (`append.lua`). It marks the streams that it makes, and those it holds to the class's history:
+//! about so many events (`MAXLEN ~`; no bound if that is 0), none older (`MINID ~`), about so many bytes, and the whole
+//! stream is let go when nothing was published for as long as an event is kept (`PEXPIRE`). Streams of other applications
+//! are read and added to, and never trimmed.
 //!
 //! Nothing is lost silently. A lost connection is none of the readers' business: reading goes on after the last id. What
 //! was trimmed before it was read, and what cannot be delivered, is reported as a gap; a stream that was deleted, or
@@ -21,6 +23,7 @@ mod alarm;
 mod archive;
 mod arrival;
 mod cache;
+mod check;
 mod config;
 mod entry;
 mod form;

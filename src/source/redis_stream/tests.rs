@@ -9,8 +9,8 @@ use super::{
     cache::{Cache, Extent, select},
     config::{Classes, Config},
     entry::{Content, Entry, Unfit, read_entries, read_streams},
-    form::Streams as StreamForm,
-    place::{Place, StreamInfo, Verdict},
+    form::{Streams as StreamForm, is_weighed},
+    place::{Found as At, Place, StreamInfo, Verdict, read_is_made},
     streams::{Stage, Streams},
 };
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     clock::Moment,
     event::{Event, EventId},
     gap::GapReason,
+    log::Bounds,
     source::redis_pubsub::Form,
     topic::Topic,
 };
@@ -81,57 +82,100 @@ fn info(added: u64, first: u64, last: u64) -> StreamInfo {
     StreamInfo { exists: true, length, last: id(last), first, deleted_max: EventId::default(), added: Some(added) }
 }
 
-#[test]
-fn what_followed_a_place_is_whole_or_not() {
-    let place = Place { last: id(10), added: Some(10), newest: id(10) };
-    let check = |info: StreamInfo, held: &[u64], expected: Verdict| {
-        let held: Vec<EventId> = held.iter().map(|minor| id(*minor)).collect();
-        assert_eq!(place.judge(&info, &held), expected, "{info:?} {held:?}");
-    };
-    check(info(10, 1, 10), &[], Verdict::Whole);
-    check(info(15, 3, 15), &[11, 12], Verdict::Whole);
-    // What was read before is trimmed, and nothing else.
-    check(info(15, 11, 15), &[11, 12], Verdict::Whole);
-    check(info(10, 0, 10), &[], Verdict::Whole);
-    // What is in our hands may be trimmed since.
-    check(info(15, 13, 15), &[11, 12], Verdict::Whole);
-    check(info(15, 0, 15), &[11, 12, 13, 14, 15], Verdict::Whole);
-    check(info(15, 13, 15), &[], Verdict::Expired { to: id(12) });
-    check(info(20, 15, 20), &[13, 14], Verdict::Expired { to: id(12) });
-    check(info(15, 0, 15), &[], Verdict::Expired { to: id(15) });
-    // Another stream under the same key.
-    check(StreamInfo::default(), &[], Verdict::Replaced);
-    check(info(3, 1, 3), &[], Verdict::Replaced);
-    check(info(5, 11, 15), &[11], Verdict::Replaced);
-    check(info(12, 11, 20), &[11], Verdict::Replaced);
-    // A server that does not count: a gap that may be empty rather than none that may be.
-    let uncounted = |first, last| StreamInfo { added: None, ..info(0, first, last) };
-    check(uncounted(5, 15), &[11], Verdict::Whole);
-    check(uncounted(11, 15), &[11], Verdict::Expired { to: id(10) });
-    check(uncounted(0, 10), &[], Verdict::Whole);
-    // Nothing was read and nothing was there.
-    let fresh = Place { added: Some(0), ..Place::default() };
-    assert_eq!(fresh.judge(&StreamInfo::default(), &[]), Verdict::Whole);
-    assert_eq!(fresh.judge(&info(5, 1, 5), &[id(1)]), Verdict::Whole);
-    assert_eq!(fresh.judge(&info(5, 4, 5), &[id(4)]), Verdict::Expired { to: id(3) });
+/// A place where the tenth entry was read last.
+fn tenth() -> Place {
+    Place { last: id(10), content: Some(1), added: Some(10), newest: id(10), ..Place::default() }
 }
 
 #[test]
-fn a_place_knows_its_stream() {
-    let place = Place { last: id(10), added: None, newest: id(10) };
-    assert!(place.is_known(&info(20, 5, 20), true));
-    assert!(!place.is_known(&info(20, 5, 20), false), "lost in a failover");
-    assert!(place.is_known(&info(20, 11, 20), false), "trimmed");
-    assert!(place.is_known(&StreamInfo { deleted_max: id(10), ..info(20, 5, 20) }, false), "deleted");
+fn what_followed_a_place_is_whole_or_not() {
+    let check = |place: Place, info: StreamInfo, held: &[u64], found: At, expected: Verdict| {
+        let held: Vec<EventId> = held.iter().map(|minor| id(*minor)).collect();
+        assert_eq!(place.judge(&info, &held, found), expected, "{place:?} {info:?} {held:?} {found:?}");
+    };
+    let (whole, replaced) = (Verdict::Whole, Verdict::Replaced);
+    let expired = |to| Verdict::Expired { to: id(to) };
+    check(tenth(), info(10, 1, 10), &[], At::Same, whole);
+    check(tenth(), info(15, 3, 15), &[11, 12], At::Same, whole);
+    // What was read before is trimmed, and nothing else.
+    check(tenth(), info(15, 11, 15), &[11, 12], At::Nothing, whole);
+    check(tenth(), info(10, 0, 10), &[], At::Nothing, whole);
+    // What is in our hands may be trimmed since.
+    check(tenth(), info(15, 13, 15), &[11, 12], At::Nothing, whole);
+    check(tenth(), info(15, 0, 15), &[11, 12, 13, 14, 15], At::Nothing, whole);
+    check(tenth(), info(15, 13, 15), &[], At::Nothing, expired(12));
+    check(tenth(), info(20, 15, 20), &[13, 14], At::Nothing, expired(12));
+    check(tenth(), info(15, 0, 15), &[], At::Nothing, expired(15));
+    // Another stream under the same key.
+    check(tenth(), StreamInfo::default(), &[], At::Nothing, replaced);
+    check(tenth(), info(3, 1, 3), &[], At::Nothing, replaced);
+    check(tenth(), info(5, 11, 15), &[11], At::Nothing, replaced);
+    check(tenth(), info(12, 11, 20), &[11], At::Nothing, replaced);
+    // The entry that was read is another one, or there is none although older ones are there.
+    check(tenth(), info(15, 1, 15), &[11], At::Other, replaced);
+    check(tenth(), info(15, 1, 15), &[11], At::Nothing, replaced);
+    check(tenth(), info(20, 5, 20), &[], At::Nothing, replaced);
+    let deleted = |info: StreamInfo, newest: u64| StreamInfo { deleted_max: id(newest), ..info };
+    check(tenth(), deleted(info(15, 1, 15), 10), &[11], At::Nothing, whole);
+    // As many entries up to the same id, or it was filled in another way; unless unread ones were deleted.
+    check(tenth(), info(12, 1, 10), &[], At::Same, replaced);
+    check(tenth(), deleted(info(12, 1, 10), 9), &[], At::Same, whole);
+    // A server that does not count: a gap that may be empty rather than none that may be.
+    let uncounted = |first, last| StreamInfo { added: None, ..info(0, first, last) };
+    check(tenth(), uncounted(5, 15), &[11], At::Same, whole);
+    check(tenth(), uncounted(11, 15), &[11], At::Nothing, expired(10));
+    check(tenth(), uncounted(0, 10), &[], At::Nothing, whole);
+    // Nothing was read and nothing was there.
+    let fresh = Place { added: Some(0), ..Place::default() };
+    check(fresh, StreamInfo::default(), &[], At::Nothing, whole);
+    check(fresh, info(5, 1, 5), &[1], At::Nothing, whole);
+    check(fresh, info(5, 4, 5), &[4], At::Nothing, expired(3));
+    // Nothing of it was read, and it has what was.
+    check(Place { added: Some(0), content: None, ..tenth() }, info(15, 5, 15), &[], At::Nothing, replaced);
+}
+
+#[test]
+fn what_stands_at_a_place() {
+    let read = |minor: u64, data: &str| {
+        let answer = Value::Array(vec![entry(&format!("7-{minor}"), &[b"data", data.as_bytes()])]);
+        read_entries(answer).expect("a well-formed answer").remove(0)
+    };
+    let mut place = Place::default();
+    place.pass(id(10), read(10, "x").digest());
+    let check = |place: Place, minor: u64, data: &str, expected: At| {
+        assert_eq!(place.compare(Some(&read(minor, data))), expected, "{place:?} {minor} {data}");
+    };
+    check(place, 10, "x", At::Same);
+    check(place, 10, "y", At::Other);
+    check(place, 11, "x", At::Other);
+    check(place, 9, "x", At::Nothing);
+    check(Place { content: None, ..place }, 10, "y", At::Same);
+    assert_eq!(place.compare(None), At::Nothing);
     assert_eq!(info(20, 15, 20).added_before(&[id(13), id(14), id(15)]), Some(12));
 }
 
 #[test]
+fn streams_that_hubs_made_expire() {
+    let made = Place { last: EventId { major: 100_000, minor: 0 }, is_made: true, ..Place::default() };
+    let check = |place: Place, now_ms: u64, unread_ms: u64, expected: bool| {
+        assert_eq!(place.has_expired(5000, now_ms, unread_ms), expected, "{place:?} {now_ms} {unread_ms}");
+    };
+    check(made, 105_000, 10, true);
+    check(made, 104_999, 10, false);
+    check(made, 105_000, 5000, false);
+    check(Place { is_made: false, ..made }, 105_000, 10, false);
+    let group = |name: &str| Value::Array(vec![bulk("name"), bulk(name), bulk("consumers"), Value::Int(0)]);
+    assert!(read_is_made(Value::Array(vec![group("other"), group("fanfare")])));
+    assert!(!read_is_made(Value::Array(vec![group("other")])) && !read_is_made(Value::Nil));
+}
+
+#[test]
 fn what_is_missing_after_an_id() {
-    let check = |info: StreamInfo, after: u64, expected: Option<(u64, GapReason)>| {
-        let gap = info.gap_after(id(after)).map(|gap| (gap.to, gap.reason));
+    let check_at = |info: StreamInfo, after: EventId, kept_ms: u64, expected: Option<(u64, GapReason)>| {
+        let gap = info.gap_after(after, kept_ms, 1000).map(|gap| (gap.to, gap.reason));
         assert_eq!(gap, expected.map(|(to, reason)| (id(to), reason)), "{info:?} {after}");
     };
+    let check = |info: StreamInfo, after: u64, expected| check_at(info, id(after), 5000, expected);
     check(info(100, 61, 100), 70, None);
     check(info(100, 61, 100), 60, None);
     check(info(100, 61, 100), 59, Some((60, GapReason::Expired)));
@@ -141,7 +185,19 @@ fn what_is_missing_after_an_id() {
     check(info(40, 61, 100), 20, Some((60, GapReason::Epoch)));
     check(info(100, 0, 100), 20, Some((100, GapReason::Expired)));
     check(info(100, 0, 100), 100, None);
-    assert_eq!(StreamInfo::default().gap_after(id(3)).map(|gap| gap.reason), Some(GapReason::Epoch));
+    // From the beginning, and from a moment before there was anything.
+    let moment = EventId { major: 6, minor: u64::MAX };
+    for start in [EventId::default(), moment] {
+        check_at(info(40, 61, 100), start, 5000, None);
+        check_at(info(100, 61, 100), start, 5000, Some((60, GapReason::Expired)));
+        check_at(StreamInfo::default(), start, 5000, None);
+    }
+    // There may have been a stream between.
+    check_at(info(40, 61, 100), moment, 1, Some((60, GapReason::Expired)));
+    let gone = |after, kept_ms| StreamInfo::default().gap_after(after, kept_ms, 1000).map(|gap| gap.reason);
+    assert_eq!(gone(id(3), 5000), Some(GapReason::Epoch));
+    assert_eq!(gone(id(3), 500), Some(GapReason::Expired));
+    assert_eq!(gone(moment, 500), Some(GapReason::Expired));
 }
 
 fn events(range: std::ops::RangeInclusive<u64>) -> Vec<Arc<Event>> {
@@ -150,7 +206,7 @@ fn events(range: std::ops::RangeInclusive<u64>) -> Vec<Arc<Event>> {
 }
 
 fn extent(upto: u64, events_max: usize, bytes_max: usize) -> Extent {
-    Extent { upto: Some(id(upto)), events_max, bytes_max }
+    Extent { upto: Some(id(upto)), events_max, bytes_max, since: Moment(0) }
 }
 
 #[test]
@@ -175,13 +231,14 @@ fn the_cache_answers_what_it_is_sure_of() {
     let now = Moment(0);
     cache.insert(&topic("t"), id(10), id(25), &events(11..=20), now);
     let look = |cache: &Cache, after: u64, upto: u64, now: Moment| {
-        let found = cache.find(&topic("t"), id(after), extent(upto, 99, 9999), now)?;
+        let found = cache.find(&topic("t"), id(after), None, extent(upto, 99, 9999), now)?;
         Some((found.events.first().map(|event| event.id.minor), found.events.len(), found.is_complete))
     };
     assert_eq!(look(&cache, 10, 20, now), Some((Some(11), 10, true)));
     assert_eq!(look(&cache, 15, 25, now), Some((Some(16), 5, true)));
     assert_eq!(look(&cache, 15, 26, now), Some((Some(16), 5, false)), "then the rest is asked for");
-    assert_eq!(look(&cache, 22, 25, now), Some((None, 0, true)));
+    assert_eq!(look(&cache, 20, 25, now), Some((None, 0, true)));
+    assert_eq!(look(&cache, 22, 25, now), None, "nobody knows of what stream that is");
     assert_eq!(look(&cache, 22, 26, now), None);
     assert_eq!(look(&cache, 9, 20, now), None);
     assert_eq!(look(&cache, 26, 30, now), None);
@@ -193,6 +250,17 @@ fn the_cache_answers_what_it_is_sure_of() {
     // A hole between: only the newer.
     cache.insert(&topic("t"), id(40), id(50), &events(41..=50), now);
     assert_eq!((look(&cache, 5, 10, now), look(&cache, 40, 50, now)), (None, Some((Some(41), 10, true))));
+    // The asker has another event there: the stream is another one. Neither are the two of one stream.
+    let content = events(1..=1)[0].digest();
+    let find = |cache: &Cache, content| cache.find(&topic("t"), id(45), content, extent(50, 99, 9999), now).is_some();
+    let later = Extent { since: Moment(1), ..extent(50, 99, 9999) };
+    assert!(cache.find(&topic("t"), id(45), None, later, Moment(2)).is_none(), "the log was replaced since");
+    assert!(find(&cache, None) && find(&cache, content) && !find(&cache, Some(1)));
+    let other = Event::new(topic("t"), id(45), 0, None, Bytes::from_static(b"other"), now);
+    cache.insert(&topic("t"), id(44), id(60), &[Arc::new(other)], now);
+    assert_eq!((look(&cache, 41, 60, now), look(&cache, 44, 60, now)), (None, Some((Some(45), 1, true))));
+    cache.correct(&topic("t"), id(45), content);
+    assert_eq!(look(&cache, 44, 60, now), None);
     let mut small = Cache::new(events(1..=1)[0].weight_bytes() * 15);
     small.insert(&topic("t"), id(0), id(10), &events(1..=10), now);
     small.insert(&topic("u"), id(0), id(10), &events(1..=10), now + Duration::from_millis(1));
@@ -208,7 +276,7 @@ fn streams_come_and_go() {
     streams.want(&two, "p:two".to_owned());
     assert_eq!(streams.to_load(9, at(0)).len(), 2);
     assert_eq!(streams.to_load(1, at(0)).len(), 1);
-    let place = Place { last: id(3), added: Some(3), newest: id(3) };
+    let place = Place { last: id(3), added: Some(3), newest: id(3), ..Place::default() };
     streams.set_stage(&one, Stage::Reading(place));
     streams.set_stage(&two, Stage::New { due: at(5), again: true });
     assert!(streams.to_load(9, at(4)).is_empty() && streams.is_again(&two) && !streams.is_again(&one));
@@ -230,14 +298,15 @@ fn streams_come_and_go() {
 
 #[test]
 fn publications_are_entries() {
-    let form = |count: usize| {
+    let form = |count: usize, age: Duration| {
         let mut classes = Classes::default();
-        classes.default.retention.history.count = count;
+        // So wide that no stream is weighed.
+        classes.default.retention.history = Bounds { count, bytes: usize::MAX, age };
         let config = Config { prefix: "p:".to_owned(), ..Config::default() };
         StreamForm { config, classes, idempotency_window: Duration::from_secs(3) }
     };
-    let check = |count: usize, kind: Option<&str>, once: Option<&str>, expected: &str| {
-        let request = form(count).request(&Publication {
+    let check = |count: usize, age: Duration, kind: Option<&str>, once: Option<&str>, expected: &str| {
+        let request = form(count, age).request(&Publication {
             topic: topic("t"),
             kind: kind.map(Box::from),
             data: Bytes::from_static(b"x"),
@@ -245,9 +314,23 @@ fn publications_are_entries() {
             reply: Box::new(drop),
         });
         let words: Vec<&str> = request.arguments.iter().map(|word| std::str::from_utf8(word).expect("text")).collect();
-        assert_eq!((words.join(" ").as_str(), request.script.is_some()), (expected, once.is_some()));
+        assert_eq!((words.join(" ").as_str(), request.script.is_some()), (expected, true));
     };
-    check(100, None, None, "XADD p:t MAXLEN ~ 100 * data x");
-    check(0, Some("made"), None, "XADD p:t * type made data x");
-    check(5, None, Some("k 1"), "2 fanfare.once.stream.p:t k 1 p:t 3000 MAXLEN ~ 5 * data x");
+    let minute = Duration::from_secs(60);
+    check(100, minute, None, None, "1 p:t 60000 100 0 3000 data x");
+    check(0, Duration::ZERO, Some("made"), None, "1 p:t 1000 0 0 3000 type made data x");
+    check(5, Duration::MAX, None, Some("k 1"), "2 p:t fanfare.once.stream.p:t k 1 8796093022208000 5 0 3000 data x");
+}
+
+#[test]
+fn streams_are_weighed_as_often_as_they_grow() {
+    let check = |payload: usize, bytes_max: usize, luck: f64, expected: bool| {
+        assert_eq!(is_weighed(payload, bytes_max, luck), expected, "{payload} {bytes_max} {luck}");
+    };
+    check(1 << 16, 1 << 20, 0.999, true);
+    check(1000, 1 << 20, 0.015, true);
+    check(1000, 1 << 20, 0.017, false);
+    check(0, 1 << 20, 0.0001, true);
+    check(0, usize::MAX, 0.0001, false);
+    check(0, 0, 0.999, true);
 }

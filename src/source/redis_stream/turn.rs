@@ -13,10 +13,10 @@ use super::{
     alarm::{Alarm, Probe},
     arrival::{Arrival, judge},
     config::Config,
-    entry::{Entry, read_entries, read_streams},
+    entry::{Entry, read_streams},
     link::{Link, accept},
-    load::{self, Loaded, time_floor, weight_bytes},
-    place::{Place, StreamInfo, Verdict},
+    load::{self, Loaded, weight_bytes},
+    place::{Place, Verdict},
     refusing::Refusals,
     streams::{Stage, Streams},
 };
@@ -37,7 +37,7 @@ const BLOCK: Duration = Duration::from_secs(1);
 /// The same while the memory budget is spent: then only the probe is read.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Streams loaded, or looked after, in one round trip.
-const STREAMS_PER_TRIP: usize = 64;
+pub(super) const STREAMS_PER_TRIP: usize = 64;
 /// Entries asked for at once, of all streams together; of each at least one.
 const ENTRIES_PER_READ: usize = 16_384;
 /// Entries of one stream.
@@ -47,8 +47,8 @@ const READ_BYTES_MAX: usize = 4 << 20;
 
 /// The reader thread's state.
 pub(super) struct Reader {
-    redis: redis_pubsub::Config,
-    config: Config,
+    pub(super) redis: redis_pubsub::Config,
+    pub(super) config: Config,
     directory: Arc<Directory>,
     probe: Probe,
     /// How far the probe is read; `None` while the server refuses it.
@@ -58,10 +58,10 @@ pub(super) struct Reader {
     alarm: Arc<Alarm>,
     rung: Receiver<()>,
     interest: Receiver<Interest>,
-    bus: Arc<Bus>,
-    clock: Clock,
+    pub(super) bus: Arc<Bus>,
+    pub(super) clock: Clock,
     status: Arc<SourceStatus>,
-    streams: Streams,
+    pub(super) streams: Streams,
     link: Option<Link>,
     backoff: Backoff,
     retry: Moment,
@@ -70,6 +70,11 @@ pub(super) struct Reader {
     refused: Refusals,
     /// How many entries of one stream are asked for.
     count: usize,
+    /// Streams that are to be checked, and when all of them are again.
+    pub(super) to_check: Vec<Topic>,
+    pub(super) check_due: Moment,
+    /// When all streams were read last.
+    pub(super) read_at: Moment,
 }
 
 impl Reader {
@@ -97,6 +102,9 @@ impl Reader {
             refusals: Throttle::default(),
             refused: Refusals::default(),
             count: COUNT_MAX,
+            to_check: Vec::new(),
+            check_due: clock.now(),
+            read_at: clock.now(),
             redis,
             config,
             directory,
@@ -146,7 +154,7 @@ impl Reader {
         if !to_load.is_empty() {
             self.load(link, &to_load)?;
         }
-        let has_more = !self.streams.to_load(1, self.clock.now()).is_empty();
+        let has_more = self.check_some(link)? || !self.streams.to_load(1, self.clock.now()).is_empty();
         self.read(link, if has_more { Duration::ZERO } else { self.patience() }, true)
     }
 
@@ -155,7 +163,8 @@ impl Reader {
         let deadline = self.streams.deadline().map(|due| due.since(self.clock.now()));
         // Nothing interrupts the wait where there is no probe.
         let longest = if self.probe_last.is_none() { PAUSE } else { BLOCK };
-        deadline.unwrap_or(longest).clamp(Duration::from_millis(1), longest)
+        let check = self.check_due.since(self.clock.now());
+        deadline.unwrap_or(longest).min(check).clamp(Duration::from_millis(1), longest)
     }
 
     /// Fails unless the server still is one to use. Where access rules forbid the probe, or the server is a replica, its
@@ -258,7 +267,7 @@ impl Reader {
         let Loaded { floor, entries, place: end } = loaded;
         let bus = Arc::clone(&self.bus);
         let mut feed = bus.feed();
-        let mut place = Place { last: floor, newest: floor, added: None };
+        let mut place = Place { last: floor, newest: floor, content: None, added: None, ..end };
         // Whoever reads already must not take what is loaded for the continuation of what it has.
         if self.streams.is_again(topic) | bus.take_blind(topic) {
             self.restart(&mut feed, topic, &mut place, floor, now);
@@ -291,8 +300,11 @@ impl Reader {
                 && let Some(place) = self.streams.place(&topic)
             {
                 let key = String::from_utf8_lossy(&key).into_owned();
-                arrivals.push(Arrival { topic, key, place, entries, verdict: Verdict::Whole, added: None });
+                arrivals.push(Arrival::new(topic, key, place, entries));
             }
+        }
+        if all {
+            self.read_at = self.clock.now();
         }
         self.count = if READ_BYTES_MAX < bytes { self.count / 2 } else { self.count * 2 }.clamp(1, COUNT_MAX);
         if !arrivals.is_empty() {
@@ -337,19 +349,19 @@ impl Reader {
     fn deliver(&mut self, arrivals: Vec<Arrival>, now: Moment) {
         let bus = Arc::clone(&self.bus);
         let mut feed = bus.feed();
-        for Arrival { topic, mut place, entries, verdict, added, .. } in arrivals {
-            match verdict {
-                Verdict::Whole => {}
-                Verdict::Expired { to } => {
+        for Arrival { topic, mut place, entries, verdict, info, .. } in arrivals {
+            match (verdict, info) {
+                (Verdict::Replaced, Some(info)) => {
+                    // What came may not be all of it.
+                    self.begin_anew(&mut feed, &topic, place, &info, now);
+                    continue;
+                }
+                (Verdict::Expired { to }, _) => {
                     let gap = Gap { from: place.newest, to, reason: GapReason::Expired };
                     self.report(&mut feed, &topic, &mut place, gap, now);
                 }
-                Verdict::Replaced => {
-                    let floor = entries.first().map_or(place.last, |first| first.id.before());
-                    self.restart(&mut feed, &topic, &mut place, floor, now);
-                }
+                (Verdict::Whole | Verdict::Replaced, _) => {}
             }
-            place.added = added.or(place.added);
             self.publish(&mut feed, &topic, &mut place, entries, now);
             self.streams.set_stage(&topic, Stage::Reading(place));
         }
@@ -366,7 +378,9 @@ impl Reader {
     ) -> bool {
         let mut received = 0;
         let mut is_whole = true;
-        for Entry { id, content } in entries {
+        for entry in entries {
+            let digest = entry.digest();
+            let Entry { id, content } = entry;
             let outcome = content.map_err(|_| PublishRefused::NotUtf8).and_then(|content| {
                 let kind = content.kind.as_deref();
                 if !feed.publish_as(topic, id, kind, content.data.clone(), now)? {
@@ -389,7 +403,7 @@ impl Reader {
                     self.log_refusal(&format!("entry {id} of `{topic}` is no event: {refused:?}"), now);
                 }
             }
-            place.pass(id);
+            place.pass(id, digest);
         }
         if 0 < received {
             self.status.on_events(received, now);
@@ -397,16 +411,16 @@ impl Reader {
         is_whole
     }
 
-    fn report(&self, feed: &mut Feed<'_>, topic: &Topic, place: &mut Place, gap: Gap, now: Moment) {
+    pub(super) fn report(&self, feed: &mut Feed<'_>, topic: &Topic, place: &mut Place, gap: Gap, now: Moment) {
         feed.report_gap(topic, gap, now);
         self.status.on_loss();
         place.skip_to(gap.to);
     }
 
-    fn restart(&self, feed: &mut Feed<'_>, topic: &Topic, place: &mut Place, floor: EventId, now: Moment) {
+    pub(super) fn restart(&self, feed: &mut Feed<'_>, topic: &Topic, place: &mut Place, floor: EventId, now: Moment) {
         feed.restart_log(topic, floor, now);
         self.status.on_loss();
-        *place = Place { last: floor, newest: floor, added: None };
+        *place = Place { last: floor, newest: floor, content: None, added: None, ..*place };
     }
 
     fn connect(&mut self) -> Result<Link, RedisError> {
@@ -414,75 +428,11 @@ impl Reader {
         link.set_timeout(BLOCK + self.redis.ping_timeout)?;
         self.probe_last = None;
         self.check_server(&mut link)?;
-        self.look_after(&mut link)?;
+        self.check_all(&mut link)?;
         self.backoff.reset();
         self.status.reader().on_connected(self.clock.now());
         info!("reading streams of {}", self.redis.url);
         Ok(link)
-    }
-
-    /// Whether the streams that were being read are still the same.
-    fn look_after(&mut self, link: &mut Link) -> Result<(), RedisError> {
-        let reading: Vec<(Topic, String, Place)> =
-            self.streams.reading().map(|(topic, key, place)| (topic.clone(), key.to_owned(), place)).collect();
-        for part in reading.chunks(STREAMS_PER_TRIP) {
-            let mut answers = link
-                .ask(|commands| {
-                    commands.push_words(&["TIME"]);
-                    for (_, key, place) in part {
-                        let last = place.last.to_string();
-                        commands.push_words(&["XINFO", "STREAM", key]);
-                        commands.push_words(&["XRANGE", key, &last, &last, "COUNT", "1"]);
-                    }
-                })?
-                .into_iter();
-            let time = time_floor(answers.next().unwrap_or(Value::Nil))?;
-            for (topic, _, place) in part {
-                let info = StreamInfo::read(answers.next().unwrap_or(Value::Nil));
-                let entry = read_entries(answers.next().unwrap_or(Value::Nil));
-                match (info, entry) {
-                    (Ok(info), Ok(entry)) => self.resume(topic, *place, &info, !entry.is_empty(), time),
-                    // Refused. To read it with the others would be refused for all.
-                    _ => self.give_up(topic),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn resume(&mut self, topic: &Topic, mut place: Place, info: &StreamInfo, has_entry: bool, time_floor: EventId) {
-        let now = self.clock.now();
-        let bus = Arc::clone(&self.bus);
-        let mut feed = bus.feed();
-        match place.judge(info, &[]) {
-            Verdict::Whole if place.is_known(info, has_entry) => {}
-            Verdict::Expired { to } => {
-                let gap = Gap { from: place.newest, to, reason: GapReason::Expired };
-                self.report(&mut feed, topic, &mut place, gap, now);
-                place.added = info.added.map(|added| added.saturating_sub(info.length));
-            }
-            Verdict::Whole | Verdict::Replaced => {
-                let floor = match info.first {
-                    Some(first) => first.before(),
-                    None if info.exists => info.last,
-                    None => time_floor,
-                };
-                self.restart(&mut feed, topic, &mut place, floor, now);
-                place.added = info.added.map_or(Some(0), |added| Some(added.saturating_sub(info.length)));
-                if !info.exists {
-                    place.last = EventId::default();
-                }
-            }
-        }
-        drop(feed);
-        self.streams.set_stage(topic, Stage::Reading(place));
-    }
-
-    /// Reads `topic` no longer until it can be loaded again.
-    fn give_up(&mut self, topic: &Topic) {
-        let now = self.clock.now();
-        self.bus.mark_stale(topic);
-        self.streams.set_stage(topic, Stage::New { due: now, again: true });
     }
 
     /// The link is gone; the next attempt waits.

@@ -1,0 +1,166 @@
+//! Whether the streams that are being read are still the ones that were read: asked after every connect, and of each stream
+//! once in every `redis.ping_interval`, because a stream whose new ids are all smaller sends nothing that could be judged.
+
+use redis::{RedisError, Value};
+
+use super::{
+    config::kept_ms,
+    entry::{BadAnswer, Entry, read_entries},
+    link::Link,
+    load::time_floor,
+    place::{Place, StreamInfo, Verdict, read_is_made},
+    streams::Stage,
+    turn::{Reader, STREAMS_PER_TRIP},
+};
+use crate::{
+    bus::Feed,
+    clock::Moment,
+    event::EventId,
+    gap::{Gap, GapReason},
+    topic::Topic,
+};
+
+/// What a stream is found to be.
+struct Look {
+    info: StreamInfo,
+    is_made: bool,
+    /// What it has at the place that was read.
+    entry: Option<Entry>,
+}
+
+/// The server's clock, before and after it was asked.
+#[derive(Clone, Copy)]
+struct Times {
+    /// Before any id that it can give from then on by itself.
+    floor: EventId,
+    end_ms: u64,
+}
+
+impl Reader {
+    /// Checks all streams that are being read.
+    pub(super) fn check_all(&mut self, link: &mut Link) -> Result<(), RedisError> {
+        self.begin_checks();
+        while !self.to_check.is_empty() {
+            self.check_next(link)?;
+        }
+        Ok(())
+    }
+
+    /// Checks some streams if that is due; whether more are.
+    pub(super) fn check_some(&mut self, link: &mut Link) -> Result<bool, RedisError> {
+        if self.to_check.is_empty() && self.check_due <= self.clock.now() {
+            self.begin_checks();
+        }
+        if !self.to_check.is_empty() {
+            self.check_next(link)?;
+        }
+        Ok(!self.to_check.is_empty())
+    }
+
+    fn begin_checks(&mut self) {
+        self.to_check = self.streams.reading().map(|(topic, ..)| topic.clone()).collect();
+        self.check_due = self.clock.now() + self.redis.ping_interval;
+    }
+
+    fn check_next(&mut self, link: &mut Link) -> Result<(), RedisError> {
+        let part = self.to_check.split_off(self.to_check.len().saturating_sub(STREAMS_PER_TRIP));
+        let places = part.into_iter().filter_map(|topic| self.streams.place(&topic).map(|place| (topic, place)));
+        let places: Vec<(Topic, Place)> = places.collect();
+        let answers = link.ask(|commands| {
+            commands.push_words(&["TIME"]);
+            for (topic, place) in &places {
+                let (key, last) = (self.config.key(topic), place.last.to_string());
+                commands.push_words(&["XINFO", "STREAM", &key]);
+                commands.push_words(&["XINFO", "GROUPS", &key]);
+                commands.push_words(&["XRANGE", &key, &last, &last, "COUNT", "1"]);
+            }
+            commands.push_words(&["TIME"]);
+        })?;
+        let mut answers = answers.into_iter();
+        let mut next = || answers.next().unwrap_or(Value::Nil);
+        let floor = time_floor(next())?;
+        let looks: Vec<_> = places.into_iter().map(|(topic, place)| (topic, place, [next(), next(), next()])).collect();
+        let times = Times { floor, end_ms: time_floor(next())?.major.saturating_add(1) };
+        for (topic, place, answers) in looks {
+            match Look::read(answers) {
+                Ok(look) => self.go_on(&topic, place, &look, times),
+                // Refused. To read it with the others would be refused for all.
+                Err(BadAnswer) => self.give_up(&topic),
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on from `place`, or tells what became of the stream.
+    fn go_on(&mut self, topic: &Topic, mut place: Place, look: &Look, times: Times) {
+        let now = self.clock.now();
+        let bus = std::sync::Arc::clone(&self.bus);
+        let mut feed = bus.feed();
+        let Look { info, is_made, entry } = look;
+        match place.judge(info, &[], place.compare(entry.as_ref())) {
+            Verdict::Whole => {
+                place.is_made = *is_made;
+                if info.last == place.last {
+                    (place.added, place.deleted_max) = (info.added.or(place.added), info.deleted_max);
+                }
+            }
+            Verdict::Expired { to } => {
+                let gap = Gap { from: place.newest, to, reason: GapReason::Expired };
+                self.report(&mut feed, topic, &mut place, gap, now);
+                place.added = info.added.map(|added| added.saturating_sub(info.length));
+            }
+            Verdict::Replaced if info.exists => return self.begin_anew(&mut feed, topic, place, info, now),
+            Verdict::Replaced => self.end_life(&mut feed, topic, &mut place, times, now),
+        }
+        self.streams.set_stage(topic, Stage::Reading(place));
+    }
+
+    /// The stream is gone: whatever comes under its key is another one.
+    fn end_life(&mut self, feed: &mut Feed<'_>, topic: &Topic, place: &mut Place, times: Times, now: Moment) {
+        let kept_ms = self.kept_ms(topic);
+        let unread_ms = u64::try_from(now.since(self.read_at).as_millis()).unwrap_or(u64::MAX);
+        let is_too_old = place.has_expired(kept_ms, times.end_ms, 0);
+        if is_too_old && !place.has_expired(kept_ms, times.end_ms, unread_ms) {
+            // It may have been added to and have expired while it was not read.
+            let gap = Gap { from: place.newest, to: times.floor, reason: GapReason::Expired };
+            self.report(feed, topic, place, gap, now);
+        } else if !is_too_old {
+            self.restart(feed, topic, place, times.floor, now);
+        }
+        *place = Place { newest: place.newest, added: Some(0), ..Place::default() };
+    }
+
+    /// The stream at hand is another one than was read: all of it is to be read, and readers are told.
+    pub(super) fn begin_anew(
+        &mut self,
+        feed: &mut Feed<'_>,
+        topic: &Topic,
+        mut place: Place,
+        info: &StreamInfo,
+        now: Moment,
+    ) {
+        let floor = info.first.map_or(info.last, EventId::before);
+        self.restart(feed, topic, &mut place, floor, now);
+        place.added = info.added.map(|added| added.saturating_sub(info.length));
+        place.deleted_max = info.deleted_max;
+        self.streams.set_stage(topic, Stage::Reading(place));
+    }
+
+    /// Reads `topic` no longer until it can be loaded again.
+    fn give_up(&mut self, topic: &Topic) {
+        let now = self.clock.now();
+        self.bus.mark_stale(topic);
+        self.streams.set_stage(topic, Stage::New { due: now, again: true });
+    }
+
+    fn kept_ms(&self, topic: &Topic) -> u64 {
+        kept_ms(self.bus.class(topic).retention.history.age)
+    }
+}
+
+impl Look {
+    fn read([info, groups, entries]: [Value; 3]) -> Result<Self, BadAnswer> {
+        let entry = read_entries(entries)?.into_iter().next();
+        Ok(Self { info: StreamInfo::read(info)?, is_made: read_is_made(groups), entry })
+    }
+}
