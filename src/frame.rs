@@ -21,7 +21,8 @@ pub enum Format {
 pub struct SocketIoForm {
     /// With the place in the topic as the last argument, by which a client may come back.
     pub offset: bool,
-    /// Each session gets frames of its own, made from those without a place.
+    /// A session gets frames of its own, made from those without a place; sessions of the same clients at the same places share
+    /// them.
     pub own: bool,
 }
 
@@ -31,6 +32,7 @@ pub struct FormatCode(u8);
 
 impl FormatCode {
     const INDEX: u8 = 0x0f;
+    const SEVERAL: u8 = 0x20;
     const OFFSET: u8 = 0x40;
     const OWN: u8 = 0x80;
 
@@ -44,6 +46,22 @@ impl FormatCode {
     #[inline]
     pub fn is_shared(self) -> bool {
         self.0 & Self::OWN == 0
+    }
+
+    /// The same format, of a connection that is written to from all its topics at once.
+    pub fn several(self) -> Self {
+        Self(self.0 | Self::SEVERAL)
+    }
+
+    /// Whether it is of a connection that is written to from all its topics at once.
+    #[inline]
+    pub fn is_several(self) -> bool {
+        self.0 & Self::SEVERAL != 0
+    }
+
+    /// The byte itself: different formats have different ones.
+    pub fn bits(self) -> u8 {
+        self.0
     }
 
     /// The format it stands for.
@@ -155,6 +173,12 @@ mod tests {
             let code = FormatCode::from(format);
             assert_eq!(code.format(), format);
             assert_eq!((code.index(), code.is_shared()), (format.index(), format.is_shared()), "{format:?}");
+            let several = code.several();
+            assert_eq!((code.is_several(), several.is_several()), (false, true), "{format:?}");
+            assert_eq!(
+                (several.format(), several.index(), several.is_shared()),
+                (format, code.index(), code.is_shared())
+            );
         }
     }
 

@@ -10,7 +10,7 @@ mod stub;
 use std::io;
 
 use clap::Parser;
-use rig::{Rig, Transport};
+use rig::{Form, Rig};
 
 /// The options of the command line.
 #[derive(Parser)]
@@ -27,9 +27,8 @@ struct Options {
     /// Bytes of each payload.
     #[arg(long, default_value_t = 200)]
     size: usize,
-    /// What the connections speak.
-    #[arg(long, value_enum, default_value = "ws")]
-    transport: Transport,
+    #[command(flatten)]
+    form: Form,
     /// Sockets take only half of a frame at first.
     #[arg(long)]
     choke: bool,
@@ -37,7 +36,7 @@ struct Options {
 
 fn main() -> io::Result<()> {
     let options = Options::parse();
-    let mut rig = Rig::new(options.connections, options.transport, options.choke)?;
+    let mut rig = Rig::new(options.connections, options.form, options.choke)?;
     let opening_bytes = rig.written.bytes();
     rig.publish(options.events, options.together, options.size)?;
     let deliveries = options.events * options.connections;

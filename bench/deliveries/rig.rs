@@ -4,21 +4,24 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fanfare::{
-    bus::{self, Bus, Doorbell, Inbox, Outlets, Wake},
+    bus::{self, Bus, Class, Doorbell, Inbox, Outlets, Wake},
     clock::Clock,
     endpoint::{self, Cors, Hub},
+    log::Policy,
     metrics::{Metrics, ReactorMetrics},
     reactor::{Config, Placement, Reactor},
-    topic::Topic,
+    topic::{Pattern, Topic},
 };
 
 use crate::stub::{Script, StubNet, Written};
 
 /// What the peers speak.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Transport {
     /// WebSocket, raw.
     Ws,
+    /// WebSocket, fanfare.v1.
+    V1,
     /// Server-Sent Events.
     Sse,
     /// Socket.IO over WebSocket.
@@ -26,17 +29,72 @@ pub(crate) enum Transport {
     SocketIo,
 }
 
-const WEBSOCKET_SCRIPT: Script = &[b"GET /ws?topic=bench HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n\
-    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"];
-const STREAM_SCRIPT: Script = &[b"GET /sse?topic=bench HTTP/1.1\r\nHost: h\r\n\r\n"];
+/// What the peers listen to, and how.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Form {
+    /// What the connections speak.
+    #[arg(long, value_enum, default_value = "ws")]
+    pub(crate) transport: Transport,
+    /// How many topics each connection listens to.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) topics: usize,
+    /// How many of them have events, in turn; the others are silent.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) active: usize,
+    /// Over Socket.IO: events carry the places in all topics.
+    #[arg(long)]
+    pub(crate) recovery: bool,
+    /// Over Socket.IO: in another namespace than `/`.
+    #[arg(long)]
+    pub(crate) namespace: bool,
+    /// Readers that are behind get the newest event of each key only.
+    #[arg(long)]
+    pub(crate) latest: bool,
+}
 
-/// The upgrade, a connect packet and a subscription, the latter in frames whose mask is zero.
-const SOCKET_IO_SCRIPT: Script = &[
-    b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n\
-    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-    b"\x81\x82\x00\x00\x00\x0040",
-    b"\x81\xa1\x00\x00\x00\x0042[\"subscribe\",{\"topic\":\"bench\"}]",
-];
+impl Form {
+    /// One topic.
+    #[allow(dead_code, reason = "the tests name their forms, the command line does not")]
+    pub(crate) fn of(transport: Transport) -> Self {
+        Self { transport, topics: 1, active: 1, recovery: false, namespace: false, latest: false }
+    }
+
+    fn topic_names(&self) -> impl Iterator<Item = String> {
+        (0..self.topics).map(|number| format!("bench.{number}"))
+    }
+
+    /// What a peer says.
+    fn script(&self) -> Script {
+        let query = self.topic_names().map(|name| format!("topic={name}")).collect::<Vec<_>>().join("&");
+        let upgrade = |target: &str, fields: &str| {
+            format!(
+                "GET {target} HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{fields}\
+                Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+            .into_bytes()
+        };
+        match self.transport {
+            Transport::Ws => [upgrade(&format!("/ws?{query}"), "")].into(),
+            Transport::V1 => [upgrade(&format!("/ws?{query}"), "Sec-WebSocket-Protocol: fanfare.v1\r\n")].into(),
+            Transport::Sse => [format!("GET /sse?{query} HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes()].into(),
+            Transport::SocketIo => {
+                let namespace = if self.namespace { "/bench," } else { "" };
+                let mut script =
+                    vec![upgrade("/socket.io/?EIO=4&transport=websocket", ""), text_frame(&format!("40{namespace}"))];
+                let subscribe = |name| text_frame(&format!("42{namespace}[\"subscribe\",{{\"topic\":\"{name}\"}}]"));
+                script.extend(self.topic_names().map(subscribe));
+                script.into()
+            }
+        }
+    }
+}
+
+/// A client's frame of one short text message, with a mask of zeros.
+fn text_frame(text: &str) -> Vec<u8> {
+    let mut frame = vec![0x81, 0x80 | text.len() as u8, 0, 0, 0, 0];
+    frame.extend_from_slice(text.as_bytes());
+    frame
+}
 
 /// A doorbell nobody hears: the one thread here never sleeps.
 #[derive(Debug)]
@@ -52,37 +110,43 @@ pub(crate) struct Rig {
     reactor: Reactor<StubNet>,
     /// What the peers were given.
     pub(crate) written: Arc<Written>,
-    topic: Topic,
+    /// Those that have events, and whose turn is next.
+    topics: Vec<Topic>,
+    turn: usize,
+    has_keys: bool,
 }
 
 impl Rig {
     /// With `connections` subscribers whose streams are open. `chokes`: sockets take half of a frame at first.
-    pub(crate) fn new(connections: u32, transport: Transport, chokes: bool) -> io::Result<Self> {
-        let script = match transport {
-            Transport::Ws => WEBSOCKET_SCRIPT,
-            Transport::Sse => STREAM_SCRIPT,
-            Transport::SocketIo => SOCKET_IO_SCRIPT,
-        };
+    pub(crate) fn new(connections: u32, form: Form, chokes: bool) -> io::Result<Self> {
         let written = Arc::new(Written::default());
-        let net = StubNet::new(connections, script, chokes, Arc::clone(&written));
+        let net = StubNet::new(connections, form.script(), chokes, Arc::clone(&written));
         let doorbell = Arc::new(Doorbell::new(Arc::new(Silence)));
         let placement = Arc::new(Placement::new([Arc::clone(&doorbell)]));
-        let hub = Arc::new(build_hub(doorbell));
-        let reactor = Reactor::new(net, 0, Arc::clone(&hub), placement, Config::default());
-        let mut rig = Self { hub, reactor, written, topic: Topic::parse("bench").map_err(io::Error::other)? };
+        let hub = Arc::new(build_hub(form, doorbell)?);
+        let mut config = Config::default();
+        config.limits.engine.recovery = Duration::from_secs(if form.recovery { 60 } else { 0 });
+        let reactor = Reactor::new(net, 0, Arc::clone(&hub), placement, config);
+        let topics = form.topic_names().take(form.active).map(|name| Topic::parse(&name));
+        let topics = topics.collect::<Result<_, _>>().map_err(io::Error::other)?;
+        let mut rig = Self { hub, reactor, written, topics, turn: 0, has_keys: form.latest };
         rig.turn_until_quiet()?;
         Ok(rig)
     }
 
     /// Publishes `events` of `size_bytes`, `together` at a time, each time until all have them.
     pub(crate) fn publish(&mut self, events: u32, together: u32, size_bytes: usize) -> io::Result<()> {
-        let payload = Bytes::from(vec![b'x'; size_bytes]);
+        let padding = "x".repeat(size_bytes);
+        let payload = if self.has_keys { format!(r#"{{"key":1,"padding":"{padding}"}}"#) } else { padding };
+        let payload = Bytes::from(payload);
         let mut left = events;
         while 0 < left {
             let mut feed = self.hub.bus.feed();
             for _ in 0..left.min(together) {
                 let now = self.hub.metrics.clock.now();
-                feed.publish(&self.topic, None, payload.clone(), now)
+                let topic = &self.topics[self.turn % self.topics.len()];
+                self.turn += 1;
+                feed.publish(topic, None, payload.clone(), now)
                     .map_err(|refused| io::Error::other(format!("{refused:?}")))?;
             }
             drop(feed);
@@ -104,8 +168,11 @@ impl Rig {
     }
 }
 
-fn build_hub(doorbell: Arc<Doorbell>) -> Hub {
-    let config = bus::Config { epoch: 1_795_233_070 << 32 | 0x5a5a_1234, ..bus::Config::default() };
+fn build_hub(form: Form, doorbell: Arc<Doorbell>) -> io::Result<Hub> {
+    let policy = if form.latest { Policy::Latest } else { Policy::Skip };
+    let class = Class { policy, key: form.latest.then(|| "/key".into()), ..Class::default() };
+    let classes = vec![(Pattern::parse("bench.*").map_err(io::Error::other)?, class)];
+    let config = bus::Config { epoch: 1_795_233_070 << 32 | 0x5a5a_1234, classes, ..bus::Config::default() };
     let metrics =
         Metrics { reactors: vec![Arc::new(ReactorMetrics::default())], sources: Vec::new(), clock: Clock::start() };
     let endpoints = endpoint::Config {
@@ -114,11 +181,15 @@ fn build_hub(doorbell: Arc<Doorbell>) -> Hub {
         cors: Cors::default(),
         admin_apart: false,
         stuck_after: Duration::from_secs(10),
+        esp: endpoint::Esp {
+            namespaces: vec![if form.namespace { "/bench" } else { "/" }.to_owned()],
+            ..endpoint::Esp::default()
+        },
         ..endpoint::Config::default()
     };
-    Hub::new(
+    Ok(Hub::new(
         Arc::new(Bus::new(config, vec![Inbox::new(65_536, doorbell)], Outlets::default())),
         Arc::new(metrics),
         endpoints,
-    )
+    ))
 }

@@ -1,7 +1,7 @@
 //! A network without a kernel.
 
 use std::{
-    io::{self, ErrorKind, IoSlice},
+    io::{self, ErrorKind},
     net::IpAddr,
     sync::{
         Arc,
@@ -38,7 +38,7 @@ impl Written {
 }
 
 /// What a peer says, each piece a turn after the one before.
-pub(crate) type Script = &'static [&'static [u8]];
+pub(crate) type Script = Arc<[Vec<u8>]>;
 
 /// A listener at which `waiting` peers wait, each with the same script.
 #[derive(Debug)]
@@ -56,6 +56,8 @@ pub(crate) struct StubNet {
 pub(crate) struct StubStream {
     token: Token,
     script: Script,
+    /// How many pieces of it are said.
+    said: usize,
     room: Room,
 }
 
@@ -115,7 +117,7 @@ impl Net for StubNet {
     fn accept(&mut self, _listener: usize) -> io::Result<(StubStream, Option<IpAddr>)> {
         self.waiting = self.waiting.checked_sub(1).ok_or(ErrorKind::WouldBlock)?;
         let token = Token { slot: u32::MAX, generation: 0 };
-        Ok((StubStream { token, script: self.script, room: Room::All }, None))
+        Ok((StubStream { token, script: Arc::clone(&self.script), said: 0, room: Room::All }, None))
     }
 
     fn shed(&mut self, _listener: usize, _refusal: &[u8]) -> io::Result<()> {
@@ -140,13 +142,14 @@ impl Net for StubNet {
     }
 
     fn nowhere(&mut self) -> StubStream {
-        StubStream { token: Token { slot: u32::MAX, generation: 0 }, script: &[], room: Room::All }
+        let token = Token { slot: u32::MAX, generation: 0 };
+        StubStream { token, script: Arc::new([]), said: 0, room: Room::All }
     }
 
     fn read(&mut self, stream: &mut StubStream, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some((piece, behind)) = stream.script.split_first() else { return Err(ErrorKind::WouldBlock.into()) };
-        stream.script = behind;
-        if !behind.is_empty() {
+        let Some(piece) = stream.script.get(stream.said) else { return Err(ErrorKind::WouldBlock.into()) };
+        stream.said += 1;
+        if stream.said < stream.script.len() {
             let token = stream.token;
             self.ready.push(Ready::Connection { token, readable: true, writable: false, ending: false });
         }
@@ -156,11 +159,6 @@ impl Net for StubNet {
 
     fn write(&mut self, stream: &mut StubStream, bytes: &[u8]) -> io::Result<usize> {
         self.take(stream, bytes.len())
-    }
-
-    fn write_vectored(&mut self, stream: &mut StubStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let offered_bytes = parts.iter().map(|part| part.len()).sum();
-        self.take(stream, offered_bytes)
     }
 
     fn end(&mut self, _stream: &mut StubStream) {}

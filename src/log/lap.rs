@@ -15,7 +15,8 @@ pub struct Listener {
     pub subscription: u16,
     /// The wire form it is served in.
     pub format: FormatCode,
-    /// The position of the next event to write.
+    /// The position of the next event to write. Where the connection is written to from all its topics at once
+    /// ([`FormatCode::is_several`]), the connection keeps its cursors together, and this is the number of its group.
     pub cursor: Position,
 }
 

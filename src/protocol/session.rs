@@ -23,7 +23,7 @@ use super::{
 use crate::{
     clock::Moment,
     close::Close,
-    event::EventId,
+    event::{EventId, Position},
     frame::{Format, SseForm},
     outbox::Outbox,
 };
@@ -101,14 +101,24 @@ pub type TopicCursors = SmallVec<[TopicCursor; 4]>;
 pub struct TopicCursor {
     /// The topic, by its owner's number for it.
     pub topic: u32,
-    /// The last id.
+    /// The last id. While the stream listens to the topic, its owner knows that better, and brings it up to date when it is
+    /// needed.
     pub id: EventId,
+    /// Where in the log the stream has begun to listen. While it stands there the id is right as it is: the log may know the
+    /// place by another one.
+    pub began: Position,
 }
 
 impl SseStream {
     /// The stream's id, if it is over several topics.
     pub fn ids(&self) -> Option<impl ExactSizeIterator<Item = EventId> + Clone> {
         self.cursors.as_ref().map(|cursors| cursors.iter().map(|cursor| cursor.id))
+    }
+
+    /// The stream listens to `topic` from the position `began` on.
+    pub fn begin(&mut self, topic: u32, began: Position) {
+        let cursors = self.cursors.iter_mut().flat_map(|cursors| cursors.iter_mut());
+        cursors.filter(|cursor| cursor.topic == topic).for_each(|cursor| cursor.began = began);
     }
 
     /// The client has everything of `topic` up to `id`.

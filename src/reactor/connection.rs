@@ -11,7 +11,7 @@ use crate::{
     clock::Moment,
     close::Close,
     endpoint::Overload,
-    event::Event,
+    event::{Event, Position},
     frame::Format,
     metrics::{ReactorMetrics, Transport},
     outbox::Outbox,
@@ -113,6 +113,9 @@ pub(super) struct Subscription {
     pub(super) topic: u32,
     /// Its listener's place in the topic's lap.
     pub(super) place: u32,
+    /// The position of the next event to write, if the connection is written to from all its topics at once; otherwise its
+    /// listener has the cursor.
+    pub(super) cursor: Position,
 }
 
 /// A frame that went out in part. It holds the event, so that the log may pass it.

@@ -4,12 +4,12 @@ use std::{io, time::Duration};
 
 use super::{
     Reactor,
-    conflate::conflate,
-    connection::{ABSENT, BEHIND, BLOCKED, Connection, DOOMED, HELD, LINGERING, REPLAYING, Subscription, write_owed},
+    connection::{ABSENT, BEHIND, BLOCKED, Connection, DOOMED, HELD, LINGERING, REPLAYING, write_owed},
+    group::APART,
     net::Net,
     slab::Slab,
-    table::TopicTable,
-    visit::{Visit, Visitor, send_owed, set_aside, visit},
+    table::{LocalTopic, TopicTable},
+    visit::{Visit, Visitor, may_visit, set_aside, visit, visit_newest},
 };
 use crate::{clock::Moment, close::Close, frame::Format, log::Listener};
 
@@ -37,15 +37,16 @@ impl<N: Net> Reactor<N> {
 
     /// Visits listeners of the topic at `place`; returns how many were written to.
     fn run_slice(&mut self, place: u32, budget: usize, deadline: Moment) -> usize {
-        let Some(topic) = self.topics.at(place) else { return 0 };
         let began = self.now;
-        let mut visits = 0;
+        let (mut visits, mut looks) = (0, 0);
+        self.gathers.batches.carried.clear();
         while visits < budget {
             self.now = self.net.now();
             self.gathers.settle(&self.metrics, self.now);
-            if deadline <= self.now && 0 < visits {
+            if deadline <= self.now && 0 < visits + looks {
                 break;
             }
+            let Some(topic) = self.topics.at(place) else { return visits };
             let listeners = topic.lap.take(VISITS_PER_CLOCK.min(budget - visits));
             if listeners.is_empty() {
                 break;
@@ -58,14 +59,46 @@ impl<N: Net> Reactor<N> {
                 gathers: &mut self.gathers,
                 metrics: &self.metrics,
                 aside: (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded),
+                several: &mut self.several,
                 place,
                 now: self.now,
             };
             visits += visitor.visit_all(&topic.ring, listeners);
+            if !self.several.is_empty() {
+                looks += self.several.len();
+                visits += self.visit_several();
+            }
         }
         self.now = self.net.now();
         self.gathers.settle(&self.metrics, self.now);
         self.end_slice(place, began);
+        visits
+    }
+
+    /// Visits the connections that a lap has come to and that are written to from all their topics; returns how many were
+    /// written to.
+    fn visit_several(&mut self) -> usize {
+        let mut visits = 0;
+        for index in 0..self.several.len() {
+            let (slot, group) = self.several[index];
+            let Some(connection) = self.connections.at(slot) else { continue };
+            if !may_visit(connection, slot, &mut self.engines) {
+                continue;
+            }
+            let batches = &mut self.gathers.batches;
+            let outcome =
+                batches.visit(&mut self.net, connection, group, false, &mut self.topics, &self.metrics, self.now);
+            visits += usize::from(!outcome.is_level);
+            if outcome.visit != Visit::AtHead {
+                let mut aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded);
+                set_aside(outcome.visit, slot, outcome.topic, connection, &mut aside);
+                self.settle_flushed(slot);
+            }
+            if group == APART && !outcome.is_level {
+                self.reunite(slot);
+            }
+        }
+        self.several.clear();
         visits
     }
 
@@ -100,6 +133,9 @@ impl<N: Net> Reactor<N> {
     /// Visits each subscription of a connection that owes nothing else.
     fn catch_up(&mut self, slot: u32) {
         let Some(connection) = self.connections.at(slot) else { return };
+        if let Some(group) = group_of(connection, &mut self.topics) {
+            return self.catch_up_several(slot, group);
+        }
         let mut at_head = true;
         for index in 0..connection.subscriptions.len() {
             if !connection.state.may_catch_up() {
@@ -115,15 +151,13 @@ impl<N: Net> Reactor<N> {
             }
             connection.written = self.now;
             let place = subscription.topic;
+            let (net, gathers) = (&mut self.net, &mut self.gathers);
             let outcome = if conflates && connection.state.has(BEHIND) {
-                let outcome = conflate(connection, topic, place, subscription.place, &self.metrics);
-                send_owed(&mut self.net, connection, outcome, &self.metrics, self.now)
+                visit_newest(net, connection, subscription.place, place, topic, gathers, &self.metrics)
             } else {
-                let (net, ring) = (&mut self.net, &topic.ring);
-                let outcome = visit(net, connection, listener, place, ring, &mut self.gathers, &self.metrics);
-                self.gathers.settle(&self.metrics, self.now);
-                outcome
+                visit(net, connection, listener, place, &topic.ring, gathers, &self.metrics)
             };
+            self.gathers.settle(&self.metrics, self.now);
             if outcome != Visit::AtHead {
                 at_head = false;
                 let mut aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded);
@@ -134,6 +168,36 @@ impl<N: Net> Reactor<N> {
             connection.state.clear(BEHIND);
         }
     }
+
+    /// The same for a connection that is written to from all its topics.
+    fn catch_up_several(&mut self, slot: u32, group: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        if !connection.state.may_catch_up() {
+            return;
+        }
+        let conflates = |topic: u32| self.topics.get(topic).is_some_and(LocalTopic::conflates);
+        let newest = connection.state.has(BEHIND) && connection.subscriptions.iter().any(|it| conflates(it.topic));
+        let batches = &mut self.gathers.batches;
+        let outcome =
+            batches.visit(&mut self.net, connection, group, newest, &mut self.topics, &self.metrics, self.now);
+        self.gathers.settle(&self.metrics, self.now);
+        if outcome.visit == Visit::AtHead {
+            connection.state.clear(BEHIND);
+        } else {
+            let mut aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded);
+            set_aside(outcome.visit, slot, outcome.topic, connection, &mut aside);
+        }
+        if group == APART && !outcome.is_level {
+            self.reunite(slot);
+        }
+    }
+}
+
+/// The group of a connection that is written to from all its topics.
+fn group_of<S>(connection: &Connection<S>, topics: &mut TopicTable) -> Option<u32> {
+    let first = connection.subscriptions.first()?;
+    let listener = topics.at(first.topic)?.lap.listener(first.place);
+    listener.format.is_several().then_some(listener.cursor as u32)
 }
 
 /// Loads into the cache what the next visits read of their connections. Between two visits the kernel has used the cache
@@ -147,11 +211,16 @@ fn fetch_ahead<S>(connections: &mut Slab<Connection<S>>, upcoming: &[Listener]) 
 /// Whether [`Reactor::catch_up`] is sure to write to the connection, once it owes nothing else. A raw WebSocket is left out:
 /// a gap has no frame there.
 fn has_news<S>(connection: &Connection<S>, topics: &mut TopicTable) -> bool {
-    let is_behind = |subscription: &Subscription| {
-        let Some(topic) = topics.at(subscription.topic) else { return false };
-        let Listener { format, cursor, .. } = *topic.lap.listener(subscription.place);
-        format.format() != Format::WebSocketRaw && (topic.ring.oldest()..topic.ring.next()).contains(&cursor)
-    };
+    let mut is_behind = false;
+    for subscription in &connection.subscriptions {
+        let Some(topic) = topics.at(subscription.topic) else { continue };
+        let (cursor, format) = (topic.cursor(subscription), topic.lap.listener(subscription.place).format);
+        // One that is stranded in a topic is told of that before it is brought on in the others.
+        if format.format() == Format::WebSocketRaw || cursor < topic.ring.oldest() {
+            return false;
+        }
+        is_behind |= cursor < topic.ring.next();
+    }
     let in_order = connection.state.may_catch_up() && !connection.state.has(REPLAYING | BEHIND);
-    in_order && connection.subscriptions.iter().any(is_behind)
+    in_order && is_behind
 }

@@ -1,12 +1,13 @@
 //! Gaps: what a connection is told when events of a topic are missing for it, and what becomes of one that fell behind.
 
 use super::{
-    Reactor,
-    connection::{Connection, REPLAYING},
+    Reactor, batch,
+    connection::{Connection, REPLAYING, Subscription},
     net::Net,
 };
 use crate::{
     close::Close,
+    event::Position,
     gap::{Gap, GapReason},
     log::Policy,
     protocol::{Dialect, Session, fanfare_v1, sse, websocket},
@@ -25,10 +26,10 @@ impl<N: Net> Reactor<N> {
     /// Tells a stranded connection why, as its topic's class has it: it ends, or goes on behind the gap.
     pub(super) fn on_stranded(&mut self, stranded: Stranded) {
         let Stranded { slot, topic: place } = stranded;
-        let Some(listener_place) = self.listener_place(slot, place) else { return };
+        let Some(subscription) = self.subscription(slot, place) else { return };
         let is_socket = self.is_socket(slot);
         let Some(topic) = self.topics.at(place) else { return };
-        let (cursor, oldest) = (topic.lap.listener(listener_place).cursor, topic.ring.oldest());
+        let (cursor, oldest) = (topic.cursor(&subscription), topic.ring.oldest());
         let policy = topic.state.class.policy;
         if cursor < oldest {
             let gap = Gap { from: topic.ring.id_before(cursor), to: topic.ring.floor(), reason: GapReason::Overflow };
@@ -37,7 +38,7 @@ impl<N: Net> Reactor<N> {
             if policy == Policy::Close && !is_socket {
                 return self.end_behind(slot, place, gap);
             }
-            topic.lap.listener(listener_place).cursor = oldest;
+            self.set_cursor(slot, place, oldest);
             self.tell_gap(slot, place, gap);
         } else if let Some(gap) = topic.ring.event(cursor).and_then(|event| event.gap)
             // Others may have been found stranded twice, and told of the gap before this hole already.
@@ -49,6 +50,7 @@ impl<N: Net> Reactor<N> {
 
     /// Tells a connection of a gap in the topic at `place`. Raw WebSocket has no form for it: such a connection ends.
     pub(super) fn tell_gap(&mut self, slot: u32, place: u32, gap: Gap) {
+        self.note_places(slot);
         let Some(topic) = self.topics.at(place) else { return };
         let name = &topic.state.topic;
         let Some(connection) = self.connections.at(slot) else { return };
@@ -107,10 +109,23 @@ impl<N: Net> Reactor<N> {
         self.connections.at(slot).is_some_and(is_session)
     }
 
-    /// The listener of a connection in the lap of the topic at `place`.
-    pub(super) fn listener_place(&mut self, slot: u32, place: u32) -> Option<u32> {
-        let subscriptions = &self.connections.at(slot)?.subscriptions;
-        subscriptions.iter().find(|subscription| subscription.topic == place).map(|subscription| subscription.place)
+    /// Brings up to date what the connection's session says of where the client stands in each of its topics.
+    pub(super) fn note_places(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        let Ok(session) = &mut connection.session else { return };
+        batch::note_places(session, &connection.subscriptions, &self.topics);
+    }
+
+    /// The subscription of a connection to the topic at `place`, if it listens to it.
+    pub(super) fn subscription(&mut self, slot: u32, place: u32) -> Option<Subscription> {
+        self.connections.at(slot)?.subscriptions.iter().find(|subscription| subscription.topic == place).copied()
+    }
+
+    /// Moves the connection in the topic at `place`.
+    fn set_cursor(&mut self, slot: u32, place: u32, cursor: Position) {
+        let (Some(connection), Some(topic)) = (self.connections.at(slot), self.topics.at(place)) else { return };
+        let found = connection.subscriptions.iter_mut().find(|subscription| subscription.topic == place);
+        found.into_iter().for_each(|subscription| topic.set_cursor(subscription, cursor));
     }
 
     /// A blocked connection whose topic's policy is to close, and that the log has passed, is not waited for.
@@ -120,9 +135,8 @@ impl<N: Net> Reactor<N> {
             return None;
         }
         let fallen = connection.subscriptions.iter().find(|subscription| {
-            let Some(topic) = self.topics.at(subscription.topic) else { return false };
-            topic.state.class.policy == Policy::Close
-                && topic.lap.listener(subscription.place).cursor < topic.ring.oldest()
+            let Some(topic) = self.topics.get(subscription.topic) else { return false };
+            topic.state.class.policy == Policy::Close && topic.cursor(subscription) < topic.ring.oldest()
         });
         fallen.map(|subscription| Stranded { slot, topic: subscription.topic })
     }

@@ -4,6 +4,7 @@
 //! sent to each in one `send`, which costs the kernel less than a list of pieces, and the reactor nothing per frame.
 //! Deliveries are counted per such piece and written to the metrics when the clock is read or the piece changes.
 
+use super::{batch::Batches, table::LocalTopic};
 use crate::{
     clock::Moment,
     event::Position,
@@ -22,6 +23,8 @@ pub(super) const BYTES_PER_VISIT: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Gathers {
     by_format: [Gather; FORMAT_COUNT],
+    /// What connections that listen to several topics are owed.
+    pub(super) batches: Batches,
     /// One bit for each format of which something may not be in the metrics yet.
     unsettled: u16,
     /// The clock as it was read last.
@@ -42,28 +45,45 @@ impl Gathers {
     ) -> Option<&mut Gather> {
         self.unsettled |= 1 << format.index();
         let gather = &mut self.by_format[format.index()];
-        let key = Key { topic, from, head: ring.next() };
+        let key = Key { topic, from, head: ring.next(), newest: false };
         if gather.key != Some(key) {
-            gather.settle(metrics, self.now);
-            gather.fill(ring, format.format(), from);
-            gather.key = (!gather.bytes.is_empty()).then_some(key);
+            gather.frames.settle(metrics, self.now);
+            gather.fill(ring, format.format(), from, |_| false);
+            gather.key = (gather.frames.len() != 0).then_some(key);
             gather.key?;
         }
         Some(gather)
+    }
+
+    /// The same without events that a newer one of the same key follows. There are no frames if what comes next, of those
+    /// that are left, has no form in `format`.
+    pub(super) fn gather_newest(
+        &mut self,
+        place: u32,
+        topic: &LocalTopic,
+        format: FormatCode,
+        from: Position,
+        metrics: &ReactorMetrics,
+    ) -> &mut Gather {
+        self.unsettled |= 1 << format.index();
+        let gather = &mut self.by_format[format.index()];
+        let key = Key { topic: place, from, head: topic.ring.next(), newest: true };
+        if gather.key != Some(key) {
+            gather.frames.settle(metrics, self.now);
+            gather.fill(&topic.ring, format.format(), from, |position| topic.is_superseded(position));
+            gather.key = (gather.frames.len() != 0).then_some(key);
+        }
+        gather
     }
 
     /// Writes to `metrics` what was delivered up to `now`.
     pub(super) fn settle(&mut self, metrics: &ReactorMetrics, now: Moment) {
         self.now = now;
         while self.unsettled != 0 {
-            self.by_format[self.unsettled.trailing_zeros() as usize].settle(metrics, now);
+            self.by_format[self.unsettled.trailing_zeros() as usize].frames.settle(metrics, now);
             self.unsettled &= self.unsettled - 1;
         }
-    }
-
-    /// The clock as it was read last.
-    pub(super) fn now(&self) -> Moment {
-        self.now
+        self.batches.settle(metrics, now);
     }
 
     /// Forgets which topics the frames are of: topics have changed places.
@@ -72,27 +92,21 @@ impl Gathers {
     }
 }
 
-/// The frames of consecutive events of one topic in one format.
+/// Frames in one piece, and how often they were sent.
 #[derive(Debug, Default)]
-pub(super) struct Gather {
-    key: Option<Key>,
+pub(super) struct Frames {
     bytes: Vec<u8>,
     /// Where each frame ends in `bytes`.
     ends: Vec<usize>,
     accepted: Vec<Moment>,
     transport: Transport,
+    /// Events left out because a newer one of the same key follows.
+    pub(super) conflated: u64,
     /// How many listeners have been sent all of it and are not in the metrics yet.
     served: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Key {
-    topic: u32,
-    from: Position,
-    head: Position,
-}
-
-impl Gather {
+impl Frames {
     /// One more listener has been sent all of it.
     #[inline]
     pub(super) fn count_served(&mut self) {
@@ -105,9 +119,47 @@ impl Gather {
     }
 
     /// How many frames there are.
-    #[inline]
-    pub(super) fn frames(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.ends.len()
+    }
+
+    /// Where the frame at `index` ends.
+    pub(super) fn end(&self, index: usize) -> usize {
+        self.ends[index]
+    }
+
+    /// What the peers speak.
+    pub(super) fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// Empties it, for frames in `format`. It has been settled.
+    pub(super) fn begin(&mut self, format: Format) {
+        self.transport = transport_of(format);
+        self.bytes.clear();
+        self.ends.clear();
+        self.accepted.clear();
+        self.conflated = 0;
+    }
+
+    /// Appends the frame of an event accepted at `accepted`, which `write` writes. False if there is no room for it.
+    pub(super) fn push(&mut self, accepted: Moment, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let before = self.bytes.len();
+        write(&mut self.bytes);
+        if !self.ends.is_empty() && BYTES_PER_VISIT < self.bytes.len() {
+            self.bytes.truncate(before);
+            return false;
+        }
+        self.ends.push(self.bytes.len());
+        self.accepted.push(accepted);
+        true
+    }
+
+    /// All frames are there. A rare huge one must not keep its memory for good.
+    pub(super) fn finish(&mut self) {
+        if self.bytes.len() <= BYTES_PER_VISIT && 4 * BYTES_PER_VISIT < self.bytes.capacity() {
+            self.bytes.shrink_to(BYTES_PER_VISIT);
+        }
     }
 
     /// After a write of `written` bytes: how many frames went out whole, and how much of the next.
@@ -117,7 +169,8 @@ impl Gather {
         (whole, written - begin)
     }
 
-    fn settle(&mut self, metrics: &ReactorMetrics, now: Moment) {
+    /// Writes to `metrics` what was delivered up to `now`.
+    pub(super) fn settle(&mut self, metrics: &ReactorMetrics, now: Moment) {
         if self.served == 0 {
             return;
         }
@@ -126,31 +179,62 @@ impl Gather {
         for accepted in &self.accepted {
             metrics.on_latency(self.transport, now.since(*accepted), self.served);
         }
+        if 0 < self.conflated {
+            metrics.on_conflated(self.served * self.conflated);
+        }
         self.served = 0;
     }
+}
 
-    fn fill(&mut self, ring: &Ring, format: Format, from: Position) {
-        self.transport = transport_of(format);
-        self.bytes.clear();
-        self.ends.clear();
-        self.accepted.clear();
-        for event in ring.events_from(from).take(FRAMES_PER_VISIT) {
+/// The frames of events of one topic in one format.
+#[derive(Debug, Default)]
+pub(super) struct Gather {
+    key: Option<Key>,
+    pub(super) frames: Frames,
+    /// The position of each frame's event.
+    positions: Vec<Position>,
+    /// Where a listener stands that has been sent all of it.
+    pub(super) reached: Position,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key {
+    topic: u32,
+    from: Position,
+    head: Position,
+    /// Without events that a newer one of the same key follows.
+    newest: bool,
+}
+
+impl Gather {
+    /// The position of the event whose frame is at `index`.
+    pub(super) fn position(&self, index: usize) -> Position {
+        self.positions[index]
+    }
+
+    fn fill(&mut self, ring: &Ring, format: Format, from: Position, is_superseded: impl Fn(Position) -> bool) {
+        self.frames.begin(format);
+        self.positions.clear();
+        self.reached = from;
+        for event in ring.events_from(from) {
+            if is_superseded(event.position) {
+                self.frames.conflated += 1;
+                self.reached = event.position + 1;
+                continue;
+            }
             if event.gap.is_some() && format == Format::WebSocketRaw {
                 // It has no frame: whoever comes to it with nothing else to write ends there.
                 break;
             }
             let frame = event.frame(format, |event| encode_frame(event, format));
-            if !self.ends.is_empty() && BYTES_PER_VISIT < self.bytes.len() + frame.len() {
+            let has_room = self.frames.len() < FRAMES_PER_VISIT;
+            if !has_room || !self.frames.push(event.accepted, |out| out.extend_from_slice(&frame)) {
                 break;
             }
-            self.bytes.extend_from_slice(&frame);
-            self.ends.push(self.bytes.len());
-            self.accepted.push(event.accepted);
+            self.positions.push(event.position);
+            self.reached = event.position + 1;
         }
-        // A rare huge frame must not keep its memory for good.
-        if self.bytes.len() <= BYTES_PER_VISIT && 4 * BYTES_PER_VISIT < self.bytes.capacity() {
-            self.bytes.shrink_to(BYTES_PER_VISIT);
-        }
+        self.frames.finish();
     }
 }
 

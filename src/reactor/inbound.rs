@@ -291,7 +291,7 @@ impl<N: Net> Reactor<N> {
         connection.session = Ok(Session::Sse(SseStream { form, cursors: None, tells_place, manners }));
         connection.identity = identity;
         if !form.with_id {
-            let begin = |topic: u32| TopicCursor { topic, id: EventId::default() };
+            let begin = |topic: u32| TopicCursor { topic, id: EventId::default(), began: 0 };
             let begun = topics.iter().map(|(topic, _)| self.try_attach(topic).map(begin)).collect::<Result<_, _>>();
             let Ok(begun) = begun else { return self.end(slot, Overload::Memory.close()) };
             let cursors = Some(Box::new(begun));

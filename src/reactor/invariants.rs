@@ -3,6 +3,7 @@
 use super::{
     Reactor,
     connection::{BEHIND, BLOCKED, CLOSING, DIRTY, DOOMED, HELD, LINGERING, REPLAYING},
+    group::APART,
     net::Net,
     table::LocalTopic,
 };
@@ -18,6 +19,23 @@ impl<N: Net> Reactor<N> {
         let blocked = used.iter().filter(|slot| self.is_blocked(**slot)).count();
         assert_eq!(self.blocked, blocked, "connections counted as blocked");
         self.check_topics();
+        self.check_groups(&used);
+    }
+
+    /// Each group has the members that it counts, and each of them is sure of the same group in all its topics.
+    fn check_groups(&mut self, used: &[u32]) {
+        let mut members = 0;
+        for slot in used {
+            let Some(connection) = self.connections.at(*slot) else { continue };
+            let mut numbers = connection.subscriptions.iter().filter_map(|subscription| {
+                let listener = self.topics.get(subscription.topic)?.lap.listeners()[subscription.place as usize];
+                listener.format.is_several().then_some(listener.cursor)
+            });
+            let Some(number) = numbers.next() else { continue };
+            assert!(numbers.all(|other| other == number), "{slot}: of two groups");
+            members += usize::from(number != u64::from(APART));
+        }
+        assert_eq!(self.groups.members(), members, "members of groups");
     }
 
     fn is_blocked(&mut self, slot: u32) -> bool {
@@ -42,9 +60,16 @@ impl<N: Net> Reactor<N> {
                 || self.resting.iter().any(|(_, rests)| *rests == subscription.topic);
             let is_visited = topic.queued && has_round || self.write_again.contains(&slot);
             let (next, queued) = (topic.ring.next(), topic.queued);
+            let cursor = topic.cursor(subscription);
             let listener = topic.lap.listener(subscription.place);
             assert_eq!((listener.slot, usize::from(listener.subscription)), (slot, index), "{slot}: another's place");
-            let is_served = listener.cursor == next || state.has(BLOCKED | HELD) || is_visited;
+            let is_several = 1 < connection.subscriptions.len() || !listener.format.is_shared();
+            assert_eq!(
+                listener.format.is_several(),
+                is_several,
+                "{slot}: whether it is written to from all its topics"
+            );
+            let is_served = cursor == next || state.has(BLOCKED | HELD) || is_visited;
             assert!(is_served, "{slot}: news that nothing will bring (queued: {queued})");
         }
         let waits = |place: &LocalTopic| place.waiting.iter().filter(|waiter| waiter.token == token).count();

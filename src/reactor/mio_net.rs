@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, IoSlice, Read, Write},
+    io::{self, Read},
     net::{IpAddr, Shutdown},
     os::fd::AsFd,
     sync::Arc,
@@ -213,14 +213,6 @@ impl Net for MioNet {
 
     fn write_ahead(&mut self, stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
         send_bytes(stream, bytes, SendFlags::NOSIGNAL | SendFlags::MORE)
-    }
-
-    fn write_vectored(&mut self, stream: &mut Stream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        match stream {
-            Stream::Tcp(socket) => socket.write_vectored(parts),
-            Stream::Unix(socket) => socket.write_vectored(parts),
-            Stream::Nowhere => Err(io::ErrorKind::WouldBlock.into()),
-        }
     }
 
     fn end(&mut self, stream: &mut Stream) {

@@ -12,7 +12,7 @@
 //! 8. counters.
 
 mod accept;
-mod conflate;
+mod batch;
 mod connection;
 mod deliver;
 mod descriptors;
@@ -20,6 +20,7 @@ mod ending;
 mod engine;
 mod gaps;
 mod gather;
+mod group;
 mod inbound;
 mod invariants;
 mod listen;
@@ -75,6 +76,7 @@ use ending::Farewell;
 use engine::Engines;
 use gaps::Stranded;
 use gather::Gathers;
+use group::Groups;
 use replay::Replays;
 use run_queue::RunQueue;
 use slab::Slab;
@@ -190,6 +192,7 @@ pub struct Reactor<N: Net> {
     resting: Vec<(Moment, u32)>,
     ongoing: RunQueue,
     gathers: Gathers,
+    groups: Groups,
     /// Listeners that may have more to accept, and when to try one again that had no descriptors left.
     accept_again: Vec<usize>,
     accept_retry: Option<Moment>,
@@ -219,6 +222,7 @@ pub struct Reactor<N: Net> {
     drain_ends: Moment,
     // Used within one call each, kept to spare the allocation.
     ready: Vec<Ready>,
+    several: Vec<(u32, u32)>,
     asks: Vec<Ask>,
     due: Vec<u32>,
     read_buffer: Vec<u8>,
@@ -242,6 +246,7 @@ impl<N: Net> Reactor<N> {
             resting: Vec::new(),
             ongoing: RunQueue::default(),
             gathers: Gathers::default(),
+            groups: Groups::default(),
             accept_again: Vec::new(),
             accept_retry: None,
             refused: VecDeque::new(),
@@ -262,6 +267,7 @@ impl<N: Net> Reactor<N> {
             phase: Phase::Serving,
             drain_ends: now,
             ready: Vec::new(),
+            several: Vec::new(),
             asks: Vec::new(),
             due: Vec::new(),
             read_buffer: vec![0; READ_BUFFER_BYTES],

@@ -1,11 +1,7 @@
 //! The seam between a reactor and the world: mio in production ([`super::mio_net`]), queues with short writes, resets and
 //! a virtual clock in simulation.
 
-use std::{
-    io::{self, IoSlice},
-    net::IpAddr,
-    time::Duration,
-};
+use std::{io, net::IpAddr, time::Duration};
 
 use crate::clock::Moment;
 
@@ -105,9 +101,6 @@ pub trait Net {
     fn write_ahead(&mut self, stream: &mut Self::Stream, bytes: &[u8]) -> io::Result<usize> {
         self.write(stream, bytes)
     }
-
-    /// Writes as much of `parts`, in order, as there is room for.
-    fn write_vectored(&mut self, stream: &mut Self::Stream, parts: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Ends the stream in our direction: the peer sees the end once it has read all.
     fn end(&mut self, stream: &mut Self::Stream);

@@ -78,6 +78,7 @@ impl<N: Net> Reactor<N> {
         let limits = self.config.limits.engine;
         let mut payload = Vec::new();
         let mut poll = PayloadWriter::new(limits.poll_packets_max, limits.poll_bytes_max, &mut payload);
+        self.note_places(slot);
         let Some(connection) = self.connections.at(slot) else { return Vec::new() };
         take_outbox(&mut connection.outbox, &mut poll);
         if connection.outbox.is_empty() && connection.state.has(REPLAYING) {
@@ -100,19 +101,20 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.at(slot) else { return };
         let subscription = connection.subscriptions[index];
         let Some(topic) = self.topics.at(subscription.topic) else { return };
-        let listener = topic.lap.listener(subscription.place);
-        if listener.cursor < topic.ring.oldest() {
+        let mut cursor = topic.cursor(&subscription);
+        if cursor < topic.ring.oldest() {
             return self.stranded.push(Stranded { slot, topic: subscription.topic });
         }
-        for event in topic.ring.events_from(listener.cursor) {
+        for event in topic.ring.events_from(cursor) {
             if !connection.outbox.is_empty() {
                 break;
             }
             write_logged(connection, subscription.topic, event, &self.metrics);
             self.metrics.on_latency(Transport::SocketIo, self.now.since(event.accepted), 1);
-            listener.cursor += 1;
+            cursor += 1;
             take_outbox(&mut connection.outbox, poll);
         }
+        topic.set_cursor(&mut connection.subscriptions[index], cursor);
     }
 
     /// Sessions that a lap has come by are served.

@@ -15,6 +15,7 @@ use crate::{
     bus::{ArchiveFailed, ArchivePage, ArchiveRequest, Note, TopicKey},
     close::Close,
     event::{Event, EventId, Position, Start},
+    frame::Format,
     gap::GapReason,
     metrics::ReactorMetrics,
     protocol::{Session, encode_frame, sse},
@@ -99,6 +100,7 @@ impl<N: Net> Reactor<N> {
 
     fn take_page(&mut self, slot: u32, place: u32, page: &ArchivePage) {
         let Some(awaited) = self.replay(slot, place).and_then(|replay| replay.awaited.take()) else { return };
+        self.note_places(slot);
         if let Some(gap) = page.gap {
             self.tell_gap(slot, place, gap);
         }
@@ -203,26 +205,49 @@ fn of_topic(replays: &mut [Replay], place: u32) -> Option<&mut Replay> {
     replays.iter_mut().find(|replay| replay.topic == place)
 }
 
-/// Appends an event's frame, as the connection's session has it, to its outbox.
+/// Appends an event's frame, as the connection's session has it, to its outbox. The session knows where it stands in its other
+/// topics ([`Reactor::note_places`]).
 pub(super) fn write_logged<S>(connection: &mut Connection<S>, place: u32, event: &Event, metrics: &ReactorMetrics) {
     let Ok(session) = &mut connection.session else { return };
     let Some(format) = session.format() else { return };
     let before = connection.outbox.len();
+    write_event(session, place, event, format, &mut String::new(), connection.outbox.buffer());
+    if let Session::Engine(engine) = session {
+        engine.sockets.iter_mut().for_each(|sockets| sockets.pass(place, event.id));
+    }
+    metrics.on_delivered(transport_of(format), 1, (connection.outbox.len() - before) as u64);
+}
+
+/// Appends an event of the topic at `place` as `session` has it in its `format`. How many bytes stand ahead of the event's
+/// shared frame; `None` if it is not that frame which ends it.
+pub(super) fn write_event(
+    session: &mut Session,
+    place: u32,
+    event: &Event,
+    format: Format,
+    scratch: &mut String,
+    out: &mut Vec<u8>,
+) -> Option<u32> {
+    let before = out.len();
     if let Session::Sse(stream) = session {
         stream.pass(place, event.id);
         if let Some(ids) = stream.ids() {
-            sse::write_cursor_id(ids, stream.form.chunked, connection.outbox.buffer());
+            sse::write_cursor_id(ids, stream.form.chunked, out);
         }
     }
+    let lead_bytes = (out.len() - before) as u32;
     let frame = event.frame(format, |event| encode_frame(event, format));
     match session {
         Session::Engine(engine) if !format.is_shared() => {
             if let Some(sockets) = &mut engine.sockets {
                 sockets.pass(place, event.id);
-                sockets.write_own(place, &frame, connection.outbox.buffer());
+                sockets.write_own(place, &frame, scratch, out);
             }
+            None
         }
-        _ => connection.outbox.put(&frame),
+        _ => {
+            out.extend_from_slice(&frame);
+            Some(lead_bytes)
+        }
     }
-    metrics.on_delivered(transport_of(format), 1, (connection.outbox.len() - before) as u64);
 }

@@ -7,7 +7,11 @@
 
 use std::time::Duration;
 
-use super::{Reactor, net::Net};
+use super::{
+    Reactor,
+    net::Net,
+    table::{CARRIED_MAX, LocalTopic},
+};
 use crate::clock::Moment;
 
 /// A round that took less is no burden, and the poll's timeout is no finer than a millisecond.
@@ -18,6 +22,7 @@ const REST_MAX: Duration = Duration::from_millis(2);
 impl<N: Net> Reactor<N> {
     /// The topic at `place` has news.
     pub(super) fn announce(&mut self, place: u32) {
+        self.gathers.batches.note_news();
         let Some(topic) = self.topics.at(place) else { return };
         topic.news = true;
         if topic.queued {
@@ -51,8 +56,10 @@ impl<N: Net> Reactor<N> {
 
     /// After a slice of the topic at `place` that began at `began`: its round goes on, or ends.
     pub(super) fn end_slice(&mut self, place: u32, began: Moment) {
+        let took = self.now.since(began);
+        self.count_carried(place, took);
         let Some(topic) = self.topics.at(place) else { return };
-        topic.spent += self.now.since(began);
+        topic.spent += took;
         if topic.lap.is_pending() {
             return self.ongoing.push(topic.state.class.priority, place);
         }
@@ -60,12 +67,48 @@ impl<N: Net> Reactor<N> {
             self.metrics.on_last_subscriber(self.now.since(event.accepted));
         }
         topic.completed = topic.round_head;
-        if ROUND_TIME_MIN <= topic.spent {
+        let is_long = ROUND_TIME_MIN <= topic.spent;
+        if is_long {
             topic.rest_until = self.now + topic.spent.min(REST_MAX);
         }
         topic.queued = false;
-        if topic.news {
+        let (has_news, rest_until) = (topic.news, topic.rest_until);
+        if is_long && !topic.carried.is_empty() {
+            self.each_carried(place, |other| other.rest_until = other.rest_until.max(rest_until));
+        }
+        if has_news {
             self.announce(place);
+        }
+    }
+
+    /// A slice of the topic at `place`, which took so long, has brought along others that no fewer listen to, or not many
+    /// fewer: it was a part of their rounds, too. They rest with the topic, or each of them in turn would visit the same
+    /// connections for a few events. A much smaller topic is not held up by what it shares with a large one.
+    fn count_carried(&mut self, place: u32, took: Duration) {
+        let Some(topic) = self.topics.at(place) else { return };
+        let brought = &self.gathers.batches.carried;
+        if brought.is_empty() && topic.carried.is_empty() {
+            return;
+        }
+        for other in brought.iter().filter(|other| **other != place) {
+            if topic.carried.len() < CARRIED_MAX && !topic.carried.contains(other) {
+                topic.carried.push(*other);
+            }
+        }
+        self.each_carried(place, |other| other.spent += took);
+    }
+
+    /// Topics that the round of the topic at `place` has carried, of those that count.
+    fn each_carried(&mut self, place: u32, act: impl Fn(&mut LocalTopic)) {
+        let Some(topic) = self.topics.at(place) else { return };
+        let (carried, least) = (std::mem::take(&mut topic.carried), topic.lap.len() / 2);
+        for other in &carried {
+            if let Some(other) = self.topics.at(*other).filter(|other| least <= other.lap.len()) {
+                act(other);
+            }
+        }
+        if let Some(topic) = self.topics.at(place) {
+            topic.carried = carried;
         }
     }
 
@@ -75,6 +118,7 @@ impl<N: Net> Reactor<N> {
         topic.news = false;
         topic.round_head = topic.ring.next();
         topic.spent = Duration::ZERO;
+        topic.carried.clear();
         self.fresh.push(topic.state.class.priority, place);
     }
 }

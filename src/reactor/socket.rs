@@ -12,7 +12,7 @@ use crate::{
         Context, Emit, Hub, Incoming, Recovered, Remembered, SocketClient, SocketReply, Welcome, publish_for_socket,
         recover, write_replies,
     },
-    event::{EventId, Start},
+    event::{EventId, Position, Start},
     protocol::{
         Listening, Session, SocketAsk, SocketIoClient, Sockets,
         socket_io::{self, Args, Target},
@@ -284,13 +284,16 @@ impl<N: Net> Reactor<N> {
 
     /// Whether the session listens to the topic at `place`, or replays it.
     pub(super) fn is_reading(&mut self, slot: u32, place: u32) -> bool {
-        self.listener_place(slot, place).is_some() || self.is_replaying(slot, place)
+        self.subscription(slot, place).is_some() || self.is_replaying(slot, place)
     }
 
     /// The session reads the topic already, for a client in another namespace: this one joins it where it is.
     pub(super) fn join_reader(&mut self, slot: u32, place: u32, errand: &Errand, done: Vec<SocketReply>) {
-        let id = self.place_of_reader(slot, place);
+        let (id, began_at) = self.place_of_reader(slot, place);
         self.note_listening(slot, place, id, &errand.namespace);
+        if let Some(sockets) = self.sockets(slot) {
+            sockets.begin(place, began_at);
+        }
         self.take_socket_replies(slot, errand, done);
     }
 
@@ -304,61 +307,31 @@ impl<N: Net> Reactor<N> {
     /// The subscription of the client in `namespace` has begun: events follow from behind `began`.
     pub(super) fn note_listening(&mut self, slot: u32, place: u32, began: EventId, namespace: &str) {
         let Some(topic) = self.topics.at(place).map(|topic| topic.state.topic.clone()) else { return };
-        self.settle_passed(slot);
+        self.note_places(slot);
         if let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(namespace)) {
             match client.topics.iter_mut().find(|listening| listening.place == place) {
                 Some(listening) => listening.passed = began,
                 None => {
                     // Most clients listen to one, and a list that grows by itself begins with four.
                     client.topics.reserve_exact(1);
-                    client.topics.push(Listening { place, topic, began, passed: began });
+                    client.topics.push(Listening { place, topic, began, passed: began, began_at: 0 });
                 }
             }
         }
-        self.reform(slot);
+        self.regroup(slot);
         self.note_recoverable(slot);
     }
 
-    /// Where the session stands in the topic at `place`.
-    fn place_of_reader(&mut self, slot: u32, place: u32) -> EventId {
-        let listener = self.listener_place(slot, place);
-        let Some(topic) = self.topics.at(place) else { return EventId::default() };
-        match listener {
-            Some(listener) => topic.ring.id_before(topic.lap.listener(listener).cursor),
-            None => topic.ring.floor(),
-        }
-    }
-
-    /// Takes note of where the session stands, before its frames become its own: so far they were shared.
-    fn settle_passed(&mut self, slot: u32) {
-        let Some(sockets) = self.sockets(slot) else { return };
-        if !sockets.recovers || sockets.form().own {
-            return;
-        }
-        let places: Vec<u32> =
-            sockets.clients().iter().flat_map(|client| client.topics.iter().map(|listening| listening.place)).collect();
-        for place in places {
-            let id = self.place_of_reader(slot, place);
-            if let Some(sockets) = self.sockets(slot) {
-                sockets.pass(place, id);
-            }
-        }
-    }
-
-    /// Gives all listeners of the session the form that its events have now.
-    fn reform(&mut self, slot: u32) {
-        let Some(connection) = self.connections.at(slot) else { return };
-        let Some(format) = connection.session.as_ref().ok().and_then(Session::format) else { return };
-        for subscription in &connection.subscriptions {
-            if let Some(topic) = self.topics.at(subscription.topic) {
-                topic.lap.listener(subscription.place).format = format.into();
-            }
-        }
+    /// Where the session, which reads the topic at `place`, stands in it.
+    fn place_of_reader(&mut self, slot: u32, place: u32) -> (EventId, Position) {
+        self.note_places(slot);
+        let found = self.sockets(slot).and_then(|sockets| sockets.listenings().find(|it| it.place == place));
+        found.map_or_else(Default::default, |listening| (listening.passed, listening.began_at))
     }
 
     fn unsubscribe_client(&mut self, slot: u32, namespace: &str, topic: &Topic) -> bool {
         let Some(place) = self.topics.place_of(topic) else { return false };
-        self.settle_passed(slot);
+        self.note_places(slot);
         let Some(sockets) = self.sockets(slot) else { return false };
         let Some(client) = sockets.client(namespace) else { return false };
         let Some(index) = client.topics.iter().position(|listening| listening.place == place) else {
@@ -370,21 +343,21 @@ impl<N: Net> Reactor<N> {
         }
         // One that has come back may not have begun to listen to it.
         self.cancel_errand(slot, place, namespace);
-        self.reform(slot);
+        self.regroup(slot);
         self.note_recoverable(slot);
         true
     }
 
     fn leave_namespace(&mut self, slot: u32, namespace: &str) {
         let enter_by = self.now + self.config.limits.engine.connect_timeout;
-        self.settle_passed(slot);
+        self.note_places(slot);
         let Some(client) = self.sockets(slot).and_then(|sockets| sockets.leave(namespace, enter_by)) else { return };
         for Listening { place, .. } in client.topics {
             if self.sockets(slot).is_some_and(|sockets| !sockets.listens(place)) {
                 self.unlisten_topic(slot, place);
             }
         }
-        self.reform(slot);
+        self.regroup(slot);
         self.note_recoverable(slot);
         self.schedule_session(slot);
     }

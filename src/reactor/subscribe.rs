@@ -75,7 +75,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn is_subscribed(&mut self, slot: u32, place: u32) -> bool {
-        let listens = self.listener_place(slot, place).is_some();
+        let listens = self.subscription(slot, place).is_some();
         listens || self.waiting_place(slot, place).is_some() || self.is_replaying(slot, place)
     }
 
@@ -208,23 +208,24 @@ impl<N: Net> Reactor<N> {
             return Some(gap.from);
         }
         match self.connections.at(slot)?.subscriptions.first() {
-            Some(Subscription { topic, place }) => {
-                let topic = self.topics.at(*topic)?;
-                Some(topic.ring.id_before(topic.lap.listener(*place).cursor))
+            Some(subscription) => {
+                let topic = self.topics.get(subscription.topic)?;
+                Some(topic.ring.id_before(topic.cursor(subscription)))
             }
             None => self.replay_place(slot),
         }
     }
 
     fn tell_place(&mut self, slot: u32) {
+        self.note_places(slot);
         let Some(connection) = self.connections.at(slot) else { return };
         let Ok(Session::Sse(stream)) = &connection.session else { return };
         let chunked = stream.form.chunked;
         match (stream.ids(), connection.subscriptions.first()) {
             (Some(ids), _) => sse::write_place(ids, chunked, connection.outbox.buffer()),
-            (None, Some(Subscription { topic, place })) => {
-                let Some(topic) = self.topics.at(*topic) else { return };
-                let before = topic.ring.id_before(topic.lap.listener(*place).cursor);
+            (None, Some(subscription)) => {
+                let Some(topic) = self.topics.get(subscription.topic) else { return };
+                let before = topic.ring.id_before(topic.cursor(subscription));
                 sse::write_place([before].into_iter(), chunked, connection.outbox.buffer());
             }
             // It replays, and so has an id already.
@@ -304,10 +305,11 @@ impl<N: Net> Reactor<N> {
 
     /// Ends all subscriptions of a connection.
     pub(super) fn unlisten_all(&mut self, slot: u32) {
+        self.ungroup(slot);
         while let Some(count) = self.connections.at(slot).map(|connection| connection.subscriptions.len())
             && 0 < count
         {
-            self.unlisten(slot, count - 1);
+            self.remove_listener(slot, count - 1);
         }
         self.end_replays(slot);
         self.gaps_owed.retain(|(owed, ..)| *owed != slot);
@@ -324,6 +326,7 @@ impl<N: Net> Reactor<N> {
 
     /// Adds a listener for the connection to the topic at `place`, from `cursor` on.
     pub(super) fn listen_at(&mut self, slot: u32, place: u32, cursor: Position) {
+        self.ungroup(slot);
         let Some(topic) = self.topics.at(place) else { return };
         let Some(connection) = self.connections.at(slot) else { return };
         let Some(format) = connection.session.as_ref().ok().and_then(|session| session.format()) else { return };
@@ -331,7 +334,13 @@ impl<N: Net> Reactor<N> {
         let listener = topic.lap.add(Listener { slot, subscription, format: format.into(), cursor });
         topic.state.listeners.fetch_add(1, Ordering::Relaxed);
         self.hub.bus.budget().adjust(0, SUBSCRIPTION_BYTES);
-        connection.subscriptions.push(Subscription { topic: place, place: listener });
+        connection.subscriptions.push(Subscription { topic: place, place: listener, cursor });
+        match &mut connection.session {
+            Ok(Session::Sse(stream)) => stream.begin(place, cursor),
+            Ok(Session::Engine(engine)) => engine.sockets.iter_mut().for_each(|sockets| sockets.begin(place, cursor)),
+            Ok(_) | Err(_) => {}
+        }
+        self.group(slot);
         self.mark_dirty(slot);
     }
 
@@ -371,8 +380,15 @@ impl<N: Net> Reactor<N> {
 
     /// Ends the subscription at `index` of the connection.
     fn unlisten(&mut self, slot: u32, index: usize) {
+        self.ungroup(slot);
+        self.remove_listener(slot, index);
+        self.group(slot);
+    }
+
+    /// Ends the subscription at `index` of the connection, which is in no group.
+    fn remove_listener(&mut self, slot: u32, index: usize) {
         let Some(connection) = self.connections.at(slot) else { return };
-        let Subscription { topic: place, place: listener } = connection.subscriptions.swap_remove(index);
+        let Subscription { topic: place, place: listener, .. } = connection.subscriptions.swap_remove(index);
         if let Some(moved) = connection.subscriptions.get(index).copied()
             && let Some(topic) = self.topics.at(moved.topic)
         {

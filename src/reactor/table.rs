@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::value::RawValue;
 
-use super::{net::Token, socket::Errand};
+use super::{connection::Subscription, net::Token, socket::Errand};
 use crate::{
     budget::{Budget, Charge},
     bus::{Attachment, LogKind, TopicKey, TopicState},
@@ -36,6 +36,8 @@ pub(super) struct LocalTopic {
     pub(super) spent: Duration,
     /// No round begins before.
     pub(super) rest_until: Moment,
+    /// Topics whose events the round has brought along, to connections that listen to them as well.
+    pub(super) carried: Vec<u32>,
     /// Whether the source has confirmed it.
     pub(super) live: bool,
     /// Every listener that could be served has been served up to here.
@@ -52,6 +54,9 @@ pub(super) struct LocalTopic {
 
 /// What a topic without events is taken to weigh on each reactor that has listeners of it, in bytes. Its name is the bus's.
 const LOCAL_TOPIC_BYTES: usize = 512;
+
+/// The most topics that a round is taken to carry: a list of all could be as long as the table.
+pub(super) const CARRIED_MAX: usize = 16;
 
 type NewestByKey = HashMap<Box<str>, Position, foldhash::fast::RandomState>;
 
@@ -93,6 +98,7 @@ impl LocalTopic {
             round_head: head,
             spent: Duration::ZERO,
             rest_until: Moment::default(),
+            carried: Vec::new(),
             live,
             completed: head,
             waiting: VecDeque::new(),
@@ -125,6 +131,22 @@ impl LocalTopic {
             }
         }
         self.ring.push(event);
+    }
+
+    /// Where `subscription`, which is to this topic, stands: the position of the next event to write.
+    pub(super) fn cursor(&self, subscription: &Subscription) -> Position {
+        let listener = &self.lap.listeners()[subscription.place as usize];
+        if listener.format.is_several() { subscription.cursor } else { listener.cursor }
+    }
+
+    /// Moves `subscription`, which is to this topic.
+    pub(super) fn set_cursor(&mut self, subscription: &mut Subscription, cursor: Position) {
+        let listener = self.lap.listener(subscription.place);
+        if listener.format.is_several() {
+            subscription.cursor = cursor;
+        } else {
+            listener.cursor = cursor;
+        }
     }
 
     /// Whether a newer event of the same key follows the one at `position`.
@@ -188,6 +210,12 @@ pub(super) struct TopicTable {
 }
 
 impl TopicTable {
+    /// The topic at `place`, to be looked at.
+    #[inline]
+    pub(super) fn get(&self, place: u32) -> Option<&LocalTopic> {
+        self.places.get(place as usize)?.as_ref()
+    }
+
     #[inline]
     pub(super) fn at(&mut self, place: u32) -> Option<&mut LocalTopic> {
         self.places.get_mut(place as usize)?.as_mut()

@@ -2,25 +2,26 @@
 //!
 //! Listeners of one format that stand at the same place and follow one another in the lap are visited as a *row*: what they
 //! are owed is looked up once, and each of them costs a look at its connection and a `send`.
+//!
+//! A connection that listens to several topics, or has frames of its own, is brought on in all of them by any of their laps
+//! ([`Batches`](super::batch::Batches)).
 
 use std::{io, sync::Arc};
 
 use super::{
-    connection::{BEHIND, BLOCKED, Connection, POLLED, Unfinished, write_owed},
+    connection::{BEHIND, BLOCKED, Connection, POLLED, Unfinished},
     engine::Engines,
     gaps::Stranded,
-    gather::{BYTES_PER_VISIT, FRAMES_PER_VISIT, Gather, Gathers},
+    gather::{Gather, Gathers},
     net::Net,
-    replay::write_logged,
     slab::Slab,
+    table::LocalTopic,
 };
 use crate::{
     clock::Moment,
     close::Close,
-    event::Position,
     log::{Listener, Ring},
-    metrics::{ReactorMetrics, Transport},
-    protocol::{Session, encode_frame, sse},
+    metrics::ReactorMetrics,
 };
 
 /// How a visit ended.
@@ -46,6 +47,8 @@ pub(super) struct Visitor<'r, N: Net> {
     pub(super) gathers: &'r mut Gathers,
     pub(super) metrics: &'r ReactorMetrics,
     pub(super) aside: Aside<'r>,
+    /// Connections that are written to from all their topics, and the group of each: they are left to the caller.
+    pub(super) several: &'r mut Vec<(u32, u32)>,
     /// The topic's place in the reactor's table.
     pub(super) place: u32,
     pub(super) now: Moment,
@@ -60,7 +63,9 @@ impl<N: Net> Visitor<'_, N> {
             let count = listeners.iter().take_while(is_alike).count();
             let (row, others) = listeners.split_at_mut(count);
             listeners = others;
-            if cursor != ring.next() {
+            if format.is_several() {
+                self.several.extend(row.iter().map(|listener| (listener.slot, cursor as u32)));
+            } else if cursor != ring.next() {
                 visits += self.visit_row(ring, row);
             }
         }
@@ -87,7 +92,7 @@ impl<N: Net> Visitor<'_, N> {
             connection.note_written(self.now);
             let outcome = match &mut gather {
                 Some(gather) => write_gather(self.net, connection, listener, ring, gather, self.metrics),
-                None => visit_apart(self.net, connection, listener, self.place, ring, self.metrics, self.now),
+                None => Visit::Stranded,
             };
             if outcome != Visit::AtHead {
                 set_aside(outcome, slot, self.place, connection, &mut self.aside);
@@ -99,7 +104,7 @@ impl<N: Net> Visitor<'_, N> {
 
 /// Whether a lap may write to the connection at `slot`. If it cannot because requests carry it, the one that waits is noted.
 #[inline]
-fn may_visit<S>(connection: &Connection<S>, slot: u32, engines: &mut Engines) -> bool {
+pub(super) fn may_visit<S>(connection: &Connection<S>, slot: u32, engines: &mut Engines) -> bool {
     let is_clear = connection.state.is_clear();
     if !is_clear && connection.state.has(POLLED) {
         engines.note_polled(slot);
@@ -119,11 +124,36 @@ pub(super) fn visit<N: Net>(
 ) -> Visit {
     match shared_gather(gathers, place, ring, listener, metrics) {
         Some(gather) => write_gather(net, connection, listener, ring, gather, metrics),
-        None => visit_apart(net, connection, listener, place, ring, metrics, gathers.now()),
+        None => Visit::Stranded,
     }
 }
 
-/// The frames that the listener is owed, if others that stand where it stands are owed the same.
+/// One visit to a connection that was behind in a topic of which such readers get the newest event of each key only.
+pub(super) fn visit_newest<N: Net>(
+    net: &mut N,
+    connection: &mut Connection<N::Stream>,
+    listener_place: u32,
+    place: u32,
+    topic: &mut LocalTopic,
+    gathers: &mut Gathers,
+    metrics: &ReactorMetrics,
+) -> Visit {
+    let mut listener = *topic.lap.listener(listener_place);
+    if listener.cursor < topic.ring.oldest() {
+        return Visit::Stranded;
+    }
+    let gather = gathers.gather_newest(place, topic, listener.format, listener.cursor, metrics);
+    let visit = if gather.frames.len() == 0 {
+        listener.cursor = gather.reached;
+        Visit::Stranded
+    } else {
+        write_gather(net, connection, &mut listener, &topic.ring, gather, metrics)
+    };
+    topic.lap.listener(listener_place).cursor = listener.cursor;
+    visit
+}
+
+/// The frames that the listener is owed; `None` if the log has passed it, or what comes next has no form in its format.
 #[inline]
 fn shared_gather<'g>(
     gathers: &'g mut Gathers,
@@ -132,8 +162,11 @@ fn shared_gather<'g>(
     listener: &Listener,
     metrics: &ReactorMetrics,
 ) -> Option<&'g mut Gather> {
-    let is_shared = listener.format.is_shared() && ring.oldest() <= listener.cursor;
-    if is_shared { gathers.gather(place, ring, listener.format, listener.cursor, metrics) } else { None }
+    if ring.oldest() <= listener.cursor {
+        gathers.gather(place, ring, listener.format, listener.cursor, metrics)
+    } else {
+        None
+    }
 }
 
 /// Writes the frames that the listener is owed.
@@ -146,11 +179,11 @@ fn write_gather<N: Net>(
     gather: &mut Gather,
     metrics: &ReactorMetrics,
 ) -> Visit {
-    let bytes = gather.bytes();
+    let bytes = gather.frames.bytes();
     match net.write(&mut connection.stream, bytes) {
         Ok(written) if written == bytes.len() => {
-            gather.count_served();
-            listener.cursor += gather.frames() as Position;
+            gather.frames.count_served();
+            listener.cursor = gather.reached;
             if listener.cursor == ring.next() { Visit::AtHead } else { Visit::More }
         }
         Ok(written) => {
@@ -159,27 +192,6 @@ fn write_gather<N: Net>(
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Visit::Blocked,
         Err(_) => Visit::Broken,
-    }
-}
-
-/// A listener that shares no frames: the log has passed it, or what comes next has no form in its format, or its frames
-/// are its own in part.
-#[inline(never)]
-fn visit_apart<N: Net>(
-    net: &mut N,
-    connection: &mut Connection<N::Stream>,
-    listener: &mut Listener,
-    place: u32,
-    ring: &Ring,
-    metrics: &ReactorMetrics,
-    now: Moment,
-) -> Visit {
-    if listener.cursor < ring.oldest() || listener.format.is_shared() {
-        return Visit::Stranded;
-    }
-    match &connection.session {
-        Ok(Session::Sse(_)) => visit_with_ids(net, connection, listener, place, ring, metrics, now),
-        _ => visit_session(net, connection, listener, place, ring, metrics, now),
     }
 }
 
@@ -194,101 +206,19 @@ fn cut_short<S>(
     metrics: &ReactorMetrics,
     written: usize,
 ) {
-    let (whole, part) = gather.split(written);
+    let (whole, part) = gather.frames.split(written);
     // The latency of these few is left out: the peer, not the hub, decides when they count as written.
     metrics.on_delivered(connection.transport, whole as u64, (written - part) as u64);
-    listener.cursor += whole as Position;
+    if 0 < whole {
+        listener.cursor = gather.position(whole - 1) + 1;
+    }
     if 0 < part
-        && let Some(event) = ring.event(listener.cursor)
+        && let Some(event) = ring.event(gather.position(whole))
     {
         let event = Arc::clone(event);
         let format = listener.format.format();
         connection.unfinished = Some(Unfinished { event, format, written: part as u32 });
-        listener.cursor += 1;
-    }
-}
-
-/// A session of Socket.IO in other namespaces than `/`, or with places in several topics.
-fn visit_session<N: Net>(
-    net: &mut N,
-    connection: &mut Connection<N::Stream>,
-    listener: &mut Listener,
-    place: u32,
-    ring: &Ring,
-    metrics: &ReactorMetrics,
-    now: Moment,
-) -> Visit {
-    for event in ring.events_from(listener.cursor).take(FRAMES_PER_VISIT) {
-        write_logged(connection, place, event, metrics);
-        metrics.on_latency(Transport::SocketIo, now.since(event.accepted), 1);
-        listener.cursor += 1;
-        if BYTES_PER_VISIT < connection.outbox.len() {
-            break;
-        }
-    }
-    let visit = if listener.cursor == ring.next() { Visit::AtHead } else { Visit::More };
-    send_owed(net, connection, visit, metrics, now)
-}
-
-/// A stream over several topics: each event has an id of the stream's own ahead of the shared frame.
-fn visit_with_ids<N: Net>(
-    net: &mut N,
-    connection: &mut Connection<N::Stream>,
-    listener: &mut Listener,
-    place: u32,
-    ring: &Ring,
-    metrics: &ReactorMetrics,
-    now: Moment,
-) -> Visit {
-    let Ok(Session::Sse(stream)) = &mut connection.session else { return Visit::Broken };
-    let form = stream.form;
-    for event in ring.events_from(listener.cursor).take(FRAMES_PER_VISIT) {
-        stream.pass(place, event.id);
-        let Some(ids) = stream.ids() else { return Visit::Broken };
-        let mut lead = Vec::new();
-        sse::write_cursor_id(ids, form.chunked, &mut lead);
-        let format = listener.format.format();
-        let frame = event.frame(format, |event| encode_frame(event, format));
-        let lead_bytes = lead.len();
-        let owed = lead_bytes + frame.len();
-        let parts = [io::IoSlice::new(&lead), io::IoSlice::new(&frame)];
-        let written = match net.write_vectored(&mut connection.stream, &parts) {
-            Ok(written) => written,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(_) => return Visit::Broken,
-        };
-        listener.cursor += 1;
-        if written < owed {
-            // What is left of the private bytes goes first, and so the frame goes with them.
-            if written < lead_bytes {
-                connection.outbox.put(&lead[written..]);
-                connection.outbox.put(&frame);
-                metrics.on_delivered(Transport::Sse, 1, owed as u64);
-            } else {
-                let (event, written) = (Arc::clone(event), (written - lead_bytes) as u32);
-                connection.unfinished = Some(Unfinished { event, format, written });
-            }
-            return Visit::Blocked;
-        }
-        metrics.on_delivered(Transport::Sse, 1, owed as u64);
-        metrics.on_latency(Transport::Sse, now.since(event.accepted), 1);
-    }
-    if listener.cursor == ring.next() { Visit::AtHead } else { Visit::More }
-}
-
-/// Sends what conflation has put into the outbox, and says how the visit ended with that.
-pub(super) fn send_owed<N: Net>(
-    net: &mut N,
-    connection: &mut Connection<N::Stream>,
-    conflated: Visit,
-    metrics: &ReactorMetrics,
-    now: Moment,
-) -> Visit {
-    match write_owed(net, connection, false, metrics, now) {
-        Ok(()) => conflated,
-        // One that is stranded as well will be found so when the peer has read.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Visit::Blocked,
-        Err(_) => Visit::Broken,
+        listener.cursor = gather.position(whole) + 1;
     }
 }
 

@@ -97,7 +97,11 @@ impl World {
         };
         let count = most.min(self.plan.topics.len());
         let first = self.random.random_range(0..self.plan.topics.len());
-        let topics: Vec<usize> = (0..count).map(|offset| (first + offset) % self.plan.topics.len()).collect();
+        let mut topics: Vec<usize> = (0..count).map(|offset| (first + offset) % self.plan.topics.len()).collect();
+        // Streams over the same topics in another order have other ids.
+        if self.next_tag.is_multiple_of(3) {
+            topics.reverse();
+        }
         // Either all resume or none does: the id of a stream is one for all its topics.
         let resumes = self.random.random_range(0..4) == 0 && topics.iter().all(|topic| 0 < self.truth.len(*topic));
         topics.into_iter().map(|topic| self.choose_start(topic, resumes)).collect()

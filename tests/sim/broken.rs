@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     BytesRepeated,
     /// The network never says that there is room again.
     EdgeLost,
+    /// The network changes what a stream's id, or an offset, says of another topic than the event's own.
+    PlaceAltered,
     /// A publication that was confirmed never arrives.
     PublicationLost,
     /// A publication arrives twice.
@@ -47,6 +49,22 @@ fn first_failure(fault: Fault) -> Option<String> {
     })
 }
 
+/// Changes the last digit of the first of several places, if `bytes` begin with a stream's id, or an event with an offset.
+pub(crate) fn alter_place(bytes: &mut [u8]) {
+    let find = |bytes: &[u8], what: &[u8], from: usize| {
+        bytes.get(from..)?.windows(what.len()).position(|it| it == what).map(|at| from + at)
+    };
+    let stream = find(bytes, b"id: ", 0);
+    let offset = find(bytes, b",\"topic.", 0).map(|at| at + 1);
+    let Some(from) = stream.or(offset) else { return };
+    let end = find(bytes, b"\n", from).or(find(bytes, b"\"]", from)).unwrap_or(bytes.len());
+    if let Some(comma) = find(&bytes[..end], b",", from)
+        && let digit @ b'0'..=b'9' = &mut bytes[comma - 1]
+    {
+        *digit = if *digit == b'9' { b'8' } else { *digit + 1 };
+    }
+}
+
 #[test]
 fn whatever_is_broken_shows() {
     let check = |fault: Fault, expected: &[&str]| {
@@ -61,6 +79,7 @@ fn whatever_is_broken_shows() {
     check(Fault::ArchiveCutsShort, &["is due", "is missing", "kept up"]);
     check(Fault::BytesLost, &[""]);
     check(Fault::BytesRepeated, &[""]);
+    check(Fault::PlaceAltered, &["the stream's id", " in topic.", "the event's own place"]);
     check(Fault::EdgeLost, &["is missing", "unanswered", "never opened", "nothing came", "kept, though"]);
     check(Fault::PublicationLost, &["was lost"]);
     check(Fault::PublicationRepeated, &["published twice"]);

@@ -114,6 +114,9 @@ pub(crate) struct Dialog {
     frames: FrameReader,
     /// The last id of each topic, in the order of the URL.
     ids: Vec<Option<EventId>>,
+    /// The namespace of Socket.IO it has entered, and the last place in each topic that it was told there.
+    namespace: &'static str,
+    pub(crate) offsets: HashMap<usize, EventId>,
 }
 
 impl Client {
@@ -147,10 +150,13 @@ impl Client {
             key,
             stream: sse::Decoder::new(),
             frames: FrameReader::new(),
+            namespace: "/",
+            offsets: HashMap::new(),
         };
         let mut client =
             Self { wire, fate: Fate::Open, stalled: false, outgoing, dialog, reader: ResponseReader::new() };
         if speech == Speech::Socket {
+            client.dialog.namespace = truth.dialect.namespace;
             client.command(|out| out.extend_from_slice(socket::CONNECT.as_bytes()));
         }
         for (track, since) in asked_for {
@@ -266,6 +272,7 @@ impl Client {
     fn command(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let (mut text, mut frame) = (Vec::new(), Vec::new());
         write(&mut text);
+        socket::address(&mut text, self.dialog.namespace);
         write_masked_text(&text, [9, 8, 7, 6], &mut frame);
         self.outgoing.extend(frame);
     }
@@ -407,7 +414,8 @@ impl Dialog {
                 self.track(topic).take(index, was_behind, truth);
             }
             ServerFrame::Text(text) if self.speech == Speech::Socket => {
-                self.take_packet(Heard::parse(std::str::from_utf8(text).expect("UTF-8")), truth);
+                let text = std::str::from_utf8(text).expect("UTF-8");
+                self.take_packet(Heard::parse(&socket::plain(text, self.namespace)), truth);
             }
             ServerFrame::Text(text) => self.take_envelope(Envelope::parse(text).expect("an envelope"), truth),
             ServerFrame::Ping(_) | ServerFrame::Pong(_) => {}
@@ -426,6 +434,7 @@ impl Dialog {
 
     /// There is none if the subscription was cancelled before it began.
     pub(crate) fn end_track(&mut self, topic: usize) {
+        self.offsets.remove(&topic);
         if let Some(track) = self.tracks.iter_mut().rev().find(|track| track.topic == topic) {
             track.over = true;
         }
@@ -476,18 +485,6 @@ impl Dialog {
                 self.track(topic).take_gap(gap, was_behind, truth);
             }
             other => panic!("unexpected: {other:?}"),
-        }
-    }
-
-    fn check_error(&self, code: &str, message: &str, about: Option<Pending>) {
-        match (about, code) {
-            (Some(Pending::Subscribe(track)), "AlreadySubscribed") => assert!(self.listens_to(track.topic)),
-            (Some(Pending::Subscribe(_)), "Cancelled" | "Overloaded") => {}
-            (Some(Pending::Unsubscribe(topic)), "NotSubscribed") => {
-                assert!(self.tracks.iter().all(|track| track.topic != topic || track.over), "it is subscribed");
-            }
-            (Some(Pending::Publish(_)), "Overloaded" | "overloaded" | "unavailable" | "unknown_outcome") => {}
-            (about, code) => panic!("{code}: {message} about {about:?}"),
         }
     }
 

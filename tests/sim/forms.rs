@@ -9,7 +9,12 @@ use fanfare::{
     },
 };
 
-use crate::{client::Speech, socket, track::Track, truth::Truth};
+use crate::{
+    client::{Dialog, Pending, Speech},
+    socket,
+    track::Track,
+    truth::Truth,
+};
 
 /// A stream's id tells where the client stands in each topic: in that of the message behind it, in the others where it
 /// stood.
@@ -70,4 +75,19 @@ pub(crate) fn opening(speech: Speech, tracks: &[(Track, Option<EventId>)], key: 
         Speech::V1 => write_upgrade("hub", &format!("/ws?{query}"), &["fanfare.v1"], &headers, key, &mut out),
     }
     out
+}
+
+impl Dialog {
+    /// An error is an answer that the client must have expected.
+    pub(crate) fn check_error(&self, code: &str, message: &str, about: Option<Pending>) {
+        match (about, code) {
+            (Some(Pending::Subscribe(track)), "AlreadySubscribed") => assert!(self.listens_to(track.topic)),
+            (Some(Pending::Subscribe(_)), "Cancelled" | "Overloaded") => {}
+            (Some(Pending::Unsubscribe(topic)), "NotSubscribed") => {
+                assert!(self.tracks.iter().all(|track| track.topic != topic || track.over), "it is subscribed");
+            }
+            (Some(Pending::Publish(_)), "Overloaded" | "overloaded" | "unavailable" | "unknown_outcome") => {}
+            (about, code) => panic!("{code}: {message} about {about:?}"),
+        }
+    }
 }

@@ -21,7 +21,7 @@ use std::ops::Range;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use broken::Fault;
-use plan::Plan;
+use plan::{Plan, SocketDialect};
 use world::World;
 
 /// Seeds per test; there are [`TESTS`] of them, so that they share the cores.
@@ -80,7 +80,7 @@ impl Drop for Place {
 
 fn run_seed(seed: u64, fault: Option<Fault>) {
     let mut random = SmallRng::seed_from_u64(seed);
-    let plan = Plan { fault, ..Plan::choose(&mut random) };
+    let plan = Plan { fault, dialect: SocketDialect::of(seed), ..Plan::choose(&mut random) };
     let mut place = Place { seed, step: 0, plan: plan.clone() };
     let mut world = World::new(plan, random.random());
     for step in 0..random.random_range(20..STEPS_MAX) {

@@ -4,7 +4,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    io::{self, IoSlice, Read},
+    io::{self, Read},
     net::IpAddr,
     rc::Rc,
     sync::{
@@ -21,7 +21,7 @@ use fanfare::{
 };
 use rand::{RngExt, rngs::SmallRng, seq::SliceRandom};
 
-use crate::broken::Fault;
+use crate::broken::{Fault, alter_place};
 
 /// The time, as all parts of one simulation share it.
 #[derive(Clone, Debug, Default)]
@@ -469,6 +469,11 @@ impl Net for SimNet {
         let count = if is_cut { self.random.borrow_mut().random_range(0..=room) } else { room };
         match () {
             () if self.breaks(Fault::BytesLost) => wire.to_client.extend(&bytes[..count / 2]),
+            () if self.breaks(Fault::PlaceAltered) => {
+                let mut altered = bytes[..count].to_vec();
+                alter_place(&mut altered);
+                wire.to_client.extend(altered);
+            }
             () if self.breaks(Fault::BytesRepeated) => wire.to_client.extend(bytes[..count].repeat(2)),
             () => wire.to_client.extend(&bytes[..count]),
         }
@@ -487,11 +492,6 @@ impl Net for SimNet {
         // A write cut short is one that has filled the socket: nothing is held back there.
         stream.0.lock().held_back = count == bytes.len();
         Ok(count)
-    }
-
-    fn write_vectored(&mut self, stream: &mut SimStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let bytes = parts.iter().map(|part| &**part).collect::<Vec<&[u8]>>().concat();
-        self.write(stream, &bytes)
     }
 
     fn end(&mut self, stream: &mut SimStream) {

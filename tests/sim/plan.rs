@@ -40,8 +40,19 @@ pub(crate) struct Plan {
     pub(crate) connections_max: usize,
     pub(crate) connections_per_ip_max: usize,
     pub(crate) weather: Weather,
+    /// How Socket.IO clients speak.
+    pub(crate) dialect: SocketDialect,
     /// What is broken on purpose.
     pub(crate) fault: Option<Fault>,
+}
+
+/// How Socket.IO clients speak.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SocketDialect {
+    /// The namespace they enter.
+    pub(crate) namespace: &'static str,
+    /// Events carry the places in all their topics.
+    pub(crate) recovers: bool,
 }
 
 /// A topic's class.
@@ -53,6 +64,9 @@ pub(crate) struct TopicPlan {
     pub(crate) priority: i8,
     pub(crate) is_stream: bool,
 }
+
+/// A namespace of Socket.IO that is not the one of clients that name none.
+pub(crate) const ELSEWHERE: &str = "/elsewhere";
 
 /// The longest silence on a stream.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(3);
@@ -90,6 +104,7 @@ impl Plan {
                 short_write_odds: pick(random, &[0, 3, 20]) as u32,
                 drift: Duration::from_micros(pick(random, &[0, 20, 400]) as u64),
             },
+            dialect: SocketDialect::of(0),
             fault: None,
         }
     }
@@ -144,6 +159,7 @@ impl Plan {
             ping_interval: Duration::from_secs(2),
             ping_timeout: NEVER,
             connect_timeout: NEVER,
+            recovery: if self.dialect.recovers { Duration::from_secs(10) } else { Duration::ZERO },
             ..EngineLimits::default()
         };
         Config {
@@ -158,6 +174,13 @@ impl Plan {
             seed,
             ..Config::default()
         }
+    }
+}
+
+impl SocketDialect {
+    /// The dialect of a seed: all of them in turn.
+    pub(crate) fn of(seed: u64) -> Self {
+        Self { namespace: if seed % 4 == 1 { ELSEWHERE } else { "/" }, recovers: seed % 3 != 0 }
     }
 }
 

@@ -11,7 +11,7 @@ use fanfare::{
 use crate::{
     client::{Client, Speech},
     net::{SharedWire, Weather},
-    plan::{Plan, TopicPlan},
+    plan::{Plan, SocketDialect, TopicPlan},
     truth::payload,
     world::World,
 };
@@ -31,6 +31,7 @@ fn calm_world(policy: Policy) -> World {
         connections_max: 1000,
         connections_per_ip_max: 0,
         weather: Weather { short_write_odds: 0, drift: Duration::ZERO },
+        dialect: SocketDialect { namespace: "/", recovers: false },
         fault: None,
     };
     World::new(plan, 1)

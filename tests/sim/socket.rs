@@ -1,5 +1,7 @@
 //! What a Socket.IO client says and hears, as text.
 
+use std::{borrow::Cow, collections::HashMap};
+
 use fanfare::{event::EventId, topic::Topic};
 use serde_json::{Value, json, value::RawValue};
 
@@ -8,6 +10,23 @@ use crate::{
     forms::read_gap,
     truth::Truth,
 };
+
+/// Addresses a packet to `namespace`, if it is one of a namespace.
+pub(crate) fn address(packet: &mut Vec<u8>, namespace: &str) {
+    if namespace != "/" && packet.starts_with(b"4") {
+        packet.splice(2..2, format!("{namespace},").into_bytes());
+    }
+}
+
+/// A packet of the hub as it would be in the namespace `/`; it has to be of `namespace`.
+pub(crate) fn plain<'a>(packet: &'a str, namespace: &str) -> Cow<'a, str> {
+    if namespace == "/" || !packet.starts_with('4') {
+        return packet.into();
+    }
+    let (kind, rest) = packet.split_at(2);
+    let rest = rest.strip_prefix(namespace).and_then(|rest| rest.strip_prefix(',')).expect("the client's namespace");
+    format!("{kind}{rest}").into()
+}
 
 /// Where a session is opened that a WebSocket carries.
 pub(crate) const TARGET: &str = "/socket.io/?EIO=4&transport=websocket";
@@ -29,6 +48,8 @@ pub(crate) enum Heard<'a> {
     Event {
         name: String,
         data: &'a RawValue,
+        /// Where the client stands in all its topics.
+        offset: Option<String>,
     },
     /// The answer to what was asked under this number.
     Answer {
@@ -45,8 +66,12 @@ impl<'a> Heard<'a> {
             ("0{" | "40", _) => Self::Greeting,
             ("42", event) => {
                 let parts = array(event);
-                let [name, data] = parts.as_slice() else { panic!("not a name and what it is about: {text}") };
-                Self::Event { name: serde_json::from_str(name.get()).expect("a name"), data }
+                let (name, data, offset) = match parts.as_slice() {
+                    [name, data] => (name, data, None),
+                    [name, data, offset] => (name, data, Some(serde_json::from_str(offset.get()).expect("an offset"))),
+                    _ => panic!("not a name, what it is about, and perhaps an offset: {text}"),
+                };
+                Self::Event { name: serde_json::from_str(name.get()).expect("a name"), data, offset }
             }
             ("43", answer) => {
                 let (number, _) = answer.split_once('[').expect("an array");
@@ -68,12 +93,15 @@ impl Dialog {
             Heard::Ping => self.pings += 1,
             // Said once more by the acknowledgement that follows.
             Heard::Event { name, .. } if ANSWERS.contains(&name.as_str()) => {}
-            Heard::Event { name, data } if name == "gap" => {
+            Heard::Event { name, data, offset } if name == "gap" => {
                 let (topic, gap) = read_gap(data.get().as_bytes()).expect("a gap");
-                self.track(truth.place_of(&topic.expect("a topic"))).take_gap(gap, was_behind, truth);
+                let topic = truth.place_of(&topic.expect("a topic"));
+                self.check_offset(offset.as_deref(), topic, gap.to, truth);
+                self.track(topic).take_gap(gap, was_behind, truth);
             }
-            Heard::Event { name, data } => {
+            Heard::Event { name, data, offset } => {
                 let (topic, index) = truth.find(data.get().as_bytes());
+                self.check_offset(offset.as_deref(), topic, truth.entry(topic, index).id, truth);
                 assert_eq!(name, truth.entry(topic, index).kind.as_deref().unwrap_or("message"), "the event's name");
                 self.track(topic).take(index, was_behind, truth);
             }
@@ -81,6 +109,29 @@ impl Dialog {
                 let pending = self.commands.remove(&number);
                 self.take_answer(pending.unwrap_or_else(|| panic!("{number} answered twice")), &answer, truth);
             }
+        }
+    }
+
+    /// An offset tells where the client stands in each of its topics: in that of the event that carries it, and in the
+    /// others where it stood.
+    fn check_offset(&mut self, offset: Option<&str>, topic: usize, id: EventId, truth: &Truth) {
+        assert_eq!(offset.is_some(), truth.dialect.recovers, "an offset: {offset:?}");
+        let Some(offset) = offset else { return };
+        let mut told: HashMap<usize, EventId> = HashMap::new();
+        for place in offset.split(',') {
+            let (topic, id) = place.split_once('@').expect("a topic and an id");
+            let topic = truth.place_of(topic);
+            assert!(told.insert(topic, id.parse().expect("an id")).is_none(), "twice in one offset: {offset}");
+        }
+        assert_eq!(told.get(&topic), Some(&id), "the event's own place: {offset}");
+        self.offsets.insert(topic, id);
+        for track in self.tracks.iter().filter(|track| !track.over) {
+            let leaves = |it: &Pending| matches!(it, Pending::Unsubscribe(topic) if *topic == track.topic);
+            let is_there = told.contains_key(&track.topic) || self.commands.values().any(leaves);
+            assert!(is_there, "topic {} has no place in {offset}", track.topic);
+        }
+        for (topic, id) in told {
+            assert_eq!(*self.offsets.entry(topic).or_insert(id), id, "topic {topic} in {offset}");
         }
     }
 
@@ -95,7 +146,7 @@ impl Dialog {
             (None, Pending::Unsubscribe(topic)) => self.end_track(topic),
             (None, Pending::Publish(tag)) => self.confirmed.push((tag, Vec::new())),
             (None, Pending::Ping) => {}
-            (Some("TooManyTopics" | "Cancelled"), Pending::Subscribe(_)) => {}
+            (Some("TooManyTopics" | "Cancelled" | "Overloaded"), Pending::Subscribe(_)) => {}
             (Some("ServiceUnavailable" | "UnknownOutcome"), Pending::Publish(_)) => {}
             (Some(error), pending) => panic!("{error}: {answer} about {pending:?}"),
         }

@@ -13,7 +13,7 @@ use fanfare::{
     topic::Topic,
 };
 
-use crate::track::Track;
+use crate::{plan::SocketDialect, track::Track};
 
 /// One event, or one hole, of a topic's log.
 #[derive(Clone, Debug)]
@@ -53,6 +53,8 @@ pub(crate) struct Rules {
 pub(crate) struct Truth {
     pub(crate) topics: Vec<Topic>,
     pub(crate) rules: Vec<Rules>,
+    /// How Socket.IO clients speak.
+    pub(crate) dialect: SocketDialect,
     logs: Vec<Vec<Entry>>,
     /// How many events of each topic every reactor is known to have taken from its inbox.
     taken: Vec<usize>,
@@ -66,11 +68,12 @@ pub(crate) struct Truth {
 }
 
 impl Truth {
-    pub(crate) fn new(rules: Vec<Rules>, epoch: u64) -> Self {
+    pub(crate) fn new(rules: Vec<Rules>, dialect: SocketDialect, epoch: u64) -> Self {
         let count = rules.len();
         Self {
             topics: (0..count).map(topic_name).collect(),
             rules,
+            dialect,
             logs: vec![Vec::new(); count],
             taken: vec![0; count],
             read: vec![0; count],

@@ -9,6 +9,7 @@ use fanfare::{
     event::new_epoch,
     log::Policy,
     metrics::{Metrics, ReactorMetrics},
+    protocol::SessionId,
     reactor::{Flow, Placement, Reactor},
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -105,7 +106,7 @@ impl World {
         let started = start(&plan, &clock, &mut broker, &mut random);
         let Started { hub, ports, outlet, confirmer, reactors, placement, epoch } = started;
         Self {
-            truth: Truth::new(plan.rules(), epoch),
+            truth: Truth::new(plan.rules(), plan.dialect, epoch),
             clients: Vec::new(),
             source_away: false,
             next_tag: 1,
@@ -253,6 +254,8 @@ impl World {
             (None, None) if heard_nothing => true,
             // Cut off in the middle of a refusal.
             (None, None) if self.plan.refuses() && (!dialog.opened || self.plan.cuts_off()) => true,
+            // Too late with its request, and cut off in the middle of being told.
+            (None, None) if self.plan.cuts_off() && !dialog.opened && !client.outgoing.is_empty() => true,
             (None, None) if may_wait_in_vain && self.plan.cuts_off() => true,
             (None, None) if dialog.speech == Speech::Http => {
                 dialog.is_answered() || self.plan.refuses() || self.plan.cuts_off()
@@ -393,8 +396,15 @@ impl World {
         self.clients.iter().for_each(|client| client.wire.lock().close());
         self.clock.advance(FORGOTTEN_AFTER);
         self.hub.bus.sweep(self.clock.now());
+        self.forget_the_lost();
         assert_eq!(self.hub.bus.summaries(self.clock.now()).len(), 0, "topics that nobody uses");
         assert_eq!(self.hub.bus.budget().used(), 0, "bytes held of nothing");
+    }
+
+    /// Clients of Socket.IO that might come back are forgotten when the next one is lost.
+    fn forget_the_lost(&self) {
+        let nobody = SessionId::new(0, [0; 15]);
+        self.hub.recovery.lose("nobody", nobody, Duration::ZERO, self.clock.now());
     }
 }
 
@@ -441,6 +451,7 @@ fn build_hub(
         cors: Cors::default(),
         admin_apart: false,
         stuck_after: Duration::from_secs(5),
+        esp: endpoint::Esp { namespaces: vec![plan.dialect.namespace.into()], ..Default::default() },
         ..endpoint::Config::default()
     };
     Arc::new(Hub::new(Arc::new(Bus::new(config, inboxes, outlets)), Arc::new(metrics), endpoints))

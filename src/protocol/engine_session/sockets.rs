@@ -6,7 +6,7 @@ use super::Limits;
 use crate::{
     clock::Moment,
     close::Close,
-    event::{EventId, gap_json},
+    event::{EventId, Position, gap_json},
     frame::SocketIoForm,
     gap::Gap,
     outbox::Outbox,
@@ -24,11 +24,9 @@ impl Client {
         Self { namespace, sid, pid, since: now, messages: 0, topics: Vec::new(), next_ack: 0 }
     }
 
-    /// Where it stands in all its topics, for it to come back with.
-    pub fn offset(&self) -> String {
-        let mut offset = String::new();
-        socket_io::write_offset(self.topics.iter().map(|it| (&it.topic, it.passed)), &mut offset);
-        offset
+    /// Appends where it stands in all its topics, for it to come back with.
+    pub fn write_offset(&self, out: &mut String) {
+        socket_io::write_offset(self.topics.iter().map(|it| (&it.topic, it.passed)), out);
     }
 }
 
@@ -97,8 +95,12 @@ pub struct Listening {
     pub topic: Topic,
     /// The id after which it began.
     pub began: EventId,
-    /// The last id it was sent. Up to date only where frames are the session's own.
+    /// The last id it was sent. While the session listens to the topic, its owner knows that better, and brings it up to date
+    /// when it is needed ([`Sockets::listenings`]).
     pub passed: EventId,
+    /// Where in the log the session has begun to listen. While it stands there `passed` is right as it is: the log may know the
+    /// place by another id.
+    pub began_at: Position,
 }
 
 /// All clients of a session.
@@ -128,8 +130,19 @@ impl Sockets {
 
     /// The client has been sent everything of the topic at `place` up to `id`.
     pub fn pass(&mut self, place: u32, id: EventId) {
-        let topics = self.clients.iter_mut().flat_map(|client| client.topics.iter_mut());
-        topics.filter(|listening| listening.place == place).for_each(|listening| listening.passed = id);
+        let topics = self.listenings().filter(|listening| listening.place == place);
+        topics.for_each(|listening| listening.passed = id);
+    }
+
+    /// All topics of all clients.
+    pub fn listenings(&mut self) -> impl Iterator<Item = &mut Listening> {
+        self.clients.iter_mut().flat_map(|client| client.topics.iter_mut())
+    }
+
+    /// The session listens to the topic at `place` from the position `began` on.
+    pub fn begin(&mut self, place: u32, began: Position) {
+        let topics = self.listenings().filter(|listening| listening.place == place);
+        topics.for_each(|listening| listening.began_at = began);
     }
 
     /// Whether a client listens to the topic at `place`.
@@ -143,7 +156,9 @@ impl Sockets {
             if client.topics.iter().any(|listening| listening.place == place) {
                 let mut arguments = gap_json(topic, gap);
                 if self.recovers {
-                    arguments.push_str(&format!(",\"{}\"", client.offset()));
+                    arguments.push_str(",\"");
+                    client.write_offset(&mut arguments);
+                    arguments.push('"');
                 }
                 let target = Target { namespace: &client.namespace, ack: None };
                 socket_io::write_event(target, "gap", Args::from_list(&arguments), out);
@@ -152,11 +167,15 @@ impl Sockets {
     }
 
     /// Writes an event of the topic at `place`, whose frames for the namespace `/` are `shared`, as its clients get it.
-    pub fn write_own(&self, place: u32, shared: &[u8], out: &mut Vec<u8>) {
+    /// `scratch` is overwritten.
+    pub fn write_own(&self, place: u32, shared: &[u8], scratch: &mut String, out: &mut Vec<u8>) {
         for client in &self.clients {
             if client.topics.iter().any(|listening| listening.place == place) {
-                let offset = self.recovers.then(|| client.offset());
-                socket_io::write_event_for(shared, &client.namespace, offset.as_deref(), out);
+                scratch.clear();
+                if self.recovers {
+                    client.write_offset(scratch);
+                }
+                socket_io::write_event_for(shared, &client.namespace, self.recovers.then_some(scratch), out);
             }
         }
     }

@@ -73,13 +73,14 @@ pub fn write_event_for(frames: &[u8], namespace: &str, offset: Option<&str>, out
     // The head has no bracket, and the payload is an array.
     let array_start = memchr::memchr(b'[', first.payload).unwrap_or(first.payload.len());
     let (head, array) = first.payload.split_at(array_start);
-    let namespace = namespace_part(namespace);
+    let (namespace, comma) = if namespace == "/" { ("", "") } else { (namespace, ",") };
     let inner = array.strip_suffix(b"]").unwrap_or(array);
     let (before, offset, after) = match offset {
         Some(offset) => (",\"", offset, "\"]"),
         None => ("", "", "]"),
     };
-    let parts = [head, namespace.as_bytes(), inner, before.as_bytes(), offset.as_bytes(), after.as_bytes()];
+    let parts =
+        [head, namespace.as_bytes(), comma.as_bytes(), inner, before.as_bytes(), offset.as_bytes(), after.as_bytes()];
     websocket::write_text(&parts, out);
     out.extend_from_slice(&frames[first.frame_bytes..]);
 }

@@ -1,0 +1,223 @@
+//! Groups: connections that listen to the same topics in the same form. Members that stand at the same places are owed the
+//! same bytes, ids included, so one [`Batch`](super::batch::Batch) serves them all.
+//!
+//! A connection is in a group, or *apart*, if it listens to several topics or has frames of its own. It keeps its cursors
+//! together then, in its subscriptions, and its listeners hold the group's number instead of a cursor. What a group stands
+//! for is spelt out in its key; keys live as long as they have members, so all of them together are no larger than the
+//! subscriptions there are.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    Reactor,
+    batch::has_odd_place,
+    connection::{Connection, REPLAYING, Subscription},
+    net::Net,
+    table::TopicTable,
+};
+use crate::{
+    event::Position,
+    frame::FormatCode,
+    protocol::{Session, SocketIoClient, Sockets},
+};
+
+/// The number of no group: what the connection is owed depends on more than where it stands in the topics it listens to,
+/// for it waits for one of its topics, or replays it, or stands where it began by an id that the log does not know.
+pub(super) const APART: u32 = u32::MAX;
+
+/// The groups of a reactor.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    numbers: HashMap<Arc<[u8]>, u32, foldhash::fast::RandomState>,
+    groups: Vec<Group>,
+    free: Vec<u32>,
+    /// Kept to spare the allocation.
+    key: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Group {
+    key: Arc<[u8]>,
+    members: usize,
+}
+
+impl Groups {
+    /// One more member of the group that `key` stands for. The number, and whether it has been another group's before.
+    fn join(&mut self, key: &[u8]) -> (u32, bool) {
+        if let Some(number) = self.numbers.get(key) {
+            self.groups[*number as usize].members += 1;
+            return (*number, false);
+        }
+        let group = Group { key: Arc::from(key), members: 1 };
+        let key = Arc::clone(&group.key);
+        let (number, is_reused) = match self.free.pop() {
+            Some(number) => {
+                self.groups[number as usize] = group;
+                (number, true)
+            }
+            None => {
+                self.groups.push(group);
+                ((self.groups.len() - 1) as u32, false)
+            }
+        };
+        self.numbers.insert(key, number);
+        (number, is_reused)
+    }
+
+    /// One member less.
+    fn leave(&mut self, number: u32) {
+        let group = &mut self.groups[number as usize];
+        group.members -= 1;
+        if group.members == 0 {
+            self.numbers.remove(&group.key);
+            group.key = Arc::from([]);
+            self.free.push(number);
+        }
+    }
+
+    /// Members of all groups together.
+    pub(super) fn members(&self) -> usize {
+        self.groups.iter().map(|group| group.members).sum()
+    }
+}
+
+impl<N: Net> Reactor<N> {
+    /// The connection's topics, or the form of its events, have changed: finds its group anew.
+    pub(super) fn regroup(&mut self, slot: u32) {
+        self.ungroup(slot);
+        self.group(slot);
+    }
+
+    /// A connection that is apart has been written to: it may belong into a group now.
+    pub(super) fn reunite(&mut self, slot: u32) {
+        if self.connections.at(slot).is_some_and(|connection| !connection.state.has(REPLAYING)) {
+            self.regroup(slot);
+        }
+    }
+
+    /// Takes the connection out of its group, if it is in one or apart: its listeners have its cursors again.
+    pub(super) fn ungroup(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        let mut former = None;
+        for subscription in &connection.subscriptions {
+            let Some(topic) = self.topics.at(subscription.topic) else { continue };
+            let listener = topic.lap.listener(subscription.place);
+            if listener.format.is_several() {
+                former = Some(listener.cursor);
+                listener.format = FormatCode::from(listener.format.format());
+                listener.cursor = subscription.cursor;
+            }
+        }
+        if let Some(number) = former.filter(|number| *number != Position::from(APART)) {
+            self.groups.leave(number as u32);
+        }
+    }
+
+    /// Puts the connection, which [`Reactor::ungroup`] has left, into the group where it belongs, or apart, if it belongs
+    /// into one of them.
+    pub(super) fn group(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        let Some(format) = connection.session.as_ref().ok().and_then(Session::format) else { return };
+        let format = FormatCode::from(format);
+        let is_several = 1 < connection.subscriptions.len() || !format.is_shared();
+        let mut number = Position::from(APART);
+        if is_several {
+            let mut key = std::mem::take(&mut self.groups.key);
+            key.clear();
+            if sort_and_spell(connection, format, &mut key) && !is_odd(connection, format, &self.topics) {
+                let (joined, is_reused) = self.groups.join(&key);
+                if is_reused {
+                    self.gathers.batches.forget(joined);
+                }
+                number = Position::from(joined);
+            }
+            self.groups.key = key;
+        }
+        for (index, subscription) in connection.subscriptions.iter_mut().enumerate() {
+            let Some(topic) = self.topics.at(subscription.topic) else { continue };
+            let listener = topic.lap.listener(subscription.place);
+            listener.subscription = index as u16;
+            listener.format = format;
+            if is_several {
+                subscription.cursor = listener.cursor;
+                listener.format = format.several();
+                listener.cursor = number;
+            }
+        }
+    }
+}
+
+/// Whether the connection's frames say a place by an id that is its own.
+fn is_odd<S>(connection: &mut Connection<S>, format: FormatCode, topics: &TopicTable) -> bool {
+    let Ok(session) = &mut connection.session else { return false };
+    !format.is_shared() && has_odd_place(session, &connection.subscriptions, topics)
+}
+
+/// Puts the connection's subscriptions into the order in which its group has them, and appends to `key` all that decides
+/// what its members are owed besides their cursors. False if that cannot be said: it stays apart.
+fn sort_and_spell<S>(connection: &mut Connection<S>, format: FormatCode, key: &mut Vec<u8>) -> bool {
+    key.push(format.bits());
+    let subscriptions = &mut connection.subscriptions;
+    match &connection.session {
+        // In the order in which the stream's id has them.
+        Ok(Session::Sse(stream)) => {
+            let Some(cursors) = stream.cursors.as_ref().filter(|_| !format.is_shared()) else { return false };
+            if cursors.len() != subscriptions.len() {
+                return false;
+            }
+            let rank = |it: &Subscription| cursors.iter().position(|cursor| cursor.topic == it.topic);
+            subscriptions.sort_unstable_by_key(rank);
+            cursors.iter().zip(subscriptions.iter()).for_each(|(_, it)| key.extend(it.topic.to_le_bytes()));
+            cursors.iter().zip(subscriptions.iter()).all(|(cursor, it)| cursor.topic == it.topic)
+        }
+        Ok(session) => {
+            subscriptions.sort_unstable_by_key(|it| it.topic);
+            subscriptions.iter().for_each(|it| key.extend(it.topic.to_le_bytes()));
+            match session {
+                Session::Engine(engine) if !format.is_shared() => {
+                    engine.sockets.as_ref().is_some_and(|sockets| spell_clients(sockets, subscriptions, key))
+                }
+                _ => true,
+            }
+        }
+        Err(_) => false,
+    }
+}
+
+/// Appends who listens to what, in which order. False if somebody waits for a topic, or replays it.
+fn spell_clients(sockets: &Sockets, subscriptions: &[Subscription], key: &mut Vec<u8>) -> bool {
+    let is_listened_to = |topic: u32| subscriptions.binary_search_by_key(&topic, |it| it.topic).is_ok();
+    for SocketIoClient { namespace, topics, .. } in sockets.clients() {
+        for text_or_list in [namespace.len(), topics.len()] {
+            key.extend((text_or_list as u32).to_le_bytes());
+        }
+        key.extend(namespace.as_bytes());
+        for listening in topics {
+            key.extend(listening.place.to_le_bytes());
+            if !is_listened_to(listening.place) {
+                return false;
+            }
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_one_number_while_it_has_members() {
+        let mut groups = Groups::default();
+        assert_eq!(groups.join(b"a"), (0, false));
+        assert_eq!(groups.join(b"b"), (1, false));
+        assert_eq!(groups.join(b"a"), (0, false));
+        groups.leave(0);
+        assert_eq!((groups.join(b"a"), groups.members()), ((0, false), 3));
+        groups.leave(0);
+        groups.leave(0);
+        assert_eq!(groups.numbers.len(), 1, "a key without members is forgotten");
+        assert_eq!(groups.join(b"c"), (0, true), "its number is another's now");
+        assert_eq!(groups.join(b"a"), (2, false));
+    }
+}
