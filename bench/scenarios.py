@@ -26,10 +26,11 @@ def lost(reports):
 
 
 def one_run(theatre, make, label, options, allows, look=None):
-    """A run on a fresh server, at which `look` looks afterwards; again, if void for a reason that is not in `allows`."""
+    """A run on a fresh server, at which `look` looks afterwards; again, if void for a reason that is not in `allows`. `options`
+    may be a function of the server."""
     for _ in range(theatre.arguments.retries + 1):
         with make() as server:
-            report = theatre.bench(server, label, *options)
+            report = theatre.bench(server, label, *(options(server) if callable(options) else options))
             if look:
                 report["seen"] = look(server)
         reasons = [reason for reason in report["void"] if not any(word in reason for word in allows)]
@@ -449,6 +450,50 @@ def configure_users(theatre):
     return paths["hub.toml"]
 
 
+TOPIC_COUNTS = (1, 2, 8)
+
+
+def several(theatre):
+    """S17: the subscribers of S6 at 1,000 ev/s listen to further topics, which are silent. One, two and eight topics take turns
+    on the same build: what counts is CPU per delivery as a ratio to one topic."""
+    config = os.path.join(theatre.folder, "S17.toml")
+    with open(config, "w") as file:
+        file.write('[socketio]\nrecovery = "2m"\n')
+    rows = {}
+    for transport, listen in (("sse", listen_by_url), ("socketio", listen_by_events)):
+        reports = {count: [] for count in TOPIC_COUNTS}
+        for turn in range(theatre.arguments.pairs):
+            for count in TOPIC_COUNTS:
+                options = lambda server: (*listen(server, count), "--subscribers", 500, "--rate", 1000, *WARMUP)
+                label = "S17-%s-%d-%02d" % (transport, count, turn + 1)
+                make = lambda: theatre.hub("--config", config)
+                reports[count].append(one_run(theatre, make, label, options, ("client saturated",)))
+            print("   S17, %s, turn %d of %d" % (transport, turn + 1, theatre.arguments.pairs), flush=True)
+        for count in TOPIC_COUNTS[1:]:
+            pairs = list(zip(reports[1], reports[count]))
+            rows["%s: CPU per delivery, ratio of %d topics to one" % (transport, count)] = figures.ratios(pairs, cpu)
+        for count in TOPIC_COUNTS:
+            rows["%s: CPU per delivery, %d topics, µs" % (transport, count)] = figures.runs(reports[count], cpu)
+            rows["%s: p99, %d topics, µs" % (transport, count)] = figures.runs(reports[count], p99)
+        every = [report for count in TOPIC_COUNTS for report in reports[count]]
+        rows[transport + ": lost by the hub; void runs"] = "%d; %d" % (lost(every), count_void(every))
+    return rows
+
+
+def listen_by_url(server, topics):
+    silent = "".join("&topic=silent.%d" % number for number in range(1, topics))
+    return ("--transport", "sse", "--subscribe", server.url + "/sse?topic={topic}" + silent)
+
+
+def listen_by_events(server, topics):
+    """Socket.IO over a WebSocket, said word by word. A run is shorter than the interval of the server's pings."""
+    url = server.url + "/socket.io/?EIO=4&transport=websocket"
+    options = ["--transport", "ws", "--subscribe", url, "--send", "40", "--await", "40{"]
+    for name in ["silent.%d" % number for number in range(1, topics)] + ["{topic}"]:
+        options += ["--send", '42["subscribe",{"topic":"%s"}]' % name, "--await", "subscribed"]
+    return (*options, "--ignore", "0{")
+
+
 ALL = {
     "S1": idle,
     "S2": broadcast,
@@ -461,4 +506,5 @@ ALL = {
     "S14": syscalls,
     "S15": room,
     "S16": sign_in,
+    "S17": several,
 }
