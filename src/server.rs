@@ -417,6 +417,7 @@ fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn 
     let endpoints = endpoint::Config {
         default_topics: config.server.default_topics.clone(),
         topics_per_connection_max: config.limits.topics_per_connection_max,
+        topics_per_page_max: config.limits.topics_per_page_max,
         cors: config.cors.clone(),
         admin_apart: !config.admin.listen.is_empty(),
         stuck_after: config.server.stuck_after,

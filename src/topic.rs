@@ -2,6 +2,8 @@
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
+use serde::{Serialize, Serializer};
+
 /// The most bytes a topic name may have.
 pub const NAME_BYTES_MAX: usize = 255;
 
@@ -43,6 +45,12 @@ impl Topic {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Serialize for Topic {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 
@@ -104,6 +112,21 @@ impl Pattern {
         Ok(Self(text.into()))
     }
 
+    /// What all names that fall under it begin with.
+    fn literal_prefix(&self) -> &str {
+        self.0.find('*').map_or(&self.0, |at| &self.0[..at])
+    }
+
+    /// The first text from `name` on, in the order of texts, that could fall under it; `None`: nothing from there on does.
+    pub fn next_from<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        let prefix = self.literal_prefix();
+        if name <= prefix {
+            return Some(prefix);
+        }
+        // A name that is greater and begins otherwise comes behind all that begin so.
+        name.starts_with(prefix).then_some(name)
+    }
+
     /// Whether `topic` falls under it. `**` stands for one segment or more.
     pub fn matches(&self, topic: &Topic) -> bool {
         let mut segments = topic.as_str().split('.');
@@ -157,6 +180,15 @@ mod tests {
         check("*.eu", "orders.us", false);
         check("a.b", "a.b", true);
         check("a.b", "a.b.c", false);
+        let next = |pattern: &str, name: &str| {
+            let pattern = Pattern::parse(pattern).expect("a good pattern");
+            pattern.next_from(name).map(str::to_owned)
+        };
+        assert_eq!(next("orders.**", "alpha").as_deref(), Some("orders."));
+        assert_eq!(next("orders.**", "orders.eu").as_deref(), Some("orders.eu"));
+        assert_eq!(next("orders.**", "zulu"), None);
+        assert_eq!(next("orders.eu", "orders.eu.1").as_deref(), Some("orders.eu.1"));
+        assert_eq!(next("**", "zulu").as_deref(), Some("zulu"));
         for bad in ["", "a..b", "**.a", "a*", "a b"] {
             assert!(Pattern::parse(bad).is_err(), "{bad}");
         }

@@ -52,6 +52,11 @@ impl Identity {
         self.permit(self.subscribe.allow(topic))
     }
 
+    /// The first name from `name` on that a topic could have that it may listen to; `None`: there is none.
+    pub fn next_subscribable(&self, name: &str) -> Option<String> {
+        self.subscribe.0.iter().filter_map(|pattern| pattern.next_from(name)).min().map(str::to_owned)
+    }
+
     /// Whether it may publish to `topic`.
     pub fn may_publish(&self, topic: &Topic) -> Result<(), Denied> {
         self.permit(self.publish.allow(topic))

@@ -112,6 +112,8 @@ pub struct Limits {
     pub rate: RateLimit,
     /// Topics on one connection.
     pub topics_per_connection_max: usize,
+    /// Topics in one answer that lists them.
+    pub topics_per_page_max: usize,
     /// Bytes of one event's payload.
     pub event_bytes_max: usize,
     /// Readings, alerts or diagnostics in one request.
@@ -256,6 +258,7 @@ impl Default for Limits {
             websocket: websocket::Limits::default(),
             rate: RateLimit::default(),
             topics_per_connection_max: 128,
+            topics_per_page_max: 1000,
             event_bytes_max: MIB,
             objects_per_request_max: 1000,
             idempotency_window: Duration::from_secs(300),

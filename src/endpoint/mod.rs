@@ -73,6 +73,8 @@ pub struct Config {
     pub default_topics: Vec<Topic>,
     /// The most topics one connection may listen to.
     pub topics_per_connection_max: usize,
+    /// Topics in one answer that lists them.
+    pub topics_per_page_max: usize,
     /// Who may read answers from another origin.
     pub cors: Cors,
     /// Health, readiness and metrics answer at the admin listeners only.
@@ -90,6 +92,7 @@ impl Default for Config {
         Self {
             default_topics: Vec::new(),
             topics_per_connection_max: 128,
+            topics_per_page_max: 1000,
             cors: Cors::default(),
             admin_apart: false,
             stuck_after: Duration::from_secs(5),

@@ -1,14 +1,15 @@
 //! `GET /topics…`: what the logs hold.
 
-use std::sync::Arc;
+use std::{ops::Bound, sync::Arc};
 
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_json::{Value, json, value::RawValue};
 
 use super::{Answer, Context, access, parse_topic};
 use crate::{
     bus::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest, HistoryPage, Note, TopicSummary},
     clock::Moment,
-    event::{Event, EventId, Start},
+    event::{Event, Start},
     gap::Gap,
     protocol::http::{Request, Response},
     topic::Topic,
@@ -17,21 +18,83 @@ use crate::{
 /// Events in one answer of the history, unless fewer are asked for.
 const HISTORY_LIMIT: usize = 1000;
 /// Bytes of payload in one answer; the asker goes on behind the last event of it. One event always fits.
-const HISTORY_BYTES_MAX: usize = 4 << 20;
+const HISTORY_BYTES_MAX: usize = 1 << 20;
+/// Topics taken from the table under one lock.
+const LOOKS_AT_ONCE: usize = 256;
 
-/// All that the client may listen to.
-pub(super) fn list_topics(_: &Request, _: &str, context: &Context<'_>) -> Answer {
-    let mut summaries = context.hub.bus.summaries(context.now);
-    summaries.retain(|summary| access::may_subscribe(context.identity, &summary.topic).is_ok());
-    summaries.sort_by(|one, other| one.topic.cmp(&other.topic));
-    let topics: Vec<Value> = summaries.iter().map(describe).collect();
-    Response::json(200, &json!({ "topics": topics })).into()
+/// `?prefix=&after=&limit=`: a page of what the client may listen to, in the order of names. `next` is where the next page goes
+/// on (`after`); where it is null there is no more. A page may hold less than its limit, or nothing, and still have a `next`: what
+/// is looked at is bounded, not what is found.
+pub(super) fn list_topics(request: &Request, _: &str, context: &Context<'_>) -> Answer {
+    let most = context.hub.config.topics_per_page_max;
+    let limit = match request.query("limit").map(str::parse::<usize>) {
+        None => most,
+        Some(Ok(limit @ 1..)) => limit.min(most),
+        Some(_) => {
+            return Response::error(400, "bad_limit", "limit takes a whole number from 1 on", Some("limit")).into();
+        }
+    };
+    if context.hub.bus.budget().is_spent() {
+        return no_room();
+    }
+    let prefix = request.query("prefix").unwrap_or_default();
+    let page = find_page(prefix, request.query("after"), limit, context);
+    Response::json(200, &page).into()
+}
+
+/// The answer. Written at once: as values in between, each topic would take a dozen allocations.
+#[derive(Serialize)]
+struct Page {
+    topics: Vec<Described>,
+    next: Option<Topic>,
+}
+
+fn find_page(prefix: &str, after: Option<&str>, limit: usize, context: &Context<'_>) -> Page {
+    let Context { hub, identity, now, .. } = context;
+    let mut page = Page { topics: Vec::new(), next: None };
+    let mut from = match after {
+        Some(after) if prefix <= after => Bound::Excluded(after.to_owned()),
+        _ => Bound::Included(prefix.to_owned()),
+    };
+    let mut looks = limit;
+    while 0 < looks {
+        let states = hub.bus.topics_from(from.as_ref().map(String::as_str), looks.min(LOOKS_AT_ONCE));
+        let mut jump = None;
+        for state in &states {
+            if !state.topic.as_str().starts_with(prefix) {
+                page.next = None;
+                return page;
+            }
+            looks -= 1;
+            page.next = Some(state.topic.clone());
+            if access::may_subscribe(*identity, &state.topic).is_ok() {
+                page.topics.push(Described(hub.bus.summary_of(state, *now)));
+            } else if let Some(identity) = identity {
+                // Nothing of the rest may be its own before there.
+                jump = Some(identity.next_subscribable(state.topic.as_str()));
+                break;
+            }
+        }
+        from = match (jump, page.next.as_ref()) {
+            (Some(None), _) => {
+                page.next = None;
+                return page;
+            }
+            (Some(Some(jump)), Some(last)) if last.as_str() < jump.as_str() => Bound::Included(jump),
+            (_, Some(last)) if !states.is_empty() => Bound::Excluded(last.as_str().to_owned()),
+            _ => {
+                page.next = None;
+                return page;
+            }
+        };
+    }
+    page
 }
 
 pub(super) fn show_topic(_: &Request, name: &str, context: &Context<'_>) -> Answer {
     match permitted_topic(name, context) {
         Ok(topic) => match context.hub.bus.summary(&topic, context.now) {
-            Some(summary) => Response::json(200, &describe(&summary)).into(),
+            Some(summary) => Response::json(200, &Described(summary)).into(),
             None => unknown_topic(),
         },
         Err(response) => response.into(),
@@ -85,6 +148,7 @@ fn no_room() -> Answer {
     response.with("Retry-After", "2").into()
 }
 
+/// The events of one answer.
 fn within_bytes(mut page: HistoryPage) -> HistoryPage {
     let mut bytes = 0;
     let fitting = page.events.iter().take_while(|event| {
@@ -131,11 +195,45 @@ pub fn complete_history(topic: &Topic, page: Result<ArchivePage, ArchiveFailed>)
     }
 }
 
+/// `next` is where the next page goes on (`since`), if more may follow.
 fn describe_history(topic: &Topic, page: &HistoryPage) -> Response {
-    let events: Vec<Value> = page.events.iter().map(|event| describe_event(event)).collect();
+    let next = page.next.map(|id| id.to_string());
     let gap = page.gap.map(describe_gap);
-    let next = id_text(page.next);
-    Response::json(200, &json!({ "topic": topic.as_str(), "gap": gap, "events": events, "next": next }))
+    let events = page.events.iter().map(|event| DescribedEvent::of(event)).collect();
+    Response::json(200, &DescribedHistory { topic, gap, events, next })
+}
+
+#[derive(Serialize)]
+struct DescribedHistory<'page> {
+    topic: &'page Topic,
+    gap: Option<Value>,
+    events: Vec<DescribedEvent<'page>>,
+    next: Option<String>,
+}
+
+/// An event as the API shows it. Its payload is copied, not taken apart: an answer's cost is that of its bytes.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum DescribedEvent<'page> {
+    Gap { id: String, gap: Value },
+    Json { id: String, r#type: Option<&'page str>, data: Cow<'page, RawValue> },
+    Text { id: String, r#type: Option<&'page str>, data: Cow<'page, str> },
+}
+
+impl<'page> DescribedEvent<'page> {
+    /// The payload as the JSON it is, else as a string: what `fanfare.v1` does.
+    fn of(event: &'page Event) -> Self {
+        let (id, r#type) = (event.id.to_string(), event.kind.as_deref());
+        let json = match event.payload() {
+            Cow::Borrowed(payload) => serde_json::from_slice(payload).map(Cow::Borrowed),
+            Cow::Owned(payload) => serde_json::from_slice(&payload).map(Cow::Owned),
+        };
+        match (event.gap, json) {
+            (Some(gap), _) => Self::Gap { id, gap: describe_gap(gap) },
+            (None, Ok(data)) => Self::Json { id, r#type, data },
+            (None, Err(_)) => Self::Text { id, r#type, data: event.payload_text() },
+        }
+    }
 }
 
 fn unknown_topic() -> Answer {
@@ -143,35 +241,38 @@ fn unknown_topic() -> Answer {
         .into()
 }
 
-fn describe(summary: &TopicSummary) -> Value {
-    let history = summary.class.retention.history;
-    json!({
-        "topic": summary.topic.as_str(),
-        "listeners": summary.listeners,
-        "retained": summary.retained,
-        "retained_bytes": summary.retained_bytes,
-        "oldest": id_text(summary.oldest),
-        "newest": id_text(summary.newest),
-        "policy": summary.class.policy.name(),
-        "log": summary.class.log.name(),
-        "history": { "count": history.count, "bytes": history.bytes, "age_s": history.age.as_secs() },
-    })
+/// A topic's figures as the API shows them.
+struct Described(TopicSummary);
+
+impl Serialize for Described {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(TopicSummary { topic, listeners, retained, retained_bytes, oldest, newest, class }) = self;
+        let history = class.retention.history;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("topic", topic)?;
+        map.serialize_entry("listeners", listeners)?;
+        map.serialize_entry("retained", retained)?;
+        map.serialize_entry("retained_bytes", retained_bytes)?;
+        map.serialize_entry("oldest", &oldest.map(|id| id.to_string()))?;
+        map.serialize_entry("newest", &newest.map(|id| id.to_string()))?;
+        map.serialize_entry("policy", class.policy.name())?;
+        map.serialize_entry("log", class.log.name())?;
+        map.serialize_entry(
+            "history",
+            &Kept { count: history.count, bytes: history.bytes, age_s: history.age.as_secs() },
+        )?;
+        map.end()
+    }
 }
 
-fn id_text(id: Option<EventId>) -> Option<String> {
-    id.map(|id| id.to_string())
+/// What a topic keeps for replay.
+#[derive(Serialize)]
+struct Kept {
+    count: usize,
+    bytes: usize,
+    age_s: u64,
 }
 
 fn describe_gap(gap: Gap) -> Value {
     json!({ "from": gap.from.to_string(), "to": gap.to.to_string(), "reason": gap.reason.label() })
-}
-
-/// The payload as the JSON it is, else as a string: what `fanfare.v1` does.
-fn describe_event(event: &Event) -> Value {
-    if let Some(gap) = event.gap {
-        return json!({ "id": event.id.to_string(), "gap": describe_gap(gap) });
-    }
-    let text = event.payload_text();
-    let data = serde_json::from_str(&text).unwrap_or_else(|_| Value::from(&*text));
-    json!({ "id": event.id.to_string(), "type": event.kind, "data": data })
 }

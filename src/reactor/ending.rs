@@ -22,6 +22,8 @@ pub(super) struct Farewell {
     extensions: u32,
 }
 
+/// Connections told per turn that the hub shuts down: each is read once more, a system call.
+const DRAINED_PER_TURN: usize = 256;
 /// How often a peer may get more time for its last bytes: ten times what is configured, with the first.
 const EXTENSIONS_MAX: u32 = 9;
 
@@ -204,10 +206,17 @@ impl<N: Net> Reactor<N> {
             self.net.stop_listening();
         }
         (self.phase, self.drain_ends) = (phase, self.now + self.config.drain_window);
-        for slot in self.connections.used() {
-            match phase {
+        self.to_drain = self.connections.used();
+    }
+
+    /// Tells some of the connections that were open when the phase began.
+    pub(super) fn drain_some(&mut self) {
+        for _ in 0..DRAINED_PER_TURN {
+            let Some(slot) = self.to_drain.pop() else { return };
+            match self.phase {
+                Phase::Serving => {}
                 Phase::Draining => self.drain(slot),
-                _ => self.end_for_restart(slot),
+                Phase::Ending => self.end_for_restart(slot),
             }
         }
     }

@@ -20,6 +20,10 @@ use crate::{
 
 /// Events taken per turn: the first subscriber waits until they all stand in their logs.
 const EVENTS_PER_TURN: usize = 1024;
+/// Answers of other threads taken per turn.
+const NOTES_PER_TURN: usize = 256;
+/// Topics copied from their histories per turn, because mail for them did not fit: each up to a whole log.
+const RESYNCS_PER_TURN: usize = 16;
 /// Connections taken from other reactors per turn.
 const ARRIVALS_PER_TURN: usize = 64;
 
@@ -37,7 +41,8 @@ impl<N: Net> Reactor<N> {
             let Some(arrival) = self.placement.next_arrival(self.index) else { break };
             self.take_arrival(arrival);
         }
-        while let Some(note) = inbox.next_note() {
+        for _ in 0..NOTES_PER_TURN {
+            let Some(note) = inbox.next_note() else { break };
             match note {
                 Note::Live(key) => {
                     if let Some(place) = self.topics.place_of_key(key) {
@@ -57,7 +62,9 @@ impl<N: Net> Reactor<N> {
                 }
             }
         }
-        for state in inbox.take_resync() {
+        self.to_resync.append(&mut inbox.take_resync());
+        let first = self.to_resync.len().saturating_sub(RESYNCS_PER_TURN);
+        for state in self.to_resync.split_off(first) {
             if let Some(place) = self.topics.place_of_key(state.key) {
                 self.resync(place);
             }

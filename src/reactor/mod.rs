@@ -63,7 +63,7 @@ pub use placement::{Accepted, Arrival, Passed, Placement};
 
 use crate::{
     auth::Identity,
-    bus::Doorbell,
+    bus::{Doorbell, TopicState},
     clock::Moment,
     close::Close,
     endpoint::{Context, Hub, Overload, Phase},
@@ -217,7 +217,11 @@ pub struct Reactor<N: Net> {
     /// When the last sweep over the topics began, and where the one under way goes on.
     swept: Moment,
     sweep_from: Option<usize>,
+    /// Topics of which mail did not fit, and that are yet to be copied.
+    to_resync: Vec<Arc<TopicState>>,
     phase: Phase,
+    /// Connections that are yet to be told of the phase.
+    to_drain: Vec<u32>,
     /// When the last stream is to have ended, once the hub drains.
     drain_ends: Moment,
     // Used within one call each, kept to spare the allocation.
@@ -264,7 +268,9 @@ impl<N: Net> Reactor<N> {
             blocked: 0,
             swept: now,
             sweep_from: None,
+            to_resync: Vec::new(),
             phase: Phase::Serving,
+            to_drain: Vec::new(),
             drain_ends: now,
             ready: Vec::new(),
             several: Vec::new(),
@@ -290,6 +296,7 @@ impl<N: Net> Reactor<N> {
         self.accept_waiting();
         self.take_readiness();
         self.take_inbox();
+        self.drain_some();
         self.run_timers();
         self.run_sessions();
         self.run_laps();
@@ -332,6 +339,8 @@ impl<N: Net> Reactor<N> {
             || !self.read_again.is_empty()
             || !self.write_again.is_empty()
             || self.works.has_ready()
+            || !self.to_drain.is_empty()
+            || !self.to_resync.is_empty()
             || self.sweep_from.is_some();
         if busy {
             return Duration::ZERO;

@@ -31,6 +31,7 @@ mod hostile_input;
 mod http_manners;
 mod http_refusals;
 mod listeners;
+mod listing;
 mod loadtest;
 mod loadtool;
 mod native_api;

@@ -136,7 +136,7 @@ fn publish_refusals() {
 #[test]
 fn topics_are_described() {
     let hub = Hub::start();
-    assert_eq!(hub.get("/topics").json(), json!({ "topics": [] }));
+    assert_eq!(hub.get("/topics").json(), json!({ "topics": [], "next": null }));
     assert_eq!(hub.get("/topics/t").error_code(), "unknown_topic");
     let _stream = SseClient::open(&hub, "/sse?topic=t");
     let ids = [hub.publish("t", "12345"), hub.publish("t", "67")];

@@ -1,0 +1,67 @@
+//! Listings come in pages: what one answer costs is bounded by what it says, not by what the hub holds.
+
+use fanfare::protocol::http::Method;
+use serde_json::{Value, json};
+
+use crate::support::{
+    guarded::{Guarded, PASSWORD, USER},
+    http::HttpConnection,
+    hub::Hub,
+};
+
+/// The names and `next` of a page.
+fn page(hub: &Hub, target: &str) -> (Vec<String>, Option<String>) {
+    let answer = hub.get(target);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    read(&answer.json())
+}
+
+fn read(answer: &Value) -> (Vec<String>, Option<String>) {
+    let topics = answer["topics"].as_array().expect("an array").iter();
+    let names = topics.map(|topic| topic["topic"].as_str().expect("a name").to_owned()).collect();
+    (names, answer["next"].as_str().map(str::to_owned))
+}
+
+#[test]
+fn topics_come_in_pages_by_name() {
+    let hub = Hub::start_with(&[], &[("limits.topics_per_page_max", "4")]);
+    let mut connection = HttpConnection::new(hub.connect());
+    for name in ["b.3", "a.1", "b.1", "c", "b.2", "a.2", "b.4"] {
+        assert_eq!(connection.request(Method::Post, &format!("/publish/{name}"), &[], b"x").status, 200);
+    }
+    let check = |query: &str, names: &[&str], next: Option<&str>| {
+        let (found, told) = page(&hub, &format!("/topics{query}"));
+        assert_eq!(
+            (found.iter().map(String::as_str).collect::<Vec<_>>().as_slice(), told.as_deref()),
+            (names, next),
+            "{query}"
+        );
+    };
+    check("", &["a.1", "a.2", "b.1", "b.2"], Some("b.2"));
+    check("?after=b.2", &["b.3", "b.4", "c"], None);
+    check("?limit=2&after=a.2", &["b.1", "b.2"], Some("b.2"));
+    check("?limit=9", &["a.1", "a.2", "b.1", "b.2"], Some("b.2"));
+    check("?prefix=b.", &["b.1", "b.2", "b.3", "b.4"], Some("b.4"));
+    check("?prefix=b.&after=b.4", &[], None);
+    check("?prefix=b.&after=a", &["b.1", "b.2", "b.3", "b.4"], Some("b.4"));
+    check("?prefix=zulu", &[], None);
+    assert_eq!([hub.get("/topics?limit=0").status, hub.get("/topics?limit=x").status], [400, 400]);
+    let first = hub.get("/topics?limit=1").json()["topics"][0].clone();
+    assert_eq!(first, hub.get("/topics/a.1").json(), "the same figures");
+    assert_eq!(first["history"], json!({ "count": 100, "bytes": 1 << 20, "age_s": 300 }));
+}
+
+#[test]
+fn a_page_skips_what_its_reader_may_not_see() {
+    let guarded = Guarded::start("1h", &[], &[("limits.topics_per_page_max", "3")]);
+    for number in 0..20 {
+        guarded.publish(&format!("orders.{number:02}"), "x");
+    }
+    ["wells.1", "wells.2", "zulu"].into_iter().for_each(|name| guarded.publish(name, "x"));
+    let login = json!({ "username": USER, "password": PASSWORD }).to_string();
+    let signed_in = guarded.hub.post("/api/v1/auth/login", login).json();
+    let credentials = format!("Bearer {}", signed_in["access_token"].as_str().expect("a token"));
+    let mut connection = HttpConnection::new(guarded.hub.connect());
+    let answer = connection.request(Method::Get, "/topics", &[("Authorization", &credentials)], b"");
+    assert_eq!(read(&answer.json()).0, ["wells.1", "wells.2"], "twenty of others cost one look");
+}
