@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use crate::share::{Owner, QuotaRefused};
+
 /// Counts the bytes held against a limit. When half of it is used, logs begin to shorten; when all of it is, nothing
 /// more is taken in until something is let go.
 #[derive(Debug)]
@@ -18,6 +20,26 @@ pub struct Budget {
 pub struct Charge {
     budget: Option<Arc<Budget>>,
     bytes: AtomicUsize,
+    /// For whom they are held, if for a tenant: its shares count them, too.
+    owner: Option<Arc<Owner>>,
+}
+
+/// How far a limit is used up.
+#[derive(Clone, Copy, Debug)]
+pub struct Pressure {
+    /// The bytes held.
+    pub used: usize,
+    /// The most bytes.
+    pub limit: usize,
+}
+
+/// Why bytes cannot be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChargeRefused {
+    /// The budget has no room for them.
+    NoRoom,
+    /// The owner's share has none.
+    Quota(QuotaRefused),
 }
 
 /// The part of a budget that is not for taking in.
@@ -53,22 +75,14 @@ impl Budget {
         self.limit - self.limit / RESERVE <= self.used()
     }
 
-    /// Whether logs are shortened.
-    pub fn is_tight(&self) -> bool {
-        self.limit / 2 < self.used()
+    /// How far it is used up.
+    pub fn pressure(&self) -> Pressure {
+        Pressure { used: self.used(), limit: self.limit }
     }
 
-    /// `bound` as it is to be at present: whole while less than half of the budget is used, nothing when all is.
-    pub fn shorten(&self, bound: usize) -> usize {
-        let half = self.limit / 2;
-        let over = self.used().saturating_sub(half);
-        if over == 0 {
-            return bound;
-        }
-        let step = (half / STEPS).max(1);
-        let kept = STEPS.saturating_sub(over.div_ceil(step));
-        // Divided first: a bound may be the largest number there is.
-        bound / STEPS * kept + bound % STEPS * kept / STEPS
+    /// Whether logs are shortened.
+    pub fn is_tight(&self) -> bool {
+        self.pressure().is_tight()
     }
 
     /// Takes `bytes`, if there is room for them.
@@ -78,13 +92,29 @@ impl Budget {
             self.used.fetch_sub(bytes, Ordering::Relaxed);
             return None;
         }
-        Some(Charge { budget: Some(Arc::clone(self)), bytes: AtomicUsize::new(bytes) })
+        Some(Charge { budget: Some(Arc::clone(self)), bytes: AtomicUsize::new(bytes), owner: None })
+    }
+
+    /// Takes `bytes` for `owner`, if the budget and all its shares have room for them.
+    pub fn try_charge_for(self: &Arc<Self>, owner: Option<&Arc<Owner>>, bytes: usize) -> Result<Charge, ChargeRefused> {
+        let Some(owner) = owner else { return self.try_charge(bytes).ok_or(ChargeRefused::NoRoom) };
+        owner.try_take_bytes(bytes).map_err(ChargeRefused::Quota)?;
+        match self.try_charge(bytes) {
+            Some(mut charge) => {
+                charge.owner = Some(Arc::clone(owner));
+                Ok(charge)
+            }
+            None => {
+                owner.return_bytes(bytes);
+                Err(ChargeRefused::NoRoom)
+            }
+        }
     }
 
     /// Takes `bytes` in any case: for what cannot be refused, and is small or short-lived.
     pub fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
         self.used.fetch_add(bytes, Ordering::Relaxed);
-        Charge { budget: Some(Arc::clone(self)), bytes: AtomicUsize::new(bytes) }
+        Charge { budget: Some(Arc::clone(self)), bytes: AtomicUsize::new(bytes), owner: None }
     }
 
     /// Corrects what is held from `before` to `after` bytes, for an owner that keeps the number itself.
@@ -102,7 +132,19 @@ impl Charge {
     pub fn grow(&self, bytes: usize) {
         if let Some(budget) = &self.budget {
             budget.used.fetch_add(bytes, Ordering::Relaxed);
-            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.note(bytes);
+        }
+    }
+
+    /// How far the tightest share of its owner is used up.
+    pub fn owner_pressure(&self) -> Pressure {
+        self.owner.as_ref().map(|owner| owner.pressure()).unwrap_or_default()
+    }
+
+    fn note(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(owner) = &self.owner {
+            owner.take_bytes(bytes);
         }
     }
 
@@ -119,15 +161,53 @@ impl Charge {
             budget.used.fetch_sub(bytes, Ordering::Relaxed);
             return false;
         }
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.note(bytes);
         true
+    }
+}
+
+impl Pressure {
+    /// Whether logs are shortened.
+    pub fn is_tight(self) -> bool {
+        self.limit / 2 < self.used
+    }
+
+    /// `bound` as it is to be at present: whole while less than half of the limit is used, nothing when all is.
+    pub fn shorten(self, bound: usize) -> usize {
+        let half = self.limit / 2;
+        let over = self.used.saturating_sub(half);
+        if over == 0 {
+            return bound;
+        }
+        let step = (half / STEPS).max(1);
+        let kept = STEPS.saturating_sub(over.div_ceil(step));
+        // Divided first: a bound may be the largest number there is.
+        bound / STEPS * kept + bound % STEPS * kept / STEPS
+    }
+
+    /// The one of both that is used up further.
+    #[must_use]
+    pub fn or_tighter(self, other: Self) -> Self {
+        let [of_self, of_other] = [(self, other), (other, self)].map(|(one, by)| one.used as u128 * by.limit as u128);
+        if of_self < of_other { other } else { self }
+    }
+}
+
+/// Nothing of everything.
+impl Default for Pressure {
+    fn default() -> Self {
+        Self { used: 0, limit: usize::MAX }
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
         if let Some(budget) = &self.budget {
-            budget.used.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+            let bytes = *self.bytes.get_mut();
+            budget.used.fetch_sub(bytes, Ordering::Relaxed);
+            if let Some(owner) = &self.owner {
+                owner.return_bytes(bytes);
+            }
         }
     }
 }
@@ -135,6 +215,7 @@ impl Drop for Charge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::share::Account;
 
     #[test]
     fn takes_no_more_than_there_is() {
@@ -153,6 +234,33 @@ mod tests {
     }
 
     #[test]
+    fn an_owner_holds_what_is_charged_for_it() {
+        let budget = Arc::new(Budget::new(1000));
+        let account = Arc::new(Account::new("narrow", 100, usize::MAX, usize::MAX));
+        let owner = Arc::new(Owner::new([Arc::clone(&account)]));
+        let charge = budget.try_charge_for(Some(&owner), 80).expect("room");
+        assert!(matches!(budget.try_charge_for(Some(&owner), 21), Err(ChargeRefused::Quota(_))));
+        assert_eq!((budget.used(), account.bytes()), (80, 80));
+        assert!(charge.owner_pressure().is_tight() && !budget.is_tight());
+        assert!(charge.try_grow(30), "what belongs to it is not refused for the share");
+        assert_eq!(account.bytes(), 110);
+        let rest = budget.charge(890);
+        assert!(matches!(budget.try_charge_for(None, 1), Err(ChargeRefused::NoRoom)));
+        drop((charge, rest));
+        assert_eq!((budget.used(), account.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn the_tighter_pressure() {
+        let pressure = |used, limit| Pressure { used, limit };
+        let check = |one: Pressure, other: Pressure, expected: usize| {
+            assert_eq!((one.or_tighter(other).used, other.or_tighter(one).used), (expected, expected));
+        };
+        check(pressure(1, 10), pressure(30, 100), 30);
+        check(pressure(7, usize::MAX), pressure(1, 1000), 1);
+    }
+
+    #[test]
     fn is_spent_when_hardly_anything_fits() {
         let budget = Budget::new(6400);
         budget.adjust(0, 6299);
@@ -165,9 +273,8 @@ mod tests {
     #[test]
     fn shortens_step_by_step() {
         let check = |used: usize, bound: usize, expected: usize| {
-            let budget = Budget::new(3200);
-            budget.adjust(0, used);
-            assert_eq!(budget.shorten(bound), expected, "{used} {bound}");
+            let pressure = Pressure { used, limit: 3200 };
+            assert_eq!(pressure.shorten(bound), expected, "{used} {bound}");
         };
         check(0, 100, 100);
         check(1600, 100, 100);
@@ -178,6 +285,6 @@ mod tests {
         check(9999, 160, 0);
         let unlimited = Budget::unlimited();
         unlimited.adjust(0, 1 << 50);
-        assert_eq!(unlimited.shorten(7), 7);
+        assert_eq!(unlimited.pressure().shorten(7), 7);
     }
 }

@@ -1,6 +1,7 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
 // In the order in which an event travels.
+pub mod bucket;
 pub mod budget;
 pub mod clock;
 pub mod close;
@@ -8,6 +9,7 @@ pub mod event;
 pub mod frame;
 pub mod gap;
 pub mod outbox;
+pub mod share;
 pub mod topic;
 
 pub mod broadcaster;

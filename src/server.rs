@@ -17,7 +17,7 @@ use signal_hook_mio::v1_0::Signals;
 use tracing::{info, warn};
 
 use crate::{
-    auth::Auth,
+    auth::{Auth, Quotas},
     budget::Budget,
     bus::{self, Archive, Bus, Doorbell, Generators, Inbox, LogKind, Orders, Outlet, Outlets, REACTORS_MAX, Wake},
     clock::{Clock, Moment},
@@ -425,7 +425,9 @@ fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn 
         esp: config.esp.clone(),
     };
     let auth = Auth::new(Arc::clone(&config.auth), clock.now(), os::realtime_now());
+    let quotas = Quotas::new(&config.quotas, config.server.memory_budget);
     let hub = Hub::new(bus, Arc::new(Metrics { reactors, sources, clock }), endpoints).with_auth(auth);
+    let hub = hub.with_quotas(quotas);
     hub.wall.set(clock.now(), os::realtime_now());
     hub
 }

@@ -67,6 +67,7 @@ impl ApiKeys {
             let of_key = |wrong: String| format!("key `{}`: {wrong}", key.name);
             let identity = Identity {
                 subject: key.name.as_str().into(),
+                is_api_key: true,
                 role: key.role.as_deref().map(Box::from),
                 subscribe: Grants::parse(&key.subscribe).map_err(of_key)?,
                 publish: Grants::parse(&key.publish).map_err(of_key)?,

@@ -105,6 +105,7 @@ impl Claims {
             expires: Some(expires),
             login_unix_s: self.fanfare_login,
             is_guest: false,
+            is_api_key: false,
         })
     }
 }

@@ -29,6 +29,8 @@ pub struct Identity {
     pub login_unix_s: Option<u64>,
     /// Whether it has shown nothing yet, and has until `expires` to do so.
     pub is_guest: bool,
+    /// Whether it has shown an API key, whose name is its subject.
+    pub is_api_key: bool,
 }
 
 impl Identity {

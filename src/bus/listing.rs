@@ -89,7 +89,7 @@ impl Bus {
     /// The figures of a topic.
     pub fn summary_of(&self, state: &TopicState, now: Moment) -> TopicSummary {
         let mut core = lock(&state.core);
-        core.history.trim(&state.class.retention.within(self.budget()), now);
+        core.history.trim_within(&state.class.retention, self.budget(), now);
         self.count_log(&mut core);
         let oldest = core.history.first_for_newcomers(&state.class.retention.history);
         TopicSummary {

@@ -30,7 +30,7 @@ pub use listing::{HistoryPage, TopicSummary};
 pub use orders::{ORDERS, Orders, is_order};
 pub use publish::{Feed, Outlet, Publication, PublishFailed, PublishRefused, Receipt, Refusal, Reply};
 pub use reactors::{REACTORS_MAX, ReactorSet};
-pub use topics::{Attachment, Bus, Interest, NoRoom, TopicKey, TopicState};
+pub use topics::{Attachment, Bus, Interest, TopicKey, TopicState};
 
 /// What the bus is built from.
 #[derive(Clone, Debug)]

@@ -8,14 +8,15 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Bus, LogKind, Mail, NoRoom, ReactorSet, TopicState, is_order,
+    Bus, LogKind, Mail, ReactorSet, TopicState, is_order,
     topics::{Core, lock},
 };
 use crate::{
-    budget::Charge,
+    budget::{Charge, ChargeRefused},
     clock::Moment,
     event::{Event, EventId},
     gap::{Gap, GapReason},
+    share::{Owner, QuotaRefused},
     topic::Topic,
 };
 
@@ -26,11 +27,18 @@ pub struct Feed<'bus> {
     to_wake: ReactorSet,
     /// The topic of the last event: bursts mostly stay on one.
     last: Option<Arc<TopicState>>,
+    /// For whom the next events are held; what a broker brings belongs to nobody.
+    owner: Option<Arc<Owner>>,
 }
 
 impl<'bus> Feed<'bus> {
     pub(super) fn new(bus: &'bus Bus) -> Self {
-        Self { bus, to_wake: ReactorSet::default(), last: None }
+        Self { bus, to_wake: ReactorSet::default(), last: None, owner: None }
+    }
+
+    /// What follows is held for `owner`, and so is a topic that begins with it.
+    pub fn hold_for(&mut self, owner: Option<Arc<Owner>>) {
+        self.owner = owner;
     }
 
     /// Whether `topic` takes events that have no id yet. One whose log a broker keeps does not: behind an id of the hub's own
@@ -210,7 +218,7 @@ impl<'bus> Feed<'bus> {
 
     /// What an event takes of the memory budget: before its topic is made, so that a refusal leaves nothing behind.
     fn charge(&self, bytes: usize) -> Result<Charge, PublishRefused> {
-        self.bus.budget().try_charge(bytes).ok_or(PublishRefused::NoRoom)
+        Ok(self.bus.budget().try_charge_for(self.owner.as_ref(), bytes)?)
     }
 
     fn append(
@@ -239,7 +247,7 @@ impl<'bus> Feed<'bus> {
     fn push(&mut self, state: &Arc<TopicState>, core: &mut Core, event: Event, now: Moment) {
         let event = Arc::new(event);
         core.history.push(Arc::clone(&event));
-        core.history.trim(&state.class.retention.within(self.bus.budget()), now);
+        core.history.trim_within(&state.class.retention, self.bus.budget(), now);
         self.bus.count_log(core);
         self.deliver(state, core, &event);
     }
@@ -267,7 +275,7 @@ impl<'bus> Feed<'bus> {
         loop {
             let state = match self.take_last(topic) {
                 Some(state) => state,
-                None => self.bus.try_state(topic).map_err(|NoRoom| PublishRefused::NoRoom)?,
+                None => self.bus.try_state(topic, self.owner.as_ref())?,
             };
             let mut core = lock(&state.core);
             if !core.retired {
@@ -322,6 +330,17 @@ pub enum PublishRefused {
     BadKind,
     /// The memory budget is spent.
     NoRoom,
+    /// The publisher has used up a quota.
+    Quota(QuotaRefused),
+}
+
+impl From<ChargeRefused> for PublishRefused {
+    fn from(refused: ChargeRefused) -> Self {
+        match refused {
+            ChargeRefused::NoRoom => Self::NoRoom,
+            ChargeRefused::Quota(refused) => Self::Quota(refused),
+        }
+    }
 }
 
 /// Why a publication did not get through to the source.
@@ -335,6 +354,8 @@ pub enum PublishFailed {
     Unknown,
     /// The memory budget is spent: nothing was published.
     NoRoom,
+    /// The publisher has used up a quota: nothing was published.
+    Quota(QuotaRefused),
     /// The source's broker refuses it, and will again until somebody changes something there: nothing was published.
     Refused(Refusal),
 }
@@ -366,6 +387,16 @@ impl Refusal {
             Self::OutOfMemory => "the source has no memory left; nothing was published",
             Self::Elsewhere => "the source is a cluster's node, and the topic is another node's; nothing was published",
             Self::Other => "the source refuses this publication; nothing was published",
+        }
+    }
+}
+
+impl From<PublishRefused> for PublishFailed {
+    /// Of an event that has passed every check of what it is.
+    fn from(refused: PublishRefused) -> Self {
+        match refused {
+            PublishRefused::Quota(refused) => Self::Quota(refused),
+            _ => Self::NoRoom,
         }
     }
 }

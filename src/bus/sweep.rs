@@ -38,7 +38,7 @@ impl Bus {
 
     fn sweep_one(&self, state: &Arc<TopicState>, now: Moment) {
         let mut core = lock(&state.core);
-        core.history.trim(&state.class.retention.within(self.budget()), now);
+        core.history.trim_within(&state.class.retention, self.budget(), now);
         self.count_log(&mut core);
         if core.has_lost {
             drop(core);

@@ -13,6 +13,7 @@ use crate::{
     clock::Moment,
     event::{EventId, Start, new_epoch},
     gap::{Gap, GapReason},
+    share::{Account, Limit, Owner},
     topic::Topic,
 };
 
@@ -255,7 +256,7 @@ fn what_was_lost_on_those_let_in_early_is_told() {
 fn a_shared_payload_is_charged_once_until_the_last_of_its_events_is_gone() {
     let budget = Arc::new(Budget::new(1 << 20));
     let (bus, _) = bus_within(1, 10, Arc::clone(&budget));
-    let shared = bus.share(Bytes::from(vec![b'x'; 100_000])).expect("room");
+    let shared = bus.share(Bytes::from(vec![b'x'; 100_000]), None).expect("room");
     let one = budget.used();
     (0..300).for_each(|number| {
         let (topic, tail) = (topic(&format!("t.{number}")), number.to_string());
@@ -280,7 +281,7 @@ fn a_log_that_its_source_does_not_feed_takes_no_event_past_the_source() {
     let bus = Bus::new(Config { epoch: 1000, ..Config::default() }, vec![], outlets);
     let (changes, _told) = crossbeam_channel::unbounded();
     bus.watch_interest(LogKind::Memory, changes, Arc::new(Counting::default()));
-    let shared = bus.share(Bytes::from_static(b"x")).expect("room");
+    let shared = bus.share(Bytes::from_static(b"x"), None).expect("room");
     let send = |name: &str| bus.feed().publish_shared(&topic(name), "k", &shared, "", Moment(9)).expect("room");
     assert_eq!(send("a"), None, "nobody can have anything of it");
     bus.mark_live(&topic("a"), Moment(0));
@@ -367,7 +368,7 @@ fn what_is_refused_leaves_nothing_behind() {
         assert_eq!(fresh(&format!("fresh.{number}")), Err(PublishRefused::NoRoom));
         let (name, id) = (topic(&format!("stream.{number}")), EventId { major: 7, minor: 1 });
         assert_eq!(bus.feed().publish_as(&name, id, None, Bytes::new(), Moment(0)), Err(PublishRefused::NoRoom));
-        assert!(bus.try_attach(&topic(&format!("listened.{number}")), 0).is_err());
+        assert!(bus.try_attach(&topic(&format!("listened.{number}")), 0, None).is_err());
         bus.feed().report_loss(&topic(&format!("lost.{number}")), GapReason::Overflow, Moment(0));
     });
     bus.feed().report_loss(&topic("lost"), GapReason::Overflow, Moment(0));
@@ -376,6 +377,37 @@ fn what_is_refused_leaves_nothing_behind() {
     // Nobody is there to be told; whoever comes back is.
     assert_eq!(fresh("lost").map(|id| id.minor), Ok(first.minor + 2));
     assert_eq!(shown(&bus, "lost", Start::After(first))[0], format!("[{first} 1000-2 expired]"));
+}
+
+#[test]
+fn what_a_tenant_holds_is_its_own_and_comes_back() {
+    let budget = Arc::new(Budget::unlimited());
+    let (bus, _) = bus_within(1, 10, Arc::clone(&budget));
+    let account = Arc::new(Account::new("narrow", 40_000, 3, usize::MAX));
+    let owner = Arc::new(Owner::new([Arc::clone(&account)]));
+    let publish_for = |owner: Option<&Arc<Owner>>, name: &str| {
+        let mut feed = bus.feed();
+        feed.hold_for(owner.cloned());
+        feed.publish(&topic(name), None, Bytes::from_static(&[b'x'; 100]), Moment(0)).map(drop)
+    };
+    (0..1000).for_each(|_| publish_for(None, "other").expect("nothing bounds it"));
+    (0..1000).for_each(|_| publish_for(Some(&owner), "a").expect("its log shortens instead"));
+    assert_eq!(bus.summary(&topic("other"), Moment(0)).map(|it| it.retained), Some(1000), "others keep theirs");
+    assert!(bus.summary(&topic("a"), Moment(0)).is_some_and(|it| it.retained < 200));
+    let refused = |outcome| match outcome {
+        Err(PublishRefused::Quota(refused)) => Some((refused.rule, refused.limit)),
+        _ => None,
+    };
+    ["b", "c"].into_iter().for_each(|name| publish_for(Some(&owner), name).expect("three topics are allowed"));
+    assert_eq!(refused(publish_for(Some(&owner), "d")), Some(("narrow", Limit::TopicsHeld)));
+    assert!(bus.try_attach(&topic("e"), 0, Some(&owner)).is_err());
+    assert_eq!(
+        refused((0..1000).find_map(|_| publish_for(Some(&owner), "b").err()).map_or(Ok(()), Err)),
+        Some(("narrow", Limit::BytesHeld))
+    );
+    publish_for(None, "b").expect("only the tenant's share is spent");
+    bus.sweep(Moment(0) + Duration::from_secs(1000));
+    assert!(account.is_empty() && bus.topic_count() == 0, "{account:?}");
 }
 
 #[test]

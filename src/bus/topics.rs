@@ -11,19 +11,19 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Archive, Class, Config, Feed, Inbox, LogKind, Note, Orders, Outlet, Outlets, PublishRefused, ReactorSet,
-    Wake,
+    Archive, Class, Config, Feed, Inbox, LogKind, Note, Orders, Outlet, Outlets, PublishRefused, ReactorSet, Wake,
     idempotency::SeenKeys,
     retired::Retired,
     sync::{Mutex, MutexGuard, Sender},
     table::TopicTable,
 };
 use crate::{
-    budget::{Budget, Charge},
+    budget::{Budget, Charge, ChargeRefused},
     clock::Moment,
     event::{Event, EventId, Position},
     gap::GapReason,
     log::{Policy, Ring},
+    share::{Hold, Owner},
     topic::Topic,
 };
 
@@ -47,6 +47,8 @@ pub struct TopicState {
     pub(super) core: Mutex<Core>,
     /// What the topic itself holds of the memory budget, without its events.
     _charge: Charge,
+    /// Whose topic it is, if it is a tenant's.
+    _hold: Option<Hold>,
 }
 
 impl TopicState {
@@ -101,10 +103,6 @@ pub enum Interest {
     /// Its last listener left.
     Unwanted(Topic),
 }
-
-/// The memory budget has no room for another topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoRoom;
 
 #[derive(Debug)]
 struct InterestWatch {
@@ -226,10 +224,10 @@ impl Bus {
     }
 
     /// `data` as the shared part of many events' payloads: the memory budget is charged for it once, until the last of them
-    /// is let go. `None`: there is no room.
-    pub fn share(&self, data: Bytes) -> Option<Bytes> {
-        let charge = self.budget().try_charge(data.len())?;
-        Some(Bytes::from_owner(Shared { data, _charge: charge }))
+    /// is let go, and so is the share of `owner`.
+    pub fn share(&self, data: Bytes, owner: Option<&Arc<Owner>>) -> Result<Bytes, PublishRefused> {
+        let charge = self.budget().try_charge_for(owner, data.len())?;
+        Ok(Bytes::from_owner(Shared { data, _charge: charge }))
     }
 
     /// Who keeps more of `topic` than its log here.
@@ -278,10 +276,15 @@ impl Bus {
         }
     }
 
-    /// The same, unless the topic does not exist and the memory budget has no room for it.
-    pub fn try_attach(&self, topic: &Topic, reactor: usize) -> Result<Attachment, NoRoom> {
+    /// The same, unless the topic does not exist and there is no room for it, in the memory budget or among what `owner` may hold.
+    pub fn try_attach(
+        &self,
+        topic: &Topic,
+        reactor: usize,
+        owner: Option<&Arc<Owner>>,
+    ) -> Result<Attachment, ChargeRefused> {
         loop {
-            if let Some(attachment) = self.attach_to(&self.try_state(topic)?, reactor) {
+            if let Some(attachment) = self.attach_to(&self.try_state(topic, owner)?, reactor) {
                 return Ok(attachment);
             }
         }
@@ -415,24 +418,31 @@ impl Bus {
 
     /// The topic, made if need be.
     pub(super) fn state(&self, topic: &Topic) -> Arc<TopicState> {
-        match self.find_or_make(topic, |bytes| Ok::<_, Infallible>(self.budget().charge(bytes))) {
+        match self.find_or_make(topic, |bytes| Ok::<_, Infallible>((self.budget().charge(bytes), None))) {
             Ok(state) => state,
             Err(never) => match never {},
         }
     }
 
-    /// The topic, made if need be and if there is room for it.
-    pub(super) fn try_state(&self, topic: &Topic) -> Result<Arc<TopicState>, NoRoom> {
+    /// The topic, made for `owner` if need be and if there is room for it.
+    pub(super) fn try_state(
+        &self,
+        topic: &Topic,
+        owner: Option<&Arc<Owner>>,
+    ) -> Result<Arc<TopicState>, ChargeRefused> {
         self.find_or_make(topic, |bytes| {
-            let has_room = !self.budget().is_spent();
-            has_room.then(|| self.budget().try_charge(bytes)).flatten().ok_or(NoRoom)
+            if self.budget().is_spent() {
+                return Err(ChargeRefused::NoRoom);
+            }
+            let hold = owner.map(Hold::topic).transpose().map_err(ChargeRefused::Quota)?;
+            Ok((self.budget().try_charge_for(owner, bytes)?, hold))
         })
     }
 
     fn find_or_make<E>(
         &self,
         topic: &Topic,
-        charge: impl FnOnce(usize) -> Result<Charge, E>,
+        charge: impl FnOnce(usize) -> Result<(Charge, Option<Hold>), E>,
     ) -> Result<Arc<TopicState>, E> {
         if let Some(state) = self.topics.find(topic) {
             return Ok(state);
@@ -440,12 +450,12 @@ impl Bus {
         let class = self.class(topic);
         let live = lock(&self.watches[class.log as usize]).is_none();
         self.topics.find_or_insert(topic, || {
-            let charge = charge(TOPIC_BYTES + topic.as_str().len())?;
-            Ok(self.new_state(topic, class, live, charge))
+            let (charge, hold) = charge(TOPIC_BYTES + topic.as_str().len())?;
+            Ok(TopicState { _charge: charge, _hold: hold, ..self.new_state(topic, class, live) })
         })
     }
 
-    fn new_state(&self, topic: &Topic, class: &Class, live: bool, charge: Charge) -> TopicState {
+    fn new_state(&self, topic: &Topic, class: &Class, live: bool) -> TopicState {
         let before = lock(&self.retired).last_position(self.topics.hash(topic));
         let history = match class.log {
             LogKind::Memory => Ring::new(before + 1, self.id_at(before)),
@@ -468,7 +478,8 @@ impl Bus {
                 retired: false,
                 counted_bytes: 0,
             }),
-            _charge: charge,
+            _charge: Charge::default(),
+            _hold: None,
         }
     }
 }

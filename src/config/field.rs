@@ -9,13 +9,16 @@ use toml::{
 
 use super::{
     address::Pin,
-    keys::{self, API_KEY_KEYS, CLASS_KEYS},
+    keys::{self, API_KEY_KEYS, CLASS_KEYS, QUOTA_KEYS},
     topics::ClassMatch,
     units,
     word::{WordSlot, WordsSlot},
     written::{WrittenApiKey, WrittenClass},
 };
-use crate::bus::Class;
+use crate::{
+    auth::{QuotaRule, RULES_MAX},
+    bus::Class,
+};
 
 /// The place where a key's value is kept, by the form in which the value is written.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub(super) enum Field<'a> {
     Classes { classes: &'a mut Vec<WrittenClass>, base: &'a Class },
     /// The `[[api_keys]]` tables.
     ApiKeys(&'a mut Vec<WrittenApiKey>),
+    /// The `[[quota]]` tables.
+    Quotas(&'a mut Vec<QuotaRule>),
 }
 
 /// What is wrong, and where in the text (bytes from its start).
@@ -60,6 +65,7 @@ impl Field<'_> {
                 return assign_classes(classes, base, items, faults);
             }
             (Field::ApiKeys(keys), DeValue::Array(items)) => return assign_api_keys(keys, items, faults),
+            (Field::Quotas(rules), DeValue::Array(items)) => return assign_quotas(rules, items, faults),
             (field, DeValue::Boolean(flag)) => field.assign_flag(*flag),
             (field, DeValue::String(text)) => field.assign_word(text),
             (field, DeValue::Integer(number)) => match i64::from_str_radix(number.as_str(), number.radix()) {
@@ -89,7 +95,7 @@ impl Field<'_> {
                 // Not only what has no brackets: `[::1]:8080` begins like a list, too.
                 _ => Ok(split_list(text)),
             },
-            Field::Classes { .. } | Field::ApiKeys(_) => {
+            Field::Classes { .. } | Field::ApiKeys(_) | Field::Quotas(_) => {
                 toml.map_err(|error| format!("not a TOML list: {}", error.message()))
             }
             Field::Count { .. } | Field::Small { .. } | Field::Signed(_) | Field::Flag(_) => {
@@ -141,6 +147,7 @@ impl Field<'_> {
             Field::Word(_) => "a text in quotes",
             Field::Words(_) => "a list of texts, such as [\"a\", \"b\"]",
             Field::Classes { .. } => "a list of tables, each headed [[topics.class]]",
+            Field::Quotas(_) => "a list of tables, each headed [[quota]]",
             Field::ApiKeys(_) => "a list of tables, each headed [[api_keys]]",
         };
         format!("expected {wanted}, found {}", article(found))
@@ -159,7 +166,7 @@ impl Field<'_> {
             Field::Pin(pin) => Value::Boolean(*pin == Pin::Automatic),
             Field::Word(slot) => Value::String(slot.write()),
             Field::Words(slot) => Value::Array(slot.write().into_iter().map(Value::String).collect()),
-            Field::Classes { .. } | Field::ApiKeys(_) => Value::Array(Vec::new()),
+            Field::Classes { .. } | Field::ApiKeys(_) | Field::Quotas(_) => Value::Array(Vec::new()),
         }
     }
 }
@@ -242,5 +249,39 @@ fn assign_api_keys(keys: &mut Vec<WrittenApiKey>, items: &DeArray<'_>, faults: &
             (set.key.field)(&mut written).assign(set.value, faults);
         }
         keys.push(written);
+    }
+}
+
+fn assign_quotas(rules: &mut Vec<QuotaRule>, items: &DeArray<'_>, faults: &mut Vec<Fault>) {
+    rules.clear();
+    for item in items {
+        let DeValue::Table(table) = item.get_ref() else {
+            faults.push(Fault { span: item.span(), message: "expected a table headed [[quota]]".into() });
+            continue;
+        };
+        let mut rule = QuotaRule::default();
+        let set = keys::gather(QUOTA_KEYS, table, faults);
+        let mut refuse = |message: &str| faults.push(Fault { span: item.span(), message: message.into() });
+        if !set.iter().any(|set| set.key.path == "who") {
+            refuse("the quota lacks `who`, whom it concerns: \"*\" is everybody");
+        }
+        for set in set {
+            (set.key.field)(&mut rule).assign(set.value, faults);
+        }
+        let mut refuse = |message: String| faults.push(Fault { span: item.span(), message });
+        if rule.name.is_empty() || rule.name == "default" {
+            refuse(
+                "the quota needs a `name` of its own, which refusals and metrics show; `default` is the hub's".into(),
+            );
+        } else if rules.iter().any(|other| other.name == rule.name) {
+            refuse(format!("there are two quotas named `{}`", rule.name));
+        }
+        if rule.limits.iter().all(|most| *most == 0) {
+            refuse("the quota bounds nothing: set publish_per_second, bytes_per_second, bytes_held, topics_held or connections".into());
+        }
+        if rules.len() == RULES_MAX {
+            return refuse(format!("there are more than {RULES_MAX} quotas"));
+        }
+        rules.push(rule);
     }
 }

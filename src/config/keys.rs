@@ -7,6 +7,8 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+use crate::{auth::QuotaRule, share::Limit};
+
 use super::{
     field::{Fault, Field},
     nearest::nearest,
@@ -161,6 +163,27 @@ pub(super) const KEYS: &[Key<Written>] = &[
     Key { path: "limits.inbox_events_max",
           help: "Events waiting for one reactor before it reads them from the topics' histories instead.",
           field: |it| Field::Count { value: &mut it.limits.inbox_events_max, min: 1 } },
+
+    Key { path: "limits.tenant_publish_per_second",
+          help: "Publications a second of one tenant: a token's subject, an API key, or the address of a client that shows neither. \
+                 More are refused (429). Clients on this machine that do not say who they are, and proxies that do not name \
+                 their clients, are no tenants. A [[quota]] that sets it replaces it. 0: no limit.",
+          field: |it| Field::Count { value: &mut it.quotas.default_limits[Limit::PublishPerSecond as usize], min: 0 } },
+    Key { path: "limits.tenant_bytes_per_second",
+          help: "Bytes of payload a second of one tenant (429). A [[quota]] that sets it replaces it. 0: no limit.",
+          field: |it| Field::Size { value: &mut it.quotas.default_limits[Limit::BytesPerSecond as usize], min: 0 } },
+    Key { path: "limits.tenant_budget_percent",
+          help: "How much of server.memory_budget the events and topics of one tenant may hold, in percent. From half of that on \
+                 its own logs shorten, and those of others do not; then it is refused (429). A [[quota]] that sets bytes_held \
+                 replaces it. 100: all of it.",
+          field: |it| Field::Count { value: &mut it.quotas.share_percent, min: 1 } },
+    Key { path: "limits.tenants_max",
+          help: "Tenants remembered at a time. One that used nothing for a second and holds nothing is forgotten. When the table is \
+                 full, newcomers share what one may have.",
+          field: |it| Field::Count { value: &mut it.quotas.tenants_max, min: 1 } },
+    Key { path: "quota",
+          help: "What a tenant may have at most. Of several rules that bound the same thing the tightest decides.",
+          field: |it| Field::Quotas(&mut it.quotas.rules) },
 
     Key { path: "topics.history.count",
           help: "Events kept for replay. Count, bytes and age all bound it.",
@@ -601,6 +624,35 @@ pub(super) const API_KEY_KEYS: &[Key<WrittenApiKey>] = &[
     Key { path: "publish",
           help: "Patterns of topics that it may publish to.",
           field: |it| Field::Words(&mut it.key.publish) },
+];
+
+/// The keys of one `[[quota]]` table.
+#[rustfmt::skip]
+pub(super) const QUOTA_KEYS: &[Key<QuotaRule>] = &[
+    Key { path: "name",
+          help: "What refusals and metrics call the rule.",
+          field: |it| Field::Word(&mut it.name) },
+    Key { path: "who",
+          help: "Whom it concerns, each by itself: \"sub:NAME\", \"role:NAME\", \"api_key:NAME\", \"address:10.0.0.0/8\" or \"*\".",
+          field: |it| Field::Word(&mut it.who) },
+    Key { path: "topics",
+          help: "Patterns of the topics it concerns. Empty: all.",
+          field: |it| Field::Words(&mut it.topics) },
+    Key { path: "publish_per_second",
+          help: "Publications a second, and as many at once. 0: no limit.",
+          field: |it| Field::Count { value: &mut it.limits[Limit::PublishPerSecond as usize], min: 0 } },
+    Key { path: "bytes_per_second",
+          help: "Bytes of payload a second, and as many at once. 0: no limit.",
+          field: |it| Field::Size { value: &mut it.limits[Limit::BytesPerSecond as usize], min: 0 } },
+    Key { path: "bytes_held",
+          help: "Bytes that its events and topics hold. 0: no limit.",
+          field: |it| Field::Size { value: &mut it.limits[Limit::BytesHeld as usize], min: 0 } },
+    Key { path: "topics_held",
+          help: "Topics that it has begun and that are not forgotten. 0: no limit.",
+          field: |it| Field::Count { value: &mut it.limits[Limit::TopicsHeld as usize], min: 0 } },
+    Key { path: "connections",
+          help: "Streams it has open at a time: Server-Sent Events and WebSockets. 0: no limit.",
+          field: |it| Field::Count { value: &mut it.limits[Limit::Connections as usize], min: 0 } },
 ];
 
 /// A key that a table sets.

@@ -7,7 +7,7 @@ use super::{
     topics::Topics,
 };
 use crate::{
-    auth::Rules,
+    auth::{QuotaConfig, Rules},
     endpoint::{Cors, Esp},
     protocol::{EngineLimits, RateLimit, http, proxy, websocket},
     source::{generator, redis_pubsub, redis_stream},
@@ -37,6 +37,8 @@ pub struct Config {
     pub auth: Arc<Rules>,
     /// When it says that it is ready.
     pub ready: Ready,
+    /// How much each of them may have.
+    pub quotas: QuotaConfig,
     /// Proxies in front of it.
     pub proxy: Proxy,
     /// Redis Streams, for topics of a class that is kept there.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use toml::Value;
 
 use super::{
-    keys::{API_KEY_KEYS, CLASS_KEYS, KEYS, Key, SECTIONS},
+    keys::{API_KEY_KEYS, CLASS_KEYS, KEYS, Key, QUOTA_KEYS, SECTIONS},
     redact::{MASK, redact},
     written::Written,
 };
@@ -23,6 +23,19 @@ const CLASS_EXAMPLE: &str = "
 # match = \"orders.**\"                                     # `*` one segment, `**` the rest; first match wins
 # history = { count = 1000, bytes = \"1MiB\", age = \"5m\" }
 # policy = \"close\"
+";
+
+/// The same for what a tenant may have.
+const QUOTA_EXAMPLE: &str = "
+# [[quota]]                                                # of several rules the tightest decides
+# name = \"sensors\"                                       # shown in refusals and metrics
+# who = \"role:sensor\"                                    # or sub:NAME, api_key:NAME, address:10.0.0.0/8, \"*\"; each by itself
+# topics = [\"wells.**\"]                                  # empty: all
+# publish_per_second = 50
+# bytes_per_second = \"1MiB\"
+# bytes_held = \"16MiB\"
+# topics_held = 100
+# connections = 10
 ";
 
 /// Another.
@@ -46,6 +59,7 @@ pub(super) fn write_default() -> String {
         }
         match *section {
             "topics" => text.push_str(CLASS_EXAMPLE),
+            "limits" => text.push_str(&quota_example()),
             "users" => text.push_str(&api_key_example()),
             _ => {}
         }
@@ -63,6 +77,7 @@ pub(super) fn write_values(mut written: Written) -> String {
         }
         match *section {
             "topics" => text.push_str(&class_tables(&mut written)),
+            "limits" => text.push_str(&quota_tables(&mut written)),
             "users" => text.push_str(&api_key_tables(&mut written)),
             _ => {}
         }
@@ -89,10 +104,26 @@ fn class_tables(written: &mut Written) -> String {
     tables.collect()
 }
 
+fn quota_tables(written: &mut Written) -> String {
+    let tables = written.quotas.rules.iter_mut().map(|rule| {
+        let lines: String = QUOTA_KEYS.iter().map(|key| line("", key, rule)).collect();
+        format!("\n[[quota]]\n{lines}")
+    });
+    tables.collect()
+}
+
 /// Its key is in no section, so what it is for is said here.
 fn api_key_example() -> String {
-    let help = KEYS.iter().find(|key| key.path == "api_keys").map_or("", |key| key.help);
-    format!("\n# {help}{API_KEY_EXAMPLE}")
+    format!("\n# {}{API_KEY_EXAMPLE}", help_of("api_keys"))
+}
+
+/// The same.
+fn quota_example() -> String {
+    format!("\n# {}{QUOTA_EXAMPLE}", help_of("quota"))
+}
+
+fn help_of(path: &str) -> &'static str {
+    KEYS.iter().find(|key| key.path == path).map_or("", |key| key.help)
 }
 
 fn api_key_tables(written: &mut Written) -> String {

@@ -76,6 +76,7 @@ fn resolve_rest(written: &Written) -> Config {
         topics: Topics { default: written.default_class.clone(), classes: classes.collect() },
         redis: None,
         auth: Arc::default(),
+        quotas: written.quotas.clone(),
         store: None,
         ready: written.ready.clone(),
         proxy: written.proxy.clone(),

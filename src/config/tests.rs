@@ -68,6 +68,7 @@ fn every_key_has_a_place_of_its_own() {
     // These need a table, a file, or each another key; and there is one policy only.
     let apart = [
         "topics.class",
+        "quota",
         "redis.url_file",
         "store.url_file",
         "redis.sentinel_password_file",
@@ -128,7 +129,9 @@ fn other_value(key: &keys::Key<written::Written>) -> String {
         (Field::Size { .. }, _) => "8KiB".into(),
         (Field::Span { .. }, _) => "77s".into(),
         (Field::Pin(_), _) => "0,2-4".into(),
-        (Field::Word(_) | Field::Words(_) | Field::Classes { .. } | Field::ApiKeys(_), _) => "some.thing".into(),
+        (Field::Word(_) | Field::Words(_) | Field::Classes { .. } | Field::ApiKeys(_) | Field::Quotas(_), _) => {
+            "some.thing".into()
+        }
     }
 }
 
@@ -174,6 +177,27 @@ fn variables() {
     // What Kubernetes tells every container about a service called fanfare.
     check("FANFARE_SERVICE_HOST", "10.0.0.1", is_default);
     check("FANFARE_PORT", "tcp://10.0.0.1:80", is_default);
+}
+
+#[test]
+fn quotas() {
+    let rule = "[[quota]]\nname = \"sensors\"\nwho = \"role:sensor\"\ntopics = [\"wells.**\"]\nbytes_held = \"1MiB\"\n";
+    let file = Written::new("quotas", rule);
+    let shown = show(Some(&file.0), [].into_iter(), &[]).expect("no problems");
+    let shown_file = Written::new("quotas-shown", &shown);
+    assert_eq!(show(Some(&shown_file.0), [].into_iter(), &[]).expect("no problems"), shown);
+    assert!(shown.contains("who = \"role:sensor\"\ntopics = [\"wells.**\"]\npublish_per_second = 0\n"), "{shown}");
+    let check = |text: &str, expected: &str| {
+        let file = Written::new("quotas-wrong", text);
+        let wrong = show(Some(&file.0), [].into_iter(), &[]).expect_err("it is wrong").to_string();
+        assert!(wrong.contains(expected), "{text}: {wrong}");
+    };
+    check("[[quota]]\nwho = \"*\"\nconnections = 1", "needs a `name`");
+    check("[[quota]]\nname = \"a\"\nconnections = 1", "lacks `who`");
+    check("[[quota]]\nname = \"a\"\nwho = \"*\"", "bounds nothing");
+    check("[[quota]]\nname = \"a\"\nwho = \"alice\"\nconnections = 1", "names nobody");
+    check("[[quota]]\nname = \"a\"\nwho = \"*\"\nconnection = 1", "did you mean `connections`?");
+    check(&(rule.to_owned() + rule), "two quotas named `sensors`");
 }
 
 #[test]

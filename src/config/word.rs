@@ -8,11 +8,11 @@ use super::{
     topics::{ClassMatch, parse_log_kind, parse_policy},
 };
 use crate::{
-    auth::{Algorithm, Mode, SameSite},
+    auth::{Algorithm, Mode, SameSite, Who},
     bus::LogKind,
     log::Policy,
     protocol::proxy,
-    topic::Topic,
+    topic::{Pattern, Topic},
 };
 
 /// A value written as one text.
@@ -82,11 +82,21 @@ macro_rules! standard_words {
     };
 }
 
-standard_words!(String, Address, LogFormat, ClassMatch, proxy::TrustedPeer, Algorithm, Mode, SameSite);
+standard_words!(String, Address, LogFormat, ClassMatch, proxy::TrustedPeer, Algorithm, Mode, SameSite, Who);
 
 impl Word for Topic {
     fn from_text(text: &str) -> Result<Self, String> {
         Self::parse(text).map_err(|error| format!("`{text}`: {error}"))
+    }
+
+    fn to_text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Word for Pattern {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::parse(text)
     }
 
     fn to_text(&self) -> String {

@@ -7,7 +7,7 @@ use super::{
     topics::ClassMatch,
 };
 use crate::{
-    auth::{ApiKey, Settings},
+    auth::{ApiKey, QuotaConfig, Settings},
     bus::Class,
     endpoint::{Cors, Esp},
     protocol::EngineLimits,
@@ -36,6 +36,7 @@ pub(super) struct Written {
     pub(super) auth: Settings,
     pub(super) auth_files: AuthFiles,
     pub(super) api_keys: Vec<WrittenApiKey>,
+    pub(super) quotas: QuotaConfig,
     /// All but `url`.
     pub(super) store: store::Config,
     /// Empty: no store, unless `store_url_file` names one.
@@ -98,6 +99,7 @@ impl Default for Written {
             auth: Settings::default(),
             auth_files: AuthFiles::default(),
             api_keys: Vec::new(),
+            quotas: QuotaConfig::default(),
             store: store::Config::default(),
             store_url: String::new(),
             store_url_file: None,

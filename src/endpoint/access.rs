@@ -125,6 +125,6 @@ pub(super) fn turn_away(request: &Request, denied: Denied) -> Answer {
     }
     let Ok(accepted) = websocket::accept(request, &[FANFARE_V1]) else { return refuse(denied).into() };
     let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
-    let open = OpenWebSocket { accepted, dialect, topics: Vec::new(), identity: None };
+    let open = OpenWebSocket { accepted, dialect, topics: Vec::new(), identity: None, hold: None };
     Answer::Ended { stream: Box::new(open.into()), close: denied.close() }
 }

@@ -1,6 +1,6 @@
 //! Many events in one request, checked and published step by step: first all of them are checked, then all are published.
 
-use std::{fmt, ops::Range};
+use std::{fmt, ops::Range, sync::Arc};
 
 use super::{
     Context,
@@ -8,12 +8,14 @@ use super::{
     work::{STEP_BYTES, STEP_ENTRIES, Step, Work},
 };
 use crate::{
+    auth::{Asker, Tally, Wanted},
     bus::{AnswerForm, PublishFailed, Receipt, Waiting},
     clock::Moment,
     protocol::{
         http::Response,
         json_values::{BadJson, JsonValues},
     },
+    share::Owner,
     topic::Topic,
 };
 
@@ -21,6 +23,9 @@ use crate::{
 pub(super) trait BatchForm: Send + fmt::Debug {
     /// Whether a body that is no array may hold several values, one behind the other.
     const TAKES_LINES: bool;
+
+    /// Who publishes, as quotas count it.
+    fn asker<'a>(&'a self, context: &Context<'a>) -> Asker<'a>;
 
     /// The event that `entry` is, the one of this index, or what is wrong with it. Called twice for each: when all are checked,
     /// and when it is published.
@@ -49,8 +54,12 @@ pub(super) struct Batch<F> {
     entries: Vec<Range<u32>>,
     /// How many of them are published, or on their way. `None`: not all are checked.
     published: Option<usize>,
-    /// Whether the memory budget was spent when the first was to be published: then none is.
-    is_refused: bool,
+    /// What they take of the publisher's quotas.
+    tally: Tally,
+    /// For whom each of them is held, once the quotas have let them through; `None`: for nobody.
+    owners: Option<Vec<Arc<Owner>>>,
+    /// Why none of them is published, if all were refused when the first was due.
+    refused: Option<PublishFailed>,
     began: Moment,
 }
 
@@ -66,7 +75,8 @@ impl<F: BatchForm> Batch<F> {
             }
         };
         let (values, entries) = (JsonValues::default(), Vec::new());
-        Ok(Self { form, body, values, entries, published: None, is_refused: false, began: now })
+        let (tally, owners) = (Tally::default(), None);
+        Ok(Self { form, body, values, entries, published: None, tally, owners, refused: None, began: now })
     }
 
     /// Checks the next entries; `true` once all are.
@@ -84,7 +94,9 @@ impl<F: BatchForm> Batch<F> {
                 let message = "something follows the value; several are an array of them".to_owned();
                 return Err(self.form.refuse(None, &BadJson { message, at: end - value.len() }));
             }
-            self.form.check(index, value, context)?;
+            let outgoing = self.form.check(index, value, context)?;
+            let wanted = Wanted { topic: &outgoing.topic, bytes: outgoing.data.len() };
+            context.hub.quotas.add(&mut self.tally, self.form.asker(context), wanted);
             // The body's size is the HTTP reader's to limit, far below what is too much for these.
             self.entries.push((end - value.len()) as u32..end as u32);
             if STEP_BYTES <= end - from {
@@ -92,6 +104,18 @@ impl<F: BatchForm> Batch<F> {
             }
         }
         Ok(false)
+    }
+
+    /// All are good: whether they may be published is decided for all together, so that a batch is refused as a whole.
+    fn admit(&mut self, context: &Context<'_>) {
+        if context.hub.bus.budget().is_spent() {
+            self.refused = Some(PublishFailed::NoRoom);
+            return;
+        }
+        match context.hub.quotas.admit(self.form.asker(context), &self.tally, context.now) {
+            Ok(owners) => self.owners = owners,
+            Err(refused) => self.refused = Some(PublishFailed::Quota(refused)),
+        }
     }
 
     /// Publishes the entries from this one on, as many as a step has. How many those were, and whether receipts follow.
@@ -106,11 +130,12 @@ impl<F: BatchForm> Batch<F> {
                 break;
             }
         }
-        if self.is_refused {
-            part.iter().for_each(|outgoing| self.form.note(&outgoing.topic, Err(PublishFailed::NoRoom)));
+        if let Some(refused) = self.refused {
+            part.iter().for_each(|outgoing| self.form.note(&outgoing.topic, Err(refused)));
             return (count, false);
         }
-        match publish_part(part, AnswerForm::Part, context) {
+        let owners = self.owners.as_deref().map(|owners| &owners[from..from + count]);
+        match publish_part(part, owners, AnswerForm::Part, context) {
             Some((waiting, receipts)) => {
                 self.take_receipts(waiting, receipts, context);
                 (count, false)
@@ -127,7 +152,7 @@ impl<F: BatchForm> Work for Batch<F> {
                 Ok(false) => {}
                 Ok(true) => {
                     self.published = Some(0);
-                    self.is_refused = context.hub.bus.budget().is_spent();
+                    self.admit(context);
                 }
                 Err(response) => return Step::Done(response),
             }
@@ -154,6 +179,8 @@ impl<F: BatchForm> Work for Batch<F> {
     }
 
     fn held_bytes(&self) -> usize {
-        self.body.len() + self.entries.capacity() * size_of::<Range<u32>>() + self.form.held_bytes()
+        let owners = self.owners.as_ref().map_or(0, |owners| owners.capacity() * size_of::<Arc<Owner>>());
+        let entries = self.entries.capacity() * size_of::<Range<u32>>();
+        self.body.len() + entries + owners + self.tally.held_bytes() + self.form.held_bytes()
     }
 }

@@ -128,7 +128,9 @@ fn publish(outgoing: Outgoing, reference: fanfare_v1::Reference<'_>, context: &C
         Err(PublishRefused::TooBig) => return refuse("TooBig", "the payload is over the limit"),
         Err(PublishRefused::BadKind) => return refuse("BadType", BAD_KIND),
         Err(PublishRefused::NotUtf8) => return refuse("BadRequest", "the payload must be UTF-8 text"),
-        Err(PublishRefused::NoRoom) => return refuse("Overloaded", "the memory budget is spent; try again later"),
+        Err(PublishRefused::NoRoom | PublishRefused::Quota(_)) => {
+            return refuse("Overloaded", "the memory budget is spent; try again later");
+        }
     }
     if outgoing.idempotency_key.as_ref().is_some_and(|key| IDEMPOTENCY_KEY_BYTES_MAX < key.len()) {
         return refuse("BadIdempotencyKey", BAD_IDEMPOTENCY_KEY);

@@ -251,14 +251,15 @@ impl<'hub> Door<'hub> {
         let hub = self.context.hub;
         if stream.is_empty() {
             let asker = Asker::new(self.identity.clone().ok().flatten(), self.at_s, self.context);
-            hub.broadcasts.submit(self.mount, &event, asker, &hub.bus);
+            hub.broadcasts.submit(self.mount, &event, asker, self.context);
             return Answer::later();
         }
         match self.outgoing(event) {
             Ok(outgoing) => {
                 let (message, at_s) = (format!("Event broadcasted to stream: {stream}"), self.at_s);
                 let describe = move |receipts: &[Receipt]| describe_receipts(&message, receipts, at_s);
-                publish_then(vec![outgoing], LABEL, self.context, describe)
+                let identity = self.identity.as_ref().ok().and_then(Option::as_deref);
+                publish_then(vec![outgoing], LABEL, &Context { identity, ..*self.context }, describe)
             }
             Err(fault) => self.refuse(&fault).into(),
         }

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Answer, Context, Phase};
+use super::{Answer, Context, Hub, Phase};
 use crate::{
-    metrics::{self, Metrics, Transport},
+    metrics::{self, Metrics, QuotaFigures, Transport},
     protocol::http::{Request, Response},
 };
 
@@ -90,7 +90,10 @@ pub(super) fn stats(context: &Context<'_>) -> Value {
 }
 
 pub(super) fn show_metrics(_: &Request, _: &str, context: &Context<'_>) -> Answer {
-    let mut response = Response::text(200, &context.hub.metrics.exposition(&context.hub.bus));
+    let Hub { metrics, bus, quotas, .. } = context.hub;
+    let refusals = quotas.refusals().map(|(rule, limit, count)| (rule, limit.name(), count)).collect();
+    let quotas = QuotaFigures { refusals, tenants: quotas.tenant_count() as u64 };
+    let mut response = Response::text(200, &metrics.exposition(bus, &quotas));
     response.headers = vec![("Content-Type", metrics::CONTENT_TYPE.to_owned())];
     response.into()
 }

@@ -51,7 +51,7 @@ pub use wells::Esp;
 pub use work::{OpenWork, Step, Work};
 
 use crate::{
-    auth::{Auth, Identity},
+    auth::{Asker, Auth, Identity, Quotas},
     bus::{Bus, Generators},
     clock::{Moment, WallClock},
     close::Close,
@@ -63,6 +63,7 @@ use crate::{
         sse::Manners,
         websocket::{Accepted, Message},
     },
+    share::Hold,
     topic::Topic,
 };
 
@@ -130,6 +131,8 @@ pub struct Hub {
     pub config: Config,
     /// How clients are known.
     pub auth: Auth,
+    /// How much each tenant may have.
+    pub quotas: Quotas,
     /// What makes demonstration events up, if anything does.
     pub generators: Option<Box<dyn Generators>>,
     /// What the wall clock says.
@@ -161,8 +164,20 @@ impl Hub {
     pub fn new(bus: Arc<Bus>, metrics: Arc<Metrics>, config: Config) -> Self {
         let (auth, wall, phase) = (Auth::open(), WallClock::default(), AtomicU8::new(Phase::Serving as u8));
         let (recovery, telemetry, broadcasts) = (Recovery::default(), Telemetry::default(), Arc::default());
-        let (generators, application) = (None, &HUB);
-        Self { bus, metrics, config, auth, generators, wall, recovery, telemetry, broadcasts, application, phase }
+        Self {
+            bus,
+            metrics,
+            config,
+            auth,
+            quotas: Quotas::unlimited(),
+            generators: None,
+            wall,
+            recovery,
+            telemetry,
+            broadcasts,
+            application: &HUB,
+            phase,
+        }
     }
 
     /// With other doors than a hub's.
@@ -175,6 +190,12 @@ impl Hub {
     #[must_use]
     pub fn with_auth(self, auth: Auth) -> Self {
         Self { auth, ..self }
+    }
+
+    /// With bounds to what each tenant may have.
+    #[must_use]
+    pub fn with_quotas(self, quotas: Quotas) -> Self {
+        Self { quotas, ..self }
     }
 
     /// With limits of its own to telemetry, or a place where it is kept.
@@ -248,6 +269,13 @@ pub struct Context<'hub> {
     pub peer: Option<IpAddr>,
 }
 
+impl<'hub> Context<'hub> {
+    /// Who asks, as quotas count it.
+    pub(crate) fn asker(&self) -> Asker<'hub> {
+        Asker { identity: self.identity, address: self.peer }
+    }
+}
+
 /// What is to be done about a request.
 #[derive(Debug)]
 pub enum Answer {
@@ -287,6 +315,8 @@ pub struct OpenSse {
     pub headers: Vec<(&'static str, String)>,
     /// Whose it is.
     pub identity: Option<Arc<Identity>>,
+    /// Its part of what its tenant may have open, where a quota bounds that.
+    pub hold: Option<Hold>,
 }
 
 /// A WebSocket to be opened.
@@ -300,6 +330,8 @@ pub struct OpenWebSocket {
     pub topics: Vec<(Topic, Start)>,
     /// Whose it is.
     pub identity: Option<Arc<Identity>>,
+    /// Its part of what its tenant may have open, where a quota bounds that.
+    pub hold: Option<Hold>,
 }
 
 impl Answer {
@@ -426,6 +458,7 @@ pub fn answer(request: &Request, context: &Context<'_>) -> (usize, Answer) {
         (Some((route, topic)), _) => dispatch(route, request, topic, context),
     };
     access::count_forbidden(&answer, context);
+    let answer = overload::refuse_surplus(request, answer, context);
     let answer = overload::refuse_while_spent(request, answer, context.hub.bus.budget());
     let answer = overload::refuse_while_ending(request, answer, context.hub.phase());
     (place, cors::allow(answer, request, &context.hub.config.cors))

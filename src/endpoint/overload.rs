@@ -1,6 +1,6 @@
 //! What a client gets whom the hub wants to come back later: beyond a limit of its own, or while it shuts down.
 
-use super::{Answer, OpenSse, OpenWebSocket, Phase, wells};
+use super::{Answer, Context, OpenSse, OpenWebSocket, Phase, wells};
 use crate::{
     budget::Budget,
     close::Close,
@@ -70,6 +70,25 @@ pub(super) fn refuse_while_spent(request: &Request, answer: Answer, budget: &Bud
     if budget.is_spent() && opens(&answer) { refuse(request, Overload::Memory) } else { answer }
 }
 
+/// `answer`, unless it is a stream and its tenant has as many as a quota lets it have.
+pub(super) fn refuse_surplus(request: &Request, mut answer: Answer, context: &Context<'_>) -> Answer {
+    let (identity, hold) = match &mut answer {
+        Answer::Sse(open) => (open.identity.clone(), &mut open.hold),
+        Answer::WebSocket(open) => (open.identity.clone(), &mut open.hold),
+        _ => return answer,
+    };
+    let asker = Context { identity: identity.as_deref(), ..*context }.asker();
+    match context.hub.quotas.open(asker, context.now) {
+        Ok(held) => *hold = held,
+        Err(refused) => {
+            let response = Response::error(429, "quota_exceeded", &refused.to_string(), None);
+            let response = response.with("Retry-After", refused.retry_after_s.to_string());
+            return decline(request, Close::TryLater("a quota of open streams is used up"), response);
+        }
+    }
+    answer
+}
+
 /// Whether it opens a stream or a session.
 fn opens(answer: &Answer) -> bool {
     match answer {
@@ -90,7 +109,7 @@ pub(super) fn decline(request: &Request, close: Close, response: Response) -> An
     let stream = match websocket::accept(request, &[FANFARE_V1]) {
         Ok(accepted) => {
             let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
-            OpenWebSocket { accepted, dialect, topics: Vec::new(), identity: None }.into()
+            OpenWebSocket { accepted, dialect, topics: Vec::new(), identity: None, hold: None }.into()
         }
         Err(_) if is_event_source(request) => {
             OpenSse { named: true, manners: wells::manners_of_refusal(request), ..OpenSse::default() }.into()

@@ -1,6 +1,6 @@
 //! `/{pod}/events/changes`: what changes in a pod of sensors, in by POST and out as a stream.
 
-use std::io::Write as _;
+use std::{io::Write as _, sync::Arc};
 
 use bytes::Bytes;
 
@@ -8,11 +8,12 @@ use super::{
     Answer, Context, OpenSse, access,
     batch::{Batch, BatchForm},
     overload::tells_place,
-    publish::{Outgoing, describe_failure},
+    publish::{Outgoing, describe_failure, retry_fields},
     stream::place_cursor,
     work,
 };
 use crate::{
+    auth::{Asker, Identity},
     bus::{PublishFailed, PublishRefused, Receipt},
     event::Start,
     protocol::{
@@ -55,13 +56,13 @@ pub(super) fn publish_changes(request: &Request, pod: &str, context: &Context<'_
     let permitted = access::identify(request, context).map_err(access::refuse).and_then(|identity| {
         let topic = topic_of(pod)?;
         access::may_publish(identity.as_deref(), &topic).map_err(access::refuse)?;
-        Ok(topic)
+        Ok((topic, identity))
     });
-    let batch = permitted.and_then(|topic| {
+    let batch = permitted.and_then(|(topic, identity)| {
         if request.body.trim_ascii().is_empty() {
             return Err(Response::error(400, "bad_json", "the body is not JSON: it is empty", None));
         }
-        let form = Changes { topic, ids: Vec::new(), count: 0, failures: 0, failed: None };
+        let form = Changes { topic, identity, ids: Vec::new(), count: 0, failures: 0, failed: None };
         Batch::new(form, &request.body, context.now)
     });
     match batch {
@@ -75,6 +76,8 @@ pub(super) fn publish_changes(request: &Request, pod: &str, context: &Context<'_
 #[derive(Debug)]
 struct Changes {
     topic: Topic,
+    /// Who publishes.
+    identity: Option<Arc<Identity>>,
     /// The ids so far, as JSON and joined by commas.
     ids: Vec<u8>,
     count: usize,
@@ -85,6 +88,10 @@ struct Changes {
 
 impl BatchForm for Changes {
     const TAKES_LINES: bool = false;
+
+    fn asker<'a>(&'a self, context: &Context<'a>) -> Asker<'a> {
+        Asker { identity: self.identity.as_deref(), ..context.asker() }
+    }
 
     fn check(&self, index: usize, entry: &str, context: &Context<'_>) -> Result<Outgoing, Response> {
         if !entry.starts_with('{') {
@@ -126,13 +133,13 @@ impl BatchForm for Changes {
         let (status, code, message) = describe_failure(failed);
         let published = self.count - self.failures;
         let response = match published {
-            0 => Response::error(status, code, message, None),
+            0 => Response::error(status, code, &message, None),
             _ => {
                 let message = format!("{published} of {} events were published; of the others: {message}", self.count);
                 Response::error(status, code, &message, None)
             }
         };
-        if status == 503 { response.with("Retry-After", "1") } else { response }
+        retry_fields(response, failed)
     }
 
     fn held_bytes(&self) -> usize {
@@ -158,7 +165,9 @@ fn check(index: usize, event: &Bytes, context: &Context<'_>) -> Result<(), Respo
     context.hub.bus.check(None, event).map_err(|refused| match refused {
         PublishRefused::TooBig => refuse(413, "too_big", "the event is over the limit"),
         PublishRefused::NotUtf8 | PublishRefused::BadKind => refuse(400, "not_utf8", "the event must be UTF-8 text"),
-        PublishRefused::NoRoom => refuse(503, "overloaded", "the memory budget is spent; nothing was published"),
+        PublishRefused::NoRoom | PublishRefused::Quota(_) => {
+            refuse(503, "overloaded", "the memory budget is spent; nothing was published")
+        }
     })
 }
 

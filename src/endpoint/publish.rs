@@ -1,6 +1,9 @@
 //! `POST /publish…`: events in by HTTP, and the answers to them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -13,7 +16,7 @@ use super::{
     parse_topic, route_place, work,
 };
 use crate::{
-    auth::Identity,
+    auth::{Asker, Identity, Tally, Wanted},
     bus::{AnswerForm, Answered, Complete, Feed, Note, Publication, PublishFailed, PublishRefused, Receipt, Waiting},
     clock::Moment,
     metrics::ReactorMetrics,
@@ -22,6 +25,7 @@ use crate::{
         http::{Request, Response},
         json_values::BadJson,
     },
+    share::Owner,
     topic::Topic,
 };
 
@@ -99,6 +103,10 @@ struct NativeBatch {
 impl BatchForm for NativeBatch {
     const TAKES_LINES: bool = true;
 
+    fn asker<'a>(&'a self, context: &Context<'a>) -> Asker<'a> {
+        Asker { identity: self.identity.as_ref(), ..context.asker() }
+    }
+
     fn check(&self, index: usize, entry: &str, context: &Context<'_>) -> Result<Outgoing, Response> {
         let Entry { topic, kind, data, idempotency_key } = serde_json::from_str(entry)
             .map_err(|error| self.refuse(Some(index), &BadJson { message: error.to_string(), at: 0 }))?;
@@ -130,7 +138,10 @@ impl BatchForm for NativeBatch {
         }
         body.push(b']');
         // Validation is all or nothing; a source that fails half-way is told entry by entry.
-        Response::json_text(self.failed.map_or(200, |failed| describe_failure(failed).0), body)
+        match self.failed {
+            None => Response::json_text(200, body),
+            Some(failed) => retry_fields(Response::json_text(describe_failure(failed).0, body), failed),
+        }
     }
 
     fn held_bytes(&self) -> usize {
@@ -164,7 +175,7 @@ fn check(
             Err(Response::error(413, "too_big", "the payload is over the limit", Some(field)))
         }
         Err(PublishRefused::BadKind) => Err(Response::error(400, "bad_type", BAD_KIND, Some("type"))),
-        Err(PublishRefused::NoRoom) => Err(fail_response(PublishFailed::NoRoom)),
+        Err(refused @ (PublishRefused::NoRoom | PublishRefused::Quota(_))) => Err(fail_response(refused.into())),
     }
 }
 
@@ -188,14 +199,25 @@ pub(super) fn publish_then(
     respond(batch, AnswerForm::Custom(complete), context)
 }
 
-/// Publishes `batch`. `None`: a note will bring the receipts to the connection.
+/// Publishes `batch`: the one gate through which all that clients publish comes, whatever they speak. `None`: a note will bring the receipts to the connection.
 pub(super) fn submit(batch: Vec<Outgoing>, form: AnswerForm, context: &Context<'_>) -> Option<(Waiting, Vec<Receipt>)> {
     // Looked at first, so that a batch is refused as a whole.
     if context.hub.bus.budget().is_spent() {
         let receipts = vec![Err(PublishFailed::NoRoom); batch.len()];
         return Some((waiting_for(&batch, form, context), receipts));
     }
-    publish_part(batch, form, context)
+    let mut tally = Tally::default();
+    let quotas = &context.hub.quotas;
+    for it in &batch {
+        quotas.add(&mut tally, context.asker(), Wanted { topic: &it.topic, bytes: it.data.len() });
+    }
+    match quotas.admit(context.asker(), &tally, context.now) {
+        Ok(owners) => publish_part(batch, owners.as_deref(), form, context),
+        Err(refused) => {
+            let receipts = vec![Err(PublishFailed::Quota(refused)); batch.len()];
+            Some((waiting_for(&batch, form, context), receipts))
+        }
+    }
 }
 
 fn waiting_for(batch: &[Outgoing], form: AnswerForm, context: &Context<'_>) -> Waiting {
@@ -203,9 +225,10 @@ fn waiting_for(batch: &[Outgoing], form: AnswerForm, context: &Context<'_>) -> W
     Waiting { topics, began: context.now, form }
 }
 
-/// The same for a part of a batch whose first part went through.
+/// Publishes events that the quotas have let through. `owners`: for whom each of them is held, in order.
 pub(super) fn publish_part(
     batch: Vec<Outgoing>,
+    owners: Option<&[Arc<Owner>]>,
     form: AnswerForm,
     context: &Context<'_>,
 ) -> Option<(Waiting, Vec<Receipt>)> {
@@ -216,7 +239,11 @@ pub(super) fn publish_part(
     let mut receipts = vec![Ok(None); outward.len() + inward.len()];
     let mut feed = bus.feed();
     for (index, outgoing) in inward {
+        feed.hold_for(owners.as_ref().map(|owners| Arc::clone(&owners[index])));
         receipts[index] = publish_here(&mut feed, outgoing, context.now);
+        if let Err(PublishFailed::Quota(refused)) = receipts[index] {
+            context.hub.quotas.count(refused);
+        }
     }
     drop(feed);
     if outward.is_empty() {
@@ -233,7 +260,7 @@ fn publish_here(feed: &mut Feed<'_>, outgoing: Outgoing, now: Moment) -> Receipt
         None => feed.publish(&topic, kind.as_deref(), data, now),
     };
     // Every other check was passed before.
-    published.map(Some).map_err(|_| PublishFailed::NoRoom)
+    published.map(Some).map_err(PublishFailed::from)
 }
 
 /// Gives `batch` to the sources it goes out through; the last answer to come in sends them all back as one note.
@@ -329,7 +356,7 @@ pub fn complete_command(
             Ok(id) => fanfare_v1::write_published(topic, *id, reference, out),
             Err(failed) => {
                 let (_, code, message) = describe_failure(*failed);
-                fanfare_v1::write_error(code, message, reference, out);
+                fanfare_v1::write_error(code, &message, reference, out);
             }
         }
     }
@@ -346,12 +373,30 @@ pub fn complete_frames(waiting: Waiting, receipts: &[Receipt], metrics: &Reactor
 
 fn fail_response(failed: PublishFailed) -> Response {
     let (status, code, message) = describe_failure(failed);
-    let response = Response::error(status, code, message, None);
-    if status == 503 { response.with("Retry-After", "1") } else { response }
+    retry_fields(Response::error(status, code, &message, None), failed)
 }
 
-pub(super) fn describe_failure(failed: PublishFailed) -> (u16, &'static str, &'static str) {
+/// `response` with when to try again.
+pub(super) fn retry_fields(response: Response, failed: PublishFailed) -> Response {
+    match retry_after_s(failed) {
+        Some(seconds) => response.with("Retry-After", seconds.to_string()),
+        None => response,
+    }
+}
+
+/// In how many seconds it may go better.
+pub(super) fn retry_after_s(failed: PublishFailed) -> Option<u32> {
     match failed {
+        PublishFailed::Quota(refused) => Some(refused.retry_after_s),
+        PublishFailed::NoRoom | PublishFailed::QueueFull | PublishFailed::Unavailable => Some(1),
+        PublishFailed::Refused(_) => None,
+        PublishFailed::Unknown => None,
+    }
+}
+
+pub(super) fn describe_failure(failed: PublishFailed) -> (u16, &'static str, Cow<'static, str>) {
+    let (status, code, message) = match failed {
+        PublishFailed::Quota(refused) => return (429, "quota_exceeded", refused.to_string().into()),
         PublishFailed::NoRoom => (503, "overloaded", "the memory budget is spent; nothing was published"),
         PublishFailed::QueueFull => (503, "overloaded", "too many events wait for the source; nothing was published"),
         PublishFailed::Unavailable => (503, "unavailable", "the source cannot be reached; nothing was published"),
@@ -359,5 +404,6 @@ pub(super) fn describe_failure(failed: PublishFailed) -> (u16, &'static str, &'s
         PublishFailed::Unknown => {
             (504, "unknown_outcome", "the source did not answer; the event may have been published")
         }
-    }
+    };
+    (status, code, message.into())
 }

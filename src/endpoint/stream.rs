@@ -58,7 +58,7 @@ pub(super) fn open_websocket(request: &Request, _: &str, context: &Context<'_>) 
     match topics {
         Ok(topics) => match denied(identity.as_deref(), &topics) {
             Some(denied) => access::turn_away(request, denied),
-            None => OpenWebSocket { accepted, dialect, topics, identity }.into(),
+            None => OpenWebSocket { accepted, dialect, topics, identity, hold: None }.into(),
         },
         Err(response) => response.into(),
     }

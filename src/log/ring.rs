@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use crate::{
-    budget::Budget,
+    budget::{Budget, Pressure},
     clock::Moment,
     event::{Event, EventId, Position, Start},
     gap::{Gap, GapReason},
@@ -41,15 +41,15 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// As it is to be at present: shorter while the memory budget is tight. What a reader that keeps up may be behind by
+    /// As it is to be at present: shorter while the memory budget, or the share of whoever publishes, is tight. What a reader that keeps up may be behind by
     /// in passing stays: publishers are refused before such a reader loses anything.
-    pub fn within(&self, budget: &Budget) -> Self {
-        if !budget.is_tight() {
+    pub fn within(&self, pressure: Pressure) -> Self {
+        if !pressure.is_tight() {
             return *self;
         }
         let shorten = |bounds: Bounds, least: usize, least_bytes: usize| Bounds {
-            count: budget.shorten(bounds.count).max(least.min(bounds.count)),
-            bytes: budget.shorten(bounds.bytes).max(least_bytes.min(bounds.bytes)),
+            count: pressure.shorten(bounds.count).max(least.min(bounds.count)),
+            bytes: pressure.shorten(bounds.bytes).max(least_bytes.min(bounds.bytes)),
             age: bounds.age,
         };
         Self { history: shorten(self.history, 0, 0), lag: shorten(self.lag, LAG_MIN, LAG_BYTES_MIN) }
@@ -254,6 +254,13 @@ impl Ring {
         if self.entries.is_empty() {
             self.entries = VecDeque::new();
         }
+    }
+
+    /// The same for `retention` as it is to be at present: one tenant's logs shorten when its share is tight, and those of others
+    /// do not. Whose log it is the newest event tells.
+    pub fn trim_within(&mut self, retention: &Retention, budget: &Budget, now: Moment) {
+        let of_owner = self.entries.back().map(|newest| newest.event.charge.owner_pressure()).unwrap_or_default();
+        self.trim(&retention.within(budget.pressure().or_tighter(of_owner)), now);
     }
 
     fn fits(&self, bounds: &Bounds, age: Duration) -> bool {

@@ -26,9 +26,11 @@ type Labels = Vec<(&'static str, String)>;
 
 impl Metrics {
     /// All figures of the hub over `bus`, in OpenMetrics text.
-    pub fn exposition(&self, bus: &Bus) -> String {
+    pub fn exposition(&self, bus: &Bus, quotas: &QuotaFigures) -> String {
         let mut registry = Registry::default();
-        let families = Families { rows: self.rows(bus) };
+        let mut rows = self.rows(bus);
+        rows.extend(quota_rows(quotas));
+        let families = Families { rows };
         registry.register_collector(Box::new(families));
         let mut text = String::new();
         // Writing into a String cannot fail.
@@ -199,6 +201,25 @@ impl Metrics {
                 .with(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], Value::Number(1)),
         ]
     }
+}
+
+/// What quotas have refused and whom they remember.
+#[derive(Debug)]
+pub struct QuotaFigures {
+    /// How often, by the rule's name and its limit's. Rules are the operator's, so their names are no user's.
+    pub refusals: Vec<(&'static str, &'static str, u64)>,
+    /// Tenants remembered.
+    pub tenants: u64,
+}
+
+fn quota_rows(quotas: &QuotaFigures) -> Vec<Family> {
+    let mut refusals = Family::counter("fanfare_quota_refusals", "What quotas have refused, by rule and limit");
+    for (rule, limit, count) in &quotas.refusals {
+        let labels = vec![("rule", (*rule).to_owned()), ("limit", (*limit).to_owned())];
+        refusals.add(labels, Value::Number(*count));
+    }
+    let tenants = Family::gauge("fanfare_quota_tenants", "Subjects, API keys and addresses whose use is remembered");
+    vec![refusals, tenants.of(quotas.tenants)]
 }
 
 /// What `/proc/self` says; nothing where there is no such thing.

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-pub use exposition::CONTENT_TYPE;
+pub use exposition::{CONTENT_TYPE, QuotaFigures};
 pub use histogram::{Histogram, Snapshot};
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Moment;
+use crate::{bucket::Bucket, clock::Moment};
 
 /// A limit on messages, and how long a peer may stay over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub(super) enum Verdict {
 /// One peer's bucket.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rate {
-    /// When the bucket will be empty: each message fills it by one message's time (the generic cell rate algorithm).
-    empty_at: Moment,
+    /// Each message fills it by one message's time.
+    bucket: Bucket,
     /// Since when messages have been ignored; zero: they are not.
     over_since: Moment,
 }
@@ -43,9 +43,9 @@ impl Rate {
     /// Judges a message that came `now`.
     pub(super) fn judge(&mut self, limit: &RateLimit, now: Moment) -> Verdict {
         let cost = Duration::from_secs(1) / limit.messages_per_second.max(1);
-        let level = self.empty_at.since(now);
-        if level + cost <= Duration::from_secs(1) {
-            self.empty_at = self.empty_at.max(now) + cost;
+        let level = self.bucket.level(now);
+        if self.bucket.check(cost, now).is_ok() {
+            self.bucket.fill(cost, now);
             // Only a bucket that had time to run half empty ends a spell over the limit: a peer that sends steadily
             // above it gets every tenth message through, and is over it all the same.
             if level <= Duration::from_millis(500) {

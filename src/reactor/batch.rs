@@ -135,7 +135,7 @@ impl Batches {
         connection: &mut Connection<N::Stream>,
         group: u32,
         newest: bool,
-        topics: &mut TopicTable,
+        topics: &TopicTable,
         metrics: &ReactorMetrics,
         now: Moment,
     ) -> Outcome {
@@ -175,6 +175,21 @@ impl Batches {
         Outcome { visit, topic: 0, is_level: false }
     }
 
+    /// Finds the subscriptions that are behind. The topic whose log has passed its cursor, if there is one.
+    fn find_active(&mut self, subscriptions: &[Subscription], topics: &TopicTable) -> Option<u32> {
+        self.active.clear();
+        for (index, it) in subscriptions.iter().enumerate() {
+            let Some(topic) = topics.get(it.topic) else { continue };
+            if it.cursor < topic.ring.oldest() {
+                return Some(it.topic);
+            }
+            if let Some(event) = topic.ring.event(it.cursor) {
+                self.active.push(Active { subscription: index as u16, accepted: event.accepted });
+            }
+        }
+        None
+    }
+
     /// Makes the batch that the connection is owed.
     #[inline(never)]
     fn fill<S>(
@@ -186,15 +201,8 @@ impl Batches {
         metrics: &ReactorMetrics,
         now: Moment,
     ) -> Filled {
-        self.active.clear();
-        for (index, it) in connection.subscriptions.iter().enumerate() {
-            let Some(topic) = topics.get(it.topic) else { continue };
-            if it.cursor < topic.ring.oldest() {
-                return Filled::Stranded(it.topic);
-            }
-            if let Some(event) = topic.ring.event(it.cursor) {
-                self.active.push(Active { subscription: index as u16, accepted: event.accepted });
-            }
+        if let Some(topic) = self.find_active(&connection.subscriptions, topics) {
+            return Filled::Stranded(topic);
         }
         let Ok(session) = &mut connection.session else { return Filled::Level };
         let Some(format) = session.format().filter(|_| !self.active.is_empty()) else { return Filled::Level };

@@ -80,6 +80,9 @@ pub(super) const POLLED: u16 = 2048;
 /// A session that takes no connection's place yet: requests carry it, and its client has entered no namespace.
 pub(super) const UNCOUNTED: u16 = 4096;
 
+/// Its last publication was refused by a quota: it is read when those go on that stopped early.
+pub(super) const OVER_QUOTA: u16 = 4096;
+
 impl State {
     #[inline]
     pub(super) fn has(self, bits: u16) -> bool {
@@ -97,12 +100,12 @@ impl State {
     /// Whether a lap may write to it at once: nothing is owed to it before the log.
     #[inline]
     pub(super) fn is_clear(self) -> bool {
-        self.bits & !(READ_AGAIN | PEER_ENDED | REPLAYING) == 0
+        self.bits & !(READ_AGAIN | PEER_ENDED | REPLAYING | OVER_QUOTA) == 0
     }
 
     /// Whether its own flush may write the log to it.
     pub(super) fn may_catch_up(self) -> bool {
-        self.bits & !(READ_AGAIN | PEER_ENDED | REPLAYING | BEHIND) == 0
+        self.bits & !(READ_AGAIN | PEER_ENDED | REPLAYING | BEHIND | OVER_QUOTA) == 0
     }
 }
 

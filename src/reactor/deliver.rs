@@ -86,8 +86,7 @@ impl<N: Net> Reactor<N> {
                 continue;
             }
             let batches = &mut self.gathers.batches;
-            let outcome =
-                batches.visit(&mut self.net, connection, group, false, &mut self.topics, &self.metrics, self.now);
+            let outcome = batches.visit(&mut self.net, connection, group, false, &self.topics, &self.metrics, self.now);
             visits += usize::from(!outcome.is_level);
             if outcome.visit != Visit::AtHead {
                 let mut aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded);
@@ -178,8 +177,7 @@ impl<N: Net> Reactor<N> {
         let conflates = |topic: u32| self.topics.get(topic).is_some_and(LocalTopic::conflates);
         let newest = connection.state.has(BEHIND) && connection.subscriptions.iter().any(|it| conflates(it.topic));
         let batches = &mut self.gathers.batches;
-        let outcome =
-            batches.visit(&mut self.net, connection, group, newest, &mut self.topics, &self.metrics, self.now);
+        let outcome = batches.visit(&mut self.net, connection, group, newest, &self.topics, &self.metrics, self.now);
         self.gathers.settle(&self.metrics, self.now);
         if outcome.visit == Visit::AtHead {
             connection.state.clear(BEHIND);

@@ -104,6 +104,7 @@ impl<N: Net> Reactor<N> {
 
     fn leave(&mut self, slot: u32, close: Close) {
         self.unlisten_all(slot);
+        self.holds.remove(&slot);
         self.leave_engine(slot);
         let Some(connection) = self.connections.at(slot) else { return };
         tracing::debug!(

@@ -4,13 +4,14 @@ use std::{io, sync::Arc};
 
 use super::{
     READ_BUFFER_BYTES, Reactor,
-    connection::{CLOSING, DOOMED, LINGERING, PEER_ENDED, READ_AGAIN, REPLAYING},
+    connection::{CLOSING, DOOMED, LINGERING, OVER_QUOTA, PEER_ENDED, READ_AGAIN, REPLAYING},
     net::Net,
+    subscribe::close_of,
     timers::jittered,
 };
 use crate::{
     close::Close,
-    endpoint::{self, Answer, Context, OpenSse, OpenWebSocket, Overload, Phase, Reply},
+    endpoint::{self, Answer, OpenSse, OpenWebSocket, Phase, Reply},
     event::{EventId, Start},
     frame::SseForm,
     metrics::Transport,
@@ -20,11 +21,14 @@ use crate::{
         sse,
         websocket::{self, Message},
     },
+    share::Hold,
     topic::Topic,
 };
 
 /// Reads per connection and turn; what is left comes next turn, so that one peer cannot hold up the rest.
 const READS_PER_TURN: usize = 4;
+/// Requests answered per connection and turn, of those that a peer sends without waiting for the answers.
+const REQUESTS_PER_TURN: usize = 16;
 /// Unfinished requests no larger than this are read on whatever the memory budget says: to find out what is asked for.
 const HELD_BYTES_SPARED: usize = 16 * 1024;
 
@@ -42,6 +46,9 @@ impl<N: Net> Reactor<N> {
                     if !connection.state.has(CLOSING | LINGERING) {
                         self.receive(slot, count);
                     }
+                    if self.connections.at(slot).is_some_and(|connection| connection.state.has(READ_AGAIN)) {
+                        return;
+                    }
                     // A short read has emptied the socket: what comes later is told of anew.
                     if count < READ_BUFFER_BYTES && !ending {
                         return;
@@ -52,12 +59,17 @@ impl<N: Net> Reactor<N> {
                 Err(_) => return self.end(slot, Close::PeerGone),
             }
         }
-        let token = self.connections.token(slot);
-        if let Some(connection) = self.connections.at(slot)
-            && !connection.state.has(READ_AGAIN)
-        {
-            connection.state.set(READ_AGAIN);
-            self.read_again.push(token);
+        self.read_later(slot);
+    }
+
+    /// Goes on where the connection stopped early: with the requests that it has read and not answered, and then with what waits
+    /// at its socket.
+    pub(super) fn continue_reading(&mut self, slot: u32) {
+        self.advance_session(slot, &mut []);
+        self.continue_session(slot);
+        if self.connections.at(slot).is_some_and(|connection| !connection.state.has(READ_AGAIN)) {
+            // The end may wait behind what was left, and will not be told of again.
+            self.read(slot, true);
         }
     }
 
@@ -104,6 +116,7 @@ impl<N: Net> Reactor<N> {
 
     /// Takes the session through what it has kept: requests that came while another was being answered.
     pub(super) fn continue_session(&mut self, mut slot: u32) {
+        let mut requests = 0;
         while !self.asks.is_empty() {
             if self.owes_too_much(slot) {
                 self.asks.clear();
@@ -119,7 +132,10 @@ impl<N: Net> Reactor<N> {
             // What came behind an upgrade's head is answered first. Mostly there is none, and the memory serves the next.
             if self.asks.is_empty() {
                 self.asks = asks;
-                if was_request {
+                requests += usize::from(was_request);
+                if was_request && (requests == REQUESTS_PER_TURN || self.is_over_quota(slot)) {
+                    self.read_later(slot);
+                } else if was_request {
                     self.advance_session(slot, &mut []);
                 }
             }
@@ -159,9 +175,7 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.at(slot) else { return slot };
         let is_session = matches!(connection.session, Ok(Session::Engine(_)));
         let (door, identity) = ((connection.admin, connection.overload), connection.identity.clone());
-        // A proxy that does not say for whom it asks is nobody in particular.
-        let peer = connection.peer.filter(|peer| !self.config.trusted.contains(Some(*peer)));
-        let context = Context { peer, ..self.context(&hub, slot, door, identity.as_deref()) };
+        let context = self.context(&hub, slot, door, identity.as_deref());
         match ask {
             Ask::Source(source) => self.take_source(slot, source),
             Ask::Request(request) => {
@@ -255,6 +269,11 @@ impl<N: Net> Reactor<N> {
     pub(super) fn respond(&mut self, slot: u32, route: usize, response: &Response) {
         self.metrics.on_request(route, response.status);
         let Some(connection) = self.connections.at(slot) else { return };
+        if response.status == 429 {
+            connection.state.set(OVER_QUOTA);
+        } else {
+            connection.state.clear(OVER_QUOTA);
+        }
         let Ok(Session::Http(http)) = &mut connection.session else { return };
         let goes_on = if self.phase == Phase::Serving {
             http.respond(response, self.net.date(), &mut connection.outbox)
@@ -269,6 +288,10 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    fn is_over_quota(&mut self, slot: u32) -> bool {
+        self.connections.at(slot).is_some_and(|connection| connection.state.has(OVER_QUOTA))
+    }
+
     /// The request is answered later, and then with these fields as well.
     pub(super) fn keep_fields(&mut self, slot: u32, fields: Vec<(&'static str, String)>) {
         if let Some(connection) = self.connections.at(slot)
@@ -279,7 +302,8 @@ impl<N: Net> Reactor<N> {
     }
 
     fn open_sse(&mut self, slot: u32, version: Version, open: OpenSse) {
-        let OpenSse { topics, named, tells_place, mut manners, headers, identity } = open;
+        let OpenSse { topics, named, tells_place, mut manners, headers, identity, hold } = open;
+        self.keep_hold(slot, hold);
         let retry_ms = self.retry_ms();
         if let Some(manners) = &mut manners {
             manners.begin(self.now, |interval| jittered(interval, &mut self.random));
@@ -292,8 +316,12 @@ impl<N: Net> Reactor<N> {
         connection.identity = identity;
         if !form.with_id {
             let begin = |topic: u32| TopicCursor { topic, id: EventId::default(), began: 0 };
-            let begun = topics.iter().map(|(topic, _)| self.try_attach(topic).map(begin)).collect::<Result<_, _>>();
-            let Ok(begun) = begun else { return self.end(slot, Overload::Memory.close()) };
+            let begun =
+                topics.iter().map(|(topic, _)| self.try_attach(slot, topic).map(begin)).collect::<Result<_, _>>();
+            let begun = match begun {
+                Ok(begun) => begun,
+                Err(refused) => return self.end(slot, close_of(refused)),
+            };
             let cursors = Some(Box::new(begun));
             if let Some(connection) = self.connections.at(slot)
                 && let Ok(Session::Sse(stream)) = &mut connection.session
@@ -304,8 +332,15 @@ impl<N: Net> Reactor<N> {
         self.begin_stream(slot, Transport::Sse, &topics);
     }
 
+    fn keep_hold(&mut self, slot: u32, hold: Option<Hold>) {
+        if let Some(hold) = hold {
+            self.holds.insert(slot, hold);
+        }
+    }
+
     fn open_websocket(&mut self, slot: u32, open: OpenWebSocket) {
-        let OpenWebSocket { accepted, dialect, topics, identity } = open;
+        let OpenWebSocket { accepted, dialect, topics, identity, hold } = open;
+        self.keep_hold(slot, hold);
         let Some(connection) = self.connections.at(slot) else { return };
         connection.identity = identity;
         websocket::write_accept(&accepted, self.net.date(), connection.outbox.buffer());

@@ -70,6 +70,7 @@ use crate::{
     gap::Gap,
     metrics::ReactorMetrics,
     protocol::{Ask, Limits, proxy::Trusted},
+    share::Hold,
 };
 use connection::Connection;
 use ending::Farewell;
@@ -168,6 +169,10 @@ pub enum Flow {
 
 /// The longest sleep: `/health` takes a reactor that has not turned for much longer as stuck.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
+/// For how long, in each turn, connections are read that the poll has just told of. The rest goes on in the next.
+const FRESH_TIME: Duration = Duration::from_millis(1);
+/// For how long, in each turn, those go on that stopped early.
+const AGAIN_TIME: Duration = Duration::from_micros(500);
 /// Bytes taken per read. One buffer per reactor: an idle connection owns none.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -198,7 +203,8 @@ pub struct Reactor<N: Net> {
     accept_retry: Option<Moment>,
     /// Connections beyond the limit, in the order in which they came. Some may be gone already.
     refused: VecDeque<Token>,
-    read_again: Vec<Token>,
+    /// Connections that stopped early, in the order in which they go on.
+    read_again: VecDeque<Token>,
     write_again: Vec<u32>,
     dirty: Vec<u32>,
     /// Connections found broken or fallen while something else was borrowed: to be ended in the same turn.
@@ -209,6 +215,8 @@ pub struct Reactor<N: Net> {
     replays: Replays,
     engines: Engines,
     works: Works,
+    /// What streams hold of their tenants' `connections`, where a quota bounds them.
+    holds: HashMap<u32, Hold, foldhash::fast::RandomState>,
     doomed: Vec<u32>,
     /// Connections that take long to take their last bytes.
     farewells: HashMap<u32, Farewell, foldhash::fast::RandomState>,
@@ -254,7 +262,7 @@ impl<N: Net> Reactor<N> {
             accept_again: Vec::new(),
             accept_retry: None,
             refused: VecDeque::new(),
-            read_again: Vec::new(),
+            read_again: VecDeque::new(),
             write_again: Vec::new(),
             dirty: Vec::new(),
             to_end: Vec::new(),
@@ -263,6 +271,7 @@ impl<N: Net> Reactor<N> {
             replays: Replays::default(),
             engines: Engines::default(),
             works: Works::default(),
+            holds: HashMap::default(),
             doomed: Vec::new(),
             farewells: HashMap::default(),
             blocked: 0,
@@ -352,19 +361,15 @@ impl<N: Net> Reactor<N> {
         timer.min(accept).min(rest).min(session).min(SLEEP_MAX)
     }
 
-    /// Connections become ready for more: those the poll told of, and those that stopped early last time.
+    /// Connections become ready for more: first those the poll tells of, so that whoever asks little is served at once, then
+    /// those that stopped early, in turn and for [`AGAIN_TIME`] together. Who has more than a turn's worth, or is over its quota,
+    /// thus has a part of each turn and never the whole of it, through however many connections it comes.
     fn take_readiness(&mut self) {
-        for token in std::mem::take(&mut self.read_again) {
-            if let Some(connection) = self.connections.named(token) {
-                connection.state.clear(connection::READ_AGAIN);
-                // The end may wait behind what was left, and will not be told of again.
-                self.read(token.slot, true);
-            }
-        }
         for slot in std::mem::take(&mut self.write_again) {
             self.flush(slot);
         }
         let ready = std::mem::take(&mut self.ready);
+        let deadline = self.net.now() + FRESH_TIME;
         for event in &ready {
             if let Ready::Connection { token, readable, writable, ending } = *event
                 && self.connections.named(token).is_some()
@@ -373,11 +378,46 @@ impl<N: Net> Reactor<N> {
                     self.unblock(token.slot);
                 }
                 if readable || ending {
-                    self.read(token.slot, ending);
+                    self.read_fresh(token, ending, deadline);
                 }
             }
         }
         self.ready = ready;
+        let deadline = self.net.now() + AGAIN_TIME;
+        for _ in 0..self.read_again.len() {
+            let Some(token) = self.read_again.pop_front() else { return };
+            if let Some(connection) = self.connections.named(token) {
+                connection.state.clear(connection::READ_AGAIN);
+                self.continue_reading(token.slot);
+            }
+            if deadline <= self.net.now() {
+                return;
+            }
+        }
+    }
+
+    /// The poll has told of something to read.
+    fn read_fresh(&mut self, token: Token, ending: bool, deadline: Moment) {
+        let Some(connection) = self.connections.named(token) else { return };
+        let state = connection.state;
+        if state.has(connection::READ_AGAIN) {
+            // It is on its way, and the end, if it waits, is found there.
+        } else if state.has(connection::OVER_QUOTA) || deadline <= self.net.now() {
+            self.read_later(token.slot);
+        } else {
+            self.read(token.slot, ending);
+        }
+    }
+
+    /// The connection goes on in its turn: no edge will tell of what it has left.
+    fn read_later(&mut self, slot: u32) {
+        let token = self.connections.token(slot);
+        if let Some(connection) = self.connections.at(slot)
+            && !connection.state.has(connection::READ_AGAIN)
+        {
+            connection.state.set(connection::READ_AGAIN);
+            self.read_again.push_back(token);
+        }
     }
 
     /// The peer has made room.
@@ -422,7 +462,9 @@ impl<N: Net> Reactor<N> {
         identity: Option<&'hub Identity>,
     ) -> Context<'hub> {
         let token = self.connections.token(slot).pack();
-        Context { hub, reactor: self.index, token, now: self.now, admin, overload, identity, peer: None }
+        let peer = self.connections.peek(slot).and_then(|connection| connection.peer);
+        let peer = peer.filter(|peer| !self.config.trusted.contains(Some(*peer)));
+        Context { hub, reactor: self.index, token, now: self.now, admin, overload, identity, peer }
     }
 
     fn retry_ms(&mut self) -> u64 {

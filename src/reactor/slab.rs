@@ -44,6 +44,11 @@ impl<T> Slab<T> {
         self.slots.get_mut(slot as usize)?.value.as_mut()
     }
 
+    /// The same, to be looked at.
+    pub(super) fn peek(&self, slot: u32) -> Option<&T> {
+        self.slots.get(slot as usize)?.value.as_ref()
+    }
+
     /// The connection of this token, if it still lives.
     pub(super) fn named(&mut self, token: Token) -> Option<&mut T> {
         let place = self.slots.get_mut(token.slot as usize)?;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rand::RngExt;
 use serde_json::value::RawValue;
 
-use super::{Reactor, net::Net, subscribe::NO_ROOM, table::Purpose};
+use super::{Reactor, net::Net, subscribe::describe_refused, table::Purpose};
 use crate::{
     auth::Identity,
     endpoint::{
@@ -261,8 +261,12 @@ impl<N: Net> Reactor<N> {
         if self.hub.config.topics_per_connection_max <= held {
             return self.take_socket_replies(slot, errand, refused);
         }
-        let Ok(place) = self.try_attach(topic) else {
-            return self.refuse_errand(slot, errand, "Overloaded", NO_ROOM);
+        let place = match self.try_attach(slot, topic) {
+            Ok(place) => place,
+            Err(refused) => {
+                let (code, why) = describe_refused(refused);
+                return self.refuse_errand(slot, errand, code, &why);
+            }
         };
         if self.is_reading(slot, place) {
             return self.join_reader(slot, place, errand, done);

@@ -1,6 +1,9 @@
 //! Subscriptions: a connection begins and ends to listen to topics.
 
-use std::sync::atomic::Ordering;
+use std::{
+    borrow::Cow,
+    sync::{Arc, atomic::Ordering},
+};
 
 use serde_json::value::RawValue;
 
@@ -11,7 +14,9 @@ use super::{
     table::{Purpose, Waiter},
 };
 use crate::{
-    bus::{Attachment, NoRoom},
+    budget::ChargeRefused,
+    bus::Attachment,
+    close::Close,
     endpoint::Overload,
     event::{EventId, Position, Start},
     gap::{Gap, GapReason},
@@ -20,8 +25,22 @@ use crate::{
     topic::Topic,
 };
 
-/// Why there is no new subscription while the memory budget is spent.
-pub(super) const NO_ROOM: &str = "the memory budget is spent; try again later";
+/// What a subscriber is told of a refusal: a code, and a sentence.
+pub(super) fn describe_refused(refused: ChargeRefused) -> (&'static str, Cow<'static, str>) {
+    match refused {
+        ChargeRefused::NoRoom => ("Overloaded", "the memory budget is spent; try again later".into()),
+        ChargeRefused::Quota(refused) => ("QuotaExceeded", refused.to_string().into()),
+    }
+}
+
+/// How a stream ends that was refused so.
+pub(super) fn close_of(refused: ChargeRefused) -> Close {
+    match refused {
+        ChargeRefused::NoRoom => Overload::Memory.close(),
+        ChargeRefused::Quota(_) => Close::TryLater("a quota of topics is used up"),
+    }
+}
+
 /// What a subscription is taken to weigh, in bytes: its places with the connection and among the topic's listeners, which
 /// grow by doubling, or the place of one that waits for its topic.
 const SUBSCRIPTION_BYTES: usize = 64;
@@ -33,9 +52,9 @@ impl<N: Net> Reactor<N> {
     /// sees the stream open may rely on getting what is published from then on.
     pub(super) fn subscribe_stream(&mut self, slot: u32, topics: &[(Topic, Start)]) {
         for (topic, start) in topics {
-            match self.try_attach(topic) {
+            match self.try_attach(slot, topic) {
                 Ok(place) => self.subscribe(slot, place, *start, Purpose::Opening),
-                Err(NoRoom) => return self.end(slot, Overload::Memory.close()),
+                Err(refused) => return self.end(slot, close_of(refused)),
             }
         }
         self.check_opened(slot);
@@ -65,10 +84,11 @@ impl<N: Net> Reactor<N> {
             let text = refuse("AlreadySubscribed", "this connection listens to the topic already");
             return self.send_message(slot, &text);
         }
-        match self.try_attach(topic) {
+        match self.try_attach(slot, topic) {
             Ok(place) => self.subscribe(slot, place, start, Purpose::Command(reference)),
-            Err(NoRoom) => {
-                let text = refuse("Overloaded", NO_ROOM);
+            Err(refused) => {
+                let (code, why) = describe_refused(refused);
+                let text = refuse(code, &why);
                 self.send_message(slot, &text);
             }
         }
@@ -362,15 +382,24 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// The same for a new subscription, which is refused while the memory budget is spent.
-    pub(super) fn try_attach(&mut self, topic: &Topic) -> Result<u32, NoRoom> {
+    /// The same for a new subscription of the connection, which is refused while the memory budget is spent, or if the topic
+    /// does not exist and its tenant may hold no more.
+    pub(super) fn try_attach(&mut self, slot: u32, topic: &Topic) -> Result<u32, ChargeRefused> {
         if self.hub.bus.budget().is_spent() {
-            return Err(NoRoom);
+            return Err(ChargeRefused::NoRoom);
         }
-        match self.topics.place_of(topic) {
-            Some(place) => Ok(place),
-            None => Ok(self.take_in_topic(self.hub.bus.try_attach(topic, self.index)?)),
+        if let Some(place) = self.topics.place_of(topic) {
+            return Ok(place);
         }
+        let hub = Arc::clone(&self.hub);
+        let identity = self.connections.at(slot).and_then(|connection| connection.identity.clone());
+        let asker = self.context(&hub, slot, (false, None), identity.as_deref()).asker();
+        let owner = hub.quotas.topic_owner(asker, topic, self.now);
+        let attached = hub.bus.try_attach(topic, self.index, owner.as_ref());
+        if let Err(ChargeRefused::Quota(refused)) = attached {
+            hub.quotas.count(refused);
+        }
+        Ok(self.take_in_topic(attached?))
     }
 
     fn take_in_topic(&mut self, attachment: Attachment) -> u32 {

@@ -167,7 +167,7 @@ impl LocalTopic {
 
     /// Drops what is beyond its bounds.
     fn trim(&mut self, budget: &Budget, now: Moment) {
-        self.ring.trim(&self.state.class.retention.within(budget), now);
+        self.ring.trim_within(&self.state.class.retention, budget, now);
         if let Some(newest) = &mut self.newest
             && 2 * self.ring.len() + KEYS_SPARED < newest.len()
         {

@@ -133,7 +133,7 @@ impl<N: Net> Reactor<N> {
             entry.probe = None;
         }
         // What has arrived with the upgrade was told of under the old name.
-        self.read_again.push(token);
+        self.read_again.push_back(token);
         connection.state.set(READ_AGAIN);
         self.settle_charge(slot);
         self.mark_dirty(session);

@@ -6,10 +6,12 @@ use crate::{
 };
 
 /// Plain values that everyone may use.
-const VOCABULARY: &[&str] = &["budget", "clock", "close", "event", "frame", "gap", "outbox", "topic"];
+const VOCABULARY: &[&str] =
+    &["bucket", "budget", "clock", "close", "event", "frame", "gap", "outbox", "share", "topic"];
 
 /// Which parts, besides the vocabulary and itself, each part may use. `*` stands for all.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("bucket", &[]),
     ("budget", &[]),
     ("clock", &[]),
     ("close", &[]),
@@ -17,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("frame", &[]),
     ("gap", &[]),
     ("outbox", &[]),
+    ("share", &[]),
     ("topic", &[]),
     ("protocol", &[]),
     ("log", &[]),
@@ -43,7 +46,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// What `config` may take from a folder: the types that the folder is configured in, and the modules they are in.
 #[rustfmt::skip]
 const CONFIGURING: &[&str] = &[
-    "Algorithm", "ApiKey", "Mode", "Rules", "SameSite", "Secrets", "Settings",
+    "Algorithm", "ApiKey", "Mode", "QuotaConfig", "QuotaRule", "Rules", "Who", "SameSite", "Secrets", "Settings",
     "Bounds", "Class", "Config", "Cors", "EngineLimits", "Esp", "Limits", "LogKind", "Policy", "RateLimit", "RedisUrl",
     "Retention", "SentinelLogin", "StoreUrl", "generator", "http", "proxy", "redis_pubsub", "redis_stream", "store",
     "websocket",

@@ -116,7 +116,8 @@ fn show_headers(request: &Request, _: &str, _: &Context<'_>) -> Answer {
 fn open_echo(request: &Request, _: &str, _: &Context<'_>) -> Answer {
     match websocket::accept(request, &["echo"]) {
         Ok(accepted) => {
-            OpenWebSocket { accepted, dialect: Dialect::Messages, topics: Vec::new(), identity: None }.into()
+            OpenWebSocket { accepted, dialect: Dialect::Messages, topics: Vec::new(), identity: None, hold: None }
+                .into()
         }
         Err(refusal) => refusal.response().into(),
     }

@@ -42,6 +42,7 @@ mod proxy;
 mod proxy_documented;
 mod proxy_headers;
 mod proxy_tls;
+mod quotas;
 mod readiness;
 mod redis_acl;
 mod redis_failover;

@@ -32,7 +32,7 @@ pub use listing::{HistoryPage, TopicSummary};
 pub use orders::{ORDERS, Orders, is_order};
 pub use publish::{Feed, Outlet, Publication, PublishFailed, PublishRefused, Receipt, Reply};
 pub use reactors::{REACTORS_MAX, ReactorSet};
-pub use topics::{Attachment, Bus, Interest, NoRoom, TopicKey, TopicState};
+pub use topics::{Attachment, Bus, Interest, TopicKey, TopicState};
 
 /// The ways out of the hub: none.
 #[derive(Debug, Default)]

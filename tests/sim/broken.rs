@@ -83,5 +83,5 @@ fn whatever_is_broken_shows() {
     check(Fault::EdgeLost, &["is missing", "unanswered", "never opened", "nothing came", "kept, though"]);
     check(Fault::PublicationLost, &["was lost"]);
     check(Fault::PublicationRepeated, &["published twice"]);
-    check(Fault::HubsCollide, &["is due", "is missing", "begins elsewhere"]);
+    check(Fault::HubsCollide, &["is due", "is missing", "begins elsewhere", "begins nowhere"]);
 }

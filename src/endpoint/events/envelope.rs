@@ -8,7 +8,7 @@ use crate::{
     bus::{PublishFailed, PublishRefused},
     endpoint::{
         access,
-        publish::{BAD_KIND, describe_failure},
+        publish::{BAD_KIND, describe_failure, retry_after_s},
     },
     protocol::http::Response,
 };
@@ -80,7 +80,9 @@ impl From<Denied> for Fault {
 impl From<PublishFailed> for Fault {
     fn from(failed: PublishFailed) -> Self {
         let (status, code, message) = describe_failure(failed);
-        Self::new(status, code, message, None)
+        let mut fault = Self::new(status, code, message, None);
+        fault.fields = retry_after_s(failed).map(|seconds| ("Retry-After", seconds.to_string())).into_iter().collect();
+        fault
     }
 }
 
@@ -90,7 +92,7 @@ impl From<PublishRefused> for Fault {
             PublishRefused::BadKind => Self::new(400, "bad_type", BAD_KIND, Some("type")),
             PublishRefused::TooBig => Self::new(413, "too_big", "the event is over the limit", None),
             PublishRefused::NotUtf8 => Self::new(400, "not_utf8", "the event must be UTF-8 text", None),
-            PublishRefused::NoRoom => PublishFailed::NoRoom.into(),
+            PublishRefused::NoRoom | PublishRefused::Quota(_) => PublishFailed::from(refused).into(),
         }
     }
 }

@@ -21,12 +21,16 @@ use tracing::warn;
 
 use super::{Fault, LABEL, MOUNTS, Mount, ORDERS, describe_receipts};
 use crate::{
-    auth::{Denied, Identity},
-    bus::{AnswerForm, Bus, Complete, LogKind, Note, Orders, Publication, PublishFailed, Receipt, Reply, Waiting},
+    auth::{self, Denied, Identity, Tally, Wanted},
+    bus::{
+        AnswerForm, Bus, Complete, LogKind, Note, Orders, Publication, PublishFailed, PublishRefused, Receipt, Reply,
+        Waiting,
+    },
     clock::{Clock, Moment},
     endpoint::{Context, Hub, Later, access, later::answered, route_place},
     gap::GapReason,
     protocol::EventData,
+    share::{Owner, QuotaRefused},
     topic::Topic,
 };
 
@@ -71,6 +75,8 @@ struct Job {
     kind: Box<str>,
     /// Under which a stream that a broker keeps takes the event once.
     key: Box<str>,
+    /// For whom its events are held.
+    owner: Option<Arc<Owner>>,
     /// Who waits for an answer; nobody if it is an order.
     asker: Option<Asker>,
 }
@@ -90,6 +96,17 @@ impl Asker {
     pub(super) fn new(identity: Option<Arc<Identity>>, at_s: i64, context: &Context<'_>) -> Self {
         let (reactor, token, began) = (context.reactor, context.token, context.now);
         Self { identity, later: Later::new(LABEL, context), reactor, token, began, at_s }
+    }
+
+    /// Takes a broadcast of so many bytes from the client's quotas: one publication, for its streams share the payload. Returns
+    /// for whom it is held.
+    fn admit(&self, mount: &Mount, bytes: usize, context: &Context<'_>) -> Result<Option<Arc<Owner>>, QuotaRefused> {
+        let (quotas, mut tally) = (&context.hub.quotas, Tally::default());
+        let asker = auth::Asker { identity: self.identity.as_deref(), ..context.asker() };
+        if let Ok(topic) = mount.topic(mount.defaults[0]) {
+            quotas.add(&mut tally, asker, Wanted { topic: &topic, bytes });
+        }
+        Ok(quotas.admit(asker, &tally, context.now)?.and_then(|owners| owners.into_iter().next()))
     }
 
     fn answer(self, receipts: Vec<Receipt>, bus: &Bus) {
@@ -115,15 +132,21 @@ impl Default for Broadcasts {
 
 impl Broadcasts {
     /// Takes a broadcast of `event`, which names no stream, to all streams of `mount`. `asker` gets the answer.
-    pub(super) fn submit(&self, mount: &Mount, event: &EventData, asker: Asker, bus: &Bus) {
+    pub(super) fn submit(&self, mount: &Mount, event: &EventData, asker: Asker, context: &Context<'_>) {
+        let bus = &context.hub.bus;
         let json = event.to_json().into_bytes();
         if let Err(refused) = bus.check(Some(&event.kind), &json) {
             return asker.refuse(&refused.into());
         }
+        let owner = match asker.admit(mount, json.len(), context) {
+            Ok(owner) => owner,
+            Err(refused) => return asker.refuse(&PublishFailed::Quota(refused).into()),
+        };
         let mount = MOUNTS.iter().position(|other| other.path == mount.path).unwrap_or_default();
         let key = format!("{:032x}", rand::random::<u128>()).into();
-        let Some(job) = Job::new(mount, event, json, key, bus) else {
-            return asker.refuse(&PublishFailed::NoRoom.into());
+        let job = match Job::new(mount, event, json, key, owner, bus) {
+            Ok(job) => job,
+            Err(refused) => return asker.refuse(&PublishFailed::from(refused).into()),
         };
         if let Err(TrySendError::Full(Task::Broadcast(Job { asker: Some(asker), .. }))) =
             self.queue.try_send(Task::Broadcast(Job { asker: Some(asker), ..job }))
@@ -141,9 +164,9 @@ impl Broadcasts {
                 Task::Broadcast(job) => carry_out(job),
                 Task::Order { mount, key, data } => match read_order(&data) {
                     None => self.warn_of(&MOUNTS[mount], now),
-                    Some(event) => match Job::new(mount, &event, event.to_json().into(), key, &hub.bus) {
-                        None => self.missed[mount].store(true, Ordering::Release),
-                        Some(job) => carry_out(job),
+                    Some(event) => match Job::new(mount, &event, event.to_json().into(), key, None, &hub.bus) {
+                        Err(_) => self.missed[mount].store(true, Ordering::Release),
+                        Ok(job) => carry_out(job),
                     },
                 },
                 Task::Look => {}
@@ -170,7 +193,7 @@ impl Orders for Broadcasts {
         let Some(mount) = MOUNTS.iter().position(|mount| mount.orders().as_ref() == Ok(topic)) else { return };
         let Some(key) = key else { return self.warn_of(&MOUNTS[mount], now) };
         let order = |data| Task::Order { mount, key: key.into(), data };
-        if !bus.share(data).is_some_and(|data| self.queue.try_send(order(data)).is_ok()) {
+        if !bus.share(data, None).is_ok_and(|data| self.queue.try_send(order(data)).is_ok()) {
             self.missed[mount].store(true, Ordering::Release);
             // If the queue is full, the thread looks by itself.
             let _ = self.queue.try_send(Task::Look);
@@ -179,10 +202,18 @@ impl Orders for Broadcasts {
 }
 
 impl Job {
-    /// `None`: the memory budget has no room for it.
-    fn new(mount: usize, event: &EventData, mut json: Vec<u8>, key: Box<str>, bus: &Bus) -> Option<Self> {
+    /// Refused if the memory budget, or its owner's share of it, has no room.
+    fn new(
+        mount: usize,
+        event: &EventData,
+        mut json: Vec<u8>,
+        key: Box<str>,
+        owner: Option<Arc<Owner>>,
+        bus: &Bus,
+    ) -> Result<Self, PublishRefused> {
         json.pop();
-        Some(Self { mount, shared: bus.share(json.into())?, kind: event.kind.as_str().into(), key, asker: None })
+        let shared = bus.share(json.into(), owner.as_ref())?;
+        Ok(Self { mount, shared, kind: event.kind.as_str().into(), key, owner, asker: None })
     }
 
     /// The whole event of `stream`; of none, for an order.
@@ -275,6 +306,7 @@ impl Work<'_> {
         let (bus, mut receipts) = (&self.hub.bus, Vec::new());
         self.visit(|topics| {
             let mut feed = bus.feed();
+            feed.hold_for(job.owner.clone());
             for topic in topics.iter().filter(|topic| bus.class(topic).log == LogKind::Memory) {
                 let Some(stream) = topic.as_str().strip_prefix(self.mount.prefix) else { continue };
                 match feed.publish_shared(topic, &job.kind, &job.shared, &tail_of(stream), self.now) {
@@ -282,7 +314,7 @@ impl Work<'_> {
                     Err(_) if bus.shared_outlet().is_some() => {
                         feed.report_loss(topic, GapReason::Overflow, self.now);
                     }
-                    Err(_) => receipts.push(Err(PublishFailed::NoRoom)),
+                    Err(refused) => receipts.push(Err(refused.into())),
                 }
             }
         });

@@ -16,7 +16,8 @@ fn pods_are_one_segment() {
 fn answers() {
     let check = |receipts: &[Receipt], status: u16, expected: &str| {
         let topic = topic_of("alice").expect("a good name");
-        let mut changes = Changes { topic: topic.clone(), ids: Vec::new(), count: 0, failures: 0, failed: None };
+        let mut changes =
+            Changes { topic: topic.clone(), identity: None, ids: Vec::new(), count: 0, failures: 0, failed: None };
         receipts.iter().for_each(|receipt| changes.note(&topic, *receipt));
         let response = changes.finish();
         let body = String::from_utf8_lossy(&response.body).into_owned();

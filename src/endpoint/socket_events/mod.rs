@@ -84,8 +84,12 @@ fn describe_receipts(topics: &[Topic], receipts: &[Receipt], wants_ack: bool) ->
         }
         Err(failed) => {
             let (status, _, message) = describe_failure(*failed);
-            let error = if status == 503 { "ServiceUnavailable" } else { "UnknownOutcome" };
-            Refused { status, error, message: message.to_owned() }.replies(wants_ack)
+            let error = match status {
+                429 => "QuotaExceeded",
+                503 => "ServiceUnavailable",
+                _ => "UnknownOutcome",
+            };
+            Refused { status, error, message: message.into_owned() }.replies(wants_ack)
         }
     };
     topics.iter().zip(receipts).flat_map(describe).collect()
@@ -156,7 +160,7 @@ fn publish(
         PublishRefused::TooBig => Refused { status: 413, error: "TooBig", message: "data is over the limit".into() },
         PublishRefused::BadKind => Refused::invalid(format!("type: {}", super::publish::BAD_KIND)),
         PublishRefused::NotUtf8 => Refused::invalid("data: the payload must be UTF-8 text"),
-        PublishRefused::NoRoom => {
+        PublishRefused::NoRoom | PublishRefused::Quota(_) => {
             let message = "the memory budget is spent; try again later".to_owned();
             Refused { status: 503, error: "ServiceUnavailable", message }
         }

@@ -18,7 +18,7 @@ use super::{
     publish::{BAD_IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_BYTES_MAX, Outgoing, publish_then},
 };
 use crate::{
-    auth::Denied,
+    auth::{Denied, Identity, Tally, Wanted},
     bus::{PublishFailed, Receipt},
     protocol::http::{Request, Response},
     store::{KeepFailed, Kept, Kind, Record, Store, write_time},
@@ -61,6 +61,8 @@ struct Parcel {
     records: Vec<Record>,
     /// Whether the request is one object rather than an array: so is then the answer.
     is_single: bool,
+    /// Whose request it is.
+    identity: Option<Arc<Identity>>,
 }
 
 /// What is told of each record in the answer.
@@ -76,11 +78,21 @@ fn ingest(kind: Kind, request: &Request, context: &Context<'_>) -> Answer {
         Ok(parcel) => parcel,
         Err(response) => return response.into(),
     };
+    let context = &Context { identity: parcel.identity.as_deref(), ..*context };
     let is_single = parcel.is_single;
     let lines = parcel.records.iter().map(Line::of).collect::<Vec<_>>();
     match &context.hub.telemetry.store {
         None => publish_only(parcel.records, lines, is_single, context),
         Some(store) => {
+            // Stored first and published by another thread, so the gate of all publications stands here.
+            let (quotas, mut tally) = (&context.hub.quotas, Tally::default());
+            for record in &parcel.records {
+                let wanted = Wanted { topic: &record.topic, bytes: record.payload(None).len() };
+                quotas.add(&mut tally, context.asker(), wanted);
+            }
+            if let Err(refused) = quotas.admit(context.asker(), &tally, context.now) {
+                return describe_unpublished(PublishFailed::Quota(refused)).into();
+            }
             let later = Later::new(label(kind), context);
             let reply = move |outcome| later.answer(describe_outcome(&lines, outcome, is_single));
             store.keep(parcel.records, Box::new(reply));
@@ -103,7 +115,7 @@ fn take_in(kind: Kind, request: &Request, context: &Context<'_>) -> Result<Parce
             return Err(error(413, "PayloadTooLarge", &format!("object {index} is over the limit of one event")));
         }
     }
-    Ok(parcel)
+    Ok(Parcel { identity, ..parcel })
 }
 
 fn idempotency_key(request: &Request) -> Result<Option<&str>, Response> {
@@ -207,6 +219,10 @@ fn describe_failure(failed: KeepFailed) -> Response {
 
 fn describe_unpublished(failed: PublishFailed) -> Response {
     let (status, name, message) = match failed {
+        PublishFailed::Quota(refused) => {
+            let response = error(429, "QuotaExceeded", &refused.to_string());
+            return response.with("Retry-After", refused.retry_after_s.to_string());
+        }
         PublishFailed::NoRoom | PublishFailed::QueueFull => (503, "Overloaded", "there is no room at the moment"),
         PublishFailed::Unavailable => (503, "PublishError", "the source cannot be reached"),
         PublishFailed::Refused(refusal) => (503, "PublishError", refusal.text()),

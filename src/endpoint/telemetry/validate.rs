@@ -53,7 +53,7 @@ pub(super) fn parse_records(
         record.map_err(|invalid| Invalid { index: (!is_single).then_some(index), ..invalid })
     };
     let records = objects.into_iter().enumerate().map(parse).collect::<Result<_, _>>()?;
-    Ok(Parcel { records, is_single })
+    Ok(Parcel { records, is_single, identity: None })
 }
 
 fn parse_record(kind: Kind, object: Value, received_us: u64) -> Result<Record, Invalid> {

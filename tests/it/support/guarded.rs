@@ -49,12 +49,17 @@ impl Guarded {
             ("users.file", &users),
         ];
         let hub = Hub::start_with(flags, &[&own, settings].concat());
-        Self { hub, admin_token: mint_token(), _folder: folder }
+        Self { hub, admin_token: mint_token(&["--sub", "the-test", "--role", "admin"]), _folder: folder }
     }
 
     /// A token of somebody who may do everything.
     pub(crate) fn admin_token(&self) -> &str {
         &self.admin_token
+    }
+
+    /// A token of `subject`, who may publish to and listen to the topics of `pattern`, for an hour.
+    pub(crate) fn token(&self, subject: &str, pattern: &str) -> String {
+        mint_token(&["--sub", subject, "--publish", pattern, "--subscribe", pattern])
     }
 
     /// Publishes as somebody who may do everything.
@@ -79,9 +84,9 @@ impl Guarded {
 }
 
 /// As an operator makes a token.
-fn mint_token() -> String {
+fn mint_token(claims: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
-    command.args(["token", "--sub", "the-test", "--role", "admin", "--ttl", "1h"]);
+    command.args(["token", "--ttl", "1h"]).args(claims);
     let settings =
         [("FANFARE_AUTH__MODE", "jwt"), ("FANFARE_AUTH__ALGORITHMS", "HS256"), ("FANFARE_AUTH__SECRET", SECRET)];
     stdout_of(&command.envs(settings).output().expect("the program was just built")).trim().to_owned()

@@ -1,0 +1,208 @@
+//! What tenants have used: a table that never grows beyond its bound, whatever comes.
+
+use std::{
+    collections::HashMap,
+    hash::BuildHasher,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::{Cost, RuleSet, TenantId};
+use crate::{
+    bucket::Bucket,
+    clock::Moment,
+    share::{Account, Limit, Owner},
+};
+
+/// Parts of the table, so that publishers seldom meet.
+const SHARDS: usize = 16;
+/// Tenants looked at with each newcomer, for whether they may be forgotten. Two would be enough to keep the table small; the
+/// rest is for when it is full.
+const LOOKS: usize = 8;
+/// Owners kept for a tenant. They differ by the rules that concern a topic, so mostly there is one.
+const OWNERS_MAX: usize = 8;
+
+/// All tenants that have used something lately, or hold something. One that has used nothing for a second and holds nothing is
+/// forgotten: it would begin anew with the same. When the table is full and none may be forgotten, newcomers are counted
+/// together.
+#[derive(Debug)]
+pub(super) struct Tenants {
+    shards: [Mutex<Shard>; SHARDS],
+    hasher: foldhash::fast::RandomState,
+    most_per_shard: usize,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    places: HashMap<TenantId, usize, foldhash::fast::RandomState>,
+    tenants: Vec<Tenant>,
+    /// The tenant that is looked at next.
+    hand: usize,
+}
+
+#[derive(Debug)]
+struct Tenant {
+    id: TenantId,
+    /// One for each rule that has had a say.
+    meters: Vec<Meter>,
+    owners: Vec<(OwnerKey, Arc<Owner>)>,
+}
+
+/// The rules, and the other tenant that has a part in it.
+type OwnerKey = (RuleSet, Option<TenantId>);
+
+/// What a tenant has used under one rule.
+#[derive(Debug)]
+struct Meter {
+    rule: usize,
+    publishes: Bucket,
+    bytes: Bucket,
+    account: Option<Arc<Account>>,
+}
+
+impl Tenants {
+    pub(super) fn new(most: usize) -> Self {
+        let hasher = foldhash::fast::RandomState::default();
+        Self { shards: Default::default(), hasher, most_per_shard: most.div_ceil(SHARDS).max(1) }
+    }
+
+    /// How many are remembered.
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).tenants.len()).sum()
+    }
+
+    /// Takes all `costs` of the buckets of `id`, or none: then which rule forbids it, by which limit, and for how long.
+    pub(super) fn spend(&self, id: &TenantId, costs: &[Cost], now: Moment) -> Result<(), (usize, Limit, Duration)> {
+        let mut shard = self.shard(id);
+        let tenant = shard.tenant(id, self.most_per_shard, now);
+        let mut refused: Option<(usize, Limit, Duration)> = None;
+        for cost in costs {
+            let meter = tenant.meter(cost.rule);
+            let parts = [
+                (Limit::PublishPerSecond, meter.publishes, cost.publishes),
+                (Limit::BytesPerSecond, meter.bytes, cost.bytes),
+            ];
+            for (limit, bucket, cost_of) in parts.into_iter().filter(|(.., cost)| !cost.is_zero()) {
+                // The tightest is told: the one that lasts longest.
+                if let Err(wait) = bucket.check(cost_of, now)
+                    && refused.is_none_or(|(.., longest)| longest < wait)
+                {
+                    refused = Some((cost.rule, limit, wait));
+                }
+            }
+        }
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
+        for cost in costs {
+            let meter = tenant.meter(cost.rule);
+            meter.publishes.fill(cost.publishes, now);
+            meter.bytes.fill(cost.bytes, now);
+        }
+        Ok(())
+    }
+
+    /// What `id` holds under `rule`; `make` makes the account of one that has none yet.
+    pub(super) fn account(
+        &self,
+        id: &TenantId,
+        rule: usize,
+        now: Moment,
+        make: impl FnOnce() -> Account,
+    ) -> Arc<Account> {
+        let mut shard = self.shard(id);
+        let meter = shard.tenant(id, self.most_per_shard, now).meter(rule);
+        Arc::clone(meter.account.get_or_insert_with(|| Arc::new(make())))
+    }
+
+    /// The owner that was kept with `id` under `key`.
+    pub(super) fn kept_owner(&self, id: &TenantId, key: &OwnerKey) -> Option<Arc<Owner>> {
+        let shard = self.shard(id);
+        let tenant = &shard.tenants[*shard.places.get(id)?];
+        tenant.owners.iter().find(|(known, _)| known == key).map(|(_, owner)| Arc::clone(owner))
+    }
+
+    /// Keeps `owner` with `id`.
+    pub(super) fn keep_owner(&self, id: &TenantId, key: OwnerKey, owner: &Arc<Owner>, now: Moment) {
+        let mut shard = self.shard(id);
+        let owners = &mut shard.tenant(id, self.most_per_shard, now).owners;
+        if owners.len() == OWNERS_MAX {
+            owners.remove(0);
+        }
+        owners.push((key, Arc::clone(owner)));
+    }
+
+    fn shard(&self, id: &TenantId) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[self.hasher.hash_one(id) as usize % SHARDS])
+    }
+}
+
+/// Whoever panicked with the lock brings the process down by itself.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shard {
+    fn tenant(&mut self, id: &TenantId, most: usize, now: Moment) -> &mut Tenant {
+        let place = match self.places.get(id) {
+            Some(place) => *place,
+            None => {
+                self.forget_idle(now);
+                let is_full = most <= self.tenants.len();
+                let id = if is_full { &TenantId::Others } else { id };
+                // One more than the bound, for all others.
+                match self.places.get(id) {
+                    Some(place) => *place,
+                    None => self.add(id.clone()),
+                }
+            }
+        };
+        &mut self.tenants[place]
+    }
+
+    fn add(&mut self, id: TenantId) -> usize {
+        self.places.insert(id.clone(), self.tenants.len());
+        self.tenants.push(Tenant { id, meters: Vec::new(), owners: Vec::new() });
+        self.tenants.len() - 1
+    }
+
+    /// Looks at some of the tenants, in turn.
+    fn forget_idle(&mut self, now: Moment) {
+        for _ in 0..LOOKS.min(self.tenants.len()) {
+            if self.tenants.len() <= self.hand {
+                self.hand = 0;
+            }
+            if !self.tenants[self.hand].is_idle(now) {
+                self.hand += 1;
+                continue;
+            }
+            let gone = self.tenants.swap_remove(self.hand);
+            self.places.remove(&gone.id);
+            if let Some(moved) = self.tenants.get(self.hand) {
+                self.places.insert(moved.id.clone(), self.hand);
+            }
+            if self.tenants.is_empty() {
+                return;
+            }
+        }
+    }
+}
+
+impl Tenant {
+    fn meter(&mut self, rule: usize) -> &mut Meter {
+        let place = self.meters.iter().position(|meter| meter.rule == rule).unwrap_or_else(|| {
+            let (publishes, bytes) = Default::default();
+            self.meters.push(Meter { rule, publishes, bytes, account: None });
+            self.meters.len() - 1
+        });
+        &mut self.meters[place]
+    }
+
+    /// Whether it would be the same if it began anew.
+    fn is_idle(&self, now: Moment) -> bool {
+        self.meters.iter().all(|meter| {
+            let holds_nothing = meter.account.as_ref().is_none_or(|account| account.is_empty());
+            holds_nothing && meter.publishes.level(now).is_zero() && meter.bytes.level(now).is_zero()
+        })
+    }
+}

@@ -1,0 +1,166 @@
+use super::*;
+use crate::topic::Pattern;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn rule(name: &str, who: &str, topics: &[&str], limits: &[(Limit, usize)]) -> QuotaRule {
+    let mut all = [0; Limit::ALL.len()];
+    limits.iter().for_each(|(limit, most)| all[*limit as usize] = *most);
+    let topics = topics.iter().map(|text| Pattern::parse(text).expect("a good pattern")).collect();
+    QuotaRule { name: name.to_owned(), who: who.parse().expect("somebody"), topics, limits: all }
+}
+
+fn quotas(default_rate: usize, rules: Vec<QuotaRule>) -> Quotas {
+    let mut config = QuotaConfig { rules, ..QuotaConfig::unlimited() };
+    config.default_limits[Limit::PublishPerSecond as usize] = default_rate;
+    Quotas::new(&config, 1000)
+}
+
+/// `alice`, `alice/sensor` with a role, `key:ingest`, an address, or `alice@1.2.3.4`.
+fn ask<T>(who: &str, act: impl FnOnce(Asker<'_>) -> T) -> T {
+    let (name, address) = match who.split_once('@') {
+        Some((name, address)) => (Some(name), address.parse().ok()),
+        None => who.parse().map_or((Some(who), None), |address| (None, Some(address))),
+    };
+    let identity = name.map(|name| {
+        let (name, role) = name.split_once('/').map_or((name, None), |(name, role)| (name, Some(role.into())));
+        let (name, is_api_key) = name.strip_prefix("key:").map_or((name, false), |name| (name, true));
+        Identity { subject: name.into(), role, is_api_key, ..Identity::default() }
+    });
+    act(Asker { identity: identity.as_ref(), address })
+}
+
+/// Asks for events of so many bytes.
+fn admit(
+    quotas: &Quotas,
+    asker: Asker<'_>,
+    topic: &Topic,
+    bytes: &[usize],
+    now: Moment,
+) -> Result<Option<Vec<Arc<Owner>>>, QuotaRefused> {
+    let mut tally = Tally::default();
+    bytes.iter().for_each(|bytes| quotas.add(&mut tally, asker, Wanted { topic, bytes: *bytes }));
+    quotas.admit(asker, &tally, now)
+}
+
+fn publish(quotas: &Quotas, who: &str, topic: &str, bytes: &[usize], at_ms: u64) -> Result<(), &'static str> {
+    let topic = Topic::parse(topic).expect("a good name");
+    let now = Moment(SECOND + at_ms * 1_000_000);
+    ask(who, |asker| admit(quotas, asker, &topic, bytes, now)).map(drop).map_err(|refused| refused.rule)
+}
+
+#[test]
+fn each_tenant_has_its_own_and_the_tightest_rule_decides() {
+    let per_second = |name, who, topics, most| rule(name, who, topics, &[(Limit::PublishPerSecond, most)]);
+    // Publications one after the other at the same moment; the rule that refuses the first that is one too many.
+    let check = |rules: Vec<QuotaRule>, who: &str, topic: &str, expected: (usize, Option<&str>)| {
+        let quotas = quotas(5, rules);
+        let outcomes: Vec<_> = (0..12).map(|_| publish(&quotas, who, topic, &[1], 0)).collect();
+        let passed = outcomes.iter().take_while(|outcome| outcome.is_ok()).count();
+        assert_eq!((passed, outcomes.get(passed).and_then(|outcome| outcome.err())), expected, "{who} {topic}");
+        assert_eq!(publish(&quotas, "somebody-else", "else", &[1], 0), Ok(()), "others have their own");
+    };
+    check(vec![], "alice", "t", (5, Some("default")));
+    check(vec![], "key:ingest", "t", (5, Some("default")));
+    check(vec![], "9.9.9.9", "t", (5, Some("default")));
+    check(vec![], "127.0.0.1", "t", (12, None));
+    check(vec![], "::1", "t", (12, None));
+    check(vec![], "alice@127.0.0.1", "t", (5, Some("default")));
+    check(vec![per_second("more", "sub:alice", &[], 9)], "alice", "t", (9, Some("more")));
+    check(vec![per_second("more", "sub:alice", &[], 9)], "key:alice", "t", (5, Some("default")));
+    check(vec![per_second("key", "api_key:ingest", &[], 3)], "key:ingest", "t", (3, Some("key")));
+    check(vec![per_second("role", "role:sensor", &[], 2)], "alice/sensor", "t", (2, Some("role")));
+    let two = || vec![per_second("all", "*", &[], 8), per_second("orders", "sub:alice", &["orders.**"], 4)];
+    check(two(), "alice", "orders.eu", (4, Some("orders")));
+    check(two(), "alice", "t", (8, Some("all")));
+    check(two(), "bob", "orders.eu", (8, Some("all")));
+    let nearby = || vec![per_second("nearby", "address:127.0.0.0/8", &[], 3)];
+    check(nearby(), "127.0.0.1", "t", (3, Some("nearby")));
+    check(nearby(), "alice@127.1.2.3", "t", (3, Some("nearby")));
+    check(nearby(), "alice@9.9.9.9", "t", (5, Some("default")));
+}
+
+#[test]
+fn what_is_counted_together() {
+    let check = |first: &str, second: &str, is_same: bool| {
+        let quotas = quotas(1, vec![]);
+        assert_eq!(publish(&quotas, first, "t", &[1], 0), Ok(()));
+        assert_eq!(publish(&quotas, second, "t", &[1], 0).is_err(), is_same, "{first} {second}");
+    };
+    check("alice", "alice", true);
+    check("alice@1.1.1.1", "alice@2.2.2.2", true);
+    check("alice@1.1.1.1", "bob@1.1.1.1", false);
+    check("alice", "key:alice", false);
+    check("1.1.1.1", "::ffff:1.1.1.1", true);
+    check("fd00:1:2:3::1", "fd00:1:2:3:ffff::9", true);
+    check("fd00:1:2:3::1", "fd00:1:2:4::1", false);
+}
+
+#[test]
+fn a_refused_batch_takes_nothing_and_says_when_to_come_back() {
+    let limits = [(Limit::PublishPerSecond, 10), (Limit::BytesPerSecond, 1000)];
+    let quotas = quotas(0, vec![rule("slow", "*", &[], &limits)]);
+    assert_eq!(publish(&quotas, "alice", "t", &[100; 6], 0), Ok(()));
+    assert_eq!(publish(&quotas, "alice", "t", &[100; 6], 0), Err("slow"));
+    assert_eq!(publish(&quotas, "alice", "t", &[100; 4], 0), Ok(()), "the refused six took nothing");
+    let topic = Topic::parse("t").expect("a good name");
+    let refused = ask("alice", |asker| admit(&quotas, asker, &topic, &[3000], Moment(SECOND)));
+    let refused = refused.expect_err("the bucket is full");
+    assert_eq!((refused.limit, refused.retry_after_s), (Limit::BytesPerSecond, 1));
+    assert_eq!(publish(&quotas, "alice", "t", &[3000], 1000), Ok(()), "more than a second's worth, by an empty bucket");
+    assert_eq!(publish(&quotas, "alice", "t", &[1], 3000), Err("slow"));
+    let refusals: Vec<_> = quotas.refusals().filter(|(.., count)| 0 < *count).collect();
+    assert_eq!(refusals, [("slow", Limit::PublishPerSecond, 1), ("slow", Limit::BytesPerSecond, 2)]);
+}
+
+#[test]
+fn what_is_held_is_held_by_the_one_who_published_it() {
+    let config = QuotaConfig { share_percent: 25, ..QuotaConfig::unlimited() };
+    let quotas = Quotas::new(&config, 1000);
+    let topic = Topic::parse("t").expect("a good name");
+    let owner = |who: &str| {
+        let owners = ask(who, |asker| admit(&quotas, asker, &topic, &[1], Moment(0)));
+        owners.expect("nothing is refused").map(|owners| Arc::clone(&owners[0]))
+    };
+    let (alice, bob) = (owner("alice").expect("a tenant"), owner("bob").expect("a tenant"));
+    assert!(Arc::ptr_eq(&alice, &owner("alice").expect("a tenant")), "all her events share it");
+    assert_eq!(alice.try_take_bytes(250), Ok(()));
+    assert_eq!(
+        alice.try_take_bytes(1).map_err(|refused| refused.to_string()),
+        Err("quota `default`: bytes_held is used up; try again in 2 s".to_owned())
+    );
+    assert_eq!(bob.try_take_bytes(250), Ok(()));
+    assert!(owner("127.0.0.1").is_none(), "no tenant");
+}
+
+#[test]
+fn the_table_is_bounded_and_forgets() {
+    let config = QuotaConfig { tenants_max: 64, ..QuotaConfig::default() };
+    let quotas = Quotas::new(&config, 1 << 20);
+    let address = |number: u32| core::net::Ipv4Addr::from_bits(0x0900_0000 + number).to_string();
+    for number in 0..10_000 {
+        let _ = publish(&quotas, &address(number), "t", &[1], 0);
+    }
+    assert!(quotas.tenant_count() <= 64 + 16, "{}", quotas.tenant_count());
+    for number in 0..1000 {
+        assert_eq!(publish(&quotas, &address(number), "t", &[1], 2000 + u64::from(number)), Ok(()));
+    }
+    let held = publish(&quotas, "alice", "t", &[1], 100_000);
+    assert_eq!(held, Ok(()));
+    for number in 0..1000 {
+        assert_eq!(publish(&quotas, &address(number), "t", &[1], 200_000 + 2000 * u64::from(number)), Ok(()));
+    }
+    assert!(quotas.tenant_count() <= 32, "those that use nothing are forgotten: {}", quotas.tenant_count());
+}
+
+#[test]
+fn who_is_read_and_written() {
+    for good in
+        ["*", "sub:alice", "role:sensor", "api_key:ingest", "address:10.0.0.0/8", "address:1.2.3.4", "address:fd00::/8"]
+    {
+        assert_eq!(good.parse::<Who>().map(|who| who.to_string()), Ok(good.to_owned()));
+    }
+    for bad in ["", "alice", "sub:", "user:alice", "address:10.0.0.1/8", "address:nowhere", "address:1.2.3.4/33"] {
+        assert!(bad.parse::<Who>().is_err(), "{bad}");
+    }
+}

@@ -1,0 +1,142 @@
+//! Quotas: what one tenant may have of the hub, whatever it speaks, and what is left to the others.
+
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
+};
+
+use fanfare::protocol::http::Method;
+use serde_json::json;
+
+use crate::support::{
+    Folder,
+    guarded::Guarded,
+    http::{HttpConnection, Response, read_some},
+    hub::Hub,
+    wait_until,
+    websocket::WebSocketClient,
+};
+
+const RULES: &str = r#"
+[[quota]]
+name = "sensors"
+who = "sub:sensor"
+topics = ["pods.**", "wells.**", "orders.**", "streams.**"]
+publish_per_second = 2
+
+[[quota]]
+name = "few-topics"
+who = "sub:maker"
+topics_held = 2
+
+[[quota]]
+name = "one-stream"
+who = "sub:reader"
+connections = 1
+"#;
+
+fn start(settings: &[(&str, &str)]) -> (Guarded, Folder) {
+    let folder = Folder::new();
+    let config = folder.path("fanfare.toml");
+    fs::write(&config, RULES).expect("the folder is ours");
+    (Guarded::start("1h", &["--config", &config], settings), folder)
+}
+
+fn ask(hub: &Hub, token: &str, method: Method, target: &str, body: &str) -> Response {
+    let credentials = format!("Bearer {token}");
+    HttpConnection::new(hub.connect()).request(method, target, &[("Authorization", &credentials)], body.as_bytes())
+}
+
+#[track_caller]
+fn assert_refused(answer: &Response, rule: &str) {
+    assert_eq!(answer.status, 429, "{}", answer.text());
+    assert!(answer.header("Retry-After").is_some_and(|seconds| seconds.parse::<u32>().is_ok_and(|it| 0 < it)));
+    assert!(answer.text().contains(&format!("quota `{rule}`")), "{}", answer.text());
+}
+
+/// Each way to publish comes through the same gate: after two of one kind none of any other.
+#[test]
+fn no_way_to_publish_leads_round_a_quota() {
+    let (guarded, _folder) = start(&[]);
+    let (hub, token) = (&guarded.hub, guarded.token("sensor", "**"));
+    let post = |target: &str, body: &str| ask(hub, &token, Method::Post, target, body);
+    let mut socket = WebSocketClient::open_v1(hub, &format!("/ws?token={token}"));
+    // More than is allowed at once, by a bucket that is empty: none passes for half a minute.
+    let batch = format!("[{}]", [r#"{"topic":"orders.a","data":1}"#; 60].join(","));
+    assert_eq!(post("/publish", &batch).status, 200);
+    assert_refused(&post("/publish/orders.a", "x"), "sensors");
+    assert_refused(&post("/publish", r#"[{"topic":"orders.a","data":1}]"#), "sensors");
+    assert_refused(&post("/alice/events/changes", "{}"), "sensors");
+    let reading = json!({ "well_id": "W", "timestamp": "2025-11-20T10:30:00Z", "flow_rate": 1000.5 });
+    assert_refused(&post("/api/v1/telemetry/ingest", &reading.to_string()), "sensors");
+    let broadcast = r#"{"stream_id":"s","type":"info","message":"m"}"#;
+    assert_refused(&post("/api/v1/events/broadcast", broadcast), "sensors");
+    let refused = socket.ask(&json!({ "op": "publish", "topic": "orders.a", "data": 1, "ref": 1 }));
+    assert_eq!((&refused["op"], &refused["code"]), (&json!("error"), &json!("quota_exceeded")), "{refused}");
+    assert_eq!(post("/publish/else", "x").status, 200, "of topics that the rule does not concern there is no end");
+    assert_eq!(ask(hub, &guarded.token("other", "**"), Method::Post, "/publish/orders.a", "x").status, 200);
+    let metrics = ask(hub, guarded.admin_token(), Method::Get, "/metrics", "").text();
+    let counted = metrics
+        .lines()
+        .find(|line| line.starts_with("fanfare_quota_refusals_total{rule=\"sensors\",limit=\"publish_per_second\"}"));
+    assert!(counted.is_some_and(|line| !line.ends_with(" 0")), "{counted:?}");
+    assert!(!metrics.contains("sub:sensor"), "rules are named, users never are");
+}
+
+#[test]
+fn topics_and_streams_are_bounded_too() {
+    let (guarded, _folder) = start(&[]);
+    let (hub, maker, reader) = (&guarded.hub, guarded.token("maker", "**"), guarded.token("reader", "**"));
+    let publish = |topic: &str| ask(hub, &maker, Method::Post, &format!("/publish/{topic}"), "x");
+    assert_eq!([publish("a").status, publish("b").status, publish("a").status], [200; 3]);
+    assert_refused(&publish("c"), "few-topics");
+    let mut socket = WebSocketClient::open_v1(hub, &format!("/ws?token={maker}"));
+    assert_eq!(socket.ask(&json!({ "op": "subscribe", "topic": "d" }))["code"], "QuotaExceeded");
+    assert_eq!(socket.ask(&json!({ "op": "subscribe", "topic": "a" }))["op"], "subscribed");
+    let stream = WebSocketClient::open_v1(hub, &format!("/ws?token={reader}"));
+    assert_refused(&ask(hub, &reader, Method::Get, "/sse?topic=a", ""), "one-stream");
+    drop(stream);
+    wait_until("the first stream's place is free", || {
+        let mut connection = HttpConnection::new(hub.connect());
+        connection.send(
+            format!("GET /sse?topic=a HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {reader}\r\n\r\n").as_bytes(),
+        );
+        let (socket, mut buffer) = (connection.into_socket(), [0; 16]);
+        let count = read_some(&socket, &mut buffer).expect("the hub answers");
+        buffer[..count].starts_with(b"HTTP/1.1 200").then_some(())
+    });
+}
+
+/// A token for `orders.**` once spent the whole memory budget within seconds, and everybody else got 503.
+#[test]
+fn one_tenant_cannot_take_all() {
+    let (guarded, _folder) = start(&[("server.memory_budget", "16MiB"), ("limits.tenant_publish_per_second", "0")]);
+    let (hub, flooder, other) = (&guarded.hub, guarded.token("flooder", "flood.**"), guarded.token("other", "**"));
+    let (is_over, refused) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let credentials = format!("Bearer {flooder}");
+            let (mut connection, payload) = (HttpConnection::new(hub.connect()), vec![b'x'; 60_000]);
+            for number in 0.. {
+                if is_over.load(Ordering::Acquire) {
+                    break;
+                }
+                let target = format!("/publish/flood.{}", number % 200);
+                let answer = connection.request(Method::Post, &target, &[("Authorization", &credentials)], &payload);
+                assert!(matches!(answer.status, 200 | 429), "{}", answer.text());
+                refused.fetch_add(usize::from(answer.status == 429), Ordering::AcqRel);
+            }
+        });
+        let credentials = format!("Bearer {other}");
+        let mut connection = HttpConnection::new(hub.connect());
+        let mut published = 0;
+        while published < 300 || refused.load(Ordering::Acquire) == 0 {
+            let target = format!("/publish/quiet.{}", published % 50);
+            let answer = connection.request(Method::Post, &target, &[("Authorization", &credentials)], b"x");
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            published += 1;
+        }
+        is_over.store(true, Ordering::Release);
+    });
+}
