@@ -43,7 +43,7 @@ pub use denied::Denied;
 pub use identity::{ADMIN_ROLE, Grants, Identity};
 pub use login::{LoginRefused, Minted};
 pub use passwords::{PASSWORD_BYTES_MAX, PasswordWork, hash_password};
-pub use quota::{Asker, QuotaConfig, QuotaRule, Quotas, RULES_MAX, Tally, Wanted, Who};
+pub use quota::{Asker, QuotaConfig, QuotaRule, Quotas, Tally, Wanted, Who};
 pub use rules::{Rules, Secrets};
 pub use settings::{Mode, SameSite, Settings};
 pub use throttle::LoginLimit;

@@ -15,10 +15,7 @@ use super::{
     word::{WordSlot, WordsSlot},
     written::{WrittenApiKey, WrittenClass},
 };
-use crate::{
-    auth::{QuotaRule, RULES_MAX},
-    bus::Class,
-};
+use crate::{auth::QuotaRule, bus::Class};
 
 /// The place where a key's value is kept, by the form in which the value is written.
 #[derive(Debug)]
@@ -279,8 +276,8 @@ fn assign_quotas(rules: &mut Vec<QuotaRule>, items: &DeArray<'_>, faults: &mut V
         if rule.limits.iter().all(|most| *most == 0) {
             refuse("the quota bounds nothing: set publish_per_second, bytes_per_second, bytes_held, topics_held or connections".into());
         }
-        if rules.len() == RULES_MAX {
-            return refuse(format!("there are more than {RULES_MAX} quotas"));
+        if rules.len() == QuotaRule::COUNT_MAX {
+            return refuse(format!("there are more than {} quotas", QuotaRule::COUNT_MAX));
         }
         rules.push(rule);
     }

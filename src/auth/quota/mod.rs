@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-pub use rules::{QuotaRule, RULES_MAX, Who};
+pub use rules::{QuotaRule, Who};
 use tenants::Tenants;
 
 use super::Identity;
@@ -133,7 +133,7 @@ impl Quotas {
             limits[Limit::BytesHeld as usize] = usize::try_from(share).unwrap_or(usize::MAX).max(1);
         }
         let default = QuotaRule { name: DEFAULT_RULE.to_owned(), limits, ..QuotaRule::default() };
-        let listed = config.rules.iter().take(RULES_MAX).cloned();
+        let listed = config.rules.iter().take(QuotaRule::COUNT_MAX).cloned();
         let keep = |rule: QuotaRule| Rule { name: Box::leak(rule.name.clone().into_boxed_str()), rule };
         let rules: Vec<Rule> = std::iter::once(default).chain(listed).map(keep).collect();
         let which = |holds: &dyn Fn(&QuotaRule) -> bool| {

@@ -9,9 +9,6 @@ use crate::{
 
 use super::super::Identity;
 
-/// The most rules: one bit of a word each, and one for the default.
-pub const RULES_MAX: usize = 63;
-
 /// One `[[quota]]` table. It holds for each tenant that it concerns by itself: with `who = "role:sensor"` each subject of the
 /// role has all of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +55,9 @@ impl Network {
 }
 
 impl QuotaRule {
+    /// The most rules: one bit of a word each, and one for the default.
+    pub const COUNT_MAX: usize = 63;
+
     pub(super) fn concerns_topic(&self, topic: &Topic) -> bool {
         self.topics.is_empty() || self.topics.iter().any(|pattern| pattern.matches(topic))
     }
