@@ -9,7 +9,8 @@ use toml::{
 
 use super::{
     address::Pin,
-    keys::{self, API_KEY_KEYS, CLASS_KEYS, QUOTA_KEYS},
+    keys,
+    table_keys::{API_KEY_KEYS, CLASS_KEYS, QUOTA_KEYS},
     topics::ClassMatch,
     units,
     word::{WordSlot, WordsSlot},

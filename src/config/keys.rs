@@ -7,12 +7,12 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use crate::{auth::QuotaRule, share::Limit};
+use crate::share::Limit;
 
 use super::{
     field::{Fault, Field},
     nearest::nearest,
-    written::{Written, WrittenApiKey, WrittenClass},
+    written::Written,
 };
 
 /// One key of a `T`.
@@ -48,7 +48,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("demo", "Events that nobody sent, for the event streaming service to show."),
 ];
 
-const MILLISECOND: Duration = Duration::from_millis(1);
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A row for each key, in the order in which they are written.
@@ -563,96 +563,6 @@ pub(super) const KEYS: &[Key<Written>] = &[
     Key { path: "demo.queue_max",
           help: "Requests to start, stop, pause or resume that may wait. More are refused (503).",
           field: |it| Field::Count { value: &mut it.demo.queue_max, min: 1 } },
-];
-
-/// The keys of one `[[topics.class]]` table.
-#[rustfmt::skip]
-pub(super) const CLASS_KEYS: &[Key<WrittenClass>] = &[
-    Key { path: "match",
-          help: "Topic names; `*` stands for one segment, `**` for the rest.",
-          field: |it| Field::Word(&mut it.matching) },
-    Key { path: "history.count",
-          help: "As above.",
-          field: |it| Field::Count { value: &mut it.class.retention.history.count, min: 0 } },
-    Key { path: "history.bytes",
-          help: "As above.",
-          field: |it| Field::Size { value: &mut it.class.retention.history.bytes, min: 0 } },
-    Key { path: "history.age",
-          help: "As above.",
-          field: |it| Field::Span { value: &mut it.class.retention.history.age, min: MILLISECOND } },
-    Key { path: "lag.count",
-          help: "As above.",
-          field: |it| Field::Count { value: &mut it.class.retention.lag.count, min: 1 } },
-    Key { path: "lag.bytes",
-          help: "As above.",
-          field: |it| Field::Size { value: &mut it.class.retention.lag.bytes, min: 1 } },
-    Key { path: "lag.age",
-          help: "As above.",
-          field: |it| Field::Span { value: &mut it.class.retention.lag.age, min: MILLISECOND } },
-    Key { path: "policy",
-          help: "As above.",
-          field: |it| Field::Word(&mut it.class.policy) },
-    Key { path: "key",
-          help: "As above.",
-          field: |it| Field::Word(&mut it.class.key) },
-    Key { path: "priority",
-          help: "As above.",
-          field: |it| Field::Signed(&mut it.class.priority) },
-    Key { path: "log",
-          help: "As above.",
-          field: |it| Field::Word(&mut it.class.log) },
-];
-
-/// The keys of one `[[api_keys]]` table.
-#[rustfmt::skip]
-pub(super) const API_KEY_KEYS: &[Key<WrittenApiKey>] = &[
-    Key { path: "name",
-          help: "Whose key it is.",
-          field: |it| Field::Word(&mut it.key.name) },
-    Key { path: "key",
-          help: "The key, sent as X-API-Key or as Authorization: Bearer.",
-          field: |it| Field::Word(&mut it.key.secret) },
-    Key { path: "key_file",
-          help: "A file that holds it.",
-          field: |it| Field::Word(&mut it.file) },
-    Key { path: "role",
-          help: "Its role; admin may do everything.",
-          field: |it| Field::Word(&mut it.role) },
-    Key { path: "subscribe",
-          help: "Patterns of topics that it may listen to.",
-          field: |it| Field::Words(&mut it.key.subscribe) },
-    Key { path: "publish",
-          help: "Patterns of topics that it may publish to.",
-          field: |it| Field::Words(&mut it.key.publish) },
-];
-
-/// The keys of one `[[quota]]` table.
-#[rustfmt::skip]
-pub(super) const QUOTA_KEYS: &[Key<QuotaRule>] = &[
-    Key { path: "name",
-          help: "What refusals and metrics call the rule.",
-          field: |it| Field::Word(&mut it.name) },
-    Key { path: "who",
-          help: "Whom it concerns, each by itself: \"sub:NAME\", \"role:NAME\", \"api_key:NAME\", \"address:10.0.0.0/8\" or \"*\".",
-          field: |it| Field::Word(&mut it.who) },
-    Key { path: "topics",
-          help: "Patterns of the topics it concerns. Empty: all.",
-          field: |it| Field::Words(&mut it.topics) },
-    Key { path: "publish_per_second",
-          help: "Publications a second, and as many at once. 0: no limit.",
-          field: |it| Field::Count { value: &mut it.limits[Limit::PublishPerSecond as usize], min: 0 } },
-    Key { path: "bytes_per_second",
-          help: "Bytes of payload a second, and as many at once. 0: no limit.",
-          field: |it| Field::Size { value: &mut it.limits[Limit::BytesPerSecond as usize], min: 0 } },
-    Key { path: "bytes_held",
-          help: "Bytes that its events and topics hold. 0: no limit.",
-          field: |it| Field::Size { value: &mut it.limits[Limit::BytesHeld as usize], min: 0 } },
-    Key { path: "topics_held",
-          help: "Topics that it has begun and that are not forgotten. 0: no limit.",
-          field: |it| Field::Count { value: &mut it.limits[Limit::TopicsHeld as usize], min: 0 } },
-    Key { path: "connections",
-          help: "Streams it has open at a time: Server-Sent Events and WebSockets. 0: no limit.",
-          field: |it| Field::Count { value: &mut it.limits[Limit::Connections as usize], min: 0 } },
 ];
 
 /// A key that a table sets.

@@ -5,8 +5,9 @@ use std::fmt::Write;
 use toml::Value;
 
 use super::{
-    keys::{API_KEY_KEYS, CLASS_KEYS, KEYS, Key, QUOTA_KEYS, SECTIONS},
+    keys::{KEYS, Key, SECTIONS},
     redact::{MASK, redact},
+    table_keys::{API_KEY_KEYS, CLASS_KEYS, QUOTA_KEYS},
     written::Written,
 };
 

@@ -126,7 +126,7 @@ impl BatchForm for NativeBatch {
 
     fn note(&mut self, topic: &Topic, receipt: Receipt) {
         self.answers.push(if self.answers.is_empty() { b'[' } else { b',' });
-        self.failed = self.failed.or(receipt.err());
+        self.failed = self.failed.or_else(|| receipt.err());
         // Neither can a value like this fail to be JSON nor a Vec to be written to.
         let _ = serde_json::to_writer(&mut self.answers, &describe_receipt(topic, receipt));
     }

@@ -81,7 +81,7 @@ pub(super) const POLLED: u16 = 2048;
 pub(super) const UNCOUNTED: u16 = 4096;
 
 /// Its last publication was refused by a quota: it is read when those go on that stopped early.
-pub(super) const OVER_QUOTA: u16 = 4096;
+pub(super) const OVER_QUOTA: u16 = 8192;
 
 impl State {
     #[inline]

@@ -153,7 +153,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Counts a connection that no socket stands for, or refuses it.
-    fn claim_place(&mut self, peer: Option<IpAddr>, admin: bool) -> Result<(), Response> {
+    fn claim_place(&self, peer: Option<IpAddr>, admin: bool) -> Result<(), Response> {
         let later = |status, why| Response::error(status, "overloaded", why, None).with("Retry-After", "2");
         if self.config.connections_max <= self.placement.of_share(Share::Served) {
             return Err(later(503, "the hub has all the connections it is configured to serve"));

@@ -140,7 +140,7 @@ impl<N: Net> Reactor<N> {
             let same = replay.content.and_then(|content| topic.ring.position_behind(replay.after, content));
             let is_unsure = replay.content.is_none() && !replay.knows_epoch;
             let former = hole.filter(|_| is_unsure && topic.ring.former_gap(replay.after).is_some());
-            same.or(former.map(|hole| hole.position))
+            same.or_else(|| former.map(|hole| hole.position))
         };
         let Some(cursor) = cursor else { return };
         let skips = replay.knows_epoch && is_same && hole.is_some_and(|hole| hole.position == cursor);

@@ -158,7 +158,7 @@ impl<N: Net> Reactor<N> {
         let purpose = self.tell_begun(slot, purpose);
         // Nothing may ever follow, so it is told at once. How much it misses shows when the source delivers again.
         let refused = Gap { from: before, to: before, reason: GapReason::SourceLost };
-        let gap = gap.or((is_refused && !is_archived).then_some(refused));
+        let gap = gap.or_else(|| (is_refused && !is_archived).then_some(refused));
         match gap {
             Some(gap) if is_archived && former.is_none() => self.begin_replay(slot, place, gap.from),
             gap => {

@@ -209,6 +209,7 @@ fn cut_short<S>(
     let (whole, part) = gather.frames.split(written);
     // The latency of these few is left out: the peer, not the hub, decides when they count as written.
     metrics.on_delivered(connection.transport, whole as u64, (written - part) as u64);
+    let (from, mut passed) = (listener.cursor, whole as u64);
     if 0 < whole {
         listener.cursor = gather.position(whole - 1) + 1;
     }
@@ -219,7 +220,9 @@ fn cut_short<S>(
         let format = listener.format.format();
         connection.unfinished = Some(Unfinished { event, format, written: part as u32 });
         listener.cursor = gather.position(whole) + 1;
+        passed += 1;
     }
+    metrics.on_conflated(listener.cursor - from - passed);
 }
 
 /// Where connections go that a visit did not bring to the head: how many are blocked, who writes again next turn, who is

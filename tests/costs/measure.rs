@@ -47,7 +47,7 @@ fn measure(run: impl Fn()) -> Cost {
         run();
         work_ns = work_ns.min(thread_work_ns() - before);
     }
-    let counted = allocation_counter::measure(|| black_box(run()));
+    let counted = allocation_counter::measure(&run);
     Cost { work_ns, allocated_bytes: counted.bytes_total, held_bytes: counted.bytes_max }
 }
 

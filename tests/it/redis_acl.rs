@@ -19,7 +19,8 @@ fn server_for(allowed: &[&str]) -> RedisServer {
 }
 
 fn set_rules(server: &RedisServer, rules: &[&str]) {
-    let mut words = vec!["ACL", "SETUSER", "hub", "reset", "on", ">secret", "~*", "+@all", "&fanfare.probe.*"];
+    let mut words =
+        vec!["ACL", "SETUSER", "hub", "reset", "on", ">secret", "~*", "+@all", "&fanfare.probe.*", "&fanfare.orders.*"];
     words.extend_from_slice(rules);
     server.command::<()>(&words);
 }

@@ -225,21 +225,24 @@ fn a_replay_from_a_stream_that_is_replaced_under_it_is_told() {
     let mut stream = resume(&hub, "7-5");
     assert!(stream.next_data().starts_with("old 6 "));
     fill("new", 2, 0);
-    let (mut last_old, mut gaps, mut new) = (6, 0, Vec::new());
+    // Until the replacement is found out, what the hub read of the old stream may still come: behind a gap, like all else that
+    // does not follow.
+    let (mut last_old, mut is_told, mut new) = (6, false, Vec::new());
     while new.last() != Some(&3999) {
         let event = stream.next();
         let number = || event.data.split(' ').nth(1).and_then(|word| word.parse::<u64>().ok()).expect("a number");
         match event.data.split(' ').next() {
             _ if event.kind == "gap" => {
-                gaps += 1;
+                is_told = true;
                 new.clear();
             }
             Some("old") => {
-                assert_eq!((gaps, number()), (0, last_old + 1));
-                last_old += 1;
+                let follows = number() == last_old + 1 || (is_told && last_old < number());
+                assert!(follows && new.is_empty(), "{} after {last_old}", number());
+                (last_old, is_told) = (number(), false);
             }
             _ => {
-                assert!(1 <= gaps, "nobody told it: {} after {last_old}", number());
+                assert!(is_told || !new.is_empty(), "nobody told it: {} after {last_old}", number());
                 new.push(number());
             }
         }
@@ -261,9 +264,9 @@ fn a_stream_that_is_let_go_for_its_age_is_no_gap() {
     let settings = [("topics.history.age", "1s")];
     let hubs = [hub_on(&server, &settings), hub_on(&server, &settings)];
     let mut streams: Vec<SseClient> = hubs.iter().map(|hub| SseClient::open(hub, "/sse?topic=t")).collect();
-    for round in 0..2 {
+    for (round, hub) in hubs.iter().enumerate() {
         let data = format!("round {round}");
-        hubs[round].publish("t", &data);
+        hub.publish("t", &data);
         for stream in &mut streams {
             assert_eq!(stream.next_data(), data);
         }
@@ -289,7 +292,7 @@ fn knowing_a_stream_again_costs_nothing_for_each_event() {
         || ["xread", "xrevrange", "xrange", "xinfo|stream", "xinfo|groups"].map(|command| calls(&server, command));
     let before = count();
     for number in 0..100 {
-        hub.publish("t", &number.to_string());
+        hub.publish("t", number.to_string());
         assert_eq!(stream.next_data(), number.to_string());
     }
     let spent: Vec<u64> = count().iter().zip(before).map(|(after, before)| after - before).collect();

@@ -57,7 +57,7 @@ pub(crate) fn alter_place(bytes: &mut [u8]) {
     let stream = find(bytes, b"id: ", 0);
     let offset = find(bytes, b",\"topic.", 0).map(|at| at + 1);
     let Some(from) = stream.or(offset) else { return };
-    let end = find(bytes, b"\n", from).or(find(bytes, b"\"]", from)).unwrap_or(bytes.len());
+    let end = find(bytes, b"\n", from).or_else(|| find(bytes, b"\"]", from)).unwrap_or(bytes.len());
     if let Some(comma) = find(&bytes[..end], b",", from)
         && let digit @ b'0'..=b'9' = &mut bytes[comma - 1]
     {
@@ -83,5 +83,5 @@ fn whatever_is_broken_shows() {
     check(Fault::EdgeLost, &["is missing", "unanswered", "never opened", "nothing came", "kept, though"]);
     check(Fault::PublicationLost, &["was lost"]);
     check(Fault::PublicationRepeated, &["published twice"]);
-    check(Fault::HubsCollide, &["is due", "is missing", "begins elsewhere", "begins nowhere"]);
+    check(Fault::HubsCollide, &["is of this epoch", "is due", "is missing", "begins elsewhere", "begins nowhere"]);
 }

@@ -180,7 +180,7 @@ impl Plan {
 impl SocketDialect {
     /// The dialect of a seed: all of them in turn.
     pub(crate) fn of(seed: u64) -> Self {
-        Self { namespace: if seed % 4 == 1 { ELSEWHERE } else { "/" }, recovers: seed % 3 != 0 }
+        Self { namespace: if seed % 4 == 1 { ELSEWHERE } else { "/" }, recovers: !seed.is_multiple_of(3) }
     }
 }
 

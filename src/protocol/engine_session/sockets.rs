@@ -266,7 +266,7 @@ impl Sockets {
     }
 
     fn take_packet(
-        &mut self,
+        &self,
         packet: &Packet<'_>,
         heeded: bool,
         outbox: &mut Outbox,

@@ -375,7 +375,7 @@ impl Writer {
                 }
                 Answer::Refused(refused) => {
                     self.refuse(queued, &refused);
-                    outdated = outdated.or(Some(refused).filter(|refused| refused.is_outdated));
+                    outdated = outdated.or_else(|| Some(refused).filter(|refused| refused.is_outdated));
                 }
             }
             if deadline <= self.clock.now() && !self.pending.is_empty() {

@@ -116,7 +116,7 @@ impl Reader {
     }
 
     /// The stream is gone: whatever comes under its key is another one.
-    fn end_life(&mut self, feed: &mut Feed<'_>, topic: &Topic, place: &mut Place, times: Times, now: Moment) {
+    fn end_life(&self, feed: &mut Feed<'_>, topic: &Topic, place: &mut Place, times: Times, now: Moment) {
         let kept_ms = self.kept_ms(topic);
         let unread_ms = u64::try_from(now.since(self.read_at).as_millis()).unwrap_or(u64::MAX);
         let is_too_old = place.has_expired(kept_ms, times.end_ms, 0);
