@@ -1,5 +1,5 @@
 //! Groups: connections that listen to the same topics in the same form. Members that stand at the same places are owed the
-//! same bytes, ids included, so one [`Batch`](super::batch::Batch) serves them all.
+//! same bytes, ids included, so one [batch](super::batch) serves them all.
 //!
 //! A connection is in a group, or *apart*, if it listens to several topics or has frames of its own. It keeps its cursors
 //! together then, in its subscriptions, and its listeners hold the group's number instead of a cursor. What a group stands
