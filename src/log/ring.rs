@@ -200,19 +200,18 @@ impl Ring {
         self.entries.back().map_or(self.floor, |entry| entry.event.id)
     }
 
-    /// The id before `position`: that of the event that stands, or stood, before it. `0-0` if that is forgotten.
+    /// The id before `position`: that of the event that stands, or stood, before it. `0-0` if that is forgotten. Ahead of a
+    /// change of epoch it is the last id of the former log: a cursor that stands there has not been told.
     pub fn id_before(&self, position: Position) -> EventId {
         let before = position.saturating_sub(1);
         if let Some(event) = self.event(before) {
             return event.id;
         }
-        match &self.ids {
-            Ids::Dense => EventId { major: self.floor.major, minor: before },
-            _ if self.oldest() <= position => self.floor,
-            Ids::Sparse { passed } => match passed.binary_search_by_key(&position, |(behind, _)| *behind) {
-                Ok(place) => passed[place].1,
-                Err(_) => EventId::default(),
-            },
+        let Ids::Sparse { passed } = &self.ids else { return EventId { major: self.floor.major, minor: before } };
+        match passed.binary_search_by_key(&position, |(behind, _)| *behind) {
+            Ok(place) => passed[place].1,
+            Err(_) if self.oldest() <= position => self.floor,
+            Err(_) => EventId::default(),
         }
     }
 
@@ -508,6 +507,7 @@ mod tests {
         assert!(ring.knows(id(0)) && ring.knows(id(4)) && !ring.knows(id(7)) && ring.former_gap(id(4)).is_none());
         let gap = Gap { from: id(6), to: id(2), reason: GapReason::Epoch };
         ring.push(Arc::new(Event::hole(Topic::parse("t").expect("a good name"), gap, 7, Moment(0))));
+        assert_eq!([6, 7, 8].map(|position| ring.id_before(position)), [id(5), id(6), id(2)]);
         let id_of = |position| [3, 5, 9][position as usize - 8];
         (8..=10).for_each(|position| {
             let other =

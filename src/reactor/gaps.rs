@@ -32,7 +32,8 @@ impl<N: Net> Reactor<N> {
         let (cursor, oldest) = (topic.cursor(&subscription), topic.ring.oldest());
         let policy = topic.state.class.policy;
         if cursor < oldest {
-            let gap = Gap { from: topic.ring.id_before(cursor), to: topic.ring.floor(), reason: GapReason::Overflow };
+            let (from, to) = (topic.ring.id_before(cursor), topic.ring.id_before(oldest));
+            let gap = Gap { from, to, reason: GapReason::Overflow };
             self.metrics.on_overflow();
             // A Socket.IO client that came back would not say from where, so it is told here.
             if policy == Policy::Close && !is_socket {

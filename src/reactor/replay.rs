@@ -40,9 +40,9 @@ pub(super) struct Replay {
     awaited: Option<EventId>,
     /// It has been told that ids began anew, and is not to be told so again by the log.
     knows_epoch: bool,
-    /// The broker has told that the log which the reader knew is not the one there is. The log here may be that one, too, until
-    /// its source finds out.
-    is_foreign: bool,
+    /// The broker has told that the log which the reader knew is not the one there is: when the log here had changed last when
+    /// that was asked. The log here may be the former one, too, until its source finds out.
+    foreign_since: Option<Position>,
 }
 
 /// The replays of each connection, by slot.
@@ -62,7 +62,7 @@ impl<N: Net> Reactor<N> {
             awaited: None,
             // Whoever begins with everything has nothing of a log that was there before.
             knows_epoch: seen == EventId::default(),
-            is_foreign: false,
+            foreign_since: None,
         });
         self.mark_dirty(slot);
     }
@@ -74,7 +74,7 @@ impl<N: Net> Reactor<N> {
             let Some(topic) = self.topics.at(replay.topic) else { continue };
             let Some(archive) = self.hub.bus.archive(&topic.state.topic) else { continue };
             // With what the log here has, too, where that has yet to show itself to be the broker's.
-            let upto = if replay.is_foreign { topic.ring.newest_id() } else { topic.ring.floor() };
+            let upto = if replay.foreign_since.is_some() { topic.ring.newest_id() } else { topic.ring.floor() };
             (replay.awaited, replay.epoch) = (Some(upto), topic.ring.epoch());
             let (bus, reactor, key) = (Arc::clone(&self.hub.bus), self.index, topic.state.key);
             archive.fetch(ArchiveRequest {
@@ -121,7 +121,9 @@ impl<N: Net> Reactor<N> {
         };
         replay.after = reached;
         let is_epoch = page.gap.is_some_and(|gap| gap.reason == GapReason::Epoch);
-        (replay.knows_epoch, replay.is_foreign) = (replay.knows_epoch || is_epoch, replay.is_foreign || is_epoch);
+        if is_epoch {
+            (replay.knows_epoch, replay.foreign_since) = (true, Some(replay.epoch));
+        }
         if page.is_complete {
             self.join_log(slot, place, awaited);
         }
@@ -135,11 +137,16 @@ impl<N: Net> Reactor<N> {
         let Some(replay) = self.replays.get_mut(&slot).and_then(|replays| of_topic(replays, place)) else { return };
         let is_same = replay.epoch == topic.ring.epoch();
         let hole = topic.ring.event(topic.ring.epoch());
-        let cursor = if is_same && replay.is_foreign && !topic.ring.is_empty() {
+        let cursor = if is_same
+            && let Some(told) = replay.foreign_since
+            && !topic.ring.is_empty()
+        {
             // What the broker has last stands in this log, or the log is not the broker's: then the change of epoch that ends
-            // it is yet to come, and nothing before that is for this reader.
+            // it is yet to come, and nothing before that is for this reader. Or it has come since, and what follows it here
+            // has yet to come as far as the reader has.
             let same = replay.content.and_then(|content| topic.ring.position_behind(replay.after, content));
-            same.or_else(|| (upto == topic.ring.newest_id()).then(|| topic.ring.next()))
+            let is_level = upto == topic.ring.newest_id() && (replay.content.is_none() || told == topic.ring.epoch());
+            same.or_else(|| is_level.then(|| topic.ring.next()))
         } else if is_same {
             if replay.after < upto {
                 (replay.after, replay.content) = (upto, None);

@@ -48,6 +48,7 @@ const ACTIONS: &[(u32, Action)] = &[
     (2, World::source_leaves),
     (3, World::source_returns),
     (5, World::trim_stream),
+    (2, World::replace_stream),
 ];
 
 /// More than a reactor reads from one connection in one turn.
@@ -223,6 +224,14 @@ impl World {
             let len = self.truth.len(topic);
             let kept = self.random.random_range(0..80).min(len);
             self.truth.trim(topic, len - kept);
+        }
+    }
+
+    /// The broker has another stream under the same key.
+    fn replace_stream(&mut self) {
+        let topic = self.any_topic();
+        if self.truth.rules[topic].is_stream {
+            self.broker.replace(topic, &mut self.truth, &mut self.random);
         }
     }
 

@@ -13,6 +13,10 @@ pub(crate) enum Fault {
     EntryDropped,
     /// What the broker trimmed before it was read is not reported.
     TrimUntold,
+    /// Nobody is told that a stream that is read is another one by now.
+    ReplacementUntold,
+    /// The archive takes an id of another stream for one of its own.
+    ReplacedTaken,
     /// The archive leaves out an entry.
     ArchiveSkips,
     /// The archive hands out an entry that came before the place it was asked for.
@@ -74,6 +78,8 @@ fn whatever_is_broken_shows() {
     check(Fault::LossUntold, &["nobody was told of a loss"]);
     check(Fault::EntryDropped, &["is due", "is missing", "nothing came", "has no key"]);
     check(Fault::TrimUntold, &["is due", "is missing", "nothing came"]);
+    check(Fault::ReplacementUntold, &["is due", "is missing", "nothing came"]);
+    check(Fault::ReplacedTaken, &["is due", "is missing", "nothing came"]);
     check(Fault::ArchiveSkips, &["is due", "is missing", "kept up"]);
     check(Fault::ArchiveRepeats, &["came again"]);
     check(Fault::ArchiveCutsShort, &["is due", "is missing", "kept up"]);
@@ -83,5 +89,8 @@ fn whatever_is_broken_shows() {
     check(Fault::EdgeLost, &["is missing", "unanswered", "never opened", "nothing came", "kept, though"]);
     check(Fault::PublicationLost, &["was lost"]);
     check(Fault::PublicationRepeated, &["published twice"]);
-    check(Fault::HubsCollide, &["is of this epoch", "is due", "is missing", "begins elsewhere", "begins nowhere"]);
+    check(
+        Fault::HubsCollide,
+        &["ended without a reason", "is of this epoch", "is due", "is missing", "begins elsewhere", "begins nowhere"],
+    );
 }

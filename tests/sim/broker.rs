@@ -15,7 +15,12 @@ use fanfare::{
 };
 use rand::{RngExt, rngs::SmallRng};
 
-use crate::{broken::Fault, net::SimBell, source::SimOutlet, truth::Truth};
+use crate::{
+    broken::Fault,
+    net::SimBell,
+    source::SimOutlet,
+    truth::{LIVES_MAX, MINOR_STEP, Truth, first_minor, life_of},
+};
 
 /// Requests on their way to the archive.
 #[derive(Clone, Debug, Default)]
@@ -41,8 +46,11 @@ pub(crate) struct SimBroker {
     interest: Option<Receiver<Interest>>,
     /// By topic: the index of the entry to read next.
     reading: HashMap<usize, usize>,
+    /// By topic: how often the stream had been replaced that is read.
+    lives: HashMap<usize, usize>,
     to_load: Vec<usize>,
-    newest: EventId,
+    /// By topic: the newest id, or the one before the first.
+    newest: HashMap<usize, EventId>,
     fault: Option<Fault>,
 }
 
@@ -53,8 +61,9 @@ impl SimBroker {
             outlet: SimOutlet::default(),
             interest: None,
             reading: HashMap::new(),
+            lives: HashMap::new(),
             to_load: Vec::new(),
-            newest: EventId { major: 5_000_000, minor: 0 },
+            newest: HashMap::new(),
             fault,
         }
     }
@@ -73,19 +82,36 @@ impl SimBroker {
         self.to_load.clear();
     }
 
-    fn next_id(&mut self, random: &mut SmallRng) -> EventId {
-        let EventId { major, minor } = self.newest;
-        self.newest = match random.random_range(0..3) {
-            0 => EventId { major, minor: minor + 1 },
-            _ => EventId { major: major + random.random_range(1..500), minor: 0 },
+    fn newest(&self, topic: usize) -> EventId {
+        let first = EventId { major: 5_000_000, minor: first_minor(0) - 1 };
+        self.newest.get(&topic).copied().unwrap_or(first)
+    }
+
+    fn next_id(&mut self, topic: usize, truth: &Truth, random: &mut SmallRng) -> EventId {
+        let (EventId { major, minor }, first) = (self.newest(topic), first_minor(truth.life(topic).1));
+        let id = match random.random_range(0..3) {
+            0 if first <= minor => EventId { major, minor: minor + MINOR_STEP },
+            _ => EventId { major: major + random.random_range(1..500), minor: first },
         };
-        self.newest
+        self.newest.insert(topic, id);
+        id
     }
 
     /// Somebody adds an entry.
     pub(crate) fn append(&mut self, topic: usize, data: String, truth: &mut Truth, random: &mut SmallRng) {
-        let id = self.next_id(random);
+        let id = self.next_id(topic, truth, random);
         truth.append(topic, id, None, data.into());
+    }
+
+    /// The stream of `topic` is deleted, or is as it was at first: what is added from now on has ids that begin before those
+    /// that were there, among them, or behind them.
+    pub(crate) fn replace(&mut self, topic: usize, truth: &mut Truth, random: &mut SmallRng) {
+        let EventId { major, .. } = self.newest(topic);
+        if truth.life(topic).1 + 1 < LIVES_MAX as usize {
+            truth.replace(topic);
+            let major = (major + 500).saturating_sub(random.random_range(0..5000));
+            self.newest.insert(topic, EventId { major, minor: first_minor(truth.life(topic).1) - 1 });
+        }
     }
 
     /// Takes what the hub publishes, answers what it asks, and is read; false if there was nothing to do.
@@ -103,6 +129,8 @@ impl SimBroker {
             self.take(publication, truth, random);
             has_worked = true;
         }
+        // The hub's reader is the first to see that a stream is another one.
+        has_worked |= self.notice_replaced(bus, now, truth);
         for _ in 0..most.min(BATCH_MAX) {
             let Some(request) = self.archive.0.lock().expect("one thread only").pop_front() else { break };
             self.answer(request, now, truth, random);
@@ -118,8 +146,8 @@ impl SimBroker {
             return (publication.reply)(Err(PublishFailed::Unavailable));
         }
         if self.outlet.is_new(&publication) {
-            let id = self.next_id(random);
             let topic = truth.place_of(publication.topic.as_str());
+            let id = self.next_id(topic, truth, random);
             truth.append(topic, id, publication.kind, publication.data);
         }
         (publication.reply)(if luck == 1 { Err(PublishFailed::Unknown) } else { Ok(None) });
@@ -156,22 +184,25 @@ impl SimBroker {
 
     /// Whether the stream is read, and the hub's log is as it was left.
     fn is_at(&self, topic: usize, newest: EventId, truth: &Truth) -> bool {
-        let read = self.reading.get(&topic).map(|next| &truth.log(topic)[..*next]);
-        read.is_some_and(|read| newest != EventId::default() && read.last().is_none_or(|last| last.id == newest))
+        let next = self.reading.get(&topic).copied();
+        newest != EventId::default() && next == Some(truth.index_after(topic, newest))
     }
 
     /// Begins to read a stream with some of its newest entries.
     fn load(&mut self, topic: usize, bus: &Bus, now: Moment, truth: &mut Truth, random: &mut SmallRng) {
         let log = truth.log(topic);
+        // None of a stream that was there before is present.
         let present = log.iter().take_while(|entry| entry.trimmed).count();
         let wanted = truth.rules[topic].history_events.min(random.random_range(0..60));
         let from = present.max(log.len().saturating_sub(wanted));
-        let floor = match from.checked_sub(1).map(|before| log[before].id) {
-            Some(before) => before,
-            None => log.first().map_or(self.newest, |first| first.id.before()),
+        let begins = truth.life(topic).0;
+        let floor = match log[begins..from].last() {
+            Some(before) => before.id,
+            None => log.get(begins).map_or(self.newest(topic), |first| first.id.before()),
         };
         bus.begin_log(&truth.topics[topic], floor);
         self.reading.insert(topic, from);
+        self.lives.insert(topic, truth.life(topic).1);
         self.read_on(topic, bus, wanted, now, truth);
         bus.mark_live(&truth.topics[topic], now);
     }
@@ -185,6 +216,25 @@ impl SimBroker {
         }
         self.read_on(behind[random.random_range(0..behind.len())], bus, most, now, truth);
         true
+    }
+
+    /// Whether streams that are read are others by now; of those that are, everything is read.
+    fn notice_replaced(&mut self, bus: &Bus, now: Moment, truth: &mut Truth) -> bool {
+        let is_replaced = |topic: &usize| self.lives.get(topic) != Some(&truth.life(*topic).1);
+        let mut replaced: Vec<usize> = self.reading.keys().copied().filter(is_replaced).collect();
+        replaced.sort_unstable();
+        for topic in &replaced {
+            let ((begins, life), log) = (truth.life(*topic), truth.log(*topic));
+            let present = begins + log[begins..].iter().take_while(|entry| entry.trimmed).count();
+            let floor = log.get(present).map_or(self.newest(*topic), |first| first.id.before());
+            if self.fault != Some(Fault::ReplacementUntold) {
+                bus.feed().restart_log(&truth.topics[*topic], floor, now);
+            }
+            self.reading.insert(*topic, present);
+            self.lives.insert(*topic, life);
+            truth.read[*topic] = present;
+        }
+        !replaced.is_empty()
     }
 
     /// Reads at most `most` entries of a stream, and says what it finds trimmed.
@@ -228,12 +278,23 @@ impl SimBroker {
             other => panic!("nobody here asks for {other:?}"),
         };
         let topic = truth.place_of(request.topic.as_str());
-        let log = truth.log(topic);
-        let from = truth.index_after(topic, after);
-        let upto = request.upto.map_or(log.len(), |upto| truth.index_after(topic, upto)).max(from);
+        let ((begins, life), log) = (truth.life(topic), truth.log(topic));
+        let is_foreign = after != EventId::default() && life_of(after) != life;
+        let is_taken = is_foreign && self.fault == Some(Fault::ReplacedTaken);
+        let from = match is_foreign {
+            true if !is_taken => begins,
+            _ => begins + log[begins..].partition_point(|entry| entry.id <= after),
+        };
+        let upto =
+            request.upto.map_or(log.len(), |upto| begins + log[begins..].partition_point(|entry| entry.id <= upto));
+        let upto = upto.max(from);
         let gone = log[from..upto].iter().take_while(|entry| entry.trimmed).count();
-        let reason = GapReason::Expired;
-        let gap = (0 < gone).then(|| Gap { from: after, to: log[from + gone - 1].id, reason });
+        let gap = if is_foreign && !is_taken {
+            let to = log.get(from + gone).map_or(self.newest(topic), |first| first.id.before());
+            Some(Gap { from: after, to, reason: GapReason::Epoch })
+        } else {
+            (0 < gone).then(|| Gap { from: after, to: log[from + gone - 1].id, reason: GapReason::Expired })
+        };
         let mut rest = &log[from + gone..upto];
         if self.fault == Some(Fault::ArchiveRepeats) && gap.is_none() && 0 < from {
             rest = &log[from - 1..upto];

@@ -9,7 +9,7 @@ use fanfare::{
     log::Policy,
 };
 
-use crate::truth::Truth;
+use crate::truth::{Truth, life_of};
 
 /// What one subscription has been told, against what it must be told.
 #[derive(Clone, Debug)]
@@ -72,6 +72,10 @@ impl Track {
     /// It begins behind `id`, the hub says.
     pub(crate) fn open_at(&mut self, id: EventId, truth: &Truth) {
         let index = truth.index_after(self.topic, id);
+        if self.rewinds && truth.rules[self.topic].is_stream && 0 < truth.life(self.topic).1 {
+            // Of which stream it is the beginning shows with the first event.
+            return self.open(truth.len(self.topic));
+        }
         let (least, most) = (self.from_least, self.from_most.unwrap_or(usize::MAX));
         match self.next {
             // It has seen what the hub found trimmed: the hole is told in the form that everybody gets.
@@ -95,6 +99,10 @@ impl Track {
         assert!(!self.over, "an event after the end of its subscription");
         let topic = self.topic;
         match self.next {
+            // Nothing of a stream that is no more came: all there is begins with the one that followed it.
+            _ if self.wants_all_of_another(index, truth) => {
+                self.pass_over(truth.begin_of_life(topic, index), index, was_behind, truth);
+            }
             Some(next) => self.pass_over(next, index, was_behind, truth),
             None => {
                 let (least, most) = (self.from_least, self.from_most.unwrap_or(usize::MAX));
@@ -116,6 +124,12 @@ impl Track {
         }
         self.next = Some(index + 1);
         self.since = Some(entry.id);
+    }
+
+    /// Whether it asked for all there is, has got nothing yet, and the event of `index` is of a stream that replaced another.
+    fn wants_all_of_another(&self, index: usize, truth: &Truth) -> bool {
+        let has_nothing = self.since == Some(EventId::default()) || self.rewinds && self.next.is_none();
+        has_nothing && 0 < truth.life_at(self.topic, index)
     }
 
     /// The events between are left out: each must be superseded by a newer one of its key.
@@ -141,17 +155,24 @@ impl Track {
         assert!(!self.over, "a gap after the end of its subscription");
         let topic = self.topic;
         let (from, to) = (truth.index_after(topic, gap.from), truth.index_after(topic, gap.to));
-        assert!(from <= to, "topic {topic}: a gap that goes back: {gap:?}");
+        // Whoever may have the id of another stream begins with all of this one.
+        let goes_back = gap.reason == GapReason::Epoch && truth.rules[topic].is_stream && 0 < truth.life_at(topic, to);
+        assert!(from <= to || goes_back, "topic {topic}: a gap that goes back: {gap:?}");
         let (gap, from) = self.clip(gap, from, to, truth);
+        // With an id that the former stream may have had, too, a client may have to begin anew though it has not missed anything.
+        let may_be_former = goes_back && self.since.is_some_and(|since| since <= gap.from);
         match self.next {
+            Some(next) if may_be_former && from < next => {}
             Some(next) => self.pass_over(next, from, was_behind, truth),
             None => assert!(self.from_least <= from, "topic {topic}: a gap before the beginning: {gap:?}"),
         }
         // Exactly: as far as the client has everything, unless something was left out since.
-        let is_exact = self.next != Some(from) || self.since.is_none_or(|since| since == gap.from);
+        // What the log itself says of another stream begins where the log stood.
+        let is_shared = gap.reason == GapReason::Epoch && truth.rules[topic].is_stream;
+        let is_exact = is_shared || self.next != Some(from) || self.since.is_none_or(|since| since == gap.from);
         assert!(is_exact, "topic {topic}: {gap:?} does not begin at {:?}", self.since);
         self.check_reason(gap, from, to, truth);
-        for key in truth.log(topic)[from..to].iter().filter_map(|entry| entry.key.as_ref()) {
+        for key in truth.log(topic)[from.min(to)..to].iter().filter_map(|entry| entry.key.as_ref()) {
             self.owed.remove(key);
         }
         if gap.reason == GapReason::Epoch {
@@ -176,7 +197,7 @@ impl Track {
     fn check_reason(&self, gap: Gap, from: usize, to: usize, truth: &Truth) {
         let (topic, log) = (self.topic, truth.log(self.topic));
         let rules = truth.rules[topic];
-        let missing = &log[from..to];
+        let missing = &log[from.min(to)..to];
         if let [hole] = missing
             && let Some(told) = hole.gap
         {
@@ -191,14 +212,24 @@ impl Track {
                 assert!(missing.iter().all(|entry| entry.trimmed), "topic {topic}: the broker has it: {gap:?}");
             }
             GapReason::Expired | GapReason::Overflow => {
-                assert!(!missing.is_empty(), "topic {topic}: nothing is missing: {gap:?}");
+                // What the log has passed may be no more than a hole between two streams.
+                let is_between = rules.is_stream && life_of(gap.from) != life_of(gap.to);
+                assert!(!missing.is_empty() || is_between, "topic {topic}: nothing is missing: {gap:?}");
                 let kept = truth.kept_from(topic);
-                assert!(to <= kept, "topic {topic}: {to} is beyond what is kept from {kept} on: {gap:?}");
+                // Of a stream that was replaced nothing is kept.
+                let is_replaced = rules.is_stream && (0 < truth.life_at(topic, to) || to <= truth.life(topic).0);
+                assert!(
+                    to <= kept || is_replaced,
+                    "topic {topic}: {to} is beyond what is kept from {kept} on: {gap:?}"
+                );
                 let is_slow = gap.reason == GapReason::Overflow;
                 let may_go_on = self.is_never_ended || rules.policy != Policy::Close;
                 assert!(!is_slow || may_go_on, "topic {topic}: it had to end: {gap:?}");
                 // To the very last event that is gone.
                 assert!(log.get(to - 1).is_none_or(|last| last.id == gap.to || rules.is_stream), "{gap:?}");
+            }
+            GapReason::Epoch if rules.is_stream => {
+                assert!(0 < truth.life_at(topic, to), "topic {topic}: it was never replaced: {gap:?}");
             }
             GapReason::Epoch => {
                 assert!(truth.is_foreign(topic, gap.from), "topic {topic}: {from} is of this epoch: {gap:?}");
@@ -219,12 +250,16 @@ impl Track {
         // Passed over, it may stand further on than it has been told.
         let hides = truth.rules[self.topic].policy == Policy::Latest;
         let due = if hides { due.start..log.len() } else { due };
-        is_foreign || log.get(due).into_iter().flatten().any(|entry| entry.gap.is_some() || entry.trimmed)
+        let is_replaced = truth.rules[self.topic].is_stream && 0 < truth.life(self.topic).1;
+        is_foreign
+            || is_replaced
+            || log.get(due).into_iter().flatten().any(|entry| entry.gap.is_some() || entry.trimmed)
     }
 
     /// Whether it is so far behind that the log may have passed it.
     pub(crate) fn may_be_passed(&self, truth: &Truth) -> bool {
-        self.next.unwrap_or(self.from_least) < truth.kept_from(self.topic)
+        let due = self.next.unwrap_or(self.from_least);
+        due < truth.kept_from(self.topic) || due < truth.life(self.topic).0
     }
 
     /// Whether a close frame's gap can be this subscription's.

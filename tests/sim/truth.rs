@@ -20,7 +20,7 @@ use crate::{plan::SocketDialect, track::Track};
 pub(crate) struct Entry {
     pub(crate) id: EventId,
     /// Greater than those of all entries before it.
-    order: (u64, u64),
+    order: (u64, EventId),
     pub(crate) kind: Option<Box<str>>,
     pub(crate) data: Bytes,
     /// What it stands for where readers that are behind get the newest event of each key.
@@ -56,6 +56,8 @@ pub(crate) struct Truth {
     /// How Socket.IO clients speak.
     pub(crate) dialect: SocketDialect,
     logs: Vec<Vec<Entry>>,
+    /// Where in each log the streams begin that the broker has had under its key, the first of them at 0.
+    lives: Vec<Vec<usize>>,
     /// How many events of each topic every reactor is known to have taken from its inbox.
     taken: Vec<usize>,
     /// How many of a broker's events the hub has read.
@@ -75,6 +77,7 @@ impl Truth {
             rules,
             dialect,
             logs: vec![Vec::new(); count],
+            lives: vec![vec![0]; count],
             taken: vec![0; count],
             read: vec![0; count],
             is_lossy: vec![false; count],
@@ -142,6 +145,29 @@ impl Truth {
         self.logs[topic][..index].iter_mut().for_each(|entry| entry.trimmed = true);
     }
 
+    /// The broker's stream of `topic` is replaced by another one, which is empty.
+    pub(crate) fn replace(&mut self, topic: usize) {
+        let len = self.logs[topic].len();
+        self.trim(topic, len);
+        self.lives[topic].push(len);
+    }
+
+    /// How often the stream of `topic` was replaced before it had the event of `index`.
+    pub(crate) fn life_at(&self, topic: usize, index: usize) -> usize {
+        self.lives[topic].partition_point(|begins| *begins <= index) - 1
+    }
+
+    /// Where the stream begins that has, or would have, the event of `index`.
+    pub(crate) fn begin_of_life(&self, topic: usize, index: usize) -> usize {
+        self.lives[topic][self.life_at(topic, index)]
+    }
+
+    /// Where the stream begins that `topic` has now, and how often it was replaced.
+    pub(crate) fn life(&self, topic: usize) -> (usize, usize) {
+        let lives = &self.lives[topic];
+        (lives[lives.len() - 1], lives.len() - 1)
+    }
+
     /// The source lost an event of `topic`: whoever listens must be told before the next one comes.
     pub(crate) fn lose(&mut self, topic: usize) {
         self.is_lossy[topic] = true;
@@ -166,10 +192,11 @@ impl Truth {
         self.logs[topic].partition_point(|entry| entry.order <= order)
     }
 
-    /// What orders the entries of a topic: a broker's ids do, the hub's own by which start gave them.
-    fn order_of(&self, topic: usize, id: EventId) -> (u64, u64) {
+    /// What orders the entries of a topic: which of the broker's streams had them, or which start of the hub gave the ids.
+    fn order_of(&self, topic: usize, id: EventId) -> (u64, EventId) {
         let start = || self.epochs.iter().rposition(|epoch| *epoch == id.major).map_or(0, |start| start as u64 + 1);
-        (if self.rules[topic].is_stream { id.major } else { start() }, id.minor)
+        let life = || life_of(id).min(self.lives[topic].len() - 1) as u64;
+        (if self.rules[topic].is_stream { life() } else { start() }, id)
     }
 
     /// The first event that no reader may be denied, however slow it is.
@@ -212,7 +239,7 @@ impl Entry {
         let weight_bytes = size_of::<Event>() + data.len() + kind.as_deref().map_or(0, str::len) + KEY_BYTES;
         Self {
             id,
-            order: (0, 0),
+            order: (0, EventId::default()),
             kind,
             data,
             key: key.flatten(),
@@ -230,6 +257,21 @@ const KEY_BYTES: usize = 8;
 /// The topic of this number.
 pub(crate) fn topic_name(index: usize) -> Topic {
     Topic::parse(&format!("topic.{index}")).expect("a good name")
+}
+
+/// The ids of a topic's streams overlap, but none is of two of them.
+pub(crate) const LIVES_MAX: u64 = 100;
+/// The minor parts of a stream's ids are this far apart, and so there is room for those of the others, and before each.
+pub(crate) const MINOR_STEP: u64 = 10 * LIVES_MAX;
+
+/// The minor part of the first id of a millisecond in the stream that was there after so many others.
+pub(crate) fn first_minor(life: usize) -> u64 {
+    10 * life as u64 + 5
+}
+
+/// How many streams were there before the one whose id, or place between ids, this is.
+pub(crate) fn life_of(id: EventId) -> usize {
+    (id.minor % MINOR_STEP / 10) as usize
 }
 
 /// Keys that events stand for.
