@@ -93,6 +93,7 @@ pub fn start_reader(
     // Unbounded, because the bus must never wait: it holds a topic's lock. Listeners coming and going bound it.
     let (changes, interest) = crossbeam_channel::unbounded();
     let watch = start_watch(&config, &status, &alarm)?;
+    status.set_reader_alarm(Arc::clone(&alarm) as Arc<dyn Wake>);
     let mut reader = Reader::new(config, poll, Arc::clone(&alarm), interest, Arc::clone(&bus), clock, status)?;
     bus.watch_interest(LogKind::Memory, changes, Arc::clone(&alarm) as Arc<dyn Wake>);
     let thread = std::thread::Builder::new().name("redis-reader".to_owned()).spawn(move || {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -12,7 +12,7 @@ use super::{
     refusals::{Refusals, Refused},
     subscriptions::Tally,
 };
-use crate::{clock::Moment, metrics::SourceHealth, source::redis_address::Consensus, topic::Topic};
+use crate::{bus::Wake, clock::Moment, metrics::SourceHealth, source::redis_address::Consensus, topic::Topic};
 
 /// Figures of one Redis Pub/Sub source.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub struct SourceStatus {
     publish_refused: AtomicU64,
     unasked: AtomicU64,
     misfits: AtomicU64,
+    /// Wakes the reader when the writer finds one.
+    reader_alarm: OnceLock<Arc<dyn Wake>>,
     refusals: Mutex<Refusals>,
     /// Whether a publication that is taken changes anything in them.
     has_refused_publications: AtomicBool,
@@ -122,6 +124,7 @@ impl SourceStatus {
             publish_refused: AtomicU64::new(0),
             unasked: AtomicU64::new(0),
             misfits: AtomicU64::new(0),
+            reader_alarm: OnceLock::new(),
             refusals: Mutex::default(),
             has_refused_publications: AtomicBool::new(false),
         }
@@ -235,6 +238,14 @@ impl SourceStatus {
     /// The server turned out not to be one to use, on a connection that had been good.
     pub(super) fn on_misfit(&self) {
         self.misfits.fetch_add(1, Ordering::Release);
+        if let Some(alarm) = self.reader_alarm.get() {
+            alarm.wake();
+        }
+    }
+
+    /// What wakes the reader's thread. The first one counts.
+    pub(super) fn set_reader_alarm(&self, alarm: Arc<dyn Wake>) {
+        self.reader_alarm.get_or_init(|| alarm);
     }
 
     /// How often that was.

@@ -204,8 +204,11 @@ impl Reader {
 
     /// Reads what there is, up to a buffer full, and hands it to the bus as one batch.
     fn receive(&mut self, now: Moment) -> Result<(), Fault> {
-        let Link::Up { connection, session, .. } = &mut self.link else { return Ok(()) };
+        let Link::Up { connection, .. } = &mut self.link else { return Ok(()) };
         let filled = self.buffer.fill(|room| connection.read(room));
+        // What came may have been sent after something was lost: readers are told of the loss first, and of this as a part of it.
+        self.check_standing()?;
+        let Link::Up { session, .. } = &mut self.link else { return Ok(()) };
         let mut feed = self.bus.feed();
         let mut delivery = Delivery {
             session,
@@ -262,9 +265,9 @@ impl Reader {
         true
     }
 
-    /// Sends what is due and checks that the server is alive.
-    fn converse(&mut self, now: Moment) -> Result<(), Fault> {
-        let Link::Up { connection, session, allegiance, misfits, ready } = &mut self.link else { return Ok(()) };
+    /// Whether the server is still the one to read from, by what sentinels and the writer found out.
+    fn check_standing(&mut self) -> Result<(), Fault> {
+        let Link::Up { allegiance, misfits, .. } = &mut self.link else { return Ok(()) };
         if allegiance.is_outdated(self.status.consensus()) {
             return Err(Fault::Outdated);
         }
@@ -272,6 +275,13 @@ impl Reader {
         if *misfits != self.status.misfits() {
             return Err(Fault::Unfit(Unfit::Replica));
         }
+        Ok(())
+    }
+
+    /// Sends what is due and checks that the server is alive.
+    fn converse(&mut self, now: Moment) -> Result<(), Fault> {
+        self.check_standing()?;
+        let Link::Up { connection, session, ready, .. } = &mut self.link else { return Ok(()) };
         session.poll_commands(&mut self.subscriptions, now);
         connection.send(session.outgoing()).map_err(|error| Fault::Broken(error.to_string()))?;
         if let Some(took) = session.take_proof() {
