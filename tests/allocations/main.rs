@@ -21,7 +21,8 @@ const ALLOCATIONS_PER_EVENT_MAX: u64 = 20;
 /// Enough for everything that grows to have grown.
 const WARM_UP_ROUNDS: u32 = 40;
 const FEW: u32 = 10;
-const MANY: u32 = 400;
+/// More than one slice of a round has.
+const MANY: u32 = 300;
 
 #[test]
 fn nothing_is_allocated_per_delivery() {

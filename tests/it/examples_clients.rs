@@ -48,7 +48,7 @@ fn clients_listen_and_go_on_where_they_were() {
 
 #[test]
 fn clients_sign_in_and_come_back_with_a_fresh_token() {
-    let guarded = Guarded::start("3s", &[], &[("sse.retry", "100ms")]);
+    let guarded = Guarded::start("5s", &[], &[("sse.retry", "100ms")]);
     thread::scope(|scope| {
         for (number, (client, renewed)) in RESUMING.into_iter().enumerate() {
             let guarded = &guarded;

@@ -143,7 +143,7 @@ fn the_documented_example_runs_in_a_browser() {
 /// A client comes back with a fresh token by itself; one that has none it could renew is told why it is not let in.
 #[test]
 fn clients_sign_in() {
-    let guarded = Guarded::start("2s", &[], &[("socketio.recovery", "1m")]);
+    let guarded = Guarded::start("4s", &[], &[("socketio.recovery", "1m")]);
     let clients = [Client::Node(&[]), Client::Python(&["--transports", "websocket"])];
     let arguments = ["--user", USER, "--well", "WELL-001", "--count", "2"];
     let listening = clients.map(|client| client.start(guarded.hub.url(0), &arguments, None));
