@@ -57,13 +57,20 @@ impl SseClient {
     /// The next event.
     #[track_caller]
     pub(crate) fn next(&mut self) -> Received {
+        self.next_or_end().expect("the stream should go on")
+    }
+
+    /// The next event, unless the stream ends before one comes.
+    #[track_caller]
+    pub(crate) fn next_or_end(&mut self) -> Option<Received> {
         // A limit to each read would not end this: heartbeats are read as well.
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(event) = self.events.pop_front() {
-                return event;
+            match self.events.pop_front() {
+                Some(event) => return Some(event),
+                None if self.ended => return None,
+                None => {}
             }
-            assert!(!self.ended, "the stream should go on");
             assert!(Instant::now() < deadline, "waited in vain for an event");
             self.read();
         }
