@@ -31,6 +31,12 @@ impl Bucket {
     pub fn fill(&mut self, cost: Duration, now: Moment) {
         self.empty_at = self.empty_at.max(now) + cost;
     }
+
+    /// What is in it drains at `per_second` from now on, no more at `former`: so many events take another time.
+    pub fn change_rate(&mut self, former: u64, per_second: u64, now: Moment) {
+        let nanoseconds = self.level(now).as_nanos() * u128::from(former) / u128::from(per_second.max(1));
+        self.empty_at = now + Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
+    }
 }
 
 /// What `count` cost of which `per_second` may come in a second.
@@ -65,6 +71,20 @@ mod tests {
         check(&[(0, 4), (0, 6), (0, 1)], &[Ok(()), Ok(()), Err(100)]);
         check(&[(0, 25), (1000, 1), (1600, 1)], &[Ok(()), Err(600), Ok(())]);
         check(&[(0, 1), (0, 25), (100, 25)], &[Ok(()), Err(100), Ok(())]);
+    }
+
+    #[test]
+    fn what_is_in_it_drains_at_a_new_rate() {
+        let check = |count: u64, former: u64, per_second: u64, expected_ms: u64| {
+            let (mut bucket, now) = (Bucket::default(), Moment(SECOND));
+            bucket.fill(cost(count, former), now);
+            bucket.change_rate(former, per_second, now);
+            assert_eq!(bucket.level(now), Duration::from_millis(expected_ms), "{count}: {former} to {per_second}");
+        };
+        check(60, 2, 60, 1000);
+        check(10, 10, 5, 2000);
+        check(0, 10, 1, 0);
+        check(1, 1, 0, 1000);
     }
 
     #[test]

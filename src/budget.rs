@@ -215,7 +215,7 @@ impl Drop for Charge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::share::Account;
+    use crate::share::{Account, HeldLimits};
 
     #[test]
     fn takes_no_more_than_there_is() {
@@ -236,7 +236,8 @@ mod tests {
     #[test]
     fn an_owner_holds_what_is_charged_for_it() {
         let budget = Arc::new(Budget::new(1000));
-        let account = Arc::new(Account::new("narrow", 100, usize::MAX, usize::MAX));
+        let account =
+            Arc::new(Account::new("narrow", HeldLimits { bytes: 100, topics: usize::MAX, connections: usize::MAX }));
         let owner = Arc::new(Owner::new([Arc::clone(&account)]));
         let charge = budget.try_charge_for(Some(&owner), 80).expect("room");
         assert!(matches!(budget.try_charge_for(Some(&owner), 21), Err(ChargeRefused::Quota(_))));

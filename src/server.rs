@@ -57,7 +57,7 @@ pub fn run(config: Config, reload: impl Fn() -> Result<Config, String>) -> Resul
     announce(&bound.urls);
     while signals.wait(SWEEP_INTERVAL)?.is_none() {
         if std::mem::take(&mut signals.reload) {
-            take_over(reload(), &config, &server.hub.auth);
+            take_over(reload(), &config, &server.hub, clock.now());
         }
         server.sweep(clock.now());
         server.hub.wall.set(clock.now(), os::realtime_now());
@@ -70,13 +70,14 @@ pub fn run(config: Config, reload: impl Fn() -> Result<Config, String>) -> Resul
     outcome
 }
 
-/// Takes over what of a configuration that was read anew can change while the hub runs: keys, users and API keys. If
+/// Takes over what of a configuration that was read anew can change while the hub runs: keys, users, API keys and quotas. If
 /// anything is wrong with it, all stays as it is.
-fn take_over(reloaded: Result<Config, String>, config: &Config, auth: &Auth) {
+fn take_over(reloaded: Result<Config, String>, config: &Config, hub: &Hub, now: Moment) {
     match reloaded {
         Ok(reloaded) if reloaded.auth.is_required() == config.auth.is_required() => {
-            auth.replace(&reloaded.auth);
-            info!("keys, users and API keys are read anew; for any other change restart the hub");
+            hub.auth.replace(&reloaded.auth);
+            hub.quotas.replace(&reloaded.quotas, now);
+            info!("keys, users, API keys and quotas are read anew; for any other change restart the hub");
         }
         Ok(_) => warn!("auth.mode is another now: restart the hub to change it; nothing is taken over"),
         Err(error) => warn!(%error, "the configuration is wrong now; nothing is taken over"),

@@ -63,38 +63,85 @@ impl fmt::Display for QuotaRefused {
 /// When to try again where nothing tells when something will be let go.
 const HELD_RETRY_S: u32 = 2;
 
-/// What a tenant holds under one rule.
+/// The most that a tenant may hold under one rule. `usize::MAX`: any number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldLimits {
+    /// Bytes of events and topics.
+    pub bytes: usize,
+    /// Topics.
+    pub topics: usize,
+    /// Open streams.
+    pub connections: usize,
+}
+
+/// What a tenant holds under one rule. The limits may change meanwhile; what is held then stays.
 #[derive(Debug)]
 pub struct Account {
     /// The rule's name.
     pub rule: &'static str,
-    /// The most bytes it may hold; `usize::MAX`: any number.
-    pub bytes_max: usize,
-    /// The most topics; the same.
-    pub topics_max: usize,
-    /// The most open streams; the same.
-    pub connections_max: usize,
-    bytes: AtomicUsize,
-    topics: AtomicUsize,
-    connections: AtomicUsize,
+    bytes: Bounded,
+    topics: Bounded,
+    connections: Bounded,
+}
+
+/// A count, and its limit.
+#[derive(Debug)]
+struct Bounded {
+    held: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Bounded {
+    fn new(most: usize) -> Self {
+        Self { held: AtomicUsize::new(0), most: AtomicUsize::new(most) }
+    }
+
+    fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    fn most(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, count: usize) {
+        self.held.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn subtract(&self, count: usize) {
+        self.held.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Adds `count` in any case, and says whether there was room for it.
+    fn add_and_check(&self, count: usize) -> bool {
+        let before = self.held.fetch_add(count, Ordering::Relaxed);
+        count <= self.most().saturating_sub(before)
+    }
 }
 
 impl Account {
     /// Nothing is held yet, under `rule`.
-    pub fn new(rule: &'static str, bytes_max: usize, topics_max: usize, connections_max: usize) -> Self {
-        let [bytes, topics, connections] = Default::default();
-        Self { rule, bytes_max, topics_max, connections_max, bytes, topics, connections }
+    pub fn new(rule: &'static str, limits: HeldLimits) -> Self {
+        let [bytes, topics, connections] = [limits.bytes, limits.topics, limits.connections].map(Bounded::new);
+        Self { rule, bytes, topics, connections }
+    }
+
+    /// From now on no more may be held than `limits` say. What is held already stays, also if that is more.
+    pub fn set_limits(&self, limits: HeldLimits) {
+        let HeldLimits { bytes, topics, connections } = limits;
+        for (bounded, most) in [(&self.bytes, bytes), (&self.topics, topics), (&self.connections, connections)] {
+            bounded.most.store(most, Ordering::Relaxed);
+        }
     }
 
     /// The bytes held.
     pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.bytes.held()
     }
 
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
-        let held = [&self.bytes, &self.topics, &self.connections];
-        held.iter().all(|count| count.load(Ordering::Relaxed) == 0)
+        [&self.bytes, &self.topics, &self.connections].iter().all(|bounded| bounded.held() == 0)
     }
 
     fn refuse(&self, limit: Limit) -> QuotaRefused {
@@ -119,42 +166,29 @@ impl Owner {
 
     /// Takes `bytes` of each account, or of none, and says whose rule forbids it.
     pub fn try_take_bytes(&self, bytes: usize) -> Result<(), QuotaRefused> {
-        self.try_take(bytes, Limit::BytesHeld, |account| (&account.bytes, account.bytes_max))
+        self.try_take(bytes, Limit::BytesHeld, |account| &account.bytes)
     }
 
     /// Takes `bytes` in any case.
     pub fn take_bytes(&self, bytes: usize) {
-        for account in &self.0 {
-            account.bytes.fetch_add(bytes, Ordering::Relaxed);
-        }
+        self.0.iter().for_each(|account| account.bytes.add(bytes));
     }
 
     /// Gives `bytes` back.
     pub fn return_bytes(&self, bytes: usize) {
-        for account in &self.0 {
-            account.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        }
+        self.0.iter().for_each(|account| account.bytes.subtract(bytes));
     }
 
     /// How far its tightest account is used up.
     pub fn pressure(&self) -> Pressure {
-        let of_account = |account: &Arc<Account>| Pressure { used: account.bytes(), limit: account.bytes_max };
+        let of_account = |account: &Arc<Account>| Pressure { used: account.bytes.held(), limit: account.bytes.most() };
         self.0.iter().map(of_account).reduce(Pressure::or_tighter).unwrap_or_default()
     }
 
-    fn try_take(
-        &self,
-        count: usize,
-        limit: Limit,
-        of: fn(&Account) -> (&AtomicUsize, usize),
-    ) -> Result<(), QuotaRefused> {
+    fn try_take(&self, count: usize, limit: Limit, of: BoundedOf) -> Result<(), QuotaRefused> {
         for (index, account) in self.0.iter().enumerate() {
-            let (held, most) = of(account);
-            let before = held.fetch_add(count, Ordering::Relaxed);
-            if most.saturating_sub(before) < count {
-                for taken in &self.0[..=index] {
-                    of(taken).0.fetch_sub(count, Ordering::Relaxed);
-                }
+            if !of(account).add_and_check(count) {
+                self.0[..=index].iter().for_each(|taken| of(taken).subtract(count));
                 return Err(account.refuse(limit));
             }
         }
@@ -162,25 +196,28 @@ impl Owner {
     }
 }
 
+/// Which count of an account.
+type BoundedOf = fn(&Account) -> &Bounded;
+
 /// A topic or a stream that an owner holds, given back when it is dropped.
 #[derive(Debug)]
 pub struct Hold {
     owner: Arc<Owner>,
-    of: fn(&Account) -> (&AtomicUsize, usize),
+    of: BoundedOf,
 }
 
 impl Hold {
     /// One more topic.
     pub fn topic(owner: &Arc<Owner>) -> Result<Self, QuotaRefused> {
-        Self::take(owner, Limit::TopicsHeld, |account| (&account.topics, account.topics_max))
+        Self::take(owner, Limit::TopicsHeld, |account| &account.topics)
     }
 
     /// One more open stream.
     pub fn connection(owner: &Arc<Owner>) -> Result<Self, QuotaRefused> {
-        Self::take(owner, Limit::Connections, |account| (&account.connections, account.connections_max))
+        Self::take(owner, Limit::Connections, |account| &account.connections)
     }
 
-    fn take(owner: &Arc<Owner>, limit: Limit, of: fn(&Account) -> (&AtomicUsize, usize)) -> Result<Self, QuotaRefused> {
+    fn take(owner: &Arc<Owner>, limit: Limit, of: BoundedOf) -> Result<Self, QuotaRefused> {
         owner.try_take(1, limit, of)?;
         Ok(Self { owner: Arc::clone(owner), of })
     }
@@ -188,9 +225,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        for account in &self.owner.0 {
-            (self.of)(account).0.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.owner.0.iter().for_each(|account| (self.of)(account).subtract(1));
     }
 }
 
@@ -200,8 +235,10 @@ mod tests {
 
     #[test]
     fn the_tightest_account_decides_and_nothing_is_left_behind() {
-        let wide = Arc::new(Account::new("wide", 1000, 2, usize::MAX));
-        let narrow = Arc::new(Account::new("narrow", 100, usize::MAX, 1));
+        let account =
+            |rule, bytes, topics, connections| Arc::new(Account::new(rule, HeldLimits { bytes, topics, connections }));
+        let wide = account("wide", 1000, 2, usize::MAX);
+        let narrow = account("narrow", 100, usize::MAX, 1);
         let owner = Arc::new(Owner::new([Arc::clone(&wide), Arc::clone(&narrow)]));
         assert_eq!(owner.try_take_bytes(100), Ok(()));
         assert_eq!(owner.try_take_bytes(1).map_err(|refused| refused.rule), Err("narrow"));

@@ -13,7 +13,7 @@ use crate::{
     clock::Moment,
     event::{EventId, Start, new_epoch},
     gap::{Gap, GapReason},
-    share::{Account, Limit, Owner},
+    share::{Account, HeldLimits, Limit, Owner},
     topic::Topic,
 };
 
@@ -383,7 +383,7 @@ fn what_is_refused_leaves_nothing_behind() {
 fn what_a_tenant_holds_is_its_own_and_comes_back() {
     let budget = Arc::new(Budget::unlimited());
     let (bus, _) = bus_within(1, 10, Arc::clone(&budget));
-    let account = Arc::new(Account::new("narrow", 60_000, 3, usize::MAX));
+    let account = Arc::new(Account::new("narrow", HeldLimits { bytes: 60_000, topics: 3, connections: usize::MAX }));
     let owner = Arc::new(Owner::new([Arc::clone(&account)]));
     let publish_for = |owner: Option<&Arc<Owner>>, name: &str| {
         let mut feed = bus.feed();

@@ -91,7 +91,7 @@ pub(super) fn stats(context: &Context<'_>) -> Value {
 
 pub(super) fn show_metrics(_: &Request, _: &str, context: &Context<'_>) -> Answer {
     let Hub { metrics, bus, quotas, .. } = context.hub;
-    let refusals = quotas.refusals().map(|(rule, limit, count)| (rule, limit.name(), count)).collect();
+    let refusals = quotas.refusals().into_iter().map(|(rule, limit, count)| (rule, limit.name(), count)).collect();
     let quotas = QuotaFigures { refusals, tenants: quotas.tenant_count() as u64 };
     let mut response = Response::text(200, &metrics.exposition(bus, &quotas));
     response.headers = vec![("Content-Type", metrics::CONTENT_TYPE.to_owned())];

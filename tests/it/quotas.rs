@@ -2,19 +2,21 @@
 
 use std::{
     fs,
+    process::Command,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
 };
 
 use fanfare::protocol::http::Method;
 use serde_json::json;
+use socket2::Socket;
 
 use crate::support::{
     Folder,
     guarded::Guarded,
     http::{HttpConnection, Response, read_some},
     hub::Hub,
-    wait_until,
+    send_signal, wait_until,
     websocket::WebSocketClient,
 };
 
@@ -46,6 +48,16 @@ fn start(settings: &[(&str, &str)]) -> (Guarded, Folder) {
 fn ask(hub: &Hub, token: &str, method: Method, target: &str, body: &str) -> Response {
     let credentials = format!("Bearer {token}");
     HttpConnection::new(hub.connect()).request(method, target, &[("Authorization", &credentials)], body.as_bytes())
+}
+
+/// A stream of events that stays open as long as the socket; `None` if the hub refuses it.
+fn open_stream(hub: &Hub, token: &str) -> Option<Socket> {
+    let mut connection = HttpConnection::new(hub.connect());
+    let head = format!("GET /sse?topic=a.b HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {token}\r\n\r\n");
+    connection.send(head.as_bytes());
+    let (socket, mut buffer) = (connection.into_socket(), [0; 16]);
+    let count = read_some(&socket, &mut buffer).expect("the hub answers");
+    buffer[..count].starts_with(b"HTTP/1.1 200").then_some(socket)
 }
 
 #[track_caller]
@@ -97,15 +109,7 @@ fn topics_and_streams_are_bounded_too() {
     let stream = WebSocketClient::open_v1(hub, &format!("/ws?token={reader}"));
     assert_refused(&ask(hub, &reader, Method::Get, "/sse?topic=a", ""), "one-stream");
     drop(stream);
-    wait_until("the first stream's place is free", || {
-        let mut connection = HttpConnection::new(hub.connect());
-        connection.send(
-            format!("GET /sse?topic=a HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {reader}\r\n\r\n").as_bytes(),
-        );
-        let (socket, mut buffer) = (connection.into_socket(), [0; 16]);
-        let count = read_some(&socket, &mut buffer).expect("the hub answers");
-        buffer[..count].starts_with(b"HTTP/1.1 200").then_some(())
-    });
+    wait_until("the first stream's place is free", || open_stream(hub, &reader));
 }
 
 /// A token for `orders.**` once spent the whole memory budget within seconds, and everybody else got 503.
@@ -139,4 +143,72 @@ fn one_tenant_cannot_take_all() {
         }
         is_over.store(true, Ordering::Release);
     });
+}
+
+/// Two services with a key each; what anybody may publish a second, and what is said of the first.
+fn with_services(default_rate: u32, first: &str) -> String {
+    let service = |name: &str| {
+        format!(
+            "[[api_keys]]\nname = \"{name}\"\nkey = \"{}\"\npublish = [\"**\"]\nsubscribe = [\"**\"]\n",
+            key_of(name)
+        )
+    };
+    let quota = format!("[[quota]]\nname = \"ingest\"\nwho = \"api_key:first\"\n{first}\n");
+    let settings = format!("[auth]\nmode = \"jwt\"\n[limits]\ntenant_publish_per_second = {default_rate}\n");
+    [settings, service("first"), service("second"), quota].concat()
+}
+
+fn key_of(service: &str) -> String {
+    format!("the key of the {service} service")
+}
+
+/// More than a second's worth at a low rate: an empty bucket takes it, and then nothing for a minute.
+const SIXTY: usize = 60;
+
+fn publish_many(hub: &Hub, service: &str, count: usize) -> Response {
+    let batch = format!("[{}]", vec![r#"{"topic":"a.b","data":1}"#; count].join(","));
+    ask(hub, &key_of(service), Method::Post, "/publish", &batch)
+}
+
+#[test]
+fn quotas_are_read_anew_while_the_hub_runs() {
+    let folder = Folder::new();
+    let (path, log) = (folder.path("fanfare.toml"), folder.path("log"));
+    let write = |text: &str| fs::write(&path, text).expect("the folder is ours");
+    write(&with_services(1_000_000, "publish_per_second = 1000\nconnections = 1"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--config", &path]);
+    command.stderr(fs::File::create(&log).expect("the folder is ours"));
+    let hub = Hub::spawn(command, &[("log.level", "warn")]);
+    let reload = |text: &str| {
+        write(text);
+        send_signal("HUP", hub.pid());
+    };
+    let open = || open_stream(&hub, &key_of("first"));
+    let stream = open().expect("one is allowed");
+    assert!(open().is_none(), "and no second");
+
+    reload(&with_services(1_000_000, "publish_per_second = 1\nconnections = 2"));
+    let second = wait_until("a second stream is allowed", open);
+    assert!(open().is_none(), "the first is still counted");
+    assert_eq!(publish_many(&hub, "first", SIXTY).status, 200);
+    assert_refused(&publish_many(&hub, "first", 1), "ingest");
+    assert_eq!([publish_many(&hub, "second", SIXTY).status, publish_many(&hub, "second", 1).status], [200; 2]);
+
+    // What is in the bucket drains at the new rate: at the former one it would take a minute.
+    reload(&with_services(1, "publish_per_second = 1000\nconnections = 2"));
+    wait_until("the first service may publish again", || (publish_many(&hub, "first", 1).status == 200).then_some(()));
+    assert_eq!(publish_many(&hub, "second", SIXTY).status, 200);
+    assert_refused(&publish_many(&hub, "second", 1), "default");
+
+    // What is wrong is not taken over.
+    reload("[[quota]]\nname = \"ingest\"\nwho = \"nobody\"\n");
+    wait_until("the hub says so", || {
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        (said.contains("nothing is taken over") && said.contains("names nobody")).then_some(())
+    });
+    drop(second);
+    let _second = wait_until("the second stream's place is free", open);
+    assert!(open().is_none(), "there are two still");
+    drop(stream);
 }

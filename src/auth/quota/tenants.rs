@@ -3,11 +3,17 @@
 use std::{
     collections::HashMap,
     hash::BuildHasher,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use super::{Cost, RuleSet, TenantId};
+use super::{
+    TenantId, held_limits,
+    table::{Cost, RuleId, RuleSet, RuleTable},
+};
 use crate::{
     bucket::Bucket,
     clock::Moment,
@@ -29,7 +35,8 @@ const OWNERS_MAX: usize = 8;
 pub(super) struct Tenants {
     shards: [Mutex<Shard>; SHARDS],
     hasher: foldhash::fast::RandomState,
-    most_per_shard: usize,
+    /// A reload may change it.
+    most_per_shard: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -48,13 +55,13 @@ struct Tenant {
     owners: Vec<(OwnerKey, Arc<Owner>)>,
 }
 
-/// The rules, and the other tenant that has a part in it.
-type OwnerKey = (RuleSet, Option<TenantId>);
+/// The rules, with the generation of their table, and the other tenant that has a part in it.
+type OwnerKey = (u64, RuleSet, Option<TenantId>);
 
 /// What a tenant has used under one rule.
 #[derive(Debug)]
 struct Meter {
-    rule: usize,
+    rule: RuleId,
     publishes: Bucket,
     bytes: Bucket,
     account: Option<Arc<Account>>,
@@ -63,7 +70,23 @@ struct Meter {
 impl Tenants {
     pub(super) fn new(most: usize) -> Self {
         let hasher = foldhash::fast::RandomState::default();
-        Self { shards: Default::default(), hasher, most_per_shard: most.div_ceil(SHARDS).max(1) }
+        Self { shards: Default::default(), hasher, most_per_shard: per_shard(most).into() }
+    }
+
+    /// The rules are those of `next` from now on, no more those of `before`, and `most` tenants are remembered. Takes time for
+    /// each tenant; the others of its shard wait for that.
+    pub(super) fn take_over(&self, before: &RuleTable, next: &RuleTable, most: usize, now: Moment) {
+        self.most_per_shard.store(per_shard(most), Ordering::Relaxed);
+        for shard in &self.shards {
+            for tenant in &mut lock(shard).tenants {
+                tenant.owners.clear();
+                tenant.meters.retain_mut(|meter| {
+                    meter.take_over(before, next, now);
+                    let is_held = meter.account.as_ref().is_some_and(|account| !account.is_empty());
+                    is_held || next.find(meter.rule).is_some()
+                });
+            }
+        }
     }
 
     /// How many are remembered.
@@ -74,10 +97,10 @@ impl Tenants {
     /// Takes all `costs` of the buckets of `id`, or none: then which rule forbids it, by which limit, and for how long.
     pub(super) fn spend(&self, id: &TenantId, costs: &[Cost], now: Moment) -> Result<(), (usize, Limit, Duration)> {
         let mut shard = self.shard(id);
-        let tenant = shard.tenant(id, self.most_per_shard, now);
+        let tenant = shard.tenant(id, self.most_per_shard(), now);
         let mut refused: Option<(usize, Limit, Duration)> = None;
         for cost in costs {
-            let meter = tenant.meter(cost.rule);
+            let meter = tenant.meter(cost.id);
             let parts = [
                 (Limit::PublishPerSecond, meter.publishes, cost.publishes),
                 (Limit::BytesPerSecond, meter.bytes, cost.bytes),
@@ -95,7 +118,7 @@ impl Tenants {
             return Err(refused);
         }
         for cost in costs {
-            let meter = tenant.meter(cost.rule);
+            let meter = tenant.meter(cost.id);
             meter.publishes.fill(cost.publishes, now);
             meter.bytes.fill(cost.bytes, now);
         }
@@ -106,12 +129,12 @@ impl Tenants {
     pub(super) fn account(
         &self,
         id: &TenantId,
-        rule: usize,
+        rule: RuleId,
         now: Moment,
         make: impl FnOnce() -> Account,
     ) -> Arc<Account> {
         let mut shard = self.shard(id);
-        let meter = shard.tenant(id, self.most_per_shard, now).meter(rule);
+        let meter = shard.tenant(id, self.most_per_shard(), now).meter(rule);
         Arc::clone(meter.account.get_or_insert_with(|| Arc::new(make())))
     }
 
@@ -125,16 +148,24 @@ impl Tenants {
     /// Keeps `owner` with `id`.
     pub(super) fn keep_owner(&self, id: &TenantId, key: OwnerKey, owner: &Arc<Owner>, now: Moment) {
         let mut shard = self.shard(id);
-        let owners = &mut shard.tenant(id, self.most_per_shard, now).owners;
+        let owners = &mut shard.tenant(id, self.most_per_shard(), now).owners;
         if owners.len() == OWNERS_MAX {
             owners.remove(0);
         }
         owners.push((key, Arc::clone(owner)));
     }
 
+    fn most_per_shard(&self) -> usize {
+        self.most_per_shard.load(Ordering::Relaxed)
+    }
+
     fn shard(&self, id: &TenantId) -> MutexGuard<'_, Shard> {
         lock(&self.shards[self.hasher.hash_one(id) as usize % SHARDS])
     }
+}
+
+fn per_shard(most: usize) -> usize {
+    most.div_ceil(SHARDS).max(1)
 }
 
 /// Whoever panicked with the lock brings the process down by itself.
@@ -189,7 +220,7 @@ impl Shard {
 }
 
 impl Tenant {
-    fn meter(&mut self, rule: usize) -> &mut Meter {
+    fn meter(&mut self, rule: RuleId) -> &mut Meter {
         let place = self.meters.iter().position(|meter| meter.rule == rule).unwrap_or_else(|| {
             let (publishes, bytes) = Default::default();
             self.meters.push(Meter { rule, publishes, bytes, account: None });
@@ -204,5 +235,21 @@ impl Tenant {
             let holds_nothing = meter.account.as_ref().is_none_or(|account| account.is_empty());
             holds_nothing && meter.publishes.level(now).is_zero() && meter.bytes.level(now).is_zero()
         })
+    }
+}
+
+impl Meter {
+    /// Goes on by the rules `next`: what is in its buckets drains at the new rate, and its account has the new limits.
+    fn take_over(&mut self, before: &RuleTable, next: &RuleTable, now: Moment) {
+        let parts = [(Limit::PublishPerSecond, &mut self.publishes), (Limit::BytesPerSecond, &mut self.bytes)];
+        for (limit, bucket) in parts {
+            match (before.limit_of(self.rule, limit), next.limit_of(self.rule, limit)) {
+                (Some(former), Some(most)) => bucket.change_rate(former as u64, most as u64, now),
+                _ => *bucket = Bucket::default(),
+            }
+        }
+        if let Some(account) = &self.account {
+            account.set_limits(held_limits(next, self.rule));
+        }
     }
 }

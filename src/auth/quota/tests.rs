@@ -109,7 +109,7 @@ fn a_refused_batch_takes_nothing_and_says_when_to_come_back() {
     assert_eq!((refused.limit, refused.retry_after_s), (Limit::BytesPerSecond, 1));
     assert_eq!(publish(&quotas, "alice", "t", &[3000], 1000), Ok(()), "more than a second's worth, by an empty bucket");
     assert_eq!(publish(&quotas, "alice", "t", &[1], 3000), Err("slow"));
-    let refusals: Vec<_> = quotas.refusals().filter(|(.., count)| 0 < *count).collect();
+    let refusals: Vec<_> = quotas.refusals().into_iter().filter(|(.., count)| 0 < *count).collect();
     assert_eq!(refusals, [("slow", Limit::PublishPerSecond, 1), ("slow", Limit::BytesPerSecond, 2)]);
 }
 
@@ -163,4 +163,62 @@ fn who_is_read_and_written() {
     for bad in ["", "alice", "sub:", "user:alice", "address:10.0.0.1/8", "address:nowhere", "address:1.2.3.4/33"] {
         assert!(bad.parse::<Who>().is_err(), "{bad}");
     }
+}
+
+/// What a rule says before and after a reload, in the limits' order: publications, bytes, bytes held, topics held, streams.
+#[test]
+fn a_reload_keeps_what_tenants_have_used_and_hold() {
+    let per_second = |name, most| rule(name, "*", &[], &[(Limit::PublishPerSecond, most)]);
+    let config = |rules: Vec<QuotaRule>| QuotaConfig { rules, ..QuotaConfig::unlimited() };
+    // At once before the reload; then how many more pass in the next second, one each millisecond.
+    let check = |before: Vec<QuotaRule>, used: usize, after: Vec<QuotaRule>, expected: usize| {
+        let quotas = Quotas::new(&config(before), 1000);
+        assert_eq!(publish(&quotas, "alice", "t", &vec![1; used], 0), Ok(()));
+        quotas.replace(&config(after.clone()), Moment(SECOND));
+        let passed = (0..1000).filter(|at_ms| publish(&quotas, "alice", "t", &[1], *at_ms).is_ok()).count();
+        assert_eq!(passed, expected, "{used}, then {after:?}");
+    };
+    check(vec![per_second("a", 10)], 10, vec![per_second("a", 10)], 9);
+    // Ten are in the bucket: at 100 a second there is room for 90, and for one more each 10 ms.
+    check(vec![per_second("a", 10)], 10, vec![per_second("a", 100)], 189);
+    check(vec![per_second("a", 100)], 100, vec![per_second("a", 10)], 0);
+    check(vec![per_second("a", 10)], 10, vec![], 1000);
+    check(vec![per_second("a", 10)], 10, vec![per_second("b", 10)], 19);
+    check(vec![], 10, vec![per_second("a", 10)], 19);
+    // Their order means nothing.
+    let other = || rule("other", "sub:bob", &[], &[(Limit::PublishPerSecond, 1)]);
+    check(vec![per_second("a", 10)], 10, vec![other(), per_second("a", 10)], 9);
+}
+
+#[test]
+fn new_limits_hold_for_what_is_held_already() {
+    let held = |bytes| rule("held", "*", &[], &[(Limit::BytesHeld, bytes), (Limit::Connections, bytes / 100)]);
+    let config = |rules: Vec<QuotaRule>| QuotaConfig { rules, ..QuotaConfig::unlimited() };
+    let quotas = Quotas::new(&config(vec![held(200)]), 1000);
+    let topic = Topic::parse("t").expect("a good name");
+    let owner = || {
+        let owners = ask("alice", |asker| admit(&quotas, asker, &topic, &[1], Moment(0)));
+        owners.expect("nothing is refused").map(|owners| Arc::clone(&owners[0])).expect("a share is bounded")
+    };
+    let open = || ask("alice", |asker| quotas.open(asker, Moment(0)));
+    let before = owner();
+    assert_eq!(before.try_take_bytes(150), Ok(()));
+    let streams = [open(), open()].map(|hold| hold.expect("two are allowed").expect("they are bounded"));
+    assert!(open().is_err());
+    quotas.replace(&config(vec![rule("first", "sub:bob", &[], &[(Limit::TopicsHeld, 1)]), held(100)]), Moment(0));
+    assert!(owner().try_take_bytes(1).is_err() && before.try_take_bytes(1).is_err(), "150 are held, of 100");
+    before.return_bytes(100);
+    assert_eq!(owner().try_take_bytes(50), Ok(()));
+    let [first, second] = streams;
+    drop(first);
+    assert!(open().is_err(), "one is allowed, and one is left");
+    quotas.replace(&config(vec![]), Moment(0));
+    assert_eq!(before.try_take_bytes(1000), Ok(()), "a rule that is gone bounds nothing");
+    before.return_bytes(1000);
+    quotas.replace(&config(vec![held(100)]), Moment(0));
+    assert!(owner().try_take_bytes(1).is_err() && open().is_err(), "what was held under its name still is");
+    drop(second);
+    assert!(open().is_ok());
+    let refusals: Vec<_> = quotas.refusals().into_iter().filter(|(.., count)| 0 < *count).collect();
+    assert_eq!(refusals, [("held", Limit::Connections, 3)], "counters never fall");
 }

@@ -1,0 +1,187 @@
+//! The rules in force at one time, and which of them concern whom. A reload makes another table.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{Asker, QuotaConfig, QuotaRule, TenantIds, Who};
+use crate::{bucket, share::Limit, topic::Topic};
+
+/// The name of the default, in refusals and metrics.
+const DEFAULT_RULE: &str = "default";
+
+/// Rules, one bit each, by their index in one table.
+pub(super) type RuleSet = u64;
+
+/// The indices in `set`.
+pub(super) fn members(set: RuleSet) -> impl Iterator<Item = usize> {
+    (0..RuleSet::BITS as usize).filter(move |rule| set >> rule & 1 == 1)
+}
+
+/// A rule's name as a number. It is the same in all tables of a process, whatever the rule's index there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RuleId(usize);
+
+/// The names of all rules that there have been, by [`RuleId`], with what each has refused. It grows by the names that reloads
+/// bring and never shrinks: names stand in refusals, and counters must not fall.
+#[derive(Clone, Debug, Default)]
+pub(super) struct KnownRules(Vec<(&'static str, Arc<Refusals>)>);
+
+/// Refusals, by [`Limit`].
+type Refusals = [AtomicU64; Limit::ALL.len()];
+
+impl KnownRules {
+    /// The rule named `name`, known from now on.
+    fn rule(&mut self, name: &str) -> (RuleId, &'static str, Arc<Refusals>) {
+        let index = self.0.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
+            self.0.push((Box::leak(Box::from(name)), Arc::default()));
+            self.0.len() - 1
+        });
+        let (name, refusals) = &self.0[index];
+        (RuleId(index), name, Arc::clone(refusals))
+    }
+}
+
+/// A rule in force.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) id: RuleId,
+    pub(super) name: &'static str,
+    rule: QuotaRule,
+    refusals: Arc<Refusals>,
+}
+
+impl Rule {
+    /// What it allows of `limit`, if it says.
+    pub(super) fn limit(&self, limit: Limit) -> Option<usize> {
+        self.rule.limit(limit)
+    }
+
+    /// Counts one more refusal.
+    pub(super) fn count(&self, limit: Limit) {
+        self.refusals[limit as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it has refused, since the process began.
+    pub(super) fn refusals(&self, limit: Limit) -> u64 {
+        self.refusals[limit as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// The rules in force, the default first.
+#[derive(Debug)]
+pub(super) struct RuleTable {
+    /// Which table it is: a [`RuleSet`] of another one means other rules.
+    pub(super) generation: u64,
+    pub(super) rules: Vec<Rule>,
+    pub(super) known: KnownRules,
+    /// By [`Limit`], the rules that bound it.
+    bounding: [RuleSet; Limit::ALL.len()],
+    /// Rules that concern addresses, whoever is there.
+    of_addresses: RuleSet,
+}
+
+/// What a request takes of a tenant's buckets under one rule, as the time they drain.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cost {
+    /// The rule's index in the table that made the cost.
+    pub(super) rule: usize,
+    pub(super) id: RuleId,
+    pub(super) publishes: Duration,
+    pub(super) bytes: Duration,
+}
+
+impl RuleTable {
+    /// The rules of `config`, over a memory budget of `budget_bytes`.
+    pub(super) fn new(config: &QuotaConfig, budget_bytes: usize, mut known: KnownRules, generation: u64) -> Self {
+        let mut limits = config.default_limits;
+        if config.share_percent < 100 {
+            let share = budget_bytes as u128 * config.share_percent as u128 / 100;
+            limits[Limit::BytesHeld as usize] = usize::try_from(share).unwrap_or(usize::MAX).max(1);
+        }
+        let default = QuotaRule { name: DEFAULT_RULE.to_owned(), limits, ..QuotaRule::default() };
+        let listed = config.rules.iter().take(QuotaRule::COUNT_MAX).cloned();
+        let keep = |rule: QuotaRule| {
+            let (id, name, refusals) = known.rule(&rule.name);
+            Rule { id, name, rule, refusals }
+        };
+        let rules: Vec<Rule> = std::iter::once(default).chain(listed).map(keep).collect();
+        let which = |holds: &dyn Fn(&QuotaRule) -> bool| {
+            let bits = rules.iter().enumerate().filter(|(_, it)| holds(&it.rule)).map(|(index, _)| 1 << index);
+            bits.fold(0, |set: RuleSet, bit: RuleSet| set | bit)
+        };
+        let bounding = Limit::ALL.map(|limit| which(&|rule| rule.limit(limit).is_some()));
+        let of_addresses = which(&|rule| matches!(rule.who, Who::Address(_)));
+        Self { generation, rules, known, bounding, of_addresses }
+    }
+
+    /// The rule `id`, if it is in force.
+    pub(super) fn find(&self, id: RuleId) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.id == id)
+    }
+
+    /// What the rule `id` allows of `limit`; `None`: any number.
+    pub(super) fn limit_of(&self, id: RuleId, limit: Limit) -> Option<usize> {
+        self.find(id)?.limit(limit)
+    }
+
+    /// The rules that concern `asker` in some topic.
+    pub(super) fn candidates(&self, asker: Asker<'_>, tenants: &TenantIds) -> RuleSet {
+        let concerns = |(index, rule): (usize, &Rule)| {
+            let has_tenant = self.is_of_addresses(index) || tenants.primary.is_some();
+            (has_tenant && rule.rule.who.concerns(asker.identity, asker.address)).then_some(1 << index)
+        };
+        self.rules.iter().enumerate().filter_map(concerns).fold(0, |set: RuleSet, bit: RuleSet| set | bit)
+    }
+
+    /// Those of `candidates` that concern `topic`.
+    pub(super) fn concerning(&self, candidates: RuleSet, topic: &Topic) -> RuleSet {
+        let concerned = members(candidates).filter(|rule| self.rules[*rule].rule.concerns_topic(topic));
+        concerned.fold(0, |set, rule| set | 1 << rule)
+    }
+
+    pub(super) fn is_of_addresses(&self, rule: usize) -> bool {
+        self.of_addresses >> rule & 1 == 1
+    }
+
+    /// Whether something in `set` concerns addresses.
+    pub(super) fn has_addresses(&self, set: RuleSet) -> bool {
+        set & self.of_addresses != 0
+    }
+
+    /// The rules that bound `limit`.
+    pub(super) fn bounding(&self, limit: Limit) -> RuleSet {
+        self.bounding[limit as usize]
+    }
+
+    /// The rules that bound what is held.
+    pub(super) fn holding(&self) -> RuleSet {
+        self.bounding(Limit::BytesHeld) | self.bounding(Limit::TopicsHeld)
+    }
+
+    /// Whether, of the rules `set` that concern somebody, `rule` has a say in `limit`: the default has where no other does.
+    pub(super) fn decides(&self, rule: usize, set: RuleSet, limit: Limit) -> bool {
+        let bounding = set & self.bounding(limit);
+        let listed = bounding & !1;
+        (if listed == 0 { bounding } else { listed }) >> rule & 1 == 1
+    }
+
+    /// What so many events and bytes under each rule cost.
+    pub(super) fn costs(&self, counts: &[(u64, u64)]) -> Vec<Cost> {
+        let taken = counts.iter().enumerate().filter(|(_, (events, bytes))| 0 < events + bytes);
+        taken.map(|(rule, (events, bytes))| self.cost(rule, *events, *bytes)).collect()
+    }
+
+    fn cost(&self, rule: usize, events: u64, bytes: u64) -> Cost {
+        let of = |limit, count: u64| {
+            let most = self.rules[rule].limit(limit);
+            most.filter(|_| 0 < count).map_or(Duration::ZERO, |most| bucket::cost(count, most as u64))
+        };
+        let (publishes, bytes) = (of(Limit::PublishPerSecond, events), of(Limit::BytesPerSecond, bytes));
+        Cost { rule, id: self.rules[rule].id, publishes, bytes }
+    }
+}
