@@ -203,6 +203,7 @@ type BoundedOf = fn(&Account) -> &Bounded;
 #[derive(Debug)]
 pub struct Hold {
     owner: Arc<Owner>,
+    limit: Limit,
     of: BoundedOf,
 }
 
@@ -219,7 +220,21 @@ impl Hold {
 
     fn take(owner: &Arc<Owner>, limit: Limit, of: BoundedOf) -> Result<Self, QuotaRefused> {
         owner.try_take(1, limit, of)?;
-        Ok(Self { owner: Arc::clone(owner), of })
+        Ok(Self { owner: Arc::clone(owner), limit, of })
+    }
+
+    /// The same is held by `owner` from now on, if that may hold it; else by whom it was. An account of both counts it once, also
+    /// meanwhile.
+    pub fn pass_to(&mut self, owner: &Arc<Owner>) -> Result<(), QuotaRefused> {
+        let accounts_beside = |of: &Owner, other: &Owner| {
+            let is_other = |account: &&Arc<Account>| !other.0.iter().any(|known| Arc::ptr_eq(known, account));
+            Owner::new(of.0.iter().filter(is_other).cloned())
+        };
+        accounts_beside(owner, &self.owner).try_take(1, self.limit, self.of)?;
+        let left = accounts_beside(&self.owner, owner);
+        left.0.iter().for_each(|account| (self.of)(account).subtract(1));
+        self.owner = Arc::clone(owner);
+        Ok(())
     }
 }
 
@@ -255,5 +270,22 @@ mod tests {
         drop((topics, stream));
         owner.return_bytes(100);
         assert!(wide.is_empty() && narrow.is_empty());
+    }
+
+    #[test]
+    fn a_hold_goes_to_another_owner_or_stays() {
+        let most = |connections| HeldLimits { bytes: usize::MAX, topics: usize::MAX, connections };
+        let account = |rule| Arc::new(Account::new(rule, most(1)));
+        let [shared, first, second] = ["shared", "first", "second"].map(account);
+        let owner = |accounts: &[&Arc<Account>]| Arc::new(Owner::new(accounts.iter().map(|it| Arc::clone(it))));
+        let (before, after) = (owner(&[&shared, &first]), owner(&[&shared, &second]));
+        let mut hold = Hold::connection(&before).expect("one is allowed");
+        assert_eq!(hold.pass_to(&after), Ok(()), "the shared account counts it once");
+        assert!(first.is_empty() && !second.is_empty() && !shared.is_empty());
+        let other = Hold::connection(&owner(&[&first])).expect("it is free again");
+        assert_eq!(hold.pass_to(&before).map_err(|refused| refused.rule), Err("first"));
+        assert!(!second.is_empty() && !shared.is_empty(), "it stays where it was");
+        drop((hold, other));
+        assert!([shared, first, second].iter().all(|account| account.is_empty()));
     }
 }

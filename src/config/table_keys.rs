@@ -93,6 +93,7 @@ pub(super) const QUOTA_KEYS: &[Key<QuotaRule>] = &[
           help: "Topics that it has begun and that are not forgotten. 0: no limit.",
           field: |it| Field::Count { value: &mut it.limits[Limit::TopicsHeld as usize], min: 0 } },
     Key { path: "connections",
-          help: "Streams it has open at a time: Server-Sent Events and WebSockets. 0: no limit.",
+          help: "Streams it has open at a time: Server-Sent Events, WebSockets, and Socket.IO sessions whose client has entered a \
+                 namespace. 0: no limit.",
           field: |it| Field::Count { value: &mut it.limits[Limit::Connections as usize], min: 0 } },
 ];

@@ -38,7 +38,7 @@ pub use cors::Cors;
 pub use engine_io::{EngineAsk, EngineKind, EngineRefusal, open as open_engine};
 pub use events::{Broadcasts, demo_streams, order_topics};
 pub use later::Later;
-pub use overload::Overload;
+pub use overload::{Overload, STREAMS_USED_UP};
 pub use publish::{complete_command, complete_frames, complete_request};
 pub use recovery::{Recovered, Recovery, Remembered, recover};
 pub use sockets::{

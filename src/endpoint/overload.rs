@@ -11,6 +11,9 @@ use crate::{
     },
 };
 
+/// How a stream ends whose tenant has as many as a quota lets it have.
+pub const STREAMS_USED_UP: Close = Close::TryLater("a quota of open streams is used up");
+
 /// Which limit a connection is beyond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overload {
@@ -83,7 +86,7 @@ pub(super) fn refuse_surplus(request: &Request, mut answer: Answer, context: &Co
         Err(refused) => {
             let response = Response::error(429, "quota_exceeded", &refused.to_string(), None);
             let response = response.with("Retry-After", refused.retry_after_s.to_string());
-            return decline(request, Close::TryLater("a quota of open streams is used up"), response);
+            return decline(request, STREAMS_USED_UP, response);
         }
     }
     answer

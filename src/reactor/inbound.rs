@@ -332,7 +332,7 @@ impl<N: Net> Reactor<N> {
         self.begin_stream(slot, Transport::Sse, &topics);
     }
 
-    fn keep_hold(&mut self, slot: u32, hold: Option<Hold>) {
+    pub(super) fn keep_hold(&mut self, slot: u32, hold: Option<Hold>) {
         if let Some(hold) = hold {
             self.holds.insert(slot, hold);
         }

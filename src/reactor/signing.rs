@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Reactor, connection::REPLAYING, net::Net};
-use crate::{auth::Identity, close::Close};
+use crate::{auth::Identity, close::Close, endpoint::STREAMS_USED_UP, share::QuotaRefused};
 
 impl<N: Net> Reactor<N> {
     /// Why a stream may not go on, if it may not: what its client has shown is valid no more, or it never showed anything.
@@ -24,11 +24,25 @@ impl<N: Net> Reactor<N> {
         if !self.may_keep(slot, &identity) {
             return self.end(slot, Close::Forbidden("the token gives no right to a topic of this connection"));
         }
+        if self.claim_stream(slot, Some(&identity)).is_err() {
+            return self.end(slot, STREAMS_USED_UP);
+        }
         if let Some(connection) = self.connections.at(slot) {
             connection.identity = Some(identity);
         }
         self.send_message(slot, message);
         self.rearm(slot);
+    }
+
+    /// Counts the stream at `slot` among those that `identity` has open, and no more among those of whoever it was before. It is
+    /// counted once however often this is called, until it ends.
+    pub(super) fn claim_stream(&mut self, slot: u32, identity: Option<&Identity>) -> Result<(), QuotaRefused> {
+        let hub = Arc::clone(&self.hub);
+        let asker = self.context(&hub, slot, (false, None), identity).asker();
+        let mut hold = self.holds.remove(&slot);
+        let claimed = hub.quotas.reopen(asker, &mut hold, self.now);
+        self.keep_hold(slot, hold);
+        claimed
     }
 
     /// Whether `identity` may listen to all that the connection listens to. Topics that it waits for are not looked through:

@@ -112,7 +112,15 @@ impl<N: Net> Reactor<N> {
             socket_io::write_connect_error(&namespace, why, None, &mut frames);
             return self.send_frames(slot, &frames);
         }
+        // The session's user is known only now. The session is one stream, however many namespaces its clients enter.
+        if let Err(refused) = self.claim_stream(slot, welcome.identity.as_deref()) {
+            let message = refused.to_string();
+            let data = serde_json::json!({ "error": "QuotaExceeded", "message": message }).to_string();
+            socket_io::write_connect_error(&namespace, &message, Some(&data), &mut frames);
+            return self.send_frames(slot, &frames);
+        }
         if let Err(why) = self.claim_connection(slot) {
+            self.holds.remove(&slot);
             socket_io::write_connect_error(&namespace, why, None, &mut frames);
             return self.send_frames(slot, &frames);
         }

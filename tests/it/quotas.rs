@@ -16,8 +16,10 @@ use crate::support::{
     guarded::Guarded,
     http::{HttpConnection, Response, read_some},
     hub::Hub,
-    send_signal, wait_until,
-    websocket::WebSocketClient,
+    send_signal,
+    socket_io::{Carried, Polled, SocketClient},
+    wait_until,
+    websocket::{Incoming, WebSocketClient},
 };
 
 const RULES: &str = r#"
@@ -109,6 +111,81 @@ fn topics_and_streams_are_bounded_too() {
     let stream = WebSocketClient::open_v1(hub, &format!("/ws?token={reader}"));
     assert_refused(&ask(hub, &reader, Method::Get, "/sse?topic=a", ""), "one-stream");
     drop(stream);
+    wait_until("the first stream's place is free", || open_stream(hub, &reader));
+}
+
+/// A Socket.IO session in no namespace yet, over a WebSocket or by polling.
+fn open_session<T: SocketClient>(open: fn(&Hub) -> T, hub: &Hub, token: &str) -> (T, String) {
+    let mut client = open(hub);
+    client.send(&format!("40{}", json!({ "token": token })));
+    let answer = client.next_packet();
+    (client, answer)
+}
+
+#[test]
+fn a_socket_io_session_is_one_stream_whatever_carries_it() {
+    let (guarded, _folder) = start(&[("esp.namespaces", "/,/wells")]);
+    let (hub, reader) = (&guarded.hub, guarded.token("reader", "**"));
+    let message = "quota `one-stream`: connections is used up; try again in 2 s";
+    let data = json!({ "error": "QuotaExceeded", "message": message });
+    let refusal = format!("44{}", json!({ "message": message, "data": data }));
+    let assert_full = || {
+        let parse = |packet: &str| serde_json::from_str::<serde_json::Value>(packet.strip_prefix("44")?).ok();
+        let (_carried, answer) = open_session(Carried::open, hub, &reader);
+        assert_eq!(parse(&answer), parse(&refusal), "{answer}");
+        let (_polled, answer) = open_session(Polled::open, hub, &reader);
+        assert_eq!(parse(&answer), parse(&refusal), "{answer}");
+        assert!(open_stream(hub, &reader).is_none());
+    };
+    let is_in = |answer: &str| answer.starts_with("40");
+
+    let stream = open_stream(hub, &reader).expect("one is allowed");
+    assert_full();
+    drop(stream);
+    let mut carried = wait_until("the stream's place is free", || {
+        let (client, answer) = open_session(Carried::open, hub, &reader);
+        is_in(&answer).then_some(client)
+    });
+    assert_full();
+    carried.expect_event("connected");
+    carried.send(&format!("40/wells,{}", json!({ "token": reader })));
+    let answer = carried.next_packet();
+    assert!(answer.starts_with("40/wells,"), "the session is counted already: {answer}");
+    drop(carried);
+
+    let polled = wait_until("the WebSocket's place is free", || {
+        let (client, answer) = open_session(Polled::open, hub, &reader);
+        is_in(&answer).then_some(client)
+    });
+    assert_full();
+    let (upgraded, _) = polled.upgrade();
+    assert_full();
+    drop(upgraded);
+    let mut polled = wait_until("the upgraded session's place is free", || {
+        let (client, answer) = open_session(Polled::open, hub, &reader);
+        is_in(&answer).then_some(client)
+    });
+    assert_full();
+    polled.send("1");
+    wait_until("the polled session's place is free", || open_stream(hub, &reader));
+    let other = guarded.token("other", "**");
+    assert!(is_in(&open_session(Carried::open, hub, &other).1) && is_in(&open_session(Polled::open, hub, &other).1));
+}
+
+/// Who signs in by a command was nobody when the stream was opened.
+#[test]
+fn whoever_signs_in_later_is_counted_then() {
+    let (guarded, _folder) = start(&[]);
+    let (hub, reader) = (&guarded.hub, guarded.token("reader", "**"));
+    let sign_in = json!({ "op": "auth", "token": reader });
+    let mut first = WebSocketClient::open_v1(hub, "/ws");
+    assert_eq!(first.ask(&sign_in)["op"], "authenticated");
+    assert!(open_stream(hub, &reader).is_none());
+    assert_eq!(first.ask(&sign_in)["op"], "authenticated", "a fresh token is no second stream");
+    let mut second = WebSocketClient::open_v1(hub, "/ws");
+    second.send(&sign_in.to_string());
+    assert!(matches!(second.next(), Incoming::Close(Some(1013), _)));
+    drop(first);
     wait_until("the first stream's place is free", || open_stream(hub, &reader));
 }
 

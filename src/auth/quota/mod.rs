@@ -195,13 +195,26 @@ impl Quotas {
 
     /// One more open stream of `asker`; `None`: nothing bounds how many it may have. It is given back when it is dropped.
     pub fn open(&self, asker: Asker<'_>, now: Moment) -> Result<Option<Hold>, QuotaRefused> {
+        let mut hold = None;
+        self.reopen(asker, &mut hold, now)?;
+        Ok(hold)
+    }
+
+    /// The open stream that `hold` is counted by is `asker`'s from now on: a client may say who it is after it has opened the
+    /// stream. If `asker` may have no more, `hold` stays as it is.
+    pub fn reopen(&self, asker: Asker<'_>, hold: &mut Option<Hold>, now: Moment) -> Result<(), QuotaRefused> {
         let (table, tenants) = (self.table(), TenantIds::of(asker));
         let set = table.candidates(asker, &tenants) & table.bounding(Limit::Connections);
         if set == 0 {
-            return Ok(None);
+            *hold = None;
+            return Ok(());
         }
         let owner = self.owner(&table, &tenants, set, now);
-        Hold::connection(&owner).map(Some).inspect_err(|refused| self.count(*refused))
+        let held = match hold {
+            Some(hold) => hold.pass_to(&owner),
+            None => Hold::connection(&owner).map(|taken| *hold = Some(taken)),
+        };
+        held.inspect_err(|refused| self.count(*refused))
     }
 
     /// Counts a refusal that was found by somebody else: the bus, when a share was used up.
