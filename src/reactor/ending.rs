@@ -181,6 +181,8 @@ impl<N: Net> Reactor<N> {
             self.forget_session(slot);
             self.wheel.disarm(slot);
             self.farewells.remove(&slot);
+            // Its client may have signed in by a command behind the one that ended it.
+            self.holds.remove(&slot);
             if let Some(connection) = self.connections.remove(slot) {
                 self.hub.bus.budget().adjust(connection.charged_bytes as usize, 0);
                 if connection.state.has(BLOCKED) {

@@ -368,6 +368,8 @@ impl<N: Net> Reactor<N> {
         for slot in std::mem::take(&mut self.write_again) {
             self.flush(slot);
         }
+        // Who stops early from here on has had its part of this turn.
+        let waiting = self.read_again.len();
         let ready = std::mem::take(&mut self.ready);
         let deadline = self.net.now() + FRESH_TIME;
         for event in &ready {
@@ -384,7 +386,7 @@ impl<N: Net> Reactor<N> {
         }
         self.ready = ready;
         let deadline = self.net.now() + AGAIN_TIME;
-        for _ in 0..self.read_again.len() {
+        for _ in 0..waiting {
             let Some(token) = self.read_again.pop_front() else { return };
             if let Some(connection) = self.connections.named(token) {
                 connection.state.clear(connection::READ_AGAIN);

@@ -18,6 +18,11 @@ use crate::{
 
 /// One reactor, one topic, and nothing that happens by chance.
 fn calm_world(policy: Policy) -> World {
+    calm_world_of(policy, 1)
+}
+
+/// The same, with another order of what happens at the same time.
+fn calm_world_of(policy: Policy, seed: u64) -> World {
     let plan = Plan {
         reactors: 1,
         topics: vec![TopicPlan { policy, history_events: 100, lag_events: 100, priority: 0, is_stream: false }],
@@ -34,7 +39,7 @@ fn calm_world(policy: Policy) -> World {
         dialect: SocketDialect { namespace: "/", recovers: false },
         fault: None,
     };
-    World::new(plan, 1)
+    World::new(plan, seed)
 }
 
 /// A connection that has sent `request`, and all turns taken without anybody reading.
@@ -134,4 +139,56 @@ fn whoever_was_behind_gets_the_newest_of_each_key() {
     };
     check(Policy::Skip, 60..80);
     check(Policy::Latest, 4..12);
+}
+
+/// Reads all that has come to the client at `wire`, which is whole responses: how many.
+fn take_responses(wire: &SharedWire) -> usize {
+    let bytes = wire.lock().take(usize::MAX);
+    bytes.windows(9).filter(|window| window == b"HTTP/1.1 ").count()
+}
+
+/// Publications that one connection sends at once, and the most of them that may be answered before another connection's
+/// request, whenever that comes: what a reactor answers of one connection in a turn.
+const FLOOD: usize = 1000;
+const FLOOD_AHEAD_MAX: usize = 16;
+
+#[test]
+fn a_pipelined_flood_does_not_delay_another_connection() {
+    let publication = |tag: u64| {
+        let data = payload(tag, 0);
+        format!("POST /publish/topic.0 HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{data}", data.len())
+    };
+    let publications: String = (0..FLOOD as u64).map(publication).collect();
+    let request = b"GET /topics/topic.0 HTTP/1.1\r\nHost: h\r\n\r\n";
+    let mut most_ahead = 0;
+    for seed in 0..16 {
+        let mut world = calm_world_of(Policy::Skip, seed);
+        let [flood, other] = [(); 2].map(|()| {
+            let wire = connect(&mut world, request);
+            wire.lock().reads_fast = true;
+            assert_eq!(read_responses(&mut world, &wire).len(), 1);
+            wire
+        });
+        // Both come in the same moment, in either order; later the flood is under way when the other's request comes.
+        flood.lock().send(publications.as_bytes());
+        let mut answered = 0;
+        for _ in 0..20 {
+            let before = answered;
+            other.lock().send(request);
+            while take_responses(&other) == 0 {
+                assert!(world.turn_any(), "the request should be answered");
+                answered += take_responses(&flood);
+            }
+            most_ahead = most_ahead.max(answered - before);
+        }
+        assert!(answered < FLOOD, "the flood should last longer than the requests beside it");
+        while world.turn_any() {
+            answered += take_responses(&flood);
+        }
+        assert_eq!(answered, FLOOD, "the flood is answered all the same");
+    }
+    assert!(
+        (1..=FLOOD_AHEAD_MAX).contains(&most_ahead),
+        "{most_ahead} of the flood's were answered before the other's"
+    );
 }
