@@ -27,7 +27,6 @@ mod tests;
 mod throttle;
 mod users;
 
-use core::net::IpAddr;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
@@ -46,12 +45,13 @@ pub use passwords::{PASSWORD_BYTES_MAX, PasswordWork, hash_password};
 pub use quota::{Asker, QuotaConfig, QuotaRule, Quotas, Tally, Wanted, Who};
 pub use rules::{Rules, Secrets};
 pub use settings::{Mode, SameSite, Settings};
+pub use signatures::{ConnectionId, TokenOrigin};
 pub use throttle::LoginLimit;
 
 use crate::clock::Moment;
 use cache::TokenCache;
-use signatures::SignatureLimits;
-use throttle::{Network, Throttle, ThrottleLimits};
+use signatures::{SignatureConfig, SignatureLimits};
+use throttle::{Throttle, ThrottleLimits};
 
 /// How the hub knows its clients. Clones share everything.
 #[derive(Clone, Debug)]
@@ -93,10 +93,15 @@ impl Auth {
             window: settings.login_failure_window,
             known_for: settings.login_address_memory,
         };
+        let signatures = SignatureConfig {
+            wrong_per_address: settings.token_failures_max,
+            failed_per_connection: settings.token_failures_per_connection_max,
+            made_per_user: settings.refreshes_max,
+        };
         let auth = Self(Arc::new(Shared {
             cache: Mutex::new(TokenCache::new(settings.cache_bytes)),
             throttle: Mutex::new(Throttle::new(limits)),
-            signatures: Mutex::new(SignatureLimits::new(settings.token_failures_max, settings.refreshes_max)),
+            signatures: Mutex::new(SignatureLimits::new(signatures)),
             passwords: PasswordWork::new(settings.login_queue_max, settings.login_wait_max),
             epoch_unix_ns: AtomicU64::new(0),
             rules: RwLock::new(rules),
@@ -140,13 +145,13 @@ impl Auth {
         }
     }
 
-    /// Whose token `token` is, shown by a client at `peer` (`None`: its address is not known); no token stands for a client
-    /// that shows none. It may also be an API key. An address that shows too many tokens with a wrong signature is refused
-    /// for the rest of the second, except with tokens that were checked lately: these cost no signature.
+    /// Whose token `token` is, shown by `origin`; no token stands for a client that shows none. It may also be an API key. An
+    /// address that shows too many tokens with a wrong signature, or a connection with too many that are not good, is refused for
+    /// the rest of the second, except with tokens that were checked lately: these cost no signature.
     pub fn identify(
         &self,
         token: Option<&str>,
-        peer: Option<IpAddr>,
+        origin: impl Into<TokenOrigin>,
         now: Moment,
     ) -> Result<Option<Arc<Identity>>, Denied> {
         if !self.is_required() {
@@ -163,18 +168,20 @@ impl Auth {
         if let Some(identity) = self.cache().find(token, now) {
             return Ok(Some(identity));
         }
-        let network = Network::of(peer);
-        self.signatures().may_check(network, now)?;
+        let origin = origin.into();
+        self.signatures().may_check(origin, now)?;
         let checked = self.check(&rules, token, now);
-        if checked.as_ref().is_err_and(|denied| *denied == Denied::Invalid) {
-            self.signatures().on_wrong(network, now);
-        }
-        let identity = Arc::new(checked?);
+        let identity = Arc::new(checked.map_err(|denied| self.signatures().on_failed(origin, denied, now))?);
         let mut cache = self.cache();
         if Arc::ptr_eq(&rules, &self.rules()) {
             cache.keep(token.into(), Arc::clone(&identity));
         }
         Ok(Some(identity))
+    }
+
+    /// Whether so many tokens shown by `connection` were not good that no more are checked for now.
+    pub fn has_spent(&self, connection: ConnectionId, now: Moment) -> bool {
+        self.is_required() && self.signatures().has_spent(Some(connection), now)
     }
 
     /// Whose API key `key` is.

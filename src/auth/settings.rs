@@ -27,6 +27,8 @@ pub struct Settings {
     pub session_age_max: Duration,
     /// Tokens with a wrong signature that one address may show within a second; zero: no limit.
     pub token_failures_max: usize,
+    /// Tokens that are not good which one connection may show within a second; zero: no limit.
+    pub token_failures_per_connection_max: usize,
     /// Fresh tokens that one user may be given within a second; zero: no limit.
     pub refreshes_max: usize,
     /// How long a WebSocket may take to sign in by a command.
@@ -68,6 +70,7 @@ impl Default for Settings {
             token_ttl: Duration::from_secs(3600),
             session_age_max: Duration::from_secs(24 * 3600),
             token_failures_max: 20,
+            token_failures_per_connection_max: 20,
             refreshes_max: 5,
             sign_in_timeout: Duration::from_secs(5),
             login_failures_max: 5,

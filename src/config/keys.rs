@@ -348,6 +348,11 @@ pub(super) const KEYS: &[Key<Written>] = &[
                  refused unchecked (429), except tokens that were checked lately. Loopback addresses and trusted proxies are \
                  not counted. 0: no limit.",
           field: |it| Field::Count { value: &mut it.auth.token_failures_max, min: 0 } },
+    Key { path: "auth.token_failures_per_connection_max",
+          help: "Tokens that one connection may show within a second although they are not valid, whatever its address. The last is \
+                 answered 429 and ends the connection. It bounds clients that auth.token_failures_max does not: those on this \
+                 machine, and behind a proxy that does not name them. 0: no limit.",
+          field: |it| Field::Count { value: &mut it.auth.token_failures_per_connection_max, min: 0 } },
     Key { path: "auth.refreshes_max",
           help: "Fresh tokens that one user may be given within a second, at POST /api/v1/auth/refresh (429). 0: no limit.",
           field: |it| Field::Count { value: &mut it.auth.refreshes_max, min: 0 } },

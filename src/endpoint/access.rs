@@ -26,10 +26,10 @@ pub(super) fn identify(request: &Request, context: &Context<'_>) -> Result<Optio
     }
     let identity = match credential(request) {
         Some(Credential::Key(key)) => auth.identify_key(key).map(Some),
-        Some(Credential::Token(token)) => auth.identify(Some(token), context.peer, context.now),
+        Some(Credential::Token(token)) => auth.identify(Some(token), context.token_origin(), context.now),
         // A cookie comes along whether or not the page that asks is one of ours.
         Some(Credential::Cookie(token)) if cors::is_of_trusted_page(request, &context.hub.config.cors) => {
-            auth.identify(Some(token), context.peer, context.now)
+            auth.identify(Some(token), context.token_origin(), context.now)
         }
         Some(Credential::Cookie(_)) | None => Err(Denied::Missing),
     };
@@ -45,6 +45,20 @@ pub(super) fn count_forbidden(answer: &Answer, context: &Context<'_>) {
     };
     if is_refusal && context.hub.auth.is_required() {
         count_refusal(Denied::Forbidden, context);
+    }
+}
+
+/// `answer`, after which a connection ends that has shown too many tokens that are not good. What it has sent behind them is then
+/// not even read; whoever shares it, behind a proxy, goes on by another one.
+pub(super) fn end_flood(answer: Answer, context: &Context<'_>) -> Answer {
+    let has_spent = || context.hub.auth.has_spent(context.connection(), context.now);
+    match answer {
+        Answer::Response(response) if matches!(response.status, 401 | 429) && has_spent() => {
+            let waits = response.headers.iter().any(|(name, _)| *name == "Retry-After");
+            let response = if waits { response } else { response.with("Retry-After", "1") };
+            response.with("Connection", "close").into()
+        }
+        answer => answer,
     }
 }
 

@@ -91,7 +91,7 @@ fn sign_in(token: &str, reference: fanfare_v1::Reference<'_>, context: &Context<
         let why = "this hub asks for no token";
         return message(|out| fanfare_v1::write_error("Unsupported", why, reference, out));
     };
-    let identity = match context.hub.auth.identify(Some(token), context.peer, context.now) {
+    let identity = match context.hub.auth.identify(Some(token), context.token_origin(), context.now) {
         Ok(Some(identity)) => identity,
         Ok(None) => return deny(Denied::Missing, reference, context),
         Err(denied) => return deny(denied, reference, context),

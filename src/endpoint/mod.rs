@@ -51,7 +51,7 @@ pub use wells::Esp;
 pub use work::{OpenWork, Step, Work};
 
 use crate::{
-    auth::{Asker, Auth, Identity, Quotas},
+    auth::{Asker, Auth, ConnectionId, Identity, Quotas, TokenOrigin},
     bus::{Bus, Generators},
     clock::{Moment, WallClock},
     close::Close,
@@ -274,6 +274,16 @@ impl<'hub> Context<'hub> {
     pub(crate) fn asker(&self) -> Asker<'hub> {
         Asker { identity: self.identity, address: self.peer }
     }
+
+    /// The connection that asks.
+    pub(crate) fn connection(&self) -> ConnectionId {
+        ConnectionId { reactor: self.reactor, token: self.token }
+    }
+
+    /// Who shows a token.
+    pub(crate) fn token_origin(&self) -> TokenOrigin {
+        TokenOrigin { address: self.peer, connection: Some(self.connection()) }
+    }
 }
 
 /// What is to be done about a request.
@@ -458,6 +468,7 @@ pub fn answer(request: &Request, context: &Context<'_>) -> (usize, Answer) {
         (Some((route, topic)), _) => dispatch(route, request, topic, context),
     };
     access::count_forbidden(&answer, context);
+    let answer = access::end_flood(answer, context);
     let answer = overload::refuse_surplus(request, answer, context);
     let answer = overload::refuse_while_spent(request, answer, context.hub.bus.budget());
     let answer = overload::refuse_while_ending(request, answer, context.hub.phase());

@@ -80,7 +80,7 @@ pub(super) const POLLED: u16 = 2048;
 /// A session that takes no connection's place yet: requests carry it, and its client has entered no namespace.
 pub(super) const UNCOUNTED: u16 = 4096;
 
-/// Its last publication was refused by a quota: it is read when those go on that stopped early.
+/// Its last request was refused by a quota, or for want of a good token: it is read when those go on that stopped early.
 pub(super) const OVER_QUOTA: u16 = 8192;
 
 impl State {

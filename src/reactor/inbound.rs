@@ -269,7 +269,8 @@ impl<N: Net> Reactor<N> {
     pub(super) fn respond(&mut self, slot: u32, route: usize, response: &Response) {
         self.metrics.on_request(route, response.status);
         let Some(connection) = self.connections.at(slot) else { return };
-        if response.status == 429 {
+        // Both have cost more than they were worth: what comes behind is read in turn.
+        if matches!(response.status, 401 | 429) {
             connection.state.set(OVER_QUOTA);
         } else {
             connection.state.clear(OVER_QUOTA);

@@ -41,10 +41,11 @@ fn connect(namespace: &str, auth: Option<&RawValue>, context: &Context<'_>) -> R
         return Err(ConnectRefused { message: "Invalid namespace".to_owned(), data: None });
     }
     let token = parse_token(auth);
-    let identity = context.hub.auth.identify(token.as_deref(), context.peer, context.now).map_err(|denied| {
-        let refused = deny(denied, context);
-        ConnectRefused { data: Some(refused.json()), message: refused.message }
-    })?;
+    let identity =
+        context.hub.auth.identify(token.as_deref(), context.token_origin(), context.now).map_err(|denied| {
+            let refused = deny(denied, context);
+            ConnectRefused { data: Some(refused.json()), message: refused.message }
+        })?;
     let known = identity.as_deref();
     let data = object(&[
         ("message", format!("Connected to {}", esp.platform).into()),

@@ -9,8 +9,13 @@ use std::{
 use fanfare::protocol::http::Method;
 use serde_json::json;
 
-use super::{ask, claims, log_in, sign, start, status_of, token_of, with, write_users};
-use crate::support::{Folder, http::Response, hub::Hub, wait_until};
+use super::{ask, claims, log_in, sign, start, status_of, token_of, unix_s, with, write_users};
+use crate::support::{
+    Folder,
+    http::{HttpConnection, Response},
+    hub::Hub,
+    wait_until,
+};
 
 #[test]
 fn a_password_becomes_a_token_and_that_a_fresh_one() {
@@ -188,6 +193,39 @@ fn a_flood_of_wrong_tokens_is_refused_unchecked() {
     assert_eq!(refused.header("retry-after"), Some("1"));
     assert_eq!(get("192.0.2.2", &format!("Bearer {}", sign(&claims())), &[]).status, 200);
     assert!(1.0 <= hub.metric("fanfare_auth_failures_total{reason=\"too_many_tokens\"}"));
+}
+
+/// The same without an address that says something: from this machine, by one connection that waits for no answer. Its last
+/// token is told so and ends it; what it has sent behind is not looked at.
+#[test]
+fn a_connection_that_shows_wrong_tokens_is_closed() {
+    const SENT: usize = 500;
+    let hub = start(&[("auth.token_failures_per_connection_max", "5")]);
+    let wrong = format!("{}x", sign(&claims()));
+    let request = format!("GET /topics HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {wrong}\r\n\r\n");
+    let mut flood = HttpConnection::new(hub.connect());
+    flood.send(request.repeat(SENT).as_bytes());
+    let answers: Vec<Response> = (0..5).map(|_| flood.receive()).collect();
+    assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [401, 401, 401, 401, 429]);
+    let last = &answers[4];
+    assert_eq!((last.header("retry-after"), last.header("connection")), (Some("1"), Some("close")));
+    assert_eq!(last.error_code(), "too_many_tokens");
+    assert!(flood.is_closed(), "nothing follows");
+    let refusals = ["token_invalid", "too_many_tokens"];
+    let refusals = refusals.map(|reason| hub.metric(&format!("fanfare_auth_failures_total{{reason=\"{reason}\"}}")));
+    assert_eq!(refusals, [4.0, 1.0], "no more than these were checked");
+    let good = format!("Bearer {}", sign(&claims()));
+    assert_eq!(ask(&hub, Method::Get, "/topics", &[("Authorization", &good)], "").status, 200);
+    // By any API, and also where a signature is right and the token is too old.
+    let expired = sign(&with(claims(), "exp", unix_s() - 10));
+    for target in ["/api/v1/telemetry/w", "/api/v1/events/streams", "/pods/events/changes", "/api/v1/sse/stream/w"] {
+        let mut flood = HttpConnection::new(hub.connect());
+        let headers = [("Authorization", format!("Bearer {expired}"))];
+        let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let statuses: Vec<u16> = (0..5).map(|_| flood.request(Method::Get, target, &headers, b"").status).collect();
+        assert_eq!(statuses, [401, 401, 401, 401, 429], "{target}");
+        assert!(flood.is_closed(), "{target}");
+    }
 }
 
 /// The file decides: whoever is disabled there, or gone, is refused with the token that was given before.
