@@ -13,8 +13,9 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::{Config, KeepFailed, KeepReply, Kept, Record, StoreStatus};
 use crate::{
-    budget::{Budget, Charge},
+    budget::{Budget, Charge, ChargeRefused},
     clock::{Clock, Moment},
+    share::Owner,
 };
 
 /// Hands records to the writer. Cheap to clone.
@@ -37,6 +38,14 @@ pub(super) struct Load {
     bytes: AtomicUsize,
 }
 
+/// What the records of one request weigh, taken of the memory budget and of their owners' shares until it is dropped.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// For whom each record is held, in order; `None`: for nobody.
+    owners: Option<Vec<Arc<Owner>>>,
+    _charges: Vec<Charge>,
+}
+
 /// The records of one request. Dropped without an answer, it answers [`KeepFailed::Away`]: nobody stored it.
 pub(super) struct Submission {
     /// In the order of the request.
@@ -49,7 +58,7 @@ pub(super) struct Submission {
     bytes: usize,
     reply: Option<KeepReply>,
     load: Arc<Load>,
-    _charge: Option<Charge>,
+    held: Held,
 }
 
 /// Both ends of the queue.
@@ -74,14 +83,35 @@ pub(super) fn queue(
 }
 
 impl Backlog {
+    /// Takes what `records` weigh of the budget, and of their owners' shares.
+    pub(super) fn hold(&self, records: &[Record], owners: Option<Vec<Arc<Owner>>>) -> Result<Held, ChargeRefused> {
+        let owner_of = |index: usize| owners.as_ref().and_then(|owners| owners.get(index));
+        let weigh = |records: &[Record]| records.iter().map(Record::weight_bytes).sum();
+        let (mut charges, mut first) = (Vec::new(), 0);
+        // Records of one owner come in a row, mostly all of them.
+        while first < records.len() {
+            let owner = owner_of(first);
+            let is_other = |index: &usize| owner_of(*index).map(Arc::as_ptr) != owner.map(Arc::as_ptr);
+            let end = (first..records.len()).find(is_other).unwrap_or(records.len());
+            let charge = self.budget.try_charge_for(owner, weigh(&records[first..end])).inspect_err(|refused| {
+                if *refused == ChargeRefused::NoRoom {
+                    self.status.on_refused();
+                }
+            });
+            charges.push(charge?);
+            first = end;
+        }
+        Ok(Held { owners, _charges: charges })
+    }
+
     /// Queues `records`, or refuses them at once: when too much waits, or when the database has been away for so long
     /// that waiting for it is pointless.
-    pub(super) fn push(&self, records: Vec<Record>, reply: KeepReply) {
+    pub(super) fn push(&self, records: Vec<Record>, held: Held, reply: KeepReply) {
         let now = self.clock.now();
         let bytes = records.iter().map(Record::weight_bytes).sum();
         let rows_before = self.load.rows.fetch_add(records.len(), Ordering::Relaxed);
         let bytes_before = self.load.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let mut submission = Submission {
+        let submission = Submission {
             rows: records.len(),
             records,
             deadline: now + self.patience,
@@ -89,7 +119,7 @@ impl Backlog {
             bytes,
             reply: Some(reply),
             load: Arc::clone(&self.load),
-            _charge: None,
+            held,
         };
         if self.rows_max < rows_before + submission.rows || self.bytes_max < bytes_before + bytes {
             return self.refuse(submission, KeepFailed::QueueFull);
@@ -97,10 +127,6 @@ impl Backlog {
         if self.status.away_for(now).is_some_and(|span| self.patience <= span) {
             return self.refuse(submission, KeepFailed::Away);
         }
-        let Some(charge) = self.budget.try_charge(bytes) else {
-            return self.refuse(submission, KeepFailed::NoRoom);
-        };
-        submission._charge = Some(charge);
         match self.queue.try_send(submission) {
             Ok(()) => {}
             Err(TrySendError::Full(submission)) => self.refuse(submission, KeepFailed::QueueFull),
@@ -127,6 +153,11 @@ impl Load {
 }
 
 impl Submission {
+    /// For whom each of the records is held, in order; `None`: for nobody.
+    pub(super) fn take_owners(&mut self) -> Option<Vec<Arc<Owner>>> {
+        self.held.owners.take()
+    }
+
     /// Answers, and with that lets go of what it weighs.
     pub(super) fn answer(self, outcome: Result<Vec<Kept>, KeepFailed>) {
         self.into_reply()(outcome);

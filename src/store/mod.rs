@@ -23,13 +23,14 @@ mod writer;
 use std::{io, sync::Arc};
 
 pub use address::{BadStoreUrl, StoreUrl};
+pub use backlog::Held;
 pub use config::Config;
 pub use query::{Order, Page, Place, Query, ReadFailed, ReadReply};
 pub use record::{FIELDS, KeepFailed, KeepReply, Kept, Kind, Record, write_time};
 pub use status::StoreStatus;
 
 use self::{announcer::Announcer, backlog::Backlog, link::Connector, reader::Readers, writer::WriterHandle};
-use crate::{bus::Bus, clock::Clock};
+use crate::{budget::ChargeRefused, bus::Bus, clock::Clock, share::Owner};
 
 /// The way to the store's threads. Cheap to clone; never blocks.
 #[derive(Clone, Debug)]
@@ -56,13 +57,20 @@ pub fn start_store(config: &Config, bus: Arc<Bus>, clock: Clock, status: Arc<Sto
 }
 
 impl Store {
-    /// Stores `records`, all of them or none, then publishes them, and calls `reply` with what became of each, in order.
-    pub fn keep(&self, mut records: Vec<Record>, reply: KeepReply) {
+    /// Takes what `records` weigh of the memory budget, and of the shares of their `owners`, one for each in order; `None`: they
+    /// are held for nobody. It is given back when they are stored or refused. Then their events are held for the owners.
+    pub fn hold(&self, records: &[Record], owners: Option<Vec<Arc<Owner>>>) -> Result<Held, ChargeRefused> {
+        self.backlog.hold(records, owners)
+    }
+
+    /// Stores `records`, all of them or none, then publishes them, and calls `reply` with what became of each, in order. `held`
+    /// is what [`Self::hold`] took for them.
+    pub fn keep(&self, mut records: Vec<Record>, held: Held, reply: KeepReply) {
         // The database tells by it what it has already, should the answer to a commit be lost.
         for record in &mut records {
             record.key.get_or_insert_with(|| format!("{:032x}", rand::random::<u128>()).into());
         }
-        self.backlog.push(records, reply);
+        self.backlog.push(records, held, reply);
     }
 
     /// Reads readings back, and calls `reply` with them.

@@ -1,7 +1,13 @@
 //! The pure parts: addresses, records, places.
 
+use std::time::Duration;
+
 use super::*;
-use crate::topic::Topic;
+use crate::{
+    budget::Budget,
+    share::{Account, HeldLimits},
+    topic::Topic,
+};
 
 #[test]
 fn addresses_are_read_and_shown_without_the_password() {
@@ -98,4 +104,40 @@ fn places_are_read_as_they_are_written() {
     for text in ["", "-", "1", "1-", "-1", "+1-1", "1-+1", "1--1", "1-1-1", "18446744073709551616-1", "a-b", " 1-1"] {
         assert_eq!(text.parse::<Place>(), Err(()), "{text:?}");
     }
+}
+
+/// What waits for the database is its sender's, until it is stored or refused.
+#[test]
+fn what_waits_is_held_for_its_owner() {
+    let weight = record(Kind::Alert, "{}").weight_bytes();
+    let limits = HeldLimits { bytes: 5 * weight, topics: usize::MAX, connections: usize::MAX };
+    let [first, second] = ["first", "second"].map(|rule| Arc::new(Account::new(rule, limits)));
+    let owner = |account: &Arc<Account>| Arc::new(Owner::new([Arc::clone(account)]));
+    let (first_owner, second_owner) = (owner(&first), owner(&second));
+    let budget = Arc::new(Budget::new(100 * weight));
+    let config = Config { queue_rows_max: 5, ..Config::default() };
+    let status = Arc::new(StoreStatus::new(Duration::from_secs(1)));
+    let (backlog, queued) = backlog::queue(&config, Arc::clone(&budget), Clock::start(), status);
+    let records = |count: usize| vec![record(Kind::Alert, "{}"); count];
+    let held = || [first.bytes(), second.bytes(), budget.used()].map(|bytes| bytes / weight);
+
+    let owners = [&first_owner, &first_owner, &second_owner].map(Arc::clone).to_vec();
+    let taken = backlog.hold(&records(3), Some(owners)).expect("there is room");
+    assert_eq!(held(), [2, 1, 3]);
+    backlog.push(records(3), taken, Box::new(drop));
+    assert_eq!(held(), [2, 1, 3]);
+    let refused = backlog.hold(&records(4), Some(vec![Arc::clone(&first_owner); 4]));
+    assert!(matches!(refused, Err(ChargeRefused::Quota(refused)) if refused.rule == "first"), "{refused:?}");
+    // One that finds no room in the queue holds nothing, and one that belongs to nobody nothing of a share.
+    let taken = backlog.hold(&records(3), Some(vec![Arc::clone(&first_owner); 3])).expect("there is room");
+    assert_eq!(held(), [5, 1, 6]);
+    backlog.push(records(3), taken, Box::new(drop));
+    let taken = backlog.hold(&records(2), None).expect("there is room");
+    backlog.push(records(2), taken, Box::new(drop));
+    assert_eq!(held(), [2, 1, 5]);
+    while let Ok(submission) = queued.try_recv() {
+        submission.answer(Ok(Vec::new()));
+    }
+    assert_eq!(held(), [0; 3]);
+    assert!(first.is_empty() && second.is_empty());
 }

@@ -276,7 +276,8 @@ impl Writer {
         for mut submission in self.pending.drain(..count) {
             let records = mem::take(&mut submission.records);
             let of_it = stored.by_ref().take(records.len()).collect();
-            self.announcer.announce(records, of_it, submission.into_reply());
+            let owners = submission.take_owners();
+            self.announcer.announce(records, owners, of_it, submission.into_reply());
         }
     }
 
@@ -344,7 +345,7 @@ impl Writer {
         self.status.on_republished(records.len());
         self.is_sweeping.store(true, Ordering::Release);
         let is_sweeping = Arc::clone(&self.is_sweeping);
-        self.announcer.announce(records, stored, Box::new(move |_| is_sweeping.store(false, Ordering::Release)));
+        self.announcer.announce(records, None, stored, Box::new(move |_| is_sweeping.store(false, Ordering::Release)));
     }
 
     /// Does `work` if there is a connection; false if it failed, or there is none.

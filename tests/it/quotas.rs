@@ -16,6 +16,7 @@ use crate::support::{
     guarded::Guarded,
     http::{HttpConnection, Response, read_some},
     hub::Hub,
+    postgres::PostgresServer,
     send_signal,
     socket_io::{Carried, Polled, SocketClient},
     wait_until,
@@ -38,6 +39,11 @@ topics_held = 2
 name = "one-stream"
 who = "sub:reader"
 connections = 1
+
+[[quota]]
+name = "few-bytes"
+who = "sub:well"
+bytes_held = "64KiB"
 "#;
 
 fn start(settings: &[(&str, &str)]) -> (Guarded, Folder) {
@@ -288,4 +294,51 @@ fn quotas_are_read_anew_while_the_hub_runs() {
     let _second = wait_until("the second stream's place is free", open);
     assert!(open().is_none(), "there are two still");
     drop(stream);
+}
+
+/// Telemetry that waits for a database which stands still is its sender's share, and no reason to refuse others.
+#[test]
+fn what_waits_for_the_database_is_its_senders_share() {
+    let server = PostgresServer::start();
+    let settings = [
+        ("store.write_timeout", "25s"),
+        ("store.patience", "25s"),
+        ("topics.history.count", "1"),
+        ("topics.lag.count", "1"),
+    ];
+    let folder = Folder::new();
+    let config = folder.path("fanfare.toml");
+    fs::write(&config, RULES).expect("the folder is ours");
+    let guarded = Guarded::start("1h", &["--config", &config, "--store", &server.url()], &settings);
+    let (hub, well, other) = (&guarded.hub, guarded.token("well", "**"), guarded.token("other", "**"));
+    wait_until("the hub has its tables", || (hub.get("/ready").status == 200).then_some(()));
+    server.stand_still();
+    let reading = json!({ "well_id": "W", "pip": 1, "note": "x".repeat(12_000) }).to_string();
+    // The answer comes when the reading is stored, so each waits on a connection of its own, and one is refused at once.
+    let begin = |token: &str| {
+        let mut connection = HttpConnection::new(hub.connect());
+        let head = format!(
+            "POST /api/v1/telemetry/ingest HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\n\r\n",
+            reading.len()
+        );
+        connection.send([head.as_bytes(), reading.as_bytes()].concat().as_slice());
+        connection
+    };
+    let queued = || {
+        let metrics = ask(hub, guarded.admin_token(), Method::Get, "/metrics", "").text();
+        let rows = metrics.lines().find_map(|line| line.strip_prefix("fanfare_store_queue_rows "));
+        rows.and_then(|rows| rows.parse::<usize>().ok()).expect("it is there")
+    };
+    let mut waiting = Vec::new();
+    for count in 1..=5 {
+        waiting.push(begin(&well));
+        wait_until("the reading waits", || (queued() == count).then_some(()));
+    }
+    assert_refused(&begin(&well).receive(), "few-bytes");
+    waiting.push(begin(&other));
+    wait_until("another's reading waits, too", || (queued() == 6).then_some(()));
+    server.go_on();
+    waiting.iter_mut().for_each(|connection| assert_eq!(connection.receive().status, 201));
+    // What is stored waits no more, and of the events the log keeps the last.
+    wait_until("there is room again", || (begin(&well).receive().status == 201).then_some(()));
 }

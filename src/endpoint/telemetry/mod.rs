@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     auth::{Denied, Identity, Tally, Wanted},
+    budget::ChargeRefused,
     bus::{PublishFailed, Receipt},
     protocol::http::{Request, Response},
     store::{KeepFailed, Kept, Kind, Record, Store, write_time},
@@ -90,12 +91,21 @@ fn ingest(kind: Kind, request: &Request, context: &Context<'_>) -> Answer {
                 let wanted = Wanted { topic: &record.topic, bytes: record.payload(None).len() };
                 quotas.add(&mut tally, context.asker(), wanted);
             }
-            if let Err(refused) = quotas.admit(context.asker(), &tally, context.now) {
-                return describe_unpublished(PublishFailed::Quota(refused)).into();
-            }
+            let owners = match quotas.admit(context.asker(), &tally, context.now) {
+                Ok(owners) => owners,
+                Err(refused) => return describe_unpublished(PublishFailed::Quota(refused)).into(),
+            };
+            let held = match store.hold(&parcel.records, owners) {
+                Ok(held) => held,
+                Err(ChargeRefused::NoRoom) => return describe_failure(KeepFailed::NoRoom).into(),
+                Err(ChargeRefused::Quota(refused)) => {
+                    quotas.count(refused);
+                    return describe_unpublished(PublishFailed::Quota(refused)).into();
+                }
+            };
             let later = Later::new(label(kind), context);
             let reply = move |outcome| later.answer(describe_outcome(&lines, outcome, is_single));
-            store.keep(parcel.records, Box::new(reply));
+            store.keep(parcel.records, held, Box::new(reply));
             Answer::later()
         }
     }
