@@ -65,13 +65,15 @@ impl<'bus> Feed<'bus> {
             return Ok(bus.id_at(0));
         }
         let charge = self.charge(Event::least_weight_bytes(kind, &data))?;
-        self.with_room(topic, |feed, state, core| {
+        let key_of = |state: &TopicState, data: &Bytes| state.key_of(kind, data, None);
+        self.with_room(topic, data, key_of, |feed, state, core, (data, key)| {
             debug_assert!(state.class.log == LogKind::Memory, "a broker gives the ids of {topic}");
             if !bus.budget().is_spent() {
                 feed.settle_lost(state, core, now);
             }
             let position = core.history.next();
-            feed.append(state, core, state.event(bus.id_at(position), position, kind, data, now), charge, now)
+            let event = state.event(bus.id_at(position), position, (kind, key), data, now);
+            feed.append(state, core, event, charge, now)
         })
     }
 
@@ -88,7 +90,8 @@ impl<'bus> Feed<'bus> {
     ) -> Result<Option<EventId>, PublishRefused> {
         let bus = self.bus;
         let charge = self.charge(Event::least_weight_bytes(Some(kind), tail.as_bytes()))?;
-        self.with_room(topic, |feed, state, core| {
+        let key_of = |state: &TopicState, data: &Bytes| state.key_of(Some(kind), data, Some(tail));
+        self.with_room(topic, shared.clone(), key_of, |feed, state, core, (data, key)| {
             if bus.shared_outlet().is_some() && !core.live {
                 match core.history.event(core.history.next() - 1) {
                     None => return None,
@@ -103,7 +106,8 @@ impl<'bus> Feed<'bus> {
                 feed.settle_lost(state, core, now);
             }
             let position = core.history.next();
-            let event = state.event_of(bus.id_at(position), position, Some(kind), shared.clone(), Some(tail), now);
+            let event = state.event(bus.id_at(position), position, (Some(kind), key), data, now);
+            let event = Event { tail: Some(tail.into()), ..event };
             Some(feed.append(state, core, event, charge, now))
         })
     }
@@ -138,12 +142,14 @@ impl<'bus> Feed<'bus> {
     ) -> Result<bool, PublishRefused> {
         self.bus.check(kind, &data)?;
         let charge = self.charge(Event::least_weight_bytes(kind, &data))?;
-        self.with_room(topic, |feed, state, core| {
+        let key_of = |state: &TopicState, data: &Bytes| state.key_of(kind, data, None);
+        self.with_room(topic, data, key_of, |feed, state, core, (data, key)| {
             core.begin_at(id.before(), state);
             if id <= core.history.newest_id() {
                 return false;
             }
-            feed.append(state, core, state.event(id, core.history.next(), kind, data, now), charge, now);
+            let event = state.event(id, core.history.next(), (kind, key), data, now);
+            feed.append(state, core, event, charge, now);
             true
         })
     }
@@ -266,20 +272,24 @@ impl<'bus> Feed<'bus> {
         }
     }
 
-    /// The same, unless the topic does not exist and there is no room for it.
+    /// The same for an event of the payload `data`, unless the topic does not exist and there is no room for it. What `key_of` says
+    /// of the payload is found before the lock is taken, for it takes long; and anew if the topic is given up meanwhile.
     fn with_room<T>(
         &mut self,
         topic: &Topic,
-        act: impl FnOnce(&mut Self, &Arc<TopicState>, &mut Core) -> T,
+        data: Bytes,
+        key_of: impl Fn(&TopicState, &Bytes) -> Option<Box<str>>,
+        act: impl FnOnce(&mut Self, &Arc<TopicState>, &mut Core, (Bytes, Option<Box<str>>)) -> T,
     ) -> Result<T, PublishRefused> {
         loop {
             let state = match self.take_last(topic) {
                 Some(state) => state,
                 None => self.bus.try_state(topic, self.owner.as_ref())?,
             };
+            let key = key_of(&state, &data);
             let mut core = lock(&state.core);
             if !core.retired {
-                let outcome = act(self, &state, &mut core);
+                let outcome = act(self, &state, &mut core, (data, key));
                 drop(core);
                 self.last = Some(state);
                 return Ok(outcome);

@@ -22,6 +22,7 @@ use crate::{
     clock::Moment,
     event::{Event, EventId, Position},
     gap::GapReason,
+    json,
     log::{Policy, Ring},
     share::{Hold, Owner},
     topic::Topic,
@@ -507,27 +508,29 @@ impl Attachment {
 }
 
 impl TopicState {
-    /// The event as it is to stand in the log.
-    pub(super) fn event(&self, id: EventId, position: Position, kind: Option<&str>, data: Bytes, now: Moment) -> Event {
-        self.event_of(id, position, kind, data, None, now)
+    /// What an event stands for, where slow readers get the newest of each key only. Reads the payload once: not under the topic's
+    /// lock.
+    pub(super) fn key_of(&self, kind: Option<&str>, data: &[u8], tail: Option<&str>) -> Option<Box<str>> {
+        if self.class.policy != Policy::Latest {
+            return None;
+        }
+        let value = self.class.key.as_deref().and_then(|pointer| match tail {
+            None => value_at(pointer, data),
+            Some(tail) => value_at(pointer, &[data, tail.as_bytes()].concat()),
+        });
+        Some(value.unwrap_or_else(|| kind.unwrap_or_default().into()))
     }
 
-    /// The same for one whose payload ends with `tail`.
-    pub(super) fn event_of(
+    /// The event as it is to stand in the log. `key` is what [`TopicState::key_of`] says.
+    pub(super) fn event(
         &self,
         id: EventId,
         position: Position,
-        kind: Option<&str>,
+        (kind, key): (Option<&str>, Option<Box<str>>),
         data: Bytes,
-        tail: Option<&str>,
         now: Moment,
     ) -> Event {
-        let tail = tail.map(Box::from);
-        let mut event = Event { tail, ..Event::new(self.topic.clone(), id, position, kind, data, now) };
-        if self.class.policy == Policy::Latest {
-            event.key = Some(event_key(self.class.key.as_deref(), kind, || event.payload()));
-        }
-        event
+        Event { key, ..Event::new(self.topic.clone(), id, position, kind, data, now) }
     }
 }
 
@@ -543,15 +546,52 @@ impl AsRef<[u8]> for Shared {
     }
 }
 
-/// What an event stands for: the value at `pointer` in its payload, if it is JSON and has one; else its type.
-fn event_key<'a>(
-    pointer: Option<&str>,
-    kind: Option<&str>,
-    payload: impl FnOnce() -> std::borrow::Cow<'a, [u8]>,
-) -> Box<str> {
-    let value = pointer.and_then(|pointer| {
-        let payload: serde_json::Value = serde_json::from_slice(&payload()).ok()?;
-        Some(payload.pointer(pointer)?.to_string())
-    });
-    value.map_or_else(|| kind.unwrap_or_default().into(), Into::into)
+/// The value at `pointer` in `payload`, if it is JSON and has one. A short one is written as serde writes it, so that spaces,
+/// escapes and the order of members make no other key; a long one is its own text: none is built for it.
+fn value_at(pointer: &str, payload: &[u8]) -> Option<Box<str>> {
+    let text = std::str::from_utf8(payload).ok()?;
+    if !json::check(text).is_ok_and(json::Traits::is_strict) {
+        return None;
+    }
+    let value = json::find(text, pointer)?;
+    if KEY_BYTES_NORMALIZED_MAX < value.len() {
+        return Some(value.into());
+    }
+    let value: serde_json::Value = serde_json::from_str(value).ok()?;
+    Some(value.to_string().into())
+}
+
+/// Longer keys are compared as they are written.
+const KEY_BYTES_NORMALIZED_MAX: usize = 1024;
+
+#[cfg(test)]
+mod key_tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_values_however_they_are_written() {
+        let check = |payload: &str, expected: Option<&str>| {
+            assert_eq!(value_at("/a/0", payload.as_bytes()).as_deref(), expected, "{payload}");
+        };
+        check(r#"{"a":["x"]}"#, Some("\"x\""));
+        check(r#"{ "a" : [ "\u0078" , 2 ] }"#, Some("\"x\""));
+        check(r#"{"a":[1.50]}"#, Some("1.5"));
+        check(r#"{"a":[{"c":1, "b":2}]}"#, Some(r#"{"b":2,"c":1}"#));
+        check(r#"{"a":[null]}"#, Some("null"));
+        for none in ["", "{", r#"{"a":[]}"#, r#"{"a":1}"#, "[]", r#"{"a":[1]} x"#] {
+            check(none, None);
+        }
+        let long = format!("[ {}1]", "1,".repeat(KEY_BYTES_NORMALIZED_MAX));
+        check(&format!(r#"{{"a":[{long}]}}"#), Some(&long));
+    }
+
+    /// A tree of values takes tens of bytes for each byte of such a payload.
+    #[test]
+    fn no_values_are_built_of_a_payload() {
+        let payload = format!(r#"{{"many":[{}{{}}],"a":["x"]}}"#, "{},".repeat(10_000));
+        let counted = allocation_counter::measure(|| {
+            assert_eq!(value_at("/a/0", payload.as_bytes()).as_deref(), Some("\"x\""));
+        });
+        assert!(counted.bytes_total < 1024, "{counted:?}");
+    }
 }
