@@ -199,6 +199,30 @@ impl Owner {
 /// Which count of an account.
 type BoundedOf = fn(&Account) -> &Bounded;
 
+/// For whom each of many events is held, in order. What is held for the same in a row takes one entry.
+#[derive(Clone, Debug)]
+pub struct Owners(Vec<(Arc<Owner>, usize)>);
+
+impl Owners {
+    /// For whom the event of this index is held; `None`: there are not so many.
+    pub fn of(&self, index: usize) -> Option<&Arc<Owner>> {
+        let run = self.0.partition_point(|(_, end)| *end <= index);
+        self.0.get(run).map(|(owner, _)| owner)
+    }
+
+    /// The memory it takes, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.0.capacity() * size_of::<(Arc<Owner>, usize)>()
+    }
+}
+
+impl FromIterator<(Arc<Owner>, usize)> for Owners {
+    /// Of owners, each with the index behind the last event that is held for it.
+    fn from_iter<I: IntoIterator<Item = (Arc<Owner>, usize)>>(runs: I) -> Self {
+        Self(runs.into_iter().collect())
+    }
+}
+
 /// A topic or a stream that an owner holds, given back when it is dropped.
 #[derive(Debug)]
 pub struct Hold {

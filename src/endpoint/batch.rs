@@ -1,6 +1,6 @@
 //! Many events in one request, checked and published step by step: first all of them are checked, then all are published.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, ops::Range};
 
 use super::{
     Context,
@@ -15,7 +15,7 @@ use crate::{
         http::Response,
         json_values::{BadJson, JsonValues},
     },
-    share::Owner,
+    share::Owners,
     topic::Topic,
 };
 
@@ -57,7 +57,7 @@ pub(super) struct Batch<F> {
     /// What they take of the publisher's quotas.
     tally: Tally,
     /// For whom each of them is held, once the quotas have let them through; `None`: for nobody.
-    owners: Option<Vec<Arc<Owner>>>,
+    owners: Option<Owners>,
     /// Why none of them is published, if all were refused when the first was due.
     refused: Option<PublishFailed>,
     began: Moment,
@@ -134,7 +134,7 @@ impl<F: BatchForm> Batch<F> {
             part.iter().for_each(|outgoing| self.form.note(&outgoing.topic, Err(refused)));
             return (count, false);
         }
-        let owners = self.owners.as_deref().map(|owners| &owners[from..from + count]);
+        let owners = self.owners.as_ref().map(|owners| (owners, from));
         match publish_part(part, owners, AnswerForm::Part, context) {
             Some((waiting, receipts)) => {
                 self.take_receipts(waiting, receipts, context);
@@ -179,7 +179,7 @@ impl<F: BatchForm> Work for Batch<F> {
     }
 
     fn held_bytes(&self) -> usize {
-        let owners = self.owners.as_ref().map_or(0, |owners| owners.capacity() * size_of::<Arc<Owner>>());
+        let owners = self.owners.as_ref().map_or(0, Owners::held_bytes);
         let entries = self.entries.capacity() * size_of::<Range<u32>>();
         self.body.len() + entries + owners + self.tally.held_bytes() + self.form.held_bytes()
     }

@@ -25,7 +25,7 @@ use crate::{
         http::{Request, Response},
         json_values::BadJson,
     },
-    share::Owner,
+    share::Owners,
     topic::Topic,
 };
 
@@ -212,7 +212,7 @@ pub(super) fn submit(batch: Vec<Outgoing>, form: AnswerForm, context: &Context<'
         quotas.add(&mut tally, context.asker(), Wanted { topic: &it.topic, bytes: it.data.len() });
     }
     match quotas.admit(context.asker(), &tally, context.now) {
-        Ok(owners) => publish_part(batch, owners.as_deref(), form, context),
+        Ok(owners) => publish_part(batch, owners.as_ref().map(|owners| (owners, 0)), form, context),
         Err(refused) => {
             let receipts = vec![Err(PublishFailed::Quota(refused)); batch.len()];
             Some((waiting_for(&batch, form, context), receipts))
@@ -225,10 +225,10 @@ fn waiting_for(batch: &[Outgoing], form: AnswerForm, context: &Context<'_>) -> W
     Waiting { topics, began: context.now, form }
 }
 
-/// Publishes events that the quotas have let through. `owners`: for whom each of them is held, in order.
+/// Publishes events that the quotas have let through. `owners`: for whom each of them is held, and the place of the first.
 pub(super) fn publish_part(
     batch: Vec<Outgoing>,
-    owners: Option<&[Arc<Owner>]>,
+    owners: Option<(&Owners, usize)>,
     form: AnswerForm,
     context: &Context<'_>,
 ) -> Option<(Waiting, Vec<Receipt>)> {
@@ -239,7 +239,7 @@ pub(super) fn publish_part(
     let mut receipts = vec![Ok(None); outward.len() + inward.len()];
     let mut feed = bus.feed();
     for (index, outgoing) in inward {
-        feed.hold_for(owners.as_ref().map(|owners| Arc::clone(&owners[index])));
+        feed.hold_for(owners.and_then(|(owners, first)| owners.of(first + index).cloned()));
         receipts[index] = publish_here(&mut feed, outgoing, context.now);
         if let Err(PublishFailed::Quota(refused)) = receipts[index] {
             context.hub.quotas.count(refused);

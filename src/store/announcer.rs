@@ -15,7 +15,7 @@ use super::{
 use crate::{
     bus::{Bus, Publication, PublishFailed, Receipt},
     clock::{Clock, Moment},
-    share::Owner,
+    share::Owners,
 };
 
 /// Publishes stored records.
@@ -54,13 +54,7 @@ impl Announcer {
     /// Publishes those of `records` that are not, by the state that `stored` tells, and calls `reply` when each has its
     /// answer. Where a repeat found an earlier record, that one is published. The events are held for `owners`, one for each
     /// record in order; where a share is used up, the record is published later, by a look into the outbox.
-    pub(super) fn announce(
-        &self,
-        records: Vec<Record>,
-        owners: Option<Vec<Arc<Owner>>>,
-        stored: Vec<Stored>,
-        reply: KeepReply,
-    ) {
+    pub(super) fn announce(&self, records: Vec<Record>, owners: Option<Owners>, stored: Vec<Stored>, reply: KeepReply) {
         let kept = stored.iter().map(|stored| Kept {
             record_id: stored.record_id,
             published: stored.published,
@@ -81,18 +75,18 @@ impl Announcer {
         let (marks, status) = (self.marks.clone(), Arc::clone(&self.status));
         let (began, clock) = (self.clock.now(), self.clock);
         let pending = Pending { missing: due.len(), began, clock, kept, reply: Some(reply), marks, status };
-        self.publish(due.into_iter().zip(ids), owners.as_deref(), &Arc::new(Mutex::new(pending)));
+        self.publish(due.into_iter().zip(ids), owners.as_ref(), &Arc::new(Mutex::new(pending)));
     }
 
     fn publish(
         &self,
         due: impl Iterator<Item = ((usize, Box<str>, Record), i64)>,
-        owners: Option<&[Arc<Owner>]>,
+        owners: Option<&Owners>,
         pending: &Arc<Mutex<Pending>>,
     ) {
         let mut feed = self.bus.feed();
         for ((index, key, record), record_id) in due {
-            feed.hold_for(owners.and_then(|owners| owners.get(index)).cloned());
+            feed.hold_for(owners.and_then(|owners| owners.of(index)).cloned());
             let (kind, data) = (record.kind.event(), record.payload(Some(record_id)));
             let Some(outlet) = self.bus.outlet(&record.topic) else {
                 let published = feed.publish_once(&key, &record.topic, Some(kind), data, self.clock.now());

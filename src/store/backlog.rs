@@ -15,7 +15,7 @@ use super::{Config, KeepFailed, KeepReply, Kept, Record, StoreStatus};
 use crate::{
     budget::{Budget, Charge, ChargeRefused},
     clock::{Clock, Moment},
-    share::Owner,
+    share::Owners,
 };
 
 /// Hands records to the writer. Cheap to clone.
@@ -42,7 +42,7 @@ pub(super) struct Load {
 #[derive(Debug, Default)]
 pub struct Held {
     /// For whom each record is held, in order; `None`: for nobody.
-    owners: Option<Vec<Arc<Owner>>>,
+    owners: Option<Owners>,
     _charges: Vec<Charge>,
 }
 
@@ -84,8 +84,8 @@ pub(super) fn queue(
 
 impl Backlog {
     /// Takes what `records` weigh of the budget, and of their owners' shares.
-    pub(super) fn hold(&self, records: &[Record], owners: Option<Vec<Arc<Owner>>>) -> Result<Held, ChargeRefused> {
-        let owner_of = |index: usize| owners.as_ref().and_then(|owners| owners.get(index));
+    pub(super) fn hold(&self, records: &[Record], owners: Option<Owners>) -> Result<Held, ChargeRefused> {
+        let owner_of = |index: usize| owners.as_ref().and_then(|owners| owners.of(index));
         let weigh = |records: &[Record]| records.iter().map(Record::weight_bytes).sum();
         let (mut charges, mut first) = (Vec::new(), 0);
         // Records of one owner come in a row, mostly all of them.
@@ -154,7 +154,7 @@ impl Load {
 
 impl Submission {
     /// For whom each of the records is held, in order; `None`: for nobody.
-    pub(super) fn take_owners(&mut self) -> Option<Vec<Arc<Owner>>> {
+    pub(super) fn take_owners(&mut self) -> Option<Owners> {
         self.held.owners.take()
     }
 

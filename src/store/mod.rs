@@ -30,7 +30,7 @@ pub use record::{FIELDS, KeepFailed, KeepReply, Kept, Kind, Record, write_time};
 pub use status::StoreStatus;
 
 use self::{announcer::Announcer, backlog::Backlog, link::Connector, reader::Readers, writer::WriterHandle};
-use crate::{budget::ChargeRefused, bus::Bus, clock::Clock, share::Owner};
+use crate::{budget::ChargeRefused, bus::Bus, clock::Clock, share::Owners};
 
 /// The way to the store's threads. Cheap to clone; never blocks.
 #[derive(Clone, Debug)]
@@ -57,9 +57,9 @@ pub fn start_store(config: &Config, bus: Arc<Bus>, clock: Clock, status: Arc<Sto
 }
 
 impl Store {
-    /// Takes what `records` weigh of the memory budget, and of the shares of their `owners`, one for each in order; `None`: they
+    /// Takes what `records` weigh of the memory budget, and of the shares of their `owners`; `None`: they
     /// are held for nobody. It is given back when they are stored or refused. Then their events are held for the owners.
-    pub fn hold(&self, records: &[Record], owners: Option<Vec<Arc<Owner>>>) -> Result<Held, ChargeRefused> {
+    pub fn hold(&self, records: &[Record], owners: Option<Owners>) -> Result<Held, ChargeRefused> {
         self.backlog.hold(records, owners)
     }
 

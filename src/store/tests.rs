@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     budget::Budget,
-    share::{Account, HeldLimits},
+    share::{Account, HeldLimits, Owner},
     topic::Topic,
 };
 
@@ -121,15 +121,16 @@ fn what_waits_is_held_for_its_owner() {
     let records = |count: usize| vec![record(Kind::Alert, "{}"); count];
     let held = || [first.bytes(), second.bytes(), budget.used()].map(|bytes| bytes / weight);
 
-    let owners = [&first_owner, &first_owner, &second_owner].map(Arc::clone).to_vec();
-    let taken = backlog.hold(&records(3), Some(owners)).expect("there is room");
+    let owners = [(&first_owner, 2), (&second_owner, 3)].map(|(owner, end)| (Arc::clone(owner), end));
+    let taken = backlog.hold(&records(3), Some(owners.into_iter().collect())).expect("there is room");
     assert_eq!(held(), [2, 1, 3]);
     backlog.push(records(3), taken, Box::new(drop));
     assert_eq!(held(), [2, 1, 3]);
-    let refused = backlog.hold(&records(4), Some(vec![Arc::clone(&first_owner); 4]));
+    let all_first = |count: usize| Some([(Arc::clone(&first_owner), count)].into_iter().collect());
+    let refused = backlog.hold(&records(4), all_first(4));
     assert!(matches!(refused, Err(ChargeRefused::Quota(refused)) if refused.rule == "first"), "{refused:?}");
     // One that finds no room in the queue holds nothing, and one that belongs to nobody nothing of a share.
-    let taken = backlog.hold(&records(3), Some(vec![Arc::clone(&first_owner); 3])).expect("there is room");
+    let taken = backlog.hold(&records(3), all_first(3)).expect("there is room");
     assert_eq!(held(), [5, 1, 6]);
     backlog.push(records(3), taken, Box::new(drop));
     let taken = backlog.hold(&records(2), None).expect("there is room");

@@ -26,7 +26,7 @@ use tenants::Tenants;
 use super::Identity;
 use crate::{
     clock::Moment,
-    share::{Account, HeldLimits, Hold, Limit, Owner, QuotaRefused},
+    share::{Account, HeldLimits, Hold, Limit, Owner, Owners, QuotaRefused},
     topic::Topic,
 };
 
@@ -83,8 +83,8 @@ pub struct Tally {
     /// The rules, and which of them concern the asker; `None` before the first publication. A batch that takes several turns is
     /// counted by the rules that it began with.
     rules: Option<(Arc<RuleTable>, RuleSet)>,
-    /// Those that concern each publication.
-    sets: Vec<RuleSet>,
+    /// Those that concern each publication: one entry for all in a row that the same concern, and how many came up to its end.
+    sets: Vec<(RuleSet, usize)>,
     /// Events and bytes under each rule.
     counts: Vec<(u64, u64)>,
 }
@@ -92,7 +92,7 @@ pub struct Tally {
 impl Tally {
     /// The memory it takes, in bytes.
     pub fn held_bytes(&self) -> usize {
-        self.sets.capacity() * size_of::<RuleSet>()
+        self.sets.capacity() * size_of::<(RuleSet, usize)>()
     }
 }
 
@@ -141,7 +141,13 @@ impl Quotas {
             return;
         }
         let set = table.concerning(*candidates, wanted.topic);
-        tally.sets.push(set);
+        match tally.sets.last_mut() {
+            Some((last, end)) if *last == set => *end += 1,
+            last => {
+                let before = last.map_or(0, |(_, end)| *end);
+                tally.sets.push((set, before + 1));
+            }
+        }
         tally.counts.resize(table.rules.len(), (0, 0));
         for rule in members(set) {
             let (events, bytes) = &mut tally.counts[rule];
@@ -156,7 +162,7 @@ impl Quotas {
 
     /// Takes what `asker` wants to publish from its quotas, all of it or, if it is refused, nothing. Returns for whom each event
     /// is held, in order; `None` for all of them if nobody's share is bounded.
-    pub fn admit(&self, asker: Asker<'_>, tally: &Tally, now: Moment) -> Result<Option<Vec<Arc<Owner>>>, QuotaRefused> {
+    pub fn admit(&self, asker: Asker<'_>, tally: &Tally, now: Moment) -> Result<Option<Owners>, QuotaRefused> {
         let Some((table, candidates)) = tally.rules.as_ref().filter(|(_, candidates)| *candidates != 0) else {
             return Ok(None);
         };
@@ -174,16 +180,8 @@ impl Quotas {
         if candidates & table.holding() == 0 {
             return Ok(None);
         }
-        let mut last: Option<(RuleSet, Arc<Owner>)> = None;
-        let owner_of = |set: RuleSet| match &last {
-            Some((known, owner)) if *known == set => Arc::clone(owner),
-            _ => {
-                let owner = self.owner(table, &tenants, set, now);
-                last = Some((set, Arc::clone(&owner)));
-                owner
-            }
-        };
-        Ok(Some(tally.sets.iter().copied().map(owner_of).collect()))
+        let owner_of = |(set, end): &(RuleSet, usize)| (self.owner(table, &tenants, *set, now), *end);
+        Ok(Some(tally.sets.iter().map(owner_of).collect()))
     }
 
     /// For whom a topic is held that `asker` begins by listening to it; `None`: nobody's share is bounded.

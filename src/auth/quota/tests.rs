@@ -37,7 +37,7 @@ fn admit(
     topic: &Topic,
     bytes: &[usize],
     now: Moment,
-) -> Result<Option<Vec<Arc<Owner>>>, QuotaRefused> {
+) -> Result<Option<Owners>, QuotaRefused> {
     let mut tally = Tally::default();
     bytes.iter().for_each(|bytes| quotas.add(&mut tally, asker, Wanted { topic, bytes: *bytes }));
     quotas.admit(asker, &tally, now)
@@ -120,7 +120,7 @@ fn what_is_held_is_held_by_the_one_who_published_it() {
     let topic = Topic::parse("t").expect("a good name");
     let owner = |who: &str| {
         let owners = ask(who, |asker| admit(&quotas, asker, &topic, &[1], Moment(0)));
-        owners.expect("nothing is refused").map(|owners| Arc::clone(&owners[0]))
+        owners.expect("nothing is refused").and_then(|owners| owners.of(0).cloned())
     };
     let (alice, bob) = (owner("alice").expect("a tenant"), owner("bob").expect("a tenant"));
     assert!(Arc::ptr_eq(&alice, &owner("alice").expect("a tenant")), "all her events share it");
@@ -198,7 +198,7 @@ fn new_limits_hold_for_what_is_held_already() {
     let topic = Topic::parse("t").expect("a good name");
     let owner = || {
         let owners = ask("alice", |asker| admit(&quotas, asker, &topic, &[1], Moment(0)));
-        owners.expect("nothing is refused").map(|owners| Arc::clone(&owners[0])).expect("a share is bounded")
+        owners.expect("nothing is refused").and_then(|owners| owners.of(0).cloned()).expect("a share is bounded")
     };
     let open = || ask("alice", |asker| quotas.open(asker, Moment(0)));
     let before = owner();

@@ -106,7 +106,7 @@ impl Asker {
         if let Ok(topic) = mount.topic(mount.defaults[0]) {
             quotas.add(&mut tally, asker, Wanted { topic: &topic, bytes });
         }
-        Ok(quotas.admit(asker, &tally, context.now)?.and_then(|owners| owners.into_iter().next()))
+        Ok(quotas.admit(asker, &tally, context.now)?.and_then(|owners| owners.of(0).cloned()))
     }
 
     fn answer(self, receipts: Vec<Receipt>, bus: &Bus) {
