@@ -85,7 +85,7 @@ impl<F: BatchForm> Batch<F> {
         for _ in 0..STEP_ENTRIES {
             let index = self.entries.len();
             let value = match self.values.next(&self.body) {
-                Ok(Some(value)) => value.get(),
+                Ok(Some(value)) => value,
                 Ok(None) => return Ok(true),
                 Err(bad) => return Err(self.form.refuse(Some(index), &bad)),
             };

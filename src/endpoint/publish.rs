@@ -6,7 +6,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
@@ -19,6 +18,7 @@ use crate::{
     auth::{Asker, Identity, Tally, Wanted},
     bus::{AnswerForm, Answered, Complete, Feed, Note, Publication, PublishFailed, PublishRefused, Receipt, Waiting},
     clock::Moment,
+    json::{self, Members},
     metrics::ReactorMetrics,
     protocol::{
         fanfare_v1,
@@ -78,15 +78,54 @@ fn permit(topic: &Topic, context: &Context<'_>) -> Result<(), Response> {
 }
 
 /// One entry of a batch.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, PartialEq)]
 struct Entry<'body> {
-    topic: String,
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    #[serde(borrow)]
-    data: &'body RawValue,
-    idempotency_key: Option<String>,
+    topic: Option<Cow<'body, str>>,
+    kind: Option<Cow<'body, str>>,
+    /// JSON, verbatim.
+    data: Option<&'body str>,
+    idempotency_key: Option<Cow<'body, str>>,
+}
+
+impl<'body> Entry<'body> {
+    /// The entry in `text`, which is JSON. A field that an entry does not have is refused rather than passed over: a misspelt
+    /// `idempotency_key` would silently lose what it asks for.
+    fn parse(text: &'body str) -> Result<Self, String> {
+        let members = Members::of(text).ok_or("an entry is a JSON object")?;
+        let (mut entry, mut scratch) = (Self::default(), String::new());
+        for (name, value) in members {
+            match json::decode_with(name, &mut scratch) {
+                Some("topic") => put_once(&mut entry.topic, "topic", text_of(value, "topic")?)?,
+                Some("type") if value == "null" => {}
+                Some("type") => put_once(&mut entry.kind, "type", text_of(value, "type")?)?,
+                Some("data") => put_once(&mut entry.data, "data", value)?,
+                Some("idempotency_key") if value == "null" => {}
+                Some("idempotency_key") => {
+                    put_once(&mut entry.idempotency_key, "idempotency_key", text_of(value, "idempotency_key")?)?;
+                }
+                _ => {
+                    let shown = &name[..name.floor_char_boundary(SHOWN_NAME_BYTES_MAX)];
+                    let known = "`topic`, `type`, `data` and `idempotency_key`";
+                    return Err(format!("unknown field {shown}: an entry has {known}"));
+                }
+            }
+        }
+        Ok(entry)
+    }
+}
+
+/// How much of an unknown field's name is shown to whoever sent it: a name may be as long as a request.
+const SHOWN_NAME_BYTES_MAX: usize = 128;
+
+fn text_of<'body>(value: &'body str, name: &str) -> Result<Cow<'body, str>, String> {
+    json::decode(value).ok_or_else(|| format!("`{name}` is a string"))
+}
+
+fn put_once<T>(field: &mut Option<T>, name: &str, value: T) -> Result<(), String> {
+    match field.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(format!("`{name}` is given twice")),
+    }
 }
 
 /// The batch of the native API, and its answer: an object for each entry.
@@ -108,11 +147,13 @@ impl BatchForm for NativeBatch {
     }
 
     fn check(&self, index: usize, entry: &str, context: &Context<'_>) -> Result<Outgoing, Response> {
-        let Entry { topic, kind, data, idempotency_key } = serde_json::from_str(entry)
-            .map_err(|error| self.refuse(Some(index), &BadJson { message: error.to_string(), at: 0 }))?;
+        let bad = |message: String| self.refuse(Some(index), &BadJson { message, at: 0 });
+        let Entry { topic, kind, data, idempotency_key } = Entry::parse(entry).map_err(bad)?;
+        let topic = topic.ok_or_else(|| bad("`topic` is missing".to_owned()))?;
+        let data = data.ok_or_else(|| bad("`data` is missing".to_owned()))?;
         let topic = parse_topic(&topic, &format!("[{index}].topic"))?;
         let key = check_key(idempotency_key.as_deref(), &format!("[{index}].idempotency_key"))?;
-        let data = Bytes::copy_from_slice(data.get().as_bytes());
+        let data = Bytes::copy_from_slice(data.as_bytes());
         access::may_publish(self.identity.as_ref(), &topic).map_err(access::refuse)?;
         check(topic, kind.as_deref(), data, key, &format!("[{index}]"), context)
     }

@@ -26,7 +26,7 @@ pub struct SocketHandlers {
     /// What is to be done about an event.
     pub answer_event: fn(&Incoming<'_>, &SocketClient<'_>, &Context<'_>) -> Vec<SocketReply>,
     /// What is to be done about the acknowledgement of an event of the server, of this number.
-    pub answer_ack: fn(u64, &[&RawValue], &SocketClient<'_>, &Context<'_>) -> Vec<SocketReply>,
+    pub answer_ack: fn(u64, Args<'_>, &SocketClient<'_>, &Context<'_>) -> Vec<SocketReply>,
 }
 
 impl SocketHandlers {
@@ -80,7 +80,7 @@ pub struct Incoming<'a> {
     /// Its name.
     pub name: &'a str,
     /// Its arguments. Attachments stand in them as `{"$binary":"base64"}`.
-    pub arguments: &'a [&'a RawValue],
+    pub arguments: Args<'a>,
     /// Whether the client waits for an acknowledgement.
     pub wants_ack: bool,
 }

@@ -1,13 +1,15 @@
 //! Several JSON values in one text, taken out one at a time: an array, or one value behind the other (JSON lines). Whoever
 //! takes them can stop after each, and go on later.
 
-use serde_json::value::RawValue;
+use crate::json::{self, Scanned, Traits};
 
 /// Where in its text the next value begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JsonValues {
     at: usize,
     place: Place,
+    /// Of the last value.
+    traits: Traits,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,9 +45,19 @@ impl JsonValues {
         matches!(self.place, Place::Array { .. })
     }
 
+    /// Whether the text was an array, all of whose values are taken.
+    pub fn is_ended_array(&self) -> bool {
+        self.place == Place::End
+    }
+
+    /// What the last value is like.
+    pub fn traits(&self) -> Traits {
+        self.traits
+    }
+
     /// The next value of `text`, always the same text; `None` at the end. Reads this value and the space around it, and nothing
     /// behind.
-    pub fn next<'a>(&mut self, text: &'a str) -> Result<Option<&'a RawValue>, BadJson> {
+    pub fn next<'a>(&mut self, text: &'a str) -> Result<Option<&'a str>, BadJson> {
         self.skip_space(text);
         if self.place == Place::Start {
             self.place = match self.peek(text) {
@@ -80,19 +92,20 @@ impl JsonValues {
         if goes_on { self.take_value(text).map(Some) } else { Ok(None) }
     }
 
-    fn take_value<'a>(&mut self, text: &'a str) -> Result<&'a RawValue, BadJson> {
-        let mut values = serde_json::Deserializer::from_str(&text[self.at..]).into_iter::<&RawValue>();
-        match values.next() {
-            Some(Ok(value)) => {
-                self.at += values.byte_offset();
-                if let Place::Array { is_first } = &mut self.place {
-                    *is_first = false;
-                }
-                Ok(value)
-            }
-            Some(Err(error)) => Err(self.bad(&error.to_string())),
-            None => Err(self.bad("a value is due")),
+    fn take_value<'a>(&mut self, text: &'a str) -> Result<&'a str, BadJson> {
+        self.skip_space(text);
+        let start = self.at;
+        let scanned = json::scan(text, start);
+        let Scanned { end, traits } = scanned.map_err(|bad| BadJson { message: bad.to_string(), at: start })?;
+        if self.place == Place::Lines && !is_ended(&text[start..end], text.as_bytes().get(end).copied()) {
+            return Err(self.bad("something follows the value"));
         }
+        self.at = end;
+        self.traits = traits;
+        if let Place::Array { is_first } = &mut self.place {
+            *is_first = false;
+        }
+        Ok(&text[start..end])
     }
 
     fn peek(&self, text: &str) -> Option<u8> {
@@ -100,8 +113,7 @@ impl JsonValues {
     }
 
     fn skip_space(&mut self, text: &str) {
-        let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
-        self.at += text.as_bytes()[self.at..].iter().take_while(|byte| is_space(byte)).count();
+        self.at = json::skip_space(text, self.at);
     }
 
     fn bad(&self, message: &str) -> BadJson {
@@ -109,8 +121,16 @@ impl JsonValues {
     }
 }
 
+/// Whether a value that stands alone, such as `true`, ends in front of `next`: what is no part of it begins another value.
+fn is_ended(value: &str, next: Option<u8>) -> bool {
+    let Some(next) = next else { return true };
+    value.ends_with(['"', ']', '}']) || json::is_space(next) || b"\"[]{},:".contains(&next)
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::value::RawValue;
+
     use super::*;
 
     #[test]
@@ -120,7 +140,7 @@ mod tests {
             let mut found = Vec::new();
             let ended = loop {
                 match values.next(text) {
-                    Ok(Some(value)) => found.push(value.get()),
+                    Ok(Some(value)) => found.push(value),
                     Ok(None) => break Ok(()),
                     Err(bad) => break Err(bad.message),
                 }
@@ -149,14 +169,15 @@ mod tests {
         check("[", &[], Err("does not end"));
         check("[1", &["1"], Err("does not end"));
         check("[1,", &["1"], Err("a value is due"));
-        check("[1,]", &["1"], Err("expected value"));
-        check("[,1]", &[], Err("expected value"));
+        check("[1,]", &["1"], Err("a value is due"));
+        check("[,1]", &[], Err("a value is due"));
         check("[1 2]", &["1"], Err("a comma"));
         check("[1]]", &["1"], Err("something follows"));
         check("[1] 2", &["1"], Err("something follows"));
-        check("[{\"a\":}]", &[], Err("expected value"));
-        check("{", &[], Err("EOF"));
-        check("7x", &[], Err("trailing characters"));
-        check("1,2", &["1"], Err("expected value"));
+        check("[{\"a\":}]", &[], Err("a value is due"));
+        check("{", &[], Err("a member's name is due"));
+        check("7x", &[], Err("something follows the value"));
+        check("truefalse", &[], Err("something follows the value"));
+        check("1,2", &["1"], Err("a value is due"));
     }
 }

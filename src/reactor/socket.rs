@@ -38,8 +38,8 @@ impl<N: Net> Reactor<N> {
                 self.enter_namespace(slot, namespace, payload);
             }
             SocketAsk::Event { namespace, name, arguments, ack } => {
-                let arguments = Args::from_list(&arguments).values();
-                let incoming = Incoming { name: &name, arguments: &arguments, wants_ack: ack.is_some() };
+                let arguments = Args::from_list(&arguments);
+                let incoming = Incoming { name: &name, arguments, wants_ack: ack.is_some() };
                 let replies = self.ask_application(slot, &namespace, |hub, client, context| {
                     (hub.sockets().answer_event)(&incoming, client, context)
                 });
@@ -47,9 +47,9 @@ impl<N: Net> Reactor<N> {
                 self.take_socket_replies(slot, &errand, replies);
             }
             SocketAsk::Ack { namespace, id, arguments } => {
-                let arguments = Args::from_list(&arguments).values();
+                let arguments = Args::from_list(&arguments);
                 let replies = self.ask_application(slot, &namespace, |hub, client, context| {
-                    (hub.sockets().answer_ack)(id, &arguments, client, context)
+                    (hub.sockets().answer_ack)(id, arguments, client, context)
                 });
                 let errand = self.errand(slot, namespace, None);
                 self.take_socket_replies(slot, &errand, replies);

@@ -19,6 +19,7 @@ use fanfare::{
     protocol::{
         Dialect, EngineLimits, Layer, Limits, RateLimit,
         http::{self, Method, Request, Response},
+        socket_io::Args,
         websocket,
     },
     reactor::{self, MioNet, Placement, Reactor, bind_tcp},
@@ -152,7 +153,7 @@ fn answer_event(event: &Incoming<'_>, _: &SocketClient<'_>, _: &Context<'_>) -> 
 }
 
 /// Tells the client which of the server's events it has acknowledged, and with what.
-fn answer_ack(id: u64, arguments: &[&RawValue], _: &SocketClient<'_>, _: &Context<'_>) -> Vec<SocketReply> {
+fn answer_ack(id: u64, arguments: Args<'_>, _: &SocketClient<'_>, _: &Context<'_>) -> Vec<SocketReply> {
     let mut told = vec![id.to_string()];
     told.extend(texts(arguments));
     vec![emit("answered", told, false)]
@@ -162,8 +163,8 @@ fn emit(name: &str, arguments: Vec<String>, wants_ack: bool) -> SocketReply {
     SocketReply::Emit(Emit { name: name.to_owned(), arguments, wants_ack })
 }
 
-fn texts(values: &[&RawValue]) -> Vec<String> {
-    values.iter().map(|value| value.get().to_owned()).collect()
+fn texts(values: Args<'_>) -> Vec<String> {
+    values.map(ToOwned::to_owned).collect()
 }
 
 fn build_hub(doorbell: Arc<Doorbell>, clock: Clock) -> Hub {

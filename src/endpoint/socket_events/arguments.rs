@@ -1,12 +1,14 @@
 //! The arguments of events: one JSON object each, whose further fields are nobody's concern.
 
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
     endpoint::wells::{Refused, well_topic},
     event::{BadStart, Start},
+    json::{self, Members},
+    protocol::socket_io::Args,
     topic::Topic,
 };
 
@@ -37,48 +39,72 @@ pub(super) fn parse_token(auth: Option<&RawValue>) -> Option<String> {
     serde_json::from_str(auth.get()).map_or_else(|_| Some(String::new()), |Auth { token }| token)
 }
 
-pub(super) fn parse_target(arguments: &[&RawValue]) -> Result<Target, Refused> {
+pub(super) fn parse_target(arguments: Args<'_>) -> Result<Target, Refused> {
     let Named { well_id, topic, since, .. } = parse_object(arguments)?;
     let since = since.map(|since| since.parse().map_err(|bad: BadStart| Refused::invalid(format!("since: {bad}"))));
     Ok(Target { topic: choose_topic(well_id.as_deref(), topic.as_deref())?, since: since.transpose()? })
 }
 
-pub(super) fn parse_publish(arguments: &[&RawValue]) -> Result<Publish, Refused> {
+pub(super) fn parse_publish(arguments: Args<'_>) -> Result<Publish, Refused> {
     let Named { well_id, topic, kind, data, .. } = parse_object(arguments)?;
     let topic = choose_topic(well_id.as_deref(), topic.as_deref())?;
     let data = data.ok_or_else(|| Refused::invalid("data is required"))?;
     if kind.as_ref().is_some_and(String::is_empty) {
         return Err(Refused::invalid("type: an event's type is not empty"));
     }
-    let data = Bytes::copy_from_slice(data.get().as_bytes());
+    let data = Bytes::copy_from_slice(data.as_bytes());
     Ok(Publish { topic, kind: kind.map(String::into_boxed_str), data })
 }
 
 /// What an event may be about.
-#[derive(Default, Deserialize)]
+#[derive(Default)]
 struct Named<'a> {
     well_id: Option<String>,
     topic: Option<String>,
     since: Option<String>,
-    #[serde(rename = "type")]
     kind: Option<String>,
-    #[serde(borrow, default, deserialize_with = "take_present")]
-    data: Option<&'a RawValue>,
+    /// JSON. A `null` is a payload like any other.
+    data: Option<&'a str>,
 }
 
-/// A `null` is a payload like any other.
-fn take_present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
-}
-
-/// The first argument; without one, an object without fields.
-fn parse_object<'a>(arguments: &[&'a RawValue]) -> Result<Named<'a>, Refused> {
-    match arguments.first().map(|argument| argument.get()) {
-        None | Some("null") => Ok(Named::default()),
-        // serde would also take the fields in order, from an array.
-        Some(text) if !text.starts_with('{') => Err(Refused::invalid("the argument is an object")),
-        Some(text) => serde_json::from_str(text).map_err(|error| Refused::invalid(error.to_string())),
+/// The first argument; without one, an object without fields. Reads no further than that.
+fn parse_object(arguments: Args<'_>) -> Result<Named<'_>, Refused> {
+    let list = arguments.list();
+    let mut named = Named::default();
+    // Of what is JSON only `null` begins like this.
+    if list.is_empty() || list.starts_with('n') {
+        return Ok(named);
     }
+    let members = Members::of(list).ok_or_else(|| Refused::invalid("the argument is an object"))?;
+    let mut scratch = String::new();
+    for (name, value) in members {
+        match json::decode_with(name, &mut scratch) {
+            Some("well_id") => put_text("well_id", value, &mut named.well_id)?,
+            Some("topic") => put_text("topic", value, &mut named.topic)?,
+            Some("since") => put_text("since", value, &mut named.since)?,
+            Some("type") => put_text("type", value, &mut named.kind)?,
+            Some("data") if named.data.is_some() => return Err(named_twice("data")),
+            Some("data") => named.data = Some(value),
+            _ => {}
+        }
+    }
+    Ok(named)
+}
+
+/// Puts the text that `value` is into `field`; `null` is none.
+fn put_text(name: &str, value: &str, field: &mut Option<String>) -> Result<(), Refused> {
+    if field.is_some() {
+        return Err(named_twice(name));
+    }
+    if value != "null" {
+        let text = json::decode(value).ok_or_else(|| Refused::invalid(format!("{name} is a string")))?;
+        *field = Some(text.into_owned());
+    }
+    Ok(())
+}
+
+fn named_twice(name: &str) -> Refused {
+    Refused::invalid(format!("{name} is given twice"))
 }
 
 fn choose_topic(well_id: Option<&str>, topic: Option<&str>) -> Result<Topic, Refused> {

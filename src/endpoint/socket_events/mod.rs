@@ -70,11 +70,15 @@ fn answer_event(event: &Incoming<'_>, client: &SocketClient<'_>, context: &Conte
         "get_stats" => Ok(stats(event, client, context)),
         "publish" => publish(event, client, context),
         unknown => {
-            Err(Refused { status: 404, error: "UnknownEvent", message: format!("there is no event {unknown:?}") })
+            let shown = &unknown[..unknown.floor_char_boundary(SHOWN_NAME_BYTES_MAX)];
+            Err(Refused { status: 404, error: "UnknownEvent", message: format!("there is no event {shown:?}") })
         }
     };
     answered.unwrap_or_else(|refused| refused.replies(event.wants_ack))
 }
+
+/// How much of an unknown event's name is shown to whoever sent it: a name may be as long as a message.
+const SHOWN_NAME_BYTES_MAX: usize = 128;
 
 /// What a client is told of its publications to `topics`.
 fn describe_receipts(topics: &[Topic], receipts: &[Receipt], wants_ack: bool) -> Vec<SocketReply> {

@@ -10,6 +10,7 @@ use crate::{
     endpoint::{self, Hub},
     event::EventId,
     metrics::{Metrics, ReactorMetrics},
+    protocol::socket_io::Args,
     topic::Pattern,
 };
 
@@ -95,9 +96,9 @@ fn replies(
     identity: Option<&Identity>,
 ) -> Vec<SocketReply> {
     let hub = hub();
-    let arguments: Vec<&RawValue> = serde_json::from_str(arguments).expect("a JSON array");
+    let arguments = Args::from_array(arguments);
     let topics: Vec<Topic> = topics.iter().map(|name| topic(name)).collect();
-    let incoming = Incoming { name: event, arguments: &arguments, wants_ack };
+    let incoming = Incoming { name: event, arguments, wants_ack };
     let (namespace, sid, since) = ("/", "sid", Moment(1_000_000_000));
     let client = SocketClient { namespace, sid, since, messages: 7, topics: &topics, identity };
     answer_event(&incoming, &client, &context(&hub))
@@ -160,8 +161,9 @@ fn what_a_client_did_wrong() {
         check(event, r#"[{"well_id":"é"}]"#, invalid, bad_well);
         check(event, r#"[{"topic":""}]"#, invalid, "topic: a topic needs a name");
     }
-    let bad_type = "invalid type: integer `7`, expected a string at line 1 column 12";
-    check("subscribe", r#"[{"well_id":7}]"#, invalid, bad_type);
+    check("subscribe", r#"[{"well_id":7}]"#, invalid, "well_id is a string");
+    check("subscribe", r#"[{"topic":"a","t\u006fpic":"b"}]"#, invalid, "topic is given twice");
+    check("publish", r#"[{"topic":"a","data":1,"data":2}]"#, invalid, "data is given twice");
     let bad_since =
         "since: neither an event id (two decimal numbers joined by a dash) nor one of: first, 0, last:N, live";
     check("subscribe", r#"[{"well_id":"W2","since":"x"}]"#, invalid, bad_since);
@@ -174,6 +176,8 @@ fn what_a_client_did_wrong() {
     let large = format!(r#"[{{"well_id":"W1","data":"{}"}}]"#, "x".repeat(100));
     check("publish", &large, "TooBig", "data is over the limit");
     check("shout", "[]", "UnknownEvent", r#"there is no event \"shout\""#);
+    let long = "é".repeat(1000);
+    check(&long, "[]", "UnknownEvent", &format!(r#"there is no event \"{}\""#, &long[..128]));
 }
 
 #[test]

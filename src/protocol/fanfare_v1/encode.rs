@@ -2,11 +2,10 @@
 
 use std::io::Write;
 
-use serde::de::IgnoredAny;
-
 use crate::{
     event::{Event, EventId},
     gap::Gap,
+    json,
     protocol::websocket,
     topic::Topic,
 };
@@ -42,7 +41,7 @@ pub fn write_event(event: &Event, out: &mut Vec<u8>) {
 
 fn write_data(event: &Event, out: &mut Vec<u8>) {
     let text = event.payload_text();
-    if serde_json::from_str::<IgnoredAny>(&text).is_ok() {
+    if json::is_json(&text) {
         out.extend_from_slice(text.as_bytes().trim_ascii());
     } else {
         write_string(&text, out);

@@ -1,17 +1,12 @@
 //! The payload of an event: an array of the event's name and its arguments.
 
-use std::{borrow::Cow, fmt};
-
-use serde::{
-    Deserializer as _,
-    de::{IgnoredAny, SeqAccess, Visitor},
-};
-use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 use super::{
     BadPacket, RESERVED_NAMES,
     packet::{NO_JSON, is_json_space},
 };
+use crate::{json, protocol::json_values::JsonValues};
 
 /// An event's name: a string, or the digits of a number (some clients use these as names).
 pub type EventName<'a> = Cow<'a, str>;
@@ -32,31 +27,24 @@ impl<'a> Args<'a> {
         Self::from_list(inner.unwrap_or_default())
     }
 
-    /// The values. Reads all of them once.
-    pub fn values(self) -> Vec<&'a RawValue> {
-        let mut args = self;
-        std::iter::from_fn(|| args.next_value()).collect()
-    }
-
-    fn next_value(&mut self) -> Option<&'a RawValue> {
-        let mut values = serde_json::Deserializer::from_str(self.0).into_iter::<&RawValue>();
-        let value = values.next()?.ok()?;
-        let rest = self.0[values.byte_offset()..].trim_start_matches(is_json_space);
-        self.0 = rest.strip_prefix(',').unwrap_or_default().trim_start_matches(is_json_space);
-        Some(value)
-    }
-
     /// The values, joined by commas.
     pub fn list(self) -> &'a str {
         self.0
     }
 }
 
+/// Each value as the text it came as. Reads as far as the value goes.
 impl<'a> Iterator for Args<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
-        self.next_value().map(RawValue::get)
+        if self.0.is_empty() {
+            return None;
+        }
+        let (value, rest) = self.0.split_at_checked(json::skip(self.0, 0))?;
+        let rest = rest.trim_start_matches(is_json_space);
+        self.0 = rest.strip_prefix(',').unwrap_or_default().trim_start_matches(is_json_space);
+        Some(value)
     }
 }
 
@@ -66,64 +54,43 @@ const ARGUMENTS_MAX: usize = 1024;
 /// The name and the arguments in the payload of an event that [`super::Packet::parse`] let through. Reads the name alone.
 pub fn event_of(data: &str) -> Option<(EventName<'_>, Args<'_>)> {
     let inner = data.trim_start_matches(is_json_space).strip_prefix('[')?.trim_start_matches(is_json_space);
-    let mut values = serde_json::Deserializer::from_str(inner).into_iter::<&RawValue>();
-    let first = values.next()?.ok()?.get();
+    let (first, rest) = inner.split_at_checked(json::skip(inner, 0)).filter(|(first, _)| !first.is_empty())?;
     let name = match first.starts_with('"') {
-        true => string(first)?,
+        true => json::decode(first)?,
         false => Cow::Borrowed(first),
     };
-    let rest = inner[values.byte_offset()..].trim_start_matches(is_json_space);
+    let rest = rest.trim_start_matches(is_json_space);
     let list = rest.strip_prefix(',').and_then(|rest| rest.strip_suffix(']')).unwrap_or_default();
     Some((name, Args::from_list(list)))
 }
 
-/// The rules about an event's payload. Reads it once, and what is no event once more at most.
+/// The rules about an event's payload. Reads it once.
 pub(super) fn check_event(data: &str) -> Result<(), BadPacket> {
-    let mut json = serde_json::Deserializer::from_str(data);
-    let read = json.deserialize_seq(FirstValue).and_then(|read| json.end().map(|()| read));
-    let (first, count) = match read {
-        Ok((Some(first), count)) => (first, count),
-        Err(_) if !data.is_empty() && serde_json::from_str::<IgnoredAny>(data).is_err() => return Err(NO_JSON),
-        Ok(_) | Err(_) => return Err(BadPacket("the payload of an event is an array that is not empty")),
-    };
-    if ARGUMENTS_MAX < count {
-        return Err(BadPacket("an event has at most 1024 arguments"));
+    const NO_EVENT: BadPacket = BadPacket("the payload of an event is an array that is not empty");
+    if !data.starts_with('[') {
+        return Err(if data.is_empty() || json::is_json(data) { NO_EVENT } else { NO_JSON });
     }
-    let first = first.get();
-    let is_number = first.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-    match string(first) {
-        Some(name) if RESERVED_NAMES.contains(&&*name) => Err(BadPacket("the name of the event is reserved")),
-        None if !is_number => Err(BadPacket("the name of an event is a string or a number")),
-        _ => Ok(()),
-    }
-}
-
-/// The string that `json` is, if it is one.
-fn string(json: &str) -> Option<Cow<'_, str>> {
-    #[derive(serde::Deserialize)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    if !json.starts_with('"') {
-        return None;
-    }
-    serde_json::from_str::<Text<'_>>(json).ok().map(|text| text.0)
-}
-
-/// Reads an array: its first value, and how many follow.
-struct FirstValue;
-
-impl<'de> Visitor<'de> for FirstValue {
-    type Value = (Option<&'de RawValue>, usize);
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Self::Value, A::Error> {
-        let first = values.next_element::<&RawValue>()?;
-        let mut count = 0;
-        while values.next_element::<IgnoredAny>()?.is_some() {
-            count += 1;
+    let mut values = JsonValues::default();
+    let first = values.next(data).map_err(|_| NO_JSON)?.ok_or(NO_EVENT)?;
+    let mut count = 0;
+    while values.next(data).map_err(|_| NO_JSON)?.is_some() {
+        count += 1;
+        if ARGUMENTS_MAX < count {
+            return Err(BadPacket("an event has at most 1024 arguments"));
         }
-        Ok((first, count))
+    }
+    if first.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+        return Ok(());
+    }
+    if RESERVED_NAME_BYTES_MAX < first.len() && first.starts_with('"') {
+        return Ok(());
+    }
+    match json::decode(first) {
+        Some(name) if RESERVED_NAMES.contains(&&*name) => Err(BadPacket("the name of the event is reserved")),
+        None => Err(BadPacket("the name of an event is a string or a number")),
+        Some(_) => Ok(()),
     }
 }
+
+/// No reserved name is longer, with each of its characters escaped.
+const RESERVED_NAME_BYTES_MAX: usize = 256;

@@ -1,8 +1,7 @@
 //! The text of one packet: type, number of attachments, namespace, acknowledgement id and JSON, all but the first optional.
 
-use serde::de::IgnoredAny;
-
 use super::{BadPacket, args};
+use crate::json;
 
 /// What a packet is: the digit it begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +67,7 @@ impl<'a> Packet<'a> {
         if matches!(self.kind, Kind::Event | Kind::BinaryEvent) {
             return args::check_event(data);
         }
-        if !data.is_empty() && serde_json::from_str::<IgnoredAny>(data).is_err() {
+        if !data.is_empty() && !json::is_json(data) {
             return Err(NO_JSON);
         }
         match self.kind {
@@ -132,7 +131,7 @@ pub(super) const NO_JSON: BadPacket = BadPacket("a payload is JSON");
 
 /// What JSON allows between its tokens (RFC 8259 section 2).
 pub(super) fn is_json_space(character: char) -> bool {
-    matches!(character, ' ' | '\t' | '\r' | '\n')
+    character.is_ascii() && json::is_space(character as u8)
 }
 
 fn split_attachments(text: &str, attachments_max: usize) -> Result<(usize, &str), BadPacket> {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use data_encoding::BASE64;
 
-use super::packet::is_json_space;
+use crate::json;
 
 /// An object at the start of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,9 +74,9 @@ struct Text<'a>(&'a str);
 impl<'a> Text<'a> {
     /// Goes past `token`, and the space around it, if it comes next.
     fn take(&mut self, token: &str) -> Option<()> {
-        let rest = self.0.trim_start_matches(is_json_space).strip_prefix(token)?;
+        let rest = after_space(self.0).strip_prefix(token)?;
         // Behind the object itself nothing is looked at.
-        self.0 = if token == "}" { rest } else { rest.trim_start_matches(is_json_space) };
+        self.0 = if token == "}" { rest } else { after_space(rest) };
         Some(())
     }
 
@@ -94,9 +94,10 @@ impl<'a> Text<'a> {
         }
         let (string, rest) = self.0.split_at(string_bytes(self.0));
         self.0 = rest;
-        match string.contains('\\') {
-            true => serde_json::from_str(string).ok().map(Cow::Owned),
-            false => Some(Cow::Borrowed(string.get(1..string.len().checked_sub(1)?)?)),
-        }
+        json::decode(string)
     }
+}
+
+fn after_space(text: &str) -> &str {
+    &text[json::skip_space(text, 0)..]
 }
