@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 
 use body::Broadcast;
 use envelope::{Envelope, Fault};
-use fanout::Asker;
 pub use fanout::Broadcasts;
+use fanout::{Asker, tail_of};
 
 use super::{
     Answer, Context, Later, OpenSse, access,
@@ -25,10 +25,7 @@ use crate::{
     auth::{Denied, Identity},
     bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, ORDERS, Receipt},
     event::Start,
-    protocol::{
-        EventData,
-        http::{Method, Request, Response, Version},
-    },
+    protocol::http::{Method, Request, Response, Version},
     topic::{BadTopic, Topic},
 };
 
@@ -107,7 +104,7 @@ pub(super) fn broadcast(request: &Request, _: &str, context: &Context<'_>) -> An
     let door = Door::new(request, context);
     let prepared = door.identity().and_then(|_| Broadcast::parse(&request.body));
     match prepared {
-        Ok(broadcast) => door.broadcast(broadcast),
+        Ok(broadcast) => door.broadcast(&broadcast),
         Err(fault) => door.refuse(&fault).into(),
     }
 }
@@ -238,23 +235,14 @@ impl<'hub> Door<'hub> {
     }
 
     /// Publishes to the stream that is named, or has the broadcasts' thread publish to all of them.
-    fn broadcast(&self, broadcast: Broadcast) -> Answer {
-        let stream = broadcast.stream.unwrap_or_default();
-        let event = EventData {
-            id: EventData::id_of(rand::random()),
-            kind: broadcast.kind,
-            message: broadcast.message,
-            data: broadcast.data,
-            timestamp: self.at_s,
-            stream_id: stream.clone(),
-        };
+    fn broadcast(&self, broadcast: &Broadcast<'_>) -> Answer {
         let hub = self.context.hub;
-        if stream.is_empty() {
+        let Some(stream) = broadcast.stream.as_deref() else {
             let asker = Asker::new(self.identity.clone().ok().flatten(), self.at_s, self.context);
-            hub.broadcasts.submit(self.mount, &event, asker, self.context);
+            hub.broadcasts.submit(self.mount, &broadcast.kind, broadcast.write_event(self.at_s), asker, self.context);
             return Answer::later();
-        }
-        match self.outgoing(event) {
+        };
+        match self.outgoing(stream, broadcast) {
             Ok(outgoing) => {
                 let (message, at_s) = (format!("Event broadcasted to stream: {stream}"), self.at_s);
                 let describe = move |receipts: &[Receipt]| describe_receipts(&message, receipts, at_s);
@@ -265,11 +253,11 @@ impl<'hub> Door<'hub> {
         }
     }
 
-    fn outgoing(&self, event: EventData) -> Result<Outgoing, Fault> {
-        let topic = self.publishable(&event.stream_id)?;
-        let data = Bytes::from(event.to_json());
-        self.context.hub.bus.check(Some(&event.kind), &data)?;
-        Ok(Outgoing { topic, kind: Some(event.kind.into()), data, idempotency_key: None })
+    fn outgoing(&self, stream: &str, broadcast: &Broadcast<'_>) -> Result<Outgoing, Fault> {
+        let topic = self.publishable(stream)?;
+        let data = Bytes::from(broadcast.write_event(self.at_s) + &tail_of(stream));
+        self.context.hub.bus.check(Some(&broadcast.kind), &data)?;
+        Ok(Outgoing { topic, kind: Some((&*broadcast.kind).into()), data, idempotency_key: None })
     }
 
     /// The streams there are: the default ones, those whose events are made up, and those of which the bus knows.

@@ -1,46 +1,103 @@
-//! What a request to broadcast says.
+//! What a request to broadcast says, and the event that comes of it.
 
-use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 use super::envelope::Fault;
+use crate::{
+    json::{self, Members},
+    protocol::EventData,
+};
 
-/// A request to broadcast.
+/// A request to broadcast, in the words of its body: what is sent on unchanged is not read into values.
 #[derive(Debug, PartialEq)]
-pub(super) struct Broadcast {
+pub(super) struct Broadcast<'a> {
     /// `None`: all of them.
-    pub(super) stream: Option<String>,
-    pub(super) kind: String,
-    pub(super) message: String,
-    pub(super) data: Value,
+    pub(super) stream: Option<Cow<'a, str>>,
+    pub(super) kind: Cow<'a, str>,
+    /// A JSON string, not empty.
+    pub(super) message: &'a str,
+    /// A JSON object, not empty, if there is one.
+    pub(super) data: Option<Cow<'a, str>>,
 }
 
-impl Broadcast {
-    /// Reads a request's body, and says what is wrong with it if it is not one.
-    pub(super) fn parse(body: &[u8]) -> Result<Self, Fault> {
-        let value: Value = serde_json::from_slice(body)
-            .map_err(|error| Fault::new(400, "bad_json", format!("the body is not JSON: {error}"), None))?;
-        let Value::Object(mut fields) = value else {
-            return Err(Fault::new(400, "bad_json", "the body must be a JSON object", None));
-        };
-        let mut text = |name| take_text(&mut fields, name);
-        let (stream, kind, message) = (text("stream_id")?, required(text("type")?, "type")?, text("message")?);
-        let message = required(message, "message")?;
-        match fields.remove("data").unwrap_or_default() {
-            data @ (Value::Object(_) | Value::Null) => Ok(Self { stream, kind, message, data }),
-            _ => Err(Fault::new(400, "bad_data", "data must be a JSON object", Some("data"))),
+impl<'a> Broadcast<'a> {
+    /// Reads a request's body, and says what is wrong with it if it is not one. Of several members of one name the last counts.
+    pub(super) fn parse(body: &'a [u8]) -> Result<Self, Fault> {
+        let text = simdutf8::basic::from_utf8(body).map_err(|_| bad_json("it is not UTF-8"))?;
+        let traits = json::check(text).map_err(bad_json)?;
+        if !traits.is_strict() {
+            return Err(bad_json(
+                "it is nested too deeply, or a number or a character in it is none that clients can read",
+            ));
         }
+        let members =
+            Members::of(text).ok_or_else(|| Fault::new(400, "bad_json", "the body must be a JSON object", None))?;
+        let (mut stream, mut kind, mut message, mut data) = (None, None, None, None);
+        let mut scratch = String::new();
+        for (name, value) in members {
+            match json::decode_with(name, &mut scratch) {
+                Some("stream_id") => stream = Some(value),
+                Some("type") => kind = Some(value),
+                Some("message") => message = Some(value),
+                Some("data") => data = Some(value),
+                _ => {}
+            }
+        }
+        let stream = take_text(stream, "stream_id")?.and_then(json::decode);
+        let (kind, message) = (take_text(kind, "type")?, take_text(message, "message")?);
+        let kind = required(kind.and_then(json::decode), "type")?;
+        let message = required(message, "message")?;
+        match data {
+            None | Some("null") => Ok(Self { stream, kind, message, data: None }),
+            Some(data) if data.starts_with('{') => {
+                let data = if traits.has_space { compact(data) } else { Cow::Borrowed(data) };
+                Ok(Self { stream, kind, message, data: Some(data).filter(|data| data != "{}") })
+            }
+            Some(_) => Err(Fault::new(400, "bad_data", "data must be a JSON object", Some("data"))),
+        }
+    }
+
+    /// The event that all streams share, made at the Unix second `at_s`: an [`EventData`] without `stream_id`, as JSON but for its
+    /// last brace.
+    pub(super) fn write_event(&self, at_s: i64) -> String {
+        let id = EventData::id_of(rand::random());
+        let data = self.data.as_deref().unwrap_or_default();
+        let kind = serde_json::Value::from(&*self.kind);
+        let mut event = String::with_capacity(data.len() + self.message.len() + EVENT_BYTES);
+        event.push_str(&format!("{{\"id\":\"{id}\",\"type\":{kind},\"message\":"));
+        event.push_str(self.message);
+        if !data.is_empty() {
+            event.push_str(",\"data\":");
+            event.push_str(data);
+        }
+        event.push_str(&format!(",\"timestamp\":{at_s}"));
+        event
     }
 }
 
-/// The text in `name`, if there is one that is not empty.
-fn take_text(fields: &mut Map<String, Value>, name: &'static str) -> Result<Option<String>, Fault> {
-    match fields.remove(name) {
-        Some(Value::String(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
-        None | Some(Value::Null) => Ok(None),
+/// What an event takes besides its message and its data, by a generous guess: it only spares growing.
+const EVENT_BYTES: usize = 512;
+
+/// An event is one line.
+fn compact(object: &str) -> Cow<'_, str> {
+    let mut text = String::with_capacity(object.len());
+    json::write_compact(object, &mut text);
+    Cow::Owned(text)
+}
+
+fn bad_json(why: impl std::fmt::Display) -> Fault {
+    Fault::new(400, "bad_json", format!("the body is not JSON: {why}"), None)
+}
+
+/// The JSON string in `name`, if there is one that is not empty.
+fn take_text<'a>(value: Option<&'a str>, name: &'static str) -> Result<Option<&'a str>, Fault> {
+    match value {
+        None | Some("null" | "\"\"") => Ok(None),
+        Some(text) if text.starts_with('"') => Ok(Some(text)),
         Some(_) => Err(Fault::new(400, "bad_field", format!("{name} must be a string"), Some(name))),
     }
 }
 
-fn required(text: Option<String>, name: &'static str) -> Result<String, Fault> {
+fn required<T>(text: Option<T>, name: &'static str) -> Result<T, Fault> {
     text.ok_or_else(|| Fault::new(400, "missing_field", format!("{name} is required"), Some(name)))
 }

@@ -131,20 +131,22 @@ impl Default for Broadcasts {
 }
 
 impl Broadcasts {
-    /// Takes a broadcast of `event`, which names no stream, to all streams of `mount`. `asker` gets the answer.
-    pub(super) fn submit(&self, mount: &Mount, event: &EventData, asker: Asker, context: &Context<'_>) {
+    /// Takes a broadcast of `event`, which names no stream, to all streams of `mount`: its JSON but for the last brace, and its
+    /// type. `asker` gets the answer.
+    pub(super) fn submit(&self, mount: &Mount, kind: &str, mut event: String, asker: Asker, context: &Context<'_>) {
         let bus = &context.hub.bus;
-        let json = event.to_json().into_bytes();
-        if let Err(refused) = bus.check(Some(&event.kind), &json) {
+        event.push('}');
+        if let Err(refused) = bus.check(Some(kind), event.as_bytes()) {
             return asker.refuse(&refused.into());
         }
-        let owner = match asker.admit(mount, json.len(), context) {
+        let owner = match asker.admit(mount, event.len(), context) {
             Ok(owner) => owner,
             Err(refused) => return asker.refuse(&PublishFailed::Quota(refused).into()),
         };
+        event.pop();
         let mount = MOUNTS.iter().position(|other| other.path == mount.path).unwrap_or_default();
         let key = format!("{:032x}", rand::random::<u128>()).into();
-        let job = match Job::new(mount, event, json, key, owner, bus) {
+        let job = match Job::new(mount, kind, event, key, owner, bus) {
             Ok(job) => job,
             Err(refused) => return asker.refuse(&PublishFailed::from(refused).into()),
         };
@@ -164,10 +166,14 @@ impl Broadcasts {
                 Task::Broadcast(job) => carry_out(job),
                 Task::Order { mount, key, data } => match read_order(&data) {
                     None => self.warn_of(&MOUNTS[mount], now),
-                    Some(event) => match Job::new(mount, &event, event.to_json().into(), key, None, &hub.bus) {
-                        Err(_) => self.missed[mount].store(true, Ordering::Release),
-                        Ok(job) => carry_out(job),
-                    },
+                    Some(event) => {
+                        let mut json = event.to_json();
+                        json.pop();
+                        match Job::new(mount, &event.kind, json, key, None, &hub.bus) {
+                            Err(_) => self.missed[mount].store(true, Ordering::Release),
+                            Ok(job) => carry_out(job),
+                        }
+                    }
                 },
                 Task::Look => {}
             }
@@ -202,18 +208,17 @@ impl Orders for Broadcasts {
 }
 
 impl Job {
-    /// Refused if the memory budget, or its owner's share of it, has no room.
+    /// Of an event's JSON but for its last brace. Refused if the memory budget, or its owner's share of it, has no room.
     fn new(
         mount: usize,
-        event: &EventData,
-        mut json: Vec<u8>,
+        kind: &str,
+        json: String,
         key: Box<str>,
         owner: Option<Arc<Owner>>,
         bus: &Bus,
     ) -> Result<Self, PublishRefused> {
-        json.pop();
         let shared = bus.share(json.into(), owner.as_ref())?;
-        Ok(Self { mount, shared, kind: event.kind.as_str().into(), key, owner, asker: None })
+        Ok(Self { mount, shared, kind: kind.into(), key, owner, asker: None })
     }
 
     /// The whole event of `stream`; of none, for an order.
@@ -232,7 +237,7 @@ fn read_order(data: &[u8]) -> Option<EventData> {
 }
 
 /// What follows the shared part in the event of `stream`. No byte that a topic's name may have is escaped in JSON.
-fn tail_of(stream: &str) -> String {
+pub(super) fn tail_of(stream: &str) -> String {
     format!(",\"stream_id\":\"{stream}\"}}")
 }
 

@@ -1,22 +1,59 @@
 use super::*;
-use crate::bus::{PublishFailed, PublishRefused};
+use crate::{
+    bus::{PublishFailed, PublishRefused},
+    protocol::EventData,
+};
 
-fn parsed(body: &str) -> Result<Broadcast, (u16, &'static str, Option<&'static str>)> {
+fn parsed(body: &str) -> Result<Broadcast<'_>, (u16, &'static str, Option<&'static str>)> {
     Broadcast::parse(body.as_bytes()).map_err(|fault| (fault.status, fault.cause.code, fault.cause.field))
 }
 
 #[test]
 fn broadcasts_that_are_understood() {
-    let check = |body: &str, stream: Option<&str>, data: Value| {
-        let stream = stream.map(str::to_owned);
-        let expected = Broadcast { stream, kind: "t".into(), message: "m".into(), data };
+    let check = |body: &str, stream: Option<&str>, data: Option<&str>| {
+        let expected = Broadcast {
+            stream: stream.map(Into::into),
+            kind: "t".into(),
+            message: "\"m\"",
+            data: data.map(Into::into),
+        };
         assert_eq!(parsed(body), Ok(expected), "{body}");
     };
-    check(r#"{"type":"t","message":"m"}"#, None, Value::Null);
-    check(r#"{"stream_id":"","type":"t","message":"m","data":null}"#, None, Value::Null);
-    check(r#"{"stream_id":null,"type":"t","message":"m","data":{}}"#, None, json!({}));
-    check(r#"{"stream_id":"a.b","type":"t","message":"m","data":{"n":[1]}}"#, Some("a.b"), json!({ "n": [1] }));
-    check(r#" {"type":"t","message":"m","priority":"ignored"} "#, None, Value::Null);
+    check(r#"{"type":"t","message":"m"}"#, None, None);
+    check(r#"{"stream_id":"","type":"t","message":"m","data":null}"#, None, None);
+    check(r#"{"stream_id":null,"type":"t","message":"m","data":{}}"#, None, None);
+    check(r#"{"stream_id":null,"type":"t","message":"m","data":{ }}"#, None, None);
+    check(r#"{"stream_id":"a.b","type":"t","message":"m","data":{"n":[1]}}"#, Some("a.b"), Some(r#"{"n":[1]}"#));
+    check(r#" {"type":"t","message":"m","priority":"ignored"} "#, None, None);
+    check(r#"{"type":"x","typ\u0065":"t","message":1,"message":"m"}"#, None, None);
+    // Line breaks would make several lines of the event.
+    let data = "{\n  \"b\": \"1 2\",\r\n\t\"a\" : [ 1.50, {} ]\n}";
+    let body = format!("{{ \"type\": \"t\",\n \"message\": \"m\",\n \"data\": {data} }}\n");
+    check(&body, None, Some(r#"{"b":"1 2","a":[1.50,{}]}"#));
+}
+
+/// What is shared by all streams and what ends it are together the documented event.
+#[test]
+fn events_have_the_documented_form() {
+    let check = |body: &str, expected: EventData| {
+        let broadcast = parsed(body).expect("it is good");
+        let event = broadcast.write_event(7) + &tail_of("a.b");
+        let read: EventData = serde_json::from_str(&event).expect("it is an event");
+        assert!(read.id.starts_with("evt_"), "{event}");
+        assert_eq!(EventData { id: String::new(), ..read }, expected, "{event}");
+    };
+    let event = EventData {
+        kind: "t\"".into(),
+        message: "é\n".into(),
+        timestamp: 7,
+        stream_id: "a.b".into(),
+        ..EventData::default()
+    };
+    check(r#"{"type":"t\"","message":"\u00e9\n"}"#, event.clone());
+    check(
+        r#"{"type":"t\"","message":"é\n","data":{"a":[1,"x"]}}"#,
+        EventData { data: json!({ "a": [1, "x"] }), ..event },
+    );
 }
 
 #[test]
@@ -28,6 +65,13 @@ fn broadcasts_that_are_refused() {
     check("{", "bad_json", None);
     check("[]", "bad_json", None);
     check("\"t\"", "bad_json", None);
+    check(r#"{"type":"t","message":"\ud800"}"#, "bad_json", None);
+    check(r#"{"type":"t","message":"m","data":{"a":1e999}}"#, "bad_json", None);
+    check(
+        &format!(r#"{{"type":"t","message":"m","data":{{"a":{}{}}}}}"#, "[".repeat(200), "]".repeat(200)),
+        "bad_json",
+        None,
+    );
     check(r#"{"type":"t","message":"m"} more"#, "bad_json", None);
     check(r#"{"message":"m"}"#, "missing_field", Some("type"));
     check(r#"{"type":"","message":"m"}"#, "missing_field", Some("type"));
