@@ -25,6 +25,8 @@ pub enum Step {
     Waiting,
     /// All is done.
     Done(Response),
+    /// The rest is another thread's: a note on the bus will bring the answer ([`super::Later`]).
+    Later,
 }
 
 /// Work that is done step by step. A step takes 0.1 ms or so: at most [`STEP_ENTRIES`] entries and [`STEP_BYTES`] bytes, unless
@@ -61,14 +63,19 @@ pub struct OpenWork {
     pub headers: Vec<(&'static str, String)>,
 }
 
-/// Begins `work`: its answer if that needs no more than a few steps.
+/// What work may hold to be begun at once: a step may take as long as all it holds.
+const BYTES_AT_ONCE: usize = STEPS_AT_ONCE * STEP_BYTES;
+
+/// Begins `work`: its answer if that needs no more than a few short steps.
 pub(super) fn begin(work: impl Work + 'static, context: &Context<'_>) -> Answer {
     let mut work: Box<dyn Work> = Box::new(work);
-    for _ in 0..STEPS_AT_ONCE {
+    let steps = if work.held_bytes() <= BYTES_AT_ONCE { STEPS_AT_ONCE } else { 0 };
+    for _ in 0..steps {
         match work.step(context) {
             Step::More => {}
             Step::Waiting => return Answer::Work(OpenWork { work, is_waiting: true, headers: Vec::new() }),
             Step::Done(response) => return response.into(),
+            Step::Later => return Answer::later(),
         }
     }
     Answer::Work(OpenWork { work, is_waiting: false, headers: Vec::new() })

@@ -116,6 +116,7 @@ impl<N: Net> Reactor<N> {
                 self.charge_job(&mut job);
                 self.put_job(job, true);
             }
+            Step::Later => hub.bus.budget().adjust(job.charged_bytes, 0),
             Step::Done(response) => {
                 hub.bus.budget().adjust(job.charged_bytes, 0);
                 self.answer_later(job.token, job.route, &response);

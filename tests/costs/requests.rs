@@ -98,6 +98,7 @@ fn ask(hub: &Hub, request: &Request) -> Option<Response> {
                 Step::More => {}
                 Step::Waiting => panic!("nothing goes out through a source"),
                 Step::Done(response) => return Some(response),
+                Step::Later => return None,
             }
         },
         _ => None,

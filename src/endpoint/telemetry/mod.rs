@@ -4,27 +4,29 @@
 //! What comes in is stored first, if there is a store, and then published to the well's topic. A request is one object or
 //! an array of them; either all of it is taken or nothing.
 
+mod ingest;
 mod readback;
 mod validate;
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 pub(super) use readback::read_back;
 
 use super::{
     Answer, Context, Later, access,
-    publish::{BAD_IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_BYTES_MAX, Outgoing, publish_then},
+    publish::{BAD_IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_BYTES_MAX},
+    work,
 };
 use crate::{
-    auth::{Denied, Identity, Tally, Wanted},
-    budget::ChargeRefused,
-    bus::{PublishFailed, Receipt},
+    auth::Denied,
+    bus::PublishFailed,
     protocol::http::{Request, Response},
     store::{KeepFailed, Kept, Kind, Record, Store, write_time},
 };
-use validate::{Invalid, parse_records};
+use ingest::Ingest;
+use validate::Invalid;
 
 /// What the way in and the way back are told by the configuration.
 #[derive(Clone, Debug)]
@@ -56,16 +58,6 @@ pub(super) fn ingest_diagnostics(request: &Request, _: &str, context: &Context<'
     ingest(Kind::Diagnostic, request, context)
 }
 
-/// What a request brings.
-#[derive(Debug)]
-struct Parcel {
-    records: Vec<Record>,
-    /// Whether the request is one object rather than an array: so is then the answer.
-    is_single: bool,
-    /// Whose request it is.
-    identity: Option<Arc<Identity>>,
-}
-
 /// What is told of each record in the answer.
 #[derive(Debug)]
 struct Line {
@@ -75,57 +67,10 @@ struct Line {
 }
 
 fn ingest(kind: Kind, request: &Request, context: &Context<'_>) -> Answer {
-    let parcel = match take_in(kind, request, context) {
-        Ok(parcel) => parcel,
-        Err(response) => return response.into(),
-    };
-    let context = &Context { identity: parcel.identity.as_deref(), ..*context };
-    let is_single = parcel.is_single;
-    let lines = parcel.records.iter().map(Line::of).collect::<Vec<_>>();
-    match &context.hub.telemetry.store {
-        None => publish_only(parcel.records, lines, is_single, context),
-        Some(store) => {
-            // Stored first and published by another thread, so the gate of all publications stands here.
-            let (quotas, mut tally) = (&context.hub.quotas, Tally::default());
-            for record in &parcel.records {
-                let wanted = Wanted { topic: &record.topic, bytes: record.payload(None).len() };
-                quotas.add(&mut tally, context.asker(), wanted);
-            }
-            let owners = match quotas.admit(context.asker(), &tally, context.now) {
-                Ok(owners) => owners,
-                Err(refused) => return describe_unpublished(PublishFailed::Quota(refused)).into(),
-            };
-            let held = match store.hold(&parcel.records, owners) {
-                Ok(held) => held,
-                Err(ChargeRefused::NoRoom) => return describe_failure(KeepFailed::NoRoom).into(),
-                Err(ChargeRefused::Quota(refused)) => {
-                    quotas.count(refused);
-                    return describe_unpublished(PublishFailed::Quota(refused)).into();
-                }
-            };
-            let later = Later::new(label(kind), context);
-            let reply = move |outcome| later.answer(describe_outcome(&lines, outcome, is_single));
-            store.keep(parcel.records, held, Box::new(reply));
-            Answer::later()
-        }
+    match Ingest::new(kind, request, context) {
+        Ok(ingest) => work::begin(ingest, context),
+        Err(response) => response.into(),
     }
-}
-
-/// Everything that may be wrong with a request is found here, before anything is done.
-fn take_in(kind: Kind, request: &Request, context: &Context<'_>) -> Result<Parcel, Response> {
-    let identity = access::identify(request, context).map_err(refuse)?;
-    let key = idempotency_key(request)?;
-    let Context { hub, now, .. } = context;
-    let received_us = hub.wall.unix_ms(*now) * 1000;
-    let parcel = parse_records(kind, &request.body, key, received_us, hub.telemetry.objects_max)
-        .map_err(|invalid| describe_invalid(&invalid))?;
-    for (index, record) in parcel.records.iter().enumerate() {
-        access::may_publish(identity.as_deref(), &record.topic).map_err(refuse)?;
-        if hub.bus.check(Some(kind.event()), &record.payload(Some(i64::MAX))).is_err() {
-            return Err(error(413, "PayloadTooLarge", &format!("object {index} is over the limit of one event")));
-        }
-    }
-    Ok(Parcel { identity, ..parcel })
 }
 
 fn idempotency_key(request: &Request) -> Result<Option<&str>, Response> {
@@ -135,18 +80,6 @@ fn idempotency_key(request: &Request) -> Result<Option<&str>, Response> {
         }
         key => Ok(key),
     }
-}
-
-fn publish_only(records: Vec<Record>, lines: Vec<Line>, is_single: bool, context: &Context<'_>) -> Answer {
-    let outgoing = |record: Record| Outgoing {
-        data: record.payload(None),
-        kind: Some(record.kind.event().into()),
-        topic: record.topic,
-        idempotency_key: record.key,
-    };
-    let kind = lines.first().map_or(Kind::Telemetry, |line| line.kind);
-    let complete = move |receipts: &[Receipt]| describe_receipts(&lines, receipts, is_single);
-    publish_then(records.into_iter().map(outgoing).collect(), label(kind), context, complete)
 }
 
 /// The door in the metrics.
@@ -163,15 +96,50 @@ impl Line {
         Self { kind: record.kind, well_id: Arc::clone(&record.well_id), time_us: record.time_us }
     }
 
-    fn describe(&self, record_id: Option<i64>, published: bool, event_id: Option<&str>) -> Value {
-        json!({
-            self.kind.id_name(): record_id,
-            "well_id": &*self.well_id,
-            "timestamp": write_time(self.time_us),
-            "stored": record_id.is_some(),
-            "published": published,
-            "id": event_id,
-        })
+    /// Appends what is told of it, as members of a JSON object. No byte of a well's or an event's id is escaped in JSON.
+    fn describe(&self, record_id: Option<i64>, published: bool, event_id: Option<&str>, out: &mut String) {
+        let Self { kind, well_id, time_us } = self;
+        let (id_name, time, stored) = (kind.id_name(), write_time(*time_us), record_id.is_some());
+        let record_id = record_id.map_or_else(|| "null".to_owned(), |id| id.to_string());
+        let event_id = event_id.map_or_else(|| "null".to_owned(), |id| format!("\"{id}\""));
+        out.push_str(&format!(
+            r#""{id_name}":{record_id},"well_id":"{well_id}","timestamp":"{time}","stored":{stored},"published":{published},"id":{event_id}"#
+        ));
+    }
+}
+
+/// The answer to a request that was taken, written record by record: there may be many.
+#[derive(Debug, Default)]
+struct Results {
+    /// Each as [`Line::describe`] writes it; braces and commas between.
+    text: String,
+    count: usize,
+}
+
+impl Results {
+    /// Adds the next record.
+    fn add(&mut self, line: &Line, record_id: Option<i64>, published: bool, event_id: Option<&str>) {
+        if 0 < self.count {
+            self.text.push_str("},{");
+        }
+        self.count += 1;
+        line.describe(record_id, published, event_id, &mut self.text);
+    }
+
+    /// One object for one object, and for an array one with all of them, in order.
+    fn respond(self, status: u16, is_single: bool, (stored, published): (bool, bool)) -> Response {
+        let Self { mut text, count } = self;
+        let outcome = if status == 201 { "success" } else { "accepted" };
+        let head = format!(r#"{{"success":true,"status":"{outcome}","#);
+        if is_single {
+            text.insert_str(0, &head);
+            text.push('}');
+        } else {
+            let all = format!(r#"{head}"stored":{stored},"published":{published},"count":{count},"results":[{{"#);
+            text.insert_str(0, &all);
+            text.push_str("}]}");
+        }
+        Response::json_text(status, text.into_bytes())
     }
 }
 
@@ -180,40 +148,13 @@ fn describe_outcome(lines: &[Line], outcome: Result<Vec<Kept>, KeepFailed>, is_s
         Ok(kept) => kept,
         Err(failed) => return describe_failure(failed),
     };
-    let described = lines.iter().zip(&kept);
-    let described =
-        described.map(|(line, kept)| line.describe(Some(kept.record_id), kept.published, kept.event_id.as_deref()));
+    let mut results = Results::default();
+    for (line, kept) in lines.iter().zip(&kept) {
+        results.add(line, Some(kept.record_id), kept.published, kept.event_id.as_deref());
+    }
     let published = kept.iter().all(|kept| kept.published);
     // What is stored and could not be published yet will be: the request is accepted, not done.
-    describe_all(if published { 201 } else { 202 }, described.collect(), is_single)
-}
-
-fn describe_receipts(lines: &[Line], receipts: &[Receipt], is_single: bool) -> Response {
-    if let Some(failed) = receipts.iter().find_map(|receipt| receipt.err()) {
-        return describe_unpublished(failed);
-    }
-    let described = lines.iter().zip(receipts).map(|(line, receipt)| {
-        let id = receipt.ok().flatten().map(|id| id.to_string());
-        line.describe(None, true, id.as_deref())
-    });
-    describe_all(202, described.collect(), is_single)
-}
-
-/// One object for one object, and for an array one with all of them, in order.
-fn describe_all(status: u16, mut described: Vec<Value>, is_single: bool) -> Response {
-    let mut body = Map::new();
-    body.insert("success".to_owned(), true.into());
-    body.insert("status".to_owned(), if status == 201 { "success" } else { "accepted" }.into());
-    if is_single && let Some(Value::Object(only)) = described.pop() {
-        body.extend(only);
-    } else {
-        let all = |name: &str| described.iter().all(|object| object[name] == true);
-        body.insert("stored".to_owned(), all("stored").into());
-        body.insert("published".to_owned(), all("published").into());
-        body.insert("count".to_owned(), described.len().into());
-        body.insert("results".to_owned(), described.into());
-    }
-    Response::json(status, &body)
+    results.respond(if published { 201 } else { 202 }, is_single, (true, published))
 }
 
 fn describe_failure(failed: KeepFailed) -> Response {

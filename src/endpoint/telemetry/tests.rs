@@ -1,8 +1,24 @@
+use std::sync::Arc;
+
 use super::{
+    ingest::Ingest,
     readback::parse_unix,
-    validate::{parse_records, parse_time},
+    validate::{Invalid, parse_record, parse_time},
 };
-use crate::store::Kind;
+use crate::{
+    bus::{self, Bus, Doorbell, Inbox, Outlets, Wake},
+    clock::{Clock, Moment},
+    endpoint::{self, Context, Hub, Step, Telemetry, Work},
+    json,
+    metrics::{Metrics, ReactorMetrics},
+    protocol::http::{self, Request, Response},
+    store::{Kind, Record},
+};
+
+fn parse(kind: Kind, object: &str) -> Result<Record, Invalid> {
+    let traits = json::check(object).unwrap_or_else(|bad| panic!("{object}: {bad}"));
+    parse_record(kind, (object, traits), TIME_US)
+}
 
 /// 2025-11-20T10:30:00Z.
 const TIME_US: u64 = 1_763_634_600_000_000;
@@ -44,9 +60,8 @@ fn unix_times_have_at_most_microseconds() {
 #[test]
 fn bodies_keep_the_documented_order_and_whatever_else_came() {
     let check = |kind: Kind, body: &str, expected: &str| {
-        let parcel = parse_records(kind, body.as_bytes(), None, TIME_US, 10);
-        let parcel = parcel.unwrap_or_else(|invalid| panic!("{body}: {invalid:?}"));
-        assert_eq!(&*parcel.records[0].body, expected, "{body}");
+        let record = parse(kind, body).unwrap_or_else(|invalid| panic!("{body}: {invalid:?}"));
+        assert_eq!(&*record.body, expected, "{body}");
     };
     check(
         Kind::Telemetry,
@@ -61,17 +76,141 @@ fn bodies_keep_the_documented_order_and_whatever_else_came() {
     check(
         Kind::Diagnostic,
         r#"{"well_id":"W","b":1,"a":"x"}"#,
-        r#"{"timestamp":"2025-11-20T10:30:00Z","a":"x","b":1}"#,
+        r#"{"timestamp":"2025-11-20T10:30:00Z","b":1,"a":"x"}"#,
+    );
+    check(
+        Kind::Telemetry,
+        "{ \"w\\u0065ll_id\" : \"X\", \"well_id\":\"W\",\n \"x\" : [ 1e2, \" \" ], \"pip\": 1.0e1 }",
+        r#"{"timestamp":"2025-11-20T10:30:00Z","pip":10.0,"x":[1e2," "]}"#,
     );
 }
 
 #[test]
-fn keys_tell_kinds_wells_and_places_apart() {
-    let keys = |kind: Kind, body: &str| -> Vec<String> {
-        let parcel = parse_records(kind, body.as_bytes(), Some("k"), 0, 10).expect("a good body");
-        parcel.records.into_iter().map(|record| record.key.expect("one was given").into()).collect()
+fn objects_that_are_refused() {
+    let check = |kind: Kind, object: &str, field: Option<&str>, part: &str| {
+        let invalid = parse(kind, object).expect_err("it is refused");
+        assert_eq!((invalid.status, invalid.field.as_deref()), (400, field), "{object}");
+        assert!(invalid.message.contains(part), "{object}: {}", invalid.message);
     };
-    let both = keys(Kind::Telemetry, r#"[{"well_id":"V","pip":1},{"well_id":"W","pip":1}]"#);
-    assert_eq!(both, ["telemetry_update:V:k:0", "telemetry_update:W:k:1"]);
-    assert_eq!(keys(Kind::Diagnostic, r#"{"well_id":"V","a":1}"#), ["diagnostic_update:V:k:0"]);
+    let telemetry = Kind::Telemetry;
+    check(telemetry, "[]", None, "must be an object");
+    for missing in ["{}", r#"{"well_id":null}"#, r#"{"well_id":""}"#] {
+        check(telemetry, missing, Some("well_id"), "is required");
+    }
+    check(telemetry, r#"{"well_id":7}"#, Some("well_id"), "must be a string");
+    check(telemetry, r#"{"well_id":"a.b"}"#, Some("well_id"), "must be 1 to 249");
+    check(telemetry, r#"{"well_id":"W","timestamp":7}"#, Some("timestamp"), "RFC 3339");
+    check(telemetry, r#"{"well_id":"W","pip":1,"telemetry_id":1}"#, Some("telemetry_id"), "given by the server");
+    check(telemetry, r#"{"well_id":"W"}"#, None, "at least one measurement");
+    check(telemetry, r#"{"well_id":"W","pip":"1"}"#, Some("pip"), "finite number");
+    check(telemetry, r#"{"well_id":"W","pip":1e999}"#, None, "that the database can hold");
+    check(telemetry, r#"{"well_id":"W","pip":1,"x":"\u0000"}"#, None, "U+0000");
+    check(telemetry, r#"{"well_id":"W","pip":1,"x":["\ud800"]}"#, None, "that the database can hold");
+    let deep = format!(r#"{{"well_id":"W","pip":1,"x":{}{}}}"#, "[".repeat(127), "]".repeat(127));
+    check(telemetry, &deep, None, "nested too deeply");
+    check(Kind::Alert, r#"{"well_id":"W","type":"t","severity":"x","message":"m"}"#, Some("severity"), "must be info");
+    check(Kind::Alert, r#"{"well_id":"W","type":"","severity":"info","message":"m"}"#, Some("type"), "not empty");
+    check(Kind::Diagnostic, r#"{"well_id":"W","timestamp":null}"#, None, "must say something");
+}
+
+/// Of one large object no tree of values is built, which would take forty times as long and as much memory.
+#[test]
+fn a_large_object_is_copied_and_not_built() {
+    let object = format!(r#"{{"well_id":"W","pip":1,"x":[{}{{}}]}}"#, "{},".repeat(100_000));
+    let counted = allocation_counter::measure(|| drop(parse(Kind::Telemetry, &object).expect("it is good")));
+    assert!(counted.bytes_max < 4 * object.len() as u64, "{counted:?}");
+    assert!(counted.count_total < 100, "{counted:?}");
+}
+
+#[derive(Debug)]
+struct Nobody;
+
+impl Wake for Nobody {
+    fn wake(&self) {}
+}
+
+fn hub(objects_max: usize) -> Hub {
+    let inbox = Inbox::new(16, Arc::new(Doorbell::new(Arc::new(Nobody))));
+    let reactors = vec![Arc::new(ReactorMetrics::default())];
+    let metrics = Metrics { reactors, sources: Vec::new(), clock: Clock::start() };
+    let bus = Bus::new(bus::Config::default(), vec![inbox], Outlets::default());
+    let hub = Hub::new(Arc::new(bus), Arc::new(metrics), endpoint::Config::default());
+    hub.with_telemetry(Telemetry { store: None, objects_max })
+}
+
+/// The answer to `body` and how many steps it took; each step takes a bounded number of objects.
+fn ingest(hub: &Hub, kind: Kind, body: &str) -> (Response, usize) {
+    let (reactor, token, now) = (0, 1, Moment(1));
+    let context = Context { hub, reactor, token, now, admin: false, overload: None, identity: None, peer: None };
+    let head = "POST / HTTP/1.1\r\nHost: h\r\nIdempotency-Key: k\r\n\r\n";
+    let mut request = Request::parse(head.as_bytes(), &http::Limits::default()).expect("a good head");
+    request.body = body.into();
+    let mut ingest = match Ingest::new(kind, &request, &context) {
+        Ok(ingest) => ingest,
+        Err(response) => return (response, 0),
+    };
+    for steps in 1.. {
+        match ingest.step(&context) {
+            Step::More => {}
+            Step::Done(response) => return (response, steps),
+            step => panic!("nothing goes elsewhere: {step:?}"),
+        }
+    }
+    unreachable!("steps end")
+}
+
+#[test]
+fn many_objects_take_many_steps_and_too_many_no_more_than_are_allowed() {
+    let hub = hub(1000);
+    let body = |count: usize| format!("[{}]", vec![r#"{"well_id":"W","pip":1}"#; count].join(","));
+    // 64 at a time are found, then checked, then published.
+    let (response, steps) = ingest(&hub, Kind::Telemetry, &body(640));
+    assert_eq!((response.status, steps), (202, 11 + 10 + 10));
+    let answer: serde_json::Value = serde_json::from_slice(&response.body).expect("JSON");
+    assert_eq!((&answer["count"], answer["results"].as_array().map(Vec::len)), (&640.into(), Some(640)));
+    let (response, steps) = ingest(&hub, Kind::Telemetry, &body(20_000));
+    assert_eq!((response.status, steps), (413, 16));
+    assert!(String::from_utf8_lossy(&response.body).contains("more than 1000 objects"));
+    // Large ones are fewer to a step.
+    let large = format!(r#"[{0},{0},{0}]"#, format!(r#"{{"well_id":"W","a":"{}"}}"#, "x".repeat(20_000)));
+    assert_eq!(ingest(&hub, Kind::Diagnostic, &large).1, 4 + 3 + 3);
+}
+
+#[test]
+fn bodies_that_are_refused() {
+    let check = |body: &str, part: &str| {
+        let (response, _) = ingest(&hub(2), Kind::Telemetry, body);
+        let text = String::from_utf8_lossy(&response.body).into_owned();
+        assert!(response.status == 400 && text.contains(part), "{body}: {} {text}", response.status);
+    };
+    check("", "not JSON");
+    check("{", "not JSON");
+    check("[]", "the array is empty");
+    check("7", "the body must be an object, or an array of objects");
+    check("[7]", "each element must be an object");
+    check(r#"{"well_id":"W","pip":1}{"well_id":"W","pip":1}"#, "something follows");
+    check(r#"[{"well_id":"W","pip":1},{"well_id":"W"}]"#, r#""index":1"#);
+    check(r#"[{"well_id":"W","pip":1}"#, "does not end");
+    // How many there are comes first.
+    let (response, _) = ingest(&hub(2), Kind::Telemetry, "[{},{},{}]");
+    assert_eq!(response.status, 413);
+}
+
+/// Under one key each object has one of its own: a repeat of the request publishes nothing again, and other kinds, wells and places
+/// do.
+#[test]
+fn keys_tell_kinds_wells_and_places_apart() {
+    let hub = hub(10);
+    let ids = |kind: Kind, body: &str| {
+        let (response, _) = ingest(&hub, kind, body);
+        let answer: serde_json::Value = serde_json::from_slice(&response.body).expect("JSON");
+        let all = answer["results"].as_array().expect("an array").clone();
+        all.iter().map(|it| it["id"].as_str().expect("an id").to_owned()).collect::<Vec<_>>()
+    };
+    let both = r#"[{"well_id":"V","pip":1},{"well_id":"V","pip":1}]"#;
+    let first = ids(Kind::Telemetry, both);
+    assert_ne!(first[0], first[1]);
+    assert_eq!(ids(Kind::Telemetry, both), first);
+    let other = ids(Kind::Diagnostic, both);
+    assert!(!first.contains(&other[0]) && !first.contains(&other[1]), "{first:?} {other:?}");
 }

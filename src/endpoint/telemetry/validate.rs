@@ -1,13 +1,12 @@
-//! From a body to records, or to what is wrong with it.
+//! From an object of a body to a record, or to what is wrong with it.
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::Parcel;
 use crate::{
     endpoint::wells::well_topic,
+    json::{self, Members, Traits},
     store::{FIELDS, Kind, Record, write_time},
     topic::Topic,
 };
@@ -22,66 +21,101 @@ pub(super) struct Invalid {
     pub(super) field: Option<String>,
 }
 
-type Object = Map<String, Value>;
-
-/// The records in `body`: one object, or an array of at most `objects_max`. Under `key` each has a key of its own, by its
-/// well and its place.
-pub(super) fn parse_records(
-    kind: Kind,
-    body: &[u8],
-    key: Option<&str>,
-    received_us: u64,
-    objects_max: usize,
-) -> Result<Parcel, Invalid> {
-    let parsed: Value =
-        serde_json::from_slice(body).map_err(|error| wrong(&format!("the body is not JSON: {error}")))?;
-    let (objects, is_single) = match parsed {
-        Value::Object(object) => (vec![Value::Object(object)], true),
-        Value::Array(objects) if objects.is_empty() => return Err(wrong("the array is empty")),
-        Value::Array(objects) if objects_max < objects.len() => {
-            let message = format!("{} objects are too many for one request: at most {objects_max}", objects.len());
-            return Err(Invalid { status: 413, ..wrong(&message) });
-        }
-        Value::Array(objects) => (objects, false),
-        _ => return Err(wrong("the body must be an object, or an array of objects")),
-    };
-    let parse = |(index, object): (usize, Value)| {
-        let record = parse_record(kind, object, received_us).map(|record| Record {
-            key: key.map(|key| format!("{}:{}:{key}:{index}", kind.event(), record.well_id).into()),
-            ..record
-        });
-        record.map_err(|invalid| Invalid { index: (!is_single).then_some(index), ..invalid })
-    };
-    let records = objects.into_iter().enumerate().map(parse).collect::<Result<_, _>>()?;
-    Ok(Parcel { records, is_single, identity: None })
-}
-
-fn parse_record(kind: Kind, object: Value, received_us: u64) -> Result<Record, Invalid> {
-    let Value::Object(mut object) = object else { return Err(wrong("each element must be an object")) };
-    let (well_id, topic) = take_well(&mut object)?;
-    let time_us = take_time(&mut object)?.unwrap_or(received_us);
+/// The record in `text`, which is JSON of these `traits`. `key`, if there is one, gets a form by which kinds, wells and places in a
+/// request are told apart.
+///
+/// The text is read once, and what is not documented is copied as it came: no tree of values is built, for a body may be one
+/// object of a megabyte.
+pub(super) fn parse_record(kind: Kind, (text, traits): (&str, Traits), received_us: u64) -> Result<Record, Invalid> {
+    let members = Members::of(text).ok_or_else(|| wrong("each element must be an object"))?;
+    let mut object = Object::read(kind, members, traits);
+    let (well_id, topic) = take_well(object.well_id)?;
+    let time_us = take_time(object.timestamp)?.unwrap_or(received_us);
     // The hub's own; a client that sends it would be told another one.
-    if object.contains_key(kind.id_name()) {
+    if object.has_id {
         return Err(wrong_field(kind.id_name(), "is given by the server"));
     }
-    if !object.values().all(has_no_nul) || object.keys().any(|name| name.contains('\0')) {
+    if traits.has_nul {
         return Err(wrong("a text contains the character U+0000, which the database cannot hold"));
     }
-    let body = match kind {
-        Kind::Telemetry => write_telemetry(time_us, object)?,
-        Kind::Alert => write_alert(time_us, object)?,
-        Kind::Diagnostic => write_diagnostic(time_us, &object)?,
-    };
+    if !traits.is_strict() {
+        return Err(wrong(
+            "the body is not JSON that the database can hold: it is nested too deeply, or has a number or a character that is none",
+        ));
+    }
+    let mut body = Body::begin(time_us);
+    match kind {
+        Kind::Telemetry => write_telemetry(&object, &mut body)?,
+        Kind::Alert => write_alert(&object, &mut body)?,
+        Kind::Diagnostic if object.rest.is_empty() => {
+            return Err(wrong("a diagnostic must say something besides well_id and timestamp"));
+        }
+        Kind::Diagnostic => {}
+    }
+    let body = body.end(std::mem::take(&mut object.rest));
     Ok(Record { key: None, kind, well_id, topic, time_us, received_us, body: body.into() })
 }
 
-fn take_well(object: &mut Object) -> Result<(Arc<str>, Topic), Invalid> {
-    let well_id = match object.remove("well_id") {
-        None | Some(Value::Null) => return Err(wrong_field("well_id", "is required")),
-        Some(Value::String(well_id)) if well_id.is_empty() => return Err(wrong_field("well_id", "is required")),
-        Some(Value::String(well_id)) => well_id,
-        Some(_) => return Err(wrong_field("well_id", "must be a string")),
+/// What an object says, each value as it is written; the last of several of one name.
+#[derive(Default)]
+struct Object<'a> {
+    well_id: Option<&'a str>,
+    timestamp: Option<&'a str>,
+    /// Whether it gives itself the number that is the hub's to give.
+    has_id: bool,
+    /// What is documented of its kind, in the order of [`documented`].
+    fields: [Option<&'a str>; FIELDS.len()],
+    /// Whatever else came, as it came: `,"name":value` for each.
+    rest: String,
+}
+
+impl<'a> Object<'a> {
+    fn read(kind: Kind, members: Members<'a>, traits: Traits) -> Self {
+        let (mut object, mut scratch) = (Self::default(), String::new());
+        let fields = documented(kind);
+        for (name, value) in members {
+            let text = json::decode_with(name, &mut scratch);
+            match text {
+                Some("well_id") => object.well_id = Some(value),
+                Some("timestamp") => object.timestamp = Some(value),
+                _ => match fields.iter().position(|field| text == Some(*field)) {
+                    Some(field) => object.fields[field] = Some(value),
+                    None => {
+                        object.has_id |= text == Some(kind.id_name());
+                        object.keep(name, value, traits);
+                    }
+                },
+            }
+        }
+        object
+    }
+
+    fn keep(&mut self, name: &str, value: &str, traits: Traits) {
+        self.rest.push(',');
+        self.rest.push_str(name);
+        self.rest.push(':');
+        if traits.has_space {
+            json::write_compact(value, &mut self.rest);
+        } else {
+            self.rest.push_str(value);
+        }
+    }
+}
+
+/// The names that a kind has a meaning for, besides those that all have.
+fn documented(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Telemetry => &FIELDS,
+        Kind::Alert => &["type", "severity", "message", "value", "threshold"],
+        Kind::Diagnostic => &[],
+    }
+}
+
+fn take_well(value: Option<&str>) -> Result<(Arc<str>, Topic), Invalid> {
+    let Some(value) = value.filter(|value| !matches!(*value, "null" | "\"\"")) else {
+        return Err(wrong_field("well_id", "is required"));
     };
+    let well_id = json::decode(value).ok_or_else(|| wrong_field("well_id", "must be a string"))?;
     topic_of(&well_id).map(|topic| (well_id.into(), topic))
 }
 
@@ -90,15 +124,10 @@ pub(super) fn topic_of(well_id: &str) -> Result<Topic, Invalid> {
     well_topic(well_id).map_err(|_| wrong_field("well_id", "must be 1 to 249 of A-Z a-z 0-9 _ - : /"))
 }
 
-fn take_time(object: &mut Object) -> Result<Option<u64>, Invalid> {
-    match object.remove("timestamp") {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => match parse_time(&text) {
-            Some(time_us) => Ok(Some(time_us)),
-            None => Err(wrong_field("timestamp", BAD_TIMESTAMP)),
-        },
-        Some(_) => Err(wrong_field("timestamp", BAD_TIMESTAMP)),
-    }
+fn take_time(value: Option<&str>) -> Result<Option<u64>, Invalid> {
+    let Some(value) = value.filter(|value| *value != "null") else { return Ok(None) };
+    let time_us = json::decode(value).and_then(|text| parse_time(&text));
+    time_us.map(Some).ok_or_else(|| wrong_field("timestamp", BAD_TIMESTAMP))
 }
 
 const BAD_TIMESTAMP: &str = "must be a time of RFC 3339 from 1970 to 9999, such as 2025-11-20T10:30:00Z";
@@ -113,68 +142,47 @@ pub(super) fn parse_time(text: &str) -> Option<u64> {
 /// The last µs of the year 9999.
 pub(super) const TIME_US_MAX: u64 = 253_402_300_799_999_999;
 
-/// The documented measurements first, all of them numbers and at least one of them there; then whatever else came, as it
-/// came.
-fn write_telemetry(time_us: u64, mut object: Object) -> Result<String, Invalid> {
-    let mut body = Body::begin(time_us);
-    for field in FIELDS {
-        if let Some(value) = take_number(&mut object, field)? {
-            body.add(field, &value);
-        }
+/// The documented measurements first, all of them numbers and at least one of them there.
+fn write_telemetry(object: &Object<'_>, body: &mut Body) -> Result<(), Invalid> {
+    for (field, value) in FIELDS.iter().zip(object.fields) {
+        write_number(field, value, body)?;
     }
     if body.members == 1 {
         return Err(wrong(&format!("at least one measurement is required: {}", FIELDS.join(", "))));
     }
-    Ok(body.end(&object))
+    Ok(())
 }
 
-fn write_alert(time_us: u64, mut object: Object) -> Result<String, Invalid> {
-    let mut body = Body::begin(time_us);
-    for field in ["type", "severity", "message"] {
-        let text = match object.remove(field) {
-            None | Some(Value::Null) => return Err(wrong_field(field, "is required")),
-            Some(Value::String(text)) if !text.is_empty() => text,
+fn write_alert(object: &Object<'_>, body: &mut Body) -> Result<(), Invalid> {
+    let fields = documented(Kind::Alert);
+    for (field, value) in fields.iter().zip(object.fields).take(3) {
+        let text = match value {
+            None | Some("null") => return Err(wrong_field(field, "is required")),
+            Some(text) if text.starts_with('"') && text != "\"\"" => text,
             Some(_) => return Err(wrong_field(field, "must be a string that is not empty")),
         };
-        if field == "severity" && !SEVERITIES.contains(&&*text) {
+        if *field == "severity" && !json::decode(text).is_some_and(|text| SEVERITIES.contains(&&*text)) {
             return Err(wrong_field(field, "must be info, warning or critical"));
         }
-        body.add(field, &text.into());
+        body.add(field, text);
     }
-    for field in ["value", "threshold"] {
-        if let Some(value) = take_number(&mut object, field)? {
-            body.add(field, &value);
-        }
+    for (field, value) in fields.iter().zip(object.fields).skip(3) {
+        write_number(field, value, body)?;
     }
-    Ok(body.end(&object))
+    Ok(())
 }
 
 const SEVERITIES: [&str; 3] = ["info", "warning", "critical"];
 
-/// Whatever it says, as long as it says something.
-fn write_diagnostic(time_us: u64, object: &Object) -> Result<String, Invalid> {
-    if object.is_empty() {
-        return Err(wrong("a diagnostic must say something besides well_id and timestamp"));
-    }
-    Ok(Body::begin(time_us).end(object))
-}
-
-/// A measurement; `null` is one that was not taken. What JSON calls a number is finite.
-fn take_number(object: &mut Object, field: &str) -> Result<Option<Value>, Invalid> {
-    match object.remove(field) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value @ Value::Number(_)) => Ok(Some(value)),
-        Some(_) => Err(wrong_field(field, "must be a finite number")),
-    }
-}
-
-fn has_no_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => !text.contains('\0'),
-        Value::Array(values) => values.iter().all(has_no_nul),
-        Value::Object(object) => object.iter().all(|(name, value)| !name.contains('\0') && has_no_nul(value)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => true,
-    }
+/// A measurement; `null` is one that was not taken. What JSON calls a number is finite. It is written as a double or an integer,
+/// so that the database can read it as either.
+fn write_number(field: &str, value: Option<&str>, body: &mut Body) -> Result<(), Invalid> {
+    let Some(value) = value.filter(|value| *value != "null") else { return Ok(()) };
+    let is_number = value.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    let number = serde_json::from_str::<serde_json::Number>(value).ok().filter(|_| is_number);
+    let number = number.ok_or_else(|| wrong_field(field, "must be a finite number"))?;
+    body.add(field, &number.to_string());
+    Ok(())
 }
 
 /// A JSON object whose members keep the order in which they are added.
@@ -188,18 +196,26 @@ impl Body {
         Self { text: format!(r#"{{"timestamp":"{}""#, write_time(time_us)), members: 1 }
     }
 
-    fn add(&mut self, name: &str, value: &Value) {
-        self.text.push_str(&format!(",{}:{value}", Value::from(name)));
+    fn add(&mut self, name: &str, value: &str) {
+        self.text.push_str(&format!(",\"{name}\":{value}"));
         self.members += 1;
     }
 
-    fn end(mut self, rest: &Object) -> String {
-        rest.iter().for_each(|(name, value)| self.add(name, value));
-        self.text + "}"
+    fn end(mut self, rest: String) -> String {
+        // Both are up to a megabyte.
+        if self.text.len() < rest.len() {
+            let mut whole = rest;
+            whole.insert_str(0, &self.text);
+            self.text = whole;
+        } else {
+            self.text.push_str(&rest);
+        }
+        self.text.push('}');
+        self.text
     }
 }
 
-fn wrong(message: &str) -> Invalid {
+pub(super) fn wrong(message: &str) -> Invalid {
     Invalid { status: 400, message: message.to_owned(), index: None, field: None }
 }
 
