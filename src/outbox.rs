@@ -31,6 +31,16 @@ impl Outbox {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Appends `bytes`, which are the caller's no more. Where they are many, what is before them is put in front of them, so that
+    /// not they are copied but the little before them.
+    pub fn put_owned(&mut self, mut bytes: Vec<u8>) {
+        if bytes.len() / 2 < self.len() {
+            return self.put(&bytes);
+        }
+        bytes.splice(0..0, self.pending().iter().copied());
+        *self = Self { bytes, written: 0 };
+    }
+
     /// The buffer to append to, for encoders that write into a `Vec`. Only ever append to it.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
@@ -54,6 +64,28 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_bytes_are_not_copied() {
+        let check = |before: &[u8], written: usize, bytes: &[u8], is_copied: bool| {
+            let mut outbox = Outbox::new();
+            outbox.put(before);
+            outbox.advance(written);
+            let expected = [outbox.pending(), bytes].concat();
+            let mut owned = Vec::with_capacity(bytes.len() + before.len());
+            owned.extend_from_slice(bytes);
+            let at = owned.as_ptr();
+            outbox.put_owned(owned);
+            assert_eq!(outbox.pending(), expected);
+            assert_eq!(outbox.bytes.as_ptr() != at, is_copied, "{before:?} {bytes:?}");
+        };
+        check(b"", 0, b"", false);
+        check(b"head", 0, &[7; 1000], false);
+        check(b"head", 3, &[7; 1000], false);
+        check(b"head", 4, b"body", false);
+        check(&[7; 1000], 0, b"body", true);
+        check(&[7; 1000], 999, b"body", false);
+    }
 
     #[test]
     fn gives_memory_back_when_drained() {

@@ -62,7 +62,7 @@ pub(super) fn publish_changes(request: &Request, pod: &str, context: &Context<'_
         if request.body.trim_ascii().is_empty() {
             return Err(Response::error(400, "bad_json", "the body is not JSON: it is empty", None));
         }
-        let form = Changes { topic, identity, ids: Vec::new(), count: 0, failures: 0, failed: None };
+        let form = Changes { topic, identity, answer: Vec::new(), count: 0, failures: 0, failed: None };
         Batch::new(form, &request.body, context.now)
     });
     match batch {
@@ -78,13 +78,16 @@ struct Changes {
     topic: Topic,
     /// Who publishes.
     identity: Option<Arc<Identity>>,
-    /// The ids so far, as JSON and joined by commas.
-    ids: Vec<u8>,
+    /// The answer so far, as JSON without its last brackets: it is not put together of parts at the end, for there may be
+    /// hundreds of thousands of ids.
+    answer: Vec<u8>,
     count: usize,
     failures: usize,
     /// What became of the first that was not published.
     failed: Option<PublishFailed>,
 }
+
+const IDS_OPEN: &[u8] = b"{\"ids\":[";
 
 impl BatchForm for Changes {
     const TAKES_LINES: bool = false;
@@ -110,14 +113,12 @@ impl BatchForm for Changes {
     }
 
     fn note(&mut self, _: &Topic, receipt: Receipt) {
-        if 0 < self.count {
-            self.ids.push(b',');
-        }
+        self.answer.extend_from_slice(if self.count == 0 { IDS_OPEN } else { b"," });
         self.count += 1;
         // A Vec can always be written to.
         let _ = match receipt {
-            Ok(Some(id)) => write!(self.ids, "\"{id}\""),
-            _ => write!(self.ids, "null"),
+            Ok(Some(id)) => write!(self.answer, "\"{id}\""),
+            _ => write!(self.answer, "null"),
         };
         if let Err(failed) = receipt {
             self.failures += 1;
@@ -127,7 +128,11 @@ impl BatchForm for Changes {
 
     fn finish(&mut self) -> Response {
         let Some(failed) = self.failed else {
-            let body = [b"{\"ids\":[".as_slice(), &self.ids, b"]}"].concat();
+            let mut body = std::mem::take(&mut self.answer);
+            if self.count == 0 {
+                body.extend_from_slice(IDS_OPEN);
+            }
+            body.extend_from_slice(b"]}");
             return Response::json_text(if self.count == 0 { 200 } else { 201 }, body);
         };
         let (status, code, message) = describe_failure(failed);
@@ -143,7 +148,7 @@ impl BatchForm for Changes {
     }
 
     fn held_bytes(&self) -> usize {
-        self.ids.capacity()
+        self.answer.capacity()
     }
 }
 

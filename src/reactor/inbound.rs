@@ -15,9 +15,10 @@ use crate::{
     event::{EventId, Start},
     frame::SseForm,
     metrics::Transport,
+    outbox::Outbox,
     protocol::{
         Ask, Session, SseStream, TopicCursor, WebSocketSession, engine_io,
-        http::{Request, Response, Version},
+        http::{Request, Response, ServerSession, Version},
         sse,
         websocket::{self, Message},
     },
@@ -267,20 +268,36 @@ impl<N: Net> Reactor<N> {
 
     /// Answers the request that the connection waits for.
     pub(super) fn respond(&mut self, slot: u32, route: usize, response: &Response) {
-        self.metrics.on_request(route, response.status);
+        if self.phase != Phase::Serving {
+            return self.respond_owned(slot, route, response.clone());
+        }
+        self.respond_by(slot, route, response.status, |http, date, outbox| http.respond(response, date, outbox));
+    }
+
+    /// The same, without copying a body that is large.
+    pub(super) fn respond_owned(&mut self, slot: u32, route: usize, response: Response) {
+        let status = response.status;
+        let response = if self.phase == Phase::Serving { response } else { response.with("Connection", "close") };
+        self.respond_by(slot, route, status, |http, date, outbox| http.respond_owned(response, date, outbox));
+    }
+
+    fn respond_by(
+        &mut self,
+        slot: u32,
+        route: usize,
+        status: u16,
+        respond: impl FnOnce(&mut ServerSession, &str, &mut Outbox) -> bool,
+    ) {
+        self.metrics.on_request(route, status);
         let Some(connection) = self.connections.at(slot) else { return };
         // Both have cost more than they were worth: what comes behind is read in turn.
-        if matches!(response.status, 401 | 429) {
+        if matches!(status, 401 | 429) {
             connection.state.set(OVER_QUOTA);
         } else {
             connection.state.clear(OVER_QUOTA);
         }
         let Ok(Session::Http(http)) = &mut connection.session else { return };
-        let goes_on = if self.phase == Phase::Serving {
-            http.respond(response, self.net.date(), &mut connection.outbox)
-        } else {
-            http.respond(&response.clone().with("Connection", "close"), self.net.date(), &mut connection.outbox)
-        };
+        let goes_on = respond(http, self.net.date(), &mut connection.outbox);
         self.mark_dirty(slot);
         if !goes_on {
             self.end(slot, Close::Done);

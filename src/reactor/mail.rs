@@ -162,9 +162,22 @@ impl<N: Net> Reactor<N> {
     pub(super) fn answer_later(&mut self, token: Token, route: usize, response: &Response) {
         if self.connections.named(token).is_some() {
             self.respond(token.slot, route, response);
-            self.advance_session(token.slot, &mut []);
-            self.continue_session(token.slot);
+            self.continue_answered(token.slot);
         }
+    }
+
+    /// The same, without copying a body that is large.
+    pub(super) fn answer_later_owned(&mut self, token: Token, route: usize, response: Response) {
+        if self.connections.named(token).is_some() {
+            self.respond_owned(token.slot, route, response);
+            self.continue_answered(token.slot);
+        }
+    }
+
+    /// Goes on with the requests that came behind one that is answered now.
+    fn continue_answered(&mut self, slot: u32) {
+        self.advance_session(slot, &mut []);
+        self.continue_session(slot);
     }
 
     /// Sends one text message to a WebSocket client, unless its last frame has been said.

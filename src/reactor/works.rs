@@ -119,7 +119,7 @@ impl<N: Net> Reactor<N> {
             Step::Later => hub.bus.budget().adjust(job.charged_bytes, 0),
             Step::Done(response) => {
                 hub.bus.budget().adjust(job.charged_bytes, 0);
-                self.answer_later(job.token, job.route, &response);
+                self.answer_later_owned(job.token, job.route, response);
             }
         }
     }

@@ -17,7 +17,7 @@ fn answers() {
     let check = |receipts: &[Receipt], status: u16, expected: &str| {
         let topic = topic_of("alice").expect("a good name");
         let mut changes =
-            Changes { topic: topic.clone(), identity: None, ids: Vec::new(), count: 0, failures: 0, failed: None };
+            Changes { topic: topic.clone(), identity: None, answer: Vec::new(), count: 0, failures: 0, failed: None };
         receipts.iter().for_each(|receipt| changes.note(&topic, *receipt));
         let response = changes.finish();
         let body = String::from_utf8_lossy(&response.body).into_owned();

@@ -84,7 +84,7 @@ impl Response {
 /// closed once it is written.
 pub fn write_refusal(close: Close, date: &str, outbox: &mut Outbox) {
     if let Some(response) = Response::refusal(close) {
-        write_response(&response, Answer::default(), date, outbox);
+        write_response(&response, &[], Answer::default(), date, outbox);
     }
 }
 
@@ -96,12 +96,36 @@ pub(super) struct Answer {
     pub(super) keep_alive: bool,
 }
 
-/// Writes `response` (RFC 9112 section 4). The status line says HTTP/1.1 to every client (RFC 9112 section 2.3).
-pub(super) fn write_response(response: &Response, answer: Answer, date: &str, outbox: &mut Outbox) {
+/// Fields of an answer, besides those of its [`Response`].
+pub(super) type Fields = [(&'static str, String)];
+
+/// Writes `response`, with `fields` besides its own (RFC 9112 section 4).
+pub(super) fn write_response(response: &Response, fields: &Fields, answer: Answer, date: &str, outbox: &mut Outbox) {
+    if write_head(response, fields, answer, date, outbox.buffer()) {
+        outbox.put(&response.body);
+    }
+}
+
+/// The same, without copying a body that is large.
+pub(super) fn write_owned_response(
+    response: Response,
+    fields: &Fields,
+    answer: Answer,
+    date: &str,
+    outbox: &mut Outbox,
+) {
+    if write_head(&response, fields, answer, date, outbox.buffer()) {
+        outbox.put_owned(response.body);
+    }
+}
+
+/// Writes all that comes before the body; `true`: the body is to follow. The status line says HTTP/1.1 to every client (RFC 9112
+/// section 2.3).
+fn write_head(response: &Response, fields: &Fields, answer: Answer, date: &str, out: &mut Vec<u8>) -> bool {
     let bodiless = forbids_body(response.status);
-    let out = outbox.buffer();
     write_status(response.status, date, out);
-    for (name, value) in response.headers.iter().filter(|(name, _)| !is_connection(name)) {
+    let fields = response.headers.iter().chain(fields);
+    for (name, value) in fields.filter(|(name, _)| !is_connection(name)) {
         write_field(name, value, out);
     }
     if !bodiless {
@@ -110,9 +134,7 @@ pub(super) fn write_response(response: &Response, answer: Answer, date: &str, ou
     }
     write_connection(response, answer, out);
     out.extend_from_slice(b"\r\n");
-    if !answer.head_only && !bodiless {
-        out.extend_from_slice(&response.body);
-    }
+    !answer.head_only && !bodiless
 }
 
 /// Writes the `Connection` field, if there is something to say (RFC 9112 section 9.3). A message with an `Upgrade` field has

@@ -10,7 +10,7 @@ use super::{
     Limits, Method, Request, Response, Version,
     body::{BodyDecoder, Piece},
     head::{self, Framing, Head},
-    response::{Answer, write_response},
+    response::{Answer, write_owned_response, write_response},
     retained::Retained,
 };
 
@@ -91,17 +91,27 @@ impl ServerSession {
     /// it (RFC 9110 section 6.6.1). Returns whether the connection goes on; if not, it is to be closed once the outbox
     /// is written.
     pub fn respond(&mut self, response: &Response, date: &str, outbox: &mut Outbox) -> bool {
+        let (answer, kept) = self.begin_answer(response);
+        write_response(response, &kept, answer, date, outbox);
+        self.end_answer(answer.keep_alive)
+    }
+
+    /// The same, without copying a body that is large.
+    pub fn respond_owned(&mut self, response: Response, date: &str, outbox: &mut Outbox) -> bool {
+        let (answer, kept) = self.begin_answer(&response);
+        write_owned_response(response, &kept, answer, date, outbox);
+        self.end_answer(answer.keep_alive)
+    }
+
+    /// The form of the answer, and the fields kept for it.
+    fn begin_answer(&mut self, response: &Response) -> (Answer, Vec<(&'static str, String)>) {
         debug_assert!(matches!(self.state, State::Unanswered), "an answer without a request");
+        let kept = std::mem::take(&mut self.kept);
         let keep_alive = self.answer.keep_alive && !response.closes();
-        let answer = Answer { keep_alive, ..self.answer };
-        match std::mem::take(&mut self.kept) {
-            kept if kept.is_empty() => write_response(response, answer, date, outbox),
-            kept => {
-                let mut response = response.clone();
-                response.headers.extend(kept);
-                write_response(&response, answer, date, outbox);
-            }
-        }
+        (Answer { keep_alive, ..self.answer }, kept)
+    }
+
+    fn end_answer(&mut self, keep_alive: bool) -> bool {
         if keep_alive {
             self.state = State::Answered;
         } else {
@@ -118,7 +128,7 @@ impl ServerSession {
     /// Writes the answer that goes with `close`, if there is one, and ends.
     pub fn refuse(&mut self, close: Close, date: &str, outbox: &mut Outbox) {
         if let Some(response) = Response::refusal(close) {
-            write_response(&response, Answer { keep_alive: false, ..self.answer }, date, outbox);
+            write_response(&response, &[], Answer { keep_alive: false, ..self.answer }, date, outbox);
         }
         self.end(close);
     }
