@@ -222,3 +222,33 @@ fn new_limits_hold_for_what_is_held_already() {
     let refusals: Vec<_> = quotas.refusals().into_iter().filter(|(.., count)| 0 < *count).collect();
     assert_eq!(refusals, [("held", Limit::Connections, 3)], "counters never fall");
 }
+
+/// What many events are held for takes no more than what one is held for, if it is the same.
+#[test]
+fn owners_in_a_row_are_one_entry() {
+    let config = QuotaConfig { share_percent: 25, ..QuotaConfig::unlimited() };
+    let quotas = Quotas::new(&config, 1000);
+    let topic = Topic::parse("t").expect("a good name");
+    let owners = ask("alice", |asker| admit(&quotas, asker, &topic, &[1; 100_000], Moment(0)));
+    let owners = owners.expect("nothing is refused").expect("a tenant");
+    assert!(owners.held_bytes() < 256, "{}", owners.held_bytes());
+    let first = owners.of(0).expect("there is one");
+    assert!(owners.of(99_999).is_some_and(|last| Arc::ptr_eq(first, last)));
+    assert!(owners.of(100_000).is_none());
+}
+
+/// Where other rules concern other topics, each event keeps its own.
+#[test]
+fn owners_of_several_rules_are_told_apart() {
+    let limits = [(Limit::BytesHeld, 1000)];
+    let quotas = quotas(0, vec![rule("a", "*", &["a"], &limits), rule("b", "*", &["b"], &limits)]);
+    let topics = ["a", "a", "b", "a"].map(|name| Topic::parse(name).expect("a good name"));
+    let owners = ask("alice", |asker| {
+        let mut tally = Tally::default();
+        topics.iter().for_each(|topic| quotas.add(&mut tally, asker, Wanted { topic, bytes: 1 }));
+        quotas.admit(asker, &tally, Moment(0))
+    });
+    let owners = owners.expect("nothing is refused").expect("a tenant");
+    let is_same = |left, right| Arc::ptr_eq(owners.of(left).expect("one"), owners.of(right).expect("one"));
+    assert!(is_same(0, 1) && !is_same(1, 2) && !is_same(2, 3) && is_same(0, 3));
+}
