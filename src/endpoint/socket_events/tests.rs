@@ -297,3 +297,17 @@ fn publications_are_answered_with_their_receipts() {
         r#"error {"error":"UnknownOutcome","message":"the source did not answer; the event may have been published"}"#,
     );
 }
+
+/// Of a large payload nothing is built, and it is copied once; of an event that is not known it is not looked at.
+#[test]
+fn a_large_payload_is_copied_once() {
+    let data = format!("[{}0]", "{},".repeat(100_000));
+    let check = |arguments: &str, copies: u64| {
+        let list = Args::from_array(arguments);
+        let counted = allocation_counter::measure(|| drop(parse_publish(list)));
+        assert!(counted.count_total < 20, "{counted:?}");
+        assert!(counted.bytes_total < copies * data.len() as u64 + 1024, "{counted:?}");
+    };
+    check(&format!(r#"[{{"data":{data},"topic":"t"}}]"#), 1);
+    check(&format!(r#"[{{"other":{data},"topic":"t"}},{data}]"#), 0);
+}

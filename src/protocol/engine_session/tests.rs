@@ -105,3 +105,20 @@ fn what_stands_behind_a_connect_waits_for_its_answer() {
     // The end comes behind all that was said before it.
     check(&[], &["40", "7"], &["connect /", "end BadFrame(\"a packet's type is a digit from 0 to 6\")"]);
 }
+
+/// Whatever an event holds, it is checked where it stands and its text is copied: no value is built for a part of it.
+#[test]
+fn a_large_event_is_copied_and_not_built() {
+    for part in ["{},", "1,", "\"\",", "{\"$binary\":1},"] {
+        let text = format!("42[\"a\",[{}0]]", part.repeat(300_000 / part.len()));
+        let mut session = session(&["/"]);
+        let counted = allocation_counter::measure(|| {
+            let (mut outbox, mut asks) = (Outbox::new(), Vec::new());
+            let message = Message::Text(text.clone());
+            let taken = session.take(message, &protocol::Limits::default(), &mut outbox, &mut asks, NOW);
+            assert_eq!((taken, asks.len()), (Ok(()), 1));
+        });
+        assert!(counted.count_total < 20, "{part}: {counted:?}");
+        assert!(counted.bytes_total < 4 * text.len() as u64, "{part}: {counted:?}");
+    }
+}
