@@ -173,3 +173,22 @@ fn figures_as_documented() {
     check(Some(false), true, false);
     check(Some(true), true, true);
 }
+
+/// A tree of values would take tens of bytes for each byte of such a body.
+#[test]
+fn a_large_broadcast_is_copied_and_not_built() {
+    let check = |part: &str, copies: u64| {
+        let many = part.repeat(300_000 / part.len());
+        let body = format!(r#"{{"type":"t","message":"m","data":{{"x":[{many}0]}}}}"#);
+        let counted = allocation_counter::measure(|| {
+            let broadcast = parsed(&body).expect("it is good");
+            assert!(broadcast.write_event(7).len() <= body.len() + 200);
+        });
+        assert!(counted.count_total < 40, "{part}: {counted:?}");
+        assert!(counted.bytes_total < copies * body.len() as u64 + 4096, "{part}: {counted:?}");
+    };
+    check("{},", 1);
+    check("\"\",", 1);
+    // Without the space first.
+    check("{}, ", 2);
+}
