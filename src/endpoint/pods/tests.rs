@@ -12,6 +12,20 @@ fn pods_are_one_segment() {
     }
 }
 
+/// Hundreds of thousands of ids are written once, where they stay.
+#[test]
+fn an_answer_is_not_put_together_at_its_end() {
+    let topic = topic_of("alice").expect("a good name");
+    let answer = Vec::with_capacity(4_000_000);
+    let start = answer.as_ptr();
+    let mut changes = Changes { topic: topic.clone(), identity: None, answer, count: 0, failures: 0, failed: None };
+    for minor in 1..=100_000 {
+        changes.note(&topic, Ok(Some(crate::event::EventId { major: 1_768_068_834_227, minor })));
+    }
+    let response = changes.finish();
+    assert_eq!((response.status, response.body.as_ptr()), (201, start));
+}
+
 #[test]
 fn answers() {
     let check = |receipts: &[Receipt], status: u16, expected: &str| {

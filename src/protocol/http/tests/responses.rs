@@ -2,14 +2,53 @@
 
 use super::*;
 
-/// What is written when `response` answers `request`.
+/// What is written when `response` answers `request`; the same whoever keeps the response.
 fn answer(request: &str, response: &Response) -> String {
+    let lent = answer_by(request, &[], |session, outbox| session.respond(response, DATE, outbox));
+    let owned = answer_by(request, &[], |session, outbox| session.respond_owned(response.clone(), DATE, outbox));
+    assert_eq!(lent, owned, "{request}");
+    lent
+}
+
+fn answer_by(
+    request: &str,
+    kept: &[(&'static str, String)],
+    respond: impl FnOnce(&mut ServerSession, &mut Outbox) -> bool,
+) -> String {
     let mut session = ServerSession::new(NOW);
     let mut outbox = Outbox::new();
     let request = session.receive(request.as_bytes(), &Limits::default(), &mut outbox, NOW).expect("a good request");
     assert!(request.is_some());
-    session.respond(response, DATE, &mut outbox);
+    session.keep_fields(kept.to_vec());
+    respond(&mut session, &mut outbox);
     String::from_utf8(outbox.pending().to_vec()).expect("text")
+}
+
+#[test]
+fn fields_kept_for_an_answer_stand_behind_its_own() {
+    let kept = [("X-Kept", "1".to_owned()), ("Connection", "left out".to_owned())];
+    let hello = Response::text(200, "hello");
+    let head = format!("HTTP/1.1 200 OK\r\nDate: {DATE}\r\nContent-Type: text/plain; charset=utf-8\r\nX-Kept: 1\r\n");
+    let expected = format!("{head}Content-Length: 5\r\n\r\nhello");
+    let lent = answer_by(GET, &kept, |session, outbox| session.respond(&hello, DATE, outbox));
+    assert_eq!(lent, expected);
+    let owned = answer_by(GET, &kept, |session, outbox| session.respond_owned(hello, DATE, outbox));
+    assert_eq!(owned, expected);
+}
+
+/// An answer may be of megabytes: its body becomes the outbox, however many fields are kept for it.
+#[test]
+fn a_large_body_is_not_copied() {
+    let mut body = Vec::with_capacity(2_000_000);
+    body.resize(1_000_000, b'x');
+    let counted = allocation_counter::measure(|| {
+        let (mut session, mut outbox) = (ServerSession::new(NOW), Outbox::new());
+        session.receive(GET.as_bytes(), &Limits::default(), &mut outbox, NOW).expect("a good request");
+        session.keep_fields(vec![("X-Kept", "1".to_owned())]);
+        session.respond_owned(Response::json_text(200, std::mem::take(&mut body)), DATE, &mut outbox);
+        assert!(1_000_000 < outbox.len());
+    });
+    assert!(counted.bytes_total < 16 * 1024, "{counted:?}");
 }
 
 fn check(request: &str, response: &Response, expected: &str) {
