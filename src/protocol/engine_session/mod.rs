@@ -178,11 +178,16 @@ impl EngineSession {
         asks: &mut Vec<Ask>,
         now: Moment,
     ) -> Result<(), Close> {
-        match &message {
+        match message {
             Message::Ping | Message::Pong => Ok(()),
-            Message::Binary(bytes) => self.take_packet(Packet::Binary(bytes.into()), limits, outbox, asks, now),
-            Message::Text(text) => {
-                let packet = Packet::parse(text).map_err(|bad| Close::BadFrame(bad.0))?;
+            message @ Message::Binary(_) => self.take_message(message, &limits.rate, &limits.engine, outbox, asks, now),
+            Message::Text(mut text) => {
+                let packet = Packet::parse(&text).map_err(|bad| Close::BadFrame(bad.0))?;
+                if let Packet::Text(Kind::Message, data) = packet {
+                    // It may be long: what stands before its data is taken off, and it is not copied.
+                    text.drain(..text.len() - data.len());
+                    return self.take_message(Message::Text(text), &limits.rate, &limits.engine, outbox, asks, now);
+                }
                 self.take_packet(packet, limits, outbox, asks, now)
             }
         }

@@ -119,6 +119,7 @@ fn a_large_event_is_copied_and_not_built() {
             assert_eq!((taken, asks.len()), (Ok(()), 1));
         });
         assert!(counted.count_total < 20, "{part}: {counted:?}");
-        assert!(counted.bytes_total < 4 * text.len() as u64, "{part}: {counted:?}");
+        // One copy is the test's own, and one is of the arguments.
+        assert!(counted.bytes_total < 2 * text.len() as u64 + 16 * 1024, "{part}: {counted:?}");
     }
 }
