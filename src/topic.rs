@@ -112,19 +112,14 @@ impl Pattern {
         Ok(Self(text.into()))
     }
 
-    /// What all names that fall under it begin with.
-    fn literal_prefix(&self) -> &str {
-        self.0.find('*').map_or(&self.0, |at| &self.0[..at])
+    /// What it is written as.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 
-    /// The first text from `name` on, in the order of texts, that could fall under it; `None`: nothing from there on does.
-    pub fn next_from<'a>(&'a self, name: &'a str) -> Option<&'a str> {
-        let prefix = self.literal_prefix();
-        if name <= prefix {
-            return Some(prefix);
-        }
-        // A name that is greater and begins otherwise comes behind all that begin so.
-        name.starts_with(prefix).then_some(name)
+    /// What all names that fall under it begin with.
+    pub fn literal_prefix(&self) -> &str {
+        self.0.find('*').map_or(&self.0, |at| &self.0[..at])
     }
 
     /// Whether `topic` falls under it. `**` stands for one segment or more.
@@ -186,15 +181,6 @@ mod tests {
         check("*.eu", "orders.us", false);
         check("a.b", "a.b", true);
         check("a.b", "a.b.c", false);
-        let next = |pattern: &str, name: &str| {
-            let pattern = Pattern::parse(pattern).expect("a good pattern");
-            pattern.next_from(name).map(str::to_owned)
-        };
-        assert_eq!(next("orders.**", "alpha").as_deref(), Some("orders."));
-        assert_eq!(next("orders.**", "orders.eu").as_deref(), Some("orders.eu"));
-        assert_eq!(next("orders.**", "zulu"), None);
-        assert_eq!(next("orders.eu", "orders.eu.1").as_deref(), Some("orders.eu.1"));
-        assert_eq!(next("**", "zulu").as_deref(), Some("zulu"));
         for bad in ["", "a..b", "**.a", "a*", "a b"] {
             assert!(Pattern::parse(bad).is_err(), "{bad}");
         }

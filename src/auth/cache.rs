@@ -6,7 +6,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use super::Identity;
 use crate::clock::Moment;
 
-/// What an entry costs besides its token's text and what was made of it, which is no longer than the text; in bytes.
+/// What an entry costs besides its token's text and what its identity holds, in bytes.
 const ENTRY_BYTES: usize = 256;
 
 /// Valid tokens and whose they are, bounded in bytes. Only tokens whose signature was right come in, so nobody fills it
@@ -45,7 +45,7 @@ impl TokenCache {
 
     /// Remembers whose `token` is. What was not asked for while half of the bytes came in is forgotten.
     pub(super) fn keep(&mut self, token: Box<str>, identity: Arc<Identity>) {
-        let entry_bytes = 2 * token.len() + ENTRY_BYTES;
+        let entry_bytes = token.len() + identity.held_bytes() + ENTRY_BYTES;
         if self.bytes_max / 2 < entry_bytes {
             return;
         }

@@ -1,11 +1,8 @@
 //! A client that is known, and its rights.
 
-use crate::{
-    clock::Moment,
-    topic::{Pattern, Topic},
-};
+use crate::{clock::Moment, topic::Topic};
 
-use super::Denied;
+use super::{Denied, Grants};
 
 /// The role that may see and do everything.
 pub const ADMIN_ROLE: &str = "admin";
@@ -56,12 +53,19 @@ impl Identity {
 
     /// The first name from `name` on that a topic could have that it may listen to; `None`: there is none.
     pub fn next_subscribable(&self, name: &str) -> Option<String> {
-        self.subscribe.0.iter().filter_map(|pattern| pattern.next_from(name)).min().map(str::to_owned)
+        self.subscribe.next_from(name).map(str::to_owned)
     }
 
     /// Whether it may publish to `topic`.
     pub fn may_publish(&self, topic: &Topic) -> Result<(), Denied> {
         self.permit(self.publish.allow(topic))
+    }
+
+    /// What its parts hold in the heap, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        let texts = [Some(&self.subject), self.username.as_ref(), self.role.as_ref()];
+        let text_bytes: usize = texts.into_iter().flatten().map(|text| text.len()).sum();
+        text_bytes + self.subscribe.held_bytes() + self.publish.held_bytes()
     }
 
     /// Whether its time is over.
@@ -75,26 +79,5 @@ impl Identity {
             true => Ok(()),
             false => Err(Denied::Forbidden),
         }
-    }
-}
-
-/// Topics, by pattern.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Grants(Box<[Pattern]>);
-
-impl Grants {
-    /// Those that fall under one of `patterns`.
-    pub fn new(patterns: impl IntoIterator<Item = Pattern>) -> Self {
-        Self(patterns.into_iter().collect())
-    }
-
-    /// Reads each of `patterns`, or says what is wrong with the first that is none.
-    pub fn parse(patterns: &[String]) -> Result<Self, String> {
-        patterns.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>().map(Self)
-    }
-
-    /// Whether `topic` is one of them.
-    pub fn allow(&self, topic: &Topic) -> bool {
-        self.0.iter().any(|pattern| pattern.matches(topic))
     }
 }

@@ -5,6 +5,7 @@
 //! does not change much; the least of several runs counts, and only growth is judged: a cost that grows with the square of its
 //! input grows sixteen times.
 
+mod access;
 #[path = "../fuzz/targets/hub.rs"]
 #[expect(dead_code, reason = "the fuzz targets need more of it")]
 mod hub;
