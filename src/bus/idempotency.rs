@@ -39,7 +39,8 @@ type Key = (Topic, Box<str>);
 
 #[derive(Debug, Default)]
 struct Shard {
-    ids: HashMap<Arc<Key>, EventId, foldhash::fast::RandomState>,
+    /// The id of the first publication under each key, and when that was. Some may be older than the window: these do not count.
+    ids: HashMap<Arc<Key>, (EventId, Moment), foldhash::fast::RandomState>,
     /// In the order of their coming.
     ages: VecDeque<(Moment, Arc<Key>, Charge)>,
 }
@@ -47,6 +48,10 @@ struct Shard {
 const SHARDS: usize = 16;
 /// What an entry is taken to weigh besides its text: two places in a table and a queue.
 const ENTRY_BYTES: usize = 160;
+/// Keys forgotten with each look for one, on a publisher's thread: more than come with it, so that they do not pile up.
+const FORGOTTEN_PER_LOOK: usize = 8;
+/// Keys forgotten under one lock by the sweep: some ten microseconds.
+const FORGOTTEN_PER_LOCK: usize = 256;
 
 impl SeenKeys {
     pub(super) fn new(window: Duration, budget: Arc<Budget>) -> Self {
@@ -60,24 +65,28 @@ impl SeenKeys {
         SeenShard { shard: lock(&self.shards[shard]), key, window: self.window, budget: &self.budget }
     }
 
-    /// Forgets what is older than the window.
+    /// Forgets what is older than the window. Takes as long as there are such keys, but no publisher waits for more than
+    /// [`FORGOTTEN_PER_LOCK`] of them: not for a reactor's thread.
     pub(super) fn sweep(&self, now: Moment) {
-        self.shards.iter().for_each(|shard| lock(shard).forget(self.window, now));
+        for shard in &self.shards {
+            while lock(shard).forget(FORGOTTEN_PER_LOCK, self.window, now) == FORGOTTEN_PER_LOCK {}
+        }
     }
 }
 
 impl SeenShard<'_> {
     /// The id of the first publication under the key, if that was within the window.
     pub(super) fn find(&mut self, now: Moment) -> Option<EventId> {
-        self.shard.forget(self.window, now);
-        self.shard.ids.get(&self.key).copied()
+        self.shard.forget(FORGOTTEN_PER_LOOK, self.window, now);
+        let (id, since) = self.shard.ids.get(&self.key)?;
+        (now.since(*since) <= self.window).then_some(*id)
     }
 
     /// The publication under the key has this id.
     pub(super) fn insert(mut self, id: EventId, now: Moment) {
         let charge = self.budget.charge(ENTRY_BYTES + self.key.1.len());
         let key = Arc::new(self.key);
-        self.shard.ids.insert(Arc::clone(&key), id);
+        self.shard.ids.insert(Arc::clone(&key), (id, now));
         self.shard.ages.push_back((now, key, charge));
     }
 }
@@ -88,13 +97,19 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Shard {
-    fn forget(&mut self, window: Duration, now: Moment) {
-        while let Some((since, key, _)) = self.ages.front()
-            && window < now.since(*since)
-        {
-            self.ids.remove(key);
+    /// Forgets the oldest keys if they are older than the window, `most` of them; returns how many.
+    fn forget(&mut self, most: usize, window: Duration, now: Moment) -> usize {
+        for count in 0..most {
+            let Some((since, key, _)) = self.ages.front().filter(|(since, ..)| window < now.since(*since)) else {
+                return count;
+            };
+            // The same key may have come again since.
+            if self.ids.get(key).is_some_and(|(_, latest)| latest == since) {
+                self.ids.remove(key);
+            }
             self.ages.pop_front();
         }
+        most
     }
 }
 
@@ -119,5 +134,37 @@ mod tests {
         assert!(0 < budget.used());
         seen.sweep(at(100));
         assert_eq!(budget.used(), 0);
+    }
+    /// However many keys expire at once, one look forgets a few of them, one lock of the sweep a few hundred, and none that has
+    /// expired is taken for a repeat.
+    #[test]
+    fn keys_that_expire_at_once_are_forgotten_in_parts() {
+        const KEYS: u64 = 50_000;
+        let budget = Arc::new(Budget::unlimited());
+        let seen = SeenKeys::new(Duration::from_secs(10), Arc::clone(&budget));
+        let topic = Topic::parse("a").expect("a good name");
+        let (first, later) = (Moment(0), Moment(11_000_000_000));
+        let held = || seen.shards.iter().map(|shard| lock(shard).ages.len()).sum::<usize>();
+        for number in 0..KEYS {
+            seen.lock(&topic, &number.to_string()).insert(EventId { major: 1, minor: number }, first);
+        }
+        assert_eq!(held(), KEYS as usize);
+        for number in (0..KEYS).rev().take(100) {
+            let (before, id) = (held(), EventId { major: 2, minor: number });
+            let mut shard = seen.lock(&topic, &number.to_string());
+            assert_eq!(shard.find(later), None, "the window is over, whether it was forgotten or not");
+            shard.insert(id, later);
+            assert_eq!(before - held() + 1, FORGOTTEN_PER_LOOK, "a look forgets so many, and no more");
+        }
+        let most = lock(&seen.shards[0]).forget(FORGOTTEN_PER_LOCK, seen.window, later);
+        assert_eq!(most, FORGOTTEN_PER_LOCK, "one lock forgets so many, and no more");
+        seen.sweep(later);
+        assert_eq!(held(), 100, "those that have come again");
+        for number in (0..KEYS).rev().take(100) {
+            let id = seen.lock(&topic, &number.to_string()).find(later);
+            assert_eq!(id, Some(EventId { major: 2, minor: number }), "the former entry took nothing along");
+        }
+        seen.sweep(Moment(30_000_000_000));
+        assert_eq!((held(), budget.used()), (0, 0));
     }
 }
