@@ -1,59 +1,105 @@
 //! Which of the topics with news goes first: by the priority of their class, and within one in the order of their coming.
 
-use std::collections::VecDeque;
-
 /// Topics by priority, lower first. Each time a topic is passed over by one that came later, it comes closer to its turn: after
 /// [`PASSES_MAX`] of them the one that has waited longest goes.
+///
+/// A topic waits at most once. It is taken out from wherever it stands at a constant cost, so that many topics may end at once.
 #[derive(Debug, Default)]
 pub(super) struct RunQueue {
     /// One queue for each priority in use, by priority.
-    levels: Vec<(i8, VecDeque<Queued>)>,
+    levels: Vec<Level>,
+    /// By the topics' places: where each one stands.
+    links: Vec<Link>,
     /// What the next topic to come will be stamped with.
     stamp: u64,
     /// How often in a row the one that has waited longest was passed over.
     passes: u32,
 }
 
+/// The topics of one priority, linked with each other.
 #[derive(Clone, Copy, Debug)]
-struct Queued {
-    place: u32,
-    stamp: u64,
+struct Level {
+    priority: i8,
+    first: u32,
+    last: u32,
 }
+
+/// A topic, linked with the ones ahead of it and behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Link {
+    ahead: u32,
+    behind: u32,
+    stamp: u64,
+    /// `None` while it does not wait.
+    priority: Option<i8>,
+}
+
+/// No topic.
+const NONE: u32 = u32::MAX;
+
+const UNLINKED: Link = Link { ahead: NONE, behind: NONE, stamp: 0, priority: None };
 
 /// With this, at most one topic in eight goes ahead of its priority.
 const PASSES_MAX: u32 = 7;
 
 impl RunQueue {
     pub(super) fn is_empty(&self) -> bool {
-        self.levels.iter().all(|(_, queue)| queue.is_empty())
+        self.levels.iter().all(|level| level.first == NONE)
     }
 
+    /// Puts the topic at `place` behind all others of this priority. It must not wait already.
     pub(super) fn push(&mut self, priority: i8, place: u32) {
-        let queued = Queued { place, stamp: self.stamp };
-        self.stamp += 1;
-        match self.levels.binary_search_by_key(&priority, |(level, _)| *level) {
-            Ok(index) => self.levels[index].1.push_back(queued),
-            Err(index) => self.levels.insert(index, (priority, VecDeque::from([queued]))),
+        let index = self.levels.binary_search_by_key(&priority, |level| level.priority).unwrap_or_else(|index| {
+            self.levels.insert(index, Level { priority, first: NONE, last: NONE });
+            index
+        });
+        if self.links.len() <= place as usize {
+            self.links.resize(place as usize + 1, UNLINKED);
         }
+        debug_assert_eq!(self.links[place as usize], UNLINKED, "topic {place} waits already");
+        let level = &mut self.levels[index];
+        let ahead = std::mem::replace(&mut level.last, place);
+        match self.links.get_mut(ahead as usize) {
+            Some(link) => link.behind = place,
+            None => level.first = place,
+        }
+        self.links[place as usize] = Link { ahead, behind: NONE, stamp: self.stamp, priority: Some(priority) };
+        self.stamp += 1;
     }
 
     pub(super) fn pop(&mut self) -> Option<u32> {
-        let waiting = |(_, queue): &(i8, VecDeque<Queued>)| !queue.is_empty();
-        let first = self.levels.iter().position(waiting)?;
-        let stamp = |index: usize| self.levels[index].1.front().map_or(u64::MAX, |queued| queued.stamp);
-        let longest = (first..self.levels.len()).min_by_key(|index| stamp(*index)).unwrap_or(first);
+        let first = self.levels.iter().position(|level| level.first != NONE)?;
+        let stamp = |level: &Level| self.links.get(level.first as usize).map_or(u64::MAX, |link| link.stamp);
+        let longest = (first..self.levels.len()).min_by_key(|index| stamp(&self.levels[*index])).unwrap_or(first);
         let chosen = if longest == first || PASSES_MAX <= self.passes { longest } else { first };
         self.passes = if chosen == longest { 0 } else { self.passes + 1 };
-        self.levels[chosen].1.pop_front().map(|queued| queued.place)
+        let place = self.levels[chosen].first;
+        self.remove(place);
+        Some(place)
     }
 
+    /// Takes the topic at `place` out, if it waits.
     pub(super) fn remove(&mut self, place: u32) {
-        self.levels.iter_mut().for_each(|(_, queue)| queue.retain(|queued| queued.place != place));
+        let Some(link) = self.links.get_mut(place as usize) else { return };
+        let Link { ahead, behind, priority, .. } = std::mem::replace(link, UNLINKED);
+        let Some(priority) = priority else { return };
+        let Ok(index) = self.levels.binary_search_by_key(&priority, |level| level.priority) else { return };
+        let level = &mut self.levels[index];
+        match self.links.get_mut(ahead as usize) {
+            Some(link) => link.behind = behind,
+            None => level.first = behind,
+        }
+        match self.links.get_mut(behind as usize) {
+            Some(link) => link.ahead = ahead,
+            None => level.last = ahead,
+        }
     }
 
-    /// How often `place` stands in it.
+    /// How often `place` stands in it. Goes through all of it: for tests.
     pub(super) fn count(&self, place: u32) -> usize {
-        self.levels.iter().flat_map(|(_, queue)| queue).filter(|queued| queued.place == place).count()
+        let follow = |at: &u32| self.links.get(*at as usize).map(|link| link.behind);
+        let queue = |level: &Level| std::iter::successors(Some(level.first), follow);
+        self.levels.iter().flat_map(queue).filter(|queued| *queued == place).count()
     }
 }
 
@@ -94,9 +140,38 @@ mod tests {
 
     #[test]
     fn removal() {
-        let mut queue = queue(&[(0, 1), (1, 1), (1, 2)]);
-        assert_eq!(queue.count(1), 2);
-        queue.remove(1);
-        assert_eq!((queue.count(1), queue.pop(), queue.pop()), (0, Some(2), None));
+        let check = |removed: &[u32], expected: &[u32]| {
+            let mut queue = queue(&[(0, 1), (1, 4), (0, 2), (0, 3)]);
+            removed.iter().for_each(|place| queue.remove(*place));
+            removed.iter().for_each(|place| assert_eq!(queue.count(*place), 0));
+            assert_eq!(queue.is_empty(), expected.is_empty());
+            // Who was taken out may come again.
+            queue.push(2, 9);
+            let order: Vec<u32> = std::iter::from_fn(|| queue.pop()).collect();
+            assert_eq!(order, [expected, &[9]].concat(), "without {removed:?}");
+            assert!(queue.is_empty());
+        };
+        check(&[], &[1, 2, 3, 4]);
+        check(&[1], &[2, 3, 4]);
+        check(&[2, 2], &[1, 3, 4]);
+        check(&[3], &[1, 2, 4]);
+        check(&[4, 77], &[1, 2, 3]);
+        check(&[9, 2, 1, 3, 4], &[]);
+    }
+
+    /// Taking a topic out touches its neighbours and nobody else, however many wait.
+    #[test]
+    fn removal_costs_the_same_in_a_long_queue() {
+        const TOPICS: u32 = 100_000;
+        let mut queue = RunQueue::default();
+        (0..TOPICS).for_each(|place| queue.push((place % 3) as i8, place));
+        for place in [TOPICS / 2, 0, TOPICS - 1, TOPICS / 3] {
+            let before = queue.links.clone();
+            queue.remove(place);
+            let changed = before.iter().zip(&queue.links).filter(|(before, after)| before != after).count();
+            assert!(changed <= 3, "{changed} of {TOPICS} links have changed");
+        }
+        (0..TOPICS).for_each(|place| queue.remove(place));
+        assert!(queue.is_empty());
     }
 }
