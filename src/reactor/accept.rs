@@ -18,7 +18,7 @@ use crate::{
 
 /// Connections accepted per listener and turn.
 const ACCEPTS_PER_TURN: usize = 64;
-/// Connections accepted per listener before it is closed: as many as its queue may hold.
+/// Connections accepted per listener before it is closed, over all turns: as many as its queue may hold.
 const LAST_ACCEPTS: usize = 4096;
 /// When to try again after descriptors ran out. The edge that told of waiting connections is spent, so nothing else
 /// would.
@@ -26,9 +26,20 @@ const EXHAUSTED_RETRY: Duration = Duration::from_millis(100);
 /// Connections beyond the limit of one address that are still answered with a refusal; those beyond are closed without a word.
 const REFUSALS_PER_ADDRESS: usize = 16;
 
+/// The listeners are about to be closed: where accepting for the last time goes on.
+#[derive(Debug)]
+pub(super) struct LastAccepts {
+    listener: usize,
+    /// How many more the listener may have waiting.
+    left: usize,
+}
+
 impl<N: Net> Reactor<N> {
     /// Accepts from the listeners that the poll named and from those that have stopped early.
     pub(super) fn accept_waiting(&mut self) {
+        if self.last_accepts.is_some() {
+            return self.accept_last();
+        }
         let mut listeners = std::mem::take(&mut self.accept_again);
         if self.accept_retry.is_some_and(|retry| retry <= self.now) {
             self.accept_retry = None;
@@ -44,17 +55,49 @@ impl<N: Net> Reactor<N> {
         listeners.into_iter().for_each(|listener| self.accept_from(listener));
     }
 
-    /// Accepts whoever waits, for the last time.
-    pub(super) fn accept_all(&mut self) {
+    /// The hub shuts down: whoever waits in a listener's queue is accepted, a turn's worth in each turn, and then the listeners are
+    /// closed. A connection that still waited would be reset with its listener, and a request on it lost.
+    pub(super) fn begin_last_accepts(&mut self) {
         self.accept_again.clear();
         self.accept_retry = None;
-        for listener in 0..self.net.listener_count() {
-            for _ in 0..LAST_ACCEPTS {
-                let Ok((stream, peer)) = self.net.accept(listener) else { break };
+        self.last_accepts = Some(LastAccepts { listener: 0, left: LAST_ACCEPTS });
+    }
+
+    fn accept_last(&mut self) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(LastAccepts { listener, left }) = self.last_accepts else { return };
+            if self.net.listener_count() <= listener {
+                self.last_accepts = None;
+                return self.net.stop_listening();
+            }
+            let goes_on = 0 < left && self.accept_one_last(listener);
+            self.last_accepts = Some(if goes_on {
+                LastAccepts { listener, left: left - 1 }
+            } else {
+                LastAccepts { listener: listener + 1, left: LAST_ACCEPTS }
+            });
+        }
+    }
+
+    /// Returns whether there may be more.
+    fn accept_one_last(&mut self, listener: usize) -> bool {
+        match self.net.accept(listener) {
+            Ok((stream, peer)) => {
                 let admin = self.config.admin_listeners_from <= listener;
                 // Not handed on: another reactor may have ended.
                 self.placement.keep(self.index, Share::of_listener(admin));
-                self.admit(Accepted { stream, peer, admin });
+                // The end has come for all that there were when it was told; this one is told with them.
+                let slot = self.take_in(Accepted { stream, peer, admin });
+                self.to_drain.extend(slot);
+                self.free_doomed();
+                true
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) if is_of_one_connection(&error) => true,
+            Err(error) => {
+                let goes_on = self.find_descriptor(listener, &error);
+                self.accept_retry = None;
+                goes_on
             }
         }
     }
@@ -115,8 +158,16 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Takes a connection in.
+    /// Takes a connection in, unless the hub is about to end.
     pub(super) fn admit(&mut self, accepted: Accepted<N::Stream>) {
+        if self.phase == Phase::Ending {
+            return self.placement.on_gone(self.index, Share::of_listener(accepted.admin));
+        }
+        self.take_in(accepted);
+    }
+
+    /// Takes a connection in, and returns its slot; `None` if its address has too many, even of refused ones.
+    fn take_in(&mut self, accepted: Accepted<N::Stream>) -> Option<u32> {
         let Accepted { stream, peer, admin } = accepted;
         let mut share = Share::of_listener(admin);
         let is_surplus = self.share_max(share) < self.placement.of_share(share);
@@ -132,10 +183,10 @@ impl<N: Net> Reactor<N> {
         if flooded {
             self.metrics.on_shed();
         }
-        if flooded || self.phase == Phase::Ending {
+        if flooded {
             self.uncount_peer(peer);
             self.placement.on_gone(self.index, share);
-            return;
+            return None;
         }
         let now = self.now;
         let trusted = self.config.trusted.contains(peer);
@@ -146,7 +197,7 @@ impl<N: Net> Reactor<N> {
             self.refused.push_back(token);
         }
         self.metrics.on_open(Transport::Http);
-        let Some(connection) = self.connections.at(token.slot) else { return };
+        let connection = self.connections.at(token.slot)?;
         match self.net.register(&mut connection.stream, token) {
             Ok(()) => self.rearm(token.slot),
             Err(error) => {
@@ -154,6 +205,7 @@ impl<N: Net> Reactor<N> {
                 self.end(token.slot, Close::Internal("the connection cannot be watched"));
             }
         }
+        Some(token.slot)
     }
 
     /// The limit that a new connection is beyond: that of its share, that of its address, or that of the memory.

@@ -200,13 +200,11 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// The hub shuts down: nobody is accepted any more. While it drains, everybody's end comes in its time; in the last
+    /// The hub shuts down: nobody is accepted any more but who waits already. While it drains, everybody's end comes in its time; in the last
     /// phase, at once.
     pub(super) fn enter_phase(&mut self, phase: Phase) {
         if self.phase == Phase::Serving {
-            // A connection that waits in a listener's queue would be reset with it, and a request on it lost.
-            self.accept_all();
-            self.net.stop_listening();
+            self.begin_last_accepts();
         }
         (self.phase, self.drain_ends) = (phase, self.now + self.config.drain_window);
         self.to_drain = self.connections.used();

@@ -72,6 +72,7 @@ use crate::{
     protocol::{Ask, Limits, proxy::Trusted},
     share::Hold,
 };
+use accept::LastAccepts;
 use connection::Connection;
 use ending::Farewell;
 use engine::Engines;
@@ -193,7 +194,8 @@ pub struct Reactor<N: Net> {
     wheel: Wheel,
     /// Topics whose lap has just become due, and those whose lap is under way.
     fresh: RunQueue,
-    /// Topics with news whose last round was long, and until when they rest.
+    /// Topics with news whose last round was long, and until when they rest. Few at a time: such rounds take a part of the longest
+    /// rest, and each carries a bounded number of topics.
     resting: Vec<(Moment, u32)>,
     ongoing: RunQueue,
     gathers: Gathers,
@@ -201,6 +203,8 @@ pub struct Reactor<N: Net> {
     /// Listeners that may have more to accept, and when to try one again that had no descriptors left.
     accept_again: Vec<usize>,
     accept_retry: Option<Moment>,
+    /// Set while the hub shuts down and the listeners are not closed yet.
+    last_accepts: Option<LastAccepts>,
     /// Connections beyond the limit, in the order in which they came. Some may be gone already.
     refused: VecDeque<Token>,
     /// Connections that stopped early, in the order in which they go on.
@@ -261,6 +265,7 @@ impl<N: Net> Reactor<N> {
             groups: Groups::default(),
             accept_again: Vec::new(),
             accept_retry: None,
+            last_accepts: None,
             refused: VecDeque::new(),
             read_again: VecDeque::new(),
             write_again: Vec::new(),
@@ -318,7 +323,7 @@ impl<N: Net> Reactor<N> {
         self.now = self.net.now();
         self.metrics.on_turn(began, self.now);
         let empty = self.connections.len() == 0 && self.placement.is_empty(self.index) && self.works.is_empty();
-        let finished = self.phase != Phase::Serving && empty;
+        let finished = self.phase != Phase::Serving && self.last_accepts.is_none() && empty;
         Ok(if finished { Flow::Finished } else { Flow::Continue })
     }
 
@@ -345,6 +350,7 @@ impl<N: Net> Reactor<N> {
         let busy = !self.fresh.is_empty()
             || !self.ongoing.is_empty()
             || !self.accept_again.is_empty()
+            || self.last_accepts.is_some()
             || !self.read_again.is_empty()
             || !self.write_again.is_empty()
             || self.works.has_ready()

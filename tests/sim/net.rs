@@ -257,6 +257,11 @@ impl Port {
         self.listeners[listener].edge = true;
     }
 
+    /// How many clients wait to be accepted.
+    pub(crate) fn waiting(&self) -> usize {
+        self.listeners.iter().map(|listener| listener.waiting.len()).sum()
+    }
+
     /// Whether the reactor would return from its poll: it is awake, or something wakes it.
     pub(crate) fn is_due(&self, now: Moment) -> bool {
         self.asleep_until.is_none_or(|until| until <= now)

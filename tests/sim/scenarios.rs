@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare::{
+    endpoint::Phase,
     log::Policy,
     protocol::http::{ResponsePart, ResponseReader},
 };
@@ -51,6 +52,43 @@ fn connect(world: &mut World, request: &[u8]) -> SharedWire {
     while world.turn_any() {}
     wire
 }
+
+/// The hub has just been told to drain, and those who come before its listeners are closed are many.
+#[test]
+fn whoever_waits_at_a_drain_is_accepted_in_parts_and_answered() {
+    const CLIENTS: usize = 300;
+    let mut world = calm_world(Policy::Close);
+    while world.turn_any() {}
+    world.hub.enter(Phase::Draining);
+    world.hub.bus.inbox(0).doorbell().ring();
+    assert!(world.turn_any(), "it is told");
+    let wires: Vec<SharedWire> = (0..CLIENTS)
+        .map(|_| {
+            let wire = SharedWire::new(1000);
+            wire.lock().send(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n");
+            world.connect(Client::new(wire.clone(), Speech::Garbage, Vec::new(), &world.truth));
+            wire
+        })
+        .collect();
+    let mut waiting = CLIENTS;
+    while 0 < waiting {
+        assert_eq!(world.ports[0].borrow().waiting(), waiting);
+        assert!(world.turn_any(), "it stops with {waiting} waiting");
+        let left = world.ports[0].borrow().waiting();
+        assert!((1..=ACCEPTS_PER_TURN).contains(&(waiting - left)), "{} accepted in a turn", waiting - left);
+        waiting = left;
+    }
+    while world.turn_any() {}
+    assert!(world.ports[0].borrow().listeners.is_empty(), "they are closed");
+    for wire in &wires {
+        let statuses: Vec<u16> = read_responses(&mut world, wire).iter().map(|(status, _)| *status).collect();
+        assert_eq!(statuses, [200]);
+    }
+    world.drain();
+}
+
+/// As many connections as a reactor may accept in a turn.
+const ACCEPTS_PER_TURN: usize = 64;
 
 /// Reads until nothing more comes: the status and the length of every response.
 fn read_responses(world: &mut World, wire: &SharedWire) -> Vec<(u16, usize)> {
