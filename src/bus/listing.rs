@@ -57,12 +57,9 @@ impl Bus {
         self.topics.page(from, most)
     }
 
-    /// The topics there are whose names begin with `prefix`, and how many subscriptions each has here. Takes no topic's
-    /// lock.
-    pub fn topics_under(&self, prefix: &str) -> Vec<(Topic, usize)> {
-        let under = self.topics_behind(Bound::Included(prefix.to_owned()));
-        let under = under.take_while(|state| state.topic.as_str().starts_with(prefix));
-        under.map(|state| (state.topic.clone(), state.listeners.load(Ordering::Relaxed))).collect()
+    /// Subscriptions of `topic` over all reactors; none if there is no such topic. Takes no topic's lock.
+    pub fn listeners(&self, topic: &Topic) -> usize {
+        self.topics.find(topic).map_or(0, |state| state.listeners.load(Ordering::Relaxed))
     }
 
     /// Calls `visit` with the topics whose names begin with `prefix`, [`SLICE`] at a time, until one call is refused.

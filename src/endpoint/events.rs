@@ -5,10 +5,14 @@ mod body;
 mod envelope;
 mod fanout;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{Arc, atomic::Ordering},
+};
 
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use body::Broadcast;
 use envelope::{Envelope, Fault};
@@ -18,6 +22,7 @@ use fanout::{Asker, tail_of};
 use super::{
     Answer, Context, Later, OpenSse, access,
     overload::tells_place,
+    pages::{BAD_LIMIT, PageQuery, look_through},
     publish::{Outgoing, publish_then},
     stream::place_cursor,
 };
@@ -109,23 +114,25 @@ pub(super) fn broadcast(request: &Request, _: &str, context: &Context<'_>) -> An
     }
 }
 
-/// `GET …/streams`: who listens, and what makes events up.
+/// `GET …/streams`: who listens, and what makes events up. `?prefix=&after=&limit=`: a page, as of `GET /topics`, with `next`
+/// beside `data`. Without any of them the first page, with all default streams and all that have a generator on it, and `next` only
+/// if there is more: clients of the service know no pages.
 pub(super) fn list_streams(request: &Request, _: &str, context: &Context<'_>) -> Answer {
     let door = Door::new(request, context);
     let identity = match &door.identity {
         Ok(identity) => identity.as_deref(),
         Err(denied) => return door.refuse(&Fault::from(*denied)).into(),
     };
-    let mut listed = Map::new();
-    for (stream, figures) in door.streams() {
-        let is_listed = figures.is_default || figures.generator.is_some() || 0 < figures.clients;
-        let Ok(topic) = door.mount.topic(&stream) else { continue };
-        if is_listed && access::may_subscribe(identity, &topic).is_ok() {
-            listed.insert(stream, figures.describe(door.context.hub.bus.shared_outlet().is_some()));
-        }
-    }
-    let data = Some(Value::Object(listed));
-    Response::json(200, &Envelope { success: true, data, ..Envelope::at(door.at_s) }).into()
+    let Ok(asked) = PageQuery::read(request, context) else {
+        return door.refuse(&Fault::new(400, "bad_limit", BAD_LIMIT, Some("limit"))).into();
+    };
+    let is_paged = ["prefix", "after", "limit"].iter().any(|name| request.query(name).is_some());
+    let (listed, next) = door.page_of_streams(&asked, is_paged, &Context { identity, ..*context });
+    let is_shared = context.hub.bus.shared_outlet().is_some();
+    let listed = listed.into_iter().map(|(stream, figures)| (stream, figures.describe(is_shared)));
+    let data = Some(Value::Object(listed.collect()));
+    let next = (is_paged || next.is_some()).then(|| Value::from(next));
+    Response::json(200, &Envelope { success: true, data, next, ..Envelope::at(door.at_s) }).into()
 }
 
 /// `POST …/stream/{stream}/start`: begins to make events up, or begins anew.
@@ -260,22 +267,62 @@ impl<'hub> Door<'hub> {
         Ok(Outgoing { topic, kind: Some((&*broadcast.kind).into()), data, idempotency_key: None })
     }
 
-    /// The streams there are: the default ones, those whose events are made up, and those of which the bus knows.
-    fn streams(&self) -> BTreeMap<String, Figures> {
-        let Mount { prefix, defaults, .. } = self.mount;
+    /// A page of the streams that the context's client may listen to: the default ones, those whose events are made up, and those
+    /// with clients here; and the name behind which the next page begins, if there may be more. If it `is_paged`, those of the
+    /// first two kinds are on the page where their names stand; else all of them are.
+    fn page_of_streams(
+        &self,
+        asked: &PageQuery<'_>,
+        is_paged: bool,
+        context: &Context<'_>,
+    ) -> (BTreeMap<String, Figures>, Option<String>) {
+        let Mount { prefix, .. } = self.mount;
+        let under = |name: &str| format!("{prefix}{name}");
         let mut streams: BTreeMap<String, Figures> = BTreeMap::new();
-        for stream in defaults {
-            streams.entry((*stream).to_owned()).or_default().is_default = true;
+        let from = match asked.from() {
+            Bound::Excluded(after) => Bound::Excluded(under(&after)),
+            from => from.map(|first| under(&first)),
+        };
+        let next = look_through(&under(asked.prefix), from, asked.limit, context, |state| {
+            let clients = state.listeners.load(Ordering::Relaxed);
+            if let Some(stream) = state.topic.as_str().strip_prefix(prefix).filter(|_| 0 < clients) {
+                streams.entry(stream.to_owned()).or_default().clients = clients;
+            }
+        });
+        let mut next = next.and_then(|last| last.as_str().strip_prefix(prefix).map(str::to_owned));
+        let is_on_page = |stream: &str| {
+            let is_behind = asked.after.is_none_or(|after| after < stream);
+            !is_paged
+                || stream.starts_with(asked.prefix) && is_behind && next.as_deref().is_none_or(|next| stream <= next)
+        };
+        for (stream, generator) in self.lasting().into_iter().filter(|(stream, _)| is_on_page(stream)) {
+            let Ok(topic) = self.mount.topic(&stream) else { continue };
+            if access::may_subscribe(context.identity, &topic).is_ok() {
+                let figures = streams.entry(stream).or_insert_with(|| Figures {
+                    // Behind the page, where nothing was looked at.
+                    clients: context.hub.bus.listeners(&topic),
+                    ..Figures::default()
+                });
+                figures.generator = generator;
+            }
         }
+        if is_paged && asked.limit < streams.len() {
+            let beyond = streams.keys().nth(asked.limit).cloned().unwrap_or_default();
+            streams.split_off(&beyond);
+            next = streams.keys().next_back().cloned();
+        }
+        (streams, next)
+    }
+
+    /// The default streams, and those whose events are made up with whether that is paused.
+    fn lasting(&self) -> BTreeMap<String, Option<bool>> {
+        let Mount { prefix, defaults, .. } = self.mount;
+        let mut streams: BTreeMap<String, Option<bool>> =
+            defaults.iter().map(|stream| ((*stream).to_owned(), None)).collect();
         let generators = self.context.hub.generators.as_ref().map(|generators| generators.list());
         for (topic, is_paused) in generators.unwrap_or_default() {
             if let Some(stream) = topic.as_str().strip_prefix(prefix) {
-                streams.entry(stream.to_owned()).or_default().generator = Some(is_paused);
-            }
-        }
-        for (topic, clients) in self.context.hub.bus.topics_under(prefix) {
-            if let Some(stream) = topic.as_str().strip_prefix(prefix) {
-                streams.entry(stream.to_owned()).or_default().clients = clients;
+                streams.insert(stream.to_owned(), Some(is_paused));
             }
         }
         streams
@@ -308,7 +355,6 @@ pub fn order_topics() -> Vec<Topic> {
 /// What is known of a stream.
 #[derive(Debug, Default)]
 struct Figures {
-    is_default: bool,
     /// Subscriptions at this hub, by whatever door.
     clients: usize,
     /// Whether what makes its events up is paused, if there is anything.

@@ -11,6 +11,7 @@ mod events;
 mod health;
 mod later;
 mod overload;
+mod pages;
 mod pods;
 mod publish;
 mod recovery;

@@ -1,11 +1,15 @@
 //! `GET /topics…`: what the logs hold.
 
-use std::{borrow::Cow, ops::Bound, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json, value::RawValue};
 
-use super::{Answer, Context, access, parse_topic};
+use super::{
+    Answer, Context, access,
+    pages::{PageQuery, look_through},
+    parse_topic,
+};
 use crate::{
     bus::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest, HistoryPage, Note, TopicSummary},
     clock::Moment,
@@ -19,27 +23,22 @@ use crate::{
 const HISTORY_LIMIT: usize = 1000;
 /// Bytes of payload in one answer; the asker goes on behind the last event of it. One event always fits.
 const HISTORY_BYTES_MAX: usize = 1 << 20;
-/// Topics taken from the table under one lock.
-const LOOKS_AT_ONCE: usize = 256;
-
 /// `?prefix=&after=&limit=`: a page of what the client may listen to, in the order of names. `next` is where the next page goes
 /// on (`after`); where it is null there is no more. A page may hold less than its limit, or nothing, and still have a `next`: what
 /// is looked at is bounded, not what is found.
 pub(super) fn list_topics(request: &Request, _: &str, context: &Context<'_>) -> Answer {
-    let most = context.hub.config.topics_per_page_max;
-    let limit = match request.query("limit").map(str::parse::<usize>) {
-        None => most,
-        Some(Ok(limit @ 1..)) => limit.min(most),
-        Some(_) => {
-            return Response::error(400, "bad_limit", "limit takes a whole number from 1 on", Some("limit")).into();
-        }
+    let asked = match PageQuery::read(request, context) {
+        Ok(asked) => asked,
+        Err(response) => return response.into(),
     };
     if context.hub.bus.budget().is_spent() {
         return no_room();
     }
-    let prefix = request.query("prefix").unwrap_or_default();
-    let page = find_page(prefix, request.query("after"), limit, context);
-    Response::json(200, &page).into()
+    let mut topics = Vec::new();
+    let next = look_through(asked.prefix, asked.from(), asked.limit, context, |state| {
+        topics.push(Described(context.hub.bus.summary_of(state, context.now)));
+    });
+    Response::json(200, &Page { topics, next }).into()
 }
 
 /// The answer. Written at once: as values in between, each topic would take a dozen allocations.
@@ -47,48 +46,6 @@ pub(super) fn list_topics(request: &Request, _: &str, context: &Context<'_>) -> 
 struct Page {
     topics: Vec<Described>,
     next: Option<Topic>,
-}
-
-fn find_page(prefix: &str, after: Option<&str>, limit: usize, context: &Context<'_>) -> Page {
-    let Context { hub, identity, now, .. } = context;
-    let mut page = Page { topics: Vec::new(), next: None };
-    let mut from = match after {
-        Some(after) if prefix <= after => Bound::Excluded(after.to_owned()),
-        _ => Bound::Included(prefix.to_owned()),
-    };
-    let mut looks = limit;
-    while 0 < looks {
-        let states = hub.bus.topics_from(from.as_ref().map(String::as_str), looks.min(LOOKS_AT_ONCE));
-        let mut jump = None;
-        for state in &states {
-            if !state.topic.as_str().starts_with(prefix) {
-                page.next = None;
-                return page;
-            }
-            looks -= 1;
-            page.next = Some(state.topic.clone());
-            if access::may_subscribe(*identity, &state.topic).is_ok() {
-                page.topics.push(Described(hub.bus.summary_of(state, *now)));
-            } else if let Some(identity) = identity {
-                // Nothing of the rest may be its own before there.
-                jump = Some(identity.next_subscribable(state.topic.as_str()));
-                break;
-            }
-        }
-        from = match (jump, page.next.as_ref()) {
-            (Some(None), _) => {
-                page.next = None;
-                return page;
-            }
-            (Some(Some(jump)), Some(last)) if last.as_str() < jump.as_str() => Bound::Included(jump),
-            (_, Some(last)) if !states.is_empty() => Bound::Excluded(last.as_str().to_owned()),
-            _ => {
-                page.next = None;
-                return page;
-            }
-        };
-    }
-    page
 }
 
 pub(super) fn show_topic(_: &Request, name: &str, context: &Context<'_>) -> Answer {

@@ -175,6 +175,45 @@ fn streams_are_listed() {
     assert!(!names(EVENTS).contains(&"left".to_owned()), "nobody is there, and nothing makes events");
 }
 
+/// Without parameters the list is as documented, and says where it goes on only if it is not whole; with them it comes in pages.
+#[test]
+fn streams_are_listed_in_pages() {
+    let hub = Hub::start_with(&[], &[("limits.topics_per_page_max", "4")]);
+    let names = ["a", "b.1", "b.2", "b.3", "user", "zulu"];
+    let _clients: Vec<SseClient> = names[1..].iter().map(|stream| open(&hub, EVENTS, stream)).collect();
+    let list = |query: &str| envelope(&hub.get(&format!("{EVENTS}/streams{query}")));
+    let check = |query: &str, names: &[&str], next: Option<Value>| {
+        let (status, listed) = list(query);
+        let found: Vec<&String> = listed["data"].as_object().expect("an object").keys().collect();
+        assert_eq!(
+            (status, found),
+            (200, names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>().iter().collect()),
+            "{query}"
+        );
+        assert_eq!(listed.get("next"), next.as_ref(), "{query}");
+    };
+    // Two more of which nobody is a client: they are looked at, and not listed.
+    for stream in ["a", "b.0"] {
+        assert_eq!(broadcast(&hub, EVENTS, &json!({ "stream_id": stream, "type": "t", "message": "m" })).status, 200);
+    }
+    let defaults = ["default", "notifications", "system", "user-activity"];
+    check("", &["b.1", "b.2", defaults[0], defaults[1], defaults[2], defaults[3]], Some(json!("b.2")));
+    check("?after=b.2", &["b.3", "default", "notifications", "system"], Some(json!("system")));
+    check("?after=system", &["user", "user-activity", "zulu"], Some(Value::Null));
+    check("?limit=1&after=b.3", &["default"], Some(json!("default")));
+    check("?limit=2&after=b.1", &["b.2", "b.3"], Some(json!("b.3")));
+    check("?limit=9", &["b.1", "b.2"], Some(json!("b.2")));
+    check("?prefix=b.", &["b.1", "b.2", "b.3"], Some(json!("b.3")));
+    check("?prefix=b.&after=b.3", &[], Some(Value::Null));
+    check("?prefix=user", &["user", "user-activity"], Some(Value::Null));
+    check("?prefix=none", &[], Some(Value::Null));
+    assert_eq!(list("?after=system").1["data"]["zulu"]["clients"], 1);
+    // Another mount has streams of its own, and few of them.
+    assert_eq!(hub.get(&format!("{DEMO}/streams")).json().get("next"), None, "as documented");
+    let (status, refused) = list("?limit=0");
+    assert_eq!((status, &refused["error"]), (400, &json!({ "code": "bad_limit", "field": "limit" })));
+}
+
 #[test]
 fn a_stream_goes_on_where_its_client_was() {
     let hub = Hub::start_with(&[], &[("topics.history.count", "2"), ("topics.lag.count", "1")]);

@@ -21,6 +21,9 @@ pub(super) struct Envelope<'a> {
     pub(super) message: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) data: Option<Value>,
+    /// Of a list of which this is a page: the name behind which the next page begins, or null.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<&'a Cause>,
     pub(super) timestamp: i64,
