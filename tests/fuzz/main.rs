@@ -3,7 +3,7 @@
 //! The same targets run under libFuzzer, for as long as one likes, by `scripts/fuzz TARGET [SECONDS]`. Both forms call the
 //! functions in `targets/`; this one needs nothing but `cargo test --test fuzz`. A failure leaves its input in a file and
 //! prints the command that plays it again. `FANFARE_FUZZ_ROUNDS=<count>` runs more mutations, `FANFARE_FUZZ_SEED=<number>`
-//! others.
+//! others, `FANFARE_FUZZ_ALLOCATIONS=1` prints what each input allocates.
 
 mod mutation;
 mod targets;
@@ -91,10 +91,29 @@ fn a_planted_fault_is_found() {
     assert!((0..ROUNDS).any(|_| is_fault(&mutator.mutate(&seeds))));
 }
 
+/// Memory taken on the word of an input, or anew for each byte of it, is found by what a seed of no great length allocates.
+#[test]
+fn a_planted_allocation_is_found() {
+    let claimed: fn(&[u8]) =
+        |input| drop(Vec::<u8>::with_capacity(input.iter().map(|byte| usize::from(*byte) << 12).sum()));
+    let anew: fn(&[u8]) = |input| (0..input.len()).for_each(|end| drop(input[..end].to_vec()));
+    let once: fn(&[u8]) = |input| drop([input, input].concat());
+    let run = |check: fn(&[u8]), input: &[u8]| {
+        let target = Target { check, ..*targets::find("nats") };
+        std::panic::catch_unwind(|| target.run(input)).map_err(|why| why.downcast_ref::<String>().cloned())
+    };
+    let input = [b'x'; 200];
+    for planted in [claimed, anew] {
+        let why = run(planted, &input).expect_err("it allocates too much").expect("a message");
+        assert!(why.starts_with("200 bytes allocate "), "{why}");
+    }
+    assert_eq!(run(once, &input), Ok(()));
+}
+
 fn run(name: &str) {
     let target = targets::find(name);
     if let Ok(path) = env::var("FANFARE_FUZZ_INPUT") {
-        return (target.check)(&fs::read(path).expect("FANFARE_FUZZ_INPUT names a file"));
+        return target.run(&fs::read(path).expect("FANFARE_FUZZ_INPUT names a file"));
     }
     let seeds = seeds(name);
     seeds.iter().for_each(|seed| check(target, seed));
@@ -119,7 +138,7 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
 
 fn check(target: &Target, input: &[u8]) {
     let _trace = Trace { target: target.name, input };
-    (target.check)(input);
+    target.run(input);
 }
 
 /// Leaves the input behind if the check of it panics.

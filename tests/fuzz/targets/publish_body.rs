@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use fanfare::{
-    endpoint::{Answer, Hub},
+    endpoint::{Answer, Hub, Step},
     event::{Event, Start},
     protocol::http::Response,
     topic::Topic,
@@ -114,6 +114,14 @@ fn post(hub: &Hub, path: &str, body: &[u8]) -> Response {
     let head = format!("POST {path} HTTP/1.1\r\nHost: h\r\n\r\n");
     match hub::ask(hub, head.as_bytes(), body) {
         Some(Answer::Response(response)) => response,
+        // A long batch, which takes several steps.
+        Some(Answer::Work(mut open)) => loop {
+            match open.work.step(&hub::context(hub)) {
+                Step::More => {}
+                Step::Waiting => panic!("nothing goes out through a source"),
+                Step::Done(response) => return response,
+            }
+        },
         other => panic!("{other:?}"),
     }
 }
