@@ -1,6 +1,6 @@
 //! `GET /topics…`: what the logs hold.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, ops::Bound, sync::Arc};
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json, value::RawValue};
@@ -9,6 +9,7 @@ use super::{
     Answer, Context, access,
     pages::{PageQuery, look_through},
     parse_topic,
+    work::{self, STEP_ENTRIES, Step, Work},
 };
 use crate::{
     bus::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest, HistoryPage, Note, TopicSummary},
@@ -34,18 +35,54 @@ pub(super) fn list_topics(request: &Request, _: &str, context: &Context<'_>) -> 
     if context.hub.bus.budget().is_spent() {
         return no_room();
     }
-    let mut topics = Vec::new();
-    let next = look_through(asked.prefix, asked.from(), asked.limit, context, |state| {
-        topics.push(Described(context.hub.bus.summary_of(state, context.now)));
-    });
-    Response::json(200, &Page { topics, next }).into()
+    let (prefix, from) = (asked.prefix.to_owned(), asked.from());
+    work::begin(TopicPage { prefix, from, left: asked.limit, body: b"{\"topics\":[".to_vec() }, context)
 }
 
-/// The answer. Written at once: as values in between, each topic would take a dozen allocations.
-#[derive(Serialize)]
-struct Page {
-    topics: Vec<Described>,
-    next: Option<Topic>,
+/// A page of topics on its way: a large one takes several steps. Written as it grows: as values in between, each topic would take
+/// a dozen allocations.
+#[derive(Debug)]
+struct TopicPage {
+    prefix: String,
+    from: Bound<String>,
+    /// Topics yet to be looked at.
+    left: usize,
+    body: Vec<u8>,
+}
+
+impl Work for TopicPage {
+    fn step(&mut self, context: &Context<'_>) -> Step {
+        let looks = self.left.min(STEP_ENTRIES);
+        let body = &mut self.body;
+        let next = look_through(&self.prefix, self.from.clone(), looks, context, |state| {
+            if !body.ends_with(b"[") {
+                body.push(b',');
+            }
+            // Nothing of it fails: it has no maps with other keys than text, and a vector takes all.
+            let _ = serde_json::to_writer(&mut *body, &Described(context.hub.bus.summary_of(state, context.now)));
+        });
+        self.left -= looks;
+        match next {
+            Some(last) if 0 < self.left => {
+                self.from = Bound::Excluded(last.as_str().to_owned());
+                Step::More
+            }
+            next => {
+                body.extend_from_slice(b"],\"next\":");
+                let _ = serde_json::to_writer(&mut *body, &next);
+                body.push(b'}');
+                Step::Done(Response::json_text(200, std::mem::take(body)))
+            }
+        }
+    }
+
+    fn is_committed(&self) -> bool {
+        false
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.body.capacity()
+    }
 }
 
 pub(super) fn show_topic(_: &Request, name: &str, context: &Context<'_>) -> Answer {

@@ -51,6 +51,29 @@ fn topics_come_in_pages_by_name() {
     assert_eq!(first["history"], json!({ "count": 100, "bytes": 1 << 20, "age_s": 300 }));
 }
 
+/// More topics than a step of the listing takes: the page is put together over several turns, and is one page.
+#[test]
+fn a_large_page_is_whole() {
+    const TOPICS: usize = 700;
+    let hub = Hub::start_with(&[], &[("limits.topics_per_page_max", "650")]);
+    let names: Vec<String> = (0..TOPICS).map(|number| format!("t.{number:03}")).collect();
+    let events: Vec<Value> = names.iter().map(|name| json!({ "topic": name, "data": 1 })).collect();
+    assert_eq!(hub.post("/publish", json!(events).to_string()).status, 200);
+    let check = |query: &str, expected: std::ops::Range<usize>, next: Option<&str>| {
+        let (found, told) = page(&hub, &format!("/topics{query}"));
+        assert_eq!((found.as_slice(), told.as_deref()), (&names[expected], next), "{query}");
+    };
+    check("", 0..650, Some("t.649"));
+    check("?after=t.649", 650..TOPICS, None);
+    check("?limit=512", 0..512, Some("t.511"));
+    check("?prefix=t.6", 600..TOPICS, None);
+    check("?prefix=u", 0..0, None);
+    let mut connection = HttpConnection::new(hub.connect());
+    for _ in 0..2 {
+        assert_eq!(connection.request(Method::Get, "/topics", &[], b"").status, 200, "the connection goes on");
+    }
+}
+
 #[test]
 fn a_page_skips_what_its_reader_may_not_see() {
     let guarded = Guarded::start("1h", &[], &[("limits.topics_per_page_max", "3")]);
