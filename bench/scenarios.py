@@ -1,5 +1,6 @@
 """What is measured. Each scenario takes the stage and returns its figures: label → number or spread."""
 
+import contextlib
 import os
 import subprocess
 
@@ -494,6 +495,65 @@ def listen_by_events(server, topics):
     return (*options, "--ignore", "0{")
 
 
+TENANT_SUBSCRIBERS, TENANT_RATE = 10, 200
+FLOOD_CONNECTIONS = 8
+
+
+def tenants(theatre):
+    """S18: one tenant publishes 200 events a second for ten subscribers, while another floods publications over its quota. With
+    and without the flood take turns on the same build; no Redis takes part."""
+    config = os.path.join(theatre.private, "tenants.toml")
+    with open(config, "w") as file:
+        file.write('[auth]\nmode = "jwt"\nalgorithms = ["HS256"]\nsecret = "only for this measurement: nobody else\'s secret"\n')
+    mint = lambda name: stage.fanfare("token", "--config", config, "--sub", name, "--publish", name, "--subscribe", name)
+    tokens = {name: mint(name) for name in ("quiet", "flood")}
+    options = lambda server: (
+        *("--topic", "quiet", "--token", tokens["quiet"], "--publish", server.url),
+        *("--publish-header", "Authorization: Bearer " + tokens["quiet"]),
+        *("--subscribers", TENANT_SUBSCRIBERS, "--rate", TENANT_RATE, *WARMUP),
+    )
+    make = lambda: theatre.hub_alone("--config", config)
+    beside = lambda: flooded(theatre, make, tokens["flood"])
+    reports = {"rest": [], "flood": []}
+    for turn in range(theatre.arguments.pairs):
+        for kind, make_kind in (("rest", make), ("flood", beside)):
+            label = "S18-%s-%02d" % (kind, turn + 1)
+            look = lambda server: server.metrics()
+            # The flood is another process on the client's core.
+            reports[kind].append(one_run(theatre, make_kind, label, options, ("other processes",), look))
+        print("   S18, turn %d of %d" % (turn + 1, theatre.arguments.pairs), flush=True)
+    # Only the quiet tenant's topic has subscribers, so these histograms are its own. What comes to the hub waits unread for a
+    # turn at most.
+    inside = {
+        "accepted to the last subscriber": "fanfare_publish_to_last_subscriber_seconds",
+        "one turn of the reactor": "fanfare_reactor_turn_seconds",
+    }
+    refused = 'fanfare_quota_refusals_total{rule="default",limit="publish_per_second"}'
+    rows = {"publications of the flood refused a run": figures.runs(reports["flood"], lambda it: it["seen"][refused])}
+    for what, name in inside.items():
+        for kind in reports:
+            read = lambda report, name=name: histogram_p99(report["seen"], name, "")
+            rows["p99 inside the hub, %s, %s, µs" % (what, kind)] = figures.runs(reports[kind], read)
+    for stamp in ("kernel", "read"):
+        for kind in reports:
+            read = lambda report, stamp=stamp: p99(report, "quiet", stamp)
+            rows["p99 due to %s, %s, µs" % (stamp, kind)] = figures.runs(reports[kind], read)
+    every = reports["rest"] + reports["flood"]
+    rows["lost by the hub; void runs"] = "%d; %d" % (lost(every), count_void(every))
+    return rows
+
+
+@contextlib.contextmanager
+def flooded(theatre, make, token):
+    """A server to which somebody publishes as fast as it answers."""
+    with make() as server:
+        flood = stage.start_flood(server.url, token, FLOOD_CONNECTIONS, theatre.arguments.client_core)
+        try:
+            yield server
+        finally:
+            stage.end(flood)
+
+
 ALL = {
     "S1": idle,
     "S2": broadcast,
@@ -507,4 +567,5 @@ ALL = {
     "S15": room,
     "S16": sign_in,
     "S17": several,
+    "S18": tenants,
 }

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -220,6 +221,12 @@ def start(command, *cores, is_mute=False):
     # The soft limit is what a child inherits; servers raise it themselves if they know how.
     pinned = ["sh", "-c", 'ulimit -n "$(ulimit -Hn)"; exec taskset -c %s "$@"' % ",".join(map(str, cores)), "sh"]
     return subprocess.Popen(pinned + command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL if is_mute else None)
+
+
+def start_flood(url, token, connections, core):
+    """A process that publishes over so many connections without waiting for answers."""
+    flood = os.path.join(os.path.dirname(os.path.abspath(__file__)), "publish_flood.py")
+    return start([sys.executable, flood, url.removeprefix("http://"), token, str(connections)], core)
 
 
 def end(process):
