@@ -162,7 +162,7 @@ fn a_broadcast_that_reached_some_says_so() {
 #[test]
 fn figures_as_documented() {
     let check = |generator: Option<bool>, running: bool, paused: bool| {
-        let figures = Figures { is_default: true, clients: 5, generator };
+        let figures = Figures { clients: 5, generator };
         let generator = json!({ "running": running, "paused": paused });
         let mut expected = json!({ "clients": 5, "active": true, "generator": generator });
         assert_eq!(figures.describe(false), expected);

@@ -119,6 +119,7 @@ fn post(hub: &Hub, path: &str, body: &[u8]) -> Response {
             match open.work.step(&hub::context(hub)) {
                 Step::More => {}
                 Step::Waiting => panic!("nothing goes out through a source"),
+                Step::Later => panic!("there is no database"),
                 Step::Done(response) => return response,
             }
         },
