@@ -1,7 +1,7 @@
 //! JSON text (RFC 8259), checked and taken apart where it stands. No value is built and nothing is copied: a megabyte costs one
 //! to two milliseconds, whatever its shape, where a tree of values takes forty.
 //!
-//! [`scan`] checks one value and says where it ends. [`Members`], [`elements`], [`skip`] and [`find`] are for text that was
+//! [`scan()`] checks one value and says where it ends. [`Members`], [`elements`], [`skip`] and [`find`] are for text that was
 //! checked: they tell values apart by brackets and strings alone, so on other text they end somewhere, and never panic.
 
 mod parts;

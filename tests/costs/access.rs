@@ -105,8 +105,11 @@ fn numbered(bytes: usize, write: fn(usize) -> String) -> String {
     list + "]"
 }
 
+/// A shape's name, and what makes one of about so many bytes.
+type Shape = (&'static str, fn(usize) -> String);
+
 /// Those that are dear to look through.
-const PATTERNS: &[(&str, fn(usize) -> String)] = &[
+const PATTERNS: &[Shape] = &[
     ("names", |number| format!("a{number}")),
     ("names under one", |number| format!("a.b.c.d.e.f.{number}")),
     ("names with a rest", |number| format!("a{number}.**")),
@@ -142,7 +145,7 @@ fn tokens_of_many_patterns() {
 /// Who sends many names under a token of many patterns pays for both, and not for each with each.
 #[test]
 fn names_under_many_patterns() {
-    let names: &[(&str, fn(usize) -> String)] = &[
+    let names: &[Shape] = &[
         ("other names", |number| format!("b{number}")),
         ("names before all others", |number| format!("A.{number}")),
         ("long names", |number| format!("a.a.a.a.a.a.a.{number}")),

@@ -149,7 +149,7 @@ fn a_browser_shows_metrics_notifications_and_changes() {
     let change = json!({ "stream_id": "document_123", "type": "document_change", "message": "m", "data": { "at": 7 } });
     assert_eq!(hub.post("/api/v1/events/broadcast", change.to_string()).status, 200);
     let given = wait_for_calls(&mut page, &calls);
-    assert!(given[0]["cpu_percent"].is_f64(), "{given:?}");
+    assert!(given[0]["cpu_percent"].is_number(), "{given:?}");
     assert!(given[1].is_string(), "{given:?}");
     assert_eq!(given[2], change["data"]);
 }

@@ -198,7 +198,7 @@ impl SimBroker {
         let begins = truth.life(topic).0;
         let floor = match log[begins..from].last() {
             Some(before) => before.id,
-            None => log.get(begins).map_or(self.newest(topic), |first| first.id.before()),
+            None => log.get(begins).map_or_else(|| self.newest(topic), |first| first.id.before()),
         };
         bus.begin_log(&truth.topics[topic], floor);
         self.reading.insert(topic, from);
@@ -226,7 +226,7 @@ impl SimBroker {
         for topic in &replaced {
             let ((begins, life), log) = (truth.life(*topic), truth.log(*topic));
             let present = begins + log[begins..].iter().take_while(|entry| entry.trimmed).count();
-            let floor = log.get(present).map_or(self.newest(*topic), |first| first.id.before());
+            let floor = log.get(present).map_or_else(|| self.newest(*topic), |first| first.id.before());
             if self.fault != Some(Fault::ReplacementUntold) {
                 bus.feed().restart_log(&truth.topics[*topic], floor, now);
             }
@@ -290,7 +290,7 @@ impl SimBroker {
         let upto = upto.max(from);
         let gone = log[from..upto].iter().take_while(|entry| entry.trimmed).count();
         let gap = if is_foreign && !is_taken {
-            let to = log.get(from + gone).map_or(self.newest(topic), |first| first.id.before());
+            let to = log.get(from + gone).map_or_else(|| self.newest(topic), |first| first.id.before());
             Some(Gap { from: after, to, reason: GapReason::Epoch })
         } else {
             (0 < gone).then(|| Gap { from: after, to: log[from + gone - 1].id, reason: GapReason::Expired })

@@ -252,7 +252,7 @@ impl Work for Ingest {
         let metrics = &context.hub.metrics.reactors[context.reactor];
         for receipt in receipts {
             metrics.on_publish(context.now.since(self.began));
-            self.failed = self.failed.or(receipt.err());
+            self.failed = self.failed.or_else(|| receipt.err());
             let id = receipt.ok().flatten().map(|id| id.to_string());
             let line = &self.lines[self.results.count];
             self.results.add(line, None, true, id.as_deref());
