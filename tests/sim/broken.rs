@@ -82,7 +82,7 @@ fn whatever_is_broken_shows() {
     check(Fault::ReplacedTaken, &["is due", "is missing", "nothing came"]);
     check(Fault::ArchiveSkips, &["is due", "is missing", "kept up"]);
     check(Fault::ArchiveRepeats, &["came again"]);
-    check(Fault::ArchiveCutsShort, &["is due", "is missing", "kept up"]);
+    check(Fault::ArchiveCutsShort, &["begins nowhere", "is due", "is missing", "kept up"]);
     check(Fault::BytesLost, &[""]);
     check(Fault::BytesRepeated, &[""]);
     check(Fault::PlaceAltered, &["the stream's id", " in topic.", "the event's own place"]);

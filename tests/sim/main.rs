@@ -25,7 +25,7 @@ use plan::{Plan, SocketDialect};
 use world::World;
 
 /// Seeds per test; there are [`TESTS`] of them, so that they share the cores.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 375;
 const TESTS: u64 = 4;
 /// The most actions a seed takes.
 const STEPS_MAX: u32 = 300;
