@@ -2,12 +2,13 @@
 
 use std::{
     env,
-    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     thread,
     time::{Duration, Instant},
 };
 
 use crate::support::{
+    OnDrop,
     hub::Hub,
     swarm::{Account, Mark, Plan, Publisher, Record, Route, Speech, Steady, Swarm, settle, shared_ids},
     wait_until,
@@ -136,9 +137,26 @@ pub(crate) fn let_pass(time: Duration) {
 /// Tests that measure have the machine to themselves; the others share it.
 static MACHINE: RwLock<()> = RwLock::new(());
 
+/// How many share it: no more than it has processors, however many tests run at once. A scene's readers must keep up.
+static SHARERS: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// A part of the machine.
+pub(crate) struct Shared {
+    _machine: RwLockReadGuard<'static, ()>,
+    _place: OnDrop<fn()>,
+}
+
 /// Held by a test that measures nothing.
-pub(crate) fn share_the_machine() -> RwLockReadGuard<'static, ()> {
-    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
+pub(crate) fn share_the_machine() -> Shared {
+    let (sharers, left) = &SHARERS;
+    let most = thread::available_parallelism().map_or(1, usize::from);
+    let lock = sharers.lock().unwrap_or_else(PoisonError::into_inner);
+    *left.wait_while(lock, |sharers| most <= *sharers).unwrap_or_else(PoisonError::into_inner) += 1;
+    let leave: fn() = || {
+        *SHARERS.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        SHARERS.1.notify_one();
+    };
+    Shared { _place: OnDrop(leave), _machine: MACHINE.read().unwrap_or_else(PoisonError::into_inner) }
 }
 
 /// Held by a test that measures.
