@@ -17,6 +17,15 @@ pub struct Gap {
     pub reason: GapReason,
 }
 
+impl Gap {
+    /// The end of a gap, for whoever goes on behind `floor` in a broker's log that is not the one it knew. Where that has had no
+    /// event `floor` is `0-0`, which asks for all there is, and misses nothing: a log that comes and goes before its reader is
+    /// back would not be told. So it is `0-1`, an id that no log is found to have, and so one that was another log's.
+    pub fn place_behind_all_of(floor: EventId) -> EventId {
+        if floor == EventId::default() { EventId { major: 0, minor: 1 } } else { floor }
+    }
+}
+
 /// Why events are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GapReason {

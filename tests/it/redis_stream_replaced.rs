@@ -247,6 +247,31 @@ fn a_replay_from_a_stream_that_is_replaced_under_it_is_told() {
     assert!(new.windows(2).all(|pair| pair[0] + 2 == pair[1]), "{new:?}");
 }
 
+#[test]
+fn whoever_was_told_of_an_empty_stream_is_told_of_what_it_missed() {
+    let server = RedisServer::start();
+    let hubs = [hub_on(&server, &[]), hub_on(&server, &[])];
+    let delete = || assert_eq!(server.command::<u64>(&["DEL", "t"]), 1);
+    add(&server, "old", &["5-1"]);
+    let mut connected = resume(&hubs[0], "5-1");
+    delete();
+    let mut resumed = resume(&hubs[1], "5-1");
+    let places = [&mut connected, &mut resumed].map(|stream| {
+        let gap = stream.next();
+        assert_eq!(gap.kind, "gap", "{gap:?}");
+        gap.id
+    });
+    drop((connected, resumed));
+    add(&server, "lost", &["6-1"]);
+    delete();
+    add(&server, "new", &["6-2"]);
+    for (hub, place) in hubs.iter().flat_map(|hub| places.iter().map(move |place| (hub, place))) {
+        // The hub may have read what was deleted, and have it until it finds out.
+        let received = read_up_to(&mut resume(hub, place), "new 6-2");
+        assert_eq!(received[0], "gap epoch", "from {place}: {received:?}");
+    }
+}
+
 /// How often the server was given a command.
 fn calls(server: &RedisServer, command: &str) -> u64 {
     let figures: String = server.command(&["INFO", "commandstats"]);

@@ -418,7 +418,8 @@ impl Reader {
     }
 
     pub(super) fn restart(&self, feed: &mut Feed<'_>, topic: &Topic, place: &mut Place, floor: EventId, now: Moment) {
-        feed.restart_log(topic, floor, now);
+        let to = Gap::place_behind_all_of(floor);
+        feed.restart_log(topic, to, now);
         self.status.on_loss();
         *place = Place { last: floor, newest: floor, content: None, added: None, ..*place };
     }
