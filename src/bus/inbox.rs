@@ -9,7 +9,11 @@ use super::{
     ArchiveFailed, ArchivePage, Receipt, TopicKey, TopicState,
     sync::{AtomicU8, Mutex, Receiver, Sender, TrySendError, bounded, fence, unbounded},
 };
-use crate::{clock::Moment, event::Event, topic::Topic};
+use crate::{
+    clock::Moment,
+    event::{Event, EventId},
+    topic::Topic,
+};
 
 /// Interrupts a thread's poll. Called at most once per sleep.
 pub trait Wake: Send + Sync + fmt::Debug {
@@ -81,6 +85,8 @@ pub enum Note {
         token: u64,
         /// The topic.
         key: TopicKey,
+        /// Behind which id, and up to which, it was asked for.
+        asked: (EventId, EventId),
         /// The events.
         page: Result<ArchivePage, ArchiveFailed>,
     },

@@ -49,7 +49,7 @@ impl<N: Net> Reactor<N> {
                         self.on_live(place);
                     }
                 }
-                Note::Archived { token, key, page } => self.on_archived(Token::unpack(token), key, page),
+                Note::Archived { token, key, asked, page } => self.on_archived(Token::unpack(token), key, asked, page),
                 Note::History { token, topic, page } => {
                     let response = endpoint::complete_history(&topic, page);
                     self.answer_later(Token::unpack(token), HISTORY_ROUTE, &response);

@@ -77,6 +77,7 @@ impl<N: Net> Reactor<N> {
             let upto = if replay.foreign_since.is_some() { topic.ring.newest_id() } else { topic.ring.floor() };
             (replay.awaited, replay.epoch) = (Some(upto), topic.ring.epoch());
             let (bus, reactor, key) = (Arc::clone(&self.hub.bus), self.index, topic.state.key);
+            let asked = (replay.after, upto);
             archive.fetch(ArchiveRequest {
                 topic: topic.state.topic.clone(),
                 start: Start::after(replay.after),
@@ -85,16 +86,27 @@ impl<N: Net> Reactor<N> {
                 upto: Some(upto),
                 events_max: PAGE_EVENTS,
                 bytes_max: PAGE_BYTES,
-                reply: Box::new(move |page| bus.inbox(reactor).leave_note(Note::Archived { token, key, page })),
+                reply: Box::new(move |page| bus.inbox(reactor).leave_note(Note::Archived { token, key, asked, page })),
             });
         }
     }
 
     /// A page has come, or will not.
-    pub(super) fn on_archived(&mut self, token: Token, key: TopicKey, page: Result<ArchivePage, ArchiveFailed>) {
+    pub(super) fn on_archived(
+        &mut self,
+        token: Token,
+        key: TopicKey,
+        asked: (EventId, EventId),
+        page: Result<ArchivePage, ArchiveFailed>,
+    ) {
         let (true, Some(place)) = (self.connections.named(token).is_some(), self.topics.place_of_key(key)) else {
             return;
         };
+        // The client may have given up the subscription that asked for it, and have begun another one since.
+        let awaits = |replay: &mut Replay| (replay.after, replay.awaited) == (asked.0, Some(asked.1));
+        if !self.replay(token.slot, place).is_some_and(awaits) {
+            return;
+        }
         match page {
             Ok(page) => self.take_page(token.slot, place, &page),
             Err(ArchiveFailed::QueueFull | ArchiveFailed::Unavailable) => {
