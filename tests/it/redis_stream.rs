@@ -6,16 +6,17 @@ use std::{
 };
 
 use fanfare::protocol::http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{
     OnDrop,
     http::HttpConnection,
     hub::Hub,
     redis::RedisServer,
-    run_program,
+    run_program, send_signal,
     sse::{Received, SseClient},
     stdout_of, wait_until,
+    websocket::WebSocketClient,
 };
 
 /// A hub that keeps all topics in streams of `server`.
@@ -167,6 +168,34 @@ fn readers_resume_at_any_hub_while_events_are_published() {
         let (last, _) = take(&mut stream, &hubs[1], 0);
         take(&mut stream, &hubs[1], end - last);
     });
+}
+
+/// A client gives up a subscription and begins it anew, further back, before the broker has answered for the first.
+#[test]
+fn a_page_of_the_log_is_for_whoever_asked_for_it() {
+    let server = RedisServer::start();
+    let mut pipeline = redis::pipe();
+    for number in 1..=300 {
+        pipeline.cmd("XADD").arg("t").arg(format!("7-{number}")).arg("data").arg(number).ignore();
+    }
+    pipeline.query::<()>(&mut server.connect()).expect("Redis takes the entries");
+    // The hub itself has the last ten.
+    let hub = hub_on(&server, &[("topics.history.count", "10")]);
+    let _reader = SseClient::open(&hub, "/sse?topic=t");
+    let mut client = WebSocketClient::open_v1(&hub, "/ws");
+    let mut ask = |command: Value, expected: &str| {
+        let answer = client.ask(&command);
+        assert_eq!(answer["op"], expected, "{answer}");
+    };
+    send_signal("STOP", server.pid());
+    ask(json!({ "op": "subscribe", "topic": "t", "since": "7-280", "ref": 1 }), "subscribed");
+    ask(json!({ "op": "unsubscribe", "topic": "t", "ref": 2 }), "unsubscribed");
+    ask(json!({ "op": "subscribe", "topic": "t", "since": "7-5", "ref": 3 }), "subscribed");
+    send_signal("CONT", server.pid());
+    for number in 6..=300 {
+        let event = client.next_json();
+        assert_eq!(event["id"], format!("7-{number}"), "{event}");
+    }
 }
 
 #[test]
