@@ -9,6 +9,7 @@ pub mod event;
 pub mod frame;
 pub mod gap;
 pub mod json;
+pub mod network;
 pub mod outbox;
 pub mod share;
 pub mod topic;

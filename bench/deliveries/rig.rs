@@ -53,12 +53,6 @@ pub(crate) struct Form {
 }
 
 impl Form {
-    /// One topic.
-    #[allow(dead_code, reason = "the tests name their forms, the command line does not")]
-    pub(crate) fn of(transport: Transport) -> Self {
-        Self { transport, topics: 1, active: 1, recovery: false, namespace: false, latest: false }
-    }
-
     fn topic_names(&self) -> impl Iterator<Item = String> {
         (0..self.topics).map(|number| format!("bench.{number}"))
     }

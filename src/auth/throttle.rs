@@ -7,7 +7,7 @@ use core::net::IpAddr;
 use std::{collections::HashMap, time::Duration};
 
 use super::counters::Counters;
-use crate::clock::Moment;
+use crate::{clock::Moment, network::client_network};
 
 /// Addresses remembered for each user. Beyond these the one seen longest ago is forgotten.
 const KNOWN_ADDRESSES_MAX: usize = 16;
@@ -19,11 +19,7 @@ pub(super) struct Network(Option<IpAddr>);
 
 impl Network {
     pub(super) fn of(address: Option<IpAddr>) -> Self {
-        Self(address.map(|address| match address.to_canonical() {
-            IpAddr::V4(address) => IpAddr::V4(address),
-            IpAddr::V6(address) if address.is_loopback() => IpAddr::V6(address),
-            IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
-        }))
+        Self(address.map(client_network))
     }
 
     /// Whether one client is behind it, as far as an address can tell. A loopback address may be a proxy's, so no limit per

@@ -27,14 +27,14 @@ const MANY: u32 = 300;
 #[test]
 fn nothing_is_allocated_per_delivery() {
     for transport in [Transport::Ws, Transport::V1, Transport::Sse, Transport::SocketIo] {
-        check(Form::of(transport), Blocked::HoldsNothing);
+        check(one_topic(transport), Blocked::HoldsNothing);
     }
 }
 
 #[test]
 fn nor_where_readers_that_are_behind_get_the_newest_of_each_key() {
     for transport in [Transport::Ws, Transport::V1, Transport::Sse, Transport::SocketIo] {
-        check(Form { latest: true, ..Form::of(transport) }, Blocked::HoldsNothing);
+        check(Form { latest: true, ..one_topic(transport) }, Blocked::HoldsNothing);
     }
 }
 
@@ -43,15 +43,15 @@ fn nor_to_connections_that_listen_to_several_topics() {
     for transport in [Transport::Ws, Transport::V1, Transport::Sse, Transport::SocketIo] {
         let blocked = if transport == Transport::Sse { Blocked::MayHoldACopy } else { Blocked::HoldsNothing };
         for (topics, active) in [(2, 1), (2, 2), (8, 8)] {
-            check(Form { topics, active, ..Form::of(transport) }, blocked);
+            check(Form { topics, active, ..one_topic(transport) }, blocked);
         }
-        check(Form { topics: 2, active: 2, latest: true, ..Form::of(transport) }, blocked);
+        check(Form { topics: 2, active: 2, latest: true, ..one_topic(transport) }, blocked);
     }
 }
 
 #[test]
 fn nor_to_socket_io_clients_with_recovery_or_in_other_namespaces() {
-    let form = Form::of(Transport::SocketIo);
+    let form = one_topic(Transport::SocketIo);
     check(Form { recovery: true, ..form }, Blocked::HoldsNothing);
     check(Form { namespace: true, ..form }, Blocked::MayHoldACopy);
     for (topics, active) in [(2, 1), (8, 8)] {
@@ -59,6 +59,11 @@ fn nor_to_socket_io_clients_with_recovery_or_in_other_namespaces() {
         check(Form { topics, active, namespace: true, ..form }, Blocked::MayHoldACopy);
         check(Form { topics, active, namespace: true, recovery: true, latest: true, ..form }, Blocked::MayHoldACopy);
     }
+}
+
+/// The simplest form of a transport.
+fn one_topic(transport: Transport) -> Form {
+    Form { transport, topics: 1, active: 1, recovery: false, namespace: false, latest: false }
 }
 
 /// What a full socket leaves with its connection.

@@ -7,7 +7,7 @@ use crate::{
 
 /// Plain values that everyone may use.
 const VOCABULARY: &[&str] =
-    &["bucket", "budget", "clock", "close", "event", "frame", "gap", "json", "outbox", "share", "topic"];
+    &["bucket", "budget", "clock", "close", "event", "frame", "gap", "json", "network", "outbox", "share", "topic"];
 
 /// Which parts, besides the vocabulary and itself, each part may use. `*` stands for all.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("frame", &[]),
     ("gap", &[]),
     ("json", &[]),
+    ("network", &[]),
     ("outbox", &[]),
     ("share", &[]),
     ("topic", &[]),

@@ -20,7 +20,7 @@ use crate::support::{
 };
 
 /// A hub that keeps all topics in streams of `server`.
-fn hub_on(server: &RedisServer, settings: &[(&str, &str)]) -> Hub {
+pub(crate) fn hub_on(server: &RedisServer, settings: &[(&str, &str)]) -> Hub {
     let mut all = vec![
         ("topics.log", "redis-stream"),
         // The tests choose ids themselves, which are then of the year 1970.
@@ -43,16 +43,17 @@ fn add(server: &RedisServer, id: &str, fields: &[&str]) -> String {
     server.command(&words)
 }
 
-fn resume(hub: &Hub, last: &str) -> SseClient {
+/// Comes back with the id `last`.
+pub(crate) fn resume(hub: &Hub, last: &str) -> SseClient {
     SseClient::open_with(hub, "/sse?topic=t", &[("Last-Event-ID", last)])
 }
 
-fn gap(from: &str, to: &str, reason: &str) -> serde_json::Value {
+fn gap(from: &str, to: &str, reason: &str) -> Value {
     json!({ "topic": "t", "from": from, "to": to, "reason": reason })
 }
 
 #[track_caller]
-fn expect_gap(received: &Received) -> serde_json::Value {
+fn expect_gap(received: &Received) -> Value {
     assert_eq!(received.kind, "gap", "{received:?}");
     serde_json::from_str(&received.data).expect("a gap is told in JSON")
 }

@@ -3,25 +3,15 @@
 
 use serde_json::json;
 
-use crate::support::{hub::Hub, redis::RedisServer, sse::SseClient, wait_until};
+use crate::{
+    redis_stream::{self, resume},
+    support::{hub::Hub, redis::RedisServer, sse::SseClient, wait_until},
+};
 
-/// A hub that keeps all topics in streams of `server`.
+/// A hub that looks often after what it read.
 fn hub_on(server: &RedisServer, settings: &[(&str, &str)]) -> Hub {
-    let mut all = vec![
-        ("topics.log", "redis-stream"),
-        // The tests choose ids themselves, which are then of the year 1970.
-        ("topics.history.age", "1000000h"),
-        ("redis.linger", "100ms"),
-        ("redis.backoff_min", "20ms"),
-        ("redis.backoff_max", "200ms"),
-        ("redis.ping_interval", "100ms"),
-        ("redis.proof_age_max", "5s"),
-        ("server.default_topics", ""),
-    ];
-    all.extend_from_slice(settings);
-    let hub = Hub::start_with(&["--redis", &server.url()], &all);
-    wait_until("the hub is ready", || (hub.get("/ready").status == 200).then_some(()));
-    hub
+    let often = [("redis.ping_interval", "100ms"), ("redis.proof_age_max", "5s")];
+    redis_stream::hub_on(server, &[&often, settings].concat())
 }
 
 /// Adds entries as any other program would; each says its id and of which of the streams it is.
@@ -29,10 +19,6 @@ fn add(server: &RedisServer, life: &str, ids: &[&str]) {
     for id in ids {
         server.command::<String>(&["XADD", "t", id, "data", &format!("{life} {id}")]);
     }
-}
-
-fn resume(hub: &Hub, last: &str) -> SseClient {
-    SseClient::open_with(hub, "/sse?topic=t", &[("Last-Event-ID", last)])
 }
 
 /// What comes up to the event `end`: the payloads, and for each gap its reason.

@@ -26,6 +26,7 @@ use tenants::Tenants;
 use super::Identity;
 use crate::{
     clock::Moment,
+    network::client_network,
     share::{Account, HeldLimits, Hold, Limit, Owner, Owners, QuotaRefused},
     topic::Topic,
 };
@@ -289,7 +290,7 @@ struct TenantIds {
 
 impl TenantIds {
     fn of(asker: Asker<'_>) -> Self {
-        let address = asker.address.map(network_of).map(TenantId::Address);
+        let address = asker.address.map(client_network).map(TenantId::Address);
         let primary = match asker.identity.filter(|identity| !identity.is_guest) {
             Some(identity) if identity.is_api_key => Some(TenantId::ApiKey(identity.subject.clone())),
             Some(identity) => Some(TenantId::Subject(identity.subject.clone())),
@@ -311,12 +312,6 @@ pub(super) enum TenantId {
     Address(IpAddr),
     /// All for whom there was no room in the table.
     Others,
-}
-
-/// Whoever has one IPv6 address mostly has the 64 bits below as well.
-fn network_of(address: IpAddr) -> IpAddr {
-    let address = address.to_canonical();
-    if address.is_ipv4() { address } else { rules::masked(address, 64) }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use core::{fmt, net::IpAddr, str::FromStr};
 
 use crate::{
+    network::Network,
     share::Limit,
     topic::{Pattern, Topic},
 };
@@ -37,21 +38,6 @@ pub enum Who {
     ApiKey(Box<str>),
     /// Each address of a network, whoever they say they are. An IPv6 address stands for the 64 bits below its prefix.
     Address(Network),
-}
-
-/// The addresses whose first bits are the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    address: IpAddr,
-    prefix_bits: u8,
-}
-
-impl Network {
-    /// Whether `address` is one of it.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        address.is_ipv4() == self.address.is_ipv4() && masked(address, self.prefix_bits) == self.address
-    }
 }
 
 impl QuotaRule {
@@ -109,48 +95,6 @@ impl fmt::Display for Who {
             Self::Role(name) => write!(f, "role:{name}"),
             Self::ApiKey(name) => write!(f, "api_key:{name}"),
             Self::Address(network) => write!(f, "address:{network}"),
-        }
-    }
-}
-
-impl FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is neither an address nor a network such as 10.0.0.0/8 or fd00::/8");
-        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
-        let address: IpAddr = address.parse().map_err(|_| bad())?;
-        let widest = if address.is_ipv4() { 32 } else { 128 };
-        let prefix_bits: u8 = prefix.map_or(Ok(widest), str::parse).map_err(|_| bad())?;
-        if widest < prefix_bits {
-            return Err(format!("`{text}`: the prefix of such an address has at most {widest} bits"));
-        }
-        let first = masked(address, prefix_bits);
-        if first != address {
-            return Err(format!("`{text}`: the network is {first}/{prefix_bits}"));
-        }
-        Ok(Self { address, prefix_bits })
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, prefix_bits } = self;
-        let widest = if address.is_ipv4() { 32 } else { 128 };
-        if *prefix_bits == widest { address.fmt(f) } else { write!(f, "{address}/{prefix_bits}") }
-    }
-}
-
-/// `address` with all but its first bits zero.
-pub(super) fn masked(address: IpAddr, prefix_bits: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix_bits)).unwrap_or(0);
-            IpAddr::V4((v4.to_bits() & mask).into())
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix_bits)).unwrap_or(0);
-            IpAddr::V6((v6.to_bits() & mask).into())
         }
     }
 }

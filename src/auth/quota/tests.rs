@@ -74,6 +74,7 @@ fn each_tenant_has_its_own_and_the_tightest_rule_decides() {
     check(two(), "alice", "orders.eu", (4, Some("orders")));
     check(two(), "alice", "t", (8, Some("all")));
     check(two(), "bob", "orders.eu", (8, Some("all")));
+    check(vec![per_second("mapped", "address:::ffff:10.0.0.0/104", &[], 2)], "10.1.2.3", "t", (2, Some("mapped")));
     let nearby = || vec![per_second("nearby", "address:127.0.0.0/8", &[], 3)];
     check(nearby(), "127.0.0.1", "t", (3, Some("nearby")));
     check(nearby(), "alice@127.1.2.3", "t", (3, Some("nearby")));
