@@ -18,10 +18,11 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// The end of a gap, for whoever goes on behind `floor` in a broker's log that is not the one it knew. Where that has had no
-    /// event `floor` is `0-0`, which asks for all there is, and misses nothing: a log that comes and goes before its reader is
-    /// back would not be told. So it is `0-1`, an id that no log is found to have, and so one that was another log's.
-    pub fn place_behind_all_of(floor: EventId) -> EventId {
+    /// Where a gap ends for a reader that a broker's log, which is not the one that the reader knew, goes on for behind `floor`.
+    /// For a log without any event `floor` is `0-0`. A reader that comes back with `0-0` asks for all there is, and can miss
+    /// nothing: events that came and went meanwhile would not be told. So the gap ends at `0-1`, an id that no stream has, and
+    /// whoever comes back with `0-1` is told of a gap.
+    pub fn resumable_end(floor: EventId) -> EventId {
         if floor == EventId::default() { EventId { major: 0, minor: 1 } } else { floor }
     }
 }

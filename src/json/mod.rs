@@ -1,5 +1,5 @@
-//! JSON text (RFC 8259), checked and taken apart where it stands. No value is built and nothing is copied: a megabyte costs one
-//! to two milliseconds, whatever its shape, where a tree of values takes forty.
+//! JSON text (RFC 8259), checked and taken apart where it stands. No value is built and nothing is copied: a megabyte takes one
+//! to six milliseconds, where a tree of values takes 16 to 45.
 //!
 //! [`scan()`] checks one value and says where it ends. [`Members`], [`elements`], [`skip`] and [`find`] are for text that was
 //! checked: they tell values apart by brackets and strings alone, so on other text they end somewhere, and never panic.

@@ -119,7 +119,7 @@ impl<N: Net> Reactor<N> {
         let Some(awaited) = self.replay(slot, place).and_then(|replay| replay.awaited.take()) else { return };
         self.note_places(slot);
         if let Some(gap) = page.gap {
-            self.tell_gap(slot, place, Gap { to: Gap::place_behind_all_of(gap.to), ..gap });
+            self.tell_gap(slot, place, Gap { to: Gap::resumable_end(gap.to), ..gap });
         }
         // Being told of the gap may have been its end.
         let Some(connection) = self.connections.at(slot) else { return };

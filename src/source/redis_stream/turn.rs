@@ -418,7 +418,7 @@ impl Reader {
     }
 
     pub(super) fn restart(&self, feed: &mut Feed<'_>, topic: &Topic, place: &mut Place, floor: EventId, now: Moment) {
-        let to = Gap::place_behind_all_of(floor);
+        let to = Gap::resumable_end(floor);
         feed.restart_log(topic, to, now);
         self.status.on_loss();
         *place = Place { last: floor, newest: floor, content: None, added: None, ..*place };
