@@ -10,7 +10,10 @@ mod scan;
 use std::fmt;
 
 pub use parts::{Members, decode, decode_with, elements, find, skip, write_compact};
-pub use scan::{Scanned, Traits, scan};
+pub use scan::{Scanned, Scanner, Traits, scan};
+
+/// Reactors check longer texts step by step: each 64 KiB may take 0.4 ms.
+pub const LONG_TEXT_BYTES: usize = 64 * 1024;
 
 /// Why a text is no JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +32,59 @@ impl fmt::Display for BadJson {
 
 /// Checks that `text` is one JSON value, and space around it. An error's place is in `text`.
 pub fn check(text: &str) -> Result<Traits, BadJson> {
-    let Scanned { end, traits } = scan(text, 0)?;
-    let rest = skip_space(text, end);
-    match rest == text.len() {
-        true => Ok(traits),
-        false => Err(BadJson { message: "something follows the value", at: rest }),
+    let mut checker = Checker::begin(text);
+    loop {
+        if let Some(traits) = checker.advance(text, usize::MAX)? {
+            return Ok(traits);
+        }
+    }
+}
+
+/// The check of a text, which can stop in the middle and go on later.
+#[derive(Clone, Debug, Default)]
+pub struct Checker(Scanner);
+
+impl Checker {
+    /// Before the first byte of `text`.
+    pub fn begin(text: &str) -> Self {
+        Self(Scanner::begin(text, 0))
+    }
+
+    /// Checks the next `bytes`, as [`Scanner::advance`]; `None`: the text goes on.
+    pub fn advance(&mut self, text: &str, bytes: usize) -> Result<Option<Traits>, BadJson> {
+        let Some(Scanned { end, traits }) = self.0.advance(text, bytes)? else { return Ok(None) };
+        let rest = skip_space(text, end);
+        match rest == text.len() {
+            true => Ok(Some(traits)),
+            false => Err(BadJson { message: "something follows the value", at: rest }),
+        }
+    }
+}
+
+/// Whether a text is JSON, as far as anybody has looked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Syntax {
+    /// Nobody has.
+    #[default]
+    Unchecked,
+    /// It is JSON.
+    Json,
+    /// It is not.
+    Text,
+}
+
+impl Syntax {
+    /// What [`check`] says of `text`.
+    pub fn of(text: &str) -> Self {
+        if is_json(text) { Self::Json } else { Self::Text }
+    }
+
+    /// Whether `text`, whose syntax this is, is JSON.
+    pub fn is_json(self, text: &str) -> bool {
+        match self {
+            Self::Unchecked => is_json(text),
+            known => known == Self::Json,
+        }
     }
 }
 

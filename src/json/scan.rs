@@ -48,63 +48,97 @@ const STRICT_EXPONENT_MIN: i64 = -400;
 /// Checks the value of `text` that begins at `at`, or behind space there. Looks at nothing behind the value. An error's place is
 /// in `text`.
 pub fn scan(text: &str, at: usize) -> Result<Scanned, BadJson> {
-    let bytes = text.as_bytes();
-    let (mut open, mut traits) = (Containers::default(), Traits::default());
-    let mut at = skip_space(bytes, at, &mut traits);
+    let mut scanner = Scanner::begin(text, at);
     loop {
-        // A value is due.
-        at = match peek(bytes, at) {
-            b'{' => {
-                open.push(true, &mut traits);
-                at = skip_space(bytes, at + 1, &mut traits);
-                if peek(bytes, at) != b'}' {
-                    at = scan_name(bytes, at, &mut traits)?;
-                    continue;
-                }
-                open.pop();
-                at + 1
-            }
-            b'[' => {
-                open.push(false, &mut traits);
-                at = skip_space(bytes, at + 1, &mut traits);
-                if peek(bytes, at) != b']' {
-                    continue;
-                }
-                open.pop();
-                at + 1
-            }
-            b'"' => scan_string(bytes, at, &mut traits)?,
-            b'-' | b'0'..=b'9' => scan_number(bytes, at, &mut traits)?,
-            b't' => scan_literal(bytes, at, b"true")?,
-            b'f' => scan_literal(bytes, at, b"false")?,
-            b'n' => scan_literal(bytes, at, b"null")?,
-            _ => return Err(BadJson { message: "a value is due", at }),
-        };
-        // A value has ended: another may follow, or its container ends.
+        if let Some(scanned) = scanner.advance(text, usize::MAX)? {
+            return Ok(scanned);
+        }
+    }
+}
+
+/// The check of one value, which can stop in the middle and go on later.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scanner {
+    /// Where the next value is due: the whole, an element or a member's value.
+    at: usize,
+    open: Containers,
+    traits: Traits,
+}
+
+impl Scanner {
+    /// Before the value of `text` that begins at `at`, or behind space there.
+    pub fn begin(text: &str, at: usize) -> Self {
+        let mut traits = Traits::default();
+        let at = skip_space(text.as_bytes(), at, &mut traits);
+        Self { at, open: Containers::default(), traits }
+    }
+
+    /// Checks the next `bytes` of `text`, which is always the same text, and on to the end of a string, a number or space; `None`:
+    /// the value goes on. An error ends the check.
+    pub fn advance(&mut self, text: &str, bytes: usize) -> Result<Option<Scanned>, BadJson> {
+        let stop = self.at.saturating_add(bytes);
+        let bytes = text.as_bytes();
+        // What is local stays in registers.
+        let Self { mut at, mut open, mut traits } = std::mem::take(self);
         loop {
-            if open.depth == 0 {
-                return Ok(Scanned { end: at, traits });
+            // A value is due.
+            if stop <= at {
+                *self = Self { at, open, traits };
+                return Ok(None);
             }
-            at = skip_space(bytes, at, &mut traits);
-            match peek(bytes, at) {
-                b',' => {
+            at = match peek(bytes, at) {
+                b'{' => {
+                    open.push(true, &mut traits);
                     at = skip_space(bytes, at + 1, &mut traits);
-                    if open.is_object() {
+                    if peek(bytes, at) != b'}' {
                         at = scan_name(bytes, at, &mut traits)?;
+                        continue;
                     }
-                    break;
+                    open.pop();
+                    at + 1
                 }
-                b'}' if open.is_object() => open.pop(),
-                b']' if !open.is_object() => open.pop(),
-                _ => return Err(BadJson { message: "a comma or the end of the array or object is due", at }),
+                b'[' => {
+                    open.push(false, &mut traits);
+                    at = skip_space(bytes, at + 1, &mut traits);
+                    if peek(bytes, at) != b']' {
+                        continue;
+                    }
+                    open.pop();
+                    at + 1
+                }
+                b'"' => scan_string(bytes, at, &mut traits)?,
+                b'-' | b'0'..=b'9' => scan_number(bytes, at, &mut traits)?,
+                b't' => scan_literal(bytes, at, b"true")?,
+                b'f' => scan_literal(bytes, at, b"false")?,
+                b'n' => scan_literal(bytes, at, b"null")?,
+                _ => return Err(BadJson { message: "a value is due", at }),
+            };
+            // A value has ended: another may follow, or its container ends.
+            loop {
+                if open.depth == 0 {
+                    return Ok(Some(Scanned { end: at, traits }));
+                }
+                at = skip_space(bytes, at, &mut traits);
+                match peek(bytes, at) {
+                    b',' => {
+                        at = skip_space(bytes, at + 1, &mut traits);
+                        if open.is_object() {
+                            at = scan_name(bytes, at, &mut traits)?;
+                        }
+                        break;
+                    }
+                    b'}' if open.is_object() => open.pop(),
+                    b']' if !open.is_object() => open.pop(),
+                    _ => return Err(BadJson { message: "a comma or the end of the array or object is due", at }),
+                }
+                at += 1;
             }
-            at += 1;
         }
     }
 }
 
 /// The arrays and objects that are open, a bit for each.
-#[derive(Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Containers {
     depth: usize,
     /// The innermost of them, 1 for an object: as many as the depth's rest when divided by 64, or 64.

@@ -114,6 +114,29 @@ fn the_same_is_json_as_for_serde() {
 }
 
 #[test]
+fn a_check_stops_and_goes_on() {
+    for text in inputs() {
+        let whole = scan(&text, 0);
+        for bytes in [1, 2, 7, 64] {
+            let (mut scanner, mut steps) = (Scanner::begin(&text, 0), 0);
+            let scanned = loop {
+                steps += 1;
+                match scanner.advance(&text, bytes) {
+                    Ok(None) => assert!(steps <= text.len(), "{text}: no end"),
+                    Ok(Some(scanned)) => break Ok(scanned),
+                    Err(bad) => break Err(bad),
+                }
+            };
+            assert_eq!(scanned, whole, "{text} by {bytes}");
+        }
+    }
+    let deep = "[".repeat(100) + &"]".repeat(100);
+    let mut scanner = Scanner::begin(&deep, 0);
+    assert_eq!(scanner.advance(&deep, 10), Ok(None));
+    assert_eq!(scanner.advance(&deep, 1000).map(|scanned| scanned.map(|scanned| scanned.end)), Ok(Some(200)));
+}
+
+#[test]
 fn parts_make_the_same_values_as_serde_does() {
     for text in inputs().iter().filter(|text| check(text).is_ok_and(Traits::is_strict)) {
         let value: Value = serde_json::from_str(text).expect("it is JSON");

@@ -1,13 +1,15 @@
 //! Several JSON values in one text, taken out one at a time: an array, or one value behind the other (JSON lines). Whoever
-//! takes them can stop after each, and go on later.
+//! takes them can stop after each, or in the middle of a long one, and go on later.
 
-use crate::json::{self, Scanned, Traits};
+use crate::json::{self, Scanned, Scanner, Traits};
 
 /// Where in its text the next value begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JsonValues {
     at: usize,
     place: Place,
+    /// The check of the value that begins at `at`, if it has begun.
+    scanner: Option<Scanner>,
     /// Of the last value.
     traits: Traits,
 }
@@ -34,6 +36,17 @@ pub struct BadJson {
     pub at: usize,
 }
 
+/// What [`JsonValues::next_within`] has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// The next value, whole.
+    Value(&'a str),
+    /// The next value goes on.
+    More,
+    /// There is none.
+    End,
+}
+
 impl JsonValues {
     /// How many bytes of the text are done with.
     pub fn consumed_bytes(&self) -> usize {
@@ -58,6 +71,42 @@ impl JsonValues {
     /// The next value of `text`, always the same text; `None` at the end. Reads this value and the space around it, and nothing
     /// behind.
     pub fn next<'a>(&mut self, text: &'a str) -> Result<Option<&'a str>, BadJson> {
+        loop {
+            match self.next_within(text, usize::MAX)? {
+                Found::Value(value) => return Ok(Some(value)),
+                Found::End => return Ok(None),
+                Found::More => {}
+            }
+        }
+    }
+
+    /// The same, but of a value no more than the next `bytes`, or a little more ([`Scanner::advance`]).
+    pub fn next_within<'a>(&mut self, text: &'a str, bytes: usize) -> Result<Found<'a>, BadJson> {
+        let mut scanner = match self.scanner.take() {
+            Some(scanner) => scanner,
+            None if self.begins_value(text)? => Scanner::begin(text, self.at),
+            None => return Ok(Found::End),
+        };
+        let start = self.at;
+        let advanced = scanner.advance(text, bytes);
+        let scanned = advanced.map_err(|bad| BadJson { message: bad.to_string(), at: start })?;
+        let Some(Scanned { end, traits }) = scanned else {
+            self.scanner = Some(scanner);
+            return Ok(Found::More);
+        };
+        if self.place == Place::Lines && !is_ended(&text[start..end], text.as_bytes().get(end).copied()) {
+            return Err(self.bad("something follows the value"));
+        }
+        self.at = end;
+        self.traits = traits;
+        if let Place::Array { is_first } = &mut self.place {
+            *is_first = false;
+        }
+        Ok(Found::Value(&text[start..end]))
+    }
+
+    /// Goes to where the next value begins; false if none does.
+    fn begins_value(&mut self, text: &str) -> Result<bool, BadJson> {
         self.skip_space(text);
         if self.place == Place::Start {
             self.place = match self.peek(text) {
@@ -89,23 +138,8 @@ impl JsonValues {
             (Place::Lines | Place::Start, next) => next.is_some(),
             (Place::End, _) => false,
         };
-        if goes_on { self.take_value(text).map(Some) } else { Ok(None) }
-    }
-
-    fn take_value<'a>(&mut self, text: &'a str) -> Result<&'a str, BadJson> {
         self.skip_space(text);
-        let start = self.at;
-        let scanned = json::scan(text, start);
-        let Scanned { end, traits } = scanned.map_err(|bad| BadJson { message: bad.to_string(), at: start })?;
-        if self.place == Place::Lines && !is_ended(&text[start..end], text.as_bytes().get(end).copied()) {
-            return Err(self.bad("something follows the value"));
-        }
-        self.at = end;
-        self.traits = traits;
-        if let Place::Array { is_first } = &mut self.place {
-            *is_first = false;
-        }
-        Ok(&text[start..end])
+        Ok(goes_on)
     }
 
     fn peek(&self, text: &str) -> Option<u8> {
@@ -146,6 +180,18 @@ mod tests {
                 }
             };
             assert_eq!(found, expected, "{text}");
+            for bytes in [1, 5] {
+                let (mut values, mut parts) = (JsonValues::default(), Vec::new());
+                let parted = loop {
+                    match values.next_within(text, bytes) {
+                        Ok(Found::Value(value)) => parts.push(value),
+                        Ok(Found::More) => {}
+                        Ok(Found::End) => break Ok(()),
+                        Err(bad) => break Err(bad.message),
+                    }
+                };
+                assert_eq!((parts, &parted), (found.clone(), &ended), "{text}, {bytes} bytes at a time");
+            }
             match (ended, end) {
                 (Ok(()), Ok(())) => assert!(matches!(values.next(text), Ok(None)), "{text}: the end stays the end"),
                 (Err(message), Err(part)) => assert!(message.contains(part), "{text}: {message}"),
