@@ -9,6 +9,7 @@ use crate::{
     clock::Moment,
     frame::{Format, FrameCache},
     gap::Gap,
+    json::{LONG_TEXT_BYTES, Syntax},
     topic::Topic,
 };
 
@@ -29,6 +30,39 @@ pub struct EventId {
 /// Ids may have holes (a broker's ids do); positions never have, so a cursor is one number and its lag a subtraction.
 pub type Position = u64;
 
+/// The payload of an event that is yet to be published.
+#[derive(Clone, Debug, Default)]
+pub struct Payload {
+    /// Its bytes.
+    pub data: Bytes,
+    /// What is known of them.
+    pub syntax: Syntax,
+}
+
+impl Payload {
+    /// JSON.
+    pub fn json(data: Bytes) -> Self {
+        Self { data, syntax: Syntax::Json }
+    }
+
+    /// `data` that comes in where nothing waits but more of the like: if it is long, it is found out now whether it is JSON.
+    /// Else whoever writes it first would have to, and that is a reactor, for which it takes too long.
+    pub fn looked_at(data: Bytes) -> Self {
+        let syntax = match std::str::from_utf8(&data) {
+            Ok(text) if LONG_TEXT_BYTES < data.len() => Syntax::of(text),
+            _ => Syntax::Unchecked,
+        };
+        Self { data, syntax }
+    }
+}
+
+impl From<Bytes> for Payload {
+    /// Of which nothing is known.
+    fn from(data: Bytes) -> Self {
+        Self { data, syntax: Syntax::Unchecked }
+    }
+}
+
 /// One event. Shared by all reactors; immutable but for the frames it caches.
 #[derive(Debug)]
 pub struct Event {
@@ -45,6 +79,8 @@ pub struct Event {
     /// The payload, verbatim: valid UTF-8. If there is a `tail`, the part of it that other events share: what that part holds
     /// of the memory budget is its own ([`crate::bus::Bus::share`]).
     pub data: Bytes,
+    /// Whether the whole payload is JSON.
+    pub syntax: Syntax,
     /// The rest of the payload, behind a shared `data`.
     pub tail: Option<Box<str>>,
     /// What it stands for in a topic whose slow readers get the newest event per key only.
@@ -60,7 +96,15 @@ pub struct Event {
 
 impl Event {
     /// An event of `topic` at `position`.
-    pub fn new(topic: Topic, id: EventId, position: Position, kind: Option<&str>, data: Bytes, now: Moment) -> Self {
+    pub fn new(
+        topic: Topic,
+        id: EventId,
+        position: Position,
+        kind: Option<&str>,
+        payload: impl Into<Payload>,
+        now: Moment,
+    ) -> Self {
+        let Payload { data, syntax } = payload.into();
         Self {
             topic,
             id,
@@ -68,6 +112,7 @@ impl Event {
             accepted: now,
             kind: kind.map(Box::from),
             data,
+            syntax,
             tail: None,
             key: None,
             gap: None,
@@ -79,8 +124,8 @@ impl Event {
     /// A hole at `position`: what came after `gap.from` up to `gap.to` is missing. Its data is what event streams are
     /// told of it.
     pub fn hole(topic: Topic, gap: Gap, position: Position, now: Moment) -> Self {
-        let data = Bytes::from(gap_json(&topic, gap));
-        Self { gap: Some(gap), ..Self::new(topic, gap.to, position, Some("gap"), data, now) }
+        let payload = Payload::json(gap_json(&topic, gap).into());
+        Self { gap: Some(gap), ..Self::new(topic, gap.to, position, Some("gap"), payload, now) }
     }
 
     /// Its frame in `format`, which `encode` makes. It is kept for the next who asks, unless the memory budget has no

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     budget::{Charge, ChargeRefused},
     clock::Moment,
-    event::{Event, EventId},
+    event::{Event, EventId, Payload},
     gap::{Gap, GapReason},
     share::{Owner, QuotaRefused},
     topic::Topic,
@@ -55,30 +55,31 @@ impl<'bus> Feed<'bus> {
         &mut self,
         topic: &Topic,
         kind: Option<&str>,
-        data: Bytes,
+        payload: impl Into<Payload>,
         now: Moment,
     ) -> Result<EventId, PublishRefused> {
-        self.bus.check(kind, &data)?;
+        let payload = payload.into();
+        self.bus.check(kind, &payload.data)?;
         let bus = self.bus;
         if is_order(topic) {
-            bus.take_order(topic, kind, data, now);
+            bus.take_order(topic, kind, payload.data, now);
             return Ok(bus.id_at(0));
         }
-        let charge = self.charge(Event::least_weight_bytes(kind, &data))?;
-        let key_of = |state: &TopicState, data: &Bytes| state.key_of(kind, data, None);
-        self.with_room(topic, data, key_of, |feed, state, core, (data, key)| {
+        let charge = self.charge(Event::least_weight_bytes(kind, &payload.data))?;
+        let key_of = |state: &TopicState, payload: &Payload| state.key_of(kind, payload, None);
+        self.with_room(topic, payload, key_of, |feed, state, core, (payload, key)| {
             debug_assert!(state.class.log == LogKind::Memory, "a broker gives the ids of {topic}");
             if !bus.budget().is_spent() {
                 feed.settle_lost(state, core, now);
             }
             let position = core.history.next();
-            let event = state.event(bus.id_at(position), position, (kind, key), data, now);
+            let event = state.event(bus.id_at(position), position, (kind, key), payload, now);
             feed.append(state, core, event, charge, now)
         })
     }
 
     /// As [`Feed::publish`], for an event whose payload is `shared`, which [`Bus::share`] made and the caller has checked, and
-    /// then `tail`. Where hubs share a broker the event comes past the broker, so it is appended only to a log that the broker
+    /// then `tail`: together they are JSON. Where hubs share a broker the event comes past the broker, so it is appended only to a log that the broker
     /// feeds at present: to one that is not fed, with something missing behind its end, nothing is added but another hole.
     pub fn publish_shared(
         &mut self,
@@ -90,8 +91,8 @@ impl<'bus> Feed<'bus> {
     ) -> Result<Option<EventId>, PublishRefused> {
         let bus = self.bus;
         let charge = self.charge(Event::least_weight_bytes(Some(kind), tail.as_bytes()))?;
-        let key_of = |state: &TopicState, data: &Bytes| state.key_of(Some(kind), data, Some(tail));
-        self.with_room(topic, shared.clone(), key_of, |feed, state, core, (data, key)| {
+        let key_of = |state: &TopicState, payload: &Payload| state.key_of(Some(kind), payload, Some(tail));
+        self.with_room(topic, Payload::json(shared.clone()), key_of, |feed, state, core, (payload, key)| {
             if bus.shared_outlet().is_some() && !core.live {
                 match core.history.event(core.history.next() - 1) {
                     None => return None,
@@ -106,7 +107,7 @@ impl<'bus> Feed<'bus> {
                 feed.settle_lost(state, core, now);
             }
             let position = core.history.next();
-            let event = state.event(bus.id_at(position), position, (Some(kind), key), data, now);
+            let event = state.event(bus.id_at(position), position, (Some(kind), key), payload, now);
             let event = Event { tail: Some(tail.into()), ..event };
             Some(feed.append(state, core, event, charge, now))
         })
@@ -119,14 +120,14 @@ impl<'bus> Feed<'bus> {
         key: &str,
         topic: &Topic,
         kind: Option<&str>,
-        data: Bytes,
+        payload: impl Into<Payload>,
         now: Moment,
     ) -> Result<EventId, PublishRefused> {
         let mut seen = self.bus.seen_keys.lock(topic, key);
         if let Some(id) = seen.find(now) {
             return Ok(id);
         }
-        let id = self.publish(topic, kind, data, now)?;
+        let id = self.publish(topic, kind, payload, now)?;
         seen.insert(id, now);
         Ok(id)
     }
@@ -137,18 +138,19 @@ impl<'bus> Feed<'bus> {
         topic: &Topic,
         id: EventId,
         kind: Option<&str>,
-        data: Bytes,
+        payload: impl Into<Payload>,
         now: Moment,
     ) -> Result<bool, PublishRefused> {
-        self.bus.check(kind, &data)?;
-        let charge = self.charge(Event::least_weight_bytes(kind, &data))?;
-        let key_of = |state: &TopicState, data: &Bytes| state.key_of(kind, data, None);
-        self.with_room(topic, data, key_of, |feed, state, core, (data, key)| {
+        let payload = payload.into();
+        self.bus.check(kind, &payload.data)?;
+        let charge = self.charge(Event::least_weight_bytes(kind, &payload.data))?;
+        let key_of = |state: &TopicState, payload: &Payload| state.key_of(kind, payload, None);
+        self.with_room(topic, payload, key_of, |feed, state, core, (payload, key)| {
             core.begin_at(id.before(), state);
             if id <= core.history.newest_id() {
                 return false;
             }
-            let event = state.event(id, core.history.next(), (kind, key), data, now);
+            let event = state.event(id, core.history.next(), (kind, key), payload, now);
             feed.append(state, core, event, charge, now);
             true
         })
@@ -272,24 +274,24 @@ impl<'bus> Feed<'bus> {
         }
     }
 
-    /// The same for an event of the payload `data`, unless the topic does not exist and there is no room for it. What `key_of` says
+    /// The same for an event with this `payload`, unless the topic does not exist and there is no room for it. What `key_of` says
     /// of the payload is found before the lock is taken, for it takes long; and anew if the topic is given up meanwhile.
     fn with_room<T>(
         &mut self,
         topic: &Topic,
-        data: Bytes,
-        key_of: impl Fn(&TopicState, &Bytes) -> Option<Box<str>>,
-        act: impl FnOnce(&mut Self, &Arc<TopicState>, &mut Core, (Bytes, Option<Box<str>>)) -> T,
+        payload: Payload,
+        key_of: impl Fn(&TopicState, &Payload) -> Option<Box<str>>,
+        act: impl FnOnce(&mut Self, &Arc<TopicState>, &mut Core, (Payload, Option<Box<str>>)) -> T,
     ) -> Result<T, PublishRefused> {
         loop {
             let state = match self.take_last(topic) {
                 Some(state) => state,
                 None => self.bus.try_state(topic, self.owner.as_ref())?,
             };
-            let key = key_of(&state, &data);
+            let key = key_of(&state, &payload);
             let mut core = lock(&state.core);
             if !core.retired {
-                let outcome = act(self, &state, &mut core, (data, key));
+                let outcome = act(self, &state, &mut core, (payload, key));
                 drop(core);
                 self.last = Some(state);
                 return Ok(outcome);

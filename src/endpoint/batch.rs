@@ -13,7 +13,7 @@ use crate::{
     clock::Moment,
     protocol::{
         http::Response,
-        json_values::{BadJson, JsonValues},
+        json_values::{BadJson, Found, JsonValues},
     },
     share::Owners,
     topic::Topic,
@@ -84,9 +84,10 @@ impl<F: BatchForm> Batch<F> {
         let from = self.values.consumed_bytes();
         for _ in 0..STEP_ENTRIES {
             let index = self.entries.len();
-            let value = match self.values.next(&self.body) {
-                Ok(Some(value)) => value,
-                Ok(None) => return Ok(true),
+            let value = match self.values.next_within(&self.body, STEP_BYTES) {
+                Ok(Found::Value(value)) => value,
+                Ok(Found::More) => return Ok(false),
+                Ok(Found::End) => return Ok(true),
                 Err(bad) => return Err(self.form.refuse(Some(index), &bad)),
             };
             let end = self.values.consumed_bytes();
@@ -95,7 +96,7 @@ impl<F: BatchForm> Batch<F> {
                 return Err(self.form.refuse(None, &BadJson { message, at: end - value.len() }));
             }
             let outgoing = self.form.check(index, value, context)?;
-            let wanted = Wanted { topic: &outgoing.topic, bytes: outgoing.data.len() };
+            let wanted = Wanted { topic: &outgoing.topic, bytes: outgoing.payload.data.len() };
             context.hub.quotas.add(&mut self.tally, self.form.asker(context), wanted);
             // The body's size is the HTTP reader's to limit, far below what is too much for these.
             self.entries.push((end - value.len()) as u32..end as u32);

@@ -12,8 +12,10 @@ use super::{
 use crate::{
     auth::{Denied, Identity},
     bus::{AnswerForm, PublishRefused},
+    event::Payload,
+    json::{BadJson, Traits},
     log::Start,
-    protocol::fanfare_v1::{self, Command},
+    protocol::fanfare_v1::{self, Command, Refused},
     topic::Topic,
 };
 
@@ -51,7 +53,22 @@ pub enum Reply {
 
 /// Answers the message `text` of a client.
 pub fn answer_command(text: &str, context: &Context<'_>) -> Reply {
-    let command = match Command::parse(text) {
+    carry_out(Command::parse(text), context)
+}
+
+/// Answers a long message: `checked` is whether it is JSON.
+pub fn answer_long_command(text: &str, checked: Result<Traits, BadJson>, context: &Context<'_>) -> Reply {
+    match checked {
+        Ok(_) => carry_out(Command::parse_long(text), context),
+        Err(bad) => {
+            let why = bad.to_string();
+            message(|out| fanfare_v1::write_error(fanfare_v1::code::BAD_REQUEST, &why, None, out))
+        }
+    }
+}
+
+fn carry_out(command: Result<Command<'_>, Refused<'_>>, context: &Context<'_>) -> Reply {
+    let command = match command {
         Ok(command) => command,
         Err(refused) => return message(|out| fanfare_v1::write_refused(&refused, out)),
     };
@@ -69,9 +86,9 @@ pub fn answer_command(text: &str, context: &Context<'_>) -> Reply {
             if let Err(denied) = access::may_publish(context.identity, &topic) {
                 return deny(denied, reference, context);
             }
-            let data = Bytes::copy_from_slice(data.as_bytes());
+            let payload = Payload::json(Bytes::copy_from_slice(data.as_bytes()));
             let (kind, idempotency_key) = (kind.map(Box::from), idempotency_key.map(Box::from));
-            publish(Outgoing { topic, kind, data, idempotency_key }, reference, context)
+            publish(Outgoing { topic, kind, payload, idempotency_key }, reference, context)
         }
         Command::Ping { reference } => message(|out| fanfare_v1::write_pong(reference, out)),
         Command::Stats { reference } if context.identity.is_some_and(|identity| identity.is_guest) => {
@@ -123,7 +140,7 @@ fn deny(denied: Denied, reference: fanfare_v1::Reference<'_>, context: &Context<
 
 fn publish(outgoing: Outgoing, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> Reply {
     let refuse = |code: &str, why: &str| message(|out| fanfare_v1::write_error(code, why, reference, out));
-    match context.hub.bus.check(outgoing.kind.as_deref(), &outgoing.data) {
+    match context.hub.bus.check(outgoing.kind.as_deref(), &outgoing.payload.data) {
         Ok(()) => {}
         Err(PublishRefused::TooBig) => return refuse("TooBig", "the payload is over the limit"),
         Err(PublishRefused::BadKind) => return refuse("BadType", BAD_KIND),

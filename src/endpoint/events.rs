@@ -25,11 +25,12 @@ use super::{
     pages::{BAD_LIMIT, PageQuery, look_through},
     publish::{Outgoing, publish_then},
     stream::place_cursor,
+    work,
 };
 use crate::{
     auth::{Denied, Identity},
     bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, ORDERS, Receipt},
-    event::Start,
+    event::{Payload, Start},
     protocol::http::{Method, Request, Response, Version},
     topic::{BadTopic, Topic},
 };
@@ -107,11 +108,19 @@ fn stream_fields(request: &Request, context: &Context<'_>) -> Vec<(&'static str,
 /// `POST …/broadcast`: an event for one stream, or for all of the mount.
 pub(super) fn broadcast(request: &Request, _: &str, context: &Context<'_>) -> Answer {
     let door = Door::new(request, context);
-    let prepared = door.identity().and_then(|_| Broadcast::parse(&request.body));
-    match prepared {
-        Ok(broadcast) => door.broadcast(&broadcast),
-        Err(fault) => door.refuse(&fault).into(),
-    }
+    let prepared = door.identity().and_then(|_| body::text_of(&request.body));
+    let text = match prepared {
+        Ok(text) => text,
+        Err(fault) => return door.refuse(&fault).into(),
+    };
+    let Door { mount, identity, at_s, .. } = door;
+    work::check_first(text, context, move |text, checked, context| {
+        let door = Door { mount, context, identity, at_s };
+        match Broadcast::parse(text, checked) {
+            Ok(broadcast) => door.broadcast(&broadcast),
+            Err(fault) => door.refuse(&fault).into(),
+        }
+    })
 }
 
 /// `GET …/streams`: who listens, and what makes events up. `?prefix=&after=&limit=`: a page, as of `GET /topics`, with `next`
@@ -264,7 +273,12 @@ impl<'hub> Door<'hub> {
         let topic = self.publishable(stream)?;
         let data = Bytes::from(broadcast.write_event(self.at_s) + &tail_of(stream));
         self.context.hub.bus.check(Some(&broadcast.kind), &data)?;
-        Ok(Outgoing { topic, kind: Some((&*broadcast.kind).into()), data, idempotency_key: None })
+        Ok(Outgoing {
+            topic,
+            kind: Some((&*broadcast.kind).into()),
+            payload: Payload::json(data),
+            idempotency_key: None,
+        })
     }
 
     /// A page of the streams that the context's client may listen to: the default ones, those whose events are made up, and those

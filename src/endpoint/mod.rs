@@ -34,7 +34,7 @@ use std::{
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-pub use command::{Reply, answer_command};
+pub use command::{Reply, answer_command, answer_long_command};
 pub use cors::Cors;
 pub use engine_io::{EngineAsk, EngineKind, EngineRefusal, open as open_engine};
 pub use events::{Broadcasts, demo_streams, order_topics};

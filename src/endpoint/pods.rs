@@ -15,6 +15,7 @@ use super::{
 use crate::{
     auth::{Asker, Identity},
     bus::{PublishFailed, PublishRefused, Receipt},
+    event::Payload,
     event::Start,
     protocol::{
         http::{Method, Request, Response},
@@ -103,7 +104,7 @@ impl BatchForm for Changes {
         }
         let data = Bytes::copy_from_slice(entry.as_bytes());
         check(index, &data, context)?;
-        Ok(Outgoing { topic: self.topic.clone(), kind: None, data, idempotency_key: None })
+        Ok(Outgoing { topic: self.topic.clone(), kind: None, payload: Payload::json(data), idempotency_key: None })
     }
 
     fn refuse(&self, index: Option<usize>, bad: &BadJson) -> Response {

@@ -18,7 +18,8 @@ use crate::{
     auth::{Asker, Identity, Tally, Wanted},
     bus::{AnswerForm, Answered, Complete, Feed, Note, Publication, PublishFailed, PublishRefused, Receipt, Waiting},
     clock::Moment,
-    json::{self, Members},
+    event::Payload,
+    json::{self, LONG_TEXT_BYTES, Members, Syntax},
     metrics::ReactorMetrics,
     protocol::{
         fanfare_v1,
@@ -37,7 +38,7 @@ pub(super) struct Outgoing {
     /// Its type.
     pub kind: Option<Box<str>>,
     /// The payload.
-    pub data: Bytes,
+    pub payload: Payload,
     /// Under the same key, a repeat delivers nothing.
     pub idempotency_key: Option<Box<str>>,
 }
@@ -55,12 +56,22 @@ pub(super) fn publish_one(request: &Request, name: &str, context: &Context<'_>) 
         permit(&topic, context)?;
         let kind = request.query("type").or_else(|| request.header_text("event-type"));
         let key = check_key(request.header_text("idempotency-key"), "Idempotency-Key")?;
-        check(topic, kind, Bytes::copy_from_slice(&request.body), key, "data", context)
+        check(topic, kind, Bytes::copy_from_slice(&request.body).into(), key, "data", context)
     });
-    match checked {
-        Ok(outgoing) => respond(vec![outgoing], AnswerForm::Single, context),
-        Err(response) => response.into(),
+    let mut outgoing = match checked {
+        Ok(outgoing) => outgoing,
+        Err(response) => return response.into(),
+    };
+    if request.body.len() <= LONG_TEXT_BYTES {
+        return respond(vec![outgoing], AnswerForm::Single, context);
     }
+    // Those who write it for their clients have to know, and have not the time to find out.
+    let identity = context.identity.cloned();
+    let text = std::str::from_utf8(&request.body).unwrap_or_default();
+    work::check_first(text, context, move |_, checked, context| {
+        outgoing.payload.syntax = if checked.is_ok() { Syntax::Json } else { Syntax::Text };
+        respond(vec![outgoing], AnswerForm::Single, &Context { identity: identity.as_ref(), ..*context })
+    })
 }
 
 /// A JSON array, or one JSON object a line. Either all of it is published or nothing.
@@ -153,9 +164,9 @@ impl BatchForm for NativeBatch {
         let data = data.ok_or_else(|| bad("`data` is missing".to_owned()))?;
         let topic = parse_topic(&topic, &format!("[{index}].topic"))?;
         let key = check_key(idempotency_key.as_deref(), &format!("[{index}].idempotency_key"))?;
-        let data = Bytes::copy_from_slice(data.as_bytes());
+        let payload = Payload::json(Bytes::copy_from_slice(data.as_bytes()));
         access::may_publish(self.identity.as_ref(), &topic).map_err(access::refuse)?;
-        check(topic, kind.as_deref(), data, key, &format!("[{index}]"), context)
+        check(topic, kind.as_deref(), payload, key, &format!("[{index}]"), context)
     }
 
     fn refuse(&self, index: Option<usize>, bad: &BadJson) -> Response {
@@ -202,13 +213,13 @@ fn check_key(key: Option<&str>, field: &str) -> Result<Option<Box<str>>, Respons
 fn check(
     topic: Topic,
     kind: Option<&str>,
-    data: Bytes,
+    payload: Payload,
     idempotency_key: Option<Box<str>>,
     field: &str,
     context: &Context<'_>,
 ) -> Result<Outgoing, Response> {
-    match context.hub.bus.check(kind, &data) {
-        Ok(()) => Ok(Outgoing { topic, kind: kind.map(Box::from), data, idempotency_key }),
+    match context.hub.bus.check(kind, &payload.data) {
+        Ok(()) => Ok(Outgoing { topic, kind: kind.map(Box::from), payload, idempotency_key }),
         Err(PublishRefused::NotUtf8) => {
             Err(Response::error(400, "not_utf8", "the payload must be UTF-8 text", Some(field)))
         }
@@ -250,7 +261,7 @@ pub(super) fn submit(batch: Vec<Outgoing>, form: AnswerForm, context: &Context<'
     let mut tally = Tally::default();
     let quotas = &context.hub.quotas;
     for it in &batch {
-        quotas.add(&mut tally, context.asker(), Wanted { topic: &it.topic, bytes: it.data.len() });
+        quotas.add(&mut tally, context.asker(), Wanted { topic: &it.topic, bytes: it.payload.data.len() });
     }
     match quotas.admit(context.asker(), &tally, context.now) {
         Ok(owners) => publish_part(batch, owners.as_ref().map(|owners| (owners, 0)), form, context),
@@ -295,10 +306,10 @@ pub(super) fn publish_part(
 }
 
 fn publish_here(feed: &mut Feed<'_>, outgoing: Outgoing, now: Moment) -> Receipt {
-    let Outgoing { topic, kind, data, idempotency_key } = outgoing;
+    let Outgoing { topic, kind, payload, idempotency_key } = outgoing;
     let published = match idempotency_key {
-        Some(key) => feed.publish_once(&key, &topic, kind.as_deref(), data, now),
-        None => feed.publish(&topic, kind.as_deref(), data, now),
+        Some(key) => feed.publish_once(&key, &topic, kind.as_deref(), payload, now),
+        None => feed.publish(&topic, kind.as_deref(), payload, now),
     };
     // Every other check was passed before.
     published.map(Some).map_err(PublishFailed::from)
@@ -307,7 +318,7 @@ fn publish_here(feed: &mut Feed<'_>, outgoing: Outgoing, now: Moment) -> Receipt
 /// Gives `batch` to the sources it goes out through; the last answer to come in sends them all back as one note.
 fn hand_over(batch: Vec<(usize, Outgoing)>, pending: Pending, context: &Context<'_>) {
     let pending = Arc::new(Mutex::new(Pending { missing: batch.len(), ..pending }));
-    for (index, Outgoing { topic, kind, data, idempotency_key }) in batch {
+    for (index, Outgoing { topic, kind, payload, idempotency_key }) in batch {
         let (pending, bus) = (Arc::clone(&pending), Arc::clone(&context.hub.bus));
         let (reactor, token) = (context.reactor, context.token);
         let reply = Box::new(move |receipt: Receipt| {
@@ -317,7 +328,7 @@ fn hand_over(batch: Vec<(usize, Outgoing)>, pending: Pending, context: &Context<
             }
         });
         if let Some(outlet) = context.hub.bus.outlet(&topic) {
-            outlet.publish(Publication { topic, kind, data, idempotency_key, reply });
+            outlet.publish(Publication { topic, kind, data: payload.data, idempotency_key, reply });
         }
     }
 }

@@ -13,6 +13,7 @@ use std::fmt;
 use super::{Answer, Context};
 use crate::{
     bus::{Receipt, Waiting},
+    json::{self, BadJson, LONG_TEXT_BYTES, Traits},
     protocol::http::Response,
 };
 
@@ -79,4 +80,54 @@ pub(super) fn begin(work: impl Work + 'static, context: &Context<'_>) -> Answer 
         }
     }
     Answer::Work(OpenWork { work, is_waiting: false, headers: Vec::new() })
+}
+
+/// Does `then` with `text` and what [`json::check`] says of it: at once if it is short, else after a check step by step, and in a
+/// step of its own. It answers at once or leaves the answer to a note.
+pub(super) fn check_first<F>(text: &str, context: &Context<'_>, then: F) -> Answer
+where
+    F: FnOnce(&str, Result<Traits, BadJson>, &Context<'_>) -> Answer + Send + 'static,
+{
+    if text.len() <= LONG_TEXT_BYTES {
+        return then(text, json::check(text), context);
+    }
+    let checker = json::Checker::begin(text);
+    begin(CheckFirst { text: text.to_owned(), checker, outcome: None, then: Some(then) }, context)
+}
+
+struct CheckFirst<F> {
+    text: String,
+    checker: json::Checker,
+    outcome: Option<Result<Traits, BadJson>>,
+    then: Option<F>,
+}
+
+impl<F> fmt::Debug for CheckFirst<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CheckFirst").field("checker", &self.checker).finish_non_exhaustive()
+    }
+}
+
+impl<F> Work for CheckFirst<F>
+where
+    F: FnOnce(&str, Result<Traits, BadJson>, &Context<'_>) -> Answer + Send,
+{
+    fn step(&mut self, context: &Context<'_>) -> Step {
+        let Some(outcome) = self.outcome else {
+            self.outcome = self.checker.advance(&self.text, STEP_BYTES).transpose();
+            return Step::More;
+        };
+        match self.then.take().map(|then| then(&self.text, outcome, context)) {
+            Some(Answer::Response(response)) => Step::Done(response),
+            _ => Step::Later,
+        }
+    }
+
+    fn is_committed(&self) -> bool {
+        false
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.text.len()
+    }
 }

@@ -6,6 +6,7 @@ mod event_data;
 pub mod fanfare_v1;
 pub mod http;
 pub mod json_values;
+mod long_message;
 pub mod nats;
 pub mod proxy;
 mod rate;
@@ -19,6 +20,7 @@ pub use engine_session::{
     Client as SocketIoClient, EngineSession, Layer, Limits as EngineLimits, Listening, SessionId, SocketAsk, Sockets,
 };
 pub use event_data::EventData;
+pub use long_message::{Checked, LongCheck, LongMessage};
 pub use rate::RateLimit;
 pub use session::{Ask, Dialect, Limits, Session, SseStream, TopicCursor, TopicCursors, WebSocketSession};
 

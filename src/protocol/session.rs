@@ -15,6 +15,7 @@ use super::{
     engine_session::{self, EngineSession, SocketAsk},
     fanfare_v1,
     http::{self, Request},
+    long_message::{Checked, LongMessage},
     proxy::{self, Preface},
     rate::{Rate, RateLimit, Verdict},
     sse,
@@ -25,6 +26,7 @@ use crate::{
     close::Close,
     event::{EventId, Position},
     frame::{Format, SseForm},
+    json::LONG_TEXT_BYTES,
     outbox::Outbox,
 };
 
@@ -52,6 +54,10 @@ pub enum Ask {
     Request(Request),
     /// A `fanfare.v1` message.
     Command(String),
+    /// A message that is to be checked step by step, and then taken ([`Ask::Checked`]). What comes behind it waits.
+    Long(Box<LongMessage>),
+    /// A long message, and what its check has found.
+    Checked(Box<LongMessage>, Checked),
     /// A message for the application, of a [`Dialect::Messages`] connection.
     Message(Message),
     /// A message for the application, over Engine.IO.
@@ -331,6 +337,9 @@ impl WebSocketSession {
         match (self.dialect, message) {
             (Dialect::Raw, _) | (_, Message::Ping | Message::Pong) => {}
             (Dialect::Messages, message) => asks.push(Ask::Message(message)),
+            (Dialect::FanfareV1, Message::Text(text)) if LONG_TEXT_BYTES < text.len() => {
+                asks.push(Ask::Long(Box::new(LongMessage::command(text))));
+            }
             (Dialect::FanfareV1, Message::Text(text)) => asks.push(Ask::Command(text)),
             (Dialect::FanfareV1, Message::Binary(_)) => {
                 self.tell_error("BadRequest", "commands are text messages", None, outbox);

@@ -82,6 +82,8 @@ pub(super) const UNCOUNTED: u16 = 4096;
 
 /// Its last request was refused by a quota, or for want of a good token: it is read when those go on that stopped early.
 pub(super) const OVER_QUOTA: u16 = 8192;
+/// A long message of its is being checked, and it is not read meanwhile.
+pub(super) const CHECKING: u16 = 16384;
 
 impl State {
     #[inline]
@@ -100,12 +102,12 @@ impl State {
     /// Whether a lap may write to it at once: nothing is owed to it before the log.
     #[inline]
     pub(super) fn is_clear(self) -> bool {
-        self.bits & !(READ_AGAIN | PEER_ENDED | REPLAYING | OVER_QUOTA) == 0
+        self.bits & !(READ_AGAIN | PEER_ENDED | REPLAYING | OVER_QUOTA | CHECKING) == 0
     }
 
     /// Whether its own flush may write the log to it.
     pub(super) fn may_catch_up(self) -> bool {
-        self.bits & !(READ_AGAIN | PEER_ENDED | REPLAYING | BEHIND | OVER_QUOTA) == 0
+        self.bits & !(READ_AGAIN | PEER_ENDED | REPLAYING | BEHIND | OVER_QUOTA | CHECKING) == 0
     }
 }
 

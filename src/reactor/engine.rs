@@ -211,9 +211,7 @@ impl<N: Net> Reactor<N> {
         let Ok(Session::Engine(engine)) = &mut connection.session else { return false };
         let mut asks = Vec::new();
         let outcome = advance(engine, &self.config.limits, &mut connection.outbox, &mut asks, self.now);
-        for ask in asks {
-            self.take_ask(slot, ask);
-        }
+        self.take_asks(slot, asks.into_iter());
         if let Err(close) = outcome {
             self.end(slot, close);
         }

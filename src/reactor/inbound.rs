@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use super::{
     READ_BUFFER_BYTES, Reactor,
-    connection::{CLOSING, DOOMED, LINGERING, OVER_QUOTA, PEER_ENDED, READ_AGAIN, REPLAYING},
+    connection::{CHECKING, CLOSING, DOOMED, LINGERING, OVER_QUOTA, PEER_ENDED, READ_AGAIN, REPLAYING},
     net::Net,
     subscribe::close_of,
     timers::jittered,
@@ -38,7 +38,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn read(&mut self, slot: u32, ending: bool) {
         for _ in 0..READS_PER_TURN {
             let Some(connection) = self.connections.at(slot) else { return };
-            if connection.state.has(DOOMED) {
+            if connection.state.has(DOOMED | CHECKING) {
                 return;
             }
             match self.net.read(&mut connection.stream, &mut self.read_buffer) {
@@ -124,12 +124,9 @@ impl<N: Net> Reactor<N> {
                 self.end(slot, Close::Slow);
                 break;
             }
-            let mut was_request = false;
             let mut asks = std::mem::take(&mut self.asks);
-            for ask in asks.drain(..) {
-                was_request |= matches!(ask, Ask::Request(_));
-                slot = self.take_ask(slot, ask);
-            }
+            let was_request = asks.iter().any(|ask| matches!(ask, Ask::Request(_)));
+            slot = self.take_asks(slot, asks.drain(..));
             // What came behind an upgrade's head is answered first. Mostly there is none, and the memory serves the next.
             if self.asks.is_empty() {
                 self.asks = asks;
@@ -191,6 +188,9 @@ impl<N: Net> Reactor<N> {
                 let reply = endpoint::answer_command(&text, &context);
                 self.take_reply(slot, reply);
             }
+            // Those that take asks have it checked first.
+            Ask::Long(_) => {}
+            Ask::Checked(message, checked) => self.take_checked(slot, &message, checked),
             Ask::Message(message) if self.engines.is_probe(slot) => return self.take_probe(slot, &message),
             Ask::Message(message) if is_session => self.take_carried(slot, message),
             Ask::Held(message) => self.take_held(slot, message),
@@ -235,7 +235,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn take_reply(&mut self, slot: u32, reply: Reply) {
+    pub(super) fn take_reply(&mut self, slot: u32, reply: Reply) {
         match reply {
             Reply::Message(text) => self.send_message(slot, &text),
             Reply::Subscribe { topic, start, reference } => self.subscribe_command(slot, &topic, start, reference),
@@ -420,9 +420,12 @@ impl<N: Net> Reactor<N> {
 
     /// Brings what the connection holds of the memory budget up to date.
     pub(super) fn settle_charge(&mut self, slot: u32) {
+        let token = self.connections.token(slot);
         let Some(connection) = self.connections.at(slot) else { return };
         let unread_bytes = connection.session.as_ref().map_or(0, Session::held_bytes);
-        let held_bytes = u32::try_from(connection.outbox.len() + unread_bytes).unwrap_or(u32::MAX);
+        let checked_bytes = if connection.state.has(CHECKING) { self.checks.held_bytes(token) } else { 0 };
+        let held_bytes = connection.outbox.len() + unread_bytes + checked_bytes;
+        let held_bytes = u32::try_from(held_bytes).unwrap_or(u32::MAX);
         if held_bytes != connection.charged_bytes {
             self.hub.bus.budget().adjust(connection.charged_bytes as usize, held_bytes as usize);
             connection.charged_bytes = held_bytes;

@@ -2,7 +2,7 @@
 
 use super::{
     Reactor,
-    connection::{BEHIND, BLOCKED, CLOSING, DIRTY, DOOMED, HELD, LINGERING, REPLAYING},
+    connection::{BEHIND, BLOCKED, CHECKING, CLOSING, DIRTY, DOOMED, HELD, LINGERING, REPLAYING},
     group::APART,
     net::Net,
     table::LocalTopic,
@@ -46,6 +46,7 @@ impl<N: Net> Reactor<N> {
         let token = self.connections.token(slot);
         let Some(connection) = self.connections.at(slot) else { return };
         let state = connection.state;
+        assert_eq!(state.has(CHECKING), self.checks.has(token), "{slot}: a message that is being checked");
         assert!(!state.has(DIRTY | DOOMED), "{slot} was not flushed or not freed");
         assert_eq!(connection.session.is_err(), state.has(CLOSING), "{slot}: closing, and why");
         assert!(connection.unfinished.is_none() || state.has(BLOCKED), "{slot}: a frame that nothing will finish");

@@ -13,6 +13,7 @@
 
 mod accept;
 mod batch;
+mod checks;
 mod connection;
 mod deliver;
 mod descriptors;
@@ -73,6 +74,7 @@ use crate::{
     share::Hold,
 };
 use accept::LastAccepts;
+use checks::Checks;
 use connection::Connection;
 use ending::Farewell;
 use engine::Engines;
@@ -219,6 +221,7 @@ pub struct Reactor<N: Net> {
     replays: Replays,
     engines: Engines,
     works: Works,
+    checks: Checks,
     /// What streams hold of their tenants' `connections`, where a quota bounds them.
     holds: HashMap<u32, Hold, foldhash::fast::RandomState>,
     doomed: Vec<u32>,
@@ -276,6 +279,7 @@ impl<N: Net> Reactor<N> {
             replays: Replays::default(),
             engines: Engines::default(),
             works: Works::default(),
+            checks: Checks::default(),
             holds: HashMap::default(),
             doomed: Vec::new(),
             farewells: HashMap::default(),
@@ -354,6 +358,7 @@ impl<N: Net> Reactor<N> {
             || !self.read_again.is_empty()
             || !self.write_again.is_empty()
             || self.works.has_ready()
+            || self.checks.has_ready()
             || !self.to_drain.is_empty()
             || !self.to_resync.is_empty()
             || self.sweep_from.is_some();

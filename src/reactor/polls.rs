@@ -136,11 +136,9 @@ impl<N: Net> Reactor<N> {
         let is_whole = self.advance_engine(session, |engine, limits, outbox, asks, now| {
             engine.receive_payload(body, limits, outbox, asks, now)
         });
-        if !is_whole {
-            return Err(EngineRefusal::BadRequest.response());
+        if !is_whole || !self.answers_after_check(slot, route, session) {
+            self.respond_owned(slot, route, post_response(is_whole));
         }
-        let headers = vec![("Content-Type", "text/html".to_owned()), ("Cache-Control", "no-store".to_owned())];
-        self.respond(slot, route, &Response { status: 200, headers, body: b"ok".to_vec() });
         Ok(())
     }
 }
@@ -151,6 +149,15 @@ fn take_outbox(outbox: &mut Outbox, poll: &mut PayloadWriter<'_>) {
         let bytes = poll.push_frames(outbox.pending());
         outbox.advance(bytes);
     }
+}
+
+/// What a request that brought something for a session is answered with. `is_whole`: the session goes on, or has come to its end.
+pub(super) fn post_response(is_whole: bool) -> Response {
+    if !is_whole {
+        return EngineRefusal::BadRequest.response();
+    }
+    let headers = vec![("Content-Type", "text/html".to_owned()), ("Cache-Control", "no-store".to_owned())];
+    Response { status: 200, headers, body: b"ok".to_vec() }
 }
 
 /// What a poll is answered with.

@@ -75,14 +75,17 @@ impl<N: Net> Reactor<N> {
         self.put_job(job, is_waiting);
     }
 
-    /// Does steps of what is under way, in turns, until the slice is over.
+    /// Does steps of what is under way, and of the checks of long messages, in turns, until the slice is over.
     pub(super) fn run_works(&mut self) {
-        if !self.works.has_ready() {
+        if !self.works.has_ready() && !self.checks.has_ready() {
             return;
         }
         let began = self.net.now();
-        while let Some(job) = self.works.ready.pop_front() {
-            self.step_job(job);
+        while self.works.has_ready() || self.checks.has_ready() {
+            if let Some(job) = self.works.ready.pop_front() {
+                self.step_job(job);
+            }
+            self.step_check();
             if WORK_SLICE <= self.net.now().since(began) {
                 break;
             }

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     bus::{Bus, Publication, PublishFailed, Receipt},
     clock::{Clock, Moment},
+    event::Payload,
     share::Owners,
 };
 
@@ -89,7 +90,8 @@ impl Announcer {
             feed.hold_for(owners.and_then(|owners| owners.of(index)).cloned());
             let (kind, data) = (record.kind.event(), record.payload(Some(record_id)));
             let Some(outlet) = self.bus.outlet(&record.topic) else {
-                let published = feed.publish_once(&key, &record.topic, Some(kind), data, self.clock.now());
+                let published =
+                    feed.publish_once(&key, &record.topic, Some(kind), Payload::json(data), self.clock.now());
                 // Every other check was passed before it was stored.
                 settle(pending, index, key, published.map(Some).map_err(|_| PublishFailed::NoRoom));
                 continue;

@@ -34,6 +34,7 @@ mod listeners;
 mod listing;
 mod loadtest;
 mod loadtool;
+mod long_messages;
 mod native_api;
 mod outside_clients;
 mod pods;

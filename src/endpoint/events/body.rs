@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::envelope::Fault;
 use crate::{
-    json::{self, Members},
+    json::{self, BadJson, Members, Traits},
     protocol::EventData,
 };
 
@@ -21,10 +21,10 @@ pub(super) struct Broadcast<'a> {
 }
 
 impl<'a> Broadcast<'a> {
-    /// Reads a request's body, and says what is wrong with it if it is not one. Of several members of one name the last counts.
-    pub(super) fn parse(body: &'a [u8]) -> Result<Self, Fault> {
-        let text = simdutf8::basic::from_utf8(body).map_err(|_| bad_json("it is not UTF-8"))?;
-        let traits = json::check(text).map_err(bad_json)?;
+    /// Reads a request's body, of which [`json::check`] says `checked`, and says what is wrong with it if it is not one. Of several
+    /// members of one name the last counts.
+    pub(super) fn parse(text: &'a str, checked: Result<Traits, BadJson>) -> Result<Self, Fault> {
+        let traits = checked.map_err(bad_json)?;
         if !traits.is_strict() {
             return Err(bad_json(
                 "it is nested too deeply, or a number or a character in it is none that clients can read",
@@ -73,6 +73,11 @@ impl<'a> Broadcast<'a> {
         event.push_str(&format!(",\"timestamp\":{at_s}"));
         event
     }
+}
+
+/// The body as text.
+pub(super) fn text_of(body: &[u8]) -> Result<&str, Fault> {
+    simdutf8::basic::from_utf8(body).map_err(|_| bad_json("it is not UTF-8"))
 }
 
 /// What an event takes besides its message and its data, by a generous guess: it only spares growing.

@@ -5,7 +5,8 @@ use crate::{
 };
 
 fn parsed(body: &str) -> Result<Broadcast<'_>, (u16, &'static str, Option<&'static str>)> {
-    Broadcast::parse(body.as_bytes()).map_err(|fault| (fault.status, fault.cause.code, fault.cause.field))
+    Broadcast::parse(body, crate::json::check(body))
+        .map_err(|fault| (fault.status, fault.cause.code, fault.cause.field))
 }
 
 #[test]

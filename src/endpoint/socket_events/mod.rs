@@ -25,6 +25,7 @@ use super::{
 use crate::{
     auth::{Denied, Identity},
     bus::{PublishRefused, Receipt},
+    event::Payload,
     topic::Topic,
 };
 use arguments::{Publish, Target, parse_publish, parse_target, parse_token};
@@ -171,7 +172,7 @@ fn publish(
         }
     })?;
     let (wants_ack, topics) = (event.wants_ack, [topic.clone()]);
-    let batch = vec![Outgoing { topic, kind, data, idempotency_key: None }];
+    let batch = vec![Outgoing { topic, kind, payload: Payload::json(data), idempotency_key: None }];
     let complete = Box::new(move |receipts: &[Receipt]| describe_receipts(&topics, receipts, wants_ack));
     Ok(vec![SocketReply::Publish(SocketPublication { batch, complete })])
 }

@@ -79,7 +79,7 @@ fn show_one(reply: &SocketReply) -> String {
         }
         SocketReply::Publish(SocketPublication { batch, .. }) => {
             let show = |event: &Outgoing| {
-                format!("publish {} {:?} {}", event.topic, event.kind, String::from_utf8_lossy(&event.data))
+                format!("publish {} {:?} {}", event.topic, event.kind, String::from_utf8_lossy(&event.payload.data))
             };
             batch.iter().map(show).collect::<Vec<_>>().join("\n")
         }

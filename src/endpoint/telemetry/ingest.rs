@@ -17,10 +17,11 @@ use crate::{
         publish::{Outgoing, publish_part},
         work::{STEP_BYTES, STEP_ENTRIES, Step, Work},
     },
+    event::Payload,
     json::Traits,
     protocol::{
         http::{Request, Response},
-        json_values::JsonValues,
+        json_values::{Found, JsonValues},
     },
     share::Owners,
     store::{KeepFailed, Kind, Record},
@@ -99,13 +100,14 @@ impl Ingest {
         let from = self.values.consumed_bytes();
         for _ in 0..STEP_ENTRIES {
             let is_first = self.objects.is_empty();
-            let value = self.values.next(&self.body);
+            let value = self.values.next_within(&self.body, STEP_BYTES);
             let end = self.values.consumed_bytes();
             let range = match value {
-                Ok(Some(value)) => (end - value.len()) as u32..end as u32,
-                Ok(None) if is_first && self.values.is_ended_array() => return Err(bad("the array is empty")),
-                Ok(None) if is_first => return Err(not_json("it is empty")),
-                Ok(None) => return Ok(true),
+                Ok(Found::More) => return Ok(false),
+                Ok(Found::Value(value)) => (end - value.len()) as u32..end as u32,
+                Ok(Found::End) if is_first && self.values.is_ended_array() => return Err(bad("the array is empty")),
+                Ok(Found::End) if is_first => return Err(not_json("it is empty")),
+                Ok(Found::End) => return Ok(true),
                 Err(bad) => return Err(not_json(&bad.message)),
             };
             if !is_first && !self.values.is_array() {
@@ -201,7 +203,8 @@ impl Ingest {
             let data = record.payload(None);
             (bytes, self.record_bytes) = (bytes + data.len(), self.record_bytes - record.weight_bytes());
             let kind = Some(record.kind.event().into());
-            part.push(Outgoing { data, kind, topic: record.topic, idempotency_key: record.key });
+            let payload = Payload::json(data);
+            part.push(Outgoing { payload, kind, topic: record.topic, idempotency_key: record.key });
         }
         let owners = self.owners.as_ref().map(|owners| (owners, first));
         match publish_part(part, owners, AnswerForm::Part, context) {

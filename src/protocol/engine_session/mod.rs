@@ -146,8 +146,9 @@ impl EngineSession {
 
     /// Of a client in no namespace little is held. One that is about to enter may have begun with what comes then.
     fn check_held(&self, limits: &Limits, asks: &[Ask]) -> Result<(), Close> {
-        let is_outside = self.sockets.as_ref().is_some_and(|sockets| sockets.clients().is_empty());
-        match is_outside && limits.connect_bytes_max < self.held_bytes() && !Sockets::is_undecided(asks) {
+        let is_outside =
+            self.sockets.as_ref().is_some_and(|sockets| sockets.clients().is_empty() && !sockets.is_undecided(asks));
+        match is_outside && limits.connect_bytes_max < self.held_bytes() {
             true => Err(Close::MessageTooBig),
             false => Ok(()),
         }
@@ -205,6 +206,17 @@ impl EngineSession {
         self.take_message(message, &limits.rate, &limits.engine, outbox, asks, now)
     }
 
+    /// Takes a long message whose check has found nothing wrong ([`Ask::Checked`]).
+    pub fn take_checked(
+        &mut self,
+        text: &str,
+        heeded: bool,
+        outbox: &mut Outbox,
+        asks: &mut Vec<Ask>,
+    ) -> Result<(), Close> {
+        self.sockets.as_mut().map_or(Ok(()), |sockets| sockets.take_checked(text, heeded, outbox, asks))
+    }
+
     fn take_packet(
         &mut self,
         packet: Packet<'_>,
@@ -245,7 +257,7 @@ impl EngineSession {
             }
             return Ok(());
         };
-        if Sockets::is_undecided(asks) {
+        if sockets.is_undecided(asks) {
             asks.push(Ask::Held(message));
             return Ok(());
         }

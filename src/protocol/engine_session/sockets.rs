@@ -9,10 +9,11 @@ use crate::{
     event::{EventId, Position, gap_json},
     frame::SocketIoForm,
     gap::Gap,
+    json::LONG_TEXT_BYTES,
     outbox::Outbox,
     protocol::{
-        Ask,
-        socket_io::{self, Args, BadPacket, Kind, Packet, Reassembly, Target},
+        Ask, LongCheck, LongMessage,
+        socket_io::{self, Args, BadPacket, DataCheck, Kind, Packet, Reassembly, Target},
         websocket::Message,
     },
     topic::Topic,
@@ -111,13 +112,21 @@ pub struct Sockets {
     clients: SmallVec<[Client; 1]>,
     /// A message whose attachments are on their way, and whether it is heeded.
     reassembly: Option<(Box<Reassembly>, bool)>,
+    /// Whether a long message is being checked.
+    is_checking: bool,
     /// Whether events carry offsets, with which the client may come back.
     pub recovers: bool,
 }
 
 impl Sockets {
     pub(super) fn new(enter_by: Moment) -> Self {
-        Self { enter_by: Some(enter_by), clients: SmallVec::new(), reassembly: None, recovers: false }
+        Self {
+            enter_by: Some(enter_by),
+            clients: SmallVec::new(),
+            reassembly: None,
+            is_checking: false,
+            recovers: false,
+        }
     }
 
     /// The form of its events. A session has frames of its own if they name another namespace than `/`, or the places in
@@ -240,15 +249,44 @@ impl Sockets {
             (Message::Text(text), None) => {
                 let packet = Packet::parse_head(&text, limits.attachments_max).map_err(bad)?;
                 self.check_place(&packet, limits)?;
-                packet.check_data().map_err(bad)?;
-                if 0 < packet.attachments {
-                    self.reassembly = Some((Box::new(Reassembly::begin(&packet)), heeded));
+                if LONG_TEXT_BYTES < text.len() {
+                    let check = LongCheck::Packet { check: DataCheck::begin(&packet), heeded };
+                    self.is_checking = true;
+                    asks.push(Ask::Long(Box::new(LongMessage { text, check })));
                     return Ok(());
                 }
-                self.take_packet(&packet, heeded, outbox, asks)
+                packet.check_data().map_err(bad)?;
+                self.take_text(&packet, heeded, outbox, asks)
             }
             (Message::Ping | Message::Pong, _) => Ok(()),
         }
+    }
+
+    /// Takes a long message whose check has found nothing wrong.
+    pub(super) fn take_checked(
+        &mut self,
+        text: &str,
+        heeded: bool,
+        outbox: &mut Outbox,
+        asks: &mut Vec<Ask>,
+    ) -> Result<(), Close> {
+        self.is_checking = false;
+        let packet = Packet::parse_head(text, usize::MAX).map_err(|bad| Close::BadFrame(bad.0))?;
+        self.take_text(&packet, heeded, outbox, asks)
+    }
+
+    fn take_text(
+        &mut self,
+        packet: &Packet<'_>,
+        heeded: bool,
+        outbox: &mut Outbox,
+        asks: &mut Vec<Ask>,
+    ) -> Result<(), Close> {
+        if 0 < packet.attachments {
+            self.reassembly = Some((Box::new(Reassembly::begin(packet)), heeded));
+            return Ok(());
+        }
+        self.take_packet(packet, heeded, outbox, asks)
     }
 
     /// Whether the client may say such a packet where it is.
@@ -298,13 +336,14 @@ impl Sockets {
         Ok(())
     }
 
-    /// Whether the last of `asks` decides where the client is: what it said behind that waits until it is decided.
-    pub(super) fn is_undecided(asks: &[Ask]) -> bool {
+    /// Whether what the client says now waits: a long message is being checked, or the last of `asks` decides where the client is.
+    pub(super) fn is_undecided(&self, asks: &[Ask]) -> bool {
         // Behind such an ask only held messages are put.
-        matches!(
-            asks.last(),
-            Some(Ask::Held(_) | Ask::Socket(SocketAsk::Connect { .. } | SocketAsk::Disconnect { .. }))
-        )
+        self.is_checking
+            || matches!(
+                asks.last(),
+                Some(Ask::Held(_) | Ask::Socket(SocketAsk::Connect { .. } | SocketAsk::Disconnect { .. }))
+            )
     }
 }
 

@@ -46,7 +46,7 @@ fn outside_a_namespace_the_head_alone_is_read() {
         check(&[], text, Err(OUTSIDE));
         check(&["/elsewhere"], text, Err(OUTSIDE));
     }
-    check(&["/"], "42{", Err(Close::BadFrame("a payload is JSON")));
+    check(&["/"], "42[", Err(Close::BadFrame("a payload is JSON")));
     check(&["/"], "451-[\"a\",{", Err(Close::BadFrame("a payload is JSON")));
     check(&["/"], "42[\"a\"]", Ok(()));
     check(&[], "40{\"token\":1}", Ok(()));

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     event::{BadStart, Start},
+    json::{self, LONG_TEXT_BYTES, Members},
     topic::Topic,
 };
 
@@ -109,7 +110,54 @@ impl<'a> Command<'a> {
         };
         result.map_err(|refused| Refused { reference, ..refused })
     }
+
+    /// The same for a message longer than [`LONG_TEXT_BYTES`], which was checked to be JSON: a publication, with the fields
+    /// of one. Reads it once.
+    pub fn parse_long(message: &'a str) -> Result<Self, Refused<'a>> {
+        let bad = |message: String| refused(code::BAD_REQUEST, message);
+        let members = Members::of(message).ok_or_else(|| bad("a command is a JSON object".to_owned()))?;
+        let (mut values, mut scratch) = ([None; LONG_FIELDS.len()], String::new());
+        for (name, value) in members {
+            let text = json::decode_with(name, &mut scratch).unwrap_or_default();
+            let Some(field) = LONG_FIELDS.iter().position(|field| *field == text) else {
+                let shown = &name[..name.floor_char_boundary(SHOWN_NAME_BYTES_MAX)];
+                let message = format!("unknown field {shown}: a message this long is `publish`, with its own fields");
+                return Err(bad(message));
+            };
+            if LONG_FIELDS[field] != "data" && LONG_TEXT_BYTES < value.len() {
+                return Err(bad(format!("`{text}` is longer than {LONG_TEXT_BYTES} bytes")));
+            }
+            if values[field].replace(value).is_some() {
+                return Err(bad(format!("`{text}` is given twice")));
+            }
+        }
+        let [op, reference, topic, kind, data, idempotency_key] = values;
+        // It was checked to be JSON, and is short.
+        let reference = reference.filter(|text| *text != "null");
+        let reference: Reference<'a> = reference.and_then(|text| serde_json::from_str(text).ok());
+        let text_of = |value: Option<&'a str>, name: &str| match value {
+            None | Some("null") => Ok(None),
+            Some(value) => json::decode(value).map(Some).ok_or_else(|| bad(format!("`{name}` is a string"))),
+        };
+        let required =
+            |value: Option<Cow<'a, str>>, name: &str| value.ok_or_else(|| bad(format!("`{name}` is missing")));
+        let parse = || {
+            if required(text_of(op, "op")?, "op")? != "publish" {
+                return Err(bad(format!("only `publish` may be longer than {LONG_TEXT_BYTES} bytes")));
+            }
+            let topic = required(text_of(topic, "topic")?, "topic")?;
+            let data = data.ok_or_else(|| bad("`data` is missing".to_owned()))?;
+            let (kind, key) = (text_of(kind, "type")?, text_of(idempotency_key, "idempotency_key")?);
+            publication(&topic, kind, data, key, reference)
+        };
+        parse().map_err(|refused| Refused { reference, ..refused })
+    }
 }
+
+/// The fields of a long message.
+const LONG_FIELDS: [&str; 6] = ["op", "ref", "topic", "type", "data", "idempotency_key"];
+/// How much of an unknown field's name is shown to whoever sent it: a name may be as long as a message.
+const SHOWN_NAME_BYTES_MAX: usize = 128;
 
 /// The `ref` of a message that is not looked at any further. Only short messages are searched for one, so that whoever
 /// sends too much costs little; a command is short, unless it publishes.
@@ -136,15 +184,25 @@ fn parse_unsubscribe<'a>(message: &'a str, reference: Reference<'a>) -> Result<C
 
 fn parse_publish<'a>(message: &'a str, reference: Reference<'a>) -> Result<Command<'a>, Refused<'a>> {
     let Publish { topic, kind, data, idempotency_key, .. } = parse_fields(message)?;
-    let topic = parse_topic(&topic.0)?;
     let (kind, idempotency_key) = (kind.map(|kind| kind.0), idempotency_key.map(|key| key.0));
+    publication(&topic.0, kind, data.get(), idempotency_key, reference)
+}
+
+fn publication<'a>(
+    topic: &str,
+    kind: Option<Cow<'a, str>>,
+    data: &'a str,
+    idempotency_key: Option<Cow<'a, str>>,
+    reference: Reference<'a>,
+) -> Result<Command<'a>, Refused<'a>> {
+    let topic = parse_topic(topic)?;
     if kind.as_ref().is_some_and(|kind| kind.is_empty() || kind.contains(['\r', '\n'])) {
         return Err(refused(code::BAD_TYPE, "a type is not empty and has no line breaks".to_owned()));
     }
     if idempotency_key.as_ref().is_some_and(|key| key.is_empty()) {
         return Err(refused(code::BAD_IDEMPOTENCY_KEY, "an idempotency key is not empty".to_owned()));
     }
-    Ok(Command::Publish { topic, kind, data: data.get(), idempotency_key, reference })
+    Ok(Command::Publish { topic, kind, data, idempotency_key, reference })
 }
 
 fn parse_topic<'a>(name: &str) -> Result<Topic, Refused<'a>> {

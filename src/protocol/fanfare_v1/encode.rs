@@ -5,7 +5,6 @@ use std::io::Write;
 use crate::{
     event::{Event, EventId},
     gap::Gap,
-    json,
     protocol::websocket,
     topic::Topic,
 };
@@ -41,7 +40,7 @@ pub fn write_event(event: &Event, out: &mut Vec<u8>) {
 
 fn write_data(event: &Event, out: &mut Vec<u8>) {
     let text = event.payload_text();
-    if json::is_json(&text) {
+    if event.syntax.is_json(&text) {
         out.extend_from_slice(text.as_bytes().trim_ascii());
     } else {
         write_string(&text, out);

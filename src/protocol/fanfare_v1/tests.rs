@@ -271,3 +271,37 @@ fn an_event_is_read_without_allocating() {
     });
     assert_eq!(allocations.count_total, 0);
 }
+
+/// Long messages are parsed by another reader, and mean the same.
+#[test]
+fn long_messages() {
+    let data = format!("{{\"a\":[{}1]}}", "1,".repeat(40_000));
+    let same = |fields: &str| {
+        let text = format!("{{\"op\":\"publish\",\"data\":{data}{fields}}}");
+        match (Command::parse(&text), Command::parse_long(&text)) {
+            (Ok(parsed), Ok(long)) => assert!(format!("{parsed:?}") == format!("{long:?}"), "{fields}"),
+            (Err(parsed), Err(long)) => {
+                let of = |refused: &Refused<'_>| (refused.code, refused.reference.map(|it| it.get().to_owned()));
+                assert_eq!(of(&parsed), of(&long), "{fields}");
+            }
+            (parsed, long) => panic!("{fields}: {parsed:?}, {long:?}"),
+        }
+    };
+    same(",\"topic\":\"a.b\"");
+    same(", \"topic\" : \"a.\\u0062\" , \"type\":\"t\",\"ref\":{\"r\":1},\"idempotency_key\":\"k\"");
+    same(",\"topic\":\"a\",\"type\":null,\"ref\":null,\"idempotency_key\":null");
+    same(",\"topic\":\"a b\",\"ref\":7");
+    same(",\"topic\":\"a\",\"type\":\"\",\"ref\":\"r\"");
+    same(",\"topic\":\"a\",\"idempotency_key\":\"\"");
+    same(",\"topic\":\"a\",\"more\":1");
+    same(",\"topic\":7");
+    same("");
+    same(",\"topic\":\"a\",\"topic\":\"b\"");
+    let check = |text: String, part: &str| {
+        let refused = Command::parse_long(&text).expect_err("no publication");
+        assert!(refused.code == code::BAD_REQUEST && refused.message.contains(part), "{}", refused.message);
+    };
+    check(format!("{{\"op\":\"ping\",\"data\":{data}}}"), "only `publish` may be longer");
+    check(format!("{{\"op\":\"publish\",\"topic\":\"a\",\"data\":1,\"ref\":{data}}}"), "`ref` is longer than");
+    check(format!("[{data}]"), "a command is a JSON object");
+}

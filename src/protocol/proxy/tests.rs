@@ -30,9 +30,7 @@ fn receive<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<String>
         Ask::Source(Some(source)) => source.to_string(),
         Ask::Request(request) => request.path.clone(),
         Ask::Command(text) => text.clone(),
-        Ask::Message(_) | Ask::EngineMessage(_) | Ask::Socket(_) | Ask::Held(_) | Ask::End(_) => {
-            "nothing of HTTP".to_owned()
-        }
+        _ => "nothing of HTTP".to_owned(),
     });
     Ok(told.collect())
 }

@@ -1,12 +1,15 @@
 //! The payload of an event: an array of the event's name and its arguments.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use super::{
     BadPacket, RESERVED_NAMES,
     packet::{NO_JSON, is_json_space},
 };
-use crate::{json, protocol::json_values::JsonValues};
+use crate::{
+    json,
+    protocol::json_values::{Found, JsonValues},
+};
 
 /// An event's name: a string, or the digits of a number (some clients use these as names).
 pub type EventName<'a> = Cow<'a, str>;
@@ -64,21 +67,47 @@ pub fn event_of(data: &str) -> Option<(EventName<'_>, Args<'_>)> {
     Some((name, Args::from_list(list)))
 }
 
-/// The rules about an event's payload. Reads it once.
-pub(super) fn check_event(data: &str) -> Result<(), BadPacket> {
-    const NO_EVENT: BadPacket = BadPacket("the payload of an event is an array that is not empty");
-    if !data.starts_with('[') {
-        return Err(if data.is_empty() || json::is_json(data) { NO_EVENT } else { NO_JSON });
-    }
-    let mut values = JsonValues::default();
-    let first = values.next(data).map_err(|_| NO_JSON)?.ok_or(NO_EVENT)?;
-    let mut count = 0;
-    while values.next(data).map_err(|_| NO_JSON)?.is_some() {
-        count += 1;
-        if ARGUMENTS_MAX < count {
-            return Err(BadPacket("an event has at most 1024 arguments"));
+/// The check of an event's payload, which can stop in the middle and go on later.
+#[derive(Clone, Debug, Default)]
+pub(super) struct EventCheck {
+    values: JsonValues,
+    /// Where the name stands, once it is found.
+    name: Option<Range<usize>>,
+    arguments: usize,
+}
+
+impl EventCheck {
+    /// Checks the next `bytes` of `data`, or a little more; `true`: all is checked. An error ends the check.
+    pub(super) fn advance(&mut self, data: &str, bytes: usize) -> Result<bool, BadPacket> {
+        const NO_EVENT: BadPacket = BadPacket("the payload of an event is an array that is not empty");
+        if !data.starts_with('[') {
+            return Err(NO_EVENT);
         }
+        let from = self.values.consumed_bytes();
+        loop {
+            match self.values.next_within(data, bytes).map_err(|_| NO_JSON)? {
+                Found::More => return Ok(false),
+                Found::End => break,
+                Found::Value(value) if self.name.is_none() => {
+                    let end = self.values.consumed_bytes();
+                    self.name = Some(end - value.len()..end);
+                }
+                Found::Value(_) if self.arguments == ARGUMENTS_MAX => {
+                    return Err(BadPacket("an event has at most 1024 arguments"));
+                }
+                Found::Value(_) => self.arguments += 1,
+            }
+            if bytes <= self.values.consumed_bytes() - from {
+                return Ok(false);
+            }
+        }
+        let name = self.name.clone().and_then(|name| data.get(name));
+        check_name(name.ok_or(NO_EVENT)?).map(|()| true)
     }
+}
+
+/// The rules about the first value of an event's payload.
+fn check_name(first: &str) -> Result<(), BadPacket> {
     if first.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
         return Ok(());
     }

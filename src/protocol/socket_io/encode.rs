@@ -5,7 +5,6 @@ use std::io::Write as _;
 use crate::{
     event::Event,
     frame::SocketIoForm,
-    json,
     protocol::{engine_io, websocket},
 };
 
@@ -57,7 +56,7 @@ pub fn encode_event(event: &Event, form: SocketIoForm) -> Vec<u8> {
     let kind = event.kind.as_deref().filter(|kind| !RESERVED_NAMES.contains(kind));
     let name = json_string(kind.unwrap_or("message"));
     let text = event.payload_text();
-    let is_json = json::is_json(&text);
+    let is_json = event.syntax.is_json(&text);
     let quoted = if is_json { String::new() } else { json_string(&text) };
     let data: &str = if is_json { &text } else { &quoted };
     // No byte of a topic or an id is escaped in JSON.

@@ -16,7 +16,7 @@ pub use encode::{
     Target, encode_event, write_ack, write_connect, write_connect_error, write_disconnect, write_event, write_event_for,
 };
 pub use offset::{parse_offset, write_offset};
-pub use packet::{Kind, Packet};
+pub use packet::{DataCheck, Kind, Packet};
 
 /// Why bytes are no Socket.IO; the text names the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The text of one packet: type, number of attachments, namespace, acknowledgement id and JSON, all but the first optional.
 
-use super::{BadPacket, args};
+use super::{BadPacket, args::EventCheck};
 use crate::json;
 
 /// What a packet is: the digit it begins with.
@@ -62,14 +62,15 @@ impl<'a> Packet<'a> {
 
     /// The rules about the payload of each kind. Reads it once.
     pub fn check_data(&self) -> Result<(), BadPacket> {
+        let mut check = DataCheck::begin(self);
+        while !check.advance(self, usize::MAX)? {}
+        Ok(())
+    }
+
+    /// The rules about the payload of each kind but an event's, if it is JSON or nothing.
+    fn check_form(&self) -> Result<(), BadPacket> {
         let data = self.data.unwrap_or_default();
         let begins_with = |allowed: &[char]| data.starts_with(allowed);
-        if matches!(self.kind, Kind::Event | Kind::BinaryEvent) {
-            return args::check_event(data);
-        }
-        if !data.is_empty() && !json::is_json(data) {
-            return Err(NO_JSON);
-        }
         match self.kind {
             Kind::Connect if !data.is_empty() && !begins_with(&['{']) => {
                 Err(BadPacket("the payload of a CONNECT is an object"))
@@ -81,6 +82,42 @@ impl<'a> Packet<'a> {
                 Err(BadPacket("the payload of a CONNECT_ERROR is an object or a string"))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+/// The check of a packet's payload ([`Packet::check_data`]), which can stop in the middle and go on later.
+#[derive(Clone, Debug)]
+pub struct DataCheck(Progress);
+
+#[derive(Clone, Debug)]
+enum Progress {
+    Event(EventCheck),
+    Other(json::Checker),
+}
+
+impl DataCheck {
+    /// Before the first byte of the payload of `packet`.
+    pub fn begin(packet: &Packet<'_>) -> Self {
+        Self(match packet.kind {
+            Kind::Event | Kind::BinaryEvent => Progress::Event(EventCheck::default()),
+            _ => Progress::Other(json::Checker::begin(packet.data.unwrap_or_default())),
+        })
+    }
+
+    /// Checks the next `bytes` of the payload of `packet`, always the same one, or a little more; `true`: all is checked. An error
+    /// ends the check.
+    pub fn advance(&mut self, packet: &Packet<'_>, bytes: usize) -> Result<bool, BadPacket> {
+        let data = packet.data.unwrap_or_default();
+        match &mut self.0 {
+            Progress::Event(check) => check.advance(data, bytes),
+            Progress::Other(checker) => {
+                let is_checked = data.is_empty() || checker.advance(data, bytes).map_err(|_| NO_JSON)?.is_some();
+                if is_checked {
+                    packet.check_form()?;
+                }
+                Ok(is_checked)
+            }
         }
     }
 }

@@ -106,7 +106,7 @@ fn packets_refused() {
     }
     check("2[\"c\\u006fnnect\"]", RESERVED);
     check("21234567890123456[\"foo\"]", ID);
-    check("2-1[\"foo\"]", JSON);
+    check("2-1[\"foo\"]", ARRAY);
     check("312", ACK);
     check("312{}", ACK);
     check("3[]", ACK_ID);

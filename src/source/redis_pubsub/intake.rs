@@ -9,6 +9,7 @@ use super::{SourceStatus, envelope, throttle::Throttle};
 use crate::{
     bus::{Feed, PublishRefused},
     clock::Moment,
+    event::Payload,
     gap::GapReason,
     topic::{NAME_BYTES_MAX, Topic},
 };
@@ -54,8 +55,8 @@ impl Intake {
             }
             Ok(opened) => {
                 // The one copy: the event outlives the buffer.
-                let data = Bytes::copy_from_slice(opened.data);
-                match feed.publish(topic, opened.kind.as_deref(), data, now) {
+                let payload = Payload::looked_at(Bytes::copy_from_slice(opened.data));
+                match feed.publish(topic, opened.kind.as_deref(), payload, now) {
                     Ok(_) => return true,
                     Err(refused) => explain(refused),
                 }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     bus::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest},
     clock::{Clock, Moment},
-    event::{Event, EventId, Start},
+    event::{Event, EventId, Payload, Start},
     gap::{Gap, GapReason},
     source::{
         redis_address::Directory,
@@ -429,7 +429,7 @@ fn event(topic: &Topic, entry: Entry, payload_bytes_max: usize, now: Moment) -> 
     let Entry { id, content } = entry;
     match content {
         Ok(content) if content.data.len() <= payload_bytes_max => {
-            Event::new(topic.clone(), id, 0, content.kind.as_deref(), content.data, now)
+            Event::new(topic.clone(), id, 0, content.kind.as_deref(), Payload::looked_at(content.data), now)
         }
         _ => {
             let gap = Gap { from: id.before(), to: id, reason: GapReason::SourceLost };

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     bus::{Bus, Feed, Interest, PublishRefused},
     clock::{Clock, Moment},
-    event::EventId,
+    event::{EventId, Payload},
     gap::{Gap, GapReason},
     source::{
         redis_address::Directory,
@@ -382,11 +382,11 @@ impl Reader {
             let digest = entry.digest();
             let Entry { id, content } = entry;
             let outcome = content.map_err(|_| PublishRefused::NotUtf8).and_then(|content| {
-                let kind = content.kind.as_deref();
-                if !feed.publish_as(topic, id, kind, content.data.clone(), now)? {
+                let (kind, payload) = (content.kind.as_deref(), Payload::looked_at(content.data));
+                if !feed.publish_as(topic, id, kind, payload.clone(), now)? {
                     // Its id is not newer than the log's newest, although the broker says that it came later.
                     self.restart(feed, topic, place, id.before(), now);
-                    feed.publish_as(topic, id, kind, content.data, now)?;
+                    feed.publish_as(topic, id, kind, payload, now)?;
                 }
                 Ok(())
             });

@@ -60,7 +60,8 @@ impl Truth {
         match gap {
             Some(gap) => Event::hole(topic(), gap, position, Moment(0)).weight_bytes(),
             None => {
-                Event::new(topic(), id(position), position, None, position.to_string().into(), Moment(0)).weight_bytes()
+                Event::new(topic(), id(position), position, None, bytes::Bytes::from(position.to_string()), Moment(0))
+                    .weight_bytes()
             }
         }
     }

@@ -1,0 +1,128 @@
+//! Messages of clients that are too long for one turn of a reactor: their JSON is checked step by step, and meanwhile what the
+//! client said behind them waits.
+
+use super::socket_io::{DataCheck, Packet};
+use crate::{
+    close::Close,
+    json::{self, BadJson, Traits},
+};
+
+/// A message that is being checked, or was.
+#[derive(Debug)]
+pub struct LongMessage {
+    /// The text.
+    pub text: String,
+    /// What it is, and how far its check has come.
+    pub check: LongCheck,
+}
+
+/// What a long message is.
+#[derive(Debug)]
+pub enum LongCheck {
+    /// A `fanfare.v1` command.
+    Command(json::Checker),
+    /// A packet of Socket.IO. `heeded`: it came within the limit on their rate.
+    Packet {
+        /// Its payload's check.
+        check: DataCheck,
+        /// Whether anything comes of it.
+        heeded: bool,
+    },
+}
+
+/// What a check has found.
+#[derive(Debug)]
+pub enum Checked {
+    /// Whether a command is JSON.
+    Command(Result<Traits, BadJson>),
+    /// A packet that is as it should be. `heeded`: it came within the limit on their rate.
+    Packet {
+        /// Whether anything comes of it.
+        heeded: bool,
+    },
+    /// A packet after which the session has to end.
+    Bad(Close),
+}
+
+impl LongMessage {
+    /// A `fanfare.v1` command.
+    pub fn command(text: String) -> Self {
+        Self { check: LongCheck::Command(json::Checker::begin(&text)), text }
+    }
+
+    /// Checks the next `bytes` of it, or a little more. `None`: it goes on.
+    pub fn advance(&mut self, bytes: usize) -> Option<Checked> {
+        match &mut self.check {
+            LongCheck::Command(checker) => checker.advance(&self.text, bytes).transpose().map(Checked::Command),
+            LongCheck::Packet { check, heeded } => {
+                // The head was read before: only what it says is asked for again.
+                let packet = Packet::parse_head(&self.text, usize::MAX);
+                match packet.and_then(|packet| check.advance(&packet, bytes)) {
+                    Ok(false) => None,
+                    Ok(true) => Some(Checked::Packet { heeded: *heeded }),
+                    Err(bad) => Some(Checked::Bad(Close::BadFrame(bad.0))),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEP_BYTES: usize = 16 * 1024;
+
+    /// Whatever a long message looks like, no step reads much more of it than it may.
+    #[test]
+    fn a_check_takes_many_steps() {
+        let check = |value: &str, part: &str| {
+            let data = format!("[0,{}{value}]", part.repeat(1_000_000 / part.len()));
+            let packet = format!("2[\"publish\",{data}]");
+            let head = Packet::parse_head(&packet, 0).expect("a packet");
+            let packet_check = LongCheck::Packet { check: DataCheck::begin(&head), heeded: true };
+            let messages = [
+                LongMessage { check: packet_check, text: packet.clone() },
+                LongMessage::command(format!("{{\"op\":\"publish\",\"data\":{data}}}")),
+            ];
+            for mut message in messages {
+                let steps = (1..).find(|_| message.advance(STEP_BYTES).is_some()).unwrap_or_default();
+                assert!(1_000_000 / STEP_BYTES <= steps, "{part}: {steps} steps");
+            }
+        };
+        for part in ["{},", "[],", "0,", "\"\",", "null,", "{\"a\":[1,{}]},", " 0 ,"] {
+            check("0", part);
+        }
+        check(&"]".repeat(500_000), "[");
+    }
+
+    #[test]
+    fn what_a_check_finds() {
+        let check = |text: &str, is_good: bool| {
+            let head = Packet::parse_head(text, 10).expect("a packet");
+            for bytes in [1, 7, 1_000] {
+                let check = LongCheck::Packet { check: DataCheck::begin(&head), heeded: false };
+                let mut message = LongMessage { check, text: text.to_owned() };
+                let found = std::iter::from_fn(|| Some(message.advance(bytes))).flatten().next();
+                match found {
+                    Some(Checked::Packet { heeded: false }) => assert!(is_good, "{text}"),
+                    Some(Checked::Bad(Close::BadFrame(_))) => assert!(!is_good, "{text}"),
+                    other => panic!("{text}: {other:?}"),
+                }
+            }
+            assert_eq!(head.check_data().is_ok(), is_good, "{text}");
+        };
+        check("2[\"a\",{\"b\":[1,2]}]", true);
+        check("2/n,7[\"a\"]", true);
+        check("2[7,1]", true);
+        check("31[1,2]", true);
+        check("2[]", false);
+        check("2{}", false);
+        check("2", false);
+        check("2[\"disconnect\"]", false);
+        check("2[\"a\",{\"b\":[1,2]]", false);
+        check("2[\"a\"]]", false);
+        check("3[1]", false);
+        check("31{}", false);
+    }
+}

@@ -1,0 +1,176 @@
+//! Long messages of clients: their JSON is checked step by step, behind the laps, as the work of requests is.
+//!
+//! Until its message is checked, a connection is not read (CHECKING), and whatever it asked for behind the message waits.
+//! A request that brings a session such a message, or more while one is being checked, is answered afterwards.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use super::{
+    Reactor,
+    connection::{ABSENT, CHECKING, CLOSING, DOOMED},
+    net::{Net, Token},
+    polls::post_response,
+};
+use crate::{
+    close::Close,
+    endpoint,
+    json::LONG_TEXT_BYTES,
+    protocol::{Ask, Checked, LongMessage, Session, websocket::Message},
+};
+
+/// How much of a message is checked in a step, which takes 0.1 ms or so.
+const STEP_BYTES: usize = LONG_TEXT_BYTES / 4;
+
+/// The messages that are being checked on a reactor.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    /// Whose turn it is, the next first.
+    ready: VecDeque<Token>,
+    open: HashMap<u64, Check, foldhash::fast::RandomState>,
+}
+
+/// A message, and what waits for it.
+#[derive(Debug)]
+struct Check {
+    message: Box<LongMessage>,
+    rest: Vec<Ask>,
+    /// Requests to be answered then, and the door of each in the metrics.
+    posts: Vec<(Token, usize)>,
+}
+
+impl Checks {
+    /// Whether there is a step to do.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether a message of the connection `token` is being checked.
+    pub(super) fn has(&self, token: Token) -> bool {
+        self.open.contains_key(&token.pack())
+    }
+
+    /// What is held for the connection `token`, in bytes.
+    pub(super) fn held_bytes(&self, token: Token) -> usize {
+        self.open.get(&token.pack()).map_or(0, |check| {
+            let rest = check.rest.iter().map(|ask| size_of::<Ask>() + said_bytes(ask));
+            check.message.text.len() + rest.sum::<usize>()
+        })
+    }
+}
+
+fn said_bytes(ask: &Ask) -> usize {
+    match ask {
+        Ask::Command(text) | Ask::Held(Message::Text(text)) => text.len(),
+        Ask::Held(Message::Binary(bytes)) => bytes.len(),
+        Ask::Long(message) => message.text.len(),
+        _ => 0,
+    }
+}
+
+impl<N: Net> Reactor<N> {
+    /// Carries out what a connection wants, in order, up to a long message. What it wants after that, the connection at the slot
+    /// returned does ([`Reactor::take_ask`]).
+    pub(super) fn take_asks(&mut self, mut slot: u32, mut asks: impl Iterator<Item = Ask>) -> u32 {
+        while let Some(ask) = asks.next() {
+            let Some(connection) = self.connections.at(slot) else { break };
+            if connection.state.has(CHECKING) {
+                let token = self.connections.token(slot).pack();
+                if let Some(check) = self.checks.open.get_mut(&token) {
+                    check.rest.push(ask);
+                    check.rest.extend(asks);
+                }
+                break;
+            }
+            match ask {
+                Ask::Long(message) => self.open_check(slot, message),
+                ask => slot = self.take_ask(slot, ask),
+            }
+        }
+        slot
+    }
+
+    fn open_check(&mut self, slot: u32, message: Box<LongMessage>) {
+        let token = self.connections.token(slot);
+        let Some(connection) = self.connections.at(slot) else { return };
+        connection.state.set(CHECKING);
+        self.checks.open.insert(token.pack(), Check { message, rest: Vec::new(), posts: Vec::new() });
+        self.checks.ready.push_back(token);
+        self.check_budget(slot);
+    }
+
+    /// Whether the request at `slot`, which brought something for `session`, is answered once that is checked.
+    pub(super) fn answers_after_check(&mut self, slot: u32, route: usize, session: u32) -> bool {
+        let (post, token) = (self.connections.token(slot), self.connections.token(session));
+        match self.checks.open.get_mut(&token.pack()) {
+            Some(check) => {
+                check.posts.push((post, route));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Does the next step of the check whose turn it is.
+    pub(super) fn step_check(&mut self) {
+        let Some(token) = self.checks.ready.pop_front() else { return };
+        let is_open = self.connections.named(token).is_some_and(|it| !it.state.has(CLOSING | DOOMED));
+        let Some(check) = self.checks.open.get_mut(&token.pack()) else { return };
+        match is_open.then(|| check.message.advance(STEP_BYTES)) {
+            Some(None) => self.checks.ready.push_back(token),
+            Some(checked) => self.close_check(token, checked),
+            // Nothing comes any more of what it has said.
+            None => self.close_check(token, None),
+        }
+    }
+
+    /// Goes on with the connection `token`, whose message's check has found this.
+    fn close_check(&mut self, token: Token, checked: Option<Checked>) {
+        let Some(Check { message, rest, posts }) = self.checks.open.remove(&token.pack()) else { return };
+        if let Some(connection) = self.connections.named(token) {
+            connection.state.clear(CHECKING);
+            let has_socket = !connection.state.has(ABSENT);
+            if let Some(checked) = checked {
+                self.take_asks(token.slot, std::iter::once(Ask::Checked(message, checked)).chain(rest));
+            }
+            self.continue_session(token.slot);
+            if has_socket {
+                self.read_later(token.slot);
+            }
+        }
+        let is_whole = self.connections.named(token).is_some_and(|it| matches!(it.session, Ok(_) | Err(Close::Done)));
+        match self.checks.open.get_mut(&token.pack()) {
+            // Another long message came behind it.
+            Some(next) => next.posts.extend(posts),
+            None => posts.into_iter().for_each(|(post, route)| {
+                self.answer_later_owned(post, route, post_response(is_whole));
+            }),
+        }
+    }
+
+    /// Takes a message whose check is over.
+    pub(super) fn take_checked(&mut self, slot: u32, message: &LongMessage, checked: Checked) {
+        match checked {
+            Checked::Bad(close) => self.end(slot, close),
+            Checked::Packet { heeded } => {
+                self.advance_engine(slot, |engine, _, outbox, asks, _| {
+                    engine.take_checked(&message.text, heeded, outbox, asks)
+                });
+            }
+            Checked::Command(checked) => {
+                let Some(connection) = self.connections.at(slot) else { return };
+                let is_stream = matches!(connection.session, Ok(Session::WebSocket(_)));
+                let (door, identity) = ((connection.admin, connection.overload), connection.identity.clone());
+                if is_stream {
+                    self.metrics.on_message();
+                    let hub = Arc::clone(&self.hub);
+                    let context = self.context(&hub, slot, door, identity.as_deref());
+                    let reply = endpoint::answer_long_command(&message.text, checked, &context);
+                    self.take_reply(slot, reply);
+                }
+            }
+        }
+    }
+}
