@@ -1,20 +1,20 @@
 //! `GET /topics…`: what the logs hold.
 
-use std::{borrow::Cow, ops::Bound, sync::Arc};
+use std::{ops::Bound, sync::Arc};
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 use super::{
     Answer, Context, access,
     pages::{PageQuery, look_through},
     parse_topic,
-    work::{self, STEP_ENTRIES, Step, Work},
+    work::{self, STEP_BYTES, STEP_ENTRIES, Step, Work},
 };
 use crate::{
     bus::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest, HistoryPage, Note, TopicSummary},
     clock::Moment,
-    event::{Event, Start},
+    event::{Event, EventId, Start},
     gap::Gap,
     protocol::http::{Request, Response},
     topic::Topic,
@@ -58,8 +58,7 @@ impl Work for TopicPage {
             if !body.ends_with(b"[") {
                 body.push(b',');
             }
-            // Nothing of it fails: it has no maps with other keys than text, and a vector takes all.
-            let _ = serde_json::to_writer(&mut *body, &Described(context.hub.bus.summary_of(state, context.now)));
+            write_json(&Described(context.hub.bus.summary_of(state, context.now)), body);
         });
         self.left -= looks;
         match next {
@@ -69,7 +68,7 @@ impl Work for TopicPage {
             }
             next => {
                 body.extend_from_slice(b"],\"next\":");
-                let _ = serde_json::to_writer(&mut *body, &next);
+                write_json(&next, body);
                 body.push(b'}');
                 Step::Done(Response::json_text(200, std::mem::take(body)))
             }
@@ -130,7 +129,7 @@ pub(super) fn show_history(request: &Request, name: &str, context: &Context<'_>)
     match bus.archive(&topic).filter(|_| shows_past) {
         Some(archive) => ask_archive(archive, &topic, start, limit, context),
         None => match bus.history(&topic, start, limit, context.now) {
-            Some(page) => describe_history(&topic, &within_bytes(page)).into(),
+            Some(page) => describe_history(&topic, within_bytes(page), context),
             None => unknown_topic(),
         },
     }
@@ -175,59 +174,93 @@ fn ask_archive(archive: &dyn Archive, topic: &Topic, start: Start, limit: usize,
     Answer::later()
 }
 
-/// The response to a request for a topic's history, once the archive has answered.
-pub fn complete_history(topic: &Topic, page: Result<ArchivePage, ArchiveFailed>) -> Response {
+/// The answer to a request for a topic's history, once the archive has answered.
+pub fn complete_history(topic: Topic, page: Result<ArchivePage, ArchiveFailed>, context: &Context<'_>) -> Answer {
     match page {
         Ok(ArchivePage { events, gap, is_complete }) => {
             let next = events.last().filter(|_| !is_complete).map(|last| last.id);
-            describe_history(topic, &HistoryPage { events, gap, next })
+            describe_history(&topic, HistoryPage { events, gap, next }, context)
         }
         Err(ArchiveFailed::QueueFull | ArchiveFailed::Unavailable) => {
             let message = "what the broker keeps of this topic cannot be read at present";
-            Response::error(503, "unavailable", message, None).with("Retry-After", "1")
+            Response::error(503, "unavailable", message, None).with("Retry-After", "1").into()
         }
     }
 }
 
 /// `next` is where the next page goes on (`since`), if more may follow.
-fn describe_history(topic: &Topic, page: &HistoryPage) -> Response {
-    let next = page.next.map(|id| id.to_string());
-    let gap = page.gap.map(describe_gap);
-    let events = page.events.iter().map(|event| DescribedEvent::of(event)).collect();
-    Response::json(200, &DescribedHistory { topic, gap, events, next })
+fn describe_history(topic: &Topic, page: HistoryPage, context: &Context<'_>) -> Answer {
+    let HistoryPage { events, gap, next } = page;
+    let head = json!({ "topic": topic, "gap": gap.map(describe_gap) }).to_string();
+    let mut body = head.strip_suffix('}').unwrap_or(&head).as_bytes().to_vec();
+    body.extend_from_slice(b",\"events\":[");
+    work::begin(HistoryAnswer { events, written: 0, next, body }, context)
 }
 
-#[derive(Serialize)]
-struct DescribedHistory<'page> {
-    topic: &'page Topic,
-    gap: Option<Value>,
-    events: Vec<DescribedEvent<'page>>,
-    next: Option<String>,
+/// A page of a topic's history on its way: its payloads are a megabyte together, or more if one alone is larger.
+#[derive(Debug)]
+struct HistoryAnswer {
+    events: Vec<Arc<Event>>,
+    /// How many of them are in the body.
+    written: usize,
+    next: Option<EventId>,
+    body: Vec<u8>,
 }
 
-/// An event as the API shows it. Its payload is copied, not taken apart: an answer's cost is that of its bytes.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum DescribedEvent<'page> {
-    Gap { id: String, gap: Value },
-    Json { id: String, r#type: Option<&'page str>, data: Cow<'page, RawValue> },
-    Text { id: String, r#type: Option<&'page str>, data: Cow<'page, str> },
+impl Work for HistoryAnswer {
+    fn step(&mut self, _: &Context<'_>) -> Step {
+        let begin = self.body.len();
+        for event in self.events.iter().skip(self.written).take(STEP_ENTRIES) {
+            if !self.body.ends_with(b"[") {
+                self.body.push(b',');
+            }
+            write_described(event, &mut self.body);
+            self.written += 1;
+            if STEP_BYTES <= self.body.len() - begin {
+                return Step::More;
+            }
+        }
+        if self.written < self.events.len() {
+            return Step::More;
+        }
+        self.body.extend_from_slice(b"],\"next\":");
+        write_json(&self.next.map(Shown), &mut self.body);
+        self.body.push(b'}');
+        Step::Done(Response::json_text(200, std::mem::take(&mut self.body)))
+    }
+
+    fn is_committed(&self) -> bool {
+        false
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.body.capacity() + self.events.capacity() * size_of::<Arc<Event>>()
+    }
 }
 
-impl<'page> DescribedEvent<'page> {
-    /// The payload as the JSON it is, else as a string: what `fanfare.v1` does.
-    fn of(event: &'page Event) -> Self {
-        let (id, r#type) = (event.id.to_string(), event.kind.as_deref());
-        let json = match event.payload() {
-            Cow::Borrowed(payload) => serde_json::from_slice(payload).map(Cow::Borrowed),
-            Cow::Owned(payload) => serde_json::from_slice(&payload).map(Cow::Owned),
-        };
-        match (event.gap, json) {
-            (Some(gap), _) => Self::Gap { id, gap: describe_gap(gap) },
-            (None, Ok(data)) => Self::Json { id, r#type, data },
-            (None, Err(_)) => Self::Text { id, r#type, data: event.payload_text() },
+/// Appends an event as the API shows it: `data` is the payload as the JSON it is, else as a string, as in `fanfare.v1`.
+fn write_described(event: &Event, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"id\":");
+    write_json(&Shown(event.id), out);
+    if let Some(gap) = event.gap {
+        out.extend_from_slice(b",\"gap\":");
+        write_json(&describe_gap(gap), out);
+    } else {
+        let text = event.payload_text();
+        out.extend_from_slice(b",\"type\":");
+        write_json(&event.kind, out);
+        out.extend_from_slice(b",\"data\":");
+        match event.syntax.is_json(&text) {
+            true => out.extend_from_slice(text.as_bytes().trim_ascii()),
+            false => write_json(&*text, out),
         }
     }
+    out.push(b'}');
+}
+
+/// Nothing of what is shown fails to be JSON, and a vector takes all.
+fn write_json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
+    let _ = serde_json::to_writer(out, value);
 }
 
 fn unknown_topic() -> Answer {
@@ -247,8 +280,8 @@ impl Serialize for Described {
         map.serialize_entry("listeners", listeners)?;
         map.serialize_entry("retained", retained)?;
         map.serialize_entry("retained_bytes", retained_bytes)?;
-        map.serialize_entry("oldest", &oldest.map(|id| id.to_string()))?;
-        map.serialize_entry("newest", &newest.map(|id| id.to_string()))?;
+        map.serialize_entry("oldest", &oldest.map(Shown))?;
+        map.serialize_entry("newest", &newest.map(Shown))?;
         map.serialize_entry("policy", class.policy.name())?;
         map.serialize_entry("log", class.log.name())?;
         map.serialize_entry(
@@ -256,6 +289,15 @@ impl Serialize for Described {
             &Kept { count: history.count, bytes: history.bytes, age_s: history.age.as_secs() },
         )?;
         map.end()
+    }
+}
+
+/// An id as a string.
+struct Shown(EventId);
+
+impl Serialize for Shown {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
     }
 }
 

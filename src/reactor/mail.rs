@@ -11,11 +11,12 @@ use super::{
     table::Waiter,
 };
 use crate::{
-    bus::{AnswerForm, Answered, LogKind, Note, Receipt, Waiting},
+    bus::{AnswerForm, Answered, ArchiveFailed, ArchivePage, LogKind, Note, Receipt, Waiting},
     close::Close,
-    endpoint,
+    endpoint::{self, Answer},
     event::{Event, EventId},
     protocol::{fanfare_v1, http::Response, websocket},
+    topic::Topic,
 };
 
 /// Events taken per turn: the first subscriber waits until they all stand in their logs.
@@ -50,10 +51,7 @@ impl<N: Net> Reactor<N> {
                     }
                 }
                 Note::Archived { token, key, asked, page } => self.on_archived(Token::unpack(token), key, asked, page),
-                Note::History { token, topic, page } => {
-                    let response = endpoint::complete_history(&topic, page);
-                    self.answer_later(Token::unpack(token), HISTORY_ROUTE, &response);
-                }
+                Note::History { token, topic, page } => self.on_history(Token::unpack(token), topic, page),
                 Note::Answered { token, answered: Answered { route, status, headers, body } } => {
                     self.answer_later(Token::unpack(token), route, &Response { status, headers, body });
                 }
@@ -71,6 +69,20 @@ impl<N: Net> Reactor<N> {
         }
         if self.must_stop() {
             self.enter_phase(hub.phase());
+        }
+    }
+
+    /// What a broker keeps of `topic` has come, for the request that asked for it.
+    fn on_history(&mut self, token: Token, topic: Topic, page: Result<ArchivePage, ArchiveFailed>) {
+        let Some(connection) = self.connections.named(token) else { return };
+        let (door, identity) = ((connection.admin, connection.overload), connection.identity.clone());
+        let hub = Arc::clone(&self.hub);
+        let answer =
+            endpoint::complete_history(topic, page, &self.context(&hub, token.slot, door, identity.as_deref()));
+        match answer {
+            Answer::Work(open) => self.open_work(token.slot, HISTORY_ROUTE, open),
+            Answer::Response(response) => self.answer_later_owned(token, HISTORY_ROUTE, response),
+            _ => {}
         }
     }
 
