@@ -169,7 +169,9 @@ impl Track {
         // Exactly: as far as the client has everything, unless something was left out since.
         // What the log itself says of another stream begins where the log stood.
         let is_shared = gap.reason == GapReason::Epoch && truth.rules[topic].is_stream;
-        let is_exact = is_shared || self.next != Some(from) || self.since.is_none_or(|since| since == gap.from);
+        // Before the first event of a log there is one place, which `0-0` and the log itself name by different ids.
+        let is_same = |since: EventId| since == gap.from || since == EventId::default();
+        let is_exact = is_shared || self.next != Some(from) || self.since.is_none_or(is_same);
         assert!(is_exact, "topic {topic}: {gap:?} does not begin at {:?}", self.since);
         self.check_reason(gap, from, to, truth);
         for key in truth.log(topic)[from.min(to)..to].iter().filter_map(|entry| entry.key.as_ref()) {
