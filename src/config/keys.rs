@@ -125,7 +125,7 @@ pub(super) const KEYS: &[Key<Written>] = &[
           help: "Topics on one connection (400).",
           field: |it| Field::Count { value: &mut it.limits.topics_per_connection_max, min: 1 } },
     Key { path: "limits.topics_per_page_max",
-          help: "Topics in one answer of GET /topics, unless fewer are asked for. Each costs a reactor about three microseconds.",
+          help: "Topics in one answer of GET /topics, unless fewer are asked for. Each costs a reactor about three microseconds, over several turns.",
           field: |it| Field::Count { value: &mut it.limits.topics_per_page_max, min: 1 } },
     Key { path: "limits.message_bytes_max",
           help: "One WebSocket message from a client (close 1009).",

@@ -260,7 +260,7 @@ impl Default for Limits {
             websocket: websocket::Limits::default(),
             rate: RateLimit::default(),
             topics_per_connection_max: 128,
-            topics_per_page_max: 250,
+            topics_per_page_max: 1000,
             event_bytes_max: MIB,
             objects_per_request_max: 1000,
             idempotency_window: Duration::from_secs(300),

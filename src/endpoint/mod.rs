@@ -94,7 +94,7 @@ impl Default for Config {
         Self {
             default_topics: Vec::new(),
             topics_per_connection_max: 128,
-            topics_per_page_max: 250,
+            topics_per_page_max: 1000,
             cors: Cors::default(),
             admin_apart: false,
             stuck_after: Duration::from_secs(5),

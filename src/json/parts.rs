@@ -73,6 +73,16 @@ impl<'a> Members<'a> {
         let at = skip_space(text, 0);
         (text.as_bytes().get(at) == Some(&b'{')).then(|| Self { text, at: at + 1 })
     }
+
+    /// Those behind the place that [`Members::place`] has told of the same text.
+    pub fn behind(text: &'a str, place: usize) -> Self {
+        Self { text, at: place }
+    }
+
+    /// How far they are taken.
+    pub fn place(&self) -> usize {
+        self.at
+    }
 }
 
 impl<'a> Iterator for Members<'a> {

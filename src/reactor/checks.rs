@@ -151,12 +151,12 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Takes a message whose check is over.
-    pub(super) fn take_checked(&mut self, slot: u32, message: &LongMessage, checked: Checked) {
+    pub(super) fn take_checked(&mut self, slot: u32, message: LongMessage, checked: Checked) {
         match checked {
             Checked::Bad(close) => self.end(slot, close),
             Checked::Packet { heeded } => {
                 self.advance_engine(slot, |engine, _, outbox, asks, _| {
-                    engine.take_checked(&message.text, heeded, outbox, asks)
+                    engine.take_checked(message.text, heeded, outbox, asks)
                 });
             }
             Checked::Command(checked) => {

@@ -190,7 +190,7 @@ impl<N: Net> Reactor<N> {
             }
             // Those that take asks have it checked first.
             Ask::Long(_) => {}
-            Ask::Checked(message, checked) => self.take_checked(slot, &message, checked),
+            Ask::Checked(message, checked) => self.take_checked(slot, *message, checked),
             Ask::Message(message) if self.engines.is_probe(slot) => return self.take_probe(slot, &message),
             Ask::Message(message) if is_session => self.take_carried(slot, message),
             Ask::Held(message) => self.take_held(slot, message),

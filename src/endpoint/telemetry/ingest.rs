@@ -5,7 +5,7 @@ use std::{collections::VecDeque, ops::Range, sync::Arc};
 use super::{
     Line, Results, describe_failure, describe_invalid, describe_outcome, describe_unpublished, error, idempotency_key,
     label, refuse,
-    validate::{Invalid, parse_record, wrong},
+    validate::{Invalid, RecordReader, wrong},
 };
 use crate::{
     auth::{Asker, Identity, Tally, Wanted},
@@ -41,6 +41,8 @@ pub(super) struct Ingest {
     began: Moment,
     /// The objects that are found and not checked.
     objects: VecDeque<(Range<u32>, Traits)>,
+    /// The first of these, as far as it is read.
+    reader: RecordReader,
     /// Whether all are found.
     is_read: bool,
     /// What was checked and is not handed on.
@@ -78,6 +80,7 @@ impl Ingest {
             received_us: context.hub.wall.unix_ms(began) * 1000,
             began,
             objects: VecDeque::new(),
+            reader: RecordReader::default(),
             is_read: false,
             records: VecDeque::new(),
             record_bytes: 0,
@@ -131,21 +134,28 @@ impl Ingest {
         let (mut count, mut bytes) = (0, 0);
         while count < STEP_ENTRIES
             && bytes < STEP_BYTES
-            && let Some((range, traits)) = self.objects.pop_front()
+            && let Some((range, traits)) = self.objects.front().cloned()
         {
+            let text = &self.body[range.start as usize..range.end as usize];
+            if !self.reader.advance(self.kind, (text, traits), STEP_BYTES) {
+                break;
+            }
+            self.objects.pop_front();
             (count, bytes) = (count + 1, bytes + range.len());
             self.check(range, traits, context)?;
         }
         Ok(())
     }
 
+    /// Checks an object that is read.
     fn check(&mut self, range: Range<u32>, traits: Traits, context: &Context<'_>) -> Result<(), Response> {
+        let reader = std::mem::take(&mut self.reader);
         let (kind, index, is_single) = (self.kind, self.lines.len(), !self.values.is_ended_array());
         let text = &self.body[range.start as usize..range.end as usize];
         if is_single && !text.starts_with('{') {
             return Err(bad("the body must be an object, or an array of objects"));
         }
-        let record = parse_record(kind, (text, traits), self.received_us).map_err(|invalid| {
+        let record = reader.finish(kind, (text, traits), self.received_us).map_err(|invalid| {
             let index = (!is_single).then_some(index);
             describe_invalid(&Invalid { index, ..invalid })
         })?;
@@ -270,7 +280,13 @@ impl Work for Ingest {
         let answer = self.lines.capacity() * size_of::<Line>() + self.results.text.capacity();
         let owners = self.owners.as_ref().map_or(0, Owners::held_bytes);
         let objects = self.objects.capacity() * size_of::<(Range<u32>, Traits)>();
-        self.body.len() + objects + self.record_bytes + answer + owners + self.tally.held_bytes()
+        self.body.len()
+            + objects
+            + self.reader.held_bytes()
+            + self.record_bytes
+            + answer
+            + owners
+            + self.tally.held_bytes()
     }
 }
 

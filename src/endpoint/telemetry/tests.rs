@@ -3,12 +3,12 @@ use std::sync::Arc;
 use super::{
     ingest::Ingest,
     readback::parse_unix,
-    validate::{Invalid, parse_record, parse_time},
+    validate::{Invalid, RecordReader, parse_time},
 };
 use crate::{
     bus::{self, Bus, Doorbell, Inbox, Outlets, Wake},
     clock::{Clock, Moment},
-    endpoint::{self, Context, Hub, Step, Telemetry, Work},
+    endpoint::{self, Context, Hub, Step, Telemetry, Work, work::STEP_BYTES},
     json,
     metrics::{Metrics, ReactorMetrics},
     protocol::http::{self, Request, Response},
@@ -17,7 +17,15 @@ use crate::{
 
 fn parse(kind: Kind, object: &str) -> Result<Record, Invalid> {
     let traits = json::check(object).unwrap_or_else(|bad| panic!("{object}: {bad}"));
-    parse_record(kind, (object, traits), TIME_US)
+    let whole = read(kind, (object, traits), usize::MAX / 2);
+    assert_eq!(read(kind, (object, traits), 1), whole, "{object}: member by member");
+    whole
+}
+
+fn read(kind: Kind, object: (&str, json::Traits), bytes: usize) -> Result<Record, Invalid> {
+    let mut reader = RecordReader::default();
+    while !reader.advance(kind, object, bytes) {}
+    reader.finish(kind, object, TIME_US)
 }
 
 /// 2025-11-20T10:30:00Z.
@@ -117,7 +125,10 @@ fn objects_that_are_refused() {
 #[test]
 fn a_large_object_is_copied_and_not_built() {
     let object = format!(r#"{{"well_id":"W","pip":1,"x":[{}{{}}]}}"#, "{},".repeat(100_000));
-    let counted = allocation_counter::measure(|| drop(parse(Kind::Telemetry, &object).expect("it is good")));
+    let traits = json::check(&object).expect("JSON");
+    let counted = allocation_counter::measure(|| {
+        drop(read(Kind::Telemetry, (&object, traits), STEP_BYTES).expect("it is good"));
+    });
     assert!(counted.bytes_max < 4 * object.len() as u64, "{counted:?}");
     assert!(counted.count_total < 100, "{counted:?}");
 }
@@ -171,9 +182,13 @@ fn many_objects_take_many_steps_and_too_many_no_more_than_are_allowed() {
     let (response, steps) = ingest(&hub, Kind::Telemetry, &body(20_000));
     assert_eq!((response.status, steps), (413, 16));
     assert!(String::from_utf8_lossy(&response.body).contains("more than 1000 objects"));
-    // Large ones are fewer to a step.
+    // Large ones are fewer to a step, and one that is longer than a step is read in several.
     let large = format!(r#"[{0},{0},{0}]"#, format!(r#"{{"well_id":"W","a":"{}"}}"#, "x".repeat(20_000)));
-    assert_eq!(ingest(&hub, Kind::Diagnostic, &large).1, 4 + 3 + 3);
+    assert_eq!(ingest(&hub, Kind::Diagnostic, &large).1, 4 + 6 + 3);
+    let many = format!(r#"{{"well_id":"W"{}}}"#, r#","a":1"#.repeat(100_000));
+    let (response, steps) = ingest(&hub, Kind::Diagnostic, &many);
+    assert_eq!(response.status, 202);
+    assert!(2 * (many.len() / STEP_BYTES) <= steps, "{steps} steps: checked and read a part at a time");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! From an object of a body to a record, or to what is wrong with it.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -21,73 +21,55 @@ pub(super) struct Invalid {
     pub(super) field: Option<String>,
 }
 
-/// The record in `text`, which is JSON of these `traits`. `key`, if there is one, gets a form by which kinds, wells and places in a
-/// request are told apart.
-///
-/// The text is read once, and what is not documented is copied as it came: no tree of values is built, for a body may be one
-/// object of a megabyte.
-pub(super) fn parse_record(kind: Kind, (text, traits): (&str, Traits), received_us: u64) -> Result<Record, Invalid> {
-    let members = Members::of(text).ok_or_else(|| wrong("each element must be an object"))?;
-    let mut object = Object::read(kind, members, traits);
-    let (well_id, topic) = take_well(object.well_id)?;
-    let time_us = take_time(object.timestamp)?.unwrap_or(received_us);
-    // The hub's own; a client that sends it would be told another one.
-    if object.has_id {
-        return Err(wrong_field(kind.id_name(), "is given by the server"));
-    }
-    if traits.has_nul {
-        return Err(wrong("a text contains the character U+0000, which the database cannot hold"));
-    }
-    if !traits.is_strict() {
-        return Err(wrong(
-            "the body is not JSON that the database can hold: it is nested too deeply, or has a number or a character that is none",
-        ));
-    }
-    let mut body = Body::begin(time_us);
-    match kind {
-        Kind::Telemetry => write_telemetry(&object, &mut body)?,
-        Kind::Alert => write_alert(&object, &mut body)?,
-        Kind::Diagnostic if object.rest.is_empty() => {
-            return Err(wrong("a diagnostic must say something besides well_id and timestamp"));
-        }
-        Kind::Diagnostic => {}
-    }
-    let body = body.end(std::mem::take(&mut object.rest));
-    Ok(Record { key: None, kind, well_id, topic, time_us, received_us, body: body.into() })
-}
-
-/// What an object says, each value as it is written; the last of several of one name.
-#[derive(Default)]
-struct Object<'a> {
-    well_id: Option<&'a str>,
-    timestamp: Option<&'a str>,
+/// An object on its way to a record. It is read once, and what is not documented is copied as it came: no tree of values is built,
+/// for a body may be one object of a megabyte, which is read in steps.
+#[derive(Debug, Default)]
+pub(super) struct RecordReader {
+    /// How far the members are read; `None`: not begun.
+    place: Option<usize>,
+    is_object: bool,
+    /// Each value as it is written; the last of several of one name.
+    well_id: Option<Range<usize>>,
+    timestamp: Option<Range<usize>>,
     /// Whether it gives itself the number that is the hub's to give.
     has_id: bool,
     /// What is documented of its kind, in the order of [`documented`].
-    fields: [Option<&'a str>; FIELDS.len()],
+    fields: [Option<Range<usize>>; FIELDS.len()],
     /// Whatever else came, as it came: `,"name":value` for each.
     rest: String,
 }
 
-impl<'a> Object<'a> {
-    fn read(kind: Kind, members: Members<'a>, traits: Traits) -> Self {
-        let (mut object, mut scratch) = (Self::default(), String::new());
-        let fields = documented(kind);
-        for (name, value) in members {
-            let text = json::decode_with(name, &mut scratch);
-            match text {
-                Some("well_id") => object.well_id = Some(value),
-                Some("timestamp") => object.timestamp = Some(value),
-                _ => match fields.iter().position(|field| text == Some(*field)) {
-                    Some(field) => object.fields[field] = Some(value),
+impl RecordReader {
+    /// Reads the next `bytes` of `text`, and on to the end of a member; true: all is read. It is always the same text, which is
+    /// JSON of these `traits`.
+    pub(super) fn advance(&mut self, kind: Kind, (text, traits): (&str, Traits), bytes: usize) -> bool {
+        let mut members = match self.place {
+            Some(place) => Members::behind(text, place),
+            None => match Members::of(text) {
+                Some(members) => members,
+                None => return true,
+            },
+        };
+        self.is_object = true;
+        let (fields, mut scratch) = (documented(kind), String::new());
+        let stop = members.place() + bytes;
+        while members.place() < stop {
+            let Some((name, value)) = members.next() else { return true };
+            let range = Some(range_of(text, value));
+            match json::decode_with(name, &mut scratch) {
+                Some("well_id") => self.well_id = range,
+                Some("timestamp") => self.timestamp = range,
+                known => match fields.iter().position(|field| known == Some(*field)) {
+                    Some(field) => self.fields[field] = range,
                     None => {
-                        object.has_id |= text == Some(kind.id_name());
-                        object.keep(name, value, traits);
+                        self.has_id |= known == Some(kind.id_name());
+                        self.keep(name, value, traits);
                     }
                 },
             }
         }
-        object
+        self.place = Some(members.place());
+        false
     }
 
     fn keep(&mut self, name: &str, value: &str, traits: Traits) {
@@ -100,7 +82,60 @@ impl<'a> Object<'a> {
             self.rest.push_str(value);
         }
     }
+
+    /// The record, once all is read.
+    pub(super) fn finish(
+        self,
+        kind: Kind,
+        (text, traits): (&str, Traits),
+        received_us: u64,
+    ) -> Result<Record, Invalid> {
+        if !self.is_object {
+            return Err(wrong("each element must be an object"));
+        }
+        let value = |range: &Option<Range<usize>>| range.clone().and_then(|range| text.get(range));
+        let (well_id, topic) = take_well(value(&self.well_id))?;
+        let time_us = take_time(value(&self.timestamp))?.unwrap_or(received_us);
+        // The hub's own; a client that sends it would be told another one.
+        if self.has_id {
+            return Err(wrong_field(kind.id_name(), "is given by the server"));
+        }
+        if traits.has_nul {
+            return Err(wrong("a text contains the character U+0000, which the database cannot hold"));
+        }
+        if !traits.is_strict() {
+            return Err(wrong(
+                "the body is not JSON that the database can hold: it is nested too deeply, or has a number or a character that is none",
+            ));
+        }
+        let mut body = Body::begin(time_us);
+        let fields = self.fields.each_ref().map(value);
+        match kind {
+            Kind::Telemetry => write_telemetry(fields, &mut body)?,
+            Kind::Alert => write_alert(fields, &mut body)?,
+            Kind::Diagnostic if self.rest.is_empty() => {
+                return Err(wrong("a diagnostic must say something besides well_id and timestamp"));
+            }
+            Kind::Diagnostic => {}
+        }
+        let body = body.end(self.rest);
+        Ok(Record { key: None, kind, well_id, topic, time_us, received_us, body: body.into() })
+    }
+
+    /// What it holds, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.rest.capacity()
+    }
 }
+
+/// Where `part`, which was taken from `text`, stands in it.
+fn range_of(text: &str, part: &str) -> Range<usize> {
+    let start = part.as_ptr().addr().saturating_sub(text.as_ptr().addr());
+    start..start + part.len()
+}
+
+/// The values of what is documented of a kind, in the order of [`documented`].
+type Fields<'a> = [Option<&'a str>; FIELDS.len()];
 
 /// The names that a kind has a meaning for, besides those that all have.
 fn documented(kind: Kind) -> &'static [&'static str] {
@@ -143,8 +178,8 @@ pub(super) fn parse_time(text: &str) -> Option<u64> {
 pub(super) const TIME_US_MAX: u64 = 253_402_300_799_999_999;
 
 /// The documented measurements first, all of them numbers and at least one of them there.
-fn write_telemetry(object: &Object<'_>, body: &mut Body) -> Result<(), Invalid> {
-    for (field, value) in FIELDS.iter().zip(object.fields) {
+fn write_telemetry(fields: Fields<'_>, body: &mut Body) -> Result<(), Invalid> {
+    for (field, value) in FIELDS.iter().zip(fields) {
         write_number(field, value, body)?;
     }
     if body.members == 1 {
@@ -153,9 +188,9 @@ fn write_telemetry(object: &Object<'_>, body: &mut Body) -> Result<(), Invalid> 
     Ok(())
 }
 
-fn write_alert(object: &Object<'_>, body: &mut Body) -> Result<(), Invalid> {
-    let fields = documented(Kind::Alert);
-    for (field, value) in fields.iter().zip(object.fields).take(3) {
+fn write_alert(fields: Fields<'_>, body: &mut Body) -> Result<(), Invalid> {
+    let names = documented(Kind::Alert);
+    for (field, value) in names.iter().zip(fields).take(3) {
         let text = match value {
             None | Some("null") => return Err(wrong_field(field, "is required")),
             Some(text) if text.starts_with('"') && text != "\"\"" => text,
@@ -166,7 +201,7 @@ fn write_alert(object: &Object<'_>, body: &mut Body) -> Result<(), Invalid> {
         }
         body.add(field, text);
     }
-    for (field, value) in fields.iter().zip(object.fields).skip(3) {
+    for (field, value) in names.iter().zip(fields).skip(3) {
         write_number(field, value, body)?;
     }
     Ok(())

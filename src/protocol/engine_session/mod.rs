@@ -209,7 +209,7 @@ impl EngineSession {
     /// Takes a long message whose check has found nothing wrong ([`Ask::Checked`]).
     pub fn take_checked(
         &mut self,
-        text: &str,
+        text: String,
         heeded: bool,
         outbox: &mut Outbox,
         asks: &mut Vec<Ask>,

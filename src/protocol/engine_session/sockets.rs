@@ -265,14 +265,28 @@ impl Sockets {
     /// Takes a long message whose check has found nothing wrong.
     pub(super) fn take_checked(
         &mut self,
-        text: &str,
+        mut text: String,
         heeded: bool,
         outbox: &mut Outbox,
         asks: &mut Vec<Ask>,
     ) -> Result<(), Close> {
         self.is_checking = false;
-        let packet = Packet::parse_head(text, usize::MAX).map_err(|bad| Close::BadFrame(bad.0))?;
-        self.take_text(&packet, heeded, outbox, asks)
+        let packet = Packet::parse_head(&text, usize::MAX).map_err(|bad| Close::BadFrame(bad.0))?;
+        if packet.kind != Kind::Event || !heeded {
+            return self.take_text(&packet, heeded, outbox, asks);
+        }
+        let Some((name, arguments)) = packet.data.and_then(socket_io::event_of) else {
+            return Err(Close::BadFrame("an event has a name"));
+        };
+        let (namespace, name, ack) = (packet.namespace.into(), name.into_owned(), packet.ack);
+        // It is long: what stands around its arguments is taken off, and they are not copied.
+        let list = arguments.list();
+        let start = if list.is_empty() { 0 } else { list.as_ptr().addr() - text.as_ptr().addr() };
+        let end = start + list.len();
+        text.truncate(end);
+        text.drain(..start);
+        asks.push(Ask::Socket(SocketAsk::Event { namespace, name, arguments: text, ack }));
+        Ok(())
     }
 
     fn take_text(

@@ -88,7 +88,7 @@ pub(super) fn inline_attachments(json: &str, attachments: &[Vec<u8>]) -> Result<
     if placed.contains(&false) {
         return Err(BadPacket("each attachment has a place"));
     }
-    Ok(out)
+    Ok(if attachments.is_empty() { json.to_owned() } else { out })
 }
 
 /// `json`, which is valid, with placeholders for what [`inline_attachments`] put there, and the attachments themselves.
@@ -98,8 +98,7 @@ pub(super) fn extract_attachments(json: &str) -> (Cow<'_, str>, Vec<Vec<u8>>) {
     if memchr::memmem::find(json.as_bytes(), b"\"$binary\"").is_none() {
         return (Cow::Borrowed(json), attachments);
     }
-    let mut out = String::with_capacity(json.len());
-    let mut count = 0;
+    let (mut out, mut count) = (String::new(), 0);
     let find = |object: &str| {
         let found = if count < ATTACHMENTS_MAX { small_object::inline_binary(object) } else { None };
         count += usize::from(found.is_some());
@@ -111,10 +110,10 @@ pub(super) fn extract_attachments(json: &str) -> (Cow<'_, str>, Vec<Vec<u8>>) {
         Ok(())
     });
     debug_assert_eq!(replaced, Ok(()), "nothing here is refused");
-    (Cow::Owned(out), attachments)
+    (if attachments.is_empty() { Cow::Borrowed(json) } else { Cow::Owned(out) }, attachments)
 }
 
-/// Copies `json` to `out`, and what `write` makes of each object that `find` has found. `find` is given the text from each
+/// Copies `json` to `out`, and what `write` makes of each object that `find` has found; nothing, if it finds none. `find` is given the text from each
 /// `{` on that stands in no string, and looks no further than to the next one: so the whole costs a multiple of the text.
 fn replace_objects<T>(
     json: &str,
@@ -140,6 +139,9 @@ fn replace_objects<T>(
             }
         }
     }
-    out.push_str(&json[copied..]);
+    // Where nothing is found nothing is copied.
+    if 0 < copied {
+        out.push_str(&json[copied..]);
+    }
     Ok(())
 }
