@@ -151,17 +151,21 @@ impl SourceStatus {
             let reason = format!("{}: not all configured subscriptions are confirmed", self.name);
             return (settled_since, Err(reason));
         }
-        let fresh_until = Moment(self.last_proof.load(Ordering::Relaxed))
-            + Duration::from_nanos(self.proof_age_max.load(Ordering::Relaxed));
-        if fresh_until < now {
-            let age = now.since(Moment(self.last_proof.load(Ordering::Relaxed)));
-            let reason = format!("{}: no proof of delivery for {:.1} s", self.name, age.as_secs_f64());
-            return (fresh_until, Err(reason));
-        }
-        let answer_due = self.writer.last_answer() + Duration::from_nanos(self.proof_age_max.load(Ordering::Relaxed));
-        if answer_due < now {
-            let age = now.since(self.writer.last_answer());
-            return (answer_due, Err(format!("{} writer: no answer for {:.1} s", self.name, age.as_secs_f64())));
+        let proof_age_max = Duration::from_nanos(self.proof_age_max.load(Ordering::Relaxed));
+        let last_proof = Moment(self.last_proof.load(Ordering::Relaxed));
+        let last_answer = self.writer.last_answer();
+        // There is no grace before the first: what cannot work, such as a wrong secret, does not pass for ready until then.
+        for (last, is_first, what) in
+            [(last_proof, true, "no proof of delivery"), (last_answer, false, "no answer to the writer")]
+        {
+            if last == Moment::default() {
+                let since = if is_first { self.reader.since() } else { self.writer.since() };
+                return (since, Err(format!("{}: {what} yet", self.name)));
+            }
+            if last + proof_age_max < now {
+                let age = now.since(last).as_secs_f64();
+                return (last + proof_age_max, Err(format!("{}: {what} for {age:.1} s", self.name)));
+            }
         }
         let since = self.reader.since().max(self.writer.since()).max(settled_since);
         (since.max(Moment(self.stale_until.load(Ordering::Relaxed))), Ok(()))
@@ -404,5 +408,37 @@ impl SourceHealth for SourceStatus {
 
     fn losses_total(&self) -> u64 {
         self.losses.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A hub that has just started has no grace: until a proof came through it is not ready.
+    #[test]
+    fn nothing_is_ready_before_its_first_proof() {
+        let status = SourceStatus::new("redis");
+        let second = Duration::from_secs(1);
+        status.set_proof_age_max(10 * second);
+        let at = |seconds| Moment(0) + seconds * second;
+        let check = |now: Moment, expected: Option<&str>| match (status.ready(now), expected) {
+            (Ok(()), None) => {}
+            (Err(reason), Some(part)) if reason.contains(part) => {}
+            (found, expected) => panic!("{now:?}: {found:?}, not {expected:?}"),
+        };
+        check(at(1), Some("not connected"));
+        status.reader().on_connected(at(1));
+        status.writer().on_connected(at(1));
+        status.set_subscriptions(Tally { wanted: 1, confirmed: 1, denied: 0, settled: true }, at(1));
+        check(at(1), Some("no proof of delivery yet"));
+        status.on_proof(Duration::from_millis(1), at(2));
+        check(at(2), Some("no answer to the writer yet"));
+        status.writer().on_answer(at(2));
+        check(at(2), None);
+        check(at(12), None);
+        check(at(13), Some("no proof of delivery for 11.0 s"));
+        status.on_proof(Duration::from_millis(1), at(13));
+        check(at(13), Some("no answer to the writer for 11.0 s"));
     }
 }
