@@ -58,6 +58,8 @@ pub fn run(config: Config, reload: impl Fn() -> Result<Config, String>) -> Resul
     while signals.wait(SWEEP_INTERVAL)?.is_none() {
         if std::mem::take(&mut signals.reload) {
             take_over(reload(), &config, &server.hub, clock.now());
+            // Reactors count the streams that are open by the rules of now.
+            server.ring();
         }
         server.sweep(clock.now());
         server.hub.wall.set(clock.now(), os::realtime_now());
@@ -328,6 +330,11 @@ impl Server {
 
     fn enter(&self, phase: Phase) {
         self.hub.enter(phase);
+        self.ring();
+    }
+
+    /// Wakes all reactors.
+    fn ring(&self) {
         for doorbell in &self.doorbells {
             doorbell.ring();
         }

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -144,60 +144,120 @@ impl Account {
         [&self.bytes, &self.topics, &self.connections].iter().all(|bounded| bounded.held() == 0)
     }
 
+    fn of(&self, kind: Held) -> &Bounded {
+        match kind {
+            Held::Bytes => &self.bytes,
+            Held::Topics => &self.topics,
+            Held::Connections => &self.connections,
+        }
+    }
+
     fn refuse(&self, limit: Limit) -> QuotaRefused {
         QuotaRefused { rule: self.rule, limit, retry_after_s: HELD_RETRY_S }
     }
 }
 
-/// For whom something is held: its accounts under all rules that concern it.
-#[derive(Clone, Debug, Default)]
-pub struct Owner(Box<[Arc<Account>]>);
+/// For whom something is held: its accounts under all rules that concern it. Other rules may do so later
+/// ([`Owner::set_accounts`]), so it also knows what it holds itself.
+#[derive(Debug, Default)]
+pub struct Owner {
+    /// Locked for writing only while the rules change.
+    accounts: RwLock<Box<[Arc<Account>]>>,
+    held: [AtomicUsize; 3],
+}
 
 impl Owner {
     /// With these accounts.
     pub fn new(accounts: impl IntoIterator<Item = Arc<Account>>) -> Self {
-        Self(accounts.into_iter().collect())
+        Self { accounts: RwLock::new(accounts.into_iter().collect()), held: Default::default() }
     }
 
-    /// Its accounts.
-    pub fn accounts(&self) -> &[Arc<Account>] {
-        &self.0
+    /// From now on what it holds is counted by these accounts, and no more by those of before. Accounts of both keep it.
+    pub fn set_accounts(&self, accounts: impl IntoIterator<Item = Arc<Account>>) {
+        let mut current = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
+        let next: Box<[Arc<Account>]> = accounts.into_iter().collect();
+        for (kind, held) in HELD.into_iter().zip(&self.held) {
+            let held = held.load(Ordering::Relaxed);
+            next.iter().for_each(|account| account.of(kind).add(held));
+            current.iter().for_each(|account| account.of(kind).subtract(held));
+        }
+        *current = next;
+    }
+
+    /// Whether nothing is held for it.
+    pub fn is_empty(&self) -> bool {
+        self.held.iter().all(|held| held.load(Ordering::Relaxed) == 0)
+    }
+
+    fn accounts(&self) -> RwLockReadGuard<'_, Box<[Arc<Account>]>> {
+        self.accounts.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes `bytes` of each account, or of none, and says whose rule forbids it.
     pub fn try_take_bytes(&self, bytes: usize) -> Result<(), QuotaRefused> {
-        self.try_take(bytes, Limit::BytesHeld, |account| &account.bytes)
+        self.try_take(bytes, Held::Bytes)
     }
 
     /// Takes `bytes` in any case.
     pub fn take_bytes(&self, bytes: usize) {
-        self.0.iter().for_each(|account| account.bytes.add(bytes));
+        self.take(bytes, Held::Bytes);
     }
 
     /// Gives `bytes` back.
     pub fn return_bytes(&self, bytes: usize) {
-        self.0.iter().for_each(|account| account.bytes.subtract(bytes));
+        self.give_back(bytes, Held::Bytes);
     }
 
     /// How far its tightest account is used up.
     pub fn pressure(&self) -> Pressure {
         let of_account = |account: &Arc<Account>| Pressure { used: account.bytes.held(), limit: account.bytes.most() };
-        self.0.iter().map(of_account).reduce(Pressure::or_tighter).unwrap_or_default()
+        self.accounts().iter().map(of_account).reduce(Pressure::or_tighter).unwrap_or_default()
     }
 
-    fn try_take(&self, count: usize, limit: Limit, of: BoundedOf) -> Result<(), QuotaRefused> {
-        for (index, account) in self.0.iter().enumerate() {
-            if !of(account).add_and_check(count) {
-                self.0[..=index].iter().for_each(|taken| of(taken).subtract(count));
-                return Err(account.refuse(limit));
+    fn try_take(&self, count: usize, kind: Held) -> Result<(), QuotaRefused> {
+        let accounts = self.accounts();
+        for (index, account) in accounts.iter().enumerate() {
+            if !account.of(kind).add_and_check(count) {
+                accounts[..=index].iter().for_each(|taken| taken.of(kind).subtract(count));
+                return Err(account.refuse(kind.limit()));
             }
         }
+        self.held[kind as usize].fetch_add(count, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn take(&self, count: usize, kind: Held) {
+        let accounts = self.accounts();
+        accounts.iter().for_each(|account| account.of(kind).add(count));
+        self.held[kind as usize].fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn give_back(&self, count: usize, kind: Held) {
+        let accounts = self.accounts();
+        accounts.iter().for_each(|account| account.of(kind).subtract(count));
+        self.held[kind as usize].fetch_sub(count, Ordering::Relaxed);
     }
 }
 
-/// Which count of an account.
-type BoundedOf = fn(&Account) -> &Bounded;
+/// What is held, as opposed to used up.
+#[derive(Clone, Copy, Debug)]
+enum Held {
+    Bytes,
+    Topics,
+    Connections,
+}
+
+const HELD: [Held; 3] = [Held::Bytes, Held::Topics, Held::Connections];
+
+impl Held {
+    fn limit(self) -> Limit {
+        match self {
+            Self::Bytes => Limit::BytesHeld,
+            Self::Topics => Limit::TopicsHeld,
+            Self::Connections => Limit::Connections,
+        }
+    }
+}
 
 /// For whom each of many events is held, in order. What is held for the same in a row takes one entry.
 #[derive(Clone, Debug)]
@@ -227,36 +287,54 @@ impl FromIterator<(Arc<Owner>, usize)> for Owners {
 #[derive(Debug)]
 pub struct Hold {
     owner: Arc<Owner>,
-    limit: Limit,
-    of: BoundedOf,
+    kind: Held,
 }
 
 impl Hold {
     /// One more topic.
     pub fn topic(owner: &Arc<Owner>) -> Result<Self, QuotaRefused> {
-        Self::take(owner, Limit::TopicsHeld, |account| &account.topics)
+        Self::try_take(owner, Held::Topics)
     }
 
     /// One more open stream.
     pub fn connection(owner: &Arc<Owner>) -> Result<Self, QuotaRefused> {
-        Self::take(owner, Limit::Connections, |account| &account.connections)
+        Self::try_take(owner, Held::Connections)
     }
 
-    fn take(owner: &Arc<Owner>, limit: Limit, of: BoundedOf) -> Result<Self, QuotaRefused> {
-        owner.try_take(1, limit, of)?;
-        Ok(Self { owner: Arc::clone(owner), limit, of })
+    /// A stream that is open already, whether or not the owner may have so many.
+    pub fn open_connection(owner: &Arc<Owner>) -> Self {
+        owner.take(1, Held::Connections);
+        Self { owner: Arc::clone(owner), kind: Held::Connections }
+    }
+
+    fn try_take(owner: &Arc<Owner>, kind: Held) -> Result<Self, QuotaRefused> {
+        owner.try_take(1, kind)?;
+        Ok(Self { owner: Arc::clone(owner), kind })
     }
 
     /// The same is held by `owner` from now on, if that may hold it; else by whom it was. An account of both counts it once, also
     /// meanwhile.
     pub fn pass_to(&mut self, owner: &Arc<Owner>) -> Result<(), QuotaRefused> {
-        let accounts_beside = |of: &Owner, other: &Owner| {
-            let is_other = |account: &&Arc<Account>| !other.0.iter().any(|known| Arc::ptr_eq(known, account));
-            Owner::new(of.0.iter().filter(is_other).cloned())
-        };
-        accounts_beside(owner, &self.owner).try_take(1, self.limit, self.of)?;
-        let left = accounts_beside(&self.owner, owner);
-        left.0.iter().for_each(|account| (self.of)(account).subtract(1));
+        if Arc::ptr_eq(owner, &self.owner) {
+            return Ok(());
+        }
+        let known = self.owner.accounts().clone();
+        let is_known = |account: &Arc<Account>| known.iter().any(|known| Arc::ptr_eq(known, account));
+        {
+            let accounts = owner.accounts();
+            let count = |account: &Account| account.of(self.kind).add_and_check(1);
+            for (index, account) in accounts.iter().enumerate() {
+                if !is_known(account) && !count(account) {
+                    let taken = accounts[..=index].iter().filter(|taken| !is_known(taken));
+                    taken.for_each(|taken| taken.of(self.kind).subtract(1));
+                    return Err(account.refuse(self.kind.limit()));
+                }
+            }
+            // An account of both would count it twice from here on, until the former owner has given it back.
+            accounts.iter().filter(|account| is_known(account)).for_each(|account| account.of(self.kind).add(1));
+            owner.held[self.kind as usize].fetch_add(1, Ordering::Relaxed);
+        }
+        self.owner.give_back(1, self.kind);
         self.owner = Arc::clone(owner);
         Ok(())
     }
@@ -264,7 +342,38 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.owner.0.iter().for_each(|account| (self.of)(account).subtract(1));
+        self.owner.give_back(1, self.kind);
+    }
+}
+
+/// Bytes that an owner holds while their number changes, given back when it is dropped.
+#[derive(Debug)]
+pub struct ByteHold {
+    owner: Arc<Owner>,
+    bytes: usize,
+}
+
+impl ByteHold {
+    /// None of `owner` yet.
+    pub fn new(owner: Arc<Owner>) -> Self {
+        Self { owner, bytes: 0 }
+    }
+
+    /// It is `bytes` from now on, if the owner's share has room for them; else it stays as it was. Fewer always pass.
+    pub fn try_resize(&mut self, bytes: usize) -> Result<(), QuotaRefused> {
+        if self.bytes <= bytes {
+            self.owner.try_take_bytes(bytes - self.bytes)?;
+        } else {
+            self.owner.return_bytes(self.bytes - bytes);
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for ByteHold {
+    fn drop(&mut self) {
+        self.owner.return_bytes(self.bytes);
     }
 }
 
@@ -294,6 +403,23 @@ mod tests {
         drop((topics, stream));
         owner.return_bytes(100);
         assert!(wide.is_empty() && narrow.is_empty());
+    }
+
+    #[test]
+    fn a_byte_hold_grows_while_there_is_room() {
+        let limits = HeldLimits { bytes: 100, topics: usize::MAX, connections: usize::MAX };
+        let account = Arc::new(Account::new("narrow", limits));
+        let owner = Arc::new(Owner::new([Arc::clone(&account)]));
+        let [mut first, mut second] = [ByteHold::new(Arc::clone(&owner)), ByteHold::new(owner)];
+        assert_eq!((first.try_resize(60), second.try_resize(40)), (Ok(()), Ok(())));
+        assert!(first.try_resize(61).is_err() && account.bytes() == 100);
+        assert_eq!((first.try_resize(10), second.try_resize(90)), (Ok(()), Ok(())));
+        drop(first);
+        assert_eq!(account.bytes(), 90);
+        account.set_limits(HeldLimits { bytes: 50, ..limits });
+        assert!(second.try_resize(91).is_err() && second.try_resize(80).is_ok());
+        drop(second);
+        assert!(account.is_empty());
     }
 
     #[test]

@@ -237,6 +237,9 @@ pub struct Reactor<N: Net> {
     phase: Phase,
     /// Connections that are yet to be told of the phase.
     to_drain: Vec<u32>,
+    /// Which rules of quotas streams were claimed by last, and the connections yet to be looked at since.
+    quota_generation: u64,
+    to_claim: Vec<u32>,
     /// When the last stream is to have ended, once the hub drains.
     drain_ends: Moment,
     // Used within one call each, kept to spare the allocation.
@@ -289,6 +292,8 @@ impl<N: Net> Reactor<N> {
             to_resync: Vec::new(),
             phase: Phase::Serving,
             to_drain: Vec::new(),
+            quota_generation: hub.quotas.generation(),
+            to_claim: Vec::new(),
             drain_ends: now,
             ready: Vec::new(),
             several: Vec::new(),
@@ -315,6 +320,7 @@ impl<N: Net> Reactor<N> {
         self.take_readiness();
         self.take_inbox();
         self.drain_some();
+        self.claim_some();
         self.run_timers();
         self.run_sessions();
         self.run_laps();
@@ -360,6 +366,7 @@ impl<N: Net> Reactor<N> {
             || self.works.has_ready()
             || self.checks.has_ready()
             || !self.to_drain.is_empty()
+            || !self.to_claim.is_empty()
             || !self.to_resync.is_empty()
             || self.sweep_from.is_some();
         if busy {

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::{Reactor, connection::REPLAYING, net::Net};
-use crate::{auth::Identity, close::Close, endpoint::STREAMS_USED_UP, share::QuotaRefused};
+use crate::{auth::Identity, close::Close, endpoint::STREAMS_USED_UP, protocol::Session, share::QuotaRefused};
+
+/// Connections looked at per turn after the rules of quotas were replaced.
+const CLAIMED_PER_TURN: usize = 256;
 
 impl<N: Net> Reactor<N> {
     /// Why a stream may not go on, if it may not: what its client has shown is valid no more, or it never showed anything.
@@ -43,6 +46,33 @@ impl<N: Net> Reactor<N> {
         let claimed = hub.quotas.reopen(asker, &mut hold, self.now);
         self.keep_hold(slot, hold);
         claimed
+    }
+
+    /// After the rules of quotas were replaced: counts some of the streams that are open and that nothing has bounded so far.
+    pub(super) fn claim_some(&mut self) {
+        let generation = self.hub.quotas.generation();
+        if self.quota_generation != generation {
+            (self.quota_generation, self.to_claim) = (generation, self.connections.used());
+        }
+        let first = self.to_claim.len().saturating_sub(CLAIMED_PER_TURN);
+        for slot in self.to_claim.split_off(first) {
+            if self.is_stream(slot) && !self.holds.contains_key(&slot) {
+                let hub = Arc::clone(&self.hub);
+                let identity = self.connections.peek(slot).and_then(|connection| connection.identity.clone());
+                let asker = self.context(&hub, slot, (false, None), identity.as_deref()).asker();
+                let hold = hub.quotas.claim(asker, self.now);
+                self.keep_hold(slot, hold);
+            }
+        }
+    }
+
+    /// Whether quotas count the connection at `slot`: not before a Socket.IO client has entered a namespace.
+    fn is_stream(&self, slot: u32) -> bool {
+        match self.connections.peek(slot).map(|connection| &connection.session) {
+            Some(Ok(Session::Sse(_) | Session::WebSocket(_))) => !self.engines.is_probe(slot),
+            Some(Ok(Session::Engine(engine))) => engine.sockets.as_ref().is_some_and(|it| !it.clients().is_empty()),
+            Some(Ok(Session::Preface(_) | Session::Http(_)) | Err(_)) | None => false,
+        }
     }
 
     /// Whether `identity` may listen to all that the connection listens to. Topics that it waits for are not looked through:

@@ -293,7 +293,22 @@ fn quotas_are_read_anew_while_the_hub_runs() {
     drop(second);
     let _second = wait_until("the second stream's place is free", open);
     assert!(open().is_none(), "there are two still");
+
+    // Whatever the rule is called, and also those that were opened while there was none: what is open is counted.
+    let named = |name: &str, rule: &str| with_services(1, rule).replace("\"ingest\"", &format!("\"{name}\""));
+    reload(&named("renamed", "connections = 2"));
+    wait_until("the rule has its new name", || {
+        let refused = ask(&hub, &key_of("first"), Method::Get, "/sse?topic=a.b", "");
+        assert_eq!(refused.status, 429, "{}", refused.text());
+        refused.text().contains("quota `renamed`").then_some(())
+    });
+    reload(&named("other", "publish_per_second = 1000"));
+    let _third = wait_until("nothing bounds the streams", open);
+    reload(&named("again", "connections = 3"));
+    wait_until("there are three", || open().is_none().then_some(()));
     drop(stream);
+    let _fourth = wait_until("one of three is free", open);
+    wait_until("there are three again", || open().is_none().then_some(()));
 }
 
 /// Telemetry that waits for a database which stands still is its sender's share, and no reason to refuse others.

@@ -6,8 +6,8 @@
 //! name their clients, connect for many: they are no tenants, and only rules that name their address concern them.
 
 //!
-//! The rules may change while the hub runs ([`Quotas::replace`]). What a tenant has used and holds under a rule goes with the
-//! rule's name: it stays where a rule of that name is still there, whatever that says now.
+//! The rules may change while the hub runs ([`Quotas::replace`]). What a tenant has used goes with a rule's name, or with what
+//! the rule is if only its name is another; what it holds is counted anew by the rules that concern it now.
 
 mod rules;
 mod table;
@@ -15,13 +15,16 @@ mod tenants;
 
 use core::net::IpAddr;
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 pub use rules::{QuotaRule, Who};
 use table::{Cost, KnownRules, RuleId, RuleSet, RuleTable, members};
-use tenants::Tenants;
+use tenants::{LiveOwner, Tenants};
 
 use super::Identity;
 use crate::{
@@ -103,13 +106,15 @@ pub struct Quotas {
     table: RwLock<Arc<RuleTable>>,
     tenants: Tenants,
     budget_bytes: usize,
+    generation: AtomicU64,
 }
 
 impl Quotas {
     /// With the rules of `config`, over a memory budget of `budget_bytes`.
     pub fn new(config: &QuotaConfig, budget_bytes: usize) -> Self {
         let table = RuleTable::new(config, budget_bytes, KnownRules::default(), 0);
-        Self { table: RwLock::new(Arc::new(table)), tenants: Tenants::new(config.tenants_max), budget_bytes }
+        let (table, tenants) = (RwLock::new(Arc::new(table)), Tenants::new(config.tenants_max));
+        Self { table, tenants, budget_bytes, generation: AtomicU64::new(0) }
     }
 
     /// Nobody is bounded by anything.
@@ -117,10 +122,13 @@ impl Quotas {
         Self::new(&QuotaConfig::unlimited(), usize::MAX)
     }
 
-    /// The rules are those of `config` from now on. Tenants keep what they hold and have used under each rule that is still
-    /// there, by its name: a bucket's content drains at the new rate, and whoever holds more than a new limit is refused more and
-    /// loses nothing. A rule that is new, or that bounds something that it did not bound before, begins with nothing: it does
-    /// not count what tenants hold already. The budget stays as it was.
+    /// The rules are those of `config` from now on. A rule is the same as before if it has the same name, or else if it concerns
+    /// the same clients and topics as one that is gone: what its tenants have used stays, and drains at the new rate. What tenants
+    /// hold is counted by all rules that concern it now; whoever holds more than a new limit is refused more and loses nothing.
+    ///
+    /// Two things begin with nothing: a rule with topics that no rule has had, since nobody knows in which topics what is held
+    /// was published; and what was taken while no rule bounded the like (open streams are counted again by the reactors, see
+    /// [`Quotas::generation`]). The budget stays as it was.
     pub fn replace(&self, config: &QuotaConfig, now: Moment) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let (known, generation) = (table.known.clone(), table.generation + 1);
@@ -128,7 +136,33 @@ impl Quotas {
         let before = std::mem::replace(&mut *table, Arc::clone(&next));
         // Tenants are looked up under locks of their own, and these may wait for the table.
         drop(table);
+        self.generation.store(generation, Ordering::Release);
         self.tenants.take_over(&before, &next, config.tenants_max, now);
+        self.tenants.live_owners().iter().for_each(|live| self.recount(live, now));
+    }
+
+    /// How often the rules were replaced. Who has streams open that nothing bounded claims them again when it changes
+    /// ([`Quotas::claim`]).
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// A stream of `asker` is open already: counts it, also if that is more than `asker` may have. `None`: nothing bounds how
+    /// many it may have.
+    pub fn claim(&self, asker: Asker<'_>, now: Moment) -> Option<Hold> {
+        let (table, tenants) = (self.table(), TenantIds::of(asker));
+        let set = table.candidates(asker, &tenants) & table.bounding(Limit::Connections);
+        (set != 0).then(|| Hold::open_connection(&self.owner(&table, asker, set, now)))
+    }
+
+    /// What an owner holds is counted by the rules in force.
+    fn recount(&self, live: &LiveOwner, now: Moment) {
+        let Some(owner) = live.owner.upgrade() else { return };
+        let table = self.table();
+        let asker = Asker { identity: live.identity.as_deref(), address: live.address };
+        let tenants = TenantIds::of(asker);
+        let set = table.concerning_lists(table.candidates(asker, &tenants), &live.topic_lists);
+        owner.set_accounts(self.accounts(&table, &tenants, set, now));
     }
 
     /// Adds one more publication of `asker` to those that are asked for.
@@ -181,7 +215,7 @@ impl Quotas {
         if candidates & table.holding() == 0 {
             return Ok(None);
         }
-        let owner_of = |(set, end): &(RuleSet, usize)| (self.owner(table, &tenants, *set, now), *end);
+        let owner_of = |(set, end): &(RuleSet, usize)| (self.owner(table, asker, *set, now), *end);
         Ok(Some(tally.sets.iter().map(owner_of).collect()))
     }
 
@@ -189,7 +223,15 @@ impl Quotas {
     pub fn topic_owner(&self, asker: Asker<'_>, topic: &Topic, now: Moment) -> Option<Arc<Owner>> {
         let (table, tenants) = (self.table(), TenantIds::of(asker));
         let set = table.concerning(table.candidates(asker, &tenants), topic);
-        (set & table.holding() != 0).then(|| self.owner(&table, &tenants, set, now))
+        (set & table.holding() != 0).then(|| self.owner(&table, asker, set, now))
+    }
+
+    /// For whom bytes are held that `asker` has sent and that belong to no topic yet, such as half a request; `None`: nobody's
+    /// share is bounded. Rules that name topics have no say.
+    pub fn sender(&self, asker: Asker<'_>, now: Moment) -> Option<Arc<Owner>> {
+        let (table, tenants) = (self.table(), TenantIds::of(asker));
+        let set = table.of_all_topics(table.candidates(asker, &tenants));
+        (set & table.bounding(Limit::BytesHeld) != 0).then(|| self.owner(&table, asker, set, now))
     }
 
     /// One more open stream of `asker`; `None`: nothing bounds how many it may have. It is given back when it is dropped.
@@ -208,7 +250,7 @@ impl Quotas {
             *hold = None;
             return Ok(());
         }
-        let owner = self.owner(&table, &tenants, set, now);
+        let owner = self.owner(&table, asker, set, now);
         let held = match hold {
             Some(hold) => hold.pass_to(&owner),
             None => Hold::connection(&owner).map(|taken| *hold = Some(taken)),
@@ -240,12 +282,27 @@ impl Quotas {
     }
 
     /// For whom something is held that the rules `set` of `table` concern. Events of one tenant share one.
-    fn owner(&self, table: &RuleTable, tenants: &TenantIds, set: RuleSet, now: Moment) -> Arc<Owner> {
+    fn owner(&self, table: &RuleTable, asker: Asker<'_>, set: RuleSet, now: Moment) -> Arc<Owner> {
+        let tenants = TenantIds::of(asker);
         let keeper = tenants.primary.as_ref().or(tenants.address.as_ref());
         let key = (table.generation, set, tenants.address.clone().filter(|_| table.has_addresses(set)));
         if let Some(owner) = keeper.and_then(|keeper| self.tenants.kept_owner(keeper, &key)) {
             return owner;
         }
+        let owner = Arc::new(Owner::new(self.accounts(table, &tenants, set, now)));
+        if let Some(keeper) = keeper {
+            let live = LiveOwner::new(&owner, asker, table.topic_lists(set));
+            self.tenants.keep_owner(keeper, key, &owner, live.clone(), now);
+            // The rules may have been replaced meanwhile, before the owner could be found there.
+            if self.generation() != table.generation {
+                self.recount(&live, now);
+            }
+        }
+        owner
+    }
+
+    /// The accounts of those of the rules `set` of `table` that have a say in what is held.
+    fn accounts(&self, table: &RuleTable, tenants: &TenantIds, set: RuleSet, now: Moment) -> Vec<Arc<Account>> {
         let has_say = |rule: usize| {
             let limits = [Limit::BytesHeld, Limit::TopicsHeld, Limit::Connections];
             limits.into_iter().any(|limit| table.decides(rule, set, limit))
@@ -257,11 +314,7 @@ impl Quotas {
             let make = || Account::new(rule.name, held_limits(&self.table(), rule.id));
             tenant.as_ref().map(|tenant| self.tenants.account(tenant, rule.id, now, make))
         };
-        let owner = Arc::new(Owner::new(members(set).filter(|rule| has_say(*rule)).filter_map(account)));
-        if let Some(keeper) = keeper {
-            self.tenants.keep_owner(keeper, key, &owner, now);
-        }
-        owner
+        members(set).filter(|rule| has_say(*rule)).filter_map(account).collect()
     }
 }
 

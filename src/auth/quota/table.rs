@@ -9,7 +9,11 @@ use std::{
 };
 
 use super::{Asker, QuotaConfig, QuotaRule, TenantIds, Who};
-use crate::{bucket, share::Limit, topic::Topic};
+use crate::{
+    bucket,
+    share::Limit,
+    topic::{Pattern, Topic},
+};
 
 /// The name of the default, in refusals and metrics.
 const DEFAULT_RULE: &str = "default";
@@ -142,6 +146,38 @@ impl RuleTable {
     pub(super) fn concerning(&self, candidates: RuleSet, topic: &Topic) -> RuleSet {
         let concerned = members(candidates).filter(|rule| self.rules[*rule].rule.concerns_topic(topic));
         concerned.fold(0, |set, rule| set | 1 << rule)
+    }
+
+    /// Those of `candidates` that concern all topics.
+    pub(super) fn of_all_topics(&self, candidates: RuleSet) -> RuleSet {
+        let concerned = members(candidates).filter(|rule| self.rules[*rule].rule.topics.is_empty());
+        concerned.fold(0, |set, rule| set | 1 << rule)
+    }
+
+    /// The same, of which all that is known is that it concerns topics of each of `lists`.
+    pub(super) fn concerning_lists(&self, candidates: RuleSet, lists: &[Box<[Pattern]>]) -> RuleSet {
+        let is_known = |topics: &[Pattern]| topics.is_empty() || lists.iter().any(|list| **list == *topics);
+        let concerned = members(candidates).filter(|rule| is_known(&self.rules[*rule].rule.topics));
+        concerned.fold(0, |set, rule| set | 1 << rule)
+    }
+
+    /// The topics that the rules `set` name, a list for each rule that names some.
+    pub(super) fn topic_lists(&self, set: RuleSet) -> Box<[Box<[Pattern]>]> {
+        let lists =
+            members(set).map(|rule| self.rules[rule].rule.topics.as_slice()).filter(|topics| !topics.is_empty());
+        lists.map(Box::from).collect()
+    }
+
+    /// Rules of this table that are gone in `next`, with the one there that is the same but for its name.
+    pub(super) fn renamed(&self, next: &Self) -> Vec<(RuleId, RuleId)> {
+        let mut gone: Vec<&Rule> = self.rules.iter().filter(|rule| next.find(rule.id).is_none()).collect();
+        let fresh = next.rules.iter().filter(|rule| self.find(rule.id).is_none());
+        let former = |fresh: &Rule| {
+            let is_it = |gone: &&Rule| gone.rule.who == fresh.rule.who && gone.rule.topics == fresh.rule.topics;
+            let index = gone.iter().position(is_it)?;
+            Some((gone.remove(index).id, fresh.id))
+        };
+        fresh.filter_map(former).collect()
     }
 
     pub(super) fn is_of_addresses(&self, rule: usize) -> bool {

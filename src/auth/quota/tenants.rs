@@ -1,23 +1,25 @@
 //! What tenants have used: a table that never grows beyond its bound, whatever comes.
 
+use core::net::IpAddr;
 use std::{
     collections::HashMap,
     hash::BuildHasher,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use super::{
-    TenantId, held_limits,
+    Asker, Identity, TenantId, held_limits,
     table::{Cost, RuleId, RuleSet, RuleTable},
 };
 use crate::{
     bucket::Bucket,
     clock::Moment,
     share::{Account, Limit, Owner},
+    topic::Pattern,
 };
 
 /// Parts of the table, so that publishers seldom meet.
@@ -53,6 +55,39 @@ struct Tenant {
     /// One for each rule that has had a say.
     meters: Vec<Meter>,
     owners: Vec<(OwnerKey, Arc<Owner>)>,
+    /// All owners for whom something is held, and some for whom nothing is any more.
+    live: Vec<LiveOwner>,
+    /// How many of them to look through before the next is added.
+    live_max: usize,
+}
+
+/// An owner, and what decides which rules concern it.
+#[derive(Clone, Debug)]
+pub(super) struct LiveOwner {
+    pub(super) owner: Weak<Owner>,
+    /// Who it says it is: what rules ask of that.
+    pub(super) identity: Option<Arc<Identity>>,
+    /// Its address when it was seen first.
+    pub(super) address: Option<IpAddr>,
+    /// What it holds belongs to topics of each of these lists.
+    pub(super) topic_lists: Box<[Box<[Pattern]>]>,
+}
+
+impl LiveOwner {
+    pub(super) fn new(owner: &Arc<Owner>, asker: Asker<'_>, topic_lists: Box<[Box<[Pattern]>]>) -> Self {
+        let known = |identity: &Identity| {
+            let Identity { subject, role, is_guest, is_api_key, .. } = identity;
+            let (subject, role) = (subject.clone(), role.clone());
+            Arc::new(Identity { subject, role, is_guest: *is_guest, is_api_key: *is_api_key, ..Identity::default() })
+        };
+        let (owner, identity) = (Arc::downgrade(owner), asker.identity.map(known));
+        Self { owner, identity, address: asker.address, topic_lists }
+    }
+
+    /// Whether something is held for it.
+    fn is_needed(&self) -> bool {
+        self.owner.upgrade().is_some_and(|owner| !owner.is_empty())
+    }
 }
 
 /// The rules, with the generation of their table, and the other tenant that has a part in it.
@@ -77,16 +112,27 @@ impl Tenants {
     /// each tenant; the others of its shard wait for that.
     pub(super) fn take_over(&self, before: &RuleTable, next: &RuleTable, most: usize, now: Moment) {
         self.most_per_shard.store(per_shard(most), Ordering::Relaxed);
+        let renamed = before.renamed(next);
         for shard in &self.shards {
             for tenant in &mut lock(shard).tenants {
                 tenant.owners.clear();
+                tenant.meters.retain(|meter| renamed.iter().all(|(_, fresh)| meter.rule != *fresh));
                 tenant.meters.retain_mut(|meter| {
-                    meter.take_over(before, next, now);
+                    let fresh = renamed.iter().find(|(gone, _)| *gone == meter.rule).map(|(_, fresh)| *fresh);
+                    meter.take_over(before, next, fresh, now);
                     let is_held = meter.account.as_ref().is_some_and(|account| !account.is_empty());
                     is_held || next.find(meter.rule).is_some()
                 });
             }
         }
+    }
+
+    /// All owners for whom something is held, and perhaps others.
+    pub(super) fn live_owners(&self) -> Vec<LiveOwner> {
+        let of_shard = |shard: &Mutex<Shard>| -> Vec<LiveOwner> {
+            lock(shard).tenants.iter().flat_map(|tenant| tenant.live.iter().cloned()).collect()
+        };
+        self.shards.iter().flat_map(of_shard).collect()
     }
 
     /// How many are remembered.
@@ -146,9 +192,11 @@ impl Tenants {
     }
 
     /// Keeps `owner` with `id`.
-    pub(super) fn keep_owner(&self, id: &TenantId, key: OwnerKey, owner: &Arc<Owner>, now: Moment) {
+    pub(super) fn keep_owner(&self, id: &TenantId, key: OwnerKey, owner: &Arc<Owner>, live: LiveOwner, now: Moment) {
         let mut shard = self.shard(id);
-        let owners = &mut shard.tenant(id, self.most_per_shard(), now).owners;
+        let tenant = shard.tenant(id, self.most_per_shard(), now);
+        tenant.add_live(live);
+        let owners = &mut tenant.owners;
         if owners.len() == OWNERS_MAX {
             owners.remove(0);
         }
@@ -193,7 +241,8 @@ impl Shard {
 
     fn add(&mut self, id: TenantId) -> usize {
         self.places.insert(id.clone(), self.tenants.len());
-        self.tenants.push(Tenant { id, meters: Vec::new(), owners: Vec::new() });
+        let (meters, owners, live) = Default::default();
+        self.tenants.push(Tenant { id, meters, owners, live, live_max: OWNERS_MAX });
         self.tenants.len() - 1
     }
 
@@ -229,21 +278,37 @@ impl Tenant {
         &mut self.meters[place]
     }
 
+    /// Forgets those for whom nothing is held whenever as many again have come: so each costs a look or two.
+    fn add_live(&mut self, live: LiveOwner) {
+        if self.live_max <= self.live.len() {
+            // One that is kept may come to hold something.
+            self.live.retain(|live| live.owner.strong_count() != 0);
+            self.live_max = OWNERS_MAX.max(2 * self.live.len());
+        }
+        self.live.push(live);
+    }
+
     /// Whether it would be the same if it began anew.
     fn is_idle(&self, now: Moment) -> bool {
-        self.meters.iter().all(|meter| {
-            let holds_nothing = meter.account.as_ref().is_none_or(|account| account.is_empty());
-            holds_nothing && meter.publishes.level(now).is_zero() && meter.bytes.level(now).is_zero()
-        })
+        !self.live.iter().any(LiveOwner::is_needed)
+            && self.meters.iter().all(|meter| {
+                let holds_nothing = meter.account.as_ref().is_none_or(|account| account.is_empty());
+                holds_nothing && meter.publishes.level(now).is_zero() && meter.bytes.level(now).is_zero()
+            })
     }
 }
 
 impl Meter {
-    /// Goes on by the rules `next`: what is in its buckets drains at the new rate, and its account has the new limits.
-    fn take_over(&mut self, before: &RuleTable, next: &RuleTable, now: Moment) {
+    /// Goes on by the rules `next`: what is in its buckets drains at the new rate, and its account has the new limits. `fresh`:
+    /// its rule has another name there, and then its account is made anew.
+    fn take_over(&mut self, before: &RuleTable, next: &RuleTable, fresh: Option<RuleId>, now: Moment) {
+        let former = self.rule;
+        if let Some(fresh) = fresh {
+            (self.rule, self.account) = (fresh, None);
+        }
         let parts = [(Limit::PublishPerSecond, &mut self.publishes), (Limit::BytesPerSecond, &mut self.bytes)];
         for (limit, bucket) in parts {
-            match (before.limit_of(self.rule, limit), next.limit_of(self.rule, limit)) {
+            match (before.limit_of(former, limit), next.limit_of(self.rule, limit)) {
                 (Some(former), Some(most)) => bucket.change_rate(former as u64, most as u64, now),
                 _ => *bucket = Bucket::default(),
             }

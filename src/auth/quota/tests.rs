@@ -186,7 +186,11 @@ fn a_reload_keeps_what_tenants_have_used_and_hold() {
     check(vec![per_second("a", 10)], 10, vec![per_second("a", 100)], 189);
     check(vec![per_second("a", 100)], 100, vec![per_second("a", 10)], 0);
     check(vec![per_second("a", 10)], 10, vec![], 1000);
-    check(vec![per_second("a", 10)], 10, vec![per_second("b", 10)], 19);
+    // Another name, and the same rule.
+    check(vec![per_second("a", 10)], 10, vec![per_second("b", 10)], 9);
+    check(vec![per_second("a", 10)], 10, vec![per_second("b", 100)], 189);
+    check(vec![per_second("a", 10)], 10, vec![rule("b", "sub:alice", &[], &[(Limit::PublishPerSecond, 10)])], 19);
+    check(vec![per_second("a", 10)], 10, vec![per_second("b", 10), per_second("a", 10)], 9);
     check(vec![], 10, vec![per_second("a", 10)], 19);
     // Their order means nothing.
     let other = || rule("other", "sub:bob", &[], &[(Limit::PublishPerSecond, 1)]);
@@ -224,6 +228,66 @@ fn new_limits_hold_for_what_is_held_already() {
     assert!(open().is_ok());
     let refusals: Vec<_> = quotas.refusals().into_iter().filter(|(.., count)| 0 < *count).collect();
     assert_eq!(refusals, [("held", Limit::Connections, 3)], "counters never fall");
+}
+
+/// Whatever has become of the rules: what is held is counted by those that concern it, and given back to them.
+#[test]
+fn what_is_held_is_counted_by_the_rules_of_now() {
+    let limits = [(Limit::BytesHeld, 200), (Limit::TopicsHeld, 2), (Limit::Connections, 2)];
+    let held = |name, who, topics: &[&str]| rule(name, who, topics, &limits);
+    let config = |rules: Vec<QuotaRule>| QuotaConfig { rules, ..QuotaConfig::unlimited() };
+    let topic = Topic::parse("orders.eu").expect("a good name");
+    let check = |rules: &[Vec<QuotaRule>], is_counted: bool| {
+        let quotas = Quotas::new(&config(rules[0].clone()), 1000);
+        let owner = || ask("alice", |asker| quotas.topic_owner(asker, &topic, Moment(0))).expect("a share is bounded");
+        let open = || ask("alice", |asker| quotas.open(asker, Moment(0)));
+        let before = owner();
+        assert_eq!(before.try_take_bytes(150), Ok(()));
+        let topics = [Hold::topic(&before), Hold::topic(&before)].map(|hold| hold.expect("two are allowed"));
+        let streams = [open(), open()].map(|hold| hold.expect("two are allowed"));
+        rules[1..].iter().for_each(|rules| quotas.replace(&config(rules.clone()), Moment(0)));
+        let now = owner();
+        assert_eq!(now.try_take_bytes(51).is_err(), is_counted, "{rules:?}");
+        assert_eq!(Hold::topic(&now).is_err(), is_counted, "{rules:?}");
+        if !is_counted {
+            now.return_bytes(51);
+        }
+        before.return_bytes(150);
+        drop((topics, streams));
+        assert_eq!(now.try_take_bytes(200), Ok(()), "{rules:?}");
+        assert!(now.try_take_bytes(1).is_err(), "{rules:?}");
+        now.return_bytes(200);
+        assert!(open().is_ok_and(|hold| hold.is_some()));
+        assert!(before.is_empty() && now.is_empty());
+    };
+    let [first, renamed] = ["a", "b"].map(|name| vec![held(name, "*", &[])]);
+    check(&[first.clone(), first.clone()], true);
+    check(&[first.clone(), renamed.clone()], true);
+    check(&[first.clone(), vec![], renamed.clone()], true);
+    check(&[first.clone(), vec![held("b", "sub:alice", &[])]], true);
+    check(&[first.clone(), vec![held("b", "sub:alice", &[]), held("c", "*", &[])]], true);
+    check(&[vec![held("a", "*", &["orders.**"])], renamed.clone()], true);
+    check(&[vec![held("a", "*", &["orders.**"])], vec![held("b", "sub:alice", &["orders.**"])]], true);
+    // Whether it was published in these topics, nobody knows.
+    check(&[first, vec![held("b", "*", &["orders.**"])]], false);
+}
+
+/// Streams that nothing bounded when they were opened are counted when they are claimed, however many there are.
+#[test]
+fn streams_that_are_open_are_claimed() {
+    let quotas = Quotas::new(&QuotaConfig::unlimited(), 1000);
+    let open = || ask("alice", |asker| quotas.open(asker, Moment(0)));
+    let claim = || ask("alice", |asker| quotas.claim(asker, Moment(0)));
+    assert!(open().is_ok_and(|hold| hold.is_none()) && claim().is_none());
+    let generation = quotas.generation();
+    let rules = vec![rule("streams", "*", &[], &[(Limit::Connections, 2)])];
+    quotas.replace(&QuotaConfig { rules, ..QuotaConfig::unlimited() }, Moment(0));
+    assert_ne!(quotas.generation(), generation);
+    let [first, second, third] = [claim(), claim(), claim()];
+    assert!(open().is_err());
+    drop((first, second));
+    assert!(open().is_ok_and(|hold| hold.is_some()));
+    drop(third);
 }
 
 /// What many events are held for takes no more than what one is held for, if it is the same.
