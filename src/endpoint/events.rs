@@ -4,32 +4,32 @@
 mod body;
 mod envelope;
 mod fanout;
+mod listing;
 
 use std::{
-    collections::BTreeMap,
-    ops::Bound,
-    sync::{Arc, atomic::Ordering},
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
 };
 
 use bytes::Bytes;
-use serde_json::{Value, json};
 
 use body::Broadcast;
 use envelope::{Envelope, Fault};
 pub use fanout::Broadcasts;
 use fanout::{Asker, tail_of};
+use listing::StreamPage;
 
 use super::{
     Answer, Context, Later, OpenSse, access,
     overload::tells_place,
-    pages::{BAD_LIMIT, PageQuery, look_through},
+    pages::{BAD_LIMIT, PageQuery},
     publish::{Outgoing, publish_then},
     stream::place_cursor,
     work,
 };
 use crate::{
     auth::{Denied, Identity},
-    bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, ORDERS, Receipt},
+    bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, ORDERS, PublishFailed, Receipt},
     event::{Payload, Start},
     protocol::http::{Method, Request, Response, Version},
     topic::{BadTopic, Topic},
@@ -129,19 +129,17 @@ pub(super) fn broadcast(request: &Request, _: &str, context: &Context<'_>) -> An
 pub(super) fn list_streams(request: &Request, _: &str, context: &Context<'_>) -> Answer {
     let door = Door::new(request, context);
     let identity = match &door.identity {
-        Ok(identity) => identity.as_deref(),
+        Ok(identity) => identity.clone(),
         Err(denied) => return door.refuse(&Fault::from(*denied)).into(),
     };
     let Ok(asked) = PageQuery::read(request, context) else {
         return door.refuse(&Fault::new(400, "bad_limit", BAD_LIMIT, Some("limit"))).into();
     };
+    if context.hub.bus.budget().is_spent() {
+        return door.refuse(&PublishFailed::NoRoom.into()).into();
+    }
     let is_paged = ["prefix", "after", "limit"].iter().any(|name| request.query(name).is_some());
-    let (listed, next) = door.page_of_streams(&asked, is_paged, &Context { identity, ..*context });
-    let is_shared = context.hub.bus.shared_outlet().is_some();
-    let listed = listed.into_iter().map(|(stream, figures)| (stream, figures.describe(is_shared)));
-    let data = Some(Value::Object(listed.collect()));
-    let next = (is_paged || next.is_some()).then(|| Value::from(next));
-    Response::json(200, &Envelope { success: true, data, next, ..Envelope::at(door.at_s) }).into()
+    work::begin(StreamPage::new(door.mount, identity, &asked, is_paged), context)
 }
 
 /// `POST …/stream/{stream}/start`: begins to make events up, or begins anew.
@@ -230,8 +228,7 @@ impl<'hub> Door<'hub> {
     fn new(request: &Request, context: &'hub Context<'hub>) -> Self {
         // Its rows are in the table of routes under these paths only.
         let mount = MOUNTS.iter().find(|mount| request.path.starts_with(mount.path)).unwrap_or(&MOUNTS[0]);
-        let at_s = i64::try_from(context.hub.wall.unix_ms(context.now) / 1000).unwrap_or(i64::MAX);
-        Self { mount, context, identity: access::identify(request, context), at_s }
+        Self { mount, context, identity: access::identify(request, context), at_s: unix_s(context) }
     }
 
     fn identity(&self) -> Result<Option<&Identity>, Fault> {
@@ -281,73 +278,25 @@ impl<'hub> Door<'hub> {
         })
     }
 
-    /// A page of the streams that the context's client may listen to: the default ones, those whose events are made up, and those
-    /// with clients here; and the name behind which the next page begins, if there may be more. If it `is_paged`, those of the
-    /// first two kinds are on the page where their names stand; else all of them are.
-    fn page_of_streams(
-        &self,
-        asked: &PageQuery<'_>,
-        is_paged: bool,
-        context: &Context<'_>,
-    ) -> (BTreeMap<String, Figures>, Option<String>) {
-        let Mount { prefix, .. } = self.mount;
-        let under = |name: &str| format!("{prefix}{name}");
-        let mut streams: BTreeMap<String, Figures> = BTreeMap::new();
-        let from = match asked.from() {
-            Bound::Excluded(after) => Bound::Excluded(under(&after)),
-            from => from.map(|first| under(&first)),
-        };
-        let next = look_through(&under(asked.prefix), from, asked.limit, context, |state| {
-            let clients = state.listeners.load(Ordering::Relaxed);
-            if let Some(stream) = state.topic.as_str().strip_prefix(prefix).filter(|_| 0 < clients) {
-                streams.entry(stream.to_owned()).or_default().clients = clients;
-            }
-        });
-        let mut next = next.and_then(|last| last.as_str().strip_prefix(prefix).map(str::to_owned));
-        let is_on_page = |stream: &str| {
-            let is_behind = asked.after.is_none_or(|after| after < stream);
-            !is_paged
-                || stream.starts_with(asked.prefix) && is_behind && next.as_deref().is_none_or(|next| stream <= next)
-        };
-        for (stream, generator) in self.lasting().into_iter().filter(|(stream, _)| is_on_page(stream)) {
-            let Ok(topic) = self.mount.topic(&stream) else { continue };
-            if access::may_subscribe(context.identity, &topic).is_ok() {
-                let figures = streams.entry(stream).or_insert_with(|| Figures {
-                    // Behind the page, where nothing was looked at.
-                    clients: context.hub.bus.listeners(&topic),
-                    ..Figures::default()
-                });
-                figures.generator = generator;
-            }
-        }
-        if is_paged && asked.limit < streams.len() {
-            let beyond = streams.keys().nth(asked.limit).cloned().unwrap_or_default();
-            streams.split_off(&beyond);
-            next = streams.keys().next_back().cloned();
-        }
-        (streams, next)
-    }
-
-    /// The default streams, and those whose events are made up with whether that is paused.
-    fn lasting(&self) -> BTreeMap<String, Option<bool>> {
-        let Mount { prefix, defaults, .. } = self.mount;
-        let mut streams: BTreeMap<String, Option<bool>> =
-            defaults.iter().map(|stream| ((*stream).to_owned(), None)).collect();
-        let generators = self.context.hub.generators.as_ref().map(|generators| generators.list());
-        for (topic, is_paused) in generators.unwrap_or_default() {
-            if let Some(stream) = topic.as_str().strip_prefix(prefix) {
-                streams.insert(stream.to_owned(), Some(is_paused));
-            }
-        }
-        streams
-    }
-
     fn refuse(&self, fault: &Fault) -> Response {
         fault.response(self.at_s)
     }
 }
 
 impl Mount {
+    /// The default streams, and those whose events are made up with whether that is paused, by name.
+    fn lasting_streams(&self, context: &Context<'_>) -> VecDeque<(String, Option<bool>)> {
+        let mut streams: BTreeMap<String, Option<bool>> =
+            self.defaults.iter().map(|stream| ((*stream).to_owned(), None)).collect();
+        let generators = context.hub.generators.as_ref().map(|generators| generators.list());
+        for (topic, is_paused) in generators.unwrap_or_default() {
+            if let Some(stream) = topic.as_str().strip_prefix(self.prefix) {
+                streams.insert(stream.to_owned(), Some(is_paused));
+            }
+        }
+        streams.into_iter().collect()
+    }
+
     fn topic(&self, stream: &str) -> Result<Topic, BadTopic> {
         if stream.is_empty() {
             return Err(BadTopic::Empty);
@@ -366,26 +315,9 @@ pub fn order_topics() -> Vec<Topic> {
     MOUNTS.iter().filter_map(|mount| mount.orders().ok()).collect()
 }
 
-/// What is known of a stream.
-#[derive(Debug, Default)]
-struct Figures {
-    /// Subscriptions at this hub, by whatever door.
-    clients: usize,
-    /// Whether what makes its events up is paused, if there is anything.
-    generator: Option<bool>,
-}
-
-impl Figures {
-    /// A stream takes events as long as there is one, so each is active. Where hubs share a broker, the clients of this hub are
-    /// not all there are, and the figures say so.
-    fn describe(&self, is_shared: bool) -> Value {
-        let generator = json!({ "running": self.generator.is_some(), "paused": self.generator == Some(true) });
-        let mut figures = json!({ "clients": self.clients, "active": true, "generator": generator });
-        if is_shared {
-            figures["clients_of"] = "this hub".into();
-        }
-        figures
-    }
+/// The second that answers name.
+fn unix_s(context: &Context<'_>) -> i64 {
+    i64::try_from(context.hub.wall.unix_ms(context.now) / 1000).unwrap_or(i64::MAX)
 }
 
 fn bad_stream(bad: BadTopic) -> Fault {

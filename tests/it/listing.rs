@@ -7,6 +7,7 @@ use crate::support::{
     guarded::{Guarded, PASSWORD, USER},
     http::HttpConnection,
     hub::Hub,
+    sse::SseClient,
 };
 
 /// The names and `next` of a page.
@@ -87,4 +88,39 @@ fn a_page_skips_what_its_reader_may_not_see() {
     let mut connection = HttpConnection::new(guarded.hub.connect());
     let answer = connection.request(Method::Get, "/topics", &[("Authorization", &credentials)], b"");
     assert_eq!(read(&answer.json()).0, ["wells.1", "wells.2"], "twenty of others cost one look");
+}
+
+/// The same for a page of streams: more of them than a step takes, and the figures of each.
+#[test]
+fn a_large_page_of_streams_is_whole() {
+    const STREAMS: usize = 300;
+    let hub = Hub::start_with(&[], &[("limits.topics_per_page_max", "250")]);
+    let names: Vec<String> = (0..STREAMS).map(|number| format!("s{number:03}")).collect();
+    let listeners: Vec<SseClient> = names
+        .chunks(100)
+        .map(|part| {
+            let topics: Vec<String> = part.iter().map(|name| format!("topic=streams.{name}")).collect();
+            SseClient::open(&hub, &format!("/sse?{}", topics.join("&")))
+        })
+        .collect();
+    let read = |query: &str| {
+        let answer = hub.get(&format!("/api/v1/events/streams{query}"));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let body = answer.json();
+        assert!(body["success"] == true && body["timestamp"].is_i64(), "{body}");
+        let data = body["data"].as_object().expect("an object").clone();
+        let ours = data.iter().filter(|(name, _)| names.contains(name));
+        ours.for_each(|(name, figures)| {
+            assert_eq!((&figures["clients"], &figures["active"]), (&json!(1), &json!(true)), "{name}")
+        });
+        (data.keys().cloned().collect::<Vec<_>>(), body.get("next").cloned())
+    };
+    let (all, next) = read("");
+    assert_eq!((all.len(), next), (254, Some(json!("s249"))), "the default streams are there, too");
+    let (page, next) = read("?prefix=s&after=s099&limit=130");
+    assert_eq!((page.as_slice(), next), (&names[100..230], Some(json!("s229"))));
+    let (page, next) = read("?prefix=s&after=s229");
+    assert_eq!(page[..70], names[230..]);
+    assert_eq!((page[70..].join(" "), next), ("system".to_owned(), Some(Value::Null)));
+    drop(listeners);
 }

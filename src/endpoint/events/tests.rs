@@ -1,4 +1,6 @@
-use super::*;
+use serde_json::json;
+
+use super::{listing::Figures, *};
 use crate::{
     bus::{PublishFailed, PublishRefused},
     protocol::EventData,
