@@ -21,6 +21,7 @@ use listing::StreamPage;
 
 use super::{
     Answer, Context, Later, OpenSse, access,
+    admission::Refusals,
     overload::tells_place,
     pages::{BAD_LIMIT, PageQuery},
     publish::{Outgoing, publish_then},
@@ -59,6 +60,12 @@ static MOUNTS: [Mount; 2] = [
         defaults: ["demo-default", "demo-system", "demo-user-activity", "demo-notifications"],
     },
 ];
+
+/// In which words this API refuses a request whose body has not come.
+pub(super) const REFUSALS: &Refusals = &Refusals {
+    denied: |_, denied, context| Fault::from(denied).response(unix_s(context)).into(),
+    failed: |_, failed, context| Fault::from(failed).response(unix_s(context)).into(),
+};
 
 /// In [`crate::metrics::ROUTE_LABELS`].
 const LABEL: &str = "events";

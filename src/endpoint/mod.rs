@@ -2,6 +2,7 @@
 //! returns an [`Answer`]; it never sees a socket.
 
 mod access;
+mod admission;
 mod auth;
 mod batch;
 mod command;
@@ -34,6 +35,7 @@ use std::{
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+pub use admission::{Sender, admit_body, refuse_body};
 pub use command::{Reply, answer_command, answer_long_command};
 pub use cors::Cors;
 pub use engine_io::{EngineAsk, EngineKind, EngineRefusal, open as open_engine};
@@ -50,6 +52,8 @@ pub use telemetry::Telemetry;
 pub use topics::complete_history;
 pub use wells::Esp;
 pub use work::{OpenWork, Step, Work};
+
+use admission::{NATIVE, Refusals, Senders};
 
 use crate::{
     auth::{Asker, Auth, ConnectionId, Identity, Quotas, TokenOrigin},
@@ -383,23 +387,37 @@ pub struct Route {
     admin: bool,
     /// Whether it lets in whoever comes, or sees to it itself; else the client has to have shown who it is.
     is_open: bool,
+    /// Who may send bodies to it.
+    senders: Senders,
     methods: &'static [(Method, Handler)],
 }
 
 /// The row of `pattern`, counted as `label`, one of [`crate::metrics::ROUTE_LABELS`]. Where clients have to say who they are,
 /// its handlers see only those that have.
 pub const fn row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
-    Route { pattern, label, admin: false, is_open: false, methods }
+    Route { pattern, label, admin: false, is_open: false, senders: Senders::Known(NATIVE), methods }
 }
 
 /// The same for a door that lets in whoever comes, or whose handlers ask in a way of their own.
 pub const fn open_row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
-    Route { pattern, label, admin: false, is_open: true, methods }
+    Route { pattern, label, admin: false, is_open: true, senders: Senders::Anybody, methods }
 }
 
 /// The same for whoever looks after the hub: no answer names a topic or a user, so that probes need no token.
 const fn admin_row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
-    Route { pattern, label, admin: true, is_open: true, methods }
+    Route { pattern, label, admin: true, is_open: true, senders: Senders::Anybody, methods }
+}
+
+impl Route {
+    /// The same, whose handlers ask for a token and refuse in words of their own, before and after the body.
+    const fn from_known(self, refusals: &'static Refusals) -> Self {
+        Self { senders: Senders::Known(refusals), ..self }
+    }
+
+    /// The same, whose bodies are for Engine.IO sessions.
+    const fn from_sessions(self) -> Self {
+        Self { senders: Senders::Session, ..self }
+    }
 }
 
 /// Every door of the hub. The first row that matches decides.
@@ -411,30 +429,41 @@ static ROUTES: &[Route] = &[
     row("/topics", "topics", &[(Method::Get, topics::list_topics)]),
     row("/topics/{topic}/history", "history", &[(Method::Get, topics::show_history)]),
     row("/topics/{topic}", "topics", &[(Method::Get, topics::show_topic)]),
-    open_row("/api/v1/events/broadcast", "events", &[(Method::Post, events::broadcast)]),
+    open_row("/api/v1/events/broadcast", "events", &[(Method::Post, events::broadcast)]).from_known(events::REFUSALS),
     open_row("/api/v1/events/streams", "events", &[(Method::Get, events::list_streams)]),
-    open_row("/api/v1/events/stream/{topic}/start", "events", &[(Method::Post, events::start_stream)]),
-    open_row("/api/v1/events/stream/{topic}/stop", "events", &[(Method::Post, events::stop_stream)]),
-    open_row("/api/v1/events/stream/{topic}/pause", "events", &[(Method::Post, events::pause_stream)]),
-    open_row("/api/v1/events/stream/{topic}/resume", "events", &[(Method::Post, events::resume_stream)]),
+    open_row("/api/v1/events/stream/{topic}/start", "events", &[(Method::Post, events::start_stream)])
+        .from_known(events::REFUSALS),
+    open_row("/api/v1/events/stream/{topic}/stop", "events", &[(Method::Post, events::stop_stream)])
+        .from_known(events::REFUSALS),
+    open_row("/api/v1/events/stream/{topic}/pause", "events", &[(Method::Post, events::pause_stream)])
+        .from_known(events::REFUSALS),
+    open_row("/api/v1/events/stream/{topic}/resume", "events", &[(Method::Post, events::resume_stream)])
+        .from_known(events::REFUSALS),
     open_row("/api/v1/events/stream/{topic}", "events", &[(Method::Get, events::open_stream)]),
-    open_row("/api/v1/broadcast-demo/broadcast", "events", &[(Method::Post, events::broadcast)]),
+    open_row("/api/v1/broadcast-demo/broadcast", "events", &[(Method::Post, events::broadcast)])
+        .from_known(events::REFUSALS),
     open_row("/api/v1/broadcast-demo/streams", "events", &[(Method::Get, events::list_streams)]),
-    open_row("/api/v1/broadcast-demo/stream/{topic}/start", "events", &[(Method::Post, events::start_stream)]),
-    open_row("/api/v1/broadcast-demo/stream/{topic}/stop", "events", &[(Method::Post, events::stop_stream)]),
-    open_row("/api/v1/broadcast-demo/stream/{topic}/pause", "events", &[(Method::Post, events::pause_stream)]),
-    open_row("/api/v1/broadcast-demo/stream/{topic}/resume", "events", &[(Method::Post, events::resume_stream)]),
+    open_row("/api/v1/broadcast-demo/stream/{topic}/start", "events", &[(Method::Post, events::start_stream)])
+        .from_known(events::REFUSALS),
+    open_row("/api/v1/broadcast-demo/stream/{topic}/stop", "events", &[(Method::Post, events::stop_stream)])
+        .from_known(events::REFUSALS),
+    open_row("/api/v1/broadcast-demo/stream/{topic}/pause", "events", &[(Method::Post, events::pause_stream)])
+        .from_known(events::REFUSALS),
+    open_row("/api/v1/broadcast-demo/stream/{topic}/resume", "events", &[(Method::Post, events::resume_stream)])
+        .from_known(events::REFUSALS),
     open_row("/api/v1/broadcast-demo/stream/{topic}", "events", &[(Method::Get, events::open_stream)]),
-    open_row("/socket.io/", "socketio", SOCKET_IO),
-    open_row("/socket.io", "socketio", SOCKET_IO),
+    open_row("/socket.io/", "socketio", SOCKET_IO).from_sessions(),
+    open_row("/socket.io", "socketio", SOCKET_IO).from_sessions(),
     open_row("/api/v1/sse/stream/{topic}", "wells", &[(Method::Get, wells::open_stream)]),
     open_row("/api/v1/auth/login", auth::LABEL, &[(Method::Post, auth::log_in)]),
     open_row("/api/v1/auth/logout", auth::LABEL, &[(Method::Post, auth::log_out)]),
-    open_row("/api/v1/auth/refresh", auth::LABEL, &[(Method::Post, auth::refresh)]),
-    open_row("/api/v1/telemetry/ingest", "telemetry", &[(Method::Post, telemetry::ingest_telemetry)]),
+    open_row("/api/v1/auth/refresh", auth::LABEL, &[(Method::Post, auth::refresh)]).from_known(NATIVE),
+    open_row("/api/v1/telemetry/ingest", "telemetry", &[(Method::Post, telemetry::ingest_telemetry)])
+        .from_known(telemetry::REFUSALS),
     open_row("/api/v1/telemetry/{topic}", "telemetry", &[(Method::Get, telemetry::read_back)]),
-    open_row("/api/v1/alerts", "alerts", &[(Method::Post, telemetry::ingest_alerts)]),
-    open_row("/api/v1/diagnostics", "diagnostics", &[(Method::Post, telemetry::ingest_diagnostics)]),
+    open_row("/api/v1/alerts", "alerts", &[(Method::Post, telemetry::ingest_alerts)]).from_known(telemetry::REFUSALS),
+    open_row("/api/v1/diagnostics", "diagnostics", &[(Method::Post, telemetry::ingest_diagnostics)])
+        .from_known(telemetry::REFUSALS),
     row("/stats", "stats", &[(Method::Get, health::show_stats)]),
     admin_row("/health", "health", &[(Method::Get, health::show_health)]),
     admin_row("/healthz", "health", &[(Method::Get, health::show_health)]),
@@ -452,8 +481,6 @@ const SOCKET_IO: &[(Method, Handler)] =
 /// Answers `request`; the first value is its place in [`crate::metrics::ROUTE_LABELS`].
 pub fn answer(request: &Request, context: &Context<'_>) -> (usize, Answer) {
     let found = find_route(&request.path, context);
-    let label = found.map_or("other", |(route, _)| route.label);
-    let place = route_place(label);
     let answer = match (found, context.overload) {
         // Whoever looks after the hub must see what is the matter with it, all the more so now.
         (Some((route, topic)), Some(Overload::Connections | Overload::Memory)) if route.admin => {
@@ -468,12 +495,17 @@ pub fn answer(request: &Request, context: &Context<'_>) -> (usize, Answer) {
         }
         (Some((route, topic)), _) => dispatch(route, request, topic, context),
     };
+    finish(found.map_or("other", |(route, _)| route.label), answer, request, context)
+}
+
+/// `answer` with what all answers have in common, and the place of `label` in [`crate::metrics::ROUTE_LABELS`].
+fn finish(label: &str, answer: Answer, request: &Request, context: &Context<'_>) -> (usize, Answer) {
     access::count_forbidden(&answer, context);
     let answer = access::end_flood(answer, context);
     let answer = overload::refuse_surplus(request, answer, context);
     let answer = overload::refuse_while_spent(request, answer, context.hub.bus.budget());
     let answer = overload::refuse_while_ending(request, answer, context.hub.phase());
-    (place, cors::allow(answer, request, &context.hub.config.cors))
+    (route_place(label), cors::allow(answer, request, &context.hub.config.cors))
 }
 
 /// The place of `label` in [`crate::metrics::ROUTE_LABELS`].

@@ -423,7 +423,8 @@ pub fn complete_frames(waiting: Waiting, receipts: &[Receipt], metrics: &Reactor
     }
 }
 
-fn fail_response(failed: PublishFailed) -> Response {
+/// The native API's answer to a publication that failed.
+pub(super) fn fail_response(failed: PublishFailed) -> Response {
     let (status, code, message) = describe_failure(failed);
     retry_fields(Response::error(status, code, &message, None), failed)
 }

@@ -50,6 +50,9 @@ pub struct Limits {
 pub enum Ask {
     /// The connection comes from here, by its proxy's account; `None`: from the proxy itself, or nobody knows.
     Source(Option<IpAddr>),
+    /// The head of an HTTP request has come, and not all of its body: whether to wait for the body. Until that is answered the
+    /// body is read all the same, so that the request may follow.
+    Body,
     /// An HTTP request, to be answered before the next one comes.
     Request(Request),
     /// A `fanfare.v1` message.
@@ -182,7 +185,12 @@ impl Session {
                 asks.push(Ask::Source(header.source));
                 return Self::new(preface.accepted()).receive(&mut rest, limits, outbox, asks, now);
             }
-            Self::Http(http) => asks.extend(http.receive(bytes, &limits.http, outbox, now)?.map(Ask::Request)),
+            Self::Http(http) => {
+                asks.extend(http.receive(bytes, &limits.http, now)?.map(Ask::Request));
+                if http.announces_body() {
+                    asks.push(Ask::Body);
+                }
+            }
             Self::Sse(_) => {}
             Self::WebSocket(websocket) => websocket.receive(bytes, limits, outbox, asks, now)?,
             Self::Engine(engine) => engine.receive(bytes, limits, outbox, asks, now)?,

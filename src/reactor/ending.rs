@@ -105,6 +105,7 @@ impl<N: Net> Reactor<N> {
     fn leave(&mut self, slot: u32, close: Close) {
         self.unlisten_all(slot);
         self.holds.remove(&slot);
+        self.senders.remove(&slot);
         self.leave_engine(slot);
         let Some(connection) = self.connections.at(slot) else { return };
         tracing::debug!(
@@ -183,6 +184,7 @@ impl<N: Net> Reactor<N> {
             self.farewells.remove(&slot);
             // Its client may have signed in by a command behind the one that ended it.
             self.holds.remove(&slot);
+            self.senders.remove(&slot);
             if let Some(connection) = self.connections.remove(slot) {
                 self.hub.bus.budget().adjust(connection.charged_bytes as usize, 0);
                 if connection.state.has(BLOCKED) {

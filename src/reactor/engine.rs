@@ -102,7 +102,7 @@ impl<N: Net> Reactor<N> {
             && sid.reactor() != self.index
             && sid.reactor() < self.placement.reactors()
         {
-            return self.pass_on(slot, route, sid.reactor(), request);
+            return self.pass_on(slot, route, sid.reactor(), Some(request));
         }
         self.keep_fields(slot, headers);
         let known = kind.sid().map(|sid| self.engines.slots.get(&sid).copied());

@@ -31,7 +31,7 @@ const READS_PER_TURN: usize = 4;
 /// Requests answered per connection and turn, of those that a peer sends without waiting for the answers.
 const REQUESTS_PER_TURN: usize = 16;
 /// Unfinished requests no larger than this are read on whatever the memory budget says: to find out what is asked for.
-const HELD_BYTES_SPARED: usize = 16 * 1024;
+pub(super) const HELD_BYTES_SPARED: usize = 16 * 1024;
 
 impl<N: Net> Reactor<N> {
     /// Reads what has arrived. `ending`: the end of the stream waits behind it.
@@ -169,6 +169,8 @@ impl<N: Net> Reactor<N> {
         let hub = Arc::clone(&self.hub);
         if let Ask::Request(request) = &ask {
             self.take_client(slot, request);
+            // From here on what is made of the body is charged.
+            self.senders.remove(&slot);
         }
         let Some(connection) = self.connections.at(slot) else { return slot };
         let is_session = matches!(connection.session, Ok(Session::Engine(_)));
@@ -176,6 +178,7 @@ impl<N: Net> Reactor<N> {
         let context = self.context(&hub, slot, door, identity.as_deref());
         match ask {
             Ask::Source(source) => self.take_source(slot, source),
+            Ask::Body => self.take_body(slot),
             Ask::Request(request) => {
                 let (route, answer) = endpoint::answer(&request, &context);
                 match answer {
@@ -213,7 +216,7 @@ impl<N: Net> Reactor<N> {
         slot
     }
 
-    fn take_answer(&mut self, slot: u32, route: usize, request: &Request, answer: Answer) {
+    pub(super) fn take_answer(&mut self, slot: u32, route: usize, request: &Request, answer: Answer) {
         match answer {
             Answer::Response(response) => self.respond(slot, route, &response),
             Answer::Later(fields) => self.keep_fields(slot, fields),
@@ -407,6 +410,8 @@ impl<N: Net> Reactor<N> {
         if HELD_BYTES_SPARED < held_bytes && self.hub.bus.budget().is_spent() {
             self.end(slot, Close::TryLater("the memory budget is spent"));
             self.settle_charge(slot);
+        } else if HELD_BYTES_SPARED < held_bytes || !self.senders.is_empty() {
+            self.settle_sender(slot, held_bytes);
         }
     }
 

@@ -36,6 +36,7 @@ mod polls;
 mod replay;
 mod rounds;
 mod run_queue;
+mod senders;
 mod signing;
 mod slab;
 mod socket;
@@ -71,7 +72,7 @@ use crate::{
     gap::Gap,
     metrics::ReactorMetrics,
     protocol::{Ask, Limits, proxy::Trusted},
-    share::Hold,
+    share::{ByteHold, Hold},
 };
 use accept::LastAccepts;
 use checks::Checks;
@@ -224,6 +225,8 @@ pub struct Reactor<N: Net> {
     checks: Checks,
     /// What streams hold of their tenants' `connections`, where a quota bounds them.
     holds: HashMap<u32, Hold, foldhash::fast::RandomState>,
+    /// What peers hold of their shares with what they have not finished, by slot. Few connections have any.
+    senders: HashMap<u32, ByteHold, foldhash::fast::RandomState>,
     doomed: Vec<u32>,
     /// Connections that take long to take their last bytes.
     farewells: HashMap<u32, Farewell, foldhash::fast::RandomState>,
@@ -284,6 +287,7 @@ impl<N: Net> Reactor<N> {
             works: Works::default(),
             checks: Checks::default(),
             holds: HashMap::default(),
+            senders: HashMap::default(),
             doomed: Vec::new(),
             farewells: HashMap::default(),
             blocked: 0,
@@ -473,6 +477,7 @@ impl<N: Net> Reactor<N> {
     fn must_stop(&self) -> bool {
         self.phase < self.hub.phase()
     }
+
 
     fn context<'hub>(
         &self,

@@ -49,6 +49,15 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// The same for a request whose body has not come.
+    pub(super) fn take_client_of_head(&mut self, slot: u32) {
+        let is_trusted = self.connections.peek(slot).is_some_and(|connection| connection.trusted);
+        let named = self.begun(slot).filter(|_| is_trusted);
+        if let Some(client) = named.and_then(|request| proxy::client_address(request, &self.config.trusted)) {
+            self.count_for(slot, Some(client));
+        }
+    }
+
     /// Between requests, a proxy's connection is nobody's.
     pub(super) fn forget_client(&mut self, slot: u32) {
         if self.connections.at(slot).is_some_and(|connection| connection.trusted) {

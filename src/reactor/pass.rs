@@ -10,14 +10,15 @@ use crate::{
     close::Close,
     metrics::Transport,
     protocol::{
-        Ask,
+        Ask, Session,
         http::{Request, Response},
     },
 };
 
 impl<N: Net> Reactor<N> {
-    /// Passes the connection at `slot` on to the reactor `to`, where its request finds its session.
-    pub(super) fn pass_on(&mut self, slot: u32, route: usize, to: usize, request: Request) {
+    /// Passes the connection at `slot` on to the reactor `to`, where its request finds its session. `None`: the request's body
+    /// has not come.
+    pub(super) fn pass_on(&mut self, slot: u32, route: usize, to: usize, request: Option<Request>) {
         let Some(connection) = self.connections.at(slot) else { return };
         if connection.state.has(CLOSING | DOOMED) {
             return;
@@ -42,6 +43,11 @@ impl<N: Net> Reactor<N> {
                 if registered.is_some_and(|outcome| outcome.is_err()) {
                     return self.end(token.slot, Close::Internal("the connection cannot be watched"));
                 }
+                if let Some(connection) = self.connections.at(token.slot)
+                    && let Ok(Session::Http(http)) = &mut connection.session
+                {
+                    http.give_up_body();
+                }
                 let busy = Response::error(503, "overloaded", "too many requests wait for their session", None);
                 self.respond(token.slot, route, &busy.with("Retry-After", "1"));
             }
@@ -58,7 +64,7 @@ impl<N: Net> Reactor<N> {
             tracing::warn!(%error, "cannot watch a connection");
             return self.end(token.slot, Close::Internal("the connection cannot be watched"));
         }
-        self.take_ask(token.slot, Ask::Request(request));
+        self.take_ask(token.slot, request.map_or(Ask::Body, Ask::Request));
         self.advance_session(token.slot, &mut []);
         self.continue_session(token.slot);
         self.mark_dirty(token.slot);

@@ -43,7 +43,8 @@ pub struct Accepted<S> {
 #[derive(Debug)]
 pub struct Passed<S> {
     pub(super) connection: Connection<S>,
-    pub(super) request: Request,
+    /// `None`: its head is with the connection, and its body has not come.
+    pub(super) request: Option<Request>,
 }
 
 /// How many connections each reactor has, and the way to each.

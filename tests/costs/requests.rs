@@ -21,7 +21,7 @@ fn serve(bytes: &[u8], read_bytes: usize) {
     let mut session = ServerSession::new(NOW);
     for mut read in bytes.chunks(read_bytes) {
         let mut outbox = Outbox::new();
-        while let Ok(Some(_)) = session.receive(read, &limits, &mut outbox, NOW) {
+        while let Ok(Some(_)) = session.receive(read, &limits, NOW) {
             if !session.respond(&Response::empty(204), "Sun, 06 Nov 1994 08:49:37 GMT", &mut outbox) {
                 return;
             }

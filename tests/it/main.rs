@@ -27,6 +27,7 @@ mod fanfare_v1;
 mod fetch_clients;
 mod from_the_beginning;
 mod gaps;
+mod half_sent;
 mod hostile_input;
 mod http_manners;
 mod http_refusals;

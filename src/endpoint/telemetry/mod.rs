@@ -16,6 +16,7 @@ pub(super) use readback::read_back;
 
 use super::{
     Answer, Context, Later, access,
+    admission::Refusals,
     publish::{BAD_IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_BYTES_MAX},
     work,
 };
@@ -42,6 +43,12 @@ impl Default for Telemetry {
         Self { store: None, objects_max: 1000 }
     }
 }
+
+/// In which words this API refuses a request whose body has not come.
+pub(super) const REFUSALS: &Refusals = &Refusals {
+    denied: |_, denied, _| refuse(denied).into(),
+    failed: |_, failed, _| describe_unpublished(failed).into(),
+};
 
 /// `POST /api/v1/telemetry/ingest`.
 pub(super) fn ingest_telemetry(request: &Request, _: &str, context: &Context<'_>) -> Answer {

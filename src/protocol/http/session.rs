@@ -2,7 +2,8 @@
 //!
 //! LIFECYCLE: idle → head → body → unanswered → idle …, one request at a time; pipelined requests wait as bytes. The server
 //! closes first: after an answer that is not keep-alive, after a refusal, and when a deadline passes. Once it has ended,
-//! every later call says how.
+//! every later call says how. Between head and body the caller may ask who sends the request ([`ServerSession::begun`]), and
+//! either expect the body or give it up and answer at once.
 
 use crate::{clock::Moment, close::Close, outbox::Outbox};
 
@@ -53,6 +54,12 @@ struct Incoming {
     decoder: BodyDecoder,
     /// When the last byte came.
     progress: Moment,
+    /// The longest body, in bytes.
+    bytes_max: usize,
+    /// Whether the client waits for `100 Continue`.
+    awaits_continue: bool,
+    /// Whether the caller has been told that the body begins.
+    is_announced: bool,
 }
 
 impl ServerSession {
@@ -71,20 +78,64 @@ impl ServerSession {
     ///
     /// While that request is unanswered, further bytes are kept, up to a head and a body's worth. After
     /// [`ServerSession::respond`] the caller calls this again, with no bytes if there are none, for the next pipelined
-    /// request. `outbox` gets the `100 Continue` that some clients wait for. An error is to be answered with
-    /// [`ServerSession::refuse`].
-    pub fn receive(
-        &mut self,
-        bytes: &[u8],
-        limits: &Limits,
-        outbox: &mut Outbox,
-        now: Moment,
-    ) -> Result<Option<Request>, Close> {
-        let result = self.take_bytes(bytes, limits, outbox, now);
+    /// request. An error is to be answered with [`ServerSession::refuse`].
+    pub fn receive(&mut self, bytes: &[u8], limits: &Limits, now: Moment) -> Result<Option<Request>, Close> {
+        let result = self.take_bytes(bytes, limits, now);
         if let Err(close) = result {
             self.end(close);
         }
         result
+    }
+
+    /// Whether the head of a request is complete while its body is not. True once for each such request; the caller then calls
+    /// [`ServerSession::expect_body`] or [`ServerSession::give_up_body`]. Bytes of the body that arrive before are kept.
+    pub fn announces_body(&mut self) -> bool {
+        match &mut self.state {
+            State::Body(incoming) => !std::mem::replace(&mut incoming.is_announced, true),
+            _ => false,
+        }
+    }
+
+    /// The request whose body is not complete: its body is what has arrived so far.
+    pub fn begun(&self) -> Option<&Request> {
+        match &self.state {
+            State::Body(incoming) => Some(&incoming.request),
+            _ => None,
+        }
+    }
+
+    /// The length of the body that is not complete, in bytes; `None` if its end is not known (the chunked coding), or if no body
+    /// is under way.
+    pub fn announced_bytes(&self) -> Option<u64> {
+        match &self.state {
+            State::Body(incoming) => incoming.announced_bytes(),
+            _ => None,
+        }
+    }
+
+    /// Reads on, up to a body of `bytes_max` bytes if that is less than the limit of all bodies. Writes `100 Continue` to
+    /// `outbox` where the client waits for that and has sent nothing of the body (RFC 9110 section 10.1.1).
+    pub fn expect_body(&mut self, bytes_max: usize, outbox: &mut Outbox) -> Result<(), Close> {
+        let State::Body(incoming) = &mut self.state else { return Ok(()) };
+        incoming.bytes_max = incoming.bytes_max.min(bytes_max);
+        let checked = incoming.check_length();
+        if let Err(close) = checked {
+            self.end(close);
+        } else if std::mem::take(&mut incoming.awaits_continue) && incoming.request.body.is_empty() {
+            outbox.put(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        checked
+    }
+
+    /// Reads no more of the body. The request is to be answered as it is, and the connection ends with the answer: what follows
+    /// on it is the rest of the body.
+    pub fn give_up_body(&mut self) -> Option<Request> {
+        if !matches!(self.state, State::Body(_)) {
+            return None;
+        }
+        self.answer.keep_alive = false;
+        self.retained = Retained::default();
+        self.yield_request()
     }
 
     /// Writes the answer to the request that was yielded last. `date` is the current time as [`super::format_date`] gives
@@ -190,13 +241,7 @@ impl ServerSession {
         self.state = State::Ended(close);
     }
 
-    fn take_bytes(
-        &mut self,
-        bytes: &[u8],
-        limits: &Limits,
-        outbox: &mut Outbox,
-        now: Moment,
-    ) -> Result<Option<Request>, Close> {
+    fn take_bytes(&mut self, bytes: &[u8], limits: &Limits, now: Moment) -> Result<Option<Request>, Close> {
         if let State::Ended(close) = self.state {
             return Err(close);
         }
@@ -205,13 +250,13 @@ impl ServerSession {
             return Ok(None);
         }
         if self.retained.is_empty() {
-            let (used, request) = self.advance(bytes, limits, outbox, now)?;
+            let (used, request) = self.advance(bytes, limits, now)?;
             self.retain(&bytes[used..], limits)?;
             return Ok(request);
         }
         let mut retained = std::mem::take(&mut self.retained);
         retained.append(bytes);
-        let (used, request) = self.advance(retained.pending(), limits, outbox, now)?;
+        let (used, request) = self.advance(retained.pending(), limits, now)?;
         retained.advance(used);
         self.retained = retained;
         Ok(request)
@@ -228,30 +273,21 @@ impl ServerSession {
     }
 
     /// Uses the front of `input`: how many bytes, and the request they completed.
-    fn advance(
-        &mut self,
-        input: &[u8],
-        limits: &Limits,
-        outbox: &mut Outbox,
-        now: Moment,
-    ) -> Result<(usize, Option<Request>), Close> {
+    fn advance(&mut self, input: &[u8], limits: &Limits, now: Moment) -> Result<(usize, Option<Request>), Close> {
         if let State::Body(incoming) = &mut self.state {
-            let (used, complete) = incoming.receive(input, limits, now)?;
+            let (used, complete) = incoming.receive(input, now)?;
             return Ok((used, if complete { self.yield_request() } else { None }));
         }
         let Some(head_end) = self.find_head(input, limits, now)? else {
             return Ok((0, None));
         };
-        let Head { request, framing, awaits_continue } = head::parse(&input[..head_end], limits)?;
-        self.answer = Answer::to(&request);
-        if framing == Framing::Sized(0) {
+        let head = head::parse(&input[..head_end], limits)?;
+        self.answer = Answer::to(&head.request);
+        if head.framing == Framing::Sized(0) {
             self.state = State::Unanswered;
-            return Ok((head_end, Some(request)));
+            return Ok((head_end, Some(head.request)));
         }
-        let (used, complete) = self.begin_body(request, framing, &input[head_end..], limits, now)?;
-        if awaits_continue && !complete && used == 0 {
-            outbox.put(b"HTTP/1.1 100 Continue\r\n\r\n");
-        }
+        let (used, complete) = self.begin_body(head, &input[head_end..], limits, now)?;
         Ok((head_end + used, if complete { self.yield_request() } else { None }))
     }
 
@@ -282,17 +318,13 @@ impl ServerSession {
         0
     }
 
-    fn begin_body(
-        &mut self,
-        request: Request,
-        framing: Framing,
-        input: &[u8],
-        limits: &Limits,
-        now: Moment,
-    ) -> Result<(usize, bool), Close> {
+    fn begin_body(&mut self, head: Head, input: &[u8], limits: &Limits, now: Moment) -> Result<(usize, bool), Close> {
+        let Head { request, framing, awaits_continue } = head;
         let decoder = BodyDecoder::new(framing, limits.head_bytes_max);
-        let mut incoming = Box::new(Incoming { request, decoder, progress: now });
-        let progress = incoming.receive(input, limits, now)?;
+        let bytes_max = limits.body_bytes_max;
+        let mut incoming =
+            Box::new(Incoming { request, decoder, progress: now, bytes_max, awaits_continue, is_announced: false });
+        let progress = incoming.receive(input, now)?;
         (self.state, self.since) = (State::Body(incoming), now);
         Ok(progress)
     }
@@ -307,17 +339,15 @@ impl ServerSession {
 
 impl Incoming {
     /// Moves the body's bytes from `input` into the request: how many bytes were used, and whether the body is complete.
-    fn receive(&mut self, input: &[u8], limits: &Limits, now: Moment) -> Result<(usize, bool), Close> {
+    fn receive(&mut self, input: &[u8], now: Moment) -> Result<(usize, bool), Close> {
         let mut rest = input;
         let complete = loop {
             let piece = self.decoder.next(&mut rest)?;
             if let Piece::Data(data) = piece {
+                self.make_room(data.len());
                 self.request.body.extend_from_slice(data);
             }
-            let announced = self.request.body.len() as u64;
-            if (limits.body_bytes_max as u64) < announced.saturating_add(self.decoder.announced_bytes()) {
-                return Err(Close::BodyTooLarge);
-            }
+            self.check_length()?;
             match piece {
                 Piece::Data(_) => {}
                 Piece::End => break true,
@@ -328,6 +358,31 @@ impl Incoming {
             self.progress = now;
         }
         Ok((input.len() - rest.len(), complete))
+    }
+
+    /// Makes room for `count` more bytes and for as many as there are already, but for no more than are announced: what is held
+    /// of the body is what its sender pays for. The first bytes take no more room than they need anyway.
+    fn make_room(&mut self, count: usize) {
+        let body = &mut self.request.body;
+        if let BodyDecoder::Sized(remaining) = self.decoder
+            && !body.is_empty()
+            && body.capacity() - body.len() < count
+        {
+            let most = count.saturating_add(usize::try_from(remaining).unwrap_or(usize::MAX));
+            body.reserve_exact(count.max(body.len()).min(most));
+        }
+    }
+
+    fn check_length(&self) -> Result<(), Close> {
+        let known = (self.request.body.len() as u64).saturating_add(self.decoder.announced_bytes());
+        if (self.bytes_max as u64) < known { Err(Close::BodyTooLarge) } else { Ok(()) }
+    }
+
+    fn announced_bytes(&self) -> Option<u64> {
+        match self.decoder {
+            BodyDecoder::Sized(remaining) => Some(self.request.body.len() as u64 + remaining),
+            BodyDecoder::Chunked(_) | BodyDecoder::UntilClose => None,
+        }
     }
 }
 

@@ -29,7 +29,7 @@ fn serve<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) -> (Ou
     for piece in pieces {
         let mut bytes = piece;
         loop {
-            match session.receive(bytes, limits, &mut outbox, NOW) {
+            match session.receive(bytes, limits, NOW) {
                 Ok(None) => break,
                 Ok(Some(request)) => {
                     requests.push(describe(&request));

@@ -28,6 +28,7 @@ fn receive<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<String>
     let told = asks.iter().map(|ask| match ask {
         Ask::Source(None) => "nobody".to_owned(),
         Ask::Source(Some(source)) => source.to_string(),
+        Ask::Body => "a body".to_owned(),
         Ask::Request(request) => request.path.clone(),
         Ask::Command(text) => text.clone(),
         _ => "nothing of HTTP".to_owned(),

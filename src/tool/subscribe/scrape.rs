@@ -150,7 +150,7 @@ impl Peer {
     fn take(&mut self, bytes: &[u8], now: Moment, answer: impl Fn(&Request) -> Response) {
         let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let date = format_date(unix_s);
-        match self.session.receive(bytes, &limits(), &mut self.outbox, now) {
+        match self.session.receive(bytes, &limits(), now) {
             Ok(None) => return,
             Ok(Some(request)) => {
                 self.session.respond(&answer(&request).with("Connection", "close"), &date, &mut self.outbox);

@@ -102,11 +102,11 @@ fn serve_each<'a>(
     for mut bytes in pieces {
         loop {
             let mut outbox = Outbox::new();
-            match session.receive(bytes, limits, &mut outbox, NOW) {
+            match session.receive(bytes, limits, NOW) {
                 Ok(None) => break,
                 Ok(Some(request)) => each(request),
                 Err(close) => {
-                    assert_eq!(session.receive(b"x", limits, &mut outbox, NOW).err(), Some(close), "an end is final");
+                    assert_eq!(session.receive(b"x", limits, NOW).err(), Some(close), "an end is final");
                     return Some(close);
                 }
             }
@@ -180,9 +180,8 @@ fn check_memory(input: &Input<'_>, limits: &Limits) {
 /// What comes behind a request that is not answered is kept up to a head and a body's worth.
 fn check_pipelining(input: &Input<'_>, limits: &Limits) {
     let mut session = ServerSession::new(NOW);
-    let mut outbox = Outbox::new();
     for piece in input.pieces() {
-        if session.receive(piece, limits, &mut outbox, NOW).is_err() {
+        if session.receive(piece, limits, NOW).is_err() {
             break;
         }
     }

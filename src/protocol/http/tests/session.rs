@@ -18,7 +18,7 @@ impl Server {
     }
 
     fn receive(&mut self, bytes: &[u8], at_s: u64) -> Result<Option<Request>, Close> {
-        self.session.receive(bytes, &self.limits, &mut self.outbox, after(at_s))
+        self.session.receive(bytes, &self.limits, after(at_s))
     }
 
     fn respond(&mut self) -> bool {
@@ -152,7 +152,11 @@ fn continue_is_written_once_and_only_if_awaited() {
     let check = |fields: &str, body: &str, expected: &str| {
         let mut server = Server::new();
         let _ = server.receive(format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n{body}").as_bytes(), 0);
-        assert_eq!(server.written(), expected, "{fields}");
+        assert_eq!(server.written(), "", "nobody has asked for the body yet: {fields}");
+        for _ in 0..2 {
+            let _ = server.session.expect_body(usize::MAX, &mut server.outbox);
+            assert_eq!(server.written(), expected, "{fields}");
+        }
     };
     let interim = "HTTP/1.1 100 Continue\r\n\r\n";
     check("Expect: 100-continue\r\nContent-Length: 3\r\n", "", interim);
@@ -163,7 +167,57 @@ fn continue_is_written_once_and_only_if_awaited() {
     check("Content-Length: 3\r\n", "", "");
     let mut old = Server::new();
     assert!(old.receive(b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n", 0).is_ok());
+    assert_eq!(old.session.expect_body(usize::MAX, &mut old.outbox), Ok(()));
     assert_eq!(old.written(), "");
+}
+
+#[test]
+fn a_body_is_announced_once_and_may_be_refused() {
+    let begin = |fields: &str, body: &str| {
+        let mut server = Server::new();
+        let begun = server.receive(format!("POST /p HTTP/1.1\r\nHost: a\r\n{fields}\r\n{body}").as_bytes(), 0);
+        let is_begun = begun.is_ok_and(|request| request.is_none());
+        (server, is_begun)
+    };
+    let check = |fields: &str, body: &str, is_announced: bool, bytes: Option<u64>| {
+        let (mut server, _) = begin(fields, body);
+        assert_eq!(server.session.announces_body(), is_announced, "{fields}");
+        assert!(!server.session.announces_body(), "once: {fields}");
+        assert_eq!(server.session.announced_bytes(), bytes, "{fields}");
+        assert_eq!(server.session.begun().map(|request| request.path.as_str()), is_announced.then_some("/p"));
+    };
+    check("", "", false, None);
+    check("Content-Length: 3\r\n", "abc", false, None);
+    check("Content-Length: 3\r\n", "ab", true, Some(3));
+    check("Transfer-Encoding: chunked\r\n", "2\r\nab", true, None);
+    check("Transfer-Encoding: chunked\r\n", "2\r\nab\r\n0\r\n\r\n", false, None);
+
+    let (mut server, is_begun) = begin("Content-Length: 9\r\n", "abc");
+    assert!(is_begun && server.session.give_up_body().is_some_and(|request| request.body == b"abc"));
+    assert!(!server.respond(), "what follows is the rest of the body");
+    assert!(server.written().contains("Connection: close\r\n"), "{}", server.written());
+    assert_eq!(server.receive(b"defghi", 0).err(), Some(Close::Done));
+
+    let (mut server, _) = begin("Transfer-Encoding: chunked\r\n", "2\r\nab\r\n");
+    assert_eq!(server.session.expect_body(4, &mut server.outbox), Ok(()));
+    assert!(server.receive(b"2\r\ncd\r\n", 0).is_ok_and(|request| request.is_none()));
+    assert_eq!(server.receive(b"1\r\n", 0).err(), Some(Close::BodyTooLarge));
+    let (mut server, _) = begin("Content-Length: 5\r\n", "ab");
+    assert_eq!(server.session.expect_body(4, &mut server.outbox), Err(Close::BodyTooLarge));
+    assert_eq!(server.receive(b"", 0).err(), Some(Close::BodyTooLarge), "an end is final");
+}
+
+/// Else a sender would pay for up to twice its body.
+#[test]
+fn a_body_takes_no_more_memory_than_is_announced() {
+    let mut server = Server::new();
+    assert!(server.receive(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n", 0).is_ok());
+    for _ in 0..14 {
+        assert!(server.receive(&[b'x'; 7000], 0).is_ok_and(|request| request.is_none()));
+        assert!(server.session.held_bytes() <= 100_000, "{}", server.session.held_bytes());
+    }
+    let request = server.receive(&[b'x'; 2000], 0).expect("a good request").expect("a whole one");
+    assert_eq!((request.body.len(), request.body.capacity()), (100_000, 100_000));
 }
 
 #[test]

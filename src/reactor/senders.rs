@@ -1,0 +1,146 @@
+//! What peers have sent and not finished: whose share of the memory budget it counts against, besides the budget itself.
+//!
+//! A request's sender is known from its head, a message's from its stream. What no head names yet (requests that wait behind an
+//! unanswered one) counts for the client's address. Clients on this machine and proxies that do not name their clients are
+//! nobody, as everywhere: for them the budget alone holds.
+
+use std::sync::Arc;
+
+use super::{Reactor, inbound::HELD_BYTES_SPARED, net::Net};
+use crate::{
+    auth::Asker,
+    bus::PublishFailed,
+    close::Close,
+    endpoint::{self, Answer, EngineRefusal, Sender},
+    protocol::{Session, SessionId, http::Request},
+    share::{ByteHold, Owner, QuotaRefused},
+};
+
+impl<N: Net> Reactor<N> {
+    /// The head of a request has come, and not all of its body. Refuses the request if its head is reason enough; else finds
+    /// who pays for the body, and goes on reading.
+    pub(super) fn take_body(&mut self, slot: u32) {
+        self.take_client_of_head(slot);
+        let hub = Arc::clone(&self.hub);
+        let Some(connection) = self.connections.peek(slot) else { return };
+        let context = self.context(&hub, slot, (connection.admin, connection.overload), None);
+        let Some(request) = self.begun(slot) else { return };
+        let sender = match endpoint::admit_body(request, &context) {
+            Ok(sender) => sender,
+            Err((route, answer)) => return self.answer_head(slot, route, answer),
+        };
+        match sender {
+            Sender::Client(identity) => {
+                let asker = Asker { identity: identity.as_deref(), ..context.asker() };
+                self.expect_body(slot, usize::MAX, Some(asker));
+            }
+            // It may hold what any stranger may: as much as a head.
+            Sender::Stranger => self.expect_body(slot, self.config.limits.http.head_bytes_max, None),
+            Sender::Session { sid, route, headers } => self.expect_payload(slot, route, sid, headers),
+        }
+    }
+
+    /// The body at `slot` is for the session `sid`, whose client pays for it.
+    fn expect_payload(&mut self, slot: u32, route: usize, sid: SessionId, headers: Vec<(&'static str, String)>) {
+        if sid.reactor() != self.index && sid.reactor() < self.placement.reactors() {
+            // Whose session it is is known there.
+            return self.pass_on(slot, route, sid.reactor(), None);
+        }
+        let Some(session) = self.engines.slots.get(&sid).copied() else {
+            self.keep_fields(slot, headers);
+            return self.answer_head(slot, route, EngineRefusal::UnknownSession.response().into());
+        };
+        let hub = Arc::clone(&self.hub);
+        let identity = self.connections.peek(session).and_then(|connection| connection.identity.clone());
+        let asker = self.context(&hub, session, (false, None), identity.as_deref()).asker();
+        self.expect_body(slot, usize::MAX, Some(asker));
+    }
+
+    /// Reads on, up to a body of `bytes_max` bytes, for which `asker` pays.
+    fn expect_body(&mut self, slot: u32, bytes_max: usize, asker: Option<Asker<'_>>) {
+        if let Some(Err(refused)) = asker.map(|asker| self.charge_body(slot, asker)) {
+            return self.refuse_sender(slot, refused);
+        }
+        let Some(connection) = self.connections.at(slot) else { return };
+        let Ok(Session::Http(http)) = &mut connection.session else { return };
+        match http.expect_body(bytes_max, &mut connection.outbox) {
+            Ok(()) => self.mark_dirty(slot),
+            Err(close) => self.end(slot, close),
+        }
+    }
+
+    /// From now on `asker` pays for the body at `slot` as it comes. A body that will not fit is refused before it is sent; one
+    /// that is smaller than what any peer may hold is not worth a look at the shares.
+    fn charge_body(&mut self, slot: u32, asker: Asker<'_>) -> Result<(), QuotaRefused> {
+        let Some(Ok(Session::Http(http))) = self.connections.peek(slot).map(|it| &it.session) else { return Ok(()) };
+        let (announced, arrived_bytes) = (http.announced_bytes(), http.held_bytes());
+        if announced.is_some_and(|bytes| bytes <= HELD_BYTES_SPARED as u64) {
+            return Ok(());
+        }
+        let Some(owner) = self.hub.quotas.sender(asker, self.now) else { return Ok(()) };
+        let announced_bytes = announced.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default();
+        let mut hold = ByteHold::new(owner);
+        hold.try_resize(announced_bytes.max(arrived_bytes))?;
+        hold.try_resize(arrived_bytes)?;
+        self.senders.insert(slot, hold);
+        Ok(())
+    }
+
+    /// Brings up to date what the peer at `slot` holds of its share: `held_bytes` of what it has not finished.
+    pub(super) fn settle_sender(&mut self, slot: u32, held_bytes: usize) {
+        let is_body = self.begun(slot).is_some();
+        if held_bytes == 0 && !is_body {
+            self.senders.remove(&slot);
+            return;
+        }
+        if !is_body && HELD_BYTES_SPARED < held_bytes && !self.senders.contains_key(&slot) {
+            let Some(owner) = self.owner_of_stream(slot) else { return };
+            self.senders.insert(slot, ByteHold::new(owner));
+        }
+        if let Some(hold) = self.senders.get_mut(&slot)
+            && let Err(refused) = hold.try_resize(held_bytes)
+        {
+            self.refuse_sender(slot, refused);
+        }
+    }
+
+    /// Who pays for messages of the stream at `slot`, or for requests that wait for an answer to an earlier one.
+    fn owner_of_stream(&self, slot: u32) -> Option<Arc<Owner>> {
+        let identity = self.connections.peek(slot)?.identity.clone();
+        let asker = self.context(&self.hub, slot, (false, None), identity.as_deref()).asker();
+        self.hub.quotas.sender(asker, self.now)
+    }
+
+    /// There is no room in the share of the peer at `slot` for what it has begun to send.
+    fn refuse_sender(&mut self, slot: u32, refused: QuotaRefused) {
+        let hub = Arc::clone(&self.hub);
+        hub.quotas.count(refused);
+        let Some(connection) = self.connections.peek(slot) else { return };
+        let context = self.context(&hub, slot, (connection.admin, connection.overload), None);
+        match self.begun(slot).map(|request| endpoint::refuse_body(request, PublishFailed::Quota(refused), &context)) {
+            Some((route, answer)) => self.answer_head(slot, route, answer),
+            None => self.end(slot, SHARE_USED_UP),
+        }
+    }
+
+    /// Answers the request at `slot` although its body has not come, and ends the connection.
+    fn answer_head(&mut self, slot: u32, route: usize, answer: Answer) {
+        self.senders.remove(&slot);
+        let Some(connection) = self.connections.at(slot) else { return };
+        let Ok(Session::Http(http)) = &mut connection.session else { return };
+        if let Some(request) = http.give_up_body() {
+            self.take_answer(slot, route, &request, answer);
+        }
+    }
+
+    /// The request at `slot` whose body has not come.
+    pub(super) fn begun(&self, slot: u32) -> Option<&Request> {
+        match &self.connections.peek(slot)?.session {
+            Ok(Session::Http(http)) => http.begun(),
+            _ => None,
+        }
+    }
+}
+
+/// How a stream ends whose client has no room left for the message that it sends.
+const SHARE_USED_UP: Close = Close::TryLater("the client's share of the hub's memory has no room for this message");
