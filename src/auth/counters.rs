@@ -48,6 +48,15 @@ impl<K: Hash + Eq> Counters<K> {
         tries
     }
 
+    /// What is counted for `from` is counted for `to` as well.
+    pub(super) fn copy(&mut self, from: &K, to: K, now: Moment) {
+        let count = self.get(from, now);
+        if 0 < count.tries {
+            self.make_room(now);
+            self.counts.insert(to, count);
+        }
+    }
+
     /// Changes what is counted for `key`, if anything is. A key without tries is forgotten.
     pub(super) fn correct(&mut self, key: &K, change: impl FnOnce(&mut Count)) {
         if let Some(count) = self.counts.get_mut(key) {

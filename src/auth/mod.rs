@@ -186,6 +186,13 @@ impl Auth {
         self.is_required() && self.signatures().has_spent(Some(connection), now)
     }
 
+    /// The connection `from` has gone on to another reactor, and is called `to` there.
+    pub fn follow(&self, from: ConnectionId, to: ConnectionId, now: Moment) {
+        if self.is_required() {
+            self.signatures().follow(from, to, now);
+        }
+    }
+
     /// Whose API key `key` is.
     pub fn identify_key(&self, key: &str) -> Result<Arc<Identity>, Denied> {
         self.rules().api_keys.identify(key).ok_or(Denied::Invalid)

@@ -92,6 +92,11 @@ impl SignatureLimits {
         if self.has_spent(origin.connection, now) { Denied::TooMany } else { denied }
     }
 
+    /// A connection has gone on to another reactor, and is called `to` there: what it has shown goes with it.
+    pub(super) fn follow(&mut self, from: ConnectionId, to: ConnectionId, now: Moment) {
+        self.failed.copy(&from, to, now);
+    }
+
     /// Counts one more token made for `user`, if there may be one.
     pub(super) fn begin_refresh(&mut self, user: &str, now: Moment) -> Result<(), Denied> {
         let user = Box::from(user);

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     auth::{Denied, Identity},
     bus::{AnswerForm, PublishRefused},
+    close::Close,
     event::Payload,
     json::{BadJson, Traits},
     log::Start,
@@ -46,6 +47,13 @@ pub enum Reply {
         identity: Arc<Identity>,
         /// What is said.
         message: Vec<u8>,
+    },
+    /// Send this message, and end the connection.
+    End {
+        /// What is said.
+        message: Vec<u8>,
+        /// Why it ends.
+        close: Close,
     },
     /// A note on the bus will bring the answer.
     Later,
@@ -111,7 +119,7 @@ fn sign_in(token: &str, reference: fanfare_v1::Reference<'_>, context: &Context<
     let identity = match context.hub.auth.identify(Some(token), context.token_origin(), context.now) {
         Ok(Some(identity)) => identity,
         Ok(None) => return deny(Denied::Missing, reference, context),
-        Err(denied) => return deny(denied, reference, context),
+        Err(denied) => return end_flood(deny(denied, reference, context), denied, context),
     };
     if !before.is_guest && before.subject != identity.subject {
         let why = "the token is somebody else's; open a connection for them";
@@ -126,6 +134,16 @@ fn sign_in(token: &str, reference: fanfare_v1::Reference<'_>, context: &Context<
         &mut message,
     );
     Reply::SignIn { identity, message }
+}
+
+/// `reply` to a token that is not good, after which a connection ends that has shown too many such tokens.
+fn end_flood(reply: Reply, denied: Denied, context: &Context<'_>) -> Reply {
+    match reply {
+        Reply::Message(message) if context.hub.auth.has_spent(context.connection(), context.now) => {
+            Reply::End { message, close: denied.close() }
+        }
+        reply => reply,
+    }
 }
 
 fn deny(denied: Denied, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> Reply {

@@ -244,6 +244,10 @@ impl<N: Net> Reactor<N> {
             Reply::Subscribe { topic, start, reference } => self.subscribe_command(slot, &topic, start, reference),
             Reply::Unsubscribe { topic, reference } => self.unsubscribe_command(slot, &topic, reference.as_deref()),
             Reply::SignIn { identity, message } => self.sign_in(slot, identity, &message),
+            Reply::End { message, close } => {
+                self.send_message(slot, &message);
+                self.end(slot, close);
+            }
             Reply::Later => {}
         }
     }

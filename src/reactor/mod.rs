@@ -64,7 +64,7 @@ pub use net::{Net, Ready, Token};
 pub use placement::{Accepted, Arrival, Passed, Placement};
 
 use crate::{
-    auth::Identity,
+    auth::{ConnectionId, Identity},
     bus::{Doorbell, TopicState},
     clock::Moment,
     close::Close,
@@ -225,6 +225,8 @@ pub struct Reactor<N: Net> {
     checks: Checks,
     /// What streams hold of their tenants' `connections`, where a quota bounds them.
     holds: HashMap<u32, Hold, foldhash::fast::RandomState>,
+    /// The request that brings what a session is about to take, while it does.
+    post: Option<u32>,
     /// What peers hold of their shares with what they have not finished, by slot. Few connections have any.
     senders: HashMap<u32, ByteHold, foldhash::fast::RandomState>,
     doomed: Vec<u32>,
@@ -287,6 +289,7 @@ impl<N: Net> Reactor<N> {
             works: Works::default(),
             checks: Checks::default(),
             holds: HashMap::default(),
+            post: None,
             senders: HashMap::default(),
             doomed: Vec::new(),
             farewells: HashMap::default(),
@@ -478,6 +481,10 @@ impl<N: Net> Reactor<N> {
         self.phase < self.hub.phase()
     }
 
+    /// What the connection at `slot` is called among all that the hub has had.
+    fn connection_id(&self, slot: u32) -> ConnectionId {
+        ConnectionId { reactor: self.index, token: self.connections.token(slot).pack() }
+    }
 
     fn context<'hub>(
         &self,

@@ -30,9 +30,10 @@ impl<N: Net> Reactor<N> {
             self.blocked -= 1;
         }
         connection.state = State::default();
+        let from = self.connection_id(slot);
         self.wheel.disarm(slot);
         let Some(connection) = self.connections.remove(slot) else { return };
-        match self.placement.pass(Box::new(Passed { connection, request }), to) {
+        match self.placement.pass(Box::new(Passed { connection, request, from }), to) {
             Ok(()) => {
                 self.placement.on_left(self.index);
                 self.metrics.on_depart(Transport::Http);
@@ -56,8 +57,9 @@ impl<N: Net> Reactor<N> {
 
     /// Takes over a connection, and answers the request that it was passed on with.
     pub(super) fn take_passed(&mut self, passed: Passed<N::Stream>) {
-        let Passed { connection, request } = passed;
+        let Passed { connection, request, from } = passed;
         let token = self.connections.insert(|_| connection);
+        self.hub.auth.follow(from, self.connection_id(token.slot), self.now);
         self.metrics.on_arrive(Transport::Http);
         let Some(connection) = self.connections.at(token.slot) else { return };
         if let Err(error) = self.net.register(&mut connection.stream, token) {

@@ -14,7 +14,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::connection::Connection;
-use crate::{bus::Doorbell, clock::Moment, protocol::http::Request};
+use crate::{auth::ConnectionId, bus::Doorbell, clock::Moment, protocol::http::Request};
 
 /// Connections on their way to another reactor; when as many wait there, the acceptor keeps what it has.
 const ARRIVALS_MAX: usize = 1024;
@@ -45,6 +45,8 @@ pub struct Passed<S> {
     pub(super) connection: Connection<S>,
     /// `None`: its head is with the connection, and its body has not come.
     pub(super) request: Option<Request>,
+    /// What it was called at the reactor that passes it on.
+    pub(super) from: ConnectionId,
 }
 
 /// How many connections each reactor has, and the way to each.

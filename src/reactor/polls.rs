@@ -8,6 +8,7 @@ use super::{
     replay::write_logged,
 };
 use crate::{
+    auth::Denied,
     close::Close,
     endpoint::EngineRefusal,
     metrics::Transport,
@@ -96,6 +97,11 @@ impl<N: Net> Reactor<N> {
         payload
     }
 
+    /// Whether the connection at `slot` has shown too many tokens that are not good.
+    fn has_spent(&self, slot: u32) -> bool {
+        self.hub.auth.has_spent(self.connection_id(slot), self.now)
+    }
+
     /// Adds what one subscription brings. Frames for which there is no room wait in the outbox.
     fn collect_topic(&mut self, slot: u32, index: usize, poll: &mut PayloadWriter<'_>) {
         let Some(connection) = self.connections.at(slot) else { return };
@@ -133,9 +139,16 @@ impl<N: Net> Reactor<N> {
             self.end(session, Close::MessageTooBig);
             return Err(Response::error(413, "too_big", "the payload is over maxPayload", None));
         }
+        self.post = Some(slot);
         let is_whole = self.advance_engine(session, |engine, limits, outbox, asks, now| {
             engine.receive_payload(body, limits, outbox, asks, now)
         });
+        self.post = None;
+        if self.has_spent(slot) {
+            let why = Denied::TooMany;
+            let response = Response::error(why.status(), why.code(), why.message(), None);
+            return Err(response.with("Retry-After", "1").with("Connection", "close"));
+        }
         if !is_whole || !self.answers_after_check(slot, route, session) {
             self.respond_owned(slot, route, post_response(is_whole));
         }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{Reactor, net::Net, subscribe::describe_refused, table::Purpose};
 use crate::{
-    auth::Identity,
+    auth::{Denied, Identity},
     endpoint::{
         Context, Emit, Hub, Incoming, Recovered, Remembered, SocketClient, SocketReply, Welcome, publish_for_socket,
         recover, write_replies,
@@ -81,7 +81,8 @@ impl<N: Net> Reactor<N> {
         let hub = Arc::clone(&self.hub);
         let Some(connection) = self.connections.at(slot) else { return };
         let door = (connection.admin, connection.overload);
-        let context = self.context(&hub, slot, door, None);
+        // A request may bring tokens for one session after the other: they count for the connection that it came by.
+        let context = self.context(&hub, self.post.unwrap_or(slot), door, None);
         let mut frames = Vec::new();
         match (hub.sockets().connect)(&namespace, payload, &context) {
             Ok(welcome) => {
@@ -93,6 +94,9 @@ impl<N: Net> Reactor<N> {
             Err(refused) => {
                 socket_io::write_connect_error(&namespace, &refused.message, refused.data.as_deref(), &mut frames);
                 self.send_frames(slot, &frames);
+                if hub.auth.has_spent(context.connection(), self.now) {
+                    self.end(slot, Denied::TooMany.close());
+                }
             }
         }
     }

@@ -7,14 +7,16 @@ use std::{
 };
 
 use fanfare::protocol::http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{ask, claims, log_in, sign, start, status_of, token_of, unix_s, with, write_users};
 use crate::support::{
     Folder,
     http::{HttpConnection, Response},
     hub::Hub,
+    socket_io::{Carried, Polled, SocketClient},
     wait_until,
+    websocket::WebSocketClient,
 };
 
 #[test]
@@ -226,6 +228,35 @@ fn a_connection_that_shows_wrong_tokens_is_closed() {
         assert_eq!(statuses, [401, 401, 401, 401, 429], "{target}");
         assert!(flood.is_closed(), "{target}");
     }
+}
+
+/// So does one that shows them in messages, and one that brings them for one Socket.IO session after the other.
+#[test]
+fn wrong_tokens_in_messages_close_the_connection_too() {
+    let hub = start(&[("auth.token_failures_per_connection_max", "5"), ("limits.messages_per_second", "100")]);
+    let wrong = format!("{}x", sign(&claims()));
+    let mut socket = WebSocketClient::open_v1(&hub, "/ws");
+    let codes: Vec<Value> =
+        (0..5).map(|_| socket.ask(&json!({ "op": "auth", "token": wrong }))["code"].clone()).collect();
+    let refused = json!("Unauthenticated");
+    assert_eq!(codes, [&refused, &refused, &refused, &refused, &json!("RateLimited")].map(Clone::clone));
+    assert_eq!(socket.close_code(), Some(1013));
+
+    let connect = format!("40{}", json!({ "token": wrong }));
+    let mut carried = Carried::open(&hub);
+    for _ in 0..5 {
+        carried.send(&connect);
+        assert!(carried.next_packet().starts_with("44"));
+    }
+    assert_eq!(carried.websocket.close_code(), Some(1013));
+
+    // Sessions of their own, by one connection.
+    let mut connection = HttpConnection::new(hub.connect());
+    let statuses: Vec<u16> = (0..5)
+        .map(|_| connection.request(Method::Post, &Polled::open(&hub).target(), &[], connect.as_bytes()).status)
+        .collect();
+    assert_eq!(statuses, [200, 200, 200, 200, 429]);
+    assert!(connection.is_closed());
 }
 
 /// The file decides: whoever is disabled there, or gone, is refused with the token that was given before.
