@@ -126,6 +126,14 @@ impl Batches {
         }
     }
 
+    /// The same without how long it took.
+    pub(super) fn settle_history(&mut self, metrics: &ReactorMetrics) {
+        while self.unsettled != 0 {
+            self.batches[self.unsettled.trailing_zeros() as usize].frames.settle_history(metrics);
+            self.unsettled &= self.unsettled - 1;
+        }
+    }
+
     /// Brings a connection on in all its topics, as far as one visit goes. `newest`: without events that a newer one of the
     /// same key follows, in topics with that policy. With the topic it is stranded in, if it is.
     #[inline]

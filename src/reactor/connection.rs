@@ -80,10 +80,14 @@ pub(super) const POLLED: u16 = 2048;
 /// A session that takes no connection's place yet: requests carry it, and its client has entered no namespace.
 pub(super) const UNCOUNTED: u16 = 4096;
 
+/// A subscription of it began behind the head of its topic, and its own flush has not brought it there. What it is sent until
+/// then is history: how long ago that was accepted says nothing of the hub, so it is not measured.
+pub(super) const FROM_HISTORY: u16 = 32_768;
+
 /// Its last request was refused by a quota, or for want of a good token: it is read when those go on that stopped early.
 pub(super) const OVER_QUOTA: u16 = 8192;
 /// A long message of its is being checked, and it is not read meanwhile.
-pub(super) const CHECKING: u16 = 16384;
+pub(super) const CHECKING: u16 = 16_384;
 
 impl State {
     #[inline]
@@ -107,7 +111,7 @@ impl State {
 
     /// Whether its own flush may write the log to it.
     pub(super) fn may_catch_up(self) -> bool {
-        self.bits & !(READ_AGAIN | PEER_ENDED | REPLAYING | BEHIND | OVER_QUOTA | CHECKING) == 0
+        self.bits & !(READ_AGAIN | PEER_ENDED | REPLAYING | BEHIND | OVER_QUOTA | FROM_HISTORY | CHECKING) == 0
     }
 }
 
@@ -207,7 +211,9 @@ pub(super) fn write_owed<N: Net>(
     if let Some(unfinished) = &mut connection.unfinished {
         unfinished.write_on(net, &mut connection.stream)?;
         metrics.on_delivered(connection.transport, 1, u64::from(unfinished.written));
-        metrics.on_latency(connection.transport, now.since(unfinished.event.accepted), 1);
+        if !connection.state.has(FROM_HISTORY) {
+            metrics.on_latency(connection.transport, now.since(unfinished.event.accepted), 1);
+        }
         connection.unfinished = None;
         connection.written = now;
     }

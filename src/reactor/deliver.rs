@@ -4,14 +4,17 @@ use std::{io, time::Duration};
 
 use super::{
     Reactor,
-    connection::{ABSENT, BEHIND, BLOCKED, Connection, DOOMED, HELD, LINGERING, REPLAYING, write_owed},
+    connection::{
+        ABSENT, BEHIND, BLOCKED, Connection, DOOMED, FROM_HISTORY, HELD, LINGERING, REPLAYING, State, write_owed,
+    },
+    gather::Gathers,
     group::APART,
     net::Net,
     slab::Slab,
     table::{LocalTopic, TopicTable},
     visit::{Visit, Visitor, may_visit, set_aside, visit, visit_newest},
 };
-use crate::{clock::Moment, close::Close, frame::Format, log::Listener};
+use crate::{clock::Moment, close::Close, frame::Format, log::Listener, metrics::ReactorMetrics};
 
 /// A slice ends after so many visits …
 const VISITS_PER_SLICE: usize = 256;
@@ -156,7 +159,7 @@ impl<N: Net> Reactor<N> {
             } else {
                 visit(net, connection, listener, place, &topic.ring, gathers, &self.metrics)
             };
-            self.gathers.settle(&self.metrics, self.now);
+            settle(&mut self.gathers, connection.state, &self.metrics, self.now);
             if outcome != Visit::AtHead {
                 at_head = false;
                 let mut aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded);
@@ -164,7 +167,7 @@ impl<N: Net> Reactor<N> {
             }
         }
         if at_head {
-            connection.state.clear(BEHIND);
+            connection.state.clear(BEHIND | FROM_HISTORY);
         }
     }
 
@@ -178,9 +181,9 @@ impl<N: Net> Reactor<N> {
         let newest = connection.state.has(BEHIND) && connection.subscriptions.iter().any(|it| conflates(it.topic));
         let batches = &mut self.gathers.batches;
         let outcome = batches.visit(&mut self.net, connection, group, newest, &self.topics, &self.metrics, self.now);
-        self.gathers.settle(&self.metrics, self.now);
+        settle(&mut self.gathers, connection.state, &self.metrics, self.now);
         if outcome.visit == Visit::AtHead {
-            connection.state.clear(BEHIND);
+            connection.state.clear(BEHIND | FROM_HISTORY);
         } else {
             let mut aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded);
             set_aside(outcome.visit, slot, outcome.topic, connection, &mut aside);
@@ -188,6 +191,15 @@ impl<N: Net> Reactor<N> {
         if group == APART && !outcome.is_level {
             self.reunite(slot);
         }
+    }
+}
+
+/// Writes to `metrics` what was delivered to a connection in `state`.
+fn settle(gathers: &mut Gathers, state: State, metrics: &ReactorMetrics, now: Moment) {
+    if state.has(FROM_HISTORY) {
+        gathers.settle_history(metrics);
+    } else {
+        gathers.settle(metrics, now);
     }
 }
 

@@ -86,6 +86,16 @@ impl Gathers {
         self.batches.settle(metrics, now);
     }
 
+    /// The same for what was delivered to a connection that is on its way from an old place to the head: it counts, and is not
+    /// measured.
+    pub(super) fn settle_history(&mut self, metrics: &ReactorMetrics) {
+        while self.unsettled != 0 {
+            self.by_format[self.unsettled.trailing_zeros() as usize].frames.settle_history(metrics);
+            self.unsettled &= self.unsettled - 1;
+        }
+        self.batches.settle_history(metrics);
+    }
+
     /// Forgets which topics the frames are of: topics have changed places.
     pub(super) fn forget(&mut self) {
         self.by_format.iter_mut().for_each(|gather| gather.key = None);
@@ -174,11 +184,19 @@ impl Frames {
         if self.served == 0 {
             return;
         }
-        let frames = self.served * self.ends.len() as u64;
-        metrics.on_delivered(self.transport, frames, self.served * self.bytes.len() as u64);
         for accepted in &self.accepted {
             metrics.on_latency(self.transport, now.since(*accepted), self.served);
         }
+        self.settle_history(metrics);
+    }
+
+    /// The same without how long it took.
+    pub(super) fn settle_history(&mut self, metrics: &ReactorMetrics) {
+        if self.served == 0 {
+            return;
+        }
+        let frames = self.served * self.ends.len() as u64;
+        metrics.on_delivered(self.transport, frames, self.served * self.bytes.len() as u64);
         if 0 < self.conflated {
             metrics.on_conflated(self.served * self.conflated);
         }

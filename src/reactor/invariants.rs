@@ -2,7 +2,7 @@
 
 use super::{
     Reactor,
-    connection::{BEHIND, BLOCKED, CHECKING, CLOSING, DIRTY, DOOMED, HELD, LINGERING, REPLAYING},
+    connection::{ABSENT, BEHIND, BLOCKED, CHECKING, CLOSING, DIRTY, DOOMED, FROM_HISTORY, HELD, LINGERING, REPLAYING},
     group::APART,
     net::Net,
     table::LocalTopic,
@@ -84,6 +84,8 @@ impl<N: Net> Reactor<N> {
         assert!(0 < waiting || !state.has(HELD), "{slot}: held back, and waits for nothing");
         let goes_on = state.has(BLOCKED | HELD) || self.write_again.contains(&slot);
         assert!(goes_on || !state.has(BEHIND), "{slot}: behind, and nothing brings it on");
+        let is_new = state.has(FROM_HISTORY) && !state.has(ABSENT);
+        assert!(goes_on || !is_new, "{slot}: on its way from an old place, and nothing brings it on");
         assert_eq!(0 < self.replay_count(slot), state.has(REPLAYING), "{slot}: replays");
     }
 

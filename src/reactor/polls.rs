@@ -2,7 +2,7 @@
 
 use super::{
     Reactor,
-    connection::{POLLED, REPLAYING},
+    connection::{FROM_HISTORY, POLLED, REPLAYING, Subscription},
     gaps::Stranded,
     net::Net,
     replay::write_logged,
@@ -93,8 +93,21 @@ impl<N: Net> Reactor<N> {
         for index in 0..count {
             self.collect_topic(slot, (turn + index) % count, &mut poll);
         }
+        if self.is_at_head(slot)
+            && let Some(connection) = self.connections.at(slot)
+        {
+            connection.state.clear(FROM_HISTORY);
+        }
         self.settle_flushed(slot);
         payload
+    }
+
+    /// Whether the connection at `slot` has everything of its topics.
+    fn is_at_head(&mut self, slot: u32) -> bool {
+        let Some(connection) = self.connections.at(slot) else { return false };
+        let is_at_head =
+            |it: &Subscription| self.topics.get(it.topic).is_none_or(|topic| topic.cursor(it) == topic.ring.next());
+        connection.subscriptions.iter().all(is_at_head)
     }
 
     /// Whether the connection at `slot` has shown too many tokens that are not good.
@@ -116,7 +129,9 @@ impl<N: Net> Reactor<N> {
                 break;
             }
             write_logged(connection, subscription.topic, event, &self.metrics);
-            self.metrics.on_latency(Transport::SocketIo, self.now.since(event.accepted), 1);
+            if !connection.state.has(FROM_HISTORY) {
+                self.metrics.on_latency(Transport::SocketIo, self.now.since(event.accepted), 1);
+            }
             cursor += 1;
             take_outbox(&mut connection.outbox, poll);
         }

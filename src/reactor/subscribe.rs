@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Reactor,
-    connection::{HELD, Subscription},
+    connection::{FROM_HISTORY, HELD, Subscription},
     net::Net,
     table::{Purpose, Waiter},
 };
@@ -355,6 +355,9 @@ impl<N: Net> Reactor<N> {
         topic.state.listeners.fetch_add(1, Ordering::Relaxed);
         self.hub.bus.budget().adjust(0, SUBSCRIPTION_BYTES);
         connection.subscriptions.push(Subscription { topic: place, place: listener, cursor });
+        if cursor < topic.ring.next() {
+            connection.state.set(FROM_HISTORY);
+        }
         match &mut connection.session {
             Ok(Session::Sse(stream)) => stream.begin(place, cursor),
             Ok(Session::Engine(engine)) => engine.sockets.iter_mut().for_each(|sockets| sockets.begin(place, cursor)),

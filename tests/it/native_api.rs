@@ -7,6 +7,7 @@ use crate::support::{
     http::{HttpConnection, Response},
     hub::Hub,
     sse::SseClient,
+    websocket::WebSocketClient,
 };
 
 #[test]
@@ -234,6 +235,40 @@ fn health_readiness_and_figures() {
     assert_eq!(stats["events_received"], 1);
     assert_eq!(stats["reactors"].as_array().map(Vec::len), Some(2));
     assert_eq!(stats["delivery_ms"]["count"], 2);
+}
+
+/// How old a replayed event is says nothing of how long the hub takes to deliver one.
+#[test]
+fn replays_are_delivered_and_not_measured() {
+    let hub = Hub::start();
+    let keeps = SseClient::open(&hub, "/sse?topic=t&topic=u");
+    // More than one visit writes.
+    let ids: Vec<String> = (0..100).map(|number| hub.publish("t", number.to_string())).collect();
+    hub.publish("u", "x");
+    let measured = || hub.stats()["delivery_ms"]["count"].as_u64();
+    crate::support::wait_until("the reader has all", || (hub.stats()["deliveries"] == 101).then_some(()));
+    assert_eq!(measured(), Some(101));
+    let mut replays = 101;
+    for target in ["/sse?topic=t&last_event_id=0", "/sse?topic=t&topic=u&last_event_id=0,0"] {
+        let mut stream = SseClient::open(&hub, target);
+        ids.iter().for_each(|_| _ = stream.next_data());
+        replays += ids.len() + usize::from(target.contains("topic=u"));
+        crate::support::wait_until("all are counted", || (hub.stats()["deliveries"] == replays).then_some(()));
+        assert_eq!(measured(), Some(101), "{target}");
+    }
+    let mut socket = WebSocketClient::open_v1(&hub, "/ws");
+    socket.send(&json!({ "op": "subscribe", "topic": "t", "since": "0" }).to_string());
+    (0..=ids.len()).for_each(|_| _ = socket.next_json());
+    replays += ids.len();
+    crate::support::wait_until("all are counted", || (hub.stats()["deliveries"] == replays).then_some(()));
+    assert_eq!(measured(), Some(101), "over a WebSocket");
+    // What comes when they have caught up is measured.
+    hub.publish("t", "live");
+    assert_eq!(socket.next_json()["data"], "live");
+    crate::support::wait_until("it is counted", || (hub.stats()["deliveries"] == replays + 2).then_some(()));
+    assert_eq!(measured(), Some(103));
+    assert_eq!(hub.metric("fanfare_delivery_seconds_count{transport=\"websocket\"}"), 1.0);
+    drop(keeps);
 }
 
 #[test]
