@@ -109,6 +109,9 @@ pub(super) fn show_history(request: &Request, name: &str, context: &Context<'_>)
         Ok(topic) => topic,
         Err(response) => return response.into(),
     };
+    if let Some(unknown) = request.query.iter().map(|(name, _)| name.as_str()).find(|name| !is_of_history(name)) {
+        return refuse_parameter(unknown).into();
+    }
     let start = match request.query("since").map(str::parse) {
         None => Start::First,
         Some(Ok(start)) => start,
@@ -137,6 +140,32 @@ pub(super) fn show_history(request: &Request, name: &str, context: &Context<'_>)
         },
     }
 }
+
+/// Whether the history has a parameter `name`, or everybody may add it: a token, and what browsers' libraries and campaigns add
+/// to any URL.
+fn is_of_history(name: &str) -> bool {
+    matches!(name, "since" | "limit" | "token" | "_" | "t") || name.starts_with("utm_")
+}
+
+/// Names the right parameter. One that is passed over would give everything to a client that asked for the rest.
+fn refuse_parameter(unknown: &str) -> Response {
+    let meant = match unknown.to_ascii_lowercase().as_str() {
+        "after" | "from" | "start" | "id" | "cursor" | "last_event_id" | "lasteventid" | "last-event-id" => {
+            Some("since")
+        }
+        "count" | "max" | "n" | "size" | "page_size" | "per_page" => Some("limit"),
+        _ => None,
+    };
+    let shown = &unknown[..unknown.floor_char_boundary(SHOWN_PARAMETER_BYTES_MAX)];
+    let message = match meant {
+        Some(meant) => format!("the history has no parameter `{shown}`: write `{meant}`"),
+        None => format!("the history has no parameter `{shown}`: its parameters are `since` and `limit`"),
+    };
+    Response::error(400, "unknown_parameter", &message, Some(shown))
+}
+
+/// How much of an unknown parameter's name the answer repeats.
+const SHOWN_PARAMETER_BYTES_MAX: usize = 64;
 
 /// The answer is made as a whole, and so holds memory of its own.
 fn no_room() -> Answer {

@@ -272,6 +272,25 @@ fn replays_are_delivered_and_not_measured() {
 }
 
 #[test]
+fn the_history_names_the_parameters_it_has() {
+    let hub = Hub::start();
+    let first = hub.publish("t", "1");
+    hub.publish("t", "2");
+    let check = |query: &str, named: &str| {
+        let refused = hub.get(&format!("/topics/t/history?{query}"));
+        assert_eq!((refused.status, refused.error_code().as_str()), (400, "unknown_parameter"), "{query}");
+        assert!(refused.text().contains(named), "{query}: {}", refused.text());
+    };
+    check(&format!("after={first}"), "write `since`");
+    check(&format!("since={first}&Last_Event_Id=0"), "write `since`");
+    check("count=1", "write `limit`");
+    check("sinc=0", "`since` and `limit`");
+    check(&"x".repeat(5000), "`since` and `limit`");
+    let passed = hub.get(&format!("/topics/t/history?since={first}&limit=5&_=1&t=2&utm_source=x&token=x"));
+    assert_eq!(passed.json()["events"].as_array().map(Vec::len), Some(1), "{}", passed.text());
+}
+
+#[test]
 fn metrics_count_what_happened() {
     let hub = Hub::start();
     let mut stream = SseClient::open(&hub, "/sse?topic=t");
