@@ -57,6 +57,10 @@ pub enum ArchiveFailed {
     QueueFull,
     /// The broker cannot be reached.
     Unavailable,
+    /// What the broker has under the topic's key is no log: the key is another application's, or was made by hand.
+    NoStream,
+    /// The broker's access rules forbid to read it.
+    Forbidden,
 }
 
 impl fmt::Debug for ArchiveRequest {

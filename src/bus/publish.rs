@@ -385,6 +385,8 @@ pub enum Refusal {
     OutOfMemory,
     /// It is a node of a cluster, and the topic belongs to another one.
     Elsewhere,
+    /// It keeps something else than a stream under the topic's key.
+    NoStream,
     /// Something else.
     Other,
 }
@@ -398,6 +400,9 @@ impl Refusal {
             Self::TooFewReplicas => "the source has too few replicas to take writes; nothing was published",
             Self::OutOfMemory => "the source has no memory left; nothing was published",
             Self::Elsewhere => "the source is a cluster's node, and the topic is another node's; nothing was published",
+            Self::NoStream => {
+                "the source keeps something else than a stream under this topic's key (WRONGTYPE); nothing was published"
+            }
             Self::Other => "the source refuses this publication; nothing was published",
         }
     }

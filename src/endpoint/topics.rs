@@ -217,6 +217,14 @@ pub fn complete_history(topic: Topic, page: Result<ArchivePage, ArchiveFailed>, 
             let message = "what the broker keeps of this topic cannot be read at present";
             Response::error(503, "unavailable", message, None).with("Retry-After", "1").into()
         }
+        Err(ArchiveFailed::NoStream) => {
+            let message = "the broker keeps something else than a stream under this topic's key (WRONGTYPE)";
+            Response::error(503, "refused", message, None).into()
+        }
+        Err(ArchiveFailed::Forbidden) => {
+            let message = "the broker's access rules forbid the hub to read this topic";
+            Response::error(503, "refused", message, None).into()
+        }
     }
 }
 

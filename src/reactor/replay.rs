@@ -109,9 +109,16 @@ impl<N: Net> Reactor<N> {
         }
         match page {
             Ok(page) => self.take_page(token.slot, place, &page),
-            Err(ArchiveFailed::QueueFull | ArchiveFailed::Unavailable) => {
-                self.end(token.slot, Close::TryLater("what the broker keeps of the topic cannot be read at present"));
-            }
+            Err(failed) => self.end(
+                token.slot,
+                Close::TryLater(match failed {
+                    ArchiveFailed::NoStream => "the broker keeps no stream under the topic's key",
+                    ArchiveFailed::Forbidden => "the broker's access rules forbid the hub to read the topic",
+                    ArchiveFailed::QueueFull | ArchiveFailed::Unavailable => {
+                        "what the broker keeps of the topic cannot be read at present"
+                    }
+                }),
+            ),
         }
     }
 

@@ -54,6 +54,7 @@ mod redis_roles;
 mod redis_source;
 mod redis_stream;
 mod redis_stream_kept;
+mod redis_stream_refused;
 mod redis_stream_replaced;
 mod refusals;
 mod socket_io_events;

@@ -127,6 +127,8 @@ fn refused(error: &ServerError) -> Refused {
         Refusal::OutOfMemory
     } else if says("MOVED") || says("ASK") || says("CROSSSLOT") || says("CLUSTERDOWN") {
         Refusal::Elsewhere
+    } else if says("WRONGTYPE") {
+        Refusal::NoStream
     } else {
         Refusal::Other
     };

@@ -13,7 +13,7 @@ use super::{
     cache::{Cache, Extent, Found, LIFE, select},
     config::{Classes, Config},
     entry::{BadAnswer, Entry, read_entries},
-    link::{LEAST_VERSION, Link, accept},
+    link::{LEAST_VERSION, Link, accept, is_no_stream, is_of_key},
     load::{time_floor, weight_bytes},
     place::{StreamInfo, read_is_made},
 };
@@ -222,20 +222,34 @@ impl Worker {
             (None, _) => Ok(ArchivePage { is_complete: true, ..ArchivePage::default() }),
         };
         // A link that was idle may have broken unnoticed: that alone is no reason to refuse.
-        if let Some(mut link) = self.link.take()
-            && let Ok(page) = read(self, &mut link)
-        {
-            self.link = Some(link);
-            return Ok(page);
+        if let Some(mut link) = self.link.take() {
+            match read(self, &mut link) {
+                Err(error) if !is_of_key(&error) => {}
+                answer => return self.keep(link, topic, answer),
+            }
         }
         let mut link = self.open_link()?;
         match read(self, &mut link) {
-            Ok(page) => {
-                self.link = Some(link);
-                Ok(page)
-            }
-            Err(error) => Err(self.fail(&error)),
+            Err(error) if !is_of_key(&error) => Err(self.fail(&error)),
+            answer => self.keep(link, topic, answer),
         }
+    }
+
+    /// Keeps the link, which has served, also where the answer is that this one stream cannot be read.
+    fn keep(
+        &mut self,
+        link: Link,
+        topic: &Topic,
+        answer: Result<ArchivePage, RedisError>,
+    ) -> Result<ArchivePage, ArchiveFailed> {
+        self.link = Some(link);
+        answer.map_err(|refused| {
+            if let Some(suppressed) = self.failures.admit(self.clock.now()) {
+                let key = self.config.key(topic);
+                warn!(suppressed, key, topic = topic.as_str(), "the server refuses to read a stream: {refused}");
+            }
+            if is_no_stream(&refused) { ArchiveFailed::NoStream } else { ArchiveFailed::Forbidden }
+        })
     }
 
     /// The answer from what was read lately.
@@ -295,7 +309,7 @@ impl Worker {
             return Err(BadAnswer.into());
         };
         let [time, info, groups, entries] = <[Value; 4]>::try_from(answers).map_err(|_| BadAnswer)?;
-        let (info, now_ms) = (StreamInfo::read(info)?, time_floor(time)?.major.saturating_add(1));
+        let (info, now_ms) = (StreamInfo::accept(info)?, time_floor(time)?.major.saturating_add(1));
         let entries = read_entries(accept(entries)?)?;
         // Only what a hub made is let go; of what is gone nobody knows who made it.
         let kept_ms = if !info.exists || read_is_made(groups) { self.classes.kept_ms(topic) } else { u64::MAX };

@@ -90,6 +90,16 @@ pub(super) fn accept(answer: Value) -> Result<Value, RedisError> {
     }
 }
 
+/// Whether the server refuses something for the key that it is about, and serves others.
+pub(super) fn is_of_key(error: &RedisError) -> bool {
+    is_no_stream(error) || error.code() == Some("NOPERM")
+}
+
+/// Whether the key that a command is about holds something else than a stream.
+pub(super) fn is_no_stream(error: &RedisError) -> bool {
+    error.code() == Some("WRONGTYPE")
+}
+
 impl From<BadAnswer> for RedisError {
     fn from(_: BadAnswer) -> Self {
         (ErrorKind::UnexpectedReturnType, "the server's answer is not what the command is answered by").into()

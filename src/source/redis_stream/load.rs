@@ -77,9 +77,7 @@ struct Part {
 fn read(answer: Value, bounds: &Bounds) -> Result<Part, RedisError> {
     let Value::Array(answers) = answer else { return Err(BadAnswer.into()) };
     let [time, info, groups, entries] = <[Value; 4]>::try_from(answers).map_err(|_| BadAnswer)?;
-    let Ok(info) = StreamInfo::read(info.clone()) else {
-        return Err(accept(info).err().unwrap_or_else(|| BadAnswer.into()));
-    };
+    let info = StreamInfo::accept(info)?;
     let mut entries = read_entries(accept(entries)?)?;
     let has_more = FIRST_COUNT_MAX < entries.len() && FIRST_COUNT_MAX < bounds.count;
     // The entry at the end, if the bounds do not hide it.

@@ -1,10 +1,11 @@
 //! How far a stream was read, and whether everything that followed is still there.
 
-use redis::Value;
+use redis::{RedisError, Value};
 
 use super::{
     entry::{BadAnswer, Entry, read_id, read_map},
     form::MARKER_GROUP,
+    link::accept,
 };
 use crate::{
     event::EventId,
@@ -139,6 +140,14 @@ impl Place {
 }
 
 impl StreamInfo {
+    /// The same, in the server's words where it refuses to say.
+    pub(super) fn accept(answer: Value) -> Result<Self, RedisError> {
+        match Self::read(answer.clone()) {
+            Ok(info) => Ok(info),
+            Err(bad) => Err(accept(answer).err().unwrap_or_else(|| bad.into())),
+        }
+    }
+
     /// Reads the answer to `XINFO STREAM`.
     pub(super) fn read(answer: Value) -> Result<Self, BadAnswer> {
         if let Value::ServerError(error) = &answer

@@ -3,8 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use redis::RedisError;
-
 use crate::{
     bus::Bus,
     clock::Moment,
@@ -21,11 +19,11 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// The stream of `topic` cannot be read. Readers who have its log are told, once.
+    /// The stream of `topic` cannot be read, for the reason `refused`. Readers who have its log are told, once.
     pub(super) fn add(
         &mut self,
         topic: &Topic,
-        refused: &RedisError,
+        refused: &str,
         has_readers: bool,
         bus: &Bus,
         status: &SourceStatus,
@@ -34,12 +32,16 @@ impl Refusals {
         if self.topics.contains_key(topic) {
             return;
         }
-        self.topics.insert(topic.clone(), Refused::new(&refused.to_string(), now));
+        self.topics.insert(topic.clone(), Refused::new(refused, now));
         bus.mark_refused(topic);
         if has_readers {
             let from = bus.newest_id(topic);
             // The least id beyond all that was read. What follows is told as another log, whatever its ids.
-            let to = EventId { minor: from.minor.saturating_add(1), ..from };
+            let to = match from.minor.checked_add(1) {
+                Some(minor) => EventId { minor, ..from },
+                // So a log ends that is empty: right before the next moment of the server's clock.
+                None => EventId { major: from.major.saturating_add(1), minor: 0 },
+            };
             bus.feed().report_gap(topic, Gap { from, to, reason: GapReason::SourceLost }, now);
             status.on_loss();
         }

@@ -14,7 +14,7 @@ use super::{
     arrival::{Arrival, judge},
     config::Config,
     entry::{Entry, read_streams},
-    link::{Link, accept},
+    link::{Link, accept, is_of_key},
     load::{self, Loaded, weight_bytes},
     place::{Place, Verdict},
     refusing::Refusals,
@@ -254,8 +254,9 @@ impl Reader {
                     let again = self.streams.is_again(topic);
                     let wait = self.redis.ping_interval.min(self.redis.backoff_max);
                     self.streams.set_stage(topic, Stage::New { due: now + wait, again });
-                    self.refused.add(topic, &refused, again, &self.bus, &self.status, now);
-                    self.log_refusal(&format!("the stream of `{topic}` cannot be read: {refused}"), now);
+                    let text = format!("{refused} (key `{}`)", self.config.key(topic));
+                    self.refused.add(topic, &text, again, &self.bus, &self.status, now);
+                    self.log_refusal(&format!("the stream of `{topic}` cannot be read: {text}"), now);
                 }
             }
         }
@@ -290,9 +291,15 @@ impl Reader {
             let _ = self.rung.recv_timeout(block);
             return Ok(());
         };
+        let answer = match accept(answer) {
+            Ok(answer) => answer,
+            // One of the keys is no stream any more. Which, the check finds out, and the others are read on.
+            Err(refused) if is_of_key(&refused) => return self.give_up_refused(link, refused),
+            Err(error) => return Err(error),
+        };
         let mut arrivals = Vec::new();
         let mut bytes = 0;
-        for (key, entries) in read_streams(accept(answer)?)? {
+        for (key, entries) in read_streams(answer)? {
             bytes += entries.iter().map(weight_bytes).sum::<usize>();
             if key == self.probe.key.as_bytes() {
                 self.take_proof(&entries);
@@ -335,6 +342,15 @@ impl Reader {
         words.extend(streams.iter().map(|(key, _)| key));
         words.extend(ids.iter().map(String::as_str));
         link.ask_one(&words).map(Some)
+    }
+
+    /// The server refuses to read a stream, and with it all others that are read by the same command. Fails if it is not one of
+    /// those that topics are kept in.
+    fn give_up_refused(&mut self, link: &mut Link, refused: RedisError) -> Result<(), RedisError> {
+        let (_, before) = self.streams.counts();
+        self.check_all(link)?;
+        let (_, after) = self.streams.counts();
+        if after < before { Ok(()) } else { Err(refused) }
     }
 
     fn take_proof(&mut self, entries: &[Entry]) {
