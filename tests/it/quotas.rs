@@ -11,6 +11,7 @@ use fanfare::protocol::http::Method;
 use serde_json::json;
 use socket2::Socket;
 
+use super::half_sent::{first_status, head};
 use crate::support::{
     Folder,
     guarded::Guarded,
@@ -356,4 +357,56 @@ fn what_waits_for_the_database_is_its_senders_share() {
     waiting.iter_mut().for_each(|connection| assert_eq!(connection.receive().status, 201));
     // What is stored waits no more, and of the events the log keeps the last.
     wait_until("there is room again", || (begin(&well).receive().status == 201).then_some(()));
+}
+
+/// A reading is stored before it is published. Where its sender's share has no room for the event by then, the answer says that it
+/// is accepted, and it is published once there is room.
+#[test]
+fn what_is_stored_while_the_share_is_full_is_published_later() {
+    let server = PostgresServer::start();
+    let folder = Folder::new();
+    let config = folder.path("fanfare.toml");
+    fs::write(&config, RULES).expect("the folder is ours");
+    let settings = [("store.write_timeout", "25s"), ("store.patience", "25s"), ("store.republish_after", "300ms")];
+    let guarded = Guarded::start("1h", &["--config", &config, "--store", &server.url()], &settings);
+    let (hub, credentials) = (&guarded.hub, format!("Authorization: Bearer {}\r\n", guarded.token("well", "**")));
+    wait_until("the hub has its tables", || (hub.get("/ready").status == 200).then_some(()));
+    server.stand_still();
+    let mut waiting: Vec<HttpConnection> = (0..3)
+        .map(|number| {
+            let reading = json!({ "well_id": format!("W{number}"), "pip": 1, "note": "x".repeat(12_000) }).to_string();
+            let mut connection = HttpConnection::new(hub.connect());
+            let head = head("/api/v1/telemetry/ingest", &credentials, reading.len());
+            connection.send([head.as_bytes(), reading.as_bytes()].concat().as_slice());
+            connection
+        })
+        .collect();
+    let queued = || {
+        let metrics = ask(hub, guarded.admin_token(), Method::Get, "/metrics", "").text();
+        metrics.lines().any(|line| line == "fanfare_store_queue_rows 3")
+    };
+    wait_until("the readings wait", || queued().then_some(()));
+    // What is left of the share, or nearly so.
+    let mut half = HttpConnection::new(hub.connect());
+    half.send(head("/publish/a", &credentials, 27_500).as_bytes());
+    half.send(&[b'x'; 27_000]);
+    wait_until("the share is full", || (first_status(hub, &credentials, 20_000) == 429).then_some(()));
+    server.go_on();
+    let answers: Vec<Response> = waiting.iter_mut().map(HttpConnection::receive).collect();
+    let published = answers.iter().filter(|answer| answer.status == 201).count();
+    assert!(published < 3, "there is no room for all");
+    for answer in answers.iter().filter(|answer| answer.status != 201) {
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        let body = answer.json();
+        assert_eq!((&body["stored"], &body["published"]), (&json!(true), &json!(false)), "{body}");
+    }
+    drop(half);
+    wait_until("all are published", || {
+        let is_there = |number| {
+            let topic = format!("/topics/wells.W{number}");
+            let described = ask(hub, guarded.admin_token(), Method::Get, &topic, "");
+            described.status == 200 && described.json()["retained"] == 1
+        };
+        (0..3).all(is_there).then_some(())
+    });
 }
