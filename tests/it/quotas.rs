@@ -292,7 +292,7 @@ fn quotas_are_read_anew_while_the_hub_runs() {
         (said.contains("nothing is taken over") && said.contains("names nobody")).then_some(())
     });
     drop(second);
-    let _second = wait_until("the second stream's place is free", open);
+    let second = wait_until("the second stream's place is free", open);
     assert!(open().is_none(), "there are two still");
 
     // Whatever the rule is called, and also those that were opened while there was none: what is open is counted.
@@ -305,11 +305,18 @@ fn quotas_are_read_anew_while_the_hub_runs() {
     });
     reload(&named("other", "publish_per_second = 1000"));
     let _third = wait_until("nothing bounds the streams", open);
-    reload(&named("again", "connections = 3"));
-    wait_until("there are three", || open().is_none().then_some(()));
-    drop(stream);
-    let _fourth = wait_until("one of three is free", open);
-    wait_until("there are three again", || open().is_none().then_some(()));
+    reload(&named("again", "connections = 2"));
+    wait_until("the rule is there", || {
+        let refused = ask(&hub, &key_of("first"), Method::Get, "/sse?topic=a.b", "");
+        refused.text().contains("quota `again`").then_some(())
+    });
+    drop((second, stream));
+    let _fourth = wait_until("one of two is free", open);
+    wait_until("the others are gone", || {
+        let stats = ask(&hub, &key_of("first"), Method::Get, "/stats", "").json();
+        (stats["connections"]["sse"] == 2).then_some(())
+    });
+    assert!(open().is_none(), "there are two: the third, which nothing bounded when it was opened, and the fourth");
 }
 
 /// Telemetry that waits for a database which stands still is its sender's share, and no reason to refuse others.
