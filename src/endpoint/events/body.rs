@@ -34,7 +34,11 @@ impl<'a> Broadcast<'a> {
             Members::of(text).ok_or_else(|| Fault::new(400, "bad_json", "the body must be a JSON object", None))?;
         let (mut stream, mut kind, mut message, mut data) = (None, None, None, None);
         let mut scratch = String::new();
-        for (name, value) in members {
+        for (count, (name, value)) in members.enumerate() {
+            if count == MEMBERS_MAX {
+                let message = format!("the body has more than {MEMBERS_MAX} members");
+                return Err(Fault::new(400, "too_many_fields", message, None));
+            }
             match json::decode_with(name, &mut scratch) {
                 Some("stream_id") => stream = Some(value),
                 Some("type") => kind = Some(value),
@@ -74,6 +78,9 @@ impl<'a> Broadcast<'a> {
         event
     }
 }
+
+/// Each member costs the same, however short it is. What a client has to say goes into `data`, which has no such bound.
+const MEMBERS_MAX: usize = 1024;
 
 /// The body as text.
 pub(super) fn text_of(body: &[u8]) -> Result<&str, Fault> {

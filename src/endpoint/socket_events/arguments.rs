@@ -77,7 +77,10 @@ fn parse_object(arguments: Args<'_>) -> Result<Named<'_>, Refused> {
     }
     let members = Members::of(list).ok_or_else(|| Refused::invalid("the argument is an object"))?;
     let mut scratch = String::new();
-    for (name, value) in members {
+    for (count, (name, value)) in members.enumerate() {
+        if count == MEMBERS_MAX {
+            return Err(Refused::invalid(format!("the argument has more than {MEMBERS_MAX} members")));
+        }
         match json::decode_with(name, &mut scratch) {
             Some("well_id") => put_text("well_id", value, &mut named.well_id)?,
             Some("topic") => put_text("topic", value, &mut named.topic)?,
@@ -90,6 +93,9 @@ fn parse_object(arguments: Args<'_>) -> Result<Named<'_>, Refused> {
     }
     Ok(named)
 }
+
+/// Each member costs the same, however short it is. What a client publishes goes into `data`, which has no such bound.
+const MEMBERS_MAX: usize = 1024;
 
 /// Puts the text that `value` is into `field`; `null` is none.
 fn put_text(name: &str, value: &str, field: &mut Option<String>) -> Result<(), Refused> {

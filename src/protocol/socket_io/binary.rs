@@ -6,6 +6,7 @@ use data_encoding::BASE64;
 
 use super::{
     BadPacket, Kind, Packet,
+    packet::is_json_space,
     small_object::{self, Found},
 };
 
@@ -91,27 +92,35 @@ pub(super) fn inline_attachments(json: &str, attachments: &[Vec<u8>]) -> Result<
     Ok(if attachments.is_empty() { json.to_owned() } else { out })
 }
 
-/// `json`, which is valid, with placeholders for what [`inline_attachments`] put there, and the attachments themselves.
-/// What has no `$binary` is only looked through once.
-pub(super) fn extract_attachments(json: &str) -> (Cow<'_, str>, Vec<Vec<u8>>) {
-    let mut attachments = Vec::new();
-    if memchr::memmem::find(json.as_bytes(), b"\"$binary\"").is_none() {
-        return (Cow::Borrowed(json), attachments);
+/// `json`, which is valid, with placeholders for what [`inline_attachments`] put there; the attachments are appended to
+/// `attachments`, which may hold some. What has no `$binary` is only looked through once, and where there is no attachment nothing
+/// is copied.
+pub(super) fn extract_attachments<'a>(json: &'a str, attachments: &mut Vec<Vec<u8>>) -> Cow<'a, str> {
+    let (mut out, mut copied, mut at) = (String::new(), 0, 0);
+    while attachments.len() < ATTACHMENTS_MAX
+        && let Some(found) = memchr::memmem::find(&json.as_bytes()[at..], BINARY_NAME)
+    {
+        let name = at + found;
+        at = name + BINARY_NAME.len();
+        // Behind a brace it is a name: a string has its quotes escaped, and another string is not followed by a dollar sign.
+        let before = json[..name].trim_end_matches(is_json_space);
+        let Some(start) = before.strip_suffix('{').map(str::len) else { continue };
+        if let Some(Found { value, object_bytes }) = small_object::inline_binary(&json[start..]) {
+            out.push_str(&json[copied..start]);
+            out.push_str(&format!("{{\"_placeholder\":true,\"num\":{}}}", attachments.len()));
+            attachments.push(value);
+            (at, copied) = (start + object_bytes, start + object_bytes);
+        }
     }
-    let (mut out, mut count) = (String::new(), 0);
-    let find = |object: &str| {
-        let found = if count < ATTACHMENTS_MAX { small_object::inline_binary(object) } else { None };
-        count += usize::from(found.is_some());
-        found
-    };
-    let replaced = replace_objects(json, &mut out, find, |bytes, out| {
-        out.push_str(&format!("{{\"_placeholder\":true,\"num\":{}}}", attachments.len()));
-        attachments.push(bytes);
-        Ok(())
-    });
-    debug_assert_eq!(replaced, Ok(()), "nothing here is refused");
-    (if attachments.is_empty() { Cow::Borrowed(json) } else { Cow::Owned(out) }, attachments)
+    if copied == 0 {
+        return Cow::Borrowed(json);
+    }
+    out.push_str(&json[copied..]);
+    Cow::Owned(out)
 }
+
+/// The member's name that [`inline_attachments`] writes.
+const BINARY_NAME: &[u8] = b"\"$binary\"";
 
 /// Copies `json` to `out`, and what `write` makes of each object that `find` has found; nothing, if it finds none. `find` is given the text from each
 /// `{` on that stands in no string, and looks no further than to the next one: so the whole costs a multiple of the text.

@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use smallvec::SmallVec;
+
 use crate::{
     event::Event,
     frame::SocketIoForm,
@@ -87,14 +89,12 @@ pub fn write_event_for(frames: &[u8], namespace: &str, offset: Option<&str>, out
 
 /// Appends an event or an ACK whose payload is the array of what `parts` are together.
 fn write_array(kind: Kind, target: Target<'_>, parts: &[&str], out: &mut Vec<u8>) {
-    let might_be_binary = parts.iter().any(|part| part.contains("\"$binary\""));
-    if !might_be_binary {
-        return write_packet(kind, 0, target, "[", parts, "]", out);
-    }
-    let joined = parts.concat();
-    let (text, attachments) = binary::extract_attachments(&joined);
+    let mut attachments = Vec::new();
+    let texts: SmallVec<[_; 4]> =
+        parts.iter().map(|part| binary::extract_attachments(part, &mut attachments)).collect();
     let kind = if attachments.is_empty() { kind } else { kind.binary() };
-    write_packet(kind, attachments.len(), target, "[", &[&text], "]", out);
+    let texts: SmallVec<[&str; 4]> = texts.iter().map(|text| &**text).collect();
+    write_packet(kind, attachments.len(), target, "[", &texts, "]", out);
     attachments.iter().for_each(|attachment| websocket::write_binary(attachment, out));
 }
 
@@ -113,7 +113,7 @@ fn write_packet(
     out: &mut Vec<u8>,
 ) {
     let head = head(kind, attachments, target);
-    let mut all: smallvec::SmallVec<[&[u8]; 8]> = smallvec::smallvec![&head[..], open.as_bytes()];
+    let mut all: SmallVec<[&[u8]; 8]> = smallvec::smallvec![&head[..], open.as_bytes()];
     all.extend(parts.iter().map(|part| part.as_bytes()));
     all.push(close.as_bytes());
     websocket::write_text(&all, out);

@@ -195,7 +195,8 @@ fn attachments_come_in() {
 #[test]
 fn attachments_go_out() {
     let check = |json: &str, expected: &str, attachments: &[&[u8]]| {
-        let (text, extracted) = extract_attachments(json);
+        let mut extracted = Vec::new();
+        let text = extract_attachments(json, &mut extracted);
         assert_eq!((&*text, extracted), (expected, attachments.iter().map(|bytes| bytes.to_vec()).collect()), "{json}");
     };
     check("{\"a\":1}", "{\"a\":1}", &[]);
@@ -214,11 +215,15 @@ fn attachments_go_out() {
         "[{\"$binary\":7}]",
         "[{\"$binary\":{\"x\":\"\\\"\"}}]",
         "[\"{\\\"$binary\\\":\\\"AQ==\\\"}\",\"$binary\"]",
+        "[\"{\",\"$binary\"]",
+        "[\"$binary\",\"AQ==\"]",
+        "[\"{ \",{\"a\":\"$binary\"}]",
     ] {
         check(plain, plain, &[]);
     }
     let eleven = format!("[{}]", ["{\"$binary\":\"\"}"; 11].join(","));
-    let (text, extracted) = extract_attachments(&eleven);
+    let mut extracted = Vec::new();
+    let text = extract_attachments(&eleven, &mut extracted);
     assert_eq!(extracted.len(), 10, "the reference client takes no more");
     assert!(text.ends_with(",\"num\":9},{\"$binary\":\"\"}]"), "{text}");
 }
