@@ -409,8 +409,7 @@ impl<N: Net> Reactor<N> {
     /// A peer that holds memory with a request or a message it does not finish is refused while the budget is spent.
     pub(super) fn check_budget(&mut self, slot: u32) {
         self.settle_charge(slot);
-        let Some(connection) = self.connections.at(slot) else { return };
-        let held_bytes = connection.session.as_ref().map_or(0, Session::held_bytes);
+        let held_bytes = self.unfinished_bytes(slot);
         if HELD_BYTES_SPARED < held_bytes && self.hub.bus.budget().is_spent() {
             self.end(slot, Close::TryLater("the memory budget is spent"));
             self.settle_charge(slot);
@@ -429,16 +428,21 @@ impl<N: Net> Reactor<N> {
 
     /// Brings what the connection holds of the memory budget up to date.
     pub(super) fn settle_charge(&mut self, slot: u32) {
-        let token = self.connections.token(slot);
+        let unfinished_bytes = self.unfinished_bytes(slot);
         let Some(connection) = self.connections.at(slot) else { return };
-        let unread_bytes = connection.session.as_ref().map_or(0, Session::held_bytes);
-        let checked_bytes = if connection.state.has(CHECKING) { self.checks.held_bytes(token) } else { 0 };
-        let held_bytes = connection.outbox.len() + unread_bytes + checked_bytes;
-        let held_bytes = u32::try_from(held_bytes).unwrap_or(u32::MAX);
+        let held_bytes = u32::try_from(connection.outbox.len() + unfinished_bytes).unwrap_or(u32::MAX);
         if held_bytes != connection.charged_bytes {
             self.hub.bus.budget().adjust(connection.charged_bytes as usize, held_bytes as usize);
             connection.charged_bytes = held_bytes;
         }
+    }
+
+    /// What is held of what the peer has not finished saying, or what is not understood yet, in bytes.
+    fn unfinished_bytes(&self, slot: u32) -> usize {
+        let Some(connection) = self.connections.peek(slot) else { return 0 };
+        let is_checking = connection.state.has(CHECKING);
+        let checked_bytes = if is_checking { self.checks.held_bytes(self.connections.token(slot)) } else { 0 };
+        connection.session.as_ref().map_or(0, Session::held_bytes) + checked_bytes
     }
 
     fn rearm_request(&mut self, slot: u32) {

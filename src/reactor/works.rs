@@ -15,6 +15,7 @@ use crate::{
     bus::{Receipt, Waiting},
     endpoint::{Context, Hub, OpenWork, Overload, Step, Work},
     protocol::http::Response,
+    share::ByteHold,
 };
 
 /// How long work is done in a turn; then laps, and whatever arrives, come first again. A step takes a fifth of it or so.
@@ -42,6 +43,8 @@ struct Job {
     identity: Option<Arc<Identity>>,
     /// What it holds of the memory budget, in bytes.
     charged_bytes: usize,
+    /// What it holds of its sender's share: the body that was charged while it came.
+    hold: Option<ByteHold>,
 }
 
 impl Works {
@@ -70,7 +73,8 @@ impl<N: Net> Reactor<N> {
         let token = self.connections.token(slot);
         let Some(connection) = self.connections.at(slot) else { return };
         let (admin, overload, identity) = (connection.admin, connection.overload, connection.identity.clone());
-        let mut job = Job { work, token, route, admin, overload, identity, charged_bytes: 0 };
+        let hold = self.senders.remove(&slot);
+        let mut job = Job { work, token, route, admin, overload, identity, charged_bytes: 0, hold };
         self.charge_job(&mut job);
         self.put_job(job, is_waiting);
     }
@@ -139,6 +143,10 @@ impl<N: Net> Reactor<N> {
         let held_bytes = job.work.held_bytes();
         self.hub.bus.budget().adjust(job.charged_bytes, held_bytes);
         job.charged_bytes = held_bytes;
+        if let Some(hold) = &mut job.hold {
+            // The body had room; what is made of it is little more, and the budget bounds it.
+            let _ = hold.try_resize(held_bytes);
+        }
     }
 
     /// The connection may have left, and another may stand in its slot: the token is the request's own.
