@@ -72,14 +72,18 @@ pub fn run(config: Config, reload: impl Fn() -> Result<Config, String>) -> Resul
     outcome
 }
 
-/// Takes over what of a configuration that was read anew can change while the hub runs: keys, users, API keys and quotas. If
+/// Takes over what of a configuration that was read anew can change while the hub runs: keys, users, API keys, the deny list and quotas. If
 /// anything is wrong with it, all stays as it is.
 fn take_over(reloaded: Result<Config, String>, config: &Config, hub: &Hub, now: Moment) {
     match reloaded {
         Ok(reloaded) if reloaded.auth.is_required() == config.auth.is_required() => {
             hub.auth.replace(&reloaded.auth);
+            // Open streams are looked at now.
+            hub.bus.ring_all();
             hub.quotas.replace(&reloaded.quotas, now);
-            info!("keys, users, API keys and quotas are read anew; for any other change restart the hub");
+            info!(
+                "keys, users, API keys, the deny list and quotas are read anew; for any other change restart the hub"
+            );
         }
         Ok(_) => warn!("auth.mode is another now: restart the hub to change it; nothing is taken over"),
         Err(error) => warn!(%error, "the configuration is wrong now; nothing is taken over"),

@@ -1,15 +1,10 @@
 //! API keys: long-lived secrets of services that publish or listen.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use subtle::{Choice, ConstantTimeEq};
 
-use super::{Grants, Identity};
+use super::{Fingerprint, Grants, Identity, Shown};
 
 /// The least bytes of a key: fewer can be guessed.
 const API_KEY_BYTES_MIN: usize = 16;
@@ -38,12 +33,11 @@ impl fmt::Debug for ApiKey {
 /// A secret, and whose it is.
 type Known = (Box<[u8]>, Arc<Identity>);
 
-/// All API keys of a hub, by a keyed hash of the secret: a look-up costs the same however many keys there are, and since
-/// nobody outside knows the hash's own key, its time says nothing about a secret.
-#[derive(Default)]
+/// All API keys of a hub, by the secret's fingerprint: a look-up costs the same however many keys there are, and since nobody
+/// outside knows the hash's own key, its time says nothing about a secret.
+#[derive(Clone, Default)]
 pub(super) struct ApiKeys {
-    by_hash: HashMap<u64, Vec<Known>>,
-    hash_key: RandomState,
+    by_hash: HashMap<Fingerprint, Vec<Known>>,
 }
 
 impl fmt::Debug for ApiKeys {
@@ -68,13 +62,13 @@ impl ApiKeys {
             let identity = Identity {
                 subject: key.name.as_str().into(),
                 is_api_key: true,
+                shown: Shown::ApiKey(Fingerprint::of(&secret)),
                 role: key.role.as_deref().map(Box::from),
                 subscribe: Grants::parse(&key.subscribe).map_err(of_key)?,
                 publish: Grants::parse(&key.publish).map_err(of_key)?,
                 ..Identity::default()
             };
-            let hash = loaded.hash_key.hash_one(&secret);
-            loaded.by_hash.entry(hash).or_default().push((secret, Arc::new(identity)));
+            loaded.by_hash.entry(Fingerprint::of(&secret)).or_default().push((secret, Arc::new(identity)));
         }
         Ok(loaded)
     }
@@ -83,22 +77,24 @@ impl ApiKeys {
         self.by_hash.is_empty()
     }
 
-    /// Whether there is still a key that gives just what `identity` has.
-    pub(super) fn know(&self, identity: &Identity) -> bool {
-        let gives_it = |known: &Identity| {
-            known.subject == identity.subject
-                && known.role == identity.role
-                && known.subscribe == identity.subscribe
-                && known.publish == identity.publish
-        };
-        self.by_hash.values().flatten().any(|(_, known)| gives_it(known))
+    /// Whom the key stands for that this is the fingerprint of, if there still is one.
+    pub(super) fn of_fingerprint(&self, key: Fingerprint) -> Option<Arc<Identity>> {
+        self.by_hash.get(&key)?.first().map(|(_, identity)| Arc::clone(identity))
+    }
+
+    /// The same keys, as keys of the rules of this generation.
+    pub(super) fn of_generation(&self, generation: u64) -> Self {
+        let mut keys = self.clone();
+        for (_, identity) in keys.by_hash.values_mut().flatten() {
+            *identity = Arc::new(Identity { generation, ..Identity::clone(identity) });
+        }
+        keys
     }
 
     /// Whose key `shown` is. Those with its hash are compared in full.
     pub(super) fn identify(&self, shown: &str) -> Option<Arc<Identity>> {
-        let hash = self.hash_key.hash_one(shown.as_bytes());
         let mut found = None;
-        for (secret, identity) in self.by_hash.get(&hash)? {
+        for (secret, identity) in self.by_hash.get(&Fingerprint::of(shown.as_bytes()))? {
             let same: Choice = secret.ct_eq(shown.as_bytes());
             if bool::from(same) {
                 found = Some(Arc::clone(identity));

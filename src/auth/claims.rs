@@ -17,6 +17,9 @@ pub struct Claims {
     /// Before when it is not valid yet.
     #[serde(default, skip_serializing)]
     pub nbf: Option<f64>,
+    /// What it calls itself: with it a single token can be refused (`auth.deny_file`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
     /// When it was made.
     #[serde(default, skip_deserializing, skip_serializing_if = "Option::is_none")]
     pub iat: Option<u64>,
@@ -104,8 +107,7 @@ impl Claims {
             role: self.role.map(Box::from),
             expires: Some(expires),
             login_unix_s: self.fanfare_login,
-            is_guest: false,
-            is_api_key: false,
+            ..Identity::default()
         })
     }
 }

@@ -13,7 +13,7 @@ pub enum Denied {
     Invalid,
     /// What it shows was valid once.
     Expired,
-    /// Its user has no access any more.
+    /// Its access was withdrawn: its user or its key is gone, or the deny list names it.
     Revoked,
     /// It is known, but has no right to what it asks for.
     Forbidden,
@@ -59,7 +59,7 @@ impl Denied {
             Self::Missing => "a token is needed: Authorization: Bearer TOKEN, or ?token=TOKEN",
             Self::Invalid => "the token is not valid here",
             Self::Expired => "the token has expired",
-            Self::Revoked => "this user has no access any more",
+            Self::Revoked => "what you have shown is not valid any more",
             Self::Forbidden => "this token gives no right to that",
             Self::TooMany => "too many tokens from here; try again in a second",
         }

@@ -36,7 +36,9 @@ fn checking_key(jwk: Jwk, algorithms: &[Algorithm]) -> Option<CheckingKey> {
         return None;
     }
     let key = DecodingKey::from_jwk(&jwk).ok()?;
-    Some(CheckingKey::new(jwk.common.key_id, algorithm, key))
+    // Each member has one form only, in the order of the library's own fields.
+    let material = serde_json::to_vec(&jwk.algorithm).ok()?;
+    Some(CheckingKey::new(jwk.common.key_id, algorithm, key, &material))
 }
 
 /// The algorithm that a key of this kind is for. Its own `alg` may narrow that down, and mostly is not there. A secret

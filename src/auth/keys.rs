@@ -3,7 +3,7 @@
 
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, TokenData, Validation, decode, decode_header, encode};
 
-use super::{Algorithm, Claims, Denied, jwks};
+use super::{Algorithm, Claims, Denied, Fingerprint, jwks};
 
 /// Keys tried for one token that names none: each costs a check of a signature.
 const CANDIDATES_MAX: usize = 16;
@@ -22,6 +22,7 @@ pub(super) struct CheckingKey {
     id: Option<String>,
     algorithm: Algorithm,
     key: DecodingKey,
+    fingerprint: Fingerprint,
     validation: Validation,
 }
 
@@ -73,16 +74,24 @@ impl Keys {
         self.signing.is_some()
     }
 
-    /// The claims of `token`, if one of the keys has signed it. Whether they hold is another matter.
-    pub(super) fn check(&self, token: &str) -> Result<Claims, Denied> {
+    /// The claims of `token`, if one of the keys has signed it, and which. Whether they hold is another matter.
+    pub(super) fn check(&self, token: &str) -> Result<(Claims, Fingerprint), Denied> {
         let header = decode_header(token).map_err(|_| Denied::Invalid)?;
         // Whatever it says is critical, it is nothing that is understood here (RFC 7515 section 4.1.11).
         if header.crit.is_some() {
             return Err(Denied::Invalid);
         }
         let candidates = self.candidates(header.kid.as_deref(), header.alg);
-        let checked = candidates.map(|key| decode(token, &key.key, &key.validation)).find_map(Result::ok);
-        checked.map(|TokenData { claims, .. }| claims).ok_or(Denied::Invalid)
+        let check = |key: &CheckingKey| {
+            let TokenData { claims, .. } = decode(token, &key.key, &key.validation).ok()?;
+            Some((claims, key.fingerprint))
+        };
+        candidates.filter_map(check).next().ok_or(Denied::Invalid)
+    }
+
+    /// Whether there is still a key with this fingerprint.
+    pub(super) fn has(&self, key: Fingerprint) -> bool {
+        self.checking.iter().any(|known| known.fingerprint == key)
     }
 
     /// A token that says `claims`; `None` if there is no key to sign it with.
@@ -118,7 +127,8 @@ impl Keys {
         let Some(first) = symmetric.first() else { return Err((KEY, no_use("a secret", "HS256"))) };
         for algorithm in &symmetric {
             check_length(*algorithm, secret)?;
-            self.checking.push(CheckingKey::new(None, *algorithm, DecodingKey::from_secret(secret.as_bytes())));
+            let key = DecodingKey::from_secret(secret.as_bytes());
+            self.checking.push(CheckingKey::new(None, *algorithm, key, secret.as_bytes()));
         }
         self.signing = Some(SigningKey { algorithm: *first, key: EncodingKey::from_secret(secret.as_bytes()) });
         Ok(())
@@ -133,7 +143,7 @@ impl Keys {
             let message = "it holds no public key in PEM for one of the algorithms in `auth.algorithms`";
             return Err(("auth.public_key_file", message.into()));
         };
-        self.checking.push(CheckingKey::new(None, algorithm, key));
+        self.checking.push(CheckingKey::new(None, algorithm, key, pem.trim().as_bytes()));
         Ok(())
     }
 
@@ -152,13 +162,15 @@ impl Keys {
 }
 
 impl CheckingKey {
-    pub(super) fn new(id: Option<String>, algorithm: Algorithm, key: DecodingKey) -> Self {
+    /// A key that is made of `material`, the bytes by which it is known again after a reload.
+    pub(super) fn new(id: Option<String>, algorithm: Algorithm, key: DecodingKey, material: &[u8]) -> Self {
         let mut validation = Validation::new(algorithm.native());
         // Here only the signature is checked. Times are told, and an issuer or audience that a token lacks is no match:
         // `Claims::check` sees to both.
         validation.required_spec_claims.clear();
         (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
-        Self { id, algorithm, key, validation }
+        let fingerprint = Fingerprint::of(&[algorithm.name().as_bytes(), material].concat());
+        Self { id, algorithm, key, fingerprint, validation }
     }
 }
 

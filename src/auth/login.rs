@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use rand::RngExt;
+
 use super::{
     Auth, Claims, Denied, Identity, LoginLimit, PasswordWork, Rules,
     passwords::{Check, Checked, PASSWORD_BYTES_MAX},
@@ -81,7 +83,7 @@ impl Auth {
         let check = Check {
             password,
             hash: known.unwrap_or(dearest).password_hash.clone(),
-            may_enter: known.is_some_and(|user| !user.is_disabled),
+            may_enter: known.is_some_and(|user| !user.is_disabled) && !rules.denied.names_subject(user),
             dearest: dearest.cost,
             reply: Box::new(settle),
         };
@@ -129,6 +131,12 @@ impl Auth {
     }
 }
 
+/// What a token calls itself: beyond guessing, and never given twice.
+fn random_id() -> String {
+    let random: [u8; 15] = rand::rng().random();
+    data_encoding::BASE64URL_NOPAD.encode(&random)
+}
+
 impl Rules {
     /// A token that says `claims`, valid from `unix_s` (seconds since 1970) for `ttl`, which is rounded down to seconds.
     /// `None` if there is no key to sign it with.
@@ -138,6 +146,7 @@ impl Rules {
         let claims = Claims {
             exp: (unix_s + ttl.as_secs()) as f64,
             iat: Some(unix_s),
+            jti: claims.jti.or_else(|| Some(random_id())),
             iss: named(&self.settings.issuer),
             aud: named(&self.settings.audience).map(super::Audience::One).unwrap_or_default(),
             ..claims

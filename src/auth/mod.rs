@@ -27,6 +27,7 @@ mod signatures;
 mod tests;
 mod throttle;
 mod users;
+mod withdrawal;
 
 use std::{
     sync::{
@@ -49,6 +50,7 @@ pub use rules::{Rules, Secrets};
 pub use settings::{Mode, SameSite, Settings};
 pub use signatures::{ConnectionId, TokenOrigin};
 pub use throttle::LoginLimit;
+pub use withdrawal::{Fingerprint, Shown};
 
 use crate::clock::Moment;
 use cache::TokenCache;
@@ -65,6 +67,8 @@ struct Shared {
     settings: Settings,
     /// Changed only while the cache is locked, so that nothing is kept there by rules of before.
     rules: RwLock<Arc<Rules>>,
+    /// That of `rules`, or of those before while they are being replaced.
+    generation: AtomicU64,
     cache: Mutex<TokenCache>,
     throttle: Mutex<Throttle>,
     signatures: Mutex<SignatureLimits>,
@@ -106,6 +110,7 @@ impl Auth {
             signatures: Mutex::new(SignatureLimits::new(signatures)),
             passwords: PasswordWork::new(settings.login_queue_max, settings.login_wait_max),
             epoch_unix_ns: AtomicU64::new(0),
+            generation: AtomicU64::new(rules.generation),
             rules: RwLock::new(rules),
             settings,
         }));
@@ -129,22 +134,17 @@ impl Auth {
         &self.0.settings
     }
 
-    /// From now on keys, users and API keys are those of `rules`; the settings stay as they were at the start.
+    /// From now on keys, users, API keys and the deny list are those of `rules`; the settings stay as they were at the start. Who
+    /// was let in before is let in by rules of another [generation](Self::generation).
     pub fn replace(&self, rules: &Rules) {
         let mut cache = self.cache();
-        *self.0.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules.with_settings(self.settings()));
+        let next = rules.after(&self.rules());
+        let generation = next.generation;
+        *self.0.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        // Whoever sees it finds the rules in force.
+        self.0.generation.store(generation, Ordering::Release);
         *cache = TokenCache::new(self.settings().cache_bytes);
         self.throttle().retain_users(|user| rules.users.find(user).is_some());
-    }
-
-    /// Whether whoever was let in as `identity` would still be: users and API keys may be taken away while the hub runs.
-    pub fn still_knows(&self, identity: &Identity) -> bool {
-        let rules = self.rules();
-        match (identity.login_unix_s, identity.expires) {
-            (Some(_), _) => rules.users.find(&identity.subject).is_some_and(|user| !user.is_disabled),
-            (None, None) => rules.api_keys.know(identity),
-            (None, Some(_)) => true,
-        }
     }
 
     /// Whose token `token` is, shown by `origin`; no token stands for a client that shows none. It may also be an API key. An
@@ -165,7 +165,7 @@ impl Auth {
         }
         let rules = self.rules();
         if let Some(identity) = rules.api_keys.identify(token) {
-            return Ok(Some(identity));
+            return rules.denied.check(&identity).map(|()| Some(identity));
         }
         if let Some(identity) = self.cache().find(token, now) {
             return Ok(Some(identity));
@@ -195,22 +195,27 @@ impl Auth {
 
     /// Whose API key `key` is.
     pub fn identify_key(&self, key: &str) -> Result<Arc<Identity>, Denied> {
-        self.rules().api_keys.identify(key).ok_or(Denied::Invalid)
+        let rules = self.rules();
+        let identity = rules.api_keys.identify(key).ok_or(Denied::Invalid)?;
+        rules.denied.check(&identity).map(|()| identity)
     }
 
     /// Checks a token from the ground up.
     fn check(&self, rules: &Rules, token: &str, now: Moment) -> Result<Identity, Denied> {
         let Rules { settings, keys, users, .. } = rules;
-        let claims = keys.check(token)?;
+        let (mut claims, key) = keys.check(token)?;
         claims.check(settings, self.unix_s(now))?;
         let expires = self.moment_of(claims.exp + settings.leeway.as_secs_f64());
-        match claims.fanfare_login {
-            None => claims.identify(expires),
+        let shown = Shown::Token { key, id: claims.jti.take().map(Box::from) };
+        let identity = match claims.fanfare_login {
+            None => claims.identify(expires)?,
             Some(login_unix_s) => {
                 let user = users.find(&claims.sub).filter(|user| !user.is_disabled).ok_or(Denied::Revoked)?;
-                Ok(user.identify(&claims.sub, login_unix_s, expires))
+                user.identify(&claims.sub, login_unix_s, expires)
             }
-        }
+        };
+        let identity = Identity { shown, generation: rules.generation, ..identity };
+        rules.denied.check(&identity).map(|()| identity)
     }
 
     fn rules(&self) -> Arc<Rules> {

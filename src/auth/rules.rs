@@ -7,6 +7,7 @@ use super::{
     api_keys::ApiKeys,
     keys::{KeyTexts, Keys, Wrong},
     users::Users,
+    withdrawal::DenyList,
 };
 
 /// What is read from files, or stands in the configuration where a file could be named as well. Empty where there is none.
@@ -23,6 +24,8 @@ pub struct Secrets {
     pub jwks: String,
     /// The users file.
     pub users: String,
+    /// The deny list: tokens and subjects that are refused.
+    pub denied: String,
     /// The API keys.
     pub api_keys: Vec<ApiKey>,
 }
@@ -34,6 +37,9 @@ pub struct Rules {
     pub(super) keys: Arc<Keys>,
     pub(super) users: Arc<Users>,
     pub(super) api_keys: Arc<ApiKeys>,
+    pub(super) denied: Arc<DenyList>,
+    /// Counts the rules that were in force before.
+    pub(super) generation: u64,
 }
 
 impl Rules {
@@ -62,8 +68,9 @@ impl Rules {
             let message = "users sign in for tokens: set auth.secret_file, or a pair of keys, to sign these with";
             return Err(("users.file", message.into()));
         }
+        let denied = DenyList::parse(&secrets.denied).map_err(|wrong| ("auth.deny_file", wrong))?;
         let (keys, users, api_keys) = (Arc::new(keys), Arc::new(users), Arc::new(api_keys));
-        let rules = Self { settings, keys, users, api_keys };
+        let rules = Self { settings, keys, users, api_keys, denied: Arc::new(denied), generation: 0 };
         if !rules.users.is_empty() && !rules.takes_its_own() {
             let message = "it does not go with the key that tokens are checked with: users could not sign in";
             return Err(("auth.private_key_file", message.into()));
@@ -76,13 +83,16 @@ impl Rules {
         self.keys.sign(&Claims::default()).is_some_and(|token| self.keys.check(&token).is_ok())
     }
 
-    /// The same keys, users and API keys with other settings.
-    pub(super) fn with_settings(&self, settings: &Settings) -> Self {
+    /// The same keys, users, API keys and deny list with the settings of `former`, to come into force after these.
+    pub(super) fn after(&self, former: &Self) -> Self {
+        let generation = former.generation + 1;
         Self {
-            settings: settings.clone(),
+            settings: former.settings.clone(),
             keys: Arc::clone(&self.keys),
             users: Arc::clone(&self.users),
-            api_keys: Arc::clone(&self.api_keys),
+            api_keys: Arc::new(self.api_keys.of_generation(generation)),
+            denied: Arc::clone(&self.denied),
+            generation,
         }
     }
 
@@ -106,6 +116,7 @@ impl Secrets {
             ("auth.private_key_file", !self.private_key.is_empty()),
             ("auth.jwks_file", !self.jwks.is_empty()),
             ("users.file", !self.users.is_empty()),
+            ("auth.deny_file", !self.denied.is_empty()),
             ("api_keys", !self.api_keys.is_empty()),
         ];
         let unused = given.into_iter().find_map(|(key, is_set)| is_set.then_some(key));

@@ -2,6 +2,7 @@
 
 mod login;
 mod tokens;
+mod withdrawal;
 
 use std::{sync::Arc, time::Duration};
 

@@ -165,6 +165,13 @@ impl Bus {
         &self.inboxes[reactor]
     }
 
+    /// Wakes every reactor: something that all of them look at has changed.
+    pub fn ring_all(&self) {
+        for inbox in &self.inboxes {
+            inbox.doorbell().ring();
+        }
+    }
+
     /// Events accepted from all sources.
     pub fn received_total(&self) -> u64 {
         self.received.load(Ordering::Relaxed)

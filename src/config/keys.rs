@@ -331,6 +331,11 @@ pub(super) const KEYS: &[Key<Written>] = &[
     Key { path: "auth.leeway",
           help: "How far the clocks of those who make tokens may be apart from the hub's.",
           field: |it| Field::Span { value: &mut it.auth.leeway, min: Duration::ZERO } },
+    Key { path: "auth.deny_file",
+          help: "A TOML file of what is refused although it is valid: jti = [\"…\"] names tokens, sub = [\"…\"] subjects of tokens, \
+                 users and API keys. Read anew at SIGHUP; their open streams end within a second. It may be empty. The hub's \
+                 own tokens have a jti.",
+          field: |it| Field::Word(&mut it.auth_files.deny_file) },
     Key { path: "auth.token_bytes_max",
           help: "The longest token (401).",
           field: |it| Field::Size { value: &mut it.auth.token_bytes_max, min: 64 } },

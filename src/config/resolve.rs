@@ -261,7 +261,7 @@ fn resolve_sentinel_login(written: &Written, folder: &Path) -> Result<SentinelLo
 }
 
 fn resolve_auth(written: &Written, folder: &Path) -> Result<Rules, Wrong> {
-    let AuthFiles { secret, secret_file, public_key_file, private_key_file, jwks_file, users_file } =
+    let AuthFiles { secret, secret_file, public_key_file, private_key_file, jwks_file, users_file, deny_file } =
         &written.auth_files;
     let read = |key: &'static str, file: &Option<PathBuf>| match file {
         Some(file) => read_secret(&folder.join(file)).map_err(|message| (key, message)),
@@ -276,6 +276,7 @@ fn resolve_auth(written: &Written, folder: &Path) -> Result<Rules, Wrong> {
         private_key: read("auth.private_key_file", private_key_file)?,
         jwks: read("auth.jwks_file", jwks_file)?,
         users: read("users.file", users_file)?,
+        denied: read_list(deny_file, folder).map_err(|message| ("auth.deny_file", message))?,
         api_keys: written.api_keys.iter().map(|key| resolve_api_key(key, folder)).collect::<Result<_, _>>()?,
     };
     Rules::new(written.auth.clone(), secrets)
@@ -327,6 +328,12 @@ fn resolve_store(written: &Written, folder: &Path) -> Result<Option<store::Confi
         ca_file: written.store.ca_file.as_ref().map(|file| folder.join(file)),
         ..written.store.clone()
     }))
+}
+
+/// A file that may well be empty, or none.
+fn read_list(file: &Option<PathBuf>, folder: &Path) -> Result<String, String> {
+    let Some(path) = file.as_ref().map(|file| folder.join(file)) else { return Ok(String::new()) };
+    fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
 fn read_secret(path: &Path) -> Result<String, String> {

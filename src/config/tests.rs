@@ -86,6 +86,7 @@ fn every_key_has_a_place_of_its_own() {
         "auth.private_key_file",
         "auth.jwks_file",
         "users.file",
+        "auth.deny_file",
     ];
     for key in KEYS.iter().filter(|key| !apart.contains(&key.path)) {
         let changed = other_value(key);

@@ -69,6 +69,7 @@ pub(super) struct AuthFiles {
     pub(super) private_key_file: Option<PathBuf>,
     pub(super) jwks_file: Option<PathBuf>,
     pub(super) users_file: Option<PathBuf>,
+    pub(super) deny_file: Option<PathBuf>,
 }
 
 /// One `[[api_keys]]` table.

@@ -172,6 +172,9 @@ impl<N: Net> Reactor<N> {
             // From here on what is made of the body is charged.
             self.senders.remove(&slot);
         }
+        if !self.may_ask(slot, &ask) {
+            return slot;
+        }
         let Some(connection) = self.connections.at(slot) else { return slot };
         let is_session = matches!(connection.session, Ok(Session::Engine(_)));
         let (door, identity) = ((connection.admin, connection.overload), connection.identity.clone());

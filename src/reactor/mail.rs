@@ -115,7 +115,8 @@ impl<N: Net> Reactor<N> {
         while let Some(Waiter { token, start, purpose, .. }) = self.next_waiter(place) {
             let Some(connection) = self.connections.named(token) else { continue };
             connection.pending -= 1;
-            if connection.session.is_ok() {
+            // It may have lost the right while it waited.
+            if connection.session.is_ok() && self.keeps_right_to(token.slot, place) {
                 self.begin(token.slot, place, start, purpose);
                 self.check_opened(token.slot);
             }

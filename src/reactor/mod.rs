@@ -4,7 +4,7 @@
 //! Always in this order, once per [`Reactor::turn`]:
 //! 1. poll, and read the clock;
 //! 2. accept, and what connections have become ready for, each with a budget (who stops early goes on the *again* list);
-//! 3. the inbox: events, connections handed over, notes, resyncs;
+//! 3. the inbox: events, connections handed over, notes, resyncs; a slice of the streams whose rights may have changed;
 //! 4. timers that are due;
 //! 5. lap slices, and a slice of the work of requests that takes more than one turn;
 //! 6. flush what has been put into outboxes;
@@ -34,6 +34,7 @@ mod pending;
 mod placement;
 mod polls;
 mod replay;
+mod rights;
 mod rounds;
 mod run_queue;
 mod senders;
@@ -83,6 +84,7 @@ use gaps::Stranded;
 use gather::Gathers;
 use group::Groups;
 use replay::Replays;
+use rights::RightsReview;
 use run_queue::RunQueue;
 use slab::Slab;
 use table::TopicTable;
@@ -220,6 +222,7 @@ pub struct Reactor<N: Net> {
     /// Gaps that connections are told of once they are open: the slot, the topic's place, and the gap.
     gaps_owed: Vec<(u32, u32, Gap)>,
     replays: Replays,
+    review: RightsReview,
     engines: Engines,
     works: Works,
     checks: Checks,
@@ -285,6 +288,7 @@ impl<N: Net> Reactor<N> {
             stranded: Vec::new(),
             gaps_owed: Vec::new(),
             replays: Replays::default(),
+            review: RightsReview::default(),
             engines: Engines::default(),
             works: Works::default(),
             checks: Checks::default(),
@@ -326,6 +330,7 @@ impl<N: Net> Reactor<N> {
         self.accept_waiting();
         self.take_readiness();
         self.take_inbox();
+        self.review_some();
         self.drain_some();
         self.claim_some();
         self.run_timers();
@@ -352,7 +357,8 @@ impl<N: Net> Reactor<N> {
         let mut timeout = self.sleep_time();
         if timeout != Duration::ZERO {
             self.doorbell.lie_down();
-            if !self.hub.bus.inbox(self.index).is_empty() || !self.placement.is_empty(self.index) || self.must_stop() {
+            let has_mail = !self.hub.bus.inbox(self.index).is_empty() || !self.placement.is_empty(self.index);
+            if has_mail || self.must_stop() || self.must_review() {
                 timeout = Duration::ZERO;
             }
         }
@@ -374,6 +380,7 @@ impl<N: Net> Reactor<N> {
             || self.checks.has_ready()
             || !self.to_drain.is_empty()
             || !self.to_claim.is_empty()
+            || self.review.is_under_way()
             || !self.to_resync.is_empty()
             || self.sweep_from.is_some();
         if busy {

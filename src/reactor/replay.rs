@@ -232,6 +232,11 @@ impl<N: Net> Reactor<N> {
         self.replays.get(&slot)?.first().map(|replay| replay.after)
     }
 
+    /// The topics that a connection replays.
+    pub(super) fn replayed_topics(&self, slot: u32) -> impl Iterator<Item = u32> {
+        self.replays.get(&slot).into_iter().flatten().map(|replay| replay.topic)
+    }
+
     /// How many topics a connection replays.
     pub(super) fn replay_count(&self, slot: u32) -> usize {
         self.replays.get(&slot).map_or(0, SmallVec::len)

@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use super::{Reactor, connection::REPLAYING, net::Net};
+use super::{Reactor, net::Net, rights::LOST_RIGHT};
 use crate::{auth::Identity, close::Close, endpoint::STREAMS_USED_UP, protocol::Session, share::QuotaRefused};
 
 /// Connections looked at per turn after the rules of quotas were replaced.
 const CLAIMED_PER_TURN: usize = 256;
 
 impl<N: Net> Reactor<N> {
-    /// Why a stream may not go on, if it may not: what its client has shown is valid no more, or it never showed anything.
+    /// Why a stream may not go on, if it may not: the time of what its client has shown is over, or it never showed anything.
     pub(super) fn denial(&mut self, slot: u32) -> Option<Close> {
         let now = self.now;
         let identity = self.connections.at(slot)?.identity.as_ref()?;
         match identity.has_expired(now) {
-            false if self.hub.auth.still_knows(identity) => None,
-            false => Some(Close::Unauthenticated("what you have shown is not valid any more")),
+            false => None,
             true if identity.is_guest => Some(Close::Unauthenticated("no token came in time")),
             true => Some(Close::TokenExpired),
         }
@@ -25,7 +24,7 @@ impl<N: Net> Reactor<N> {
     /// more ends it.
     pub(super) fn sign_in(&mut self, slot: u32, identity: Arc<Identity>, message: &[u8]) {
         if !self.may_keep(slot, &identity) {
-            return self.end(slot, Close::Forbidden("the token gives no right to a topic of this connection"));
+            return self.end(slot, Close::Forbidden(LOST_RIGHT));
         }
         if self.claim_stream(slot, Some(&identity)).is_err() {
             return self.end(slot, STREAMS_USED_UP);
@@ -73,22 +72,5 @@ impl<N: Net> Reactor<N> {
             Some(Ok(Session::Engine(engine))) => engine.sockets.as_ref().is_some_and(|it| !it.clients().is_empty()),
             Some(Ok(Session::Preface(_) | Session::Http(_)) | Err(_)) | None => false,
         }
-    }
-
-    /// Whether `identity` may listen to all that the connection listens to. Topics that it waits for are not looked through:
-    /// with these, the rights must be the ones it came with.
-    fn may_keep(&mut self, slot: u32, identity: &Identity) -> bool {
-        let Some(connection) = self.connections.at(slot) else { return false };
-        let same = connection.identity.as_ref().is_some_and(|before| before.subscribe == identity.subscribe);
-        if same || identity.is_admin() {
-            return true;
-        }
-        if 0 < connection.pending || connection.state.has(REPLAYING) {
-            return false;
-        }
-        let places: Vec<u32> = connection.subscriptions.iter().map(|subscription| subscription.topic).collect();
-        places
-            .into_iter()
-            .all(|place| self.topics.at(place).is_none_or(|topic| identity.may_subscribe(&topic.state.topic).is_ok()))
     }
 }

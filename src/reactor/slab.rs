@@ -26,6 +26,11 @@ impl<T> Slab<T> {
         self.slots.len() - self.free.len()
     }
 
+    /// How many slots there are, in use or not.
+    pub(super) fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
     /// Puts in what `make` makes of its token.
     pub(super) fn insert(&mut self, make: impl FnOnce(Token) -> T) -> Token {
         let slot = self.free.pop().unwrap_or_else(|| {

@@ -6,6 +6,7 @@ mod expiry;
 mod keys;
 mod login;
 mod secrecy;
+mod withdrawn;
 
 use std::{
     fs,

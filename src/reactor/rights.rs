@@ -1,0 +1,158 @@
+//! Rights that change while streams are open. Every command asks whether its stream's rights are of the rules in force
+//! ([`crate::auth::Auth::generation`]); when these change, every stream is looked at as well, some in each turn.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{Reactor, net::Net};
+use crate::{
+    auth::{Auth, Denied, Identity},
+    close::Close,
+    endpoint::STREAMS_USED_UP,
+    protocol::Ask,
+};
+
+/// How much is looked at in a turn: a connection counts as one, and so does each of its topics. Closing takes longest: 256
+/// connections that all end take a millisecond or so.
+const LOOKS_PER_TURN: usize = 256;
+/// What a client is told whose stream carries a topic to which it has no right any more.
+pub(super) const LOST_RIGHT: &str = "the token gives no right to a topic of this connection";
+
+/// The look at all connections after the rules have changed.
+#[derive(Debug, Default)]
+pub(super) struct RightsReview {
+    /// The rules under which all connections are looked at, or were.
+    generation: u64,
+    /// The slot at which the look goes on, while it is under way.
+    next: Option<u32>,
+    /// What has become of identities, by the address of each, which is kept for as long: the streams of one token share one.
+    renewed: HashMap<usize, Renewed, foldhash::fast::RandomState>,
+}
+
+#[derive(Debug)]
+struct Renewed {
+    /// Holds the address.
+    _before: Arc<Identity>,
+    now: Result<Arc<Identity>, Denied>,
+}
+
+impl RightsReview {
+    /// Whether there are connections that have not been looked at.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// Begins anew if the rules have changed since the last look began.
+    fn begin_if_due(&mut self, auth: &Auth) {
+        let generation = auth.generation();
+        if self.generation != generation {
+            *self = Self { generation, next: Some(0), ..Self::default() };
+        }
+    }
+
+    /// What `identity` may do by now.
+    fn renew(&mut self, identity: &Arc<Identity>, auth: &Auth) -> Result<Arc<Identity>, Denied> {
+        // A command may come before the turn's own look.
+        self.begin_if_due(auth);
+        let renew = || Renewed { _before: Arc::clone(identity), now: auth.renew(identity) };
+        self.renewed.entry(Arc::as_ptr(identity).addr()).or_insert_with(renew).now.clone()
+    }
+}
+
+impl<N: Net> Reactor<N> {
+    /// Whether the rules have changed since all connections were looked at last.
+    pub(super) fn must_review(&self) -> bool {
+        self.review.generation != self.hub.auth.generation()
+    }
+
+    /// Looks at some of the connections if the rules have changed, and ends those that may not go on.
+    pub(super) fn review_some(&mut self) {
+        self.review.begin_if_due(&self.hub.auth);
+        let Some(mut slot) = self.review.next else { return };
+        let mut looks = 0;
+        while looks < LOOKS_PER_TURN && slot < self.connections.slots() {
+            looks += 1 + self.connections.peek(slot).map_or(0, |connection| connection.subscriptions.len());
+            self.keeps_rights(slot);
+            slot += 1;
+        }
+        if slot < self.connections.slots() {
+            self.review.next = Some(slot);
+        } else {
+            // Whoever comes from now on is known by the rules in force.
+            (self.review.next, self.review.renewed) = (None, HashMap::default());
+        }
+    }
+
+    /// Whether the stream at `slot` still has the right to all that it carries, and its client to say something. Ends it if
+    /// not. Costs next to nothing as long as the rules stay the same.
+    pub(super) fn keeps_rights(&mut self, slot: u32) -> bool {
+        let Some(connection) = self.connections.at(slot) else { return false };
+        let Some(identity) = &connection.identity else { return true };
+        if identity.generation == self.hub.auth.generation() {
+            return true;
+        }
+        let before = Arc::clone(identity);
+        match self.renew_identity(slot, &before) {
+            Ok(()) => true,
+            Err(close) => {
+                self.end(slot, close);
+                false
+            }
+        }
+    }
+
+    /// The same before `ask` is carried out: a command of a client whose time is over is not carried out either.
+    pub(super) fn may_ask(&mut self, slot: u32, ask: &Ask) -> bool {
+        if matches!(ask, Ask::Command(_))
+            && let Some(close) = self.denial(slot)
+        {
+            self.end(slot, close);
+            return false;
+        }
+        self.keeps_rights(slot)
+    }
+
+    fn renew_identity(&mut self, slot: u32, before: &Arc<Identity>) -> Result<(), Close> {
+        let renewed = self.review.renew(before, &self.hub.auth).map_err(Denied::close)?;
+        if !self.may_keep(slot, &renewed) {
+            return Err(Close::Forbidden(LOST_RIGHT));
+        }
+        // Quotas may go by the role.
+        if renewed.role != before.role && self.holds.contains_key(&slot) {
+            self.claim_stream(slot, Some(&renewed)).map_err(|_| STREAMS_USED_UP)?;
+        }
+        if let Some(connection) = self.connections.at(slot) {
+            connection.identity = Some(renewed);
+        }
+        Ok(())
+    }
+
+    /// Whether `identity` may listen to all that the connection listens to, or replays. What it waits for is looked at when
+    /// that begins ([`Self::keeps_right_to`]).
+    pub(super) fn may_keep(&mut self, slot: u32, identity: &Identity) -> bool {
+        let Some(connection) = self.connections.at(slot) else { return false };
+        let same = connection.identity.as_ref().is_some_and(|before| before.subscribe == identity.subscribe);
+        if identity.is_admin() || (same && !connection.identity.as_ref().is_some_and(|before| before.is_admin())) {
+            return true;
+        }
+        let mut places: Vec<u32> = connection.subscriptions.iter().map(|subscription| subscription.topic).collect();
+        places.extend(self.replayed_topics(slot));
+        places
+            .into_iter()
+            .all(|place| self.topics.at(place).is_none_or(|topic| identity.may_subscribe(&topic.state.topic).is_ok()))
+    }
+
+    /// Whether the client at `slot` has the right to the topic at `place`, for which it has waited. Ends it if not.
+    pub(super) fn keeps_right_to(&mut self, slot: u32, place: u32) -> bool {
+        if !self.keeps_rights(slot) {
+            return false;
+        }
+        let Some(identity) = self.connections.at(slot).and_then(|connection| connection.identity.as_ref()) else {
+            return true;
+        };
+        if self.topics.get(place).is_none_or(|topic| identity.may_subscribe(&topic.state.topic).is_ok()) {
+            return true;
+        }
+        self.end(slot, Close::Forbidden(LOST_RIGHT));
+        false
+    }
+}
