@@ -22,7 +22,7 @@ use crate::{
     bus::{self, Archive, Bus, Doorbell, Generators, Inbox, LogKind, Orders, Outlet, Outlets, REACTORS_MAX, Wake},
     clock::{Clock, Moment},
     config::{Address, Config, Pin},
-    endpoint::{self, Hub, Phase, Telemetry},
+    endpoint::{self, Hosts, Hub, Phase, Telemetry},
     event::new_epoch,
     metrics::{Metrics, ReactorMetrics, SourceHealth},
     os, protocol,
@@ -431,6 +431,7 @@ fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn 
         topics_per_connection_max: config.limits.topics_per_connection_max,
         topics_per_page_max: config.limits.topics_per_page_max,
         cors: config.cors.clone(),
+        hosts: known_hosts(config),
         admin_apart: !config.admin.listen.is_empty(),
         stuck_after: config.server.stuck_after,
         ready_require: config.ready.require.clone(),
@@ -442,6 +443,15 @@ fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn 
     let hub = hub.with_quotas(quotas);
     hub.wall.set(clock.now(), os::realtime_now());
     hub
+}
+
+/// The names that are configured, and the addresses that the hub listens at.
+fn known_hosts(config: &Config) -> Hosts {
+    let address = |address: &Address| match address {
+        Address::Tcp(address) => Some(address.ip()),
+        Address::Unix(_) => None,
+    };
+    Hosts { names: config.server.hosts.clone(), addresses: config.server.listen.iter().filter_map(address).collect() }
 }
 
 fn reactor_config(config: &Config, shares: DescriptorShares, admin_from: usize) -> reactor::Config {

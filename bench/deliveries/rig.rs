@@ -172,7 +172,7 @@ fn build_hub(form: Form, doorbell: Arc<Doorbell>) -> io::Result<Hub> {
     let endpoints = endpoint::Config {
         default_topics: Vec::new(),
         topics_per_connection_max: 128,
-        cors: Cors::default(),
+        cors: Cors::open(),
         admin_apart: false,
         stuck_after: Duration::from_secs(10),
         esp: endpoint::Esp {

@@ -9,6 +9,12 @@ use crate::close::Close;
 pub enum Denied {
     /// It shows nothing.
     Missing,
+    /// It shows a cookie alone, and its browser does not say that a page asks which may use the cookie.
+    Cookie,
+    /// A page asks whose origin may not use what nobody has to show.
+    ForeignPage,
+    /// It asks for another host, at a hub that asks nobody who it is.
+    ForeignHost,
     /// What it shows is not valid, whatever is wrong with it.
     Invalid,
     /// What it shows was valid once.
@@ -25,9 +31,9 @@ impl Denied {
     /// 401, 403 if signing in again would not help (RFC 9110 sections 15.5.2 and 15.5.4), or 429 (RFC 6585 section 4).
     pub fn status(self) -> u16 {
         match self {
-            Self::Forbidden => 403,
+            Self::Forbidden | Self::ForeignPage | Self::ForeignHost => 403,
             Self::TooMany => 429,
-            Self::Missing | Self::Invalid | Self::Expired | Self::Revoked => 401,
+            Self::Missing | Self::Cookie | Self::Invalid | Self::Expired | Self::Revoked => 401,
         }
     }
 
@@ -35,9 +41,9 @@ impl Denied {
     pub fn close(self) -> Close {
         match self {
             Self::Expired => Close::TokenExpired,
-            Self::Forbidden => Close::Forbidden(self.message()),
+            Self::Forbidden | Self::ForeignPage | Self::ForeignHost => Close::Forbidden(self.message()),
             Self::TooMany => Close::TryLater(self.message()),
-            Self::Missing | Self::Invalid | Self::Revoked => Close::Unauthenticated(self.message()),
+            Self::Missing | Self::Cookie | Self::Invalid | Self::Revoked => Close::Unauthenticated(self.message()),
         }
     }
 
@@ -45,6 +51,9 @@ impl Denied {
     pub fn code(self) -> &'static str {
         match self {
             Self::Missing => "token_missing",
+            Self::Cookie => "cookie_refused",
+            Self::ForeignPage => "origin_refused",
+            Self::ForeignHost => "host_refused",
             Self::Invalid => "token_invalid",
             Self::Expired => "token_expired",
             Self::Revoked => "user_revoked",
@@ -57,6 +66,13 @@ impl Denied {
     pub fn message(self) -> &'static str {
         match self {
             Self::Missing => "a token is needed: Authorization: Bearer TOKEN, or ?token=TOKEN",
+            Self::Cookie => {
+                "a cookie came, but no Origin, Sec-Fetch-Site or Referer that says that a page of this host sent it"
+            }
+            Self::ForeignPage => {
+                "pages of this origin may not use this hub: show a token, or name it in cors.allow_origins"
+            }
+            Self::ForeignHost => "`Host` is no name of this hub: add it to server.hosts",
             Self::Invalid => "the token is not valid here",
             Self::Expired => "the token has expired",
             Self::Revoked => "what you have shown is not valid any more",

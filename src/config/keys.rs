@@ -57,6 +57,12 @@ pub(super) const KEYS: &[Key<Written>] = &[
     Key { path: "server.listen",
           help: "Addresses to listen at: \"host:port\" or \"unix:/path\".",
           field: |it| Field::Words(&mut it.server.listen) },
+    Key { path: "server.hosts",
+          help: "Names by which the hub may be asked for (Host) while auth.mode is none: \"hub.example\", \"*.hub.example\", or \
+                 \"*\" for any. Loopback names and addresses, the addresses that it listens at, and names without a dot are \
+                 always allowed; others are refused (403), so that no web page reaches the hub by a name of its own. A proxy \
+                 that passes its public name on needs that name here. cors.allow_origins = [\"*\"] allows any as well.",
+          field: |it| Field::Words(&mut it.server.hosts) },
     Key { path: "server.reactors",
           help: "Reactor threads. 0: as many as there are cores, or as `pin` lists.",
           field: |it| Field::Count { value: &mut it.server.reactors, min: 0 } },
@@ -478,7 +484,10 @@ pub(super) const KEYS: &[Key<Written>] = &[
           field: |it| Field::Size { value: &mut it.proxy.limits.header_bytes_max, min: 232 } },
 
     Key { path: "cors.allow_origins",
-          help: "Origins such as \"https://example.org\", or \"*\" for any.",
+          help: "Other origins whose pages may use the hub: \"https://example.org\", \"https://*.example.org\", or \"*\" for any. \
+                 Pages of the hub's own origin and of loopback origins always may, and with auth.mode = jwt every page that \
+                 shows a token or an API key. With auth.mode = none, \"*\" lets any page that somebody here visits read and \
+                 publish.",
           field: |it| Field::Words(&mut it.cors.allow_origins) },
     Key { path: "cors.allow_credentials",
           help: "Let pages send cookies along. Each origin must then be named.",

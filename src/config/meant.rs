@@ -66,6 +66,8 @@ pub struct Config {
 pub struct Server {
     /// The addresses, at least one.
     pub listen: Vec<Address>,
+    /// Names by which the hub may be asked where it asks nobody who it is: host names, `*.` before a domain, or `*`.
+    pub hosts: Vec<String>,
     /// Reactor threads, at least one.
     pub reactors: usize,
     /// Which cores they are pinned to.
@@ -231,6 +233,7 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             listen: vec![Address::loopback(8080)],
+            hosts: Vec::new(),
             reactors: core_count(),
             pin: Pin::Off,
             max_connections: 100_000,

@@ -34,6 +34,7 @@ pub(super) fn resolve(layered: &Layered) -> Result<Config, ConfigError> {
     check_addresses(written, &mut wrong);
     check_proxy(&written.proxy, &mut wrong);
     check_cors(&written.cors, &mut wrong);
+    check_hosts(&written.server.hosts, &mut wrong);
     check_namespaces(&written.esp.namespaces, &mut wrong);
     check_log(&written.log.level, &mut wrong);
     check_log_kinds(written, &mut wrong);
@@ -149,6 +150,20 @@ fn check_cors(cors: &Cors, wrong: &mut Vec<Wrong>) {
     if cors.allow_credentials && cors.allow_origins.iter().any(|origin| origin == "*") {
         let message = "with credentials each origin must be named in `cors.allow_origins`: browsers refuse `*`";
         wrong.push(("cors.allow_credentials", message.into()));
+    }
+}
+
+fn check_hosts(hosts: &[String], wrong: &mut Vec<Wrong>) {
+    let is_name = |host: &str| {
+        !host.is_empty() && host.chars().all(|letter| letter.is_ascii_alphanumeric() || "-._:".contains(letter))
+    };
+    for host in hosts.iter().filter(|host| *host != "*") {
+        let name = host.strip_prefix("*.").unwrap_or(host);
+        let has_port = name.parse::<std::net::IpAddr>().is_err() && name.contains(':');
+        if !is_name(name) || has_port {
+            let message = format!("`{host}` is no host: write its name alone, such as hub.example or *.hub.example");
+            wrong.push(("server.hosts", message));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Context, OpenWebSocket, cors, overload};
+use super::{Answer, Context, OpenWebSocket, origin, overload};
 use crate::{
     auth::{Denied, Identity},
     bus::is_order,
@@ -18,8 +18,17 @@ use crate::{
 /// The cookie that a login sets.
 pub(super) const COOKIE: &str = "fanfare_token";
 
-/// Whose request it is; `None` where nobody has to say so. A refusal is counted.
+/// Whose request it is; `None` where nobody has to say so, and the page that asks may use that. A refusal is counted.
 pub(super) fn identify(request: &Request, context: &Context<'_>) -> Result<Option<Arc<Identity>>, Denied> {
+    if !context.hub.auth.is_required() {
+        let admitted = origin::admit_anybody(request, &context.hub.config).map(|()| None);
+        return admitted.inspect_err(|denied| count_refusal(*denied, context));
+    }
+    identify_of_any_page(request, context)
+}
+
+/// The same for what every page may read where nobody has to say who it is.
+pub(super) fn identify_of_any_page(request: &Request, context: &Context<'_>) -> Result<Option<Arc<Identity>>, Denied> {
     let auth = &context.hub.auth;
     if !auth.is_required() {
         return Ok(None);
@@ -27,11 +36,9 @@ pub(super) fn identify(request: &Request, context: &Context<'_>) -> Result<Optio
     let identity = match credential(request) {
         Some(Credential::Key(key)) => auth.identify_key(key).map(Some),
         Some(Credential::Token(token)) => auth.identify(Some(token), context.token_origin(), context.now),
-        // A cookie comes along whether or not the page that asks is one of ours.
-        Some(Credential::Cookie(token)) if cors::is_of_trusted_page(request, &context.hub.config.cors) => {
-            auth.identify(Some(token), context.token_origin(), context.now)
-        }
-        Some(Credential::Cookie(_)) | None => Err(Denied::Missing),
+        Some(Credential::Cookie(token)) => origin::admit_cookie(request, &context.hub.config)
+            .and_then(|()| auth.identify(Some(token), context.token_origin(), context.now)),
+        None => Err(Denied::Missing),
     };
     identity.inspect_err(|denied| count_refusal(*denied, context))
 }
@@ -105,6 +112,11 @@ pub(super) fn relies_on_cookie(request: &Request) -> bool {
     matches!(credential(request), Some(Credential::Cookie(_)))
 }
 
+/// Whether the request shows something on purpose: a token or an API key, whether or not it is good.
+pub(super) fn shows_credential(request: &Request) -> bool {
+    matches!(credential(request), Some(Credential::Key(_) | Credential::Token(_)))
+}
+
 /// Whether `identity` may listen to `topic`.
 pub(super) fn may_subscribe(identity: Option<&Identity>, topic: &Topic) -> Result<(), Denied> {
     identity.map_or(Ok(()), |identity| identity.may_subscribe(topic))
@@ -122,7 +134,8 @@ pub(super) fn may_publish(identity: Option<&Identity>, topic: &Topic) -> Result<
 pub(super) fn refuse(denied: Denied) -> Response {
     let response = Response::error(denied.status(), denied.code(), &denied.to_string(), None);
     match denied {
-        Denied::Missing => response.with("WWW-Authenticate", "Bearer"),
+        Denied::ForeignPage | Denied::ForeignHost => response,
+        Denied::Missing | Denied::Cookie => response.with("WWW-Authenticate", "Bearer"),
         Denied::Forbidden => response.with("WWW-Authenticate", "Bearer error=\"insufficient_scope\""),
         Denied::Invalid | Denied::Expired | Denied::Revoked => {
             response.with("WWW-Authenticate", "Bearer error=\"invalid_token\"")
@@ -134,6 +147,9 @@ pub(super) fn refuse(denied: Denied) -> Response {
 /// The same where a WebSocket is asked for: a browser keeps to itself what else a handshake was answered, so it is accepted
 /// and closed with a code that says why (4401, or 1008 where signing in again would not help).
 pub(super) fn turn_away(request: &Request, denied: Denied) -> Answer {
+    if matches!(denied, Denied::ForeignPage | Denied::ForeignHost) {
+        return refuse(denied).into();
+    }
     if denied == Denied::TooMany {
         return overload::decline(request, denied.close(), refuse(denied));
     }

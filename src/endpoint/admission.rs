@@ -71,10 +71,10 @@ pub fn admit_body(request: &Request, context: &Context<'_>) -> Result<Sender, (u
     match route.senders {
         Senders::Anybody => Ok(by_address(context)),
         Senders::Known(refusals) => {
-            let refuse = |denied| finish(route.label, (refusals.denied)(request, denied, context), request, context);
+            let refuse = |denied| finish(Some(route), (refusals.denied)(request, denied, context), request, context);
             access::identify(request, context).map(Sender::Client).map_err(refuse)
         }
-        Senders::Session => match finish(route.label, handler(request, "", context), request, context) {
+        Senders::Session => match finish(Some(route), handler(request, "", context), request, context) {
             (route, Answer::Engine(ask)) => match ask.kind.sid() {
                 Some(sid) => Ok(Sender::Session { sid, route, headers: ask.headers }),
                 None => Ok(by_address(context)),
@@ -95,6 +95,5 @@ pub fn refuse_body(request: &Request, failed: PublishFailed, context: &Context<'
         Some(Senders::Known(refusals)) => refusals,
         _ => NATIVE,
     };
-    let label = route.map_or("other", |route| route.label);
-    finish(label, (refusals.failed)(request, failed, context), request, context)
+    finish(route, (refusals.failed)(request, failed, context), request, context)
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Answer, Context, Later, access, cors};
+use super::{Answer, Context, Later, access, origin};
 use crate::{
     auth::{Denied, LoginLimit, LoginRefused, Minted, Settings},
     metrics::ReactorMetrics,
@@ -37,7 +37,7 @@ pub(super) fn log_in(request: &Request, _: &str, context: &Context<'_>) -> Answe
     let auth = &context.hub.auth;
     let with_cookie = form.cookie || auth.settings().cookie;
     // Else another site could sign a person in as somebody else.
-    if with_cookie && cors::is_of_foreign_page(request, &context.hub.config.cors) {
+    if with_cookie && origin::is_of_foreign_page(request, &context.hub.config) {
         let message = "pages of this origin may not sign in with a cookie";
         return Response::error(403, "origin_refused", message, None).into();
     }

@@ -149,9 +149,9 @@ fn end_flood(reply: Reply, denied: Denied, context: &Context<'_>) -> Reply {
 fn deny(denied: Denied, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> Reply {
     access::count_refusal(denied, context);
     let code = match denied {
-        Denied::Forbidden => "Forbidden",
+        Denied::Forbidden | Denied::ForeignPage | Denied::ForeignHost => "Forbidden",
         Denied::TooMany => "RateLimited",
-        Denied::Missing | Denied::Invalid | Denied::Expired | Denied::Revoked => "Unauthenticated",
+        Denied::Missing | Denied::Cookie | Denied::Invalid | Denied::Expired | Denied::Revoked => "Unauthenticated",
     };
     message(|out| fanfare_v1::write_error(code, denied.message(), reference, out))
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Answer, Context, cors};
+use super::{Answer, Context, origin};
 use crate::protocol::{
     Layer, SessionId,
     http::{Method, Request, Response},
@@ -97,7 +97,7 @@ fn wanted(request: &Request, context: &Context<'_>) -> Result<EngineKind, Engine
         Some("websocket") => true,
         _ => return Err(EngineRefusal::UnknownTransport),
     };
-    if !cors::may_connect(request, &context.hub.config.cors) {
+    if origin::may_connect(request, context).is_err() {
         return Err(EngineRefusal::Forbidden);
     }
     let sid = match request.query("sid") {

@@ -81,7 +81,7 @@ pub fn demo_streams() -> Vec<(Topic, &'static str)> {
 
 /// `GET …/stream/{stream}`: its events, without names, so that all of them arrive at `onmessage`.
 pub(super) fn open_stream(request: &Request, stream: &str, context: &Context<'_>) -> Answer {
-    let door = Door::new(request, context);
+    let door = Door { identity: access::identify_of_any_page(request, context), ..Door::new(request, context) };
     let topic = match door.subscribable(stream) {
         Ok(topic) => topic,
         Err(fault) => return door.refuse(&fault).into(),
@@ -92,7 +92,7 @@ pub(super) fn open_stream(request: &Request, stream: &str, context: &Context<'_>
     OpenSse {
         topics: vec![(topic, place_cursor(request, Start::Live))],
         tells_place: tells_place(request),
-        headers: stream_fields(request, context),
+        headers: stream_fields(request),
         identity: door.identity.ok().flatten(),
         ..OpenSse::default()
     }
@@ -100,12 +100,8 @@ pub(super) fn open_stream(request: &Request, stream: &str, context: &Context<'_>
 }
 
 /// The fields that the service's clients are used to, besides those of every stream.
-fn stream_fields(request: &Request, context: &Context<'_>) -> Vec<(&'static str, String)> {
+fn stream_fields(request: &Request) -> Vec<(&'static str, String)> {
     let mut fields = vec![("Access-Control-Allow-Headers", "Cache-Control".to_owned())];
-    // Whoever names its origin is told by the rules of all doors.
-    if request.header("origin").is_none() && context.hub.config.cors.is_open() {
-        fields.push(("Access-Control-Allow-Origin", "*".to_owned()));
-    }
     if request.version == Version::Http11 {
         fields.push(("Connection", "keep-alive".to_owned()));
     }

@@ -11,6 +11,7 @@ mod engine_io;
 mod events;
 mod health;
 mod later;
+mod origin;
 mod overload;
 mod pages;
 mod pods;
@@ -41,6 +42,7 @@ pub use cors::Cors;
 pub use engine_io::{EngineAsk, EngineKind, EngineRefusal, open as open_engine};
 pub use events::{Broadcasts, demo_streams, order_topics};
 pub use later::Later;
+pub use origin::Hosts;
 pub use overload::{Overload, STREAMS_USED_UP};
 pub use publish::{complete_command, complete_frames, complete_request};
 pub use recovery::{Recovered, Recovery, Remembered, recover};
@@ -81,8 +83,10 @@ pub struct Config {
     pub topics_per_connection_max: usize,
     /// Topics in one answer that lists them.
     pub topics_per_page_max: usize,
-    /// Who may read answers from another origin.
+    /// Which pages of other origins may use it.
     pub cors: Cors,
+    /// By which names it may be asked where it asks nobody who it is.
+    pub hosts: Hosts,
     /// Health, readiness and metrics answer at the admin listeners only.
     pub admin_apart: bool,
     /// A reactor that has not finished a turn for so long is stuck.
@@ -100,6 +104,7 @@ impl Default for Config {
             topics_per_connection_max: 128,
             topics_per_page_max: 1000,
             cors: Cors::default(),
+            hosts: Hosts::default(),
             admin_apart: false,
             stuck_after: Duration::from_secs(5),
             ready_require: vec!["*".to_owned()],
@@ -389,23 +394,30 @@ pub struct Route {
     is_open: bool,
     /// Who may send bodies to it.
     senders: Senders,
+    /// Whether pages of every origin may read what is answered, as its API has it documented.
+    is_public: bool,
     methods: &'static [(Method, Handler)],
 }
 
 /// The row of `pattern`, counted as `label`, one of [`crate::metrics::ROUTE_LABELS`]. Where clients have to say who they are,
 /// its handlers see only those that have.
 pub const fn row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
-    Route { pattern, label, admin: false, is_open: false, senders: Senders::Known(NATIVE), methods }
+    Route { pattern, label, admin: false, is_open: false, is_public: false, senders: Senders::Known(NATIVE), methods }
 }
 
 /// The same for a door that lets in whoever comes, or whose handlers ask in a way of their own.
 pub const fn open_row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
-    Route { pattern, label, admin: false, is_open: true, senders: Senders::Anybody, methods }
+    Route { pattern, label, admin: false, is_open: true, is_public: false, senders: Senders::Anybody, methods }
+}
+
+/// The same for a door whose answers pages of every origin may read, without the cookies of their users.
+const fn public_row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
+    Route { pattern, label, admin: false, is_open: true, is_public: true, senders: Senders::Anybody, methods }
 }
 
 /// The same for whoever looks after the hub: no answer names a topic or a user, so that probes need no token.
 const fn admin_row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
-    Route { pattern, label, admin: true, is_open: true, senders: Senders::Anybody, methods }
+    Route { pattern, label, admin: true, is_open: true, is_public: false, senders: Senders::Anybody, methods }
 }
 
 impl Route {
@@ -439,7 +451,7 @@ static ROUTES: &[Route] = &[
         .from_known(events::REFUSALS),
     open_row("/api/v1/events/stream/{topic}/resume", "events", &[(Method::Post, events::resume_stream)])
         .from_known(events::REFUSALS),
-    open_row("/api/v1/events/stream/{topic}", "events", &[(Method::Get, events::open_stream)]),
+    public_row("/api/v1/events/stream/{topic}", "events", &[(Method::Get, events::open_stream)]),
     open_row("/api/v1/broadcast-demo/broadcast", "events", &[(Method::Post, events::broadcast)])
         .from_known(events::REFUSALS),
     open_row("/api/v1/broadcast-demo/streams", "events", &[(Method::Get, events::list_streams)]),
@@ -451,7 +463,7 @@ static ROUTES: &[Route] = &[
         .from_known(events::REFUSALS),
     open_row("/api/v1/broadcast-demo/stream/{topic}/resume", "events", &[(Method::Post, events::resume_stream)])
         .from_known(events::REFUSALS),
-    open_row("/api/v1/broadcast-demo/stream/{topic}", "events", &[(Method::Get, events::open_stream)]),
+    public_row("/api/v1/broadcast-demo/stream/{topic}", "events", &[(Method::Get, events::open_stream)]),
     open_row("/socket.io/", "socketio", SOCKET_IO).from_sessions(),
     open_row("/socket.io", "socketio", SOCKET_IO).from_sessions(),
     open_row("/api/v1/sse/stream/{topic}", "wells", &[(Method::Get, wells::open_stream)]),
@@ -495,17 +507,19 @@ pub fn answer(request: &Request, context: &Context<'_>) -> (usize, Answer) {
         }
         (Some((route, topic)), _) => dispatch(route, request, topic, context),
     };
-    finish(found.map_or("other", |(route, _)| route.label), answer, request, context)
+    finish(found.map(|(route, _)| route), answer, request, context)
 }
 
-/// `answer` with what all answers have in common, and the place of `label` in [`crate::metrics::ROUTE_LABELS`].
-fn finish(label: &str, answer: Answer, request: &Request, context: &Context<'_>) -> (usize, Answer) {
+/// `answer` with what all answers of `route` have in common, and its place in [`crate::metrics::ROUTE_LABELS`].
+fn finish(route: Option<&Route>, answer: Answer, request: &Request, context: &Context<'_>) -> (usize, Answer) {
     access::count_forbidden(&answer, context);
     let answer = access::end_flood(answer, context);
     let answer = overload::refuse_surplus(request, answer, context);
     let answer = overload::refuse_while_spent(request, answer, context.hub.bus.budget());
     let answer = overload::refuse_while_ending(request, answer, context.hub.phase());
-    (route_place(label), cors::allow(answer, request, &context.hub.config.cors))
+    let is_public = route.is_some_and(|route| route.is_public);
+    let place = route_place(route.map_or("other", |route| route.label));
+    (place, cors::allow(answer, request, context, is_public))
 }
 
 /// The place of `label` in [`crate::metrics::ROUTE_LABELS`].
@@ -552,7 +566,7 @@ fn dispatch(route: &Route, request: &Request, topic: &str, context: &Context<'_>
             Err(denied) => access::turn_away(request, denied),
         },
         None if request.method == Method::Options => {
-            cors::preflight(request, &allowed(route), &context.hub.config.cors)
+            cors::preflight(request, &allowed(route), context, route.is_public)
         }
         None => {
             let message = format!("{} is not among this path's methods: {}", request.method, allowed(route));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Context, OpenSse, OpenWebSocket, access, cors, overload::tells_place, parse_topic};
+use super::{Answer, Context, OpenSse, OpenWebSocket, access, origin, overload::tells_place, parse_topic};
 use crate::{
     auth::{Denied, Identity},
     event::{EventId, Start},
@@ -39,14 +39,14 @@ pub(super) fn open_websocket(request: &Request, _: &str, context: &Context<'_>) 
         Ok(accepted) => accepted,
         Err(refusal) => return refusal.response().into(),
     };
-    if let Err(refused) = cors::check_websocket(request, &context.hub.config.cors) {
-        return refused.into();
+    if let Err(denied) = origin::may_connect(request, context) {
+        return access::refuse(denied).into();
     }
     let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
     let identity = match access::identify(request, context) {
         Ok(identity) => identity,
         // It may sign in by a command.
-        Err(Denied::Missing) if dialect == Dialect::FanfareV1 => Some(guest(context)),
+        Err(Denied::Missing | Denied::Cookie) if dialect == Dialect::FanfareV1 => Some(guest(context)),
         Err(denied) => return access::turn_away(request, denied),
     };
     // With commands a client says itself what it listens to; default topics would surprise it.

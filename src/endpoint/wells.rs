@@ -6,13 +6,13 @@
 //! event, as the platform's clients expect: a browser's `EventSource` sees nothing of an answer other than 200, so it gets
 //! the event with a 200 and is told to stay away for a while; all others get the same event with the honest status.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
 use super::{Answer, Context, OpenSse, access, overload::is_event_source};
 use crate::{
-    auth::Denied,
+    auth::{Denied, Identity},
     event::{EventId, Start},
     protocol::{
         http::{Method, Request, Response},
@@ -50,14 +50,24 @@ pub(super) fn open_stream(request: &Request, well_id: &str, context: &Context<'_
     if request.method == Method::Head {
         return Response::empty(200).with("Content-Type", sse::CONTENT_TYPE).into();
     }
-    match admit(request, well_id, context) {
+    let identity = access::identify(request, context);
+    if let Err(denied @ (Denied::ForeignPage | Denied::ForeignHost)) = identity {
+        // Whatever the status, its page cannot read the answer.
+        return refuse(&Refused::of_denied(denied), false, context).into();
+    }
+    match admit(request, identity, well_id, context) {
         Ok(open) => open.into(),
-        Err(refused) => refuse(request, &refused, context).into(),
+        Err(refused) => refuse(&refused, is_event_source(request), context).into(),
     }
 }
 
-fn admit(request: &Request, well_id: &str, context: &Context<'_>) -> Result<OpenSse, Refused> {
-    let identity = access::identify(request, context).map_err(Refused::of_denied)?;
+fn admit(
+    request: &Request,
+    identity: Result<Option<Arc<Identity>>, Denied>,
+    well_id: &str,
+    context: &Context<'_>,
+) -> Result<OpenSse, Refused> {
+    let identity = identity.map_err(Refused::of_denied)?;
     let topic = well_topic(well_id).map_err(Refused::invalid)?;
     access::may_subscribe(identity.as_deref(), &topic).map_err(Refused::of_denied)?;
     let start = wanted_start(request)?;
@@ -148,6 +158,8 @@ impl Refused {
             Denied::Missing => ("AuthenticationError", "Authentication token is required"),
             Denied::Invalid | Denied::Expired | Denied::Revoked => ("AuthenticationError", sse::TOKEN_REFUSED),
             Denied::Forbidden => ("AuthorizationError", "The token gives no right to this"),
+            Denied::ForeignPage | Denied::ForeignHost => ("AuthorizationError", denied.message()),
+            Denied::Cookie => ("AuthenticationError", denied.message()),
             Denied::TooMany => ("RateLimited", denied.message()),
         };
         Self { status: denied.status(), error, message: message.to_owned() }
@@ -160,11 +172,10 @@ impl Refused {
 }
 
 /// The `error` event, with the status that the client can bear.
-fn refuse(request: &Request, refused: &Refused, context: &Context<'_>) -> Response {
-    let is_browser = is_event_source(request);
+fn refuse(refused: &Refused, is_browser: bool, context: &Context<'_>) -> Response {
     let mut response = Response::empty(if is_browser { 200 } else { refused.status });
     if is_browser {
-        if refused.status == 403 {
+        if refused.status == 403 && context.hub.auth.is_required() {
             // The answer does not show it.
             access::count_refusal(Denied::Forbidden, context);
         }

@@ -78,7 +78,7 @@ pub const ROUTE_LABELS: [&str; 19] = [
 ];
 
 /// Why clients are not let in, or not to what they ask for.
-pub const AUTH_FAILURE_LABELS: [&str; 8] = [
+pub const AUTH_FAILURE_LABELS: [&str; 11] = [
     "token_missing",
     "token_invalid",
     "token_expired",
@@ -87,6 +87,9 @@ pub const AUTH_FAILURE_LABELS: [&str; 8] = [
     "bad_password",
     "too_many_failures",
     "too_many_tokens",
+    "cookie_refused",
+    "origin_refused",
+    "host_refused",
 ];
 
 /// The status codes counted one by one; the rest is counted as `other`.

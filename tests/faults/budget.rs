@@ -91,7 +91,7 @@ fn newcomers_are_sent_away(hub: &Hub) {
         (answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: ")).then_some(())
     });
     wait_until("a browser is told when to come back", || {
-        let answer = ask(hub, "Accept: text/event-stream\r\nOrigin: http://page\r\nSec-Fetch-Mode: cors\r\n");
+        let answer = ask(hub, "Accept: text/event-stream\r\nOrigin: http://localhost\r\nSec-Fetch-Mode: cors\r\n");
         (answer.starts_with("HTTP/1.1 200 ") && answer.contains("\nretry: ") && answer.contains("event: error"))
             .then_some(())
     });

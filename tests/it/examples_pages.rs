@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::{
     PATIENCE,
-    browser::Page,
+    browser::{From, Page},
     guarded::{Guarded, PASSWORD, USER},
     hub::Hub,
     relay::Relay,
@@ -34,7 +34,11 @@ const WATCH: &str = r#"
 "#;
 
 fn open(name: &str, hub: &str, script: &str) -> Page {
-    Page::open_example(name, hub, &format!("{WATCH}{script}"))
+    open_from(From::Host("localhost"), name, hub, script)
+}
+
+fn open_from(from: From<'_>, name: &str, hub: &str, script: &str) -> Page {
+    Page::open_example(name, from, hub, &format!("{WATCH}{script}"))
 }
 
 impl Page {
@@ -147,7 +151,8 @@ fn pages_sign_in() {
             const again = () => connect('{topics}', '{USER}', '{PASSWORD}');
             watch('problem', () => find('problem').textContent && setTimeout(again));"
         );
-        let mut page = open(name, guarded.hub.url(0), &script);
+        // Whoever signs in may come from anywhere.
+        let mut page = open_from(From::Disk, name, guarded.hub.url(0), &script);
         page.wait_for("problem", "The hub does not accept this user name and password.");
         page.wait_for("status", connected);
         wait_until("it listens", || (0 < guarded.listeners("wells.WELL-001")).then_some(()));

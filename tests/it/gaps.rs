@@ -124,8 +124,7 @@ fn a_browser_knows_its_place_before_the_first_event() {
     let hub = Hub::start();
     let id = hub.publish("t", "seen by nobody");
     let mut socket = HttpConnection::new(hub.connect());
-    let fields =
-        "Accept: text/event-stream\r\nOrigin: https://a.example\r\nCache-Control: no-cache\r\nPragma: no-cache";
+    let fields = "Accept: text/event-stream\r\nOrigin: http://localhost\r\nCache-Control: no-cache\r\nPragma: no-cache";
     socket.send(format!("GET /sse?topic=t HTTP/1.0\r\nHost: h\r\n{fields}\r\n\r\n").as_bytes());
     let mut socket = socket.into_socket();
     let expected = format!("\nid: {id}\n\n");

@@ -118,8 +118,8 @@ fn options_tell_the_methods() {
 }
 
 #[test]
-fn any_origin_may_read_by_default() {
-    let hub = Hub::start();
+fn any_origin_may_read_if_one_line_says_so() {
+    let hub = Hub::start_with(&[], &[("cors.allow_origins", "*")]);
     let mut connection = HttpConnection::new(hub.connect());
     let origin = ("Origin", "https://app.example");
     let simple = connection.request(Method::Get, "/stats", &[origin], b"");

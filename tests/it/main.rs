@@ -38,6 +38,7 @@ mod loadtool;
 mod long_messages;
 mod native_api;
 mod outside_clients;
+mod page_origins;
 mod pods;
 mod produce;
 mod proxy;

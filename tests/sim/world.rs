@@ -448,7 +448,7 @@ fn build_hub(
     let endpoints = endpoint::Config {
         default_topics: Vec::new(),
         topics_per_connection_max: 16,
-        cors: Cors::default(),
+        cors: Cors::open(),
         admin_apart: false,
         stuck_after: Duration::from_secs(5),
         esp: endpoint::Esp { namespaces: vec![plan.dialect.namespace.into()], ..Default::default() },

@@ -204,9 +204,9 @@ fn describe_invalid(invalid: &Invalid) -> Response {
 fn refuse(denied: Denied) -> Response {
     let respond = |name: &str| error(denied.status(), name, &denied.to_string());
     match denied {
-        Denied::Forbidden => respond("AuthorizationError"),
+        Denied::Forbidden | Denied::ForeignPage | Denied::ForeignHost => respond("AuthorizationError"),
         Denied::TooMany => respond("RateLimited").with("Retry-After", "1"),
-        Denied::Missing | Denied::Invalid | Denied::Expired | Denied::Revoked => {
+        Denied::Missing | Denied::Cookie | Denied::Invalid | Denied::Expired | Denied::Revoked => {
             respond("AuthenticationError").with("WWW-Authenticate", "Bearer")
         }
     }

@@ -20,7 +20,7 @@ pub(super) fn build(payload_bytes_max: usize) -> Hub {
     let endpoints = endpoint::Config {
         default_topics: Vec::new(),
         topics_per_connection_max: TOPICS_MAX,
-        cors: Cors::default(),
+        cors: Cors::open(),
         admin_apart: false,
         stuck_after: Duration::from_secs(5),
         ..endpoint::Config::default()

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Folder, hub::Hub, packages::node_examples, sse::SseClient};
+use super::{Folder, hub::Hub, packages::node_examples, page_server::PageServer, sse::SseClient};
 
 /// Defines `report(…)`; reports are sent one after the other, in order.
 const PROLOGUE: &str = r#"
@@ -20,7 +20,7 @@ function report(...words) {
 addEventListener("error", event => report("script failed", event.message));
 "#;
 
-const FLAGS: [&str; 13] = [
+const FLAGS: [&str; 14] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -35,7 +35,20 @@ const FLAGS: [&str; 13] = [
     "--no-proxy-server",
     // Those of the tests' proxies are signed by themselves.
     "--ignore-certificate-errors",
+    // Hosts that are not this machine, as far as a browser knows.
+    "--host-resolver-rules=MAP *.example 127.0.0.1",
 ];
+
+/// Where a page comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum From<'a> {
+    /// A server at this host; such as end in `.example` are no loopback names.
+    Host(&'a str),
+    /// The same, which passes on to this hub, a `host:port`, what is no file: the page's own origin is the hub's then.
+    InFrontOf(&'a str, &'a str),
+    /// The disk: its origin is `null`.
+    Disk,
+}
 
 /// A page in a browser of its own. It tells what it sees by publishing it to a second hub, where the test listens.
 #[derive(Debug)]
@@ -49,7 +62,12 @@ pub(crate) struct Page {
 impl Page {
     /// Runs `script` in a page that knows `hub`, the URL of the hub it is about.
     pub(crate) fn open(hub: &str, script: &str) -> Self {
-        Self::open_page(Folder::new(), "<!doctype html><meta charset=utf-8>", hub, script)
+        Self::open_from(From::Host("localhost"), hub, script)
+    }
+
+    /// The same in a page that comes from elsewhere.
+    pub(crate) fn open_from(from: From<'_>, hub: &str, script: &str) -> Self {
+        Self::open_page(Folder::new(), from, "<!doctype html><meta charset=utf-8>", hub, script)
     }
 
     /// The same in a page that has the client library of Socket.IO.
@@ -57,27 +75,33 @@ impl Page {
         let (folder, library) = (Folder::new(), node_examples().join("node_modules/socket.io-client/dist"));
         symlink(library, folder.0.join("library")).expect("the folder is ours");
         let head = "<!doctype html><meta charset=utf-8><script src=library/socket.io.min.js></script>";
-        Self::open_page(folder, head, hub, script)
+        Self::open_page(folder, From::Host("localhost"), head, hub, script)
     }
 
-    /// Opens a page of `scripts/examples`, as somebody does who has the folder on a disk, and then runs `script` in it.
-    pub(crate) fn open_example(name: &str, hub: &str, script: &str) -> Self {
+    /// Opens a page of `scripts/examples`, and then runs `script` in it.
+    pub(crate) fn open_example(name: &str, from: From<'_>, hub: &str, script: &str) -> Self {
         let (folder, examples) = (Folder::new(), node_examples());
         for beside in ["page.css", "page.js", "node_modules"] {
             symlink(examples.join(beside), folder.0.join(beside)).expect("the folder is ours");
         }
         let text = fs::read_to_string(examples.join(name)).expect("there is such an example");
-        Self::open_page(folder, &text, hub, script)
+        Self::open_page(folder, from, &text, hub, script)
     }
 
-    fn open_page(folder: Folder, text: &str, hub: &str, script: &str) -> Self {
-        let reports_hub = Hub::start();
+    fn open_page(folder: Folder, from: From<'_>, text: &str, hub: &str, script: &str) -> Self {
+        let reports_hub = Hub::start_with(&[], &[("cors.allow_origins", "*")]);
         let reports = SseClient::open(&reports_hub, "/sse?topic=report");
         let (page, profile) = (folder.path("page.html"), folder.path("profile"));
         let known = format!("const hub = \"{hub}\", reports = \"{}\";", reports_hub.url(0));
         fs::write(&page, format!("{text}<script>{known}{PROLOGUE}{script}</script>")).expect("the folder is ours");
+        let serve = |host: &str, hub| format!("http://{host}:{}/page.html", PageServer::start(&folder.0, hub).port());
+        let url = match from {
+            From::Host(host) => serve(host, None),
+            From::InFrontOf(host, hub) => serve(host, Some(hub)),
+            From::Disk => format!("file://{page}"),
+        };
         let mut command = Command::new("chromium");
-        command.args(FLAGS).arg(format!("--user-data-dir={profile}")).arg(format!("file://{page}"));
+        command.args(FLAGS).arg(format!("--user-data-dir={profile}")).arg(&url);
         let started =
             command.env("HOME", &folder.0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let browser = started

@@ -11,6 +11,7 @@ pub(crate) mod liar;
 pub(crate) mod nats;
 pub(crate) mod nginx;
 pub(crate) mod packages;
+pub(crate) mod page_server;
 pub(crate) mod postgres;
 pub(crate) mod redis;
 pub(crate) mod relay;
