@@ -147,7 +147,8 @@ fn check_cors(cors: &Cors, wrong: &mut Vec<Wrong>) {
             wrong.push(("cors.allow_origins", message));
         }
     }
-    if cors.allow_credentials && cors.allow_origins.iter().any(|origin| origin == "*") {
+    let names_none = cors.allow_origins.iter().all(|origin| origin == "*");
+    if cors.allow_credentials && (names_none || cors.allow_origins.iter().any(|origin| origin == "*")) {
         let message = "with credentials each origin must be named in `cors.allow_origins`: browsers refuse `*`";
         wrong.push(("cors.allow_credentials", message.into()));
     }
