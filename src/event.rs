@@ -13,6 +13,34 @@ use crate::{
     topic::Topic,
 };
 
+/// Types that no native door lets an event have: the hub's own words on its streams, and those of Socket.IO's clients, whose
+/// `EventEmitter`s emit events of these names themselves. Elsewhere a type may be anything: what a broker brings, and where an API
+/// has types as data.
+pub const RESERVED_KINDS: [&str; 10] = [
+    "gap",
+    "error",
+    "end",
+    "auth",
+    "connect",
+    "connect_error",
+    "disconnect",
+    "disconnecting",
+    "newListener",
+    "removeListener",
+];
+
+/// Whether `kind` is a word of the hub's or the browser's own as the name of a Server-Sent Event: an event of this type is shown
+/// as `message` there.
+pub fn is_word_of_sse(kind: &str) -> bool {
+    matches!(kind, "gap" | "error" | "end" | "open") || RESERVED_KINDS.contains(&kind)
+}
+
+/// The same as the name of a Socket.IO event: besides the reserved types, what the hub answers its clients by.
+pub fn is_word_of_socket_io(kind: &str) -> bool {
+    matches!(kind, "connected" | "subscribed" | "unsubscribed" | "published" | "stats" | "pong")
+        || RESERVED_KINDS.contains(&kind)
+}
+
 /// An event's public id, `major-minor`, the form of a Redis Stream id.
 ///
 /// In-process and Pub/Sub topics: major = the hub's epoch ([`new_epoch`]), minor = 1, 2, 3 … dense per topic. Epochs have no
@@ -142,6 +170,12 @@ impl Event {
         } else {
             Cow::Owned(frame)
         }
+    }
+
+    /// Its type, or none if that is a word of the transport's own, as `is_word` has it: what a subscriber takes for the hub's must
+    /// be the hub's.
+    pub fn shown_kind(&self, is_word: fn(&str) -> bool) -> Option<&str> {
+        self.kind.as_deref().filter(|kind| self.gap.is_some() || !is_word(kind))
     }
 
     /// The whole payload.

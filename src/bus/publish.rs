@@ -14,7 +14,7 @@ use super::{
 use crate::{
     budget::{Charge, ChargeRefused},
     clock::Moment,
-    event::{Event, EventId, Payload},
+    event::{Event, EventId, Payload, is_word_of_socket_io, is_word_of_sse},
     gap::{Gap, GapReason},
     share::{Owner, QuotaRefused},
     topic::Topic,
@@ -240,6 +240,9 @@ impl<'bus> Feed<'bus> {
         // A part of the payload, or its type: what was to be refused is, by now.
         charge.grow(event.key.as_ref().map_or(0, |key| key.len()));
         self.bus.received.fetch_add(1, Ordering::Relaxed);
+        if event.kind.as_deref().is_some_and(|kind| is_word_of_sse(kind) || is_word_of_socket_io(kind)) {
+            self.bus.reserved_kinds.fetch_add(1, Ordering::Relaxed);
+        }
         let id = event.id;
         self.push(state, core, Event { charge, ..event }, now);
         id
@@ -338,7 +341,7 @@ pub enum PublishRefused {
     NotUtf8,
     /// The payload is over the limit.
     TooBig,
-    /// The type contains a line break, or is `gap`, which is the hub's own.
+    /// The type contains a line break or NUL.
     BadKind,
     /// The memory budget is spent.
     NoRoom,

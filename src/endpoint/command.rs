@@ -7,7 +7,10 @@ use serde_json::value::RawValue;
 
 use super::{
     Context, access, health,
-    publish::{BAD_IDEMPOTENCY_KEY, BAD_KIND, IDEMPOTENCY_KEY_BYTES_MAX, Outgoing, complete_command, submit},
+    publish::{
+        BAD_IDEMPOTENCY_KEY, BAD_KIND, IDEMPOTENCY_KEY_BYTES_MAX, Outgoing, RESERVED_KIND, complete_command,
+        is_reserved, submit,
+    },
 };
 use crate::{
     auth::{Denied, Identity},
@@ -158,6 +161,9 @@ fn deny(denied: Denied, reference: fanfare_v1::Reference<'_>, context: &Context<
 
 fn publish(outgoing: Outgoing, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> Reply {
     let refuse = |code: &str, why: &str| message(|out| fanfare_v1::write_error(code, why, reference, out));
+    if is_reserved(outgoing.kind.as_deref()) {
+        return refuse("BadType", RESERVED_KIND);
+    }
     match context.hub.bus.check(outgoing.kind.as_deref(), &outgoing.payload.data) {
         Ok(()) => {}
         Err(PublishRefused::TooBig) => return refuse("TooBig", "the payload is over the limit"),

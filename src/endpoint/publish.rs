@@ -18,7 +18,7 @@ use crate::{
     auth::{Asker, Identity, Tally, Wanted},
     bus::{AnswerForm, Answered, Complete, Feed, Note, Publication, PublishFailed, PublishRefused, Receipt, Waiting},
     clock::Moment,
-    event::Payload,
+    event::{Payload, RESERVED_KINDS},
     json::{self, LONG_TEXT_BYTES, Members, Syntax},
     metrics::ReactorMetrics,
     protocol::{
@@ -44,7 +44,15 @@ pub(super) struct Outgoing {
 }
 
 /// Why a type is refused.
-pub(super) const BAD_KIND: &str = "an event type contains no line break, and `gap` is the hub's own";
+pub(super) const BAD_KIND: &str = "an event type contains no line break";
+/// Why a type is refused by the native doors.
+pub(super) const RESERVED_KIND: &str = "this type is a word of the hub's own: gap, error, end and auth are, and Socket.IO's \
+     connect, connect_error, disconnect, disconnecting, newListener and removeListener";
+
+/// Whether a native door refuses an event of this type: its readers would take it for the hub's.
+pub(super) fn is_reserved(kind: Option<&str>) -> bool {
+    kind.is_some_and(|kind| RESERVED_KINDS.contains(&kind))
+}
 /// The longest idempotency key, in bytes.
 pub(super) const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// Why a key is refused.
@@ -218,6 +226,9 @@ fn check(
     field: &str,
     context: &Context<'_>,
 ) -> Result<Outgoing, Response> {
+    if is_reserved(kind) {
+        return Err(Response::error(400, "bad_type", RESERVED_KIND, Some("type")));
+    }
     match context.hub.bus.check(kind, &payload.data) {
         Ok(()) => Ok(Outgoing { topic, kind: kind.map(Box::from), payload, idempotency_key }),
         Err(PublishRefused::NotUtf8) => {

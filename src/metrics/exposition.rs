@@ -194,6 +194,11 @@ impl Metrics {
             )
             .of(bus.budget().used() as u64),
             Family::gauge("fanfare_budget_bytes", "What these may hold").of(bus.budget().limit() as u64),
+            Family::counter(
+                "fanfare_reserved_types",
+                "Events whose type some transport reserves, shown as message there",
+            )
+            .of(bus.reserved_kinds_total()),
             Family::counter("fanfare_losses", "Times a source may have lost events of a topic").of(bus.losses_total()),
             Family::counter("fanfare_resyncs", "Times a full inbox became a resync").of(bus.resyncs_total()),
             Family::counter("fanfare_wakeups", "Sleeping reactors woken for events").of(bus.wakeups_total()),

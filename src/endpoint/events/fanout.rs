@@ -233,7 +233,7 @@ fn read_order(data: &[u8]) -> Option<EventData> {
     let event: EventData = serde_json::from_slice(data).ok()?;
     let is_good = event.stream_id.is_empty() && (event.data.is_null() || event.data.is_object());
     // A kind with line breaks would break the streams' lines.
-    (is_good && !event.kind.contains(['\r', '\n', '\0']) && event.kind != "gap").then_some(event)
+    (is_good && !event.kind.contains(['\r', '\n', '\0'])).then_some(event)
 }
 
 /// What follows the shared part in the event of `stream`. No byte that a topic's name may have is escaped in JSON.

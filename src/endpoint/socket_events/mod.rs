@@ -19,7 +19,7 @@ use serde_json::{Value, value::RawValue};
 use super::{
     ConnectRefused, Context, Emit, Incoming, SocketClient, SocketHandlers, SocketPublication, SocketReply, Welcome,
     access, health,
-    publish::{Outgoing, describe_failure},
+    publish::{BAD_KIND, Outgoing, RESERVED_KIND, describe_failure, is_reserved},
     wells::{Refused, deny, object, well_of},
 };
 use crate::{
@@ -162,9 +162,12 @@ fn publish(
 ) -> Result<Vec<SocketReply>, Refused> {
     let Publish { topic, kind, data } = parse_publish(event.arguments)?;
     access::may_publish(client.identity, &topic).map_err(|denied| deny(denied, context))?;
+    if is_reserved(kind.as_deref()) {
+        return Err(Refused::invalid(format!("type: {RESERVED_KIND}")));
+    }
     context.hub.bus.check(kind.as_deref(), &data).map_err(|refused| match refused {
         PublishRefused::TooBig => Refused { status: 413, error: "TooBig", message: "data is over the limit".into() },
-        PublishRefused::BadKind => Refused::invalid(format!("type: {}", super::publish::BAD_KIND)),
+        PublishRefused::BadKind => Refused::invalid(format!("type: {}", BAD_KIND)),
         PublishRefused::NotUtf8 => Refused::invalid("data: the payload must be UTF-8 text"),
         PublishRefused::NoRoom | PublishRefused::Quota(_) => {
             let message = "the memory budget is spent; try again later".to_owned();

@@ -171,7 +171,7 @@ fn what_a_client_did_wrong() {
     check("subscribe", r#"[{"well_id":"W1","since":"first"}]"#, invalid, no_choice);
     check("publish", r#"[{"well_id":"W1"}]"#, invalid, "data is required");
     check("publish", r#"[{"well_id":"W1","data":1,"type":""}]"#, invalid, "type: an event's type is not empty");
-    let gap = format!("type: {}", endpoint::publish::BAD_KIND);
+    let gap = format!("type: {RESERVED_KIND}");
     check("publish", r#"[{"well_id":"W1","data":1,"type":"gap"}]"#, invalid, &gap);
     let large = format!(r#"[{{"well_id":"W1","data":"{}"}}]"#, "x".repeat(100));
     check("publish", &large, "TooBig", "data is over the limit");

@@ -5,12 +5,12 @@ use std::io::Write as _;
 use smallvec::SmallVec;
 
 use crate::{
-    event::Event,
+    event::{Event, is_word_of_socket_io},
     frame::SocketIoForm,
     protocol::{engine_io, websocket},
 };
 
-use super::{Args, Kind, RESERVED_NAMES, binary};
+use super::{Args, Kind, binary};
 
 /// Where a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +52,10 @@ pub fn write_ack(namespace: &str, id: u64, args: Args<'_>, out: &mut Vec<u8>) {
     write_array(Kind::Ack, Target { namespace, ack: Some(id) }, &[args.list()], out);
 }
 
-/// The frames of a hub's event in the namespace `/`. Its name is the event's type; `message` if it has none or one that
-/// is reserved. Its argument is the payload: as JSON if it is JSON, else as a string. A hole is the event `gap`.
+/// The frames of a hub's event in the namespace `/`. Its name is the event's type; `message` if it has none or one that is a word
+/// of the hub's own here ([`is_word_of_socket_io`]). Its argument is the payload: as JSON if it is JSON, else as a string. A hole is the event `gap`.
 pub fn encode_event(event: &Event, form: SocketIoForm) -> Vec<u8> {
-    let kind = event.kind.as_deref().filter(|kind| !RESERVED_NAMES.contains(kind));
-    let name = json_string(kind.unwrap_or("message"));
+    let name = json_string(event.shown_kind(is_word_of_socket_io).unwrap_or("message"));
     let text = event.payload_text();
     let is_json = event.syntax.is_json(&text);
     let quoted = if is_json { String::new() } else { json_string(&text) };

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::{
-    event::{Event, EventId, gap_json},
+    event::{Event, EventId, gap_json, is_word_of_sse},
     frame::SseForm,
     gap::Gap,
     protocol::http,
@@ -17,7 +17,7 @@ use crate::{
 pub fn encode_event(event: &Event, form: SseForm) -> Vec<u8> {
     let id = form.with_id.then_some(event.id);
     // A gap has its name even on a stream without names: it must not be taken for an event.
-    let kind = event.kind.as_deref().filter(|_| form.named || event.gap.is_some());
+    let kind = event.shown_kind(is_word_of_sse).filter(|_| form.named || event.gap.is_some());
     let gap_data = (event.gap.is_some() && !form.named).then(|| typed_gap(event.text()));
     let payload = event.payload();
     let data = gap_data.as_ref().map_or(&payload[..], String::as_bytes);

@@ -110,7 +110,7 @@ fn explain(refused: PublishRefused) -> (&'static str, GapReason) {
     match refused {
         PublishRefused::NotUtf8 => ("the payload is not UTF-8", GapReason::SourceLost),
         PublishRefused::TooBig => ("the payload is over the limit", GapReason::SourceLost),
-        PublishRefused::BadKind => ("the type contains a line break or is the hub's own", GapReason::SourceLost),
+        PublishRefused::BadKind => ("the type contains a line break", GapReason::SourceLost),
         PublishRefused::NoRoom | PublishRefused::Quota(_) => ("the memory budget is spent", GapReason::Overflow),
     }
 }

@@ -116,7 +116,7 @@ fn read_content(mut fields: Vec<FieldBytes>) -> Result<Content, Unfit> {
     let kind = kind.map(|(_, value)| String::from_utf8(value).map(String::into_boxed_str)).transpose();
     let kind = kind.map_err(|_| Unfit)?;
     // Anybody may have added it; the hub's own doors let no such type in.
-    if kind.as_deref().is_some_and(|kind| kind == "gap" || kind.contains(['\r', '\n', '\0'])) {
+    if kind.as_deref().is_some_and(|kind| kind.contains(['\r', '\n', '\0'])) {
         return Err(Unfit);
     }
     Ok(Content { kind, data: data.into() })
