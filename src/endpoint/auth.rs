@@ -83,8 +83,12 @@ pub(super) fn refresh(request: &Request, _: &str, context: &Context<'_>) -> Answ
     }
 }
 
-/// Takes the cookie back. The token itself stays valid until it expires.
-pub(super) fn log_out(_: &Request, _: &str, context: &Context<'_>) -> Answer {
+/// Takes the cookie back. The token itself stays valid until it expires. A page of another site cannot sign a person out.
+pub(super) fn log_out(request: &Request, _: &str, context: &Context<'_>) -> Answer {
+    if origin::is_of_foreign_page(request, &context.hub.config) {
+        let message = "pages of this origin may not take the cookie of another one back";
+        return Response::error(403, "origin_refused", message, None).into();
+    }
     let cookie = cookie("", Duration::ZERO, context.hub.auth.settings());
     Response::empty(204).with("Set-Cookie", cookie).with("Cache-Control", "no-store").into()
 }

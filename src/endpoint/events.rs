@@ -32,7 +32,7 @@ use crate::{
     auth::{Denied, Identity},
     bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, ORDERS, PublishFailed, Receipt},
     event::{Payload, Start},
-    protocol::http::{Method, Request, Response, Version},
+    protocol::http::{Request, Response, Version},
     topic::{BadTopic, Topic},
 };
 
@@ -86,9 +86,6 @@ pub(super) fn open_stream(request: &Request, stream: &str, context: &Context<'_>
         Ok(topic) => topic,
         Err(fault) => return door.refuse(&fault).into(),
     };
-    if request.method == Method::Head {
-        return Response::empty(200).with("Content-Type", "text/event-stream").into();
-    }
     OpenSse {
         topics: vec![(topic, place_cursor(request, Start::Live))],
         tells_place: tells_place(request),

@@ -513,6 +513,7 @@ pub fn answer(request: &Request, context: &Context<'_>) -> (usize, Answer) {
 /// `answer` with what all answers of `route` have in common, and its place in [`crate::metrics::ROUTE_LABELS`].
 fn finish(route: Option<&Route>, answer: Answer, request: &Request, context: &Context<'_>) -> (usize, Answer) {
     access::count_forbidden(&answer, context);
+    let answer = if request.method == Method::Head { stream::show_head(answer) } else { answer };
     let answer = access::end_flood(answer, context);
     let answer = overload::refuse_surplus(request, answer, context);
     let answer = overload::refuse_while_spent(request, answer, context.hub.bus.budget());

@@ -6,7 +6,7 @@ use crate::{
     close::Close,
     protocol::{
         Dialect, FANFARE_V1,
-        http::{Request, Response},
+        http::{Method, Request, Response},
         websocket,
     },
 };
@@ -126,6 +126,9 @@ pub(super) fn decline(request: &Request, close: Close, response: Response) -> An
 /// GET. A page's `fetch` looks the same where it asks for `text/event-stream`: a wrong guess costs such a client the status of
 /// a refusal, of which the stream tells as well.
 pub(super) fn is_event_source(request: &Request) -> bool {
+    if request.method != Method::Get {
+        return false;
+    }
     let is_browser = ["sec-fetch-mode", "sec-fetch-site", "sec-fetch-dest", "origin"];
     let accepts = request.header_text("accept").is_some_and(|accept| accept.contains("text/event-stream"));
     accepts && is_browser.iter().any(|name| request.header(name).is_some())

@@ -18,7 +18,7 @@ use crate::{
     event::Payload,
     event::Start,
     protocol::{
-        http::{Method, Request, Response},
+        http::{Request, Response},
         json_values::BadJson,
     },
     topic::Topic,
@@ -36,9 +36,6 @@ pub(super) fn open_changes(request: &Request, pod: &str, context: &Context<'_>) 
         Ok(permitted) => permitted,
         Err(response) => return response.into(),
     };
-    if request.method == Method::Head {
-        return Response::empty(200).with("Content-Type", "text/event-stream").into();
-    }
     let otherwise = match request.query("receiveBacklog") {
         Some("true" | "1" | "") => Start::First,
         _ => Start::Live,

@@ -104,11 +104,15 @@ impl Recovery {
         }
     }
 
-    /// The client of this name, which is not remembered any longer.
-    fn take(&self, pid: &str, now: Moment) -> Option<Remembered> {
+    /// What `decide` makes of the client of this name. It is forgotten if that is something: whoever fails to come back as it must
+    /// not cost it what it would come back to.
+    fn take<T>(&self, pid: &str, now: Moment, decide: impl FnOnce(&Remembered) -> Option<T>) -> Taken<T> {
         let mut known = self.lock();
         known.forget_lost(now);
-        known.by_pid.remove(pid).map(|entry| entry.remembered)
+        let Some(entry) = known.by_pid.get(pid) else { return Taken::Unknown };
+        let Some(decided) = decide(&entry.remembered) else { return Taken::Refused };
+        known.by_pid.remove(pid);
+        Taken::Known(decided)
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -125,6 +129,17 @@ impl Known {
             }
         }
     }
+}
+
+/// What becomes of somebody who shows the name of a client that was lost.
+#[derive(Debug, PartialEq, Eq)]
+enum Taken<T> {
+    /// Nobody here is remembered by it.
+    Unknown,
+    /// It is another client's.
+    Refused,
+    /// It is back.
+    Known(T),
 }
 
 /// What an entry is taken to weigh besides its names.
@@ -148,25 +163,28 @@ pub fn recover(
     let Claim { pid, offset } = serde_json::from_str(payload?.get()).ok()?;
     let (pid, most) = (pid?, hub.config.topics_per_connection_max);
     let told = offset.and_then(|offset| socket_io::parse_offset(&offset, most));
-    let remembered = hub.recovery.take(&pid, now);
-    let (sid, topics) = match remembered {
-        Some(lost) if *lost.namespace == *namespace && lost.subject.as_deref() == identity.map(|it| &*it.subject) => {
-            let places = lost.topics.into_iter().map(|(topic, began)| {
-                let told = told.iter().flatten().find(|(known, _)| *known == topic);
-                let has_order = hub.bus.archive(&topic).is_some();
-                let id = told.map_or(began, |(_, id)| later(began, *id, has_order));
-                (topic, id)
-            });
-            (Some(lost.sid), places.collect::<Vec<_>>())
+    let is_permitted = |(topic, _): &(Topic, EventId)| access::may_subscribe(identity, topic).is_ok();
+    let taken = hub.recovery.take(&pid, now, |lost| {
+        let is_same = *lost.namespace == *namespace && lost.subject.as_deref() == identity.map(|it| &*it.subject);
+        if !is_same || !lost.topics.iter().all(is_permitted) {
+            return None;
         }
-        Some(_) => return None,
-        None => {
-            let places = told.filter(|places| places.iter().all(|(topic, _)| hub.bus.archive(topic).is_some()))?;
-            (None, places)
+        let places = lost.topics.iter().map(|(topic, began)| {
+            let told = told.iter().flatten().find(|(known, _)| known == topic);
+            let has_order = hub.bus.archive(topic).is_some();
+            (topic.clone(), told.map_or(*began, |(_, id)| later(*began, *id, has_order)))
+        });
+        Some((lost.sid.clone(), places.collect::<Vec<_>>()))
+    });
+    let (sid, topics) = match taken {
+        Taken::Known((sid, topics)) => (Some(sid), topics),
+        Taken::Refused => return None,
+        Taken::Unknown => {
+            let is_kept = |(topic, _): &(Topic, EventId)| hub.bus.archive(topic).is_some();
+            (None, told.filter(|places| places.iter().all(|place| is_kept(place) && is_permitted(place)))?)
         }
     };
-    let permitted = topics.iter().all(|(topic, _)| access::may_subscribe(identity, topic).is_ok());
-    permitted.then_some(Recovered { pid, sid, topics })
+    Some(Recovered { pid, sid, topics })
 }
 
 /// Where a client goes on that began to listen after `began`, and was `told` last where it stands: it may have left the topic
@@ -190,6 +208,14 @@ mod tests {
         Remembered { sid: sid.into(), namespace: "/".into(), subject: None, topics: Vec::new() }
     }
 
+    /// Whoever shows the name `p` comes back, if it is remembered.
+    fn take(recovery: &Recovery, now: Moment) -> Option<Remembered> {
+        match recovery.take("p", now, |lost| Some(lost.clone())) {
+            Taken::Known(lost) => Some(lost),
+            Taken::Refused | Taken::Unknown => None,
+        }
+    }
+
     fn at(seconds: u64) -> Moment {
         Moment(seconds * 1_000_000_000)
     }
@@ -199,24 +225,39 @@ mod tests {
         let (recovery, budget) = (Recovery::default(), Arc::new(Budget::unlimited()));
         recovery.note("p", session(1), client("a"), &budget);
         recovery.lose("p", session(1), WINDOW, at(1));
-        assert_eq!(recovery.take("p", at(10)), Some(client("a")));
-        assert_eq!(recovery.take("p", at(10)), None);
+        assert_eq!(take(&recovery, at(10)), Some(client("a")));
+        assert_eq!(take(&recovery, at(10)), None);
         recovery.note("p", session(1), client("a"), &budget);
         recovery.lose("p", session(1), WINDOW, at(1));
-        assert_eq!(recovery.take("p", at(11)), None);
+        assert_eq!(take(&recovery, at(11)), None);
         assert_eq!(budget.used(), 0);
+    }
+
+    /// Who merely knows the name, and is not let back in, takes nothing from the client.
+    #[test]
+    fn a_failed_attempt_costs_nothing() {
+        let (recovery, budget) = (Recovery::default(), Arc::new(Budget::unlimited()));
+        recovery.note("p", session(1), client("a"), &budget);
+        for lost in [false, true] {
+            if lost {
+                recovery.lose("p", session(1), WINDOW, at(1));
+            }
+            assert_eq!(recovery.take("p", at(2), |_| None::<()>), Taken::Refused);
+        }
+        assert_eq!(recovery.take("q", at(2), |_| Some(())), Taken::Unknown);
+        assert_eq!(take(&recovery, at(3)), Some(client("a")));
     }
 
     #[test]
     fn a_client_comes_back_before_its_loss_is_noticed() {
         let (recovery, budget) = (Recovery::default(), Arc::new(Budget::unlimited()));
         recovery.note("p", session(1), client("a"), &budget);
-        assert_eq!(recovery.take("p", at(1)), Some(client("a")));
+        assert_eq!(take(&recovery, at(1)), Some(client("a")));
         recovery.note("p", session(2), client("a"), &budget);
         // The first session ends in its own time, and has no say any more.
         recovery.lose("p", session(1), WINDOW, at(2));
         recovery.forget("p", session(1));
-        assert_eq!(recovery.take("p", at(20)), Some(client("a")));
+        assert_eq!(take(&recovery, at(20)), Some(client("a")));
     }
 
     #[test]
@@ -224,7 +265,7 @@ mod tests {
         let (recovery, budget) = (Recovery::default(), Arc::new(Budget::unlimited()));
         recovery.note("p", session(1), client("a"), &budget);
         recovery.forget("p", session(1));
-        assert_eq!((recovery.take("p", at(1)), budget.used()), (None, 0));
+        assert_eq!((take(&recovery, at(1)), budget.used()), (None, 0));
     }
 
     /// Ids of another hub are neither older nor newer than this one's, however their numbers compare.
@@ -247,6 +288,6 @@ mod tests {
     fn a_spent_budget_remembers_nobody() {
         let (recovery, budget) = (Recovery::default(), Arc::new(Budget::new(1)));
         recovery.note("p", session(1), client("a"), &budget);
-        assert_eq!(recovery.take("p", at(1)), None);
+        assert_eq!(take(&recovery, at(1)), None);
     }
 }

@@ -8,16 +8,13 @@ use crate::{
     event::{EventId, Start},
     protocol::{
         Dialect, FANFARE_V1,
-        http::{Method, Request, Response},
-        websocket,
+        http::{Request, Response},
+        sse, websocket,
     },
     topic::Topic,
 };
 
 pub(super) fn open_sse(request: &Request, _: &str, context: &Context<'_>) -> Answer {
-    if request.method == Method::Head {
-        return Response::empty(200).with("Content-Type", "text/event-stream").into();
-    }
     let identity = match access::identify(request, context) {
         Ok(identity) => identity,
         Err(denied) => return access::turn_away(request, denied),
@@ -32,6 +29,16 @@ pub(super) fn open_sse(request: &Request, _: &str, context: &Context<'_>) -> Ans
         return access::refuse(denied).into();
     }
     OpenSse { topics, named, tells_place: tells_place(request), identity, ..OpenSse::default() }.into()
+}
+
+/// The answer to a HEAD, of which `answer` is the one to the same GET: asked for with the same rights, a stream shows its head, and
+/// is not opened. So nothing is subscribed to, and no topic made.
+pub(super) fn show_head(answer: Answer) -> Answer {
+    let Answer::Sse(open) = answer else { return answer };
+    let response = Response::empty(200).with("Content-Type", sse::CONTENT_TYPE).with("Cache-Control", "no-cache");
+    let mut response = response.with("X-Accel-Buffering", "no");
+    response.headers.extend(open.headers);
+    response.into()
 }
 
 pub(super) fn open_websocket(request: &Request, _: &str, context: &Context<'_>) -> Answer {

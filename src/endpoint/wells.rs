@@ -15,7 +15,7 @@ use crate::{
     auth::{Denied, Identity},
     event::{EventId, Start},
     protocol::{
-        http::{Method, Request, Response},
+        http::{Request, Response},
         sse::{self, Greeting, Manners},
     },
     topic::Topic,
@@ -47,9 +47,6 @@ impl Default for Esp {
 
 /// Opens the stream of the well `well_id`.
 pub(super) fn open_stream(request: &Request, well_id: &str, context: &Context<'_>) -> Answer {
-    if request.method == Method::Head {
-        return Response::empty(200).with("Content-Type", sse::CONTENT_TYPE).into();
-    }
     let identity = access::identify(request, context);
     if let Err(denied @ (Denied::ForeignPage | Denied::ForeignHost)) = identity {
         // Whatever the status, its page cannot read the answer.

@@ -86,10 +86,7 @@ impl<N: Net> Reactor<N> {
         let mut frames = Vec::new();
         match (hub.sockets().connect)(&namespace, payload, &context) {
             Ok(welcome) => {
-                let recovers = self.config.limits.engine.recovery != Duration::ZERO;
-                let identity = welcome.identity.as_deref();
-                let back = if recovers { recover(payload, &namespace, identity, &hub, self.now) } else { None };
-                self.welcome(slot, namespace, welcome, back);
+                self.welcome(slot, namespace, welcome, payload);
             }
             Err(refused) => {
                 socket_io::write_connect_error(&namespace, &refused.message, refused.data.as_deref(), &mut frames);
@@ -101,7 +98,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn welcome(&mut self, slot: u32, namespace: Box<str>, welcome: Welcome, back: Option<Recovered>) {
+    fn welcome(&mut self, slot: u32, namespace: Box<str>, welcome: Welcome, payload: Option<&RawValue>) {
         let limits = self.config.limits.engine;
         let (now, recovers) = (self.now, limits.recovery != Duration::ZERO);
         let mut frames = Vec::new();
@@ -128,6 +125,9 @@ impl<N: Net> Reactor<N> {
             socket_io::write_connect_error(&namespace, why, None, &mut frames);
             return self.send_frames(slot, &frames);
         }
+        // Only now: of whoever is refused nothing is taken that it could come back to.
+        let identity = welcome.identity.as_deref();
+        let back = if recovers { recover(payload, &namespace, identity, &self.hub, now) } else { None };
         let Some(sockets) = self.sockets(slot) else { return };
         let (pid, sid, topics) = match back {
             Some(Recovered { pid, sid, topics }) => (Some(pid), sid.unwrap_or_else(random_name), topics),

@@ -1,11 +1,15 @@
 //! Clients that lose their connection and come back for what they missed.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    fs,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 
 use crate::support::{
+    Folder,
     hub::Hub,
     redis::RedisServer,
     send_signal,
@@ -271,6 +275,51 @@ fn nobody_comes_back_as_somebody_else() {
         drop(client);
         wait_for_sessions(&hub, 0);
     }
+}
+
+/// Who has seen the private name of somebody's client, and is not let back in by it, takes nothing from that client.
+#[test]
+fn a_failed_attempt_costs_its_owner_nothing() {
+    let (folder, quota) = (Folder::new(), "[[quota]]\nname = \"one\"\nwho = \"sub:alice\"\nconnections = 1\n");
+    let config = folder.path("fanfare.toml");
+    fs::write(&config, quota).expect("the folder is writable");
+    let settings = [IN_HASTE, RECOVERY, ("auth.mode", "jwt"), ("auth.secret", SECRET), ("esp.namespaces", "/,/other")];
+    let hub = Hub::start_with(&["--reactors", "2", "--config", &config], &settings);
+    let mut client = Carried::open(&hub);
+    let mut place = Place::new(&client.enter_with(&json!({ "token": token("alice") })));
+    client.subscribe("t");
+    let publish = |payload: &str| {
+        let response = hub.post(&format!("/publish/t?token={}", token("alice")), payload);
+        assert_eq!(response.status, 200, "{}", response.text());
+    };
+    publish("1");
+    place.note(&client.next_event());
+    let auth = |subject: &str| {
+        let mut auth = place.auth();
+        auth["token"] = token(subject).into();
+        auth
+    };
+    // While it is there; its own user has as many streams as it may.
+    let mut refused = Carried::open(&hub);
+    refused.send(&format!("40{}", auth("alice")));
+    let packet = refused.next_packet();
+    assert!(packet.starts_with("44") && packet.contains("QuotaExceeded"), "{packet}");
+    drop(refused);
+    assert!(!is_back(&Carried::open(&hub).enter_with(&auth("eve")), &place));
+    drop(client);
+    wait_for_sessions(&hub, 0);
+    publish("2");
+    // And while it is away: by another user, and in another namespace.
+    assert!(!is_back(&Carried::open(&hub).enter_with(&auth("eve")), &place));
+    let mut elsewhere = Carried::open(&hub);
+    elsewhere.send(&format!("40/other,{}", auth("alice")));
+    let packet = elsewhere.next_packet();
+    assert!(packet.starts_with("40/other,") && !packet.contains(&place.pid), "{packet}");
+    drop(elsewhere);
+    wait_for_sessions(&hub, 0);
+    let mut client = Carried::open(&hub);
+    assert!(is_back(&client.enter_with(&auth("alice")), &place));
+    assert_eq!(place.note(&client.next_event()), 2);
 }
 
 fn hub_on(server: &RedisServer, more: &[(&str, &str)]) -> Hub {

@@ -43,6 +43,13 @@ fn a_cookie_serves_pages_of_the_hub_and_of_origins_that_are_named() {
     let gone = ask(&hub, Method::Post, "/api/v1/auth/logout", &[], "");
     assert_eq!(gone.status, 204);
     assert!(gone.header("set-cookie").is_some_and(|set| set.starts_with("fanfare_token=; Path=/; Max-Age=0")));
+    // Another site may send the request, and would sign the person out.
+    for page in [("Origin", "https://evil.example"), ("Origin", "null"), ("Sec-Fetch-Site", "cross-site")] {
+        let refused = ask(&hub, Method::Post, "/api/v1/auth/logout", &[page, ("Cookie", cookie)], "");
+        assert_eq!((refused.status, refused.error_code().as_str()), (403, "origin_refused"), "{page:?}");
+        assert_eq!(refused.header("set-cookie"), None);
+    }
+    assert_eq!(ask(&hub, Method::Post, "/api/v1/auth/logout", &[("Origin", "http://hub")], "").status, 204);
     assert_eq!(log_in(&hub, "correct").header("set-cookie"), None);
 }
 

@@ -42,7 +42,7 @@ struct Door {
 
 const DOORS: &[Door] = &[
     Door { name: "GET /sse", asks: Asks::Right, knock: |hub, token| get(hub, "/sse?topic=a.b", token) },
-    Door { name: "HEAD /sse", asks: Asks::Nothing, knock: head_sse },
+    Door { name: "HEAD /sse", asks: Asks::Right, knock: head_sse },
     Door { name: "GET /ws, raw", asks: Asks::Right, knock: open_raw },
     Door { name: "GET /ws, fanfare.v1", asks: Asks::Right, knock: open_v1 },
     Door { name: "fanfare.v1 subscribe", asks: Asks::Right, knock: |hub, token| command(hub, token, &subscribe()) },

@@ -3,6 +3,7 @@
 mod cookies;
 mod doors;
 mod expiry;
+mod heads;
 mod keys;
 mod login;
 mod secrecy;
