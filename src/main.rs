@@ -167,7 +167,10 @@ fn serve(arguments: &ServeArguments) -> Result<(), String> {
     let load = || config::load(file, environment(), &arguments.overrides()).map_err(|error| error.to_string());
     let config = load()?;
     let _log = config::start_log(&config.log)?;
-    server::run(config, load)
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    server::run(config, || {
+        load().inspect(|config| config.warnings.iter().for_each(|warning| tracing::warn!("{warning}")))
+    })
 }
 
 impl ServeArguments {
@@ -198,7 +201,8 @@ fn make_token(arguments: TokenArguments) -> Result<(), String> {
 fn run_config(action: &ConfigAction) -> Result<(), String> {
     match action {
         ConfigAction::Check(ConfigFile { file }) => {
-            config::load(file.as_deref(), environment(), &[]).map_err(|error| error.to_string())?;
+            let config = config::load(file.as_deref(), environment(), &[]).map_err(|error| error.to_string())?;
+            config.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
             print(&format!("{}: all is well\n", name_of(file.as_deref())))
         }
         ConfigAction::Show(ConfigFile { file }) => {

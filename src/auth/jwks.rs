@@ -2,12 +2,12 @@
 
 use jsonwebtoken::{
     DecodingKey,
-    jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse},
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse},
 };
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Algorithm, keys::CheckingKey};
+use super::{Algorithm, keys::CheckingKey, rsa};
 
 #[derive(Deserialize)]
 struct KeySet {
@@ -15,26 +15,50 @@ struct KeySet {
 }
 
 /// The keys of the set `text` that are for one of `algorithms`. Others are passed over, as are those that cannot be read
-/// (RFC 7517 section 5): an issuer may serve clients of other kinds from the same set.
+/// (RFC 7517 section 5): an issuer may serve clients of other kinds from the same set. One that would be taken, but is too small,
+/// is a mistake.
 pub(super) fn read(text: &str, algorithms: &[Algorithm]) -> Result<Vec<CheckingKey>, String> {
-    let set: KeySet = serde_json::from_str(text).map_err(|error| format!("it is no JSON Web Key Set: {error}"))?;
-    let keys: Vec<CheckingKey> = set
-        .keys
-        .into_iter()
-        .filter_map(|value| checking_key(serde_json::from_value(value).ok()?, algorithms))
-        .collect();
+    // What the parser says may quote the file, and somebody may have named the wrong one.
+    let set: KeySet = serde_json::from_str(text).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        format!("it is no JSON Web Key Set, {{\"keys\":[…]}}, from line {line}, column {column} on")
+    })?;
+    let mut keys = Vec::new();
+    for value in set.keys {
+        let Ok(jwk) = serde_json::from_value::<Jwk>(value) else { continue };
+        keys.extend(checking_key(jwk, algorithms)?);
+    }
     if keys.is_empty() {
         return Err("none of its keys is a public signing key for one of the algorithms in `auth.algorithms`".into());
     }
     Ok(keys)
 }
 
-fn checking_key(jwk: Jwk, algorithms: &[Algorithm]) -> Option<CheckingKey> {
-    let is_for_signatures = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
-    let algorithm = algorithm_of(&jwk)?;
-    if !is_for_signatures || !algorithms.contains(&algorithm) {
-        return None;
+fn checking_key(jwk: Jwk, algorithms: &[Algorithm]) -> Result<Option<CheckingKey>, String> {
+    let Some(algorithm) = algorithm_of(&jwk).filter(|algorithm| algorithms.contains(algorithm)) else {
+        return Ok(None);
+    };
+    if !is_for_signatures(&jwk) {
+        return Ok(None);
     }
+    if let AlgorithmParameters::RSA(key) = &jwk.algorithm {
+        rsa::check_member(key, jwk.common.key_id.as_deref())?;
+    }
+    Ok(make_key(jwk, algorithm))
+}
+
+/// Whether signatures may be checked with it: `use` is `sig`, and `key_ops` names `verify`, and nothing twice, where they are
+/// there (RFC 7517 sections 4.2 and 4.3).
+fn is_for_signatures(jwk: &Jwk) -> bool {
+    let fits_use = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
+    let fits_operations = jwk.common.key_operations.as_ref().is_none_or(|operations| {
+        let is_unique = operations.iter().enumerate().all(|(at, operation)| !operations[..at].contains(operation));
+        is_unique && operations.contains(&KeyOperations::Verify)
+    });
+    fits_use && fits_operations
+}
+
+fn make_key(jwk: Jwk, algorithm: Algorithm) -> Option<CheckingKey> {
     let key = DecodingKey::from_jwk(&jwk).ok()?;
     // Each member has one form only, in the order of the library's own fields.
     let material = serde_json::to_vec(&jwk.algorithm).ok()?;

@@ -1,9 +1,11 @@
 //! The keys that tokens are checked and made with. Each goes with one algorithm, which the configuration pins: what a
 //! token's header says of it decides nothing (RFC 8725 sections 3.1 and 3.2).
 
+use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, TokenData, Validation, decode, decode_header, encode};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
-use super::{Algorithm, Claims, Denied, Fingerprint, jwks};
+use super::{Algorithm, Claims, Denied, Fingerprint, jwks, rsa};
 
 /// Keys tried for one token that names none: each costs a check of a signature.
 const CANDIDATES_MAX: usize = 16;
@@ -35,7 +37,7 @@ struct SigningKey {
 /// Where the keys come from: the texts of files and settings, empty where there is none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KeyTexts<'a> {
-    pub(super) secret: &'a str,
+    pub(super) secret: &'a [u8],
     pub(super) public_key: &'a str,
     pub(super) private_key: &'a str,
     pub(super) jwks: &'a str,
@@ -78,7 +80,7 @@ impl Keys {
     pub(super) fn check(&self, token: &str) -> Result<(Claims, Fingerprint), Denied> {
         let header = decode_header(token).map_err(|_| Denied::Invalid)?;
         // Whatever it says is critical, it is nothing that is understood here (RFC 7515 section 4.1.11).
-        if header.crit.is_some() {
+        if has_critical(token) {
             return Err(Denied::Invalid);
         }
         let candidates = self.candidates(header.kid.as_deref(), header.alg);
@@ -118,7 +120,7 @@ impl Keys {
         self.checking.iter().any(|key| key.algorithm == algorithm)
     }
 
-    fn take_secret(&mut self, secret: &str, algorithms: &[Algorithm]) -> Result<(), Wrong> {
+    fn take_secret(&mut self, secret: &[u8], algorithms: &[Algorithm]) -> Result<(), Wrong> {
         const KEY: &str = "auth.secret";
         if secret.is_empty() {
             return Ok(());
@@ -127,10 +129,10 @@ impl Keys {
         let Some(first) = symmetric.first() else { return Err((KEY, no_use("a secret", "HS256"))) };
         for algorithm in &symmetric {
             check_length(*algorithm, secret)?;
-            let key = DecodingKey::from_secret(secret.as_bytes());
-            self.checking.push(CheckingKey::new(None, *algorithm, key, secret.as_bytes()));
+            let key = DecodingKey::from_secret(secret);
+            self.checking.push(CheckingKey::new(None, *algorithm, key, secret));
         }
-        self.signing = Some(SigningKey { algorithm: *first, key: EncodingKey::from_secret(secret.as_bytes()) });
+        self.signing = Some(SigningKey { algorithm: *first, key: EncodingKey::from_secret(secret) });
         Ok(())
     }
 
@@ -143,6 +145,9 @@ impl Keys {
             let message = "it holds no public key in PEM for one of the algorithms in `auth.algorithms`";
             return Err(("auth.public_key_file", message.into()));
         };
+        if algorithm == Algorithm::Rs256 {
+            rsa::check_public(&key).map_err(|wrong| ("auth.public_key_file", wrong))?;
+        }
         self.checking.push(CheckingKey::new(None, algorithm, key, pem.trim().as_bytes()));
         Ok(())
     }
@@ -156,6 +161,9 @@ impl Keys {
             let message = "it holds no private key in PEM for one of the algorithms in `auth.algorithms`";
             return Err(("auth.private_key_file", message.into()));
         };
+        if algorithm == Algorithm::Rs256 {
+            rsa::check_private(&key).map_err(|wrong| ("auth.private_key_file", wrong))?;
+        }
         self.signing = Some(SigningKey { algorithm, key });
         Ok(())
     }
@@ -174,7 +182,7 @@ impl CheckingKey {
     }
 }
 
-fn check_length(algorithm: Algorithm, secret: &str) -> Result<(), Wrong> {
+fn check_length(algorithm: Algorithm, secret: &[u8]) -> Result<(), Wrong> {
     let least = algorithm.secret_bytes_min().unwrap_or_default();
     if least <= secret.len() {
         return Ok(());
@@ -185,6 +193,29 @@ fn check_length(algorithm: Algorithm, secret: &str) -> Result<(), Wrong> {
          make one with `openssl rand -base64 {least}`"
     );
     Err(("auth.secret", message))
+}
+
+/// Whether the header of `token` has a member `crit`, of whatever form: the library passes over one that is `null`.
+fn has_critical(token: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Head {
+        #[serde(default)]
+        crit: Present,
+    }
+    let head = token.split('.').next().unwrap_or_default();
+    let head = BASE64URL_NOPAD.decode(head.as_bytes()).ok();
+    // What cannot be read is refused as well.
+    head.and_then(|head| serde_json::from_slice(&head).ok()).is_none_or(|head: Head| head.crit.0)
+}
+
+/// A member that is there.
+#[derive(Default)]
+struct Present(bool);
+
+impl<'de> Deserialize<'de> for Present {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self(true))
+    }
 }
 
 fn no_use(what: &str, algorithm: &str) -> String {

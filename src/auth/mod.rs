@@ -20,6 +20,7 @@ mod keys;
 mod login;
 mod passwords;
 mod quota;
+mod rsa;
 mod rules;
 mod settings;
 mod signatures;

@@ -14,8 +14,8 @@ use super::{
 #[derive(Clone, Default)]
 #[allow(missing_debug_implementations, reason = "secrets are not shown")]
 pub struct Secrets {
-    /// The secret that tokens are signed with.
-    pub secret: String,
+    /// The secret that tokens are signed with, as bytes of any kind.
+    pub secret: Vec<u8>,
     /// The public key that tokens are checked with, in PEM.
     pub public_key: String,
     /// The private key that the hub signs its own tokens with, in PEM.

@@ -59,7 +59,7 @@ impl Users {
     /// Reads `[[user]]` tables in TOML.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         // The parser quotes what it refuses, and that may be a password.
-        let file: UsersFile = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+        let file: UsersFile = toml::from_str(text).map_err(|error| without_texts(error.message()))?;
         let mut users = HashMap::new();
         for entry in file.user {
             let name = entry.username.clone();
@@ -89,6 +89,17 @@ impl Users {
     pub(super) fn is_empty(&self) -> bool {
         self.by_name.is_empty()
     }
+}
+
+/// `message` of a parser without the texts that it quotes.
+pub(super) fn without_texts(message: &str) -> String {
+    let mut parts = message.split('"');
+    let first = parts.next().unwrap_or_default().to_owned();
+    let mut is_inside = false;
+    parts.fold(first, |shown, part| {
+        is_inside = !is_inside;
+        if is_inside { shown + "\"…\"" } else { shown + part }
+    })
 }
 
 impl User {

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Auth, Denied, Identity, Rules};
+use super::{Auth, Denied, Identity, Rules, users::without_texts};
 
 /// What a client has shown, as far as the hub has to know it to ask again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,7 +56,8 @@ impl DenyList {
     /// Reads the list. An empty text names nobody; an empty name is a mistake, for it would name all that have none.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let list: Self = toml::from_str(text).map_err(|error| {
-            format!("it is no deny list, which has `jti = [\"…\"]` and `sub = [\"…\"]`: {}", error.message())
+            let wrong = without_texts(error.message());
+            format!("it is no deny list, which has `jti = [\"…\"]` and `sub = [\"…\"]`: {wrong}")
         })?;
         match list.jti.contains("") || list.sub.contains("") {
             true => Err("a name in it is empty".into()),

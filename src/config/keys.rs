@@ -317,7 +317,7 @@ pub(super) const KEYS: &[Key<Written>] = &[
           help: "The secret of HS256, HS384 and HS512: 32, 48 or 64 bytes at least.",
           field: |it| Field::Word(&mut it.auth_files.secret) },
     Key { path: "auth.secret_file",
-          help: "A file that holds it.",
+          help: "A file that holds it: a text, without the white space around it, or raw bytes, of which each counts.",
           field: |it| Field::Word(&mut it.auth_files.secret_file) },
     Key { path: "auth.public_key_file",
           help: "The key that checks RS256, ES256 or EdDSA, in PEM.",

@@ -59,6 +59,8 @@ pub struct Config {
     pub log: Log,
     /// How it ends.
     pub drain: Drain,
+    /// What is no mistake, but to be told to whoever runs it: a sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// Where the hub listens, with how many reactors, and for how many.

@@ -15,6 +15,7 @@ mod print;
 mod problem;
 mod redact;
 mod resolve;
+mod secret_files;
 mod table_keys;
 #[cfg(test)]
 mod tests;

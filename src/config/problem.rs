@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Range, path::PathBuf};
 
-use super::redact::redact;
+use super::redact::{redact, show_line};
 
 /// Why there is no configuration: everything found wrong, not just the first of it.
 #[derive(Debug)]
@@ -33,8 +33,10 @@ pub(super) enum Place {
 #[derive(Clone, Debug)]
 pub(super) struct Spot {
     path: PathBuf,
-    /// The line it is in.
-    text: String,
+    /// The line it is in, without what may be a secret.
+    shown: String,
+    /// Whether all of the line up to the end of the place is shown.
+    is_whole: bool,
     /// From 1.
     line: usize,
     /// From 1, in characters.
@@ -50,9 +52,11 @@ impl Spot {
         let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
         let end = floor(text, span.end).clamp(start, line_end);
+        let shown = show_line(text, line_start..line_end);
         Self {
             path,
-            text: text[line_start..line_end].trim_end().to_owned(),
+            is_whole: shown.starts_with(text[line_start..end].trim_end()),
+            shown,
             line: text[..start].matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
             width: text[start..end].chars().count().max(1),
@@ -108,13 +112,13 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The line with the place underlined, unless it holds a secret: then the underline would be off, too.
+/// The line with the place underlined, unless something is masked ahead of it: then the underline would be off, too.
 impl fmt::Display for Spot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = redact(&self.text);
+        let shown = &self.shown;
         let margin = " ".repeat(self.line.to_string().len());
         write!(f, "\n{margin} |\n{} | {shown}", self.line)?;
-        if shown == self.text {
+        if self.is_whole {
             write!(f, "\n{margin} | {}{}", " ".repeat(self.column - 1), "^".repeat(self.width))?;
         }
         Ok(())

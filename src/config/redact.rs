@@ -1,5 +1,12 @@
 //! Takes the secrets out of what is shown.
 
+use std::ops::Range;
+
+use super::{
+    keys::KEYS,
+    table_keys::{API_KEY_KEYS, CLASS_KEYS, QUOTA_KEYS},
+};
+
 /// What stands for a secret.
 pub(super) const MASK: &str = "***";
 
@@ -10,10 +17,61 @@ pub(super) fn redact(text: &str) -> String {
     redact_urls(&lines.collect::<String>())
 }
 
+/// What may be shown of the line `line` of `text`, a configuration file. The value of a key that is not known may be a secret whose
+/// key is misspelt, so it is masked, as are those of keys that hold secrets.
+pub(super) fn show_line(text: &str, line: Range<usize>) -> String {
+    let shown = text[line.clone()].trim_end();
+    let plain = shown.trim_start();
+    if plain.is_empty() || plain.starts_with('#') || is_header(plain) {
+        return redact(shown);
+    }
+    match split_key(shown) {
+        Some((key, value)) if is_plain(key, value) => redact(shown),
+        Some((key, _)) => format!("{key}= \"{MASK}\""),
+        // It goes on with a value that began further up.
+        None => match text[..line.start].lines().rev().find_map(split_key) {
+            Some((key, value)) if is_plain(key, value) && is_plain(key, shown) => redact(shown),
+            _ => MASK.to_owned(),
+        },
+    }
+}
+
+/// Whether a line names a table, or seems to.
+fn is_header(line: &str) -> bool {
+    let name = line.trim_start_matches('[').split('#').next().unwrap_or_default().trim_end().trim_end_matches(']');
+    line.starts_with('[') && !name.is_empty() && name.chars().all(is_key_letter)
+}
+
+/// A line that sets a key, as far as the key goes, and the rest behind the sign.
+fn split_key(line: &str) -> Option<(&str, &str)> {
+    let (key, value) = line.split_once('=')?;
+    let is_key = |letter: char| is_key_letter(letter) || matches!(letter, '"' | '\'' | ' ' | '\t');
+    (!key.trim().is_empty() && key.chars().all(is_key)).then_some((key, value))
+}
+
+fn is_key_letter(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.')
+}
+
+/// Whether `key` is known and takes a value that is no secret; `value` is it, or a part of it.
+fn is_plain(key: &str, value: &str) -> bool {
+    let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);
+    let known = KEYS.iter().map(|key| key.path).chain(CLASS_KEYS.iter().map(|key| key.path));
+    let known = known.chain(API_KEY_KEYS.iter().map(|key| key.path)).chain(QUOTA_KEYS.iter().map(|key| key.path));
+    let name = key.trim().rsplit('.').next().unwrap_or_default().trim_matches([' ', '"', '\'']);
+    let is_secret = name == "key" || is_secret_name(name);
+    // A table in one line has keys of its own, and what looks like a URL but is none would not be masked.
+    let is_opaque = value.contains('{') || (value.contains('@') && !value.contains("://"));
+    !is_secret && !is_opaque && known.map(last).any(|known| known == name)
+}
+
+fn is_secret_name(name: &str) -> bool {
+    ["password", "secret"].iter().any(|secret| name.ends_with(secret))
+}
+
 /// The line, if it sets a password, with the value masked; empty is no secret.
 fn redact_value(line: &str) -> String {
-    let is_secret = |key: &str| ["password", "secret"].iter().any(|name| key.trim_end().ends_with(name));
-    let Some((key, value)) = line.split_once('=').filter(|(key, _)| is_secret(key)) else {
+    let Some((key, value)) = line.split_once('=').filter(|(key, _)| is_secret_name(key.trim_end())) else {
         return line.to_owned();
     };
     let end = if line.ends_with('\n') { "\n" } else { "" };
@@ -67,6 +125,41 @@ fn is_url_end(letter: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// By the last line.
+    #[test]
+    fn lines_are_shown_without_what_may_be_a_secret() {
+        let check = |text: &str, expected: &str| {
+            let start = text.rfind('\n').map_or(0, |at| at + 1);
+            assert_eq!(show_line(text, start..text.len()), expected, "{text}");
+        };
+        check("[auth]", "[auth]");
+        check("[[api_keys]] # keys", "[[api_keys]] # keys");
+        check("[log", "[log");
+        check("reactors = 2", "reactors = 2");
+        check("server.reactors = 2", "server.reactors = 2");
+        check("\"reactors\" = -1", "\"reactors\" = -1");
+        check("listen = [\"127.0.0.1\"]", "listen = [\"127.0.0.1\"]");
+        check("listen = [\n  \"x\",", "  \"x\",");
+        check("url = \"redis://a:geheim@h\"", "url = \"redis://a:***@h\"");
+        // Secrets, and what may be one whose key is misspelt.
+        check("secret = \"geheim\"", "secret = \"***\"");
+        check("secert = \"geheim\"", "secert = \"***\"");
+        check("auth.secert=\"geheim\"", "auth.secert= \"***\"");
+        check("Secret = 'geheim'", "Secret = \"***\"");
+        check("passwort = \"geheim", "passwort = \"***\"");
+        check("key = [\"geheim\"]", "key = \"***\"");
+        check("kye = \"geheim\"", "kye = \"***\"");
+        check("auth = { secert = \"geheim\" }", "auth = \"***\"");
+        check("api_keys = [{ kye = \"geheim\" }]", "api_keys = \"***\"");
+        check("url = \"redis:a:geheim@h\"", "url = \"***\"");
+        check("ulr = \"redis://a:geheim@h\"", "ulr = \"***\"");
+        check("secert = [\n  \"geheim\"", "***");
+        check("secert = \"\"\"\ngeheim\nreactors", "***");
+        check("api_keys = [\n  { kye = \"geheim\" },", "***");
+        check("geheim", "***");
+        check("[\"geheim\"]", "***");
+    }
 
     #[test]
     fn passwords_are_masked() {

@@ -13,6 +13,7 @@ use super::{
     layers::Layered,
     meant::{Config, Proxy, Server, core_count},
     problem::{ConfigError, Problem},
+    secret_files,
     topics::Topics,
     written::{AuthFiles, Written, WrittenApiKey},
 };
@@ -52,8 +53,9 @@ pub(super) fn resolve(layered: &Layered) -> Result<Config, ConfigError> {
         wrong.push(found);
         None
     });
-    let config =
-        Config { server: resolve_server(&written.server, &mut wrong), redis, auth, store, ..resolve_rest(written) };
+    let server = resolve_server(&written.server, &mut wrong);
+    let warnings = secret_files::warnings(written, folder);
+    let config = Config { server, redis, auth, store, warnings, ..resolve_rest(written) };
     if wrong.is_empty() { Ok(config) } else { Err(locate(wrong, layered)) }
 }
 
@@ -89,6 +91,7 @@ fn resolve_rest(written: &Written) -> Config {
         engine: written.engine,
         log: written.log.clone(),
         drain: written.drain.clone(),
+        warnings: Vec::new(),
     }
 }
 
@@ -287,7 +290,10 @@ fn resolve_auth(written: &Written, folder: &Path) -> Result<Rules, Wrong> {
         return Err(("auth.secret_file", "auth.secret and auth.secret_file are both set: keep one".into()));
     }
     let secrets = Secrets {
-        secret: read("auth.secret_file", secret_file)? + secret,
+        secret: match secret_file {
+            Some(file) => read_key(&folder.join(file)).map_err(|message| ("auth.secret_file", message))?,
+            None => secret.as_bytes().to_vec(),
+        },
         public_key: read("auth.public_key_file", public_key_file)?,
         private_key: read("auth.private_key_file", private_key_file)?,
         jwks: read("auth.jwks_file", jwks_file)?,
@@ -350,6 +356,13 @@ fn resolve_store(written: &Written, folder: &Path) -> Result<Option<store::Confi
 fn read_list(file: &Option<PathBuf>, folder: &Path) -> Result<String, String> {
     let Some(path) = file.as_ref().map(|file| folder.join(file)) else { return Ok(String::new()) };
     fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+/// A secret of any bytes. White space around a text is none of it; of bytes that are no text each counts.
+fn read_key(path: &Path) -> Result<Vec<u8>, String> {
+    let bytes = fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let secret = std::str::from_utf8(&bytes).map_or(&bytes[..], |text| text.trim().as_bytes());
+    if secret.is_empty() { Err(format!("{} is empty", path.display())) } else { Ok(secret.to_owned()) }
 }
 
 fn read_secret(path: &Path) -> Result<String, String> {

@@ -34,6 +34,7 @@ pub(super) fn identify_of_any_page(request: &Request, context: &Context<'_>) -> 
         return Ok(None);
     }
     let identity = match credential(request) {
+        _ if shows_twice(request) => Err(Denied::Invalid),
         Some(Credential::Key(key)) => auth.identify_key(key).map(Some),
         Some(Credential::Token(token)) => auth.identify(Some(token), context.token_origin(), context.now),
         Some(Credential::Cookie(token)) => origin::admit_cookie(request, &context.hub.config)
@@ -91,6 +92,13 @@ fn credential(request: &Request) -> Option<Credential<'_>> {
     let key = || request.header_text("x-api-key").map(Credential::Key);
     let query = || request.query("token").map(Credential::Token);
     header().or_else(key).or_else(query).or_else(|| cookie(request).map(Credential::Cookie))
+}
+
+/// Whether a credential that is shown on purpose comes twice, so that whoever stands before the hub may have looked at another
+/// one than the hub would (RFC 9110 section 5.3, RFC 6750 section 2).
+fn shows_twice(request: &Request) -> bool {
+    let is_twice = |name: &str| request.header_values(name).nth(1).is_some();
+    is_twice("authorization") || is_twice("x-api-key") || request.query_values("token").nth(1).is_some()
 }
 
 /// The token of `Authorization: Bearer` (RFC 6750 section 2.1). The scheme is compared without regard to case (RFC 9110

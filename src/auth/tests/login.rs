@@ -410,6 +410,6 @@ fn rules_that_are_read_anew_count_at_once() {
     replace(Secrets { users: users(""), denied: "sub = [\"ann\"]".into(), ..secrets() });
     assert_eq!(identify(&auth, &minted.token, NOW), "user_revoked");
     assert!(log_in(&auth, "ann", "correct", NOW).expect("there is room").is_none());
-    replace(Secrets { users: users(""), secret: SECRET.replace('a', "b"), ..secrets() });
+    replace(Secrets { users: users(""), secret: SECRET.replace('a', "b").into(), ..secrets() });
     assert_eq!(identify(&auth, &minted.token, NOW), "token_invalid");
 }

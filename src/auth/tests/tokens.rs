@@ -219,6 +219,93 @@ fn keys_of_a_set_are_known_by_their_kind() {
     assert_eq!(identify(&auth, &rs256, NOW), "token_invalid");
 }
 
+/// RFC 7517 section 4.3: a key that is not for checking signatures is passed over, and one that says so twice is malformed.
+#[test]
+fn keys_are_used_for_what_they_are_meant() {
+    let token = example(r#"{"alg":"ES256"}"#, ES256_SIGNATURE);
+    let check = |key: Value, is_used: bool| match auth_with_keys(std::slice::from_ref(&key), &[Algorithm::Es256]) {
+        Ok(auth) => assert_eq!((identify(&auth, &token, NOW).as_str(), is_used), ("", true), "{key}"),
+        Err(wrong) => assert!(!is_used && wrong.contains("none of its keys"), "{key}: {wrong}"),
+    };
+    let operations = |names: Value| and(elliptic_key(), "key_ops", names);
+    check(elliptic_key(), true);
+    check(operations(json!(["verify"])), true);
+    check(operations(json!(["sign", "verify"])), true);
+    check(operations(json!(["verify", "another"])), true);
+    check(operations(json!(["sign"])), false);
+    check(operations(json!(["encrypt", "wrapKey"])), false);
+    check(operations(json!([])), false);
+    check(operations(json!(["verify", "verify"])), false);
+    check(operations(json!(["Verify"])), false);
+    check(operations(json!("verify")), false);
+    check(operations(json!([1])), false);
+    check(and(operations(json!(["verify"])), "use", "sig"), true);
+    check(and(operations(json!(["verify"])), "use", "enc"), false);
+    check(and(operations(json!(["sign"])), "use", "sig"), false);
+    check(and(elliptic_key(), "use", 1), false);
+    // Another key of the same set counts all the same.
+    let keys = [operations(json!(["sign"])), elliptic_key()];
+    let auth = auth_with_keys(&keys, &[Algorithm::Es256]).expect("one is for checking");
+    assert_eq!(identify(&auth, &token, NOW), "");
+}
+
+/// RFC 7518 section 3.3. A set with such a key is a mistake, whatever else is in it.
+#[test]
+fn rsa_keys_that_are_too_small_are_refused() {
+    let modulus = BASE64URL_NOPAD.decode(RS256_MODULUS.as_bytes()).expect("it is base64url");
+    let of_bits = |bits: usize| {
+        let mut modulus = modulus[..bits.div_ceil(8)].to_vec();
+        modulus[0] = if bits.is_multiple_of(8) { 0x80 } else { 1 };
+        and(and(rsa_key(), "n", BASE64URL_NOPAD.encode(&modulus)), "kid", "old")
+    };
+    let check = |bits: usize, expected: Option<&str>| {
+        let loaded = auth_with_keys(&[rsa_key(), of_bits(bits)], &[Algorithm::Rs256]);
+        match (loaded, expected) {
+            (Ok(_), None) => {}
+            (Err(wrong), Some(expected)) => assert!(wrong.contains(expected), "{bits}: {wrong}"),
+            (outcome, _) => panic!("{bits}: {outcome:?}"),
+        }
+    };
+    check(2048, None);
+    check(1024, Some("the key `old` has 1024 bits, and RS256 needs at least 2048"));
+    check(2041, Some("has 2041 bits"));
+    // Of no matter where it would not be taken anyway.
+    let other = [elliptic_key(), of_bits(1024)];
+    assert!(auth_with_keys(&other, &[Algorithm::Es256]).is_ok());
+    let unused = and(of_bits(1024), "use", "enc");
+    assert!(auth_with_keys(&[rsa_key(), unused], &[Algorithm::Rs256]).is_ok());
+}
+
+/// RFC 7515 section 4.1.11: nothing is understood here, so whatever is critical is refused, and so is every other form.
+#[test]
+fn a_token_with_something_critical_is_refused() {
+    let auth = auth_of(settings(), secrets());
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let check = |member: &str, expected: &str| {
+        let part = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
+        let message = format!("{}.{}", part(&format!(r#"{{"alg":"HS256"{member}}}"#)), part(&claims().to_string()));
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::Hs256.native());
+        let signature = signature.expect("the key is for it");
+        assert_eq!(identify(&auth, &format!("{message}.{signature}"), NOW), expected, "{member}");
+    };
+    check("", "ann");
+    check(r#","typ":"JWT","b64":true,"other":null"#, "ann");
+    for form in [r#"["exp"]"#, r#"["b64"]"#, "[]", "null", r#""exp""#, "{}", "1", "true", "[null]", "[[]]"] {
+        check(&format!(r#","crit":{form}"#), "token_invalid");
+        check(&format!(r#","cr\u0069t":{form}"#), "token_invalid");
+    }
+    check(r#","crit":null,"crit":null"#, "token_invalid");
+    check(r#","b64":false,"crit":["b64"]"#, "token_invalid");
+}
+
+#[test]
+fn a_secret_may_be_of_any_bytes() {
+    let bytes: Vec<u8> = (0..32).map(|byte| byte * 8 | 0x80).collect();
+    let signed = encode(&header(Algorithm::Hs256), &claims(), &EncodingKey::from_secret(&bytes)).expect("it signs");
+    let auth = auth_of(settings(), Secrets { secret: bytes, ..Secrets::default() });
+    assert_eq!(identify(&auth, &signed, NOW), "ann");
+}
+
 #[test]
 fn the_id_of_a_key_must_fit() {
     let check = |id: Option<&str>, named: Option<&str>, expected: usize| {

@@ -65,7 +65,7 @@ fn rights_are_those_of_now() {
     );
     check(Secrets { users: users("disabled = true"), ..given() }, ["orders", GONE, "orders"]);
     check(Secrets { users: String::new(), ..given() }, ["orders", GONE, "orders"]);
-    check(Secrets { secret: SECRET.replace('a', "b"), ..given() }, [GONE, GONE, "orders"]);
+    check(Secrets { secret: SECRET.replace('a', "b").into(), ..given() }, [GONE, GONE, "orders"]);
     check(Secrets { api_keys: Vec::new(), ..given() }, ["orders", "orders", GONE]);
     check(
         Secrets { api_keys: keys(key("another key, as long", "ingest", "orders.*")), ..given() },

@@ -5,6 +5,7 @@ mod doors;
 mod expiry;
 mod heads;
 mod keys;
+mod letter;
 mod login;
 mod secrecy;
 mod withdrawn;
