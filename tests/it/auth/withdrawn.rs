@@ -8,6 +8,7 @@ use super::{SECRET, claims, hash_password, sign, status_of, unix_s, with};
 use crate::support::{
     Folder,
     hub::Hub,
+    redis::{HOST, RedisServer, free_port},
     send_signal,
     socket_io::{CLOSE, Carried, Polled, SocketClient},
     sse::SseClient,
@@ -26,6 +27,10 @@ struct Changing {
 
 impl Changing {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(settings: &[(&str, &str)]) -> Self {
         let (folder, hash) = (Folder::new(), hash_password("correct"));
         let write = |name: &str, text: &str| fs::write(folder.path(name), text).expect("the folder is writable");
         write("users.toml", &user(&hash, "ann", "a.*"));
@@ -33,7 +38,7 @@ impl Changing {
         write("denied.toml", "");
         write("fanfare.toml", &config("a.*"));
         let path = folder.path("fanfare.toml");
-        let hub = Hub::start_with(&["--config", &path, "--reactors", "2"], &[]);
+        let hub = Hub::start_with(&["--config", &path, "--reactors", "2"], settings);
         Self { folder, hash, hub }
     }
 
@@ -153,6 +158,33 @@ fn streams_end_with_the_rights_they_were_opened_by() {
     check(|it| it.change("fanfare.toml", &config("a.*").replace(KEY, "another key, as long")), [None, None, GONE]);
     check(|it| it.change("denied.toml", "jti = [\"t1\"]"), [GONE, None, None]);
     check(|it| it.change("denied.toml", "sub = [\"ann\", \"ingest\"]"), [None, GONE, GONE]);
+}
+
+/// A subscription waits until the broker has confirmed its topic. The right to it may be gone by then.
+#[test]
+fn a_subscription_that_waited_begins_by_the_rights_of_now() {
+    let port = free_port();
+    let url = format!("redis://{HOST}:{port}");
+    let settings = [
+        ("redis.url", url.as_str()),
+        ("redis.backoff_max", "100ms"),
+        ("server.live_timeout", "10m"),
+        ("limits.messages_per_second", "1000"),
+    ];
+    let changing = Changing::start_with(&settings);
+    let [_, token, key] = credentials();
+    let open = |token: &str| WebSocketClient::open_v1(&changing.hub, &format!("/ws?token={token}"));
+    let (mut loser, mut keeper) = (open(&token), open(&key));
+    for client in [&mut loser, &mut keeper] {
+        client.send(&json!({ "op": "subscribe", "topic": "a.b" }).to_string());
+    }
+    let publish = json!({ "op": "publish", "topic": "a.b", "data": 1 });
+    assert_ne!(loser.ask(&publish)["code"], "Forbidden");
+    changing.change("users.toml", &user(&changing.hash, "ann", "c.*"));
+    wait_until("the right is gone", || (loser.ask(&publish)["code"] == "Forbidden").then_some(()));
+    let _server = RedisServer::start_at(port);
+    assert_eq!(loser.close_code(), Some(1008));
+    assert_eq!(keeper.next_json()["op"], "subscribed");
 }
 
 /// A client that listens to nothing goes on, with the rights that it has by now.
