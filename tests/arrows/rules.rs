@@ -65,7 +65,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("core_affinity", &["reactor", "server", "source", "tool"]),
     ("std::fs", &["config", "metrics", "reactor", "server", "source", "tool", "main"]),
     ("std::net", &["config", "os", "reactor", "server", "source", "tool"]),
-    ("std::os", &["os", "reactor", "server", "source", "tool"]),
+    ("std::os", &["config", "os", "reactor", "server", "source", "tool"]),
     ("std::process", &["main", "server", "tool"]),
     ("std::thread", &["config", "reactor", "server", "source", "store", "tool"]),
 ];
