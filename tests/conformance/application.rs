@@ -173,7 +173,7 @@ fn build_hub(doorbell: Arc<Doorbell>, clock: Clock) -> Hub {
     let endpoints = endpoint::Config {
         default_topics: Vec::new(),
         topics_per_connection_max: 1,
-        cors: Cors { allow_origins: Vec::new(), allow_credentials: false },
+        cors: Cors::open(),
         admin_apart: false,
         stuck_after: Duration::from_secs(10),
         ..endpoint::Config::default()
