@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) weather: Weather,
     /// How Socket.IO clients speak.
     pub(crate) dialect: SocketDialect,
+    /// By which rules clients have to show who they are; `None`: nobody has to.
+    pub(crate) auth: Option<Arc<fanfare::auth::Rules>>,
     /// What is broken on purpose.
     pub(crate) fault: Option<Fault>,
 }
@@ -105,6 +107,7 @@ impl Plan {
                 drift: Duration::from_micros(pick(random, &[0, 20, 400]) as u64),
             },
             dialect: SocketDialect::of(0),
+            auth: None,
             fault: None,
         }
     }

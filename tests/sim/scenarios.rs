@@ -1,9 +1,10 @@
 //! What chance would seldom bring about.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fanfare::{
+    auth::{ApiKey, Mode, Rules, Secrets, Settings},
     endpoint::Phase,
     log::Policy,
     protocol::http::{ResponsePart, ResponseReader},
@@ -24,7 +25,11 @@ fn calm_world(policy: Policy) -> World {
 
 /// The same, with another order of what happens at the same time.
 fn calm_world_of(policy: Policy, seed: u64) -> World {
-    let plan = Plan {
+    World::new(calm_plan(policy), seed)
+}
+
+fn calm_plan(policy: Policy) -> Plan {
+    Plan {
         reactors: 1,
         topics: vec![TopicPlan { policy, history_events: 100, lag_events: 100, priority: 0, is_stream: false }],
         clients_max: 10,
@@ -38,9 +43,9 @@ fn calm_world_of(policy: Policy, seed: u64) -> World {
         connections_per_ip_max: 0,
         weather: Weather { short_write_odds: 0, drift: Duration::ZERO },
         dialect: SocketDialect { namespace: "/", recovers: false },
+        auth: None,
         fault: None,
-    };
-    World::new(plan, seed)
+    }
 }
 
 /// A connection that has sent `request`, and all turns taken without anybody reading.
@@ -86,6 +91,45 @@ fn whoever_waits_at_a_drain_is_accepted_in_parts_and_answered() {
     }
     world.drain();
 }
+
+/// The rules of a hub with one API key, by which all topics may be listened to.
+fn rules_with_key(secret: &str) -> Arc<Rules> {
+    let key = ApiKey { secret: secret.into(), name: "all".into(), subscribe: vec!["**".into()], ..ApiKey::default() };
+    let secrets = Secrets { api_keys: vec![key], ..Secrets::default() };
+    let settings = Settings { mode: Mode::Jwt, ..Settings::default() };
+    Arc::new(Rules::new(settings, secrets).unwrap_or_else(|(key, wrong)| panic!("{key}: {wrong}")))
+}
+
+/// A key is withdrawn by which many streams were opened: all of them end, and no turn goes by on them alone.
+#[test]
+fn streams_are_looked_at_in_parts_when_rights_change() {
+    const CLIENTS: usize = 900;
+    const KEY: &str = "0123456789abcdef";
+    let plan = Plan { auth: Some(rules_with_key(KEY)), ..calm_plan(Policy::Close) };
+    let mut world = World::new(plan, 1);
+    let request = format!("GET /sse?topic=t&token={KEY} HTTP/1.1\r\nHost: h\r\n\r\n");
+    let all: Vec<SharedWire> = (0..CLIENTS).map(|_| connect(&mut world, request.as_bytes())).collect();
+    // The listener for administration takes few.
+    let wires: Vec<SharedWire> = all.into_iter().filter(|wire| !wire.lock().server_ended).collect();
+    let ended = || wires.iter().filter(|wire| wire.lock().server_ended).count();
+    assert!(2 * ENDED_PER_TURN <= wires.len(), "{} streams are open", wires.len());
+    // The same key again, and nothing happens.
+    for (key, left) in [(KEY, 0), ("another key, as long", wires.len())] {
+        world.hub.auth.replace(&rules_with_key(key));
+        world.hub.bus.ring_all();
+        let (mut before, mut turns) = (0, 0);
+        while world.turn_any() {
+            let now = ended();
+            assert!(now - before <= ENDED_PER_TURN, "{} ended in a turn", now - before);
+            (before, turns) = (now, turns + 1);
+        }
+        assert_eq!(before, left);
+        assert!(wires.len() / ENDED_PER_TURN <= turns, "{turns} turns");
+    }
+}
+
+/// As many streams of one topic as may be looked at in a turn when rights have changed.
+const ENDED_PER_TURN: usize = 128;
 
 /// As many connections as a reactor may accept in a turn.
 const ACCEPTS_PER_TURN: usize = 64;

@@ -3,6 +3,7 @@
 use std::{cell::RefCell, collections::HashMap, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use fanfare::{
+    auth::Auth,
     bus::{self, Bus, Doorbell, Inbox, Outlet, Outlets, Wake},
     clock::{Clock, Moment},
     endpoint::{self, Cors, Hub, Phase},
@@ -454,5 +455,9 @@ fn build_hub(
         esp: endpoint::Esp { namespaces: vec![plan.dialect.namespace.into()], ..Default::default() },
         ..endpoint::Config::default()
     };
-    Arc::new(Hub::new(Arc::new(Bus::new(config, inboxes, outlets)), Arc::new(metrics), endpoints))
+    let hub = Hub::new(Arc::new(Bus::new(config, inboxes, outlets)), Arc::new(metrics), endpoints);
+    match &plan.auth {
+        Some(rules) => Arc::new(hub.with_auth(Auth::new(Arc::clone(rules), Moment(0), STARTED_AT))),
+        None => Arc::new(hub),
+    }
 }
