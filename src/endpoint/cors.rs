@@ -103,8 +103,11 @@ pub(super) fn preflight(request: &Request, methods: &str, context: &Context<'_>,
 
 fn grant(request: &Request, context: &Context<'_>, is_public: bool) -> Vec<(&'static str, String)> {
     let reader = reader_of(request, context, is_public);
-    // Who asks decides on the answer, even on one without a grant: a cache must not give it to others.
-    let varies = !is_public && !context.hub.config.cors.is_open();
+    let cors = &context.hub.config.cors;
+    // Who asks decides on the answer, even on one without a grant: a cache must not give it to others. Where nobody asks, and nobody
+    // is named, there is no other answer that a page of another origin could read.
+    let depends = request.header("origin").is_some() || !cors.allow_origins.is_empty();
+    let varies = depends && !is_public && !cors.is_open();
     let mut headers = Vec::new();
     if varies || matches!(reader, Reader::Page { .. }) {
         headers.push(("Vary", "Origin".to_owned()));
