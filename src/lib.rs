@@ -6,6 +6,7 @@ pub mod budget;
 pub mod clock;
 pub mod close;
 pub mod event;
+pub mod exposition;
 pub mod frame;
 pub mod gap;
 pub mod json;

@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::{Answer, Context, Hub, Phase};
 use crate::{
-    metrics::{self, Metrics, QuotaFigures, Transport},
+    exposition::ExpositionFormat,
+    metrics::{Metrics, QuotaFigures, Transport},
     protocol::http::{Request, Response},
 };
 
@@ -89,13 +90,15 @@ pub(super) fn stats(context: &Context<'_>) -> Value {
     })
 }
 
-pub(super) fn show_metrics(_: &Request, _: &str, context: &Context<'_>) -> Answer {
+/// All figures for Prometheus, in the text form that the scraper asks for.
+pub(super) fn show_metrics(request: &Request, _: &str, context: &Context<'_>) -> Answer {
     let Hub { metrics, bus, quotas, .. } = context.hub;
     let refusals = quotas.refusals().into_iter().map(|(rule, limit, count)| (rule, limit.name(), count)).collect();
     let quotas = QuotaFigures { refusals, tenants: quotas.tenant_count() as u64 };
-    let mut response = Response::text(200, &metrics.exposition(bus, &quotas));
-    response.headers = vec![("Content-Type", metrics::CONTENT_TYPE.to_owned())];
-    response.into()
+    let format = ExpositionFormat::negotiate(request.header_values("accept"));
+    let body = metrics.exposition(bus, &quotas, format).into_bytes();
+    let headers = vec![("Content-Type", format.content_type().to_owned()), ("Vary", "Accept".to_owned())];
+    Response { status: 200, headers, body }.into()
 }
 
 /// What there is, for whoever opens the hub in a browser.

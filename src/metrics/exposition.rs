@@ -1,19 +1,16 @@
-//! The figures as OpenMetrics text, for `GET /metrics`.
+//! The figures as text, for `GET /metrics`.
 
 use std::fmt;
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text::encode},
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet},
     metrics::MetricType,
     registry::Registry,
 };
 
 use super::{AUTH_FAILURE_LABELS, CODE_LABELS, Figure, FigureValue, Metrics, ROUTE_LABELS, Snapshot, Transport};
-use crate::{bus::Bus, close, gap::GapReason};
-
-/// The media type of [`Metrics::exposition`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use crate::{bus::Bus, close, exposition::ExpositionFormat, gap::GapReason};
 
 /// Histogram bounds, in µs, from 64 µs to 17 s: each falls on the edge of an inner bucket. Around a slice's half
 /// millisecond, where deliveries to small topics end up, they are closer.
@@ -25,17 +22,14 @@ const BOUNDS_US: [u64; 19] = [
 type Labels = Vec<(&'static str, String)>;
 
 impl Metrics {
-    /// All figures of the hub over `bus`, in OpenMetrics text.
-    pub fn exposition(&self, bus: &Bus, quotas: &QuotaFigures) -> String {
+    /// All figures of the hub over `bus`, as text.
+    pub fn exposition(&self, bus: &Bus, quotas: &QuotaFigures, format: ExpositionFormat) -> String {
         let mut registry = Registry::default();
         let mut rows = self.rows(bus);
         rows.extend(quota_rows(quotas));
         let families = Families { rows };
         registry.register_collector(Box::new(families));
-        let mut text = String::new();
-        // Writing into a String cannot fail.
-        let _ = encode(&mut text, &registry);
-        text
+        format.encode(&registry)
     }
 
     fn rows(&self, bus: &Bus) -> Vec<Family> {

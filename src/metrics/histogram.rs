@@ -110,7 +110,7 @@ impl Snapshot {
     /// Bounds that are multiples of an eighth of the power of two below them are bucket edges, so nothing is misplaced.
     pub fn by_bounds(&self, bounds_us: &[u64]) -> Vec<(f64, u64)> {
         let mut counts: Vec<(f64, u64)> = bounds_us.iter().map(|bound| (*bound as f64 / 1e6, 0)).collect();
-        counts.push((f64::MAX, 0));
+        counts.push((f64::INFINITY, 0));
         for (index, count) in self.buckets.iter().enumerate() {
             let place = bounds_us.partition_point(|bound| *bound < upper_us(index));
             counts[place].1 += count;
@@ -156,7 +156,6 @@ mod tests {
         [1, 7, 8, 63, 64, 5000].iter().for_each(|us| histogram.record(Duration::from_micros(*us), 1));
         let mut total = Snapshot::default();
         histogram.merge_into(&mut total);
-        let counts: Vec<u64> = total.by_bounds(&[8, 64]).iter().map(|(_, count)| *count).collect();
-        assert_eq!(counts, [2, 2, 2]);
+        assert_eq!(total.by_bounds(&[8, 64]), [(8e-6, 2), (64e-6, 2), (f64::INFINITY, 2)]);
     }
 }

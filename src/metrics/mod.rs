@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-pub use exposition::{CONTENT_TYPE, QuotaFigures};
+pub use exposition::QuotaFigures;
 pub use histogram::{Histogram, Snapshot};
 
 use crate::{

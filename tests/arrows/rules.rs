@@ -6,8 +6,21 @@ use crate::{
 };
 
 /// Plain values that everyone may use.
-const VOCABULARY: &[&str] =
-    &["bucket", "budget", "clock", "close", "event", "frame", "gap", "json", "network", "outbox", "share", "topic"];
+const VOCABULARY: &[&str] = &[
+    "bucket",
+    "budget",
+    "clock",
+    "close",
+    "event",
+    "exposition",
+    "frame",
+    "gap",
+    "json",
+    "network",
+    "outbox",
+    "share",
+    "topic",
+];
 
 /// Which parts, besides the vocabulary and itself, each part may use. `*` stands for all.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -16,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("close", &[]),
     ("event", &[]),
+    ("exposition", &[]),
     ("frame", &[]),
     ("gap", &[]),
     ("json", &[]),

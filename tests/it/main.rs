@@ -23,6 +23,7 @@ mod events_generators;
 mod events_rights;
 mod examples_clients;
 mod examples_pages;
+mod exposition;
 mod fanfare_v1;
 mod fetch_clients;
 mod from_the_beginning;

@@ -3,15 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::{
-    encoding::text::encode,
     metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
 use super::report::Report;
-
-/// The media type of [`exposition`].
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The bounds that subscribers of this kind have always had, in seconds.
 const BOUNDS_S: [f64; 7] = [0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0];
@@ -87,12 +83,4 @@ impl Figures {
         self.missing.set(counts.missing);
         self.streams.set(report.open);
     }
-}
-
-/// What `registry` holds, as OpenMetrics text.
-pub(super) fn exposition(registry: &Registry) -> String {
-    let mut text = String::new();
-    // Writing into a String cannot fail.
-    let _ = encode(&mut text, registry);
-    text
 }

@@ -16,9 +16,9 @@ use mio::{
 };
 use prometheus_client::registry::Registry;
 
-use super::metrics::{CONTENT_TYPE, exposition};
 use crate::{
     clock::{Clock, Moment},
+    exposition::ExpositionFormat,
     outbox::Outbox,
     protocol::http::{Limits, Method, Request, Response, ServerSession, format_date},
 };
@@ -180,8 +180,9 @@ impl Peer {
 fn answer(request: &Request, registry: &Registry) -> Response {
     match (request.path.as_str(), request.method) {
         ("/metrics", Method::Get | Method::Head) => {
-            let body = exposition(registry).into_bytes();
-            Response { status: 200, headers: vec![("Content-Type", CONTENT_TYPE.to_owned())], body }
+            let format = ExpositionFormat::negotiate(request.header_values("accept"));
+            let headers = vec![("Content-Type", format.content_type().to_owned()), ("Vary", "Accept".to_owned())];
+            Response { status: 200, headers, body: format.encode(registry).into_bytes() }
         }
         ("/metrics", _) => Response::text(405, "ask with GET\n").with("Allow", "GET, HEAD"),
         _ => Response::text(404, "the figures are at /metrics\n"),

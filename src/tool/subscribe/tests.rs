@@ -2,12 +2,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{
-    metrics::{Figures, exposition},
-    one_line, parse_seconds,
-    report::Report,
-};
+use super::{metrics::Figures, one_line, parse_seconds, report::Report};
 use crate::{
+    exposition::ExpositionFormat,
     protocol::websocket,
     tool::{
         crowd::stream::{Received, Stream, Transport},
@@ -162,7 +159,7 @@ fn figures_for_prometheus() {
     (report.received, report.reconnects, report.gaps, report.open) = (6, 1, 2, 7);
     report.counts = Counts { duplicates: 3, reordered: 4, missing: 5, unfollowed: 8 };
     figures.update(&report);
-    let text = exposition(&registry);
+    let text = ExpositionFormat::OpenMetrics.encode(&registry);
     let bounds = [("0.01", 2), ("0.05", 3), ("0.1", 3), ("0.5", 3), ("1.0", 4), ("2.0", 4), ("5.0", 4), ("+Inf", 5)];
     let mut expected: Vec<String> =
         bounds.iter().map(|(bound, count)| format!("sse_latency_seconds_bucket{{le=\"{bound}\"}} {count}")).collect();

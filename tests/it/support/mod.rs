@@ -13,6 +13,7 @@ pub(crate) mod nginx;
 pub(crate) mod packages;
 pub(crate) mod page_server;
 pub(crate) mod postgres;
+pub(crate) mod prometheus;
 pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod sentinel;

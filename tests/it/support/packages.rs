@@ -12,7 +12,7 @@ use std::{
 use super::stdout_of;
 
 /// Debian's own interpreter: the first `python3` of the path may be without `venv`.
-const SYSTEM_PYTHON: &str = "/usr/bin/python3";
+pub(crate) const SYSTEM_PYTHON: &str = "/usr/bin/python3";
 
 /// A Python interpreter that has the packages of `scripts/examples/requirements.txt`.
 pub(crate) fn python() -> &'static str {
