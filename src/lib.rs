@@ -10,6 +10,7 @@ pub mod exposition;
 pub mod frame;
 pub mod gap;
 pub mod json;
+pub mod label;
 pub mod network;
 pub mod outbox;
 pub mod share;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::close::Close;
+use crate::{close::Close, label::AuthFailure};
 
 /// Why a client is not let in, or not to what it asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,19 +47,24 @@ impl Denied {
         }
     }
 
-    /// The word for it, in answers and as the reason in metrics.
-    pub fn code(self) -> &'static str {
+    /// The reason in metrics.
+    pub fn failure(self) -> AuthFailure {
         match self {
-            Self::Missing => "token_missing",
-            Self::Cookie => "cookie_refused",
-            Self::ForeignPage => "origin_refused",
-            Self::ForeignHost => "host_refused",
-            Self::Invalid => "token_invalid",
-            Self::Expired => "token_expired",
-            Self::Revoked => "user_revoked",
-            Self::Forbidden => "forbidden",
-            Self::TooMany => "too_many_tokens",
+            Self::Missing => AuthFailure::TokenMissing,
+            Self::Cookie => AuthFailure::CookieRefused,
+            Self::ForeignPage => AuthFailure::OriginRefused,
+            Self::ForeignHost => AuthFailure::HostRefused,
+            Self::Invalid => AuthFailure::TokenInvalid,
+            Self::Expired => AuthFailure::TokenExpired,
+            Self::Revoked => AuthFailure::UserRevoked,
+            Self::Forbidden => AuthFailure::Forbidden,
+            Self::TooMany => AuthFailure::TooManyTokens,
         }
+    }
+
+    /// The word for it in answers, the same as in metrics.
+    pub fn code(self) -> &'static str {
+        self.failure().label()
     }
 
     /// What the client is told: one sentence, short enough for a close frame's 123 bytes.

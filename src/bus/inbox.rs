@@ -12,6 +12,7 @@ use super::{
 use crate::{
     clock::Moment,
     event::{Event, EventId},
+    label::RouteLabel,
     topic::Topic,
 };
 
@@ -120,8 +121,8 @@ pub enum Note {
 /// The answer to a request, as another thread left it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answered {
-    /// The door it came in by, as the metrics number them.
-    pub route: usize,
+    /// What it was for.
+    pub route: RouteLabel,
     /// Three digits.
     pub status: u16,
     /// Fields.

@@ -72,7 +72,7 @@ pub(super) fn end_flood(answer: Answer, context: &Context<'_>) -> Answer {
 
 /// Counts a client that was not let in, or not to what it asked for.
 pub(super) fn count_refusal(denied: Denied, context: &Context<'_>) {
-    context.hub.metrics.reactors[context.reactor].on_auth_failure(denied.code());
+    context.hub.metrics.reactors[context.reactor].on_auth_failure(denied.failure());
 }
 
 /// What a client shows.

@@ -7,6 +7,7 @@ use super::{Answer, Context, Route, access, answer, find_route, finish, publish:
 use crate::{
     auth::{Denied, Identity},
     bus::PublishFailed,
+    label::RouteLabel,
     protocol::{
         SessionId,
         http::{Method, Request},
@@ -51,7 +52,7 @@ pub enum Sender {
         /// The session.
         sid: SessionId,
         /// The place of the route in [`crate::metrics::ROUTE_LABELS`].
-        route: usize,
+        route: RouteLabel,
         /// Fields for the answer, should there be no such session.
         headers: Vec<(&'static str, String)>,
     },
@@ -59,7 +60,7 @@ pub enum Sender {
 
 /// Who sends the body of `request`, of which some is yet to come. `Err`: the answer, which no body can change, and the place of
 /// its route in [`crate::metrics::ROUTE_LABELS`].
-pub fn admit_body(request: &Request, context: &Context<'_>) -> Result<Sender, (usize, Answer)> {
+pub fn admit_body(request: &Request, context: &Context<'_>) -> Result<Sender, (RouteLabel, Answer)> {
     let wanted = if request.method == Method::Head { Method::Get } else { request.method };
     let handler_of =
         |route: &Route| route.methods.iter().find(|(method, _)| *method == wanted).map(|(_, handler)| *handler);
@@ -89,7 +90,7 @@ fn by_address(context: &Context<'_>) -> Sender {
 }
 
 /// The answer to `request`, for whose body there is no room, and the place of its route in [`crate::metrics::ROUTE_LABELS`].
-pub fn refuse_body(request: &Request, failed: PublishFailed, context: &Context<'_>) -> (usize, Answer) {
+pub fn refuse_body(request: &Request, failed: PublishFailed, context: &Context<'_>) -> (RouteLabel, Answer) {
     let route = find_route(&request.path, context).map(|(route, _)| route);
     let refusals = match route.map(|route| route.senders) {
         Some(Senders::Known(refusals)) => refusals,

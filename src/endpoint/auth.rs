@@ -8,12 +8,10 @@ use serde_json::json;
 use super::{Answer, Context, Later, access, origin};
 use crate::{
     auth::{Denied, LoginLimit, LoginRefused, Minted, Settings},
+    label::{AuthFailure, RouteLabel},
     metrics::ReactorMetrics,
     protocol::http::{Request, Response},
 };
-
-/// These doors in the metrics.
-pub(super) const LABEL: &str = "auth";
 
 #[derive(Deserialize)]
 struct LoginForm {
@@ -41,13 +39,13 @@ pub(super) fn log_in(request: &Request, _: &str, context: &Context<'_>) -> Answe
         let message = "pages of this origin may not sign in with a cookie";
         return Response::error(403, "origin_refused", message, None).into();
     }
-    let later = Later::new(LABEL, context);
+    let later = Later::new(RouteLabel::Auth, context);
     let metrics = Arc::clone(&context.hub.metrics.reactors[context.reactor]);
     let settings = auth.settings().clone();
     let reply = move |outcome: Result<Option<Minted>, LoginRefused>| match outcome {
         Ok(Some(minted)) => later.answer(describe(&minted, with_cookie.then_some(&settings))),
         Ok(None) => {
-            metrics.on_auth_failure("bad_password");
+            metrics.on_auth_failure(AuthFailure::BadPassword);
             later.answer(Response::error(401, "bad_password", "the username or the password is wrong", None));
         }
         Err(refused) => later.answer(refuse_login(refused, &metrics)),
@@ -125,7 +123,7 @@ fn refuse_login(refused: LoginRefused, metrics: &ReactorMetrics) -> Response {
             Response::error(400, "too_long", "no user has a name or a password of this length", None)
         }
         LoginRefused::TooMany(limit, wait) => {
-            metrics.on_auth_failure("too_many_failures");
+            metrics.on_auth_failure(AuthFailure::TooManyFailures);
             let message = match limit {
                 LoginLimit::Pair => "too many failed logins of this user from this address",
                 LoginLimit::Address => "too many failed logins from this address",

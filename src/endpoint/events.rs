@@ -32,6 +32,7 @@ use crate::{
     auth::{Denied, Identity},
     bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, ORDERS, PublishFailed, Receipt},
     event::{Payload, Start},
+    label::RouteLabel,
     protocol::http::{Request, Response, Version},
     topic::{BadTopic, Topic},
 };
@@ -66,9 +67,6 @@ pub(super) const REFUSALS: &Refusals = &Refusals {
     denied: |_, denied, context| Fault::from(denied).response(unix_s(context)).into(),
     failed: |_, failed, context| Fault::from(failed).response(unix_s(context)).into(),
 };
-
-/// In [`crate::metrics::ROUTE_LABELS`].
-const LABEL: &str = "events";
 
 /// The topics of all default streams, each with the stream's name: what a demonstration makes events for.
 pub fn demo_streams() -> Vec<(Topic, &'static str)> {
@@ -169,7 +167,7 @@ fn manage(request: &Request, stream: &str, action: GeneratorAction, context: &Co
         Err(fault) => return door.refuse(&fault).into(),
     };
     let Some(generators) = &context.hub.generators else { return door.refuse(&no_generators()).into() };
-    let (later, at_s, name) = (Later::new(LABEL, context), door.at_s, stream.to_owned());
+    let (later, at_s, name) = (Later::new(RouteLabel::Events, context), door.at_s, stream.to_owned());
     let reply = Box::new(move |outcome| later.answer(describe_outcome(&name, action, outcome, at_s)));
     generators.ask(GeneratorRequest { topic, stream: stream.into(), action, reply });
     Answer::later()
@@ -260,7 +258,7 @@ impl<'hub> Door<'hub> {
                 let (message, at_s) = (format!("Event broadcasted to stream: {stream}"), self.at_s);
                 let describe = move |receipts: &[Receipt]| describe_receipts(&message, receipts, at_s);
                 let identity = self.identity.as_ref().ok().and_then(Option::as_deref);
-                publish_then(vec![outgoing], LABEL, &Context { identity, ..*self.context }, describe)
+                publish_then(vec![outgoing], RouteLabel::Events, &Context { identity, ..*self.context }, describe)
             }
             Err(fault) => self.refuse(&fault).into(),
         }

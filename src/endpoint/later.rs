@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Context, route_place};
+use super::Context;
 use crate::{
     bus::{Answered, Bus, Note},
+    label::RouteLabel,
     protocol::http::Response,
 };
 
@@ -15,13 +16,13 @@ pub struct Later {
     bus: Arc<Bus>,
     reactor: usize,
     token: u64,
-    route: usize,
+    route: RouteLabel,
 }
 
 impl Later {
-    /// For the request of `context`, counted as `label`, one of [`crate::metrics::ROUTE_LABELS`].
-    pub(super) fn new(label: &str, context: &Context<'_>) -> Self {
-        let (bus, route) = (Arc::clone(&context.hub.bus), route_place(label));
+    /// For the request of `context`, counted as `route`.
+    pub(super) fn new(route: RouteLabel, context: &Context<'_>) -> Self {
+        let bus = Arc::clone(&context.hub.bus);
         Self { bus, reactor: context.reactor, token: context.token, route }
     }
 
@@ -33,7 +34,7 @@ impl Later {
 }
 
 /// `response` in the bus's terms.
-pub(super) fn answered(route: usize, response: Response) -> Answered {
+pub(super) fn answered(route: RouteLabel, response: Response) -> Answered {
     let Response { status, headers, body } = response;
     Answered { route, status, headers, body }
 }

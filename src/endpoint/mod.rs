@@ -62,6 +62,7 @@ use crate::{
     bus::{Bus, Generators},
     clock::{Moment, WallClock},
     close::Close,
+    label::RouteLabel,
     log::Start,
     metrics::Metrics,
     protocol::{
@@ -387,8 +388,7 @@ pub type Handler = fn(&Request, &str, &Context<'_>) -> Answer;
 #[derive(Clone, Copy, Debug)]
 pub struct Route {
     pattern: &'static str,
-    /// In [`crate::metrics::ROUTE_LABELS`].
-    label: &'static str,
+    label: RouteLabel,
     admin: bool,
     /// Whether it lets in whoever comes, or sees to it itself; else the client has to have shown who it is.
     is_open: bool,
@@ -399,24 +399,24 @@ pub struct Route {
     methods: &'static [(Method, Handler)],
 }
 
-/// The row of `pattern`, counted as `label`, one of [`crate::metrics::ROUTE_LABELS`]. Where clients have to say who they are,
+/// The row of `pattern`, counted as `label`. Where clients have to say who they are,
 /// its handlers see only those that have.
-pub const fn row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
+pub const fn row(pattern: &'static str, label: RouteLabel, methods: &'static [(Method, Handler)]) -> Route {
     Route { pattern, label, admin: false, is_open: false, is_public: false, senders: Senders::Known(NATIVE), methods }
 }
 
 /// The same for a door that lets in whoever comes, or whose handlers ask in a way of their own.
-pub const fn open_row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
+pub const fn open_row(pattern: &'static str, label: RouteLabel, methods: &'static [(Method, Handler)]) -> Route {
     Route { pattern, label, admin: false, is_open: true, is_public: false, senders: Senders::Anybody, methods }
 }
 
 /// The same for a door whose answers pages of every origin may read, without the cookies of their users.
-const fn public_row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
+const fn public_row(pattern: &'static str, label: RouteLabel, methods: &'static [(Method, Handler)]) -> Route {
     Route { pattern, label, admin: false, is_open: true, is_public: true, senders: Senders::Anybody, methods }
 }
 
 /// The same for whoever looks after the hub: no answer names a topic or a user, so that probes need no token.
-const fn admin_row(pattern: &'static str, label: &'static str, methods: &'static [(Method, Handler)]) -> Route {
+const fn admin_row(pattern: &'static str, label: RouteLabel, methods: &'static [(Method, Handler)]) -> Route {
     Route { pattern, label, admin: true, is_open: true, is_public: false, senders: Senders::Anybody, methods }
 }
 
@@ -434,64 +434,82 @@ impl Route {
 
 /// Every door of the hub. The first row that matches decides.
 static ROUTES: &[Route] = &[
-    row("/sse", "sse", &[(Method::Get, stream::open_sse)]),
-    open_row("/ws", "ws", &[(Method::Get, stream::open_websocket)]),
-    row("/publish", "publish", &[(Method::Post, publish::publish_batch)]),
-    row("/publish/{topic}", "publish", &[(Method::Post, publish::publish_one)]),
-    row("/topics", "topics", &[(Method::Get, topics::list_topics)]),
-    row("/topics/{topic}/history", "history", &[(Method::Get, topics::show_history)]),
-    row("/topics/{topic}", "topics", &[(Method::Get, topics::show_topic)]),
-    open_row("/api/v1/events/broadcast", "events", &[(Method::Post, events::broadcast)]).from_known(events::REFUSALS),
-    open_row("/api/v1/events/streams", "events", &[(Method::Get, events::list_streams)]),
-    open_row("/api/v1/events/stream/{topic}/start", "events", &[(Method::Post, events::start_stream)])
+    row("/sse", RouteLabel::Sse, &[(Method::Get, stream::open_sse)]),
+    open_row("/ws", RouteLabel::WebSocket, &[(Method::Get, stream::open_websocket)]),
+    row("/publish", RouteLabel::Publish, &[(Method::Post, publish::publish_batch)]),
+    row("/publish/{topic}", RouteLabel::Publish, &[(Method::Post, publish::publish_one)]),
+    row("/topics", RouteLabel::Topics, &[(Method::Get, topics::list_topics)]),
+    row("/topics/{topic}/history", RouteLabel::History, &[(Method::Get, topics::show_history)]),
+    row("/topics/{topic}", RouteLabel::Topics, &[(Method::Get, topics::show_topic)]),
+    open_row("/api/v1/events/broadcast", RouteLabel::Events, &[(Method::Post, events::broadcast)])
         .from_known(events::REFUSALS),
-    open_row("/api/v1/events/stream/{topic}/stop", "events", &[(Method::Post, events::stop_stream)])
+    open_row("/api/v1/events/streams", RouteLabel::Events, &[(Method::Get, events::list_streams)]),
+    open_row("/api/v1/events/stream/{topic}/start", RouteLabel::Events, &[(Method::Post, events::start_stream)])
         .from_known(events::REFUSALS),
-    open_row("/api/v1/events/stream/{topic}/pause", "events", &[(Method::Post, events::pause_stream)])
+    open_row("/api/v1/events/stream/{topic}/stop", RouteLabel::Events, &[(Method::Post, events::stop_stream)])
         .from_known(events::REFUSALS),
-    open_row("/api/v1/events/stream/{topic}/resume", "events", &[(Method::Post, events::resume_stream)])
+    open_row("/api/v1/events/stream/{topic}/pause", RouteLabel::Events, &[(Method::Post, events::pause_stream)])
         .from_known(events::REFUSALS),
-    public_row("/api/v1/events/stream/{topic}", "events", &[(Method::Get, events::open_stream)]),
-    open_row("/api/v1/broadcast-demo/broadcast", "events", &[(Method::Post, events::broadcast)])
+    open_row("/api/v1/events/stream/{topic}/resume", RouteLabel::Events, &[(Method::Post, events::resume_stream)])
         .from_known(events::REFUSALS),
-    open_row("/api/v1/broadcast-demo/streams", "events", &[(Method::Get, events::list_streams)]),
-    open_row("/api/v1/broadcast-demo/stream/{topic}/start", "events", &[(Method::Post, events::start_stream)])
+    public_row("/api/v1/events/stream/{topic}", RouteLabel::Events, &[(Method::Get, events::open_stream)]),
+    open_row("/api/v1/broadcast-demo/broadcast", RouteLabel::Events, &[(Method::Post, events::broadcast)])
         .from_known(events::REFUSALS),
-    open_row("/api/v1/broadcast-demo/stream/{topic}/stop", "events", &[(Method::Post, events::stop_stream)])
+    open_row("/api/v1/broadcast-demo/streams", RouteLabel::Events, &[(Method::Get, events::list_streams)]),
+    open_row(
+        "/api/v1/broadcast-demo/stream/{topic}/start",
+        RouteLabel::Events,
+        &[(Method::Post, events::start_stream)],
+    )
+    .from_known(events::REFUSALS),
+    open_row("/api/v1/broadcast-demo/stream/{topic}/stop", RouteLabel::Events, &[(Method::Post, events::stop_stream)])
         .from_known(events::REFUSALS),
-    open_row("/api/v1/broadcast-demo/stream/{topic}/pause", "events", &[(Method::Post, events::pause_stream)])
-        .from_known(events::REFUSALS),
-    open_row("/api/v1/broadcast-demo/stream/{topic}/resume", "events", &[(Method::Post, events::resume_stream)])
-        .from_known(events::REFUSALS),
-    public_row("/api/v1/broadcast-demo/stream/{topic}", "events", &[(Method::Get, events::open_stream)]),
-    open_row("/socket.io/", "socketio", SOCKET_IO).from_sessions(),
-    open_row("/socket.io", "socketio", SOCKET_IO).from_sessions(),
-    open_row("/api/v1/sse/stream/{topic}", "wells", &[(Method::Get, wells::open_stream)]),
-    open_row("/api/v1/auth/login", auth::LABEL, &[(Method::Post, auth::log_in)]),
-    open_row("/api/v1/auth/logout", auth::LABEL, &[(Method::Post, auth::log_out)]),
-    open_row("/api/v1/auth/refresh", auth::LABEL, &[(Method::Post, auth::refresh)]).from_known(NATIVE),
-    open_row("/api/v1/telemetry/ingest", "telemetry", &[(Method::Post, telemetry::ingest_telemetry)])
+    open_row(
+        "/api/v1/broadcast-demo/stream/{topic}/pause",
+        RouteLabel::Events,
+        &[(Method::Post, events::pause_stream)],
+    )
+    .from_known(events::REFUSALS),
+    open_row(
+        "/api/v1/broadcast-demo/stream/{topic}/resume",
+        RouteLabel::Events,
+        &[(Method::Post, events::resume_stream)],
+    )
+    .from_known(events::REFUSALS),
+    public_row("/api/v1/broadcast-demo/stream/{topic}", RouteLabel::Events, &[(Method::Get, events::open_stream)]),
+    open_row("/socket.io/", RouteLabel::SocketIo, SOCKET_IO).from_sessions(),
+    open_row("/socket.io", RouteLabel::SocketIo, SOCKET_IO).from_sessions(),
+    open_row("/api/v1/sse/stream/{topic}", RouteLabel::Wells, &[(Method::Get, wells::open_stream)]),
+    open_row("/api/v1/auth/login", RouteLabel::Auth, &[(Method::Post, auth::log_in)]),
+    open_row("/api/v1/auth/logout", RouteLabel::Auth, &[(Method::Post, auth::log_out)]),
+    open_row("/api/v1/auth/refresh", RouteLabel::Auth, &[(Method::Post, auth::refresh)]).from_known(NATIVE),
+    open_row("/api/v1/telemetry/ingest", RouteLabel::Telemetry, &[(Method::Post, telemetry::ingest_telemetry)])
         .from_known(telemetry::REFUSALS),
-    open_row("/api/v1/telemetry/{topic}", "telemetry", &[(Method::Get, telemetry::read_back)]),
-    open_row("/api/v1/alerts", "alerts", &[(Method::Post, telemetry::ingest_alerts)]).from_known(telemetry::REFUSALS),
-    open_row("/api/v1/diagnostics", "diagnostics", &[(Method::Post, telemetry::ingest_diagnostics)])
+    open_row("/api/v1/telemetry/{topic}", RouteLabel::Telemetry, &[(Method::Get, telemetry::read_back)]),
+    open_row("/api/v1/alerts", RouteLabel::Alerts, &[(Method::Post, telemetry::ingest_alerts)])
         .from_known(telemetry::REFUSALS),
-    row("/stats", "stats", &[(Method::Get, health::show_stats)]),
-    admin_row("/health", "health", &[(Method::Get, health::show_health)]),
-    admin_row("/healthz", "health", &[(Method::Get, health::show_health)]),
-    admin_row("/livez", "health", &[(Method::Get, health::show_health)]),
-    admin_row("/ready", "ready", &[(Method::Get, health::show_ready)]),
-    admin_row("/readyz", "ready", &[(Method::Get, health::show_ready)]),
-    admin_row("/metrics", "metrics", &[(Method::Get, health::show_metrics)]),
-    row("/{topic}/events/changes", "pods", &[(Method::Get, pods::open_changes), (Method::Post, pods::publish_changes)]),
-    open_row("/", "index", &[(Method::Get, health::show_index)]),
+    open_row("/api/v1/diagnostics", RouteLabel::Diagnostics, &[(Method::Post, telemetry::ingest_diagnostics)])
+        .from_known(telemetry::REFUSALS),
+    row("/stats", RouteLabel::Stats, &[(Method::Get, health::show_stats)]),
+    admin_row("/health", RouteLabel::Health, &[(Method::Get, health::show_health)]),
+    admin_row("/healthz", RouteLabel::Health, &[(Method::Get, health::show_health)]),
+    admin_row("/livez", RouteLabel::Health, &[(Method::Get, health::show_health)]),
+    admin_row("/ready", RouteLabel::Ready, &[(Method::Get, health::show_ready)]),
+    admin_row("/readyz", RouteLabel::Ready, &[(Method::Get, health::show_ready)]),
+    admin_row("/metrics", RouteLabel::Metrics, &[(Method::Get, health::show_metrics)]),
+    row(
+        "/{topic}/events/changes",
+        RouteLabel::Pods,
+        &[(Method::Get, pods::open_changes), (Method::Post, pods::publish_changes)],
+    ),
+    open_row("/", RouteLabel::Index, &[(Method::Get, health::show_index)]),
 ];
 
 const SOCKET_IO: &[(Method, Handler)] =
     &[(Method::Get, engine_io::open_socket_io), (Method::Post, engine_io::open_socket_io)];
 
-/// Answers `request`; the first value is its place in [`crate::metrics::ROUTE_LABELS`].
-pub fn answer(request: &Request, context: &Context<'_>) -> (usize, Answer) {
+/// Answers `request`, and says what it was for.
+pub fn answer(request: &Request, context: &Context<'_>) -> (RouteLabel, Answer) {
     let found = find_route(&request.path, context);
     let answer = match (found, context.overload) {
         // Whoever looks after the hub must see what is the matter with it, all the more so now.
@@ -511,7 +529,7 @@ pub fn answer(request: &Request, context: &Context<'_>) -> (usize, Answer) {
 }
 
 /// `answer` with what all answers of `route` have in common, and its place in [`crate::metrics::ROUTE_LABELS`].
-fn finish(route: Option<&Route>, answer: Answer, request: &Request, context: &Context<'_>) -> (usize, Answer) {
+fn finish(route: Option<&Route>, answer: Answer, request: &Request, context: &Context<'_>) -> (RouteLabel, Answer) {
     access::count_forbidden(&answer, context);
     let answer = if request.method == Method::Head { stream::show_head(answer) } else { answer };
     let answer = access::end_flood(answer, context);
@@ -519,13 +537,8 @@ fn finish(route: Option<&Route>, answer: Answer, request: &Request, context: &Co
     let answer = overload::refuse_while_spent(request, answer, context.hub.bus.budget());
     let answer = overload::refuse_while_ending(request, answer, context.hub.phase());
     let is_public = route.is_some_and(|route| route.is_public);
-    let place = route_place(route.map_or("other", |route| route.label));
-    (place, cors::allow(answer, request, context, is_public))
-}
-
-/// The place of `label` in [`crate::metrics::ROUTE_LABELS`].
-fn route_place(label: &str) -> usize {
-    crate::metrics::ROUTE_LABELS.iter().position(|known| *known == label).unwrap_or_default()
+    let label = route.map_or(RouteLabel::Other, |route| route.label);
+    (label, cors::allow(answer, request, context, is_public))
 }
 
 /// Answers a request whose target is the server as a whole: `OPTIONS *` (RFC 9110 section 9.3.7), and CONNECT, which none

@@ -12,7 +12,7 @@ use super::{
     Answer, Context, access,
     batch::{Batch, BatchForm},
     later::answered,
-    parse_topic, route_place, work,
+    parse_topic, work,
 };
 use crate::{
     auth::{Asker, Identity, Tally, Wanted},
@@ -20,6 +20,7 @@ use crate::{
     clock::Moment,
     event::{Payload, RESERVED_KINDS},
     json::{self, LONG_TEXT_BYTES, Members, Syntax},
+    label::RouteLabel,
     metrics::ReactorMetrics,
     protocol::{
         fanfare_v1,
@@ -249,15 +250,14 @@ fn respond(batch: Vec<Outgoing>, form: AnswerForm, context: &Context<'_>) -> Ans
     }
 }
 
-/// Publishes `batch`, and answers with what `complete` makes of the receipts, one for each, in order. `label` is the door in
-/// the metrics.
+/// Publishes `batch`, and answers with what `complete` makes of the receipts, one for each, in order. The request is counted as
+/// `route`.
 pub(super) fn publish_then(
     batch: Vec<Outgoing>,
-    label: &str,
+    route: RouteLabel,
     context: &Context<'_>,
     complete: impl FnOnce(&[Receipt]) -> Response + Send + 'static,
 ) -> Answer {
-    let route = route_place(label);
     let complete = Complete(Box::new(move |receipts| answered(route, complete(receipts))));
     respond(batch, AnswerForm::Custom(complete), context)
 }
@@ -367,20 +367,20 @@ fn own_metrics<'hub>(context: &Context<'hub>) -> &'hub ReactorMetrics {
     &context.hub.metrics.reactors[context.reactor]
 }
 
-/// The response to a request whose receipts are in, and its door's place in the metrics. Called on the reactor that owns
+/// The response to a request whose receipts are in, and what the request was for. Called on the reactor that owns
 /// `metrics`.
 pub fn complete_request(
     waiting: Waiting,
     receipts: &[Receipt],
     metrics: &ReactorMetrics,
     now: Moment,
-) -> (usize, Response) {
+) -> (RouteLabel, Response) {
     receipts.iter().for_each(|_| metrics.on_publish(now.since(waiting.began)));
     if let AnswerForm::Custom(complete) = waiting.form {
         let Answered { route, status, headers, body } = complete.0(receipts);
         return (route, Response { status, headers, body });
     }
-    (route_place("publish"), describe_receipts(&waiting, receipts))
+    (RouteLabel::Publish, describe_receipts(&waiting, receipts))
 }
 
 fn describe_receipts(waiting: &Waiting, receipts: &[Receipt]) -> Response {

@@ -9,8 +9,14 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{AUTH_FAILURE_LABELS, CODE_LABELS, Figure, FigureValue, Metrics, ROUTE_LABELS, Snapshot, Transport};
-use crate::{bus::Bus, close, exposition::ExpositionFormat, gap::GapReason};
+use super::{Figure, FigureValue, Metrics, Snapshot, Transport};
+use crate::{
+    bus::Bus,
+    close,
+    exposition::ExpositionFormat,
+    gap::GapReason,
+    label::{AuthFailure, RouteLabel, StatusLabel},
+};
 
 /// Histogram bounds, in µs, from 64 µs to 17 s: each falls on the edge of an inner bucket. Around a slice's half
 /// millisecond, where deliveries to small topics end up, they are closer.
@@ -73,14 +79,18 @@ impl Metrics {
         self.reactors.iter().for_each(|reactor| reactor.publish_durations.merge_into(&mut durations));
         let by_sources = self.sources.iter().filter_map(|source| source.publish_durations());
         by_sources.for_each(|histogram| histogram.merge_into(&mut durations));
+        let [websocket, socketio] = [Transport::WebSocket, Transport::SocketIo].map(|transport| self.totals(transport));
         vec![
             Family::gauge("websocket_connections", "Open WebSocket connections and Socket.IO sessions")
-                .of(self.totals(Transport::WebSocket).open + self.totals(Transport::SocketIo).open),
+                .of(websocket.open + socketio.open),
             Family::gauge("sse_connections", "Open Server-Sent Events streams").of(self.totals(Transport::Sse).open),
-            Family::counter("websocket_messages", "Events sent to WebSocket clients")
-                .of(self.totals(Transport::WebSocket).deliveries),
-            Family::counter("websocket_errors", "WebSocket connections ended by an error")
-                .of(self.sum(|reactor| &reactor.websocket_errors)),
+            Family::counter("websocket_messages", "Events sent to WebSocket and Socket.IO clients")
+                .of(websocket.deliveries + socketio.deliveries),
+            Family::counter(
+                "websocket_errors",
+                "WebSocket connections and Socket.IO sessions ended by an error or refused their namespace",
+            )
+            .of(self.sum(|reactor| &reactor.websocket_errors)),
             Family::counter("realtime_publishes", "Events published through the hub").of(durations.count()),
             Family::histogram("realtime_publish_duration_seconds", "Publish request to its answer")
                 .with(Vec::new(), Value::Histogram(Box::new(durations))),
@@ -134,30 +144,20 @@ impl Metrics {
             open.add(labels(), Value::Number(reactor.open()));
             reactor.last_subscriber.merge_into(&mut last);
         }
-        let mut requests = Family::counter("fanfare_http_requests", "Requests answered");
-        for (route, label) in ROUTE_LABELS.iter().enumerate() {
-            for (code, code_label) in CODE_LABELS.iter().enumerate() {
-                let count = self.sum(|reactor| &reactor.requests[route][code]);
-                if 0 < count {
-                    let labels = vec![("route", (*label).to_owned()), ("code", (*code_label).to_owned())];
-                    requests.add(labels, Value::Number(count));
-                }
-            }
-        }
         let mut gaps = Family::counter("fanfare_gaps", "Gaps told to single readers; what a source lost is in losses");
         for reason in GapReason::ALL {
             let count = self.sum(|reactor| &reactor.gaps[reason as usize]);
             gaps.add(vec![("reason", reason.label().to_owned())], Value::Number(count));
         }
         let mut denied = Family::counter("fanfare_auth_failures", "Clients not let in, or not to what they asked for");
-        for (reason, label) in AUTH_FAILURE_LABELS.iter().enumerate() {
-            let count = self.sum(|reactor| &reactor.auth_failures[reason]);
-            denied.add(vec![("reason", (*label).to_owned())], Value::Number(count));
+        for failure in AuthFailure::ALL {
+            let count = self.sum(|reactor| &reactor.auth_failures[failure as usize]);
+            denied.add(vec![("reason", failure.label().to_owned())], Value::Number(count));
         }
         vec![
             turns,
             open,
-            requests,
+            self.request_row(),
             denied,
             Family::histogram("fanfare_publish_to_last_subscriber_seconds", "Event accepted to its last subscriber")
                 .with(Vec::new(), Value::Histogram(Box::new(last))),
@@ -175,6 +175,21 @@ impl Metrics {
             )
             .of(self.sum(|reactor| &reactor.accepts_shed)),
         ]
+    }
+
+    /// Only what there was: most pairs of a route and a status never occur.
+    fn request_row(&self) -> Family {
+        let mut requests = Family::counter("fanfare_http_requests", "Requests answered");
+        for route in RouteLabel::ALL {
+            for status in (0..StatusLabel::COUNT).map(StatusLabel::at) {
+                let count = self.sum(|reactor| reactor.requests.counter(route, status));
+                if 0 < count {
+                    let labels = vec![("route", route.label().to_owned()), ("code", status.to_string())];
+                    requests.add(labels, Value::Number(count));
+                }
+            }
+        }
+        requests
     }
 
     fn bus_rows(&self, bus: &Bus) -> Vec<Family> {

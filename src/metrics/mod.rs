@@ -22,6 +22,7 @@ use crate::{
     clock::{Clock, Moment},
     close::{self, Close},
     gap::GapReason,
+    label::{AuthFailure, RouteLabel, StatusLabel},
 };
 
 /// What a connection speaks at the moment.
@@ -53,58 +54,13 @@ impl Transport {
     }
 }
 
-/// The doors, as `fanfare_http_requests_total` names them.
-#[rustfmt::skip] // One a line, so that each can be told from its neighbours.
-pub const ROUTE_LABELS: [&str; 19] = [
-    "sse",
-    "ws",
-    "publish",
-    "topics",
-    "history",
-    "events",
-    "pods",
-    "health",
-    "ready",
-    "stats",
-    "metrics",
-    "index",
-    "socketio",
-    "wells",
-    "auth",
-    "telemetry",
-    "alerts",
-    "diagnostics",
-    "other",
-];
-
-/// Why clients are not let in, or not to what they ask for.
-pub const AUTH_FAILURE_LABELS: [&str; 11] = [
-    "token_missing",
-    "token_invalid",
-    "token_expired",
-    "user_revoked",
-    "forbidden",
-    "bad_password",
-    "too_many_failures",
-    "too_many_tokens",
-    "cookie_refused",
-    "origin_refused",
-    "host_refused",
-];
-
-/// The status codes counted one by one; the rest is counted as `other`.
-pub const CODE_LABELS: [&str; 19] = [
-    "101", "200", "201", "202", "204", "400", "401", "403", "404", "405", "408", "409", "413", "417", "426", "429",
-    "431", "503", "other",
-];
-
 /// One reactor's figures. Only its reactor writes them.
 #[derive(Debug, Default)]
 // Two cache lines each way: reactors never share one, not even by prefetch.
 #[repr(align(128))]
 pub struct ReactorMetrics {
     by_transport: [TransportMetrics; Transport::ALL.len()],
-    requests: [[AtomicU64; CODE_LABELS.len()]; ROUTE_LABELS.len()],
+    requests: RequestCounters,
     turns: Histogram,
     /// Event accepted → written to the last subscriber of this reactor.
     last_subscriber: Histogram,
@@ -113,11 +69,28 @@ pub struct ReactorMetrics {
     websocket_errors: AtomicU64,
     overflows: AtomicU64,
     gaps: [AtomicU64; GapReason::ALL.len()],
-    auth_failures: [AtomicU64; AUTH_FAILURE_LABELS.len()],
+    auth_failures: [AtomicU64; AuthFailure::ALL.len()],
     conflated: AtomicU64,
     accepts_shed: AtomicU64,
     lagging: AtomicU64,
     last_turn: AtomicU64,
+}
+
+/// Requests answered: one counter for each route and each status.
+#[derive(Debug)]
+struct RequestCounters(Box<[AtomicU64]>);
+
+impl Default for RequestCounters {
+    fn default() -> Self {
+        let count = RouteLabel::ALL.len() * StatusLabel::COUNT;
+        Self((0..count).map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl RequestCounters {
+    fn counter(&self, route: RouteLabel, status: StatusLabel) -> &AtomicU64 {
+        &self.0[route as usize * StatusLabel::COUNT + status.index()]
+    }
 }
 
 #[derive(Debug, Default)]
@@ -159,10 +132,15 @@ impl ReactorMetrics {
         let metrics = &self.by_transport[transport as usize];
         histogram::add(&metrics.open, u64::MAX);
         histogram::add(&metrics.closes[close.index()], 1);
-        let is_error = !matches!(close, Close::Done | Close::PeerClosed(_) | Close::PeerGone);
+        let is_error = !matches!(close, Close::Done | Close::PeerClosed(_) | Close::PeerGone | Close::Restart);
         if matches!(transport, Transport::WebSocket | Transport::SocketIo) && is_error {
-            histogram::add(&self.websocket_errors, 1);
+            self.on_websocket_error();
         }
+    }
+
+    /// A WebSocket connection or a Socket.IO session ended by an error, or a session was refused its namespace.
+    pub fn on_websocket_error(&self) {
+        histogram::add(&self.websocket_errors, 1);
     }
 
     /// `frames` frames of `bytes` bytes in all were handed to the kernel.
@@ -184,10 +162,9 @@ impl ReactorMetrics {
         self.last_subscriber.record(latency, 1);
     }
 
-    /// A request of the route at `route` in [`ROUTE_LABELS`] was answered with `status`.
-    pub fn on_request(&self, route: usize, status: u16) {
-        let code = CODE_LABELS.iter().position(|label| label.parse() == Ok(status)).unwrap_or(CODE_LABELS.len() - 1);
-        histogram::add(&self.requests[route][code], 1);
+    /// A request for `route` was answered with `status`.
+    pub fn on_request(&self, route: RouteLabel, status: u16) {
+        histogram::add(self.requests.counter(route, StatusLabel::new(status)), 1);
     }
 
     /// An event was published through the hub, and its answer took so long.
@@ -210,11 +187,9 @@ impl ReactorMetrics {
         histogram::add(&self.gaps[reason as usize], 1);
     }
 
-    /// A client was not let in, for the reason `label`, one of [`AUTH_FAILURE_LABELS`]. May be called on any thread.
-    pub fn on_auth_failure(&self, label: &str) {
-        if let Some(reason) = AUTH_FAILURE_LABELS.iter().position(|known| *known == label) {
-            self.auth_failures[reason].fetch_add(1, Ordering::Relaxed);
-        }
+    /// A client was not let in. May be called on any thread.
+    pub fn on_auth_failure(&self, failure: AuthFailure) {
+        self.auth_failures[failure as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// `count` events were not sent to a reader because a newer one of the same key followed.

@@ -18,6 +18,7 @@ use crate::{
     close::Close,
     endpoint,
     json::LONG_TEXT_BYTES,
+    label::RouteLabel,
     protocol::{Ask, Checked, LongMessage, Session, websocket::Message},
 };
 
@@ -38,7 +39,7 @@ struct Check {
     message: Box<LongMessage>,
     rest: Vec<Ask>,
     /// Requests to be answered then, and the door of each in the metrics.
-    posts: Vec<(Token, usize)>,
+    posts: Vec<(Token, RouteLabel)>,
 }
 
 impl Checks {
@@ -102,7 +103,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether the request at `slot`, which brought something for `session`, is answered once that is checked.
-    pub(super) fn answers_after_check(&mut self, slot: u32, route: usize, session: u32) -> bool {
+    pub(super) fn answers_after_check(&mut self, slot: u32, route: RouteLabel, session: u32) -> bool {
         let (post, token) = (self.connections.token(slot), self.connections.token(session));
         match self.checks.open.get_mut(&token.pack()) {
             Some(check) => {

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     close::Close,
     endpoint::Phase,
+    label::RouteLabel,
     metrics::Transport,
     protocol::{Session, http, sse, websocket},
 };
@@ -82,9 +83,13 @@ impl<N: Net> Reactor<N> {
         let outbox = &mut connection.outbox;
         match (&mut connection.session, connection.transport) {
             (_, _) if close == Close::PeerGone => {}
-            (Ok(Session::Http(http)), _) => http.refuse(close, self.net.date(), outbox),
-            (Err(_), Transport::Http) | (Ok(Session::Preface(_)), _) => {
-                http::write_refusal(close, self.net.date(), outbox)
+            (Ok(Session::Http(_) | Session::Preface(_)), _) | (Err(_), Transport::Http) => {
+                match &mut connection.session {
+                    Ok(Session::Http(http)) => http.refuse(close, self.net.date(), outbox),
+                    _ => http::write_refusal(close, self.net.date(), outbox),
+                }
+                // The request was not read to its end, so nobody knows what it was for.
+                close.http_status().into_iter().for_each(|status| self.metrics.on_request(RouteLabel::Other, status));
             }
             (Ok(Session::Sse(stream)), _) => {
                 let manners = stream.manners.as_deref();

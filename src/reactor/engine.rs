@@ -28,6 +28,7 @@ use crate::{
     clock::Moment,
     close::Close,
     endpoint::{EngineAsk, EngineKind, EngineRefusal},
+    label::RouteLabel,
     metrics::Transport,
     outbox::Outbox,
     protocol::{
@@ -60,7 +61,7 @@ pub(super) struct Engines {
 pub(super) struct Entry {
     pub(super) sid: SessionId,
     /// The request that waits, and its door's place in the metrics.
-    pub(super) waiting: Option<(Token, usize)>,
+    pub(super) waiting: Option<(Token, RouteLabel)>,
     /// The WebSocket that has asked to carry the session.
     pub(super) probe: Option<Token>,
     pub(super) due: Moment,
@@ -96,7 +97,7 @@ impl Engines {
 
 impl<N: Net> Reactor<N> {
     /// Carries out what a request wants of Engine.IO.
-    pub(super) fn take_engine(&mut self, slot: u32, route: usize, request: Request, ask: EngineAsk) {
+    pub(super) fn take_engine(&mut self, slot: u32, route: RouteLabel, request: Request, ask: EngineAsk) {
         let EngineAsk { kind, layer, headers } = ask;
         if let Some(sid) = kind.sid()
             && sid.reactor() != self.index
@@ -119,7 +120,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn open_polled(&mut self, slot: u32, route: usize, layer: Layer) -> Result<(), Response> {
+    fn open_polled(&mut self, slot: u32, route: RouteLabel, layer: Layer) -> Result<(), Response> {
         let stream = self.net.nowhere();
         let Some(opener) = self.connections.at(slot) else { return Ok(()) };
         let (peer, admin, identity) = (opener.peer, opener.admin, opener.identity.clone());
@@ -166,7 +167,13 @@ impl<N: Net> Reactor<N> {
         Ok(())
     }
 
-    fn open_carried(&mut self, slot: u32, route: usize, layer: Layer, accepted: &Accepted) -> Result<(), Response> {
+    fn open_carried(
+        &mut self,
+        slot: u32,
+        route: RouteLabel,
+        layer: Layer,
+        accepted: &Accepted,
+    ) -> Result<(), Response> {
         self.metrics.on_request(route, 101);
         let sid = self.new_session_id();
         let Some(connection) = self.connections.at(slot) else { return Ok(()) };

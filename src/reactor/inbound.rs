@@ -14,6 +14,7 @@ use crate::{
     endpoint::{self, Answer, OpenSse, OpenWebSocket, Phase, Reply},
     event::{EventId, Start},
     frame::SseForm,
+    label::RouteLabel,
     metrics::Transport,
     outbox::Outbox,
     protocol::{
@@ -219,7 +220,7 @@ impl<N: Net> Reactor<N> {
         slot
     }
 
-    pub(super) fn take_answer(&mut self, slot: u32, route: usize, request: &Request, answer: Answer) {
+    pub(super) fn take_answer(&mut self, slot: u32, route: RouteLabel, request: &Request, answer: Answer) {
         match answer {
             Answer::Response(response) => self.respond(slot, route, &response),
             Answer::Later(fields) => self.keep_fields(slot, fields),
@@ -277,7 +278,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Answers the request that the connection waits for.
-    pub(super) fn respond(&mut self, slot: u32, route: usize, response: &Response) {
+    pub(super) fn respond(&mut self, slot: u32, route: RouteLabel, response: &Response) {
         if self.phase != Phase::Serving {
             return self.respond_owned(slot, route, response.clone());
         }
@@ -285,7 +286,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The same, without copying a body that is large.
-    pub(super) fn respond_owned(&mut self, slot: u32, route: usize, response: Response) {
+    pub(super) fn respond_owned(&mut self, slot: u32, route: RouteLabel, response: Response) {
         let status = response.status;
         let response = if self.phase == Phase::Serving { response } else { response.with("Connection", "close") };
         self.respond_by(slot, route, status, |http, date, outbox| http.respond_owned(response, date, outbox));
@@ -294,7 +295,7 @@ impl<N: Net> Reactor<N> {
     fn respond_by(
         &mut self,
         slot: u32,
-        route: usize,
+        route: RouteLabel,
         status: u16,
         respond: impl FnOnce(&mut ServerSession, &str, &mut Outbox) -> bool,
     ) {

@@ -15,6 +15,7 @@ use crate::{
     close::Close,
     endpoint::{self, Answer},
     event::{Event, EventId},
+    label::RouteLabel,
     protocol::{fanfare_v1, http::Response, websocket},
     topic::Topic,
 };
@@ -80,8 +81,8 @@ impl<N: Net> Reactor<N> {
         let answer =
             endpoint::complete_history(topic, page, &self.context(&hub, token.slot, door, identity.as_deref()));
         match answer {
-            Answer::Work(open) => self.open_work(token.slot, HISTORY_ROUTE, open),
-            Answer::Response(response) => self.answer_later_owned(token, HISTORY_ROUTE, response),
+            Answer::Work(open) => self.open_work(token.slot, RouteLabel::History, open),
+            Answer::Response(response) => self.answer_later_owned(token, RouteLabel::History, response),
             _ => {}
         }
     }
@@ -172,7 +173,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Answers a request that had to wait, and goes on with what came behind it.
-    pub(super) fn answer_later(&mut self, token: Token, route: usize, response: &Response) {
+    pub(super) fn answer_later(&mut self, token: Token, route: RouteLabel, response: &Response) {
         if self.connections.named(token).is_some() {
             self.respond(token.slot, route, response);
             self.continue_answered(token.slot);
@@ -180,7 +181,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The same, without copying a body that is large.
-    pub(super) fn answer_later_owned(&mut self, token: Token, route: usize, response: Response) {
+    pub(super) fn answer_later_owned(&mut self, token: Token, route: RouteLabel, response: Response) {
         if self.connections.named(token).is_some() {
             self.respond_owned(token.slot, route, response);
             self.continue_answered(token.slot);
@@ -222,6 +223,3 @@ impl<N: Net> Reactor<N> {
         self.send_message(slot, &text);
     }
 }
-
-/// The place of `history` in [`crate::metrics::ROUTE_LABELS`].
-const HISTORY_ROUTE: usize = 4;

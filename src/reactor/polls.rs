@@ -11,6 +11,7 @@ use crate::{
     auth::Denied,
     close::Close,
     endpoint::EngineRefusal,
+    label::RouteLabel,
     metrics::Transport,
     outbox::Outbox,
     protocol::{
@@ -21,7 +22,7 @@ use crate::{
 
 impl<N: Net> Reactor<N> {
     /// The request at `slot` waits for what `session` has for its client.
-    pub(super) fn take_poll(&mut self, slot: u32, route: usize, session: u32) -> Result<(), Response> {
+    pub(super) fn take_poll(&mut self, slot: u32, route: RouteLabel, session: u32) -> Result<(), Response> {
         let (token, is_carried) = (self.connections.token(slot), !self.is_absent(session));
         let Some(entry) = self.engines.sessions.get_mut(&session) else { return Ok(()) };
         if is_carried {
@@ -146,7 +147,13 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The request at `slot` brings what the client has for `session`.
-    pub(super) fn take_post(&mut self, slot: u32, route: usize, session: u32, body: &[u8]) -> Result<(), Response> {
+    pub(super) fn take_post(
+        &mut self,
+        slot: u32,
+        route: RouteLabel,
+        session: u32,
+        body: &[u8],
+    ) -> Result<(), Response> {
         if !self.is_absent(session) {
             return Err(EngineRefusal::BadRequest.response());
         }

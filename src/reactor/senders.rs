@@ -12,6 +12,7 @@ use crate::{
     bus::PublishFailed,
     close::Close,
     endpoint::{self, Answer, EngineRefusal, Sender},
+    label::RouteLabel,
     protocol::{Session, SessionId, http::Request},
     share::{ByteHold, Owner, QuotaRefused},
 };
@@ -41,7 +42,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The body at `slot` is for the session `sid`, whose client pays for it.
-    fn expect_payload(&mut self, slot: u32, route: usize, sid: SessionId, headers: Vec<(&'static str, String)>) {
+    fn expect_payload(&mut self, slot: u32, route: RouteLabel, sid: SessionId, headers: Vec<(&'static str, String)>) {
         if sid.reactor() != self.index && sid.reactor() < self.placement.reactors() {
             // Whose session it is is known there.
             return self.pass_on(slot, route, sid.reactor(), None);
@@ -124,7 +125,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Answers the request at `slot` although its body has not come, and ends the connection.
-    fn answer_head(&mut self, slot: u32, route: usize, answer: Answer) {
+    fn answer_head(&mut self, slot: u32, route: RouteLabel, answer: Answer) {
         self.senders.remove(&slot);
         let Some(connection) = self.connections.at(slot) else { return };
         let Ok(Session::Http(http)) = &mut connection.session else { return };

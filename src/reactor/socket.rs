@@ -83,19 +83,25 @@ impl<N: Net> Reactor<N> {
         let door = (connection.admin, connection.overload);
         // A request may bring tokens for one session after the other: they count for the connection that it came by.
         let context = self.context(&hub, self.post.unwrap_or(slot), door, None);
-        let mut frames = Vec::new();
         match (hub.sockets().connect)(&namespace, payload, &context) {
             Ok(welcome) => {
                 self.welcome(slot, namespace, welcome, payload);
             }
             Err(refused) => {
-                socket_io::write_connect_error(&namespace, &refused.message, refused.data.as_deref(), &mut frames);
-                self.send_frames(slot, &frames);
+                self.refuse_namespace(slot, &namespace, &refused.message, refused.data.as_deref());
                 if hub.auth.has_spent(context.connection(), self.now) {
                     self.end(slot, Denied::TooMany.close());
                 }
             }
         }
+    }
+
+    /// Tells a client that it may not enter `namespace`, and why.
+    fn refuse_namespace(&mut self, slot: u32, namespace: &str, message: &str, data: Option<&str>) {
+        let mut frames = Vec::new();
+        socket_io::write_connect_error(namespace, message, data, &mut frames);
+        self.metrics.on_websocket_error();
+        self.send_frames(slot, &frames);
     }
 
     fn welcome(&mut self, slot: u32, namespace: Box<str>, welcome: Welcome, payload: Option<&RawValue>) {
@@ -105,25 +111,21 @@ impl<N: Net> Reactor<N> {
         let Some(sockets) = self.sockets(slot) else { return };
         if limits.namespaces_max <= sockets.clients().len() {
             let why = "this session is in as many namespaces as it may";
-            socket_io::write_connect_error(&namespace, why, None, &mut frames);
-            return self.send_frames(slot, &frames);
+            return self.refuse_namespace(slot, &namespace, why, None);
         }
         if !self.is_of(slot, welcome.identity.as_deref()) {
             let why = "this session is another user's";
-            socket_io::write_connect_error(&namespace, why, None, &mut frames);
-            return self.send_frames(slot, &frames);
+            return self.refuse_namespace(slot, &namespace, why, None);
         }
         // The session's user is known only now. The session is one stream, however many namespaces its clients enter.
         if let Err(refused) = self.claim_stream(slot, welcome.identity.as_deref()) {
             let message = refused.to_string();
             let data = serde_json::json!({ "error": "QuotaExceeded", "message": message }).to_string();
-            socket_io::write_connect_error(&namespace, &message, Some(&data), &mut frames);
-            return self.send_frames(slot, &frames);
+            return self.refuse_namespace(slot, &namespace, &message, Some(&data));
         }
         if let Err(why) = self.claim_connection(slot) {
             self.holds.remove(&slot);
-            socket_io::write_connect_error(&namespace, why, None, &mut frames);
-            return self.send_frames(slot, &frames);
+            return self.refuse_namespace(slot, &namespace, why, None);
         }
         // Only now: of whoever is refused nothing is taken that it could come back to.
         let identity = welcome.identity.as_deref();

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     close::Close,
     endpoint::EngineRefusal,
+    label::RouteLabel,
     metrics::Transport,
     protocol::{
         Dialect, Session, WebSocketSession,
@@ -30,7 +31,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn open_probe(
         &mut self,
         slot: u32,
-        route: usize,
+        route: RouteLabel,
         session: u32,
         accepted: &Accepted,
     ) -> Result<(), Response> {

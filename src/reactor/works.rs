@@ -14,6 +14,7 @@ use crate::{
     auth::Identity,
     bus::{Receipt, Waiting},
     endpoint::{Context, Hub, OpenWork, Overload, Step, Work},
+    label::RouteLabel,
     protocol::http::Response,
     share::ByteHold,
 };
@@ -36,8 +37,8 @@ struct Job {
     work: Box<dyn Work>,
     /// The connection that waits for the answer; it may have left.
     token: Token,
-    /// The request's door, as the metrics number them.
-    route: usize,
+    /// What the request was for.
+    route: RouteLabel,
     admin: bool,
     overload: Option<Overload>,
     identity: Option<Arc<Identity>>,
@@ -61,7 +62,7 @@ impl Works {
 
 impl<N: Net> Reactor<N> {
     /// Takes in the work of the request that the connection at `slot` waits for.
-    pub(super) fn open_work(&mut self, slot: u32, route: usize, open: OpenWork) {
+    pub(super) fn open_work(&mut self, slot: u32, route: RouteLabel, open: OpenWork) {
         let OpenWork { work, is_waiting, headers } = open;
         let budget = self.hub.bus.budget();
         if !work.is_committed() && budget.is_spent() {

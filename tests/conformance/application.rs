@@ -15,6 +15,7 @@ use fanfare::{
         self, Answer, Application, ConnectRefused, Context, Cors, Emit, Hub, Incoming, OpenWebSocket, Phase,
         SocketClient, SocketHandlers, SocketReply, Welcome, row,
     },
+    label::RouteLabel,
     metrics::{Metrics, ReactorMetrics},
     protocol::{
         Dialect, EngineLimits, Layer, Limits, RateLimit,
@@ -33,13 +34,17 @@ pub(crate) const FRAGMENTS_MAX: u32 = 65_537;
 
 static APPLICATION: Application = Application {
     routes: &[
-        row("/", "index", &[(Method::Get, show_nothing), (Method::Post, echo_body)]),
-        row("/echo", "ws", &[(Method::Get, open_echo)]),
-        row("/headers", "other", &[(Method::Get, show_headers)]),
-        row("/engine.io/", "other", &[(Method::Get, open_raw), (Method::Post, open_raw), (Method::Put, open_raw)]),
+        row("/", RouteLabel::Index, &[(Method::Get, show_nothing), (Method::Post, echo_body)]),
+        row("/echo", RouteLabel::WebSocket, &[(Method::Get, open_echo)]),
+        row("/headers", RouteLabel::Other, &[(Method::Get, show_headers)]),
+        row(
+            "/engine.io/",
+            RouteLabel::Other,
+            &[(Method::Get, open_raw), (Method::Post, open_raw), (Method::Put, open_raw)],
+        ),
         row(
             "/socket.io/",
-            "socketio",
+            RouteLabel::SocketIo,
             &[(Method::Get, open_sockets), (Method::Post, open_sockets), (Method::Put, open_sockets)],
         ),
     ],

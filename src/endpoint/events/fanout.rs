@@ -19,7 +19,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tracing::warn;
 
-use super::{Fault, LABEL, MOUNTS, Mount, ORDERS, describe_receipts};
+use super::{Fault, MOUNTS, Mount, ORDERS, describe_receipts};
 use crate::{
     auth::{self, Denied, Identity, Tally, Wanted},
     bus::{
@@ -27,8 +27,9 @@ use crate::{
         Waiting,
     },
     clock::{Clock, Moment},
-    endpoint::{Context, Hub, Later, access, later::answered, route_place},
+    endpoint::{Context, Hub, Later, access, later::answered},
     gap::GapReason,
+    label::RouteLabel,
     protocol::EventData,
     share::{Owner, QuotaRefused},
     topic::Topic,
@@ -95,7 +96,7 @@ pub(super) struct Asker {
 impl Asker {
     pub(super) fn new(identity: Option<Arc<Identity>>, at_s: i64, context: &Context<'_>) -> Self {
         let (reactor, token, began) = (context.reactor, context.token, context.now);
-        Self { identity, later: Later::new(LABEL, context), reactor, token, began, at_s }
+        Self { identity, later: Later::new(RouteLabel::Events, context), reactor, token, began, at_s }
     }
 
     /// Takes a broadcast of so many bytes from the client's quotas: one publication, for its streams share the payload. Returns
@@ -110,8 +111,9 @@ impl Asker {
     }
 
     fn answer(self, receipts: Vec<Receipt>, bus: &Bus) {
-        let (route, at_s) = (route_place(LABEL), self.at_s);
-        let complete = move |receipts: &[Receipt]| answered(route, describe_receipts(TO_ALL, receipts, at_s));
+        let at_s = self.at_s;
+        let complete =
+            move |receipts: &[Receipt]| answered(RouteLabel::Events, describe_receipts(TO_ALL, receipts, at_s));
         let form = AnswerForm::Custom(Complete(Box::new(complete)));
         let waiting = Waiting { topics: Vec::new(), began: self.began, form };
         bus.inbox(self.reactor).leave_note(Note::Published { token: self.token, waiting, receipts });

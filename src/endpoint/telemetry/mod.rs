@@ -23,6 +23,7 @@ use super::{
 use crate::{
     auth::Denied,
     bus::PublishFailed,
+    label::RouteLabel,
     protocol::http::{Request, Response},
     store::{KeepFailed, Kept, Kind, Record, Store, write_time},
 };
@@ -89,12 +90,12 @@ fn idempotency_key(request: &Request) -> Result<Option<&str>, Response> {
     }
 }
 
-/// The door in the metrics.
-fn label(kind: Kind) -> &'static str {
+/// What a request that brings such records is counted as.
+fn label(kind: Kind) -> RouteLabel {
     match kind {
-        Kind::Telemetry => "telemetry",
-        Kind::Alert => "alerts",
-        Kind::Diagnostic => "diagnostics",
+        Kind::Telemetry => RouteLabel::Telemetry,
+        Kind::Alert => RouteLabel::Alerts,
+        Kind::Diagnostic => RouteLabel::Diagnostics,
     }
 }
 

@@ -5,6 +5,7 @@ use super::{
     validate::{TIME_US_MAX, parse_time, topic_of},
 };
 use crate::{
+    label::RouteLabel,
     protocol::http::{Request, Response},
     store::{Order, Page, Place, Query, ReadFailed},
 };
@@ -24,7 +25,7 @@ pub(in crate::endpoint) fn read_back(request: &Request, well_id: &str, context: 
         let message = "this hub stores nothing: it was started without a database (store.url)";
         return error(501, "StorageNotConfigured", message).into();
     };
-    let later = Later::new("telemetry", context);
+    let later = Later::new(RouteLabel::Telemetry, context);
     let well_id = well_id.to_owned();
     store.read(query, Box::new(move |outcome| later.answer(describe(&well_id, outcome))));
     Answer::later()

@@ -76,7 +76,7 @@ impl Guarded {
         described.json()["listeners"].as_u64().unwrap_or_default()
     }
 
-    fn request(&self, method: Method, target: &str, body: &str) -> Response {
+    pub(crate) fn request(&self, method: Method, target: &str, body: &str) -> Response {
         let credentials = format!("Bearer {}", self.admin_token);
         let headers = [("Authorization", credentials.as_str())];
         HttpConnection::new(self.hub.connect()).request(method, target, &headers, body.as_bytes())
