@@ -14,6 +14,7 @@ pub mod label;
 pub mod network;
 pub mod outbox;
 pub mod share;
+pub mod stdio;
 pub mod topic;
 
 pub mod broadcaster;

@@ -9,7 +9,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use fanfare::{
     config::{self, Override},
-    server,
+    server, stdio,
     tool::{bench, load, produce, publish, report, subscribe, token},
 };
 
@@ -136,7 +136,7 @@ fn main() -> ExitCode {
     let arguments = match bench::expand_preset(std::env::args_os()) {
         Ok(arguments) => Arguments::parse_from(load::expand_single_dashes(arguments)),
         Err(message) => {
-            eprintln!("fanfare: {message}");
+            stdio::report(format_args!("fanfare: {message}"));
             return ExitCode::from(2);
         }
     };
@@ -149,14 +149,14 @@ fn main() -> ExitCode {
         Command::Bench(options) => return bench::run(&options),
         Command::Load(options) => return load::run(&options),
         Command::Token(arguments) => make_token(arguments),
-        Command::HashPassword => token::hash().and_then(|hash| print(&format!("{hash}\n"))),
+        Command::HashPassword => token::hash().and_then(|hash| stdio::print(&format!("{hash}\n"))),
         Command::Config { action } => run_config(&action),
         Command::Version => print_version(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            eprintln!("fanfare: {message}");
+            stdio::report(format_args!("fanfare: {message}"));
             ExitCode::FAILURE
         }
     }
@@ -195,21 +195,21 @@ impl ServeArguments {
 fn make_token(arguments: TokenArguments) -> Result<(), String> {
     let file = arguments.config.file.as_deref();
     let config = config::load(file, environment(), &[]).map_err(|error| error.to_string())?;
-    print(&format!("{}\n", token::mint(arguments.token, arguments.ttl, &config.auth)?))
+    stdio::print(&format!("{}\n", token::mint(arguments.token, arguments.ttl, &config.auth)?))
 }
 
 fn run_config(action: &ConfigAction) -> Result<(), String> {
     match action {
         ConfigAction::Check(ConfigFile { file }) => {
             let config = config::load(file.as_deref(), environment(), &[]).map_err(|error| error.to_string())?;
-            config.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-            print(&format!("{}: all is well\n", name_of(file.as_deref())))
+            config.warnings.iter().for_each(|warning| stdio::report(format_args!("warning: {warning}")));
+            stdio::print(&format!("{}: all is well\n", name_of(file.as_deref())))
         }
         ConfigAction::Show(ConfigFile { file }) => {
             let shown = config::show(file.as_deref(), environment(), &[]).map_err(|error| error.to_string())?;
-            print(&shown)
+            stdio::print(&shown)
         }
-        ConfigAction::Default => print(&config::default_file()),
+        ConfigAction::Default => stdio::print(&config::default_file()),
     }
 }
 
@@ -218,16 +218,7 @@ fn name_of(file: Option<&Path>) -> String {
 }
 
 fn print_version() -> Result<(), String> {
-    print(&format!("fanfare {}\n", env!("CARGO_PKG_VERSION")))
-}
-
-/// Prints `text`; a reader that has seen enough (`| head`) is no failure.
-fn print(text: &str) -> Result<(), String> {
-    use std::io::{ErrorKind, Write};
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot print: {error}")),
-        _ => Ok(()),
-    }
+    stdio::print(&format!("fanfare {}\n", env!("CARGO_PKG_VERSION")))
 }
 
 /// The variables of this process, but for those that are not UTF-8: none of ours is.

@@ -32,6 +32,7 @@ use crate::{
         redis_pubsub::{self, ReaderHandle, SourceStatus, WriterHandle, start_reader, start_writer},
         redis_stream::{self, ArchiveHandle, Classes},
     },
+    stdio,
     store::{StoreHandle, StoreStatus, start_store},
     topic::Topic,
 };
@@ -145,10 +146,13 @@ fn bind_one(address: &Address, bound: &mut Bound) -> Result<(), String> {
     Ok(())
 }
 
-/// Standard output, because it is the answer to the command; the log may be elsewhere.
-#[allow(clippy::print_stdout)]
+/// Standard output, because it is the answer to the command; the log may be elsewhere. The hub serves also where nobody can
+/// read that.
 fn announce(urls: &[String]) {
-    println!("Fanfare {} serves {}", env!("CARGO_PKG_VERSION"), urls.join(" "));
+    if let Err(error) = stdio::print(format_args!("Fanfare {} serves {}\n", env!("CARGO_PKG_VERSION"), urls.join(" ")))
+    {
+        warn!(%error, addresses = urls.join(" "), "the hub serves, and standard output does not say where");
+    }
 }
 
 /// Which thread runs on which core.

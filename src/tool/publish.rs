@@ -3,7 +3,6 @@
 mod redis_outlet;
 
 use std::{
-    io::Write,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -17,7 +16,7 @@ use super::{
     client::{Answer, Client, HubUrl, describe_refusal},
     signals,
 };
-use crate::{protocol::http::percent_encode, topic::Topic};
+use crate::{protocol::http::percent_encode, stdio, topic::Topic};
 
 /// What to publish, and where.
 #[derive(Args, Clone, Debug)]
@@ -76,7 +75,7 @@ pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
 /// Publishes, and says on standard output what it did.
 pub fn run(options: &Options) -> Result<(), String> {
     let summary = publish(options)?;
-    writeln!(std::io::stdout(), "{summary}").map_err(|error| format!("cannot print: {error}"))
+    stdio::print(format_args!("{summary}\n"))
 }
 
 fn publish(options: &Options) -> Result<String, String> {

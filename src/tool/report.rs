@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     fmt, fs,
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
 };
 
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{marks::Marks, sequences::Sequences};
+use crate::stdio;
 
 /// Which logs, and what they should hold.
 #[derive(Args, Clone, Debug)]
@@ -53,10 +54,7 @@ pub fn run(options: &Options) -> Result<(), String> {
         true => serde_json::to_string(&report).expect("a struct of numbers has a JSON form"),
         false => report.to_string(),
     };
-    match writeln!(io::stdout(), "{text}") {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("cannot print: {error}")),
-        _ => Ok(()),
-    }
+    stdio::print(format_args!("{text}\n"))
 }
 
 /// The files among `paths`, and in place of each folder its `*.log` by name.

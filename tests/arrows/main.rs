@@ -43,18 +43,26 @@ fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
+#[track_caller]
+fn check(file: &str, text: &str, expected: Option<&str>) {
+    let faults = rules::check_file(file, text);
+    match expected {
+        Some(expected) => {
+            assert!(faults.iter().any(|fault| fault.contains(expected)), "{file}: {text}: {faults:?}");
+        }
+        None => assert!(faults.is_empty(), "{file}: {text}: {faults:?}"),
+    }
+}
+
+#[test]
+fn planted_printers_that_panic_are_found() {
+    check("src/main.rs", "fn f() {\n    eprintln!(\"{a}\");\n}", Some(":2: `eprintln!` panics"));
+    check("src/main.rs", "fn print(a: &str) { print(\"println!\"); }", None);
+}
+
 /// A check that cannot fail is none: each of these must be found.
 #[test]
 fn planted_faults_are_found() {
-    let check = |file: &str, text: &str, expected: Option<&str>| {
-        let faults = rules::check_file(file, text);
-        match expected {
-            Some(expected) => {
-                assert!(faults.iter().any(|fault| fault.contains(expected)), "{file}: {text}: {faults:?}");
-            }
-            None => assert!(faults.is_empty(), "{file}: {text}: {faults:?}"),
-        }
-    };
     check(
         "src/protocol/http/head.rs",
         "use crate::bus::Bus;",

@@ -38,6 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("network", &[]),
     ("outbox", &[]),
     ("share", &[]),
+    ("stdio", &[]),
     ("topic", &[]),
     ("protocol", &[]),
     ("log", &[]),
@@ -55,7 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("endpoint", &["auth", "bus", "log", "metrics", "protocol", "store"]),
     ("reactor", &["auth", "bus", "endpoint", "log", "metrics", "os", "protocol"]),
     ("config", &["auth", "bus", "endpoint", "log", "protocol", "reactor", "source", "store"]),
-    ("tool", &["auth", "os", "protocol"]),
+    ("tool", &["auth", "os", "protocol", "stdio"]),
     ("server", &["*"]),
     ("main", &["*"]),
     ("lib", &["*"]),
@@ -88,6 +89,9 @@ const FOREIGN: &[(&str, &[&str])] = &[
 
 /// The parts that may read a clock; all others are told the time.
 const CLOCK_READERS: &[&str] = &["clock", "main", "os", "reactor", "server", "source", "tool"];
+
+/// Macros that panic where standard output or standard error is closed or full.
+const PANICKING_PRINTERS: &[&str] = &["print", "println", "eprint", "eprintln"];
 
 const FILE_LINES_MAX: usize = 700;
 const FUNCTION_LINES_MAX: usize = 70;
@@ -220,6 +224,10 @@ fn check_module(module: &[&str], tokens: &[Token<'_>], faults: &mut Vec<Fault>) 
     if part != "os" {
         let unsafe_tokens = tokens.iter().filter(|token| token.text == "unsafe");
         faults.extend(unsafe_tokens.map(|token| (token.line, "unsafe belongs in src/os.rs".to_owned())));
+    }
+    for pair in tokens.windows(2).filter(|pair| PANICKING_PRINTERS.contains(&pair[0].text) && pair[1].text == "!") {
+        faults
+            .push((pair[0].line, format!("`{}!` panics where its output is closed or full: use stdio", pair[0].text)));
     }
     for path in paths(tokens) {
         check_path(module, allowed, &path, faults);

@@ -38,6 +38,7 @@ mod loadtest;
 mod loadtool;
 mod long_messages;
 mod native_api;
+mod outputs;
 mod outside_clients;
 mod page_origins;
 mod pods;

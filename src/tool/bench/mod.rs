@@ -57,7 +57,7 @@ use report::Report;
 use results::Results;
 use watch::Watch;
 
-use crate::os;
+use crate::{os, stdio};
 
 /// As shells report what Ctrl+C ended.
 const INTERRUPTED: u8 = 130;
@@ -87,8 +87,8 @@ pub fn run(options: &Options) -> ExitCode {
     // It clears its bar, so that the report begins on a line of its own.
     drop(watch);
     let written = found.and_then(|(results, text, is_good)| {
-        print!("{text}");
-        results.write(&plan, options).map(|()| is_good)
+        let printed = stdio::print(&text);
+        results.write(&plan, options).and(printed).map(|()| is_good)
     });
     match written {
         Err(problem) => fail(1, &problem),
@@ -116,11 +116,11 @@ fn measure(plan: &Plan, watch: &Watch, label: String) -> Result<(Results, String
 
 fn compare(options: &Options) -> Result<(), String> {
     let results = Results::read(options)?;
-    print!("{}", page::comparison(&results));
-    results.write_page(options)
+    let printed = stdio::print(page::comparison(&results));
+    results.write_page(options).and(printed)
 }
 
 fn fail(code: u8, problem: &str) -> ExitCode {
-    eprintln!("fanfare bench: {problem}");
+    stdio::report(format_args!("fanfare bench: {problem}"));
     ExitCode::from(code)
 }

@@ -11,6 +11,8 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::stdio;
+
 /// How often a bar is drawn: each time costs the client's core some ten microseconds.
 const DRAW_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -77,7 +79,7 @@ impl Watch {
     pub(super) fn tell(&self, line: &str) {
         match &self.display {
             Display::Bar(bar) if !io::stdout().is_terminal() => bar.println(line),
-            Display::Lines => eprintln!("{line}"),
+            Display::Lines => stdio::report(line),
             _ => {}
         }
     }
@@ -103,7 +105,7 @@ impl Watch {
                 bar.set_message(note);
                 bar.tick();
             }
-            _ => eprintln!("{}", line(name, &note)),
+            _ => stdio::report(line(name, &note)),
         }
     }
 }

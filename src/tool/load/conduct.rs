@@ -21,9 +21,12 @@ use super::{
     report::{Record, Report, banner},
     tally::Tally,
 };
-use crate::tool::{
-    crowd::{Crowd, Member, News, stream::Transport},
-    signals,
+use crate::{
+    stdio,
+    tool::{
+        crowd::{Crowd, Member, News, stream::Transport},
+        signals,
+    },
 };
 
 /// How long a turn waits at most, so that signals and the producer's news are heeded soon.
@@ -47,7 +50,7 @@ const NEWS_MAX: usize = 100_000;
 pub(super) fn conduct(plan: &Plan) -> Result<Report, String> {
     let stop = signals::catch()?;
     if !plan.is_quiet {
-        eprintln!("{}", banner(plan));
+        stdio::report(banner(plan));
     }
     let mut run = Run::new(plan, stop)?;
     run.conduct()?;
@@ -247,7 +250,7 @@ impl<'p> Run<'p> {
         if self.next_progress <= now {
             self.next_progress = now + PROGRESS_INTERVAL;
             if !self.plan.is_quiet {
-                eprintln!("{}", self.progress());
+                stdio::report(self.progress());
             }
         }
         Ok(())
@@ -297,7 +300,7 @@ impl<'p> Run<'p> {
     }
 
     fn note(&mut self, text: String) {
-        eprintln!("fanfare load: {text}");
+        stdio::report(format_args!("fanfare load: {text}"));
         self.notes.push(text);
     }
 
@@ -320,7 +323,7 @@ impl Desk {
     /// Counts an error; the first of its kind is told at once.
     fn fault(&mut self, fault: Fault, message: &str) {
         if self.faults.add(fault, message) {
-            eprintln!("fanfare load: {}: {message}", fault.name());
+            stdio::report(format_args!("fanfare load: {}: {message}", fault.name()));
         }
     }
 

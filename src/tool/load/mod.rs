@@ -15,12 +15,14 @@ mod tally;
 mod tests;
 mod token;
 
-use std::{fs, io::Write, path::Path, process::ExitCode};
+use std::{fs, path::Path, process::ExitCode};
 
 pub use options::{Options, expand_single_dashes};
 
 use options::Plan;
 use report::{Report, Verdict};
+
+use crate::stdio;
 
 /// As shells report what Ctrl+C ended.
 const INTERRUPTED: u8 = 130;
@@ -39,9 +41,8 @@ pub fn run(options: &Options) -> ExitCode {
         Err(problem) => return fail(FAILED, &problem),
     };
     let written = plan.json.as_deref().map_or(Ok(()), |path| write_json(path, &report));
-    // Whoever reads our output may have seen enough (`| head`).
-    let _ = write!(std::io::stdout(), "{report}");
-    if let Err(problem) = written {
+    let printed = stdio::print(&report);
+    if let Err(problem) = written.and(printed) {
         return fail(FAILED, &problem);
     }
     match report.verdict() {
@@ -57,6 +58,6 @@ fn write_json(path: &Path, report: &Report) -> Result<(), String> {
 }
 
 fn fail(code: u8, problem: &str) -> ExitCode {
-    eprintln!("fanfare load: {problem}");
+    stdio::report(format_args!("fanfare load: {problem}"));
     ExitCode::from(code)
 }

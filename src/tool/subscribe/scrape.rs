@@ -21,6 +21,7 @@ use crate::{
     exposition::ExpositionFormat,
     outbox::Outbox,
     protocol::http::{Limits, Method, Request, Response, ServerSession, format_date},
+    stdio,
 };
 
 /// How many connections there are at a time; further ones are closed at once.
@@ -78,7 +79,7 @@ impl Server {
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => {
                     // The measurement goes on without.
-                    eprintln!("fanfare: metrics are served no longer: cannot poll: {error}");
+                    stdio::report(format_args!("fanfare: metrics are served no longer: cannot poll: {error}"));
                     return;
                 }
                 Err(_) => continue,
