@@ -50,9 +50,9 @@ pub fn run(config: Config, reload: impl Fn() -> Result<Config, String>) -> Resul
         warn!(%error, "the descriptor limit stays as it is");
     }
     os::return_blocks_from(LARGE_BLOCK_BYTES);
-    let bound = bind_all(&config)?;
     // Taken before the first thread is pinned: it reads the calling thread's own mask.
-    let cores = Cores::choose(&config);
+    let cores = Cores::choose(&config)?;
+    let bound = bind_all(&config)?;
     let mut signals = SignalPoll::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let mut server = Server::start(&config, clock, bound.listeners, &cores)?;
     announce(&bound.urls);
@@ -165,24 +165,36 @@ struct Cores {
 }
 
 impl Cores {
-    fn choose(config: &Config) -> Self {
+    /// Fails if a core is listed that the process may not run on: its reactor would run anywhere, and nobody would know.
+    fn choose(config: &Config) -> Result<Self, String> {
         let reactors = config.server.reactors;
+        let available = core_affinity::get_core_ids().unwrap_or_default();
         let all: Vec<CoreId> = match &config.server.pin {
             Pin::Off => Vec::new(),
-            Pin::Automatic => core_affinity::get_core_ids().unwrap_or_default(),
-            Pin::Cores(list) => list.iter().map(|id| CoreId { id: *id }).collect(),
+            Pin::Automatic => available.clone(),
+            Pin::Cores(list) => check_cores(list, &available)?,
         };
         if all.is_empty() {
-            return Self { reactors: vec![None; reactors], reader: None, background: Vec::new() };
+            return Ok(Self { reactors: vec![None; reactors], reader: None, background: Vec::new() });
         }
         let of_reactor = |index: usize| all.get(index % all.len()).copied();
         // Without a core to spare the reader shares the last reactor's.
         let reader = all.get(reactors).or_else(|| all.last()).copied();
         let reactors: Vec<Option<CoreId>> = (0..reactors).map(of_reactor).collect();
         let is_free = |core: &CoreId| !reactors.contains(&Some(*core));
-        let background = core_affinity::get_core_ids().unwrap_or_default().into_iter().filter(is_free).collect();
-        Self { reactors, reader, background }
+        let background = available.into_iter().filter(is_free).collect();
+        Ok(Self { reactors, reader, background })
     }
+}
+
+/// The cores of `list`, if all of them are `available` to the process. Where the system does not say which are, all are.
+fn check_cores(list: &[usize], available: &[CoreId]) -> Result<Vec<CoreId>, String> {
+    let cores: Vec<CoreId> = list.iter().map(|id| CoreId { id: *id }).collect();
+    let missing: Vec<CoreId> = cores.iter().copied().filter(|core| !available.contains(core)).collect();
+    let Some(first) = missing.first().filter(|_| !available.is_empty()) else { return Ok(cores) };
+    let others = if missing.len() == 1 { String::new() } else { format!(" and {} more", missing.len() - 1) };
+    let available = Pin::Cores(available.iter().map(|core| core.id).collect());
+    Err(format!("server.pin (--pin) lists core {}{others}; this process may run on cores {available}", first.id))
 }
 
 /// The running parts.

@@ -13,14 +13,12 @@ use toml::{
 };
 
 use super::{
+    environment::{self, Variable},
     field::Fault,
     keys::{self, KEYS, Key},
     problem::{ConfigError, Place, Problem, Spot},
     written::Written,
 };
-
-/// What variables that set a key begin with: `FANFARE_SECTION__KEY`.
-const VARIABLE_PREFIX: &str = "FANFARE_";
 
 /// A key set on the command line.
 #[derive(Clone, Debug)]
@@ -41,6 +39,8 @@ pub(super) struct Layered {
     pub(super) places: HashMap<&'static str, Place>,
     /// The folder that relative file names start from.
     pub(super) folder: PathBuf,
+    /// What is no error, and yet probably not what somebody wants.
+    pub(super) warnings: Vec<String>,
 }
 
 /// One key's value in one layer.
@@ -64,30 +64,29 @@ struct File {
 /// Lays the layers over the defaults.
 pub(super) fn read_layers(
     file: Option<&Path>,
-    environment: impl Iterator<Item = (String, String)>,
+    variables: impl Iterator<Item = (String, String)>,
     flags: &[Override],
 ) -> Result<Layered, ConfigError> {
     let mut problems = Vec::new();
     let file = File::read(file)?;
     let table = file.parse()?;
     let mut given = file.gather(table.get_ref(), &mut problems);
-    for (name, text) in environment.filter(|(name, _)| is_key_variable(name)) {
-        let path = name[VARIABLE_PREFIX.len()..].to_lowercase().replace("__", ".");
-        give(&path, text, Place::Variable(name), &mut given, &mut problems);
+    let mut warnings = Vec::new();
+    for (name, text) in variables {
+        match Variable::classify(&name, &text) {
+            Variable::Key(path) => give(&path, text, Place::Variable(name), &mut given, &mut problems),
+            Variable::SingleUnderscores(path) => problems.push(environment::single_underscores(name, path)),
+            Variable::Unknown => warnings.push(environment::unknown(&name)),
+            Variable::Foreign => {}
+        }
     }
     for flag in flags {
         give(flag.key, flag.value.clone(), Place::Flag(flag.flag), &mut given, &mut problems);
     }
     // A class is as the default class but for what it says itself, so that one must be complete before.
     given.sort_by_key(|given| given.key.path == "topics.class");
-    let layered = assign(&file, given, &mut problems);
+    let layered = Layered { warnings, ..assign(&file, given, &mut problems) };
     if problems.is_empty() { Ok(layered) } else { Err(ConfigError::new(problems)) }
-}
-
-/// A variable without a section is somebody else's: Kubernetes, for one, describes a service called `fanfare` to every
-/// container in `FANFARE_SERVICE_HOST` and the like.
-fn is_key_variable(name: &str) -> bool {
-    name.strip_prefix(VARIABLE_PREFIX).is_some_and(|rest| rest.contains("__"))
 }
 
 fn give(path: &str, text: String, place: Place, given: &mut Vec<Given<'_>>, problems: &mut Vec<Problem>) {
@@ -116,7 +115,7 @@ fn assign(file: &File, given: Vec<Given<'_>>, problems: &mut Vec<Problem>) -> La
         }
         places.insert(key.path, place);
     }
-    Layered { written, places, folder: file.folder() }
+    Layered { written, places, folder: file.folder(), warnings: Vec::new() }
 }
 
 impl File {

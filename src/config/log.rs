@@ -4,10 +4,45 @@
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, fmt};
 
-use super::meant::{Log, LogFormat};
+use super::{
+    meant::{Log, LogFormat},
+    nearest::nearest,
+};
 
 /// Lines that may wait for standard error before more are lost.
 const QUEUED_LINES_MAX: usize = 8192;
+
+/// What a directive may set a target to.
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+/// What the targets of the hub's own lines begin with.
+const OWN_TARGET: &str = "fanfare";
+
+/// Whether `level` is a level, or a list of directives some of which concern the hub's own lines. The filter itself takes any word
+/// that is no level for the target of somebody's lines, so that a misspelt level would switch the log off.
+pub(super) fn check_level(level: &str) -> Result<(), String> {
+    if let Err(error) = EnvFilter::builder().parse(level) {
+        return Err(format!("`{level}` is neither a level nor a list of directives: {error}"));
+    }
+    let mut concerns_hub = false;
+    for directive in level.split(',').filter(|directive| !directive.is_empty()) {
+        let target = directive.split(['=', '[']).next().unwrap_or_default();
+        let is_own = target.starts_with(OWN_TARGET) || OWN_TARGET.starts_with(target);
+        if directive == target && !is_own && !is_level(target) {
+            let near = nearest(target, LEVELS.into_iter()).map(|near| format!("; did you mean `{near}`?"));
+            let levels = LEVELS.join(", ");
+            return Err(format!("`{target}` is no level{}; levels are {levels}", near.unwrap_or_default()));
+        }
+        concerns_hub |= is_own || directive == target;
+    }
+    if concerns_hub {
+        return Ok(());
+    }
+    Err(format!("`{level}` lets no line of the hub's own through: write a level first, as in `info,{level}`"))
+}
+
+fn is_level(word: &str) -> bool {
+    word.parse::<tracing_subscriber::filter::LevelFilter>().is_ok()
+}
 
 /// Keeps the log going; dropping it writes out what still waits.
 #[derive(Debug)]
@@ -26,4 +61,33 @@ pub fn start_log(log: &Log) -> Result<LogGuard, String> {
     };
     started.map_err(|error| format!("log: {error}"))?;
     Ok(LogGuard(guard))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels() {
+        let check = |level: &str, expected: Result<(), &str>| {
+            let found = check_level(level);
+            match expected {
+                Ok(()) => assert_eq!(found, Ok(()), "{level}"),
+                Err(part) => assert!(found.as_ref().is_err_and(|message| message.contains(part)), "{level}: {found:?}"),
+            }
+        };
+        for level in ["error", "INFO", "off", "debug", "0", "info,fanfare::source=debug", "warn,mio=trace"] {
+            check(level, Ok(()));
+        }
+        for level in ["fanfare", "fanfare=debug", "fanfare::bus", "mio=warn,fanfare=info", "[span{topic=a}]=info"] {
+            check(level, Ok(()));
+        }
+        check("inof", Err("`inof` is no level; did you mean `info`?"));
+        check("verbose", Err("levels are error, warn, info, debug, trace, off"));
+        check("warn,fanfrae", Err("`fanfrae` is no level"));
+        check("fanfare=inof", Err("neither a level nor"));
+        check("mio=debug", Err("as in `info,mio=debug`"));
+        check("fanfrae=debug,mio=info", Err("lets no line of the hub's own through"));
+        check("", Err("write a level first"));
+    }
 }

@@ -59,7 +59,7 @@ pub struct Config {
     pub log: Log,
     /// How it ends.
     pub drain: Drain,
-    /// What is no mistake, but to be told to whoever runs it: a sentence each.
+    /// What is no error, and yet probably not what somebody wants: one sentence each.
     pub warnings: Vec<String>,
 }
 

@@ -5,6 +5,7 @@
 //! with the one probably meant.
 
 mod address;
+mod environment;
 mod field;
 mod keys;
 mod layers;

@@ -6,11 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use tracing_subscriber::EnvFilter;
-
 use super::{
     address::{Address, Pin},
     layers::Layered,
+    log::check_level,
     meant::{Config, Proxy, Server, core_count},
     problem::{ConfigError, Problem},
     secret_files,
@@ -30,14 +29,14 @@ type Wrong = (&'static str, String);
 
 /// Checks `layered` as a whole and gives every value its meaning.
 pub(super) fn resolve(layered: &Layered) -> Result<Config, ConfigError> {
-    let Layered { written, folder, .. } = layered;
+    let Layered { written, folder, warnings, .. } = layered;
     let mut wrong = Vec::new();
     check_addresses(written, &mut wrong);
     check_proxy(&written.proxy, &mut wrong);
     check_cors(&written.cors, &mut wrong);
     check_hosts(&written.server.hosts, &mut wrong);
     check_namespaces(&written.esp.namespaces, &mut wrong);
-    check_log(&written.log.level, &mut wrong);
+    wrong.extend(check_level(&written.log.level).err().map(|message| ("log.level", message)));
     check_log_kinds(written, &mut wrong);
     check_ready(written, &mut wrong);
     let redis = resolve_redis(written, folder).unwrap_or_else(|found| {
@@ -54,7 +53,7 @@ pub(super) fn resolve(layered: &Layered) -> Result<Config, ConfigError> {
         None
     });
     let server = resolve_server(&written.server, &mut wrong);
-    let warnings = secret_files::warnings(written, folder);
+    let warnings = warnings.iter().cloned().chain(secret_files::warnings(written, folder)).collect();
     let config = Config { server, redis, auth, store, warnings, ..resolve_rest(written) };
     if wrong.is_empty() { Ok(config) } else { Err(locate(wrong, layered)) }
 }
@@ -191,12 +190,6 @@ fn is_origin(text: &str) -> bool {
                 && !host.contains(['/', '?', '#', '@', '*'])
                 && host != "any."
         })
-}
-
-fn check_log(level: &str, wrong: &mut Vec<Wrong>) {
-    if let Err(error) = EnvFilter::builder().parse(level) {
-        wrong.push(("log.level", format!("`{level}` is neither a level nor a list of directives: {error}")));
-    }
 }
 
 /// A log at a broker needs the broker.

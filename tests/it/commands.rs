@@ -321,3 +321,26 @@ fn an_address_in_use_is_named() {
     let refused = failure(&["serve", "--listen", hub.address()], 1);
     assert!(refused.contains(hub.address()) && refused.contains("in use"), "{refused}");
 }
+
+/// What `fanfare serve` says that must not start, with one variable more in its environment.
+#[track_caller]
+fn refused_start(flags: &[&str], variable: (&str, &str)) -> String {
+    let mut command = fanfare(&["serve", "--listen", "127.0.0.1:0"]);
+    command.args(flags).env(variable.0, variable.1);
+    Hub::refusal(command)
+}
+
+#[test]
+fn a_hub_does_not_start_on_settings_that_would_do_nothing() {
+    let nothing = ("UNRELATED", "");
+    let said = refused_start(&[], ("FANFARE_AUTH_MODE", "jwt"));
+    let expected = "FANFARE_AUTH_MODE: it sets nothing: two underscores stand for the dot of `auth.mode`, as in FANFARE_AUTH__MODE";
+    assert!(said.contains(expected), "{said}");
+    let said = refused_start(&["--log-level", "inof"], nothing);
+    assert!(said.contains("--log-level: `inof` is no level; did you mean `info`?"), "{said}");
+    // No machine has so many.
+    let said = refused_start(&["--pin=4093-4095"], ("FANFARE_AUTH_MOED", "geheim"));
+    assert!(said.contains("server.pin (--pin) lists core 4093 and 2 more; this process may run on "), "{said}");
+    assert!(said.contains("FANFARE_AUTH_MOED sets nothing; did you mean FANFARE_AUTH__MODE?"), "{said}");
+    assert!(!said.contains("geheim"), "{said}");
+}

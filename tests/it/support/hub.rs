@@ -58,6 +58,24 @@ impl Hub {
         Self { child, urls }
     }
 
+    /// What `command` says, which must fail without starting a hub.
+    #[track_caller]
+    pub(crate) fn refusal(mut command: Command) -> String {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the hub was just built");
+        let stdout = child.stdout.take().expect("it was just asked for");
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).expect("the hub writes UTF-8");
+        if !line.is_empty() {
+            // It serves, and would for ever.
+            let _ = child.kill();
+        }
+        let output = child.wait_with_output().expect("it is our child");
+        let said = String::from_utf8(output.stderr).expect("the hub writes UTF-8");
+        assert_eq!((line.as_str(), output.status.code()), ("", Some(1)), "{said}");
+        said
+    }
+
     /// `http://host:port` or `unix:/path`, in the order of the flags, those for administration last.
     pub(crate) fn url(&self, index: usize) -> &str {
         &self.urls[index]
