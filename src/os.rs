@@ -134,6 +134,20 @@ pub fn receive_timestamped(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Res
 /// reads. (`TCP_USER_TIMEOUT` does not tell the two apart: it also ends a connection whose peer answers every probe, but
 /// keeps its window closed.)
 pub fn unanswered_time(socket: BorrowedFd<'_>) -> io::Result<Duration> {
+    let info = tcp_info(socket)?;
+    // The first question may just be under way.
+    let asked = info.tcpi_retransmits.max(info.tcpi_probes);
+    Ok(if 2 <= asked { Duration::from_millis(info.tcpi_last_ack_recv.into()) } else { Duration::ZERO })
+}
+
+/// How many bytes the other end of a TCP connection has acknowledged. The opening and the end of this direction count for one
+/// each.
+pub fn acknowledged_bytes(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    tcp_info(socket).map(|info| info.tcpi_bytes_acked)
+}
+
+/// Fields that the kernel does not know yet are zero.
+fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
     // SAFETY: all zeroes is a valid `tcp_info`; the kernel writes at most the length it is given.
     let (outcome, info) = unsafe {
         let mut info: libc::tcp_info = MaybeUninit::zeroed().assume_init();
@@ -141,12 +155,7 @@ pub fn unanswered_time(socket: BorrowedFd<'_>) -> io::Result<Duration> {
         let place = (&raw mut info).cast();
         (libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut length), info)
     };
-    if outcome != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // The first question may just be under way.
-    let asked = info.tcpi_retransmits.max(info.tcpi_probes);
-    Ok(if 2 <= asked { Duration::from_millis(info.tcpi_last_ack_recv.into()) } else { Duration::ZERO })
+    if outcome == 0 { Ok(info) } else { Err(io::Error::last_os_error()) }
 }
 
 /// How many of the bytes written to `socket` have not reached the other end: for TCP, what is not acknowledged; for a unix
@@ -223,6 +232,19 @@ mod tests {
         (&sender).write_all(b"hello").expect("open");
         assert!(5 <= unacknowledged_bytes(sender.as_fd()).expect("a socket"));
         assert!(unanswered_time(sender.as_fd()).is_err(), "not TCP");
+    }
+
+    #[test]
+    fn what_a_peer_has_taken_is_counted() {
+        let listener = net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let _receiver = net::TcpStream::connect(listener.local_addr().expect("bound")).expect("listening");
+        let (mut sender, _) = listener.accept().expect("connected");
+        sender.write_all(&[0; 1000]).expect("there is room");
+        let deadline = realtime_now() + Duration::from_secs(5);
+        while acknowledged_bytes(sender.as_fd()).expect("TCP") < 1000 {
+            assert!(realtime_now() < deadline, "nothing is acknowledged");
+        }
+        assert!(acknowledged_bytes(sender.as_fd()).expect("TCP") <= 1002);
     }
 
     #[test]

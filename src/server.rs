@@ -498,6 +498,8 @@ fn reactor_config(config: &Config, shares: DescriptorShares, admin_from: usize) 
         drain_window: config.drain.window,
         linger: limits.closing_timeout,
         admin_listeners_from: admin_from,
+        log_access: config.log.access,
+        log_connections: config.log.connections,
         // Not the time: hubs that start together must not send their clients away at the same moments.
         seed: rand::random(),
     }

@@ -553,6 +553,14 @@ pub(super) const KEYS: &[Key<Written>] = &[
     Key { path: "log.format",
           help: "text or json.",
           field: |it| Field::Word(&mut it.log.format) },
+    Key { path: "log.access",
+          help: "Log each answered request at the level info: client, method, path, status, bytes of the body, and seconds. Queries and \
+                 headers are left out, for they may carry tokens.",
+          field: |it| Field::Flag(&mut it.log.access) },
+    Key { path: "log.connections",
+          help: "Log each connection that ends at the level info: client, identity, up to 16 topics, bytes that the client has \
+                 acknowledged (not on unix sockets), seconds, and the reason.",
+          field: |it| Field::Flag(&mut it.log.connections) },
 
     Key { path: "drain.window",
           help: "Over how long connections are closed, so that not all come back at once.",

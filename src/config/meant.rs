@@ -172,6 +172,10 @@ pub struct Log {
     pub level: String,
     /// How a line looks.
     pub format: LogFormat,
+    /// Whether each answered request is a line, at the level info.
+    pub access: bool,
+    /// Whether each connection that ends is a line, at the level info.
+    pub connections: bool,
 }
 
 /// How a log line looks.
@@ -291,7 +295,7 @@ impl Default for WebSocket {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".into(), format: LogFormat::Text }
+        Self { level: "info".into(), format: LogFormat::Text, access: false, connections: false }
     }
 }
 

@@ -197,6 +197,7 @@ impl<N: Net> Reactor<N> {
             self.refused.push_back(token);
         }
         self.metrics.on_open(Transport::Http);
+        self.note_opened(token.slot);
         let connection = self.connections.at(token.slot)?;
         match self.net.register(&mut connection.stream, token) {
             Ok(()) => self.rearm(token.slot),

@@ -88,8 +88,10 @@ impl<N: Net> Reactor<N> {
                     Ok(Session::Http(http)) => http.refuse(close, self.net.date(), outbox),
                     _ => http::write_refusal(close, self.net.date(), outbox),
                 }
-                // The request was not read to its end, so nobody knows what it was for.
-                close.http_status().into_iter().for_each(|status| self.metrics.on_request(RouteLabel::Other, status));
+                if let Some(status) = close.http_status() {
+                    // The request was not read to its end, so nobody knows what it was for.
+                    self.count_request(slot, RouteLabel::Other, status, 0);
+                }
             }
             (Ok(Session::Sse(stream)), _) => {
                 let manners = stream.manners.as_deref();
@@ -108,6 +110,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn leave(&mut self, slot: u32, close: Close) {
+        self.note_ended(slot, close);
         self.unlisten_all(slot);
         self.holds.remove(&slot);
         self.senders.remove(&slot);
@@ -190,6 +193,7 @@ impl<N: Net> Reactor<N> {
             // Its client may have signed in by a command behind the one that ended it.
             self.holds.remove(&slot);
             self.senders.remove(&slot);
+            self.log_ended(slot);
             if let Some(connection) = self.connections.remove(slot) {
                 self.hub.bus.budget().adjust(connection.charged_bytes as usize, 0);
                 if connection.state.has(BLOCKED) {

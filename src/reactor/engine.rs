@@ -142,6 +142,7 @@ impl<N: Net> Reactor<N> {
             connection
         });
         self.metrics.on_open(Transport::SocketIo);
+        self.note_opened(token.slot);
         self.enter_session(token.slot, sid);
         if is_pending {
             self.note_pending(token.slot);
@@ -174,7 +175,7 @@ impl<N: Net> Reactor<N> {
         layer: Layer,
         accepted: &Accepted,
     ) -> Result<(), Response> {
-        self.metrics.on_request(route, 101);
+        self.count_request(slot, route, 101, 0);
         let sid = self.new_session_id();
         let Some(connection) = self.connections.at(slot) else { return Ok(()) };
         websocket::write_accept(accepted, self.net.date(), connection.outbox.buffer());

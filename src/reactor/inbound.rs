@@ -169,6 +169,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn take_ask(&mut self, slot: u32, ask: Ask) -> u32 {
         let hub = Arc::clone(&self.hub);
         if let Ask::Request(request) = &ask {
+            self.note_request(slot, request);
             self.take_client(slot, request);
             // From here on what is made of the body is charged.
             self.senders.remove(&slot);
@@ -226,11 +227,11 @@ impl<N: Net> Reactor<N> {
             Answer::Later(fields) => self.keep_fields(slot, fields),
             Answer::Work(open) => self.open_work(slot, route, open),
             Answer::Sse(open) => {
-                self.metrics.on_request(route, 200);
+                self.count_request(slot, route, 200, 0);
                 self.open_sse(slot, request.version, *open);
             }
             Answer::WebSocket(open) => {
-                self.metrics.on_request(route, 101);
+                self.count_request(slot, route, 101, 0);
                 self.open_websocket(slot, *open);
             }
             // It is the request's own, and nobody opens a session to end it.
@@ -282,24 +283,25 @@ impl<N: Net> Reactor<N> {
         if self.phase != Phase::Serving {
             return self.respond_owned(slot, route, response.clone());
         }
-        self.respond_by(slot, route, response.status, |http, date, outbox| http.respond(response, date, outbox));
+        let answered = (response.status, response.body.len());
+        self.respond_by(slot, route, answered, |http, date, outbox| http.respond(response, date, outbox));
     }
 
     /// The same, without copying a body that is large.
     pub(super) fn respond_owned(&mut self, slot: u32, route: RouteLabel, response: Response) {
-        let status = response.status;
+        let answered = (response.status, response.body.len());
         let response = if self.phase == Phase::Serving { response } else { response.with("Connection", "close") };
-        self.respond_by(slot, route, status, |http, date, outbox| http.respond_owned(response, date, outbox));
+        self.respond_by(slot, route, answered, |http, date, outbox| http.respond_owned(response, date, outbox));
     }
 
     fn respond_by(
         &mut self,
         slot: u32,
         route: RouteLabel,
-        status: u16,
+        (status, bytes): (u16, usize),
         respond: impl FnOnce(&mut ServerSession, &str, &mut Outbox) -> bool,
     ) {
-        self.metrics.on_request(route, status);
+        self.count_request(slot, route, status, bytes);
         let Some(connection) = self.connections.at(slot) else { return };
         // Both have cost more than they were worth: what comes behind is read in turn.
         if matches!(status, 401 | 429) {

@@ -232,6 +232,13 @@ impl Net for MioNet {
         }
     }
 
+    fn acknowledged_bytes(&mut self, stream: &Stream) -> Option<u64> {
+        match stream {
+            Stream::Tcp(socket) => os::acknowledged_bytes(socket.as_fd()).ok(),
+            Stream::Unix(_) | Stream::Nowhere => None,
+        }
+    }
+
     fn unacknowledged_bytes(&mut self, stream: &Stream) -> usize {
         let counted = match stream {
             Stream::Tcp(socket) => os::unacknowledged_bytes(socket.as_fd()),

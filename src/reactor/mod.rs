@@ -24,6 +24,7 @@ mod gather;
 mod group;
 mod inbound;
 mod invariants;
+mod journal;
 mod listen;
 mod mail;
 mod mio_net;
@@ -83,6 +84,7 @@ use engine::Engines;
 use gaps::Stranded;
 use gather::Gathers;
 use group::Groups;
+use journal::Journal;
 use replay::Replays;
 use rights::RightsReview;
 use run_queue::RunQueue;
@@ -133,6 +135,10 @@ pub struct Config {
     pub linger: Duration,
     /// Listeners from this index on are for administration.
     pub admin_listeners_from: usize,
+    /// Whether each answered request is logged.
+    pub log_access: bool,
+    /// Whether each connection that ends is logged.
+    pub log_connections: bool,
     /// Seeds the jitter.
     pub seed: u64,
 }
@@ -159,6 +165,8 @@ impl Default for Config {
             drain_window: Duration::from_secs(30),
             linger: Duration::from_secs(2),
             admin_listeners_from: usize::MAX,
+            log_access: false,
+            log_connections: false,
             seed: 0,
         }
     }
@@ -226,6 +234,7 @@ pub struct Reactor<N: Net> {
     engines: Engines,
     works: Works,
     checks: Checks,
+    journal: Journal,
     /// What streams hold of their tenants' `connections`, where a quota bounds them.
     holds: HashMap<u32, Hold, foldhash::fast::RandomState>,
     /// The request that brings what a session is about to take, while it does.
@@ -292,6 +301,7 @@ impl<N: Net> Reactor<N> {
             engines: Engines::default(),
             works: Works::default(),
             checks: Checks::default(),
+            journal: Journal::default(),
             holds: HashMap::default(),
             post: None,
             senders: HashMap::default(),

@@ -111,6 +111,12 @@ pub trait Net {
         Duration::ZERO
     }
 
+    /// How many bytes the peer's machine has acknowledged since it connected, its own side's opening and end included, which count
+    /// for one each. `None` where nobody counts: a unix socket.
+    fn acknowledged_bytes(&mut self, _stream: &Self::Stream) -> Option<u64> {
+        None
+    }
+
     /// How many of the bytes written have not reached the peer.
     fn unacknowledged_bytes(&mut self, _stream: &Self::Stream) -> usize {
         0

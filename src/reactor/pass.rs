@@ -33,14 +33,17 @@ impl<N: Net> Reactor<N> {
         connection.state = State::default();
         let from = self.connection_id(slot);
         self.wheel.disarm(slot);
+        let opened = self.take_opened(slot);
         let Some(connection) = self.connections.remove(slot) else { return };
-        match self.placement.pass(Box::new(Passed { connection, request, from }), to) {
+        match self.placement.pass(Box::new(Passed { connection, request, from, opened }), to) {
             Ok(()) => {
                 self.placement.on_left(self.index);
                 self.metrics.on_depart(Transport::Http);
             }
             Err(passed) => {
-                let token = self.connections.insert(|_| passed.connection);
+                let Passed { connection, opened, .. } = *passed;
+                let token = self.connections.insert(|_| connection);
+                self.keep_opened(token.slot, opened);
                 let registered = self.connections.at(token.slot).map(|it| self.net.register(&mut it.stream, token));
                 if registered.is_some_and(|outcome| outcome.is_err()) {
                     return self.end(token.slot, Close::Internal("the connection cannot be watched"));
@@ -58,9 +61,10 @@ impl<N: Net> Reactor<N> {
 
     /// Takes over a connection, and answers the request that it was passed on with.
     pub(super) fn take_passed(&mut self, passed: Passed<N::Stream>) {
-        let Passed { connection, request, from } = passed;
+        let Passed { connection, request, from, opened } = passed;
         let token = self.connections.insert(|_| connection);
         self.hub.auth.follow(from, self.connection_id(token.slot), self.now);
+        self.keep_opened(token.slot, opened);
         self.metrics.on_arrive(Transport::Http);
         let Some(connection) = self.connections.at(token.slot) else { return };
         if let Err(error) = self.net.register(&mut connection.stream, token) {

@@ -47,6 +47,8 @@ pub struct Passed<S> {
     pub(super) request: Option<Request>,
     /// What it was called at the reactor that passes it on.
     pub(super) from: ConnectionId,
+    /// When the connection came, where that is to be logged.
+    pub(super) opened: Option<Moment>,
 }
 
 /// How many connections each reactor has, and the way to each.

@@ -38,7 +38,7 @@ impl<N: Net> Reactor<N> {
         if !self.is_absent(session) {
             return Err(EngineRefusal::BadRequest.response());
         }
-        self.metrics.on_request(route, 101);
+        self.count_request(slot, route, 101, 0);
         let of_session = self.connections.token(session);
         let Some(connection) = self.connections.at(slot) else { return Ok(()) };
         websocket::write_accept(accepted, self.net.date(), connection.outbox.buffer());

@@ -36,6 +36,7 @@ mod listeners;
 mod listing;
 mod loadtest;
 mod loadtool;
+mod logs;
 mod long_messages;
 mod native_api;
 mod outputs;
