@@ -158,6 +158,51 @@ fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
     if outcome == 0 { Ok(info) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The number of the system's user called `name`; `None` if there is none.
+pub fn user_id(name: &str) -> io::Result<Option<u32>> {
+    // SAFETY: all zeroes is a valid `passwd`.
+    let mut entry: libc::passwd = unsafe { MaybeUninit::zeroed().assume_init() };
+    let mut found = std::ptr::null_mut();
+    look_up(name, |name, buffer, length| {
+        // SAFETY: a text that ends in zero, a live entry, a live buffer of that length, and a live place for the outcome.
+        unsafe { libc::getpwnam_r(name, &raw mut entry, buffer, length, &raw mut found) }
+    })?;
+    Ok((!found.is_null()).then_some(entry.pw_uid))
+}
+
+/// The number of the system's group called `name`; `None` if there is none.
+pub fn group_id(name: &str) -> io::Result<Option<u32>> {
+    // SAFETY: all zeroes is a valid `group`.
+    let mut entry: libc::group = unsafe { MaybeUninit::zeroed().assume_init() };
+    let mut found = std::ptr::null_mut();
+    look_up(name, |name, buffer, length| {
+        // SAFETY: as above.
+        unsafe { libc::getgrnam_r(name, &raw mut entry, buffer, length, &raw mut found) }
+    })?;
+    Ok((!found.is_null()).then_some(entry.gr_gid))
+}
+
+/// The largest buffer for one entry of the system's users or groups: a group may have many members.
+const ENTRY_BYTES_MAX: usize = 1 << 20;
+
+/// Calls `ask` with ever larger buffers, until the entry fits.
+fn look_up(
+    name: &str,
+    mut ask: impl FnMut(*const libc::c_char, *mut libc::c_char, usize) -> libc::c_int,
+) -> io::Result<()> {
+    let name = std::ffi::CString::new(name)?;
+    let mut buffer: Vec<libc::c_char> = vec![0; 1024];
+    loop {
+        match ask(name.as_ptr(), buffer.as_mut_ptr(), buffer.len()) {
+            0 => return Ok(()),
+            libc::ERANGE if buffer.len() < ENTRY_BYTES_MAX => buffer.resize(buffer.len() * 4, 0),
+            // What some systems say where there is nobody of that name.
+            libc::ENOENT | libc::ESRCH => return Ok(()),
+            error => return Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
 /// How many of the bytes written to `socket` have not reached the other end: for TCP, what is not acknowledged; for a unix
 /// socket, what is not read.
 pub fn unacknowledged_bytes(socket: BorrowedFd<'_>) -> io::Result<usize> {
@@ -245,6 +290,13 @@ mod tests {
             assert!(realtime_now() < deadline, "nothing is acknowledged");
         }
         assert!(acknowledged_bytes(sender.as_fd()).expect("TCP") <= 1002);
+    }
+
+    #[test]
+    fn users_and_groups_have_numbers() {
+        assert_eq!((user_id("root").expect("readable"), group_id("root").expect("readable")), (Some(0), Some(0)));
+        assert_eq!((user_id("no-such-user").ok(), group_id("no-such-group").ok()), (Some(None), Some(None)));
+        assert!(user_id("a\0b").is_err());
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The only file that knows all parts: builds bus, sources and reactors, waits for signals, and takes it all down again.
 
 mod descriptors;
+mod listeners;
 
 use std::{
     io,
-    path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
@@ -12,6 +12,7 @@ use std::{
 
 use core_affinity::CoreId;
 use descriptors::divide_descriptors;
+use listeners::{ReactorListeners, bind_all};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use tracing::{info, warn};
@@ -26,7 +27,7 @@ use crate::{
     event::new_epoch,
     metrics::{Metrics, ReactorMetrics, SourceHealth},
     os, protocol,
-    reactor::{self, DescriptorShares, Listener, MioNet, Placement, Reactor, Stream, bind_tcp, bind_unix},
+    reactor::{self, DescriptorShares, MioNet, Placement, Reactor, Stream},
     source::{
         generator::{self, GeneratorsHandle},
         redis_pubsub::{self, ReaderHandle, SourceStatus, WriterHandle, start_reader, start_writer},
@@ -91,66 +92,10 @@ fn take_over(reloaded: Result<Config, String>, config: &Config, hub: &Hub, now: 
     }
 }
 
-/// The listeners of each reactor: those for the public first, those for administration from `admin_from` on.
-struct ReactorListeners {
-    listeners: Vec<Listener>,
-    admin_from: usize,
-}
-
-struct Bound {
-    listeners: Vec<ReactorListeners>,
-    urls: Vec<String>,
-    socket_files: Vec<PathBuf>,
-}
-
-fn bind_all(config: &Config) -> Result<Bound, String> {
-    let reactors = config.server.reactors;
-    let mut bound = Bound { listeners: Vec::new(), urls: Vec::new(), socket_files: Vec::new() };
-    bound.listeners.resize_with(reactors, || ReactorListeners { listeners: Vec::new(), admin_from: usize::MAX });
-    for address in &config.server.listen {
-        bind_one(address, &mut bound)?;
-    }
-    for listeners in &mut bound.listeners {
-        listeners.admin_from = listeners.listeners.len();
-    }
-    for address in &config.admin.listen {
-        bind_one(address, &mut bound)?;
-    }
-    Ok(bound)
-}
-
-fn bind_one(address: &Address, bound: &mut Bound) -> Result<(), String> {
-    let explain = |error: io::Error| match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!("{address} is in use: stop what listens there, or name another with --listen")
-        }
-        io::ErrorKind::PermissionDenied => format!("{address}: permission denied; ports below 1024 need a privilege"),
-        _ => format!("cannot listen at {address}: {error}"),
-    };
-    match address {
-        Address::Tcp(address) => {
-            let (chosen, listeners) = bind_tcp(*address, bound.listeners.len()).map_err(explain)?;
-            bound.urls.push(format!("http://{chosen}"));
-            for (reactor, listener) in bound.listeners.iter_mut().zip(listeners) {
-                reactor.listeners.push(listener);
-            }
-        }
-        Address::Unix(path) => {
-            let listener = bind_unix(path).map_err(explain)?;
-            bound.urls.push(format!("unix:{}", path.display()));
-            bound.socket_files.push(path.clone());
-            // One reactor accepts for all; what it accepts goes to the emptiest.
-            bound.listeners[0].listeners.push(listener);
-        }
-    }
-    Ok(())
-}
-
 /// Standard output, because it is the answer to the command; the log may be elsewhere. The hub serves also where nobody can
 /// read that.
 fn announce(urls: &[String]) {
-    if let Err(error) = stdio::print(format_args!("Fanfare {} serves {}\n", env!("CARGO_PKG_VERSION"), urls.join(" ")))
-    {
+    if let Err(error) = stdio::print(format_args!("Fanfare {} serves {}\n", env!("CARGO_PKG_VERSION"), urls.join(" "))) {
         warn!(%error, addresses = urls.join(" "), "the hub serves, and standard output does not say where");
     }
 }

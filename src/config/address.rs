@@ -136,3 +136,27 @@ impl fmt::Display for Pin {
         }
     }
 }
+
+/// The permissions of a file, such as `0660`; empty: those that the process gives by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileMode(pub Option<u32>);
+
+impl FromStr for FileMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        match u32::from_str_radix(text, 8) {
+            Ok(mode) if mode <= 0o777 && (3..=4).contains(&text.len()) => Ok(Self(Some(mode))),
+            _ => Err(format!("`{text}` is no file mode: write three octal digits behind a zero, such as \"0660\"")),
+        }
+    }
+}
+
+impl fmt::Display for FileMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |mode| write!(f, "{mode:04o}"))
+    }
+}

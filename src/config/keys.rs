@@ -98,6 +98,17 @@ pub(super) const KEYS: &[Key<Written>] = &[
     Key { path: "server.insecure",
           help: "Allow an address that other machines reach, although nobody is asked who they are.",
           field: |it| Field::Flag(&mut it.server.insecure) },
+    Key { path: "server.socket_owner",
+          help: "User that owns the unix sockets in server.listen: a name or a number. Empty: the user the hub runs as. Another user \
+                 needs a hub that starts as root.",
+          field: |it| Field::Word(&mut it.server.socket.owner) },
+    Key { path: "server.socket_group",
+          help: "Group of the unix sockets in server.listen: a name or a number. Empty: the group the hub runs as.",
+          field: |it| Field::Word(&mut it.server.socket.group) },
+    Key { path: "server.socket_mode",
+          help: "Permissions of the unix sockets in server.listen, such as \"0660\": whoever may write may connect. Empty: as the \
+                 umask leaves them.",
+          field: |it| Field::Word(&mut it.server.socket.mode) },
 
     Key { path: "admin.listen",
           help: "Addresses for /health, /ready and /metrics. Empty: they stay with the rest.",
@@ -105,6 +116,17 @@ pub(super) const KEYS: &[Key<Written>] = &[
     Key { path: "admin.max_connections",
           help: "Connections at a time to these addresses. They are not counted in server.max_connections.",
           field: |it| Field::Count { value: &mut it.admin.max_connections, min: 1 } },
+    Key { path: "admin.socket_owner",
+          help: "User that owns the unix sockets in admin.listen: a name or a number. Empty: the user the hub runs as. Another user \
+                 needs a hub that starts as root.",
+          field: |it| Field::Word(&mut it.admin.socket.owner) },
+    Key { path: "admin.socket_group",
+          help: "Group of the unix sockets in admin.listen: a name or a number. Empty: the group the hub runs as.",
+          field: |it| Field::Word(&mut it.admin.socket.group) },
+    Key { path: "admin.socket_mode",
+          help: "Permissions of the unix sockets in admin.listen, such as \"0660\": whoever may write may connect. Empty: as the \
+                 umask leaves them.",
+          field: |it| Field::Word(&mut it.admin.socket.mode) },
 
     Key { path: "limits.head_bytes_max",
           help: "Request line and headers (431).",

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use super::{
-    address::{Address, Pin},
+    address::{Address, FileMode, Pin},
     topics::Topics,
 };
 use crate::{
@@ -96,6 +96,19 @@ pub struct Server {
     pub stuck_after: Duration,
     /// Whether it may serve others than this machine without authentication.
     pub insecure: bool,
+    /// The files of its unix sockets.
+    pub socket: SocketAccess,
+}
+
+/// Who owns the file of a unix socket, and who may connect to it. What is empty stays as the process makes it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SocketAccess {
+    /// A user's name or number.
+    pub owner: String,
+    /// A group's name or number.
+    pub group: String,
+    /// The permissions.
+    pub mode: FileMode,
 }
 
 /// A port of its own for health, readiness and metrics.
@@ -105,6 +118,8 @@ pub struct Admin {
     pub listen: Vec<Address>,
     /// Connections at a time to these.
     pub max_connections: usize,
+    /// The files of its unix sockets.
+    pub socket: SocketAccess,
 }
 
 /// What one peer may ask for.
@@ -231,7 +246,7 @@ pub struct Drain {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: Vec::new(), max_connections: 64 }
+        Self { listen: Vec::new(), max_connections: 64, socket: SocketAccess::default() }
     }
 }
 
@@ -253,6 +268,7 @@ impl Default for Server {
             live_timeout: Duration::from_secs(2),
             stuck_after: Duration::from_secs(5),
             insecure: false,
+            socket: SocketAccess::default(),
         }
     }
 }

@@ -27,10 +27,10 @@ mod written;
 
 use std::path::Path;
 
-pub use address::{Address, Pin};
+pub use address::{Address, FileMode, Pin};
 pub use layers::Override;
 pub use log::{LogGuard, start_log};
-pub use meant::{Admin, Config, Drain, Limits, Log, LogFormat, Proxy, Ready, Server, Sse, WebSocket};
+pub use meant::{Admin, Config, Drain, Limits, Log, LogFormat, Proxy, Ready, Server, SocketAccess, Sse, WebSocket};
 pub use problem::ConfigError;
 pub use topics::Topics;
 pub use units::parse_duration;

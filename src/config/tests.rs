@@ -117,6 +117,7 @@ fn other_value(key: &keys::Key<written::Written>) -> String {
         (_, "auth.token_bytes_max") => "9KiB".into(),
         (_, "log.format") => "json".into(),
         (_, "log.level") => "debug".into(),
+        (_, "server.socket_mode" | "admin.socket_mode") => "0660".into(),
         (_, "server.listen" | "admin.listen") => "127.0.0.1:1,unix:/run/x".into(),
         (_, "proxy.trusted") => "10.0.0.0/8,::1,unix".into(),
         (_, "cors.allow_origins") => "https://a.example,https://b.example:8443".into(),

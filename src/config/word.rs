@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use super::{
-    address::Address,
+    address::{Address, FileMode},
     meant::LogFormat,
     topics::{ClassMatch, parse_log_kind, parse_policy},
 };
@@ -82,7 +82,7 @@ macro_rules! standard_words {
     };
 }
 
-standard_words!(String, Address, LogFormat, ClassMatch, proxy::TrustedPeer, Algorithm, Mode, SameSite, Who);
+standard_words!(String, Address, FileMode, LogFormat, ClassMatch, proxy::TrustedPeer, Algorithm, Mode, SameSite, Who);
 
 impl Word for Topic {
     fn from_text(text: &str) -> Result<Self, String> {

@@ -1,9 +1,15 @@
 //! Listening sockets: one per TCP address and reactor, so that the kernel spreads connections by itself.
 
-use std::{fs, io, net::SocketAddr, os::unix::fs::FileTypeExt, path::Path, time::Duration};
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
+    path::Path,
+    time::Duration,
+};
 
 use mio::net::{TcpListener, UnixListener};
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::mio_net::Listener;
 
@@ -36,13 +42,41 @@ pub fn bind_tcp(address: SocketAddr, reactors: usize) -> io::Result<(SocketAddr,
     Ok((bound, listeners.collect::<io::Result<_>>()?))
 }
 
-/// Binds a unix socket, in place of one that a dead process has left behind.
-pub fn bind_unix(path: &Path) -> io::Result<Listener> {
+/// Who owns a unix socket's file and who may connect to it, which takes the right to write. `None`: as it comes about, by the
+/// process's own user, group and umask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketFile {
+    /// The user's number. Only root may give a socket to another user.
+    pub owner: Option<u32>,
+    /// The group's number. Others than root must be in the group.
+    pub group: Option<u32>,
+    /// The permissions, as `chmod` takes them.
+    pub mode: Option<u32>,
+}
+
+/// Binds a unix socket, in place of one that a dead process has left behind. Nobody can connect before its file is as `file` says.
+pub fn bind_unix(path: &Path, file: SocketFile) -> io::Result<Listener> {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
         fs::remove_file(path)?;
     }
-    UnixListener::bind(path).map(Listener::Unix)
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let opened = set_file(path, file).and_then(|()| socket.listen(BACKLOG));
+    if let Err(error) = opened {
+        // It is ours, and nobody has seen it.
+        let _ = fs::remove_file(path);
+        return Err(error);
+    }
+    Ok(Listener::Unix(UnixListener::from_std(socket.into())))
+}
+
+/// The mode comes last: a change of owner may take permissions away.
+fn set_file(path: &Path, SocketFile { owner, group, mode }: SocketFile) -> io::Result<()> {
+    if owner.is_some() || group.is_some() {
+        std::os::unix::fs::chown(path, owner, group)?;
+    }
+    mode.map_or(Ok(()), |mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
 }
 
 /// All options are set on the listener: what it accepts inherits them, without a call per connection.

@@ -60,7 +60,7 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 pub use descriptors::{DescriptorShares, share_descriptors};
-pub use listen::{bind_tcp, bind_unix};
+pub use listen::{SocketFile, bind_tcp, bind_unix};
 pub use mio_net::{Listener, MioNet, Stream};
 pub use net::{Net, Ready, Token};
 pub use placement::{Accepted, Arrival, Passed, Placement};

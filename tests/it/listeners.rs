@@ -1,6 +1,6 @@
 //! Where the hub listens, how it spreads connections, and what happens when there are too many.
 
-use std::process::Command;
+use std::{fs, os::unix::fs::MetadataExt, process::Command};
 
 use crate::support::{Folder, http::HttpConnection, hub::Hub, sse::SseClient, wait_until, websocket::WebSocketClient};
 use fanfare::protocol::http::Method;
@@ -29,6 +29,50 @@ fn a_socket_left_behind_is_no_obstacle() {
     let hub = Hub::start_with(&["--listen", &listen], &[]);
     let mut connection = HttpConnection::new(hub.connect_at(1));
     assert_eq!(connection.request(Method::Get, "/health", &[], b"").status, 200);
+}
+
+/// A socket's owner and group, as numbers, and its permissions.
+fn access(path: &str) -> (u32, u32, u32) {
+    let file = fs::symlink_metadata(path).expect("the socket is there");
+    (file.uid(), file.gid(), file.mode() & 0o7777)
+}
+
+#[test]
+fn unix_sockets_are_for_whom_they_are_meant() {
+    let folder = Folder::new();
+    let (public, admin) = (folder.path("hub.sock"), folder.path("admin.sock"));
+    let listen = [format!("unix:{public}"), format!("unix:{admin}")];
+    let flags = ["--listen", &listen[0], "--admin-listen", &listen[1]];
+    // Whoever runs the tests may give a socket to itself, and root to everybody.
+    let own = fs::metadata("/proc/self").map(|process| (process.uid(), process.gid())).expect("this is Linux");
+    let (owner, expected) = if own.0 == 0 { ("nobody".to_owned(), 65534) } else { (own.0.to_string(), own.0) };
+    let group = own.1.to_string();
+    let settings = [
+        ("server.socket_owner", owner.as_str()),
+        ("server.socket_group", &group),
+        ("server.socket_mode", "0660"),
+        ("admin.socket_mode", "600"),
+    ];
+    let hub = Hub::start_with(&flags, &settings);
+    assert_eq!(access(&public), (expected, own.1, 0o660));
+    assert_eq!(access(&admin), (own.0, own.1, 0o600));
+    assert_eq!(HttpConnection::new(hub.connect_at(1)).request(Method::Get, "/topics", &[], b"").status, 200);
+    drop(hub);
+    let refusals = [
+        (
+            "FANFARE_SERVER__SOCKET_OWNER",
+            "nobody-at-all",
+            "server.socket_owner: this machine has no user called `nobody-at-all`",
+        ),
+        ("FANFARE_ADMIN__SOCKET_GROUP", "no-group", "admin.socket_group: this machine has no group called `no-group`"),
+        ("FANFARE_SERVER__SOCKET_MODE", "rw", "FANFARE_SERVER__SOCKET_MODE: `rw` is no file mode"),
+    ];
+    for (name, value, expected) in refusals {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+        command.arg("serve").args(flags).env(name, value);
+        let said = Hub::refusal(command);
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
 }
 
 #[test]

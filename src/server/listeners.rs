@@ -1,0 +1,97 @@
+//! Where the hub listens: every address of the configuration, bound for each reactor.
+
+use std::{io, path::PathBuf};
+
+use crate::{
+    config::{Address, Config, SocketAccess},
+    os,
+    reactor::{Listener, SocketFile, bind_tcp, bind_unix},
+};
+
+/// The listeners of each reactor: those for the public first, those for administration from `admin_from` on.
+pub(super) struct ReactorListeners {
+    pub(super) listeners: Vec<Listener>,
+    pub(super) admin_from: usize,
+}
+
+/// All that the hub listens at.
+pub(super) struct Bound {
+    pub(super) listeners: Vec<ReactorListeners>,
+    /// In the order of the configuration, those for administration last.
+    pub(super) urls: Vec<String>,
+    /// To be removed at the end.
+    pub(super) socket_files: Vec<PathBuf>,
+}
+
+/// Binds every address of the configuration; the error says which one cannot be bound, and why.
+pub(super) fn bind_all(config: &Config) -> Result<Bound, String> {
+    let reactors = config.server.reactors;
+    let mut bound = Bound { listeners: Vec::new(), urls: Vec::new(), socket_files: Vec::new() };
+    bound.listeners.resize_with(reactors, || ReactorListeners { listeners: Vec::new(), admin_from: usize::MAX });
+    let file = socket_file("server", &config.server.socket)?;
+    for address in &config.server.listen {
+        bind_one(address, file, &mut bound)?;
+    }
+    for listeners in &mut bound.listeners {
+        listeners.admin_from = listeners.listeners.len();
+    }
+    let file = socket_file("admin", &config.admin.socket)?;
+    for address in &config.admin.listen {
+        bind_one(address, file, &mut bound)?;
+    }
+    Ok(bound)
+}
+
+/// Looks up whose the unix sockets of a section are to be.
+fn socket_file(section: &str, access: &SocketAccess) -> Result<SocketFile, String> {
+    type LookUp = fn(&str) -> io::Result<Option<u32>>;
+    let number = |name: &str, kind: &str, look_up: LookUp| {
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let found = name.parse().map_or_else(|_| look_up(name), |number| Ok(Some(number)));
+        let key = if kind == "user" { "owner" } else { kind };
+        match found {
+            Ok(Some(number)) => Ok(Some(number)),
+            Ok(None) => Err(format!("{section}.socket_{key}: this machine has no {kind} called `{name}`")),
+            Err(error) => Err(format!("{section}.socket_{key}: the {kind} `{name}` cannot be looked up: {error}")),
+        }
+    };
+    let (owner, group) = (number(&access.owner, "user", os::user_id)?, number(&access.group, "group", os::group_id)?);
+    Ok(SocketFile { owner, group, mode: access.mode.0 })
+}
+
+fn bind_one(address: &Address, file: SocketFile, bound: &mut Bound) -> Result<(), String> {
+    let explain = |error: io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("{address} is in use: stop what listens there, or name another with --listen")
+        }
+        io::ErrorKind::PermissionDenied => {
+            let why = match address {
+                Address::Tcp(_) => "ports below 1024 need a privilege",
+                Address::Unix(_) => {
+                    "the folder must be writable, and only root gives a socket to another user or foreign group"
+                }
+            };
+            format!("{address}: permission denied; {why}")
+        }
+        _ => format!("cannot listen at {address}: {error}"),
+    };
+    match address {
+        Address::Tcp(address) => {
+            let (chosen, listeners) = bind_tcp(*address, bound.listeners.len()).map_err(explain)?;
+            bound.urls.push(format!("http://{chosen}"));
+            for (reactor, listener) in bound.listeners.iter_mut().zip(listeners) {
+                reactor.listeners.push(listener);
+            }
+        }
+        Address::Unix(path) => {
+            let listener = bind_unix(path, file).map_err(explain)?;
+            bound.urls.push(format!("unix:{}", path.display()));
+            bound.socket_files.push(path.clone());
+            // One reactor accepts for all; what it accepts goes to the emptiest.
+            bound.listeners[0].listeners.push(listener);
+        }
+    }
+    Ok(())
+}
