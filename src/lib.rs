@@ -16,6 +16,7 @@ pub mod outbox;
 pub mod share;
 pub mod stdio;
 pub mod topic;
+pub mod version;
 
 pub mod broadcaster;
 pub mod source;

@@ -11,11 +11,12 @@ use fanfare::{
     config::{self, Override},
     server, stdio,
     tool::{bench, load, produce, publish, report, subscribe, token},
+    version::FULL_VERSION,
 };
 
 /// A real-time event hub: events come in over HTTP and Redis, and go out over SSE, WebSocket and Socket.IO.
 #[derive(Debug, Parser)]
-#[command(name = "fanfare", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "fanfare", version = FULL_VERSION, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -218,7 +219,7 @@ fn name_of(file: Option<&Path>) -> String {
 }
 
 fn print_version() -> Result<(), String> {
-    stdio::print(&format!("fanfare {}\n", env!("CARGO_PKG_VERSION")))
+    stdio::print(&format!("fanfare {}\n", FULL_VERSION))
 }
 
 /// The variables of this process, but for those that are not UTF-8: none of ours is.

@@ -5,7 +5,7 @@ mod listeners;
 
 use std::{
     io,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -25,7 +25,7 @@ use crate::{
     config::{Address, Config, Pin},
     endpoint::{self, Hosts, Hub, Phase, Telemetry},
     event::new_epoch,
-    metrics::{Metrics, ReactorMetrics, SourceHealth},
+    metrics::{Maxima, Metrics, ReactorMetrics, SourceHealth},
     os, protocol,
     reactor::{self, DescriptorShares, MioNet, Placement, Reactor, Stream},
     source::{
@@ -36,6 +36,7 @@ use crate::{
     stdio,
     store::{StoreHandle, StoreStatus, start_store},
     topic::Topic,
+    version::VERSION,
 };
 
 /// Smaller blocks are many and of like sizes, so that the holes they leave are filled again.
@@ -95,7 +96,7 @@ fn take_over(reloaded: Result<Config, String>, config: &Config, hub: &Hub, now: 
 /// Standard output, because it is the answer to the command; the log may be elsewhere. The hub serves also where nobody can
 /// read that.
 fn announce(urls: &[String]) {
-    if let Err(error) = stdio::print(format_args!("Fanfare {} serves {}\n", env!("CARGO_PKG_VERSION"), urls.join(" "))) {
+    if let Err(error) = stdio::print(format_args!("Fanfare {} serves {}\n", VERSION, urls.join(" "))) {
         warn!(%error, addresses = urls.join(" "), "the hub serves, and standard output does not say where");
     }
 }
@@ -249,6 +250,7 @@ impl Server {
         let placement = Arc::new(Placement::new(doorbells.iter().cloned()));
         // Now that nearly all is open that the hub itself needs.
         let shares = divide_descriptors(config)?;
+        *hub.maxima.lock().unwrap_or_else(PoisonError::into_inner) = maxima(config, shares);
         let reactors = nets.into_iter().enumerate().map(|(index, (net, admin_from))| {
             let config = reactor_config(config, shares, admin_from);
             start_reactor(net, index, Arc::clone(&hub), Arc::clone(&placement), config, cores.reactors[index])
@@ -413,6 +415,17 @@ fn known_hosts(config: &Config) -> Hosts {
         Address::Unix(_) => None,
     };
     Hosts { names: config.server.hosts.clone(), addresses: config.server.listen.iter().filter_map(address).collect() }
+}
+
+fn maxima(config: &Config, shares: DescriptorShares) -> Maxima {
+    Maxima {
+        connections: shares.connections,
+        admin_connections: shares.admin,
+        connections_per_address: config.server.max_connections_per_ip,
+        refusals: shares.refusals,
+        pending_sessions: config.server.max_pending,
+        tenants: config.quotas.tenants_max,
+    }
 }
 
 fn reactor_config(config: &Config, shares: DescriptorShares, admin_from: usize) -> reactor::Config {

@@ -9,8 +9,8 @@ use super::{
 /// What variables that set a key begin with: `FANFARE_SECTION__KEY`.
 const PREFIX: &str = "FANFARE_";
 
-/// Variables that other commands than `serve` read.
-const OF_OTHER_COMMANDS: &[&str] = &["FANFARE_TOKEN"];
+/// Variables that are read elsewhere: by other commands than `serve`, and by the build.
+const READ_ELSEWHERE: &[&str] = &["FANFARE_TOKEN", "FANFARE_COMMIT"];
 
 /// What a variable of the environment is.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Variable {
         if let Some(key) = KEYS.iter().find(|key| key.path.replace('.', "_") == spelt) {
             return Self::SingleUnderscores(key.path);
         }
-        if OF_OTHER_COMMANDS.contains(&name) || is_of_kubernetes(rest, value) { Self::Foreign } else { Self::Unknown }
+        if READ_ELSEWHERE.contains(&name) || is_of_kubernetes(rest, value) { Self::Foreign } else { Self::Unknown }
     }
 }
 
@@ -96,6 +96,7 @@ mod tests {
         check("FANFARE_HOME", "/srv", Variable::Unknown);
         check("FANFARE_PORT", "8080", Variable::Unknown);
         check("FANFARE_TOKEN", "eyJ", Variable::Foreign);
+        check("FANFARE_COMMIT", "0123456789ab", Variable::Foreign);
         // As Kubernetes 1.31 describes services called `fanfare` and `fanfare-admin` to a container.
         check("FANFARE_SERVICE_HOST", "10.96.0.7", Variable::Foreign);
         check("FANFARE_SERVICE_PORT", "8080", Variable::Foreign);

@@ -1,5 +1,7 @@
 //! `/health`, `/ready`, `/stats`, `/metrics` and `/`: what an operator asks.
 
+use std::sync::PoisonError;
+
 use serde_json::{Map, Value, json};
 
 use super::{Answer, Context, Hub, Phase};
@@ -7,6 +9,7 @@ use crate::{
     exposition::ExpositionFormat,
     metrics::{Metrics, QuotaFigures, Transport},
     protocol::http::{Request, Response},
+    version::{COMMIT, FULL_VERSION, VERSION},
 };
 
 /// The process lives and every reactor turns.
@@ -16,7 +19,8 @@ pub(super) fn show_health(_: &Request, _: &str, context: &Context<'_>) -> Answer
     let status = if stuck.is_empty() { "ok" } else { "stuck" };
     let body = json!({
         "status": status,
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": VERSION,
+        "commit": COMMIT,
         "uptime_s": context.now.since(crate::clock::Moment(0)).as_secs(),
         "reactors": metrics.reactors.len(),
         "stuck_reactors": stuck,
@@ -92,19 +96,25 @@ pub(super) fn stats(context: &Context<'_>) -> Value {
 
 /// All figures for Prometheus, in the text form that the scraper asks for.
 pub(super) fn show_metrics(request: &Request, _: &str, context: &Context<'_>) -> Answer {
-    let Hub { metrics, bus, quotas, .. } = context.hub;
+    let Hub { metrics, bus, quotas, maxima, .. } = context.hub;
     let refusals = quotas.refusals().into_iter().map(|(rule, limit, count)| (rule, limit.name(), count)).collect();
     let quotas = QuotaFigures { refusals, tenants: quotas.tenant_count() as u64 };
     let format = ExpositionFormat::negotiate(request.header_values("accept"));
-    let body = metrics.exposition(bus, &quotas, format).into_bytes();
+    let maxima = *maxima.lock().unwrap_or_else(PoisonError::into_inner);
+    let body = metrics.exposition(bus, &quotas, &maxima, format).into_bytes();
     let headers = vec![("Content-Type", format.content_type().to_owned()), ("Vary", "Accept".to_owned())];
     Response { status: 200, headers, body }.into()
 }
 
 /// What there is, for whoever opens the hub in a browser.
 pub(super) fn show_index(_: &Request, _: &str, context: &Context<'_>) -> Answer {
-    let mut text = format!("Fanfare {}\n\n", env!("CARGO_PKG_VERSION"));
+    let mut text = format!("Fanfare {FULL_VERSION}\n\n");
+    let mut last = "";
     for route in context.hub.application.routes {
+        // The same path may be one thing to the public and another to operators.
+        if std::mem::replace(&mut last, route.pattern) == route.pattern {
+            continue;
+        }
         let methods: Vec<&str> = route.methods.iter().map(|(method, _)| method.as_str()).collect();
         text.push_str(&format!("{:5} {}\n", methods.join(","), route.pattern));
     }

@@ -28,7 +28,7 @@ mod work;
 use core::net::IpAddr;
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU8, Ordering},
     },
     time::Duration,
@@ -64,7 +64,7 @@ use crate::{
     close::Close,
     label::RouteLabel,
     log::Start,
-    metrics::Metrics,
+    metrics::{Maxima, Metrics},
     protocol::{
         Dialect,
         http::{Method, Request, Response},
@@ -138,6 +138,8 @@ pub struct Hub {
     pub bus: Arc<Bus>,
     /// The figures.
     pub metrics: Arc<Metrics>,
+    /// What is configured to be the most, for metrics: known once the hub's parts have opened what they need.
+    pub maxima: Mutex<Maxima>,
     /// What endpoints are told by the configuration.
     pub config: Config,
     /// How clients are known.
@@ -178,6 +180,7 @@ impl Hub {
         Self {
             bus,
             metrics,
+            maxima: Mutex::default(),
             config,
             auth,
             quotas: Quotas::unlimited(),
@@ -491,6 +494,7 @@ static ROUTES: &[Route] = &[
     open_row("/api/v1/diagnostics", RouteLabel::Diagnostics, &[(Method::Post, telemetry::ingest_diagnostics)])
         .from_known(telemetry::REFUSALS),
     row("/stats", RouteLabel::Stats, &[(Method::Get, health::show_stats)]),
+    admin_row("/stats", RouteLabel::Stats, &[(Method::Get, health::show_stats)]),
     admin_row("/health", RouteLabel::Health, &[(Method::Get, health::show_health)]),
     admin_row("/healthz", RouteLabel::Health, &[(Method::Get, health::show_health)]),
     admin_row("/livez", RouteLabel::Health, &[(Method::Get, health::show_health)]),

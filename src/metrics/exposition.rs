@@ -16,6 +16,7 @@ use crate::{
     exposition::ExpositionFormat,
     gap::GapReason,
     label::{AuthFailure, RouteLabel, StatusLabel},
+    version::{COMMIT, VERSION},
 };
 
 /// Histogram bounds, in µs, from 64 µs to 17 s: each falls on the edge of an inner bucket. Around a slice's half
@@ -29,10 +30,11 @@ type Labels = Vec<(&'static str, String)>;
 
 impl Metrics {
     /// All figures of the hub over `bus`, as text.
-    pub fn exposition(&self, bus: &Bus, quotas: &QuotaFigures, format: ExpositionFormat) -> String {
+    pub fn exposition(&self, bus: &Bus, quotas: &QuotaFigures, maxima: &Maxima, format: ExpositionFormat) -> String {
         let mut registry = Registry::default();
         let mut rows = self.rows(bus);
         rows.extend(quota_rows(quotas));
+        rows.extend(maxima.rows());
         let families = Families { rows };
         registry.register_collector(Box::new(families));
         format.encode(&registry)
@@ -211,8 +213,50 @@ impl Metrics {
             Family::counter("fanfare_losses", "Times a source may have lost events of a topic").of(bus.losses_total()),
             Family::counter("fanfare_resyncs", "Times a full inbox became a resync").of(bus.resyncs_total()),
             Family::counter("fanfare_wakeups", "Sleeping reactors woken for events").of(bus.wakeups_total()),
-            Family::gauge("fanfare_build_info", "The version that runs")
-                .with(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], Value::Number(1)),
+            Family::gauge("fanfare_build_info", "The version that runs, and the commit it was built from")
+                .with(vec![("version", VERSION.to_owned()), ("commit", COMMIT.to_owned())], Value::Number(1)),
+        ]
+    }
+}
+
+/// What is configured to be the most, as far as a gauge beside it tells how much there is. Zero where there is no limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Maxima {
+    /// Connections of the public listeners: `server.max_connections`, or what the process has descriptors for.
+    pub connections: usize,
+    /// Connections of the admin listeners, by the same rule; they are counted among the others where there are none.
+    pub admin_connections: usize,
+    /// Connections of one address.
+    pub connections_per_address: usize,
+    /// Connections that are held until they have been refused.
+    pub refusals: usize,
+    /// Engine.IO sessions in no namespace.
+    pub pending_sessions: usize,
+    /// Tenants remembered.
+    pub tenants: usize,
+}
+
+impl Maxima {
+    fn rows(&self) -> Vec<Family> {
+        let mut connections = Family::gauge("fanfare_connections_max", "Connections that may be open at a time");
+        for (listener, most) in [("server", self.connections), ("admin", self.admin_connections)] {
+            connections.add(vec![("listener", listener.to_owned())], Value::Number(most as u64));
+        }
+        let gauge = |name, help, most: usize| Family::gauge(name, help).of(most as u64);
+        vec![
+            connections,
+            gauge(
+                "fanfare_connections_per_address_max",
+                "Connections that one address may have open; 0 stands for no limit",
+                self.connections_per_address,
+            ),
+            gauge("fanfare_refusals_max", "Connections that may be held until they are refused", self.refusals),
+            gauge(
+                "fanfare_pending_sessions_max",
+                "Engine.IO sessions that may be in no namespace",
+                self.pending_sessions,
+            ),
+            gauge("fanfare_quota_tenants_max", "Tenants that may be remembered", self.tenants),
         ]
     }
 }

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-pub use exposition::QuotaFigures;
+pub use exposition::{Maxima, QuotaFigures};
 pub use histogram::{Histogram, Snapshot};
 
 use crate::{

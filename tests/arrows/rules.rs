@@ -21,6 +21,7 @@ const VOCABULARY: &[&str] = &[
     "outbox",
     "share",
     "topic",
+    "version",
 ];
 
 /// Which parts, besides the vocabulary and itself, each part may use. `*` stands for all.
@@ -40,6 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("share", &[]),
     ("stdio", &[]),
     ("topic", &[]),
+    ("version", &[]),
     ("protocol", &[]),
     ("log", &[]),
     ("auth", &[]),

@@ -5,11 +5,13 @@ use std::{
     process::Command,
 };
 
+use fanfare::protocol::http::Method;
 use serde_json::Value;
 
 use crate::support::{
     Folder,
-    http::exchange,
+    guarded::Guarded,
+    http::{HttpConnection, exchange},
     hub::Hub,
     socket_io::{Carried, SocketClient},
     sse::SseClient,
@@ -111,4 +113,26 @@ fn a_connection_is_logged_with_whose_it_is() {
     assert_eq!((&line["identity"], &line["topics"]), (&"\"ann\"".into(), &"wells.W1".into()), "{line}");
     let text = fs::read_to_string(log).expect("the hub writes UTF-8");
     assert!(!text.contains(&token), "{text}");
+}
+
+#[test]
+fn figures_are_for_operators_too() {
+    let guarded = Guarded::start("1h", &["--admin-listen", "127.0.0.1:0"], &[("server.max_connections", "50")]);
+    let ask = |index: usize, target: &str| {
+        HttpConnection::new(guarded.hub.connect_at(index)).request(Method::Get, target, &[], b"")
+    };
+    assert_eq!((ask(0, "/stats").status, ask(1, "/stats").status), (401, 200));
+    assert_eq!(ask(1, "/stats").json()["connected_clients"], 0);
+    let metrics = ask(1, "/metrics").text();
+    for line in ["fanfare_connections_max{listener=\"server\"} 50", "fanfare_connections_max{listener=\"admin\"} 64"] {
+        assert!(metrics.lines().any(|it| it == line), "{line}: {metrics}");
+    }
+    let health = ask(1, "/health").json();
+    let (version, commit) = (health["version"].as_str().expect("a text"), health["commit"].as_str().expect("a text"));
+    let build = format!("fanfare_build_info{{version=\"{version}\",commit=\"{commit}\"}} 1");
+    assert!(metrics.lines().any(|line| line == build), "{build}: {metrics}");
+    for flag in ["version", "--version"] {
+        let said = Command::new(env!("CARGO_BIN_EXE_fanfare")).arg(flag).output().expect("it was just built");
+        assert_eq!(crate::support::stdout_of(&said), format!("fanfare {version} ({commit})\n"));
+    }
 }
