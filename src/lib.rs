@@ -13,6 +13,7 @@ pub mod json;
 pub mod label;
 pub mod network;
 pub mod outbox;
+pub mod reload;
 pub mod share;
 pub mod stdio;
 pub mod topic;

@@ -167,11 +167,9 @@ fn serve(arguments: &ServeArguments) -> Result<(), String> {
     let file = arguments.config.file.as_deref();
     let load = || config::load(file, environment(), &arguments.overrides()).map_err(|error| error.to_string());
     let config = load()?;
-    let _log = config::start_log(&config.log)?;
+    let log = config::start_log(&config.log)?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    server::run(config, || {
-        load().inspect(|config| config.warnings.iter().for_each(|warning| tracing::warn!("{warning}")))
-    })
+    server::run(config, &log, load)
 }
 
 impl ServeArguments {

@@ -2,6 +2,7 @@
 
 mod descriptors;
 mod listeners;
+mod reload;
 
 use std::{
     io,
@@ -22,12 +23,13 @@ use crate::{
     budget::Budget,
     bus::{self, Archive, Bus, Doorbell, Generators, Inbox, LogKind, Orders, Outlet, Outlets, REACTORS_MAX, Wake},
     clock::{Clock, Moment},
-    config::{Address, Config, Pin},
+    config::{Address, Config, LogGuard, Pin},
     endpoint::{self, Hosts, Hub, Phase, Telemetry},
     event::new_epoch,
     metrics::{Maxima, Metrics, ReactorMetrics, SourceHealth},
     os, protocol,
     reactor::{self, DescriptorShares, MioNet, Placement, Reactor, Stream},
+    reload::Reloadable,
     source::{
         generator::{self, GeneratorsHandle},
         redis_pubsub::{self, ReaderHandle, SourceStatus, WriterHandle, start_reader, start_writer},
@@ -42,8 +44,9 @@ use crate::{
 /// Smaller blocks are many and of like sizes, so that the holes they leave are filled again.
 const LARGE_BLOCK_BYTES: u32 = 64 * 1024;
 
-/// Serves until SIGTERM or SIGINT. `reload` gives the configuration as it is by now, at SIGHUP.
-pub fn run(config: Config, reload: impl Fn() -> Result<Config, String>) -> Result<(), String> {
+/// Serves until SIGTERM or SIGINT. `reload` gives the configuration as it is by now, at SIGHUP, and `log` is the log whose level
+/// may change then.
+pub fn run(mut config: Config, log: &LogGuard, reload: impl Fn() -> Result<Config, String>) -> Result<(), String> {
     let clock = Clock::start();
     if REACTORS_MAX < config.server.reactors {
         return Err(format!("server.reactors is {}; at most {REACTORS_MAX} are possible", config.server.reactors));
@@ -60,9 +63,7 @@ pub fn run(config: Config, reload: impl Fn() -> Result<Config, String>) -> Resul
     announce(&bound.urls);
     while signals.wait(SWEEP_INTERVAL)?.is_none() {
         if std::mem::take(&mut signals.reload) {
-            take_over(reload(), &config, &server.hub, clock.now());
-            // Reactors count the streams that are open by the rules of now.
-            server.ring();
+            server.reload(reload(), &mut config, log, clock.now());
         }
         server.sweep(clock.now());
         server.hub.wall.set(clock.now(), os::realtime_now());
@@ -73,24 +74,6 @@ pub fn run(config: Config, reload: impl Fn() -> Result<Config, String>) -> Resul
     let outcome = server.stop(&mut signals);
     bound.socket_files.iter().for_each(|path| drop(std::fs::remove_file(path)));
     outcome
-}
-
-/// Takes over what of a configuration that was read anew can change while the hub runs: keys, users, API keys, the deny list and quotas. If
-/// anything is wrong with it, all stays as it is.
-fn take_over(reloaded: Result<Config, String>, config: &Config, hub: &Hub, now: Moment) {
-    match reloaded {
-        Ok(reloaded) if reloaded.auth.is_required() == config.auth.is_required() => {
-            hub.auth.replace(&reloaded.auth);
-            // Open streams are looked at now.
-            hub.bus.ring_all();
-            hub.quotas.replace(&reloaded.quotas, now);
-            info!(
-                "keys, users, API keys, the deny list and quotas are read anew; for any other change restart the hub"
-            );
-        }
-        Ok(_) => warn!("auth.mode is another now: restart the hub to change it; nothing is taken over"),
-        Err(error) => warn!(%error, "the configuration is wrong now; nothing is taken over"),
-    }
 }
 
 /// Standard output, because it is the answer to the command; the log may be elsewhere. The hub serves also where nobody can
@@ -153,6 +136,9 @@ struct Server {
     streams: Option<Streams>,
     store: Option<StoreHandle>,
     generators: Option<GeneratorsHandle>,
+    /// What the reactors follow of the configuration.
+    live: Arc<Reloadable<reactor::Config>>,
+    shares: DescriptorShares,
     /// The topic behind which the next sweep goes on.
     swept: Option<Topic>,
 }
@@ -251,13 +237,14 @@ impl Server {
         // Now that nearly all is open that the hub itself needs.
         let shares = divide_descriptors(config)?;
         *hub.maxima.lock().unwrap_or_else(PoisonError::into_inner) = maxima(config, shares);
+        let live = Arc::new(Reloadable::new(reactor_config(config, shares, usize::MAX)));
         let reactors = nets.into_iter().enumerate().map(|(index, (net, admin_from))| {
-            let config = reactor_config(config, shares, admin_from);
+            let config = (reactor_config(config, shares, admin_from), Arc::clone(&live));
             start_reactor(net, index, Arc::clone(&hub), Arc::clone(&placement), config, cores.reactors[index])
         });
         let reactors =
             reactors.collect::<io::Result<_>>().map_err(|error| format!("cannot start a thread: {error}"))?;
-        Ok(Self { hub, doorbells, reactors, reader, writer, streams, store, generators, swept: None })
+        Ok(Self { hub, doorbells, reactors, reader, writer, streams, store, generators, live, shares, swept: None })
     }
 
     /// Looks over so many topics at most that a million of them take half a minute, and a hundredth of a core; with fewer, over
@@ -326,7 +313,7 @@ fn start_reactor(
     index: usize,
     hub: Arc<Hub>,
     placement: Arc<Placement<Stream>>,
-    config: reactor::Config,
+    (config, live): (reactor::Config, Arc<Reloadable<reactor::Config>>),
     core: Option<CoreId>,
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(format!("reactor-{index}")).spawn(move || {
@@ -337,6 +324,7 @@ fn start_reactor(
         }
         // Built here, so that its memory is local to the core it runs on.
         let mut reactor = Reactor::new(net, index, hub, placement, config);
+        reactor.follow(live);
         if let Err(error) = reactor.run() {
             tracing::error!(reactor = index, %error, "the poll failed; without this reactor the hub is not whole");
             std::process::abort();
@@ -389,7 +377,16 @@ fn bus_config(config: &Config) -> bus::Config {
 
 fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn SourceHealth>>) -> Hub {
     let reactors = (0..config.server.reactors).map(|_| Arc::new(ReactorMetrics::default())).collect();
-    let endpoints = endpoint::Config {
+    let auth = Auth::new(Arc::clone(&config.auth), clock.now(), os::realtime_now());
+    let quotas = Quotas::new(&config.quotas, config.server.memory_budget);
+    let hub = Hub::new(bus, Arc::new(Metrics { reactors, sources, clock }), endpoint_config(config)).with_auth(auth);
+    let hub = hub.with_quotas(quotas);
+    hub.wall.set(clock.now(), os::realtime_now());
+    hub
+}
+
+fn endpoint_config(config: &Config) -> endpoint::Config {
+    endpoint::Config {
         default_topics: config.server.default_topics.clone(),
         topics_per_connection_max: config.limits.topics_per_connection_max,
         topics_per_page_max: config.limits.topics_per_page_max,
@@ -399,13 +396,7 @@ fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn 
         stuck_after: config.server.stuck_after,
         ready_require: config.ready.require.clone(),
         esp: config.esp.clone(),
-    };
-    let auth = Auth::new(Arc::clone(&config.auth), clock.now(), os::realtime_now());
-    let quotas = Quotas::new(&config.quotas, config.server.memory_budget);
-    let hub = Hub::new(bus, Arc::new(Metrics { reactors, sources, clock }), endpoints).with_auth(auth);
-    let hub = hub.with_quotas(quotas);
-    hub.wall.set(clock.now(), os::realtime_now());
-    hub
+    }
 }
 
 /// The names that are configured, and the addresses that the hub listens at.

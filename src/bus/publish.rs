@@ -45,7 +45,7 @@ impl<'bus> Feed<'bus> {
     /// none of the broker's would be newer.
     pub fn gives_ids(&self, topic: &Topic) -> bool {
         let known = self.last.as_ref().filter(|state| state.topic == *topic);
-        let log = known.map_or_else(|| self.bus.class(topic).log, |state| state.class.log);
+        let log = known.map_or_else(|| self.bus.log_kind(topic), |state| state.class.log);
         log == LogKind::Memory || is_order(topic)
     }
 
@@ -165,7 +165,7 @@ impl<'bus> Feed<'bus> {
     pub fn report_loss(&mut self, topic: &Topic, reason: GapReason, now: Moment) {
         // Else whoever sends to many topics what there is no room for would have a topic made for each.
         if self.bus.budget().is_spent() && !self.bus.has_topic(topic) {
-            if self.bus.class(topic).log == LogKind::Memory {
+            if self.bus.log_kind(topic) == LogKind::Memory {
                 self.bus.losses.fetch_add(1, Ordering::Relaxed);
                 self.bus.skip_position(topic);
             }

@@ -26,7 +26,7 @@ use crate::{
     json::Syntax,
     log::{Policy, Ring},
     share::{Hold, Owner},
-    topic::Topic,
+    topic::{Pattern, Topic},
 };
 
 /// The number reactors know a topic by. Never used twice in a process.
@@ -122,6 +122,8 @@ pub struct Bus {
     watches: [Mutex<Option<InterestWatch>>; LogKind::ALL.len()],
     outlets: Outlets,
     orders: Mutex<Option<Arc<dyn Orders>>>,
+    /// The default class and the listed ones, as they are by now.
+    classes: Mutex<Arc<(Class, Vec<(Pattern, Class)>)>>,
     pub(super) seen_keys: SeenKeys,
     next_key: AtomicU64,
     pub(super) retired: Mutex<Retired>,
@@ -131,6 +133,11 @@ pub struct Bus {
     pub(super) reserved_kinds: AtomicU64,
     pub(super) resyncs: AtomicU64,
     pub(super) wakeups: AtomicU64,
+}
+
+/// The first of `classes` whose pattern matches `topic`, or `default`.
+fn class_in<'c>(default: &'c Class, classes: &'c [(Pattern, Class)], topic: &Topic) -> &'c Class {
+    classes.iter().find(|(pattern, _)| pattern.matches(topic)).map_or(default, |(_, class)| class)
 }
 
 /// Locks; a thread that panicked while it held the lock brings the process down by itself (`panic = "abort"`).
@@ -144,6 +151,7 @@ impl Bus {
     pub fn new(config: Config, inboxes: Vec<Inbox>, outlets: Outlets) -> Self {
         assert!(inboxes.len() <= super::REACTORS_MAX, "at most {} reactors", super::REACTORS_MAX);
         Self {
+            classes: Mutex::new(Arc::new((config.default_class.clone(), config.classes.clone()))),
             seen_keys: SeenKeys::new(config.idempotency_window, Arc::clone(&config.budget)),
             config,
             topics: TopicTable::default(),
@@ -165,13 +173,6 @@ impl Bus {
     /// The inbox of `reactor`.
     pub fn inbox(&self, reactor: usize) -> &Inbox {
         &self.inboxes[reactor]
-    }
-
-    /// Wakes every reactor: something that all of them look at has changed.
-    pub fn ring_all(&self) {
-        for inbox in &self.inboxes {
-            inbox.doorbell().ring();
-        }
     }
 
     /// Events accepted from all sources.
@@ -216,7 +217,7 @@ impl Bus {
 
     /// Who takes publications to `topic` in place of its log here.
     pub fn outlet(&self, topic: &Topic) -> Option<&dyn Outlet> {
-        match self.class(topic).log {
+        match self.log_kind(topic) {
             LogKind::Memory => self.outlets.shared.as_deref(),
             LogKind::RedisStream => self.outlets.stream.as_deref(),
         }
@@ -248,7 +249,7 @@ impl Bus {
 
     /// Who keeps more of `topic` than its log here.
     pub fn archive(&self, topic: &Topic) -> Option<&dyn Archive> {
-        match self.class(topic).log {
+        match self.log_kind(topic) {
             LogKind::Memory => None,
             LogKind::RedisStream => self.outlets.archive.as_deref(),
         }
@@ -259,11 +260,22 @@ impl Bus {
         self.outlet(topic).is_some() && self.archive(topic).is_none()
     }
 
-    /// The class of `topic`.
-    pub fn class(&self, topic: &Topic) -> &Class {
-        let classes = &self.config.classes;
-        let class = classes.iter().find(|(pattern, _)| pattern.matches(topic)).map(|(_, class)| class);
-        class.unwrap_or(&self.config.default_class)
+    /// Who keeps the log of `topic`. That never changes while the hub runs.
+    pub fn log_kind(&self, topic: &Topic) -> LogKind {
+        class_in(&self.config.default_class, &self.config.classes, topic).log
+    }
+
+    /// The class that `topic` has, or would have if it came into being now.
+    pub fn class(&self, topic: &Topic) -> Class {
+        let classes = Arc::clone(&lock(&self.classes));
+        class_in(&classes.0, &classes.1, topic).clone()
+    }
+
+    /// From now on topics that come into being have the first of `classes` whose pattern matches, or `default`. Those that there
+    /// are keep theirs until they retire. All of them, before and after, must keep their logs in memory.
+    pub fn replace_classes(&self, default: Class, classes: Vec<(Pattern, Class)>) {
+        debug_assert!(classes.iter().all(|(_, class)| class.log == LogKind::Memory), "a broker's logs cannot move");
+        *lock(&self.classes) = Arc::new((default, classes));
     }
 
     /// Begins a batch of events from a source; when it is dropped each reactor they concern is woken, at most once.
@@ -464,7 +476,7 @@ impl Bus {
         if let Some(state) = self.topics.find(topic) {
             return Ok(state);
         }
-        let class = self.class(topic);
+        let class = &self.class(topic);
         let live = lock(&self.watches[class.log as usize]).is_none();
         self.topics.find_or_insert(topic, || {
             let (charge, hold) = charge(TOPIC_BYTES + topic.as_str().len())?;

@@ -1,8 +1,10 @@
 //! Sets the hub's own log up: to standard error, through a thread of its own, so that a terminal or a pipe that stands
 //! still never stalls a reactor. When its queue is full, lines are lost, not time.
 
+use std::fmt;
+
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{EnvFilter, reload::Handle};
 
 use super::{
     meant::{Log, LogFormat},
@@ -47,20 +49,53 @@ fn is_level(word: &str) -> bool {
 /// Keeps the log going; dropping it writes out what still waits.
 #[derive(Debug)]
 #[must_use = "dropping it ends the log"]
-pub struct LogGuard(#[expect(dead_code, reason = "held for what its drop does")] WorkerGuard);
+pub struct LogGuard {
+    set_level: SetLevel,
+    _worker: WorkerGuard,
+}
+
+/// Puts another filter in place of the one that decides on lines.
+struct SetLevel(Box<dyn Fn(EnvFilter) -> Result<(), String>>);
+
+impl fmt::Debug for SetLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SetLevel")
+    }
+}
+
+impl LogGuard {
+    /// From now on lines of `level` upwards are logged, as [`Log::level`] says them.
+    pub fn set_level(&self, level: &str) -> Result<(), String> {
+        (self.set_level.0)(parse_level(level)?)
+    }
+}
+
+fn parse_level(level: &str) -> Result<EnvFilter, String> {
+    EnvFilter::builder().parse(level).map_err(|error| format!("log level: {error}"))
+}
+
+/// A way to replace the filter of the lines whose `handle` this is.
+fn setter<S: 'static>(handle: Handle<EnvFilter, S>) -> SetLevel {
+    SetLevel(Box::new(move |filter| handle.reload(filter).map_err(|error| format!("log level: {error}"))))
+}
 
 /// Starts the log of this process. Fails if the level cannot be read or a log is set up already.
 pub fn start_log(log: &Log) -> Result<LogGuard, String> {
-    let filter = EnvFilter::builder().parse(&log.level).map_err(|error| format!("log level: {error}"))?;
     let (writer, guard) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUED_LINES_MAX).finish(std::io::stderr());
-    let lines = fmt().with_env_filter(filter).with_writer(writer);
-    let started = match log.format {
-        LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    let lines = tracing_subscriber::fmt().with_env_filter(parse_level(&log.level)?).with_writer(writer);
+    let (set_level, started) = match log.format {
+        LogFormat::Text => {
+            let lines = lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_filter_reloading();
+            (setter(lines.reload_handle()), lines.try_init())
+        }
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_filter_reloading();
+            (setter(lines.reload_handle()), lines.try_init())
+        }
     };
     started.map_err(|error| format!("log: {error}"))?;
-    Ok(LogGuard(guard))
+    Ok(LogGuard { set_level, _worker: guard })
 }
 
 #[cfg(test)]

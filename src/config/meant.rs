@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use super::{
     address::{Address, FileMode, Pin},
+    reload::Settings,
     topics::Topics,
 };
 use crate::{
@@ -61,6 +62,8 @@ pub struct Config {
     pub drain: Drain,
     /// What is no error, and yet probably not what somebody wants: one sentence each.
     pub warnings: Vec<String>,
+    /// Every key's value as it was read, to be compared with the next reading.
+    pub settings: Settings,
 }
 
 /// Where the hub listens, with how many reactors, and for how many.

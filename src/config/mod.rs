@@ -15,6 +15,7 @@ mod nearest;
 mod print;
 mod problem;
 mod redact;
+mod reload;
 mod resolve;
 mod secret_files;
 mod table_keys;
@@ -32,6 +33,7 @@ pub use layers::Override;
 pub use log::{LogGuard, start_log};
 pub use meant::{Admin, Config, Drain, Limits, Log, LogFormat, Proxy, Ready, Server, SocketAccess, Sse, WebSocket};
 pub use problem::ConfigError;
+pub use reload::{Change, Reload, Settings};
 pub use topics::Topics;
 pub use units::parse_duration;
 

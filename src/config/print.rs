@@ -138,7 +138,8 @@ fn api_key_tables(written: &mut Written) -> String {
     tables.collect()
 }
 
-fn toml_value(value: &Value) -> String {
+/// `value` as it stands in a file.
+pub(super) fn toml_value(value: &Value) -> String {
     match value {
         Value::Array(items) => format!("[{}]", items.iter().map(toml_value).collect::<Vec<_>>().join(", ")),
         plain => plain.to_string(),

@@ -12,6 +12,7 @@ use super::{
     log::check_level,
     meant::{Config, Proxy, Server, core_count},
     problem::{ConfigError, Problem},
+    reload::Settings,
     secret_files,
     topics::Topics,
     written::{AuthFiles, Written, WrittenApiKey},
@@ -54,7 +55,8 @@ pub(super) fn resolve(layered: &Layered) -> Result<Config, ConfigError> {
     });
     let server = resolve_server(&written.server, &mut wrong);
     let warnings = warnings.iter().cloned().chain(secret_files::warnings(written, folder)).collect();
-    let config = Config { server, redis, auth, store, warnings, ..resolve_rest(written) };
+    let settings = Settings::of(written, folder);
+    let config = Config { server, redis, auth, store, warnings, settings, ..resolve_rest(written) };
     if wrong.is_empty() { Ok(config) } else { Err(locate(wrong, layered)) }
 }
 
@@ -91,6 +93,7 @@ fn resolve_rest(written: &Written) -> Config {
         log: written.log.clone(),
         drain: written.drain.clone(),
         warnings: Vec::new(),
+        settings: Settings::default(),
     }
 }
 

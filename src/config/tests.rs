@@ -100,7 +100,7 @@ fn every_key_has_a_place_of_its_own() {
 }
 
 /// A valid value that is not the default.
-fn other_value(key: &keys::Key<written::Written>) -> String {
+pub(super) fn other_value(key: &keys::Key<written::Written>) -> String {
     use field::Field;
     match ((key.field)(&mut written::Written::default()), key.path) {
         // A name would need the source that it names.

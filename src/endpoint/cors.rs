@@ -103,7 +103,7 @@ pub(super) fn preflight(request: &Request, methods: &str, context: &Context<'_>,
 
 fn grant(request: &Request, context: &Context<'_>, is_public: bool) -> Vec<(&'static str, String)> {
     let reader = reader_of(request, context, is_public);
-    let cors = &context.hub.config.cors;
+    let cors = &context.config.cors;
     // Who asks decides on the answer, even on one without a grant: a cache must not give it to others. Where nobody asks, and nobody
     // is named, there is no other answer that a page of another origin could read.
     let depends = request.header("origin").is_some() || !cors.allow_origins.is_empty();

@@ -15,7 +15,7 @@ use crate::{
 /// The process lives and every reactor turns.
 pub(super) fn show_health(_: &Request, _: &str, context: &Context<'_>) -> Answer {
     let metrics = &context.hub.metrics;
-    let stuck = metrics.stuck_reactors(context.now, context.hub.config.stuck_after);
+    let stuck = metrics.stuck_reactors(context.now, context.config.stuck_after);
     let status = if stuck.is_empty() { "ok" } else { "stuck" };
     let body = json!({
         "status": status,
@@ -38,7 +38,7 @@ pub(super) fn show_ready(_: &Request, _: &str, context: &Context<'_>) -> Answer 
     for source in &context.hub.metrics.sources {
         let outcome = source.check(context.now);
         let for_s = source.since(context.now).map(|since| context.now.since(since).as_secs_f64());
-        let is_required = is_required(&context.hub.config.ready_require, source.name());
+        let is_required = is_required(&context.config.ready_require, source.name());
         let description = json!({
             "ok": outcome.is_ok(), "for_s": for_s, "reason": outcome.clone().err(), "required": is_required,
         });
@@ -50,7 +50,7 @@ pub(super) fn show_ready(_: &Request, _: &str, context: &Context<'_>) -> Answer 
     if context.hub.phase() != Phase::Serving {
         failed.push("the hub shuts down".to_owned());
     }
-    let stuck = context.hub.metrics.stuck_reactors(context.now, context.hub.config.stuck_after);
+    let stuck = context.hub.metrics.stuck_reactors(context.now, context.config.stuck_after);
     failed.extend(stuck.iter().map(|reactor| format!("reactor {reactor} does not turn")));
     let status = if failed.is_empty() { 200 } else { 503 };
     let body = json!({ "ready": failed.is_empty(), "failed": failed, "degraded": degraded, "sources": sources });

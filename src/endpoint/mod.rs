@@ -71,6 +71,7 @@ use crate::{
         sse::Manners,
         websocket::{Accepted, Message},
     },
+    reload::Reloadable,
     share::Hold,
     topic::Topic,
 };
@@ -140,8 +141,8 @@ pub struct Hub {
     pub metrics: Arc<Metrics>,
     /// What is configured to be the most, for metrics: known once the hub's parts have opened what they need.
     pub maxima: Mutex<Maxima>,
-    /// What endpoints are told by the configuration.
-    pub config: Config,
+    /// What endpoints are told by the configuration. Who answers requests keeps a copy: [`Context::config`].
+    pub config: Reloadable<Config>,
     /// How clients are known.
     pub auth: Auth,
     /// How much each tenant may have.
@@ -181,7 +182,7 @@ impl Hub {
             bus,
             metrics,
             maxima: Mutex::default(),
-            config,
+            config: Reloadable::new(config),
             auth,
             quotas: Quotas::unlimited(),
             generators: None,
@@ -267,6 +268,8 @@ fn format_timestamp(unix_ms: u64) -> String {
 pub struct Context<'hub> {
     /// The hub.
     pub hub: &'hub Hub,
+    /// The reactor's copy of what endpoints are told by the configuration.
+    pub config: &'hub Config,
     /// The reactor that asks.
     pub reactor: usize,
     /// The connection, in the reactor's own terms.
@@ -556,7 +559,7 @@ fn answer_for_all(request: &Request) -> Answer {
 }
 
 fn find_route<'path>(path: &'path str, context: &Context<'_>) -> Option<(&'static Route, &'path str)> {
-    let at_this_door = |route: &&Route| !context.hub.config.admin_apart || route.admin == context.admin;
+    let at_this_door = |route: &&Route| !context.config.admin_apart || route.admin == context.admin;
     context
         .hub
         .application

@@ -123,7 +123,7 @@ pub(super) fn is_of_foreign_page(request: &Request, config: &Config) -> bool {
 /// Whether the page that `request` comes from may connect: browsers ask nobody before they open a WebSocket (RFC 6455 section
 /// 10.2). Where clients have to say who they are, they may do so later, so all may; unless `cors.allow_origins` names some.
 pub(super) fn may_connect(request: &Request, context: &Context<'_>) -> Result<(), Denied> {
-    let config = &context.hub.config;
+    let config = &context.config;
     if !context.hub.auth.is_required() {
         return admit_anybody(request, config).inspect_err(|denied| access::count_refusal(*denied, context));
     }
@@ -148,7 +148,7 @@ pub(super) enum Reader<'a> {
 
 /// Which page may read the answer. `is_public`: what every page may read, since the API is documented so.
 pub(super) fn reader_of<'a>(request: &'a Request, context: &Context<'_>, is_public: bool) -> Reader<'a> {
-    let (config, asks) = (&context.hub.config, context.hub.auth.is_required());
+    let (config, asks) = (&context.config, context.hub.auth.is_required());
     let Some(origin) = request.header_text("origin") else {
         return if is_public { Reader::Anybody } else { Reader::Nobody };
     };

@@ -28,7 +28,7 @@ pub(super) struct PageQuery<'a> {
 impl<'a> PageQuery<'a> {
     /// Reads `?prefix=&after=&limit=`, each of which may be absent; or the answer to a limit that is none.
     pub(super) fn read(request: &'a Request, context: &Context<'_>) -> Result<Self, Response> {
-        let most = context.hub.config.topics_per_page_max;
+        let most = context.config.topics_per_page_max;
         let limit = match request.query("limit").map(str::parse::<usize>) {
             None => most,
             Some(Ok(limit @ 1..)) => limit.min(most),

@@ -152,17 +152,18 @@ struct Claim {
     offset: Option<String>,
 }
 
-/// The client that comes back to `namespace` with `payload`, as `identity`; `None`: it is a new one.
+/// The client that comes back to `namespace` with `payload`, as `identity`, to at most
+/// `topics_max` topics; `None`: it is a new one.
 pub fn recover(
     payload: Option<&RawValue>,
     namespace: &str,
     identity: Option<&Identity>,
-    hub: &Hub,
+    (hub, topics_max): (&Hub, usize),
     now: Moment,
 ) -> Option<Recovered> {
     let Claim { pid, offset } = serde_json::from_str(payload?.get()).ok()?;
-    let (pid, most) = (pid?, hub.config.topics_per_connection_max);
-    let told = offset.and_then(|offset| socket_io::parse_offset(&offset, most));
+    let pid = pid?;
+    let told = offset.and_then(|offset| socket_io::parse_offset(&offset, topics_max));
     let is_permitted = |(topic, _): &(Topic, EventId)| access::may_subscribe(identity, topic).is_ok();
     let taken = hub.recovery.take(&pid, now, |lost| {
         let is_same = *lost.namespace == *namespace && lost.subject.as_deref() == identity.map(|it| &*it.subject);

@@ -90,9 +90,9 @@ fn wanted_topics(request: &Request, context: &Context<'_>) -> Result<Vec<Topic>,
         }
     }
     if topics.is_empty() {
-        topics.clone_from(&context.hub.config.default_topics);
+        topics.clone_from(&context.config.default_topics);
     }
-    let most = context.hub.config.topics_per_connection_max;
+    let most = context.config.topics_per_connection_max;
     if most < topics.len() {
         let message = format!("{} topics on one connection; at most {most} are allowed", topics.len());
         return Err(Response::error(400, "too_many_topics", &message, Some("topic")));

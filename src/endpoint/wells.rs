@@ -68,7 +68,7 @@ fn admit(
     let topic = well_topic(well_id).map_err(Refused::invalid)?;
     access::may_subscribe(identity.as_deref(), &topic).map_err(Refused::of_denied)?;
     let start = wanted_start(request)?;
-    let esp = &context.hub.config.esp;
+    let esp = &context.config.esp;
     let greeting = Greeting { name: "connected", data: greeting_data(well_id, context).into() };
     let manners = Manners::new(greeting, esp.heartbeat, esp.denied_retry);
     let manners = Some(Box::new(manners));
@@ -83,7 +83,7 @@ pub(super) fn deny(denied: Denied, context: &Context<'_>) -> Refused {
 
 fn greeting_data(well_id: &str, context: &Context<'_>) -> String {
     object(&[
-        ("message", format!("Connected to {} SSE stream", context.hub.config.esp.platform).into()),
+        ("message", format!("Connected to {} SSE stream", context.config.esp.platform).into()),
         ("well_id", well_id.into()),
         ("timestamp", context.hub.timestamp(context.now).into()),
     ])
@@ -176,7 +176,7 @@ fn refuse(refused: &Refused, is_browser: bool, context: &Context<'_>) -> Respons
             // The answer does not show it.
             access::count_refusal(Denied::Forbidden, context);
         }
-        let retry_ms = context.hub.config.esp.denied_retry.as_millis();
+        let retry_ms = context.config.esp.denied_retry.as_millis();
         response.body = format!("retry: {retry_ms}\n").into_bytes();
     }
     sse::write_event(None, Some("error"), &refused.json(), false, &mut response.body);

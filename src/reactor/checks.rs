@@ -167,7 +167,8 @@ impl<N: Net> Reactor<N> {
                 if is_stream {
                     self.metrics.on_message();
                     let hub = Arc::clone(&self.hub);
-                    let context = self.context(&hub, slot, door, identity.as_deref());
+                    let config = self.endpoints.clone();
+                    let context = self.context((&hub, &config.value), slot, door, identity.as_deref());
                     let reply = endpoint::answer_long_command(&message.text, checked, &context);
                     self.take_reply(slot, reply);
                 }

@@ -168,6 +168,7 @@ impl<N: Net> Reactor<N> {
     /// the peer has just carried one over.
     pub(super) fn take_ask(&mut self, slot: u32, ask: Ask) -> u32 {
         let hub = Arc::clone(&self.hub);
+        let config = self.endpoints.clone();
         if let Ask::Request(request) = &ask {
             self.note_request(slot, request);
             self.take_client(slot, request);
@@ -180,7 +181,7 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.at(slot) else { return slot };
         let is_session = matches!(connection.session, Ok(Session::Engine(_)));
         let (door, identity) = ((connection.admin, connection.overload), connection.identity.clone());
-        let context = self.context(&hub, slot, door, identity.as_deref());
+        let context = self.context((&hub, &config.value), slot, door, identity.as_deref());
         match ask {
             Ask::Source(source) => self.take_source(slot, source),
             Ask::Body => self.take_body(slot),

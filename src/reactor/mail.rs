@@ -78,8 +78,12 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.named(token) else { return };
         let (door, identity) = ((connection.admin, connection.overload), connection.identity.clone());
         let hub = Arc::clone(&self.hub);
-        let answer =
-            endpoint::complete_history(topic, page, &self.context(&hub, token.slot, door, identity.as_deref()));
+        let config = self.endpoints.clone();
+        let answer = endpoint::complete_history(
+            topic,
+            page,
+            &self.context((&hub, &config.value), token.slot, door, identity.as_deref()),
+        );
         match answer {
             Answer::Work(open) => self.open_work(token.slot, RouteLabel::History, open),
             Answer::Response(response) => self.answer_later_owned(token, RouteLabel::History, response),

@@ -70,10 +70,11 @@ use crate::{
     bus::{Doorbell, TopicState},
     clock::Moment,
     close::Close,
-    endpoint::{Context, Hub, Overload, Phase},
+    endpoint::{self, Context, Hub, Overload, Phase},
     gap::Gap,
     metrics::ReactorMetrics,
     protocol::{Ask, Limits, proxy::Trusted},
+    reload::{Copied, Reloadable},
     share::{ByteHold, Hold},
 };
 use accept::LastAccepts;
@@ -197,6 +198,10 @@ pub struct Reactor<N: Net> {
     index: usize,
     hub: Arc<Hub>,
     config: Config,
+    /// What is to be followed of the configuration, and this reactor's copy of it.
+    live: Option<(Arc<Reloadable<Config>>, Copied<Config>)>,
+    /// This reactor's copy of what endpoints are told.
+    endpoints: Copied<endpoint::Config>,
     metrics: Arc<ReactorMetrics>,
     doorbell: Arc<Doorbell>,
     placement: Arc<Placement<N::Stream>>,
@@ -274,6 +279,8 @@ impl<N: Net> Reactor<N> {
         Self {
             index,
             metrics: Arc::clone(&hub.metrics.reactors[index]),
+            endpoints: hub.config.copy(),
+            live: None,
             doorbell: Arc::clone(hub.bus.inbox(index).doorbell()),
             placement,
             random: SmallRng::seed_from_u64(config.seed.wrapping_add(index as u64)),
@@ -327,6 +334,23 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// Follows the configuration in `live` from now on: its versions come into force between two turns. What concerns listeners
+    /// and descriptors stays as it was at the start.
+    pub fn follow(&mut self, live: Arc<Reloadable<Config>>) {
+        let copied = live.copy();
+        self.live = Some((live, copied));
+    }
+
+    fn take_config(&mut self) {
+        self.hub.config.refresh(&mut self.endpoints);
+        if let Some((live, copied)) = &mut self.live
+            && live.refresh(copied)
+        {
+            let Config { admin_listeners_from, seed, .. } = self.config;
+            self.config = Config { admin_listeners_from, seed, ..Config::clone(&copied.value) };
+        }
+    }
+
     /// Turns until the hub has shut down.
     pub fn run(&mut self) -> io::Result<()> {
         while self.turn()? == Flow::Continue {}
@@ -336,6 +360,7 @@ impl<N: Net> Reactor<N> {
     /// One turn.
     pub fn turn(&mut self) -> io::Result<Flow> {
         self.poll()?;
+        self.take_config();
         let began = self.now;
         self.accept_waiting();
         self.take_readiness();
@@ -505,7 +530,7 @@ impl<N: Net> Reactor<N> {
 
     fn context<'hub>(
         &self,
-        hub: &'hub Hub,
+        (hub, config): (&'hub Hub, &'hub endpoint::Config),
         slot: u32,
         (admin, overload): (bool, Option<Overload>),
         identity: Option<&'hub Identity>,
@@ -513,7 +538,7 @@ impl<N: Net> Reactor<N> {
         let token = self.connections.token(slot).pack();
         let peer = self.connections.peek(slot).and_then(|connection| connection.peer);
         let peer = peer.filter(|peer| !self.config.trusted.contains(Some(*peer)));
-        Context { hub, reactor: self.index, token, now: self.now, admin, overload, identity, peer }
+        Context { hub, config, reactor: self.index, token, now: self.now, admin, overload, identity, peer }
     }
 
     fn retry_ms(&mut self) -> u64 {

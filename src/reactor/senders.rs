@@ -23,8 +23,9 @@ impl<N: Net> Reactor<N> {
     pub(super) fn take_body(&mut self, slot: u32) {
         self.take_client_of_head(slot);
         let hub = Arc::clone(&self.hub);
+        let config = self.endpoints.clone();
         let Some(connection) = self.connections.peek(slot) else { return };
-        let context = self.context(&hub, slot, (connection.admin, connection.overload), None);
+        let context = self.context((&hub, &config.value), slot, (connection.admin, connection.overload), None);
         let Some(request) = self.begun(slot) else { return };
         let sender = match endpoint::admit_body(request, &context) {
             Ok(sender) => sender,
@@ -52,8 +53,9 @@ impl<N: Net> Reactor<N> {
             return self.answer_head(slot, route, EngineRefusal::UnknownSession.response().into());
         };
         let hub = Arc::clone(&self.hub);
+        let config = self.endpoints.clone();
         let identity = self.connections.peek(session).and_then(|connection| connection.identity.clone());
-        let asker = self.context(&hub, session, (false, None), identity.as_deref()).asker();
+        let asker = self.context((&hub, &config.value), session, (false, None), identity.as_deref()).asker();
         self.expect_body(slot, usize::MAX, Some(asker));
     }
 
@@ -108,16 +110,17 @@ impl<N: Net> Reactor<N> {
     /// Who pays for messages of the stream at `slot`, or for requests that wait for an answer to an earlier one.
     fn owner_of_stream(&self, slot: u32) -> Option<Arc<Owner>> {
         let identity = self.connections.peek(slot)?.identity.clone();
-        let asker = self.context(&self.hub, slot, (false, None), identity.as_deref()).asker();
+        let asker = self.context((&self.hub, &self.endpoints.value), slot, (false, None), identity.as_deref()).asker();
         self.hub.quotas.sender(asker, self.now)
     }
 
     /// There is no room in the share of the peer at `slot` for what it has begun to send.
     fn refuse_sender(&mut self, slot: u32, refused: QuotaRefused) {
         let hub = Arc::clone(&self.hub);
+        let config = self.endpoints.clone();
         hub.quotas.count(refused);
         let Some(connection) = self.connections.peek(slot) else { return };
-        let context = self.context(&hub, slot, (connection.admin, connection.overload), None);
+        let context = self.context((&hub, &config.value), slot, (connection.admin, connection.overload), None);
         match self.begun(slot).map(|request| endpoint::refuse_body(request, PublishFailed::Quota(refused), &context)) {
             Some((route, answer)) => self.answer_head(slot, route, answer),
             None => self.end(slot, SHARE_USED_UP),

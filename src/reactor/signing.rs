@@ -40,7 +40,8 @@ impl<N: Net> Reactor<N> {
     /// counted once however often this is called, until it ends.
     pub(super) fn claim_stream(&mut self, slot: u32, identity: Option<&Identity>) -> Result<(), QuotaRefused> {
         let hub = Arc::clone(&self.hub);
-        let asker = self.context(&hub, slot, (false, None), identity).asker();
+        let config = self.endpoints.clone();
+        let asker = self.context((&hub, &config.value), slot, (false, None), identity).asker();
         let mut hold = self.holds.remove(&slot);
         let claimed = hub.quotas.reopen(asker, &mut hold, self.now);
         self.keep_hold(slot, hold);
@@ -57,8 +58,9 @@ impl<N: Net> Reactor<N> {
         for slot in self.to_claim.split_off(first) {
             if self.is_stream(slot) && !self.holds.contains_key(&slot) {
                 let hub = Arc::clone(&self.hub);
+                let config = self.endpoints.clone();
                 let identity = self.connections.peek(slot).and_then(|connection| connection.identity.clone());
-                let asker = self.context(&hub, slot, (false, None), identity.as_deref()).asker();
+                let asker = self.context((&hub, &config.value), slot, (false, None), identity.as_deref()).asker();
                 let hold = hub.quotas.claim(asker, self.now);
                 self.keep_hold(slot, hold);
             }

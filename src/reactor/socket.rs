@@ -79,10 +79,11 @@ impl<N: Net> Reactor<N> {
 
     fn enter_namespace(&mut self, slot: u32, namespace: Box<str>, payload: Option<&RawValue>) {
         let hub = Arc::clone(&self.hub);
+        let config = self.endpoints.clone();
         let Some(connection) = self.connections.at(slot) else { return };
         let door = (connection.admin, connection.overload);
         // A request may bring tokens for one session after the other: they count for the connection that it came by.
-        let context = self.context(&hub, self.post.unwrap_or(slot), door, None);
+        let context = self.context((&hub, &config.value), self.post.unwrap_or(slot), door, None);
         match (hub.sockets().connect)(&namespace, payload, &context) {
             Ok(welcome) => {
                 self.welcome(slot, namespace, welcome, payload);
@@ -129,7 +130,8 @@ impl<N: Net> Reactor<N> {
         }
         // Only now: of whoever is refused nothing is taken that it could come back to.
         let identity = welcome.identity.as_deref();
-        let back = if recovers { recover(payload, &namespace, identity, &self.hub, now) } else { None };
+        let known = (&*self.hub, self.endpoints.value.topics_per_connection_max);
+        let back = if recovers { recover(payload, &namespace, identity, known, now) } else { None };
         let Some(sockets) = self.sockets(slot) else { return };
         let (pid, sid, topics) = match back {
             Some(Recovered { pid, sid, topics }) => (Some(pid), sid.unwrap_or_else(random_name), topics),
@@ -192,9 +194,10 @@ impl<N: Net> Reactor<N> {
         ask: impl FnOnce(&Hub, &SocketClient<'_>, &Context<'_>) -> Vec<SocketReply>,
     ) -> Vec<SocketReply> {
         let hub = Arc::clone(&self.hub);
+        let config = self.endpoints.clone();
         let Some(connection) = self.connections.at(slot) else { return Vec::new() };
         let (door, identity) = ((connection.admin, connection.overload), connection.identity.clone());
-        let context = self.context(&hub, slot, door, identity.as_deref());
+        let context = self.context((&hub, &config.value), slot, door, identity.as_deref());
         let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(namespace)) else { return Vec::new() };
         client.messages += 1;
         let topics: Vec<Topic> = client.topics.iter().map(|listening| listening.topic.clone()).collect();
@@ -241,9 +244,10 @@ impl<N: Net> Reactor<N> {
                 }
                 SocketReply::Publish(publication) => {
                     let hub = Arc::clone(&self.hub);
+                    let config = self.endpoints.clone();
                     let Some(connection) = self.connections.at(slot) else { return };
                     let (door, identity) = ((connection.admin, connection.overload), connection.identity.clone());
-                    let context = self.context(&hub, slot, door, identity.as_deref());
+                    let context = self.context((&hub, &config.value), slot, door, identity.as_deref());
                     let frames = publish_for_socket(publication, &errand.namespace, errand.ack, &context);
                     self.send_frames(slot, &frames);
                 }
@@ -272,7 +276,7 @@ impl<N: Net> Reactor<N> {
         }
         let Some(connection) = self.connections.at(slot) else { return };
         let held = connection.subscriptions.len() + usize::from(connection.pending) + self.replay_count(slot);
-        if self.hub.config.topics_per_connection_max <= held {
+        if self.endpoints.value.topics_per_connection_max <= held {
             return self.take_socket_replies(slot, errand, refused);
         }
         let place = match self.try_attach(slot, topic) {

@@ -75,7 +75,7 @@ impl<N: Net> Reactor<N> {
         };
         let Some(connection) = self.connections.at(slot) else { return };
         let held = connection.subscriptions.len() + usize::from(connection.pending) + self.replay_count(slot);
-        if self.hub.config.topics_per_connection_max <= held {
+        if self.endpoints.value.topics_per_connection_max <= held {
             let text = refuse("TooManyTopics", "this connection has all the topics it may have");
             return self.send_message(slot, &text);
         }
@@ -395,8 +395,9 @@ impl<N: Net> Reactor<N> {
             return Ok(place);
         }
         let hub = Arc::clone(&self.hub);
+        let config = self.endpoints.clone();
         let identity = self.connections.at(slot).and_then(|connection| connection.identity.clone());
-        let asker = self.context(&hub, slot, (false, None), identity.as_deref()).asker();
+        let asker = self.context((&hub, &config.value), slot, (false, None), identity.as_deref()).asker();
         let owner = hub.quotas.topic_owner(asker, topic, self.now);
         let attached = hub.bus.try_attach(topic, self.index, owner.as_ref());
         if let Err(ChargeRefused::Quota(refused)) = attached {

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     auth::Identity,
     bus::{Receipt, Waiting},
-    endpoint::{Context, Hub, OpenWork, Overload, Step, Work},
+    endpoint::{self, Context, Hub, OpenWork, Overload, Step, Work},
     label::RouteLabel,
     protocol::http::Response,
     share::ByteHold,
@@ -101,8 +101,9 @@ impl<N: Net> Reactor<N> {
     pub(super) fn resume_work(&mut self, token: Token, waiting: Waiting, receipts: Vec<Receipt>) {
         let Some(mut job) = self.works.waiting.remove(&token.pack()) else { return };
         let hub = Arc::clone(&self.hub);
+        let config = self.endpoints.clone();
         let (door, identity) = ((job.admin, job.overload), job.identity.clone());
-        let context = self.context_of(&hub, job.token, door, identity.as_deref());
+        let context = self.context_of((&hub, &config.value), job.token, door, identity.as_deref());
         job.work.take_receipts(waiting, receipts, &context);
         self.put_job(job, false);
     }
@@ -112,8 +113,9 @@ impl<N: Net> Reactor<N> {
             return self.hub.bus.budget().adjust(job.charged_bytes, 0);
         }
         let hub = Arc::clone(&self.hub);
+        let config = self.endpoints.clone();
         let (door, identity) = ((job.admin, job.overload), job.identity.clone());
-        let context = self.context_of(&hub, job.token, door, identity.as_deref());
+        let context = self.context_of((&hub, &config.value), job.token, door, identity.as_deref());
         let step = job.work.step(&context);
         match step {
             Step::More => {
@@ -153,7 +155,7 @@ impl<N: Net> Reactor<N> {
     /// The connection may have left, and another may stand in its slot: the token is the request's own.
     fn context_of<'hub>(
         &self,
-        hub: &'hub Hub,
+        hub: (&'hub Hub, &'hub endpoint::Config),
         token: Token,
         door: (bool, Option<Overload>),
         identity: Option<&'hub Identity>,

@@ -61,6 +61,7 @@ mod redis_stream_kept;
 mod redis_stream_refused;
 mod redis_stream_replaced;
 mod refusals;
+mod reload;
 mod reserved_types;
 mod socket_io_events;
 mod socket_io_polling;

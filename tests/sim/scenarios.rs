@@ -116,7 +116,7 @@ fn streams_are_looked_at_in_parts_when_rights_change() {
     // The same key again, and nothing happens.
     for (key, left) in [(KEY, 0), ("another key, as long", wires.len())] {
         world.hub.auth.replace(&rules_with_key(key));
-        world.hub.bus.ring_all();
+        world.hub.bus.inbox(0).doorbell().ring();
         let (mut before, mut turns) = (0, 0);
         while world.turn_any() {
             let now = ended();

@@ -314,7 +314,7 @@ impl Work<'_> {
         self.visit(|topics| {
             let mut feed = bus.feed();
             feed.hold_for(job.owner.clone());
-            for topic in topics.iter().filter(|topic| bus.class(topic).log == LogKind::Memory) {
+            for topic in topics.iter().filter(|topic| bus.log_kind(topic) == LogKind::Memory) {
                 let Some(stream) = topic.as_str().strip_prefix(self.mount.prefix) else { continue };
                 match feed.publish_shared(topic, &job.kind, &job.shared, &tail_of(stream), self.now) {
                     Ok(id) => receipts.push(Ok(id)),
@@ -332,7 +332,7 @@ impl Work<'_> {
     fn append_kept(&self, job: &Job, answers: Option<&Arc<Answers>>) {
         let bus = &self.hub.bus;
         self.visit(|topics| {
-            for topic in topics.iter().filter(|topic| bus.class(topic).log != LogKind::Memory) {
+            for topic in topics.iter().filter(|topic| bus.log_kind(topic) != LogKind::Memory) {
                 let Some(stream) = topic.as_str().strip_prefix(self.mount.prefix) else { continue };
                 let Some(outlet) = bus.outlet(topic) else { continue };
                 let reply = answers.map_or_else(|| warn_if_lost(topic), Answers::expect);

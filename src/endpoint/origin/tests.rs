@@ -188,18 +188,28 @@ fn hub(config: Config, asks: bool) -> Hub {
     hub.with_auth(Auth::new(Arc::new(rules), Moment(0), Duration::ZERO))
 }
 
-fn context(hub: &Hub) -> Context<'_> {
-    Context { hub, reactor: 0, token: 0, now: Moment(0), admin: false, overload: None, identity: None, peer: None }
+fn context<'a>(hub: &'a Hub, config: &'a Config) -> Context<'a> {
+    Context {
+        hub,
+        config,
+        reactor: 0,
+        token: 0,
+        now: Moment(0),
+        admin: false,
+        overload: None,
+        identity: None,
+        peer: None,
+    }
 }
 
 /// By `Access-Control-Allow-Origin`: `-` nobody, `*` any page without cookies, `o` the page that asks, `c` the same with cookies.
 #[test]
 fn pages_that_may_read_the_answer() {
     let check = |origins: &[&str], headers: &str, [open, asking, public]: [&str; 3]| {
-        let config = || config(origins, false, &[]);
-        let [of_open, of_asking] = [false, true].map(|asks| hub(config(), asks));
+        let config = config(origins, false, &[]);
+        let [of_open, of_asking] = [false, true].map(|asks| hub(config.clone(), asks));
         let request = request("GET", "127.0.0.1:8080", headers);
-        let read = |hub: &Hub, is_public: bool| match reader_of(&request, &context(hub), is_public) {
+        let read = |hub: &Hub, is_public: bool| match reader_of(&request, &context(hub, &config), is_public) {
             Reader::Nobody => "-",
             Reader::Anybody => "*",
             Reader::Page { with_cookies: false, .. } => "o",
@@ -233,8 +243,8 @@ fn pages_that_may_open_a_websocket() {
     let check = |origins: &[&str], headers: &str, [open, asking]: [bool; 2]| {
         let request = request("GET", "127.0.0.1:8080", headers);
         let found = [false, true].map(|asks| {
-            let hub = hub(config(origins, false, &[]), asks);
-            may_connect(&request, &context(&hub)).is_ok()
+            let config = config(origins, false, &[]);
+            may_connect(&request, &context(&hub(config.clone(), asks), &config)).is_ok()
         });
         assert_eq!(found, [open, asking], "{headers:?} with {origins:?}");
     };

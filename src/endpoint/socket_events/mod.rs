@@ -36,7 +36,7 @@ pub(super) const HANDLERS: SocketHandlers =
 
 /// A client connects to `namespace`, with this `auth` object.
 fn connect(namespace: &str, auth: Option<&RawValue>, context: &Context<'_>) -> Result<Welcome, ConnectRefused> {
-    let esp = &context.hub.config.esp;
+    let esp = &context.config.esp;
     if !esp.namespaces.iter().any(|served| served == namespace) {
         // The words of the protocol's own servers.
         return Err(ConnectRefused { message: "Invalid namespace".to_owned(), data: None });
@@ -121,7 +121,7 @@ fn subscribe(
             Some(_) => Err(Refused::invalid("since: it is subscribed already; unsubscribe first")),
         };
     }
-    if context.hub.config.topics_per_connection_max <= client.topics.len() {
+    if context.config.topics_per_connection_max <= client.topics.len() {
         return Err(too_many_topics());
     }
     let refused = too_many_topics().replies(event.wants_ack);

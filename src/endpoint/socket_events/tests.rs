@@ -1,6 +1,9 @@
 //! What clients say, and what becomes of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use super::*;
 use crate::{
@@ -29,14 +32,27 @@ fn hub() -> Hub {
     let config = bus::Config { payload_bytes_max: 100, ..bus::Config::default() };
     let reactors = vec![Arc::new(ReactorMetrics::default())];
     let metrics = Metrics { reactors, sources: Vec::new(), clock: Clock::start() };
-    let endpoints = endpoint::Config { topics_per_connection_max: 2, ..endpoint::Config::default() };
-    let hub = Hub::new(Arc::new(Bus::new(config, vec![inbox], Outlets::default())), Arc::new(metrics), endpoints);
+    let bus = Bus::new(config, vec![inbox], Outlets::default());
+    let hub = Hub::new(Arc::new(bus), Arc::new(metrics), ENDPOINTS.clone());
     hub.wall.set(NOW, Duration::from_millis(1_768_068_834_227));
     hub
 }
 
+static ENDPOINTS: LazyLock<endpoint::Config> =
+    LazyLock::new(|| endpoint::Config { topics_per_connection_max: 2, ..endpoint::Config::default() });
+
 fn context(hub: &Hub) -> Context<'_> {
-    Context { hub, reactor: 0, token: 1, now: NOW, admin: false, overload: None, identity: None, peer: None }
+    Context {
+        hub,
+        config: &ENDPOINTS,
+        reactor: 0,
+        token: 1,
+        now: NOW,
+        admin: false,
+        overload: None,
+        identity: None,
+        peer: None,
+    }
 }
 
 fn topic(name: &str) -> Topic {

@@ -152,7 +152,9 @@ fn hub(objects_max: usize) -> Hub {
 /// The answer to `body` and how many steps it took; each step takes a bounded number of objects.
 fn ingest(hub: &Hub, kind: Kind, body: &str) -> (Response, usize) {
     let (reactor, token, now) = (0, 1, Moment(1));
-    let context = Context { hub, reactor, token, now, admin: false, overload: None, identity: None, peer: None };
+    let config = &endpoint::Config::default();
+    let context =
+        Context { hub, config, reactor, token, now, admin: false, overload: None, identity: None, peer: None };
     let head = "POST / HTTP/1.1\r\nHost: h\r\nIdempotency-Key: k\r\n\r\n";
     let mut request = Request::parse(head.as_bytes(), &http::Limits::default()).expect("a good head");
     request.body = body.into();

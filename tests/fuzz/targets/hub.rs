@@ -17,20 +17,21 @@ use fanfare::{
 pub(super) fn build(payload_bytes_max: usize) -> Hub {
     let config = bus::Config { epoch: EPOCH, payload_bytes_max, ..bus::Config::default() };
     let inbox = Inbox::new(16, Arc::new(Doorbell::new(Arc::new(Nobody))));
-    let endpoints = endpoint::Config {
-        default_topics: Vec::new(),
-        topics_per_connection_max: TOPICS_MAX,
-        cors: Cors::open(),
-        admin_apart: false,
-        stuck_after: Duration::from_secs(5),
-        ..endpoint::Config::default()
-    };
-    Hub::new(Arc::new(Bus::new(config, vec![inbox], Outlets::default())), Arc::clone(&METRICS), endpoints)
+    Hub::new(Arc::new(Bus::new(config, vec![inbox], Outlets::default())), Arc::clone(&METRICS), ENDPOINTS.clone())
 }
 
 pub(super) const EPOCH: u64 = 1000;
 pub(super) const TOPICS_MAX: usize = 8;
 pub(super) const NOW: Moment = Moment(1_000_000_000);
+
+static ENDPOINTS: LazyLock<endpoint::Config> = LazyLock::new(|| endpoint::Config {
+    default_topics: Vec::new(),
+    topics_per_connection_max: TOPICS_MAX,
+    cors: Cors::open(),
+    admin_apart: false,
+    stuck_after: Duration::from_secs(5),
+    ..endpoint::Config::default()
+});
 
 /// Histograms are large, and what they count is of no interest here.
 static METRICS: LazyLock<Arc<Metrics>> = LazyLock::new(|| {
@@ -47,7 +48,17 @@ impl Wake for Nobody {
 
 /// Where every request comes from.
 pub(super) fn context(hub: &Hub) -> Context<'_> {
-    Context { hub, reactor: 0, token: 0, now: NOW, admin: false, overload: None, identity: None, peer: None }
+    Context {
+        hub,
+        config: &ENDPOINTS,
+        reactor: 0,
+        token: 0,
+        now: NOW,
+        admin: false,
+        overload: None,
+        identity: None,
+        peer: None,
+    }
 }
 
 /// What `hub` answers to a request of this head; `None` if the head itself is refused.

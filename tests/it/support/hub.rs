@@ -49,6 +49,11 @@ impl Hub {
         for (key, value) in settings {
             command.env(format!("FANFARE_{}", key.to_uppercase().replace('.', "__")), value);
         }
+        Self::spawn_as_it_is(command)
+    }
+
+    /// By a command line whose environment is the caller's affair, too: variables win over a file that is read anew.
+    pub(crate) fn spawn_as_it_is(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().expect("the hub was just built");
         let stdout = child.stdout.take().expect("it was just asked for");
         let mut line = String::new();

@@ -1,0 +1,256 @@
+//! What differs between two readings of the configuration, key by key, and what of it takes effect while the hub runs.
+
+use std::{
+    collections::hash_map::DefaultHasher,
+    fmt, fs,
+    hash::{Hash, Hasher},
+    path::Path,
+};
+
+use toml::Value;
+
+use super::{
+    keys::{KEYS, Key},
+    meant::{Config, Limits, Log, Proxy},
+    print,
+    redact::redact,
+    topics::Topics,
+    written::Written,
+};
+use crate::bus::LogKind;
+
+/// Keys that take effect at a reload, and sections all of whose keys do, written with a dot at their end.
+const RELOADED: &[&str] = &[
+    "limits.",
+    "quota",
+    "topics.",
+    "auth.secret",
+    "auth.secret_file",
+    "auth.public_key_file",
+    "auth.private_key_file",
+    "auth.jwks_file",
+    "users.file",
+    "api_keys",
+    "ready.require",
+    "proxy.trusted",
+    "cors.",
+    "log.level",
+    "log.access",
+    "log.connections",
+    "drain.",
+];
+
+/// Keys of these sections that wait for a restart all the same: threads and queues are made by them.
+const WAITING: &[&str] = &[
+    "limits.event_bytes_max",
+    "limits.objects_per_request_max",
+    "limits.idempotency_window",
+    "limits.inbox_events_max",
+];
+
+/// Every key's value as it was read.
+#[derive(Clone, Default)]
+pub struct Settings(Vec<Setting>);
+
+#[derive(Clone)]
+struct Setting {
+    path: &'static str,
+    /// Its value without secrets; for tables, of which there may be many, nothing.
+    shown: String,
+    /// Of the value itself, and of the content of the file that it names: secrets are compared by it.
+    fingerprint: u64,
+}
+
+/// The values may be secrets.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Settings")
+    }
+}
+
+/// A key whose value is another than it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The key.
+    pub key: &'static str,
+    /// What it was and what it is, without secrets; empty for tables and for the content of files.
+    pub shown: String,
+    /// Whether the change takes effect, or waits for a restart.
+    pub takes_effect: bool,
+}
+
+/// A configuration in force after a reload, and what made it differ from the one before.
+#[derive(Debug)]
+pub struct Reload {
+    /// What is in force. A change that waits for a restart is not in it, and is found again at the next reload.
+    pub config: Config,
+    /// In the order of the keys.
+    pub changes: Vec<Change>,
+}
+
+impl Settings {
+    pub(super) fn of(written: &Written, folder: &Path) -> Self {
+        let mut written = written.clone();
+        Self(KEYS.iter().map(|key| Setting::of(key, &mut written, folder)).collect())
+    }
+}
+
+impl Setting {
+    fn of(key: &Key<Written>, written: &mut Written, folder: &Path) -> Self {
+        let mut hasher = DefaultHasher::new();
+        let value = (key.field)(written).write();
+        let text = print::toml_value(&value);
+        text.hash(&mut hasher);
+        match key.path {
+            "topics.class" => format!("{:?}", written.classes).hash(&mut hasher),
+            "quota" => format!("{:?}", written.quotas.rules).hash(&mut hasher),
+            "api_keys" => {
+                for key in &written.api_keys {
+                    (&key.key.secret, format!("{key:?}")).hash(&mut hasher);
+                    key.file.iter().for_each(|file| fs::read(folder.join(file)).ok().hash(&mut hasher));
+                }
+            }
+            _ => {}
+        }
+        if let Value::String(file) = &value
+            && (key.path.ends_with("_file") || key.path == "users.file")
+            && !file.is_empty()
+        {
+            // One that cannot be read is complained of where it is used.
+            fs::read(folder.join(file)).ok().hash(&mut hasher);
+        }
+        let is_table = matches!(key.path, "topics.class" | "quota" | "api_keys");
+        let shown = if is_table { String::new() } else { show(key.path, &text) };
+        Self { path: key.path, shown, fingerprint: hasher.finish() }
+    }
+}
+
+/// The value without secrets.
+fn show(path: &str, text: &str) -> String {
+    let line = redact(&format!("{path} = {text}"));
+    line.split_once("= ").map_or_else(String::new, |(_, value)| value.to_owned())
+}
+
+impl Config {
+    /// What is in force once `new` is read in place of this one. Fails where nothing of `new` may take effect.
+    pub fn reload(&self, new: Self) -> Result<Reload, &'static str> {
+        if new.auth.is_required() != self.auth.is_required() {
+            return Err("auth.mode is another now: restart the hub to change it");
+        }
+        let classes_reload = !keeps_streams(&self.topics) && !keeps_streams(&new.topics);
+        let takes_effect = |key: &str| is_reloaded(key) && (classes_reload || !key.starts_with("topics."));
+        let (mut settings, mut changes) = (Vec::new(), Vec::new());
+        for (before, after) in self.settings.0.iter().zip(&new.settings.0) {
+            let is_same = before.fingerprint == after.fingerprint;
+            let takes_effect = takes_effect(before.path);
+            if !is_same {
+                let is_shown = before.shown != after.shown;
+                let shown = if is_shown { format!("{} -> {}", before.shown, after.shown) } else { String::new() };
+                changes.push(Change { key: before.path, shown, takes_effect });
+            }
+            settings.push(if takes_effect { after.clone() } else { before.clone() });
+        }
+        let limits = Limits {
+            event_bytes_max: self.limits.event_bytes_max,
+            objects_per_request_max: self.limits.objects_per_request_max,
+            idempotency_window: self.limits.idempotency_window,
+            inbox_events_max: self.limits.inbox_events_max,
+            ..new.limits
+        };
+        let config = Self {
+            limits,
+            topics: if classes_reload { new.topics } else { self.topics.clone() },
+            auth: new.auth,
+            ready: new.ready,
+            quotas: new.quotas,
+            proxy: Proxy { trusted: new.proxy.trusted, ..self.proxy.clone() },
+            cors: new.cors,
+            log: Log { format: self.log.format, ..new.log },
+            drain: new.drain,
+            warnings: new.warnings,
+            settings: Settings(settings),
+            ..self.clone()
+        };
+        Ok(Reload { config, changes })
+    }
+}
+
+/// Whether a broker keeps logs of some topics: who keeps a topic's log cannot change while the hub runs.
+fn keeps_streams(topics: &Topics) -> bool {
+    let mut classes = topics.classes.iter().map(|(_, class)| class).chain([&topics.default]);
+    classes.any(|class| class.log != LogKind::Memory)
+}
+
+/// Whether the key at `path` takes effect at a reload.
+fn is_reloaded(path: &str) -> bool {
+    let is_listed = |listed: &str| path == listed || listed.ends_with('.') && path.starts_with(listed);
+    RELOADED.iter().any(|listed| is_listed(listed)) && !WAITING.contains(&path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::other_value, *};
+    use crate::config::{Override, load};
+
+    fn read(flags: &[Override]) -> Config {
+        load(None, [].into_iter(), flags).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// What is reported is what happens.
+    #[test]
+    fn each_key_takes_effect_or_waits_as_it_is_reported() {
+        // Read from files, or changed with another key only.
+        let apart = ["topics.class", "quota", "api_keys", "topics.log", "topics.policy", "auth.mode", "ready.require"];
+        let is_apart = |path: &str| apart.contains(&path) || path.ends_with("_file") || path == "users.file";
+        let before = read(&[]);
+        for key in KEYS.iter().filter(|key| !is_apart(key.path) && !key.path.starts_with("auth.")) {
+            let needed = match key.path {
+                "cors.allow_credentials" => Some(("cors.allow_origins", "https://a.example")),
+                "proxy.proxy_protocol" => Some(("proxy.trusted", "10.0.0.1")),
+                _ => None,
+            };
+            let set = |key, value: &str| Override { flag: "--flag", key, value: value.to_owned() };
+            let base: Vec<Override> = needed.iter().map(|(key, value)| set(*key, value)).collect();
+            let before = if base.is_empty() { before.clone() } else { read(&base) };
+            let mut flags = base.clone();
+            flags.push(set(key.path, &other_value(key)));
+            let after = read(&flags);
+            let reload = before.reload(after.clone()).expect("the mode is the same");
+            let changed: Vec<&str> = reload.changes.iter().map(|change| change.key).collect();
+            assert_eq!(changed, [key.path]);
+            let takes_effect = reload.changes[0].takes_effect;
+            assert_eq!(takes_effect, is_reloaded(key.path));
+            let expected = if takes_effect { &after } else { &before };
+            assert_eq!(format!("{:#?}", reload.config), format!("{expected:#?}"), "{}", key.path);
+            // What waits is told again, and what took effect is not.
+            let again = reload.config.reload(after).expect("the mode is the same").changes;
+            assert_eq!(again.len(), usize::from(!takes_effect), "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn each_listed_key_exists() {
+        for listed in RELOADED.iter().chain(WAITING) {
+            let found =
+                KEYS.iter().any(|key| key.path == *listed || listed.ends_with('.') && key.path.starts_with(listed));
+            assert!(found, "{listed}");
+        }
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let set = |key, value: &str| Override { flag: "--flag", key, value: value.to_owned() };
+        let secrets = ["geheim, of thirty-two bytes or more, one", "geheim, of thirty-two bytes or more, two"];
+        let mode = set("auth.mode", "jwt");
+        let [one, two] = secrets.map(|secret| {
+            let url = format!("redis://hub:{}@localhost", secret.replace([' ', ','], "-"));
+            read(&[mode.clone(), set("auth.secret", secret), set("redis.url", &url)])
+        });
+        let changes = one.reload(two.clone()).expect("the mode is the same").changes;
+        let secret = Change { key: "auth.secret", shown: String::new(), takes_effect: true };
+        let url = Change { key: "redis.url", shown: String::new(), takes_effect: false };
+        assert_eq!(changes, [url, secret]);
+        assert!(!format!("{one:?}{two:?}{changes:?}").contains("geheim"));
+        assert!(one.reload(read(&[])).is_err());
+    }
+}

@@ -1,0 +1,69 @@
+//! SIGHUP: the configuration is read anew, and what of it can change while the hub runs takes effect.
+
+use std::sync::PoisonError;
+
+use tracing::{Level, info, warn};
+
+use super::{Server, endpoint_config, maxima, reactor_config};
+use crate::{
+    bus::LogKind,
+    clock::Moment,
+    config::{Change, Config, LogGuard, Reload},
+};
+
+impl Server {
+    /// Puts what can change of `reloaded` into force, key by key, and logs each change and each one that waits for a restart. If
+    /// anything is wrong with `reloaded`, all stays as it is. `config` is what was in force, and what is afterwards.
+    pub(super) fn reload(&self, reloaded: Result<Config, String>, config: &mut Config, log: &LogGuard, now: Moment) {
+        let reload = reloaded.and_then(|reloaded| config.reload(reloaded).map_err(str::to_owned));
+        let Reload { config: next, changes } = match reload {
+            Ok(reload) => reload,
+            Err(error) => return warn!(%error, "the configuration is wrong now; nothing is taken over"),
+        };
+        self.take_over(&next, now);
+        next.warnings.iter().for_each(|warning| warn!("{warning}"));
+        // Where only one of the two levels lets the report through, it is made at that one.
+        let reports_first = tracing::enabled!(Level::INFO);
+        if reports_first {
+            report(&changes);
+        }
+        if let Err(error) = log.set_level(&next.log.level) {
+            warn!(%error, "the log's level stays as it is");
+        }
+        if !reports_first {
+            report(&changes);
+        }
+        *config = next;
+    }
+
+    fn take_over(&self, config: &Config, now: Moment) {
+        // Open streams are looked at, and counted by the quotas of now, once the reactors are woken.
+        self.hub.auth.replace(&config.auth);
+        self.hub.quotas.replace(&config.quotas, now);
+        let mut classes = config.topics.classes.iter().map(|(_, class)| class).chain([&config.topics.default]);
+        if classes.all(|class| class.log == LogKind::Memory) {
+            self.hub.bus.replace_classes(config.topics.default.clone(), config.topics.classes.clone());
+        }
+        self.hub.config.replace(endpoint_config(config));
+        *self.hub.maxima.lock().unwrap_or_else(PoisonError::into_inner) = maxima(config, self.shares);
+        // Each reactor keeps its own listeners.
+        self.live.replace(reactor_config(config, self.shares, usize::MAX));
+        self.ring();
+    }
+}
+
+/// Keys, users and API keys are read from files, so that the report names the file's key when its content is another.
+fn report(changes: &[Change]) {
+    for Change { key, shown, takes_effect } in changes {
+        let change = (!shown.is_empty()).then_some(shown.as_str());
+        if *takes_effect && key.starts_with("topics.") {
+            info!(key, change, "a key of the configuration has another value, which takes effect for topics to come");
+        } else if *takes_effect {
+            info!(key, change, "a key of the configuration has another value, which takes effect");
+        } else {
+            warn!(key, change, "a key of the configuration has another value, which waits for a restart");
+        }
+    }
+    let effective = changes.iter().filter(|change| change.takes_effect).count();
+    info!(effective, waiting = changes.len() - effective, "the configuration is read anew");
+}

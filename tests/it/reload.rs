@@ -1,0 +1,165 @@
+//! SIGHUP: what changes while the hub runs, and what the log says of it.
+
+use std::{
+    fs::{self, File},
+    process::Command,
+};
+
+use fanfare::protocol::http::Method;
+use serde_json::Value;
+
+use crate::support::{
+    Folder,
+    http::{HttpConnection, Response},
+    hub::Hub,
+    send_signal,
+    sse::SseClient,
+    wait_until,
+};
+
+/// A hub with a file that may be read anew, and a log of JSON lines.
+struct Reloaded {
+    hub: Hub,
+    folder: Folder,
+}
+
+impl Reloaded {
+    fn start(config: &str) -> Self {
+        let folder = Folder::new();
+        let path = folder.path("fanfare.toml");
+        fs::write(&path, config).expect("it is ours");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+        let log = File::create(folder.path("log")).expect("it is ours");
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--config", &path]).stderr(log);
+        Self { hub: Hub::spawn_as_it_is(command), folder }
+    }
+
+    /// Has the hub read `config`, and waits until its log has a line in which `is_it`.
+    #[track_caller]
+    fn reload(&self, config: &str, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        fs::write(self.folder.path("fanfare.toml"), config).expect("it is ours");
+        let before = self.lines().len();
+        send_signal("HUP", self.hub.pid());
+        wait_until(what, || self.lines().into_iter().skip(before).find(|line| is_it(line)))
+    }
+
+    fn lines(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.folder.path("log")).expect("the hub writes UTF-8");
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        whole.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    }
+
+    /// What the log has said of `key`, last.
+    #[track_caller]
+    fn said_of(&self, key: &str) -> (String, String) {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let line = self.lines().into_iter().rfind(|line| line["key"] == key);
+        let line = line.unwrap_or_else(|| panic!("nothing was said of {key}: {:?}", self.lines()));
+        (text(&line["message"]), text(&line["change"]))
+    }
+
+    fn ask(&self, target: &str, headers: &[(&str, &str)]) -> Response {
+        HttpConnection::new(self.hub.connect()).request(Method::Get, target, headers, b"")
+    }
+
+    fn policy(&self, topic: &str) -> String {
+        self.hub.publish(topic, "x");
+        let described = self.hub.get(&format!("/topics/{topic}")).json();
+        described["policy"].as_str().expect("a text").to_owned()
+    }
+}
+
+const BEFORE: &str = r#"
+[server]
+reactors = 1
+[limits]
+tenant_publish_per_second = 0
+[cors]
+allow_origins = ["https://a.example"]
+[log]
+level = "error"
+[drain]
+window = "10m"
+"#;
+
+const AFTER: &str = r#"
+[server]
+reactors = 2
+[limits]
+tenant_publish_per_second = 0
+body_bytes_max = 1000
+topics_per_connection_max = 2
+inbox_events_max = 7
+[proxy]
+trusted = ["127.0.0.1"]
+[cors]
+allow_origins = ["https://b.example"]
+[log]
+level = "info"
+access = true
+[drain]
+window = "100ms"
+[[topics.class]]
+match = "later.**"
+policy = "skip"
+"#;
+
+#[test]
+fn what_can_change_does_and_the_log_says_what_waits() {
+    let reloaded = Reloaded::start(BEFORE);
+    let hub = &reloaded.hub;
+    let allowed = |origin: &str| {
+        let response = reloaded.ask("/topics", &[("Origin", origin)]);
+        response.header("Access-Control-Allow-Origin").is_some()
+    };
+    assert_eq!((allowed("https://a.example"), allowed("https://b.example")), (true, false));
+    let stream = SseClient::open(hub, "/sse?topic=a&topic=b&topic=later.known");
+    assert_eq!(
+        (hub.post("/publish/t", vec![b'x'; 2000]).status, reloaded.policy("later.known")),
+        (200, "close".into())
+    );
+    let summary = reloaded.reload(AFTER, "the report", |line| line["message"] == "the configuration is read anew");
+    assert_eq!((&summary["effective"], &summary["waiting"]), (&8.into(), &2.into()), "{:?}", reloaded.lines());
+    // One reactor may look a moment later than another; there is one here, and it has been woken.
+    wait_until("the new origin", || allowed("https://b.example").then_some(()));
+    assert!(!allowed("https://a.example"));
+    assert_eq!(hub.post("/publish/t", vec![b'x'; 2000]).status, 413);
+    assert_eq!(hub.get("/sse?topic=a&topic=b&topic=c").status, 400);
+    assert_eq!((reloaded.policy("later.known"), reloaded.policy("later.new")), ("close".into(), "skip".into()));
+    reloaded.ask("/topics", &[("X-Forwarded-For", "192.0.2.7")]);
+    wait_until("the access log, with the proxy's client", || {
+        reloaded.lines().iter().any(|line| line["peer"] == "192.0.2.7").then_some(())
+    });
+    let effect = "a key of the configuration has another value, which takes effect".to_owned();
+    let waits = "a key of the configuration has another value, which waits for a restart".to_owned();
+    assert_eq!(reloaded.said_of("drain.window"), (effect.clone(), "\"10m\" -> \"100ms\"".into()));
+    assert_eq!(reloaded.said_of("cors.allow_origins").0, effect);
+    assert_eq!(reloaded.said_of("topics.class"), (effect + " for topics to come", String::new()));
+    assert_eq!(reloaded.said_of("server.reactors"), (waits.clone(), "1 -> 2".into()));
+    assert_eq!(reloaded.said_of("limits.inbox_events_max").0, waits);
+    // What waits is said again, and the rest is in force.
+    let summary = reloaded.reload(AFTER, "another report", |line| line["message"] == "the configuration is read anew");
+    assert_eq!((&summary["effective"], &summary["waiting"]), (&0.into(), &2.into()));
+    let Reloaded { hub, folder: _folder } = reloaded;
+    assert!(hub.terminate().success(), "within the window that came last, not in ten minutes");
+    drop(stream);
+}
+
+#[test]
+fn what_is_wrong_changes_nothing() {
+    let reloaded = Reloaded::start("[log]\nlevel = \"info\"\n[limits]\nbody_bytes_max = 1000\n");
+    let check = |config: &str, expected: &str| {
+        let line = reloaded.reload(config, expected, |line| {
+            line["message"] == "the configuration is wrong now; nothing is taken over"
+        });
+        assert!(line["error"].as_str().is_some_and(|error| error.contains(expected)), "{line}");
+        assert_eq!(reloaded.hub.post("/publish/t", vec![b'x'; 2000]).status, 413);
+    };
+    check("[limits]\nbody_bytes_max = 9000\n[log]\nlevel = \"inof\"\n", "`inof` is no level");
+    check("[limits]\nbody_bytes_max = \"much\"\n", "body_bytes_max");
+    let secret = "geheim, of thirty-two bytes or more, as HS256 demands";
+    let config = format!("[auth]\nmode = \"jwt\"\nsecret = \"{secret}\"\n[limits]\nbody_bytes_max = 9000\n");
+    check(&config, "auth.mode is another now: restart the hub");
+    let text = fs::read_to_string(reloaded.folder.path("log")).expect("the hub writes UTF-8");
+    assert!(!text.contains("geheim"), "{text}");
+}
