@@ -87,7 +87,7 @@ fn to_prometheus(open_metrics: &str) -> String {
         if let Some(rest) = line.strip_prefix("# HELP ") {
             help = rest.split_once(' ').map(|(_, help)| help);
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
-            let (family, kind) = rest.trim_end().split_once(' ').unwrap_or((rest.trim_end(), "unknown"));
+            let (family, kind) = rest.trim_end().split_once(' ').unwrap_or_else(|| (rest.trim_end(), "unknown"));
             let (suffix, kind) = match kind {
                 "counter" => ("_total", "counter"),
                 "info" => ("_info", "gauge"),

@@ -150,7 +150,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => return bench::run(&options),
         Command::Load(options) => return load::run(&options),
         Command::Token(arguments) => make_token(arguments),
-        Command::HashPassword => token::hash().and_then(|hash| stdio::print(&format!("{hash}\n"))),
+        Command::HashPassword => token::hash().and_then(|hash| stdio::print(format!("{hash}\n"))),
         Command::Config { action } => run_config(&action),
         Command::Version => print_version(),
     };
@@ -194,7 +194,7 @@ impl ServeArguments {
 fn make_token(arguments: TokenArguments) -> Result<(), String> {
     let file = arguments.config.file.as_deref();
     let config = config::load(file, environment(), &[]).map_err(|error| error.to_string())?;
-    stdio::print(&format!("{}\n", token::mint(arguments.token, arguments.ttl, &config.auth)?))
+    stdio::print(format!("{}\n", token::mint(arguments.token, arguments.ttl, &config.auth)?))
 }
 
 fn run_config(action: &ConfigAction) -> Result<(), String> {
@@ -202,13 +202,13 @@ fn run_config(action: &ConfigAction) -> Result<(), String> {
         ConfigAction::Check(ConfigFile { file }) => {
             let config = config::load(file.as_deref(), environment(), &[]).map_err(|error| error.to_string())?;
             config.warnings.iter().for_each(|warning| stdio::report(format_args!("warning: {warning}")));
-            stdio::print(&format!("{}: all is well\n", name_of(file.as_deref())))
+            stdio::print(format!("{}: all is well\n", name_of(file.as_deref())))
         }
         ConfigAction::Show(ConfigFile { file }) => {
             let shown = config::show(file.as_deref(), environment(), &[]).map_err(|error| error.to_string())?;
-            stdio::print(&shown)
+            stdio::print(shown)
         }
-        ConfigAction::Default => stdio::print(&config::default_file()),
+        ConfigAction::Default => stdio::print(config::default_file()),
     }
 }
 
@@ -217,7 +217,7 @@ fn name_of(file: Option<&Path>) -> String {
 }
 
 fn print_version() -> Result<(), String> {
-    stdio::print(&format!("fanfare {}\n", FULL_VERSION))
+    stdio::print(format!("fanfare {}\n", FULL_VERSION))
 }
 
 /// The variables of this process, but for those that are not UTF-8: none of ours is.

@@ -112,6 +112,9 @@ struct InterestWatch {
     waker: Arc<dyn Wake>,
 }
 
+/// The default class, and the others with the topics that they are for.
+type Classes = (Class, Vec<(Pattern, Class)>);
+
 /// All topics and all inboxes.
 #[derive(Debug)]
 pub struct Bus {
@@ -123,7 +126,7 @@ pub struct Bus {
     outlets: Outlets,
     orders: Mutex<Option<Arc<dyn Orders>>>,
     /// The default class and the listed ones, as they are by now.
-    classes: Mutex<Arc<(Class, Vec<(Pattern, Class)>)>>,
+    classes: Mutex<Arc<Classes>>,
     pub(super) seen_keys: SeenKeys,
     next_key: AtomicU64,
     pub(super) retired: Mutex<Retired>,

@@ -21,7 +21,7 @@ pub(super) const COOKIE: &str = "fanfare_token";
 /// Whose request it is; `None` where nobody has to say so, and the page that asks may use that. A refusal is counted.
 pub(super) fn identify(request: &Request, context: &Context<'_>) -> Result<Option<Arc<Identity>>, Denied> {
     if !context.hub.auth.is_required() {
-        let admitted = origin::admit_anybody(request, &context.config).map(|()| None);
+        let admitted = origin::admit_anybody(request, context.config).map(|()| None);
         return admitted.inspect_err(|denied| count_refusal(*denied, context));
     }
     identify_of_any_page(request, context)
@@ -37,7 +37,7 @@ pub(super) fn identify_of_any_page(request: &Request, context: &Context<'_>) -> 
         _ if shows_twice(request) => Err(Denied::Invalid),
         Some(Credential::Key(key)) => auth.identify_key(key).map(Some),
         Some(Credential::Token(token)) => auth.identify(Some(token), context.token_origin(), context.now),
-        Some(Credential::Cookie(token)) => origin::admit_cookie(request, &context.config)
+        Some(Credential::Cookie(token)) => origin::admit_cookie(request, context.config)
             .and_then(|()| auth.identify(Some(token), context.token_origin(), context.now)),
         None => Err(Denied::Missing),
     };

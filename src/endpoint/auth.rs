@@ -35,7 +35,7 @@ pub(super) fn log_in(request: &Request, _: &str, context: &Context<'_>) -> Answe
     let auth = &context.hub.auth;
     let with_cookie = form.cookie || auth.settings().cookie;
     // Else another site could sign a person in as somebody else.
-    if with_cookie && origin::is_of_foreign_page(request, &context.config) {
+    if with_cookie && origin::is_of_foreign_page(request, context.config) {
         let message = "pages of this origin may not sign in with a cookie";
         return Response::error(403, "origin_refused", message, None).into();
     }
@@ -83,7 +83,7 @@ pub(super) fn refresh(request: &Request, _: &str, context: &Context<'_>) -> Answ
 
 /// Takes the cookie back. The token itself stays valid until it expires. A page of another site cannot sign a person out.
 pub(super) fn log_out(request: &Request, _: &str, context: &Context<'_>) -> Answer {
-    if origin::is_of_foreign_page(request, &context.config) {
+    if origin::is_of_foreign_page(request, context.config) {
         let message = "pages of this origin may not take the cookie of another one back";
         return Response::error(403, "origin_refused", message, None).into();
     }

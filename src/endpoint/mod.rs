@@ -428,12 +428,12 @@ const fn admin_row(pattern: &'static str, label: RouteLabel, methods: &'static [
 
 impl Route {
     /// The same, whose handlers ask for a token and refuse in words of their own, before and after the body.
-    const fn from_known(self, refusals: &'static Refusals) -> Self {
+    const fn for_known(self, refusals: &'static Refusals) -> Self {
         Self { senders: Senders::Known(refusals), ..self }
     }
 
     /// The same, whose bodies are for Engine.IO sessions.
-    const fn from_sessions(self) -> Self {
+    const fn for_sessions(self) -> Self {
         Self { senders: Senders::Session, ..self }
     }
 }
@@ -448,54 +448,54 @@ static ROUTES: &[Route] = &[
     row("/topics/{topic}/history", RouteLabel::History, &[(Method::Get, topics::show_history)]),
     row("/topics/{topic}", RouteLabel::Topics, &[(Method::Get, topics::show_topic)]),
     open_row("/api/v1/events/broadcast", RouteLabel::Events, &[(Method::Post, events::broadcast)])
-        .from_known(events::REFUSALS),
+        .for_known(events::REFUSALS),
     open_row("/api/v1/events/streams", RouteLabel::Events, &[(Method::Get, events::list_streams)]),
     open_row("/api/v1/events/stream/{topic}/start", RouteLabel::Events, &[(Method::Post, events::start_stream)])
-        .from_known(events::REFUSALS),
+        .for_known(events::REFUSALS),
     open_row("/api/v1/events/stream/{topic}/stop", RouteLabel::Events, &[(Method::Post, events::stop_stream)])
-        .from_known(events::REFUSALS),
+        .for_known(events::REFUSALS),
     open_row("/api/v1/events/stream/{topic}/pause", RouteLabel::Events, &[(Method::Post, events::pause_stream)])
-        .from_known(events::REFUSALS),
+        .for_known(events::REFUSALS),
     open_row("/api/v1/events/stream/{topic}/resume", RouteLabel::Events, &[(Method::Post, events::resume_stream)])
-        .from_known(events::REFUSALS),
+        .for_known(events::REFUSALS),
     public_row("/api/v1/events/stream/{topic}", RouteLabel::Events, &[(Method::Get, events::open_stream)]),
     open_row("/api/v1/broadcast-demo/broadcast", RouteLabel::Events, &[(Method::Post, events::broadcast)])
-        .from_known(events::REFUSALS),
+        .for_known(events::REFUSALS),
     open_row("/api/v1/broadcast-demo/streams", RouteLabel::Events, &[(Method::Get, events::list_streams)]),
     open_row(
         "/api/v1/broadcast-demo/stream/{topic}/start",
         RouteLabel::Events,
         &[(Method::Post, events::start_stream)],
     )
-    .from_known(events::REFUSALS),
+    .for_known(events::REFUSALS),
     open_row("/api/v1/broadcast-demo/stream/{topic}/stop", RouteLabel::Events, &[(Method::Post, events::stop_stream)])
-        .from_known(events::REFUSALS),
+        .for_known(events::REFUSALS),
     open_row(
         "/api/v1/broadcast-demo/stream/{topic}/pause",
         RouteLabel::Events,
         &[(Method::Post, events::pause_stream)],
     )
-    .from_known(events::REFUSALS),
+    .for_known(events::REFUSALS),
     open_row(
         "/api/v1/broadcast-demo/stream/{topic}/resume",
         RouteLabel::Events,
         &[(Method::Post, events::resume_stream)],
     )
-    .from_known(events::REFUSALS),
+    .for_known(events::REFUSALS),
     public_row("/api/v1/broadcast-demo/stream/{topic}", RouteLabel::Events, &[(Method::Get, events::open_stream)]),
-    open_row("/socket.io/", RouteLabel::SocketIo, SOCKET_IO).from_sessions(),
-    open_row("/socket.io", RouteLabel::SocketIo, SOCKET_IO).from_sessions(),
+    open_row("/socket.io/", RouteLabel::SocketIo, SOCKET_IO).for_sessions(),
+    open_row("/socket.io", RouteLabel::SocketIo, SOCKET_IO).for_sessions(),
     open_row("/api/v1/sse/stream/{topic}", RouteLabel::Wells, &[(Method::Get, wells::open_stream)]),
     open_row("/api/v1/auth/login", RouteLabel::Auth, &[(Method::Post, auth::log_in)]),
     open_row("/api/v1/auth/logout", RouteLabel::Auth, &[(Method::Post, auth::log_out)]),
-    open_row("/api/v1/auth/refresh", RouteLabel::Auth, &[(Method::Post, auth::refresh)]).from_known(NATIVE),
+    open_row("/api/v1/auth/refresh", RouteLabel::Auth, &[(Method::Post, auth::refresh)]).for_known(NATIVE),
     open_row("/api/v1/telemetry/ingest", RouteLabel::Telemetry, &[(Method::Post, telemetry::ingest_telemetry)])
-        .from_known(telemetry::REFUSALS),
+        .for_known(telemetry::REFUSALS),
     open_row("/api/v1/telemetry/{topic}", RouteLabel::Telemetry, &[(Method::Get, telemetry::read_back)]),
     open_row("/api/v1/alerts", RouteLabel::Alerts, &[(Method::Post, telemetry::ingest_alerts)])
-        .from_known(telemetry::REFUSALS),
+        .for_known(telemetry::REFUSALS),
     open_row("/api/v1/diagnostics", RouteLabel::Diagnostics, &[(Method::Post, telemetry::ingest_diagnostics)])
-        .from_known(telemetry::REFUSALS),
+        .for_known(telemetry::REFUSALS),
     row("/stats", RouteLabel::Stats, &[(Method::Get, health::show_stats)]),
     admin_row("/stats", RouteLabel::Stats, &[(Method::Get, health::show_stats)]),
     admin_row("/health", RouteLabel::Health, &[(Method::Get, health::show_health)]),

@@ -123,7 +123,7 @@ pub(super) fn is_of_foreign_page(request: &Request, config: &Config) -> bool {
 /// Whether the page that `request` comes from may connect: browsers ask nobody before they open a WebSocket (RFC 6455 section
 /// 10.2). Where clients have to say who they are, they may do so later, so all may; unless `cors.allow_origins` names some.
 pub(super) fn may_connect(request: &Request, context: &Context<'_>) -> Result<(), Denied> {
-    let config = &context.config;
+    let config = context.config;
     if !context.hub.auth.is_required() {
         return admit_anybody(request, config).inspect_err(|denied| access::count_refusal(*denied, context));
     }

@@ -16,7 +16,7 @@ fn wait_for_refusal(hub: &Hub, is_told: bool) {
         let is_it = |line: &&str| {
             line.contains("WRONGTYPE") && line.contains("subscribing to `t`") && line.contains("key `hub:t`")
         };
-        (lines.iter().any(|line| is_it(&line)) == is_told && lines.is_empty() != is_told).then_some(())
+        (lines.iter().any(is_it) == is_told && lines.is_empty() != is_told).then_some(())
     });
 }
 

@@ -266,7 +266,7 @@ fn what_is_held_is_counted_by_the_rules_of_now() {
     check(&[first.clone(), vec![], renamed.clone()], true);
     check(&[first.clone(), vec![held("b", "sub:alice", &[])]], true);
     check(&[first.clone(), vec![held("b", "sub:alice", &[]), held("c", "*", &[])]], true);
-    check(&[vec![held("a", "*", &["orders.**"])], renamed.clone()], true);
+    check(&[vec![held("a", "*", &["orders.**"])], renamed], true);
     check(&[vec![held("a", "*", &["orders.**"])], vec![held("b", "sub:alice", &["orders.**"])]], true);
     // Whether it was published in these topics, nobody knows.
     check(&[first, vec![held("b", "*", &["orders.**"])]], false);

@@ -300,7 +300,7 @@ fn a_token_with_something_critical_is_refused() {
 
 #[test]
 fn a_secret_may_be_of_any_bytes() {
-    let bytes: Vec<u8> = (0..32).map(|byte| byte * 8 | 0x80).collect();
+    let bytes: Vec<u8> = (0..32).map(|byte| (byte * 8) | 0x80).collect();
     let signed = encode(&header(Algorithm::Hs256), &claims(), &EncodingKey::from_secret(&bytes)).expect("it signs");
     let auth = auth_of(settings(), Secrets { secret: bytes, ..Secrets::default() });
     assert_eq!(identify(&auth, &signed, NOW), "ann");

@@ -52,7 +52,7 @@ fn what_is_shown_twice_does_not_count() {
 fn a_secret_file_may_hold_raw_bytes() {
     let folder = Folder::new();
     let path = folder.path("jwt.key");
-    let mut bytes: Vec<u8> = (0..32).map(|byte| byte * 8 | 0x80).collect();
+    let mut bytes: Vec<u8> = (0..32).map(|byte| (byte * 8) | 0x80).collect();
     // White space around a text would be none of it.
     bytes[0] = b' ';
     bytes[31] = b'\n';
