@@ -15,7 +15,7 @@ const RUN_NS_MIN: u64 = 500_000;
 const DOUBLED_BYTES_MAX: usize = 128 * 1024;
 /// Time that four times the input may take whatever the growth. What reads it so fast goes through it a fixed number of times, or
 /// refuses it at once.
-const WORK_SPARED_NS: u64 = 1_000_000;
+const WORK_SPARED_NS: u64 = 2_000_000;
 /// Runs of the input in each round; of four times the input, which noise is less likely to miss altogether, there is one.
 const RUNS_OF_ONCE: u32 = 3;
 /// A growth counts as too large after so many rounds, and so much time measured.
