@@ -199,3 +199,15 @@ fn streams_need_redis_7_and_channels_do_not() {
     assert_eq!(hub.post("/publish/t", "x").status, 503);
     assert_eq!(server.command::<u64>(&["EXISTS", "t"]), 0);
 }
+
+/// Such a node passes publications on, but keeps no stream of the others': who points a hub at it is told at once.
+#[test]
+fn a_node_of_a_cluster_says_so() {
+    let server = RedisServer::start_with(&["--cluster-enabled", "yes"]);
+    let hub = hub_on(&server, &[]);
+    let told = wait_until("it is told", || {
+        let degraded = hub.get("/ready").json()["degraded"].to_string();
+        degraded.contains("a node of a Redis Cluster").then_some(degraded)
+    });
+    assert!(told.contains("MOVED") && told.contains("redis: "), "{told}");
+}

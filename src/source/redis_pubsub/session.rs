@@ -40,6 +40,8 @@ pub(super) struct Session {
     role_question: Option<RoleQuestion>,
     /// What it said in its answer to the greeting.
     greeted_role: Role,
+    /// Whether the server said that it is a node of a cluster.
+    is_cluster_node: bool,
     limits: Limits,
     asked: VecDeque<Asked>,
     outgoing: Vec<u8>,
@@ -135,6 +137,7 @@ impl Session {
             allow_replica: config.allow_replica,
             role_question: Some(RoleQuestion::Role),
             greeted_role: Role::Unknown,
+            is_cluster_node: false,
             limits: Limits { bulk_bytes_max: config.message_bytes_max + ENVELOPE_BYTES_MAX, ..Limits::default() },
             asked: VecDeque::new(),
             outgoing: Vec::new(),
@@ -241,6 +244,11 @@ impl Session {
             Stage::Ready => self.silence_deadline().map_or(self.next_ping, |silence| silence.min(self.next_ping)),
             _ => self.greeting_deadline,
         }
+    }
+
+    /// Whether the server is a node of a cluster, as far as it says.
+    pub(super) fn is_cluster_node(&self) -> bool {
+        self.is_cluster_node
     }
 
     /// Whether the server has been silent for too long.
@@ -462,6 +470,7 @@ impl Session {
             (None, None) => return Err(Fault::BadReply("an answer to nothing".to_owned())),
             (Some(Asked::Hello), None) => {
                 self.greeted_role = hello_role(reply);
+                self.is_cluster_node = hello_field(reply, b"mode") == Some(b"cluster");
                 self.ask_role();
             }
             (Some(Asked::Hello), Some(text)) if is_final(text) => return Err(Fault::Rejected(text.to_owned())),
@@ -522,10 +531,14 @@ impl Session {
 
 /// What the server is by its answer to `HELLO`.
 fn hello_role(answer: &Reply<'_>) -> Role {
-    let Reply::Map(pairs) = answer else { return Role::Unknown };
-    let role = pairs.iter().find_map(|(name, value)| match (name, value) {
-        (Reply::Bulk(Some(b"role")), Reply::Bulk(Some(role))) => Some(*role),
+    hello_field(answer, b"role").map_or(Role::Unknown, Role::of_hello)
+}
+
+/// What the answer to `HELLO` has under `name`.
+fn hello_field<'a>(answer: &Reply<'a>, name: &[u8]) -> Option<&'a [u8]> {
+    let Reply::Map(pairs) = answer else { return None };
+    pairs.iter().find_map(|(found, value)| match (found, value) {
+        (Reply::Bulk(Some(found)), Reply::Bulk(Some(value))) if *found == name => Some(*value),
         _ => None,
-    });
-    role.map_or(Role::Unknown, Role::of_hello)
+    })
 }

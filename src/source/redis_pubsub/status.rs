@@ -45,6 +45,7 @@ pub struct SourceStatus {
     refusals: Mutex<Refusals>,
     /// Whether a publication that is taken changes anything in them.
     has_refused_publications: AtomicBool,
+    is_cluster_node: AtomicBool,
 }
 
 /// One thread's connection.
@@ -98,6 +99,10 @@ pub struct Snapshot {
     pub unasked: u64,
 }
 
+/// What is wrong with a server that is one node of a cluster.
+pub(super) const CLUSTER_NODE: &str = "the server is a node of a Redis Cluster: what other nodes keep is refused (MOVED); \
+     use one server, or sentinels";
+
 impl SourceStatus {
     /// A source called `name` in reasons, which nothing has happened to yet.
     pub fn new(name: &str) -> Self {
@@ -127,6 +132,7 @@ impl SourceStatus {
             reader_alarm: OnceLock::new(),
             refusals: Mutex::default(),
             has_refused_publications: AtomicBool::new(false),
+            is_cluster_node: AtomicBool::new(false),
         }
     }
 
@@ -207,6 +213,11 @@ impl SourceStatus {
     /// What the sentinels agree on, if there are any.
     pub(in crate::source) fn consensus(&self) -> &Consensus {
         &self.consensus
+    }
+
+    /// Whether the server says that it is a node of a cluster.
+    pub(super) fn set_cluster_node(&self, is_one: bool) {
+        self.is_cluster_node.store(is_one, Ordering::Relaxed);
     }
 
     pub(in crate::source) fn set_proof_age_max(&self, age: Duration) {
@@ -371,7 +382,8 @@ impl SourceHealth for SourceStatus {
     }
 
     fn degraded(&self, now: Moment) -> Vec<String> {
-        self.refusals().single(now)
+        let cluster = self.is_cluster_node.load(Ordering::Relaxed).then(|| CLUSTER_NODE.to_owned());
+        cluster.into_iter().chain(self.refusals().single(now)).collect()
     }
 
     fn refused_subscriptions(&self) -> u64 {

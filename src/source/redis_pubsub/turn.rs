@@ -20,6 +20,7 @@ use super::{
     intake::Intake,
     reader::Alarm,
     session::Session,
+    status::CLUSTER_NODE,
     subscriptions::Subscriptions,
     throttle::Throttle,
 };
@@ -297,6 +298,10 @@ impl Reader {
             self.backoff.reset();
             self.status.reader().on_connected(now);
             info!("connected to {}", self.config.url);
+            self.status.set_cluster_node(session.is_cluster_node());
+            if session.is_cluster_node() {
+                warn!("{}: {CLUSTER_NODE}", self.config.url);
+            }
         }
         session.check_deadlines(now)
     }
