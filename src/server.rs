@@ -61,7 +61,19 @@ pub fn run(mut config: Config, log: &LogGuard, reload: impl Fn() -> Result<Confi
     let mut signals = SignalPoll::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let mut server = Server::start(&config, clock, bound.listeners, &cores)?;
     announce(&bound.urls);
-    while signals.wait(SWEEP_INTERVAL)?.is_none() {
+    let mut leaves = None;
+    loop {
+        let left = leaves.map_or(SWEEP_INTERVAL, |at: Moment| at.since(clock.now()).min(SWEEP_INTERVAL));
+        match signals.wait(left)? {
+            Some(SIGTERM) if leaves.is_none() && !config.drain.delay.is_zero() => {
+                info!(delay = ?config.drain.delay, "not ready any more; another signal begins to close connections");
+                server.hub.announce_end();
+                leaves = Some(clock.now() + config.drain.delay);
+            }
+            Some(_) => break,
+            None if leaves.is_some_and(|at| at <= clock.now()) => break,
+            None => {}
+        }
         if std::mem::take(&mut signals.reload) {
             server.reload(reload(), &mut config, log, clock.now());
         }
@@ -267,6 +279,8 @@ impl Server {
             if signals.wait(STOP_INTERVAL)?.is_some() {
                 self.enter(Phase::Ending);
             }
+            // One that serves administration alone ends when the others have nobody left.
+            self.ring();
         }
         for reactor in self.reactors {
             if reactor.join().is_err() {

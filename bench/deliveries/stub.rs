@@ -124,7 +124,7 @@ impl Net for StubNet {
         Ok(())
     }
 
-    fn stop_listening(&mut self) {}
+    fn stop_listening(&mut self, _: usize) {}
 
     fn register(&mut self, stream: &mut StubStream, token: Token) -> io::Result<()> {
         stream.token = token;

@@ -584,8 +584,11 @@ pub(super) const KEYS: &[Key<Written>] = &[
                  acknowledged (not on unix sockets), seconds, and the reason.",
           field: |it| Field::Flag(&mut it.log.connections) },
 
+    Key { path: "drain.delay",
+          help: "After a SIGTERM /ready says 503 for so long, and all goes on: proxies have time to stop. SIGINT skips it.",
+          field: |it| Field::Span { value: &mut it.drain.delay, min: Duration::ZERO } },
     Key { path: "drain.window",
-          help: "Over how long connections are closed, so that not all come back at once.",
+          help: "Then: over how long connections are closed, so that not all come back at once.",
           field: |it| Field::Span { value: &mut it.drain.window, min: Duration::ZERO } },
 
     Key { path: "demo.enabled",

@@ -243,7 +243,9 @@ impl Default for Ready {
 /// How the hub ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Drain {
-    /// Over how long connections are closed after a SIGTERM.
+    /// For how long after a SIGTERM the hub serves on, and says that it is not ready.
+    pub delay: Duration,
+    /// Over how long connections are closed then.
     pub window: Duration,
 }
 
@@ -320,6 +322,6 @@ impl Default for Log {
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { window: Duration::from_secs(30) }
+        Self { delay: Duration::from_secs(5), window: Duration::from_secs(20) }
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn show_ready(_: &Request, _: &str, context: &Context<'_>) -> Answer 
         lines.extend(outcome.err().map(|reason| format!("{}: {reason}", source.name())));
         degraded.extend(source.degraded(context.now).iter().map(|line| format!("{}: {line}", source.name())));
     }
-    if context.hub.phase() != Phase::Serving {
+    if context.hub.is_leaving() || context.hub.phase() != Phase::Serving {
         failed.push("the hub shuts down".to_owned());
     }
     let stuck = context.hub.metrics.stuck_reactors(context.now, context.config.stuck_after);

@@ -29,7 +29,7 @@ use core::net::IpAddr;
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::Duration,
 };
@@ -159,6 +159,7 @@ pub struct Hub {
     pub broadcasts: Arc<Broadcasts>,
     application: &'static Application,
     phase: AtomicU8,
+    leaving: AtomicBool,
 }
 
 /// How far the hub has come on its way out.
@@ -174,6 +175,16 @@ pub enum Phase {
 }
 
 impl Hub {
+    /// From now on the hub says that it is not ready, and serves all the same: who sends it clients has time to stop.
+    pub fn announce_end(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether its end was announced.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
     /// A hub that serves.
     pub fn new(bus: Arc<Bus>, metrics: Arc<Metrics>, config: Config) -> Self {
         let (auth, wall, phase) = (Auth::open(), WallClock::default(), AtomicU8::new(Phase::Serving as u8));
@@ -192,6 +203,7 @@ impl Hub {
             broadcasts,
             application: &HUB,
             phase,
+            leaving: AtomicBool::new(false),
         }
     }
 

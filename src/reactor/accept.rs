@@ -1,6 +1,6 @@
 //! Accepting: with a budget, to the emptiest reactor, and so that the listener never dies.
 
-use std::{io, time::Duration};
+use std::{io, ops::Range, time::Duration};
 
 use super::{
     Reactor,
@@ -30,6 +30,8 @@ const REFUSALS_PER_ADDRESS: usize = 16;
 #[derive(Debug)]
 pub(super) struct LastAccepts {
     listener: usize,
+    /// Those from here on go on.
+    until: usize,
     /// How many more the listener may have waiting.
     left: usize,
 }
@@ -55,26 +57,35 @@ impl<N: Net> Reactor<N> {
         listeners.into_iter().for_each(|listener| self.accept_from(listener));
     }
 
-    /// The hub shuts down: whoever waits in a listener's queue is accepted, a turn's worth in each turn, and then the listeners are
-    /// closed. A connection that still waited would be reset with its listener, and a request on it lost.
-    pub(super) fn begin_last_accepts(&mut self) {
+    /// The hub shuts down: whoever waits in a listener's queue is accepted, a turn's worth in each turn, and then these listeners
+    /// are closed. A connection that still waited would be reset with its listener, and a request on it lost.
+    pub(super) fn begin_last_accepts(&mut self, listeners: Range<usize>) {
         self.accept_again.clear();
         self.accept_retry = None;
-        self.last_accepts = Some(LastAccepts { listener: 0, left: LAST_ACCEPTS });
+        let Range { start: listener, end: until } = listeners;
+        self.last_accepts = Some(LastAccepts { listener, until, left: LAST_ACCEPTS });
+    }
+
+    /// How many listeners are for the public; the others are for administration.
+    pub(super) fn public_listeners(&self) -> usize {
+        self.config.admin_listeners_from.min(self.net.listener_count())
     }
 
     fn accept_last(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some(LastAccepts { listener, left }) = self.last_accepts else { return };
-            if self.net.listener_count() <= listener {
+            let Some(LastAccepts { listener, until, left }) = self.last_accepts else { return };
+            if until <= listener {
                 self.last_accepts = None;
-                return self.net.stop_listening();
+                // An edge may have told of somebody at one that goes on.
+                self.accept_again.extend(until..self.net.listener_count());
+                self.net.stop_listening(until);
+                return self.accept_waiting();
             }
             let goes_on = 0 < left && self.accept_one_last(listener);
             self.last_accepts = Some(if goes_on {
-                LastAccepts { listener, left: left - 1 }
+                LastAccepts { listener, until, left: left - 1 }
             } else {
-                LastAccepts { listener: listener + 1, left: LAST_ACCEPTS }
+                LastAccepts { listener: listener + 1, until, left: LAST_ACCEPTS }
             });
         }
     }
@@ -108,7 +119,13 @@ impl<N: Net> Reactor<N> {
             match self.net.accept(listener) {
                 Ok((stream, peer)) => {
                     let most = self.share_max(Share::of_listener(admin));
-                    if let Some(accepted) = self.placement.place(Accepted { stream, peer, admin }, self.index, most) {
+                    if self.phase != Phase::Serving {
+                        // Not handed on: another reactor may have ended.
+                        self.placement.keep(self.index, Share::of_listener(admin));
+                        self.take_in(Accepted { stream, peer, admin });
+                    } else if let Some(accepted) =
+                        self.placement.place(Accepted { stream, peer, admin }, self.index, most)
+                    {
                         self.admit(accepted);
                         // Who had to make room for it holds a descriptor until then.
                         self.free_doomed();
@@ -193,6 +210,7 @@ impl<N: Net> Reactor<N> {
         let session = self.first_session(trusted, admin, now);
         let connection = Connection { trusted, overload, ..Connection::new(stream, peer, admin, session, now) };
         let token = self.connections.insert(|_| connection);
+        self.admins += usize::from(admin);
         if is_surplus {
             self.refused.push_back(token);
         }

@@ -6,6 +6,7 @@ use super::{
     Reactor,
     connection::{ABSENT, BLOCKED, CLOSING, DOOMED, HELD, LINGERING, PEER_ENDED, UNCOUNTED},
     net::Net,
+    placement::Share,
 };
 use crate::{
     close::Close,
@@ -195,6 +196,7 @@ impl<N: Net> Reactor<N> {
             self.senders.remove(&slot);
             self.log_ended(slot);
             if let Some(connection) = self.connections.remove(slot) {
+                self.admins -= usize::from(connection.admin);
                 self.hub.bus.budget().adjust(connection.charged_bytes as usize, 0);
                 if connection.state.has(BLOCKED) {
                     self.blocked -= 1;
@@ -211,14 +213,24 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// The hub shuts down: nobody is accepted any more but who waits already. While it drains, everybody's end comes in its time; in the last
-    /// phase, at once.
+    /// The hub shuts down: nobody is accepted any more but who waits already. While it drains, everybody's end comes in its time,
+    /// and the listeners for administration go on; in the last phase all is over at once.
     pub(super) fn enter_phase(&mut self, phase: Phase) {
-        if self.phase == Phase::Serving {
-            self.begin_last_accepts();
-        }
+        let from = if self.phase == Phase::Serving { 0 } else { self.public_listeners() };
+        let until = if phase == Phase::Ending { self.net.listener_count() } else { self.public_listeners() };
+        self.begin_last_accepts(from..until);
         (self.phase, self.drain_ends) = (phase, self.now + self.config.drain_window);
         self.to_drain = self.connections.used();
+    }
+
+    /// Whether nobody is left, at any reactor, but those who look after the hub, so that it may end.
+    pub(super) fn has_drained(&self) -> bool {
+        self.phase == Phase::Draining
+            && self.last_accepts.is_none()
+            && self.public_listeners() < self.net.listener_count()
+            && self.connections.len() == self.admins
+            && self.placement.of_share(Share::Served) == 0
+            && self.works.is_empty()
     }
 
     /// Tells some of the connections that were open when the phase began.
@@ -227,6 +239,7 @@ impl<N: Net> Reactor<N> {
             let Some(slot) = self.to_drain.pop() else { return };
             match self.phase {
                 Phase::Serving => {}
+                Phase::Draining if self.connections.at(slot).is_some_and(|connection| connection.admin) => {}
                 Phase::Draining => self.drain(slot),
                 Phase::Ending => self.end_for_restart(slot),
             }

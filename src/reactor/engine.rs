@@ -134,6 +134,7 @@ impl<N: Net> Reactor<N> {
         let sid = self.new_session_id();
         let session = EngineSession::polled(sid, layer, &self.config.limits.engine, self.now);
         let now = self.now;
+        self.admins += usize::from(admin);
         let token = self.connections.insert(|_| {
             let mut connection = Connection::new(stream, peer, admin, Session::Engine(Box::new(session)), now);
             connection.transport = Transport::SocketIo;

@@ -53,7 +53,8 @@ pub enum Stream {
 pub struct MioNet {
     poll: Poll,
     events: Events,
-    listeners: Vec<Listener>,
+    /// `None`: stopped.
+    listeners: Vec<Option<Listener>>,
     clock: Clock,
     /// A descriptor held back: given up when none is left, so that one more connection can be accepted, and closed.
     spare: Option<File>,
@@ -86,7 +87,7 @@ impl MioNet {
         let net = Self {
             poll,
             events: Events::with_capacity(EVENTS_PER_POLL),
-            listeners,
+            listeners: listeners.into_iter().map(Some).collect(),
             clock,
             spare: File::open("/dev/null").ok(),
             date: String::new(),
@@ -141,7 +142,7 @@ impl Net for MioNet {
     }
 
     fn accept(&mut self, listener: usize) -> io::Result<(Stream, Option<IpAddr>)> {
-        match self.listeners.get(listener) {
+        match self.listeners.get(listener).and_then(Option::as_ref) {
             Some(Listener::Tcp(socket)) => {
                 socket.accept().map(|(stream, address)| (Stream::Tcp(stream), Some(address.ip().to_canonical())))
             }
@@ -162,8 +163,8 @@ impl Net for MioNet {
         shed
     }
 
-    fn stop_listening(&mut self) {
-        self.listeners.clear();
+    fn stop_listening(&mut self, until: usize) {
+        self.listeners.iter_mut().take(until).for_each(|listener| *listener = None);
     }
 
     fn register(&mut self, stream: &mut Stream, token: Token) -> io::Result<()> {

@@ -163,7 +163,7 @@ impl Default for Config {
             unsent_timeout: Duration::from_secs(30),
             retry: Duration::from_secs(2),
             live_timeout: Duration::from_secs(2),
-            drain_window: Duration::from_secs(30),
+            drain_window: Duration::from_secs(20),
             linger: Duration::from_secs(2),
             admin_listeners_from: usize::MAX,
             log_access: false,
@@ -262,6 +262,8 @@ pub struct Reactor<N: Net> {
     /// Which rules of quotas streams were claimed by last, and the connections yet to be looked at since.
     quota_generation: u64,
     to_claim: Vec<u32>,
+    /// How many connections came by the listeners for administration.
+    admins: usize,
     /// When the last stream is to have ended, once the hub drains.
     drain_ends: Moment,
     // Used within one call each, kept to spare the allocation.
@@ -322,6 +324,7 @@ impl<N: Net> Reactor<N> {
             to_drain: Vec::new(),
             quota_generation: hub.quotas.generation(),
             to_claim: Vec::new(),
+            admins: 0,
             drain_ends: now,
             ready: Vec::new(),
             several: Vec::new(),
@@ -379,8 +382,13 @@ impl<N: Net> Reactor<N> {
         self.metrics.set_lagging(self.blocked);
         self.now = self.net.now();
         self.metrics.on_turn(began, self.now);
+        if self.has_drained() {
+            self.enter_phase(Phase::Ending);
+        }
         let empty = self.connections.len() == 0 && self.placement.is_empty(self.index) && self.works.is_empty();
-        let finished = self.phase != Phase::Serving && self.last_accepts.is_none() && empty;
+        let has_admin = self.public_listeners() < self.net.listener_count();
+        let may_finish = self.phase == Phase::Ending || self.phase == Phase::Draining && !has_admin;
+        let finished = may_finish && self.last_accepts.is_none() && empty;
         Ok(if finished { Flow::Finished } else { Flow::Continue })
     }
 

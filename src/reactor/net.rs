@@ -75,8 +75,8 @@ pub trait Net {
     /// error: not even one descriptor could be had.
     fn shed(&mut self, listener: usize, refusal: &[u8]) -> io::Result<()>;
 
-    /// Stops all listeners for good.
-    fn stop_listening(&mut self);
+    /// Stops the listeners below the index `until` for good. Nothing is accepted from them any more.
+    fn stop_listening(&mut self, until: usize);
 
     /// Begins to tell about `stream`, in both directions.
     fn register(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;

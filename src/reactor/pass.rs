@@ -35,6 +35,7 @@ impl<N: Net> Reactor<N> {
         self.wheel.disarm(slot);
         let opened = self.take_opened(slot);
         let Some(connection) = self.connections.remove(slot) else { return };
+        self.admins -= usize::from(connection.admin);
         match self.placement.pass(Box::new(Passed { connection, request, from, opened }), to) {
             Ok(()) => {
                 self.placement.on_left(self.index);
@@ -42,6 +43,7 @@ impl<N: Net> Reactor<N> {
             }
             Err(passed) => {
                 let Passed { connection, opened, .. } = *passed;
+                self.admins += usize::from(connection.admin);
                 let token = self.connections.insert(|_| connection);
                 self.keep_opened(token.slot, opened);
                 let registered = self.connections.at(token.slot).map(|it| self.net.register(&mut it.stream, token));
@@ -62,6 +64,7 @@ impl<N: Net> Reactor<N> {
     /// Takes over a connection, and answers the request that it was passed on with.
     pub(super) fn take_passed(&mut self, passed: Passed<N::Stream>) {
         let Passed { connection, request, from, opened } = passed;
+        self.admins += usize::from(connection.admin);
         let token = self.connections.insert(|_| connection);
         self.hub.auth.follow(from, self.connection_id(token.slot), self.now);
         self.keep_opened(token.slot, opened);

@@ -47,10 +47,62 @@ fn nothing_new_is_accepted() {
     let (address, admin) = (hub.address().to_owned(), hub.url(1).trim_start_matches("http://").to_owned());
     let hub = hub.drain();
     assert!(idle.is_closed(), "without a word, because nothing was asked");
-    for address in [address, admin] {
-        assert!(TcpStream::connect(&address).is_err(), "{address}");
-    }
+    assert!(TcpStream::connect(&address).is_err(), "{address}");
     drop(stream);
+    assert!(hub.wait().success());
+    assert!(TcpStream::connect(&admin).is_err(), "{admin}");
+}
+
+/// Whoever looks after the hub sees what it does until the end.
+#[test]
+fn the_listener_for_administration_lives_to_the_end() {
+    let flags = ["--admin-listen", "127.0.0.1:0", "--reactors", "2"];
+    let hub = Hub::start_with(&flags, &[("drain.window", "1h")]);
+    let stream = SseClient::open(&hub, "/sse?topic=t");
+    let mut kept = HttpConnection::new(hub.connect_at(1));
+    assert_eq!(kept.request(Method::Get, "/ready", &[], b"").status, 200);
+    let public = hub.address().to_owned();
+    let hub = hub.drain();
+    wait_until("the public's listener is closed", || TcpStream::connect(&public).is_err().then_some(()));
+    for _ in 0..8 {
+        let mut asker = HttpConnection::new(hub.connect_at(1));
+        let ready = asker.request(Method::Get, "/ready", &[], b"");
+        assert_eq!((ready.status, &ready.json()["failed"]), (503, &serde_json::json!(["the hub shuts down"])));
+    }
+    assert_eq!(kept.request(Method::Get, "/metrics", &[], b"").status, 200);
+    // With a connection open that asks for nothing more.
+    let idle = HttpConnection::new(hub.connect_at(1));
+    drop(stream);
+    assert!(hub.wait().success());
+    drop(idle);
+}
+
+/// Proxies are told that the hub leaves, and sent clients are served, before anything is closed.
+#[test]
+fn a_hub_is_not_ready_for_a_while_before_it_closes_anything() {
+    let hub = Hub::start_with(&[], &[("drain.delay", "1h"), ("drain.window", "1h")]);
+    let mut stream = SseClient::open(&hub, "/sse?topic=t");
+    assert_eq!(hub.get("/ready").status, 200);
+    send_signal("TERM", hub.pid());
+    wait_until("it is not ready", || (hub.get("/ready").status == 503).then_some(()));
+    assert_eq!(hub.get("/health").status, 200);
+    let mut late = SseClient::open(&hub, "/sse?topic=t");
+    hub.publish("t", "after the signal");
+    assert_eq!((stream.next_data(), late.next_data()), ("after the signal".to_owned(), "after the signal".to_owned()));
+    // A second signal ends the delay, and a third one all.
+    let address = hub.address().to_owned();
+    send_signal("TERM", hub.pid());
+    wait_until("its listener is closed", || TcpStream::connect(&address).is_err().then_some(()));
+    send_signal("TERM", hub.pid());
+    assert!(hub.wait().success());
+}
+
+#[test]
+fn the_delay_ends_by_itself_and_sigint_skips_it() {
+    let hub = Hub::start_with(&[], &[("drain.delay", "100ms")]);
+    assert!(hub.terminate().success());
+    let hub = Hub::start_with(&[], &[("drain.delay", "1h")]);
+    send_signal("INT", hub.pid());
     assert!(hub.wait().success());
 }
 

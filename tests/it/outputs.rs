@@ -46,7 +46,7 @@ fn a_hub_serves_although_nobody_can_read_what_it_says() {
     for sink in sinks {
         let address = format!("{HOST}:{}", free_port());
         let mut command = fanfare(&["serve", "--listen", &address, "--log-level", "debug"]);
-        command.env("FANFARE_DRAIN__WINDOW", "100ms");
+        command.env("FANFARE_DRAIN__WINDOW", "100ms").env("FANFARE_DRAIN__DELAY", "0s");
         let mut hub = Running(command.stdout(sink()).stderr(sink()).spawn().expect("it was just built"));
         wait_until("the hub serves", || {
             assert_eq!(hub.0.try_wait().expect("it is our child"), None, "it has ended");

@@ -226,6 +226,8 @@ impl Drop for SimStream {
 pub(crate) struct SimListener {
     waiting: VecDeque<(SharedWire, IpAddr)>,
     edge: bool,
+    /// Nobody can connect any more.
+    pub(crate) stopped: bool,
 }
 
 /// What a reactor's net is made of, as the simulation sees it.
@@ -406,9 +408,11 @@ impl Net for SimNet {
         Ok(())
     }
 
-    fn stop_listening(&mut self) {
-        for listener in std::mem::take(&mut self.port.borrow_mut().listeners) {
-            listener.waiting.into_iter().for_each(|(wire, _)| drop(SimStream(wire)));
+    fn stop_listening(&mut self, until: usize) {
+        for listener in self.port.borrow_mut().listeners.iter_mut().take(until) {
+            let SimListener { waiting, .. } = std::mem::take(listener);
+            listener.stopped = true;
+            waiting.into_iter().for_each(|(wire, _)| drop(SimStream(wire)));
         }
     }
 

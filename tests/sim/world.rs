@@ -153,7 +153,7 @@ impl World {
         let listener = self.random.random_range(0..LISTENERS);
         let peer = IpAddr::from([10, 0, 0, self.random.random_range(1..4)]);
         let mut port = self.ports[reactor].borrow_mut();
-        if listener < port.listeners.len() {
+        if !port.listeners[listener].stopped {
             port.connect(listener, client.wire.clone(), peer);
             drop(port);
             self.clients.push(client);
@@ -372,10 +372,10 @@ impl World {
     /// The hub shuts down: every reactor comes to its end, and no count is left over.
     pub(crate) fn drain(&mut self) {
         self.hub.enter(Phase::Draining);
-        for index in 0..self.ports.len() {
-            self.hub.bus.inbox(index).doorbell().ring();
-        }
         for _ in 0..DRAIN_ROUNDS_MAX {
+            for index in 0..self.ports.len() {
+                self.hub.bus.inbox(index).doorbell().ring();
+            }
             self.settle();
             if self.reactors.iter().all(Option::is_none) {
                 return self.check_nothing_left();

@@ -45,7 +45,10 @@ impl Hub {
     /// By a command line of one's own, for what `--listen` and the limits of a process decide.
     pub(crate) fn spawn(mut command: Command, settings: &[(&str, &str)]) -> Self {
         // A test that ends its hub has no clients to spare.
-        command.env("FANFARE_LOG__LEVEL", "error").env("FANFARE_DRAIN__WINDOW", "100ms");
+        command
+            .env("FANFARE_LOG__LEVEL", "error")
+            .env("FANFARE_DRAIN__WINDOW", "100ms")
+            .env("FANFARE_DRAIN__DELAY", "0s");
         for (key, value) in settings {
             command.env(format!("FANFARE_{}", key.to_uppercase().replace('.', "__")), value);
         }
