@@ -20,7 +20,7 @@ use crate::{
     bus::Wake,
     clock::{Clock, Moment},
     os,
-    protocol::http::format_date,
+    protocol::http::DateText,
 };
 
 /// Readiness events taken per poll.
@@ -58,8 +58,7 @@ pub struct MioNet {
     clock: Clock,
     /// A descriptor held back: given up when none is left, so that one more connection can be accepted, and closed.
     spare: Option<File>,
-    date: String,
-    date_until: SystemTime,
+    date: DateText,
 }
 
 #[derive(Debug)]
@@ -90,8 +89,7 @@ impl MioNet {
             listeners: listeners.into_iter().map(Some).collect(),
             clock,
             spare: File::open("/dev/null").ok(),
-            date: String::new(),
-            date_until: SystemTime::UNIX_EPOCH,
+            date: DateText::default(),
         };
         Ok((net, waker))
     }
@@ -105,13 +103,8 @@ impl Net for MioNet {
     }
 
     fn date(&mut self) -> &str {
-        let now = SystemTime::now();
-        if self.date_until <= now {
-            let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            self.date = format_date(since_1970.as_secs());
-            self.date_until = now + Duration::from_millis(500);
-        }
-        &self.date
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.date.at(since_1970.as_secs())
     }
 
     fn poll(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()> {

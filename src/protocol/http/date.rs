@@ -1,5 +1,24 @@
 //! The form of dates in HTTP (RFC 9110 section 5.6.7).
 
+/// The date for `Date` fields, written anew whenever the clock shows another second: a later one, or an earlier one after the
+/// clock was set back.
+#[derive(Debug, Default)]
+pub struct DateText {
+    /// The Unix second that `text` says.
+    unix_s: Option<u64>,
+    text: String,
+}
+
+impl DateText {
+    /// The date at `unix_s`, seconds since 1970, as [`format_date`] gives it.
+    pub fn at(&mut self, unix_s: u64) -> &str {
+        if self.unix_s != Some(unix_s) {
+            (self.unix_s, self.text) = (Some(unix_s), format_date(unix_s));
+        }
+        &self.text
+    }
+}
+
 /// `unix_s`, seconds since 1970, as an IMF-fixdate: `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub fn format_date(unix_s: u64) -> String {
     let (days, second) = (unix_s / 86_400, unix_s % 86_400);

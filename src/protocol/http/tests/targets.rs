@@ -71,7 +71,12 @@ fn encoding_round_trip() {
 
 #[test]
 fn dates() {
-    let check = |unix_s: u64, expected: &str| assert_eq!(format_date(unix_s), expected);
+    let mut text = DateText::default();
+    let mut check = |unix_s: u64, expected: &str| {
+        assert_eq!(format_date(unix_s), expected);
+        assert_eq!(text.at(unix_s), expected, "the clock may go forward and back");
+        assert_eq!(text.at(unix_s), expected, "and stand still");
+    };
     check(0, "Thu, 01 Jan 1970 00:00:00 GMT");
     check(784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT");
     check(951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT");
