@@ -215,13 +215,14 @@ impl Rules {
     }
 }
 
-/// Digits and nothing else. More than fit a `u64` are a length all the same, and too large.
+/// Digits and nothing else, that make a number below 2^64: a reader that counts in fewer bits would wrap round to a body of
+/// another length (RFC 9110 section 8.6).
 pub(super) fn parse_length(value: &[u8]) -> Result<u64, Close> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(Close::BadRequest("malformed Content-Length field"));
     }
     let digits = std::str::from_utf8(value).unwrap_or_default();
-    digits.parse().map_err(|_| Close::BodyTooLarge)
+    digits.parse().map_err(|_| Close::BadRequest("the Content-Length field is beyond 2^64"))
 }
 
 /// RFC 3986 section 3.2: a name or an address, with or without a port; here without user information.

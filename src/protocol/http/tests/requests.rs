@@ -124,7 +124,10 @@ fn framing() {
     check_post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Err(400));
     check("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Err(400));
     check_post("Content-Length: 1048577\r\n\r\n", Err(413));
-    check_post("Content-Length: 99999999999999999999999\r\n\r\n", Err(413));
+    check_post("Content-Length: 18446744073709551615\r\n\r\n", Err(413));
+    check_post("Content-Length: 18446744073709551616\r\n\r\n", Err(400));
+    check_post("Content-Length: 99999999999999999999999\r\n\r\n", Err(400));
+    check_post("Content-Length: 00000000000000000000003\r\n\r\nabc", Ok("POST / [abc]"));
 }
 
 #[test]
