@@ -74,9 +74,21 @@ pub(super) struct ChunkDecoder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Size,
-    /// Whitespace between the size and its first extension.
+    /// Whitespace behind the size, or behind an extension's value: a semicolon is due.
     ExtensionGap,
-    Extension,
+    /// Behind a semicolon: the name is due.
+    ExtensionStart,
+    ExtensionName,
+    /// Whitespace behind a name: an equals sign is due, or a semicolon.
+    ExtensionNameGap,
+    /// Behind an equals sign: the value is due.
+    ExtensionValueStart,
+    ExtensionToken,
+    ExtensionQuoted,
+    /// Behind a backslash in a quoted value.
+    ExtensionEscape,
+    /// Behind the quote that ends a value.
+    ExtensionEnd,
     SizeLineFeed,
     Data,
     DataReturn,
@@ -87,6 +99,23 @@ enum Place {
     TrailerLineFeed,
     LastLineFeed,
     Done,
+}
+
+impl Place {
+    fn is_extension(self) -> bool {
+        matches!(
+            self,
+            Self::ExtensionGap
+                | Self::ExtensionStart
+                | Self::ExtensionName
+                | Self::ExtensionNameGap
+                | Self::ExtensionValueStart
+                | Self::ExtensionToken
+                | Self::ExtensionQuoted
+                | Self::ExtensionEscape
+                | Self::ExtensionEnd
+        )
+    }
 }
 
 /// The most digits of a chunk size: sixteen already are more than any body.
@@ -126,20 +155,46 @@ impl ChunkDecoder {
     fn step(&mut self, byte: u8) -> Result<Place, Close> {
         match (self.place, byte) {
             (Place::Size, b'\r') if 0 < self.digit_count => Ok(Place::SizeLineFeed),
-            (Place::Size, b';') if 0 < self.digit_count => self.count_extra(Place::Extension),
+            (Place::Size, b';') if 0 < self.digit_count => self.count_extra(Place::ExtensionStart),
             (Place::Size, b' ' | b'\t') if 0 < self.digit_count => self.count_extra(Place::ExtensionGap),
             (Place::Size, digit) => self.take_digit(digit),
-            (Place::ExtensionGap, b' ' | b'\t') => self.count_extra(Place::ExtensionGap),
-            (Place::ExtensionGap, b';') => self.count_extra(Place::Extension),
-            (Place::Extension, b'\r') => Ok(Place::SizeLineFeed),
-            (Place::Extension, text) if is_text(text) => self.count_extra(Place::Extension),
             (Place::SizeLineFeed, b'\n') => Ok(self.start_chunk()),
             (Place::DataReturn, b'\r') => Ok(Place::DataLineFeed),
             (Place::DataLineFeed, b'\n') => Ok(Place::Size),
-            (Place::ExtensionGap | Place::Extension, _) => Err(BAD_CHUNK),
             (Place::SizeLineFeed | Place::DataReturn | Place::DataLineFeed, _) => Err(BAD_CHUNK),
+            (place, _) if place.is_extension() => self.step_extension(byte),
             _ => self.step_trailer(byte),
         }
+    }
+
+    /// RFC 9112 section 7.1.1: `*( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] )`. A proxy in front that reads an
+    /// extension in another way may see the chunk end elsewhere, so that what the grammar does not have is refused.
+    fn step_extension(&mut self, byte: u8) -> Result<Place, Close> {
+        let next = match (self.place, byte) {
+            (Place::ExtensionName | Place::ExtensionToken | Place::ExtensionEnd, b'\r') => {
+                return Ok(Place::SizeLineFeed);
+            }
+            (Place::ExtensionStart | Place::ExtensionName, name) if is_token(name) => Place::ExtensionName,
+            (Place::ExtensionValueStart | Place::ExtensionToken, value) if is_token(value) => Place::ExtensionToken,
+            (Place::ExtensionValueStart, b'"') => Place::ExtensionQuoted,
+            (Place::ExtensionQuoted, b'"') => Place::ExtensionEnd,
+            (Place::ExtensionQuoted, b'\\') => Place::ExtensionEscape,
+            (Place::ExtensionQuoted | Place::ExtensionEscape, text) if is_text(text) => Place::ExtensionQuoted,
+            (place @ (Place::ExtensionStart | Place::ExtensionValueStart), b' ' | b'\t') => place,
+            (Place::ExtensionName | Place::ExtensionNameGap, b' ' | b'\t') => Place::ExtensionNameGap,
+            (Place::ExtensionName | Place::ExtensionNameGap, b'=') => Place::ExtensionValueStart,
+            (Place::ExtensionToken | Place::ExtensionEnd | Place::ExtensionGap, b' ' | b'\t') => Place::ExtensionGap,
+            (
+                Place::ExtensionName
+                | Place::ExtensionNameGap
+                | Place::ExtensionToken
+                | Place::ExtensionEnd
+                | Place::ExtensionGap,
+                b';',
+            ) => Place::ExtensionStart,
+            _ => return Err(BAD_CHUNK),
+        };
+        self.count_extra(next)
     }
 
     fn step_trailer(&mut self, byte: u8) -> Result<Place, Close> {
@@ -184,7 +239,7 @@ fn take_data<'a>(input: &mut &'a [u8], remaining: &mut u64) -> &'a [u8] {
     data
 }
 
-/// What a field value or an extension may hold: no control characters but the tab.
+/// What a field value or a quoted extension may hold: no control characters but the tab.
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte != 0x7f && b' ' <= byte)
 }

@@ -104,6 +104,7 @@ fn chunks() {
     check("5;name=value\r\nhello\r\n0;last\r\n\r\n");
     check("5;name=\"quoted; value\"\r\nhello\r\n0\r\n\r\n");
     check("5 ; name = value ; other\r\nhello\r\n0\r\n\r\n");
+    check("5;name=\"an escaped \\\" quote\"\r\nhello\r\n0\r\n\r\n");
     let check = |chunks: &str| echoes("9112 7.1.2: trailers are discarded", chunked(chunks), "hello");
     check("5\r\nhello\r\n0\r\nX: y\r\n\r\n");
     check("5\r\nhello\r\n0\r\nX:\r\nY: a b\r\nContent-Length: 7\r\n\r\n");
@@ -131,6 +132,9 @@ fn chunks_refused() {
     check("9112 2.2: a bare CR within an extension", "5;a\rb\r\nhello\r\n0\r\n\r\n");
     check("9112 7.1.1: NUL within an extension", "5;a\0b\r\nhello\r\n0\r\n\r\n");
     check("9112 7.1.1: an extension without semicolon", "5 name\r\nhello\r\n0\r\n\r\n");
+    for extensions in [";", ";a;", ";a ", ";a=", ";a=b c", ";a=\"b", ";a=\"b\"c", ";(a)", ";a={b}"] {
+        check("9112 7.1.1: a malformed extension", &format!("5{extensions}\r\nhello\r\n0\r\n\r\n"));
+    }
     check("9112 2.2: a bare LF behind the data", "5\r\nhello\n0\r\n\r\n");
     check("9112 2.2: a bare CR behind the data", "5\r\nhello\r0\r\n\r\n");
     check("9112 2.2: a bare LF at the end", "5\r\nhello\r\n0\r\n\n");

@@ -141,6 +141,50 @@ fn chunks() {
     check_chunks("A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n", Ok("POST / [01234567890123456789]"));
     check_chunks("3;a=b;c=\"d e\"\r\nabc\r\n0;last\r\n\r\n", Ok("POST / [abc]"));
     check_chunks("3 ;a\r\nabc\r\n0\r\n\r\n", Ok("POST / [abc]"));
+    for extensions in [
+        ";a",
+        ";a=b",
+        " ; a = b ; c",
+        "\t;\ta\t=\tb",
+        ";a;b;c=d",
+        ";a=\"\"",
+        ";a=\"b;c=\\\"d\\\\\"",
+        ";a=\"b\" ;c",
+        ";a=\"\t\u{e9}\"",
+        ";!#$%&'*+-.^_`|~=1",
+    ] {
+        check_chunks(&format!("3{extensions}\r\nabc\r\n0{extensions}\r\n\r\n"), Ok("POST / [abc]"));
+    }
+    for extensions in [
+        ";",
+        ";;a",
+        ";a;",
+        "; ",
+        ";a ",
+        ";a=b ",
+        ";a=\"b\" ",
+        ";=b",
+        ";a=",
+        ";a= ",
+        ";a==b",
+        ";a b",
+        ";a=b c",
+        ";a=b=c",
+        ";a=\"b",
+        ";a=\"b\\\"",
+        ";a=\"b\"c",
+        ";a=b\"c\"",
+        ";\"a\"",
+        ";a,b",
+        ";a=(b)",
+        ";\u{e9}",
+        ";a=\u{e9}",
+        ";a=\"\u{7f}\"",
+        ";a=\"\\\u{1}\"",
+    ] {
+        check_chunks(&format!("3{extensions}\r\nabc\r\n0\r\n\r\n"), Err(400));
+        check_chunks(&format!("3\r\nabc\r\n0{extensions}\r\n\r\n"), Err(400));
+    }
     check_chunks("3\r\nabc\r\n0\r\nExpires: never\r\nX:\r\n\r\n", Ok("POST / [abc]"));
     for bad in [
         "\r\n",
