@@ -102,6 +102,8 @@ fn head_is_get_without_the_body() {
     }
     let stream = connection.request(Method::Head, "/sse?topic=t", &[], b"");
     assert_eq!((stream.status, stream.header("content-type")), (200, Some("text/event-stream")));
+    assert_eq!((stream.header("content-length"), stream.header("connection")), (None, None), "a stream has no length");
+    assert_eq!(connection.request(Method::Get, "/health", &[], b"").status, 200, "and the connection goes on");
 }
 
 #[test]

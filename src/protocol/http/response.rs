@@ -5,7 +5,7 @@ use std::io::Write;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{close::Close, outbox::Outbox};
+use crate::{close::Close, outbox::Outbox, protocol::sse};
 
 use super::{Version, head::lists_token};
 
@@ -75,6 +75,12 @@ impl Response {
         self.headers.iter().any(|(name, value)| is_connection(name) && asks(value))
     }
 
+    /// Whether it stands for a stream, which ends nowhere: a HEAD is told no length, since a GET would be told none (RFC 9110
+    /// section 8.6).
+    fn is_event_stream(&self) -> bool {
+        self.headers.iter().any(|(name, value)| *name == "Content-Type" && value == sse::CONTENT_TYPE)
+    }
+
     fn offers_upgrade(&self) -> bool {
         self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("upgrade"))
     }
@@ -128,7 +134,7 @@ fn write_head(response: &Response, fields: &Fields, answer: Answer, date: &str, 
     for (name, value) in fields.filter(|(name, _)| !is_connection(name)) {
         write_field(name, value, out);
     }
-    if !bodiless {
+    if !bodiless && !(answer.head_only && response.is_event_stream()) {
         // Writing into a Vec cannot fail.
         let _ = write!(out, "Content-Length: {}\r\n", response.body.len());
     }
