@@ -180,7 +180,8 @@ pub(super) const KEYS: &[Key<Written>] = &[
           help: "How long a publication's idempotency key is remembered.",
           field: |it| Field::Span { value: &mut it.limits.idempotency_window, min: MILLISECOND } },
     Key { path: "limits.outbox_bytes_max",
-          help: "Answers waiting for one client that does not read them; then it is closed.",
+          help: "Answers that wait until one client reads them. Beyond it an HTTP connection's next requests wait as well, and \
+                 a stream is closed.",
           field: |it| Field::Size { value: &mut it.limits.outbox_bytes_max, min: 1024 } },
     Key { path: "limits.closing_timeout",
           help: "How long a connection that ends may stand still before it has taken its last bytes. Ten times that in all.",

@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use super::{
     READ_BUFFER_BYTES, Reactor,
-    connection::{CHECKING, CLOSING, DOOMED, LINGERING, OVER_QUOTA, PEER_ENDED, READ_AGAIN, REPLAYING},
+    connection::{CHECKING, CLOSING, Connection, DOOMED, LINGERING, OVER_QUOTA, PEER_ENDED, READ_AGAIN, REPLAYING},
     net::Net,
     subscribe::close_of,
     timers::jittered,
@@ -39,9 +39,10 @@ impl<N: Net> Reactor<N> {
     pub(super) fn read(&mut self, slot: u32, ending: bool) {
         for _ in 0..READS_PER_TURN {
             let Some(connection) = self.connections.at(slot) else { return };
-            if connection.state.has(DOOMED | CHECKING) {
+            if connection.state.has(DOOMED | CHECKING) || self.awaits_reader(slot) {
                 return;
             }
+            let Some(connection) = self.connections.at(slot) else { return };
             match self.net.read(&mut connection.stream, &mut self.read_buffer) {
                 Ok(0) => return self.on_peer_end(slot),
                 Ok(count) => {
@@ -97,9 +98,11 @@ impl<N: Net> Reactor<N> {
     /// Ends a connection whose peer has sent all it will, once every request is answered.
     fn end_half_closed(&mut self, slot: u32) {
         let Some(connection) = self.connections.at(slot) else { return };
-        if !connection.state.has(PEER_ENDED) {
+        // One that is to go on has requests left.
+        if !connection.state.has(PEER_ENDED) || connection.state.has(READ_AGAIN) || self.awaits_reader(slot) {
             return;
         }
+        let Some(connection) = self.connections.at(slot) else { return };
         match &connection.session {
             Ok(Session::Http(http)) if http.deadline(&self.config.limits.http).is_none() => {}
             Ok(Session::Http(_)) => self.end(slot, Close::Done),
@@ -149,6 +152,9 @@ impl<N: Net> Reactor<N> {
 
     /// One transition of the session; what it asks for is in `self.asks`.
     pub(super) fn advance_session(&mut self, slot: u32, bytes: &mut [u8]) {
+        if self.awaits_reader(slot) {
+            return;
+        }
         let Some(connection) = self.connections.at(slot) else { return };
         if connection.state.has(CLOSING | LINGERING | DOOMED) {
             return;
@@ -395,8 +401,23 @@ impl<N: Net> Reactor<N> {
         self.rearm(slot);
     }
 
-    /// A peer that leaves its answers unread is too slow to ask for more, whatever it is. One long response by itself is
-    /// what it asked for.
+    /// Whether the connection is one for requests whose next request waits until the peer has read more of its answers. Until then
+    /// nothing is read from the socket, so that what the peer sends ahead stays with the peer. [`Reactor::settle_flushed`]
+    /// goes on.
+    #[inline]
+    pub(super) fn awaits_reader(&mut self, slot: u32) -> bool {
+        let most = self.config.outbox_bytes_max;
+        let awaits = self.connections.at(slot).is_some_and(|connection| {
+            most < connection.outbox.len() && matches!(&connection.session, Ok(Session::Http(_)))
+        });
+        if awaits {
+            // From that charge it is seen when the peer has read on.
+            self.settle_charge(slot);
+        }
+        awaits
+    }
+
+    /// A peer that leaves what it is told unread is too slow to say more. One long answer by itself is what it asked for.
     fn owes_too_much(&mut self, slot: u32) -> bool {
         let most = self.config.outbox_bytes_max;
         self.connections.at(slot).is_some_and(|connection| most < connection.outbox.len())
@@ -428,8 +449,23 @@ impl<N: Net> Reactor<N> {
     /// After a flush: what is unread of a peer's words has not changed, so most of the time there is nothing to do.
     #[inline]
     pub(super) fn settle_flushed(&mut self, slot: u32) {
-        if self.connections.at(slot).is_some_and(|it| !it.outbox.is_empty() || it.charged_bytes != 0) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        let charged_before = connection.charged_bytes as usize;
+        if !connection.outbox.is_empty() || charged_before != 0 {
             self.settle_charge(slot);
+            if self.config.outbox_bytes_max < charged_before {
+                self.resume_requests(slot);
+            }
+        }
+    }
+
+    /// Goes on with the requests that waited for their peer to read, if it has.
+    fn resume_requests(&mut self, slot: u32) {
+        let is_open = |connection: &Connection<N::Stream>| {
+            connection.transport == Transport::Http && !connection.state.has(CLOSING | LINGERING | DOOMED)
+        };
+        if self.connections.at(slot).is_some_and(|connection| is_open(connection)) && !self.awaits_reader(slot) {
+            self.read_later(slot);
         }
     }
 

@@ -6,10 +6,11 @@ use rand::{RngExt, rngs::SmallRng};
 
 use super::{
     Config, Reactor,
-    connection::{BLOCKED, CLOSING, DOOMED, HELD, LINGERING},
+    connection::{BLOCKED, CLOSING, Connection, DOOMED, HELD, LINGERING},
     net::Net,
 };
 use crate::{
+    clock::Moment,
     close::Close,
     endpoint::Phase,
     metrics::Transport,
@@ -59,13 +60,15 @@ impl<N: Net> Reactor<N> {
             {
                 self.end_for_restart(slot);
             }
-            Ok(session @ (Session::Preface(_) | Session::Http(_))) => match session.deadline(&self.config.limits) {
-                Some(deadline) if deadline <= self.now => {
-                    let close = session.expire();
-                    self.end(slot, close);
+            Ok(session @ (Session::Preface(_) | Session::Http(_))) => {
+                match request_deadline(connection, &self.config) {
+                    Some(deadline) if deadline <= self.now => {
+                        let close = session.expire();
+                        self.end(slot, close);
+                    }
+                    _ => self.rearm(slot),
                 }
-                _ => self.rearm(slot),
-            },
+            }
             // Streams have no other timer once the hub drains.
             Ok(Session::Sse(_) | Session::WebSocket(_) | Session::Engine(_)) if self.phase != Phase::Serving => {
                 self.end_for_restart(slot);
@@ -160,9 +163,9 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let deadline = match &connection.session {
-            Ok(session @ (Session::Preface(_) | Session::Http(_))) => {
+            Ok(Session::Preface(_) | Session::Http(_)) => {
                 let latest = if self.phase == Phase::Serving { None } else { Some(self.drain_ends) };
-                let deadline = session.deadline(&self.config.limits);
+                let deadline = request_deadline(connection, &self.config);
                 deadline.map(|deadline| latest.map_or(deadline, |latest| latest.min(deadline)))
             }
             Ok(session @ (Session::Sse(_) | Session::WebSocket(_))) => {
@@ -185,6 +188,15 @@ impl<N: Net> Reactor<N> {
             None => self.wheel.disarm(slot),
         }
     }
+}
+
+/// When a connection for requests is to end, unless something happens before. One whose peer is reading an answer is not idle:
+/// the time for the next request begins when the peer has taken the last of it, or takes no more.
+fn request_deadline<S>(connection: &Connection<S>, config: &Config) -> Option<Moment> {
+    let session = connection.session.as_ref().ok()?;
+    let deadline = session.deadline(&config.limits)?;
+    let is_reading = !connection.outbox.is_empty() && session.expire() == Close::Done;
+    Some(if is_reading { deadline.max(connection.written + config.limits.http.idle_timeout) } else { deadline })
 }
 
 /// The longest silence on a stream of this kind.

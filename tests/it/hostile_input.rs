@@ -147,6 +147,26 @@ fn last_bytes_are_for_those_who_take_them() {
     drop(still);
 }
 
+/// What is asked behind answers that nobody reads stays with the client: it takes none of the hub's memory, and is not done yet.
+#[test]
+fn requests_behind_unread_answers_wait() {
+    // More than the kernel keeps for one connection.
+    const ANSWERS: usize = 12;
+    let hub = Hub::start_with(&[], &[("limits.outbox_bytes_max", "64KiB")]);
+    hub.publish("t", &"x".repeat(900_000));
+    let mut socket = connect_narrow(&hub);
+    let histories = "GET /topics/t/history HTTP/1.1\r\nHost: h\r\n\r\n".repeat(ANSWERS);
+    let publication = "POST /publish/u HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello";
+    send_all(&socket, format!("{histories}{publication}").as_bytes());
+    wait_until("the hub is blocked", || (hub.metric("fanfare_lagging_connections") == 1.0).then_some(()));
+    assert_eq!(hub.metric("realtime_publishes_total"), 1.0, "the request behind the answers waits");
+    socket.shutdown(std::net::Shutdown::Write).expect("it is connected");
+    let mut answers = Vec::new();
+    socket.read_to_end(&mut answers).expect("the hub should answer all");
+    assert_eq!(answers.windows(15).filter(|window| *window == b"HTTP/1.1 200 OK").count(), ANSWERS + 1);
+    assert_eq!(hub.metric("realtime_publishes_total"), 2.0);
+}
+
 /// Reads little at a time, and takes breath in between.
 struct Slowly(Socket);
 

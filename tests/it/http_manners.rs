@@ -106,6 +106,35 @@ fn head_is_get_without_the_body() {
     assert_eq!(connection.request(Method::Get, "/health", &[], b"").status, 200, "and the connection goes on");
 }
 
+/// A hub whose connections are owed at most a few bytes, and whose topic `t` has an answer to tell that is longer.
+fn hub_with_a_long_answer() -> Hub {
+    let hub = Hub::start_with(&[], &[("limits.outbox_bytes_max", "4KiB")]);
+    hub.publish("t", &"x".repeat(64 * 1024));
+    hub
+}
+
+#[test]
+fn requests_behind_a_large_answer_are_answered() {
+    let hub = hub_with_a_long_answer();
+    let mut stream = SseClient::open(&hub, "/sse?topic=u");
+    let history = "GET /topics/t/history HTTP/1.1\r\nHost: h\r\n\r\n";
+    let publication = "POST /publish/u HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello";
+    let requests = format!("{history}{history}{publication}{history}");
+    for pieces in [vec![requests.as_str()], vec![history, history, publication, history]] {
+        let mut connection = HttpConnection::new(hub.connect());
+        pieces.iter().for_each(|piece| connection.send(piece.as_bytes()));
+        let sizes: Vec<(u16, bool)> = (0..4)
+            .map(|_| connection.receive())
+            .map(|response| (response.status, 64 * 1024 < response.body.len()))
+            .collect();
+        assert_eq!(sizes, [(200, true), (200, true), (200, false), (200, true)]);
+        assert_eq!(stream.next_data(), "hello");
+        assert_eq!(connection.request(Method::Get, "/health", &[], b"").status, 200, "the connection goes on");
+    }
+    let answers = exchange(hub.connect(), requests.as_bytes());
+    assert_eq!(answers.matches("HTTP/1.1 200 OK\r\n").count(), 4, "those of a client that sends no more, too");
+}
+
 #[test]
 fn options_tell_the_methods() {
     let hub = Hub::start();

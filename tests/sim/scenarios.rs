@@ -8,6 +8,7 @@ use fanfare::{
     endpoint::Phase,
     log::Policy,
     protocol::http::{ResponsePart, ResponseReader},
+    topic::Topic,
 };
 
 use crate::{
@@ -180,27 +181,59 @@ fn a_long_response_is_no_reason_to_end() {
     }
 }
 
+/// What a client asks ahead waits until it has read the answers before: no more than one of them is held.
 #[test]
-fn a_flood_of_requests_without_a_reader_is_cut_off() {
+fn a_flood_of_requests_goes_on_as_its_client_reads() {
     let mut world = calm_world(Policy::Close);
     fill_history(&world);
+    let before = world.hub.bus.budget().used();
     let wire = connect(&mut world, &HISTORY_REQUEST.repeat(100));
+    let held = world.hub.bus.budget().used() - before;
+    assert!(held < 2 * EVENTS * EVENT_BYTES, "{held} bytes");
     let statuses: Vec<u16> = read_responses(&mut world, &wire).iter().map(|(status, _)| *status).collect();
-    assert_eq!(statuses, [200, 503]);
-    assert!(wire.lock().server_ended);
+    assert_eq!(statuses, [200; 100]);
+    assert!(!wire.lock().server_ended);
 }
 
+/// A client that reads nothing for the time that a connection may be idle is let go; one that reads a little is not.
+#[test]
+fn a_flood_of_requests_without_a_reader_is_let_go() {
+    let is_gone_after = |seconds: usize, read_bytes: usize| {
+        let mut world = calm_world(Policy::Close);
+        fill_history(&world);
+        let wire = connect(&mut world, &HISTORY_REQUEST.repeat(100));
+        for _ in 0..seconds {
+            world.clock.advance(Duration::from_secs(1));
+            wire.lock().take(read_bytes);
+            while world.turn_any() {}
+        }
+        wire.lock().server_gone
+    };
+    assert!(!is_gone_after(70, 0));
+    assert!(is_gone_after(90, 0));
+    assert!(!is_gone_after(200, 500));
+}
+
+/// The answers take several turns, more requests stand in a row than are answered in one, and the end of the client's half is read
+/// before all of them.
 #[test]
 fn whoever_asks_and_ends_at_once_is_answered() {
     let mut world = calm_world(Policy::Close);
+    for number in 0..100 {
+        let topic = Topic::parse(&format!("more.{number}")).expect("a good name");
+        let data = Bytes::from_static(b"1");
+        world.hub.bus.feed().publish(&topic, None, data, world.clock.now()).expect("a good event");
+    }
     let wire = SharedWire::new(100);
-    wire.lock().send(&b"GET /topics HTTP/1.1\r\nHost: h\r\n\r\n".repeat(2));
+    let requests =
+        [&b"GET /topics HTTP/1.1\r\nHost: h\r\n\r\n"[..], &b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n".repeat(50)];
+    wire.lock().send(&requests.concat());
     wire.lock().half_close();
     let client = Client::new(wire.clone(), Speech::Garbage, Vec::new(), &world.truth);
     world.connect(client);
     while world.turn_any() {}
     let statuses: Vec<u16> = read_responses(&mut world, &wire).iter().map(|(status, _)| *status).collect();
-    assert_eq!(statuses, [200, 200]);
+    assert_eq!(statuses, [200; 51]);
     assert!(wire.lock().server_gone);
 }
 
