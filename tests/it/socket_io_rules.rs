@@ -196,6 +196,36 @@ fn who_sends_too_fast_is_told_and_then_cut_off() {
     wait_until("no session is left", || (sessions(&hub) == 0).then_some(()));
 }
 
+/// A client library waits for each acknowledgement; over the limit it brings the error.
+#[test]
+fn who_sends_too_fast_has_every_acknowledgement() {
+    const PINGS: usize = 20;
+    let hub = Hub::start_with(&[], &[("limits.messages_per_second", "5")]);
+    let long = format!("42{PINGS}[\"x\",\"{}\"]", "x".repeat(70_000));
+    let packets: Vec<String> = (0..PINGS).map(|id| format!("42{id}[\"ping\"]")).chain([long]).collect();
+    let check = |client: &mut dyn Talker, count: usize| {
+        let mut answered = vec![0; count];
+        let mut limited = 0;
+        while answered.contains(&0) {
+            let packet = client.hear();
+            let Some((id, data)) = packet.strip_prefix("43").and_then(|ack| ack.split_once('[')) else { continue };
+            answered[id.parse::<usize>().expect("a number")] += 1;
+            limited += usize::from(data.contains("\"RateLimited\""));
+        }
+        assert!(answered.iter().all(|count| *count == 1), "{answered:?}");
+        assert!(count / 2 < limited, "{limited}");
+    };
+    let mut carried = Carried::open(&hub).enter();
+    packets.iter().for_each(|packet| carried.send(packet));
+    check(&mut carried, packets.len());
+    let mut polled = Polled::open(&hub).enter();
+    let binary =
+        format!("451-{}[\"publish\",{{\"topic\":\"t\",\"data\":{{\"_placeholder\":true,\"num\":0}}}}]", PINGS + 1);
+    let all = [packets, vec![binary, "bAAEC".to_owned()]].concat();
+    assert_eq!(polled.post(&all.join("\u{1e}")).status, 200);
+    check(&mut polled, PINGS + 2);
+}
+
 #[test]
 fn whoever_breaks_the_protocol_ends_the_session() {
     let hub = hub();

@@ -329,8 +329,12 @@ impl Sockets {
             Kind::Connect => SocketAsk::Connect { namespace, payload: packet.data.map(ToOwned::to_owned) },
             Kind::Event | Kind::BinaryEvent => {
                 if !heeded {
-                    let target = Target { namespace: &namespace, ack: None };
-                    socket_io::write_event(target, "error", Args::from_list(RATE_LIMITED), outbox.buffer());
+                    let (target, why) = (Target { namespace: &namespace, ack: None }, Args::from_list(RATE_LIMITED));
+                    socket_io::write_event(target, "error", why, outbox.buffer());
+                    // Like any other event that is refused: a client that waits for the answer would wait for ever.
+                    if let Some(id) = packet.ack {
+                        socket_io::write_ack(&namespace, id, why, outbox.buffer());
+                    }
                     return Ok(());
                 }
                 let Some((name, arguments)) = packet.data.and_then(socket_io::event_of) else {
