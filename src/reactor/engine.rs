@@ -113,7 +113,10 @@ impl<N: Net> Reactor<N> {
             (_, None) => Err(EngineRefusal::UnknownSession.response()),
             (EngineKind::Poll(_), Some(session)) => self.take_poll(slot, route, session),
             (EngineKind::Post(_), Some(session)) => self.take_post(slot, route, session, &request.body),
-            (EngineKind::Probe(_, accepted), Some(session)) => self.open_probe(slot, route, session, &accepted),
+            (EngineKind::Probe(_, accepted), Some(session)) => {
+                self.open_probe(slot, route, session, &accepted);
+                Ok(())
+            }
         };
         if let Err(response) = refused {
             self.respond(slot, route, &response);

@@ -9,13 +9,11 @@ use super::{
 };
 use crate::{
     close::Close,
-    endpoint::EngineRefusal,
     label::RouteLabel,
     metrics::Transport,
     protocol::{
         Dialect, Session, WebSocketSession,
         engine_io::{self, Kind},
-        http::Response,
         websocket::{self, Accepted, Message},
     },
 };
@@ -27,30 +25,26 @@ const UPGRADE: &str = "5";
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl<N: Net> Reactor<N> {
-    /// Opens a WebSocket that may carry `session` over.
-    pub(super) fn open_probe(
-        &mut self,
-        slot: u32,
-        route: RouteLabel,
-        session: u32,
-        accepted: &Accepted,
-    ) -> Result<(), Response> {
-        if !self.is_absent(session) {
-            return Err(EngineRefusal::BadRequest.response());
-        }
+    /// Opens a WebSocket that may carry `session` over. If a WebSocket carries it already the new one is closed at once: a browser
+    /// tells its page of a close and not of a refused handshake.
+    pub(super) fn open_probe(&mut self, slot: u32, route: RouteLabel, session: u32, accepted: &Accepted) {
+        let is_carried = !self.is_absent(session);
         self.count_request(slot, route, 101, 0);
         let of_session = self.connections.token(session);
-        let Some(connection) = self.connections.at(slot) else { return Ok(()) };
+        let Some(connection) = self.connections.at(slot) else { return };
         websocket::write_accept(accepted, self.net.date(), connection.outbox.buffer());
         let next = Ok(Session::WebSocket(WebSocketSession::new(Dialect::Messages)));
         let previous = std::mem::replace(&mut connection.session, next);
+        if is_carried {
+            self.begin_stream(slot, Transport::WebSocket, &[]);
+            return self.end(slot, Close::Policy("a WebSocket carries this session already"));
+        }
         self.engines.probes.insert(slot, of_session);
         self.engines.due.push(Reverse((self.now + PROBE_TIMEOUT, self.connections.token(slot).pack())));
         self.begin_stream(slot, Transport::WebSocket, &[]);
         if let Ok(Session::Http(http)) = previous {
             self.advance_session(slot, &mut http.leftover());
         }
-        Ok(())
     }
 
     /// A message of a WebSocket that may carry a session over: the slot of whoever goes on from here.

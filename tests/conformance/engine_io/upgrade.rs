@@ -93,10 +93,7 @@ fn a_second_websocket_is_refused() {
     let mut socket = upgrade(ECHO, &sid, Pace::Whole);
     socket.send("4first");
     assert_eq!(socket.receive().as_deref(), Some("4first"));
-    match Socket::try_open(ECHO, &by_websocket(&sid), Pace::Whole) {
-        Ok(mut second) => second.is_ended("WebSocket: one for each session"),
-        Err(response) => assert_eq!(response.status, 400),
-    }
+    Socket::open(ECHO, &by_websocket(&sid), Pace::Whole).is_ended("WebSocket: one for each session");
     socket.send("4hello");
     assert_eq!(socket.receive().as_deref(), Some("4hello"), "the session is not troubled");
 }
@@ -106,10 +103,7 @@ fn a_session_of_a_websocket_has_no_other() {
     let (mut socket, opened) = Socket::session(ECHO, Pace::Whole);
     let sid = super::sid_of(&opened);
     assert_eq!(ECHO.poll(&sid).status, 400);
-    match Socket::try_open(ECHO, &by_websocket(&sid), Pace::Whole) {
-        Ok(mut second) => second.is_ended("WebSocket: one for each session"),
-        Err(response) => assert_eq!(response.status, 400),
-    }
+    Socket::open(ECHO, &by_websocket(&sid), Pace::Whole).is_ended("WebSocket: one for each session");
     socket.send("4hello");
     assert_eq!(socket.receive().as_deref(), Some("4hello"));
 }
