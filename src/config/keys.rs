@@ -539,6 +539,10 @@ pub(super) const KEYS: &[Key<Written>] = &[
     Key { path: "socketio.max_payload",
           help: "The most bytes in one message or one request of a client.",
           field: |it| Field::Size { value: &mut it.engine.payload_bytes_max, min: 1 } },
+    Key { path: "socketio.max_packets",
+          help: "Packets in one request of a client. 0: as many as socketio.max_payload has room for, and that many the official \
+                 client sends. Beyond it the session ends (400).",
+          field: |it| Field::Count { value: &mut it.engine.post_packets_max, min: 0 } },
     Key { path: "socketio.connect_max_payload",
           help: "The most bytes that a client shows to enter a namespace, such as its token, and the most that are held of its \
                  messages before.",

@@ -22,7 +22,7 @@ pub use engine_session::{
 pub use event_data::EventData;
 pub use long_message::{Checked, LongCheck, LongMessage};
 pub use rate::RateLimit;
-pub use session::{Ask, Dialect, Limits, Session, SseStream, TopicCursor, TopicCursors, WebSocketSession};
+pub use session::{Ask, Dialect, HeldPayload, Limits, Session, SseStream, TopicCursor, TopicCursors, WebSocketSession};
 
 use crate::{
     event::Event,

@@ -45,6 +45,15 @@ pub struct Limits {
     pub engine: engine_session::Limits,
 }
 
+/// What is left to read of the packets in the body of a request.
+#[derive(Debug)]
+pub struct HeldPayload {
+    /// The packets.
+    pub text: String,
+    /// How many there may be.
+    pub packets_left: usize,
+}
+
 /// What a peer wants, once understood.
 #[derive(Debug)]
 pub enum Ask {
@@ -53,6 +62,8 @@ pub enum Ask {
     /// The head of an HTTP request has come, and not all of its body: whether to wait for the body. Until that is answered the
     /// body is read all the same, so that the request may follow.
     Body,
+    /// The rest of the body of a request that brought a session's packets, to be read when the session is looked at next.
+    Payload(Box<HeldPayload>),
     /// An HTTP request, to be answered before the next one comes.
     Request(Request),
     /// A `fanfare.v1` message.

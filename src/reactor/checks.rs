@@ -67,6 +67,7 @@ fn said_bytes(ask: &Ask) -> usize {
         Ask::Command(text) | Ask::Held(Message::Text(text)) => text.len(),
         Ask::Held(Message::Binary(bytes)) => bytes.len(),
         Ask::Long(message) => message.text.len(),
+        Ask::Payload(payload) => payload.text.len(),
         _ => 0,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Reactor,
-    connection::{FROM_HISTORY, POLLED, REPLAYING, Subscription},
+    connection::{CHECKING, CLOSING, DOOMED, FROM_HISTORY, POLLED, REPLAYING, Subscription},
     gaps::Stranded,
     net::Net,
     replay::write_logged,
@@ -15,7 +15,8 @@ use crate::{
     metrics::Transport,
     outbox::Outbox,
     protocol::{
-        engine_io::{self, PayloadWriter},
+        Ask, HeldPayload,
+        engine_io::{self, Payload, PayloadWriter},
         http::Response,
     },
 };
@@ -162,9 +163,13 @@ impl<N: Net> Reactor<N> {
             return Err(Response::error(413, "too_big", "the payload is over maxPayload", None));
         }
         self.post = Some(slot);
-        let is_whole = self.advance_engine(session, |engine, limits, outbox, asks, now| {
-            engine.receive_payload(body, limits, outbox, asks, now)
-        });
+        let is_whole = match self.config.limits.engine.read_payload(body) {
+            Ok(packets) => self.take_packets(session, packets),
+            Err(close) => {
+                self.end(session, close);
+                false
+            }
+        };
         self.post = None;
         if self.has_spent(slot) {
             let why = Denied::TooMany;
@@ -175,6 +180,30 @@ impl<N: Net> Reactor<N> {
             self.respond_owned(slot, route, post_response(is_whole));
         }
         Ok(())
+    }
+}
+
+impl<N: Net> Reactor<N> {
+    /// Takes the packets of a request's body for the session at `slot`, step by step, as long as the session goes on; false if it
+    /// was ended. While a long message is checked the rest waits as it came.
+    pub(super) fn take_packets(&mut self, slot: u32, mut packets: Payload<'_>) -> bool {
+        loop {
+            let is_whole = self.advance_engine(slot, |engine, limits, outbox, asks, now| {
+                engine.receive_packets(&mut packets, limits, outbox, asks, now)
+            });
+            let Some((text, packets_left)) = packets.rest() else { return is_whole };
+            let Some(connection) = self.connections.at(slot) else { return is_whole };
+            let is_over = connection.session.is_err() || connection.state.has(CLOSING | DOOMED);
+            let is_checking = connection.state.has(CHECKING);
+            if is_over || self.post.is_some_and(|post| self.has_spent(post)) {
+                return is_whole;
+            }
+            if is_checking {
+                let rest = HeldPayload { text: text.to_owned(), packets_left };
+                self.take_asks(slot, std::iter::once(Ask::Payload(Box::new(rest))));
+                return is_whole;
+            }
+        }
     }
 }
 

@@ -80,9 +80,13 @@ fn session() -> EngineSession {
 fn take_payload(payload: &str, mut session: EngineSession) {
     let (mut outbox, mut asks): (Outbox, Vec<Ask>) = (Outbox::new(), Vec::new());
     let mut limits = Limits::default();
-    limits.engine.post_packets_max = usize::MAX;
     limits.rate.messages_per_second = 1_000_000;
-    let _ = session.receive_payload(payload.as_bytes(), &limits, &mut outbox, &mut asks, NOW);
+    let Ok(mut packets) = limits.engine.read_payload(payload.as_bytes()) else { return };
+    while packets.rest().is_some()
+        && session.receive_packets(&mut packets, &limits, &mut outbox, &mut asks, NOW).is_ok()
+    {
+        asks.clear();
+    }
 }
 
 #[test]

@@ -245,6 +245,35 @@ fn a_payload_over_the_limit_ends_the_session() {
     wait_for_sessions(&hub, 0);
 }
 
+/// A request may hold as many packets as have room in it, unless a key says less.
+#[test]
+fn a_request_may_have_many_packets() {
+    let hub = Hub::start_with(&[], &[IN_HASTE]);
+    let mut client = Polled::open(&hub).enter();
+    // Behind the long one all others wait.
+    let long = format!("42[\"publish\",{{\"topic\":\"t\",\"data\":\"{}\"}}]", "x".repeat(100_000));
+    let publication = |number: usize| format!("42[\"publish\",{{\"topic\":\"t\",\"data\":{number}}}]");
+    let packets: Vec<String> = (0..1000).map(publication).chain([long]).chain((1000..2000).map(publication)).collect();
+    let mut listener = Carried::open(&hub).enter();
+    listener.subscribe("t");
+    assert_eq!(client.post(&packets.join("\u{1e}")).status, 200);
+    for number in 0..2001 {
+        let expected = match number {
+            0..1000 => json!(number),
+            1000 => json!("x".repeat(100_000)),
+            _ => json!(number - 1),
+        };
+        assert_eq!(listener.expect_event("message"), expected);
+        client.expect_event("published");
+    }
+    let hub = Hub::start_with(&[], &[IN_HASTE, ("socketio.max_packets", "3")]);
+    let mut client = Polled::open(&hub).enter();
+    assert_eq!(client.post(&["42[\"ping\"]"; 3].join("\u{1e}")).status, 200);
+    assert_eq!(client.post(&["42[\"ping\"]"; 4].join("\u{1e}")).status, 400);
+    client.wait_for_end();
+    wait_for_sessions(&hub, 0);
+}
+
 #[test]
 fn a_session_that_nobody_polls_ends() {
     let hub = Hub::start_with(&[], &[("socketio.ping_interval", "30ms"), ("socketio.ping_timeout", "60ms")]);

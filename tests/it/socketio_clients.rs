@@ -66,6 +66,23 @@ fn every_client_with_every_transport_through_nginx() {
     });
 }
 
+/// What the library has to say while a request is under way it puts into the next one, all of it.
+#[test]
+fn the_library_says_much_at_once() {
+    let hub = Hub::start_with(&[], &[("limits.messages_per_second", "100000")]);
+    let script = r#"
+        import { io } from "socket.io-client";
+        const socket = io(SERVER, { transports: ["polling"] });
+        const emits = Array.from({ length: 1500 }, () => socket.emitWithAck("ping"));
+        const answers = await Promise.all(emits);
+        console.log("answered", answers.filter(it => it.timestamp).length);
+        socket.close();
+    "#;
+    let running = run_in_node(&script.replace("SERVER", &format!("{:?}", hub.url(0))), None);
+    assert_eq!(running.wait_for("answered "), "1500");
+    assert!(running.wait().success());
+}
+
 /// The network goes away and comes back; the hub takes up the session, and sends what was missed.
 #[test]
 fn a_session_goes_on_where_it_was() {

@@ -24,6 +24,16 @@ impl<'a> Payload<'a> {
         Ok(Self { rest: Some(text), packets_left: packets_max })
     }
 
+    /// What [`Payload::rest`] has told of a payload.
+    pub fn behind(rest: &'a str, packets_left: usize) -> Self {
+        Self { rest: Some(rest), packets_left }
+    }
+
+    /// The text that is not read yet, and how many packets may be in it. `None`: all is read.
+    pub fn rest(&self) -> Option<(&'a str, usize)> {
+        Some((self.rest?, self.packets_left))
+    }
+
     fn next_packet(&mut self, text: &'a str) -> Result<Packet<'a>, BadPacket> {
         self.packets_left = self.packets_left.checked_sub(1).ok_or(BadPacket("too many packets in one payload"))?;
         match text.strip_prefix('b') {

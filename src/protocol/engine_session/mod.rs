@@ -34,7 +34,8 @@ pub struct Limits {
     pub payload_bytes_max: usize,
     /// The most packets in one poll: some clients end a session that brings more.
     pub poll_packets_max: usize,
-    /// The most packets in one request of a client.
+    /// The most packets in one request of a client; zero: as many as `payload_bytes_max` has room for, which is how many the
+    /// official client sends.
     pub post_packets_max: usize,
     /// The most bytes in one poll, unless a single packet is larger.
     pub poll_bytes_max: usize,
@@ -57,7 +58,7 @@ impl Default for Limits {
             ping_timeout: Duration::from_secs(20),
             payload_bytes_max: 1_000_000,
             poll_packets_max: 16,
-            post_packets_max: 256,
+            post_packets_max: 0,
             poll_bytes_max: 256 * 1024,
             connect_timeout: Duration::from_secs(45),
             recovery: Duration::ZERO,
@@ -65,6 +66,17 @@ impl Default for Limits {
             attachments_max: 10,
             connect_bytes_max: 16 * 1024,
         }
+    }
+}
+
+/// Packets of one request's body that are taken before what they ask for is answered.
+const PACKETS_PER_STEP: usize = 256;
+
+impl Limits {
+    /// The packets in the body of a request.
+    pub fn read_payload<'a>(&self, body: &'a [u8]) -> Result<Payload<'a>, Close> {
+        let most = if self.post_packets_max == 0 { usize::MAX } else { self.post_packets_max };
+        Payload::parse(body, most).map_err(|bad| Close::BadFrame(bad.0))
     }
 }
 
@@ -154,19 +166,20 @@ impl EngineSession {
         }
     }
 
-    /// Takes the body of a request.
-    pub fn receive_payload(
+    /// Takes the next packets of a request's body, a few hundred at most. What they ask for is to be answered before the next
+    /// ones are taken: all that a body asks for together would be many times as large as the body.
+    pub fn receive_packets(
         &mut self,
-        body: &[u8],
+        packets: &mut Payload<'_>,
         limits: &super::Limits,
         outbox: &mut Outbox,
         asks: &mut Vec<Ask>,
         now: Moment,
     ) -> Result<(), Close> {
         let asks_before = asks.len();
-        let packets = Payload::parse(body, limits.engine.post_packets_max).map_err(|bad| Close::BadFrame(bad.0))?;
         let mut take = |packet| self.take_packet(packet, limits, outbox, asks, now);
-        let taken = packets.map(|packet| packet.map_err(|bad| Close::BadFrame(bad.0))).try_for_each(|it| take(it?));
+        let packets = packets.take(PACKETS_PER_STEP).map(|packet| packet.map_err(|bad| Close::BadFrame(bad.0)));
+        let taken = packets.into_iter().try_for_each(|packet| take(packet?));
         answered_first(taken, asks, asks_before)
     }
 
