@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     conversation::Conversation,
+    example::run_in_node,
     http::Response,
     hub::Hub,
     redis::RedisServer,
@@ -262,5 +263,39 @@ fn streams_of_several_hubs_are_one_through_redis() {
     let mut made = open(&other, EVENTS, "system");
     for _ in 0..3 {
         assert_eq!(event_data(&made.next())["stream_id"], "system");
+    }
+}
+
+/// What other readers would round, refuse or replace arrives as it was written, at a client's library and at all other APIs.
+#[test]
+fn the_payload_arrives_byte_by_byte() {
+    let hub = Hub::start();
+    let nested = format!("{{\"a\":{}{}}}", "[".repeat(1000), "]".repeat(1000));
+    let payloads = [
+        r#"{"n":9007199254740993,"m":-18446744073709551617,"e":1e999,"f":0.1000,"s":1E+2}"#,
+        r#"{"half":"\ud800","pair":"\ud83d\ude00","slash":"\/","nul":"\u0000"}"#,
+        &nested,
+    ];
+    let script = format!(
+        r#"
+        import {{ EventSource }} from "eventsource";
+        const source = new EventSource("{}/api/v1/events/stream/system");
+        source.onopen = () => console.log("open");
+        source.onmessage = event => {{ JSON.parse(event.data); console.log("event " + event.data); }};
+        "#,
+        hub.url(0)
+    );
+    let running = run_in_node(&script, None);
+    running.wait_for("open");
+    let mut native = SseClient::open(&hub, "/sse?topic=streams.system");
+    let mut v1 = WebSocketClient::open_v1(&hub, "/ws?topic=streams.system");
+    for payload in payloads {
+        let body = format!(r#"{{"stream_id":"system","type":"t","message":"\udc00","data":{payload}}}"#);
+        let response = hub.post("/api/v1/events/broadcast", body);
+        assert_eq!(response.status, 200, "{}", response.text());
+        let sent = format!(r#""type":"t","message":"\udc00","data":{payload},"timestamp":"#);
+        for told in [running.wait_for("event "), native.next_data(), v1.next_text()] {
+            assert!(told.contains(&sent), "{told}");
+        }
     }
 }

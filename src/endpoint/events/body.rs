@@ -8,7 +8,9 @@ use crate::{
     protocol::EventData,
 };
 
-/// A request to broadcast, in the words of its body: what is sent on unchanged is not read into values.
+/// A request to broadcast, in the words of its body: `message` and `data` are sent on as they are written. All that JSON allows
+/// passes, and reaches the readers with the bytes that it came with: numbers of any size and precision, arrays in arrays however
+/// deep, and escapes that stand for one half of a character.
 #[derive(Debug, PartialEq)]
 pub(super) struct Broadcast<'a> {
     /// `None`: all of them.
@@ -25,11 +27,6 @@ impl<'a> Broadcast<'a> {
     /// members of one name the last counts.
     pub(super) fn parse(text: &'a str, checked: Result<Traits, BadJson>) -> Result<Self, Fault> {
         let traits = checked.map_err(bad_json)?;
-        if !traits.is_strict() {
-            return Err(bad_json(
-                "it is nested too deeply, or a number or a character in it is none that clients can read",
-            ));
-        }
         let members =
             Members::of(text).ok_or_else(|| Fault::new(400, "bad_json", "the body must be a JSON object", None))?;
         let (mut stream, mut kind, mut message, mut data) = (None, None, None, None);
@@ -47,9 +44,9 @@ impl<'a> Broadcast<'a> {
                 _ => {}
             }
         }
-        let stream = take_text(stream, "stream_id")?.and_then(json::decode);
+        let stream = read_text(take_text(stream, "stream_id")?, "stream_id")?;
         let (kind, message) = (take_text(kind, "type")?, take_text(message, "message")?);
-        let kind = required(kind.and_then(json::decode), "type")?;
+        let kind = required(read_text(kind, "type")?, "type")?;
         let message = required(message, "message")?;
         match data {
             None | Some("null") => Ok(Self { stream, kind, message, data: None }),
@@ -108,6 +105,15 @@ fn take_text<'a>(value: Option<&'a str>, name: &'static str) -> Result<Option<&'
         Some(text) if text.starts_with('"') => Ok(Some(text)),
         Some(_) => Err(Fault::new(400, "bad_field", format!("{name} must be a string"), Some(name))),
     }
+}
+
+/// What a JSON string says that is to be understood here.
+fn read_text<'a>(text: Option<&'a str>, name: &'static str) -> Result<Option<Cow<'a, str>>, Fault> {
+    let read = |text| {
+        let half = || format!("{name} has an escape that stands for one half of a character");
+        json::decode(text).ok_or_else(|| Fault::new(400, "bad_field", half(), Some(name)))
+    };
+    text.map(read).transpose()
 }
 
 fn required<T>(text: Option<T>, name: &'static str) -> Result<T, Fault> {
