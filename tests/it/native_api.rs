@@ -44,6 +44,38 @@ fn a_type_comes_from_query_or_header() {
 }
 
 #[test]
+fn parameters_that_are_nearly_a_streams_own_are_refused() {
+    let hub = Hub::start();
+    let upgrade = [
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    for (query, meant) in [
+        ("topics=a,b", "topic"),
+        ("topic[]=a", "topic"),
+        ("topic=a&topic%5B%5D=b", "topic"),
+        ("channel=a", "topic"),
+        ("topic=a&Last-Event-ID=1-2", "last_event_id"),
+    ] {
+        for (path, headers) in [("/sse", &[][..]), ("/ws", &upgrade)] {
+            let mut connection = HttpConnection::new(hub.connect());
+            let response = connection.request(Method::Get, &format!("{path}?{query}"), headers, b"");
+            assert_eq!((response.status, response.error_code().as_str()), (400, "bad_parameter"), "{path}?{query}");
+            assert!(response.text().contains(&format!("`{meant}`")), "{}", response.text());
+        }
+    }
+    let others = "topic=a&_=1&t=2&utm_source=x&v=3&name=n";
+    SseClient::open(&hub, &format!("/sse?{others}"));
+    WebSocketClient::open(&hub, &format!("/ws?{others}"));
+    SseClient::open(&hub, "/api/v1/events/stream/system?topics=a&channel=b");
+    SseClient::open(&hub, "/alice/events/changes?topics=a&channel=b");
+    SseClient::open(&hub, "/api/v1/sse/stream/W1?topics=a&channel=b");
+    WebSocketClient::open(&hub, "/socket.io/?EIO=4&transport=websocket&topics=a&channel=b");
+}
+
+#[test]
 fn payloads_arrive_verbatim() {
     let hub = Hub::start();
     let mut stream = SseClient::open(&hub, "/sse?topic=t");
