@@ -22,6 +22,8 @@ pub enum BadTopic {
     BadByte(usize),
     /// Two dots in a row, or a dot at either end.
     EmptySegment,
+    /// A slash at the end, where the name stands in a path ([`Topic::parse_in_path`]).
+    TrailingSlash,
 }
 
 impl Topic {
@@ -40,6 +42,12 @@ impl Topic {
             return Err(BadTopic::EmptySegment);
         }
         Ok(Self(name.into()))
+    }
+
+    /// The same for a name at the end of a URL's path. A slash behind it is a slip, and not a part of the name: it would be the name
+    /// of another topic. Brokers may bring a topic of such a name all the same, and a query may ask for it.
+    pub fn parse_in_path(name: &str) -> Result<Self, BadTopic> {
+        if name.ends_with('/') { Err(BadTopic::TrailingSlash) } else { Self::parse(name) }
     }
 
     /// The name.
@@ -85,6 +93,7 @@ impl fmt::Display for BadTopic {
             Self::BadByte(at) => {
                 write!(f, "byte {at} of the topic name is not one of A-Z a-z 0-9 . _ - : /")
             }
+            Self::TrailingSlash => write!(f, "the path ends in a slash: leave it out"),
             Self::EmptySegment => write!(f, "a topic name has no empty segment: no dot at an end, no two in a row"),
         }
     }

@@ -299,7 +299,7 @@ impl Mount {
         if stream.is_empty() {
             return Err(BadTopic::Empty);
         }
-        Topic::parse(&format!("{}{stream}", self.prefix))
+        Topic::parse_in_path(&format!("{}{stream}", self.prefix))
     }
 
     /// The channel of the orders to broadcast to all streams.

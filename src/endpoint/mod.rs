@@ -618,7 +618,12 @@ fn allowed(route: &Route) -> String {
     names.join(", ")
 }
 
-/// The topic that a path or a body names, or the 400 that says what is wrong with it.
+/// The topic that a query or a body names, or the 400 that says what is wrong with it.
 fn parse_topic(name: &str, field: &str) -> Result<Topic, Response> {
     Topic::parse(name).map_err(|bad| Response::error(400, "bad_topic", &bad.to_string(), Some(field)))
+}
+
+/// The same for a topic that a path names.
+fn parse_topic_in_path(name: &str) -> Result<Topic, Response> {
+    Topic::parse_in_path(name).map_err(|bad| Response::error(400, "bad_topic", &bad.to_string(), Some("topic")))
 }

@@ -12,7 +12,7 @@ use super::{
     Answer, Context, access,
     batch::{Batch, BatchForm},
     later::answered,
-    parse_topic, work,
+    parse_topic, parse_topic_in_path, work,
 };
 use crate::{
     auth::{Asker, Identity, Tally, Wanted},
@@ -61,7 +61,7 @@ pub(super) const BAD_IDEMPOTENCY_KEY: &str = "an idempotency key has 1 to 255 by
 
 /// The body is the payload, verbatim.
 pub(super) fn publish_one(request: &Request, name: &str, context: &Context<'_>) -> Answer {
-    let checked = parse_topic(name, "topic").and_then(|topic| {
+    let checked = parse_topic_in_path(name).and_then(|topic| {
         permit(&topic, context)?;
         let kind = request.query("type").or_else(|| request.header_text("event-type"));
         let key = check_key(request.header_text("idempotency-key"), "Idempotency-Key")?;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     Answer, Context, access,
     pages::{PageQuery, look_through},
-    parse_topic,
+    parse_topic_in_path,
     work::{self, STEP_BYTES, STEP_ENTRIES, Step, Work},
 };
 use crate::{
@@ -99,7 +99,7 @@ pub(super) fn show_topic(_: &Request, name: &str, context: &Context<'_>) -> Answ
 
 /// The topic `name`, if the client may listen to it.
 fn permitted_topic(name: &str, context: &Context<'_>) -> Result<Topic, Response> {
-    let topic = parse_topic(name, "topic")?;
+    let topic = parse_topic_in_path(name)?;
     access::may_subscribe(context.identity, &topic).map_err(access::refuse)?;
     Ok(topic)
 }

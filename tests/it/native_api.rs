@@ -44,6 +44,26 @@ fn a_type_comes_from_query_or_header() {
 }
 
 #[test]
+fn a_slash_behind_a_topic_is_no_part_of_it() {
+    let hub = Hub::start();
+    let mut connection = HttpConnection::new(hub.connect());
+    for (method, path) in [
+        (Method::Post, "/publish/orders.eu/"),
+        (Method::Post, "/publish/orders.eu%2F"),
+        (Method::Get, "/topics/orders.eu/"),
+        (Method::Get, "/topics/orders.eu/history/"),
+        (Method::Get, "/topics/orders.eu//history"),
+        (Method::Get, "/api/v1/events/stream/system/"),
+        (Method::Post, "/api/v1/events/stream/system/start/"),
+    ] {
+        let response = connection.request(method, path, &[], b"1");
+        let expected = if path.starts_with("/api") && method == Method::Post { 405 } else { 400 };
+        assert_eq!(response.status, expected, "{path}: {}", response.text());
+    }
+    assert_eq!(hub.get("/topics").json()["topics"], json!([]), "none was made");
+}
+
+#[test]
 fn parameters_that_are_nearly_a_streams_own_are_refused() {
     let hub = Hub::start();
     let upgrade = [

@@ -112,6 +112,7 @@ fn streams_are_topics_of_their_mount() {
     check(0, "a/b.c", Ok("streams.a/b.c"));
     check(0, "", Err(BadTopic::Empty));
     check(0, "a..b", Err(BadTopic::EmptySegment));
+    check(0, "a/", Err(BadTopic::TrailingSlash));
     check(0, "a b", Err(BadTopic::BadByte(9)));
     check(0, &"x".repeat(255), Err(BadTopic::TooLong));
     assert_eq!(demo_streams().len(), 8, "all of them are good names");
