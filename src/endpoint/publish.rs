@@ -63,7 +63,7 @@ pub(super) const BAD_IDEMPOTENCY_KEY: &str = "an idempotency key has 1 to 255 by
 pub(super) fn publish_one(request: &Request, name: &str, context: &Context<'_>) -> Answer {
     let checked = parse_topic_in_path(name).and_then(|topic| {
         permit(&topic, context)?;
-        let kind = request.query("type").or_else(|| request.header_text("event-type"));
+        let kind = request.query("type").filter(|kind| !kind.is_empty()).or_else(|| request.header_text("event-type"));
         let key = check_key(request.header_text("idempotency-key"), "Idempotency-Key")?;
         check(topic, kind, Bytes::copy_from_slice(&request.body).into(), key, "data", context)
     });
@@ -227,6 +227,8 @@ fn check(
     field: &str,
     context: &Context<'_>,
 ) -> Result<Outgoing, Response> {
+    // An empty one is none.
+    let kind = kind.filter(|kind| !kind.is_empty());
     if is_reserved(kind) {
         return Err(Response::error(400, "bad_type", RESERVED_KIND, Some("type")));
     }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::support::{
     http::{HttpConnection, Response},
     hub::Hub,
+    socket_io::{Carried, SocketClient},
     sse::SseClient,
     websocket::WebSocketClient,
 };
@@ -41,6 +42,30 @@ fn a_type_comes_from_query_or_header() {
     assert_eq!(publish("/publish/t", &[("Event-Type", "deleted")]), "deleted");
     assert_eq!(publish("/publish/t?type=query", &[("Event-Type", "header")]), "query");
     assert_eq!(publish("/publish/t", &[]), "");
+    assert_eq!(publish("/publish/t?type=", &[("Event-Type", "header")]), "header");
+}
+
+#[test]
+fn an_empty_type_is_none() {
+    let hub = Hub::start();
+    let mut stream = SseClient::open(&hub, "/sse?topic=t");
+    let mut connection = HttpConnection::new(hub.connect());
+    let mut v1 = WebSocketClient::open_v1(&hub, "/ws");
+    let mut socket = Carried::open(&hub).enter();
+    for target in ["/publish/t?type=", "/publish/t?type", "/publish/t"] {
+        assert_eq!(connection.request(Method::Post, target, &[("Event-Type", "")], b"1").status, 200);
+    }
+    let batch = br#"[{"topic":"t","type":"","data":1}]"#;
+    assert_eq!(connection.request(Method::Post, "/publish", &[], batch).status, 200);
+    assert_eq!(v1.ask(&json!({ "op": "publish", "topic": "t", "type": "", "data": 1 }))["op"], "published");
+    socket.emit("publish", &json!({ "topic": "t", "type": "", "data": 1 }));
+    socket.expect_event("published");
+    for _ in 0..6 {
+        let event = stream.next();
+        assert_eq!((event.kind.as_str(), event.data.as_str()), ("", "1"));
+    }
+    let events = hub.get("/topics/t/history").json()["events"].take();
+    assert!(events.as_array().is_some_and(|events| events.iter().all(|event| event["type"].is_null())), "{events}");
 }
 
 #[test]

@@ -49,11 +49,9 @@ pub(super) fn parse_publish(arguments: Args<'_>) -> Result<Publish, Refused> {
     let Named { well_id, topic, kind, data, .. } = parse_object(arguments)?;
     let topic = choose_topic(well_id.as_deref(), topic.as_deref())?;
     let data = data.ok_or_else(|| Refused::invalid("data is required"))?;
-    if kind.as_ref().is_some_and(String::is_empty) {
-        return Err(Refused::invalid("type: an event's type is not empty"));
-    }
-    let data = Bytes::copy_from_slice(data.as_bytes());
-    Ok(Publish { topic, kind: kind.map(String::into_boxed_str), data })
+    // An empty one is none.
+    let kind = kind.filter(|kind| !kind.is_empty()).map(String::into_boxed_str);
+    Ok(Publish { topic, kind, data: Bytes::copy_from_slice(data.as_bytes()) })
 }
 
 /// What an event may be about.

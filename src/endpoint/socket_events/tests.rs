@@ -186,7 +186,6 @@ fn what_a_client_did_wrong() {
     let no_choice = "since: it is subscribed already; unsubscribe first";
     check("subscribe", r#"[{"well_id":"W1","since":"first"}]"#, invalid, no_choice);
     check("publish", r#"[{"well_id":"W1"}]"#, invalid, "data is required");
-    check("publish", r#"[{"well_id":"W1","data":1,"type":""}]"#, invalid, "type: an event's type is not empty");
     let gap = format!("type: {RESERVED_KIND}");
     check("publish", r#"[{"well_id":"W1","data":1,"type":"gap"}]"#, invalid, &gap);
     let large = format!(r#"[{{"well_id":"W1","data":"{}"}}]"#, "x".repeat(100));

@@ -196,8 +196,10 @@ fn publication<'a>(
     reference: Reference<'a>,
 ) -> Result<Command<'a>, Refused<'a>> {
     let topic = parse_topic(topic)?;
-    if kind.as_ref().is_some_and(|kind| kind.is_empty() || kind.contains(['\r', '\n'])) {
-        return Err(refused(code::BAD_TYPE, "a type is not empty and has no line breaks".to_owned()));
+    // An empty one is none.
+    let kind = kind.filter(|kind| !kind.is_empty());
+    if kind.as_ref().is_some_and(|kind| kind.contains(['\r', '\n'])) {
+        return Err(refused(code::BAD_TYPE, "a type has no line breaks".to_owned()));
     }
     if idempotency_key.as_ref().is_some_and(|key| key.is_empty()) {
         return Err(refused(code::BAD_IDEMPOTENCY_KEY, "an idempotency key is not empty".to_owned()));

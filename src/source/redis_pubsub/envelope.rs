@@ -50,5 +50,5 @@ pub(super) fn open(payload: &[u8]) -> Result<Opened<'_>, BadEnvelope> {
     let Some(sealed) = payload.strip_prefix(MAGIC) else { return Ok(Opened { kind: None, data: payload }) };
     let line_end = memchr::memchr(b'\n', sealed).ok_or(BadEnvelope)?;
     let header: Header<'_> = serde_json::from_slice(&sealed[..line_end]).map_err(|_| BadEnvelope)?;
-    Ok(Opened { kind: Some(header.kind), data: &sealed[line_end + 1..] })
+    Ok(Opened { kind: Some(header.kind).filter(|kind| !kind.is_empty()), data: &sealed[line_end + 1..] })
 }

@@ -43,7 +43,6 @@ fn envelopes() {
     };
     check(None, "");
     check(None, "{\"a\":1}\nb");
-    check(Some(""), "");
     check(Some("SERVER_DOWN"), "{\"a\":1}\nb\n");
     check(Some("a \"quoted\" \\ kind \u{1F4E3}"), "x");
 }
@@ -56,6 +55,7 @@ fn foreign_and_broken_envelopes() {
         assert_eq!(opened, expected, "{}", payload.escape_ascii());
     };
     check(b"\xFFfanfare1\n{\"type\":\"a\",\"more\":1}\nx", Ok((Some("a"), b"x")));
+    check(b"\xFFfanfare1\n{\"type\":\"\"}\nx", Ok((None, b"x")));
     check(b"\xFFfanfare2\n{}\nx", Ok((None, b"\xFFfanfare2\n{}\nx")));
     check(b"fanfare1\n{}\n", Ok((None, b"fanfare1\n{}\n")));
     check(b"\xFFfanfare1\n{\"type\":\"a\"}", Err(BadEnvelope));
