@@ -1,25 +1,27 @@
-//! A small blocking client for the tools: one connection to a hub, over TCP or a unix socket.
+//! A small blocking client for the tools: one connection to a hub, over TCP, TLS or a unix socket.
 
 use std::{
     fmt,
     io::{self, Read, Write},
-    net::{SocketAddr, TcpStream, ToSocketAddrs},
-    os::unix::net::UnixStream,
+    net::{SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
     str::FromStr,
     time::{Duration, Instant},
 };
 
 use serde::Deserialize;
+use socket2::Socket;
 
+use super::{access::HubAccess, tls::MaybeTlsStream};
 use crate::protocol::http::{Method, ResponsePart, ResponseReader, write_request};
 
-/// How long connecting, and waiting for a response, may take.
+/// How long waiting for a response may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How much is read at a time.
 const READ_BYTES: usize = 64 * 1024;
 
-/// A hub's address, as one writes it: `http://host:port`, `ws://host:port`, `unix:/path`, or just `host:port`.
+/// A hub's address, as one writes it: `http://host:port` or `ws://…`, with TLS `https://host:port` or `wss://…`, `unix:/path`,
+/// or just `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HubUrl {
     place: Place,
@@ -29,7 +31,7 @@ pub(super) struct HubUrl {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
-    Tcp { host: String, port: u16 },
+    Tcp { host: String, port: u16, is_tls: bool },
     Unix(PathBuf),
 }
 
@@ -37,7 +39,7 @@ impl HubUrl {
     /// What a request's `Host` field says.
     pub(super) fn host(&self) -> String {
         match &self.place {
-            Place::Tcp { host, port } => format!("{host}:{port}"),
+            Place::Tcp { host, port, .. } => format!("{host}:{port}"),
             Place::Unix(_) => "localhost".into(),
         }
     }
@@ -58,42 +60,23 @@ impl HubUrl {
     /// The addresses of the hub's host, in the order to try them; none for a unix socket.
     pub(super) fn socket_addresses(&self) -> io::Result<Vec<SocketAddr>> {
         match &self.place {
-            Place::Tcp { host, port } => Ok((bare_host(host), *port).to_socket_addrs()?.collect()),
+            Place::Tcp { host, port, .. } => Ok((bare_host(host), *port).to_socket_addrs()?.collect()),
             Place::Unix(_) => Ok(Vec::new()),
         }
     }
 
-    /// Connects. The error says where to and why not.
-    pub(super) fn connect(&self) -> Result<Connection, String> {
-        let stream = match &self.place {
-            Place::Tcp { host, port } => connect_tcp(host, *port).map(Stream::Tcp),
-            Place::Unix(path) => UnixStream::connect(path).map(Stream::Unix),
-        };
-        let stream = stream.map_err(|error| format!("cannot reach {self}: {error}. Is the hub running there?"))?;
-        let connection = Connection { stream, buffer: vec![0; READ_BYTES].into_boxed_slice() };
-        connection.set_read_timeout(PATIENCE)?;
-        Ok(connection)
+    /// Whom the certificate has to name, if the hub is behind TLS: the host, without brackets.
+    pub(super) fn tls_host(&self) -> Option<&str> {
+        match &self.place {
+            Place::Tcp { host, is_tls: true, .. } => Some(bare_host(host)),
+            Place::Tcp { .. } | Place::Unix(_) => None,
+        }
     }
 }
 
 /// An IPv6 address without the brackets it has in a URL.
-fn bare_host(host: &str) -> &str {
+pub(super) fn bare_host(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
-}
-
-/// Tries each address of a host in turn, as `localhost` may stand for two.
-fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in (bare_host(host), port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, PATIENCE) {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
-            Err(error) => failure = error,
-        }
-    }
-    Err(failure)
 }
 
 impl FromStr for HubUrl {
@@ -103,28 +86,28 @@ impl FromStr for HubUrl {
         if let Some(path) = text.strip_prefix("unix:") {
             return Ok(Self { place: Place::Unix(path.into()), prefix: String::new() });
         }
-        let rest = match text.split_once("://") {
-            Some(("http" | "ws", rest)) => rest,
-            Some(("https" | "wss", _)) => return Err("TLS is spoken by the proxy in front: name the hub itself".into()),
-            Some((scheme, _)) => return Err(format!("`{scheme}://` is not understood: write http://host:port")),
-            None => text,
+        let (is_tls, rest) = match text.split_once("://") {
+            Some(("http" | "ws", rest)) => (false, rest),
+            Some(("https" | "wss", rest)) => (true, rest),
+            Some(_) => return Err("write http://host:port, https://host:port or unix:/path".into()),
+            None => (false, text),
         };
-        let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+        let (authority, path) = rest.find(['/', '?', '#']).map_or((rest, ""), |at| rest.split_at(at));
         if path.contains(['?', '#']) || authority.contains('@') {
-            return Err("write http://host:port, without a query or a login".into());
+            return Err("write http://host:port, without a query or a login: --token signs in".into());
         }
-        let (host, port) = split_authority(authority)?;
-        Ok(Self { place: Place::Tcp { host: host.into(), port }, prefix: path.trim_end_matches('/').into() })
+        let (host, port) = split_authority(authority, if is_tls { 443 } else { 80 })?;
+        Ok(Self { place: Place::Tcp { host: host.into(), port, is_tls }, prefix: path.trim_end_matches('/').into() })
     }
 }
 
 /// Host and port; an IPv6 address stands in brackets (RFC 3986 section 3.2.2).
-fn split_authority(authority: &str) -> Result<(&str, u16), String> {
+fn split_authority(authority: &str, default_port: u16) -> Result<(&str, u16), String> {
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => {
             (host, port.parse().map_err(|_| format!("`{port}` is not a port"))?)
         }
-        _ => (authority, 80),
+        _ => (authority, default_port),
     };
     let is_plain = |host: &str| !host.is_empty() && !host.contains([':', '[', ']', ' ']);
     let is_bracketed = |host: &str| host.strip_prefix('[').is_some_and(|rest| rest.ends_with(']'));
@@ -134,7 +117,9 @@ fn split_authority(authority: &str) -> Result<(&str, u16), String> {
 impl fmt::Display for HubUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
-            Place::Tcp { host, port } => write!(f, "http://{host}:{port}{}", self.prefix),
+            Place::Tcp { host, port, is_tls } => {
+                write!(f, "{}://{host}:{port}{}", if *is_tls { "https" } else { "http" }, self.prefix)
+            }
             Place::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -143,14 +128,8 @@ impl fmt::Display for HubUrl {
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: Stream,
+    stream: MaybeTlsStream<Socket>,
     buffer: Box<[u8]>,
-}
-
-#[derive(Debug)]
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
 }
 
 /// What [`Connection::read`] found.
@@ -165,43 +144,38 @@ pub(super) enum Incoming<'a> {
 }
 
 impl Connection {
+    /// Connects to `hub`. The error says where to and why not.
+    pub(super) fn open(hub: &HubAccess) -> Result<Self, String> {
+        let connection = Self { stream: hub.connect()?, buffer: vec![0; READ_BYTES].into_boxed_slice() };
+        connection.set_read_timeout(PATIENCE)?;
+        Ok(connection)
+    }
+
     /// How long [`Connection::read`] waits; below a millisecond counts as one.
     pub(super) fn set_read_timeout(&self, timeout: Duration) -> Result<(), String> {
         // Zero would mean for ever.
-        let timeout = Some(timeout.max(Duration::from_millis(1)));
-        let done = match &self.stream {
-            Stream::Tcp(stream) => stream.set_read_timeout(timeout),
-            Stream::Unix(stream) => stream.set_read_timeout(timeout),
-        };
-        done.map_err(|error| error.to_string())
+        let timeout = timeout.max(Duration::from_millis(1));
+        self.stream.socket().set_read_timeout(Some(timeout)).map_err(|error| error.to_string())
     }
 
     /// Sends all of `bytes`.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let done = match &mut self.stream {
-            Stream::Tcp(stream) => stream.write_all(bytes),
-            Stream::Unix(stream) => stream.write_all(bytes),
-        };
-        done.map_err(|error| format!("the hub does not take what is sent: {error}"))
+        let sent = self.stream.write_all(bytes).and_then(|()| self.stream.flush());
+        sent.map_err(|error| format!("the hub does not take what is sent: {error}"))
     }
 
-    /// Whether it is open and nothing has arrived: a hub closes what was idle for too long.
-    fn is_quiet(&self) -> bool {
-        let peeked = match &self.stream {
-            Stream::Tcp(stream) => peek(stream, TcpStream::set_nonblocking),
-            Stream::Unix(stream) => peek(stream, UnixStream::set_nonblocking),
-        };
-        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    /// Whether it is open and nothing has arrived: a hub closes what was idle for too long. Reads without waiting. What is
+    /// read is lost, so the connection is of no use if it is not quiet.
+    fn is_quiet(&mut self) -> bool {
+        self.stream.socket().set_nonblocking(true).is_ok()
+            && matches!(self.stream.has_input(), Ok(false))
+            && self.stream.socket().set_nonblocking(false).is_ok()
     }
 
     /// Waits for something to arrive.
     pub(super) fn read(&mut self) -> Result<Incoming<'_>, String> {
-        let result = match &mut self.stream {
-            Stream::Tcp(stream) => stream.read(&mut self.buffer),
-            Stream::Unix(stream) => stream.read(&mut self.buffer),
-        };
         use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
-        match result {
+        match self.stream.read(&mut self.buffer) {
             Ok(0) => Ok(Incoming::End),
             Ok(count) => Ok(Incoming::Bytes(&self.buffer[..count])),
             Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => Ok(Incoming::Nothing),
@@ -210,22 +184,10 @@ impl Connection {
     }
 }
 
-/// Reads without waiting. What is read is lost, so the connection is of no use after a success.
-fn peek<S>(stream: &S, set_nonblocking: fn(&S, bool) -> io::Result<()>) -> io::Result<usize>
-where
-    for<'s> &'s S: Read,
-{
-    set_nonblocking(stream, true)?;
-    let mut reader = stream;
-    let peeked = reader.read(&mut [0]);
-    set_nonblocking(stream, false)?;
-    peeked
-}
-
 /// Sends requests one after the other, over one connection as long as the hub keeps it.
 #[derive(Debug)]
 pub(super) struct Client {
-    url: HubUrl,
+    hub: HubAccess,
     kept: Option<Kept>,
 }
 
@@ -265,22 +227,24 @@ pub(super) fn refusal_words(answer: &Answer) -> String {
 }
 
 impl Client {
-    /// For the hub at `url`; connects with the first request.
-    pub(super) fn new(url: HubUrl) -> Self {
-        Self { url, kept: None }
+    /// For `hub`; connects with the first request.
+    pub(super) fn new(hub: HubAccess) -> Self {
+        Self { hub, kept: None }
     }
 
     /// Sends `body` to `path` (with its query, encoded) and waits for the answer. Nothing is sent twice: a hub that
     /// vanishes before it answers may have taken the request.
     pub(super) fn post(&mut self, path: &str, body: &[u8]) -> Result<Answer, String> {
-        let mut kept = match self.kept.take().filter(|kept| kept.connection.is_quiet()) {
+        let usable = self.kept.take().and_then(|mut kept| kept.connection.is_quiet().then_some(kept));
+        let mut kept = match usable {
             Some(kept) => kept,
-            None => Kept { connection: self.url.connect()?, reader: ResponseReader::new() },
+            None => Kept { connection: Connection::open(&self.hub)?, reader: ResponseReader::new() },
         };
         let mut request = Vec::with_capacity(256 + body.len());
-        write_request(Method::Post, &self.url.host(), &self.url.target(path), &[], body, &mut request);
+        let (url, headers) = (self.hub.url(), self.hub.headers().collect::<Vec<_>>());
+        write_request(Method::Post, &url.host(), &url.target(path), &headers, body, &mut request);
         kept.connection.write(&request)?;
-        let answer = kept.read_answer().map_err(|error| format!("{}: {error}", self.url))?;
+        let answer = kept.read_answer().map_err(|error| format!("{url}: {error}"))?;
         if kept.reader.keeps_alive() {
             self.kept = Some(kept);
         }
@@ -327,14 +291,18 @@ impl IncomingAnswer {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpListener, thread};
+    use std::{
+        net::{TcpListener, TcpStream},
+        thread,
+    };
 
     use super::*;
+    use crate::tool::access::AccessOptions;
 
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
     /// Answers as many requests on each connection as `counts` says, then closes it.
-    fn serve(counts: &'static [usize]) -> (HubUrl, thread::JoinHandle<()>) {
+    fn serve(counts: &'static [usize]) -> (HubAccess, thread::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let server = thread::spawn(move || {
@@ -346,7 +314,8 @@ mod tests {
                 }
             }
         });
-        (url.parse().expect("a good URL"), server)
+        let hub = AccessOptions::default().hub(&url.parse().expect("a good URL"));
+        (hub.expect("nothing is asked for"), server)
     }
 
     /// The requests here end with the only `}` in them.
@@ -359,15 +328,15 @@ mod tests {
 
     #[test]
     fn requests_share_a_connection_until_the_hub_closes_it() {
-        let (url, server) = serve(&[2, 1]);
-        let mut client = Client::new(url);
+        let (hub, server) = serve(&[2, 1]);
+        let mut client = Client::new(hub);
         let expected = Answer { status: 200, body: b"ok".to_vec() };
         for _ in 0..2 {
             assert_eq!(client.post("/publish/a", b"{}").expect("an answer"), expected);
         }
         // The close arrives on its own time.
         let deadline = Instant::now() + PATIENCE;
-        while client.kept.as_ref().is_some_and(|kept| kept.connection.is_quiet()) {
+        while client.kept.as_mut().is_some_and(|kept| kept.connection.is_quiet()) {
             assert!(Instant::now() < deadline, "the server closes after two requests");
             thread::yield_now();
         }
@@ -377,8 +346,8 @@ mod tests {
 
     #[test]
     fn a_hub_that_closes_instead_of_answering() {
-        let (url, server) = serve(&[0]);
-        let error = Client::new(url).post("/publish/a", b"{}").expect_err("no answer");
+        let (hub, server) = serve(&[0]);
+        let error = Client::new(hub).post("/publish/a", b"{}").expect_err("no answer");
         assert!(
             error.contains("the hub closed") || error.contains("broke") || error.contains("does not take"),
             "{error}"
@@ -399,18 +368,9 @@ mod tests {
         check("http://[::1]:8080", Some("http://[::1]:8080"));
         check("http://[::1]", Some("http://[::1]:80"));
         check("unix:/run/fanfare.sock", Some("unix:/run/fanfare.sock"));
-        for bad in [
-            "",
-            "https://hub",
-            "redis://hub",
-            "http://",
-            "hub:99999",
-            "a b:1",
-            "::1",
-            "hub/x?y",
-            "u@hub",
-            "http://[::1",
-        ] {
+        check("https://hub", Some("https://hub:443"));
+        check("wss://hub:8443/x", Some("https://hub:8443/x"));
+        for bad in ["", "redis://hub", "http://", "hub:99999", "a b:1", "::1", "hub/x?y", "u@hub", "http://[::1"] {
             check(bad, None);
         }
     }

@@ -1,5 +1,6 @@
 //! What the command line does besides serving.
 
+mod access;
 pub mod bench;
 mod client;
 mod crowd;
@@ -13,4 +14,5 @@ mod sequences;
 mod signals;
 pub mod subscribe;
 mod target;
+mod tls;
 pub mod token;

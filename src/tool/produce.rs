@@ -11,6 +11,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{
+    access::{AccessOptions, unshown},
     client::{Client, HubUrl, describe_refusal},
     publish::parse_rate,
     signals,
@@ -24,6 +25,7 @@ use crate::{protocol::http::percent_encode, topic::Topic};
   fanfare produce                          an event a second, from three sensors in turn
   fanfare produce -f 100 -s 10 -d 60       a hundred a second from ten sensors, for a minute
   fanfare produce -u http://hub:8080 --pod bob
+  fanfare produce -u https://hub.example --token-file token     at a hub that asks who comes, behind TLS
 
 Each event is a JSON object: source (a name of this run's own), sensor, sequence (of the sensor, from 0), value, timestamp
 (when it was due, in ms since 1970). Ctrl+C ends it and says what was produced.")]
@@ -37,8 +39,8 @@ pub struct Options {
     /// End after so many seconds; not by itself if not given
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds, allow_negative_numbers = true)]
     duration: Option<Duration>,
-    /// The hub: http://host:port or unix:/path
-    #[arg(short, long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    /// The hub: http://host:port, https://host:port or unix:/path
+    #[arg(short, long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = unshown(str::parse::<HubUrl>))]
     url: HubUrl,
     /// The pod whose sensors they are
     #[arg(long, value_name = "NAME", default_value = "alice", value_parser = parse_pod)]
@@ -46,6 +48,8 @@ pub struct Options {
     /// Say how it goes every N events
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     progress: u64,
+    #[command(flatten)]
+    access: AccessOptions,
 }
 
 /// A pod is one segment of its topic's name.
@@ -68,7 +72,7 @@ const NAMES_MAX: u32 = 10;
 /// Produces until the duration or Ctrl+C ends it.
 pub fn run(options: &Options) -> Result<(), String> {
     let stop = signals::catch()?;
-    let done = Producer::new(options, io::stdout().lock()).produce(&stop);
+    let done = Producer::new(options, io::stdout().lock())?.produce(&stop);
     // Whoever read our output has seen enough.
     done.or_else(|failure| match failure {
         Failure::Output(io::ErrorKind::BrokenPipe) => Ok(()),
@@ -130,13 +134,13 @@ struct Reading<'a> {
 }
 
 impl<'o, W: Write> Producer<'o, W> {
-    fn new(options: &'o Options, output: W) -> Self {
+    fn new(options: &'o Options, output: W) -> Result<Self, String> {
         let mut path = "/".to_owned();
         percent_encode(&options.pod, &mut path);
         path.push_str("/events/changes");
-        Self {
+        Ok(Self {
             options,
-            client: Client::new(options.url.clone()),
+            client: Client::new(options.access.hub(&options.url)?),
             path,
             source: format!("producer-{:08x}", rand::random::<u32>()),
             start: Instant::now(),
@@ -146,7 +150,7 @@ impl<'o, W: Write> Producer<'o, W> {
             is_failing: false,
             lateness: Duration::ZERO,
             output,
-        }
+        })
     }
 
     fn produce(mut self, stop: &AtomicBool) -> Result<(), Failure> {
@@ -312,7 +316,7 @@ mod tests {
     #[test]
     fn the_schedule_is_fixed_and_has_an_end() {
         let options = options(&["-f", "1000", "-d", "0.003"]);
-        let producer = Producer::new(&options, Vec::new());
+        let producer = Producer::new(&options, Vec::new()).expect("nothing is asked for");
         let never = AtomicBool::new(false);
         let sent = (0..).take_while(|&number| producer.await_turn(number, &never)).count();
         assert_eq!(sent, 3, "due at 0, 1 and 2 ms");

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use self::redis_outlet::RedisOutlet;
 use super::{
+    access::{AccessOptions, unshown},
     client::{Answer, Client, HubUrl, describe_refusal},
     signals,
 };
@@ -23,6 +24,7 @@ use crate::{protocol::http::percent_encode, stdio, topic::Topic};
 #[command(after_help = "Examples:
   fanfare publish --type SERVER_DOWN --source server-a --count 10
   fanfare publish --topic orders.eu --data '{\"order\":17}' --type created
+  fanfare publish --url https://hub.example --token-file token     at a hub that asks who comes, behind TLS
   fanfare publish --redis redis://127.0.0.1:6379 --channel events.critical --count 50 --rate 10
   fanfare publish --redis redis+sentinel://a,b,c/main        at the master that the sentinels a, b, c name
   SSL_CERT_FILE=ca.pem fanfare publish --redis rediss://redis.example    with an authority of one's own
@@ -44,18 +46,20 @@ pub struct Options {
     /// Publish TEXT as it is
     #[arg(long, value_name = "TEXT")]
     data: Option<String>,
-    /// The hub to publish at: http://host:port or unix:/path
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    /// The hub to publish at: http://host:port, https://host:port or unix:/path
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = unshown(str::parse::<HubUrl>))]
     url: HubUrl,
     /// The topic to publish to
     #[arg(long, default_value = "events.critical", value_parser = Topic::parse)]
     topic: Topic,
     /// Publish straight to Redis, past the hub: redis://, rediss://, unix://, or redis+sentinel://a,b,c/main
-    #[arg(long, value_name = "URL", conflicts_with_all = ["url", "topic"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["url", "topic", "AccessOptions", "CredentialOptions", "TlsOptions"])]
     redis: Option<String>,
     /// The Redis channel to publish to
     #[arg(long, default_value = "events.critical", requires = "redis")]
     channel: String,
+    #[command(flatten)]
+    access: AccessOptions,
 }
 
 /// The lowest rate: an event in eleven days.
@@ -156,11 +160,11 @@ impl Outlet {
                 Err("a Redis message has no type of its own: --type goes with --data only over HTTP".into())
             }
             Some(url) => RedisOutlet::open(url, &options.channel).map(Self::Redis),
-            None => Ok(Self::open_hub(options)),
+            None => Self::open_hub(options),
         }
     }
 
-    fn open_hub(options: &Options) -> Self {
+    fn open_hub(options: &Options) -> Result<Self, String> {
         let mut path = "/publish/".to_owned();
         percent_encode(options.topic.as_str(), &mut path);
         if let (Some(kind), Some(_)) = (&options.kind, &options.data) {
@@ -168,7 +172,8 @@ impl Outlet {
             percent_encode(kind, &mut path);
         }
         let name = format!("to {} at {}", options.topic, options.url);
-        Self::Hub { client: Client::new(options.url.clone()), path, name, last_id: None }
+        let client = Client::new(options.access.hub(&options.url)?);
+        Ok(Self::Hub { client, path, name, last_id: None })
     }
 
     fn publish(&mut self, payload: String) -> Result<(), String> {

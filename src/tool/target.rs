@@ -2,18 +2,17 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{TcpStream, ToSocketAddrs},
-    os::unix::net::UnixStream,
+    net::ToSocketAddrs,
     str::FromStr,
     time::Duration,
 };
 
 use socket2::Socket;
 
-use super::client::HubUrl;
+use super::access::connect_first;
 use crate::protocol::resp;
 
-/// How long connecting, and logging in, may take.
+/// How long each answer to logging in may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The port of a Redis whose address names none.
 const REDIS_PORT: u16 = 6379;
@@ -117,34 +116,6 @@ fn await_answers(socket: &mut Socket, count: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Connects to a hub. The error says where, and why not.
-pub(super) fn connect_hub(url: &HubUrl) -> Result<Socket, String> {
-    let connect = || -> io::Result<Socket> {
-        let socket = match url.unix_path() {
-            Some(path) => UnixStream::connect(path)?.into(),
-            None => connect_first(url.socket_addresses()?)?,
-        };
-        socket.set_nonblocking(true)?;
-        Ok(socket)
-    };
-    connect().map_err(|error| format!("cannot reach {url}: {error}. Is the hub running there?"))
-}
-
 fn connect_tcp(host: &str, port: u16) -> io::Result<Socket> {
     connect_first((host, port).to_socket_addrs()?)
-}
-
-/// Tries each address of a host in turn, as `localhost` may stand for two.
-fn connect_first(addresses: impl IntoIterator<Item = std::net::SocketAddr>) -> io::Result<Socket> {
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, PATIENCE) {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream.into());
-            }
-            Err(error) => failure = error,
-        }
-    }
-    Err(failure)
 }

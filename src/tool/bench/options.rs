@@ -11,7 +11,10 @@ use super::{
     script::Script,
     topics::{TOPICS_MAX, Topics},
 };
-use crate::topic::Topic;
+use crate::{
+    tool::access::{parse_header, unshown},
+    topic::Topic,
+};
 
 /// How `--help` groups them.
 pub(super) const SUBSCRIBING: &str = "Subscribers";
@@ -42,7 +45,7 @@ pub struct Options {
     #[arg(long, value_name = "URL", requires = "publish", conflicts_with = "path", help_heading = SUBSCRIBING)]
     pub(super) subscribe: Option<String>,
     /// A header of their requests; may be repeated.
-    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header, help_heading = SUBSCRIBING)]
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = unshown(parse_header), help_heading = SUBSCRIBING)]
     pub(super) headers: Vec<(String, String)>,
     /// Messages that contain TEXT are expected, though they carry no event; may be repeated.
     #[arg(long = "ignore", value_name = "TEXT", help_heading = SUBSCRIBING)]
@@ -101,7 +104,7 @@ pub struct Options {
     #[arg(long, value_name = "URL", help_heading = PUBLISHING)]
     pub(super) publish: Option<String>,
     /// A header of the publisher's requests over HTTP, or of its messages over NATS; may be repeated.
-    #[arg(long = "publish-header", value_name = "NAME: VALUE", value_parser = parse_header, help_heading = PUBLISHING)]
+    #[arg(long = "publish-header", value_name = "NAME: VALUE", value_parser = unshown(parse_header), help_heading = PUBLISHING)]
     pub(super) publish_headers: Vec<(String, String)>,
     /// The body of these requests, with {topic}, and {payload} or, form-urlencoded, {payload:form}.
     #[arg(long, value_name = "TEMPLATE", default_value = "{payload}", help_heading = PUBLISHING)]
@@ -162,7 +165,7 @@ pub struct Options {
     #[arg(long, value_name = "HZ", default_value_t = 0.0, requires = "login", help_heading = DISTURBING)]
     pub(super) logins: f64,
     /// A user of the server.
-    #[arg(long, value_name = "NAME:PASSWORD", value_parser = parse_login, help_heading = DISTURBING)]
+    #[arg(long, value_name = "NAME:PASSWORD", value_parser = unshown(parse_login), help_heading = DISTURBING)]
     pub(super) login: Option<(String, String)>,
     /// In the end cut all subscribers but one at once, publish so many events, and let all come back for them.
     #[arg(
@@ -281,16 +284,6 @@ fn parse_topic(text: &str) -> Result<Topic, String> {
 /// One that may have a place for a number.
 fn parse_topic_name(text: &str) -> Result<String, String> {
     Topics::new(text, 1).map(|_| text.to_owned())
-}
-
-/// A field of a request's head: nothing that could end it.
-fn parse_header(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once(':').ok_or("expected NAME: VALUE")?;
-    let value = value.trim();
-    if name.is_empty() || name.contains([' ', '\t']) || text.contains(char::is_control) {
-        return Err("expected NAME: VALUE on one line".to_owned());
-    }
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn parse_login(text: &str) -> Result<(String, String), String> {

@@ -15,6 +15,7 @@ use super::{
     post::Post,
     schedule::Pace,
     script::Script,
+    secrets::without_login,
     topics::{Audience, Topics},
 };
 use crate::tool::target::RedisPlace;
@@ -253,15 +254,16 @@ fn origin_form(path: &str) -> String {
 impl Target {
     /// Reads `SCHEMEhost[:port][/]`.
     pub(super) fn parse(url: &str, scheme: &str, default_port: u16) -> Result<Self, String> {
-        let rest = url.strip_prefix(scheme).ok_or_else(|| format!("{url}: expected {scheme}HOST:PORT"))?;
+        let shown = without_login(url);
+        let rest = url.strip_prefix(scheme).ok_or_else(|| format!("{shown}: expected {scheme}HOST:PORT"))?;
         let host = rest.strip_suffix('/').unwrap_or(rest);
         if host.is_empty() || host.contains(['/', '@', '?']) {
-            return Err(format!("{url}: expected {scheme}HOST:PORT and nothing else"));
+            return Err(format!("{shown}: expected {scheme}HOST:PORT and nothing else"));
         }
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
         let address = if has_port { host.to_owned() } else { format!("{host}:{default_port}") };
-        let mut addresses = address.to_socket_addrs().map_err(|error| format!("{url}: {error}"))?;
-        let address = addresses.next().ok_or_else(|| format!("{url}: no such host"))?;
+        let mut addresses = address.to_socket_addrs().map_err(|error| format!("{shown}: {error}"))?;
+        let address = addresses.next().ok_or_else(|| format!("{shown}: no such host"))?;
         Ok(Self { host: host.to_owned(), address })
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn command_line(arguments: impl Iterator<Item = String>) -> Vec<Strin
             Some((flag, value, conceal)) => format!("{flag}={}", conceal(value)),
             None => {
                 next = conceal(&argument);
-                without_login(argument)
+                without_login(&argument)
             }
         }
     };
@@ -52,12 +52,12 @@ fn hide_if_secret(text: &str) -> String {
 }
 
 /// A URL without who one is there (RFC 3986 section 3.2.1).
-fn without_login(argument: String) -> String {
-    let Some((scheme, rest)) = argument.split_once("://") else { return argument };
+pub(super) fn without_login(argument: &str) -> String {
+    let Some((scheme, rest)) = argument.split_once("://") else { return argument.to_owned() };
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
     match authority.rsplit_once('@') {
         Some((login, _)) => format!("{scheme}://{HIDDEN}{}", &rest[login.len()..]),
-        None => argument,
+        None => argument.to_owned(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! One connection that nobody waits for, over TCP or a unix socket.
+//! One connection that nobody waits for, over TCP, TLS or a unix socket.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -13,7 +13,10 @@ use mio::{
 };
 use socket2::{SockRef, TcpKeepalive};
 
-use super::super::client::HubUrl;
+use super::super::{
+    access::HubAccess,
+    tls::{MaybeTlsStream, TlsClient},
+};
 
 /// A connection over which nothing comes for so long is asked whether its other end still exists.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -28,7 +31,8 @@ pub(super) enum Address {
 }
 
 /// All addresses of a hub, of which there is at least one. The error says whose host has none.
-pub(super) fn resolve(url: &HubUrl) -> Result<Vec<Address>, String> {
+pub(super) fn resolve(hub: &HubAccess) -> Result<Vec<Address>, String> {
+    let url = hub.url();
     if let Some(path) = url.unix_path() {
         return Ok(vec![Address::Unix(path.to_owned())]);
     }
@@ -42,21 +46,26 @@ pub(super) fn resolve(url: &HubUrl) -> Result<Vec<Address>, String> {
 /// The connection.
 #[derive(Debug)]
 pub(super) enum Link {
-    /// Over TCP.
-    Tcp(TcpStream),
+    /// Over TCP, encrypted or not.
+    Tcp(MaybeTlsStream<TcpStream>),
     /// Over a unix socket.
     Unix(UnixStream),
 }
 
 impl Link {
-    /// Begins to connect. The poll tells once it is writable, or has failed.
-    pub(super) fn connect(address: &Address, registry: &Registry, token: Token) -> io::Result<Self> {
+    /// Begins to connect, with TLS if there is a `tls`. The poll tells once it is writable, or has failed.
+    pub(super) fn connect(
+        address: &Address,
+        tls: Option<&TlsClient>,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Self> {
         const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
         match address {
             Address::Tcp(address) => {
                 let mut stream = TcpStream::connect(*address)?;
                 registry.register(&mut stream, token, BOTH)?;
-                Ok(Self::Tcp(stream))
+                MaybeTlsStream::new(stream, tls).map(Self::Tcp)
             }
             Address::Unix(path) => {
                 let mut stream = UnixStream::connect(path)?;
@@ -69,7 +78,7 @@ impl Link {
     /// Whether the connection stands. An error if it never will.
     pub(super) fn is_connected(&self) -> io::Result<bool> {
         let (failure, peer) = match self {
-            Self::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
+            Self::Tcp(stream) => (stream.socket().take_error()?, stream.socket().peer_addr().map(|_| ())),
             Self::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
         };
         match (failure, peer) {
@@ -84,6 +93,7 @@ impl Link {
     /// vanished is noticed.
     pub(super) fn tune(&self) -> io::Result<()> {
         let Self::Tcp(stream) = self else { return Ok(()) };
+        let stream = stream.socket();
         stream.set_nodelay(true)?;
         SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3))
     }
@@ -107,6 +117,9 @@ impl Write for Link {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match self {
+            Self::Tcp(stream) => stream.flush(),
+            Self::Unix(_) => Ok(()),
+        }
     }
 }

@@ -22,7 +22,7 @@ use self::{
     seat::{Seat, Turned},
     stream::Transport,
 };
-use super::client::HubUrl;
+use super::access::HubAccess;
 use crate::os;
 
 /// How many connections are being opened at the same time: few enough for any listener's backlog.
@@ -102,23 +102,23 @@ pub(super) struct Crowd {
     /// Members whose sockets had more than they were read.
     unread: Vec<usize>,
     opening: usize,
+    hub: HubAccess,
     addresses: Vec<Address>,
-    host: String,
     buffer: Box<[u8]>,
     counts: Counts,
     busy: Busy,
 }
 
 impl Crowd {
-    /// Prepares a stream for each of `members` at the hub; [`Crowd::turn`] opens them. Fails if the hub's host has no
+    /// Prepares a stream for each of `members` at `hub`; [`Crowd::turn`] opens them. Fails if the hub's host has no
     /// address, or the system has no poll.
-    pub(super) fn open(url: &HubUrl, members: Vec<Member>) -> Result<Self, String> {
+    pub(super) fn open(hub: &HubAccess, members: Vec<Member>) -> Result<Self, String> {
         // Each member is a descriptor. What the system does not allow is told when it is missed.
         let _ = os::raise_descriptor_limit();
-        let addresses = link::resolve(url)?;
+        let addresses = link::resolve(hub)?;
         let now = Instant::now();
         let due = (0..members.len()).map(|index| Reverse((now, index))).collect();
-        let seat = |member: Member| Seat::new(Member { target: url.target(&member.target), ..member });
+        let seat = |member: Member| Seat::new(Member { target: hub.url().target(&member.target), ..member });
         Ok(Self {
             poll: Poll::new().map_err(|error| format!("cannot poll: {error}"))?,
             events: Events::with_capacity(POLL_EVENTS),
@@ -126,8 +126,8 @@ impl Crowd {
             due,
             unread: Vec::new(),
             opening: 0,
+            hub: hub.clone(),
             addresses,
-            host: url.host(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             counts: Counts::default(),
             busy: Busy::default(),
@@ -198,7 +198,7 @@ impl Crowd {
         {
             self.due.pop();
             let seat = &mut self.seats[index];
-            let begun = seat.begin(&self.addresses, &self.host, self.poll.registry(), Token(index));
+            let begun = seat.begin(&self.addresses, &self.hub, self.poll.registry(), Token(index));
             match begun {
                 Ok(()) => self.opening += 1,
                 Err(error) => self.fail(index, &error, on),

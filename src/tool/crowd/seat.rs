@@ -8,6 +8,7 @@ use std::{
 use mio::{Registry, Token};
 
 use super::{
+    super::{access::HubAccess, tls},
     Member, News,
     backoff::wait_for,
     link::{Address, Link},
@@ -98,14 +99,14 @@ impl Seat {
     pub(super) fn begin(
         &mut self,
         addresses: &[Address],
-        host: &str,
+        hub: &HubAccess,
         registry: &Registry,
         token: Token,
     ) -> io::Result<()> {
-        let link = Link::connect(&addresses[self.address_index % addresses.len()], registry, token)?;
+        let link = Link::connect(&addresses[self.address_index % addresses.len()], hub.tls(), registry, token)?;
         let stream = Stream::new(self.member.transport, rand::random());
         let (target, last_event_id) = self.place.request(&self.member.target);
-        let outgoing = stream.request(host, &target, &last_event_id);
+        let outgoing = stream.request(hub, &target, &last_event_id);
         let deadline = Instant::now() + PATIENCE;
         let connection = Connection { link, stream, outgoing, deadline, is_connected: false, is_open: false };
         self.state = State::Here(Box::new(connection));
@@ -144,7 +145,8 @@ impl Seat {
             Err(error) => {
                 let is_connected = matches!(&self.state, State::Here(connection) if connection.is_connected);
                 let what = if is_connected { "the connection broke" } else { "cannot connect" };
-                Turned::Ended(format!("{what}: {error}").into())
+                let reason = format!("{what}: {error}{}", tls::advice(&error));
+                Turned::Ended(StreamEnd { reason, is_final: tls::is_untrusted(&error) })
             }
         }
     }
@@ -228,6 +230,6 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        self.link.flush()
     }
 }

@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use clap::ValueEnum;
 
-use super::super::client::{Answer, describe_refusal};
+use super::super::{
+    access::HubAccess,
+    client::{Answer, describe_refusal},
+};
 use crate::protocol::{
     fanfare_v1::{SUBPROTOCOL, client::Envelope},
     http::{Method, ResponseHead, ResponsePart, ResponseReader, write_request},
@@ -112,6 +115,9 @@ const REFUSAL_BYTES_MAX: usize = 4096;
 /// What a hub may send: more than it sends by default, as the tool trusts the hub it was told to listen to.
 const LIMITS: Limits = Limits { message_bytes_max: 16 << 20, fragments_max: 1 << 16, pong_bytes_max: 0 };
 
+/// The close code of a hub that wants a token, or another one: coming back with the same does not change that.
+const UNAUTHORIZED: u16 = 4401;
+
 impl Stream {
     /// Before anything is sent. `random` makes the WebSocket key.
     pub(in super::super) fn new(transport: Transport, random: [u8; 16]) -> Self {
@@ -125,16 +131,20 @@ impl Stream {
         Self { http: ResponseReader::new(), body }
     }
 
-    /// The request that opens it, behind `last_event_id` if that is not empty; WebSockets tell theirs in the target.
-    pub(in super::super) fn request(&self, host: &str, target: &str, last_event_id: &str) -> Vec<u8> {
-        let mut request = Vec::new();
+    /// The request that opens it at `hub`, behind `last_event_id` if that is not empty; WebSockets tell theirs in the target.
+    pub(in super::super) fn request(&self, hub: &HubAccess, target: &str, last_event_id: &str) -> Vec<u8> {
+        let (mut request, host) = (Vec::new(), hub.url().host());
         match self.body.transport {
             Transport::Sse => {
                 let mut headers = vec![("Accept", "text/event-stream"), ("Cache-Control", "no-cache")];
                 headers.extend((!last_event_id.is_empty()).then_some(("Last-Event-ID", last_event_id)));
-                write_request(Method::Get, host, target, &headers, b"", &mut request);
+                headers.extend(hub.headers());
+                write_request(Method::Get, &host, target, &headers, b"", &mut request);
             }
-            transport => write_upgrade(host, target, transport.subprotocols(), &[], &self.body.key, &mut request),
+            transport => {
+                let headers: Vec<(&str, &str)> = hub.headers().collect();
+                write_upgrade(&host, target, transport.subprotocols(), &headers, &self.body.key, &mut request);
+            }
         }
         request
     }
@@ -258,7 +268,8 @@ fn take_frame(
         ServerFrame::Close { code, reason } => {
             let code = code.unwrap_or(1000);
             write_masked_close(code, "", rand::random(), answer);
-            return Err(format!("the hub closed the WebSocket: {code} {reason}").into());
+            let reason = format!("the hub closed the WebSocket: {code} {reason}");
+            return Err(StreamEnd { reason, is_final: code == UNAUTHORIZED });
         }
     }
     Ok(())

@@ -5,7 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Crowd, Member, News, backoff::wait_for, place::Place, stream::Transport};
+use super::{
+    super::access::{AccessOptions, HubAccess},
+    Crowd, Member, News,
+    backoff::wait_for,
+    place::Place,
+    stream::Transport,
+};
 
 #[test]
 fn waits() {
@@ -70,6 +76,11 @@ fn serve(answers: &'static [&'static str]) -> (String, thread::JoinHandle<Vec<St
     (url, thread::spawn(move || answers.iter().map(play).collect()))
 }
 
+/// The hub at `url`, which asks for nothing.
+fn access(url: &str) -> HubAccess {
+    AccessOptions::default().hub(&url.parse().expect("a good URL")).expect("nothing is asked for")
+}
+
 /// Turns until the crowd is deserted; returns what was told.
 fn tell_all(crowd: &mut Crowd) -> Vec<String> {
     let mut told = Vec::new();
@@ -97,8 +108,7 @@ fn a_stream_comes_back_behind_its_last_event_until_it_is_refused() {
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nevent: gap\ndata: {}\n\nid: 1-4\nevent: b\ndata: c\n\n",
         "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno",
     ]);
-    let url = url.parse().expect("a good URL");
-    let mut crowd = Crowd::open(&url, vec![member(Transport::Sse, &["a"], None)]).expect("a poll");
+    let mut crowd = Crowd::open(&access(&url), vec![member(Transport::Sse, &["a"], None)]).expect("a poll");
     let expected = [
         "0 opened false",
         "0 1-1||a",
@@ -130,8 +140,7 @@ fn a_stream_without_ids_says_that_something_is_missing() {
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: b\n\n",
         "HTTP/1.1 204 No Content\r\n\r\n",
     ]);
-    let url = url.parse().expect("a good URL");
-    let mut crowd = Crowd::open(&url, vec![member(Transport::Sse, &["a"], None)]).expect("a poll");
+    let mut crowd = Crowd::open(&access(&url), vec![member(Transport::Sse, &["a"], None)]).expect("a poll");
     let told = tell_all(&mut crowd);
     let gap = told.iter().position(|line| line.contains("what came meanwhile is missing"));
     assert_eq!(gap, told.iter().position(|line| line == "0 opened true").map(|index| index + 1), "{told:?}");

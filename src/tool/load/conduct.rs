@@ -359,14 +359,9 @@ impl Desk {
 
 /// One stream for each conversation.
 fn members(plan: &Plan) -> Vec<Member> {
-    let credentials = plan.token.as_deref().map_or_else(String::new, |token| {
-        let mut query = "&token=".to_owned();
-        crate::protocol::http::percent_encode(token, &mut query);
-        query
-    });
     let member = |conversation| {
         let topic = topic(conversation);
-        let target = format!("/sse?topic={topic}{credentials}");
+        let target = format!("/sse?topic={topic}");
         Member { target, topics: vec![topic], transport: Transport::Sse, since: None }
     };
     (1..=plan.conversations).map(member).collect()

@@ -4,7 +4,11 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Command, ValueEnum};
 
-use crate::tool::{client::HubUrl, target::RedisPlace};
+use crate::tool::{
+    access::{AccessOptions, HubAccess, unshown},
+    client::HubUrl,
+    target::RedisPlace,
+};
 
 /// How many conversations there may be: each is a stream, thus a descriptor.
 const CONVERSATIONS_MAX: u32 = 100_000;
@@ -26,6 +30,7 @@ const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
   fanfare load -r localhost:6379 -s http://localhost:8080 -c 100 -t 200 -d 20 --duration 5m
   fanfare load -m producer -r redis.internal:6379 -c 10      publish only
   fanfare load -m consumer -s http://hub:8080 -c 10          listen only
+  fanfare load -s https://hub.example --token-file token     at a hub that asks who comes, behind TLS
 
 Long flags are understood with one dash, too: -mode both -conversations 50.
 Conversation N is the topic conversations.N, and Redis's channel of that name.
@@ -37,13 +42,13 @@ pub struct Options {
     #[arg(short, long, value_enum, default_value_t = Mode::Both)]
     mode: Mode,
     /// Publish through Redis: host:port or redis://user:password@host:port/database [default: over HTTP]
-    #[arg(short, long, value_name = "ADDR")]
+    #[arg(short, long, value_name = "ADDR", value_parser = unshown(str::parse::<RedisPlace>))]
     redis: Option<RedisPlace>,
-    /// The hub to listen at: http://host:port or unix:/path
-    #[arg(short, long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    /// The hub to listen at: http://host:port, https://host:port or unix:/path
+    #[arg(short, long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = unshown(str::parse::<HubUrl>))]
     sse: HubUrl,
     /// Publish with POST /publish/{topic} at this hub [default: the one of --sse]
-    #[arg(long, value_name = "URL", conflicts_with = "redis")]
+    #[arg(long, value_name = "URL", conflicts_with = "redis", value_parser = unshown(str::parse::<HubUrl>))]
     publish_url: Option<HubUrl>,
     /// How many conversations there are at the same time
     #[arg(short, long, value_name = "N", default_value_t = 5,
@@ -60,15 +65,14 @@ pub struct Options {
     /// Publish, or listen, for so long at most, such as 30s, 5m or 1m30s; the run ends once all has arrived
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     duration: Duration,
-    /// The token that the hub asks for, if it asks who comes
-    #[arg(long, value_name = "TOKEN")]
-    token: Option<String>,
     /// Write the report to FILE, too, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Tell no progress
     #[arg(long)]
     quiet: bool,
+    #[command(flatten)]
+    access: AccessOptions,
 }
 
 /// What a run does.
@@ -101,7 +105,7 @@ pub(super) enum Outlet {
     /// Straight to Redis.
     Redis(RedisPlace),
     /// At a hub, by POST.
-    Hub(HubUrl),
+    Hub(HubAccess),
 }
 
 /// The run as meant.
@@ -109,13 +113,12 @@ pub(super) enum Outlet {
 pub(super) struct Plan {
     pub(super) mode: Mode,
     pub(super) outlet: Outlet,
-    pub(super) sse: HubUrl,
+    pub(super) sse: HubAccess,
     pub(super) conversations: u32,
     /// Of each conversation.
     pub(super) tokens: u32,
     pub(super) delay: Duration,
     pub(super) duration: Duration,
-    pub(super) token: Option<String>,
     pub(super) json: Option<PathBuf>,
     pub(super) is_quiet: bool,
 }
@@ -129,21 +132,20 @@ impl Plan {
                 "--conversations times --tokens is {sum}; the most is {TOKENS_SUM_MAX}: make one of them smaller"
             ));
         }
-        if let Some(token) = &options.token
-            && !token.bytes().all(|byte| byte.is_ascii_graphic())
-        {
-            return Err("--token must be printable ASCII without spaces".into());
-        }
-        let at_hub = || Outlet::Hub(options.publish_url.clone().unwrap_or_else(|| options.sse.clone()));
+        let sse = options.access.hub(&options.sse)?;
+        let outlet = match (&options.redis, &options.publish_url) {
+            (Some(place), _) => Outlet::Redis(place.clone()),
+            (None, Some(url)) => Outlet::Hub(options.access.hub(url)?),
+            (None, None) => Outlet::Hub(sse.clone()),
+        };
         Ok(Self {
             mode: options.mode,
-            outlet: options.redis.clone().map_or_else(at_hub, Outlet::Redis),
-            sse: options.sse.clone(),
+            outlet,
+            sse,
             conversations: options.conversations,
             tokens: options.tokens,
             delay: Duration::from_millis(options.delay),
             duration: options.duration,
-            token: options.token.clone(),
             json: options.json.clone(),
             is_quiet: options.quiet,
         })

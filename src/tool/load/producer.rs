@@ -22,8 +22,9 @@ use crate::{
         resp,
     },
     tool::{
+        access::HubAccess,
         replies::{Replies, Reply},
-        target::connect_hub,
+        tls::MaybeTlsStream,
     },
 };
 
@@ -71,7 +72,7 @@ pub(super) struct Outcome {
 pub(super) struct Producer {
     plan: Plan,
     run: u64,
-    socket: Socket,
+    stream: MaybeTlsStream<Socket>,
     replies: Replies,
     outgoing: Vec<u8>,
     /// What waits for its answer, in its order: the tokens, and `None` for what counts nowhere.
@@ -83,13 +84,13 @@ pub(super) struct Producer {
 impl Producer {
     /// Connects to where the plan says; `told` gets what becomes of tokens. The error says where, and why not.
     pub(super) fn connect(plan: &Plan, run: u64, told: Sender<Told>) -> Result<Self, String> {
-        let (socket, replies) = match &plan.outlet {
-            Outlet::Redis(place) => (place.connect()?, Replies::redis()),
-            Outlet::Hub(url) => (connect_hub(url)?, Replies::http()),
+        let (stream, replies) = match &plan.outlet {
+            Outlet::Redis(place) => (MaybeTlsStream::Plain(place.connect()?), Replies::redis()),
+            Outlet::Hub(hub) => (connect_hub(hub)?, Replies::http()),
         };
         let outcome = Outcome { sent: 0, late: 0, lateness: Latency::new(), unanswered: 0 };
         let (outgoing, awaiting) = (Vec::new(), VecDeque::new());
-        Ok(Self { plan: plan.clone(), run, socket, replies, outgoing, awaiting, told, outcome })
+        Ok(Self { plan: plan.clone(), run, stream, replies, outgoing, awaiting, told, outcome })
     }
 
     /// Asks in each of these conversations whether anybody is there.
@@ -178,11 +179,10 @@ impl Producer {
         let topic = topic(conversation);
         match &self.plan.outlet {
             Outlet::Redis(_) => resp::write_command(&mut self.outgoing, &[b"PUBLISH", topic.as_bytes(), &payload]),
-            Outlet::Hub(url) => {
+            Outlet::Hub(hub) => {
+                let (url, mut headers) = (hub.url(), vec![("Content-Type", "application/json")]);
+                headers.extend(hub.headers());
                 let target = url.target(&format!("/publish/{topic}"));
-                let credentials = self.plan.token.as_ref().map(|token| format!("Bearer {token}"));
-                let mut headers = vec![("Content-Type", "application/json")];
-                headers.extend(credentials.as_deref().map(|credentials| ("Authorization", credentials)));
                 write_request(Method::Post, &url.host(), &target, &headers, &payload, &mut self.outgoing);
             }
         }
@@ -205,7 +205,7 @@ impl Producer {
             if sent_bytes == self.outgoing.len() {
                 break false;
             }
-            match self.socket.write(&self.outgoing[sent_bytes..]) {
+            match self.stream.write(&self.outgoing[sent_bytes..]) {
                 Ok(count) => sent_bytes += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break true,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -213,15 +213,17 @@ impl Producer {
             }
         };
         self.outgoing.drain(..sent_bytes);
-        Ok(is_blocked)
+        let flushed = self.stream.flush();
+        flushed.map_err(|error| format!("what is published is not taken any more: {error}"))?;
+        Ok(is_blocked || self.stream.wants_write())
     }
 
     /// The other side closed the connection. A hub may do so with one that is idle (RFC 9112 section 9.5); any other time it
     /// is a failure.
     fn reopen(&mut self) -> Result<(), String> {
         match &self.plan.outlet {
-            Outlet::Hub(url) if self.awaiting.is_empty() => {
-                self.socket = connect_hub(url)?;
+            Outlet::Hub(hub) if self.awaiting.is_empty() => {
+                self.stream = connect_hub(hub)?;
                 self.replies = Replies::http();
                 Ok(())
             }
@@ -232,7 +234,7 @@ impl Producer {
     fn take_answers(&mut self) -> Result<(), String> {
         let mut buffer = [0; 16 * 1024];
         loop {
-            let count = match self.socket.read(&mut buffer) {
+            let count = match self.stream.read(&mut buffer) {
                 Ok(0) => return self.reopen(),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -254,6 +256,13 @@ impl Producer {
             })?;
         }
     }
+}
+
+/// A connection that nobody waits for.
+fn connect_hub(hub: &HubAccess) -> Result<MaybeTlsStream<Socket>, String> {
+    let stream = hub.connect()?;
+    stream.socket().set_nonblocking(true).map_err(|error| format!("cannot use a connection to {hub}: {error}"))?;
+    Ok(stream)
 }
 
 /// The topic of a conversation, counted from 1.

@@ -84,7 +84,6 @@ fn mistakes_are_told() {
     check("-r rediss://a", "TLS is not spoken here");
     check("-r http://a", "write host:port or redis://");
     check("-r a -publish-url b", "cannot be used with");
-    check("-s https://hub", "TLS is spoken by the proxy in front");
     check("--token a\u{e9}", "printable ASCII");
     check("extra", "unexpected argument 'extra'");
 }

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::{Failure, Options, banner::banner, metrics::Figures, report::Report, scrape};
 use crate::tool::{
-    client::HubUrl,
+    access::HubAccess,
     crowd::{Counts, Crowd, Member, News},
     marks::Marks,
     sequences::Sequences,
@@ -36,7 +36,7 @@ struct LogLine<'a> {
 /// What became of the events, and where it is told.
 struct Desk<'o, W> {
     options: &'o Options,
-    url: &'o HubUrl,
+    hub: &'o HubAccess,
     report: Report,
     sequences: Sequences,
     figures: Option<Figures>,
@@ -49,12 +49,12 @@ struct Desk<'o, W> {
 }
 
 /// Listens until the count, the duration or Ctrl+C ends it, and reports at the end in any case.
-pub(super) fn run(options: &Options, url: &HubUrl, stop: &AtomicBool, output: impl Write) -> Result<(), Failure> {
+pub(super) fn run(options: &Options, hub: &HubAccess, stop: &AtomicBool, output: impl Write) -> Result<(), Failure> {
     let topics: Vec<String> = options.wanted_topics().iter().map(|topic| topic.as_str().to_owned()).collect();
     let member =
         Member { target: options.target(), topics, transport: options.transport, since: options.since.clone() };
-    let mut crowd = Crowd::open(url, vec![member; options.clients])?;
-    let mut desk = Desk::open(options, url, output)?;
+    let mut crowd = Crowd::open(hub, vec![member; options.clients])?;
+    let mut desk = Desk::open(options, hub, output)?;
     let interval = options.report.unwrap_or(REPORT_INTERVAL);
     let start = Instant::now();
     let mut due = start + interval;
@@ -93,7 +93,7 @@ fn open_logs(folder: &Path, count: usize) -> Result<Vec<BufWriter<File>>, String
 
 impl<'o, W: Write> Desk<'o, W> {
     /// Opens the logs and the metrics, and says what will be done.
-    fn open(options: &'o Options, url: &'o HubUrl, output: W) -> Result<Self, Failure> {
+    fn open(options: &'o Options, hub: &'o HubAccess, output: W) -> Result<Self, Failure> {
         let logs = options.log_dir.as_deref().map_or(Ok(Vec::new()), |folder| open_logs(folder, options.clients))?;
         let (mut figures, mut place) = (None, None);
         if let Some(address) = &options.metrics {
@@ -101,9 +101,9 @@ impl<'o, W: Write> Desk<'o, W> {
             (figures, place) = (Some(written), Some(scrape::serve(address, registry)?));
         }
         let (report, sequences) = (Report::new(), Sequences::default());
-        let mut desk = Self { options, url, report, sequences, figures, logs, output, last_end: None, broken: None };
+        let mut desk = Self { options, hub, report, sequences, figures, logs, output, last_end: None, broken: None };
         if !options.json {
-            writeln!(desk.output, "{}\n", banner(options, url, place))?;
+            writeln!(desk.output, "{}\n", banner(options, hub.url(), place))?;
             desk.output.flush()?;
         } else if let Some(place) = place {
             writeln!(io::stderr(), "fanfare: metrics are at http://{place}/metrics")?;
@@ -127,7 +127,7 @@ impl<'o, W: Write> Desk<'o, W> {
             News::Notice(text) => complain(index, text),
             News::Closed { reason, is_final, was_open } => {
                 self.last_end = Some((*reason).to_owned());
-                let place = if *was_open { String::new() } else { format!("no stream at {}: ", self.url) };
+                let place = if *was_open { String::new() } else { format!("no stream at {}: ", self.hub) };
                 let outlook = if *is_final { "" } else { "; trying again" };
                 complain(index, &format!("{place}{reason}{outlook}"))
             }
@@ -195,7 +195,7 @@ impl<'o, W: Write> Desk<'o, W> {
             (Some(reason), _) if crowd.is_deserted() => Err(Failure::Hub(reason)),
             (reason, _) if crowd.counts().opened == 0 => {
                 let reason = reason.unwrap_or_else(|| "it had not answered yet".into());
-                Err(Failure::Hub(format!("no stream was opened at {}: {reason}. Is the hub running there?", self.url)))
+                Err(Failure::Hub(format!("no stream was opened at {}: {reason}. Is the hub running there?", self.hub)))
             }
             (_, Some(count)) if self.report.received < count => {
                 Err(Failure::Hub(format!("received {} of {count} events", self.report.received)))

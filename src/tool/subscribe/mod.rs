@@ -18,7 +18,8 @@ use std::{
 use clap::Args;
 
 use super::{
-    client::{HubUrl, Incoming},
+    access::{AccessOptions, HubAccess, unshown},
+    client::{Connection, HubUrl, Incoming},
     crowd::stream::{Received, Stream, StreamEnd, Transport},
     produce::parse_pod,
     signals,
@@ -31,17 +32,18 @@ use crate::{protocol::http::percent_encode, topic::Topic};
   fanfare subscribe --topic orders.eu
   fanfare subscribe --topic events.critical --transport ws --report 5
   fanfare subscribe http://hub:8080 --topic a --topic b --count 100 --with-id
+  fanfare subscribe https://hub.example --topic a --token-file token     at a hub that asks who comes, behind TLS
   fanfare subscribe --metrics 127.0.0.1:9101 --json
 
 Measured are events that say when they were made, `published_at_ms` or `timestamp`: a Unix time in ms, or RFC 3339. Those
 that say `source` or `sensor` and `sequence` are looked through for duplicates, and for numbers that are missing or come
 late: each source, with its sensor, is to count its own events. A stream that is cut comes back by itself.")]
 pub struct Options {
-    /// The hub: http://host:port or unix:/path [default: http://127.0.0.1:8080]
-    #[arg(value_name = "URL")]
+    /// The hub: http://host:port, https://host:port or unix:/path [default: http://127.0.0.1:8080]
+    #[arg(value_name = "URL", value_parser = unshown(str::parse::<HubUrl>))]
     place: Option<HubUrl>,
     /// The same as a flag
-    #[arg(short, long, value_name = "URL", conflicts_with = "place")]
+    #[arg(short, long, value_name = "URL", conflicts_with = "place", value_parser = unshown(str::parse::<HubUrl>))]
     url: Option<HubUrl>,
     /// A topic to listen to; may be repeated. Without one: the changes of a pod, measured
     #[arg(long = "topic", value_name = "TOPIC", value_parser = Topic::parse)]
@@ -90,6 +92,8 @@ pub struct Options {
     /// Print id, type and payload, separated by tabs, instead of the payload only
     #[arg(long)]
     with_id: bool,
+    #[command(flatten)]
+    access: AccessOptions,
 }
 
 fn parse_clients(text: &str) -> Result<usize, String> {
@@ -150,12 +154,12 @@ pub fn run(options: &Options) -> Result<(), String> {
     let output = BufWriter::new(io::stdout().lock());
     let done =
         options.place.clone().or_else(|| options.url.clone()).map_or_else(|| "http://127.0.0.1:8080".parse(), Ok);
-    let done = done.map_err(Failure::Hub).and_then(|url| {
+    let done = done.and_then(|url| options.access.hub(&url)).map_err(Failure::Hub).and_then(|hub| {
         if options.measures() {
-            return measure::run(options, &url, &stop, output);
+            return measure::run(options, &hub, &stop, output);
         }
         let mut listener = Listener::new(options, output);
-        listener.listen(&url, &stop).and_then(|()| listener.finish())
+        listener.listen(&hub, &stop).and_then(|()| listener.finish())
     });
     match done {
         // Whoever read our output has seen enough.
@@ -197,11 +201,11 @@ impl<'o, W: Write> Listener<'o, W> {
         Self { options, start, received: 0, output }
     }
 
-    fn listen(&mut self, url: &HubUrl, stop: &AtomicBool) -> Result<(), Failure> {
-        let mut connection = url.connect()?;
+    fn listen(&mut self, hub: &HubAccess, stop: &AtomicBool) -> Result<(), Failure> {
+        let mut connection = Connection::open(hub)?;
         connection.set_read_timeout(READ_TIMEOUT)?;
         let mut stream = Stream::new(self.options.transport, rand::random());
-        connection.write(&stream.request(&url.host(), &url.target(&self.path()), ""))?;
+        connection.write(&stream.request(hub, &hub.url().target(&self.path()), ""))?;
         let mut answer = Vec::new();
         while !self.is_over() && !stop.load(Ordering::Relaxed) {
             let done = match connection.read()? {

@@ -1,0 +1,354 @@
+//! TLS for the tools: which servers to trust, and a stream that may be encrypted, over blocking and non-blocking sockets.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use clap::Args;
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    client::{
+        Resumption, WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
+    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    server::ParsedCertificate,
+};
+
+/// How the certificate of an `https` or `wss` server is checked.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct TlsOptions {
+    /// Trust the certificates in FILE (PEM) instead of the system's authorities, for https and wss
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Do not check the server's certificate: whoever is on the way can read and change everything, tokens included
+    #[arg(long, conflicts_with = "ca")]
+    insecure_tls: bool,
+}
+
+/// The client's side of TLS to one server. Two are equal if they share their settings and name the same server.
+#[derive(Clone, Debug)]
+pub(super) struct TlsClient {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl PartialEq for TlsClient {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.config, &other.config) && self.name == other.name
+    }
+}
+
+impl Eq for TlsClient {}
+
+impl TlsClient {
+    /// For the server `host`: a name, or an IP address without brackets. Reads the files that `options` name. The error says
+    /// which file is unusable.
+    pub(super) fn new(host: &str, options: &TlsOptions) -> Result<Self, String> {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| format!("`{host}` is neither a DNS name nor an IP address, as TLS needs"))?;
+        Ok(Self { config: client_config(options)?, name })
+    }
+}
+
+fn client_config(options: &TlsOptions) -> Result<Arc<ClientConfig>, String> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier: Arc<dyn ServerCertVerifier> = match options.insecure_tls {
+        true => Arc::new(Unchecked(Arc::clone(&provider))),
+        false => Arc::new(Checked::new(options.ca.as_deref(), &provider)?),
+    };
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| format!("TLS cannot be used: {error}"))?;
+    let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Many streams of a tool stand for as many users, each of whom makes a whole handshake.
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// Checks certificates by the system's authorities or those of a file. A certificate that is in the file itself is trusted
+/// for its own names, even if it says that it is an authority: so does what `openssl req -x509` makes.
+#[derive(Debug)]
+struct Checked {
+    authorities: Arc<WebPkiServerVerifier>,
+    /// The certificates of the file.
+    named: Vec<CertificateDer<'static>>,
+}
+
+impl Checked {
+    fn new(file: Option<&Path>, provider: &Arc<CryptoProvider>) -> Result<Self, String> {
+        let (mut roots, mut named) = (RootCertStore::empty(), Vec::new());
+        match file {
+            // Some systems carry authorities that no longer parse.
+            None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+            Some(file) => {
+                named = read_certificates(file)?;
+                for certificate in &named {
+                    let added = roots.add(certificate.clone());
+                    added.map_err(|error| format!("--ca {}: {error}", file.display()))?;
+                }
+            }
+        }
+        if roots.is_empty() {
+            let place = file.map_or_else(|| "the system".to_owned(), |file| format!("--ca {}", file.display()));
+            return Err(format!(
+                "{place} has no certificate authority to trust: name a PEM file that has with --ca FILE"
+            ));
+        }
+        let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
+        Ok(Self { authorities: built.map_err(|error| format!("TLS cannot be used: {error}"))?, named })
+    }
+}
+
+fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
+    read.map_err(|error| format!("--ca {}: {error}", file.display()))
+}
+
+impl ServerCertVerifier for Checked {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let checked = self.authorities.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match checked {
+            // Not a matter of dates or names: those have errors of their own.
+            Err(Error::InvalidCertificate(CertificateError::Other(_))) if self.named.contains(end_entity) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            checked => checked,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.authorities.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.authorities.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.authorities.supported_verify_schemes()
+    }
+}
+
+/// Takes any certificate, as `--insecure-tls` asks.
+#[derive(Debug)]
+struct Unchecked(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unchecked {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Whether trying again cannot help: the server's certificate is not trusted.
+pub(super) fn is_untrusted(error: &io::Error) -> bool {
+    matches!(tls_error(error), Some(Error::InvalidCertificate(_)))
+}
+
+/// What a user can do about `error`, as the end of a sentence about it; empty if it is not one of TLS.
+pub(super) fn advice(error: &io::Error) -> &'static str {
+    match tls_error(error) {
+        // The latter, too, is one that nobody vouches for: an authority's, which signed itself.
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_))) => {
+            ". Name the authority that signed its certificate with --ca FILE"
+        }
+        Some(Error::InvalidMessage(_)) => ". Does the server speak TLS at this port?",
+        _ => "",
+    }
+}
+
+fn tls_error(error: &io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// A socket, encrypted or not. Writing takes what there is room for; what the socket does not take at once is sent by the
+/// next read, write or [flush](Write::flush). With a non-blocking socket, flush once it is writable.
+#[derive(Debug)]
+pub(super) enum MaybeTlsStream<S> {
+    /// As it is.
+    Plain(S),
+    /// Encrypted. Boxed: there are many streams, and most are plain.
+    Tls(Box<TlsStream<S>>),
+}
+
+/// An encrypted socket, which may still be connecting.
+#[derive(Debug)]
+pub(super) struct TlsStream<S> {
+    socket: S,
+    tls: ClientConnection,
+}
+
+impl<S> MaybeTlsStream<S> {
+    /// Encrypts `socket` if there is a `tls`; nothing is sent before the first write or read.
+    pub(super) fn new(socket: S, tls: Option<&TlsClient>) -> io::Result<Self> {
+        let Some(TlsClient { config, name }) = tls else { return Ok(Self::Plain(socket)) };
+        let tls = ClientConnection::new(Arc::clone(config), name.clone()).map_err(io::Error::other)?;
+        Ok(Self::Tls(Box::new(TlsStream { socket, tls })))
+    }
+
+    /// The socket itself.
+    pub(super) fn socket(&self) -> &S {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => &stream.socket,
+        }
+    }
+
+    /// The socket itself, to register it.
+    pub(super) fn socket_mut(&mut self) -> &mut S {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => &mut stream.socket,
+        }
+    }
+
+    /// Whether it is encrypted: a read that does not fill its buffer then says nothing about what the socket has.
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// Whether something is encrypted that the socket has not taken: to be flushed once it is writable.
+    pub(super) fn wants_write(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.tls.wants_write())
+    }
+}
+
+impl<S: Read + Write> MaybeTlsStream<S> {
+    /// Whether the other side has sent something, which is then lost, or closed. Only with a non-blocking socket.
+    pub(super) fn has_input(&mut self) -> io::Result<bool> {
+        match self.read(&mut [0]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            read => read.map(|_| true),
+        }
+    }
+
+    /// Makes the handshake, over a blocking socket.
+    pub(super) fn shake_hands(&mut self) -> io::Result<()> {
+        let Self::Tls(stream) = self else { return Ok(()) };
+        while stream.tls.is_handshaking() {
+            stream.flush()?;
+            if stream.take_in()? == 0 {
+                return Err(io::Error::new(
+                    ErrorKind::UnexpectedEof,
+                    "the server closed the connection in the handshake",
+                ));
+            }
+        }
+        stream.flush()
+    }
+}
+
+impl<S: Read + Write> TlsStream<S> {
+    /// Reads records from the socket, and answers what wants an answer; 0 is the end.
+    fn take_in(&mut self) -> io::Result<usize> {
+        let count = self.tls.read_tls(&mut self.socket)?;
+        let processed = self.tls.process_new_packets().map_err(io::Error::other);
+        // On an error, the alert that says why.
+        let flushed = self.flush();
+        processed?;
+        flushed?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while self.tls.wants_write() {
+            match self.tls.write_tls(&mut self.socket) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<S: Read + Write> Read for MaybeTlsStream<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let stream = match self {
+            Self::Plain(socket) => return socket.read(buffer),
+            Self::Tls(stream) => stream,
+        };
+        loop {
+            match stream.tls.reader().read(buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // Many servers close without a word of TLS; what is whole is known by HTTP and WebSocket.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
+                read => return read,
+            }
+            if stream.take_in()? == 0 {
+                return Ok(0);
+            }
+        }
+    }
+}
+
+impl<S: Read + Write> Write for MaybeTlsStream<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let stream = match self {
+            Self::Plain(socket) => return socket.write(bytes),
+            Self::Tls(stream) => stream,
+        };
+        let count = stream.tls.writer().write(bytes)?;
+        stream.flush()?;
+        if count == 0 && !bytes.is_empty() { Err(ErrorKind::WouldBlock.into()) } else { Ok(count) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The tools at a hub that asks who comes: directly, and through the recommended nginx with TLS.
+
+use std::{
+    fs,
+    process::{Child, Command, Output, Stdio},
+};
+
+use crate::support::{Folder, guarded::Guarded, nginx::Nginx, stdout_of, wait_until};
+
+/// An API key of the hub, and a part of every secret here, by which it is found where it does not belong.
+const API_KEY: &str = "s3cret-of-a-service";
+
+/// A hub with a user, an API key, and nginx with TLS before it.
+struct Site {
+    guarded: Guarded,
+    nginx: Nginx,
+    folder: Folder,
+}
+
+impl Site {
+    fn start() -> Self {
+        let folder = Folder::new();
+        let config = folder.path("fanfare.toml");
+        fs::write(&config, format!("[[api_keys]]\nname = \"service\"\nkey = \"{API_KEY}\"\nrole = \"admin\"\n"))
+            .expect("the folder is ours");
+        let guarded = Guarded::start("1h", &["--config", &config], &[]);
+        let nginx = Nginx::start_tls(&[guarded.hub.address()]);
+        fs::write(folder.path("token"), format!("{}\n", guarded.admin_token())).expect("the folder is ours");
+        Self { guarded, nginx, folder }
+    }
+
+    /// The flags that show a token from a file and trust nginx's certificate.
+    fn flags(&self) -> [String; 4] {
+        ["--token-file".into(), self.folder.path("token"), "--ca".into(), self.nginx.certificate()]
+    }
+}
+
+/// A tool that finds nothing in its environment.
+fn tool(arguments: &[&str], flags: &[String]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    command.args(arguments).args(flags).env_remove("FANFARE_TOKEN");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn start(mut command: Command) -> Child {
+    command.spawn().expect("it was just built")
+}
+
+fn finish(child: Child) -> Output {
+    child.wait_with_output().expect("it is our child")
+}
+
+/// What a tool complained about that failed.
+#[track_caller]
+fn complaint(command: Command) -> String {
+    let output = finish(start(command));
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{output:?}");
+    assert!(!complaint.contains("s3cret") && output.stdout.windows(6).all(|it| it != b"s3cret"), "{output:?}");
+    complaint
+}
+
+#[test]
+fn each_way_to_sign_in_lets_in() {
+    let site = Site::start();
+    let (url, token, file) = (site.guarded.hub.url(0), site.guarded.admin_token(), site.folder.path("token"));
+    let header = format!("Authorization: Bearer {token}");
+    let ways = [["--token", token], ["--token-file", &file], ["--api-key", API_KEY], ["--header", &header]];
+    for (number, way) in ways.iter().map(Some).chain([None]).enumerate() {
+        let flags: Vec<String> = way.into_iter().flatten().map(|&word| word.to_owned()).collect();
+        let sign_in = |mut command: Command| {
+            command.envs(way.is_none().then_some(("FANFARE_TOKEN", token)));
+            command
+        };
+        let topic = format!("t{number}");
+        let listening = ["subscribe", url, "--topic", &topic, "--count", "1"];
+        let subscriber = start(sign_in(tool(&listening, &flags)));
+        wait_until("it listens", || (site.guarded.listeners(&topic) == 1).then_some(()));
+        let line = ["publish", "--url", url, "--topic", &topic, "--data", "hello"];
+        stdout_of(&finish(start(sign_in(tool(&line, &flags)))));
+        assert_eq!(stdout_of(&finish(subscriber)), "hello\n", "{way:?}");
+    }
+}
+
+#[test]
+fn whoever_shows_nothing_or_something_wrong_is_told() {
+    let site = Site::start();
+    let url = site.guarded.hub.url(0);
+    let lines: [&[&str]; 5] = [
+        &["publish", "--url", url, "--data", "x"],
+        &["produce", "-u", url],
+        &["subscribe", url, "--topic", "t"],
+        &["subscribe", url, "--topic", "t", "--transport", "ws", "--clients", "2"],
+        &["load", "-s", url, "-c", "1", "-t", "1", "--duration", "5s"],
+    ];
+    for line in lines {
+        for flags in [vec![], vec!["--token".to_owned(), "s3cret".to_owned()]] {
+            let said = complaint(tool(line, &flags));
+            assert!(said.contains("401"), "{line:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn secrets_that_are_misspelt_are_not_repeated() {
+    for line in [
+        ["publish", "--token", "s3cret s3cret"],
+        ["produce", "--header", "X s3cret"],
+        ["subscribe", "--api-key", "s3cret\n"],
+        ["load", "--header", "Host: s3cret"],
+        ["load", "--redis", "rediss://u:s3cret@h"],
+        ["publish", "--url", "http://u:s3cret@hub"],
+        ["subscribe", "--url", "hub?token=s3cret"],
+        ["load", "--publish-url", "ftp://u:s3cret@hub"],
+        ["bench", "--header", "s3cret"],
+        ["bench", "--api-key", "s3cret s3cret"],
+        ["bench", "--login", "s3cret"],
+        ["bench", "--url", "https://u:s3cret@h"],
+        ["bench", "--publish", "redis://u:s3cret@h:x"],
+    ] {
+        complaint(tool(&line, &[]));
+    }
+}
+
+#[test]
+fn a_certificate_is_trusted_only_if_it_is_named() {
+    let site = Site::start();
+    let url = site.nginx.url();
+    let sign_in = &site.flags()[..2];
+    let publish = ["publish", "--url", &url, "--topic", "t", "--data", "x"];
+    let many = ["subscribe", &url, "--topic", "t", "--clients", "2"];
+    // They end, as trying again would not help.
+    for line in [&publish[..], &["subscribe", &url, "--topic", "t"], &many] {
+        let said = complaint(tool(line, sign_in));
+        assert!(said.contains("certificate") && said.contains("--ca FILE"), "{said}");
+    }
+    let other = Nginx::start_tls(&[site.guarded.hub.address()]);
+    let flags = [sign_in, &["--ca".to_owned(), other.certificate()]].concat();
+    assert!(complaint(tool(&publish, &flags)).contains("certificate"));
+    stdout_of(&finish(start(tool(&publish, &[sign_in, &["--insecure-tls".to_owned()]].concat()))));
+    // The certificate is for its own names only.
+    let port = url.rsplit_once(':').expect("it has a port").1;
+    let flags = site.flags();
+    let said = complaint(tool(&["publish", "--url", &format!("https://localhost:{port}"), "--data", "x"], &flags));
+    assert!(said.contains("cannot reach https://localhost:"), "{said}");
+    // A hub without TLS is no server with TLS.
+    let plain = site.guarded.hub.url(0).replace("http:", "https:");
+    let said = complaint(tool(&["publish", "--url", &plain, "--data", "x"], &flags));
+    assert!(said.contains("cannot reach https://127.0.0.1:"), "{said}");
+}
+
+#[test]
+fn publishing_and_listening_through_nginx_with_tls() {
+    let site = Site::start();
+    let (https, flags) = (site.nginx.url(), site.flags());
+    let wss = https.replace("https", "wss");
+    let listening: [(&str, &[&str]); 3] =
+        [(&https, &["--transport", "sse"]), (&wss, &["--transport", "ws"]), (&wss, &["--transport", "fanfare.v1"])];
+    let subscribers: Vec<Child> = listening
+        .iter()
+        .map(|(url, transport)| {
+            start(tool(&[&["subscribe", url, "--topic", "t", "--count", "500"], *transport].concat(), &flags))
+        })
+        .collect();
+    // Many on one poll, and more than one record of TLS for each.
+    let many =
+        start(tool(&["subscribe", &https, "--topic", "t", "--clients", "20", "--count", "10000", "--json"], &flags));
+    wait_until("all listen", || (site.guarded.listeners("t") == 23).then_some(()));
+    let payload = "x".repeat(3000);
+    let line = ["publish", "--url", &https, "--topic", "t", "--count", "500", "--data", &payload];
+    let said = stdout_of(&finish(start(tool(&line, &flags))));
+    assert!(said.starts_with("published 500 events to t at https://127.0.0.2:"), "{said}");
+    for subscriber in subscribers {
+        let said = stdout_of(&finish(subscriber));
+        assert!(said.lines().count() == 500 && said.lines().all(|line| line.trim_matches('"') == payload));
+    }
+    let said = stdout_of(&finish(many));
+    let last = said.lines().last().expect("a report");
+    assert!(last.contains("\"events\":10000") && last.contains("\"gaps\":0"), "{last}");
+}
+
+#[test]
+fn sensors_through_nginx_with_tls() {
+    let site = Site::start();
+    let (url, flags) = (site.nginx.url(), site.flags());
+    let subscriber = start(tool(&["subscribe", "-u", &url, "--count", "20", "--json"], &flags));
+    wait_until("it listens", || (site.guarded.listeners("pods.alice.changes") == 1).then_some(()));
+    let said = stdout_of(&finish(start(tool(&["produce", "-u", &url, "-f", "200", "-d", "0.1"], &flags))));
+    assert!(said.contains("Generated 20 events"), "{said}");
+    assert!(stdout_of(&finish(subscriber)).contains("\"events\":20"));
+}
+
+#[test]
+fn a_load_through_nginx_with_tls() {
+    let site = Site::start();
+    let url = site.nginx.url();
+    let line = ["load", "-s", &url, "-c", "5", "-t", "20", "-d", "5", "--quiet"];
+    let said = stdout_of(&finish(start(tool(&line, &site.flags()))));
+    assert!(!said.contains(site.guarded.admin_token()), "{said}");
+    let row = |name: &str| said.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {said}"));
+    assert!(row("Tokens Received:").ends_with("100") && row("Tokens Lost:").ends_with(" 0"), "{said}");
+}
