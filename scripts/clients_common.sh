@@ -4,6 +4,10 @@
 HUB_URL=${HUB_URL:-http://127.0.0.1:8080}
 LOG_DIR=${LOG_DIR:-logs}
 TOPIC=events.critical
+# How the tools are let in. A token in FANFARE_TOKEN they find by themselves; none is ever an argument, which others see.
+ACCESS=()
+[[ -z ${TOKEN_FILE:-} ]] || ACCESS+=(--token-file "$TOKEN_FILE")
+[[ -z ${CA_FILE:-} ]] || ACCESS+=(--ca "$CA_FILE")
 # The subscribers' process, what it says, and the file it writes once all its streams are open.
 PID_FILE=$LOG_DIR/clients.pid
 OUTPUT_FILE=$LOG_DIR/clients.out

@@ -12,7 +12,9 @@
 #   4. the cluster of kubectl, if there is one: REDIS_SERVICE (redis-system/redis:6379), HUB_SERVICE
 #      (sse-system/sse-adapter:80), each through a port-forward that ends with this script
 # Without a Redis, and if the hub that was found has none while nobody named one, tokens are published at the hub.
-# Further environment: FANFARE (the program). The exit code is that of `fanfare load`, or 1 if there is no hub.
+# Behind TLS (https://…) a hub is not asked what it has: without a Redis that is named, tokens are published at the hub.
+# Further environment: FANFARE (the program), FANFARE_TOKEN or TOKEN_FILE (a token, and a file that holds one, for a hub
+# that asks who comes), CA_FILE (the authority that signed its certificate, in PEM). The exit code is that of `fanfare load`, or 1 if there is no hub.
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
 named_hub=${HUB_URL:-}
@@ -43,6 +45,7 @@ main() {
             say "Redis: $found; publishing at the hub"
         fi
     fi
+    endpoints+=("${ACCESS[@]+"${ACCESS[@]}"}")
     if [[ ${#forwards[@]} -eq 0 ]]; then
         exec "$FANFARE" load "${endpoints[@]+"${endpoints[@]}"}" "$@"
     fi
@@ -94,6 +97,9 @@ find_redis() {
         redis=$REDIS_URL found="from REDIS_URL"
     elif [[ -n ${REDIS_HOST:-} ]]; then
         redis=$REDIS_HOST:$port found="from REDIS_HOST"
+    elif [[ $hub == https://* ]]; then
+        found="none is named, and the hub is behind TLS"
+        return 1
     elif hub_is_alone; then
         found="the hub at $hub has none"
         return 1

@@ -4,7 +4,8 @@
 #
 #   scripts/run_clients.sh [N]       50 if not given
 #
-# Environment: HUB_URL (http://127.0.0.1:8080), LOG_DIR (logs), FANFARE (the program), CONNECT_TIMEOUT (30, seconds).
+# Environment: HUB_URL (http://127.0.0.1:8080, or https://…), FANFARE_TOKEN or TOKEN_FILE (a token, and a file that holds
+# one, for a hub that asks who comes), CA_FILE (the authority that signed its certificate, in PEM), LOG_DIR (logs), FANFARE (the program), CONNECT_TIMEOUT (30, seconds).
 set -euo pipefail
 # shellcheck source=scripts/clients_common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/clients_common.sh"
@@ -24,6 +25,7 @@ fi
 rm -f "$LOG_DIR"/client-*.log "$PID_FILE" "$READY_FILE"
 
 nohup "$FANFARE" subscribe "$HUB_URL" --transport ws --topic "$TOPIC" --clients "$clients" \
+    "${ACCESS[@]+"${ACCESS[@]}"}" \
     --log-dir "$LOG_DIR" --ready-file "$READY_FILE" </dev/null >"$OUTPUT_FILE" 2>&1 &
 pid=$!
 echo "$pid" >"$PID_FILE"

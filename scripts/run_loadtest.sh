@@ -4,7 +4,7 @@
 #   scripts/run_loadtest.sh [CLIENTS [EVENTS]]       50 and 50 if not given
 #
 # Environment: CLIENTS, EVENTS, RATE (events a second; all at once if not given), HUB_URL (http://127.0.0.1:8080),
-# REDIS_URL, or REDIS_HOST and REDIS_PORT (publishes via Redis, else via the hub), LOG_DIR (logs), FANFARE (the
+# FANFARE_TOKEN or TOKEN_FILE, CA_FILE (as run_clients.sh takes them), REDIS_URL, or REDIS_HOST and REDIS_PORT (publishes via Redis, else via the hub), LOG_DIR (logs), FANFARE (the
 # program), CONNECT_TIMEOUT (30) and DELIVERY_TIMEOUT (30), in seconds.
 # Ends with 0 even if deliveries were dropped: the report says how many.
 set -euo pipefail
@@ -26,7 +26,7 @@ redis_url=${REDIS_URL:-}
 if [[ -z $redis_url && -n ${REDIS_HOST:-} ]]; then
     redis_url=redis://$REDIS_HOST:${REDIS_PORT:-6379}
 fi
-outlet=(--url "$HUB_URL" --topic "$TOPIC")
+outlet=(--url "$HUB_URL" --topic "$TOPIC" "${ACCESS[@]+"${ACCESS[@]}"}")
 if [[ -n $redis_url ]]; then
     outlet=(--redis "$redis_url" --channel "$TOPIC")
 fi

@@ -201,3 +201,49 @@ fn a_load_through_nginx_with_tls() {
     let row = |name: &str| said.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {said}"));
     assert!(row("Tokens Received:").ends_with("100") && row("Tokens Lost:").ends_with(" 0"), "{said}");
 }
+
+#[test]
+fn a_bench_through_nginx_with_tls() {
+    let site = Site::start();
+    let (https, wss) = (site.nginx.url(), site.nginx.url().replace("https", "wss"));
+    let report = site.folder.path("report.json");
+    let span = ["--subscribers", "5", "--rate", "50", "--duration", "1s", "--warmup", "200ms", "--json", &report];
+    let ways: [&[&str]; 4] = [
+        &["--transport", "sse", "--url", &https, "--stalled", "1", "--churn", "5"],
+        &["--transport", "ws", "--url", &wss, "--processes", "2"],
+        &["--transport", "socketio", "--url", &https],
+        &["--transport", "sse", "--url", &https, "--storm", "20"],
+    ];
+    for way in ways {
+        let output = finish(start(tool(&[&["bench"], way, &span].concat(), &site.flags())));
+        let said = format!("{}{}", stdout_of(&output), String::from_utf8_lossy(&output.stderr));
+        let written = fs::read_to_string(&report).expect("it was asked for");
+        let token = site.guarded.admin_token();
+        assert!(!said.contains(token) && !written.contains(token), "{way:?}: {said}");
+        let written: serde_json::Value = serde_json::from_str(&written).expect("JSON");
+        let (events, lost) = (&written["topics"][0]["events"], &written["topics"][0]["faults"]["lost"]);
+        assert!(events.as_u64() == Some(50) && lost.as_u64() == Some(0), "{way:?}: {written}");
+        fs::remove_file(&report).expect("it was just written");
+    }
+}
+
+#[test]
+fn the_scripts_of_a_load_test_through_nginx_with_tls() {
+    let site = Site::start();
+    let scripts = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
+    let (url, token, certificate) = (site.nginx.url(), site.folder.path("token"), site.nginx.certificate());
+    let run = |name: &str, arguments: &[&str]| {
+        let mut command = Command::new(scripts.join(name));
+        command.args(arguments).stdin(Stdio::null());
+        for name in ["REDIS_URL", "REDIS_HOST", "REDIS_PORT", "RATE", "FANFARE_TOKEN"] {
+            command.env_remove(name);
+        }
+        command.env("FANFARE", env!("CARGO_BIN_EXE_fanfare")).env("LOG_DIR", site.folder.path("logs"));
+        command.env("HUB_URL", &url).env("TOKEN_FILE", &token).env("CA_FILE", &certificate);
+        stdout_of(&command.output().expect("it is there"))
+    };
+    let said = run("run_loadtest.sh", &["8", "20"]);
+    assert!(said.contains("Received deliveries: 160\nDropped deliveries: 0\n"), "{said}");
+    let said = run("run-loadtest.sh", &["-c", "2", "-t", "5", "-d", "5"]);
+    assert!(said.contains("Tokens Lost:         0"), "{said}");
+}

@@ -99,9 +99,13 @@ impl<'a> Churn<'a> {
     fn arrive(&mut self) {
         let token = Token(self.gone_count + self.visitors.len());
         let wire = manner_of(&self.manners, token.0).wire();
-        let opened = Subscriber::connect(self.plan.target.address, 0, &self.desk, wire);
+        let opened = Subscriber::connect(&self.plan.target, 0, &self.desk, wire);
         let registered = opened.and_then(|mut visitor| {
-            self.poll.registry().register(&mut visitor.socket, token, Interest::READABLE | Interest::WRITABLE)?;
+            self.poll.registry().register(
+                visitor.stream.socket_mut(),
+                token,
+                Interest::READABLE | Interest::WRITABLE,
+            )?;
             Ok(visitor)
         });
         self.visits.began += 1;

@@ -25,7 +25,10 @@ use super::{
     watch::Watch,
     window::{Edge, MemoryEdge},
 };
-use crate::clock::{Clock, Moment};
+use crate::{
+    clock::{Clock, Moment},
+    tool::tls::MaybeTlsStream,
+};
 
 /// How long the subscribers may take to connect, and then to hear a probe.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
@@ -174,7 +177,7 @@ fn fleets<'a>(plan: &'a Plan, voices: &'a [Voice], context: &Context) -> Result<
 fn play(plan: &Plan, voices: &[Voice], context: &Context, crew: &mut Crew, watch: &Watch) -> Result<Played, String> {
     await_open(voices, crew, &context.clock, watch)?;
     // They stall as long as this lives.
-    let _stalled: Vec<TcpStream> = stall(plan, crew)?;
+    let _stalled: Vec<MaybeTlsStream<TcpStream>> = stall(plan, crew)?;
     let memory_open = read_memory(plan)?;
     let publishers = if plan.is_idle { Vec::new() } else { prove(plan, voices, context, crew, watch)? };
     let over = Progress::default();
@@ -198,7 +201,7 @@ fn play(plan: &Plan, voices: &[Voice], context: &Context, crew: &mut Crew, watch
     })
 }
 
-fn stall(plan: &Plan, crew: &mut Crew) -> Result<Vec<TcpStream>, String> {
+fn stall(plan: &Plan, crew: &mut Crew) -> Result<Vec<MaybeTlsStream<TcpStream>>, String> {
     if !crew.is_empty() {
         return crew.stall().map(|()| Vec::new());
     }

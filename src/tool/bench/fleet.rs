@@ -163,7 +163,7 @@ impl<'a> Fleet<'a> {
 
     fn open(&self, index: u32) -> io::Result<Subscriber> {
         let wire = self.manners[self.topic_of(index as usize)].wire();
-        let target = self.plan.target.address;
+        let target = &self.plan.target;
         let mut subscriber = Subscriber::connect(target, self.first_index + index, &self.desk, wire)?;
         subscriber.seen.order = Order::of_topic(self.topic_of(index as usize) as u32);
         self.register(&mut subscriber, index as usize)?;
@@ -172,7 +172,7 @@ impl<'a> Fleet<'a> {
 
     pub(super) fn register(&self, subscriber: &mut Subscriber, slot: usize) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut subscriber.socket, Token(slot), interest)
+        self.poll.registry().register(subscriber.stream.socket_mut(), Token(slot), interest)
     }
 
     /// The subscriber's place among those of all loads.

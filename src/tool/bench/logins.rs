@@ -120,11 +120,11 @@ impl<'a> Logins<'a> {
 
     fn arrive(&mut self) {
         let number = self.gone_count + self.attempts.len();
-        let target = self.plan.target.address;
+        let target = &self.plan.target;
         let opened = Subscriber::connect(target, stranger_index(number), &self.desk, Wire::one_answer());
         let registered = opened.and_then(|mut person| {
             self.poll.registry().register(
-                &mut person.socket,
+                person.stream.socket_mut(),
                 Token(number),
                 Interest::READABLE | Interest::WRITABLE,
             )?;

@@ -12,12 +12,16 @@ use super::{
     topics::{TOPICS_MAX, Topics},
 };
 use crate::{
-    tool::access::{parse_header, unshown},
+    tool::{
+        access::{CredentialOptions, parse_header, unshown},
+        tls::TlsOptions,
+    },
     topic::Topic,
 };
 
 /// How `--help` groups them.
 pub(super) const SUBSCRIBING: &str = "Subscribers";
+const SIGNING_IN: &str = "Signing in (subscribers, and publishers at the same server)";
 const LOADING: &str = "Load";
 const PUBLISHING: &str = "Publishing";
 const DISTURBING: &str = "Disturbances";
@@ -71,9 +75,10 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "storm",
         value_parser = clap::value_parser!(u32).range(1..=TOPICS_MAX), help_heading = SUBSCRIBING)]
     pub(super) topics: u32,
-    /// The token they present, where the server wants one.
-    #[arg(long, value_name = "TOKEN", help_heading = SUBSCRIBING)]
-    pub(super) token: Option<String>,
+    #[command(flatten, next_help_heading = SIGNING_IN)]
+    pub(super) credentials: CredentialOptions,
+    #[command(flatten, next_help_heading = SIGNING_IN)]
+    pub(super) tls: TlsOptions,
     /// How many subscribers.
     #[arg(long, value_name = "N", default_value_t = 100, help_heading = SUBSCRIBING)]
     pub(super) subscribers: u32,

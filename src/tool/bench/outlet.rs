@@ -13,7 +13,10 @@ use super::{
     plan::{Place, Target},
     publisher::Published,
 };
-use crate::tool::replies::{Replies, Reply};
+use crate::tool::{
+    replies::{Replies, Reply},
+    tls::{self, MaybeTlsStream},
+};
 
 /// How much one read takes.
 const READ_BUFFER_BYTES: usize = 16 * 1024;
@@ -21,7 +24,7 @@ const READ_BUFFER_BYTES: usize = 16 * 1024;
 /// The connection, with what is to be sent, and what was not answered yet.
 #[derive(Debug)]
 pub(super) struct Outlet {
-    socket: TcpStream,
+    stream: MaybeTlsStream<TcpStream>,
     pub(super) outgoing: Vec<u8>,
     pub(super) replies: Replies,
     /// Events that wait for the answer to the one before them, and the numbers of their topics.
@@ -35,18 +38,21 @@ pub(super) struct Outlet {
 impl Outlet {
     /// Connects to `place`, for payloads of so many bytes.
     pub(super) fn connect(place: &Place, payload_bytes: usize) -> io::Result<Self> {
-        let (socket, replies) = match place {
-            Place::Redis(place) => (place.connect().map_err(io::Error::other)?.into(), Replies::redis()),
+        let (stream, replies) = match place {
+            Place::Redis(place) => {
+                let socket = place.connect().map_err(io::Error::other)?;
+                (MaybeTlsStream::Plain(socket.into()), Replies::redis())
+            }
             Place::Http(post) => (open(&post.target)?, Replies::http()),
             Place::Nats(broker) => {
                 let mut socket = open(&broker.target)?;
-                let held = broker.enter(&mut socket, payload_bytes)?;
+                let held = broker.enter(socket.socket_mut(), payload_bytes)?;
                 (socket, Replies::nats(held))
             }
         };
-        socket.set_nonblocking(true)?;
+        stream.socket().set_nonblocking(true)?;
         let (outgoing, waiting) = (Vec::new(), VecDeque::new());
-        Ok(Self { socket, outgoing, replies, waiting, unanswered: 0, is_used: false })
+        Ok(Self { stream, outgoing, replies, waiting, unanswered: 0, is_used: false })
     }
 
     /// Lets an event wait.
@@ -74,7 +80,7 @@ impl Outlet {
 
     /// Whether something is left to send.
     pub(super) fn is_pending(&self) -> bool {
-        !self.outgoing.is_empty() || !self.waiting.is_empty()
+        !self.outgoing.is_empty() || !self.waiting.is_empty() || self.stream.wants_write()
     }
 
     /// Whether something is left to send, or to be answered.
@@ -84,29 +90,30 @@ impl Outlet {
 
     /// What such a connection waits for.
     pub(super) fn poll_entry(&self) -> PollFd<'_> {
-        let write = if self.outgoing.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
-        PollFd::new(&self.socket, PollFlags::IN | write)
+        let write =
+            if self.outgoing.is_empty() && !self.stream.wants_write() { PollFlags::empty() } else { PollFlags::OUT };
+        PollFd::new(self.stream.socket(), PollFlags::IN | write)
     }
 
     /// Asks for what is not answered by itself, and writes what the socket takes.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.replies.ask(self.unanswered, &mut self.outgoing);
         while !self.outgoing.is_empty() {
-            match self.socket.write(&self.outgoing) {
+            match self.stream.write(&self.outgoing) {
                 Ok(count) => drop(self.outgoing.drain(..count)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.explain(error)),
             }
         }
-        Ok(())
+        self.stream.flush()
     }
 
     /// Takes the answers that have come.
     pub(super) fn take_answers(&mut self, outcome: &mut Published) -> io::Result<()> {
         let mut buffer = [0; READ_BUFFER_BYTES];
         loop {
-            let count = match self.socket.read(&mut buffer) {
+            let count = match self.stream.read(&mut buffer) {
                 Ok(0) => return Err(self.explain(io::Error::other("the server closed the publisher's connection"))),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -120,7 +127,7 @@ impl Outlet {
                 outcome.refused += u64::from(matches!(reply, Reply::Refused(_)));
             });
             answers.map_err(io::Error::other)?;
-            if count < buffer.len() {
+            if count < buffer.len() && !self.stream.is_tls() {
                 return Ok(());
             }
         }
@@ -135,8 +142,10 @@ impl Outlet {
     }
 }
 
-fn open(target: &Target) -> io::Result<TcpStream> {
+fn open(target: &Target) -> io::Result<MaybeTlsStream<TcpStream>> {
     let socket = TcpStream::connect(target.address)?;
     socket.set_nodelay(true)?;
-    Ok(socket)
+    let mut stream = MaybeTlsStream::new(socket, target.tls.as_ref())?;
+    stream.shake_hands().map_err(|error| io::Error::other(format!("{error}{}", tls::advice(&error))))?;
+    Ok(stream)
 }

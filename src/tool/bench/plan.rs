@@ -18,7 +18,12 @@ use super::{
     secrets::without_login,
     topics::{Audience, Topics},
 };
-use crate::tool::target::RedisPlace;
+use crate::tool::{
+    access::Credential,
+    client::bare_host,
+    target::RedisPlace,
+    tls::{TlsClient, TlsOptions},
+};
 
 /// A server's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +31,8 @@ pub(super) struct Target {
     /// As it stands in the URL, for the `Host` field.
     pub host: String,
     pub address: SocketAddr,
+    /// The client's side of TLS, if it is spoken there.
+    pub tls: Option<TlsClient>,
 }
 
 /// How events are published.
@@ -59,7 +66,7 @@ pub(super) struct Load {
     /// What the request asks for, with `{topic}`.
     pub path: String,
     pub headers: Vec<(String, String)>,
-    pub token: Option<String>,
+    pub credential: Option<Credential>,
 }
 
 impl Load {
@@ -148,14 +155,19 @@ impl Plan {
             return Err(format!("--topics {}: each needs one of the --subscribers", options.topics));
         }
         let topics = Topics::new(&options.topic, options.topics)?;
-        let (loads, churn) = (loads(options, &topics), coming(options, &topics));
+        let credential = credential(options)?;
+        let loads = loads(options, &topics, credential.as_ref());
+        let churn = coming(options, &topics, credential.as_ref());
         if !options.script.is_empty() && !loads.iter().chain(&churn.loads).any(Load::speaks_freely) {
             return Err("--send, --await and --answer need --transport ws or fanfare.v1".to_owned());
         }
         check_processes(options)?;
+        let target = target(options)?;
+        // Its receive stamps are those of records, not of events.
+        let is_tls = target.tls.is_some();
         Ok(Self {
-            target: target(options)?,
-            publish: Publish::new(options, &topics)?,
+            publish: Publish::new(options, &topics, (&target, credential.as_ref()))?,
+            target,
             loads,
             script: options.script.clone(),
             room: room(options)?,
@@ -172,7 +184,7 @@ impl Plan {
             server_pid: options.server_pid,
             beside_pids: options.beside_pid.clone(),
             pins: options.pin.clone(),
-            takes_kernel_stamps: !options.no_kernel_stamps,
+            takes_kernel_stamps: !options.no_kernel_stamps && !is_tls,
             json: options.json.clone(),
             hgrm: options.hgrm.clone(),
             is_quiet: options.quiet,
@@ -204,14 +216,17 @@ impl Plan {
 }
 
 impl Publish {
-    fn new(options: &Options, topics: &Topics) -> Result<Self, String> {
-        let place = Place::new(options, topics)?;
+    fn new(options: &Options, topics: &Topics, signed_in: SignedIn<'_>) -> Result<Self, String> {
+        let place = Place::new(options, topics, signed_in)?;
         Ok(Self { place, connections: options.publish_connections, is_in_turn: options.publish_in_turn })
     }
 }
 
+/// The subscribers' server, and what they show there.
+type SignedIn<'a> = (&'a Target, Option<&'a Credential>);
+
 impl Place {
-    fn new(options: &Options, topics: &Topics) -> Result<Self, String> {
+    fn new(options: &Options, topics: &Topics, (server, credential): SignedIn<'_>) -> Result<Self, String> {
         let url = options.publish.as_deref().unwrap_or(&options.url);
         if url.starts_with("redis://") || url.starts_with("rediss://") {
             return url.parse().map(Self::Redis).map_err(|error| format!("--publish: {error}"));
@@ -220,11 +235,20 @@ impl Place {
             return Broker::parse(url, &options.publish_headers).map(Self::Nats);
         }
         let (base, path) = split_path(url);
+        let target = Target::http(base, &options.tls)?;
+        let mut headers = options.publish_headers.clone();
+        // No other server gets to see it.
+        if let Some(credential) = credential.filter(|_| target.host == server.host)
+            && !headers.iter().any(|(name, _)| signs_in(name))
+        {
+            let (name, value) = credential.header();
+            headers.push((name, value.expose().to_owned()));
+        }
         let post = Post {
-            target: Target::parse(base, "http://", 80)?,
+            target,
             method: options.publish_method,
             path: if matches!(path, "" | "/") { "/publish/{topic}".to_owned() } else { origin_form(path) },
-            headers: options.publish_headers.clone(),
+            headers,
             body: options.publish_body.clone(),
         };
         post.form(topics.of(0))?;
@@ -234,9 +258,21 @@ impl Place {
 
 /// What subscribers connect to.
 fn target(options: &Options) -> Result<Target, String> {
-    let Some(url) = &options.subscribe else { return Target::parse(&options.url, "http://", 80) };
-    let scheme = if url.starts_with("ws://") { "ws://" } else { "http://" };
-    Target::parse(split_path(url).0, scheme, 80)
+    let url = options.subscribe.as_deref().map_or(options.url.as_str(), |url| split_path(url).0);
+    Target::http(url, &options.tls)
+}
+
+/// A header that says who one is.
+fn signs_in(name: &str) -> bool {
+    ["authorization", "x-api-key"].iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// What the subscribers show. The environment's token is for a hub: not for any server, and not beside a header that signs in.
+fn credential(options: &Options) -> Result<Option<Credential>, String> {
+    if options.subscribe.is_some() || options.headers.iter().any(|(name, _)| signs_in(name)) {
+        return options.credentials.named();
+    }
+    options.credentials.resolve()
 }
 
 /// A URL's scheme and authority, and what follows (RFC 3986 section 3).
@@ -252,6 +288,22 @@ fn origin_form(path: &str) -> String {
 }
 
 impl Target {
+    /// Reads `http://host[:port][/]`, or `ws://`, `https://`, `wss://` in its place.
+    fn http(url: &str, options: &TlsOptions) -> Result<Self, String> {
+        for (scheme, port) in [("https://", 443), ("wss://", 443), ("ws://", 80)] {
+            if url.starts_with(scheme) {
+                let mut target = Self::parse(url, scheme, port)?;
+                if port == 443 {
+                    let name = target.host.rsplit_once(':').filter(|(_, port)| !port.contains(']'));
+                    let name = bare_host(name.map_or(target.host.as_str(), |(name, _)| name)).to_owned();
+                    target.tls = Some(TlsClient::new(&name, options)?);
+                }
+                return Ok(target);
+            }
+        }
+        Self::parse(url, "http://", 80)
+    }
+
     /// Reads `SCHEMEhost[:port][/]`.
     pub(super) fn parse(url: &str, scheme: &str, default_port: u16) -> Result<Self, String> {
         let shown = without_login(url);
@@ -264,21 +316,28 @@ impl Target {
         let address = if has_port { host.to_owned() } else { format!("{host}:{default_port}") };
         let mut addresses = address.to_socket_addrs().map_err(|error| format!("{shown}: {error}"))?;
         let address = addresses.next().ok_or_else(|| format!("{shown}: no such host"))?;
-        Ok(Self { host: host.to_owned(), address })
+        Ok(Self { host: host.to_owned(), address, tls: None })
     }
 }
 
-fn loads(options: &Options, topics: &Topics) -> Vec<Load> {
-    let first = load(options, topics, options.subscribers, options.rate, options.transport);
+fn loads(options: &Options, topics: &Topics, credential: Option<&Credential>) -> Vec<Load> {
+    let first = load(options, topics, options.subscribers, options.rate, options.transport, credential);
     let second_rate = options.second_rate.unwrap_or(options.rate);
     let second_transport = options.second_transport.unwrap_or(options.transport);
     let second = options.second_topic.as_ref().zip(options.second_subscribers);
-    let second =
-        second.map(|(topic, count)| load(options, &topic.clone().into(), count, second_rate, second_transport));
+    let second = second
+        .map(|(topic, count)| load(options, &topic.clone().into(), count, second_rate, second_transport, credential));
     std::iter::once(first).chain(second).collect()
 }
 
-fn load(options: &Options, topic: &Topics, subscribers: u32, rate: f64, transport: Transport) -> Load {
+fn load(
+    options: &Options,
+    topic: &Topics,
+    subscribers: u32,
+    rate: f64,
+    transport: Transport,
+    credential: Option<&Credential>,
+) -> Load {
     Load {
         topic: topic.clone(),
         subscribers,
@@ -293,14 +352,14 @@ fn load(options: &Options, topic: &Topics, subscribers: u32, rate: f64, transpor
         },
         path: target_path(options, transport),
         headers: options.headers.clone(),
-        token: options.token.clone(),
+        credential: credential.cloned(),
     }
 }
 
-fn coming(options: &Options, topics: &Topics) -> Coming {
+fn coming(options: &Options, topics: &Topics, credential: Option<&Credential>) -> Coming {
     let mixed = [Transport::Sse, Transport::Ws];
     let transports = if options.churn_mixed { &mixed[..] } else { &[options.transport] };
-    let loads = transports.iter().map(|&transport| load(options, topics, 0, options.rate, transport));
+    let loads = transports.iter().map(|&transport| load(options, topics, 0, options.rate, transport, credential));
     Coming { rate: options.churn, stay: options.churn_stay, loads: loads.collect() }
 }
 

@@ -12,6 +12,7 @@ type Concealment = fn(&str) -> String;
 /// Which flags have secret values, and what may be shown of them.
 const SECRET_FLAGS: &[(&str, Concealment)] = &[
     ("--token", hide),
+    ("--api-key", hide),
     ("--login", hide),
     ("--header", hide_behind_name),
     ("--publish-header", hide_behind_name),
@@ -73,6 +74,10 @@ mod tests {
         check(&["bench", "--token", "t.o.k", "--rate", "8"], &["bench", "--token", "…", "--rate", "8"]);
         check(&["--login", "--token", "--token", "a"], &["--login", "…", "--token", "…"]);
         check(&["--token"], &["--token"]);
+        check(
+            &["--api-key", "k", "--api-key=k", "--token-file", "f"],
+            &["--api-key", "…", "--api-key=…", "--token-file", "f"],
+        );
         check(&["--token=t.o.k", "--rate=8"], &["--token=…", "--rate=8"]);
         check(&["--publish", "nats://ada:secret@h:1/"], &["--publish", "nats://…@h:1/"]);
         check(&["--publish=nats://t.o.k@h", "http://h/@a"], &["--publish=nats://…@h", "http://h/@a"]);

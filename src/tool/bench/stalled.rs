@@ -12,6 +12,7 @@ use super::{
     plan::{Load, Plan},
     wire::{Heard, Manner},
 };
+use crate::tool::tls::MaybeTlsStream;
 
 /// How long one of them may take to be let in, each answer of the server counted for itself.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,7 +25,7 @@ const RECEIVE_BUFFER_BYTES: usize = 8 * 1024;
 
 /// Opens `plan.stalled` connections that ask for the load's topics, say what is to be said to be subscribed, and then do not
 /// read. They stall until dropped.
-pub(super) fn open_stalled(plan: &Plan, load: &Load) -> io::Result<Vec<TcpStream>> {
+pub(super) fn open_stalled(plan: &Plan, load: &Load) -> io::Result<Vec<MaybeTlsStream<TcpStream>>> {
     if plan.stalled == 0 {
         return Ok(Vec::new());
     }
@@ -33,14 +34,15 @@ pub(super) fn open_stalled(plan: &Plan, load: &Load) -> io::Result<Vec<TcpStream
 }
 
 /// Reads no further than the end of what lets it in, byte by byte.
-fn open(plan: &Plan, manner: &Manner) -> io::Result<TcpStream> {
+fn open(plan: &Plan, manner: &Manner) -> io::Result<MaybeTlsStream<TcpStream>> {
     let address = plan.target.address;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
     // Before connecting: the window that is agreed on follows from it.
     socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     socket.connect_timeout(&address.into(), OPEN_TIMEOUT)?;
-    let mut socket = TcpStream::from(socket);
+    let socket = TcpStream::from(socket);
     socket.set_read_timeout(Some(OPEN_TIMEOUT))?;
+    let mut socket = MaybeTlsStream::new(socket, plan.target.tls.as_ref())?;
     socket.write_all(&manner.request)?;
     let (mut wire, mut reply, mut is_open) = (manner.wire(), Vec::new(), false);
     while !is_open {

@@ -11,11 +11,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     order::Order,
+    plan::Target,
     stamps::StampClock,
     tally::Received,
     wire::{Heard, Wire},
 };
-use crate::clock::{Clock, Moment};
+use crate::{
+    clock::{Clock, Moment},
+    tool::tls::{self, MaybeTlsStream},
+};
 
 /// How many subscribers share one source address: a loopback address has some 28,000 free ports.
 const SUBSCRIBERS_PER_ADDRESS: u32 = 20_000;
@@ -35,7 +39,7 @@ pub(super) fn stranger_index(number: usize) -> u32 {
 /// A connection and its state: small, as there are thousands.
 #[derive(Debug)]
 pub(super) struct Subscriber {
-    pub(super) socket: TcpStream,
+    pub(super) stream: MaybeTlsStream<TcpStream>,
     pub(super) wire: Wire,
     pub(super) seen: Seen,
     is_asked: bool,
@@ -63,48 +67,51 @@ pub(super) struct Desk {
 
 impl Subscriber {
     /// Begins to connect.
-    pub(super) fn connect(target: SocketAddr, index: u32, desk: &Desk, wire: Wire) -> io::Result<Self> {
-        let socket = open_socket(target, index, desk)?;
+    pub(super) fn connect(target: &Target, index: u32, desk: &Desk, wire: Wire) -> io::Result<Self> {
+        let socket = open_socket(target.address, index, desk)?;
         Self::connect_over(socket, target, Order::default(), desk, wire)
     }
 
     /// Begins to connect a socket of [`open_socket`]; what was seen so far is in `order`.
     pub(super) fn connect_over(
         socket: Socket,
-        target: SocketAddr,
+        target: &Target,
         order: Order,
         desk: &Desk,
         wire: Wire,
     ) -> io::Result<Self> {
         let seen = Seen { order, is_ready: false, began: desk.clock.now() };
-        match socket.connect(&target.into()) {
+        match socket.connect(&target.address.into()) {
             Err(error) if error.raw_os_error() == Some(IN_PROGRESS) => {}
             done => done?,
         }
-        let socket = TcpStream::from_std(socket.into());
-        Ok(Self { socket, wire, seen, is_asked: false })
+        let stream = MaybeTlsStream::new(TcpStream::from_std(socket.into()), target.tls.as_ref())?;
+        Ok(Self { stream, wire, seen, is_asked: false })
     }
 
     /// The socket can be written: sends the request, if that was not done.
     pub(super) fn ask(&mut self, request: &[u8]) -> io::Result<()> {
         if self.is_asked {
-            return Ok(());
+            return self.stream.flush();
         }
-        if let Some(error) = self.socket.take_error()? {
+        if let Some(error) = self.stream.socket().take_error()? {
             return Err(error);
         }
-        match self.socket.peer_addr() {
+        match self.stream.socket().peer_addr() {
             Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(()),
             connected => connected?,
         };
         self.is_asked = true;
-        self.socket.write_all(request)
+        self.stream.write_all(request)
     }
 
     /// Sends the request without waiting for word that the socket is connected: on a loopback it mostly is, as soon as
     /// connecting returns. If not, [`Subscriber::ask`] does it later.
     pub(super) fn ask_at_once(&mut self, request: &[u8]) -> io::Result<()> {
-        match self.socket.write(request) {
+        if self.stream.is_tls() {
+            return Ok(());
+        }
+        match self.stream.write(request) {
             Ok(count) if count == request.len() => self.is_asked = true,
             Ok(_) => return Err(io::Error::other("a socket has no room for a request")),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {}
@@ -126,7 +133,7 @@ impl Subscriber {
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
+                Err(error) => return Err(advise(error)),
             };
             if count == 0 {
                 return Err(io::Error::other("the server closed the connection"));
@@ -135,7 +142,7 @@ impl Subscriber {
             let mut heed = |heard: Heard<'_>| heed(seen, received, heard);
             self.wire.receive(&desk.buffer[..count], &mut desk.reply, &mut heed).map_err(io::Error::other)?;
             self.answer(&mut desk.reply)?;
-            if count < desk.buffer.len() && !is_ending {
+            if count < desk.buffer.len() && !is_ending && !self.stream.is_tls() {
                 return Ok(());
             }
         }
@@ -144,8 +151,8 @@ impl Subscriber {
     #[inline]
     fn receive(&mut self, desk: &mut Desk) -> io::Result<(usize, Received)> {
         let (count, kernel) = match &desk.stamps {
-            Some(stamps) => stamps.receive(self.socket.as_fd(), &mut desk.buffer)?,
-            None => (self.socket.read(&mut desk.buffer)?, None),
+            Some(stamps) => stamps.receive(self.stream.socket().as_fd(), &mut desk.buffer)?,
+            None => (self.stream.read(&mut desk.buffer)?, None),
         };
         Ok((count, Received { read: desk.clock.now(), kernel }))
     }
@@ -153,10 +160,19 @@ impl Subscriber {
     /// Answers are a few bytes now and then: a socket that has no room for them belongs to a broken run.
     fn answer(&mut self, reply: &mut Vec<u8>) -> io::Result<()> {
         if !reply.is_empty() {
-            self.socket.write_all(reply)?;
+            self.stream.write_all(reply)?;
             reply.clear();
         }
         Ok(())
+    }
+}
+
+/// The error, with what can be done about it.
+#[cold]
+fn advise(error: io::Error) -> io::Error {
+    match tls::advice(&error) {
+        "" => error,
+        advice => io::Error::other(format!("{error}{advice}")),
     }
 }
 

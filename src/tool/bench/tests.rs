@@ -395,7 +395,8 @@ fn what_subscribers_ask_of_any_server() {
     check("ws://127.0.0.1:90/of/{topic}", Some(("127.0.0.1:90", "/of/bench")));
     check("http://127.0.0.1?t={topic}", Some(("127.0.0.1:80", "/?t=bench")));
     check("http://127.0.0.1", Some(("127.0.0.1:80", "/")));
-    check("https://127.0.0.1/", None);
+    check("https://127.0.0.1/", Some(("127.0.0.1:443", "/")));
+    check("wss://127.0.0.1:90/a", Some(("127.0.0.1:90", "/a")));
     check("ws://", None);
 }
 

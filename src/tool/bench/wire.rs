@@ -19,6 +19,7 @@ use crate::{
             client::{FrameReader, ServerFrame},
         },
     },
+    tool::access::Credential,
     topic::Topic,
 };
 
@@ -169,7 +170,7 @@ pub(super) fn request_after(plan: &Plan, load: &Load, last_event_id: &str) -> Ve
 fn write_request(plan: &Plan, load: &Load, topic: &Topic, more: &[(&str, &str)]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut headers: Vec<(&str, &str)> = Vec::new();
-    let credentials = load.token.as_ref().map(|token| format!("Bearer {token}")).unwrap_or_default();
+    let credential = load.credential.as_ref().map(Credential::header);
     match load.transport {
         Transport::Sse => headers.push(("Accept", "text/event-stream")),
         Transport::Ws | Transport::FanfareV1 | Transport::SocketIo => headers.extend([
@@ -182,9 +183,11 @@ fn write_request(plan: &Plan, load: &Load, topic: &Topic, more: &[(&str, &str)])
     if load.transport == Transport::FanfareV1 {
         headers.push(("Sec-WebSocket-Protocol", "fanfare.v1"));
     }
-    // Socket.IO's token travels in its own packet.
-    if !credentials.is_empty() && load.transport != Transport::SocketIo {
-        headers.push(("Authorization", &credentials));
+    // Socket.IO's travels in its own packet.
+    if let Some((name, value)) = &credential
+        && load.transport != Transport::SocketIo
+    {
+        headers.push((name, value.expose()));
     }
     headers.extend(load.headers.iter().map(|(name, value)| (&**name, &**value)));
     headers.extend_from_slice(more);

@@ -20,6 +20,7 @@ use super::{
     parcel::{Answer, LoadParcel, Orders, Parcel, Request, State, VisitsParcel},
     share_of, shared_clock,
 };
+use crate::tool::tls::MaybeTlsStream;
 
 /// Listens to orders on the standard input, and answers on the standard output, until all is done or nobody is there any
 /// more.
@@ -82,7 +83,7 @@ struct Desk<'a, 'scope> {
     context: Context,
     over: &'a Progress,
     /// They stall as long as this lives.
-    stalled: Vec<TcpStream>,
+    stalled: Vec<MaybeTlsStream<TcpStream>>,
     visits: Option<ScopedJoinHandle<'scope, io::Result<Visits>>>,
 }
 
