@@ -107,7 +107,7 @@ impl Header {
         let (name, value) = parse_header(text)?;
         let lower = name.to_ascii_lowercase();
         let is_own = |own: &&str| if own.ends_with('-') { lower.starts_with(*own) } else { lower == *own };
-        if OWN_FIELDS.iter().any(|own| is_own(own)) {
+        if OWN_FIELDS.iter().any(is_own) {
             return Err(format!("{name} is written by the tool itself: leave it out"));
         }
         Ok(Self { name, value: Secret(value) })

@@ -153,7 +153,7 @@ fn requests_behind_unread_answers_wait() {
     // More than the kernel keeps for one connection.
     const ANSWERS: usize = 12;
     let hub = Hub::start_with(&[], &[("limits.outbox_bytes_max", "64KiB")]);
-    hub.publish("t", &"x".repeat(900_000));
+    hub.publish("t", "x".repeat(900_000));
     let mut socket = connect_narrow(&hub);
     let histories = "GET /topics/t/history HTTP/1.1\r\nHost: h\r\n\r\n".repeat(ANSWERS);
     let publication = "POST /publish/u HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello";

@@ -109,7 +109,7 @@ fn head_is_get_without_the_body() {
 /// A hub whose connections are owed at most a few bytes, and whose topic `t` has an answer to tell that is longer.
 fn hub_with_a_long_answer() -> Hub {
     let hub = Hub::start_with(&[], &[("limits.outbox_bytes_max", "4KiB")]);
-    hub.publish("t", &"x".repeat(64 * 1024));
+    hub.publish("t", "x".repeat(64 * 1024));
     hub
 }
 

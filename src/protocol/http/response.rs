@@ -134,7 +134,7 @@ fn write_head(response: &Response, fields: &Fields, answer: Answer, date: &str, 
     for (name, value) in fields.filter(|(name, _)| !is_connection(name)) {
         write_field(name, value, out);
     }
-    if !bodiless && !(answer.head_only && response.is_event_stream()) {
+    if !(bodiless || answer.head_only && response.is_event_stream()) {
         // Writing into a Vec cannot fail.
         let _ = write!(out, "Content-Length: {}\r\n", response.body.len());
     }
