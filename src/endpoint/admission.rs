@@ -51,15 +51,15 @@ pub enum Sender {
     Session {
         /// The session.
         sid: SessionId,
-        /// The place of the route in [`crate::metrics::ROUTE_LABELS`].
+        /// What the request is for.
         route: RouteLabel,
         /// Fields for the answer, should there be no such session.
         headers: Vec<(&'static str, String)>,
     },
 }
 
-/// Who sends the body of `request`, of which some is yet to come. `Err`: the answer, which no body can change, and the place of
-/// its route in [`crate::metrics::ROUTE_LABELS`].
+/// Who sends the body of `request`, of which some is yet to come. `Err`: the answer, which no body can change, and what the
+/// request was for.
 pub fn admit_body(request: &Request, context: &Context<'_>) -> Result<Sender, (RouteLabel, Answer)> {
     let wanted = if request.method == Method::Head { Method::Get } else { request.method };
     let handler_of =
@@ -89,7 +89,7 @@ fn by_address(context: &Context<'_>) -> Sender {
     if context.hub.auth.is_required() { Sender::Stranger } else { Sender::Client(None) }
 }
 
-/// The answer to `request`, for whose body there is no room, and the place of its route in [`crate::metrics::ROUTE_LABELS`].
+/// The answer to `request`, for whose body there is no room, and what the request was for.
 pub fn refuse_body(request: &Request, failed: PublishFailed, context: &Context<'_>) -> (RouteLabel, Answer) {
     let route = find_route(&request.path, context).map(|(route, _)| route);
     let refusals = match route.map(|route| route.senders) {

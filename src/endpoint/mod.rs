@@ -547,7 +547,7 @@ pub fn answer(request: &Request, context: &Context<'_>) -> (RouteLabel, Answer) 
     finish(found.map(|(route, _)| route), answer, request, context)
 }
 
-/// `answer` with what all answers of `route` have in common, and its place in [`crate::metrics::ROUTE_LABELS`].
+/// `answer` with what all answers of `route` have in common, and its label.
 fn finish(route: Option<&Route>, answer: Answer, request: &Request, context: &Context<'_>) -> (RouteLabel, Answer) {
     access::count_forbidden(&answer, context);
     let answer = if request.method == Method::Head { stream::show_head(answer) } else { answer };
