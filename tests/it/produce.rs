@@ -133,7 +133,6 @@ fn what_makes_no_sense_is_refused() {
     }
     check(&["-s", "0"], "0 is not in 1..");
     check(&["--pod", "a.b"], "neither dots nor slashes");
-    check(&["-u", "https://hub"], "TLS is spoken by the proxy in front");
 }
 
 #[test]
