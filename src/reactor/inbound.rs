@@ -151,13 +151,14 @@ impl<N: Net> Reactor<N> {
         self.rearm_request(slot);
     }
 
-    /// One transition of the session; what it asks for is in `self.asks`.
+    /// One transition of the session; what it asks for is in `self.asks`. None while a long message of its is being checked: a
+    /// session that has read the peer's close frame would end, before what was said ahead of that is taken.
     pub(super) fn advance_session(&mut self, slot: u32, bytes: &mut [u8]) {
         if self.awaits_reader(slot) {
             return;
         }
         let Some(connection) = self.connections.at(slot) else { return };
-        if connection.state.has(CLOSING | LINGERING | DOOMED) {
+        if connection.state.has(CLOSING | LINGERING | DOOMED | CHECKING) {
             return;
         }
         let session = std::mem::replace(&mut connection.session, Err(Close::Internal("a session was lost")));

@@ -122,3 +122,42 @@ fn a_long_payload_is_json_or_text_to_every_transport() {
     let words = "words, ".repeat(100_000);
     check(&words, &json!(words));
 }
+
+/// A masked frame of a client (RFC 6455 section 5.2), with a mask of zeros.
+fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x80 | opcode];
+    match payload.len() {
+        length @ ..126 => frame.push(0x80 | length as u8),
+        length @ ..0x1_0000 => {
+            frame.push(0x80 | 126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(0x80 | 127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend(payload);
+    frame
+}
+
+/// A client that says its last words and closes at once is heard to the end, in whatever part of a turn the end is read.
+#[test]
+fn what_is_said_before_a_close_frame_is_published() {
+    let hub = start();
+    let data = long_json();
+    let length = data.len().to_string();
+    let command = |data: &str| format!("{{\"op\":\"publish\",\"topic\":\"t\",\"data\":{data}}}");
+    let event = |data: &str| format!("42[\"publish\",{{\"topic\":\"t\",\"data\":{data}}}]");
+    let check = |socket: &WebSocketClient, publish: &dyn Fn(&str) -> String| {
+        let mut stream = SseClient::open(&hub, "/sse?topic=t");
+        let said = [&*data, "2"].map(|data| frame(1, publish(data).as_bytes()));
+        socket.send_bytes(&[said.concat(), frame(9, b"ping"), frame(8, &[0x03, 0xe8])].concat());
+        assert_eq!(told(&mut stream, 2), [&*length, "2"]);
+    };
+    for _ in 0..4 {
+        check(&WebSocketClient::open_v1(&hub, "/ws"), &command);
+        check(&Carried::open(&hub).enter().websocket, &event);
+    }
+}
