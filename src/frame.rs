@@ -93,7 +93,7 @@ impl From<Format> for FormatCode {
 pub struct SseForm {
     /// With an `event:` line, if the event has a type. `named=0` leaves it out: everything arrives at `onmessage`.
     pub named: bool,
-    /// Wrapped in one HTTP/1.1 chunk; to HTTP/1.0 the bytes go bare.
+    /// Wrapped in one HTTP/1.1 chunk; to HTTP/1.0 and to proxies the bytes go bare.
     pub chunked: bool,
     /// With the `id:` line. A stream over several topics gets its own (a cursor vector) ahead of the shared frame.
     pub with_id: bool,

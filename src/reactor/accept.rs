@@ -4,7 +4,7 @@ use std::{io, ops::Range, time::Duration};
 
 use super::{
     Reactor,
-    connection::{CLOSING, Connection, DOOMED, LINGERING},
+    connection::{CLOSING, Connection, DOOMED, LINGERING, Via},
     net::{Net, Ready, Token},
     placement::{Accepted, Arrival, Share},
 };
@@ -208,7 +208,8 @@ impl<N: Net> Reactor<N> {
         let now = self.now;
         let trusted = self.config.trusted.contains(peer);
         let session = self.first_session(trusted, admin, now);
-        let connection = Connection { trusted, overload, ..Connection::new(stream, peer, admin, session, now) };
+        let via = if trusted { Via::Proxy } else { Via::Nobody };
+        let connection = Connection { via, overload, ..Connection::new(stream, peer, admin, session, now) };
         let token = self.connections.insert(|_| connection);
         self.admins += usize::from(admin);
         if is_surplus {

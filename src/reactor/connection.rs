@@ -32,8 +32,7 @@ pub(super) struct Connection<S> {
     pub(super) admin: bool,
     /// The limit that it is beyond, if it is: its first request is refused.
     pub(super) overload: Option<Overload>,
-    /// Whether it is a proxy whose requests name the client.
-    pub(super) trusted: bool,
+    pub(super) via: Via,
     pub(super) unfinished: Option<Unfinished>,
     pub(super) outbox: Outbox,
     /// What it speaks, or why it ended.
@@ -45,6 +44,17 @@ pub(super) struct Connection<S> {
     pub(super) charged_bytes: u32,
     /// Whose stream it is, where that has to be said.
     pub(super) identity: Option<Arc<Identity>>,
+}
+
+/// Whether a trusted proxy made a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Via {
+    /// The peer is the client.
+    Nobody,
+    /// Each request names its client.
+    Proxy,
+    /// The client was named by the proxy's PROXY header, once for all requests.
+    ProxyOfOneClient,
 }
 
 /// Why a connection may be passed over by a lap. All false for a stream that keeps up.
@@ -186,7 +196,7 @@ impl<S> Connection<S> {
             transport: Transport::Http,
             admin,
             overload: None,
-            trusted: false,
+            via: Via::Nobody,
             written: now,
             unfinished: None,
             outbox: Outbox::new(),

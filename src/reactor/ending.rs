@@ -4,7 +4,7 @@ use rand::RngExt;
 
 use super::{
     Reactor,
-    connection::{ABSENT, BLOCKED, CLOSING, DOOMED, HELD, LINGERING, PEER_ENDED, UNCOUNTED},
+    connection::{ABSENT, BLOCKED, CLOSING, DOOMED, HELD, LINGERING, PEER_ENDED, UNCOUNTED, Via},
     net::Net,
     placement::Share,
 };
@@ -140,6 +140,9 @@ impl<N: Net> Reactor<N> {
         let owes = connection.unfinished.is_some() || !connection.outbox.is_empty();
         if owes || !connection.state.has(CLOSING) || connection.state.has(LINGERING | DOOMED) {
             return;
+        }
+        if connection.via != Via::Nobody && connection.transport == Transport::Sse {
+            self.net.reset_on_drop(&connection.stream, false);
         }
         self.net.end(&mut connection.stream);
         connection.state.set(LINGERING);

@@ -4,7 +4,9 @@ use std::{io, sync::Arc};
 
 use super::{
     READ_BUFFER_BYTES, Reactor,
-    connection::{CHECKING, CLOSING, Connection, DOOMED, LINGERING, OVER_QUOTA, PEER_ENDED, READ_AGAIN, REPLAYING},
+    connection::{
+        CHECKING, CLOSING, Connection, DOOMED, LINGERING, OVER_QUOTA, PEER_ENDED, READ_AGAIN, REPLAYING, Via,
+    },
     net::Net,
     subscribe::close_of,
     timers::jittered,
@@ -352,7 +354,13 @@ impl<N: Net> Reactor<N> {
             manners.begin(self.now, |interval| jittered(interval, &mut self.random));
         }
         let Some(connection) = self.connections.at(slot) else { return };
-        let form = SseForm { named, chunked: version == Version::Http11, with_id: topics.len() == 1 };
+        // HAProxy corks every chunk of a response that says where it ends, so each event would be up to 200 ms late.
+        let through_proxy = connection.via != Via::Nobody;
+        let chunked = version == Version::Http11 && !through_proxy;
+        if through_proxy {
+            self.net.reset_on_drop(&connection.stream, true);
+        }
+        let form = SseForm { named, chunked, with_id: topics.len() == 1 };
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         sse::write_open(form.chunked, self.net.date(), retry_ms, &headers, connection.outbox.buffer());
         connection.session = Ok(Session::Sse(SseStream { form, cursors: None, tells_place, manners }));

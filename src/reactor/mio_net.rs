@@ -14,6 +14,7 @@ use mio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
 };
 use rustix::net::{SendFlags, send};
+use socket2::SockRef;
 
 use super::net::{Net, Ready, Token};
 use crate::{
@@ -216,6 +217,13 @@ impl Net for MioNet {
             Stream::Unix(socket) => socket.shutdown(Shutdown::Write),
             Stream::Nowhere => Ok(()),
         };
+    }
+
+    fn reset_on_drop(&mut self, stream: &Stream, reset: bool) {
+        if let Stream::Tcp(socket) = stream {
+            // A peer that is gone already cannot be misled.
+            let _ = SockRef::from(socket).set_linger(reset.then_some(Duration::ZERO));
+        }
     }
 
     fn unanswered_time(&mut self, stream: &Stream) -> Duration {

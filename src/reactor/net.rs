@@ -105,6 +105,10 @@ pub trait Net {
     /// Ends the stream in our direction: the peer sees the end once it has read all.
     fn end(&mut self, stream: &mut Self::Stream);
 
+    /// Whether dropping the stream, or the death of the process, resets it instead of ending it: for a response that ends with
+    /// the connection, whose reader could not tell it from a complete one (RFC 9112 section 8).
+    fn reset_on_drop(&mut self, _stream: &Self::Stream, _reset: bool) {}
+
     /// For how long the peer's machine has answered nothing, although it was asked: it is gone, or out of reach. Zero while
     /// it answers, even if nobody reads there.
     fn unanswered_time(&mut self, _stream: &Self::Stream) -> Duration {

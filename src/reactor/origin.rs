@@ -2,7 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::{Reactor, connection::Connection, net::Net};
+use super::{
+    Reactor,
+    connection::{Connection, Via},
+    net::Net,
+};
 use crate::{
     clock::Moment,
     endpoint::Overload,
@@ -36,14 +40,15 @@ impl<N: Net> Reactor<N> {
     pub(super) fn take_source(&mut self, slot: u32, source: Option<IpAddr>) {
         let Some(source) = source else { return };
         if let Some(connection) = self.connections.at(slot) {
-            connection.trusted = self.config.trusted.contains(Some(source));
+            connection.via =
+                if self.config.trusted.contains(Some(source)) { Via::Proxy } else { Via::ProxyOfOneClient };
         }
         self.count_for(slot, Some(source));
     }
 
     /// A proxy may pass on requests of many clients through one connection: each counts for its own.
     pub(super) fn take_client(&mut self, slot: u32, request: &Request) {
-        let is_trusted = self.connections.at(slot).is_some_and(|connection| connection.trusted);
+        let is_trusted = self.connections.at(slot).is_some_and(|connection| connection.via == Via::Proxy);
         if is_trusted && let Some(client) = proxy::client_address(request, &self.config.trusted) {
             self.count_for(slot, Some(client));
         }
@@ -51,7 +56,7 @@ impl<N: Net> Reactor<N> {
 
     /// The same for a request whose body has not come.
     pub(super) fn take_client_of_head(&mut self, slot: u32) {
-        let is_trusted = self.connections.peek(slot).is_some_and(|connection| connection.trusted);
+        let is_trusted = self.connections.peek(slot).is_some_and(|connection| connection.via == Via::Proxy);
         let named = self.begun(slot).filter(|_| is_trusted);
         if let Some(client) = named.and_then(|request| proxy::client_address(request, &self.config.trusted)) {
             self.count_for(slot, Some(client));
@@ -60,7 +65,7 @@ impl<N: Net> Reactor<N> {
 
     /// Between requests, a proxy's connection is nobody's.
     pub(super) fn forget_client(&mut self, slot: u32) {
-        if self.connections.at(slot).is_some_and(|connection| connection.trusted) {
+        if self.connections.at(slot).is_some_and(|connection| connection.via == Via::Proxy) {
             self.count_for(slot, None);
         }
     }

@@ -76,7 +76,7 @@ fn write_ids(ids: impl ExactSizeIterator<Item = EventId> + Clone, end: &[u8], ch
 /// and `retry:`. No blank line follows: some clients make an empty event of a block without data, so `retry:` stands in
 /// the block of the first event.
 ///
-/// `chunked`: the client speaks HTTP/1.1. `date` as [`http::format_date`] gives it.
+/// `chunked`: otherwise the stream ends with the connection, and the head says so. `date` as [`http::format_date`] gives it.
 pub fn write_open(chunked: bool, date: &str, retry_ms: u64, extra_headers: &[(&str, &str)], out: &mut Vec<u8>) {
     out.reserve(OPEN_BYTES);
     http::write_status(200, date, out);

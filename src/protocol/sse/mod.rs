@@ -1,7 +1,7 @@
 //! Server-Sent Events (WHATWG HTML, section 9.2), encoder and decoder.
 //!
 //! To HTTP/1.1 a stream is one chunked response. Every piece encoded here is whole chunks, so a shared frame is written as it
-//! is. To HTTP/1.0 the same bytes go without chunks, and the stream ends with the connection.
+//! is. To HTTP/1.0, and to a trusted proxy, the same bytes go without chunks, and the stream ends with the connection.
 
 mod decoder;
 mod encoder;

@@ -5,6 +5,7 @@ pub(crate) mod browser;
 pub(crate) mod conversation;
 pub(crate) mod example;
 pub(crate) mod guarded;
+pub(crate) mod haproxy;
 pub(crate) mod http;
 pub(crate) mod hub;
 pub(crate) mod liar;

@@ -11,7 +11,7 @@ use socket2::Socket;
 use super::{Folder, PATIENCE, redis::free_port, run_program, send_signal, stdout_of, wait_until};
 
 /// Not 127.0.0.1, for the reason that a Redis has its own.
-const HOST: &str = "127.0.0.2";
+pub(super) const HOST: &str = "127.0.0.2";
 
 /// What the configuration says about the machine it is made for, which is not the one of a test.
 const HUBS: [&str; 2] = ["server 127.0.0.1:8080 ", "server 127.0.0.1:8081 "];
@@ -35,7 +35,7 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    /// With `scripts/deploy/nginx.conf`, in front of one or two hubs, each a `host:port`.
+    /// With `scripts/deploy/nginx.conf`, in front of one or several hubs, each a `host:port`.
     pub(crate) fn start(hubs: &[&str]) -> Self {
         Self::deploy(PLAIN, hubs, &|[port, _]| vec![("listen 80;", format!("listen {HOST}:{port};"))])
     }
@@ -154,16 +154,14 @@ fn adapt(text: &mut String, folder: &Folder) {
 
 /// The same with other hubs.
 fn point_at(part: &str, hubs: &[&str]) -> String {
-    let mut text = part.to_owned();
-    for (place, known) in HUBS.iter().enumerate() {
-        let new = hubs.get(place).map_or_else(|| "# ".to_owned(), |hub| format!("server {hub} "));
-        text = text.replace(known, &new);
-    }
-    text
+    let [first, more] = HUBS;
+    let text = part.replace(first, &format!("server {} ", hubs[0]));
+    let others: Vec<String> = hubs[1..].iter().map(|hub| format!("server {hub} max_fails=0;")).collect();
+    text.replace(&format!("{more}max_fails=0;"), &others.join(" "))
 }
 
-/// Makes `hub.pem` and `hub.key`, for nginx's own address and signed by itself.
-fn make_certificate(folder: &Folder) {
+/// Makes `hub.pem` and `hub.key`, for the proxy's own address and signed by itself.
+pub(super) fn make_certificate(folder: &Folder) {
     let (key, certificate) = (folder.path("hub.key"), folder.path("hub.pem"));
     let (subject, name) = ("/CN=hub.example", format!("subjectAltName=IP:{HOST},DNS:hub.example"));
     let kind = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
@@ -171,7 +169,7 @@ fn make_certificate(folder: &Folder) {
     stdout_of(&run_program("openssl", "openssl", &[&kind[..], &files[..]].concat()));
 }
 
-fn replace(text: &mut String, known: &str, new: &str) {
+pub(super) fn replace(text: &mut String, known: &str, new: &str) {
     assert_eq!(text.matches(known).count(), 1, "{known:?} should stand once in the configuration");
     *text = text.replace(known, new);
 }
