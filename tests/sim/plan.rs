@@ -6,7 +6,7 @@ use fanfare::{
     budget::Budget,
     bus::{Class, LogKind},
     log::{Bounds, Policy, Retention},
-    protocol::{EngineLimits, Limits, RateLimit},
+    protocol::{EngineLimits, Limits, RateLimit, websocket},
     reactor::Config,
     topic::Pattern,
 };
@@ -158,6 +158,7 @@ impl Plan {
 
     pub(crate) fn reactor_config(&self, seed: u64) -> Config {
         let rate = RateLimit { messages_per_second: 1_000_000, ..RateLimit::default() };
+        let websocket = websocket::Limits { message_bytes_max: 1 << 20, ..websocket::Limits::default() };
         let engine = EngineLimits {
             ping_interval: Duration::from_secs(2),
             ping_timeout: NEVER,
@@ -166,7 +167,7 @@ impl Plan {
             ..EngineLimits::default()
         };
         Config {
-            limits: Limits { rate, engine, ..Limits::default() },
+            limits: Limits { rate, engine, websocket, ..Limits::default() },
             linger: self.linger,
             connections_max: self.connections_max,
             connections_per_ip_max: self.connections_per_ip_max,

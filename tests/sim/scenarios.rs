@@ -7,7 +7,10 @@ use fanfare::{
     auth::{ApiKey, Mode, Rules, Secrets, Settings},
     endpoint::Phase,
     log::Policy,
-    protocol::http::{ResponsePart, ResponseReader},
+    protocol::{
+        http::{ResponsePart, ResponseReader},
+        websocket,
+    },
     topic::Topic,
 };
 
@@ -309,3 +312,33 @@ fn a_pipelined_flood_does_not_delay_another_connection() {
         "{most_ahead} of the flood's were answered before the other's"
     );
 }
+
+/// The clock moves within a turn, as it does on a busy machine: a long message is checked in several turns. In each of them more
+/// bytes come, for which there may be no time, so that the session has to go on in the next turn: behind the close frame.
+#[test]
+fn what_is_said_before_a_close_frame_is_published() {
+    let weather = Weather { short_write_odds: 0, drift: Duration::from_millis(5) };
+    let mut world = World::new(Plan { weather, ..calm_plan(Policy::Close) }, 1);
+    let mut said = b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        Sec-WebSocket-Protocol: fanfare.v1\r\n\r\n"
+        .to_vec();
+    // Numbers, because a string is checked at a stroke.
+    let long = payload(0, 1).replace("\"x\"", &format!("[{}0]", "0,".repeat(LONG_BYTES / 2)));
+    for data in [long, payload(1, 1)] {
+        let publish = format!(r#"{{"op":"publish","topic":"topic.0","data":{data}}}"#);
+        websocket::client::write_masked_text(publish.as_bytes(), [1, 2, 3, 4], &mut said);
+    }
+    websocket::client::write_masked_close(1000, "", [1, 2, 3, 4], &mut said);
+    let wire = SharedWire::new(1000);
+    world.connect(Client::new(wire.clone(), Speech::Garbage, Vec::new(), &world.truth));
+    wire.lock().send(&said);
+    while !wire.lock().server_ended {
+        assert!(world.turn_any(), "there is always something to read");
+        wire.lock().send(b"more");
+    }
+    assert_eq!(world.hub.bus.received_total(), 2);
+}
+
+/// So long that it is checked in more than ten steps.
+const LONG_BYTES: usize = 200_000;
