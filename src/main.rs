@@ -142,7 +142,7 @@ fn main() -> ExitCode {
         }
     };
     let done = match arguments.command {
-        Command::Serve(arguments) => serve(&arguments),
+        Command::Serve(arguments) => serve(arguments),
         Command::Publish(options) => publish::run(&options),
         Command::Produce(options) => produce::run(&options),
         Command::Subscribe(options) => subscribe::run(&options),
@@ -163,13 +163,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(arguments: &ServeArguments) -> Result<(), String> {
-    let file = arguments.config.file.as_deref();
-    let load = || config::load(file, environment(), &arguments.overrides()).map_err(|error| error.to_string());
-    let config = load()?;
+fn serve(arguments: ServeArguments) -> Result<(), String> {
+    let overrides = arguments.overrides();
+    let file = arguments.config.file;
+    let config = config::load(file.as_deref(), environment(), &overrides).map_err(|error| error.to_string())?;
     let log = config::start_log(&config.log)?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    server::run(config, &log, load)
+    let load_again =
+        move || config::load_again(file.as_deref(), environment(), &overrides).map_err(|error| error.to_string());
+    server::run(config, &log, load_again)
 }
 
 impl ServeArguments {

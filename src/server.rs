@@ -3,6 +3,7 @@
 mod descriptors;
 mod listeners;
 mod reload;
+mod signals;
 
 use std::{
     io,
@@ -14,8 +15,9 @@ use std::{
 use core_affinity::CoreId;
 use descriptors::divide_descriptors;
 use listeners::{ReactorListeners, bind_all};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook_mio::v1_0::Signals;
+use reload::ConfigReader;
+use signal_hook::consts::SIGTERM;
+use signals::SignalPoll;
 use tracing::{info, warn};
 
 use crate::{
@@ -44,9 +46,13 @@ use crate::{
 /// Smaller blocks are many and of like sizes, so that the holes they leave are filled again.
 const LARGE_BLOCK_BYTES: u32 = 64 * 1024;
 
-/// Serves until SIGTERM or SIGINT. `reload` gives the configuration as it is by now, at SIGHUP, and `log` is the log whose level
-/// may change then.
-pub fn run(mut config: Config, log: &LogGuard, reload: impl Fn() -> Result<Config, String>) -> Result<(), String> {
+/// Serves until SIGTERM or SIGINT. `read` gives the configuration as it is by now, at SIGHUP, on a thread of its own; `log` is the
+/// log whose level may change then.
+pub fn run(
+    mut config: Config,
+    log: &LogGuard,
+    read: impl Fn() -> Result<Config, String> + Send + Sync + 'static,
+) -> Result<(), String> {
     let clock = Clock::start();
     if REACTORS_MAX < config.server.reactors {
         return Err(format!("server.reactors is {}; at most {REACTORS_MAX} are possible", config.server.reactors));
@@ -59,6 +65,7 @@ pub fn run(mut config: Config, log: &LogGuard, reload: impl Fn() -> Result<Confi
     let cores = Cores::choose(&config)?;
     let bound = bind_all(&config)?;
     let mut signals = SignalPoll::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
+    let mut reader = ConfigReader::new(Arc::new(read), signals.waker());
     let mut server = Server::start(&config, clock, bound.listeners, &cores)?;
     announce(&bound.urls);
     let mut leaves = None;
@@ -75,7 +82,10 @@ pub fn run(mut config: Config, log: &LogGuard, reload: impl Fn() -> Result<Confi
             None => {}
         }
         if std::mem::take(&mut signals.reload) {
-            server.reload(reload(), &mut config, log, clock.now());
+            reader.begin();
+        }
+        if let Some(read) = reader.take() {
+            server.reload(read, &mut config, log, clock.now());
         }
         server.sweep(clock.now());
         server.hub.wall.set(clock.now(), os::realtime_now());
@@ -474,37 +484,3 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 const SWEEP_SLICES_MAX: usize = 128;
 /// How often the reactors are looked at while they end.
 const STOP_INTERVAL: Duration = Duration::from_millis(20);
-
-/// The signals that concern the hub, with a time limit on each wait.
-struct SignalPoll {
-    poll: mio::Poll,
-    signals: Signals,
-    /// A SIGHUP has come.
-    reload: bool,
-}
-
-impl SignalPoll {
-    fn new() -> io::Result<Self> {
-        let poll = mio::Poll::new()?;
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-        poll.registry().register(&mut signals, mio::Token(0), mio::Interest::READABLE)?;
-        Ok(Self { poll, signals, reload: false })
-    }
-
-    /// Waits for a signal to end, for `timeout` at most.
-    fn wait(&mut self, timeout: Duration) -> Result<Option<i32>, String> {
-        let mut events = mio::Events::with_capacity(1);
-        match self.poll.poll(&mut events, Some(timeout)) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            outcome => outcome.map_err(|error| format!("cannot wait for signals: {error}"))?,
-        }
-        let mut ends = None;
-        for signal in self.signals.pending() {
-            match signal {
-                SIGHUP => self.reload = true,
-                end => ends = Some(end),
-            }
-        }
-        Ok(ends)
-    }
-}

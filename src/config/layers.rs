@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fs,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -15,6 +14,7 @@ use toml::{
 use super::{
     environment::{self, Variable},
     field::Fault,
+    files::Files,
     keys::{self, KEYS, Key},
     problem::{ConfigError, Place, Problem, Spot},
     written::Written,
@@ -39,6 +39,8 @@ pub(super) struct Layered {
     pub(super) places: HashMap<&'static str, Place>,
     /// The folder that relative file names start from.
     pub(super) folder: PathBuf,
+    /// There is a file, and it has no byte.
+    pub(super) has_empty_file: bool,
     /// What is no error, and yet probably not what somebody wants.
     pub(super) warnings: Vec<String>,
 }
@@ -63,12 +65,13 @@ struct File {
 
 /// Lays the layers over the defaults.
 pub(super) fn read_layers(
+    files: &Files,
     file: Option<&Path>,
     variables: impl Iterator<Item = (String, String)>,
     flags: &[Override],
 ) -> Result<Layered, ConfigError> {
     let mut problems = Vec::new();
-    let file = File::read(file)?;
+    let file = File::read(file, files)?;
     let table = file.parse()?;
     let mut given = file.gather(table.get_ref(), &mut problems);
     let mut warnings = Vec::new();
@@ -115,16 +118,17 @@ fn assign(file: &File, given: Vec<Given<'_>>, problems: &mut Vec<Problem>) -> La
         }
         places.insert(key.path, place);
     }
-    Layered { written, places, folder: file.folder(), warnings: Vec::new() }
+    let has_empty_file = file.text.is_empty() && !file.path.as_os_str().is_empty();
+    Layered { written, places, folder: file.folder(), has_empty_file, warnings: Vec::new() }
 }
 
 impl File {
     /// No path is as good as an empty file.
-    fn read(path: Option<&Path>) -> Result<Self, ConfigError> {
+    fn read(path: Option<&Path>, files: &Files) -> Result<Self, ConfigError> {
         let Some(path) = path else {
             return Ok(Self { path: PathBuf::new(), text: String::new() });
         };
-        let text = fs::read_to_string(path).map_err(|error| {
+        let text = files.read_text(path).map_err(|error| {
             let message = format!("cannot read the configuration {}: {error}", path.display());
             ConfigError::new(vec![Problem { place: None, message }])
         })?;

@@ -7,6 +7,7 @@
 mod address;
 mod environment;
 mod field;
+mod files;
 mod keys;
 mod layers;
 mod log;
@@ -28,6 +29,8 @@ mod written;
 
 use std::path::Path;
 
+use files::Files;
+
 pub use address::{Address, FileMode, Pin};
 pub use layers::Override;
 pub use log::{LogGuard, start_log};
@@ -44,7 +47,26 @@ pub fn load(
     environment: impl Iterator<Item = (String, String)>,
     flags: &[Override],
 ) -> Result<Config, ConfigError> {
-    resolve::resolve(&layers::read_layers(file, environment, flags)?)
+    load_from(&Files::at_start(), file, environment, flags)
+}
+
+/// The same while the hub runs. Fails where a file is not a regular one: a pipe has given its content to the first reading. May
+/// block for as long as a file system hangs.
+pub fn load_again(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+    flags: &[Override],
+) -> Result<Config, ConfigError> {
+    load_from(&Files::at_reload(), file, environment, flags)
+}
+
+fn load_from(
+    files: &Files,
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+    flags: &[Override],
+) -> Result<Config, ConfigError> {
+    resolve::resolve(&layers::read_layers(files, file, environment, flags)?, files)
 }
 
 /// The configuration in force as a TOML file, checked like [`load`] does, its passwords masked.
@@ -53,8 +75,9 @@ pub fn show(
     environment: impl Iterator<Item = (String, String)>,
     flags: &[Override],
 ) -> Result<String, ConfigError> {
-    let layered = layers::read_layers(file, environment, flags)?;
-    resolve::resolve(&layered)?;
+    let files = Files::at_start();
+    let layered = layers::read_layers(&files, file, environment, flags)?;
+    resolve::resolve(&layered, &files)?;
     Ok(print::write_values(layered.written))
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::hash_map::DefaultHasher,
-    fmt, fs,
+    fmt,
     hash::{Hash, Hasher},
     path::Path,
 };
@@ -10,7 +10,9 @@ use std::{
 use toml::Value;
 
 use super::{
+    files::Files,
     keys::{KEYS, Key},
+    layers::Layered,
     meant::{Config, Limits, Log, Proxy},
     print,
     redact::redact,
@@ -50,7 +52,11 @@ const WAITING: &[&str] = &[
 
 /// Every key's value as it was read.
 #[derive(Clone, Default)]
-pub struct Settings(Vec<Setting>);
+pub struct Settings {
+    list: Vec<Setting>,
+    /// There is a configuration file, and it has no byte.
+    has_empty_file: bool,
+}
 
 #[derive(Clone)]
 struct Setting {
@@ -89,14 +95,15 @@ pub struct Reload {
 }
 
 impl Settings {
-    pub(super) fn of(written: &Written, folder: &Path) -> Self {
-        let mut written = written.clone();
-        Self(KEYS.iter().map(|key| Setting::of(key, &mut written, folder)).collect())
+    pub(super) fn of(layered: &Layered, files: &Files) -> Self {
+        let mut written = layered.written.clone();
+        let list = KEYS.iter().map(|key| Setting::of(key, &mut written, &layered.folder, files)).collect();
+        Self { list, has_empty_file: layered.has_empty_file }
     }
 }
 
 impl Setting {
-    fn of(key: &Key<Written>, written: &mut Written, folder: &Path) -> Self {
+    fn of(key: &Key<Written>, written: &mut Written, folder: &Path, files: &Files) -> Self {
         let mut hasher = DefaultHasher::new();
         let value = (key.field)(written).write();
         let text = print::toml_value(&value);
@@ -107,7 +114,7 @@ impl Setting {
             "api_keys" => {
                 for key in &written.api_keys {
                     (&key.key.secret, format!("{key:?}")).hash(&mut hasher);
-                    key.file.iter().for_each(|file| fs::read(folder.join(file)).ok().hash(&mut hasher));
+                    key.file.iter().for_each(|file| files.peek(&folder.join(file)).hash(&mut hasher));
                 }
             }
             _ => {}
@@ -117,7 +124,7 @@ impl Setting {
             && !file.is_empty()
         {
             // One that cannot be read is complained of where it is used.
-            fs::read(folder.join(file)).ok().hash(&mut hasher);
+            files.peek(&folder.join(file)).hash(&mut hasher);
         }
         let is_table = matches!(key.path, "topics.class" | "quota" | "api_keys");
         let shown = if is_table { String::new() } else { show(key.path, &text) };
@@ -133,14 +140,20 @@ fn show(path: &str, text: &str) -> String {
 
 impl Config {
     /// What is in force once `new` is read in place of this one. Fails where nothing of `new` may take effect.
-    pub fn reload(&self, new: Self) -> Result<Reload, &'static str> {
+    pub fn reload(&self, new: &Self) -> Result<Reload, &'static str> {
+        if new.settings.has_empty_file && !self.settings.has_empty_file {
+            return Err(
+                "the configuration file is empty now, as if it were just being written: write it under another name, \
+                        rename it, and send SIGHUP again",
+            );
+        }
         if new.auth.is_required() != self.auth.is_required() {
             return Err("auth.mode is another now: restart the hub to change it");
         }
         let classes_reload = !keeps_streams(&self.topics) && !keeps_streams(&new.topics);
         let takes_effect = |key: &str| is_reloaded(key) && (classes_reload || !key.starts_with("topics."));
-        let (mut settings, mut changes) = (Vec::new(), Vec::new());
-        for (before, after) in self.settings.0.iter().zip(&new.settings.0) {
+        let (mut list, mut changes) = (Vec::new(), Vec::new());
+        for (before, after) in self.settings.list.iter().zip(&new.settings.list) {
             let is_same = before.fingerprint == after.fingerprint;
             let takes_effect = takes_effect(before.path);
             if !is_same {
@@ -148,27 +161,28 @@ impl Config {
                 let shown = if is_shown { format!("{} -> {}", before.shown, after.shown) } else { String::new() };
                 changes.push(Change { key: before.path, shown, takes_effect });
             }
-            settings.push(if takes_effect { after.clone() } else { before.clone() });
+            list.push(if takes_effect { after.clone() } else { before.clone() });
         }
+        let settings = Settings { list, has_empty_file: new.settings.has_empty_file };
         let limits = Limits {
             event_bytes_max: self.limits.event_bytes_max,
             objects_per_request_max: self.limits.objects_per_request_max,
             idempotency_window: self.limits.idempotency_window,
             inbox_events_max: self.limits.inbox_events_max,
-            ..new.limits
+            ..new.limits.clone()
         };
         let config = Self {
             limits,
-            topics: if classes_reload { new.topics } else { self.topics.clone() },
-            auth: new.auth,
-            ready: new.ready,
-            quotas: new.quotas,
-            proxy: Proxy { trusted: new.proxy.trusted, ..self.proxy.clone() },
-            cors: new.cors,
-            log: Log { format: self.log.format, ..new.log },
-            drain: new.drain,
-            warnings: new.warnings,
-            settings: Settings(settings),
+            topics: if classes_reload { new.topics.clone() } else { self.topics.clone() },
+            auth: new.auth.clone(),
+            ready: new.ready.clone(),
+            quotas: new.quotas.clone(),
+            proxy: Proxy { trusted: new.proxy.trusted.clone(), ..self.proxy.clone() },
+            cors: new.cors.clone(),
+            log: Log { format: self.log.format, ..new.log.clone() },
+            drain: new.drain.clone(),
+            warnings: new.warnings.clone(),
+            settings,
             ..self.clone()
         };
         Ok(Reload { config, changes })
@@ -189,7 +203,10 @@ fn is_reloaded(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::tests::other_value, *};
+    use super::{
+        super::tests::{Written as Scratch, other_value},
+        *,
+    };
     use crate::config::{Override, load};
 
     fn read(flags: &[Override]) -> Config {
@@ -215,7 +232,7 @@ mod tests {
             let mut flags = base.clone();
             flags.push(set(key.path, &other_value(key)));
             let after = read(&flags);
-            let reload = before.reload(after.clone()).expect("the mode is the same");
+            let reload = before.reload(&after).expect("the mode is the same");
             let changed: Vec<&str> = reload.changes.iter().map(|change| change.key).collect();
             assert_eq!(changed, [key.path]);
             let takes_effect = reload.changes[0].takes_effect;
@@ -223,7 +240,7 @@ mod tests {
             let expected = if takes_effect { &after } else { &before };
             assert_eq!(format!("{:#?}", reload.config), format!("{expected:#?}"), "{}", key.path);
             // What waits is told again, and what took effect is not.
-            let again = reload.config.reload(after).expect("the mode is the same").changes;
+            let again = reload.config.reload(&after).expect("the mode is the same").changes;
             assert_eq!(again.len(), usize::from(!takes_effect), "{}", key.path);
         }
     }
@@ -238,6 +255,17 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_became_empty_is_refused() {
+        let read = |text: &str| {
+            let file = Scratch::new("reload-empty", text);
+            load(Some(&file.0), [].into_iter(), &[]).unwrap_or_else(|error| panic!("{error}"))
+        };
+        let (full, empty, comment) = (read("[drain]\nwindow = \"7s\"\n"), read(""), read("# all defaults\n"));
+        assert!(full.reload(&empty).is_err_and(|wrong| wrong.contains("is empty now")));
+        assert!(full.reload(&comment).is_ok() && empty.reload(&empty).is_ok() && empty.reload(&full).is_ok());
+    }
+
+    #[test]
     fn no_secret_is_shown() {
         let set = |key, value: &str| Override { flag: "--flag", key, value: value.to_owned() };
         let secrets = ["geheim, of thirty-two bytes or more, one", "geheim, of thirty-two bytes or more, two"];
@@ -246,11 +274,11 @@ mod tests {
             let url = format!("redis://hub:{}@localhost", secret.replace([' ', ','], "-"));
             read(&[mode.clone(), set("auth.secret", secret), set("redis.url", &url)])
         });
-        let changes = one.reload(two.clone()).expect("the mode is the same").changes;
+        let changes = one.reload(&two).expect("the mode is the same").changes;
         let secret = Change { key: "auth.secret", shown: String::new(), takes_effect: true };
         let url = Change { key: "redis.url", shown: String::new(), takes_effect: false };
         assert_eq!(changes, [url, secret]);
         assert!(!format!("{one:?}{two:?}{changes:?}").contains("geheim"));
-        assert!(one.reload(read(&[])).is_err());
+        assert!(one.reload(&read(&[])).is_err());
     }
 }

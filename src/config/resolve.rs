@@ -1,13 +1,13 @@
 //! From what is written to what is meant: the rules that concern more than one key, or the world outside.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
     address::{Address, Pin},
+    files::Files,
     layers::Layered,
     log::check_level,
     meant::{Config, Proxy, Server, core_count},
@@ -29,7 +29,7 @@ use crate::{
 type Wrong = (&'static str, String);
 
 /// Checks `layered` as a whole and gives every value its meaning.
-pub(super) fn resolve(layered: &Layered) -> Result<Config, ConfigError> {
+pub(super) fn resolve(layered: &Layered, files: &Files) -> Result<Config, ConfigError> {
     let Layered { written, folder, warnings, .. } = layered;
     let mut wrong = Vec::new();
     check_addresses(written, &mut wrong);
@@ -40,22 +40,22 @@ pub(super) fn resolve(layered: &Layered) -> Result<Config, ConfigError> {
     wrong.extend(check_level(&written.log.level).err().map(|message| ("log.level", message)));
     check_log_kinds(written, &mut wrong);
     check_ready(written, &mut wrong);
-    let redis = resolve_redis(written, folder).unwrap_or_else(|found| {
+    let redis = resolve_redis(written, folder, files).unwrap_or_else(|found| {
         wrong.push(found);
         None
     });
-    let auth = resolve_auth(written, folder).unwrap_or_else(|found| {
+    let auth = resolve_auth(written, folder, files).unwrap_or_else(|found| {
         wrong.push(found);
         Rules::default()
     });
     let auth = Arc::new(auth);
-    let store = resolve_store(written, folder).unwrap_or_else(|found| {
+    let store = resolve_store(written, folder, files).unwrap_or_else(|found| {
         wrong.push(found);
         None
     });
     let server = resolve_server(&written.server, &mut wrong);
     let warnings = warnings.iter().cloned().chain(secret_files::warnings(written, folder)).collect();
-    let settings = Settings::of(written, folder);
+    let settings = Settings::of(layered, files);
     let config = Config { server, redis, auth, store, warnings, settings, ..resolve_rest(written) };
     if wrong.is_empty() { Ok(config) } else { Err(locate(wrong, layered)) }
 }
@@ -231,21 +231,21 @@ fn check_ready(written: &Written, wrong: &mut Vec<Wrong>) {
     }
 }
 
-fn resolve_redis(written: &Written, folder: &Path) -> Result<Option<redis_pubsub::Config>, Wrong> {
+fn resolve_redis(written: &Written, folder: &Path, files: &Files) -> Result<Option<redis_pubsub::Config>, Wrong> {
     let (key, url) = match &written.redis_url_file {
         None => ("redis.url", written.redis_url.clone()),
         Some(_) if !written.redis_url.is_empty() => {
             return Err(("redis.url_file", "redis.url and redis.url_file are both set: keep one".into()));
         }
         Some(file) => {
-            ("redis.url_file", read_secret(&folder.join(file)).map_err(|message| ("redis.url_file", message))?)
+            ("redis.url_file", read_secret(&folder.join(file), files).map_err(|message| ("redis.url_file", message))?)
         }
     };
     check_redis(&written.redis)?;
     if url.is_empty() {
         return Ok(None);
     }
-    let sentinel_login = resolve_sentinel_login(written, folder)?;
+    let sentinel_login = resolve_sentinel_login(written, folder, files)?;
     let in_folder = |file: &Option<PathBuf>| file.as_ref().map(|file| folder.join(file));
     Ok(Some(redis_pubsub::Config {
         url: RedisUrl::parse(&url).map_err(|error| (key, error.to_string()))?,
@@ -260,7 +260,7 @@ fn resolve_redis(written: &Written, folder: &Path) -> Result<Option<redis_pubsub
     }))
 }
 
-fn resolve_sentinel_login(written: &Written, folder: &Path) -> Result<SentinelLogin, Wrong> {
+fn resolve_sentinel_login(written: &Written, folder: &Path, files: &Files) -> Result<SentinelLogin, Wrong> {
     const KEY: &str = "redis.sentinel_password_file";
     let login = written.redis.sentinel_login.clone();
     match &written.sentinel_password_file {
@@ -269,17 +269,17 @@ fn resolve_sentinel_login(written: &Written, folder: &Path) -> Result<SentinelLo
             Err((KEY, "redis.sentinel_password and redis.sentinel_password_file are both set: keep one".into()))
         }
         Some(file) => {
-            let password = read_secret(&folder.join(file)).map_err(|message| (KEY, message))?;
+            let password = read_secret(&folder.join(file), files).map_err(|message| (KEY, message))?;
             Ok(SentinelLogin { password, ..login })
         }
     }
 }
 
-fn resolve_auth(written: &Written, folder: &Path) -> Result<Rules, Wrong> {
+fn resolve_auth(written: &Written, folder: &Path, files: &Files) -> Result<Rules, Wrong> {
     let AuthFiles { secret, secret_file, public_key_file, private_key_file, jwks_file, users_file, deny_file } =
         &written.auth_files;
     let read = |key: &'static str, file: &Option<PathBuf>| match file {
-        Some(file) => read_secret(&folder.join(file)).map_err(|message| (key, message)),
+        Some(file) => read_secret(&folder.join(file), files).map_err(|message| (key, message)),
         None => Ok(String::new()),
     };
     if !secret.is_empty() && secret_file.is_some() {
@@ -287,23 +287,23 @@ fn resolve_auth(written: &Written, folder: &Path) -> Result<Rules, Wrong> {
     }
     let secrets = Secrets {
         secret: match secret_file {
-            Some(file) => read_key(&folder.join(file)).map_err(|message| ("auth.secret_file", message))?,
+            Some(file) => read_key(&folder.join(file), files).map_err(|message| ("auth.secret_file", message))?,
             None => secret.as_bytes().to_vec(),
         },
         public_key: read("auth.public_key_file", public_key_file)?,
         private_key: read("auth.private_key_file", private_key_file)?,
         jwks: read("auth.jwks_file", jwks_file)?,
         users: read("users.file", users_file)?,
-        denied: read_list(deny_file, folder).map_err(|message| ("auth.deny_file", message))?,
-        api_keys: written.api_keys.iter().map(|key| resolve_api_key(key, folder)).collect::<Result<_, _>>()?,
+        denied: read_list(deny_file, folder, files).map_err(|message| ("auth.deny_file", message))?,
+        api_keys: written.api_keys.iter().map(|key| resolve_api_key(key, folder, files)).collect::<Result<_, _>>()?,
     };
     Rules::new(written.auth.clone(), secrets)
 }
 
-fn resolve_api_key(written: &WrittenApiKey, folder: &Path) -> Result<ApiKey, Wrong> {
+fn resolve_api_key(written: &WrittenApiKey, folder: &Path, files: &Files) -> Result<ApiKey, Wrong> {
     let WrittenApiKey { key, file, role } = written;
     let secret = match file {
-        Some(file) => read_secret(&folder.join(file)).map_err(|message| ("api_keys", message))?,
+        Some(file) => read_secret(&folder.join(file), files).map_err(|message| ("api_keys", message))?,
         None => key.secret.clone(),
     };
     Ok(ApiKey { secret, role: (!role.is_empty()).then(|| role.clone()), ..key.clone() })
@@ -325,14 +325,14 @@ fn check_redis(redis: &redis_pubsub::Config) -> Result<(), Wrong> {
     Ok(())
 }
 
-fn resolve_store(written: &Written, folder: &Path) -> Result<Option<store::Config>, Wrong> {
+fn resolve_store(written: &Written, folder: &Path, files: &Files) -> Result<Option<store::Config>, Wrong> {
     let (key, url) = match &written.store_url_file {
         None => ("store.url", written.store_url.clone()),
         Some(_) if !written.store_url.is_empty() => {
             return Err(("store.url_file", "store.url and store.url_file are both set: keep one".into()));
         }
         Some(file) => {
-            ("store.url_file", read_secret(&folder.join(file)).map_err(|message| ("store.url_file", message))?)
+            ("store.url_file", read_secret(&folder.join(file), files).map_err(|message| ("store.url_file", message))?)
         }
     };
     if written.store.backoff_max < written.store.backoff_min {
@@ -349,20 +349,20 @@ fn resolve_store(written: &Written, folder: &Path) -> Result<Option<store::Confi
 }
 
 /// A file that may well be empty, or none.
-fn read_list(file: &Option<PathBuf>, folder: &Path) -> Result<String, String> {
+fn read_list(file: &Option<PathBuf>, folder: &Path, files: &Files) -> Result<String, String> {
     let Some(path) = file.as_ref().map(|file| folder.join(file)) else { return Ok(String::new()) };
-    fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+    files.read_text(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
 /// A secret of any bytes. White space around a text is none of it; of bytes that are no text each counts.
-fn read_key(path: &Path) -> Result<Vec<u8>, String> {
-    let bytes = fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+fn read_key(path: &Path, files: &Files) -> Result<Vec<u8>, String> {
+    let bytes = files.read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let secret = std::str::from_utf8(&bytes).map_or(&bytes[..], |text| text.trim().as_bytes());
-    if secret.is_empty() { Err(format!("{} is empty", path.display())) } else { Ok(secret.to_owned()) }
+    if secret.is_empty() { Err(format!("{} is empty", path.display())) } else { Ok(secret.to_vec()) }
 }
 
-fn read_secret(path: &Path) -> Result<String, String> {
-    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+fn read_secret(path: &Path, files: &Files) -> Result<String, String> {
+    let text = files.read_text(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     match text.trim() {
         "" => Err(format!("{} is empty", path.display())),
         secret => Ok(secret.to_owned()),

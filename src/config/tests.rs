@@ -7,10 +7,10 @@ use crate::{
 };
 
 /// A file that goes when the test does.
-struct Written(PathBuf);
+pub(super) struct Written(pub(super) PathBuf);
 
 impl Written {
-    fn new(name: &str, text: &str) -> Self {
+    pub(super) fn new(name: &str, text: &str) -> Self {
         let path = env::temp_dir().join(format!("fanfare-config-{}-{name}", process::id()));
         fs::write(&path, text).expect("the folder for temporary files takes files");
         Self(path)

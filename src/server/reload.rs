@@ -1,7 +1,11 @@
 //! SIGHUP: the configuration is read anew, and what of it can change while the hub runs takes effect.
 
-use std::sync::PoisonError;
+use std::{
+    sync::{Arc, PoisonError},
+    thread,
+};
 
+use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use tracing::{Level, info, warn};
 
 use super::{Server, endpoint_config, maxima, reactor_config};
@@ -11,11 +15,66 @@ use crate::{
     config::{Change, Config, LogGuard, Reload},
 };
 
+type ReadConfig = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
+/// Reads the configuration, and all files it names, on a thread of its own: a file system may hang, and the thread that waits for
+/// signals must not. There is one such thread at most.
+pub(super) struct ConfigReader {
+    read: ReadConfig,
+    /// Woken when something has been read.
+    waker: Arc<mio::Waker>,
+    /// What a thread that reads will have read.
+    reading: Option<Receiver<Result<Config, String>>>,
+    /// A SIGHUP came while it reads. What it finds may be out of date by then.
+    again: bool,
+}
+
+impl ConfigReader {
+    /// One that reads nothing yet.
+    pub(super) fn new(read: ReadConfig, waker: Arc<mio::Waker>) -> Self {
+        Self { read, waker, reading: None, again: false }
+    }
+
+    /// Begins to read, or remembers to do so once more if that is under way.
+    pub(super) fn begin(&mut self) {
+        if self.reading.is_some() {
+            info!("the configuration is still being read since an earlier SIGHUP; it is read once more afterwards");
+            self.again = true;
+            return;
+        }
+        let (sender, receiver) = bounded(1);
+        let (read, waker) = (Arc::clone(&self.read), Arc::clone(&self.waker));
+        let thread = thread::Builder::new().name("config-reader".to_owned()).spawn(move || {
+            // Nobody takes it once the hub ends.
+            let _ = sender.send(read());
+            let _ = waker.wake();
+        });
+        match thread {
+            Ok(_) => self.reading = Some(receiver),
+            Err(error) => warn!(%error, "the configuration is not read: there is no thread for it; send SIGHUP again"),
+        }
+    }
+
+    /// What has been read, if anything has since the last time.
+    pub(super) fn take(&mut self) -> Option<Result<Config, String>> {
+        let read = match self.reading.as_ref()?.try_recv() {
+            Ok(read) => read,
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Disconnected) => Err("the thread that reads it has ended early".to_owned()),
+        };
+        self.reading = None;
+        if std::mem::take(&mut self.again) {
+            self.begin();
+        }
+        Some(read)
+    }
+}
+
 impl Server {
     /// Puts what can change of `reloaded` into force, key by key, and logs each change and each one that waits for a restart. If
     /// anything is wrong with `reloaded`, all stays as it is. `config` is what was in force, and what is afterwards.
     pub(super) fn reload(&self, reloaded: Result<Config, String>, config: &mut Config, log: &LogGuard, now: Moment) {
-        let reload = reloaded.and_then(|reloaded| config.reload(reloaded).map_err(str::to_owned));
+        let reload = reloaded.and_then(|reloaded| config.reload(&reloaded).map_err(str::to_owned));
         let Reload { config: next, changes } = match reload {
             Ok(reload) => reload,
             Err(error) => return warn!(%error, "the configuration is wrong now; nothing is taken over"),

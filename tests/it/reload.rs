@@ -2,7 +2,9 @@
 
 use std::{
     fs::{self, File},
-    process::Command,
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use fanfare::protocol::http::Method;
@@ -12,9 +14,9 @@ use crate::support::{
     Folder,
     http::{HttpConnection, Response},
     hub::Hub,
-    send_signal,
+    run_program, send_signal,
     sse::SseClient,
-    wait_until,
+    stdout_of, wait_until,
 };
 
 /// A hub with a file that may be read anew, and a log of JSON lines.
@@ -25,7 +27,11 @@ struct Reloaded {
 
 impl Reloaded {
     fn start(config: &str) -> Self {
-        let folder = Folder::new();
+        Self::start_in(Folder::new(), config)
+    }
+
+    /// In a folder that may hold further files.
+    fn start_in(folder: Folder, config: &str) -> Self {
         let path = folder.path("fanfare.toml");
         fs::write(&path, config).expect("it is ours");
         let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
@@ -162,4 +168,114 @@ fn what_is_wrong_changes_nothing() {
     check(&config, "auth.mode is another now: restart the hub");
     let text = fs::read_to_string(reloaded.folder.path("log")).expect("the hub writes UTF-8");
     assert!(!text.contains("geheim"), "{text}");
+}
+
+/// Holds a lease on a file: whoever opens the file waits until the kernel breaks the lease, 45 seconds by default. So does a file
+/// system that hangs.
+const LEASE: &str = "
+import fcntl, os, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+fcntl.fcntl(os.open(sys.argv[1], os.O_RDWR), fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print('held', flush=True)
+sys.stdin.read()
+";
+
+struct Lease(Child);
+
+impl Lease {
+    fn hold(path: &str) -> Self {
+        let mut command = Command::new("/usr/bin/python3");
+        command.args(["-c", LEASE, path]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("python3 is installed");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("it was just asked for")).read_line(&mut line).expect("text");
+        assert_eq!(line, "held\n", "the file system of {path} has no leases");
+        Self(child)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const STILL_READING: &str =
+    "the configuration is still being read since an earlier SIGHUP; it is read once more afterwards";
+const READ: &str = "the configuration is read anew";
+const WRONG: &str = "the configuration is wrong now; nothing is taken over";
+
+#[test]
+fn a_file_system_that_hangs_does_not_hold_up_the_hub() {
+    let config = "[log]\nlevel = \"info\"\n[drain]\ndelay = \"0s\"\nwindow = \"0s\"\n";
+    let reloaded = Reloaded::start(config);
+    let count = |message: &str| reloaded.lines().iter().filter(|line| line["message"] == message).count();
+    let lease = Lease::hold(&reloaded.folder.path("fanfare.toml"));
+    send_signal("HUP", reloaded.hub.pid());
+    // Each further one finds the first still reading, and all of them together make one more reading.
+    for _ in 0..3 {
+        let before = count(STILL_READING);
+        wait_until("it is reading", || {
+            send_signal("HUP", reloaded.hub.pid());
+            (before < count(STILL_READING)).then_some(())
+        });
+    }
+    assert_eq!(reloaded.hub.get("/health").status, 200);
+    drop(lease);
+    wait_until("both readings", || (count(READ) == 2).then_some(()));
+    let _lease = Lease::hold(&reloaded.folder.path("fanfare.toml"));
+    let before = count(STILL_READING);
+    wait_until("it is reading again", || {
+        send_signal("HUP", reloaded.hub.pid());
+        (before < count(STILL_READING)).then_some(())
+    });
+    assert_eq!(count(READ), 2, "three signals meanwhile are one");
+    let begun = Instant::now();
+    let Reloaded { hub, folder: _folder } = reloaded;
+    assert!(hub.terminate().success());
+    assert!(begun.elapsed() < Duration::from_secs(20), "it did not wait for the file, which takes 45 s: {begun:?}");
+}
+
+/// A pipe gives its content once; at the start that is enough.
+#[test]
+fn what_cannot_be_read_again_is_refused() {
+    let text = "[log]\nlevel = \"info\"\n[drain]\ndelay = \"0s\"\n[auth]\nmode = \"jwt\"\nsecret_file = \"secret\"\n";
+    let folder = Folder::new();
+    fs::write(folder.path("secret"), "geheim, of thirty-two bytes or more, as HS256 demands").expect("it is ours");
+    let reloaded = Reloaded::start_in(folder, text);
+    let refused = |path: &str, expected: &str| {
+        let before = reloaded.lines().len();
+        send_signal("HUP", reloaded.hub.pid());
+        let line =
+            wait_until(expected, || reloaded.lines().into_iter().skip(before).find(|line| line["message"] == WRONG));
+        let error = line["error"].as_str().expect("a text");
+        assert!(error.contains(path) && error.contains(expected), "{error}");
+    };
+    for name in ["secret", "fanfare.toml"] {
+        let path = reloaded.folder.path(name);
+        fs::rename(&path, reloaded.folder.path("kept")).expect("it is ours");
+        stdout_of(&run_program("mkfifo", "coreutils", &[&path]));
+        refused(&path, "it is a pipe, which cannot be read a second time: restart the hub");
+        fs::rename(reloaded.folder.path("kept"), &path).expect("it is ours");
+    }
+    fs::write(reloaded.folder.path("fanfare.toml"), "").expect("it is ours");
+    refused("", "the configuration file is empty now");
+    reloaded.reload(text, "it is well again", |line| line["message"] == READ);
+    assert_eq!(reloaded.hub.get("/topics").status, 401, "the mode of the file, not the default");
+}
+
+#[test]
+fn a_configuration_from_a_pipe_is_read_at_the_start() {
+    let folder = Folder::new();
+    let log = File::create(folder.path("log")).expect("it is ours");
+    let mut command = Command::new("bash");
+    let script = "exec \"$0\" serve --listen 127.0.0.1:0 --log-format json \
+                  --config <(printf '[drain]\\ndelay=\"0s\"\\n[limits]\\nbody_bytes_max = 7\\n')";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_fanfare")]).stderr(log);
+    let reloaded = Reloaded { hub: Hub::spawn_as_it_is(command), folder };
+    send_signal("HUP", reloaded.hub.pid());
+    let line = wait_until("the refusal", || reloaded.lines().into_iter().find(|line| line["message"] == WRONG));
+    assert!(line["error"].as_str().is_some_and(|error| error.contains("it is a pipe, which cannot be read")), "{line}");
+    assert_eq!(reloaded.hub.post("/publish/t", "eight by").status, 413);
 }
