@@ -83,16 +83,25 @@ impl Rules {
         self.keys.sign(&Claims::default()).is_some_and(|token| self.keys.check(&token).is_ok())
     }
 
-    /// The same keys, users, API keys and deny list with the settings of `former`, to come into force after these.
+    /// What is [in place of](Self::in_place_of) `former`, to come into force after it.
     pub(super) fn after(&self, former: &Self) -> Self {
         let generation = former.generation + 1;
+        let api_keys = Arc::new(self.api_keys.of_generation(generation));
+        Self { api_keys, generation, ..self.in_place_of(former) }
+    }
+
+    /// The same keys, with their algorithms, users, API keys and deny list, with the other settings of `former`: all that a reload
+    /// puts in place of it.
+    #[must_use]
+    pub fn in_place_of(&self, former: &Self) -> Self {
+        let algorithms = self.settings.algorithms.clone();
         Self {
-            settings: former.settings.clone(),
+            settings: Settings { algorithms, ..former.settings.clone() },
             keys: Arc::clone(&self.keys),
             users: Arc::clone(&self.users),
-            api_keys: Arc::new(self.api_keys.of_generation(generation)),
+            api_keys: Arc::clone(&self.api_keys),
             denied: Arc::clone(&self.denied),
-            generation,
+            generation: self.generation,
         }
     }
 

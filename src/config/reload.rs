@@ -5,6 +5,7 @@ use std::{
     fmt,
     hash::{Hash, Hasher},
     path::Path,
+    sync::Arc,
 };
 
 use toml::Value;
@@ -13,7 +14,7 @@ use super::{
     files::Files,
     keys::{KEYS, Key},
     layers::Layered,
-    meant::{Config, Limits, Log, Proxy},
+    meant::{Config, Limits, Log},
     print,
     redact::redact,
     topics::Topics,
@@ -21,34 +22,97 @@ use super::{
 };
 use crate::bus::LogKind;
 
-/// Keys that take effect at a reload, and sections all of whose keys do, written with a dot at their end.
-const RELOADED: &[&str] = &[
-    "limits.",
-    "quota",
-    "topics.",
-    "auth.secret",
-    "auth.secret_file",
-    "auth.public_key_file",
-    "auth.private_key_file",
-    "auth.jwks_file",
-    "users.file",
-    "api_keys",
-    "ready.require",
-    "proxy.trusted",
-    "cors.",
-    "log.level",
-    "log.access",
-    "log.connections",
-    "drain.",
+/// Keys that take effect together at a reload, and how. What is reported of a key and what is done with it follow from the same row.
+struct Reloaded {
+    /// The keys, and sections all of whose keys are meant, written with a dot at their end.
+    keys: &'static [&'static str],
+    /// Keys of these sections that wait for a restart all the same: threads and queues are made by them.
+    waiting: &'static [&'static str],
+    /// Whether they can, between these two configurations; otherwise they wait.
+    can: fn(&Config, &Config) -> bool,
+    /// Puts them into force in the first configuration as they are in the second one, and nothing else.
+    take: fn(&mut Config, &Config),
+}
+
+/// All keys that take effect at a reload. Every other key waits for a restart.
+const RELOADED: &[Reloaded] = &[
+    Reloaded {
+        keys: &["limits.", "quota"],
+        waiting: &[
+            "limits.event_bytes_max",
+            "limits.objects_per_request_max",
+            "limits.idempotency_window",
+            "limits.inbox_events_max",
+        ],
+        can: always,
+        take: |config, new| {
+            let Limits { event_bytes_max, objects_per_request_max, idempotency_window, inbox_events_max, .. } =
+                config.limits;
+            config.limits = Limits {
+                event_bytes_max,
+                objects_per_request_max,
+                idempotency_window,
+                inbox_events_max,
+                ..new.limits.clone()
+            };
+            config.quotas = new.quotas.clone();
+        },
+    },
+    Reloaded {
+        keys: &["topics."],
+        waiting: &[],
+        // Who keeps a topic's log cannot change while the hub runs.
+        can: |config, new| !keeps_streams(&config.topics) && !keeps_streams(&new.topics),
+        take: |config, new| config.topics = new.topics.clone(),
+    },
+    Reloaded {
+        keys: &[
+            "auth.algorithms",
+            "auth.secret",
+            "auth.secret_file",
+            "auth.public_key_file",
+            "auth.private_key_file",
+            "auth.jwks_file",
+            "auth.deny_file",
+            "users.file",
+            "api_keys",
+        ],
+        waiting: &[],
+        can: always,
+        take: |config, new| config.auth = Arc::new(new.auth.in_place_of(&config.auth)),
+    },
+    Reloaded {
+        keys: &["ready.require"],
+        waiting: &[],
+        can: always,
+        take: |config, new| config.ready = new.ready.clone(),
+    },
+    Reloaded {
+        keys: &["proxy.trusted"],
+        waiting: &[],
+        can: always,
+        take: |config, new| config.proxy.trusted = new.proxy.trusted.clone(),
+    },
+    Reloaded { keys: &["cors."], waiting: &[], can: always, take: |config, new| config.cors = new.cors.clone() },
+    Reloaded {
+        keys: &["log."],
+        waiting: &["log.format"],
+        can: always,
+        take: |config, new| config.log = Log { format: config.log.format, ..new.log.clone() },
+    },
+    Reloaded { keys: &["drain."], waiting: &[], can: always, take: |config, new| config.drain = new.drain.clone() },
 ];
 
-/// Keys of these sections that wait for a restart all the same: threads and queues are made by them.
-const WAITING: &[&str] = &[
-    "limits.event_bytes_max",
-    "limits.objects_per_request_max",
-    "limits.idempotency_window",
-    "limits.inbox_events_max",
-];
+impl Reloaded {
+    fn has(&self, path: &str) -> bool {
+        let is_listed = |listed: &&str| path == *listed || listed.ends_with('.') && path.starts_with(*listed);
+        self.keys.iter().any(|listed| is_listed(&listed)) && !self.waiting.contains(&path)
+    }
+}
+
+fn always(_: &Config, _: &Config) -> bool {
+    true
+}
 
 /// Every key's value as it was read.
 #[derive(Clone, Default)]
@@ -150,12 +214,11 @@ impl Config {
         if new.auth.is_required() != self.auth.is_required() {
             return Err("auth.mode is another now: restart the hub to change it");
         }
-        let classes_reload = !keeps_streams(&self.topics) && !keeps_streams(&new.topics);
-        let takes_effect = |key: &str| is_reloaded(key) && (classes_reload || !key.starts_with("topics."));
+        let taken: Vec<&Reloaded> = RELOADED.iter().filter(|row| (row.can)(self, new)).collect();
         let (mut list, mut changes) = (Vec::new(), Vec::new());
         for (before, after) in self.settings.list.iter().zip(&new.settings.list) {
             let is_same = before.fingerprint == after.fingerprint;
-            let takes_effect = takes_effect(before.path);
+            let takes_effect = taken.iter().any(|row| row.has(before.path));
             if !is_same {
                 let is_shown = before.shown != after.shown;
                 let shown = if is_shown { format!("{} -> {}", before.shown, after.shown) } else { String::new() };
@@ -164,45 +227,22 @@ impl Config {
             list.push(if takes_effect { after.clone() } else { before.clone() });
         }
         let settings = Settings { list, has_empty_file: new.settings.has_empty_file };
-        let limits = Limits {
-            event_bytes_max: self.limits.event_bytes_max,
-            objects_per_request_max: self.limits.objects_per_request_max,
-            idempotency_window: self.limits.idempotency_window,
-            inbox_events_max: self.limits.inbox_events_max,
-            ..new.limits.clone()
-        };
-        let config = Self {
-            limits,
-            topics: if classes_reload { new.topics.clone() } else { self.topics.clone() },
-            auth: new.auth.clone(),
-            ready: new.ready.clone(),
-            quotas: new.quotas.clone(),
-            proxy: Proxy { trusted: new.proxy.trusted.clone(), ..self.proxy.clone() },
-            cors: new.cors.clone(),
-            log: Log { format: self.log.format, ..new.log.clone() },
-            drain: new.drain.clone(),
-            warnings: new.warnings.clone(),
-            settings,
-            ..self.clone()
-        };
+        let mut config = Self { warnings: new.warnings.clone(), settings, ..self.clone() };
+        taken.iter().for_each(|row| (row.take)(&mut config, new));
         Ok(Reload { config, changes })
     }
 }
 
-/// Whether a broker keeps logs of some topics: who keeps a topic's log cannot change while the hub runs.
+/// Whether a broker keeps logs of some topics.
 fn keeps_streams(topics: &Topics) -> bool {
     let mut classes = topics.classes.iter().map(|(_, class)| class).chain([&topics.default]);
     classes.any(|class| class.log != LogKind::Memory)
 }
 
-/// Whether the key at `path` takes effect at a reload.
-fn is_reloaded(path: &str) -> bool {
-    let is_listed = |listed: &str| path == listed || listed.ends_with('.') && path.starts_with(listed);
-    RELOADED.iter().any(|listed| is_listed(listed)) && !WAITING.contains(&path)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::{
         super::tests::{Written as Scratch, other_value},
         *,
@@ -213,41 +253,87 @@ mod tests {
         load(None, [].into_iter(), flags).unwrap_or_else(|error| panic!("{error}"))
     }
 
+    fn set(key: &'static str, value: &str) -> Override {
+        Override { flag: "--flag", key, value: value.to_owned() }
+    }
+
+    const SECRETS: [&str; 2] = [
+        "geheim, of forty-eight bytes or more as HS384 wants, one",
+        "geheim, of forty-eight bytes or more as HS384 wants, two",
+    ];
+
+    const PASSWORD_HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZSBzYWx0IGhlcmU$YWJjZGVmZ2hpamtsbW5vcA";
+
+    /// What each key needs beside it, and its other value.
+    fn flip(key: &Key<Written>) -> (Vec<Override>, String) {
+        let needed: &[(&'static str, &str)] = match key.path {
+            "cors.allow_credentials" => &[("cors.allow_origins", "https://a.example")],
+            "proxy.proxy_protocol" => &[("proxy.trusted", "10.0.0.1")],
+            path if path.starts_with("auth.") => &[("auth.mode", "jwt"), ("auth.secret", SECRETS[0])],
+            _ => &[],
+        };
+        let value = match key.path {
+            "auth.secret" => SECRETS[1].to_owned(),
+            "auth.algorithms" => "HS384".to_owned(),
+            _ => other_value(key),
+        };
+        (needed.iter().map(|(key, value)| set(key, value)).collect(), value)
+    }
+
     /// What is reported is what happens.
     #[test]
     fn each_key_takes_effect_or_waits_as_it_is_reported() {
         // Read from files, or changed with another key only.
         let apart = ["topics.class", "quota", "api_keys", "topics.log", "topics.policy", "auth.mode", "ready.require"];
         let is_apart = |path: &str| apart.contains(&path) || path.ends_with("_file") || path == "users.file";
-        let before = read(&[]);
-        for key in KEYS.iter().filter(|key| !is_apart(key.path) && !key.path.starts_with("auth.")) {
-            let needed = match key.path {
-                "cors.allow_credentials" => Some(("cors.allow_origins", "https://a.example")),
-                "proxy.proxy_protocol" => Some(("proxy.trusted", "10.0.0.1")),
-                _ => None,
-            };
-            let set = |key, value: &str| Override { flag: "--flag", key, value: value.to_owned() };
-            let base: Vec<Override> = needed.iter().map(|(key, value)| set(*key, value)).collect();
-            let before = if base.is_empty() { before.clone() } else { read(&base) };
-            let mut flags = base.clone();
-            flags.push(set(key.path, &other_value(key)));
-            let after = read(&flags);
-            let reload = before.reload(&after).expect("the mode is the same");
-            let changed: Vec<&str> = reload.changes.iter().map(|change| change.key).collect();
-            assert_eq!(changed, [key.path]);
-            let takes_effect = reload.changes[0].takes_effect;
-            assert_eq!(takes_effect, is_reloaded(key.path));
-            let expected = if takes_effect { &after } else { &before };
-            assert_eq!(format!("{:#?}", reload.config), format!("{expected:#?}"), "{}", key.path);
-            // What waits is told again, and what took effect is not.
-            let again = reload.config.reload(&after).expect("the mode is the same").changes;
-            assert_eq!(again.len(), usize::from(!takes_effect), "{}", key.path);
+        for key in KEYS.iter().filter(|key| !is_apart(key.path)) {
+            let (mut flags, value) = flip(key);
+            let before = read(&flags);
+            flags.push(set(key.path, &value));
+            check(&before, &read(&flags), key.path);
+        }
+    }
+
+    /// `path` alone differs, by its value or by its file's content.
+    #[track_caller]
+    fn check(before: &Config, after: &Config, path: &str) {
+        let reload = before.reload(after).expect("the mode is the same");
+        let changed: Vec<&str> = reload.changes.iter().map(|change| change.key).collect();
+        assert_eq!(changed, [path]);
+        let takes_effect = reload.changes[0].takes_effect;
+        let expected = if takes_effect { after } else { before };
+        assert_eq!(format!("{:#?}", reload.config), format!("{expected:#?}"), "{path}");
+        // What waits is reported again, and what took effect is not.
+        let again = reload.config.reload(after).expect("the mode is the same").changes;
+        assert_eq!(again.len(), usize::from(!takes_effect), "{path}");
+    }
+
+    #[test]
+    fn the_content_of_a_file_takes_effect_as_it_is_reported() {
+        let signing = [("auth.mode", "jwt"), ("auth.secret", SECRETS[0])];
+        let user = |name: &str| format!("[[user]]\nusername = \"{name}\"\npassword = \"{PASSWORD_HASH}\"\n");
+        let cases: [(&'static str, &[(&'static str, &str)], [String; 2]); 3] = [
+            ("auth.deny_file", &signing, [String::new(), "sub = [\"mallory\"]\n".to_owned()]),
+            ("auth.secret_file", &signing[..1], SECRETS.map(str::to_owned)),
+            ("users.file", &signing, [user("ann"), user("ben")]),
+        ];
+        for (key, needed, contents) in cases {
+            let file = Scratch::new(key, "");
+            let mut flags: Vec<Override> = needed.iter().map(|(key, value)| set(key, value)).collect();
+            flags.push(set(key, &file.0.display().to_string()));
+            let [before, after] = contents.map(|content| {
+                fs::write(&file.0, content).expect("it is ours");
+                read(&flags)
+            });
+            let changes = before.reload(&after).expect("the mode is the same").changes;
+            assert_eq!(changes, [Change { key, shown: String::new(), takes_effect: true }]);
+            check(&before, &after, key);
         }
     }
 
     #[test]
     fn each_listed_key_exists() {
-        for listed in RELOADED.iter().chain(WAITING) {
+        for listed in RELOADED.iter().flat_map(|row| row.keys.iter().chain(row.waiting)) {
             let found =
                 KEYS.iter().any(|key| key.path == *listed || listed.ends_with('.') && key.path.starts_with(listed));
             assert!(found, "{listed}");
@@ -267,10 +353,8 @@ mod tests {
 
     #[test]
     fn no_secret_is_shown() {
-        let set = |key, value: &str| Override { flag: "--flag", key, value: value.to_owned() };
-        let secrets = ["geheim, of thirty-two bytes or more, one", "geheim, of thirty-two bytes or more, two"];
         let mode = set("auth.mode", "jwt");
-        let [one, two] = secrets.map(|secret| {
+        let [one, two] = SECRETS.map(|secret| {
             let url = format!("redis://hub:{}@localhost", secret.replace([' ', ','], "-"));
             read(&[mode.clone(), set("auth.secret", secret), set("redis.url", &url)])
         });

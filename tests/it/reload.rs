@@ -279,3 +279,30 @@ fn a_configuration_from_a_pipe_is_read_at_the_start() {
     assert!(line["error"].as_str().is_some_and(|error| error.contains("it is a pipe, which cannot be read")), "{line}");
     assert_eq!(reloaded.hub.post("/publish/t", "eight by").status, 413);
 }
+
+/// The report names what takes effect, and it does.
+#[test]
+fn a_longer_deny_list_takes_effect_and_is_reported_so() {
+    let secret = "geheim, of thirty-two bytes or more, as HS256 demands";
+    let folder = Folder::new();
+    fs::write(folder.path("denied"), "").expect("it is ours");
+    let config = format!(
+        "[log]\nlevel = \"info\"\n[drain]\ndelay = \"0s\"\n[auth]\nmode = \"jwt\"\nsecret = \"{secret}\"\ndeny_file = \"denied\"\n"
+    );
+    let reloaded = Reloaded::start_in(folder, &config);
+    let path = reloaded.folder.path("fanfare.toml");
+    let made = Command::new(env!("CARGO_BIN_EXE_fanfare"))
+        .args(["token", "--config", &path, "--sub", "mallory", "--subscribe", "**"])
+        .output()
+        .expect("the hub was just built");
+    let bearer = format!("Bearer {}", stdout_of(&made).trim());
+    let status = || reloaded.ask("/topics", &[("Authorization", &bearer)]).status;
+    assert_eq!(status(), 200);
+    fs::write(reloaded.folder.path("denied"), "sub = [\"mallory\"]\n").expect("it is ours");
+    reloaded.reload(&config, "the report", |line| line["message"] == READ);
+    assert_eq!(
+        reloaded.said_of("auth.deny_file").0,
+        "a key of the configuration has another value, which takes effect"
+    );
+    wait_until("it takes effect", || (status() == 401).then_some(()));
+}
