@@ -4,6 +4,7 @@ mod descriptors;
 mod listeners;
 mod reload;
 mod signals;
+mod stop;
 
 use std::{
     io,
@@ -95,7 +96,8 @@ pub fn run(
     info!(window = ?config.drain.window, "shutting down; another signal ends the hub at once");
     let outcome = server.stop(&mut signals);
     bound.socket_files.iter().for_each(|path| drop(std::fs::remove_file(path)));
-    outcome
+    // The listeners for administration close with the process, so that no probe is refused while there is one.
+    outcome.map(std::mem::forget)
 }
 
 /// Standard output, because it is the answer to the command; the log may be elsewhere. The hub serves also where nobody can
@@ -152,7 +154,8 @@ fn check_cores(list: &[usize], available: &[CoreId]) -> Result<Vec<CoreId>, Stri
 struct Server {
     hub: Arc<Hub>,
     doorbells: Vec<Arc<Doorbell>>,
-    reactors: Vec<JoinHandle<()>>,
+    placement: Arc<Placement<Stream>>,
+    reactors: Vec<JoinHandle<MioNet>>,
     reader: Option<ReaderHandle>,
     writer: Option<WriterHandle>,
     streams: Option<Streams>,
@@ -266,7 +269,20 @@ impl Server {
         });
         let reactors =
             reactors.collect::<io::Result<_>>().map_err(|error| format!("cannot start a thread: {error}"))?;
-        Ok(Self { hub, doorbells, reactors, reader, writer, streams, store, generators, live, shares, swept: None })
+        Ok(Self {
+            hub,
+            doorbells,
+            placement,
+            reactors,
+            reader,
+            writer,
+            streams,
+            store,
+            generators,
+            live,
+            shares,
+            swept: None,
+        })
     }
 
     /// Looks over so many topics at most that a million of them take half a minute, and a hundredth of a core; with fewer, over
@@ -279,31 +295,6 @@ impl Server {
                 return;
             }
         }
-    }
-
-    /// Lets the connections go, over the drain window or at once if another signal comes. The reactors end first: what
-    /// clients wait for at the source is then answered or refused.
-    fn stop(self, signals: &mut SignalPoll) -> Result<(), String> {
-        self.enter(Phase::Draining);
-        while !self.reactors.iter().all(JoinHandle::is_finished) {
-            if signals.wait(STOP_INTERVAL)?.is_some() {
-                self.enter(Phase::Ending);
-            }
-            // One that serves administration alone ends when the others have nobody left.
-            self.ring();
-        }
-        for reactor in self.reactors {
-            if reactor.join().is_err() {
-                warn!("a reactor had panicked");
-            }
-        }
-        // Before the ways out: what it still stores is also to be published.
-        self.store.into_iter().for_each(StoreHandle::stop);
-        self.generators.into_iter().for_each(GeneratorsHandle::stop);
-        self.reader.into_iter().for_each(ReaderHandle::stop);
-        self.writer.into_iter().for_each(WriterHandle::stop);
-        self.streams.into_iter().for_each(Streams::stop);
-        Ok(())
     }
 
     fn enter(&self, phase: Phase) {
@@ -339,7 +330,7 @@ fn start_reactor(
     placement: Arc<Placement<Stream>>,
     (config, live): (reactor::Config, Arc<Reloadable<reactor::Config>>),
     core: Option<CoreId>,
-) -> io::Result<JoinHandle<()>> {
+) -> io::Result<JoinHandle<MioNet>> {
     thread::Builder::new().name(format!("reactor-{index}")).spawn(move || {
         if let Some(core) = core
             && !core_affinity::set_for_current(core)
@@ -353,6 +344,7 @@ fn start_reactor(
             tracing::error!(reactor = index, %error, "the poll failed; without this reactor the hub is not whole");
             std::process::abort();
         }
+        reactor.into_net()
     })
 }
 
@@ -482,5 +474,3 @@ fn reactor_config(config: &Config, shares: DescriptorShares, admin_from: usize) 
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Slices of topics that are looked over at a time, of 256 each.
 const SWEEP_SLICES_MAX: usize = 128;
-/// How often the reactors are looked at while they end.
-const STOP_INTERVAL: Duration = Duration::from_millis(20);

@@ -170,8 +170,10 @@ pub enum Phase {
     Serving,
     /// It takes nobody in and lets everybody go, one by one.
     Draining,
-    /// Everybody has to go now.
+    /// Everybody has to go now, but for administration.
     Ending,
+    /// Nobody but administration is left. Whoever has asked there is answered, and then the process ends.
+    Leaving,
 }
 
 impl Hub {
@@ -257,7 +259,8 @@ impl Hub {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Serving,
             1 => Phase::Draining,
-            _ => Phase::Ending,
+            2 => Phase::Ending,
+            _ => Phase::Leaving,
         }
     }
 

@@ -113,6 +113,13 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// Accepts once more from the listeners for administration. Returns whether anybody had come.
+    pub(super) fn accept_late(&mut self) -> bool {
+        let before = self.connections.len();
+        (self.public_listeners()..self.net.listener_count()).for_each(|listener| self.accept_from(listener));
+        before < self.connections.len()
+    }
+
     fn accept_from(&mut self, listener: usize) {
         let admin = self.config.admin_listeners_from <= listener;
         for _ in 0..ACCEPTS_PER_TURN {
@@ -175,9 +182,9 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Takes a connection in, unless the hub is about to end.
+    /// Takes a connection in, unless the hub is about to end and the connection is not for administration.
     pub(super) fn admit(&mut self, accepted: Accepted<N::Stream>) {
-        if self.phase == Phase::Ending {
+        if Phase::Ending <= self.phase && !accepted.admin {
             return self.placement.on_gone(self.index, Share::of_listener(accepted.admin));
         }
         self.take_in(accepted);

@@ -1,12 +1,13 @@
 //! How connections end: the last words, the wait for the peer to take them, and the memory back.
 
+use std::time::Duration;
+
 use rand::RngExt;
 
 use super::{
     Reactor,
     connection::{ABSENT, BLOCKED, CLOSING, DOOMED, HELD, LINGERING, PEER_ENDED, UNCOUNTED, Via},
     net::Net,
-    placement::Share,
 };
 use crate::{
     close::Close,
@@ -26,6 +27,11 @@ pub(super) struct Farewell {
 
 /// Connections told per turn that the hub shuts down: each is read once more, a system call.
 const DRAINED_PER_TURN: usize = 256;
+/// How long connections may take for their last bytes once all of them have been told that they end at once.
+const END_TIME: Duration = Duration::from_millis(50);
+/// How long the process waits at its end for the request of whoever has just connected to a listener for administration, and for
+/// that one to take the answer.
+const LEAVE_TIME: Duration = Duration::from_millis(100);
 /// How often a peer may get more time for its last bytes: ten times what is configured, with the first.
 const EXTENSIONS_MAX: u32 = 9;
 
@@ -146,7 +152,8 @@ impl<N: Net> Reactor<N> {
         }
         self.net.end(&mut connection.stream);
         connection.state.set(LINGERING);
-        if connection.state.has(PEER_ENDED | ABSENT) {
+        // Once the process ends the kernel delivers what was written.
+        if connection.state.has(PEER_ENDED | ABSENT) || self.phase == Phase::Leaving {
             self.doom(slot);
         }
     }
@@ -159,7 +166,7 @@ impl<N: Net> Reactor<N> {
         let goes_on = 0 < owed_bytes
             && owed_bytes < farewell.owed_bytes
             && farewell.extensions < EXTENSIONS_MAX
-            && self.phase != Phase::Ending;
+            && self.phase < Phase::Ending;
         *farewell = Farewell { owed_bytes, extensions: farewell.extensions + 1 };
         if goes_on { self.wheel.arm(slot, self.now + self.config.linger) } else { self.doom(slot) }
     }
@@ -216,37 +223,86 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// The hub shuts down: nobody is accepted any more but who waits already. While it drains, everybody's end comes in its time,
-    /// and the listeners for administration go on; in the last phase all is over at once.
+    /// The hub shuts down: the public's listeners take in who waits already, and close. Everybody's end comes in its time while the
+    /// hub drains, and at once while it ends. The listeners for administration go on until the process is gone.
     pub(super) fn enter_phase(&mut self, phase: Phase) {
-        let from = if self.phase == Phase::Serving { 0 } else { self.public_listeners() };
-        let until = if phase == Phase::Ending { self.net.listener_count() } else { self.public_listeners() };
-        self.begin_last_accepts(from..until);
+        if self.phase == Phase::Serving {
+            self.begin_last_accepts(0..self.public_listeners());
+        }
         (self.phase, self.drain_ends) = (phase, self.now + self.config.drain_window);
+        self.cut_off_at = (phase == Phase::Leaving).then(|| self.now + LEAVE_TIME);
         self.to_drain = self.connections.used();
-    }
-
-    /// Whether nobody is left, at any reactor, but those who look after the hub, so that it may end.
-    pub(super) fn has_drained(&self) -> bool {
-        self.phase == Phase::Draining
-            && self.last_accepts.is_none()
-            && self.public_listeners() < self.net.listener_count()
-            && self.connections.len() == self.admins
-            && self.placement.of_share(Share::Served) == 0
-            && self.works.is_empty()
     }
 
     /// Tells some of the connections that were open when the phase began.
     pub(super) fn drain_some(&mut self) {
         for _ in 0..DRAINED_PER_TURN {
-            let Some(slot) = self.to_drain.pop() else { return };
+            let Some(slot) = self.to_drain.pop() else { break };
+            let is_admin = self.connections.at(slot).is_some_and(|connection| connection.admin);
             match self.phase {
                 Phase::Serving => {}
-                Phase::Draining if self.connections.at(slot).is_some_and(|connection| connection.admin) => {}
+                Phase::Draining | Phase::Ending if is_admin => {}
                 Phase::Draining => self.drain(slot),
                 Phase::Ending => self.end_for_restart(slot),
+                Phase::Leaving => self.take_leave(slot),
             }
         }
+        if self.phase == Phase::Ending && self.to_drain.is_empty() && self.cut_off_at.is_none() {
+            self.cut_off_at = Some(self.now + END_TIME.min(self.config.linger));
+        }
+    }
+
+    /// The process is about to end: administration that asks is answered, and who only stays connected is not waited for.
+    fn take_leave(&mut self, slot: u32) {
+        // A request may have arrived by now.
+        self.read(slot, true);
+        let Some(connection) = self.connections.at(slot) else { return };
+        match &connection.session {
+            // Whoever has just connected is about to ask.
+            Ok(session) if session.is_fresh() => {}
+            Ok(session) if session.is_idle() => self.end(slot, Close::Done),
+            Ok(_) => {}
+            Err(_) if connection.state.has(LINGERING) => self.doom(slot),
+            Err(_) => {}
+        }
+    }
+
+    /// In the last phases, once their time is over: frees the connections that are still there, whatever their peers have taken
+    /// of the last bytes.
+    pub(super) fn cut_off(&mut self) {
+        if self.cut_off_at.is_none_or(|at| self.now < at) {
+            return;
+        }
+        let stays = self.phase == Phase::Ending;
+        for slot in self.connections.used() {
+            if !(stays && self.connections.at(slot).is_some_and(|connection| connection.admin)) {
+                self.end_for_restart(slot);
+                self.flush(slot);
+                self.doom(slot);
+            }
+        }
+        self.end_broken();
+        self.free_doomed();
+        // Those that other reactors still pass on have as much time.
+        self.cut_off_at = stays.then(|| self.now + END_TIME);
+    }
+
+    /// Whether this reactor is at its end. One with listeners for administration is when the process is; until then it says
+    /// whether it has anybody else left.
+    pub(super) fn has_finished(&mut self) -> bool {
+        if self.phase == Phase::Serving {
+            return false;
+        }
+        let is_cut_off = self.phase == Phase::Leaving && self.cut_off_at.is_none();
+        let works = self.phase < Phase::Ending && !self.works.is_empty();
+        let is_settled = self.last_accepts.is_none() && self.placement.is_empty(self.index) && !works;
+        self.placement.set_drained(self.index, is_settled && self.connections.len() == self.admins);
+        if is_cut_off {
+            return true;
+        }
+        let has_admin = self.public_listeners() < self.net.listener_count();
+        let is_empty = is_settled && self.connections.len() == 0;
+        is_empty && (!has_admin || self.phase == Phase::Leaving && !self.accept_late())
     }
 
     /// Idle connections end at once, requests that have begun are answered, and streams end one by one over the window,

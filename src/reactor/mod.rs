@@ -266,6 +266,8 @@ pub struct Reactor<N: Net> {
     admins: usize,
     /// When the last stream is to have ended, once the hub drains.
     drain_ends: Moment,
+    /// When those who are still there in the last phases are cut off.
+    cut_off_at: Option<Moment>,
     // Used within one call each, kept to spare the allocation.
     ready: Vec<Ready>,
     several: Vec<(u32, u32)>,
@@ -326,6 +328,7 @@ impl<N: Net> Reactor<N> {
             to_claim: Vec::new(),
             admins: 0,
             drain_ends: now,
+            cut_off_at: None,
             ready: Vec::new(),
             several: Vec::new(),
             asks: Vec::new(),
@@ -352,6 +355,11 @@ impl<N: Net> Reactor<N> {
             let Config { admin_listeners_from, seed, .. } = self.config;
             self.config = Config { admin_listeners_from, seed, ..Config::clone(&copied.value) };
         }
+    }
+
+    /// What it polled with. Its listeners go on taking connections in until it is dropped.
+    pub fn into_net(self) -> N {
+        self.net
     }
 
     /// Turns until the hub has shut down.
@@ -382,14 +390,8 @@ impl<N: Net> Reactor<N> {
         self.metrics.set_lagging(self.blocked);
         self.now = self.net.now();
         self.metrics.on_turn(began, self.now);
-        if self.has_drained() {
-            self.enter_phase(Phase::Ending);
-        }
-        let empty = self.connections.len() == 0 && self.placement.is_empty(self.index) && self.works.is_empty();
-        let has_admin = self.public_listeners() < self.net.listener_count();
-        let may_finish = self.phase == Phase::Ending || self.phase == Phase::Draining && !has_admin;
-        let finished = may_finish && self.last_accepts.is_none() && empty;
-        Ok(if finished { Flow::Finished } else { Flow::Continue })
+        self.cut_off();
+        Ok(if self.has_finished() { Flow::Finished } else { Flow::Continue })
     }
 
     /// Sleeps until there is something to do. Between the announcement of sleep and the sleep every queue is looked at
@@ -431,9 +433,10 @@ impl<N: Net> Reactor<N> {
         }
         let timer = self.wheel.next_wait(self.now).unwrap_or(SLEEP_MAX);
         let accept = self.accept_retry.map_or(SLEEP_MAX, |retry| retry.since(self.now));
+        let cut_off = self.cut_off_at.map_or(SLEEP_MAX, |at| at.since(self.now));
         let rest = self.next_rest().unwrap_or(SLEEP_MAX);
         let session = self.engines.next_wait(self.now).unwrap_or(SLEEP_MAX);
-        timer.min(accept).min(rest).min(session).min(SLEEP_MAX)
+        timer.min(accept).min(cut_off).min(rest).min(session).min(SLEEP_MAX)
     }
 
     /// Connections become ready for more: first those the poll tells of, so that whoever asks little is served at once, then

@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -87,6 +87,8 @@ struct Door<S> {
     arrivals_in: Sender<Arrival<S>>,
     arrivals_out: Receiver<Arrival<S>>,
     doorbell: Arc<Doorbell>,
+    /// Nobody is left there but administration.
+    drained: AtomicBool,
 }
 
 impl<S> Placement<S> {
@@ -94,7 +96,7 @@ impl<S> Placement<S> {
     pub fn new(doorbells: impl IntoIterator<Item = Arc<Doorbell>>) -> Self {
         let door = |doorbell| {
             let (arrivals_in, arrivals_out) = bounded(ARRIVALS_MAX);
-            Door { count: AtomicUsize::new(0), arrivals_in, arrivals_out, doorbell }
+            Door { count: AtomicUsize::new(0), arrivals_in, arrivals_out, doorbell, drained: AtomicBool::new(false) }
         };
         let doors = doorbells.into_iter().map(door).collect();
         Self { doors, shares: Default::default(), exhausted: ExhaustedLog::default(), by_address: Mutex::default() }
@@ -103,6 +105,16 @@ impl<S> Placement<S> {
     /// Connections over all reactors.
     pub fn total(&self) -> usize {
         self.doors.iter().map(|door| door.count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Whether no reactor has anybody left but administration. Only after the hub has begun to drain.
+    pub fn has_drained(&self) -> bool {
+        self.doors.iter().all(|door| door.drained.load(Ordering::Acquire)) && self.of_share(Share::Served) == 0
+    }
+
+    /// Whether the reactor `own` has nobody left but administration.
+    pub(super) fn set_drained(&self, own: usize, has_drained: bool) {
+        self.doors[own].drained.store(has_drained, Ordering::Release);
     }
 
     /// Connections of a share over all reactors.

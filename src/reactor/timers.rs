@@ -56,7 +56,9 @@ impl<N: Net> Reactor<N> {
         }
         match &connection.session {
             Ok(session @ (Session::Preface(_) | Session::Http(_)))
-                if self.phase != Phase::Serving && (session.is_idle() || self.drain_ends <= self.now) =>
+                if self.phase != Phase::Serving
+                    && !connection.admin
+                    && (session.is_idle() || self.drain_ends <= self.now) =>
             {
                 self.end_for_restart(slot);
             }
@@ -164,7 +166,8 @@ impl<N: Net> Reactor<N> {
         }
         let deadline = match &connection.session {
             Ok(Session::Preface(_) | Session::Http(_)) => {
-                let latest = if self.phase == Phase::Serving { None } else { Some(self.drain_ends) };
+                let ends = self.phase != Phase::Serving && !connection.admin;
+                let latest = ends.then_some(self.drain_ends);
                 let deadline = request_deadline(connection, &self.config);
                 deadline.map(|deadline| latest.map_or(deadline, |latest| latest.min(deadline)))
             }

@@ -1,7 +1,12 @@
 //! How the hub ends: what is under way is finished, nothing new begins, and streams go one by one.
 
 use std::{
+    io::{ErrorKind, Read, Write},
     net::TcpStream,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -191,4 +196,102 @@ fn a_request_that_never_ends_does_not_hold_up_the_end() {
     drop(half);
     assert!(hub.wait().success());
     drop(fresh);
+}
+
+/// What a probe by a connection of its own gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probed {
+    Status(u16),
+    /// No connection, or none that the hub has accepted.
+    Gone,
+    /// The connection was accepted, and ended without an answer.
+    Unanswered,
+}
+
+fn probe(address: &str) -> Probed {
+    let asked = TcpStream::connect(address).and_then(|mut socket| {
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.write_all(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).map(|_| answer)
+    });
+    match asked {
+        Ok(answer) if answer.starts_with(b"HTTP/1.1 200") => Probed::Status(200),
+        Ok(answer) if answer.starts_with(b"HTTP/1.1 503") => Probed::Status(503),
+        Ok(answer) if answer.is_empty() => Probed::Unanswered,
+        Ok(answer) => panic!("{}", String::from_utf8_lossy(&answer)),
+        Err(error) => match error.kind() {
+            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Probed::Gone,
+            _ => panic!("{error}"),
+        },
+    }
+}
+
+/// Who asks by one connection after the other is answered until there is no process any more.
+#[test]
+fn every_probe_of_the_administration_is_answered_until_the_end() {
+    let flags = ["--admin-listen", "127.0.0.1:0", "--reactors", "2"];
+    let hub = Hub::start_with(&flags, &[("drain.delay", "100ms"), ("drain.window", "300ms")]);
+    let address = hub.url(1).trim_start_matches("http://").to_owned();
+    // Nobody of these closes: an idle connection each, and a stream that is not read.
+    let mut kept = HttpConnection::new(hub.connect_at(1));
+    assert_eq!(kept.request(Method::Get, "/ready", &[], b"").status, 200);
+    let mut idle = HttpConnection::new(hub.connect());
+    assert_eq!(idle.request(Method::Get, "/topics", &[], b"").status, 200);
+    let stream = SseClient::open(&hub, "/sse?topic=t");
+    let probes = Arc::new(AtomicUsize::new(0));
+    let probers: Vec<_> = (0..2)
+        .map(|_| {
+            let (address, probes) = (address.clone(), Arc::clone(&probes));
+            thread::spawn(move || {
+                let mut seen: Vec<(Probed, usize)> = Vec::new();
+                loop {
+                    let probed = probe(&address);
+                    probes.fetch_add(1, Ordering::Relaxed);
+                    match seen.last_mut() {
+                        Some((last, count)) if *last == probed => *count += 1,
+                        _ => seen.push((probed, 1)),
+                    }
+                    if probed == Probed::Gone {
+                        return (seen, Instant::now());
+                    }
+                }
+            })
+        })
+        .collect();
+    wait_until("it is probed", || (20 < probes.load(Ordering::Relaxed)).then_some(()));
+    send_signal("TERM", hub.pid());
+    assert!(hub.wait().success());
+    let ended = Instant::now();
+    for prober in probers {
+        let (seen, gone) = prober.join().expect("each answer is one of these");
+        let kinds: Vec<Probed> = seen.iter().map(|(probed, _)| *probed).collect();
+        assert_eq!(kinds, [Probed::Status(200), Probed::Status(503), Probed::Gone], "{seen:?}");
+        assert!(
+            ended.saturating_duration_since(gone) < Duration::from_secs(1),
+            "it was gone before the process: {seen:?}"
+        );
+    }
+    drop((kept, idle, stream));
+}
+
+/// Whoever does not close does not hold up an end at once.
+#[test]
+fn a_second_signal_waits_for_nobody() {
+    let flags = ["--admin-listen", "127.0.0.1:0", "--reactors", "2"];
+    let hub = Hub::start_with(&flags, &[("drain.window", "1h"), ("limits.closing_timeout", "1h")]);
+    let mut kept = HttpConnection::new(hub.connect_at(1));
+    assert_eq!(kept.request(Method::Get, "/ready", &[], b"").status, 200);
+    let mut idle = HttpConnection::new(hub.connect());
+    assert_eq!(idle.request(Method::Get, "/topics", &[], b"").status, 200);
+    let mut stream = SseClient::open(&hub, "/sse?topic=t");
+    let fresh = hub.connect_at(1);
+    let (pid, hub) = (hub.pid(), hub.drain());
+    let begun = Instant::now();
+    send_signal("TERM", pid);
+    assert!(hub.wait().success());
+    // It takes a fifth of a second. A machine under load is given more.
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    stream.read_to_end();
+    drop((kept, idle, fresh));
 }

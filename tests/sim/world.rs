@@ -380,6 +380,9 @@ impl World {
             if self.reactors.iter().all(Option::is_none) {
                 return self.check_nothing_left();
             }
+            if self.placement.has_drained() {
+                self.hub.enter(Phase::Leaving);
+            }
             self.clock.advance(Duration::from_millis(500));
         }
         panic!("a reactor does not finish");

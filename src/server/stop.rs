@@ -1,0 +1,80 @@
+//! How the running parts come to their end, in order.
+
+use std::{
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tracing::warn;
+
+use super::{Server, Streams, signals::SignalPoll};
+use crate::{
+    endpoint::Phase,
+    reactor::MioNet,
+    source::{
+        generator::GeneratorsHandle,
+        redis_pubsub::{ReaderHandle, WriterHandle},
+    },
+    store::StoreHandle,
+};
+
+/// How often the reactors are looked at while they end.
+const STOP_INTERVAL: Duration = Duration::from_millis(20);
+/// How many such intervals the sources have to end, after a signal that they are to end at once.
+const HASTY_STOPS: u32 = 3;
+
+impl Server {
+    /// Lets the connections go, over the drain window or at once if another signal comes, then the sources, and administration
+    /// last. The connections end first: what clients wait for at the source is then answered or refused. Returns the listeners
+    /// for administration, which take connections in until they are dropped.
+    pub(super) fn stop(mut self, signals: &mut SignalPoll) -> Result<Vec<MioNet>, String> {
+        self.enter(Phase::Draining);
+        let mut is_hasty = false;
+        while !self.placement.has_drained() && !self.reactors.iter().all(JoinHandle::is_finished) {
+            if signals.wait(STOP_INTERVAL)?.is_some() {
+                is_hasty = true;
+                self.enter(Phase::Ending);
+            }
+            self.ring();
+        }
+        self.stop_sources(signals, is_hasty)?;
+        self.enter(Phase::Leaving);
+        let mut nets = Vec::new();
+        for reactor in self.reactors {
+            match reactor.join() {
+                Ok(net) => nets.push(net),
+                Err(_) => warn!("a reactor had panicked"),
+            }
+        }
+        Ok(nets)
+    }
+
+    /// Stops all that brings events in and out, for as long as that takes, or until another signal comes. `is_hasty`: one has come.
+    fn stop_sources(&mut self, signals: &mut SignalPoll, mut is_hasty: bool) -> Result<(), String> {
+        let (store, generators) = (self.store.take(), self.generators.take());
+        let (reader, writer, streams) = (self.reader.take(), self.writer.take(), self.streams.take());
+        let stop = move || {
+            // Before the ways out: what it still stores is also to be published.
+            store.into_iter().for_each(StoreHandle::stop);
+            generators.into_iter().for_each(GeneratorsHandle::stop);
+            reader.into_iter().for_each(ReaderHandle::stop);
+            writer.into_iter().for_each(WriterHandle::stop);
+            streams.into_iter().for_each(Streams::stop);
+        };
+        let waker = signals.waker();
+        let stopping = thread::Builder::new().name("stop".to_owned()).spawn(move || {
+            stop();
+            let _ = waker.wake();
+        });
+        let stopping = stopping.map_err(|error| format!("cannot start a thread: {error}"))?;
+        let mut left = HASTY_STOPS;
+        while !stopping.is_finished() && 0 < left {
+            is_hasty |= signals.wait(STOP_INTERVAL)?.is_some();
+            left -= u32::from(is_hasty);
+        }
+        if !stopping.is_finished() {
+            warn!("the hub ends before its sources have: what they still had under way may be lost");
+        }
+        Ok(())
+    }
+}
