@@ -3,7 +3,7 @@
 //! are for pages of the hub's own origin, of loopback origins, and of those that `cors.allow_origins` names. Whoever shows a
 //! token or an API key may come from anywhere: no page can show what it does not have.
 //!
-//! At a hub that asks nobody, `Host` has to be a name of the hub as well. Otherwise a page could have its own name resolved to
+//! At a hub that asks nobody, `Host`, or the authority of a target in absolute form, has to be a name of the hub as well. Otherwise a page could have its own name resolved to
 //! the hub's address (DNS rebinding), and its browser would take hub and page for one origin.
 
 use core::net::IpAddr;
@@ -63,7 +63,7 @@ enum Page<'a> {
 /// The page that `request` comes from. `Origin` counts first, then `Sec-Fetch-Site`, which browsers send to HTTPS and loopback
 /// addresses only, then `Referer`, which counts where it speaks for the page and the method is safe.
 fn page_of(request: &Request) -> Page<'_> {
-    let host = request.header_text("host").unwrap_or_default();
+    let host = request.host().unwrap_or_default();
     if request.header("origin").is_some() {
         return match request.header_text("origin") {
             Some(origin) if is_same_origin(origin, host) => Page::Own,
@@ -92,7 +92,7 @@ pub(super) fn admit_anybody(request: &Request, config: &Config) -> Result<(), De
     if config.cors.allows_any() {
         return Ok(());
     }
-    if request.header("host").is_some() && !request.header_text("host").is_some_and(|host| config.hosts.allow(host)) {
+    if request.host().is_some_and(|host| !config.hosts.allow(host)) {
         return Err(Denied::ForeignHost);
     }
     match page_of(request) {
@@ -107,7 +107,7 @@ pub(super) fn admit_cookie(request: &Request, config: &Config) -> Result<(), Den
     let is_named = |origin: &str| origin != "null" && config.cors.allow_credentials && config.cors.names(origin);
     let counts = match page_of(request) {
         Page::Own => true,
-        Page::Loopback => request.header_text("host").is_some_and(|host| config.hosts.allow(host)),
+        Page::Loopback => request.host().is_some_and(|host| config.hosts.allow(host)),
         Page::Foreign(origin) => origin.is_some_and(is_named),
         Page::Unknown => false,
     };
@@ -152,7 +152,7 @@ pub(super) fn reader_of<'a>(request: &'a Request, context: &Context<'_>, is_publ
     let Some(origin) = request.header_text("origin") else {
         return if is_public { Reader::Anybody } else { Reader::Nobody };
     };
-    let known_host = || request.header_text("host").is_none_or(|host| config.hosts.allow(host));
+    let known_host = || request.host().is_none_or(|host| config.hosts.allow(host));
     let page = match page_of(request) {
         // The ports may be others, where `Host` has none.
         Page::Own | Page::Loopback if asks || known_host() => Reader::Page { origin, with_cookies: true },

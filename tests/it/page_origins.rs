@@ -93,6 +93,25 @@ fn pages_of_strangers_reach_nothing_of_a_hub_that_asks_nobody() {
     }
 }
 
+/// A target in absolute form says which host is asked for, whatever `Host` says (RFC 9112 section 3.2.2).
+#[test]
+fn the_host_of_an_absolute_target_counts() {
+    let hub = Hub::start();
+    let own = hub.address();
+    for (method, target, body) in DOORS {
+        let check = |asked: &str, host: &str, headers: &[(&str, &str)], is_let_in: bool| {
+            let target = format!("http://{asked}{target}");
+            let (status, _) = ask(&hub, (method, &target, body), host, headers);
+            assert_eq!(status != 403, is_let_in, "{target} {host} {headers:?}: {status}");
+        };
+        check("evil.example", own, &[], false);
+        check("evil.example", own, &[("Origin", "http://evil.example")], false);
+        check(own, "evil.example", &[], true);
+        check(own, "evil.example", &[("Origin", "http://evil.example")], false);
+        check(own, "evil.example", &[("Origin", &format!("http://{own}"))], true);
+    }
+}
+
 /// Streams of the event streaming service are documented as readable by any page. Nothing else of it is.
 #[test]
 fn streams_that_are_documented_as_public_stay_so() {

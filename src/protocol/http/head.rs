@@ -102,6 +102,7 @@ fn build(bytes: &[u8], parsed: &httparse::Request<'_, '_>) -> Result<Head, Close
         version,
         path: target.path,
         query: target.query,
+        authority: target.authority,
         body: Vec::new(),
         keep_alive: rules.keeps_alive(version),
         head: bytes.into(),

@@ -22,6 +22,8 @@ pub struct Request {
     pub body: Vec<u8>,
     /// Whether the client can go on with the connection after the answer (RFC 9112 section 9.3).
     pub keep_alive: bool,
+    /// That of a target in absolute form.
+    pub(super) authority: Option<String>,
     pub(super) head: Box<[u8]>,
     pub(super) fields: Vec<Field>,
 }
@@ -45,6 +47,12 @@ impl Request {
     /// whole requests.
     pub fn parse(head: &[u8], limits: &Limits) -> Result<Self, Close> {
         Ok(head::parse(head, limits)?.request)
+    }
+
+    /// The authority that the client asks for: the target's where that is in absolute form, whatever `Host` says (RFC 9112 section
+    /// 3.2.2: a server must ignore the field then), else that of `Host`. HTTP/1.0 may name none.
+    pub fn host(&self) -> Option<&str> {
+        self.authority.as_deref().or_else(|| self.header_text("host"))
     }
 
     /// The value of the first field called `name` (in any case), as the client wrote it, without surrounding whitespace.

@@ -9,18 +9,19 @@ use super::{Method, head::is_authority};
 pub(super) struct Target {
     pub(super) path: String,
     pub(super) query: Vec<(String, String)>,
+    /// The authority of the absolute form, as the client wrote it.
+    pub(super) authority: Option<String>,
 }
 
 impl Target {
-    /// Takes apart a target in any of the four forms of RFC 9112 section 3.2. The authority of the absolute form is
-    /// dropped: this server answers to every name.
+    /// Takes apart a target in any of the four forms of RFC 9112 section 3.2.
     pub(super) fn parse(method: Method, target: &str) -> Result<Self, Close> {
         if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
             return Err(Close::BadRequest("the request target holds a byte that must be percent-encoded"));
         }
         match (method, target) {
             (Method::Connect, authority) => Self::parse_authority(authority),
-            (Method::Options, "*") => Ok(Self { path: "*".to_owned(), query: Vec::new() }),
+            (Method::Options, "*") => Ok(Self { path: "*".to_owned(), query: Vec::new(), authority: None }),
             (_, origin) if origin.starts_with('/') => Self::decode(origin),
             (_, absolute) => Self::decode_absolute(absolute),
         }
@@ -32,7 +33,7 @@ impl Target {
         if !names_port || !is_authority(target.as_bytes()) {
             return Err(Close::BadRequest("the target of CONNECT is a host and a port"));
         }
-        Ok(Self { path: target.to_owned(), query: Vec::new() })
+        Ok(Self { path: target.to_owned(), query: Vec::new(), authority: None })
     }
 
     /// The authority is checked as strictly as a Host field: no user information (RFC 9110 section 4.2.4), no empty host
@@ -43,17 +44,18 @@ impl Target {
             return Err(MALFORMED);
         }
         let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
-        if !is_authority(&rest.as_bytes()[..authority_end]) {
+        let (authority, origin) = rest.split_at(authority_end);
+        if !is_authority(authority.as_bytes()) {
             return Err(MALFORMED);
         }
-        Self::decode(&rest[authority_end..])
+        Ok(Self { authority: Some(authority.to_owned()), ..Self::decode(origin)? })
     }
 
     /// `origin` is empty or begins with `/` or `?`.
     fn decode(origin: &str) -> Result<Self, Close> {
         let (path, query) = origin.split_once('?').unwrap_or((origin, ""));
         let path = percent_decode(if path.is_empty() { "/" } else { path }).ok_or(BAD_ENCODING)?;
-        Ok(Self { path, query: form_decode(query).ok_or(BAD_ENCODING)? })
+        Ok(Self { path, query: form_decode(query).ok_or(BAD_ENCODING)?, authority: None })
     }
 }
 
