@@ -38,6 +38,8 @@ fn malformed_heads_are_refused() {
         "GET /health HTTP/1.1\r\nHost: h\r\n: nameless\r\n\r\n",
         "GET /health HTTP/1.1\r\n\r\n",
         "GET /health HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n",
+        "GET /health HTTP/1.1\r\nHost: h\r\nOrigin: http://h\r\norigin: http://h\r\n\r\n",
+        "GET /health HTTP/1.1\r\nHost: h\r\nSec-Fetch-Site: none\r\nSec-Fetch-Site: cross-site\r\n\r\n",
         "GET /health HTTP/1.1\r\nHost: a b\r\n\r\n",
         "GET health HTTP/1.1\r\nHost: h\r\n\r\n",
         "GET /%zz HTTP/1.1\r\nHost: h\r\n\r\n",

@@ -132,10 +132,20 @@ fn locate_value(value: &[u8], locate: impl Fn(&[u8]) -> Option<Span>) -> Option<
     if value.is_empty() { Some(Span { start: 0, end: 0 }) } else { locate(value) }
 }
 
+/// Fields by which a browser says which page asks (RFC 6454 section 7.3, Fetch Metadata), and what a head is refused for that has
+/// one of them twice: two readers of the request might go by different ones.
+const SAID_ONCE: [(&str, &str); 3] = [
+    ("origin", "two Origin fields"),
+    ("sec-fetch-site", "two Sec-Fetch-Site fields"),
+    ("sec-fetch-mode", "two Sec-Fetch-Mode fields"),
+];
+
 /// What the fields that frame a message say, gathered in one pass.
 #[derive(Debug, Default)]
 struct Rules {
     has_host: bool,
+    /// Of each field of [`SAID_ONCE`], whether it was there.
+    said: [bool; SAID_ONCE.len()],
     content_length: Option<u64>,
     chunked: bool,
     closes: bool,
@@ -159,8 +169,17 @@ impl Rules {
             self.asks_keep_alive |= lists_token(header.value, "keep-alive");
             Ok(())
         } else {
-            Ok(())
+            self.note_once(header.name)
         }
+    }
+
+    fn note_once(&mut self, name: &str) -> Result<(), Close> {
+        for ((field, refusal), said) in SAID_ONCE.iter().zip(&mut self.said) {
+            if name.eq_ignore_ascii_case(field) && std::mem::replace(said, true) {
+                return Err(Close::BadRequest(refusal));
+            }
+        }
+        Ok(())
     }
 
     /// RFC 9112 section 3.2: exactly one.
