@@ -16,6 +16,7 @@ mod overload;
 mod pages;
 mod pods;
 mod publish;
+mod query;
 mod recovery;
 mod socket_events;
 mod sockets;

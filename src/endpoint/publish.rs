@@ -12,7 +12,9 @@ use super::{
     Answer, Context, access,
     batch::{Batch, BatchForm},
     later::answered,
-    parse_topic, parse_topic_in_path, work,
+    parse_topic, parse_topic_in_path,
+    query::Parameters,
+    work,
 };
 use crate::{
     auth::{Asker, Identity, Tally, Wanted},
@@ -59,10 +61,21 @@ pub(super) const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// Why a key is refused.
 pub(super) const BAD_IDEMPOTENCY_KEY: &str = "an idempotency key has 1 to 255 bytes";
 
+/// What `POST /publish/{topic}` takes in its query.
+pub(super) const PARAMETERS: Parameters = Parameters {
+    of: "a publication",
+    once: &["type"],
+    several: &[],
+    nearly: &[("type", "type"), ("types", "type")],
+    synonyms: &[("eventtype", "type"), ("event", "type"), ("kind", "type")],
+    is_strict: false,
+};
+
 /// The body is the payload, verbatim.
 pub(super) fn publish_one(request: &Request, name: &str, context: &Context<'_>) -> Answer {
     let checked = parse_topic_in_path(name).and_then(|topic| {
         permit(&topic, context)?;
+        PARAMETERS.check(request)?;
         let kind = request.query("type").filter(|kind| !kind.is_empty()).or_else(|| request.header_text("event-type"));
         let key = check_key(request.header_text("idempotency-key"), "Idempotency-Key")?;
         check(topic, kind, Bytes::copy_from_slice(&request.body).into(), key, "data", context)

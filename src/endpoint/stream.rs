@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Context, OpenSse, OpenWebSocket, access, origin, overload::tells_place, parse_topic};
+use super::{
+    Answer, Context, OpenSse, OpenWebSocket, access, origin, overload::tells_place, parse_topic, query::Parameters,
+};
 use crate::{
     auth::{Denied, Identity},
     event::{EventId, Start},
@@ -19,7 +21,7 @@ pub(super) fn open_sse(request: &Request, _: &str, context: &Context<'_>) -> Ans
         Ok(identity) => identity,
         Err(denied) => return access::turn_away(request, denied),
     };
-    let wanted = check_query(request).and_then(|()| wanted_topics(request, context));
+    let wanted = PARAMETERS.check(request).and_then(|()| wanted_topics(request, context));
     let topics = match wanted.and_then(|topics| place_cursors(request, topics)) {
         Ok(topics) if !topics.is_empty() => topics,
         Ok(_) => return Response::error(400, "missing_topic", "name a topic: /sse?topic=NAME", Some("topic")).into(),
@@ -59,7 +61,7 @@ pub(super) fn open_websocket(request: &Request, _: &str, context: &Context<'_>) 
     };
     // With commands a client says itself what it listens to; default topics would surprise it.
     let named_in_url = request.query("topic").is_some();
-    let topics = check_query(request).and_then(|()| match (dialect, named_in_url) {
+    let topics = PARAMETERS.check(request).and_then(|()| match (dialect, named_in_url) {
         (Dialect::FanfareV1, false) => Ok(Vec::new()),
         _ => wanted_topics(request, context).and_then(|topics| place_cursors(request, topics)),
     });
@@ -81,54 +83,23 @@ fn denied(identity: Option<&Identity>, topics: &[(Topic, Start)]) -> Option<Deni
     topics.iter().find_map(|(topic, _)| access::may_subscribe(identity, topic).err())
 }
 
-/// Refuses a query that has a name which is nearly one of a stream's own: it would open a stream of other topics, or one that
-/// begins elsewhere, and nobody would be told. Other names are for whoever put them there, such as proxies and analytics.
-fn check_query(request: &Request) -> Result<(), Response> {
-    let Some((name, meant)) = request.query.iter().find_map(|(name, _)| Some((name, meant_name(name)?))) else {
-        return Ok(());
-    };
-    let shown = &name[..name.floor_char_boundary(SHOWN_NAME_BYTES_MAX)];
-    let how = if meant == "topic" { ", once for each: topic=A&topic=B" } else { "" };
-    let message = format!("a stream has no parameter `{shown}`; it is called `{meant}`{how}");
-    Err(Response::error(400, "bad_parameter", &message, Some(shown)))
-}
-
-/// How much of a parameter's name is shown to whoever sent it.
-const SHOWN_NAME_BYTES_MAX: usize = 128;
-
-/// The name of a stream's parameter that `name` is nearly, if it is none itself: in another case, plural or in brackets as lists
-/// are written elsewhere, another word for the same, or one slip of a finger away.
-fn meant_name(name: &str) -> Option<&'static str> {
-    if matches!(name, "topic" | "last_event_id" | "lastEventId" | "since" | "named") {
-        return None;
-    }
-    let word = name.split('[').next().unwrap_or_default();
-    let word = word.to_ascii_lowercase().replace(['_', '-'], "");
-    let meant = match &*word {
-        "channel" | "channels" | "topicname" | "topicid" => "topic",
-        "lastid" => "last_event_id",
+/// What a native stream takes in its query. Other names are for whoever put them there, such as proxies and analytics.
+pub(super) const PARAMETERS: Parameters = Parameters {
+    of: "a stream",
+    once: &["last_event_id", "lastEventId", "since", "named"],
+    several: &["topic"],
+    nearly: &[("topic", "topic"), ("topics", "topic"), ("lasteventid", "last_event_id"), ("since", "since")],
+    synonyms: &[
+        ("channel", "topic"),
+        ("channels", "topic"),
+        ("topicname", "topic"),
+        ("topicid", "topic"),
+        ("lastid", "last_event_id"),
         // Not one slip away from it, for `name` is a name of many things.
-        "named" => "named",
-        _ => {
-            let own = [("topic", "topic"), ("topics", "topic"), ("lasteventid", "last_event_id"), ("since", "since")];
-            own.into_iter().find(|(own, _)| is_nearly(&word, own))?.1
-        }
-    };
-    Some(meant)
-}
-
-/// Whether `word` becomes `own` with at most one letter put in, taken out, changed, or swapped with its neighbour.
-fn is_nearly(word: &str, own: &str) -> bool {
-    let (word, own) = (word.as_bytes(), own.as_bytes());
-    let ahead = word.iter().zip(own).take_while(|(a, b)| a == b).count();
-    let (word, own) = (&word[ahead..], &own[ahead..]);
-    let behind = word.iter().rev().zip(own.iter().rev()).take_while(|(a, b)| a == b).count();
-    let (word, own) = (&word[..word.len() - behind], &own[..own.len() - behind]);
-    match (word, own) {
-        ([a, b], [c, d]) => (a, b) == (d, c),
-        (word, own) => word.len() <= 1 && own.len() <= 1,
-    }
-}
+        ("named", "named"),
+    ],
+    is_strict: false,
+};
 
 /// The topics of the URL, each once, or the configured ones if it names none.
 fn wanted_topics(request: &Request, context: &Context<'_>) -> Result<Vec<Topic>, Response> {
@@ -182,29 +153,4 @@ fn place_cursors(request: &Request, topics: Vec<Topic>) -> Result<Vec<(Topic, St
     }
     let with_place = |(index, topic)| Some((topic, place(index)?.parse().ok()?));
     topics.into_iter().enumerate().map(with_place).collect::<Option<Vec<_>>>().ok_or_else(bad)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_are_nearly_a_streams_own() {
-        let check = |names: &[&str], meant: Option<&str>| {
-            names.iter().for_each(|name| assert_eq!(meant_name(name), meant, "{name}"));
-        };
-        check(
-            &["topics", "topic[]", "topic[0]", "topics[]", "Topic", "TOPIC", "topc", "tpoic", "toppic"],
-            Some("topic"),
-        );
-        check(&["channel", "channels", "channel[]", "Channel", "topic_name", "topicId"], Some("topic"));
-        check(&["Last-Event-ID", "last-event-id", "lastEventID", "lasteventid", "last_id"], Some("last_event_id"));
-        check(&["Since", "sinse", "sicne"], Some("since"));
-        check(&["Named"], Some("named"));
-        check(&["topic", "last_event_id", "lastEventId", "since", "named", "token"], None);
-        check(
-            &["", "_", "t", "utm_source", "id", "name", "from", "v", "cb", "EIO", "[]", "top", "é", "time", "size"],
-            None,
-        );
-    }
 }

@@ -9,6 +9,7 @@ use super::{
     Answer, Context, access,
     pages::{PageQuery, look_through},
     parse_topic_in_path,
+    query::Parameters,
     work::{self, STEP_BYTES, STEP_ENTRIES, Step, Work},
 };
 use crate::{
@@ -24,11 +25,70 @@ use crate::{
 const HISTORY_LIMIT: usize = 1000;
 /// Bytes of payload in one answer; the asker goes on behind the last event of it. One event always fits.
 const HISTORY_BYTES_MAX: usize = 1 << 20;
+
+/// What `GET /topics` takes in its query.
+pub(super) const LIST_PARAMETERS: Parameters = Parameters {
+    of: "a listing of topics",
+    once: &["prefix", "after", "limit"],
+    several: &[],
+    nearly: &[("prefix", "prefix"), ("after", "after"), ("limit", "limit"), ("limits", "limit")],
+    synonyms: &[
+        ("topic", "prefix"),
+        ("pattern", "prefix"),
+        ("startswith", "prefix"),
+        ("filter", "prefix"),
+        ("since", "after"),
+        ("from", "after"),
+        ("start", "after"),
+        ("next", "after"),
+        ("cursor", "after"),
+        ("offset", "after"),
+        ("count", "limit"),
+        ("max", "limit"),
+        ("n", "limit"),
+        ("size", "limit"),
+        ("pagesize", "limit"),
+        ("perpage", "limit"),
+    ],
+    is_strict: true,
+};
+/// What `GET /topics/{topic}` takes in its query.
+pub(super) const TOPIC_PARAMETERS: Parameters = Parameters {
+    of: "the description of a topic",
+    once: &[],
+    several: &[],
+    nearly: &[],
+    synonyms: &[],
+    is_strict: true,
+};
+/// What `GET /topics/{topic}/history` takes in its query.
+pub(super) const HISTORY_PARAMETERS: Parameters = Parameters {
+    of: "the history",
+    once: &["since", "limit"],
+    several: &[],
+    nearly: &[("since", "since"), ("limit", "limit"), ("limits", "limit")],
+    synonyms: &[
+        ("after", "since"),
+        ("from", "since"),
+        ("start", "since"),
+        ("id", "since"),
+        ("cursor", "since"),
+        ("lasteventid", "since"),
+        ("count", "limit"),
+        ("max", "limit"),
+        ("n", "limit"),
+        ("size", "limit"),
+        ("pagesize", "limit"),
+        ("perpage", "limit"),
+    ],
+    is_strict: true,
+};
+
 /// `?prefix=&after=&limit=`: a page of what the client may listen to, in the order of names. `next` is where the next page goes
 /// on (`after`); where it is null there is no more. A page may hold less than its limit, or nothing, and still have a `next`: what
 /// is looked at is bounded, not what is found.
 pub(super) fn list_topics(request: &Request, _: &str, context: &Context<'_>) -> Answer {
-    let asked = match PageQuery::read(request, context) {
+    let asked = match LIST_PARAMETERS.check(request).and_then(|()| PageQuery::read(request, context)) {
         Ok(asked) => asked,
         Err(response) => return response.into(),
     };
@@ -87,8 +147,8 @@ impl Work for TopicPage {
     }
 }
 
-pub(super) fn show_topic(_: &Request, name: &str, context: &Context<'_>) -> Answer {
-    match permitted_topic(name, context) {
+pub(super) fn show_topic(request: &Request, name: &str, context: &Context<'_>) -> Answer {
+    match permitted_topic(name, context).and_then(|topic| TOPIC_PARAMETERS.check(request).map(|()| topic)) {
         Ok(topic) => match context.hub.bus.summary(&topic, context.now) {
             Some(summary) => Response::json(200, &Described(summary)).into(),
             None => unknown_topic(),
@@ -109,8 +169,8 @@ pub(super) fn show_history(request: &Request, name: &str, context: &Context<'_>)
         Ok(topic) => topic,
         Err(response) => return response.into(),
     };
-    if let Some(unknown) = request.query.iter().map(|(name, _)| name.as_str()).find(|name| !is_of_history(name)) {
-        return refuse_parameter(unknown).into();
+    if let Err(response) = HISTORY_PARAMETERS.check(request) {
+        return response.into();
     }
     let start = match request.query("since").map(str::parse) {
         None => Start::First,
@@ -140,32 +200,6 @@ pub(super) fn show_history(request: &Request, name: &str, context: &Context<'_>)
         },
     }
 }
-
-/// Whether the history has a parameter `name`, or everybody may add it: a token, and what browsers' libraries and campaigns add
-/// to any URL.
-fn is_of_history(name: &str) -> bool {
-    matches!(name, "since" | "limit" | "token" | "_" | "t") || name.starts_with("utm_")
-}
-
-/// Names the right parameter. One that is passed over would give everything to a client that asked for the rest.
-fn refuse_parameter(unknown: &str) -> Response {
-    let meant = match unknown.to_ascii_lowercase().as_str() {
-        "after" | "from" | "start" | "id" | "cursor" | "last_event_id" | "lasteventid" | "last-event-id" => {
-            Some("since")
-        }
-        "count" | "max" | "n" | "size" | "page_size" | "per_page" => Some("limit"),
-        _ => None,
-    };
-    let shown = &unknown[..unknown.floor_char_boundary(SHOWN_PARAMETER_BYTES_MAX)];
-    let message = match meant {
-        Some(meant) => format!("the history has no parameter `{shown}`: write `{meant}`"),
-        None => format!("the history has no parameter `{shown}`: its parameters are `since` and `limit`"),
-    };
-    Response::error(400, "unknown_parameter", &message, Some(shown))
-}
-
-/// How much of an unknown parameter's name the answer repeats.
-const SHOWN_PARAMETER_BYTES_MAX: usize = 64;
 
 /// The answer is made as a whole, and so holds memory of its own.
 fn no_room() -> Answer {

@@ -361,10 +361,35 @@ fn the_history_names_the_parameters_it_has() {
     check(&format!("after={first}"), "write `since`");
     check(&format!("since={first}&Last_Event_Id=0"), "write `since`");
     check("count=1", "write `limit`");
-    check("sinc=0", "`since` and `limit`");
+    check("sinc=0", "write `since`");
+    check("order=asc", "`since` and `limit`");
     check(&"x".repeat(5000), "`since` and `limit`");
     let passed = hub.get(&format!("/topics/t/history?since={first}&limit=5&_=1&t=2&utm_source=x&token=x"));
     assert_eq!(passed.json()["events"].as_array().map(Vec::len), Some(1), "{}", passed.text());
+}
+
+/// Native routes refuse what they would pass over: it would give everything to a client that asked for a part.
+#[test]
+fn native_routes_name_the_parameters_they_have() {
+    let hub = Hub::start();
+    hub.publish("t", "1");
+    let check = |method: Method, target: &str, code: &str, says: &str| {
+        let refused = HttpConnection::new(hub.connect()).request(method, target, &[], b"x");
+        assert_eq!((refused.status, refused.error_code().as_str()), (400, code), "{target}");
+        assert!(refused.text().contains(says), "{target}: {}", refused.text());
+    };
+    check(Method::Get, "/topics?limt=1", "unknown_parameter", "write `limit`");
+    check(Method::Get, "/topics?since=t", "unknown_parameter", "write `after`");
+    check(Method::Get, "/topics?order=asc", "unknown_parameter", "`prefix`, `after` and `limit`");
+    check(Method::Get, "/topics?limit=1&limit=2", "repeated_parameter", "`limit` is given twice");
+    check(Method::Get, "/topics/t?limit=1", "unknown_parameter", "it has none");
+    check(Method::Get, "/topics/t/history?since=0&since=0", "repeated_parameter", "`since` is given twice");
+    check(Method::Get, "/sse?topic=t&since=0&since=first", "repeated_parameter", "`since` is given twice");
+    check(Method::Post, "/publish/t?type=a&type=b", "repeated_parameter", "`type` is given twice");
+    check(Method::Post, "/publish/t?typ=a", "bad_parameter", "write `type`");
+    assert_eq!(hub.get("/topics?prefix=t&limit=1&_=1&t=2&utm_source=x&token=x").status, 200);
+    assert_eq!(hub.get("/topics/t?_=1").status, 200);
+    assert_eq!(hub.get("/topics/t").json()["retained"], 1, "nothing was published that was refused");
 }
 
 #[test]
