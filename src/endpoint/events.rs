@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use serde_json::json;
 
 use body::Broadcast;
 use envelope::{Envelope, Fault};
@@ -22,10 +23,9 @@ use listing::StreamPage;
 use super::{
     Answer, Context, Later, OpenSse, access,
     admission::Refusals,
-    overload::tells_place,
     pages::{BAD_LIMIT, PageQuery},
     publish::{Outgoing, publish_then},
-    stream::place_cursor,
+    stream::{place_cursor, tells_last_event},
     work,
 };
 use crate::{
@@ -33,7 +33,11 @@ use crate::{
     bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, ORDERS, PublishFailed, Receipt},
     event::{Payload, Start},
     label::RouteLabel,
-    protocol::http::{Request, Response, Version},
+    protocol::{
+        EventData,
+        http::{Request, Response, Version},
+        sse::Greeting,
+    },
     topic::{BadTopic, Topic},
 };
 
@@ -77,7 +81,9 @@ pub fn demo_streams() -> Vec<(Topic, &'static str)> {
     MOUNTS.iter().flat_map(of_mount).collect()
 }
 
-/// `GET …/stream/{stream}`: its events, without names, so that all of them arrive at `onmessage`.
+/// `GET …/stream/{stream}`: its events, without names, so that all of them arrive at `onmessage`. The first is `connection`, for
+/// this client alone: its id is the place from which the stream's events follow, so it also serves clients that would take a block
+/// with an id and nothing else for an event.
 pub(super) fn open_stream(request: &Request, stream: &str, context: &Context<'_>) -> Answer {
     let door = Door { identity: access::identify_of_any_page(request, context), ..Door::new(request, context) };
     let topic = match door.subscribable(stream) {
@@ -86,12 +92,26 @@ pub(super) fn open_stream(request: &Request, stream: &str, context: &Context<'_>
     };
     OpenSse {
         topics: vec![(topic, place_cursor(request, Start::Live))],
-        tells_place: tells_place(request),
+        greeting: Some(Greeting { name: None, data: connection_event(stream, request, door.at_s).into() }),
         headers: stream_fields(request),
         identity: door.identity.ok().flatten(),
         ..OpenSse::default()
     }
     .into()
+}
+
+/// The event `connection`, of which the service's document has the type and no example. `resumed`: whether the client said which
+/// event it saw last; what it cannot get any more since then, a gap behind this event tells.
+fn connection_event(stream: &str, request: &Request, at_s: i64) -> String {
+    let event = EventData {
+        id: EventData::id_of(rand::random()),
+        kind: "connection".to_owned(),
+        message: format!("Connected to stream: {stream}"),
+        data: json!({ "resumed": tells_last_event(request) }),
+        timestamp: at_s,
+        stream_id: stream.to_owned(),
+    };
+    event.to_json()
 }
 
 /// The fields that the service's clients are used to, besides those of every stream.

@@ -69,7 +69,7 @@ use crate::{
     protocol::{
         Dialect,
         http::{Method, Request, Response},
-        sse::Manners,
+        sse::{Greeting, Manners},
         websocket::{Accepted, Message},
     },
     reload::Reloadable,
@@ -352,6 +352,8 @@ pub struct OpenSse {
     pub named: bool,
     /// Whether the client is told where it stands before the first event.
     pub tells_place: bool,
+    /// What the client is told first. The greeting tells it where it stands, so `tells_place` is not needed with it.
+    pub greeting: Option<Greeting>,
     /// What its clients expect besides the events, if they do.
     pub manners: Option<Box<Manners>>,
     /// Fields for its head.

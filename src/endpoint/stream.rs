@@ -136,6 +136,11 @@ fn told_place(request: &Request) -> Option<&str> {
     told.or_else(|| request.query("last_event_id")).or_else(|| request.query("lastEventId"))
 }
 
+/// Whether the client tells which event it saw last.
+pub(super) fn tells_last_event(request: &Request) -> bool {
+    told_place(request).is_some()
+}
+
 /// Each topic with the place to begin at: after the id the client saw last, if it tells one.
 fn place_cursors(request: &Request, topics: Vec<Topic>) -> Result<Vec<(Topic, Start)>, Response> {
     let Some(told) = told_place(request).or_else(|| request.query("since")) else {

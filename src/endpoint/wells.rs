@@ -69,10 +69,9 @@ fn admit(
     access::may_subscribe(identity.as_deref(), &topic).map_err(Refused::of_denied)?;
     let start = wanted_start(request)?;
     let esp = &context.config.esp;
-    let greeting = Greeting { name: "connected", data: greeting_data(well_id, context).into() };
-    let manners = Manners::new(greeting, esp.heartbeat, esp.denied_retry);
-    let manners = Some(Box::new(manners));
-    Ok(OpenSse { topics: vec![(topic, start)], named: true, manners, identity, ..OpenSse::default() })
+    let greeting = Some(Greeting { name: Some("connected"), data: greeting_data(well_id, context).into() });
+    let manners = Some(Box::new(Manners::new(esp.heartbeat, esp.denied_retry)));
+    Ok(OpenSse { topics: vec![(topic, start)], named: true, greeting, manners, identity, ..OpenSse::default() })
 }
 
 /// What a Socket.IO client is told that may not. It is counted here, for no HTTP answer shows it.

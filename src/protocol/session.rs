@@ -109,6 +109,8 @@ pub struct SseStream {
     /// Whether the client is told where it stands before the first event. By the standard a block without data is no
     /// event, but some clients make an empty one of it, so it is told to browsers only.
     pub tells_place: bool,
+    /// What the client is told first, until it has been.
+    pub greeting: Option<Box<sse::Greeting>>,
     /// What its clients expect besides the events, if they do.
     pub manners: Option<Box<sse::Manners>>,
 }

@@ -347,7 +347,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn open_sse(&mut self, slot: u32, version: Version, open: OpenSse) {
-        let OpenSse { topics, named, tells_place, mut manners, headers, identity, hold } = open;
+        let OpenSse { topics, named, tells_place, greeting, mut manners, headers, identity, hold } = open;
         self.keep_hold(slot, hold);
         let retry_ms = self.retry_ms();
         if let Some(manners) = &mut manners {
@@ -363,7 +363,8 @@ impl<N: Net> Reactor<N> {
         let form = SseForm { named, chunked, with_id: topics.len() == 1 };
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         sse::write_open(form.chunked, self.net.date(), retry_ms, &headers, connection.outbox.buffer());
-        connection.session = Ok(Session::Sse(SseStream { form, cursors: None, tells_place, manners }));
+        let greeting = greeting.map(Box::new);
+        connection.session = Ok(Session::Sse(SseStream { form, cursors: None, tells_place, greeting, manners }));
         connection.identity = identity;
         if !form.with_id {
             let begin = |topic: u32| TopicCursor { topic, id: EventId::default(), began: 0 };

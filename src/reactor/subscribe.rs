@@ -209,15 +209,15 @@ impl<N: Net> Reactor<N> {
     /// Says what a stream begins with, if it begins with something: before it is told of any gap.
     fn greet(&mut self, slot: u32) {
         let session = self.connections.at(slot).map(|connection| &connection.session);
-        if !matches!(session, Some(Ok(Session::Sse(stream))) if stream.manners.is_some()) {
+        if !matches!(session, Some(Ok(Session::Sse(stream))) if stream.greeting.is_some()) {
             return;
         }
         let place = self.stream_place(slot);
         if let Some(connection) = self.connections.at(slot)
             && let Ok(Session::Sse(stream)) = &mut connection.session
-            && let Some(manners) = &mut stream.manners
+            && let Some(greeting) = stream.greeting.take()
         {
-            manners.write_greeting(place, stream.form.chunked, connection.outbox.buffer());
+            greeting.write(place, stream.form.chunked, connection.outbox.buffer());
         }
     }
 

@@ -1,11 +1,12 @@
 //! The event streaming service: its two mounts, its envelopes, and its place among the other doors.
 
+use fanfare::protocol::http::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
     conversation::Conversation,
     example::run_in_node,
-    http::Response,
+    http::{HttpConnection, Response},
     hub::Hub,
     redis::RedisServer,
     sse::{Received, SseClient},
@@ -21,7 +22,7 @@ fn broadcast(hub: &Hub, mount: &str, body: &Value) -> Response {
 }
 
 fn open(hub: &Hub, mount: &str, stream: &str) -> SseClient {
-    SseClient::open(hub, &format!("{mount}/stream/{stream}"))
+    SseClient::open(hub, &format!("{mount}/stream/{stream}")).behind_greeting()
 }
 
 /// What `event` carries; its timestamp must be now, and its id its own.
@@ -77,6 +78,54 @@ fn the_head_of_a_stream_is_as_documented() {
     let head = fields(&["--http1.0"]);
     assert!(head.iter().any(|line| line == "Connection: close"), "{head:?}");
     assert!(!head.iter().any(|line| line.contains("keep-alive")), "{head:?}");
+}
+
+/// The service's document lists the type; the id is what makes it harmless to whoever comes back.
+#[test]
+fn a_stream_begins_with_a_connection_event_for_its_client_alone() {
+    let hub = Hub::start();
+    for (mount, stream, topic) in [
+        (EVENTS, "default", "streams.default"),
+        (DEMO, "demo-default", "broadcast-demo.demo-default"),
+        (EVENTS, "a/b.c", "streams.a/b.c"),
+    ] {
+        let target = format!("{mount}/stream/{stream}");
+        let mut first = SseClient::open(&hub, &target);
+        let mut native = SseClient::open(&hub, &format!("/sse?topic={topic}"));
+        let expected = |resumed: bool| {
+            let message = format!("Connected to stream: {stream}");
+            json!({ "type": "connection", "message": message, "data": { "resumed": resumed }, "stream_id": stream })
+        };
+        let told = first.next();
+        assert_eq!(event_data(&told), expected(false));
+        let mut second = SseClient::open(&hub, &target);
+        let other = second.next();
+        assert_eq!(event_data(&other), expected(false));
+        assert_eq!(told.id, other.id, "both stand at the same place");
+        assert_ne!(told.data, other.data, "each has an event of its own");
+
+        let ids = [hub.publish(topic, "one"), hub.publish(topic, "two")];
+        for reader in [&mut first, &mut second, &mut native] {
+            assert_eq!([reader.next_data(), reader.next_data()], ["one", "two"], "nobody hears of the others");
+        }
+        let history = hub.get(&format!("/topics/{topic}/history?since=first")).json();
+        assert_eq!(history["events"].as_array().map(Vec::len), Some(2), "{history}");
+        // Whoever comes back with its id misses nothing, and gets nothing twice; nor does whoever has seen more.
+        let mut readers = vec![first, second, native];
+        for (id, missed) in [(&told.id, &["one", "two"][..]), (&ids[0], &["two"]), (&ids[1], &[])] {
+            let mut back = SseClient::open_with(&hub, &target, &[("Last-Event-ID", id)]);
+            let greeting = back.next();
+            assert_eq!((event_data(&greeting), &greeting.id), (expected(true), id));
+            missed.iter().for_each(|data| assert_eq!(back.next_data(), *data, "behind {id}"));
+            readers.push(back);
+        }
+        hub.publish(topic, "more");
+        readers.iter_mut().for_each(|reader| assert_eq!(reader.next_data(), "more", "and nothing before it"));
+        // A HEAD opens nothing, so nothing is said.
+        let head = HttpConnection::new(hub.connect()).request(Method::Head, &target, &[], b"");
+        assert_eq!((head.status, head.text().as_str()), (200, ""));
+    }
+    assert_eq!(hub.metric("fanfare_gaps_total{reason=\"expired\"}"), 0.0);
 }
 
 #[test]
@@ -221,7 +270,9 @@ fn a_stream_goes_on_where_its_client_was() {
         let body = json!({ "stream_id": "default", "type": "t", "message": number.to_string() });
         assert_eq!(broadcast(&hub, EVENTS, &body).status, 200);
     };
-    let resume = |id: &str| SseClient::open_with(&hub, &format!("{EVENTS}/stream/default"), &[("Last-Event-ID", id)]);
+    let resume = |id: &str| {
+        SseClient::open_with(&hub, &format!("{EVENTS}/stream/default"), &[("Last-Event-ID", id)]).behind_greeting()
+    };
     let message = |event: Received| event_data(&event)["message"].as_str().expect("a text").to_owned();
     let mut first = open(&hub, EVENTS, "default");
     send(1);
@@ -287,6 +338,7 @@ fn the_payload_arrives_byte_by_byte() {
     );
     let running = run_in_node(&script, None);
     running.wait_for("open");
+    assert!(running.wait_for("event ").contains(r#""type":"connection""#));
     let mut native = SseClient::open(&hub, "/sse?topic=streams.system");
     let mut v1 = WebSocketClient::open_v1(&hub, "/ws?topic=streams.system");
     for payload in payloads {

@@ -46,7 +46,7 @@ fn curl_listens() {
 #[test]
 fn curl_commands() {
     let hub = demo();
-    let mut listening = SseClient::open(&hub, "/api/v1/events/stream/custom");
+    let mut listening = SseClient::open(&hub, "/api/v1/events/stream/custom").behind_greeting();
     let check = |line: &str, message: Value| {
         let script = format!("{} 2>/dev/null", for_hub(line, &hub));
         let answer = stdout_of(&run_program("sh", "dash", &["-c", &script]));
@@ -187,6 +187,7 @@ fn python_broadcasts_and_listens() {
         let answer: Value = serde_json::from_str(&broadcasting.next_line()).expect("JSON");
         assert_eq!(answer["message"], "Event broadcasted to stream: orders");
     }
+    assert_eq!(listening.next_line(), "Event: connection - Connected to stream: orders");
     for data in [json!({ "user_id": "12345", "action": "login" }), Value::Null] {
         assert_eq!(listening.next_line(), "Event: user_action - User logged in");
         let handled: Value = serde_json::from_str(&listening.wait_for("handled ")).expect("JSON");

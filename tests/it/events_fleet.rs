@@ -13,7 +13,7 @@ fn hub_on(server: &RedisServer, flags: &[&str]) -> Hub {
 }
 
 fn open(hub: &Hub, stream: &str) -> SseClient {
-    SseClient::open(hub, &format!("/api/v1/events/stream/{stream}"))
+    SseClient::open(hub, &format!("/api/v1/events/stream/{stream}")).behind_greeting()
 }
 
 fn broadcast_to_all(hub: &Hub, message: &str) {
@@ -34,7 +34,7 @@ fn streams_of_every_hub_get_a_broadcast_once() {
         [(0, "a"), (0, "both"), (0, "default"), (1, "b"), (1, "both"), (1, "x/y.z")]
             .map(|(hub, stream): (usize, &str)| (open(&hubs[hub], stream), stream))
             .into();
-    let mut elsewhere = SseClient::open(&hubs[1], "/api/v1/broadcast-demo/stream/b");
+    let mut elsewhere = SseClient::open(&hubs[1], "/api/v1/broadcast-demo/stream/b").behind_greeting();
     for junk in ["junk", "{}", r#"{"id":"e","type":"t","message":"m","timestamp":1}"#] {
         server.command::<u64>(&["PUBLISH", "fanfare.orders.streams.all", junk]);
     }

@@ -11,7 +11,7 @@ const QUICK: [(&str, &str); 3] =
     [("demo.default_interval", "10ms"), ("demo.custom_interval", "10ms"), ("demo.system_interval", "10ms")];
 
 fn open(hub: &Hub, stream: &str) -> SseClient {
-    SseClient::open(hub, &format!("{EVENTS}/stream/{stream}"))
+    SseClient::open(hub, &format!("{EVENTS}/stream/{stream}")).behind_greeting()
 }
 
 /// Asks for `action`, and checks the answer's status and message.
@@ -52,7 +52,7 @@ fn the_default_streams_run_from_the_start() {
     let hub = Hub::start_with(&["--demo"], &settings);
     for stream in ["default", "system", "user-activity", "notifications"] {
         for path in [format!("{EVENTS}/stream/{stream}"), format!("/api/v1/broadcast-demo/stream/demo-{stream}")] {
-            let mut client = SseClient::open(&hub, &path);
+            let mut client = SseClient::open(&hub, &path).behind_greeting();
             let events = [client.next_data(), client.next_data()];
             let event: Value = serde_json::from_str(&events[0]).expect("an object");
             assert!(path.ends_with(event["stream_id"].as_str().expect("a text")), "{event}");

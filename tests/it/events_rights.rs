@@ -89,7 +89,7 @@ fn streams_are_listed_for_those_who_may_listen() {
 fn a_token_in_the_address_opens_a_stream() {
     let hub = guarded_hub();
     let target = format!("/api/v1/events/stream/a?token={}", token(&["streams.a"], &[]));
-    let mut listening = SseClient::open(&hub, &target);
+    let mut listening = SseClient::open(&hub, &target).behind_greeting();
     let body = r#"{"stream_id":"a","type":"t","message":"m"}"#;
     let writer = token(&[], &["streams.a"]);
     assert_eq!(ask(&hub, Method::Post, "/api/v1/events/broadcast", Some(&writer), body).status, 200);

@@ -52,6 +52,31 @@ fn fetch_event_source_gets_events_only() {
     (0..EVENTS).for_each(|number| page.expect(json!(["message", number])));
 }
 
+/// A stream that greets tells its place by that, and by no block without data, whatever the request looks like.
+#[test]
+fn fetch_event_source_is_greeted_by_the_event_streaming_service() {
+    let hub = Hub::start();
+    for mount in ["events", "broadcast-demo"] {
+        let script = format!(
+            "{}
+            fetchEventSource(`${{hub}}/api/v1/{mount}/stream/s`, {{
+                openWhenHidden: true,
+                cache: 'no-store',
+                onmessage: message => report(message.id !== '', JSON.parse(message.data).type),
+                onerror: () => {{ report('failed'); return 20; }},
+            }});",
+            library()
+        );
+        let mut page = Page::open(hub.url(0), &script);
+        page.expect(json!([true, "connection"]));
+        for kind in ["first", "second"] {
+            let body = json!({ "stream_id": "s", "type": kind, "message": "m" }).to_string();
+            assert_eq!(hub.post(&format!("/api/v1/{mount}/broadcast"), body).status, 200);
+            page.expect(json!([true, kind]));
+        }
+    }
+}
+
 /// Past all caches its request is an EventSource's to the byte: a wrong guess may cost it one attempt, and no event.
 #[test]
 fn a_client_that_cannot_be_told_apart_gets_over_it() {

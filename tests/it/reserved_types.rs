@@ -77,7 +77,7 @@ fn native_doors_let_no_word_of_the_hub_s_be_published() {
 fn a_type_that_is_data_elsewhere_is_shown_as_a_message() {
     let hub = Hub::start();
     let mut readers = Readers::open(&hub, "streams.default");
-    let mut stream = SseClient::open(&hub, "/api/v1/events/stream/default");
+    let mut stream = SseClient::open(&hub, "/api/v1/events/stream/default").behind_greeting();
     let mut check = |kind: &str, on_sse: &str, on_socket_io: &str| {
         let body = json!({ "stream_id": "default", "type": kind, "message": "m", "data": {} });
         let taken = hub.post("/api/v1/events/broadcast", body.to_string());

@@ -1,5 +1,5 @@
-//! Streams whose clients expect more than the standard has: an event for a greeting, heartbeats they can see, and errors in
-//! a form of their own.
+//! Streams whose clients expect more than the standard has: an event that greets them, heartbeats they can see, and errors in a
+//! form of their own.
 
 use std::time::Duration;
 
@@ -8,11 +8,9 @@ use serde_json::json;
 use super::encoder::write_event;
 use crate::{clock::Moment, close::Close, event::EventId};
 
-/// How such a stream behaves. Few streams do, so it is kept in a box.
+/// Heartbeats that are events, and errors in the platform's form. Few streams have them, so they are kept in a box.
 #[derive(Debug)]
 pub struct Manners {
-    /// To be said before anything else; `None` once it has been.
-    greeting: Option<Greeting>,
     heartbeat_interval: Duration,
     /// When the next heartbeat is due. They come whether there were events or not: clients watch for them.
     heartbeat_due: Moment,
@@ -20,28 +18,35 @@ pub struct Manners {
     denied_retry: Duration,
 }
 
-/// The first event of a stream.
+/// The first event of a stream, for its client alone: no log has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Greeting {
-    /// Its name.
-    pub name: &'static str,
+    /// Its name; `None` for an unnamed event, which arrives at `onmessage`.
+    pub name: Option<&'static str>,
     /// Its data, one line.
     pub data: Box<str>,
+}
+
+impl Greeting {
+    /// Appends the event. Its id is the `place` from which events follow, so the greeting moves no client away from where it
+    /// stands: a client that is cut off before any other event goes on from there.
+    pub fn write(&self, place: Option<EventId>, chunked: bool, out: &mut Vec<u8>) {
+        write_event(place, self.name, &self.data, chunked, out);
+    }
 }
 
 /// What clients are told whose token is not, or no longer, valid.
 pub const TOKEN_REFUSED: &str = "Invalid or expired authentication token";
 
 impl Manners {
-    /// For a stream that begins with `greeting`.
-    pub fn new(greeting: Greeting, heartbeat_interval: Duration, denied_retry: Duration) -> Self {
-        Self { greeting: Some(greeting), heartbeat_interval, heartbeat_due: Moment::default(), denied_retry }
+    /// For a stream with a heartbeat event each `heartbeat_interval`.
+    pub fn new(heartbeat_interval: Duration, denied_retry: Duration) -> Self {
+        Self { heartbeat_interval, heartbeat_due: Moment::default(), denied_retry }
     }
 
     /// For a stream that is opened only to be refused.
     pub fn of_refusal() -> Self {
-        let never = Duration::MAX;
-        Self { greeting: None, heartbeat_interval: never, heartbeat_due: Moment::default(), denied_retry: never }
+        Self::new(Duration::MAX, Duration::MAX)
     }
 
     /// The stream opens `now`; the first heartbeat comes up to `early` before its time, so that streams which begin together
@@ -53,14 +58,6 @@ impl Manners {
     /// When the next heartbeat is due.
     pub fn heartbeat_due(&self) -> Moment {
         self.heartbeat_due
-    }
-
-    /// Appends the greeting, unless it has been said. Its id is the `place` from which events follow: a client that comes
-    /// back before it has seen any goes on from there.
-    pub fn write_greeting(&mut self, place: Option<EventId>, chunked: bool, out: &mut Vec<u8>) {
-        if let Some(Greeting { name, data }) = self.greeting.take() {
-            write_event(place, Some(name), &data, chunked, out);
-        }
     }
 
     /// Appends a heartbeat, if one is due `now`. Its id is the `place` where the client stands: some clients take the id of
@@ -108,8 +105,7 @@ mod tests {
     const PLACE: Option<EventId> = Some(EventId { major: 7, minor: 3 });
 
     fn manners() -> Manners {
-        let greeting = Greeting { name: "connected", data: "{}".into() };
-        Manners::new(greeting, Duration::from_secs(30), Duration::from_secs(3600))
+        Manners::new(Duration::from_secs(30), Duration::from_secs(3600))
     }
 
     fn second(number: u64) -> Moment {
@@ -117,12 +113,15 @@ mod tests {
     }
 
     #[test]
-    fn a_greeting_is_said_once() {
-        let (mut manners, mut out) = (manners(), Vec::new());
-        manners.write_greeting(PLACE, false, &mut out);
-        assert_eq!(out, b"id: 7-3\nevent: connected\ndata: {}\n\n");
-        manners.write_greeting(PLACE, false, &mut out);
-        assert_eq!(out.len(), b"id: 7-3\nevent: connected\ndata: {}\n\n".len());
+    fn a_greeting_has_the_id_of_the_place_from_which_events_follow() {
+        let check = |name: Option<&'static str>, place: Option<EventId>, expected: &str| {
+            let mut out = Vec::new();
+            Greeting { name, data: "{}".into() }.write(place, false, &mut out);
+            assert_eq!(String::from_utf8(out).expect("ASCII"), expected);
+        };
+        check(Some("connected"), PLACE, "id: 7-3\nevent: connected\ndata: {}\n\n");
+        check(None, PLACE, "id: 7-3\ndata: {}\n\n");
+        check(None, None, "data: {}\n\n");
     }
 
     #[test]

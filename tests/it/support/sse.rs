@@ -54,6 +54,13 @@ impl SseClient {
         client
     }
 
+    /// The same stream behind its first event, by which some APIs greet.
+    #[track_caller]
+    pub(crate) fn behind_greeting(mut self) -> Self {
+        self.next();
+        self
+    }
+
     /// The next event.
     #[track_caller]
     pub(crate) fn next(&mut self) -> Received {
