@@ -37,7 +37,7 @@ pub struct Esp {
 impl Default for Esp {
     fn default() -> Self {
         Self {
-            platform: "Alkhorayef ESP IoT Platform".to_owned(),
+            platform: "ESP IoT Platform".to_owned(),
             heartbeat: Duration::from_secs(30),
             denied_retry: Duration::from_secs(3600),
             namespaces: vec!["/".to_owned()],

@@ -129,7 +129,7 @@ fn the_example_of_a_stream_runs_in_node() {
     let script = format!("{IN_NODE}{}", scene.example(SSE_EXAMPLE));
     let running = run_in_node(&script, Some(&scene.nginx.certificate()));
     running.wait_for("SSE connection established");
-    running.wait_for("Connected: Connected to Alkhorayef ESP IoT Platform SSE stream");
+    running.wait_for("Connected: Connected to ESP IoT Platform SSE stream");
     scene.ingest();
     check_output(&running);
 }

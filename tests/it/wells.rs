@@ -43,7 +43,7 @@ pub(crate) fn expect_greeting(stream: &mut SseClient) -> Received {
     let greeting = stream.next();
     assert_eq!(greeting.kind, "connected");
     let data: Value = serde_json::from_str(&greeting.data).expect("JSON");
-    assert_eq!(data["message"], "Connected to Alkhorayef ESP IoT Platform SSE stream");
+    assert_eq!(data["message"], "Connected to ESP IoT Platform SSE stream");
     assert_eq!(data["well_id"], "WELL-001");
     expect_timestamp(&data["timestamp"]);
     greeting
@@ -252,7 +252,7 @@ fn the_platform_s_example_runs_in_a_browser() {
     let hub = Hub::start_with(&[], &[("esp.heartbeat", "1s")]);
     let mut page = Page::open(hub.url(0), &example_for(&hub, "YOUR_JWT_TOKEN"));
     page.expect(json!(["SSE connection established"]));
-    page.expect(json!(["Connected:", "Connected to Alkhorayef ESP IoT Platform SSE stream"]));
+    page.expect(json!(["Connected:", "Connected to ESP IoT Platform SSE stream"]));
     let heartbeat = page.next();
     assert_eq!(heartbeat[0], "Heartbeat at:");
     expect_timestamp(&heartbeat[1]);

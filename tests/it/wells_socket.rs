@@ -77,7 +77,7 @@ fn the_events_of_the_document() {
     expect_greeting(&mut stream);
     let mut client = Client::connect(&hub, &json!({ "token": "YOUR_JWT_TOKEN" }));
     assert!(client.next().starts_with("40{\"sid\":"));
-    let message = "Connected to Alkhorayef ESP IoT Platform";
+    let message = "Connected to ESP IoT Platform";
     let welcome = json!({ "message": message, "user_id": null, "username": null });
     check(client.event(), "connected", &welcome);
     check(client.ask(&json!(["ping"])), "pong", &json!({}));

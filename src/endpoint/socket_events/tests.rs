@@ -270,7 +270,7 @@ fn connecting() {
     for auth in [None, Some("null"), Some("{}"), Some(r#"{"token":null,"more":1}"#), Some(r#"{"token":"x"}"#)] {
         let Welcome { identity, emits } = welcome(auth);
         assert!(identity.is_none());
-        let data = r#"{"message":"Connected to Alkhorayef ESP IoT Platform","user_id":null,"username":null,"timestamp":"NOW"}"#;
+        let data = r#"{"message":"Connected to ESP IoT Platform","user_id":null,"username":null,"timestamp":"NOW"}"#;
         assert_eq!(emits, [Emit::new("connected", data.replace("NOW", NOW_TEXT))]);
     }
     let refused = connect("/other", None, &context(&hub)).expect_err("it is not served");
