@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Context, Route, access, answer, find_route, finish, publish::fail_response};
+use super::{Answer, Context, Route, access, answer, finish, publish::fail_response, routes::find_route};
 use crate::{
     auth::{Denied, Identity},
     bus::PublishFailed,

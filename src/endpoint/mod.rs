@@ -1,4 +1,4 @@
-//! What a URL does: the [`ROUTES`] table and one file per API. A function here takes a request and its context and
+//! What a URL does: the [`routes`] table and one file per API. A function here takes a request and its context and
 //! returns an [`Answer`]; it never sees a socket.
 
 mod access;
@@ -18,6 +18,7 @@ mod pods;
 mod publish;
 mod query;
 mod recovery;
+mod routes;
 mod socket_events;
 mod sockets;
 mod stream;
@@ -47,6 +48,7 @@ pub use origin::Hosts;
 pub use overload::{Overload, STREAMS_USED_UP};
 pub use publish::{complete_command, complete_frames, complete_request};
 pub use recovery::{Recovered, Recovery, Remembered, recover};
+pub use routes::{Handler, Route, open_row, row};
 pub use sockets::{
     ConnectRefused, Emit, Incoming, SocketClient, SocketHandlers, SocketPublication, SocketReply, Welcome,
     publish_for_socket, write_replies,
@@ -56,7 +58,7 @@ pub use topics::complete_history;
 pub use wells::Esp;
 pub use work::{OpenWork, Step, Work};
 
-use admission::{NATIVE, Refusals, Senders};
+use routes::{ROUTES, find_route};
 
 use crate::{
     auth::{Asker, Auth, ConnectionId, Identity, Quotas, TokenOrigin},
@@ -404,135 +406,6 @@ impl From<Response> for Answer {
     }
 }
 
-/// Answers a request, given what stands for `{topic}` in its path.
-pub type Handler = fn(&Request, &str, &Context<'_>) -> Answer;
-
-/// One row: a path, what it counts as in the metrics, and what each method does. `{topic}` stands for the rest of the
-/// path up to what follows it in the pattern; topic names may contain slashes.
-#[derive(Clone, Copy, Debug)]
-pub struct Route {
-    pattern: &'static str,
-    label: RouteLabel,
-    admin: bool,
-    /// Whether it lets in whoever comes, or sees to it itself; else the client has to have shown who it is.
-    is_open: bool,
-    /// Who may send bodies to it.
-    senders: Senders,
-    /// Whether pages of every origin may read what is answered, as its API has it documented.
-    is_public: bool,
-    methods: &'static [(Method, Handler)],
-}
-
-/// The row of `pattern`, counted as `label`. Where clients have to say who they are,
-/// its handlers see only those that have.
-pub const fn row(pattern: &'static str, label: RouteLabel, methods: &'static [(Method, Handler)]) -> Route {
-    Route { pattern, label, admin: false, is_open: false, is_public: false, senders: Senders::Known(NATIVE), methods }
-}
-
-/// The same for a door that lets in whoever comes, or whose handlers ask in a way of their own.
-pub const fn open_row(pattern: &'static str, label: RouteLabel, methods: &'static [(Method, Handler)]) -> Route {
-    Route { pattern, label, admin: false, is_open: true, is_public: false, senders: Senders::Anybody, methods }
-}
-
-/// The same for a door whose answers pages of every origin may read, without the cookies of their users.
-const fn public_row(pattern: &'static str, label: RouteLabel, methods: &'static [(Method, Handler)]) -> Route {
-    Route { pattern, label, admin: false, is_open: true, is_public: true, senders: Senders::Anybody, methods }
-}
-
-/// The same for whoever looks after the hub: no answer names a topic or a user, so that probes need no token.
-const fn admin_row(pattern: &'static str, label: RouteLabel, methods: &'static [(Method, Handler)]) -> Route {
-    Route { pattern, label, admin: true, is_open: true, is_public: false, senders: Senders::Anybody, methods }
-}
-
-impl Route {
-    /// The same, whose handlers ask for a token and refuse in words of their own, before and after the body.
-    const fn for_known(self, refusals: &'static Refusals) -> Self {
-        Self { senders: Senders::Known(refusals), ..self }
-    }
-
-    /// The same, whose bodies are for Engine.IO sessions.
-    const fn for_sessions(self) -> Self {
-        Self { senders: Senders::Session, ..self }
-    }
-}
-
-/// Every door of the hub. The first row that matches decides.
-static ROUTES: &[Route] = &[
-    row("/sse", RouteLabel::Sse, &[(Method::Get, stream::open_sse)]),
-    open_row("/ws", RouteLabel::WebSocket, &[(Method::Get, stream::open_websocket)]),
-    row("/publish", RouteLabel::Publish, &[(Method::Post, publish::publish_batch)]),
-    row("/publish/{topic}", RouteLabel::Publish, &[(Method::Post, publish::publish_one)]),
-    row("/topics", RouteLabel::Topics, &[(Method::Get, topics::list_topics)]),
-    row("/topics/{topic}/history", RouteLabel::History, &[(Method::Get, topics::show_history)]),
-    row("/topics/{topic}", RouteLabel::Topics, &[(Method::Get, topics::show_topic)]),
-    open_row("/api/v1/events/broadcast", RouteLabel::Events, &[(Method::Post, events::broadcast)])
-        .for_known(events::REFUSALS),
-    open_row("/api/v1/events/streams", RouteLabel::Events, &[(Method::Get, events::list_streams)]),
-    open_row("/api/v1/events/stream/{topic}/start", RouteLabel::Events, &[(Method::Post, events::start_stream)])
-        .for_known(events::REFUSALS),
-    open_row("/api/v1/events/stream/{topic}/stop", RouteLabel::Events, &[(Method::Post, events::stop_stream)])
-        .for_known(events::REFUSALS),
-    open_row("/api/v1/events/stream/{topic}/pause", RouteLabel::Events, &[(Method::Post, events::pause_stream)])
-        .for_known(events::REFUSALS),
-    open_row("/api/v1/events/stream/{topic}/resume", RouteLabel::Events, &[(Method::Post, events::resume_stream)])
-        .for_known(events::REFUSALS),
-    public_row("/api/v1/events/stream/{topic}", RouteLabel::Events, &[(Method::Get, events::open_stream)]),
-    open_row("/api/v1/broadcast-demo/broadcast", RouteLabel::Events, &[(Method::Post, events::broadcast)])
-        .for_known(events::REFUSALS),
-    open_row("/api/v1/broadcast-demo/streams", RouteLabel::Events, &[(Method::Get, events::list_streams)]),
-    open_row(
-        "/api/v1/broadcast-demo/stream/{topic}/start",
-        RouteLabel::Events,
-        &[(Method::Post, events::start_stream)],
-    )
-    .for_known(events::REFUSALS),
-    open_row("/api/v1/broadcast-demo/stream/{topic}/stop", RouteLabel::Events, &[(Method::Post, events::stop_stream)])
-        .for_known(events::REFUSALS),
-    open_row(
-        "/api/v1/broadcast-demo/stream/{topic}/pause",
-        RouteLabel::Events,
-        &[(Method::Post, events::pause_stream)],
-    )
-    .for_known(events::REFUSALS),
-    open_row(
-        "/api/v1/broadcast-demo/stream/{topic}/resume",
-        RouteLabel::Events,
-        &[(Method::Post, events::resume_stream)],
-    )
-    .for_known(events::REFUSALS),
-    public_row("/api/v1/broadcast-demo/stream/{topic}", RouteLabel::Events, &[(Method::Get, events::open_stream)]),
-    open_row("/socket.io/", RouteLabel::SocketIo, SOCKET_IO).for_sessions(),
-    open_row("/socket.io", RouteLabel::SocketIo, SOCKET_IO).for_sessions(),
-    open_row("/api/v1/sse/stream/{topic}", RouteLabel::Wells, &[(Method::Get, wells::open_stream)]),
-    open_row("/api/v1/auth/login", RouteLabel::Auth, &[(Method::Post, auth::log_in)]),
-    open_row("/api/v1/auth/logout", RouteLabel::Auth, &[(Method::Post, auth::log_out)]),
-    open_row("/api/v1/auth/refresh", RouteLabel::Auth, &[(Method::Post, auth::refresh)]).for_known(NATIVE),
-    open_row("/api/v1/telemetry/ingest", RouteLabel::Telemetry, &[(Method::Post, telemetry::ingest_telemetry)])
-        .for_known(telemetry::REFUSALS),
-    open_row("/api/v1/telemetry/{topic}", RouteLabel::Telemetry, &[(Method::Get, telemetry::read_back)]),
-    open_row("/api/v1/alerts", RouteLabel::Alerts, &[(Method::Post, telemetry::ingest_alerts)])
-        .for_known(telemetry::REFUSALS),
-    open_row("/api/v1/diagnostics", RouteLabel::Diagnostics, &[(Method::Post, telemetry::ingest_diagnostics)])
-        .for_known(telemetry::REFUSALS),
-    row("/stats", RouteLabel::Stats, &[(Method::Get, health::show_stats)]),
-    admin_row("/stats", RouteLabel::Stats, &[(Method::Get, health::show_stats)]),
-    admin_row("/health", RouteLabel::Health, &[(Method::Get, health::show_health)]),
-    admin_row("/healthz", RouteLabel::Health, &[(Method::Get, health::show_health)]),
-    admin_row("/livez", RouteLabel::Health, &[(Method::Get, health::show_health)]),
-    admin_row("/ready", RouteLabel::Ready, &[(Method::Get, health::show_ready)]),
-    admin_row("/readyz", RouteLabel::Ready, &[(Method::Get, health::show_ready)]),
-    admin_row("/metrics", RouteLabel::Metrics, &[(Method::Get, health::show_metrics)]),
-    row(
-        "/{topic}/events/changes",
-        RouteLabel::Pods,
-        &[(Method::Get, pods::open_changes), (Method::Post, pods::publish_changes)],
-    ),
-    open_row("/", RouteLabel::Index, &[(Method::Get, health::show_index)]),
-];
-
-const SOCKET_IO: &[(Method, Handler)] =
-    &[(Method::Get, engine_io::open_socket_io), (Method::Post, engine_io::open_socket_io)];
-
 /// Answers `request`, and says what it was for.
 pub fn answer(request: &Request, context: &Context<'_>) -> (RouteLabel, Answer) {
     let found = find_route(&request.path, context);
@@ -574,25 +447,6 @@ fn answer_for_all(request: &Request) -> Answer {
         _ => Response::error(405, "method_not_allowed", "the hub is no proxy", None),
     };
     response.with("Allow", "GET, HEAD, POST, OPTIONS").into()
-}
-
-fn find_route<'path>(path: &'path str, context: &Context<'_>) -> Option<(&'static Route, &'path str)> {
-    let at_this_door = |route: &&Route| !context.config.admin_apart || route.admin == context.admin;
-    context
-        .hub
-        .application
-        .routes
-        .iter()
-        .filter(at_this_door)
-        .find_map(|route| Some((route, match_path(route.pattern, path)?)))
-}
-
-/// What stands in `path` for the `{topic}` of `pattern`, if they match.
-fn match_path<'path>(pattern: &str, path: &'path str) -> Option<&'path str> {
-    match pattern.split_once("{topic}") {
-        None => (pattern == path).then_some(""),
-        Some((before, after)) => path.strip_prefix(before)?.strip_suffix(after).filter(|topic| !topic.is_empty()),
-    }
 }
 
 fn dispatch(route: &Route, request: &Request, topic: &str, context: &Context<'_>) -> Answer {
