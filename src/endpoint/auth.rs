@@ -1,11 +1,12 @@
-//! `POST /api/v1/auth/…`: a password becomes a token, a token a fresh one, and a cookie nothing.
+//! `POST /api/v1/auth/…`: a password becomes a token, a token a fresh one, and a cookie nothing. Errors have the ESP platform's form,
+//! whose document describes these paths; they are the hub's own all the same.
 
 use std::{sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Answer, Context, Later, access, origin};
+use super::{Answer, Context, Later, access, error_form::ErrorForm, origin, unix_s};
 use crate::{
     auth::{Denied, LoginLimit, LoginRefused, Minted, Settings},
     label::{AuthFailure, RouteLabel},
@@ -42,13 +43,18 @@ pub(super) fn log_in(request: &Request, _: &str, context: &Context<'_>) -> Answe
     let later = Later::new(RouteLabel::Auth, context);
     let metrics = Arc::clone(&context.hub.metrics.reactors[context.reactor]);
     let settings = auth.settings().clone();
-    let reply = move |outcome: Result<Option<Minted>, LoginRefused>| match outcome {
-        Ok(Some(minted)) => later.answer(describe(&minted, with_cookie.then_some(&settings))),
-        Ok(None) => {
-            metrics.on_auth_failure(AuthFailure::BadPassword);
-            later.answer(Response::error(401, "bad_password", "the username or the password is wrong", None));
-        }
-        Err(refused) => later.answer(refuse_login(refused, &metrics)),
+    let at_s = unix_s(context);
+    let reply = move |outcome: Result<Option<Minted>, LoginRefused>| {
+        let response = match outcome {
+            Ok(Some(minted)) => describe(&minted, with_cookie.then_some(&settings)),
+            Ok(None) => {
+                metrics.on_auth_failure(AuthFailure::BadPassword);
+                Response::error(401, "bad_password", "the username or the password is wrong", None)
+            }
+            Err(refused) => refuse_login(refused, &metrics),
+        };
+        // What is answered at once gets its form with all other answers of the route.
+        later.answer(ErrorForm::Esp.put(response, at_s));
     };
     match auth.log_in((&form.username, form.password), context.peer, context.now, reply) {
         Ok(()) => Answer::later(),

@@ -26,7 +26,7 @@ use super::{
     pages::{BAD_LIMIT, PageQuery},
     publish::{Outgoing, publish_then},
     stream::{place_cursor, tells_last_event},
-    work,
+    unix_s, work,
 };
 use crate::{
     auth::{Denied, Identity},
@@ -331,11 +331,6 @@ impl Mount {
 /// The channels on which hubs order each other to broadcast: a hub is subscribed to them from the start.
 pub fn order_topics() -> Vec<Topic> {
     MOUNTS.iter().filter_map(|mount| mount.orders().ok()).collect()
-}
-
-/// The second that answers name.
-fn unix_s(context: &Context<'_>) -> i64 {
-    i64::try_from(context.hub.wall.unix_ms(context.now) / 1000).unwrap_or(i64::MAX)
 }
 
 fn bad_stream(bad: BadTopic) -> Fault {

@@ -8,6 +8,7 @@ mod batch;
 mod command;
 mod cors;
 mod engine_io;
+mod error_form;
 mod events;
 mod health;
 mod later;
@@ -42,6 +43,7 @@ pub use admission::{Sender, admit_body, refuse_body};
 pub use command::{Reply, answer_command, answer_long_command};
 pub use cors::Cors;
 pub use engine_io::{EngineAsk, EngineKind, EngineRefusal, open as open_engine};
+pub use error_form::refuse_request;
 pub use events::{Broadcasts, demo_streams, order_topics};
 pub use later::Later;
 pub use origin::Hosts;
@@ -273,6 +275,11 @@ impl Hub {
     }
 }
 
+/// The moment it is, in Unix seconds.
+fn unix_s(context: &Context<'_>) -> i64 {
+    i64::try_from(context.hub.wall.unix_ms(context.now) / 1000).unwrap_or(i64::MAX)
+}
+
 /// `unix_ms`, to the second, in the form of RFC 3339.
 fn format_timestamp(unix_ms: u64) -> String {
     let unix_s = i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX);
@@ -434,6 +441,10 @@ fn finish(route: Option<&Route>, answer: Answer, request: &Request, context: &Co
     let answer = overload::refuse_surplus(request, answer, context);
     let answer = overload::refuse_while_spent(request, answer, context.hub.bus.budget());
     let answer = overload::refuse_while_ending(request, answer, context.hub.phase());
+    let answer = match (answer, route) {
+        (Answer::Response(response), Some(route)) => route.errors.put(response, unix_s(context)).into(),
+        (answer, _) => answer,
+    };
     let is_public = route.is_some_and(|route| route.is_public);
     let label = route.map_or(RouteLabel::Other, |route| route.label);
     (label, cors::allow(answer, request, context, is_public))

@@ -3,7 +3,9 @@
 use super::{
     Answer, Context,
     admission::{NATIVE, Refusals, Senders},
-    auth, engine_io, events, health, pods, publish, stream, telemetry, topics, wells,
+    auth, engine_io,
+    error_form::ErrorForm,
+    events, health, pods, publish, stream, telemetry, topics, wells,
 };
 use crate::{
     label::RouteLabel,
@@ -26,34 +28,77 @@ pub struct Route {
     pub(super) senders: Senders,
     /// Whether pages of every origin may read what is answered, as its API has it documented.
     pub(super) is_public: bool,
+    /// The form of what the hub refuses there.
+    pub(super) errors: ErrorForm,
     pub(super) methods: &'static [(Method, Handler)],
 }
 
 /// The row of `pattern`, counted as `label`. Where clients have to say who they are,
 /// its handlers see only those that have.
 pub const fn row(pattern: &'static str, label: RouteLabel, methods: &'static [(Method, Handler)]) -> Route {
-    Route { pattern, label, admin: false, is_open: false, is_public: false, senders: Senders::Known(NATIVE), methods }
+    Route {
+        pattern,
+        label,
+        admin: false,
+        is_open: false,
+        is_public: false,
+        errors: ErrorForm::Native,
+        senders: Senders::Known(NATIVE),
+        methods,
+    }
 }
 
 /// The same for a door that lets in whoever comes, or whose handlers ask in a way of their own.
 pub const fn open_row(pattern: &'static str, label: RouteLabel, methods: &'static [(Method, Handler)]) -> Route {
-    Route { pattern, label, admin: false, is_open: true, is_public: false, senders: Senders::Anybody, methods }
+    Route {
+        pattern,
+        label,
+        admin: false,
+        is_open: true,
+        is_public: false,
+        errors: ErrorForm::Native,
+        senders: Senders::Anybody,
+        methods,
+    }
 }
 
 /// The same for a door whose answers pages of every origin may read, without the cookies of their users.
 const fn public_row(pattern: &'static str, label: RouteLabel, methods: &'static [(Method, Handler)]) -> Route {
-    Route { pattern, label, admin: false, is_open: true, is_public: true, senders: Senders::Anybody, methods }
+    Route {
+        pattern,
+        label,
+        admin: false,
+        is_open: true,
+        is_public: true,
+        errors: ErrorForm::Native,
+        senders: Senders::Anybody,
+        methods,
+    }
 }
 
 /// The same for whoever looks after the hub: no answer names a topic or a user, so that probes need no token.
 const fn admin_row(pattern: &'static str, label: RouteLabel, methods: &'static [(Method, Handler)]) -> Route {
-    Route { pattern, label, admin: true, is_open: true, is_public: false, senders: Senders::Anybody, methods }
+    Route {
+        pattern,
+        label,
+        admin: true,
+        is_open: true,
+        is_public: false,
+        errors: ErrorForm::Native,
+        senders: Senders::Anybody,
+        methods,
+    }
 }
 
 impl Route {
     /// The same, whose handlers ask for a token and refuse in words of their own, before and after the body.
     const fn for_known(self, refusals: &'static Refusals) -> Self {
         Self { senders: Senders::Known(refusals), ..self }
+    }
+
+    /// The same, whose errors have another form than the native API's.
+    const fn with_errors(self, errors: ErrorForm) -> Self {
+        Self { errors, ..self }
     }
 
     /// The same, whose bodies are for Engine.IO sessions.
@@ -72,54 +117,75 @@ pub(super) static ROUTES: &[Route] = &[
     row("/topics/{topic}/history", RouteLabel::History, &[(Method::Get, topics::show_history)]),
     row("/topics/{topic}", RouteLabel::Topics, &[(Method::Get, topics::show_topic)]),
     open_row("/api/v1/events/broadcast", RouteLabel::Events, &[(Method::Post, events::broadcast)])
-        .for_known(events::REFUSALS),
-    open_row("/api/v1/events/streams", RouteLabel::Events, &[(Method::Get, events::list_streams)]),
+        .for_known(events::REFUSALS)
+        .with_errors(ErrorForm::Events),
+    open_row("/api/v1/events/streams", RouteLabel::Events, &[(Method::Get, events::list_streams)])
+        .with_errors(ErrorForm::Events),
     open_row("/api/v1/events/stream/{topic}/start", RouteLabel::Events, &[(Method::Post, events::start_stream)])
-        .for_known(events::REFUSALS),
+        .for_known(events::REFUSALS)
+        .with_errors(ErrorForm::Events),
     open_row("/api/v1/events/stream/{topic}/stop", RouteLabel::Events, &[(Method::Post, events::stop_stream)])
-        .for_known(events::REFUSALS),
+        .for_known(events::REFUSALS)
+        .with_errors(ErrorForm::Events),
     open_row("/api/v1/events/stream/{topic}/pause", RouteLabel::Events, &[(Method::Post, events::pause_stream)])
-        .for_known(events::REFUSALS),
+        .for_known(events::REFUSALS)
+        .with_errors(ErrorForm::Events),
     open_row("/api/v1/events/stream/{topic}/resume", RouteLabel::Events, &[(Method::Post, events::resume_stream)])
-        .for_known(events::REFUSALS),
-    public_row("/api/v1/events/stream/{topic}", RouteLabel::Events, &[(Method::Get, events::open_stream)]),
+        .for_known(events::REFUSALS)
+        .with_errors(ErrorForm::Events),
+    public_row("/api/v1/events/stream/{topic}", RouteLabel::Events, &[(Method::Get, events::open_stream)])
+        .with_errors(ErrorForm::Events),
     open_row("/api/v1/broadcast-demo/broadcast", RouteLabel::Events, &[(Method::Post, events::broadcast)])
-        .for_known(events::REFUSALS),
-    open_row("/api/v1/broadcast-demo/streams", RouteLabel::Events, &[(Method::Get, events::list_streams)]),
+        .for_known(events::REFUSALS)
+        .with_errors(ErrorForm::Events),
+    open_row("/api/v1/broadcast-demo/streams", RouteLabel::Events, &[(Method::Get, events::list_streams)])
+        .with_errors(ErrorForm::Events),
     open_row(
         "/api/v1/broadcast-demo/stream/{topic}/start",
         RouteLabel::Events,
         &[(Method::Post, events::start_stream)],
     )
-    .for_known(events::REFUSALS),
+    .for_known(events::REFUSALS)
+    .with_errors(ErrorForm::Events),
     open_row("/api/v1/broadcast-demo/stream/{topic}/stop", RouteLabel::Events, &[(Method::Post, events::stop_stream)])
-        .for_known(events::REFUSALS),
+        .for_known(events::REFUSALS)
+        .with_errors(ErrorForm::Events),
     open_row(
         "/api/v1/broadcast-demo/stream/{topic}/pause",
         RouteLabel::Events,
         &[(Method::Post, events::pause_stream)],
     )
-    .for_known(events::REFUSALS),
+    .for_known(events::REFUSALS)
+    .with_errors(ErrorForm::Events),
     open_row(
         "/api/v1/broadcast-demo/stream/{topic}/resume",
         RouteLabel::Events,
         &[(Method::Post, events::resume_stream)],
     )
-    .for_known(events::REFUSALS),
-    public_row("/api/v1/broadcast-demo/stream/{topic}", RouteLabel::Events, &[(Method::Get, events::open_stream)]),
+    .for_known(events::REFUSALS)
+    .with_errors(ErrorForm::Events),
+    public_row("/api/v1/broadcast-demo/stream/{topic}", RouteLabel::Events, &[(Method::Get, events::open_stream)])
+        .with_errors(ErrorForm::Events),
     open_row("/socket.io/", RouteLabel::SocketIo, SOCKET_IO).for_sessions(),
     open_row("/socket.io", RouteLabel::SocketIo, SOCKET_IO).for_sessions(),
-    open_row("/api/v1/sse/stream/{topic}", RouteLabel::Wells, &[(Method::Get, wells::open_stream)]),
-    open_row("/api/v1/auth/login", RouteLabel::Auth, &[(Method::Post, auth::log_in)]),
-    open_row("/api/v1/auth/logout", RouteLabel::Auth, &[(Method::Post, auth::log_out)]),
-    open_row("/api/v1/auth/refresh", RouteLabel::Auth, &[(Method::Post, auth::refresh)]).for_known(NATIVE),
+    open_row("/api/v1/sse/stream/{topic}", RouteLabel::Wells, &[(Method::Get, wells::open_stream)])
+        .with_errors(ErrorForm::Esp),
+    open_row("/api/v1/auth/login", RouteLabel::Auth, &[(Method::Post, auth::log_in)]).with_errors(ErrorForm::Esp),
+    open_row("/api/v1/auth/logout", RouteLabel::Auth, &[(Method::Post, auth::log_out)]).with_errors(ErrorForm::Esp),
+    open_row("/api/v1/auth/refresh", RouteLabel::Auth, &[(Method::Post, auth::refresh)])
+        .for_known(NATIVE)
+        .with_errors(ErrorForm::Esp),
     open_row("/api/v1/telemetry/ingest", RouteLabel::Telemetry, &[(Method::Post, telemetry::ingest_telemetry)])
-        .for_known(telemetry::REFUSALS),
-    open_row("/api/v1/telemetry/{topic}", RouteLabel::Telemetry, &[(Method::Get, telemetry::read_back)]),
+        .for_known(telemetry::REFUSALS)
+        .with_errors(ErrorForm::Esp),
+    open_row("/api/v1/telemetry/{topic}", RouteLabel::Telemetry, &[(Method::Get, telemetry::read_back)])
+        .with_errors(ErrorForm::Esp),
     open_row("/api/v1/alerts", RouteLabel::Alerts, &[(Method::Post, telemetry::ingest_alerts)])
-        .for_known(telemetry::REFUSALS),
+        .for_known(telemetry::REFUSALS)
+        .with_errors(ErrorForm::Esp),
     open_row("/api/v1/diagnostics", RouteLabel::Diagnostics, &[(Method::Post, telemetry::ingest_diagnostics)])
-        .for_known(telemetry::REFUSALS),
+        .for_known(telemetry::REFUSALS)
+        .with_errors(ErrorForm::Esp),
     row("/stats", RouteLabel::Stats, &[(Method::Get, health::show_stats)]),
     admin_row("/stats", RouteLabel::Stats, &[(Method::Get, health::show_stats)]),
     admin_row("/health", RouteLabel::Health, &[(Method::Get, health::show_health)]),

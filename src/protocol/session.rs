@@ -183,7 +183,8 @@ impl Session {
         Self::Preface(Box::new(Preface::new(now)))
     }
 
-    /// Takes what the peer sent, all of it. What it wants is appended to `asks`, what it is owed at once to `outbox`.
+    /// Takes what the peer sent, all of it. What it wants is appended to `asks`, what it is owed at once to `outbox`. A session that
+    /// refuses the body of a request stays, for it knows what the request was for: see [`Session::refused`].
     pub fn receive(
         mut self,
         bytes: &mut [u8],
@@ -198,12 +199,16 @@ impl Session {
                 asks.push(Ask::Source(header.source));
                 return Self::new(preface.accepted()).receive(&mut rest, limits, outbox, asks, now);
             }
-            Self::Http(http) => {
-                asks.extend(http.receive(bytes, &limits.http, now)?.map(Ask::Request));
-                if http.announces_body() {
-                    asks.push(Ask::Body);
+            Self::Http(http) => match http.receive(bytes, &limits.http, now) {
+                Ok(request) => {
+                    asks.extend(request.map(Ask::Request));
+                    if http.announces_body() {
+                        asks.push(Ask::Body);
+                    }
                 }
-            }
+                Err(_) if http.refused().is_some() => {}
+                Err(close) => return Err(close),
+            },
             Self::Sse(_) => {}
             Self::WebSocket(websocket) => websocket.receive(bytes, limits, outbox, asks, now)?,
             Self::Engine(engine) => engine.receive(bytes, limits, outbox, asks, now)?,
@@ -218,6 +223,14 @@ impl Session {
             Self::Preface(preface) => Some(preface.accepted() + limits.http.head_timeout),
             Self::Http(http) => http.deadline(&limits.http),
             Self::Sse(_) | Self::WebSocket(_) | Self::Engine(_) => None,
+        }
+    }
+
+    /// Why the session takes no more, if it has refused the body of a request.
+    pub fn refused(&self) -> Option<Close> {
+        match self {
+            Self::Http(http) => http.refused(),
+            Self::Preface(_) | Self::Sse(_) | Self::WebSocket(_) | Self::Engine(_) => None,
         }
     }
 

@@ -11,10 +11,14 @@ use super::{
 };
 use crate::{
     close::Close,
-    endpoint::Phase,
+    endpoint::{self, Phase},
     label::RouteLabel,
     metrics::Transport,
-    protocol::{Session, http, sse, websocket},
+    protocol::{
+        Session,
+        http::{self, Response},
+        sse, websocket,
+    },
 };
 
 /// How far a connection has come whose time for its last bytes ran out before.
@@ -80,19 +84,23 @@ impl<N: Net> Reactor<N> {
     pub(super) fn close(&mut self, slot: u32, close: Close) {
         let retry_ms = self.retry_ms();
         self.say_goodbye(slot, close, &goodbye_reason(close, retry_ms));
+        if let Some(connection) = self.connections.at(slot) {
+            connection.session = Err(close);
+        }
         self.leave(slot, close);
     }
 
     /// The last bytes, as what the connection speaks has them.
     fn say_goodbye(&mut self, slot: u32, close: Close, reason: &str) {
         let retry_ms = self.retry_ms();
+        let refusal = self.refuse_request(slot, close);
         let Some(connection) = self.connections.at(slot) else { return };
         let outbox = &mut connection.outbox;
         match (&mut connection.session, connection.transport) {
             (_, _) if close == Close::PeerGone => {}
             (Ok(Session::Http(_) | Session::Preface(_)), _) | (Err(_), Transport::Http) => {
                 match &mut connection.session {
-                    Ok(Session::Http(http)) => http.refuse(close, self.net.date(), outbox),
+                    Ok(Session::Http(http)) => http.refuse_with(refusal, close, self.net.date(), outbox),
                     _ => http::write_refusal(close, self.net.date(), outbox),
                 }
                 if let Some(status) = close.http_status() {
@@ -114,6 +122,16 @@ impl<N: Net> Reactor<N> {
             (Err(_), Transport::Sse) => {}
             (Ok(Session::WebSocket(_) | Session::Engine(_)), _) => {}
         }
+    }
+
+    /// The answer to a request of which no more is read, in the form of the API that it is for.
+    fn refuse_request(&mut self, slot: u32, close: Close) -> Option<Response> {
+        let connection = self.connections.at(slot)?;
+        let Ok(Session::Http(http)) = &connection.session else { return None };
+        let Some(path) = http.refused_path().map(str::to_owned) else { return Response::refusal(close) };
+        let door = (connection.admin, None);
+        let context = self.context((&self.hub, &self.endpoints.value), slot, door, None);
+        endpoint::refuse_request(&path, close, &context)
     }
 
     fn leave(&mut self, slot: u32, close: Close) {

@@ -167,7 +167,7 @@ impl<N: Net> Reactor<N> {
         let (outbox, asks) = (&mut connection.outbox, &mut self.asks);
         connection.session =
             session.and_then(|session| session.receive(bytes, &self.config.limits, outbox, asks, self.now));
-        let ended = connection.session.as_ref().err().copied();
+        let ended = connection.session.as_ref().map_or_else(|close| Some(*close), Session::refused);
         self.mark_dirty(slot);
         if let Some(close) = ended {
             self.close(slot, close);

@@ -43,8 +43,17 @@ enum State {
     Unanswered,
     /// The answer is written; the next call of `receive` looks for the next request.
     Answered,
+    /// Over, because of a request whose body is not read. Boxed, so that the others stay small.
+    Refused(Box<Refused>),
     /// Over.
     Ended(Close),
+}
+
+/// A request whose body the session refused.
+#[derive(Debug)]
+struct Refused {
+    close: Close,
+    path: String,
 }
 
 /// A request whose body is on its way.
@@ -176,9 +185,31 @@ impl ServerSession {
         self.kept = fields;
     }
 
+    /// The path of the request that is to be refused, if its head was read and its body was not.
+    pub fn refused_path(&self) -> Option<&str> {
+        match &self.state {
+            State::Body(incoming) => Some(&incoming.request.path),
+            State::Refused(refused) => Some(&refused.path),
+            _ => None,
+        }
+    }
+
+    /// Why it has refused the body of a request, if it has.
+    pub fn refused(&self) -> Option<Close> {
+        match &self.state {
+            State::Refused(refused) => Some(refused.close),
+            _ => None,
+        }
+    }
+
     /// Writes the answer that goes with `close`, if there is one, and ends.
     pub fn refuse(&mut self, close: Close, date: &str, outbox: &mut Outbox) {
-        if let Some(response) = Response::refusal(close) {
+        self.refuse_with(Response::refusal(close), close, date, outbox);
+    }
+
+    /// The same, with an answer of the caller's.
+    pub fn refuse_with(&mut self, response: Option<Response>, close: Close, date: &str, outbox: &mut Outbox) {
+        if let Some(response) = response {
             write_response(&response, &[], Answer { keep_alive: false, ..self.answer }, date, outbox);
         }
         self.end(close);
@@ -193,23 +224,24 @@ impl ServerSession {
             State::Body(incoming) => {
                 Some((incoming.progress + limits.body_timeout).min(self.since + limits.body_total_timeout))
             }
-            State::Unanswered | State::Ended(_) => None,
+            State::Unanswered | State::Refused(_) | State::Ended(_) => None,
         }
     }
 
     /// Why the connection is to end, the deadline having passed: [`Close::RequestTimeout`] if a part of a request is
     /// there, else [`Close::Done`].
     pub fn expire(&self) -> Close {
-        match self.state {
+        match &self.state {
             State::Head { .. } | State::Body(_) => Close::RequestTimeout,
-            State::Ended(close) => close,
+            State::Refused(refused) => refused.close,
+            State::Ended(close) => *close,
             State::Fresh | State::Idle | State::Answered | State::Unanswered => Close::Done,
         }
     }
 
     /// Whether the connection can be closed without cutting anything off: no request has begun.
     pub fn is_idle(&self) -> bool {
-        matches!(self.state, State::Fresh | State::Idle | State::Ended(_))
+        matches!(self.state, State::Fresh | State::Idle | State::Refused(_) | State::Ended(_))
     }
 
     /// Whether nothing has come yet.
@@ -238,12 +270,16 @@ impl ServerSession {
 
     fn end(&mut self, close: Close) {
         self.retained = Retained::default();
-        self.state = State::Ended(close);
+        if let State::Body(incoming) = std::mem::replace(&mut self.state, State::Ended(close)) {
+            self.state = State::Refused(Box::new(Refused { close, path: incoming.request.path }));
+        }
     }
 
     fn take_bytes(&mut self, bytes: &[u8], limits: &Limits, now: Moment) -> Result<Option<Request>, Close> {
-        if let State::Ended(close) = self.state {
-            return Err(close);
+        match &self.state {
+            State::Ended(close) => return Err(*close),
+            State::Refused(refused) => return Err(refused.close),
+            _ => {}
         }
         if matches!(self.state, State::Unanswered) {
             self.retain(bytes, limits)?;
@@ -313,7 +349,7 @@ impl ServerSession {
                 self.answer = Answer::default();
             }
             State::Answered => (self.state, self.since) = (State::Idle, now),
-            State::Idle | State::Body(_) | State::Unanswered | State::Ended(_) => {}
+            State::Idle | State::Body(_) | State::Unanswered | State::Refused(_) | State::Ended(_) => {}
         }
         0
     }
@@ -324,9 +360,9 @@ impl ServerSession {
         let bytes_max = limits.body_bytes_max;
         let mut incoming =
             Box::new(Incoming { request, decoder, progress: now, bytes_max, awaits_continue, is_announced: false });
-        let progress = incoming.receive(input, now)?;
+        let progress = incoming.receive(input, now);
         (self.state, self.since) = (State::Body(incoming), now);
-        Ok(progress)
+        progress
     }
 
     fn yield_request(&mut self) -> Option<Request> {

@@ -2,6 +2,7 @@
 
 mod cookies;
 mod doors;
+mod error_forms;
 mod expiry;
 mod heads;
 mod keys;

@@ -40,7 +40,9 @@ impl Response {
     #[track_caller]
     pub(crate) fn error_code(&self) -> String {
         let body = self.json();
-        body["error"]["code"].as_str().unwrap_or_else(|| panic!("no error in {body}")).to_owned()
+        // The ESP platform's form has it beside the kind of error.
+        let code = body["error"]["code"].as_str().or(body["code"].as_str());
+        code.unwrap_or_else(|| panic!("no error in {body}")).to_owned()
     }
 }
 
