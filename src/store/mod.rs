@@ -26,7 +26,7 @@ pub use address::{BadStoreUrl, StoreUrl};
 pub use backlog::Held;
 pub use config::Config;
 pub use query::{Order, Page, Place, Query, ReadFailed, ReadReply};
-pub use record::{FIELDS, KeepFailed, KeepReply, Kept, Kind, Record, write_time};
+pub use record::{FIELDS, KeepFailed, KeepReply, Kept, Kind, Record, whole_second, write_time};
 pub use status::StoreStatus;
 
 use self::{announcer::Announcer, backlog::Backlog, link::Connector, reader::Readers, writer::WriterHandle};

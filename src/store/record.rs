@@ -84,7 +84,7 @@ impl Kind {
     }
 
     /// Under which name the event carries the body.
-    fn member(self) -> &'static str {
+    pub fn member(self) -> &'static str {
         match self {
             Self::Telemetry => "data",
             Self::Alert => "alert",
@@ -115,7 +115,7 @@ impl Record {
     /// Its event's payload. `record_id` is `None` where nothing is stored.
     pub fn payload(&self, record_id: Option<i64>) -> Bytes {
         let Self { kind, well_id, body, .. } = self;
-        let (event, member, received) = (kind.event(), kind.member(), write_time(self.received_us));
+        let (event, member, received) = (kind.event(), kind.member(), write_time(whole_second(self.received_us)));
         let head = format!(r#"{{"event":"{event}","timestamp":"{received}","well_id":"{well_id}","{member}":"#);
         let body = match kind {
             Kind::Telemetry => with_number(body, record_id),
@@ -136,7 +136,13 @@ fn with_number(body: &str, record_id: Option<i64>) -> String {
     format!(r#"{{"telemetry_id":{number},{}"#, body.strip_prefix('{').unwrap_or(body))
 }
 
-/// `time_us`, in µs since 1970, in the form of RFC 3339.
+/// `time_us` without the part of a second: the precision of all times that the hub gives itself, as the platform's document prints them.
+pub fn whole_second(time_us: u64) -> u64 {
+    time_us - time_us % 1_000_000
+}
+
+/// `time_us`, in µs since 1970, in the form of RFC 3339: UTC, and a fraction only where there is one. So what a client has measured
+/// to a fraction of a second keeps it.
 pub fn write_time(time_us: u64) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(time_us) * 1000);
     // Times beyond the year 9999 are let in nowhere.

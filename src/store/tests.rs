@@ -57,7 +57,7 @@ fn events_have_the_documented_form() {
         assert_eq!(std::str::from_utf8(&payload).expect("text"), expected);
         serde_json::from_slice::<serde_json::Value>(&payload).expect("JSON");
     };
-    let head = r#""timestamp":"2025-11-20T10:30:00.25Z","well_id":"W-1","#;
+    let head = r#""timestamp":"2025-11-20T10:30:00Z","well_id":"W-1","#;
     check(
         Kind::Telemetry,
         r#"{"timestamp":"t","pip":2.5}"#,

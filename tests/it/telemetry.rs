@@ -3,7 +3,10 @@
 use fanfare::protocol::http::Method;
 use serde_json::{Value, json};
 
-use crate::support::{http::HttpConnection, hub::Hub, sse::SseClient};
+use crate::{
+    support::{http::HttpConnection, hub::Hub, sse::SseClient},
+    wells::expect_timestamp,
+};
 
 const INGEST: &str = "/api/v1/telemetry/ingest";
 
@@ -135,7 +138,6 @@ fn what_is_wrong_is_told() {
     check(alerts, r#"{"well_id":"a","severity":"info","message":"m"}"#, 400, "type is required");
     check(alerts, r#"{"well_id":"a","type":"t","message":"m"}"#, 400, "severity is required");
     check(alerts, r#"{"well_id":"a","type":"t","severity":"fatal","message":"m"}"#, 400, "severity must be");
-    check(alerts, r#"{"well_id":"a","type":"t","severity":"info"}"#, 400, "message is required");
     check(alerts, r#"{"well_id":"a","type":"t","severity":"info","message":""}"#, 400, "not empty");
     check(alerts, r#"{"well_id":"a","type":"t","severity":"info","message":"m","value":"5"}"#, 400, "value must be");
     check(diagnostics, r#"{"well_id":"a"}"#, 400, "say something");
@@ -147,6 +149,36 @@ fn what_is_wrong_is_told() {
     assert_eq!((answer.status, &answer.json()["error"]), (400, &"ValidationError".into()));
     assert_eq!(hub.metric("realtime_publishes_total"), 0.0, "nothing of all this was published");
     assert_eq!(hub.get(INGEST).status, 405, "no well that is to be read back is called so");
+}
+
+/// What the hub dates has the document's form, whatever part of it dates: the answer, the event, and the record in the event. What a
+/// client has measured to a fraction of a second keeps it.
+#[test]
+fn timestamps_have_the_form_of_the_document() {
+    let hub = Hub::start();
+    let mut stream = SseClient::open(&hub, "/api/v1/sse/stream/W");
+    expect_timestamp(&serde_json::from_str::<Value>(&stream.next_data()).expect("JSON")["timestamp"]);
+    // The hub's clock would have to be at a whole second each time for another form to go unseen.
+    for round in 0..3 {
+        for (target, member, record) in [
+            (INGEST, "data", json!({ "well_id": "W", "pip": round })),
+            ("/api/v1/alerts", "alert", json!({ "well_id": "W", "type": "t", "severity": "info", "message": "m" })),
+            ("/api/v1/diagnostics", "diagnostic", json!({ "well_id": "W", "a": round })),
+        ] {
+            let told = hub.post(target, record.to_string()).json();
+            let event: Value = serde_json::from_str(&stream.next_data()).expect("JSON");
+            expect_timestamp(&told["timestamp"]);
+            expect_timestamp(&event["timestamp"]);
+            expect_timestamp(&event[member]["timestamp"]);
+            let mut measured = record.clone();
+            measured["timestamp"] = json!("2025-11-20T12:30:00.25+02:00");
+            let told = hub.post(target, measured.to_string()).json();
+            let event: Value = serde_json::from_str(&stream.next_data()).expect("JSON");
+            expect_timestamp(&event["timestamp"]);
+            let expected = json!("2025-11-20T10:30:00.25Z");
+            assert_eq!((&told["timestamp"], &event[member]["timestamp"]), (&expected, &expected));
+        }
+    }
 }
 
 #[test]

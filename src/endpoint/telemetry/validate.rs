@@ -7,7 +7,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use crate::{
     endpoint::wells::well_topic,
     json::{self, Members, Traits},
-    store::{FIELDS, Kind, Record, write_time},
+    store::{FIELDS, Kind, Record, whole_second, write_time},
     topic::Topic,
 };
 
@@ -95,7 +95,7 @@ impl RecordReader {
         }
         let value = |range: &Option<Range<usize>>| range.clone().and_then(|range| text.get(range));
         let (well_id, topic) = take_well(value(&self.well_id))?;
-        let time_us = take_time(value(&self.timestamp))?.unwrap_or(received_us);
+        let time_us = take_time(value(&self.timestamp))?.unwrap_or_else(|| whole_second(received_us));
         // The hub's own; a client that sends it would be told another one.
         if self.has_id {
             return Err(wrong_field(kind.id_name(), "is given by the server"));
