@@ -72,8 +72,9 @@ const TAKE_TELEMETRY: &str = "
 
 const TAKE_ALERTS: &str = "
     insert into fanfare.alerts
-    select s.record_id, s.well_id, s.time, b->>'type', b->>'severity', b->>'message', (b->>'value')::float8,
-        (b->>'threshold')::float8, nullif(b - '{timestamp,type,severity,message,value,threshold}'::text[], '{}'::jsonb)
+    select s.record_id, s.well_id, s.time, b->>'type', b->>'severity', coalesce(b->>'message', ''),
+        (b->>'value')::float8, (b->>'threshold')::float8,
+        nullif(b - '{timestamp,type,severity,message,value,threshold}'::text[], '{}'::jsonb)
     from staging s join fanfare.outbox o using (key, record_id), lateral (select s.body::jsonb as b) parsed
     where s.kind = 1";
 

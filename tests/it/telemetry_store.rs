@@ -3,12 +3,15 @@
 use fanfare::protocol::http::Method;
 use serde_json::{Value, json};
 
-use crate::support::{
-    http::{HttpConnection, Response},
-    hub::Hub,
-    postgres::PostgresServer,
-    sse::SseClient,
-    wait_until,
+use crate::{
+    support::{
+        http::{HttpConnection, Response},
+        hub::Hub,
+        postgres::PostgresServer,
+        sse::SseClient,
+        wait_until,
+    },
+    wells::expect_timestamp,
 };
 
 const INGEST: &str = "/api/v1/telemetry/ingest";
@@ -101,6 +104,28 @@ fn alerts_and_diagnostics_have_tables_of_their_own() {
     assert_eq!(rows, "high|critical|m|5.2|4|\nlow|info|it's \u{1F525} \\ \"|||{\"by\": [\"x\"]}");
     assert_eq!(server.sql("select diagnostic->'gas_lock' from fanfare.diagnostics"), r#"{"probability": 0.4}"#);
     assert_eq!(server.sql("select count(*) from fanfare.telemetry"), "0");
+}
+
+/// An alert as the platform's document prints it, without a message; and what the hub dates, read back.
+#[test]
+fn a_documented_alert_is_stored_and_dates_are_read_back_in_one_form() {
+    let server = PostgresServer::start();
+    let hub = hub_on(&server, &[]);
+    let alert = r#"{"event":"alert","timestamp":"2025-11-20T10:30:00Z","well_id":"W","alert":{"type":"high_vibration","severity":"critical"}}"#;
+    let told = hub.post("/api/v1/alerts", alert);
+    assert_eq!(told.status, 201, "{}", told.text());
+    let row = server
+        .sql("select well_id, time at time zone 'utc', type, severity, message, value, extra from fanfare.alerts");
+    assert_eq!(row, "W|2025-11-20 10:30:00|high_vibration|critical|||");
+    for pip in 0..3 {
+        assert_eq!(ingest(&hub, "W", f64::from(pip)).status, 201);
+    }
+    let page = read_back(&hub, "W?order=asc");
+    assert_eq!(page["count"], 3);
+    for (pip, reading) in page["data"].as_array().expect("a list").iter().enumerate() {
+        expect_timestamp(&reading["timestamp"]);
+        assert_eq!(reading["pip"], pip as f64, "in the order in which they came");
+    }
 }
 
 #[test]

@@ -93,6 +93,79 @@ fn bodies_keep_the_documented_order_and_whatever_else_came() {
     );
 }
 
+/// The event that the platform's document prints is taken for the record in it, in whatever order its members come.
+#[test]
+fn an_event_is_taken_for_the_record_in_it() {
+    let check = |kind: Kind, event: &str, expected: &str| {
+        let record = parse(kind, event).unwrap_or_else(|invalid| panic!("{event}: {invalid:?}"));
+        assert_eq!((&*record.well_id, &*record.body), ("W", expected), "{event}");
+    };
+    let (telemetry, alert, diagnostic) = (Kind::Telemetry, Kind::Alert, Kind::Diagnostic);
+    check(
+        telemetry,
+        r#"{"event":"telemetry_update","timestamp":"2025-11-20T10:30:00Z","well_id":"W","data":{"telemetry_id":5,"pip":1,"x":"y"}}"#,
+        r#"{"timestamp":"2025-11-20T10:30:00Z","pip":1,"x":"y"}"#,
+    );
+    check(
+        alert,
+        "{ \"al\\u0065rt\" : { \"severity\":\"info\", \"type\":\"t\" }, \"well_id\":\"W\", \"event\":\"alert\" }",
+        r#"{"timestamp":"2025-11-20T10:30:00Z","type":"t","severity":"info"}"#,
+    );
+    // When it was measured comes before when the event was made.
+    check(
+        diagnostic,
+        r#"{"event":"diagnostic_update","timestamp":"2025-11-20T10:30:00Z","well_id":"W","diagnostic":{"a":1,"timestamp":"1970-01-01T00:00:00Z"}}"#,
+        r#"{"timestamp":"1970-01-01T00:00:00Z","a":1}"#,
+    );
+    check(
+        diagnostic,
+        r#"{"event":"diagnostic_update","diagnostic":{"a":1,"well_id":"W"}}"#,
+        r#"{"timestamp":"2025-11-20T10:30:00Z","a":1}"#,
+    );
+    check(
+        diagnostic,
+        r#"{"event":"diagnostic_update","well_id":"W","diagnostic":{"event":"diagnostic_update","diagnostic":{"a":1}}}"#,
+        r#"{"timestamp":"2025-11-20T10:30:00Z","event":"diagnostic_update","diagnostic":{"a":1}}"#,
+    );
+    // Nothing of what is sent gets lost: these are records with members of such names.
+    check(
+        telemetry,
+        r#"{"event":"telemetry_update","well_id":"W","pip":1,"data":{"pip":2}}"#,
+        r#"{"timestamp":"2025-11-20T10:30:00Z","pip":1,"event":"telemetry_update","data":{"pip":2}}"#,
+    );
+    check(
+        diagnostic,
+        r#"{"event":"diagnostic_update","well_id":"W","diagnostic":{"a":1},"site":"s"}"#,
+        r#"{"timestamp":"2025-11-20T10:30:00Z","event":"diagnostic_update","diagnostic":{"a":1},"site":"s"}"#,
+    );
+    check(
+        diagnostic,
+        r#"{"event":"alert","well_id":"W","diagnostic":{"a":1}}"#,
+        r#"{"timestamp":"2025-11-20T10:30:00Z","event":"alert","diagnostic":{"a":1}}"#,
+    );
+    let refuse = |kind: Kind, event: &str, field: Option<&str>, part: &str| {
+        let invalid = parse(kind, event).expect_err("it is refused");
+        assert_eq!(invalid.field.as_deref(), field, "{event}");
+        assert!(invalid.message.contains(part), "{event}: {}", invalid.message);
+    };
+    refuse(alert, r#"{"event":"alert","well_id":"W","alert":{"type":"t"}}"#, Some("severity"), "is required");
+    refuse(alert, r#"{"event":"alert","well_id":"W","alert":7}"#, Some("type"), "is required");
+    refuse(telemetry, r#"{"event":"telemetry_update","well_id":"W","data":{}}"#, None, "at least one measurement");
+    refuse(telemetry, r#"{"event":"telemetry_update","data":{"pip":1}}"#, Some("well_id"), "is required");
+    refuse(
+        telemetry,
+        r#"{"event":"telemetry_update","well_id":"W","data":{"pip":1,"well_id":"V"}}"#,
+        Some("well_id"),
+        "is given twice, and differs",
+    );
+    refuse(
+        telemetry,
+        r#"{"event":"telemetry_update","well_id":"W","timestamp":"now","data":{"pip":1}}"#,
+        Some("timestamp"),
+        "RFC 3339",
+    );
+}
+
 #[test]
 fn objects_that_are_refused() {
     let check = |kind: Kind, object: &str, field: Option<&str>, part: &str| {

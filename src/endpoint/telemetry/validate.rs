@@ -21,13 +21,24 @@ pub(super) struct Invalid {
     pub(super) field: Option<String>,
 }
 
-/// An object on its way to a record. It is read once, and what is not documented is copied as it came: no tree of values is built,
-/// for a body may be one object of a megabyte, which is read in steps.
+/// An object on its way to a record. What is not documented is copied as it came: no tree of values is built, for a body may be one
+/// object of a megabyte, which is read in steps.
+///
+/// The object is a record's members, or the event that the hub makes of them, as the platform's document prints it:
+/// `{"event":"alert","timestamp":…,"well_id":…,"alert":{…}}`. Such an event is read twice, since its members come in any order: as a
+/// whole, and then the object in it. The number that the event gives the record (`telemetry_id`) is another server's and is dropped.
 #[derive(Debug, Default)]
 pub(super) struct RecordReader {
     /// How far the members are read; `None`: not begun.
     place: Option<usize>,
     is_object: bool,
+    /// `event`, and what the event of this kind has its record in.
+    event: Option<Range<usize>>,
+    member: Option<Range<usize>>,
+    /// How many other members are not documented.
+    others: usize,
+    /// Set while the object inside of an event is read.
+    envelope: Option<Envelope>,
     /// Each value as it is written; the last of several of one name.
     well_id: Option<Range<usize>>,
     timestamp: Option<Range<usize>>,
@@ -37,6 +48,13 @@ pub(super) struct RecordReader {
     fields: [Option<Range<usize>>; FIELDS.len()],
     /// Whatever else came, as it came: `,"name":value` for each.
     rest: String,
+}
+
+/// What an event says outside of its record, as it is written.
+#[derive(Debug)]
+struct Envelope {
+    well_id: Option<Range<usize>>,
+    timestamp: Option<Range<usize>>,
 }
 
 impl RecordReader {
@@ -54,15 +72,21 @@ impl RecordReader {
         let (fields, mut scratch) = (documented(kind), String::new());
         let stop = members.place() + bytes;
         while members.place() < stop {
-            let Some((name, value)) = members.next() else { return true };
+            let Some((name, value)) = members.next() else { return !self.enter_event(kind, text) };
             let range = Some(range_of(text, value));
             match json::decode_with(name, &mut scratch) {
                 Some("well_id") => self.well_id = range,
                 Some("timestamp") => self.timestamp = range,
                 known => match fields.iter().position(|field| known == Some(*field)) {
                     Some(field) => self.fields[field] = range,
+                    None if known == Some(kind.id_name()) && self.envelope.is_some() => {}
                     None => {
                         self.has_id |= known == Some(kind.id_name());
+                        match known {
+                            Some("event") => self.event = range,
+                            Some(known) if known == kind.member() => self.member = range,
+                            _ => self.others += 1,
+                        }
                         self.keep(name, value, traits);
                     }
                 },
@@ -70,6 +94,19 @@ impl RecordReader {
         }
         self.place = Some(members.place());
         false
+    }
+
+    /// The object is read to its end. If it is an event with a record in it, and nothing besides: begins to read that, and returns
+    /// true.
+    fn enter_event(&mut self, kind: Kind, text: &str) -> bool {
+        let value = |range: &Option<Range<usize>>| range.clone().and_then(|range| text.get(range));
+        let is_event = value(&self.event).and_then(json::decode).is_some_and(|event| event == kind.event());
+        let has_more = self.has_id || 0 < self.others || self.fields.iter().any(Option::is_some);
+        let inner = self.member.clone().filter(|inner| text[inner.clone()].starts_with('{'));
+        let Some(inner) = inner.filter(|_| is_event && !has_more && self.envelope.is_none()) else { return false };
+        let envelope = Some(Envelope { well_id: self.well_id.take(), timestamp: self.timestamp.take() });
+        *self = Self { place: Some(inner.start + 1), is_object: true, envelope, ..Self::default() };
+        true
     }
 
     fn keep(&mut self, name: &str, value: &str, traits: Traits) {
@@ -94,8 +131,22 @@ impl RecordReader {
             return Err(wrong("each element must be an object"));
         }
         let value = |range: &Option<Range<usize>>| range.clone().and_then(|range| text.get(range));
-        let (well_id, topic) = take_well(value(&self.well_id))?;
-        let time_us = take_time(value(&self.timestamp))?.unwrap_or_else(|| whole_second(received_us));
+        let of_event = self.envelope.as_ref();
+        let (well_id, topic) = match of_event.and_then(|event| value(&event.well_id)) {
+            None => take_well(value(&self.well_id))?,
+            outer if self.well_id.is_none() => take_well(outer)?,
+            outer => {
+                let (outer, inner) = (take_well(outer)?, take_well(value(&self.well_id))?);
+                if outer != inner {
+                    return Err(wrong_field("well_id", "is given twice, and differs"));
+                }
+                outer
+            }
+        };
+        // When it was measured, or else when the event was made, or else when it came.
+        let measured = take_time(value(&self.timestamp))?;
+        let made = take_time(of_event.and_then(|event| value(&event.timestamp)))?;
+        let time_us = measured.or(made).unwrap_or_else(|| whole_second(received_us));
         // The hub's own; a client that sends it would be told another one.
         if self.has_id {
             return Err(wrong_field(kind.id_name(), "is given by the server"));
@@ -192,6 +243,8 @@ fn write_alert(fields: Fields<'_>, body: &mut Body) -> Result<(), Invalid> {
     let names = documented(Kind::Alert);
     for (field, value) in names.iter().zip(fields).take(3) {
         let text = match value {
+            // The platform's document has alerts without one.
+            None | Some("null") if *field == "message" => continue,
             None | Some("null") => return Err(wrong_field(field, "is required")),
             Some(text) if text.starts_with('"') && text != "\"\"" => text,
             Some(_) => return Err(wrong_field(field, "must be a string that is not empty")),

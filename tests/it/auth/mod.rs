@@ -1,6 +1,7 @@
 //! Who may do what: tokens, users, cookies, and streams that end with what their client has shown.
 
 mod cookies;
+mod documented;
 mod doors;
 mod error_forms;
 mod expiry;
