@@ -206,11 +206,14 @@ impl Crowd {
         }
     }
 
-    /// A connection could not even be begun.
+    /// A connection could not even be begun. Told, as any failure, only once all addresses of the host were tried.
     fn fail(&mut self, index: usize, error: &io::Error, on: &mut dyn FnMut(usize, News<'_>, Duration)) {
         let wait = self.seats[index].give_up(self.addresses.len());
-        self.counts.failed += 1;
         self.due.push(Reverse((Instant::now() + wait, index)));
+        if wait.is_zero() {
+            return;
+        }
+        self.counts.failed += 1;
         on(index, News::Closed { reason: &error.to_string(), is_final: false, was_open: false }, unix_now());
     }
 
@@ -247,17 +250,20 @@ impl Crowd {
         on: &mut dyn FnMut(usize, News<'_>, Duration),
     ) {
         let seat = &mut self.seats[index];
-        if was_open {
-            self.counts.closed += 1;
-        } else {
-            self.counts.failed += 1;
-        }
         if end.is_final {
             seat.end();
             self.counts.refused += 1;
         } else {
             let wait = seat.give_up(self.addresses.len());
             self.due.push(Reverse((Instant::now() + wait, index)));
+            if wait.is_zero() {
+                return;
+            }
+        }
+        if was_open {
+            self.counts.closed += 1;
+        } else {
+            self.counts.failed += 1;
         }
         on(index, News::Closed { reason: &end.reason, is_final: end.is_final, was_open }, unix_now());
     }

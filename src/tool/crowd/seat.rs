@@ -113,7 +113,7 @@ impl Seat {
         Ok(())
     }
 
-    /// Lets the connection go; returns how long to wait before the next.
+    /// Lets the connection go; returns how long to wait before the next: zero if the attempt goes on at the host's next address.
     pub(super) fn give_up(&mut self, address_count: usize) -> Duration {
         let was_open = self.is_open();
         if let State::Here(connection) = &self.state {

@@ -9,6 +9,7 @@ use super::{
     super::access::{AccessOptions, HubAccess},
     Crowd, Member, News,
     backoff::wait_for,
+    link::Address,
     place::Place,
     stream::Transport,
 };
@@ -145,4 +146,17 @@ fn a_stream_without_ids_says_that_something_is_missing() {
     let gap = told.iter().position(|line| line.contains("what came meanwhile is missing"));
     assert_eq!(gap, told.iter().position(|line| line == "0 opened true").map(|index| index + 1), "{told:?}");
     server.join().expect("three clients came");
+}
+
+/// `localhost` is often two addresses, at one of which nobody listens.
+#[test]
+fn the_addresses_of_a_host_are_one_attempt() {
+    const REFUSAL: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno";
+    let (url, server) = serve(&[REFUSAL]);
+    let mut crowd = Crowd::open(&access(&url), vec![member(Transport::Sse, &["a"], None)]).expect("a poll");
+    let unused = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    crowd.addresses.insert(0, Address::Tcp(unused.expect("a free port")));
+    assert_eq!(tell_all(&mut crowd), ["0 the hub answered 403: no true"]);
+    assert_eq!((crowd.counts().failed, crowd.counts().refused), (1, 1));
+    server.join().expect("a client came");
 }
