@@ -247,3 +247,34 @@ fn the_scripts_of_a_load_test_through_nginx_with_tls() {
     let said = run("run-loadtest.sh", &["-c", "2", "-t", "5", "-d", "5"]);
     assert!(said.contains("Tokens Lost:         0"), "{said}");
 }
+
+#[test]
+fn a_token_in_a_query_is_in_no_report() {
+    let site = Site::start();
+    let (url, token) = (site.guarded.hub.url(0), site.guarded.admin_token());
+    let (json, html) = (site.folder.path("report.json"), site.folder.path("report.html"));
+    let authorization = format!("Authorization: Bearer {token}");
+    let publish = format!("{url}/publish/{{topic}}");
+    let span = ["--subscribers", "2", "--rate", "50", "--duration", "1s", "--warmup", "200ms"];
+    let bench = |subscribe: &str| {
+        let way = ["bench", "--transport", "sse", "--subscribe", subscribe, "--publish", &publish];
+        let telling = ["--publish-header", &authorization, "--json", &json, "--html", &html];
+        let output = finish(start(tool(&[&way[..], &telling, &span].concat(), &[])));
+        let said = [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat();
+        assert!(!said.contains(token), "{said}");
+        (output.status.code(), said)
+    };
+    let (code, said) = bench(&format!("{url}/sse?topic={{topic}}&token={token}"));
+    assert_eq!(code, Some(0), "{said}");
+    for file in [&json, &html] {
+        let written = fs::read_to_string(file).expect("it was asked for");
+        let shown =
+            written.contains("/sse?topic={topic}&token=…") || written.contains("/sse?topic={topic}&amp;token=…");
+        assert!(shown && !written.contains(token), "{written}");
+    }
+    // What cannot be done is told without it as well.
+    let (code, said) = bench(&format!("{url}/nowhere?topic={{topic}}&token={token}"));
+    assert!(code == Some(1) && said.contains("404"), "{said}");
+    let (code, said) = bench(&format!("ftp://hub?token={token}"));
+    assert!(code == Some(2), "{said}");
+}

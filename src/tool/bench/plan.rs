@@ -15,7 +15,7 @@ use super::{
     post::Post,
     schedule::Pace,
     script::Script,
-    secrets::without_login,
+    secrets::without_secrets,
     topics::{Audience, Topics},
 };
 use crate::tool::{
@@ -306,7 +306,7 @@ impl Target {
 
     /// Reads `SCHEMEhost[:port][/]`.
     pub(super) fn parse(url: &str, scheme: &str, default_port: u16) -> Result<Self, String> {
-        let shown = without_login(url);
+        let shown = without_secrets(url);
         let rest = url.strip_prefix(scheme).ok_or_else(|| format!("{shown}: expected {scheme}HOST:PORT"))?;
         let host = rest.strip_suffix('/').unwrap_or(rest);
         if host.is_empty() || host.contains(['/', '@', '?']) {
