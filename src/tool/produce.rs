@@ -114,6 +114,7 @@ struct Producer<'o, W> {
     /// The same moment on the wall clock.
     start_unix: Duration,
     taken: u64,
+    /// Events that were not taken.
     failed: u64,
     /// Whether the last event failed: only changes are told.
     is_failing: bool,
@@ -240,9 +241,17 @@ impl<'o, W: Write> Producer<'o, W> {
         Ok(())
     }
 
-    fn tell_progress(&mut self) -> io::Result<()> {
+    /// Events taken a second, after so long. Each event stands for the interval that follows it: the first is sent at once, so
+    /// ten events of a second each have a rate of 1 although only nine seconds lie between the first and the last.
+    fn rate(&self, elapsed: Duration) -> f64 {
+        let span = elapsed.max(self.due(self.taken + self.failed));
         #[expect(clippy::cast_precision_loss, reason = "for people")]
-        let rate = self.taken as f64 / self.start.elapsed().as_secs_f64().max(0.001);
+        let taken = self.taken as f64;
+        if span.is_zero() { 0.0 } else { taken / span.as_secs_f64() }
+    }
+
+    fn tell_progress(&mut self) -> io::Result<()> {
+        let rate = self.rate(self.start.elapsed());
         writeln!(self.output, "Generated {} events ({rate:.2} events/sec)", self.taken)?;
         self.output.flush()
     }
@@ -322,6 +331,29 @@ mod tests {
         assert_eq!(sent, 3, "due at 0, 1 and 2 ms");
         assert_eq!(producer.due(2), Duration::from_millis(2));
         assert!(!producer.await_turn(0, &AtomicBool::new(true)), "told to stop");
+    }
+
+    #[test]
+    fn rates() {
+        let check = |frequency: &str, (taken, failed): (u64, u64), elapsed_ms: u64, expected: f64| {
+            let options = options(&["-f", frequency]);
+            let mut producer = Producer::new(&options, Vec::new()).expect("nothing is asked for");
+            (producer.taken, producer.failed) = (taken, failed);
+            let rate = producer.rate(Duration::from_millis(elapsed_ms));
+            assert!(
+                (rate - expected).abs() < 0.005,
+                "{rate}, not {expected}: {taken} at {frequency} in {elapsed_ms} ms"
+            );
+        };
+        // On time, from the first line on: nine intervals lie between ten events.
+        check("5", (1, 0), 1, 5.0);
+        check("5", (10, 0), 1802, 5.0);
+        check("5", (20, 0), 3801, 5.0);
+        // Of what the hub took, not of what was meant.
+        check("5", (10, 10), 3802, 2.5);
+        check("1000", (10, 0), 100, 100.0);
+        check("5", (0, 10), 1802, 0.0);
+        check("5", (0, 0), 0, 0.0);
     }
 
     #[test]
