@@ -40,10 +40,10 @@ pub struct Options {
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds, allow_negative_numbers = true)]
     duration: Option<Duration>,
     /// The hub: http://host:port, https://host:port or unix:/path
-    #[arg(short, long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = unshown(str::parse::<HubUrl>))]
+    #[arg(short, long, value_name = "URL", default_value = DEFAULT_URL, value_parser = unshown(str::parse::<HubUrl>))]
     url: HubUrl,
     /// The pod whose sensors they are
-    #[arg(long, value_name = "NAME", default_value = "alice", value_parser = parse_pod)]
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_POD, value_parser = parse_pod)]
     pod: String,
     /// Say how it goes every N events
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
@@ -51,6 +51,11 @@ pub struct Options {
     #[command(flatten)]
     access: AccessOptions,
 }
+
+/// The hub of whoever names none, as it is documented.
+pub(super) const DEFAULT_URL: &str = "http://localhost:8080";
+/// The pod of whoever names none; not said, for the banners were documented without.
+pub(super) const DEFAULT_POD: &str = "alice";
 
 /// A pod is one segment of its topic's name.
 pub(super) fn parse_pod(text: &str) -> Result<String, String> {
@@ -257,17 +262,17 @@ impl<'o, W: Write> Producer<'o, W> {
     }
 }
 
-/// What is said before the first event.
+/// What is said before the first event. Programs read these lines: labels are as they were documented, `Kvasir URL` too.
 fn banner(options: &Options) -> String {
     let Options { url, frequency, sensors, .. } = options;
     let names: Vec<String> = (1..=(*sensors).min(NAMES_MAX)).map(|number| format!("Sensor{number}")).collect();
     let more = if *sensors <= NAMES_MAX { String::new() } else { format!(" … Sensor{sensors}") };
+    let pod = if options.pod == DEFAULT_POD { String::new() } else { format!(" (pod {})", options.pod) };
     let duration = describe_duration(options.duration);
     let interval_ms = round(1e3 / frequency, 1e3);
     format!(
-        "Starting Realtime Event Producer\nHub URL: {url} (pod {})\nSensors: {}{more}\n\
+        "Starting Realtime Event Producer\nKvasir URL: {url}{pod}\nSensors: {}{more}\n\
          Frequency: {frequency} Hz ({interval_ms}ms interval)\nDuration: {duration}",
-        options.pod,
         names.join(", "),
     )
 }
@@ -310,13 +315,13 @@ mod tests {
         let check = |arguments: &[&str], expected: &str| assert_eq!(banner(&options(arguments)), expected);
         check(
             &["-f", "5"],
-            "Starting Realtime Event Producer\nHub URL: http://127.0.0.1:8080 (pod alice)\n\
+            "Starting Realtime Event Producer\nKvasir URL: http://localhost:8080\n\
              Sensors: Sensor1, Sensor2, Sensor3\nFrequency: 5 Hz (200ms interval)\n\
              Duration: Infinite (press Ctrl+C to stop)",
         );
         check(
             &["-f", "1500", "-s", "11", "-d", "2.5", "-u", "hub:80", "--pod", "bob"],
-            "Starting Realtime Event Producer\nHub URL: http://hub:80 (pod bob)\n\
+            "Starting Realtime Event Producer\nKvasir URL: http://hub:80 (pod bob)\n\
              Sensors: Sensor1, Sensor2, Sensor3, Sensor4, Sensor5, Sensor6, Sensor7, Sensor8, Sensor9, Sensor10 … Sensor11\n\
              Frequency: 1500 Hz (0.667ms interval)\nDuration: 2.5 seconds",
         );

@@ -65,6 +65,7 @@ mod refusals;
 mod reload;
 mod reserved_types;
 mod rolling_restart;
+mod sensors_documented;
 mod socket_io_events;
 mod socket_io_polling;
 mod socket_io_recovery;

@@ -3,15 +3,17 @@
 use std::net::SocketAddr;
 
 use super::{Options, measure::REPORT_INTERVAL};
-use crate::tool::{client::HubUrl, crowd::stream::Transport, produce::describe_duration};
+use crate::tool::{
+    client::HubUrl,
+    crowd::stream::Transport,
+    produce::{DEFAULT_POD, describe_duration},
+};
 
 /// How many topics are named one by one.
 const NAMES_MAX: usize = 10;
 
-/// The pod of whoever names none; not said, for the banner was documented without.
-pub(super) const DEFAULT_POD: &str = "alice";
-
-/// A block of lines; `metrics` is where they are served, if they are.
+/// A block of lines; `metrics` is where they are served, if they are. Programs read these lines: labels are as they were
+/// documented, `Kvasir URL` too.
 pub(super) fn banner(options: &Options, url: &HubUrl, metrics: Option<SocketAddr>) -> String {
     let transport = match options.transport {
         Transport::Sse => "SSE",
@@ -20,7 +22,7 @@ pub(super) fn banner(options: &Options, url: &HubUrl, metrics: Option<SocketAddr
     };
     let mut rows = vec![
         format!("📡 Starting Realtime {transport} Subscriber"),
-        format!("🔗 Fanfare URL: {url}"),
+        format!("🔗 Kvasir URL: {url}"),
         format!("Listening to: {}", describe_events(options)),
     ];
     if 1 < options.clients {
@@ -71,7 +73,7 @@ mod tests {
             let metrics = metrics.map(|place| place.parse().expect("an address"));
             let said = banner(&options, &url, metrics);
             let lines: Vec<&str> = said.lines().collect();
-            assert_eq!(lines[1], "🔗 Fanfare URL: http://localhost:8080");
+            assert_eq!(lines[1], "🔗 Kvasir URL: http://localhost:8080");
             let [transport, events, more, duration, interval] = expected;
             assert_eq!(lines[0], format!("📡 Starting Realtime {transport} Subscriber"), "{arguments:?}");
             assert_eq!(lines[2], format!("Listening to: {events}"), "{arguments:?}");

@@ -21,7 +21,7 @@ use super::{
     access::{AccessOptions, HubAccess, unshown},
     client::{Connection, HubUrl, Incoming},
     crowd::stream::{Received, Stream, StreamEnd, Transport},
-    produce::parse_pod,
+    produce::{DEFAULT_POD, DEFAULT_URL, parse_pod},
     signals,
 };
 use crate::{protocol::http::percent_encode, topic::Topic};
@@ -39,7 +39,7 @@ Measured are events that say when they were made, `published_at_ms` or `timestam
 that say `source` or `sensor` and `sequence` are looked through for duplicates, and for numbers that are missing or come
 late: each source, with its sensor, is to count its own events. A stream that is cut comes back by itself.")]
 pub struct Options {
-    /// The hub: http://host:port, https://host:port or unix:/path [default: http://127.0.0.1:8080]
+    /// The hub: http://host:port, https://host:port or unix:/path [default: http://localhost:8080]
     #[arg(value_name = "URL", value_parser = unshown(str::parse::<HubUrl>))]
     place: Option<HubUrl>,
     /// The same as a flag
@@ -49,7 +49,7 @@ pub struct Options {
     #[arg(long = "topic", value_name = "TOPIC", value_parser = Topic::parse)]
     topics: Vec<Topic>,
     /// The pod of sensors to listen to
-    #[arg(long, value_name = "NAME", default_value = banner::DEFAULT_POD, value_parser = parse_pod, conflicts_with = "topics")]
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_POD, value_parser = parse_pod, conflicts_with = "topics")]
     pod: String,
     /// Count only the events of this sensor
     #[arg(short, long, value_name = "ID")]
@@ -152,8 +152,7 @@ const READ_TIMEOUT: Duration = Duration::from_millis(100);
 pub fn run(options: &Options) -> Result<(), String> {
     let stop = signals::catch()?;
     let output = BufWriter::new(io::stdout().lock());
-    let done =
-        options.place.clone().or_else(|| options.url.clone()).map_or_else(|| "http://127.0.0.1:8080".parse(), Ok);
+    let done = options.place.clone().or_else(|| options.url.clone()).map_or_else(|| DEFAULT_URL.parse(), Ok);
     let done = done.and_then(|url| options.access.hub(&url)).map_err(Failure::Hub).and_then(|hub| {
         if options.measures() {
             return measure::run(options, &hub, &stop, output);
