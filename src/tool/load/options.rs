@@ -207,20 +207,22 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The command line with the long flags of `fanfare load` that have one dash (`-redis X`, `-mode=both`) as clap
-/// understands them. All else stays as it is.
+/// The command line with the long flags of `fanfare load` that have one dash (`-redis X`, `-mode=both`, `-help`), as Go's flag
+/// package takes them, as clap understands them. All else stays as it is, also what follows `--`.
 pub fn expand_single_dashes(mut arguments: Vec<OsString>) -> Vec<OsString> {
     if arguments.get(1).is_none_or(|command| command != "load") {
         return arguments;
     }
-    let command = Options::augment_args(Command::new("load"));
+    let mut command = Options::augment_args(Command::new("load"));
+    // Only then `help` is one of them.
+    command.build();
     let names: Vec<&str> = command.get_arguments().filter_map(|argument| argument.get_long()).collect();
     let is_long = |word: &str| {
         let name = word.strip_prefix('-').map(|rest| rest.split('=').next().unwrap_or(rest));
         // One letter is a short flag, whatever its name.
         name.is_some_and(|name| 1 < name.len() && names.contains(&name))
     };
-    for argument in &mut arguments[2..] {
+    for argument in arguments[2..].iter_mut().take_while(|argument| *argument != "--") {
         if let Some(word) = argument.to_str()
             && is_long(word)
         {

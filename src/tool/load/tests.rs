@@ -64,6 +64,7 @@ fn only_the_flags_of_load_get_a_second_dash() {
     check("fanfare load -redis a:1 -c=2 --tokens 3", "fanfare load --redis a:1 -c=2 --tokens 3");
     check("fanfare load -json=x -quiet -s u -d -5", "fanfare load --json=x --quiet -s u -d -5");
     check("fanfare load -redish a - -- -m", "fanfare load -redish a - -- -m");
+    check("fanfare load -help -h -mode=both -- -mode both", "fanfare load --help -h --mode=both -- -mode both");
     check("fanfare serve -redis a:1", "fanfare serve -redis a:1");
     check("fanfare", "fanfare");
 }
