@@ -8,7 +8,7 @@ use std::{
 use crate::support::{Folder, hub::Hub, redis::RedisServer, stdout_of, wait_until};
 
 /// Runs `scripts/{name}` with logs in `folder` and further variables of the environment.
-fn run_script(name: &str, folder: &Folder, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+pub(crate) fn run_script(name: &str, folder: &Folder, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name);
     let mut command = Command::new(script);
     for variable in ["REDIS_URL", "REDIS_HOST", "REDIS_PORT", "CLIENTS", "EVENTS", "RATE"] {

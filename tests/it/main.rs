@@ -15,6 +15,7 @@ mod browser_refusals;
 mod budget;
 mod churn;
 mod commands;
+mod deploy_files;
 mod drain;
 mod events;
 mod events_examples;
