@@ -37,6 +37,7 @@ mod listeners;
 mod listing;
 mod loadtest;
 mod loadtool;
+mod loadtool_script;
 mod logs;
 mod long_messages;
 mod native_api;
