@@ -319,6 +319,17 @@ fn the_duration_ends_the_publishing() {
 }
 
 #[test]
+fn a_trickle_does_not_outlast_the_duration() {
+    // All are published at once, and would come for a minute, without a silence.
+    let liar = Liar::start_trickling(Duration::from_millis(300));
+    let said = run(&["-s", &liar.url(), "-c", "1", "-t", "200", "-d", "0", "--duration", "1s"]);
+    let (received, lost) = (said.figure("Tokens Received"), said.figure("Tokens Lost"));
+    assert!(0.0 < received && 100.0 < lost && received + lost == 200.0, "{said:#?}");
+    assert!(said.text.contains("tokens still came 3 s after the last one was published"), "{said:#?}");
+    assert_eq!(said.code, Some(1), "{said:#?}");
+}
+
+#[test]
 fn a_hub_may_close_what_is_idle() {
     let hub = Hub::start_with(&[], &[("limits.idle_timeout", "50ms")]);
     run(&["-s", hub.url(0), "-c", "1", "-t", "4", "-d", "300"]).check_complete(1, 4);

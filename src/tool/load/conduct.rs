@@ -1,7 +1,7 @@
 //! A run from its first connection to its report.
 //!
 //! LIFECYCLE: open the streams → (both) probe until each conversation hears → publish and listen → (both) listen until all has
-//! arrived, or nothing new has for a while → report. A signal ends any of these, and the report follows all the same.
+//! arrived, or nothing new has for a while, or it takes longer than --duration → report. A signal ends any of these, and the report follows all the same.
 
 use std::{
     sync::{
@@ -212,7 +212,20 @@ impl<'p> Run<'p> {
             if self.is_over(published_at) {
                 return Ok(());
             }
+            if published_at.is_some_and(|it| self.arrivals_time() <= it.elapsed()) {
+                self.note(format!(
+                    "tokens still came {} s after the last one was published, and were not awaited any longer: those under way \
+                     count as lost.",
+                    self.arrivals_time().as_secs()
+                ));
+                return Ok(());
+            }
         }
+    }
+
+    /// How long arrivals are awaited once all is published, however steadily they come.
+    fn arrivals_time(&self) -> Duration {
+        self.plan.duration.max(SILENCE)
     }
 
     fn is_over(&self, published_at: Option<Instant>) -> bool {

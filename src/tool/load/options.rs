@@ -62,7 +62,8 @@ pub struct Options {
     #[arg(short, long, value_name = "MS", default_value_t = 50,
           value_parser = clap::value_parser!(u64).range(..=DELAY_MS_MAX))]
     delay: u64,
-    /// Publish, or listen, for so long at most, such as 30s, 5m or 1m30s; the run ends once all has arrived
+    /// Publish, or listen, for so long at most, such as 30s, 5m or 1m30s, even if tokens are left; the run ends once all has
+    /// arrived, or after as long again
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     duration: Duration,
     /// Write the report to FILE, too, as JSON

@@ -36,13 +36,26 @@ struct Desk {
 impl Liar {
     /// `lie` says what a publication becomes on the stream of its topic, `delay` how long that takes.
     pub(crate) fn start(delay: Duration, lie: impl FnMut(&str, &str) -> Vec<String> + Send + 'static) -> Self {
+        Self::start_paced(delay, Duration::ZERO, lie)
+    }
+
+    /// One that is truthful and brings a block no sooner than `pace` after the one before.
+    pub(crate) fn start_trickling(pace: Duration) -> Self {
+        Self::start_paced(Duration::ZERO, pace, |_, payload| vec![block(payload)])
+    }
+
+    fn start_paced(
+        delay: Duration,
+        pace: Duration,
+        lie: impl FnMut(&str, &str) -> Vec<String> + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a free port");
         let address = listener.local_addr().expect("it is bound");
         let (parcels, due) = mpsc::channel();
         let desk = Desk { lie: Box::new(lie), delay, streams: HashMap::new(), parcels };
         let desk = Arc::new(Mutex::new(desk));
         let (carried, served) = (Arc::clone(&desk), Arc::clone(&desk));
-        thread::spawn(move || carry(&due, &carried));
+        thread::spawn(move || carry(&due, pace, &carried));
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let desk = Arc::clone(&served);
@@ -103,9 +116,11 @@ fn serve(client: TcpStream, desk: &Mutex<Desk>) -> io::Result<()> {
     }
 }
 
-/// Brings each parcel when it is due; all take as long, so they stay in order.
-fn carry(parcels: &Receiver<Parcel>, desk: &Mutex<Desk>) {
+/// Brings each parcel when it is due, and `pace` after the one before; all take as long, so they stay in order.
+fn carry(parcels: &Receiver<Parcel>, pace: Duration, desk: &Mutex<Desk>) {
+    let mut free = Instant::now();
     for (due, topic, block) in parcels {
+        let due = due.max(free);
         while let Some(rest) = due.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero()) {
             thread::park_timeout(rest);
         }
@@ -114,5 +129,6 @@ fn carry(parcels: &Receiver<Parcel>, desk: &Mutex<Desk>) {
             // Its reader may be gone.
             let _ = stream.write_all(block.as_bytes());
         }
+        free = Instant::now() + pace;
     }
 }
