@@ -3,6 +3,7 @@
 #
 #   scripts/run-loadtest.sh                                      wherever they are found
 #   scripts/run-loadtest.sh -c 20 -t 100 --duration 2m           all flags of `fanfare load` are passed on
+#   scripts/run-loadtest.sh -c 100 -t 200 -d 20 --duration 5m --repeat     five minutes of it: conversations begin anew
 #   scripts/run-loadtest.sh -r localhost:6379 -s http://localhost:8080
 #
 # Each of the two is looked for in this order:

@@ -319,6 +319,27 @@ fn the_duration_ends_the_publishing() {
 }
 
 #[test]
+fn conversations_begin_anew_until_the_duration_is_over() {
+    let redis = RedisServer::start();
+    let hub = Hub::start_with(&["--redis", &redis.url()], &[]);
+    let consumer = start(&["-m", "consumer", "-s", hub.url(0), "-c", "3", "--duration", "5m"]);
+    (1..=3).for_each(|id| hub.wait_for_listeners(&format!("conversations.{id}"), 1));
+    let load = ["-r", &redis.url(), "-s", hub.url(0), "-c", "3", "-t", "5", "-d", "10", "-duration", "1s", "-repeat"];
+    let said = run(&load);
+    let published = said.figure("Tokens Published");
+    assert!(150.0 < published && published <= 300.0, "{said:#?}");
+    assert!(1.0 <= said.figure("Conversations Ended"), "{said:#?}");
+    let ended = (published / 15.0).floor() * 3.0;
+    assert!((ended..=ended + 3.0).contains(&said.figure("Conversations Ended")), "{said:#?}");
+    assert_eq!(said.figure("Tokens Received"), published, "{said:#?}");
+    said.check(0, &[("Tokens Lost", 0), ("Duplicates", 0), ("Out of Order", 0), ("Connections Opened", 3)]);
+    // Another listener hears all of it as well, and no end before the last.
+    let heard = end(consumer);
+    assert_eq!(heard.figure("Tokens Received"), published, "{heard:#?}");
+    heard.check(0, &[("Tokens Lost", 0), ("Duplicates", 0), ("Out of Order", 0)]);
+}
+
+#[test]
 fn a_trickle_does_not_outlast_the_duration() {
     // All are published at once, and would come for a minute, without a silence.
     let liar = Liar::start_trickling(Duration::from_millis(300));

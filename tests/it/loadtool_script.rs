@@ -58,6 +58,8 @@ fn the_script_takes_its_endpoints_from_the_environment() {
     let said = script(&folder, &["-t", "6"], &by_host);
     said.check_complete(3, 18);
     assert!(said.complaint.contains(&format!("Redis: 127.0.0.2:{port} (from REDIS_HOST)")), "{said:#?}");
+    let said = script(&folder, &["-c", "2", "-d", "20", "--repeat", "--duration", "500ms"], &by_host);
+    assert!(10.0 < said.figure("Tokens Published") && said.figure("Tokens Lost") == 0.0, "{said:#?}");
     // Flags win, and each mode needs only its own.
     let said = script(&folder, &["-m=producer", "-redis", &redis.url()], &[]);
     said.check(0, &[("Tokens Published", 15)]);

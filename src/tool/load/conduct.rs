@@ -280,7 +280,10 @@ impl<'p> Run<'p> {
         let seconds = self.start.elapsed().as_secs();
         let mut parts = Vec::new();
         if self.plan.mode.publishes() {
-            parts.push(format!("published {} of {}", counts.published, self.plan.token_sum()));
+            parts.push(match self.plan.repeats {
+                true => format!("published {}", counts.published),
+                false => format!("published {} of {}", counts.published, self.plan.token_sum()),
+            });
         }
         if let Some(crowd) = &self.crowd {
             parts.push(format!("received {}", counts.received));

@@ -27,7 +27,7 @@ const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
     args_override_self = true,
     after_help = "Examples:
   fanfare load                                               5 conversations of 50 tokens, over HTTP
-  fanfare load -r localhost:6379 -s http://localhost:8080 -c 100 -t 200 -d 20 --duration 5m
+  fanfare load -r localhost:6379 -s http://localhost:8080 -c 100 -t 200 -d 20 --duration 5m --repeat
   fanfare load -m producer -r redis.internal:6379 -c 10      publish only
   fanfare load -m consumer -s http://hub:8080 -c 10          listen only
   fanfare load -s https://hub.example --token-file token     at a hub that asks who comes, behind TLS
@@ -66,6 +66,9 @@ pub struct Options {
     /// arrived, or after as long again
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     duration: Duration,
+    /// Begin each conversation anew when its tokens are out, on its stream, until --duration is over. Token numbers go on
+    #[arg(long)]
+    repeat: bool,
     /// Write the report to FILE, too, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -120,6 +123,8 @@ pub(super) struct Plan {
     pub(super) tokens: u32,
     pub(super) delay: Duration,
     pub(super) duration: Duration,
+    /// Whether conversations begin anew until the duration is over.
+    pub(super) repeats: bool,
     pub(super) json: Option<PathBuf>,
     pub(super) is_quiet: bool,
 }
@@ -147,14 +152,47 @@ impl Plan {
             tokens: options.tokens,
             delay: Duration::from_millis(options.delay),
             duration: options.duration,
+            repeats: options.repeat,
             json: options.json.clone(),
             is_quiet: options.quiet,
         })
     }
 
-    /// How many tokens there are to publish.
+    /// How many tokens there are to publish, at most: with --repeat those that are due before the duration is over, as far as
+    /// account is kept of them.
     pub(super) fn token_sum(&self) -> u64 {
-        u64::from(self.conversations) * u64::from(self.tokens)
+        match self.repeats {
+            true => self.due_before(self.duration),
+            false => u64::from(self.conversations) * u64::from(self.tokens),
+        }
+    }
+
+    /// With --repeat, how many tokens are due before `end`; without a pause between them, as many as account is kept of.
+    pub(super) fn due_before(&self, end: Duration) -> u64 {
+        let (mut low, mut high) = (0, self.account_max());
+        if self.delay.is_zero() {
+            return high;
+        }
+        // They are numbered in the order in which they are due.
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.place(middle).due < end { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+
+    /// With --repeat, how many tokens account is kept of.
+    pub(super) fn account_max(&self) -> u64 {
+        let conversations = u64::from(self.conversations);
+        u64::from(TOKENS_MAX).min(TOKENS_SUM_MAX / conversations) * conversations
+    }
+
+    /// How many conversations were told to the end when the first `sent` tokens were sent.
+    pub(super) fn completed(&self, sent: u64) -> u64 {
+        let (conversations, tokens) = (u64::from(self.conversations), u64::from(self.tokens));
+        let (rounds, rest) = (sent / conversations, sent % conversations);
+        // The first `rest` conversations are a token ahead of the others.
+        rest * ((rounds + 1) / tokens) + (conversations - rest) * (rounds / tokens)
     }
 
     /// The token of this index, counted over all conversations in the order in which they are due, from 0.

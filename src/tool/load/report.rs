@@ -63,7 +63,10 @@ pub(super) struct Report {
 
 #[derive(Clone, Debug, Serialize)]
 struct Published {
-    tokens_planned: u64,
+    /// `None` if that is only a matter of speed: no pauses, and no end but the duration's.
+    tokens_planned: Option<u64>,
+    /// Conversations whose last token was sent, if they begin anew.
+    conversations_completed: Option<u64>,
     /// Taken by Redis, or by the hub.
     tokens_published: u64,
     /// Sent, and never answered.
@@ -123,7 +126,8 @@ impl Report {
             delay_ms: u64::try_from(plan.delay.as_millis()).unwrap_or(u64::MAX),
             measured_s: (record.measured.as_secs_f64() * 1e3).round() / 1e3,
             published: plan.mode.publishes().then(|| Published {
-                tokens_planned: plan.token_sum(),
+                tokens_planned: (!plan.repeats || !plan.delay.is_zero()).then(|| plan.token_sum()),
+                conversations_completed: plan.repeats.then(|| plan.completed(outcome.map_or(0, |it| it.sent))),
                 tokens_published: counts.published,
                 unanswered: outcome.map_or(0, |outcome| outcome.unanswered),
                 late: outcome.map_or(0, |outcome| outcome.late),
@@ -199,8 +203,14 @@ fn notes(record: &Record<'_>) -> Vec<String> {
             )
         })
     });
-    let cut = outcome.filter(|it| it.sent < plan.token_sum() && !record.is_interrupted).map(|it| {
+    let cut = outcome.filter(|it| it.sent < wanted(plan) && !record.is_interrupted).map(|it| {
         format!("{} of {} tokens were sent when --duration was over, or publishing failed.", it.sent, plan.token_sum())
+    });
+    let account = outcome.filter(|it| plan.repeats && plan.account_max() <= it.sent).map(|it| {
+        format!(
+            "publishing ended before --duration did: no account is kept of more than {} tokens. A longer --delay makes them last.",
+            it.sent
+        )
     });
     let unheard = (0 < record.unheard).then(|| {
         format!("nobody was subscribed at Redis to {}: is the hub at the same Redis?", counted(record.unheard, "token"))
@@ -216,7 +226,17 @@ fn notes(record: &Record<'_>) -> Vec<String> {
         )),
         _ => None,
     };
-    [late, busy, cut, unheard, early, unended].into_iter().flatten().collect()
+    [late, busy, cut, account, unheard, early, unended].into_iter().flatten().collect()
+}
+
+/// How many tokens must have been sent in the end. With --repeat the last ones fall due as the duration ends: a moment's
+/// lateness leaves them out. Without pauses there are as many as there are.
+fn wanted(plan: &Plan) -> u64 {
+    match (plan.repeats, plan.delay.is_zero()) {
+        (false, _) => plan.token_sum(),
+        (true, false) => plan.due_before(plan.duration.saturating_sub(LATE_AFTER)),
+        (true, true) => 0,
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for people")]
@@ -245,8 +265,9 @@ pub(super) fn banner(plan: &Plan) -> String {
         Mode::Consumer => at,
         Mode::Both => format!("{to}, {at}"),
     };
+    let again = if plan.repeats { format!(", again and again for {:?}", plan.duration) } else { String::new() };
     format!(
-        "fanfare load: {} of {}, {} ms apart, {ways}",
+        "fanfare load: {} of {}, {} ms apart{again}, {ways}",
         counted(plan.conversations.into(), "conversation"),
         counted(plan.tokens.into(), "token"),
         plan.delay.as_millis()
@@ -264,7 +285,11 @@ impl Display for Report {
         writeln!(f, "=== Load test: {mode}, {conversations}, {:.1} s ===", self.measured_s)?;
         let mut row = |name: &str, value: &dyn Display| writeln!(f, "{:20} {value}", format!("{name}:"));
         if let Some(it) = &self.published {
-            row("Tokens Published", &format_args!("{} of {}", it.tokens_published, it.tokens_planned))?;
+            let planned = it.tokens_planned.map(|planned| format!(" of {planned}")).unwrap_or_default();
+            row("Tokens Published", &format_args!("{}{planned}", it.tokens_published))?;
+            if let Some(count) = it.conversations_completed {
+                row("Conversations Ended", &count)?;
+            }
         }
         if let Some(it) = &self.received {
             row("Tokens Received", &it.tokens_received)?;

@@ -134,6 +134,26 @@ fn the_schedule_is_fixed_and_spread() {
     assert_eq!(places.last(), Some(&(3, 3, 275)));
 }
 
+#[test]
+fn conversations_that_begin_anew_fill_the_duration() {
+    let check = |words: &str, expected_sum: u64, expected_last: (u32, u32)| {
+        let plan = plan(words).expect("a plan");
+        let last = plan.place(plan.token_sum() - 1);
+        assert_eq!((plan.token_sum(), (last.conversation, last.sequence)), (expected_sum, expected_last), "{words}");
+    };
+    check("-c 2 -t 3 -d 100 --duration 1s", 6, (1, 3));
+    // Due at 0 and 50, 100 and 150 … 900 and 950 ms.
+    check("-c 2 -t 3 -d 100 --duration 1s -repeat", 20, (1, 10));
+    check("-c 2 -t 3 -d 100 --duration 950ms --repeat", 19, (0, 10));
+    check("-c 100 -t 200 -d 20 --duration 5m --repeat", 1_500_000, (99, 15_000));
+    // As far as account is kept.
+    check("-c 1 -t 1 -d 0 --duration 5m --repeat", 1_000_000, (0, 1_000_000));
+    check("-c 100000 -t 1 -d 1 --duration 24h --repeat", 100_000_000, (99_999, 1000));
+    let plan = plan("-c 2 -t 3 --repeat").expect("a plan");
+    let completed: Vec<u64> = (0..=13).map(|sent| plan.completed(sent)).collect();
+    assert_eq!(completed, [0, 0, 0, 0, 0, 1, 2, 2, 2, 2, 2, 3, 4, 4]);
+}
+
 const RUN: u64 = 0xfeed_0000_0000_0001;
 /// When the runs of these tests begin, as a Unix time.
 const BEGAN: Duration = Duration::from_secs(1_800_000_000);
@@ -301,6 +321,14 @@ fn what_to_know_before_believing_the_figures() {
     check(of_outcome(250, 2), "");
     check(of_outcome(250, 5), "a bottleneck: 2.0 % of the tokens were sent more than 10 ms late (p99 40");
     check(of_outcome(249, 0), "249 of 250 tokens were sent when --duration was over");
+    let of_repeats = |words, sent| report_of(words, &[], &outcome(sent, 0), [0, 0], 0);
+    let second = "-c 2 -t 3 -d 20 --duration 1s --repeat";
+    check(of_repeats(second, 100), "");
+    // The last one was due half a pause before the end.
+    check(of_repeats(second, 99), "");
+    check(of_repeats(second, 90), "90 of 100 tokens were sent when --duration was over");
+    check(of_repeats("-c 1 -t 3 -d 0 --repeat", 90), "");
+    check(of_repeats("-c 1 -t 3 -d 0 --repeat", 1_000_000), "no account is kept of more than 1000000 tokens");
     let of_loop = |busy_ms| report_of("", &[], &outcome(250, 0), busy_ms, 0);
     check(of_loop([7900, 99]), "");
     check(of_loop([8000, 10]), "its loop was busy 80.0 % of the time, for 10 ms at once");
@@ -375,6 +403,10 @@ Latency (p99):       5.000 ms
 Interrupted: the run was ended early.
 ";
     assert_eq!(text, expected);
+    let text = report_of("-c 2 -t 1 -d 10 --duration 1s --repeat", &[Publish(1)], &outcome(3, 0), [0, 0], 0);
+    assert!(text.contains("Tokens Published:    1 of 200\nConversations Ended: 3\n"), "{text}");
+    let text = report_of("-d 0 --repeat", &[Publish(1)], &outcome(3, 0), [0, 0], 0);
+    assert!(text.contains("Tokens Published:    1\nConversations Ended: 0\n"), "{text}");
     let text = report("-m producer", &[Publish(1)], None, false).to_string();
     assert!(text.contains("Tokens Published:    1 of 250\nErrors:              0\n"), "{text}");
     assert!(!text.contains("Received") && !text.contains("Latency"), "{text}");
@@ -386,6 +418,10 @@ fn banners() {
     check(
         "-c 2 -t 3 -d 4 -r redis://:secret@a:1 -s b",
         "fanfare load: 2 conversations of 3 tokens, 4 ms apart, to redis://a:1, at http://b:80/sse",
+    );
+    check(
+        "-m producer -c 1 --repeat --duration 5m",
+        "fanfare load: 1 conversation of 50 tokens, 50 ms apart, again and again for 300s, to http://127.0.0.1:8080/publish",
     );
     check(
         "-m producer -c 1",
