@@ -17,6 +17,7 @@ use socket2::Socket;
 
 use super::{
     client::HubUrl,
+    target::{RedisPlace, RedisUrl},
     tls::{self, MaybeTlsStream, TlsClient, TlsOptions},
 };
 
@@ -180,6 +181,13 @@ impl AccessOptions {
         headers.extend(self.headers.iter().map(|header| (header.name.clone(), header.value.clone())));
         let tls = url.tls_host().map(|host| TlsClient::new(host, &self.tls)).transpose()?;
         Ok(HubAccess { url: url.clone(), headers, tls })
+    }
+}
+
+impl AccessOptions {
+    /// The Redis at `url`, whose certificate is checked as a hub's is. Reads the files that the flags name.
+    pub(super) fn redis(&self, url: &RedisUrl) -> Result<RedisPlace, String> {
+        RedisPlace::new(url.clone(), &self.tls)
     }
 }
 

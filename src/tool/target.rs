@@ -9,7 +9,10 @@ use std::{
 
 use socket2::Socket;
 
-use super::access::connect_first;
+use super::{
+    access::connect_first,
+    tls::{self, MaybeTlsStream, TlsClient, TlsOptions},
+};
 use crate::protocol::resp;
 
 /// How long each answer to logging in may take.
@@ -17,73 +20,118 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The port of a Redis whose address names none.
 const REDIS_PORT: u16 = 6379;
 
-/// A Redis server's address and what it asks for.
+/// A Redis server's address and what it asks for, as one writes it: `host:port`, `redis://…`, or with TLS `rediss://…`.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct RedisPlace {
+pub(super) struct RedisUrl {
     host: String,
     port: u16,
+    is_tls: bool,
     username: Option<String>,
     password: Option<String>,
     database: i64,
 }
 
+/// The same, with all that is needed to connect.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct RedisPlace {
+    url: RedisUrl,
+    tls: Option<TlsClient>,
+}
+
 /// Without login and password, as it is shown to people.
-impl std::fmt::Display for RedisPlace {
+impl std::fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        write!(f, "redis://{host}:{}", self.port)
+        write!(f, "{}://{host}:{}", if self.is_tls { "rediss" } else { "redis" }, self.port)
     }
 }
 
-impl std::fmt::Debug for RedisPlace {
+impl std::fmt::Debug for RedisUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{self}/{}", self.database)
     }
 }
 
-impl FromStr for RedisPlace {
+impl std::fmt::Display for RedisPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.url.fmt(f)
+    }
+}
+
+impl std::fmt::Debug for RedisPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(&self.url, f)
+    }
+}
+
+impl FromStr for RedisUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let url = match text.split_once("://") {
-            Some(("redis", _)) => text.to_owned(),
-            Some(("rediss", _)) => return Err("TLS is not spoken here: name a Redis without it".into()),
-            Some((scheme, _)) => return Err(format!("`{scheme}://` is not understood: write host:port or redis://…")),
+            Some(("redis" | "rediss", _)) => text.to_owned(),
+            Some((scheme, _)) => {
+                return Err(format!("`{scheme}://` is not understood: write host:port, redis://… or rediss://…"));
+            }
             None => format!("redis://{text}"),
         };
         let client = redis::Client::open(url).map_err(|error| format!("not host:port or a Redis URL: {error}"))?;
         let info = client.get_connection_info();
-        let redis::ConnectionAddr::Tcp(host, port) = info.addr() else {
-            return Err("expected host:port or redis://host:port".into());
+        let (host, port, is_tls) = match info.addr() {
+            redis::ConnectionAddr::Tcp(host, port) => (host, port, false),
+            redis::ConnectionAddr::TcpTls { insecure: true, .. } => {
+                return Err("leave `#insecure` out: --insecure-tls trusts any certificate".into());
+            }
+            redis::ConnectionAddr::TcpTls { host, port, .. } => (host, port, true),
+            _ => return Err("expected host:port, redis://host:port or rediss://host:port".into()),
         };
         let settings = info.redis_settings();
         let port = if *port == 0 { REDIS_PORT } else { *port };
         let own = |text: Option<&str>| text.map(str::to_owned);
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let (username, password) = (own(settings.username()), own(settings.password()));
-        Ok(Self { host, port, username, password, database: settings.db() })
+        Ok(Self { host, port, is_tls, username, password, database: settings.db() })
     }
 }
 
 impl RedisPlace {
-    /// Connects, logs in and chooses the database. The error says where, and why not.
-    pub(super) fn connect(&self) -> Result<Socket, String> {
-        let connect = || -> io::Result<Socket> {
-            let mut socket = connect_tcp(&self.host, self.port)?;
+    /// The server at `url`. Reads the files that `options` name, if TLS is spoken there. The error says which file is unusable.
+    pub(super) fn new(url: RedisUrl, options: &TlsOptions) -> Result<Self, String> {
+        let tls = url.is_tls.then(|| TlsClient::without_http(&url.host, options)).transpose()?;
+        Ok(Self { url, tls })
+    }
+
+    /// Connects, logs in and chooses the database; the socket is non-blocking then. The error says where, and why not.
+    pub(super) fn connect(&self) -> Result<MaybeTlsStream<Socket>, String> {
+        let connect = || -> io::Result<MaybeTlsStream<Socket>> {
+            let socket = connect_tcp(&self.url.host, self.url.port)?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            let mut stream = MaybeTlsStream::new(socket, self.tls.as_ref())?;
+            stream.shake_hands()?;
             let mut greeting = Vec::new();
-            for command in self.greeting() {
+            let commands = self.url.greeting();
+            for command in &commands {
                 let words: Vec<&[u8]> = command.iter().map(String::as_bytes).collect();
                 resp::write_command(&mut greeting, &words);
             }
-            socket.set_read_timeout(Some(PATIENCE))?;
-            socket.write_all(&greeting)?;
-            await_answers(&mut socket, self.greeting().len())?;
-            socket.set_nonblocking(true)?;
-            Ok(socket)
+            stream.write_all(&greeting)?;
+            stream.flush()?;
+            await_answers(&mut stream, commands.len())?;
+            stream.socket().set_nonblocking(true)?;
+            Ok(stream)
         };
-        connect().map_err(|error| format!("cannot use Redis at {self}: {error}. Is it running there?"))
+        connect().map_err(|error| {
+            let advice = match tls::advice(&error) {
+                "" if tls::is_untrusted(&error) => "",
+                "" => ". Is it running there?",
+                advice => advice,
+            };
+            format!("cannot use Redis at {self}: {error}{advice}")
+        })
     }
+}
 
+impl RedisUrl {
     /// The commands that come first. There is always one: what is no Redis is found out before the run.
     fn greeting(&self) -> Vec<Vec<String>> {
         let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
@@ -97,10 +145,10 @@ impl RedisPlace {
 }
 
 /// Reads so many replies, none of which may be an error.
-fn await_answers(socket: &mut Socket, count: usize) -> io::Result<()> {
+fn await_answers(stream: &mut impl Read, count: usize) -> io::Result<()> {
     let (mut held, mut buffer, mut seen) = (Vec::new(), [0; 1024], 0);
     while seen < count {
-        let length = socket.read(&mut buffer)?;
+        let length = stream.read(&mut buffer)?;
         if length == 0 {
             return Err(io::Error::other("it closed the connection"));
         }

@@ -19,10 +19,10 @@ use rustls::{
     server::ParsedCertificate,
 };
 
-/// How the certificate of an `https` or `wss` server is checked.
+/// How the certificate of an `https`, `wss` or `rediss` server is checked.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct TlsOptions {
-    /// Trust the certificates in FILE (PEM) instead of the system's authorities, for https and wss
+    /// Trust the certificates in FILE (PEM) instead of the system's authorities, for https, wss and rediss
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Do not check the server's certificate: whoever is on the way can read and change everything, tokens included
@@ -49,13 +49,22 @@ impl TlsClient {
     /// For the server `host`: a name, or an IP address without brackets. Reads the files that `options` name. The error says
     /// which file is unusable.
     pub(super) fn new(host: &str, options: &TlsOptions) -> Result<Self, String> {
+        Self::speaking(&[b"http/1.1"], host, options)
+    }
+
+    /// The same for a server that speaks something else than HTTP, such as Redis.
+    pub(super) fn without_http(host: &str, options: &TlsOptions) -> Result<Self, String> {
+        Self::speaking(&[], host, options)
+    }
+
+    fn speaking(protocols: &[&[u8]], host: &str, options: &TlsOptions) -> Result<Self, String> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| format!("`{host}` is neither a DNS name nor an IP address, as TLS needs"))?;
-        Ok(Self { config: client_config(options)?, name })
+        Ok(Self { config: client_config(protocols, options)?, name })
     }
 }
 
-fn client_config(options: &TlsOptions) -> Result<Arc<ClientConfig>, String> {
+fn client_config(protocols: &[&[u8]], options: &TlsOptions) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match options.insecure_tls {
         true => Arc::new(Unchecked(Arc::clone(&provider))),
@@ -64,7 +73,7 @@ fn client_config(options: &TlsOptions) -> Result<Arc<ClientConfig>, String> {
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| format!("TLS cannot be used: {error}"))?;
     let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     // Many streams of a tool stand for as many users, each of whom makes a whole handshake.
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
@@ -199,10 +208,11 @@ pub(super) fn is_untrusted(error: &io::Error) -> bool {
 /// What a user can do about `error`, as the end of a sentence about it; empty if it is not one of TLS.
 pub(super) fn advice(error: &io::Error) -> &'static str {
     match tls_error(error) {
-        // The latter, too, is one that nobody vouches for: an authority's, which signed itself.
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_))) => {
-            ". Name the authority that signed its certificate with --ca FILE"
-        }
+        // The last, too, is one that nobody vouches for: an authority's, which signed itself. A bad signature is what an authority
+        // has not signed that bears the name of one that is trusted.
+        Some(Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature | CertificateError::Other(_),
+        )) => ". Name the authority that signed its certificate with --ca FILE",
         Some(Error::InvalidMessage(_)) => ". Does the server speak TLS at this port?",
         _ => "",
     }
@@ -250,6 +260,16 @@ impl<S> MaybeTlsStream<S> {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => &mut stream.socket,
+        }
+    }
+
+    /// The same over the same socket in another form.
+    pub(super) fn map_socket<T>(self, map: impl FnOnce(S) -> T) -> MaybeTlsStream<T> {
+        match self {
+            Self::Plain(socket) => MaybeTlsStream::Plain(map(socket)),
+            Self::Tls(stream) => {
+                MaybeTlsStream::Tls(Box::new(TlsStream { socket: map(stream.socket), tls: stream.tls }))
+            }
         }
     }
 

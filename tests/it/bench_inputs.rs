@@ -13,7 +13,12 @@ use fanfare::protocol::http::Method;
 use serde_json::Value;
 
 use crate::support::{
-    Folder, bidirectional::Bidirectional, http::HttpConnection, hub::Hub, nats::NatsServer, redis::RedisServer,
+    Folder,
+    bidirectional::Bidirectional,
+    http::HttpConnection,
+    hub::Hub,
+    nats::NatsServer,
+    redis::{RedisServer, TlsRedis},
     wait_until,
 };
 
@@ -239,4 +244,17 @@ fn many_topics_over_nats() {
     let (url, publish) = (hub.url(0), nats.url_as(""));
     let arguments = ["--url", url, "--topics", "5", "--subscribers", "10", "--publish", &publish, "--churn", "50"];
     check_deliveries(&Bench::start(&arguments).report(), 0, 2 * 80);
+}
+
+#[test]
+fn published_at_a_redis_with_tls() {
+    let redis = TlsRedis::start(&["--requirepass", "s3cret"]);
+    let hub = Hub::start_with(&["--redis", &redis.plain.url_as(":s3cret@")], &[]);
+    let (url, certificate) = (redis.url(":s3cret@"), redis.certificate());
+    let arguments = ["--url", hub.url(0), "--subscribers", "3", "--publish", &url];
+    let report = Bench::start(&[&arguments[..], &["--ca", &certificate]].concat()).report();
+    assert_eq!(report["topics"][0]["events"], 80);
+    assert!(!report.to_string().contains("s3cret"), "{report}");
+    let said = problem(&arguments);
+    assert!(said.contains("--ca FILE") && !said.contains("s3cret"), "{said}");
 }

@@ -10,8 +10,8 @@ use serde_json::Value;
 use crate::support::{
     Folder, PATIENCE,
     hub::Hub,
-    redis::{HOST, RedisServer, free_port},
-    run_program, send_signal,
+    redis::{RedisServer, TlsRedis},
+    send_signal,
     sentinel::SentinelGroup,
     sse::{Received, SseClient},
     stdout_of, wait_until,
@@ -129,34 +129,16 @@ fn publish_at_the_master_that_sentinels_name() {
     assert!(complaint.contains("it watches no `other`") && unknown.status.code() == Some(1), "{complaint}");
 }
 
-/// A certificate of its own authority for the address of our servers, and its key.
-fn make_certificate(folder: &Folder, name: &str) -> (String, String) {
-    let (certificate, key) = (folder.path(&format!("{name}.pem")), folder.path(&format!("{name}.key")));
-    let fixed = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=redis -addext basicConstraints=critical,CA:FALSE";
-    let alternative = format!("subjectAltName=IP:{HOST}");
-    let arguments: Vec<&str> =
-        fixed.split(' ').chain(["-addext", &alternative, "-keyout", &key, "-out", &certificate]).collect();
-    let made = run_program("openssl", "openssl", &arguments);
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    (certificate, key)
-}
-
 #[test]
 fn publish_over_tls() {
-    let folder = Folder::new();
-    let ((certificate, key), (other, _)) = (make_certificate(&folder, "redis"), make_certificate(&folder, "other"));
-    let port = free_port();
-    let place = port.to_string();
-    let options = ["--tls-port", &place, "--tls-cert-file", &certificate, "--tls-key-file", &key];
-    let more = ["--tls-ca-cert-file", &certificate, "--tls-auth-clients", "no"];
-    let _redis = RedisServer::start_with(&[&options[..], &more[..]].concat());
+    let redis = TlsRedis::start(&[]);
     let publish = |authority: &str| {
-        let mut command = fanfare(&["publish", "--redis", &format!("rediss://{HOST}:{port}"), "--data", "safely"]);
+        let mut command = fanfare(&["publish", "--redis", &redis.url(""), "--data", "safely"]);
         command.env("SSL_CERT_FILE", authority).output().expect("it was just built")
     };
-    let said = stdout_of(&publish(&certificate));
+    let said = stdout_of(&publish(&redis.certificate()));
     assert!(said.starts_with("published 1 event to channel events.critical at "), "{said}");
-    let refused = publish(&other);
+    let refused = publish(&redis.other_certificate());
     let complaint = String::from_utf8_lossy(&refused.stderr);
     assert!(complaint.contains("certificate") && complaint.contains("SSL_CERT_FILE"), "{complaint}");
 }

@@ -14,7 +14,7 @@ use crate::support::{
     guarded::Guarded,
     hub::Hub,
     liar::{Liar, block},
-    redis::{RedisServer, free_address},
+    redis::{RedisServer, TlsRedis, free_address},
     relay::Relay,
     send_signal, wait_until,
 };
@@ -126,6 +126,27 @@ fn through_redis() {
     let said = run(&["-r", &address, "-s", hub.url(0), "-c", "20", "-t", "10", "-d", "20"]);
     said.check_complete(20, 200);
     assert!(!said.complaint.contains("secret") && !said.text.contains("secret"), "{said:#?}");
+}
+
+#[test]
+fn through_redis_with_tls() {
+    let redis = TlsRedis::start(&["--requirepass", "secret"]);
+    let hub = Hub::start_with(&["--redis", &redis.plain.url_as(":secret@")], &[]);
+    let url = redis.url(":secret@");
+    let load = |more: &[&str]| {
+        let said = run(&[&["-r", &url, "-s", hub.url(0), "-c", "3", "-t", "300", "-d", "1"], more].concat());
+        assert!(!said.complaint.contains("secret") && !said.text.contains("secret"), "{said:#?}");
+        said
+    };
+    load(&["--ca", &redis.certificate()]).check_complete(3, 900);
+    load(&["--insecure-tls"]).check_complete(3, 900);
+    let said = load(&["--ca", &redis.other_certificate()]);
+    said.check(1, &[("Tokens Published", 0)]);
+    let expected = format!("cannot use Redis at {}: ", redis.url(""));
+    assert!(said.text.contains(&expected) && said.text.contains("--ca FILE"), "{said:#?}");
+    let plain = redis.plain.url_as(":secret@").replace("redis:", "rediss:");
+    let said = run(&["-m", "producer", "-r", &plain, "--insecure-tls"]);
+    assert!(said.code == Some(1) && said.text.contains("cannot use Redis at rediss://"), "{said:#?}");
 }
 
 #[test]

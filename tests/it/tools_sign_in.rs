@@ -109,7 +109,7 @@ fn secrets_that_are_misspelt_are_not_repeated() {
         ["produce", "--header", "X s3cret"],
         ["subscribe", "--api-key", "s3cret\n"],
         ["load", "--header", "Host: s3cret"],
-        ["load", "--redis", "rediss://u:s3cret@h"],
+        ["load", "--redis", "rediss://u:s3cret@h/#insecure"],
         ["publish", "--url", "http://u:s3cret@hub"],
         ["subscribe", "--url", "hub?token=s3cret"],
         ["load", "--publish-url", "ftp://u:s3cret@hub"],

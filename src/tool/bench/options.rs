@@ -103,7 +103,7 @@ pub struct Options {
     /// How long to wait for late deliveries afterwards.
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = parse_span, help_heading = LOADING)]
     pub(super) patience: Duration,
-    /// Where events are published: redis://HOST:PORT (with USER:PASSWORD@ before it, /DB behind), nats://HOST:PORT (with
+    /// Where events are published: redis://HOST:PORT or rediss://HOST:PORT (with USER:PASSWORD@ before it, /DB behind), nats://HOST:PORT (with
     /// USER:PASSWORD@ or TOKEN@), or an http:// URL with {topic} where it belongs; without a path, /publish/{topic}. [default:
     /// --url]
     #[arg(long, value_name = "URL", help_heading = PUBLISHING)]

@@ -40,8 +40,8 @@ impl Outlet {
     pub(super) fn connect(place: &Place, payload_bytes: usize) -> io::Result<Self> {
         let (stream, replies) = match place {
             Place::Redis(place) => {
-                let socket = place.connect().map_err(io::Error::other)?;
-                (MaybeTlsStream::Plain(socket.into()), Replies::redis())
+                let stream = place.connect().map_err(io::Error::other)?;
+                (stream.map_socket(TcpStream::from), Replies::redis())
             }
             Place::Http(post) => (open(&post.target)?, Replies::http()),
             Place::Nats(broker) => {

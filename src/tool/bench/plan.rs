@@ -21,7 +21,7 @@ use super::{
 use crate::tool::{
     access::Credential,
     client::bare_host,
-    target::RedisPlace,
+    target::{RedisPlace, RedisUrl},
     tls::{TlsClient, TlsOptions},
 };
 
@@ -229,7 +229,8 @@ impl Place {
     fn new(options: &Options, topics: &Topics, (server, credential): SignedIn<'_>) -> Result<Self, String> {
         let url = options.publish.as_deref().unwrap_or(&options.url);
         if url.starts_with("redis://") || url.starts_with("rediss://") {
-            return url.parse().map(Self::Redis).map_err(|error| format!("--publish: {error}"));
+            let place = url.parse::<RedisUrl>().and_then(|url| RedisPlace::new(url, &options.tls));
+            return place.map(Self::Redis).map_err(|error| format!("--publish: {error}"));
         }
         if url.starts_with("nats://") {
             return Broker::parse(url, &options.publish_headers).map(Self::Nats);

@@ -377,7 +377,8 @@ fn where_to_publish() {
     check(&["--publish-method", "put"], Some("http 127.0.0.1:8080 Put /publish/{topic}"));
     check(&["--publish", "nats://user:secret@127.0.0.1"], Some("nats 127.0.0.1:4222"));
     check(&["--publish", "redis://user:secret@127.0.0.1:7/3"], Some("redis://127.0.0.1:7/3"));
-    check(&["--publish", "rediss://127.0.0.1"], None);
+    check(&["--publish", "rediss://u:secret@127.0.0.1:7/3"], Some("rediss://127.0.0.1:7/3"));
+    check(&["--publish", "rediss://127.0.0.1/#insecure"], None);
     check(&["--publish-body", "nothing"], None);
 }
 

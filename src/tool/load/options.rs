@@ -7,7 +7,7 @@ use clap::{Args, Command, ValueEnum};
 use crate::tool::{
     access::{AccessOptions, HubAccess, unshown},
     client::HubUrl,
-    target::RedisPlace,
+    target::{RedisPlace, RedisUrl},
 };
 
 /// How many conversations there may be: each is a stream, thus a descriptor.
@@ -41,9 +41,9 @@ pub struct Options {
     /// What to do: publish tokens, listen to them, or both
     #[arg(short, long, value_enum, default_value_t = Mode::Both)]
     mode: Mode,
-    /// Publish through Redis: host:port or redis://user:password@host:port/database [default: over HTTP]
-    #[arg(short, long, value_name = "ADDR", value_parser = unshown(str::parse::<RedisPlace>))]
-    redis: Option<RedisPlace>,
+    /// Publish through Redis: host:port or redis://user:password@host:port/database, with TLS rediss://… [default: over HTTP]
+    #[arg(short, long, value_name = "ADDR", value_parser = unshown(str::parse::<RedisUrl>))]
+    redis: Option<RedisUrl>,
     /// The hub to listen at: http://host:port, https://host:port or unix:/path
     #[arg(short, long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = unshown(str::parse::<HubUrl>))]
     sse: HubUrl,
@@ -140,7 +140,7 @@ impl Plan {
         }
         let sse = options.access.hub(&options.sse)?;
         let outlet = match (&options.redis, &options.publish_url) {
-            (Some(place), _) => Outlet::Redis(place.clone()),
+            (Some(url), _) => Outlet::Redis(options.access.redis(url)?),
             (None, Some(url)) => Outlet::Hub(options.access.hub(url)?),
             (None, None) => Outlet::Hub(sse.clone()),
         };

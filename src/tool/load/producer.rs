@@ -85,7 +85,7 @@ impl Producer {
     /// Connects to where the plan says; `told` gets what becomes of tokens. The error says where, and why not.
     pub(super) fn connect(plan: &Plan, run: u64, told: Sender<Told>) -> Result<Self, String> {
         let (stream, replies) = match &plan.outlet {
-            Outlet::Redis(place) => (MaybeTlsStream::Plain(place.connect()?), Replies::redis()),
+            Outlet::Redis(place) => (place.connect()?, Replies::redis()),
             Outlet::Hub(hub) => (connect_hub(hub)?, Replies::http()),
         };
         let outcome = Outcome { sent: 0, late: 0, lateness: Latency::new(), unanswered: 0 };

@@ -11,7 +11,7 @@ use super::{
     tally::{Counts, Latency, Tally},
     token::{Content, Message},
 };
-use crate::tool::{crowd, target::RedisPlace};
+use crate::tool::{crowd, target::RedisUrl};
 
 #[derive(Debug, Parser)]
 struct CommandLine {
@@ -82,8 +82,9 @@ fn mistakes_are_told() {
     check("-c 100000 -t 1001", "the most is 100000000: make one of them smaller");
     check("-d 1.5", "invalid digit");
     check("--duration 30", "such as 500ms, 30s, 5m or 1h30m");
-    check("-r rediss://a", "TLS is not spoken here");
-    check("-r http://a", "write host:port or redis://");
+    check("-r rediss://a/#insecure", "--insecure-tls trusts any certificate");
+    check("-r rediss://a --ca /nowhere/ca.pem", "--ca /nowhere/ca.pem: ");
+    check("-r http://a", "write host:port, redis://… or rediss://");
     check("-r a -publish-url b", "cannot be used with");
     check("--token a\u{e9}", "printable ASCII");
     check("extra", "unexpected argument 'extra'");
@@ -110,7 +111,7 @@ fn durations_as_go_writes_them() {
 #[test]
 fn addresses_of_redis() {
     let check = |text: &str, expected: &str| {
-        let place = text.parse::<RedisPlace>().map(|place| format!("{place:?}"));
+        let place = text.parse::<RedisUrl>().map(|place| format!("{place:?}"));
         assert_eq!(place.as_deref(), Ok(expected), "{text}");
     };
     check("localhost:6379", "redis://localhost:6379/0");
@@ -118,8 +119,10 @@ fn addresses_of_redis() {
     check("redis://:secret@10.0.0.1:7000/3", "redis://10.0.0.1:7000/3");
     check("redis://me:secret@host", "redis://host:6379/0");
     check("[::1]:6380", "redis://[::1]:6380/0");
+    check("rediss://me:secret@host/3", "rediss://host:6379/3");
+    check("rediss://[::1]:6380", "rediss://[::1]:6380/0");
     for bad in ["", "redis+unix:///a", "host:port", "redis://"] {
-        assert!(bad.parse::<RedisPlace>().is_err(), "{bad}");
+        assert!(bad.parse::<RedisUrl>().is_err(), "{bad}");
     }
 }
 

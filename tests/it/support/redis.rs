@@ -9,7 +9,7 @@ use std::{
 
 use redis::{Connection, FromRedisValue};
 
-use super::{Folder, wait_until};
+use super::{Folder, run_program, stdout_of, wait_until};
 
 /// Not 127.0.0.1: the port must be free again after the server was killed, and outgoing connections take their ports
 /// from that address.
@@ -162,6 +162,54 @@ impl Drop for RedisServer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A server that also has a port with TLS.
+pub(crate) struct TlsRedis {
+    /// The server; its other port is without TLS.
+    pub(crate) plain: RedisServer,
+    port: u16,
+    folder: Folder,
+}
+
+impl TlsRedis {
+    /// With further options, as [`RedisServer::start_with`].
+    pub(crate) fn start(options: &[&str]) -> Self {
+        let folder = Folder::new();
+        ["redis", "other"].iter().for_each(|name| make_certificate(&folder, name));
+        let (port, [certificate, key]) =
+            (free_port(), ["pem", "key"].map(|kind| folder.path(&format!("redis.{kind}"))));
+        let place = port.to_string();
+        let own = ["--tls-port", &place, "--tls-cert-file", &certificate, "--tls-key-file", &key];
+        let more = ["--tls-ca-cert-file", &certificate, "--tls-auth-clients", "no"];
+        let plain = RedisServer::start_with(&[&own[..], &more, options].concat());
+        Self { plain, port, folder }
+    }
+
+    /// The URL of the port with TLS, with a login such as `:secret@`.
+    pub(crate) fn url(&self, login: &str) -> String {
+        format!("rediss://{login}{HOST}:{}", self.port)
+    }
+
+    /// The file with the certificate that a client has to trust.
+    pub(crate) fn certificate(&self) -> String {
+        self.folder.path("redis.pem")
+    }
+
+    /// The same of another server.
+    pub(crate) fn other_certificate(&self) -> String {
+        self.folder.path("other.pem")
+    }
+}
+
+/// Makes `NAME.pem` and `NAME.key`: a certificate of its own authority for the address of our servers, and its key.
+fn make_certificate(folder: &Folder, name: &str) {
+    let (certificate, key) = (folder.path(&format!("{name}.pem")), folder.path(&format!("{name}.key")));
+    let fixed = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=redis -addext basicConstraints=critical,CA:FALSE";
+    let alternative = format!("subjectAltName=IP:{HOST}");
+    let arguments: Vec<&str> =
+        fixed.split(' ').chain(["-addext", &alternative, "-keyout", &key, "-out", &certificate]).collect();
+    stdout_of(&run_program("openssl", "openssl", &arguments));
 }
 
 /// A port at which nobody listens, of a server that is to be started later.
