@@ -6,7 +6,6 @@ use data_encoding::BASE64;
 
 use super::{
     BadPacket, Kind, Packet,
-    packet::is_json_space,
     small_object::{self, Found},
 };
 
@@ -96,20 +95,20 @@ pub(super) fn inline_attachments(json: &str, attachments: &[Vec<u8>]) -> Result<
 /// `attachments`, which may hold some. What has no `$binary` is only looked through once, and where there is no attachment nothing
 /// is copied.
 pub(super) fn extract_attachments<'a>(json: &'a str, attachments: &mut Vec<Vec<u8>>) -> Cow<'a, str> {
-    let (mut out, mut copied, mut at) = (String::new(), 0, 0);
-    while attachments.len() < ATTACHMENTS_MAX
-        && let Some(found) = memchr::memmem::find(&json.as_bytes()[at..], BINARY_NAME)
-    {
-        let name = at + found;
-        at = name + BINARY_NAME.len();
+    let (mut out, mut copied) = (String::new(), 0);
+    // One searcher for all: a text may consist of such names, and to make one takes longer than to find the next name.
+    for name in memchr::memmem::Finder::new(BINARY_NAME).find_iter(json.as_bytes()) {
+        if attachments.len() == ATTACHMENTS_MAX {
+            break;
+        }
         // Behind a brace it is a name: a string has its quotes escaped, and another string is not followed by a dollar sign.
-        let before = json[..name].trim_end_matches(is_json_space);
-        let Some(start) = before.strip_suffix('{').map(str::len) else { continue };
+        let before = json.as_bytes()[..name].trim_ascii_end();
+        let Some(start) = before.strip_suffix(b"{").map(<[u8]>::len) else { continue };
         if let Some(Found { value, object_bytes }) = small_object::inline_binary(&json[start..]) {
             out.push_str(&json[copied..start]);
             out.push_str(&format!("{{\"_placeholder\":true,\"num\":{}}}", attachments.len()));
             attachments.push(value);
-            (at, copied) = (start + object_bytes, start + object_bytes);
+            copied = start + object_bytes;
         }
     }
     if copied == 0 {
