@@ -23,8 +23,7 @@ pub(super) fn open_sse(request: &Request, _: &str, context: &Context<'_>) -> Ans
     };
     let wanted = PARAMETERS.check(request).and_then(|()| wanted_topics(request, context));
     let topics = match wanted.and_then(|topics| place_cursors(request, topics)) {
-        Ok(topics) if !topics.is_empty() => topics,
-        Ok(_) => return Response::error(400, "missing_topic", "name a topic: /sse?topic=NAME", Some("topic")).into(),
+        Ok(topics) => topics,
         Err(response) => return response.into(),
     };
     let named = !matches!(request.query("named"), Some("0" | "false"));
@@ -112,6 +111,10 @@ fn wanted_topics(request: &Request, context: &Context<'_>) -> Result<Vec<Topic>,
     }
     if topics.is_empty() {
         topics.clone_from(&context.config.default_topics);
+    }
+    if topics.is_empty() {
+        let message = format!("name a topic: {}?topic=NAME", request.path);
+        return Err(Response::error(400, "missing_topic", &message, Some("topic")));
     }
     let most = context.config.topics_per_connection_max;
     if most < topics.len() {
