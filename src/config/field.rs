@@ -9,7 +9,7 @@ use toml::{
 
 use super::{
     address::Pin,
-    keys,
+    lookup,
     table_keys::{API_KEY_KEYS, CLASS_KEYS, QUOTA_KEYS},
     topics::ClassMatch,
     units,
@@ -220,7 +220,7 @@ fn assign_classes(classes: &mut Vec<WrittenClass>, base: &Class, items: &DeArray
 
 fn read_class(base: &Class, table: &DeTable<'_>, span: Range<usize>, faults: &mut Vec<Fault>) -> WrittenClass {
     let mut written = WrittenClass { matching: ClassMatch::default(), class: base.clone() };
-    let set = keys::gather(CLASS_KEYS, table, faults);
+    let set = lookup::gather(CLASS_KEYS, table, faults);
     if !set.iter().any(|set| set.key.path == "match") {
         faults.push(Fault { span, message: "the class lacks `match`, the pattern of its topics' names".into() });
     }
@@ -238,7 +238,7 @@ fn assign_api_keys(keys: &mut Vec<WrittenApiKey>, items: &DeArray<'_>, faults: &
             continue;
         };
         let mut written = WrittenApiKey::default();
-        let set = keys::gather(API_KEY_KEYS, table, faults);
+        let set = lookup::gather(API_KEY_KEYS, table, faults);
         if set.iter().filter(|set| matches!(set.key.path, "key" | "key_file")).count() != 1 {
             let message = "an API key is set by `key` or by `key_file`, one of the two".into();
             faults.push(Fault { span: item.span(), message });
@@ -258,7 +258,7 @@ fn assign_quotas(rules: &mut Vec<QuotaRule>, items: &DeArray<'_>, faults: &mut V
             continue;
         };
         let mut rule = QuotaRule::default();
-        let set = keys::gather(QUOTA_KEYS, table, faults);
+        let set = lookup::gather(QUOTA_KEYS, table, faults);
         let mut refuse = |message: &str| faults.push(Fault { span: item.span(), message: message.into() });
         if !set.iter().any(|set| set.key.path == "who") {
             refuse("the quota lacks `who`, whom it concerns: \"*\" is everybody");

@@ -1,19 +1,10 @@
 //! Every key there is, one row each. Reading, suggestions, `config default` and `config show` follow from these rows.
 
-use std::{ops::Range, time::Duration};
-
-use toml::{
-    Spanned,
-    de::{DeTable, DeValue},
-};
+use std::time::Duration;
 
 use crate::share::Limit;
 
-use super::{
-    field::{Fault, Field},
-    nearest::nearest,
-    written::Written,
-};
+use super::{field::Field, written::Written};
 
 /// One key of a `T`.
 #[derive(Debug)]
@@ -621,76 +612,3 @@ pub(super) const KEYS: &[Key<Written>] = &[
           help: "Requests to start, stop, pause or resume that may wait. More are refused (503).",
           field: |it| Field::Count { value: &mut it.demo.queue_max, min: 1 } },
 ];
-
-/// A key that a table sets.
-#[derive(Debug)]
-pub(super) struct Set<'t, T: 'static> {
-    pub(super) key: &'static Key<T>,
-    /// Where the key's name stands.
-    pub(super) name: Range<usize>,
-    pub(super) value: &'t Spanned<DeValue<'t>>,
-}
-
-/// All that `table` sets; what is not a key goes to `faults`.
-pub(super) fn gather<'t, T>(
-    keys: &'static [Key<T>],
-    table: &'t DeTable<'t>,
-    faults: &mut Vec<Fault>,
-) -> Vec<Set<'t, T>> {
-    let mut set = Vec::new();
-    let mut pending = vec![(String::new(), table)];
-    while let Some((prefix, table)) = pending.pop() {
-        for (name, value) in table {
-            let path = format!("{prefix}{}", name.get_ref());
-            match (find(keys, &path), value.get_ref()) {
-                (Found::Key(key), _) => set.push(Set { key, name: name.span(), value }),
-                (Found::Table, DeValue::Table(inner)) => pending.push((format!("{path}."), inner)),
-                (Found::Table, _) => faults.push(not_a_table(&path, value)),
-                (Found::Nothing, _) => faults.push(Fault { span: name.span(), message: unknown(keys, &path) }),
-            }
-        }
-    }
-    set
-}
-
-/// What stands under a path.
-enum Found<T: 'static> {
-    Key(&'static Key<T>),
-    Table,
-    Nothing,
-}
-
-fn find<T>(keys: &'static [Key<T>], path: &str) -> Found<T> {
-    if let Some(key) = keys.iter().find(|key| key.path == path) {
-        return Found::Key(key);
-    }
-    let is_table = keys.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')));
-    if is_table { Found::Table } else { Found::Nothing }
-}
-
-/// The key of `path`, or an error that names the one probably meant.
-pub(super) fn find_key<T>(keys: &'static [Key<T>], path: &str) -> Result<&'static Key<T>, String> {
-    match find(keys, path) {
-        Found::Key(key) => Ok(key),
-        Found::Table | Found::Nothing => Err(unknown(keys, path)),
-    }
-}
-
-fn not_a_table(path: &str, value: &Spanned<DeValue<'_>>) -> Fault {
-    Fault { span: value.span(), message: format!("`{path}` is a table of keys, not a value") }
-}
-
-fn unknown<T>(keys: &[Key<T>], path: &str) -> String {
-    let depth = path.split('.').count();
-    let known = keys.iter().filter_map(|key| prefix(key.path, depth));
-    match nearest(path, known) {
-        Some(near) => format!("unknown key `{path}`; did you mean `{near}`?"),
-        None => format!("unknown key `{path}`; `fanfare config default` lists all keys"),
-    }
-}
-
-/// The first `depth` names of `path`: a misspelt table is compared with tables.
-fn prefix(path: &'static str, depth: usize) -> Option<&'static str> {
-    let end = path.match_indices('.').nth(depth - 1).map_or(path.len(), |(at, _)| at);
-    path.get(..end)
-}

@@ -15,7 +15,8 @@ use super::{
     environment::{self, Variable},
     field::Fault,
     files::Files,
-    keys::{self, KEYS, Key},
+    keys::{KEYS, Key},
+    lookup,
     problem::{ConfigError, Place, Problem, Spot},
     written::Written,
 };
@@ -93,7 +94,7 @@ pub(super) fn read_layers(
 }
 
 fn give(path: &str, text: String, place: Place, given: &mut Vec<Given<'_>>, problems: &mut Vec<Problem>) {
-    match keys::find_key(KEYS, path) {
+    match lookup::find_key(KEYS, path) {
         Ok(key) => given.push(Given { key, place, value: GivenValue::Text(text) }),
         Err(message) => problems.push(Problem { place: Some(place), message }),
     }
@@ -150,7 +151,7 @@ impl File {
 
     fn gather<'t>(&self, table: &'t DeTable<'t>, problems: &mut Vec<Problem>) -> Vec<Given<'t>> {
         let mut faults = Vec::new();
-        let set = keys::gather(KEYS, table, &mut faults);
+        let set = lookup::gather(KEYS, table, &mut faults);
         problems.extend(faults.into_iter().map(|fault| self.problem(fault)));
         let given = set.into_iter().map(|set| Given {
             key: set.key,

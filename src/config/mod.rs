@@ -11,6 +11,7 @@ mod files;
 mod keys;
 mod layers;
 mod log;
+mod lookup;
 mod meant;
 mod nearest;
 mod print;
