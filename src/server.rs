@@ -27,7 +27,7 @@ use crate::{
     bus::{self, Archive, Bus, Doorbell, Generators, Inbox, LogKind, Orders, Outlet, Outlets, REACTORS_MAX, Wake},
     clock::{Clock, Moment},
     config::{Address, Config, LogGuard, Pin},
-    endpoint::{self, Hosts, Hub, Phase, Telemetry},
+    endpoint::{self, CompatApi, Hosts, Hub, Phase, Telemetry},
     event::new_epoch,
     metrics::{Maxima, Metrics, ReactorMetrics, SourceHealth},
     os, protocol,
@@ -216,7 +216,9 @@ impl Server {
             nets.push((net, admin_from));
             doorbells.push(Arc::new(Doorbell::new(waker as Arc<dyn Wake>)));
         }
-        let always = [config.server.default_topics.clone(), endpoint::order_topics()].concat();
+        let has_streams = config.compat.has(CompatApi::EventStreams);
+        let orders = if has_streams { endpoint::order_topics() } else { Vec::new() };
+        let always = [config.server.default_topics.clone(), orders].concat();
         let redis = config.redis.clone().map(|redis| redis_pubsub::Config { always, ..redis });
         let status = redis.as_ref().map(|_| Arc::new(SourceStatus::new("redis")));
         let writer = match (&redis, &status) {
@@ -247,7 +249,9 @@ impl Server {
         let hub = build_hub(config, clock, Arc::clone(&bus), sources);
         let hub = Arc::new(hub.with_generators(control).with_telemetry(telemetry));
         start_password_threads(&hub.auth, clock, &cores.background).map_err(of_thread)?;
-        start_broadcasts(&hub, clock).map_err(of_thread)?;
+        if has_streams {
+            start_broadcasts(&hub, clock).map_err(of_thread)?;
+        }
         if let Some(streams) = &mut streams {
             streams.read(config, Arc::clone(&bus), clock).map_err(of_redis)?;
         }
@@ -411,6 +415,7 @@ fn endpoint_config(config: &Config) -> endpoint::Config {
         admin_apart: !config.admin.listen.is_empty(),
         stuck_after: config.server.stuck_after,
         ready_require: config.ready.require.clone(),
+        compat: config.compat.clone(),
         esp: config.esp.clone(),
     }
 }

@@ -1,12 +1,12 @@
 //! Which variables of the environment set keys, and which look as if they should.
 
 use super::{
-    keys::KEYS,
+    keys::{KEYS, is_of_no_section},
     nearest::nearest,
     problem::{Place, Problem},
 };
 
-/// What variables that set a key begin with: `FANFARE_SECTION__KEY`.
+/// What variables that set a key begin with: `FANFARE_SECTION__KEY`, or `FANFARE_KEY` for a key of no section.
 const PREFIX: &str = "FANFARE_";
 
 /// Variables that are read elsewhere: by other commands than `serve`, and by the build.
@@ -31,6 +31,9 @@ impl Variable {
         let spelt = rest.to_lowercase();
         if rest.contains("__") {
             return Self::Key(spelt.replace("__", "."));
+        }
+        if KEYS.iter().any(|key| key.path == spelt && is_of_no_section(key.path)) {
+            return Self::Key(spelt);
         }
         if let Some(key) = KEYS.iter().find(|key| key.path.replace('.', "_") == spelt) {
             return Self::SingleUnderscores(key.path);
@@ -91,6 +94,7 @@ mod tests {
         check("FANFARE_AUTH_MODE", "jwt", Variable::SingleUnderscores("auth.mode"));
         check("FANFARE_AUTH_SECRET_FILE", "x", Variable::SingleUnderscores("auth.secret_file"));
         check("FANFARE_TOPICS_HISTORY_COUNT", "1", Variable::SingleUnderscores("topics.history.count"));
+        check("FANFARE_COMPAT", "esp", Variable::Key("compat".to_owned()));
         check("FANFARE_QUOTA", "[]", Variable::SingleUnderscores("quota"));
         check("FANFARE_AUTH_MOED", "jwt", Variable::Unknown);
         check("FANFARE_HOME", "/srv", Variable::Unknown);

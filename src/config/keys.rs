@@ -45,6 +45,14 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A row for each key, in the order in which they are written.
 #[rustfmt::skip] // A table, to be read as one.
 pub(super) const KEYS: &[Key<Written>] = &[
+    Key { path: "compat",
+          help: "Compatibility APIs that are served. broadcaster: a WebSocket that names no topic listens to events.critical (the \
+                 default of server.default_topics, which is empty without it). event-streams: /api/v1/events and \
+                 /api/v1/broadcast-demo. esp: wells (/api/v1/sse, /telemetry, /alerts, /diagnostics), and over Socket.IO the \
+                 greeting and well_id. iot-pods: /POD/events/changes. Paths of one that is left out are unknown (404), and \
+                 nothing of it runs. Signing in and all native protocols are part of none.",
+          field: |it| Field::Words(&mut it.compat.0) },
+
     Key { path: "server.listen",
           help: "Addresses to listen at: \"host:port\" or \"unix:/path\".",
           field: |it| Field::Words(&mut it.server.listen) },
@@ -78,7 +86,7 @@ pub(super) const KEYS: &[Key<Written>] = &[
           help: "What logs, answers and half-received requests may hold together. From half of it on logs shorten.",
           field: |it| Field::Size { value: &mut it.server.memory_budget, min: 1 << 20 } },
     Key { path: "server.default_topics",
-          help: "What a WebSocket that names no topic listens to.",
+          help: "What a WebSocket that names no topic listens to. Without broadcaster in compat: nothing, unless it is set here.",
           field: |it| Field::Words(&mut it.server.default_topics) },
     Key { path: "server.live_timeout",
           help: "How long a stream's opening waits for its source to confirm the topics.",
@@ -562,7 +570,7 @@ pub(super) const KEYS: &[Key<Written>] = &[
           help: "How long a browser waits that was refused a well's stream. Its URL holds the token: soon would be in vain.",
           field: |it| Field::Span { value: &mut it.esp.denied_retry, min: MILLISECOND } },
     Key { path: "esp.namespaces",
-          help: "Socket.IO namespaces that serve the platform's events.",
+          help: "Socket.IO namespaces that clients may enter, whether or not compat has esp.",
           field: |it| Field::Words(&mut it.esp.namespaces) },
 
     Key { path: "log.level",
@@ -612,3 +620,8 @@ pub(super) const KEYS: &[Key<Written>] = &[
           help: "Requests to start, stop, pause or resume that may wait. More are refused (503).",
           field: |it| Field::Count { value: &mut it.demo.queue_max, min: 1 } },
 ];
+
+/// Whether the key at `path` is a value in no section. Those stand ahead of all sections, for TOML has no other place for them.
+pub(super) fn is_of_no_section(path: &str) -> bool {
+    !path.contains('.') && !matches!(path, "quota" | "api_keys")
+}

@@ -20,6 +20,7 @@ use super::{
     problem::{ConfigError, Place, Problem, Spot},
     written::Written,
 };
+use crate::endpoint::CompatApi;
 
 /// A key set on the command line.
 #[derive(Clone, Debug)]
@@ -89,7 +90,11 @@ pub(super) fn read_layers(
     }
     // A class is as the default class but for what it says itself, so that one must be complete before.
     given.sort_by_key(|given| given.key.path == "topics.class");
-    let layered = Layered { warnings, ..assign(&file, given, &mut problems) };
+    let mut layered = Layered { warnings, ..assign(&file, given, &mut problems) };
+    // This default is the broadcaster's.
+    if !layered.written.compat.has(CompatApi::Broadcaster) && !layered.places.contains_key("server.default_topics") {
+        layered.written.server.default_topics.clear();
+    }
     if problems.is_empty() { Ok(layered) } else { Err(ConfigError::new(problems)) }
 }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     auth::{QuotaConfig, Rules},
-    endpoint::{Cors, Esp},
+    endpoint::{CompatApis, Cors, Esp},
     protocol::{EngineLimits, RateLimit, http, proxy, websocket},
     source::{generator, redis_pubsub, redis_stream},
     store,
@@ -24,6 +24,8 @@ const MIB: usize = 1024 * KIB;
 pub struct Config {
     /// Where it listens, with how many reactors, and for how many.
     pub server: Server,
+    /// Which compatibility APIs it serves.
+    pub compat: CompatApis,
     /// A port of its own for health, readiness and metrics.
     pub admin: Admin,
     /// Events that nobody sent; `None`: there are none.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use toml::Value;
 
 use super::{
-    keys::{KEYS, Key, SECTIONS},
+    keys::{KEYS, Key, SECTIONS, is_of_no_section},
     redact::{MASK, redact},
     table_keys::{API_KEY_KEYS, CLASS_KEYS, QUOTA_KEYS},
     written::Written,
@@ -52,6 +52,10 @@ const API_KEY_EXAMPLE: &str = "
 pub(super) fn write_default() -> String {
     let mut text = HEADING.to_owned();
     let mut written = Written::default();
+    for key in KEYS.iter().filter(|key| is_of_no_section(key.path)) {
+        // Infallible: a `String` takes all that is written to it.
+        let _ = write!(text, "\n# {}\n{}", key.help, line("", key, &mut written));
+    }
     for (section, help) in SECTIONS {
         // Infallible: a `String` takes all that is written to it.
         let _ = write!(text, "\n# {help}\n[{section}]\n");
@@ -70,9 +74,10 @@ pub(super) fn write_default() -> String {
 
 /// Everything as it is in `written`, without its secrets.
 pub(super) fn write_values(mut written: Written) -> String {
-    let mut text = String::new();
+    let of_no_section = KEYS.iter().filter(|key| is_of_no_section(key.path));
+    let mut text: String = of_no_section.map(|key| line("", key, &mut written)).collect();
     for (section, _) in SECTIONS {
-        let _ = writeln!(text, "{}[{section}]", if text.is_empty() { "" } else { "\n" });
+        let _ = write!(text, "\n[{section}]\n");
         for key in section_keys(section) {
             text.push_str(&line(section, key, &mut written));
         }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     auth::{ApiKey, Mode, Rules, Secrets},
     bus::LogKind,
-    endpoint::Cors,
+    endpoint::{CompatApi, Cors},
     source::redis_pubsub::{self, RedisUrl, SentinelLogin},
     store::{self, StoreUrl},
 };
@@ -40,6 +40,7 @@ pub(super) fn resolve(layered: &Layered, files: &Files) -> Result<Config, Config
     wrong.extend(check_level(&written.log.level).err().map(|message| ("log.level", message)));
     check_log_kinds(written, &mut wrong);
     check_ready(written, &mut wrong);
+    check_compat(written, &mut wrong);
     let redis = resolve_redis(written, folder, files).unwrap_or_else(|found| {
         wrong.push(found);
         None
@@ -74,6 +75,7 @@ fn resolve_rest(written: &Written) -> Config {
     let classes = classes.filter_map(|class| Some((class.matching.pattern()?.clone(), class.class.clone())));
     Config {
         server: Server::default(),
+        compat: written.compat.clone(),
         admin: written.admin.clone(),
         demo: written.demo_enabled.then(|| written.demo.clone()),
         limits: written.limits.clone(),
@@ -208,16 +210,41 @@ fn check_log_kinds(written: &Written, wrong: &mut Vec<Wrong>) {
     }
 }
 
+/// What belongs to a compatibility API that is left out would do nothing.
+fn check_compat(written: &Written, wrong: &mut Vec<Wrong>) {
+    let store = if written.store_url_file.is_some() { "store.url_file" } else { "store.url" };
+    let parts = [
+        (
+            written.demo_enabled,
+            CompatApi::EventStreams,
+            "demo.enabled",
+            "events are made up for streams of that API alone",
+        ),
+        (has_store(written), CompatApi::Esp, store, "the database keeps what comes in by that API alone"),
+    ];
+    for (is_wanted, api, key, why) in parts {
+        if is_wanted && !written.compat.has(api) {
+            wrong.push((
+                key,
+                format!("it needs the API `{api}`, which compat leaves out: {why}. Add it, or unset this key"),
+            ));
+        }
+    }
+}
+
+fn has_store(written: &Written) -> bool {
+    !written.store_url.is_empty() || written.store_url_file.is_some()
+}
+
 /// What is required must be there: else the hub would be ready without it.
 fn check_ready(written: &Written, wrong: &mut Vec<Wrong>) {
     let has_redis = !written.redis_url.is_empty() || written.redis_url_file.is_some();
     let classes = written.classes.iter().map(|class| &class.class).chain([&written.default_class]);
     let has_streams = has_redis && classes.into_iter().any(|class| class.log == LogKind::RedisStream);
-    let has_store = !written.store_url.is_empty() || written.store_url_file.is_some();
     let sources = [
         ("redis", has_redis, "redis.url is not set"),
         ("redis_stream", has_streams, "no class of topics has log = \"redis-stream\""),
-        ("store", has_store, "store.url is not set"),
+        ("store", has_store(written), "store.url is not set"),
     ];
     for name in written.ready.require.iter().filter(|name| *name != "*") {
         match sources.iter().find(|(source, ..)| source == name) {

@@ -121,6 +121,8 @@ pub(super) fn other_value(key: &keys::Key<written::Written>) -> String {
         (_, "server.listen" | "admin.listen") => "127.0.0.1:1,unix:/run/x".into(),
         (_, "proxy.trusted") => "10.0.0.0/8,::1,unix".into(),
         (_, "cors.allow_origins") => "https://a.example,https://b.example:8443".into(),
+        // With the broadcaster, lest server.default_topics change too.
+        (_, "compat") => "broadcaster,esp".into(),
         (_, "esp.namespaces") => "/,/field".into(),
         (_, "topics.key") => "/sensor".into(),
         (_, "topics.policy") => "skip".into(),

@@ -5,11 +5,13 @@ use std::{fmt, path::PathBuf, sync::Arc};
 use super::{
     address::{Address, FileMode},
     meant::LogFormat,
+    nearest::nearest,
     topics::{ClassMatch, parse_log_kind, parse_policy},
 };
 use crate::{
     auth::{Algorithm, Mode, SameSite, Who},
     bus::LogKind,
+    endpoint::CompatApi,
     log::Policy,
     protocol::proxy,
     topic::{Pattern, Topic},
@@ -107,6 +109,22 @@ impl Word for Pattern {
 impl Word for Policy {
     fn from_text(text: &str) -> Result<Self, String> {
         parse_policy(text)
+    }
+
+    fn to_text(&self) -> String {
+        self.name().to_owned()
+    }
+}
+
+impl Word for CompatApi {
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|()| {
+            let names = Self::ALL.map(Self::name);
+            match nearest(text, names.into_iter()) {
+                Some(near) => format!("`{text}` is no compatibility API; did you mean `{near}`?"),
+                None => format!("`{text}` is no compatibility API; there are {}", names.join(", ")),
+            }
+        })
     }
 
     fn to_text(&self) -> String {

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     auth::{ApiKey, QuotaConfig, Settings},
     bus::Class,
-    endpoint::{Cors, Esp},
+    endpoint::{CompatApis, Cors, Esp},
     protocol::EngineLimits,
     source::{generator, redis_pubsub, redis_stream},
     store,
@@ -20,6 +20,7 @@ use crate::{
 pub(super) struct Written {
     /// `reactors` 0 stands for the cores.
     pub(super) server: Server,
+    pub(super) compat: CompatApis,
     pub(super) admin: Admin,
     pub(super) demo: generator::Config,
     pub(super) demo_enabled: bool,
@@ -86,6 +87,7 @@ impl Default for Written {
     fn default() -> Self {
         Self {
             server: Server { reactors: 0, ..Server::default() },
+            compat: CompatApis::default(),
             admin: Admin::default(),
             demo: generator::Config::default(),
             demo_enabled: false,

@@ -6,7 +6,11 @@ use std::{sync::Arc, time::Duration};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Answer, Context, Later, access, error_form::ErrorForm, origin, unix_s};
+use super::{
+    Answer, Context, Later, access,
+    error_form::{ErrorForm, unix_s},
+    origin,
+};
 use crate::{
     auth::{Denied, LoginLimit, LoginRefused, Minted, Settings},
     label::{AuthFailure, RouteLabel},

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Context, routes::find_route, unix_s};
+use super::{Context, routes::find_route};
 use crate::{close::Close, protocol::http::Response};
 
 /// What an API's errors look like.
@@ -68,6 +68,11 @@ fn kind_of(status: u16) -> &'static str {
         503 => "ServiceUnavailable",
         _ => "ServerError",
     }
+}
+
+/// The moment it is, in Unix seconds: what answers of the event streaming service name.
+pub(super) fn unix_s(context: &Context<'_>) -> i64 {
+    i64::try_from(context.hub.wall.unix_ms(context.now) / 1000).unwrap_or(i64::MAX)
 }
 
 /// The answer to a request for `path` that the hub reads no further, for the reason `close`; `None`: it ends without one.

@@ -23,10 +23,11 @@ use listing::StreamPage;
 use super::{
     Answer, Context, Later, OpenSse, access,
     admission::Refusals,
+    error_form::unix_s,
     pages::{BAD_LIMIT, PageQuery},
     publish::{Outgoing, publish_then},
     stream::{place_cursor, tells_last_event},
-    unix_s, work,
+    work,
 };
 use crate::{
     auth::{Denied, Identity},

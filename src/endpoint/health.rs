@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use serde_json::{Map, Value, json};
 
-use super::{Answer, Context, Hub, Phase};
+use super::{Answer, Context, Hub, Phase, Route};
 use crate::{
     exposition::ExpositionFormat,
     metrics::{Metrics, QuotaFigures, Transport},
@@ -110,7 +110,8 @@ pub(super) fn show_metrics(request: &Request, _: &str, context: &Context<'_>) ->
 pub(super) fn show_index(_: &Request, _: &str, context: &Context<'_>) -> Answer {
     let mut text = format!("Fanfare {FULL_VERSION}\n\n");
     let mut last = "";
-    for route in context.hub.application.routes {
+    let is_off = |route: &Route| route.compat.is_some_and(|api| !context.config.compat.has(api));
+    for route in context.hub.application.routes.iter().filter(|route| !is_off(route)) {
         // The same path may be one thing to the public and another to operators.
         if std::mem::replace(&mut last, route.pattern) == route.pattern {
             continue;

@@ -6,6 +6,7 @@ mod admission;
 mod auth;
 mod batch;
 mod command;
+mod compat;
 mod cors;
 mod engine_io;
 mod error_form;
@@ -41,6 +42,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 pub use admission::{Sender, admit_body, refuse_body};
 pub use command::{Reply, answer_command, answer_long_command};
+pub use compat::{CompatApi, CompatApis};
 pub use cors::Cors;
 pub use engine_io::{EngineAsk, EngineKind, EngineRefusal, open as open_engine};
 pub use error_form::refuse_request;
@@ -60,6 +62,7 @@ pub use topics::complete_history;
 pub use wells::Esp;
 pub use work::{OpenWork, Step, Work};
 
+use error_form::unix_s;
 use routes::{ROUTES, find_route};
 
 use crate::{
@@ -100,6 +103,8 @@ pub struct Config {
     pub stuck_after: Duration,
     /// Sources without which the hub is not ready, by name; `*` stands for all there are.
     pub ready_require: Vec<String>,
+    /// Which compatibility APIs are served.
+    pub compat: CompatApis,
     /// What clients of the ESP IoT platform are told.
     pub esp: Esp,
 }
@@ -115,6 +120,7 @@ impl Default for Config {
             admin_apart: false,
             stuck_after: Duration::from_secs(5),
             ready_require: vec!["*".to_owned()],
+            compat: CompatApis::default(),
             esp: Esp::default(),
         }
     }
@@ -273,11 +279,6 @@ impl Hub {
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
     }
-}
-
-/// The moment it is, in Unix seconds.
-fn unix_s(context: &Context<'_>) -> i64 {
-    i64::try_from(context.hub.wall.unix_ms(context.now) / 1000).unwrap_or(i64::MAX)
 }
 
 /// `unix_ms`, to the second, in the form of RFC 3339.

@@ -3,7 +3,9 @@
 use super::{
     Answer, Context,
     admission::{NATIVE, Refusals, Senders},
-    auth, engine_io,
+    auth,
+    compat::CompatApi,
+    engine_io,
     error_form::ErrorForm,
     events, health, pods, publish, stream, telemetry, topics, wells,
 };
@@ -28,6 +30,8 @@ pub struct Route {
     pub(super) senders: Senders,
     /// Whether pages of every origin may read what is answered, as its API has it documented.
     pub(super) is_public: bool,
+    /// Of which compatibility API it is, if of one: where that is off, the route is none.
+    pub(super) compat: Option<CompatApi>,
     /// The form of what the hub refuses there.
     pub(super) errors: ErrorForm,
     pub(super) methods: &'static [(Method, Handler)],
@@ -42,6 +46,7 @@ pub const fn row(pattern: &'static str, label: RouteLabel, methods: &'static [(M
         admin: false,
         is_open: false,
         is_public: false,
+        compat: None,
         errors: ErrorForm::Native,
         senders: Senders::Known(NATIVE),
         methods,
@@ -56,6 +61,7 @@ pub const fn open_row(pattern: &'static str, label: RouteLabel, methods: &'stati
         admin: false,
         is_open: true,
         is_public: false,
+        compat: None,
         errors: ErrorForm::Native,
         senders: Senders::Anybody,
         methods,
@@ -70,6 +76,7 @@ const fn public_row(pattern: &'static str, label: RouteLabel, methods: &'static 
         admin: false,
         is_open: true,
         is_public: true,
+        compat: None,
         errors: ErrorForm::Native,
         senders: Senders::Anybody,
         methods,
@@ -84,6 +91,7 @@ const fn admin_row(pattern: &'static str, label: RouteLabel, methods: &'static [
         admin: true,
         is_open: true,
         is_public: false,
+        compat: None,
         errors: ErrorForm::Native,
         senders: Senders::Anybody,
         methods,
@@ -94,6 +102,22 @@ impl Route {
     /// The same, whose handlers ask for a token and refuse in words of their own, before and after the body.
     const fn for_known(self, refusals: &'static Refusals) -> Self {
         Self { senders: Senders::Known(refusals), ..self }
+    }
+
+    /// The same, of a compatibility API.
+    const fn of(self, api: CompatApi) -> Self {
+        let errors = match api {
+            CompatApi::EventStreams => ErrorForm::Events,
+            CompatApi::Esp => ErrorForm::Esp,
+            CompatApi::Broadcaster | CompatApi::IotPods => ErrorForm::Native,
+        };
+        Self { compat: Some(api), errors, ..self }
+    }
+
+    /// Whether there is such a route at the listener that the request of `context` came through.
+    pub(super) fn is_served(&self, context: &Context<'_>) -> bool {
+        (!context.config.admin_apart || self.admin == context.admin)
+            && self.compat.is_none_or(|api| context.config.compat.has(api))
     }
 
     /// The same, whose errors have another form than the native API's.
@@ -118,58 +142,57 @@ pub(super) static ROUTES: &[Route] = &[
     row("/topics/{topic}", RouteLabel::Topics, &[(Method::Get, topics::show_topic)]),
     open_row("/api/v1/events/broadcast", RouteLabel::Events, &[(Method::Post, events::broadcast)])
         .for_known(events::REFUSALS)
-        .with_errors(ErrorForm::Events),
+        .of(CompatApi::EventStreams),
     open_row("/api/v1/events/streams", RouteLabel::Events, &[(Method::Get, events::list_streams)])
-        .with_errors(ErrorForm::Events),
+        .of(CompatApi::EventStreams),
     open_row("/api/v1/events/stream/{topic}/start", RouteLabel::Events, &[(Method::Post, events::start_stream)])
         .for_known(events::REFUSALS)
-        .with_errors(ErrorForm::Events),
+        .of(CompatApi::EventStreams),
     open_row("/api/v1/events/stream/{topic}/stop", RouteLabel::Events, &[(Method::Post, events::stop_stream)])
         .for_known(events::REFUSALS)
-        .with_errors(ErrorForm::Events),
+        .of(CompatApi::EventStreams),
     open_row("/api/v1/events/stream/{topic}/pause", RouteLabel::Events, &[(Method::Post, events::pause_stream)])
         .for_known(events::REFUSALS)
-        .with_errors(ErrorForm::Events),
+        .of(CompatApi::EventStreams),
     open_row("/api/v1/events/stream/{topic}/resume", RouteLabel::Events, &[(Method::Post, events::resume_stream)])
         .for_known(events::REFUSALS)
-        .with_errors(ErrorForm::Events),
+        .of(CompatApi::EventStreams),
     public_row("/api/v1/events/stream/{topic}", RouteLabel::Events, &[(Method::Get, events::open_stream)])
-        .with_errors(ErrorForm::Events),
+        .of(CompatApi::EventStreams),
     open_row("/api/v1/broadcast-demo/broadcast", RouteLabel::Events, &[(Method::Post, events::broadcast)])
         .for_known(events::REFUSALS)
-        .with_errors(ErrorForm::Events),
+        .of(CompatApi::EventStreams),
     open_row("/api/v1/broadcast-demo/streams", RouteLabel::Events, &[(Method::Get, events::list_streams)])
-        .with_errors(ErrorForm::Events),
+        .of(CompatApi::EventStreams),
     open_row(
         "/api/v1/broadcast-demo/stream/{topic}/start",
         RouteLabel::Events,
         &[(Method::Post, events::start_stream)],
     )
     .for_known(events::REFUSALS)
-    .with_errors(ErrorForm::Events),
+    .of(CompatApi::EventStreams),
     open_row("/api/v1/broadcast-demo/stream/{topic}/stop", RouteLabel::Events, &[(Method::Post, events::stop_stream)])
         .for_known(events::REFUSALS)
-        .with_errors(ErrorForm::Events),
+        .of(CompatApi::EventStreams),
     open_row(
         "/api/v1/broadcast-demo/stream/{topic}/pause",
         RouteLabel::Events,
         &[(Method::Post, events::pause_stream)],
     )
     .for_known(events::REFUSALS)
-    .with_errors(ErrorForm::Events),
+    .of(CompatApi::EventStreams),
     open_row(
         "/api/v1/broadcast-demo/stream/{topic}/resume",
         RouteLabel::Events,
         &[(Method::Post, events::resume_stream)],
     )
     .for_known(events::REFUSALS)
-    .with_errors(ErrorForm::Events),
+    .of(CompatApi::EventStreams),
     public_row("/api/v1/broadcast-demo/stream/{topic}", RouteLabel::Events, &[(Method::Get, events::open_stream)])
-        .with_errors(ErrorForm::Events),
+        .of(CompatApi::EventStreams),
     open_row("/socket.io/", RouteLabel::SocketIo, SOCKET_IO).for_sessions(),
     open_row("/socket.io", RouteLabel::SocketIo, SOCKET_IO).for_sessions(),
-    open_row("/api/v1/sse/stream/{topic}", RouteLabel::Wells, &[(Method::Get, wells::open_stream)])
-        .with_errors(ErrorForm::Esp),
+    open_row("/api/v1/sse/stream/{topic}", RouteLabel::Wells, &[(Method::Get, wells::open_stream)]).of(CompatApi::Esp),
     open_row("/api/v1/auth/login", RouteLabel::Auth, &[(Method::Post, auth::log_in)]).with_errors(ErrorForm::Esp),
     open_row("/api/v1/auth/logout", RouteLabel::Auth, &[(Method::Post, auth::log_out)]).with_errors(ErrorForm::Esp),
     open_row("/api/v1/auth/refresh", RouteLabel::Auth, &[(Method::Post, auth::refresh)])
@@ -177,15 +200,15 @@ pub(super) static ROUTES: &[Route] = &[
         .with_errors(ErrorForm::Esp),
     open_row("/api/v1/telemetry/ingest", RouteLabel::Telemetry, &[(Method::Post, telemetry::ingest_telemetry)])
         .for_known(telemetry::REFUSALS)
-        .with_errors(ErrorForm::Esp),
+        .of(CompatApi::Esp),
     open_row("/api/v1/telemetry/{topic}", RouteLabel::Telemetry, &[(Method::Get, telemetry::read_back)])
-        .with_errors(ErrorForm::Esp),
+        .of(CompatApi::Esp),
     open_row("/api/v1/alerts", RouteLabel::Alerts, &[(Method::Post, telemetry::ingest_alerts)])
         .for_known(telemetry::REFUSALS)
-        .with_errors(ErrorForm::Esp),
+        .of(CompatApi::Esp),
     open_row("/api/v1/diagnostics", RouteLabel::Diagnostics, &[(Method::Post, telemetry::ingest_diagnostics)])
         .for_known(telemetry::REFUSALS)
-        .with_errors(ErrorForm::Esp),
+        .of(CompatApi::Esp),
     row("/stats", RouteLabel::Stats, &[(Method::Get, health::show_stats)]),
     admin_row("/stats", RouteLabel::Stats, &[(Method::Get, health::show_stats)]),
     admin_row("/health", RouteLabel::Health, &[(Method::Get, health::show_health)]),
@@ -198,7 +221,8 @@ pub(super) static ROUTES: &[Route] = &[
         "/{topic}/events/changes",
         RouteLabel::Pods,
         &[(Method::Get, pods::open_changes), (Method::Post, pods::publish_changes)],
-    ),
+    )
+    .of(CompatApi::IotPods),
     open_row("/", RouteLabel::Index, &[(Method::Get, health::show_index)]),
 ];
 
@@ -207,13 +231,12 @@ const SOCKET_IO: &[(Method, Handler)] =
 
 /// The first row that matches `path` at this listener, and what stands for the `{topic}` of its pattern.
 pub(super) fn find_route<'path>(path: &'path str, context: &Context<'_>) -> Option<(&'static Route, &'path str)> {
-    let at_this_door = |route: &&Route| !context.config.admin_apart || route.admin == context.admin;
     context
         .hub
         .application
         .routes
         .iter()
-        .filter(at_this_door)
+        .filter(|route| route.is_served(context))
         .find_map(|route| Some((route, match_path(route.pattern, path)?)))
 }
 

@@ -70,9 +70,9 @@ const ARROWS: &[(&str, &[&str])] = &[
 #[rustfmt::skip]
 const CONFIGURING: &[&str] = &[
     "Algorithm", "ApiKey", "Mode", "QuotaConfig", "QuotaRule", "Rules", "Who", "SameSite", "Secrets", "Settings",
-    "Bounds", "Class", "Config", "Cors", "EngineLimits", "Esp", "Limits", "LogKind", "Policy", "RateLimit", "RedisUrl",
-    "Retention", "SentinelLogin", "StoreUrl", "generator", "http", "proxy", "redis_pubsub", "redis_stream", "store",
-    "websocket",
+    "Bounds", "Class", "CompatApi", "CompatApis", "Config", "Cors", "EngineLimits", "Esp", "Limits", "LogKind", "Policy",
+    "RateLimit", "RedisUrl", "Retention", "SentinelLogin", "StoreUrl", "generator", "http", "proxy", "redis_pubsub",
+    "redis_stream", "store", "websocket",
 ];
 
 /// What comes from outside, and the parts that may use it.

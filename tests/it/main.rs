@@ -16,6 +16,7 @@ mod budget;
 mod churn;
 mod commands;
 mod deploy_files;
+mod compat;
 mod drain;
 mod events;
 mod events_examples;

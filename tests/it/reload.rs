@@ -89,6 +89,7 @@ window = "10m"
 "#;
 
 const AFTER: &str = r#"
+compat = ["broadcaster", "event-streams", "esp"]
 [server]
 reactors = 2
 [limits]
@@ -125,7 +126,7 @@ fn what_can_change_does_and_the_log_says_what_waits() {
         (200, "close".into())
     );
     let summary = reloaded.reload(AFTER, "the report", |line| line["message"] == "the configuration is read anew");
-    assert_eq!((&summary["effective"], &summary["waiting"]), (&8.into(), &2.into()), "{:?}", reloaded.lines());
+    assert_eq!((&summary["effective"], &summary["waiting"]), (&8.into(), &3.into()), "{:?}", reloaded.lines());
     // One reactor may look a moment later than another; there is one here, and it has been woken.
     wait_until("the new origin", || allowed("https://b.example").then_some(()));
     assert!(!allowed("https://a.example"));
@@ -143,9 +144,11 @@ fn what_can_change_does_and_the_log_says_what_waits() {
     assert_eq!(reloaded.said_of("topics.class"), (effect + " for topics to come", String::new()));
     assert_eq!(reloaded.said_of("server.reactors"), (waits.clone(), "1 -> 2".into()));
     assert_eq!(reloaded.said_of("limits.inbox_events_max").0, waits);
+    assert_eq!(reloaded.said_of("compat").0, waits);
+    assert_eq!(hub.post("/pod/events/changes", "{}").status, 201, "a compatibility API stays until the restart");
     // What waits is said again, and the rest is in force.
     let summary = reloaded.reload(AFTER, "another report", |line| line["message"] == "the configuration is read anew");
-    assert_eq!((&summary["effective"], &summary["waiting"]), (&0.into(), &2.into()));
+    assert_eq!((&summary["effective"], &summary["waiting"]), (&0.into(), &3.into()));
     let Reloaded { hub, folder: _folder } = reloaded;
     assert!(hub.terminate().success(), "within the window that came last, not in ten minutes");
     drop(stream);

@@ -39,15 +39,20 @@ pub(super) fn parse_token(auth: Option<&RawValue>) -> Option<String> {
     serde_json::from_str(auth.get()).map_or_else(|_| Some(String::new()), |Auth { token }| token)
 }
 
-pub(super) fn parse_target(arguments: Args<'_>) -> Result<Target, Refused> {
+/// `is_esp`: a well may be named in the place of its topic.
+pub(super) fn parse_target(arguments: Args<'_>, is_esp: bool) -> Result<Target, Refused> {
     let Named { well_id, topic, since, .. } = parse_object(arguments)?;
     let since = since.map(|since| since.parse().map_err(|bad: BadStart| Refused::invalid(format!("since: {bad}"))));
-    Ok(Target { topic: choose_topic(well_id.as_deref(), topic.as_deref())?, since: since.transpose()? })
+    Ok(Target {
+        topic: choose_topic(well_id.as_deref().filter(|_| is_esp), topic.as_deref(), is_esp)?,
+        since: since.transpose()?,
+    })
 }
 
-pub(super) fn parse_publish(arguments: Args<'_>) -> Result<Publish, Refused> {
+/// The same.
+pub(super) fn parse_publish(arguments: Args<'_>, is_esp: bool) -> Result<Publish, Refused> {
     let Named { well_id, topic, kind, data, .. } = parse_object(arguments)?;
-    let topic = choose_topic(well_id.as_deref(), topic.as_deref())?;
+    let topic = choose_topic(well_id.as_deref().filter(|_| is_esp), topic.as_deref(), is_esp)?;
     let data = data.ok_or_else(|| Refused::invalid("data is required"))?;
     // An empty one is none.
     let kind = kind.filter(|kind| !kind.is_empty()).map(String::into_boxed_str);
@@ -111,9 +116,11 @@ fn named_twice(name: &str) -> Refused {
     Refused::invalid(format!("{name} is given twice"))
 }
 
-fn choose_topic(well_id: Option<&str>, topic: Option<&str>) -> Result<Topic, Refused> {
+fn choose_topic(well_id: Option<&str>, topic: Option<&str>, is_esp: bool) -> Result<Topic, Refused> {
     match (well_id, topic) {
-        (None | Some(""), None) => Err(Refused::invalid("well_id is required")),
+        (None | Some(""), None) => {
+            Err(Refused::invalid(if is_esp { "well_id is required" } else { "topic is required" }))
+        }
         (Some(well_id), None) => well_topic(well_id).map_err(Refused::invalid),
         (None, Some(topic)) => Topic::parse(topic).map_err(|bad| Refused::invalid(format!("topic: {bad}"))),
         (Some(_), Some(_)) => Err(Refused::invalid("well_id and topic exclude each other")),

@@ -4,6 +4,9 @@
 //! Every answer is an event, as the platform's clients expect; a client that asked for an acknowledgement gets the same
 //! object by that as well. What a client does wrong is answered by `error` with `{"error","message"}`.
 //!
+//! Without the platform's API (`compat`) there are topics only: clients are not greeted by `connected`, `well_id` means nothing, and
+//! answers name the topic of a well as any other.
+//!
 //! | event | argument | answer |
 //! |---|---|---|
 //! | `ping` | | `pong` `{timestamp}` |
@@ -17,8 +20,8 @@ mod arguments;
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    ConnectRefused, Context, Emit, Incoming, SocketClient, SocketHandlers, SocketPublication, SocketReply, Welcome,
-    access, health,
+    CompatApi, ConnectRefused, Context, Emit, Incoming, SocketClient, SocketHandlers, SocketPublication, SocketReply,
+    Welcome, access, health,
     publish::{BAD_KIND, Outgoing, RESERVED_KIND, describe_failure, is_reserved},
     wells::{Refused, deny, object, well_of},
 };
@@ -47,6 +50,9 @@ fn connect(namespace: &str, auth: Option<&RawValue>, context: &Context<'_>) -> R
             let refused = deny(denied, context);
             ConnectRefused { data: Some(refused.json()), message: refused.message }
         })?;
+    if !is_esp(context) {
+        return Ok(Welcome { identity, emits: Vec::new() });
+    }
     let known = identity.as_deref();
     let data = object(&[
         ("message", format!("Connected to {}", esp.platform).into()),
@@ -55,6 +61,11 @@ fn connect(namespace: &str, auth: Option<&RawValue>, context: &Context<'_>) -> R
         ("timestamp", context.hub.timestamp(context.now).into()),
     ]);
     Ok(Welcome { identity, emits: vec![Emit::new("connected", data)] })
+}
+
+/// Whether clients are the ESP IoT platform's: greeted, and told of wells. Socket.IO itself is no part of the platform's API.
+fn is_esp(context: &Context<'_>) -> bool {
+    context.config.compat.has(CompatApi::Esp)
 }
 
 /// Answers an event.
@@ -82,11 +93,11 @@ fn answer_event(event: &Incoming<'_>, client: &SocketClient<'_>, context: &Conte
 const SHOWN_NAME_BYTES_MAX: usize = 128;
 
 /// What a client is told of its publications to `topics`.
-fn describe_receipts(topics: &[Topic], receipts: &[Receipt], wants_ack: bool) -> Vec<SocketReply> {
+fn describe_receipts(topics: &[Topic], receipts: &[Receipt], (is_esp, wants_ack): (bool, bool)) -> Vec<SocketReply> {
     let describe = |(topic, receipt): (&Topic, &Receipt)| match receipt {
         Ok(id) => {
             let id = id.map(|id| id.to_string());
-            answer("published", object(&[name_topic(topic), ("id", id.into())]), wants_ack)
+            answer("published", object(&[name_topic(topic, is_esp), ("id", id.into())]), wants_ack)
         }
         Err(failed) => {
             let (status, _, message) = describe_failure(*failed);
@@ -111,7 +122,7 @@ fn subscribe(
     client: &SocketClient<'_>,
     context: &Context<'_>,
 ) -> Result<Vec<SocketReply>, Refused> {
-    let Target { topic, since } = parse_target(event.arguments)?;
+    let Target { topic, since } = parse_target(event.arguments, is_esp(context))?;
     access::may_subscribe(client.identity, &topic).map_err(|denied| deny(denied, context))?;
     let done = answer("subscribed", describe_topic(&topic, context), event.wants_ack);
     if client.topics.contains(&topic) {
@@ -129,7 +140,7 @@ fn subscribe(
 }
 
 fn unsubscribe(event: &Incoming<'_>, context: &Context<'_>) -> Result<Vec<SocketReply>, Refused> {
-    let Target { topic, .. } = parse_target(event.arguments)?;
+    let Target { topic, .. } = parse_target(event.arguments, is_esp(context))?;
     let done = answer("unsubscribed", describe_topic(&topic, context), event.wants_ack);
     // Like leaving a room: who is not in it has left it.
     let refused = answer("unsubscribed", describe_topic(&topic, context), event.wants_ack);
@@ -142,7 +153,7 @@ fn too_many_topics() -> Refused {
 }
 
 fn stats(event: &Incoming<'_>, client: &SocketClient<'_>, context: &Context<'_>) -> Vec<SocketReply> {
-    let names: Vec<Value> = client.topics.iter().map(|topic| name_topic(topic).1).collect();
+    let names: Vec<Value> = client.topics.iter().map(|topic| name_topic(topic, is_esp(context)).1).collect();
     let mut fields = vec![
         ("connected_at", context.hub.timestamp(client.since).into()),
         ("message_count", client.messages.into()),
@@ -160,7 +171,7 @@ fn publish(
     client: &SocketClient<'_>,
     context: &Context<'_>,
 ) -> Result<Vec<SocketReply>, Refused> {
-    let Publish { topic, kind, data } = parse_publish(event.arguments)?;
+    let Publish { topic, kind, data } = parse_publish(event.arguments, is_esp(context))?;
     access::may_publish(client.identity, &topic).map_err(|denied| deny(denied, context))?;
     if is_reserved(kind.as_deref()) {
         return Err(Refused::invalid(format!("type: {RESERVED_KIND}")));
@@ -174,9 +185,9 @@ fn publish(
             Refused { status: 503, error: "ServiceUnavailable", message }
         }
     })?;
-    let (wants_ack, topics) = (event.wants_ack, [topic.clone()]);
+    let (form, topics) = ((is_esp(context), event.wants_ack), [topic.clone()]);
     let batch = vec![Outgoing { topic, kind, payload: Payload::json(data), idempotency_key: None }];
-    let complete = Box::new(move |receipts: &[Receipt]| describe_receipts(&topics, receipts, wants_ack));
+    let complete = Box::new(move |receipts: &[Receipt]| describe_receipts(&topics, receipts, form));
     Ok(vec![SocketReply::Publish(SocketPublication { batch, complete })])
 }
 
@@ -194,12 +205,12 @@ impl Refused {
 }
 
 fn describe_topic(topic: &Topic, context: &Context<'_>) -> String {
-    object(&[name_topic(topic), ("timestamp", context.hub.timestamp(context.now).into())])
+    object(&[name_topic(topic, is_esp(context)), ("timestamp", context.hub.timestamp(context.now).into())])
 }
 
 /// A topic in the platform's terms: a well by its id, any other by its name.
-fn name_topic(topic: &Topic) -> (&'static str, Value) {
-    match well_of(topic) {
+fn name_topic(topic: &Topic, is_esp: bool) -> (&'static str, Value) {
+    match well_of(topic).filter(|_| is_esp) {
         Some(well_id) => ("well_id", well_id.into()),
         None => ("topic", topic.as_str().into()),
     }
