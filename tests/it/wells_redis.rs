@@ -1,9 +1,9 @@
 //! A well's stream where Redis keeps the events.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
-    support::{hub::Hub, redis::RedisServer, sse::SseClient, wait_until},
+    support::{Folder, hub::Hub, redis::RedisServer, sse::SseClient, wait_until},
     wells::{STREAM, alert, expect_event, expect_greeting, publish, telemetry},
 };
 
@@ -45,4 +45,86 @@ fn a_stream_goes_on_at_another_hub_behind_its_greeting() {
     assert_eq!(hub.post("/publish/wells.WELL-002?type=alert", json!({}).to_string()).status, 200);
     let mut again = SseClient::open_with(&hub, other, &[("Last-Event-ID", &greeting.id)]);
     assert_eq!([again.next().kind, again.next().kind], ["connected", "alert"]);
+}
+
+/// What makes wells resume at any hub of a fleet, as the documentation names it.
+const WELLS_IN_STREAMS: &str = "[[topics.class]]\nmatch = \"wells.**\"\nlog = \"redis-stream\"\n";
+
+#[test]
+fn the_documentation_names_what_wells_of_a_fleet_need() {
+    for text in [include_str!("../../README.md"), include_str!("../../scripts/deploy/README.md")] {
+        assert!(text.contains(WELLS_IN_STREAMS), "{text}");
+    }
+}
+
+/// Two hubs with `config`, both up, on one server.
+fn fleet(server: &RedisServer, config: &str) -> [Hub; 2] {
+    let folder = Folder::new();
+    let path = folder.path("fanfare.toml");
+    std::fs::write(&path, config).expect("the folder is ours");
+    [(); 2].map(|()| {
+        let hub = Hub::start_with(&["--redis", &server.url(), "--config", &path], &[]);
+        wait_until("the hub is ready", || (hub.get("/ready").status == 200).then_some(()));
+        hub
+    })
+}
+
+fn ingest(hub: &Hub, pip: u32) {
+    let taken = hub.post("/api/v1/telemetry/ingest", json!({ "well_id": "WELL-001", "pip": pip }).to_string());
+    assert_eq!(taken.status, 202, "{}", taken.text());
+}
+
+/// What a client is told next: the reading's pressure, or why events are missing.
+fn next(stream: &mut SseClient) -> Value {
+    let event = stream.next();
+    let data: Value = serde_json::from_str(&event.data).expect("JSON");
+    if event.kind == "gap" { data["reason"].clone() } else { data["data"]["pip"].clone() }
+}
+
+/// A client goes to and fro between the hubs, while both take readings in: nothing is missing, nothing comes twice, in one order.
+#[test]
+fn a_client_of_a_well_goes_on_at_any_hub_of_a_fleet() {
+    let server = RedisServer::start();
+    let hubs = fleet(&server, WELLS_IN_STREAMS);
+    let mut place = expect_greeting(&mut SseClient::open(&hubs[0], STREAM)).id;
+    let mut expected = 0;
+    for round in 0..6 {
+        // While nobody listens, at both hubs.
+        (0..5).for_each(|number| ingest(&hubs[(round + number) % 2], (round * 10 + number) as u32));
+        let hub = &hubs[(round + 1) % 2];
+        let mut stream = SseClient::open_with(hub, STREAM, &[("Last-Event-ID", &place)]);
+        assert_eq!(expect_greeting(&mut stream).id, place, "it stands where it stood");
+        (5..10).for_each(|number| ingest(&hubs[number % 2], (round * 10 + number) as u32));
+        for _ in 0..10 {
+            let event = stream.next();
+            let data: Value = serde_json::from_str(&event.data).expect("JSON");
+            assert_eq!((event.kind.as_str(), &data["data"]["pip"]), ("telemetry_update", &json!(expected)));
+            (place, expected) = (event.id, expected + 1);
+        }
+    }
+    for hub in &hubs {
+        for reason in ["epoch", "expired", "overflow", "source_lost"] {
+            assert_eq!(hub.metric(&format!("fanfare_gaps_total{{reason=\"{reason}\"}}")), 0.0, "{reason}");
+        }
+    }
+}
+
+/// Without the class each hub counts by itself, so a client is told that it may have missed something.
+#[test]
+fn without_streams_a_client_is_told_of_a_gap_at_another_hub() {
+    let server = RedisServer::start();
+    let hubs = fleet(&server, "");
+    let mut stream = SseClient::open(&hubs[0], STREAM);
+    expect_greeting(&mut stream);
+    // So that the other hub hears of the well, too.
+    let mut other = SseClient::open(&hubs[1], STREAM);
+    expect_greeting(&mut other);
+    ingest(&hubs[0], 1);
+    let seen = stream.next();
+    assert_eq!(next(&mut other), 1);
+    ingest(&hubs[1], 2);
+    assert_eq!(next(&mut other), 2);
+    let mut back = SseClient::open_with(&hubs[1], STREAM, &[("Last-Event-ID", &seen.id)]);
+    expect_greeting(&mut back);
+    assert_eq!(next(&mut back), "epoch");
 }
