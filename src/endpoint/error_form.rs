@@ -39,17 +39,19 @@ impl ErrorForm {
         }
         let Ok(Native { error }) = serde_json::from_slice(&response.body) else { return response };
         let NativeError { code, message, field } = error;
-        let mut body = match self {
-            Self::Esp => json!({ "error": kind_of(response.status), "message": message, "code": code }),
-            _ => {
-                let error = json!({ "code": code });
-                json!({ "success": false, "message": message, "error": error, "timestamp": at_s })
+        let mut cause = json!({ "code": code });
+        if let Some(field) = field {
+            cause["field"] = Value::from(field);
+        }
+        let body = match self {
+            Self::Native => return response,
+            Self::Events => json!({ "success": false, "message": message, "error": cause, "timestamp": at_s }),
+            Self::Esp => {
+                cause["error"] = kind_of(response.status).into();
+                cause["message"] = message.into();
+                cause
             }
         };
-        if let Some(field) = field {
-            let place = if self == Self::Esp { &mut body } else { &mut body["error"] };
-            place["field"] = Value::from(field);
-        }
         Response { body: body.to_string().into_bytes(), ..response }
     }
 }
