@@ -249,10 +249,12 @@ pub(super) const KEYS: &[Key<Written>] = &[
 
     Key { path: "redis.url",
           help: "redis://[user:password@]host[:port][/db], rediss:// for TLS, unix:///path, or \
-                 redis+sentinel://[user:password@]host[:port],…/service[/db]. Empty: no Redis.",
+                 redis+sentinel://[user:password@]host[:port],…/service[/db]. Empty: no Redis. At SIGHUP another login takes effect \
+                 for connections to come; another server waits for a restart.",
           field: |it| Field::Word(&mut it.redis_url) },
     Key { path: "redis.url_file",
-          help: "A file that holds the URL, for one with a password in it.",
+          help: "A file that holds the URL, for one with a password in it. Read again at SIGHUP, and when the server refuses the \
+                 login: a password may be rotated without either.",
           field: |it| Field::Word(&mut it.redis_url_file) },
     Key { path: "redis.ca_file",
           help: "Authorities to trust for rediss://, in PEM, instead of the system's.",
@@ -270,7 +272,7 @@ pub(super) const KEYS: &[Key<Written>] = &[
           help: "The password to it. The URL's own login is the server's.",
           field: |it| Field::Word(&mut it.redis.sentinel_login.password) },
     Key { path: "redis.sentinel_password_file",
-          help: "A file that holds that password.",
+          help: "A file that holds that password. Read again at SIGHUP, and when a sentinel refuses the login.",
           field: |it| Field::Word(&mut it.sentinel_password_file) },
     Key { path: "redis.sentinel_timeout",
           help: "How long each sentinel may take to say where the master is.",

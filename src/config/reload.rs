@@ -82,6 +82,29 @@ const RELOADED: &[Reloaded] = &[
         take: |config, new| config.auth = Arc::new(new.auth.in_place_of(&config.auth)),
     },
     Reloaded {
+        keys: &[
+            "redis.url",
+            "redis.url_file",
+            "redis.sentinel_username",
+            "redis.sentinel_password",
+            "redis.sentinel_password_file",
+        ],
+        waiting: &[],
+        // The login may be another, and the server may not.
+        can: |config, new| match (&config.redis, &new.redis) {
+            (Some(redis), Some(new)) => redis.url.is_of_same_server(&new.url),
+            (None, None) => true,
+            _ => false,
+        },
+        take: |config, new| {
+            if let (Some(redis), Some(new)) = (&mut config.redis, &new.redis) {
+                redis.url = new.url.clone();
+                redis.sentinel_login = new.sentinel_login.clone();
+                redis.login_files = new.login_files.clone();
+            }
+        },
+    },
+    Reloaded {
         keys: &["ready.require"],
         waiting: &[],
         can: always,
@@ -312,7 +335,10 @@ mod tests {
     fn the_content_of_a_file_takes_effect_as_it_is_reported() {
         let signing = [("auth.mode", "jwt"), ("auth.secret", SECRETS[0])];
         let user = |name: &str| format!("[[user]]\nusername = \"{name}\"\npassword = \"{PASSWORD_HASH}\"\n");
-        let cases: [(&'static str, &[(&'static str, &str)], [String; 2]); 3] = [
+        let url = |password: &str| format!("redis://hub:{password}@localhost/3\n");
+        let cases: [(&'static str, &[(&'static str, &str)], [String; 2]); 5] = [
+            ("redis.url_file", &[], [url("one"), url("two")]),
+            ("redis.sentinel_password_file", &[("redis.url", "redis+sentinel://h/s")], SECRETS.map(str::to_owned)),
             ("auth.deny_file", &signing, [String::new(), "sub = [\"mallory\"]\n".to_owned()]),
             ("auth.secret_file", &signing[..1], SECRETS.map(str::to_owned)),
             ("users.file", &signing, [user("ann"), user("ben")]),
@@ -329,6 +355,19 @@ mod tests {
             assert_eq!(changes, [Change { key, shown: String::new(), takes_effect: true }]);
             check(&before, &after, key);
         }
+    }
+
+    #[test]
+    fn another_server_waits_with_its_login() {
+        let read = |url: &str, password: &str| read(&[set("redis.url", url), set("redis.sentinel_password", password)]);
+        let before = read("redis+sentinel://a:one@h/s", "one");
+        for other in ["redis+sentinel://a:two@h/s2", "redis+sentinel://a:two@h,i/s", "redis+sentinel://a:two@h/s/1"] {
+            let reload = before.reload(&read(other, "two")).expect("the mode is the same");
+            assert!(reload.changes.iter().all(|change| !change.takes_effect), "{other}: {:?}", reload.changes);
+            assert_eq!(format!("{:?}", reload.config), format!("{before:?}"), "{other}");
+        }
+        let reload = before.reload(&read("redis+sentinel://b:two@h/s", "two")).expect("the mode is the same");
+        assert!(reload.changes.iter().all(|change| change.takes_effect), "{:?}", reload.changes);
     }
 
     #[test]
@@ -360,7 +399,7 @@ mod tests {
         });
         let changes = one.reload(&two).expect("the mode is the same").changes;
         let secret = Change { key: "auth.secret", shown: String::new(), takes_effect: true };
-        let url = Change { key: "redis.url", shown: String::new(), takes_effect: false };
+        let url = Change { key: "redis.url", shown: String::new(), takes_effect: true };
         assert_eq!(changes, [url, secret]);
         assert!(!format!("{one:?}{two:?}{changes:?}").contains("geheim"));
         assert!(one.reload(&read(&[])).is_err());

@@ -21,7 +21,7 @@ use crate::{
     auth::{ApiKey, Mode, Rules, Secrets},
     bus::LogKind,
     endpoint::{CompatApi, Cors},
-    source::redis_pubsub::{self, RedisUrl, SentinelLogin},
+    source::redis_pubsub::{self, LoginFiles, RedisUrl, SentinelLogin},
     store::{self, StoreUrl},
 };
 
@@ -280,6 +280,10 @@ fn resolve_redis(written: &Written, folder: &Path, files: &Files) -> Result<Opti
         certificate_file: in_folder(&written.redis.certificate_file),
         key_file: in_folder(&written.redis.key_file),
         sentinel_login,
+        login_files: LoginFiles {
+            url: in_folder(&written.redis_url_file),
+            sentinel_password: in_folder(&written.sentinel_password_file),
+        },
         always: written.server.default_topics.clone(),
         message_bytes_max: written.limits.event_bytes_max,
         idempotency_window: written.limits.idempotency_window,

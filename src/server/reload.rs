@@ -79,7 +79,7 @@ impl Server {
             Ok(reload) => reload,
             Err(error) => return warn!(%error, "the configuration is wrong now; nothing is taken over"),
         };
-        self.take_over(&next, now);
+        self.take_over(config, &next, now);
         next.warnings.iter().for_each(|warning| warn!("{warning}"));
         // Where only one of the two levels lets the report through, it is made at that one.
         let reports_first = tracing::enabled!(Level::INFO);
@@ -95,7 +95,10 @@ impl Server {
         *config = next;
     }
 
-    fn take_over(&self, config: &Config, now: Moment) {
+    fn take_over(&self, former: &Config, config: &Config, now: Moment) {
+        if let (Some(redis), Some(former)) = (&config.redis, &former.redis) {
+            redis.replace_login(former);
+        }
         // Open streams are looked at, and counted by the quotas of now, once the reactors are woken.
         self.hub.auth.replace(&config.auth);
         self.hub.quotas.replace(&config.quotas, now);
@@ -117,6 +120,11 @@ fn report(changes: &[Change]) {
         let change = (!shown.is_empty()).then_some(shown.as_str());
         if *takes_effect && key.starts_with("topics.") {
             info!(key, change, "a key of the configuration has another value, which takes effect for topics to come");
+        } else if *takes_effect && key.starts_with("redis.") {
+            info!(
+                key,
+                change, "a key of the configuration has another value, which takes effect for connections to come"
+            );
         } else if *takes_effect {
             info!(key, change, "a key of the configuration has another value, which takes effect");
         } else {

@@ -70,7 +70,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 #[rustfmt::skip]
 const CONFIGURING: &[&str] = &[
     "Algorithm", "ApiKey", "Mode", "QuotaConfig", "QuotaRule", "Rules", "Who", "SameSite", "Secrets", "Settings",
-    "Bounds", "Class", "CompatApi", "CompatApis", "Config", "Cors", "EngineLimits", "Esp", "Limits", "LogKind", "Policy",
+    "Bounds", "Class", "CompatApi", "CompatApis", "Config", "Cors", "EngineLimits", "Esp", "Limits", "LogKind", "LoginFiles", "Policy",
     "RateLimit", "RedisUrl", "Retention", "SentinelLogin", "StoreUrl", "generator", "http", "proxy", "redis_pubsub",
     "redis_stream", "store", "websocket",
 ];

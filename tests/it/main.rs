@@ -57,6 +57,7 @@ mod readiness;
 mod redis_acl;
 mod redis_failover;
 mod redis_idle;
+mod redis_login;
 mod redis_loss;
 mod redis_roles;
 mod redis_source;

@@ -43,11 +43,12 @@ pub(in crate::source) struct SendFailed {
 }
 
 impl Connection {
-    /// Connects to `target`, logs in as `url` says and makes itself known as `name`, all of it within about `timeout`.
+    /// Connects to `target`, logs in as `url` says, and makes itself known as `name`, all of it within about `timeout`.
     /// Fails if the server serves no commands, or is not one that `directory` allows. `timeout` stays set.
     pub(super) fn open(
         directory: &Directory,
         target: Target,
+        url: &RedisUrl,
         name: &str,
         timeout: Duration,
     ) -> Result<Self, RedisError> {
@@ -57,7 +58,7 @@ impl Connection {
         let (allow_replica, role) = (directory.allow_replica, Role::Unknown);
         let mut connection = Self { stream, parser: Parser::new(), target, role, allow_replica, asks_role: true };
         connection.set_timeout(left)?;
-        connection.log_in(&directory.url, name, directory.least_version)?;
+        connection.log_in(url, name, directory.least_version)?;
         connection.set_timeout(timeout)?;
         Ok(connection)
     }

@@ -6,6 +6,7 @@
 //! name or a virtual address may lead to a replica after one.
 
 mod connection;
+mod login;
 mod role;
 mod sentinel;
 mod tls;
@@ -13,6 +14,8 @@ mod url;
 mod watch;
 
 pub(super) use connection::{Connection, SendFailed, is_lasting, is_read_only};
+pub(super) use login::is_refusal;
+pub use login::{Login, LoginFiles, Logins};
 pub(super) use role::{Role, Unfit};
 pub use tls::TlsFiles;
 pub(super) use tls::client_config;
@@ -34,17 +37,17 @@ use std::{
 
 use redis::{ConnectionInfo, ErrorKind, RedisError, io::tcp::TcpSettings};
 use rustls::ClientConfig;
-use sentinel::Sentinel;
+use sentinel::{AskFailed, Sentinel};
 
 /// What it takes to find a server.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where it is, or who knows it.
-    pub url: RedisUrl,
+    /// Where it is, or who knows it, and as whom to log in from the start.
+    pub login: Login,
+    /// As whom to log in later.
+    pub logins: Logins,
     /// For `rediss://` and `rediss+sentinel://`.
     pub tls: TlsFiles,
-    /// The login at the sentinels themselves.
-    pub sentinel_login: SentinelLogin,
     /// How long each sentinel may take to answer.
     pub sentinel_timeout: Duration,
     /// Whether a server that is a replica will do. It is read from, and never published to.
@@ -65,8 +68,9 @@ pub struct SentinelLogin {
 pub struct Directory {
     /// How to connect; the address in it counts only without sentinels.
     server: ConnectionInfo,
-    /// The login.
-    url: RedisUrl,
+    /// The login from the start.
+    login: Login,
+    logins: Logins,
     tls: Option<Arc<ClientConfig>>,
     allow_replica: bool,
     /// The first number of the oldest version that will do.
@@ -83,20 +87,19 @@ impl Directory {
     /// Fails if `options` names files that cannot be used.
     pub fn new(options: &Options) -> io::Result<Self> {
         // First, because its complaints about the files are the better ones.
-        let tls = options.url.is_tls().then(|| client_config(&options.tls)).transpose()?;
-        let server = tls::equip(plain(options.url.connection_info()), &options.tls)?;
-        let (service, addresses) = match options.url.sentinels() {
+        let tls = options.login.url.is_tls().then(|| client_config(&options.tls)).transpose()?;
+        let server = tls::equip(plain(options.login.url.connection_info()), &options.tls)?;
+        let (service, addresses) = match options.login.url.sentinels() {
             Some(sentinels) => (sentinels.service.clone(), sentinels.addresses.as_slice()),
             None => (String::new(), &[][..]),
         };
-        let sentinels = addresses
-            .iter()
-            .map(|(host, port)| Sentinel::new(url::with_address(&server, host, *port), &options.sentinel_login));
+        let sentinels = addresses.iter().map(|(host, port)| Sentinel::new(url::with_address(&server, host, *port)));
         Ok(Self {
             service,
             sentinels: sentinels.collect(),
             server,
-            url: options.url.clone(),
+            login: options.login.clone(),
+            logins: options.logins.clone(),
             tls,
             allow_replica: options.allow_replica,
             least_version: 0,
@@ -119,29 +122,48 @@ impl Directory {
 
     /// The same within `patience`, whatever the sentinels' own timeouts are.
     pub fn current_within(&self, patience: Duration) -> Result<ConnectionInfo, String> {
+        let (started, login) = (Instant::now(), self.logins.current(&self.login));
+        match self.current_as(&login, patience) {
+            Err(failure) if failure.is_refused => match self.logins.renew(&login) {
+                Some(login) => self.current_as(&login, patience.saturating_sub(started.elapsed())),
+                None => Err(failure),
+            },
+            outcome => outcome,
+        }
+        .map_err(|failure| failure.text)
+    }
+
+    fn current_as(&self, login: &Login, patience: Duration) -> Result<ConnectionInfo, AskFailed> {
+        let server = plain(login.url.connection_info()).redis_settings().clone();
+        let server = self.server.clone().set_redis_settings(server);
         if self.sentinels.is_empty() {
-            return Ok(self.server.clone());
+            return Ok(server);
         }
         let started = Instant::now();
         let first = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut failures = Vec::new();
+        let (mut failures, mut is_refused) = (Vec::new(), false);
         for index in 0..self.sentinels.len() {
             let sentinel = &self.sentinels[first.wrapping_add(index) % self.sentinels.len()];
             let Some(left) = patience.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) else {
                 failures.push("no time left to ask the others".to_owned());
                 break;
             };
-            match sentinel.ask_master(&self.service, left.min(self.sentinel_timeout)) {
-                Ok((host, port)) => return Ok(url::with_address(&self.server, &host, port)),
-                Err(failure) => failures.push(failure),
+            match sentinel.ask_master(&self.service, &login.sentinel, left.min(self.sentinel_timeout)) {
+                Ok((host, port)) => return Ok(url::with_address(&server, &host, port)),
+                Err(failure) => {
+                    is_refused |= failure.is_refused;
+                    failures.push(failure.text);
+                }
             }
         }
-        Err(format!("no sentinel knows where the master of `{}` is: {}", self.service, failures.join("; ")))
+        let text = format!("no sentinel knows where the master of `{}` is: {}", self.service, failures.join("; "));
+        Err(AskFailed { text, is_refused })
     }
 
     /// Where most of the sentinels, of all there are, believe the master to be. Asks every one of them.
     pub(super) fn agreed(&self) -> Option<Target> {
-        let ask = |sentinel: &Sentinel| sentinel.ask_master(&self.service, self.sentinel_timeout).ok();
+        let login = self.logins.current(&self.login);
+        let ask = |sentinel: &Sentinel| sentinel.ask_master(&self.service, &login.sentinel, self.sentinel_timeout).ok();
         let answers: Vec<(String, u16)> = self.sentinels.iter().filter_map(ask).collect();
         let votes = |address: &&(String, u16)| answers.iter().filter(|other| *other == *address).count();
         let (host, port) = answers.iter().find(|address| self.sentinels.len() / 2 < votes(address))?;
@@ -149,12 +171,20 @@ impl Directory {
     }
 
     /// Connects, logs in, makes itself known as `name`, and makes sure that the server is one to use; all of it within
-    /// about `timeout`, which stays set on the connection.
+    /// about `timeout`, which stays set on the connection. Where the login is refused, and its file has another one by now, tries
+    /// that one.
     pub(super) fn connect(&self, name: &str, timeout: Duration) -> Result<Connection, RedisError> {
         let started = Instant::now();
+        let left = || timeout.saturating_sub(started.elapsed()).max(Duration::from_millis(1));
         let info = self.current_within(timeout).map_err(|why| RedisError::from((ErrorKind::Io, "sentinels", why)))?;
-        let left = timeout.saturating_sub(started.elapsed()).max(Duration::from_millis(1));
-        Connection::open(self, Target::of(&info), name, left)
+        let (target, used) = (Target::of(&info), self.logins.current(&self.login));
+        match Connection::open(self, target.clone(), &used.url, name, left()) {
+            Err(error) if login::is_refused(&error) => match self.logins.renew(&used) {
+                Some(login) => Connection::open(self, target, &login.url, name, left()),
+                None => Err(error),
+            },
+            outcome => outcome,
+        }
     }
 
     /// Whether sentinels say where the server is, so that another one may soon be there.

@@ -1,12 +1,15 @@
 //! URLs by tables; the directory against sentinels that are made up.
 
 use std::{
+    env, fs,
     io::{BufRead, BufReader, Write},
     net::{Ipv4Addr, TcpListener},
+    path::PathBuf,
+    process,
     time::Duration,
 };
 
-use super::{Directory, Options, RedisUrl, SentinelLogin, Target, TlsFiles};
+use super::{Directory, Login, LoginFiles, Logins, Options, RedisUrl, SentinelLogin, Target, TlsFiles};
 
 #[test]
 fn urls() {
@@ -104,9 +107,14 @@ pub(in crate::source) fn false_sentinel(answer: &'static str) -> u16 {
 fn directory(ports: &[u16], password: &str) -> Directory {
     let addresses: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     let options = Options {
-        url: RedisUrl::parse(&format!("redis+sentinel://me:secret@{}/service/3", addresses.join(","))).expect("good"),
+        login: Login {
+            url: RedisUrl::parse(&format!("redis+sentinel://me:secret@{}/service/3", addresses.join(",")))
+                .expect("good"),
+            sentinel: SentinelLogin { password: password.to_owned(), ..SentinelLogin::default() },
+            files: LoginFiles::default(),
+        },
+        logins: Logins::default(),
         tls: TlsFiles::default(),
-        sentinel_login: SentinelLogin { password: password.to_owned(), ..SentinelLogin::default() },
         sentinel_timeout: Duration::from_millis(200),
         allow_replica: false,
     };
@@ -170,13 +178,68 @@ fn when_none_knows_each_says_why() {
 fn without_sentinels_the_url_decides() {
     let url = RedisUrl::parse("redis://h:1").expect("a good URL");
     let options = Options {
-        url,
+        login: Login { url, ..Login::default() },
+        logins: Logins::default(),
         tls: TlsFiles::default(),
-        sentinel_login: SentinelLogin::default(),
         sentinel_timeout: Duration::ZERO,
         allow_replica: false,
     };
     let directory = Directory::new(&options).expect("no files");
     assert_eq!(directory.current().expect("nobody is asked").addr().to_string(), "h:1");
     assert!(!directory.has_sentinels());
+}
+
+/// A file that goes when the test does.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_refused_login_is_read_anew_from_its_files() {
+    let scratch = |name: &str| Scratch(env::temp_dir().join(format!("fanfare-login-{}-{name}", process::id())));
+    let (url, password) = (scratch("url"), scratch("password"));
+    let write = |url_text: &str, password_text: &str| {
+        fs::write(&url.0, url_text).expect("it is ours");
+        fs::write(&password.0, password_text).expect("it is ours");
+    };
+    let files = LoginFiles { url: Some(url.0.clone()), sentinel_password: Some(password.0.clone()) };
+    let sentinel = SentinelLogin { username: "watch".to_owned(), password: "s1".to_owned() };
+    let parse = |text: &str| RedisUrl::parse(text).expect("a good URL");
+    let first = Login { url: parse("redis://hub:one@h/3"), sentinel, files };
+    let shown = |login: &Login| {
+        let password = login.url.password().unwrap_or_default();
+        (login.url.username().unwrap_or_default().to_owned(), password.to_owned(), login.sentinel.password.clone())
+    };
+    let words = |words: [&str; 3]| Some((words[0].to_owned(), words[1].to_owned(), words[2].to_owned()));
+    let logins = Logins::default();
+    let check = |used: &Login, expected: Option<[&str; 3]>| {
+        let renewed = logins.renew(used);
+        assert_eq!(renewed.as_deref().map(shown), expected.and_then(words));
+        renewed.map_or_else(|| used.clone(), |login| Login::clone(&login))
+    };
+    write("redis://hub:one@h/3", "s1");
+    check(&first, None);
+    for bad in ["", "redis://hub:two@other/3", "redis://hub:two@h/4", "rediss://hub:two@h/3", "hub:two"] {
+        write(bad, "s2");
+        check(&first, None);
+        assert_eq!(shown(&logins.current(&first)).1, "one", "{bad}");
+    }
+    write(" redis://hub:two@h:6379/3\n", "s1\n");
+    let second = check(&first, Some(["hub", "two", "s1"]));
+    // Whoever still comes with the first one is given the second, and the file is not needed for that.
+    fs::remove_file(&url.0).expect("it is ours");
+    check(&first, Some(["hub", "two", "s1"]));
+    check(&second, None);
+    write("redis://bus:three@h/3", "s2");
+    let third = check(&second, Some(["bus", "three", "s2"]));
+    assert_eq!(shown(&logins.current(&first)), shown(&third));
+    // A login that no file holds is replaced from outside alone.
+    logins.replace(Login { files: LoginFiles::default(), ..first.clone() });
+    check(&third, Some(["hub", "one", "s1"]));
+    check(&Login { files: LoginFiles::default(), ..first }, None);
+    assert!(!format!("{logins:?}{third:?}").contains("three"));
 }

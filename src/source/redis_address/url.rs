@@ -55,6 +55,12 @@ impl RedisUrl {
         self.sentinels.is_some()
     }
 
+    /// Whether `other` leads to the same server and database, or names the same sentinels, whoever logs in.
+    pub fn is_of_same_server(&self, other: &Self) -> bool {
+        let place = |url: &Self| (Target::of(&url.info), url.database(), url.sentinels.clone());
+        place(self) == place(other)
+    }
+
     pub(in crate::source) fn username(&self) -> Option<&str> {
         self.info.redis_settings().username()
     }

@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf, time::Duration};
 
 use crate::{
-    source::redis_address::{Directory, Options, RedisUrl, SentinelLogin, TlsFiles},
+    source::redis_address::{Directory, Login, LoginFiles, Logins, Options, RedisUrl, SentinelLogin, TlsFiles},
     topic::Topic,
 };
 
@@ -20,6 +20,10 @@ pub struct Config {
     pub key_file: Option<PathBuf>,
     /// The login at the sentinels of a `redis+sentinel://` URL.
     pub sentinel_login: SentinelLogin,
+    /// The files that `url` and the password in `sentinel_login` were read from, if they were.
+    pub login_files: LoginFiles,
+    /// The login in force, once it is another than `url` and `sentinel_login` say. Shared by the clones of this.
+    pub logins: Logins,
     /// How long each sentinel may take to answer.
     pub sentinel_timeout: Duration,
     /// Whether a server that is a replica will do: it is read from, and publications are refused.
@@ -67,6 +71,8 @@ impl Default for Config {
             certificate_file: None,
             key_file: None,
             sentinel_login: SentinelLogin::default(),
+            login_files: LoginFiles::default(),
+            logins: Logins::default(),
             sentinel_timeout: Duration::from_secs(1),
             allow_replica: false,
             subscribe: Vec::new(),
@@ -93,12 +99,44 @@ impl Config {
     /// What tells where the server is. Fails if files are named that cannot be used.
     pub fn directory(&self) -> io::Result<Directory> {
         Directory::new(&Options {
-            url: self.url.clone(),
+            login: self.login(),
+            logins: self.logins.clone(),
             tls: self.tls_files(),
             allow_replica: self.allow_replica,
-            sentinel_login: self.sentinel_login.clone(),
             sentinel_timeout: self.sentinel_timeout,
         })
+    }
+
+    /// The login as configured, and the files that it is in.
+    pub(super) fn login(&self) -> Login {
+        let (url, sentinel, files) = (self.url.clone(), self.sentinel_login.clone(), self.login_files.clone());
+        Login { url, sentinel, files }
+    }
+
+    /// Puts the login configured here into force, if it is another than that of `former`. Otherwise the one in force stays, which
+    /// may be newer: a refused one is read anew from its file.
+    pub fn replace_login(&self, former: &Self) {
+        let (login, former) = (self.login(), former.login());
+        if !login.is_same(&former) || login.files != former.files {
+            self.logins.replace(login);
+        }
+    }
+
+    /// Takes over the login in force.
+    pub(super) fn take_login(&mut self) {
+        self.set_login(&self.logins.current(&self.login()));
+    }
+
+    /// The server has refused the login: looks for another one in its files. True if there is.
+    pub(super) fn renew_login(&mut self) -> bool {
+        let renewed = self.logins.renew(&self.login());
+        renewed.iter().for_each(|login| self.set_login(login));
+        renewed.is_some()
+    }
+
+    fn set_login(&mut self, login: &Login) {
+        let Login { url, sentinel, files } = login.clone();
+        (self.url, self.sentinel_login, self.login_files) = (url, sentinel, files);
     }
 
     pub(super) fn tls_files(&self) -> TlsFiles {

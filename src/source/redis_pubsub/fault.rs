@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::source::redis_address::Unfit;
+use crate::source::redis_address::{Unfit, is_refusal};
 
 /// Why a session, or an attempt at one, ended. The text never holds a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,11 @@ pub(super) enum Fault {
 }
 
 impl Fault {
+    /// Whether the server does not take the login.
+    pub(super) fn is_refused_login(&self) -> bool {
+        matches!(self, Self::Rejected(answer) if is_refusal(answer))
+    }
+
     /// Whether it stays until somebody changes something at the server, or in the hub's configuration.
     pub(super) fn is_lasting(&self) -> bool {
         match self {

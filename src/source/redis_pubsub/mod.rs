@@ -32,7 +32,7 @@ mod tls;
 mod turn;
 mod writer;
 
-pub use super::redis_address::{BadRedisUrl, RedisUrl, SentinelLogin};
+pub use super::redis_address::{BadRedisUrl, LoginFiles, RedisUrl, SentinelLogin};
 pub use config::Config;
 pub use publisher::Publisher;
 pub use reader::{ReaderHandle, start_reader};

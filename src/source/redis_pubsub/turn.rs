@@ -196,6 +196,7 @@ impl Reader {
         let Link::Dialing { connection, .. } = std::mem::replace(&mut self.link, Link::Down { retry: now }) else {
             return;
         };
+        self.config.take_login();
         let session = Box::new(Session::open(&self.config, rand::random(), now));
         let allegiance = Allegiance::new(self.dialer.target().clone(), self.status.consensus());
         let misfits = self.status.misfits();
@@ -308,7 +309,8 @@ impl Reader {
 
     /// Takes the link down; the next attempt waits.
     fn fail(&mut self, fault: &Fault, now: Moment) {
-        let delay = self.backoff.next_delay(rand::random());
+        let is_renewed = fault.is_refused_login() && self.config.renew_login();
+        let delay = if is_renewed { Duration::ZERO } else { self.backoff.next_delay(rand::random()) };
         let was_ready = matches!(self.link, Link::Up { ready: true, .. });
         self.link = Link::Down { retry: now + delay };
         self.buffer.clear();
@@ -316,7 +318,7 @@ impl Reader {
         self.subscriptions.on_disconnected();
         // During a failover the sentinels name another server soon.
         let is_passing = matches!(fault, Fault::Unfit(_)) && self.config.url.names_sentinels();
-        if fault.is_lasting() && !is_passing {
+        if fault.is_lasting() && !is_passing && !is_renewed {
             self.subscriptions.on_source_refused();
         }
         // The bus first: whoever learns from the status finds the topics stale already.
