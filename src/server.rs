@@ -209,26 +209,20 @@ impl Streams {
 
 impl Server {
     fn start(config: &Config, clock: Clock, listeners: Vec<ReactorListeners>, cores: &Cores) -> Result<Self, String> {
-        let mut nets = Vec::new();
-        let mut doorbells = Vec::new();
-        for ReactorListeners { listeners, admin_from } in listeners {
-            let (net, waker) = MioNet::new(listeners, clock).map_err(|error| format!("cannot poll: {error}"))?;
-            nets.push((net, admin_from));
-            doorbells.push(Arc::new(Doorbell::new(waker as Arc<dyn Wake>)));
-        }
+        let (nets, doorbells) = start_polling(listeners, clock).map_err(|error| format!("cannot poll: {error}"))?;
         let has_streams = config.compat.has(CompatApi::EventStreams);
         let orders = if has_streams { endpoint::order_topics() } else { Vec::new() };
         let always = [config.server.default_topics.clone(), orders].concat();
         let redis = config.redis.clone().map(|redis| redis_pubsub::Config { always, ..redis });
         let status = redis.as_ref().map(|_| Arc::new(SourceStatus::new("redis")));
+        let of_redis = |error: io::Error| format!("redis: {error}");
         let writer = match (&redis, &status) {
-            (Some(redis), Some(status)) => Some(
-                start_writer(redis.clone(), clock, Arc::clone(status)).map_err(|error| format!("redis: {error}"))?,
-            ),
+            (Some(redis), Some(status)) => {
+                Some(start_writer(redis.clone(), clock, Arc::clone(status)).map_err(of_redis)?)
+            }
             _ => None,
         };
         let shared = writer.as_ref().map(|writer| Box::new(writer.publisher()) as Box<dyn Outlet>);
-        let of_redis = |error: io::Error| format!("redis: {error}");
         let mut streams = Streams::start(config, clock).map_err(of_redis)?;
         let stream = streams.as_ref().map(|streams| Box::new(streams.writer.publisher()) as Box<dyn Outlet>);
         let archive = streams.as_ref().map(|streams| Box::new(streams.archive.archivist()) as Box<dyn Archive>);
@@ -256,10 +250,9 @@ impl Server {
             streams.read(config, Arc::clone(&bus), clock).map_err(of_redis)?;
         }
         let reader = match (redis, status) {
-            (Some(redis), Some(status)) => Some(
-                start_reader(redis, bus, clock, status, cores.reader, true)
-                    .map_err(|error| format!("redis: {error}"))?,
-            ),
+            (Some(redis), Some(status)) => {
+                Some(start_reader(redis, bus, clock, status, cores.reader, true).map_err(of_redis)?)
+            }
             _ => None,
         };
         let placement = Arc::new(Placement::new(doorbells.iter().cloned()));
@@ -271,8 +264,7 @@ impl Server {
             let config = (reactor_config(config, shares, admin_from), Arc::clone(&live));
             start_reactor(net, index, Arc::clone(&hub), Arc::clone(&placement), config, cores.reactors[index])
         });
-        let reactors =
-            reactors.collect::<io::Result<_>>().map_err(|error| format!("cannot start a thread: {error}"))?;
+        let reactors = reactors.collect::<io::Result<_>>().map_err(of_thread)?;
         Ok(Self {
             hub,
             doorbells,
@@ -312,6 +304,17 @@ impl Server {
             doorbell.ring();
         }
     }
+}
+
+/// What each reactor polls, with the first of its listeners for administration; and what wakes the reactor.
+type Polled = (Vec<(MioNet, usize)>, Vec<Arc<Doorbell>>);
+
+fn start_polling(listeners: Vec<ReactorListeners>, clock: Clock) -> io::Result<Polled> {
+    let polled = listeners.into_iter().map(|ReactorListeners { listeners, admin_from }| {
+        let (net, waker) = MioNet::new(listeners, clock)?;
+        Ok(((net, admin_from), Arc::new(Doorbell::new(waker as Arc<dyn Wake>))))
+    });
+    polled.collect()
 }
 
 /// Starts the store, if there is one, and adds it to what has to be well.
