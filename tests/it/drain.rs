@@ -14,7 +14,7 @@ use std::{
 use fanfare::protocol::http::Method;
 
 use crate::support::{
-    PATIENCE,
+    Folder, PATIENCE,
     http::HttpConnection,
     hub::Hub,
     send_signal,
@@ -294,4 +294,22 @@ fn a_second_signal_waits_for_nobody() {
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     stream.read_to_end();
     drop((kept, idle, fresh));
+}
+
+/// A unix socket is one reactor's, which hands on what it accepts: each reactor lets go of what it was handed.
+#[test]
+fn idle_connections_of_administration_hold_up_no_reactor() {
+    let folder = Folder::new();
+    let admin = format!("unix:{}", folder.path("admin.sock"));
+    let flags = ["--admin-listen", &admin, "--reactors", "3"];
+    let hub = Hub::start_with(&flags, &[("limits.idle_timeout", "1h"), ("limits.closing_timeout", "1h")]);
+    let kept: Vec<HttpConnection> = (0..6)
+        .map(|_| {
+            let mut connection = HttpConnection::new(hub.connect_at(1));
+            assert_eq!(connection.request(Method::Get, "/ready", &[], b"").status, 200);
+            connection
+        })
+        .collect();
+    assert!(hub.terminate().success());
+    drop(kept);
 }

@@ -25,6 +25,23 @@ fn sign(claims: serde_json::Value) -> String {
     encode(&Header::new(Algorithm::Hs256.native()), &claims, &key).expect("it signs")
 }
 
+/// Keys are replaced with the algorithms that they are for; all other settings stay.
+#[test]
+fn algorithms_are_those_of_the_rules_in_force() {
+    let auth = auth_of(settings(), secrets());
+    let token = sign(json!({ "sub": "eve", "exp": UNIX_S + 60 }));
+    assert!(auth.identify(Some(&token), None, NOW).is_ok());
+    let other = Settings { algorithms: vec![Algorithm::Hs384], issuer: "somebody".into(), ..settings() };
+    let secret = SECRET.repeat(2).into_bytes();
+    let key = EncodingKey::from_secret(&secret);
+    let next = Rules::new(other, Secrets { secret, ..Secrets::default() });
+    auth.replace(&next.unwrap_or_else(|(key, wrong)| panic!("{key}: {wrong}")));
+    assert_eq!(auth.identify(Some(&token), None, NOW).err(), Some(Denied::Invalid));
+    let claims = json!({ "sub": "eve", "exp": UNIX_S + 60 });
+    let token = encode(&Header::new(Algorithm::Hs384.native()), &claims, &key).expect("it signs");
+    assert!(auth.identify(Some(&token), None, NOW).is_ok(), "the issuer of the start, which is any");
+}
+
 /// Each kind of client was let in, and then the rules change. What it may do then: `orders` may still listen to orders, `none`
 /// to nothing any more; otherwise the code of the refusal.
 #[test]
