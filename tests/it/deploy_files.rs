@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     loadtest::run_script,
-    support::{Folder, hub::Hub, packages::SYSTEM_PYTHON, redis::RedisServer, run_program, stdout_of},
+    support::{Folder, OnDrop, hub::Hub, packages::SYSTEM_PYTHON, redis::RedisServer, run_program, stdout_of},
 };
 
 /// Prints a YAML file as JSON. Fails on a key that comes twice, which the parser itself lets pass, and on a second document.
@@ -152,6 +152,8 @@ fn the_documented_commands_work_beside_the_compose_file() {
     let folder = Folder::new();
     let places = [("HUB_URL", hub.url(0)), ("REDIS_HOST", redis.host()), ("REDIS_PORT", &*port)];
     let script = |name: &str, arguments: &[&str]| stdout_of(&run_script(name, &folder, arguments, &places));
+    // Also if something fails: they would stay for ever.
+    let _clients = OnDrop(|| drop(run_script("stop_clients.sh", &folder, &[], &[])));
     let said = script("run_clients.sh", &["50"]);
     assert!(said.starts_with("50 clients are connected to "), "{said}");
     let event = ["publish", "--type", "SERVER_DOWN", "--source", "server-a", "--count", "10"];
