@@ -54,7 +54,7 @@ pub(super) struct CredentialOptions {
     /// Sign in with TOKEN. Others on this machine see a command line: --token-file and FANFARE_TOKEN are safer
     #[arg(long, value_name = "TOKEN", value_parser = unshown(Secret::parse), conflicts_with_all = ["token_file", "api_key"])]
     token: Option<Secret>,
-    /// Sign in with the token in FILE [default: the variable FANFARE_TOKEN]
+    /// Sign in with the token in FILE, read anew for each connection [default: the variable FANFARE_TOKEN]
     #[arg(long, value_name = "FILE", conflicts_with = "api_key")]
     token_file: Option<PathBuf>,
     /// Sign in with an API key, as the header X-API-Key
@@ -67,6 +67,8 @@ pub(super) struct CredentialOptions {
 pub(super) enum Credential {
     /// A token, for `Authorization: Bearer` (RFC 6750 section 2.1).
     Token(Secret),
+    /// The same from a file, and as it was read first: the file may get another one.
+    TokenFile(PathBuf, Secret),
     /// An API key.
     ApiKey(Secret),
 }
@@ -133,9 +135,11 @@ pub(super) fn parse_header(text: &str) -> Result<(String, String), String> {
 impl CredentialOptions {
     /// Who the tool is, by its flags.
     pub(super) fn named(&self) -> Result<Option<Credential>, String> {
-        let file = self.token_file.as_deref().map(read_token).transpose()?;
-        let token = self.token.clone().or(file).map(Credential::Token);
-        Ok(token.or_else(|| self.api_key.clone().map(Credential::ApiKey)))
+        Ok(match (&self.token_file, &self.token, &self.api_key) {
+            (Some(path), ..) => Some(Credential::TokenFile(path.clone(), read_token(path)?)),
+            (None, Some(token), _) => Some(Credential::Token(token.clone())),
+            (None, None, key) => key.clone().map(Credential::ApiKey),
+        })
     }
 
     /// Who the tool is, by its flags or else by the environment.
@@ -152,6 +156,11 @@ fn token_of_variable(value: Option<&OsStr>) -> Result<Option<Credential>, String
     let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
     let token = value.to_str().map_or_else(|| Err("it must be printable ASCII".into()), Secret::parse);
     token.map(|token| Some(Credential::Token(token))).map_err(|wrong| format!("{TOKEN_VARIABLE}: {wrong}"))
+}
+
+/// What is read from it is gone.
+fn is_read_once(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| !metadata.is_file())
 }
 
 fn read_token(path: &Path) -> Result<Secret, String> {
@@ -180,7 +189,7 @@ impl AccessOptions {
         let mut headers: Vec<(String, Secret)> = credential.iter().map(Credential::header).collect();
         headers.extend(self.headers.iter().map(|header| (header.name.clone(), header.value.clone())));
         let tls = url.tls_host().map(|host| TlsClient::new(host, &self.tls)).transpose()?;
-        Ok(HubAccess { url: url.clone(), headers, tls })
+        Ok(HubAccess { url: url.clone(), credential, headers, tls })
     }
 }
 
@@ -192,10 +201,24 @@ impl AccessOptions {
 }
 
 impl Credential {
+    /// The same as it is now: with the token that its file has, if it comes of a file. One that is no regular file, such as a pipe,
+    /// is read only once. The error says what is wrong with the file.
+    pub(super) fn renew(&self) -> Result<Self, String> {
+        match self {
+            Self::TokenFile(path, known) => {
+                let token = if is_read_once(path) { known.clone() } else { read_token(path)? };
+                Ok(Self::TokenFile(path.clone(), token))
+            }
+            Self::Token(_) | Self::ApiKey(_) => Ok(self.clone()),
+        }
+    }
+
     /// The field of a request's head that shows it.
     pub(super) fn header(&self) -> (String, Secret) {
         match self {
-            Self::Token(token) => ("Authorization".into(), Secret(format!("Bearer {}", token.0))),
+            Self::Token(token) | Self::TokenFile(_, token) => {
+                ("Authorization".into(), Secret(format!("Bearer {}", token.0)))
+            }
             Self::ApiKey(key) => ("X-API-Key".into(), key.clone()),
         }
     }
@@ -203,7 +226,7 @@ impl Credential {
     /// What is shown where there is no head: a hub takes an API key in place of a token.
     pub(super) fn secret(&self) -> &Secret {
         match self {
-            Self::Token(secret) | Self::ApiKey(secret) => secret,
+            Self::Token(secret) | Self::TokenFile(_, secret) | Self::ApiKey(secret) => secret,
         }
     }
 }
@@ -212,6 +235,8 @@ impl Credential {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HubAccess {
     url: HubUrl,
+    credential: Option<Credential>,
+    /// That of the credential, if there is one, comes first.
     headers: Vec<(String, Secret)>,
     tls: Option<TlsClient>,
 }
@@ -226,6 +251,16 @@ impl HubAccess {
     /// Where it is.
     pub(super) fn url(&self) -> &HubUrl {
         &self.url
+    }
+
+    /// Reads the token anew, if it comes of a file: to be called before each new connection, since tokens are rotated. The error
+    /// says what is wrong with the file; the former token stays.
+    pub(super) fn renew(&mut self) -> Result<(), String> {
+        if let Some(credential) = &mut self.credential {
+            *credential = credential.renew()?;
+            self.headers[0] = credential.header();
+        }
+        Ok(())
     }
 
     /// The fields that each request to it carries.
@@ -334,6 +369,43 @@ mod tests {
         check(&["--api-key", "k", "--header", "X-A:  b c "], &[("X-API-Key", "k"), ("X-A", "b c")]);
         check(&["--header", "authorization: Basic x"], &[("authorization", "Basic x")]);
         std::fs::remove_file(folder).expect("it was just written");
+    }
+
+    #[test]
+    fn a_token_is_read_anew_from_its_file() {
+        let path = std::env::temp_dir().join(format!("fanfare-rotated-{}", std::process::id()));
+        let rotate = |token: &str| std::fs::write(&path, token).expect("a temporary file");
+        rotate("first");
+        let flags = ["--token-file", path.to_str().expect("UTF-8"), "--header", "X-A: b"];
+        let mut hub = hub(&flags).expect("good flags");
+        let check = |hub: &HubAccess, token: &str| {
+            assert_eq!(
+                hub.headers().collect::<Vec<_>>(),
+                [("Authorization", &*format!("Bearer {token}")), ("X-A", "b")]
+            );
+        };
+        check(&hub, "first");
+        rotate("second\n");
+        assert_eq!(hub.renew(), Ok(()));
+        check(&hub, "second");
+        // One that is being written, or gone.
+        rotate("");
+        assert!(hub.renew().is_err_and(|error| error.contains("not a token")));
+        std::fs::remove_file(&path).expect("it was just written");
+        assert!(hub.renew().is_err_and(|error| error.contains("No such file")));
+        check(&hub, "second");
+    }
+
+    #[test]
+    fn a_pipe_is_read_once() {
+        use std::{io::Write, os::fd::AsRawFd};
+        let (reader, mut writer) = io::pipe().expect("pipes can be had");
+        writer.write_all(b"t.o.k\n").expect("it has room");
+        drop(writer);
+        let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+        let mut hub = hub(&["--token-file", &path]).expect("good flags");
+        assert_eq!(hub.renew(), Ok(()));
+        assert_eq!(hub.headers().collect::<Vec<_>>(), [("Authorization", "Bearer t.o.k")]);
     }
 
     #[test]

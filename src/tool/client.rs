@@ -238,7 +238,10 @@ impl Client {
         let usable = self.kept.take().and_then(|mut kept| kept.connection.is_quiet().then_some(kept));
         let mut kept = match usable {
             Some(kept) => kept,
-            None => Kept { connection: Connection::open(&self.hub)?, reader: ResponseReader::new() },
+            None => {
+                self.hub.renew()?;
+                Kept { connection: Connection::open(&self.hub)?, reader: ResponseReader::new() }
+            }
         };
         let mut request = Vec::with_capacity(256 + body.len());
         let (url, headers) = (self.hub.url(), self.hub.headers().collect::<Vec<_>>());

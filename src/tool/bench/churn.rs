@@ -7,13 +7,13 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::{
     fleet::Context,
-    plan::Plan,
+    plan::{Load, Plan},
     progress::Progress,
     subscriber::{Desk, Subscriber},
     tally::{latency_histogram, nanoseconds},
     wire::{Heard, Manner},
 };
-use crate::clock::Moment;
+use crate::{clock::Moment, tool::access::Credential};
 
 /// How much one read takes: what it brings is thrown away.
 const READ_BUFFER_BYTES: usize = 16 * 1024;
@@ -28,6 +28,8 @@ pub(super) struct Churn<'a> {
     plan: &'a Plan,
     /// What they speak, in turn: of each, the topics they ask for, in turn.
     manners: Vec<Vec<Manner>>,
+    /// What they show as they are asked for now.
+    shown: Option<Credential>,
     /// In the order of coming, which is that of going.
     visitors: VecDeque<Subscriber>,
     /// How many have gone: the first visitor's token.
@@ -53,11 +55,12 @@ pub(super) struct Visits {
 impl<'a> Churn<'a> {
     /// Prepares; `progress` tells when to stop.
     pub(super) fn new(plan: &'a Plan, context: &Context, progress: &'a Progress) -> io::Result<Self> {
-        let manners = plan.churn.loads.iter().map(|load| Manner::of_load(plan, load));
+        let shown = shown(plan);
         Ok(Self {
             poll: Poll::new()?,
             plan,
-            manners: manners.collect(),
+            manners: manners(plan),
+            shown,
             visitors: VecDeque::new(),
             gone_count: 0,
             desk: Desk {
@@ -97,6 +100,11 @@ impl<'a> Churn<'a> {
     }
 
     fn arrive(&mut self) {
+        let shown = shown(self.plan);
+        if shown != self.shown {
+            // The token was rotated.
+            (self.manners, self.shown) = (manners(self.plan), shown);
+        }
         let token = Token(self.gone_count + self.visitors.len());
         let wire = manner_of(&self.manners, token.0).wire();
         let opened = Subscriber::connect(&self.plan.target, 0, &self.desk, wire);
@@ -141,6 +149,15 @@ impl<'a> Churn<'a> {
             visits.fail(&error);
         }
     }
+}
+
+fn manners(plan: &Plan) -> Vec<Vec<Manner>> {
+    plan.churn.loads.iter().map(|load| Manner::of_load(plan, load)).collect()
+}
+
+/// The same for all visitors.
+fn shown(plan: &Plan) -> Option<Credential> {
+    plan.churn.loads.first().and_then(Load::credential)
 }
 
 /// Of the visitor with this token.

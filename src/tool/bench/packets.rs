@@ -90,7 +90,7 @@ impl Room {
 impl Steps {
     /// For `topic`, with the load's token.
     pub(super) fn new(room: &Room, load: &Load, topic: &Topic) -> Self {
-        let credentials = load.credential.as_ref();
+        let credentials = load.credential();
         let credentials = credentials.map(|it| serde_json::json!({ "token": it.secret().expose() }).to_string());
         let place = if room.namespace == "/" { String::new() } else { format!("{},", room.namespace) };
         let subscription = room.subscription(&fill(&room.args, topic));

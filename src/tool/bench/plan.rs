@@ -66,13 +66,18 @@ pub(super) struct Load {
     /// What the request asks for, with `{topic}`.
     pub path: String,
     pub headers: Vec<(String, String)>,
-    pub credential: Option<Credential>,
+    pub signs_in: Option<Credential>,
 }
 
 impl Load {
     /// How many subscribers each event has.
     pub(super) fn audience(&self) -> Audience {
         Audience { first: self.subscribers_before, subscribers: self.subscribers, topics: self.topic.count() }
+    }
+
+    /// What its subscribers show now: a token's file is read anew. While that cannot be read the former token stays.
+    pub(super) fn credential(&self) -> Option<Credential> {
+        self.signs_in.as_ref().map(|credential| credential.renew().unwrap_or_else(|_| credential.clone()))
     }
 
     fn speaks_freely(&self) -> bool {
@@ -237,19 +242,16 @@ impl Place {
         }
         let (base, path) = split_path(url);
         let target = Target::http(base, &options.tls)?;
-        let mut headers = options.publish_headers.clone();
+        let headers = options.publish_headers.clone();
+        let has_own = headers.iter().any(|(name, _)| signs_in(name));
         // No other server gets to see it.
-        if let Some(credential) = credential.filter(|_| target.host == server.host)
-            && !headers.iter().any(|(name, _)| signs_in(name))
-        {
-            let (name, value) = credential.header();
-            headers.push((name, value.expose().to_owned()));
-        }
+        let credential = credential.filter(|_| target.host == server.host && !has_own).cloned();
         let post = Post {
             target,
             method: options.publish_method,
             path: if matches!(path, "" | "/") { "/publish/{topic}".to_owned() } else { origin_form(path) },
             headers,
+            credential,
             body: options.publish_body.clone(),
         };
         post.form(topics.of(0))?;
@@ -353,7 +355,7 @@ fn load(
         },
         path: target_path(options, transport),
         headers: options.headers.clone(),
-        credential: credential.cloned(),
+        signs_in: credential.cloned(),
     }
 }
 

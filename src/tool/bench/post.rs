@@ -3,6 +3,7 @@
 use super::plan::Target;
 use crate::{
     protocol::http::{Method, percent_encode, write_request},
+    tool::access::Credential,
     topic::Topic,
 };
 
@@ -14,6 +15,7 @@ pub(super) struct Post {
     /// With `{topic}` where its name belongs.
     pub path: String,
     pub headers: Vec<(String, String)>,
+    pub credential: Option<Credential>,
     /// With `{topic}`, and with one of `{payload}` and `{payload:form}`.
     pub body: String,
 }
@@ -68,6 +70,11 @@ impl Post {
             return Err("--publish-body needs {payload} or {payload:form} in it, once".into());
         };
         let mut headers = self.headers.clone();
+        if let Some(credential) = &self.credential {
+            // As it is now: another step of a ladder makes other connections.
+            let (name, value) = credential.renew().unwrap_or_else(|_| credential.clone()).header();
+            headers.push((name, value.expose().to_owned()));
+        }
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
             headers.push(("Content-Type".into(), "application/json".into()));
         }
@@ -117,6 +124,7 @@ mod tests {
             method: PostMethod::Post,
             path: path.into(),
             headers: headers.iter().map(|&(name, value)| (name.into(), value.into())).collect(),
+            credential: None,
             body: body.into(),
         };
         let mut form = post.form(&Topic::parse("a.b").expect("a topic"))?;

@@ -170,7 +170,7 @@ pub(super) fn request_after(plan: &Plan, load: &Load, last_event_id: &str) -> Ve
 fn write_request(plan: &Plan, load: &Load, topic: &Topic, more: &[(&str, &str)]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut headers: Vec<(&str, &str)> = Vec::new();
-    let credential = load.credential.as_ref().map(Credential::header);
+    let credential = load.credential().as_ref().map(Credential::header);
     match load.transport {
         Transport::Sse => headers.push(("Accept", "text/event-stream")),
         Transport::Ws | Transport::FanfareV1 | Transport::SocketIo => headers.extend([

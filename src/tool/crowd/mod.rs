@@ -197,8 +197,9 @@ impl Crowd {
             && due <= now
         {
             self.due.pop();
-            let seat = &mut self.seats[index];
-            let begun = seat.begin(&self.addresses, &self.hub, self.poll.registry(), Token(index));
+            let (seat, registry) = (&mut self.seats[index], self.poll.registry());
+            let renewed = self.hub.renew().map_err(io::Error::other);
+            let begun = renewed.and_then(|()| seat.begin(&self.addresses, &self.hub, registry, Token(index)));
             match begun {
                 Ok(()) => self.opening += 1,
                 Err(error) => self.fail(index, &error, on),

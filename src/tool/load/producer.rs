@@ -84,13 +84,14 @@ pub(super) struct Producer {
 impl Producer {
     /// Connects to where the plan says; `told` gets what becomes of tokens. The error says where, and why not.
     pub(super) fn connect(plan: &Plan, run: u64, told: Sender<Told>) -> Result<Self, String> {
-        let (stream, replies) = match &plan.outlet {
+        let mut plan = plan.clone();
+        let (stream, replies) = match &mut plan.outlet {
             Outlet::Redis(place) => (place.connect()?, Replies::redis()),
             Outlet::Hub(hub) => (connect_hub(hub)?, Replies::http()),
         };
         let outcome = Outcome { sent: 0, late: 0, lateness: Latency::new(), unanswered: 0 };
         let (outgoing, awaiting) = (Vec::new(), VecDeque::new());
-        Ok(Self { plan: plan.clone(), run, stream, replies, outgoing, awaiting, told, outcome })
+        Ok(Self { plan, run, stream, replies, outgoing, awaiting, told, outcome })
     }
 
     /// Asks in each of these conversations whether anybody is there.
@@ -221,7 +222,7 @@ impl Producer {
     /// The other side closed the connection. A hub may do so with one that is idle (RFC 9112 section 9.5); any other time it
     /// is a failure.
     fn reopen(&mut self) -> Result<(), String> {
-        match &self.plan.outlet {
+        match &mut self.plan.outlet {
             Outlet::Hub(hub) if self.awaiting.is_empty() => {
                 self.stream = connect_hub(hub)?;
                 self.replies = Replies::http();
@@ -258,8 +259,9 @@ impl Producer {
     }
 }
 
-/// A connection that nobody waits for.
-fn connect_hub(hub: &HubAccess) -> Result<MaybeTlsStream<Socket>, String> {
+/// A connection that nobody waits for, with the token of this moment.
+fn connect_hub(hub: &mut HubAccess) -> Result<MaybeTlsStream<Socket>, String> {
+    hub.renew()?;
     let stream = hub.connect()?;
     stream.socket().set_nonblocking(true).map_err(|error| format!("cannot use a connection to {hub}: {error}"))?;
     Ok(stream)

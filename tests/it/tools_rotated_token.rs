@@ -1,0 +1,129 @@
+//! A token's file that gets another token while a tool runs: connections made from then on show that one.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, Stdio},
+};
+
+use fanfare::protocol::http::Method;
+
+use crate::support::{Folder, guarded::Guarded, relay::Relay, wait_until};
+
+/// A hub, and the file with a token for it.
+struct Site {
+    guarded: Guarded,
+    folder: Folder,
+}
+
+impl Site {
+    /// Idle connections are closed soon, so that another request needs another one.
+    fn start() -> Self {
+        let guarded = Guarded::start("1h", &[], &[("limits.idle_timeout", "50ms")]);
+        let site = Self { guarded, folder: Folder::new() };
+        site.rotate(site.guarded.admin_token());
+        site
+    }
+
+    fn rotate(&self, token: &str) {
+        fs::write(self.folder.path("token"), token).expect("the folder is ours");
+    }
+
+    fn tool(&self, arguments: &[&str]) -> Tool {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+        command.args(arguments).args(["--token-file", &self.folder.path("token")]).env_remove("FANFARE_TOKEN");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Tool(command.spawn().expect("it was just built"))
+    }
+
+    /// A figure of `/metrics`, all labels together.
+    fn sum(&self, name: &str) -> f64 {
+        let text = self.guarded.request(Method::Get, "/metrics", "").text();
+        let series = text.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+        series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+}
+
+/// A token that no hub takes.
+const WRONG: &str = "no.such.token";
+
+/// A tool, which is ended when it is dropped.
+struct Tool(Child);
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Tool {
+    /// Waits for the end, which a refusal must have brought. What it says until then fits the pipes.
+    #[track_caller]
+    fn check_refused(mut self) {
+        let status = wait_until("the tool ends", || self.0.try_wait().expect("it is our child"));
+        let mut said = String::new();
+        let outputs: [Option<Box<dyn Read>>; 2] =
+            [self.0.stdout.take().map(|it| Box::new(it) as _), self.0.stderr.take().map(|it| Box::new(it) as _)];
+        for mut output in outputs.into_iter().flatten() {
+            output.read_to_string(&mut said).expect("it writes UTF-8");
+        }
+        assert!(status.code() == Some(1) && said.contains("401"), "{said}");
+        assert!(!said.contains(WRONG), "{said}");
+    }
+}
+
+#[test]
+fn a_stream_that_comes_back_shows_it() {
+    let site = Site::start();
+    let relay = Relay::start(site.guarded.hub.address());
+    let subscriber = site.tool(&["subscribe", &format!("http://{}", relay.address()), "--topic", "t", "--json"]);
+    let wait_for = |count: u64| wait_until("its stream", || (site.guarded.listeners("t") == count).then_some(()));
+    wait_for(1);
+    site.rotate(WRONG);
+    relay.cut();
+    wait_for(0);
+    relay.mend();
+    subscriber.check_refused();
+}
+
+#[test]
+fn a_producer_shows_it() {
+    let site = Site::start();
+    let mut producer = site.tool(&["produce", "-u", site.guarded.hub.url(0), "-f", "5", "--progress", "1"]);
+    let mut first = String::new();
+    let mut lines = BufReader::new(producer.0.stdout.take().expect("it was asked for"));
+    while !first.starts_with("Generated 1 ") {
+        first.clear();
+        assert_ne!(lines.read_line(&mut first).expect("it writes UTF-8"), 0);
+    }
+    site.rotate(WRONG);
+    producer.check_refused();
+}
+
+#[test]
+fn a_load_shows_it() {
+    let site = Site::start();
+    let line = ["load", "-m", "producer", "-s", site.guarded.hub.url(0), "-c", "1", "-t", "10", "-d", "300"];
+    let load = site.tool(&line);
+    wait_until("a token", || (1.0 <= site.sum("fanfare_events_received_total")).then_some(()));
+    site.rotate(WRONG);
+    load.check_refused();
+}
+
+#[test]
+fn who_comes_during_a_bench_shows_it() {
+    let site = Site::start();
+    let line = ["bench", "--url", site.guarded.hub.url(0), "--subscribers", "1", "--churn", "20", "--duration", "10m"];
+    let _bench = site.tool(&line);
+    wait_until("somebody comes", || (1 < site.guarded.listeners("bench")).then_some(()));
+    assert_eq!(site.sum("fanfare_auth_failures_total"), 0.0);
+    site.rotate(WRONG);
+    wait_until("somebody is refused", || (0.0 < site.sum("fanfare_auth_failures_total")).then_some(()));
+    // It is let in again as well.
+    site.rotate(site.guarded.admin_token());
+    let opened = || site.sum("fanfare_connects_total");
+    let before = opened();
+    wait_until("somebody comes again", || (before + 3.0 < opened()).then_some(()));
+}
