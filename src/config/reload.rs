@@ -129,7 +129,7 @@ const RELOADED: &[Reloaded] = &[
 impl Reloaded {
     fn has(&self, path: &str) -> bool {
         let is_listed = |listed: &&str| path == *listed || listed.ends_with('.') && path.starts_with(*listed);
-        self.keys.iter().any(|listed| is_listed(&listed)) && !self.waiting.contains(&path)
+        self.keys.iter().any(is_listed) && !self.waiting.contains(&path)
     }
 }
 
@@ -333,15 +333,17 @@ mod tests {
 
     #[test]
     fn the_content_of_a_file_takes_effect_as_it_is_reported() {
-        let signing = [("auth.mode", "jwt"), ("auth.secret", SECRETS[0])];
         let user = |name: &str| format!("[[user]]\nusername = \"{name}\"\npassword = \"{PASSWORD_HASH}\"\n");
         let url = |password: &str| format!("redis://hub:{password}@localhost/3\n");
-        let cases: [(&'static str, &[(&'static str, &str)], [String; 2]); 5] = [
+        /// The key of a file, the keys it needs, and its content before and after.
+        type Case = (&'static str, &'static [(&'static str, &'static str)], [String; 2]);
+        const SIGNING: [(&str, &str); 2] = [("auth.mode", "jwt"), ("auth.secret", SECRETS[0])];
+        let cases: [Case; 5] = [
             ("redis.url_file", &[], [url("one"), url("two")]),
             ("redis.sentinel_password_file", &[("redis.url", "redis+sentinel://h/s")], SECRETS.map(str::to_owned)),
-            ("auth.deny_file", &signing, [String::new(), "sub = [\"mallory\"]\n".to_owned()]),
-            ("auth.secret_file", &signing[..1], SECRETS.map(str::to_owned)),
-            ("users.file", &signing, [user("ann"), user("ben")]),
+            ("auth.deny_file", &SIGNING, [String::new(), "sub = [\"mallory\"]\n".to_owned()]),
+            ("auth.secret_file", &[SIGNING[0]], SECRETS.map(str::to_owned)),
+            ("users.file", &SIGNING, [user("ann"), user("ben")]),
         ];
         for (key, needed, contents) in cases {
             let file = Scratch::new(key, "");

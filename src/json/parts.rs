@@ -52,7 +52,13 @@ fn string_end(bytes: &[u8], at: usize) -> usize {
         match bytes.get(at) {
             None => return bytes.len(),
             Some(b'"') => return at + 1,
-            Some(b'\\') => at = (at + 2).min(bytes.len()),
+            // Escapes come in rows, as in text of another alphabet: no word of eight bytes is looked at for each.
+            Some(b'\\') => {
+                while bytes.get(at) == Some(&b'\\') {
+                    at += 2;
+                }
+                at = at.min(bytes.len());
+            }
             Some(_) => at += 1,
         }
     }

@@ -134,7 +134,7 @@ fn replace_objects<T>(
     while let Some(found) = memchr::memchr2(b'{', b'"', &json.as_bytes()[at..]) {
         at += found;
         if json.as_bytes()[at] == b'"' {
-            at += small_object::string_bytes(&json[at..]);
+            at = crate::json::skip(json, at);
             continue;
         }
         match find(&json[at..]) {

@@ -55,19 +55,6 @@ pub(super) fn inline_binary(json: &str) -> Option<Found<Vec<u8>>> {
     Some(Found { value, object_bytes: json.len() - text.0.len() })
 }
 
-/// How many bytes the string at the start of `json` takes, quotes included.
-pub(super) fn string_bytes(json: &str) -> usize {
-    let bytes = json.as_bytes();
-    let mut at = 1;
-    while let Some(found) = memchr::memchr2(b'"', b'\\', &bytes[at.min(bytes.len())..]) {
-        match bytes[at + found] {
-            b'"' => return at + found + 1,
-            _ => at += found + 2,
-        }
-    }
-    bytes.len()
-}
-
 /// What is left of valid JSON.
 struct Text<'a>(&'a str);
 
@@ -92,7 +79,7 @@ impl<'a> Text<'a> {
         if !self.0.starts_with('"') {
             return None;
         }
-        let (string, rest) = self.0.split_at(string_bytes(self.0));
+        let (string, rest) = self.0.split_at(json::skip(self.0, 0));
         self.0 = rest;
         json::decode(string)
     }

@@ -41,7 +41,7 @@ impl Response {
     pub(crate) fn error_code(&self) -> String {
         let body = self.json();
         // The ESP platform's form has it beside the kind of error.
-        let code = body["error"]["code"].as_str().or(body["code"].as_str());
+        let code = body["error"]["code"].as_str().or_else(|| body["code"].as_str());
         code.unwrap_or_else(|| panic!("no error in {body}")).to_owned()
     }
 }
