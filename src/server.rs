@@ -210,9 +210,7 @@ impl Streams {
 impl Server {
     fn start(config: &Config, clock: Clock, listeners: Vec<ReactorListeners>, cores: &Cores) -> Result<Self, String> {
         let (nets, doorbells) = start_polling(listeners, clock).map_err(|error| format!("cannot poll: {error}"))?;
-        let has_streams = config.compat.has(CompatApi::EventStreams);
-        let orders = if has_streams { endpoint::order_topics() } else { Vec::new() };
-        let always = [config.server.default_topics.clone(), orders].concat();
+        let always = always_subscribed(config);
         let redis = config.redis.clone().map(|redis| redis_pubsub::Config { always, ..redis });
         let status = redis.as_ref().map(|_| Arc::new(SourceStatus::new("redis")));
         let of_redis = |error: io::Error| format!("redis: {error}");
@@ -243,7 +241,7 @@ impl Server {
         let hub = build_hub(config, clock, Arc::clone(&bus), sources);
         let hub = Arc::new(hub.with_generators(control).with_telemetry(telemetry));
         start_password_threads(&hub.auth, clock, &cores.background).map_err(of_thread)?;
-        if has_streams {
+        if config.compat.has(CompatApi::EventStreams) {
             start_broadcasts(&hub, clock).map_err(of_thread)?;
         }
         if let Some(streams) = &mut streams {
@@ -315,6 +313,13 @@ fn start_polling(listeners: Vec<ReactorListeners>, clock: Clock) -> io::Result<P
         Ok(((net, admin_from), Arc::new(Doorbell::new(waker as Arc<dyn Wake>))))
     });
     polled.collect()
+}
+
+/// The topics of Redis Pub/Sub that are subscribed to whether anybody listens or not.
+fn always_subscribed(config: &Config) -> Vec<Topic> {
+    let has_streams = config.compat.has(CompatApi::EventStreams);
+    let orders = if has_streams { endpoint::order_topics() } else { Vec::new() };
+    [config.server.default_topics.clone(), orders].concat()
 }
 
 /// Starts the store, if there is one, and adds it to what has to be well.

@@ -440,10 +440,12 @@ pub(super) const KEYS: &[Key<Written>] = &[
           field: |it| Field::ApiKeys(&mut it.api_keys) },
     Key { path: "store.url",
           help: "postgres://[user[:password]@]host[:port]/database. With ?sslmode=require the connection is encrypted and the \
-                 server's certificate verified; without it is plain. Empty: no store.",
+                 server's certificate verified; without it is plain. Empty: no store. At SIGHUP another login takes effect for \
+                 connections to come; another database waits for a restart.",
           field: |it| Field::Word(&mut it.store_url) },
     Key { path: "store.url_file",
-          help: "A file that holds the URL, for one with a password in it.",
+          help: "A file that holds the URL, for one with a password in it. Read again at SIGHUP, and when the server refuses the \
+                 login.",
           field: |it| Field::Word(&mut it.store_url_file) },
     Key { path: "store.ca_file",
           help: "Authorities to trust for sslmode=require, in PEM, instead of the system's.",

@@ -105,6 +105,21 @@ const RELOADED: &[Reloaded] = &[
         },
     },
     Reloaded {
+        keys: &["store.url", "store.url_file"],
+        waiting: &[],
+        // The same as of Redis.
+        can: |config, new| match (&config.store, &new.store) {
+            (Some(store), Some(new)) => store.login.url.is_of_same_database(&new.login.url),
+            (None, None) => true,
+            _ => false,
+        },
+        take: |config, new| {
+            if let (Some(store), Some(new)) = (&mut config.store, &new.store) {
+                store.login = new.login.clone();
+            }
+        },
+    },
+    Reloaded {
         keys: &["ready.require"],
         waiting: &[],
         can: always,
@@ -338,8 +353,10 @@ mod tests {
         /// The key of a file, the keys it needs, and its content before and after.
         type Case = (&'static str, &'static [(&'static str, &'static str)], [String; 2]);
         const SIGNING: [(&str, &str); 2] = [("auth.mode", "jwt"), ("auth.secret", SECRETS[0])];
-        let cases: [Case; 5] = [
+        let store_url = |password: &str| format!("postgres://hub:{password}@localhost/telemetry\n");
+        let cases: [Case; 6] = [
             ("redis.url_file", &[], [url("one"), url("two")]),
+            ("store.url_file", &[], [store_url("one"), store_url("two")]),
             ("redis.sentinel_password_file", &[("redis.url", "redis+sentinel://h/s")], SECRETS.map(str::to_owned)),
             ("auth.deny_file", &SIGNING, [String::new(), "sub = [\"mallory\"]\n".to_owned()]),
             ("auth.secret_file", &[SIGNING[0]], SECRETS.map(str::to_owned)),
@@ -369,6 +386,25 @@ mod tests {
             assert_eq!(format!("{:?}", reload.config), format!("{before:?}"), "{other}");
         }
         let reload = before.reload(&read("redis+sentinel://b:two@h/s", "two")).expect("the mode is the same");
+        assert!(reload.changes.iter().all(|change| change.takes_effect), "{:?}", reload.changes);
+    }
+
+    #[test]
+    fn another_database_waits_with_its_login() {
+        let store = |url: &str| read(&[set("store.url", url)]);
+        let before = store("postgres://a:one@h/db");
+        let elsewhere = [
+            "postgres://a:two@h/db2",
+            "postgres://a:two@i/db",
+            "postgres://a:two@h:1/db",
+            "postgres://a:two@h/db?sslmode=require",
+        ];
+        for other in elsewhere {
+            let reload = before.reload(&store(other)).expect("the mode is the same");
+            assert!(reload.changes.iter().all(|change| !change.takes_effect), "{other}: {:?}", reload.changes);
+            assert_eq!(format!("{:?}", reload.config.store), format!("{:?}", before.store), "{other}");
+        }
+        let reload = before.reload(&store("postgres://b:two@h/db")).expect("the mode is the same");
         assert!(reload.changes.iter().all(|change| change.takes_effect), "{:?}", reload.changes);
     }
 

@@ -22,7 +22,7 @@ use crate::{
     bus::LogKind,
     endpoint::{CompatApi, Cors},
     source::redis_pubsub::{self, LoginFiles, RedisUrl, SentinelLogin},
-    store::{self, StoreUrl},
+    store::{self, StoreLogin, StoreUrl},
 };
 
 /// What is wrong, and the key that says so.
@@ -373,7 +373,10 @@ fn resolve_store(written: &Written, folder: &Path, files: &Files) -> Result<Opti
         return Ok(None);
     }
     Ok(Some(store::Config {
-        url: StoreUrl::parse(&url).map_err(|error| (key, error.to_string()))?,
+        login: StoreLogin {
+            url: StoreUrl::parse(&url).map_err(|error| (key, error.to_string()))?,
+            url_file: written.store_url_file.as_ref().map(|file| folder.join(file)),
+        },
         ca_file: written.store.ca_file.as_ref().map(|file| folder.join(file)),
         ..written.store.clone()
     }))

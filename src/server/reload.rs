@@ -99,6 +99,9 @@ impl Server {
         if let (Some(redis), Some(former)) = (&config.redis, &former.redis) {
             redis.replace_login(former);
         }
+        if let (Some(store), Some(former)) = (&config.store, &former.store) {
+            store.replace_login(former);
+        }
         // Open streams are looked at, and counted by the quotas of now, once the reactors are woken.
         self.hub.auth.replace(&config.auth);
         self.hub.quotas.replace(&config.quotas, now);
@@ -120,7 +123,7 @@ fn report(changes: &[Change]) {
         let change = (!shown.is_empty()).then_some(shown.as_str());
         if *takes_effect && key.starts_with("topics.") {
             info!(key, change, "a key of the configuration has another value, which takes effect for topics to come");
-        } else if *takes_effect && key.starts_with("redis.") {
+        } else if *takes_effect && (key.starts_with("redis.") || key.starts_with("store.")) {
             info!(
                 key,
                 change, "a key of the configuration has another value, which takes effect for connections to come"

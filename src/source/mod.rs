@@ -1,4 +1,5 @@
 //! Events come in: one folder per source.
+pub mod credentials;
 pub mod generator;
 pub mod redis_address;
 pub mod redis_pubsub;

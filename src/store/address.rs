@@ -41,6 +41,16 @@ impl StoreUrl {
         self.0.get_ssl_mode() == SslMode::Require
     }
 
+    /// Whether `other` leads to the same database, as whomever.
+    pub fn is_of_same_database(&self, other: &Self) -> bool {
+        let as_nobody = |url: &Self| {
+            let mut config = url.0.clone();
+            config.user("").password("");
+            config
+        };
+        as_nobody(self) == as_nobody(other)
+    }
+
     /// For the client library.
     pub(super) fn client_config(&self) -> tokio_postgres::Config {
         self.0.clone()

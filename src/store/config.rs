@@ -2,13 +2,16 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::StoreUrl;
+use super::StoreLogin;
+use crate::source::credentials::{Credentials, Logins};
 
 /// How the hub uses its database.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where it is, and as whom to log in.
-    pub url: StoreUrl,
+    /// Where it is, and as whom to log in from the start.
+    pub login: StoreLogin,
+    /// As whom to log in later.
+    pub logins: Logins<StoreLogin>,
     /// For `sslmode=require`: PEM file of the authorities to trust, in place of the system's.
     pub ca_file: Option<PathBuf>,
     /// Rows waiting to be stored.
@@ -44,7 +47,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            url: StoreUrl::default(),
+            login: StoreLogin::default(),
+            logins: Logins::default(),
             ca_file: None,
             queue_rows_max: 20_000,
             queue_bytes_max: 32 * 1024 * 1024,
@@ -60,6 +64,16 @@ impl Default for Config {
             readers: 2,
             read_queue_max: 256,
             read_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Config {
+    /// Puts the login configured here into force, if it is another than that of `former`. Otherwise the one in force stays, which
+    /// may be newer: a refused one is read anew from its file.
+    pub fn replace_login(&self, former: &Self) {
+        if !self.login.is_same(&former.login) || self.login.url_file != former.login.url_file {
+            self.logins.replace(self.login.clone());
         }
     }
 }

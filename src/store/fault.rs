@@ -25,6 +25,13 @@ impl Fault {
         error.code().is_some_and(|state| ["22", "23", "42", "54"].contains(&class(state)))
     }
 
+    /// Whether the server does not accept the login.
+    pub(super) fn is_login_refused(&self) -> bool {
+        let Self::Database(error) = self else { return false };
+        // Invalid authorization.
+        error.code().is_some_and(|state| class(state) == "28")
+    }
+
     /// Whether the connection was no longer there.
     pub(super) fn is_closed(&self) -> bool {
         let Self::Database(error) = self else { return false };

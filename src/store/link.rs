@@ -10,12 +10,14 @@ use tokio::{runtime::Runtime, time::timeout};
 use tokio_postgres::{Client, Config as ClientOptions, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{Config, fault::Fault};
+use super::{Config, StoreLogin, fault::Fault};
+use crate::source::credentials::Logins;
 
 /// Opens connections.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
-    options: ClientOptions,
+    login: StoreLogin,
+    logins: Logins<StoreLogin>,
     tls: Option<Arc<ClientConfig>>,
     connect_timeout: Duration,
 }
@@ -31,31 +33,43 @@ pub(super) struct Link {
 impl Connector {
     /// Reads the files that `config` names: one that cannot be read stops the start.
     pub(super) fn new(config: &Config) -> io::Result<Self> {
-        let tls = config.url.is_tls().then(|| tls_config(config.ca_file.as_deref())).transpose()?;
-        let mut options = config.url.client_config();
-        options.connect_timeout(config.connect_timeout);
-        Ok(Self { options, tls: tls.map(Arc::new), connect_timeout: config.connect_timeout })
+        let tls = config.login.url.is_tls().then(|| tls_config(config.ca_file.as_deref())).transpose()?;
+        let (login, logins) = (config.login.clone(), config.logins.clone());
+        Ok(Self { login, logins, tls: tls.map(Arc::new), connect_timeout: config.connect_timeout })
     }
 
-    /// Connects and logs in.
+    /// Connects and logs in. Where the login is refused, and its file has another one by now, tries that one.
     pub(super) fn open(&self) -> Result<Link, Fault> {
+        let used = self.logins.current(&self.login);
+        match self.open_as(&used) {
+            Err(fault) if fault.is_login_refused() => match self.logins.renew(&used) {
+                Some(login) => self.open_as(&login),
+                None => Err(fault),
+            },
+            outcome => outcome,
+        }
+    }
+
+    fn open_as(&self, login: &StoreLogin) -> Result<Link, Fault> {
+        let mut options = login.url.client_config();
+        options.connect_timeout(self.connect_timeout);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Fault::Machine)?;
-        let opening = timeout_or_fault(self.connect_timeout, self.connect());
+        let opening = timeout_or_fault(self.connect_timeout, self.connect(&options));
         let client = runtime.block_on(opening)?;
         Ok(Link { runtime, client })
     }
 
-    async fn connect(&self) -> Result<Client, Fault> {
+    async fn connect(&self, options: &ClientOptions) -> Result<Client, Fault> {
         // In each case the connection is a task that ends with its client, or by a fault that the client then reports.
         match &self.tls {
             None => {
-                let (client, connection) = self.options.connect(NoTls).await?;
+                let (client, connection) = options.connect(NoTls).await?;
                 tokio::spawn(async move { drop(connection.await) });
                 Ok(client)
             }
             Some(tls) => {
                 let tls = MakeRustlsConnect::new(ClientConfig::clone(tls));
-                let (client, connection) = self.options.connect(tls).await?;
+                let (client, connection) = options.connect(tls).await?;
                 tokio::spawn(async move { drop(connection.await) });
                 Ok(client)
             }

@@ -212,7 +212,7 @@ impl Writer {
                 self.last_used = self.clock.now();
                 self.opened = self.last_used;
                 self.status.on_connected(self.last_used);
-                info!("storing at {}", self.config.url);
+                info!("storing at {}", self.config.login.url);
             }
             Err(fault) => self.fail(&fault),
         }
@@ -385,7 +385,7 @@ impl Writer {
         self.retry = now + self.backoff.next_delay(rand::random());
         self.status.on_failure(&fault.to_string(), now);
         if let Some(suppressed) = self.failures.admit(now) {
-            warn!(suppressed, "cannot store at {}: {fault}", self.config.url);
+            warn!(suppressed, "cannot store at {}: {fault}", self.config.login.url);
         }
     }
 }

@@ -71,7 +71,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const CONFIGURING: &[&str] = &[
     "Algorithm", "ApiKey", "Mode", "QuotaConfig", "QuotaRule", "Rules", "Who", "SameSite", "Secrets", "Settings",
     "Bounds", "Class", "CompatApi", "CompatApis", "Config", "Cors", "EngineLimits", "Esp", "Limits", "LogKind", "LoginFiles", "Policy",
-    "RateLimit", "RedisUrl", "Retention", "SentinelLogin", "StoreUrl", "generator", "http", "proxy", "redis_pubsub",
+    "RateLimit", "RedisUrl", "Retention", "SentinelLogin", "StoreLogin", "StoreUrl", "generator", "http", "proxy", "redis_pubsub",
     "redis_stream", "store", "websocket",
 ];
 

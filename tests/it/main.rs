@@ -78,6 +78,7 @@ mod socket_io_tokens;
 mod socket_io_upgrade;
 mod socketio_clients;
 mod sse_stream;
+mod store_login;
 mod subscribe;
 mod subscribe_lies;
 mod telemetry;

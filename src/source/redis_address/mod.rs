@@ -15,7 +15,7 @@ mod watch;
 
 pub(super) use connection::{Connection, SendFailed, is_lasting, is_read_only};
 pub(super) use login::is_refusal;
-pub use login::{Login, LoginFiles, Logins};
+pub use login::{Login, LoginFiles};
 pub(super) use role::{Role, Unfit};
 pub use tls::TlsFiles;
 pub(super) use tls::client_config;
@@ -39,13 +39,15 @@ use redis::{ConnectionInfo, ErrorKind, RedisError, io::tcp::TcpSettings};
 use rustls::ClientConfig;
 use sentinel::{AskFailed, Sentinel};
 
+use super::credentials::Logins;
+
 /// What it takes to find a server.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where it is, or who knows it, and as whom to log in from the start.
     pub login: Login,
     /// As whom to log in later.
-    pub logins: Logins,
+    pub logins: Logins<Login>,
     /// For `rediss://` and `rediss+sentinel://`.
     pub tls: TlsFiles,
     /// How long each sentinel may take to answer.
@@ -70,7 +72,7 @@ pub struct Directory {
     server: ConnectionInfo,
     /// The login from the start.
     login: Login,
-    logins: Logins,
+    logins: Logins<Login>,
     tls: Option<Arc<ClientConfig>>,
     allow_replica: bool,
     /// The first number of the oldest version that will do.

@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use super::{Directory, Login, LoginFiles, Logins, Options, RedisUrl, SentinelLogin, Target, TlsFiles};
+use super::{Directory, Login, LoginFiles, Options, RedisUrl, SentinelLogin, Target, TlsFiles};
+use crate::source::credentials::Logins;
 
 #[test]
 fn urls() {

@@ -3,7 +3,10 @@
 use std::{io, path::PathBuf, time::Duration};
 
 use crate::{
-    source::redis_address::{Directory, Login, LoginFiles, Logins, Options, RedisUrl, SentinelLogin, TlsFiles},
+    source::{
+        credentials::{Credentials, Logins},
+        redis_address::{Directory, Login, LoginFiles, Options, RedisUrl, SentinelLogin, TlsFiles},
+    },
     topic::Topic,
 };
 
@@ -23,7 +26,7 @@ pub struct Config {
     /// The files that `url` and the password in `sentinel_login` were read from, if they were.
     pub login_files: LoginFiles,
     /// The login in force, once it is another than `url` and `sentinel_login` say. Shared by the clones of this.
-    pub logins: Logins,
+    pub logins: Logins<Login>,
     /// How long each sentinel may take to answer.
     pub sentinel_timeout: Duration,
     /// Whether a server that is a replica will do: it is read from, and publications are refused.
