@@ -3,11 +3,14 @@
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::Shutdown,
+    time::Instant,
 };
 
 use fanfare::protocol::http::{Method, ResponsePart, ResponseReader, write_request};
 use serde_json::Value;
 use socket2::Socket;
+
+use super::PATIENCE;
 
 /// A whole response.
 #[derive(Clone, Debug, Default)]
@@ -88,7 +91,10 @@ impl HttpConnection {
     pub(crate) fn try_receive(&mut self) -> Option<Response> {
         let mut response = Response::default();
         let mut raw = Vec::new();
+        // A limit to each read would not end an endless stream, which was taken for a response.
+        let deadline = Instant::now() + PATIENCE;
         loop {
+            assert!(Instant::now() < deadline, "a response without end: {}", String::from_utf8_lossy(&raw));
             for index in 0..self.pending.len() {
                 raw.push(self.pending[index]);
                 // One byte at a time, so that what belongs to the next response stays where it is.
