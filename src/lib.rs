@@ -1,32 +1,21 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
+pub use fanfare_core::{
+    bucket, budget, clock, close, event, frame, gap, json, label, log, network, outbox, protocol, reload, share,
+    topic, version,
+};
+
 // In the order in which an event travels.
-pub mod bucket;
-pub mod budget;
-pub mod clock;
-pub mod close;
-pub mod event;
-pub mod exposition;
-pub mod frame;
-pub mod gap;
-pub mod json;
-pub mod label;
-pub mod network;
-pub mod outbox;
-pub mod reload;
-pub mod share;
 pub mod stdio;
-pub mod topic;
-pub mod version;
+
+pub mod exposition;
 
 pub mod broadcaster;
 pub mod source;
 
 pub mod bus;
-pub mod log;
 
 pub mod auth;
-pub mod protocol;
 
 pub mod store;
 

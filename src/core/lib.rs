@@ -1,0 +1,20 @@
+//! What Fanfare's parts have in common: the vocabulary (events, their ids, topics, gaps, frames), the log of a topic, and the
+//! protocols. Pure: bytes, events and the moment it is go in; bytes, wishes and deadlines come out.
+
+pub mod bucket;
+pub mod budget;
+pub mod clock;
+pub mod close;
+pub mod event;
+pub mod frame;
+pub mod gap;
+pub mod json;
+pub mod label;
+pub mod log;
+pub mod network;
+pub mod outbox;
+pub mod protocol;
+pub mod reload;
+pub mod share;
+pub mod topic;
+pub mod version;
