@@ -5,12 +5,11 @@ pub use fanfare_core::{
     topic, version,
 };
 
+pub use fanfare_platform::{exposition, os, stdio};
+
 // In the order in which an event travels.
-pub mod stdio;
 
-pub mod exposition;
 
-pub mod broadcaster;
 pub mod source;
 
 pub mod bus;
@@ -25,8 +24,5 @@ pub mod reactor;
 
 pub mod config;
 pub mod metrics;
-pub mod os;
 pub mod server;
-pub mod tool;
 
-pub use broadcaster::Broadcaster;

@@ -10,9 +10,11 @@ use clap::{Args, Parser, Subcommand};
 use fanfare::{
     config::{self, Override},
     server, stdio,
-    tool::{bench, load, produce, publish, report, subscribe, token},
     version::FULL_VERSION,
 };
+use fanfare_tools::{bench, load, produce, publish, report, subscribe};
+
+mod token;
 
 /// A real-time event hub: events come in over HTTP and Redis, and go out over SSE, WebSocket and Socket.IO.
 #[derive(Debug, Parser)]

@@ -1,0 +1,174 @@
+//! Subscribers that come and go: they are not measured but for how soon they are let in.
+
+use std::{collections::VecDeque, io, time::Duration};
+
+use hdrhistogram::Histogram;
+use mio::{Events, Interest, Poll, Token};
+
+use super::{
+    fleet::Context,
+    plan::{Load, Plan},
+    progress::Progress,
+    subscriber::{Desk, Subscriber},
+    tally::{latency_histogram, nanoseconds},
+    wire::{Heard, Manner},
+};
+use crate::{clock::Moment, access::Credential};
+
+/// How much one read takes: what it brings is thrown away.
+const READ_BUFFER_BYTES: usize = 16 * 1024;
+
+/// The longest wait in the poll.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The visitors of one topic, on a thread and a poll of their own, so that they do not delay what is measured.
+#[derive(Debug)]
+pub(super) struct Churn<'a> {
+    poll: Poll,
+    plan: &'a Plan,
+    /// What they speak, in turn: of each, the topics they ask for, in turn.
+    manners: Vec<Vec<Manner>>,
+    /// What they show as they are asked for now.
+    shown: Option<Credential>,
+    /// In the order of coming, which is that of going.
+    visitors: VecDeque<Subscriber>,
+    /// How many have gone: the first visitor's token.
+    gone_count: usize,
+    desk: Desk,
+    progress: &'a Progress,
+    visits: Visits,
+    next_arrival: Moment,
+}
+
+/// What the visitors found.
+#[derive(Debug)]
+pub(super) struct Visits {
+    /// Visits begun.
+    pub began: u64,
+    /// From connecting to the answer.
+    pub opening: Histogram<u64>,
+    /// Visits that were refused, or ended by the server.
+    pub failed: u64,
+    pub first_failure: Option<String>,
+}
+
+impl<'a> Churn<'a> {
+    /// Prepares; `progress` tells when to stop.
+    pub(super) fn new(plan: &'a Plan, context: &Context, progress: &'a Progress) -> io::Result<Self> {
+        let shown = shown(plan);
+        Ok(Self {
+            poll: Poll::new()?,
+            plan,
+            manners: manners(plan),
+            shown,
+            visitors: VecDeque::new(),
+            gone_count: 0,
+            desk: Desk {
+                clock: context.clock,
+                stamps: None,
+                buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+                reply: Vec::new(),
+            },
+            progress,
+            visits: Visits { began: 0, opening: latency_histogram(), failed: 0, first_failure: None },
+            next_arrival: context.clock.now(),
+        })
+    }
+
+    /// Visits until told to stop.
+    pub(super) fn run(mut self) -> io::Result<Visits> {
+        let mut events = Events::with_capacity(256);
+        let interval = Duration::from_secs_f64(1.0 / self.plan.churn.rate);
+        while !self.progress.is_stopped() {
+            let now = self.desk.clock.now();
+            while self.next_arrival <= now {
+                self.arrive();
+                self.next_arrival = self.next_arrival + interval;
+            }
+            while self.visitors.front().is_some_and(|visitor| self.plan.churn.stay <= now.since(visitor.seen.began)) {
+                self.leave();
+            }
+            match self.poll.poll(&mut events, Some(self.next_arrival.since(now).min(LOOK_INTERVAL))) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                polled => polled?,
+            }
+            for event in &events {
+                self.attend(event);
+            }
+        }
+        Ok(self.visits)
+    }
+
+    fn arrive(&mut self) {
+        let shown = shown(self.plan);
+        if shown != self.shown {
+            // The token was rotated.
+            (self.manners, self.shown) = (manners(self.plan), shown);
+        }
+        let token = Token(self.gone_count + self.visitors.len());
+        let wire = manner_of(&self.manners, token.0).wire();
+        let opened = Subscriber::connect(&self.plan.target, 0, &self.desk, wire);
+        let registered = opened.and_then(|mut visitor| {
+            self.poll.registry().register(
+                visitor.stream.socket_mut(),
+                token,
+                Interest::READABLE | Interest::WRITABLE,
+            )?;
+            Ok(visitor)
+        });
+        self.visits.began += 1;
+        match registered {
+            Ok(visitor) => self.visitors.push_back(visitor),
+            Err(error) => self.visits.fail(&error),
+        }
+    }
+
+    fn leave(&mut self) {
+        // Dropping the socket closes it.
+        self.visitors.pop_front();
+        self.gone_count += 1;
+    }
+
+    /// A visitor whose connection failed stays in its place until its time is over; nothing more is heard of it.
+    fn attend(&mut self, event: &mio::event::Event) {
+        let Some(place) = event.token().0.checked_sub(self.gone_count) else { return };
+        let Some(visitor) = self.visitors.get_mut(place) else { return };
+        let visits = &mut self.visits;
+        let mut outcome = Ok(());
+        if event.is_writable() {
+            outcome = visitor.ask(&manner_of(&self.manners, event.token().0).request);
+        }
+        if outcome.is_ok() && event.is_readable() {
+            outcome = visitor.read(&mut self.desk, event.is_read_closed(), &mut |seen, received, heard| {
+                if matches!(heard, Heard::Open) {
+                    visits.opening.saturating_record(nanoseconds(received.read.since(seen.began)));
+                }
+            });
+        }
+        if let Err(error) = outcome {
+            visits.fail(&error);
+        }
+    }
+}
+
+fn manners(plan: &Plan) -> Vec<Vec<Manner>> {
+    plan.churn.loads.iter().map(|load| Manner::of_load(plan, load)).collect()
+}
+
+/// The same for all visitors.
+fn shown(plan: &Plan) -> Option<Credential> {
+    plan.churn.loads.first().and_then(Load::credential)
+}
+
+/// Of the visitor with this token.
+fn manner_of(manners: &[Vec<Manner>], number: usize) -> &Manner {
+    let topics = &manners[number % manners.len()];
+    &topics[number / manners.len() % topics.len()]
+}
+
+impl Visits {
+    fn fail(&mut self, error: &io::Error) {
+        self.failed += 1;
+        self.first_failure.get_or_insert_with(|| error.to_string());
+    }
+}

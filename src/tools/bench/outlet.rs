@@ -1,0 +1,151 @@
+//! One connection over which events are published.
+
+use std::{
+    collections::VecDeque,
+    io::{self, ErrorKind, Read, Write},
+    net::TcpStream,
+};
+
+use rustix::event::{PollFd, PollFlags};
+
+use super::{
+    payload::Stamp,
+    plan::{Place, Target},
+    publisher::Published,
+};
+use crate::{
+    replies::{Replies, Reply},
+    tls::{self, MaybeTlsStream},
+};
+
+/// How much one read takes.
+const READ_BUFFER_BYTES: usize = 16 * 1024;
+
+/// The connection, with what is to be sent, and what was not answered yet.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    stream: MaybeTlsStream<TcpStream>,
+    pub(super) outgoing: Vec<u8>,
+    pub(super) replies: Replies,
+    /// Events that wait for the answer to the one before them, and the numbers of their topics.
+    waiting: VecDeque<(Stamp, u32)>,
+    /// Events sent and not answered.
+    pub(super) unanswered: u64,
+    /// Whether something was sent since the connection was looked after.
+    pub(super) is_used: bool,
+}
+
+impl Outlet {
+    /// Connects to `place`, for payloads of so many bytes.
+    pub(super) fn connect(place: &Place, payload_bytes: usize) -> io::Result<Self> {
+        let (stream, replies) = match place {
+            Place::Redis(place) => {
+                let stream = place.connect().map_err(io::Error::other)?;
+                (stream.map_socket(TcpStream::from), Replies::redis())
+            }
+            Place::Http(post) => (open(&post.target)?, Replies::http()),
+            Place::Nats(broker) => {
+                let mut socket = open(&broker.target)?;
+                let held = broker.enter(socket.socket_mut(), payload_bytes)?;
+                (socket, Replies::nats(held))
+            }
+        };
+        stream.socket().set_nonblocking(true)?;
+        let (outgoing, waiting) = (Vec::new(), VecDeque::new());
+        Ok(Self { stream, outgoing, replies, waiting, unanswered: 0, is_used: false })
+    }
+
+    /// Lets an event wait.
+    pub(super) fn queue(&mut self, stamp: Stamp, topic: u32) {
+        self.waiting.push_back((stamp, topic));
+    }
+
+    /// The next one to send, if it waits for nothing any more.
+    pub(super) fn next_waiting(&mut self) -> Option<(Stamp, u32)> {
+        if self.unanswered == 0 { self.waiting.pop_front() } else { None }
+    }
+
+    pub(super) fn waiting_count(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The number of the first event that waits.
+    pub(super) fn first_waiting(&self) -> Option<u32> {
+        self.waiting.front().map(|(stamp, _)| stamp.sequence)
+    }
+
+    pub(super) fn drop_waiting(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// Whether something is left to send.
+    pub(super) fn is_pending(&self) -> bool {
+        !self.outgoing.is_empty() || !self.waiting.is_empty() || self.stream.wants_write()
+    }
+
+    /// Whether something is left to send, or to be answered.
+    pub(super) fn is_busy(&self) -> bool {
+        self.is_pending() || 0 < self.unanswered
+    }
+
+    /// What such a connection waits for.
+    pub(super) fn poll_entry(&self) -> PollFd<'_> {
+        let write =
+            if self.outgoing.is_empty() && !self.stream.wants_write() { PollFlags::empty() } else { PollFlags::OUT };
+        PollFd::new(self.stream.socket(), PollFlags::IN | write)
+    }
+
+    /// Asks for what is not answered by itself, and writes what the socket takes.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.replies.ask(self.unanswered, &mut self.outgoing);
+        while !self.outgoing.is_empty() {
+            match self.stream.write(&self.outgoing) {
+                Ok(count) => drop(self.outgoing.drain(..count)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.explain(error)),
+            }
+        }
+        self.stream.flush()
+    }
+
+    /// Takes the answers that have come.
+    pub(super) fn take_answers(&mut self, outcome: &mut Published) -> io::Result<()> {
+        let mut buffer = [0; READ_BUFFER_BYTES];
+        loop {
+            let count = match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(self.explain(io::Error::other("the server closed the publisher's connection"))),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(self.explain(error)),
+            };
+            let unanswered = &mut self.unanswered;
+            let answers = self.replies.receive(&buffer[..count], &mut self.outgoing, &mut |reply| {
+                *unanswered = unanswered.saturating_sub(1);
+                outcome.answered += 1;
+                outcome.refused += u64::from(matches!(reply, Reply::Refused(_)));
+            });
+            answers.map_err(io::Error::other)?;
+            if count < buffer.len() && !self.stream.is_tls() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Some servers say why before they close.
+    fn explain(&self, error: io::Error) -> io::Error {
+        match &self.replies.first_refusal {
+            Some(refusal) => io::Error::other(format!("{error}; it had refused an event: {refusal}")),
+            None => error,
+        }
+    }
+}
+
+fn open(target: &Target) -> io::Result<MaybeTlsStream<TcpStream>> {
+    let socket = TcpStream::connect(target.address)?;
+    socket.set_nodelay(true)?;
+    let mut stream = MaybeTlsStream::new(socket, target.tls.as_ref())?;
+    stream.shake_hands().map_err(|error| io::Error::other(format!("{error}{}", tls::advice(&error))))?;
+    Ok(stream)
+}

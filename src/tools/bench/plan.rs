@@ -1,0 +1,425 @@
+//! A run as meant: what the command line asks for, checked.
+
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+    time::Duration,
+};
+
+use super::{
+    broker::Broker,
+    ladder::Rules,
+    options::{Options, Transport},
+    packets::Room,
+    payload::PAYLOAD_BYTES_MIN,
+    post::Post,
+    schedule::Pace,
+    script::Script,
+    secrets::without_secrets,
+    topics::{Audience, Topics},
+};
+use crate::{
+    access::Credential,
+    client::bare_host,
+    target::{RedisPlace, RedisUrl},
+    tls::{TlsClient, TlsOptions},
+};
+
+/// A server's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    /// As it stands in the URL, for the `Host` field.
+    pub host: String,
+    pub address: SocketAddr,
+    /// The client's side of TLS, if it is spoken there.
+    pub tls: Option<TlsClient>,
+}
+
+/// How events are published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Publish {
+    pub place: Place,
+    /// Of each publisher, at least one.
+    pub connections: u32,
+    /// Whether each connection waits for an answer before it sends the next event.
+    pub is_in_turn: bool,
+}
+
+/// Where events are published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Redis(RedisPlace),
+    Nats(Broker),
+    Http(Post),
+}
+
+/// One topic's load.
+#[derive(Clone, Debug)]
+pub(super) struct Load {
+    pub topic: Topics,
+    /// Of all topics together.
+    pub subscribers: u32,
+    /// How many of other processes come before them.
+    pub subscribers_before: u32,
+    pub transport: Transport,
+    pub pace: Pace,
+    /// What the request asks for, with `{topic}`.
+    pub path: String,
+    pub headers: Vec<(String, String)>,
+    pub signs_in: Option<Credential>,
+}
+
+impl Load {
+    /// How many subscribers each event has.
+    pub(super) fn audience(&self) -> Audience {
+        Audience { first: self.subscribers_before, subscribers: self.subscribers, topics: self.topic.count() }
+    }
+
+    /// What its subscribers show now: a token's file is read anew. While that cannot be read the former token stays.
+    pub(super) fn credential(&self) -> Option<Credential> {
+        self.signs_in.as_ref().map(|credential| credential.renew().unwrap_or_else(|_| credential.clone()))
+    }
+
+    fn speaks_freely(&self) -> bool {
+        matches!(self.transport, Transport::Ws | Transport::FanfareV1)
+    }
+}
+
+/// Who comes and goes beside those who are measured.
+#[derive(Clone, Debug)]
+pub(super) struct Coming {
+    /// Connections per second; none if 0.
+    pub rate: f64,
+    pub stay: Duration,
+    /// What they speak, in turn: the first topic's load, as each of them would ask for it.
+    pub loads: Vec<Load>,
+}
+
+/// Who signs in beside those who are measured.
+#[derive(Clone, Debug)]
+pub(super) struct SignIn {
+    /// Attempts per second.
+    pub rate: f64,
+    pub username: String,
+    pub password: String,
+}
+
+/// The run as meant.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub target: Target,
+    pub publish: Publish,
+    /// One or two.
+    pub loads: Vec<Load>,
+    /// What messages contain that are expected and carry no event.
+    pub ignored: Vec<String>,
+    /// What those who speak WebSocket say first.
+    pub script: Script,
+    /// What those who speak Socket.IO say.
+    pub room: Room,
+    pub size_bytes: usize,
+    pub warmup: Duration,
+    pub duration: Duration,
+    pub patience: Duration,
+    pub stalled: u32,
+    pub churn: Coming,
+    pub sign_in: Option<SignIn>,
+    /// How many events those miss who are cut in the end.
+    pub storm: Option<u32>,
+    pub is_idle: bool,
+    pub server_pid: Option<u32>,
+    pub beside_pids: Vec<u32>,
+    pub pins: Vec<usize>,
+    pub takes_kernel_stamps: bool,
+    pub json: Option<PathBuf>,
+    pub hgrm: Option<PathBuf>,
+    pub is_quiet: bool,
+    /// How to find the knee, if that is wanted.
+    pub ladder: Option<Rules>,
+    /// How many share the subscribers; 1 is this one itself.
+    pub processes: u32,
+}
+
+impl Plan {
+    /// Checks what was typed.
+    pub(super) fn new(options: &Options) -> Result<Self, String> {
+        if options.size < PAYLOAD_BYTES_MIN {
+            return Err(format!("--size must be at least {PAYLOAD_BYTES_MIN}: each payload carries its own stamp"));
+        }
+        let rates = [Some(options.rate), options.second_rate];
+        if rates.into_iter().flatten().any(|rate| !(rate.is_finite() && 0.0 < rate)) || options.burst_events == 0 {
+            return Err("--rate, --second-rate and --burst-events must be above 0".to_owned());
+        }
+        if [options.churn, options.logins].iter().any(|rate| !(rate.is_finite() && 0.0 <= *rate)) {
+            return Err("--churn and --logins must not be below 0".to_owned());
+        }
+        if options.storm.is_some() && options.transport != Transport::Sse {
+            return Err("--storm needs --transport sse: they come back with their last event id".to_owned());
+        }
+        if options.subscribers < options.topics {
+            return Err(format!("--topics {}: each needs one of the --subscribers", options.topics));
+        }
+        let topics = Topics::new(&options.topic, options.topics)?;
+        let credential = credential(options)?;
+        let loads = loads(options, &topics, credential.as_ref());
+        let churn = coming(options, &topics, credential.as_ref());
+        if !options.script.is_empty() && !loads.iter().chain(&churn.loads).any(Load::speaks_freely) {
+            return Err("--send, --await and --answer need --transport ws or fanfare.v1".to_owned());
+        }
+        check_processes(options)?;
+        let target = target(options)?;
+        // Its receive stamps are those of records, not of events.
+        let is_tls = target.tls.is_some();
+        Ok(Self {
+            publish: Publish::new(options, &topics, (&target, credential.as_ref()))?,
+            target,
+            loads,
+            script: options.script.clone(),
+            room: room(options)?,
+            ignored: options.ignored.clone(),
+            size_bytes: options.size,
+            warmup: warmup(options),
+            duration: options.duration,
+            patience: options.patience,
+            stalled: options.stalled,
+            churn,
+            sign_in: sign_in(options),
+            storm: options.storm,
+            is_idle: options.idle,
+            server_pid: options.server_pid,
+            beside_pids: options.beside_pid.clone(),
+            pins: options.pin.clone(),
+            takes_kernel_stamps: !options.no_kernel_stamps && !is_tls,
+            json: options.json.clone(),
+            hgrm: options.hgrm.clone(),
+            is_quiet: options.quiet,
+            ladder: rules(options)?,
+            processes: options.processes,
+        })
+    }
+
+    /// The core of one of several processes, counted from 0.
+    pub(super) fn member_core(&self, member: u32) -> Option<usize> {
+        match self.pins[..] {
+            [first] => Some(first + member as usize),
+            _ => self.pins.get(member as usize).copied(),
+        }
+    }
+
+    /// The core of this process: with several, the one that is left over, or the first.
+    pub(super) fn own_core(&self) -> Option<usize> {
+        let own = if self.processes == 1 { None } else { self.pins.get(self.processes as usize) };
+        own.or_else(|| self.pins.first()).copied()
+    }
+
+    /// The same at another rate of the first topic: one step of a ladder.
+    pub(super) fn at_rate(&self, rate_hz: f64) -> Self {
+        let mut plan = self.clone();
+        plan.loads[0].pace.rate = rate_hz;
+        plan
+    }
+}
+
+impl Publish {
+    fn new(options: &Options, topics: &Topics, signed_in: SignedIn<'_>) -> Result<Self, String> {
+        let place = Place::new(options, topics, signed_in)?;
+        Ok(Self { place, connections: options.publish_connections, is_in_turn: options.publish_in_turn })
+    }
+}
+
+/// The subscribers' server, and what they show there.
+type SignedIn<'a> = (&'a Target, Option<&'a Credential>);
+
+impl Place {
+    fn new(options: &Options, topics: &Topics, (server, credential): SignedIn<'_>) -> Result<Self, String> {
+        let url = options.publish.as_deref().unwrap_or(&options.url);
+        if url.starts_with("redis://") || url.starts_with("rediss://") {
+            let place = url.parse::<RedisUrl>().and_then(|url| RedisPlace::new(url, &options.tls));
+            return place.map(Self::Redis).map_err(|error| format!("--publish: {error}"));
+        }
+        if url.starts_with("nats://") {
+            return Broker::parse(url, &options.publish_headers).map(Self::Nats);
+        }
+        let (base, path) = split_path(url);
+        let target = Target::http(base, &options.tls)?;
+        let headers = options.publish_headers.clone();
+        let has_own = headers.iter().any(|(name, _)| signs_in(name));
+        // No other server gets to see it.
+        let credential = credential.filter(|_| target.host == server.host && !has_own).cloned();
+        let post = Post {
+            target,
+            method: options.publish_method,
+            path: if matches!(path, "" | "/") { "/publish/{topic}".to_owned() } else { origin_form(path) },
+            headers,
+            credential,
+            body: options.publish_body.clone(),
+        };
+        post.form(topics.of(0))?;
+        Ok(Self::Http(post))
+    }
+}
+
+/// What subscribers connect to.
+fn target(options: &Options) -> Result<Target, String> {
+    let url = options.subscribe.as_deref().map_or(options.url.as_str(), |url| split_path(url).0);
+    Target::http(url, &options.tls)
+}
+
+/// A header that says who one is.
+fn signs_in(name: &str) -> bool {
+    ["authorization", "x-api-key"].iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// What the subscribers show. The environment's token is for a hub: not for any server, and not beside a header that signs in.
+fn credential(options: &Options) -> Result<Option<Credential>, String> {
+    if options.subscribe.is_some() || options.headers.iter().any(|(name, _)| signs_in(name)) {
+        return options.credentials.named();
+    }
+    options.credentials.resolve()
+}
+
+/// A URL's scheme and authority, and what follows (RFC 3986 section 3).
+fn split_path(url: &str) -> (&str, &str) {
+    let authority_start = url.find("://").map_or(0, |at| at + 3);
+    let path_start = url[authority_start..].find(['/', '?']).map_or(url.len(), |at| authority_start + at);
+    url.split_at(path_start)
+}
+
+/// What a request line says of a URL's path and query (RFC 9112 section 3.2.1).
+fn origin_form(path: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
+}
+
+impl Target {
+    /// Reads `http://host[:port][/]`, or `ws://`, `https://`, `wss://` in its place.
+    fn http(url: &str, options: &TlsOptions) -> Result<Self, String> {
+        for (scheme, port) in [("https://", 443), ("wss://", 443), ("ws://", 80)] {
+            if url.starts_with(scheme) {
+                let mut target = Self::parse(url, scheme, port)?;
+                if port == 443 {
+                    let name = target.host.rsplit_once(':').filter(|(_, port)| !port.contains(']'));
+                    let name = bare_host(name.map_or(target.host.as_str(), |(name, _)| name)).to_owned();
+                    target.tls = Some(TlsClient::new(&name, options)?);
+                }
+                return Ok(target);
+            }
+        }
+        Self::parse(url, "http://", 80)
+    }
+
+    /// Reads `SCHEMEhost[:port][/]`.
+    pub(super) fn parse(url: &str, scheme: &str, default_port: u16) -> Result<Self, String> {
+        let shown = without_secrets(url);
+        let rest = url.strip_prefix(scheme).ok_or_else(|| format!("{shown}: expected {scheme}HOST:PORT"))?;
+        let host = rest.strip_suffix('/').unwrap_or(rest);
+        if host.is_empty() || host.contains(['/', '@', '?']) {
+            return Err(format!("{shown}: expected {scheme}HOST:PORT and nothing else"));
+        }
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+        let address = if has_port { host.to_owned() } else { format!("{host}:{default_port}") };
+        let mut addresses = address.to_socket_addrs().map_err(|error| format!("{shown}: {error}"))?;
+        let address = addresses.next().ok_or_else(|| format!("{shown}: no such host"))?;
+        Ok(Self { host: host.to_owned(), address, tls: None })
+    }
+}
+
+fn loads(options: &Options, topics: &Topics, credential: Option<&Credential>) -> Vec<Load> {
+    let first = load(options, topics, options.subscribers, options.rate, options.transport, credential);
+    let second_rate = options.second_rate.unwrap_or(options.rate);
+    let second_transport = options.second_transport.unwrap_or(options.transport);
+    let second = options.second_topic.as_ref().zip(options.second_subscribers);
+    let second = second
+        .map(|(topic, count)| load(options, &topic.clone().into(), count, second_rate, second_transport, credential));
+    std::iter::once(first).chain(second).collect()
+}
+
+fn load(
+    options: &Options,
+    topic: &Topics,
+    subscribers: u32,
+    rate: f64,
+    transport: Transport,
+    credential: Option<&Credential>,
+) -> Load {
+    Load {
+        topic: topic.clone(),
+        subscribers,
+        subscribers_before: 0,
+        transport,
+        pace: Pace {
+            arrivals: options.arrivals,
+            rate,
+            burst_events: options.burst_events,
+            warmup: warmup(options),
+            duration: options.duration,
+        },
+        path: target_path(options, transport),
+        headers: options.headers.clone(),
+        signs_in: credential.cloned(),
+    }
+}
+
+fn coming(options: &Options, topics: &Topics, credential: Option<&Credential>) -> Coming {
+    let mixed = [Transport::Sse, Transport::Ws];
+    let transports = if options.churn_mixed { &mixed[..] } else { &[options.transport] };
+    let loads = transports.iter().map(|&transport| load(options, topics, 0, options.rate, transport, credential));
+    Coming { rate: options.churn, stay: options.churn_stay, loads: loads.collect() }
+}
+
+fn sign_in(options: &Options) -> Option<SignIn> {
+    let (username, password) = options.login.clone()?;
+    (0.0 < options.logins).then_some(SignIn { rate: options.logins, username, password })
+}
+
+fn room(options: &Options) -> Result<Room, String> {
+    let room = Room {
+        event: options.socketio_event.clone(),
+        args: options.socketio_args.clone(),
+        confirmation: options.socketio_confirmation.clone(),
+        namespace: options.socketio_namespace.clone(),
+    };
+    room.check()?;
+    Ok(room)
+}
+
+/// A topic's name, which comes in place of `{topic}`, needs no escaping in a query: its alphabet is a part of the query's.
+fn target_path(options: &Options, transport: Transport) -> String {
+    if let Some(url) = &options.subscribe {
+        return origin_form(split_path(url).1);
+    }
+    let (default_path, query) = match transport {
+        Transport::Sse => ("/sse", "topic={topic}"),
+        Transport::Ws | Transport::FanfareV1 => ("/ws", "topic={topic}"),
+        Transport::SocketIo => ("/socket.io/", "EIO=4&transport=websocket"),
+    };
+    format!("{}?{query}", options.path.as_deref().unwrap_or(default_path))
+}
+
+fn check_processes(options: &Options) -> Result<(), String> {
+    let (processes, cores) = (options.processes as usize, options.pin.len());
+    if options.subscribers < options.processes {
+        return Err(format!("--processes {processes}: there are fewer subscribers, {}", options.subscribers));
+    }
+    let has_one_for_the_publisher = 1 < processes && cores == processes + 1;
+    if !has_one_for_the_publisher && ![0, 1, processes].contains(&cores) {
+        return Err(format!("--pin: {cores} cores for {processes} processes: name one, or one for each"));
+    }
+    Ok(())
+}
+
+fn warmup(options: &Options) -> Duration {
+    if options.ladder { options.ladder_warmup } else { options.warmup }
+}
+
+fn rules(options: &Options) -> Result<Option<Rules>, String> {
+    let Options { ladder_factor: factor, ladder_max: max_hz, rate: first_hz, .. } = *options;
+    if !(factor.is_finite() && 1.0 < factor) {
+        return Err("--ladder-factor must be above 1: each step is faster than the last one".to_owned());
+    }
+    if max_hz.is_some_and(|max_hz| !(max_hz.is_finite() && first_hz <= max_hz)) {
+        return Err(format!(
+            "--ladder-max must not be below --rate, which is {first_hz}: the first step has that rate"
+        ));
+    }
+    Ok(options.ladder.then_some(Rules { first_hz, factor, steps_max: options.ladder_steps_max, max_hz }))
+}

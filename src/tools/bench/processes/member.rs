@@ -1,0 +1,173 @@
+//! One of several client processes: its share of the subscribers, and the orders of the process that started it.
+
+use std::{
+    io::{self, BufRead, Write},
+    net::TcpStream,
+    process::ExitCode,
+    thread::{self, ScopedJoinHandle},
+};
+
+use super::{
+    super::{
+        churn::{Churn, Visits},
+        conductor::{Voice, pin_to},
+        fleet::{Context, Fleet, Harvest},
+        plan::Plan,
+        progress::Progress,
+        stalled::open_stalled,
+        stamps::StampClock,
+    },
+    parcel::{Answer, LoadParcel, Orders, Parcel, Request, State, VisitsParcel},
+    share_of, shared_clock,
+};
+use crate::tls::MaybeTlsStream;
+
+/// Listens to orders on the standard input, and answers on the standard output, until all is done or nobody is there any
+/// more.
+pub(in super::super) fn serve(plan: &Plan) -> ExitCode {
+    match obey(plan) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            // To those who started it, and if they are gone, to nobody.
+            let _ = answer(&Answer::Problem(problem));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn obey(plan: &Plan) -> Result<(), String> {
+    let mut lines = io::stdin().lock().lines();
+    let mut next_line =
+        || lines.next().ok_or("the process that gave orders has gone")?.map_err(|error| error.to_string());
+    let orders: Orders = serde_json::from_str(&next_line()?).map_err(|error| format!("no orders: {error}"))?;
+    if let Some(core) = orders.core {
+        pin_to(core)?;
+    }
+    let (plan, first_indexes) = share(&plan.at_rate(orders.rate_hz), &orders);
+    let clock = shared_clock(orders.origin_ns);
+    let stamps = plan.takes_kernel_stamps.then(|| StampClock::calibrate(&clock));
+    let context = Context { clock, stamps, run: orders.run };
+    let voices: Vec<Voice> = plan.loads.iter().map(|load| Voice::new(load, plan.is_idle)).collect();
+    let over = Progress::default();
+    thread::scope(|scope| {
+        let mut crew = Vec::new();
+        for (voice, first_index) in voices.iter().zip(first_indexes) {
+            let fleet = Fleet::new(&plan, &voice.load, &voice.schedule, context, &voice.progress, first_index);
+            let fleet = fleet.map_err(|error| error.to_string())?;
+            crew.push(scope.spawn(|| fleet.run()));
+        }
+        let mut desk = Desk { plan: &plan, voices: &voices, context, over: &over, stalled: Vec::new(), visits: None };
+        let ends = desk.listen(scope, &mut next_line);
+        // Whatever happened, the threads are told to stop: the scope waits for them.
+        over.stop();
+        if let Ok(ends) = &ends {
+            voices.iter().zip(ends).for_each(|(voice, &end)| voice.progress.set_event_end(end));
+        }
+        voices.iter().for_each(|voice| voice.progress.stop());
+        let harvests: Vec<Harvest> = crew.into_iter().map(bring_home).collect::<Result<_, _>>()?;
+        let visits: Option<Visits> = desk.visits.take().map(bring_home).transpose()?;
+        ends?;
+        answer(&Answer::Parcel(Box::new(Parcel {
+            states: voices.iter().map(|voice| State::of(&voice.progress)).collect(),
+            loads: harvests.iter().map(LoadParcel::of).collect(),
+            visits: visits.as_ref().map(VisitsParcel::of),
+            drift_ns: stamps.map(|stamps| stamps.drift(&clock).as_nanos() as u64),
+        })))
+    })
+}
+
+/// What a member works with while it listens.
+struct Desk<'a, 'scope> {
+    plan: &'a Plan,
+    voices: &'a [Voice],
+    context: Context,
+    over: &'a Progress,
+    /// They stall as long as this lives.
+    stalled: Vec<MaybeTlsStream<TcpStream>>,
+    visits: Option<ScopedJoinHandle<'scope, io::Result<Visits>>>,
+}
+
+impl<'scope, 'a: 'scope> Desk<'a, 'scope> {
+    /// Does what it is told until it shall finish; returns how many events each load has.
+    fn listen(
+        &mut self,
+        scope: &'scope thread::Scope<'scope, '_>,
+        next_line: &mut impl FnMut() -> Result<String, String>,
+    ) -> Result<Vec<u32>, String> {
+        loop {
+            let request = next_line()?;
+            match serde_json::from_str(&request).map_err(|error| format!("{request}: {error}"))? {
+                Request::Look => {
+                    answer(&Answer::State(self.voices.iter().map(|voice| State::of(&voice.progress)).collect()))?;
+                }
+                Request::Stall => {
+                    let stalled = open_stalled(self.plan, &self.plan.loads[0]);
+                    self.stalled = stalled.map_err(|error| format!("a stalled subscriber: {error}"))?;
+                    answer(&Answer::Done)?;
+                }
+                Request::Visit => {
+                    let churn = Churn::new(self.plan, &self.context, self.over).map_err(|error| error.to_string())?;
+                    self.visits = Some(scope.spawn(|| churn.run()));
+                    answer(&Answer::Done)?;
+                }
+                Request::Leave => {
+                    self.over.stop();
+                    answer(&Answer::Done)?;
+                }
+                Request::Finish { ends } => return Ok(ends),
+            }
+        }
+    }
+}
+
+fn bring_home<T>(thread: ScopedJoinHandle<'_, io::Result<T>>) -> Result<T, String> {
+    thread.join().map_err(|_| "a thread panicked")?.map_err(|error| error.to_string())
+}
+
+/// One line.
+fn answer(answer: &Answer) -> Result<(), String> {
+    let line = serde_json::to_string(answer).map_err(|error| error.to_string())? + "\n";
+    let mut out = io::stdout().lock();
+    out.write_all(line.as_bytes()).and_then(|()| out.flush()).map_err(|error| error.to_string())
+}
+
+/// The member's part of `plan`, and where its subscribers begin among all, by load.
+fn share(plan: &Plan, orders: &Orders) -> (Plan, Vec<u32>) {
+    let Orders { member, member_count, .. } = *orders;
+    let mut own = plan.clone();
+    let (mut loads_before, mut first_indexes) = (0, Vec::new());
+    for load in &mut own.loads {
+        let all = load.subscribers;
+        let members_before: u32 = (0..member).map(|other| share_of(all, other, member_count)).sum();
+        first_indexes.push(loads_before + members_before);
+        load.subscribers = share_of(all, member, member_count);
+        load.subscribers_before = members_before;
+        loads_before += all;
+    }
+    own.stalled = share_of(plan.stalled, member, member_count);
+    own.churn.rate = plan.churn.rate / f64::from(member_count);
+    (own, first_indexes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::tests::plan;
+
+    #[test]
+    fn shares_add_up() {
+        let arguments = ["--subscribers", "8", "--second-topic", "b", "--second-subscribers", "2", "--stalled", "4"];
+        let all = plan(&[&arguments[..], &["--churn", "30", "--processes", "3"]].concat()).expect("a plan");
+        let check = |member: u32, expected: [(u32, u32); 2], stalled: u32| {
+            let orders = Orders { member, member_count: 3, origin_ns: 0, run: 1, rate_hz: 1.0, core: None };
+            let (own, first_indexes) = share(&all, &orders);
+            let found: Vec<(u32, u32)> =
+                first_indexes.into_iter().zip(own.loads.iter().map(|load| load.subscribers)).collect();
+            assert_eq!((&found[..], own.stalled), (&expected[..], stalled), "member {member}");
+            assert!((own.churn.rate - 10.0).abs() < 1e-9);
+        };
+        check(0, [(0, 3), (8, 1)], 2);
+        check(1, [(3, 3), (9, 1)], 1);
+        check(2, [(6, 2), (10, 0)], 1);
+    }
+}

@@ -1,0 +1,57 @@
+//! Subscribers that are let in, and then never read.
+
+use std::{
+    io::{self, Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{
+    plan::{Load, Plan},
+    wire::{Heard, Manner},
+};
+use crate::tls::MaybeTlsStream;
+
+/// How long one of them may take to be let in, each answer of the server counted for itself.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Their receive buffer: a large one, on the same machine, would take in the events of minutes, and the server would never
+/// notice. Across a network the window is what bounds it.
+/// Small enough to be full before the measured span begins: while it fills up, the kernel compacts the peer's queue with
+/// every packet, and on loopback it does so on the server's processor.
+const RECEIVE_BUFFER_BYTES: usize = 8 * 1024;
+
+/// Opens `plan.stalled` connections that ask for the load's topics, say what is to be said to be subscribed, and then do not
+/// read. They stall until dropped.
+pub(super) fn open_stalled(plan: &Plan, load: &Load) -> io::Result<Vec<MaybeTlsStream<TcpStream>>> {
+    if plan.stalled == 0 {
+        return Ok(Vec::new());
+    }
+    let manners = Manner::of_load(plan, load);
+    (0..plan.stalled as usize).map(|number| open(plan, &manners[number % manners.len()])).collect()
+}
+
+/// Reads no further than the end of what lets it in, byte by byte.
+fn open(plan: &Plan, manner: &Manner) -> io::Result<MaybeTlsStream<TcpStream>> {
+    let address = plan.target.address;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+    // Before connecting: the window that is agreed on follows from it.
+    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+    socket.connect_timeout(&address.into(), OPEN_TIMEOUT)?;
+    let socket = TcpStream::from(socket);
+    socket.set_read_timeout(Some(OPEN_TIMEOUT))?;
+    let mut socket = MaybeTlsStream::new(socket, plan.target.tls.as_ref())?;
+    socket.write_all(&manner.request)?;
+    let (mut wire, mut reply, mut is_open) = (manner.wire(), Vec::new(), false);
+    while !is_open {
+        let mut byte = [0];
+        socket.read_exact(&mut byte)?;
+        let mut heed = |heard: Heard<'_>| is_open |= matches!(heard, Heard::Open);
+        wire.receive(&byte, &mut reply, &mut heed).map_err(io::Error::other)?;
+        socket.write_all(&reply)?;
+        reply.clear();
+    }
+    Ok(socket)
+}

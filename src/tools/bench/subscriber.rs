@@ -1,0 +1,201 @@
+//! One subscriber: a socket, what it speaks, and what it has seen.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::fd::AsFd,
+};
+
+use mio::net::TcpStream;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{
+    order::Order,
+    plan::Target,
+    stamps::StampClock,
+    tally::Received,
+    wire::{Heard, Wire},
+};
+use crate::{
+    clock::{Clock, Moment},
+    tls::{self, MaybeTlsStream},
+};
+
+/// How many subscribers share one source address: a loopback address has some 28,000 free ports.
+const SUBSCRIBERS_PER_ADDRESS: u32 = 20_000;
+
+/// What Linux answers when a connection is under way (EINPROGRESS): the standard library has no stable name for it.
+const IN_PROGRESS: i32 = 115;
+
+/// From this index on each has an address of its own: those of [`stranger_index`].
+const STRANGERS_FROM: u32 = 1_000 * SUBSCRIBERS_PER_ADDRESS;
+const STRANGERS: u32 = 200_000;
+
+/// The index of somebody who shares an address with nobody, until these are used up.
+pub(super) fn stranger_index(number: usize) -> u32 {
+    STRANGERS_FROM + (number % STRANGERS as usize) as u32 * SUBSCRIBERS_PER_ADDRESS
+}
+
+/// A connection and its state: small, as there are thousands.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    pub(super) stream: MaybeTlsStream<TcpStream>,
+    pub(super) wire: Wire,
+    pub(super) seen: Seen,
+    is_asked: bool,
+}
+
+/// What a subscriber has seen.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub order: Order,
+    /// Whether a probe has come.
+    pub is_ready: bool,
+    /// When the connection was begun.
+    pub began: Moment,
+}
+
+/// What reading needs and all subscribers share.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub clock: Clock,
+    pub stamps: Option<StampClock>,
+    pub buffer: Box<[u8]>,
+    /// What a peer must be answered (pongs, commands), written at once.
+    pub reply: Vec<u8>,
+}
+
+impl Subscriber {
+    /// Begins to connect.
+    pub(super) fn connect(target: &Target, index: u32, desk: &Desk, wire: Wire) -> io::Result<Self> {
+        let socket = open_socket(target.address, index, desk)?;
+        Self::connect_over(socket, target, Order::default(), desk, wire)
+    }
+
+    /// Begins to connect a socket of [`open_socket`]; what was seen so far is in `order`.
+    pub(super) fn connect_over(
+        socket: Socket,
+        target: &Target,
+        order: Order,
+        desk: &Desk,
+        wire: Wire,
+    ) -> io::Result<Self> {
+        let seen = Seen { order, is_ready: false, began: desk.clock.now() };
+        match socket.connect(&target.address.into()) {
+            Err(error) if error.raw_os_error() == Some(IN_PROGRESS) => {}
+            done => done?,
+        }
+        let stream = MaybeTlsStream::new(TcpStream::from_std(socket.into()), target.tls.as_ref())?;
+        Ok(Self { stream, wire, seen, is_asked: false })
+    }
+
+    /// The socket can be written: sends the request, if that was not done.
+    pub(super) fn ask(&mut self, request: &[u8]) -> io::Result<()> {
+        if self.is_asked {
+            return self.stream.flush();
+        }
+        if let Some(error) = self.stream.socket().take_error()? {
+            return Err(error);
+        }
+        match self.stream.socket().peer_addr() {
+            Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(()),
+            connected => connected?,
+        };
+        self.is_asked = true;
+        self.stream.write_all(request)
+    }
+
+    /// Sends the request without waiting for word that the socket is connected: on a loopback it mostly is, as soon as
+    /// connecting returns. If not, [`Subscriber::ask`] does it later.
+    pub(super) fn ask_at_once(&mut self, request: &[u8]) -> io::Result<()> {
+        if self.stream.is_tls() {
+            return Ok(());
+        }
+        match self.stream.write(request) {
+            Ok(count) if count == request.len() => self.is_asked = true,
+            Ok(_) => return Err(io::Error::other("a socket has no room for a request")),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Reads all there is. A read that does not fill the buffer has emptied the socket, unless its end is near: readiness
+    /// is told by edges, and the edge for what comes later is yet to come.
+    pub(super) fn read(
+        &mut self,
+        desk: &mut Desk,
+        is_ending: bool,
+        heed: &mut impl FnMut(&mut Seen, Received, Heard<'_>),
+    ) -> io::Result<()> {
+        loop {
+            let (count, received) = match self.receive(desk) {
+                Ok(read) => read,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(advise(error)),
+            };
+            if count == 0 {
+                return Err(io::Error::other("the server closed the connection"));
+            }
+            let seen = &mut self.seen;
+            let mut heed = |heard: Heard<'_>| heed(seen, received, heard);
+            self.wire.receive(&desk.buffer[..count], &mut desk.reply, &mut heed).map_err(io::Error::other)?;
+            self.answer(&mut desk.reply)?;
+            if count < desk.buffer.len() && !is_ending && !self.stream.is_tls() {
+                return Ok(());
+            }
+        }
+    }
+
+    #[inline]
+    fn receive(&mut self, desk: &mut Desk) -> io::Result<(usize, Received)> {
+        let (count, kernel) = match &desk.stamps {
+            Some(stamps) => stamps.receive(self.stream.socket().as_fd(), &mut desk.buffer)?,
+            None => (self.stream.read(&mut desk.buffer)?, None),
+        };
+        Ok((count, Received { read: desk.clock.now(), kernel }))
+    }
+
+    /// Answers are a few bytes now and then: a socket that has no room for them belongs to a broken run.
+    fn answer(&mut self, reply: &mut Vec<u8>) -> io::Result<()> {
+        if !reply.is_empty() {
+            self.stream.write_all(reply)?;
+            reply.clear();
+        }
+        Ok(())
+    }
+}
+
+/// The error, with what can be done about it.
+#[cold]
+fn advise(error: io::Error) -> io::Error {
+    match tls::advice(&error) {
+        "" => error,
+        advice => io::Error::other(format!("{error}{advice}")),
+    }
+}
+
+/// A socket that is ready to connect.
+pub(super) fn open_socket(target: SocketAddr, index: u32, desk: &Desk) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(source) = source_address(target, index) {
+        socket.bind(&source.into())?;
+    }
+    if desk.stamps.is_some() {
+        StampClock::enable(&socket)?;
+    }
+    Ok(socket)
+}
+
+/// The address to connect from: 127.0.0.1, .2, .3 … as they fill up; none unless the target is on the loopback.
+fn source_address(target: SocketAddr, index: u32) -> Option<SocketAddr> {
+    let block = index / SUBSCRIBERS_PER_ADDRESS;
+    let is_loopback = target.is_ipv4() && target.ip().is_loopback();
+    (is_loopback && 0 < block).then(|| {
+        let address = Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + block);
+        SocketAddr::new(IpAddr::V4(address), 0)
+    })
+}

@@ -1,0 +1,382 @@
+//! A run from its first connection to its report.
+//!
+//! LIFECYCLE: open the streams → (both) probe until each conversation hears → publish and listen → (both) listen until all has
+//! arrived, or nothing new has for a while, or it takes longer than --duration → report. A signal ends any of these, and the report follows all the same.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::{
+    faults::{Fault, Faults},
+    options::Plan,
+    producer::{Outcome, Producer, Told, topic},
+    report::{Record, Report, banner},
+    tally::Tally,
+};
+use crate::{
+    stdio,
+    crowd::{Crowd, Member, News, stream::Transport},
+        signals,
+};
+
+/// How long a turn waits at most, so that signals and the producer's news are heeded soon.
+const TURN_TIMEOUT: Duration = Duration::from_millis(20);
+/// How long opening all streams may take before the run goes on without the rest.
+const OPENING_TIME: Duration = Duration::from_secs(30);
+/// How long the conversations may take to hear the probe.
+const PROBING_TIME: Duration = Duration::from_secs(30);
+/// How often the probe is repeated where it was not heard.
+const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+/// A run is over when nothing new has arrived for so long after the last token was published.
+const SILENCE: Duration = Duration::from_secs(3);
+/// The same, once a signal has ended the run.
+const SILENCE_STOPPED: Duration = Duration::from_millis(500);
+/// How often it is told how far the run is.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+/// How many news of the producer may wait; beyond that it waits, and says that it was late.
+const NEWS_MAX: usize = 100_000;
+
+/// Makes the load. Fails only if nothing could be begun at all.
+pub(super) fn conduct(plan: &Plan) -> Result<Report, String> {
+    let stop = signals::catch()?;
+    if !plan.is_quiet {
+        stdio::report(banner(plan));
+    }
+    let mut run = Run::new(plan, stop)?;
+    run.conduct()?;
+    Ok(run.report())
+}
+
+/// All there is to a run.
+struct Run<'p> {
+    plan: &'p Plan,
+    run: u64,
+    /// A signal came.
+    stop: Arc<AtomicBool>,
+    /// The producer shall end.
+    halt: Arc<AtomicBool>,
+    crowd: Option<Crowd>,
+    producer: Option<JoinHandle<Outcome>>,
+    told: (Sender<Told>, Receiver<Told>),
+    desk: Desk,
+    outcome: Option<Outcome>,
+    /// What is being done, for people.
+    phase: &'static str,
+    start: Instant,
+    next_progress: Instant,
+    /// How long tokens were published and listened to.
+    measured: Duration,
+    notes: Vec<String>,
+}
+
+/// Where news are counted.
+#[derive(Debug)]
+struct Desk {
+    tally: Tally,
+    faults: Faults,
+    /// When something new came last.
+    last_arrival: Instant,
+    /// Publications that nobody was subscribed to at Redis.
+    unheard: u64,
+}
+
+impl<'p> Run<'p> {
+    fn new(plan: &'p Plan, stop: Arc<AtomicBool>) -> Result<Self, String> {
+        let run = rand::random();
+        let crowd = plan.mode.listens().then(|| Crowd::open(&plan.sse, members(plan))).transpose()?;
+        let own_run = plan.mode.publishes().then_some(run);
+        let now = Instant::now();
+        let tally = Tally::new(own_run, plan.conversations);
+        Ok(Self {
+            plan,
+            run,
+            stop,
+            halt: Arc::default(),
+            crowd,
+            producer: None,
+            told: crossbeam_channel::bounded(NEWS_MAX),
+            desk: Desk { tally, faults: Faults::default(), last_arrival: now, unheard: 0 },
+            outcome: None,
+            phase: "opening",
+            start: now,
+            next_progress: now + PROGRESS_INTERVAL,
+            measured: Duration::ZERO,
+            notes: Vec::new(),
+        })
+    }
+
+    fn conduct(&mut self) -> Result<(), String> {
+        if self.plan.mode.publishes() {
+            if self.crowd.is_some() && !self.open_streams()? {
+                return Ok(());
+            }
+            let producer = match Producer::connect(self.plan, self.run, self.told.0.clone()) {
+                Ok(producer) => producer,
+                Err(reason) => {
+                    self.desk.fault(Fault::Connect, &reason);
+                    return Ok(());
+                }
+            };
+            let Some(producer) = self.probe(producer)? else { return Ok(()) };
+            self.begin(producer);
+        }
+        self.phase = "running";
+        self.start = Instant::now();
+        self.desk.last_arrival = self.start;
+        // Opening many streams at once is work that delays no token.
+        self.crowd.as_mut().map(Crowd::take_busy);
+        let done = self.measure();
+        self.measured = self.start.elapsed();
+        self.end_producer();
+        done
+    }
+
+    /// Waits until all streams are open, or as many as will be. False if none is.
+    fn open_streams(&mut self) -> Result<bool, String> {
+        let deadline = Instant::now() + OPENING_TIME.min(self.plan.duration);
+        let all = u64::from(self.plan.conversations);
+        let is_waiting = |crowd: &Crowd| crowd.counts().open() + crowd.counts().refused < all && !crowd.is_deserted();
+        while self.crowd.as_ref().is_some_and(is_waiting) && Instant::now() < deadline && !self.is_stopped() {
+            self.turn()?;
+        }
+        let open = self.crowd.as_ref().map_or(0, |crowd| crowd.counts().open());
+        if open < all && !self.is_stopped() {
+            self.note(format!("{} of {all} streams did not open: their tokens cannot arrive.", all - open));
+        }
+        Ok(0 < open)
+    }
+
+    /// Publishes probes until each open conversation has heard one. `None` if the run is over with that.
+    fn probe(&mut self, mut producer: Producer) -> Result<Option<Producer>, String> {
+        if self.crowd.is_none() {
+            return Ok(Some(producer));
+        }
+        let deadline = Instant::now() + PROBING_TIME;
+        self.phase = "probing";
+        let mut next = Instant::now();
+        while self.desk.tally.probed() < self.desk.tally.opened_once() && !self.is_stopped() && next <= deadline {
+            let mut deaf = Vec::new();
+            if next <= Instant::now() {
+                next += PROBE_INTERVAL;
+                deaf = self.desk.tally.deaf(self.run);
+            }
+            if let Err(reason) = producer.probe(&deaf) {
+                self.desk.fault(Fault::Publish, &reason);
+                return Ok(None);
+            }
+            self.turn()?;
+            // Tokens would be refused as well.
+            if 0 < self.desk.faults.count(Fault::Refused) {
+                return Ok(None);
+            }
+        }
+        let (heard, all) = (self.desk.tally.probed(), self.plan.conversations);
+        if heard < self.desk.tally.opened_once() && !self.is_stopped() {
+            self.note(format!(
+                "{} of {all} conversations did not hear a probe within {} s: does the hub get its events from where they are \
+                 published?",
+                u64::from(all) - heard,
+                PROBING_TIME.as_secs()
+            ));
+        }
+        Ok((0 < heard && !self.is_stopped()).then_some(producer))
+    }
+
+    fn begin(&mut self, producer: Producer) {
+        let halt = Arc::clone(&self.halt);
+        self.producer = Some(thread::spawn(move || producer.run(&halt)));
+    }
+
+    /// Publishes and listens until there is nothing more to come.
+    fn measure(&mut self) -> Result<(), String> {
+        let mut published_at = None;
+        loop {
+            self.turn()?;
+            if self.is_stopped() {
+                self.halt.store(true, Ordering::Relaxed);
+            }
+            if self.producer.as_ref().is_some_and(JoinHandle::is_finished) {
+                self.end_producer();
+                published_at = Some(Instant::now());
+            }
+            if self.is_over(published_at) {
+                return Ok(());
+            }
+            if published_at.is_some_and(|it| self.arrivals_time() <= it.elapsed()) {
+                self.note(format!(
+                    "tokens still came {} s after the last one was published, and were not awaited any longer: those under way \
+                     count as lost.",
+                    self.arrivals_time().as_secs()
+                ));
+                return Ok(());
+            }
+        }
+    }
+
+    /// How long arrivals are awaited once all is published, however steadily they come.
+    fn arrivals_time(&self) -> Duration {
+        self.plan.duration.max(SILENCE)
+    }
+
+    fn is_over(&self, published_at: Option<Instant>) -> bool {
+        // What is under way when a signal comes is not lost.
+        let silence = if self.is_stopped() { SILENCE_STOPPED } else { SILENCE };
+        let is_silent = |since: Instant| silence <= since.max(self.desk.last_arrival).elapsed();
+        let is_deserted = self.crowd.as_ref().is_some_and(Crowd::is_deserted);
+        match (self.plan.mode.publishes(), published_at) {
+            (true, None) => false,
+            (true, Some(_)) if self.crowd.is_none() || self.desk.tally.lost() == 0 => true,
+            (true, Some(published_at)) => is_deserted || is_silent(published_at),
+            (false, _) => {
+                let is_late = self.plan.duration <= self.start.elapsed();
+                // Asked last, and only when nothing comes: it looks at every conversation.
+                let is_quiet = || TURN_TIMEOUT <= self.desk.last_arrival.elapsed() && self.desk.tally.unended() == 0;
+                let is_ended = || is_quiet() && (self.desk.tally.lost() == 0 || is_silent(self.start));
+                self.is_stopped() || is_late || is_deserted || is_ended()
+            }
+        }
+    }
+
+    /// One turn of the streams, or a rest where there are none; then the producer's news.
+    fn turn(&mut self) -> Result<(), String> {
+        let desk = &mut self.desk;
+        match &mut self.crowd {
+            Some(crowd) => crowd.turn(TURN_TIMEOUT, &mut |index, news, now| desk.take(index, &news, now))?,
+            None => {
+                if let Ok(told) = self.told.1.recv_timeout(TURN_TIMEOUT) {
+                    desk.hear(self.run, told);
+                }
+            }
+        }
+        self.hear();
+        let now = Instant::now();
+        if self.next_progress <= now {
+            self.next_progress = now + PROGRESS_INTERVAL;
+            if !self.plan.is_quiet {
+                stdio::report(self.progress());
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self) {
+        for told in self.told.1.try_iter() {
+            self.desk.hear(self.run, told);
+        }
+    }
+
+    fn progress(&self) -> String {
+        let counts = self.desk.tally.counts;
+        let seconds = self.start.elapsed().as_secs();
+        let mut parts = Vec::new();
+        if self.plan.mode.publishes() {
+            parts.push(match self.plan.repeats {
+                true => format!("published {}", counts.published),
+                false => format!("published {} of {}", counts.published, self.plan.token_sum()),
+            });
+        }
+        if let Some(crowd) = &self.crowd {
+            parts.push(format!("received {}", counts.received));
+            parts.push(format!("streams {} of {}", crowd.counts().open(), self.plan.conversations));
+            let figures = self.desk.tally.latency.figures();
+            parts.extend(figures.map(|it| format!("latency p50 {} ms, p99 {} ms", it.p50_ms, it.p99_ms)));
+        }
+        format!("{:8} {seconds:4} s: {}", self.phase, parts.join(", "))
+    }
+
+    /// Lets the producer end, and hears it out.
+    fn end_producer(&mut self) {
+        self.halt.store(true, Ordering::Relaxed);
+        let Some(producer) = self.producer.take() else { return };
+        // It waits for room while its news are not heard.
+        while !producer.is_finished() {
+            if let Ok(told) = self.told.1.recv_timeout(TURN_TIMEOUT) {
+                self.desk.hear(self.run, told);
+            }
+        }
+        self.hear();
+        match producer.join() {
+            Ok(outcome) => self.outcome = Some(outcome),
+            Err(_) => self.desk.fault(Fault::Publish, "the producer's thread panicked"),
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn note(&mut self, text: String) {
+        stdio::report(format_args!("fanfare load: {text}"));
+        self.notes.push(text);
+    }
+
+    fn report(&mut self) -> Report {
+        Report::new(&Record {
+            plan: self.plan,
+            tally: &self.desk.tally,
+            streams: self.crowd.as_mut().map(|crowd| (crowd.counts(), crowd.take_busy())),
+            outcome: self.outcome.as_ref(),
+            faults: &self.desk.faults,
+            notes: &self.notes,
+            unheard: self.desk.unheard,
+            measured: self.measured,
+            is_interrupted: self.is_stopped(),
+        })
+    }
+}
+
+impl Desk {
+    /// Counts an error; the first of its kind is told at once.
+    fn fault(&mut self, fault: Fault, message: &str) {
+        if self.faults.add(fault, message) {
+            stdio::report(format_args!("fanfare load: {}: {message}", fault.name()));
+        }
+    }
+
+    /// News of a stream, which is counted from 0.
+    fn take(&mut self, index: usize, news: &News<'_>, now: Duration) {
+        let conversation = u32::try_from(index + 1).unwrap_or(u32::MAX);
+        match news {
+            News::Opened { .. } => self.tally.open(conversation, now),
+            News::Event { data, .. } => {
+                if self.tally.receive(conversation, data, now) {
+                    self.last_arrival = Instant::now();
+                }
+            }
+            News::Gap(_) => self.tally.note_gap(),
+            News::Notice(text) => self.fault(Fault::Notice, text),
+            News::Closed { reason, is_final: true, .. } => self.fault(Fault::StreamRefused, reason),
+            News::Closed { reason, was_open: true, .. } => self.fault(Fault::StreamCut, reason),
+            News::Closed { reason, .. } => self.fault(Fault::StreamFailed, reason),
+        }
+    }
+
+    fn hear(&mut self, run: u64, told: Told) {
+        match told {
+            Told::Published { conversation, sequence, is_unheard } => {
+                self.tally.publish(run, conversation, sequence);
+                self.unheard += u64::from(is_unheard);
+            }
+            Told::Refused(reason) => self.fault(Fault::Refused, &reason),
+            Told::Failed(reason) => self.fault(Fault::Publish, &reason),
+        }
+    }
+}
+
+/// One stream for each conversation.
+fn members(plan: &Plan) -> Vec<Member> {
+    let member = |conversation| {
+        let topic = topic(conversation);
+        let target = format!("/sse?topic={topic}");
+        Member { target, topics: vec![topic], transport: Transport::Sse, since: None }
+    };
+    (1..=plan.conversations).map(member).collect()
+}

@@ -1,0 +1,272 @@
+//! The command line of `fanfare load`, as typed and as meant. Pure.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{Args, Command, ValueEnum};
+
+use crate::{
+    access::{AccessOptions, HubAccess, unshown},
+    client::HubUrl,
+    target::{RedisPlace, RedisUrl},
+};
+
+/// How many conversations there may be: each is a stream, thus a descriptor.
+const CONVERSATIONS_MAX: u32 = 100_000;
+/// How many tokens a conversation may have.
+pub(super) const TOKENS_MAX: u32 = 1_000_000;
+/// How many tokens a run may have: each is two bits of memory.
+const TOKENS_SUM_MAX: u64 = 100_000_000;
+/// The longest pause between two tokens of a conversation, in ms: an hour.
+const DELAY_MS_MAX: u64 = 3_600_000;
+/// The longest run: a week.
+const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What load to make, and where.
+#[derive(Args, Clone, Debug)]
+#[command(
+    args_override_self = true,
+    after_help = "Examples:
+  fanfare load                                               5 conversations of 50 tokens, over HTTP
+  fanfare load -r localhost:6379 -s http://localhost:8080 -c 100 -t 200 -d 20 --duration 5m --repeat
+  fanfare load -m producer -r redis.internal:6379 -c 10      publish only
+  fanfare load -m consumer -s http://hub:8080 -c 10          listen only
+  fanfare load -s https://hub.example --token-file token     at a hub that asks who comes, behind TLS
+
+Long flags are understood with one dash, too: -mode both -conversations 50.
+Conversation N is the topic conversations.N, and Redis's channel of that name.
+Exit codes: 0 all arrived; 1 tokens were lost, doubled or out of order, or none came; 2 arguments not understood;
+130 ended by Ctrl+C or SIGTERM."
+)]
+pub struct Options {
+    /// What to do: publish tokens, listen to them, or both
+    #[arg(short, long, value_enum, default_value_t = Mode::Both)]
+    mode: Mode,
+    /// Publish through Redis: host:port or redis://user:password@host:port/database, with TLS rediss://… [default: over HTTP]
+    #[arg(short, long, value_name = "ADDR", value_parser = unshown(str::parse::<RedisUrl>))]
+    redis: Option<RedisUrl>,
+    /// The hub to listen at: http://host:port, https://host:port or unix:/path
+    #[arg(short, long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = unshown(str::parse::<HubUrl>))]
+    sse: HubUrl,
+    /// Publish with POST /publish/{topic} at this hub [default: the one of --sse]
+    #[arg(long, value_name = "URL", conflicts_with = "redis", value_parser = unshown(str::parse::<HubUrl>))]
+    publish_url: Option<HubUrl>,
+    /// How many conversations there are at the same time
+    #[arg(short, long, value_name = "N", default_value_t = 5,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(CONVERSATIONS_MAX)))]
+    conversations: u32,
+    /// How many tokens each conversation has
+    #[arg(short, long, value_name = "N", default_value_t = 50,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(TOKENS_MAX)))]
+    tokens: u32,
+    /// The time between two tokens of a conversation, in ms; 0 is as fast as they are taken
+    #[arg(short, long, value_name = "MS", default_value_t = 50,
+          value_parser = clap::value_parser!(u64).range(..=DELAY_MS_MAX))]
+    delay: u64,
+    /// Publish, or listen, for so long at most, such as 30s, 5m or 1m30s, even if tokens are left; the run ends once all has
+    /// arrived, or after as long again
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    duration: Duration,
+    /// Begin each conversation anew when its tokens are out, on its stream, until --duration is over. Token numbers go on
+    #[arg(long)]
+    repeat: bool,
+    /// Write the report to FILE, too, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Tell no progress
+    #[arg(long)]
+    quiet: bool,
+    #[command(flatten)]
+    access: AccessOptions,
+}
+
+/// What a run does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mode {
+    /// Publish tokens, as a language model would
+    Producer,
+    /// Listen to them, as its users would
+    Consumer,
+    /// Both, and compare
+    Both,
+}
+
+impl Mode {
+    /// Whether tokens are published.
+    pub(super) fn publishes(self) -> bool {
+        self != Self::Consumer
+    }
+
+    /// Whether streams are opened.
+    pub(super) fn listens(self) -> bool {
+        self != Self::Producer
+    }
+}
+
+/// Where tokens are published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outlet {
+    /// Straight to Redis.
+    Redis(RedisPlace),
+    /// At a hub, by POST.
+    Hub(HubAccess),
+}
+
+/// The run as meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) mode: Mode,
+    pub(super) outlet: Outlet,
+    pub(super) sse: HubAccess,
+    pub(super) conversations: u32,
+    /// Of each conversation.
+    pub(super) tokens: u32,
+    pub(super) delay: Duration,
+    pub(super) duration: Duration,
+    /// Whether conversations begin anew until the duration is over.
+    pub(super) repeats: bool,
+    pub(super) json: Option<PathBuf>,
+    pub(super) is_quiet: bool,
+}
+
+impl Plan {
+    /// Checks what was typed. The error says what is wrong and what to do.
+    pub(super) fn new(options: &Options) -> Result<Self, String> {
+        let sum = u64::from(options.conversations) * u64::from(options.tokens);
+        if TOKENS_SUM_MAX < sum {
+            return Err(format!(
+                "--conversations times --tokens is {sum}; the most is {TOKENS_SUM_MAX}: make one of them smaller"
+            ));
+        }
+        let sse = options.access.hub(&options.sse)?;
+        let outlet = match (&options.redis, &options.publish_url) {
+            (Some(url), _) => Outlet::Redis(options.access.redis(url)?),
+            (None, Some(url)) => Outlet::Hub(options.access.hub(url)?),
+            (None, None) => Outlet::Hub(sse.clone()),
+        };
+        Ok(Self {
+            mode: options.mode,
+            outlet,
+            sse,
+            conversations: options.conversations,
+            tokens: options.tokens,
+            delay: Duration::from_millis(options.delay),
+            duration: options.duration,
+            repeats: options.repeat,
+            json: options.json.clone(),
+            is_quiet: options.quiet,
+        })
+    }
+
+    /// How many tokens there are to publish, at most: with --repeat those that are due before the duration is over, as far as
+    /// account is kept of them.
+    pub(super) fn token_sum(&self) -> u64 {
+        match self.repeats {
+            true => self.due_before(self.duration),
+            false => u64::from(self.conversations) * u64::from(self.tokens),
+        }
+    }
+
+    /// With --repeat, how many tokens are due before `end`; without a pause between them, as many as account is kept of.
+    pub(super) fn due_before(&self, end: Duration) -> u64 {
+        let (mut low, mut high) = (0, self.account_max());
+        if self.delay.is_zero() {
+            return high;
+        }
+        // They are numbered in the order in which they are due.
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.place(middle).due < end { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+
+    /// With --repeat, how many tokens account is kept of.
+    pub(super) fn account_max(&self) -> u64 {
+        let conversations = u64::from(self.conversations);
+        u64::from(TOKENS_MAX).min(TOKENS_SUM_MAX / conversations) * conversations
+    }
+
+    /// How many conversations were told to the end when the first `sent` tokens were sent.
+    pub(super) fn completed(&self, sent: u64) -> u64 {
+        let (conversations, tokens) = (u64::from(self.conversations), u64::from(self.tokens));
+        let (rounds, rest) = (sent / conversations, sent % conversations);
+        // The first `rest` conversations are a token ahead of the others.
+        rest * ((rounds + 1) / tokens) + (conversations - rest) * (rounds / tokens)
+    }
+
+    /// The token of this index, counted over all conversations in the order in which they are due, from 0.
+    pub(super) fn place(&self, index: u64) -> Place {
+        let conversations = u64::from(self.conversations);
+        let (round, conversation) = (index / conversations, index % conversations);
+        // Conversations are spread evenly over one pause, as those of people who know nothing of each other would be.
+        let [round, conversation] = [round, conversation].map(|it| u32::try_from(it).unwrap_or(u32::MAX));
+        let due = self.delay * round + self.delay * conversation / self.conversations;
+        Place { conversation, sequence: round.saturating_add(1), due }
+    }
+}
+
+/// Which token, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Counted from 0; the topic's name counts from 1.
+    pub(super) conversation: u32,
+    /// In its conversation, counted from 1.
+    pub(super) sequence: u32,
+    /// Since the first of all.
+    pub(super) due: Duration,
+}
+
+/// A duration as Go writes it: numbers, each with its unit, such as `1m30s` or `1.5h`.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    const EXPECTED: &str = "expected a duration above 0, such as 500ms, 30s, 5m or 1h30m";
+    let mut seconds = 0.0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let number_end = rest.find(|it: char| !it.is_ascii_digit() && it != '.').ok_or(EXPECTED)?;
+        let (number, behind) = rest.split_at(number_end);
+        let unit_end = behind.find(|it: char| it.is_ascii_digit() || it == '.').unwrap_or(behind.len());
+        let (unit, behind) = behind.split_at(unit_end);
+        let unit_s = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(EXPECTED.into()),
+        };
+        seconds += number.parse::<f64>().map_err(|_| EXPECTED)? * unit_s;
+        rest = behind;
+    }
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if duration.is_zero() => Err(EXPECTED.into()),
+        Ok(duration) if duration <= DURATION_MAX => Ok(duration),
+        _ => Err(format!("the longest is {} h", DURATION_MAX.as_secs() / 3600)),
+    }
+}
+
+/// The command line with the long flags of `fanfare load` that have one dash (`-redis X`, `-mode=both`, `-help`), as Go's flag
+/// package takes them, as clap understands them. All else stays as it is, also what follows `--`.
+pub fn expand_single_dashes(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    if arguments.get(1).is_none_or(|command| command != "load") {
+        return arguments;
+    }
+    let mut command = Options::augment_args(Command::new("load"));
+    // Only then `help` is one of them.
+    command.build();
+    let names: Vec<&str> = command.get_arguments().filter_map(|argument| argument.get_long()).collect();
+    let is_long = |word: &str| {
+        let name = word.strip_prefix('-').map(|rest| rest.split('=').next().unwrap_or(rest));
+        // One letter is a short flag, whatever its name.
+        name.is_some_and(|name| 1 < name.len() && names.contains(&name))
+    };
+    for argument in arguments[2..].iter_mut().take_while(|argument| *argument != "--") {
+        if let Some(word) = argument.to_str()
+            && is_long(word)
+        {
+            *argument = format!("-{word}").into();
+        }
+    }
+    arguments
+}

@@ -1,0 +1,271 @@
+//! The producer: publishes each token when it is due, whether or not the server keeps up, and tells what was answered.
+
+use std::{
+    collections::VecDeque,
+    io::{ErrorKind, Read, Write},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use crossbeam_channel::Sender;
+use socket2::Socket;
+
+use super::{
+    options::{Outlet, Plan},
+    tally::Latency,
+    token::{Content, Message},
+};
+use crate::{
+    protocol::{
+        http::{Method, write_request},
+        resp,
+    },
+    access::HubAccess,
+        replies::{Replies, Reply},
+        tls::MaybeTlsStream,
+};
+
+/// How many publications may be unanswered: beyond that the server is not keeping up, and tokens get late.
+const IN_FLIGHT_MAX: usize = 10_000;
+/// The same without a pause between tokens: what is sent earlier would only wait at the server.
+const FLOOD_IN_FLIGHT_MAX: usize = 256;
+/// How many tokens are put together before they are sent.
+const BURST_MAX: usize = 64;
+/// How long it rests at most, so that answers are read and Ctrl+C is heeded soon.
+const REST_MAX: Duration = Duration::from_millis(20);
+/// How long it rests when the connection takes no more.
+const BLOCKED_REST: Duration = Duration::from_millis(1);
+/// Answers that are not here so long after the last publication are not awaited any more.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// A token that is sent so long after it was due is late.
+pub(super) const LATE_AFTER: Duration = Duration::from_millis(10);
+
+/// What it tells while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// A token was taken. Both are counted from 1.
+    Published { conversation: u32, sequence: u32, is_unheard: bool },
+    /// One was not.
+    Refused(String),
+    /// The connection is of no use any more.
+    Failed(String),
+}
+
+/// How it went.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// Tokens that were sent.
+    pub(super) sent: u64,
+    /// Tokens that were sent more than [`LATE_AFTER`] behind their time.
+    pub(super) late: u64,
+    /// How late tokens were.
+    pub(super) lateness: Latency,
+    /// Publications that were never answered.
+    pub(super) unanswered: u64,
+}
+
+/// One connection to publish on.
+#[derive(Debug)]
+pub(super) struct Producer {
+    plan: Plan,
+    run: u64,
+    stream: MaybeTlsStream<Socket>,
+    replies: Replies,
+    outgoing: Vec<u8>,
+    /// What waits for its answer, in its order: the tokens, and `None` for what counts nowhere.
+    awaiting: VecDeque<Option<(u32, u32)>>,
+    told: Sender<Told>,
+    outcome: Outcome,
+}
+
+impl Producer {
+    /// Connects to where the plan says; `told` gets what becomes of tokens. The error says where, and why not.
+    pub(super) fn connect(plan: &Plan, run: u64, told: Sender<Told>) -> Result<Self, String> {
+        let mut plan = plan.clone();
+        let (stream, replies) = match &mut plan.outlet {
+            Outlet::Redis(place) => (place.connect()?, Replies::redis()),
+            Outlet::Hub(hub) => (connect_hub(hub)?, Replies::http()),
+        };
+        let outcome = Outcome { sent: 0, late: 0, lateness: Latency::new(), unanswered: 0 };
+        let (outgoing, awaiting) = (Vec::new(), VecDeque::new());
+        Ok(Self { plan, run, stream, replies, outgoing, awaiting, told, outcome })
+    }
+
+    /// Asks in each of these conversations whether anybody is there.
+    pub(super) fn probe(&mut self, conversations: &[u32]) -> Result<(), String> {
+        for &conversation in conversations {
+            self.append(conversation, Content::Probe);
+        }
+        self.exchange().map(drop)
+    }
+
+    /// Publishes all tokens, as far as the plan's duration goes, or until `stop`.
+    pub(super) fn run(mut self, stop: &AtomicBool) -> Outcome {
+        if let Err(reason) = self.publish_all(stop) {
+            // Nobody hears it if the run was given up.
+            let _ = self.told.send(Told::Failed(reason));
+        }
+        self.outcome.unanswered = self.awaiting.iter().flatten().count() as u64;
+        self.outcome
+    }
+
+    fn publish_all(&mut self, stop: &AtomicBool) -> Result<(), String> {
+        let start = Instant::now();
+        let start_unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let sum = self.plan.token_sum();
+        let in_flight_max = if self.plan.delay.is_zero() { FLOOD_IN_FLIGHT_MAX } else { IN_FLIGHT_MAX };
+        let mut index = 0;
+        while !stop.load(Ordering::Relaxed) && index < sum && self.plan.place(index).due < self.plan.duration {
+            if self.awaiting.is_empty() {
+                // A hub may have closed what was idle: that is found out before something is sent on it.
+                self.take_answers()?;
+            }
+            let elapsed = start.elapsed();
+            if self.plan.duration <= elapsed {
+                break;
+            }
+            let room = in_flight_max.saturating_sub(self.awaiting.len()).min(BURST_MAX) as u64;
+            let burst_end = sum.min(index + room);
+            while index < burst_end && self.plan.place(index).due <= elapsed {
+                self.send_token(index, elapsed, start_unix);
+                index += 1;
+            }
+            let is_blocked = self.exchange()?;
+            if is_blocked || in_flight_max <= self.awaiting.len() {
+                thread::sleep(BLOCKED_REST);
+            } else if index < sum {
+                thread::sleep(self.plan.place(index).due.saturating_sub(start.elapsed()).min(REST_MAX));
+            }
+        }
+        self.end(index)
+    }
+
+    /// Sends the token of this index, which is due, and notes how late that is.
+    fn send_token(&mut self, index: u64, elapsed: Duration, start_unix: Duration) {
+        let place = self.plan.place(index);
+        // Without a pause between tokens there is no time at which one is due but when its turn comes.
+        let due = if self.plan.delay.is_zero() { elapsed } else { place.due };
+        let began = self.plan.place(u64::from(place.conversation)).due;
+        let content = Content::Token { sequence: place.sequence, due: start_unix + due, began: start_unix + began };
+        self.append(place.conversation + 1, content);
+        self.outcome.sent += 1;
+        self.outcome.late += u64::from(due + LATE_AFTER < elapsed);
+        self.outcome.lateness.record(elapsed.saturating_sub(due));
+    }
+
+    /// Says in each conversation how many tokens there were (the first `index` of all), and waits for the answers.
+    fn end(&mut self, index: u64) -> Result<(), String> {
+        let conversations = u64::from(self.plan.conversations);
+        for conversation in 0..self.plan.conversations {
+            let count = (index + conversations - 1 - u64::from(conversation)) / conversations;
+            self.append(conversation + 1, Content::End(u32::try_from(count).unwrap_or(u32::MAX)));
+        }
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        while !self.awaiting.is_empty() && Instant::now() < deadline {
+            self.exchange()?;
+            thread::sleep(BLOCKED_REST);
+        }
+        match self.awaiting.len() {
+            0 => Ok(()),
+            count => Err(format!("{count} publications were not answered within {} s", ANSWER_TIMEOUT.as_secs())),
+        }
+    }
+
+    /// Puts a publication behind what is to be sent. `conversation` is counted from 1.
+    fn append(&mut self, conversation: u32, content: Content) {
+        let payload = Message { run: self.run, conversation, content }.write();
+        let topic = topic(conversation);
+        match &self.plan.outlet {
+            Outlet::Redis(_) => resp::write_command(&mut self.outgoing, &[b"PUBLISH", topic.as_bytes(), &payload]),
+            Outlet::Hub(hub) => {
+                let (url, mut headers) = (hub.url(), vec![("Content-Type", "application/json")]);
+                headers.extend(hub.headers());
+                let target = url.target(&format!("/publish/{topic}"));
+                write_request(Method::Post, &url.host(), &target, &headers, &payload, &mut self.outgoing);
+            }
+        }
+        self.awaiting.push_back(match content {
+            Content::Token { sequence, .. } => Some((conversation, sequence)),
+            Content::Probe | Content::End(_) => None,
+        });
+    }
+
+    /// Sends what the connection takes and reads what was answered; true if something is left to be sent.
+    fn exchange(&mut self) -> Result<bool, String> {
+        let is_blocked = self.flush()?;
+        self.take_answers()?;
+        Ok(is_blocked)
+    }
+
+    fn flush(&mut self) -> Result<bool, String> {
+        let mut sent_bytes = 0;
+        let is_blocked = loop {
+            if sent_bytes == self.outgoing.len() {
+                break false;
+            }
+            match self.stream.write(&self.outgoing[sent_bytes..]) {
+                Ok(count) => sent_bytes += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break true,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(format!("what is published is not taken any more: {error}")),
+            }
+        };
+        self.outgoing.drain(..sent_bytes);
+        let flushed = self.stream.flush();
+        flushed.map_err(|error| format!("what is published is not taken any more: {error}"))?;
+        Ok(is_blocked || self.stream.wants_write())
+    }
+
+    /// The other side closed the connection. A hub may do so with one that is idle (RFC 9112 section 9.5); any other time it
+    /// is a failure.
+    fn reopen(&mut self) -> Result<(), String> {
+        match &mut self.plan.outlet {
+            Outlet::Hub(hub) if self.awaiting.is_empty() => {
+                self.stream = connect_hub(hub)?;
+                self.replies = Replies::http();
+                Ok(())
+            }
+            _ => Err("the connection to publish on was closed by the other side".into()),
+        }
+    }
+
+    fn take_answers(&mut self) -> Result<(), String> {
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            let count = match self.stream.read(&mut buffer) {
+                Ok(0) => return self.reopen(),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(format!("the connection to publish on broke: {error}")),
+            };
+            let (awaiting, told) = (&mut self.awaiting, &self.told);
+            // Neither Redis nor a hub is to be told anything.
+            self.replies.receive(&buffer[..count], &mut Vec::new(), &mut |reply| {
+                let what = match (awaiting.pop_front().flatten(), reply) {
+                    (Some((conversation, sequence)), Reply::Taken { is_unheard }) => {
+                        Told::Published { conversation, sequence, is_unheard }
+                    }
+                    (_, Reply::Refused(reason)) => Told::Refused(reason),
+                    (None, Reply::Taken { .. }) => return,
+                };
+                // Nobody hears it if the run was given up.
+                let _ = told.send(what);
+            })?;
+        }
+    }
+}
+
+/// A connection that nobody waits for, with the token of this moment.
+fn connect_hub(hub: &mut HubAccess) -> Result<MaybeTlsStream<Socket>, String> {
+    hub.renew()?;
+    let stream = hub.connect()?;
+    stream.socket().set_nonblocking(true).map_err(|error| format!("cannot use a connection to {hub}: {error}"))?;
+    Ok(stream)
+}
+
+/// The topic of a conversation, counted from 1.
+pub(super) fn topic(conversation: u32) -> String {
+    format!("conversations.{conversation}")
+}

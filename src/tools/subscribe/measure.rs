@@ -1,0 +1,232 @@
+//! Listens with many streams at once, which come back when they are cut, and reports how long events took.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{Failure, Options, banner::banner, metrics::Figures, report::Report, scrape};
+use crate::{
+    access::HubAccess,
+    crowd::{Counts, Crowd, Member, News},
+    marks::Marks,
+    sequences::Sequences,
+};
+
+/// How long a turn waits at most, so that Ctrl+C is heeded soon.
+const TURN_TIMEOUT: Duration = Duration::from_millis(100);
+/// The interval of reports if none is given.
+pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// One line of a client's log.
+#[derive(Serialize)]
+struct LogLine<'a> {
+    client: usize,
+    received_at_ms: f64,
+    latency_ms: Option<f64>,
+    event: &'a RawValue,
+}
+
+/// What became of the events, and where it is told.
+struct Desk<'o, W> {
+    options: &'o Options,
+    hub: &'o HubAccess,
+    report: Report,
+    sequences: Sequences,
+    figures: Option<Figures>,
+    logs: Vec<BufWriter<File>>,
+    output: W,
+    /// Why the last stream that ended did.
+    last_end: Option<String>,
+    /// What happened to the output while events were taken.
+    broken: Option<Failure>,
+}
+
+/// Listens until the count, the duration or Ctrl+C ends it, and reports at the end in any case.
+pub(super) fn run(options: &Options, hub: &HubAccess, stop: &AtomicBool, output: impl Write) -> Result<(), Failure> {
+    let topics: Vec<String> = options.wanted_topics().iter().map(|topic| topic.as_str().to_owned()).collect();
+    let member =
+        Member { target: options.target(), topics, transport: options.transport, since: options.since.clone() };
+    let mut crowd = Crowd::open(hub, vec![member; options.clients])?;
+    let mut desk = Desk::open(options, hub, output)?;
+    let interval = options.report.unwrap_or(REPORT_INTERVAL);
+    let start = Instant::now();
+    let mut due = start + interval;
+    let mut ready_file = options.ready_file.as_deref();
+    while !stop.load(Ordering::Relaxed) && !desk.is_over(start) && !crowd.is_deserted() {
+        let turned = crowd.turn(TURN_TIMEOUT, &mut |index, news, received| desk.take(index, &news, received));
+        turned?;
+        desk.end_turn(crowd.counts())?;
+        if crowd.counts().open() == options.clients as u64
+            && let Some(path) = ready_file.take()
+        {
+            let written = std::fs::write(path, b"ready\n");
+            written.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        }
+        let now = Instant::now();
+        // The last report follows at once where the end is.
+        if due <= now && !desk.is_over(start) {
+            due = (due + interval).max(now);
+            desk.write_report(start, false)?;
+        }
+    }
+    desk.write_report(start, true)?;
+    desk.judge(&crowd)
+}
+
+/// `client-0001.log` and so on.
+fn open_logs(folder: &Path, count: usize) -> Result<Vec<BufWriter<File>>, String> {
+    std::fs::create_dir_all(folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+    let open = |number: usize| {
+        let path = folder.join(format!("client-{number:04}.log"));
+        let file = File::create(&path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        Ok(BufWriter::new(file))
+    };
+    (1..=count).map(open).collect()
+}
+
+impl<'o, W: Write> Desk<'o, W> {
+    /// Opens the logs and the metrics, and says what will be done.
+    fn open(options: &'o Options, hub: &'o HubAccess, output: W) -> Result<Self, Failure> {
+        let logs = options.log_dir.as_deref().map_or(Ok(Vec::new()), |folder| open_logs(folder, options.clients))?;
+        let (mut figures, mut place) = (None, None);
+        if let Some(address) = &options.metrics {
+            let (written, registry) = Figures::new();
+            (figures, place) = (Some(written), Some(scrape::serve(address, registry)?));
+        }
+        let (report, sequences) = (Report::new(), Sequences::default());
+        let mut desk = Self { options, hub, report, sequences, figures, logs, output, last_end: None, broken: None };
+        if !options.json {
+            writeln!(desk.output, "{}\n", banner(options, hub.url(), place))?;
+            desk.output.flush()?;
+        } else if let Some(place) = place {
+            writeln!(io::stderr(), "fanfare: metrics are at http://{place}/metrics")?;
+        }
+        Ok(desk)
+    }
+
+    fn is_over(&self, start: Instant) -> bool {
+        self.options.count.is_some_and(|count| count <= self.report.received)
+            || self.options.duration.is_some_and(|duration| duration <= start.elapsed())
+    }
+
+    fn take(&mut self, index: usize, news: &News<'_>, received: Duration) {
+        let done = match news {
+            News::Opened { .. } => Ok(()),
+            News::Event { id, data, .. } => self.take_event(index, id, data, received),
+            News::Gap(text) => {
+                self.report.gaps += 1;
+                complain(index, text)
+            }
+            News::Notice(text) => complain(index, text),
+            News::Closed { reason, is_final, was_open } => {
+                self.last_end = Some((*reason).to_owned());
+                let place = if *was_open { String::new() } else { format!("no stream at {}: ", self.hub) };
+                let outlook = if *is_final { "" } else { "; trying again" };
+                complain(index, &format!("{place}{reason}{outlook}"))
+            }
+        };
+        if let Err(failure) = done {
+            self.broken.get_or_insert(failure);
+        }
+    }
+
+    fn take_event(&mut self, index: usize, id: &str, data: &[u8], received: Duration) -> Result<(), Failure> {
+        if self.options.count.is_some_and(|count| count <= self.report.received) {
+            return Ok(());
+        }
+        let marks = Marks::of(data);
+        if self.options.sensor.is_some() && self.options.sensor.as_deref() != marks.sensor().as_deref() {
+            return Ok(());
+        }
+        // A clock that is ahead of ours makes it zero.
+        let latency_ms = marks.stamp_ms().map(|stamp_ms| (received.as_secs_f64() * 1e3 - stamp_ms).max(0.0));
+        let is_duplicate = self.sequences.is_duplicate(index, &marks, id, data);
+        self.report.counts = self.sequences.counts();
+        self.report.received += 1;
+        if let Some(latency_ms) = latency_ms.filter(|_| !is_duplicate) {
+            self.report.record(latency_ms);
+            self.figures.iter().for_each(|figures| figures.record(latency_ms));
+        }
+        if let Some(log) = self.logs.get_mut(index) {
+            let written = write_log(log, index + 1, data, received, latency_ms);
+            written.map_err(|error| cannot_log(index, &error))?;
+        }
+        if self.report.received.is_multiple_of(self.options.progress) && !self.options.json {
+            let (number, sensor) = (self.report.received, marks.sensor().unwrap_or_else(|| "event".into()));
+            let latency = latency_ms.map_or_else(|| "no stamp".into(), |ms| format!("{ms:.2}ms latency"));
+            writeln!(self.output, "📨 Event #{number}: {sensor} ({latency})")?;
+        }
+        Ok(())
+    }
+
+    /// Lets others see what a turn brought.
+    fn end_turn(&mut self, counts: Counts) -> Result<(), Failure> {
+        if let Some(failure) = self.broken.take() {
+            return Err(failure);
+        }
+        (self.report.open, self.report.reconnects) = (counts.open(), counts.returns);
+        self.figures.iter().for_each(|figures| figures.update(&self.report));
+        for (index, log) in self.logs.iter_mut().enumerate() {
+            log.flush().map_err(|error| cannot_log(index, &error))?;
+        }
+        Ok(self.output.flush()?)
+    }
+
+    fn write_report(&mut self, start: Instant, is_last: bool) -> io::Result<()> {
+        let elapsed = start.elapsed();
+        let report = match self.options.json {
+            true => self.report.json(elapsed, is_last),
+            false => self.report.text(elapsed),
+        };
+        writeln!(self.output, "{report}")?;
+        self.output.flush()
+    }
+
+    /// Whether what was asked for was done.
+    fn judge(self, crowd: &Crowd) -> Result<(), Failure> {
+        match (self.last_end, self.options.count) {
+            (Some(reason), _) if crowd.is_deserted() => Err(Failure::Hub(reason)),
+            (reason, _) if crowd.counts().opened == 0 => {
+                let reason = reason.unwrap_or_else(|| "it had not answered yet".into());
+                Err(Failure::Hub(format!("no stream was opened at {}: {reason}. Is the hub running there?", self.hub)))
+            }
+            (_, Some(count)) if self.report.received < count => {
+                Err(Failure::Hub(format!("received {} of {count} events", self.report.received)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn complain(index: usize, text: &str) -> Result<(), Failure> {
+    Ok(writeln!(io::stderr(), "fanfare: client {}: {text}", index + 1)?)
+}
+
+fn cannot_log(index: usize, error: &io::Error) -> Failure {
+    Failure::Hub(format!("cannot write the log of client {}: {error}", index + 1))
+}
+
+/// A payload that is not JSON stands there as a text.
+fn write_log(
+    log: &mut impl Write,
+    client: usize,
+    data: &[u8],
+    received: Duration,
+    latency_ms: Option<f64>,
+) -> io::Result<()> {
+    let text = super::one_line(&String::from_utf8_lossy(data));
+    let event = match RawValue::from_string(text.clone()) {
+        Ok(event) => event,
+        Err(_) => serde_json::value::to_raw_value(&text)?,
+    };
+    let line = LogLine { client, received_at_ms: received.as_secs_f64() * 1e3, latency_ms, event: &event };
+    serde_json::to_writer(&mut *log, &line)?;
+    log.write_all(b"\n")
+}
