@@ -9,9 +9,10 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use fanfare::{
     config::{self, Override},
-    server, stdio,
-    version::FULL_VERSION,
+    server,
 };
+use fanfare_core::version::FULL_VERSION;
+use fanfare_platform::stdio;
 use fanfare_tools::{bench, load, produce, publish, report, subscribe};
 
 mod token;

@@ -5,11 +5,13 @@ use std::{io, sync::Arc, time::Duration};
 use bytes::Bytes;
 use fanfare::{
     bus::{self, Bus, Class, Doorbell, Inbox, Outlets, Wake},
-    clock::Clock,
     endpoint::{self, Cors, Hub},
-    log::Policy,
     metrics::{Metrics, ReactorMetrics},
     reactor::{Config, Placement, Reactor},
+};
+use fanfare_core::{
+    clock::Clock,
+    log::Policy,
     topic::{Pattern, Topic},
 };
 

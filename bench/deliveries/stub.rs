@@ -10,10 +10,8 @@ use std::{
     time::Duration,
 };
 
-use fanfare::{
-    clock::Moment,
-    reactor::{Net, Ready, Token},
-};
+use fanfare::reactor::{Net, Ready, Token};
+use fanfare_core::clock::Moment;
 
 /// What all sockets were given.
 #[derive(Debug, Default)]

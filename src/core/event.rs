@@ -105,7 +105,7 @@ pub struct Event {
     /// Its type, if it was given one: the SSE `event:` field, the `type` of `fanfare.v1`. Never contains CR or LF.
     pub kind: Option<Box<str>>,
     /// The payload, verbatim: valid UTF-8. If there is a `tail`, the part of it that other events share: what that part holds
-    /// of the memory budget is its own ([`crate::bus::Bus::share`]).
+    /// of the memory budget is its own (of the hub's bus).
     pub data: Bytes,
     /// Whether the whole payload is JSON.
     pub syntax: Syntax,

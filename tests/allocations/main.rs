@@ -8,11 +8,8 @@ mod stub;
 
 use std::sync::Arc;
 
-use fanfare::{
-    budget::Budget,
-    bus::{Bus, Config, Outlets},
-    topic::Topic,
-};
+use fanfare::bus::{Bus, Config, Outlets};
+use fanfare_core::{budget::Budget, topic::Topic};
 use rig::{Form, Rig, Transport};
 
 /// What one event itself may cost: the event, its frame, and the boxes around them. Socket.IO needs the most: a payload that

@@ -64,62 +64,66 @@ fn planted_printers_that_panic_are_found() {
 #[test]
 fn planted_faults_are_found() {
     check(
-        "src/protocol/http/head.rs",
+        "src/core/protocol/http/head.rs",
         "use crate::bus::Bus;",
-        Some("src/protocol/http/head.rs:1: protocol must not use bus"),
+        Some("src/core/protocol/http/head.rs:1: protocol must not use bus"),
     );
     check(
-        "src/protocol/http/head.rs",
+        "src/core/protocol/http/head.rs",
         "\nuse crate::{\n    close::Close,\n    bus::{self, Bus},\n};",
         Some(":4: protocol must not use bus"),
     );
-    check("src/protocol/http/head.rs", "use crate::{close::Close, topic};", None);
-    check("src/protocol/http/head.rs", "fn f() { crate::reactor::run(); }", Some("protocol must not use reactor"));
-    check("src/protocol/http/head.rs", "use super::super::super::reactor::Net;", Some("protocol must not use reactor"));
-    check("src/protocol/http/mod.rs", "use super::super::reactor::Net;", Some("protocol must not use reactor"));
-    check("src/protocol/http/mod.rs", "use super::sse;", None);
-    check("src/protocol/http/head.rs", "use super::super::sse;", None);
-    check("src/event.rs", "use super::bus;", Some("event must not use bus"));
-    check("src/event.rs", "use crate::topic::Topic;", None);
-    check("src/tool/publish.rs", "use crate::reactor::Reactor as R;", Some("tool must not use reactor"));
-    check("src/tool/publish.rs", "use crate::protocol::http;", None);
-    check("src/endpoint/health.rs", "use mio::Poll;", Some("endpoint must not use mio"));
-    check("src/reactor/mio_net.rs", "use mio::Poll;", None);
-    check("src/reactor/turn.rs", "use crate::config::Config;", Some("reactor must not use config"));
-    check("src/protocol/sse/mod.rs", "use std::{fmt, net::TcpStream};", Some("protocol must not use std::net"));
-    check("src/log/ring.rs", "fn f() { std::thread::yield_now(); }", Some("log must not use std::thread"));
-    check("src/log/ring.rs", "let now = std::time::Instant::now();", Some("log must not read a clock"));
+    check("src/core/protocol/http/head.rs", "use crate::{close::Close, topic};", None);
+    check("src/core/protocol/http/head.rs", "fn f() { crate::reactor::run(); }", Some("protocol must not use reactor"));
     check(
-        "src/bus/mod.rs",
+        "src/core/protocol/http/head.rs",
+        "use super::super::super::reactor::Net;",
+        Some("protocol must not use reactor"),
+    );
+    check("src/core/protocol/http/mod.rs", "use super::super::reactor::Net;", Some("protocol must not use reactor"));
+    check("src/core/protocol/http/mod.rs", "use super::sse;", None);
+    check("src/core/protocol/http/head.rs", "use super::super::sse;", None);
+    check("src/core/event.rs", "use super::bus;", Some("event must not use bus"));
+    check("src/core/event.rs", "use crate::topic::Topic;", None);
+    check("src/tools/publish.rs", "use fanfare::reactor::Reactor as R;", Some("tools must not use reactor"));
+    check("src/tools/publish.rs", "use crate::protocol::http;", None);
+    check("src/hub/endpoint/health.rs", "use mio::Poll;", Some("endpoint must not use mio"));
+    check("src/hub/reactor/mio_net.rs", "use mio::Poll;", None);
+    check("src/hub/reactor/turn.rs", "use crate::config::Config;", Some("reactor must not use config"));
+    check("src/core/protocol/sse/mod.rs", "use std::{fmt, net::TcpStream};", Some("protocol must not use std::net"));
+    check("src/core/log/ring.rs", "fn f() { std::thread::yield_now(); }", Some("log must not use std::thread"));
+    check("src/core/log/ring.rs", "let now = std::time::Instant::now();", Some("log must not read a clock"));
+    check(
+        "src/hub/bus/mod.rs",
         "use std::time::SystemTime;\nlet now = SystemTime::now();",
         Some(":2: bus must not read a clock"),
     );
-    check("src/clock.rs", "let now = Instant::now();", None);
+    check("src/core/clock.rs", "let now = Instant::now();", None);
     check("src/main.rs", "use fanfare::server;", None);
     check(
-        "src/config/meant.rs",
+        "src/hub/config/meant.rs",
         "use crate::protocol::http::parse;",
         Some("config may use only what configures protocol"),
     );
-    check("src/config/meant.rs", "use crate::protocol::http::Limits;", None);
-    check("src/newcomer/mod.rs", "", Some("newcomer is not in the table of arrows"));
-    check("src/event.rs", "fn f() { unsafe { g() } }", Some("unsafe belongs in src/os.rs"));
-    check("src/os.rs", "fn f() { unsafe { g() } }", None);
-    check("src/event.rs", "// unsafe, bus: only words\nlet a = \"use crate::bus;\";", None);
-    check("src/event.rs", "let a = r#\"use crate::bus; \"unsafe\"\"#; let b = '\"'; let c: &'a str;", None);
-    check("src/event.rs", "/* use crate::bus; /* unsafe */ */", None);
-    check("src/event.rs", "let q = '\\''; use crate::bus;", Some("event must not use bus"));
-    check("src/log/tests.rs", "use std::thread; use crate::bus;", None);
-    check("src/log/tests/slow.rs", "use std::thread;", None);
-    check("src/log/ring.rs", "#[cfg(test)]\nmod tests {\n use std::thread;\n}", None);
+    check("src/hub/config/meant.rs", "use crate::protocol::http::Limits;", None);
+    check("src/hub/newcomer/mod.rs", "", Some("newcomer is not in the table of arrows"));
+    check("src/core/event.rs", "fn f() { unsafe { g() } }", Some("unsafe belongs in src/platform/os.rs"));
+    check("src/platform/os.rs", "fn f() { unsafe { g() } }", None);
+    check("src/core/event.rs", "// unsafe, bus: only words\nlet a = \"use crate::bus;\";", None);
+    check("src/core/event.rs", "let a = r#\"use crate::bus; \"unsafe\"\"#; let b = '\"'; let c: &'a str;", None);
+    check("src/core/event.rs", "/* use crate::bus; /* unsafe */ */", None);
+    check("src/core/event.rs", "let q = '\\''; use crate::bus;", Some("event must not use bus"));
+    check("src/core/log/tests.rs", "use std::thread; use crate::bus;", None);
+    check("src/core/log/tests/slow.rs", "use std::thread;", None);
+    check("src/core/log/ring.rs", "#[cfg(test)]\nmod tests {\n use std::thread;\n}", None);
     check(
-        "src/log/ring.rs",
+        "src/core/log/ring.rs",
         "#[cfg(test)]\nmod tests { fn f() {} }\nuse std::thread;",
         Some(":3: log must not use std::thread"),
     );
-    check("src/event.rs", &"//\n".repeat(701), Some("has 701 lines"));
-    check("src/event.rs", &format!("fn long() {{\n{}}}", "a();\n".repeat(70)), Some("`long` has 72 lines"));
-    check("src/event.rs", &format!("fn a() {{\n{}}}\nfn b();\nfn c() {{}}", "a();\n".repeat(60)), None);
+    check("src/core/event.rs", &"//\n".repeat(701), Some("has 701 lines"));
+    check("src/core/event.rs", &format!("fn long() {{\n{}}}", "a();\n".repeat(70)), Some("`long` has 72 lines"));
+    check("src/core/event.rs", &format!("fn a() {{\n{}}}\nfn b();\nfn c() {{}}", "a();\n".repeat(60)), None);
     check("scripts/check", concat!("# TO", "DO: later"), Some(concat!("TO", "DO")));
-    check("src/event.rs", concat!("to", "do!()"), Some(concat!("to", "do!")));
+    check("src/core/event.rs", concat!("to", "do!()"), Some(concat!("to", "do!")));
 }

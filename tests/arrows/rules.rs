@@ -25,6 +25,9 @@ const VOCABULARY: &[&str] = &[
     "version",
 ];
 
+/// Crates of several parts, each of which has a row of its own. What such a crate cannot use at all, its manifest says.
+const SHARED_CRATES: &[&str] = &["core", "hub", "platform"];
+
 /// Which parts, besides the vocabulary and itself, each part may use. `*` stands for all.
 const ARROWS: &[(&str, &[&str])] = &[
     ("bucket", &[]),
@@ -50,7 +53,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("os", &[]),
     ("bus", &["log"]),
     // The part that others embed: it stands alone.
-    ("broadcaster", &["os", "protocol"]),
+    ("broadcaster", &["protocol"]),
     // The bus's own counts are read at the scrape; the bus itself counts nothing.
     ("metrics", &["bus"]),
     ("source", &["bus", "log", "metrics", "os", "protocol"]),
@@ -60,9 +63,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("endpoint", &["auth", "bus", "log", "metrics", "protocol", "store"]),
     ("reactor", &["auth", "bus", "endpoint", "log", "metrics", "os", "protocol"]),
     ("config", &["auth", "bus", "endpoint", "log", "protocol", "reactor", "source", "store"]),
-    ("tool", &["auth", "os", "protocol", "stdio"]),
+    ("tools", &["os", "protocol", "stdio"]),
     ("server", &["*"]),
     ("main", &["*"]),
+    ("token", &["*"]),
     ("lib", &["*"]),
 ];
 
@@ -77,22 +81,21 @@ const CONFIGURING: &[&str] = &[
 
 /// What comes from outside, and the parts that may use it.
 const FOREIGN: &[(&str, &[&str])] = &[
-    ("mio", &["reactor", "server", "source", "tool"]),
-    ("socket2", &["reactor", "server", "source", "tool"]),
-    ("libc", &["os"]),
-    ("redis", &["config", "source", "tool"]),
+    ("mio", &["reactor", "server", "source", "tools"]),
+    ("socket2", &["reactor", "server", "source", "tools"]),
+    ("redis", &["config", "source", "tools"]),
     ("tokio", &["store"]),
     ("tokio_postgres", &["store"]),
-    ("core_affinity", &["reactor", "server", "source", "tool"]),
-    ("std::fs", &["config", "metrics", "reactor", "server", "source", "tool", "main"]),
-    ("std::net", &["config", "os", "reactor", "server", "source", "tool"]),
-    ("std::os", &["config", "os", "reactor", "server", "source", "tool"]),
-    ("std::process", &["main", "server", "tool"]),
-    ("std::thread", &["config", "reactor", "server", "source", "store", "tool"]),
+    ("core_affinity", &["reactor", "server", "source", "tools"]),
+    ("std::fs", &["config", "metrics", "reactor", "server", "source", "tools", "main"]),
+    ("std::net", &["config", "os", "reactor", "server", "source", "tools"]),
+    ("std::os", &["config", "os", "reactor", "server", "source", "tools"]),
+    ("std::process", &["main", "server", "tools"]),
+    ("std::thread", &["config", "reactor", "server", "source", "store", "tools"]),
 ];
 
 /// The parts that may read a clock; all others are told the time.
-const CLOCK_READERS: &[&str] = &["clock", "main", "os", "reactor", "server", "source", "tool"];
+const CLOCK_READERS: &[&str] = &["broadcaster", "clock", "main", "os", "reactor", "server", "source", "token", "tools"];
 
 /// Macros that panic where standard output or standard error is closed or full.
 const PANICKING_PRINTERS: &[&str] = &["print", "println", "eprint", "eprintln"];
@@ -185,14 +188,18 @@ fn block_length(tokens: &[Token<'_>]) -> Option<usize> {
     None
 }
 
-/// The path of the module in `name`, from the crate's root; `None` if it is not of the product.
+/// The path of the module in `name`, from its crate's root, or beneath the crate's name where the crate is one part; `None` if it is
+/// not of the product.
 fn production_module(name: &str) -> Option<Vec<&str>> {
     let inner = name.strip_prefix("src/")?.strip_suffix(".rs")?;
     let mut module: Vec<&str> = inner.split('/').collect();
-    if module.contains(&"tests") {
+    if module.contains(&"tests") || module.last() == Some(&"build") {
         return None;
     }
-    if module.last() == Some(&"mod") {
+    if SHARED_CRATES.contains(&module[0]) {
+        module.remove(0);
+    }
+    if matches!(module.last(), Some(&"mod" | &"lib")) && 1 < module.len() {
         module.pop();
     }
     Some(module)
@@ -227,7 +234,7 @@ fn check_module(module: &[&str], tokens: &[Token<'_>], faults: &mut Vec<Fault>) 
     };
     if part != "os" {
         let unsafe_tokens = tokens.iter().filter(|token| token.text == "unsafe");
-        faults.extend(unsafe_tokens.map(|token| (token.line, "unsafe belongs in src/os.rs".to_owned())));
+        faults.extend(unsafe_tokens.map(|token| (token.line, "unsafe belongs in src/platform/os.rs".to_owned())));
     }
     for pair in tokens.windows(2).filter(|pair| PANICKING_PRINTERS.contains(&pair[0].text) && pair[1].text == "!") {
         faults
@@ -262,7 +269,7 @@ fn check_path(module: &[&str], allowed: &[&str], path: &CodePath<'_>, faults: &m
 fn resolve<'t>(module: &[&'t str], words: &[&'t str]) -> Option<Vec<&'t str>> {
     let (first, mut rest) = words.split_first()?;
     let mut place = match *first {
-        "crate" | "fanfare" => Vec::new(),
+        "crate" | "fanfare_core" | "fanfare" | "fanfare_platform" => Vec::new(),
         "self" => module.to_vec(),
         "super" => module[..module.len() - 1].to_vec(),
         _ => return None,

@@ -10,20 +10,22 @@ use std::{
 
 use fanfare::{
     bus::{self, Bus, Doorbell, Inbox, Outlets},
-    clock::Clock,
     endpoint::{
         self, Answer, Application, ConnectRefused, Context, Cors, Emit, Hub, Incoming, OpenWebSocket, Phase,
         SocketClient, SocketHandlers, SocketReply, Welcome, row,
     },
-    label::RouteLabel,
     metrics::{Metrics, ReactorMetrics},
+    reactor::{self, MioNet, Placement, Reactor, bind_tcp},
+};
+use fanfare_core::{
+    clock::Clock,
+    label::RouteLabel,
     protocol::{
         Dialect, EngineLimits, Layer, Limits, RateLimit,
         http::{self, Method, Request, Response},
         socket_io::Args,
         websocket,
     },
-    reactor::{self, MioNet, Placement, Reactor, bind_tcp},
 };
 use serde_json::value::RawValue;
 

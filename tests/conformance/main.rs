@@ -13,7 +13,7 @@ mod websocket;
 use std::{sync::LazyLock, time::Duration};
 
 use application::{Server, suite_limits};
-use fanfare::protocol::EngineLimits;
+use fanfare_core::protocol::EngineLimits;
 
 /// One server for all tests of this process. Its sessions are in no hurry, so that a slow machine breaks no row.
 static SERVER: LazyLock<Server> = LazyLock::new(|| {

@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use fanfare::{
-    auth::{Auth, Identity, Mode, Rules, Secrets, Settings},
+use fanfare::auth::{Auth, Identity, Mode, Rules, Secrets, Settings};
+use fanfare_core::{
     clock::Moment,
     outbox::Outbox,
     protocol::{Limits, Session, proxy},

@@ -2,8 +2,10 @@
 
 use fanfare::{
     bus,
-    clock::Moment,
     endpoint::{Answer, Hub, Step, answer},
+};
+use fanfare_core::{
+    clock::Moment,
     json::LONG_TEXT_BYTES,
     outbox::Outbox,
     protocol::{

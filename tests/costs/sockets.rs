@@ -1,7 +1,7 @@
 //! What comes in over connections that are open: WebSocket, Engine.IO, Socket.IO, `fanfare.v1`; and events on their way out.
 
 use bytes::Bytes;
-use fanfare::{
+use fanfare_core::{
     clock::Moment,
     event::{Event, EventId},
     frame::{Format, SocketIoForm, SseForm},

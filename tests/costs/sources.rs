@@ -1,6 +1,6 @@
 //! What brokers and servers say to the hub and its tools.
 
-use fanfare::{
+use fanfare_core::{
     event::EventId,
     protocol::{nats, resp, sse::Decoder, websocket, websocket::client::FrameReader},
     topic::{Pattern, Topic},

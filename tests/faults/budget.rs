@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use fanfare::protocol::{
+use fanfare_core::protocol::{
     http::Method,
     websocket::client::{encode_key, write_masked_text, write_upgrade},
 };

@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::{Value, json};
 
 use crate::{

@@ -22,7 +22,7 @@ const IN_FULL: (usize, u32) = (5000, 8);
 /// Restarts both hubs under all the subscribers, and settles.
 #[track_caller]
 fn restart_both(prefix: &str, settings: &[(&str, &str)], route: impl Fn(&RedisServer, &Nginx) -> Route) -> Rolled {
-    fanfare::os::raise_descriptor_limit().expect("a process may use what it is given");
+    fanfare_platform::os::raise_descriptor_limit().expect("a process may use what it is given");
     let server = RedisServer::start();
     let settings = [&HASTY[..], &[("drain.window", "3s")], settings].concat();
     let start = |address: &str| Hub::start_at(address, &["--redis", &server.url()], &settings);

@@ -57,7 +57,7 @@ impl Scene {
     /// With subscribers of the test's own choice.
     #[track_caller]
     pub(crate) fn with(plan: Plan, hub: &Hub, route: Route, padding_bytes: usize) -> Self {
-        fanfare::os::raise_descriptor_limit().expect("a process may use what it is given");
+        fanfare_platform::os::raise_descriptor_limit().expect("a process may use what it is given");
         let steady = Steady {
             topics: plan.topics.clone(),
             events_per_second: EVENTS_PER_SECOND,

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::Value;
 
 use crate::support::{

@@ -1,6 +1,6 @@
 //! The memory budget as clients meet it: what there is no room for is refused in clear words, and leaves nothing behind.
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::json;
 
 use crate::support::{http::HttpConnection, hub::Hub, websocket::WebSocketClient};

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 
 use crate::support::{OnDrop, http::HttpConnection, hub::Hub, sse::SseClient, wait_until, websocket::WebSocketClient};
 

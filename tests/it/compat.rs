@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::{Value, json};
 
 use crate::support::{

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 
 use crate::support::{
     Folder, PATIENCE,

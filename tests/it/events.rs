@@ -1,6 +1,6 @@
 //! The event streaming service: its two mounts, its envelopes, and its place among the other doors.
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::{Value, json};
 
 use crate::support::{

@@ -1,6 +1,6 @@
 //! HTTP/1.1 as clients use it: connections kept, requests in a row, bodies in pieces, other origins.
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 
 use crate::support::{
     http::{HttpConnection, exchange},

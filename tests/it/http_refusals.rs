@@ -1,6 +1,6 @@
 //! What bad requests get: a clear answer and the end of the connection, never a guess.
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 
 use crate::support::{
     http::{HttpConnection, exchange},

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::MetadataExt, process::Command};
 
 use crate::support::{Folder, http::HttpConnection, hub::Hub, sse::SseClient, wait_until, websocket::WebSocketClient};
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 
 #[test]
 fn unix_sockets_serve_the_same() {

@@ -1,6 +1,6 @@
 //! Listings come in pages: what one answer costs is bounded by what it says, not by what the hub holds.
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::{Value, json};
 
 use crate::support::{

@@ -1,6 +1,6 @@
 //! Publishing over HTTP, and what the hub tells about itself.
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::{Value, json};
 
 use crate::support::{

@@ -1,6 +1,6 @@
 //! Which pages may use a hub, by what their browsers say: in plain requests, and in headless Chromium.
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::json;
 
 use crate::support::{

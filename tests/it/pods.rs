@@ -1,6 +1,6 @@
 //! Pods of sensors: changes in by POST, out as a stream with or without what was before.
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::{Value, json};
 
 use crate::support::{

@@ -1,6 +1,6 @@
 //! Hubs behind nginx, with the very configuration that `scripts/deploy` recommends.
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::Value;
 
 use crate::support::{
@@ -126,7 +126,7 @@ fn a_hub_that_is_gone_is_passed_over() {
 
 /// What a stream that ends at once says: when to come back, and one event.
 fn read_stream(text: &str) -> (u64, Received) {
-    let mut decoder = fanfare::protocol::sse::Decoder::new();
+    let mut decoder = fanfare_core::protocol::sse::Decoder::new();
     let mut events = Vec::new();
     let owned = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let decoded = decoder.receive(text.as_bytes(), |message| {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use socket2::Socket;
 
 use crate::support::{

@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::json;
 use socket2::Socket;
 

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::Value;
 
 use crate::support::{
@@ -38,7 +38,7 @@ const OTHERS: [Asked; 5] = [
 #[track_caller]
 fn check_refused_stream(response: &Response, code: &str, retry_ms: std::ops::RangeInclusive<u64>) {
     assert_eq!((response.status, response.header("content-type")), (200, Some("text/event-stream")));
-    let (mut decoder, mut events) = (fanfare::protocol::sse::Decoder::new(), Vec::new());
+    let (mut decoder, mut events) = (fanfare_core::protocol::sse::Decoder::new(), Vec::new());
     let decoded = decoder.receive(&response.body, |message| {
         events.push((message.event.to_vec(), serde_json::from_slice::<Value>(message.data)));
     });
@@ -127,7 +127,7 @@ fn health_at(hub: &Hub, index: usize) -> u16 {
 /// all times, and the log says so once.
 #[test]
 fn beyond_the_descriptors_of_the_process() {
-    fanfare::os::raise_descriptor_limit().expect("a process may use what it is given");
+    fanfare_platform::os::raise_descriptor_limit().expect("a process may use what it is given");
     let folder = Folder::new();
     let (hub, log) = start_with_descriptors(200, &folder, "--reactors 2");
     let (streams, refused) = open_streams(&hub, 230);
@@ -151,7 +151,7 @@ fn beyond_the_descriptors_of_the_process() {
 /// The admin listener has descriptors of its own, which neither streams nor silent clients take.
 #[test]
 fn the_admin_listener_has_descriptors_of_its_own() {
-    fanfare::os::raise_descriptor_limit().expect("a process may use what it is given");
+    fanfare_platform::os::raise_descriptor_limit().expect("a process may use what it is given");
     let folder = Folder::new();
     let (hub, _) = start_with_descriptors(200, &folder, "--reactors 2 --admin-listen 127.0.0.1:0");
     let (_streams, refused) = open_streams(&hub, 230);

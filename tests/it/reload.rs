@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::Value;
 
 use crate::support::{

@@ -1,6 +1,6 @@
 //! Types that are the hub's own words: nobody's event is taken for what the hub says.
 
-use fanfare::event::RESERVED_KINDS;
+use fanfare_core::event::RESERVED_KINDS;
 use serde_json::json;
 
 use crate::support::{

@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use socket2::Socket;
 
 use crate::support::{

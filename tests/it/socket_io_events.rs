@@ -188,7 +188,7 @@ fn a_room_of_many_has_each_event_or_is_told() {
     let ids: Vec<String> = (0..600)
         .map(|number| {
             let payload = format!("{:x<SIZE$}", format!("#{number} "));
-            let method = fanfare::protocol::http::Method::Post;
+            let method = fanfare_core::protocol::http::Method::Post;
             let response = publisher.request(method, "/publish/t", &[], payload.as_bytes());
             response.json()["id"].as_str().expect("an embedded hub gives ids").to_owned()
         })

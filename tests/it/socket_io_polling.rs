@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::json;
 
 use crate::support::{

@@ -1,6 +1,6 @@
 //! Namespaces, acknowledgements, and what clients of Socket.IO may not do.
 
-use fanfare::protocol::websocket::client::write_masked_text;
+use fanfare_core::protocol::websocket::client::write_masked_text;
 use serde_json::Value;
 
 use crate::support::{

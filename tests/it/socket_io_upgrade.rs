@@ -5,7 +5,7 @@ use std::{
     thread,
 };
 
-use fanfare::protocol::{http::Method, websocket::client::write_masked_text};
+use fanfare_core::protocol::{http::Method, websocket::client::write_masked_text};
 use serde_json::json;
 
 use crate::support::{

@@ -1,6 +1,6 @@
 //! Telemetry, alerts and diagnostics without a database: what comes in goes out, and what is wrong is told.
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::{Value, json};
 
 use crate::{

@@ -5,7 +5,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 

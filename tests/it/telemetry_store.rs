@@ -1,6 +1,6 @@
 //! Telemetry with a real PostgreSQL: stored, published, read back, and what happens when the database is away.
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::{Value, json};
 
 use crate::{

@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 
 use crate::support::{Folder, guarded::Guarded, relay::Relay, wait_until};
 

@@ -1,6 +1,6 @@
 //! WebSocket: raw streams, and what frames that break the rules get.
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 
 use crate::support::{
     http::HttpConnection,

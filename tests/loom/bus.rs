@@ -1,28 +1,28 @@
 //! The bus: the very files of `src/bus`, over the locks and queues of [`sync`]. `mod.rs` alone is this one instead.
 
-#[path = "../../src/bus/archive.rs"]
+#[path = "../../src/hub/bus/archive.rs"]
 mod archive;
-#[path = "../../src/bus/idempotency.rs"]
+#[path = "../../src/hub/bus/idempotency.rs"]
 mod idempotency;
-#[path = "../../src/bus/inbox.rs"]
+#[path = "../../src/hub/bus/inbox.rs"]
 mod inbox;
-#[path = "../../src/bus/listing.rs"]
+#[path = "../../src/hub/bus/listing.rs"]
 mod listing;
-#[path = "../../src/bus/orders.rs"]
+#[path = "../../src/hub/bus/orders.rs"]
 mod orders;
-#[path = "../../src/bus/publish.rs"]
+#[path = "../../src/hub/bus/publish.rs"]
 mod publish;
-#[path = "../../src/bus/reactors.rs"]
+#[path = "../../src/hub/bus/reactors.rs"]
 mod reactors;
-#[path = "../../src/bus/retired.rs"]
+#[path = "../../src/hub/bus/retired.rs"]
 mod retired;
-#[path = "../../src/bus/sweep.rs"]
+#[path = "../../src/hub/bus/sweep.rs"]
 mod sweep;
 #[path = "sync.rs"]
 pub(crate) mod sync;
-#[path = "../../src/bus/table.rs"]
+#[path = "../../src/hub/bus/table.rs"]
 mod table;
-#[path = "../../src/bus/topics.rs"]
+#[path = "../../src/hub/bus/topics.rs"]
 mod topics;
 
 pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveReply, ArchiveRequest};

@@ -2,7 +2,7 @@
 //!
 //! loom runs a model once for each order in which its threads may meet at the locks, the doorbell's word and the queues,
 //! with the stale values that the memory model allows. A lost wake-up is a deadlock, which it reports. The models run the
-//! files of `src/bus` as they are; the reactor's side follows `src/reactor` (see `reactor.rs`), and the queues stand for
+//! files of `src/hub/bus` as they are; the reactor's side follows `src/hub/reactor` (see `reactor.rs`), and the queues stand for
 //! crossbeam's (see `sync.rs`). What each test claims is then shown to be missed when it is left out.
 
 #[allow(
@@ -18,8 +18,8 @@ mod reactor;
 use std::sync::Arc;
 
 use bytes::Bytes;
-// What the files of `src/bus` find in their crate.
-use fanfare::{budget, clock, event, gap, json, label, log, share, topic};
+// What the files of `src/hub/bus` find in their crate.
+use fanfare_core::{budget, clock, event, gap, json, label, log, share, topic};
 use loom::thread;
 
 use bus::{

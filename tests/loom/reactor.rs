@@ -1,9 +1,9 @@
-//! A reactor, as far as the bus is concerned: what `src/reactor/mail.rs` does with its inbox, and how
-//! `src/reactor/mod.rs` lies down. Those files know sockets, so this one follows them; keep it so.
+//! A reactor, as far as the bus is concerned: what `src/hub/reactor/mail.rs` does with its inbox, and how
+//! `src/hub/reactor/mod.rs` lies down. Those files know sockets, so this one follows them; keep it so.
 
 use std::sync::Arc;
 
-use fanfare::event::{Event, Position};
+use fanfare_core::event::{Event, Position};
 use loom::sync::{Condvar, Mutex};
 
 use crate::{

@@ -3,11 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use fanfare::{
-    bus::{Feed, PublishRefused},
-    event::EventId,
-    gap::GapReason,
-};
+use fanfare::bus::{Feed, PublishRefused};
+use fanfare_core::{event::EventId, gap::GapReason};
 use rand::RngExt;
 
 use crate::{

@@ -7,8 +7,10 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, unbounded};
-use fanfare::{
-    bus::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest, Bus, Interest, LogKind, Publication, PublishFailed},
+use fanfare::bus::{
+    Archive, ArchiveFailed, ArchivePage, ArchiveRequest, Bus, Interest, LogKind, Publication, PublishFailed,
+};
+use fanfare_core::{
     clock::Moment,
     event::{Event, EventId, Start},
     gap::{Gap, GapReason},

@@ -5,7 +5,7 @@ use std::{
     collections::{HashMap, VecDeque},
 };
 
-use fanfare::{
+use fanfare_core::{
     event::EventId,
     gap::Gap,
     protocol::{

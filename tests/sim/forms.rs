@@ -1,6 +1,6 @@
 //! What clients say and hear, as bytes: first requests, gaps, ids of streams.
 
-use fanfare::{
+use fanfare_core::{
     event::EventId,
     gap::{Gap, GapReason},
     protocol::{

@@ -16,9 +16,9 @@ use std::{
 
 use fanfare::{
     bus::Wake,
-    clock::Moment,
     reactor::{Net, Ready, Token},
 };
+use fanfare_core::clock::Moment;
 use rand::{RngExt, rngs::SmallRng, seq::SliceRandom};
 
 use crate::broken::{Fault, alter_place};

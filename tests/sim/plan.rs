@@ -3,11 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use fanfare::{
-    budget::Budget,
     bus::{Class, LogKind},
+    reactor::Config,
+};
+use fanfare_core::{
+    budget::Budget,
     log::{Bounds, Policy, Retention},
     protocol::{EngineLimits, Limits, RateLimit, websocket},
-    reactor::Config,
     topic::Pattern,
 };
 use rand::{RngExt, rngs::SmallRng};

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use fanfare::{
     auth::{ApiKey, Mode, Rules, Secrets, Settings},
     endpoint::Phase,
+};
+use fanfare_core::{
     log::Policy,
     protocol::{
         http::{ResponsePart, ResponseReader},

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use fanfare::{event::EventId, topic::Topic};
+use fanfare_core::{event::EventId, topic::Topic};
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{

@@ -7,12 +7,8 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, unbounded};
-use fanfare::{
-    bus::{Bus, Interest, LogKind, Outlet, Publication, PublishFailed, PublishRefused},
-    clock::Moment,
-    gap::GapReason,
-    topic::Topic,
-};
+use fanfare::bus::{Bus, Interest, LogKind, Outlet, Publication, PublishFailed, PublishRefused};
+use fanfare_core::{clock::Moment, gap::GapReason, topic::Topic};
 use rand::{RngExt, rngs::SmallRng};
 
 use crate::{broken::Fault, net::SimBell};

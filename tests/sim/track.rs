@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use fanfare::{
+use fanfare_core::{
     event::EventId,
     gap::{Gap, GapReason},
     log::Policy,

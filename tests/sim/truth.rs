@@ -4,8 +4,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
-use fanfare::{
-    bus::Bus,
+use fanfare::bus::Bus;
+use fanfare_core::{
     clock::Moment,
     event::{Event, EventId},
     gap::Gap,

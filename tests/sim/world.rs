@@ -5,13 +5,15 @@ use std::{cell::RefCell, collections::HashMap, net::IpAddr, rc::Rc, sync::Arc, t
 use fanfare::{
     auth::Auth,
     bus::{self, Bus, Doorbell, Inbox, Outlet, Outlets, Wake},
-    clock::{Clock, Moment},
     endpoint::{self, Cors, Hub, Phase},
+    metrics::{Metrics, ReactorMetrics},
+    reactor::{Flow, Placement, Reactor},
+};
+use fanfare_core::{
+    clock::{Clock, Moment},
     event::new_epoch,
     log::Policy,
-    metrics::{Metrics, ReactorMetrics},
     protocol::SessionId,
-    reactor::{Flow, Placement, Reactor},
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 

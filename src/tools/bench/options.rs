@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     access::{CredentialOptions, parse_header, unshown},
-        tls::TlsOptions,
+    tls::TlsOptions,
     topic::Topic,
 };
 

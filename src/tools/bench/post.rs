@@ -2,8 +2,8 @@
 
 use super::plan::Target;
 use crate::{
-    protocol::http::{Method, percent_encode, write_request},
     access::Credential,
+    protocol::http::{Method, percent_encode, write_request},
     topic::Topic,
 };
 

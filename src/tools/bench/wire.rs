@@ -10,6 +10,7 @@ use super::{
     script::{Recital, Script},
 };
 use crate::{
+    access::Credential,
     close::Close,
     protocol::{
         http::{self, ResponseHead, ResponsePart, ResponseReader},
@@ -19,7 +20,6 @@ use crate::{
             client::{FrameReader, ServerFrame},
         },
     },
-    access::Credential,
     topic::Topic,
 };
 

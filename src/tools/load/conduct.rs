@@ -22,9 +22,8 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    stdio,
     crowd::{Crowd, Member, News, stream::Transport},
-        signals,
+    signals, stdio,
 };
 
 /// How long a turn waits at most, so that signals and the producer's news are heeded soon.

@@ -17,13 +17,13 @@ use super::{
     token::{Content, Message},
 };
 use crate::{
+    access::HubAccess,
     protocol::{
         http::{Method, write_request},
         resp,
     },
-    access::HubAccess,
-        replies::{Replies, Reply},
-        tls::MaybeTlsStream,
+    replies::{Replies, Reply},
+    tls::MaybeTlsStream,
 };
 
 /// How many publications may be unanswered: beyond that the server is not keeping up, and tokens get late.

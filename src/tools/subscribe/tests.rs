@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 
 use super::{metrics::Figures, one_line, parse_seconds, report::Report};
 use crate::{
+    crowd::stream::{Received, Stream, Transport},
     exposition::ExpositionFormat,
     protocol::websocket,
-    crowd::stream::{Received, Stream, Transport},
-        sequences::Counts,
+    sequences::Counts,
 };
 
 /// What of `bytes` becomes of the stream: events as `id|kind|data`, notices, then how it ended; all at once and byte by

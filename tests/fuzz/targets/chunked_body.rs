@@ -1,6 +1,6 @@
 //! The chunked transfer coding (RFC 9112 section 7.1), server and client halves.
 
-use fanfare::{
+use fanfare_core::{
     close::Close,
     protocol::http::{Limits, ResponsePart, ResponseReader},
 };

@@ -1,6 +1,6 @@
 //! Payloads that clients post: packets in, and the same packets out again by both wrappings.
 
-use fanfare::protocol::{
+use fanfare_core::protocol::{
     engine_io::{Kind, Packet, Payload, payload_from_frames, write_frame},
     websocket,
 };

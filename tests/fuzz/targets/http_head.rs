@@ -1,6 +1,6 @@
 //! Requests, from the first byte of a connection on: heads, bodies, and what is pipelined behind them.
 
-use fanfare::{
+use fanfare_core::{
     clock::Moment,
     close::Close,
     outbox::Outbox,

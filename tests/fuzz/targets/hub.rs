@@ -7,9 +7,11 @@ use std::{
 
 use fanfare::{
     bus::{self, Bus, Doorbell, Inbox, Outlets, Wake},
-    clock::{Clock, Moment},
     endpoint::{self, Answer, Context, Cors, Hub},
     metrics::{Metrics, ReactorMetrics},
+};
+use fanfare_core::{
+    clock::{Clock, Moment},
     protocol::http::{Limits, Request},
 };
 

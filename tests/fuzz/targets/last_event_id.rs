@@ -1,7 +1,7 @@
 //! Where a stream begins: `Last-Event-ID` and the query parameters of the same meaning, one place for each topic.
 
-use fanfare::{
-    endpoint::Answer,
+use fanfare::endpoint::Answer;
+use fanfare_core::{
     event::{EventId, Start},
     protocol::{http::percent_encode, sse},
 };

@@ -1,6 +1,6 @@
 //! What a NATS server may say.
 
-use fanfare::protocol::nats::{
+use fanfare_core::protocol::nats::{
     BadOperation, Info, Limits, Operation, Subject, SubjectPattern, parse, write_publish, write_publish_with_headers,
 };
 

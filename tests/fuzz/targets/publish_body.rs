@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use fanfare::{
-    endpoint::{Answer, Hub, Step},
+use fanfare::endpoint::{Answer, Hub, Step};
+use fanfare_core::{
     event::{Event, Start},
     protocol::http::Response,
     topic::Topic,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use fanfare::protocol::resp::{BadReply, Limits, Push, Reply, parse, parse_push, write_command};
+use fanfare_core::protocol::resp::{BadReply, Limits, Push, Reply, parse, parse_push, write_command};
 
 use super::input::{Input, peak_bytes};
 

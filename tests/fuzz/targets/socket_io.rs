@@ -2,7 +2,7 @@
 //! whatever the hub's events hold, clients can read them.
 
 use bytes::Bytes;
-use fanfare::{
+use fanfare_core::{
     clock::Moment,
     event::{Event, EventId},
     frame::SocketIoForm,

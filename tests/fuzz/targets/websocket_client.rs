@@ -1,6 +1,6 @@
 //! What a server may send to the tools' half of WebSocket.
 
-use fanfare::{
+use fanfare_core::{
     close::Close,
     protocol::websocket::{
         Limits,

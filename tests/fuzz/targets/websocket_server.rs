@@ -1,6 +1,6 @@
 //! What a WebSocket client may send (RFC 6455): frames, fragments, control frames, text that must be UTF-8.
 
-use fanfare::{
+use fanfare_core::{
     close::Close,
     outbox::Outbox,
     protocol::websocket::{

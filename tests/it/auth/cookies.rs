@@ -1,6 +1,6 @@
 //! Cookies, and which pages may use them.
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::json;
 
 use super::{ask, log_in, start, status_of, write_users};

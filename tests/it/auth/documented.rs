@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::{Value, json};
 
 use super::{ask, hash_password, start, token_of};

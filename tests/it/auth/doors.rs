@@ -1,7 +1,7 @@
 //! Every kind of token at every door. A new door is a row in [`DOORS`].
 
 use data_encoding::BASE64URL_NOPAD;
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::{Value, json};
 
 use super::{ask, log_in, start, write_users};

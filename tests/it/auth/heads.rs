@@ -1,6 +1,6 @@
 //! HEAD: what the same GET is answered, and nothing comes of it.
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::json;
 
 use super::{ask, claims, sign, start, status_of, with};

@@ -3,7 +3,7 @@
 use std::fs;
 
 use data_encoding::BASE64URL_NOPAD;
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 

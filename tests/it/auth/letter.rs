@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use jsonwebtoken::{EncodingKey, Header, encode};
 
 use super::{SECRET, ask, claims, make_keys, mint, sign, start, status_of};

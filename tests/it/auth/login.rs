@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::{Value, json};
 
 use super::{ask, claims, log_in, sign, start, status_of, token_of, unix_s, with, write_users};

@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use fanfare::protocol::websocket::encode_text;
+use fanfare_core::protocol::websocket::encode_text;
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 

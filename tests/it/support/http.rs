@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use fanfare::protocol::http::{Method, ResponsePart, ResponseReader, write_request};
+use fanfare_core::protocol::http::{Method, ResponsePart, ResponseReader, write_request};
 use serde_json::Value;
 use socket2::Socket;
 

@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use fanfare::protocol::nats::{
+use fanfare_core::protocol::nats::{
     Connect, Limits, Operation, PING, PONG, SubjectPattern, parse, write_connect, write_subscribe,
 };
 

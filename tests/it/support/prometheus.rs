@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 
 use super::{
     Folder, PATIENCE,

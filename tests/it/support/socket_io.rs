@@ -9,7 +9,7 @@ use std::{
 };
 
 use data_encoding::BASE64;
-use fanfare::protocol::http::Method;
+use fanfare_core::protocol::http::Method;
 use serde_json::{Value, json};
 use socket2::Socket;
 

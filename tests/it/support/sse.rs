@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use fanfare::protocol::{
+use fanfare_core::protocol::{
     http::{Method, ResponsePart, ResponseReader, write_request},
     sse::Decoder,
 };

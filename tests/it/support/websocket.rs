@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use fanfare::protocol::{
+use fanfare_core::protocol::{
     http::{ResponsePart, ResponseReader},
     websocket::{
         Limits,

@@ -11,7 +11,6 @@ use std::{
 use super::plan;
 use crate::bench::topics::Audience;
 use crate::{
-    clock::Moment,
     bench::{
         conductor::conduct,
         order::Faults,
@@ -21,6 +20,7 @@ use crate::{
         tally::{Received, Tally},
         watch::Watch,
     },
+    clock::Moment,
 };
 
 const MS: f64 = 1_000.0;

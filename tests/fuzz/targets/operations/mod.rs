@@ -15,8 +15,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use fanfare::{
-    bus::{self, Bus, Class, Doorbell, Inbox, Outlets, Wake},
+use fanfare::bus::{self, Bus, Class, Doorbell, Inbox, Outlets, Wake};
+use fanfare_core::{
     clock::Moment,
     event::{EventId, Start},
     gap::GapReason,

@@ -1,10 +1,10 @@
 //! A reactor's side: its copies of the logs, the laps over their listeners, and what these have got. It does what
-//! `src/reactor` does, without connections.
+//! `src/hub/reactor` does, without connections.
 
 use std::sync::Arc;
 
-use fanfare::{
-    bus::{Attachment, Bus, TopicState},
+use fanfare::bus::{Attachment, Bus, TopicState};
+use fanfare_core::{
     clock::Moment,
     event::{Event, Position, Start},
     frame::Format,

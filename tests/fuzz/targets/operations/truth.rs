@@ -1,6 +1,6 @@
 //! What really happened to a topic, and what may be forgotten of it, computed from the whole each time.
 
-use fanfare::{
+use fanfare_core::{
     clock::Moment,
     event::{Event, EventId, Position, Start},
     gap::{Gap, GapReason},
@@ -55,7 +55,7 @@ impl Truth {
 
     /// The weight itself is not under test.
     fn weigh(&self, gap: Option<Gap>) -> usize {
-        let topic = || fanfare::topic::Topic::parse("t").expect("a good name");
+        let topic = || fanfare_core::topic::Topic::parse("t").expect("a good name");
         let position = self.next();
         match gap {
             Some(gap) => Event::hole(topic(), gap, position, Moment(0)).weight_bytes(),

@@ -5,7 +5,7 @@ use std::{
     fmt,
 };
 
-use fanfare::event::EventId;
+use fanfare_core::event::EventId;
 
 use super::{
     publisher::{Outcome, Truth},

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fanfare::{event::EventId, protocol::fanfare_v1::client::write_subscribe, topic::Topic};
+use fanfare_core::{event::EventId, protocol::fanfare_v1::client::write_subscribe, topic::Topic};
 use mio::net::TcpStream;
 use rand::RngExt;
 use serde::Deserialize;

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fanfare::{
+use fanfare_core::{
     event::EventId,
     protocol::{
         http::{Method, ResponsePart, ResponseReader, write_request},

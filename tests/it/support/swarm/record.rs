@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use fanfare::event::EventId;
+use fanfare_core::event::EventId;
 
 use super::Speech;
 

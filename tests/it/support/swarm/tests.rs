@@ -1,6 +1,6 @@
 //! The account itself: it must find each kind of fault, and nothing where there is none.
 
-use fanfare::event::EventId;
+use fanfare_core::event::EventId;
 
 use super::{
     Account, Mark, Outcome, Record, Speech, Truth,

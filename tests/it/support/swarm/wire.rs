@@ -1,6 +1,6 @@
 //! The bytes of one connection, and what they mean to a subscriber.
 
-use fanfare::protocol::{
+use fanfare_core::protocol::{
     fanfare_v1::client::Envelope,
     http::{Method, ResponseHead, ResponsePart, ResponseReader, write_request},
     sse::{Decoder, Message},

@@ -1,0 +1,25 @@
+#![doc = include_str!("../ARCHITECTURE.md")]
+
+pub(crate) use fanfare_core::{
+    bucket, budget, clock, close, event, frame, gap, json, label, log, network, outbox, protocol, reload, share, topic,
+    version,
+};
+pub(crate) use fanfare_platform::{exposition, os, stdio};
+
+// In the order in which an event travels.
+
+pub mod source;
+
+pub mod bus;
+
+pub mod auth;
+
+pub mod store;
+
+pub mod endpoint;
+
+pub mod reactor;
+
+pub mod config;
+pub mod metrics;
+pub mod server;
