@@ -96,8 +96,7 @@ pub fn run(
     info!(window = ?config.drain.window, "shutting down; another signal ends the hub at once");
     let outcome = server.stop(&mut signals);
     bound.socket_files.iter().for_each(|path| drop(std::fs::remove_file(path)));
-    // The listeners for administration close with the process, so that no probe is refused while there is one.
-    outcome.map(std::mem::forget)
+    outcome
 }
 
 /// Standard output, because it is the answer to the command; the log may be elsewhere. The hub serves also where nobody can
@@ -155,7 +154,7 @@ struct Server {
     hub: Arc<Hub>,
     doorbells: Vec<Arc<Doorbell>>,
     placement: Arc<Placement<Stream>>,
-    reactors: Vec<JoinHandle<MioNet>>,
+    reactors: Vec<JoinHandle<()>>,
     reader: Option<ReaderHandle>,
     writer: Option<WriterHandle>,
     streams: Option<Streams>,
@@ -342,7 +341,7 @@ fn start_reactor(
     placement: Arc<Placement<Stream>>,
     (config, live): (reactor::Config, Arc<Reloadable<reactor::Config>>),
     core: Option<CoreId>,
-) -> io::Result<JoinHandle<MioNet>> {
+) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(format!("reactor-{index}")).spawn(move || {
         if let Some(core) = core
             && !core_affinity::set_for_current(core)
@@ -356,7 +355,6 @@ fn start_reactor(
             tracing::error!(reactor = index, %error, "the poll failed; without this reactor the hub is not whole");
             std::process::abort();
         }
-        reactor.into_net()
     })
 }
 

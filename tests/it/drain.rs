@@ -209,21 +209,23 @@ enum Probed {
 }
 
 fn probe(address: &str) -> Probed {
-    let asked = TcpStream::connect(address).and_then(|mut socket| {
-        socket.set_read_timeout(Some(PATIENCE))?;
-        socket.write_all(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-        let mut answer = Vec::new();
-        socket.read_to_end(&mut answer).map(|_| answer)
-    });
-    match asked {
-        Ok(answer) if answer.starts_with(b"HTTP/1.1 200") => Probed::Status(200),
-        Ok(answer) if answer.starts_with(b"HTTP/1.1 503") => Probed::Status(503),
-        Ok(answer) if answer.is_empty() => Probed::Unanswered,
-        Ok(answer) => panic!("{}", String::from_utf8_lossy(&answer)),
-        Err(error) => match error.kind() {
-            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Probed::Gone,
-            _ => panic!("{error}"),
-        },
+    let mut socket = match TcpStream::connect(address) {
+        Ok(socket) => socket,
+        Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset) => {
+            return Probed::Gone;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    socket.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
+    let mut answer = Vec::new();
+    let asked = socket.write_all(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    match asked.and_then(|()| socket.read_to_end(&mut answer)) {
+        Ok(_) if answer.starts_with(b"HTTP/1.1 200") => Probed::Status(200),
+        Ok(_) if answer.starts_with(b"HTTP/1.1 503") => Probed::Status(503),
+        Ok(0) => Probed::Unanswered,
+        Ok(_) => panic!("{}", String::from_utf8_lossy(&answer)),
+        Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Probed::Unanswered,
+        Err(error) => panic!("{error}"),
     }
 }
 
@@ -236,6 +238,7 @@ fn every_probe_of_the_administration_is_answered_until_the_end() {
     // Nobody of these closes: an idle connection each, and a stream that is not read.
     let mut kept = HttpConnection::new(hub.connect_at(1));
     assert_eq!(kept.request(Method::Get, "/ready", &[], b"").status, 200);
+    let fresh = hub.connect_at(1);
     let mut idle = HttpConnection::new(hub.connect());
     assert_eq!(idle.request(Method::Get, "/topics", &[], b"").status, 200);
     let stream = SseClient::open(&hub, "/sse?topic=t");
@@ -264,7 +267,9 @@ fn every_probe_of_the_administration_is_answered_until_the_end() {
     assert!(hub.wait().success());
     let ended = Instant::now();
     for prober in probers {
-        let (seen, gone) = prober.join().expect("each answer is one of these");
+        let (mut seen, gone) = prober.join().expect("each answer is one of these");
+        // The kernel may take one in between the last look at the listener and its end.
+        seen.retain(|row| *row != (Probed::Unanswered, 1));
         let kinds: Vec<Probed> = seen.iter().map(|(probed, _)| *probed).collect();
         assert_eq!(kinds, [Probed::Status(200), Probed::Status(503), Probed::Gone], "{seen:?}");
         assert!(
@@ -272,7 +277,7 @@ fn every_probe_of_the_administration_is_answered_until_the_end() {
             "it was gone before the process: {seen:?}"
         );
     }
-    drop((kept, idle, stream));
+    drop((kept, fresh, idle, stream));
 }
 
 /// Whoever does not close does not hold up an end at once.

@@ -242,13 +242,14 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The hub shuts down: the public's listeners take in who waits already, and close. Everybody's end comes in its time while the
-    /// hub drains, and at once while it ends. The listeners for administration go on until the process is gone.
+    /// hub drains, and at once while it ends. The listeners for administration go on until all reactors end.
     pub(super) fn enter_phase(&mut self, phase: Phase) {
         if self.phase == Phase::Serving {
             self.begin_last_accepts(0..self.public_listeners());
         }
         (self.phase, self.drain_ends) = (phase, self.now + self.config.drain_window);
         self.cut_off_at = (phase == Phase::Leaving).then(|| self.now + LEAVE_TIME);
+        self.has_cut_off = false;
         self.to_drain = self.connections.used();
     }
 
@@ -291,9 +292,15 @@ impl<N: Net> Reactor<N> {
         if self.cut_off_at.is_none_or(|at| self.now < at) {
             return;
         }
-        let stays = self.phase == Phase::Ending;
+        let (phase, is_last, now) = (self.phase, std::mem::replace(&mut self.has_cut_off, true), self.now);
         for slot in self.connections.used() {
-            if !(stays && self.connections.at(slot).is_some_and(|connection| connection.admin)) {
+            let Some(connection) = self.connections.at(slot) else { continue };
+            let stays = match phase {
+                Phase::Ending => connection.admin,
+                // Who has come since is about to ask, or to be answered.
+                _ => !is_last && now < connection.written + LEAVE_TIME,
+            };
+            if !stays {
                 self.end_for_restart(slot);
                 self.flush(slot);
                 self.doom(slot);
@@ -301,12 +308,15 @@ impl<N: Net> Reactor<N> {
         }
         self.end_broken();
         self.free_doomed();
-        // Those that other reactors still pass on have as much time.
-        self.cut_off_at = stays.then(|| self.now + END_TIME);
+        self.cut_off_at = match phase {
+            // Those that other reactors still pass on have as much time.
+            Phase::Ending => Some(now + END_TIME),
+            _ => (!is_last).then(|| now + LEAVE_TIME),
+        };
     }
 
-    /// Whether this reactor is at its end. One with listeners for administration is when the process is; until then it says
-    /// whether it has anybody else left.
+    /// Whether this reactor is at its end. One with listeners for administration is when all are: until then it answers whoever
+    /// comes, and its listeners close at once when it ends, so that nobody is let in to whom nobody speaks.
     pub(super) fn has_finished(&mut self) -> bool {
         if self.phase == Phase::Serving {
             return false;
@@ -315,12 +325,15 @@ impl<N: Net> Reactor<N> {
         let works = self.phase < Phase::Ending && !self.works.is_empty();
         let is_settled = self.last_accepts.is_none() && self.placement.is_empty(self.index) && !works;
         self.placement.set_drained(self.index, is_settled && self.connections.len() == self.admins);
-        if is_cut_off {
-            return true;
-        }
         let has_admin = self.public_listeners() < self.net.listener_count();
         let is_empty = is_settled && self.connections.len() == 0;
-        is_empty && (!has_admin || self.phase == Phase::Leaving && !self.accept_late())
+        let has_left = is_empty && (!has_admin || self.phase == Phase::Leaving && !self.accept_late());
+        let have_all_left = self.placement.set_left(self.index, has_left);
+        let ends = is_cut_off || has_left && (!has_admin || have_all_left);
+        if ends {
+            self.net.stop_listening(self.net.listener_count());
+        }
+        ends
     }
 
     /// Idle connections end at once, requests that have begun are answered, and streams end one by one over the window,

@@ -268,6 +268,8 @@ pub struct Reactor<N: Net> {
     drain_ends: Moment,
     /// When those who are still there in the last phases are cut off.
     cut_off_at: Option<Moment>,
+    /// Whether some were, in this phase.
+    has_cut_off: bool,
     // Used within one call each, kept to spare the allocation.
     ready: Vec<Ready>,
     several: Vec<(u32, u32)>,
@@ -329,6 +331,7 @@ impl<N: Net> Reactor<N> {
             admins: 0,
             drain_ends: now,
             cut_off_at: None,
+            has_cut_off: false,
             ready: Vec::new(),
             several: Vec::new(),
             asks: Vec::new(),
@@ -355,11 +358,6 @@ impl<N: Net> Reactor<N> {
             let Config { admin_listeners_from, seed, .. } = self.config;
             self.config = Config { admin_listeners_from, seed, ..Config::clone(&copied.value) };
         }
-    }
-
-    /// What it polled with. Its listeners go on taking connections in until it is dropped.
-    pub fn into_net(self) -> N {
-        self.net
     }
 
     /// Turns until the hub has shut down.

@@ -89,6 +89,8 @@ struct Door<S> {
     doorbell: Arc<Doorbell>,
     /// Nobody is left there but administration.
     drained: AtomicBool,
+    /// Nobody at all is left there, and the process is about to end.
+    left: AtomicBool,
 }
 
 impl<S> Placement<S> {
@@ -96,7 +98,8 @@ impl<S> Placement<S> {
     pub fn new(doorbells: impl IntoIterator<Item = Arc<Doorbell>>) -> Self {
         let door = |doorbell| {
             let (arrivals_in, arrivals_out) = bounded(ARRIVALS_MAX);
-            Door { count: AtomicUsize::new(0), arrivals_in, arrivals_out, doorbell, drained: AtomicBool::new(false) }
+            let (drained, left) = (AtomicBool::new(false), AtomicBool::new(false));
+            Door { count: AtomicUsize::new(0), arrivals_in, arrivals_out, doorbell, drained, left }
         };
         let doors = doorbells.into_iter().map(door).collect();
         Self { doors, shares: Default::default(), exhausted: ExhaustedLog::default(), by_address: Mutex::default() }
@@ -115,6 +118,19 @@ impl<S> Placement<S> {
     /// Whether the reactor `own` has nobody left but administration.
     pub(super) fn set_drained(&self, own: usize, has_drained: bool) {
         self.doors[own].drained.store(has_drained, Ordering::Release);
+    }
+
+    /// Takes note whether the reactor `own` has nobody left at all. Returns whether none has: then all may end, and the others are
+    /// woken to do so.
+    pub(super) fn set_left(&self, own: usize, has_left: bool) -> bool {
+        let had_left = self.doors[own].left.swap(has_left, Ordering::AcqRel);
+        let have_all_left = has_left && self.doors.iter().all(|door| door.left.load(Ordering::Acquire));
+        if have_all_left && !had_left {
+            for door in &self.doors {
+                door.doorbell.ring();
+            }
+        }
+        have_all_left
     }
 
     /// Connections of a share over all reactors.

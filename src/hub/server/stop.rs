@@ -10,7 +10,6 @@ use tracing::warn;
 use super::{Server, Streams, signals::SignalPoll};
 use crate::{
     endpoint::Phase,
-    reactor::MioNet,
     source::{
         generator::GeneratorsHandle,
         redis_pubsub::{ReaderHandle, WriterHandle},
@@ -25,9 +24,8 @@ const HASTY_STOPS: u32 = 3;
 
 impl Server {
     /// Lets the connections go, over the drain window or at once if another signal comes, then the sources, and administration
-    /// last. The connections end first: what clients wait for at the source is then answered or refused. Returns the listeners
-    /// for administration, which take connections in until they are dropped.
-    pub(super) fn stop(mut self, signals: &mut SignalPoll) -> Result<Vec<MioNet>, String> {
+    /// last. The connections end first: what clients wait for at the source is then answered or refused.
+    pub(super) fn stop(mut self, signals: &mut SignalPoll) -> Result<(), String> {
         self.enter(Phase::Draining);
         let mut is_hasty = false;
         while !self.placement.has_drained() && !self.reactors.iter().all(JoinHandle::is_finished) {
@@ -39,14 +37,12 @@ impl Server {
         }
         self.stop_sources(signals, is_hasty)?;
         self.enter(Phase::Leaving);
-        let mut nets = Vec::new();
         for reactor in self.reactors {
-            match reactor.join() {
-                Ok(net) => nets.push(net),
-                Err(_) => warn!("a reactor had panicked"),
+            if reactor.join().is_err() {
+                warn!("a reactor had panicked");
             }
         }
-        Ok(nets)
+        Ok(())
     }
 
     /// Stops all that brings events in and out, for as long as that takes, or until another signal comes. `is_hasty`: one has come.
