@@ -253,14 +253,16 @@ impl HubAccess {
         &self.url
     }
 
-    /// Reads the token anew, if it comes of a file: to be called before each new connection, since tokens are rotated. The error
-    /// says what is wrong with the file; the former token stays.
-    pub(super) fn renew(&mut self) -> Result<(), String> {
-        if let Some(credential) = &mut self.credential {
-            *credential = credential.renew()?;
-            self.headers[0] = credential.header();
-        }
-        Ok(())
+    /// Reads the token anew, if it comes of a file: to be called before each new connection, since tokens are rotated, and where
+    /// the hub does not accept it any more. Returns whether it is another. The error says what is wrong with the file; the former
+    /// token stays.
+    pub(super) fn renew(&mut self) -> Result<bool, String> {
+        let Some(credential) = &mut self.credential else { return Ok(false) };
+        let renewed = credential.renew()?;
+        let is_another = renewed != *credential;
+        self.headers[0] = renewed.header();
+        *credential = renewed;
+        Ok(is_another)
     }
 
     /// The fields that each request to it carries.
@@ -386,7 +388,7 @@ mod tests {
         };
         check(&hub, "first");
         rotate("second\n");
-        assert_eq!(hub.renew(), Ok(()));
+        assert_eq!(hub.renew(), Ok(true));
         check(&hub, "second");
         // One that is being written, or gone.
         rotate("");
@@ -404,7 +406,7 @@ mod tests {
         drop(writer);
         let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
         let mut hub = hub(&["--token-file", &path]).expect("good flags");
-        assert_eq!(hub.renew(), Ok(()));
+        assert_eq!(hub.renew(), Ok(false));
         assert_eq!(hub.headers().collect::<Vec<_>>(), [("Authorization", "Bearer t.o.k")]);
     }
 

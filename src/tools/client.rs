@@ -232,9 +232,15 @@ impl Client {
         Self { hub, kept: None }
     }
 
-    /// Sends `body` to `path` (with its query, encoded) and waits for the answer. Nothing is sent twice: a hub that
-    /// vanishes before it answers may have taken the request.
+    /// Sends `body` to `path` (with its query, encoded) and waits for the answer. Nothing is sent twice, because a hub that
+    /// vanishes before it answers may have taken the request; but for one that was not accepted (401), if the token has another
+    /// one in its file by now: a connection that lasts outlives tokens.
     pub(super) fn post(&mut self, path: &str, body: &[u8]) -> Result<Answer, String> {
+        let answer = self.post_once(path, body)?;
+        if answer.status == 401 && self.hub.renew()? { self.post_once(path, body) } else { Ok(answer) }
+    }
+
+    fn post_once(&mut self, path: &str, body: &[u8]) -> Result<Answer, String> {
         let usable = self.kept.take().and_then(|mut kept| kept.connection.is_quiet().then_some(kept));
         let mut kept = match usable {
             Some(kept) => kept,

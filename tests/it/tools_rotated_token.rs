@@ -8,7 +8,12 @@ use std::{
 
 use fanfare_core::protocol::http::Method;
 
-use crate::support::{Folder, guarded::Guarded, relay::Relay, wait_until};
+use crate::support::{
+    Folder,
+    guarded::{Guarded, mint_token},
+    relay::Relay,
+    wait_until,
+};
 
 /// A hub, and the file with a token for it.
 struct Site {
@@ -110,6 +115,33 @@ fn a_load_shows_it() {
     wait_until("a token", || (1.0 <= site.sum("fanfare_events_received_total")).then_some(()));
     site.rotate(WRONG);
     load.check_refused();
+}
+
+/// A connection that lasts outlives its token: what is published over it goes on with the one that the file has by then.
+#[test]
+fn publishing_outlives_a_token() {
+    let guarded = Guarded::start("1h", &[], &[]);
+    let site = Site { guarded, folder: Folder::new() };
+    site.rotate(&mint_token(&["--sub", "short", "--publish", "**", "--ttl", "2s"]));
+    let url = site.guarded.hub.url(0);
+    let lines: [&[&str]; 3] = [
+        &["produce", "-u", url, "-f", "10", "-d", "4"],
+        &["load", "-m", "producer", "-s", url, "-c", "1", "-t", "40", "-d", "100"],
+        &["publish", "--url", url, "--topic", "t", "--type", "x", "--count", "40", "--rate", "10"],
+    ];
+    let mut tools = lines.map(|line| site.tool(line));
+    wait_until("all publish", || (6.0 < site.sum("fanfare_events_received_total")).then_some(()));
+    site.rotate(site.guarded.admin_token());
+    for (tool, line) in tools.iter_mut().zip(lines) {
+        let status = wait_until("the tool ends", || tool.0.try_wait().expect("it is our child"));
+        let mut said = String::new();
+        tool.0.stderr.take().expect("it was asked for").read_to_string(&mut said).expect("it writes UTF-8");
+        let refused = said.matches("401").count();
+        // A load's publications are under way while it learns of the first refusal.
+        assert!(status.success() || line[0] == "load" && refused < 3, "{line:?}: {said}");
+    }
+    let all = 40.0 * 3.0;
+    assert!(all - 3.0 <= site.sum("fanfare_events_received_total"), "{}", site.sum("fanfare_events_received_total"));
 }
 
 #[test]

@@ -199,7 +199,7 @@ impl Crowd {
             self.due.pop();
             let (seat, registry) = (&mut self.seats[index], self.poll.registry());
             let renewed = self.hub.renew().map_err(io::Error::other);
-            let begun = renewed.and_then(|()| seat.begin(&self.addresses, &self.hub, registry, Token(index)));
+            let begun = renewed.and_then(|_| seat.begin(&self.addresses, &self.hub, registry, Token(index)));
             match begun {
                 Ok(()) => self.opening += 1,
                 Err(error) => self.fail(index, &error, on),

@@ -241,21 +241,34 @@ impl Producer {
                 Err(error) => return Err(format!("the connection to publish on broke: {error}")),
             };
             let (awaiting, told) = (&mut self.awaiting, &self.told);
+            let mut is_unauthorized = false;
             // Neither Redis nor a hub is to be told anything.
             self.replies.receive(&buffer[..count], &mut Vec::new(), &mut |reply| {
                 let what = match (awaiting.pop_front().flatten(), reply) {
                     (Some((conversation, sequence)), Reply::Taken { is_unheard }) => {
                         Told::Published { conversation, sequence, is_unheard }
                     }
-                    (_, Reply::Refused(reason)) => Told::Refused(reason),
+                    (_, Reply::Refused(reason)) => {
+                        is_unauthorized |= reason.starts_with(UNAUTHORIZED);
+                        Told::Refused(reason)
+                    }
                     (None, Reply::Taken { .. }) => return,
                 };
                 // Nobody hears it if the run was given up.
                 let _ = told.send(what);
             })?;
+            // A connection that lasts outlives tokens: what comes next shows the one that the file has by now.
+            if let Outlet::Hub(hub) = &mut self.plan.outlet
+                && is_unauthorized
+            {
+                hub.renew()?;
+            }
         }
     }
 }
+
+/// How a hub's refusal of a token begins.
+const UNAUTHORIZED: &str = "the server answered 401";
 
 /// A connection that nobody waits for, with the token of this moment.
 fn connect_hub(hub: &mut HubAccess) -> Result<MaybeTlsStream<Socket>, String> {
