@@ -4,10 +4,14 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     fs::{self, FileType},
+    io::Read,
     os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
     rc::Rc,
 };
+
+/// The most that a file of the configuration may hold: far more than any needs, and little enough for a hub that reads it again.
+const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// Reads the files of one reading of the configuration and keeps what they held, because a pipe gives its content only once.
 #[derive(Debug, Default)]
@@ -42,7 +46,12 @@ impl Files {
                 ));
             }
         }
-        let content: Rc<[u8]> = fs::read(path).map_err(|error| error.to_string())?.into();
+        let mut content = Vec::new();
+        let read = fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut content));
+        if FILE_BYTES_MAX < read.map_err(|error| error.to_string())? as u64 {
+            return Err(format!("it has more than {} MiB", FILE_BYTES_MAX >> 20));
+        }
+        let content: Rc<[u8]> = content.into();
         self.contents.borrow_mut().insert(path.to_owned(), Rc::clone(&content));
         Ok(content)
     }
@@ -99,6 +108,7 @@ mod tests {
         fs::remove_file(&path).expect("it is ours");
         assert!(Files::at_reload().read(&path).is_err_and(|wrong| wrong.contains("No such file")));
         assert!(Files::at_reload().read(Path::new("/dev/null")).is_err_and(|wrong| wrong.contains("a device")));
+        assert!(Files::at_start().read(Path::new("/dev/zero")).is_err_and(|wrong| wrong.contains("more than 16 MiB")));
         assert!(Files::at_start().read(Path::new("/dev/null")).is_ok_and(|content| content.is_empty()));
     }
 }
