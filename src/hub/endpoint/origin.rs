@@ -11,7 +11,7 @@ use core::net::IpAddr;
 use super::{Config, Context, access};
 use crate::{
     auth::Denied,
-    protocol::http::{Method, Request},
+    protocol::http::{Method, Request, is_authority},
 };
 
 /// By which names the hub may be asked where it asks nobody who it is. Besides these, loopback addresses and names are, and
@@ -66,6 +66,7 @@ fn page_of(request: &Request) -> Page<'_> {
     let host = request.host().unwrap_or_default();
     if request.header("origin").is_some() {
         return match request.header_text("origin") {
+            Some(origin) if !is_serialized_origin(origin) => Page::Foreign(Some(origin)),
             Some(origin) if is_same_origin(origin, host) => Page::Own,
             Some(origin) if web_authority(origin).is_some_and(|(_, own)| is_loopback(split_authority(own).0)) => {
                 Page::Loopback
@@ -186,10 +187,17 @@ fn is_same_origin(url: &str, host: &str) -> bool {
         && own_port.is_none_or(|own_port| own_port == port.unwrap_or(default_port))
 }
 
-/// Scheme and authority of a web address.
+/// Scheme and authority of a web address. None if the authority is malformed, or tells a user: what stands in front of an `@` is
+/// easily taken for the host.
 fn web_authority(url: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = url.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"))?;
-    Some((scheme, rest.split(['/', '?', '#']).next().unwrap_or_default()))
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    is_authority(authority.as_bytes()).then_some((scheme, authority))
+}
+
+/// Whether `value` is a web page's origin as browsers write it (RFC 6454 section 6.2): nothing follows the authority.
+fn is_serialized_origin(value: &str) -> bool {
+    web_authority(value).is_some_and(|(scheme, authority)| value.len() == scheme.len() + "://".len() + authority.len())
 }
 
 /// Host and port of an authority (RFC 3986 section 3.2): an IPv6 address without its brackets, a name without a dot at its end.

@@ -246,7 +246,7 @@ pub(super) fn parse_length(value: &[u8]) -> Result<u64, Close> {
 }
 
 /// RFC 3986 section 3.2: a name or an address, with or without a port; here without user information.
-pub(super) fn is_authority(value: &[u8]) -> bool {
+pub fn is_authority(value: &[u8]) -> bool {
     let Some(address) = value.strip_prefix(b"[") else {
         let host_end = memchr::memchr(b':', value).unwrap_or(value.len());
         let (host, port) = value.split_at(host_end);

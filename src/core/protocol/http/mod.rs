@@ -17,6 +17,7 @@ use std::time::Duration;
 
 pub use client::{ResponseHead, ResponsePart, ResponseReader, write_request};
 pub use date::{DateText, format_date};
+pub use head::is_authority;
 pub use request::{Method, Request, Version};
 pub use response::{Response, write_refusal};
 pub(in crate::protocol) use response::{write_field, write_status};

@@ -169,6 +169,19 @@ fn cookies_count_for_pages_that_a_browser_vouches_for() {
     check(hub, "Referer: http://hub.example@evil.example/\r\n", true, [false, false]);
     check(hub, "Sec-Fetch-Site: cross-site\r\nReferer: http://hub.example/\r\n", true, [false, false]);
     check(hub, "Origin: https://evil.example\r\nReferer: http://hub.example/\r\n", true, [false, false]);
+    // No browser writes an origin like these, and another reader may take them for one of this machine.
+    for origin in [
+        "http://localhost:1@evil.example",
+        "http://localhost:80@evil.example:80",
+        "http://localhost:x.evil.example",
+        "http://[::1].evil.example",
+        "http://localhost/.evil.example",
+        "http://localhost:8080/",
+        "http://localhost:99999",
+        "http://",
+    ] {
+        check("localhost:8080", &format!("Origin: {origin}\r\n"), true, [false, false]);
+    }
     // Of this machine, at a hub on it.
     check("localhost:8080", "Origin: http://localhost:3000\r\n", false, [true, true]);
     check("localhost:8080", "Sec-Fetch-Site: same-site\r\n", false, [true, true]);
