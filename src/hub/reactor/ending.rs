@@ -306,6 +306,7 @@ impl<N: Net> Reactor<N> {
                 self.doom(slot);
             }
         }
+        self.flush_dirty();
         self.end_broken();
         self.free_doomed();
         self.cut_off_at = match phase {
