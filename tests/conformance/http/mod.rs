@@ -45,6 +45,19 @@ pub(super) fn refused(rule: &str, request: impl AsRef<[u8]>, status: u16) -> Res
     responses.into_iter().next().expect("there is one")
 }
 
+/// `request` is answered with `status`. Whether the connection goes on depends on whether the content has come by then: content that
+/// nobody wants is not waited for (RFC 9110 section 10.1.1, RFC 9112 section 9.6).
+#[track_caller]
+pub(super) fn refused_or_served(rule: &str, request: &str, status: u16) {
+    let sent = [request, NEXT].concat();
+    for pace in paces_for(sent.len()) {
+        let responses = responses(rule, sent.as_bytes(), *pace);
+        let closes = responses[0].values("connection") == ["close"];
+        let expected: &[u16] = if closes { &[status] } else { &[status, 200] };
+        assert_eq!(statuses(&responses), expected, "{rule}: {request}");
+    }
+}
+
 /// The `count` responses, interim ones aside, that come for `request` and [`NEXT`] until the server closes.
 #[track_caller]
 pub(super) fn exchange(rule: &str, request: &[u8], count: usize) -> Vec<Response> {
