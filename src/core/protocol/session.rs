@@ -48,8 +48,10 @@ pub struct Limits {
 /// What is left to read of the packets in the body of a request.
 #[derive(Debug)]
 pub struct HeldPayload {
-    /// The packets.
+    /// The packets, behind others that are read.
     pub text: String,
+    /// Where in the text they begin, in bytes.
+    pub at: usize,
     /// How many there may be.
     pub packets_left: usize,
 }

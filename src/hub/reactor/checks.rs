@@ -36,7 +36,8 @@ pub(super) struct Checks {
 /// A message, and what waits for it.
 #[derive(Debug)]
 struct Check {
-    message: Box<LongMessage>,
+    /// `None`: there is nothing to check, and what waits has had its part of the turn.
+    message: Option<Box<LongMessage>>,
     rest: Vec<Ask>,
     /// Requests to be answered then, and the door of each in the metrics.
     posts: Vec<(Token, RouteLabel)>,
@@ -57,9 +58,20 @@ impl Checks {
     pub(super) fn held_bytes(&self, token: Token) -> usize {
         self.open.get(&token.pack()).map_or(0, |check| {
             let rest = check.rest.iter().map(|ask| size_of::<Ask>() + said_bytes(ask));
-            check.message.text.len() + rest.sum::<usize>()
+            check.message.as_ref().map_or(0, |message| message.text.len()) + rest.sum::<usize>()
         })
     }
+}
+
+/// What has become of a check.
+#[derive(Debug)]
+enum Found {
+    /// This about its message.
+    Checked(Checked),
+    /// There was nothing to check.
+    Paused,
+    /// Its connection is no more.
+    Gone,
 }
 
 fn said_bytes(ask: &Ask) -> usize {
@@ -87,14 +99,19 @@ impl<N: Net> Reactor<N> {
                 break;
             }
             match ask {
-                Ask::Long(message) => self.open_check(slot, message),
+                Ask::Long(message) => self.open_check(slot, Some(message)),
                 ask => slot = self.take_ask(slot, ask),
             }
         }
         slot
     }
 
-    fn open_check(&mut self, slot: u32, message: Box<LongMessage>) {
+    /// What the connection at `slot` wants from here on waits until a later turn.
+    pub(super) fn pause(&mut self, slot: u32) {
+        self.open_check(slot, None);
+    }
+
+    fn open_check(&mut self, slot: u32, message: Option<Box<LongMessage>>) {
         let token = self.connections.token(slot);
         let Some(connection) = self.connections.at(slot) else { return };
         connection.state.set(CHECKING);
@@ -120,22 +137,31 @@ impl<N: Net> Reactor<N> {
         let Some(token) = self.checks.ready.pop_front() else { return };
         let is_open = self.connections.named(token).is_some_and(|it| !it.state.has(CLOSING | DOOMED));
         let Some(check) = self.checks.open.get_mut(&token.pack()) else { return };
-        match is_open.then(|| check.message.advance(STEP_BYTES)) {
-            Some(None) => self.checks.ready.push_back(token),
-            Some(checked) => self.close_check(token, checked),
+        let found = match &mut check.message {
             // Nothing comes any more of what it has said.
-            None => self.close_check(token, None),
-        }
+            _ if !is_open => Found::Gone,
+            None => Found::Paused,
+            Some(message) => match message.advance(STEP_BYTES) {
+                None => return self.checks.ready.push_back(token),
+                Some(checked) => Found::Checked(checked),
+            },
+        };
+        self.close_check(token, found);
     }
 
     /// Goes on with the connection `token`, whose message's check has found this.
-    fn close_check(&mut self, token: Token, checked: Option<Checked>) {
+    fn close_check(&mut self, token: Token, found: Found) {
         let Some(Check { message, rest, posts }) = self.checks.open.remove(&token.pack()) else { return };
+        let is_gone = matches!(found, Found::Gone);
         if let Some(connection) = self.connections.named(token) {
             connection.state.clear(CHECKING);
             let has_socket = !connection.state.has(ABSENT);
-            if let Some(checked) = checked {
-                self.take_asks(token.slot, std::iter::once(Ask::Checked(message, checked)).chain(rest));
+            let first = match (found, message) {
+                (Found::Checked(checked), Some(message)) => Some(Ask::Checked(message, checked)),
+                _ => None,
+            };
+            if !is_gone {
+                self.take_asks(token.slot, first.into_iter().chain(rest));
             }
             self.continue_session(token.slot);
             if has_socket {

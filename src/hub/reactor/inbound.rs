@@ -20,8 +20,7 @@ use crate::{
     metrics::Transport,
     outbox::Outbox,
     protocol::{
-        Ask, Session, SseStream, TopicCursor, WebSocketSession,
-        engine_io::{self, Payload},
+        Ask, Session, SseStream, TopicCursor, WebSocketSession, engine_io,
         http::{Request, Response, ServerSession, Version},
         sse,
         websocket::{self, Message},
@@ -213,9 +212,7 @@ impl<N: Net> Reactor<N> {
             Ask::Message(message) if self.engines.is_probe(slot) => return self.take_probe(slot, &message),
             Ask::Message(message) if is_session => self.take_carried(slot, message),
             Ask::Held(message) => self.take_held(slot, message),
-            Ask::Payload(rest) => {
-                self.take_packets(slot, Payload::behind(&rest.text, rest.packets_left));
-            }
+            Ask::Payload(rest) => self.take_held_packets(slot, *rest),
             Ask::EngineMessage(message) => {
                 self.metrics.on_message();
                 let answer = hub.answer_message(message, &context);

@@ -6,6 +6,7 @@ use super::{
     gaps::Stranded,
     net::Net,
     replay::write_logged,
+    works::WORK_SLICE,
 };
 use crate::{
     auth::Denied,
@@ -164,7 +165,13 @@ impl<N: Net> Reactor<N> {
         }
         self.post = Some(slot);
         let is_whole = match self.config.limits.engine.read_payload(body) {
-            Ok(packets) => self.take_packets(session, packets),
+            Ok(packets) => {
+                let TakenPackets { is_whole, rest } = self.take_packets(session, packets);
+                if let Some((rest, packets_left)) = rest {
+                    self.hold_packets(session, HeldPayload { text: rest.to_owned(), at: 0, packets_left });
+                }
+                is_whole
+            }
             Err(close) => {
                 self.end(session, close);
                 false
@@ -184,27 +191,54 @@ impl<N: Net> Reactor<N> {
 }
 
 impl<N: Net> Reactor<N> {
-    /// Takes the packets of a request's body for the session at `slot`, step by step, as long as the session goes on; false if it
-    /// was ended. While a long message is checked the rest waits as it came.
-    pub(super) fn take_packets(&mut self, slot: u32, mut packets: Payload<'_>) -> bool {
+    /// Takes the packets of a request's body for the session at `slot`, step by step, as long as the session goes on, and for a part
+    /// of the turn. While a long message is checked, and when the part is over, the rest waits.
+    fn take_packets<'a>(&mut self, slot: u32, mut packets: Payload<'a>) -> TakenPackets<'a> {
+        let began = self.net.now();
         loop {
             let is_whole = self.advance_engine(slot, |engine, limits, outbox, asks, now| {
                 engine.receive_packets(&mut packets, limits, outbox, asks, now)
             });
-            let Some((text, packets_left)) = packets.rest() else { return is_whole };
-            let Some(connection) = self.connections.at(slot) else { return is_whole };
+            let all = TakenPackets { is_whole, rest: None };
+            let Some(rest) = packets.rest() else { return all };
+            let Some(connection) = self.connections.at(slot) else { return all };
             let is_over = connection.session.is_err() || connection.state.has(CLOSING | DOOMED);
             let is_checking = connection.state.has(CHECKING);
             if is_over || self.post.is_some_and(|post| self.has_spent(post)) {
-                return is_whole;
+                return all;
             }
-            if is_checking {
-                let rest = HeldPayload { text: text.to_owned(), packets_left };
-                self.take_asks(slot, std::iter::once(Ask::Payload(Box::new(rest))));
-                return is_whole;
+            let is_late = WORK_SLICE <= self.net.now().since(began);
+            if is_late && !is_checking {
+                self.pause(slot);
+            }
+            if is_late || is_checking {
+                return TakenPackets { is_whole, rest: Some(rest) };
             }
         }
     }
+
+    /// Goes on with packets that have waited.
+    pub(super) fn take_held_packets(&mut self, slot: u32, held: HeldPayload) {
+        let HeldPayload { text, at, packets_left } = held;
+        let taken = self.take_packets(slot, Payload::behind(&text[at..], packets_left));
+        if let Some((rest, packets_left)) = taken.rest {
+            let at = text.len() - rest.len();
+            self.hold_packets(slot, HeldPayload { text, at, packets_left });
+        }
+    }
+
+    fn hold_packets(&mut self, slot: u32, held: HeldPayload) {
+        self.take_asks(slot, std::iter::once(Ask::Payload(Box::new(held))));
+        self.check_budget(slot);
+    }
+}
+
+/// What has become of the packets of a request's body.
+struct TakenPackets<'a> {
+    /// False if the session was ended by them.
+    is_whole: bool,
+    /// What waits, and how many packets it may hold.
+    rest: Option<(&'a str, usize)>,
 }
 
 /// Moves what there is room for into a poll.

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How long work is done in a turn; then laps, and whatever arrives, come first again. A step takes a fifth of it or so.
-const WORK_SLICE: Duration = Duration::from_micros(500);
+pub(super) const WORK_SLICE: Duration = Duration::from_micros(500);
 
 /// The work under way on a reactor.
 #[derive(Debug, Default)]
