@@ -155,12 +155,9 @@ impl Track {
         assert!(!self.over, "a gap after the end of its subscription");
         let topic = self.topic;
         let (from, to) = (truth.index_after(topic, gap.from), truth.index_after(topic, gap.to));
-        // Whoever may have the id of another stream begins with all of this one.
-        let goes_back = gap.reason == GapReason::Epoch && truth.rules[topic].is_stream && 0 < truth.life_at(topic, to);
-        assert!(from <= to || goes_back, "topic {topic}: a gap that goes back: {gap:?}");
+        assert!(from <= to || self.goes_back(gap, to, truth), "topic {topic}: a gap that goes back: {gap:?}");
         let (gap, from) = self.clip(gap, from, to, truth);
-        // With an id that the former stream may have had, too, a client may have to begin anew though it has not missed anything.
-        let may_be_former = goes_back && self.since.is_some_and(|since| since <= gap.from);
+        let may_be_former = self.may_be_former(gap, to, truth);
         match self.next {
             Some(next) if may_be_former && from < next => {}
             Some(next) => self.pass_over(next, from, was_behind, truth),
@@ -170,7 +167,10 @@ impl Track {
         // What the log itself says of another stream begins where the log stood.
         let is_shared = gap.reason == GapReason::Epoch && truth.rules[topic].is_stream;
         // Before the first event of a log there is one place, which `0-0` and the log itself name by different ids.
-        let is_same = |since: EventId| since == gap.from || since == EventId::default();
+        // So do places of a stream between the same two entries, for ids that it gave to others than those it has.
+        let is_stream = truth.rules[topic].is_stream;
+        let is_same =
+            |since: EventId| since == gap.from || since == EventId::default() || is_stream && since < gap.from;
         let is_exact = is_shared || self.next != Some(from) || self.since.is_none_or(is_same);
         assert!(is_exact, "topic {topic}: {gap:?} does not begin at {:?}", self.since);
         self.check_reason(gap, from, to, truth);
@@ -182,6 +182,16 @@ impl Track {
         }
         self.next = Some(to);
         self.since = Some(gap.to);
+    }
+
+    /// Whoever may have the id of another stream begins with all of this one.
+    fn goes_back(&self, gap: Gap, to: usize, truth: &Truth) -> bool {
+        gap.reason == GapReason::Epoch && truth.rules[self.topic].is_stream && 0 < truth.life_at(self.topic, to)
+    }
+
+    /// With an id that the former stream may have had, too, a client may have to begin anew though it has not missed anything.
+    fn may_be_former(&self, gap: Gap, to: usize, truth: &Truth) -> bool {
+        self.goes_back(gap, to, truth) && self.since.is_some_and(|since| since <= gap.from)
     }
 
     /// A client may have seen, before the hub did, events that the hub found trimmed: a hole in the hub's log begins before
@@ -271,7 +281,7 @@ impl Track {
         let policy = truth.rules[self.topic].policy;
         match self.next {
             Some(next) if policy == Policy::Latest => next <= from,
-            Some(next) => next == from,
+            Some(next) => next == from || from < next && self.may_be_former(gap, to, truth),
             None => self.from_least <= from,
         }
     }
