@@ -47,6 +47,14 @@ fn container_end(bytes: &[u8], mut at: usize) -> usize {
 /// Where the string ends whose first quote is at `at`.
 fn string_end(bytes: &[u8], at: usize) -> usize {
     let mut at = at + 1;
+    // Where strings are many they are short, and end sooner than a word of eight bytes is looked at.
+    for _ in 0..4 {
+        match bytes.get(at) {
+            Some(b'"') => return at + 1,
+            None | Some(b'\\') => break,
+            Some(_) => at += 1,
+        }
+    }
     loop {
         at = plain_end(bytes, at);
         match bytes.get(at) {
