@@ -167,10 +167,10 @@ impl Track {
         // What the log itself says of another stream begins where the log stood.
         let is_shared = gap.reason == GapReason::Epoch && truth.rules[topic].is_stream;
         // Before the first event of a log there is one place, which `0-0` and the log itself name by different ids.
-        // So do places of a stream between the same two entries, for ids that it gave to others than those it has.
-        let is_stream = truth.rules[topic].is_stream;
+        // So do places between the same two entries of a stream that was replaced: ids of the other one may be among them.
+        let was_replaced = truth.rules[topic].is_stream && 0 < truth.life(topic).1;
         let is_same =
-            |since: EventId| since == gap.from || since == EventId::default() || is_stream && since < gap.from;
+            |since: EventId| since == gap.from || since == EventId::default() || was_replaced && since < gap.from;
         let is_exact = is_shared || self.next != Some(from) || self.since.is_none_or(is_same);
         assert!(is_exact, "topic {topic}: {gap:?} does not begin at {:?}", self.since);
         self.check_reason(gap, from, to, truth);
