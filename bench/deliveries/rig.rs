@@ -4,7 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fanfare::{
-    bus::{self, Bus, Class, Doorbell, Inbox, Outlets, Wake},
+    bus::{self, Bus, Class, Inbox, Notifier, Outlets, Wake},
     endpoint::{self, Cors, Hub},
     metrics::{Metrics, ReactorMetrics},
     reactor::{Config, Placement, Reactor},
@@ -92,7 +92,7 @@ fn text_frame(text: &str) -> Vec<u8> {
     frame
 }
 
-/// A doorbell nobody hears: the one thread here never sleeps.
+/// A notifier nobody hears: the one thread here never sleeps.
 #[derive(Debug)]
 struct Silence;
 
@@ -117,9 +117,9 @@ impl Rig {
     pub(crate) fn new(connections: u32, form: Form, chokes: bool) -> io::Result<Self> {
         let written = Arc::new(Written::default());
         let net = StubNet::new(connections, form.script(), chokes, Arc::clone(&written));
-        let doorbell = Arc::new(Doorbell::new(Arc::new(Silence)));
-        let placement = Arc::new(Placement::new([Arc::clone(&doorbell)]));
-        let hub = Arc::new(build_hub(form, doorbell)?);
+        let notifier = Arc::new(Notifier::new(Arc::new(Silence)));
+        let placement = Arc::new(Placement::new([Arc::clone(&notifier)]));
+        let hub = Arc::new(build_hub(form, notifier)?);
         let mut config = Config::default();
         config.limits.engine.recovery = Duration::from_secs(if form.recovery { 60 } else { 0 });
         let reactor = Reactor::new(net, 0, Arc::clone(&hub), placement, config);
@@ -164,7 +164,7 @@ impl Rig {
     }
 }
 
-fn build_hub(form: Form, doorbell: Arc<Doorbell>) -> io::Result<Hub> {
+fn build_hub(form: Form, notifier: Arc<Notifier>) -> io::Result<Hub> {
     let policy = if form.latest { Policy::Latest } else { Policy::Skip };
     let class = Class { policy, key: form.latest.then(|| "/key".into()), ..Class::default() };
     let classes = vec![(Pattern::parse("bench.*").map_err(io::Error::other)?, class)];
@@ -184,7 +184,7 @@ fn build_hub(form: Form, doorbell: Arc<Doorbell>) -> io::Result<Hub> {
         ..endpoint::Config::default()
     };
     Ok(Hub::new(
-        Arc::new(Bus::new(config, vec![Inbox::new(65_536, doorbell)], Outlets::default())),
+        Arc::new(Bus::new(config, vec![Inbox::new(65_536, notifier)], Outlets::default())),
         Arc::new(metrics),
         endpoints,
     ))

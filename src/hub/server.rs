@@ -24,7 +24,7 @@ use tracing::{info, warn};
 use crate::{
     auth::{Auth, Quotas},
     budget::Budget,
-    bus::{self, Archive, Bus, Doorbell, Generators, Inbox, LogKind, Orders, Outlet, Outlets, REACTORS_MAX, Wake},
+    bus::{self, Archive, Bus, Generators, Inbox, LogKind, Notifier, Orders, Outlet, Outlets, REACTORS_MAX, Wake},
     clock::{Clock, Moment},
     config::{Address, Config, LogGuard, Pin},
     endpoint::{self, CompatApi, Hosts, Hub, Phase, Telemetry},
@@ -152,7 +152,7 @@ fn check_cores(list: &[usize], available: &[CoreId]) -> Result<Vec<CoreId>, Stri
 /// The running parts.
 struct Server {
     hub: Arc<Hub>,
-    doorbells: Vec<Arc<Doorbell>>,
+    notifiers: Vec<Arc<Notifier>>,
     placement: Arc<Placement<Stream>>,
     reactors: Vec<JoinHandle<()>>,
     reader: Option<ReaderHandle>,
@@ -208,7 +208,7 @@ impl Streams {
 
 impl Server {
     fn start(config: &Config, clock: Clock, listeners: Vec<ReactorListeners>, cores: &Cores) -> Result<Self, String> {
-        let (nets, doorbells) = start_polling(listeners, clock).map_err(|error| format!("cannot poll: {error}"))?;
+        let (nets, notifiers) = start_polling(listeners, clock).map_err(|error| format!("cannot poll: {error}"))?;
         let always = always_subscribed(config);
         let redis = config.redis.clone().map(|redis| redis_pubsub::Config { always, ..redis });
         let status = redis.as_ref().map(|_| Arc::new(SourceStatus::new("redis")));
@@ -225,7 +225,7 @@ impl Server {
         let archive = streams.as_ref().map(|streams| Box::new(streams.archive.archivist()) as Box<dyn Archive>);
         let outlets = Outlets { shared, stream, archive };
         let inboxes =
-            doorbells.iter().map(|doorbell| Inbox::new(config.limits.inbox_events_max, Arc::clone(doorbell))).collect();
+            notifiers.iter().map(|notifier| Inbox::new(config.limits.inbox_events_max, Arc::clone(notifier))).collect();
         let bus = Arc::new(Bus::new(bus_config(config), inboxes, outlets));
         let statuses = status.iter().chain(streams.as_ref().map(|streams| &streams.status));
         let mut sources: Vec<_> = statuses.map(|status| Arc::clone(status) as Arc<dyn SourceHealth>).collect();
@@ -252,7 +252,7 @@ impl Server {
             }
             _ => None,
         };
-        let placement = Arc::new(Placement::new(doorbells.iter().cloned()));
+        let placement = Arc::new(Placement::new(notifiers.iter().cloned()));
         // Now that nearly all is open that the hub itself needs.
         let shares = divide_descriptors(config)?;
         *hub.maxima.lock().unwrap_or_else(PoisonError::into_inner) = maxima(config, shares);
@@ -264,7 +264,7 @@ impl Server {
         let reactors = reactors.collect::<io::Result<_>>().map_err(of_thread)?;
         Ok(Self {
             hub,
-            doorbells,
+            notifiers,
             placement,
             reactors,
             reader,
@@ -292,24 +292,24 @@ impl Server {
 
     fn enter(&self, phase: Phase) {
         self.hub.enter(phase);
-        self.ring();
+        self.notify_reactors();
     }
 
     /// Wakes all reactors.
-    fn ring(&self) {
-        for doorbell in &self.doorbells {
-            doorbell.ring();
+    fn notify_reactors(&self) {
+        for notifier in &self.notifiers {
+            notifier.notify();
         }
     }
 }
 
 /// What each reactor polls, with the first of its listeners for administration; and what wakes the reactor.
-type Polled = (Vec<(MioNet, usize)>, Vec<Arc<Doorbell>>);
+type Polled = (Vec<(MioNet, usize)>, Vec<Arc<Notifier>>);
 
 fn start_polling(listeners: Vec<ReactorListeners>, clock: Clock) -> io::Result<Polled> {
     let polled = listeners.into_iter().map(|ReactorListeners { listeners, admin_from }| {
         let (net, waker) = MioNet::new(listeners, clock)?;
-        Ok(((net, admin_from), Arc::new(Doorbell::new(waker as Arc<dyn Wake>))))
+        Ok(((net, admin_from), Arc::new(Notifier::new(waker as Arc<dyn Wake>))))
     });
     polled.collect()
 }

@@ -1,4 +1,4 @@
-//! What the conformance server serves, and how: one reactor with raised limits and rows of its own.
+//! What the conformance server serves, and how: one reactor with raised limits and routes of its own.
 
 use std::{
     io,
@@ -9,10 +9,10 @@ use std::{
 };
 
 use fanfare::{
-    bus::{self, Bus, Doorbell, Inbox, Outlets},
+    bus::{self, Bus, Inbox, Notifier, Outlets},
     endpoint::{
         self, Answer, Application, ConnectRefused, Context, Cors, Emit, Hub, Incoming, OpenWebSocket, Phase,
-        SocketClient, SocketHandlers, SocketReply, Welcome, row,
+        SocketClient, SocketHandlers, SocketReply, Welcome, route,
     },
     metrics::{Metrics, ReactorMetrics},
     reactor::{self, MioNet, Placement, Reactor, bind_tcp},
@@ -36,15 +36,15 @@ pub(crate) const FRAGMENTS_MAX: u32 = 65_537;
 
 static APPLICATION: Application = Application {
     routes: &[
-        row("/", RouteLabel::Index, &[(Method::Get, show_nothing), (Method::Post, echo_body)]),
-        row("/echo", RouteLabel::WebSocket, &[(Method::Get, open_echo)]),
-        row("/headers", RouteLabel::Other, &[(Method::Get, show_headers)]),
-        row(
+        route("/", RouteLabel::Index, &[(Method::Get, show_nothing), (Method::Post, echo_body)]),
+        route("/echo", RouteLabel::WebSocket, &[(Method::Get, open_echo)]),
+        route("/headers", RouteLabel::Other, &[(Method::Get, show_headers)]),
+        route(
             "/engine.io/",
             RouteLabel::Other,
             &[(Method::Get, open_raw), (Method::Post, open_raw), (Method::Put, open_raw)],
         ),
-        row(
+        route(
             "/socket.io/",
             RouteLabel::SocketIo,
             &[(Method::Get, open_sockets), (Method::Post, open_sockets), (Method::Put, open_sockets)],
@@ -72,7 +72,7 @@ pub(crate) fn suite_limits() -> EngineLimits {
 pub(crate) struct Server {
     address: SocketAddr,
     hub: Arc<Hub>,
-    doorbell: Arc<Doorbell>,
+    notifier: Arc<Notifier>,
     reactor: Option<JoinHandle<io::Result<()>>>,
 }
 
@@ -82,13 +82,13 @@ impl Server {
         let clock = Clock::start();
         let (address, listeners) = bind_tcp(address, 1)?;
         let (net, waker) = MioNet::new(listeners, clock)?;
-        let doorbell = Arc::new(Doorbell::new(waker));
-        let hub = Arc::new(build_hub(Arc::clone(&doorbell), clock));
-        let placement = Arc::new(Placement::new([Arc::clone(&doorbell)]));
+        let notifier = Arc::new(Notifier::new(waker));
+        let hub = Arc::new(build_hub(Arc::clone(&notifier), clock));
+        let placement = Arc::new(Placement::new([Arc::clone(&notifier)]));
         let of_reactor = Arc::clone(&hub);
         let turn = move || Reactor::new(net, 0, of_reactor, placement, reactor_config(engine)).run();
         let reactor = Some(thread::Builder::new().name("reactor".to_owned()).spawn(turn)?);
-        Ok(Self { address, hub, doorbell, reactor })
+        Ok(Self { address, hub, notifier, reactor })
     }
 
     /// Where it serves.
@@ -100,7 +100,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.hub.enter(Phase::Ending);
-        self.doorbell.ring();
+        self.notifier.notify();
         let outcome = self.reactor.take().map(JoinHandle::join);
         assert!(matches!(outcome, Some(Ok(Ok(())))) || thread::panicking(), "the reactor ended by {outcome:?}");
     }
@@ -174,7 +174,7 @@ fn texts(values: Args<'_>) -> Vec<String> {
     values.map(ToOwned::to_owned).collect()
 }
 
-fn build_hub(doorbell: Arc<Doorbell>, clock: Clock) -> Hub {
+fn build_hub(notifier: Arc<Notifier>, clock: Clock) -> Hub {
     let config = bus::Config { payload_bytes_max: MESSAGE_BYTES_MAX, ..bus::Config::default() };
     let metrics = Metrics { reactors: vec![Arc::new(ReactorMetrics::default())], sources: Vec::new(), clock };
     let endpoints = endpoint::Config {
@@ -185,7 +185,7 @@ fn build_hub(doorbell: Arc<Doorbell>, clock: Clock) -> Hub {
         stuck_after: Duration::from_secs(10),
         ..endpoint::Config::default()
     };
-    let bus = Bus::new(config, vec![Inbox::new(1024, doorbell)], Outlets::default());
+    let bus = Bus::new(config, vec![Inbox::new(1024, notifier)], Outlets::default());
     Hub::new(Arc::new(bus), Arc::new(metrics), endpoints).with_application(&APPLICATION)
 }
 

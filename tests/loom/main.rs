@@ -1,6 +1,6 @@
-//! The bus under every order of its threads: no event is lost or taken twice, and nobody sleeps while there is mail.
+//! The bus under every order of its threads: no event is lost or taken twice, and nobody sleeps while events wait.
 //!
-//! loom runs a model once for each order in which its threads may meet at the locks, the doorbell's word and the queues,
+//! loom runs a model once for each order in which its threads may meet at the locks, the notifier's word and the queues,
 //! with the stale values that the memory model allows. A lost wake-up is a deadlock, which it reports. The models run the
 //! files of `src/hub/bus` as they are; the reactor's side follows `src/hub/reactor` (see `reactor.rs`), and the queues stand for
 //! crossbeam's (see `sync.rs`). What each test claims is then shown to be missed when it is left out.
@@ -23,7 +23,7 @@ use fanfare_core::{budget, clock, event, gap, json, label, log, share, topic};
 use loom::thread;
 
 use bus::{
-    Bus, Config, Doorbell, Inbox, Outlets,
+    Bus, Config, Inbox, Notifier, Outlets,
     sync::{self, Part},
 };
 use clock::Moment;
@@ -154,14 +154,14 @@ fn topic() -> Topic {
 
 fn build(plan: Plan) -> (Arc<Bus>, Reactor) {
     let poll = Arc::new(Poll::new());
-    let doorbell = Arc::new(Doorbell::new(Arc::clone(&poll) as Arc<dyn bus::Wake>));
-    let bus = Arc::new(build_bus(plan.inbox_events_max, &doorbell));
-    let reactor = Reactor { bus: Arc::clone(&bus), index: 0, doorbell, poll, fault: plan.fault };
+    let notifier = Arc::new(Notifier::new(Arc::clone(&poll) as Arc<dyn bus::Wake>));
+    let bus = Arc::new(build_bus(plan.inbox_events_max, &notifier));
+    let reactor = Reactor { bus: Arc::clone(&bus), index: 0, notifier, poll, fault: plan.fault };
     (bus, reactor)
 }
 
-fn build_bus(inbox_events_max: usize, doorbell: &Arc<Doorbell>) -> Bus {
-    let inbox = Inbox::new(inbox_events_max, Arc::clone(doorbell));
+fn build_bus(inbox_events_max: usize, notifier: &Arc<Notifier>) -> Bus {
+    let inbox = Inbox::new(inbox_events_max, Arc::clone(notifier));
     Bus::new(Config::default(), vec![inbox], Outlets::default())
 }
 

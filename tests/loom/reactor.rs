@@ -1,4 +1,4 @@
-//! A reactor, as far as the bus is concerned: what `src/hub/reactor/mail.rs` does with its inbox, and how
+//! A reactor, as far as the bus is concerned: what `src/hub/reactor/messages.rs` does with its inbox, and how
 //! `src/hub/reactor/mod.rs` lies down. Those files know sockets, so this one follows them; keep it so.
 
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use fanfare_core::event::{Event, Position};
 use loom::sync::{Condvar, Mutex};
 
 use crate::{
-    bus::{Attachment, Bus, Doorbell, TopicState, Wake},
+    bus::{Attachment, Bus, Notifier, TopicState, Wake},
     topic::Topic,
 };
 
@@ -17,7 +17,7 @@ pub(crate) enum Fault {
     None,
     /// Polls without looking at the inbox once more after the announcement.
     NoSecondLook,
-    /// Does not know that a resync has brought what then comes by mail.
+    /// Does not know that a resync has brought what then comes by the inbox.
     TakesTwice,
 }
 
@@ -54,12 +54,12 @@ impl Wake for Poll {
 pub(crate) struct Reactor {
     pub(crate) bus: Arc<Bus>,
     pub(crate) index: usize,
-    pub(crate) doorbell: Arc<Doorbell>,
+    pub(crate) notifier: Arc<Notifier>,
     pub(crate) poll: Arc<Poll>,
     pub(crate) fault: Fault,
 }
 
-/// Events taken per turn. The real number is large; with a small one a turn ends in the middle of the mail, too.
+/// Events taken per turn. The real number is large; with a small one a turn ends in the middle of the inbox, too.
 const EVENTS_PER_TURN: usize = 2;
 
 impl Reactor {
@@ -74,7 +74,7 @@ impl Reactor {
         let Attachment { state, events, next, .. } = attachment;
         let mut log = Log { state, next: next - events.len() as Position, fault: self.fault };
         events.iter().for_each(|event| log.take(event));
-        assert_eq!(log.next, next, "mail begins where the history ends");
+        assert_eq!(log.next, next, "the inbox begins where the history ends");
         loop {
             self.take_inbox(&mut log);
             if last < log.next {
@@ -87,9 +87,9 @@ impl Reactor {
     fn take_inbox(&self, log: &mut Log) {
         let inbox = self.bus.inbox(self.index);
         for _ in 0..EVENTS_PER_TURN {
-            let Some(mail) = inbox.next_mail() else { break };
-            assert_eq!(mail.key, log.state.key);
-            log.take(&mail.event);
+            let Some(message) = inbox.next_event() else { break };
+            assert_eq!(message.key, log.state.key);
+            log.take(&message.event);
         }
         for state in inbox.take_resync() {
             let missed = self.bus.resync(&state, self.index, log.next);
@@ -99,11 +99,11 @@ impl Reactor {
     }
 
     fn sleep(&self) {
-        self.doorbell.lie_down();
+        self.notifier.prepare_park();
         if self.fault == Fault::NoSecondLook || self.bus.inbox(self.index).is_empty() {
             self.poll.wait();
         }
-        self.doorbell.get_up();
+        self.notifier.unpark();
     }
 }
 

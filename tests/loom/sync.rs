@@ -4,7 +4,7 @@
 //!
 //! The queue stands for crossbeam's. What matters about that one: a push publishes what was written before it, a look at
 //! an empty queue synchronises with nobody, and `is_empty` is a load and no more. A queue that locked for the look would
-//! do the doorbell's fences' work for them.
+//! do the notifier's fences' work for them.
 
 use std::{
     cell::Cell,
@@ -28,7 +28,7 @@ thread_local! {
 /// What can be left out of the bus, to show that it is missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// The doorbell's fences.
+    /// The notifier's fences.
     Fences,
     /// The refusal of a full queue, from which a resync follows: what does not fit is dropped.
     Refusals,

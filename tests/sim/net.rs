@@ -37,7 +37,7 @@ impl SimClock {
     }
 }
 
-/// Raised by the doorbell, lowered by the poll it ends.
+/// Raised by the notifier, lowered by the poll it ends.
 #[derive(Debug, Default)]
 pub(crate) struct SimBell(AtomicBool);
 
@@ -367,7 +367,7 @@ impl Net for SimNet {
         self.tell_edges(ready);
         let mut port = self.port.borrow_mut();
         if port.bell.0.swap(false, Ordering::SeqCst) {
-            ready.push(Ready::Doorbell);
+            ready.push(Ready::Notifier);
         }
         let slept_until = port.asleep_until.take();
         let timeout = timeout.unwrap_or(Duration::MAX);

@@ -71,7 +71,7 @@ fn whoever_waits_at_a_drain_is_accepted_in_parts_and_answered() {
     let mut world = calm_world(Policy::Close);
     while world.turn_any() {}
     world.hub.enter(Phase::Draining);
-    world.hub.bus.inbox(0).doorbell().ring();
+    world.hub.bus.inbox(0).notifier().notify();
     assert!(world.turn_any(), "it is told");
     let wires: Vec<SharedWire> = (0..CLIENTS)
         .map(|_| {
@@ -124,7 +124,7 @@ fn streams_are_looked_at_in_parts_when_rights_change() {
     // The same key again, and nothing happens.
     for (key, left) in [(KEY, 0), ("another key, as long", wires.len())] {
         world.hub.auth.replace(&rules_with_key(key));
-        world.hub.bus.inbox(0).doorbell().ring();
+        world.hub.bus.inbox(0).notifier().notify();
         let (mut before, mut turns) = (0, 0);
         while world.turn_any() {
             let now = ended();

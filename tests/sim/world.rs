@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::HashMap, net::IpAddr, rc::Rc, sync::Arc, t
 
 use fanfare::{
     auth::Auth,
-    bus::{self, Bus, Doorbell, Inbox, Outlet, Outlets, Wake},
+    bus::{self, Bus, Inbox, Notifier, Outlet, Outlets, Wake},
     endpoint::{self, Cors, Hub, Phase},
     metrics::{Metrics, ReactorMetrics},
     reactor::{Flow, Placement, Reactor},
@@ -66,16 +66,16 @@ struct Started {
 /// Starts a hub; each start is an epoch of its own.
 fn start(plan: &Plan, clock: &SimClock, broker: &mut SimBroker, random: &mut SmallRng) -> Started {
     let ports: Vec<_> = (0..plan.reactors).map(|_| Port::new(LISTENERS)).collect();
-    let doorbells: Vec<_> =
-        ports.iter().map(|port| Arc::new(Doorbell::new(Arc::clone(&port.borrow().bell) as Arc<dyn Wake>))).collect();
+    let notifiers: Vec<_> =
+        ports.iter().map(|port| Arc::new(Notifier::new(Arc::clone(&port.borrow().bell) as Arc<dyn Wake>))).collect();
     let outlet = plan.outlet.then(SimOutlet::default);
     broker.forget();
     let epoch = choose_epoch(plan, random);
-    let hub = build_hub(plan, epoch, &doorbells, outlet.clone(), broker);
+    let hub = build_hub(plan, epoch, &notifiers, outlet.clone(), broker);
     if plan.has_streams() {
         broker.serve(&hub.bus);
     }
-    let placement = Arc::new(Placement::new(doorbells.iter().cloned()));
+    let placement = Arc::new(Placement::new(notifiers.iter().cloned()));
     let reactors = ports.iter().enumerate().map(|(index, port)| {
         let own = SmallRng::seed_from_u64(random.random());
         let net = SimNet::new(Rc::clone(port), clock.clone(), own, plan.weather, plan.fault);
@@ -187,7 +187,7 @@ impl World {
             Ok(Flow::Continue) => {}
             Ok(Flow::Finished) => self.reactors[index] = None,
             // In production it would not have returned, nor got up.
-            Err(error) if error.kind() == ASLEEP => self.hub.bus.inbox(index).doorbell().lie_down(),
+            Err(error) if error.kind() == ASLEEP => self.hub.bus.inbox(index).notifier().prepare_park(),
             Err(error) => panic!("the poll failed: {error}"),
         }
         if let Some(reactor) = &mut self.reactors[index] {
@@ -376,7 +376,7 @@ impl World {
         self.hub.enter(Phase::Draining);
         for _ in 0..DRAIN_ROUNDS_MAX {
             for index in 0..self.ports.len() {
-                self.hub.bus.inbox(index).doorbell().ring();
+                self.hub.bus.inbox(index).notifier().notify();
             }
             self.settle();
             if self.reactors.iter().all(Option::is_none) {
@@ -396,7 +396,7 @@ impl World {
         }
         assert_eq!(self.placement.total(), 0, "connections still placed");
         for summary in self.hub.bus.summaries(Moment::default()) {
-            assert_eq!(summary.listeners, 0, "listeners of {} still counted", summary.topic);
+            assert_eq!(summary.subscriber_count, 0, "listeners of {} still counted", summary.topic);
         }
         // When all is forgotten, nothing is held.
         self.clients.iter().for_each(|client| client.wire.lock().close());
@@ -430,11 +430,11 @@ const OUTLET_BATCH: usize = 10;
 fn build_hub(
     plan: &Plan,
     epoch: u64,
-    doorbells: &[Arc<Doorbell>],
+    notifiers: &[Arc<Notifier>],
     outlet: Option<SimOutlet>,
     broker: &SimBroker,
 ) -> Arc<Hub> {
-    let inboxes = doorbells.iter().map(|doorbell| Inbox::new(plan.inbox_events_max, Arc::clone(doorbell))).collect();
+    let inboxes = notifiers.iter().map(|notifier| Inbox::new(plan.inbox_events_max, Arc::clone(notifier))).collect();
     let config = bus::Config {
         reactors: plan.reactors,
         epoch,

@@ -1,13 +1,13 @@
 //! The ring, the lap. Pure: no threads, no sockets, no clock.
 //!
-//! A topic's events live in a [`Ring`]; whoever listens to them is a [`Listener`], a cursor into it; a [`Lap`] is the
-//! order in which a reactor brings its listeners to the head.
+//! A topic's events live in a [`Ring`]; whoever listens to them is a [`Subscriber`], a cursor into it; a [`SubscriberRing`] is the
+//! order in which a reactor brings its subscribers to the head.
 
-mod lap;
 mod ring;
+mod subscriber_ring;
 
-pub use lap::{Lap, Listener, Moved};
 pub use ring::{Bounds, Retention, Ring};
+pub use subscriber_ring::{Moved, Subscriber, SubscriberRing};
 
 pub use crate::event::Start;
 

@@ -114,7 +114,7 @@ pub struct SseStream {
     /// What the client is told first, until it has been.
     pub greeting: Option<Box<sse::Greeting>>,
     /// What its clients expect besides the events, if they do.
-    pub manners: Option<Box<sse::Manners>>,
+    pub profile: Option<Box<sse::SseProfile>>,
 }
 
 /// Where a client stands in several topics. In a box of their own, so that streams over one topic stay small.
@@ -247,7 +247,7 @@ impl Session {
     /// When the next heartbeat is due of a stream whose heartbeats are events; `None`: whenever it has been silent.
     pub fn heartbeat_due(&self) -> Option<Moment> {
         match self {
-            Self::Sse(stream) => stream.manners.as_ref().map(|manners| manners.heartbeat_due()),
+            Self::Sse(stream) => stream.profile.as_ref().map(|profile| profile.heartbeat_due()),
             Self::Preface(_) | Self::Http(_) | Self::WebSocket(_) | Self::Engine(_) => None,
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     topic::Topic,
 };
 
-/// Reads older events than the log holds. A reactor hands a request over and goes on; the answer comes as a note.
+/// Reads older events than the log holds. A reactor hands a request over and goes on; the answer comes as a control message.
 pub trait Archive: Send + Sync + fmt::Debug {
     /// Takes `request` and answers through its `reply`, later or at once, exactly once, from any thread. Never blocks.
     fn fetch(&self, request: ArchiveRequest);

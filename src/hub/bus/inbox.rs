@@ -1,4 +1,4 @@
-//! A reactor's inbox, and the doorbell that wakes it.
+//! A reactor's inbox, and the notifier that wakes it.
 
 use std::{
     fmt,
@@ -28,34 +28,34 @@ const ASLEEP: u8 = 1;
 /// Wakes a reactor only if it announced that it sleeps, and only once per sleep: each needless wake-up costs the waker
 /// as much as several deliveries.
 ///
-/// The sleeper: [`Doorbell::lie_down`], look at every queue once more, poll, [`Doorbell::get_up`]. The ringer: put
-/// something into a queue, [`Doorbell::ring`]. Both sides pass a sequentially consistent fence between their two steps,
-/// so either the sleeper sees what was put, or the ringer sees the sleep.
+/// The sleeper: [`Notifier::prepare_park`], look at every queue once more, poll, [`Notifier::unpark`]. The notifying thread: put
+/// something into a queue, [`Notifier::notify`]. Both sides pass a sequentially consistent fence between their two steps,
+/// so either the sleeper sees what was put, or the notifying thread sees the sleep.
 #[derive(Debug)]
-pub struct Doorbell {
+pub struct Notifier {
     state: AtomicU8,
     waker: Arc<dyn Wake>,
 }
 
-impl Doorbell {
-    /// A doorbell that wakes through `waker`; its owner is awake.
+impl Notifier {
+    /// Wakes through `waker`; its owner is awake.
     pub fn new(waker: Arc<dyn Wake>) -> Self {
         Self { state: AtomicU8::new(AWAKE), waker }
     }
 
     /// Announces sleep. The caller looks at its queues once more afterwards.
-    pub fn lie_down(&self) {
+    pub fn prepare_park(&self) {
         self.state.store(ASLEEP, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
     /// Ends the sleep, whoever ended the poll.
-    pub fn get_up(&self) {
+    pub fn unpark(&self) {
         self.state.store(AWAKE, Ordering::Relaxed);
     }
 
     /// Tells the owner that one of its queues holds something; true if that took a wake-up.
-    pub fn ring(&self) -> bool {
+    pub fn notify(&self) -> bool {
         fence(Ordering::SeqCst);
         let asleep = self.state.load(Ordering::Relaxed) == ASLEEP
             && self.state.compare_exchange(ASLEEP, AWAKE, Ordering::AcqRel, Ordering::Relaxed).is_ok();
@@ -68,7 +68,7 @@ impl Doorbell {
 
 /// An event on its way to a reactor.
 #[derive(Clone, Debug)]
-pub struct Mail {
+pub struct EventMessage {
     /// The topic, by the number reactors know it by.
     pub key: TopicKey,
     /// The event.
@@ -77,7 +77,7 @@ pub struct Mail {
 
 /// What a reactor is told besides events.
 #[derive(Debug)]
-pub enum Note {
+pub enum ControlMessage {
     /// The source now delivers this topic.
     Live(TopicKey),
     /// What the archive has of a topic for a connection that goes on after an old id.
@@ -181,59 +181,59 @@ pub enum AnswerForm {
 /// One reactor's end of the bus.
 #[derive(Debug)]
 pub struct Inbox {
-    mail_in: Sender<Mail>,
-    mail_out: Receiver<Mail>,
+    events_in: Sender<EventMessage>,
+    events_out: Receiver<EventMessage>,
     /// Bounded by what the reactor itself has asked for: one answer per waiting connection, one `Live` per topic.
-    notes_in: Sender<Note>,
-    notes_out: Receiver<Note>,
+    controls_in: Sender<ControlMessage>,
+    controls_out: Receiver<ControlMessage>,
     resync: Mutex<Vec<Arc<TopicState>>>,
-    doorbell: Arc<Doorbell>,
+    notifier: Arc<Notifier>,
 }
 
 impl Inbox {
     /// An inbox for at most `events_max` events.
-    pub fn new(events_max: usize, doorbell: Arc<Doorbell>) -> Self {
-        let (mail_in, mail_out) = bounded(events_max);
-        let (notes_in, notes_out) = unbounded();
-        Self { mail_in, mail_out, notes_in, notes_out, resync: Mutex::new(Vec::new()), doorbell }
+    pub fn new(events_max: usize, notifier: Arc<Notifier>) -> Self {
+        let (events_in, events_out) = bounded(events_max);
+        let (controls_in, controls_out) = unbounded();
+        Self { events_in, events_out, controls_in, controls_out, resync: Mutex::new(Vec::new()), notifier }
     }
 
-    /// The doorbell of the reactor that owns it.
-    pub fn doorbell(&self) -> &Arc<Doorbell> {
-        &self.doorbell
+    /// The notifier of the reactor that owns it.
+    pub fn notifier(&self) -> &Arc<Notifier> {
+        &self.notifier
     }
 
     /// The next event.
     #[inline]
-    pub fn next_mail(&self) -> Option<Mail> {
-        self.mail_out.try_recv().ok()
+    pub fn next_event(&self) -> Option<EventMessage> {
+        self.events_out.try_recv().ok()
     }
 
-    /// The next note.
-    pub fn next_note(&self) -> Option<Note> {
-        self.notes_out.try_recv().ok()
+    /// The next control message.
+    pub fn next_control(&self) -> Option<ControlMessage> {
+        self.controls_out.try_recv().ok()
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.mail_out.is_empty() && self.notes_out.is_empty() && super::topics::lock(&self.resync).is_empty()
+        self.events_out.is_empty() && self.controls_out.is_empty() && super::topics::lock(&self.resync).is_empty()
     }
 
-    /// The topics to copy from their histories, because mail for them did not fit.
+    /// The topics to copy from their histories, because events of them did not fit.
     pub fn take_resync(&self) -> Vec<Arc<TopicState>> {
         std::mem::take(&mut super::topics::lock(&self.resync))
     }
 
-    /// Leaves a note and rings.
-    pub fn leave_note(&self, note: Note) {
+    /// Leaves a control message and notifies the reactor.
+    pub fn send_control(&self, message: ControlMessage) {
         // The receiver lives in the same struct, so sending cannot fail.
-        let _ = self.notes_in.send(note);
-        self.doorbell.ring();
+        let _ = self.controls_in.send(message);
+        self.notifier.notify();
     }
 
-    /// Puts `mail` in, without ringing; false if it is full.
-    pub(super) fn put_mail(&self, mail: Mail) -> bool {
-        !matches!(self.mail_in.try_send(mail), Err(TrySendError::Full(_)))
+    /// Puts `message` in, without notifying; false if it is full.
+    pub(super) fn put_event(&self, message: EventMessage) -> bool {
+        !matches!(self.events_in.try_send(message), Err(TrySendError::Full(_)))
     }
 
     pub(super) fn put_resync(&self, topic: Arc<TopicState>) {

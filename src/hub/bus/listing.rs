@@ -19,7 +19,7 @@ pub struct TopicSummary {
     /// Its name.
     pub topic: Topic,
     /// Subscriptions over all reactors.
-    pub listeners: usize,
+    pub subscriber_count: usize,
     /// Events a newcomer may ask for: all that the log holds, or none if it keeps no history.
     pub retained: usize,
     /// What the log weighs, in bytes, with what is kept for those who are behind.
@@ -58,8 +58,8 @@ impl Bus {
     }
 
     /// Subscriptions of `topic` over all reactors; none if there is no such topic. Takes no topic's lock.
-    pub fn listeners(&self, topic: &Topic) -> usize {
-        self.topics.find(topic).map_or(0, |state| state.listeners.load(Ordering::Relaxed))
+    pub fn subscriber_count(&self, topic: &Topic) -> usize {
+        self.topics.find(topic).map_or(0, |state| state.subscriber_count.load(Ordering::Relaxed))
     }
 
     /// Calls `visit` with the topics whose names begin with `prefix`, [`SLICE`] at a time, until one call is refused.
@@ -91,7 +91,7 @@ impl Bus {
         let oldest = core.history.first_for_newcomers(&state.class.retention.history);
         TopicSummary {
             topic: state.topic.clone(),
-            listeners: state.listeners.load(Ordering::Relaxed),
+            subscriber_count: state.subscriber_count.load(Ordering::Relaxed),
             retained: (core.history.next() - oldest) as usize,
             retained_bytes: core.history.bytes(),
             oldest: core.history.event(oldest).map(|event| event.id),

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Bus, LogKind, Mail, ReactorSet, TopicState, is_order,
+    Bus, EventMessage, LogKind, ReactorSet, TopicState, is_order,
     topics::{Core, lock},
 };
 use crate::{
@@ -49,7 +49,7 @@ impl<'bus> Feed<'bus> {
         log == LogKind::Memory || is_order(topic)
     }
 
-    /// Appends an event to `topic` and hands it to every reactor that has listeners there. The id is the hub's own:
+    /// Appends an event to `topic` and hands it to every reactor that has subscribers there. The id is the hub's own:
     /// [`Feed::gives_ids`] must be true of the topic.
     pub fn publish(
         &mut self,
@@ -309,7 +309,7 @@ impl<'bus> Feed<'bus> {
                 continue;
             }
             let inbox = &self.bus.inboxes[reactor];
-            if !inbox.put_mail(Mail { key: state.key, event: Arc::clone(event) }) {
+            if !inbox.put_event(EventMessage { key: state.key, event: Arc::clone(event) }) {
                 core.resync.insert(reactor);
                 inbox.put_resync(Arc::clone(state));
                 self.bus.resyncs.fetch_add(1, Ordering::Relaxed);
@@ -327,7 +327,7 @@ impl<'bus> Feed<'bus> {
 impl Drop for Feed<'_> {
     fn drop(&mut self) {
         for reactor in self.to_wake.iter() {
-            if self.bus.inboxes[reactor].doorbell().ring() {
+            if self.bus.inboxes[reactor].notifier().notify() {
                 self.bus.wakeups.fetch_add(1, Ordering::Relaxed);
             }
         }

@@ -1,4 +1,4 @@
-//! What threads meet at in the bus: its locks, the doorbell's word, the queues. Named once, so that the model test
+//! What threads meet at in the bus: its locks, the notifier's word, the queues. Named once, so that the model test
 //! (tests/loom) can put its own in their place and run the files of this folder under every order of its threads.
 
 pub(super) use std::sync::{

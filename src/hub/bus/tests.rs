@@ -34,7 +34,7 @@ fn bus_within(reactors: usize, inbox_events_max: usize, budget: Arc<Budget>) -> 
     let wakers: Vec<Arc<Counting>> = (0..reactors).map(|_| Arc::default()).collect();
     let inboxes = wakers
         .iter()
-        .map(|waker| Inbox::new(inbox_events_max, Arc::new(Doorbell::new(Arc::clone(waker) as Arc<dyn Wake>))))
+        .map(|waker| Inbox::new(inbox_events_max, Arc::new(Notifier::new(Arc::clone(waker) as Arc<dyn Wake>))))
         .collect();
     let config = Config { reactors, epoch: 1000, payload_bytes_max: 100, budget, ..Config::default() };
     (Bus::new(config, inboxes, Outlets::default()), wakers)
@@ -51,8 +51,8 @@ fn publish(bus: &Bus, name: &str, count: usize) {
     }
 }
 
-fn mail(bus: &Bus, reactor: usize) -> Vec<u64> {
-    std::iter::from_fn(|| bus.inbox(reactor).next_mail()).map(|mail| mail.event.position).collect()
+fn taken(bus: &Bus, reactor: usize) -> Vec<u64> {
+    std::iter::from_fn(|| bus.inbox(reactor).next_event()).map(|message| message.event.position).collect()
 }
 
 #[test]
@@ -60,12 +60,12 @@ fn only_the_interested_get_mail_and_one_wake() {
     let (bus, wakers) = bus(3, 100);
     bus.attach(&topic("a"), 0);
     bus.attach(&topic("a"), 2);
-    (0..3).for_each(|reactor| bus.inbox(reactor).doorbell().lie_down());
+    (0..3).for_each(|reactor| bus.inbox(reactor).notifier().prepare_park());
     publish(&bus, "a", 5);
     publish(&bus, "a", 1);
-    assert_eq!(mail(&bus, 0), [1, 2, 3, 4, 5, 6]);
-    assert!(mail(&bus, 1).is_empty());
-    assert_eq!(mail(&bus, 2), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(taken(&bus, 0), [1, 2, 3, 4, 5, 6]);
+    assert!(taken(&bus, 1).is_empty());
+    assert_eq!(taken(&bus, 2), [1, 2, 3, 4, 5, 6]);
     let wakes: Vec<usize> = wakers.iter().map(|waker| waker.0.load(Ordering::Relaxed)).collect();
     assert_eq!(wakes, [1, 0, 1], "once per sleep");
 }
@@ -77,7 +77,7 @@ fn attach_joins_history_and_mail_without_gap_or_duplicate() {
     let attachment = bus.attach(&topic("a"), 0);
     publish(&bus, "a", 2);
     let history: Vec<u64> = attachment.events.iter().map(|event| event.position).collect();
-    assert_eq!((history, attachment.next, mail(&bus, 0)), (vec![1, 2, 3], 4, vec![4, 5]));
+    assert_eq!((history, attachment.next, taken(&bus, 0)), (vec![1, 2, 3], 4, vec![4, 5]));
 }
 
 #[test]
@@ -85,16 +85,16 @@ fn a_full_inbox_becomes_a_resync() {
     let (bus, _) = bus(1, 4);
     let attachment = bus.attach(&topic("a"), 0);
     publish(&bus, "a", 10);
-    assert_eq!(mail(&bus, 0), [1, 2, 3, 4]);
+    assert_eq!(taken(&bus, 0), [1, 2, 3, 4]);
     publish(&bus, "a", 1);
-    assert!(mail(&bus, 0).is_empty(), "nothing past the hole");
+    assert!(taken(&bus, 0).is_empty(), "nothing past the hole");
     let marked = bus.inbox(0).take_resync();
     assert_eq!(marked.len(), 1, "marked once");
     let missed = bus.resync(&attachment.state, 0, 5);
     let missed: Vec<u64> = missed.events.iter().map(|event| event.position).collect();
     assert_eq!(missed, [5, 6, 7, 8, 9, 10, 11]);
     publish(&bus, "a", 1);
-    assert_eq!(mail(&bus, 0), [12], "mail goes on");
+    assert_eq!(taken(&bus, 0), [12], "events go on");
 }
 
 #[test]
@@ -120,8 +120,8 @@ fn a_confirmed_topic_is_told_to_the_interested() {
     bus.watch_interest(LogKind::Memory, changes, Arc::new(Counting::default()));
     let attachment = bus.attach(&topic("a"), 1);
     bus.mark_live(&topic("a"), Moment(0));
-    assert!(bus.inbox(0).next_note().is_none());
-    assert!(matches!(bus.inbox(1).next_note(), Some(Note::Live(key)) if key == attachment.state.key));
+    assert!(bus.inbox(0).next_control().is_none());
+    assert!(matches!(bus.inbox(1).next_control(), Some(ControlMessage::Live(key)) if key == attachment.state.key));
     assert!(bus.attach(&topic("a"), 0).live);
 }
 
@@ -186,21 +186,21 @@ fn a_loss_stands_in_the_log_once_and_in_order() {
         shown(&bus, "a", Start::First),
         ["1000-1: 0", "1000-2: 1000-1 1000-2 source_lost", "1000-3: 0", "1000-4: 1000-3 1000-4 overflow"]
     );
-    assert_eq!(mail(&bus, 0), [1, 2, 3, 4]);
+    assert_eq!(taken(&bus, 0), [1, 2, 3, 4]);
     assert_eq!(shown(&bus, "a", Start::After(EventId { major: 9, minor: 3 }))[0], "[9-3 1000-0 epoch]");
     // Whoever came after the first is told of the second; where there is no room, of all that follow in one.
     lose_at(1, GapReason::SourceLost);
     lose_at(2, GapReason::SourceLost);
-    assert_eq!(mail(&bus, 0), [5, 6]);
+    assert_eq!(taken(&bus, 0), [5, 6]);
     (3..9).for_each(|now| lose_at(now, GapReason::Overflow));
-    assert_eq!(mail(&bus, 0), [7]);
+    assert_eq!(taken(&bus, 0), [7]);
     publish(&bus, "a", 1);
     let tail = ["1000-8: 1000-7 1000-8 overflow", "1000-9: 0"];
     assert_eq!(shown(&bus, "a", Start::Last(2)), tail);
     (10..19).for_each(|now| lose_at(now, GapReason::Overflow));
     bus.sweep(Moment(19));
     bus.sweep(Moment(20));
-    assert_eq!(mail(&bus, 0), [8, 9, 10, 11], "one at once, one for the rest when there is time");
+    assert_eq!(taken(&bus, 0), [8, 9, 10, 11], "one at once, one for the rest when there is time");
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn what_was_lost_on_those_let_in_early_is_told() {
     let (changes, _told) = crossbeam_channel::unbounded();
     bus.watch_interest(LogKind::Memory, changes, Arc::new(Counting::default()));
     let attachment = bus.attach(&topic("a"), 0);
-    bus.let_in_blind(&attachment.state);
+    bus.admit_unconfirmed(&attachment.state);
     bus.mark_live(&topic("a"), Moment(0));
     bus.mark_live(&topic("a"), Moment(0));
     assert_eq!(shown(&bus, "a", Start::First), ["1000-1: 1000-0 1000-1 source_lost"]);
@@ -425,7 +425,7 @@ fn topics_are_charged_and_their_logs_counted() {
     assert!(bus.topics().map(|state| state.topic.clone()).is_sorted(), "in the order of their names");
     bus.detach(&attachment.state, 0);
     (0..1000).for_each(|number| bus.detach(&bus.attach(&topic(&format!("b.{number}")), 0).state, 0));
-    drop((attachment, mail(&bus, 0), bus.inbox(0).take_resync()));
+    drop((attachment, taken(&bus, 0), bus.inbox(0).take_resync()));
     bus.sweep(Moment(0) + Duration::from_secs(1000));
     assert_eq!((bus.topic_count(), bus.log_bytes(), budget.used()), (0, 0, 0));
 }
@@ -444,8 +444,8 @@ fn concurrent_publishers_and_listeners_agree_on_one_order() {
             assert_eq!(attachment.next, from_history + 1);
         });
     });
-    let first = mail(&bus, 0);
+    let first = taken(&bus, 0);
     assert_eq!(first, (1..=4000).collect::<Vec<_>>());
-    let second = mail(&bus, 1);
+    let second = taken(&bus, 1);
     assert_eq!(second, first[first.len() - second.len()..]);
 }

@@ -11,7 +11,8 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Archive, Class, Config, Feed, Inbox, LogKind, Note, Orders, Outlet, Outlets, PublishRefused, ReactorSet, Wake,
+    Archive, Class, Config, ControlMessage, Feed, Inbox, LogKind, Orders, Outlet, Outlets, PublishRefused, ReactorSet,
+    Wake,
     idempotency::SeenKeys,
     retired::Retired,
     sync::{Mutex, MutexGuard, Sender},
@@ -43,7 +44,7 @@ pub struct TopicState {
     /// What it retains, and its policy.
     pub class: Class,
     /// How many subscriptions it has, over all reactors.
-    pub listeners: AtomicUsize,
+    pub subscriber_count: AtomicUsize,
     /// The source's broker refuses to deliver it, until somebody changes something there.
     refused: AtomicBool,
     pub(super) core: Mutex<Core>,
@@ -68,14 +69,14 @@ const TOPIC_BYTES: usize = 512;
 pub(super) struct Core {
     pub(super) history: Ring,
     pub(super) interest: ReactorSet,
-    /// Reactors whose inbox was full: they get no mail of this topic until they have copied the history.
+    /// Reactors whose inbox was full: they get no events of this topic until they have copied the history.
     pub(super) resync: ReactorSet,
     /// Whether events published at the source arrive here.
     pub(super) live: bool,
     /// Events were lost behind the hole that is the newest entry, and the next one to be appended must say so.
     pub(super) has_lost: bool,
     /// Somebody was let in before the source had confirmed the topic: what is published until it does is lost on them.
-    has_blind: bool,
+    has_unconfirmed: bool,
     /// Taken out of the table: whoever still holds it must look the topic up anew.
     pub(super) retired: bool,
     /// What the log weighed when [`Bus::log_bytes`] was last brought up to date.
@@ -89,11 +90,11 @@ pub struct Attachment {
     pub state: Arc<TopicState>,
     /// All that is retained and the reactor lacks, oldest first.
     pub events: Vec<Arc<Event>>,
-    /// The position of the next event: mail begins there.
+    /// The position of the next event: the inbox goes on from there.
     pub next: Position,
     /// The id before the oldest event retained: whoever has everything up to it lacks nothing.
     pub floor: EventId,
-    /// Whether the source already delivers it; if not, [`Note::Live`] follows.
+    /// Whether the source already delivers it; if not, [`ControlMessage::Live`] follows.
     pub live: bool,
 }
 
@@ -259,7 +260,7 @@ impl Bus {
     }
 
     /// Whether other hubs may deliver the same events of `topic` under ids of their own.
-    pub fn is_told_elsewhere(&self, topic: &Topic) -> bool {
+    pub fn ids_differ_per_hub(&self, topic: &Topic) -> bool {
         self.outlet(topic).is_some() && self.archive(topic).is_none()
     }
 
@@ -390,27 +391,27 @@ impl Bus {
     pub fn mark_live(&self, topic: &Topic, now: Moment) {
         let state = self.state(topic);
         state.refused.store(false, Ordering::Release);
-        let had_blind = std::mem::take(&mut lock(&state.core).has_blind);
+        let had_blind = std::mem::take(&mut lock(&state.core).has_unconfirmed);
         if had_blind {
             self.feed().report_loss(topic, GapReason::SourceLost, now);
         }
         let mut core = lock(&state.core);
         core.live = true;
         for reactor in core.interest.iter() {
-            self.inboxes[reactor].leave_note(Note::Live(state.key));
+            self.inboxes[reactor].send_control(ControlMessage::Live(state.key));
         }
     }
 
     /// Whether somebody was let in to `topic` before the source had confirmed it; the caller tells them what they miss, in
     /// place of [`Bus::mark_live`].
     pub fn take_blind(&self, topic: &Topic) -> bool {
-        std::mem::take(&mut lock(&self.state(topic).core).has_blind)
+        std::mem::take(&mut lock(&self.state(topic).core).has_unconfirmed)
     }
 
     /// A reader is let in to `state` although the source has not confirmed it.
-    pub fn let_in_blind(&self, state: &TopicState) {
+    pub fn admit_unconfirmed(&self, state: &TopicState) {
         let mut core = lock(&state.core);
-        core.has_blind = !core.live;
+        core.has_unconfirmed = !core.live;
     }
 
     /// The source does not deliver `topic` at the moment.
@@ -427,7 +428,7 @@ impl Bus {
         state.refused.store(true, Ordering::Release);
         let mut core = lock(&state.core);
         core.live = false;
-        core.has_blind
+        core.has_unconfirmed
     }
 
     /// The id of the event that this hub puts at `position`, in whatever topic.
@@ -498,7 +499,7 @@ impl Bus {
             topic: topic.clone(),
             key: TopicKey(self.next_key.fetch_add(1, Ordering::Relaxed)),
             class: class.clone(),
-            listeners: AtomicUsize::new(0),
+            subscriber_count: AtomicUsize::new(0),
             refused: AtomicBool::new(false),
             core: Mutex::new(Core {
                 history,
@@ -506,7 +507,7 @@ impl Bus {
                 resync: ReactorSet::default(),
                 live,
                 has_lost: false,
-                has_blind: false,
+                has_unconfirmed: false,
                 retired: false,
                 counted_bytes: 0,
             }),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Context;
 use crate::{
-    bus::{Answered, Bus, Note},
+    bus::{Answered, Bus, ControlMessage},
     label::RouteLabel,
     protocol::http::Response,
 };
@@ -29,7 +29,7 @@ impl Later {
     /// Sends `response`. If the client has left meanwhile, nobody gets it.
     pub fn answer(self, response: Response) {
         let answered = answered(self.route, response);
-        self.bus.inbox(self.reactor).leave_note(Note::Answered { token: self.token, answered });
+        self.bus.inbox(self.reactor).send_control(ControlMessage::Answered { token: self.token, answered });
     }
 }
 

@@ -52,7 +52,7 @@ pub use origin::Hosts;
 pub use overload::{Overload, STREAMS_USED_UP};
 pub use publish::{complete_command, complete_frames, complete_request};
 pub use recovery::{Recovered, Recovery, Remembered, recover};
-pub use routes::{Handler, Route, open_row, row};
+pub use routes::{Handler, Route, public_route, route};
 pub use sockets::{
     ConnectRefused, Emit, Incoming, SocketClient, SocketHandlers, SocketPublication, SocketReply, Welcome,
     publish_for_socket, write_replies,
@@ -76,7 +76,7 @@ use crate::{
     protocol::{
         Dialect,
         http::{Method, Request, Response},
-        sse::{Greeting, Manners},
+        sse::{Greeting, SseProfile},
         websocket::{Accepted, Message},
     },
     reload::Reloadable,
@@ -129,7 +129,7 @@ impl Default for Config {
 /// What is served: one value for a hub, others for servers that share its reactors and protocols.
 #[derive(Clone, Copy, Debug)]
 pub struct Application {
-    /// Its doors. The first row that matches decides.
+    /// Its routes. The first route that matches decides.
     pub routes: &'static [Route],
     /// Answers a message that came in over a [`Dialect::Messages`] connection.
     pub answer_message: MessageHandler,
@@ -275,7 +275,7 @@ impl Hub {
         }
     }
 
-    /// Goes on to `phase`. Reactors see it when they next look: ring their doorbells.
+    /// Goes on to `phase`. Reactors see it when they next look: ring their notifiers.
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
     }
@@ -365,7 +365,7 @@ pub struct OpenSse {
     /// What the client is told first. The greeting tells it where it stands, so `tells_place` is not needed with it.
     pub greeting: Option<Greeting>,
     /// What its clients expect besides the events, if they do.
-    pub manners: Option<Box<Manners>>,
+    pub profile: Option<Box<SseProfile>>,
     /// Fields for its head.
     pub headers: Vec<(&'static str, String)>,
     /// Whose it is.

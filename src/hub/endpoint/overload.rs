@@ -115,7 +115,7 @@ pub(super) fn decline(request: &Request, close: Close, response: Response) -> An
             OpenWebSocket { accepted, dialect, topics: Vec::new(), identity: None, hold: None }.into()
         }
         Err(_) if is_event_source(request) => {
-            OpenSse { named: true, manners: wells::manners_of_refusal(request), ..OpenSse::default() }.into()
+            OpenSse { named: true, profile: wells::manners_of_refusal(request), ..OpenSse::default() }.into()
         }
         Err(_) => return response.into(),
     };

@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     auth::{Asker, Identity, Tally, Wanted},
-    bus::{AnswerForm, Answered, Complete, Feed, Note, Publication, PublishFailed, PublishRefused, Receipt, Waiting},
+    bus::{
+        AnswerForm, Answered, Complete, ControlMessage, Feed, Publication, PublishFailed, PublishRefused, Receipt,
+        Waiting,
+    },
     clock::Moment,
     event::{Payload, RESERVED_KINDS},
     json::{self, LONG_TEXT_BYTES, Members, Syntax},
@@ -350,7 +353,7 @@ fn hand_over(batch: Vec<(usize, Outgoing)>, pending: Pending, context: &Context<
         let reply = Box::new(move |receipt: Receipt| {
             let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some((waiting, receipts)) = pending.take_answer(index, receipt) {
-                bus.inbox(reactor).leave_note(Note::Published { token, waiting, receipts });
+                bus.inbox(reactor).send_control(ControlMessage::Published { token, waiting, receipts });
             }
         });
         if let Some(outlet) = context.hub.bus.outlet(&topic) {

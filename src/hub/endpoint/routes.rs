@@ -17,7 +17,7 @@ use crate::{
 /// Answers a request, given what stands for `{topic}` in its path.
 pub type Handler = fn(&Request, &str, &Context<'_>) -> Answer;
 
-/// One row: a path, what it counts as in the metrics, and what each method does. `{topic}` stands for the rest of the
+/// One route: a path, what it counts as in the metrics, and what each method does. `{topic}` stands for the rest of the
 /// path up to what follows it in the pattern; topic names may contain slashes.
 #[derive(Clone, Copy, Debug)]
 pub struct Route {
@@ -37,9 +37,9 @@ pub struct Route {
     pub(super) methods: &'static [(Method, Handler)],
 }
 
-/// The row of `pattern`, counted as `label`. Where clients have to say who they are,
+/// The route of `pattern`, counted as `label`. Where clients have to say who they are,
 /// its handlers see only those that have.
-pub const fn row(pattern: &'static str, label: RouteLabel, methods: &'static [(Method, Handler)]) -> Route {
+pub const fn route(pattern: &'static str, label: RouteLabel, methods: &'static [(Method, Handler)]) -> Route {
     Route {
         pattern,
         label,
@@ -54,7 +54,7 @@ pub const fn row(pattern: &'static str, label: RouteLabel, methods: &'static [(M
 }
 
 /// The same for a door that lets in whoever comes, or whose handlers ask in a way of their own.
-pub const fn open_row(pattern: &'static str, label: RouteLabel, methods: &'static [(Method, Handler)]) -> Route {
+pub const fn public_route(pattern: &'static str, label: RouteLabel, methods: &'static [(Method, Handler)]) -> Route {
     Route {
         pattern,
         label,
@@ -131,57 +131,61 @@ impl Route {
     }
 }
 
-/// Every door of the hub. The first row that matches decides.
+/// Every route of the hub. The first route that matches decides.
 pub(super) static ROUTES: &[Route] = &[
-    row("/sse", RouteLabel::Sse, &[(Method::Get, stream::open_sse)]),
-    open_row("/ws", RouteLabel::WebSocket, &[(Method::Get, stream::open_websocket)]),
-    row("/publish", RouteLabel::Publish, &[(Method::Post, publish::publish_batch)]),
-    row("/publish/{topic}", RouteLabel::Publish, &[(Method::Post, publish::publish_one)]),
-    row("/topics", RouteLabel::Topics, &[(Method::Get, topics::list_topics)]),
-    row("/topics/{topic}/history", RouteLabel::History, &[(Method::Get, topics::show_history)]),
-    row("/topics/{topic}", RouteLabel::Topics, &[(Method::Get, topics::show_topic)]),
-    open_row("/api/v1/events/broadcast", RouteLabel::Events, &[(Method::Post, events::broadcast)])
+    route("/sse", RouteLabel::Sse, &[(Method::Get, stream::open_sse)]),
+    public_route("/ws", RouteLabel::WebSocket, &[(Method::Get, stream::open_websocket)]),
+    route("/publish", RouteLabel::Publish, &[(Method::Post, publish::publish_batch)]),
+    route("/publish/{topic}", RouteLabel::Publish, &[(Method::Post, publish::publish_one)]),
+    route("/topics", RouteLabel::Topics, &[(Method::Get, topics::list_topics)]),
+    route("/topics/{topic}/history", RouteLabel::History, &[(Method::Get, topics::show_history)]),
+    route("/topics/{topic}", RouteLabel::Topics, &[(Method::Get, topics::show_topic)]),
+    public_route("/api/v1/events/broadcast", RouteLabel::Events, &[(Method::Post, events::broadcast)])
         .for_known(events::REFUSALS)
         .of(CompatApi::EventStreams),
-    open_row("/api/v1/events/streams", RouteLabel::Events, &[(Method::Get, events::list_streams)])
+    public_route("/api/v1/events/streams", RouteLabel::Events, &[(Method::Get, events::list_streams)])
         .of(CompatApi::EventStreams),
-    open_row("/api/v1/events/stream/{topic}/start", RouteLabel::Events, &[(Method::Post, events::start_stream)])
+    public_route("/api/v1/events/stream/{topic}/start", RouteLabel::Events, &[(Method::Post, events::start_stream)])
         .for_known(events::REFUSALS)
         .of(CompatApi::EventStreams),
-    open_row("/api/v1/events/stream/{topic}/stop", RouteLabel::Events, &[(Method::Post, events::stop_stream)])
+    public_route("/api/v1/events/stream/{topic}/stop", RouteLabel::Events, &[(Method::Post, events::stop_stream)])
         .for_known(events::REFUSALS)
         .of(CompatApi::EventStreams),
-    open_row("/api/v1/events/stream/{topic}/pause", RouteLabel::Events, &[(Method::Post, events::pause_stream)])
+    public_route("/api/v1/events/stream/{topic}/pause", RouteLabel::Events, &[(Method::Post, events::pause_stream)])
         .for_known(events::REFUSALS)
         .of(CompatApi::EventStreams),
-    open_row("/api/v1/events/stream/{topic}/resume", RouteLabel::Events, &[(Method::Post, events::resume_stream)])
+    public_route("/api/v1/events/stream/{topic}/resume", RouteLabel::Events, &[(Method::Post, events::resume_stream)])
         .for_known(events::REFUSALS)
         .of(CompatApi::EventStreams),
     public_row("/api/v1/events/stream/{topic}", RouteLabel::Events, &[(Method::Get, events::open_stream)])
         .of(CompatApi::EventStreams),
-    open_row("/api/v1/broadcast-demo/broadcast", RouteLabel::Events, &[(Method::Post, events::broadcast)])
+    public_route("/api/v1/broadcast-demo/broadcast", RouteLabel::Events, &[(Method::Post, events::broadcast)])
         .for_known(events::REFUSALS)
         .of(CompatApi::EventStreams),
-    open_row("/api/v1/broadcast-demo/streams", RouteLabel::Events, &[(Method::Get, events::list_streams)])
+    public_route("/api/v1/broadcast-demo/streams", RouteLabel::Events, &[(Method::Get, events::list_streams)])
         .of(CompatApi::EventStreams),
-    open_row(
+    public_route(
         "/api/v1/broadcast-demo/stream/{topic}/start",
         RouteLabel::Events,
         &[(Method::Post, events::start_stream)],
     )
     .for_known(events::REFUSALS)
     .of(CompatApi::EventStreams),
-    open_row("/api/v1/broadcast-demo/stream/{topic}/stop", RouteLabel::Events, &[(Method::Post, events::stop_stream)])
-        .for_known(events::REFUSALS)
-        .of(CompatApi::EventStreams),
-    open_row(
+    public_route(
+        "/api/v1/broadcast-demo/stream/{topic}/stop",
+        RouteLabel::Events,
+        &[(Method::Post, events::stop_stream)],
+    )
+    .for_known(events::REFUSALS)
+    .of(CompatApi::EventStreams),
+    public_route(
         "/api/v1/broadcast-demo/stream/{topic}/pause",
         RouteLabel::Events,
         &[(Method::Post, events::pause_stream)],
     )
     .for_known(events::REFUSALS)
     .of(CompatApi::EventStreams),
-    open_row(
+    public_route(
         "/api/v1/broadcast-demo/stream/{topic}/resume",
         RouteLabel::Events,
         &[(Method::Post, events::resume_stream)],
@@ -190,26 +194,27 @@ pub(super) static ROUTES: &[Route] = &[
     .of(CompatApi::EventStreams),
     public_row("/api/v1/broadcast-demo/stream/{topic}", RouteLabel::Events, &[(Method::Get, events::open_stream)])
         .of(CompatApi::EventStreams),
-    open_row("/socket.io/", RouteLabel::SocketIo, SOCKET_IO).for_sessions(),
-    open_row("/socket.io", RouteLabel::SocketIo, SOCKET_IO).for_sessions(),
-    open_row("/api/v1/sse/stream/{topic}", RouteLabel::Wells, &[(Method::Get, wells::open_stream)]).of(CompatApi::Esp),
-    open_row("/api/v1/auth/login", RouteLabel::Auth, &[(Method::Post, auth::log_in)]).with_errors(ErrorForm::Esp),
-    open_row("/api/v1/auth/logout", RouteLabel::Auth, &[(Method::Post, auth::log_out)]).with_errors(ErrorForm::Esp),
-    open_row("/api/v1/auth/refresh", RouteLabel::Auth, &[(Method::Post, auth::refresh)])
+    public_route("/socket.io/", RouteLabel::SocketIo, SOCKET_IO).for_sessions(),
+    public_route("/socket.io", RouteLabel::SocketIo, SOCKET_IO).for_sessions(),
+    public_route("/api/v1/sse/stream/{topic}", RouteLabel::Wells, &[(Method::Get, wells::open_stream)])
+        .of(CompatApi::Esp),
+    public_route("/api/v1/auth/login", RouteLabel::Auth, &[(Method::Post, auth::log_in)]).with_errors(ErrorForm::Esp),
+    public_route("/api/v1/auth/logout", RouteLabel::Auth, &[(Method::Post, auth::log_out)]).with_errors(ErrorForm::Esp),
+    public_route("/api/v1/auth/refresh", RouteLabel::Auth, &[(Method::Post, auth::refresh)])
         .for_known(NATIVE)
         .with_errors(ErrorForm::Esp),
-    open_row("/api/v1/telemetry/ingest", RouteLabel::Telemetry, &[(Method::Post, telemetry::ingest_telemetry)])
+    public_route("/api/v1/telemetry/ingest", RouteLabel::Telemetry, &[(Method::Post, telemetry::ingest_telemetry)])
         .for_known(telemetry::REFUSALS)
         .of(CompatApi::Esp),
-    open_row("/api/v1/telemetry/{topic}", RouteLabel::Telemetry, &[(Method::Get, telemetry::read_back)])
+    public_route("/api/v1/telemetry/{topic}", RouteLabel::Telemetry, &[(Method::Get, telemetry::read_back)])
         .of(CompatApi::Esp),
-    open_row("/api/v1/alerts", RouteLabel::Alerts, &[(Method::Post, telemetry::ingest_alerts)])
+    public_route("/api/v1/alerts", RouteLabel::Alerts, &[(Method::Post, telemetry::ingest_alerts)])
         .for_known(telemetry::REFUSALS)
         .of(CompatApi::Esp),
-    open_row("/api/v1/diagnostics", RouteLabel::Diagnostics, &[(Method::Post, telemetry::ingest_diagnostics)])
+    public_route("/api/v1/diagnostics", RouteLabel::Diagnostics, &[(Method::Post, telemetry::ingest_diagnostics)])
         .for_known(telemetry::REFUSALS)
         .of(CompatApi::Esp),
-    row("/stats", RouteLabel::Stats, &[(Method::Get, health::show_stats)]),
+    route("/stats", RouteLabel::Stats, &[(Method::Get, health::show_stats)]),
     admin_row("/stats", RouteLabel::Stats, &[(Method::Get, health::show_stats)]),
     admin_row("/health", RouteLabel::Health, &[(Method::Get, health::show_health)]),
     admin_row("/healthz", RouteLabel::Health, &[(Method::Get, health::show_health)]),
@@ -217,19 +222,19 @@ pub(super) static ROUTES: &[Route] = &[
     admin_row("/ready", RouteLabel::Ready, &[(Method::Get, health::show_ready)]),
     admin_row("/readyz", RouteLabel::Ready, &[(Method::Get, health::show_ready)]),
     admin_row("/metrics", RouteLabel::Metrics, &[(Method::Get, health::show_metrics)]),
-    row(
+    route(
         "/{topic}/events/changes",
         RouteLabel::Pods,
         &[(Method::Get, pods::open_changes), (Method::Post, pods::publish_changes)],
     )
     .of(CompatApi::IotPods),
-    open_row("/", RouteLabel::Index, &[(Method::Get, health::show_index)]),
+    public_route("/", RouteLabel::Index, &[(Method::Get, health::show_index)]),
 ];
 
 const SOCKET_IO: &[(Method, Handler)] =
     &[(Method::Get, engine_io::open_socket_io), (Method::Post, engine_io::open_socket_io)];
 
-/// The first row that matches `path` at this listener, and what stands for the `{topic}` of its pattern.
+/// The first route that matches `path` at this listener, and what stands for the `{topic}` of its pattern.
 pub(super) fn find_route<'path>(path: &'path str, context: &Context<'_>) -> Option<(&'static Route, &'path str)> {
     context
         .hub

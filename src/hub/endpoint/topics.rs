@@ -13,7 +13,7 @@ use super::{
     work::{self, STEP_BYTES, STEP_ENTRIES, Step, Work},
 };
 use crate::{
-    bus::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest, HistoryPage, Note, TopicSummary},
+    bus::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest, ControlMessage, HistoryPage, TopicSummary},
     clock::Moment,
     event::{Event, EventId, Start},
     gap::Gap,
@@ -226,7 +226,8 @@ fn within_bytes(mut page: HistoryPage) -> HistoryPage {
 fn ask_archive(archive: &dyn Archive, topic: &Topic, start: Start, limit: usize, context: &Context<'_>) -> Answer {
     let (bus, reactor, token) = (Arc::clone(&context.hub.bus), context.reactor, context.token);
     let of = topic.clone();
-    let reply = Box::new(move |page| bus.inbox(reactor).leave_note(Note::History { token, topic: of, page }));
+    let reply =
+        Box::new(move |page| bus.inbox(reactor).send_control(ControlMessage::History { token, topic: of, page }));
     archive.fetch(ArchiveRequest {
         topic: topic.clone(),
         start,
@@ -347,11 +348,11 @@ struct Described(TopicSummary);
 
 impl Serialize for Described {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(TopicSummary { topic, listeners, retained, retained_bytes, oldest, newest, class }) = self;
+        let Self(TopicSummary { topic, subscriber_count, retained, retained_bytes, oldest, newest, class }) = self;
         let history = class.retention.history;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("topic", topic)?;
-        map.serialize_entry("listeners", listeners)?;
+        map.serialize_entry("listeners", subscriber_count)?;
         map.serialize_entry("retained", retained)?;
         map.serialize_entry("retained_bytes", retained_bytes)?;
         map.serialize_entry("oldest", &oldest.map(Shown))?;

@@ -16,7 +16,7 @@ use crate::{
     event::{EventId, Start},
     protocol::{
         http::{Request, Response},
-        sse::{self, Greeting, Manners},
+        sse::{self, Greeting, SseProfile},
     },
     topic::Topic,
 };
@@ -70,8 +70,8 @@ fn admit(
     let start = wanted_start(request)?;
     let esp = &context.config.esp;
     let greeting = Some(Greeting { name: Some("connected"), data: greeting_data(well_id, context).into() });
-    let manners = Some(Box::new(Manners::new(esp.heartbeat, esp.denied_retry)));
-    Ok(OpenSse { topics: vec![(topic, start)], named: true, greeting, manners, identity, ..OpenSse::default() })
+    let profile = Some(Box::new(SseProfile::new(esp.heartbeat, esp.denied_retry)));
+    Ok(OpenSse { topics: vec![(topic, start)], named: true, greeting, profile, identity, ..OpenSse::default() })
 }
 
 /// What a Socket.IO client is told that may not. It is counted here, for no HTTP answer shows it.
@@ -122,8 +122,8 @@ pub(super) fn well_of(topic: &Topic) -> Option<&str> {
 }
 
 /// How a stream behaves that is opened only to refuse `request`, if it asks for a well's.
-pub(super) fn manners_of_refusal(request: &Request) -> Option<Box<Manners>> {
-    request.path.starts_with(STREAMS).then(|| Box::new(Manners::of_refusal()))
+pub(super) fn manners_of_refusal(request: &Request) -> Option<Box<SseProfile>> {
+    request.path.starts_with(STREAMS).then(|| Box::new(SseProfile::of_refusal()))
 }
 
 /// What all paths of streams begin with.

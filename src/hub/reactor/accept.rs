@@ -294,7 +294,7 @@ impl<N: Net> Reactor<N> {
             self.end(token.slot, Overload::Connections.close());
             self.flush(token.slot);
         }
-        self.doom(token.slot);
+        self.schedule_free(token.slot);
         true
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Reactor,
-    connection::{ABSENT, CHECKING, CLOSING, DOOMED},
+    connection::{CHECKING, CLOSING, DETACHED, DOOMED},
     net::{Net, Token},
     polls::post_response,
 };
@@ -155,7 +155,7 @@ impl<N: Net> Reactor<N> {
         let is_gone = matches!(found, Found::Gone);
         if let Some(connection) = self.connections.named(token) {
             connection.state.clear(CHECKING);
-            let has_socket = !connection.state.has(ABSENT);
+            let has_socket = !connection.state.has(DETACHED);
             let first = match (found, message) {
                 (Found::Checked(checked), Some(message)) => Some(Ask::Checked(message, checked)),
                 _ => None,

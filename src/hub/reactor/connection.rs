@@ -84,9 +84,9 @@ pub(super) const BEHIND: u16 = 256;
 /// Some of its subscriptions are on their way from an old place to the log.
 pub(super) const REPLAYING: u16 = 512;
 /// A session that requests carry: it has no socket, and whoever polls fetches what it is owed.
-pub(super) const ABSENT: u16 = 1024;
+pub(super) const DETACHED: u16 = 1024;
 /// Such a session, and a poll waits for news of it.
-pub(super) const POLLED: u16 = 2048;
+pub(super) const POLL_PENDING: u16 = 2048;
 /// A session that takes no connection's place yet: requests carry it, and its client has entered no namespace.
 pub(super) const UNCOUNTED: u16 = 4096;
 
@@ -130,10 +130,10 @@ impl State {
 pub(super) struct Subscription {
     /// The topic's place in the reactor's table.
     pub(super) topic: u32,
-    /// Its listener's place in the topic's lap.
+    /// Its subscriber's place in the topic's lap.
     pub(super) place: u32,
     /// The position of the next event to write, if the connection is written to from all its topics at once; otherwise its
-    /// listener has the cursor.
+    /// subscriber has the cursor.
     pub(super) cursor: Position,
 }
 
@@ -241,7 +241,7 @@ mod tests {
     use super::*;
     use crate::reactor::Stream;
 
-    /// What an idle connection costs besides the kernel's part, all but its slot's generation, listener and timer.
+    /// What an idle connection costs besides the kernel's part, all but its slot's generation, subscriber and timer.
     #[test]
     fn a_connection_is_small() {
         assert!(size_of::<Connection<Stream>>() <= 192, "{} bytes", size_of::<Connection<Stream>>());

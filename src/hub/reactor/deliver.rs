@@ -1,20 +1,20 @@
-//! The hot path: laps bring the listeners of a topic to its head, a slice at a time.
+//! The hot path: laps bring the subscribers of a topic to its head, a slice at a time.
 
 use std::{io, time::Duration};
 
 use super::{
     Reactor,
     connection::{
-        ABSENT, BEHIND, BLOCKED, Connection, DOOMED, FROM_HISTORY, HELD, LINGERING, REPLAYING, State, write_owed,
+        BEHIND, BLOCKED, Connection, DETACHED, DOOMED, FROM_HISTORY, HELD, LINGERING, REPLAYING, State, write_owed,
     },
-    gather::Gathers,
+    frame_batch::FrameBatchCache,
     group::APART,
     net::Net,
     slab::Slab,
     table::{LocalTopic, TopicTable},
-    visit::{Visit, Visitor, may_visit, set_aside, visit, visit_newest},
+    visit::{Visit, Visitor, may_visit, record_outcome, visit, visit_newest},
 };
-use crate::{clock::Moment, close::Close, frame::Format, log::Listener, metrics::ReactorMetrics};
+use crate::{clock::Moment, close::Close, frame::Format, log::Subscriber, metrics::ReactorMetrics};
 
 /// A slice ends after so many visits …
 const VISITS_PER_SLICE: usize = 256;
@@ -24,9 +24,9 @@ const VISITS_PER_CLOCK: usize = 16;
 
 impl<N: Net> Reactor<N> {
     /// One slice for topics with fresh news, then one for a topic whose lap is under way: so neither waits for more than
-    /// one slice of the other, however many listeners it has.
+    /// one slice of the other, however many subscribers it has.
     pub(super) fn run_laps(&mut self) {
-        self.end_rests();
+        self.end_cooldowns();
         let deadline = self.now + SLICE_TIME;
         let mut budget = VISITS_PER_SLICE;
         while 0 < budget && self.now < deadline {
@@ -38,42 +38,42 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Visits listeners of the topic at `place`; returns how many were written to.
+    /// Visits subscribers of the topic at `place`; returns how many were written to.
     fn run_slice(&mut self, place: u32, budget: usize, deadline: Moment) -> usize {
         let began = self.now;
         let (mut visits, mut looks) = (0, 0);
-        self.gathers.batches.carried.clear();
+        self.frame_batches.batches.carried.clear();
         while visits < budget {
             self.now = self.net.now();
-            self.gathers.settle(&self.metrics, self.now);
+            self.frame_batches.settle(&self.metrics, self.now);
             if deadline <= self.now && 0 < visits + looks {
                 break;
             }
             let Some(topic) = self.topics.at(place) else { return visits };
-            let listeners = topic.lap.take(VISITS_PER_CLOCK.min(budget - visits));
-            if listeners.is_empty() {
+            let subscribers = topic.lap.take(VISITS_PER_CLOCK.min(budget - visits));
+            if subscribers.is_empty() {
                 break;
             }
-            fetch_ahead(&mut self.connections, listeners);
+            fetch_ahead(&mut self.connections, subscribers);
             let mut visitor = Visitor {
                 net: &mut self.net,
                 connections: &mut self.connections,
                 engines: &mut self.engines,
-                gathers: &mut self.gathers,
+                frame_batches: &mut self.frame_batches,
                 metrics: &self.metrics,
                 aside: (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded),
                 several: &mut self.several,
                 place,
                 now: self.now,
             };
-            visits += visitor.visit_all(&topic.ring, listeners);
+            visits += visitor.visit_all(&topic.ring, subscribers);
             if !self.several.is_empty() {
                 looks += self.several.len();
                 visits += self.visit_several();
             }
         }
         self.now = self.net.now();
-        self.gathers.settle(&self.metrics, self.now);
+        self.frame_batches.settle(&self.metrics, self.now);
         self.end_slice(place, began);
         visits
     }
@@ -88,12 +88,12 @@ impl<N: Net> Reactor<N> {
             if !may_visit(connection, slot, &mut self.engines) {
                 continue;
             }
-            let batches = &mut self.gathers.batches;
+            let batches = &mut self.frame_batches.batches;
             let outcome = batches.visit(&mut self.net, connection, group, false, &self.topics, &self.metrics, self.now);
             visits += usize::from(!outcome.is_level);
             if outcome.visit != Visit::AtHead {
                 let mut aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded);
-                set_aside(outcome.visit, slot, outcome.topic, connection, &mut aside);
+                record_outcome(outcome.visit, slot, outcome.topic, connection, &mut aside);
                 self.settle_flushed(slot);
             }
             if group == APART && !outcome.is_level {
@@ -110,7 +110,7 @@ impl<N: Net> Reactor<N> {
         if connection.state.has(BLOCKED | HELD | LINGERING | DOOMED) {
             return;
         }
-        if connection.state.has(ABSENT) {
+        if connection.state.has(DETACHED) {
             self.serve_poll(slot);
             return self.finish_closing(slot);
         }
@@ -147,23 +147,23 @@ impl<N: Net> Reactor<N> {
             let subscription = connection.subscriptions[index];
             let Some(topic) = self.topics.at(subscription.topic) else { continue };
             let conflates = topic.conflates();
-            let listener = topic.lap.listener(subscription.place);
-            if listener.cursor == topic.ring.next() {
+            let subscriber = topic.lap.subscriber(subscription.place);
+            if subscriber.cursor == topic.ring.next() {
                 continue;
             }
             connection.written = self.now;
             let place = subscription.topic;
-            let (net, gathers) = (&mut self.net, &mut self.gathers);
+            let (net, frame_batches) = (&mut self.net, &mut self.frame_batches);
             let outcome = if conflates && connection.state.has(BEHIND) {
-                visit_newest(net, connection, subscription.place, place, topic, gathers, &self.metrics)
+                visit_newest(net, connection, subscription.place, place, topic, frame_batches, &self.metrics)
             } else {
-                visit(net, connection, listener, place, &topic.ring, gathers, &self.metrics)
+                visit(net, connection, subscriber, place, &topic.ring, frame_batches, &self.metrics)
             };
-            settle(&mut self.gathers, connection.state, &self.metrics, self.now);
+            settle(&mut self.frame_batches, connection.state, &self.metrics, self.now);
             if outcome != Visit::AtHead {
                 at_head = false;
                 let mut aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded);
-                set_aside(outcome, slot, place, connection, &mut aside);
+                record_outcome(outcome, slot, place, connection, &mut aside);
             }
         }
         if at_head {
@@ -179,14 +179,14 @@ impl<N: Net> Reactor<N> {
         }
         let conflates = |topic: u32| self.topics.get(topic).is_some_and(LocalTopic::conflates);
         let newest = connection.state.has(BEHIND) && connection.subscriptions.iter().any(|it| conflates(it.topic));
-        let batches = &mut self.gathers.batches;
+        let batches = &mut self.frame_batches.batches;
         let outcome = batches.visit(&mut self.net, connection, group, newest, &self.topics, &self.metrics, self.now);
-        settle(&mut self.gathers, connection.state, &self.metrics, self.now);
+        settle(&mut self.frame_batches, connection.state, &self.metrics, self.now);
         if outcome.visit == Visit::AtHead {
             connection.state.clear(BEHIND | FROM_HISTORY);
         } else {
             let mut aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded);
-            set_aside(outcome.visit, slot, outcome.topic, connection, &mut aside);
+            record_outcome(outcome.visit, slot, outcome.topic, connection, &mut aside);
         }
         if group == APART && !outcome.is_level {
             self.reunite(slot);
@@ -195,26 +195,26 @@ impl<N: Net> Reactor<N> {
 }
 
 /// Writes to `metrics` what was delivered to a connection in `state`.
-fn settle(gathers: &mut Gathers, state: State, metrics: &ReactorMetrics, now: Moment) {
+fn settle(frame_batches: &mut FrameBatchCache, state: State, metrics: &ReactorMetrics, now: Moment) {
     if state.has(FROM_HISTORY) {
-        gathers.settle_history(metrics);
+        frame_batches.settle_history(metrics);
     } else {
-        gathers.settle(metrics, now);
+        frame_batches.settle(metrics, now);
     }
 }
 
 /// The group of a connection that is written to from all its topics.
 fn group_of<S>(connection: &Connection<S>, topics: &mut TopicTable) -> Option<u32> {
     let first = connection.subscriptions.first()?;
-    let listener = topics.at(first.topic)?.lap.listener(first.place);
-    listener.format.is_several().then_some(listener.cursor as u32)
+    let subscriber = topics.at(first.topic)?.lap.subscriber(first.place);
+    subscriber.format.is_several().then_some(subscriber.cursor as u32)
 }
 
 /// Loads into the cache what the next visits read of their connections. Between two visits the kernel has used the cache
 /// for the socket, so each connection is a miss; asked for one by one, each is waited for, but together they overlap.
-fn fetch_ahead<S>(connections: &mut Slab<Connection<S>>, upcoming: &[Listener]) {
-    for listener in upcoming {
-        std::hint::black_box(connections.at(listener.slot).map(|connection| connection.state));
+fn fetch_ahead<S>(connections: &mut Slab<Connection<S>>, upcoming: &[Subscriber]) {
+    for subscriber in upcoming {
+        std::hint::black_box(connections.at(subscriber.slot).map(|connection| connection.state));
     }
 }
 
@@ -224,7 +224,7 @@ fn has_news<S>(connection: &Connection<S>, topics: &mut TopicTable) -> bool {
     let mut is_behind = false;
     for subscription in &connection.subscriptions {
         let Some(topic) = topics.at(subscription.topic) else { continue };
-        let (cursor, format) = (topic.cursor(subscription), topic.lap.listener(subscription.place).format);
+        let (cursor, format) = (topic.cursor(subscription), topic.lap.subscriber(subscription.place).format);
         // One that is stranded in a topic is told of that before it is brought on in the others.
         if format.format() == Format::WebSocketRaw || cursor < topic.ring.oldest() {
             return false;

@@ -6,7 +6,7 @@ use rand::RngExt;
 
 use super::{
     Reactor,
-    connection::{ABSENT, BLOCKED, CLOSING, DOOMED, HELD, LINGERING, PEER_ENDED, UNCOUNTED, Via},
+    connection::{BLOCKED, CLOSING, DETACHED, DOOMED, HELD, LINGERING, PEER_ENDED, UNCOUNTED, Via},
     net::Net,
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
 
 /// How far a connection has come whose time for its last bytes ran out before.
 #[derive(Debug)]
-pub(super) struct Farewell {
+pub(super) struct Linger {
     /// What it had not taken when it was looked at last.
     owed_bytes: usize,
     extensions: u32,
@@ -47,7 +47,7 @@ impl<N: Net> Reactor<N> {
         if connection.state.has(CLOSING | LINGERING | DOOMED) {
             if close == Close::PeerGone {
                 // Nobody is left to take the last bytes.
-                self.doom(slot);
+                self.schedule_free(slot);
             }
             return;
         }
@@ -60,7 +60,7 @@ impl<N: Net> Reactor<N> {
         if let Close::TokenExpired | Close::Unauthenticated(_) | Close::Forbidden(_) = close {
             self.say_socket_error(slot, &denial_json(close));
         }
-        self.say_goodbye(slot, close, reason);
+        self.write_close(slot, close, reason);
         if let Some(connection) = self.connections.at(slot) {
             connection.session = Err(close);
         }
@@ -74,7 +74,7 @@ impl<N: Net> Reactor<N> {
             && let Ok(Session::Sse(stream)) = &connection.session
             && sse_error(close).is_none()
         {
-            let error = stream.manners.as_ref().map_or_else(|| error_json(close), |manners| manners.error_json(close));
+            let error = stream.profile.as_ref().map_or_else(|| error_json(close), |profile| profile.error_json(close));
             sse::write_event(None, Some("error"), &error, stream.form.chunked, connection.outbox.buffer());
         }
         self.end(slot, close);
@@ -83,7 +83,7 @@ impl<N: Net> Reactor<N> {
     /// Ends a connection whose session has ended itself.
     pub(super) fn close(&mut self, slot: u32, close: Close) {
         let retry_ms = self.retry_ms();
-        self.say_goodbye(slot, close, &goodbye_reason(close, retry_ms));
+        self.write_close(slot, close, &goodbye_reason(close, retry_ms));
         if let Some(connection) = self.connections.at(slot) {
             connection.session = Err(close);
         }
@@ -91,7 +91,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The last bytes, as what the connection speaks has them.
-    fn say_goodbye(&mut self, slot: u32, close: Close, reason: &str) {
+    fn write_close(&mut self, slot: u32, close: Close, reason: &str) {
         let retry_ms = self.retry_ms();
         let refusal = self.refuse_request(slot, close);
         let Some(connection) = self.connections.at(slot) else { return };
@@ -109,13 +109,13 @@ impl<N: Net> Reactor<N> {
                 }
             }
             (Ok(Session::Sse(stream)), _) => {
-                let manners = stream.manners.as_deref();
-                let error = sse_error(close).map(|error| manners.map_or(error, |manners| manners.error_json(close)));
-                let retry_ms = manners.and_then(|manners| manners.retry_ms(close)).unwrap_or(retry_ms);
+                let profile = stream.profile.as_deref();
+                let error = sse_error(close).map(|error| profile.map_or(error, |profile| profile.error_json(close)));
+                let retry_ms = profile.and_then(|profile| profile.retry_ms(close)).unwrap_or(retry_ms);
                 sse::write_final(stream.form.chunked, retry_ms, error.as_deref(), outbox.buffer());
             }
             // Its last word is Engine.IO's.
-            (_, Transport::SocketIo) if connection.state.has(ABSENT) => {}
+            (_, Transport::SocketIo) if connection.state.has(DETACHED) => {}
             (_, Transport::WebSocket | Transport::SocketIo) => {
                 websocket::write_end(close, reason, outbox.buffer());
             }
@@ -151,7 +151,7 @@ impl<N: Net> Reactor<N> {
         connection.state.set(CLOSING);
         self.wheel.arm(slot, self.now + self.config.linger);
         if close == Close::PeerGone {
-            self.doom(slot);
+            self.schedule_free(slot);
         } else {
             self.mark_dirty(slot);
         }
@@ -171,8 +171,8 @@ impl<N: Net> Reactor<N> {
         self.net.end(&mut connection.stream);
         connection.state.set(LINGERING);
         // Once the process ends the kernel delivers what was written.
-        if connection.state.has(PEER_ENDED | ABSENT) || self.phase == Phase::Leaving {
-            self.doom(slot);
+        if connection.state.has(PEER_ENDED | DETACHED) || self.phase == Phase::Leaving {
+            self.schedule_free(slot);
         }
     }
 
@@ -180,17 +180,17 @@ impl<N: Net> Reactor<N> {
     pub(super) fn on_closing_due(&mut self, slot: u32) {
         let Some(connection) = self.connections.at(slot) else { return };
         let owed_bytes = connection.owed_bytes() + self.net.unacknowledged_bytes(&connection.stream);
-        let farewell = self.farewells.entry(slot).or_insert(Farewell { owed_bytes: usize::MAX, extensions: 0 });
+        let farewell = self.farewells.entry(slot).or_insert(Linger { owed_bytes: usize::MAX, extensions: 0 });
         let goes_on = 0 < owed_bytes
             && owed_bytes < farewell.owed_bytes
             && farewell.extensions < EXTENSIONS_MAX
             && self.phase < Phase::Ending;
-        *farewell = Farewell { owed_bytes, extensions: farewell.extensions + 1 };
-        if goes_on { self.wheel.arm(slot, self.now + self.config.linger) } else { self.doom(slot) }
+        *farewell = Linger { owed_bytes, extensions: farewell.extensions + 1 };
+        if goes_on { self.wheel.arm(slot, self.now + self.config.linger) } else { self.schedule_free(slot) }
     }
 
     /// The connection is to be freed at the end of the turn.
-    pub(super) fn doom(&mut self, slot: u32) {
+    pub(super) fn schedule_free(&mut self, slot: u32) {
         if let Some(connection) = self.connections.at(slot)
             && !connection.state.has(DOOMED)
         {
@@ -281,7 +281,7 @@ impl<N: Net> Reactor<N> {
             Ok(session) if session.is_fresh() => {}
             Ok(session) if session.is_idle() => self.end(slot, Close::Done),
             Ok(_) => {}
-            Err(_) if connection.state.has(LINGERING) => self.doom(slot),
+            Err(_) if connection.state.has(LINGERING) => self.schedule_free(slot),
             Err(_) => {}
         }
     }
@@ -303,7 +303,7 @@ impl<N: Net> Reactor<N> {
             if !stays {
                 self.end_for_restart(slot);
                 self.flush(slot);
-                self.doom(slot);
+                self.schedule_free(slot);
             }
         }
         self.flush_dirty();

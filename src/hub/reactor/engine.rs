@@ -1,7 +1,7 @@
 //! Engine.IO sessions: what outlives the connections that carry it.
 //!
 //! A session is a connection of the reactor's like any other: it has a slot, an outbox and subscriptions. While polls carry
-//! it, its stream leads nowhere and its state is ABSENT: laps pass it over, its cursors lag, and whoever polls fetches what it
+//! it, its stream leads nowhere and its state is DETACHED: laps pass it over, its cursors lag, and whoever polls fetches what it
 //! is owed ([`Reactor::serve_poll`]). A WebSocket that takes over gives it its socket.
 //!
 //! A session's name says which reactor has it. A request for it that comes in at another one goes there, with its
@@ -18,7 +18,7 @@ use rand::RngExt;
 
 use super::{
     Reactor,
-    connection::{ABSENT, BLOCKED, Connection, POLLED, UNCOUNTED},
+    connection::{BLOCKED, Connection, DETACHED, POLL_PENDING, UNCOUNTED},
     net::{Net, Token},
     pending::Pending,
     placement::Share,
@@ -142,7 +142,7 @@ impl<N: Net> Reactor<N> {
             let mut connection = Connection::new(stream, peer, admin, Session::Engine(Box::new(session)), now);
             connection.transport = Transport::SocketIo;
             connection.identity = identity;
-            connection.state.set(if is_pending { ABSENT | UNCOUNTED } else { ABSENT });
+            connection.state.set(if is_pending { DETACHED | UNCOUNTED } else { DETACHED });
             connection
         });
         self.metrics.on_open(Transport::SocketIo);
@@ -210,7 +210,7 @@ impl<N: Net> Reactor<N> {
 
     /// Whether requests carry the session at `slot`.
     pub(super) fn is_absent(&mut self, slot: u32) -> bool {
-        self.connections.at(slot).is_some_and(|connection| connection.state.has(ABSENT))
+        self.connections.at(slot).is_some_and(|connection| connection.state.has(DETACHED))
     }
 
     /// One transition of the session at `slot`, and what comes of it; false if that was its end.
@@ -299,7 +299,7 @@ impl<N: Net> Reactor<N> {
                 entry.waiting = None;
             }
             if let Some(connection) = self.connections.at(session) {
-                connection.state.clear(POLLED);
+                connection.state.clear(POLL_PENDING);
             }
             // By the protocol a poll that is cut off is the end of its session.
             self.end(session, Close::PeerGone);

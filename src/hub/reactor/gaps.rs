@@ -1,8 +1,9 @@
 //! Gaps: what a connection is told when events of a topic are missing for it, and what becomes of one that fell behind.
 
 use super::{
-    Reactor, batch,
+    Reactor,
     connection::{Connection, REPLAYING, Subscription},
+    merged_batch,
     net::Net,
 };
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
 /// A connection that could not be brought on in a topic: the log has passed its cursor, or holds a hole that its
 /// transport has no form for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stranded {
+pub(super) struct Lagged {
     pub(super) slot: u32,
     /// The topic's place.
     pub(super) topic: u32,
@@ -24,8 +25,8 @@ pub(super) struct Stranded {
 
 impl<N: Net> Reactor<N> {
     /// Tells a stranded connection why, as its topic's class has it: it ends, or goes on behind the gap.
-    pub(super) fn on_stranded(&mut self, stranded: Stranded) {
-        let Stranded { slot, topic: place } = stranded;
+    pub(super) fn on_stranded(&mut self, stranded: Lagged) {
+        let Lagged { slot, topic: place } = stranded;
         let Some(subscription) = self.subscription(slot, place) else { return };
         let is_socket = self.is_socket(slot);
         let Some(topic) = self.topics.at(place) else { return };
@@ -114,7 +115,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn note_places(&mut self, slot: u32) {
         let Some(connection) = self.connections.at(slot) else { return };
         let Ok(session) = &mut connection.session else { return };
-        batch::note_places(session, &connection.subscriptions, &self.topics);
+        merged_batch::note_places(session, &connection.subscriptions, &self.topics);
     }
 
     /// The subscription of a connection to the topic at `place`, if it listens to it.
@@ -130,7 +131,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A blocked connection whose topic's policy is to close, and that the log has passed, is not waited for.
-    pub(super) fn is_given_up(&mut self, slot: u32) -> Option<Stranded> {
+    pub(super) fn is_given_up(&mut self, slot: u32) -> Option<Lagged> {
         let connection = self.connections.at(slot)?;
         if connection.state.has(REPLAYING) || matches!(connection.session, Ok(Session::Engine(_))) {
             return None;
@@ -139,7 +140,7 @@ impl<N: Net> Reactor<N> {
             let Some(topic) = self.topics.get(subscription.topic) else { return false };
             topic.state.class.policy == Policy::Close && topic.cursor(subscription) < topic.ring.oldest()
         });
-        fallen.map(|subscription| Stranded { slot, topic: subscription.topic })
+        fallen.map(|subscription| Lagged { slot, topic: subscription.topic })
     }
 }
 

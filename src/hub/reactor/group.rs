@@ -1,8 +1,8 @@
 //! Groups: connections that listen to the same topics in the same form. Members that stand at the same places are owed the
-//! same bytes, ids included, so one [batch](super::batch) serves them all.
+//! same bytes, ids included, so one [batch](super::merged_batch) serves them all.
 //!
 //! A connection is in a group, or *apart*, if it listens to several topics or has frames of its own. It keeps its cursors
-//! together then, in its subscriptions, and its listeners hold the group's number instead of a cursor. What a group stands
+//! together then, in its subscriptions, and its subscribers hold the group's number instead of a cursor. What a group stands
 //! for is spelt out in its key; keys live as long as they have members, so all of them together are no larger than the
 //! subscriptions there are.
 
@@ -10,8 +10,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     Reactor,
-    batch::has_odd_place,
     connection::{Connection, REPLAYING, Subscription},
+    merged_batch::has_odd_place,
     net::Net,
     table::TopicTable,
 };
@@ -95,17 +95,17 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Takes the connection out of its group, if it is in one or apart: its listeners have its cursors again.
+    /// Takes the connection out of its group, if it is in one or apart: its subscribers have its cursors again.
     pub(super) fn ungroup(&mut self, slot: u32) {
         let Some(connection) = self.connections.at(slot) else { return };
         let mut former = None;
         for subscription in &connection.subscriptions {
             let Some(topic) = self.topics.at(subscription.topic) else { continue };
-            let listener = topic.lap.listener(subscription.place);
-            if listener.format.is_several() {
-                former = Some(listener.cursor);
-                listener.format = FormatCode::from(listener.format.format());
-                listener.cursor = subscription.cursor;
+            let subscriber = topic.lap.subscriber(subscription.place);
+            if subscriber.format.is_several() {
+                former = Some(subscriber.cursor);
+                subscriber.format = FormatCode::from(subscriber.format.format());
+                subscriber.cursor = subscription.cursor;
             }
         }
         if let Some(number) = former.filter(|number| *number != Position::from(APART)) {
@@ -127,7 +127,7 @@ impl<N: Net> Reactor<N> {
             if sort_and_spell(connection, format, &mut key) && !is_odd(connection, format, &self.topics) {
                 let (joined, is_reused) = self.groups.join(&key);
                 if is_reused {
-                    self.gathers.batches.forget(joined);
+                    self.frame_batches.batches.forget(joined);
                 }
                 number = Position::from(joined);
             }
@@ -135,13 +135,13 @@ impl<N: Net> Reactor<N> {
         }
         for (index, subscription) in connection.subscriptions.iter_mut().enumerate() {
             let Some(topic) = self.topics.at(subscription.topic) else { continue };
-            let listener = topic.lap.listener(subscription.place);
-            listener.subscription = index as u16;
-            listener.format = format;
+            let subscriber = topic.lap.subscriber(subscription.place);
+            subscriber.subscription = index as u16;
+            subscriber.format = format;
             if is_several {
-                subscription.cursor = listener.cursor;
-                listener.format = format.several();
-                listener.cursor = number;
+                subscription.cursor = subscriber.cursor;
+                subscriber.format = format.several();
+                subscriber.cursor = number;
             }
         }
     }

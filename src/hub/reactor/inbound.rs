@@ -94,7 +94,7 @@ impl<N: Net> Reactor<N> {
         }
         let idle = connection.session.as_ref().is_ok_and(Session::is_idle);
         self.end(slot, if idle { Close::Done } else { Close::PeerGone });
-        self.doom(slot);
+        self.schedule_free(slot);
     }
 
     /// Ends a connection whose peer has sent all it will, once every request is answered.
@@ -344,11 +344,11 @@ impl<N: Net> Reactor<N> {
     }
 
     fn open_sse(&mut self, slot: u32, version: Version, open: OpenSse) {
-        let OpenSse { topics, named, tells_place, greeting, mut manners, headers, identity, hold } = open;
+        let OpenSse { topics, named, tells_place, greeting, mut profile, headers, identity, hold } = open;
         self.keep_hold(slot, hold);
         let retry_ms = self.retry_ms();
-        if let Some(manners) = &mut manners {
-            manners.begin(self.now, |interval| jittered(interval, &mut self.random));
+        if let Some(profile) = &mut profile {
+            profile.begin(self.now, |interval| jittered(interval, &mut self.random));
         }
         let Some(connection) = self.connections.at(slot) else { return };
         // HAProxy corks every chunk of a response that says where it ends, so each event would be up to 200 ms late.
@@ -361,7 +361,7 @@ impl<N: Net> Reactor<N> {
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         sse::write_open(form.chunked, self.net.date(), retry_ms, &headers, connection.outbox.buffer());
         let greeting = greeting.map(Box::new);
-        connection.session = Ok(Session::Sse(SseStream { form, cursors: None, tells_place, greeting, manners }));
+        connection.session = Ok(Session::Sse(SseStream { form, cursors: None, tells_place, greeting, profile }));
         connection.identity = identity;
         if !form.with_id {
             let begin = |topic: u32| TopicCursor { topic, id: EventId::default(), began: 0 };

@@ -2,7 +2,9 @@
 
 use super::{
     Reactor,
-    connection::{ABSENT, BEHIND, BLOCKED, CHECKING, CLOSING, DIRTY, DOOMED, FROM_HISTORY, HELD, LINGERING, REPLAYING},
+    connection::{
+        BEHIND, BLOCKED, CHECKING, CLOSING, DETACHED, DIRTY, DOOMED, FROM_HISTORY, HELD, LINGERING, REPLAYING,
+    },
     group::APART,
     net::Net,
     table::LocalTopic,
@@ -28,8 +30,8 @@ impl<N: Net> Reactor<N> {
         for slot in used {
             let Some(connection) = self.connections.at(*slot) else { continue };
             let mut numbers = connection.subscriptions.iter().filter_map(|subscription| {
-                let listener = self.topics.get(subscription.topic)?.lap.listeners()[subscription.place as usize];
-                listener.format.is_several().then_some(listener.cursor)
+                let subscriber = self.topics.get(subscription.topic)?.lap.subscribers()[subscription.place as usize];
+                subscriber.format.is_several().then_some(subscriber.cursor)
             });
             let Some(number) = numbers.next() else { continue };
             assert!(numbers.all(|other| other == number), "{slot}: of two groups");
@@ -58,15 +60,19 @@ impl<N: Net> Reactor<N> {
             let topic = self.topics.at(subscription.topic).expect("a subscription has a topic");
             let has_round = topic.news
                 || topic.lap.is_pending()
-                || self.resting.iter().any(|(_, rests)| *rests == subscription.topic);
+                || self.cooling_down.iter().any(|(_, cooling)| *cooling == subscription.topic);
             let is_visited = topic.queued && has_round || self.write_again.contains(&slot);
             let (next, queued) = (topic.ring.next(), topic.queued);
             let cursor = topic.cursor(subscription);
-            let listener = topic.lap.listener(subscription.place);
-            assert_eq!((listener.slot, usize::from(listener.subscription)), (slot, index), "{slot}: another's place");
-            let is_several = 1 < connection.subscriptions.len() || !listener.format.is_shared();
+            let subscriber = topic.lap.subscriber(subscription.place);
             assert_eq!(
-                listener.format.is_several(),
+                (subscriber.slot, usize::from(subscriber.subscription)),
+                (slot, index),
+                "{slot}: another's place"
+            );
+            let is_several = 1 < connection.subscriptions.len() || !subscriber.format.is_shared();
+            assert_eq!(
+                subscriber.format.is_several(),
                 is_several,
                 "{slot}: whether it is written to from all its topics"
             );
@@ -84,22 +90,22 @@ impl<N: Net> Reactor<N> {
         assert!(0 < waiting || !state.has(HELD), "{slot}: held back, and waits for nothing");
         let goes_on = state.has(BLOCKED | HELD) || self.write_again.contains(&slot);
         assert!(goes_on || !state.has(BEHIND), "{slot}: behind, and nothing brings it on");
-        let is_new = state.has(FROM_HISTORY) && !state.has(ABSENT);
+        let is_new = state.has(FROM_HISTORY) && !state.has(DETACHED);
         assert!(goes_on || !is_new, "{slot}: on its way from an old place, and nothing brings it on");
         assert_eq!(0 < self.replay_count(slot), state.has(REPLAYING), "{slot}: replays");
     }
 
     fn check_topics(&self) {
-        let mut listeners = 0;
+        let mut subscribers = 0;
         for (place, topic) in self.topics.all() {
-            let resting = self.resting.iter().map(|(_, rests)| rests);
-            let resting = resting.filter(|queued| **queued == place).count();
-            let waits = self.fresh.count(place) + self.ongoing.count(place) + resting;
+            let cooling_down = self.cooling_down.iter().map(|(_, cooling)| cooling);
+            let cooling_down = cooling_down.filter(|queued| **queued == place).count();
+            let waits = self.fresh.count(place) + self.ongoing.count(place) + cooling_down;
             assert_eq!(waits, usize::from(topic.queued), "topic {place} in the run queues");
             assert!(topic.queued || !topic.lap.is_pending(), "topic {place} owes visits and is not queued");
-            listeners += topic.lap.len();
+            subscribers += topic.lap.len();
         }
         let subscriptions: usize = self.connections.all().map(|connection| connection.subscriptions.len()).sum();
-        assert_eq!(listeners, subscriptions, "listeners, and who they are");
+        assert_eq!(subscribers, subscriptions, "subscribers, and who they are");
     }
 }

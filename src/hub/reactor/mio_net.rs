@@ -26,7 +26,7 @@ use crate::{
 
 /// Readiness events taken per poll.
 const EVENTS_PER_POLL: usize = 1024;
-/// Listeners and the doorbell take the numbers from the top; no connection's token comes near them.
+/// Listeners and the notifier take the numbers from the top; no connection's token comes near them.
 const DOORBELL: mio::Token = mio::Token(usize::MAX);
 
 /// A listening socket, bound and non-blocking.
@@ -116,7 +116,7 @@ impl Net for MioNet {
         ready.extend(self.events.iter().map(|event| {
             let above = DOORBELL.0 - event.token().0;
             if above == 0 {
-                return Ready::Doorbell;
+                return Ready::Notifier;
             }
             if above <= self.listeners.len() {
                 return Ready::Listener(above - 1);

@@ -4,7 +4,7 @@
 //! Always in this order, once per [`Reactor::turn`]:
 //! 1. poll, and read the clock;
 //! 2. accept, and what connections have become ready for, each with a budget (who stops early goes on the *again* list);
-//! 3. the inbox: events, connections handed over, notes, resyncs; a slice of the streams whose rights may have changed;
+//! 3. the inbox: events, connections handed over, control messages, resyncs; a slice of the streams whose rights may have changed;
 //! 4. timers that are due;
 //! 5. lap slices, and a slice of the work of requests that takes more than one turn;
 //! 6. flush what has been put into outboxes;
@@ -12,21 +12,21 @@
 //! 8. counters.
 
 mod accept;
-mod batch;
 mod checks;
 mod connection;
 mod deliver;
 mod descriptors;
 mod ending;
 mod engine;
+mod frame_batch;
 mod gaps;
-mod gather;
 mod group;
 mod inbound;
 mod invariants;
 mod journal;
 mod listen;
-mod mail;
+mod merged_batch;
+mod messages;
 mod mio_net;
 mod net;
 mod origin;
@@ -67,7 +67,7 @@ pub use placement::{Accepted, Arrival, Passed, Placement};
 
 use crate::{
     auth::{ConnectionId, Identity},
-    bus::{Doorbell, TopicState},
+    bus::{Notifier, TopicState},
     clock::Moment,
     close::Close,
     endpoint::{self, Context, Hub, Overload, Phase},
@@ -80,10 +80,10 @@ use crate::{
 use accept::LastAccepts;
 use checks::Checks;
 use connection::Connection;
-use ending::Farewell;
+use ending::Linger;
 use engine::Engines;
-use gaps::Stranded;
-use gather::Gathers;
+use frame_batch::FrameBatchCache;
+use gaps::Lagged;
 use group::Groups;
 use journal::Journal;
 use replay::Replays;
@@ -203,7 +203,7 @@ pub struct Reactor<N: Net> {
     /// This reactor's copy of what endpoints are told.
     endpoints: Copied<endpoint::Config>,
     metrics: Arc<ReactorMetrics>,
-    doorbell: Arc<Doorbell>,
+    notifier: Arc<Notifier>,
     placement: Arc<Placement<N::Stream>>,
     random: SmallRng,
     now: Moment,
@@ -214,9 +214,9 @@ pub struct Reactor<N: Net> {
     fresh: RunQueue,
     /// Topics with news whose last round was long, and until when they rest. Few at a time: such rounds take a part of the longest
     /// rest, and each carries a bounded number of topics.
-    resting: Vec<(Moment, u32)>,
+    cooling_down: Vec<(Moment, u32)>,
     ongoing: RunQueue,
-    gathers: Gathers,
+    frame_batches: FrameBatchCache,
     groups: Groups,
     /// Listeners that may have more to accept, and when to try one again that had no descriptors left.
     accept_again: Vec<usize>,
@@ -231,7 +231,7 @@ pub struct Reactor<N: Net> {
     dirty: Vec<u32>,
     /// Connections found broken or fallen while something else was borrowed: to be ended in the same turn.
     to_end: Vec<(u32, Close)>,
-    stranded: Vec<Stranded>,
+    stranded: Vec<Lagged>,
     /// Gaps that connections are told of once they are open: the slot, the topic's place, and the gap.
     gaps_owed: Vec<(u32, u32, Gap)>,
     replays: Replays,
@@ -248,13 +248,13 @@ pub struct Reactor<N: Net> {
     senders: HashMap<u32, ByteHold, foldhash::fast::RandomState>,
     doomed: Vec<u32>,
     /// Connections that take long to take their last bytes.
-    farewells: HashMap<u32, Farewell, foldhash::fast::RandomState>,
+    farewells: HashMap<u32, Linger, foldhash::fast::RandomState>,
     /// How many connections wait for their peer to read.
     blocked: usize,
     /// When the last sweep over the topics began, and where the one under way goes on.
     swept: Moment,
     sweep_from: Option<usize>,
-    /// Topics of which mail did not fit, and that are yet to be copied.
+    /// Topics of which events did not fit, and that are yet to be copied.
     to_resync: Vec<Arc<TopicState>>,
     phase: Phase,
     /// Connections that are yet to be told of the phase.
@@ -287,7 +287,7 @@ impl<N: Net> Reactor<N> {
             metrics: Arc::clone(&hub.metrics.reactors[index]),
             endpoints: hub.config.copy(),
             live: None,
-            doorbell: Arc::clone(hub.bus.inbox(index).doorbell()),
+            notifier: Arc::clone(hub.bus.inbox(index).notifier()),
             placement,
             random: SmallRng::seed_from_u64(config.seed.wrapping_add(index as u64)),
             now,
@@ -295,9 +295,9 @@ impl<N: Net> Reactor<N> {
             topics: TopicTable::default(),
             wheel: Wheel::new(now),
             fresh: RunQueue::default(),
-            resting: Vec::new(),
+            cooling_down: Vec::new(),
             ongoing: RunQueue::default(),
-            gathers: Gathers::default(),
+            frame_batches: FrameBatchCache::default(),
             groups: Groups::default(),
             accept_again: Vec::new(),
             accept_retry: None,
@@ -393,20 +393,20 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Sleeps until there is something to do. Between the announcement of sleep and the sleep every queue is looked at
-    /// once more, so no ring of the doorbell is missed.
+    /// once more, so no ring of the notifier is missed.
     fn poll(&mut self) -> io::Result<()> {
         let mut ready = std::mem::take(&mut self.ready);
         ready.clear();
         let mut timeout = self.sleep_time();
         if timeout != Duration::ZERO {
-            self.doorbell.lie_down();
-            let has_mail = !self.hub.bus.inbox(self.index).is_empty() || !self.placement.is_empty(self.index);
-            if has_mail || self.must_stop() || self.must_review() {
+            self.notifier.prepare_park();
+            let has_events = !self.hub.bus.inbox(self.index).is_empty() || !self.placement.is_empty(self.index);
+            if has_events || self.must_stop() || self.must_review() {
                 timeout = Duration::ZERO;
             }
         }
         let outcome = self.net.poll(Some(timeout), &mut ready);
-        self.doorbell.get_up();
+        self.notifier.unpark();
         self.now = self.net.now();
         self.ready = ready;
         outcome
@@ -432,9 +432,9 @@ impl<N: Net> Reactor<N> {
         let timer = self.wheel.next_wait(self.now).unwrap_or(SLEEP_MAX);
         let accept = self.accept_retry.map_or(SLEEP_MAX, |retry| retry.since(self.now));
         let cut_off = self.cut_off_at.map_or(SLEEP_MAX, |at| at.since(self.now));
-        let rest = self.next_rest().unwrap_or(SLEEP_MAX);
+        let cooldown = self.next_cooldown().unwrap_or(SLEEP_MAX);
         let session = self.engines.next_wait(self.now).unwrap_or(SLEEP_MAX);
-        timer.min(accept).min(cut_off).min(rest).min(session).min(SLEEP_MAX)
+        timer.min(accept).min(cut_off).min(cooldown).min(session).min(SLEEP_MAX)
     }
 
     /// Connections become ready for more: first those the poll tells of, so that whoever asks little is served at once, then

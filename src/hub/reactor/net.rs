@@ -10,8 +10,8 @@ use crate::clock::Moment;
 pub enum Ready {
     /// Somebody wants to connect to the listener of this index.
     Listener(usize),
-    /// The doorbell rang.
-    Doorbell,
+    /// The notifier rang.
+    Notifier,
     /// Something about a connection.
     Connection {
         /// The token it was registered with.
@@ -36,7 +36,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// In one number, for the kernel and for notes.
+    /// In one number, for the kernel and for control messages.
     pub fn pack(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.slot)
     }

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Reactor,
-    connection::{ABSENT, UNCOUNTED},
+    connection::{DETACHED, UNCOUNTED},
     net::{Net, Token},
     placement::Share,
 };
@@ -62,7 +62,7 @@ impl<N: Net> Reactor<N> {
             self.end(oldest.slot, Close::Policy("too many sessions are in no namespace; the oldest goes first"));
             self.leave_pending(oldest.slot);
             // Nobody fetches its last words, unless a poll waits for them: that one has them by now.
-            self.doom(oldest.slot);
+            self.schedule_free(oldest.slot);
         }
     }
 
@@ -109,7 +109,7 @@ impl<N: Net> Reactor<N> {
     /// Whether nothing is lost if the session at `slot` ends: requests carry it, and its client is in no namespace.
     pub(super) fn is_pending(&mut self, slot: u32) -> bool {
         self.engines.sessions.get(&slot).is_some_and(|entry| entry.pending.is_some())
-            && self.connections.at(slot).is_some_and(|connection| connection.state.has(ABSENT))
+            && self.connections.at(slot).is_some_and(|connection| connection.state.has(DETACHED))
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::connection::Connection;
-use crate::{auth::ConnectionId, bus::Doorbell, clock::Moment, protocol::http::Request};
+use crate::{auth::ConnectionId, bus::Notifier, clock::Moment, protocol::http::Request};
 
 /// Connections on their way to another reactor; when as many wait there, the acceptor keeps what it has.
 const ARRIVALS_MAX: usize = 1024;
@@ -54,7 +54,7 @@ pub struct Passed<S> {
 /// How many connections each reactor has, and the way to each.
 #[derive(Debug)]
 pub struct Placement<S> {
-    doors: Vec<Door<S>>,
+    reactors: Vec<ReactorSlot<S>>,
     /// Connections of each share, over all reactors.
     shares: [AtomicUsize; 3],
     exhausted: ExhaustedLog,
@@ -81,12 +81,12 @@ impl Share {
 }
 
 #[derive(Debug)]
-struct Door<S> {
+struct ReactorSlot<S> {
     /// Connections there or on their way there.
     count: AtomicUsize,
     arrivals_in: Sender<Arrival<S>>,
     arrivals_out: Receiver<Arrival<S>>,
-    doorbell: Arc<Doorbell>,
+    notifier: Arc<Notifier>,
     /// Nobody is left there but administration.
     drained: AtomicBool,
     /// Nobody at all is left there, and the process is about to end.
@@ -94,40 +94,40 @@ struct Door<S> {
 }
 
 impl<S> Placement<S> {
-    /// For the reactors that own these doorbells.
-    pub fn new(doorbells: impl IntoIterator<Item = Arc<Doorbell>>) -> Self {
-        let door = |doorbell| {
+    /// For the reactors that own these notifiers.
+    pub fn new(notifiers: impl IntoIterator<Item = Arc<Notifier>>) -> Self {
+        let slot = |notifier| {
             let (arrivals_in, arrivals_out) = bounded(ARRIVALS_MAX);
             let (drained, left) = (AtomicBool::new(false), AtomicBool::new(false));
-            Door { count: AtomicUsize::new(0), arrivals_in, arrivals_out, doorbell, drained, left }
+            ReactorSlot { count: AtomicUsize::new(0), arrivals_in, arrivals_out, notifier, drained, left }
         };
-        let doors = doorbells.into_iter().map(door).collect();
-        Self { doors, shares: Default::default(), exhausted: ExhaustedLog::default(), by_address: Mutex::default() }
+        let reactors = notifiers.into_iter().map(slot).collect();
+        Self { reactors, shares: Default::default(), exhausted: ExhaustedLog::default(), by_address: Mutex::default() }
     }
 
     /// Connections over all reactors.
     pub fn total(&self) -> usize {
-        self.doors.iter().map(|door| door.count.load(Ordering::Relaxed)).sum()
+        self.reactors.iter().map(|slot| slot.count.load(Ordering::Relaxed)).sum()
     }
 
     /// Whether no reactor has anybody left but administration. Only after the hub has begun to drain.
     pub fn has_drained(&self) -> bool {
-        self.doors.iter().all(|door| door.drained.load(Ordering::Acquire)) && self.of_share(Share::Served) == 0
+        self.reactors.iter().all(|slot| slot.drained.load(Ordering::Acquire)) && self.of_share(Share::Served) == 0
     }
 
     /// Whether the reactor `own` has nobody left but administration.
     pub(super) fn set_drained(&self, own: usize, has_drained: bool) {
-        self.doors[own].drained.store(has_drained, Ordering::Release);
+        self.reactors[own].drained.store(has_drained, Ordering::Release);
     }
 
     /// Takes note whether the reactor `own` has nobody left at all. Returns whether none has: then all may end, and the others are
     /// woken to do so.
     pub(super) fn set_left(&self, own: usize, has_left: bool) -> bool {
-        let had_left = self.doors[own].left.swap(has_left, Ordering::AcqRel);
-        let have_all_left = has_left && self.doors.iter().all(|door| door.left.load(Ordering::Acquire));
+        let had_left = self.reactors[own].left.swap(has_left, Ordering::AcqRel);
+        let have_all_left = has_left && self.reactors.iter().all(|slot| slot.left.load(Ordering::Acquire));
         if have_all_left && !had_left {
-            for door in &self.doors {
-                door.doorbell.ring();
+            for slot in &self.reactors {
+                slot.notifier.notify();
             }
         }
         have_all_left
@@ -154,23 +154,23 @@ impl<S> Placement<S> {
     /// comes when its share already has `most` connections. Those on their way elsewhere hold a descriptor that nobody could
     /// take back.
     pub(super) fn place(&self, accepted: Accepted<S>, own: usize, most: usize) -> Option<Accepted<S>> {
-        let count = |index: &usize| self.doors[*index].count.load(Ordering::Relaxed);
-        let emptiest = (0..self.doors.len()).min_by_key(count).unwrap_or(own);
+        let count = |index: &usize| self.reactors[*index].count.load(Ordering::Relaxed);
+        let emptiest = (0..self.reactors.len()).min_by_key(count).unwrap_or(own);
         let before = self.shares[Share::of_listener(accepted.admin) as usize].fetch_add(1, Ordering::Relaxed);
         let goes_to = if count(&emptiest) < count(&own) && before < most { emptiest } else { own };
-        let door = &self.doors[goes_to];
-        door.count.fetch_add(1, Ordering::Relaxed);
+        let slot = &self.reactors[goes_to];
+        slot.count.fetch_add(1, Ordering::Relaxed);
         if goes_to == own {
             return Some(accepted);
         }
-        match door.arrivals_in.try_send(Arrival::Fresh(accepted)) {
+        match slot.arrivals_in.try_send(Arrival::Fresh(accepted)) {
             Ok(()) => {
-                door.doorbell.ring();
+                slot.notifier.notify();
                 None
             }
             Err(TrySendError::Full(arrival) | TrySendError::Disconnected(arrival)) => {
-                door.count.fetch_sub(1, Ordering::Relaxed);
-                self.doors[own].count.fetch_add(1, Ordering::Relaxed);
+                slot.count.fetch_sub(1, Ordering::Relaxed);
+                self.reactors[own].count.fetch_add(1, Ordering::Relaxed);
                 match arrival {
                     Arrival::Fresh(accepted) => Some(accepted),
                     Arrival::Passed(_) => None,
@@ -182,11 +182,11 @@ impl<S> Placement<S> {
     /// Passes a connection on to the reactor `to`; gives it back if too many wait there. It is counted here until the
     /// caller says that it has left.
     pub(super) fn pass(&self, passed: Box<Passed<S>>, to: usize) -> Result<(), Box<Passed<S>>> {
-        let door = &self.doors[to];
-        match door.arrivals_in.try_send(Arrival::Passed(passed)) {
+        let slot = &self.reactors[to];
+        match slot.arrivals_in.try_send(Arrival::Passed(passed)) {
             Ok(()) => {
-                door.count.fetch_add(1, Ordering::Relaxed);
-                door.doorbell.ring();
+                slot.count.fetch_add(1, Ordering::Relaxed);
+                slot.notifier.notify();
                 Ok(())
             }
             Err(TrySendError::Full(Arrival::Passed(passed)) | TrySendError::Disconnected(Arrival::Passed(passed))) => {
@@ -198,22 +198,22 @@ impl<S> Placement<S> {
 
     /// How many reactors there are.
     pub(super) fn reactors(&self) -> usize {
-        self.doors.len()
+        self.reactors.len()
     }
 
     /// Counts a connection that stays with the reactor `own`, which has accepted it.
     pub(super) fn keep(&self, own: usize, share: Share) {
-        self.doors[own].count.fetch_add(1, Ordering::Relaxed);
+        self.reactors[own].count.fetch_add(1, Ordering::Relaxed);
         self.shares[share as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// The next connection handed to the reactor `own`.
     pub(super) fn next_arrival(&self, own: usize) -> Option<Arrival<S>> {
-        self.doors[own].arrivals_out.try_recv().ok()
+        self.reactors[own].arrivals_out.try_recv().ok()
     }
 
     pub(super) fn is_empty(&self, own: usize) -> bool {
-        self.doors[own].arrivals_out.is_empty()
+        self.reactors[own].arrivals_out.is_empty()
     }
 
     /// Counts one more connection from `peer`: by how many that makes more than `most`. Zero is no limit.
@@ -233,7 +233,7 @@ impl<S> Placement<S> {
 
     /// A connection of the reactor `own` is another reactor's now.
     pub(super) fn on_left(&self, own: usize) {
-        self.doors[own].count.fetch_sub(1, Ordering::Relaxed);
+        self.reactors[own].count.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Counts one connection less from `peer`.

@@ -2,8 +2,8 @@
 
 use super::{
     Reactor,
-    connection::{CHECKING, CLOSING, DOOMED, FROM_HISTORY, POLLED, REPLAYING, Subscription},
-    gaps::Stranded,
+    connection::{CHECKING, CLOSING, DOOMED, FROM_HISTORY, POLL_PENDING, REPLAYING, Subscription},
+    gaps::Lagged,
     net::Net,
     replay::write_logged,
     works::WORK_SLICE,
@@ -38,7 +38,7 @@ impl<N: Net> Reactor<N> {
         entry.waiting = Some((token, route));
         self.engines.polls.insert(slot, session);
         if let Some(connection) = self.connections.at(session) {
-            connection.state.set(POLLED);
+            connection.state.set(POLL_PENDING);
         }
         self.serve_poll(session);
         if is_probed {
@@ -71,7 +71,7 @@ impl<N: Net> Reactor<N> {
         let Some((token, route)) = entry.waiting.take() else { return };
         self.engines.polls.remove(&token.slot);
         if let Some(connection) = self.connections.at(slot) {
-            connection.state.clear(POLLED);
+            connection.state.clear(POLL_PENDING);
             connection.written = self.now;
         }
         self.answer_later(token, route, &poll_response(payload));
@@ -125,7 +125,7 @@ impl<N: Net> Reactor<N> {
         let Some(topic) = self.topics.at(subscription.topic) else { return };
         let mut cursor = topic.cursor(&subscription);
         if cursor < topic.ring.oldest() {
-            return self.stranded.push(Stranded { slot, topic: subscription.topic });
+            return self.stranded.push(Lagged { slot, topic: subscription.topic });
         }
         for event in topic.ring.events_from(cursor) {
             if !connection.outbox.is_empty() {

@@ -8,11 +8,11 @@ use smallvec::SmallVec;
 use super::{
     Reactor,
     connection::{Connection, REPLAYING},
-    gather::transport_of,
+    frame_batch::transport_of,
     net::{Net, Token},
 };
 use crate::{
-    bus::{ArchiveFailed, ArchivePage, ArchiveRequest, Note, TopicKey},
+    bus::{ArchiveFailed, ArchivePage, ArchiveRequest, ControlMessage, TopicKey},
     close::Close,
     event::{Event, EventId, Position, Start},
     frame::Format,
@@ -86,7 +86,9 @@ impl<N: Net> Reactor<N> {
                 upto: Some(upto),
                 events_max: PAGE_EVENTS,
                 bytes_max: PAGE_BYTES,
-                reply: Box::new(move |page| bus.inbox(reactor).leave_note(Note::Archived { token, key, asked, page })),
+                reply: Box::new(move |page| {
+                    bus.inbox(reactor).send_control(ControlMessage::Archived { token, key, asked, page })
+                }),
             });
         }
     }

@@ -1,9 +1,9 @@
-//! When a topic's laps begin: one goes round every listener once, and what arrives meanwhile makes another follow.
+//! When a topic's laps begin: one goes round every subscriber once, and what arrives meanwhile makes another follow.
 //!
-//! After a long round the topic *rests* for as long as the round took, so that one topic takes half of a reactor at most
+//! After a long round the topic *cools down* for as long as the round took, so that one topic takes half of a reactor at most
 //! and what arrives meanwhile is written together. Without it, a topic whose rounds take almost as long as its events are
 //! apart would spend the whole reactor on rounds of one event each, and have nothing left when more arrive. A topic whose
-//! events are further apart never notices: by the time the next one comes, the rest is over.
+//! events are further apart never notices: by the time the next one comes, its cooldown is over.
 
 use std::time::Duration;
 
@@ -16,32 +16,32 @@ use crate::clock::Moment;
 
 /// A round that took less is no burden, and the poll's timeout is no finer than a millisecond.
 const ROUND_TIME_MIN: Duration = Duration::from_micros(200);
-/// The longest rest: after the round of a huge topic, news is not held back for as long again.
-const REST_MAX: Duration = Duration::from_millis(2);
+/// The longest cooldown: after the round of a huge topic, news is not held back for as long again.
+const COOLDOWN_MAX: Duration = Duration::from_millis(2);
 
 impl<N: Net> Reactor<N> {
     /// The topic at `place` has news.
     pub(super) fn announce(&mut self, place: u32) {
-        self.gathers.batches.note_news();
+        self.frame_batches.batches.note_news();
         let Some(topic) = self.topics.at(place) else { return };
         topic.news = true;
         if topic.queued {
             return;
         }
         topic.queued = true;
-        if self.now < topic.rest_until {
-            self.resting.push((topic.rest_until, place));
+        if self.now < topic.cooldown_until {
+            self.cooling_down.push((topic.cooldown_until, place));
         } else {
             self.begin_round(place);
         }
     }
 
-    /// Lets go on the topics that have rested.
-    pub(super) fn end_rests(&mut self) {
+    /// Lets go on the topics whose cooldown is over.
+    pub(super) fn end_cooldowns(&mut self) {
         let mut index = 0;
-        while index < self.resting.len() {
-            if self.resting[index].0 <= self.now {
-                let (_, place) = self.resting.swap_remove(index);
+        while index < self.cooling_down.len() {
+            if self.cooling_down[index].0 <= self.now {
+                let (_, place) = self.cooling_down.swap_remove(index);
                 self.begin_round(place);
             } else {
                 index += 1;
@@ -49,9 +49,9 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// How long until a topic has rested.
-    pub(super) fn next_rest(&self) -> Option<Duration> {
-        self.resting.iter().map(|(until, _)| until.since(self.now)).min()
+    /// How long until the next cooldown ends.
+    pub(super) fn next_cooldown(&self) -> Option<Duration> {
+        self.cooling_down.iter().map(|(until, _)| until.since(self.now)).min()
     }
 
     /// After a slice of the topic at `place` that began at `began`: its round goes on, or ends.
@@ -69,12 +69,12 @@ impl<N: Net> Reactor<N> {
         topic.completed = topic.round_head;
         let is_long = ROUND_TIME_MIN <= topic.spent;
         if is_long {
-            topic.rest_until = self.now + topic.spent.min(REST_MAX);
+            topic.cooldown_until = self.now + topic.spent.min(COOLDOWN_MAX);
         }
         topic.queued = false;
-        let (has_news, rest_until) = (topic.news, topic.rest_until);
+        let (has_news, cooldown_until) = (topic.news, topic.cooldown_until);
         if is_long && !topic.carried.is_empty() {
-            self.each_carried(place, |other| other.rest_until = other.rest_until.max(rest_until));
+            self.each_carried(place, |other| other.cooldown_until = other.cooldown_until.max(cooldown_until));
         }
         if has_news {
             self.announce(place);
@@ -82,11 +82,11 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A slice of the topic at `place`, which took so long, has brought along others that no fewer listen to, or not many
-    /// fewer: it was a part of their rounds, too. They rest with the topic, or each of them in turn would visit the same
+    /// fewer: it was a part of their rounds, too. They cool down with the topic, or each of them in turn would visit the same
     /// connections for a few events. A much smaller topic is not held up by what it shares with a large one.
     fn count_carried(&mut self, place: u32, took: Duration) {
         let Some(topic) = self.topics.at(place) else { return };
-        let brought = &self.gathers.batches.carried;
+        let brought = &self.frame_batches.batches.carried;
         if brought.is_empty() && topic.carried.is_empty() {
             return;
         }

@@ -86,7 +86,7 @@ impl<T> Slab<T> {
     }
 }
 
-/// Keeps packed tokens clear of the numbers of listeners and doorbell, which lie at the very top.
+/// Keeps packed tokens clear of the numbers of listeners and notifier, which lie at the very top.
 const GENERATION_MASK: u32 = u32::MAX >> 1;
 
 #[cfg(test)]

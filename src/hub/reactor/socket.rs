@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rand::RngExt;
 use serde_json::value::RawValue;
 
-use super::{Reactor, net::Net, subscribe::describe_refused, table::Purpose};
+use super::{Reactor, net::Net, subscribe::describe_refused, table::SubscribeReason};
 use crate::{
     auth::{Denied, Identity},
     endpoint::{
@@ -22,7 +22,7 @@ use crate::{
 
 /// What a client in a namespace waits for.
 #[derive(Clone, Debug)]
-pub(super) struct Errand {
+pub(super) struct PendingSubscribe {
     pub(super) namespace: Box<str>,
     /// Its public name there: it may have left, and entered again.
     sid: Box<str>,
@@ -58,10 +58,10 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn errand(&mut self, slot: u32, namespace: Box<str>, ack: Option<u64>) -> Errand {
+    fn errand(&mut self, slot: u32, namespace: Box<str>, ack: Option<u64>) -> PendingSubscribe {
         let client = self.sockets(slot).and_then(|sockets| sockets.client(&namespace));
         let sid = client.map(|client| client.sid.clone()).unwrap_or_default();
-        Errand { namespace, sid, ack }
+        PendingSubscribe { namespace, sid, ack }
     }
 
     fn sockets(&mut self, slot: u32) -> Option<&mut Sockets> {
@@ -72,7 +72,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether the client that an errand is for is still where it was.
-    pub(super) fn is_inside(&mut self, slot: u32, errand: &Errand) -> bool {
+    pub(super) fn is_inside(&mut self, slot: u32, errand: &PendingSubscribe) -> bool {
         let client = self.sockets(slot).and_then(|sockets| sockets.client(&errand.namespace));
         client.is_some_and(|client| client.sid == errand.sid)
     }
@@ -213,7 +213,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Carries out what the application has decided.
-    pub(super) fn take_socket_replies(&mut self, slot: u32, errand: &Errand, replies: Vec<SocketReply>) {
+    pub(super) fn take_socket_replies(&mut self, slot: u32, errand: &PendingSubscribe, replies: Vec<SocketReply>) {
         for reply in replies {
             match reply {
                 SocketReply::Emit(emit) => {
@@ -264,7 +264,7 @@ impl<N: Net> Reactor<N> {
     fn subscribe_client(
         &mut self,
         slot: u32,
-        errand: &Errand,
+        errand: &PendingSubscribe,
         topic: &Topic,
         start: Start,
         done: Vec<SocketReply>,
@@ -289,18 +289,23 @@ impl<N: Net> Reactor<N> {
         if self.is_reading(slot, place) {
             return self.join_reader(slot, place, errand, done);
         }
-        self.subscribe(slot, place, start, Purpose::Errand(Box::new((errand.clone(), done))));
+        self.subscribe(slot, place, start, SubscribeReason::PendingSubscribe(Box::new((errand.clone(), done))));
     }
 
     /// A client that has come back listens to `topics` again. All of them stand in its offset from the first event on, also
     /// those that are yet to begin: it may be lost again before they do.
-    fn resume_client(&mut self, slot: u32, errand: &Errand, topics: Vec<(Topic, EventId)>) {
+    fn resume_client(&mut self, slot: u32, errand: &PendingSubscribe, topics: Vec<(Topic, EventId)>) {
         let topics: Vec<(u32, EventId)> = topics.into_iter().map(|(topic, id)| (self.attach(&topic), id)).collect();
         for (place, id) in &topics {
             self.note_listening(slot, *place, *id, &errand.namespace);
         }
         for (place, id) in topics {
-            self.subscribe(slot, place, Start::after(id), Purpose::Errand(Box::new((errand.clone(), Vec::new()))));
+            self.subscribe(
+                slot,
+                place,
+                Start::after(id),
+                SubscribeReason::PendingSubscribe(Box::new((errand.clone(), Vec::new()))),
+            );
         }
     }
 
@@ -310,7 +315,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The session reads the topic already, for a client in another namespace: this one joins it where it is.
-    pub(super) fn join_reader(&mut self, slot: u32, place: u32, errand: &Errand, done: Vec<SocketReply>) {
+    pub(super) fn join_reader(&mut self, slot: u32, place: u32, errand: &PendingSubscribe, done: Vec<SocketReply>) {
         let (id, began_at) = self.place_of_reader(slot, place);
         self.note_listening(slot, place, id, &errand.namespace);
         if let Some(sockets) = self.sockets(slot) {
@@ -320,7 +325,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Nothing comes of what a client waits for.
-    pub(super) fn refuse_errand(&mut self, slot: u32, errand: &Errand, error: &str, message: &str) {
+    pub(super) fn refuse_errand(&mut self, slot: u32, errand: &PendingSubscribe, error: &str, message: &str) {
         let error = serde_json::json!({ "error": error, "message": message }).to_string();
         let replies = vec![SocketReply::Emit(Emit::new("error", error.as_str())), SocketReply::Ack(vec![error])];
         self.take_socket_replies(slot, errand, replies);

@@ -11,7 +11,7 @@ use super::{
     Reactor,
     connection::{FROM_HISTORY, HELD, Subscription},
     net::Net,
-    table::{Purpose, Waiter},
+    table::{SubscribeReason, Waiter},
 };
 use crate::{
     budget::ChargeRefused,
@@ -20,7 +20,7 @@ use crate::{
     endpoint::Overload,
     event::{EventId, Position, Start},
     gap::{Gap, GapReason},
-    log::{Listener, Moved},
+    log::{Moved, Subscriber},
     protocol::{Session, fanfare_v1, sse},
     topic::Topic,
 };
@@ -41,7 +41,7 @@ pub(super) fn close_of(refused: ChargeRefused) -> Close {
     }
 }
 
-/// What a subscription is taken to weigh, in bytes: its places with the connection and among the topic's listeners, which
+/// What a subscription is taken to weigh, in bytes: its places with the connection and among the topic's subscribers, which
 /// grow by doubling, or the place of one that waits for its topic.
 const SUBSCRIPTION_BYTES: usize = 64;
 /// Why a subscription that was given up never began.
@@ -53,7 +53,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn subscribe_stream(&mut self, slot: u32, topics: &[(Topic, Start)]) {
         for (topic, start) in topics {
             match self.try_attach(slot, topic) {
-                Ok(place) => self.subscribe(slot, place, *start, Purpose::Opening),
+                Ok(place) => self.subscribe(slot, place, *start, SubscribeReason::Opening),
                 Err(refused) => return self.end(slot, close_of(refused)),
             }
         }
@@ -85,7 +85,7 @@ impl<N: Net> Reactor<N> {
             return self.send_message(slot, &text);
         }
         match self.try_attach(slot, topic) {
-            Ok(place) => self.subscribe(slot, place, start, Purpose::Command(reference)),
+            Ok(place) => self.subscribe(slot, place, start, SubscribeReason::Command(reference)),
             Err(refused) => {
                 let (code, why) = describe_refused(refused);
                 let text = refuse(code, &why);
@@ -100,14 +100,14 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Subscribes a connection to the topic at `place` now, if it is live, or when it is.
-    pub(super) fn subscribe(&mut self, slot: u32, place: u32, start: Start, purpose: Purpose) {
+    pub(super) fn subscribe(&mut self, slot: u32, place: u32, start: Start, purpose: SubscribeReason) {
         let token = self.connections.token(slot);
         let (Some(topic), Some(connection)) = (self.topics.at(place), self.connections.at(slot)) else { return };
         if topic.live {
             return self.begin(slot, place, start, purpose);
         }
         connection.pending += 1;
-        if let Purpose::Opening = purpose {
+        if let SubscribeReason::Opening = purpose {
             connection.state.set(HELD);
         }
         let charge = self.hub.bus.budget().charge(SUBSCRIPTION_BYTES);
@@ -115,13 +115,13 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The subscription begins: acknowledges it, and listens, replays, or tells of a gap and listens.
-    pub(super) fn begin(&mut self, slot: u32, place: u32, start: Start, purpose: Purpose) {
+    pub(super) fn begin(&mut self, slot: u32, place: u32, start: Start, purpose: SubscribeReason) {
         if let Start::After(seen) = start {
             self.catch_up_with(place, seen);
         }
         let purpose = match purpose {
-            Purpose::Errand(errand) if !self.is_inside(slot, &errand.0) => return,
-            Purpose::Errand(errand) if self.is_reading(slot, place) => {
+            SubscribeReason::PendingSubscribe(errand) if !self.is_inside(slot, &errand.0) => return,
+            SubscribeReason::PendingSubscribe(errand) if self.is_reading(slot, place) => {
                 let (errand, done) = *errand;
                 return self.join_reader(slot, place, &errand, done);
             }
@@ -137,7 +137,7 @@ impl<N: Net> Reactor<N> {
             _ if former.is_some() => (topic.ring.epoch() + 1, former),
             Ok(cursor) => (cursor, None),
             // What is retained here may have been seen there, under other ids.
-            Err(gap) if gap.reason == GapReason::Epoch && self.hub.bus.is_told_elsewhere(&topic.state.topic) => {
+            Err(gap) if gap.reason == GapReason::Epoch && self.hub.bus.ids_differ_per_hub(&topic.state.topic) => {
                 (topic.ring.next(), Some(Gap { to: topic.ring.newest_id(), ..gap }))
             }
             Err(gap) => (topic.ring.oldest(), Some(gap)),
@@ -151,9 +151,9 @@ impl<N: Net> Reactor<N> {
             stream.pass(place, before);
         }
         match &purpose {
-            Purpose::Opening => {}
-            Purpose::Command(reference) => self.acknowledge(slot, place, before, reference.as_deref()),
-            Purpose::Errand(errand) => self.note_listening(slot, place, before, &errand.0.namespace),
+            SubscribeReason::Opening => {}
+            SubscribeReason::Command(reference) => self.acknowledge(slot, place, before, reference.as_deref()),
+            SubscribeReason::PendingSubscribe(errand) => self.note_listening(slot, place, before, &errand.0.namespace),
         }
         let purpose = self.tell_begun(slot, purpose);
         // Nothing may ever follow, so it is told at once. How much it misses shows when the source delivers again.
@@ -166,20 +166,22 @@ impl<N: Net> Reactor<N> {
                 match (gap, purpose) {
                     (None, _) => {}
                     // The stream's id is not known before all its topics have begun.
-                    (Some(gap), Purpose::Opening) => self.gaps_owed.push((slot, place, gap)),
-                    (Some(gap), Purpose::Command(_) | Purpose::Errand(_)) => self.tell_gap(slot, place, gap),
+                    (Some(gap), SubscribeReason::Opening) => self.gaps_owed.push((slot, place, gap)),
+                    (Some(gap), SubscribeReason::Command(_) | SubscribeReason::PendingSubscribe(_)) => {
+                        self.tell_gap(slot, place, gap)
+                    }
                 }
             }
         }
     }
 
     /// Does what was to be done once the subscription has begun.
-    fn tell_begun(&mut self, slot: u32, purpose: Purpose) -> Purpose {
+    fn tell_begun(&mut self, slot: u32, purpose: SubscribeReason) -> SubscribeReason {
         match purpose {
-            Purpose::Errand(mut errand) => {
+            SubscribeReason::PendingSubscribe(mut errand) => {
                 let done = std::mem::take(&mut errand.1);
                 self.take_socket_replies(slot, &errand.0, done);
-                Purpose::Errand(errand)
+                SubscribeReason::PendingSubscribe(errand)
             }
             purpose => purpose,
         }
@@ -295,8 +297,7 @@ impl<N: Net> Reactor<N> {
     /// The same for a subscription of the client in `namespace`.
     pub(super) fn cancel_errand(&mut self, slot: u32, place: u32, namespace: &str) -> bool {
         let token = self.connections.token(slot);
-        let is_its =
-            |purpose: &Purpose| matches!(purpose, Purpose::Errand(errand) if *errand.0.namespace == *namespace);
+        let is_its = |purpose: &SubscribeReason| matches!(purpose, SubscribeReason::PendingSubscribe(errand) if *errand.0.namespace == *namespace);
         let Some(topic) = self.topics.at(place) else { return false };
         match topic.waiting.iter().position(|waiter| waiter.token == token && is_its(&waiter.purpose)) {
             Some(index) => self.cancel_at(slot, place, index),
@@ -308,15 +309,17 @@ impl<N: Net> Reactor<N> {
         let (Some(topic), Some(connection)) = (self.topics.at(place), self.connections.at(slot)) else { return false };
         connection.pending -= 1;
         match topic.waiting.remove(index).map(|waiter| waiter.purpose) {
-            Some(Purpose::Command(reference)) => {
+            Some(SubscribeReason::Command(reference)) => {
                 let mut text = Vec::new();
                 fanfare_v1::write_error("Cancelled", CANCELLED, reference.as_deref(), &mut text);
                 self.send_message(slot, &text);
             }
             // Of a client that has come back: it waits for no word.
-            Some(Purpose::Errand(errand)) if errand.1.is_empty() => {}
-            Some(Purpose::Errand(errand)) => self.refuse_errand(slot, &errand.0, "Cancelled", CANCELLED),
-            Some(Purpose::Opening) | None => {}
+            Some(SubscribeReason::PendingSubscribe(errand)) if errand.1.is_empty() => {}
+            Some(SubscribeReason::PendingSubscribe(errand)) => {
+                self.refuse_errand(slot, &errand.0, "Cancelled", CANCELLED)
+            }
+            Some(SubscribeReason::Opening) | None => {}
         }
         self.drop_unused(place);
         self.check_opened(slot);
@@ -344,17 +347,17 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Adds a listener for the connection to the topic at `place`, from `cursor` on.
+    /// Adds a subscriber for the connection to the topic at `place`, from `cursor` on.
     pub(super) fn listen_at(&mut self, slot: u32, place: u32, cursor: Position) {
         self.ungroup(slot);
         let Some(topic) = self.topics.at(place) else { return };
         let Some(connection) = self.connections.at(slot) else { return };
         let Some(format) = connection.session.as_ref().ok().and_then(|session| session.format()) else { return };
         let subscription = connection.subscriptions.len() as u16;
-        let listener = topic.lap.add(Listener { slot, subscription, format: format.into(), cursor });
-        topic.state.listeners.fetch_add(1, Ordering::Relaxed);
+        let subscriber = topic.lap.add(Subscriber { slot, subscription, format: format.into(), cursor });
+        topic.state.subscriber_count.fetch_add(1, Ordering::Relaxed);
         self.hub.bus.budget().adjust(0, SUBSCRIPTION_BYTES);
-        connection.subscriptions.push(Subscription { topic: place, place: listener, cursor });
+        connection.subscriptions.push(Subscription { topic: place, place: subscriber, cursor });
         if cursor < topic.ring.next() {
             connection.state.set(FROM_HISTORY);
         }
@@ -407,7 +410,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn take_in_topic(&mut self, attachment: Attachment) -> u32 {
-        self.gathers.forget();
+        self.frame_batches.forget();
         self.topics.insert(attachment, self.hub.bus.budget())
     }
 
@@ -421,16 +424,16 @@ impl<N: Net> Reactor<N> {
     /// Ends the subscription at `index` of the connection, which is in no group.
     fn remove_listener(&mut self, slot: u32, index: usize) {
         let Some(connection) = self.connections.at(slot) else { return };
-        let Subscription { topic: place, place: listener, .. } = connection.subscriptions.swap_remove(index);
+        let Subscription { topic: place, place: subscriber, .. } = connection.subscriptions.swap_remove(index);
         if let Some(moved) = connection.subscriptions.get(index).copied()
             && let Some(topic) = self.topics.at(moved.topic)
         {
-            topic.lap.listener(moved.place).subscription = index as u16;
+            topic.lap.subscriber(moved.place).subscription = index as u16;
         }
         let Some(topic) = self.topics.at(place) else { return };
-        topic.state.listeners.fetch_sub(1, Ordering::Relaxed);
+        topic.state.subscriber_count.fetch_sub(1, Ordering::Relaxed);
         self.hub.bus.budget().adjust(SUBSCRIPTION_BYTES, 0);
-        if let Some(Moved { slot, subscription, place: new_place }) = topic.lap.remove(listener)
+        if let Some(Moved { slot, subscription, place: new_place }) = topic.lap.remove(subscriber)
             && let Some(other) = self.connections.at(slot)
         {
             other.subscriptions[usize::from(subscription)].place = new_place;
@@ -446,9 +449,9 @@ impl<N: Net> Reactor<N> {
         if let Some(topic) = self.topics.remove(place) {
             self.hub.bus.detach(&topic.state, self.index);
             self.fresh.remove(place);
-            self.resting.retain(|(_, queued)| *queued != place);
+            self.cooling_down.retain(|(_, queued)| *queued != place);
             self.ongoing.remove(place);
-            self.gathers.forget();
+            self.frame_batches.forget();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The topics a reactor has listeners for: its own copy of each log, and who listens.
+//! The topics a reactor has subscribers for: its own copy of each log, and who listens.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -8,14 +8,14 @@ use std::{
 
 use serde_json::value::RawValue;
 
-use super::{connection::Subscription, net::Token, socket::Errand};
+use super::{connection::Subscription, net::Token, socket::PendingSubscribe};
 use crate::{
     budget::{Budget, Charge},
     bus::{Attachment, LogKind, TopicKey, TopicState},
     clock::Moment,
     endpoint::SocketReply,
     event::{Event, EventId, Position},
-    log::{Lap, Policy, Ring, Start},
+    log::{Policy, Ring, Start, SubscriberRing},
     topic::Topic,
 };
 
@@ -25,8 +25,8 @@ pub(super) struct LocalTopic {
     pub(super) state: Arc<TopicState>,
     /// The same events at the same positions as in the shared history.
     pub(super) ring: Ring,
-    pub(super) lap: Lap,
-    /// Whether it stands in a run queue or rests.
+    pub(super) lap: SubscriberRing,
+    /// Whether it stands in a run queue or cools down.
     pub(super) queued: bool,
     /// Whether events have come that the round under way does not bring to everybody.
     pub(super) news: bool,
@@ -35,12 +35,12 @@ pub(super) struct LocalTopic {
     /// What the round has taken so far.
     pub(super) spent: Duration,
     /// No round begins before.
-    pub(super) rest_until: Moment,
+    pub(super) cooldown_until: Moment,
     /// Topics whose events the round has brought along, to connections that listen to them as well.
     pub(super) carried: Vec<u32>,
     /// Whether the source has confirmed it.
     pub(super) live: bool,
-    /// Every listener that could be served has been served up to here.
+    /// Every subscriber that could be served has been served up to here.
     pub(super) completed: Position,
     /// Who waits for it to become live.
     pub(super) waiting: VecDeque<Waiter>,
@@ -52,7 +52,7 @@ pub(super) struct LocalTopic {
     _charge: Charge,
 }
 
-/// What a topic without events is taken to weigh on each reactor that has listeners of it, in bytes. Its name is the bus's.
+/// What a topic without events is taken to weigh on each reactor that has subscribers of it, in bytes. Its name is the bus's.
 const LOCAL_TOPIC_BYTES: usize = 512;
 
 /// The most topics that a round is taken to carry: a list of all could be as long as the table.
@@ -68,20 +68,20 @@ pub(super) struct Waiter {
     /// Where it wants to begin.
     pub(super) start: Start,
     /// What for.
-    pub(super) purpose: Purpose,
+    pub(super) purpose: SubscribeReason,
     /// What it holds of the memory budget.
     pub(super) _charge: Charge,
 }
 
 /// Why a connection subscribes.
 #[derive(Debug)]
-pub(super) enum Purpose {
+pub(super) enum SubscribeReason {
     /// Its URL names the topic: until it is live, the whole connection is held back.
     Opening,
     /// A `subscribe` command, to be acknowledged with this reference.
     Command(Option<Box<RawValue>>),
     /// A Socket.IO client's wish, and what is done once it has begun.
-    Errand(Box<(Errand, Vec<SocketReply>)>),
+    PendingSubscribe(Box<(PendingSubscribe, Vec<SocketReply>)>),
 }
 
 impl LocalTopic {
@@ -92,12 +92,12 @@ impl LocalTopic {
         let mut topic = Self {
             state,
             ring: Ring::new(head, EventId::default()),
-            lap: Lap::new(),
+            lap: SubscriberRing::new(),
             queued: false,
             news: false,
             round_head: head,
             spent: Duration::ZERO,
-            rest_until: Moment::default(),
+            cooldown_until: Moment::default(),
             carried: Vec::new(),
             live,
             completed: head,
@@ -135,17 +135,17 @@ impl LocalTopic {
 
     /// Where `subscription`, which is to this topic, stands: the position of the next event to write.
     pub(super) fn cursor(&self, subscription: &Subscription) -> Position {
-        let listener = &self.lap.listeners()[subscription.place as usize];
-        if listener.format.is_several() { subscription.cursor } else { listener.cursor }
+        let subscriber = &self.lap.subscribers()[subscription.place as usize];
+        if subscriber.format.is_several() { subscription.cursor } else { subscriber.cursor }
     }
 
     /// Moves `subscription`, which is to this topic.
     pub(super) fn set_cursor(&mut self, subscription: &mut Subscription, cursor: Position) {
-        let listener = self.lap.listener(subscription.place);
-        if listener.format.is_several() {
+        let subscriber = self.lap.subscriber(subscription.place);
+        if subscriber.format.is_several() {
             subscription.cursor = cursor;
         } else {
-            listener.cursor = cursor;
+            subscriber.cursor = cursor;
         }
     }
 
@@ -200,7 +200,7 @@ impl LocalTopic {
 /// Keys kept of events that are no longer retained, before they are looked over.
 const KEYS_SPARED: usize = 64;
 
-/// All topics with listeners here. A topic keeps its place while it has any.
+/// All topics with subscribers here. A topic keeps its place while it has any.
 #[derive(Debug, Default)]
 pub(super) struct TopicTable {
     places: Vec<Option<LocalTopic>>,

@@ -84,7 +84,7 @@ impl<N: Net> Reactor<N> {
                 Some(close) => self.end(slot, close),
                 None => self.rearm(slot),
             },
-            Err(_) => self.doom(slot),
+            Err(_) => self.schedule_free(slot),
         }
     }
 
@@ -133,8 +133,8 @@ impl<N: Net> Reactor<N> {
         let (place, timestamp) = (self.stream_place(slot), self.hub.timestamp(self.now));
         if let Some(connection) = self.connections.at(slot)
             && let Ok(Session::Sse(stream)) = &mut connection.session
-            && let Some(manners) = &mut stream.manners
-            && manners.write_heartbeat(place, &timestamp, stream.form.chunked, self.now, connection.outbox.buffer())
+            && let Some(profile) = &mut stream.profile
+            && profile.write_heartbeat(place, &timestamp, stream.form.chunked, self.now, connection.outbox.buffer())
         {
             self.mark_dirty(slot);
         }

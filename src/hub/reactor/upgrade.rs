@@ -4,7 +4,7 @@ use std::{cmp::Reverse, time::Duration};
 
 use super::{
     Reactor,
-    connection::{ABSENT, BLOCKED, POLLED, READ_AGAIN, State, UNCOUNTED},
+    connection::{BLOCKED, DETACHED, POLL_PENDING, READ_AGAIN, State, UNCOUNTED},
     net::Net,
 };
 use crate::{
@@ -100,7 +100,7 @@ impl<N: Net> Reactor<N> {
         self.engines.probes.remove(&slot);
         self.metrics.on_depart(Transport::WebSocket);
         self.wheel.disarm(slot);
-        self.doom(slot);
+        self.schedule_free(slot);
         let token = self.connections.token(session);
         if let Err(error) = self.net.rename(&mut stream, token) {
             tracing::warn!(%error, "cannot watch a connection");
@@ -117,7 +117,7 @@ impl<N: Net> Reactor<N> {
         }
         let Some(connection) = self.connections.at(session) else { return };
         connection.stream = stream;
-        connection.state.clear(ABSENT | POLLED);
+        connection.state.clear(DETACHED | POLL_PENDING);
         let mut outbox = unsent;
         outbox.put(connection.outbox.pending());
         connection.outbox = outbox;

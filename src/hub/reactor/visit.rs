@@ -1,18 +1,18 @@
-//! A visit: what lies between a listener's cursor and the head of its topic's log goes out.
+//! A visit: what lies between a subscriber's cursor and the head of its topic's log goes out.
 //!
-//! Listeners of one format that stand at the same place and follow one another in the lap are visited as a *row*: what they
+//! Subscribers of one format that stand at the same place and follow one another in the lap are visited as a *cohort*: what they
 //! are owed is looked up once, and each of them costs a look at its connection and a `send`.
 //!
 //! A connection that listens to several topics, or has frames of its own, is brought on in all of them by any of their laps
-//! ([`Batches`](super::batch::Batches)).
+//! ([`MergedBatches`](super::merged_batch::MergedBatches)).
 
 use std::{io, sync::Arc};
 
 use super::{
-    connection::{BEHIND, BLOCKED, Connection, POLLED, Unfinished},
+    connection::{BEHIND, BLOCKED, Connection, POLL_PENDING, Unfinished},
     engine::Engines,
-    gaps::Stranded,
-    gather::{Gather, Gathers},
+    frame_batch::{FrameBatch, FrameBatchCache},
+    gaps::Lagged,
     net::Net,
     slab::Slab,
     table::LocalTopic,
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock::Moment,
     close::Close,
-    log::{Listener, Ring},
+    log::{Ring, Subscriber},
     metrics::ReactorMetrics,
 };
 
@@ -34,7 +34,7 @@ pub(super) enum Visit {
     /// The peer's window is full.
     Blocked,
     /// The log has passed the cursor, or the transport has no form for the hole in the log that comes next.
-    Stranded,
+    Lagged,
     /// The connection is broken.
     Broken,
 }
@@ -44,9 +44,9 @@ pub(super) struct Visitor<'r, N: Net> {
     pub(super) net: &'r mut N,
     pub(super) connections: &'r mut Slab<Connection<N::Stream>>,
     pub(super) engines: &'r mut Engines,
-    pub(super) gathers: &'r mut Gathers,
+    pub(super) frame_batches: &'r mut FrameBatchCache,
     pub(super) metrics: &'r ReactorMetrics,
-    pub(super) aside: Aside<'r>,
+    pub(super) aside: VisitOutcomes<'r>,
     /// Connections that are written to from all their topics, and the group of each: they are left to the caller.
     pub(super) several: &'r mut Vec<(u32, u32)>,
     /// The topic's place in the reactor's table.
@@ -55,47 +55,47 @@ pub(super) struct Visitor<'r, N: Net> {
 }
 
 impl<N: Net> Visitor<'_, N> {
-    /// Visits those of the topic's `listeners` that are behind; returns how many were written to.
-    pub(super) fn visit_all(&mut self, ring: &Ring, mut listeners: &mut [Listener]) -> usize {
+    /// Visits those of the topic's `subscribers` that are behind; returns how many were written to.
+    pub(super) fn visit_all(&mut self, ring: &Ring, mut subscribers: &mut [Subscriber]) -> usize {
         let mut visits = 0;
-        while let Some(&Listener { format, cursor, .. }) = listeners.first() {
-            let is_alike = |listener: &&Listener| listener.cursor == cursor && listener.format == format;
-            let count = listeners.iter().take_while(is_alike).count();
-            let (row, others) = listeners.split_at_mut(count);
-            listeners = others;
+        while let Some(&Subscriber { format, cursor, .. }) = subscribers.first() {
+            let is_alike = |subscriber: &&Subscriber| subscriber.cursor == cursor && subscriber.format == format;
+            let count = subscribers.iter().take_while(is_alike).count();
+            let (cohort, others) = subscribers.split_at_mut(count);
+            subscribers = others;
             if format.is_several() {
-                self.several.extend(row.iter().map(|listener| (listener.slot, cursor as u32)));
+                self.several.extend(cohort.iter().map(|subscriber| (subscriber.slot, cursor as u32)));
             } else if cursor != ring.next() {
-                visits += self.visit_row(ring, row);
+                visits += self.visit_cohort(ring, cohort);
             }
         }
         visits
     }
 
-    /// Visits listeners of one format at one place.
+    /// Visits subscribers of one format at one place.
     #[inline]
-    fn visit_row(&mut self, ring: &Ring, row: &mut [Listener]) -> usize {
+    fn visit_cohort(&mut self, ring: &Ring, cohort: &mut [Subscriber]) -> usize {
         // Readers that are blocked stand at old places, each at its own: what they are owed is not put together in vain.
-        let is_first = |listener: &Listener| {
-            self.connections.at(listener.slot).is_some_and(|it| may_visit(it, listener.slot, self.engines))
+        let is_first = |subscriber: &Subscriber| {
+            self.connections.at(subscriber.slot).is_some_and(|it| may_visit(it, subscriber.slot, self.engines))
         };
-        let Some(first) = row.iter().position(is_first) else { return 0 };
-        let mut gather = shared_gather(self.gathers, self.place, ring, &row[first], self.metrics);
+        let Some(first) = cohort.iter().position(is_first) else { return 0 };
+        let mut batch = shared_batch(self.frame_batches, self.place, ring, &cohort[first], self.metrics);
         let mut visits = 0;
-        for listener in &mut row[first..] {
-            let slot = listener.slot;
+        for subscriber in &mut cohort[first..] {
+            let slot = subscriber.slot;
             let Some(connection) = self.connections.at(slot) else { continue };
             if !may_visit(connection, slot, self.engines) {
                 continue;
             }
             visits += 1;
             connection.note_written(self.now);
-            let outcome = match &mut gather {
-                Some(gather) => write_gather(self.net, connection, listener, ring, gather, self.metrics),
-                None => Visit::Stranded,
+            let outcome = match &mut batch {
+                Some(batch) => write_batch(self.net, connection, subscriber, ring, batch, self.metrics),
+                None => Visit::Lagged,
             };
             if outcome != Visit::AtHead {
-                set_aside(outcome, slot, self.place, connection, &mut self.aside);
+                record_outcome(outcome, slot, self.place, connection, &mut self.aside);
             }
         }
         visits
@@ -106,7 +106,7 @@ impl<N: Net> Visitor<'_, N> {
 #[inline]
 pub(super) fn may_visit<S>(connection: &Connection<S>, slot: u32, engines: &mut Engines) -> bool {
     let is_clear = connection.state.is_clear();
-    if !is_clear && connection.state.has(POLLED) {
+    if !is_clear && connection.state.has(POLL_PENDING) {
         engines.note_polled(slot);
     }
     is_clear
@@ -116,15 +116,15 @@ pub(super) fn may_visit<S>(connection: &Connection<S>, slot: u32, engines: &mut 
 pub(super) fn visit<N: Net>(
     net: &mut N,
     connection: &mut Connection<N::Stream>,
-    listener: &mut Listener,
+    subscriber: &mut Subscriber,
     place: u32,
     ring: &Ring,
-    gathers: &mut Gathers,
+    frame_batches: &mut FrameBatchCache,
     metrics: &ReactorMetrics,
 ) -> Visit {
-    match shared_gather(gathers, place, ring, listener, metrics) {
-        Some(gather) => write_gather(net, connection, listener, ring, gather, metrics),
-        None => Visit::Stranded,
+    match shared_batch(frame_batches, place, ring, subscriber, metrics) {
+        Some(batch) => write_batch(net, connection, subscriber, ring, batch, metrics),
+        None => Visit::Lagged,
     }
 }
 
@@ -132,62 +132,62 @@ pub(super) fn visit<N: Net>(
 pub(super) fn visit_newest<N: Net>(
     net: &mut N,
     connection: &mut Connection<N::Stream>,
-    listener_place: u32,
+    subscriber_index: u32,
     place: u32,
     topic: &mut LocalTopic,
-    gathers: &mut Gathers,
+    frame_batches: &mut FrameBatchCache,
     metrics: &ReactorMetrics,
 ) -> Visit {
-    let mut listener = *topic.lap.listener(listener_place);
-    if listener.cursor < topic.ring.oldest() {
-        return Visit::Stranded;
+    let mut subscriber = *topic.lap.subscriber(subscriber_index);
+    if subscriber.cursor < topic.ring.oldest() {
+        return Visit::Lagged;
     }
-    let gather = gathers.gather_newest(place, topic, listener.format, listener.cursor, metrics);
-    let visit = if gather.frames.len() == 0 {
-        listener.cursor = gather.reached;
-        Visit::Stranded
+    let batch = frame_batches.gather_newest(place, topic, subscriber.format, subscriber.cursor, metrics);
+    let visit = if batch.frames.len() == 0 {
+        subscriber.cursor = batch.reached;
+        Visit::Lagged
     } else {
-        write_gather(net, connection, &mut listener, &topic.ring, gather, metrics)
+        write_batch(net, connection, &mut subscriber, &topic.ring, batch, metrics)
     };
-    topic.lap.listener(listener_place).cursor = listener.cursor;
+    topic.lap.subscriber(subscriber_index).cursor = subscriber.cursor;
     visit
 }
 
-/// The frames that the listener is owed; `None` if the log has passed it, or what comes next has no form in its format.
+/// The frames that the subscriber is owed; `None` if the log has passed it, or what comes next has no form in its format.
 #[inline]
-fn shared_gather<'g>(
-    gathers: &'g mut Gathers,
+fn shared_batch<'g>(
+    frame_batches: &'g mut FrameBatchCache,
     place: u32,
     ring: &Ring,
-    listener: &Listener,
+    subscriber: &Subscriber,
     metrics: &ReactorMetrics,
-) -> Option<&'g mut Gather> {
-    if ring.oldest() <= listener.cursor {
-        gathers.gather(place, ring, listener.format, listener.cursor, metrics)
+) -> Option<&'g mut FrameBatch> {
+    if ring.oldest() <= subscriber.cursor {
+        frame_batches.gather(place, ring, subscriber.format, subscriber.cursor, metrics)
     } else {
         None
     }
 }
 
-/// Writes the frames that the listener is owed.
+/// Writes the frames that the subscriber is owed.
 #[inline]
-fn write_gather<N: Net>(
+fn write_batch<N: Net>(
     net: &mut N,
     connection: &mut Connection<N::Stream>,
-    listener: &mut Listener,
+    subscriber: &mut Subscriber,
     ring: &Ring,
-    gather: &mut Gather,
+    batch: &mut FrameBatch,
     metrics: &ReactorMetrics,
 ) -> Visit {
-    let bytes = gather.frames.bytes();
+    let bytes = batch.frames.bytes();
     match net.write(&mut connection.stream, bytes) {
         Ok(written) if written == bytes.len() => {
-            gather.frames.count_served();
-            listener.cursor = gather.reached;
-            if listener.cursor == ring.next() { Visit::AtHead } else { Visit::More }
+            batch.frames.count_served();
+            subscriber.cursor = batch.reached;
+            if subscriber.cursor == ring.next() { Visit::AtHead } else { Visit::More }
         }
         Ok(written) => {
-            cut_short(connection, listener, ring, gather, metrics, written);
+            cut_short(connection, subscriber, ring, batch, metrics, written);
             Visit::Blocked
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Visit::Blocked,
@@ -200,43 +200,43 @@ fn write_gather<N: Net>(
 #[cold]
 fn cut_short<S>(
     connection: &mut Connection<S>,
-    listener: &mut Listener,
+    subscriber: &mut Subscriber,
     ring: &Ring,
-    gather: &Gather,
+    batch: &FrameBatch,
     metrics: &ReactorMetrics,
     written: usize,
 ) {
-    let (whole, part) = gather.frames.split(written);
+    let (whole, part) = batch.frames.split(written);
     // The latency of these few is left out: the peer, not the hub, decides when they count as written.
     metrics.on_delivered(connection.transport, whole as u64, (written - part) as u64);
-    let (from, mut passed) = (listener.cursor, whole as u64);
+    let (from, mut passed) = (subscriber.cursor, whole as u64);
     if 0 < whole {
-        listener.cursor = gather.position(whole - 1) + 1;
+        subscriber.cursor = batch.position(whole - 1) + 1;
     }
     if 0 < part
-        && let Some(event) = ring.event(gather.position(whole))
+        && let Some(event) = ring.event(batch.position(whole))
     {
         let event = Arc::clone(event);
-        let format = listener.format.format();
+        let format = subscriber.format.format();
         connection.unfinished = Some(Unfinished { event, format, written: part as u32 });
-        listener.cursor = gather.position(whole) + 1;
+        subscriber.cursor = batch.position(whole) + 1;
         passed += 1;
     }
-    metrics.on_conflated(listener.cursor - from - passed);
+    metrics.on_conflated(subscriber.cursor - from - passed);
 }
 
 /// Where connections go that a visit did not bring to the head: how many are blocked, who writes again next turn, who is
 /// to be ended, and who is stranded.
-pub(super) type Aside<'r> = (&'r mut usize, &'r mut Vec<u32>, &'r mut Vec<(u32, Close)>, &'r mut Vec<Stranded>);
+pub(super) type VisitOutcomes<'r> = (&'r mut usize, &'r mut Vec<u32>, &'r mut Vec<(u32, Close)>, &'r mut Vec<Lagged>);
 
 /// After a visit that left the cursor behind the head: puts the connection where it goes on, or ends.
 #[inline(always)]
-pub(super) fn set_aside<S>(
+pub(super) fn record_outcome<S>(
     outcome: Visit,
     slot: u32,
     topic: u32,
     connection: &mut Connection<S>,
-    (blocked, write_again, to_end, stranded): &mut Aside<'_>,
+    (blocked, write_again, to_end, stranded): &mut VisitOutcomes<'_>,
 ) {
     match outcome {
         Visit::AtHead => {}
@@ -247,7 +247,7 @@ pub(super) fn set_aside<S>(
             connection.state.set(BLOCKED | BEHIND);
             **blocked += 1;
         }
-        Visit::Stranded => stranded.push(Stranded { slot, topic }),
+        Visit::Lagged => stranded.push(Lagged { slot, topic }),
         Visit::Broken => to_end.push((slot, Close::PeerGone)),
     }
 }

@@ -113,7 +113,7 @@ impl Server {
         *self.hub.maxima.lock().unwrap_or_else(PoisonError::into_inner) = maxima(config, self.shares);
         // Each reactor keeps its own listeners.
         self.live.replace(reactor_config(config, self.shares, usize::MAX));
-        self.ring();
+        self.notify_reactors();
     }
 }
 

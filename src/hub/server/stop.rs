@@ -33,7 +33,7 @@ impl Server {
                 is_hasty = true;
                 self.enter(Phase::Ending);
             }
-            self.ring();
+            self.notify_reactors();
         }
         self.stop_sources(signals, is_hasty)?;
         self.enter(Phase::Leaving);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use fanfare::{
-    bus::{self, Bus, Doorbell, Inbox, Outlets, Wake},
+    bus::{self, Bus, Inbox, Notifier, Outlets, Wake},
     endpoint::{self, Answer, Context, Cors, Hub},
     metrics::{Metrics, ReactorMetrics},
 };
@@ -18,7 +18,7 @@ use fanfare_core::{
 /// A fresh bus with one reactor behind it, whose inbox is never emptied.
 pub(super) fn build(payload_bytes_max: usize) -> Hub {
     let config = bus::Config { epoch: EPOCH, payload_bytes_max, ..bus::Config::default() };
-    let inbox = Inbox::new(16, Arc::new(Doorbell::new(Arc::new(Nobody))));
+    let inbox = Inbox::new(16, Arc::new(Notifier::new(Arc::new(Nobody))));
     Hub::new(Arc::new(Bus::new(config, vec![inbox], Outlets::default())), Arc::clone(&METRICS), ENDPOINTS.clone())
 }
 

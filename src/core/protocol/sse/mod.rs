@@ -5,14 +5,14 @@
 
 mod decoder;
 mod encoder;
-mod manners;
+mod profile;
 
 pub use decoder::{Decoder, Message};
 pub use encoder::{
     CONTENT_TYPE, encode_event, heartbeat, write_cursor_id, write_event, write_final, write_gap, write_open,
     write_place,
 };
-pub use manners::{Greeting, Manners, TOKEN_REFUSED};
+pub use profile::{Greeting, SseProfile, TOKEN_REFUSED};
 
 #[cfg(test)]
 mod tests;

@@ -23,8 +23,8 @@ use super::{Fault, MOUNTS, Mount, ORDERS, describe_receipts};
 use crate::{
     auth::{self, Denied, Identity, Tally, Wanted},
     bus::{
-        AnswerForm, Bus, Complete, LogKind, Note, Orders, Publication, PublishFailed, PublishRefused, Receipt, Reply,
-        Waiting,
+        AnswerForm, Bus, Complete, ControlMessage, LogKind, Orders, Publication, PublishFailed, PublishRefused,
+        Receipt, Reply, Waiting,
     },
     clock::{Clock, Moment},
     endpoint::{Context, Hub, Later, access, later::answered},
@@ -116,7 +116,7 @@ impl Asker {
             move |receipts: &[Receipt]| answered(RouteLabel::Events, describe_receipts(TO_ALL, receipts, at_s));
         let form = AnswerForm::Custom(Complete(Box::new(complete)));
         let waiting = Waiting { topics: Vec::new(), began: self.began, form };
-        bus.inbox(self.reactor).leave_note(Note::Published { token: self.token, waiting, receipts });
+        bus.inbox(self.reactor).send_control(ControlMessage::Published { token: self.token, waiting, receipts });
     }
 
     fn refuse(self, fault: &Fault) {

@@ -108,7 +108,7 @@ impl StreamPage {
         let (streams, name_bytes) = (&mut self.streams, &mut self.name_bytes);
         let looks = left.min(STEP_ENTRIES);
         let next = look_through(&format!("{prefix}{}", self.prefix), from, looks, &context, |state| {
-            let clients = state.listeners.load(Ordering::Relaxed);
+            let clients = state.subscriber_count.load(Ordering::Relaxed);
             if let Some(stream) = state.topic.as_str().strip_prefix(prefix).filter(|_| 0 < clients) {
                 *name_bytes += stream.len();
                 streams.entry(stream.to_owned()).or_default().clients = clients;
@@ -135,7 +135,7 @@ impl StreamPage {
             self.name_bytes += stream.len();
             let figures = self.streams.entry(stream).or_insert_with(|| Figures {
                 // Behind the page, where nothing was looked at.
-                clients: context.hub.bus.listeners(&topic),
+                clients: context.hub.bus.subscriber_count(&topic),
                 ..Figures::default()
             });
             figures.generator = generator;

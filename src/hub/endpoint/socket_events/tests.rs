@@ -8,7 +8,7 @@ use std::{
 use super::*;
 use crate::{
     auth::Grants,
-    bus::{self, Bus, Doorbell, Inbox, Outlets, Wake},
+    bus::{self, Bus, Inbox, Notifier, Outlets, Wake},
     clock::{Clock, Moment},
     endpoint::{self, Hub},
     event::EventId,
@@ -28,7 +28,7 @@ impl Wake for Nobody {
 }
 
 fn hub() -> Hub {
-    let inbox = Inbox::new(16, Arc::new(Doorbell::new(Arc::new(Nobody))));
+    let inbox = Inbox::new(16, Arc::new(Notifier::new(Arc::new(Nobody))));
     let config = bus::Config { payload_bytes_max: 100, ..bus::Config::default() };
     let reactors = vec![Arc::new(ReactorMetrics::default())];
     let metrics = Metrics { reactors, sources: Vec::new(), clock: Clock::start() };

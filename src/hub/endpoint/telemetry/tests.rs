@@ -6,7 +6,7 @@ use super::{
     validate::{Invalid, RecordReader, parse_time},
 };
 use crate::{
-    bus::{self, Bus, Doorbell, Inbox, Outlets, Wake},
+    bus::{self, Bus, Inbox, Notifier, Outlets, Wake},
     clock::{Clock, Moment},
     endpoint::{self, Context, Hub, Step, Telemetry, Work, work::STEP_BYTES},
     json,
@@ -214,7 +214,7 @@ impl Wake for Nobody {
 }
 
 fn hub(objects_max: usize) -> Hub {
-    let inbox = Inbox::new(16, Arc::new(Doorbell::new(Arc::new(Nobody))));
+    let inbox = Inbox::new(16, Arc::new(Notifier::new(Arc::new(Nobody))));
     let reactors = vec![Arc::new(ReactorMetrics::default())];
     let metrics = Metrics { reactors, sources: Vec::new(), clock: Clock::start() };
     let bus = Bus::new(bus::Config::default(), vec![inbox], Outlets::default());

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fanfare::bus::{self, Bus, Class, Doorbell, Inbox, Outlets, Wake};
+use fanfare::bus::{self, Bus, Class, Inbox, Notifier, Outlets, Wake};
 use fanfare_core::{
     clock::Moment,
     event::{EventId, Start},
@@ -71,9 +71,9 @@ impl World {
     fn new(knob: u8, inbox_knob: u8) -> Self {
         let retention = retention(knob);
         let wakers: [Arc<Waker>; SIDES] = Default::default();
-        let doorbells = wakers.each_ref().map(|waker| Arc::new(Doorbell::new(Arc::clone(waker) as Arc<dyn Wake>)));
+        let notifiers = wakers.each_ref().map(|waker| Arc::new(Notifier::new(Arc::clone(waker) as Arc<dyn Wake>)));
         let inbox_events_max = 1 + usize::from(inbox_knob % 8);
-        let inboxes = doorbells.iter().map(|doorbell| Inbox::new(inbox_events_max, Arc::clone(doorbell)));
+        let inboxes = notifiers.iter().map(|notifier| Inbox::new(inbox_events_max, Arc::clone(notifier)));
         let config = bus::Config {
             reactors: SIDES,
             epoch: EPOCH,
@@ -111,7 +111,7 @@ impl World {
     }
 
     fn publish(&mut self, topics: &[usize]) {
-        let asleep = self.lie_down();
+        let asleep = self.prepare_park();
         let mut feed = self.bus.feed();
         for topic in topics {
             self.truths[*topic].settle_lost(self.now);
@@ -171,9 +171,9 @@ impl World {
     }
 
     /// Both reactors announce sleep, and have counted so many wakes.
-    fn lie_down(&self) -> [(usize, bool); SIDES] {
+    fn prepare_park(&self) -> [(usize, bool); SIDES] {
         std::array::from_fn(|side| {
-            self.bus.inbox(side).doorbell().lie_down();
+            self.bus.inbox(side).notifier().prepare_park();
             (self.wakers[side].0.load(Ordering::Relaxed), self.bus.inbox(side).is_empty())
         })
     }
@@ -182,10 +182,10 @@ impl World {
     fn check_woken(&self, before: [(usize, bool); SIDES]) {
         for (side, (count, was_empty)) in before.into_iter().enumerate() {
             let woken = self.wakers[side].0.load(Ordering::Relaxed) - count;
-            let has_mail = !self.bus.inbox(side).is_empty();
+            let has_events = !self.bus.inbox(side).is_empty();
             assert!(woken <= 1);
-            assert!(!was_empty || (woken == 1) == has_mail, "woken {woken} times, mail: {has_mail}");
-            self.bus.inbox(side).doorbell().get_up();
+            assert!(!was_empty || (woken == 1) == has_events, "woken {woken} times, events: {has_events}");
+            self.bus.inbox(side).notifier().unpark();
         }
     }
 

@@ -8,7 +8,7 @@ use fanfare_core::{
     clock::Moment,
     event::{Event, Position, Start},
     frame::Format,
-    log::{Lap, Listener, Moved, Ring},
+    log::{Moved, Ring, Subscriber, SubscriberRing},
     topic::Topic,
 };
 
@@ -27,7 +27,7 @@ struct Local {
     topic: usize,
     state: Arc<TopicState>,
     ring: Ring,
-    lap: Lap,
+    lap: SubscriberRing,
     /// By the slot of their listeners.
     readers: Vec<Option<Reader>>,
 }
@@ -35,7 +35,7 @@ struct Local {
 /// Who listens.
 #[derive(Clone, Copy)]
 struct Reader {
-    /// Of its listener in the lap.
+    /// Of its subscriber in the lap.
     place: u32,
     /// The position of the entry it is owed next.
     due: Position,
@@ -92,9 +92,9 @@ impl Side {
     pub(super) fn take_inbox(&mut self, bus: &Bus, truths: &[Truth], count: usize, now: Moment) {
         let inbox = bus.inbox(self.index);
         for _ in 0..count {
-            let Some(mail) = inbox.next_mail() else { break };
-            if let Some(local) = self.topics.iter_mut().flatten().find(|local| local.state.key == mail.key) {
-                local.take(mail.event, now);
+            let Some(message) = inbox.next_event() else { break };
+            if let Some(local) = self.topics.iter_mut().flatten().find(|local| local.state.key == message.key) {
+                local.take(message.event, now);
             }
         }
         for state in inbox.take_resync() {
@@ -109,7 +109,7 @@ impl Side {
     /// A slice of the lap.
     pub(super) fn visit(&mut self, truths: &[Truth], topic: usize, count: usize, now: Moment) {
         let Some(local) = &mut self.topics[topic] else { return };
-        let slots: Vec<u32> = local.lap.take(count).iter().map(|listener| listener.slot).collect();
+        let slots: Vec<u32> = local.lap.take(count).iter().map(|subscriber| subscriber.slot).collect();
         slots.into_iter().for_each(|slot| local.serve(slot as usize, &truths[topic], now));
         if !local.lap.is_pending() {
             local.check_all_served();
@@ -119,7 +119,7 @@ impl Side {
     /// One reader stops or goes on; one that goes on gets what it is owed.
     pub(super) fn toggle_reader(&mut self, truths: &[Truth], topic: usize, choice: usize, now: Moment) {
         let Some(local) = &mut self.topics[topic] else { return };
-        let slot = local.lap.listeners()[choice % local.lap.len()].slot as usize;
+        let slot = local.lap.subscribers()[choice % local.lap.len()].slot as usize;
         if let Some(reader) = &mut local.readers[slot] {
             reader.is_blocked = !reader.is_blocked;
         }
@@ -145,15 +145,15 @@ impl Local {
         assert_eq!((oldest, next), (truths[topic].oldest(), truths[topic].next()), "what the bus has is attached");
         let mut ring = Ring::new(oldest, floor);
         events.into_iter().for_each(|event| ring.push(event));
-        Self { topic, state, ring, lap: Lap::new(), readers: Vec::new() }
+        Self { topic, state, ring, lap: SubscriberRing::new(), readers: Vec::new() }
     }
 
-    /// What a resync has brought already is passed over. Mail leaves nothing out.
+    /// What a resync has brought already is passed over. EventMessage leaves nothing out.
     fn take(&mut self, event: Arc<Event>, now: Moment) {
         if event.position < self.ring.next() {
             return;
         }
-        assert_eq!(event.position, self.ring.next(), "mail leaves nothing out");
+        assert_eq!(event.position, self.ring.next(), "an inbox leaves nothing out");
         self.push(event, now);
     }
 
@@ -181,9 +181,9 @@ impl Local {
         let due = placed.unwrap_or(oldest);
         let free = self.readers.iter().position(Option::is_none);
         let slot = free.unwrap_or(self.readers.len());
-        let listener =
-            Listener { slot: slot as u32, subscription: 0, format: Format::WebSocketRaw.into(), cursor: due };
-        let reader = Reader { place: self.lap.add(listener), due, is_blocked: false };
+        let subscriber =
+            Subscriber { slot: slot as u32, subscription: 0, format: Format::WebSocketRaw.into(), cursor: due };
+        let reader = Reader { place: self.lap.add(subscriber), due, is_blocked: false };
         match free {
             Some(slot) => self.readers[slot] = Some(reader),
             None => self.readers.push(Some(reader)),
@@ -193,8 +193,8 @@ impl Local {
     }
 
     fn remove_reader(&mut self, choice: usize) {
-        let slot = self.lap.listeners()[choice % self.lap.len()].slot as usize;
-        let Some(reader) = self.readers[slot].take() else { panic!("a listener without a reader") };
+        let slot = self.lap.subscribers()[choice % self.lap.len()].slot as usize;
+        let Some(reader) = self.readers[slot].take() else { panic!("a subscriber without a reader") };
         if let Some(Moved { slot, place, .. }) = self.lap.remove(reader.place)
             && let Some(moved) = &mut self.readers[slot as usize]
         {
@@ -205,8 +205,12 @@ impl Local {
     /// Gives a reader what it is owed; or tells it of the hole, if the log has passed it, and then gives it the rest.
     fn serve(&mut self, slot: usize, truth: &Truth, now: Moment) {
         let Some(reader) = self.readers[slot].as_mut().filter(|reader| !reader.is_blocked) else { return };
-        let listener = self.lap.listener(reader.place);
-        assert_eq!((listener.slot as usize, listener.cursor), (slot, reader.due), "a listener is where its reader is");
+        let subscriber = self.lap.subscriber(reader.place);
+        assert_eq!(
+            (subscriber.slot as usize, subscriber.cursor),
+            (slot, reader.due),
+            "a subscriber is where its reader is"
+        );
         let oldest = self.ring.oldest();
         if reader.due < oldest {
             let is_owed = |position| truth.may_stay(position, self.ring.next(), now);
@@ -220,7 +224,7 @@ impl Local {
             truth.check_entry(event);
             reader.due += 1;
         }
-        listener.cursor = reader.due;
+        subscriber.cursor = reader.due;
     }
 
     /// A lap that is over has brought everybody to the head.

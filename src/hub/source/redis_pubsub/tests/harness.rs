@@ -20,7 +20,7 @@ use super::{
     topic,
 };
 use crate::{
-    bus::{self, Bus, Doorbell, Inbox, Note, Outlet, Outlets, Publication, Receipt, Wake},
+    bus::{self, Bus, ControlMessage, Inbox, Notifier, Outlet, Outlets, Publication, Receipt, Wake},
     clock::Clock,
     event::Event,
 };
@@ -265,7 +265,7 @@ impl Hub {
         let clock = Clock::start();
         let status = Arc::new(SourceStatus::new("redis"));
         let (bell, rung) = bounded(1);
-        let inbox = Inbox::new(events_max, Arc::new(Doorbell::new(Arc::new(Bell(bell)))));
+        let inbox = Inbox::new(events_max, Arc::new(Notifier::new(Arc::new(Bell(bell)))));
         let bus_config = bus::Config { payload_bytes_max: config.message_bytes_max, ..bus::Config::default() };
         let writer = start_writer(config.clone(), clock, Arc::clone(&status)).expect("usable settings");
         let bus = Arc::new(Bus::new(
@@ -307,14 +307,15 @@ impl Hub {
 
     pub(super) fn wait_live(&self, key: &bus::TopicKey) {
         self.wait_for("the topic becomes live", |inbox| {
-            std::iter::from_fn(|| inbox.next_note()).find(|note| matches!(note, Note::Live(live) if live == key))
+            std::iter::from_fn(|| inbox.next_control())
+                .find(|note| matches!(note, ControlMessage::Live(live) if live == key))
         });
     }
 
     /// The next event.
     pub(super) fn next(&self) -> Arc<Event> {
         loop {
-            let event = self.wait_for("an event comes", Inbox::next_mail).event;
+            let event = self.wait_for("an event comes", Inbox::next_event).event;
             if event.gap.is_none() {
                 return event;
             }
@@ -352,12 +353,12 @@ impl Hub {
             if let Some(found) = look(inbox) {
                 return found;
             }
-            inbox.doorbell().lie_down();
+            inbox.notifier().prepare_park();
             let found = look(inbox);
             if found.is_none() {
                 self.rung.recv_deadline(deadline).unwrap_or_else(|_| panic!("in vain: {what}"));
             }
-            inbox.doorbell().get_up();
+            inbox.notifier().unpark();
             if let Some(found) = found {
                 return found;
             }

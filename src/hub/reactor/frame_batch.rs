@@ -1,10 +1,10 @@
 //! What a visit writes: the frames between a cursor and the head, in one piece.
 //!
-//! Listeners of one format that stand at the same place are owed the same bytes. So the frames are put together once and
+//! Subscribers of one format that stand at the same place are owed the same bytes. So the frames are put together once and
 //! sent to each in one `send`, which costs the kernel less than a list of pieces, and the reactor nothing per frame.
 //! Deliveries are counted per such piece and written to the metrics when the clock is read or the piece changes.
 
-use super::{batch::Batches, table::LocalTopic};
+use super::{merged_batch::MergedBatches, table::LocalTopic};
 use crate::{
     clock::Moment,
     event::Position,
@@ -19,19 +19,19 @@ pub(super) const FRAMES_PER_VISIT: usize = 64;
 /// Bytes written in one visit, unless a single frame is larger.
 pub(super) const BYTES_PER_VISIT: usize = 64 * 1024;
 
-/// One [`Gather`] for each format, so that listeners of different formats may stand side by side.
+/// One [`FrameBatch`] for each format, so that subscribers of different formats may stand side by side.
 #[derive(Debug, Default)]
-pub(super) struct Gathers {
-    by_format: [Gather; FORMAT_COUNT],
+pub(super) struct FrameBatchCache {
+    by_format: [FrameBatch; FORMAT_COUNT],
     /// What connections that listen to several topics are owed.
-    pub(super) batches: Batches,
+    pub(super) batches: MergedBatches,
     /// One bit for each format of which something may not be in the metrics yet.
     unsettled: u16,
     /// The clock as it was read last.
     now: Moment,
 }
 
-impl Gathers {
+impl FrameBatchCache {
     /// The frames between `from` and the ring's head in `format`, as far as one visit goes; `None` if what comes next has
     /// no form in it.
     #[inline]
@@ -42,17 +42,17 @@ impl Gathers {
         format: FormatCode,
         from: Position,
         metrics: &ReactorMetrics,
-    ) -> Option<&mut Gather> {
+    ) -> Option<&mut FrameBatch> {
         self.unsettled |= 1 << format.index();
-        let gather = &mut self.by_format[format.index()];
+        let batch = &mut self.by_format[format.index()];
         let key = Key { topic, from, head: ring.next(), newest: false };
-        if gather.key != Some(key) {
-            gather.frames.settle(metrics, self.now);
-            gather.fill(ring, format.format(), from, |_| false);
-            gather.key = (gather.frames.len() != 0).then_some(key);
-            gather.key?;
+        if batch.key != Some(key) {
+            batch.frames.settle(metrics, self.now);
+            batch.fill(ring, format.format(), from, |_| false);
+            batch.key = (batch.frames.len() != 0).then_some(key);
+            batch.key?;
         }
-        Some(gather)
+        Some(batch)
     }
 
     /// The same without events that a newer one of the same key follows. There are no frames if what comes next, of those
@@ -64,16 +64,16 @@ impl Gathers {
         format: FormatCode,
         from: Position,
         metrics: &ReactorMetrics,
-    ) -> &mut Gather {
+    ) -> &mut FrameBatch {
         self.unsettled |= 1 << format.index();
-        let gather = &mut self.by_format[format.index()];
+        let batch = &mut self.by_format[format.index()];
         let key = Key { topic: place, from, head: topic.ring.next(), newest: true };
-        if gather.key != Some(key) {
-            gather.frames.settle(metrics, self.now);
-            gather.fill(&topic.ring, format.format(), from, |position| topic.is_superseded(position));
-            gather.key = (gather.frames.len() != 0).then_some(key);
+        if batch.key != Some(key) {
+            batch.frames.settle(metrics, self.now);
+            batch.fill(&topic.ring, format.format(), from, |position| topic.is_superseded(position));
+            batch.key = (batch.frames.len() != 0).then_some(key);
         }
-        gather
+        batch
     }
 
     /// Writes to `metrics` what was delivered up to `now`.
@@ -98,7 +98,7 @@ impl Gathers {
 
     /// Forgets which topics the frames are of: topics have changed places.
     pub(super) fn forget(&mut self) {
-        self.by_format.iter_mut().for_each(|gather| gather.key = None);
+        self.by_format.iter_mut().for_each(|batch| batch.key = None);
     }
 }
 
@@ -112,12 +112,12 @@ pub(super) struct Frames {
     transport: Transport,
     /// Events left out because a newer one of the same key follows.
     pub(super) conflated: u64,
-    /// How many listeners have been sent all of it and are not in the metrics yet.
+    /// How many subscribers have been sent all of it and are not in the metrics yet.
     served: u64,
 }
 
 impl Frames {
-    /// One more listener has been sent all of it.
+    /// One more subscriber has been sent all of it.
     #[inline]
     pub(super) fn count_served(&mut self) {
         self.served += 1;
@@ -206,12 +206,12 @@ impl Frames {
 
 /// The frames of events of one topic in one format.
 #[derive(Debug, Default)]
-pub(super) struct Gather {
+pub(super) struct FrameBatch {
     key: Option<Key>,
     pub(super) frames: Frames,
     /// The position of each frame's event.
     positions: Vec<Position>,
-    /// Where a listener stands that has been sent all of it.
+    /// Where a subscriber stands that has been sent all of it.
     pub(super) reached: Position,
 }
 
@@ -224,7 +224,7 @@ struct Key {
     newest: bool,
 }
 
-impl Gather {
+impl FrameBatch {
     /// The position of the event whose frame is at `index`.
     pub(super) fn position(&self, index: usize) -> Position {
         self.positions[index]

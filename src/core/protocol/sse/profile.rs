@@ -10,7 +10,7 @@ use crate::{clock::Moment, close::Close, event::EventId};
 
 /// Heartbeats that are events, and errors in the platform's form. Few streams have them, so they are kept in a box.
 #[derive(Debug)]
-pub struct Manners {
+pub struct SseProfile {
     heartbeat_interval: Duration,
     /// When the next heartbeat is due. They come whether there were events or not: clients watch for them.
     heartbeat_due: Moment,
@@ -38,7 +38,7 @@ impl Greeting {
 /// What clients are told whose token is not, or no longer, valid.
 pub const TOKEN_REFUSED: &str = "Invalid or expired authentication token";
 
-impl Manners {
+impl SseProfile {
     /// For a stream with a heartbeat event each `heartbeat_interval`.
     pub fn new(heartbeat_interval: Duration, denied_retry: Duration) -> Self {
         Self { heartbeat_interval, heartbeat_due: Moment::default(), denied_retry }
@@ -104,8 +104,8 @@ mod tests {
 
     const PLACE: Option<EventId> = Some(EventId { major: 7, minor: 3 });
 
-    fn manners() -> Manners {
-        Manners::new(Duration::from_secs(30), Duration::from_secs(3600))
+    fn profile() -> SseProfile {
+        SseProfile::new(Duration::from_secs(30), Duration::from_secs(3600))
     }
 
     fn second(number: u64) -> Moment {
@@ -126,15 +126,15 @@ mod tests {
 
     #[test]
     fn heartbeats_keep_their_time() {
-        let mut manners = manners();
-        manners.begin(second(100), |interval| interval - Duration::from_secs(2));
+        let mut profile = profile();
+        profile.begin(second(100), |interval| interval - Duration::from_secs(2));
         let mut check = |now_s: u64, beats: bool, due_s: u64| {
             let mut out = Vec::new();
-            assert_eq!(manners.write_heartbeat(PLACE, "T", false, second(now_s), &mut out), beats, "at {now_s}");
+            assert_eq!(profile.write_heartbeat(PLACE, "T", false, second(now_s), &mut out), beats, "at {now_s}");
             let expected: &[u8] =
                 if beats { b"id: 7-3\nevent: heartbeat\ndata: {\"timestamp\":\"T\"}\n\n" } else { b"" };
             assert_eq!(out, expected, "at {now_s}");
-            assert_eq!(manners.heartbeat_due(), second(due_s), "at {now_s}");
+            assert_eq!(profile.heartbeat_due(), second(due_s), "at {now_s}");
         };
         check(127, false, 128);
         check(128, true, 158);
@@ -145,10 +145,10 @@ mod tests {
 
     #[test]
     fn errors_have_the_platform_s_form() {
-        let check = |close: Close, expected: &str| assert_eq!(manners().error_json(close), expected);
+        let check = |close: Close, expected: &str| assert_eq!(profile().error_json(close), expected);
         check(Close::TryLater("no room"), r#"{"error":"ServiceUnavailable","message":"no room"}"#);
         check(Close::Policy("no"), r#"{"error":"AuthorizationError","message":"no"}"#);
         check(Close::Internal("broken"), r#"{"error":"ServerError","message":"broken"}"#);
-        assert_eq!(manners().retry_ms(Close::Restart), None);
+        assert_eq!(profile().retry_ms(Close::Restart), None);
     }
 }

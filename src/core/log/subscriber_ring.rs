@@ -1,6 +1,6 @@
-//! The lap: in which order a reactor visits a topic's listeners.
+//! The lap: in which order a reactor visits a topic's subscribers.
 //!
-//! Listeners stand in a ring. A lap goes round it once, from wherever the last one stopped, so that nobody is always
+//! Subscribers stand in a ring. A lap goes round it once, from wherever the last one stopped, so that nobody is always
 //! last. A visit writes all that has come since the last one, and one that finds nothing to write costs a comparison, so
 //! it never hurts to visit too often. Extending a lap under way makes it a full round from where it is.
 
@@ -8,7 +8,7 @@ use crate::{event::Position, frame::FormatCode};
 
 /// One subscription of one connection: a cursor into the topic's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listener {
+pub struct Subscriber {
     /// The connection's place in the reactor.
     pub slot: u32,
     /// Which of the connection's subscriptions this is.
@@ -20,17 +20,17 @@ pub struct Listener {
     pub cursor: Position,
 }
 
-/// The listeners of a topic on one reactor, and how far the lap has come.
+/// The subscribers of a topic on one reactor, and how far the lap has come.
 #[derive(Debug, Default)]
-pub struct Lap {
-    listeners: Vec<Listener>,
-    /// The listener the lap visits next.
+pub struct SubscriberRing {
+    subscribers: Vec<Subscriber>,
+    /// The subscriber the lap visits next.
     next: usize,
     /// How many visits the lap still owes.
     remaining: usize,
 }
 
-/// A listener that changed its place because another left.
+/// A subscriber that changed its place because another left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved {
     /// Its connection.
@@ -41,62 +41,62 @@ pub struct Moved {
     pub place: u32,
 }
 
-impl Lap {
-    /// No listeners.
+impl SubscriberRing {
+    /// No subscribers.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many listeners there are.
+    /// How many subscribers there are.
     pub fn len(&self) -> usize {
-        self.listeners.len()
+        self.subscribers.len()
     }
 
     /// Whether nobody listens.
     pub fn is_empty(&self) -> bool {
-        self.listeners.is_empty()
+        self.subscribers.is_empty()
     }
 
-    /// Adds a listener and returns its place. It is at the head or brought there by its own connection, so a lap
+    /// Adds a subscriber and returns its place. It is at the head or brought there by its own connection, so a lap
     /// under way need not reach it.
-    pub fn add(&mut self, listener: Listener) -> u32 {
-        self.listeners.push(listener);
+    pub fn add(&mut self, subscriber: Subscriber) -> u32 {
+        self.subscribers.push(subscriber);
         if 0 < self.remaining {
             // It may stand between the lap and those it has yet to visit.
             self.remaining += 1;
         }
-        (self.listeners.len() - 1) as u32
+        (self.subscribers.len() - 1) as u32
     }
 
-    /// Removes the listener at `place`; the last one takes its place.
+    /// Removes the subscriber at `place`; the last one takes its place.
     pub fn remove(&mut self, place: u32) -> Option<Moved> {
         let place = place as usize;
-        self.listeners.swap_remove(place);
+        self.subscribers.swap_remove(place);
         if 0 < self.remaining {
             // The one that moved may have come to a place the lap has passed: go once round again.
-            self.remaining = self.listeners.len();
+            self.remaining = self.subscribers.len();
         }
-        if self.listeners.len() <= self.next {
+        if self.subscribers.len() <= self.next {
             self.next = 0;
         }
-        let moved = self.listeners.get(place)?;
+        let moved = self.subscribers.get(place)?;
         Some(Moved { slot: moved.slot, subscription: moved.subscription, place: place as u32 })
     }
 
-    /// The listener at `place`.
+    /// The subscriber at `place`.
     #[inline]
-    pub fn listener(&mut self, place: u32) -> &mut Listener {
-        &mut self.listeners[place as usize]
+    pub fn subscriber(&mut self, place: u32) -> &mut Subscriber {
+        &mut self.subscribers[place as usize]
     }
 
-    /// All listeners, for those who must see each (a resync, a shutdown).
-    pub fn listeners(&self) -> &[Listener] {
-        &self.listeners
+    /// All subscribers, for those who must see each (a resync, a shutdown).
+    pub fn subscribers(&self) -> &[Subscriber] {
+        &self.subscribers
     }
 
     /// News: everyone is to be visited once from here.
     pub fn extend(&mut self) {
-        self.remaining = self.listeners.len();
+        self.remaining = self.subscribers.len();
     }
 
     /// Whether visits are owed.
@@ -104,15 +104,15 @@ impl Lap {
         0 < self.remaining
     }
 
-    /// The listeners to visit now, at most `count`, as far as they stand in one piece: the lap has passed them then, so
+    /// The subscribers to visit now, at most `count`, as far as they stand in one piece: the lap has passed them then, so
     /// each must be visited.
     #[inline]
-    pub fn take(&mut self, count: usize) -> &mut [Listener] {
+    pub fn take(&mut self, count: usize) -> &mut [Subscriber] {
         let from = self.next;
-        let until = self.listeners.len().min(from + count.min(self.remaining));
+        let until = self.subscribers.len().min(from + count.min(self.remaining));
         self.remaining -= until - from;
-        self.next = if until == self.listeners.len() { 0 } else { until };
-        &mut self.listeners[from..until]
+        self.next = if until == self.subscribers.len() { 0 } else { until };
+        &mut self.subscribers[from..until]
     }
 }
 
@@ -121,22 +121,22 @@ mod tests {
     use super::*;
     use crate::frame::Format;
 
-    fn lap(count: u32) -> Lap {
-        let mut lap = Lap::new();
+    fn lap(count: u32) -> SubscriberRing {
+        let mut lap = SubscriberRing::new();
         for slot in 0..count {
-            lap.add(Listener { slot, subscription: 0, format: Format::WebSocketRaw.into(), cursor: 1 });
+            lap.add(Subscriber { slot, subscription: 0, format: Format::WebSocketRaw.into(), cursor: 1 });
         }
         lap
     }
 
-    fn visits(lap: &mut Lap, count: usize) -> Vec<u32> {
+    fn visits(lap: &mut SubscriberRing, count: usize) -> Vec<u32> {
         let mut slots = Vec::new();
         while slots.len() < count {
             let taken = lap.take(count - slots.len());
             if taken.is_empty() {
                 break;
             }
-            slots.extend(taken.iter().map(|listener| listener.slot));
+            slots.extend(taken.iter().map(|subscriber| subscriber.slot));
         }
         slots
     }
@@ -178,7 +178,7 @@ mod tests {
                 visits(&mut lap, after);
                 lap.extend();
                 let mut seen = visits(&mut lap, later);
-                lap.add(Listener { slot: 5, subscription: 0, format: Format::WebSocketRaw.into(), cursor: 1 });
+                lap.add(Subscriber { slot: 5, subscription: 0, format: Format::WebSocketRaw.into(), cursor: 1 });
                 seen.extend(visits(&mut lap, 99));
                 for slot in 0..5 {
                     assert!(

@@ -9,7 +9,7 @@ use std::{io, sync::Arc};
 
 use super::{
     connection::{Connection, Subscription, Unfinished},
-    gather::{FRAMES_PER_VISIT, Frames},
+    frame_batch::{FRAMES_PER_VISIT, Frames},
     group::APART,
     net::Net,
     replay::write_event,
@@ -29,8 +29,8 @@ const BATCHES: usize = 16;
 
 /// The batches of a reactor, the last one for connections that are apart.
 #[derive(Debug)]
-pub(super) struct Batches {
-    batches: [Batch; BATCHES + 1],
+pub(super) struct MergedBatches {
+    batches: [MergedBatch; BATCHES + 1],
     /// One bit for each batch of which something may not be in the metrics yet.
     unsettled: u32,
     /// Counts the events that have come: a batch of another version does not reach the heads any more.
@@ -46,7 +46,7 @@ pub(super) struct Batches {
 
 /// The frames that members of one group at the same places are owed.
 #[derive(Debug)]
-struct Batch {
+struct MergedBatch {
     group: u32,
     version: u64,
     /// Whether events are left out that a newer one of the same key follows, where the topic's policy is so.
@@ -79,20 +79,20 @@ struct Active {
     accepted: Moment,
 }
 
-/// What [`Batches::fill`] found.
+/// What [`MergedBatches::fill`] found.
 enum Filled {
     /// Frames.
     Some,
     /// The connection is at the head of all its topics.
     Level,
     /// The log of this topic has passed the cursor, or holds a hole that has no form in the connection's format.
-    Stranded(u32),
+    Lagged(u32),
 }
 
-impl Default for Batches {
+impl Default for MergedBatches {
     fn default() -> Self {
         Self {
-            batches: std::array::from_fn(|_| Batch::new()),
+            batches: std::array::from_fn(|_| MergedBatch::new()),
             unsettled: 0,
             version: 0,
             carried: Vec::new(),
@@ -103,7 +103,7 @@ impl Default for Batches {
     }
 }
 
-impl Batches {
+impl MergedBatches {
     /// A topic has news.
     #[inline]
     pub(super) fn note_news(&mut self) {
@@ -158,7 +158,7 @@ impl Batches {
             match self.fill(connection, group, newest, topics, metrics, now) {
                 Filled::Some => {}
                 Filled::Level => return Outcome::LEVEL,
-                Filled::Stranded(topic) => return Outcome { visit: Visit::Stranded, topic, is_level: false },
+                Filled::Lagged(topic) => return Outcome { visit: Visit::Lagged, topic, is_level: false },
             }
         }
         self.unsettled |= 1 << index;
@@ -210,7 +210,7 @@ impl Batches {
         now: Moment,
     ) -> Filled {
         if let Some(topic) = self.find_active(&connection.subscriptions, topics) {
-            return Filled::Stranded(topic);
+            return Filled::Lagged(topic);
         }
         let Ok(session) = &mut connection.session else { return Filled::Level };
         let Some(format) = session.format().filter(|_| !self.active.is_empty()) else { return Filled::Level };
@@ -266,13 +266,13 @@ impl Batches {
             Some(topic) => {
                 batch.group = APART;
                 connection.subscriptions.iter_mut().zip(&batch.to).for_each(|(it, to)| it.cursor = *to);
-                Filled::Stranded(topic)
+                Filled::Lagged(topic)
             }
         }
     }
 }
 
-/// How [`Batches::visit`] ended.
+/// How [`MergedBatches::visit`] ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outcome {
     pub(super) visit: Visit,
@@ -286,7 +286,7 @@ impl Outcome {
     const LEVEL: Self = Self { visit: Visit::AtHead, topic: 0, is_level: true };
 }
 
-impl Batch {
+impl MergedBatch {
     fn new() -> Self {
         Self {
             group: APART,

@@ -1,4 +1,4 @@
-//! The inbox: events, connections, notes, resyncs.
+//! The inbox: events, connections, control messages, resyncs.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::{
     table::Waiter,
 };
 use crate::{
-    bus::{AnswerForm, Answered, ArchiveFailed, ArchivePage, LogKind, Note, Receipt, Waiting},
+    bus::{AnswerForm, Answered, ArchiveFailed, ArchivePage, ControlMessage, LogKind, Receipt, Waiting},
     close::Close,
     endpoint::{self, Answer},
     event::{Event, EventId},
@@ -23,8 +23,8 @@ use crate::{
 /// Events taken per turn: the first subscriber waits until they all stand in their logs.
 const EVENTS_PER_TURN: usize = 1024;
 /// Answers of other threads taken per turn.
-const NOTES_PER_TURN: usize = 256;
-/// Topics copied from their histories per turn, because mail for them did not fit: each up to a whole log.
+const CONTROLS_PER_TURN: usize = 256;
+/// Topics copied from their histories per turn, because their events did not fit: each up to a whole log.
 const RESYNCS_PER_TURN: usize = 16;
 /// Connections taken from other reactors per turn.
 const ARRIVALS_PER_TURN: usize = 64;
@@ -34,29 +34,31 @@ impl<N: Net> Reactor<N> {
         let hub = Arc::clone(&self.hub);
         let inbox = hub.bus.inbox(self.index);
         for _ in 0..EVENTS_PER_TURN {
-            let Some(mail) = inbox.next_mail() else { break };
-            if let Some(place) = self.topics.place_of_key(mail.key) {
-                self.take_event(place, mail.event);
+            let Some(message) = inbox.next_event() else { break };
+            if let Some(place) = self.topics.place_of_key(message.key) {
+                self.take_event(place, message.event);
             }
         }
         for _ in 0..ARRIVALS_PER_TURN {
             let Some(arrival) = self.placement.next_arrival(self.index) else { break };
             self.take_arrival(arrival);
         }
-        for _ in 0..NOTES_PER_TURN {
-            let Some(note) = inbox.next_note() else { break };
-            match note {
-                Note::Live(key) => {
+        for _ in 0..CONTROLS_PER_TURN {
+            let Some(message) = inbox.next_control() else { break };
+            match message {
+                ControlMessage::Live(key) => {
                     if let Some(place) = self.topics.place_of_key(key) {
                         self.on_live(place);
                     }
                 }
-                Note::Archived { token, key, asked, page } => self.on_archived(Token::unpack(token), key, asked, page),
-                Note::History { token, topic, page } => self.on_history(Token::unpack(token), topic, page),
-                Note::Answered { token, answered: Answered { route, status, headers, body } } => {
+                ControlMessage::Archived { token, key, asked, page } => {
+                    self.on_archived(Token::unpack(token), key, asked, page)
+                }
+                ControlMessage::History { token, topic, page } => self.on_history(Token::unpack(token), topic, page),
+                ControlMessage::Answered { token, answered: Answered { route, status, headers, body } } => {
                     self.answer_later(Token::unpack(token), route, &Response { status, headers, body });
                 }
-                Note::Published { token, waiting, receipts } => {
+                ControlMessage::Published { token, waiting, receipts } => {
                     self.on_published(Token::unpack(token), waiting, receipts);
                 }
             }
@@ -91,7 +93,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// An event arrived: its topic's listeners are to be visited.
+    /// An event arrived: its topic's subscribers are to be visited.
     pub(super) fn take_event(&mut self, place: u32, event: Arc<Event>) {
         let Some(topic) = self.topics.at(place) else { return };
         if topic.take(event, self.hub.bus.budget(), self.now) {
@@ -140,7 +142,7 @@ impl<N: Net> Reactor<N> {
         let Some(topic) = self.topics.at(place) else { return };
         if topic.state.class.log == LogKind::Memory {
             if !topic.waiting.is_empty() {
-                self.hub.bus.let_in_blind(&topic.state);
+                self.hub.bus.admit_unconfirmed(&topic.state);
             }
             return self.on_live(place);
         }
