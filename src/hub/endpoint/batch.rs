@@ -4,7 +4,7 @@ use std::{fmt, ops::Range};
 
 use super::{
     Context,
-    publish::{Outgoing, publish_part},
+    native::publish::{Outgoing, publish_part},
     work::{STEP_BYTES, STEP_ENTRIES, Step, Work},
 };
 use crate::{

@@ -2,12 +2,17 @@
 
 use super::{
     Answer, Context,
-    admission::{NATIVE, Refusals, Senders},
-    auth,
-    compat::CompatApi,
-    engine_io,
-    error_form::ErrorForm,
-    events, health, pods, publish, stream, telemetry, topics, wells,
+    compat::{
+        CompatApi,
+        esp::{telemetry, wells},
+        event_streams as events, iot_pods as pods,
+    },
+    gate::{
+        admission::{NATIVE, Refusals, Senders},
+        error_form::ErrorForm,
+    },
+    native::{health, publish, sign_in as auth, stream, topics},
+    socket_io::engine_io,
 };
 use crate::{
     label::RouteLabel,

@@ -1,0 +1,241 @@
+//! The ESP IoT platform's event stream of a well: `GET /api/v1/sse/stream/{well_id}`, and what its Socket.IO application
+//! ([`crate::endpoint::socket_io::events`]) has in common with it.
+//!
+//! A well's events are those of the topic `wells.{well_id}`, published by whatever door; their types
+//! (`telemetry_update`, `alert`, `diagnostic_update`) become the names of events. Who is refused is told by an `error`
+//! event, as the platform's clients expect: a browser's `EventSource` sees nothing of an answer other than 200, so it gets
+//! the event with a 200 and is told to stay away for a while; all others get the same event with the honest status.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::Value;
+
+use crate::{
+    auth::{Denied, Identity},
+    endpoint::{
+        Answer, Context, OpenSse,
+        gate::{access, overload::is_event_source},
+    },
+    event::{EventId, Start},
+    protocol::{
+        http::{Request, Response},
+        sse::{self, Greeting, SseProfile},
+    },
+    topic::Topic,
+};
+
+/// What clients of the ESP IoT platform are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Esp {
+    /// The platform's name, as greetings have it.
+    pub platform: String,
+    /// How often each stream gets a `heartbeat` event.
+    pub heartbeat: Duration,
+    /// When a browser that was refused for its token, which its URL holds, asks again.
+    pub denied_retry: Duration,
+    /// The Socket.IO namespaces that serve the platform's events.
+    pub namespaces: Vec<String>,
+}
+
+impl Default for Esp {
+    fn default() -> Self {
+        Self {
+            platform: "ESP IoT Platform".to_owned(),
+            heartbeat: Duration::from_secs(30),
+            denied_retry: Duration::from_secs(3600),
+            namespaces: vec!["/".to_owned()],
+        }
+    }
+}
+
+/// Opens the stream of the well `well_id`.
+pub(in crate::endpoint) fn open_stream(request: &Request, well_id: &str, context: &Context<'_>) -> Answer {
+    let identity = access::identify(request, context);
+    if let Err(denied @ (Denied::ForeignPage | Denied::ForeignHost)) = identity {
+        // Whatever the status, its page cannot read the answer.
+        return refuse(&Refused::of_denied(denied), false, context).into();
+    }
+    match admit(request, identity, well_id, context) {
+        Ok(open) => open.into(),
+        Err(refused) => refuse(&refused, is_event_source(request), context).into(),
+    }
+}
+
+fn admit(
+    request: &Request,
+    identity: Result<Option<Arc<Identity>>, Denied>,
+    well_id: &str,
+    context: &Context<'_>,
+) -> Result<OpenSse, Refused> {
+    let identity = identity.map_err(Refused::of_denied)?;
+    let topic = well_topic(well_id).map_err(Refused::invalid)?;
+    access::may_subscribe(identity.as_deref(), &topic).map_err(Refused::of_denied)?;
+    let start = wanted_start(request)?;
+    let esp = &context.config.esp;
+    let greeting = Some(Greeting { name: Some("connected"), data: greeting_data(well_id, context).into() });
+    let profile = Some(Box::new(SseProfile::new(esp.heartbeat, esp.denied_retry)));
+    Ok(OpenSse { topics: vec![(topic, start)], named: true, greeting, profile, identity, ..OpenSse::default() })
+}
+
+/// What a Socket.IO client is told that may not. It is counted here, for no HTTP answer shows it.
+pub(in crate::endpoint) fn deny(denied: Denied, context: &Context<'_>) -> Refused {
+    access::count_refusal(denied, context);
+    Refused::of_denied(denied)
+}
+
+fn greeting_data(well_id: &str, context: &Context<'_>) -> String {
+    object(&[
+        ("message", format!("Connected to {} SSE stream", context.config.esp.platform).into()),
+        ("well_id", well_id.into()),
+        ("timestamp", context.hub.timestamp(context.now).into()),
+    ])
+}
+
+/// After the event that the client saw last, if it names one; else with the next.
+fn wanted_start(request: &Request) -> Result<Start, Refused> {
+    let told = request.header_text("last-event-id").filter(|id| !id.is_empty());
+    let told = told.or_else(|| request.query("last_event_id")).or_else(|| request.query("lastEventId"));
+    match told {
+        None | Some("") => Ok(Start::Live),
+        Some(told) => {
+            parse_start(told).ok_or_else(|| Refused::invalid(format!("last_event_id is no event's id: {told}")))
+        }
+    }
+}
+
+/// The platform's former server numbered its events: whoever comes with such a number is told of a gap, as with the id of
+/// another hub, and gets what there is.
+fn parse_start(told: &str) -> Option<Start> {
+    let former = |number| Start::After(EventId { major: 0, minor: number });
+    let is_number = told.bytes().all(|byte| byte.is_ascii_digit());
+    told.parse().ok().or_else(|| told.parse().ok().filter(|_| is_number).map(former))
+}
+
+/// The topic of a well. A well's id is one segment of it, so that a right to `wells.*` is a right to every well.
+pub(in crate::endpoint) fn well_topic(well_id: &str) -> Result<Topic, String> {
+    if well_id.contains('.') {
+        return Err(BAD_WELL_ID.to_owned());
+    }
+    Topic::parse(&format!("{WELLS}{well_id}")).map_err(|_| BAD_WELL_ID.to_owned())
+}
+
+/// The id of the well whose topic `topic` is, if it is one.
+pub(in crate::endpoint) fn well_of(topic: &Topic) -> Option<&str> {
+    topic.as_str().strip_prefix(WELLS).filter(|well_id| !well_id.contains('.'))
+}
+
+/// How a stream behaves that is opened only to refuse `request`, if it asks for a well's.
+pub(in crate::endpoint) fn manners_of_refusal(request: &Request) -> Option<Box<SseProfile>> {
+    request.path.starts_with(STREAMS).then(|| Box::new(SseProfile::of_refusal()))
+}
+
+/// What all paths of streams begin with.
+const STREAMS: &str = "/api/v1/sse/stream/";
+const WELLS: &str = "wells.";
+const BAD_WELL_ID: &str = "well_id has 1 to 249 of the characters A-Z a-z 0-9 _ - : /";
+
+/// Why a client of the platform is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::endpoint) struct Refused {
+    /// What clients that do not look at events are told.
+    pub(in crate::endpoint) status: u16,
+    /// The kind of error, for programs.
+    pub(in crate::endpoint) error: &'static str,
+    /// What is wrong, for people.
+    pub(in crate::endpoint) message: String,
+}
+
+impl Refused {
+    /// For an argument that is not what it should be.
+    pub(in crate::endpoint) fn invalid(message: impl Into<String>) -> Self {
+        Self { status: 400, error: "ValidationError", message: message.into() }
+    }
+
+    /// For a client that may not.
+    fn of_denied(denied: Denied) -> Self {
+        let (error, message) = match denied {
+            Denied::Missing => ("AuthenticationError", "Authentication token is required"),
+            Denied::Invalid | Denied::Expired | Denied::Revoked => ("AuthenticationError", sse::TOKEN_REFUSED),
+            Denied::Forbidden => ("AuthorizationError", "The token gives no right to this"),
+            Denied::ForeignPage | Denied::ForeignHost => ("AuthorizationError", denied.message()),
+            Denied::Cookie => ("AuthenticationError", denied.message()),
+            Denied::TooMany => ("RateLimited", denied.message()),
+        };
+        Self { status: denied.status(), error, message: message.to_owned() }
+    }
+
+    /// What the `error` event says.
+    pub(in crate::endpoint) fn json(&self) -> String {
+        object(&[("error", self.error.into()), ("message", self.message.as_str().into())])
+    }
+}
+
+/// The `error` event, with the status that the client can bear.
+fn refuse(refused: &Refused, is_browser: bool, context: &Context<'_>) -> Response {
+    let mut response = Response::empty(if is_browser { 200 } else { refused.status });
+    if is_browser {
+        if refused.status == 403 && context.hub.auth.is_required() {
+            // The answer does not show it.
+            access::count_refusal(Denied::Forbidden, context);
+        }
+        let retry_ms = context.config.esp.denied_retry.as_millis();
+        response.body = format!("retry: {retry_ms}\n").into_bytes();
+    }
+    sse::write_event(None, Some("error"), &refused.json(), false, &mut response.body);
+    let response = response.with("Content-Type", sse::CONTENT_TYPE).with("Cache-Control", "no-store");
+    match refused.status {
+        401 => response.with("WWW-Authenticate", "Bearer"),
+        429 if !is_browser => response.with("Retry-After", "1"),
+        _ => response,
+    }
+}
+
+/// A JSON object whose fields stand in this order.
+pub(in crate::endpoint) fn object(fields: &[(&str, Value)]) -> String {
+    let fields: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    format!("{{{}}}", fields.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_stream_begins() {
+        let check = |told: &str, expected: Option<Start>| assert_eq!(parse_start(told), expected, "{told}");
+        let after = |major, minor| Some(Start::After(EventId { major, minor }));
+        check("1768068834227-12", after(1_768_068_834_227, 12));
+        check("0", Some(Start::First));
+        check("15", after(0, 15));
+        check("18446744073709551615", after(0, u64::MAX));
+        check("18446744073709551616", None);
+        check("+15", None);
+        check("-15", None);
+        check("x", None);
+        check("1-1,2-2", None);
+    }
+
+    #[test]
+    fn wells_are_topics_of_one_segment() {
+        let check = |well_id: &str, expected: Option<&str>| {
+            let topic = well_topic(well_id).ok();
+            assert_eq!(topic.as_ref().map(Topic::as_str), expected, "{well_id}");
+            assert_eq!(topic.as_ref().and_then(well_of), expected.map(|_| well_id));
+        };
+        check("WELL-001", Some("wells.WELL-001"));
+        check("a/b:c_d", Some("wells.a/b:c_d"));
+        check(&"x".repeat(249), Some(&format!("wells.{}", "x".repeat(249))));
+        for bad in ["", "a.b", ".", "a b", "é", "*", &"x".repeat(250)] {
+            check(bad, None);
+        }
+        let other = Topic::parse("wells.a.b").expect("a good name");
+        assert_eq!(well_of(&other), None);
+    }
+
+    #[test]
+    fn objects_keep_their_order_and_escape() {
+        let text = object(&[("b", "a \"quote\"".into()), ("a", 1.into()), ("c", Value::Null)]);
+        assert_eq!(text, r#"{"b":"a \"quote\"","a":1,"c":null}"#);
+        assert_eq!(object(&[]), "{}");
+    }
+}

@@ -1,0 +1,361 @@
+//! `/api/v1/events` and `/api/v1/broadcast-demo`: the event streaming service, mounted twice, each mount with topics of its
+//! own. A stream is a topic, and what is broadcast to it an event like any other, so every other door reaches it, too.
+
+mod body;
+mod envelope;
+mod fanout;
+mod listing;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use serde_json::json;
+
+use body::Broadcast;
+use envelope::{Envelope, Fault};
+pub use fanout::Broadcasts;
+use fanout::{Asker, tail_of};
+use listing::StreamPage;
+
+use crate::{
+    auth::{Denied, Identity},
+    bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, ORDERS, PublishFailed, Receipt},
+    endpoint::{
+        Answer, Context, Later, OpenSse,
+        gate::{access, admission::Refusals, error_form::unix_s},
+        native::{
+            pages::{BAD_LIMIT, PageQuery},
+            publish::{Outgoing, publish_then},
+            stream::{place_cursor, tells_last_event},
+        },
+        work,
+    },
+    event::{Payload, Start},
+    label::RouteLabel,
+    protocol::{
+        EventData,
+        http::{Request, Response, Version},
+        sse::Greeting,
+    },
+    topic::{BadTopic, Topic},
+};
+
+/// One place where the service is found.
+#[derive(Debug)]
+struct Mount {
+    /// What its paths begin with.
+    path: &'static str,
+    /// What stands before a stream's name in its topic's.
+    prefix: &'static str,
+    /// The streams there always are.
+    defaults: [&'static str; 4],
+}
+
+/// Not `events.`: that is where topics of other kinds live, such as the one a WebSocket listens to that names none.
+static MOUNTS: [Mount; 2] = [
+    Mount {
+        path: "/api/v1/events/",
+        prefix: "streams.",
+        defaults: ["default", "system", "user-activity", "notifications"],
+    },
+    Mount {
+        path: "/api/v1/broadcast-demo/",
+        prefix: "broadcast-demo.",
+        defaults: ["demo-default", "demo-system", "demo-user-activity", "demo-notifications"],
+    },
+];
+
+/// In which words this API refuses a request whose body has not come.
+pub(in crate::endpoint) const REFUSALS: &Refusals = &Refusals {
+    denied: |_, denied, context| Fault::from(denied).response(unix_s(context)).into(),
+    failed: |_, failed, context| Fault::from(failed).response(unix_s(context)).into(),
+};
+
+/// The topics of all default streams, each with the stream's name: what a demonstration makes events for.
+pub fn demo_streams() -> Vec<(Topic, &'static str)> {
+    let of_mount = |mount: &'static Mount| {
+        let topics = mount.defaults.into_iter().map(|stream| (mount.topic(stream), stream));
+        topics.filter_map(|(topic, stream)| Some((topic.ok()?, stream)))
+    };
+    MOUNTS.iter().flat_map(of_mount).collect()
+}
+
+/// `GET …/stream/{stream}`: its events, without names, so that all of them arrive at `onmessage`. The first is `connection`, for
+/// this client alone: its id is the place from which the stream's events follow, so it also serves clients that would take a block
+/// with an id and nothing else for an event.
+pub(in crate::endpoint) fn open_stream(request: &Request, stream: &str, context: &Context<'_>) -> Answer {
+    let door = Door { identity: access::identify_of_any_page(request, context), ..Door::new(request, context) };
+    let topic = match door.subscribable(stream) {
+        Ok(topic) => topic,
+        Err(fault) => return door.refuse(&fault).into(),
+    };
+    OpenSse {
+        topics: vec![(topic, place_cursor(request, Start::Live))],
+        greeting: Some(Greeting { name: None, data: connection_event(stream, request, door.at_s).into() }),
+        headers: stream_fields(request),
+        identity: door.identity.ok().flatten(),
+        ..OpenSse::default()
+    }
+    .into()
+}
+
+/// The event `connection`, of which the service's document has the type and no example. `resumed`: whether the client said which
+/// event it saw last; what it cannot get any more since then, a gap behind this event tells.
+fn connection_event(stream: &str, request: &Request, at_s: i64) -> String {
+    let event = EventData {
+        id: EventData::id_of(rand::random()),
+        kind: "connection".to_owned(),
+        message: format!("Connected to stream: {stream}"),
+        data: json!({ "resumed": tells_last_event(request) }),
+        timestamp: at_s,
+        stream_id: stream.to_owned(),
+    };
+    event.to_json()
+}
+
+/// The fields that the service's clients are used to, besides those of every stream.
+fn stream_fields(request: &Request) -> Vec<(&'static str, String)> {
+    let mut fields = vec![("Access-Control-Allow-Headers", "Cache-Control".to_owned())];
+    if request.version == Version::Http11 {
+        fields.push(("Connection", "keep-alive".to_owned()));
+    }
+    fields
+}
+
+/// `POST …/broadcast`: an event for one stream, or for all of the mount.
+pub(in crate::endpoint) fn broadcast(request: &Request, _: &str, context: &Context<'_>) -> Answer {
+    let door = Door::new(request, context);
+    let prepared = door.identity().and_then(|_| body::text_of(&request.body));
+    let text = match prepared {
+        Ok(text) => text,
+        Err(fault) => return door.refuse(&fault).into(),
+    };
+    let Door { mount, identity, at_s, .. } = door;
+    work::check_first(text, context, move |text, checked, context| {
+        let door = Door { mount, context, identity, at_s };
+        match Broadcast::parse(text, checked) {
+            Ok(broadcast) => door.broadcast(&broadcast),
+            Err(fault) => door.refuse(&fault).into(),
+        }
+    })
+}
+
+/// `GET …/streams`: who listens, and what makes events up. `?prefix=&after=&limit=`: a page, as of `GET /topics`, with `next`
+/// beside `data`. Without any of them the first page, with all default streams and all that have a generator on it, and `next` only
+/// if there is more: clients of the service know no pages.
+pub(in crate::endpoint) fn list_streams(request: &Request, _: &str, context: &Context<'_>) -> Answer {
+    let door = Door::new(request, context);
+    let identity = match &door.identity {
+        Ok(identity) => identity.clone(),
+        Err(denied) => return door.refuse(&Fault::from(*denied)).into(),
+    };
+    let Ok(asked) = PageQuery::read(request, context) else {
+        return door.refuse(&Fault::new(400, "bad_limit", BAD_LIMIT, Some("limit"))).into();
+    };
+    if context.hub.bus.budget().is_spent() {
+        return door.refuse(&PublishFailed::NoRoom.into()).into();
+    }
+    let is_paged = ["prefix", "after", "limit"].iter().any(|name| request.query(name).is_some());
+    work::begin(StreamPage::new(door.mount, identity, &asked, is_paged), context)
+}
+
+/// `POST …/stream/{stream}/start`: begins to make events up, or begins anew.
+pub(in crate::endpoint) fn start_stream(request: &Request, stream: &str, context: &Context<'_>) -> Answer {
+    manage(request, stream, GeneratorAction::Start, context)
+}
+
+/// `POST …/stream/{stream}/stop`: no more events, and the stream is forgotten.
+pub(in crate::endpoint) fn stop_stream(request: &Request, stream: &str, context: &Context<'_>) -> Answer {
+    manage(request, stream, GeneratorAction::Stop, context)
+}
+
+/// `POST …/stream/{stream}/pause`: no events until resumed.
+pub(in crate::endpoint) fn pause_stream(request: &Request, stream: &str, context: &Context<'_>) -> Answer {
+    manage(request, stream, GeneratorAction::Pause, context)
+}
+
+/// `POST …/stream/{stream}/resume`: on after a pause.
+pub(in crate::endpoint) fn resume_stream(request: &Request, stream: &str, context: &Context<'_>) -> Answer {
+    manage(request, stream, GeneratorAction::Resume, context)
+}
+
+fn manage(request: &Request, stream: &str, action: GeneratorAction, context: &Context<'_>) -> Answer {
+    let door = Door::new(request, context);
+    let topic = match door.publishable(stream) {
+        Ok(topic) => topic,
+        Err(fault) => return door.refuse(&fault).into(),
+    };
+    let Some(generators) = &context.hub.generators else { return door.refuse(&no_generators()).into() };
+    let (later, at_s, name) = (Later::new(RouteLabel::Events, context), door.at_s, stream.to_owned());
+    let reply = Box::new(move |outcome| later.answer(describe_outcome(&name, action, outcome, at_s)));
+    generators.ask(GeneratorRequest { topic, stream: stream.into(), action, reply });
+    Answer::later()
+}
+
+fn describe_outcome(
+    stream: &str,
+    action: GeneratorAction,
+    outcome: Result<(), GeneratorFailed>,
+    at_s: i64,
+) -> Response {
+    match outcome {
+        Ok(()) => {
+            let message = format!("Stream '{stream}' {}", past_of(action));
+            Response::json(200, &Envelope { success: true, message: Some(message), ..Envelope::at(at_s) })
+        }
+        Err(failed) => describe_failed(stream, failed).response(at_s),
+    }
+}
+
+fn past_of(action: GeneratorAction) -> &'static str {
+    match action {
+        GeneratorAction::Start => "started",
+        GeneratorAction::Stop => "stopped and removed",
+        GeneratorAction::Pause => "paused",
+        GeneratorAction::Resume => "resumed",
+    }
+}
+
+fn describe_failed(stream: &str, failed: GeneratorFailed) -> Fault {
+    let of_stream = |status, code, what: &str| Fault::new(status, code, format!("Stream '{stream}' {what}"), None);
+    match failed {
+        GeneratorFailed::Unknown => of_stream(404, "unknown_stream", "has no generator: start it first"),
+        GeneratorFailed::AlreadyPaused => of_stream(409, "already_paused", "is paused already"),
+        GeneratorFailed::NotPaused => of_stream(409, "not_paused", "is not paused"),
+        GeneratorFailed::TooMany => of_stream(409, "too_many_streams", "cannot be started: as many as are allowed run"),
+        GeneratorFailed::QueueFull | GeneratorFailed::Ended => of_stream(503, "unavailable", "cannot be reached now"),
+    }
+}
+
+/// Nothing that the client could do about it, nor anything that would pass.
+fn no_generators() -> Fault {
+    let message = "generators run for demonstration only: start the hub with --demo (demo.enabled = true)";
+    Fault::new(409, "demo_disabled", message, None)
+}
+
+/// A request, and what all its answers need.
+struct Door<'hub> {
+    mount: &'static Mount,
+    context: &'hub Context<'hub>,
+    identity: Result<Option<Arc<Identity>>, Denied>,
+    at_s: i64,
+}
+
+impl<'hub> Door<'hub> {
+    fn new(request: &Request, context: &'hub Context<'hub>) -> Self {
+        // Its rows are in the table of routes under these paths only.
+        let mount = MOUNTS.iter().find(|mount| request.path.starts_with(mount.path)).unwrap_or(&MOUNTS[0]);
+        Self { mount, context, identity: access::identify(request, context), at_s: unix_s(context) }
+    }
+
+    fn identity(&self) -> Result<Option<&Identity>, Fault> {
+        self.identity.as_ref().map(Option::as_deref).map_err(|denied| (*denied).into())
+    }
+
+    fn subscribable(&self, stream: &str) -> Result<Topic, Fault> {
+        let topic = self.mount.topic(stream).map_err(bad_stream)?;
+        access::may_subscribe(self.identity()?, &topic).map_err(Fault::from)?;
+        Ok(topic)
+    }
+
+    fn publishable(&self, stream: &str) -> Result<Topic, Fault> {
+        let topic = self.mount.topic(stream).map_err(bad_stream)?;
+        access::may_publish(self.identity()?, &topic).map_err(Fault::from)?;
+        Ok(topic)
+    }
+
+    /// Publishes to the stream that is named, or has the broadcasts' thread publish to all of them.
+    fn broadcast(&self, broadcast: &Broadcast<'_>) -> Answer {
+        let hub = self.context.hub;
+        let Some(stream) = broadcast.stream.as_deref() else {
+            let asker = Asker::new(self.identity.clone().ok().flatten(), self.at_s, self.context);
+            hub.broadcasts.submit(self.mount, &broadcast.kind, broadcast.write_event(self.at_s), asker, self.context);
+            return Answer::later();
+        };
+        match self.outgoing(stream, broadcast) {
+            Ok(outgoing) => {
+                let (message, at_s) = (format!("Event broadcasted to stream: {stream}"), self.at_s);
+                let describe = move |receipts: &[Receipt]| describe_receipts(&message, receipts, at_s);
+                let identity = self.identity.as_ref().ok().and_then(Option::as_deref);
+                publish_then(vec![outgoing], RouteLabel::Events, &Context { identity, ..*self.context }, describe)
+            }
+            Err(fault) => self.refuse(&fault).into(),
+        }
+    }
+
+    fn outgoing(&self, stream: &str, broadcast: &Broadcast<'_>) -> Result<Outgoing, Fault> {
+        let topic = self.publishable(stream)?;
+        let data = Bytes::from(broadcast.write_event(self.at_s) + &tail_of(stream));
+        self.context.hub.bus.check(Some(&broadcast.kind), &data)?;
+        Ok(Outgoing {
+            topic,
+            kind: Some((&*broadcast.kind).into()),
+            payload: Payload::json(data),
+            idempotency_key: None,
+        })
+    }
+
+    fn refuse(&self, fault: &Fault) -> Response {
+        fault.response(self.at_s)
+    }
+}
+
+impl Mount {
+    /// The default streams, and those whose events are made up with whether that is paused, by name.
+    fn lasting_streams(&self, context: &Context<'_>) -> VecDeque<(String, Option<bool>)> {
+        let mut streams: BTreeMap<String, Option<bool>> =
+            self.defaults.iter().map(|stream| ((*stream).to_owned(), None)).collect();
+        let generators = context.hub.generators.as_ref().map(|generators| generators.list());
+        for (topic, is_paused) in generators.unwrap_or_default() {
+            if let Some(stream) = topic.as_str().strip_prefix(self.prefix) {
+                streams.insert(stream.to_owned(), Some(is_paused));
+            }
+        }
+        streams.into_iter().collect()
+    }
+
+    fn topic(&self, stream: &str) -> Result<Topic, BadTopic> {
+        if stream.is_empty() {
+            return Err(BadTopic::Empty);
+        }
+        Topic::parse_in_path(&format!("{}{stream}", self.prefix))
+    }
+
+    /// The channel of the orders to broadcast to all streams.
+    fn orders(&self) -> Result<Topic, BadTopic> {
+        Topic::parse(&format!("{ORDERS}{}all", self.prefix))
+    }
+}
+
+/// The channels on which hubs order each other to broadcast: a hub is subscribed to them from the start.
+pub fn order_topics() -> Vec<Topic> {
+    MOUNTS.iter().filter_map(|mount| mount.orders().ok()).collect()
+}
+
+fn bad_stream(bad: BadTopic) -> Fault {
+    let message = match bad {
+        BadTopic::Empty => "a stream needs a name".to_owned(),
+        bad => format!("bad stream id: as part of a topic's name, {bad}"),
+    };
+    Fault::new(400, "bad_stream_id", message, Some("stream_id"))
+}
+
+fn describe_receipts(message: &str, receipts: &[Receipt], at_s: i64) -> Response {
+    let Some(failed) = receipts.iter().find_map(|receipt| receipt.err()) else {
+        let message = Some(message.to_owned());
+        return Response::json(200, &Envelope { success: true, message, ..Envelope::at(at_s) });
+    };
+    let mut fault = Fault::from(failed);
+    let taken = receipts.iter().filter(|receipt| receipt.is_ok()).count();
+    if 0 < taken {
+        fault.message =
+            format!("{taken} of {} streams got the event; of the others: {}", receipts.len(), fault.message);
+    }
+    fault.response(at_s)
+}
+
+#[cfg(test)]
+mod tests;

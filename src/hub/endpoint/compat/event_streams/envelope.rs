@@ -1,0 +1,101 @@
+//! The form of this API's answers, those to requests that fail included.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    auth::Denied,
+    bus::{PublishFailed, PublishRefused},
+    endpoint::{
+        gate::access,
+        native::publish::{BAD_KIND, describe_failure, retry_after_s},
+    },
+    protocol::http::Response,
+};
+
+/// The form of every answer of this API.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Envelope<'a> {
+    pub(super) success: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) data: Option<Value>,
+    /// Of a list of which this is a page: the name behind which the next page begins, or null.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<&'a Cause>,
+    pub(super) timestamp: i64,
+}
+
+impl Envelope<'_> {
+    /// That of the Unix second `timestamp`.
+    pub(super) fn at(timestamp: i64) -> Self {
+        Self { timestamp, ..Self::default() }
+    }
+}
+
+/// Why a request is refused.
+#[derive(Debug, PartialEq)]
+pub(super) struct Fault {
+    pub(super) status: u16,
+    pub(super) message: String,
+    pub(super) cause: Cause,
+    fields: Vec<(&'static str, String)>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Cause {
+    pub(super) code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) field: Option<&'static str>,
+}
+
+impl Fault {
+    pub(super) fn new(
+        status: u16,
+        code: &'static str,
+        message: impl Into<String>,
+        field: Option<&'static str>,
+    ) -> Self {
+        let fields = if status == 503 { vec![("Retry-After", "1".to_owned())] } else { Vec::new() };
+        Self { status, message: message.into(), cause: Cause { code, field }, fields }
+    }
+
+    /// The answer that says so.
+    pub(super) fn response(&self, at_s: i64) -> Response {
+        let envelope = Envelope { message: Some(self.message.clone()), error: Some(&self.cause), ..Envelope::at(at_s) };
+        let mut response = Response::json(self.status, &envelope);
+        response.headers.extend(self.fields.iter().cloned());
+        response
+    }
+}
+
+impl From<Denied> for Fault {
+    fn from(denied: Denied) -> Self {
+        let mut fields = access::refuse(denied).headers;
+        fields.retain(|(name, _)| *name != "Content-Type");
+        Self { fields, ..Self::new(denied.status(), denied.code(), denied.to_string(), None) }
+    }
+}
+
+impl From<PublishFailed> for Fault {
+    fn from(failed: PublishFailed) -> Self {
+        let (status, code, message) = describe_failure(failed);
+        let mut fault = Self::new(status, code, message, None);
+        fault.fields = retry_after_s(failed).map(|seconds| ("Retry-After", seconds.to_string())).into_iter().collect();
+        fault
+    }
+}
+
+impl From<PublishRefused> for Fault {
+    fn from(refused: PublishRefused) -> Self {
+        match refused {
+            PublishRefused::BadKind => Self::new(400, "bad_type", BAD_KIND, Some("type")),
+            PublishRefused::TooBig => Self::new(413, "too_big", "the event is over the limit", None),
+            PublishRefused::NotUtf8 => Self::new(400, "not_utf8", "the event must be UTF-8 text", None),
+            PublishRefused::NoRoom | PublishRefused::Quota(_) => PublishFailed::from(refused).into(),
+        }
+    }
+}

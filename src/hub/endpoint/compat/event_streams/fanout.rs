@@ -1,0 +1,404 @@
+//! A broadcast to all streams of a mount: one payload that all of them share, published by a thread of its own, since there may
+//! be any number of streams. Where hubs share a broker it reaches the streams of all of them: the hub that is asked publishes
+//! the event as an *order* on a channel of the mount, and each hub that hears the order publishes the event to the streams that
+//! it has.
+//!
+//! An order is an ordinary event: its type is the key under which a stream that a broker keeps takes the event once, whichever
+//! hubs append it, and its payload is the event without `stream_id`. What else arrives on the channel is dropped.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use tracing::warn;
+
+use super::{Fault, MOUNTS, Mount, ORDERS, describe_receipts};
+use crate::{
+    auth::{self, Denied, Identity, Tally, Wanted},
+    bus::{
+        AnswerForm, Bus, Complete, ControlMessage, LogKind, Orders, Publication, PublishFailed, PublishRefused,
+        Receipt, Reply, Waiting,
+    },
+    clock::{Clock, Moment},
+    endpoint::{Context, Hub, Later, gate::access, later::answered},
+    gap::GapReason,
+    label::RouteLabel,
+    protocol::EventData,
+    share::{Owner, QuotaRefused},
+    topic::Topic,
+};
+
+/// Tasks that wait for the thread. More broadcasts are refused, or told as lost if another hub ordered them.
+const TASKS_MAX: usize = 1024;
+/// Streams to which an event is published before reactors are woken.
+const SLICE: usize = 64;
+/// How often at most the log says that something else than an order came.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
+/// What is answered when all went well.
+const TO_ALL: &str = "Event broadcasted to all streams";
+
+/// The queue to the thread. What waits in it holds its part of the memory budget.
+#[derive(Debug)]
+pub struct Broadcasts {
+    queue: Sender<Task>,
+    tasks: Receiver<Task>,
+    /// By mount: there was no room for an order. The thread tells the streams.
+    missed: [AtomicBool; MOUNTS.len()],
+    /// When the log last said that something else than an order came, in nanoseconds since the hub's start.
+    warned: AtomicU64,
+}
+
+/// What the thread has to do.
+#[derive(Debug)]
+enum Task {
+    /// A client asks for it.
+    Broadcast(Job),
+    /// Another hub orders it, or this one did; or somebody sent something else.
+    Order { mount: usize, key: Box<str>, data: Bytes },
+    /// To see whom a broadcast is lost on.
+    Look,
+}
+
+/// One broadcast.
+#[derive(Debug)]
+struct Job {
+    /// In [`MOUNTS`].
+    mount: usize,
+    /// The event's JSON but for its last brace.
+    shared: Bytes,
+    kind: Box<str>,
+    /// Under which a stream that a broker keeps takes the event once.
+    key: Box<str>,
+    /// For whom its events are held.
+    owner: Option<Arc<Owner>>,
+    /// Who waits for an answer; nobody if it is an order.
+    asker: Option<Asker>,
+}
+
+/// The client that waits for the answer.
+#[derive(Debug)]
+pub(super) struct Asker {
+    identity: Option<Arc<Identity>>,
+    later: Later,
+    reactor: usize,
+    token: u64,
+    began: Moment,
+    at_s: i64,
+}
+
+impl Asker {
+    pub(super) fn new(identity: Option<Arc<Identity>>, at_s: i64, context: &Context<'_>) -> Self {
+        let (reactor, token, began) = (context.reactor, context.token, context.now);
+        Self { identity, later: Later::new(RouteLabel::Events, context), reactor, token, began, at_s }
+    }
+
+    /// Takes a broadcast of so many bytes from the client's quotas: one publication, for its streams share the payload. Returns
+    /// for whom it is held.
+    fn admit(&self, mount: &Mount, bytes: usize, context: &Context<'_>) -> Result<Option<Arc<Owner>>, QuotaRefused> {
+        let (quotas, mut tally) = (&context.hub.quotas, Tally::default());
+        let asker = auth::Asker { identity: self.identity.as_deref(), ..context.asker() };
+        if let Ok(topic) = mount.topic(mount.defaults[0]) {
+            quotas.add(&mut tally, asker, Wanted { topic: &topic, bytes });
+        }
+        Ok(quotas.admit(asker, &tally, context.now)?.and_then(|owners| owners.of(0).cloned()))
+    }
+
+    fn answer(self, receipts: Vec<Receipt>, bus: &Bus) {
+        let at_s = self.at_s;
+        let complete =
+            move |receipts: &[Receipt]| answered(RouteLabel::Events, describe_receipts(TO_ALL, receipts, at_s));
+        let form = AnswerForm::Custom(Complete(Box::new(complete)));
+        let waiting = Waiting { topics: Vec::new(), began: self.began, form };
+        bus.inbox(self.reactor).send_control(ControlMessage::Published { token: self.token, waiting, receipts });
+    }
+
+    fn refuse(self, fault: &Fault) {
+        let response = fault.response(self.at_s);
+        self.later.answer(response);
+    }
+}
+
+impl Default for Broadcasts {
+    fn default() -> Self {
+        let (queue, tasks) = bounded(TASKS_MAX);
+        Self { queue, tasks, missed: Default::default(), warned: AtomicU64::new(0) }
+    }
+}
+
+impl Broadcasts {
+    /// Takes a broadcast of `event`, which names no stream, to all streams of `mount`: its JSON but for the last brace, and its
+    /// type. `asker` gets the answer.
+    pub(super) fn submit(&self, mount: &Mount, kind: &str, mut event: String, asker: Asker, context: &Context<'_>) {
+        let bus = &context.hub.bus;
+        event.push('}');
+        if let Err(refused) = bus.check(Some(kind), event.as_bytes()) {
+            return asker.refuse(&refused.into());
+        }
+        let owner = match asker.admit(mount, event.len(), context) {
+            Ok(owner) => owner,
+            Err(refused) => return asker.refuse(&PublishFailed::Quota(refused).into()),
+        };
+        event.pop();
+        let mount = MOUNTS.iter().position(|other| other.path == mount.path).unwrap_or_default();
+        let key = format!("{:032x}", rand::random::<u128>()).into();
+        let job = match Job::new(mount, kind, event, key, owner, bus) {
+            Ok(job) => job,
+            Err(refused) => return asker.refuse(&PublishFailed::from(refused).into()),
+        };
+        if let Err(TrySendError::Full(Task::Broadcast(Job { asker: Some(asker), .. }))) =
+            self.queue.try_send(Task::Broadcast(Job { asker: Some(asker), ..job }))
+        {
+            asker.refuse(&PublishFailed::QueueFull.into());
+        }
+    }
+
+    /// Carries out what is submitted and ordered, one broadcast after the other. For a thread of its own: does not return.
+    pub fn run(&self, hub: &Hub, clock: Clock) {
+        while let Ok(task) = self.tasks.recv() {
+            let now = clock.now();
+            let carry_out = |job: Job| Work { hub, mount: &MOUNTS[job.mount], now }.carry_out(job);
+            match task {
+                Task::Broadcast(job) => carry_out(job),
+                Task::Order { mount, key, data } => match read_order(&data) {
+                    None => self.warn_of(&MOUNTS[mount], now),
+                    Some(event) => {
+                        let mut json = event.to_json();
+                        json.pop();
+                        match Job::new(mount, &event.kind, json, key, None, &hub.bus) {
+                            Err(_) => self.missed[mount].store(true, Ordering::Release),
+                            Ok(job) => carry_out(job),
+                        }
+                    }
+                },
+                Task::Look => {}
+            }
+            for (mount, missed) in MOUNTS.iter().zip(&self.missed) {
+                if missed.swap(false, Ordering::AcqRel) {
+                    Work { hub, mount, now }.report_loss();
+                }
+            }
+        }
+    }
+
+    fn warn_of(&self, mount: &Mount, now: Moment) {
+        let last = self.warned.load(Ordering::Relaxed);
+        if last == 0 || WARN_INTERVAL <= now.since(Moment(last)) {
+            self.warned.store(now.0.max(1), Ordering::Relaxed);
+            warn!("what came on channel `{ORDERS}{}all` is no broadcast of a hub's: dropped", mount.prefix);
+        }
+    }
+}
+
+impl Orders for Broadcasts {
+    fn take(&self, topic: &Topic, key: Option<&str>, data: Bytes, bus: &Bus, now: Moment) {
+        let Some(mount) = MOUNTS.iter().position(|mount| mount.orders().as_ref() == Ok(topic)) else { return };
+        let Some(key) = key else { return self.warn_of(&MOUNTS[mount], now) };
+        let order = |data| Task::Order { mount, key: key.into(), data };
+        if !bus.share(data, None).is_ok_and(|data| self.queue.try_send(order(data)).is_ok()) {
+            self.missed[mount].store(true, Ordering::Release);
+            // If the queue is full, the thread looks by itself.
+            let _ = self.queue.try_send(Task::Look);
+        }
+    }
+}
+
+impl Job {
+    /// Of an event's JSON but for its last brace. Refused if the memory budget, or its owner's share of it, has no room.
+    fn new(
+        mount: usize,
+        kind: &str,
+        json: String,
+        key: Box<str>,
+        owner: Option<Arc<Owner>>,
+        bus: &Bus,
+    ) -> Result<Self, PublishRefused> {
+        let shared = bus.share(json.into(), owner.as_ref())?;
+        Ok(Self { mount, shared, kind: kind.into(), key, owner, asker: None })
+    }
+
+    /// The whole event of `stream`; of none, for an order.
+    fn whole(&self, stream: Option<&str>) -> Bytes {
+        let tail = stream.map_or_else(|| "}".to_owned(), tail_of);
+        [&self.shared, tail.as_bytes()].concat().into()
+    }
+}
+
+/// The event of an order; `None` if `data` is none. It is written anew: nothing else that was sent reaches a stream.
+fn read_order(data: &[u8]) -> Option<EventData> {
+    let event: EventData = serde_json::from_slice(data).ok()?;
+    let is_good = event.stream_id.is_empty() && (event.data.is_null() || event.data.is_object());
+    // A kind with line breaks would break the streams' lines.
+    (is_good && !event.kind.contains(['\r', '\n', '\0'])).then_some(event)
+}
+
+/// What follows the shared part in the event of `stream`. No byte that a topic's name may have is escaped in JSON.
+pub(super) fn tail_of(stream: &str) -> String {
+    format!(",\"stream_id\":\"{stream}\"}}")
+}
+
+/// A broadcast under way.
+struct Work<'hub> {
+    hub: &'hub Hub,
+    mount: &'static Mount,
+    now: Moment,
+}
+
+impl Work<'_> {
+    fn carry_out(&self, mut job: Job) {
+        let bus = &self.hub.bus;
+        match (job.asker.take(), bus.shared_outlet()) {
+            (None, _) => {
+                self.publish_here(&job);
+                self.append_kept(&job, None);
+            }
+            (Some(asker), shared) => {
+                if let Err(denied) = self.permit(asker.identity.as_deref(), shared.is_some()) {
+                    return asker.refuse(&denied.into());
+                }
+                // Streams in memory get the event by the order, which comes back to this hub as well.
+                let receipts = if shared.is_none() { self.publish_here(&job) } else { Vec::new() };
+                let answers = Arc::new(Answers::new(asker, receipts, Arc::clone(bus)));
+                self.append_kept(&job, Some(&answers));
+                if let (Some(outlet), Ok(topic)) = (shared, self.mount.orders()) {
+                    let (kind, data, idempotency_key) = (Some(job.key.clone()), job.whole(None), None);
+                    outlet.publish(Publication { topic, kind, data, idempotency_key, reply: answers.expect() });
+                }
+                answers.close();
+            }
+        }
+    }
+
+    /// Whether `identity` may publish to each stream; where hubs share a broker, also to those that only others know.
+    fn permit(&self, identity: Option<&Identity>, is_shared: bool) -> Result<(), Denied> {
+        if identity.is_none() {
+            return Ok(());
+        }
+        let name = |random: u64| format!("{random:016x}");
+        let unknown = [name(rand::random()), format!("{}.{}", name(rand::random()), name(rand::random()))];
+        let unknown = unknown.iter().filter(|_| is_shared).filter_map(|stream| self.mount.topic(stream).ok());
+        unknown.chain(self.always()).try_for_each(|topic| access::may_publish(identity, &topic))?;
+        self.hub.bus.visit_topics(self.mount.prefix, |topics| {
+            topics.iter().try_for_each(|topic| access::may_publish(identity, topic))
+        })
+    }
+
+    /// The topics of the default streams, and of those whose events are made up.
+    fn always(&self) -> BTreeSet<Topic> {
+        let defaults = self.mount.defaults.iter().filter_map(|stream| self.mount.topic(stream).ok());
+        let made_up = self.hub.generators.as_ref().map(|generators| generators.list()).unwrap_or_default();
+        let made_up = made_up.into_iter().map(|(topic, _)| topic);
+        defaults.chain(made_up.filter(|topic| topic.as_str().starts_with(self.mount.prefix))).collect()
+    }
+
+    /// Does `act` with the topics of all streams, a slice at a time, each once.
+    fn visit(&self, mut act: impl FnMut(&[Topic])) {
+        let always = self.always();
+        act(&always.iter().cloned().collect::<Vec<_>>());
+        let _ = self.hub.bus.visit_topics(self.mount.prefix, |topics| {
+            let others: Vec<Topic> = topics.into_iter().filter(|topic| !always.contains(topic)).collect();
+            others.chunks(SLICE).for_each(&mut act);
+            Ok::<(), ()>(())
+        });
+    }
+
+    /// Publishes the event to the streams that this hub keeps.
+    fn publish_here(&self, job: &Job) -> Vec<Receipt> {
+        let (bus, mut receipts) = (&self.hub.bus, Vec::new());
+        self.visit(|topics| {
+            let mut feed = bus.feed();
+            feed.hold_for(job.owner.clone());
+            for topic in topics.iter().filter(|topic| bus.log_kind(topic) == LogKind::Memory) {
+                let Some(stream) = topic.as_str().strip_prefix(self.mount.prefix) else { continue };
+                match feed.publish_shared(topic, &job.kind, &job.shared, &tail_of(stream), self.now) {
+                    Ok(id) => receipts.push(Ok(id)),
+                    Err(_) if bus.shared_outlet().is_some() => {
+                        feed.report_loss(topic, GapReason::Overflow, self.now);
+                    }
+                    Err(refused) => receipts.push(Err(refused.into())),
+                }
+            }
+        });
+        receipts
+    }
+
+    /// Appends the event to the streams that a broker keeps.
+    fn append_kept(&self, job: &Job, answers: Option<&Arc<Answers>>) {
+        let bus = &self.hub.bus;
+        self.visit(|topics| {
+            for topic in topics.iter().filter(|topic| bus.log_kind(topic) != LogKind::Memory) {
+                let Some(stream) = topic.as_str().strip_prefix(self.mount.prefix) else { continue };
+                let Some(outlet) = bus.outlet(topic) else { continue };
+                let reply = answers.map_or_else(|| warn_if_lost(topic), Answers::expect);
+                let (kind, data) = (Some(job.kind.clone()), job.whole(Some(stream)));
+                let (topic, idempotency_key) = (topic.clone(), Some(job.key.clone()));
+                outlet.publish(Publication { topic, kind, data, idempotency_key, reply });
+            }
+        });
+    }
+
+    /// Tells the streams of this hub that a broadcast is lost on them.
+    fn report_loss(&self) {
+        self.visit(|topics| {
+            let mut feed = self.hub.bus.feed();
+            topics.iter().for_each(|topic| feed.report_loss(topic, GapReason::Overflow, self.now));
+        });
+    }
+}
+
+fn warn_if_lost(topic: &Topic) -> Reply {
+    let topic = topic.clone();
+    Box::new(move |receipt| {
+        if let Err(failed) = receipt {
+            warn!("another hub's broadcast was not appended to `{topic}`: {failed:?}");
+        }
+    })
+}
+
+/// What becomes of a broadcast: the last outcome to come in sends the answer.
+struct Answers {
+    bus: Arc<Bus>,
+    state: Mutex<Outcomes>,
+}
+
+struct Outcomes {
+    asker: Option<Asker>,
+    receipts: Vec<Receipt>,
+    /// Outcomes to come, and one until no more are added.
+    missing: usize,
+}
+
+impl Answers {
+    fn new(asker: Asker, receipts: Vec<Receipt>, bus: Arc<Bus>) -> Self {
+        Self { bus, state: Mutex::new(Outcomes { asker: Some(asker), receipts, missing: 1 }) }
+    }
+
+    /// Takes one more outcome.
+    fn expect(self: &Arc<Self>) -> Reply {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).missing += 1;
+        let answers = Arc::clone(self);
+        Box::new(move |receipt| answers.take(Some(receipt)))
+    }
+
+    /// No more are to come than are expected.
+    fn close(&self) {
+        self.take(None);
+    }
+
+    fn take(&self, receipt: Option<Receipt>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.receipts.extend(receipt);
+        state.missing -= 1;
+        if state.missing == 0
+            && let Some(asker) = state.asker.take()
+        {
+            asker.answer(std::mem::take(&mut state.receipts), &self.bus);
+        }
+    }
+}

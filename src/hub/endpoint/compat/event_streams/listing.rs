@@ -1,0 +1,216 @@
+//! `GET …/streams`: a page of streams, put together in steps as pages of topics are.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+    sync::{Arc, atomic::Ordering},
+};
+
+use serde_json::{Value, json};
+
+use super::{Mount, unix_s};
+use crate::{
+    auth::Identity,
+    endpoint::{
+        Context,
+        gate::access,
+        native::pages::{PageQuery, look_through},
+        work::{STEP_ENTRIES, Step, Work},
+    },
+    protocol::http::Response,
+};
+
+/// What is known of a stream.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    /// Subscriptions at this hub, by whatever route.
+    pub(super) clients: usize,
+    /// Whether what makes its events up is paused, if there is anything.
+    pub(super) generator: Option<bool>,
+}
+
+impl Figures {
+    /// A stream takes events as long as there is one, so each is active. Where hubs share a broker, the clients of this hub are
+    /// not all there are, and the figures say so.
+    pub(super) fn describe(&self, is_shared: bool) -> Value {
+        let generator = json!({ "running": self.generator.is_some(), "paused": self.generator == Some(true) });
+        let mut figures = json!({ "clients": self.clients, "active": true, "generator": generator });
+        if is_shared {
+            figures["clients_of"] = "this hub".into();
+        }
+        figures
+    }
+}
+
+/// A page on its way: the streams that its client may listen to, of the default ones, those whose events are made up, and those
+/// with clients at this hub. If it `is_paged`, those of the first two kinds are on the page where their names stand; else all of
+/// them are.
+#[derive(Debug)]
+pub(super) struct StreamPage {
+    mount: &'static Mount,
+    identity: Option<Arc<Identity>>,
+    is_paged: bool,
+    prefix: String,
+    after: Option<String>,
+    limit: usize,
+    /// Streams found. At most as many as topics are looked at, and as have generators.
+    streams: BTreeMap<String, Figures>,
+    /// What their names weigh, in bytes.
+    name_bytes: usize,
+    /// The name behind which the next page begins, once that is known.
+    next: Option<String>,
+    stage: Stage,
+}
+
+/// How far a page is.
+#[derive(Debug)]
+enum Stage {
+    /// Topics are looked at: from where, and how many yet.
+    Looking { from: Bound<String>, left: usize },
+    /// The default streams and those with generators are added: each with whether its generator is paused.
+    Adding(VecDeque<(String, Option<bool>)>),
+    /// The answer is written, as JSON.
+    Writing(Vec<u8>),
+}
+
+/// What a stream takes besides its name, in bytes: its entry and its part of the map's nodes.
+const STREAM_BYTES: usize = 2 * size_of::<(String, Figures)>();
+
+impl StreamPage {
+    pub(super) fn new(
+        mount: &'static Mount,
+        identity: Option<Arc<Identity>>,
+        asked: &PageQuery<'_>,
+        is_paged: bool,
+    ) -> Self {
+        let under = |name: &str| format!("{}{name}", mount.prefix);
+        let from = match asked.from() {
+            Bound::Excluded(after) => Bound::Excluded(under(&after)),
+            from => from.map(|first| under(&first)),
+        };
+        Self {
+            mount,
+            identity,
+            is_paged,
+            prefix: asked.prefix.to_owned(),
+            after: asked.after.map(str::to_owned),
+            limit: asked.limit,
+            streams: BTreeMap::new(),
+            name_bytes: 0,
+            next: None,
+            stage: Stage::Looking { from, left: asked.limit },
+        }
+    }
+
+    /// Looks at the next topics.
+    fn look(&mut self, from: Bound<String>, left: usize, context: &Context<'_>) -> Stage {
+        let prefix = self.mount.prefix;
+        let context = Context { identity: self.identity.as_deref(), ..*context };
+        let (streams, name_bytes) = (&mut self.streams, &mut self.name_bytes);
+        let looks = left.min(STEP_ENTRIES);
+        let next = look_through(&format!("{prefix}{}", self.prefix), from, looks, &context, |state| {
+            let clients = state.subscriber_count.load(Ordering::Relaxed);
+            if let Some(stream) = state.topic.as_str().strip_prefix(prefix).filter(|_| 0 < clients) {
+                *name_bytes += stream.len();
+                streams.entry(stream.to_owned()).or_default().clients = clients;
+            }
+        });
+        match next {
+            Some(last) if looks < left => {
+                Stage::Looking { from: Bound::Excluded(last.as_str().to_owned()), left: left - looks }
+            }
+            next => {
+                self.next = next.and_then(|last| last.as_str().strip_prefix(prefix).map(str::to_owned));
+                Stage::Adding(self.mount.lasting_streams(&context))
+            }
+        }
+    }
+
+    /// Adds some of the streams that there are whether or not anybody listens to them.
+    fn add(&mut self, mut lasting: VecDeque<(String, Option<bool>)>, context: &Context<'_>) -> Stage {
+        for (stream, generator) in lasting.drain(..lasting.len().min(STEP_ENTRIES)) {
+            let Ok(topic) = self.mount.topic(&stream) else { continue };
+            if !self.is_on_page(&stream) || access::may_subscribe(self.identity.as_deref(), &topic).is_err() {
+                continue;
+            }
+            self.name_bytes += stream.len();
+            let figures = self.streams.entry(stream).or_insert_with(|| Figures {
+                // Behind the page, where nothing was looked at.
+                clients: context.hub.bus.subscriber_count(&topic),
+                ..Figures::default()
+            });
+            figures.generator = generator;
+        }
+        if !lasting.is_empty() {
+            return Stage::Adding(lasting);
+        }
+        if self.is_paged && self.limit < self.streams.len() {
+            let beyond = self.streams.keys().nth(self.limit).cloned().unwrap_or_default();
+            self.streams.split_off(&beyond);
+            self.next = self.streams.keys().next_back().cloned();
+        }
+        Stage::Writing(br#"{"success":true,"data":{"#.to_vec())
+    }
+
+    fn is_on_page(&self, stream: &str) -> bool {
+        let is_behind = self.after.as_deref().is_none_or(|after| after < stream);
+        let is_within = self.next.as_deref().is_none_or(|next| stream <= next);
+        !self.is_paged || stream.starts_with(&self.prefix) && is_behind && is_within
+    }
+
+    /// Writes the next streams; true once all are written.
+    fn write(&mut self, body: &mut Vec<u8>, context: &Context<'_>) -> bool {
+        let is_shared = context.hub.bus.shared_outlet().is_some();
+        for _ in 0..STEP_ENTRIES {
+            let Some((stream, figures)) = self.streams.pop_first() else { return true };
+            if !body.ends_with(b"{") {
+                body.push(b',');
+            }
+            // Neither can a text or a value like this fail to be JSON nor a Vec to be written to.
+            let _ = serde_json::to_writer(&mut *body, &stream);
+            body.push(b':');
+            let _ = serde_json::to_writer(&mut *body, &figures.describe(is_shared));
+        }
+        self.streams.is_empty()
+    }
+
+    /// Writes what follows the streams.
+    fn finish(&self, mut body: Vec<u8>, context: &Context<'_>) -> Response {
+        body.push(b'}');
+        if self.is_paged || self.next.is_some() {
+            body.extend_from_slice(b",\"next\":");
+            let _ = serde_json::to_writer(&mut body, &self.next);
+        }
+        body.extend_from_slice(format!(",\"timestamp\":{}}}", unix_s(context)).as_bytes());
+        Response::json_text(200, body)
+    }
+}
+
+impl Work for StreamPage {
+    fn step(&mut self, context: &Context<'_>) -> Step {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Writing(Vec::new())) {
+            Stage::Looking { from, left } => self.look(from, left, context),
+            Stage::Adding(lasting) => self.add(lasting, context),
+            Stage::Writing(mut body) => {
+                if self.write(&mut body, context) {
+                    return Step::Done(self.finish(body, context));
+                }
+                Stage::Writing(body)
+            }
+        };
+        Step::More
+    }
+
+    fn is_committed(&self) -> bool {
+        false
+    }
+
+    fn held_bytes(&self) -> usize {
+        let stage_bytes = match &self.stage {
+            Stage::Looking { .. } => 0,
+            Stage::Adding(lasting) => lasting.capacity() * STREAM_BYTES,
+            Stage::Writing(body) => body.capacity(),
+        };
+        self.streams.len() * STREAM_BYTES + self.name_bytes + stage_bytes
+    }
+}

@@ -1,0 +1,180 @@
+//! `/{pod}/events/changes`: what changes in a pod of sensors, in by POST and out as a stream.
+
+use std::{io::Write as _, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    auth::{Asker, Identity},
+    bus::{PublishFailed, PublishRefused, Receipt},
+    endpoint::{
+        Answer, Context, OpenSse,
+        batch::{Batch, BatchForm},
+        gate::{access, overload::tells_place},
+        native::{
+            publish::{Outgoing, describe_failure, retry_fields},
+            stream::place_cursor,
+        },
+        work,
+    },
+    event::Payload,
+    event::Start,
+    protocol::{
+        http::{Request, Response},
+        json_values::BadJson,
+    },
+    topic::Topic,
+};
+
+/// `GET`: the changes as they come, without names; with `?receiveBacklog=true` those retained first. Whoever tells which it
+/// saw last goes on behind that one.
+pub(in crate::endpoint) fn open_changes(request: &Request, pod: &str, context: &Context<'_>) -> Answer {
+    let permitted = access::identify(request, context).map_err(access::refuse).and_then(|identity| {
+        let topic = topic_of(pod)?;
+        access::may_subscribe(identity.as_deref(), &topic).map_err(access::refuse)?;
+        Ok((topic, identity))
+    });
+    let (topic, identity) = match permitted {
+        Ok(permitted) => permitted,
+        Err(response) => return response.into(),
+    };
+    let otherwise = match request.query("receiveBacklog") {
+        Some("true" | "1" | "") => Start::First,
+        _ => Start::Live,
+    };
+    OpenSse {
+        topics: vec![(topic, place_cursor(request, otherwise))],
+        tells_place: tells_place(request),
+        identity,
+        ..OpenSse::default()
+    }
+    .into()
+}
+
+/// `POST`: one event, or an array of them, of which all are published or none.
+pub(in crate::endpoint) fn publish_changes(request: &Request, pod: &str, context: &Context<'_>) -> Answer {
+    let permitted = access::identify(request, context).map_err(access::refuse).and_then(|identity| {
+        let topic = topic_of(pod)?;
+        access::may_publish(identity.as_deref(), &topic).map_err(access::refuse)?;
+        Ok((topic, identity))
+    });
+    let batch = permitted.and_then(|(topic, identity)| {
+        if request.body.trim_ascii().is_empty() {
+            return Err(Response::error(400, "bad_json", "the body is not JSON: it is empty", None));
+        }
+        let form = Changes { topic, identity, answer: Vec::new(), count: 0, failures: 0, failed: None };
+        Batch::new(form, &request.body, context.now)
+    });
+    match batch {
+        Ok(batch) => work::begin(batch, context),
+        Err(response) => response.into(),
+    }
+}
+
+/// The changes of one pod, and the answer: the ids in the order of the events; `null` where the source that all hubs share
+/// does not give any.
+#[derive(Debug)]
+struct Changes {
+    topic: Topic,
+    /// Who publishes.
+    identity: Option<Arc<Identity>>,
+    /// The answer so far, as JSON without its last brackets: it is not put together of parts at the end, for there may be
+    /// hundreds of thousands of ids.
+    answer: Vec<u8>,
+    count: usize,
+    failures: usize,
+    /// What became of the first that was not published.
+    failed: Option<PublishFailed>,
+}
+
+const IDS_OPEN: &[u8] = b"{\"ids\":[";
+
+impl BatchForm for Changes {
+    const TAKES_LINES: bool = false;
+
+    fn asker<'a>(&'a self, context: &Context<'a>) -> Asker<'a> {
+        Asker { identity: self.identity.as_deref(), ..context.asker() }
+    }
+
+    fn check(&self, index: usize, entry: &str, context: &Context<'_>) -> Result<Outgoing, Response> {
+        if !entry.starts_with('{') {
+            let message = "an event is a JSON object, and several are an array of them";
+            return Err(Response::error(400, "bad_json", message, Some(&place(index))));
+        }
+        let data = Bytes::copy_from_slice(entry.as_bytes());
+        check(index, &data, context)?;
+        Ok(Outgoing { topic: self.topic.clone(), kind: None, payload: Payload::json(data), idempotency_key: None })
+    }
+
+    fn refuse(&self, index: Option<usize>, bad: &BadJson) -> Response {
+        let whose = index.map(|index| format!("{}: ", place(index))).unwrap_or_default();
+        let message = format!("the body is not JSON: {whose}{}", bad.message);
+        Response::error(400, "bad_json", &message, None)
+    }
+
+    fn note(&mut self, _: &Topic, receipt: Receipt) {
+        self.answer.extend_from_slice(if self.count == 0 { IDS_OPEN } else { b"," });
+        self.count += 1;
+        // A Vec can always be written to.
+        let _ = match receipt {
+            Ok(Some(id)) => write!(self.answer, "\"{id}\""),
+            _ => write!(self.answer, "null"),
+        };
+        if let Err(failed) = receipt {
+            self.failures += 1;
+            self.failed.get_or_insert(failed);
+        }
+    }
+
+    fn finish(&mut self) -> Response {
+        let Some(failed) = self.failed else {
+            let mut body = std::mem::take(&mut self.answer);
+            if self.count == 0 {
+                body.extend_from_slice(IDS_OPEN);
+            }
+            body.extend_from_slice(b"]}");
+            return Response::json_text(if self.count == 0 { 200 } else { 201 }, body);
+        };
+        let (status, code, message) = describe_failure(failed);
+        let published = self.count - self.failures;
+        let response = match published {
+            0 => Response::error(status, code, &message, None),
+            _ => {
+                let message = format!("{published} of {} events were published; of the others: {message}", self.count);
+                Response::error(status, code, &message, None)
+            }
+        };
+        retry_fields(response, failed)
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.answer.capacity()
+    }
+}
+
+/// A pod is one segment of its topic's name: `a.b` would be a place inside of `a`.
+fn topic_of(pod: &str) -> Result<Topic, Response> {
+    let bad = |message: &str| Response::error(400, "bad_pod", message, Some("pod"));
+    if pod.contains(['.', '/']) {
+        return Err(bad("the name of a pod has neither dots nor slashes"));
+    }
+    Topic::parse(&format!("pods.{pod}.changes")).map_err(|error| bad(&error.to_string()))
+}
+
+fn place(index: usize) -> String {
+    format!("[{index}]")
+}
+
+fn check(index: usize, event: &Bytes, context: &Context<'_>) -> Result<(), Response> {
+    let refuse = |status, code, message| Response::error(status, code, message, Some(&place(index)));
+    context.hub.bus.check(None, event).map_err(|refused| match refused {
+        PublishRefused::TooBig => refuse(413, "too_big", "the event is over the limit"),
+        PublishRefused::NotUtf8 | PublishRefused::BadKind => refuse(400, "not_utf8", "the event must be UTF-8 text"),
+        PublishRefused::NoRoom | PublishRefused::Quota(_) => {
+            refuse(503, "overloaded", "the memory budget is spent; nothing was published")
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

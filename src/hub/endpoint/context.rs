@@ -1,0 +1,49 @@
+//! What an endpoint knows of a request besides the request itself.
+
+use core::net::IpAddr;
+
+use crate::{
+    auth::{Asker, ConnectionId, Identity, TokenOrigin},
+    clock::Moment,
+    endpoint::{Config, Hub, Overload},
+};
+
+/// Where a request came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'hub> {
+    /// The hub.
+    pub hub: &'hub Hub,
+    /// The reactor's copy of what endpoints are told by the configuration.
+    pub config: &'hub Config,
+    /// The reactor that asks.
+    pub reactor: usize,
+    /// The connection, in the reactor's own terms.
+    pub token: u64,
+    /// The moment it is.
+    pub now: Moment,
+    /// Whether it came through an admin listener.
+    pub admin: bool,
+    /// The limit that the connection is beyond, if it is: whatever it asks for is refused.
+    pub overload: Option<Overload>,
+    /// Whose stream or request it is; `None` where nobody has to say so, and at doors that see to it themselves.
+    pub identity: Option<&'hub Identity>,
+    /// The client's address, if it has one. A trusted proxy's own address is not a client's.
+    pub peer: Option<IpAddr>,
+}
+
+impl<'hub> Context<'hub> {
+    /// Who asks, as quotas count it.
+    pub(crate) fn asker(&self) -> Asker<'hub> {
+        Asker { identity: self.identity, address: self.peer }
+    }
+
+    /// The connection that asks.
+    pub(crate) fn connection(&self) -> ConnectionId {
+        ConnectionId { reactor: self.reactor, token: self.token }
+    }
+
+    /// Who shows a token.
+    pub(crate) fn token_origin(&self) -> TokenOrigin {
+        TokenOrigin { address: self.peer, connection: Some(self.connection()) }
+    }
+}

@@ -1,0 +1,93 @@
+//! From a request to its endpoint, and what all answers have in common.
+
+use crate::{
+    endpoint::{
+        Answer, Context, Overload, Route,
+        gate::{access, cors, error_form::unix_s, overload},
+        native::stream,
+        routes::find_route,
+    },
+    label::RouteLabel,
+    protocol::http::{Method, Request, Response},
+};
+
+/// Answers `request`, and says what it was for.
+pub fn answer(request: &Request, context: &Context<'_>) -> (RouteLabel, Answer) {
+    let found = find_route(&request.path, context);
+    let answer = match (found, context.overload) {
+        // Whoever looks after the hub must see what is the matter with it, all the more so now.
+        (Some((route, topic)), Some(Overload::Connections | Overload::Memory)) if route.admin => {
+            overload::answer_once(dispatch(route, request, topic, context))
+        }
+        (_, Some(overload)) => overload::refuse(request, overload),
+        (None, _) if matches!((request.method, &*request.path), (Method::Options, "*") | (Method::Connect, _)) => {
+            answer_for_all(request)
+        }
+        (None, _) => {
+            Response::error(404, "not_found", "there is nothing at this path; GET / lists what there is", None).into()
+        }
+        (Some((route, topic)), _) => dispatch(route, request, topic, context),
+    };
+    finish(found.map(|(route, _)| route), answer, request, context)
+}
+
+/// `answer` with what all answers of `route` have in common, and its label.
+pub(super) fn finish(
+    route: Option<&Route>,
+    answer: Answer,
+    request: &Request,
+    context: &Context<'_>,
+) -> (RouteLabel, Answer) {
+    access::count_forbidden(&answer, context);
+    let answer = if request.method == Method::Head { stream::show_head(answer) } else { answer };
+    let answer = access::end_flood(answer, context);
+    let answer = overload::refuse_surplus(request, answer, context);
+    let answer = overload::refuse_while_spent(request, answer, context.hub.bus.budget());
+    let answer = overload::refuse_while_ending(request, answer, context.hub.phase());
+    let answer = match (answer, route) {
+        (Answer::Response(response), Some(route)) => route.errors.put(response, unix_s(context)).into(),
+        (answer, _) => answer,
+    };
+    let is_public = route.is_some_and(|route| route.is_public);
+    let label = route.map_or(RouteLabel::Other, |route| route.label);
+    (label, cors::allow(answer, request, context, is_public))
+}
+
+/// Answers a request whose target is the server as a whole: `OPTIONS *` (RFC 9110 section 9.3.7), and CONNECT, which none
+/// of the routes has.
+fn answer_for_all(request: &Request) -> Answer {
+    let response = match request.method {
+        Method::Options => Response::empty(204),
+        _ => Response::error(405, "method_not_allowed", "the hub is no proxy", None),
+    };
+    response.with("Allow", "GET, HEAD, POST, OPTIONS").into()
+}
+
+fn dispatch(route: &Route, request: &Request, topic: &str, context: &Context<'_>) -> Answer {
+    // A HEAD is a GET whose body is not sent (RFC 9110 section 9.3.2); the session leaves it out.
+    let wanted = if request.method == Method::Head { Method::Get } else { request.method };
+    match route.methods.iter().find(|(method, _)| *method == wanted) {
+        Some((_, handler)) if route.is_open => handler(request, topic, context),
+        Some((_, handler)) => match access::identify(request, context) {
+            Ok(identity) => handler(request, topic, &Context { identity: identity.as_deref(), ..*context }),
+            Err(denied) => access::turn_away(request, denied),
+        },
+        None if request.method == Method::Options => {
+            cors::preflight(request, &allowed(route), context, route.is_public)
+        }
+        None => {
+            let message = format!("{} is not among this path's methods: {}", request.method, allowed(route));
+            Response::error(405, "method_not_allowed", &message, None).with("Allow", allowed(route)).into()
+        }
+    }
+}
+
+/// The methods of `route`, as `Allow` lists them.
+fn allowed(route: &Route) -> String {
+    let mut names: Vec<&str> = route.methods.iter().map(|(method, _)| method.as_str()).collect();
+    if names.contains(&"GET") {
+        names.push("HEAD");
+    }
+    names.push("OPTIONS");
+    names.join(", ")
+}

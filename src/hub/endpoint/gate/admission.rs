@@ -1,0 +1,103 @@
+//! Requests whose heads have come and whose bodies have not: who sends them, and whether the hub wants the body. Credentials stand
+//! in the head, so a client that is refused is refused before the hub holds a body for it.
+
+use std::sync::Arc;
+
+use crate::{
+    auth::{Denied, Identity},
+    bus::PublishFailed,
+    endpoint::{
+        Answer, Context, Route, answer, dispatch::finish, gate::access, native::publish::fail_response,
+        routes::find_route,
+    },
+    label::RouteLabel,
+    protocol::{
+        SessionId,
+        http::{Method, Request},
+    },
+};
+
+/// Who may send bodies to a route.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::endpoint) enum Senders {
+    /// Everybody: the route asks nobody for a token.
+    Anybody,
+    /// Clients that show a good token, where tokens are asked for; others are refused in these words.
+    Known(&'static Refusals),
+    /// The client of an Engine.IO session that the query names.
+    Session,
+}
+
+/// How an API words what it refuses before it reads the body.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::endpoint) struct Refusals {
+    /// The client shows no good token.
+    pub denied: fn(&Request, Denied, &Context<'_>) -> Answer,
+    /// There is no room for the body.
+    pub failed: fn(&Request, PublishFailed, &Context<'_>) -> Answer,
+}
+
+/// The native API's.
+pub(in crate::endpoint) const NATIVE: &Refusals = &Refusals {
+    denied: |request, denied, _| access::turn_away(request, denied),
+    failed: |_, failed, _| fail_response(failed).into(),
+};
+
+/// Who sends a body.
+#[derive(Debug)]
+pub enum Sender {
+    /// A client, by its token or else by its address.
+    Client(Option<Arc<Identity>>),
+    /// A client that has shown no token at a hub that asks for tokens, at a route that does not: it may send little.
+    Stranger,
+    /// The client of an Engine.IO session.
+    Session {
+        /// The session.
+        sid: SessionId,
+        /// What the request is for.
+        route: RouteLabel,
+        /// Fields for the answer, should there be no such session.
+        headers: Vec<(&'static str, String)>,
+    },
+}
+
+/// Who sends the body of `request`, of which some is yet to come. `Err`: the answer, which no body can change, and what the
+/// request was for.
+pub fn admit_body(request: &Request, context: &Context<'_>) -> Result<Sender, (RouteLabel, Answer)> {
+    let wanted = if request.method == Method::Head { Method::Get } else { request.method };
+    let handler_of =
+        |route: &Route| route.methods.iter().find(|(method, _)| *method == wanted).map(|(_, handler)| *handler);
+    let found = find_route(&request.path, context).filter(|_| context.overload.is_none());
+    let Some((route, handler)) = found.and_then(|(route, _)| Some((route, handler_of(route)?))) else {
+        // There is no such path or method, or the connection is beyond a limit.
+        return Err(answer(request, context));
+    };
+    match route.senders {
+        Senders::Anybody => Ok(by_address(context)),
+        Senders::Known(refusals) => {
+            let refuse = |denied| finish(Some(route), (refusals.denied)(request, denied, context), request, context);
+            access::identify(request, context).map(Sender::Client).map_err(refuse)
+        }
+        Senders::Session => match finish(Some(route), handler(request, "", context), request, context) {
+            (route, Answer::Engine(ask)) => match ask.kind.sid() {
+                Some(sid) => Ok(Sender::Session { sid, route, headers: ask.headers }),
+                None => Ok(by_address(context)),
+            },
+            refused => Err(refused),
+        },
+    }
+}
+
+fn by_address(context: &Context<'_>) -> Sender {
+    if context.hub.auth.is_required() { Sender::Stranger } else { Sender::Client(None) }
+}
+
+/// The answer to `request`, for whose body there is no room, and what the request was for.
+pub fn refuse_body(request: &Request, failed: PublishFailed, context: &Context<'_>) -> (RouteLabel, Answer) {
+    let route = find_route(&request.path, context).map(|(route, _)| route);
+    let refusals = match route.map(|route| route.senders) {
+        Some(Senders::Known(refusals)) => refusals,
+        _ => NATIVE,
+    };
+    finish(route, (refusals.failed)(request, failed, context), request, context)
+}

@@ -1,0 +1,164 @@
+//! What pages of other origins may read (the Fetch standard, section 3.3). Which they are: [`crate::endpoint::gate::origin`].
+
+use crate::endpoint::{
+    Answer, Context,
+    gate::origin::{Reader, reader_of},
+};
+use crate::protocol::http::{Request, Response};
+
+/// Which pages of other origins may use a hub that asks nobody, and read its answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cors {
+    /// Origins such as `https://app.example`, all hosts of a domain as in `https://*.app.example`, or `*` for all.
+    pub allow_origins: Vec<String>,
+    /// Whether cookies and credentials may come along; then the origin is named instead of `*`.
+    pub allow_credentials: bool,
+}
+
+impl Cors {
+    /// All pages may, but without credentials.
+    pub fn open() -> Self {
+        Self { allow_origins: vec!["*".to_owned()], allow_credentials: false }
+    }
+
+    /// Whether any origin may read, as long as it sends no credentials.
+    pub(in crate::endpoint) fn is_open(&self) -> bool {
+        !self.allow_credentials && self.allows_any()
+    }
+
+    pub(in crate::endpoint) fn allows_any(&self) -> bool {
+        self.allow_origins.iter().any(|allowed| allowed == "*")
+    }
+
+    /// Whether `origin` is named, by itself, with others of its domain, or with all.
+    pub(in crate::endpoint) fn names(&self, origin: &str) -> bool {
+        self.allow_origins.iter().any(|allowed| match allowed.split_once("*.") {
+            None => allowed == origin || allowed == "*",
+            Some((scheme, domain)) => is_within(origin, scheme, domain),
+        })
+    }
+}
+
+/// Whether `origin` begins with `scheme` (up to its slashes) and is a host below `domain`.
+fn is_within(origin: &str, scheme: &str, domain: &str) -> bool {
+    let host = origin.strip_prefix(scheme).and_then(|rest| rest.strip_suffix(domain));
+    host.and_then(|host| host.strip_suffix('.')).is_some_and(|host| {
+        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+    })
+}
+
+/// How long a browser may remember a preflight, in seconds.
+const PREFLIGHT_AGE_S: &str = "600";
+/// What a preflight that does not say what it needs is told that it may send.
+const USUAL_HEADERS: &str = "Authorization, Content-Type, Event-Type, Idempotency-Key, Last-Event-ID, X-API-Key";
+/// Fields of answers that scripts may read besides the few that they always may.
+const EXPOSED_HEADERS: &str = "Retry-After, WWW-Authenticate";
+
+/// Adds to `answer` what lets the requesting origin read it. `is_public`: every page may.
+pub(in crate::endpoint) fn allow(answer: Answer, request: &Request, context: &Context<'_>, is_public: bool) -> Answer {
+    add_fields(answer, grant(request, context, is_public))
+}
+
+fn add_fields(answer: Answer, granted: Vec<(&'static str, String)>) -> Answer {
+    match answer {
+        Answer::Ended { stream, close } => Answer::Ended { stream: Box::new(add_fields(*stream, granted)), close },
+        Answer::Response(mut response) => {
+            response.headers.extend(granted);
+            Answer::Response(response)
+        }
+        Answer::Sse(mut open) => {
+            open.headers.extend(granted);
+            Answer::Sse(open)
+        }
+        Answer::Later(mut headers) => {
+            headers.extend(granted);
+            Answer::Later(headers)
+        }
+        Answer::Work(mut open) => {
+            open.headers.extend(granted);
+            Answer::Work(open)
+        }
+        Answer::Engine(mut ask) => {
+            ask.headers.extend(granted);
+            Answer::Engine(ask)
+        }
+        Answer::WebSocket(open) => Answer::WebSocket(open),
+    }
+}
+
+/// The answer to OPTIONS: to a preflight, what is allowed; to anybody else, the methods.
+pub(in crate::endpoint) fn preflight(
+    request: &Request,
+    methods: &str,
+    context: &Context<'_>,
+    is_public: bool,
+) -> Answer {
+    let response = Response::empty(204).with("Allow", methods);
+    let may_nobody_read = || reader_of(request, context, is_public) == Reader::Nobody;
+    if request.header("access-control-request-method").is_none() || may_nobody_read() {
+        return response.into();
+    }
+    let wanted = request.header_text("access-control-request-headers").unwrap_or(USUAL_HEADERS);
+    response
+        .with("Access-Control-Allow-Methods", methods)
+        .with("Access-Control-Allow-Headers", wanted)
+        .with("Access-Control-Max-Age", PREFLIGHT_AGE_S)
+        .into()
+}
+
+fn grant(request: &Request, context: &Context<'_>, is_public: bool) -> Vec<(&'static str, String)> {
+    let reader = reader_of(request, context, is_public);
+    let cors = &context.config.cors;
+    // Who asks decides on the answer, even on one without a grant: a cache must not give it to others. Where nobody asks, and nobody
+    // is named, there is no other answer that a page of another origin could read.
+    let depends = request.header("origin").is_some() || !cors.allow_origins.is_empty();
+    let varies = depends && !is_public && !cors.is_open();
+    let mut headers = Vec::new();
+    if varies || matches!(reader, Reader::Page { .. }) {
+        headers.push(("Vary", "Origin".to_owned()));
+    }
+    match reader {
+        Reader::Nobody => {}
+        Reader::Anybody => headers.extend(granted_to("*")),
+        Reader::Page { origin, with_cookies } => {
+            headers.extend(granted_to(origin));
+            if with_cookies {
+                headers.push(("Access-Control-Allow-Credentials", "true".to_owned()));
+            }
+        }
+    }
+    headers
+}
+
+fn granted_to(origin: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("Access-Control-Allow-Origin", origin.to_owned()),
+        ("Access-Control-Expose-Headers", EXPOSED_HEADERS.to_owned()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_named_one_by_one_or_by_domain() {
+        let check = |named: &str, origin: &str, expected: bool| {
+            let cors = Cors { allow_origins: vec![named.to_owned()], allow_credentials: false };
+            assert_eq!(cors.names(origin), expected, "{origin} with {named}");
+        };
+        check("*", "https://any.example", true);
+        check("*", "null", true);
+        check("https://app.example", "https://app.example", true);
+        check("https://app.example", "http://app.example", false);
+        check("https://app.example", "null", false);
+        check("https://*.app.example", "https://a.app.example", true);
+        check("https://*.app.example", "https://a.b.app.example", true);
+        check("https://*.app.example", "https://app.example", false);
+        check("https://*.app.example", "https://.app.example", false);
+        check("https://*.app.example", "https://evilapp.example", false);
+        check("https://*.app.example", "https://a.app.example:8443", false);
+        check("https://*.app.example", "https://evil.example/.app.example", false);
+        check("https://*.app.example:8443", "https://a.app.example:8443", true);
+    }
+}

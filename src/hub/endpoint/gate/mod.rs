@@ -1,0 +1,9 @@
+//! What every request passes, whatever it is for: who asks and from which page, whether there is room for it, and in which form
+//! it is refused.
+
+pub(super) mod access;
+pub(super) mod admission;
+pub(super) mod cors;
+pub(super) mod error_form;
+pub(super) mod origin;
+pub(super) mod overload;

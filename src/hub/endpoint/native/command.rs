@@ -1,0 +1,197 @@
+//! `fanfare.v1` commands: what each does.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use crate::{
+    auth::{Denied, Identity},
+    bus::{AnswerForm, PublishRefused},
+    close::Close,
+    endpoint::{
+        Context,
+        gate::access,
+        native::{
+            health,
+            publish::{
+                BAD_IDEMPOTENCY_KEY, BAD_KIND, IDEMPOTENCY_KEY_BYTES_MAX, Outgoing, RESERVED_KIND, complete_command,
+                is_reserved, submit,
+            },
+        },
+    },
+    event::Payload,
+    json::{BadJson, Traits},
+    log::Start,
+    protocol::fanfare_v1::{self, Command, Refused},
+    topic::Topic,
+};
+
+/// What is to be done about a command.
+#[derive(Debug)]
+pub enum Reply {
+    /// Send this message.
+    Message(Vec<u8>),
+    /// Subscribe, then acknowledge with the reference.
+    Subscribe {
+        /// To this.
+        topic: Topic,
+        /// From here.
+        start: Start,
+        /// To be echoed.
+        reference: Option<Box<RawValue>>,
+    },
+    /// Unsubscribe, then acknowledge with the reference.
+    Unsubscribe {
+        /// From this.
+        topic: Topic,
+        /// To be echoed.
+        reference: Option<Box<RawValue>>,
+    },
+    /// From now on it is the stream of this client, which is told so by this message.
+    SignIn {
+        /// Who.
+        identity: Arc<Identity>,
+        /// What is said.
+        message: Vec<u8>,
+    },
+    /// Send this message, and end the connection.
+    End {
+        /// What is said.
+        message: Vec<u8>,
+        /// Why it ends.
+        close: Close,
+    },
+    /// A note on the bus will bring the answer.
+    Later,
+}
+
+/// Answers the message `text` of a client.
+pub fn answer_command(text: &str, context: &Context<'_>) -> Reply {
+    carry_out(Command::parse(text), context)
+}
+
+/// Answers a long message: `checked` is whether it is JSON.
+pub fn answer_long_command(text: &str, checked: Result<Traits, BadJson>, context: &Context<'_>) -> Reply {
+    match checked {
+        Ok(_) => carry_out(Command::parse_long(text), context),
+        Err(bad) => {
+            let why = bad.to_string();
+            message(|out| fanfare_v1::write_error(fanfare_v1::code::BAD_REQUEST, &why, None, out))
+        }
+    }
+}
+
+fn carry_out(command: Result<Command<'_>, Refused<'_>>, context: &Context<'_>) -> Reply {
+    let command = match command {
+        Ok(command) => command,
+        Err(refused) => return message(|out| fanfare_v1::write_refused(&refused, out)),
+    };
+    match command {
+        Command::Subscribe { topic, start, reference } => {
+            if let Err(denied) = access::may_subscribe(context.identity, &topic) {
+                return deny(denied, reference, context);
+            }
+            Reply::Subscribe { topic, start, reference: reference.map(ToOwned::to_owned) }
+        }
+        Command::Unsubscribe { topic, reference } => {
+            Reply::Unsubscribe { topic, reference: reference.map(ToOwned::to_owned) }
+        }
+        Command::Publish { topic, kind, data, idempotency_key, reference } => {
+            if let Err(denied) = access::may_publish(context.identity, &topic) {
+                return deny(denied, reference, context);
+            }
+            let payload = Payload::json(Bytes::copy_from_slice(data.as_bytes()));
+            let (kind, idempotency_key) = (kind.map(Box::from), idempotency_key.map(Box::from));
+            publish(Outgoing { topic, kind, payload, idempotency_key }, reference, context)
+        }
+        Command::Ping { reference } => message(|out| fanfare_v1::write_pong(reference, out)),
+        Command::Stats { reference } if context.identity.is_some_and(|identity| identity.is_guest) => {
+            deny(Denied::Missing, reference, context)
+        }
+        Command::Stats { reference } => {
+            let stats = health::stats(context).to_string();
+            message(|out| fanfare_v1::write_stats(&stats, reference, out))
+        }
+        Command::Auth { token, reference } => sign_in(&token, reference, context),
+    }
+}
+
+/// A token for a stream that has none yet, or a fresh one of the same client.
+fn sign_in(token: &str, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> Reply {
+    let Some(before) = context.identity else {
+        let why = "this hub asks for no token";
+        return message(|out| fanfare_v1::write_error("Unsupported", why, reference, out));
+    };
+    let identity = match context.hub.auth.identify(Some(token), context.token_origin(), context.now) {
+        Ok(Some(identity)) => identity,
+        Ok(None) => return deny(Denied::Missing, reference, context),
+        Err(denied) => return end_flood(deny(denied, reference, context), denied, context),
+    };
+    if !before.is_guest && before.subject != identity.subject {
+        let why = "the token is somebody else's; open a connection for them";
+        return message(|out| fanfare_v1::write_error("OtherSubject", why, reference, out));
+    }
+    let left = identity.expires.map(|expires| expires.since(context.now));
+    let mut message = Vec::new();
+    fanfare_v1::write_authenticated(
+        &identity.subject,
+        left.map(|left: Duration| left.as_secs()),
+        reference,
+        &mut message,
+    );
+    Reply::SignIn { identity, message }
+}
+
+/// `reply` to a token that is not good, after which a connection ends that has shown too many such tokens.
+fn end_flood(reply: Reply, denied: Denied, context: &Context<'_>) -> Reply {
+    match reply {
+        Reply::Message(message) if context.hub.auth.has_spent(context.connection(), context.now) => {
+            Reply::End { message, close: denied.close() }
+        }
+        reply => reply,
+    }
+}
+
+fn deny(denied: Denied, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> Reply {
+    access::count_refusal(denied, context);
+    let code = match denied {
+        Denied::Forbidden | Denied::ForeignPage | Denied::ForeignHost => "Forbidden",
+        Denied::TooMany => "RateLimited",
+        Denied::Missing | Denied::Cookie | Denied::Invalid | Denied::Expired | Denied::Revoked => "Unauthenticated",
+    };
+    message(|out| fanfare_v1::write_error(code, denied.message(), reference, out))
+}
+
+fn publish(outgoing: Outgoing, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> Reply {
+    let refuse = |code: &str, why: &str| message(|out| fanfare_v1::write_error(code, why, reference, out));
+    if is_reserved(outgoing.kind.as_deref()) {
+        return refuse("BadType", RESERVED_KIND);
+    }
+    match context.hub.bus.check(outgoing.kind.as_deref(), &outgoing.payload.data) {
+        Ok(()) => {}
+        Err(PublishRefused::TooBig) => return refuse("TooBig", "the payload is over the limit"),
+        Err(PublishRefused::BadKind) => return refuse("BadType", BAD_KIND),
+        Err(PublishRefused::NotUtf8) => return refuse("BadRequest", "the payload must be UTF-8 text"),
+        Err(PublishRefused::NoRoom | PublishRefused::Quota(_)) => {
+            return refuse("Overloaded", "the memory budget is spent; try again later");
+        }
+    }
+    if outgoing.idempotency_key.as_ref().is_some_and(|key| IDEMPOTENCY_KEY_BYTES_MAX < key.len()) {
+        return refuse("BadIdempotencyKey", BAD_IDEMPOTENCY_KEY);
+    }
+    let form = AnswerForm::Command(reference.map(|reference| reference.get().into()));
+    match submit(vec![outgoing], form, context) {
+        Some((waiting, receipts)) => {
+            let metrics = &context.hub.metrics.reactors[context.reactor];
+            message(|out| complete_command(&waiting, &receipts, metrics, context.now, out))
+        }
+        None => Reply::Later,
+    }
+}
+
+fn message(write: impl FnOnce(&mut Vec<u8>)) -> Reply {
+    let mut text = Vec::new();
+    write(&mut text);
+    Reply::Message(text)
+}

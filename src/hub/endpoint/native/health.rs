@@ -1,0 +1,123 @@
+//! `/health`, `/ready`, `/stats`, `/metrics` and `/`: what an operator asks.
+
+use std::sync::PoisonError;
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    endpoint::{Answer, Context, Hub, Phase, Route},
+    exposition::ExpositionFormat,
+    metrics::{Metrics, QuotaFigures, Transport},
+    protocol::http::{Request, Response},
+    version::{COMMIT, FULL_VERSION, VERSION},
+};
+
+/// The process lives and every reactor turns.
+pub(in crate::endpoint) fn show_health(_: &Request, _: &str, context: &Context<'_>) -> Answer {
+    let metrics = &context.hub.metrics;
+    let stuck = metrics.stuck_reactors(context.now, context.config.stuck_after);
+    let status = if stuck.is_empty() { "ok" } else { "stuck" };
+    let body = json!({
+        "status": status,
+        "version": VERSION,
+        "commit": COMMIT,
+        "uptime_s": context.now.since(crate::clock::Moment(0)).as_secs(),
+        "reactors": metrics.reactors.len(),
+        "stuck_reactors": stuck,
+    });
+    Response::json(if stuck.is_empty() { 200 } else { 503 }, &body).into()
+}
+
+/// Every source that counts delivers, every reactor turns, and the hub is not on its way out. Each source says since how
+/// many seconds it is as it is (`for_s`), and what is wrong. What concerns single topics, or a source that does not count
+/// (`ready.require`), is listed as `degraded`: the hub is ready all the same.
+pub(in crate::endpoint) fn show_ready(_: &Request, _: &str, context: &Context<'_>) -> Answer {
+    let mut failed = Vec::new();
+    let mut degraded = Vec::new();
+    let mut sources = Map::new();
+    for source in &context.hub.metrics.sources {
+        let outcome = source.check(context.now);
+        let for_s = source.since(context.now).map(|since| context.now.since(since).as_secs_f64());
+        let is_required = is_required(&context.config.ready_require, source.name());
+        let description = json!({
+            "ok": outcome.is_ok(), "for_s": for_s, "reason": outcome.clone().err(), "required": is_required,
+        });
+        sources.insert(source.name().to_owned(), description);
+        let lines = if is_required { &mut failed } else { &mut degraded };
+        lines.extend(outcome.err().map(|reason| format!("{}: {reason}", source.name())));
+        degraded.extend(source.degraded(context.now).iter().map(|line| format!("{}: {line}", source.name())));
+    }
+    if context.hub.is_leaving() || context.hub.phase() != Phase::Serving {
+        failed.push("the hub shuts down".to_owned());
+    }
+    let stuck = context.hub.metrics.stuck_reactors(context.now, context.config.stuck_after);
+    failed.extend(stuck.iter().map(|reactor| format!("reactor {reactor} does not turn")));
+    let status = if failed.is_empty() { 200 } else { 503 };
+    let body = json!({ "ready": failed.is_empty(), "failed": failed, "degraded": degraded, "sources": sources });
+    Response::json(status, &body).with("Cache-Control", "no-store").into()
+}
+
+/// Whether the hub is not ready without the source `name`: `*` stands for all of them.
+fn is_required(require: &[String], name: &str) -> bool {
+    require.iter().any(|required| required == "*" || required == name)
+}
+
+/// Figures at a glance. `connected_clients` and `events_received` are the names the event broadcaster's users know.
+pub(in crate::endpoint) fn show_stats(_: &Request, _: &str, context: &Context<'_>) -> Answer {
+    Response::json(200, &stats(context)).with("Cache-Control", "no-store").into()
+}
+
+pub(in crate::endpoint) fn stats(context: &Context<'_>) -> Value {
+    let Metrics { reactors, sources, .. } = &*context.hub.metrics;
+    let uptime_s = context.now.since(crate::clock::Moment(0)).as_secs_f64();
+    let [http, sse, websocket, socketio] = Transport::ALL.map(|transport| context.hub.metrics.totals(transport));
+    let received = context.hub.bus.received_total();
+    let delivered = sse.deliveries + websocket.deliveries + socketio.deliveries;
+    let latencies = context.hub.metrics.latencies();
+    let quantile_ms = |fraction: f64| latencies.quantile(fraction).as_secs_f64() * 1e3;
+    let received_by_source: Map<String, Value> =
+        sources.iter().map(|source| (source.name().to_owned(), source.received_total().into())).collect();
+    json!({
+        "uptime_s": uptime_s,
+        "connected_clients": sse.open + websocket.open + socketio.open,
+        "connections": { "http": http.open, "sse": sse.open, "websocket": websocket.open, "socketio": socketio.open },
+        "events_received": received,
+        "events_received_by_source": received_by_source,
+        "events_per_s": received as f64 / uptime_s.max(1.0),
+        "deliveries": delivered,
+        "deliveries_per_s": delivered as f64 / uptime_s.max(1.0),
+        "reactors": reactors.iter().map(|reactor| reactor.open()).collect::<Vec<u64>>(),
+        "delivery_ms": {
+            "count": latencies.count(), "p50": quantile_ms(0.5), "p90": quantile_ms(0.9),
+            "p99": quantile_ms(0.99), "p999": quantile_ms(0.999), "max": quantile_ms(1.0),
+        },
+    })
+}
+
+/// All figures for Prometheus, in the text form that the scraper asks for.
+pub(in crate::endpoint) fn show_metrics(request: &Request, _: &str, context: &Context<'_>) -> Answer {
+    let Hub { metrics, bus, quotas, maxima, .. } = context.hub;
+    let refusals = quotas.refusals().into_iter().map(|(rule, limit, count)| (rule, limit.name(), count)).collect();
+    let quotas = QuotaFigures { refusals, tenants: quotas.tenant_count() as u64 };
+    let format = ExpositionFormat::negotiate(request.header_values("accept"));
+    let maxima = *maxima.lock().unwrap_or_else(PoisonError::into_inner);
+    let body = metrics.exposition(bus, &quotas, &maxima, format).into_bytes();
+    let headers = vec![("Content-Type", format.content_type().to_owned()), ("Vary", "Accept".to_owned())];
+    Response { status: 200, headers, body }.into()
+}
+
+/// What there is, for whoever opens the hub in a browser.
+pub(in crate::endpoint) fn show_index(_: &Request, _: &str, context: &Context<'_>) -> Answer {
+    let mut text = format!("Fanfare {FULL_VERSION}\n\n");
+    let mut last = "";
+    let is_off = |route: &Route| route.compat.is_some_and(|api| !context.config.compat.has(api));
+    for route in context.hub.application.routes.iter().filter(|route| !is_off(route)) {
+        // The same path may be one thing to the public and another to operators.
+        if std::mem::replace(&mut last, route.pattern) == route.pattern {
+            continue;
+        }
+        let methods: Vec<&str> = route.methods.iter().map(|(method, _)| method.as_str()).collect();
+        text.push_str(&format!("{:5} {}\n", methods.join(","), route.pattern));
+    }
+    Response::text(200, &text).into()
+}

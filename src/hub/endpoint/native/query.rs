@@ -1,0 +1,175 @@
+//! Which parameters the native routes have, and what becomes of queries with others. One that is passed over would give everything
+//! to a client that asked for a part, or open a stream of other topics, and nobody would be told.
+
+use crate::protocol::http::{Request, Response};
+
+/// The parameters of a route's query.
+#[derive(Debug)]
+pub(in crate::endpoint) struct Parameters {
+    /// Whose they are, for messages, such as `the history`.
+    pub(in crate::endpoint) of: &'static str,
+    /// Those that may be given once.
+    pub(in crate::endpoint) once: &'static [&'static str],
+    /// Those that may be given several times.
+    pub(in crate::endpoint) several: &'static [&'static str],
+    /// Words that are taken for a slip in writing one of the parameters if they differ from it by one letter, and the parameter.
+    pub(in crate::endpoint) nearly: &'static [(&'static str, &'static str)],
+    /// Other words for the same, and the parameter; without case, `_` and `-`.
+    pub(in crate::endpoint) synonyms: &'static [(&'static str, &'static str)],
+    /// Whether a name that is nothing of these is refused. Otherwise it is for whoever put it there, such as proxies.
+    pub(in crate::endpoint) is_strict: bool,
+}
+
+/// How much of a parameter's name is shown to whoever sent it.
+const SHOWN_BYTES_MAX: usize = 64;
+
+impl Parameters {
+    /// The answer (400) to a query that has a name which is nearly one of these or, where that is strict, none of these; or one
+    /// of these twice that may be given once.
+    pub(in crate::endpoint) fn check(&self, request: &Request) -> Result<(), Response> {
+        for (index, (name, _)) in request.query.iter().enumerate() {
+            let is_own = self.once.contains(&name.as_str());
+            if is_own && request.query[..index].iter().any(|(earlier, _)| earlier == name) {
+                let message = format!("`{name}` is given twice: give it once");
+                return Err(Response::error(400, "repeated_parameter", &message, Some(name)));
+            }
+            if is_own || self.several.contains(&name.as_str()) || is_everybodys(name) {
+                continue;
+            }
+            let meant = self.meant(name);
+            if meant.is_some() || self.is_strict {
+                return Err(self.refuse(name, meant));
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, name: &str, meant: Option<&str>) -> Response {
+        let shown = &name[..name.floor_char_boundary(SHOWN_BYTES_MAX)];
+        let what = match meant {
+            Some(meant) if self.several.contains(&meant) => {
+                format!("write `{meant}`, once for each: {meant}=A&{meant}=B")
+            }
+            Some(meant) => format!("write `{meant}`"),
+            None => self.list(),
+        };
+        let code = if self.is_strict { "unknown_parameter" } else { "bad_parameter" };
+        let message = format!("{} has no parameter `{shown}`: {what}", self.of);
+        Response::error(400, code, &message, Some(shown))
+    }
+
+    fn list(&self) -> String {
+        let names: Vec<String> = self.several.iter().chain(self.once).map(|name| format!("`{name}`")).collect();
+        match names.as_slice() {
+            [] => "it has none".to_owned(),
+            [one] => format!("its only one is {one}"),
+            [ahead @ .., last] => format!("its parameters are {} and {last}", ahead.join(", ")),
+        }
+    }
+
+    /// The parameter that `name`, which is none of these, is nearly: in another case, plural or in brackets as lists are written
+    /// elsewhere, another word for the same, or one slip of a finger away.
+    fn meant(&self, name: &str) -> Option<&'static str> {
+        let word = name.split('[').next().unwrap_or_default();
+        let word = word.to_ascii_lowercase().replace(['_', '-'], "");
+        let synonym = self.synonyms.iter().find(|(other, _)| *other == word);
+        synonym.or_else(|| self.nearly.iter().find(|(own, _)| is_nearly(&word, own))).map(|(_, meant)| *meant)
+    }
+}
+
+/// Whether everybody may add `name` to any URL: a token, and what browsers' libraries and campaigns add.
+fn is_everybodys(name: &str) -> bool {
+    matches!(name, "token" | "_" | "t") || name.starts_with("utm_")
+}
+
+/// Whether `word` becomes `own` with at most one letter put in, taken out, changed, or swapped with its neighbour.
+fn is_nearly(word: &str, own: &str) -> bool {
+    let (word, own) = (word.as_bytes(), own.as_bytes());
+    let ahead = word.iter().zip(own).take_while(|(a, b)| a == b).count();
+    let (word, own) = (&word[ahead..], &own[ahead..]);
+    let behind = word.iter().rev().zip(own.iter().rev()).take_while(|(a, b)| a == b).count();
+    let (word, own) = (&word[..word.len() - behind], &own[..own.len() - behind]);
+    match (word, own) {
+        ([a, b], [c, d]) => (a, b) == (d, c),
+        (word, own) => word.len() <= 1 && own.len() <= 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{publish, stream, topics},
+        *,
+    };
+    use crate::protocol::http::Limits;
+
+    /// The code and the message of the refusal of `query`, or nothing.
+    fn check(parameters: &Parameters, query: &str) -> (String, String) {
+        let head = format!("GET /x?{query} HTTP/1.1\r\nHost: h\r\n\r\n");
+        let request = Request::parse(head.as_bytes(), &Limits::default()).expect("a valid head");
+        let Err(refused) = parameters.check(&request) else { return Default::default() };
+        assert_eq!(refused.status, 400, "{query}");
+        let body: serde_json::Value = serde_json::from_slice(&refused.body).expect("JSON");
+        let text = |name: &str| body["error"][name].as_str().unwrap_or_default().to_owned();
+        (text("code"), text("message"))
+    }
+
+    #[test]
+    fn names_that_are_nearly_a_streams_own() {
+        let check = |names: &[&str], meant: Option<&str>| {
+            for name in names {
+                let is_own = stream::PARAMETERS.once.contains(name) || stream::PARAMETERS.several.contains(name);
+                let found = if is_own { None } else { stream::PARAMETERS.meant(name) };
+                assert_eq!(found, meant, "{name}");
+            }
+        };
+        check(
+            &["topics", "topic[]", "topic[0]", "topics[]", "Topic", "TOPIC", "topc", "tpoic", "toppic"],
+            Some("topic"),
+        );
+        check(&["channel", "channels", "channel[]", "Channel", "topic_name", "topicId"], Some("topic"));
+        check(&["Last-Event-ID", "last-event-id", "lastEventID", "lasteventid", "last_id"], Some("last_event_id"));
+        check(&["Since", "sinse", "sicne"], Some("since"));
+        check(&["Named"], Some("named"));
+        check(&["topic", "last_event_id", "lastEventId", "since", "named", "token"], None);
+        check(
+            &["", "_", "t", "utm_source", "id", "name", "from", "v", "cb", "EIO", "[]", "top", "é", "time", "size"],
+            None,
+        );
+    }
+
+    #[test]
+    fn refusals() {
+        let check = |parameters: &Parameters, query: &str, code: &str, says: &str| {
+            let (found, message) = check(parameters, query);
+            assert!(found == code && message.contains(says), "{query}: {found}: {message}");
+        };
+        let (strict, lenient, twice) = ("unknown_parameter", "bad_parameter", "repeated_parameter");
+        let history = &topics::HISTORY_PARAMETERS;
+        check(history, "after=1", strict, "the history has no parameter `after`: write `since`");
+        check(history, "Last-Event-Id=1", strict, "write `since`");
+        check(history, "sinc=1", strict, "write `since`");
+        check(history, "page_size=1", strict, "write `limit`");
+        check(history, "prefix=1", strict, "its parameters are `since` and `limit`");
+        check(history, "limit=1&since=1&limit=2", twice, "`limit` is given twice");
+        check(history, "since=1&since=1", twice, "`since` is given twice");
+        check(history, "since=1&limit=2&_=1&_=2&t=1&utm_source=x&token=x", "", "");
+        let list = &topics::LIST_PARAMETERS;
+        check(list, "since=a", strict, "a listing of topics has no parameter `since`: write `after`");
+        check(list, "prefx=a", strict, "write `prefix`");
+        check(list, "count=3", strict, "write `limit`");
+        check(list, "order=x", strict, "its parameters are `prefix`, `after` and `limit`");
+        check(list, "prefix=a&prefix=b", twice, "`prefix` is given twice");
+        check(list, "prefix=a&after=b&limit=1", "", "");
+        check(&topics::TOPIC_PARAMETERS, "limit=1", strict, "it has none");
+        let stream = &stream::PARAMETERS;
+        check(stream, "topics=a", lenient, "write `topic`, once for each: topic=A&topic=B");
+        check(stream, "since=1&since=2", twice, "`since` is given twice");
+        check(stream, "topic=a&topic=b&v=1&v=2", "", "");
+        let publish = &publish::PARAMETERS;
+        check(publish, "typ=x", lenient, "write `type`");
+        check(publish, "event=x", lenient, "write `type`");
+        check(publish, "type=x&type=y", twice, "`type` is given twice");
+        check(publish, "type=x&v=1", "", "");
+    }
+}

@@ -1,0 +1,166 @@
+//! `GET /sse` and `GET /ws`: a request becomes a stream of events.
+
+use std::sync::Arc;
+
+use crate::{
+    auth::{Denied, Identity},
+    endpoint::{
+        Answer, Context, OpenSse, OpenWebSocket,
+        gate::{access, origin, overload::tells_place},
+        native::{parse_topic, query::Parameters},
+    },
+    event::{EventId, Start},
+    protocol::{
+        Dialect, FANFARE_V1,
+        http::{Request, Response},
+        sse, websocket,
+    },
+    topic::Topic,
+};
+
+pub(in crate::endpoint) fn open_sse(request: &Request, _: &str, context: &Context<'_>) -> Answer {
+    let identity = match access::identify(request, context) {
+        Ok(identity) => identity,
+        Err(denied) => return access::turn_away(request, denied),
+    };
+    let wanted = PARAMETERS.check(request).and_then(|()| wanted_topics(request, context));
+    let topics = match wanted.and_then(|topics| place_cursors(request, topics)) {
+        Ok(topics) => topics,
+        Err(response) => return response.into(),
+    };
+    let named = !matches!(request.query("named"), Some("0" | "false"));
+    if let Some(denied) = denied(identity.as_deref(), &topics) {
+        return access::refuse(denied).into();
+    }
+    OpenSse { topics, named, tells_place: tells_place(request), identity, ..OpenSse::default() }.into()
+}
+
+/// The answer to a HEAD, of which `answer` is the one to the same GET: asked for with the same rights, a stream shows its head, and
+/// is not opened. So nothing is subscribed to, and no topic made.
+pub(in crate::endpoint) fn show_head(answer: Answer) -> Answer {
+    let Answer::Sse(open) = answer else { return answer };
+    let response = Response::empty(200).with("Content-Type", sse::CONTENT_TYPE).with("Cache-Control", "no-cache");
+    let mut response = response.with("X-Accel-Buffering", "no");
+    response.headers.extend(open.headers);
+    response.into()
+}
+
+pub(in crate::endpoint) fn open_websocket(request: &Request, _: &str, context: &Context<'_>) -> Answer {
+    let accepted = match websocket::accept(request, &[FANFARE_V1]) {
+        Ok(accepted) => accepted,
+        Err(refusal) => return refusal.response().into(),
+    };
+    if let Err(denied) = origin::may_connect(request, context) {
+        return access::refuse(denied).into();
+    }
+    let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
+    let identity = match access::identify(request, context) {
+        Ok(identity) => identity,
+        // It may sign in by a command.
+        Err(Denied::Missing | Denied::Cookie) if dialect == Dialect::FanfareV1 => Some(guest(context)),
+        Err(denied) => return access::turn_away(request, denied),
+    };
+    // With commands a client says itself what it listens to; default topics would surprise it.
+    let named_in_url = request.query("topic").is_some();
+    let topics = PARAMETERS.check(request).and_then(|()| match (dialect, named_in_url) {
+        (Dialect::FanfareV1, false) => Ok(Vec::new()),
+        _ => wanted_topics(request, context).and_then(|topics| place_cursors(request, topics)),
+    });
+    match topics {
+        Ok(topics) => match denied(identity.as_deref(), &topics) {
+            Some(denied) => access::turn_away(request, denied),
+            None => OpenWebSocket { accepted, dialect, topics, identity, hold: None }.into(),
+        },
+        Err(response) => response.into(),
+    }
+}
+
+fn guest(context: &Context<'_>) -> Arc<Identity> {
+    Arc::new(Identity::guest(context.now + context.hub.auth.settings().sign_in_timeout))
+}
+
+/// Why `identity` may not listen to all of `topics`, if it may not.
+fn denied(identity: Option<&Identity>, topics: &[(Topic, Start)]) -> Option<Denied> {
+    topics.iter().find_map(|(topic, _)| access::may_subscribe(identity, topic).err())
+}
+
+/// What a native stream takes in its query. Other names are for whoever put them there, such as proxies and analytics.
+pub(in crate::endpoint) const PARAMETERS: Parameters = Parameters {
+    of: "a stream",
+    once: &["last_event_id", "lastEventId", "since", "named"],
+    several: &["topic"],
+    nearly: &[("topic", "topic"), ("topics", "topic"), ("lasteventid", "last_event_id"), ("since", "since")],
+    synonyms: &[
+        ("channel", "topic"),
+        ("channels", "topic"),
+        ("topicname", "topic"),
+        ("topicid", "topic"),
+        ("lastid", "last_event_id"),
+        // Not one slip away from it, for `name` is a name of many things.
+        ("named", "named"),
+    ],
+    is_strict: false,
+};
+
+/// The topics of the URL, each once, or the configured ones if it names none.
+fn wanted_topics(request: &Request, context: &Context<'_>) -> Result<Vec<Topic>, Response> {
+    let mut topics: Vec<Topic> = Vec::new();
+    for name in request.query_values("topic") {
+        let topic = parse_topic(name, "topic")?;
+        if !topics.contains(&topic) {
+            topics.push(topic);
+        }
+    }
+    if topics.is_empty() {
+        topics.clone_from(&context.config.default_topics);
+    }
+    if topics.is_empty() {
+        let message = format!("name a topic: {}?topic=NAME", request.path);
+        return Err(Response::error(400, "missing_topic", &message, Some("topic")));
+    }
+    let most = context.config.topics_per_connection_max;
+    if most < topics.len() {
+        let message = format!("{} topics on one connection; at most {most} are allowed", topics.len());
+        return Err(Response::error(400, "too_many_topics", &message, Some("topic")));
+    }
+    Ok(topics)
+}
+
+/// What stands for the place of a client that comes with the id of another system: no log joins on to it, so it is told of
+/// a gap. A refusal would end a browser's `EventSource` for good.
+const FOREIGN_PLACE: Start = Start::After(EventId { major: 0, minor: 1 });
+
+/// Where the reader of one topic begins: after the id it saw last, if it tells one, else at `otherwise`.
+pub(in crate::endpoint) fn place_cursor(request: &Request, otherwise: Start) -> Start {
+    told_place(request).map_or(otherwise, |told| told.parse().unwrap_or(FOREIGN_PLACE))
+}
+
+/// The id that the client saw last, as it tells it.
+fn told_place(request: &Request) -> Option<&str> {
+    let told = request.header_text("last-event-id").filter(|id| !id.is_empty());
+    told.or_else(|| request.query("last_event_id")).or_else(|| request.query("lastEventId"))
+}
+
+/// Whether the client tells which event it saw last.
+pub(in crate::endpoint) fn tells_last_event(request: &Request) -> bool {
+    told_place(request).is_some()
+}
+
+/// Each topic with the place to begin at: after the id the client saw last, if it tells one.
+fn place_cursors(request: &Request, topics: Vec<Topic>) -> Result<Vec<(Topic, Start)>, Response> {
+    let Some(told) = told_place(request).or_else(|| request.query("since")) else {
+        return Ok(topics.into_iter().map(|topic| (topic, Start::Live)).collect());
+    };
+    let places: Vec<&str> = told.split(',').collect();
+    // One word for all topics, or one id for each.
+    let place = |index: usize| if places.len() == 1 { places.first() } else { places.get(index) };
+    let bad = || {
+        let message = "give one event id per topic, joined by commas, or one of: first, 0, last:N";
+        Response::error(400, "bad_event_id", message, Some("last_event_id"))
+    };
+    if places.len() != 1 && places.len() != topics.len() {
+        return Err(bad());
+    }
+    let with_place = |(index, topic)| Some((topic, place(index)?.parse().ok()?));
+    topics.into_iter().enumerate().map(with_place).collect::<Option<Vec<_>>>().ok_or_else(bad)
+}

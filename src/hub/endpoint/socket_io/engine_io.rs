@@ -1,0 +1,129 @@
+//! `/socket.io/`: the door of Engine.IO (protocol revision 4), by request and by WebSocket.
+
+use serde_json::json;
+
+use crate::endpoint::{Answer, Context, gate::origin};
+use crate::protocol::{
+    Layer, SessionId,
+    http::{Method, Request, Response},
+    websocket::{self, Accepted},
+};
+
+/// What a request wants of Engine.IO, for the reactor to carry out.
+#[derive(Debug)]
+pub struct EngineAsk {
+    /// What is wanted.
+    pub kind: EngineKind,
+    /// What lies on top of the session.
+    pub layer: Layer,
+    /// Fields for the answer.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+/// What a request wants of Engine.IO.
+#[derive(Debug)]
+pub enum EngineKind {
+    /// A new session, carried by requests.
+    Open,
+    /// A new session, carried by a WebSocket.
+    OpenWebSocket(Accepted),
+    /// What the session has for the client.
+    Poll(SessionId),
+    /// The body holds what the client has for the session.
+    Post(SessionId),
+    /// To carry the session from now on.
+    Probe(SessionId, Accepted),
+}
+
+impl EngineKind {
+    /// The session it concerns, if there is one already.
+    pub fn sid(&self) -> Option<SessionId> {
+        match self {
+            Self::Open | Self::OpenWebSocket(_) => None,
+            Self::Poll(sid) | Self::Post(sid) | Self::Probe(sid, _) => Some(*sid),
+        }
+    }
+}
+
+/// Why a request is refused; the numbers are the protocol's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineRefusal {
+    /// `transport` is neither `polling` nor `websocket`.
+    UnknownTransport,
+    /// There is no session of this name.
+    UnknownSession,
+    /// A session is opened by GET.
+    BadMethod,
+    /// It does not fit the session, or breaks a rule.
+    BadRequest,
+    /// The page that asks may not.
+    Forbidden,
+    /// `EIO` is not 4.
+    UnsupportedVersion,
+}
+
+impl EngineRefusal {
+    /// The answer.
+    pub fn response(self) -> Response {
+        let (code, message) = match self {
+            Self::UnknownTransport => (0, "Transport unknown"),
+            Self::UnknownSession => (1, "Session ID unknown"),
+            Self::BadMethod => (2, "Bad handshake method"),
+            Self::BadRequest => (3, "Bad request"),
+            Self::Forbidden => (4, "Forbidden"),
+            Self::UnsupportedVersion => (5, "Unsupported protocol version"),
+        };
+        let status = if self == Self::Forbidden { 403 } else { 400 };
+        Response::json(status, &json!({ "code": code, "message": message }))
+    }
+}
+
+/// Engine.IO below Socket.IO.
+pub(in crate::endpoint) fn open_socket_io(request: &Request, _: &str, context: &Context<'_>) -> Answer {
+    open(request, Layer::SocketIo, context)
+}
+
+/// What `request` wants of a session with `layer` on top.
+pub fn open(request: &Request, layer: Layer, context: &Context<'_>) -> Answer {
+    match wanted(request, context) {
+        Ok(kind) => Answer::Engine(Box::new(EngineAsk { kind, layer, headers: Vec::new() })),
+        Err(refusal) => refusal.response().into(),
+    }
+}
+
+fn wanted(request: &Request, context: &Context<'_>) -> Result<EngineKind, EngineRefusal> {
+    let is_websocket = match request.query("transport") {
+        Some("polling") => false,
+        Some("websocket") => true,
+        _ => return Err(EngineRefusal::UnknownTransport),
+    };
+    if origin::may_connect(request, context).is_err() {
+        return Err(EngineRefusal::Forbidden);
+    }
+    let sid = match request.query("sid") {
+        Some(sid) => Some(sid.parse().map_err(|_| EngineRefusal::UnknownSession)?),
+        None => None,
+    };
+    if sid.is_none() {
+        if request.method != Method::Get {
+            return Err(EngineRefusal::BadMethod);
+        }
+        if request.query("EIO") != Some("4") {
+            return Err(EngineRefusal::UnsupportedVersion);
+        }
+    }
+    if is_websocket {
+        let accepted = websocket::accept(request, &[]).map_err(|_| EngineRefusal::BadRequest)?;
+        return Ok(match sid {
+            None => EngineKind::OpenWebSocket(accepted),
+            Some(sid) => EngineKind::Probe(sid, accepted),
+        });
+    }
+    Ok(match sid {
+        None => EngineKind::Open,
+        Some(sid) if request.method == Method::Post => EngineKind::Post(sid),
+        Some(sid) if request.method == Method::Get => EngineKind::Poll(sid),
+        // A HEAD would take packets away that it does not show.
+        Some(_) => return Err(EngineRefusal::BadRequest),
+    })
+}

@@ -1,0 +1,128 @@
+//! The arguments of events: one JSON object each, whose further fields are nobody's concern.
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::{
+    endpoint::compat::esp::wells::{Refused, well_topic},
+    event::{BadStart, Start},
+    json::{self, Members},
+    protocol::socket_io::Args,
+    topic::Topic,
+};
+
+/// What `subscribe` and `unsubscribe` are about.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) topic: Topic,
+    /// Where to begin, if the client says so.
+    pub(super) since: Option<Start>,
+}
+
+/// What is to be published.
+#[derive(Debug)]
+pub(super) struct Publish {
+    pub(super) topic: Topic,
+    pub(super) kind: Option<Box<str>>,
+    /// JSON text, verbatim.
+    pub(super) data: Bytes,
+}
+
+/// The token in the object that a client connects with. One that is no text is a wrong one, rather than none.
+pub(super) fn parse_token(auth: Option<&RawValue>) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Auth {
+        token: Option<String>,
+    }
+    let auth = auth.filter(|auth| auth.get() != "null")?;
+    serde_json::from_str(auth.get()).map_or_else(|_| Some(String::new()), |Auth { token }| token)
+}
+
+/// `is_esp`: a well may be named in the place of its topic.
+pub(super) fn parse_target(arguments: Args<'_>, is_esp: bool) -> Result<Target, Refused> {
+    let Named { well_id, topic, since, .. } = parse_object(arguments)?;
+    let since = since.map(|since| since.parse().map_err(|bad: BadStart| Refused::invalid(format!("since: {bad}"))));
+    Ok(Target {
+        topic: choose_topic(well_id.as_deref().filter(|_| is_esp), topic.as_deref(), is_esp)?,
+        since: since.transpose()?,
+    })
+}
+
+/// The same.
+pub(super) fn parse_publish(arguments: Args<'_>, is_esp: bool) -> Result<Publish, Refused> {
+    let Named { well_id, topic, kind, data, .. } = parse_object(arguments)?;
+    let topic = choose_topic(well_id.as_deref().filter(|_| is_esp), topic.as_deref(), is_esp)?;
+    let data = data.ok_or_else(|| Refused::invalid("data is required"))?;
+    // An empty one is none.
+    let kind = kind.filter(|kind| !kind.is_empty()).map(String::into_boxed_str);
+    Ok(Publish { topic, kind, data: Bytes::copy_from_slice(data.as_bytes()) })
+}
+
+/// What an event may be about.
+#[derive(Default)]
+struct Named<'a> {
+    well_id: Option<String>,
+    topic: Option<String>,
+    since: Option<String>,
+    kind: Option<String>,
+    /// JSON. A `null` is a payload like any other.
+    data: Option<&'a str>,
+}
+
+/// The first argument; without one, an object without fields. Reads no further than that.
+fn parse_object(arguments: Args<'_>) -> Result<Named<'_>, Refused> {
+    let list = arguments.list();
+    let mut named = Named::default();
+    // Of what is JSON only `null` begins like this.
+    if list.is_empty() || list.starts_with('n') {
+        return Ok(named);
+    }
+    let members = Members::of(list).ok_or_else(|| Refused::invalid("the argument is an object"))?;
+    let mut scratch = String::new();
+    for (count, (name, value)) in members.enumerate() {
+        if count == MEMBERS_MAX {
+            return Err(Refused::invalid(format!("the argument has more than {MEMBERS_MAX} members")));
+        }
+        match json::decode_with(name, &mut scratch) {
+            Some("well_id") => put_text("well_id", value, &mut named.well_id)?,
+            Some("topic") => put_text("topic", value, &mut named.topic)?,
+            Some("since") => put_text("since", value, &mut named.since)?,
+            Some("type") => put_text("type", value, &mut named.kind)?,
+            Some("data") if named.data.is_some() => return Err(named_twice("data")),
+            Some("data") => named.data = Some(value),
+            _ => {}
+        }
+    }
+    Ok(named)
+}
+
+/// Each member costs the same, however short it is. What a client publishes goes into `data`, which has no such bound.
+const MEMBERS_MAX: usize = 1024;
+
+/// Puts the text that `value` is into `field`; `null` is none.
+fn put_text(name: &str, value: &str, field: &mut Option<String>) -> Result<(), Refused> {
+    if field.is_some() {
+        return Err(named_twice(name));
+    }
+    if value != "null" {
+        let text = json::decode(value).ok_or_else(|| Refused::invalid(format!("{name} is a string")))?;
+        *field = Some(text.into_owned());
+    }
+    Ok(())
+}
+
+fn named_twice(name: &str) -> Refused {
+    Refused::invalid(format!("{name} is given twice"))
+}
+
+fn choose_topic(well_id: Option<&str>, topic: Option<&str>, is_esp: bool) -> Result<Topic, Refused> {
+    match (well_id, topic) {
+        (None | Some(""), None) => {
+            Err(Refused::invalid(if is_esp { "well_id is required" } else { "topic is required" }))
+        }
+        (Some(well_id), None) => well_topic(well_id).map_err(Refused::invalid),
+        (None, Some(topic)) => Topic::parse(topic).map_err(|bad| Refused::invalid(format!("topic: {bad}"))),
+        (Some(_), Some(_)) => Err(Refused::invalid("well_id and topic exclude each other")),
+    }
+}
