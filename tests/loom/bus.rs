@@ -27,9 +27,7 @@ mod topics;
 
 pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveReply, ArchiveRequest};
 pub use fanfare::bus::{Class, Config, LogKind};
-pub use inbox::{
-    AnswerForm, Answered, Complete, CompleteFrames, ControlMessage, EventMessage, Inbox, Notifier, Waiting, Wake,
-};
+pub use inbox::{ControlMessage, EventMessage, Inbox, Notifier, Wake};
 pub use listing::{HistoryPage, TopicSummary};
 pub use orders::{ORDERS, Orders, is_order};
 pub use publish::{Feed, Outlet, Publication, PublishFailed, PublishRefused, Receipt, Reply};

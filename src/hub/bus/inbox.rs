@@ -1,20 +1,16 @@
 //! A reactor's inbox, and the notifier that wakes it.
 
 use std::{
+    any::Any,
     fmt,
     sync::{Arc, atomic::Ordering},
 };
 
 use super::{
-    ArchiveFailed, ArchivePage, Receipt, TopicKey, TopicState,
+    TopicKey, TopicState,
     sync::{AtomicU8, Mutex, Receiver, Sender, TrySendError, bounded, fence, unbounded},
 };
-use crate::{
-    clock::Moment,
-    event::{Event, EventId},
-    label::RouteLabel,
-    topic::Topic,
-};
+use crate::event::Event;
 
 /// Interrupts a thread's poll. Called at most once per sleep.
 pub trait Wake: Send + Sync + fmt::Debug {
@@ -80,102 +76,13 @@ pub struct EventMessage {
 pub enum ControlMessage {
     /// The source now delivers this topic.
     Live(TopicKey),
-    /// What the archive has of a topic for a connection that goes on after an old id.
-    Archived {
+    /// What another thread has finished for a connection.
+    Completion {
         /// The connection, in its reactor's own terms.
         token: u64,
-        /// The topic.
-        key: TopicKey,
-        /// Behind which id, and up to which, it was asked for.
-        asked: (EventId, EventId),
-        /// The events.
-        page: Result<ArchivePage, ArchiveFailed>,
+        /// What was finished. The bus carries it unread; whoever asked for it knows its type.
+        content: Box<dyn Any + Send>,
     },
-    /// What the archive has of a topic, for a connection that asked for its history.
-    History {
-        /// The connection, in its reactor's own terms.
-        token: u64,
-        /// The topic.
-        topic: Topic,
-        /// The events.
-        page: Result<ArchivePage, ArchiveFailed>,
-    },
-    /// The answer to a request that had to wait for another thread's work.
-    Answered {
-        /// The connection, in its reactor's own terms.
-        token: u64,
-        /// The answer.
-        answered: Answered,
-    },
-    /// What became of the publications that a connection handed to the outlet.
-    Published {
-        /// The connection, in its reactor's own terms.
-        token: u64,
-        /// What the connection needs to form its answer.
-        waiting: Waiting,
-        /// One answer per publication, in order.
-        receipts: Vec<Receipt>,
-    },
-}
-
-/// The answer to a request, as another thread left it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answered {
-    /// What it was for.
-    pub route: RouteLabel,
-    /// Three digits.
-    pub status: u16,
-    /// Fields.
-    pub headers: Vec<(&'static str, String)>,
-    /// The body.
-    pub body: Vec<u8>,
-}
-
-/// What becomes of receipts, one for each publication, in order.
-type Completion<T> = Box<dyn FnOnce(&[Receipt]) -> T + Send>;
-
-/// Makes the answer to a request from what became of its publications. Called on the connection's reactor.
-pub struct Complete(pub Completion<Answered>);
-
-impl fmt::Debug for Complete {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Complete")
-    }
-}
-
-/// Makes the WebSocket frames that a client gets from what became of its publications. Called on the connection's reactor.
-pub struct CompleteFrames(pub Completion<Vec<u8>>);
-
-impl fmt::Debug for CompleteFrames {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CompleteFrames")
-    }
-}
-
-/// Who waits for the answer to publications: travels with them, so that the connection need not remember.
-#[derive(Debug)]
-pub struct Waiting {
-    /// The topics published to, in order.
-    pub topics: Vec<Topic>,
-    /// When the request came.
-    pub began: Moment,
-    /// The form of the answer.
-    pub form: AnswerForm,
-}
-
-/// The form of the answer to a publication.
-#[derive(Debug)]
-pub enum AnswerForm {
-    /// An HTTP response with one object.
-    Single,
-    /// A `fanfare.v1` message that echoes this reference.
-    Command(Option<Box<str>>),
-    /// Whatever this makes of it.
-    Custom(Complete),
-    /// The WebSocket frames that this makes of it.
-    Frames(CompleteFrames),
-    /// None yet: it is a part of work that goes on with the receipts.
-    Part,
 }
 
 /// One reactor's end of the bus.
@@ -222,6 +129,11 @@ impl Inbox {
     /// The topics to copy from their histories, because events of them did not fit.
     pub fn take_resync(&self) -> Vec<Arc<TopicState>> {
         std::mem::take(&mut super::topics::lock(&self.resync))
+    }
+
+    /// Hands `content` to the connection of this `token`, and notifies its reactor.
+    pub fn complete(&self, token: u64, content: impl Any + Send) {
+        self.send_control(ControlMessage::Completion { token, content: Box::new(content) });
     }
 
     /// Leaves a control message and notifies the reactor.

@@ -25,9 +25,7 @@ use crate::{budget::Budget, log, topic::Pattern};
 
 pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveReply, ArchiveRequest};
 pub use generators::{GeneratorAction, GeneratorFailed, GeneratorReply, GeneratorRequest, Generators};
-pub use inbox::{
-    AnswerForm, Answered, Complete, CompleteFrames, ControlMessage, EventMessage, Inbox, Notifier, Waiting, Wake,
-};
+pub use inbox::{ControlMessage, EventMessage, Inbox, Notifier, Wake};
 pub use listing::{HistoryPage, TopicSummary};
 pub use orders::{ORDERS, Orders, is_order};
 pub use publish::{Feed, Outlet, Publication, PublishFailed, PublishRefused, Receipt, Refusal, Reply};

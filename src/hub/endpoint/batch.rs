@@ -3,13 +3,13 @@
 use std::{fmt, ops::Range};
 
 use super::{
-    Context,
-    native::publish::{Outgoing, publish_part},
+    AnswerForm, Context, Outgoing, Waiting,
+    gate::publish::publish_part,
     work::{STEP_BYTES, STEP_ENTRIES, Step, Work},
 };
 use crate::{
     auth::{Asker, Tally, Wanted},
-    bus::{AnswerForm, PublishFailed, Receipt, Waiting},
+    bus::{PublishFailed, Receipt},
     clock::Moment,
     protocol::{
         http::Response,

@@ -1,13 +1,9 @@
-//! Answers that take their time: another thread does the work, and a note brings its answer to the connection.
+//! Answers that take their time: another thread does the work, and a completion brings its answer to the connection.
 
 use std::sync::Arc;
 
-use super::Context;
-use crate::{
-    bus::{Answered, Bus, ControlMessage},
-    label::RouteLabel,
-    protocol::http::Response,
-};
+use super::{Completion, Context};
+use crate::{bus::Bus, label::RouteLabel, protocol::http::Response};
 
 /// The way back to a connection whose request waits for another thread. Answer exactly once: until then the connection
 /// reads no further request.
@@ -28,13 +24,7 @@ impl Later {
 
     /// Sends `response`. If the client has left meanwhile, nobody gets it.
     pub fn answer(self, response: Response) {
-        let answered = answered(self.route, response);
-        self.bus.inbox(self.reactor).send_control(ControlMessage::Answered { token: self.token, answered });
+        let make = Box::new(move |_: &Context<'_>| response.into());
+        Completion::Answer { route: self.route, make }.send(&self.bus, self.reactor, self.token);
     }
-}
-
-/// `response` in the bus's terms.
-pub(super) fn answered(route: RouteLabel, response: Response) -> Answered {
-    let Response { status, headers, body } = response;
-    Answered { route, status, headers, body }
 }

@@ -9,12 +9,14 @@
 mod answer;
 mod batch;
 mod compat;
+mod completion;
 mod context;
 mod dispatch;
 mod gate;
 mod hub;
 mod later;
 mod native;
+mod outgoing;
 mod routes;
 mod socket_io;
 mod work;
@@ -25,6 +27,7 @@ pub use compat::{
     esp::{telemetry::Telemetry, wells::Esp},
     event_streams::{Broadcasts, demo_streams, order_topics},
 };
+pub use completion::{AnswerForm, Completion, Waiting};
 pub use context::Context;
 pub use dispatch::answer;
 pub use gate::{
@@ -33,14 +36,12 @@ pub use gate::{
     error_form::refuse_request,
     origin::Hosts,
     overload::{Overload, STREAMS_USED_UP},
+    publish::{complete_frames, complete_request},
 };
 pub use hub::{Application, Config, Hub, MessageHandler, Phase};
 pub use later::Later;
-pub use native::{
-    command::{Reply, answer_command, answer_long_command},
-    publish::{complete_command, complete_frames, complete_request},
-    topics::complete_history,
-};
+pub use native::command::{CommandOutcome, answer_command, answer_long_command};
+use outgoing::Outgoing;
 pub use routes::{Handler, Route, public_route, route};
 pub use socket_io::{
     application::{

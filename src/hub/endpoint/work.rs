@@ -10,9 +10,9 @@
 
 use std::fmt;
 
-use super::{Answer, Context};
+use super::{Answer, Context, Waiting};
 use crate::{
-    bus::{Receipt, Waiting},
+    bus::Receipt,
     json::{self, BadJson, LONG_TEXT_BYTES, Traits},
     protocol::http::Response,
 };
@@ -22,11 +22,11 @@ use crate::{
 pub enum Step {
     /// There is more to do.
     More,
-    /// Nothing to do until [`Work::take_receipts`]: it has published with the form [`crate::bus::AnswerForm::Part`].
+    /// Nothing to do until [`Work::take_receipts`]: it has published with the form [`super::AnswerForm::Part`].
     Waiting,
     /// All is done.
     Done(Response),
-    /// The rest is another thread's: a note on the bus will bring the answer ([`super::Later`]).
+    /// The rest is another thread's: a completion will bring the answer ([`super::Later`]).
     Later,
 }
 
@@ -36,7 +36,7 @@ pub trait Work: Send + fmt::Debug {
     /// Does the next step.
     fn step(&mut self, context: &Context<'_>) -> Step;
 
-    /// What became of the events that it published with the form [`crate::bus::AnswerForm::Part`].
+    /// What became of the events that it published with the form [`super::AnswerForm::Part`].
     fn take_receipts(&mut self, _: Waiting, _: Vec<Receipt>, _: &Context<'_>) {}
 
     /// Whether something of it has been published, so that it goes on though nobody waits for its answer.

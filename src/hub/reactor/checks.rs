@@ -197,7 +197,7 @@ impl<N: Net> Reactor<N> {
                     let config = self.endpoints.clone();
                     let context = self.context((&hub, &config.value), slot, door, identity.as_deref());
                     let reply = endpoint::answer_long_command(&message.text, checked, &context);
-                    self.take_reply(slot, reply);
+                    self.take_outcome(slot, reply);
                 }
             }
         }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     close::Close,
-    endpoint::{self, Answer, OpenSse, OpenWebSocket, Phase, Reply},
+    endpoint::{self, Answer, CommandOutcome, OpenSse, OpenWebSocket, Phase},
     event::{EventId, Start},
     frame::SseForm,
     label::RouteLabel,
@@ -203,8 +203,8 @@ impl<N: Net> Reactor<N> {
             }
             Ask::Command(text) => {
                 self.metrics.on_message();
-                let reply = endpoint::answer_command(&text, &context);
-                self.take_reply(slot, reply);
+                let outcome = endpoint::answer_command(&text, &context);
+                self.take_outcome(slot, outcome);
             }
             // Those that take asks have it checked first.
             Ask::Long(_) => {}
@@ -254,17 +254,22 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    pub(super) fn take_reply(&mut self, slot: u32, reply: Reply) {
-        match reply {
-            Reply::Message(text) => self.send_message(slot, &text),
-            Reply::Subscribe { topic, start, reference } => self.subscribe_command(slot, &topic, start, reference),
-            Reply::Unsubscribe { topic, reference } => self.unsubscribe_command(slot, &topic, reference.as_deref()),
-            Reply::SignIn { identity, message } => self.sign_in(slot, identity, &message),
-            Reply::End { message, close } => {
+    pub(super) fn take_outcome(&mut self, slot: u32, outcome: CommandOutcome) {
+        match outcome {
+            CommandOutcome::Message(text) => self.send_message(slot, &text),
+            CommandOutcome::Frames(frames) => self.send_frames(slot, &frames),
+            CommandOutcome::Subscribe { topic, start, reference } => {
+                self.subscribe_command(slot, &topic, start, reference)
+            }
+            CommandOutcome::Unsubscribe { topic, reference } => {
+                self.unsubscribe_command(slot, &topic, reference.as_deref())
+            }
+            CommandOutcome::SignIn { identity, message } => self.sign_in(slot, identity, &message),
+            CommandOutcome::End { message, close } => {
                 self.send_message(slot, &message);
                 self.end(slot, close);
             }
-            Reply::Later => {}
+            CommandOutcome::Later => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! The inbox: events, connections, control messages, resyncs.
 
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
 use serde_json::value::RawValue;
 
@@ -8,16 +8,16 @@ use super::{
     Reactor,
     connection::CLOSING,
     net::{Net, Token},
+    replay::Archived,
     table::Waiter,
 };
 use crate::{
-    bus::{AnswerForm, Answered, ArchiveFailed, ArchivePage, ControlMessage, LogKind, Receipt, Waiting},
+    bus::{ControlMessage, LogKind, Receipt},
     close::Close,
-    endpoint::{self, Answer},
+    endpoint::{self, Answer, AnswerForm, Completion, Waiting},
     event::{Event, EventId},
     label::RouteLabel,
     protocol::{fanfare_v1, http::Response, websocket},
-    topic::Topic,
 };
 
 /// Events taken per turn: the first subscriber waits until they all stand in their logs.
@@ -51,16 +51,7 @@ impl<N: Net> Reactor<N> {
                         self.on_live(place);
                     }
                 }
-                ControlMessage::Archived { token, key, asked, page } => {
-                    self.on_archived(Token::unpack(token), key, asked, page)
-                }
-                ControlMessage::History { token, topic, page } => self.on_history(Token::unpack(token), topic, page),
-                ControlMessage::Answered { token, answered: Answered { route, status, headers, body } } => {
-                    self.answer_later(Token::unpack(token), route, &Response { status, headers, body });
-                }
-                ControlMessage::Published { token, waiting, receipts } => {
-                    self.on_published(Token::unpack(token), waiting, receipts);
-                }
+                ControlMessage::Completion { token, content } => self.take_completion(Token::unpack(token), content),
             }
         }
         self.to_resync.append(&mut inbox.take_resync());
@@ -75,20 +66,35 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// What a broker keeps of `topic` has come, for the request that asked for it.
-    fn on_history(&mut self, token: Token, topic: Topic, page: Result<ArchivePage, ArchiveFailed>) {
+    /// Another thread has finished something for the connection `token`.
+    fn take_completion(&mut self, token: Token, content: Box<dyn Any + Send>) {
+        match content.downcast::<Completion>().map(|completion| *completion) {
+            Ok(Completion::Answer { route, make }) => self.make_answer(token, route, make),
+            Ok(Completion::Published { waiting, receipts }) => self.on_published(token, waiting, receipts),
+            Err(content) => {
+                // The only other that reactors ask for; whatever else there were would be nobody's.
+                if let Ok(archived) = content.downcast::<Archived>() {
+                    self.on_archived(token, *archived);
+                }
+            }
+        }
+    }
+
+    /// Makes the answer to a request that had to wait.
+    fn make_answer(
+        &mut self,
+        token: Token,
+        route: RouteLabel,
+        make: Box<dyn FnOnce(&endpoint::Context<'_>) -> Answer + Send>,
+    ) {
         let Some(connection) = self.connections.named(token) else { return };
-        let (door, identity) = ((connection.admin, connection.overload), connection.identity.clone());
+        let (admission, identity) = ((connection.admin, connection.overload), connection.identity.clone());
         let hub = Arc::clone(&self.hub);
         let config = self.endpoints.clone();
-        let answer = endpoint::complete_history(
-            topic,
-            page,
-            &self.context((&hub, &config.value), token.slot, door, identity.as_deref()),
-        );
+        let answer = make(&self.context((&hub, &config.value), token.slot, admission, identity.as_deref()));
         match answer {
-            Answer::Work(open) => self.open_work(token.slot, RouteLabel::History, open),
-            Answer::Response(response) => self.answer_later_owned(token, RouteLabel::History, response),
+            Answer::Work(open) => self.open_work(token.slot, route, open),
+            Answer::Response(response) => self.answer_later_owned(token, route, response),
             _ => {}
         }
     }
@@ -168,12 +174,7 @@ impl<N: Net> Reactor<N> {
             let frames = endpoint::complete_frames(waiting, receipts, &self.metrics, self.now);
             return self.send_frames(token.slot, &frames);
         }
-        if let AnswerForm::Command(_) = waiting.form {
-            let mut text = Vec::new();
-            endpoint::complete_command(&waiting, receipts, &self.metrics, self.now, &mut text);
-            self.send_message(token.slot, &text);
-        } else {
-            let (route, response) = endpoint::complete_request(waiting, receipts, &self.metrics, self.now);
+        if let Some((route, response)) = endpoint::complete_request(waiting, receipts, &self.metrics, self.now) {
             self.answer_later(token, route, &response);
         }
     }

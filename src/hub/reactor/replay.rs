@@ -12,7 +12,7 @@ use super::{
     net::{Net, Token},
 };
 use crate::{
-    bus::{ArchiveFailed, ArchivePage, ArchiveRequest, ControlMessage, TopicKey},
+    bus::{ArchiveFailed, ArchivePage, ArchiveRequest, TopicKey},
     close::Close,
     event::{Event, EventId, Position, Start},
     frame::Format,
@@ -47,6 +47,17 @@ pub(super) struct Replay {
 
 /// The replays of each connection, by slot.
 pub(super) type Replays = HashMap<u32, SmallVec<[Replay; 1]>, foldhash::fast::RandomState>;
+
+/// What the archive has of a topic for a connection that goes on after an old id.
+#[derive(Debug)]
+pub(super) struct Archived {
+    /// The topic.
+    key: TopicKey,
+    /// Behind which id, and up to which, it was asked for.
+    asked: (EventId, EventId),
+    /// The events.
+    page: Result<ArchivePage, ArchiveFailed>,
+}
 
 impl<N: Net> Reactor<N> {
     /// Begins a replay of the topic at `place` after `seen`.
@@ -86,21 +97,13 @@ impl<N: Net> Reactor<N> {
                 upto: Some(upto),
                 events_max: PAGE_EVENTS,
                 bytes_max: PAGE_BYTES,
-                reply: Box::new(move |page| {
-                    bus.inbox(reactor).send_control(ControlMessage::Archived { token, key, asked, page })
-                }),
+                reply: Box::new(move |page| bus.inbox(reactor).complete(token, Archived { key, asked, page })),
             });
         }
     }
 
     /// A page has come, or will not.
-    pub(super) fn on_archived(
-        &mut self,
-        token: Token,
-        key: TopicKey,
-        asked: (EventId, EventId),
-        page: Result<ArchivePage, ArchiveFailed>,
-    ) {
+    pub(super) fn on_archived(&mut self, token: Token, Archived { key, asked, page }: Archived) {
         let (true, Some(place)) = (self.connections.named(token).is_some(), self.topics.place_of_key(key)) else {
             return;
         };

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     auth::Identity,
-    bus::{Receipt, Waiting},
-    endpoint::{self, Context, Hub, OpenWork, Overload, Step, Work},
+    bus::Receipt,
+    endpoint::{self, Context, Hub, OpenWork, Overload, Step, Waiting, Work},
     label::RouteLabel,
     protocol::http::Response,
     share::ByteHold,

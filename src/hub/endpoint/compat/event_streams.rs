@@ -24,11 +24,10 @@ use crate::{
     auth::{Denied, Identity},
     bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, ORDERS, PublishFailed, Receipt},
     endpoint::{
-        Answer, Context, Later, OpenSse,
-        gate::{access, admission::Refusals, error_form::unix_s},
+        Answer, Context, Later, OpenSse, Outgoing,
+        gate::{access, admission::Refusals, error_form::unix_s, publish::publish_then},
         native::{
             pages::{BAD_LIMIT, PageQuery},
-            publish::{Outgoing, publish_then},
             stream::{place_cursor, tells_last_event},
         },
         work,

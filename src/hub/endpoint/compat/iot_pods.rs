@@ -8,13 +8,14 @@ use crate::{
     auth::{Asker, Identity},
     bus::{PublishFailed, PublishRefused, Receipt},
     endpoint::{
-        Answer, Context, OpenSse,
+        Answer, Context, OpenSse, Outgoing,
         batch::{Batch, BatchForm},
-        gate::{access, overload::tells_place},
-        native::{
-            publish::{Outgoing, describe_failure, retry_fields},
-            stream::place_cursor,
+        gate::{
+            access,
+            overload::tells_place,
+            publish::{describe_failure, retry_fields},
         },
+        native::stream::place_cursor,
         work,
     },
     event::Payload,

@@ -7,7 +7,9 @@ use crate::{
     auth::{Denied, Identity},
     bus::PublishFailed,
     endpoint::{
-        Answer, Context, Route, answer, dispatch::finish, gate::access, native::publish::fail_response,
+        Answer, Context, Route, answer,
+        dispatch::finish,
+        gate::{access, publish::fail_response},
         routes::find_route,
     },
     label::RouteLabel,

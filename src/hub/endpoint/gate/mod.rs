@@ -7,3 +7,4 @@ pub(super) mod cors;
 pub(super) mod error_form;
 pub(super) mod origin;
 pub(super) mod overload;
+pub(super) mod publish;

@@ -7,31 +7,36 @@ use serde_json::value::RawValue;
 
 use crate::{
     auth::{Denied, Identity},
-    bus::{AnswerForm, PublishRefused},
+    bus::{PublishRefused, Receipt},
     close::Close,
     endpoint::{
-        Context,
-        gate::access,
-        native::{
-            health,
+        AnswerForm, Context, Outgoing,
+        gate::{
+            access,
             publish::{
-                BAD_IDEMPOTENCY_KEY, BAD_KIND, IDEMPOTENCY_KEY_BYTES_MAX, Outgoing, RESERVED_KIND, complete_command,
-                is_reserved, submit,
+                BAD_IDEMPOTENCY_KEY, BAD_KIND, IDEMPOTENCY_KEY_BYTES_MAX, RESERVED_KIND, complete_frames,
+                describe_failure, is_reserved, submit,
             },
         },
+        native::health,
     },
     event::Payload,
     json::{BadJson, Traits},
     log::Start,
-    protocol::fanfare_v1::{self, Command, Refused},
+    protocol::{
+        fanfare_v1::{self, Command, Refused},
+        websocket,
+    },
     topic::Topic,
 };
 
 /// What is to be done about a command.
 #[derive(Debug)]
-pub enum Reply {
+pub enum CommandOutcome {
     /// Send this message.
     Message(Vec<u8>),
+    /// Send these WebSocket frames.
+    Frames(Vec<u8>),
     /// Subscribe, then acknowledge with the reference.
     Subscribe {
         /// To this.
@@ -62,17 +67,17 @@ pub enum Reply {
         /// Why it ends.
         close: Close,
     },
-    /// A note on the bus will bring the answer.
+    /// A completion will bring the answer.
     Later,
 }
 
 /// Answers the message `text` of a client.
-pub fn answer_command(text: &str, context: &Context<'_>) -> Reply {
+pub fn answer_command(text: &str, context: &Context<'_>) -> CommandOutcome {
     carry_out(Command::parse(text), context)
 }
 
 /// Answers a long message: `checked` is whether it is JSON.
-pub fn answer_long_command(text: &str, checked: Result<Traits, BadJson>, context: &Context<'_>) -> Reply {
+pub fn answer_long_command(text: &str, checked: Result<Traits, BadJson>, context: &Context<'_>) -> CommandOutcome {
     match checked {
         Ok(_) => carry_out(Command::parse_long(text), context),
         Err(bad) => {
@@ -82,7 +87,7 @@ pub fn answer_long_command(text: &str, checked: Result<Traits, BadJson>, context
     }
 }
 
-fn carry_out(command: Result<Command<'_>, Refused<'_>>, context: &Context<'_>) -> Reply {
+fn carry_out(command: Result<Command<'_>, Refused<'_>>, context: &Context<'_>) -> CommandOutcome {
     let command = match command {
         Ok(command) => command,
         Err(refused) => return message(|out| fanfare_v1::write_refused(&refused, out)),
@@ -92,10 +97,10 @@ fn carry_out(command: Result<Command<'_>, Refused<'_>>, context: &Context<'_>) -
             if let Err(denied) = access::may_subscribe(context.identity, &topic) {
                 return deny(denied, reference, context);
             }
-            Reply::Subscribe { topic, start, reference: reference.map(ToOwned::to_owned) }
+            CommandOutcome::Subscribe { topic, start, reference: reference.map(ToOwned::to_owned) }
         }
         Command::Unsubscribe { topic, reference } => {
-            Reply::Unsubscribe { topic, reference: reference.map(ToOwned::to_owned) }
+            CommandOutcome::Unsubscribe { topic, reference: reference.map(ToOwned::to_owned) }
         }
         Command::Publish { topic, kind, data, idempotency_key, reference } => {
             if let Err(denied) = access::may_publish(context.identity, &topic) {
@@ -118,7 +123,7 @@ fn carry_out(command: Result<Command<'_>, Refused<'_>>, context: &Context<'_>) -
 }
 
 /// A token for a stream that has none yet, or a fresh one of the same client.
-fn sign_in(token: &str, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> Reply {
+fn sign_in(token: &str, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> CommandOutcome {
     let Some(before) = context.identity else {
         let why = "this hub asks for no token";
         return message(|out| fanfare_v1::write_error("Unsupported", why, reference, out));
@@ -140,20 +145,20 @@ fn sign_in(token: &str, reference: fanfare_v1::Reference<'_>, context: &Context<
         reference,
         &mut message,
     );
-    Reply::SignIn { identity, message }
+    CommandOutcome::SignIn { identity, message }
 }
 
 /// `reply` to a token that is not good, after which a connection ends that has shown too many such tokens.
-fn end_flood(reply: Reply, denied: Denied, context: &Context<'_>) -> Reply {
+fn end_flood(reply: CommandOutcome, denied: Denied, context: &Context<'_>) -> CommandOutcome {
     match reply {
-        Reply::Message(message) if context.hub.auth.has_spent(context.connection(), context.now) => {
-            Reply::End { message, close: denied.close() }
+        CommandOutcome::Message(message) if context.hub.auth.has_spent(context.connection(), context.now) => {
+            CommandOutcome::End { message, close: denied.close() }
         }
         reply => reply,
     }
 }
 
-fn deny(denied: Denied, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> Reply {
+fn deny(denied: Denied, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> CommandOutcome {
     access::count_refusal(denied, context);
     let code = match denied {
         Denied::Forbidden | Denied::ForeignPage | Denied::ForeignHost => "Forbidden",
@@ -163,7 +168,7 @@ fn deny(denied: Denied, reference: fanfare_v1::Reference<'_>, context: &Context<
     message(|out| fanfare_v1::write_error(code, denied.message(), reference, out))
 }
 
-fn publish(outgoing: Outgoing, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> Reply {
+fn publish(outgoing: Outgoing, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> CommandOutcome {
     let refuse = |code: &str, why: &str| message(|out| fanfare_v1::write_error(code, why, reference, out));
     if is_reserved(outgoing.kind.as_deref()) {
         return refuse("BadType", RESERVED_KIND);
@@ -180,18 +185,34 @@ fn publish(outgoing: Outgoing, reference: fanfare_v1::Reference<'_>, context: &C
     if outgoing.idempotency_key.as_ref().is_some_and(|key| IDEMPOTENCY_KEY_BYTES_MAX < key.len()) {
         return refuse("BadIdempotencyKey", BAD_IDEMPOTENCY_KEY);
     }
-    let form = AnswerForm::Command(reference.map(|reference| reference.get().into()));
-    match submit(vec![outgoing], form, context) {
+    let topic = outgoing.topic.clone();
+    let reference: Option<Box<RawValue>> = reference.map(ToOwned::to_owned);
+    let complete = move |receipts: &[Receipt]| {
+        let mut frames = Vec::new();
+        for receipt in receipts {
+            let mut text = Vec::new();
+            match receipt {
+                Ok(id) => fanfare_v1::write_published(&topic, *id, reference.as_deref(), &mut text),
+                Err(failed) => {
+                    let (_, code, why) = describe_failure(*failed);
+                    fanfare_v1::write_error(code, &why, reference.as_deref(), &mut text);
+                }
+            }
+            frames.extend(websocket::encode_text(&text));
+        }
+        frames
+    };
+    match submit(vec![outgoing], AnswerForm::Frames(Box::new(complete)), context) {
         Some((waiting, receipts)) => {
             let metrics = &context.hub.metrics.reactors[context.reactor];
-            message(|out| complete_command(&waiting, &receipts, metrics, context.now, out))
+            CommandOutcome::Frames(complete_frames(waiting, &receipts, metrics, context.now))
         }
-        None => Reply::Later,
+        None => CommandOutcome::Later,
     }
 }
 
-fn message(write: impl FnOnce(&mut Vec<u8>)) -> Reply {
+fn message(write: impl FnOnce(&mut Vec<u8>)) -> CommandOutcome {
     let mut text = Vec::new();
     write(&mut text);
-    Reply::Message(text)
+    CommandOutcome::Message(text)
 }

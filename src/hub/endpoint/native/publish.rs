@@ -1,68 +1,35 @@
 //! `POST /publish…`: events in by HTTP, and the answers to them.
 
-use std::{
-    borrow::Cow,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 use crate::{
-    auth::{Asker, Identity, Tally, Wanted},
-    bus::{
-        AnswerForm, Answered, Complete, ControlMessage, Feed, Publication, PublishFailed, PublishRefused, Receipt,
-        Waiting,
-    },
-    clock::Moment,
+    auth::{Asker, Identity},
+    bus::{PublishFailed, PublishRefused, Receipt},
     endpoint::{
-        Answer, Context,
+        Answer, Context, Outgoing,
         batch::{Batch, BatchForm},
-        gate::access,
-        later::answered,
+        gate::{
+            access,
+            publish::{
+                BAD_IDEMPOTENCY_KEY, BAD_KIND, IDEMPOTENCY_KEY_BYTES_MAX, RESERVED_KIND, describe_failure,
+                fail_response, is_reserved, publish_then, retry_fields,
+            },
+        },
         native::{parse_topic, parse_topic_in_path, query::Parameters},
         work,
     },
-    event::{Payload, RESERVED_KINDS},
+    event::Payload,
     json::{self, LONG_TEXT_BYTES, Members, Syntax},
     label::RouteLabel,
-    metrics::ReactorMetrics,
     protocol::{
-        fanfare_v1,
         http::{Request, Response},
         json_values::BadJson,
     },
-    share::Owners,
     topic::Topic,
 };
-
-/// An event that has passed every check.
-#[derive(Debug)]
-pub(in crate::endpoint) struct Outgoing {
-    /// Where to.
-    pub topic: Topic,
-    /// Its type.
-    pub kind: Option<Box<str>>,
-    /// The payload.
-    pub payload: Payload,
-    /// Under the same key, a repeat delivers nothing.
-    pub idempotency_key: Option<Box<str>>,
-}
-
-/// Why a type is refused.
-pub(in crate::endpoint) const BAD_KIND: &str = "an event type contains no line break";
-/// Why a type is refused by the native doors.
-pub(in crate::endpoint) const RESERVED_KIND: &str = "this type is a word of the hub's own: gap, error, end and auth are, and Socket.IO's \
-     connect, connect_error, disconnect, disconnecting, newListener and removeListener";
-
-/// Whether a native door refuses an event of this type: its readers would take it for the hub's.
-pub(in crate::endpoint) fn is_reserved(kind: Option<&str>) -> bool {
-    kind.is_some_and(|kind| RESERVED_KINDS.contains(&kind))
-}
-/// The longest idempotency key, in bytes.
-pub(in crate::endpoint) const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
-/// Why a key is refused.
-pub(in crate::endpoint) const BAD_IDEMPOTENCY_KEY: &str = "an idempotency key has 1 to 255 bytes";
 
 /// What `POST /publish/{topic}` takes in its query.
 pub(in crate::endpoint) const PARAMETERS: Parameters = Parameters {
@@ -88,14 +55,14 @@ pub(in crate::endpoint) fn publish_one(request: &Request, name: &str, context: &
         Err(response) => return response.into(),
     };
     if request.body.len() <= LONG_TEXT_BYTES {
-        return respond(vec![outgoing], AnswerForm::Single, context);
+        return publish(outgoing, context);
     }
     // Those who write it for their clients have to know, and have not the time to find out.
     let identity = context.identity.cloned();
     let text = std::str::from_utf8(&request.body).unwrap_or_default();
     work::check_first(text, context, move |_, checked, context| {
         outgoing.payload.syntax = if checked.is_ok() { Syntax::Json } else { Syntax::Text };
-        respond(vec![outgoing], AnswerForm::Single, &Context { identity: identity.as_ref(), ..*context })
+        publish(outgoing, &Context { identity: identity.as_ref(), ..*context })
     })
 }
 
@@ -261,157 +228,13 @@ fn check(
     }
 }
 
-fn respond(batch: Vec<Outgoing>, form: AnswerForm, context: &Context<'_>) -> Answer {
-    match submit(batch, form, context) {
-        Some((waiting, receipts)) => complete_request(waiting, &receipts, own_metrics(context), context.now).1.into(),
-        None => Answer::later(),
-    }
-}
-
-/// Publishes `batch`, and answers with what `complete` makes of the receipts, one for each, in order. The request is counted as
-/// `route`.
-pub(in crate::endpoint) fn publish_then(
-    batch: Vec<Outgoing>,
-    route: RouteLabel,
-    context: &Context<'_>,
-    complete: impl FnOnce(&[Receipt]) -> Response + Send + 'static,
-) -> Answer {
-    let complete = Complete(Box::new(move |receipts| answered(route, complete(receipts))));
-    respond(batch, AnswerForm::Custom(complete), context)
-}
-
-/// Publishes `batch`: the one gate through which all that clients publish comes, whatever they speak. `None`: a note will bring the receipts to the connection.
-pub(in crate::endpoint) fn submit(
-    batch: Vec<Outgoing>,
-    form: AnswerForm,
-    context: &Context<'_>,
-) -> Option<(Waiting, Vec<Receipt>)> {
-    // Looked at first, so that a batch is refused as a whole.
-    if context.hub.bus.budget().is_spent() {
-        let receipts = vec![Err(PublishFailed::NoRoom); batch.len()];
-        return Some((waiting_for(&batch, form, context), receipts));
-    }
-    let mut tally = Tally::default();
-    let quotas = &context.hub.quotas;
-    for it in &batch {
-        quotas.add(&mut tally, context.asker(), Wanted { topic: &it.topic, bytes: it.payload.data.len() });
-    }
-    match quotas.admit(context.asker(), &tally, context.now) {
-        Ok(owners) => publish_part(batch, owners.as_ref().map(|owners| (owners, 0)), form, context),
-        Err(refused) => {
-            let receipts = vec![Err(PublishFailed::Quota(refused)); batch.len()];
-            Some((waiting_for(&batch, form, context), receipts))
-        }
-    }
-}
-
-fn waiting_for(batch: &[Outgoing], form: AnswerForm, context: &Context<'_>) -> Waiting {
-    let topics = batch.iter().map(|outgoing| outgoing.topic.clone()).collect();
-    Waiting { topics, began: context.now, form }
-}
-
-/// Publishes events that the quotas have let through. `owners`: for whom each of them is held, and the place of the first.
-pub(in crate::endpoint) fn publish_part(
-    batch: Vec<Outgoing>,
-    owners: Option<(&Owners, usize)>,
-    form: AnswerForm,
-    context: &Context<'_>,
-) -> Option<(Waiting, Vec<Receipt>)> {
-    let bus = &context.hub.bus;
-    let waiting = waiting_for(&batch, form, context);
-    let (outward, inward): (Vec<_>, Vec<_>) =
-        batch.into_iter().enumerate().partition(|(_, outgoing)| bus.outlet(&outgoing.topic).is_some());
-    let mut receipts = vec![Ok(None); outward.len() + inward.len()];
-    let mut feed = bus.feed();
-    for (index, outgoing) in inward {
-        feed.hold_for(owners.and_then(|(owners, first)| owners.of(first + index).cloned()));
-        receipts[index] = publish_here(&mut feed, outgoing, context.now);
-        if let Err(PublishFailed::Quota(refused)) = receipts[index] {
-            context.hub.quotas.count(refused);
-        }
-    }
-    drop(feed);
-    if outward.is_empty() {
-        return Some((waiting, receipts));
-    }
-    hand_over(outward, Pending { missing: 0, receipts, waiting: Some(waiting) }, context);
-    None
-}
-
-fn publish_here(feed: &mut Feed<'_>, outgoing: Outgoing, now: Moment) -> Receipt {
-    let Outgoing { topic, kind, payload, idempotency_key } = outgoing;
-    let published = match idempotency_key {
-        Some(key) => feed.publish_once(&key, &topic, kind.as_deref(), payload, now),
-        None => feed.publish(&topic, kind.as_deref(), payload, now),
-    };
-    // Every other check was passed before.
-    published.map(Some).map_err(PublishFailed::from)
-}
-
-/// Gives `batch` to the sources it goes out through; the last answer to come in sends them all back as one note.
-fn hand_over(batch: Vec<(usize, Outgoing)>, pending: Pending, context: &Context<'_>) {
-    let pending = Arc::new(Mutex::new(Pending { missing: batch.len(), ..pending }));
-    for (index, Outgoing { topic, kind, payload, idempotency_key }) in batch {
-        let (pending, bus) = (Arc::clone(&pending), Arc::clone(&context.hub.bus));
-        let (reactor, token) = (context.reactor, context.token);
-        let reply = Box::new(move |receipt: Receipt| {
-            let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((waiting, receipts)) = pending.take_answer(index, receipt) {
-                bus.inbox(reactor).send_control(ControlMessage::Published { token, waiting, receipts });
-            }
-        });
-        if let Some(outlet) = context.hub.bus.outlet(&topic) {
-            outlet.publish(Publication { topic, kind, data: payload.data, idempotency_key, reply });
-        }
-    }
-}
-
-/// The answers of a batch, as they come in.
-#[derive(Debug)]
-struct Pending {
-    missing: usize,
-    receipts: Vec<Receipt>,
-    waiting: Option<Waiting>,
-}
-
-impl Pending {
-    fn take_answer(&mut self, index: usize, receipt: Receipt) -> Option<(Waiting, Vec<Receipt>)> {
-        self.receipts[index] = receipt;
-        self.missing -= 1;
-        if 0 < self.missing {
-            return None;
-        }
-        Some((self.waiting.take()?, std::mem::take(&mut self.receipts)))
-    }
-}
-
-fn own_metrics<'hub>(context: &Context<'hub>) -> &'hub ReactorMetrics {
-    &context.hub.metrics.reactors[context.reactor]
-}
-
-/// The response to a request whose receipts are in, and what the request was for. Called on the reactor that owns
-/// `metrics`.
-pub fn complete_request(
-    waiting: Waiting,
-    receipts: &[Receipt],
-    metrics: &ReactorMetrics,
-    now: Moment,
-) -> (RouteLabel, Response) {
-    receipts.iter().for_each(|_| metrics.on_publish(now.since(waiting.began)));
-    if let AnswerForm::Custom(complete) = waiting.form {
-        let Answered { route, status, headers, body } = complete.0(receipts);
-        return (route, Response { status, headers, body });
-    }
-    (RouteLabel::Publish, describe_receipts(&waiting, receipts))
-}
-
-fn describe_receipts(waiting: &Waiting, receipts: &[Receipt]) -> Response {
-    let failed = receipts.iter().find_map(|receipt| receipt.err());
-    if let Some(failed) = failed {
-        return fail_response(failed);
-    }
-    let only = waiting.topics.iter().zip(receipts).next();
-    Response::json(200, &only.map(|(topic, receipt)| describe_receipt(topic, *receipt)))
+fn publish(outgoing: Outgoing, context: &Context<'_>) -> Answer {
+    let topic = outgoing.topic.clone();
+    publish_then(vec![outgoing], RouteLabel::Publish, context, move |receipts| match receipts {
+        [Err(failed), ..] => fail_response(*failed),
+        [receipt, ..] => Response::json(200, &describe_receipt(&topic, *receipt)),
+        [] => Response::json(200, &Value::Null),
+    })
 }
 
 fn describe_receipt(topic: &Topic, receipt: Receipt) -> Value {
@@ -422,74 +245,4 @@ fn describe_receipt(topic: &Topic, receipt: Receipt) -> Value {
             json!({ "error": { "code": code, "message": message }, "topic": topic.as_str() })
         }
     }
-}
-
-/// The message that answers a `publish` command. Called on the reactor that owns `metrics`.
-pub fn complete_command(
-    waiting: &Waiting,
-    receipts: &[Receipt],
-    metrics: &ReactorMetrics,
-    now: Moment,
-    out: &mut Vec<u8>,
-) {
-    let AnswerForm::Command(reference) = &waiting.form else { return };
-    // It was valid JSON when it came, so it is again.
-    let reference: Option<&RawValue> = reference.as_deref().and_then(|text| serde_json::from_str(text).ok());
-    for (topic, receipt) in waiting.topics.iter().zip(receipts) {
-        metrics.on_publish(now.since(waiting.began));
-        match receipt {
-            Ok(id) => fanfare_v1::write_published(topic, *id, reference, out),
-            Err(failed) => {
-                let (_, code, message) = describe_failure(*failed);
-                fanfare_v1::write_error(code, &message, reference, out);
-            }
-        }
-    }
-}
-
-/// The frames that answer a client's publications. Called on the reactor that owns `metrics`.
-pub fn complete_frames(waiting: Waiting, receipts: &[Receipt], metrics: &ReactorMetrics, now: Moment) -> Vec<u8> {
-    receipts.iter().for_each(|_| metrics.on_publish(now.since(waiting.began)));
-    match waiting.form {
-        AnswerForm::Frames(complete) => complete.0(receipts),
-        _ => Vec::new(),
-    }
-}
-
-/// The native API's answer to a publication that failed.
-pub(in crate::endpoint) fn fail_response(failed: PublishFailed) -> Response {
-    let (status, code, message) = describe_failure(failed);
-    retry_fields(Response::error(status, code, &message, None), failed)
-}
-
-/// `response` with when to try again.
-pub(in crate::endpoint) fn retry_fields(response: Response, failed: PublishFailed) -> Response {
-    match retry_after_s(failed) {
-        Some(seconds) => response.with("Retry-After", seconds.to_string()),
-        None => response,
-    }
-}
-
-/// In how many seconds it may go better.
-pub(in crate::endpoint) fn retry_after_s(failed: PublishFailed) -> Option<u32> {
-    match failed {
-        PublishFailed::Quota(refused) => Some(refused.retry_after_s),
-        PublishFailed::NoRoom | PublishFailed::QueueFull | PublishFailed::Unavailable => Some(1),
-        PublishFailed::Refused(_) => None,
-        PublishFailed::Unknown => None,
-    }
-}
-
-pub(in crate::endpoint) fn describe_failure(failed: PublishFailed) -> (u16, &'static str, Cow<'static, str>) {
-    let (status, code, message) = match failed {
-        PublishFailed::Quota(refused) => return (429, "quota_exceeded", refused.to_string().into()),
-        PublishFailed::NoRoom => (503, "overloaded", "the memory budget is spent; nothing was published"),
-        PublishFailed::QueueFull => (503, "overloaded", "too many events wait for the source; nothing was published"),
-        PublishFailed::Unavailable => (503, "unavailable", "the source cannot be reached; nothing was published"),
-        PublishFailed::Refused(refusal) => (503, "refused", refusal.text()),
-        PublishFailed::Unknown => {
-            (504, "unknown_outcome", "the source did not answer; the event may have been published")
-        }
-    };
-    (status, code, message.into())
 }

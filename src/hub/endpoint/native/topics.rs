@@ -6,10 +6,10 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
 
 use crate::{
-    bus::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest, ControlMessage, HistoryPage, TopicSummary},
+    bus::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest, HistoryPage, TopicSummary},
     clock::Moment,
     endpoint::{
-        Answer, Context,
+        Answer, Completion, Context,
         gate::access,
         native::{
             pages::{PageQuery, look_through},
@@ -20,6 +20,7 @@ use crate::{
     },
     event::{Event, EventId, Start},
     gap::Gap,
+    label::RouteLabel,
     protocol::http::{Request, Response},
     topic::Topic,
 };
@@ -225,12 +226,14 @@ fn within_bytes(mut page: HistoryPage) -> HistoryPage {
     page
 }
 
-/// A broker keeps more than the hub, so it is asked; its answer comes as a note.
+/// A broker keeps more than the hub, so it is asked; its answer comes as a completion.
 fn ask_archive(archive: &dyn Archive, topic: &Topic, start: Start, limit: usize, context: &Context<'_>) -> Answer {
     let (bus, reactor, token) = (Arc::clone(&context.hub.bus), context.reactor, context.token);
     let of = topic.clone();
-    let reply =
-        Box::new(move |page| bus.inbox(reactor).send_control(ControlMessage::History { token, topic: of, page }));
+    let reply = Box::new(move |page| {
+        let make = Box::new(move |context: &Context<'_>| complete_history(&of, page, context));
+        Completion::Answer { route: RouteLabel::History, make }.send(&bus, reactor, token);
+    });
     archive.fetch(ArchiveRequest {
         topic: topic.clone(),
         start,
@@ -245,11 +248,11 @@ fn ask_archive(archive: &dyn Archive, topic: &Topic, start: Start, limit: usize,
 }
 
 /// The answer to a request for a topic's history, once the archive has answered.
-pub fn complete_history(topic: Topic, page: Result<ArchivePage, ArchiveFailed>, context: &Context<'_>) -> Answer {
+fn complete_history(topic: &Topic, page: Result<ArchivePage, ArchiveFailed>, context: &Context<'_>) -> Answer {
     match page {
         Ok(ArchivePage { events, gap, is_complete }) => {
             let next = events.last().filter(|_| !is_complete).map(|last| last.id);
-            describe_history(&topic, HistoryPage { events, gap, next }, context)
+            describe_history(topic, HistoryPage { events, gap, next }, context)
         }
         Err(ArchiveFailed::QueueFull | ArchiveFailed::Unavailable) => {
             let message = "what the broker keeps of this topic cannot be read at present";

@@ -7,11 +7,11 @@ use serde_json::value::RawValue;
 
 use crate::{
     auth::Identity,
-    bus::{AnswerForm, CompleteFrames, Receipt},
+    bus::Receipt,
     clock::Moment,
     endpoint::{
-        Context,
-        native::publish::{Outgoing, complete_frames, submit},
+        AnswerForm, Context, Outgoing,
+        gate::publish::{complete_frames, submit},
     },
     event::Start,
     protocol::socket_io::{self, Args, Target},
@@ -181,7 +181,7 @@ pub fn write_replies(namespace: &str, ack: Option<u64>, replies: &[SocketReply],
     }
 }
 
-/// Publishes for the client in `namespace`; the frames it gets, or nothing yet if a note will bring them.
+/// Publishes for the client in `namespace`; the frames it gets, or nothing yet if a completion will bring them.
 pub fn publish_for_socket(
     publication: SocketPublication,
     namespace: &str,
@@ -195,7 +195,7 @@ pub fn publish_for_socket(
         write_replies(&namespace, ack, &complete(receipts), &mut frames);
         frames
     };
-    match submit(batch, AnswerForm::Frames(CompleteFrames(Box::new(complete))), context) {
+    match submit(batch, AnswerForm::Frames(Box::new(complete)), context) {
         Some((waiting, receipts)) => {
             complete_frames(waiting, &receipts, &context.hub.metrics.reactors[context.reactor], context.now)
         }

@@ -6,9 +6,9 @@ use serde_json::Value;
 use crate::{
     auth::Denied,
     bus::{PublishFailed, PublishRefused},
-    endpoint::{
-        gate::access,
-        native::publish::{BAD_KIND, describe_failure, retry_after_s},
+    endpoint::gate::{
+        access,
+        publish::{BAD_KIND, describe_failure, retry_after_s},
     },
     protocol::http::Response,
 };

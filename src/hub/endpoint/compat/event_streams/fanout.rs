@@ -22,12 +22,9 @@ use tracing::warn;
 use super::{Fault, MOUNTS, Mount, ORDERS, describe_receipts};
 use crate::{
     auth::{self, Denied, Identity, Tally, Wanted},
-    bus::{
-        AnswerForm, Bus, Complete, ControlMessage, LogKind, Orders, Publication, PublishFailed, PublishRefused,
-        Receipt, Reply, Waiting,
-    },
+    bus::{Bus, LogKind, Orders, Publication, PublishFailed, PublishRefused, Receipt, Reply},
     clock::{Clock, Moment},
-    endpoint::{Context, Hub, Later, gate::access, later::answered},
+    endpoint::{AnswerForm, Completion, Context, Hub, Later, Waiting, gate::access},
     gap::GapReason,
     label::RouteLabel,
     protocol::EventData,
@@ -112,11 +109,10 @@ impl Asker {
 
     fn answer(self, receipts: Vec<Receipt>, bus: &Bus) {
         let at_s = self.at_s;
-        let complete =
-            move |receipts: &[Receipt]| answered(RouteLabel::Events, describe_receipts(TO_ALL, receipts, at_s));
-        let form = AnswerForm::Custom(Complete(Box::new(complete)));
+        let complete = move |receipts: &[Receipt]| (RouteLabel::Events, describe_receipts(TO_ALL, receipts, at_s));
+        let form = AnswerForm::Response(Box::new(complete));
         let waiting = Waiting { topics: Vec::new(), began: self.began, form };
-        bus.inbox(self.reactor).send_control(ControlMessage::Published { token: self.token, waiting, receipts });
+        Completion::Published { waiting, receipts }.send(bus, self.reactor, self.token);
     }
 
     fn refuse(self, fault: &Fault) {

@@ -23,14 +23,14 @@ use crate::{
     auth::{Denied, Identity},
     bus::{PublishRefused, Receipt},
     endpoint::{
-        CompatApi, ConnectRefused, Context, Emit, Incoming, SocketClient, SocketHandlers, SocketPublication,
+        CompatApi, ConnectRefused, Context, Emit, Incoming, Outgoing, SocketClient, SocketHandlers, SocketPublication,
         SocketReply, Welcome,
         compat::esp::wells::{Refused, deny, object, well_of},
-        gate::access,
-        native::{
-            health,
-            publish::{BAD_KIND, Outgoing, RESERVED_KIND, describe_failure, is_reserved},
+        gate::{
+            access,
+            publish::{BAD_KIND, RESERVED_KIND, describe_failure, is_reserved},
         },
+        native::health,
     },
     event::Payload,
     topic::Topic,

@@ -10,12 +10,11 @@ use super::{
 use crate::{
     auth::{Asker, Identity, Tally, Wanted},
     budget::ChargeRefused,
-    bus::{AnswerForm, PublishFailed, Receipt, Waiting},
+    bus::{PublishFailed, Receipt},
     clock::Moment,
     endpoint::{
-        Context, Later,
-        gate::access,
-        native::publish::{Outgoing, publish_part},
+        AnswerForm, Context, Later, Outgoing, Waiting,
+        gate::{access, publish::publish_part},
         work::{STEP_BYTES, STEP_ENTRIES, Step, Work},
     },
     event::Payload,

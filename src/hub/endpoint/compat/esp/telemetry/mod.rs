@@ -19,8 +19,11 @@ use crate::{
     bus::PublishFailed,
     endpoint::{
         Answer, Context, Later,
-        gate::{access, admission::Refusals},
-        native::publish::{BAD_IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_BYTES_MAX},
+        gate::{
+            access,
+            admission::Refusals,
+            publish::{BAD_IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_BYTES_MAX},
+        },
         work,
     },
     label::RouteLabel,

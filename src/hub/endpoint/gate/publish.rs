@@ -1,0 +1,223 @@
+//! The one gate through which all that clients publish comes, whatever they speak: checks, quotas, and the way to the bus or a
+//! source; and what the receipts are called for clients.
+
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::{
+    auth::{Tally, Wanted},
+    bus::{Feed, Publication, PublishFailed, Receipt},
+    clock::Moment,
+    endpoint::{Answer, AnswerForm, Completion, Context, Outgoing, Waiting},
+    event::RESERVED_KINDS,
+    label::RouteLabel,
+    metrics::ReactorMetrics,
+    protocol::http::Response,
+    share::Owners,
+};
+
+/// Why a type is refused.
+pub(in crate::endpoint) const BAD_KIND: &str = "an event type contains no line break";
+/// Why a type is refused by the native doors.
+pub(in crate::endpoint) const RESERVED_KIND: &str = "this type is a word of the hub's own: gap, error, end and auth are, and Socket.IO's \
+     connect, connect_error, disconnect, disconnecting, newListener and removeListener";
+
+/// Whether a native door refuses an event of this type: its readers would take it for the hub's.
+pub(in crate::endpoint) fn is_reserved(kind: Option<&str>) -> bool {
+    kind.is_some_and(|kind| RESERVED_KINDS.contains(&kind))
+}
+/// The longest idempotency key, in bytes.
+pub(in crate::endpoint) const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Why a key is refused.
+pub(in crate::endpoint) const BAD_IDEMPOTENCY_KEY: &str = "an idempotency key has 1 to 255 bytes";
+
+/// Publishes `batch`, and answers with what `complete` makes of the receipts, one for each, in order. The request is counted as
+/// `route`.
+pub(in crate::endpoint) fn publish_then(
+    batch: Vec<Outgoing>,
+    route: RouteLabel,
+    context: &Context<'_>,
+    complete: impl FnOnce(&[Receipt]) -> Response + Send + 'static,
+) -> Answer {
+    let form = AnswerForm::Response(Box::new(move |receipts| (route, complete(receipts))));
+    match submit(batch, form, context) {
+        Some((waiting, receipts)) => {
+            let completed = complete_request(waiting, &receipts, own_metrics(context), context.now);
+            completed.map_or_else(Answer::later, |(_, response)| response.into())
+        }
+        None => Answer::later(),
+    }
+}
+
+/// Publishes `batch`. `None`: a [`Completion`] will bring the receipts to the connection.
+pub(in crate::endpoint) fn submit(
+    batch: Vec<Outgoing>,
+    form: AnswerForm,
+    context: &Context<'_>,
+) -> Option<(Waiting, Vec<Receipt>)> {
+    // Looked at first, so that a batch is refused as a whole.
+    if context.hub.bus.budget().is_spent() {
+        let receipts = vec![Err(PublishFailed::NoRoom); batch.len()];
+        return Some((waiting_for(&batch, form, context), receipts));
+    }
+    let mut tally = Tally::default();
+    let quotas = &context.hub.quotas;
+    for it in &batch {
+        quotas.add(&mut tally, context.asker(), Wanted { topic: &it.topic, bytes: it.payload.data.len() });
+    }
+    match quotas.admit(context.asker(), &tally, context.now) {
+        Ok(owners) => publish_part(batch, owners.as_ref().map(|owners| (owners, 0)), form, context),
+        Err(refused) => {
+            let receipts = vec![Err(PublishFailed::Quota(refused)); batch.len()];
+            Some((waiting_for(&batch, form, context), receipts))
+        }
+    }
+}
+
+fn waiting_for(batch: &[Outgoing], form: AnswerForm, context: &Context<'_>) -> Waiting {
+    let topics = batch.iter().map(|outgoing| outgoing.topic.clone()).collect();
+    Waiting { topics, began: context.now, form }
+}
+
+/// Publishes events that the quotas have let through. `owners`: for whom each of them is held, and the place of the first.
+pub(in crate::endpoint) fn publish_part(
+    batch: Vec<Outgoing>,
+    owners: Option<(&Owners, usize)>,
+    form: AnswerForm,
+    context: &Context<'_>,
+) -> Option<(Waiting, Vec<Receipt>)> {
+    let bus = &context.hub.bus;
+    let waiting = waiting_for(&batch, form, context);
+    let (outward, inward): (Vec<_>, Vec<_>) =
+        batch.into_iter().enumerate().partition(|(_, outgoing)| bus.outlet(&outgoing.topic).is_some());
+    let mut receipts = vec![Ok(None); outward.len() + inward.len()];
+    let mut feed = bus.feed();
+    for (index, outgoing) in inward {
+        feed.hold_for(owners.and_then(|(owners, first)| owners.of(first + index).cloned()));
+        receipts[index] = publish_here(&mut feed, outgoing, context.now);
+        if let Err(PublishFailed::Quota(refused)) = receipts[index] {
+            context.hub.quotas.count(refused);
+        }
+    }
+    drop(feed);
+    if outward.is_empty() {
+        return Some((waiting, receipts));
+    }
+    hand_over(outward, Pending { missing: 0, receipts, waiting: Some(waiting) }, context);
+    None
+}
+
+fn publish_here(feed: &mut Feed<'_>, outgoing: Outgoing, now: Moment) -> Receipt {
+    let Outgoing { topic, kind, payload, idempotency_key } = outgoing;
+    let published = match idempotency_key {
+        Some(key) => feed.publish_once(&key, &topic, kind.as_deref(), payload, now),
+        None => feed.publish(&topic, kind.as_deref(), payload, now),
+    };
+    // Every other check was passed before.
+    published.map(Some).map_err(PublishFailed::from)
+}
+
+/// Gives `batch` to the sources it goes out through; the last answer to come in sends them all back as one completion.
+fn hand_over(batch: Vec<(usize, Outgoing)>, pending: Pending, context: &Context<'_>) {
+    let pending = Arc::new(Mutex::new(Pending { missing: batch.len(), ..pending }));
+    for (index, Outgoing { topic, kind, payload, idempotency_key }) in batch {
+        let (pending, bus) = (Arc::clone(&pending), Arc::clone(&context.hub.bus));
+        let (reactor, token) = (context.reactor, context.token);
+        let reply = Box::new(move |receipt: Receipt| {
+            let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((waiting, receipts)) = pending.take_answer(index, receipt) {
+                Completion::Published { waiting, receipts }.send(&bus, reactor, token);
+            }
+        });
+        if let Some(outlet) = context.hub.bus.outlet(&topic) {
+            outlet.publish(Publication { topic, kind, data: payload.data, idempotency_key, reply });
+        }
+    }
+}
+
+/// The answers of a batch, as they come in.
+#[derive(Debug)]
+struct Pending {
+    missing: usize,
+    receipts: Vec<Receipt>,
+    waiting: Option<Waiting>,
+}
+
+impl Pending {
+    fn take_answer(&mut self, index: usize, receipt: Receipt) -> Option<(Waiting, Vec<Receipt>)> {
+        self.receipts[index] = receipt;
+        self.missing -= 1;
+        if 0 < self.missing {
+            return None;
+        }
+        Some((self.waiting.take()?, std::mem::take(&mut self.receipts)))
+    }
+}
+
+fn own_metrics<'hub>(context: &Context<'hub>) -> &'hub ReactorMetrics {
+    &context.hub.metrics.reactors[context.reactor]
+}
+
+/// The response to a request whose receipts are in, and what the request was for; `None`: none is due. Called on the reactor that
+/// owns `metrics`.
+pub fn complete_request(
+    waiting: Waiting,
+    receipts: &[Receipt],
+    metrics: &ReactorMetrics,
+    now: Moment,
+) -> Option<(RouteLabel, Response)> {
+    receipts.iter().for_each(|_| metrics.on_publish(now.since(waiting.began)));
+    match waiting.form {
+        AnswerForm::Response(complete) => Some(complete(receipts)),
+        AnswerForm::Frames(_) | AnswerForm::Part => None,
+    }
+}
+
+/// The frames that answer a client's publications. Called on the reactor that owns `metrics`.
+pub fn complete_frames(waiting: Waiting, receipts: &[Receipt], metrics: &ReactorMetrics, now: Moment) -> Vec<u8> {
+    receipts.iter().for_each(|_| metrics.on_publish(now.since(waiting.began)));
+    match waiting.form {
+        AnswerForm::Frames(complete) => complete(receipts),
+        AnswerForm::Response(_) | AnswerForm::Part => Vec::new(),
+    }
+}
+
+/// The native API's answer to a publication that failed.
+pub(in crate::endpoint) fn fail_response(failed: PublishFailed) -> Response {
+    let (status, code, message) = describe_failure(failed);
+    retry_fields(Response::error(status, code, &message, None), failed)
+}
+
+/// `response` with when to try again.
+pub(in crate::endpoint) fn retry_fields(response: Response, failed: PublishFailed) -> Response {
+    match retry_after_s(failed) {
+        Some(seconds) => response.with("Retry-After", seconds.to_string()),
+        None => response,
+    }
+}
+
+/// In how many seconds it may go better.
+pub(in crate::endpoint) fn retry_after_s(failed: PublishFailed) -> Option<u32> {
+    match failed {
+        PublishFailed::Quota(refused) => Some(refused.retry_after_s),
+        PublishFailed::NoRoom | PublishFailed::QueueFull | PublishFailed::Unavailable => Some(1),
+        PublishFailed::Refused(_) => None,
+        PublishFailed::Unknown => None,
+    }
+}
+
+pub(in crate::endpoint) fn describe_failure(failed: PublishFailed) -> (u16, &'static str, Cow<'static, str>) {
+    let (status, code, message) = match failed {
+        PublishFailed::Quota(refused) => return (429, "quota_exceeded", refused.to_string().into()),
+        PublishFailed::NoRoom => (503, "overloaded", "the memory budget is spent; nothing was published"),
+        PublishFailed::QueueFull => (503, "overloaded", "too many events wait for the source; nothing was published"),
+        PublishFailed::Unavailable => (503, "unavailable", "the source cannot be reached; nothing was published"),
+        PublishFailed::Refused(refusal) => (503, "refused", refusal.text()),
+        PublishFailed::Unknown => {
+            (504, "unknown_outcome", "the source did not answer; the event may have been published")
+        }
+    };
+    (status, code, message.into())
+}
