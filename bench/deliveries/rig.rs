@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use bytes::Bytes;
 use fanfare::{
     bus::{self, Bus, Class, Inbox, Notifier, Outlets, Wake},
-    endpoint::{self, Cors, Hub},
+    endpoint::{self, Cors, HUB, Hub},
     metrics::{Metrics, ReactorMetrics},
     reactor::{Config, Placement, Reactor},
 };
@@ -184,6 +184,7 @@ fn build_hub(form: Form, notifier: Arc<Notifier>) -> io::Result<Hub> {
         ..endpoint::Config::default()
     };
     Ok(Hub::new(
+        &HUB,
         Arc::new(Bus::new(config, vec![Inbox::new(65_536, notifier)], Outlets::default())),
         Arc::new(metrics),
         endpoints,

@@ -27,7 +27,7 @@ use crate::{
     bus::{self, Archive, Bus, Generators, Inbox, LogKind, Notifier, Orders, Outlet, Outlets, REACTORS_MAX, Wake},
     clock::{Clock, Moment},
     config::{Address, Config, LogGuard, Pin},
-    endpoint::{self, CompatApi, Hosts, Hub, Phase, Telemetry},
+    endpoint::{self, Broadcasts, CompatApi, DemoGenerators, HUB, Hosts, Hub, Phase, Telemetry},
     event::new_epoch,
     metrics::{Maxima, Metrics, ReactorMetrics, SourceHealth},
     os, protocol,
@@ -238,7 +238,7 @@ impl Server {
             objects_max: config.limits.objects_per_request_max,
         };
         let hub = build_hub(config, clock, Arc::clone(&bus), sources);
-        let hub = Arc::new(hub.with_generators(control).with_telemetry(telemetry));
+        let hub = Arc::new(hub.with_state(DemoGenerators(control)).with_state(telemetry));
         start_password_threads(&hub.auth, clock, &cores.background).map_err(of_thread)?;
         if config.compat.has(CompatApi::EventStreams) {
             start_broadcasts(&hub, clock).map_err(of_thread)?;
@@ -377,7 +377,7 @@ fn start_password_threads(auth: &Auth, clock: Clock, cores: &[CoreId]) -> io::Re
 
 /// What carries out broadcasts to all streams. It ends with the process.
 fn start_broadcasts(hub: &Arc<Hub>, clock: Clock) -> io::Result<()> {
-    let broadcasts = Arc::clone(&hub.broadcasts);
+    let broadcasts = hub.state::<Broadcasts>();
     hub.bus.set_orders(Arc::clone(&broadcasts) as Arc<dyn Orders>);
     let hub = Arc::clone(hub);
     thread::Builder::new().name("broadcasts".to_owned()).spawn(move || broadcasts.run(&hub, clock)).map(drop)
@@ -405,7 +405,8 @@ fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn 
     let reactors = (0..config.server.reactors).map(|_| Arc::new(ReactorMetrics::default())).collect();
     let auth = Auth::new(Arc::clone(&config.auth), clock.now(), os::realtime_now());
     let quotas = Quotas::new(&config.quotas, config.server.memory_budget);
-    let hub = Hub::new(bus, Arc::new(Metrics { reactors, sources, clock }), endpoint_config(config)).with_auth(auth);
+    let hub =
+        Hub::new(&HUB, bus, Arc::new(Metrics { reactors, sources, clock }), endpoint_config(config)).with_auth(auth);
     let hub = hub.with_quotas(quotas);
     hub.wall.set(clock.now(), os::realtime_now());
     hub

@@ -12,7 +12,7 @@ use fanfare::{
     bus::{self, Bus, Inbox, Notifier, Outlets},
     endpoint::{
         self, Answer, Application, ConnectRefused, Context, Cors, Emit, Hub, Incoming, OpenWebSocket, Phase,
-        SocketClient, SocketHandlers, SocketReply, Welcome, route,
+        SocketClient, SocketHandlers, SocketReply, Welcome, public_route,
     },
     metrics::{Metrics, ReactorMetrics},
     reactor::{self, MioNet, Placement, Reactor, bind_tcp},
@@ -35,21 +35,21 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub(crate) const FRAGMENTS_MAX: u32 = 65_537;
 
 static APPLICATION: Application = Application {
-    routes: &[
-        route("/", RouteLabel::Index, &[(Method::Get, show_nothing), (Method::Post, echo_body)]),
-        route("/echo", RouteLabel::WebSocket, &[(Method::Get, open_echo)]),
-        route("/headers", RouteLabel::Other, &[(Method::Get, show_headers)]),
-        route(
+    routes: &[&[
+        public_route("/", RouteLabel::Index, &[(Method::Get, show_nothing), (Method::Post, echo_body)]),
+        public_route("/echo", RouteLabel::WebSocket, &[(Method::Get, open_echo)]),
+        public_route("/headers", RouteLabel::Other, &[(Method::Get, show_headers)]),
+        public_route(
             "/engine.io/",
             RouteLabel::Other,
             &[(Method::Get, open_raw), (Method::Post, open_raw), (Method::Put, open_raw)],
         ),
-        route(
+        public_route(
             "/socket.io/",
             RouteLabel::SocketIo,
             &[(Method::Get, open_sockets), (Method::Post, open_sockets), (Method::Put, open_sockets)],
         ),
-    ],
+    ]],
     answer_message: |message, _| match message {
         websocket::Message::Pong => None,
         message => Some(message),
@@ -186,7 +186,7 @@ fn build_hub(notifier: Arc<Notifier>, clock: Clock) -> Hub {
         ..endpoint::Config::default()
     };
     let bus = Bus::new(config, vec![Inbox::new(1024, notifier)], Outlets::default());
-    Hub::new(Arc::new(bus), Arc::new(metrics), endpoints).with_application(&APPLICATION)
+    Hub::new(&APPLICATION, Arc::new(bus), Arc::new(metrics), endpoints)
 }
 
 fn reactor_config(engine: EngineLimits) -> reactor::Config {

@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::HashMap, net::IpAddr, rc::Rc, sync::Arc, t
 use fanfare::{
     auth::Auth,
     bus::{self, Bus, Inbox, Notifier, Outlet, Outlets, Wake},
-    endpoint::{self, Cors, Hub, Phase},
+    endpoint::{self, Cors, HUB, Hub, Phase},
     metrics::{Metrics, ReactorMetrics},
     reactor::{Flow, Placement, Reactor},
 };
@@ -460,7 +460,7 @@ fn build_hub(
         esp: endpoint::Esp { namespaces: vec![plan.dialect.namespace.into()], ..Default::default() },
         ..endpoint::Config::default()
     };
-    let hub = Hub::new(Arc::new(Bus::new(config, inboxes, outlets)), Arc::new(metrics), endpoints);
+    let hub = Hub::new(&HUB, Arc::new(Bus::new(config, inboxes, outlets)), Arc::new(metrics), endpoints);
     match &plan.auth {
         Some(rules) => Arc::new(hub.with_auth(Auth::new(Arc::clone(rules), Moment(0), STARTED_AT))),
         None => Arc::new(hub),

@@ -8,7 +8,10 @@ use crate::{
         routes::find_route,
     },
     label::RouteLabel,
-    protocol::http::{Method, Request, Response},
+    protocol::{
+        http::{Method, Request, Response},
+        sse::SseProfile,
+    },
 };
 
 /// Answers `request`, and says what it was for.
@@ -47,6 +50,15 @@ pub(super) fn finish(
     let answer = match (answer, route) {
         (Answer::Response(response), Some(route)) => route.errors.put(response, unix_s(context)).into(),
         (answer, _) => answer,
+    };
+    let answer = match answer {
+        Answer::Ended { mut stream, close } if route.is_some_and(|route| route.has_refusal_event) => {
+            if let Answer::Sse(open) = &mut *stream {
+                open.profile.get_or_insert_with(|| Box::new(SseProfile::of_refusal()));
+            }
+            Answer::Ended { stream, close }
+        }
+        answer => answer,
     };
     let is_public = route.is_some_and(|route| route.is_public);
     let label = route.map_or(RouteLabel::Other, |route| route.label);

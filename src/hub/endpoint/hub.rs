@@ -1,6 +1,7 @@
 //! The hub as endpoints see it: what they share, what they are configured to do, and how far the hub is on its way out.
 
 use std::{
+    any::Any,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU8, Ordering},
@@ -12,13 +13,10 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     auth::{Auth, Quotas},
-    bus::{Bus, Generators},
+    bus::Bus,
     clock::{Moment, WallClock},
     endpoint::{
-        CompatApis, Context, Cors, Esp, Hosts, Route, SocketHandlers, Telemetry,
-        compat::event_streams::Broadcasts,
-        routes::ROUTES,
-        socket_io::{events, recovery::Recovery},
+        CompatApis, Context, Cors, Esp, Hosts, Route, SocketHandlers, socket_io::recovery::Recovery, state::States,
     },
     metrics::{Maxima, Metrics},
     protocol::websocket::Message,
@@ -71,8 +69,8 @@ impl Default for Config {
 /// What is served: one value for a hub, others for servers that share its reactors and protocols.
 #[derive(Clone, Copy, Debug)]
 pub struct Application {
-    /// Its routes. The first route that matches decides.
-    pub routes: &'static [Route],
+    /// Its routes, in tables. The first route that matches decides.
+    pub routes: &'static [&'static [Route]],
     /// Answers a message that came in over a [`Dialect::Messages`] connection.
     pub answer_message: MessageHandler,
     /// What is done for Socket.IO clients.
@@ -81,9 +79,6 @@ pub struct Application {
 
 /// Takes a message, and returns what is sent back, if anything is.
 pub type MessageHandler = fn(Message, &Context<'_>) -> Option<Message>;
-
-/// The hub itself. It has dialects of its own for all its messages.
-static HUB: Application = Application { routes: ROUTES, answer_message: |_, _| None, sockets: events::HANDLERS };
 
 /// The hub as endpoints see it; one per process.
 #[derive(Debug)]
@@ -100,17 +95,12 @@ pub struct Hub {
     pub auth: Auth,
     /// How much each tenant may have.
     pub quotas: Quotas,
-    /// What makes demonstration events up, if anything does.
-    pub generators: Option<Box<dyn Generators>>,
     /// What the wall clock says.
     pub wall: WallClock,
     /// Socket.IO clients that may come back.
     pub recovery: Recovery,
-    /// How telemetry comes in, and where it is kept.
-    pub telemetry: Telemetry,
-    /// Broadcasts to all streams of a mount. A thread must [`run`](Broadcasts::run) them.
-    pub broadcasts: Arc<Broadcasts>,
-    pub(super) application: &'static Application,
+    states: States,
+    application: &'static Application,
     phase: AtomicU8,
     leaving: AtomicBool,
 }
@@ -140,10 +130,9 @@ impl Hub {
         self.leaving.load(Ordering::Acquire)
     }
 
-    /// A hub that serves.
-    pub fn new(bus: Arc<Bus>, metrics: Arc<Metrics>, config: Config) -> Self {
+    /// A hub that serves `application`.
+    pub fn new(application: &'static Application, bus: Arc<Bus>, metrics: Arc<Metrics>, config: Config) -> Self {
         let (auth, wall, phase) = (Auth::open(), WallClock::default(), AtomicU8::new(Phase::Serving as u8));
-        let (recovery, telemetry, broadcasts) = (Recovery::default(), Telemetry::default(), Arc::default());
         Self {
             bus,
             metrics,
@@ -151,21 +140,13 @@ impl Hub {
             config: Reloadable::new(config),
             auth,
             quotas: Quotas::unlimited(),
-            generators: None,
             wall,
-            recovery,
-            telemetry,
-            broadcasts,
-            application: &HUB,
+            recovery: Recovery::default(),
+            states: States::default(),
+            application,
             phase,
             leaving: AtomicBool::new(false),
         }
-    }
-
-    /// With other doors than a hub's.
-    #[must_use]
-    pub fn with_application(self, application: &'static Application) -> Self {
-        Self { application, ..self }
     }
 
     /// With clients that have to say who they are.
@@ -180,16 +161,21 @@ impl Hub {
         Self { quotas, ..self }
     }
 
-    /// With limits of its own to telemetry, or a place where it is kept.
+    /// With something that an API keeps between requests. There is one of each type, and by default it is the type's default.
     #[must_use]
-    pub fn with_telemetry(self, telemetry: Telemetry) -> Self {
-        Self { telemetry, ..self }
+    pub fn with_state<T: Any + Send + Sync>(self, value: T) -> Self {
+        self.states.put(value);
+        self
     }
 
-    /// With events that make themselves up.
-    #[must_use]
-    pub fn with_generators(self, generators: Option<Box<dyn Generators>>) -> Self {
-        Self { generators, ..self }
+    /// What an API keeps between requests, by its type.
+    pub fn state<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
+        self.states.get()
+    }
+
+    /// What is served.
+    pub fn application(&self) -> &'static Application {
+        self.application
     }
 
     /// What the application sends back for `message`.

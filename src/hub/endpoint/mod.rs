@@ -6,6 +6,7 @@
 //! 3. [`native`], [`socket_io`], and [`compat`] with one folder for each system that the hub replaces;
 //! 4. [`routes`] and [`dispatch`]: which path is whose, and the way from a request to its answer.
 
+mod admission;
 mod answer;
 mod batch;
 mod compat;
@@ -17,23 +18,24 @@ mod hub;
 mod later;
 mod native;
 mod outgoing;
+mod route;
 mod routes;
 mod socket_io;
+mod state;
 mod work;
 
+pub use admission::{Sender, admit_body, refuse_body, refuse_request};
 pub use answer::{Answer, OpenSse, OpenWebSocket};
 pub use compat::{
     CompatApi, CompatApis,
     esp::{telemetry::Telemetry, wells::Esp},
-    event_streams::{Broadcasts, demo_streams, order_topics},
+    event_streams::{Broadcasts, DemoGenerators, demo_streams, order_topics},
 };
 pub use completion::{AnswerForm, Completion, Waiting};
 pub use context::Context;
 pub use dispatch::answer;
 pub use gate::{
-    admission::{Sender, admit_body, refuse_body},
     cors::Cors,
-    error_form::refuse_request,
     origin::Hosts,
     overload::{Overload, STREAMS_USED_UP},
     publish::{complete_frames, complete_request},
@@ -42,7 +44,8 @@ pub use hub::{Application, Config, Hub, MessageHandler, Phase};
 pub use later::Later;
 pub use native::command::{CommandOutcome, answer_command, answer_long_command};
 use outgoing::Outgoing;
-pub use routes::{Handler, Route, public_route, route};
+pub use route::{Handler, Route, public_route};
+pub use routes::HUB;
 pub use socket_io::{
     application::{
         ConnectRefused, Emit, Incoming, SocketClient, SocketHandlers, SocketPublication, SocketReply, Welcome,

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use body::Broadcast;
 use envelope::{Envelope, Fault};
@@ -22,21 +22,26 @@ use listing::StreamPage;
 
 use crate::{
     auth::{Denied, Identity},
-    bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, ORDERS, PublishFailed, Receipt},
+    bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, Generators, ORDERS, PublishFailed, Receipt},
     endpoint::{
-        Answer, Context, Later, OpenSse, Outgoing,
-        gate::{access, admission::Refusals, error_form::unix_s, publish::publish_then},
+        Answer, CompatApi, Context, Handler, Later, OpenSse, Outgoing, Route,
+        gate::{
+            access,
+            error_form::{ErrorForm, NativeError, unix_s},
+            publish::publish_then,
+        },
         native::{
             pages::{BAD_LIMIT, PageQuery},
             stream::{place_cursor, tells_last_event},
         },
+        route::{Refusals, public_route},
         work,
     },
     event::{Payload, Start},
     label::RouteLabel,
     protocol::{
         EventData,
-        http::{Request, Response, Version},
+        http::{Method, Request, Response, Version},
         sse::Greeting,
     },
     topic::{BadTopic, Topic},
@@ -67,8 +72,47 @@ static MOUNTS: [Mount; 2] = [
     },
 ];
 
+/// What makes events up for demonstration, if anything does.
+#[derive(Debug, Default)]
+pub struct DemoGenerators(pub Option<Box<dyn Generators>>);
+
+/// The routes of this API, at each of its two places.
+pub(in crate::endpoint) static ROUTES: &[Route] = &[
+    command("/api/v1/events/broadcast", &[(Method::Post, broadcast)]),
+    query("/api/v1/events/streams", &[(Method::Get, list_streams)]),
+    command("/api/v1/events/stream/{topic}/start", &[(Method::Post, start_stream)]),
+    command("/api/v1/events/stream/{topic}/stop", &[(Method::Post, stop_stream)]),
+    command("/api/v1/events/stream/{topic}/pause", &[(Method::Post, pause_stream)]),
+    command("/api/v1/events/stream/{topic}/resume", &[(Method::Post, resume_stream)]),
+    query("/api/v1/events/stream/{topic}", &[(Method::Get, open_stream)]).for_all_pages(),
+    command("/api/v1/broadcast-demo/broadcast", &[(Method::Post, broadcast)]),
+    query("/api/v1/broadcast-demo/streams", &[(Method::Get, list_streams)]),
+    command("/api/v1/broadcast-demo/stream/{topic}/start", &[(Method::Post, start_stream)]),
+    command("/api/v1/broadcast-demo/stream/{topic}/stop", &[(Method::Post, stop_stream)]),
+    command("/api/v1/broadcast-demo/stream/{topic}/pause", &[(Method::Post, pause_stream)]),
+    command("/api/v1/broadcast-demo/stream/{topic}/resume", &[(Method::Post, resume_stream)]),
+    query("/api/v1/broadcast-demo/stream/{topic}", &[(Method::Get, open_stream)]).for_all_pages(),
+];
+
+const fn query(pattern: &'static str, methods: &'static [(Method, Handler)]) -> Route {
+    public_route(pattern, RouteLabel::Events, methods).of(CompatApi::EventStreams, ERRORS)
+}
+
+const fn command(pattern: &'static str, methods: &'static [(Method, Handler)]) -> Route {
+    query(pattern, methods).for_known(REFUSALS)
+}
+
+/// This API's errors: `{"success":false,"message","error":{"code","field"?},"timestamp"}`.
+pub(in crate::endpoint) const ERRORS: ErrorForm = ErrorForm::of(|_, NativeError { code, message, field }, at_s| {
+    let mut cause = json!({ "code": code });
+    if let Some(field) = field {
+        cause["field"] = Value::from(field);
+    }
+    json!({ "success": false, "message": message, "error": cause, "timestamp": at_s })
+});
+
 /// In which words this API refuses a request whose body has not come.
-pub(in crate::endpoint) const REFUSALS: &Refusals = &Refusals {
+const REFUSALS: &Refusals = &Refusals {
     denied: |_, denied, context| Fault::from(denied).response(unix_s(context)).into(),
     failed: |_, failed, context| Fault::from(failed).response(unix_s(context)).into(),
 };
@@ -187,7 +231,8 @@ fn manage(request: &Request, stream: &str, action: GeneratorAction, context: &Co
         Ok(topic) => topic,
         Err(fault) => return door.refuse(&fault).into(),
     };
-    let Some(generators) = &context.hub.generators else { return door.refuse(&no_generators()).into() };
+    let generators = context.hub.state::<DemoGenerators>();
+    let Some(generators) = &generators.0 else { return door.refuse(&no_generators()).into() };
     let (later, at_s, name) = (Later::new(RouteLabel::Events, context), door.at_s, stream.to_owned());
     let reply = Box::new(move |outcome| later.answer(describe_outcome(&name, action, outcome, at_s)));
     generators.ask(GeneratorRequest { topic, stream: stream.into(), action, reply });
@@ -271,7 +316,8 @@ impl<'hub> Door<'hub> {
         let hub = self.context.hub;
         let Some(stream) = broadcast.stream.as_deref() else {
             let asker = Asker::new(self.identity.clone().ok().flatten(), self.at_s, self.context);
-            hub.broadcasts.submit(self.mount, &broadcast.kind, broadcast.write_event(self.at_s), asker, self.context);
+            let broadcasts = hub.state::<Broadcasts>();
+            broadcasts.submit(self.mount, &broadcast.kind, broadcast.write_event(self.at_s), asker, self.context);
             return Answer::later();
         };
         match self.outgoing(stream, broadcast) {
@@ -307,7 +353,7 @@ impl Mount {
     fn lasting_streams(&self, context: &Context<'_>) -> VecDeque<(String, Option<bool>)> {
         let mut streams: BTreeMap<String, Option<bool>> =
             self.defaults.iter().map(|stream| ((*stream).to_owned(), None)).collect();
-        let generators = context.hub.generators.as_ref().map(|generators| generators.list());
+        let generators = context.hub.state::<DemoGenerators>().0.as_ref().map(|generators| generators.list());
         for (topic, is_paused) in generators.unwrap_or_default() {
             if let Some(stream) = topic.as_str().strip_prefix(self.prefix) {
                 streams.insert(stream.to_owned(), Some(is_paused));

@@ -8,24 +8,36 @@ use crate::{
     auth::{Asker, Identity},
     bus::{PublishFailed, PublishRefused, Receipt},
     endpoint::{
-        Answer, Context, OpenSse, Outgoing,
+        Answer, CompatApi, Context, OpenSse, Outgoing, Route,
         batch::{Batch, BatchForm},
         gate::{
             access,
+            error_form::ErrorForm,
             overload::tells_place,
             publish::{describe_failure, retry_fields},
         },
-        native::stream::place_cursor,
+        native::{self, stream::place_cursor},
+        route::known_route,
         work,
     },
     event::Payload,
     event::Start,
+    label::RouteLabel,
     protocol::{
-        http::{Request, Response},
+        http::{Method, Request, Response},
         json_values::BadJson,
     },
     topic::Topic,
 };
+
+/// The routes of this API.
+pub(in crate::endpoint) static ROUTES: &[Route] = &[known_route(
+    "/{topic}/events/changes",
+    RouteLabel::Pods,
+    native::REFUSALS,
+    &[(Method::Get, open_changes), (Method::Post, publish_changes)],
+)
+.of(CompatApi::IotPods, ErrorForm::NATIVE)];
 
 /// `GET`: the changes as they come, without names; with `?receiveBacklog=true` those retained first. Whoever tells which it
 /// saw last goes on behind that one.

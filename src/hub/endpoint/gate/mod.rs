@@ -2,7 +2,6 @@
 //! it is refused.
 
 pub(super) mod access;
-pub(super) mod admission;
 pub(super) mod cors;
 pub(super) mod error_form;
 pub(super) mod origin;

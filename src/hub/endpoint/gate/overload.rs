@@ -3,7 +3,7 @@
 use crate::{
     budget::Budget,
     close::Close,
-    endpoint::{Answer, Context, OpenSse, OpenWebSocket, Phase, compat::esp::wells},
+    endpoint::{Answer, Context, OpenSse, OpenWebSocket, Phase},
     protocol::{
         Dialect, FANFARE_V1,
         http::{Method, Request, Response},
@@ -114,9 +114,7 @@ pub(in crate::endpoint) fn decline(request: &Request, close: Close, response: Re
             let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
             OpenWebSocket { accepted, dialect, topics: Vec::new(), identity: None, hold: None }.into()
         }
-        Err(_) if is_event_source(request) => {
-            OpenSse { named: true, profile: wells::manners_of_refusal(request), ..OpenSse::default() }.into()
-        }
+        Err(_) if is_event_source(request) => OpenSse { named: true, ..OpenSse::default() }.into(),
         Err(_) => return response.into(),
     };
     Answer::Ended { stream: Box::new(stream), close }

@@ -111,7 +111,8 @@ pub(in crate::endpoint) fn show_index(_: &Request, _: &str, context: &Context<'_
     let mut text = format!("Fanfare {FULL_VERSION}\n\n");
     let mut last = "";
     let is_off = |route: &Route| route.compat.is_some_and(|api| !context.config.compat.has(api));
-    for route in context.hub.application.routes.iter().filter(|route| !is_off(route)) {
+    let routes = context.hub.application().routes.iter().flat_map(|table| table.iter());
+    for route in routes.filter(|route| !is_off(route)) {
         // The same path may be one thing to the public and another to operators.
         if std::mem::replace(&mut last, route.pattern) == route.pattern {
             continue;

@@ -9,7 +9,52 @@ pub(super) mod sign_in;
 pub(super) mod stream;
 pub(super) mod topics;
 
-use crate::{protocol::http::Response, topic::Topic};
+use crate::{
+    endpoint::{
+        Route,
+        compat::esp,
+        gate::{access, publish::fail_response},
+        route::{Refusals, known_route, public_route},
+    },
+    label::RouteLabel,
+    protocol::http::{Method, Response},
+    topic::Topic,
+};
+
+/// In which words the native API refuses a request whose body has not come.
+pub(super) const REFUSALS: &Refusals = &Refusals {
+    denied: |request, denied, _| access::turn_away(request, denied),
+    failed: |_, failed, _| fail_response(failed).into(),
+};
+
+/// The routes of the native API.
+pub(super) static ROUTES: &[Route] = &[
+    known_route("/sse", RouteLabel::Sse, REFUSALS, &[(Method::Get, stream::open_sse)]),
+    public_route("/ws", RouteLabel::WebSocket, &[(Method::Get, stream::open_websocket)]),
+    known_route("/publish", RouteLabel::Publish, REFUSALS, &[(Method::Post, publish::publish_batch)]),
+    known_route("/publish/{topic}", RouteLabel::Publish, REFUSALS, &[(Method::Post, publish::publish_one)]),
+    known_route("/topics", RouteLabel::Topics, REFUSALS, &[(Method::Get, topics::list_topics)]),
+    known_route("/topics/{topic}/history", RouteLabel::History, REFUSALS, &[(Method::Get, topics::show_history)]),
+    known_route("/topics/{topic}", RouteLabel::Topics, REFUSALS, &[(Method::Get, topics::show_topic)]),
+    known_route("/stats", RouteLabel::Stats, REFUSALS, &[(Method::Get, health::show_stats)]),
+    Route::admin("/stats", RouteLabel::Stats, &[(Method::Get, health::show_stats)]),
+    Route::admin("/health", RouteLabel::Health, &[(Method::Get, health::show_health)]),
+    Route::admin("/healthz", RouteLabel::Health, &[(Method::Get, health::show_health)]),
+    Route::admin("/livez", RouteLabel::Health, &[(Method::Get, health::show_health)]),
+    Route::admin("/ready", RouteLabel::Ready, &[(Method::Get, health::show_ready)]),
+    Route::admin("/readyz", RouteLabel::Ready, &[(Method::Get, health::show_ready)]),
+    Route::admin("/metrics", RouteLabel::Metrics, &[(Method::Get, health::show_metrics)]),
+    public_route("/", RouteLabel::Index, &[(Method::Get, health::show_index)]),
+];
+
+/// Signing in: the hub's own, in the ESP platform's words.
+pub(super) static SIGN_IN_ROUTES: &[Route] = &[
+    public_route("/api/v1/auth/login", RouteLabel::Auth, &[(Method::Post, sign_in::log_in)]).with_errors(esp::ERRORS),
+    public_route("/api/v1/auth/logout", RouteLabel::Auth, &[(Method::Post, sign_in::log_out)]).with_errors(esp::ERRORS),
+    public_route("/api/v1/auth/refresh", RouteLabel::Auth, &[(Method::Post, sign_in::refresh)])
+        .for_known(REFUSALS)
+        .with_errors(esp::ERRORS),
+];
 
 /// The topic that a query or a body names, or the 400 that says what is wrong with it.
 pub(super) fn parse_topic(name: &str, field: &str) -> Result<Topic, Response> {

@@ -10,11 +10,8 @@ use crate::{
     auth::{Denied, LoginLimit, LoginRefused, Minted, Settings},
     endpoint::{
         Answer, Context, Later,
-        gate::{
-            access,
-            error_form::{ErrorForm, unix_s},
-            origin,
-        },
+        compat::esp,
+        gate::{access, error_form::unix_s, origin},
     },
     label::{AuthFailure, RouteLabel},
     metrics::ReactorMetrics,
@@ -61,7 +58,7 @@ pub(in crate::endpoint) fn log_in(request: &Request, _: &str, context: &Context<
             Err(refused) => refuse_login(refused, &metrics),
         };
         // What is answered at once gets its form with all other answers of the route.
-        later.answer(ErrorForm::Esp.put(response, at_s));
+        later.answer(esp::ERRORS.put(response, at_s));
     };
     match auth.log_in((&form.username, form.password), context.peer, context.now, reply) {
         Ok(()) => Answer::later(),

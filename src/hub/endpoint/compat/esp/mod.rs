@@ -2,3 +2,99 @@
 
 pub(in crate::endpoint) mod telemetry;
 pub(in crate::endpoint) mod wells;
+
+use serde_json::{Value, json};
+
+use crate::{
+    endpoint::{
+        CompatApi, Route,
+        gate::error_form::{ErrorForm, NativeError},
+        route::public_route,
+    },
+    label::RouteLabel,
+    protocol::http::Method,
+};
+
+/// The routes of this API.
+pub(in crate::endpoint) static ROUTES: &[Route] = &[
+    public_route("/api/v1/sse/stream/{topic}", RouteLabel::Wells, &[(Method::Get, wells::open_stream)])
+        .with_refusal_event()
+        .of(CompatApi::Esp, ERRORS),
+    public_route("/api/v1/telemetry/ingest", RouteLabel::Telemetry, &[(Method::Post, telemetry::ingest_telemetry)])
+        .for_known(telemetry::REFUSALS)
+        .of(CompatApi::Esp, ERRORS),
+    public_route("/api/v1/telemetry/{topic}", RouteLabel::Telemetry, &[(Method::Get, telemetry::read_back)])
+        .of(CompatApi::Esp, ERRORS),
+    public_route("/api/v1/alerts", RouteLabel::Alerts, &[(Method::Post, telemetry::ingest_alerts)])
+        .for_known(telemetry::REFUSALS)
+        .of(CompatApi::Esp, ERRORS),
+    public_route("/api/v1/diagnostics", RouteLabel::Diagnostics, &[(Method::Post, telemetry::ingest_diagnostics)])
+        .for_known(telemetry::REFUSALS)
+        .of(CompatApi::Esp, ERRORS),
+];
+
+/// This API's errors: `{"error","message","code","field"?}`, where `error` names the kind, such as `AuthenticationError`.
+pub(in crate::endpoint) const ERRORS: ErrorForm = ErrorForm::of(|status, NativeError { code, message, field }, _| {
+    let mut error = json!({ "error": kind_of(status), "message": message, "code": code });
+    if let Some(field) = field {
+        error["field"] = Value::from(field);
+    }
+    error
+});
+
+/// The platform's name for what an answer of `status` says.
+fn kind_of(status: u16) -> &'static str {
+    match status {
+        400 => "ValidationError",
+        401 => "AuthenticationError",
+        403 => "AuthorizationError",
+        404 => "NotFound",
+        405 => "MethodNotAllowed",
+        408 => "RequestTimeout",
+        413 => "PayloadTooLarge",
+        429 => "RateLimited",
+        503 => "ServiceUnavailable",
+        _ => "ServerError",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{endpoint::compat::event_streams, protocol::http::Response};
+
+    #[test]
+    fn errors_in_each_form() {
+        let check = |form: ErrorForm, response: Response, expected: &str| {
+            let (status, headers) = (response.status, response.headers.clone());
+            let put = form.put(response, 7);
+            let body: Value = serde_json::from_slice(&put.body).expect("JSON");
+            assert_eq!(body, serde_json::from_str::<Value>(expected).expect("JSON"));
+            assert_eq!((put.status, put.headers), (status, headers));
+        };
+        let wrong = || Response::error(405, "method_not_allowed", "no", None).with("Allow", "POST");
+        check(ErrorForm::NATIVE, wrong(), r#"{"error":{"code":"method_not_allowed","message":"no"}}"#);
+        check(ERRORS, wrong(), r#"{"error":"MethodNotAllowed","message":"no","code":"method_not_allowed"}"#);
+        check(
+            event_streams::ERRORS,
+            wrong(),
+            r#"{"success":false,"message":"no","error":{"code":"method_not_allowed"},"timestamp":7}"#,
+        );
+        let field = || Response::error(400, "bad", "no", Some("name"));
+        check(ERRORS, field(), r#"{"error":"ValidationError","message":"no","code":"bad","field":"name"}"#);
+        check(
+            event_streams::ERRORS,
+            field(),
+            r#"{"success":false,"message":"no","error":{"code":"bad","field":"name"},"timestamp":7}"#,
+        );
+        // What has the API's form already stays as it is, and so does what is no error.
+        let own = json!({ "error": "PublishError", "message": "m" });
+        check(ERRORS, Response::json(503, &own), &own.to_string());
+        let own = json!({ "success": false, "error": { "code": "c" }, "message": "m", "timestamp": 1 });
+        check(event_streams::ERRORS, Response::json(404, &own), &own.to_string());
+        let fine = json!({ "error": { "code": "c", "message": "m" } });
+        check(ERRORS, Response::json(200, &fine), &fine.to_string());
+    }
+}

@@ -124,13 +124,6 @@ pub(in crate::endpoint) fn well_of(topic: &Topic) -> Option<&str> {
     topic.as_str().strip_prefix(WELLS).filter(|well_id| !well_id.contains('.'))
 }
 
-/// How a stream behaves that is opened only to refuse `request`, if it asks for a well's.
-pub(in crate::endpoint) fn manners_of_refusal(request: &Request) -> Option<Box<SseProfile>> {
-    request.path.starts_with(STREAMS).then(|| Box::new(SseProfile::of_refusal()))
-}
-
-/// What all paths of streams begin with.
-const STREAMS: &str = "/api/v1/sse/stream/";
 const WELLS: &str = "wells.";
 const BAD_WELL_ID: &str = "well_id has 1 to 249 of the characters A-Z a-z 0-9 _ - : /";
 

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tracing::warn;
 
-use super::{Fault, MOUNTS, Mount, ORDERS, describe_receipts};
+use super::{DemoGenerators, Fault, MOUNTS, Mount, ORDERS, describe_receipts};
 use crate::{
     auth::{self, Denied, Identity, Tally, Wanted},
     bus::{Bus, LogKind, Orders, Publication, PublishFailed, PublishRefused, Receipt, Reply},
@@ -288,7 +288,8 @@ impl Work<'_> {
     /// The topics of the default streams, and of those whose events are made up.
     fn always(&self) -> BTreeSet<Topic> {
         let defaults = self.mount.defaults.iter().filter_map(|stream| self.mount.topic(stream).ok());
-        let made_up = self.hub.generators.as_ref().map(|generators| generators.list()).unwrap_or_default();
+        let made_up =
+            self.hub.state::<DemoGenerators>().0.as_ref().map(|generators| generators.list()).unwrap_or_default();
         let made_up = made_up.into_iter().map(|(topic, _)| topic);
         defaults.chain(made_up.filter(|topic| topic.as_str().starts_with(self.mount.prefix))).collect()
     }

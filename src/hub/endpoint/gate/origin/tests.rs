@@ -7,7 +7,7 @@ use crate::{
     auth::{Auth, Mode, Rules, Secrets, Settings},
     bus::{self, Bus, Outlets},
     clock::{Clock, Moment},
-    endpoint::{Cors, Hub},
+    endpoint::{Cors, HUB, Hub},
     metrics::{Metrics, ReactorMetrics},
     protocol::http::Limits,
 };
@@ -192,7 +192,7 @@ fn hub(config: Config, asks: bool) -> Hub {
     let metrics =
         Metrics { reactors: vec![Arc::new(ReactorMetrics::default())], sources: Vec::new(), clock: Clock::start() };
     let bus = Bus::new(bus::Config::default(), Vec::new(), Outlets::default());
-    let hub = Hub::new(Arc::new(bus), Arc::new(metrics), config);
+    let hub = Hub::new(&HUB, Arc::new(bus), Arc::new(metrics), config);
     if !asks {
         return hub;
     }

@@ -10,7 +10,7 @@ use crate::{
     auth::Grants,
     bus::{self, Bus, Inbox, Notifier, Outlets, Wake},
     clock::{Clock, Moment},
-    endpoint::{self, Hub},
+    endpoint::{self, HUB, Hub},
     event::EventId,
     metrics::{Metrics, ReactorMetrics},
     protocol::socket_io::Args,
@@ -33,7 +33,7 @@ fn hub() -> Hub {
     let reactors = vec![Arc::new(ReactorMetrics::default())];
     let metrics = Metrics { reactors, sources: Vec::new(), clock: Clock::start() };
     let bus = Bus::new(config, vec![inbox], Outlets::default());
-    let hub = Hub::new(Arc::new(bus), Arc::new(metrics), ENDPOINTS.clone());
+    let hub = Hub::new(&HUB, Arc::new(bus), Arc::new(metrics), ENDPOINTS.clone());
     hub.wall.set(NOW, Duration::from_millis(1_768_068_834_227));
     hub
 }

@@ -13,7 +13,7 @@ use crate::{
     bus::{PublishFailed, Receipt},
     clock::Moment,
     endpoint::{
-        AnswerForm, Context, Later, Outgoing, Waiting,
+        AnswerForm, Context, Later, Outgoing, Telemetry, Waiting,
         gate::{access, publish::publish_part},
         work::{STEP_BYTES, STEP_ENTRIES, Step, Work},
     },
@@ -99,7 +99,7 @@ impl Ingest {
 
     /// Finds the next objects; `true` once all are found. So there are too many is known before anything is made of one.
     fn read_some(&mut self, context: &Context<'_>) -> Result<bool, Response> {
-        let objects_max = context.hub.telemetry.objects_max;
+        let objects_max = context.hub.state::<Telemetry>().objects_max;
         let from = self.values.consumed_bytes();
         for _ in 0..STEP_ENTRIES {
             let is_first = self.objects.is_empty();
@@ -185,7 +185,8 @@ impl Ingest {
             Ok(owners) => self.owners = owners,
             Err(refused) => return Some(Step::Done(describe_unpublished(PublishFailed::Quota(refused)))),
         }
-        let store = context.hub.telemetry.store.as_ref()?;
+        let telemetry = context.hub.state::<Telemetry>();
+        let store = telemetry.store.as_ref()?;
         let records = Vec::from(std::mem::take(&mut self.records));
         let held = match store.hold(&records, self.owners.take()) {
             Ok(held) => held,

@@ -21,9 +21,9 @@ use crate::{
         Answer, Context, Later,
         gate::{
             access,
-            admission::Refusals,
             publish::{BAD_IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_BYTES_MAX},
         },
+        route::Refusals,
         work,
     },
     label::RouteLabel,

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     bus::{self, Bus, Inbox, Notifier, Outlets, Wake},
     clock::{Clock, Moment},
-    endpoint::{self, Context, Hub, Step, Telemetry, Work, work::STEP_BYTES},
+    endpoint::{self, Context, HUB, Hub, Step, Telemetry, Work, work::STEP_BYTES},
     json,
     metrics::{Metrics, ReactorMetrics},
     protocol::http::{self, Request, Response},
@@ -218,8 +218,8 @@ fn hub(objects_max: usize) -> Hub {
     let reactors = vec![Arc::new(ReactorMetrics::default())];
     let metrics = Metrics { reactors, sources: Vec::new(), clock: Clock::start() };
     let bus = Bus::new(bus::Config::default(), vec![inbox], Outlets::default());
-    let hub = Hub::new(Arc::new(bus), Arc::new(metrics), endpoint::Config::default());
-    hub.with_telemetry(Telemetry { store: None, objects_max })
+    let hub = Hub::new(&HUB, Arc::new(bus), Arc::new(metrics), endpoint::Config::default());
+    hub.with_state(Telemetry { store: None, objects_max })
 }
 
 /// The answer to `body` and how many steps it took; each step takes a bounded number of objects.

@@ -3,46 +3,26 @@
 
 use std::sync::Arc;
 
-use crate::{
-    auth::{Denied, Identity},
-    bus::PublishFailed,
-    endpoint::{
-        Answer, Context, Route, answer,
-        dispatch::finish,
-        gate::{access, publish::fail_response},
-        routes::find_route,
+use super::{
+    Answer, Context, Route,
+    dispatch::{answer, finish},
+    gate::{
+        access,
+        error_form::{ErrorForm, unix_s},
     },
+    native,
+    route::Senders,
+    routes::find_route,
+};
+use crate::{
+    auth::Identity,
+    bus::PublishFailed,
+    close::Close,
     label::RouteLabel,
     protocol::{
         SessionId,
-        http::{Method, Request},
+        http::{Method, Request, Response},
     },
-};
-
-/// Who may send bodies to a route.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::endpoint) enum Senders {
-    /// Everybody: the route asks nobody for a token.
-    Anybody,
-    /// Clients that show a good token, where tokens are asked for; others are refused in these words.
-    Known(&'static Refusals),
-    /// The client of an Engine.IO session that the query names.
-    Session,
-}
-
-/// How an API words what it refuses before it reads the body.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::endpoint) struct Refusals {
-    /// The client shows no good token.
-    pub denied: fn(&Request, Denied, &Context<'_>) -> Answer,
-    /// There is no room for the body.
-    pub failed: fn(&Request, PublishFailed, &Context<'_>) -> Answer,
-}
-
-/// The native API's.
-pub(in crate::endpoint) const NATIVE: &Refusals = &Refusals {
-    denied: |request, denied, _| access::turn_away(request, denied),
-    failed: |_, failed, _| fail_response(failed).into(),
 };
 
 /// Who sends a body.
@@ -99,7 +79,14 @@ pub fn refuse_body(request: &Request, failed: PublishFailed, context: &Context<'
     let route = find_route(&request.path, context).map(|(route, _)| route);
     let refusals = match route.map(|route| route.senders) {
         Some(Senders::Known(refusals)) => refusals,
-        _ => NATIVE,
+        _ => native::REFUSALS,
     };
     finish(route, (refusals.failed)(request, failed, context), request, context)
+}
+
+/// The answer to a request for `path` that the hub reads no further, for the reason `close`; `None`: it ends without one.
+pub fn refuse_request(path: &str, close: Close, context: &Context<'_>) -> Option<Response> {
+    let refusal = Response::refusal(close)?;
+    let form = find_route(path, context).map_or(ErrorForm::NATIVE, |(route, _)| route.errors);
+    Some(form.put(refusal, unix_s(context)))
 }

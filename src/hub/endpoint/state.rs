@@ -1,0 +1,72 @@
+//! What APIs keep between requests, each under a type of its own, so that the hub's handle need not know any of them.
+
+use std::{
+    any::{Any, TypeId},
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+/// One value of each type. One that nobody has put in is there by default.
+#[derive(Default)]
+pub(super) struct States {
+    /// Few: a search costs less than a hash.
+    values: RwLock<Vec<(TypeId, Arc<dyn Any + Send + Sync>)>>,
+}
+
+impl States {
+    /// The value of this type.
+    pub(super) fn get<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
+        match self.find() {
+            Some(value) => value,
+            None => self.put_if_absent(T::default()),
+        }
+    }
+
+    /// Puts `value` in the place of the one of its type.
+    pub(super) fn put<T: Any + Send + Sync>(&self, value: T) {
+        let mut values = self.values.write().unwrap_or_else(PoisonError::into_inner);
+        values.retain(|(id, _)| *id != TypeId::of::<T>());
+        values.push((TypeId::of::<T>(), Arc::new(value)));
+    }
+
+    fn find<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        find(&self.values.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Another thread may have been faster: then its value stays.
+    fn put_if_absent<T: Any + Send + Sync>(&self, value: T) -> Arc<T> {
+        let mut values = self.values.write().unwrap_or_else(PoisonError::into_inner);
+        find(&values).unwrap_or_else(|| {
+            let value = Arc::new(value);
+            values.push((TypeId::of::<T>(), Arc::clone(&value) as Arc<dyn Any + Send + Sync>));
+            value
+        })
+    }
+}
+
+fn find<T: Any + Send + Sync>(values: &[(TypeId, Arc<dyn Any + Send + Sync>)]) -> Option<Arc<T>> {
+    let (_, value) = values.iter().find(|(id, _)| *id == TypeId::of::<T>())?;
+    Arc::clone(value).downcast().ok()
+}
+
+impl fmt::Debug for States {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("States").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_type_has_one_value() {
+        let states = States::default();
+        assert_eq!((*states.get::<u32>(), states.get::<String>().as_str()), (0, ""));
+        states.put(7_u32);
+        states.put("a".to_owned());
+        states.put(8_u32);
+        assert_eq!((*states.get::<u32>(), states.get::<String>().as_str()), (8, "a"));
+        assert!(Arc::ptr_eq(&states.get::<String>(), &states.get::<String>()));
+    }
+}
