@@ -1,7 +1,8 @@
 //! The reusable broadcaster: streams of events between the threads of one program, without a server.
 //!
-//! The hub's one idea on a small scale: each stream keeps a log, each client is a cursor into it. There is no queue per
-//! client, so a slow one costs no memory and holds nobody up; when the log has passed it, it is told how much it missed.
+//! Each stream keeps a log of its newest events, and each client is a cursor into it, as in the hub. There is no queue per
+//! client, so a slow client costs no memory and delays nobody. When the log has dropped events that a client has not read, the
+//! client receives a [`StreamItem::Gap`] with their number.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -17,11 +18,11 @@ use serde_json::Value;
 
 pub use fanfare_core::protocol::EventData;
 
-/// Sends events to all who subscribed to a stream. Cheap to clone; clones share the streams. All methods may be called
-/// from any thread, and none but those of [`Client`] ever waits for a client.
+/// Sends events to the clients of named streams. Cheap to clone; clones share the streams. All methods may be called from any
+/// thread, and only those of [`Client`] block.
 ///
 /// ```
-/// use fanfare_broadcaster::{Broadcaster, Delivery};
+/// use fanfare_broadcaster::{Broadcaster, StreamItem};
 /// use serde_json::json;
 ///
 /// let broadcaster = Broadcaster::new();
@@ -33,9 +34,9 @@ pub use fanfare_core::protocol::EventData;
 ///     producer.broadcast_to_all("system_alert", "High CPU usage: 91.5%", json!({ "cpu_percent": 91.5 }));
 /// });
 ///
-/// let Some(Delivery::Event(event)) = client.recv() else { panic!("nothing was missed") };
+/// let Some(StreamItem::Event(event)) = client.recv() else { panic!("nothing was missed") };
 /// assert_eq!((event.kind.as_str(), &event.data["order_id"]), ("order_created", &json!("ORD-12345")));
-/// let Some(Delivery::Event(event)) = client.recv() else { panic!("nothing was missed") };
+/// let Some(StreamItem::Event(event)) = client.recv() else { panic!("nothing was missed") };
 /// assert_eq!((event.message.as_str(), event.stream_id.as_str()), ("High CPU usage: 91.5%", "orders"));
 /// thread.join().unwrap();
 ///
@@ -49,46 +50,46 @@ pub struct Broadcaster {
     shared: Arc<Shared>,
 }
 
-/// What a client gets.
+/// What [`Client::recv`] returns.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Delivery {
+pub enum StreamItem {
     /// The next event.
     Event(Arc<EventData>),
-    /// The client was too slow: so many events are gone. The next delivery is what followed them.
+    /// The log dropped events before the client had read them. The next item is the event that follows them.
     Gap {
-        /// How many.
+        /// The number of dropped events.
         missed: u64,
     },
 }
 
-/// Why there is no delivery.
+/// Why there is nothing to receive, as in [`std::sync::mpsc::TryRecvError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Nothing {
-    /// There is no news yet.
-    Yet,
-    /// The client was unsubscribed, or the last [`Broadcaster`] dropped, and everything before that was delivered.
-    More,
+pub enum TryRecvError {
+    /// The client has read everything so far. [`Client::recv_timeout`] returns it when the time is over.
+    Empty,
+    /// The client was unsubscribed, or the last [`Broadcaster`] was dropped, and the client has read everything before that.
+    Disconnected,
 }
 
-/// A client as others see it.
+/// A client in [`Broadcaster::stream_clients`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientInfo {
-    /// Its name, unique within the broadcaster.
+    /// The client's id, unique within the broadcaster.
     pub id: String,
-    /// What it subscribed to.
+    /// The stream's name.
     pub stream: String,
 }
 
-/// Events that each stream keeps for clients that are behind, unless [`Broadcaster::with_capacity`] says otherwise.
+/// Events per stream that [`Broadcaster::new`] keeps for clients that are behind.
 const CAPACITY: usize = 100;
 
 impl Broadcaster {
-    /// Without streams or clients. A client may be 100 events behind before it misses any.
+    /// A broadcaster without streams or clients. A client may be 100 events behind before it misses any.
     pub fn new() -> Self {
         Self::with_capacity(CAPACITY)
     }
 
-    /// A client may be `events_max` events, at least one, behind before it misses any.
+    /// Each stream keeps its newest `events_max` events (at least 1): a client may be that far behind before it misses any.
     pub fn with_capacity(events_max: usize) -> Self {
         let shared = Shared {
             registry: RwLock::default(),
@@ -101,7 +102,7 @@ impl Broadcaster {
         Self { shared: Arc::new(shared) }
     }
 
-    /// A client of `stream`, which gets every event broadcast from now on.
+    /// Subscribes a new client to `stream`. It receives every event broadcast from now on.
     pub fn subscribe(&self, stream: &str) -> Client {
         let id = format!("client_{}", self.shared.next_client.fetch_add(1, Ordering::Relaxed));
         let mut registry = self.shared.write();
@@ -109,14 +110,14 @@ impl Broadcaster {
         let end = Arc::new(AtomicU64::new(u64::MAX));
         let mut log = stream.lock();
         log.clients += 1;
-        let place = Place { cursor: log.next, end: Arc::clone(&end) };
+        let cursor = ClientCursor { position: log.next, end: Arc::clone(&end) };
         drop(log);
-        registry.clients.insert(id.clone(), Seat { stream: Arc::clone(&stream), end });
-        Client { id, stream, place, shared: Arc::downgrade(&self.shared) }
+        registry.clients.insert(id.clone(), ClientEntry { stream: Arc::clone(&stream), end });
+        Client { id, stream, cursor, shared: Arc::downgrade(&self.shared) }
     }
 
-    /// Ends a client's subscription, from whatever thread: what was broadcast before it still gets, then
-    /// [`Client::recv`] returns `None`. False if there is no such client.
+    /// Ends the subscription of a client. The client still receives what was broadcast before; then [`Client::recv`] returns
+    /// `None`. False if there is no such client.
     pub fn unsubscribe(&self, client_id: &str) -> bool {
         self.shared.unsubscribe(client_id)
     }
@@ -133,28 +134,28 @@ impl Broadcaster {
         streams.iter().map(|stream| self.send(stream, kind, message, data.clone())).sum()
     }
 
-    /// The streams that have clients, and how many.
+    /// The streams that have clients, with the number of clients.
     pub fn active_streams(&self) -> BTreeMap<String, usize> {
         let registry = self.shared.read();
         registry.streams.iter().map(|(name, stream)| (name.clone(), stream.lock().clients)).collect()
     }
 
-    /// The clients of `stream`, by id.
+    /// The clients of `stream`, oldest first.
     pub fn stream_clients(&self, stream: &str) -> Vec<ClientInfo> {
         let registry = self.shared.read();
         let mut ids: Vec<&String> =
-            registry.clients.iter().filter(|(_, seat)| seat.stream.name == stream).map(|(id, _)| id).collect();
-        // By age: longer numbers are greater.
+            registry.clients.iter().filter(|(_, entry)| entry.stream.name == stream).map(|(id, _)| id).collect();
+        // Ids are counted up, and longer numbers are greater.
         ids.sort_by_key(|id| (id.len(), *id));
         ids.into_iter().map(|id| ClientInfo { id: id.clone(), stream: stream.to_owned() }).collect()
     }
 
-    /// How many clients there are.
+    /// The number of clients of all streams.
     pub fn total_clients(&self) -> usize {
         self.shared.read().clients.len()
     }
 
-    /// How many streams have clients.
+    /// The number of streams that have clients.
     pub fn stream_count(&self) -> usize {
         self.shared.read().streams.len()
     }
@@ -194,43 +195,43 @@ impl Default for Broadcaster {
 pub struct Client {
     id: String,
     stream: Arc<Stream>,
-    place: Place,
-    /// Clients do not keep a broadcaster alive that nobody can broadcast with.
+    cursor: ClientCursor,
+    /// Weak, so that [`Client::recv`] ends once the last [`Broadcaster`] is dropped.
     shared: Weak<Shared>,
 }
 
 impl Client {
-    /// Its name, for [`Broadcaster::unsubscribe`].
+    /// The id that [`Broadcaster::unsubscribe`] takes.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// What it subscribed to.
+    /// The stream's name.
     pub fn stream(&self) -> &str {
         &self.stream.name
     }
 
-    /// Waits for the next delivery; `None` when there will be no more.
-    pub fn recv(&mut self) -> Option<Delivery> {
-        let Self { stream, place, .. } = self;
-        let waiting = stream.news.wait_while(stream.lock(), |log| place.is_waiting(log));
-        place.take(&waiting.unwrap_or_else(PoisonError::into_inner)).ok()
+    /// Waits for the next item; `None` after the end of the subscription.
+    pub fn recv(&mut self) -> Option<StreamItem> {
+        let Self { stream, cursor, .. } = self;
+        let waiting = stream.news.wait_while(stream.lock(), |log| cursor.is_waiting(log));
+        cursor.take(&waiting.unwrap_or_else(PoisonError::into_inner)).ok()
     }
 
-    /// The next delivery, if there is one.
-    pub fn try_recv(&mut self) -> Result<Delivery, Nothing> {
-        self.place.take(&self.stream.lock())
+    /// The next item, without waiting.
+    pub fn try_recv(&mut self) -> Result<StreamItem, TryRecvError> {
+        self.cursor.take(&self.stream.lock())
     }
 
-    /// Waits for the next delivery, but not for longer than `timeout`.
-    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Delivery, Nothing> {
-        let Self { stream, place, .. } = self;
-        let waiting = stream.news.wait_timeout_while(stream.lock(), timeout, |log| place.is_waiting(log));
-        place.take(&waiting.unwrap_or_else(PoisonError::into_inner).0)
+    /// Waits for the next item for at most `timeout`.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<StreamItem, TryRecvError> {
+        let Self { stream, cursor, .. } = self;
+        let waiting = stream.news.wait_timeout_while(stream.lock(), timeout, |log| cursor.is_waiting(log));
+        cursor.take(&waiting.unwrap_or_else(PoisonError::into_inner).0)
     }
 
-    /// All deliveries, one after the other, as [`Client::recv`] gives them.
-    pub fn iter(&mut self) -> impl Iterator<Item = Delivery> {
+    /// All items up to the end of the subscription, each waited for as by [`Client::recv`].
+    pub fn iter(&mut self) -> impl Iterator<Item = StreamItem> {
         std::iter::from_fn(|| self.recv())
     }
 }
@@ -258,15 +259,16 @@ struct Shared {
     next_event: AtomicU64,
 }
 
-/// A stream is in it as long as it has clients.
+/// The streams that have clients, and the clients by id.
 #[derive(Debug, Default)]
 struct Registry {
     streams: BTreeMap<String, Arc<Stream>>,
-    clients: HashMap<String, Seat>,
+    clients: HashMap<String, ClientEntry>,
 }
 
+/// One client in the [`Registry`].
 #[derive(Debug)]
-struct Seat {
+struct ClientEntry {
     stream: Arc<Stream>,
     end: Arc<AtomicU64>,
 }
@@ -282,27 +284,27 @@ impl Shared {
 
     fn unsubscribe(&self, client_id: &str) -> bool {
         let mut registry = self.write();
-        let Some(seat) = registry.clients.remove(client_id) else { return false };
-        if seat.vacate() == 0 {
-            registry.streams.remove(&seat.stream.name);
+        let Some(entry) = registry.clients.remove(client_id) else { return false };
+        if entry.close() == 0 {
+            registry.streams.remove(&entry.stream.name);
         }
         true
     }
 }
 
 impl Drop for Shared {
-    /// Nobody can broadcast any more: whoever waits is told.
+    /// Nobody can broadcast any more: wakes the clients that wait, and ends their subscriptions.
     fn drop(&mut self) {
         let registry = self.registry.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for seat in registry.clients.values() {
-            seat.vacate();
+        for entry in registry.clients.values() {
+            entry.close();
         }
     }
 }
 
-impl Seat {
-    /// The client's stream ends here; returns how many other clients the stream has.
-    fn vacate(&self) -> usize {
+impl ClientEntry {
+    /// Ends the client's subscription at the stream's current end. Returns how many clients the stream still has.
+    fn close(&self) -> usize {
         let mut log = self.stream.lock();
         self.end.store(log.next, Ordering::Relaxed);
         log.clients -= 1;
@@ -353,34 +355,34 @@ impl Log {
     }
 }
 
-/// How far a client has come, and where its stream ends.
+/// A client's position in the log, and where its subscription ends.
 #[derive(Debug)]
-struct Place {
-    cursor: u64,
+struct ClientCursor {
+    position: u64,
     /// Only written under the log's lock. `u64::MAX` while the client is subscribed.
     end: Arc<AtomicU64>,
 }
 
-impl Place {
+impl ClientCursor {
     fn is_waiting(&self, log: &Log) -> bool {
         let end = self.end.load(Ordering::Relaxed);
-        self.cursor == log.next && self.cursor < end
+        self.position == log.next && self.position < end
     }
 
-    fn take(&mut self, log: &Log) -> Result<Delivery, Nothing> {
+    fn take(&mut self, log: &Log) -> Result<StreamItem, TryRecvError> {
         let end = self.end.load(Ordering::Relaxed);
-        if end <= self.cursor {
-            return Err(Nothing::More);
+        if end <= self.position {
+            return Err(TryRecvError::Disconnected);
         }
         let oldest = log.oldest().min(end);
-        if self.cursor < oldest {
-            let missed = oldest - self.cursor;
-            self.cursor = oldest;
-            return Ok(Delivery::Gap { missed });
+        if self.position < oldest {
+            let missed = oldest - self.position;
+            self.position = oldest;
+            return Ok(StreamItem::Gap { missed });
         }
-        let event = log.events.get((self.cursor - oldest) as usize).ok_or(Nothing::Yet)?;
-        self.cursor += 1;
-        Ok(Delivery::Event(Arc::clone(event)))
+        let event = log.events.get((self.position - oldest) as usize).ok_or(TryRecvError::Empty)?;
+        self.position += 1;
+        Ok(StreamItem::Event(Arc::clone(event)))
     }
 }
 

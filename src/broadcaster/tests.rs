@@ -4,12 +4,12 @@ use serde_json::json;
 
 use super::*;
 
-/// Far beyond what anything here takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Far longer than anything here takes.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-fn message(delivery: Option<Delivery>) -> String {
+fn message(delivery: Option<StreamItem>) -> String {
     match delivery {
-        Some(Delivery::Event(event)) => event.message.clone(),
+        Some(StreamItem::Event(event)) => event.message.clone(),
         other => panic!("expected an event, not {other:?}"),
     }
 }
@@ -27,12 +27,12 @@ fn one_stream_or_all() {
     assert_eq!(broadcaster.broadcast("one", "t", "first", json!({ "n": 1 })), 1);
     assert_eq!(broadcaster.broadcast("nobody", "t", "unheard", Value::Null), 0);
     assert_eq!(broadcaster.broadcast_to_all("t", "second", Value::Null), 2);
-    let Some(Delivery::Event(first)) = one.recv() else { panic!("it was sent") };
+    let Some(StreamItem::Event(first)) = one.recv() else { panic!("it was sent") };
     assert_eq!((first.message.as_str(), first.stream_id.as_str(), &first.data), ("first", "one", &json!({ "n": 1 })));
     assert!(first.id.starts_with("evt_") && 1_700_000_000 < first.timestamp, "{first:?}");
     assert_eq!([message(one.recv()), message(other.recv())], ["second", "second"]);
-    assert_eq!([one.try_recv(), other.try_recv()], [Err(Nothing::Yet), Err(Nothing::Yet)]);
-    assert_eq!(one.recv_timeout(Duration::from_millis(1)), Err(Nothing::Yet));
+    assert_eq!([one.try_recv(), other.try_recv()], [Err(TryRecvError::Empty), Err(TryRecvError::Empty)]);
+    assert_eq!(one.recv_timeout(Duration::from_millis(1)), Err(TryRecvError::Empty));
 }
 
 #[test]
@@ -60,12 +60,12 @@ fn a_slow_client_is_told_what_it_missed() {
         let mut slow = broadcaster.subscribe("s");
         send(&broadcaster, "s", 0..sent);
         if let Some(missed) = expected_missed {
-            assert_eq!(slow.recv(), Some(Delivery::Gap { missed }), "{sent}");
+            assert_eq!(slow.recv(), Some(StreamItem::Gap { missed }), "{sent}");
         }
         for number in expected_missed.unwrap_or_default()..sent {
             assert_eq!(message(slow.recv()), number.to_string());
         }
-        assert_eq!(slow.try_recv(), Err(Nothing::Yet));
+        assert_eq!(slow.try_recv(), Err(TryRecvError::Empty));
     };
     check(0, None);
     check(3, None);
@@ -80,13 +80,13 @@ fn what_was_sent_before_the_end_is_delivered() {
     send(&broadcaster, "s", 0..2);
     broadcaster.unsubscribe(leaving.id());
     send(&broadcaster, "s", 2..3);
-    assert_eq!(leaving.iter().map(|delivery| message(Some(delivery))).collect::<Vec<_>>(), ["0", "1"]);
-    assert_eq!((leaving.recv(), leaving.try_recv()), (None, Err(Nothing::More)));
+    assert_eq!(leaving.iter().map(|item| message(Some(item))).collect::<Vec<_>>(), ["0", "1"]);
+    assert_eq!((leaving.recv(), leaving.try_recv()), (None, Err(TryRecvError::Disconnected)));
     let mut leaving = broadcaster.subscribe("s");
     send(&broadcaster, "s", 3..5);
     broadcaster.unsubscribe(leaving.id());
     send(&broadcaster, "s", 5..99);
-    assert_eq!(leaving.iter().collect::<Vec<_>>(), [Delivery::Gap { missed: 2 }], "but not of what came after");
+    assert_eq!(leaving.iter().collect::<Vec<_>>(), [StreamItem::Gap { missed: 2 }], "but not of what came after");
     drop(staying);
     assert_eq!(broadcaster.stream_count(), 0);
 }
@@ -98,11 +98,11 @@ fn waiting_ends_with_the_subscription() {
         let (mut client, mut timed) = (broadcaster.subscribe("s"), broadcaster.subscribe("s"));
         let (id, timed_id) = (client.id().to_owned(), timed.id().to_owned());
         let waiting = thread::spawn(move || client.recv());
-        let timed = thread::spawn(move || timed.recv_timeout(PATIENCE));
+        let timed = thread::spawn(move || timed.recv_timeout(TIMEOUT));
         end(broadcaster.clone(), &id);
         end(broadcaster, &timed_id);
         assert_eq!(waiting.join().expect("no panic"), None);
-        assert_eq!(timed.join().expect("no panic"), Err(Nothing::More));
+        assert_eq!(timed.join().expect("no panic"), Err(TryRecvError::Disconnected));
     };
     check(|broadcaster, id| assert!(broadcaster.unsubscribe(id)));
     check(|broadcaster, _| drop(broadcaster));
@@ -128,11 +128,11 @@ fn many_producers_and_every_client_hears_each_in_order() {
         })
     };
     (0..PRODUCERS).map(produce).collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().expect("no panic"));
-    let heard: Vec<Vec<Option<Delivery>>> = listening.into_iter().map(|one| one.join().expect("no panic")).collect();
+    let heard: Vec<Vec<Option<StreamItem>>> = listening.into_iter().map(|one| one.join().expect("no panic")).collect();
     assert!(heard.iter().all(|one| *one == heard[0]), "all hear the same in the same order");
     let (mut next, mut ids) = ([0; PRODUCERS as usize], HashSet::new());
-    for delivery in &heard[0] {
-        let Some(Delivery::Event(event)) = delivery else { panic!("nothing is missing: {delivery:?}") };
+    for item in &heard[0] {
+        let Some(StreamItem::Event(event)) = item else { panic!("nothing is missing: {item:?}") };
         let producer: usize = event.kind.parse().expect("a number");
         assert_eq!(event.data["n"], next[producer]);
         next[producer] += 1;
@@ -147,17 +147,17 @@ fn a_client_that_does_not_read_holds_nobody_up() {
     let producing = thread::spawn(move || send(&broadcaster, "s", 0..10_000));
     let (mut next, mut missed_by_reader) = (0, 0);
     while next < 10_000 {
-        match reader.recv_timeout(PATIENCE) {
-            Ok(Delivery::Event(event)) => {
+        match reader.recv_timeout(TIMEOUT) {
+            Ok(StreamItem::Event(event)) => {
                 assert_eq!(event.message, next.to_string());
                 next += 1;
             }
-            Ok(Delivery::Gap { missed }) => (next, missed_by_reader) = (next + missed, missed_by_reader + missed),
-            Err(nothing) => panic!("{nothing:?} after {next}, {missed_by_reader} missed"),
+            Ok(StreamItem::Gap { missed }) => (next, missed_by_reader) = (next + missed, missed_by_reader + missed),
+            Err(error) => panic!("{error:?} after {next}, {missed_by_reader} missed"),
         }
     }
     producing.join().expect("no panic");
-    assert_eq!(stalled.recv(), Some(Delivery::Gap { missed: 9_992 }));
+    assert_eq!(stalled.recv(), Some(StreamItem::Gap { missed: 9_992 }));
     assert_eq!(stalled.stream.lock().events.len(), 8, "and costs no memory");
 }
 
