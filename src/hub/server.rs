@@ -450,7 +450,7 @@ fn maxima(config: &Config, shares: DescriptorShares) -> Maxima {
 fn reactor_config(config: &Config, shares: DescriptorShares, admin_from: usize) -> reactor::Config {
     let limits = &config.limits;
     reactor::Config {
-        limits: protocol::Limits {
+        limits: protocol::SessionLimits {
             proxy: config.proxy.limits,
             http: limits.http,
             websocket: limits.websocket,

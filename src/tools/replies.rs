@@ -131,7 +131,7 @@ impl Replies {
 
 /// Returns how many bytes whole replies took.
 fn take_replies(bytes: &[u8], each: &mut impl FnMut(Reply)) -> Result<usize, String> {
-    let limits = resp::Limits::default();
+    let limits = resp::RespLimits::default();
     let mut start = 0;
     while let Some((reply, length)) =
         resp::parse(&bytes[start..], &limits).map_err(|bad| format!("the answer is no RESP: {bad}"))?
@@ -167,7 +167,7 @@ fn take_operations(
     out: &mut Vec<u8>,
     each: &mut impl FnMut(Reply),
 ) -> Result<usize, String> {
-    let limits = nats::Limits::default();
+    let limits = nats::NatsLimits::default();
     let mut start = 0;
     while let Some((operation, length)) =
         nats::parse(&bytes[start..], &limits).map_err(|bad| format!("the answer is no NATS: {bad}"))?

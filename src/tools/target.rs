@@ -153,7 +153,7 @@ fn await_answers(stream: &mut impl Read, count: usize) -> io::Result<()> {
             return Err(io::Error::other("it closed the connection"));
         }
         held.extend_from_slice(&buffer[..length]);
-        while let Some((reply, length)) = resp::parse(&held, &resp::Limits::default()).map_err(io::Error::other)? {
+        while let Some((reply, length)) = resp::parse(&held, &resp::RespLimits::default()).map_err(io::Error::other)? {
             if let resp::Reply::Error(text) = reply {
                 return Err(io::Error::other(text.to_owned()));
             }

@@ -105,7 +105,7 @@ fn planted_faults_are_found() {
         "use crate::protocol::http::parse;",
         Some("config may use only what configures protocol"),
     );
-    check("src/hub/config/meant.rs", "use crate::protocol::http::Limits;", None);
+    check("src/hub/config/meant.rs", "use crate::protocol::http::HttpLimits;", None);
     check("src/hub/newcomer/mod.rs", "", Some("newcomer is not in the table of arrows"));
     check("src/core/event.rs", "fn f() { unsafe { g() } }", Some("unsafe belongs in src/platform/os.rs"));
     check("src/platform/os.rs", "fn f() { unsafe { g() } }", None);

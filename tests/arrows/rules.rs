@@ -74,9 +74,9 @@ const ARROWS: &[(&str, &[&str])] = &[
 #[rustfmt::skip]
 const CONFIGURING: &[&str] = &[
     "Algorithm", "ApiKey", "Mode", "QuotaConfig", "QuotaRule", "Rules", "Who", "SameSite", "Secrets", "Settings",
-    "Bounds", "Class", "CompatApi", "CompatApis", "Config", "Cors", "EngineLimits", "Esp", "Limits", "LogKind", "LoginFiles", "Policy",
+    "Bounds", "Class", "CompatApi", "CompatApis", "Config", "Cors", "EngineLimits", "Esp", "HttpLimits", "LogKind", "LoginFiles", "Policy", "ProxyLimits",
     "RateLimit", "RedisUrl", "Retention", "SentinelLogin", "StoreLogin", "StoreUrl", "generator", "http", "proxy", "redis_pubsub",
-    "redis_stream", "store", "websocket",
+    "redis_stream", "store", "websocket", "WebSocketLimits",
 ];
 
 /// What comes from outside, and the parts that may use it.

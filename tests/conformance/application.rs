@@ -21,7 +21,7 @@ use fanfare_core::{
     clock::Clock,
     label::RouteLabel,
     protocol::{
-        Dialect, EngineLimits, Layer, Limits, RateLimit,
+        Dialect, EngineLimits, Layer, RateLimit, SessionLimits,
         http::{self, Method, Request, Response},
         socket_io::Args,
         websocket,
@@ -190,9 +190,9 @@ fn build_hub(notifier: Arc<Notifier>, clock: Clock) -> Hub {
 }
 
 fn reactor_config(engine: EngineLimits) -> reactor::Config {
-    let limits = Limits {
-        http: http::Limits { body_bytes_max: MESSAGE_BYTES_MAX, ..http::Limits::default() },
-        websocket: websocket::Limits {
+    let limits = SessionLimits {
+        http: http::HttpLimits { body_bytes_max: MESSAGE_BYTES_MAX, ..http::HttpLimits::default() },
+        websocket: websocket::WebSocketLimits {
             message_bytes_max: MESSAGE_BYTES_MAX,
             fragments_max: FRAGMENTS_MAX,
             pong_bytes_max: MESSAGE_BYTES_MAX,
@@ -200,7 +200,7 @@ fn reactor_config(engine: EngineLimits) -> reactor::Config {
         // So many messages are no limit.
         rate: RateLimit { messages_per_second: u32::MAX, patience: Duration::MAX },
         engine,
-        ..Limits::default()
+        ..SessionLimits::default()
     };
     // Room for the answers to several of the largest messages.
     reactor::Config { limits, outbox_bytes_max: 16 * MESSAGE_BYTES_MAX, ..reactor::Config::default() }

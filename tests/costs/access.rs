@@ -6,7 +6,7 @@ use fanfare::auth::{Auth, Identity, Mode, Rules, Secrets, Settings};
 use fanfare_core::{
     clock::Moment,
     outbox::Outbox,
-    protocol::{Limits, Session, proxy},
+    protocol::{Session, SessionLimits, proxy},
     topic::Topic,
 };
 use jsonwebtoken::{EncodingKey, Header, encode};
@@ -17,7 +17,8 @@ const NOW: Moment = Moment(1_000_000_000);
 
 /// Lets a connection through a proxy take `bytes`, so many of them at once.
 fn take_header(bytes: &[u8], read_bytes: usize) {
-    let mut limits = Limits { proxy: proxy::Limits { header_bytes_max: usize::MAX }, ..Limits::default() };
+    let mut limits =
+        SessionLimits { proxy: proxy::ProxyLimits { header_bytes_max: usize::MAX }, ..SessionLimits::default() };
     limits.http.body_bytes_max = usize::MAX;
     let (mut session, mut outbox, mut asks) = (Session::behind_proxy(NOW), Outbox::new(), Vec::new());
     for read in bytes.chunks(read_bytes) {

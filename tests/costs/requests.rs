@@ -9,7 +9,7 @@ use fanfare_core::{
     json::LONG_TEXT_BYTES,
     outbox::Outbox,
     protocol::{
-        http::{Limits, Request, Response, ServerSession},
+        http::{HttpLimits, Request, Response, ServerSession},
         proxy::{Trusted, client_address},
     },
 };
@@ -20,7 +20,7 @@ const NOW: Moment = Moment(1_000_000_000);
 
 /// Lets a connection take `bytes`, so many of them at once, and answers each request.
 fn serve(bytes: &[u8], read_bytes: usize) {
-    let limits = Limits { head_bytes_max: 1 << 20, headers_max: 1 << 16, ..Limits::default() };
+    let limits = HttpLimits { head_bytes_max: 1 << 20, headers_max: 1 << 16, ..HttpLimits::default() };
     let mut session = ServerSession::new(NOW);
     for mut read in bytes.chunks(read_bytes) {
         let mut outbox = Outbox::new();
@@ -85,7 +85,7 @@ fn forwarded_addresses() {
 }
 
 fn request(head: &str, body: &[u8]) -> Request {
-    let limits = Limits { head_bytes_max: 1 << 20, headers_max: 1 << 16, ..Limits::default() };
+    let limits = HttpLimits { head_bytes_max: 1 << 20, headers_max: 1 << 16, ..HttpLimits::default() };
     let mut request = Request::parse(head.as_bytes(), &limits).expect("a good head");
     request.body = body.to_vec();
     request

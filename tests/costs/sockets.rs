@@ -7,7 +7,7 @@ use fanfare_core::{
     frame::{Format, SocketIoForm, SseForm},
     outbox::Outbox,
     protocol::{
-        Ask, EngineSession, Layer, Limits, SessionId, SocketIoClient, encode_frame,
+        Ask, EngineSession, Layer, SessionId, SessionLimits, SocketIoClient, encode_frame,
         fanfare_v1::Command,
         socket_io::{Args, Packet, Reassembly},
         websocket::{self, ServerSession, client},
@@ -70,7 +70,7 @@ fn events_on_their_way_out() {
 
 /// A session of Socket.IO inside of `/`.
 fn session() -> EngineSession {
-    let limits = Limits::default();
+    let limits = SessionLimits::default();
     let mut session = EngineSession::carried(SessionId::new(0, [7; 15]), Layer::SocketIo, &limits.engine, NOW);
     let sockets = session.sockets.as_mut().expect("it is of Socket.IO");
     sockets.enter(SocketIoClient::new("/".into(), "s".into(), None, NOW));
@@ -79,7 +79,7 @@ fn session() -> EngineSession {
 
 fn take_payload(payload: &str, mut session: EngineSession) {
     let (mut outbox, mut asks): (Outbox, Vec<Ask>) = (Outbox::new(), Vec::new());
-    let mut limits = Limits::default();
+    let mut limits = SessionLimits::default();
     limits.rate.messages_per_second = 1_000_000;
     let Ok(mut packets) = limits.engine.read_payload(payload.as_bytes()) else { return };
     while packets.rest().is_some()
@@ -112,8 +112,11 @@ fn engine_io_payloads() {
 /// Frames of a client, `pieces` of them in each read of 64 KiB.
 fn take_frames(frames: &[u8], read_bytes: usize) {
     let (mut session, mut outbox, mut messages) = (ServerSession::new(), Outbox::new(), Vec::new());
-    let limits =
-        websocket::Limits { message_bytes_max: usize::MAX, fragments_max: u32::MAX, ..websocket::Limits::default() };
+    let limits = websocket::WebSocketLimits {
+        message_bytes_max: usize::MAX,
+        fragments_max: u32::MAX,
+        ..websocket::WebSocketLimits::default()
+    };
     for read in frames.chunks(read_bytes) {
         session.receive(&mut read.to_vec(), &limits, &mut outbox, &mut messages).expect("nothing is wrong with it");
     }

@@ -10,7 +10,7 @@ use super::{check, shapes};
 
 #[test]
 fn replies_of_redis() {
-    let limits = resp::Limits { elements_max: usize::MAX, depth_max: 1 << 20, ..resp::Limits::default() };
+    let limits = resp::RespLimits { elements_max: usize::MAX, depth_max: 1 << 20, ..resp::RespLimits::default() };
     let arrays = |bytes: usize| {
         let count = bytes / 4;
         format!("*{count}\r\n{}", ":1\r\n".repeat(count))
@@ -32,7 +32,7 @@ fn replies_of_redis() {
 
 #[test]
 fn operations_of_nats() {
-    let limits = nats::Limits::default();
+    let limits = nats::NatsLimits::default();
     let read = |text: &String| {
         let mut rest = text.as_bytes();
         while let Ok(Some((_, bytes))) = nats::parse(rest, &limits) {
@@ -71,7 +71,7 @@ fn event_streams() {
 
 #[test]
 fn frames_of_a_server() {
-    let limits = websocket::Limits { message_bytes_max: usize::MAX, ..websocket::Limits::default() };
+    let limits = websocket::WebSocketLimits { message_bytes_max: usize::MAX, ..websocket::WebSocketLimits::default() };
     let frames = |bytes: usize| websocket::encode_text(&[b'x'].repeat(bytes));
     check("a frame byte by byte", 16 * 1024, 6, frames, |frame| {
         let mut reader = FrameReader::new();

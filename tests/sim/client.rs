@@ -399,7 +399,8 @@ impl Dialog {
 
     fn take_frames(&mut self, bytes: &[u8], truth: &Truth) {
         let mut frames = std::mem::take(&mut self.frames);
-        let limits = websocket::Limits { message_bytes_max: usize::MAX, ..websocket::Limits::default() };
+        let limits =
+            websocket::WebSocketLimits { message_bytes_max: usize::MAX, ..websocket::WebSocketLimits::default() };
         let outcome = frames.receive(bytes, &limits, |frame| self.take_frame(frame, truth));
         assert_eq!(outcome, Ok(()), "a broken frame");
         self.frames = frames;

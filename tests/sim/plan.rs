@@ -9,7 +9,7 @@ use fanfare::{
 use fanfare_core::{
     budget::Budget,
     log::{Bounds, Policy, Retention},
-    protocol::{EngineLimits, Limits, RateLimit, websocket},
+    protocol::{EngineLimits, RateLimit, SessionLimits, websocket},
     topic::Pattern,
 };
 use rand::{RngExt, rngs::SmallRng};
@@ -160,7 +160,8 @@ impl Plan {
 
     pub(crate) fn reactor_config(&self, seed: u64) -> Config {
         let rate = RateLimit { messages_per_second: 1_000_000, ..RateLimit::default() };
-        let websocket = websocket::Limits { message_bytes_max: 1 << 20, ..websocket::Limits::default() };
+        let websocket =
+            websocket::WebSocketLimits { message_bytes_max: 1 << 20, ..websocket::WebSocketLimits::default() };
         let engine = EngineLimits {
             ping_interval: Duration::from_secs(2),
             ping_timeout: NEVER,
@@ -169,7 +170,7 @@ impl Plan {
             ..EngineLimits::default()
         };
         Config {
-            limits: Limits { rate, engine, websocket, ..Limits::default() },
+            limits: SessionLimits { rate, engine, websocket, ..SessionLimits::default() },
             linger: self.linger,
             connections_max: self.connections_max,
             connections_per_ip_max: self.connections_per_ip_max,

@@ -17,12 +17,14 @@ pub mod sse;
 pub mod websocket;
 
 pub use engine_session::{
-    Client as SocketIoClient, EngineSession, Layer, Limits as EngineLimits, Listening, SessionId, SocketAsk, Sockets,
+    Client as SocketIoClient, EngineLimits, EngineSession, Layer, Listening, SessionId, SocketAsk, Sockets,
 };
 pub use event_data::EventData;
 pub use long_message::{Checked, LongCheck, LongMessage};
 pub use rate::RateLimit;
-pub use session::{Ask, Dialect, HeldPayload, Limits, Session, SseStream, TopicCursor, TopicCursors, WebSocketSession};
+pub use session::{
+    Ask, Dialect, HeldPayload, Session, SessionLimits, SseStream, TopicCursor, TopicCursors, WebSocketSession,
+};
 
 use crate::{
     event::Event,

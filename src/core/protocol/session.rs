@@ -12,7 +12,7 @@ use core::{net::IpAddr, num::NonZeroU32, time::Duration};
 use smallvec::SmallVec;
 
 use super::{
-    engine_session::{self, EngineSession, SocketAsk},
+    engine_session::{EngineLimits, EngineSession, SocketAsk},
     fanfare_v1,
     http::{self, Request},
     long_message::{Checked, LongMessage},
@@ -32,17 +32,17 @@ use crate::{
 
 /// What all sessions are bounded by.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Limits {
+pub struct SessionLimits {
     /// What a proxy says of a connection.
-    pub proxy: proxy::Limits,
+    pub proxy: proxy::ProxyLimits,
     /// Requests.
-    pub http: http::Limits,
+    pub http: http::HttpLimits,
     /// WebSocket messages.
-    pub websocket: websocket::Limits,
+    pub websocket: websocket::WebSocketLimits,
     /// How often a WebSocket client may speak.
     pub rate: RateLimit,
     /// Engine.IO sessions.
-    pub engine: engine_session::Limits,
+    pub engine: EngineLimits,
 }
 
 /// What is left to read of the packets in the body of a request.
@@ -190,7 +190,7 @@ impl Session {
     pub fn receive(
         mut self,
         bytes: &mut [u8],
-        limits: &Limits,
+        limits: &SessionLimits,
         outbox: &mut Outbox,
         asks: &mut Vec<Ask>,
         now: Moment,
@@ -220,7 +220,7 @@ impl Session {
 
     /// When [`Session::expire`] is due, unless something happens before; `None` while the hub has a request to answer, and
     /// for streams.
-    pub fn deadline(&self, limits: &Limits) -> Option<Moment> {
+    pub fn deadline(&self, limits: &SessionLimits) -> Option<Moment> {
         match self {
             Self::Preface(preface) => Some(preface.accepted() + limits.http.head_timeout),
             Self::Http(http) => http.deadline(&limits.http),
@@ -340,7 +340,7 @@ impl WebSocketSession {
     fn receive(
         &mut self,
         bytes: &mut [u8],
-        limits: &Limits,
+        limits: &SessionLimits,
         outbox: &mut Outbox,
         asks: &mut Vec<Ask>,
         now: Moment,

@@ -31,7 +31,7 @@ pub struct Config {
     /// Events that nobody sent; `None`: there are none.
     pub demo: Option<generator::Config>,
     /// What one peer may ask for.
-    pub limits: Limits,
+    pub limits: LimitsConfig,
     /// How long topics remember, and what they do with the slow.
     pub topics: Topics,
     /// Redis Pub/Sub; `None` leaves the hub on its in-process bus.
@@ -129,11 +129,11 @@ pub struct Admin {
 
 /// What one peer may ask for.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Limits {
+pub struct LimitsConfig {
     /// What an HTTP request may weigh and how long it may take.
-    pub http: http::Limits,
+    pub http: http::HttpLimits,
     /// What a WebSocket message may weigh.
-    pub websocket: websocket::Limits,
+    pub websocket: websocket::WebSocketLimits,
     /// How often a WebSocket client may speak.
     pub rate: RateLimit,
     /// Topics on one connection.
@@ -164,7 +164,7 @@ pub struct Proxy {
     /// Whether their connections begin with a header of the PROXY protocol.
     pub proxy_protocol: bool,
     /// What such a header may weigh.
-    pub limits: proxy::Limits,
+    pub limits: proxy::ProxyLimits,
 }
 
 /// Server-Sent Events.
@@ -285,11 +285,11 @@ pub(super) fn core_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-impl Default for Limits {
+impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
-            http: http::Limits::default(),
-            websocket: websocket::Limits::default(),
+            http: http::HttpLimits::default(),
+            websocket: websocket::WebSocketLimits::default(),
             rate: RateLimit::default(),
             topics_per_connection_max: 128,
             topics_per_page_max: 1000,

@@ -35,7 +35,9 @@ use files::Files;
 pub use address::{Address, FileMode, Pin};
 pub use layers::Override;
 pub use log::{LogGuard, start_log};
-pub use meant::{Admin, Config, Drain, Limits, Log, LogFormat, Proxy, Ready, Server, SocketAccess, Sse, WebSocket};
+pub use meant::{
+    Admin, Config, Drain, LimitsConfig, Log, LogFormat, Proxy, Ready, Server, SocketAccess, Sse, WebSocket,
+};
 pub use problem::ConfigError;
 pub use reload::{Change, Reload, Settings};
 pub use topics::Topics;

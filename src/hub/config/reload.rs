@@ -14,7 +14,7 @@ use super::{
     files::Files,
     keys::{KEYS, Key},
     layers::Layered,
-    meant::{Config, Limits, Log},
+    meant::{Config, LimitsConfig, Log},
     print,
     redact::redact,
     topics::Topics,
@@ -46,9 +46,9 @@ const RELOADED: &[Reloaded] = &[
         ],
         can: always,
         take: |config, new| {
-            let Limits { event_bytes_max, objects_per_request_max, idempotency_window, inbox_events_max, .. } =
+            let LimitsConfig { event_bytes_max, objects_per_request_max, idempotency_window, inbox_events_max, .. } =
                 config.limits;
-            config.limits = Limits {
+            config.limits = LimitsConfig {
                 event_bytes_max,
                 objects_per_request_max,
                 idempotency_window,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{
-    meant::{Admin, Drain, Limits, Log, Proxy, Ready, Server, Sse, WebSocket},
+    meant::{Admin, Drain, LimitsConfig, Log, Proxy, Ready, Server, Sse, WebSocket},
     topics::ClassMatch,
 };
 use crate::{
@@ -24,7 +24,7 @@ pub(super) struct Written {
     pub(super) admin: Admin,
     pub(super) demo: generator::Config,
     pub(super) demo_enabled: bool,
-    pub(super) limits: Limits,
+    pub(super) limits: LimitsConfig,
     pub(super) default_class: Class,
     pub(super) classes: Vec<WrittenClass>,
     /// All but `url`, `always` and `message_bytes_max`, which follow from other keys.
@@ -91,7 +91,7 @@ impl Default for Written {
             admin: Admin::default(),
             demo: generator::Config::default(),
             demo_enabled: false,
-            limits: Limits::default(),
+            limits: LimitsConfig::default(),
             default_class: Class::default(),
             classes: Vec::new(),
             redis: redis_pubsub::Config::default(),

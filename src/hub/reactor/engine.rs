@@ -32,7 +32,7 @@ use crate::{
     metrics::Transport,
     outbox::Outbox,
     protocol::{
-        Ask, EngineLimits, EngineSession, Layer, Limits, Session, SessionId,
+        Ask, EngineLimits, EngineSession, Layer, Session, SessionId, SessionLimits,
         engine_io::{self, Handshake, Kind, PayloadWriter},
         http::{Request, Response},
         websocket::{self, Accepted, Message},
@@ -217,7 +217,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn advance_engine(
         &mut self,
         slot: u32,
-        advance: impl FnOnce(&mut EngineSession, &Limits, &mut Outbox, &mut Vec<Ask>, Moment) -> Result<(), Close>,
+        advance: impl FnOnce(&mut EngineSession, &SessionLimits, &mut Outbox, &mut Vec<Ask>, Moment) -> Result<(), Close>,
     ) -> bool {
         let Some(connection) = self.connections.at(slot) else { return false };
         let Ok(Session::Engine(engine)) = &mut connection.session else { return false };

@@ -73,7 +73,7 @@ use crate::{
     endpoint::{self, Context, Hub, Overload, Phase},
     gap::Gap,
     metrics::ReactorMetrics,
-    protocol::{Ask, Limits, proxy::Trusted},
+    protocol::{Ask, SessionLimits, proxy::Trusted},
     reload::{Copied, Reloadable},
     share::{ByteHold, Hold},
 };
@@ -98,7 +98,7 @@ use works::Works;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// What sessions are bounded by.
-    pub limits: Limits,
+    pub limits: SessionLimits,
     /// Connections the whole hub serves; beyond it requests are refused.
     pub connections_max: usize,
     /// Connections of the admin listeners, which are counted apart.
@@ -147,7 +147,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            limits: Limits::default(),
+            limits: SessionLimits::default(),
             connections_max: 100_000,
             admin_connections_max: 64,
             refusals_max: 256,

@@ -62,7 +62,7 @@ impl Broker {
             held.extend_from_slice(&buffer[..count]);
             let mut reply = Vec::new();
             while let Some((operation, length)) =
-                nats::parse(&held, &nats::Limits::default()).map_err(io::Error::other)?
+                nats::parse(&held, &nats::NatsLimits::default()).map_err(io::Error::other)?
             {
                 let is_in = operation == Operation::Pong;
                 self.answer(operation, payload_bytes, &mut reply).map_err(io::Error::other)?;

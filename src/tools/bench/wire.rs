@@ -80,8 +80,8 @@ pub(super) const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 const KEY: &str = "ZmFuZmFyZS1iZW5jaC0wMQ==";
 
 /// What one message may have: more than any hub sends here.
-const FRAME_LIMITS: websocket::Limits =
-    websocket::Limits { message_bytes_max: 16 << 20, fragments_max: 1024, pong_bytes_max: 125 };
+const FRAME_LIMITS: websocket::WebSocketLimits =
+    websocket::WebSocketLimits { message_bytes_max: 16 << 20, fragments_max: 1024, pong_bytes_max: 125 };
 
 impl Wire {
     /// For a request that is no subscription.

@@ -13,7 +13,7 @@ use crate::protocol::{
     http::{Method, ResponseHead, ResponsePart, ResponseReader, write_request},
     sse,
     websocket::{
-        Limits,
+        WebSocketLimits,
         client::{
             FrameReader, ServerFrame, check_accept, encode_key, write_masked_close, write_masked_pong, write_upgrade,
         },
@@ -113,7 +113,8 @@ struct Body {
 const REFUSAL_BYTES_MAX: usize = 4096;
 
 /// What a hub may send: more than it sends by default, as the tool trusts the hub it was told to listen to.
-const LIMITS: Limits = Limits { message_bytes_max: 16 << 20, fragments_max: 1 << 16, pong_bytes_max: 0 };
+const LIMITS: WebSocketLimits =
+    WebSocketLimits { message_bytes_max: 16 << 20, fragments_max: 1 << 16, pong_bytes_max: 0 };
 
 /// The close code of a hub that wants a token, or another one: coming back with the same does not change that.
 const UNAUTHORIZED: u16 = 4401;

@@ -20,7 +20,7 @@ use crate::{
     clock::{Clock, Moment},
     exposition::ExpositionFormat,
     outbox::Outbox,
-    protocol::http::{Limits, Method, Request, Response, ServerSession, format_date},
+    protocol::http::{HttpLimits, Method, Request, Response, ServerSession, format_date},
     stdio,
 };
 
@@ -34,8 +34,8 @@ const READ_BYTES: usize = 4096;
 const LISTENER: Token = Token(PEERS_MAX);
 
 /// A proper request has a head that is much shorter than this, and no body: one is read only to be refused for its method.
-fn limits() -> Limits {
-    Limits { head_bytes_max: 8 * 1024, body_bytes_max: 8 * 1024, ..Limits::default() }
+fn limits() -> HttpLimits {
+    HttpLimits { head_bytes_max: 8 * 1024, body_bytes_max: 8 * 1024, ..HttpLimits::default() }
 }
 
 /// Begins to serve `registry` at `address`, `host:port`, until the process ends; returns where that is. The error says why

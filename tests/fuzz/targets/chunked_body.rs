@@ -2,7 +2,7 @@
 
 use fanfare_core::{
     close::Close,
-    protocol::http::{Limits, ResponsePart, ResponseReader},
+    protocol::http::{HttpLimits, ResponsePart, ResponseReader},
 };
 
 use super::{http_head, input::Input};
@@ -45,10 +45,10 @@ pub(super) fn check(data: &[u8]) {
 }
 
 /// The head that is put ahead must fit.
-fn limits(knob: u8) -> Limits {
+fn limits(knob: u8) -> HttpLimits {
     let extra_bytes_max = [REQUEST.len(), 100, 1024, 16 * 1024][usize::from(knob % 4)];
     let body_bytes_max = [10, 100, 1 << 20, usize::MAX][usize::from(knob / 4 % 4)];
-    Limits { head_bytes_max: extra_bytes_max, body_bytes_max, ..Limits::default() }
+    HttpLimits { head_bytes_max: extra_bytes_max, body_bytes_max, ..HttpLimits::default() }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ enum Decoded {
 }
 
 /// What the server makes of a body; what comes behind it is cut off.
-fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) -> Decoded {
+fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &HttpLimits) -> Decoded {
     let mut outcome = http_head::serve([REQUEST].into_iter().chain(pieces), limits);
     match (outcome.requests.is_empty(), outcome.end) {
         (false, _) => Decoded::Whole(outcome.requests.swap_remove(0).body),
@@ -119,6 +119,6 @@ fn check_round_trip(body: &[u8], input: &Input<'_>) {
         bytes.extend_from_slice(b"\r\n");
     }
     bytes.extend_from_slice(b"0\r\n\r\n");
-    let limits = Limits { body_bytes_max: body.len(), ..Limits::default() };
+    let limits = HttpLimits { body_bytes_max: body.len(), ..HttpLimits::default() };
     assert_eq!(decode(input.cut(&bytes), &limits), Decoded::Whole(body.to_vec()));
 }

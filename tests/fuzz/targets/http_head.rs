@@ -4,7 +4,7 @@ use fanfare_core::{
     clock::Moment,
     close::Close,
     outbox::Outbox,
-    protocol::http::{Limits, Method, Request, Response, ServerSession, Version, percent_encode, write_request},
+    protocol::http::{HttpLimits, Method, Request, Response, ServerSession, Version, percent_encode, write_request},
 };
 
 use super::input::{Input, PIECE_BYTES_MAX, peak_bytes};
@@ -47,10 +47,10 @@ pub(super) fn check(data: &[u8]) {
 }
 
 /// Some so tight that inputs of a few hundred bytes pass them.
-pub(super) fn limits(knob: u8) -> Limits {
+pub(super) fn limits(knob: u8) -> HttpLimits {
     let (head_bytes_max, headers_max, body_bytes_max) =
         [(96, 4, 24), (256, 16, 100), (2048, 300, 0), (16 * 1024, 64, 1 << 20)][usize::from(knob % 4)];
-    Limits { head_bytes_max, headers_max, body_bytes_max, ..Limits::default() }
+    HttpLimits { head_bytes_max, headers_max, body_bytes_max, ..HttpLimits::default() }
 }
 
 /// What a server made of its input.
@@ -87,7 +87,7 @@ impl Seen {
 }
 
 /// Feeds `pieces` to a server that answers each request at once.
-pub(super) fn serve<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) -> Outcome {
+pub(super) fn serve<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &HttpLimits) -> Outcome {
     let mut requests = Vec::new();
     let end = serve_each(pieces, limits, |request| requests.push(Seen::of(&request)));
     Outcome { requests, end }
@@ -95,7 +95,7 @@ pub(super) fn serve<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Lim
 
 fn serve_each<'a>(
     pieces: impl IntoIterator<Item = &'a [u8]>,
-    limits: &Limits,
+    limits: &HttpLimits,
     mut each: impl FnMut(Request),
 ) -> Option<Close> {
     let mut session = ServerSession::new(NOW);
@@ -127,7 +127,8 @@ fn check_round_trip(seen: &Seen) {
     let Some((host, headers)) = fields_to_send(seen) else { return };
     let mut bytes = Vec::new();
     write_request(seen.method, host, &target(seen), &headers, &seen.body, &mut bytes);
-    let limits = Limits { head_bytes_max: 1 << 20, headers_max: 256, body_bytes_max: 1 << 24, ..Limits::default() };
+    let limits =
+        HttpLimits { head_bytes_max: 1 << 20, headers_max: 256, body_bytes_max: 1 << 24, ..HttpLimits::default() };
     let outcome = serve([&bytes[..]], &limits);
     let [again] = &outcome.requests[..] else { panic!("{outcome:?} from {}", bytes.escape_ascii()) };
     let meaning = |seen: &Seen| (seen.method, seen.path.clone(), seen.query.clone(), seen.body.clone());
@@ -170,7 +171,7 @@ fn target(seen: &Seen) -> String {
 
 /// A session that is fed piece by piece never holds more than its limits and one piece account for. A parsed head weighs
 /// more than its bytes, by a factor that its smallest parts decide: a pair of a query takes two of them.
-fn check_memory(input: &Input<'_>, limits: &Limits) {
+fn check_memory(input: &Input<'_>, limits: &HttpLimits) {
     const PER_HEAD_BYTE: usize = 100;
     let bound = PER_HEAD_BYTE * limits.head_bytes_max + 4 * limits.body_bytes_max + 4 * PIECE_BYTES_MAX + 2048;
     let peak = peak_bytes(|| _ = serve_each(input.pieces(), limits, drop));
@@ -178,7 +179,7 @@ fn check_memory(input: &Input<'_>, limits: &Limits) {
 }
 
 /// What comes behind a request that is not answered is kept up to a head and a body's worth.
-fn check_pipelining(input: &Input<'_>, limits: &Limits) {
+fn check_pipelining(input: &Input<'_>, limits: &HttpLimits) {
     let mut session = ServerSession::new(NOW);
     for piece in input.pieces() {
         if session.receive(piece, limits, NOW).is_err() {

@@ -12,7 +12,7 @@ use fanfare::{
 };
 use fanfare_core::{
     clock::{Clock, Moment},
-    protocol::http::{Limits, Request},
+    protocol::http::{HttpLimits, Request},
 };
 
 /// A fresh bus with one reactor behind it, whose inbox is never emptied.
@@ -65,7 +65,7 @@ pub(super) fn context(hub: &Hub) -> Context<'_> {
 
 /// What `hub` answers to a request of this head; `None` if the head itself is refused.
 pub(super) fn ask(hub: &Hub, head: &[u8], body: &[u8]) -> Option<Answer> {
-    let limits = Limits { head_bytes_max: usize::MAX, headers_max: 64, ..Limits::default() };
+    let limits = HttpLimits { head_bytes_max: usize::MAX, headers_max: 64, ..HttpLimits::default() };
     let mut request = Request::parse(head, &limits).ok()?;
     request.body = body.to_vec();
     let (_, answer) = endpoint::answer(&request, &context(hub));

@@ -1,7 +1,8 @@
 //! What a NATS server may say.
 
 use fanfare_core::protocol::nats::{
-    BadOperation, Info, Limits, Operation, Subject, SubjectPattern, parse, write_publish, write_publish_with_headers,
+    BadOperation, Info, NatsLimits, Operation, Subject, SubjectPattern, parse, write_publish,
+    write_publish_with_headers,
 };
 
 use super::input::{Input, peak_bytes};
@@ -30,9 +31,9 @@ pub(super) const TOKENS: &[&str] = &[
 pub(super) fn check(data: &[u8]) {
     let Some(input) = Input::split(data) else { return };
     let limits = match input.knob % 3 {
-        0 => Limits { line_bytes_max: 12, payload_bytes_max: 4 },
-        1 => Limits { line_bytes_max: 60, payload_bytes_max: 40 },
-        _ => Limits::default(),
+        0 => NatsLimits { line_bytes_max: 12, payload_bytes_max: 4 },
+        1 => NatsLimits { line_bytes_max: 60, payload_bytes_max: 40 },
+        _ => NatsLimits::default(),
     };
     check_growth(&input, &limits);
     check_stream(input.payload, &limits);
@@ -46,13 +47,13 @@ pub(super) fn check(data: &[u8]) {
 /// What a pass over a buffer said, in a form that can be kept.
 type Shown = Result<Option<(String, usize)>, BadOperation>;
 
-fn show(bytes: &[u8], limits: &Limits) -> Shown {
+fn show(bytes: &[u8], limits: &NatsLimits) -> Shown {
     Ok(parse(bytes, limits)?.map(|(operation, consumed)| (format!("{operation:?}"), consumed)))
 }
 
 /// A verdict is final: a buffer that grows goes from "not yet" to one answer, and stays there. An operation is seen as soon
 /// as its last byte is there.
-fn check_growth(input: &Input<'_>, limits: &Limits) {
+fn check_growth(input: &Input<'_>, limits: &NatsLimits) {
     let whole = show(input.payload, limits);
     let mut grown = 0;
     for piece in input.pieces().take(100) {
@@ -67,7 +68,7 @@ fn check_growth(input: &Input<'_>, limits: &Limits) {
 }
 
 /// A message is within its limits, and means the same when it is published and delivered anew.
-fn check_stream(mut bytes: &[u8], limits: &Limits) {
+fn check_stream(mut bytes: &[u8], limits: &NatsLimits) {
     while let Ok(Some((operation, consumed))) = parse(bytes, limits) {
         assert!((1..=bytes.len()).contains(&consumed));
         match operation {
@@ -92,7 +93,7 @@ fn check_published(subject: &Subject, payload: &[u8]) {
     let mut out = Vec::new();
     write_publish(subject, None, payload, &mut out);
     let delivered = deliver(&out, "PUB ", "MSG ", subject);
-    let Ok(Some((Operation::Message(message), length))) = parse(&delivered, &Limits::default()) else {
+    let Ok(Some((Operation::Message(message), length))) = parse(&delivered, &NatsLimits::default()) else {
         panic!("{}", delivered.escape_ascii());
     };
     assert_eq!((message.subject, message.sid, message.payload), (subject.as_str(), "7", payload));
@@ -100,7 +101,7 @@ fn check_published(subject: &Subject, payload: &[u8]) {
     out.clear();
     write_publish_with_headers(subject, None, &[("A", "b")], payload, &mut out);
     let delivered = deliver(&out, "HPUB ", "HMSG ", subject);
-    let Ok(Some((Operation::Message(message), length))) = parse(&delivered, &Limits::default()) else {
+    let Ok(Some((Operation::Message(message), length))) = parse(&delivered, &NatsLimits::default()) else {
         panic!("{}", delivered.escape_ascii());
     };
     assert_eq!((message.headers, message.payload), (Some(&b"NATS/1.0\r\nA: b\r\n\r\n"[..]), payload));

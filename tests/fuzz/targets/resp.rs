@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use fanfare_core::protocol::resp::{BadReply, Limits, Push, Reply, parse, parse_push, write_command};
+use fanfare_core::protocol::resp::{BadReply, Push, Reply, RespLimits, parse, parse_push, write_command};
 
 use super::input::{Input, peak_bytes};
 
@@ -45,11 +45,11 @@ pub(super) fn check(data: &[u8]) {
     check_command(&input);
 }
 
-fn limits(knob: u8) -> Limits {
+fn limits(knob: u8) -> RespLimits {
     match knob % 3 {
-        0 => Limits { bulk_bytes_max: 8, line_bytes_max: 6, elements_max: 6, depth_max: 2 },
-        1 => Limits { bulk_bytes_max: 100, line_bytes_max: 30, elements_max: 40, depth_max: 5 },
-        _ => Limits::default(),
+        0 => RespLimits { bulk_bytes_max: 8, line_bytes_max: 6, elements_max: 6, depth_max: 2 },
+        1 => RespLimits { bulk_bytes_max: 100, line_bytes_max: 30, elements_max: 40, depth_max: 5 },
+        _ => RespLimits::default(),
     }
 }
 
@@ -81,7 +81,7 @@ fn check_growth(input: &Input<'_>, parse: impl Fn(&[u8]) -> Shown) {
 }
 
 /// Each reply of a stream means the same when it is written anew, and a push tells what the reply tells.
-fn check_stream(mut bytes: &[u8], limits: &Limits) {
+fn check_stream(mut bytes: &[u8], limits: &RespLimits) {
     while let Ok(Some((reply, consumed))) = parse(bytes, limits) {
         assert!((1..=bytes.len()).contains(&consumed));
         let mut again = Vec::new();
@@ -98,8 +98,8 @@ fn check_stream(mut bytes: &[u8], limits: &Limits) {
 }
 
 /// Numbers may take more bytes than they came in.
-const ROOMY: Limits =
-    Limits { bulk_bytes_max: 1 << 20, line_bytes_max: 1 << 20, elements_max: 1 << 20, depth_max: 100 };
+const ROOMY: RespLimits =
+    RespLimits { bulk_bytes_max: 1 << 20, line_bytes_max: 1 << 20, elements_max: 1 << 20, depth_max: 100 };
 
 fn check_push(push: &Push<'_>, reply: &Reply<'_>) {
     let items = match reply {
@@ -168,7 +168,7 @@ fn write_line(kind: char, value: impl std::fmt::Display, out: &mut Vec<u8>) {
 }
 
 /// What a header promises is never room enough: a pass takes memory for what is there, and for no more than its limits.
-fn check_memory(bytes: &[u8], limits: &Limits) {
+fn check_memory(bytes: &[u8], limits: &RespLimits) {
     const PER_ELEMENT: usize = 2 * size_of::<Reply<'_>>();
     let bound = PER_ELEMENT * limits.elements_max.min(limits.depth_max * (bytes.len() / 3 + 1)) + 1024;
     let peak = peak_bytes(|| drop(parse(bytes, limits)));

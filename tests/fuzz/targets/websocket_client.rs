@@ -3,7 +3,7 @@
 use fanfare_core::{
     close::Close,
     protocol::websocket::{
-        Limits,
+        WebSocketLimits,
         client::{FrameReader, ServerFrame},
         encode_binary, encode_text, write_close, write_pong,
     },
@@ -62,12 +62,12 @@ impl Frame {
     }
 
     /// Control frames have a limit of their own (RFC 6455 section 5.5).
-    fn payload_bytes_max(&self, limits: &Limits) -> usize {
+    fn payload_bytes_max(&self, limits: &WebSocketLimits) -> usize {
         if matches!(self, Self::Text(_) | Self::Binary(_)) { limits.message_bytes_max } else { 125 }
     }
 }
 
-fn receive<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) -> (Vec<Frame>, Option<Close>) {
+fn receive<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &WebSocketLimits) -> (Vec<Frame>, Option<Close>) {
     let (mut reader, mut frames) = (FrameReader::new(), Vec::new());
     for piece in pieces {
         if let Err(close) = reader.receive(piece, limits, |frame| frames.push(Frame::of(frame))) {
@@ -91,7 +91,7 @@ fn encode(frame: &Frame) -> Option<Vec<u8>> {
 }
 
 /// A frame and a message in fragments may both be unfinished, each in a buffer that grew by doubling.
-fn check_memory(input: &Input<'_>, limits: &Limits) {
+fn check_memory(input: &Input<'_>, limits: &WebSocketLimits) {
     let bound = 6 * limits.message_bytes_max + 4 * PIECE_BYTES_MAX + 2048;
     let peak = peak_bytes(|| {
         let mut reader = FrameReader::new();

@@ -4,7 +4,7 @@ use fanfare_core::{
     close::Close,
     outbox::Outbox,
     protocol::websocket::{
-        Limits, Message, ServerSession, client,
+        Message, ServerSession, WebSocketLimits, client,
         client::{FrameReader, ServerFrame},
         encode_binary, encode_text,
     },
@@ -30,8 +30,8 @@ pub(super) fn check(data: &[u8]) {
 
 const CLOSE_ECHO_BYTES_MAX: usize = 4;
 
-pub(super) fn limits(knob: u8) -> Limits {
-    Limits {
+pub(super) fn limits(knob: u8) -> WebSocketLimits {
+    WebSocketLimits {
         message_bytes_max: [0, 10, 300, 64 * 1024][usize::from(knob % 4)],
         fragments_max: [1, 3, 1024, u32::MAX][usize::from(knob / 4 % 4)],
         pong_bytes_max: [0, 20, 200, 4096][usize::from(knob / 16 % 4)],
@@ -55,7 +55,7 @@ fn payload_bytes(message: &Message) -> usize {
 }
 
 /// Nothing is taken from the outbox meanwhile, so that answers are given or left out for the same reason.
-fn receive<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) -> Outcome {
+fn receive<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &WebSocketLimits) -> Outcome {
     let (mut session, mut outbox, mut messages) = (ServerSession::new(), Outbox::new(), Vec::new());
     let mut end = None;
     for piece in pieces {
@@ -67,7 +67,7 @@ fn receive<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) -> O
 }
 
 /// A message written anew is the same message, to either side.
-fn check_message(message: &Message, input: &Input<'_>, limits: &Limits) {
+fn check_message(message: &Message, input: &Input<'_>, limits: &WebSocketLimits) {
     let key = [input.knob, 0x5a, 0, 0xff];
     let mut masked = Vec::new();
     let (frame, shown) = match message {
@@ -95,7 +95,7 @@ fn check_message(message: &Message, input: &Input<'_>, limits: &Limits) {
 }
 
 /// What is kept of a message: its bytes, in a buffer that grew by doubling, and the copy handed on.
-fn check_memory(input: &Input<'_>, limits: &Limits) {
+fn check_memory(input: &Input<'_>, limits: &WebSocketLimits) {
     let bound = 4 * limits.message_bytes_max + 4 * PIECE_BYTES_MAX + limits.pong_bytes_max * 2 + 2048;
     let peak = peak_bytes(|| {
         let (mut session, mut messages) = (ServerSession::new(), Vec::new());

@@ -9,7 +9,7 @@ use std::{
 };
 
 use fanfare_core::protocol::nats::{
-    Connect, Limits, Operation, PING, PONG, SubjectPattern, parse, write_connect, write_subscribe,
+    Connect, NatsLimits, Operation, PING, PONG, SubjectPattern, parse, write_connect, write_subscribe,
 };
 
 use super::{
@@ -79,7 +79,8 @@ fn receive(
     let count = socket.read(&mut buffer).ok().filter(|count| 0 < *count)?;
     held.extend_from_slice(&buffer[..count]);
     let mut is_answered = false;
-    while let Some((operation, length)) = parse(held, &Limits::default()).expect("the server keeps to the protocol") {
+    while let Some((operation, length)) = parse(held, &NatsLimits::default()).expect("the server keeps to the protocol")
+    {
         match operation {
             Operation::Message(message) => each(message.subject, message.headers, message.payload),
             Operation::Ping => socket.write_all(PONG).ok()?,

@@ -9,7 +9,7 @@ use std::{
 use fanfare_core::protocol::{
     http::{ResponsePart, ResponseReader},
     websocket::{
-        Limits,
+        WebSocketLimits,
         client::{
             FrameReader, ServerFrame, check_accept, encode_key, write_masked_close, write_masked_pong,
             write_masked_text, write_upgrade,
@@ -178,7 +178,7 @@ impl WebSocketClient {
     }
 
     fn take(&mut self, bytes: &[u8]) {
-        let limits = Limits { message_bytes_max: 16 * 1024 * 1024, ..Limits::default() };
+        let limits = WebSocketLimits { message_bytes_max: 16 * 1024 * 1024, ..WebSocketLimits::default() };
         let Self { frames, incoming, socket } = self;
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("the hub sends UTF-8");
         let taken = frames.receive(bytes, &limits, |frame| {

@@ -25,7 +25,7 @@ use crate::{clock::Moment, close::Close, outbox::Outbox};
 
 /// What sessions are bounded by, and when they are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct EngineLimits {
     /// How long after the last answer the client is pinged again.
     pub ping_interval: Duration,
     /// How long it may leave a ping unanswered.
@@ -51,7 +51,7 @@ pub struct Limits {
     pub connect_bytes_max: usize,
 }
 
-impl Default for Limits {
+impl Default for EngineLimits {
     fn default() -> Self {
         Self {
             ping_interval: Duration::from_secs(25),
@@ -72,7 +72,7 @@ impl Default for Limits {
 /// Packets of one request's body that are taken before what they ask for is answered.
 const PACKETS_PER_STEP: usize = 256;
 
-impl Limits {
+impl EngineLimits {
     /// The packets in the body of a request.
     pub fn read_payload<'a>(&self, body: &'a [u8]) -> Result<Payload<'a>, Close> {
         let most = if self.post_packets_max == 0 { usize::MAX } else { self.post_packets_max };
@@ -110,14 +110,14 @@ enum Pulse {
 
 impl EngineSession {
     /// A session that requests carry.
-    pub fn polled(sid: SessionId, layer: Layer, limits: &Limits, now: Moment) -> Self {
+    pub fn polled(sid: SessionId, layer: Layer, limits: &EngineLimits, now: Moment) -> Self {
         let sockets = (layer == Layer::SocketIo).then(|| Sockets::new(now + limits.connect_timeout));
         let pulse = Pulse::PingAt(now + limits.ping_interval);
         Self { sid, sockets, carrier: None, pulse, rate: Rate::default() }
     }
 
     /// A session that a WebSocket carries from the start.
-    pub fn carried(sid: SessionId, layer: Layer, limits: &Limits, now: Moment) -> Self {
+    pub fn carried(sid: SessionId, layer: Layer, limits: &EngineLimits, now: Moment) -> Self {
         Self { carrier: Some(websocket::ServerSession::new()), ..Self::polled(sid, layer, limits, now) }
     }
 
@@ -141,14 +141,15 @@ impl EngineSession {
     pub fn receive(
         &mut self,
         bytes: &mut [u8],
-        limits: &super::Limits,
+        limits: &super::SessionLimits,
         outbox: &mut Outbox,
         asks: &mut Vec<Ask>,
         now: Moment,
     ) -> Result<(), Close> {
         let Some(carrier) = &mut self.carrier else { return Ok(()) };
         let mut messages = Vec::new();
-        let of_engine = websocket::Limits { message_bytes_max: limits.engine.payload_bytes_max, ..limits.websocket };
+        let of_engine =
+            websocket::WebSocketLimits { message_bytes_max: limits.engine.payload_bytes_max, ..limits.websocket };
         let outcome = carrier.receive(bytes, &of_engine, outbox, &mut messages);
         let asks_before = asks.len();
         let taken = messages.into_iter().try_for_each(|message| self.take(message, limits, outbox, asks, now));
@@ -157,7 +158,7 @@ impl EngineSession {
     }
 
     /// Of a client in no namespace little is held. One that is about to enter may have begun with what comes then.
-    fn check_held(&self, limits: &Limits, asks: &[Ask]) -> Result<(), Close> {
+    fn check_held(&self, limits: &EngineLimits, asks: &[Ask]) -> Result<(), Close> {
         let is_outside =
             self.sockets.as_ref().is_some_and(|sockets| sockets.clients().is_empty() && !sockets.is_undecided(asks));
         match is_outside && limits.connect_bytes_max < self.held_bytes() {
@@ -171,7 +172,7 @@ impl EngineSession {
     pub fn receive_packets(
         &mut self,
         packets: &mut Payload<'_>,
-        limits: &super::Limits,
+        limits: &super::SessionLimits,
         outbox: &mut Outbox,
         asks: &mut Vec<Ask>,
         now: Moment,
@@ -187,7 +188,7 @@ impl EngineSession {
     pub fn take(
         &mut self,
         message: Message,
-        limits: &super::Limits,
+        limits: &super::SessionLimits,
         outbox: &mut Outbox,
         asks: &mut Vec<Ask>,
         now: Moment,
@@ -211,7 +212,7 @@ impl EngineSession {
     pub fn take_held(
         &mut self,
         message: Message,
-        limits: &super::Limits,
+        limits: &super::SessionLimits,
         outbox: &mut Outbox,
         asks: &mut Vec<Ask>,
         now: Moment,
@@ -233,7 +234,7 @@ impl EngineSession {
     fn take_packet(
         &mut self,
         packet: Packet<'_>,
-        limits: &super::Limits,
+        limits: &super::SessionLimits,
         outbox: &mut Outbox,
         asks: &mut Vec<Ask>,
         now: Moment,
@@ -257,7 +258,7 @@ impl EngineSession {
         &mut self,
         message: Message,
         limit: &RateLimit,
-        limits: &Limits,
+        limits: &EngineLimits,
         outbox: &mut Outbox,
         asks: &mut Vec<Ask>,
         now: Moment,
@@ -295,7 +296,7 @@ impl EngineSession {
     }
 
     /// The deadline has passed: pings the client, or says that it is gone.
-    pub fn expire(&mut self, limits: &Limits, outbox: &mut Outbox, now: Moment) -> Result<(), Close> {
+    pub fn expire(&mut self, limits: &EngineLimits, outbox: &mut Outbox, now: Moment) -> Result<(), Close> {
         if self.sockets.as_ref().and_then(Sockets::deadline).is_some_and(|deadline| deadline <= now) {
             return Err(Close::RequestTimeout);
         }

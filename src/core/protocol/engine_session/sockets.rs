@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::Limits;
+use super::EngineLimits;
 use crate::{
     clock::Moment,
     close::Close,
@@ -232,7 +232,7 @@ impl Sockets {
         &mut self,
         message: Message,
         heeded: bool,
-        limits: &Limits,
+        limits: &EngineLimits,
         outbox: &mut Outbox,
         asks: &mut Vec<Ask>,
     ) -> Result<(), Close> {
@@ -304,7 +304,7 @@ impl Sockets {
     }
 
     /// Whether the client may say such a packet where it is.
-    fn check_place(&mut self, packet: &Packet<'_>, limits: &Limits) -> Result<(), Close> {
+    fn check_place(&mut self, packet: &Packet<'_>, limits: &EngineLimits) -> Result<(), Close> {
         let is_inside = self.client(packet.namespace).is_some();
         match (packet.kind, is_inside) {
             (Kind::ConnectError, _) => Err(Close::BadFrame("only the server refuses a client")),

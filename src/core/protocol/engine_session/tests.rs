@@ -9,7 +9,7 @@ const OUTSIDE: Close = Close::BadFrame("the client is not in this namespace");
 /// A session of Socket.IO that a WebSocket carries, and whose client has entered these namespaces.
 fn session(namespaces: &[&str]) -> EngineSession {
     let sid = SessionId::new(0, [7; 15]);
-    let mut session = EngineSession::carried(sid, Layer::SocketIo, &Limits::default(), NOW);
+    let mut session = EngineSession::carried(sid, Layer::SocketIo, &EngineLimits::default(), NOW);
     let sockets = session.sockets.as_mut().expect("it is of Socket.IO");
     namespaces.iter().for_each(|name| sockets.enter(Client::new((*name).into(), "s".into(), None, NOW)));
     session
@@ -19,7 +19,7 @@ fn session(namespaces: &[&str]) -> EngineSession {
 fn receive(session: &mut EngineSession, texts: &[&str]) -> (Result<(), Close>, Vec<String>) {
     let (mut bytes, mut asks) = (Vec::new(), Vec::new());
     texts.iter().for_each(|text| write_masked_text(text.as_bytes(), [1, 2, 3, 4], &mut bytes));
-    let outcome = session.receive(&mut bytes, &protocol::Limits::default(), &mut Outbox::new(), &mut asks, NOW);
+    let outcome = session.receive(&mut bytes, &protocol::SessionLimits::default(), &mut Outbox::new(), &mut asks, NOW);
     let shown = asks.iter().map(|ask| match ask {
         Ask::Socket(SocketAsk::Connect { namespace, .. }) => format!("connect {namespace}"),
         Ask::Socket(SocketAsk::Disconnect { namespace }) => format!("disconnect {namespace}"),
@@ -56,7 +56,7 @@ fn outside_a_namespace_the_head_alone_is_read() {
 
 #[test]
 fn few_bytes_are_taken_until_a_namespace_is_entered() {
-    let limits = Limits::default();
+    let limits = EngineLimits::default();
     let most = limits.connect_bytes_max;
     let check = |namespaces: &[&str], text: &str, expected: Result<(), Close>| {
         let (outcome, _) = receive(&mut session(namespaces), &[text]);
@@ -72,14 +72,14 @@ fn few_bytes_are_taken_until_a_namespace_is_entered() {
 /// The beginning of a long message, alone or behind others.
 #[test]
 fn little_is_held_until_a_namespace_is_entered() {
-    let most = Limits::default().connect_bytes_max;
+    let most = EngineLimits::default().connect_bytes_max;
     let check = |namespaces: &[&str], before: &[&str], begun: usize, expected: Result<(), Close>| {
         let mut bytes = Vec::new();
         before.iter().for_each(|text| write_masked_text(text.as_bytes(), [1, 2, 3, 4], &mut bytes));
         let whole = bytes.len();
         write_masked_text("4".repeat(8 * most).as_bytes(), [1, 2, 3, 4], &mut bytes);
         bytes.truncate(whole + begun);
-        let (limits, mut outbox) = (protocol::Limits::default(), Outbox::new());
+        let (limits, mut outbox) = (protocol::SessionLimits::default(), Outbox::new());
         let outcome = session(namespaces).receive(&mut bytes, &limits, &mut outbox, &mut Vec::new(), NOW);
         assert_eq!(outcome, expected, "{namespaces:?}, {before:?}, {begun} bytes");
     };
@@ -115,7 +115,7 @@ fn a_large_event_is_copied_and_not_built() {
         let counted = allocation_counter::measure(|| {
             let (mut outbox, mut asks) = (Outbox::new(), Vec::new());
             let message = Message::Text(text.clone());
-            let taken = session.take(message, &protocol::Limits::default(), &mut outbox, &mut asks, NOW);
+            let taken = session.take(message, &protocol::SessionLimits::default(), &mut outbox, &mut asks, NOW);
             assert_eq!((taken, asks.len()), (Ok(()), 1));
         });
         assert!(counted.count_total < 20, "{part}: {counted:?}");

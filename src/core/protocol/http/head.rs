@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use crate::close::Close;
 
 use super::{
-    Limits, Method, Request, Version,
+    HttpLimits, Method, Request, Version,
     request::{Field, Span},
     uri::Target,
 };
@@ -56,7 +56,7 @@ fn too_large(window: &[u8]) -> Close {
 }
 
 /// Parses a head as [`find_end`] found it.
-pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Head, Close> {
+pub(super) fn parse(bytes: &[u8], limits: &HttpLimits) -> Result<Head, Close> {
     // One blank line ahead of the request line is tolerated (RFC 9112 section 2.2). `httparse` would take many.
     let bytes = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
     if bytes.starts_with(b"\r") || bytes.starts_with(b"\n") {

@@ -26,7 +26,7 @@ pub use uri::{form_decode, percent_decode, percent_encode};
 
 /// What a request may cost before it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct HttpLimits {
     /// Request line and header fields together, up to and including the blank line; over it 431. Also the bound on the
     /// chunk extensions and trailers of one body, which are read over and dropped.
     pub head_bytes_max: usize,
@@ -44,7 +44,7 @@ pub struct Limits {
     pub idle_timeout: Duration,
 }
 
-impl Default for Limits {
+impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             head_bytes_max: 16 * 1024,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::close::Close;
 
-use super::{Limits, head};
+use super::{HttpLimits, head};
 
 /// One complete request: method, decoded target, header fields, and body.
 ///
@@ -45,7 +45,7 @@ pub(super) struct Span {
 impl Request {
     /// Parses one whole head, up to and including its blank line. The body stays empty: `ServerSession` is the reader of
     /// whole requests.
-    pub fn parse(head: &[u8], limits: &Limits) -> Result<Self, Close> {
+    pub fn parse(head: &[u8], limits: &HttpLimits) -> Result<Self, Close> {
         Ok(head::parse(head, limits)?.request)
     }
 

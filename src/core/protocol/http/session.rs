@@ -8,7 +8,7 @@
 use crate::{clock::Moment, close::Close, outbox::Outbox};
 
 use super::{
-    Limits, Method, Request, Response, Version,
+    HttpLimits, Method, Request, Response, Version,
     body::{BodyDecoder, Piece},
     head::{self, Framing, Head},
     response::{Answer, write_owned_response, write_response},
@@ -88,7 +88,7 @@ impl ServerSession {
     /// While that request is unanswered, further bytes are kept, up to a head and a body's worth. After
     /// [`ServerSession::respond`] the caller calls this again, with no bytes if there are none, for the next pipelined
     /// request. An error is to be answered with [`ServerSession::refuse`].
-    pub fn receive(&mut self, bytes: &[u8], limits: &Limits, now: Moment) -> Result<Option<Request>, Close> {
+    pub fn receive(&mut self, bytes: &[u8], limits: &HttpLimits, now: Moment) -> Result<Option<Request>, Close> {
         let result = self.take_bytes(bytes, limits, now);
         if let Err(close) = result {
             self.end(close);
@@ -217,7 +217,7 @@ impl ServerSession {
 
     /// When [`ServerSession::expire`] is due, unless something happens before; `None` while the caller has a request to
     /// answer.
-    pub fn deadline(&self, limits: &Limits) -> Option<Moment> {
+    pub fn deadline(&self, limits: &HttpLimits) -> Option<Moment> {
         match &self.state {
             State::Fresh | State::Head { .. } => Some(self.since + limits.head_timeout),
             State::Idle | State::Answered => Some(self.since + limits.idle_timeout),
@@ -275,7 +275,7 @@ impl ServerSession {
         }
     }
 
-    fn take_bytes(&mut self, bytes: &[u8], limits: &Limits, now: Moment) -> Result<Option<Request>, Close> {
+    fn take_bytes(&mut self, bytes: &[u8], limits: &HttpLimits, now: Moment) -> Result<Option<Request>, Close> {
         match &self.state {
             State::Ended(close) => return Err(*close),
             State::Refused(refused) => return Err(refused.close),
@@ -298,7 +298,7 @@ impl ServerSession {
         Ok(request)
     }
 
-    fn retain(&mut self, bytes: &[u8], limits: &Limits) -> Result<(), Close> {
+    fn retain(&mut self, bytes: &[u8], limits: &HttpLimits) -> Result<(), Close> {
         if limits.head_bytes_max.saturating_add(limits.body_bytes_max) < self.retained.len() + bytes.len() {
             return Err(Close::RateLimited);
         }
@@ -309,7 +309,7 @@ impl ServerSession {
     }
 
     /// Uses the front of `input`: how many bytes, and the request they completed.
-    fn advance(&mut self, input: &[u8], limits: &Limits, now: Moment) -> Result<(usize, Option<Request>), Close> {
+    fn advance(&mut self, input: &[u8], limits: &HttpLimits, now: Moment) -> Result<(usize, Option<Request>), Close> {
         if let State::Body(incoming) = &mut self.state {
             let (used, complete) = incoming.receive(input, now)?;
             return Ok((used, if complete { self.yield_request() } else { None }));
@@ -327,7 +327,7 @@ impl ServerSession {
         Ok((head_end + used, if complete { self.yield_request() } else { None }))
     }
 
-    fn find_head(&mut self, input: &[u8], limits: &Limits, now: Moment) -> Result<Option<usize>, Close> {
+    fn find_head(&mut self, input: &[u8], limits: &HttpLimits, now: Moment) -> Result<Option<usize>, Close> {
         let scanned = self.enter_head(input, now);
         let head_end = head::find_end(input, scanned, limits.head_bytes_max)?;
         if let (None, State::Head { scanned }) = (head_end, &mut self.state) {
@@ -354,7 +354,13 @@ impl ServerSession {
         0
     }
 
-    fn begin_body(&mut self, head: Head, input: &[u8], limits: &Limits, now: Moment) -> Result<(usize, bool), Close> {
+    fn begin_body(
+        &mut self,
+        head: Head,
+        input: &[u8],
+        limits: &HttpLimits,
+        now: Moment,
+    ) -> Result<(usize, bool), Close> {
         let Head { request, framing, awaits_continue } = head;
         let decoder = BodyDecoder::new(framing, limits.head_bytes_max);
         let bytes_max = limits.body_bytes_max;

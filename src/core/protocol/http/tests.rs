@@ -22,7 +22,7 @@ struct Outcome {
 }
 
 /// Feeds `pieces` to a server that answers each request at once with `200 ok`; also returns what it wrote.
-fn serve<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) -> (Outcome, Vec<u8>) {
+fn serve<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &HttpLimits) -> (Outcome, Vec<u8>) {
     let mut session = ServerSession::new(NOW);
     let mut outbox = Outbox::new();
     let mut requests = Vec::new();
@@ -68,7 +68,7 @@ fn one_by_one(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Serves `input` whole and one byte at a time, which must give the same, and returns the outcome.
-fn serve_both(input: &[u8], limits: &Limits) -> Outcome {
+fn serve_both(input: &[u8], limits: &HttpLimits) -> Outcome {
     let (outcome, _) = serve([input], limits);
     let (bytewise, _) = serve(one_by_one(input), limits);
     assert_eq!(outcome, bytewise, "{}", input.escape_ascii());

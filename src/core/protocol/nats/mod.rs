@@ -23,14 +23,14 @@ mod tests;
 
 /// What one operation may weigh. The server is trusted less than its socket: a wrong port must not exhaust the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct NatsLimits {
     /// The most bytes in one line. The longest there is, `INFO`, lists the whole cluster; the default is 64 KiB.
     pub line_bytes_max: usize,
     /// The most bytes in one message, headers included. A server's own `max_payload` is 1 MiB, and 64 MiB at most.
     pub payload_bytes_max: usize,
 }
 
-impl Default for Limits {
+impl Default for NatsLimits {
     fn default() -> Self {
         Self { line_bytes_max: 64 << 10, payload_bytes_max: 64 << 20 }
     }

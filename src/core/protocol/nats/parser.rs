@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Limits;
+use super::NatsLimits;
 
 /// One thing a server says. Borrows from the bytes it was parsed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Message<'a> {
     pub payload: &'a [u8],
 }
 
-/// Why bytes are no operation, or not one within the [`Limits`]. The connection is beyond repair.
+/// Why bytes are no operation, or not one within the [`NatsLimits`]. The connection is beyond repair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadOperation {
     /// A line that begins with no word of the protocol.
@@ -62,7 +62,7 @@ pub enum BadOperation {
 const LINE_END: &[u8] = b"\r\n";
 
 /// The operation at the start of `bytes` and how many bytes it takes; `None` if it is not all there yet.
-pub fn parse<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Option<(Operation<'a>, usize)>, BadOperation> {
+pub fn parse<'a>(bytes: &'a [u8], limits: &NatsLimits) -> Result<Option<(Operation<'a>, usize)>, BadOperation> {
     let Some(line) = split_line(bytes, limits)? else { return Ok(None) };
     let line_bytes = line.len() + LINE_END.len();
     let line = std::str::from_utf8(line).map_err(|_| BadOperation::NotUtf8)?;
@@ -87,7 +87,7 @@ pub fn parse<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Option<(Operation<'
 }
 
 /// The first line, without its end.
-fn split_line<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Option<&'a [u8]>, BadOperation> {
+fn split_line<'a>(bytes: &'a [u8], limits: &NatsLimits) -> Result<Option<&'a [u8]>, BadOperation> {
     // One byte more than the limit, for the CR.
     let window = &bytes[..bytes.len().min(limits.line_bytes_max + 1)];
     let Some(end) = memchr::memchr(b'\r', window) else {
@@ -105,7 +105,7 @@ fn parse_message<'a>(
     arguments: &'a str,
     has_headers: bool,
     bytes: &'a [u8],
-    limits: &Limits,
+    limits: &NatsLimits,
 ) -> Result<Option<(Message<'a>, usize)>, BadOperation> {
     let mut words = arguments.split([' ', '\t']).filter(|word| !word.is_empty());
     let mut last = || words.next_back().ok_or(BadOperation::BadArguments);

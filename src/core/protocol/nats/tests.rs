@@ -2,7 +2,7 @@ use super::*;
 
 /// The operations in `bytes`, which must be the same in pieces of any size; or the fault.
 fn operations(bytes: &[u8]) -> Result<Vec<String>, BadOperation> {
-    let limits = Limits { line_bytes_max: 100, payload_bytes_max: 20 };
+    let limits = NatsLimits { line_bytes_max: 100, payload_bytes_max: 20 };
     let read = |piece_bytes: usize| {
         let (mut held, mut told) = (Vec::new(), Vec::new());
         for piece in bytes.chunks(piece_bytes) {
@@ -49,7 +49,7 @@ fn a_server_is_understood() {
 #[test]
 fn what_is_not_all_there_is_awaited() {
     for bytes in ["", "PIN", "PING", "PING\r", "MSG a 1 5\r\nhell", "MSG a 1 5\r\nhello\r", "INFO {"] {
-        assert_eq!(parse(bytes.as_bytes(), &Limits::default()), Ok(None), "{bytes:?}");
+        assert_eq!(parse(bytes.as_bytes(), &NatsLimits::default()), Ok(None), "{bytes:?}");
     }
 }
 

@@ -5,7 +5,7 @@ use core::net::IpAddr;
 
 use crate::close::Close;
 
-use super::{Limits, v1, v2};
+use super::{ProxyLimits, v1, v2};
 
 /// What stands ahead of the first request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Header {
 impl Header {
     /// Parses the header that `bytes` begin with; `None` if the rest of it is yet to come. What can no longer become a
     /// header is an error at once: the receiver must not guess (section 2).
-    pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Option<Self>, Close> {
+    pub fn parse(bytes: &[u8], limits: &ProxyLimits) -> Result<Option<Self>, Close> {
         if begins(bytes, v2::SIGNATURE) {
             return v2::parse(bytes, limits.header_bytes_max);
         }

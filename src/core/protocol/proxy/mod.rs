@@ -17,13 +17,13 @@ pub use trusted::{Trusted, TrustedPeer};
 
 /// What a header may cost before the connection is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ProxyLimits {
     /// A header of version 2 with all that is attached to the addresses; over it 400. One of version 1 has at most 107
     /// bytes by itself.
     pub header_bytes_max: usize,
 }
 
-impl Default for Limits {
+impl Default for ProxyLimits {
     fn default() -> Self {
         // The largest addresses, a certificate's names and a few fields of a cloud's own take less than half of it.
         Self { header_bytes_max: 4 * 1024 }

@@ -7,7 +7,7 @@ use crate::{
     clock::Moment,
     close::Close,
     outbox::Outbox,
-    protocol::{Ask, Limits as SessionLimits, Session, http},
+    protocol::{Ask, Session, SessionLimits, http},
 };
 
 const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -222,7 +222,7 @@ fn entries_are_written_as_they_are_read() {
 fn clients_behind_proxies() {
     let check = |fields: &[&str], expected: Option<&str>| {
         let head = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n\r\n", fields.join("\r\n"));
-        let request = http::Request::parse(head.as_bytes(), &http::Limits::default()).expect("a good head");
+        let request = http::Request::parse(head.as_bytes(), &http::HttpLimits::default()).expect("a good head");
         let found = client_address(&request, &trusted("10.0.0.0/8 fd00::/8"));
         assert_eq!(found.map(|address| address.to_string()).as_deref(), expected, "{fields:?}");
     };

@@ -19,7 +19,7 @@ use std::io::Write;
 
 /// What a reply may weigh. The server is trusted less than its socket: a wrong port must not exhaust the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct RespLimits {
     /// The most bytes in one bulk string. Redis itself stops at 512 MiB; the default here is 64 MiB.
     pub bulk_bytes_max: usize,
     /// The most bytes in one line: a status, an error, a number.
@@ -31,7 +31,7 @@ pub struct Limits {
     pub depth_max: usize,
 }
 
-impl Default for Limits {
+impl Default for RespLimits {
     fn default() -> Self {
         Self { bulk_bytes_max: 64 << 20, line_bytes_max: 4096, elements_max: 4096, depth_max: 8 }
     }

@@ -1,11 +1,11 @@
 //! One pass over a buffer's start. Running out of bytes ends the pass the way an error does, so `?` serves for both.
 
-use super::{BadReply, Limits, Push, Reply};
+use super::{BadReply, Push, Reply, RespLimits};
 
 /// The reply at the start of `bytes` and how many bytes it takes; `None` if it is not all there yet.
 ///
 /// Attributes (`|`, RESP3) are skipped: they annotate the reply that follows.
-pub fn parse<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Option<(Reply<'a>, usize)>, BadReply> {
+pub fn parse<'a>(bytes: &'a [u8], limits: &RespLimits) -> Result<Option<(Reply<'a>, usize)>, BadReply> {
     let mut cursor = Cursor::new(bytes, limits);
     complete(cursor.reply(0), &cursor)
 }
@@ -14,7 +14,7 @@ pub fn parse<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Option<(Reply<'a>, 
 ///
 /// RESP2 sends them as arrays, RESP3 as pushes; both are read alike, so do not read the answers of ordinary commands
 /// with it: a list that begins with the word `message` would pass for one.
-pub fn parse_push<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Option<(Push<'a>, usize)>, BadReply> {
+pub fn parse_push<'a>(bytes: &'a [u8], limits: &RespLimits) -> Result<Option<(Push<'a>, usize)>, BadReply> {
     let mut cursor = Cursor::new(bytes, limits);
     if let Some(push) = complete(cursor.push(), &cursor)? {
         return Ok(match push {
@@ -52,11 +52,11 @@ struct Cursor<'a, 'l> {
     bytes: &'a [u8],
     at: usize,
     elements: usize,
-    limits: &'l Limits,
+    limits: &'l RespLimits,
 }
 
 impl<'a, 'l> Cursor<'a, 'l> {
-    fn new(bytes: &'a [u8], limits: &'l Limits) -> Self {
+    fn new(bytes: &'a [u8], limits: &'l RespLimits) -> Self {
         Self { bytes, at: 0, elements: 0, limits }
     }
 

@@ -89,7 +89,7 @@ pub enum Push<'a> {
     Other(Reply<'a>),
 }
 
-/// Why bytes are not a reply, or not one within the [`Limits`](super::Limits). The connection is beyond repair.
+/// Why bytes are not a reply, or not one within the [`RespLimits`](super::RespLimits). The connection is beyond repair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadReply {
     /// A first byte that names no type.

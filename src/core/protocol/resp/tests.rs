@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn small_limits() -> Limits {
-    Limits { bulk_bytes_max: 64, line_bytes_max: 32, elements_max: 8, depth_max: 2 }
+fn small_limits() -> RespLimits {
+    RespLimits { bulk_bytes_max: 64, line_bytes_max: 32, elements_max: 8, depth_max: 2 }
 }
 
 /// What `parse` gives for each prefix is "more", until the whole is there; bytes behind it change nothing.
@@ -149,7 +149,7 @@ fn commands() {
         write_command(&mut out, arguments);
         assert_eq!(&out[6..], expected);
         let elements = arguments.iter().map(|argument| Reply::Bulk(Some(argument))).collect();
-        assert_eq!(parse(expected, &Limits::default()), Ok(Some((Reply::Array(elements), expected.len()))));
+        assert_eq!(parse(expected, &RespLimits::default()), Ok(Some((Reply::Array(elements), expected.len()))));
     };
     check(&[b"PING"], b"*1\r\n$4\r\nPING\r\n");
     check(&[b"PUBLISH", b"c", b"a\r\n\xff"], b"*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$4\r\na\r\n\xff\r\n");

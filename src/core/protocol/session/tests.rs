@@ -12,7 +12,7 @@ fn hear(count: usize, rate: RateLimit) -> (Vec<String>, Close) {
     (0..count).for_each(|_| write_masked_binary(b"x", [1, 2, 3, 4], &mut input));
     write_masked_close(1000, "", [1, 2, 3, 4], &mut input);
     let session = Session::WebSocket(WebSocketSession::new(Dialect::FanfareV1));
-    let limits = Limits { rate, ..Limits::default() };
+    let limits = SessionLimits { rate, ..SessionLimits::default() };
     let outcome = session.receive(&mut input, &limits, &mut outbox, &mut asks, Moment(1_000_000_000));
     let mut heard = Vec::new();
     let note = |frame: ServerFrame<'_>| heard.push(format!("{frame:?}").split(['(', ' ']).next().map(String::from));
@@ -37,7 +37,7 @@ fn errors_are_told_before_the_close_frame() {
 /// What a client hears that sends `frames` at once, at most five of them within its limit; and whether it stays.
 fn answers(dialect: Dialect, frames: &[u8], patience: Duration) -> (Vec<String>, Option<Close>) {
     let mut outbox = Outbox::new();
-    let limits = Limits { rate: RateLimit { messages_per_second: 5, patience }, ..Limits::default() };
+    let limits = SessionLimits { rate: RateLimit { messages_per_second: 5, patience }, ..SessionLimits::default() };
     let session = Session::WebSocket(WebSocketSession::new(dialect));
     let end = session.receive(&mut frames.to_vec(), &limits, &mut outbox, &mut Vec::new(), Moment(1_000_000_000));
     let mut heard = Vec::new();
@@ -93,7 +93,7 @@ fn a_pong_is_due_until_anything_comes() {
     assert_eq!(session.pong_deadline(timeout), Some(second(21)), "from the first one on, rounded up");
     // One byte of a frame shows that the peer lives.
     let (mut outbox, mut asks) = (Outbox::new(), Vec::new());
-    session.receive(&mut [0x8a], &Limits::default(), &mut outbox, &mut asks, second(10)).expect("a good byte");
+    session.receive(&mut [0x8a], &SessionLimits::default(), &mut outbox, &mut asks, second(10)).expect("a good byte");
     assert_eq!(session.pong_deadline(timeout), None);
     session.on_ping(second(11));
     session.forget_ping();
@@ -105,7 +105,7 @@ fn ask(dialect: Dialect, frames: &[u8]) -> (String, Option<Close>) {
     let (mut outbox, mut asks) = (Outbox::new(), Vec::new());
     let session = Session::WebSocket(WebSocketSession::new(dialect));
     let outcome =
-        session.receive(&mut frames.to_vec(), &Limits::default(), &mut outbox, &mut asks, Moment(1_000_000_000));
+        session.receive(&mut frames.to_vec(), &SessionLimits::default(), &mut outbox, &mut asks, Moment(1_000_000_000));
     assert!(outbox.is_empty());
     (format!("{asks:?}"), outcome.err())
 }

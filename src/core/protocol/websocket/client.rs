@@ -7,7 +7,7 @@ use crate::close::Close;
 pub use super::handshake::{check_accept, encode_key, write_upgrade};
 
 use super::{
-    Limits,
+    WebSocketLimits,
     frame::{self, ControlKind, Header, Kind},
 };
 
@@ -87,7 +87,7 @@ impl FrameReader {
     pub fn receive(
         &mut self,
         mut piece: &[u8],
-        limits: &Limits,
+        limits: &WebSocketLimits,
         mut each: impl FnMut(ServerFrame<'_>),
     ) -> Result<(), Close> {
         if !self.partial.is_empty() {
@@ -110,7 +110,7 @@ impl FrameReader {
 
     /// The short way for what nearly every frame is: one whole, small text message. `None` sends the rest, and all that
     /// is wrong, the long way.
-    fn split_text<'a>(&self, piece: &'a [u8], limits: &Limits) -> Option<(&'a [u8], &'a [u8])> {
+    fn split_text<'a>(&self, piece: &'a [u8], limits: &WebSocketLimits) -> Option<(&'a [u8], &'a [u8])> {
         let (payload_bytes, rest) = match *piece {
             [WHOLE_TEXT, length @ ..126, ref rest @ ..] => (usize::from(length), rest),
             [WHOLE_TEXT, 126, high, low, ref rest @ ..] => (usize::from(u16::from_be_bytes([high, low])), rest),
@@ -127,7 +127,7 @@ impl FrameReader {
     fn complete_partial<'a>(
         &mut self,
         piece: &'a [u8],
-        limits: &Limits,
+        limits: &WebSocketLimits,
         each: &mut impl FnMut(ServerFrame<'_>),
     ) -> Result<&'a [u8], Close> {
         let mut rest = piece;
@@ -154,7 +154,7 @@ impl FrameReader {
         &mut self,
         header: &Header,
         payload: &[u8],
-        limits: &Limits,
+        limits: &WebSocketLimits,
         each: &mut impl FnMut(ServerFrame<'_>),
     ) -> Result<(), Close> {
         match (header.kind, &self.message) {
@@ -172,7 +172,7 @@ impl FrameReader {
         &mut self,
         header: &Header,
         payload: &[u8],
-        limits: &Limits,
+        limits: &WebSocketLimits,
         each: &mut impl FnMut(ServerFrame<'_>),
     ) -> Result<(), Close> {
         let is_text = header.kind == Kind::Text;
@@ -195,7 +195,7 @@ impl FrameReader {
 }
 
 /// A server's header, which carries no mask (RFC 6455 section 5.1).
-fn parse_header(bytes: &[u8], limits: &Limits) -> Result<Option<Header>, Close> {
+fn parse_header(bytes: &[u8], limits: &WebSocketLimits) -> Result<Option<Header>, Close> {
     let Some(header) = Header::parse(bytes)? else { return Ok(None) };
     if header.mask.is_some() {
         return Err(Close::BadFrame("server frames must not be masked"));

@@ -23,7 +23,7 @@ mod tests;
 
 /// What a peer may send, and how much is written on its behalf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct WebSocketLimits {
     /// The most payload bytes in one message, all its fragments together; over it 1009.
     pub message_bytes_max: usize,
     /// The most frames one message may be cut into; over it 1009. Empty fragments would otherwise cost a peer nothing.
@@ -33,7 +33,7 @@ pub struct Limits {
     pub pong_bytes_max: usize,
 }
 
-impl Default for Limits {
+impl Default for WebSocketLimits {
     fn default() -> Self {
         Self { message_bytes_max: 64 * 1024, fragments_max: 1024, pong_bytes_max: 4 * 1024 }
     }

@@ -3,7 +3,7 @@
 use crate::close::Close;
 
 use super::{
-    Limits, Message,
+    Message, WebSocketLimits,
     frame::{CONTROL_BYTES_MAX, HEADER_BYTES_MAX, Header, Kind},
     mask,
     session::{Sink, parse_header},
@@ -72,7 +72,7 @@ impl Progress {
     }
 
     /// The rules on fragments (RFC 6455 section 5.4), and the limits, before anything is kept.
-    fn start_message_part(&mut self, header: &Header, limits: &Limits) -> Result<(), Close> {
+    fn start_message_part(&mut self, header: &Header, limits: &WebSocketLimits) -> Result<(), Close> {
         match (header.kind, &self.message) {
             (Kind::Control(_), _) => return Ok(()),
             (Kind::Continuation, None) => return Err(Close::BadFrame("there is no message to continue")),
@@ -137,7 +137,7 @@ impl Assembly {
     }
 
     /// Counts one more frame, of `payload_bytes`, if the limits allow for it.
-    fn claim(&mut self, payload_bytes: usize, limits: &Limits) -> Result<(), Close> {
+    fn claim(&mut self, payload_bytes: usize, limits: &WebSocketLimits) -> Result<(), Close> {
         self.fragments += 1;
         let room_bytes = limits.message_bytes_max.saturating_sub(self.len());
         if limits.fragments_max < self.fragments || room_bytes < payload_bytes {

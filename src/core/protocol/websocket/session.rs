@@ -7,7 +7,7 @@
 use crate::{close::Close, outbox::Outbox};
 
 use super::{
-    Limits,
+    WebSocketLimits,
     frame::{self, ControlKind, Header, Kind},
     mask,
     progress::Progress,
@@ -63,7 +63,7 @@ impl ServerSession {
     pub fn receive(
         &mut self,
         bytes: &mut [u8],
-        limits: &Limits,
+        limits: &WebSocketLimits,
         outbox: &mut Outbox,
         messages: &mut Vec<Message>,
     ) -> Result<(), Close> {
@@ -96,7 +96,7 @@ impl ServerSession {
 
 /// After our close frame: nothing is answered and nothing passed on. A broken rule ends it like a close frame does, for
 /// a second close frame must not be sent (RFC 6455 section 5.5.1).
-fn read_over(progress: &mut Option<Box<Progress>>, bytes: &mut [u8], limits: &Limits) -> Result<(), Close> {
+fn read_over(progress: &mut Option<Box<Progress>>, bytes: &mut [u8], limits: &WebSocketLimits) -> Result<(), Close> {
     let mut sink = Sink { limits, outbox: &mut Outbox::new(), messages: &mut Vec::new() };
     advance(progress, bytes, &mut sink).map_err(|_| Close::Done)
 }
@@ -150,7 +150,7 @@ pub(super) fn parse_header(bytes: &[u8]) -> Result<Option<(Header, [u8; 4])>, Cl
 
 /// Where what was received goes.
 pub(super) struct Sink<'a> {
-    pub(super) limits: &'a Limits,
+    pub(super) limits: &'a WebSocketLimits,
     pub(super) outbox: &'a mut Outbox,
     pub(super) messages: &'a mut Vec<Message>,
 }

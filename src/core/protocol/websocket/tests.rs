@@ -4,8 +4,8 @@
 use crate::{close::Close, outbox::Outbox};
 
 use super::{
-    Limits, Message, PING, ServerSession, encode_binary, encode_text, mask, write_close, write_end, write_message,
-    write_pong,
+    Message, PING, ServerSession, WebSocketLimits, encode_binary, encode_text, mask, write_close, write_end,
+    write_message, write_pong,
 };
 
 pub(super) const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -17,8 +17,8 @@ pub(super) const CLOSE: u8 = FIN | 8;
 pub(super) const PING_BYTE: u8 = FIN | 9;
 pub(super) const PONG: u8 = FIN | 10;
 
-pub(super) fn small_limits() -> Limits {
-    Limits { message_bytes_max: 300, fragments_max: 3, pong_bytes_max: 200 }
+pub(super) fn small_limits() -> WebSocketLimits {
+    WebSocketLimits { message_bytes_max: 300, fragments_max: 3, pong_bytes_max: 200 }
 }
 
 /// A frame by hand: the first byte as given, the length in its shortest form.
@@ -46,7 +46,7 @@ struct Outcome {
     end: Option<Close>,
 }
 
-fn receive_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) -> Outcome {
+fn receive_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &WebSocketLimits) -> Outcome {
     let (mut session, mut outbox, mut messages) = (ServerSession::new(), Outbox::new(), Vec::new());
     let mut end = None;
     for piece in pieces {

@@ -151,14 +151,14 @@ pub(in crate::endpoint) fn tells_place(request: &Request) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::http::Limits;
+    use crate::protocol::http::HttpLimits;
 
     /// The fields that Chromium sends, as far as they matter.
     #[test]
     fn who_is_told_its_place_before_the_first_event() {
         let check = |fields: &[&str], expected: bool| {
             let head = format!("GET /sse?topic=t HTTP/1.1\r\nHost: h\r\n{}\r\n\r\n", fields.join("\r\n"));
-            let request = Request::parse(head.as_bytes(), &Limits::default()).expect("a good request");
+            let request = Request::parse(head.as_bytes(), &HttpLimits::default()).expect("a good request");
             assert_eq!(tells_place(&request), expected, "{fields:?}");
         };
         let (accept, mode, origin) = ("Accept: text/event-stream", "Sec-Fetch-Mode: cors", "Origin: http://a");

@@ -101,12 +101,12 @@ mod tests {
         super::{publish, stream, topics},
         *,
     };
-    use crate::protocol::http::Limits;
+    use crate::protocol::http::HttpLimits;
 
     /// The code and the message of the refusal of `query`, or nothing.
     fn check(parameters: &Parameters, query: &str) -> (String, String) {
         let head = format!("GET /x?{query} HTTP/1.1\r\nHost: h\r\n\r\n");
-        let request = Request::parse(head.as_bytes(), &Limits::default()).expect("a valid head");
+        let request = Request::parse(head.as_bytes(), &HttpLimits::default()).expect("a valid head");
         let Err(refused) = parameters.check(&request) else { return Default::default() };
         assert_eq!(refused.status, 400, "{query}");
         let body: serde_json::Value = serde_json::from_slice(&refused.body).expect("JSON");

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     clock::Moment,
-    protocol::resp::{self, BadReply, Limits, Push, Reply},
+    protocol::resp::{self, BadReply, Push, Reply, RespLimits},
     source::redis_address::{RedisUrl, Role},
 };
 
@@ -42,7 +42,7 @@ pub(super) struct Session {
     greeted_role: Role,
     /// Whether the server said that it is a node of a cluster.
     is_cluster_node: bool,
-    limits: Limits,
+    limits: RespLimits,
     asked: VecDeque<Asked>,
     outgoing: Vec<u8>,
     ping_interval: Duration,
@@ -138,7 +138,10 @@ impl Session {
             role_question: Some(RoleQuestion::Role),
             greeted_role: Role::Unknown,
             is_cluster_node: false,
-            limits: Limits { bulk_bytes_max: config.message_bytes_max + ENVELOPE_BYTES_MAX, ..Limits::default() },
+            limits: RespLimits {
+                bulk_bytes_max: config.message_bytes_max + ENVELOPE_BYTES_MAX,
+                ..RespLimits::default()
+            },
             asked: VecDeque::new(),
             outgoing: Vec::new(),
             ping_interval: config.ping_interval,

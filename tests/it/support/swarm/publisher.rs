@@ -403,7 +403,7 @@ impl Answer {
 
 /// Returns how many bytes the replies took.
 fn parse_replies(bytes: &[u8], each: &mut impl FnMut((Outcome, bool))) -> io::Result<usize> {
-    let limits = resp::Limits::default();
+    let limits = resp::RespLimits::default();
     let mut start = 0;
     loop {
         let parsed = resp::parse(&bytes[start..], &limits).map_err(|bad| io::Error::other(bad.to_string()))?;

@@ -5,7 +5,7 @@ use fanfare_core::protocol::{
     http::{Method, ResponseHead, ResponsePart, ResponseReader, write_request},
     sse::{Decoder, Message},
     websocket::{
-        Limits,
+        WebSocketLimits,
         client::{FrameReader, ServerFrame, encode_key, write_masked_pong, write_masked_text, write_upgrade},
     },
 };
@@ -16,7 +16,7 @@ use super::Speech;
 const MASK: [u8; 4] = [0x4d, 0x21, 0x9a, 0x07];
 
 /// Larger than whatever a test publishes.
-const LIMITS: Limits = Limits { message_bytes_max: 16 << 20, fragments_max: 1, pong_bytes_max: 0 };
+const LIMITS: WebSocketLimits = WebSocketLimits { message_bytes_max: 16 << 20, fragments_max: 1, pong_bytes_max: 0 };
 
 /// What a subscriber was told.
 #[derive(Debug)]

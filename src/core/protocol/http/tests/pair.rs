@@ -55,7 +55,7 @@ proptest! {
         lengths in proptest::collection::vec(1..80_usize, 1..8),
     ) {
         let sent: Vec<u8> = asked.iter().flat_map(|(bytes, _)| bytes.clone()).collect();
-        let (outcome, written) = serve(cut(&sent, &lengths), &Limits::default());
+        let (outcome, written) = serve(cut(&sent, &lengths), &HttpLimits::default());
         let expected: Vec<String> = asked.iter().map(|(_, shown)| shown.clone()).collect();
         prop_assert_eq!(&outcome, &Outcome { requests: expected, end: None });
 
@@ -84,14 +84,14 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] = byte;
         }
-        let (whole, _) = serve([bytes.as_slice()], &Limits::default());
-        prop_assert_eq!(&serve(cut(&bytes, &lengths), &Limits::default()).0, &whole);
-        prop_assert_eq!(&serve(one_by_one(&bytes), &Limits::default()).0, &whole);
+        let (whole, _) = serve([bytes.as_slice()], &HttpLimits::default());
+        prop_assert_eq!(&serve(cut(&bytes, &lengths), &HttpLimits::default()).0, &whole);
+        prop_assert_eq!(&serve(one_by_one(&bytes), &HttpLimits::default()).0, &whole);
     }
 
     #[test]
     fn noise_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = serve([bytes.as_slice()], &Limits::default());
+        let _ = serve([bytes.as_slice()], &HttpLimits::default());
         let _ = ResponseReader::new().receive(&bytes, |_| {});
         let head = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", bytes.as_slice()].concat();
         let _ = ResponseReader::new().receive(&head, |_| {});

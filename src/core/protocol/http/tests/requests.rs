@@ -4,7 +4,7 @@ use super::*;
 
 fn check(input: impl AsRef<[u8]>, expected: Result<&str, u16>) {
     let input = input.as_ref();
-    let outcome = serve_both(input, &Limits::default());
+    let outcome = serve_both(input, &HttpLimits::default());
     let shown = input.escape_ascii();
     match expected {
         Ok(request) => assert_eq!(outcome.requests, [request], "{shown}"),
@@ -237,7 +237,7 @@ fn expectations() {
 #[test]
 fn sizes() {
     let head = |fields: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
-    let limits = Limits::default();
+    let limits = HttpLimits::default();
     let room = limits.head_bytes_max - head("").len();
     check(head(&filler(room)), Ok("GET /"));
     check(head(&filler(room + 1)), Err(431));
@@ -247,7 +247,7 @@ fn sizes() {
     check(head(&"X: y\r\n".repeat(limits.headers_max)), Err(431));
     let post =
         |length: usize| format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{}", "b".repeat(length));
-    let limits = Limits { body_bytes_max: 100, ..limits };
+    let limits = HttpLimits { body_bytes_max: 100, ..limits };
     assert_eq!(serve_both(post(100).as_bytes(), &limits).requests.len(), 1);
     assert_eq!(serve_both(post(101).as_bytes(), &limits).end, Some(Close::BodyTooLarge));
     let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n32\r\n";
@@ -260,7 +260,7 @@ fn sizes() {
 fn accessors() {
     let head = b"GET /sse?topic=a&topic=b HTTP/1.1\r\nHost: a\r\nAccept: */*, text/Event-Stream;q=0.9\r\n\
         Connection: keep-alive\r\nconnection: x, upGRADE\r\nX-Empty:\r\nX-Padded: \t v w \t\r\nX-Text: \xff\r\n\r\n";
-    let request = Request::parse(head, &Limits::default()).expect("a good head");
+    let request = Request::parse(head, &HttpLimits::default()).expect("a good head");
     assert_eq!(request.header("HOST"), Some(&b"a"[..]));
     assert_eq!(request.header("X-Empty"), Some(&b""[..]));
     assert_eq!(request.header_text("x-padded"), Some("v w"));
@@ -274,6 +274,6 @@ fn accessors() {
     assert_eq!((request.query("topic"), request.query("Topic")), (Some("a"), None));
     assert_eq!(request.query_values("topic").collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(format!("{request:?}"), "GET \"/sse\" Http11 body of 0 bytes");
-    let plain = Request::parse(b"GET / HTTP/1.0\r\nAccept: */*, text/event-streams\r\n\r\n", &Limits::default());
+    let plain = Request::parse(b"GET / HTTP/1.0\r\nAccept: */*, text/event-streams\r\n\r\n", &HttpLimits::default());
     assert!(!plain.expect("a good head").accepts_event_stream());
 }

@@ -17,7 +17,7 @@ fn answer_by(
 ) -> String {
     let mut session = ServerSession::new(NOW);
     let mut outbox = Outbox::new();
-    let request = session.receive(request.as_bytes(), &Limits::default(), NOW).expect("a good request");
+    let request = session.receive(request.as_bytes(), &HttpLimits::default(), NOW).expect("a good request");
     assert!(request.is_some());
     session.keep_fields(kept.to_vec());
     respond(&mut session, &mut outbox);
@@ -43,7 +43,7 @@ fn a_large_body_is_not_copied() {
     body.resize(1_000_000, b'x');
     let counted = allocation_counter::measure(|| {
         let (mut session, mut outbox) = (ServerSession::new(NOW), Outbox::new());
-        session.receive(GET.as_bytes(), &Limits::default(), NOW).expect("a good request");
+        session.receive(GET.as_bytes(), &HttpLimits::default(), NOW).expect("a good request");
         session.keep_fields(vec![("X-Kept", "1".to_owned())]);
         session.respond_owned(Response::json_text(200, std::mem::take(&mut body)), DATE, &mut outbox);
         assert!(1_000_000 < outbox.len());
@@ -125,7 +125,7 @@ fn refusals() {
         write_refusal(close, DATE, &mut alone);
         assert_eq!(alone.pending(), outbox.pending());
         assert_eq!(written.contains("\r\nConnection: close\r\n"), expected.is_some());
-        assert_eq!(session.receive(b"GET", &Limits::default(), NOW).err(), Some(close));
+        assert_eq!(session.receive(b"GET", &HttpLimits::default(), NOW).err(), Some(close));
     };
     check(Close::Done, None);
     check(Close::PeerGone, None);

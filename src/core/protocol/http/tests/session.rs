@@ -9,12 +9,12 @@ const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
 struct Server {
     session: ServerSession,
     outbox: Outbox,
-    limits: Limits,
+    limits: HttpLimits,
 }
 
 impl Server {
     fn new() -> Self {
-        Self { session: ServerSession::new(NOW), outbox: Outbox::new(), limits: Limits::default() }
+        Self { session: ServerSession::new(NOW), outbox: Outbox::new(), limits: HttpLimits::default() }
     }
 
     fn receive(&mut self, bytes: &[u8], at_s: u64) -> Result<Option<Request>, Close> {
@@ -92,7 +92,7 @@ fn pipelining_is_bounded() {
 #[test]
 fn many_small_pipelined_requests_are_all_answered() {
     let count = 5_000;
-    let (outcome, _) = serve([GET.repeat(count).as_slice()], &Limits::default());
+    let (outcome, _) = serve([GET.repeat(count).as_slice()], &HttpLimits::default());
     assert_eq!((outcome.requests.len(), outcome.end), (count, None));
 }
 

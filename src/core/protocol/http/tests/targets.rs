@@ -4,7 +4,7 @@ use super::*;
 
 fn check(method: &str, target: &str, expected: Option<&str>) {
     let head = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n");
-    let outcome = serve_both(head.as_bytes(), &Limits::default());
+    let outcome = serve_both(head.as_bytes(), &HttpLimits::default());
     match expected {
         Some(path_and_query) => assert_eq!(outcome.requests, [format!("{method} {path_and_query}")], "{target}"),
         None => assert!(matches!(outcome.end, Some(Close::BadRequest(_))), "{target}: {outcome:?}"),
@@ -50,7 +50,7 @@ fn raw_bytes_in_the_target() {
         let mut head = b"GET /a".to_vec();
         head.push(byte);
         head.extend_from_slice(b"b HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert!(Request::parse(&head, &Limits::default()).is_err(), "{byte:#x}");
+        assert!(Request::parse(&head, &HttpLimits::default()).is_err(), "{byte:#x}");
     }
 }
 

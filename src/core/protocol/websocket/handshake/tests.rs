@@ -1,6 +1,6 @@
 //! The server half against tables of requests, the client half against tables of answers, and one against the other.
 
-use crate::protocol::http::{Limits, ResponsePart, ResponseReader};
+use crate::protocol::http::{HttpLimits, ResponsePart, ResponseReader};
 
 use super::*;
 
@@ -20,7 +20,7 @@ const GOOD: [&str; 6] = [
 
 fn parse(lines: &[&str]) -> Request {
     let head = format!("{}\r\n\r\n", lines.join("\r\n"));
-    Request::parse(head.as_bytes(), &Limits::default()).expect("good HTTP")
+    Request::parse(head.as_bytes(), &HttpLimits::default()).expect("good HTTP")
 }
 
 /// [`GOOD`] with its line `at` replaced; an empty replacement leaves the line out.
@@ -139,7 +139,7 @@ fn a_pair_shakes_hands() {
     let check = |protocols: &[&str], agreed: Option<&'static str>| {
         let mut sent = Vec::new();
         write_upgrade("localhost:8080", "/ws?topic=a", protocols, &[("Origin", "http://localhost")], KEY, &mut sent);
-        let request = Request::parse(&sent, &Limits::default()).expect("good HTTP");
+        let request = Request::parse(&sent, &HttpLimits::default()).expect("good HTTP");
         assert_eq!((request.query("topic"), request.header("origin")), (Some("a"), Some(&b"http://localhost"[..])));
         let accepted = accept(&request, &PROTOCOLS).expect("a good handshake");
         let mut answer = Vec::new();

@@ -9,14 +9,14 @@ use crate::{
     clock::{Clock, Moment},
     endpoint::{Cors, HUB, Hub},
     metrics::{Metrics, ReactorMetrics},
-    protocol::http::Limits,
+    protocol::http::HttpLimits,
 };
 
 fn request(method: &str, host: &str, headers: &str) -> Request {
     let host = if host.is_empty() { String::new() } else { format!("Host: {host}\r\n") };
     let version = if host.is_empty() { "1.0" } else { "1.1" };
     let head = format!("{method} /sse?topic=t HTTP/{version}\r\n{host}{headers}\r\n");
-    Request::parse(head.as_bytes(), &Limits::default()).expect("a valid head")
+    Request::parse(head.as_bytes(), &HttpLimits::default()).expect("a valid head")
 }
 
 fn config(origins: &[&str], credentials: bool, hosts: &[&str]) -> Config {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock::Moment,
-    protocol::resp::{self, Limits, Reply},
+    protocol::resp::{self, Reply, RespLimits},
     source::redis_address::Unfit,
 };
 
@@ -108,7 +108,8 @@ fn show_expected(seen: &Seen) -> String {
 
 fn commands(mut bytes: &[u8]) -> String {
     let mut lines = Vec::new();
-    while let Some((Reply::Array(items), consumed)) = resp::parse(bytes, &Limits::default()).expect("good commands") {
+    while let Some((Reply::Array(items), consumed)) = resp::parse(bytes, &RespLimits::default()).expect("good commands")
+    {
         let word = |item: &Reply<'_>| match item {
             Reply::Bulk(Some(word)) => word.escape_ascii().to_string(),
             other => panic!("{other:?} in a command"),

@@ -229,7 +229,7 @@ fn ingest(hub: &Hub, kind: Kind, body: &str) -> (Response, usize) {
     let context =
         Context { hub, config, reactor, token, now, admin: false, overload: None, identity: None, peer: None };
     let head = "POST / HTTP/1.1\r\nHost: h\r\nIdempotency-Key: k\r\n\r\n";
-    let mut request = Request::parse(head.as_bytes(), &http::Limits::default()).expect("a good head");
+    let mut request = Request::parse(head.as_bytes(), &http::HttpLimits::default()).expect("a good head");
     request.body = body.into();
     let mut ingest = match Ingest::new(kind, &request, &context) {
         Ok(ingest) => ingest,
