@@ -10,11 +10,11 @@ pub const BURST: Duration = Duration::from_secs(1);
 /// A bucket that fills with what comes and drains with time (the generic cell rate algorithm). Everything is measured in the
 /// time it takes to drain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bucket {
+pub struct TokenBucket {
     empty_at: Moment,
 }
 
-impl Bucket {
+impl TokenBucket {
     /// How full it is, as the time until it is empty.
     pub fn level(&self, now: Moment) -> Duration {
         self.empty_at.since(now)
@@ -55,7 +55,7 @@ mod tests {
     fn takes_a_second_worth_at_once_and_then_the_rate() {
         // Of ten a second: the times in milliseconds, and how many are asked for at each; how many of these times pass.
         let check = |asks: &[(u64, u64)], expected: &[Result<(), u64>]| {
-            let mut bucket = Bucket::default();
+            let mut bucket = TokenBucket::default();
             let outcomes: Vec<Result<(), u64>> = asks
                 .iter()
                 .map(|(at_ms, count)| {
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn what_is_in_it_drains_at_a_new_rate() {
         let check = |count: u64, former: u64, per_second: u64, expected_ms: u64| {
-            let (mut bucket, now) = (Bucket::default(), Moment(SECOND));
+            let (mut bucket, now) = (TokenBucket::default(), Moment(SECOND));
             bucket.fill(cost(count, former), now);
             bucket.change_rate(former, per_second, now);
             assert_eq!(bucket.level(now), Duration::from_millis(expected_ms), "{count}: {former} to {per_second}");

@@ -15,7 +15,7 @@ pub struct Reloadable<T> {
 
 /// A thread's copy of a [`Reloadable`].
 #[derive(Clone, Debug)]
-pub struct Copied<T> {
+pub struct LocalCopy<T> {
     version: u64,
     /// The value, shared with nobody else.
     pub value: Arc<T>,
@@ -39,15 +39,15 @@ impl<T: Clone> Reloadable<T> {
     }
 
     /// A copy of its own for a thread.
-    pub fn copy(&self) -> Copied<T> {
+    pub fn copy(&self) -> LocalCopy<T> {
         // Read before the value: a copy may be newer than its number, and is then taken once more.
         let version = self.version.load(Ordering::Acquire);
-        Copied { version, value: Arc::new(T::clone(&self.get())) }
+        LocalCopy { version, value: Arc::new(T::clone(&self.get())) }
     }
 
     /// Brings `copied` up to date; true if there was a newer version.
     #[inline]
-    pub fn refresh(&self, copied: &mut Copied<T>) -> bool {
+    pub fn refresh(&self, copied: &mut LocalCopy<T>) -> bool {
         if self.version.load(Ordering::Acquire) == copied.version {
             return false;
         }

@@ -79,19 +79,19 @@ pub struct HeldLimits {
 pub struct Account {
     /// The rule's name.
     pub rule: &'static str,
-    bytes: Bounded,
-    topics: Bounded,
-    connections: Bounded,
+    bytes: BoundedCount,
+    topics: BoundedCount,
+    connections: BoundedCount,
 }
 
 /// A count, and its limit.
 #[derive(Debug)]
-struct Bounded {
+struct BoundedCount {
     held: AtomicUsize,
     most: AtomicUsize,
 }
 
-impl Bounded {
+impl BoundedCount {
     fn new(most: usize) -> Self {
         Self { held: AtomicUsize::new(0), most: AtomicUsize::new(most) }
     }
@@ -122,7 +122,7 @@ impl Bounded {
 impl Account {
     /// Nothing is held yet, under `rule`.
     pub fn new(rule: &'static str, limits: HeldLimits) -> Self {
-        let [bytes, topics, connections] = [limits.bytes, limits.topics, limits.connections].map(Bounded::new);
+        let [bytes, topics, connections] = [limits.bytes, limits.topics, limits.connections].map(BoundedCount::new);
         Self { rule, bytes, topics, connections }
     }
 
@@ -144,11 +144,11 @@ impl Account {
         [&self.bytes, &self.topics, &self.connections].iter().all(|bounded| bounded.held() == 0)
     }
 
-    fn of(&self, kind: Held) -> &Bounded {
+    fn of(&self, kind: HeldResource) -> &BoundedCount {
         match kind {
-            Held::Bytes => &self.bytes,
-            Held::Topics => &self.topics,
-            Held::Connections => &self.connections,
+            HeldResource::Bytes => &self.bytes,
+            HeldResource::Topics => &self.topics,
+            HeldResource::Connections => &self.connections,
         }
     }
 
@@ -195,17 +195,17 @@ impl Owner {
 
     /// Takes `bytes` of each account, or of none, and says whose rule forbids it.
     pub fn try_take_bytes(&self, bytes: usize) -> Result<(), QuotaRefused> {
-        self.try_take(bytes, Held::Bytes)
+        self.try_take(bytes, HeldResource::Bytes)
     }
 
     /// Takes `bytes` in any case.
     pub fn take_bytes(&self, bytes: usize) {
-        self.take(bytes, Held::Bytes);
+        self.take(bytes, HeldResource::Bytes);
     }
 
     /// Gives `bytes` back.
     pub fn return_bytes(&self, bytes: usize) {
-        self.give_back(bytes, Held::Bytes);
+        self.give_back(bytes, HeldResource::Bytes);
     }
 
     /// How far its tightest account is used up.
@@ -214,7 +214,7 @@ impl Owner {
         self.accounts().iter().map(of_account).reduce(Pressure::or_tighter).unwrap_or_default()
     }
 
-    fn try_take(&self, count: usize, kind: Held) -> Result<(), QuotaRefused> {
+    fn try_take(&self, count: usize, kind: HeldResource) -> Result<(), QuotaRefused> {
         let accounts = self.accounts();
         for (index, account) in accounts.iter().enumerate() {
             if !account.of(kind).add_and_check(count) {
@@ -226,13 +226,13 @@ impl Owner {
         Ok(())
     }
 
-    fn take(&self, count: usize, kind: Held) {
+    fn take(&self, count: usize, kind: HeldResource) {
         let accounts = self.accounts();
         accounts.iter().for_each(|account| account.of(kind).add(count));
         self.held[kind as usize].fetch_add(count, Ordering::Relaxed);
     }
 
-    fn give_back(&self, count: usize, kind: Held) {
+    fn give_back(&self, count: usize, kind: HeldResource) {
         let accounts = self.accounts();
         accounts.iter().for_each(|account| account.of(kind).subtract(count));
         self.held[kind as usize].fetch_sub(count, Ordering::Relaxed);
@@ -241,15 +241,15 @@ impl Owner {
 
 /// What is held, as opposed to used up.
 #[derive(Clone, Copy, Debug)]
-enum Held {
+enum HeldResource {
     Bytes,
     Topics,
     Connections,
 }
 
-const HELD: [Held; 3] = [Held::Bytes, Held::Topics, Held::Connections];
+const HELD: [HeldResource; 3] = [HeldResource::Bytes, HeldResource::Topics, HeldResource::Connections];
 
-impl Held {
+impl HeldResource {
     fn limit(self) -> Limit {
         match self {
             Self::Bytes => Limit::BytesHeld,
@@ -287,27 +287,27 @@ impl FromIterator<(Arc<Owner>, usize)> for Owners {
 #[derive(Debug)]
 pub struct Hold {
     owner: Arc<Owner>,
-    kind: Held,
+    kind: HeldResource,
 }
 
 impl Hold {
     /// One more topic.
     pub fn topic(owner: &Arc<Owner>) -> Result<Self, QuotaRefused> {
-        Self::try_take(owner, Held::Topics)
+        Self::try_take(owner, HeldResource::Topics)
     }
 
     /// One more open stream.
     pub fn connection(owner: &Arc<Owner>) -> Result<Self, QuotaRefused> {
-        Self::try_take(owner, Held::Connections)
+        Self::try_take(owner, HeldResource::Connections)
     }
 
     /// A stream that is open already, whether or not the owner may have so many.
     pub fn open_connection(owner: &Arc<Owner>) -> Self {
-        owner.take(1, Held::Connections);
-        Self { owner: Arc::clone(owner), kind: Held::Connections }
+        owner.take(1, HeldResource::Connections);
+        Self { owner: Arc::clone(owner), kind: HeldResource::Connections }
     }
 
-    fn try_take(owner: &Arc<Owner>, kind: Held) -> Result<Self, QuotaRefused> {
+    fn try_take(owner: &Arc<Owner>, kind: HeldResource) -> Result<Self, QuotaRefused> {
         owner.try_take(1, kind)?;
         Ok(Self { owner: Arc::clone(owner), kind })
     }

@@ -198,7 +198,7 @@ fn reactor_config(engine: EngineLimits) -> reactor::Config {
             pong_bytes_max: MESSAGE_BYTES_MAX,
         },
         // So many messages are no limit.
-        rate: RateLimit { messages_per_second: u32::MAX, patience: Duration::MAX },
+        rate: RateLimit { messages_per_second: u32::MAX, cutoff_timeout: Duration::MAX },
         engine,
         ..SessionLimits::default()
     };

@@ -9,7 +9,7 @@ use std::{
 use crate::{SERVER, application::Server};
 
 /// How long an answer may take. Far beyond what it takes on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How the bytes of a row are cut into writes.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +38,7 @@ pub(crate) fn connect() -> TcpStream {
 pub(crate) fn connect_to(server: &Server) -> TcpStream {
     let stream = TcpStream::connect(server.address()).expect("the server should accept");
     stream.set_nodelay(true).expect("it is a TCP socket");
-    stream.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
     stream
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn send(stream: &mut TcpStream, bytes: &[u8], pace: Pace) {
 #[track_caller]
 pub(crate) fn read_to_end(stream: &mut TcpStream, what: &str) -> Vec<u8> {
     let (mut bytes, mut buffer) = (Vec::new(), [0; 64 * 1024]);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         match stream.read(&mut buffer) {
             Ok(0) => return bytes,

@@ -88,13 +88,13 @@ impl<'a> Members<'a> {
         (text.as_bytes().get(at) == Some(&b'{')).then(|| Self { text, at: at + 1 })
     }
 
-    /// Those behind the place that [`Members::place`] has told of the same text.
-    pub fn behind(text: &'a str, place: usize) -> Self {
-        Self { text, at: place }
+    /// Continues at `offset`, which [`Members::offset`] returned for the same text.
+    pub fn behind(text: &'a str, offset: usize) -> Self {
+        Self { text, at: offset }
     }
 
-    /// How far they are taken.
-    pub fn place(&self) -> usize {
+    /// The byte offset in the text behind the members taken so far.
+    pub fn offset(&self) -> usize {
         self.at
     }
 }

@@ -7,7 +7,7 @@ mod ring;
 mod subscriber_ring;
 
 pub use ring::{Bounds, Retention, Ring};
-pub use subscriber_ring::{Moved, Subscriber, SubscriberRing};
+pub use subscriber_ring::{MovedSubscriber, Subscriber, SubscriberRing};
 
 pub use crate::event::Start;
 

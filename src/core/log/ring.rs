@@ -72,7 +72,7 @@ const LAG_BYTES_MIN: usize = 256 * 1024;
 /// A topic's retained events. Positions are dense: the event at the back has position `next - 1`.
 #[derive(Debug)]
 pub struct Ring {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<LogEntry>,
     next: Position,
     /// The id before the oldest event retained: whoever has everything up to it can go on here.
     floor: EventId,
@@ -99,7 +99,7 @@ enum Ids {
 const PASSED_MAX: usize = 16_384;
 
 #[derive(Debug)]
-struct Entry {
+struct LogEntry {
     event: Arc<Event>,
     /// [`Ring::pushed_bytes`] before this event: what lies between two events is a subtraction.
     before_bytes: usize,
@@ -236,7 +236,7 @@ impl Ring {
         self.next = event.position + 1;
         let before_bytes = self.pushed_bytes;
         self.pushed_bytes += event.weight_bytes();
-        self.entries.push_back(Entry { event, before_bytes });
+        self.entries.push_back(LogEntry { event, before_bytes });
     }
 
     /// Drops from the old end what neither bound of `retention` covers.
@@ -283,7 +283,7 @@ impl Ring {
     /// The position at which a subscription that wants `start` begins. If the ring does not join on to it: what is missing
     /// ahead of the oldest event retained. Whoever wants everything, or all that follows an event it has seen, gets all
     /// that is retained.
-    pub fn place(&self, start: Start, history: &Bounds, now: Moment) -> Result<Position, Gap> {
+    pub fn start_position(&self, start: Start, history: &Bounds, now: Moment) -> Result<Position, Gap> {
         match start {
             Start::Live => Ok(self.next),
             Start::First if history.is_none() || self.has_first() => Ok(self.first_for_newcomers(history)),
@@ -362,7 +362,7 @@ impl Ring {
     }
 
     /// The weight from this entry on.
-    fn weight_from(&self, entry: &Entry) -> usize {
+    fn weight_from(&self, entry: &LogEntry) -> usize {
         self.pushed_bytes - entry.before_bytes
     }
 }
@@ -420,8 +420,9 @@ mod tests {
         let ring = filled(10);
         let now = Moment(10_000_000_000);
         let wide = bounds(100, 1 << 20, 100);
-        let check =
-            |start: Start, expected: Position| assert_eq!(ring.place(start, &wide, now), Ok(expected), "{start:?}");
+        let check = |start: Start, expected: Position| {
+            assert_eq!(ring.start_position(start, &wide, now), Ok(expected), "{start:?}")
+        };
         check(Start::Live, 11);
         check(Start::First, 1);
         check(Start::Last(0), 11);
@@ -432,7 +433,7 @@ mod tests {
         check(Start::After(id(10)), 11);
         let weight = event(1, 0).weight_bytes();
         let check = |history: Bounds, start: Start, expected: Position| {
-            assert_eq!(ring.place(start, &history, now), Ok(expected), "{history:?} {start:?}");
+            assert_eq!(ring.start_position(start, &history, now), Ok(expected), "{history:?} {start:?}");
         };
         check(bounds(3, 1 << 20, 100), Start::First, 1);
         check(bounds(100, 4 * weight, 100), Start::First, 1);
@@ -451,7 +452,7 @@ mod tests {
     fn everything_is_all_that_is_held_or_a_gap() {
         let wide = bounds(100, 1 << 20, 100);
         let check = |ring: &Ring, expected: Result<Position, EventId>| {
-            let placed = ring.place(Start::First, &wide, Moment(0));
+            let placed = ring.start_position(Start::First, &wide, Moment(0));
             let expired = |to| Gap { from: EventId::default(), to, reason: GapReason::Expired };
             assert_eq!(placed, expected.map_err(expired), "{ring:?}");
         };
@@ -459,7 +460,11 @@ mod tests {
         check(&ring, Ok(1));
         ring.trim(&Retention { history: bounds(3, 1 << 20, 100), lag: bounds(0, 0, 0) }, Moment(0));
         check(&ring, Err(id(7)));
-        assert_eq!(ring.place(Start::First, &bounds(0, 0, 0), Moment(0)), Ok(11), "newcomers get nothing of the past");
+        assert_eq!(
+            ring.start_position(Start::First, &bounds(0, 0, 0), Moment(0)),
+            Ok(11),
+            "newcomers get nothing of the past"
+        );
         ring.trim(&Retention { history: bounds(0, 0, 0), lag: bounds(0, 0, 0) }, Moment(0));
         check(&ring, Err(id(10)));
         check(&Ring::new(1, id(0)), Ok(1));

@@ -32,7 +32,7 @@ pub struct SubscriberRing {
 
 /// A subscriber that changed its place because another left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moved {
+pub struct MovedSubscriber {
     /// Its connection.
     pub slot: u32,
     /// Which of the connection's subscriptions.
@@ -69,7 +69,7 @@ impl SubscriberRing {
     }
 
     /// Removes the subscriber at `place`; the last one takes its place.
-    pub fn remove(&mut self, place: u32) -> Option<Moved> {
+    pub fn remove(&mut self, place: u32) -> Option<MovedSubscriber> {
         let place = place as usize;
         self.subscribers.swap_remove(place);
         if 0 < self.remaining {
@@ -80,7 +80,7 @@ impl SubscriberRing {
             self.next = 0;
         }
         let moved = self.subscribers.get(place)?;
-        Some(Moved { slot: moved.slot, subscription: moved.subscription, place: place as u32 })
+        Some(MovedSubscriber { slot: moved.slot, subscription: moved.subscription, place: place as u32 })
     }
 
     /// The subscriber at `place`.
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn tells_who_moved() {
         let mut lap = lap(3);
-        assert_eq!(lap.remove(0), Some(Moved { slot: 2, subscription: 0, place: 0 }));
+        assert_eq!(lap.remove(0), Some(MovedSubscriber { slot: 2, subscription: 0, place: 0 }));
         assert_eq!(lap.remove(1), None);
         assert_eq!(lap.remove(0), None);
         assert!(lap.is_empty());

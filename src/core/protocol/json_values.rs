@@ -7,7 +7,7 @@ use crate::json::{self, Scanned, Scanner, Traits};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JsonValues {
     at: usize,
-    place: Place,
+    state: ListState,
     /// The check of the value that begins at `at`, if it has begun.
     scanner: Option<Scanner>,
     /// Of the last value.
@@ -15,7 +15,7 @@ pub struct JsonValues {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
+enum ListState {
     #[default]
     Start,
     /// In an array, behind a value, or at its start if it has none yet.
@@ -29,16 +29,16 @@ enum Place {
 
 /// Why a text is no JSON, or no list of JSON values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadJson {
+pub struct BadJsonValue {
     /// What was found.
     pub message: String,
-    /// At which byte of the text the value begins that cannot be read, or what stands in its place.
+    /// At which byte of the text the value begins that cannot be read, or what stands in its state.
     pub at: usize,
 }
 
 /// What [`JsonValues::next_within`] has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found<'a> {
+pub enum NextValue<'a> {
     /// The next value, whole.
     Value(&'a str),
     /// The next value goes on.
@@ -55,12 +55,12 @@ impl JsonValues {
 
     /// Whether the text is an array. Known once a value was asked for.
     pub fn is_array(&self) -> bool {
-        matches!(self.place, Place::Array { .. })
+        matches!(self.state, ListState::Array { .. })
     }
 
     /// Whether the text was an array, all of whose values are taken.
     pub fn is_ended_array(&self) -> bool {
-        self.place == Place::End
+        self.state == ListState::End
     }
 
     /// What the last value is like.
@@ -70,73 +70,75 @@ impl JsonValues {
 
     /// The next value of `text`, always the same text; `None` at the end. Reads this value and the space around it, and nothing
     /// behind.
-    pub fn next<'a>(&mut self, text: &'a str) -> Result<Option<&'a str>, BadJson> {
+    pub fn next<'a>(&mut self, text: &'a str) -> Result<Option<&'a str>, BadJsonValue> {
         loop {
             match self.next_within(text, usize::MAX)? {
-                Found::Value(value) => return Ok(Some(value)),
-                Found::End => return Ok(None),
-                Found::More => {}
+                NextValue::Value(value) => return Ok(Some(value)),
+                NextValue::End => return Ok(None),
+                NextValue::More => {}
             }
         }
     }
 
     /// The same, but of a value no more than the next `bytes`, or a little more ([`Scanner::advance`]).
-    pub fn next_within<'a>(&mut self, text: &'a str, bytes: usize) -> Result<Found<'a>, BadJson> {
+    pub fn next_within<'a>(&mut self, text: &'a str, bytes: usize) -> Result<NextValue<'a>, BadJsonValue> {
         let mut scanner = match self.scanner.take() {
             Some(scanner) => scanner,
             None if self.begins_value(text)? => Scanner::begin(text, self.at),
-            None => return Ok(Found::End),
+            None => return Ok(NextValue::End),
         };
         let start = self.at;
         let advanced = scanner.advance(text, bytes);
-        let scanned = advanced.map_err(|bad| BadJson { message: bad.to_string(), at: start })?;
+        let scanned = advanced.map_err(|bad| BadJsonValue { message: bad.to_string(), at: start })?;
         let Some(Scanned { end, traits }) = scanned else {
             self.scanner = Some(scanner);
-            return Ok(Found::More);
+            return Ok(NextValue::More);
         };
-        if self.place == Place::Lines && !is_ended(&text[start..end], text.as_bytes().get(end).copied()) {
+        if self.state == ListState::Lines && !is_ended(&text[start..end], text.as_bytes().get(end).copied()) {
             return Err(self.bad("something follows the value"));
         }
         self.at = end;
         self.traits = traits;
-        if let Place::Array { is_first } = &mut self.place {
+        if let ListState::Array { is_first } = &mut self.state {
             *is_first = false;
         }
-        Ok(Found::Value(&text[start..end]))
+        Ok(NextValue::Value(&text[start..end]))
     }
 
     /// Goes to where the next value begins; false if none does.
-    fn begins_value(&mut self, text: &str) -> Result<bool, BadJson> {
+    fn begins_value(&mut self, text: &str) -> Result<bool, BadJsonValue> {
         self.skip_space(text);
-        if self.place == Place::Start {
-            self.place = match self.peek(text) {
+        if self.state == ListState::Start {
+            self.state = match self.peek(text) {
                 Some(b'[') => {
                     self.at += 1;
                     self.skip_space(text);
-                    Place::Array { is_first: true }
+                    ListState::Array { is_first: true }
                 }
-                _ => Place::Lines,
+                _ => ListState::Lines,
             };
         }
-        let goes_on = match (self.place, self.peek(text)) {
-            (Place::Array { .. }, None) => return Err(self.bad("the array does not end")),
-            (Place::Array { .. }, Some(b']')) => {
+        let goes_on = match (self.state, self.peek(text)) {
+            (ListState::Array { .. }, None) => return Err(self.bad("the array does not end")),
+            (ListState::Array { .. }, Some(b']')) => {
                 self.at += 1;
                 self.skip_space(text);
-                self.place = Place::End;
+                self.state = ListState::End;
                 if self.at < text.len() {
                     return Err(self.bad("something follows the array"));
                 }
                 false
             }
-            (Place::Array { is_first: false }, Some(b',')) => {
+            (ListState::Array { is_first: false }, Some(b',')) => {
                 self.at += 1;
                 true
             }
-            (Place::Array { is_first: false }, Some(_)) => return Err(self.bad("a comma or the array's end is due")),
-            (Place::Array { is_first: true }, Some(_)) => true,
-            (Place::Lines | Place::Start, next) => next.is_some(),
-            (Place::End, _) => false,
+            (ListState::Array { is_first: false }, Some(_)) => {
+                return Err(self.bad("a comma or the array's end is due"));
+            }
+            (ListState::Array { is_first: true }, Some(_)) => true,
+            (ListState::Lines | ListState::Start, next) => next.is_some(),
+            (ListState::End, _) => false,
         };
         self.skip_space(text);
         Ok(goes_on)
@@ -150,8 +152,8 @@ impl JsonValues {
         self.at = json::skip_space(text, self.at);
     }
 
-    fn bad(&self, message: &str) -> BadJson {
-        BadJson { message: message.to_owned(), at: self.at }
+    fn bad(&self, message: &str) -> BadJsonValue {
+        BadJsonValue { message: message.to_owned(), at: self.at }
     }
 }
 
@@ -184,9 +186,9 @@ mod tests {
                 let (mut values, mut parts) = (JsonValues::default(), Vec::new());
                 let parted = loop {
                     match values.next_within(text, bytes) {
-                        Ok(Found::Value(value)) => parts.push(value),
-                        Ok(Found::More) => {}
-                        Ok(Found::End) => break Ok(()),
+                        Ok(NextValue::Value(value)) => parts.push(value),
+                        Ok(NextValue::More) => {}
+                        Ok(NextValue::End) => break Ok(()),
                         Err(bad) => break Err(bad.message),
                     }
                 };

@@ -17,7 +17,7 @@ pub mod sse;
 pub mod websocket;
 
 pub use engine_session::{
-    Client as SocketIoClient, EngineLimits, EngineSession, Layer, Listening, SessionId, SocketAsk, Sockets,
+    EngineLimits, EngineSession, Layer, SessionId, SocketAsk, SocketIoClient, SocketIoSubscription, Sockets,
 };
 pub use event_data::EventData;
 pub use long_message::{Checked, LongCheck, LongMessage};

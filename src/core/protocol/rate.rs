@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{bucket::Bucket, clock::Moment};
+use crate::{bucket::TokenBucket, clock::Moment};
 
 /// A limit on messages, and how long a peer may stay over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,18 +10,18 @@ pub struct RateLimit {
     /// Messages a second, on average, and as many at once.
     pub messages_per_second: u32,
     /// After being over the limit so long without a pause, the peer is cut off.
-    pub patience: Duration,
+    pub cutoff_timeout: Duration,
 }
 
 impl Default for RateLimit {
     fn default() -> Self {
-        Self { messages_per_second: 10, patience: Duration::from_secs(10) }
+        Self { messages_per_second: 10, cutoff_timeout: Duration::from_secs(10) }
     }
 }
 
 /// What to do with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum RateVerdict {
     /// It is within the limit.
     Pass,
     /// It is over the limit: ignore it, and say so.
@@ -34,14 +34,14 @@ pub(super) enum Verdict {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rate {
     /// Each message fills it by one message's time.
-    bucket: Bucket,
+    bucket: TokenBucket,
     /// Since when messages have been ignored; zero: they are not.
     over_since: Moment,
 }
 
 impl Rate {
     /// Judges a message that came `now`.
-    pub(super) fn judge(&mut self, limit: &RateLimit, now: Moment) -> Verdict {
+    pub(super) fn judge(&mut self, limit: &RateLimit, now: Moment) -> RateVerdict {
         let cost = Duration::from_secs(1) / limit.messages_per_second.max(1);
         let level = self.bucket.level(now);
         if self.bucket.check(cost, now).is_ok() {
@@ -51,12 +51,12 @@ impl Rate {
             if level <= Duration::from_millis(500) {
                 self.over_since = Moment(0);
             }
-            return Verdict::Pass;
+            return RateVerdict::Pass;
         }
         if self.over_since == Moment(0) {
             self.over_since = now;
         }
-        if limit.patience <= now.since(self.over_since) { Verdict::CutOff } else { Verdict::Ignore }
+        if limit.cutoff_timeout <= now.since(self.over_since) { RateVerdict::CutOff } else { RateVerdict::Ignore }
     }
 }
 
@@ -70,9 +70,9 @@ mod tests {
         for number in 0..count {
             let now = Moment((start_ms + number * gap_ms) * 1_000_000);
             match rate.judge(&RateLimit::default(), now) {
-                Verdict::Pass => outcome.0 += 1,
-                Verdict::Ignore => outcome.1 += 1,
-                Verdict::CutOff => outcome.2 += 1,
+                RateVerdict::Pass => outcome.0 += 1,
+                RateVerdict::Ignore => outcome.1 += 1,
+                RateVerdict::CutOff => outcome.2 += 1,
             }
         }
         outcome

@@ -17,7 +17,7 @@ use super::{
     http::{self, Request},
     long_message::{Checked, LongMessage},
     proxy::{self, Preface},
-    rate::{Rate, RateLimit, Verdict},
+    rate::{Rate, RateLimit, RateVerdict},
     sse,
     websocket::{self, Message},
 };
@@ -351,12 +351,12 @@ impl WebSocketSession {
         let asks_before = asks.len();
         for message in messages {
             match self.rate.judge(&limits.rate, now) {
-                Verdict::CutOff => {
+                RateVerdict::CutOff => {
                     outcome = outcome.and(Err(Close::RateLimited));
                     break;
                 }
-                Verdict::Ignore => self.tell_ignored(&message, outbox),
-                Verdict::Pass => self.read_message(message, outbox, asks),
+                RateVerdict::Ignore => self.report_ignored(&message, outbox),
+                RateVerdict::Pass => self.read_message(message, outbox, asks),
             }
         }
         match outcome {
@@ -378,24 +378,24 @@ impl WebSocketSession {
             }
             (Dialect::FanfareV1, Message::Text(text)) => asks.push(Ask::Command(text)),
             (Dialect::FanfareV1, Message::Binary(_)) => {
-                self.tell_error("BadRequest", "commands are text messages", None, outbox);
+                self.report_error("BadRequest", "commands are text messages", None, outbox);
             }
         }
     }
 
     /// Tells the client that a message of its came too fast. Pings and pongs count like any other, but nobody waits for
     /// what becomes of them.
-    fn tell_ignored(&self, message: &Message, outbox: &mut Outbox) {
+    fn report_ignored(&self, message: &Message, outbox: &mut Outbox) {
         let reference = match message {
             Message::Text(text) => fanfare_v1::reference_of(text),
             Message::Binary(_) => None,
             Message::Ping | Message::Pong => return,
         };
-        self.tell_error("RateLimited", "too many messages; this one was ignored", reference, outbox);
+        self.report_error("RateLimited", "too many messages; this one was ignored", reference, outbox);
     }
 
     /// Tells the client that a message of its was not heeded, where the dialect has a word for it.
-    fn tell_error(&self, code: &str, why: &str, reference: fanfare_v1::Reference<'_>, outbox: &mut Outbox) {
+    fn report_error(&self, code: &str, why: &str, reference: fanfare_v1::Reference<'_>, outbox: &mut Outbox) {
         if self.dialect == Dialect::FanfareV1 {
             let mut text = Vec::new();
             fanfare_v1::write_error(code, why, reference, &mut text);

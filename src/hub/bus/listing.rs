@@ -106,7 +106,7 @@ impl Bus {
         let state = self.topics.find(topic)?;
         let core = lock(&state.core);
         let history = &core.history;
-        let placed = history.place(start, &state.class.retention.history, now);
+        let placed = history.start_position(start, &state.class.retention.history, now);
         let (from, gap) = placed.map_or_else(|gap| (history.oldest(), Some(gap)), |from| (from, None));
         let events: Vec<_> = history.events_from(from).take(limit).cloned().collect();
         let behind = from + events.len() as Position;

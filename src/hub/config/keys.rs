@@ -168,7 +168,7 @@ pub(super) const KEYS: &[Key<Written>] = &[
           field: |it| Field::Small { value: &mut it.limits.rate.messages_per_second, min: 1 } },
     Key { path: "limits.rate_limit_patience",
           help: "How long a client may keep on sending too fast before it is closed (1008).",
-          field: |it| Field::Span { value: &mut it.limits.rate.patience, min: MILLISECOND } },
+          field: |it| Field::Span { value: &mut it.limits.rate.cutoff_timeout, min: MILLISECOND } },
     Key { path: "limits.event_bytes_max",
           help: "One event's payload (413). A larger one from Redis is dropped and counted.",
           field: |it| Field::Size { value: &mut it.limits.event_bytes_max, min: 1 } },

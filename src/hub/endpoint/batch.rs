@@ -13,7 +13,7 @@ use crate::{
     clock::Moment,
     protocol::{
         http::Response,
-        json_values::{BadJson, Found, JsonValues},
+        json_values::{BadJsonValue, JsonValues, NextValue},
     },
     share::Owners,
     topic::Topic,
@@ -32,7 +32,7 @@ pub(super) trait BatchForm: Send + fmt::Debug {
     fn check(&self, index: usize, entry: &str, context: &Context<'_>) -> Result<Outgoing, Response>;
 
     /// The answer to a body that is not what it should be as a whole, or in this entry.
-    fn refuse(&self, index: Option<usize>, bad: &BadJson) -> Response;
+    fn refuse(&self, index: Option<usize>, bad: &BadJsonValue) -> Response;
 
     /// Takes note of what became of an event, in the order of the entries.
     fn note(&mut self, topic: &Topic, receipt: Receipt);
@@ -70,7 +70,7 @@ impl<F: BatchForm> Batch<F> {
             Ok(text) => text.to_owned(),
             Err(bad) => {
                 return Err(
-                    form.refuse(None, &BadJson { message: "it is not UTF-8".to_owned(), at: bad.valid_up_to() })
+                    form.refuse(None, &BadJsonValue { message: "it is not UTF-8".to_owned(), at: bad.valid_up_to() })
                 );
             }
         };
@@ -85,15 +85,15 @@ impl<F: BatchForm> Batch<F> {
         for _ in 0..STEP_ENTRIES {
             let index = self.entries.len();
             let value = match self.values.next_within(&self.body, STEP_BYTES) {
-                Ok(Found::Value(value)) => value,
-                Ok(Found::More) => return Ok(false),
-                Ok(Found::End) => return Ok(true),
+                Ok(NextValue::Value(value)) => value,
+                Ok(NextValue::More) => return Ok(false),
+                Ok(NextValue::End) => return Ok(true),
                 Err(bad) => return Err(self.form.refuse(Some(index), &bad)),
             };
             let end = self.values.consumed_bytes();
             if index == 1 && !F::TAKES_LINES && !self.values.is_array() {
                 let message = "something follows the value; several are an array of them".to_owned();
-                return Err(self.form.refuse(None, &BadJson { message, at: end - value.len() }));
+                return Err(self.form.refuse(None, &BadJsonValue { message, at: end - value.len() }));
             }
             let outgoing = self.form.check(index, value, context)?;
             let wanted = Wanted { topic: &outgoing.topic, bytes: outgoing.payload.data.len() };

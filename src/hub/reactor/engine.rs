@@ -33,7 +33,7 @@ use crate::{
     outbox::Outbox,
     protocol::{
         Ask, EngineLimits, EngineSession, Layer, Session, SessionId, SessionLimits,
-        engine_io::{self, Handshake, Kind, PayloadWriter},
+        engine_io::{self, Handshake, PacketKind, PollPayloadWriter},
         http::{Request, Response},
         websocket::{self, Accepted, Message},
     },
@@ -153,7 +153,7 @@ impl<N: Net> Reactor<N> {
         }
         let (mut frames, mut payload) = (Vec::new(), Vec::new());
         write_handshake(sid, true, &self.config.limits.engine, &mut frames);
-        PayloadWriter::new(1, usize::MAX, &mut payload).push_frames(&frames);
+        PollPayloadWriter::new(1, usize::MAX, &mut payload).push_frames(&frames);
         self.respond(slot, route, &poll_response(payload));
         Ok(())
     }
@@ -318,7 +318,7 @@ impl<N: Net> Reactor<N> {
         if self.is_absent(slot) {
             if let Some(connection) = self.connections.at(slot) {
                 // A client that has closed knows: its poll only has to end.
-                let last = if let Err(Close::Done) = connection.session { Kind::Noop } else { Kind::Close };
+                let last = if let Err(Close::Done) = connection.session { PacketKind::Noop } else { PacketKind::Close };
                 engine_io::write_frame(last, "", connection.outbox.buffer());
             }
             self.serve_poll(slot);

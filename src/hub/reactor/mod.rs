@@ -74,7 +74,7 @@ use crate::{
     gap::Gap,
     metrics::ReactorMetrics,
     protocol::{Ask, SessionLimits, proxy::Trusted},
-    reload::{Copied, Reloadable},
+    reload::{LocalCopy, Reloadable},
     share::{ByteHold, Hold},
 };
 use accept::LastAccepts;
@@ -199,9 +199,9 @@ pub struct Reactor<N: Net> {
     hub: Arc<Hub>,
     config: Config,
     /// What is to be followed of the configuration, and this reactor's copy of it.
-    live: Option<(Arc<Reloadable<Config>>, Copied<Config>)>,
+    live: Option<(Arc<Reloadable<Config>>, LocalCopy<Config>)>,
     /// This reactor's copy of what endpoints are told.
-    endpoints: Copied<endpoint::Config>,
+    endpoints: LocalCopy<endpoint::Config>,
     metrics: Arc<ReactorMetrics>,
     notifier: Arc<Notifier>,
     placement: Arc<Placement<N::Stream>>,

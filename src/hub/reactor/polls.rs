@@ -17,7 +17,7 @@ use crate::{
     outbox::Outbox,
     protocol::{
         Ask, HeldPayload,
-        engine_io::{self, Payload, PayloadWriter},
+        engine_io::{self, PollPayload, PollPayloadWriter},
         http::Response,
     },
 };
@@ -81,7 +81,7 @@ impl<N: Net> Reactor<N> {
     fn collect_poll(&mut self, slot: u32) -> Vec<u8> {
         let limits = self.config.limits.engine;
         let mut payload = Vec::new();
-        let mut poll = PayloadWriter::new(limits.poll_packets_max, limits.poll_bytes_max, &mut payload);
+        let mut poll = PollPayloadWriter::new(limits.poll_packets_max, limits.poll_bytes_max, &mut payload);
         self.note_places(slot);
         let Some(connection) = self.connections.at(slot) else { return Vec::new() };
         take_outbox(&mut connection.outbox, &mut poll);
@@ -119,7 +119,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Adds what one subscription brings. Frames for which there is no room wait in the outbox.
-    fn collect_topic(&mut self, slot: u32, index: usize, poll: &mut PayloadWriter<'_>) {
+    fn collect_topic(&mut self, slot: u32, index: usize, poll: &mut PollPayloadWriter<'_>) {
         let Some(connection) = self.connections.at(slot) else { return };
         let subscription = connection.subscriptions[index];
         let Some(topic) = self.topics.at(subscription.topic) else { return };
@@ -193,7 +193,7 @@ impl<N: Net> Reactor<N> {
 impl<N: Net> Reactor<N> {
     /// Takes the packets of a request's body for the session at `slot`, step by step, as long as the session goes on, and for a part
     /// of the turn. While a long message is checked, and when the part is over, the rest waits.
-    fn take_packets<'a>(&mut self, slot: u32, mut packets: Payload<'a>) -> TakenPackets<'a> {
+    fn take_packets<'a>(&mut self, slot: u32, mut packets: PollPayload<'a>) -> TakenPackets<'a> {
         let began = self.net.now();
         loop {
             let is_whole = self.advance_engine(slot, |engine, limits, outbox, asks, now| {
@@ -220,7 +220,7 @@ impl<N: Net> Reactor<N> {
     /// Goes on with packets that have waited.
     pub(super) fn take_held_packets(&mut self, slot: u32, held: HeldPayload) {
         let HeldPayload { text, at, packets_left } = held;
-        let taken = self.take_packets(slot, Payload::behind(&text[at..], packets_left));
+        let taken = self.take_packets(slot, PollPayload::behind(&text[at..], packets_left));
         if let Some((rest, packets_left)) = taken.rest {
             let at = text.len() - rest.len();
             self.hold_packets(slot, HeldPayload { text, at, packets_left });
@@ -242,7 +242,7 @@ struct TakenPackets<'a> {
 }
 
 /// Moves what there is room for into a poll.
-fn take_outbox(outbox: &mut Outbox, poll: &mut PayloadWriter<'_>) {
+fn take_outbox(outbox: &mut Outbox, poll: &mut PollPayloadWriter<'_>) {
     if !outbox.is_empty() {
         let bytes = poll.push_frames(outbox.pending());
         outbox.advance(bytes);

@@ -14,8 +14,8 @@ use crate::{
     },
     event::{EventId, Position, Start},
     protocol::{
-        Listening, Session, SocketAsk, SocketIoClient, Sockets,
-        socket_io::{self, Args, Target},
+        Session, SocketAsk, SocketIoClient, SocketIoSubscription, Sockets,
+        socket_io::{self, Args, PacketTarget},
     },
     topic::Topic,
 };
@@ -225,7 +225,7 @@ impl<N: Net> Reactor<N> {
                         client.next_ack += 1;
                         client.next_ack - 1
                     });
-                    let target = Target { namespace: &errand.namespace, ack };
+                    let target = PacketTarget { namespace: &errand.namespace, ack };
                     let arguments = emit.arguments.join(",");
                     socket_io::write_event(target, &emit.name, Args::from_list(&arguments), &mut frames);
                     self.send_frames(slot, &frames);
@@ -341,7 +341,7 @@ impl<N: Net> Reactor<N> {
                 None => {
                     // Most clients listen to one, and a list that grows by itself begins with four.
                     client.topics.reserve_exact(1);
-                    client.topics.push(Listening { place, topic, began, passed: began, began_at: 0 });
+                    client.topics.push(SocketIoSubscription { place, topic, began, passed: began, began_at: 0 });
                 }
             }
         }
@@ -379,7 +379,7 @@ impl<N: Net> Reactor<N> {
         let enter_by = self.now + self.config.limits.engine.connect_timeout;
         self.note_places(slot);
         let Some(client) = self.sockets(slot).and_then(|sockets| sockets.leave(namespace, enter_by)) else { return };
-        for Listening { place, .. } in client.topics {
+        for SocketIoSubscription { place, .. } in client.topics {
             if self.sockets(slot).is_some_and(|sockets| !sockets.listens(place)) {
                 self.unlisten_topic(slot, place);
             }
@@ -395,7 +395,7 @@ impl<N: Net> Reactor<N> {
         let mut frames = Vec::new();
         let Some(sockets) = self.sockets(slot) else { return };
         for client in sockets.clients() {
-            let target = Target { namespace: &client.namespace, ack: None };
+            let target = PacketTarget { namespace: &client.namespace, ack: None };
             socket_io::write_event(target, "error", Args::from_list(error), &mut frames);
             socket_io::write_disconnect(&client.namespace, &mut frames);
         }

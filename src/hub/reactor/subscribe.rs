@@ -20,7 +20,7 @@ use crate::{
     endpoint::Overload,
     event::{EventId, Position, Start},
     gap::{Gap, GapReason},
-    log::{Moved, Subscriber},
+    log::{MovedSubscriber, Subscriber},
     protocol::{Session, fanfare_v1, sse},
     topic::Topic,
 };
@@ -133,7 +133,7 @@ impl<N: Net> Reactor<N> {
             Start::After(seen) if is_archived => topic.ring.former_gap(seen),
             _ => None,
         };
-        let (cursor, gap) = match topic.ring.place(start, &topic.state.class.retention.history, self.now) {
+        let (cursor, gap) = match topic.ring.start_position(start, &topic.state.class.retention.history, self.now) {
             _ if former.is_some() => (topic.ring.epoch() + 1, former),
             Ok(cursor) => (cursor, None),
             // What is retained here may have been seen there, under other ids.
@@ -433,7 +433,7 @@ impl<N: Net> Reactor<N> {
         let Some(topic) = self.topics.at(place) else { return };
         topic.state.subscriber_count.fetch_sub(1, Ordering::Relaxed);
         self.hub.bus.budget().adjust(SUBSCRIPTION_BYTES, 0);
-        if let Some(Moved { slot, subscription, place: new_place }) = topic.lap.remove(subscriber)
+        if let Some(MovedSubscriber { slot, subscription, place: new_place }) = topic.lap.remove(subscriber)
             && let Some(other) = self.connections.at(slot)
         {
             other.subscriptions[usize::from(subscription)].place = new_place;

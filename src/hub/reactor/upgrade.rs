@@ -13,7 +13,7 @@ use crate::{
     metrics::Transport,
     protocol::{
         Dialect, Session, WebSocketSession,
-        engine_io::{self, Kind},
+        engine_io::{self, PacketKind},
         websocket::{self, Accepted, Message},
     },
 };
@@ -61,7 +61,7 @@ impl<N: Net> Reactor<N> {
             Message::Text(text) if text == PROBE => {
                 entry.probe = Some(token);
                 if let Some(connection) = self.connections.at(slot) {
-                    engine_io::write_frame(Kind::Pong, "probe", connection.outbox.buffer());
+                    engine_io::write_frame(PacketKind::Pong, "probe", connection.outbox.buffer());
                     self.mark_dirty(slot);
                 }
                 // What the session has for the client goes by the poll that waits, which then comes no more.

@@ -9,7 +9,7 @@ use std::{
 use super::plan::Target;
 use crate::protocol::{
     http::percent_decode,
-    nats::{self, Connect, Info, Login, Operation},
+    nats::{self, ConnectOptions, NatsLogin, Operation, ServerInfo},
 };
 
 /// How long the server may take for each of its answers.
@@ -28,7 +28,7 @@ const NAME: &str = "fanfare bench";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Broker {
     pub target: Target,
-    login: Option<Login>,
+    login: Option<NatsLogin>,
     /// Headers of each event: `HPUB` if there are any.
     pub headers: Vec<(String, String)>,
 }
@@ -42,8 +42,8 @@ impl Broker {
         let target = Target::parse(&format!("nats://{place}"), "nats://", PORT)?;
         let decode = |text| percent_decode(text).ok_or_else(|| format!("nats://…@{place}: the login is badly encoded"));
         let login = match login.map(|login| login.split_once(':').ok_or(login)) {
-            Some(Ok((user, password))) => Some(Login::User { user: decode(user)?, password: decode(password)? }),
-            Some(Err(token)) => Some(Login::Token(decode(token)?)),
+            Some(Ok((user, password))) => Some(NatsLogin::User { user: decode(user)?, password: decode(password)? }),
+            Some(Err(token)) => Some(NatsLogin::Token(decode(token)?)),
             None => None,
         };
         Ok(Self { target, login, headers: headers.to_vec() })
@@ -78,8 +78,8 @@ impl Broker {
     fn answer(&self, operation: Operation<'_>, payload_bytes: usize, reply: &mut Vec<u8>) -> Result<(), String> {
         match operation {
             Operation::Info(json) => {
-                self.check(&Info::parse(json).map_err(|bad| bad.to_string())?, payload_bytes)?;
-                let connect = Connect { name: NAME, login: self.login.as_ref(), is_verbose: false };
+                self.check(&ServerInfo::parse(json).map_err(|bad| bad.to_string())?, payload_bytes)?;
+                let connect = ConnectOptions { name: NAME, login: self.login.as_ref(), is_verbose: false };
                 nats::write_connect(&connect, reply);
                 reply.extend_from_slice(nats::PING);
             }
@@ -90,7 +90,7 @@ impl Broker {
         Ok(())
     }
 
-    fn check(&self, info: &Info, payload_bytes: usize) -> Result<(), String> {
+    fn check(&self, info: &ServerInfo, payload_bytes: usize) -> Result<(), String> {
         if info.tls_required {
             return Err("the server wants TLS, which the bench does not speak: publish at a listener without it".into());
         }
@@ -110,14 +110,14 @@ mod tests {
 
     #[test]
     fn urls() {
-        let check = |url: &str, expected: Option<(&str, Option<Login>)>| {
+        let check = |url: &str, expected: Option<(&str, Option<NatsLogin>)>| {
             let parsed = Broker::parse(url, &[]).ok().map(|broker| (broker.target.address.to_string(), broker.login));
             assert_eq!(parsed, expected.map(|(address, login)| (address.to_owned(), login)), "{url}");
         };
-        let user = |user: &str, password: &str| Some(Login::User { user: user.into(), password: password.into() });
+        let user = |user: &str, password: &str| Some(NatsLogin::User { user: user.into(), password: password.into() });
         check("nats://127.0.0.1", Some(("127.0.0.1:4222", None)));
         check("nats://ada:p%40ss@127.0.0.1:5000/", Some(("127.0.0.1:5000", user("ada", "p@ss"))));
-        check("nats://s3cret@127.0.0.1", Some(("127.0.0.1:4222", Some(Login::Token("s3cret".into())))));
+        check("nats://s3cret@127.0.0.1", Some(("127.0.0.1:4222", Some(NatsLogin::Token("s3cret".into())))));
         check("nats://ada:%zz@127.0.0.1", None);
         check("nats://", None);
         check("nats://127.0.0.1/x", None);

@@ -34,7 +34,7 @@ const ECHO: Door = Door { path: "/engine.io/", quick: false };
 const QUICK_ECHO: Door = Door { path: "/engine.io/", quick: true };
 
 /// How long something may take that comes by itself.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where sessions are opened.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +87,7 @@ impl Door {
     /// No request finds the session any more. What was left for the client may come before.
     #[track_caller]
     pub(crate) fn is_gone(self, sid: &str, rule: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let response = self.poll(sid);
             // Unknown, or about to be.
@@ -200,7 +200,7 @@ impl Socket {
     /// The server ends the connection; what comes before that is passed over.
     #[track_caller]
     pub(crate) fn is_ended(&mut self, rule: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while let Some(packet) = self.receive() {
             assert!(Instant::now() < deadline, "{rule}: the connection should end, but said {packet}");
         }

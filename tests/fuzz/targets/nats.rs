@@ -1,7 +1,7 @@
 //! What a NATS server may say.
 
 use fanfare_core::protocol::nats::{
-    BadOperation, Info, NatsLimits, Operation, Subject, SubjectPattern, parse, write_publish,
+    BadOperation, NatsLimits, Operation, ServerInfo, Subject, SubjectPattern, parse, write_publish,
     write_publish_with_headers,
 };
 
@@ -80,7 +80,7 @@ fn check_stream(mut bytes: &[u8], limits: &NatsLimits) {
                 }
             }
             // Whatever it is, reading it does not panic.
-            Operation::Info(json) => drop(Info::parse(json)),
+            Operation::Info(json) => drop(ServerInfo::parse(json)),
             Operation::Error(reason) => assert!(reason.len() <= limits.line_bytes_max),
             Operation::Ping | Operation::Pong | Operation::Ok => {}
         }

@@ -8,10 +8,10 @@ use fanfare_core::{
     frame::SocketIoForm,
     protocol::{
         socket_io::{
-            Args, Kind, Packet, Reassembly, Target, encode_event, event_of, parse_offset, write_ack, write_event,
-            write_event_for, write_offset,
+            Args, Packet, PacketKind, PacketTarget, Reassembly, encode_event, event_of, parse_offset, write_ack,
+            write_event, write_event_for, write_offset,
         },
-        websocket::{WrittenFrame, WrittenKind},
+        websocket::{EncodedFrame, EncodedKind},
     },
     topic::Topic,
 };
@@ -79,11 +79,11 @@ fn check_packet(text: &str, knob: u8) {
 fn check_again(packet: &Packet<'_>) {
     let mut frames = Vec::new();
     match (packet.kind, packet.ack) {
-        (Kind::Event, ack) => {
+        (PacketKind::Event, ack) => {
             let (name, args) = event_of(packet.data.unwrap_or_default()).expect("it was let through");
-            write_event(Target { namespace: packet.namespace, ack }, &name, args, &mut frames);
+            write_event(PacketTarget { namespace: packet.namespace, ack }, &name, args, &mut frames);
         }
-        (Kind::Ack, Some(id)) => {
+        (PacketKind::Ack, Some(id)) => {
             write_ack(packet.namespace, id, Args::from_array(packet.data.unwrap_or_default()), &mut frames);
         }
         _ => return,
@@ -91,7 +91,7 @@ fn check_again(packet: &Packet<'_>) {
     let again = read(&frames);
     assert_eq!(
         (&*again.namespace, again.ack, again.is_event),
-        (packet.namespace, packet.ack, packet.kind == Kind::Event)
+        (packet.namespace, packet.ack, packet.kind == PacketKind::Event)
     );
     assert_eq!(again.values.len(), values(packet).len());
 }
@@ -111,16 +111,16 @@ struct Read {
 /// What a client makes of frames.
 #[track_caller]
 fn read(frames: &[u8]) -> Read {
-    let first = WrittenFrame::first(frames).expect("a whole frame");
-    assert_eq!(first.kind, WrittenKind::Text);
+    let first = EncodedFrame::first(frames).expect("a whole frame");
+    assert_eq!(first.kind, EncodedKind::Text);
     let text = std::str::from_utf8(first.payload).expect("text is UTF-8");
     let packet = Packet::parse(text.strip_prefix('4').expect("a message of Engine.IO"), ATTACHMENTS_MAX);
     let packet = packet.unwrap_or_else(|bad| panic!("{bad:?}: {text}"));
     let mut rest = &frames[first.frame_bytes..];
     let mut reassembly = packet.kind.is_binary().then(|| Reassembly::begin(&packet));
     let mut whole = None;
-    while let Some(frame) = WrittenFrame::first(rest) {
-        assert_eq!(frame.kind, WrittenKind::Binary);
+    while let Some(frame) = EncodedFrame::first(rest) {
+        assert_eq!(frame.kind, EncodedKind::Binary);
         let reassembly = reassembly.as_mut().expect("attachments were announced");
         whole = reassembly.receive(frame.payload, usize::MAX).expect("attachments fit their places");
         rest = &rest[frame.frame_bytes..];
@@ -131,7 +131,7 @@ fn read(frames: &[u8]) -> Read {
     Read {
         namespace: packet.namespace.to_owned(),
         ack: packet.ack,
-        is_event: packet.kind == Kind::Event,
+        is_event: packet.kind == PacketKind::Event,
         values: values(&packet),
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use fanfare_core::protocol::nats::{
-    Connect, NatsLimits, Operation, PING, PONG, SubjectPattern, parse, write_connect, write_subscribe,
+    ConnectOptions, NatsLimits, Operation, PING, PONG, SubjectPattern, parse, write_connect, write_subscribe,
 };
 
 use super::{
@@ -57,7 +57,7 @@ impl NatsServer {
         let mut socket = TcpStream::connect((HOST, self.port)).expect("the server listens");
         socket.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
         let mut out = Vec::new();
-        write_connect(&Connect::default(), &mut out);
+        write_connect(&ConnectOptions::default(), &mut out);
         write_subscribe(&SubjectPattern::parse(pattern).expect("the test's pattern is one"), None, 1, &mut out);
         out.extend_from_slice(PING);
         socket.write_all(&out).expect("the server reads");

@@ -6,8 +6,8 @@
 mod packet;
 mod payload;
 
-pub use packet::{Handshake, Kind, NOOP, Packet, write_frame, write_message};
-pub use payload::{Payload, PayloadWriter, payload_from_frames};
+pub use packet::{Handshake, NOOP, Packet, PacketKind, write_frame, write_message};
+pub use payload::{PollPayload, PollPayloadWriter, payload_from_frames};
 
 /// Why bytes are no Engine.IO; the text names the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

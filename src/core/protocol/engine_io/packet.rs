@@ -11,7 +11,7 @@ pub const NOOP: &str = "6";
 
 /// What a packet is: the digit it begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum PacketKind {
     /// The handshake, from the server.
     Open = 0,
     /// The transport is to be closed.
@@ -32,7 +32,7 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
     /// All but binary messages: what it is, and its data.
-    Text(Kind, &'a str),
+    Text(PacketKind, &'a str),
     /// A message of bytes. On WebSocket it is a binary message without a digit; in a payload it comes as base64.
     Binary(Cow<'a, [u8]>),
 }
@@ -41,10 +41,10 @@ impl<'a> Packet<'a> {
     /// The packet in a text message, or in a payload between separators if it does not begin with `b`.
     pub fn parse(text: &'a str) -> Result<Self, BadPacket> {
         let digit = text.as_bytes().first().ok_or(BadPacket("a packet begins with its type"))?;
-        let kind = Kind::of(*digit).ok_or(BadPacket("a packet's type is a digit from 0 to 6"))?;
+        let kind = PacketKind::of(*digit).ok_or(BadPacket("a packet's type is a digit from 0 to 6"))?;
         let data = &text[1..];
         match kind {
-            Kind::Close | Kind::Upgrade | Kind::Noop if !data.is_empty() => {
+            PacketKind::Close | PacketKind::Upgrade | PacketKind::Noop if !data.is_empty() => {
                 Err(BadPacket("close, upgrade and noop packets have no data"))
             }
             _ => Ok(Self::Text(kind, data)),
@@ -52,7 +52,7 @@ impl<'a> Packet<'a> {
     }
 }
 
-impl Kind {
+impl PacketKind {
     fn of(digit: u8) -> Option<Self> {
         Some(match digit {
             b'0' => Self::Open,
@@ -73,7 +73,7 @@ impl Kind {
 }
 
 /// Appends the packet of `kind` with `data` as a WebSocket frame.
-pub fn write_frame(kind: Kind, data: &str, out: &mut Vec<u8>) {
+pub fn write_frame(kind: PacketKind, data: &str, out: &mut Vec<u8>) {
     websocket::write_text(&[&[kind.digit()], data.as_bytes()], out);
 }
 
@@ -106,7 +106,7 @@ pub struct Handshake<'a> {
 impl Handshake<'_> {
     /// Appends the open packet as a WebSocket frame.
     pub fn write_frame(&self, out: &mut Vec<u8>) {
-        write_frame(Kind::Open, &self.json(), out);
+        write_frame(PacketKind::Open, &self.json(), out);
     }
 
     fn json(&self) -> String {

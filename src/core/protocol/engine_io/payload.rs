@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use data_encoding::{BASE64, BASE64_NOPAD};
 
-use crate::protocol::websocket::{WrittenFrame, WrittenKind};
+use crate::protocol::websocket::{EncodedFrame, EncodedKind};
 
 use super::{BadPacket, Packet};
 
@@ -12,19 +12,19 @@ const SEPARATOR: u8 = 0x1e;
 
 /// The packets of a payload that a client posted, one after the other. After an error there are no more.
 #[derive(Clone, Debug)]
-pub struct Payload<'a> {
+pub struct PollPayload<'a> {
     rest: Option<&'a str>,
     packets_left: usize,
 }
 
-impl<'a> Payload<'a> {
+impl<'a> PollPayload<'a> {
     /// The packets in `body`, of which there may be `packets_max`. The body's size is the HTTP reader's to limit.
     pub fn parse(body: &'a [u8], packets_max: usize) -> Result<Self, BadPacket> {
         let text = simdutf8::basic::from_utf8(body).map_err(|_| BadPacket("a payload is UTF-8"))?;
         Ok(Self { rest: Some(text), packets_left: packets_max })
     }
 
-    /// What [`Payload::rest`] has told of a payload.
+    /// What [`PollPayload::rest`] has told of a payload.
     pub fn behind(rest: &'a str, packets_left: usize) -> Self {
         Self { rest: Some(rest), packets_left }
     }
@@ -43,7 +43,7 @@ impl<'a> Payload<'a> {
     }
 }
 
-impl<'a> Iterator for Payload<'a> {
+impl<'a> Iterator for PollPayload<'a> {
     type Item = Result<Packet<'a>, BadPacket>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -64,14 +64,14 @@ fn decode(base64: &str) -> Result<Vec<u8>, BadPacket> {
 
 /// Writes one payload: the answer to a poll.
 #[derive(Debug)]
-pub struct PayloadWriter<'a> {
+pub struct PollPayloadWriter<'a> {
     out: &'a mut Vec<u8>,
     start: usize,
     packets_left: usize,
     bytes_max: usize,
 }
 
-impl<'a> PayloadWriter<'a> {
+impl<'a> PollPayloadWriter<'a> {
     /// Appends to `out` at most `packets_max` packets, which together take at most `bytes_max` unless the first alone
     /// takes more: it could never be sent otherwise.
     pub fn new(packets_max: usize, bytes_max: usize, out: &'a mut Vec<u8>) -> Self {
@@ -82,11 +82,11 @@ impl<'a> PayloadWriter<'a> {
     /// skipped. Returns how many bytes of `frames` are done with.
     pub fn push_frames(&mut self, frames: &[u8]) -> usize {
         let mut consumed = 0;
-        while let Some(frame) = WrittenFrame::first(&frames[consumed..]) {
+        while let Some(frame) = EncodedFrame::first(&frames[consumed..]) {
             let pushed = match frame.kind {
-                WrittenKind::Control => true,
-                WrittenKind::Text => self.push(frame.payload.len(), |out| out.extend_from_slice(frame.payload)),
-                WrittenKind::Binary => self.push_binary(frame.payload),
+                EncodedKind::Control => true,
+                EncodedKind::Text => self.push(frame.payload.len(), |out| out.extend_from_slice(frame.payload)),
+                EncodedKind::Binary => self.push_binary(frame.payload),
             };
             if !pushed {
                 break;
@@ -138,5 +138,5 @@ fn encode(payload: &[u8], out: &mut Vec<u8>) {
 /// and `bytes_max` bytes (unless the first packet alone has more), and returns how many bytes of `frames` it took. The
 /// rest is for the next poll: between the packets of one binary event a payload may end.
 pub fn payload_from_frames(frames: &[u8], packets_max: usize, bytes_max: usize, out: &mut Vec<u8>) -> usize {
-    PayloadWriter::new(packets_max, bytes_max, out).push_frames(frames)
+    PollPayloadWriter::new(packets_max, bytes_max, out).push_frames(frames)
 }

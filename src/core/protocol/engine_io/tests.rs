@@ -6,20 +6,20 @@ use super::*;
 
 #[test]
 fn packets() {
-    let check = |text: &str, expected: Option<(Kind, &str)>| {
+    let check = |text: &str, expected: Option<(PacketKind, &str)>| {
         let parsed = Packet::parse(text);
         assert_eq!(parsed.ok(), expected.map(|(kind, data)| Packet::Text(kind, data)), "{text:?}");
     };
-    check("0{}", Some((Kind::Open, "{}")));
-    check("1", Some((Kind::Close, "")));
-    check("2", Some((Kind::Ping, "")));
-    check("2probe", Some((Kind::Ping, "probe")));
-    check("3probe", Some((Kind::Pong, "probe")));
-    check("4", Some((Kind::Message, "")));
-    check("4hello", Some((Kind::Message, "hello")));
-    check("4é\u{1e}🎺", Some((Kind::Message, "é\u{1e}🎺")));
-    check("5", Some((Kind::Upgrade, "")));
-    check("6", Some((Kind::Noop, "")));
+    check("0{}", Some((PacketKind::Open, "{}")));
+    check("1", Some((PacketKind::Close, "")));
+    check("2", Some((PacketKind::Ping, "")));
+    check("2probe", Some((PacketKind::Ping, "probe")));
+    check("3probe", Some((PacketKind::Pong, "probe")));
+    check("4", Some((PacketKind::Message, "")));
+    check("4hello", Some((PacketKind::Message, "hello")));
+    check("4é\u{1e}🎺", Some((PacketKind::Message, "é\u{1e}🎺")));
+    check("5", Some((PacketKind::Upgrade, "")));
+    check("6", Some((PacketKind::Noop, "")));
     for bad in ["", "7", "9x", "abc", "-1", " 4", "é", "1x", "5x", "6x", "bAQI="] {
         check(bad, None);
     }
@@ -36,7 +36,7 @@ fn shown(packet: &Packet<'_>) -> String {
 /// The packets in `body` until the first bad one, and what is wrong with that.
 fn read(body: &[u8], packets_max: usize) -> (Vec<String>, Option<&'static str>) {
     let mut packets = Vec::new();
-    let payload = match Payload::parse(body, packets_max) {
+    let payload = match PollPayload::parse(body, packets_max) {
         Ok(payload) => payload,
         Err(BadPacket(rule)) => return (packets, Some(rule)),
     };
@@ -138,7 +138,7 @@ fn some_frames() -> Vec<u8> {
     websocket::write_pong(b"x", &mut frames);
     websocket::write_binary(&[1, 2, 3, 4], &mut frames);
     frames.extend_from_slice(websocket::PING);
-    write_frame(Kind::Ping, "", &mut frames);
+    write_frame(PacketKind::Ping, "", &mut frames);
     frames
 }
 
@@ -171,7 +171,7 @@ fn frames_cut_anywhere() {
     assert_eq!(payload_from_frames(&frames, 16, 100, &mut whole), frames.len());
     for cut in 0..frames.len() {
         let mut out = Vec::new();
-        let mut poll = PayloadWriter::new(16, 100, &mut out);
+        let mut poll = PollPayloadWriter::new(16, 100, &mut out);
         let consumed = poll.push_frames(&frames[..cut]);
         assert!(consumed <= cut);
         assert_eq!(poll.push_frames(&frames[consumed..]), frames.len() - consumed);
@@ -182,7 +182,7 @@ fn frames_cut_anywhere() {
 #[test]
 fn polls_are_bounded_across_their_sources() {
     let mut out = b"head".to_vec();
-    let mut poll = PayloadWriter::new(3, 10, &mut out);
+    let mut poll = PollPayloadWriter::new(3, 10, &mut out);
     assert!(poll.is_empty());
     assert!(poll.push_text("4abcd"));
     assert!(!poll.is_empty());

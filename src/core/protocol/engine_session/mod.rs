@@ -5,7 +5,7 @@
 //! unanswered, when the client says so, or when the client breaks a rule.
 //!
 //! What the client is owed is always written as WebSocket frames; a poll takes the same messages in the other wrapping
-//! ([`engine_io::PayloadWriter`]). So nothing is rewritten when a WebSocket takes over.
+//! ([`engine_io::PollPayloadWriter`]). So nothing is rewritten when a WebSocket takes over.
 
 mod id;
 mod sockets;
@@ -13,12 +13,12 @@ mod sockets;
 use std::time::Duration;
 
 pub use id::SessionId;
-pub use sockets::{Client, Listening, SocketAsk, Sockets};
+pub use sockets::{SocketAsk, SocketIoClient, SocketIoSubscription, Sockets};
 
 use super::{
     Ask,
-    engine_io::{self, Kind, Packet, Payload},
-    rate::{Rate, RateLimit, Verdict},
+    engine_io::{self, Packet, PacketKind, PollPayload},
+    rate::{Rate, RateLimit, RateVerdict},
     websocket::{self, Message},
 };
 use crate::{clock::Moment, close::Close, outbox::Outbox};
@@ -74,9 +74,9 @@ const PACKETS_PER_STEP: usize = 256;
 
 impl EngineLimits {
     /// The packets in the body of a request.
-    pub fn read_payload<'a>(&self, body: &'a [u8]) -> Result<Payload<'a>, Close> {
+    pub fn read_payload<'a>(&self, body: &'a [u8]) -> Result<PollPayload<'a>, Close> {
         let most = if self.post_packets_max == 0 { usize::MAX } else { self.post_packets_max };
-        Payload::parse(body, most).map_err(|bad| Close::BadFrame(bad.0))
+        PollPayload::parse(body, most).map_err(|bad| Close::BadFrame(bad.0))
     }
 }
 
@@ -171,7 +171,7 @@ impl EngineSession {
     /// ones are taken: all that a body asks for together would be many times as large as the body.
     pub fn receive_packets(
         &mut self,
-        packets: &mut Payload<'_>,
+        packets: &mut PollPayload<'_>,
         limits: &super::SessionLimits,
         outbox: &mut Outbox,
         asks: &mut Vec<Ask>,
@@ -198,7 +198,7 @@ impl EngineSession {
             message @ Message::Binary(_) => self.take_message(message, &limits.rate, &limits.engine, outbox, asks, now),
             Message::Text(mut text) => {
                 let packet = Packet::parse(&text).map_err(|bad| Close::BadFrame(bad.0))?;
-                if let Packet::Text(Kind::Message, data) = packet {
+                if let Packet::Text(PacketKind::Message, data) = packet {
                     // It may be long: what stands before its data is taken off, and it is not copied.
                     text.drain(..text.len() - data.len());
                     return self.take_message(Message::Text(text), &limits.rate, &limits.engine, outbox, asks, now);
@@ -241,15 +241,15 @@ impl EngineSession {
     ) -> Result<(), Close> {
         let message = match packet {
             Packet::Binary(bytes) => Message::Binary(bytes.into_owned()),
-            Packet::Text(Kind::Message, text) => Message::Text(text.to_owned()),
-            Packet::Text(Kind::Pong, _) => {
+            Packet::Text(PacketKind::Message, text) => Message::Text(text.to_owned()),
+            Packet::Text(PacketKind::Pong, _) => {
                 self.pulse = Pulse::PingAt(now + limits.engine.ping_interval);
                 return Ok(());
             }
-            Packet::Text(Kind::Close, _) => return Err(Close::Done),
-            Packet::Text(Kind::Ping, _) => return Err(Close::BadFrame("in Engine.IO 4 the server pings")),
-            Packet::Text(Kind::Open, _) => return Err(Close::BadFrame("only the server opens a session")),
-            Packet::Text(Kind::Upgrade | Kind::Noop, _) => return Ok(()),
+            Packet::Text(PacketKind::Close, _) => return Err(Close::Done),
+            Packet::Text(PacketKind::Ping, _) => return Err(Close::BadFrame("in Engine.IO 4 the server pings")),
+            Packet::Text(PacketKind::Open, _) => return Err(Close::BadFrame("only the server opens a session")),
+            Packet::Text(PacketKind::Upgrade | PacketKind::Noop, _) => return Ok(()),
         };
         self.take_message(message, &limits.rate, &limits.engine, outbox, asks, now)
     }
@@ -265,9 +265,9 @@ impl EngineSession {
     ) -> Result<(), Close> {
         let Some(sockets) = &mut self.sockets else {
             match self.rate.judge(limit, now) {
-                Verdict::Pass => asks.push(Ask::EngineMessage(message)),
-                Verdict::Ignore => {}
-                Verdict::CutOff => return Err(Close::RateLimited),
+                RateVerdict::Pass => asks.push(Ask::EngineMessage(message)),
+                RateVerdict::Ignore => {}
+                RateVerdict::CutOff => return Err(Close::RateLimited),
             }
             return Ok(());
         };
@@ -278,11 +278,11 @@ impl EngineSession {
         // An attachment belongs to the message it follows, which was judged.
         let verdict = match message {
             Message::Text(_) => self.rate.judge(limit, now),
-            _ => Verdict::Pass,
+            _ => RateVerdict::Pass,
         };
         match verdict {
-            Verdict::CutOff => Err(Close::RateLimited),
-            verdict => sockets.take(message, verdict == Verdict::Pass, limits, outbox, asks),
+            RateVerdict::CutOff => Err(Close::RateLimited),
+            verdict => sockets.take(message, verdict == RateVerdict::Pass, limits, outbox, asks),
         }
     }
 
@@ -302,7 +302,7 @@ impl EngineSession {
         }
         match self.pulse {
             Pulse::PingAt(at) if at <= now => {
-                engine_io::write_frame(Kind::Ping, "", outbox.buffer());
+                engine_io::write_frame(PacketKind::Ping, "", outbox.buffer());
                 // From when the ping was due, as the client counts; but a hub that is late itself leaves time enough.
                 self.pulse = Pulse::PongBy((at + limits.ping_timeout).max(now + limits.ping_timeout * 3 / 4));
                 Ok(())

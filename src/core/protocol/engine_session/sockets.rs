@@ -13,13 +13,13 @@ use crate::{
     outbox::Outbox,
     protocol::{
         Ask, LongCheck, LongMessage,
-        socket_io::{self, Args, BadPacket, DataCheck, Kind, Packet, Reassembly, Target},
+        socket_io::{self, Args, BadPacket, DataCheck, Packet, PacketKind, PacketTarget, Reassembly},
         websocket::Message,
     },
     topic::Topic,
 };
 
-impl Client {
+impl SocketIoClient {
     /// One that has entered `namespace` just now.
     pub fn new(namespace: Box<str>, sid: Box<str>, pid: Option<Box<str>>, now: Moment) -> Self {
         Self { namespace, sid, pid, since: now, messages: 0, topics: Vec::new(), next_ack: 0 }
@@ -70,7 +70,7 @@ pub enum SocketAsk {
 
 /// A client in one namespace.
 #[derive(Debug)]
-pub struct Client {
+pub struct SocketIoClient {
     /// The namespace; `/` is the one of clients that name none.
     pub namespace: Box<str>,
     /// Its public name.
@@ -82,14 +82,14 @@ pub struct Client {
     /// How many events it has sent.
     pub messages: u64,
     /// What it listens to.
-    pub topics: Vec<Listening>,
+    pub topics: Vec<SocketIoSubscription>,
     /// The number of the next acknowledgement the server asks for.
     pub next_ack: u64,
 }
 
 /// A topic that a client listens to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listening {
+pub struct SocketIoSubscription {
     /// The topic, by its owner's number for it.
     pub place: u32,
     /// Its name.
@@ -109,7 +109,7 @@ pub struct Listening {
 pub struct Sockets {
     /// Until when a client has to enter a namespace.
     enter_by: Option<Moment>,
-    clients: SmallVec<[Client; 1]>,
+    clients: SmallVec<[SocketIoClient; 1]>,
     /// A message whose attachments are on their way, and whether it is heeded.
     reassembly: Option<(Box<Reassembly>, bool)>,
     /// Whether a long message is being checked.
@@ -144,7 +144,7 @@ impl Sockets {
     }
 
     /// All topics of all clients.
-    pub fn listenings(&mut self) -> impl Iterator<Item = &mut Listening> {
+    pub fn listenings(&mut self) -> impl Iterator<Item = &mut SocketIoSubscription> {
         self.clients.iter_mut().flat_map(|client| client.topics.iter_mut())
     }
 
@@ -169,7 +169,7 @@ impl Sockets {
                     client.write_offset(&mut arguments);
                     arguments.push('"');
                 }
-                let target = Target { namespace: &client.namespace, ack: None };
+                let target = PacketTarget { namespace: &client.namespace, ack: None };
                 socket_io::write_event(target, "gap", Args::from_list(&arguments), out);
             }
         }
@@ -198,23 +198,23 @@ impl Sockets {
     }
 
     /// The clients.
-    pub fn clients(&self) -> &[Client] {
+    pub fn clients(&self) -> &[SocketIoClient] {
         &self.clients
     }
 
     /// The client in `namespace`.
-    pub fn client(&mut self, namespace: &str) -> Option<&mut Client> {
+    pub fn client(&mut self, namespace: &str) -> Option<&mut SocketIoClient> {
         self.clients.iter_mut().find(|client| &*client.namespace == namespace)
     }
 
     /// A client has entered a namespace.
-    pub fn enter(&mut self, client: Client) {
+    pub fn enter(&mut self, client: SocketIoClient) {
         self.enter_by = None;
         self.clients.push(client);
     }
 
     /// The client leaves `namespace`. If it is in none now, it has until `enter_by` to enter another.
-    pub fn leave(&mut self, namespace: &str, enter_by: Moment) -> Option<Client> {
+    pub fn leave(&mut self, namespace: &str, enter_by: Moment) -> Option<SocketIoClient> {
         let index = self.clients.iter().position(|client| &*client.namespace == namespace)?;
         let client = self.clients.remove(index);
         if self.clients.is_empty() {
@@ -272,7 +272,7 @@ impl Sockets {
     ) -> Result<(), Close> {
         self.is_checking = false;
         let packet = Packet::parse_head(&text, usize::MAX).map_err(|bad| Close::BadFrame(bad.0))?;
-        if packet.kind != Kind::Event || !heeded {
+        if packet.kind != PacketKind::Event || !heeded {
             return self.take_text(&packet, heeded, outbox, asks);
         }
         let Some((name, arguments)) = packet.data.and_then(socket_io::event_of) else {
@@ -307,12 +307,12 @@ impl Sockets {
     fn check_place(&mut self, packet: &Packet<'_>, limits: &EngineLimits) -> Result<(), Close> {
         let is_inside = self.client(packet.namespace).is_some();
         match (packet.kind, is_inside) {
-            (Kind::ConnectError, _) => Err(Close::BadFrame("only the server refuses a client")),
-            (Kind::Connect, true) => Err(Close::BadFrame("the client is in this namespace already")),
-            (Kind::Connect, false) if limits.connect_bytes_max < packet.data.unwrap_or_default().len() => {
+            (PacketKind::ConnectError, _) => Err(Close::BadFrame("only the server refuses a client")),
+            (PacketKind::Connect, true) => Err(Close::BadFrame("the client is in this namespace already")),
+            (PacketKind::Connect, false) if limits.connect_bytes_max < packet.data.unwrap_or_default().len() => {
                 Err(Close::MessageTooBig)
             }
-            (Kind::Connect, false) | (_, true) => Ok(()),
+            (PacketKind::Connect, false) | (_, true) => Ok(()),
             (_, false) => Err(Close::BadFrame("the client is not in this namespace")),
         }
     }
@@ -326,10 +326,11 @@ impl Sockets {
     ) -> Result<(), Close> {
         let namespace: Box<str> = packet.namespace.into();
         let ask = match packet.kind {
-            Kind::Connect => SocketAsk::Connect { namespace, payload: packet.data.map(ToOwned::to_owned) },
-            Kind::Event | Kind::BinaryEvent => {
+            PacketKind::Connect => SocketAsk::Connect { namespace, payload: packet.data.map(ToOwned::to_owned) },
+            PacketKind::Event | PacketKind::BinaryEvent => {
                 if !heeded {
-                    let (target, why) = (Target { namespace: &namespace, ack: None }, Args::from_list(RATE_LIMITED));
+                    let (target, why) =
+                        (PacketTarget { namespace: &namespace, ack: None }, Args::from_list(RATE_LIMITED));
                     socket_io::write_event(target, "error", why, outbox.buffer());
                     // Like any other event that is refused: a client that waits for the answer would wait for ever.
                     if let Some(id) = packet.ack {
@@ -343,12 +344,12 @@ impl Sockets {
                 let (name, arguments) = (name.into_owned(), arguments.list().to_owned());
                 SocketAsk::Event { namespace, name, arguments, ack: packet.ack }
             }
-            Kind::Ack | Kind::BinaryAck => {
+            PacketKind::Ack | PacketKind::BinaryAck => {
                 let arguments = Args::from_array(packet.data.unwrap_or_default()).list().to_owned();
                 SocketAsk::Ack { namespace, id: packet.ack.unwrap_or_default(), arguments }
             }
-            Kind::Disconnect => SocketAsk::Disconnect { namespace },
-            Kind::ConnectError => return Ok(()),
+            PacketKind::Disconnect => SocketAsk::Disconnect { namespace },
+            PacketKind::ConnectError => return Ok(()),
         };
         asks.push(Ask::Socket(ask));
         Ok(())

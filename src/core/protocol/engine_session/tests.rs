@@ -11,7 +11,7 @@ fn session(namespaces: &[&str]) -> EngineSession {
     let sid = SessionId::new(0, [7; 15]);
     let mut session = EngineSession::carried(sid, Layer::SocketIo, &EngineLimits::default(), NOW);
     let sockets = session.sockets.as_mut().expect("it is of Socket.IO");
-    namespaces.iter().for_each(|name| sockets.enter(Client::new((*name).into(), "s".into(), None, NOW)));
+    namespaces.iter().for_each(|name| sockets.enter(SocketIoClient::new((*name).into(), "s".into(), None, NOW)));
     session
 }
 

@@ -69,7 +69,7 @@ pub enum Command<'a> {
 
 /// Why a message is no command: what the `error` that answers it says.
 #[derive(Clone, Debug)]
-pub struct Refused<'a> {
+pub struct BadCommand<'a> {
     /// For programs: one of [`code`].
     pub code: &'static str,
     /// For people.
@@ -97,7 +97,7 @@ pub mod code {
 impl<'a> Command<'a> {
     /// Parses one text message. A field that the command does not have is refused rather than passed over: a misspelt
     /// `since` would silently lose what it asks for.
-    pub fn parse(message: &'a str) -> Result<Self, Refused<'a>> {
+    pub fn parse(message: &'a str) -> Result<Self, BadCommand<'a>> {
         let Head { op, reference } = parse_fields(message)?;
         let result = match &*op.0 {
             "subscribe" => parse_subscribe(message, reference),
@@ -108,12 +108,12 @@ impl<'a> Command<'a> {
             "auth" => parse_fields(message).map(|Auth { token, .. }| Self::Auth { token: token.0, reference }),
             unknown => Err(refused(code::UNKNOWN_OP, format!("there is no op {unknown:?}"))),
         };
-        result.map_err(|refused| Refused { reference, ..refused })
+        result.map_err(|refused| BadCommand { reference, ..refused })
     }
 
     /// The same for a message longer than [`LONG_TEXT_BYTES`], which was checked to be JSON: a publication, with the fields
     /// of one. Reads it once.
-    pub fn parse_long(message: &'a str) -> Result<Self, Refused<'a>> {
+    pub fn parse_long(message: &'a str) -> Result<Self, BadCommand<'a>> {
         let bad = |message: String| refused(code::BAD_REQUEST, message);
         let members = Members::of(message).ok_or_else(|| bad("a command is a JSON object".to_owned()))?;
         let (mut values, mut scratch) = ([None; LONG_FIELDS.len()], String::new());
@@ -150,7 +150,7 @@ impl<'a> Command<'a> {
             let (kind, key) = (text_of(kind, "type")?, text_of(idempotency_key, "idempotency_key")?);
             publication(&topic, kind, data, key, reference)
         };
-        parse().map_err(|refused| Refused { reference, ..refused })
+        parse().map_err(|refused| BadCommand { reference, ..refused })
     }
 }
 
@@ -170,19 +170,19 @@ pub fn reference_of(message: &str) -> Reference<'_> {
 
 const REFERENCE_SEARCH_BYTES_MAX: usize = 4 * 1024;
 
-fn parse_subscribe<'a>(message: &'a str, reference: Reference<'a>) -> Result<Command<'a>, Refused<'a>> {
+fn parse_subscribe<'a>(message: &'a str, reference: Reference<'a>) -> Result<Command<'a>, BadCommand<'a>> {
     let Subscribe { topic, since, .. } = parse_fields(message)?;
     let topic = parse_topic(&topic.0)?;
     let start = since.map_or(Ok(Start::Live), |since| parse_since(&since.0))?;
     Ok(Command::Subscribe { topic, start, reference })
 }
 
-fn parse_unsubscribe<'a>(message: &'a str, reference: Reference<'a>) -> Result<Command<'a>, Refused<'a>> {
+fn parse_unsubscribe<'a>(message: &'a str, reference: Reference<'a>) -> Result<Command<'a>, BadCommand<'a>> {
     let Unsubscribe { topic, .. } = parse_fields(message)?;
     Ok(Command::Unsubscribe { topic: parse_topic(&topic.0)?, reference })
 }
 
-fn parse_publish<'a>(message: &'a str, reference: Reference<'a>) -> Result<Command<'a>, Refused<'a>> {
+fn parse_publish<'a>(message: &'a str, reference: Reference<'a>) -> Result<Command<'a>, BadCommand<'a>> {
     let Publish { topic, kind, data, idempotency_key, .. } = parse_fields(message)?;
     let (kind, idempotency_key) = (kind.map(|kind| kind.0), idempotency_key.map(|key| key.0));
     publication(&topic.0, kind, data.get(), idempotency_key, reference)
@@ -194,7 +194,7 @@ fn publication<'a>(
     data: &'a str,
     idempotency_key: Option<Cow<'a, str>>,
     reference: Reference<'a>,
-) -> Result<Command<'a>, Refused<'a>> {
+) -> Result<Command<'a>, BadCommand<'a>> {
     let topic = parse_topic(topic)?;
     // An empty one is none.
     let kind = kind.filter(|kind| !kind.is_empty());
@@ -207,15 +207,15 @@ fn publication<'a>(
     Ok(Command::Publish { topic, kind, data, idempotency_key, reference })
 }
 
-fn parse_topic<'a>(name: &str) -> Result<Topic, Refused<'a>> {
+fn parse_topic<'a>(name: &str) -> Result<Topic, BadCommand<'a>> {
     Topic::parse(name).map_err(|bad| refused(code::BAD_TOPIC, bad.to_string()))
 }
 
-fn parse_since<'a>(since: &str) -> Result<Start, Refused<'a>> {
+fn parse_since<'a>(since: &str) -> Result<Start, BadCommand<'a>> {
     since.parse().map_err(|bad: BadStart| refused(code::BAD_EVENT_ID, bad.to_string()))
 }
 
-fn parse_fields<'a, T: Deserialize<'a>>(message: &'a str) -> Result<T, Refused<'a>> {
+fn parse_fields<'a, T: Deserialize<'a>>(message: &'a str) -> Result<T, BadCommand<'a>> {
     // serde would also take the fields in order, from an array.
     if !message.trim_ascii_start().starts_with('{') {
         return Err(refused(code::BAD_REQUEST, "a command is a JSON object".to_owned()));
@@ -223,8 +223,8 @@ fn parse_fields<'a, T: Deserialize<'a>>(message: &'a str) -> Result<T, Refused<'
     serde_json::from_str(message).map_err(|error| refused(code::BAD_REQUEST, error.to_string()))
 }
 
-fn refused<'a>(code: &'static str, message: String) -> Refused<'a> {
-    Refused { code, message, reference: None }
+fn refused<'a>(code: &'static str, message: String) -> BadCommand<'a> {
+    BadCommand { code, message, reference: None }
 }
 
 /// What every command has. The first pass reads it alone, so that whatever is wrong elsewhere, the answer has its `ref`.

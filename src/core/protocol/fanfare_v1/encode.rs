@@ -9,7 +9,7 @@ use crate::{
     topic::Topic,
 };
 
-use super::{Reference, Refused};
+use super::{BadCommand, Reference};
 
 /// The whole WebSocket frame of an event, encoded once and shared.
 pub fn encode_event(event: &Event) -> Vec<u8> {
@@ -111,7 +111,7 @@ pub fn write_error(code: &str, message: &str, reference: Reference<'_>, out: &mu
 }
 
 /// Appends the error that answers a message which is no command.
-pub fn write_refused(refused: &Refused<'_>, out: &mut Vec<u8>) {
+pub fn write_refused(refused: &BadCommand<'_>, out: &mut Vec<u8>) {
     write_error(refused.code, &refused.message, refused.reference, out);
 }
 

@@ -167,7 +167,7 @@ fn answers() {
     let error = r#"{"op":"error","code":"RateLimited","message":"\"slow\" down""#;
     check(&|r, out| write_error("RateLimited", "\"slow\" down", r, out), error);
     let refuse = |reference: Reference<'_>, out: &mut Vec<u8>| {
-        write_refused(&Refused { code: code::BAD_TOPIC, message: "no".to_owned(), reference }, out);
+        write_refused(&BadCommand { code: code::BAD_TOPIC, message: "no".to_owned(), reference }, out);
     };
     check(&refuse, r#"{"op":"error","code":"BadTopic","message":"no""#);
 }
@@ -280,7 +280,7 @@ fn long_messages() {
         match (Command::parse(&text), Command::parse_long(&text)) {
             (Ok(parsed), Ok(long)) => assert!(format!("{parsed:?}") == format!("{long:?}"), "{fields}"),
             (Err(parsed), Err(long)) => {
-                let of = |refused: &Refused<'_>| (refused.code, refused.reference.map(|it| it.get().to_owned()));
+                let of = |refused: &BadCommand<'_>| (refused.code, refused.reference.map(|it| it.get().to_owned()));
                 assert_eq!(of(&parsed), of(&long), "{fields}");
             }
             (parsed, long) => panic!("{fields}: {parsed:?}, {long:?}"),

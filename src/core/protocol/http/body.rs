@@ -6,7 +6,7 @@ use super::{head::Framing, uri::hex_value};
 
 /// What a body decoder found at the front of its input.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Piece<'a> {
+pub(super) enum BodyPart<'a> {
     /// Bytes of the body; never empty.
     Data(&'a [u8]),
     /// The body is complete; what is left of the input belongs to the next message.
@@ -35,15 +35,15 @@ impl BodyDecoder {
         }
     }
 
-    /// Takes the next piece from the front of `input`. To be called until it says [`Piece::End`] or [`Piece::Starved`].
+    /// Takes the next piece from the front of `input`. To be called until it says [`BodyPart::End`] or [`BodyPart::Starved`].
     #[inline]
-    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Piece<'a>, Close> {
+    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<BodyPart<'a>, Close> {
         match self {
-            Self::Sized(0) => Ok(Piece::End),
+            Self::Sized(0) => Ok(BodyPart::End),
             Self::Chunked(decoder) => decoder.next(input),
-            _ if input.is_empty() => Ok(Piece::Starved),
-            Self::Sized(remaining) => Ok(Piece::Data(take_data(input, remaining))),
-            Self::UntilClose => Ok(Piece::Data(std::mem::take(input))),
+            _ if input.is_empty() => Ok(BodyPart::Starved),
+            Self::Sized(remaining) => Ok(BodyPart::Data(take_data(input, remaining))),
+            Self::UntilClose => Ok(BodyPart::Data(std::mem::take(input))),
         }
     }
 
@@ -51,7 +51,7 @@ impl BodyDecoder {
     pub(super) fn announced_bytes(&self) -> u64 {
         match self {
             Self::Sized(remaining) => *remaining,
-            Self::Chunked(decoder) if decoder.place == Place::Data => decoder.remaining,
+            Self::Chunked(decoder) if decoder.state == ChunkState::Data => decoder.remaining,
             Self::Chunked(_) => 0,
             Self::UntilClose => 0,
         }
@@ -61,7 +61,7 @@ impl BodyDecoder {
 /// The chunked transfer coding (RFC 9112 section 7.1). Extensions and trailers are checked, counted, and dropped.
 #[derive(Debug)]
 pub(super) struct ChunkDecoder {
-    place: Place,
+    state: ChunkState,
     /// Of a chunk's size line: the size so far. Within the chunk: how many of its bytes are to come.
     remaining: u64,
     /// Digits of the size line so far.
@@ -72,7 +72,7 @@ pub(super) struct ChunkDecoder {
 
 /// What the next byte is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum ChunkState {
     Size,
     /// Whitespace behind the size, or behind an extension's value: a semicolon is due.
     ExtensionGap,
@@ -101,7 +101,7 @@ enum Place {
     Done,
 }
 
-impl Place {
+impl ChunkState {
     fn is_extension(self) -> bool {
         matches!(
             self,
@@ -126,108 +126,118 @@ const BAD_TRAILER: Close = Close::BadRequest("malformed trailer field");
 
 impl ChunkDecoder {
     pub(super) fn new(extra_bytes_max: usize) -> Self {
-        Self { place: Place::Size, remaining: 0, digit_count: 0, extra_bytes_left: extra_bytes_max }
+        Self { state: ChunkState::Size, remaining: 0, digit_count: 0, extra_bytes_left: extra_bytes_max }
     }
 
     #[inline]
-    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Piece<'a>, Close> {
+    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<BodyPart<'a>, Close> {
         loop {
-            match self.place {
-                Place::Done => return Ok(Piece::End),
-                _ if input.is_empty() => return Ok(Piece::Starved),
-                Place::Data => {
+            match self.state {
+                ChunkState::Done => return Ok(BodyPart::End),
+                _ if input.is_empty() => return Ok(BodyPart::Starved),
+                ChunkState::Data => {
                     let data = take_data(input, &mut self.remaining);
                     if self.remaining == 0 {
-                        self.place = Place::DataReturn;
+                        self.state = ChunkState::DataReturn;
                     }
-                    return Ok(Piece::Data(data));
+                    return Ok(BodyPart::Data(data));
                 }
                 _ => {
                     let byte = input[0];
                     *input = &input[1..];
-                    self.place = self.step(byte)?;
+                    self.state = self.step(byte)?;
                 }
             }
         }
     }
 
     /// Takes one byte that is not data.
-    fn step(&mut self, byte: u8) -> Result<Place, Close> {
-        match (self.place, byte) {
-            (Place::Size, b'\r') if 0 < self.digit_count => Ok(Place::SizeLineFeed),
-            (Place::Size, b';') if 0 < self.digit_count => self.count_extra(Place::ExtensionStart),
-            (Place::Size, b' ' | b'\t') if 0 < self.digit_count => self.count_extra(Place::ExtensionGap),
-            (Place::Size, digit) => self.take_digit(digit),
-            (Place::SizeLineFeed, b'\n') => Ok(self.start_chunk()),
-            (Place::DataReturn, b'\r') => Ok(Place::DataLineFeed),
-            (Place::DataLineFeed, b'\n') => Ok(Place::Size),
-            (Place::SizeLineFeed | Place::DataReturn | Place::DataLineFeed, _) => Err(BAD_CHUNK),
-            (place, _) if place.is_extension() => self.step_extension(byte),
+    fn step(&mut self, byte: u8) -> Result<ChunkState, Close> {
+        match (self.state, byte) {
+            (ChunkState::Size, b'\r') if 0 < self.digit_count => Ok(ChunkState::SizeLineFeed),
+            (ChunkState::Size, b';') if 0 < self.digit_count => self.count_extra(ChunkState::ExtensionStart),
+            (ChunkState::Size, b' ' | b'\t') if 0 < self.digit_count => self.count_extra(ChunkState::ExtensionGap),
+            (ChunkState::Size, digit) => self.take_digit(digit),
+            (ChunkState::SizeLineFeed, b'\n') => Ok(self.start_chunk()),
+            (ChunkState::DataReturn, b'\r') => Ok(ChunkState::DataLineFeed),
+            (ChunkState::DataLineFeed, b'\n') => Ok(ChunkState::Size),
+            (ChunkState::SizeLineFeed | ChunkState::DataReturn | ChunkState::DataLineFeed, _) => Err(BAD_CHUNK),
+            (state, _) if state.is_extension() => self.step_extension(byte),
             _ => self.step_trailer(byte),
         }
     }
 
     /// RFC 9112 section 7.1.1: `*( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] )`. A proxy in front that reads an
     /// extension in another way may see the chunk end elsewhere, so that what the grammar does not have is refused.
-    fn step_extension(&mut self, byte: u8) -> Result<Place, Close> {
-        let next = match (self.place, byte) {
-            (Place::ExtensionName | Place::ExtensionToken | Place::ExtensionEnd, b'\r') => {
-                return Ok(Place::SizeLineFeed);
+    fn step_extension(&mut self, byte: u8) -> Result<ChunkState, Close> {
+        let next = match (self.state, byte) {
+            (ChunkState::ExtensionName | ChunkState::ExtensionToken | ChunkState::ExtensionEnd, b'\r') => {
+                return Ok(ChunkState::SizeLineFeed);
             }
-            (Place::ExtensionStart | Place::ExtensionName, name) if is_token(name) => Place::ExtensionName,
-            (Place::ExtensionValueStart | Place::ExtensionToken, value) if is_token(value) => Place::ExtensionToken,
-            (Place::ExtensionValueStart, b'"') => Place::ExtensionQuoted,
-            (Place::ExtensionQuoted, b'"') => Place::ExtensionEnd,
-            (Place::ExtensionQuoted, b'\\') => Place::ExtensionEscape,
-            (Place::ExtensionQuoted | Place::ExtensionEscape, text) if is_text(text) => Place::ExtensionQuoted,
-            (place @ (Place::ExtensionStart | Place::ExtensionValueStart), b' ' | b'\t') => place,
-            (Place::ExtensionName | Place::ExtensionNameGap, b' ' | b'\t') => Place::ExtensionNameGap,
-            (Place::ExtensionName | Place::ExtensionNameGap, b'=') => Place::ExtensionValueStart,
-            (Place::ExtensionToken | Place::ExtensionEnd | Place::ExtensionGap, b' ' | b'\t') => Place::ExtensionGap,
+            (ChunkState::ExtensionStart | ChunkState::ExtensionName, name) if is_token(name) => {
+                ChunkState::ExtensionName
+            }
+            (ChunkState::ExtensionValueStart | ChunkState::ExtensionToken, value) if is_token(value) => {
+                ChunkState::ExtensionToken
+            }
+            (ChunkState::ExtensionValueStart, b'"') => ChunkState::ExtensionQuoted,
+            (ChunkState::ExtensionQuoted, b'"') => ChunkState::ExtensionEnd,
+            (ChunkState::ExtensionQuoted, b'\\') => ChunkState::ExtensionEscape,
+            (ChunkState::ExtensionQuoted | ChunkState::ExtensionEscape, text) if is_text(text) => {
+                ChunkState::ExtensionQuoted
+            }
+            (state @ (ChunkState::ExtensionStart | ChunkState::ExtensionValueStart), b' ' | b'\t') => state,
+            (ChunkState::ExtensionName | ChunkState::ExtensionNameGap, b' ' | b'\t') => ChunkState::ExtensionNameGap,
+            (ChunkState::ExtensionName | ChunkState::ExtensionNameGap, b'=') => ChunkState::ExtensionValueStart,
+            (ChunkState::ExtensionToken | ChunkState::ExtensionEnd | ChunkState::ExtensionGap, b' ' | b'\t') => {
+                ChunkState::ExtensionGap
+            }
             (
-                Place::ExtensionName
-                | Place::ExtensionNameGap
-                | Place::ExtensionToken
-                | Place::ExtensionEnd
-                | Place::ExtensionGap,
+                ChunkState::ExtensionName
+                | ChunkState::ExtensionNameGap
+                | ChunkState::ExtensionToken
+                | ChunkState::ExtensionEnd
+                | ChunkState::ExtensionGap,
                 b';',
-            ) => Place::ExtensionStart,
+            ) => ChunkState::ExtensionStart,
             _ => return Err(BAD_CHUNK),
         };
         self.count_extra(next)
     }
 
-    fn step_trailer(&mut self, byte: u8) -> Result<Place, Close> {
-        match (self.place, byte) {
-            (Place::TrailerStart, b'\r') => Ok(Place::LastLineFeed),
-            (Place::TrailerName, b':') => self.count_extra(Place::TrailerValue),
-            (Place::TrailerStart | Place::TrailerName, name) if is_token(name) => self.count_extra(Place::TrailerName),
-            (Place::TrailerValue, b'\r') => Ok(Place::TrailerLineFeed),
-            (Place::TrailerValue, text) if is_text(text) => self.count_extra(Place::TrailerValue),
-            (Place::TrailerLineFeed, b'\n') => Ok(Place::TrailerStart),
-            (Place::LastLineFeed, b'\n') => Ok(Place::Done),
+    fn step_trailer(&mut self, byte: u8) -> Result<ChunkState, Close> {
+        match (self.state, byte) {
+            (ChunkState::TrailerStart, b'\r') => Ok(ChunkState::LastLineFeed),
+            (ChunkState::TrailerName, b':') => self.count_extra(ChunkState::TrailerValue),
+            (ChunkState::TrailerStart | ChunkState::TrailerName, name) if is_token(name) => {
+                self.count_extra(ChunkState::TrailerName)
+            }
+            (ChunkState::TrailerValue, b'\r') => Ok(ChunkState::TrailerLineFeed),
+            (ChunkState::TrailerValue, text) if is_text(text) => self.count_extra(ChunkState::TrailerValue),
+            (ChunkState::TrailerLineFeed, b'\n') => Ok(ChunkState::TrailerStart),
+            (ChunkState::LastLineFeed, b'\n') => Ok(ChunkState::Done),
             _ => Err(BAD_TRAILER),
         }
     }
 
-    fn take_digit(&mut self, digit: u8) -> Result<Place, Close> {
+    fn take_digit(&mut self, digit: u8) -> Result<ChunkState, Close> {
         let value = hex_value(digit).filter(|_| self.digit_count < SIZE_DIGITS_MAX).ok_or(BAD_CHUNK)?;
         self.remaining = 16 * self.remaining + u64::from(value);
         self.digit_count += 1;
-        Ok(Place::Size)
+        Ok(ChunkState::Size)
     }
 
-    fn start_chunk(&mut self) -> Place {
+    fn start_chunk(&mut self) -> ChunkState {
         self.digit_count = 0;
-        if self.remaining == 0 { Place::TrailerStart } else { Place::Data }
+        if self.remaining == 0 { ChunkState::TrailerStart } else { ChunkState::Data }
     }
 
-    fn count_extra(&mut self, place: Place) -> Result<Place, Close> {
+    fn count_extra(&mut self, state: ChunkState) -> Result<ChunkState, Close> {
         match self.extra_bytes_left.checked_sub(1) {
             Some(left) => self.extra_bytes_left = left,
             None => return Err(Close::HeadTooLarge),
         }
-        Ok(place)
+        Ok(state)
     }
 }
 

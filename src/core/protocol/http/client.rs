@@ -7,7 +7,7 @@ use crate::close::Close;
 
 use super::{
     Method,
-    body::{BodyDecoder, ChunkDecoder, Piece},
+    body::{BodyDecoder, BodyPart, ChunkDecoder},
     head::{self, Framing},
     response::{forbids_body, write_field},
     retained::Retained,
@@ -253,9 +253,9 @@ fn pass_body(
 ) -> Result<bool, Close> {
     loop {
         match decoder.next(rest)? {
-            Piece::Data(data) => on(ResponsePart::Body(data)),
-            Piece::End => return Ok(true),
-            Piece::Starved => return Ok(false),
+            BodyPart::Data(data) => on(ResponsePart::Body(data)),
+            BodyPart::End => return Ok(true),
+            BodyPart::Starved => return Ok(false),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::close::Close;
 use super::{
     HttpLimits, Method, Request, Version,
     request::{Field, Span},
-    uri::Target,
+    uri::RequestTarget,
 };
 
 /// A parsed head: the request without its body, and what the body will be like.
@@ -91,7 +91,7 @@ pub(super) fn refusal(error: httparse::Error) -> Close {
 fn build(bytes: &[u8], parsed: &httparse::Request<'_, '_>) -> Result<Head, Close> {
     let version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
     let method = Method::parse(parsed.method.unwrap_or_default());
-    let target = Target::parse(method, parsed.path.unwrap_or_default())?;
+    let target = RequestTarget::parse(method, parsed.path.unwrap_or_default())?;
     let mut rules = Rules::default();
     for header in parsed.headers.iter() {
         rules.note(header)?;

@@ -90,13 +90,13 @@ impl Response {
 /// closed once it is written.
 pub fn write_refusal(close: Close, date: &str, outbox: &mut Outbox) {
     if let Some(response) = Response::refusal(close) {
-        write_response(&response, &[], Answer::default(), date, outbox);
+        write_response(&response, &[], ResponseForm::default(), date, outbox);
     }
 }
 
 /// What of a request decides on the form of its answer.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Answer {
+pub(super) struct ResponseForm {
     pub(super) version: Version,
     pub(super) head_only: bool,
     pub(super) keep_alive: bool,
@@ -106,7 +106,13 @@ pub(super) struct Answer {
 pub(super) type Fields = [(&'static str, String)];
 
 /// Writes `response`, with `fields` besides its own (RFC 9112 section 4).
-pub(super) fn write_response(response: &Response, fields: &Fields, answer: Answer, date: &str, outbox: &mut Outbox) {
+pub(super) fn write_response(
+    response: &Response,
+    fields: &Fields,
+    answer: ResponseForm,
+    date: &str,
+    outbox: &mut Outbox,
+) {
     if write_head(response, fields, answer, date, outbox.buffer()) {
         outbox.put(&response.body);
     }
@@ -116,7 +122,7 @@ pub(super) fn write_response(response: &Response, fields: &Fields, answer: Answe
 pub(super) fn write_owned_response(
     response: Response,
     fields: &Fields,
-    answer: Answer,
+    answer: ResponseForm,
     date: &str,
     outbox: &mut Outbox,
 ) {
@@ -127,7 +133,7 @@ pub(super) fn write_owned_response(
 
 /// Writes all that comes before the body; `true`: the body is to follow. The status line says HTTP/1.1 to every client (RFC 9112
 /// section 2.3).
-fn write_head(response: &Response, fields: &Fields, answer: Answer, date: &str, out: &mut Vec<u8>) -> bool {
+fn write_head(response: &Response, fields: &Fields, answer: ResponseForm, date: &str, out: &mut Vec<u8>) -> bool {
     let bodiless = forbids_body(response.status);
     write_status(response.status, date, out);
     let fields = response.headers.iter().chain(fields);
@@ -145,7 +151,7 @@ fn write_head(response: &Response, fields: &Fields, answer: Answer, date: &str, 
 
 /// Writes the `Connection` field, if there is something to say (RFC 9112 section 9.3). A message with an `Upgrade` field has
 /// to list it there (RFC 9110 section 7.8).
-fn write_connection(response: &Response, answer: Answer, out: &mut Vec<u8>) {
+fn write_connection(response: &Response, answer: ResponseForm, out: &mut Vec<u8>) {
     let persistence = match (answer.keep_alive, answer.version) {
         (true, Version::Http11) => None,
         (true, Version::Http10) => Some("keep-alive"),

@@ -9,9 +9,9 @@ use crate::{clock::Moment, close::Close, outbox::Outbox};
 
 use super::{
     HttpLimits, Method, Request, Response, Version,
-    body::{BodyDecoder, Piece},
+    body::{BodyDecoder, BodyPart},
     head::{self, Framing, Head},
-    response::{Answer, write_owned_response, write_response},
+    response::{ResponseForm, write_owned_response, write_response},
     retained::Retained,
 };
 
@@ -22,7 +22,7 @@ pub struct ServerSession {
     /// What came and is not used yet: the beginning of a head, or requests pipelined behind the one being answered.
     retained: Retained,
     /// How the request that was read last is to be answered.
-    answer: Answer,
+    answer: ResponseForm,
     /// Fields for the answer to the request that is with the caller.
     kept: Vec<(&'static str, String)>,
     /// When `state` was entered.
@@ -44,14 +44,14 @@ enum State {
     /// The answer is written; the next call of `receive` looks for the next request.
     Answered,
     /// Over, because of a request whose body is not read. Boxed, so that the others stay small.
-    Refused(Box<Refused>),
+    Refused(Box<RefusedBody>),
     /// Over.
     Ended(Close),
 }
 
 /// A request whose body the session refused.
 #[derive(Debug)]
-struct Refused {
+struct RefusedBody {
     close: Close,
     path: String,
 }
@@ -77,7 +77,7 @@ impl ServerSession {
         Self {
             state: State::Fresh,
             retained: Retained::default(),
-            answer: Answer::default(),
+            answer: ResponseForm::default(),
             kept: Vec::new(),
             since: now,
         }
@@ -164,11 +164,11 @@ impl ServerSession {
     }
 
     /// The form of the answer, and the fields kept for it.
-    fn begin_answer(&mut self, response: &Response) -> (Answer, Vec<(&'static str, String)>) {
+    fn begin_answer(&mut self, response: &Response) -> (ResponseForm, Vec<(&'static str, String)>) {
         debug_assert!(matches!(self.state, State::Unanswered), "an answer without a request");
         let kept = std::mem::take(&mut self.kept);
         let keep_alive = self.answer.keep_alive && !response.closes();
-        (Answer { keep_alive, ..self.answer }, kept)
+        (ResponseForm { keep_alive, ..self.answer }, kept)
     }
 
     fn end_answer(&mut self, keep_alive: bool) -> bool {
@@ -210,7 +210,7 @@ impl ServerSession {
     /// The same, with an answer of the caller's.
     pub fn refuse_with(&mut self, response: Option<Response>, close: Close, date: &str, outbox: &mut Outbox) {
         if let Some(response) = response {
-            write_response(&response, &[], Answer { keep_alive: false, ..self.answer }, date, outbox);
+            write_response(&response, &[], ResponseForm { keep_alive: false, ..self.answer }, date, outbox);
         }
         self.end(close);
     }
@@ -271,7 +271,7 @@ impl ServerSession {
     fn end(&mut self, close: Close) {
         self.retained = Retained::default();
         if let State::Body(incoming) = std::mem::replace(&mut self.state, State::Ended(close)) {
-            self.state = State::Refused(Box::new(Refused { close, path: incoming.request.path }));
+            self.state = State::Refused(Box::new(RefusedBody { close, path: incoming.request.path }));
         }
     }
 
@@ -318,7 +318,7 @@ impl ServerSession {
             return Ok((0, None));
         };
         let head = head::parse(&input[..head_end], limits)?;
-        self.answer = Answer::to(&head.request);
+        self.answer = ResponseForm::to(&head.request);
         if head.framing == Framing::Sized(0) {
             self.state = State::Unanswered;
             return Ok((head_end, Some(head.request)));
@@ -346,7 +346,7 @@ impl ServerSession {
             State::Answered | State::Idle if !input.is_empty() => {
                 (self.state, self.since) = (State::Head { scanned: 0 }, now);
                 // What is said of the last request does not hold for this one, should it be refused.
-                self.answer = Answer::default();
+                self.answer = ResponseForm::default();
             }
             State::Answered => (self.state, self.since) = (State::Idle, now),
             State::Idle | State::Body(_) | State::Unanswered | State::Refused(_) | State::Ended(_) => {}
@@ -385,15 +385,15 @@ impl Incoming {
         let mut rest = input;
         let complete = loop {
             let piece = self.decoder.next(&mut rest)?;
-            if let Piece::Data(data) = piece {
+            if let BodyPart::Data(data) = piece {
                 self.make_room(data.len());
                 self.request.body.extend_from_slice(data);
             }
             self.check_length()?;
             match piece {
-                Piece::Data(_) => {}
-                Piece::End => break true,
-                Piece::Starved => break false,
+                BodyPart::Data(_) => {}
+                BodyPart::End => break true,
+                BodyPart::Starved => break false,
             }
         };
         if !input.is_empty() {
@@ -428,7 +428,7 @@ impl Incoming {
     }
 }
 
-impl Answer {
+impl ResponseForm {
     fn to(request: &Request) -> Self {
         Self { version: request.version, head_only: request.method == Method::Head, keep_alive: request.keep_alive }
     }

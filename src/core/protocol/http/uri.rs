@@ -6,14 +6,14 @@ use super::{Method, head::is_authority};
 
 /// A target taken apart: path and query, both decoded.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct RequestTarget {
     pub(super) path: String,
     pub(super) query: Vec<(String, String)>,
     /// The authority of the absolute form, as the client wrote it.
     pub(super) authority: Option<String>,
 }
 
-impl Target {
+impl RequestTarget {
     /// Takes apart a target in any of the four forms of RFC 9112 section 3.2.
     pub(super) fn parse(method: Method, target: &str) -> Result<Self, Close> {
         if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {

@@ -13,7 +13,7 @@ pub const PONG: &[u8] = b"PONG\r\n";
 
 /// Who the client is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Login {
+pub enum NatsLogin {
     /// A user with a password.
     User {
         /// The name.
@@ -27,11 +27,11 @@ pub enum Login {
 
 /// What a client says of itself before all else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Connect<'a> {
+pub struct ConnectOptions<'a> {
     /// For the server's own lists of connections.
     pub name: &'a str,
     /// Its login, where the server wants one.
-    pub login: Option<&'a Login>,
+    pub login: Option<&'a NatsLogin>,
     /// Whether it wants `+OK` after each operation.
     pub is_verbose: bool,
 }
@@ -57,10 +57,10 @@ struct Fields<'a> {
 }
 
 /// Appends a `CONNECT`, the answer to the server's first `INFO`.
-pub fn write_connect(connect: &Connect<'_>, out: &mut Vec<u8>) {
+pub fn write_connect(connect: &ConnectOptions<'_>, out: &mut Vec<u8>) {
     let (user, pass, auth_token) = match connect.login {
-        Some(Login::User { user, password }) => (Some(&**user), Some(&**password), None),
-        Some(Login::Token(token)) => (None, None, Some(&**token)),
+        Some(NatsLogin::User { user, password }) => (Some(&**user), Some(&**password), None),
+        Some(NatsLogin::Token(token)) => (None, None, Some(&**token)),
         None => (None, None, None),
     };
     let fields = Fields {

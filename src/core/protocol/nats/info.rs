@@ -7,7 +7,7 @@ use super::BadOperation;
 /// The fields of `INFO` that a client acts upon; the others are passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub struct Info {
+pub struct ServerInfo {
     /// The server's version.
     pub version: String,
     /// The most bytes it takes in one message, headers included. Absent if it is 0.
@@ -20,7 +20,7 @@ pub struct Info {
     pub tls_required: bool,
 }
 
-impl Info {
+impl ServerInfo {
     /// Reads the JSON text of an `INFO`.
     pub fn parse(json: &str) -> Result<Self, BadOperation> {
         serde_json::from_str(json).map_err(|_| BadOperation::BadInfo)

@@ -11,11 +11,11 @@ mod parser;
 mod subject;
 
 pub use client::{
-    Connect, Login, PING, PONG, write_connect, write_publish, write_publish_with_headers, write_subscribe,
+    ConnectOptions, NatsLogin, PING, PONG, write_connect, write_publish, write_publish_with_headers, write_subscribe,
     write_unsubscribe,
 };
-pub use info::Info;
-pub use parser::{BadOperation, Message, Operation, parse};
+pub use info::ServerInfo;
+pub use parser::{BadOperation, NatsMessage, Operation, parse};
 pub use subject::{BadSubject, SUBJECT_BYTES_MAX, Subject, SubjectPattern};
 
 #[cfg(test)]

@@ -7,11 +7,11 @@ use super::NatsLimits;
 /// One thing a server says. Borrows from the bytes it was parsed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation<'a> {
-    /// `INFO`: what the server is and wants, as JSON text; [`super::Info`] reads it. First on every connection, and again
+    /// `INFO`: what the server is and wants, as JSON text; [`super::ServerInfo`] reads it. First on every connection, and again
     /// whenever something changes.
     Info(&'a str),
     /// `MSG` or `HMSG`: something was published.
-    Message(Message<'a>),
+    Message(NatsMessage<'a>),
     /// `PING`: to be answered with `PONG`.
     Ping,
     /// `PONG`: all that was sent before the `PING` it answers has been taken.
@@ -24,7 +24,7 @@ pub enum Operation<'a> {
 
 /// A message of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Message<'a> {
+pub struct NatsMessage<'a> {
     /// Where it was published.
     pub subject: &'a str,
     /// The subscription's id, as the client chose it.
@@ -106,7 +106,7 @@ fn parse_message<'a>(
     has_headers: bool,
     bytes: &'a [u8],
     limits: &NatsLimits,
-) -> Result<Option<(Message<'a>, usize)>, BadOperation> {
+) -> Result<Option<(NatsMessage<'a>, usize)>, BadOperation> {
     let mut words = arguments.split([' ', '\t']).filter(|word| !word.is_empty());
     let mut last = || words.next_back().ok_or(BadOperation::BadArguments);
     let total_bytes = parse_length(last()?)?;
@@ -128,7 +128,7 @@ fn parse_message<'a>(
     }
     let (headers, payload) = content.split_at(header_bytes);
     let headers = has_headers.then_some(headers);
-    let message = Message { subject, sid, reply_to, headers, payload };
+    let message = NatsMessage { subject, sid, reply_to, headers, payload };
     Ok(Some((message, total_bytes + LINE_END.len())))
 }
 

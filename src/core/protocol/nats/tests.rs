@@ -32,7 +32,7 @@ fn a_server_is_understood() {
     };
     let message = |subject, sid, reply_to, headers: Option<&'static str>, payload: &'static str| {
         let (headers, payload) = (headers.map(str::as_bytes), payload.as_bytes());
-        Operation::Message(Message { subject, sid, reply_to, headers, payload })
+        Operation::Message(NatsMessage { subject, sid, reply_to, headers, payload })
     };
     check(
         "INFO {\"a\": 1}\r\n+OK\r\nPING\r\nPONG\r\n",
@@ -85,11 +85,11 @@ fn a_line_of_the_longest_length_is_taken() {
 #[test]
 fn a_server_introduces_itself() {
     let text = r#"{"server_id":"X","version":"2.9.10","headers":true,"max_payload":1048576,"auth_required":true}"#;
-    let info = Info::parse(text).expect("well-formed");
+    let info = ServerInfo::parse(text).expect("well-formed");
     assert_eq!((info.version.as_str(), info.max_payload, info.headers), ("2.9.10", 1 << 20, true));
     assert!(info.auth_required && !info.tls_required);
     for bad in ["", "x", "[1]", r#"{"max_payload":"a"}"#] {
-        assert!(Info::parse(bad).is_err(), "{bad}");
+        assert!(ServerInfo::parse(bad).is_err(), "{bad}");
     }
 }
 
@@ -134,18 +134,18 @@ fn what_a_client_says() {
 
 #[test]
 fn who_connects_says_who_it_is() {
-    let connect = |login: Option<&Login>| {
+    let connect = |login: Option<&NatsLogin>| {
         let mut out = Vec::new();
-        write_connect(&Connect { name: "a\"b", login, is_verbose: false }, &mut out);
+        write_connect(&ConnectOptions { name: "a\"b", login, is_verbose: false }, &mut out);
         let text = String::from_utf8(out).expect("ASCII");
         let json = text.strip_prefix("CONNECT ").and_then(|rest| rest.strip_suffix("\r\n")).expect("one line");
         serde_json::from_str::<serde_json::Value>(json).expect("JSON")
     };
-    let user = Login::User { user: "ada".into(), password: "pa\r\nss".into() };
+    let user = NatsLogin::User { user: "ada".into(), password: "pa\r\nss".into() };
     let plain = connect(None);
     assert_eq!((&plain["name"], &plain["verbose"], &plain["headers"]), (&"a\"b".into(), &false.into(), &true.into()));
     assert!(plain.get("user").is_none() && plain.get("auth_token").is_none());
     let login = connect(Some(&user));
     assert_eq!((&login["user"], &login["pass"]), (&"ada".into(), &"pa\r\nss".into()));
-    assert_eq!(connect(Some(&Login::Token("t".into())))["auth_token"], "t");
+    assert_eq!(connect(Some(&NatsLogin::Token("t".into())))["auth_token"], "t");
 }

@@ -9,7 +9,7 @@ use super::{ProxyLimits, v1, v2};
 
 /// What stands ahead of the first request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct ProxyHeader {
     /// Who connected to the proxy. `None` if the proxy speaks for itself (`LOCAL`, as its health checks do), or if the
     /// client has no internet address (`UNKNOWN`, a unix socket).
     pub source: Option<IpAddr>,
@@ -17,7 +17,7 @@ pub struct Header {
     pub bytes: usize,
 }
 
-impl Header {
+impl ProxyHeader {
     /// Parses the header that `bytes` begin with; `None` if the rest of it is yet to come. What can no longer become a
     /// header is an error at once: the receiver must not guess (section 2).
     pub fn parse(bytes: &[u8], limits: &ProxyLimits) -> Result<Option<Self>, Close> {

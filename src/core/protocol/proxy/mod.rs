@@ -11,7 +11,7 @@ mod v1;
 mod v2;
 
 pub use forwarded::client_address;
-pub use header::Header;
+pub use header::ProxyHeader;
 pub use preface::Preface;
 pub use trusted::{Trusted, TrustedPeer};
 

@@ -5,7 +5,7 @@
 
 use crate::{clock::Moment, close::Close};
 
-use super::{Header, ProxyLimits};
+use super::{ProxyHeader, ProxyLimits};
 
 /// A connection that is to begin with a header.
 #[derive(Debug)]
@@ -21,9 +21,9 @@ impl Preface {
     }
 
     /// Takes what the peer sent, all of it. Once the header is whole: the header, and what came behind it.
-    pub fn receive(&mut self, bytes: &[u8], limits: &ProxyLimits) -> Result<Option<(Header, Vec<u8>)>, Close> {
+    pub fn receive(&mut self, bytes: &[u8], limits: &ProxyLimits) -> Result<Option<(ProxyHeader, Vec<u8>)>, Close> {
         self.received.extend_from_slice(bytes);
-        let Some(header) = Header::parse(&self.received, limits)? else { return Ok(None) };
+        let Some(header) = ProxyHeader::parse(&self.received, limits)? else { return Ok(None) };
         let rest = self.received.split_off(header.bytes);
         Ok(Some((header, rest)))
     }

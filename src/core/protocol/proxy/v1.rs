@@ -4,21 +4,21 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::close::Close;
 
-use super::header::{BAD_HEADER, Header};
+use super::header::{BAD_HEADER, ProxyHeader};
 
 /// What a header begins with.
 pub(super) const SIGNATURE: &[u8] = b"PROXY ";
 /// The longest line, with CR LF.
 const LINE_BYTES_MAX: usize = 107;
 
-pub(super) fn parse(bytes: &[u8]) -> Result<Option<Header>, Close> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, Close> {
     let window = &bytes[..bytes.len().min(LINE_BYTES_MAX)];
     let Some(line_end) = memchr::memchr(b'\n', window) else {
         return if window.len() == LINE_BYTES_MAX { Err(BAD_HEADER) } else { Ok(None) };
     };
     let text = window[..line_end].strip_suffix(b"\r").and_then(|line| std::str::from_utf8(line).ok());
     let fields = text.and_then(|line| line.strip_prefix("PROXY ")).ok_or(BAD_HEADER)?;
-    Ok(Some(Header { source: read_source(fields).ok_or(BAD_HEADER)?, bytes: line_end + 1 }))
+    Ok(Some(ProxyHeader { source: read_source(fields).ok_or(BAD_HEADER)?, bytes: line_end + 1 }))
 }
 
 /// The fields behind `PROXY`, separated by one space each; the outer `None`: they are malformed.

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use crate::close::Close;
 
-use super::header::{BAD_HEADER, Header};
+use super::header::{BAD_HEADER, ProxyHeader};
 
 /// What a header begins with.
 pub(super) const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -29,7 +29,7 @@ const UNIX_BYTES: usize = 216;
 /// Transport protocols run to this, in the low half: unspecified, stream, datagram.
 const TRANSPORT_MAX: u8 = 2;
 
-pub(super) fn parse(bytes: &[u8], header_bytes_max: usize) -> Result<Option<Header>, Close> {
+pub(super) fn parse(bytes: &[u8], header_bytes_max: usize) -> Result<Option<ProxyHeader>, Close> {
     // Each byte is judged as it comes.
     let version_command = bytes.get(12).copied().unwrap_or(VERSION | LOCAL);
     let family_transport = bytes.get(13).copied().unwrap_or(UNSPECIFIED);
@@ -45,7 +45,7 @@ pub(super) fn parse(bytes: &[u8], header_bytes_max: usize) -> Result<Option<Head
     }
     let Some(rest) = bytes.get(FIXED_BYTES..header_bytes) else { return Ok(None) };
     let source = if command == LOCAL { None } else { read_source(family, rest)? };
-    Ok(Some(Header { source, bytes: header_bytes }))
+    Ok(Some(ProxyHeader { source, bytes: header_bytes }))
 }
 
 /// The source address at the start of `rest`. Behind the addresses there may be fields of all kinds, which say nothing

@@ -23,7 +23,7 @@ fn hear(count: usize, rate: RateLimit) -> (Vec<String>, Close) {
 #[test]
 fn errors_are_told_before_the_close_frame() {
     let limits = RateLimit { messages_per_second: 5, ..RateLimit::default() };
-    let impatient = RateLimit { patience: Duration::ZERO, ..limits };
+    let impatient = RateLimit { cutoff_timeout: Duration::ZERO, ..limits };
     let check = |count: usize, rate: RateLimit, heard: usize| {
         let expected = (vec!["Text".to_owned(); heard], Close::PeerClosed(Some(1000)));
         assert_eq!(hear(count, rate), expected, "{count} messages, {rate:?}");
@@ -35,9 +35,10 @@ fn errors_are_told_before_the_close_frame() {
 }
 
 /// What a client hears that sends `frames` at once, at most five of them within its limit; and whether it stays.
-fn answers(dialect: Dialect, frames: &[u8], patience: Duration) -> (Vec<String>, Option<Close>) {
+fn answers(dialect: Dialect, frames: &[u8], cutoff_timeout: Duration) -> (Vec<String>, Option<Close>) {
     let mut outbox = Outbox::new();
-    let limits = SessionLimits { rate: RateLimit { messages_per_second: 5, patience }, ..SessionLimits::default() };
+    let limits =
+        SessionLimits { rate: RateLimit { messages_per_second: 5, cutoff_timeout }, ..SessionLimits::default() };
     let session = Session::WebSocket(WebSocketSession::new(dialect));
     let end = session.receive(&mut frames.to_vec(), &limits, &mut outbox, &mut Vec::new(), Moment(1_000_000_000));
     let mut heard = Vec::new();
@@ -69,10 +70,10 @@ fn what_comes_too_fast_is_named_by_its_reference() {
 #[test]
 fn pings_count_as_messages() {
     for dialect in [Dialect::Raw, Dialect::FanfareV1] {
-        let flood = |count: usize, patience: Duration| {
+        let flood = |count: usize, cutoff_timeout: Duration| {
             let mut frames = Vec::new();
             (0..count).for_each(|_| write_masked_ping(b"", [1, 2, 3, 4], &mut frames));
-            let (heard, end) = answers(dialect, &frames, patience);
+            let (heard, end) = answers(dialect, &frames, cutoff_timeout);
             assert!(heard.iter().all(|frame| frame == "Pong([])"), "{heard:?}");
             (heard.len(), end)
         };

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     json,
-    protocol::json_values::{Found, JsonValues},
+    protocol::json_values::{JsonValues, NextValue},
 };
 
 /// An event's name: a string, or the digits of a number (some clients use these as names).
@@ -86,16 +86,16 @@ impl EventCheck {
         let from = self.values.consumed_bytes();
         loop {
             match self.values.next_within(data, bytes).map_err(|_| NO_JSON)? {
-                Found::More => return Ok(false),
-                Found::End => break,
-                Found::Value(value) if self.name.is_none() => {
+                NextValue::More => return Ok(false),
+                NextValue::End => break,
+                NextValue::Value(value) if self.name.is_none() => {
                     let end = self.values.consumed_bytes();
                     self.name = Some(end - value.len()..end);
                 }
-                Found::Value(_) if self.arguments == ARGUMENTS_MAX => {
+                NextValue::Value(_) if self.arguments == ARGUMENTS_MAX => {
                     return Err(BadPacket("an event has at most 1024 arguments"));
                 }
-                Found::Value(_) => self.arguments += 1,
+                NextValue::Value(_) => self.arguments += 1,
             }
             if bytes <= self.values.consumed_bytes() - from {
                 return Ok(false);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use data_encoding::BASE64;
 
 use super::{
-    BadPacket, Kind, Packet,
+    BadPacket, Packet, PacketKind,
     small_object::{self, Found},
 };
 
@@ -24,7 +24,7 @@ pub struct Reassembly {
 /// A packet with its attachments in place, each as `{"$binary":"<base64>"}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Whole {
-    kind: Kind,
+    kind: PacketKind,
     namespace: Box<str>,
     ack: Option<u64>,
     data: String,

@@ -13,10 +13,11 @@ mod small_object;
 pub use args::{Args, EventName, event_of};
 pub use binary::{Reassembly, Whole};
 pub use encode::{
-    Target, encode_event, write_ack, write_connect, write_connect_error, write_disconnect, write_event, write_event_for,
+    PacketTarget, encode_event, write_ack, write_connect, write_connect_error, write_disconnect, write_event,
+    write_event_for,
 };
 pub use offset::{parse_offset, write_offset};
-pub use packet::{DataCheck, Kind, Packet};
+pub use packet::{DataCheck, Packet, PacketKind};
 
 /// Why bytes are no Socket.IO; the text names the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

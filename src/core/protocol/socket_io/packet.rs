@@ -5,7 +5,7 @@ use crate::json;
 
 /// What a packet is: the digit it begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum PacketKind {
     /// Enter a namespace; from the server: entered.
     Connect = 0,
     /// Leave a namespace.
@@ -26,7 +26,7 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<'a> {
     /// What it is.
-    pub kind: Kind,
+    pub kind: PacketKind,
     /// How many binary messages belong to it; zero but for the binary kinds.
     pub attachments: usize,
     /// The namespace, `/` if none is given; without the query that some clients append to it.
@@ -49,7 +49,7 @@ impl<'a> Packet<'a> {
     /// as these few bytes, however long the payload is. [`Packet::check_data`] is to follow.
     pub fn parse_head(text: &'a str, attachments_max: usize) -> Result<Self, BadPacket> {
         let digit = text.as_bytes().first().ok_or(BadPacket("a packet begins with its type"))?;
-        let kind = Kind::of(*digit).ok_or(BadPacket("a packet's type is a digit from 0 to 6"))?;
+        let kind = PacketKind::of(*digit).ok_or(BadPacket("a packet's type is a digit from 0 to 6"))?;
         let (attachments, rest) = match kind.is_binary() {
             true => split_attachments(&text[1..], attachments_max)?,
             false => (0, &text[1..]),
@@ -72,13 +72,15 @@ impl<'a> Packet<'a> {
         let data = self.data.unwrap_or_default();
         let begins_with = |allowed: &[char]| data.starts_with(allowed);
         match self.kind {
-            Kind::Connect if !data.is_empty() && !begins_with(&['{']) => {
+            PacketKind::Connect if !data.is_empty() && !begins_with(&['{']) => {
                 Err(BadPacket("the payload of a CONNECT is an object"))
             }
-            Kind::Disconnect if !data.is_empty() => Err(BadPacket("a DISCONNECT has no payload")),
-            Kind::Ack | Kind::BinaryAck if !begins_with(&['[']) => Err(BadPacket("the payload of an ACK is an array")),
-            Kind::Ack | Kind::BinaryAck if self.ack.is_none() => Err(BadPacket("an ACK has an id")),
-            Kind::ConnectError if !begins_with(&['{', '"']) => {
+            PacketKind::Disconnect if !data.is_empty() => Err(BadPacket("a DISCONNECT has no payload")),
+            PacketKind::Ack | PacketKind::BinaryAck if !begins_with(&['[']) => {
+                Err(BadPacket("the payload of an ACK is an array"))
+            }
+            PacketKind::Ack | PacketKind::BinaryAck if self.ack.is_none() => Err(BadPacket("an ACK has an id")),
+            PacketKind::ConnectError if !begins_with(&['{', '"']) => {
                 Err(BadPacket("the payload of a CONNECT_ERROR is an object or a string"))
             }
             _ => Ok(()),
@@ -88,10 +90,10 @@ impl<'a> Packet<'a> {
 
 /// The check of a packet's payload ([`Packet::check_data`]), which can stop in the middle and go on later.
 #[derive(Clone, Debug)]
-pub struct DataCheck(Progress);
+pub struct DataCheck(CheckState);
 
 #[derive(Clone, Debug)]
-enum Progress {
+enum CheckState {
     Event(EventCheck),
     Other(json::Checker),
 }
@@ -100,8 +102,8 @@ impl DataCheck {
     /// Before the first byte of the payload of `packet`.
     pub fn begin(packet: &Packet<'_>) -> Self {
         Self(match packet.kind {
-            Kind::Event | Kind::BinaryEvent => Progress::Event(EventCheck::default()),
-            _ => Progress::Other(json::Checker::begin(packet.data.unwrap_or_default())),
+            PacketKind::Event | PacketKind::BinaryEvent => CheckState::Event(EventCheck::default()),
+            _ => CheckState::Other(json::Checker::begin(packet.data.unwrap_or_default())),
         })
     }
 
@@ -110,8 +112,8 @@ impl DataCheck {
     pub fn advance(&mut self, packet: &Packet<'_>, bytes: usize) -> Result<bool, BadPacket> {
         let data = packet.data.unwrap_or_default();
         match &mut self.0 {
-            Progress::Event(check) => check.advance(data, bytes),
-            Progress::Other(checker) => {
+            CheckState::Event(check) => check.advance(data, bytes),
+            CheckState::Other(checker) => {
                 let is_checked = data.is_empty() || checker.advance(data, bytes).map_err(|_| NO_JSON)?.is_some();
                 if is_checked {
                     packet.check_form()?;
@@ -122,7 +124,7 @@ impl DataCheck {
     }
 }
 
-impl Kind {
+impl PacketKind {
     fn of(digit: u8) -> Option<Self> {
         Some(match digit {
             b'0' => Self::Connect,

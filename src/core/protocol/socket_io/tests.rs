@@ -7,7 +7,7 @@ use crate::{
     event::{Event, EventId},
     frame::SocketIoForm,
     gap::{Gap, GapReason},
-    protocol::websocket::{WrittenFrame, WrittenKind},
+    protocol::websocket::{EncodedFrame, EncodedKind},
     topic::Topic,
 };
 
@@ -36,36 +36,36 @@ fn packets() {
         let expected = Packet { kind, attachments, namespace, ack, data };
         assert_eq!(Packet::parse(text, 10), Ok(expected), "{text}");
     };
-    check("0", Kind::Connect, 0, "/", None, None);
-    check("0{\"token\":\"1\"}", Kind::Connect, 0, "/", None, Some("{\"token\":\"1\"}"));
-    check("0/admin", Kind::Connect, 0, "/admin", None, None);
-    check("0/admin,", Kind::Connect, 0, "/admin", None, None);
-    check("0/admin,{}", Kind::Connect, 0, "/admin", None, Some("{}"));
-    check("0/admin?x=1&y=2,{}", Kind::Connect, 0, "/admin", None, Some("{}"));
-    check("0/?x=1", Kind::Connect, 0, "/", None, None);
-    check("0/a/b-c.é,", Kind::Connect, 0, "/a/b-c.é", None, None);
-    check("1", Kind::Disconnect, 0, "/", None, None);
-    check("1/admin,", Kind::Disconnect, 0, "/admin", None, None);
-    check("2[\"foo\"]", Kind::Event, 0, "/", None, Some("[\"foo\"]"));
-    check("2 [ \"foo\" , 1 ] ", Kind::Event, 0, "/", None, Some("[ \"foo\" , 1 ]"));
-    check("212[\"foo\"]", Kind::Event, 0, "/", Some(12), Some("[\"foo\"]"));
-    check("20[\"foo\"]", Kind::Event, 0, "/", Some(0), Some("[\"foo\"]"));
-    check("2999999999999999[\"foo\"]", Kind::Event, 0, "/", Some(999_999_999_999_999), Some("[\"foo\"]"));
-    check("2/admin,[\"bar\"]", Kind::Event, 0, "/admin", None, Some("[\"bar\"]"));
-    check("2/admin,13[\"bar\"]", Kind::Event, 0, "/admin", Some(13), Some("[\"bar\"]"));
-    check("2[1,2]", Kind::Event, 0, "/", None, Some("[1,2]"));
-    check("2[-1.5e3]", Kind::Event, 0, "/", None, Some("[-1.5e3]"));
-    check("2[\"\"]", Kind::Event, 0, "/", None, Some("[\"\"]"));
-    check("2[\"Connect\"]", Kind::Event, 0, "/", None, Some("[\"Connect\"]"));
-    check("312[]", Kind::Ack, 0, "/", Some(12), Some("[]"));
-    check("3/admin,13[\"bar\"]", Kind::Ack, 0, "/admin", Some(13), Some("[\"bar\"]"));
-    check("4{\"message\":\"no\"}", Kind::ConnectError, 0, "/", None, Some("{\"message\":\"no\"}"));
-    check("4/admin,\"no\"", Kind::ConnectError, 0, "/admin", None, Some("\"no\""));
+    check("0", PacketKind::Connect, 0, "/", None, None);
+    check("0{\"token\":\"1\"}", PacketKind::Connect, 0, "/", None, Some("{\"token\":\"1\"}"));
+    check("0/admin", PacketKind::Connect, 0, "/admin", None, None);
+    check("0/admin,", PacketKind::Connect, 0, "/admin", None, None);
+    check("0/admin,{}", PacketKind::Connect, 0, "/admin", None, Some("{}"));
+    check("0/admin?x=1&y=2,{}", PacketKind::Connect, 0, "/admin", None, Some("{}"));
+    check("0/?x=1", PacketKind::Connect, 0, "/", None, None);
+    check("0/a/b-c.é,", PacketKind::Connect, 0, "/a/b-c.é", None, None);
+    check("1", PacketKind::Disconnect, 0, "/", None, None);
+    check("1/admin,", PacketKind::Disconnect, 0, "/admin", None, None);
+    check("2[\"foo\"]", PacketKind::Event, 0, "/", None, Some("[\"foo\"]"));
+    check("2 [ \"foo\" , 1 ] ", PacketKind::Event, 0, "/", None, Some("[ \"foo\" , 1 ]"));
+    check("212[\"foo\"]", PacketKind::Event, 0, "/", Some(12), Some("[\"foo\"]"));
+    check("20[\"foo\"]", PacketKind::Event, 0, "/", Some(0), Some("[\"foo\"]"));
+    check("2999999999999999[\"foo\"]", PacketKind::Event, 0, "/", Some(999_999_999_999_999), Some("[\"foo\"]"));
+    check("2/admin,[\"bar\"]", PacketKind::Event, 0, "/admin", None, Some("[\"bar\"]"));
+    check("2/admin,13[\"bar\"]", PacketKind::Event, 0, "/admin", Some(13), Some("[\"bar\"]"));
+    check("2[1,2]", PacketKind::Event, 0, "/", None, Some("[1,2]"));
+    check("2[-1.5e3]", PacketKind::Event, 0, "/", None, Some("[-1.5e3]"));
+    check("2[\"\"]", PacketKind::Event, 0, "/", None, Some("[\"\"]"));
+    check("2[\"Connect\"]", PacketKind::Event, 0, "/", None, Some("[\"Connect\"]"));
+    check("312[]", PacketKind::Ack, 0, "/", Some(12), Some("[]"));
+    check("3/admin,13[\"bar\"]", PacketKind::Ack, 0, "/admin", Some(13), Some("[\"bar\"]"));
+    check("4{\"message\":\"no\"}", PacketKind::ConnectError, 0, "/", None, Some("{\"message\":\"no\"}"));
+    check("4/admin,\"no\"", PacketKind::ConnectError, 0, "/admin", None, Some("\"no\""));
     let one = "[\"baz\",{\"_placeholder\":true,\"num\":0}]";
-    check(&format!("51-{one}"), Kind::BinaryEvent, 1, "/", None, Some(one));
-    check(&format!("51-14{one}"), Kind::BinaryEvent, 1, "/", Some(14), Some(one));
-    check(&format!("510-/admin,{one}"), Kind::BinaryEvent, 10, "/admin", None, Some(one));
-    check(&format!("61-15{one}"), Kind::BinaryAck, 1, "/", Some(15), Some(one));
+    check(&format!("51-{one}"), PacketKind::BinaryEvent, 1, "/", None, Some(one));
+    check(&format!("51-14{one}"), PacketKind::BinaryEvent, 1, "/", Some(14), Some(one));
+    check(&format!("510-/admin,{one}"), PacketKind::BinaryEvent, 10, "/admin", None, Some(one));
+    check(&format!("61-15{one}"), PacketKind::BinaryAck, 1, "/", Some(15), Some(one));
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn reassembly() {
     assert_eq!(parts.held_bytes(), json_bytes + 1);
     let whole = parts.receive(&[1, 2, 3], json_bytes + 4).expect("it fits").expect("it was the last one");
     let expected = Packet {
-        kind: Kind::Event,
+        kind: PacketKind::Event,
         attachments: 0,
         namespace: "/admin",
         ack: Some(13),
@@ -253,15 +253,15 @@ fn reassembly() {
     assert_eq!(begin().receive(&[], json_bytes - 1), too_big);
     let ack = Packet::parse("61-7[{\"_placeholder\":true,\"num\":0}]", 1).expect("it is a packet");
     let whole = Reassembly::begin(&ack).receive(&[], 100).expect("it fits").expect("it was the last one");
-    assert_eq!((whole.packet().kind, whole.packet().data), (Kind::Ack, Some("[{\"$binary\":\"\"}]")));
+    assert_eq!((whole.packet().kind, whole.packet().data), (PacketKind::Ack, Some("[{\"$binary\":\"\"}]")));
 }
 
 /// Frames in short: text as it is, bytes in brackets.
 fn shown(mut frames: &[u8]) -> Vec<String> {
     let mut all = Vec::new();
-    while let Some(frame) = WrittenFrame::first(frames) {
+    while let Some(frame) = EncodedFrame::first(frames) {
         all.push(match frame.kind {
-            WrittenKind::Text => String::from_utf8(frame.payload.to_vec()).expect("text is UTF-8"),
+            EncodedKind::Text => String::from_utf8(frame.payload.to_vec()).expect("text is UTF-8"),
             _ => format!("{:?}", frame.payload),
         });
         frames = &frames[frame.frame_bytes..];
@@ -280,7 +280,7 @@ fn packets_written() {
         let text = &expected[0][1..];
         assert!(Packet::parse(text, 10).is_ok(), "{text}");
     };
-    let to = |namespace, ack| Target { namespace, ack };
+    let to = |namespace, ack| PacketTarget { namespace, ack };
     check(&|out| write_connect("/", "s1", None, out), &["40{\"sid\":\"s1\"}"]);
     check(&|out| write_connect("/admin", "s1", Some("p1"), out), &["40/admin,{\"sid\":\"s1\",\"pid\":\"p1\"}"]);
     check(&|out| write_connect_error("/", "No \"entry\"", None, out), &["44{\"message\":\"No \\\"entry\\\"\"}"]);

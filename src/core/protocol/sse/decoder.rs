@@ -28,7 +28,7 @@ pub struct Decoder {
 
 /// One event, as slices of the input where it came in one piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Message<'a> {
+pub struct SseMessage<'a> {
     /// The last event id, which this event or an earlier one set; empty if none did.
     pub id: &'a [u8],
     /// The event's type; empty for an unnamed event, which browsers deliver as `message`.
@@ -37,7 +37,7 @@ pub struct Message<'a> {
     pub data: &'a [u8],
 }
 
-impl<'a> Message<'a> {
+impl<'a> SseMessage<'a> {
     /// The payload as text: what is not UTF-8 is replaced, as section 9.2.6 has it.
     pub fn text(&self) -> Cow<'a, str> {
         String::from_utf8_lossy(self.data)
@@ -90,7 +90,7 @@ impl Decoder {
     /// Takes what the server sent and hands each event that is complete with it to `on`. Fails with
     /// [`Close::MessageTooBig`] if an event exceeds 16 MiB; nothing else is an error.
     #[inline]
-    pub fn receive(&mut self, bytes: &[u8], mut on: impl FnMut(Message<'_>)) -> Result<(), Close> {
+    pub fn receive(&mut self, bytes: &[u8], mut on: impl FnMut(SseMessage<'_>)) -> Result<(), Close> {
         let mut rest = self.skip_line_feed(bytes);
         let mut borrowed = Borrowed::default();
         while let Some(end) = memchr::memchr2(b'\n', b'\r', rest) {
@@ -123,7 +123,7 @@ impl Decoder {
     }
 
     /// A line whose beginning came with an earlier piece.
-    fn take_cut_line(&mut self, line_end: &[u8], borrowed: &mut Borrowed<'_>, on: &mut impl FnMut(Message<'_>)) {
+    fn take_cut_line(&mut self, line_end: &[u8], borrowed: &mut Borrowed<'_>, on: &mut impl FnMut(SseMessage<'_>)) {
         self.keep(borrowed);
         let mut line = mem::take(&mut self.line);
         line.extend_from_slice(line_end);
@@ -135,7 +135,7 @@ impl Decoder {
     }
 
     #[inline]
-    fn take_line<'a>(&mut self, line: &'a [u8], borrowed: &mut Borrowed<'a>, on: &mut impl FnMut(Message<'_>)) {
+    fn take_line<'a>(&mut self, line: &'a [u8], borrowed: &mut Borrowed<'a>, on: &mut impl FnMut(SseMessage<'_>)) {
         let line =
             if mem::take(&mut self.at_start) { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
         if line.is_empty() {
@@ -180,13 +180,13 @@ impl Decoder {
 
     /// Section 9.2.6, "dispatch the event": without a data line there is none, but the id counts.
     #[inline]
-    fn dispatch(&mut self, borrowed: Borrowed<'_>, on: &mut impl FnMut(Message<'_>)) {
+    fn dispatch(&mut self, borrowed: Borrowed<'_>, on: &mut impl FnMut(SseMessage<'_>)) {
         if mem::take(&mut self.id_is_new) {
             mem::swap(&mut self.id_last, &mut self.id_next);
         }
         let kept = self.data.strip_suffix(b"\n");
         if let Some(data) = borrowed.data.or(kept) {
-            on(Message { id: &self.id_last, event: borrowed.event.unwrap_or(&self.event), data });
+            on(SseMessage { id: &self.id_last, event: borrowed.event.unwrap_or(&self.event), data });
         }
         self.event.clear();
         self.data.clear();

@@ -7,7 +7,7 @@ mod decoder;
 mod encoder;
 mod profile;
 
-pub use decoder::{Decoder, Message};
+pub use decoder::{Decoder, SseMessage};
 pub use encoder::{
     CONTENT_TYPE, encode_event, heartbeat, write_cursor_id, write_event, write_final, write_gap, write_open,
     write_place,

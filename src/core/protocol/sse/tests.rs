@@ -30,7 +30,7 @@ fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<String>, Decod
     let mut decoder = Decoder::new();
     let mut messages = Vec::new();
     for piece in pieces {
-        let show = |message: Message<'_>| {
+        let show = |message: SseMessage<'_>| {
             let [id, event] = [message.id, message.event].map(String::from_utf8_lossy);
             messages.push(format!("{id}|{event}|{}", message.text()));
         };
@@ -168,7 +168,7 @@ fn whole_streams_through_the_http_client() {
         let mut note = |part: ResponsePart<'_>| match part {
             ResponsePart::Head(head) => assert!(head.is_event_stream()),
             ResponsePart::Body(data) => {
-                let show = |message: Message<'_>| messages.push(format!("{message:?}"));
+                let show = |message: SseMessage<'_>| messages.push(format!("{message:?}"));
                 decoder.receive(data, show).expect("within the limit");
             }
             ResponsePart::End => ended = true,
@@ -183,7 +183,7 @@ fn whole_streams_through_the_http_client() {
             ("1768068834227-12", "error", "restart"),
         ];
         let shown = expected.map(|(id, event, data)| {
-            format!("{:?}", Message { id: id.as_bytes(), event: event.as_bytes(), data: data.as_bytes() })
+            format!("{:?}", SseMessage { id: id.as_bytes(), event: event.as_bytes(), data: data.as_bytes() })
         });
         assert_eq!(messages, shown, "{form:?}");
         assert!(ended);
@@ -260,7 +260,7 @@ fn an_endless_event_is_refused() {
 fn whole_events_are_not_copied() {
     let stream = b"id: 7\nevent: x\ndata: a\n\ndata: b\n\n";
     let mut count = 0;
-    let check = |message: Message<'_>| {
+    let check = |message: SseMessage<'_>| {
         count += 1;
         assert!(stream.as_ptr_range().contains(&message.data.as_ptr()));
     };

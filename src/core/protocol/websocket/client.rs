@@ -8,7 +8,7 @@ pub use super::handshake::{check_accept, encode_key, write_upgrade};
 
 use super::{
     WebSocketLimits,
-    frame::{self, ControlKind, Header, Kind},
+    frame::{self, ControlKind, FrameHead, FrameKind},
 };
 
 /// Appends a masked text message. `payload` must be UTF-8; `mask` should be unpredictable (RFC 6455 section 5.3), which
@@ -152,17 +152,19 @@ impl FrameReader {
 
     fn take_frame(
         &mut self,
-        header: &Header,
+        header: &FrameHead,
         payload: &[u8],
         limits: &WebSocketLimits,
         each: &mut impl FnMut(ServerFrame<'_>),
     ) -> Result<(), Close> {
         match (header.kind, &self.message) {
-            (Kind::Control(kind), _) => each(control_frame(kind, payload)?),
-            (Kind::Text, None) if header.is_final => each(ServerFrame::Text(payload)),
-            (Kind::Binary, None) if header.is_final => each(ServerFrame::Binary(payload)),
-            (Kind::Text | Kind::Binary, Some(_)) => return Err(Close::BadFrame("the last message is not finished")),
-            (Kind::Continuation, None) => return Err(Close::BadFrame("there is no message to continue")),
+            (FrameKind::Control(kind), _) => each(control_frame(kind, payload)?),
+            (FrameKind::Text, None) if header.is_final => each(ServerFrame::Text(payload)),
+            (FrameKind::Binary, None) if header.is_final => each(ServerFrame::Binary(payload)),
+            (FrameKind::Text | FrameKind::Binary, Some(_)) => {
+                return Err(Close::BadFrame("the last message is not finished"));
+            }
+            (FrameKind::Continuation, None) => return Err(Close::BadFrame("there is no message to continue")),
             _ => self.take_fragment(header, payload, limits, each)?,
         }
         Ok(())
@@ -170,12 +172,12 @@ impl FrameReader {
 
     fn take_fragment(
         &mut self,
-        header: &Header,
+        header: &FrameHead,
         payload: &[u8],
         limits: &WebSocketLimits,
         each: &mut impl FnMut(ServerFrame<'_>),
     ) -> Result<(), Close> {
-        let is_text = header.kind == Kind::Text;
+        let is_text = header.kind == FrameKind::Text;
         let message =
             self.message.get_or_insert_with(|| Box::new(Fragments { is_text, count: 0, payload: Vec::new() }));
         message.count += 1;
@@ -195,12 +197,12 @@ impl FrameReader {
 }
 
 /// A server's header, which carries no mask (RFC 6455 section 5.1).
-fn parse_header(bytes: &[u8], limits: &WebSocketLimits) -> Result<Option<Header>, Close> {
-    let Some(header) = Header::parse(bytes)? else { return Ok(None) };
+fn parse_header(bytes: &[u8], limits: &WebSocketLimits) -> Result<Option<FrameHead>, Close> {
+    let Some(header) = FrameHead::parse(bytes)? else { return Ok(None) };
     if header.mask.is_some() {
         return Err(Close::BadFrame("server frames must not be masked"));
     }
-    if limits.message_bytes_max < header.payload_bytes && !matches!(header.kind, Kind::Control(_)) {
+    if limits.message_bytes_max < header.payload_bytes && !matches!(header.kind, FrameKind::Control(_)) {
         return Err(Close::MessageTooBig);
     }
     Ok(Some(header))

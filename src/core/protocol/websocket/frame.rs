@@ -48,18 +48,18 @@ pub fn write_binary(payload: &[u8], out: &mut Vec<u8>) {
 
 /// A whole frame as this encoder writes it for a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WrittenFrame<'a> {
+pub struct EncodedFrame<'a> {
     /// What it is.
-    pub kind: WrittenKind,
+    pub kind: EncodedKind,
     /// Its payload.
     pub payload: &'a [u8],
     /// How many bytes the frame takes, header included.
     pub frame_bytes: usize,
 }
 
-/// What a [`WrittenFrame`] is.
+/// What a [`EncodedFrame`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WrittenKind {
+pub enum EncodedKind {
     /// A whole text message.
     Text,
     /// A whole binary message.
@@ -68,15 +68,15 @@ pub enum WrittenKind {
     Control,
 }
 
-impl<'a> WrittenFrame<'a> {
+impl<'a> EncodedFrame<'a> {
     /// The frame at the start of `frames`; `None` if it is not all there, or none that this encoder writes for a server.
     pub fn first(frames: &'a [u8]) -> Option<Self> {
-        let header = Header::parse(frames).ok().flatten()?;
+        let header = FrameHead::parse(frames).ok().flatten()?;
         let kind = match header.kind {
-            Kind::Text => WrittenKind::Text,
-            Kind::Binary => WrittenKind::Binary,
-            Kind::Control(_) => WrittenKind::Control,
-            Kind::Continuation => return None,
+            FrameKind::Text => EncodedKind::Text,
+            FrameKind::Binary => EncodedKind::Binary,
+            FrameKind::Control(_) => EncodedKind::Control,
+            FrameKind::Continuation => return None,
         };
         let ours = header.is_final && header.mask.is_none();
         let payload = frames.get(header.header_bytes..header.frame_bytes()).filter(|_| ours)?;
@@ -148,8 +148,8 @@ fn write_header(opcode: OpCode, mask: Option<[u8; 4]>, payload_bytes: usize, out
 
 /// A frame's header, checked against the rules that need nothing but the header itself.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Header {
-    pub(super) kind: Kind,
+pub(super) struct FrameHead {
+    pub(super) kind: FrameKind,
     pub(super) is_final: bool,
     pub(super) mask: Option<[u8; 4]>,
     pub(super) header_bytes: usize,
@@ -158,7 +158,7 @@ pub(super) struct Header {
 
 /// The six opcodes that exist (RFC 6455 section 11.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FrameKind {
     Continuation,
     Text,
     Binary,
@@ -173,7 +173,7 @@ pub(super) enum ControlKind {
     Pong,
 }
 
-impl Header {
+impl FrameHead {
     /// The header at the start of `bytes`; `None` if it is not all there yet.
     pub(super) fn parse(bytes: &[u8]) -> Result<Option<Self>, Close> {
         let mut cursor = Cursor::new(bytes);
@@ -190,7 +190,7 @@ impl Header {
         if header.rsv1 || header.rsv2 || header.rsv3 {
             return Err(Close::BadFrame("reserved bits are set, but no extension was agreed on"));
         }
-        let kind = Kind::of(header.opcode)?;
+        let kind = FrameKind::of(header.opcode)?;
         check_control(kind, header.is_final, length)?;
         let payload_bytes = usize::try_from(length).map_err(|_| Close::MessageTooBig)?;
         Ok(Some(Self { kind, is_final: header.is_final, mask: header.mask, header_bytes, payload_bytes }))
@@ -202,7 +202,7 @@ impl Header {
     }
 }
 
-impl Kind {
+impl FrameKind {
     fn of(opcode: OpCode) -> Result<Self, Close> {
         Ok(match opcode {
             OpCode::Data(Data::Continue) => Self::Continuation,
@@ -219,8 +219,8 @@ impl Kind {
 }
 
 /// RFC 6455 section 5.5.
-fn check_control(kind: Kind, is_final: bool, payload_bytes: u64) -> Result<(), Close> {
-    if !matches!(kind, Kind::Control(_)) {
+fn check_control(kind: FrameKind, is_final: bool, payload_bytes: u64) -> Result<(), Close> {
+    if !matches!(kind, FrameKind::Control(_)) {
         return Ok(());
     }
     if !is_final {

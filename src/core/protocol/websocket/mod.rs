@@ -12,7 +12,7 @@ mod session;
 mod utf8;
 
 pub use frame::{
-    PING, WrittenFrame, WrittenKind, encode_binary, encode_text, write_binary, write_close, write_end, write_message,
+    EncodedFrame, EncodedKind, PING, encode_binary, encode_text, write_binary, write_close, write_end, write_message,
     write_pong, write_text,
 };
 pub use handshake::{Accepted, Refusal, accept, is_upgrade, write_accept};

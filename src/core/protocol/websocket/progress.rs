@@ -4,7 +4,7 @@ use crate::close::Close;
 
 use super::{
     Message, WebSocketLimits,
-    frame::{CONTROL_BYTES_MAX, HEADER_BYTES_MAX, Header, Kind},
+    frame::{CONTROL_BYTES_MAX, FrameHead, FrameKind, HEADER_BYTES_MAX},
     mask,
     session::{Sink, parse_header},
     utf8::TextAssembly,
@@ -12,28 +12,28 @@ use super::{
 
 /// What is unfinished: a header, a frame, a message, in any combination.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct PartialInput {
     /// The first bytes of a header that is not all there.
     head: [u8; HEADER_BYTES_MAX],
     head_bytes: usize,
     /// The frame whose payload is not all there.
-    frame: Option<Frame>,
+    frame: Option<PartialFrame>,
     /// The data message whose frames are not all there, or whose only frame is not.
-    message: Option<Assembly>,
+    message: Option<MessageAssembly>,
     /// The payload so far of a control frame, which may come between a message's frames.
     control: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Frame {
-    kind: Kind,
+struct PartialFrame {
+    kind: FrameKind,
     is_final: bool,
     key: [u8; 4],
     received_bytes: usize,
     payload_bytes: usize,
 }
 
-impl Progress {
+impl PartialInput {
     /// Whether there is nothing unfinished: the memory can go.
     pub(super) fn is_nothing(&self) -> bool {
         self.head_bytes == 0 && self.frame.is_none() && self.message.is_none()
@@ -41,7 +41,7 @@ impl Progress {
 
     /// What it holds of an unfinished message, in bytes.
     pub(super) fn held_bytes(&self) -> usize {
-        self.control.len() + self.message.as_ref().map_or(0, Assembly::len)
+        self.control.len() + self.message.as_ref().map_or(0, MessageAssembly::len)
     }
 
     /// Takes a header's rest or a piece of payload; says how many bytes that were.
@@ -65,21 +65,25 @@ impl Progress {
             return Ok(taken);
         };
         self.start_message_part(&header, sink.limits)?;
-        let Header { kind, is_final, payload_bytes, .. } = header;
-        self.frame = Some(Frame { kind, is_final, key, received_bytes: 0, payload_bytes });
+        let FrameHead { kind, is_final, payload_bytes, .. } = header;
+        self.frame = Some(PartialFrame { kind, is_final, key, received_bytes: 0, payload_bytes });
         self.head_bytes = 0;
         Ok(header.header_bytes - known_bytes)
     }
 
     /// The rules on fragments (RFC 6455 section 5.4), and the limits, before anything is kept.
-    fn start_message_part(&mut self, header: &Header, limits: &WebSocketLimits) -> Result<(), Close> {
+    fn start_message_part(&mut self, header: &FrameHead, limits: &WebSocketLimits) -> Result<(), Close> {
         match (header.kind, &self.message) {
-            (Kind::Control(_), _) => return Ok(()),
-            (Kind::Continuation, None) => return Err(Close::BadFrame("there is no message to continue")),
-            (Kind::Text | Kind::Binary, Some(_)) => return Err(Close::BadFrame("the last message is not finished")),
-            (Kind::Text, None) => self.message = Some(Assembly::new(Payload::Text(TextAssembly::default()))),
-            (Kind::Binary, None) => self.message = Some(Assembly::new(Payload::Binary(Vec::new()))),
-            (Kind::Continuation, Some(_)) => {}
+            (FrameKind::Control(_), _) => return Ok(()),
+            (FrameKind::Continuation, None) => return Err(Close::BadFrame("there is no message to continue")),
+            (FrameKind::Text | FrameKind::Binary, Some(_)) => {
+                return Err(Close::BadFrame("the last message is not finished"));
+            }
+            (FrameKind::Text, None) => {
+                self.message = Some(MessageAssembly::new(PayloadAssembly::Text(TextAssembly::default())))
+            }
+            (FrameKind::Binary, None) => self.message = Some(MessageAssembly::new(PayloadAssembly::Binary(Vec::new()))),
+            (FrameKind::Continuation, Some(_)) => {}
         }
         match &mut self.message {
             Some(message) => message.claim(header.payload_bytes, limits),
@@ -94,7 +98,7 @@ impl Progress {
         mask::apply(piece, frame.key, frame.received_bytes);
         frame.received_bytes += taken;
         match (frame.kind, &mut self.message) {
-            (Kind::Control(_), _) => {
+            (FrameKind::Control(_), _) => {
                 debug_assert!(self.control.len() + taken <= CONTROL_BYTES_MAX);
                 self.control.extend_from_slice(piece);
             }
@@ -104,8 +108,8 @@ impl Progress {
         Ok(taken)
     }
 
-    fn finish_frame(&mut self, frame: Frame, sink: &mut Sink<'_>) -> Result<(), Close> {
-        if let Kind::Control(kind) = frame.kind {
+    fn finish_frame(&mut self, frame: PartialFrame, sink: &mut Sink<'_>) -> Result<(), Close> {
+        if let FrameKind::Control(kind) = frame.kind {
             let payload = std::mem::take(&mut self.control);
             return sink.take_control(kind, &payload);
         }
@@ -120,19 +124,19 @@ impl Progress {
 
 /// A data message in the making. It grows with what arrives, never with what a header promises.
 #[derive(Debug)]
-struct Assembly {
-    payload: Payload,
+struct MessageAssembly {
+    payload: PayloadAssembly,
     fragments: u32,
 }
 
 #[derive(Debug)]
-enum Payload {
+enum PayloadAssembly {
     Text(TextAssembly),
     Binary(Vec<u8>),
 }
 
-impl Assembly {
-    fn new(payload: Payload) -> Self {
+impl MessageAssembly {
+    fn new(payload: PayloadAssembly) -> Self {
         Self { payload, fragments: 0 }
     }
 
@@ -148,23 +152,23 @@ impl Assembly {
 
     fn len(&self) -> usize {
         match &self.payload {
-            Payload::Text(text) => text.len(),
-            Payload::Binary(bytes) => bytes.len(),
+            PayloadAssembly::Text(text) => text.len(),
+            PayloadAssembly::Binary(bytes) => bytes.len(),
         }
     }
 
     fn push(&mut self, piece: &[u8]) -> Result<(), Close> {
         match &mut self.payload {
-            Payload::Text(text) => text.push(piece)?,
-            Payload::Binary(bytes) => bytes.extend_from_slice(piece),
+            PayloadAssembly::Text(text) => text.push(piece)?,
+            PayloadAssembly::Binary(bytes) => bytes.extend_from_slice(piece),
         }
         Ok(())
     }
 
     fn finish(self) -> Result<Message, Close> {
         Ok(match self.payload {
-            Payload::Text(text) => Message::Text(text.finish()?),
-            Payload::Binary(bytes) => Message::Binary(bytes),
+            PayloadAssembly::Text(text) => Message::Text(text.finish()?),
+            PayloadAssembly::Binary(bytes) => Message::Binary(bytes),
         })
     }
 }

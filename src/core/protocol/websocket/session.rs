@@ -8,9 +8,9 @@ use crate::{close::Close, outbox::Outbox};
 
 use super::{
     WebSocketLimits,
-    frame::{self, ControlKind, Header, Kind},
+    frame::{self, ControlKind, FrameHead, FrameKind},
     mask,
-    progress::Progress,
+    progress::PartialInput,
 };
 
 /// What a peer said.
@@ -34,8 +34,8 @@ pub struct ServerSession {
 
 #[derive(Debug)]
 enum State {
-    Open(Option<Box<Progress>>),
-    Closing(Option<Box<Progress>>),
+    Open(Option<Box<PartialInput>>),
+    Closing(Option<Box<PartialInput>>),
     Ended(Close),
 }
 
@@ -96,13 +96,17 @@ impl ServerSession {
 
 /// After our close frame: nothing is answered and nothing passed on. A broken rule ends it like a close frame does, for
 /// a second close frame must not be sent (RFC 6455 section 5.5.1).
-fn read_over(progress: &mut Option<Box<Progress>>, bytes: &mut [u8], limits: &WebSocketLimits) -> Result<(), Close> {
+fn read_over(
+    progress: &mut Option<Box<PartialInput>>,
+    bytes: &mut [u8],
+    limits: &WebSocketLimits,
+) -> Result<(), Close> {
     let mut sink = Sink { limits, outbox: &mut Outbox::new(), messages: &mut Vec::new() };
     advance(progress, bytes, &mut sink).map_err(|_| Close::Done)
 }
 
 /// Whole frames are taken straight from `bytes`; only what is cut, or part of a fragmented message, is boxed.
-fn advance(progress: &mut Option<Box<Progress>>, mut bytes: &mut [u8], sink: &mut Sink<'_>) -> Result<(), Close> {
+fn advance(progress: &mut Option<Box<PartialInput>>, mut bytes: &mut [u8], sink: &mut Sink<'_>) -> Result<(), Close> {
     while !bytes.is_empty() {
         let consumed = match progress {
             None => match receive_whole(bytes, sink)? {
@@ -122,28 +126,28 @@ fn advance(progress: &mut Option<Box<Progress>>, mut bytes: &mut [u8], sink: &mu
 /// A message or control frame that lies whole at the start of `bytes`, and the bytes it takes; `None` if none does.
 fn receive_whole(bytes: &mut [u8], sink: &mut Sink<'_>) -> Result<Option<usize>, Close> {
     let Some((header, key)) = parse_header(bytes)? else { return Ok(None) };
-    if !header.is_final || header.kind == Kind::Continuation || bytes.len() < header.frame_bytes() {
+    if !header.is_final || header.kind == FrameKind::Continuation || bytes.len() < header.frame_bytes() {
         return Ok(None);
     }
-    if !matches!(header.kind, Kind::Control(_)) && sink.limits.message_bytes_max < header.payload_bytes {
+    if !matches!(header.kind, FrameKind::Control(_)) && sink.limits.message_bytes_max < header.payload_bytes {
         return Err(Close::MessageTooBig);
     }
     let payload = &mut bytes[header.header_bytes..header.frame_bytes()];
     mask::apply(payload, key, 0);
     match header.kind {
-        Kind::Control(kind) => sink.take_control(kind, payload)?,
-        Kind::Text => {
+        FrameKind::Control(kind) => sink.take_control(kind, payload)?,
+        FrameKind::Text => {
             let text = simdutf8::basic::from_utf8(payload).map_err(|_| Close::BadUtf8)?;
             sink.messages.push(Message::Text(text.to_owned()));
         }
-        Kind::Binary | Kind::Continuation => sink.messages.push(Message::Binary(payload.to_vec())),
+        FrameKind::Binary | FrameKind::Continuation => sink.messages.push(Message::Binary(payload.to_vec())),
     }
     Ok(Some(header.frame_bytes()))
 }
 
 /// A client's header, and its masking key, without which the connection fails (RFC 6455 section 5.1).
-pub(super) fn parse_header(bytes: &[u8]) -> Result<Option<(Header, [u8; 4])>, Close> {
-    let Some(header) = Header::parse(bytes)? else { return Ok(None) };
+pub(super) fn parse_header(bytes: &[u8]) -> Result<Option<(FrameHead, [u8; 4])>, Close> {
+    let Some(header) = FrameHead::parse(bytes)? else { return Ok(None) };
     let key = header.mask.ok_or(Close::BadFrame("client frames must be masked"))?;
     Ok(Some((header, key)))
 }

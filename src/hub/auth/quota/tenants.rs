@@ -16,7 +16,7 @@ use super::{
     table::{Cost, RuleId, RuleSet, RuleTable},
 };
 use crate::{
-    bucket::Bucket,
+    bucket::TokenBucket,
     clock::Moment,
     share::{Account, Limit, Owner},
     topic::Pattern,
@@ -97,8 +97,8 @@ type OwnerKey = (u64, RuleSet, Option<TenantId>);
 #[derive(Debug)]
 struct Meter {
     rule: RuleId,
-    publishes: Bucket,
-    bytes: Bucket,
+    publishes: TokenBucket,
+    bytes: TokenBucket,
     account: Option<Arc<Account>>,
 }
 
@@ -310,7 +310,7 @@ impl Meter {
         for (limit, bucket) in parts {
             match (before.limit_of(former, limit), next.limit_of(self.rule, limit)) {
                 (Some(former), Some(most)) => bucket.change_rate(former as u64, most as u64, now),
-                _ => *bucket = Bucket::default(),
+                _ => *bucket = TokenBucket::default(),
             }
         }
         if let Some(account) = &self.account {

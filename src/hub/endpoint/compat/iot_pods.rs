@@ -25,7 +25,7 @@ use crate::{
     label::RouteLabel,
     protocol::{
         http::{Method, Request, Response},
-        json_values::BadJson,
+        json_values::BadJsonValue,
     },
     topic::Topic,
 };
@@ -119,7 +119,7 @@ impl BatchForm for Changes {
         Ok(Outgoing { topic: self.topic.clone(), kind: None, payload: Payload::json(data), idempotency_key: None })
     }
 
-    fn refuse(&self, index: Option<usize>, bad: &BadJson) -> Response {
+    fn refuse(&self, index: Option<usize>, bad: &BadJsonValue) -> Response {
         let whose = index.map(|index| format!("{}: ", place(index))).unwrap_or_default();
         let message = format!("the body is not JSON: {whose}{}", bad.message);
         Response::error(400, "bad_json", &message, None)

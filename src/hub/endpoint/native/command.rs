@@ -24,7 +24,7 @@ use crate::{
     json::{BadJson, Traits},
     log::Start,
     protocol::{
-        fanfare_v1::{self, Command, Refused},
+        fanfare_v1::{self, BadCommand, Command},
         websocket,
     },
     topic::Topic,
@@ -87,7 +87,7 @@ pub fn answer_long_command(text: &str, checked: Result<Traits, BadJson>, context
     }
 }
 
-fn carry_out(command: Result<Command<'_>, Refused<'_>>, context: &Context<'_>) -> CommandOutcome {
+fn carry_out(command: Result<Command<'_>, BadCommand<'_>>, context: &Context<'_>) -> CommandOutcome {
     let command = match command {
         Ok(command) => command,
         Err(refused) => return message(|out| fanfare_v1::write_refused(&refused, out)),

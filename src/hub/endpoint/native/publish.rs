@@ -26,7 +26,7 @@ use crate::{
     label::RouteLabel,
     protocol::{
         http::{Request, Response},
-        json_values::BadJson,
+        json_values::BadJsonValue,
     },
     topic::Topic,
 };
@@ -150,7 +150,7 @@ impl BatchForm for NativeBatch {
     }
 
     fn check(&self, index: usize, entry: &str, context: &Context<'_>) -> Result<Outgoing, Response> {
-        let bad = |message: String| self.refuse(Some(index), &BadJson { message, at: 0 });
+        let bad = |message: String| self.refuse(Some(index), &BadJsonValue { message, at: 0 });
         let Entry { topic, kind, data, idempotency_key } = Entry::parse(entry).map_err(bad)?;
         let topic = topic.ok_or_else(|| bad("`topic` is missing".to_owned()))?;
         let data = data.ok_or_else(|| bad("`data` is missing".to_owned()))?;
@@ -161,7 +161,7 @@ impl BatchForm for NativeBatch {
         check(topic, kind.as_deref(), payload, key, &format!("[{index}]"), context)
     }
 
-    fn refuse(&self, index: Option<usize>, bad: &BadJson) -> Response {
+    fn refuse(&self, index: Option<usize>, bad: &BadJsonValue) -> Response {
         let place = index.map(|index| format!("[{index}]"));
         let whose = place.as_deref().map(|place| format!("{place}: ")).unwrap_or_default();
         let message = format!("the body is not what it should be: {whose}{}", bad.message);

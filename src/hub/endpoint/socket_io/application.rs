@@ -14,7 +14,7 @@ use crate::{
         gate::publish::{complete_frames, submit},
     },
     event::Start,
-    protocol::socket_io::{self, Args, Target},
+    protocol::socket_io::{self, Args, PacketTarget},
     topic::Topic,
 };
 
@@ -169,7 +169,7 @@ pub fn write_replies(namespace: &str, ack: Option<u64>, replies: &[SocketReply],
         match (reply, ack) {
             (SocketReply::Emit(emit), _) => {
                 let arguments = emit.arguments.join(",");
-                let target = Target { namespace, ack: None };
+                let target = PacketTarget { namespace, ack: None };
                 socket_io::write_event(target, &emit.name, Args::from_list(&arguments), out);
             }
             (SocketReply::Ack(arguments), Some(id)) => {

@@ -8,7 +8,7 @@ use fanfare_core::{
     clock::Moment,
     event::{Event, Position, Start},
     frame::Format,
-    log::{Moved, Ring, Subscriber, SubscriberRing},
+    log::{MovedSubscriber, Ring, Subscriber, SubscriberRing},
     topic::Topic,
 };
 
@@ -176,7 +176,7 @@ impl Local {
 
     fn add_reader(&mut self, truth: &Truth, start: Start, now: Moment) {
         let (oldest, next) = (self.ring.oldest(), self.ring.next());
-        let placed = self.ring.place(start, &self.state.class.retention.history, now);
+        let placed = self.ring.start_position(start, &self.state.class.retention.history, now);
         assert_eq!(placed, truth.place(start, oldest, next, now), "{start:?} in {oldest}..{next}");
         let due = placed.unwrap_or(oldest);
         let free = self.readers.iter().position(Option::is_none);
@@ -195,7 +195,7 @@ impl Local {
     fn remove_reader(&mut self, choice: usize) {
         let slot = self.lap.subscribers()[choice % self.lap.len()].slot as usize;
         let Some(reader) = self.readers[slot].take() else { panic!("a subscriber without a reader") };
-        if let Some(Moved { slot, place, .. }) = self.lap.remove(reader.place)
+        if let Some(MovedSubscriber { slot, place, .. }) = self.lap.remove(reader.place)
             && let Some(moved) = &mut self.readers[slot as usize]
         {
             moved.place = place;

@@ -3,7 +3,7 @@
 use fanfare_core::protocol::{
     fanfare_v1::client::Envelope,
     http::{Method, ResponseHead, ResponsePart, ResponseReader, write_request},
-    sse::{Decoder, Message},
+    sse::{Decoder, SseMessage},
     websocket::{
         WebSocketLimits,
         client::{FrameReader, ServerFrame, encode_key, write_masked_pong, write_masked_text, write_upgrade},
@@ -127,7 +127,7 @@ fn judge_head(head: &ResponseHead<'_>, state: &State) -> Heard<'static> {
     }
 }
 
-fn read_message(message: Message<'_>) -> Heard<'_> {
+fn read_message(message: SseMessage<'_>) -> Heard<'_> {
     let text = |bytes| std::str::from_utf8(bytes).unwrap_or("not UTF-8");
     let stream_id = Some(text(message.id)).filter(|id| !id.is_empty());
     match message.event {

@@ -21,7 +21,7 @@ use crate::{
     json::Traits,
     protocol::{
         http::{Request, Response},
-        json_values::{Found, JsonValues},
+        json_values::{JsonValues, NextValue},
     },
     share::Owners,
     store::{KeepFailed, Kind, Record},
@@ -106,11 +106,13 @@ impl Ingest {
             let value = self.values.next_within(&self.body, STEP_BYTES);
             let end = self.values.consumed_bytes();
             let range = match value {
-                Ok(Found::More) => return Ok(false),
-                Ok(Found::Value(value)) => (end - value.len()) as u32..end as u32,
-                Ok(Found::End) if is_first && self.values.is_ended_array() => return Err(bad("the array is empty")),
-                Ok(Found::End) if is_first => return Err(not_json("it is empty")),
-                Ok(Found::End) => return Ok(true),
+                Ok(NextValue::More) => return Ok(false),
+                Ok(NextValue::Value(value)) => (end - value.len()) as u32..end as u32,
+                Ok(NextValue::End) if is_first && self.values.is_ended_array() => {
+                    return Err(bad("the array is empty"));
+                }
+                Ok(NextValue::End) if is_first => return Err(not_json("it is empty")),
+                Ok(NextValue::End) => return Ok(true),
                 Err(bad) => return Err(not_json(&bad.message)),
             };
             if !is_first && !self.values.is_array() {

@@ -70,8 +70,8 @@ impl RecordReader {
         };
         self.is_object = true;
         let (fields, mut scratch) = (documented(kind), String::new());
-        let stop = members.place() + bytes;
-        while members.place() < stop {
+        let stop = members.offset() + bytes;
+        while members.offset() < stop {
             let Some((name, value)) = members.next() else { return !self.enter_event(kind, text) };
             let range = Some(range_of(text, value));
             match json::decode_with(name, &mut scratch) {
@@ -92,7 +92,7 @@ impl RecordReader {
                 },
             }
         }
-        self.place = Some(members.place());
+        self.place = Some(members.offset());
         false
     }
 
