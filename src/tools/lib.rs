@@ -3,7 +3,7 @@
 mod access;
 pub mod bench;
 mod client;
-mod crowd;
+mod client_pool;
 pub mod load;
 mod marks;
 pub mod produce;

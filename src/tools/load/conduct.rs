@@ -22,7 +22,7 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    crowd::{Crowd, Member, News, stream::Transport},
+    client_pool::{ClientEvent, ClientPool, ClientSpec, stream::Transport},
     signals, stdio,
 };
 
@@ -62,7 +62,7 @@ struct Run<'p> {
     stop: Arc<AtomicBool>,
     /// The producer shall end.
     halt: Arc<AtomicBool>,
-    crowd: Option<Crowd>,
+    pool: Option<ClientPool>,
     producer: Option<JoinHandle<Outcome>>,
     told: (Sender<Told>, Receiver<Told>),
     desk: Desk,
@@ -90,7 +90,7 @@ struct Desk {
 impl<'p> Run<'p> {
     fn new(plan: &'p Plan, stop: Arc<AtomicBool>) -> Result<Self, String> {
         let run = rand::random();
-        let crowd = plan.mode.listens().then(|| Crowd::open(&plan.sse, members(plan))).transpose()?;
+        let pool = plan.mode.listens().then(|| ClientPool::open(&plan.sse, specs(plan))).transpose()?;
         let own_run = plan.mode.publishes().then_some(run);
         let now = Instant::now();
         let tally = Tally::new(own_run, plan.conversations);
@@ -99,7 +99,7 @@ impl<'p> Run<'p> {
             run,
             stop,
             halt: Arc::default(),
-            crowd,
+            pool,
             producer: None,
             told: crossbeam_channel::bounded(NEWS_MAX),
             desk: Desk { tally, faults: Faults::default(), last_arrival: now, unheard: 0 },
@@ -114,7 +114,7 @@ impl<'p> Run<'p> {
 
     fn conduct(&mut self) -> Result<(), String> {
         if self.plan.mode.publishes() {
-            if self.crowd.is_some() && !self.open_streams()? {
+            if self.pool.is_some() && !self.open_streams()? {
                 return Ok(());
             }
             let producer = match Producer::connect(self.plan, self.run, self.told.0.clone()) {
@@ -131,7 +131,7 @@ impl<'p> Run<'p> {
         self.start = Instant::now();
         self.desk.last_arrival = self.start;
         // Opening many streams at once is work that delays no token.
-        self.crowd.as_mut().map(Crowd::take_busy);
+        self.pool.as_mut().map(ClientPool::take_busy);
         let done = self.measure();
         self.measured = self.start.elapsed();
         self.end_producer();
@@ -142,11 +142,11 @@ impl<'p> Run<'p> {
     fn open_streams(&mut self) -> Result<bool, String> {
         let deadline = Instant::now() + OPENING_TIME.min(self.plan.duration);
         let all = u64::from(self.plan.conversations);
-        let is_waiting = |crowd: &Crowd| crowd.counts().open() + crowd.counts().refused < all && !crowd.is_deserted();
-        while self.crowd.as_ref().is_some_and(is_waiting) && Instant::now() < deadline && !self.is_stopped() {
+        let is_waiting = |pool: &ClientPool| pool.counts().open() + pool.counts().refused < all && !pool.is_finished();
+        while self.pool.as_ref().is_some_and(is_waiting) && Instant::now() < deadline && !self.is_stopped() {
             self.turn()?;
         }
-        let open = self.crowd.as_ref().map_or(0, |crowd| crowd.counts().open());
+        let open = self.pool.as_ref().map_or(0, |pool| pool.counts().open());
         if open < all && !self.is_stopped() {
             self.note(format!("{} of {all} streams did not open: their tokens cannot arrive.", all - open));
         }
@@ -155,7 +155,7 @@ impl<'p> Run<'p> {
 
     /// Publishes probes until each open conversation has heard one. `None` if the run is over with that.
     fn probe(&mut self, mut producer: Producer) -> Result<Option<Producer>, String> {
-        if self.crowd.is_none() {
+        if self.pool.is_none() {
             return Ok(Some(producer));
         }
         let deadline = Instant::now() + PROBING_TIME;
@@ -229,17 +229,17 @@ impl<'p> Run<'p> {
         // What is under way when a signal comes is not lost.
         let silence = if self.is_stopped() { SILENCE_STOPPED } else { SILENCE };
         let is_silent = |since: Instant| silence <= since.max(self.desk.last_arrival).elapsed();
-        let is_deserted = self.crowd.as_ref().is_some_and(Crowd::is_deserted);
+        let is_finished = self.pool.as_ref().is_some_and(ClientPool::is_finished);
         match (self.plan.mode.publishes(), published_at) {
             (true, None) => false,
-            (true, Some(_)) if self.crowd.is_none() || self.desk.tally.lost() == 0 => true,
-            (true, Some(published_at)) => is_deserted || is_silent(published_at),
+            (true, Some(_)) if self.pool.is_none() || self.desk.tally.lost() == 0 => true,
+            (true, Some(published_at)) => is_finished || is_silent(published_at),
             (false, _) => {
                 let is_late = self.plan.duration <= self.start.elapsed();
                 // Asked last, and only when nothing comes: it looks at every conversation.
                 let is_quiet = || TURN_TIMEOUT <= self.desk.last_arrival.elapsed() && self.desk.tally.unended() == 0;
                 let is_ended = || is_quiet() && (self.desk.tally.lost() == 0 || is_silent(self.start));
-                self.is_stopped() || is_late || is_deserted || is_ended()
+                self.is_stopped() || is_late || is_finished || is_ended()
             }
         }
     }
@@ -247,8 +247,8 @@ impl<'p> Run<'p> {
     /// One turn of the streams, or a rest where there are none; then the producer's news.
     fn turn(&mut self) -> Result<(), String> {
         let desk = &mut self.desk;
-        match &mut self.crowd {
-            Some(crowd) => crowd.turn(TURN_TIMEOUT, &mut |index, news, now| desk.take(index, &news, now))?,
+        match &mut self.pool {
+            Some(pool) => pool.turn(TURN_TIMEOUT, &mut |index, event, now| desk.take(index, &event, now))?,
             None => {
                 if let Ok(told) = self.told.1.recv_timeout(TURN_TIMEOUT) {
                     desk.hear(self.run, told);
@@ -282,9 +282,9 @@ impl<'p> Run<'p> {
                 false => format!("published {} of {}", counts.published, self.plan.token_sum()),
             });
         }
-        if let Some(crowd) = &self.crowd {
+        if let Some(pool) = &self.pool {
             parts.push(format!("received {}", counts.received));
-            parts.push(format!("streams {} of {}", crowd.counts().open(), self.plan.conversations));
+            parts.push(format!("streams {} of {}", pool.counts().open(), self.plan.conversations));
             let figures = self.desk.tally.latency.figures();
             parts.extend(figures.map(|it| format!("latency p50 {} ms, p99 {} ms", it.p50_ms, it.p99_ms)));
         }
@@ -321,7 +321,7 @@ impl<'p> Run<'p> {
         Report::new(&Record {
             plan: self.plan,
             tally: &self.desk.tally,
-            streams: self.crowd.as_mut().map(|crowd| (crowd.counts(), crowd.take_busy())),
+            streams: self.pool.as_mut().map(|pool| (pool.counts(), pool.take_busy())),
             outcome: self.outcome.as_ref(),
             faults: &self.desk.faults,
             notes: &self.notes,
@@ -341,20 +341,20 @@ impl Desk {
     }
 
     /// News of a stream, which is counted from 0.
-    fn take(&mut self, index: usize, news: &News<'_>, now: Duration) {
+    fn take(&mut self, index: usize, event: &ClientEvent<'_>, now: Duration) {
         let conversation = u32::try_from(index + 1).unwrap_or(u32::MAX);
-        match news {
-            News::Opened { .. } => self.tally.open(conversation, now),
-            News::Event { data, .. } => {
+        match event {
+            ClientEvent::Opened { .. } => self.tally.open(conversation, now),
+            ClientEvent::Event { data, .. } => {
                 if self.tally.receive(conversation, data, now) {
                     self.last_arrival = Instant::now();
                 }
             }
-            News::Gap(_) => self.tally.note_gap(),
-            News::Notice(text) => self.fault(Fault::Notice, text),
-            News::Closed { reason, is_final: true, .. } => self.fault(Fault::StreamRefused, reason),
-            News::Closed { reason, was_open: true, .. } => self.fault(Fault::StreamCut, reason),
-            News::Closed { reason, .. } => self.fault(Fault::StreamFailed, reason),
+            ClientEvent::Gap(_) => self.tally.note_gap(),
+            ClientEvent::Notice(text) => self.fault(Fault::Notice, text),
+            ClientEvent::Closed { reason, is_final: true, .. } => self.fault(Fault::StreamRefused, reason),
+            ClientEvent::Closed { reason, was_open: true, .. } => self.fault(Fault::StreamCut, reason),
+            ClientEvent::Closed { reason, .. } => self.fault(Fault::StreamFailed, reason),
         }
     }
 
@@ -371,11 +371,11 @@ impl Desk {
 }
 
 /// One stream for each conversation.
-fn members(plan: &Plan) -> Vec<Member> {
-    let member = |conversation| {
+fn specs(plan: &Plan) -> Vec<ClientSpec> {
+    let spec = |conversation| {
         let topic = topic(conversation);
         let target = format!("/sse?topic={topic}");
-        Member { target, topics: vec![topic], transport: Transport::Sse, since: None }
+        ClientSpec { target, topics: vec![topic], transport: Transport::Sse, since: None }
     };
-    (1..=plan.conversations).map(member).collect()
+    (1..=plan.conversations).map(spec).collect()
 }

@@ -2,7 +2,7 @@
 //! became of each.
 //!
 //! The producer ([`producer`]) is a thread that follows a schedule and stamps each token with when it was *due*; the
-//! consumers are streams on one poll (`tool/crowd`). What was taken is compared with what arrived, token by token
+//! consumers are streams on one poll (`tool/pool`). What was taken is compared with what arrived, token by token
 //! ([`tally`]). In the mode `both` no token is published before every conversation has heard a probe ([`conduct`]).
 
 mod conduct;

@@ -14,7 +14,7 @@ use super::{
     producer::{LATE_AFTER, Outcome},
     tally::{LatencyFigures, Tally},
 };
-use crate::crowd::{Busy, Counts};
+use crate::client_pool::{BusyTime, PoolCounts};
 
 /// From this share of late tokens on, the producer was a bottleneck.
 const LATE_SHARE: f64 = 0.01;
@@ -29,7 +29,7 @@ pub(super) struct Record<'r> {
     pub(super) plan: &'r Plan,
     pub(super) tally: &'r Tally,
     /// Of the streams, if there were any.
-    pub(super) streams: Option<(Counts, Busy)>,
+    pub(super) streams: Option<(PoolCounts, BusyTime)>,
     /// Of the producer, if it ran.
     pub(super) outcome: Option<&'r Outcome>,
     pub(super) faults: &'r Faults,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{Options, measure::REPORT_INTERVAL};
 use crate::{
     client::HubUrl,
-    crowd::stream::Transport,
+    client_pool::stream::Transport,
     produce::{DEFAULT_POD, describe_duration},
 };
 

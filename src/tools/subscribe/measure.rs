@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::{Failure, Options, banner::banner, metrics::Figures, report::Report, scrape};
 use crate::{
     access::HubAccess,
-    crowd::{Counts, Crowd, Member, News},
+    client_pool::{ClientEvent, ClientPool, ClientSpec, PoolCounts},
     marks::Marks,
     sequences::Sequences,
 };
@@ -51,19 +51,19 @@ struct Desk<'o, W> {
 /// Listens until the count, the duration or Ctrl+C ends it, and reports at the end in any case.
 pub(super) fn run(options: &Options, hub: &HubAccess, stop: &AtomicBool, output: impl Write) -> Result<(), Failure> {
     let topics: Vec<String> = options.wanted_topics().iter().map(|topic| topic.as_str().to_owned()).collect();
-    let member =
-        Member { target: options.target(), topics, transport: options.transport, since: options.since.clone() };
-    let mut crowd = Crowd::open(hub, vec![member; options.clients])?;
+    let spec =
+        ClientSpec { target: options.target(), topics, transport: options.transport, since: options.since.clone() };
+    let mut pool = ClientPool::open(hub, vec![spec; options.clients])?;
     let mut desk = Desk::open(options, hub, output)?;
     let interval = options.report.unwrap_or(REPORT_INTERVAL);
     let start = Instant::now();
     let mut due = start + interval;
     let mut ready_file = options.ready_file.as_deref();
-    while !stop.load(Ordering::Relaxed) && !desk.is_over(start) && !crowd.is_deserted() {
-        let turned = crowd.turn(TURN_TIMEOUT, &mut |index, news, received| desk.take(index, &news, received));
-        turned?;
-        desk.end_turn(crowd.counts())?;
-        if crowd.counts().open() == options.clients as u64
+    while !stop.load(Ordering::Relaxed) && !desk.is_over(start) && !pool.is_finished() {
+        let turn = pool.turn(TURN_TIMEOUT, &mut |index, event, received| desk.take(index, &event, received));
+        turn?;
+        desk.end_turn(pool.counts())?;
+        if pool.counts().open() == options.clients as u64
             && let Some(path) = ready_file.take()
         {
             let written = std::fs::write(path, b"ready\n");
@@ -77,7 +77,7 @@ pub(super) fn run(options: &Options, hub: &HubAccess, stop: &AtomicBool, output:
         }
     }
     desk.write_report(start, true)?;
-    desk.judge(&crowd)
+    desk.judge(&pool)
 }
 
 /// `client-0001.log` and so on.
@@ -116,16 +116,16 @@ impl<'o, W: Write> Desk<'o, W> {
             || self.options.duration.is_some_and(|duration| duration <= start.elapsed())
     }
 
-    fn take(&mut self, index: usize, news: &News<'_>, received: Duration) {
-        let done = match news {
-            News::Opened { .. } => Ok(()),
-            News::Event { id, data, .. } => self.take_event(index, id, data, received),
-            News::Gap(text) => {
+    fn take(&mut self, index: usize, event: &ClientEvent<'_>, received: Duration) {
+        let done = match event {
+            ClientEvent::Opened { .. } => Ok(()),
+            ClientEvent::Event { id, data, .. } => self.take_event(index, id, data, received),
+            ClientEvent::Gap(text) => {
                 self.report.gaps += 1;
                 complain(index, text)
             }
-            News::Notice(text) => complain(index, text),
-            News::Closed { reason, is_final, was_open } => {
+            ClientEvent::Notice(text) => complain(index, text),
+            ClientEvent::Closed { reason, is_final, was_open } => {
                 self.last_end = Some((*reason).to_owned());
                 let place = if *was_open { String::new() } else { format!("no stream at {}: ", self.hub) };
                 let outlook = if *is_final { "" } else { "; trying again" };
@@ -167,7 +167,7 @@ impl<'o, W: Write> Desk<'o, W> {
     }
 
     /// Lets others see what a turn brought.
-    fn end_turn(&mut self, counts: Counts) -> Result<(), Failure> {
+    fn end_turn(&mut self, counts: PoolCounts) -> Result<(), Failure> {
         if let Some(failure) = self.broken.take() {
             return Err(failure);
         }
@@ -190,10 +190,10 @@ impl<'o, W: Write> Desk<'o, W> {
     }
 
     /// Whether what was asked for was done.
-    fn judge(self, crowd: &Crowd) -> Result<(), Failure> {
+    fn judge(self, pool: &ClientPool) -> Result<(), Failure> {
         match (self.last_end, self.options.count) {
-            (Some(reason), _) if crowd.is_deserted() => Err(Failure::Hub(reason)),
-            (reason, _) if crowd.counts().opened == 0 => {
+            (Some(reason), _) if pool.is_finished() => Err(Failure::Hub(reason)),
+            (reason, _) if pool.counts().opened == 0 => {
                 let reason = reason.unwrap_or_else(|| "it had not answered yet".into());
                 Err(Failure::Hub(format!("no stream was opened at {}: {reason}. Is the hub running there?", self.hub)))
             }

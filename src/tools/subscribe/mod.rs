@@ -20,7 +20,7 @@ use clap::Args;
 use super::{
     access::{AccessOptions, HubAccess, unshown},
     client::{Connection, HubUrl, Incoming},
-    crowd::stream::{Received, Stream, StreamEnd, Transport},
+    client_pool::stream::{Received, Stream, StreamEnd, Transport},
     produce::{DEFAULT_POD, DEFAULT_URL, parse_pod},
     signals,
 };
@@ -258,7 +258,7 @@ impl<'o, W: Write> Listener<'o, W> {
 
     fn take_one(&mut self, received: &Received<'_>) -> io::Result<()> {
         match received {
-            Received::Opened | Received::Place { .. } => Ok(()),
+            Received::Opened | Received::Subscribed { .. } => Ok(()),
             Received::Notice(text) | Received::Gap(text) => writeln!(io::stderr(), "fanfare: {text}"),
             Received::Event { .. } if self.is_over() => Ok(()),
             Received::Event { id, kind, data, .. } => {

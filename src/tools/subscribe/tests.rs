@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{metrics::Figures, one_line, parse_seconds, report::Report};
 use crate::{
-    crowd::stream::{Received, Stream, Transport},
+    client_pool::stream::{Received, Stream, Transport},
     exposition::ExpositionFormat,
     protocol::websocket,
     sequences::Counts,
@@ -20,7 +20,7 @@ fn check(transport: Transport, bytes: &[u8], expected: &[&str]) {
         for piece in bytes.chunks(piece_bytes) {
             let done = stream.receive(piece, &mut answer, |received| {
                 seen.push(match received {
-                    Received::Opened | Received::Place { .. } => return,
+                    Received::Opened | Received::Subscribed { .. } => return,
                     Received::Event { id, kind, data, .. } => format!("{id}|{kind}|{}", String::from_utf8_lossy(data)),
                     Received::Notice(text) | Received::Gap(text) => text,
                 });

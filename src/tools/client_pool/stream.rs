@@ -56,7 +56,7 @@ pub(in super::super) enum Received<'a> {
     /// An event; topic, id and type are empty where the transport does not tell them.
     Event { topic: Cow<'a, str>, id: Cow<'a, str>, kind: Cow<'a, str>, data: &'a [u8] },
     /// From behind this id on a topic's events follow.
-    Place { topic: Cow<'a, str>, id: Cow<'a, str> },
+    Subscribed { topic: Cow<'a, str>, id: Cow<'a, str> },
     /// Events are missing here, in the hub's words.
     Gap(String),
     /// Something about the stream itself, for people.
@@ -281,7 +281,7 @@ fn take_envelope(message: &[u8], on: &mut impl FnMut(Received<'_>)) -> Result<()
         Envelope::Event { topic, id, kind, data } => {
             on(Received::Event { topic, id, kind: kind.unwrap_or_default(), data: data.as_bytes() });
         }
-        Envelope::Subscribed { topic, id: Some(id), .. } => on(Received::Place { topic, id }),
+        Envelope::Subscribed { topic, id: Some(id), .. } => on(Received::Subscribed { topic, id }),
         Envelope::Gap { topic, from, to, reason } => {
             let [from, to] = [from, to].map(|id| id.unwrap_or_else(|| "?".into()));
             on(Received::Gap(format!("gap in {topic} between {from} and {to}: {reason}")));

@@ -2,11 +2,11 @@
 
 use crate::protocol::http::percent_encode;
 
-use super::{Member, stream::Transport};
+use super::{ClientSpec, stream::Transport};
 
 /// What to say when coming back.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ResumePoint {
     /// As it was given, while nothing better is known.
     since: Option<String>,
     /// The last id of the whole stream, as SSE tells it.
@@ -16,14 +16,14 @@ pub(super) struct Place {
     transport: Transport,
 }
 
-impl Place {
+impl ResumePoint {
     /// Before anything came.
-    pub(super) fn new(member: &Member) -> Self {
+    pub(super) fn new(spec: &ClientSpec) -> Self {
         Self {
-            since: member.since.clone(),
+            since: spec.since.clone(),
             last_id: String::new(),
-            topics: member.topics.iter().map(|topic| (topic.clone(), None)).collect(),
-            transport: member.transport,
+            topics: spec.topics.iter().map(|topic| (topic.clone(), None)).collect(),
+            transport: spec.transport,
         }
     }
 
@@ -39,7 +39,7 @@ impl Place {
     }
 
     /// What the member says, if there is anything it can say: an id, one for each topic, or a word.
-    pub(super) fn tell(&self) -> Option<String> {
+    pub(super) fn value(&self) -> Option<String> {
         let by_topics = || -> Option<Vec<&str>> { self.topics.iter().map(|(_, id)| id.as_deref()).collect() };
         match self.transport {
             Transport::Sse if !self.last_id.is_empty() => Some(self.last_id.clone()),
@@ -59,13 +59,13 @@ impl Place {
 
     /// The request target, and what goes into the field `Last-Event-ID`, which EventSource clients send.
     pub(super) fn request(&self, target: &str) -> (String, String) {
-        match (self.tell(), self.transport) {
+        match (self.value(), self.transport) {
             (None, _) => (target.to_owned(), String::new()),
-            (Some(place), Transport::Sse) => (target.to_owned(), place),
-            (Some(place), Transport::Ws | Transport::FanfareV1) => {
+            (Some(resume), Transport::Sse) => (target.to_owned(), resume),
+            (Some(resume), Transport::Ws | Transport::FanfareV1) => {
                 let mut target = target.to_owned();
                 target.push_str(if target.contains('?') { "&since=" } else { "?since=" });
-                percent_encode(&place, &mut target);
+                percent_encode(&resume, &mut target);
                 (target, String::new())
             }
         }

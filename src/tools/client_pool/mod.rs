@@ -2,8 +2,8 @@
 
 mod backoff;
 mod link;
-mod place;
-mod seat;
+mod pooled_client;
+mod resume;
 pub(super) mod stream;
 #[cfg(test)]
 mod tests;
@@ -19,7 +19,7 @@ use mio::{Events, Poll, Token};
 
 use self::{
     link::Address,
-    seat::{Seat, Turned},
+    pooled_client::{PooledClient, TurnOutcome},
     stream::Transport,
 };
 use super::access::HubAccess;
@@ -34,7 +34,7 @@ const POLL_EVENTS: usize = 1024;
 
 /// One stream that is wanted.
 #[derive(Clone, Debug)]
-pub(super) struct Member {
+pub(super) struct ClientSpec {
     /// Path and query at the hub, encoded, without a place to begin at.
     pub(super) target: String,
     /// The topics that the target names, in its order; they are needed to come back by `fanfare.v1` only.
@@ -47,7 +47,7 @@ pub(super) struct Member {
 
 /// What happened to a member.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum News<'a> {
+pub(super) enum ClientEvent<'a> {
     /// Its stream is open; `is_return` if it has been before.
     Opened { is_return: bool },
     /// An event; id and type are empty where the transport does not tell them.
@@ -62,7 +62,7 @@ pub(super) enum News<'a> {
 
 /// What became of all members so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(super) struct PoolCounts {
     /// Streams opened, of which some are returns.
     pub(super) opened: u64,
     /// Streams that were open and ended.
@@ -77,14 +77,14 @@ pub(super) struct Counts {
 
 /// How long turns took, without waiting: while one is under way, whatever else arrives is stamped late.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Busy {
+pub(super) struct BusyTime {
     /// All of them together.
     pub(super) sum: Duration,
     /// The longest.
     pub(super) longest: Duration,
 }
 
-impl Counts {
+impl PoolCounts {
     /// How many are open now.
     pub(super) fn open(&self) -> u64 {
         self.opened - self.closed
@@ -93,10 +93,10 @@ impl Counts {
 
 /// The streams.
 #[derive(Debug)]
-pub(super) struct Crowd {
+pub(super) struct ClientPool {
     poll: Poll,
     events: Events,
-    seats: Vec<Seat>,
+    clients: Vec<PooledClient>,
     /// When each member that has no connection is tried next.
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Members whose sockets had more than they were read.
@@ -105,48 +105,49 @@ pub(super) struct Crowd {
     hub: HubAccess,
     addresses: Vec<Address>,
     buffer: Box<[u8]>,
-    counts: Counts,
-    busy: Busy,
+    counts: PoolCounts,
+    busy: BusyTime,
 }
 
-impl Crowd {
-    /// Prepares a stream for each of `members` at `hub`; [`Crowd::turn`] opens them. Fails if the hub's host has no
+impl ClientPool {
+    /// Prepares a stream for each of `specs` at `hub`; [`ClientPool::turn`] opens them. Fails if the hub's host has no
     /// address, or the system has no poll.
-    pub(super) fn open(hub: &HubAccess, members: Vec<Member>) -> Result<Self, String> {
+    pub(super) fn open(hub: &HubAccess, specs: Vec<ClientSpec>) -> Result<Self, String> {
         // Each member is a descriptor. What the system does not allow is told when it is missed.
         let _ = os::raise_descriptor_limit();
         let addresses = link::resolve(hub)?;
         let now = Instant::now();
-        let due = (0..members.len()).map(|index| Reverse((now, index))).collect();
-        let seat = |member: Member| Seat::new(Member { target: hub.url().target(&member.target), ..member });
+        let due = (0..specs.len()).map(|index| Reverse((now, index))).collect();
+        let client =
+            |spec: ClientSpec| PooledClient::new(ClientSpec { target: hub.url().target(&spec.target), ..spec });
         Ok(Self {
             poll: Poll::new().map_err(|error| format!("cannot poll: {error}"))?,
             events: Events::with_capacity(POLL_EVENTS),
-            seats: members.into_iter().map(seat).collect(),
+            clients: specs.into_iter().map(client).collect(),
             due,
             unread: Vec::new(),
             opening: 0,
             hub: hub.clone(),
             addresses,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
-            counts: Counts::default(),
-            busy: Busy::default(),
+            counts: PoolCounts::default(),
+            busy: BusyTime::default(),
         })
     }
 
     /// What became of the members so far.
-    pub(super) fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> PoolCounts {
         self.counts
     }
 
     /// How busy it has been since this was asked last.
-    pub(super) fn take_busy(&mut self) -> Busy {
+    pub(super) fn take_busy(&mut self) -> BusyTime {
         std::mem::take(&mut self.busy)
     }
 
     /// Whether no member is left that is open or will be tried again.
-    pub(super) fn is_deserted(&self) -> bool {
-        self.seats.iter().all(Seat::is_ended)
+    pub(super) fn is_finished(&self) -> bool {
+        self.clients.iter().all(PooledClient::is_ended)
     }
 
     /// Waits for something to happen, at most `timeout`, and tells it: the member's index, what happened, and when its
@@ -154,7 +155,7 @@ impl Crowd {
     pub(super) fn turn(
         &mut self,
         timeout: Duration,
-        on: &mut dyn FnMut(usize, News<'_>, Duration),
+        on: &mut dyn FnMut(usize, ClientEvent<'_>, Duration),
     ) -> Result<(), String> {
         self.begin_due(on);
         let timeout = self.shorten(timeout);
@@ -190,16 +191,16 @@ impl Crowd {
     }
 
     /// Begins the connections whose time has come, as many as may be under way.
-    fn begin_due(&mut self, on: &mut dyn FnMut(usize, News<'_>, Duration)) {
+    fn begin_due(&mut self, on: &mut dyn FnMut(usize, ClientEvent<'_>, Duration)) {
         let now = Instant::now();
         while self.opening < OPENING_MAX
             && let Some(Reverse((due, index))) = self.due.peek().copied()
             && due <= now
         {
             self.due.pop();
-            let (seat, registry) = (&mut self.seats[index], self.poll.registry());
+            let (client, registry) = (&mut self.clients[index], self.poll.registry());
             let renewed = self.hub.renew().map_err(io::Error::other);
-            let begun = renewed.and_then(|_| seat.begin(&self.addresses, &self.hub, registry, Token(index)));
+            let begun = renewed.and_then(|_| client.begin(&self.addresses, &self.hub, registry, Token(index)));
             match begun {
                 Ok(()) => self.opening += 1,
                 Err(error) => self.fail(index, &error, on),
@@ -208,36 +209,36 @@ impl Crowd {
     }
 
     /// A connection could not even be begun. Told, as any failure, only once all addresses of the host were tried.
-    fn fail(&mut self, index: usize, error: &io::Error, on: &mut dyn FnMut(usize, News<'_>, Duration)) {
-        let wait = self.seats[index].give_up(self.addresses.len());
+    fn fail(&mut self, index: usize, error: &io::Error, on: &mut dyn FnMut(usize, ClientEvent<'_>, Duration)) {
+        let wait = self.clients[index].give_up(self.addresses.len());
         self.due.push(Reverse((Instant::now() + wait, index)));
         if wait.is_zero() {
             return;
         }
         self.counts.failed += 1;
-        on(index, News::Closed { reason: &error.to_string(), is_final: false, was_open: false }, unix_now());
+        on(index, ClientEvent::Closed { reason: &error.to_string(), is_final: false, was_open: false }, unix_now());
     }
 
     /// Reads and writes what a member's socket gives and takes.
-    fn visit(&mut self, index: usize, on: &mut dyn FnMut(usize, News<'_>, Duration)) {
-        let seat = &mut self.seats[index];
-        let was_open = seat.is_open();
-        let was_opening = seat.is_opening();
+    fn visit(&mut self, index: usize, on: &mut dyn FnMut(usize, ClientEvent<'_>, Duration)) {
+        let client = &mut self.clients[index];
+        let was_open = client.is_open();
+        let was_opening = client.is_opening();
         let counts = &mut self.counts;
-        let turned = seat.turn(&mut self.buffer, &mut |news, received| {
-            if let News::Opened { is_return } = &news {
+        let turn = client.turn(&mut self.buffer, &mut |event, received| {
+            if let ClientEvent::Opened { is_return } = &event {
                 counts.opened += 1;
                 counts.returns += u64::from(*is_return);
             }
-            on(index, news, received);
+            on(index, event, received);
         });
-        let is_open = was_open || seat.is_open();
-        match turned {
-            Turned::Waits => {}
-            Turned::Unread => self.unread.push(index),
-            Turned::Ended(end) => self.close(index, &end, is_open, on),
+        let is_open = was_open || client.is_open();
+        match turn {
+            TurnOutcome::Waits => {}
+            TurnOutcome::Unread => self.unread.push(index),
+            TurnOutcome::Ended(end) => self.close(index, &end, is_open, on),
         }
-        if was_opening && !self.seats[index].is_opening() {
+        if was_opening && !self.clients[index].is_opening() {
             self.opening -= 1;
         }
     }
@@ -248,14 +249,14 @@ impl Crowd {
         index: usize,
         end: &stream::StreamEnd,
         was_open: bool,
-        on: &mut dyn FnMut(usize, News<'_>, Duration),
+        on: &mut dyn FnMut(usize, ClientEvent<'_>, Duration),
     ) {
-        let seat = &mut self.seats[index];
+        let client = &mut self.clients[index];
         if end.is_final {
-            seat.end();
+            client.end();
             self.counts.refused += 1;
         } else {
-            let wait = seat.give_up(self.addresses.len());
+            let wait = client.give_up(self.addresses.len());
             self.due.push(Reverse((Instant::now() + wait, index)));
             if wait.is_zero() {
                 return;
@@ -266,19 +267,19 @@ impl Crowd {
         } else {
             self.counts.failed += 1;
         }
-        on(index, News::Closed { reason: &end.reason, is_final: end.is_final, was_open }, unix_now());
+        on(index, ClientEvent::Closed { reason: &end.reason, is_final: end.is_final, was_open }, unix_now());
     }
 
     /// Ends the attempts that took too long.
-    fn expire(&mut self, on: &mut dyn FnMut(usize, News<'_>, Duration)) {
+    fn expire(&mut self, on: &mut dyn FnMut(usize, ClientEvent<'_>, Duration)) {
         if self.opening == 0 {
             return;
         }
         let now = Instant::now();
-        for index in 0..self.seats.len() {
-            if self.seats[index].is_overdue(now) {
+        for index in 0..self.clients.len() {
+            if self.clients[index].is_overdue(now) {
                 self.opening -= 1;
-                let end = format!("the hub did not open a stream within {} s", seat::PATIENCE.as_secs());
+                let end = format!("the hub did not open a stream within {} s", pooled_client::OPEN_TIMEOUT.as_secs());
                 self.close(index, &end.into(), false, on);
             }
         }

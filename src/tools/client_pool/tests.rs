@@ -7,10 +7,10 @@ use std::{
 
 use super::{
     super::access::{AccessOptions, HubAccess},
-    Crowd, Member, News,
+    ClientEvent, ClientPool, ClientSpec,
     backoff::wait_for,
     link::Address,
-    place::Place,
+    resume::ResumePoint,
     stream::Transport,
 };
 
@@ -30,18 +30,18 @@ fn waits() {
     check(0, Some(u64::MAX), 0.0, 3_600_000);
 }
 
-fn member(transport: Transport, topics: &[&str], since: Option<&str>) -> Member {
+fn spec(transport: Transport, topics: &[&str], since: Option<&str>) -> ClientSpec {
     let topics = topics.iter().map(|&topic| topic.to_owned()).collect();
-    Member { target: "/x?topic=a".into(), topics, transport, since: since.map(str::to_owned) }
+    ClientSpec { target: "/x?topic=a".into(), topics, transport, since: since.map(str::to_owned) }
 }
 
 #[test]
 fn places() {
     let check = |transport, topics: &[&str], since, ids: &[(&str, &str)], expected: (&str, &str)| {
-        let mut place = Place::new(&member(transport, topics, since));
-        place.open();
-        ids.iter().for_each(|(topic, id)| place.advance(topic, id));
-        let (target, field) = place.request("/x?topic=a");
+        let mut resume = ResumePoint::new(&spec(transport, topics, since));
+        resume.open();
+        ids.iter().for_each(|(topic, id)| resume.advance(topic, id));
+        let (target, field) = resume.request("/x?topic=a");
         assert_eq!((target.as_str(), field.as_str()), expected, "{transport:?} {topics:?} {ids:?}");
     };
     check(Transport::Sse, &["a"], None, &[], ("/x?topic=a", ""));
@@ -83,20 +83,22 @@ fn access(url: &str) -> HubAccess {
 }
 
 /// Turns until the crowd is deserted; returns what was told.
-fn tell_all(crowd: &mut Crowd) -> Vec<String> {
+fn tell_all(pool: &mut ClientPool) -> Vec<String> {
     let mut told = Vec::new();
     let deadline = Instant::now() + Duration::from_secs(30);
-    while !crowd.is_deserted() {
+    while !pool.is_finished() {
         assert!(Instant::now() < deadline, "it should be over: {told:?}");
-        let turned = crowd.turn(Duration::from_secs(1), &mut |index, news, _| {
-            told.push(match news {
-                News::Opened { is_return } => format!("{index} opened {is_return}"),
-                News::Event { id, kind, data } => format!("{index} {id}|{kind}|{}", String::from_utf8_lossy(data)),
-                News::Gap(text) | News::Notice(text) => format!("{index} {text}"),
-                News::Closed { reason, is_final, .. } => format!("{index} {reason} {is_final}"),
+        let turn = pool.turn(Duration::from_secs(1), &mut |index, event, _| {
+            told.push(match event {
+                ClientEvent::Opened { is_return } => format!("{index} opened {is_return}"),
+                ClientEvent::Event { id, kind, data } => {
+                    format!("{index} {id}|{kind}|{}", String::from_utf8_lossy(data))
+                }
+                ClientEvent::Gap(text) | ClientEvent::Notice(text) => format!("{index} {text}"),
+                ClientEvent::Closed { reason, is_final, .. } => format!("{index} {reason} {is_final}"),
             });
         });
-        turned.expect("the poll works");
+        turn.expect("the poll works");
     }
     told
 }
@@ -109,7 +111,7 @@ fn a_stream_comes_back_behind_its_last_event_until_it_is_refused() {
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nevent: gap\ndata: {}\n\nid: 1-4\nevent: b\ndata: c\n\n",
         "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno",
     ]);
-    let mut crowd = Crowd::open(&access(&url), vec![member(Transport::Sse, &["a"], None)]).expect("a poll");
+    let mut pool = ClientPool::open(&access(&url), vec![spec(Transport::Sse, &["a"], None)]).expect("a poll");
     let expected = [
         "0 opened false",
         "0 1-1||a",
@@ -121,13 +123,13 @@ fn a_stream_comes_back_behind_its_last_event_until_it_is_refused() {
         "0 the hub ended the stream false",
         "0 the hub answered 403: no true",
     ];
-    let told = tell_all(&mut crowd);
+    let told = tell_all(&mut pool);
     let told: Vec<String> = told
         .into_iter()
         .map(|line| line.replace("the hub closed the connection", "the hub ended the stream"))
         .collect();
     assert_eq!(told, expected);
-    let counts = crowd.counts();
+    let counts = pool.counts();
     assert_eq!((counts.opened, counts.closed, counts.returns, counts.failed, counts.refused), (2, 2, 1, 2, 1));
     let requests = server.join().expect("four clients came");
     let fields = requests.iter().map(|head| head.lines().find_map(|line| line.strip_prefix("Last-Event-ID: ")));
@@ -141,8 +143,8 @@ fn a_stream_without_ids_says_that_something_is_missing() {
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: b\n\n",
         "HTTP/1.1 204 No Content\r\n\r\n",
     ]);
-    let mut crowd = Crowd::open(&access(&url), vec![member(Transport::Sse, &["a"], None)]).expect("a poll");
-    let told = tell_all(&mut crowd);
+    let mut pool = ClientPool::open(&access(&url), vec![spec(Transport::Sse, &["a"], None)]).expect("a poll");
+    let told = tell_all(&mut pool);
     let gap = told.iter().position(|line| line.contains("what came meanwhile is missing"));
     assert_eq!(gap, told.iter().position(|line| line == "0 opened true").map(|index| index + 1), "{told:?}");
     server.join().expect("three clients came");
@@ -153,10 +155,10 @@ fn a_stream_without_ids_says_that_something_is_missing() {
 fn the_addresses_of_a_host_are_one_attempt() {
     const REFUSAL: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno";
     let (url, server) = serve(&[REFUSAL]);
-    let mut crowd = Crowd::open(&access(&url), vec![member(Transport::Sse, &["a"], None)]).expect("a poll");
+    let mut pool = ClientPool::open(&access(&url), vec![spec(Transport::Sse, &["a"], None)]).expect("a poll");
     let unused = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    crowd.addresses.insert(0, Address::Tcp(unused.expect("a free port")));
-    assert_eq!(tell_all(&mut crowd), ["0 the hub answered 403: no true"]);
-    assert_eq!((crowd.counts().failed, crowd.counts().refused), (1, 1));
+    pool.addresses.insert(0, Address::Tcp(unused.expect("a free port")));
+    assert_eq!(tell_all(&mut pool), ["0 the hub answered 403: no true"]);
+    assert_eq!((pool.counts().failed, pool.counts().refused), (1, 1));
     server.join().expect("a client came");
 }

@@ -9,24 +9,24 @@ use mio::{Registry, Token};
 
 use super::{
     super::{access::HubAccess, tls},
-    Member, News,
+    ClientEvent, ClientSpec,
     backoff::wait_for,
     link::{Address, Link},
-    place::Place,
+    resume::ResumePoint,
     stream::{Received, Stream, StreamEnd},
     unix_now,
 };
 
 /// How long opening a stream may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often one socket is read in a row, lest a fast stream keep all others waiting.
 const READS_MAX: usize = 16;
 
 /// A member, and its connection if it has one.
 #[derive(Debug)]
-pub(super) struct Seat {
-    member: Member,
-    place: Place,
+pub(super) struct PooledClient {
+    spec: ClientSpec,
+    resume: ResumePoint,
     state: State,
     /// Attempts in a row that opened no stream.
     failures: u32,
@@ -59,7 +59,7 @@ struct Connection {
 
 /// What a turn came to.
 #[derive(Debug)]
-pub(super) enum Turned {
+pub(super) enum TurnOutcome {
     /// Nothing more is to be done now.
     Waits,
     /// There may be more to read.
@@ -68,11 +68,11 @@ pub(super) enum Turned {
     Ended(StreamEnd),
 }
 
-impl Seat {
+impl PooledClient {
     /// Without a connection.
-    pub(super) fn new(member: Member) -> Self {
-        let place = Place::new(&member);
-        Self { member, place, state: State::Away, failures: 0, retry: None, address_index: 0, has_opened: false }
+    pub(super) fn new(spec: ClientSpec) -> Self {
+        let resume = ResumePoint::new(&spec);
+        Self { spec, resume, state: State::Away, failures: 0, retry: None, address_index: 0, has_opened: false }
     }
 
     /// Whether it was refused for good.
@@ -104,10 +104,10 @@ impl Seat {
         token: Token,
     ) -> io::Result<()> {
         let link = Link::connect(&addresses[self.address_index % addresses.len()], hub.tls(), registry, token)?;
-        let stream = Stream::new(self.member.transport, rand::random());
-        let (target, last_event_id) = self.place.request(&self.member.target);
+        let stream = Stream::new(self.spec.transport, rand::random());
+        let (target, last_event_id) = self.resume.request(&self.spec.target);
         let outgoing = stream.request(hub, &target, &last_event_id);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + OPEN_TIMEOUT;
         let connection = Connection { link, stream, outgoing, deadline, is_connected: false, is_open: false };
         self.state = State::Here(Box::new(connection));
         Ok(())
@@ -139,23 +139,27 @@ impl Seat {
     }
 
     /// Goes on with what the socket is ready for.
-    pub(super) fn turn(&mut self, buffer: &mut [u8], on: &mut dyn FnMut(News<'_>, Duration)) -> Turned {
+    pub(super) fn turn(&mut self, buffer: &mut [u8], on: &mut dyn FnMut(ClientEvent<'_>, Duration)) -> TurnOutcome {
         match self.try_turn(buffer, on) {
-            Ok(turned) => turned,
+            Ok(turn) => turn,
             Err(error) => {
                 let is_connected = matches!(&self.state, State::Here(connection) if connection.is_connected);
                 let what = if is_connected { "the connection broke" } else { "cannot connect" };
                 let reason = format!("{what}: {error}{}", tls::advice(&error));
-                Turned::Ended(StreamEnd { reason, is_final: tls::is_untrusted(&error) })
+                TurnOutcome::Ended(StreamEnd { reason, is_final: tls::is_untrusted(&error) })
             }
         }
     }
 
-    fn try_turn(&mut self, buffer: &mut [u8], on: &mut dyn FnMut(News<'_>, Duration)) -> io::Result<Turned> {
-        let State::Here(connection) = &mut self.state else { return Ok(Turned::Waits) };
+    fn try_turn(
+        &mut self,
+        buffer: &mut [u8],
+        on: &mut dyn FnMut(ClientEvent<'_>, Duration),
+    ) -> io::Result<TurnOutcome> {
+        let State::Here(connection) = &mut self.state else { return Ok(TurnOutcome::Waits) };
         if !connection.is_connected {
             if !connection.link.is_connected()? {
-                return Ok(Turned::Waits);
+                return Ok(TurnOutcome::Waits);
             }
             connection.link.tune()?;
             connection.is_connected = true;
@@ -164,46 +168,46 @@ impl Seat {
         for _ in 0..READS_MAX {
             let State::Here(connection) = &mut self.state else { break };
             let count = match connection.link.read(buffer) {
-                Ok(0) => return Ok(Turned::Ended(end_of(&connection.stream))),
+                Ok(0) => return Ok(TurnOutcome::Ended(end_of(&connection.stream))),
                 Ok(count) => count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Turned::Waits),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(TurnOutcome::Waits),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
             if let Err(end) = self.take(&buffer[..count], on) {
-                return Ok(Turned::Ended(end));
+                return Ok(TurnOutcome::Ended(end));
             }
         }
-        Ok(Turned::Unread)
+        Ok(TurnOutcome::Unread)
     }
 
     /// Takes bytes of the hub, tells what they say, and answers what wants an answer.
-    fn take(&mut self, bytes: &[u8], on: &mut dyn FnMut(News<'_>, Duration)) -> Result<(), StreamEnd> {
+    fn take(&mut self, bytes: &[u8], on: &mut dyn FnMut(ClientEvent<'_>, Duration)) -> Result<(), StreamEnd> {
         let State::Here(connection) = &mut self.state else { return Ok(()) };
         let Connection { link: _, stream, outgoing, is_open, .. } = connection.as_mut();
-        let (place, failures, has_opened) = (&mut self.place, &mut self.failures, &mut self.has_opened);
+        let (resume, failures, has_opened) = (&mut self.resume, &mut self.failures, &mut self.has_opened);
         let now = unix_now();
         let done = stream.receive(bytes, outgoing, |received| match received {
             Received::Opened => {
                 let is_return = std::mem::replace(has_opened, true);
                 *is_open = true;
                 *failures = 0;
-                on(News::Opened { is_return }, now);
-                if is_return && place.tell().is_none() {
-                    on(News::Gap(NO_PLACE), now);
+                on(ClientEvent::Opened { is_return }, now);
+                if is_return && resume.value().is_none() {
+                    on(ClientEvent::Gap(NO_PLACE), now);
                 }
-                place.open();
+                resume.open();
             }
             Received::Event { topic, id, kind, data } => {
-                place.advance(&topic, &id);
-                on(News::Event { id: &id, kind: &kind, data }, now);
+                resume.advance(&topic, &id);
+                on(ClientEvent::Event { id: &id, kind: &kind, data }, now);
             }
-            Received::Place { topic, id } => place.advance(&topic, &id),
-            Received::Gap(text) => on(News::Gap(&text), now),
-            Received::Notice(text) => on(News::Notice(&text), now),
+            Received::Subscribed { topic, id } => resume.advance(&topic, &id),
+            Received::Gap(text) => on(ClientEvent::Gap(&text), now),
+            Received::Notice(text) => on(ClientEvent::Notice(&text), now),
         });
         // An id may come without an event.
-        place.advance("", &stream.last_event_id());
+        resume.advance("", &stream.last_event_id());
         done?;
         connection.send().map_err(|error| format!("the hub does not take what is sent: {error}").into())
     }
