@@ -17,7 +17,7 @@ use socket2::Socket;
 
 use super::{
     client::HubUrl,
-    target::{RedisPlace, RedisUrl},
+    target::{RedisTarget, RedisUrl},
     tls::{self, MaybeTlsStream, TlsClient, TlsOptions},
 };
 
@@ -195,8 +195,8 @@ impl AccessOptions {
 
 impl AccessOptions {
     /// The Redis at `url`, whose certificate is checked as a hub's is. Reads the files that the flags name.
-    pub(super) fn redis(&self, url: &RedisUrl) -> Result<RedisPlace, String> {
-        RedisPlace::new(url.clone(), &self.tls)
+    pub(super) fn redis(&self, url: &RedisUrl) -> Result<RedisTarget, String> {
+        RedisTarget::new(url.clone(), &self.tls)
     }
 }
 

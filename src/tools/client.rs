@@ -16,7 +16,7 @@ use super::{access::HubAccess, tls::MaybeTlsStream};
 use crate::protocol::http::{Method, ResponsePart, ResponseReader, write_request};
 
 /// How long waiting for a response may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much is read at a time.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -24,13 +24,13 @@ const READ_BYTES: usize = 64 * 1024;
 /// or just `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HubUrl {
-    place: Place,
+    endpoint: Endpoint,
     /// What precedes the path of each request, without a slash at the end.
     prefix: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
+enum Endpoint {
     Tcp { host: String, port: u16, is_tls: bool },
     Unix(PathBuf),
 }
@@ -38,9 +38,9 @@ enum Place {
 impl HubUrl {
     /// What a request's `Host` field says.
     pub(super) fn host(&self) -> String {
-        match &self.place {
-            Place::Tcp { host, port, .. } => format!("{host}:{port}"),
-            Place::Unix(_) => "localhost".into(),
+        match &self.endpoint {
+            Endpoint::Tcp { host, port, .. } => format!("{host}:{port}"),
+            Endpoint::Unix(_) => "localhost".into(),
         }
     }
 
@@ -51,25 +51,25 @@ impl HubUrl {
 
     /// The path of the hub's unix socket, if that is where it is.
     pub(super) fn unix_path(&self) -> Option<&Path> {
-        match &self.place {
-            Place::Unix(path) => Some(path),
-            Place::Tcp { .. } => None,
+        match &self.endpoint {
+            Endpoint::Unix(path) => Some(path),
+            Endpoint::Tcp { .. } => None,
         }
     }
 
     /// The addresses of the hub's host, in the order to try them; none for a unix socket.
     pub(super) fn socket_addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        match &self.place {
-            Place::Tcp { host, port, .. } => Ok((bare_host(host), *port).to_socket_addrs()?.collect()),
-            Place::Unix(_) => Ok(Vec::new()),
+        match &self.endpoint {
+            Endpoint::Tcp { host, port, .. } => Ok((bare_host(host), *port).to_socket_addrs()?.collect()),
+            Endpoint::Unix(_) => Ok(Vec::new()),
         }
     }
 
     /// Whom the certificate has to name, if the hub is behind TLS: the host, without brackets.
     pub(super) fn tls_host(&self) -> Option<&str> {
-        match &self.place {
-            Place::Tcp { host, is_tls: true, .. } => Some(bare_host(host)),
-            Place::Tcp { .. } | Place::Unix(_) => None,
+        match &self.endpoint {
+            Endpoint::Tcp { host, is_tls: true, .. } => Some(bare_host(host)),
+            Endpoint::Tcp { .. } | Endpoint::Unix(_) => None,
         }
     }
 }
@@ -84,7 +84,7 @@ impl FromStr for HubUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
-            return Ok(Self { place: Place::Unix(path.into()), prefix: String::new() });
+            return Ok(Self { endpoint: Endpoint::Unix(path.into()), prefix: String::new() });
         }
         let (is_tls, rest) = match text.split_once("://") {
             Some(("http" | "ws", rest)) => (false, rest),
@@ -97,7 +97,10 @@ impl FromStr for HubUrl {
             return Err("write http://host:port, without a query or a login: --token signs in".into());
         }
         let (host, port) = split_authority(authority, if is_tls { 443 } else { 80 })?;
-        Ok(Self { place: Place::Tcp { host: host.into(), port, is_tls }, prefix: path.trim_end_matches('/').into() })
+        Ok(Self {
+            endpoint: Endpoint::Tcp { host: host.into(), port, is_tls },
+            prefix: path.trim_end_matches('/').into(),
+        })
     }
 }
 
@@ -116,11 +119,11 @@ fn split_authority(authority: &str, default_port: u16) -> Result<(&str, u16), St
 
 impl fmt::Display for HubUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Tcp { host, port, is_tls } => {
+        match &self.endpoint {
+            Endpoint::Tcp { host, port, is_tls } => {
                 write!(f, "{}://{host}:{port}{}", if *is_tls { "https" } else { "http" }, self.prefix)
             }
-            Place::Unix(path) => write!(f, "unix:{}", path.display()),
+            Endpoint::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -138,7 +141,7 @@ pub(super) enum Incoming<'a> {
     /// Some bytes.
     Bytes(&'a [u8]),
     /// Nothing in time.
-    Nothing,
+    TimedOut,
     /// The hub closed.
     End,
 }
@@ -147,7 +150,7 @@ impl Connection {
     /// Connects to `hub`. The error says where to and why not.
     pub(super) fn open(hub: &HubAccess) -> Result<Self, String> {
         let connection = Self { stream: hub.connect()?, buffer: vec![0; READ_BYTES].into_boxed_slice() };
-        connection.set_read_timeout(PATIENCE)?;
+        connection.set_read_timeout(RESPONSE_TIMEOUT)?;
         Ok(connection)
     }
 
@@ -178,7 +181,7 @@ impl Connection {
         match self.stream.read(&mut self.buffer) {
             Ok(0) => Ok(Incoming::End),
             Ok(count) => Ok(Incoming::Bytes(&self.buffer[..count])),
-            Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => Ok(Incoming::Nothing),
+            Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => Ok(Incoming::TimedOut),
             Err(error) => Err(format!("the connection broke: {error}")),
         }
     }
@@ -264,12 +267,12 @@ impl Client {
 impl Kept {
     fn read_answer(&mut self) -> Result<Answer, String> {
         let mut incoming = IncomingAnswer { answer: Answer { status: 0, body: Vec::new() }, is_complete: false };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + RESPONSE_TIMEOUT;
         while Instant::now() < deadline {
             let (done, is_end) = match self.connection.read()? {
                 Incoming::Bytes(bytes) => (self.reader.receive(bytes, |part| incoming.take(part)), false),
                 Incoming::End => (self.reader.finish(|part| incoming.take(part)), true),
-                Incoming::Nothing => (Ok(()), false),
+                Incoming::TimedOut => (Ok(()), false),
             };
             done.map_err(|close| format!("the answer is not an HTTP response: {close}"))?;
             if incoming.is_complete {
@@ -279,7 +282,7 @@ impl Kept {
                 return Err("the hub closed the connection without an answer".into());
             }
         }
-        Err(format!("no answer within {} s", PATIENCE.as_secs()))
+        Err(format!("no answer within {} s", RESPONSE_TIMEOUT.as_secs()))
     }
 }
 
@@ -344,7 +347,7 @@ mod tests {
             assert_eq!(client.post("/publish/a", b"{}").expect("an answer"), expected);
         }
         // The close arrives on its own time.
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + RESPONSE_TIMEOUT;
         while client.kept.as_mut().is_some_and(|kept| kept.connection.is_quiet()) {
             assert!(Instant::now() < deadline, "the server closes after two requests");
             thread::yield_now();

@@ -1,6 +1,6 @@
 //! `fanfare publish`: makes events, or takes one as given, and publishes them over HTTP or straight to Redis.
 
-mod redis_outlet;
+mod redis_channel;
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -11,7 +11,7 @@ use std::{
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use self::redis_outlet::RedisOutlet;
+use self::redis_channel::RedisChannel;
 use super::{
     access::{AccessOptions, unshown},
     client::{Answer, Client, HubUrl, describe_refusal},
@@ -84,7 +84,7 @@ pub fn run(options: &Options) -> Result<(), String> {
 
 fn publish(options: &Options) -> Result<String, String> {
     let start = Instant::now();
-    let mut outlet = Outlet::open(options)?;
+    let mut publisher = Publisher::open(options)?;
     let data = options.data.as_deref();
     let stop = signals::catch()?;
     let mut published = 0;
@@ -94,13 +94,13 @@ fn publish(options: &Options) -> Result<String, String> {
             break;
         }
         let payload = data.map_or_else(|| make_event(options, sequence), str::to_owned);
-        let done = outlet.publish(payload);
+        let done = publisher.publish(payload);
         done.map_err(|error| format!("{error} ({} of {} events were published)", sequence - 1, options.count))?;
         published = sequence;
     }
     let plural = if published == 1 { "" } else { "s" };
     let seconds = start.elapsed().as_secs_f64();
-    Ok(format!("published {published} event{plural} {} in {seconds:.3} s", outlet.describe()))
+    Ok(format!("published {published} event{plural} {} in {seconds:.3} s", publisher.describe()))
 }
 
 /// How long one sleep lasts at most, so that Ctrl+C is heeded soon.
@@ -148,18 +148,18 @@ fn make_uuid(random: u128) -> String {
 }
 
 /// Where events go.
-enum Outlet {
+enum Publisher {
     Hub { client: Client, path: String, name: String, last_id: Option<String> },
-    Redis(RedisOutlet),
+    Redis(RedisChannel),
 }
 
-impl Outlet {
+impl Publisher {
     fn open(options: &Options) -> Result<Self, String> {
         match &options.redis {
             Some(_) if options.kind.is_some() && options.data.is_some() => {
                 Err("a Redis message has no type of its own: --type goes with --data only over HTTP".into())
             }
-            Some(url) => RedisOutlet::open(url, &options.channel).map(Self::Redis),
+            Some(url) => RedisChannel::open(url, &options.channel).map(Self::Redis),
             None => Self::open_hub(options),
         }
     }
@@ -181,7 +181,7 @@ impl Outlet {
             Self::Hub { client, path, last_id, .. } => {
                 *last_id = read_id(&client.post(path, payload.as_bytes())?)?;
             }
-            Self::Redis(outlet) => outlet.publish(&payload)?,
+            Self::Redis(publisher) => publisher.publish(&payload)?,
         }
         Ok(())
     }
@@ -191,7 +191,7 @@ impl Outlet {
         match self {
             Self::Hub { name, last_id: Some(id), .. } => format!("{name} (last id {id})"),
             Self::Hub { name, last_id: None, .. } => name.clone(),
-            Self::Redis(outlet) => outlet.describe(),
+            Self::Redis(publisher) => publisher.describe(),
         }
     }
 }

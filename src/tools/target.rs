@@ -16,7 +16,7 @@ use super::{
 use crate::protocol::resp;
 
 /// How long each answer to logging in may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The port of a Redis whose address names none.
 const REDIS_PORT: u16 = 6379;
 
@@ -33,7 +33,7 @@ pub(super) struct RedisUrl {
 
 /// The same, with all that is needed to connect.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct RedisPlace {
+pub(super) struct RedisTarget {
     url: RedisUrl,
     tls: Option<TlsClient>,
 }
@@ -52,13 +52,13 @@ impl std::fmt::Debug for RedisUrl {
     }
 }
 
-impl std::fmt::Display for RedisPlace {
+impl std::fmt::Display for RedisTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.url.fmt(f)
     }
 }
 
-impl std::fmt::Debug for RedisPlace {
+impl std::fmt::Debug for RedisTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Debug::fmt(&self.url, f)
     }
@@ -94,7 +94,7 @@ impl FromStr for RedisUrl {
     }
 }
 
-impl RedisPlace {
+impl RedisTarget {
     /// The server at `url`. Reads the files that `options` name, if TLS is spoken there. The error says which file is unusable.
     pub(super) fn new(url: RedisUrl, options: &TlsOptions) -> Result<Self, String> {
         let tls = url.is_tls.then(|| TlsClient::without_http(&url.host, options)).transpose()?;
@@ -105,7 +105,7 @@ impl RedisPlace {
     pub(super) fn connect(&self) -> Result<MaybeTlsStream<Socket>, String> {
         let connect = || -> io::Result<MaybeTlsStream<Socket>> {
             let socket = connect_tcp(&self.url.host, self.url.port)?;
-            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
             let mut stream = MaybeTlsStream::new(socket, self.tls.as_ref())?;
             stream.shake_hands()?;
             let mut greeting = Vec::new();

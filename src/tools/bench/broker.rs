@@ -37,10 +37,11 @@ impl Broker {
     /// Reads `nats://[user:password@|token@]host[:port]`.
     pub(super) fn parse(url: &str, headers: &[(String, String)]) -> Result<Self, String> {
         let rest = url.strip_prefix("nats://").unwrap_or(url);
-        let (login, place) = rest.rsplit_once('@').map_or((None, rest), |(login, place)| (Some(login), place));
+        let (login, address) = rest.rsplit_once('@').map_or((None, rest), |(login, address)| (Some(login), address));
         // Without the login: what is wrong is told, and logins are not.
-        let target = Target::parse(&format!("nats://{place}"), "nats://", PORT)?;
-        let decode = |text| percent_decode(text).ok_or_else(|| format!("nats://…@{place}: the login is badly encoded"));
+        let target = Target::parse(&format!("nats://{address}"), "nats://", PORT)?;
+        let decode =
+            |text| percent_decode(text).ok_or_else(|| format!("nats://…@{address}: the login is badly encoded"));
         let login = match login.map(|login| login.split_once(':').ok_or(login)) {
             Some(Ok((user, password))) => Some(NatsLogin::User { user: decode(user)?, password: decode(password)? }),
             Some(Err(token)) => Some(NatsLogin::Token(decode(token)?)),

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     access::Credential,
     client::bare_host,
-    target::{RedisPlace, RedisUrl},
+    target::{RedisTarget, RedisUrl},
     tls::{TlsClient, TlsOptions},
 };
 
@@ -38,7 +38,7 @@ pub(super) struct Target {
 /// How events are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Publish {
-    pub place: Place,
+    pub target: PublishTarget,
     /// Of each publisher, at least one.
     pub connections: u32,
     /// Whether each connection waits for an answer before it sends the next event.
@@ -47,8 +47,8 @@ pub(super) struct Publish {
 
 /// Where events are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    Redis(RedisPlace),
+pub(super) enum PublishTarget {
+    Redis(RedisTarget),
     Nats(Broker),
     Http(Post),
 }
@@ -222,20 +222,20 @@ impl Plan {
 
 impl Publish {
     fn new(options: &Options, topics: &Topics, signed_in: SignedIn<'_>) -> Result<Self, String> {
-        let place = Place::new(options, topics, signed_in)?;
-        Ok(Self { place, connections: options.publish_connections, is_in_turn: options.publish_in_turn })
+        let target = PublishTarget::new(options, topics, signed_in)?;
+        Ok(Self { target, connections: options.publish_connections, is_in_turn: options.publish_in_turn })
     }
 }
 
 /// The subscribers' server, and what they show there.
 type SignedIn<'a> = (&'a Target, Option<&'a Credential>);
 
-impl Place {
+impl PublishTarget {
     fn new(options: &Options, topics: &Topics, (server, credential): SignedIn<'_>) -> Result<Self, String> {
         let url = options.publish.as_deref().unwrap_or(&options.url);
         if url.starts_with("redis://") || url.starts_with("rediss://") {
-            let place = url.parse::<RedisUrl>().and_then(|url| RedisPlace::new(url, &options.tls));
-            return place.map(Self::Redis).map_err(|error| format!("--publish: {error}"));
+            let target = url.parse::<RedisUrl>().and_then(|url| RedisTarget::new(url, &options.tls));
+            return target.map(Self::Redis).map_err(|error| format!("--publish: {error}"));
         }
         if url.starts_with("nats://") {
             return Broker::parse(url, &options.publish_headers).map(Self::Nats);

@@ -10,12 +10,12 @@ use hdrhistogram::Histogram;
 use rustix::event::{Timespec, poll};
 
 use super::{
-    outlet::Outlet,
     payload::{PROBE, Stamp},
-    plan::{Place, Publish},
+    plan::{Publish, PublishTarget},
     post::Form,
     process,
     progress::Progress,
+    publish_connection::PublishConnection,
     schedule::Schedule,
     tally::{latency_histogram, nanoseconds},
     topics::Topics,
@@ -51,7 +51,7 @@ const SLICE: Duration = Duration::from_micros(100);
 /// The publisher of one load, on connections of its own.
 #[derive(Debug)]
 pub(super) struct Publisher {
-    outlets: Vec<Outlet>,
+    connections: Vec<PublishConnection>,
     /// Of each topic.
     envelopes: Vec<Envelope>,
     payload: Vec<u8>,
@@ -89,11 +89,11 @@ pub(super) struct Published {
 impl Publisher {
     /// Connects to where `publish` says.
     pub(super) fn connect(publish: &Publish, topics: &Topics, size_bytes: usize) -> io::Result<Self> {
-        let envelopes = topics.iter().map(|topic| Envelope::new(&publish.place, topic));
-        let outlets = (0..publish.connections).map(|_| Outlet::connect(&publish.place, size_bytes));
+        let envelopes = topics.iter().map(|topic| Envelope::new(&publish.target, topic));
+        let connections = (0..publish.connections).map(|_| PublishConnection::connect(&publish.target, size_bytes));
         Ok(Self {
             envelopes: envelopes.collect::<Result<_, _>>().map_err(io::Error::other)?,
-            outlets: outlets.collect::<Result<_, _>>()?,
+            connections: connections.collect::<Result<_, _>>()?,
             payload: Vec::new(),
             size_bytes,
             is_in_turn: publish.is_in_turn,
@@ -134,7 +134,7 @@ impl Publisher {
             if deadline < Instant::now() {
                 return Err(io::Error::other("the server neither answers nor takes more events"));
             }
-            self.wait(SLEEP_MAX, Outlet::is_busy)?;
+            self.wait(SLEEP_MAX, PublishConnection::is_busy)?;
         }
     }
 
@@ -150,7 +150,7 @@ impl Publisher {
     }
 
     fn first_refusal(&self) -> Option<&String> {
-        self.outlets.iter().find_map(|outlet| outlet.replies.first_refusal.as_ref())
+        self.connections.iter().find_map(|connection| connection.replies.first_refusal.as_ref())
     }
 
     /// Sends the events of `schedule`, which begins at `start`, and tells what became of it.
@@ -197,7 +197,7 @@ impl Publisher {
             match next {
                 None if !self.is_pending() => return self.await_answers(clock),
                 None if waiting_end < now => return Err(self.give_up()),
-                _ if self.is_pending() => self.wait(spare, Outlet::is_pending)?,
+                _ if self.is_pending() => self.wait(spare, PublishConnection::is_pending)?,
                 _ => thread::sleep(spare),
             }
         }
@@ -205,51 +205,51 @@ impl Publisher {
 
     /// Gives an event that is due to the next connection. A topic among many has one connection, which keeps its order.
     fn offer(&mut self, stamp: Stamp, topic: u32, clock: Option<&Clock>) -> io::Result<()> {
-        let place = if self.envelopes.len() == 1 { self.next } else { topic as usize % self.outlets.len() };
-        self.next = (self.next + 1) % self.outlets.len();
-        let outlet = &mut self.outlets[place];
+        let index = if self.envelopes.len() == 1 { self.next } else { topic as usize % self.connections.len() };
+        self.next = (self.next + 1) % self.connections.len();
+        let connection = &mut self.connections[index];
         if self.is_in_turn {
-            outlet.take_answers(&mut self.outcome)?;
-            if 0 < outlet.unanswered || outlet.is_pending() {
-                outlet.queue(stamp, topic);
+            connection.take_answers(&mut self.outcome)?;
+            if 0 < connection.unanswered || connection.is_pending() {
+                connection.queue(stamp, topic);
                 return Ok(());
             }
         }
-        self.append(place, &stamp, topic, clock);
+        self.append(index, &stamp, topic, clock);
         Ok(())
     }
 
     /// Looks after the connections that were used or have something left to send; without a schedule's clock, after those
     /// that owe an answer, too.
     fn tend(&mut self, clock: Option<&Clock>) -> io::Result<()> {
-        for place in 0..self.outlets.len() {
-            let outlet = &self.outlets[place];
-            if outlet.is_used || outlet.is_pending() || (clock.is_none() && outlet.is_busy()) {
-                self.tend_one(place, clock)?;
+        for index in 0..self.connections.len() {
+            let connection = &self.connections[index];
+            if connection.is_used || connection.is_pending() || (clock.is_none() && connection.is_busy()) {
+                self.tend_one(index, clock)?;
             }
         }
         Ok(())
     }
 
-    fn tend_one(&mut self, place: usize, clock: Option<&Clock>) -> io::Result<()> {
+    fn tend_one(&mut self, index: usize, clock: Option<&Clock>) -> io::Result<()> {
         loop {
-            let outlet = &mut self.outlets[place];
-            outlet.is_used = false;
-            outlet.flush()?;
-            outlet.take_answers(&mut self.outcome)?;
-            let Some((stamp, topic)) = outlet.next_waiting() else { return Ok(()) };
-            self.append(place, &stamp, topic, clock);
+            let connection = &mut self.connections[index];
+            connection.is_used = false;
+            connection.flush()?;
+            connection.take_answers(&mut self.outcome)?;
+            let Some((stamp, topic)) = connection.next_waiting() else { return Ok(()) };
+            self.append(index, &stamp, topic, clock);
         }
     }
 
     /// Begins to send an event. Its lateness is written down if there is a clock.
-    fn append(&mut self, place: usize, stamp: &Stamp, topic: u32, clock: Option<&Clock>) {
+    fn append(&mut self, index: usize, stamp: &Stamp, topic: u32, clock: Option<&Clock>) {
         self.payload.clear();
         stamp.write(self.size_bytes, &mut self.payload);
-        let outlet = &mut self.outlets[place];
-        self.envelopes[topic as usize].write(&self.payload, &mut outlet.outgoing);
-        outlet.unanswered += 1;
-        outlet.is_used = true;
+        let connection = &mut self.connections[index];
+        self.envelopes[topic as usize].write(&self.payload, &mut connection.outgoing);
+        connection.unanswered += 1;
+        connection.is_used = true;
         self.outcome.sent += 1;
         if let Some(clock) = clock {
             self.outcome.lateness.saturating_record(nanoseconds(clock.now().since(stamp.intended)));
@@ -258,13 +258,14 @@ impl Publisher {
 
     /// Whether events are left that could not be sent yet.
     fn is_pending(&self) -> bool {
-        self.outlets.iter().any(Outlet::is_pending)
+        self.connections.iter().any(PublishConnection::is_pending)
     }
 
     /// Waits for a while at most until one of those connections can go on that are so; [`Publisher::tend`] must look after
     /// them then, as they stay ready until somebody does.
-    fn wait(&self, timeout: Duration, is_so: fn(&Outlet) -> bool) -> io::Result<()> {
-        let mut entries: Vec<_> = self.outlets.iter().filter(|outlet| is_so(outlet)).map(Outlet::poll_entry).collect();
+    fn wait(&self, timeout: Duration, is_so: fn(&PublishConnection) -> bool) -> io::Result<()> {
+        let mut entries: Vec<_> =
+            self.connections.iter().filter(|connection| is_so(connection)).map(PublishConnection::poll_entry).collect();
         let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
         match poll(&mut entries, Some(&timeout)) {
             Err(error) if error != rustix::io::Errno::INTR => Err(error.into()),
@@ -274,19 +275,19 @@ impl Publisher {
 
     /// Sends what was begun; events that wait for others' answers are as if they had never been due.
     fn end_early(&mut self, sequence: u32, clock: &Clock, progress: &Progress) -> io::Result<()> {
-        let waiting = self.outlets.iter().filter_map(Outlet::first_waiting);
+        let waiting = self.connections.iter().filter_map(PublishConnection::first_waiting);
         progress.set_event_end(waiting.chain([sequence]).min().unwrap_or(sequence));
-        self.outlets.iter_mut().for_each(Outlet::drop_waiting);
+        self.connections.iter_mut().for_each(PublishConnection::drop_waiting);
         let deadline = clock.now() + ANSWER_TIMEOUT;
         while self.is_pending() && clock.now() < deadline {
-            self.wait(RETRY_INTERVAL, Outlet::is_pending)?;
+            self.wait(RETRY_INTERVAL, PublishConnection::is_pending)?;
             self.tend(Some(clock))?;
         }
         self.await_answers(clock)
     }
 
     fn give_up(&self) -> io::Error {
-        let count: usize = self.outlets.iter().map(Outlet::waiting_count).sum();
+        let count: usize = self.connections.iter().map(PublishConnection::waiting_count).sum();
         let waited_s = WAITING_TIMEOUT.as_secs();
         io::Error::other(format!(
             "{waited_s} s after the last event was due, {count} still waited for answers to others: the server is slower \
@@ -299,21 +300,21 @@ impl Publisher {
         let deadline = clock.now() + ANSWER_TIMEOUT;
         while self.outcome.answered < self.outcome.sent && clock.now() < deadline {
             thread::sleep(RETRY_INTERVAL);
-            (0..self.outlets.len()).try_for_each(|place| self.tend_one(place, Some(clock)))?;
+            (0..self.connections.len()).try_for_each(|index| self.tend_one(index, Some(clock)))?;
         }
         Ok(())
     }
 }
 
 impl Envelope {
-    fn new(place: &Place, topic: &Topic) -> Result<Self, String> {
-        Ok(match place {
-            Place::Redis(_) => Self::Redis { channel: topic.to_string() },
-            Place::Nats(broker) => Self::Nats {
+    fn new(index: &PublishTarget, topic: &Topic) -> Result<Self, String> {
+        Ok(match index {
+            PublishTarget::Redis(_) => Self::Redis { channel: topic.to_string() },
+            PublishTarget::Nats(broker) => Self::Nats {
                 subject: nats::Subject::parse(topic.as_str()).map_err(|bad| format!("the topic {topic}: {bad}"))?,
                 headers: broker.headers.clone(),
             },
-            Place::Http(post) => Self::Http(post.form(topic)?),
+            PublishTarget::Http(post) => Self::Http(post.form(topic)?),
         })
     }
 

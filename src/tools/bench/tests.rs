@@ -9,7 +9,7 @@ use super::{
     options::{Options, Transport},
     order::{Arrival, Faults, Order},
     payload::{PAYLOAD_BYTES_MIN, PROBE, Stamp},
-    plan::{Place, Plan, Target},
+    plan::{Plan, PublishTarget, Target},
     process,
     progress::Progress,
     schedule::{Arrivals, Pace, Schedule},
@@ -362,10 +362,10 @@ fn count_online(folder: std::fs::ReadDir) -> usize {
 #[test]
 fn where_to_publish() {
     let check = |arguments: &[&str], expected: Option<&str>| {
-        let publish = plan(arguments).map(|plan| match plan.publish.place {
-            Place::Redis(place) => format!("{place:?}"),
-            Place::Nats(broker) => format!("nats {}", broker.target.address),
-            Place::Http(post) => format!("http {} {:?} {}", post.target.address, post.method, post.path),
+        let publish = plan(arguments).map(|plan| match plan.publish.target {
+            PublishTarget::Redis(address) => format!("{address:?}"),
+            PublishTarget::Nats(broker) => format!("nats {}", broker.target.address),
+            PublishTarget::Http(post) => format!("http {} {:?} {}", post.target.address, post.method, post.path),
         });
         assert_eq!(publish.ok().as_deref(), expected, "{arguments:?}");
     };
@@ -388,8 +388,8 @@ fn what_subscribers_ask_of_any_server() {
         let made = plan(&["--subscribe", url, "--publish", "redis://127.0.0.1", "--header", "X-Key: a b"]);
         let request = made.as_ref().ok().map(|plan| (plan.target.address.to_string(), request(plan)));
         assert_eq!(request.is_some(), expected.is_some(), "{url}: {made:?}");
-        let Some(((address, request), (place, target))) = request.zip(expected) else { return };
-        assert_eq!(address, place, "{url}");
+        let Some(((address, request), (address, target))) = request.zip(expected) else { return };
+        assert_eq!(address, address, "{url}");
         assert!(request.starts_with(&format!("GET {target} HTTP/1.1\r\n")), "{url}: {request}");
         assert!(request.contains("\r\nX-Key: a b\r\n"), "{request}");
     };

@@ -7,7 +7,7 @@ use clap::{Args, Command, ValueEnum};
 use crate::{
     access::{AccessOptions, HubAccess, unshown},
     client::HubUrl,
-    target::{RedisPlace, RedisUrl},
+    target::{RedisTarget, RedisUrl},
 };
 
 /// How many conversations there may be: each is a stream, thus a descriptor.
@@ -105,9 +105,9 @@ impl Mode {
 
 /// Where tokens are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outlet {
+pub(super) enum PublishTarget {
     /// Straight to Redis.
-    Redis(RedisPlace),
+    Redis(RedisTarget),
     /// At a hub, by POST.
     Hub(HubAccess),
 }
@@ -116,7 +116,7 @@ pub(super) enum Outlet {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) mode: Mode,
-    pub(super) outlet: Outlet,
+    pub(super) target: PublishTarget,
     pub(super) sse: HubAccess,
     pub(super) conversations: u32,
     /// Of each conversation.
@@ -139,14 +139,14 @@ impl Plan {
             ));
         }
         let sse = options.access.hub(&options.sse)?;
-        let outlet = match (&options.redis, &options.publish_url) {
-            (Some(url), _) => Outlet::Redis(options.access.redis(url)?),
-            (None, Some(url)) => Outlet::Hub(options.access.hub(url)?),
-            (None, None) => Outlet::Hub(sse.clone()),
+        let target = match (&options.redis, &options.publish_url) {
+            (Some(url), _) => PublishTarget::Redis(options.access.redis(url)?),
+            (None, Some(url)) => PublishTarget::Hub(options.access.hub(url)?),
+            (None, None) => PublishTarget::Hub(sse.clone()),
         };
         Ok(Self {
             mode: options.mode,
-            outlet,
+            target,
             sse,
             conversations: options.conversations,
             tokens: options.tokens,
@@ -176,7 +176,7 @@ impl Plan {
         // They are numbered in the order in which they are due.
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.place(middle).due < end { low = middle + 1 } else { high = middle }
+            if self.scheduled(middle).due < end { low = middle + 1 } else { high = middle }
         }
         low
     }
@@ -196,19 +196,19 @@ impl Plan {
     }
 
     /// The token of this index, counted over all conversations in the order in which they are due, from 0.
-    pub(super) fn place(&self, index: u64) -> Place {
+    pub(super) fn scheduled(&self, index: u64) -> ScheduledToken {
         let conversations = u64::from(self.conversations);
         let (round, conversation) = (index / conversations, index % conversations);
         // Conversations are spread evenly over one pause, as those of people who know nothing of each other would be.
         let [round, conversation] = [round, conversation].map(|it| u32::try_from(it).unwrap_or(u32::MAX));
         let due = self.delay * round + self.delay * conversation / self.conversations;
-        Place { conversation, sequence: round.saturating_add(1), due }
+        ScheduledToken { conversation, sequence: round.saturating_add(1), due }
     }
 }
 
 /// Which token, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct ScheduledToken {
     /// Counted from 0; the topic's name counts from 1.
     pub(super) conversation: u32,
     /// In its conversation, counted from 1.

@@ -12,7 +12,7 @@ use crossbeam_channel::Sender;
 use socket2::Socket;
 
 use super::{
-    options::{Outlet, Plan},
+    options::{Plan, PublishTarget},
     tally::Latency,
     token::{Content, Message},
 };
@@ -83,9 +83,9 @@ impl Producer {
     /// Connects to where the plan says; `told` gets what becomes of tokens. The error says where, and why not.
     pub(super) fn connect(plan: &Plan, run: u64, told: Sender<Told>) -> Result<Self, String> {
         let mut plan = plan.clone();
-        let (stream, replies) = match &mut plan.outlet {
-            Outlet::Redis(place) => (place.connect()?, Replies::redis()),
-            Outlet::Hub(hub) => (connect_hub(hub)?, Replies::http()),
+        let (stream, replies) = match &mut plan.target {
+            PublishTarget::Redis(redis) => (redis.connect()?, Replies::redis()),
+            PublishTarget::Hub(hub) => (connect_hub(hub)?, Replies::http()),
         };
         let outcome = Outcome { sent: 0, late: 0, lateness: Latency::new(), unanswered: 0 };
         let (outgoing, awaiting) = (Vec::new(), VecDeque::new());
@@ -116,7 +116,7 @@ impl Producer {
         let sum = self.plan.token_sum();
         let in_flight_max = if self.plan.delay.is_zero() { FLOOD_IN_FLIGHT_MAX } else { IN_FLIGHT_MAX };
         let mut index = 0;
-        while !stop.load(Ordering::Relaxed) && index < sum && self.plan.place(index).due < self.plan.duration {
+        while !stop.load(Ordering::Relaxed) && index < sum && self.plan.scheduled(index).due < self.plan.duration {
             if self.awaiting.is_empty() {
                 // A hub may have closed what was idle: that is found out before something is sent on it.
                 self.take_answers()?;
@@ -127,7 +127,7 @@ impl Producer {
             }
             let room = in_flight_max.saturating_sub(self.awaiting.len()).min(BURST_MAX) as u64;
             let burst_end = sum.min(index + room);
-            while index < burst_end && self.plan.place(index).due <= elapsed {
+            while index < burst_end && self.plan.scheduled(index).due <= elapsed {
                 self.send_token(index, elapsed, start_unix);
                 index += 1;
             }
@@ -135,7 +135,7 @@ impl Producer {
             if is_blocked || in_flight_max <= self.awaiting.len() {
                 thread::sleep(BLOCKED_REST);
             } else if index < sum {
-                thread::sleep(self.plan.place(index).due.saturating_sub(start.elapsed()).min(REST_MAX));
+                thread::sleep(self.plan.scheduled(index).due.saturating_sub(start.elapsed()).min(REST_MAX));
             }
         }
         self.end(index)
@@ -143,12 +143,12 @@ impl Producer {
 
     /// Sends the token of this index, which is due, and notes how late that is.
     fn send_token(&mut self, index: u64, elapsed: Duration, start_unix: Duration) {
-        let place = self.plan.place(index);
+        let token = self.plan.scheduled(index);
         // Without a pause between tokens there is no time at which one is due but when its turn comes.
-        let due = if self.plan.delay.is_zero() { elapsed } else { place.due };
-        let began = self.plan.place(u64::from(place.conversation)).due;
-        let content = Content::Token { sequence: place.sequence, due: start_unix + due, began: start_unix + began };
-        self.append(place.conversation + 1, content);
+        let due = if self.plan.delay.is_zero() { elapsed } else { token.due };
+        let began = self.plan.scheduled(u64::from(token.conversation)).due;
+        let content = Content::Token { sequence: token.sequence, due: start_unix + due, began: start_unix + began };
+        self.append(token.conversation + 1, content);
         self.outcome.sent += 1;
         self.outcome.late += u64::from(due + LATE_AFTER < elapsed);
         self.outcome.lateness.record(elapsed.saturating_sub(due));
@@ -176,9 +176,11 @@ impl Producer {
     fn append(&mut self, conversation: u32, content: Content) {
         let payload = Message { run: self.run, conversation, content }.write();
         let topic = topic(conversation);
-        match &self.plan.outlet {
-            Outlet::Redis(_) => resp::write_command(&mut self.outgoing, &[b"PUBLISH", topic.as_bytes(), &payload]),
-            Outlet::Hub(hub) => {
+        match &self.plan.target {
+            PublishTarget::Redis(_) => {
+                resp::write_command(&mut self.outgoing, &[b"PUBLISH", topic.as_bytes(), &payload])
+            }
+            PublishTarget::Hub(hub) => {
                 let (url, mut headers) = (hub.url(), vec![("Content-Type", "application/json")]);
                 headers.extend(hub.headers());
                 let target = url.target(&format!("/publish/{topic}"));
@@ -220,8 +222,8 @@ impl Producer {
     /// The other side closed the connection. A hub may do so with one that is idle (RFC 9112 section 9.5); any other time it
     /// is a failure.
     fn reopen(&mut self) -> Result<(), String> {
-        match &mut self.plan.outlet {
-            Outlet::Hub(hub) if self.awaiting.is_empty() => {
+        match &mut self.plan.target {
+            PublishTarget::Hub(hub) if self.awaiting.is_empty() => {
                 self.stream = connect_hub(hub)?;
                 self.replies = Replies::http();
                 Ok(())
@@ -258,7 +260,7 @@ impl Producer {
                 let _ = told.send(what);
             })?;
             // A connection that lasts outlives tokens: what comes next shows the one that the file has by now.
-            if let Outlet::Hub(hub) = &mut self.plan.outlet
+            if let PublishTarget::Hub(hub) = &mut self.plan.target
                 && is_unauthorized
             {
                 hub.renew()?;

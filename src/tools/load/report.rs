@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     faults::Faults,
-    options::{Mode, Outlet, Plan},
+    options::{Mode, Plan, PublishTarget},
     producer::{LATE_AFTER, Outcome},
     tally::{LatencyFigures, Tally},
 };
@@ -255,11 +255,11 @@ fn percent(share: f64) -> String {
 
 /// What is said before the first token.
 pub(super) fn banner(plan: &Plan) -> String {
-    let outlet = match &plan.outlet {
-        Outlet::Redis(place) => place.to_string(),
-        Outlet::Hub(url) => format!("{url}/publish"),
+    let target = match &plan.target {
+        PublishTarget::Redis(url) => url.to_string(),
+        PublishTarget::Hub(url) => format!("{url}/publish"),
     };
-    let (to, at) = (format!("to {outlet}"), format!("at {}/sse", plan.sse));
+    let (to, at) = (format!("to {target}"), format!("at {}/sse", plan.sse));
     let ways = match plan.mode {
         Mode::Producer => to,
         Mode::Consumer => at,

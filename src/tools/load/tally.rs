@@ -210,8 +210,8 @@ impl Tally {
     pub(super) fn unended(&self) -> u64 {
         let mut is_ended = vec![None; self.opened.len()];
         for (&(_, conversation), ledger) in &self.ledgers {
-            let place: &mut Option<bool> = &mut is_ended[conversation as usize - 1];
-            *place = Some(place.unwrap_or(true) && ledger.end.is_some());
+            let slot: &mut Option<bool> = &mut is_ended[conversation as usize - 1];
+            *slot = Some(slot.unwrap_or(true) && ledger.end.is_some());
         }
         is_ended.into_iter().filter(|it| *it != Some(true)).count() as u64
     }

@@ -111,8 +111,8 @@ fn durations_as_go_writes_them() {
 #[test]
 fn addresses_of_redis() {
     let check = |text: &str, expected: &str| {
-        let place = text.parse::<RedisUrl>().map(|place| format!("{place:?}"));
-        assert_eq!(place.as_deref(), Ok(expected), "{text}");
+        let url = text.parse::<RedisUrl>().map(|url| format!("{url:?}"));
+        assert_eq!(url.as_deref(), Ok(expected), "{text}");
     };
     check("localhost:6379", "redis://localhost:6379/0");
     check("redis.redis-system", "redis://redis.redis-system:6379/0");
@@ -129,19 +129,19 @@ fn addresses_of_redis() {
 #[test]
 fn the_schedule_is_fixed_and_spread() {
     let plan = plan("-c 4 -t 3 -d 100").expect("a plan");
-    let places: Vec<(u32, u32, u128)> = (0..plan.token_sum())
-        .map(|index| plan.place(index))
-        .map(|place| (place.conversation, place.sequence, place.due.as_millis()))
+    let tokens: Vec<(u32, u32, u128)> = (0..plan.token_sum())
+        .map(|index| plan.scheduled(index))
+        .map(|token| (token.conversation, token.sequence, token.due.as_millis()))
         .collect();
-    assert_eq!(places[..5], [(0, 1, 0), (1, 1, 25), (2, 1, 50), (3, 1, 75), (0, 2, 100)]);
-    assert_eq!(places.last(), Some(&(3, 3, 275)));
+    assert_eq!(tokens[..5], [(0, 1, 0), (1, 1, 25), (2, 1, 50), (3, 1, 75), (0, 2, 100)]);
+    assert_eq!(tokens.last(), Some(&(3, 3, 275)));
 }
 
 #[test]
 fn conversations_that_begin_anew_fill_the_duration() {
     let check = |words: &str, expected_sum: u64, expected_last: (u32, u32)| {
         let plan = plan(words).expect("a plan");
-        let last = plan.place(plan.token_sum() - 1);
+        let last = plan.scheduled(plan.token_sum() - 1);
         assert_eq!((plan.token_sum(), (last.conversation, last.sequence)), (expected_sum, expected_last), "{words}");
     };
     check("-c 2 -t 3 -d 100 --duration 1s", 6, (1, 3));

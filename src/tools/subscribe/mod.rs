@@ -210,7 +210,7 @@ impl<'o, W: Write> Listener<'o, W> {
             let done = match connection.read()? {
                 Incoming::Bytes(bytes) => self.take(&mut stream, bytes, &mut answer)?,
                 Incoming::End => stream.finish(),
-                Incoming::Nothing => Ok(()),
+                Incoming::TimedOut => Ok(()),
             };
             if !answer.is_empty() {
                 connection.write(&answer)?;

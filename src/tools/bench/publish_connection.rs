@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::{
     payload::Stamp,
-    plan::{Place, Target},
+    plan::{PublishTarget, Target},
     publisher::Published,
 };
 use crate::{
@@ -23,7 +23,7 @@ const READ_BUFFER_BYTES: usize = 16 * 1024;
 
 /// The connection, with what is to be sent, and what was not answered yet.
 #[derive(Debug)]
-pub(super) struct Outlet {
+pub(super) struct PublishConnection {
     stream: MaybeTlsStream<TcpStream>,
     pub(super) outgoing: Vec<u8>,
     pub(super) replies: Replies,
@@ -35,16 +35,16 @@ pub(super) struct Outlet {
     pub(super) is_used: bool,
 }
 
-impl Outlet {
-    /// Connects to `place`, for payloads of so many bytes.
-    pub(super) fn connect(place: &Place, payload_bytes: usize) -> io::Result<Self> {
-        let (stream, replies) = match place {
-            Place::Redis(place) => {
-                let stream = place.connect().map_err(io::Error::other)?;
+impl PublishConnection {
+    /// Connects to `target`, for payloads of so many bytes.
+    pub(super) fn connect(target: &PublishTarget, payload_bytes: usize) -> io::Result<Self> {
+        let (stream, replies) = match target {
+            PublishTarget::Redis(target) => {
+                let stream = target.connect().map_err(io::Error::other)?;
                 (stream.map_socket(TcpStream::from), Replies::redis())
             }
-            Place::Http(post) => (open(&post.target)?, Replies::http()),
-            Place::Nats(broker) => {
+            PublishTarget::Http(post) => (open(&post.target)?, Replies::http()),
+            PublishTarget::Nats(broker) => {
                 let mut socket = open(&broker.target)?;
                 let held = broker.enter(socket.socket_mut(), payload_bytes)?;
                 (socket, Replies::nats(held))

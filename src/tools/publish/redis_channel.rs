@@ -7,25 +7,25 @@ use redis::{Cmd, Connection, RedisError, Value};
 use crate::protocol::resp::SentinelUrl;
 
 /// How long connecting, and each answer, may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A channel at a server.
-pub(super) struct RedisOutlet {
+pub(super) struct RedisChannel {
     connection: Connection,
     channel: String,
-    place: String,
+    address: String,
     receivers: u64,
 }
 
-impl RedisOutlet {
+impl RedisChannel {
     /// Connects. The error says where to and why not, without login and password.
     pub(super) fn open(url: &str, channel: &str) -> Result<Self, String> {
-        let (connection, place) = match SentinelUrl::parse(url) {
+        let (connection, address) = match SentinelUrl::parse(url) {
             None => connect(url)?,
             Some(Ok(url)) => connect_to_master(&url)?,
             Some(Err(missing)) => return Err(format!("not a Redis URL: {missing}")),
         };
-        Ok(Self { connection, channel: channel.to_owned(), place, receivers: 0 })
+        Ok(Self { connection, channel: channel.to_owned(), address, receivers: 0 })
     }
 
     /// Publishes, and waits for the answer.
@@ -37,10 +37,10 @@ impl RedisOutlet {
 
     /// Where the events went and who got the last one.
     pub(super) fn describe(&self) -> String {
-        let Self { channel, place, receivers, .. } = self;
+        let Self { channel, address, receivers, .. } = self;
         match receivers {
-            0 => format!("to channel {channel} at {place} (nobody is subscribed)"),
-            receivers => format!("to channel {channel} at {place} (subscribed: {receivers})"),
+            0 => format!("to channel {channel} at {address} (nobody is subscribed)"),
+            receivers => format!("to channel {channel} at {address} (subscribed: {receivers})"),
         }
     }
 }
@@ -49,11 +49,11 @@ impl RedisOutlet {
 fn connect(url: &str) -> Result<(Connection, String), String> {
     let client = redis::Client::open(url).map_err(|error| format!("not a Redis URL: {error}"))?;
     // Without login and password, unlike the URL.
-    let place = client.get_connection_info().addr().to_string();
+    let address = client.get_connection_info().addr().to_string();
     let connect = || {
-        let connection = client.get_connection_with_timeout(PATIENCE)?;
-        connection.set_read_timeout(Some(PATIENCE))?;
-        connection.set_write_timeout(Some(PATIENCE))?;
+        let connection = client.get_connection_with_timeout(ANSWER_TIMEOUT)?;
+        connection.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        connection.set_write_timeout(Some(ANSWER_TIMEOUT))?;
         Ok(connection)
     };
     let connection = connect().map_err(|error: RedisError| {
@@ -61,9 +61,9 @@ fn connect(url: &str) -> Result<(Connection, String), String> {
             true => "An authority to trust is named by SSL_CERT_FILE",
             false => "Is it running there?",
         };
-        format!("cannot reach Redis at {place}: {error}. {hint}")
+        format!("cannot reach Redis at {address}: {error}. {hint}")
     })?;
-    Ok((connection, place))
+    Ok((connection, address))
 }
 
 /// Asks one sentinel after the other until one names a server that says itself that it is the master: during a failover
@@ -73,9 +73,9 @@ fn connect_to_master(url: &SentinelUrl<'_>) -> Result<(Connection, String), Stri
     for host in &url.hosts {
         let found = ask_master(&url.sentinel_url(host), url.service);
         let connected = found.and_then(|master| connect(&url.server_url(&master)));
-        match connected
-            .and_then(|(mut connection, place)| check_master(&mut connection, &place).map(|()| (connection, place)))
-        {
+        match connected.and_then(|(mut connection, address)| {
+            check_master(&mut connection, &address).map(|()| (connection, address))
+        }) {
             Ok(connected) => return Ok(connected),
             Err(failure) => failures.push(format!("{host}: {failure}")),
         }
@@ -99,11 +99,11 @@ fn host_and_port(host: String, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-fn check_master(connection: &mut Connection, place: &str) -> Result<(), String> {
+fn check_master(connection: &mut Connection, address: &str) -> Result<(), String> {
     let role: Vec<Value> =
-        redis::cmd("ROLE").query(connection).map_err(|error| format!("Redis at {place}: {error}"))?;
+        redis::cmd("ROLE").query(connection).map_err(|error| format!("Redis at {address}: {error}"))?;
     match role.first() {
         Some(Value::BulkString(name)) if name == b"master" => Ok(()),
-        _ => Err(format!("Redis at {place} is not the master it is said to be")),
+        _ => Err(format!("Redis at {address} is not the master it is said to be")),
     }
 }
