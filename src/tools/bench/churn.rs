@@ -11,7 +11,7 @@ use super::{
     progress::Progress,
     subscriber::{Desk, Subscriber},
     tally::{latency_histogram, nanoseconds},
-    wire::{Heard, Manner},
+    wire::{ClientProfile, WireEvent},
 };
 use crate::{access::Credential, clock::Moment};
 
@@ -27,7 +27,7 @@ pub(super) struct Churn<'a> {
     poll: Poll,
     plan: &'a Plan,
     /// What they speak, in turn: of each, the topics they ask for, in turn.
-    manners: Vec<Vec<Manner>>,
+    profiles: Vec<Vec<ClientProfile>>,
     /// What they show as they are asked for now.
     shown: Option<Credential>,
     /// In the order of coming, which is that of going.
@@ -59,7 +59,7 @@ impl<'a> Churn<'a> {
         Ok(Self {
             poll: Poll::new()?,
             plan,
-            manners: manners(plan),
+            profiles: profiles(plan),
             shown,
             visitors: VecDeque::new(),
             gone_count: 0,
@@ -103,10 +103,10 @@ impl<'a> Churn<'a> {
         let shown = shown(self.plan);
         if shown != self.shown {
             // The token was rotated.
-            (self.manners, self.shown) = (manners(self.plan), shown);
+            (self.profiles, self.shown) = (profiles(self.plan), shown);
         }
         let token = Token(self.gone_count + self.visitors.len());
-        let wire = manner_of(&self.manners, token.0).wire();
+        let wire = profile_of(&self.profiles, token.0).wire();
         let opened = Subscriber::connect(&self.plan.target, 0, &self.desk, wire);
         let registered = opened.and_then(|mut visitor| {
             self.poll.registry().register(
@@ -136,11 +136,11 @@ impl<'a> Churn<'a> {
         let visits = &mut self.visits;
         let mut outcome = Ok(());
         if event.is_writable() {
-            outcome = visitor.ask(&manner_of(&self.manners, event.token().0).request);
+            outcome = visitor.ask(&profile_of(&self.profiles, event.token().0).request);
         }
         if outcome.is_ok() && event.is_readable() {
-            outcome = visitor.read(&mut self.desk, event.is_read_closed(), &mut |seen, received, heard| {
-                if matches!(heard, Heard::Open) {
+            outcome = visitor.read(&mut self.desk, event.is_read_closed(), &mut |seen, received, event| {
+                if matches!(event, WireEvent::Opened) {
                     visits.opening.saturating_record(nanoseconds(received.read.since(seen.began)));
                 }
             });
@@ -151,8 +151,8 @@ impl<'a> Churn<'a> {
     }
 }
 
-fn manners(plan: &Plan) -> Vec<Vec<Manner>> {
-    plan.churn.loads.iter().map(|load| Manner::of_load(plan, load)).collect()
+fn profiles(plan: &Plan) -> Vec<Vec<ClientProfile>> {
+    plan.churn.loads.iter().map(|load| ClientProfile::of_load(plan, load)).collect()
 }
 
 /// The same for all visitors.
@@ -161,9 +161,9 @@ fn shown(plan: &Plan) -> Option<Credential> {
 }
 
 /// Of the visitor with this token.
-fn manner_of(manners: &[Vec<Manner>], number: usize) -> &Manner {
-    let topics = &manners[number % manners.len()];
-    &topics[number / manners.len() % topics.len()]
+fn profile_of(profiles: &[Vec<ClientProfile>], number: usize) -> &ClientProfile {
+    let topics = &profiles[number % profiles.len()];
+    &topics[number / profiles.len() % topics.len()]
 }
 
 impl Visits {

@@ -18,7 +18,7 @@ use super::{
     storm::EVENTS_AFTER,
     subscriber::{Desk, Seen, Subscriber},
     tally::{Received, Tally, latency_histogram, nanoseconds},
-    wire::{Heard, Manner},
+    wire::{ClientProfile, WireEvent},
 };
 use crate::clock::Clock;
 
@@ -41,7 +41,7 @@ pub(super) struct Fleet<'a> {
     pub(super) plan: &'a Plan,
     pub(super) load: &'a Load,
     /// Of each topic.
-    pub(super) manners: Vec<Manner>,
+    pub(super) profiles: Vec<ClientProfile>,
     pub(super) subscribers: Vec<Option<Subscriber>>,
     pub(super) exile: Exile,
     pub(super) desk: Desk,
@@ -105,7 +105,7 @@ impl<'a> Fleet<'a> {
             poll: Poll::new()?,
             plan,
             load,
-            manners: Manner::of_load(plan, load),
+            profiles: ClientProfile::of_load(plan, load),
             subscribers: Vec::with_capacity(load.subscribers as usize),
             exile: Exile::default(),
             desk: Desk {
@@ -162,7 +162,7 @@ impl<'a> Fleet<'a> {
     }
 
     fn open(&self, index: u32) -> io::Result<Subscriber> {
-        let wire = self.manners[self.topic_of(index as usize)].wire();
+        let wire = self.profiles[self.topic_of(index as usize)].wire();
         let target = &self.plan.target;
         let mut subscriber = Subscriber::connect(target, self.first_index + index, &self.desk, wire)?;
         subscriber.seen.order = Order::of_topic(self.topic_of(index as usize) as u32);
@@ -183,7 +183,7 @@ impl<'a> Fleet<'a> {
     /// They are dealt out to the topics one by one.
     fn topic_of(&self, slot: usize) -> usize {
         // Asked at every event of a socket, so without a division where none is needed.
-        if self.manners.len() == 1 { 0 } else { (self.load.subscribers_before as usize + slot) % self.manners.len() }
+        if self.profiles.len() == 1 { 0 } else { (self.load.subscribers_before as usize + slot) % self.profiles.len() }
     }
 
     fn attend(&mut self, event: &Event) {
@@ -193,11 +193,11 @@ impl<'a> Fleet<'a> {
         let ledger = &mut self.ledger;
         let mut outcome = Ok(());
         if event.is_writable() {
-            outcome = subscriber.ask(self.exile.request(slot).unwrap_or(&self.manners[topic].request));
+            outcome = subscriber.ask(self.exile.request(slot).unwrap_or(&self.profiles[topic].request));
         }
         if outcome.is_ok() && event.is_readable() {
-            outcome = subscriber.read(&mut self.desk, event.is_read_closed(), &mut |seen, received, heard| {
-                ledger.enter(seen, received, heard);
+            outcome = subscriber.read(&mut self.desk, event.is_read_closed(), &mut |seen, received, event| {
+                ledger.enter(seen, received, event);
             });
             ledger.progress.set_deliveries(ledger.delivery_count);
         }
@@ -232,14 +232,14 @@ impl<'a> Fleet<'a> {
 
 impl Ledger<'_> {
     #[inline]
-    fn enter(&mut self, seen: &mut Seen, received: Received, heard: Heard<'_>) {
-        let message = match heard {
-            Heard::Open => return self.note_open(received.read.since(seen.began)),
-            Heard::Message(message) => message,
-            Heard::Aside(message) => return self.progress.remark(message),
-            Heard::Awaiting(text) => return self.progress.set_awaited(text),
+    fn enter(&mut self, seen: &mut Seen, received: Received, event: WireEvent<'_>) {
+        let message = match event {
+            WireEvent::Opened => return self.note_open(received.read.since(seen.began)),
+            WireEvent::Message(message) => message,
+            WireEvent::Other(message) => return self.progress.remark(message),
+            WireEvent::Awaiting(text) => return self.progress.set_awaited(text),
             // Subscribers ask no such questions.
-            Heard::Answer(_) => return,
+            WireEvent::Response(_) => return,
         };
         let Some((stamp, rest)) = Stamp::find(message).filter(|(stamp, _)| stamp.run == self.run) else {
             return self.note_foreign(message);

@@ -99,7 +99,7 @@ impl Fleet<'_> {
     fn bring_back(&mut self, absentee: Absentee) {
         let Absentee { slot, socket, order } = absentee;
         // A storm has one topic.
-        let wire = self.manners[0].wire();
+        let wire = self.profiles[0].wire();
         let returned = Subscriber::connect_over(socket, &self.plan.target, order, &self.desk, wire);
         let returned = returned.and_then(|mut subscriber| {
             subscriber.ask_at_once(&self.exile.requests[slot])?;

@@ -11,7 +11,7 @@ use super::{
     progress::Progress,
     subscriber::{Desk, Subscriber, stranger_index},
     tally::{latency_histogram, nanoseconds},
-    wire::{Heard, Wire},
+    wire::{Wire, WireEvent},
 };
 use crate::{
     clock::Moment,
@@ -163,8 +163,8 @@ impl<'a> Logins<'a> {
         let mut answer = None;
         let mut outcome = if event.is_writable() { person.ask(request) } else { Ok(()) };
         if outcome.is_ok() && event.is_readable() {
-            outcome = person.read(&mut self.desk, event.is_read_closed(), &mut |seen, received, heard| {
-                if let Heard::Answer(status) = heard {
+            outcome = person.read(&mut self.desk, event.is_read_closed(), &mut |seen, received, event| {
+                if let WireEvent::Response(status) = event {
                     answer = Some((status, received.read.since(seen.began)));
                 }
             });

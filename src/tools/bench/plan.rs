@@ -10,12 +10,12 @@ use super::{
     broker::Broker,
     ladder::Rules,
     options::{Options, Transport},
-    packets::Room,
     payload::PAYLOAD_BYTES_MIN,
     post::Post,
     schedule::Pace,
     script::Script,
     secrets::without_secrets,
+    socket_io::SocketIoOptions,
     topics::{Audience, Topics},
 };
 use crate::{
@@ -87,7 +87,7 @@ impl Load {
 
 /// Who comes and goes beside those who are measured.
 #[derive(Clone, Debug)]
-pub(super) struct Coming {
+pub(super) struct ChurnPlan {
     /// Connections per second; none if 0.
     pub rate: f64,
     pub stay: Duration,
@@ -116,13 +116,13 @@ pub(super) struct Plan {
     /// What those who speak WebSocket say first.
     pub script: Script,
     /// What those who speak Socket.IO say.
-    pub room: Room,
+    pub room: SocketIoOptions,
     pub size_bytes: usize,
     pub warmup: Duration,
     pub duration: Duration,
     pub patience: Duration,
     pub stalled: u32,
-    pub churn: Coming,
+    pub churn: ChurnPlan,
     pub sign_in: Option<SignIn>,
     /// How many events those miss who are cut in the end.
     pub storm: Option<u32>,
@@ -359,11 +359,11 @@ fn load(
     }
 }
 
-fn coming(options: &Options, topics: &Topics, credential: Option<&Credential>) -> Coming {
+fn coming(options: &Options, topics: &Topics, credential: Option<&Credential>) -> ChurnPlan {
     let mixed = [Transport::Sse, Transport::Ws];
     let transports = if options.churn_mixed { &mixed[..] } else { &[options.transport] };
     let loads = transports.iter().map(|&transport| load(options, topics, 0, options.rate, transport, credential));
-    Coming { rate: options.churn, stay: options.churn_stay, loads: loads.collect() }
+    ChurnPlan { rate: options.churn, stay: options.churn_stay, loads: loads.collect() }
 }
 
 fn sign_in(options: &Options) -> Option<SignIn> {
@@ -371,8 +371,8 @@ fn sign_in(options: &Options) -> Option<SignIn> {
     (0.0 < options.logins).then_some(SignIn { rate: options.logins, username, password })
 }
 
-fn room(options: &Options) -> Result<Room, String> {
-    let room = Room {
+fn room(options: &Options) -> Result<SocketIoOptions, String> {
+    let room = SocketIoOptions {
         event: options.socketio_event.clone(),
         args: options.socketio_args.clone(),
         confirmation: options.socketio_confirmation.clone(),

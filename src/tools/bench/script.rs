@@ -11,7 +11,7 @@ use super::{
     options::SUBSCRIBING,
     payload::Stamp,
     post::fill,
-    wire::{Heard, MASK, each_text},
+    wire::{MASK, WireEvent, each_text},
 };
 use crate::{
     protocol::websocket::client::{FrameReader, write_masked_text},
@@ -35,14 +35,14 @@ enum Step {
 
 /// One subscriber's way through its script, and what it hears behind it.
 #[derive(Debug, Default)]
-pub(super) struct Recital {
+pub(super) struct ScriptRun {
     frames: FrameReader,
-    place: Place,
+    cursor: ScriptCursor,
 }
 
 /// How far it is.
 #[derive(Debug, Default)]
-struct Place {
+struct ScriptCursor {
     script: Arc<Script>,
     /// The step to come: an `Await`, or the end.
     next: usize,
@@ -65,15 +65,15 @@ impl Script {
     }
 }
 
-impl Recital {
+impl ScriptRun {
     /// At the beginning.
     pub(super) fn new(script: Arc<Script>) -> Self {
-        Self { frames: FrameReader::new(), place: Place { script, next: 0 } }
+        Self { frames: FrameReader::new(), cursor: ScriptCursor { script, next: 0 } }
     }
 
     /// The upgrade is granted: says what is to be said first.
-    pub(super) fn begin(&mut self, reply: &mut Vec<u8>, heed: &mut impl FnMut(Heard<'_>)) {
-        self.place.go_on(reply, heed);
+    pub(super) fn begin(&mut self, reply: &mut Vec<u8>, on_event: &mut impl FnMut(WireEvent<'_>)) {
+        self.cursor.advance(reply, on_event);
     }
 
     /// Takes what the server sent.
@@ -81,48 +81,48 @@ impl Recital {
         &mut self,
         bytes: &[u8],
         reply: &mut Vec<u8>,
-        heed: &mut impl FnMut(Heard<'_>),
+        on_event: &mut impl FnMut(WireEvent<'_>),
     ) -> Result<(), String> {
-        let Self { frames, place } = self;
+        let Self { frames, cursor } = self;
         each_text(frames, bytes, reply, &mut |message, reply| {
             let lines = message.split(|&byte| byte == b'\n');
-            lines.filter(|line| !line.is_empty()).for_each(|line| place.hear(line, reply, heed));
+            lines.filter(|line| !line.is_empty()).for_each(|line| cursor.receive_line(line, reply, on_event));
             Ok(())
         })
     }
 }
 
-impl Place {
+impl ScriptCursor {
     /// Says all up to the next thing to wait for. The end of the script is the subscription.
-    fn go_on(&mut self, reply: &mut Vec<u8>, heed: &mut impl FnMut(Heard<'_>)) {
+    fn advance(&mut self, reply: &mut Vec<u8>, on_event: &mut impl FnMut(WireEvent<'_>)) {
         while let Some(Step::Send(text)) = self.script.steps.get(self.next) {
             write_masked_text(text.as_bytes(), MASK, reply);
             self.next += 1;
         }
         match self.script.steps.get(self.next) {
-            Some(Step::Await(text) | Step::Send(text)) => heed(Heard::Awaiting(text)),
-            None => heed(Heard::Open),
+            Some(Step::Await(text) | Step::Send(text)) => on_event(WireEvent::Awaiting(text)),
+            None => on_event(WireEvent::Opened),
         }
     }
 
     /// What was waited for is nothing else, an answer for instance. An event is never answered: its envelope may well
     /// contain what a ping consists of.
-    fn hear(&mut self, line: &[u8], reply: &mut Vec<u8>, heed: &mut impl FnMut(Heard<'_>)) {
+    fn receive_line(&mut self, line: &[u8], reply: &mut Vec<u8>, on_event: &mut impl FnMut(WireEvent<'_>)) {
         let awaited = self.script.steps.get(self.next);
         if let Some(Step::Await(text)) = awaited
             && contains(line, text)
         {
             self.next += 1;
-            return self.go_on(reply, heed);
+            return self.advance(reply, on_event);
         }
         let is_subscribed = awaited.is_none();
         if (is_subscribed && self.script.answers.is_empty()) || Stamp::find(line).is_some() {
-            return heed(Heard::Message(line));
+            return on_event(WireEvent::Message(line));
         }
         if let Some((_, text)) = self.script.answers.iter().find(|(when, _)| contains(line, when)) {
             return write_masked_text(text.as_bytes(), MASK, reply);
         }
-        heed(if is_subscribed { Heard::Message(line) } else { Heard::Aside(line) });
+        on_event(if is_subscribed { WireEvent::Message(line) } else { WireEvent::Other(line) });
     }
 }
 
@@ -228,24 +228,24 @@ mod tests {
     }
 
     /// What a subscriber hears and says while the server sends these messages, in pieces of any size.
-    fn check(arguments: &[&str], messages: &[&str], heard: &[&str], said: &[&str]) {
+    fn check(arguments: &[&str], messages: &[&str], received: &[&str], said: &[&str]) {
         let script = Arc::new(script(arguments).expect("well-formed"));
         let bytes = messages.iter().map(|message| websocket::encode_text(message.as_bytes()).to_vec());
         let bytes: Vec<u8> = bytes.collect::<Vec<_>>().concat();
         for piece_bytes in 1..=bytes.len() {
-            let (mut recital, mut reply, mut told) = (Recital::new(Arc::clone(&script)), Vec::new(), Vec::new());
-            let mut heed = |what: Heard<'_>| match what {
-                Heard::Open => told.push("<open>".to_owned()),
-                Heard::Message(line) => told.push(String::from_utf8_lossy(line).into_owned()),
-                Heard::Awaiting(_) => {}
-                Heard::Aside(line) => told.push(format!("({})", String::from_utf8_lossy(line))),
-                Heard::Answer(status) => told.push(status.to_string()),
+            let (mut run, mut reply, mut events) = (ScriptRun::new(Arc::clone(&script)), Vec::new(), Vec::new());
+            let mut on_event = |what: WireEvent<'_>| match what {
+                WireEvent::Opened => events.push("<open>".to_owned()),
+                WireEvent::Message(line) => events.push(String::from_utf8_lossy(line).into_owned()),
+                WireEvent::Awaiting(_) => {}
+                WireEvent::Other(line) => events.push(format!("({})", String::from_utf8_lossy(line))),
+                WireEvent::Response(status) => events.push(status.to_string()),
             };
-            recital.begin(&mut reply, &mut heed);
+            run.begin(&mut reply, &mut on_event);
             for piece in bytes.chunks(piece_bytes) {
-                recital.receive(piece, &mut reply, &mut heed).expect("well-formed");
+                run.receive(piece, &mut reply, &mut on_event).expect("well-formed");
             }
-            assert_eq!(told, heard, "in pieces of {piece_bytes}");
+            assert_eq!(events, received, "in pieces of {piece_bytes}");
             assert_eq!(texts(&reply), said, "in pieces of {piece_bytes}");
         }
     }
@@ -292,8 +292,8 @@ mod tests {
 
     #[test]
     fn pings_of_the_protocol_are_no_lines() {
-        let (mut recital, mut reply) = (Recital::new(Arc::default()), Vec::new());
-        let heard = recital.receive(websocket::PING, &mut reply, &mut |_| panic!("nothing was said"));
-        assert!(heard.is_ok() && !reply.is_empty());
+        let (mut run, mut reply) = (ScriptRun::new(Arc::default()), Vec::new());
+        let received = run.receive(websocket::PING, &mut reply, &mut |_| panic!("nothing was said"));
+        assert!(received.is_ok() && !reply.is_empty());
     }
 }

@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     plan::{Load, Plan},
-    wire::{Heard, Manner},
+    wire::{ClientProfile, WireEvent},
 };
 use crate::tls::MaybeTlsStream;
 
@@ -29,12 +29,12 @@ pub(super) fn open_stalled(plan: &Plan, load: &Load) -> io::Result<Vec<MaybeTlsS
     if plan.stalled == 0 {
         return Ok(Vec::new());
     }
-    let manners = Manner::of_load(plan, load);
-    (0..plan.stalled as usize).map(|number| open(plan, &manners[number % manners.len()])).collect()
+    let profiles = ClientProfile::of_load(plan, load);
+    (0..plan.stalled as usize).map(|number| open(plan, &profiles[number % profiles.len()])).collect()
 }
 
 /// Reads no further than the end of what lets it in, byte by byte.
-fn open(plan: &Plan, manner: &Manner) -> io::Result<MaybeTlsStream<TcpStream>> {
+fn open(plan: &Plan, profile: &ClientProfile) -> io::Result<MaybeTlsStream<TcpStream>> {
     let address = plan.target.address;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
     // Before connecting: the window that is agreed on follows from it.
@@ -43,13 +43,13 @@ fn open(plan: &Plan, manner: &Manner) -> io::Result<MaybeTlsStream<TcpStream>> {
     let socket = TcpStream::from(socket);
     socket.set_read_timeout(Some(OPEN_TIMEOUT))?;
     let mut socket = MaybeTlsStream::new(socket, plan.target.tls.as_ref())?;
-    socket.write_all(&manner.request)?;
-    let (mut wire, mut reply, mut is_open) = (manner.wire(), Vec::new(), false);
+    socket.write_all(&profile.request)?;
+    let (mut wire, mut reply, mut is_open) = (profile.wire(), Vec::new(), false);
     while !is_open {
         let mut byte = [0];
         socket.read_exact(&mut byte)?;
-        let mut heed = |heard: Heard<'_>| is_open |= matches!(heard, Heard::Open);
-        wire.receive(&byte, &mut reply, &mut heed).map_err(io::Error::other)?;
+        let mut on_event = |event: WireEvent<'_>| is_open |= matches!(event, WireEvent::Opened);
+        wire.receive(&byte, &mut reply, &mut on_event).map_err(io::Error::other)?;
         socket.write_all(&reply)?;
         reply.clear();
     }

@@ -14,7 +14,7 @@ use super::{
     plan::Target,
     stamps::StampClock,
     tally::Received,
-    wire::{Heard, Wire},
+    wire::{Wire, WireEvent},
 };
 use crate::{
     clock::{Clock, Moment},
@@ -126,7 +126,7 @@ impl Subscriber {
         &mut self,
         desk: &mut Desk,
         is_ending: bool,
-        heed: &mut impl FnMut(&mut Seen, Received, Heard<'_>),
+        on_event: &mut impl FnMut(&mut Seen, Received, WireEvent<'_>),
     ) -> io::Result<()> {
         loop {
             let (count, received) = match self.receive(desk) {
@@ -139,8 +139,8 @@ impl Subscriber {
                 return Err(io::Error::other("the server closed the connection"));
             }
             let seen = &mut self.seen;
-            let mut heed = |heard: Heard<'_>| heed(seen, received, heard);
-            self.wire.receive(&desk.buffer[..count], &mut desk.reply, &mut heed).map_err(io::Error::other)?;
+            let mut on_event = |heard: WireEvent<'_>| on_event(seen, received, heard);
+            self.wire.receive(&desk.buffer[..count], &mut desk.reply, &mut on_event).map_err(io::Error::other)?;
             self.answer(&mut desk.reply)?;
             if count < desk.buffer.len() && !is_ending && !self.stream.is_tls() {
                 return Ok(());

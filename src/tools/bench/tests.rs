@@ -16,7 +16,7 @@ use super::{
     slices::Slicing,
     tally::{Received, Tally},
     topics::Audience,
-    wire::{Heard, Manner, Wire},
+    wire::{ClientProfile, Wire, WireEvent},
 };
 use crate::{clock::Moment, protocol::websocket};
 
@@ -38,8 +38,8 @@ fn wire(transport: Transport) -> Wire {
 }
 
 /// Of the plan's first load.
-fn manners(plan: &Plan) -> Vec<Manner> {
-    Manner::of_load(plan, &plan.loads[0])
+fn manners(plan: &Plan) -> Vec<ClientProfile> {
+    ClientProfile::of_load(plan, &plan.loads[0])
 }
 
 fn request(plan: &Plan) -> String {
@@ -187,17 +187,17 @@ fn a_tally_knows_first_median_and_last() {
 /// What a wire hears of `bytes`, in pieces of any size: `<open>`, then the messages; and what it answers.
 fn check_wire(transport: Transport, bytes: &[u8], expected: &[&str], answer_bytes: usize) {
     for piece_bytes in 1..=bytes.len() {
-        let (mut wire, mut reply, mut heard) = (wire(transport), Vec::new(), Vec::new());
+        let (mut wire, mut reply, mut events) = (wire(transport), Vec::new(), Vec::new());
         for piece in bytes.chunks(piece_bytes) {
-            let mut heed = |what: Heard<'_>| match what {
-                Heard::Open => heard.push("<open>".to_owned()),
-                Heard::Message(message) => heard.push(String::from_utf8_lossy(message).into_owned()),
-                Heard::Aside(_) | Heard::Awaiting(_) => {}
-                Heard::Answer(status) => heard.push(status.to_string()),
+            let mut on_event = |what: WireEvent<'_>| match what {
+                WireEvent::Opened => events.push("<open>".to_owned()),
+                WireEvent::Message(message) => events.push(String::from_utf8_lossy(message).into_owned()),
+                WireEvent::Other(_) | WireEvent::Awaiting(_) => {}
+                WireEvent::Response(status) => events.push(status.to_string()),
             };
-            wire.receive(piece, &mut reply, &mut heed).expect("well-formed");
+            wire.receive(piece, &mut reply, &mut on_event).expect("well-formed");
         }
-        assert_eq!(heard, expected, "in pieces of {piece_bytes}");
+        assert_eq!(events, expected, "in pieces of {piece_bytes}");
         assert_eq!(reply.len(), answer_bytes, "in pieces of {piece_bytes}");
     }
 }
@@ -238,21 +238,21 @@ fn a_room_is_entered_and_heard() {
 
 #[test]
 fn rooms_may_have_names_of_their_own() {
-    let check = |arguments: &[&str], server: &[&str], heard: &[&str], said: &[&str]| {
+    let check = |arguments: &[&str], server: &[&str], events: &[&str], said: &[&str]| {
         let plan = plan(&[&["--transport", "socketio", "--topic", "a.b"], arguments].concat()).expect("a plan");
         let mut answers = Vec::new();
         for answer in said {
             websocket::client::write_masked_text(answer.as_bytes(), [0x12, 0x34, 0x56, 0x78], &mut answers);
         }
         let (mut wire, mut reply, mut told) = (manners(&plan)[0].wire(), Vec::new(), Vec::new());
-        let mut heed = |what: Heard<'_>| match what {
-            Heard::Open => told.push("<open>".to_owned()),
-            Heard::Message(text) | Heard::Aside(text) => told.push(String::from_utf8_lossy(text).into_owned()),
-            Heard::Awaiting(_) => {}
-            Heard::Answer(status) => told.push(status.to_string()),
+        let mut on_event = |what: WireEvent<'_>| match what {
+            WireEvent::Opened => told.push("<open>".to_owned()),
+            WireEvent::Message(text) | WireEvent::Other(text) => told.push(String::from_utf8_lossy(text).into_owned()),
+            WireEvent::Awaiting(_) => {}
+            WireEvent::Response(status) => told.push(status.to_string()),
         };
-        wire.receive(&packets(server), &mut reply, &mut heed).expect("well-formed");
-        assert_eq!((told, reply), (heard.iter().map(ToString::to_string).collect(), answers), "{arguments:?}");
+        wire.receive(&packets(server), &mut reply, &mut on_event).expect("well-formed");
+        assert_eq!((told, reply), (events.iter().map(ToString::to_string).collect(), answers), "{arguments:?}");
     };
     check(
         &["--socketio-event", "join", "--socketio-args", r#""{topic}",1"#, "--socketio-confirmation", "in"],
@@ -388,8 +388,8 @@ fn what_subscribers_ask_of_any_server() {
         let made = plan(&["--subscribe", url, "--publish", "redis://127.0.0.1", "--header", "X-Key: a b"]);
         let request = made.as_ref().ok().map(|plan| (plan.target.address.to_string(), request(plan)));
         assert_eq!(request.is_some(), expected.is_some(), "{url}: {made:?}");
-        let Some(((address, request), (address, target))) = request.zip(expected) else { return };
-        assert_eq!(address, address, "{url}");
+        let Some(((address, request), (expected_address, target))) = request.zip(expected) else { return };
+        assert_eq!(address, expected_address, "{url}");
         assert!(request.starts_with(&format!("GET {target} HTTP/1.1\r\n")), "{url}: {request}");
         assert!(request.contains("\r\nX-Key: a b\r\n"), "{request}");
     };

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::{
     options::Transport,
-    packets::{self, Entrance},
     plan::{Load, Plan},
     post::fill,
-    script::{Recital, Script},
+    script::{Script, ScriptRun},
+    socket_io::{self, SocketIoHandshake},
 };
 use crate::{
     access::Credential,
@@ -25,18 +25,18 @@ use crate::{
 
 /// How the subscribers of one topic come: what they ask for, and what they speak then.
 #[derive(Debug)]
-pub(super) struct Manner {
+pub(super) struct ClientProfile {
     /// The same for all of them.
     pub request: Vec<u8>,
-    speech: Speech,
+    dialect: Dialect,
 }
 
 #[derive(Debug)]
-enum Speech {
+enum Dialect {
     Stream,
     Messages,
     Script(Arc<Script>),
-    Room(Arc<packets::Steps>),
+    SocketIo(Arc<socket_io::SocketIoSteps>),
 }
 
 /// One connection's reading side.
@@ -49,11 +49,11 @@ pub(super) enum Wire {
     /// WebSocket, open.
     Frames(FrameReader),
     /// WebSocket with a script, the answer to the upgrade yet to come.
-    Prologue(Box<(ResponseReader, Recital)>),
+    ScriptHandshake(Box<(ResponseReader, ScriptRun)>),
     /// WebSocket with a script, upgraded.
-    Scripted(Box<Recital>),
+    Scripted(Box<ScriptRun>),
     /// Socket.IO, the subscription yet to be confirmed.
-    Entrance(Box<Entrance>),
+    SocketIoHandshake(Box<SocketIoHandshake>),
     /// Socket.IO, subscribed.
     Packets(FrameReader),
     /// A request with one answer, and no subscription.
@@ -62,17 +62,17 @@ pub(super) enum Wire {
 
 /// What a server's bytes mean to a subscriber.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Heard<'a> {
+pub(super) enum WireEvent<'a> {
     /// The request is granted, and the subscriber subscribed.
-    Open,
+    Opened,
     /// A message: a payload, or an envelope with one in it.
     Message(&'a [u8]),
     /// Something that carries no event, while the subscriber waits for something else to be subscribed.
-    Aside(&'a [u8]),
+    Other(&'a [u8]),
     /// It waits for a message that contains this.
     Awaiting(&'a str),
     /// The status of [`Wire::one_answer`]'s answer.
-    Answer(u16),
+    Response(u16),
 }
 
 /// The mask and key of every client: they protect from proxies that do not stand between the bench and its server.
@@ -103,61 +103,63 @@ impl Wire {
         &mut self,
         bytes: &[u8],
         reply: &mut Vec<u8>,
-        heed: &mut impl FnMut(Heard<'_>),
+        on_event: &mut impl FnMut(WireEvent<'_>),
     ) -> Result<(), String> {
         match self {
-            Self::Frames(frames) => receive_frames(frames, bytes, reply, heed),
-            Self::Packets(frames) => packets::receive_packets(frames, bytes, reply, heed),
-            Self::Sse(stream) => receive_stream(stream, bytes, heed),
-            Self::Scripted(recital) => recital.receive(bytes, reply, heed),
+            Self::Frames(frames) => receive_frames(frames, bytes, reply, on_event),
+            Self::Packets(frames) => socket_io::receive_packets(frames, bytes, reply, on_event),
+            Self::Sse(stream) => receive_stream(stream, bytes, on_event),
+            Self::Scripted(run) => run.receive(bytes, reply, on_event),
             Self::Upgrade(reader) => {
-                if let Some(frames) = receive_upgrade(reader, bytes, reply, heed)? {
+                if let Some(frames) = receive_upgrade(reader, bytes, reply, on_event)? {
                     *self = Self::Frames(frames);
                 }
                 Ok(())
             }
-            Self::Prologue(prologue) => {
-                if let Some(recital) = receive_prologue(prologue, bytes, reply, heed)? {
-                    *self = Self::Scripted(Box::new(recital));
+            Self::ScriptHandshake(handshake) => {
+                if let Some(run) = receive_script_upgrade(handshake, bytes, reply, on_event)? {
+                    *self = Self::Scripted(Box::new(run));
                 }
                 Ok(())
             }
-            Self::Entrance(entrance) => {
-                if let Some(frames) = entrance.receive(bytes, reply, heed)? {
+            Self::SocketIoHandshake(handshake) => {
+                if let Some(frames) = handshake.receive(bytes, reply, on_event)? {
                     *self = Self::Packets(frames);
                 }
                 Ok(())
             }
-            Self::OneAnswer(reader) => receive_answer(reader, bytes, heed),
+            Self::OneAnswer(reader) => receive_answer(reader, bytes, on_event),
         }
     }
 }
 
-impl Manner {
+impl ClientProfile {
     /// Of a load's subscribers: the topics' manners, in their order.
     pub(super) fn of_load(plan: &Plan, load: &Load) -> Vec<Self> {
         load.topic.iter().map(|topic| Self::new(plan, load, topic)).collect()
     }
 
     fn new(plan: &Plan, load: &Load, topic: &Topic) -> Self {
-        let speech = match (load.transport, &plan.script) {
-            (Transport::Sse, _) => Speech::Stream,
-            (Transport::SocketIo, _) => Speech::Room(Arc::new(packets::Steps::new(&plan.room, load, topic))),
-            (Transport::Ws | Transport::FanfareV1, script) if script.is_empty() => Speech::Messages,
-            (Transport::Ws | Transport::FanfareV1, script) => Speech::Script(Arc::new(script.for_topic(topic))),
+        let dialect = match (load.transport, &plan.script) {
+            (Transport::Sse, _) => Dialect::Stream,
+            (Transport::SocketIo, _) => {
+                Dialect::SocketIo(Arc::new(socket_io::SocketIoSteps::new(&plan.room, load, topic)))
+            }
+            (Transport::Ws | Transport::FanfareV1, script) if script.is_empty() => Dialect::Messages,
+            (Transport::Ws | Transport::FanfareV1, script) => Dialect::Script(Arc::new(script.for_topic(topic))),
         };
-        Self { request: write_request(plan, load, topic, &[]), speech }
+        Self { request: write_request(plan, load, topic, &[]), dialect }
     }
 
     /// The reading side of one of them.
     pub(super) fn wire(&self) -> Wire {
-        match &self.speech {
-            Speech::Stream => Wire::Sse(Box::new((ResponseReader::new(), sse::Decoder::new()))),
-            Speech::Messages => Wire::Upgrade(Box::new(ResponseReader::new())),
-            Speech::Script(script) => {
-                Wire::Prologue(Box::new((ResponseReader::new(), Recital::new(Arc::clone(script)))))
+        match &self.dialect {
+            Dialect::Stream => Wire::Sse(Box::new((ResponseReader::new(), sse::Decoder::new()))),
+            Dialect::Messages => Wire::Upgrade(Box::new(ResponseReader::new())),
+            Dialect::Script(script) => {
+                Wire::ScriptHandshake(Box::new((ResponseReader::new(), ScriptRun::new(Arc::clone(script)))))
             }
-            Speech::Room(steps) => Wire::Entrance(Box::new(Entrance::new(Arc::clone(steps)))),
+            Dialect::SocketIo(steps) => Wire::SocketIoHandshake(Box::new(SocketIoHandshake::new(Arc::clone(steps)))),
         }
     }
 }
@@ -198,15 +200,15 @@ fn write_request(plan: &Plan, load: &Load, topic: &Topic, more: &[(&str, &str)])
 fn receive_stream(
     (reader, decoder): &mut (ResponseReader, sse::Decoder),
     bytes: &[u8],
-    heed: &mut impl FnMut(Heard<'_>),
+    on_event: &mut impl FnMut(WireEvent<'_>),
 ) -> Result<(), String> {
     let mut outcome = Ok(());
     let received = reader.receive(bytes, |part| match part {
-        ResponsePart::Head(head) if head.status == 200 && head.is_event_stream() => heed(Heard::Open),
+        ResponsePart::Head(head) if head.status == 200 && head.is_event_stream() => on_event(WireEvent::Opened),
         ResponsePart::Head(head) => outcome = Err(refused(&head)),
         ResponsePart::Body(body) => {
             // The decoder's only error is an event over its limit, and a refusal's body is no stream.
-            let _ = decoder.receive(body, |message| heed(Heard::Message(message.data)));
+            let _ = decoder.receive(body, |message| on_event(WireEvent::Message(message.data)));
         }
         ResponsePart::End if outcome.is_ok() => outcome = Err("the server ended the stream".to_owned()),
         ResponsePart::End => {}
@@ -214,10 +216,14 @@ fn receive_stream(
     received.map_err(|close| close.to_string()).and(outcome)
 }
 
-fn receive_answer(reader: &mut ResponseReader, bytes: &[u8], heed: &mut impl FnMut(Heard<'_>)) -> Result<(), String> {
+fn receive_answer(
+    reader: &mut ResponseReader,
+    bytes: &[u8],
+    on_event: &mut impl FnMut(WireEvent<'_>),
+) -> Result<(), String> {
     let received = reader.receive(bytes, |part| {
         if let ResponsePart::Head(head) = part {
-            heed(Heard::Answer(head.status));
+            on_event(WireEvent::Response(head.status));
         }
     });
     received.map_err(|close| close.to_string())
@@ -228,19 +234,19 @@ fn receive_upgrade(
     reader: &mut ResponseReader,
     bytes: &[u8],
     reply: &mut Vec<u8>,
-    heed: &mut impl FnMut(Heard<'_>),
+    on_event: &mut impl FnMut(WireEvent<'_>),
 ) -> Result<Option<FrameReader>, String> {
     let mut frames = None;
     let mut outcome = Ok(());
     let received = reader.receive(bytes, |part| match part {
         ResponsePart::Head(head) if head.status == 101 => {
-            heed(Heard::Open);
+            on_event(WireEvent::Opened);
             frames = Some(FrameReader::new());
         }
         ResponsePart::Head(head) => outcome = Err(refused(&head)),
         ResponsePart::Body(body) => {
             if let (Some(frames), Ok(())) = (&mut frames, &outcome) {
-                outcome = receive_frames(frames, body, reply, heed);
+                outcome = receive_frames(frames, body, reply, on_event);
             }
         }
         ResponsePart::End => {}
@@ -250,35 +256,35 @@ fn receive_upgrade(
 }
 
 /// The recital once the upgrade is granted.
-fn receive_prologue(
-    (reader, recital): &mut (ResponseReader, Recital),
+fn receive_script_upgrade(
+    (reader, run): &mut (ResponseReader, ScriptRun),
     bytes: &[u8],
     reply: &mut Vec<u8>,
-    heed: &mut impl FnMut(Heard<'_>),
-) -> Result<Option<Recital>, String> {
+    on_event: &mut impl FnMut(WireEvent<'_>),
+) -> Result<Option<ScriptRun>, String> {
     let mut is_granted = false;
     let mut outcome = Ok(());
     let received = reader.receive(bytes, |part| match part {
         ResponsePart::Head(head) if head.status == 101 => {
             is_granted = true;
-            recital.begin(reply, heed);
+            run.begin(reply, on_event);
         }
         ResponsePart::Head(head) => outcome = Err(refused(&head)),
-        ResponsePart::Body(body) if is_granted && outcome.is_ok() => outcome = recital.receive(body, reply, heed),
+        ResponsePart::Body(body) if is_granted && outcome.is_ok() => outcome = run.receive(body, reply, on_event),
         ResponsePart::Body(_) | ResponsePart::End => {}
     });
     received.map_err(|close| close.to_string()).and(outcome)?;
-    Ok(is_granted.then(|| std::mem::take(recital)))
+    Ok(is_granted.then(|| std::mem::take(run)))
 }
 
 fn receive_frames(
     frames: &mut FrameReader,
     bytes: &[u8],
     reply: &mut Vec<u8>,
-    heed: &mut impl FnMut(Heard<'_>),
+    on_event: &mut impl FnMut(WireEvent<'_>),
 ) -> Result<(), String> {
     each_text(frames, bytes, reply, &mut |payload, _| {
-        heed(Heard::Message(payload));
+        on_event(WireEvent::Message(payload));
         Ok(())
     })
 }

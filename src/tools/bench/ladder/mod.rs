@@ -140,11 +140,11 @@ pub(super) fn run(plan: &Plan, rules: Rules, watch: &Watch) -> Result<Climb, Str
 }
 
 /// Climbs with runs that `measure` makes at the rate it is given; it returns nothing if it was interrupted too early. Each
-/// step is told to `heed` when it is over.
+/// step is told to `on_event` when it is over.
 fn climb(
     rules: Rules,
     mut measure: impl FnMut(f64) -> Result<Option<Measured>, String>,
-    heed: impl Fn(&Step),
+    on_event: impl Fn(&Step),
 ) -> Result<Climb, String> {
     let mut climb = Climb::new(rules);
     let mut attempt = |rate_hz: f64, first: Option<f64>, is_repeat: bool, is_first: bool| {
@@ -155,7 +155,7 @@ fn climb(
             Ok(Some(measured)) => measured,
         };
         let step = Step::new(measured, first, is_repeat);
-        heed(&step);
+        on_event(&step);
         Ok(Some(step))
     };
     for rate_hz in rules.rates() {

@@ -7,7 +7,7 @@ use super::{
     payload::Stamp,
     plan::Load,
     post::fill,
-    wire::{Heard, MASK, each_text, refused},
+    wire::{MASK, WireEvent, each_text, refused},
 };
 use crate::{
     close::Close,
@@ -28,7 +28,7 @@ const REFUSED: &[u8] = b"44";
 
 /// What a server of its own kind calls things.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Room {
+pub(super) struct SocketIoOptions {
     /// The event that subscribes.
     pub event: String,
     /// Its arguments: JSON texts with commas between them, with `{topic}`.
@@ -41,7 +41,7 @@ pub(super) struct Room {
 
 /// What the subscribers of one topic say and wait for.
 #[derive(Debug)]
-pub(super) struct Steps {
+pub(super) struct SocketIoSteps {
     connect: Vec<u8>,
     subscribe: Vec<u8>,
     /// How the packets begin that tell of each being done.
@@ -54,22 +54,22 @@ pub(super) struct Steps {
 
 /// A connection on its way to its topic: upgraded, connected to the namespace, subscribed.
 #[derive(Debug)]
-pub(super) struct Entrance {
+pub(super) struct SocketIoHandshake {
     reader: ResponseReader,
     frames: FrameReader,
     is_upgraded: bool,
-    dialogue: Dialogue,
+    phase: SocketIoPhase,
 }
 
 /// What is said on the way.
 #[derive(Debug)]
-struct Dialogue {
-    steps: Arc<Steps>,
+struct SocketIoPhase {
+    steps: Arc<SocketIoSteps>,
     /// Whether the subscription was confirmed: what follows are events.
-    is_inside: bool,
+    is_subscribed: bool,
 }
 
-impl Room {
+impl SocketIoOptions {
     /// Fails unless name and arguments make a packet.
     pub(super) fn check(&self) -> Result<(), String> {
         let packet = self.subscription(&fill(&self.args, &Topic::parse("a").map_err(|bad| bad.to_string())?));
@@ -87,36 +87,36 @@ impl Room {
     }
 }
 
-impl Steps {
+impl SocketIoSteps {
     /// For `topic`, with the load's token.
-    pub(super) fn new(room: &Room, load: &Load, topic: &Topic) -> Self {
+    pub(super) fn new(options: &SocketIoOptions, load: &Load, topic: &Topic) -> Self {
         let credentials = load.credential();
         let credentials = credentials.map(|it| serde_json::json!({ "token": it.secret().expose() }).to_string());
-        let place = if room.namespace == "/" { String::new() } else { format!("{},", room.namespace) };
-        let subscription = room.subscription(&fill(&room.args, topic));
-        let confirmation = serde_json::Value::from(room.confirmation.as_str());
+        let namespace = if options.namespace == "/" { String::new() } else { format!("{},", options.namespace) };
+        let subscription = options.subscription(&fill(&options.args, topic));
+        let confirmation = serde_json::Value::from(options.confirmation.as_str());
         Self {
-            connect: format!("{CONNECT}{place}{}", credentials.unwrap_or_default()).into_bytes(),
-            subscribe: format!("{EVENT}{place}{subscription}").into_bytes(),
-            connected: format!("{CONNECT}{place}").into_bytes(),
-            subscribed: match room.confirmation.as_str() {
+            connect: format!("{CONNECT}{namespace}{}", credentials.unwrap_or_default()).into_bytes(),
+            subscribe: format!("{EVENT}{namespace}{subscription}").into_bytes(),
+            connected: format!("{CONNECT}{namespace}").into_bytes(),
+            subscribed: match options.confirmation.as_str() {
                 "" => Vec::new(),
-                _ => format!("{EVENT}{place}[{confirmation}").into_bytes(),
+                _ => format!("{EVENT}{namespace}[{confirmation}").into_bytes(),
             },
-            event: format!("{EVENT}{place}").into_bytes(),
-            error: format!(r#"{EVENT}{place}["error""#).into_bytes(),
+            event: format!("{EVENT}{namespace}").into_bytes(),
+            error: format!(r#"{EVENT}{namespace}["error""#).into_bytes(),
         }
     }
 }
 
-impl Entrance {
+impl SocketIoHandshake {
     /// For the topic of `steps`.
-    pub(super) fn new(steps: Arc<Steps>) -> Self {
+    pub(super) fn new(steps: Arc<SocketIoSteps>) -> Self {
         Self {
             reader: ResponseReader::new(),
             frames: FrameReader::new(),
             is_upgraded: false,
-            dialogue: Dialogue { steps, is_inside: false },
+            phase: SocketIoPhase { steps, is_subscribed: false },
         }
     }
 
@@ -125,64 +125,69 @@ impl Entrance {
         &mut self,
         bytes: &[u8],
         reply: &mut Vec<u8>,
-        heed: &mut impl FnMut(Heard<'_>),
+        on_event: &mut impl FnMut(WireEvent<'_>),
     ) -> Result<Option<FrameReader>, String> {
-        let Self { reader, frames, is_upgraded, dialogue } = self;
+        let Self { reader, frames, is_upgraded, phase } = self;
         if *is_upgraded {
-            dialogue.hear(frames, bytes, reply, heed)?;
+            phase.receive(frames, bytes, reply, on_event)?;
         } else {
             let mut outcome = Ok(());
             let received = reader.receive(bytes, |part| match part {
                 ResponsePart::Head(head) if head.status == 101 => *is_upgraded = true,
                 ResponsePart::Head(head) => outcome = Err(refused(&head)),
-                ResponsePart::Body(body) if outcome.is_ok() => outcome = dialogue.hear(frames, body, reply, heed),
+                ResponsePart::Body(body) if outcome.is_ok() => outcome = phase.receive(frames, body, reply, on_event),
                 ResponsePart::Body(_) | ResponsePart::End => {}
             });
             received.map_err(|close: Close| close.to_string()).and(outcome)?;
         }
-        Ok(dialogue.is_inside.then(|| std::mem::take(frames)))
+        Ok(phase.is_subscribed.then(|| std::mem::take(frames)))
     }
 }
 
-impl Dialogue {
-    fn hear(
+impl SocketIoPhase {
+    fn receive(
         &mut self,
         frames: &mut FrameReader,
         bytes: &[u8],
         reply: &mut Vec<u8>,
-        heed: &mut impl FnMut(Heard<'_>),
+        on_event: &mut impl FnMut(WireEvent<'_>),
     ) -> Result<(), String> {
-        each_text(frames, bytes, reply, &mut |packet, reply| match self.is_inside {
-            true => take_packet(packet, reply, heed),
-            false => self.advance(packet, reply, heed),
+        each_text(frames, bytes, reply, &mut |packet, reply| match self.is_subscribed {
+            true => take_packet(packet, reply, on_event),
+            false => self.advance(packet, reply, on_event),
         })
     }
 
-    fn advance(&mut self, packet: &[u8], reply: &mut Vec<u8>, heed: &mut impl FnMut(Heard<'_>)) -> Result<(), String> {
+    fn advance(
+        &mut self,
+        packet: &[u8],
+        reply: &mut Vec<u8>,
+        on_event: &mut impl FnMut(WireEvent<'_>),
+    ) -> Result<(), String> {
         let steps = Arc::clone(&self.steps);
         if packet.first() == Some(&OPEN) {
             write_masked_text(&steps.connect, MASK, reply);
         } else if packet.starts_with(&steps.connected) {
             write_masked_text(&steps.subscribe, MASK, reply);
             if steps.subscribed.is_empty() {
-                self.enter(heed);
+                self.subscribed(on_event);
             }
         } else if packet == PING {
             write_masked_text(PONG, MASK, reply);
         } else if !steps.subscribed.is_empty() && packet.starts_with(&steps.subscribed) {
-            self.enter(heed);
+            self.subscribed(on_event);
         } else if packet.starts_with(REFUSED) || packet.starts_with(&steps.error) || !packet.starts_with(&steps.event) {
             return Err(unexpected(packet));
         } else {
             // What a server tells everybody who connects.
-            heed(Heard::Aside(packet));
+            on_event(WireEvent::Other(packet));
         }
         Ok(())
     }
 
-    fn enter(&mut self, heed: &mut impl FnMut(Heard<'_>)) {
-        self.is_inside = true;
-        heed(Heard::Open);
+    fn subscribed(&mut self, on_event: &mut impl FnMut(WireEvent<'_>)) {
+        self.is_subscribed = true;
+        on_event(WireEvent::Opened);
     }
 }
 
@@ -191,19 +196,19 @@ pub(super) fn receive_packets(
     frames: &mut FrameReader,
     bytes: &[u8],
     reply: &mut Vec<u8>,
-    heed: &mut impl FnMut(Heard<'_>),
+    on_event: &mut impl FnMut(WireEvent<'_>),
 ) -> Result<(), String> {
-    each_text(frames, bytes, reply, &mut |packet, reply| take_packet(packet, reply, heed))
+    each_text(frames, bytes, reply, &mut |packet, reply| take_packet(packet, reply, on_event))
 }
 
 #[inline]
-fn take_packet(packet: &[u8], reply: &mut Vec<u8>, heed: &mut impl FnMut(Heard<'_>)) -> Result<(), String> {
+fn take_packet(packet: &[u8], reply: &mut Vec<u8>, on_event: &mut impl FnMut(WireEvent<'_>)) -> Result<(), String> {
     if let Some(event) = packet.strip_prefix(EVENT.as_bytes()) {
         // The payload is the event's argument: it stands behind the first comma, and the stamp at its beginning. Anything
         // else is told with its name, by which it may be ignored; a stamp further inside is looked for.
         let argument_start = memchr::memchr(b',', event).map_or(0, |comma| comma + 1);
         let argument = &event[argument_start..];
-        heed(Heard::Message(if Stamp::is_first(argument) { argument } else { event }));
+        on_event(WireEvent::Message(if Stamp::is_first(argument) { argument } else { event }));
         return Ok(());
     }
     if packet == PING {
