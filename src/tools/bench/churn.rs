@@ -9,7 +9,7 @@ use super::{
     fleet::Context,
     plan::{Load, Plan},
     progress::Progress,
-    subscriber::{Desk, Subscriber},
+    subscriber::{SharedIo, Subscriber},
     tally::{latency_histogram, nanoseconds},
     wire::{ClientProfile, WireEvent},
 };
@@ -34,7 +34,7 @@ pub(super) struct Churn<'a> {
     visitors: VecDeque<Subscriber>,
     /// How many have gone: the first visitor's token.
     gone_count: usize,
-    desk: Desk,
+    io: SharedIo,
     progress: &'a Progress,
     visits: Visits,
     next_arrival: Moment,
@@ -63,7 +63,7 @@ impl<'a> Churn<'a> {
             shown,
             visitors: VecDeque::new(),
             gone_count: 0,
-            desk: Desk {
+            io: SharedIo {
                 clock: context.clock,
                 stamps: None,
                 buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
@@ -80,7 +80,7 @@ impl<'a> Churn<'a> {
         let mut events = Events::with_capacity(256);
         let interval = Duration::from_secs_f64(1.0 / self.plan.churn.rate);
         while !self.progress.is_stopped() {
-            let now = self.desk.clock.now();
+            let now = self.io.clock.now();
             while self.next_arrival <= now {
                 self.arrive();
                 self.next_arrival = self.next_arrival + interval;
@@ -107,7 +107,7 @@ impl<'a> Churn<'a> {
         }
         let token = Token(self.gone_count + self.visitors.len());
         let wire = profile_of(&self.profiles, token.0).wire();
-        let opened = Subscriber::connect(&self.plan.target, 0, &self.desk, wire);
+        let opened = Subscriber::connect(&self.plan.target, 0, &self.io, wire);
         let registered = opened.and_then(|mut visitor| {
             self.poll.registry().register(
                 visitor.stream.socket_mut(),
@@ -139,7 +139,7 @@ impl<'a> Churn<'a> {
             outcome = visitor.ask(&profile_of(&self.profiles, event.token().0).request);
         }
         if outcome.is_ok() && event.is_readable() {
-            outcome = visitor.read(&mut self.desk, event.is_read_closed(), &mut |seen, received, event| {
+            outcome = visitor.read(&mut self.io, event.is_read_closed(), &mut |seen, received, event| {
                 if matches!(event, WireEvent::Opened) {
                     visits.opening.saturating_record(nanoseconds(received.read.since(seen.began)));
                 }

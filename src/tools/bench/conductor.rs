@@ -10,12 +10,11 @@ use std::{
 
 use super::{
     churn::{Churn, Visits},
-    fleet::{Context, Fleet, Harvest},
+    fleet::{Context, Fleet, FleetResult},
     live::Snapshot,
     logins::{Attempts, Logins},
     payload::{PROBE, Stamp},
     plan::{Load, Plan},
-    processes::{Catch, Crew, Portrait},
     progress::Progress,
     publisher::{Published, Publisher},
     schedule::Schedule,
@@ -24,6 +23,7 @@ use super::{
     storm::{self, Storm, raise_storm},
     watch::Watch,
     window::{Edge, MemoryEdge},
+    workers::{RunResult, WorkerSet, WorkerStats},
 };
 use crate::{
     clock::{Clock, Moment},
@@ -61,7 +61,7 @@ pub(super) struct Record {
     pub attempts: Option<Attempts>,
     pub storm: Option<Storm>,
     /// The client's further processes.
-    pub crew: Vec<Portrait>,
+    pub workers: Vec<WorkerStats>,
     /// How far the two clocks moved against each other, if both were used.
     pub drift: Option<Duration>,
     pub started: Duration,
@@ -71,7 +71,7 @@ pub(super) struct Record {
 
 /// One load on its way.
 #[derive(Debug)]
-pub(super) struct Voice {
+pub(super) struct LoadRun {
     pub load: Load,
     pub schedule: Schedule,
     pub progress: Progress,
@@ -80,14 +80,14 @@ pub(super) struct Voice {
 /// One load and what became of it.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    pub voice: Voice,
-    pub harvest: Harvest,
+    pub run: LoadRun,
+    pub result: FleetResult,
     /// Nothing if the run is idle.
     pub published: Option<Published>,
 }
 
 /// What is known when the subscribers have heard all.
-struct Played {
+struct RunPhases {
     memory: [MemoryEdge; 2],
     window: [Edge; 2],
     visits: Option<Visits>,
@@ -104,34 +104,34 @@ pub(super) fn conduct(plan: &Plan, watch: &Watch) -> Result<Record, String> {
     let started = unix_now();
     let context = Context { clock, stamps, run: started.subsec_micros() as u16 };
     let memory_before = MemoryEdge::read(plan).map_err(|error| format!("--server-pid: {error}"))?;
-    let voices: Vec<Voice> = plan.loads.iter().map(|load| Voice::new(load, plan.is_idle)).collect();
-    let mut crew = Crew::start(plan, &context)?;
-    let (catch, played) = match crew.is_empty() {
-        true => perform(plan, &voices, &context, &mut crew, watch)?,
+    let runs: Vec<LoadRun> = plan.loads.iter().map(|load| LoadRun::new(load, plan.is_idle)).collect();
+    let mut workers = WorkerSet::start(plan, &context)?;
+    let (result, phases) = match workers.is_empty() {
+        true => perform(plan, &runs, &context, &mut workers, watch)?,
         false => {
-            let played = play(plan, &voices, &context, &mut crew, watch)?;
-            (crew.finish(&voices), played)
+            let phases = play(plan, &runs, &context, &mut workers, watch)?;
+            (workers.finish(&runs), phases)
         }
     };
-    let mut published = played.published.into_iter();
-    let outcomes = voices.into_iter().zip(catch.harvests);
-    let outcomes = outcomes.map(|(voice, harvest)| Outcome { voice, harvest, published: published.next() }).collect();
-    let [memory_open, memory_after] = played.memory;
+    let mut published = phases.published.into_iter();
+    let outcomes = runs.into_iter().zip(result.fleets);
+    let outcomes = outcomes.map(|(run, result)| Outcome { run, result, published: published.next() }).collect();
+    let [memory_open, memory_after] = phases.memory;
     Ok(Record {
         outcomes,
         memory: [memory_before, memory_open, memory_after],
-        window: played.window,
-        visits: played.visits.or(catch.visits),
-        attempts: played.attempts,
-        storm: played.storm,
-        crew: crew.portraits(),
-        drift: stamps.map(|stamps| stamps.drift(&clock)).max(catch.drift),
+        window: phases.window,
+        visits: phases.visits.or(result.visits),
+        attempts: phases.attempts,
+        storm: phases.storm,
+        workers: workers.stats(),
+        drift: stamps.map(|stamps| stamps.drift(&clock)).max(result.drift),
         started,
         is_interrupted: watch.is_interrupted(),
     })
 }
 
-impl Voice {
+impl LoadRun {
     pub(super) fn new(load: &Load, is_idle: bool) -> Self {
         let mut schedule = Schedule::new(&load.pace);
         if is_idle {
@@ -144,29 +144,29 @@ impl Voice {
 /// Runs the fleets beside everything else.
 fn perform(
     plan: &Plan,
-    voices: &[Voice],
+    runs: &[LoadRun],
     context: &Context,
-    crew: &mut Crew,
+    workers: &mut WorkerSet,
     watch: &Watch,
-) -> Result<(Catch, Played), String> {
+) -> Result<(RunResult, RunPhases), String> {
     thread::scope(|scope| {
         let fleets: Vec<_> =
-            fleets(plan, voices, context)?.into_iter().map(|fleet| scope.spawn(|| fleet.run())).collect();
-        let played = play(plan, voices, context, crew, watch);
+            fleets(plan, runs, context)?.into_iter().map(|fleet| scope.spawn(|| fleet.run())).collect();
+        let phases = play(plan, runs, context, workers, watch);
         // Whatever happened, the fleets are told to stop: the scope waits for them.
-        voices.iter().for_each(|voice| voice.progress.stop());
-        let harvests = fleets.into_iter().map(|fleet| match fleet.join() {
-            Ok(harvest) => harvest.map_err(|error| error.to_string()),
+        runs.iter().for_each(|run| run.progress.stop());
+        let results = fleets.into_iter().map(|fleet| match fleet.join() {
+            Ok(result) => result.map_err(|error| error.to_string()),
             Err(_) => Err("a subscribers' thread panicked".to_owned()),
         });
-        Ok((Catch { harvests: harvests.collect::<Result<_, _>>()?, visits: None, drift: None }, played?))
+        Ok((RunResult { fleets: results.collect::<Result<_, _>>()?, visits: None, drift: None }, phases?))
     })
 }
 
-fn fleets<'a>(plan: &'a Plan, voices: &'a [Voice], context: &Context) -> Result<Vec<Fleet<'a>>, String> {
+fn fleets<'a>(plan: &'a Plan, runs: &'a [LoadRun], context: &Context) -> Result<Vec<Fleet<'a>>, String> {
     let mut first_index = 0;
     let mut fleets = Vec::new();
-    for Voice { load, schedule, progress, .. } in voices {
+    for LoadRun { load, schedule, progress, .. } in runs {
         let fleet = Fleet::new(plan, load, schedule, *context, progress, first_index);
         fleets.push(fleet.map_err(|error| error.to_string())?);
         first_index += load.subscribers;
@@ -174,36 +174,42 @@ fn fleets<'a>(plan: &'a Plan, voices: &'a [Voice], context: &Context) -> Result<
     Ok(fleets)
 }
 
-fn play(plan: &Plan, voices: &[Voice], context: &Context, crew: &mut Crew, watch: &Watch) -> Result<Played, String> {
-    await_open(voices, crew, &context.clock, watch)?;
+fn play(
+    plan: &Plan,
+    runs: &[LoadRun],
+    context: &Context,
+    workers: &mut WorkerSet,
+    watch: &Watch,
+) -> Result<RunPhases, String> {
+    await_open(runs, workers, &context.clock, watch)?;
     // They stall as long as this lives.
-    let _stalled: Vec<MaybeTlsStream<TcpStream>> = stall(plan, crew)?;
+    let _stalled: Vec<MaybeTlsStream<TcpStream>> = stall(plan, workers)?;
     let memory_open = read_memory(plan)?;
-    let publishers = if plan.is_idle { Vec::new() } else { prove(plan, voices, context, crew, watch)? };
+    let publishers = if plan.is_idle { Vec::new() } else { prove(plan, runs, context, workers, watch)? };
     let over = Progress::default();
     thread::scope(|scope| {
-        let (churn, logins) = (open_churn(plan, context, crew, &over)?, open_logins(plan, context, &over)?);
+        let (churn, logins) = (open_churn(plan, context, workers, &over)?, open_logins(plan, context, &over)?);
         let churn = churn.map(|churn| scope.spawn(|| churn.run()));
         let logins = logins.map(|logins| scope.spawn(|| logins.run()));
-        let measured = measure(plan, voices, publishers, context, crew, watch);
+        let measured = measure(plan, runs, publishers, context, workers, watch);
         over.stop();
-        crew.leave();
+        workers.leave();
         let visits = churn.map(|churn| bring_home(churn, "the visitors' thread")).transpose()?;
         let attempts = logins.map(|logins| bring_home(logins, "the thread of those who sign in")).transpose()?;
         let (window, published) = measured?;
         let memory_after = read_memory(plan)?;
-        await_rest(plan, voices, 0, crew, &context.clock, watch);
-        let storm = if watch.is_interrupted() { None } else { raise_storm(plan, &voices[0], context)? };
+        await_rest(plan, runs, 0, workers, &context.clock, watch);
+        let storm = if watch.is_interrupted() { None } else { raise_storm(plan, &runs[0], context)? };
         if let (Some(missed), Some(_)) = (plan.storm, &storm) {
-            await_rest(plan, voices, missed + storm::EVENTS_AFTER, crew, &context.clock, watch);
+            await_rest(plan, runs, missed + storm::EVENTS_AFTER, workers, &context.clock, watch);
         }
-        Ok(Played { memory: [memory_open, memory_after], window, visits, attempts, storm, published })
+        Ok(RunPhases { memory: [memory_open, memory_after], window, visits, attempts, storm, published })
     })
 }
 
-fn stall(plan: &Plan, crew: &mut Crew) -> Result<Vec<MaybeTlsStream<TcpStream>>, String> {
-    if !crew.is_empty() {
-        return crew.stall().map(|()| Vec::new());
+fn stall(plan: &Plan, workers: &mut WorkerSet) -> Result<Vec<MaybeTlsStream<TcpStream>>, String> {
+    if !workers.is_empty() {
+        return workers.stall().map(|()| Vec::new());
     }
     open_stalled(plan, &plan.loads[0]).map_err(|error| format!("a stalled subscriber: {error}"))
 }
@@ -211,11 +217,11 @@ fn stall(plan: &Plan, crew: &mut Crew) -> Result<Vec<MaybeTlsStream<TcpStream>>,
 fn open_churn<'a>(
     plan: &'a Plan,
     context: &Context,
-    crew: &mut Crew,
+    workers: &mut WorkerSet,
     over: &'a Progress,
 ) -> Result<Option<Churn<'a>>, String> {
-    if 0.0 < plan.churn.rate && !crew.is_empty() {
-        return crew.visit().map(|()| None);
+    if 0.0 < plan.churn.rate && !workers.is_empty() {
+        return workers.visit().map(|()| None);
     }
     let churn = (0.0 < plan.churn.rate).then(|| Churn::new(plan, context, over));
     churn.transpose().map_err(|error| error.to_string())
@@ -234,14 +240,14 @@ fn bring_home<T>(thread: ScopedJoinHandle<'_, io::Result<T>>, name: &str) -> Res
 /// Publishes probes until every subscriber has heard one: whoever misses an event after that has lost it.
 fn prove(
     plan: &Plan,
-    voices: &[Voice],
+    runs: &[LoadRun],
     context: &Context,
-    crew: &mut Crew,
+    workers: &mut WorkerSet,
     watch: &Watch,
 ) -> Result<Vec<Publisher>, String> {
     let mut publishers = Vec::new();
-    for voice in voices {
-        let mut publisher = Publisher::connect(&plan.publish, &voice.load.topic, plan.size_bytes)
+    for run in runs {
+        let mut publisher = Publisher::connect(&plan.publish, &run.load.topic, plan.size_bytes)
             .map_err(|error| format!("the publisher cannot connect: {error}"))?;
         watch.begin();
         let mut next_probe = context.clock.now();
@@ -251,17 +257,17 @@ fn prove(
                 let stamp = Stamp { run: context.run, sequence: PROBE, intended: context.clock.now() };
                 publisher.send(&stamp).map_err(|error| format!("the publisher failed: {error}"))?;
             }
-            crew.look(voices);
-            crew.check_alive()?;
-            check_closed(voice)?;
+            workers.look(runs);
+            workers.check_alive()?;
+            check_closed(run)?;
             check_interrupted(watch)?;
-            let (heard, all) = (voice.progress.ready.now(), voice.load.subscribers);
+            let (heard, all) = (run.progress.ready.now(), run.load.subscribers);
             watch.show("hearing", heard.into(), all.into(), || format!("{heard} of {all} heard a probe"));
-            Ok(voice.progress.ready.now() == voice.load.subscribers)
+            Ok(run.progress.ready.now() == run.load.subscribers)
         };
         if !wait_until(PROBE_TIMEOUT, &context.clock, condition)? {
-            let heard = voice.progress.ready.now();
-            return Err(format!("only {heard} of {} subscribers of {} hear", voice.load.subscribers, voice.load.topic));
+            let heard = run.progress.ready.now();
+            return Err(format!("only {heard} of {} subscribers of {} hear", run.load.subscribers, run.load.topic));
         }
         publishers.push(publisher);
     }
@@ -271,10 +277,10 @@ fn prove(
 /// Follows the schedules, and reads the counters at both edges of the measured span.
 fn measure(
     plan: &Plan,
-    voices: &[Voice],
+    runs: &[LoadRun],
     publishers: Vec<Publisher>,
     context: &Context,
-    crew: &mut Crew,
+    workers: &mut WorkerSet,
     watch: &Watch,
 ) -> Result<([Edge; 2], Vec<Published>), String> {
     let clock = &context.clock;
@@ -284,10 +290,10 @@ fn measure(
     thread::scope(|scope| {
         let publishers: Vec<_> = publishers
             .into_iter()
-            .zip(voices)
-            .map(|(publisher, voice)| {
+            .zip(runs)
+            .map(|(publisher, run)| {
                 scope.spawn(|| {
-                    let published = publisher.run(&voice.schedule, start, context.run, clock, &voice.progress);
+                    let published = publisher.run(&run.schedule, start, context.run, clock, &run.progress);
                     while !is_read.load(Ordering::Acquire) {
                         thread::park();
                     }
@@ -295,21 +301,21 @@ fn measure(
                 })
             })
             .collect();
-        let is_warm = pass(("warming up", start), plan.warmup, voices, crew, clock, watch);
-        let first = read_edge(plan, voices, crew, clock);
-        let is_over = is_warm && pass(("measuring", start + plan.warmup), plan.duration, voices, crew, clock, watch);
-        let last = read_edge(plan, voices, crew, clock);
+        let is_warm = pass(("warming up", start), plan.warmup, runs, workers, clock, watch);
+        let first = read_edge(plan, runs, workers, clock);
+        let is_over = is_warm && pass(("measuring", start + plan.warmup), plan.duration, runs, workers, clock, watch);
+        let last = read_edge(plan, runs, workers, clock);
         is_read.store(true, Ordering::Release);
         publishers.iter().for_each(|publisher| publisher.thread().unpark());
         let is_finished = || Ok(watch.is_interrupted() || publishers.iter().all(ScopedJoinHandle::is_finished));
         // A server that takes events more slowly than they are due would hold its publisher for ever.
-        if !is_over || !wait_until(plan.patience, clock, is_finished)? || watch.is_interrupted() {
-            voices.iter().for_each(|voice| voice.progress.cut());
+        if !is_over || !wait_until(plan.timeout, clock, is_finished)? || watch.is_interrupted() {
+            runs.iter().for_each(|run| run.progress.cut());
         }
         let published = publishers.into_iter().map(|publisher| publisher.join());
         let published = published.collect::<Result<_, _>>().map_err(|_| "a publisher's thread panicked".to_owned())?;
         if !is_warm {
-            crew.check_alive()?;
+            workers.check_alive()?;
             return Err("interrupted before the measured span began: nothing was measured".to_owned());
         }
         Ok(([first?, last?], published))
@@ -317,13 +323,13 @@ fn measure(
 }
 
 /// Waits until all is delivered, `more` events beyond the schedules too, or nothing more seems to come.
-fn await_rest(plan: &Plan, voices: &[Voice], more: u32, crew: &mut Crew, clock: &Clock, watch: &Watch) {
+fn await_rest(plan: &Plan, runs: &[LoadRun], more: u32, workers: &mut WorkerSet, clock: &Clock, watch: &Watch) {
     watch.begin();
-    let expected: u64 = voices.iter().map(|voice| voice.expected_deliveries(more)).sum();
+    let expected: u64 = runs.iter().map(|run| run.expected_deliveries(more)).sum();
     let (mut last_count, mut last_change) = (0, clock.now());
     let condition = || {
-        crew.look(voices);
-        let count = voices.iter().map(|voice| voice.progress.deliveries()).sum();
+        workers.look(runs);
+        let count = runs.iter().map(|run| run.progress.deliveries()).sum();
         if count != last_count {
             (last_count, last_change) = (count, clock.now());
         }
@@ -331,24 +337,24 @@ fn await_rest(plan: &Plan, voices: &[Voice], more: u32, crew: &mut Crew, clock: 
         Ok(expected <= count || SILENCE_MAX < clock.now().since(last_change))
     };
     // The condition never fails, and what is missing in the end is counted as lost.
-    let _ = wait_until(plan.patience, clock, condition);
+    let _ = wait_until(plan.timeout, clock, condition);
 }
 
-impl Voice {
+impl LoadRun {
     /// Every event to every subscriber, the warm-up's and `more` too.
     fn expected_deliveries(&self, more: u32) -> u64 {
         self.load.audience().deliveries(self.progress.event_end(self.schedule.event_count() + more))
     }
 }
 
-fn await_open(voices: &[Voice], crew: &mut Crew, clock: &Clock, watch: &Watch) -> Result<(), String> {
-    let all: u32 = voices.iter().map(|voice| voice.load.subscribers).sum();
-    let open = || voices.iter().map(|voice| voice.progress.open.now()).sum::<u32>();
+fn await_open(runs: &[LoadRun], workers: &mut WorkerSet, clock: &Clock, watch: &Watch) -> Result<(), String> {
+    let all: u32 = runs.iter().map(|run| run.load.subscribers).sum();
+    let open = || runs.iter().map(|run| run.progress.open.now()).sum::<u32>();
     watch.begin();
     let is_done = || {
-        crew.look(voices);
-        crew.check_alive()?;
-        voices.iter().try_for_each(check_closed)?;
+        workers.look(runs);
+        workers.check_alive()?;
+        runs.iter().try_for_each(check_closed)?;
         check_interrupted(watch)?;
         let count = open();
         watch.show("connecting", count.into(), all.into(), || format!("{count} of {all} subscribers"));
@@ -357,7 +363,7 @@ fn await_open(voices: &[Voice], crew: &mut Crew, clock: &Clock, watch: &Watch) -
     if wait_until(OPEN_TIMEOUT, clock, is_done)? {
         return Ok(());
     }
-    let obstacles: String = voices.iter().map(|voice| voice.progress.obstacle()).collect();
+    let obstacles: String = runs.iter().map(|run| run.progress.obstacle()).collect();
     Err(format!("only {} of {all} subscribers are subscribed{obstacles}", open()))
 }
 
@@ -373,17 +379,17 @@ fn check_interrupted(watch: &Watch) -> Result<(), String> {
 fn pass(
     (name, start): (&'static str, Moment),
     span: Duration,
-    voices: &[Voice],
-    crew: &mut Crew,
+    runs: &[LoadRun],
+    workers: &mut WorkerSet,
     clock: &Clock,
     watch: &Watch,
 ) -> bool {
-    let look = || Snapshot::of(voices.iter().map(|voice| &voice.progress.live));
+    let look = || Snapshot::of(runs.iter().map(|run| &run.progress.live));
     let (mut last, mut last_at) = (look(), clock.now());
     watch.begin();
     while clock.now() < start + span {
-        crew.look(voices);
-        if watch.is_interrupted() || crew.death().is_some() {
+        workers.look(runs);
+        if watch.is_interrupted() || workers.death().is_some() {
             return false;
         }
         let elapsed = clock.now().since(start);
@@ -408,9 +414,9 @@ fn describe(elapsed: Duration, span: Duration, fresh: &Snapshot, fresh_span: Dur
 }
 
 /// Before the measurement begins a connection that ends makes the run pointless.
-fn check_closed(voice: &Voice) -> Result<(), String> {
-    match voice.progress.first_failure() {
-        Some(failure) => Err(format!("a subscriber of {}: {failure}", voice.load.topic)),
+fn check_closed(run: &LoadRun) -> Result<(), String> {
+    match run.progress.first_failure() {
+        Some(failure) => Err(format!("a subscriber of {}: {failure}", run.load.topic)),
         None => Ok(()),
     }
 }
@@ -432,10 +438,10 @@ pub(super) fn wait_until(
 }
 
 /// All counters, now.
-fn read_edge(plan: &Plan, voices: &[Voice], crew: &mut Crew, clock: &Clock) -> Result<Edge, String> {
-    crew.look(voices);
-    let progress = voices.iter().map(|voice| &voice.progress);
-    Edge::read(plan, progress, crew, clock).map_err(|error| format!("--server-pid: {error}"))
+fn read_edge(plan: &Plan, runs: &[LoadRun], workers: &mut WorkerSet, clock: &Clock) -> Result<Edge, String> {
+    workers.look(runs);
+    let progress = runs.iter().map(|run| &run.progress);
+    Edge::read(plan, progress, workers, clock).map_err(|error| format!("--server-pid: {error}"))
 }
 
 fn read_memory(plan: &Plan) -> Result<MemoryEdge, String> {

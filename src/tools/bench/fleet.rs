@@ -6,17 +6,17 @@ use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token, event::Event};
 
 use super::{
-    homecoming::{Exile, Homecoming},
     order::{Arrival, Order},
     payload::{PAYLOAD_BYTES_MIN, PROBE, Stamp},
     plan::{Load, Plan},
     process,
     progress::Progress,
+    reconnect::{DisconnectedClients, ReconnectStats},
     schedule::Schedule,
     slices::Slicing,
     stamps::StampClock,
     storm::EVENTS_AFTER,
-    subscriber::{Desk, Seen, Subscriber},
+    subscriber::{Seen, SharedIo, Subscriber},
     tally::{Received, Tally, latency_histogram, nanoseconds},
     wire::{ClientProfile, WireEvent},
 };
@@ -43,9 +43,9 @@ pub(super) struct Fleet<'a> {
     /// Of each topic.
     pub(super) profiles: Vec<ClientProfile>,
     pub(super) subscribers: Vec<Option<Subscriber>>,
-    pub(super) exile: Exile,
-    pub(super) desk: Desk,
-    pub(super) ledger: Ledger<'a>,
+    pub(super) disconnected: DisconnectedClients,
+    pub(super) io: SharedIo,
+    pub(super) counters: FleetCounters<'a>,
     /// What those had seen whose connections ended early.
     gone: Vec<Order>,
     /// Where this load's subscribers begin among all: decides their source addresses.
@@ -56,11 +56,11 @@ pub(super) struct Fleet<'a> {
 
 /// What the subscribers' messages are entered into.
 #[derive(Debug)]
-pub(super) struct Ledger<'a> {
+pub(super) struct FleetCounters<'a> {
     pub(super) tally: Tally,
     pub(super) progress: &'a Progress,
     /// Since those began to come back who were cut.
-    pub(super) homecoming: Option<Homecoming>,
+    pub(super) reconnect: Option<ReconnectStats>,
     run: u16,
     /// How many topics the events go round.
     pub(super) topics: u32,
@@ -84,11 +84,11 @@ pub(super) struct Context {
 
 /// What a fleet brings home.
 #[derive(Debug)]
-pub(super) struct Harvest {
+pub(super) struct FleetResult {
     pub tally: Tally,
     /// From the beginning of a connection to the answer to its request.
     pub opening: Histogram<u64>,
-    pub homecoming: Option<Homecoming>,
+    pub reconnect: Option<ReconnectStats>,
 }
 
 impl<'a> Fleet<'a> {
@@ -107,17 +107,17 @@ impl<'a> Fleet<'a> {
             load,
             profiles: ClientProfile::of_load(plan, load),
             subscribers: Vec::with_capacity(load.subscribers as usize),
-            exile: Exile::default(),
-            desk: Desk {
+            disconnected: DisconnectedClients::default(),
+            io: SharedIo {
                 clock: context.clock,
                 stamps: context.stamps,
                 buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
                 reply: Vec::new(),
             },
-            ledger: Ledger {
+            counters: FleetCounters {
                 tally: Tally::new(schedule.measured.clone(), load.audience(), Slicing::new(schedule, &load.pace)),
                 progress,
-                homecoming: None,
+                reconnect: None,
                 run: context.run,
                 topics: load.topic.count(),
                 ignored: &plan.ignored,
@@ -132,10 +132,10 @@ impl<'a> Fleet<'a> {
     }
 
     /// Connects all, and reads until told to stop.
-    pub(super) fn run(mut self) -> io::Result<Harvest> {
-        self.ledger.progress.set_thread(process::own_thread());
+    pub(super) fn run(mut self) -> io::Result<FleetResult> {
+        self.counters.progress.set_thread(process::own_thread());
         let mut events = Events::with_capacity(EVENTS_PER_WAIT);
-        while !self.ledger.progress.is_stopped() {
+        while !self.counters.progress.is_stopped() {
             self.open_some();
             let wait = self.obey(STOP_INTERVAL)?;
             match self.poll.poll(&mut events, Some(wait)) {
@@ -146,11 +146,11 @@ impl<'a> Fleet<'a> {
                 self.attend(event);
             }
         }
-        Ok(self.into_harvest())
+        Ok(self.into_result())
     }
 
     fn open_some(&mut self) {
-        let progress = self.ledger.progress;
+        let progress = self.counters.progress;
         while (self.subscribers.len() as u32) < self.load.subscribers {
             let started = self.subscribers.len() as u32;
             if OPENING_MAX <= started.saturating_sub(progress.open.now() + progress.closed.now()) {
@@ -164,7 +164,7 @@ impl<'a> Fleet<'a> {
     fn open(&self, index: u32) -> io::Result<Subscriber> {
         let wire = self.profiles[self.topic_of(index as usize)].wire();
         let target = &self.plan.target;
-        let mut subscriber = Subscriber::connect(target, self.first_index + index, &self.desk, wire)?;
+        let mut subscriber = Subscriber::connect(target, self.first_index + index, &self.io, wire)?;
         subscriber.seen.order = Order::of_topic(self.topic_of(index as usize) as u32);
         self.register(&mut subscriber, index as usize)?;
         Ok(subscriber)
@@ -190,16 +190,16 @@ impl<'a> Fleet<'a> {
         let slot = event.token().0;
         let topic = self.topic_of(slot);
         let Some(subscriber) = self.subscribers[slot].as_mut() else { return };
-        let ledger = &mut self.ledger;
+        let counters = &mut self.counters;
         let mut outcome = Ok(());
         if event.is_writable() {
-            outcome = subscriber.ask(self.exile.request(slot).unwrap_or(&self.profiles[topic].request));
+            outcome = subscriber.ask(self.disconnected.request(slot).unwrap_or(&self.profiles[topic].request));
         }
         if outcome.is_ok() && event.is_readable() {
-            outcome = subscriber.read(&mut self.desk, event.is_read_closed(), &mut |seen, received, event| {
-                ledger.enter(seen, received, event);
+            outcome = subscriber.read(&mut self.io, event.is_read_closed(), &mut |seen, received, event| {
+                counters.enter(seen, received, event);
             });
-            ledger.progress.set_deliveries(ledger.delivery_count);
+            counters.progress.set_deliveries(counters.delivery_count);
         }
         if let Err(error) = outcome {
             self.lose(slot, &error);
@@ -208,29 +208,29 @@ impl<'a> Fleet<'a> {
 
     /// A connection ended early: what it will miss is lost.
     fn lose(&mut self, slot: usize, error: &io::Error) {
-        self.ledger.progress.fail(&error.to_string());
+        self.counters.progress.fail(&error.to_string());
         if let Some(subscriber) = self.subscribers[slot].take() {
             self.gone.push(subscriber.seen.order);
         }
     }
 
-    fn into_harvest(mut self) -> Harvest {
-        let end = self.ledger.progress.event_end(self.event_count);
-        let topics = self.ledger.topics;
+    fn into_result(mut self) -> FleetResult {
+        let end = self.counters.progress.event_end(self.event_count);
+        let topics = self.counters.topics;
         let here = self.subscribers.iter().flatten().map(|subscriber| subscriber.seen.order);
         let missing: u64 = here
-            .chain(self.exile.take_orders())
+            .chain(self.disconnected.take_orders())
             .chain(self.gone)
             .map(|order| u64::from(order.missing(end, topics)))
             .sum();
-        let Ledger { mut tally, opening, homecoming, .. } = self.ledger;
+        let FleetCounters { mut tally, opening, reconnect, .. } = self.counters;
         tally.faults.lost += missing;
         tally.cut(end);
-        Harvest { tally, opening, homecoming }
+        FleetResult { tally, opening, reconnect }
     }
 }
 
-impl Ledger<'_> {
+impl FleetCounters<'_> {
     #[inline]
     fn enter(&mut self, seen: &mut Seen, received: Received, event: WireEvent<'_>) {
         let message = match event {
@@ -270,8 +270,8 @@ impl Ledger<'_> {
             return;
         }
         self.delivery_count += 1;
-        if let Some(homecoming) = &mut self.homecoming
-            && homecoming.note(stamp.sequence, arrival, received.read)
+        if let Some(reconnect) = &mut self.reconnect
+            && reconnect.note(stamp.sequence, arrival, received.read)
         {
             self.progress.back.raise();
         }
@@ -281,7 +281,7 @@ impl Ledger<'_> {
 
     fn note_open(&mut self, span: Duration) {
         self.progress.open.raise();
-        let opening = self.homecoming.as_mut().map_or(&mut self.opening, |homecoming| &mut homecoming.opening);
+        let opening = self.reconnect.as_mut().map_or(&mut self.opening, |reconnect| &mut reconnect.opening);
         opening.saturating_record(nanoseconds(span));
     }
 

@@ -9,7 +9,7 @@ use super::{
     fleet::Context,
     plan::{Plan, SignIn},
     progress::Progress,
-    subscriber::{Desk, Subscriber, stranger_index},
+    subscriber::{SharedIo, Subscriber, stranger_index},
     tally::{latency_histogram, nanoseconds},
     wire::{Wire, WireEvent},
 };
@@ -28,7 +28,7 @@ const READ_BUFFER_BYTES: usize = 16 * 1024;
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// An attempt that is not answered for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Attempts to sign in, on a thread and a poll of their own. Each comes from an address of its own, and each wrong one
 /// under a name of its own: no limit per address or name spares the server the work.
@@ -41,7 +41,7 @@ pub(super) struct Logins<'a> {
     attempts: VecDeque<Option<Attempt>>,
     /// How many are no longer in `attempts`: the first one's number.
     gone_count: usize,
-    desk: Desk,
+    io: SharedIo,
     progress: &'a Progress,
     outcome: Attempts,
     next_arrival: Moment,
@@ -84,7 +84,7 @@ impl<'a> Logins<'a> {
             sign_in,
             attempts: VecDeque::new(),
             gone_count: 0,
-            desk: Desk {
+            io: SharedIo {
                 clock: context.clock,
                 stamps: None,
                 buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
@@ -101,7 +101,7 @@ impl<'a> Logins<'a> {
         let mut events = Events::with_capacity(256);
         let interval = Duration::from_secs_f64(1.0 / self.sign_in.rate);
         while !self.progress.is_stopped() {
-            let now = self.desk.clock.now();
+            let now = self.io.clock.now();
             while self.next_arrival <= now {
                 self.arrive();
                 self.next_arrival = self.next_arrival + interval;
@@ -121,7 +121,7 @@ impl<'a> Logins<'a> {
     fn arrive(&mut self) {
         let number = self.gone_count + self.attempts.len();
         let target = &self.plan.target;
-        let opened = Subscriber::connect(target, stranger_index(number), &self.desk, Wire::one_answer());
+        let opened = Subscriber::connect(target, stranger_index(number), &self.io, Wire::one_answer());
         let registered = opened.and_then(|mut person| {
             self.poll.registry().register(
                 person.stream.socket_mut(),
@@ -148,7 +148,7 @@ impl<'a> Logins<'a> {
     fn clear(&mut self, now: Moment) {
         while let Some(first) = self.attempts.front() {
             match first {
-                Some(attempt) if now.since(attempt.person.seen.began) < PATIENCE => return,
+                Some(attempt) if now.since(attempt.person.seen.began) < ANSWER_TIMEOUT => return,
                 Some(_) => self.outcome.fail("not answered in time"),
                 None => {}
             }
@@ -163,7 +163,7 @@ impl<'a> Logins<'a> {
         let mut answer = None;
         let mut outcome = if event.is_writable() { person.ask(request) } else { Ok(()) };
         if outcome.is_ok() && event.is_readable() {
-            outcome = person.read(&mut self.desk, event.is_read_closed(), &mut |seen, received, event| {
+            outcome = person.read(&mut self.io, event.is_read_closed(), &mut |seen, received, event| {
                 if let WireEvent::Response(status) = event {
                     answer = Some((status, received.read.since(seen.began)));
                 }

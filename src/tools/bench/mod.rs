@@ -11,7 +11,6 @@ mod broker;
 mod churn;
 mod conductor;
 mod fleet;
-mod homecoming;
 mod ladder;
 mod live;
 mod logins;
@@ -23,10 +22,10 @@ mod plan;
 mod post;
 mod presets;
 mod process;
-mod processes;
 mod progress;
 mod publish_connection;
 mod publisher;
+mod reconnect;
 mod report;
 mod results;
 mod schedule;
@@ -46,6 +45,7 @@ mod topics;
 mod watch;
 mod window;
 mod wire;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -75,7 +75,7 @@ pub fn run(options: &Options) -> ExitCode {
     // Where that is not allowed, connecting fails and says so.
     let _ = os::raise_descriptor_limit();
     if options.as_member {
-        return processes::serve(&plan);
+        return workers::serve(&plan);
     }
     let watch = match Watch::start(plan.is_quiet) {
         Ok(watch) => watch,

@@ -120,7 +120,7 @@ pub(super) struct Plan {
     pub size_bytes: usize,
     pub warmup: Duration,
     pub duration: Duration,
-    pub patience: Duration,
+    pub timeout: Duration,
     pub stalled: u32,
     pub churn: ChurnPlan,
     pub sign_in: Option<SignIn>,
@@ -180,7 +180,7 @@ impl Plan {
             size_bytes: options.size,
             warmup: warmup(options),
             duration: options.duration,
-            patience: options.patience,
+            timeout: options.patience,
             stalled: options.stalled,
             churn,
             sign_in: sign_in(options),
@@ -199,10 +199,10 @@ impl Plan {
     }
 
     /// The core of one of several processes, counted from 0.
-    pub(super) fn member_core(&self, member: u32) -> Option<usize> {
+    pub(super) fn worker_core(&self, worker: u32) -> Option<usize> {
         match self.pins[..] {
-            [first] => Some(first + member as usize),
-            _ => self.pins.get(member as usize).copied(),
+            [first] => Some(first + worker as usize),
+            _ => self.pins.get(worker as usize).copied(),
         }
     }
 

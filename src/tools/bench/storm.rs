@@ -4,15 +4,15 @@
 use std::{thread, time::Duration};
 
 use super::{
-    conductor::{Voice, wait_until},
+    conductor::{LoadRun, wait_until},
     fleet::Context,
     payload::Stamp,
     plan::Plan,
     process,
-    processes::Crew,
     progress::Command,
     publisher::Publisher,
     window::Edge,
+    workers::WorkerSet,
 };
 
 /// Events published when all are back, to prove that the missed ones are followed by live ones without a seam.
@@ -33,30 +33,31 @@ pub(super) struct Storm {
 }
 
 /// Makes the storm that `plan` asks for, once all is delivered that came before.
-pub(super) fn raise_storm(plan: &Plan, voice: &Voice, context: &Context) -> Result<Option<Storm>, String> {
+pub(super) fn raise_storm(plan: &Plan, run: &LoadRun, context: &Context) -> Result<Option<Storm>, String> {
     let Some(missed) = plan.storm else { return Ok(None) };
-    let progress = &voice.progress;
-    let away_count = voice.load.subscribers - 1;
-    let mut publisher = Publisher::connect(&plan.publish, &voice.load.topic, plan.size_bytes)
+    let progress = &run.progress;
+    let away_count = run.load.subscribers - 1;
+    let mut publisher = Publisher::connect(&plan.publish, &run.load.topic, plan.size_bytes)
         .map_err(|error| format!("the publisher cannot connect: {error}"))?;
     progress.give(Command::Leave);
     expect(LEAVE_TIMEOUT, context, "not all subscribers left", || {
         away_count <= progress.away.now() + progress.closed.now()
     })?;
     let known = progress.deliveries();
-    let first = voice.schedule.event_count();
+    let first = run.schedule.event_count();
     publish(&mut publisher, first, missed, context)?;
     let is_told = || known + u64::from(missed) <= progress.deliveries();
-    expect(plan.patience, context, "the subscriber that stayed does not hear", is_told)?;
+    expect(plan.timeout, context, "the subscriber that stayed does not hear", is_told)?;
     thread::sleep(SETTLE_TIME);
     let edge = || {
-        Edge::read(plan, std::iter::once(progress), &Crew::default(), &context.clock).map_err(|error| error.to_string())
+        Edge::read(plan, std::iter::once(progress), &WorkerSet::default(), &context.clock)
+            .map_err(|error| error.to_string())
     };
     let (before, overflows_before) = (edge()?, process::listen_overflows());
     progress.give(Command::Return);
     let is_over = || Ok(away_count <= progress.back.now() + progress.closed.now());
     // Whoever is not back in time is counted as having lost what it missed.
-    wait_until(plan.patience, &context.clock, is_over)?;
+    wait_until(plan.timeout, &context.clock, is_over)?;
     let window = [before, edge()?];
     let listen_overflows = process::listen_overflows() - overflows_before;
     publish(&mut publisher, first + missed, EVENTS_AFTER, context)?;

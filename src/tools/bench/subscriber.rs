@@ -57,7 +57,7 @@ pub(super) struct Seen {
 
 /// What reading needs and all subscribers share.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct SharedIo {
     pub clock: Clock,
     pub stamps: Option<StampClock>,
     pub buffer: Box<[u8]>,
@@ -67,9 +67,9 @@ pub(super) struct Desk {
 
 impl Subscriber {
     /// Begins to connect.
-    pub(super) fn connect(target: &Target, index: u32, desk: &Desk, wire: Wire) -> io::Result<Self> {
-        let socket = open_socket(target.address, index, desk)?;
-        Self::connect_over(socket, target, Order::default(), desk, wire)
+    pub(super) fn connect(target: &Target, index: u32, io: &SharedIo, wire: Wire) -> io::Result<Self> {
+        let socket = open_socket(target.address, index, io)?;
+        Self::connect_over(socket, target, Order::default(), io, wire)
     }
 
     /// Begins to connect a socket of [`open_socket`]; what was seen so far is in `order`.
@@ -77,10 +77,10 @@ impl Subscriber {
         socket: Socket,
         target: &Target,
         order: Order,
-        desk: &Desk,
+        io: &SharedIo,
         wire: Wire,
     ) -> io::Result<Self> {
-        let seen = Seen { order, is_ready: false, began: desk.clock.now() };
+        let seen = Seen { order, is_ready: false, began: io.clock.now() };
         match socket.connect(&target.address.into()) {
             Err(error) if error.raw_os_error() == Some(IN_PROGRESS) => {}
             done => done?,
@@ -124,12 +124,12 @@ impl Subscriber {
     /// is told by edges, and the edge for what comes later is yet to come.
     pub(super) fn read(
         &mut self,
-        desk: &mut Desk,
+        io: &mut SharedIo,
         is_ending: bool,
         on_event: &mut impl FnMut(&mut Seen, Received, WireEvent<'_>),
     ) -> io::Result<()> {
         loop {
-            let (count, received) = match self.receive(desk) {
+            let (count, received) = match self.receive(io) {
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -140,21 +140,21 @@ impl Subscriber {
             }
             let seen = &mut self.seen;
             let mut on_event = |heard: WireEvent<'_>| on_event(seen, received, heard);
-            self.wire.receive(&desk.buffer[..count], &mut desk.reply, &mut on_event).map_err(io::Error::other)?;
-            self.answer(&mut desk.reply)?;
-            if count < desk.buffer.len() && !is_ending && !self.stream.is_tls() {
+            self.wire.receive(&io.buffer[..count], &mut io.reply, &mut on_event).map_err(io::Error::other)?;
+            self.answer(&mut io.reply)?;
+            if count < io.buffer.len() && !is_ending && !self.stream.is_tls() {
                 return Ok(());
             }
         }
     }
 
     #[inline]
-    fn receive(&mut self, desk: &mut Desk) -> io::Result<(usize, Received)> {
-        let (count, kernel) = match &desk.stamps {
-            Some(stamps) => stamps.receive(self.stream.socket().as_fd(), &mut desk.buffer)?,
-            None => (self.stream.read(&mut desk.buffer)?, None),
+    fn receive(&mut self, io: &mut SharedIo) -> io::Result<(usize, Received)> {
+        let (count, kernel) = match &io.stamps {
+            Some(stamps) => stamps.receive(self.stream.socket().as_fd(), &mut io.buffer)?,
+            None => (self.stream.read(&mut io.buffer)?, None),
         };
-        Ok((count, Received { read: desk.clock.now(), kernel }))
+        Ok((count, Received { read: io.clock.now(), kernel }))
     }
 
     /// Answers are a few bytes now and then: a socket that has no room for them belongs to a broken run.
@@ -177,14 +177,14 @@ fn advise(error: io::Error) -> io::Error {
 }
 
 /// A socket that is ready to connect.
-pub(super) fn open_socket(target: SocketAddr, index: u32, desk: &Desk) -> io::Result<Socket> {
+pub(super) fn open_socket(target: SocketAddr, index: u32, io: &SharedIo) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     if let Some(source) = source_address(target, index) {
         socket.bind(&source.into())?;
     }
-    if desk.stamps.is_some() {
+    if io.stamps.is_some() {
         StampClock::enable(&socket)?;
     }
     Ok(socket)

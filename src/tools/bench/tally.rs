@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     order::Faults,
-    processes::Counts,
     slices::{Slice, Slicing},
     topics::Audience,
+    workers::Counts,
 };
 use crate::clock::Moment;
 
@@ -56,7 +56,7 @@ struct EventTally {
 
 /// A tally on its way to another process.
 #[derive(Debug, Deserialize, Serialize)]
-pub(super) struct TallyParcel {
+pub(super) struct TallyResult {
     slices: Vec<Counts>,
     kernel: Counts,
     faults: Faults,
@@ -131,12 +131,12 @@ impl Tally {
     }
 
     /// What another process needs to know, to add it to its own.
-    pub(super) fn to_parcel(&self) -> TallyParcel {
+    pub(super) fn to_result(&self) -> TallyResult {
         let event = |event: &EventTally| {
             let EventTally { received_count, intended, first, last, last_kernel, .. } = event;
             (*received_count, intended.0, first.0, last.0, last_kernel.0)
         };
-        TallyParcel {
+        TallyResult {
             slices: self.slices.iter().map(Counts::of).collect(),
             kernel: Counts::of(&self.kernel),
             faults: self.faults,
@@ -145,11 +145,11 @@ impl Tally {
     }
 
     /// Adds what other subscribers of the same events saw.
-    pub(super) fn add(&mut self, parcel: &TallyParcel) {
-        self.slices.iter_mut().zip(&parcel.slices).for_each(|(slice, more)| more.add_to(slice));
-        parcel.kernel.add_to(&mut self.kernel);
-        self.faults.add(&parcel.faults);
-        for (event, &(received_count, intended, first, last, last_kernel)) in self.events.iter_mut().zip(&parcel.events)
+    pub(super) fn add(&mut self, result: &TallyResult) {
+        self.slices.iter_mut().zip(&result.slices).for_each(|(slice, more)| more.add_to(slice));
+        result.kernel.add_to(&mut self.kernel);
+        self.faults.add(&result.faults);
+        for (event, &(received_count, intended, first, last, last_kernel)) in self.events.iter_mut().zip(&result.events)
         {
             let more = EventTally {
                 intended: Moment(intended),

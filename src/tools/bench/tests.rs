@@ -403,10 +403,10 @@ fn what_subscribers_ask_of_any_server() {
 
 #[test]
 fn cores_of_processes() {
-    let check = |processes: &str, pin: &str, members: [Option<usize>; 2], own: Option<usize>| {
+    let check = |processes: &str, pin: &str, workers: [Option<usize>; 2], own: Option<usize>| {
         let arguments = ["--processes", processes, "--pin", pin];
         let plan = plan(if pin.is_empty() { &arguments[..2] } else { &arguments }).expect("a plan");
-        assert_eq!(([0, 1].map(|member| plan.member_core(member)), plan.own_core()), (members, own), "{arguments:?}");
+        assert_eq!(([0, 1].map(|worker| plan.worker_core(worker)), plan.own_core()), (workers, own), "{arguments:?}");
     };
     check("2", "", [None, None], None);
     check("2", "1", [Some(1), Some(2)], Some(1));

@@ -5,8 +5,8 @@ use std::io;
 use super::{
     plan::Plan,
     process::{self, CoreTicks, CpuUse, KernelMemory, MemoryUse},
-    processes::Crew,
     progress::Progress,
+    workers::WorkerSet,
 };
 use crate::clock::{Clock, Moment};
 
@@ -40,14 +40,14 @@ impl Edge {
     pub(super) fn read<'a>(
         plan: &Plan,
         fleets: impl Iterator<Item = &'a Progress> + Clone,
-        crew: &Crew,
+        workers: &WorkerSet,
         clock: &Clock,
     ) -> io::Result<Self> {
         let deliveries = fleets.clone().map(Progress::deliveries).collect();
         let at = clock.now();
         let server = plan.server_pid.map(CpuUse::of_process).transpose()?;
         let mut processes = vec![CpuUse::of_process(std::process::id())?];
-        processes.extend(crew.cpu_uses());
+        processes.extend(workers.cpu_uses());
         Ok(Self {
             at,
             deliveries,
@@ -55,7 +55,7 @@ impl Edge {
             client: CpuUse::sum(processes.iter()),
             processes,
             beside_ns: beside_ns(plan)?,
-            fleets_ns: if crew.is_empty() { fleets.map(thread_run_ns).collect() } else { crew.fleets_ns() },
+            fleets_ns: if workers.is_empty() { fleets.map(thread_run_ns).collect() } else { workers.fleets_ns() },
             cores: process::core_ticks(),
         })
     }

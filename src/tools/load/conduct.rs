@@ -17,7 +17,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::{
     faults::{Fault, Faults},
     options::Plan,
-    producer::{Outcome, Producer, Told, topic},
+    producer::{Outcome, Producer, ProducerEvent, topic},
     report::{Record, Report, banner},
     tally::Tally,
 };
@@ -64,8 +64,8 @@ struct Run<'p> {
     halt: Arc<AtomicBool>,
     pool: Option<ClientPool>,
     producer: Option<JoinHandle<Outcome>>,
-    told: (Sender<Told>, Receiver<Told>),
-    desk: Desk,
+    events: (Sender<ProducerEvent>, Receiver<ProducerEvent>),
+    counters: LoadCounters,
     outcome: Option<Outcome>,
     /// What is being done, for people.
     phase: &'static str,
@@ -78,7 +78,7 @@ struct Run<'p> {
 
 /// Where news are counted.
 #[derive(Debug)]
-struct Desk {
+struct LoadCounters {
     tally: Tally,
     faults: Faults,
     /// When something new came last.
@@ -101,8 +101,8 @@ impl<'p> Run<'p> {
             halt: Arc::default(),
             pool,
             producer: None,
-            told: crossbeam_channel::bounded(NEWS_MAX),
-            desk: Desk { tally, faults: Faults::default(), last_arrival: now, unheard: 0 },
+            events: crossbeam_channel::bounded(NEWS_MAX),
+            counters: LoadCounters { tally, faults: Faults::default(), last_arrival: now, unheard: 0 },
             outcome: None,
             phase: "opening",
             start: now,
@@ -117,10 +117,10 @@ impl<'p> Run<'p> {
             if self.pool.is_some() && !self.open_streams()? {
                 return Ok(());
             }
-            let producer = match Producer::connect(self.plan, self.run, self.told.0.clone()) {
+            let producer = match Producer::connect(self.plan, self.run, self.events.0.clone()) {
                 Ok(producer) => producer,
                 Err(reason) => {
-                    self.desk.fault(Fault::Connect, &reason);
+                    self.counters.fault(Fault::Connect, &reason);
                     return Ok(());
                 }
             };
@@ -129,7 +129,7 @@ impl<'p> Run<'p> {
         }
         self.phase = "running";
         self.start = Instant::now();
-        self.desk.last_arrival = self.start;
+        self.counters.last_arrival = self.start;
         // Opening many streams at once is work that delays no token.
         self.pool.as_mut().map(ClientPool::take_busy);
         let done = self.measure();
@@ -161,24 +161,25 @@ impl<'p> Run<'p> {
         let deadline = Instant::now() + PROBING_TIME;
         self.phase = "probing";
         let mut next = Instant::now();
-        while self.desk.tally.probed() < self.desk.tally.opened_once() && !self.is_stopped() && next <= deadline {
+        while self.counters.tally.probed() < self.counters.tally.opened_once() && !self.is_stopped() && next <= deadline
+        {
             let mut deaf = Vec::new();
             if next <= Instant::now() {
                 next += PROBE_INTERVAL;
-                deaf = self.desk.tally.deaf(self.run);
+                deaf = self.counters.tally.deaf(self.run);
             }
             if let Err(reason) = producer.probe(&deaf) {
-                self.desk.fault(Fault::Publish, &reason);
+                self.counters.fault(Fault::Publish, &reason);
                 return Ok(None);
             }
             self.turn()?;
             // Tokens would be refused as well.
-            if 0 < self.desk.faults.count(Fault::Refused) {
+            if 0 < self.counters.faults.count(Fault::Refused) {
                 return Ok(None);
             }
         }
-        let (heard, all) = (self.desk.tally.probed(), self.plan.conversations);
-        if heard < self.desk.tally.opened_once() && !self.is_stopped() {
+        let (heard, all) = (self.counters.tally.probed(), self.plan.conversations);
+        if heard < self.counters.tally.opened_once() && !self.is_stopped() {
             self.note(format!(
                 "{} of {all} conversations did not hear a probe within {} s: does the hub get its events from where they are \
                  published?",
@@ -228,17 +229,18 @@ impl<'p> Run<'p> {
     fn is_over(&self, published_at: Option<Instant>) -> bool {
         // What is under way when a signal comes is not lost.
         let silence = if self.is_stopped() { SILENCE_STOPPED } else { SILENCE };
-        let is_silent = |since: Instant| silence <= since.max(self.desk.last_arrival).elapsed();
+        let is_silent = |since: Instant| silence <= since.max(self.counters.last_arrival).elapsed();
         let is_finished = self.pool.as_ref().is_some_and(ClientPool::is_finished);
         match (self.plan.mode.publishes(), published_at) {
             (true, None) => false,
-            (true, Some(_)) if self.pool.is_none() || self.desk.tally.lost() == 0 => true,
+            (true, Some(_)) if self.pool.is_none() || self.counters.tally.lost() == 0 => true,
             (true, Some(published_at)) => is_finished || is_silent(published_at),
             (false, _) => {
                 let is_late = self.plan.duration <= self.start.elapsed();
                 // Asked last, and only when nothing comes: it looks at every conversation.
-                let is_quiet = || TURN_TIMEOUT <= self.desk.last_arrival.elapsed() && self.desk.tally.unended() == 0;
-                let is_ended = || is_quiet() && (self.desk.tally.lost() == 0 || is_silent(self.start));
+                let is_quiet =
+                    || TURN_TIMEOUT <= self.counters.last_arrival.elapsed() && self.counters.tally.unended() == 0;
+                let is_ended = || is_quiet() && (self.counters.tally.lost() == 0 || is_silent(self.start));
                 self.is_stopped() || is_late || is_finished || is_ended()
             }
         }
@@ -246,12 +248,12 @@ impl<'p> Run<'p> {
 
     /// One turn of the streams, or a rest where there are none; then the producer's news.
     fn turn(&mut self) -> Result<(), String> {
-        let desk = &mut self.desk;
+        let counters = &mut self.counters;
         match &mut self.pool {
-            Some(pool) => pool.turn(TURN_TIMEOUT, &mut |index, event, now| desk.take(index, &event, now))?,
+            Some(pool) => pool.turn(TURN_TIMEOUT, &mut |index, event, now| counters.take(index, &event, now))?,
             None => {
-                if let Ok(told) = self.told.1.recv_timeout(TURN_TIMEOUT) {
-                    desk.hear(self.run, told);
+                if let Ok(event) = self.events.1.recv_timeout(TURN_TIMEOUT) {
+                    counters.take_producer_event(self.run, event);
                 }
             }
         }
@@ -267,13 +269,13 @@ impl<'p> Run<'p> {
     }
 
     fn hear(&mut self) {
-        for told in self.told.1.try_iter() {
-            self.desk.hear(self.run, told);
+        for event in self.events.1.try_iter() {
+            self.counters.take_producer_event(self.run, event);
         }
     }
 
     fn progress(&self) -> String {
-        let counts = self.desk.tally.counts;
+        let counts = self.counters.tally.counts;
         let seconds = self.start.elapsed().as_secs();
         let mut parts = Vec::new();
         if self.plan.mode.publishes() {
@@ -285,7 +287,7 @@ impl<'p> Run<'p> {
         if let Some(pool) = &self.pool {
             parts.push(format!("received {}", counts.received));
             parts.push(format!("streams {} of {}", pool.counts().open(), self.plan.conversations));
-            let figures = self.desk.tally.latency.figures();
+            let figures = self.counters.tally.latency.figures();
             parts.extend(figures.map(|it| format!("latency p50 {} ms, p99 {} ms", it.p50_ms, it.p99_ms)));
         }
         format!("{:8} {seconds:4} s: {}", self.phase, parts.join(", "))
@@ -297,14 +299,14 @@ impl<'p> Run<'p> {
         let Some(producer) = self.producer.take() else { return };
         // It waits for room while its news are not heard.
         while !producer.is_finished() {
-            if let Ok(told) = self.told.1.recv_timeout(TURN_TIMEOUT) {
-                self.desk.hear(self.run, told);
+            if let Ok(event) = self.events.1.recv_timeout(TURN_TIMEOUT) {
+                self.counters.take_producer_event(self.run, event);
             }
         }
         self.hear();
         match producer.join() {
             Ok(outcome) => self.outcome = Some(outcome),
-            Err(_) => self.desk.fault(Fault::Publish, "the producer's thread panicked"),
+            Err(_) => self.counters.fault(Fault::Publish, "the producer's thread panicked"),
         }
     }
 
@@ -320,19 +322,19 @@ impl<'p> Run<'p> {
     fn report(&mut self) -> Report {
         Report::new(&Record {
             plan: self.plan,
-            tally: &self.desk.tally,
+            tally: &self.counters.tally,
             streams: self.pool.as_mut().map(|pool| (pool.counts(), pool.take_busy())),
             outcome: self.outcome.as_ref(),
-            faults: &self.desk.faults,
+            faults: &self.counters.faults,
             notes: &self.notes,
-            unheard: self.desk.unheard,
+            unheard: self.counters.unheard,
             measured: self.measured,
             is_interrupted: self.is_stopped(),
         })
     }
 }
 
-impl Desk {
+impl LoadCounters {
     /// Counts an error; the first of its kind is told at once.
     fn fault(&mut self, fault: Fault, message: &str) {
         if self.faults.add(fault, message) {
@@ -358,14 +360,14 @@ impl Desk {
         }
     }
 
-    fn hear(&mut self, run: u64, told: Told) {
-        match told {
-            Told::Published { conversation, sequence, is_unheard } => {
+    fn take_producer_event(&mut self, run: u64, event: ProducerEvent) {
+        match event {
+            ProducerEvent::Published { conversation, sequence, is_unheard } => {
                 self.tally.publish(run, conversation, sequence);
                 self.unheard += u64::from(is_unheard);
             }
-            Told::Refused(reason) => self.fault(Fault::Refused, &reason),
-            Told::Failed(reason) => self.fault(Fault::Publish, &reason),
+            ProducerEvent::Refused(reason) => self.fault(Fault::Refused, &reason),
+            ProducerEvent::Failed(reason) => self.fault(Fault::Publish, &reason),
         }
     }
 }

@@ -43,7 +43,7 @@ pub(super) const LATE_AFTER: Duration = Duration::from_millis(10);
 
 /// What it tells while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum ProducerEvent {
     /// A token was taken. Both are counted from 1.
     Published { conversation: u32, sequence: u32, is_unheard: bool },
     /// One was not.
@@ -75,13 +75,13 @@ pub(super) struct Producer {
     outgoing: Vec<u8>,
     /// What waits for its answer, in its order: the tokens, and `None` for what counts nowhere.
     awaiting: VecDeque<Option<(u32, u32)>>,
-    told: Sender<Told>,
+    events: Sender<ProducerEvent>,
     outcome: Outcome,
 }
 
 impl Producer {
-    /// Connects to where the plan says; `told` gets what becomes of tokens. The error says where, and why not.
-    pub(super) fn connect(plan: &Plan, run: u64, told: Sender<Told>) -> Result<Self, String> {
+    /// Connects to where the plan says; `events` gets what becomes of tokens. The error says where, and why not.
+    pub(super) fn connect(plan: &Plan, run: u64, events: Sender<ProducerEvent>) -> Result<Self, String> {
         let mut plan = plan.clone();
         let (stream, replies) = match &mut plan.target {
             PublishTarget::Redis(redis) => (redis.connect()?, Replies::redis()),
@@ -89,7 +89,7 @@ impl Producer {
         };
         let outcome = Outcome { sent: 0, late: 0, lateness: Latency::new(), unanswered: 0 };
         let (outgoing, awaiting) = (Vec::new(), VecDeque::new());
-        Ok(Self { plan, run, stream, replies, outgoing, awaiting, told, outcome })
+        Ok(Self { plan, run, stream, replies, outgoing, awaiting, events, outcome })
     }
 
     /// Asks in each of these conversations whether anybody is there.
@@ -104,7 +104,7 @@ impl Producer {
     pub(super) fn run(mut self, stop: &AtomicBool) -> Outcome {
         if let Err(reason) = self.publish_all(stop) {
             // Nobody hears it if the run was given up.
-            let _ = self.told.send(Told::Failed(reason));
+            let _ = self.events.send(ProducerEvent::Failed(reason));
         }
         self.outcome.unanswered = self.awaiting.iter().flatten().count() as u64;
         self.outcome
@@ -242,22 +242,22 @@ impl Producer {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(format!("the connection to publish on broke: {error}")),
             };
-            let (awaiting, told) = (&mut self.awaiting, &self.told);
+            let (awaiting, events) = (&mut self.awaiting, &self.events);
             let mut is_unauthorized = false;
             // Neither Redis nor a hub is to be told anything.
             self.replies.receive(&buffer[..count], &mut Vec::new(), &mut |reply| {
                 let what = match (awaiting.pop_front().flatten(), reply) {
                     (Some((conversation, sequence)), Reply::Taken { is_unheard }) => {
-                        Told::Published { conversation, sequence, is_unheard }
+                        ProducerEvent::Published { conversation, sequence, is_unheard }
                     }
                     (_, Reply::Refused(reason)) => {
                         is_unauthorized |= reason.starts_with(UNAUTHORIZED);
-                        Told::Refused(reason)
+                        ProducerEvent::Refused(reason)
                     }
                     (None, Reply::Taken { .. }) => return,
                 };
                 // Nobody hears it if the run was given up.
-                let _ = told.send(what);
+                let _ = events.send(what);
             })?;
             // A connection that lasts outlives tokens: what comes next shows the one that the file has by now.
             if let PublishTarget::Hub(hub) = &mut self.plan.target

@@ -12,7 +12,7 @@ use super::{
 /// More counts as this in the percentiles, in µs: an hour.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
 /// How many conversations of how many runs are followed when the runs are not our own; more are counted as foreign.
-const LEDGERS_MAX: usize = 1_000_000;
+const CONVERSATIONS_TRACKED_MAX: usize = 1_000_000;
 
 /// The whole account.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Tally {
     /// The run whose tokens count; all runs do if there is none.
     own_run: Option<u64>,
     /// By run and conversation.
-    ledgers: HashMap<(u64, u32), Ledger>,
+    conversations: HashMap<(u64, u32), ConversationCounters>,
     /// When each conversation's stream opened first, as a Unix time.
     opened: Vec<Option<Duration>>,
     /// Published, and not arrived yet.
@@ -54,7 +54,7 @@ pub(super) struct Counts {
 
 /// One conversation of one run.
 #[derive(Debug, Default)]
-struct Ledger {
+struct ConversationCounters {
     published: Bits,
     received: Bits,
     /// Different tokens that arrived, from `base` on.
@@ -90,7 +90,7 @@ impl Bits {
     }
 }
 
-impl Ledger {
+impl ConversationCounters {
     /// Tokens that did not arrive, as far as arrivals and the publisher's last word tell.
     fn holes(&self) -> u32 {
         let last = self.end.unwrap_or(0).max(self.highest);
@@ -104,7 +104,7 @@ impl Tally {
     pub(super) fn new(own_run: Option<u64>, conversations: u32) -> Self {
         Self {
             own_run,
-            ledgers: HashMap::new(),
+            conversations: HashMap::new(),
             opened: vec![None; conversations as usize],
             missing: 0,
             probed: 0,
@@ -126,8 +126,8 @@ impl Tally {
     /// A token was taken.
     pub(super) fn publish(&mut self, run: u64, conversation: u32, sequence: u32) {
         self.counts.published += 1;
-        let ledger = self.ledgers.entry((run, conversation)).or_default();
-        if ledger.published.insert(sequence) && !ledger.received.contains(sequence) {
+        let counters = self.conversations.entry((run, conversation)).or_default();
+        if counters.published.insert(sequence) && !counters.received.contains(sequence) {
             self.missing += 1;
         }
     }
@@ -150,14 +150,14 @@ impl Tally {
             return false;
         }
         let key = (message.run, conversation);
-        if LEDGERS_MAX <= self.ledgers.len() && !self.ledgers.contains_key(&key) {
+        if CONVERSATIONS_TRACKED_MAX <= self.conversations.len() && !self.conversations.contains_key(&key) {
             self.counts.foreign += 1;
             return false;
         }
-        let ledger = self.ledgers.entry(key).or_default();
+        let counters = self.conversations.entry(key).or_default();
         match message.content {
-            Content::Probe => self.probed += u64::from(!std::mem::replace(&mut ledger.heard_probe, true)),
-            Content::End(count) => ledger.end = Some(count.min(TOKENS_MAX)),
+            Content::Probe => self.probed += u64::from(!std::mem::replace(&mut counters.heard_probe, true)),
+            Content::End(count) => counters.end = Some(count.min(TOKENS_MAX)),
             Content::Token { sequence, .. } if TOKENS_MAX < sequence => self.counts.foreign += 1,
             Content::Token { sequence, due, began } => return self.take(key, sequence, (due, began), now),
         }
@@ -165,23 +165,23 @@ impl Tally {
     }
 
     fn take(&mut self, key: (u64, u32), sequence: u32, (due, began): (Duration, Duration), now: Duration) -> bool {
-        let ledger = self.ledgers.entry(key).or_default();
-        if !ledger.received.insert(sequence) {
+        let counters = self.conversations.entry(key).or_default();
+        if !counters.received.insert(sequence) {
             self.counts.duplicates += 1;
             return false;
         }
-        if ledger.base == 0 {
+        if counters.base == 0 {
             // Who opened in time can have seen the first; who came later must not miss what was before.
             let opened = self.opened[key.1 as usize - 1].unwrap_or_default();
-            ledger.base = if opened <= began { 1 } else { sequence };
+            counters.base = if opened <= began { 1 } else { sequence };
         }
-        if ledger.published.contains(sequence) {
+        if counters.published.contains(sequence) {
             self.missing -= 1;
         }
-        ledger.count += u32::from(ledger.base <= sequence);
+        counters.count += u32::from(counters.base <= sequence);
         self.counts.received += 1;
-        self.counts.out_of_order += u64::from(sequence < ledger.highest);
-        ledger.highest = ledger.highest.max(sequence);
+        self.counts.out_of_order += u64::from(sequence < counters.highest);
+        counters.highest = counters.highest.max(sequence);
         self.counts.early += u64::from(now < due);
         self.latency.record(now.saturating_sub(due));
         true
@@ -191,7 +191,7 @@ impl Tally {
     pub(super) fn lost(&self) -> u64 {
         match self.own_run {
             Some(_) => self.missing,
-            None => self.ledgers.values().map(|ledger| u64::from(ledger.holes())).sum(),
+            None => self.conversations.values().map(|counters| u64::from(counters.holes())).sum(),
         }
     }
 
@@ -202,16 +202,16 @@ impl Tally {
 
     /// The conversations, counted from 1, that have not heard the run's probe.
     pub(super) fn deaf(&self, run: u64) -> Vec<u32> {
-        let hears = |conversation: u32| self.ledgers.get(&(run, conversation)).is_some_and(|it| it.heard_probe);
+        let hears = |conversation: u32| self.conversations.get(&(run, conversation)).is_some_and(|it| it.heard_probe);
         (1..=u32::try_from(self.opened.len()).unwrap_or(u32::MAX)).filter(|&it| !hears(it)).collect()
     }
 
     /// How many conversations have not heard the end of what they began to hear, or have heard nothing.
     pub(super) fn unended(&self) -> u64 {
         let mut is_ended = vec![None; self.opened.len()];
-        for (&(_, conversation), ledger) in &self.ledgers {
+        for (&(_, conversation), counters) in &self.conversations {
             let slot: &mut Option<bool> = &mut is_ended[conversation as usize - 1];
-            *slot = Some(slot.unwrap_or(true) && ledger.end.is_some());
+            *slot = Some(slot.unwrap_or(true) && counters.end.is_some());
         }
         is_ended.into_iter().filter(|it| *it != Some(true)).count() as u64
     }

@@ -34,7 +34,7 @@ struct LogLine<'a> {
 }
 
 /// What became of the events, and where it is told.
-struct Desk<'o, W> {
+struct EventRecorder<'o, W> {
     options: &'o Options,
     hub: &'o HubAccess,
     report: Report,
@@ -54,15 +54,15 @@ pub(super) fn run(options: &Options, hub: &HubAccess, stop: &AtomicBool, output:
     let spec =
         ClientSpec { target: options.target(), topics, transport: options.transport, since: options.since.clone() };
     let mut pool = ClientPool::open(hub, vec![spec; options.clients])?;
-    let mut desk = Desk::open(options, hub, output)?;
+    let mut recorder = EventRecorder::open(options, hub, output)?;
     let interval = options.report.unwrap_or(REPORT_INTERVAL);
     let start = Instant::now();
     let mut due = start + interval;
     let mut ready_file = options.ready_file.as_deref();
-    while !stop.load(Ordering::Relaxed) && !desk.is_over(start) && !pool.is_finished() {
-        let turn = pool.turn(TURN_TIMEOUT, &mut |index, event, received| desk.take(index, &event, received));
+    while !stop.load(Ordering::Relaxed) && !recorder.is_over(start) && !pool.is_finished() {
+        let turn = pool.turn(TURN_TIMEOUT, &mut |index, event, received| recorder.take(index, &event, received));
         turn?;
-        desk.end_turn(pool.counts())?;
+        recorder.end_turn(pool.counts())?;
         if pool.counts().open() == options.clients as u64
             && let Some(path) = ready_file.take()
         {
@@ -71,13 +71,13 @@ pub(super) fn run(options: &Options, hub: &HubAccess, stop: &AtomicBool, output:
         }
         let now = Instant::now();
         // The last report follows at once where the end is.
-        if due <= now && !desk.is_over(start) {
+        if due <= now && !recorder.is_over(start) {
             due = (due + interval).max(now);
-            desk.write_report(start, false)?;
+            recorder.write_report(start, false)?;
         }
     }
-    desk.write_report(start, true)?;
-    desk.judge(&pool)
+    recorder.write_report(start, true)?;
+    recorder.judge(&pool)
 }
 
 /// `client-0001.log` and so on.
@@ -91,7 +91,7 @@ fn open_logs(folder: &Path, count: usize) -> Result<Vec<BufWriter<File>>, String
     (1..=count).map(open).collect()
 }
 
-impl<'o, W: Write> Desk<'o, W> {
+impl<'o, W: Write> EventRecorder<'o, W> {
     /// Opens the logs and the metrics, and says what will be done.
     fn open(options: &'o Options, hub: &'o HubAccess, output: W) -> Result<Self, Failure> {
         let logs = options.log_dir.as_deref().map_or(Ok(Vec::new()), |folder| open_logs(folder, options.clients))?;
@@ -101,14 +101,15 @@ impl<'o, W: Write> Desk<'o, W> {
             (figures, place) = (Some(written), Some(scrape::serve(address, registry)?));
         }
         let (report, sequences) = (Report::new(), Sequences::default());
-        let mut desk = Self { options, hub, report, sequences, figures, logs, output, last_end: None, broken: None };
+        let mut recorder =
+            Self { options, hub, report, sequences, figures, logs, output, last_end: None, broken: None };
         if !options.json {
-            writeln!(desk.output, "{}\n", banner(options, hub.url(), place))?;
-            desk.output.flush()?;
+            writeln!(recorder.output, "{}\n", banner(options, hub.url(), place))?;
+            recorder.output.flush()?;
         } else if let Some(place) = place {
             writeln!(io::stderr(), "fanfare: metrics are at http://{place}/metrics")?;
         }
-        Ok(desk)
+        Ok(recorder)
     }
 
     fn is_over(&self, start: Instant) -> bool {

@@ -27,7 +27,7 @@ use crate::{
 /// How many connections there are at a time; further ones are closed at once.
 const PEERS_MAX: usize = 16;
 /// How long a connection may last.
-const PEER_PATIENCE: Duration = Duration::from_secs(5);
+const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much is read at a time.
 const READ_BYTES: usize = 4096;
 /// Where the listener stands among the tokens: behind all peers.
@@ -117,7 +117,7 @@ impl Server {
                 session: ServerSession::new(self.clock.now()),
                 outbox: Outbox::new(),
                 is_answered: false,
-                deadline: Instant::now() + PEER_PATIENCE,
+                deadline: Instant::now() + PEER_TIMEOUT,
             });
         }
     }

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::bench::{
     churn::Visits,
-    conductor::{Outcome, Record, Voice},
-    fleet::Harvest,
+    conductor::{LoadRun, Outcome, Record},
+    fleet::FleetResult,
     logins::Attempts,
     plan::Plan,
     secrets::command_line,
@@ -47,7 +47,7 @@ impl Report {
 
 impl TopicReport {
     fn new(plan: &Plan, outcome: &Outcome) -> Self {
-        let Outcome { voice: Voice { load, progress, .. }, harvest: Harvest { tally, opening, .. }, .. } = outcome;
+        let Outcome { run: LoadRun { load, progress, .. }, result: FleetResult { tally, opening, .. }, .. } = outcome;
         let published = outcome.published.as_ref();
         let (events, read) = (tally.per_event(), tally.read());
         Self {
@@ -125,7 +125,7 @@ impl ClientReport {
 
 impl ProcessReport {
     fn all(plan: &Plan, record: &Record) -> Vec<Self> {
-        if record.crew.is_empty() {
+        if record.workers.is_empty() {
             return Vec::new();
         }
         let [start, end] = &record.window;
@@ -140,16 +140,16 @@ impl ProcessReport {
             cpu_share: shares[0],
             death: None,
         };
-        let members = record.crew.iter().zip(&shares[1..]).zip(1..).map(|((portrait, &cpu_share), number)| Self {
-            name: format!("process {number} of {}", record.crew.len()),
-            pid: portrait.pid,
-            core: portrait.core,
-            subscribers: portrait.subscribers,
-            deliveries: portrait.deliveries,
+        let workers = record.workers.iter().zip(&shares[1..]).zip(1..).map(|((stats, &cpu_share), number)| Self {
+            name: format!("process {number} of {}", record.workers.len()),
+            pid: stats.pid,
+            core: stats.core,
+            subscribers: stats.subscribers,
+            deliveries: stats.deliveries,
             cpu_share,
-            death: portrait.death.clone(),
+            death: stats.death.clone(),
         });
-        std::iter::once(own).chain(members).collect()
+        std::iter::once(own).chain(workers).collect()
     }
 }
 
@@ -202,21 +202,21 @@ impl LoginReport {
 impl StormReport {
     fn new(plan: &Plan, record: &Record) -> Option<Self> {
         let storm = record.storm.as_ref()?;
-        let Outcome { voice, harvest, .. } = record.outcomes.first()?;
-        let homecoming = harvest.homecoming.as_ref()?;
+        let Outcome { run, result, .. } = record.outcomes.first()?;
+        let reconnect = result.reconnect.as_ref()?;
         let [before, after] = &storm.window;
-        let span = homecoming.ended.since(homecoming.began);
-        let count = homecoming.caught_up.len();
+        let span = reconnect.ended.since(reconnect.began);
+        let count = reconnect.caught_up.len();
         let server_ns = after.server.zip(before.server).map(|(after, before)| after.since(&before).run_ns);
         let share = |used_ns: u64| used_ns as f64 / span.as_nanos().max(1) as f64;
         Some(Self {
-            cut: voice.load.subscribers - 1,
+            cut: run.load.subscribers - 1,
             missed_events: plan.storm?,
             caught_up: count,
             span_ms: span.as_secs_f64() * 1e3,
-            connecting_ms: homecoming.last_began.since(homecoming.began).as_secs_f64() * 1e3,
-            catching_up: Percentiles::of(&homecoming.caught_up),
-            opening: Percentiles::of(&homecoming.opening),
+            connecting_ms: reconnect.last_began.since(reconnect.began).as_secs_f64() * 1e3,
+            catching_up: Percentiles::of(&reconnect.caught_up),
+            opening: Percentiles::of(&reconnect.opening),
             server_cpu_us_per_return: server_ns.map(|used_ns| used_ns as f64 / 1e3 / count.max(1) as f64),
             server_cpu_share: server_ns.map(share),
             strangers_share: strangers_share(&storm.window),
@@ -259,5 +259,5 @@ fn growth(before: u64, after: u64) -> i64 {
 }
 
 fn first_deliveries(record: &Record) -> Histogram<u64> {
-    record.outcomes.first().map_or_else(latency_histogram, |outcome| outcome.harvest.tally.read())
+    record.outcomes.first().map_or_else(latency_histogram, |outcome| outcome.result.tally.read())
 }

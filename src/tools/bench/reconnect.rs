@@ -21,16 +21,16 @@ const RETURNS_PER_POLL: usize = 16;
 
 /// Those who are away, and their way back.
 #[derive(Debug, Default)]
-pub(super) struct Exile {
+pub(super) struct DisconnectedClients {
     /// The next to return stands last.
-    away: Vec<Absentee>,
+    away: Vec<ParkedClient>,
     /// By slot: what each of them asks for.
     requests: Vec<Vec<u8>>,
 }
 
 /// One who is away, its socket made but not connected: that would be the client's time, and no server's.
 #[derive(Debug)]
-struct Absentee {
+struct ParkedClient {
     slot: usize,
     socket: Socket,
     order: Order,
@@ -38,7 +38,7 @@ struct Absentee {
 
 /// What those who came back found.
 #[derive(Debug)]
-pub(super) struct Homecoming {
+pub(super) struct ReconnectStats {
     /// When the first and the last of them began to connect, and when the last one had all it had missed.
     pub began: Moment,
     pub last_began: Moment,
@@ -54,9 +54,9 @@ pub(super) struct Homecoming {
 impl Fleet<'_> {
     /// Does what the conductor says; returns how long the fleet may sleep.
     pub(super) fn obey(&mut self, idle: Duration) -> io::Result<Duration> {
-        match self.ledger.progress.command() {
+        match self.counters.progress.command() {
             Command::Listen => Ok(idle),
-            Command::Leave if self.exile.requests.is_empty() => self.leave().map(|()| idle),
+            Command::Leave if self.disconnected.requests.is_empty() => self.leave().map(|()| idle),
             Command::Leave => Ok(idle),
             Command::Return => Ok(if self.return_some() { Duration::ZERO } else { idle }),
         }
@@ -69,54 +69,54 @@ impl Fleet<'_> {
             // Dropping the socket closes it.
             left.extend(subscriber.take().map(|gone| (slot, gone.wire.last_event_id().to_vec(), gone.seen.order)));
         }
-        self.exile.requests = vec![Vec::new(); self.subscribers.len()];
+        self.disconnected.requests = vec![Vec::new(); self.subscribers.len()];
         for (slot, id, order) in left {
             let id = String::from_utf8_lossy(&id);
-            self.exile.requests[slot] = wire::request_after(self.plan, self.load, &id);
-            let socket = subscriber::open_socket(self.plan.target.address, self.index_of(slot), &self.desk)?;
-            self.exile.away.push(Absentee { slot, socket, order });
-            self.ledger.progress.away.raise();
+            self.disconnected.requests[slot] = wire::request_after(self.plan, self.load, &id);
+            let socket = subscriber::open_socket(self.plan.target.address, self.index_of(slot), &self.io)?;
+            self.disconnected.away.push(ParkedClient { slot, socket, order });
+            self.counters.progress.away.raise();
         }
         Ok(())
     }
 
     /// Begins some connections; true if more are to follow.
     fn return_some(&mut self) -> bool {
-        let now = self.desk.clock.now();
+        let now = self.io.clock.now();
         let goal = self.event_count.saturating_sub(super::storm::EVENTS_AFTER + 1);
-        let homecoming = self.ledger.homecoming.get_or_insert_with(|| Homecoming::new(now, goal));
-        if self.exile.away.is_empty() {
+        let reconnect = self.counters.reconnect.get_or_insert_with(|| ReconnectStats::new(now, goal));
+        if self.disconnected.away.is_empty() {
             return false;
         }
-        homecoming.last_began = now;
+        reconnect.last_began = now;
         for _ in 0..RETURNS_PER_POLL {
-            let Some(absentee) = self.exile.away.pop() else { break };
-            self.bring_back(absentee);
+            let Some(parked) = self.disconnected.away.pop() else { break };
+            self.bring_back(parked);
         }
         true
     }
 
-    fn bring_back(&mut self, absentee: Absentee) {
-        let Absentee { slot, socket, order } = absentee;
+    fn bring_back(&mut self, parked: ParkedClient) {
+        let ParkedClient { slot, socket, order } = parked;
         // A storm has one topic.
         let wire = self.profiles[0].wire();
-        let returned = Subscriber::connect_over(socket, &self.plan.target, order, &self.desk, wire);
+        let returned = Subscriber::connect_over(socket, &self.plan.target, order, &self.io, wire);
         let returned = returned.and_then(|mut subscriber| {
-            subscriber.ask_at_once(&self.exile.requests[slot])?;
+            subscriber.ask_at_once(&self.disconnected.requests[slot])?;
             self.register(&mut subscriber, slot)?;
             Ok(subscriber)
         });
         match returned {
             Ok(subscriber) => self.subscribers[slot] = Some(subscriber),
             Err(error) => {
-                self.ledger.progress.fail(&error.to_string());
-                self.ledger.tally.faults.lost += u64::from(order.missing(self.event_count, self.ledger.topics));
+                self.counters.progress.fail(&error.to_string());
+                self.counters.tally.faults.lost += u64::from(order.missing(self.event_count, self.counters.topics));
             }
         }
     }
 }
 
-impl Exile {
+impl DisconnectedClients {
     /// What the subscriber in this slot asks for, if it comes back.
     pub(super) fn request(&self, slot: usize) -> Option<&[u8]> {
         self.requests.get(slot).map(Vec::as_slice).filter(|request| !request.is_empty())
@@ -124,11 +124,11 @@ impl Exile {
 
     /// What those who never came back have seen.
     pub(super) fn take_orders(&mut self) -> impl Iterator<Item = Order> + use<> {
-        mem::take(&mut self.away).into_iter().map(|absentee| absentee.order)
+        mem::take(&mut self.away).into_iter().map(|parked| parked.order)
     }
 }
 
-impl Homecoming {
+impl ReconnectStats {
     fn new(now: Moment, goal: u32) -> Self {
         Self {
             began: now,

@@ -4,8 +4,8 @@
 //! counts, and adds up to what one process would have found; but for the middle of an event's deliveries, which cannot be
 //! told from the middles of its parts.
 
-mod member;
-mod parcel;
+mod messages;
+mod worker;
 
 use std::{
     env,
@@ -17,20 +17,20 @@ use std::{
     time::Duration,
 };
 
-pub(super) use member::serve;
-pub(super) use parcel::Counts;
+pub(super) use messages::Counts;
+pub(super) use worker::serve;
 
 use super::{
     churn::Visits,
-    conductor::Voice,
-    fleet::{Context, Harvest},
+    conductor::LoadRun,
+    fleet::{Context, FleetResult},
     plan::Plan,
     process::CpuUse,
     slices::Slicing,
     tally::{Tally, latency_histogram},
 };
 use crate::{clock::Clock, os};
-use parcel::{Answer, Orders, Parcel, Request, State};
+use messages::{Answer, Request, State, WorkerConfig, WorkerResult};
 
 /// How long a member may take to answer: mostly it takes less than a millisecond.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,35 +45,35 @@ const COMPLAINT_BYTES_MAX: u64 = 4096;
 const CALIBRATION_READINGS: u32 = 200;
 
 /// The flag that makes a process a member.
-pub(super) const MEMBER_FLAG: &str = "--as-member";
+pub(super) const WORKER_FLAG: &str = "--as-member";
 
 /// The client's further processes; none if one is enough.
 #[derive(Debug, Default)]
-pub(super) struct Crew {
-    members: Vec<Member>,
+pub(super) struct WorkerSet {
+    workers: Vec<Worker>,
 }
 
 #[derive(Debug)]
-struct Member {
+struct Worker {
     /// From 1, and of how many: what people call it.
     name: String,
     core: Option<usize>,
     child: Child,
-    orders: ChildStdin,
+    config: ChildStdin,
     answers: Receiver<String>,
     /// Collects its standard error output, to the end.
     complaint: Option<JoinHandle<String>>,
     subscribers: u32,
     /// The last that was heard, by load.
     states: Vec<State>,
-    parcel: Option<Box<Parcel>>,
+    result: Option<Box<WorkerResult>>,
     /// Why there is nothing more to hear.
     death: Option<String>,
 }
 
 /// A member as the report shows it.
 #[derive(Clone, Debug)]
-pub(super) struct Portrait {
+pub(super) struct WorkerStats {
     pub pid: u32,
     pub core: Option<usize>,
     pub subscribers: u32,
@@ -81,60 +81,60 @@ pub(super) struct Portrait {
     pub death: Option<String>,
 }
 
-/// All that a crew found.
+/// What all workers measured together.
 #[derive(Debug)]
-pub(super) struct Catch {
-    pub harvests: Vec<Harvest>,
+pub(super) struct RunResult {
+    pub fleets: Vec<FleetResult>,
     pub visits: Option<Visits>,
     pub drift: Option<Duration>,
 }
 
-impl Crew {
+impl WorkerSet {
     /// Starts the processes that `plan` asks for, each with the arguments of this one.
     pub(super) fn start(plan: &Plan, context: &Context) -> Result<Self, String> {
-        let mut crew = Self::default();
+        let mut workers = Self::default();
         if plan.processes == 1 {
-            return Ok(crew);
+            return Ok(workers);
         }
         let origin_ns = monotonic_origin_ns(&context.clock);
-        for member in 0..plan.processes {
-            let orders = Orders {
-                member,
-                member_count: plan.processes,
+        for worker in 0..plan.processes {
+            let config = WorkerConfig {
+                worker,
+                worker_count: plan.processes,
                 origin_ns,
                 run: context.run,
                 rate_hz: plan.loads[0].pace.rate,
-                core: plan.member_core(member),
+                core: plan.worker_core(worker),
             };
-            let started = Member::start(plan, &orders);
-            crew.members.push(started.map_err(|error| format!("client process {}: {error}", member + 1))?);
+            let started = Worker::start(plan, &config);
+            workers.workers.push(started.map_err(|error| format!("client process {}: {error}", worker + 1))?);
         }
-        Ok(crew)
+        Ok(workers)
     }
 
     /// Whether there are no further processes: this one has the subscribers.
     pub(super) fn is_empty(&self) -> bool {
-        self.members.is_empty()
+        self.workers.is_empty()
     }
 
-    /// Asks how far each is, and makes the voices' progress say what they say together.
-    pub(super) fn look(&mut self, voices: &[Voice]) {
+    /// Asks how far each is, and sums up their answers in the progress of each run.
+    pub(super) fn look(&mut self, runs: &[LoadRun]) {
         if self.is_empty() {
             return;
         }
         self.ask(&Request::Look, ANSWER_TIMEOUT);
-        self.sum_up(voices);
+        self.sum_up(runs);
     }
 
-    fn sum_up(&self, voices: &[Voice]) {
-        for (load, voice) in voices.iter().enumerate() {
-            State::sum_up(self.members.iter().filter_map(|member| member.states.get(load)), &voice.progress);
+    fn sum_up(&self, runs: &[LoadRun]) {
+        for (load, run) in runs.iter().enumerate() {
+            State::sum_up(self.workers.iter().filter_map(|worker| worker.states.get(load)), &run.progress);
         }
     }
 
     /// Why the first one ended that did, if any.
     pub(super) fn death(&self) -> Option<&str> {
-        self.members.iter().find_map(|member| member.death.as_deref())
+        self.workers.iter().find_map(|worker| worker.death.as_deref())
     }
 
     /// Fails if one has ended.
@@ -159,66 +159,66 @@ impl Crew {
         self.ask(&Request::Leave, ANSWER_TIMEOUT);
     }
 
-    /// Ends them, and adds up what they found: those that died are missing in it.
-    pub(super) fn finish(&mut self, voices: &[Voice]) -> Catch {
-        let ends = voices.iter().map(|voice| voice.progress.event_end(voice.schedule.event_count())).collect();
+    /// Ends the workers and adds up their results. The result of a worker that died is missing.
+    pub(super) fn finish(&mut self, runs: &[LoadRun]) -> RunResult {
+        let ends = runs.iter().map(|run| run.progress.event_end(run.schedule.event_count())).collect();
         self.ask(&Request::Finish { ends }, LONG_ANSWER_TIMEOUT);
-        self.sum_up(voices);
-        let mut catch = Catch { harvests: voices.iter().map(empty_harvest).collect(), visits: None, drift: None };
-        for parcel in self.members.iter().filter_map(|member| member.parcel.as_ref()) {
-            for (harvest, load) in catch.harvests.iter_mut().zip(&parcel.loads) {
-                load.add_to(harvest);
+        self.sum_up(runs);
+        let mut sum = RunResult { fleets: runs.iter().map(empty_result).collect(), visits: None, drift: None };
+        for result in self.workers.iter().filter_map(|worker| worker.result.as_ref()) {
+            for (fleet, load) in sum.fleets.iter_mut().zip(&result.loads) {
+                load.add_to(fleet);
             }
-            if let Some(visits) = &parcel.visits {
-                visits.add_to(&mut catch.visits);
+            if let Some(visits) = &result.visits {
+                visits.add_to(&mut sum.visits);
             }
-            catch.drift = catch.drift.max(parcel.drift_ns.map(Duration::from_nanos));
+            sum.drift = sum.drift.max(result.drift_ns.map(Duration::from_nanos));
         }
-        for (harvest, voice) in catch.harvests.iter_mut().zip(voices) {
-            harvest.tally.cut(voice.progress.event_end(voice.schedule.event_count()));
+        for (fleet, run) in sum.fleets.iter_mut().zip(runs) {
+            fleet.tally.cut(run.progress.event_end(run.schedule.event_count()));
         }
-        catch
+        sum
     }
 
     /// What each used of the processor so far; one that has ended, nothing.
     pub(super) fn cpu_uses(&self) -> Vec<CpuUse> {
-        let used = |member: &Member| CpuUse::of_process(member.child.id()).unwrap_or_default();
-        self.members.iter().map(used).collect()
+        let used = |worker: &Worker| CpuUse::of_process(worker.child.id()).unwrap_or_default();
+        self.workers.iter().map(used).collect()
     }
 
     /// The processor time of each fleet's thread, in nanoseconds.
     pub(super) fn fleets_ns(&self) -> Vec<u64> {
-        let threads = self.members.iter().flat_map(|member| &member.states).filter_map(|state| state.thread.as_ref());
+        let threads = self.workers.iter().flat_map(|worker| &worker.states).filter_map(|state| state.thread.as_ref());
         threads.map(|folder| super::process::thread_run_ns(folder)).collect()
     }
 
     /// What there is to say about each.
-    pub(super) fn portraits(&self) -> Vec<Portrait> {
-        let portrait = |member: &Member| Portrait {
-            pid: member.child.id(),
-            core: member.core,
-            subscribers: member.subscribers,
-            deliveries: member.states.iter().map(|state| state.deliveries).sum(),
-            death: member.death.clone(),
+    pub(super) fn stats(&self) -> Vec<WorkerStats> {
+        let stats = |worker: &Worker| WorkerStats {
+            pid: worker.child.id(),
+            core: worker.core,
+            subscribers: worker.subscribers,
+            deliveries: worker.states.iter().map(|state| state.deliveries).sum(),
+            death: worker.death.clone(),
         };
-        self.members.iter().map(portrait).collect()
+        self.workers.iter().map(stats).collect()
     }
 
     /// Asks all who live, then hears them: they work side by side.
     fn ask(&mut self, request: &Request, timeout: Duration) {
         let line = serde_json::to_string(request).expect("a request has a JSON form") + "\n";
-        let is_asked: Vec<bool> = self.members.iter_mut().map(|member| member.send(&line)).collect();
-        for (member, _) in self.members.iter_mut().zip(is_asked).filter(|(_, is_asked)| *is_asked) {
-            member.hear(timeout);
+        let is_asked: Vec<bool> = self.workers.iter_mut().map(|worker| worker.send(&line)).collect();
+        for (worker, _) in self.workers.iter_mut().zip(is_asked).filter(|(_, is_asked)| *is_asked) {
+            worker.hear(timeout);
         }
     }
 }
 
-impl Member {
-    fn start(plan: &Plan, orders: &Orders) -> io::Result<Self> {
+impl Worker {
+    fn start(plan: &Plan, config: &WorkerConfig) -> io::Result<Self> {
         // By this name even if the file has been replaced since.
         let mut command = Command::new("/proc/self/exe");
-        command.arg0("fanfare").args(env::args_os().skip(1)).arg(MEMBER_FLAG);
+        command.arg0("fanfare").args(env::args_os().skip(1)).arg(WORKER_FLAG);
         // In a group of its own: Ctrl+C on the terminal is for the process that has the report to write.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
@@ -231,20 +231,20 @@ impl Member {
             BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
         let complaint = thread::spawn(move || collect(stderr));
-        let line = serde_json::to_string(orders)? + "\n";
+        let line = serde_json::to_string(config)? + "\n";
         // If it has ended already, the first question will find out, and why.
         let _ = stdin.write_all(line.as_bytes());
-        let subscribers = plan.loads.iter().map(|load| share_of(load.subscribers, orders.member, orders.member_count));
+        let subscribers = plan.loads.iter().map(|load| share_of(load.subscribers, config.worker, config.worker_count));
         Ok(Self {
-            name: format!("client process {} of {}", orders.member + 1, orders.member_count),
-            core: orders.core,
-            orders: stdin,
+            name: format!("client process {} of {}", config.worker + 1, config.worker_count),
+            core: config.core,
+            config: stdin,
             child,
             answers,
             complaint: Some(complaint),
             subscribers: subscribers.sum(),
             states: Vec::new(),
-            parcel: None,
+            result: None,
             death: None,
         })
     }
@@ -254,7 +254,7 @@ impl Member {
         if self.death.is_some() {
             return false;
         }
-        let _ = self.orders.write_all(line.as_bytes());
+        let _ = self.config.write_all(line.as_bytes());
         true
     }
 
@@ -270,9 +270,9 @@ impl Member {
         match serde_json::from_str(&line) {
             Ok(Answer::State(states)) => self.states = states,
             Ok(Answer::Done) => {}
-            Ok(Answer::Parcel(mut parcel)) => {
-                self.states = std::mem::take(&mut parcel.states);
-                self.parcel = Some(parcel);
+            Ok(Answer::WorkerResult(mut result)) => {
+                self.states = std::mem::take(&mut result.states);
+                self.result = Some(result);
             }
             Ok(Answer::Problem(problem)) => self.bury(&format!("failed: {problem}")),
             Err(error) => self.bury(&format!("is not understood: {error}")),
@@ -288,7 +288,7 @@ impl Member {
     }
 }
 
-impl Drop for Member {
+impl Drop for Worker {
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.child.kill();
@@ -304,16 +304,16 @@ fn collect(mut from: impl Read) -> String {
     String::from_utf8_lossy(&said).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn empty_harvest(voice: &Voice) -> Harvest {
-    let Voice { load, schedule, .. } = voice;
+fn empty_result(run: &LoadRun) -> FleetResult {
+    let LoadRun { load, schedule, .. } = run;
     let slicing = Slicing::new(schedule, &load.pace);
     let tally = Tally::new(schedule.measured.clone(), load.audience(), slicing);
-    Harvest { tally, opening: latency_histogram(), homecoming: None }
+    FleetResult { tally, opening: latency_histogram(), reconnect: None }
 }
 
 /// How many of `all` a member gets: the first ones get one more if it does not come out even.
-fn share_of(all: u32, member: u32, member_count: u32) -> u32 {
-    all / member_count + u32::from(member < all % member_count)
+fn share_of(all: u32, worker: u32, worker_count: u32) -> u32 {
+    all / worker_count + u32::from(worker < all % worker_count)
 }
 
 /// Where `clock` begins on the machine's monotonic clock, which is the same for all processes.

@@ -10,14 +10,14 @@ use std::{
 use super::{
     super::{
         churn::{Churn, Visits},
-        conductor::{Voice, pin_to},
-        fleet::{Context, Fleet, Harvest},
+        conductor::{LoadRun, pin_to},
+        fleet::{Context, Fleet, FleetResult},
         plan::Plan,
         progress::Progress,
         stalled::open_stalled,
         stamps::StampClock,
     },
-    parcel::{Answer, LoadParcel, Orders, Parcel, Request, State, VisitsParcel},
+    messages::{Answer, LoadResult, Request, State, VisitsResult, WorkerConfig, WorkerResult},
     share_of, shared_clock,
 };
 use crate::tls::MaybeTlsStream;
@@ -39,47 +39,48 @@ fn obey(plan: &Plan) -> Result<(), String> {
     let mut lines = io::stdin().lock().lines();
     let mut next_line =
         || lines.next().ok_or("the process that gave orders has gone")?.map_err(|error| error.to_string());
-    let orders: Orders = serde_json::from_str(&next_line()?).map_err(|error| format!("no orders: {error}"))?;
-    if let Some(core) = orders.core {
+    let config: WorkerConfig = serde_json::from_str(&next_line()?).map_err(|error| format!("no orders: {error}"))?;
+    if let Some(core) = config.core {
         pin_to(core)?;
     }
-    let (plan, first_indexes) = share(&plan.at_rate(orders.rate_hz), &orders);
-    let clock = shared_clock(orders.origin_ns);
+    let (plan, first_indexes) = share(&plan.at_rate(config.rate_hz), &config);
+    let clock = shared_clock(config.origin_ns);
     let stamps = plan.takes_kernel_stamps.then(|| StampClock::calibrate(&clock));
-    let context = Context { clock, stamps, run: orders.run };
-    let voices: Vec<Voice> = plan.loads.iter().map(|load| Voice::new(load, plan.is_idle)).collect();
+    let context = Context { clock, stamps, run: config.run };
+    let runs: Vec<LoadRun> = plan.loads.iter().map(|load| LoadRun::new(load, plan.is_idle)).collect();
     let over = Progress::default();
     thread::scope(|scope| {
-        let mut crew = Vec::new();
-        for (voice, first_index) in voices.iter().zip(first_indexes) {
-            let fleet = Fleet::new(&plan, &voice.load, &voice.schedule, context, &voice.progress, first_index);
+        let mut workers = Vec::new();
+        for (run, first_index) in runs.iter().zip(first_indexes) {
+            let fleet = Fleet::new(&plan, &run.load, &run.schedule, context, &run.progress, first_index);
             let fleet = fleet.map_err(|error| error.to_string())?;
-            crew.push(scope.spawn(|| fleet.run()));
+            workers.push(scope.spawn(|| fleet.run()));
         }
-        let mut desk = Desk { plan: &plan, voices: &voices, context, over: &over, stalled: Vec::new(), visits: None };
-        let ends = desk.listen(scope, &mut next_line);
+        let mut session =
+            WorkerSession { plan: &plan, runs: &runs, context, over: &over, stalled: Vec::new(), visits: None };
+        let ends = session.listen(scope, &mut next_line);
         // Whatever happened, the threads are told to stop: the scope waits for them.
         over.stop();
         if let Ok(ends) = &ends {
-            voices.iter().zip(ends).for_each(|(voice, &end)| voice.progress.set_event_end(end));
+            runs.iter().zip(ends).for_each(|(run, &end)| run.progress.set_event_end(end));
         }
-        voices.iter().for_each(|voice| voice.progress.stop());
-        let harvests: Vec<Harvest> = crew.into_iter().map(bring_home).collect::<Result<_, _>>()?;
-        let visits: Option<Visits> = desk.visits.take().map(bring_home).transpose()?;
+        runs.iter().for_each(|run| run.progress.stop());
+        let results: Vec<FleetResult> = workers.into_iter().map(bring_home).collect::<Result<_, _>>()?;
+        let visits: Option<Visits> = session.visits.take().map(bring_home).transpose()?;
         ends?;
-        answer(&Answer::Parcel(Box::new(Parcel {
-            states: voices.iter().map(|voice| State::of(&voice.progress)).collect(),
-            loads: harvests.iter().map(LoadParcel::of).collect(),
-            visits: visits.as_ref().map(VisitsParcel::of),
+        answer(&Answer::WorkerResult(Box::new(WorkerResult {
+            states: runs.iter().map(|run| State::of(&run.progress)).collect(),
+            loads: results.iter().map(LoadResult::of).collect(),
+            visits: visits.as_ref().map(VisitsResult::of),
             drift_ns: stamps.map(|stamps| stamps.drift(&clock).as_nanos() as u64),
         })))
     })
 }
 
 /// What a member works with while it listens.
-struct Desk<'a, 'scope> {
+struct WorkerSession<'a, 'scope> {
     plan: &'a Plan,
-    voices: &'a [Voice],
+    runs: &'a [LoadRun],
     context: Context,
     over: &'a Progress,
     /// They stall as long as this lives.
@@ -87,7 +88,7 @@ struct Desk<'a, 'scope> {
     visits: Option<ScopedJoinHandle<'scope, io::Result<Visits>>>,
 }
 
-impl<'scope, 'a: 'scope> Desk<'a, 'scope> {
+impl<'scope, 'a: 'scope> WorkerSession<'a, 'scope> {
     /// Does what it is told until it shall finish; returns how many events each load has.
     fn listen(
         &mut self,
@@ -98,7 +99,7 @@ impl<'scope, 'a: 'scope> Desk<'a, 'scope> {
             let request = next_line()?;
             match serde_json::from_str(&request).map_err(|error| format!("{request}: {error}"))? {
                 Request::Look => {
-                    answer(&Answer::State(self.voices.iter().map(|voice| State::of(&voice.progress)).collect()))?;
+                    answer(&Answer::State(self.runs.iter().map(|run| State::of(&run.progress)).collect()))?;
                 }
                 Request::Stall => {
                     let stalled = open_stalled(self.plan, &self.plan.loads[0]);
@@ -132,20 +133,20 @@ fn answer(answer: &Answer) -> Result<(), String> {
 }
 
 /// The member's part of `plan`, and where its subscribers begin among all, by load.
-fn share(plan: &Plan, orders: &Orders) -> (Plan, Vec<u32>) {
-    let Orders { member, member_count, .. } = *orders;
+fn share(plan: &Plan, config: &WorkerConfig) -> (Plan, Vec<u32>) {
+    let WorkerConfig { worker, worker_count, .. } = *config;
     let mut own = plan.clone();
     let (mut loads_before, mut first_indexes) = (0, Vec::new());
     for load in &mut own.loads {
         let all = load.subscribers;
-        let members_before: u32 = (0..member).map(|other| share_of(all, other, member_count)).sum();
-        first_indexes.push(loads_before + members_before);
-        load.subscribers = share_of(all, member, member_count);
-        load.subscribers_before = members_before;
+        let workers_before: u32 = (0..worker).map(|other| share_of(all, other, worker_count)).sum();
+        first_indexes.push(loads_before + workers_before);
+        load.subscribers = share_of(all, worker, worker_count);
+        load.subscribers_before = workers_before;
         loads_before += all;
     }
-    own.stalled = share_of(plan.stalled, member, member_count);
-    own.churn.rate = plan.churn.rate / f64::from(member_count);
+    own.stalled = share_of(plan.stalled, worker, worker_count);
+    own.churn.rate = plan.churn.rate / f64::from(worker_count);
     (own, first_indexes)
 }
 
@@ -158,12 +159,12 @@ mod tests {
     fn shares_add_up() {
         let arguments = ["--subscribers", "8", "--second-topic", "b", "--second-subscribers", "2", "--stalled", "4"];
         let all = plan(&[&arguments[..], &["--churn", "30", "--processes", "3"]].concat()).expect("a plan");
-        let check = |member: u32, expected: [(u32, u32); 2], stalled: u32| {
-            let orders = Orders { member, member_count: 3, origin_ns: 0, run: 1, rate_hz: 1.0, core: None };
-            let (own, first_indexes) = share(&all, &orders);
+        let check = |worker: u32, expected: [(u32, u32); 2], stalled: u32| {
+            let config = WorkerConfig { worker, worker_count: 3, origin_ns: 0, run: 1, rate_hz: 1.0, core: None };
+            let (own, first_indexes) = share(&all, &config);
             let found: Vec<(u32, u32)> =
                 first_indexes.into_iter().zip(own.loads.iter().map(|load| load.subscribers)).collect();
-            assert_eq!((&found[..], own.stalled), (&expected[..], stalled), "member {member}");
+            assert_eq!((&found[..], own.stalled), (&expected[..], stalled), "member {worker}");
             assert!((own.churn.rate - 10.0).abs() < 1e-9);
         };
         check(0, [(0, 3), (8, 1)], 2);

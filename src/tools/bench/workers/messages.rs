@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{
     churn::Visits,
-    fleet::Harvest,
+    fleet::FleetResult,
     progress::Progress,
-    tally::{TallyParcel, latency_histogram},
+    tally::{TallyResult, latency_histogram},
 };
 
 /// The first line to a member: who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
-pub(super) struct Orders {
+pub(super) struct WorkerConfig {
     /// From 0.
-    pub member: u32,
-    pub member_count: u32,
+    pub worker: u32,
+    pub worker_count: u32,
     /// Where the run's clock begins, in nanoseconds of the machine's monotonic clock: stamps count from there.
     pub origin_ns: u64,
     pub run: u16,
@@ -50,7 +50,7 @@ pub(super) enum Answer {
     /// How far it is, by load.
     State(Vec<State>),
     Done,
-    Parcel(Box<Parcel>),
+    WorkerResult(Box<WorkerResult>),
     /// It cannot go on.
     Problem(String),
 }
@@ -71,23 +71,23 @@ pub(super) struct State {
 
 /// All that a member found.
 #[derive(Debug, Deserialize, Serialize)]
-pub(super) struct Parcel {
+pub(super) struct WorkerResult {
     /// The last state, and what was measured, by load.
     pub states: Vec<State>,
-    pub loads: Vec<LoadParcel>,
-    pub visits: Option<VisitsParcel>,
+    pub loads: Vec<LoadResult>,
+    pub visits: Option<VisitsResult>,
     /// How far its two clocks moved against each other.
     pub drift_ns: Option<u64>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
-pub(super) struct LoadParcel {
-    tally: TallyParcel,
+pub(super) struct LoadResult {
+    tally: TallyResult,
     opening: Counts,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
-pub(super) struct VisitsParcel {
+pub(super) struct VisitsResult {
     began: u64,
     opening: Counts,
     failed: u64,
@@ -134,18 +134,18 @@ impl State {
     }
 }
 
-impl LoadParcel {
-    pub(super) fn of(harvest: &Harvest) -> Self {
-        Self { tally: harvest.tally.to_parcel(), opening: Counts::of(&harvest.opening) }
+impl LoadResult {
+    pub(super) fn of(result: &FleetResult) -> Self {
+        Self { tally: result.tally.to_result(), opening: Counts::of(&result.opening) }
     }
 
-    pub(super) fn add_to(&self, harvest: &mut Harvest) {
-        harvest.tally.add(&self.tally);
-        self.opening.add_to(&mut harvest.opening);
+    pub(super) fn add_to(&self, result: &mut FleetResult) {
+        result.tally.add(&self.tally);
+        self.opening.add_to(&mut result.opening);
     }
 }
 
-impl VisitsParcel {
+impl VisitsResult {
     pub(super) fn of(visits: &Visits) -> Self {
         let Visits { began, opening, failed, first_failure } = visits;
         Self { began: *began, opening: Counts::of(opening), failed: *failed, first_failure: first_failure.clone() }
