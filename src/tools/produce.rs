@@ -11,8 +11,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{
-    access::{AccessOptions, unshown},
-    client::{Client, HubUrl, describe_refusal},
+    client::{AccessOptions, Client, HubUrl, describe_refusal, unshown},
     publish::parse_rate,
     signals,
     subscribe::parse_seconds,

@@ -1,7 +1,5 @@
 //! `fanfare publish`: makes events, or takes one as given, and publishes them over HTTP or straight to Redis.
 
-mod redis_channel;
-
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -11,10 +9,8 @@ use std::{
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use self::redis_channel::RedisChannel;
 use super::{
-    access::{AccessOptions, unshown},
-    client::{Answer, Client, HubUrl, describe_refusal},
+    client::{AccessOptions, Answer, Client, HubUrl, RedisChannel, describe_refusal, unshown},
     signals,
 };
 use crate::{protocol::http::percent_encode, stdio, topic::Topic};

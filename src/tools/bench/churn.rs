@@ -13,7 +13,7 @@ use super::{
     tally::{latency_histogram, nanoseconds},
     wire::{ClientProfile, WireEvent},
 };
-use crate::{access::Credential, clock::Moment};
+use crate::{client::Credential, clock::Moment};
 
 /// How much one read takes: what it brings is thrown away.
 const READ_BUFFER_BYTES: usize = 16 * 1024;

@@ -25,10 +25,7 @@ use super::{
     window::{Edge, MemoryEdge},
     workers::{RunResult, WorkerSet, WorkerStats},
 };
-use crate::{
-    clock::{Clock, Moment},
-    tls::MaybeTlsStream,
-};
+use crate::{client::MaybeTlsStream, clock::Clock, clock::Moment};
 
 /// How long the subscribers may take to connect, and then to hear a probe.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(120);

@@ -12,8 +12,7 @@ use super::{
     topics::{TOPICS_MAX, Topics},
 };
 use crate::{
-    access::{CredentialOptions, parse_header, unshown},
-    tls::TlsOptions,
+    client::{CredentialOptions, TlsOptions, parse_header, unshown},
     topic::Topic,
 };
 

@@ -18,12 +18,7 @@ use super::{
     socket_io::SocketIoOptions,
     topics::{Audience, Topics},
 };
-use crate::{
-    access::Credential,
-    client::bare_host,
-    target::{RedisTarget, RedisUrl},
-    tls::{TlsClient, TlsOptions},
-};
+use crate::client::{Credential, RedisTarget, RedisUrl, TlsClient, TlsOptions, bare_host};
 
 /// A server's address.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,8 +2,7 @@
 
 use super::plan::Target;
 use crate::{
-    access::Credential,
-    protocol::http::{Method, percent_encode, write_request},
+    client::Credential, protocol::http::Method, protocol::http::percent_encode, protocol::http::write_request,
     topic::Topic,
 };
 

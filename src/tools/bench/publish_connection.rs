@@ -13,10 +13,7 @@ use super::{
     plan::{PublishTarget, Target},
     publisher::Published,
 };
-use crate::{
-    replies::{Replies, Reply},
-    tls::{self, MaybeTlsStream},
-};
+use crate::client::{MaybeTlsStream, Replies, Reply, tls_advice};
 
 /// How much one read takes.
 const READ_BUFFER_BYTES: usize = 16 * 1024;
@@ -146,6 +143,6 @@ fn open(target: &Target) -> io::Result<MaybeTlsStream<TcpStream>> {
     let socket = TcpStream::connect(target.address)?;
     socket.set_nodelay(true)?;
     let mut stream = MaybeTlsStream::new(socket, target.tls.as_ref())?;
-    stream.shake_hands().map_err(|error| io::Error::other(format!("{error}{}", tls::advice(&error))))?;
+    stream.shake_hands().map_err(|error| io::Error::other(format!("{error}{}", tls_advice(&error))))?;
     Ok(stream)
 }

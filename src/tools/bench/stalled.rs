@@ -12,7 +12,7 @@ use super::{
     plan::{Load, Plan},
     wire::{ClientProfile, WireEvent},
 };
-use crate::tls::MaybeTlsStream;
+use crate::client::MaybeTlsStream;
 
 /// How long one of them may take to be let in, each answer of the server counted for itself.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);

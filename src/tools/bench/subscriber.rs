@@ -17,8 +17,9 @@ use super::{
     wire::{Wire, WireEvent},
 };
 use crate::{
-    clock::{Clock, Moment},
-    tls::{self, MaybeTlsStream},
+    client::{MaybeTlsStream, tls_advice},
+    clock::Clock,
+    clock::Moment,
 };
 
 /// How many subscribers share one source address: a loopback address has some 28,000 free ports.
@@ -170,7 +171,7 @@ impl Subscriber {
 /// The error, with what can be done about it.
 #[cold]
 fn advise(error: io::Error) -> io::Error {
-    match tls::advice(&error) {
+    match tls_advice(&error) {
         "" => error,
         advice => io::Error::other(format!("{error}{advice}")),
     }

@@ -10,17 +10,9 @@ use super::{
     socket_io::{self, SocketIoHandshake},
 };
 use crate::{
-    access::Credential,
-    close::Close,
-    protocol::{
-        http::{self, ResponseHead, ResponsePart, ResponseReader},
-        sse,
-        websocket::{
-            self,
-            client::{FrameReader, ServerFrame},
-        },
-    },
-    topic::Topic,
+    client::Credential, close::Close, protocol::http, protocol::http::ResponseHead, protocol::http::ResponsePart,
+    protocol::http::ResponseReader, protocol::sse, protocol::websocket, protocol::websocket::client::FrameReader,
+    protocol::websocket::client::ServerFrame, topic::Topic,
 };
 
 /// How the subscribers of one topic come: what they ask for, and what they speak then.

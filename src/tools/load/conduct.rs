@@ -22,7 +22,7 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    client_pool::{ClientEvent, ClientPool, ClientSpec, stream::Transport},
+    client::{ClientEvent, ClientPool, ClientSpec, Transport},
     signals, stdio,
 };
 

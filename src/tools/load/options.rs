@@ -4,11 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Command, ValueEnum};
 
-use crate::{
-    access::{AccessOptions, HubAccess, unshown},
-    client::HubUrl,
-    target::{RedisTarget, RedisUrl},
-};
+use crate::client::{AccessOptions, HubAccess, HubUrl, RedisTarget, RedisUrl, unshown};
 
 /// How many conversations there may be: each is a stream, thus a descriptor.
 const CONVERSATIONS_MAX: u32 = 100_000;

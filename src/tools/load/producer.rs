@@ -17,13 +17,10 @@ use super::{
     token::{Content, Message},
 };
 use crate::{
-    access::HubAccess,
-    protocol::{
-        http::{Method, write_request},
-        resp,
-    },
-    replies::{Replies, Reply},
-    tls::MaybeTlsStream,
+    client::{HubAccess, MaybeTlsStream, Replies, Reply},
+    protocol::http::Method,
+    protocol::http::write_request,
+    protocol::resp,
 };
 
 /// How many publications may be unanswered: beyond that the server is not keeping up, and tokens get late.

@@ -14,7 +14,7 @@ use super::{
     producer::{LATE_AFTER, Outcome},
     tally::{LatencyFigures, Tally},
 };
-use crate::client_pool::{BusyTime, PoolCounts};
+use crate::client::{BusyTime, PoolCounts};
 
 /// From this share of late tokens on, the producer was a bottleneck.
 const LATE_SHARE: f64 = 0.01;

@@ -11,7 +11,7 @@ use super::{
     tally::{Counts, Latency, Tally},
     token::{Content, Message},
 };
-use crate::{client_pool, target::RedisUrl};
+use crate::client::{BusyTime, PoolCounts, RedisUrl};
 
 #[derive(Debug, Parser)]
 struct CommandLine {
@@ -301,7 +301,7 @@ fn report_of(words: &str, acts: &[Act], outcome: &Outcome, busy_ms: [u64; 2], un
     let report = Report::new(&Record {
         plan: &plan,
         tally: &account(plan.mode.publishes().then_some(RUN), 0, acts),
-        streams: Some((client_pool::PoolCounts::default(), client_pool::BusyTime { sum, longest })),
+        streams: Some((PoolCounts::default(), BusyTime { sum, longest })),
         outcome: plan.mode.publishes().then_some(outcome),
         faults: &Faults::default(),
         notes: &[],

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use super::{Options, measure::REPORT_INTERVAL};
 use crate::{
-    client::HubUrl,
-    client_pool::stream::Transport,
-    produce::{DEFAULT_POD, describe_duration},
+    client::{HubUrl, Transport},
+    produce::DEFAULT_POD,
+    produce::describe_duration,
 };
 
 /// How many topics are named one by one.

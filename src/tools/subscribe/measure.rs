@@ -13,8 +13,7 @@ use serde_json::value::RawValue;
 
 use super::{Failure, Options, banner::banner, metrics::Figures, report::Report, scrape};
 use crate::{
-    access::HubAccess,
-    client_pool::{ClientEvent, ClientPool, ClientSpec, PoolCounts},
+    client::{ClientEvent, ClientPool, ClientSpec, HubAccess, PoolCounts},
     marks::Marks,
     sequences::Sequences,
 };

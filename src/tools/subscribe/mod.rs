@@ -18,10 +18,10 @@ use std::{
 use clap::Args;
 
 use super::{
-    access::{AccessOptions, HubAccess, unshown},
-    client::{Connection, HubUrl, Incoming},
-    client_pool::stream::{Received, Stream, StreamEnd, Transport},
-    produce::{DEFAULT_POD, DEFAULT_URL, parse_pod},
+    client::{AccessOptions, Connection, HubAccess, HubUrl, Incoming, Received, Stream, StreamEnd, Transport, unshown},
+    produce::DEFAULT_POD,
+    produce::DEFAULT_URL,
+    produce::parse_pod,
     signals,
 };
 use crate::{protocol::http::percent_encode, topic::Topic};

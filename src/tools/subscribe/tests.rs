@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{metrics::Figures, one_line, parse_seconds, report::Report};
 use crate::{
-    client_pool::stream::{Received, Stream, Transport},
+    client::{Received, Stream, Transport},
     exposition::ExpositionFormat,
     protocol::websocket,
     sequences::Counts,

@@ -20,7 +20,7 @@ use super::{
     messages::{Answer, LoadResult, Request, State, VisitsResult, WorkerConfig, WorkerResult},
     share_of, shared_clock,
 };
-use crate::tls::MaybeTlsStream;
+use crate::client::MaybeTlsStream;
 
 /// Listens to orders on the standard input, and answers on the standard output, until all is done or nobody is there any
 /// more.

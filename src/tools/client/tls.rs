@@ -21,7 +21,7 @@ use rustls::{
 
 /// How the certificate of an `https`, `wss` or `rediss` server is checked.
 #[derive(Args, Clone, Debug, Default)]
-pub(super) struct TlsOptions {
+pub(crate) struct TlsOptions {
     /// Trust the certificates in FILE (PEM) instead of the system's authorities, for https, wss and rediss
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -32,7 +32,7 @@ pub(super) struct TlsOptions {
 
 /// The client's side of TLS to one server. Two are equal if they share their settings and name the same server.
 #[derive(Clone, Debug)]
-pub(super) struct TlsClient {
+pub(crate) struct TlsClient {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
 }
@@ -48,12 +48,12 @@ impl Eq for TlsClient {}
 impl TlsClient {
     /// For the server `host`: a name, or an IP address without brackets. Reads the files that `options` name. The error says
     /// which file is unusable.
-    pub(super) fn new(host: &str, options: &TlsOptions) -> Result<Self, String> {
+    pub(crate) fn new(host: &str, options: &TlsOptions) -> Result<Self, String> {
         Self::speaking(&[b"http/1.1"], host, options)
     }
 
     /// The same for a server that speaks something else than HTTP, such as Redis.
-    pub(super) fn without_http(host: &str, options: &TlsOptions) -> Result<Self, String> {
+    pub(crate) fn without_http(host: &str, options: &TlsOptions) -> Result<Self, String> {
         Self::speaking(&[], host, options)
     }
 
@@ -201,12 +201,12 @@ impl ServerCertVerifier for Unchecked {
 }
 
 /// Whether trying again cannot help: the server's certificate is not trusted.
-pub(super) fn is_untrusted(error: &io::Error) -> bool {
+pub(crate) fn is_untrusted(error: &io::Error) -> bool {
     matches!(tls_error(error), Some(Error::InvalidCertificate(_)))
 }
 
 /// What a user can do about `error`, as the end of a sentence about it; empty if it is not one of TLS.
-pub(super) fn advice(error: &io::Error) -> &'static str {
+pub(crate) fn advice(error: &io::Error) -> &'static str {
     match tls_error(error) {
         // The last, too, is one that nobody vouches for: an authority's, which signed itself. A bad signature is what an authority
         // has not signed that bears the name of one that is trusted.
@@ -225,7 +225,7 @@ fn tls_error(error: &io::Error) -> Option<&Error> {
 /// A socket, encrypted or not. Writing takes what there is room for; what the socket does not take at once is sent by the
 /// next read, write or [flush](Write::flush). With a non-blocking socket, flush once it is writable.
 #[derive(Debug)]
-pub(super) enum MaybeTlsStream<S> {
+pub(crate) enum MaybeTlsStream<S> {
     /// As it is.
     Plain(S),
     /// Encrypted. Boxed: there are many streams, and most are plain.
@@ -234,21 +234,21 @@ pub(super) enum MaybeTlsStream<S> {
 
 /// An encrypted socket, which may still be connecting.
 #[derive(Debug)]
-pub(super) struct TlsStream<S> {
+pub(crate) struct TlsStream<S> {
     socket: S,
     tls: ClientConnection,
 }
 
 impl<S> MaybeTlsStream<S> {
     /// Encrypts `socket` if there is a `tls`; nothing is sent before the first write or read.
-    pub(super) fn new(socket: S, tls: Option<&TlsClient>) -> io::Result<Self> {
+    pub(crate) fn new(socket: S, tls: Option<&TlsClient>) -> io::Result<Self> {
         let Some(TlsClient { config, name }) = tls else { return Ok(Self::Plain(socket)) };
         let tls = ClientConnection::new(Arc::clone(config), name.clone()).map_err(io::Error::other)?;
         Ok(Self::Tls(Box::new(TlsStream { socket, tls })))
     }
 
     /// The socket itself.
-    pub(super) fn socket(&self) -> &S {
+    pub(crate) fn socket(&self) -> &S {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => &stream.socket,
@@ -256,7 +256,7 @@ impl<S> MaybeTlsStream<S> {
     }
 
     /// The socket itself, to register it.
-    pub(super) fn socket_mut(&mut self) -> &mut S {
+    pub(crate) fn socket_mut(&mut self) -> &mut S {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => &mut stream.socket,
@@ -264,7 +264,7 @@ impl<S> MaybeTlsStream<S> {
     }
 
     /// The same over the same socket in another form.
-    pub(super) fn map_socket<T>(self, map: impl FnOnce(S) -> T) -> MaybeTlsStream<T> {
+    pub(crate) fn map_socket<T>(self, map: impl FnOnce(S) -> T) -> MaybeTlsStream<T> {
         match self {
             Self::Plain(socket) => MaybeTlsStream::Plain(map(socket)),
             Self::Tls(stream) => {
@@ -274,19 +274,19 @@ impl<S> MaybeTlsStream<S> {
     }
 
     /// Whether it is encrypted: a read that does not fill its buffer then says nothing about what the socket has.
-    pub(super) fn is_tls(&self) -> bool {
+    pub(crate) fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
 
     /// Whether something is encrypted that the socket has not taken: to be flushed once it is writable.
-    pub(super) fn wants_write(&self) -> bool {
+    pub(crate) fn wants_write(&self) -> bool {
         matches!(self, Self::Tls(stream) if stream.tls.wants_write())
     }
 }
 
 impl<S: Read + Write> MaybeTlsStream<S> {
     /// Whether the other side has sent something, which is then lost, or closed. Only with a non-blocking socket.
-    pub(super) fn has_input(&mut self) -> io::Result<bool> {
+    pub(crate) fn has_input(&mut self) -> io::Result<bool> {
         match self.read(&mut [0]) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
             read => read.map(|_| true),
@@ -294,7 +294,7 @@ impl<S: Read + Write> MaybeTlsStream<S> {
     }
 
     /// Makes the handshake, over a blocking socket.
-    pub(super) fn shake_hands(&mut self) -> io::Result<()> {
+    pub(crate) fn shake_hands(&mut self) -> io::Result<()> {
         let Self::Tls(stream) = self else { return Ok(()) };
         while stream.tls.is_handshaking() {
             stream.flush()?;

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use super::client::{Answer, refusal_words};
+use super::request::{Answer, refusal_words};
 use crate::protocol::{http, nats, resp};
 
 /// How many bytes of a refusal are read.
@@ -12,10 +12,10 @@ const REFUSAL_WORDS_MAX: usize = 300;
 
 /// The reader of one connection's answers.
 #[derive(Debug)]
-pub(super) struct Replies {
+pub(crate) struct Replies {
     reader: Reader,
     /// What the first refusal said; some servers say it, and close before they answer.
-    pub(super) first_refusal: Option<String>,
+    pub(crate) first_refusal: Option<String>,
 }
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ enum Reader {
 
 /// One answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// The event was published.
     Taken {
         /// Redis says that nobody listens to the channel.
@@ -59,18 +59,18 @@ const TAKEN: Reply = Reply::Taken { is_unheard: false };
 
 impl Replies {
     /// Of a Redis server.
-    pub(super) fn redis() -> Self {
+    pub(crate) fn redis() -> Self {
         Self::of(Reader::Redis { held: Vec::new() })
     }
 
     /// Of an HTTP server.
-    pub(super) fn http() -> Self {
+    pub(crate) fn http() -> Self {
         let answer = Answer { status: 0, body: Vec::new() };
         Self::of(Reader::Http { responses: Box::new(http::ResponseReader::new()), answer })
     }
 
     /// Of a NATS server that has let the client in, and has sent these bytes since.
-    pub(super) fn nats(held: Vec<u8>) -> Self {
+    pub(crate) fn nats(held: Vec<u8>) -> Self {
         Self::of(Reader::Nats { held, asked: 0, refused: (0, String::new()) })
     }
 
@@ -79,7 +79,7 @@ impl Replies {
     }
 
     /// Appends what asks for an answer to `unanswered` events, where the server gives none by itself.
-    pub(super) fn ask(&mut self, unanswered: u64, out: &mut Vec<u8>) {
+    pub(crate) fn ask(&mut self, unanswered: u64, out: &mut Vec<u8>) {
         if let Reader::Nats { asked: asked @ 0, .. } = &mut self.reader
             && 0 < unanswered
         {
@@ -90,7 +90,7 @@ impl Replies {
 
     /// Takes what the server sent and calls `each` with every answer complete with it. What the server must be told is
     /// appended to `out`. An error is no answer at all.
-    pub(super) fn receive(
+    pub(crate) fn receive(
         &mut self,
         bytes: &[u8],
         out: &mut Vec<u8>,

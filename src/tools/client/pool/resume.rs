@@ -2,7 +2,7 @@
 
 use crate::protocol::http::percent_encode;
 
-use super::{ClientSpec, stream::Transport};
+use super::{super::stream::Transport, ClientSpec};
 
 /// What to say when coming back.
 #[derive(Debug)]

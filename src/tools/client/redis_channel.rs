@@ -10,7 +10,7 @@ use crate::protocol::resp::SentinelUrl;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A channel at a server.
-pub(super) struct RedisChannel {
+pub(crate) struct RedisChannel {
     connection: Connection,
     channel: String,
     address: String,
@@ -19,7 +19,7 @@ pub(super) struct RedisChannel {
 
 impl RedisChannel {
     /// Connects. The error says where to and why not, without login and password.
-    pub(super) fn open(url: &str, channel: &str) -> Result<Self, String> {
+    pub(crate) fn open(url: &str, channel: &str) -> Result<Self, String> {
         let (connection, address) = match SentinelUrl::parse(url) {
             None => connect(url)?,
             Some(Ok(url)) => connect_to_master(&url)?,
@@ -29,14 +29,14 @@ impl RedisChannel {
     }
 
     /// Publishes, and waits for the answer.
-    pub(super) fn publish(&mut self, payload: &str) -> Result<(), String> {
+    pub(crate) fn publish(&mut self, payload: &str) -> Result<(), String> {
         let command = Cmd::publish(&*self.channel, payload);
         self.receivers = command.query(&mut self.connection).map_err(|error| format!("Redis: {error}"))?;
         Ok(())
     }
 
     /// Where the events went and who got the last one.
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let Self { channel, address, receivers, .. } = self;
         match receivers {
             0 => format!("to channel {channel} at {address} (nobody is subscribed)"),

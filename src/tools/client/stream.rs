@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use clap::ValueEnum;
 
-use super::super::{
+use super::{
     access::HubAccess,
-    client::{Answer, describe_refusal},
+    request::{Answer, describe_refusal},
 };
 use crate::protocol::{
     fanfare_v1::{SUBPROTOCOL, client::Envelope},
@@ -22,7 +22,7 @@ use crate::protocol::{
 
 /// How events come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(in super::super) enum Transport {
+pub(crate) enum Transport {
     /// Server-Sent Events
     Sse,
     /// WebSocket, each frame a payload
@@ -33,7 +33,7 @@ pub(in super::super) enum Transport {
 }
 
 impl Transport {
-    pub(in super::super) fn path(self) -> &'static str {
+    pub(crate) fn path(self) -> &'static str {
         match self {
             Self::Sse => "/sse",
             Self::Ws | Self::FanfareV1 => "/ws",
@@ -50,7 +50,7 @@ impl Transport {
 
 /// What came.
 #[derive(Debug, PartialEq, Eq)]
-pub(in super::super) enum Received<'a> {
+pub(crate) enum Received<'a> {
     /// The hub accepted: a stream follows.
     Opened,
     /// An event; topic, id and type are empty where the transport does not tell them.
@@ -65,11 +65,11 @@ pub(in super::super) enum Received<'a> {
 
 /// Why a stream ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) struct StreamEnd {
+pub(crate) struct StreamEnd {
     /// For people.
-    pub(in super::super) reason: String,
+    pub(crate) reason: String,
     /// The hub refused in a way that asking again does not change.
-    pub(in super::super) is_final: bool,
+    pub(crate) is_final: bool,
 }
 
 impl From<String> for StreamEnd {
@@ -93,7 +93,7 @@ impl StreamEnd {
 
 /// One connection's reading side.
 #[derive(Debug)]
-pub(in super::super) struct Stream {
+pub(crate) struct Stream {
     http: ResponseReader,
     body: Body,
 }
@@ -121,7 +121,7 @@ const UNAUTHORIZED: u16 = 4401;
 
 impl Stream {
     /// Before anything is sent. `random` makes the WebSocket key.
-    pub(in super::super) fn new(transport: Transport, random: [u8; 16]) -> Self {
+    pub(crate) fn new(transport: Transport, random: [u8; 16]) -> Self {
         let body = Body {
             transport,
             key: encode_key(random),
@@ -133,7 +133,7 @@ impl Stream {
     }
 
     /// The request that opens it at `hub`, behind `last_event_id` if that is not empty; WebSockets tell theirs in the target.
-    pub(in super::super) fn request(&self, hub: &HubAccess, target: &str, last_event_id: &str) -> Vec<u8> {
+    pub(crate) fn request(&self, hub: &HubAccess, target: &str, last_event_id: &str) -> Vec<u8> {
         let (mut request, host) = (Vec::new(), hub.url().host());
         match self.body.transport {
             Transport::Sse => {
@@ -151,17 +151,17 @@ impl Stream {
     }
 
     /// The last id that the hub told by SSE; empty if there is none.
-    pub(in super::super) fn last_event_id(&self) -> Cow<'_, str> {
+    pub(crate) fn last_event_id(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(self.body.events.last_event_id())
     }
 
     /// How long the hub asked by SSE to wait before coming back, in ms.
-    pub(in super::super) fn retry_ms(&self) -> Option<u64> {
+    pub(crate) fn retry_ms(&self) -> Option<u64> {
         self.body.events.retry_ms()
     }
 
     /// Takes what the hub sent; `answer` gets what must be sent back. An error is the end.
-    pub(in super::super) fn receive(
+    pub(crate) fn receive(
         &mut self,
         bytes: &[u8],
         answer: &mut Vec<u8>,
@@ -179,7 +179,7 @@ impl Stream {
     }
 
     /// Takes note that the hub closed the connection: always an error, as a stream has no end of its own.
-    pub(in super::super) fn finish(&self) -> Result<(), StreamEnd> {
+    pub(crate) fn finish(&self) -> Result<(), StreamEnd> {
         match &self.body.refusal {
             Some(refusal) => Err(StreamEnd::refused(refusal)),
             None => Err("the hub closed the connection".into()),

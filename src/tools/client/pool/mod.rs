@@ -1,10 +1,8 @@
 //! Many event streams on one thread and one poll, each of which comes back when it is cut, from where it was.
 
 mod backoff;
-mod link;
 mod pooled_client;
 mod resume;
-pub(super) mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -17,12 +15,12 @@ use std::{
 
 use mio::{Events, Poll, Token};
 
-use self::{
-    link::Address,
-    pooled_client::{PooledClient, TurnOutcome},
-    stream::Transport,
+use self::pooled_client::{PooledClient, TurnOutcome};
+use super::{
+    access::HubAccess,
+    link::{self, Address},
+    stream::{StreamEnd, Transport},
 };
-use super::access::HubAccess;
 use crate::os;
 
 /// How many connections are being opened at the same time: few enough for any listener's backlog.
@@ -34,20 +32,20 @@ const POLL_EVENTS: usize = 1024;
 
 /// One stream that is wanted.
 #[derive(Clone, Debug)]
-pub(super) struct ClientSpec {
+pub(crate) struct ClientSpec {
     /// Path and query at the hub, encoded, without a place to begin at.
-    pub(super) target: String,
+    pub(crate) target: String,
     /// The topics that the target names, in its order; they are needed to come back by `fanfare.v1` only.
-    pub(super) topics: Vec<String>,
+    pub(crate) topics: Vec<String>,
     /// How the events come.
-    pub(super) transport: Transport,
+    pub(crate) transport: Transport,
     /// The place to begin at: an id (one for each topic, joined by commas), `first`, or `last:N`.
-    pub(super) since: Option<String>,
+    pub(crate) since: Option<String>,
 }
 
 /// What happened to a member.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum ClientEvent<'a> {
+pub(crate) enum ClientEvent<'a> {
     /// Its stream is open; `is_return` if it has been before.
     Opened { is_return: bool },
     /// An event; id and type are empty where the transport does not tell them.
@@ -62,38 +60,38 @@ pub(super) enum ClientEvent<'a> {
 
 /// What became of all members so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct PoolCounts {
+pub(crate) struct PoolCounts {
     /// Streams opened, of which some are returns.
-    pub(super) opened: u64,
+    pub(crate) opened: u64,
     /// Streams that were open and ended.
-    pub(super) closed: u64,
+    pub(crate) closed: u64,
     /// Streams opened by members that had one before.
-    pub(super) returns: u64,
+    pub(crate) returns: u64,
     /// Attempts to open one that failed.
-    pub(super) failed: u64,
+    pub(crate) failed: u64,
     /// Members that were refused for good.
-    pub(super) refused: u64,
+    pub(crate) refused: u64,
 }
 
 /// How long turns took, without waiting: while one is under way, whatever else arrives is stamped late.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct BusyTime {
+pub(crate) struct BusyTime {
     /// All of them together.
-    pub(super) sum: Duration,
+    pub(crate) sum: Duration,
     /// The longest.
-    pub(super) longest: Duration,
+    pub(crate) longest: Duration,
 }
 
 impl PoolCounts {
     /// How many are open now.
-    pub(super) fn open(&self) -> u64 {
+    pub(crate) fn open(&self) -> u64 {
         self.opened - self.closed
     }
 }
 
 /// The streams.
 #[derive(Debug)]
-pub(super) struct ClientPool {
+pub(crate) struct ClientPool {
     poll: Poll,
     events: Events,
     clients: Vec<PooledClient>,
@@ -112,7 +110,7 @@ pub(super) struct ClientPool {
 impl ClientPool {
     /// Prepares a stream for each of `specs` at `hub`; [`ClientPool::turn`] opens them. Fails if the hub's host has no
     /// address, or the system has no poll.
-    pub(super) fn open(hub: &HubAccess, specs: Vec<ClientSpec>) -> Result<Self, String> {
+    pub(crate) fn open(hub: &HubAccess, specs: Vec<ClientSpec>) -> Result<Self, String> {
         // Each member is a descriptor. What the system does not allow is told when it is missed.
         let _ = os::raise_descriptor_limit();
         let addresses = link::resolve(hub)?;
@@ -136,23 +134,23 @@ impl ClientPool {
     }
 
     /// What became of the members so far.
-    pub(super) fn counts(&self) -> PoolCounts {
+    pub(crate) fn counts(&self) -> PoolCounts {
         self.counts
     }
 
     /// How busy it has been since this was asked last.
-    pub(super) fn take_busy(&mut self) -> BusyTime {
+    pub(crate) fn take_busy(&mut self) -> BusyTime {
         std::mem::take(&mut self.busy)
     }
 
     /// Whether no member is left that is open or will be tried again.
-    pub(super) fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.clients.iter().all(PooledClient::is_ended)
     }
 
     /// Waits for something to happen, at most `timeout`, and tells it: the member's index, what happened, and when its
     /// bytes were read, as a Unix time. Fails only if the system's poll does.
-    pub(super) fn turn(
+    pub(crate) fn turn(
         &mut self,
         timeout: Duration,
         on: &mut dyn FnMut(usize, ClientEvent<'_>, Duration),
@@ -247,7 +245,7 @@ impl ClientPool {
     fn close(
         &mut self,
         index: usize,
-        end: &stream::StreamEnd,
+        end: &StreamEnd,
         was_open: bool,
         on: &mut dyn FnMut(usize, ClientEvent<'_>, Duration),
     ) {

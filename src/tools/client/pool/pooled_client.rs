@@ -8,12 +8,15 @@ use std::{
 use mio::{Registry, Token};
 
 use super::{
-    super::{access::HubAccess, tls},
+    super::{
+        access::HubAccess,
+        link::{Address, Link},
+        stream::{Received, Stream, StreamEnd},
+        tls,
+    },
     ClientEvent, ClientSpec,
     backoff::wait_for,
-    link::{Address, Link},
     resume::ResumePoint,
-    stream::{Received, Stream, StreamEnd},
     unix_now,
 };
 

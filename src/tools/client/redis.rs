@@ -10,7 +10,7 @@ use std::{
 use socket2::Socket;
 
 use super::{
-    access::connect_first,
+    socket::connect_first,
     tls::{self, MaybeTlsStream, TlsClient, TlsOptions},
 };
 use crate::protocol::resp;
@@ -22,7 +22,7 @@ const REDIS_PORT: u16 = 6379;
 
 /// A Redis server's address and what it asks for, as one writes it: `host:port`, `redis://…`, or with TLS `rediss://…`.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct RedisUrl {
+pub(crate) struct RedisUrl {
     host: String,
     port: u16,
     is_tls: bool,
@@ -33,7 +33,7 @@ pub(super) struct RedisUrl {
 
 /// The same, with all that is needed to connect.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct RedisTarget {
+pub(crate) struct RedisTarget {
     url: RedisUrl,
     tls: Option<TlsClient>,
 }
@@ -96,13 +96,13 @@ impl FromStr for RedisUrl {
 
 impl RedisTarget {
     /// The server at `url`. Reads the files that `options` name, if TLS is spoken there. The error says which file is unusable.
-    pub(super) fn new(url: RedisUrl, options: &TlsOptions) -> Result<Self, String> {
+    pub(crate) fn new(url: RedisUrl, options: &TlsOptions) -> Result<Self, String> {
         let tls = url.is_tls.then(|| TlsClient::without_http(&url.host, options)).transpose()?;
         Ok(Self { url, tls })
     }
 
     /// Connects, logs in and chooses the database; the socket is non-blocking then. The error says where, and why not.
-    pub(super) fn connect(&self) -> Result<MaybeTlsStream<Socket>, String> {
+    pub(crate) fn connect(&self) -> Result<MaybeTlsStream<Socket>, String> {
         let connect = || -> io::Result<MaybeTlsStream<Socket>> {
             let socket = connect_tcp(&self.url.host, self.url.port)?;
             socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;

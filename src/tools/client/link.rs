@@ -13,7 +13,7 @@ use mio::{
 };
 use socket2::{SockRef, TcpKeepalive};
 
-use super::super::{
+use super::{
     access::HubAccess,
     tls::{MaybeTlsStream, TlsClient},
 };
@@ -23,7 +23,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Where a hub can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Address {
+pub(crate) enum Address {
     /// One of its host's addresses.
     Tcp(SocketAddr),
     /// A unix socket.
@@ -31,7 +31,7 @@ pub(super) enum Address {
 }
 
 /// All addresses of a hub, of which there is at least one. The error says whose host has none.
-pub(super) fn resolve(hub: &HubAccess) -> Result<Vec<Address>, String> {
+pub(crate) fn resolve(hub: &HubAccess) -> Result<Vec<Address>, String> {
     let url = hub.url();
     if let Some(path) = url.unix_path() {
         return Ok(vec![Address::Unix(path.to_owned())]);
@@ -45,7 +45,7 @@ pub(super) fn resolve(hub: &HubAccess) -> Result<Vec<Address>, String> {
 
 /// The connection.
 #[derive(Debug)]
-pub(super) enum Link {
+pub(crate) enum Link {
     /// Over TCP, encrypted or not.
     Tcp(MaybeTlsStream<TcpStream>),
     /// Over a unix socket.
@@ -54,7 +54,7 @@ pub(super) enum Link {
 
 impl Link {
     /// Begins to connect, with TLS if there is a `tls`. The poll tells once it is writable, or has failed.
-    pub(super) fn connect(
+    pub(crate) fn connect(
         address: &Address,
         tls: Option<&TlsClient>,
         registry: &Registry,
@@ -76,7 +76,7 @@ impl Link {
     }
 
     /// Whether the connection stands. An error if it never will.
-    pub(super) fn is_connected(&self) -> io::Result<bool> {
+    pub(crate) fn is_connected(&self) -> io::Result<bool> {
         let (failure, peer) = match self {
             Self::Tcp(stream) => (stream.socket().take_error()?, stream.socket().peer_addr().map(|_| ())),
             Self::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
@@ -91,7 +91,7 @@ impl Link {
 
     /// Sets what a connection that stands needs: a request and a pong are small and go at once, and a peer that
     /// vanished is noticed.
-    pub(super) fn tune(&self) -> io::Result<()> {
+    pub(crate) fn tune(&self) -> io::Result<()> {
         let Self::Tcp(stream) = self else { return Ok(()) };
         let stream = stream.socket();
         stream.set_nodelay(true)?;

@@ -6,12 +6,10 @@ use std::{
 };
 
 use super::{
-    super::access::{AccessOptions, HubAccess},
+    super::{access::HubAccess, link::Address, options::AccessOptions, stream::Transport},
     ClientEvent, ClientPool, ClientSpec,
     backoff::wait_for,
-    link::Address,
     resume::ResumePoint,
-    stream::Transport,
 };
 
 #[test]

@@ -1,0 +1,45 @@
+//! The client library of the tools, the bench and the tests.
+//!
+//! [`HubAccess`] is a hub with what each request needs to be accepted: its URL, credentials, headers and TLS. Flags make one
+//! ([`AccessOptions`]). Over it:
+//!
+//! - [`Client`] sends HTTP requests, one after the other;
+//! - [`Connection`] is one blocking connection, [`Link`](link::Link) one that never blocks;
+//! - [`Stream`] reads what a hub sends to one subscriber, over Server-Sent Events, WebSocket or `fanfare.v1`: pure;
+//! - [`ClientPool`] keeps many such streams open on one thread, and resumes each behind its last event.
+//!
+//! Publishing to Redis: [`RedisChannel`] is one blocking publisher; [`RedisTarget`] opens a connection for pipelined commands,
+//! whose replies [`Replies`] reads, as it does those of HTTP and NATS.
+
+mod access;
+mod connection;
+mod credential;
+mod flag;
+mod link;
+mod options;
+mod pool;
+mod redis;
+mod redis_channel;
+mod replies;
+mod request;
+mod socket;
+mod stream;
+mod tls;
+mod url;
+
+pub(crate) use self::{
+    access::HubAccess,
+    connection::{Connection, Incoming},
+    credential::{Credential, CredentialOptions, parse_header},
+    flag::unshown,
+    options::AccessOptions,
+    pool::{BusyTime, ClientEvent, ClientPool, ClientSpec, PoolCounts},
+    redis::{RedisTarget, RedisUrl},
+    redis_channel::RedisChannel,
+    replies::{Replies, Reply},
+    request::{Answer, Client, describe_refusal},
+    stream::{Received, Stream, StreamEnd, Transport},
+    tls::{MaybeTlsStream, TlsClient, TlsOptions},
+    url::{HubUrl, bare_host},
+};
+pub(crate) use tls::advice as tls_advice;

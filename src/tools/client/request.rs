@@ -1,0 +1,195 @@
+//! HTTP requests over a blocking connection that is kept between them.
+
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use super::{
+    access::HubAccess,
+    connection::{Connection, Incoming},
+};
+use crate::protocol::http::{Method, ResponsePart, ResponseReader, write_request};
+
+/// How long waiting for a response may take.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Sends requests one after the other, over one connection as long as the hub keeps it.
+#[derive(Debug)]
+pub(crate) struct Client {
+    hub: HubAccess,
+    kept: Option<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    connection: Connection,
+    reader: ResponseReader,
+}
+
+/// A response.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Three digits.
+    pub(crate) status: u16,
+    /// All of it.
+    pub(crate) body: Vec<u8>,
+}
+
+/// A refusal of the hub's: its status, and its [words](refusal_words).
+pub(crate) fn describe_refusal(answer: &Answer) -> String {
+    format!("the hub answered {}: {}", answer.status, refusal_words(answer))
+}
+
+/// A refusal in the hub's own words, which it sends as `{"error":{"message"}}`; anything else as it is.
+pub(crate) fn refusal_words(answer: &Answer) -> String {
+    #[derive(Deserialize)]
+    struct Refusal {
+        error: Reason,
+    }
+    #[derive(Deserialize)]
+    struct Reason {
+        message: String,
+    }
+    let refusal: Result<Refusal, _> = serde_json::from_slice(&answer.body);
+    let words = refusal.map_or_else(|_| String::from_utf8_lossy(&answer.body).into_owned(), |it| it.error.message);
+    words.trim().to_owned()
+}
+
+impl Client {
+    /// For `hub`; connects with the first request.
+    pub(crate) fn new(hub: HubAccess) -> Self {
+        Self { hub, kept: None }
+    }
+
+    /// Sends `body` to `path` (with its query, encoded) and waits for the answer. Nothing is sent twice, because a hub that
+    /// vanishes before it answers may have taken the request; but for one that was not accepted (401), if the token has another
+    /// one in its file by now: a connection that lasts outlives tokens.
+    pub(crate) fn post(&mut self, path: &str, body: &[u8]) -> Result<Answer, String> {
+        let answer = self.post_once(path, body)?;
+        if answer.status == 401 && self.hub.renew()? { self.post_once(path, body) } else { Ok(answer) }
+    }
+
+    fn post_once(&mut self, path: &str, body: &[u8]) -> Result<Answer, String> {
+        let usable = self.kept.take().and_then(|mut kept| kept.connection.is_quiet().then_some(kept));
+        let mut kept = match usable {
+            Some(kept) => kept,
+            None => {
+                self.hub.renew()?;
+                Kept { connection: Connection::open(&self.hub)?, reader: ResponseReader::new() }
+            }
+        };
+        let mut request = Vec::with_capacity(256 + body.len());
+        let (url, headers) = (self.hub.url(), self.hub.headers().collect::<Vec<_>>());
+        write_request(Method::Post, &url.host(), &url.target(path), &headers, body, &mut request);
+        kept.connection.write(&request)?;
+        let answer = kept.read_answer().map_err(|error| format!("{url}: {error}"))?;
+        if kept.reader.keeps_alive() {
+            self.kept = Some(kept);
+        }
+        Ok(answer)
+    }
+}
+
+impl Kept {
+    fn read_answer(&mut self) -> Result<Answer, String> {
+        let mut incoming = IncomingAnswer { answer: Answer { status: 0, body: Vec::new() }, is_complete: false };
+        let deadline = Instant::now() + RESPONSE_TIMEOUT;
+        while Instant::now() < deadline {
+            let (done, is_end) = match self.connection.read()? {
+                Incoming::Bytes(bytes) => (self.reader.receive(bytes, |part| incoming.take(part)), false),
+                Incoming::End => (self.reader.finish(|part| incoming.take(part)), true),
+                Incoming::TimedOut => (Ok(()), false),
+            };
+            done.map_err(|close| format!("the answer is not an HTTP response: {close}"))?;
+            if incoming.is_complete {
+                return Ok(incoming.answer);
+            }
+            if is_end {
+                return Err("the hub closed the connection without an answer".into());
+            }
+        }
+        Err(format!("no answer within {} s", RESPONSE_TIMEOUT.as_secs()))
+    }
+}
+
+struct IncomingAnswer {
+    answer: Answer,
+    is_complete: bool,
+}
+
+impl IncomingAnswer {
+    fn take(&mut self, part: ResponsePart<'_>) {
+        match part {
+            ResponsePart::Head(head) => self.answer.status = head.status,
+            ResponsePart::Body(bytes) => self.answer.body.extend_from_slice(bytes),
+            ResponsePart::End => self.is_complete = true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::{TcpListener, TcpStream},
+        thread,
+    };
+
+    use super::{super::options::AccessOptions, *};
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+    /// Answers as many requests on each connection as `counts` says, then closes it.
+    fn serve(counts: &'static [usize]) -> (HubAccess, thread::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let server = thread::spawn(move || {
+            for count in counts {
+                let (mut stream, _) = listener.accept().expect("a client");
+                for _ in 0..*count {
+                    read_request(&mut stream);
+                    stream.write_all(ANSWER).expect("the client reads");
+                }
+            }
+        });
+        let hub = AccessOptions::default().hub(&url.parse().expect("a good URL"));
+        (hub.expect("nothing is asked for"), server)
+    }
+
+    /// The requests here end with the only `}` in them.
+    fn read_request(stream: &mut TcpStream) {
+        let mut byte = [0];
+        while byte != *b"}" {
+            stream.read_exact(&mut byte).expect("a whole request");
+        }
+    }
+
+    #[test]
+    fn requests_share_a_connection_until_the_hub_closes_it() {
+        let (hub, server) = serve(&[2, 1]);
+        let mut client = Client::new(hub);
+        let expected = Answer { status: 200, body: b"ok".to_vec() };
+        for _ in 0..2 {
+            assert_eq!(client.post("/publish/a", b"{}").expect("an answer"), expected);
+        }
+        // The close arrives on its own time.
+        let deadline = Instant::now() + RESPONSE_TIMEOUT;
+        while client.kept.as_mut().is_some_and(|kept| kept.connection.is_quiet()) {
+            assert!(Instant::now() < deadline, "the server closes after two requests");
+            thread::yield_now();
+        }
+        assert_eq!(client.post("/publish/a", b"{}").expect("an answer on a new connection"), expected);
+        server.join().expect("all three requests came");
+    }
+
+    #[test]
+    fn a_hub_that_closes_instead_of_answering() {
+        let (hub, server) = serve(&[0]);
+        let error = Client::new(hub).post("/publish/a", b"{}").expect_err("no answer");
+        assert!(
+            error.contains("the hub closed") || error.contains("broke") || error.contains("does not take"),
+            "{error}"
+        );
+        server.join().expect("a client came");
+    }
+}
