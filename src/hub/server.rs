@@ -35,8 +35,8 @@ use crate::{
     reload::Reloadable,
     source::{
         generator::{self, GeneratorsHandle},
-        redis_pubsub::{self, ReaderHandle, SourceStatus, WriterHandle, start_reader, start_writer},
-        redis_stream::{self, ArchiveHandle, Classes},
+        redis::pubsub::{self, ReaderHandle, SourceStatus, WriterHandle, start_reader, start_writer},
+        redis::stream::{self, ArchiveHandle, Classes},
     },
     stdio,
     store::{StoreHandle, StoreStatus, start_store},
@@ -172,7 +172,7 @@ struct Streams {
     status: Arc<SourceStatus>,
     writer: WriterHandle,
     archive: ArchiveHandle,
-    reader: Option<redis_stream::ReaderHandle>,
+    reader: Option<stream::ReaderHandle>,
 }
 
 impl Streams {
@@ -187,20 +187,20 @@ impl Streams {
         let status = Arc::new(SourceStatus::new("redis_stream"));
         let streams = config.redis_stream.clone();
         let classes = Classes { default: topics.default.clone(), listed: topics.classes.clone() };
-        let archive = redis_stream::start_archive(redis.clone(), streams.clone(), classes.clone(), clock)?;
-        let writer = redis_stream::start_writer(redis, streams, classes, clock, Arc::clone(&status))?;
+        let archive = stream::start_archive(redis.clone(), streams.clone(), classes.clone(), clock)?;
+        let writer = stream::start_writer(redis, streams, classes, clock, Arc::clone(&status))?;
         Ok(Some(Self { status, writer, archive, reader: None }))
     }
 
     fn read(&mut self, config: &Config, bus: Arc<Bus>, clock: Clock) -> io::Result<()> {
         let redis = config.redis.clone().unwrap_or_default();
         let status = Arc::clone(&self.status);
-        self.reader = Some(redis_stream::start_reader(redis, config.redis_stream.clone(), bus, clock, status)?);
+        self.reader = Some(stream::start_reader(redis, config.redis_stream.clone(), bus, clock, status)?);
         Ok(())
     }
 
     fn stop(self) {
-        self.reader.into_iter().for_each(redis_stream::ReaderHandle::stop);
+        self.reader.into_iter().for_each(stream::ReaderHandle::stop);
         self.writer.stop();
         self.archive.stop();
     }
@@ -210,7 +210,7 @@ impl Server {
     fn start(config: &Config, clock: Clock, listeners: Vec<ReactorListeners>, cores: &Cores) -> Result<Self, String> {
         let (nets, notifiers) = start_polling(listeners, clock).map_err(|error| format!("cannot poll: {error}"))?;
         let always = always_subscribed(config);
-        let redis = config.redis.clone().map(|redis| redis_pubsub::Config { always, ..redis });
+        let redis = config.redis.clone().map(|redis| pubsub::Config { always, ..redis });
         let status = redis.as_ref().map(|_| Arc::new(SourceStatus::new("redis")));
         let of_redis = |error: io::Error| format!("redis: {error}");
         let writer = match (&redis, &status) {

@@ -75,8 +75,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 const CONFIGURING: &[&str] = &[
     "Algorithm", "ApiKey", "Mode", "QuotaConfig", "QuotaRule", "Rules", "Who", "SameSite", "Secrets", "Settings",
     "Bounds", "Class", "CompatApi", "CompatApis", "Config", "Cors", "EngineLimits", "Esp", "HttpLimits", "LogKind", "LoginFiles", "Policy", "ProxyLimits",
-    "RateLimit", "RedisUrl", "Retention", "SentinelLogin", "StoreLogin", "StoreUrl", "generator", "http", "proxy", "redis_pubsub",
-    "redis_stream", "store", "websocket", "WebSocketLimits",
+    "RateLimit", "RedisUrl", "Retention", "SentinelLogin", "StoreLogin", "StoreUrl", "generator", "http", "proxy", "pubsub",
+    "stream", "store", "websocket", "WebSocketLimits",
 ];
 
 /// What comes from outside, and the parts that may use it.

@@ -11,7 +11,10 @@ use crate::{
     auth::{QuotaConfig, Rules},
     endpoint::{CompatApis, Cors, Esp},
     protocol::{EngineLimits, RateLimit, http, proxy, websocket},
-    source::{generator, redis_pubsub, redis_stream},
+    source::{
+        generator,
+        redis::{pubsub, stream},
+    },
     store,
     topic::Topic,
 };
@@ -35,7 +38,7 @@ pub struct Config {
     /// How long topics remember, and what they do with the slow.
     pub topics: Topics,
     /// Redis Pub/Sub; `None` leaves the hub on its in-process bus.
-    pub redis: Option<redis_pubsub::Config>,
+    pub redis: Option<pubsub::Config>,
     /// How it knows its clients.
     pub auth: Arc<Rules>,
     /// When it says that it is ready.
@@ -45,7 +48,7 @@ pub struct Config {
     /// Proxies in front of it.
     pub proxy: Proxy,
     /// Redis Streams, for topics of a class that is kept there.
-    pub redis_stream: redis_stream::Config,
+    pub redis_stream: stream::Config,
     /// Where telemetry is kept; `None` publishes it only.
     pub store: Option<store::Config>,
     /// Which web pages may read.

@@ -11,7 +11,10 @@ use crate::{
     bus::Class,
     endpoint::{CompatApis, Cors, Esp},
     protocol::EngineLimits,
-    source::{generator, redis_pubsub, redis_stream},
+    source::{
+        generator,
+        redis::{pubsub, stream},
+    },
     store,
 };
 
@@ -28,8 +31,8 @@ pub(super) struct Written {
     pub(super) default_class: Class,
     pub(super) classes: Vec<WrittenClass>,
     /// All but `url`, `always` and `message_bytes_max`, which follow from other keys.
-    pub(super) redis: redis_pubsub::Config,
-    pub(super) redis_stream: redis_stream::Config,
+    pub(super) redis: pubsub::Config,
+    pub(super) redis_stream: stream::Config,
     /// Empty: no Redis, unless `redis_url_file` names one.
     pub(super) redis_url: String,
     pub(super) redis_url_file: Option<PathBuf>,
@@ -94,8 +97,8 @@ impl Default for Written {
             limits: LimitsConfig::default(),
             default_class: Class::default(),
             classes: Vec::new(),
-            redis: redis_pubsub::Config::default(),
-            redis_stream: redis_stream::Config::default(),
+            redis: pubsub::Config::default(),
+            redis_stream: stream::Config::default(),
             redis_url: String::new(),
             redis_url_file: None,
             sentinel_password_file: None,

@@ -12,7 +12,7 @@ use crate::{
     endpoint::Phase,
     source::{
         generator::GeneratorsHandle,
-        redis_pubsub::{ReaderHandle, WriterHandle},
+        redis::pubsub::{ReaderHandle, WriterHandle},
     },
     store::StoreHandle,
 };

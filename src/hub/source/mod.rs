@@ -1,6 +1,9 @@
 //! Events come in: one folder per source.
+mod backoff;
 pub mod credentials;
 pub mod generator;
-pub mod redis_address;
-pub mod redis_pubsub;
-pub mod redis_stream;
+mod log_rate_limiter;
+pub mod redis;
+
+pub(crate) use backoff::Backoff;
+pub(crate) use log_rate_limiter::Throttle;

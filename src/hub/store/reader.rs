@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Moment},
-    source::redis_pubsub::Backoff,
+    source::Backoff,
 };
 
 /// Hands questions to the readers. Cheap to clone; the threads end with the last of it.

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Moment},
-    source::redis_pubsub::{Backoff, Throttle},
+    source::{Backoff, Throttle},
 };
 
 /// How long bringing the tables up to date may take: another hub may be at it.

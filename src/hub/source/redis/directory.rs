@@ -5,27 +5,6 @@
 //! [`Options::allow_replica`] says that one is meant: a sentinel may still name the old master during a failover, and a
 //! name or a virtual address may lead to a replica after one.
 
-mod connection;
-mod login;
-mod role;
-mod sentinel;
-mod tls;
-mod url;
-mod watch;
-
-pub(super) use connection::{Connection, SendFailed, is_lasting, is_read_only};
-pub(super) use login::is_refusal;
-pub use login::{Login, LoginFiles};
-pub(super) use role::{Role, Unfit};
-pub use tls::TlsFiles;
-pub(super) use tls::client_config;
-pub(super) use url::Target;
-pub use url::{BadRedisUrl, RedisUrl};
-pub(super) use watch::{Allegiance, Consensus, Watch};
-
-#[cfg(test)]
-pub(super) mod tests;
-
 use std::{
     fmt, io,
     sync::{
@@ -37,9 +16,13 @@ use std::{
 
 use redis::{ConnectionInfo, ErrorKind, RedisError, io::tcp::TcpSettings};
 use rustls::ClientConfig;
-use sentinel::{AskFailed, Sentinel};
 
-use super::credentials::Logins;
+use super::{
+    Connection, Login, Target, TlsFiles, client_config, login,
+    sentinel::{AskFailed, Sentinel},
+    tls, url,
+};
+use crate::source::credentials::Logins;
 
 /// What it takes to find a server.
 #[derive(Clone, Debug)]
@@ -73,10 +56,10 @@ pub struct Directory {
     /// The login from the start.
     login: Login,
     logins: Logins<Login>,
-    tls: Option<Arc<ClientConfig>>,
-    allow_replica: bool,
+    pub(super) tls: Option<Arc<ClientConfig>>,
+    pub(super) allow_replica: bool,
     /// The first number of the oldest version that will do.
-    least_version: u64,
+    pub(super) least_version: u64,
     service: String,
     /// Empty if the URL itself says where the server is.
     sentinels: Vec<Sentinel>,

@@ -12,7 +12,6 @@ use tracing::{info, warn};
 
 use super::{
     Config, SourceStatus,
-    backoff::Backoff,
     buffer::{Filled, ReadBuffer},
     connection::{Candidate, Connection, Dialer},
     delivery::{Delivery, tell},
@@ -22,12 +21,14 @@ use super::{
     session::Session,
     status::CLUSTER_NODE,
     subscriptions::Subscriptions,
-    throttle::Throttle,
 };
 use crate::{
     bus::{Bus, Interest},
     clock::{Clock, Moment},
-    source::redis_address::{Allegiance, Unfit},
+    source::{
+        Backoff, Throttle,
+        redis::{Allegiance, Unfit},
+    },
 };
 
 const LINK: Token = Token(1);

@@ -8,15 +8,16 @@ use std::{
 use bytes::Bytes;
 
 use super::super::{
-    backoff::Backoff,
     buffer::{Filled, ReadBuffer},
     connection::Connection,
     envelope::{self, BadEnvelope},
     glob::Glob,
     oversize::{self, Oversize},
-    throttle::Throttle,
 };
-use crate::clock::Moment;
+use crate::{
+    clock::Moment,
+    source::{Backoff, Throttle},
+};
 
 #[test]
 fn globs() {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::source::redis_address::{Unfit, is_refusal};
+use crate::source::redis::{Unfit, is_refusal};
 
 /// Why a session, or an attempt at one, ended. The text never holds a password.
 #[derive(Clone, Debug, PartialEq, Eq)]

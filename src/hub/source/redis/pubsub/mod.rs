@@ -7,7 +7,6 @@
 //!
 //! Redis delivers at most once. A lost connection therefore raises a loss on every topic that was subscribed.
 
-mod backoff;
 mod buffer;
 mod config;
 mod connection;
@@ -27,12 +26,11 @@ mod script;
 mod session;
 mod status;
 mod subscriptions;
-mod throttle;
 mod tls;
 mod turn;
 mod writer;
 
-pub use super::redis_address::{BadRedisUrl, LoginFiles, RedisUrl, SentinelLogin};
+pub use super::{BadRedisUrl, LoginFiles, RedisUrl, SentinelLogin};
 pub use config::Config;
 pub use publisher::Publisher;
 pub use reader::{ReaderHandle, start_reader};
@@ -40,13 +38,11 @@ pub use status::{Snapshot, SourceStatus};
 pub use writer::{WriterHandle, start_writer};
 
 // What Redis Streams have in common with Pub/Sub.
-pub(crate) use backoff::Backoff;
 pub(super) use fault::is_of_command;
 pub(super) use publisher::Form;
 pub(super) use refusals::{NAMED_MAX, Refused};
 pub(super) use script::{Request, Script, digest, memory_key};
 pub(super) use subscriptions::Tally;
-pub(crate) use throttle::Throttle;
 pub(super) use writer::start_writer_of;
 
 #[cfg(test)]

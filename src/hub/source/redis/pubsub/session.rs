@@ -22,7 +22,7 @@ use super::{
 use crate::{
     clock::Moment,
     protocol::resp::{self, BadReply, Push, Reply, RespLimits},
-    source::redis_address::{RedisUrl, Role},
+    source::redis::{RedisUrl, Role},
 };
 
 /// What the server lists the connection as.

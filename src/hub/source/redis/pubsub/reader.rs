@@ -17,7 +17,7 @@ use super::{Config, SourceStatus, turn::Reader};
 use crate::{
     bus::{Bus, LogKind, Wake},
     clock::Clock,
-    source::redis_address::Watch,
+    source::redis::Watch,
 };
 
 const WAKER: Token = Token(0);

@@ -12,7 +12,7 @@ use super::{
     refusals::{Refusals, Refused},
     subscriptions::Tally,
 };
-use crate::{bus::Wake, clock::Moment, metrics::SourceHealth, source::redis_address::Consensus, topic::Topic};
+use crate::{bus::Wake, clock::Moment, metrics::SourceHealth, source::redis::Consensus, topic::Topic};
 
 /// Figures of one Redis Pub/Sub source.
 #[derive(Debug)]

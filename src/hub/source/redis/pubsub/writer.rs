@@ -16,17 +16,18 @@ use tracing::{debug, info, warn};
 
 use super::{
     Config, SourceStatus,
-    backoff::Backoff,
     fault::is_of_command,
     link::{Answer, Link, Refused},
     publisher::{self, Channels, Form, Publisher, Queued},
     script::Script,
-    throttle::Throttle,
 };
 use crate::{
     bus::{PublishFailed, Receipt, Refusal},
     clock::{Clock, Moment},
-    source::redis_address::{Directory, is_lasting, is_read_only},
+    source::{
+        Backoff, Throttle,
+        redis::{Directory, is_lasting, is_read_only},
+    },
 };
 
 /// The most publications in one round trip: the first waits for the last one's answer.

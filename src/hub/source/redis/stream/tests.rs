@@ -19,7 +19,7 @@ use crate::{
     event::{Event, EventId},
     gap::GapReason,
     log::Bounds,
-    source::redis_pubsub::Form,
+    source::redis::pubsub::Form,
     topic::Topic,
 };
 

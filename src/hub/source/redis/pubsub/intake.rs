@@ -5,12 +5,13 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 use tracing::warn;
 
-use super::{SourceStatus, envelope, throttle::Throttle};
+use super::{SourceStatus, envelope};
 use crate::{
     bus::{Feed, PublishRefused},
     clock::Moment,
     event::Payload,
     gap::GapReason,
+    source::Throttle,
     topic::{NAME_BYTES_MAX, Topic},
 };
 

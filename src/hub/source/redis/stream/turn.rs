@@ -26,8 +26,11 @@ use crate::{
     event::{EventId, Payload},
     gap::{Gap, GapReason},
     source::{
-        redis_address::Directory,
-        redis_pubsub::{self, Backoff, SourceStatus, Tally, Throttle, is_of_command},
+        Backoff, Throttle,
+        redis::{
+            Directory,
+            pubsub::{self, SourceStatus, Tally, is_of_command},
+        },
     },
     topic::Topic,
 };
@@ -47,7 +50,7 @@ const READ_BYTES_MAX: usize = 4 << 20;
 
 /// The reader thread's state.
 pub(super) struct Reader {
-    pub(super) redis: redis_pubsub::Config,
+    pub(super) redis: pubsub::Config,
     pub(super) config: Config,
     directory: Arc<Directory>,
     probe: Probe,
@@ -79,7 +82,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(
-        redis: redis_pubsub::Config,
+        redis: pubsub::Config,
         config: Config,
         directory: Arc<Directory>,
         probe: Probe,

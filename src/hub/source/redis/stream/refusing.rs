@@ -8,7 +8,7 @@ use crate::{
     clock::Moment,
     event::EventId,
     gap::{Gap, GapReason},
-    source::redis_pubsub::{NAMED_MAX, Refused, SourceStatus},
+    source::redis::pubsub::{NAMED_MAX, Refused, SourceStatus},
     topic::Topic,
 };
 

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     bus::{PublishFailed, Refusal},
     clock::Clock,
-    source::redis_address::tests::false_sentinel,
+    source::redis::tests::false_sentinel,
 };
 
 /// The answer to `ROLE`.

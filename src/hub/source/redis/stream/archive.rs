@@ -23,8 +23,8 @@ use crate::{
     event::{Event, EventId, Payload, Start},
     gap::{Gap, GapReason},
     source::{
-        redis_address::Directory,
-        redis_pubsub::{self, Throttle},
+        Throttle,
+        redis::{Directory, pubsub},
     },
     topic::Topic,
 };
@@ -56,7 +56,7 @@ const ENTRY_BYTES: usize = 8192;
 
 /// Starts the thread. Fails if `redis` names files that cannot be used.
 pub fn start_archive(
-    redis: redis_pubsub::Config,
+    redis: pubsub::Config,
     config: Config,
     classes: Classes,
     clock: Clock,
@@ -125,7 +125,7 @@ impl fmt::Debug for Queued {
 }
 
 struct Worker {
-    redis: redis_pubsub::Config,
+    redis: pubsub::Config,
     config: Config,
     classes: Classes,
     directory: Directory,

@@ -9,7 +9,7 @@ use crate::{
     bus::Refusal,
     event::EventId,
     protocol::resp,
-    source::redis_address::{Allegiance, Connection, Consensus, Directory, SendFailed},
+    source::redis::{Allegiance, Connection, Consensus, Directory, SendFailed},
 };
 
 /// What the server lists the connection as.

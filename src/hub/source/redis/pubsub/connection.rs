@@ -16,7 +16,7 @@ use mio::{
 use rustls::ClientConfig;
 
 use super::{Config, tls::TlsStream};
-use crate::source::redis_address::{Directory, Target, client_config};
+use crate::source::redis::{Directory, Target, client_config};
 
 /// Makes connections to the configured server.
 #[derive(Debug)]

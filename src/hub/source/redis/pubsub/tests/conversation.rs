@@ -14,7 +14,7 @@ use super::{
 use crate::{
     clock::Moment,
     protocol::resp::{self, Reply, RespLimits},
-    source::redis_address::Unfit,
+    source::redis::Unfit,
 };
 
 /// The answers to `HELLO` and to the `ROLE` that follows it.

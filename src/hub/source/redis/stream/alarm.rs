@@ -23,8 +23,8 @@ use crate::{
     clock::{Clock, Moment},
     event::EventId,
     source::{
-        redis_address::Directory,
-        redis_pubsub::{self, Backoff, Throttle},
+        Backoff, Throttle,
+        redis::{Directory, pubsub},
     },
 };
 
@@ -127,7 +127,7 @@ pub(super) struct Bell {
     pub(super) alarm: Arc<Alarm>,
     pub(super) rung: Receiver<()>,
     pub(super) directory: Arc<Directory>,
-    pub(super) config: redis_pubsub::Config,
+    pub(super) config: pubsub::Config,
     pub(super) clock: Clock,
 }
 

@@ -15,14 +15,14 @@ use super::{
 use crate::{
     bus::Publication,
     clock::Clock,
-    source::redis_pubsub::{
+    source::redis::pubsub::{
         self, Form, Request, Script, SourceStatus, WriterHandle, digest, memory_key, start_writer_of,
     },
 };
 
 /// Starts the thread that publishes. Fails if `redis` names files that cannot be used.
 pub fn start_writer(
-    redis: redis_pubsub::Config,
+    redis: pubsub::Config,
     config: Config,
     classes: Classes,
     clock: Clock,

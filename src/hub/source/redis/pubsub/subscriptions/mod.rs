@@ -22,11 +22,10 @@ use std::{
 use self::refusing::tell_refusal;
 use super::{
     Config,
-    backoff::Backoff,
     patterns::{Admission, Patterns, Phase},
     refusals::Refused,
 };
-use crate::{clock::Moment, topic::Topic};
+use crate::{clock::Moment, source::Backoff, topic::Topic};
 
 /// The most channels in one command: a longer one would hold up the server's other clients.
 pub(super) const BATCH_CHANNELS_MAX: usize = 512;

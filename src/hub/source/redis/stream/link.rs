@@ -7,7 +7,7 @@ use redis::{ErrorKind, RedisError, Value};
 use super::entry::BadAnswer;
 use crate::{
     protocol::resp,
-    source::redis_address::{Connection, Directory},
+    source::redis::{Connection, Directory},
 };
 
 /// Before version 7 no server says how many entries were ever added to a stream, so nobody could tell whether the first

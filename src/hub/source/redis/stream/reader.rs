@@ -14,7 +14,7 @@ use super::{
 use crate::{
     bus::{Bus, LogKind, Wake},
     clock::Clock,
-    source::redis_pubsub::{self, SourceStatus},
+    source::redis::pubsub::{self, SourceStatus},
 };
 
 /// Owns the reader's threads.
@@ -47,7 +47,7 @@ impl ReaderHandle {
 /// Starts the threads. Fails if `redis` names files that cannot be used; an unreachable server is no failure but a
 /// [status](SourceStatus::ready).
 pub fn start_reader(
-    redis: redis_pubsub::Config,
+    redis: pubsub::Config,
     config: Config,
     bus: Arc<Bus>,
     clock: Clock,

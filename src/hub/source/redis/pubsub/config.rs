@@ -5,7 +5,7 @@ use std::{io, path::PathBuf, time::Duration};
 use crate::{
     source::{
         credentials::{Credentials, Logins},
-        redis_address::{Directory, Login, LoginFiles, Options, RedisUrl, SentinelLogin, TlsFiles},
+        redis::{Directory, Login, LoginFiles, Options, RedisUrl, SentinelLogin, TlsFiles},
     },
     topic::Topic,
 };
