@@ -34,9 +34,11 @@ use crate::{
     reactor::{self, DescriptorShares, MioNet, Placement, Reactor, Stream},
     reload::Reloadable,
     source::{
+        SourceStatus,
         generator::{self, GeneratorsHandle},
-        redis::pubsub::{self, ReaderHandle, SourceStatus, WriterHandle, start_reader, start_writer},
+        redis::pubsub::{ReaderHandle, start_reader, start_writer},
         redis::stream::{self, ArchiveHandle, Classes},
+        redis::{RedisConfig, WriterHandle},
     },
     stdio,
     store::{StoreHandle, StoreStatus, start_store},
@@ -210,7 +212,7 @@ impl Server {
     fn start(config: &Config, clock: Clock, listeners: Vec<ReactorListeners>, cores: &Cores) -> Result<Self, String> {
         let (nets, notifiers) = start_polling(listeners, clock).map_err(|error| format!("cannot poll: {error}"))?;
         let always = always_subscribed(config);
-        let redis = config.redis.clone().map(|redis| pubsub::Config { always, ..redis });
+        let redis = config.redis.clone().map(|redis| RedisConfig { always, ..redis });
         let status = redis.as_ref().map(|_| Arc::new(SourceStatus::new("redis")));
         let of_redis = |error: io::Error| format!("redis: {error}");
         let writer = match (&redis, &status) {

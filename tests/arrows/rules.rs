@@ -74,9 +74,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 #[rustfmt::skip]
 const CONFIGURING: &[&str] = &[
     "Algorithm", "ApiKey", "Mode", "QuotaConfig", "QuotaRule", "Rules", "Who", "SameSite", "Secrets", "Settings",
-    "Bounds", "Class", "CompatApi", "CompatApis", "Config", "Cors", "EngineLimits", "Esp", "HttpLimits", "LogKind", "LoginFiles", "Policy", "ProxyLimits",
-    "RateLimit", "RedisUrl", "Retention", "SentinelLogin", "StoreLogin", "StoreUrl", "generator", "http", "proxy", "pubsub",
-    "stream", "store", "websocket", "WebSocketLimits",
+    "Bounds", "Class", "CompatApi", "CompatApis", "Config", "Cors", "EngineLimits", "Esp", "HttpLimits", "LogKind", "LoginFiles", "Policy",
+    "RateLimit", "RedisConfig", "RedisStreamConfig", "RedisUrl", "Retention", "SentinelLogin", "StoreLogin", "StoreUrl", "generator", "http", "proxy", "store", "websocket", "WebSocketLimits", "ProxyLimits",
 ];
 
 /// What comes from outside, and the parts that may use it.

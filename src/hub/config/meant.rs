@@ -13,7 +13,7 @@ use crate::{
     protocol::{EngineLimits, RateLimit, http, proxy, websocket},
     source::{
         generator,
-        redis::{pubsub, stream},
+        redis::{RedisConfig, RedisStreamConfig},
     },
     store,
     topic::Topic,
@@ -38,7 +38,7 @@ pub struct Config {
     /// How long topics remember, and what they do with the slow.
     pub topics: Topics,
     /// Redis Pub/Sub; `None` leaves the hub on its in-process bus.
-    pub redis: Option<pubsub::Config>,
+    pub redis: Option<RedisConfig>,
     /// How it knows its clients.
     pub auth: Arc<Rules>,
     /// When it says that it is ready.
@@ -48,7 +48,7 @@ pub struct Config {
     /// Proxies in front of it.
     pub proxy: Proxy,
     /// Redis Streams, for topics of a class that is kept there.
-    pub redis_stream: stream::Config,
+    pub redis_stream: RedisStreamConfig,
     /// Where telemetry is kept; `None` publishes it only.
     pub store: Option<store::Config>,
     /// Which web pages may read.

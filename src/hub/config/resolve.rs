@@ -21,7 +21,7 @@ use crate::{
     auth::{ApiKey, Mode, Rules, Secrets},
     bus::LogKind,
     endpoint::{CompatApi, Cors},
-    source::redis::{LoginFiles, RedisUrl, SentinelLogin, pubsub},
+    source::redis::{LoginFiles, RedisConfig, RedisUrl, SentinelLogin},
     store::{self, StoreLogin, StoreUrl},
 };
 
@@ -258,7 +258,7 @@ fn check_ready(written: &Written, wrong: &mut Vec<Wrong>) {
     }
 }
 
-fn resolve_redis(written: &Written, folder: &Path, files: &Files) -> Result<Option<pubsub::Config>, Wrong> {
+fn resolve_redis(written: &Written, folder: &Path, files: &Files) -> Result<Option<RedisConfig>, Wrong> {
     let (key, url) = match &written.redis_url_file {
         None => ("redis.url", written.redis_url.clone()),
         Some(_) if !written.redis_url.is_empty() => {
@@ -274,7 +274,7 @@ fn resolve_redis(written: &Written, folder: &Path, files: &Files) -> Result<Opti
     }
     let sentinel_login = resolve_sentinel_login(written, folder, files)?;
     let in_folder = |file: &Option<PathBuf>| file.as_ref().map(|file| folder.join(file));
-    Ok(Some(pubsub::Config {
+    Ok(Some(RedisConfig {
         url: RedisUrl::parse(&url).map_err(|error| (key, error.to_string()))?,
         ca_file: in_folder(&written.redis.ca_file),
         certificate_file: in_folder(&written.redis.certificate_file),
@@ -340,7 +340,7 @@ fn resolve_api_key(written: &WrittenApiKey, folder: &Path, files: &Files) -> Res
     Ok(ApiKey { secret, role: (!role.is_empty()).then(|| role.clone()), ..key.clone() })
 }
 
-fn check_redis(redis: &pubsub::Config) -> Result<(), Wrong> {
+fn check_redis(redis: &RedisConfig) -> Result<(), Wrong> {
     if redis.backoff_max < redis.backoff_min {
         return Err(("redis.backoff_max", "it is below redis.backoff_min".into()));
     }

@@ -13,7 +13,7 @@ use crate::{
     protocol::EngineLimits,
     source::{
         generator,
-        redis::{pubsub, stream},
+        redis::{RedisConfig, RedisStreamConfig},
     },
     store,
 };
@@ -31,8 +31,8 @@ pub(super) struct Written {
     pub(super) default_class: Class,
     pub(super) classes: Vec<WrittenClass>,
     /// All but `url`, `always` and `message_bytes_max`, which follow from other keys.
-    pub(super) redis: pubsub::Config,
-    pub(super) redis_stream: stream::Config,
+    pub(super) redis: RedisConfig,
+    pub(super) redis_stream: RedisStreamConfig,
     /// Empty: no Redis, unless `redis_url_file` names one.
     pub(super) redis_url: String,
     pub(super) redis_url_file: Option<PathBuf>,
@@ -97,8 +97,8 @@ impl Default for Written {
             limits: LimitsConfig::default(),
             default_class: Class::default(),
             classes: Vec::new(),
-            redis: pubsub::Config::default(),
-            redis_stream: stream::Config::default(),
+            redis: RedisConfig::default(),
+            redis_stream: RedisStreamConfig::default(),
             redis_url: String::new(),
             redis_url_file: None,
             sentinel_password_file: None,

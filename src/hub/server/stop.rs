@@ -12,7 +12,7 @@ use crate::{
     endpoint::Phase,
     source::{
         generator::GeneratorsHandle,
-        redis::pubsub::{ReaderHandle, WriterHandle},
+        redis::{WriterHandle, pubsub::ReaderHandle},
     },
     store::StoreHandle,
 };

@@ -3,8 +3,8 @@
 //! the source that all hubs share if there is one.
 
 mod control;
-mod scene;
-mod stage;
+mod scheduler;
+mod simulation;
 mod thread;
 
 use std::time::Duration;

@@ -8,8 +8,8 @@ use rand::{SeedableRng, rngs::SmallRng};
 
 use super::{
     control::{Command, queue},
-    scene::{Happening, Scene},
-    stage::{Made, Stage},
+    scheduler::{Made, Stage},
+    simulation::{Happening, Scene},
     *,
 };
 use crate::{

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use super::{
     Config, Control,
     control::{Command, Listed, Queued, queue},
-    stage::{Made, Stage},
+    scheduler::{Made, Stage},
 };
 use crate::{
     bus::{Bus, GeneratorAction, Publication, PublishFailed, Receipt},

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use redis::{ErrorKind, RedisError};
 
-use super::{RedisUrl, SentinelLogin};
+use super::{RedisUrl, SentinelLogin, error_codes::is_refusal};
 use crate::source::credentials::{Credentials, read_again};
 
 /// A login, and where it is kept.
@@ -63,9 +63,4 @@ impl fmt::Display for Login {
 /// Whether an error says that the login is not good.
 pub(super) fn is_refused(error: &RedisError) -> bool {
     error.kind() == ErrorKind::AuthenticationFailed || error.code().is_some_and(is_refusal)
-}
-
-/// Whether an error's text begins with a code that says so.
-pub(in crate::source) fn is_refusal(text: &str) -> bool {
-    ["WRONGPASS", "NOAUTH"].iter().any(|code| text.starts_with(code))
 }

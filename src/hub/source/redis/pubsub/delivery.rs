@@ -5,7 +5,6 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::{
-    Config, SourceStatus,
     buffer::ReadBuffer,
     fault::Fault,
     intake::Intake,
@@ -16,12 +15,13 @@ use crate::{
     bus::{Bus, Feed, TopicState, is_order},
     clock::Moment,
     gap::GapReason,
+    source::{SourceStatus, redis::RedisConfig},
 };
 
 /// What is needed to hand one buffer full on.
 pub(super) struct Delivery<'a> {
     pub(super) session: &'a mut Session,
-    pub(super) config: &'a Config,
+    pub(super) config: &'a RedisConfig,
     pub(super) subscriptions: &'a mut Subscriptions,
     pub(super) intake: &'a mut Intake,
     pub(super) bus: &'a Bus,

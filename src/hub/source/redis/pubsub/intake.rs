@@ -5,13 +5,13 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 use tracing::warn;
 
-use super::{SourceStatus, envelope};
+use super::envelope;
 use crate::{
     bus::{Feed, PublishRefused},
     clock::Moment,
     event::Payload,
     gap::GapReason,
-    source::Throttle,
+    source::{SourceStatus, Throttle},
     topic::{NAME_BYTES_MAX, Topic},
 };
 

@@ -8,42 +8,24 @@
 //! Redis delivers at most once. A lost connection therefore raises a loss on every topic that was subscribed.
 
 mod buffer;
-mod config;
-mod connection;
 mod delivery;
+mod encoder;
 mod envelope;
 mod fault;
 mod glob;
 mod intake;
-mod link;
 mod oversize;
 mod patterns;
 mod probe;
-mod publisher;
 mod reader;
-mod refusals;
-mod script;
 mod session;
-mod status;
+mod socket;
 mod subscriptions;
-mod tls;
+mod tls_socket;
 mod turn;
-mod writer;
 
-pub use super::{BadRedisUrl, LoginFiles, RedisUrl, SentinelLogin};
-pub use config::Config;
-pub use publisher::Publisher;
+pub use encoder::start_writer;
 pub use reader::{ReaderHandle, start_reader};
-pub use status::{Snapshot, SourceStatus};
-pub use writer::{WriterHandle, start_writer};
-
-// What Redis Streams have in common with Pub/Sub.
-pub(super) use fault::is_of_command;
-pub(super) use publisher::Form;
-pub(super) use refusals::{NAMED_MAX, Refused};
-pub(super) use script::{Request, Script, digest, memory_key};
-pub(super) use subscriptions::Tally;
-pub(super) use writer::start_writer_of;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The configured patterns: which one each channel's messages come in through.
 
-use super::{glob::Glob, refusals::Refused, subscriptions::BATCH_CHANNELS_MAX};
-use crate::topic::Topic;
+use super::{glob::Glob, subscriptions::BATCH_CHANNELS_MAX};
+use crate::{source::refusals::Refused, topic::Topic};
 
 /// How far a subscription has come on the present connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

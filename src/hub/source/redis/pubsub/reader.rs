@@ -13,11 +13,14 @@ use std::{
 use mio::{Poll, Token};
 use tracing::warn;
 
-use super::{Config, SourceStatus, turn::Reader};
+use super::turn::Reader;
 use crate::{
     bus::{Bus, LogKind, Wake},
     clock::Clock,
-    source::redis::Watch,
+    source::{
+        SourceStatus,
+        redis::{RedisConfig, Watch},
+    },
 };
 
 const WAKER: Token = Token(0);
@@ -80,7 +83,7 @@ impl Wake for Alarm {
 /// Starts the thread. Fails if `config` names files that cannot be used; an unreachable server is no failure but a
 /// [status](SourceStatus::ready).
 pub fn start_reader(
-    config: Config,
+    config: RedisConfig,
     bus: Arc<Bus>,
     clock: Clock,
     status: Arc<SourceStatus>,
@@ -104,7 +107,7 @@ pub fn start_reader(
 }
 
 /// Where there are sentinels, follows what they agree on.
-fn start_watch(config: &Config, status: &Arc<SourceStatus>, alarm: &Arc<Alarm>) -> io::Result<Option<Watch>> {
+fn start_watch(config: &RedisConfig, status: &Arc<SourceStatus>, alarm: &Arc<Alarm>) -> io::Result<Option<Watch>> {
     if !config.url.names_sentinels() {
         return Ok(None);
     }

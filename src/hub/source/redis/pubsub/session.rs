@@ -11,9 +11,8 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    config::Config,
     envelope::ENVELOPE_BYTES_MAX,
-    fault::{Fault, is_denial, is_final, is_of_command, is_served},
+    fault::Fault,
     oversize,
     patterns::Admission,
     probe::{Probe, is_probe},
@@ -22,7 +21,10 @@ use super::{
 use crate::{
     clock::Moment,
     protocol::resp::{self, BadReply, Push, Reply, RespLimits},
-    source::redis::{RedisUrl, Role},
+    source::redis::{
+        RedisConfig, RedisUrl, Role,
+        error_codes::{is_denial, is_final, is_of_command, is_served},
+    },
 };
 
 /// What the server lists the connection as.
@@ -131,7 +133,7 @@ pub(super) enum Incoming<'a> {
 
 impl Session {
     /// Greets the server. `probe_seed` tells this hub's probe from those of others.
-    pub(super) fn open(config: &Config, probe_seed: u64, now: Moment) -> Self {
+    pub(super) fn open(config: &RedisConfig, probe_seed: u64, now: Moment) -> Self {
         let mut session = Self {
             stage: Stage::Greeting,
             allow_replica: config.allow_replica,

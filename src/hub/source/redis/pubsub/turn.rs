@@ -11,23 +11,22 @@ use mio::{Poll, Token};
 use tracing::{info, warn};
 
 use super::{
-    Config, SourceStatus,
     buffer::{Filled, ReadBuffer},
-    connection::{Candidate, Connection, Dialer},
     delivery::{Delivery, tell},
     fault::Fault,
     intake::Intake,
     reader::Alarm,
     session::Session,
-    status::CLUSTER_NODE,
+    socket::{Candidate, Connection, Dialer},
     subscriptions::Subscriptions,
 };
 use crate::{
     bus::{Bus, Interest},
     clock::{Clock, Moment},
     source::{
-        Backoff, Throttle,
-        redis::{Allegiance, Unfit},
+        Backoff, SourceStatus, Throttle,
+        redis::{Allegiance, RedisConfig, Unfit},
+        status::CLUSTER_NODE,
     },
 };
 
@@ -38,7 +37,7 @@ const UNASKED_LINE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The reader thread's state.
 pub(super) struct Reader {
-    config: Config,
+    config: RedisConfig,
     bus: Arc<Bus>,
     clock: Clock,
     status: Arc<SourceStatus>,
@@ -68,7 +67,7 @@ enum Link {
 impl Reader {
     /// A reader that dials in its first turn.
     pub(super) fn new(
-        config: Config,
+        config: RedisConfig,
         poll: Poll,
         alarm: Arc<Alarm>,
         interest: Receiver<Interest>,

@@ -11,11 +11,11 @@ use tracing::warn;
 
 use super::{
     cache::{Cache, Extent, Found, LIFE, select},
-    config::{Classes, Config},
+    config::{Classes, RedisStreamConfig},
     entry::{BadAnswer, Entry, read_entries},
     link::{LEAST_VERSION, Link, accept, is_no_stream, is_of_key},
     load::{time_floor, weight_bytes},
-    place::{StreamInfo, read_is_made},
+    position::{StreamInfo, read_is_made},
 };
 use crate::{
     bus::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest},
@@ -24,7 +24,7 @@ use crate::{
     gap::{Gap, GapReason},
     source::{
         Throttle,
-        redis::{Directory, pubsub},
+        redis::{Directory, RedisConfig},
     },
     topic::Topic,
 };
@@ -56,8 +56,8 @@ const ENTRY_BYTES: usize = 8192;
 
 /// Starts the thread. Fails if `redis` names files that cannot be used.
 pub fn start_archive(
-    redis: pubsub::Config,
-    config: Config,
+    redis: RedisConfig,
+    config: RedisStreamConfig,
     classes: Classes,
     clock: Clock,
 ) -> io::Result<ArchiveHandle> {
@@ -125,8 +125,8 @@ impl fmt::Debug for Queued {
 }
 
 struct Worker {
-    redis: pubsub::Config,
-    config: Config,
+    redis: RedisConfig,
+    config: RedisStreamConfig,
     classes: Classes,
     directory: Directory,
     link: Option<Link>,

@@ -5,7 +5,7 @@ use redis::{RedisError, Value};
 use super::{
     entry::{Entry, read_entries},
     link::{Link, accept},
-    place::{Found, Place, StreamInfo, Verdict, read_is_made},
+    position::{Found, Place, StreamInfo, Verdict, read_is_made},
 };
 use crate::{event::EventId, topic::Topic};
 

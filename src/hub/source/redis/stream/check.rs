@@ -8,7 +8,7 @@ use super::{
     entry::{BadAnswer, Entry, read_entries},
     link::Link,
     load::time_floor,
-    place::{Place, StreamInfo, Verdict, read_is_made},
+    position::{Place, StreamInfo, Verdict, read_is_made},
     streams::Stage,
     turn::{Reader, STREAMS_PER_TRIP},
 };

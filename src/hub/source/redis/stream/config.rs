@@ -10,7 +10,7 @@ use crate::{
 
 /// How the hub uses Redis Streams, besides what it does with Redis in general.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
+pub struct RedisStreamConfig {
     /// What stands before a topic's name in its stream's key.
     pub prefix: String,
     /// Requests for older events that may wait for the archivist.
@@ -19,13 +19,13 @@ pub struct Config {
     pub archive_cache_bytes: usize,
 }
 
-impl Default for Config {
+impl Default for RedisStreamConfig {
     fn default() -> Self {
         Self { prefix: String::new(), archive_queue_max: 16_384, archive_cache_bytes: 16 << 20 }
     }
 }
 
-impl Config {
+impl RedisStreamConfig {
     /// The key of the stream of `topic`.
     pub(super) fn key(&self, topic: &Topic) -> String {
         format!("{}{topic}", self.prefix)

@@ -7,7 +7,7 @@ use redis::{RedisError, Value};
 use super::{
     entry::{BadAnswer, Entry, read_entries},
     link::{Commands, Link, accept},
-    place::{Place, StreamInfo, read_is_made},
+    position::{Place, StreamInfo, read_is_made},
 };
 use crate::{event::EventId, log::Bounds};
 

@@ -19,25 +19,25 @@
 //! was trimmed before it was read, and what cannot be delivered, is reported as a gap; a stream that was deleted, or
 //! lost entries in a failover, begins anew, with a gap that says so.
 
-mod alarm;
 mod archive;
 mod arrival;
 mod cache;
 mod check;
 mod config;
+mod encoder;
 mod entry;
-mod form;
 mod link;
 mod load;
-mod place;
+mod position;
+mod probe;
 mod reader;
 mod refusing;
 mod streams;
 mod turn;
 
 pub use archive::{ArchiveHandle, Archivist, start_archive};
-pub use config::{Classes, Config};
-pub use form::start_writer;
+pub use config::{Classes, RedisStreamConfig};
+pub use encoder::start_writer;
 pub use reader::{ReaderHandle, start_reader};
 
 #[cfg(test)]

@@ -6,15 +6,15 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use tracing::warn;
 
 use super::{
-    alarm::{Alarm, Bell, Probe},
-    config::Config,
+    config::RedisStreamConfig,
     link::LEAST_VERSION,
+    probe::{Alarm, Bell, Probe},
     turn::Reader,
 };
 use crate::{
     bus::{Bus, LogKind, Wake},
     clock::Clock,
-    source::redis::pubsub::{self, SourceStatus},
+    source::{SourceStatus, redis::RedisConfig},
 };
 
 /// Owns the reader's threads.
@@ -47,8 +47,8 @@ impl ReaderHandle {
 /// Starts the threads. Fails if `redis` names files that cannot be used; an unreachable server is no failure but a
 /// [status](SourceStatus::ready).
 pub fn start_reader(
-    redis: pubsub::Config,
-    config: Config,
+    redis: RedisConfig,
+    config: RedisStreamConfig,
     bus: Arc<Bus>,
     clock: Clock,
     status: Arc<SourceStatus>,

@@ -8,7 +8,10 @@ use crate::{
     clock::Moment,
     event::EventId,
     gap::{Gap, GapReason},
-    source::redis::pubsub::{NAMED_MAX, Refused, SourceStatus},
+    source::{
+        SourceStatus,
+        refusals::{NAMED_MAX, Refused},
+    },
     topic::Topic,
 };
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::place::Place;
+use super::position::Place;
 use crate::{clock::Moment, topic::Topic};
 
 /// The streams of all topics that somebody listens to, or did until lately.

@@ -7,10 +7,10 @@ use redis::Value;
 
 use super::{
     cache::{Cache, Extent, select},
-    config::{Classes, Config},
+    config::{Classes, RedisStreamConfig},
+    encoder::{Streams as StreamForm, is_weighed},
     entry::{Content, Entry, Unfit, read_entries, read_streams},
-    form::{Streams as StreamForm, is_weighed},
-    place::{Found as At, Place, StreamInfo, Verdict, read_is_made},
+    position::{Found as At, Place, StreamInfo, Verdict, read_is_made},
     streams::{Stage, Streams},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     event::{Event, EventId},
     gap::GapReason,
     log::Bounds,
-    source::redis::pubsub::Form,
+    source::redis::Form,
     topic::Topic,
 };
 
@@ -302,7 +302,7 @@ fn publications_are_entries() {
         let mut classes = Classes::default();
         // So wide that no stream is weighed.
         classes.default.retention.history = Bounds { count, bytes: usize::MAX, age };
-        let config = Config { prefix: "p:".to_owned(), ..Config::default() };
+        let config = RedisStreamConfig { prefix: "p:".to_owned(), ..RedisStreamConfig::default() };
         StreamForm { config, classes, idempotency_window: Duration::from_secs(3) }
     };
     let check = |count: usize, age: Duration, kind: Option<&str>, once: Option<&str>, expected: &str| {

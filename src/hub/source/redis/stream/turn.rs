@@ -10,13 +10,13 @@ use redis::{RedisError, Value};
 use tracing::{info, warn};
 
 use super::{
-    alarm::{Alarm, Probe},
     arrival::{Arrival, judge},
-    config::Config,
+    config::RedisStreamConfig,
     entry::{Entry, read_streams},
     link::{Link, accept, is_of_key},
     load::{self, Loaded, weight_bytes},
-    place::{Place, Verdict},
+    position::{Place, Verdict},
+    probe::{Alarm, Probe},
     refusing::Refusals,
     streams::{Stage, Streams},
 };
@@ -26,11 +26,9 @@ use crate::{
     event::{EventId, Payload},
     gap::{Gap, GapReason},
     source::{
-        Backoff, Throttle,
-        redis::{
-            Directory,
-            pubsub::{self, SourceStatus, Tally, is_of_command},
-        },
+        Backoff, SourceStatus, Throttle,
+        redis::{Directory, RedisConfig, error_codes::is_of_command},
+        status::Tally,
     },
     topic::Topic,
 };
@@ -50,8 +48,8 @@ const READ_BYTES_MAX: usize = 4 << 20;
 
 /// The reader thread's state.
 pub(super) struct Reader {
-    pub(super) redis: pubsub::Config,
-    pub(super) config: Config,
+    pub(super) redis: RedisConfig,
+    pub(super) config: RedisStreamConfig,
     directory: Arc<Directory>,
     probe: Probe,
     /// How far the probe is read; `None` while the server refuses it.
@@ -82,8 +80,8 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(
-        redis: pubsub::Config,
-        config: Config,
+        redis: RedisConfig,
+        config: RedisStreamConfig,
         directory: Arc<Directory>,
         probe: Probe,
         alarm: Arc<Alarm>,

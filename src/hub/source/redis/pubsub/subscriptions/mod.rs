@@ -20,12 +20,12 @@ use std::{
 };
 
 use self::refusing::tell_refusal;
-use super::{
-    Config,
-    patterns::{Admission, Patterns, Phase},
-    refusals::Refused,
+use super::patterns::{Admission, Patterns, Phase};
+use crate::{
+    clock::Moment,
+    source::{Backoff, redis::RedisConfig, refusals::Refused, status::Tally},
+    topic::Topic,
 };
-use crate::{clock::Moment, source::Backoff, topic::Topic};
 
 /// The most channels in one command: a longer one would hold up the server's other clients.
 pub(super) const BATCH_CHANNELS_MAX: usize = 512;
@@ -96,16 +96,6 @@ pub(super) enum Batch {
     Leave(Vec<Topic>),
 }
 
-/// How the numbers stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::source) struct Tally {
-    pub(in crate::source) wanted: usize,
-    pub(in crate::source) confirmed: usize,
-    pub(in crate::source) denied: usize,
-    /// Whether all that the configuration names is confirmed or refused.
-    pub(in crate::source) settled: bool,
-}
-
 #[derive(Debug)]
 struct Entry {
     /// The pattern its messages come in through; then `phase` says nothing.
@@ -123,7 +113,7 @@ struct Entry {
 }
 
 impl Subscriptions {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &RedisConfig) -> Self {
         let mut subscriptions = Self {
             interest: config.interest,
             linger: config.linger,

@@ -1,14 +1,14 @@
 //! What the server refuses: told at once, asked for again, and taken back where it belongs once it is allowed.
 
-use super::{
-    super::{
-        fault::is_of_command,
-        patterns::Phase,
+use super::{super::patterns::Phase, Batch, Entry, Notice, RefusalReport, Subscriptions, is_live};
+use crate::{
+    clock::Moment,
+    source::{
+        redis::error_codes::is_of_command,
         refusals::{NAMED_MAX, Refused},
     },
-    Batch, Entry, Notice, RefusalReport, Subscriptions, is_live,
+    topic::Topic,
 };
-use crate::{clock::Moment, topic::Topic};
 
 impl Subscriptions {
     /// Asks again for what the server refused, if it is time to; `random` draws the next wait.

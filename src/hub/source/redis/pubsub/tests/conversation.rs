@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::{
     super::{
-        Config, RedisUrl,
         fault::Fault,
         session::{Incoming, Session},
         subscriptions::{Notice, Subscriptions},
@@ -14,7 +13,7 @@ use super::{
 use crate::{
     clock::Moment,
     protocol::resp::{self, Reply, RespLimits},
-    source::redis::Unfit,
+    source::redis::{RedisConfig, RedisUrl, Unfit},
 };
 
 /// The answers to `HELLO` and to the `ROLE` that follows it.
@@ -22,8 +21,8 @@ const GREETED: &str = "%2\r\n+server\r\n+redis\r\n+proto\r\n:3\r\n*3\r\n$6\r\nma
 const MASTER: &str = "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n";
 const NONCE: u64 = 0xBEEF;
 
-fn config(url: &str) -> Config {
-    Config { url: RedisUrl::parse(url).expect(url), message_bytes_max: 100, ..Config::default() }
+fn config(url: &str) -> RedisConfig {
+    RedisConfig { url: RedisUrl::parse(url).expect(url), message_bytes_max: 100, ..RedisConfig::default() }
 }
 
 /// One side of a script.
@@ -49,14 +48,14 @@ enum Seen {
 }
 
 struct Talk {
-    config: Config,
+    config: RedisConfig,
     session: Session,
     subscriptions: Subscriptions,
     now: Moment,
 }
 
 impl Talk {
-    fn new(config: Config) -> Self {
+    fn new(config: RedisConfig) -> Self {
         let subscriptions = Subscriptions::new(&config);
         let session = Session::open(&config, NONCE, Moment(0));
         Self { config, session, subscriptions, now: Moment(0) }
@@ -120,7 +119,7 @@ fn commands(mut bytes: &[u8]) -> String {
     lines.join("\n")
 }
 
-fn check(config: &Config, script: &[Line]) {
+fn check(config: &RedisConfig, script: &[Line]) {
     for one_at_a_time in [false, true] {
         let mut talk = Talk::new(config.clone());
         for line in script {
@@ -150,7 +149,7 @@ const PROBE_CONFIRMED: &str = ">3\r\n$9\r\nsubscribe\r\n$30\r\nfanfare.probe.000
 
 #[test]
 fn greeting_subscribing_and_messages() {
-    let config = Config { always: vec![topic("a")], ..config("redis://me:secret@h/3") };
+    let config = RedisConfig { always: vec![topic("a")], ..config("redis://me:secret@h/3") };
     check(
         &config,
         &[
@@ -233,7 +232,7 @@ fn check_proof(confirmation: &str, command: &str, answers: impl FnOnce(&mut dyn 
 
 #[test]
 fn a_server_without_resp3() {
-    let config = Config { subscribe: vec!["a.*".to_owned()], ..config("redis://:secret@h") };
+    let config = RedisConfig { subscribe: vec!["a.*".to_owned()], ..config("redis://:secret@h") };
     check(
         &config,
         &[
@@ -271,7 +270,7 @@ fn refusals_end_it() {
 
 #[test]
 fn a_passing_refusal_denies_nothing_but_ends_it() {
-    let mut talk = Talk::new(Config { always: vec![topic("a")], ..config("redis://h") });
+    let mut talk = Talk::new(RedisConfig { always: vec![topic("a")], ..config("redis://h") });
     let busy = format!("{GREETED}{PROBE_CONFIRMED}-BUSY Redis is busy running a script.\r\n");
     let fault = Fault::Rejected("BUSY Redis is busy running a script.".to_owned());
     assert_eq!(talk.receive(busy.as_bytes(), false), Err(fault));
@@ -366,7 +365,7 @@ fn replica(link: &str) -> String {
 fn what_is_no_master_ends_it_unless_a_replica_is_meant() {
     let greeting = |role: &str| format!("%1\r\n$4\r\nrole\r\n$7\r\nreplica\r\n{role}");
     let check = |allow_replica: bool, role: &str, expected: Result<(), Unfit>| {
-        let mut talk = Talk::new(Config { allow_replica, ..config("redis://h") });
+        let mut talk = Talk::new(RedisConfig { allow_replica, ..config("redis://h") });
         let outcome = talk.receive(greeting(role).as_bytes(), false);
         assert_eq!(outcome.map(drop), expected.map_err(Fault::Unfit), "{role:?} {allow_replica}");
         assert_eq!(talk.session.is_ready(), expected.is_ok());
@@ -405,7 +404,7 @@ fn what_the_server_is_is_asked_with_every_sign_of_life() {
 #[test]
 fn what_is_still_on_its_way_when_a_channel_is_left_is_no_surprise() {
     let message = ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n";
-    let mut talk = Talk::new(Config { linger: Duration::ZERO, ..config("redis://h") });
+    let mut talk = Talk::new(RedisConfig { linger: Duration::ZERO, ..config("redis://h") });
     talk.receive(GREETED.as_bytes(), false).expect("a good opening");
     talk.subscriptions.want(topic("a"));
     talk.sent();

@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use super::{
-    super::{Config, glob::Glob},
+    super::glob::Glob,
     harness::{GLOBS, Hub, Server, quick, wait_until},
     topic,
 };
-use crate::log::Start;
+use crate::{log::Start, source::redis::RedisConfig};
 
 #[test]
 fn interest_subscribes_and_unsubscribes_after_the_linger() {
     let server = Server::start();
     // Nothing but the listener itself wakes the reader in time.
     let (ping_interval, linger) = (Duration::from_secs(60), Duration::from_secs(2));
-    let hub = Hub::ready(&Config { ping_interval, linger, ..quick(&server.url()) });
+    let hub = Hub::ready(&RedisConfig { ping_interval, linger, ..quick(&server.url()) });
     assert_eq!(server.publish("a", "nobody listens"), 0);
     let attachment = hub.bus.attach(&topic("a"), 0);
     assert!(!attachment.live, "not before the server confirmed");
@@ -47,7 +47,8 @@ fn many_subscriptions_go_in_few_commands() {
 fn overlapping_patterns_deliver_once() {
     let server = Server::start();
     let subscribe = vec!["orders.*".to_owned(), "*.eu".to_owned()];
-    let config = Config { subscribe, always: vec![topic("orders.always"), topic("alone")], ..quick(&server.url()) };
+    let config =
+        RedisConfig { subscribe, always: vec![topic("orders.always"), topic("alone")], ..quick(&server.url()) };
     let hub = Hub::ready(&config);
     ["orders.eu", "stock.eu", "alone"].into_iter().for_each(|name| hub.listen(name));
     assert_eq!(server.subscribers("orders.eu"), 0, "the pattern covers it");
@@ -67,7 +68,7 @@ fn overlapping_patterns_deliver_once() {
 #[test]
 fn a_burst_keeps_its_order() {
     let server = Server::start();
-    let hub = Hub::ready(&Config { read_buffer_bytes: 4096, ..quick(&server.url()) });
+    let hub = Hub::ready(&RedisConfig { read_buffer_bytes: 4096, ..quick(&server.url()) });
     hub.listen("burst");
     let mut pipe = redis::pipe();
     for number in 0..10_000 {
@@ -83,7 +84,7 @@ fn a_burst_keeps_its_order() {
 #[test]
 fn what_no_transport_could_carry_is_refused_and_told() {
     let server = Server::start();
-    let hub = Hub::ready(&Config { message_bytes_max: 1000, ..quick(&server.url()) });
+    let hub = Hub::ready(&RedisConfig { message_bytes_max: 1000, ..quick(&server.url()) });
     hub.listen("a");
     let bad: [&[u8]; 4] = [b"\xFF\xFE", &[b'x'; 1001], &[b'x'; 3_000_000], b"\xFFfanfare1\nbroken\n"];
     bad.into_iter().for_each(|payload| assert_eq!(server.publish("a", payload), 1));
@@ -102,7 +103,7 @@ fn what_no_transport_could_carry_is_refused_and_told() {
 #[test]
 fn a_message_larger_than_the_buffer_arrives_whole() {
     let server = Server::start();
-    let hub = Hub::ready(&Config { read_buffer_bytes: 4096, ..quick(&server.url()) });
+    let hub = Hub::ready(&RedisConfig { read_buffer_bytes: 4096, ..quick(&server.url()) });
     hub.listen("a");
     let large = "\u{E9}".repeat(500_000);
     server.publish("a", large.as_str());
@@ -113,8 +114,8 @@ fn a_message_larger_than_the_buffer_arrives_whole() {
 #[test]
 fn probes_go_round_and_stay_inside() {
     let server = Server::start();
-    let hub = Hub::ready(&Config { subscribe: vec!["*".to_owned()], ..quick(&server.url()) });
-    let other = Hub::ready(&Config { subscribe: vec!["*".to_owned()], ..quick(&server.url()) });
+    let hub = Hub::ready(&RedisConfig { subscribe: vec!["*".to_owned()], ..quick(&server.url()) });
+    let other = Hub::ready(&RedisConfig { subscribe: vec!["*".to_owned()], ..quick(&server.url()) });
     let first = hub.status.snapshot().last_proof;
     wait_until("further proofs come", || hub.status.snapshot().last_proof.is_some_and(|last| Some(last) > first));
     wait_until("of the other hub too", || other.status.snapshot().probe.is_some());

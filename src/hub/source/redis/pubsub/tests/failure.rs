@@ -8,14 +8,17 @@ use std::{
 };
 
 use super::{
-    super::{Config, SourceStatus, start_writer},
+    super::start_writer,
     harness::{Hub, Server, free_port, publish, quick, wait_until},
     topic,
 };
 use crate::{
     bus::{PublishFailed, Refusal},
     clock::Clock,
-    source::redis::tests::false_sentinel,
+    source::{
+        SourceStatus,
+        redis::{RedisConfig, tests::false_sentinel},
+    },
 };
 
 /// The answer to `ROLE`.
@@ -24,7 +27,7 @@ const MASTER: &[u8] = b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n";
 #[test]
 fn a_killed_server_heals_and_the_loss_is_counted() {
     let mut server = Server::start();
-    let config = Config { subscribe: vec!["p.*".to_owned()], ..quick(&server.url()) };
+    let config = RedisConfig { subscribe: vec!["p.*".to_owned()], ..quick(&server.url()) };
     let hub = Hub::ready(&config);
     ["a", "p.a"].into_iter().for_each(|name| hub.listen(name));
     server.publish("a", "before");
@@ -80,7 +83,7 @@ fn check_reason(greeting: &'static [u8], expected: &str) {
     let port = false_server(greeting);
     let url = format!("redis://127.0.0.1:{port}");
     let short = Duration::from_millis(100);
-    let hub = Hub::start(&Config { connect_timeout: short, ping_timeout: short, ..quick(&url) });
+    let hub = Hub::start(&RedisConfig { connect_timeout: short, ping_timeout: short, ..quick(&url) });
     let reason = || hub.status.ready(hub.clock.now()).err().unwrap_or_default();
     wait_until(expected, || reason().contains(expected));
 }
@@ -95,7 +98,7 @@ fn a_server_that_is_none_is_named_as_such() {
 #[test]
 fn a_server_that_falls_silent_is_left() {
     let server = Server::start();
-    let hub = Hub::ready(&Config { ping_timeout: Duration::from_millis(200), ..quick(&server.url()) });
+    let hub = Hub::ready(&RedisConfig { ping_timeout: Duration::from_millis(200), ..quick(&server.url()) });
     hub.listen("a");
     server.pause();
     let reason = || hub.status.ready(hub.clock.now()).err().unwrap_or_default();
@@ -114,7 +117,7 @@ fn only_a_master_is_talked_to_where_sentinels_name_it() {
     let answer = format!("*2\r\n$9\r\n127.0.0.1\r\n${digits}\r\n{port}\r\n");
     let sentinel = false_sentinel(answer.leak());
     let url = format!("redis+sentinel://127.0.0.1:{sentinel}/service");
-    let hub = Hub::start(&Config { publish_timeout: Duration::from_millis(200), ..quick(&url) });
+    let hub = Hub::start(&RedisConfig { publish_timeout: Duration::from_millis(200), ..quick(&url) });
     let reason = || hub.status.ready(hub.clock.now()).err().unwrap_or_default();
     wait_until("the reader refuses it", || {
         let reason = reason();
@@ -137,8 +140,10 @@ fn only_a_master_is_talked_to_where_sentinels_name_it() {
 
 #[test]
 fn an_unreachable_server_answers_unavailable() {
-    let config =
-        Config { publish_timeout: Duration::from_millis(50), ..quick(&format!("redis://127.0.0.1:{}", free_port())) };
+    let config = RedisConfig {
+        publish_timeout: Duration::from_millis(50),
+        ..quick(&format!("redis://127.0.0.1:{}", free_port()))
+    };
     let writer = start_writer(config, Clock::start(), Arc::new(SourceStatus::new("redis"))).expect("usable settings");
     let answers: Vec<_> = (0..3).map(|_| publish(&writer, "a", None, "x")).collect();
     for answer in answers {
@@ -174,7 +179,7 @@ fn distant_server(port: u16, delay: Duration) {
 #[test]
 fn a_steady_stream_of_publications_leaves_time_to_connect() {
     let (port, delay) = (free_port(), Duration::from_millis(400));
-    let config = Config { publish_timeout: delay / 2, ..quick(&format!("redis://127.0.0.1:{port}")) };
+    let config = RedisConfig { publish_timeout: delay / 2, ..quick(&format!("redis://127.0.0.1:{port}")) };
     let status = Arc::new(SourceStatus::new("redis"));
     let writer = start_writer(config, Clock::start(), Arc::clone(&status)).expect("usable settings");
     let first = publish(&writer, "a", None, "x");
@@ -215,7 +220,7 @@ fn sent_and_not_answered_is_unknown_and_not_sent_twice() {
             }
         }
     });
-    let config = Config { ping_interval: Duration::from_secs(5), ..quick(&format!("redis://127.0.0.1:{port}")) };
+    let config = RedisConfig { ping_interval: Duration::from_secs(5), ..quick(&format!("redis://127.0.0.1:{port}")) };
     let status = Arc::new(SourceStatus::new("redis"));
     let writer = start_writer(config, Clock::start(), Arc::clone(&status)).expect("usable settings");
     wait_until("the writer is let in", || status.snapshot().writer_connected);

@@ -16,13 +16,17 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::{
-    super::{Config, Publisher, ReaderHandle, RedisUrl, SourceStatus, WriterHandle, start_reader, start_writer},
+    super::{ReaderHandle, start_reader, start_writer},
     topic,
 };
 use crate::{
     bus::{self, Bus, ControlMessage, Inbox, Notifier, Outlet, Outlets, Publication, Receipt, Wake},
     clock::Clock,
     event::Event,
+    source::{
+        SourceStatus,
+        redis::{Publisher, RedisConfig, RedisUrl, WriterHandle},
+    },
 };
 
 /// Where a publication's answer comes out.
@@ -222,14 +226,14 @@ pub(super) fn free_port() -> u16 {
 }
 
 /// Settings that do not make a test wait.
-pub(super) fn quick(url: &str) -> Config {
-    Config {
+pub(super) fn quick(url: &str) -> RedisConfig {
+    RedisConfig {
         url: RedisUrl::parse(url).expect(url),
         linger: Duration::from_millis(50),
         backoff_min: Duration::from_millis(5),
         backoff_max: Duration::from_millis(20),
         ping_interval: Duration::from_millis(200),
-        ..Config::default()
+        ..RedisConfig::default()
     }
 }
 
@@ -256,12 +260,12 @@ pub(super) struct Hub {
 
 impl Hub {
     /// A hub that does not wait for anything.
-    pub(super) fn start(config: &Config) -> Self {
+    pub(super) fn start(config: &RedisConfig) -> Self {
         Self::with_inbox(config, 100_000)
     }
 
     /// With an inbox that holds so many events.
-    pub(super) fn with_inbox(config: &Config, events_max: usize) -> Self {
+    pub(super) fn with_inbox(config: &RedisConfig, events_max: usize) -> Self {
         let clock = Clock::start();
         let status = Arc::new(SourceStatus::new("redis"));
         let (bell, rung) = bounded(1);
@@ -278,7 +282,7 @@ impl Hub {
     }
 
     /// A hub whose source is ready.
-    pub(super) fn ready(config: &Config) -> Self {
+    pub(super) fn ready(config: &RedisConfig) -> Self {
         let hub = Self::start(config);
         hub.wait_ready();
         hub

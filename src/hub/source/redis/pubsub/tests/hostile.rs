@@ -7,10 +7,10 @@ use std::{
 };
 
 use super::{
-    super::Config,
     harness::{Hub, quick, wait_until},
     topic,
 };
+use crate::source::redis::RedisConfig;
 
 /// A broker that lets everybody in as a master does and confirms every subscription. When the channel `go` is subscribed,
 /// it sends what `attack` writes, and after that a good message on `go`. Its threads end with the process.
@@ -85,7 +85,7 @@ fn what_nobody_asked_for_is_dropped_and_counted_and_makes_no_topic() {
         // Longer than any message may be: its readers would be told of a loss, but there are none.
         let _ = out.write_all(message("too.big", &"x".repeat(20_000)).as_bytes());
     });
-    let config = Config { subscribe: vec!["p.*".to_owned()], message_bytes_max: 3_000, ..quick(&url) };
+    let config = RedisConfig { subscribe: vec!["p.*".to_owned()], message_bytes_max: 3_000, ..quick(&url) };
     let hub = Hub::ready(&config);
     hub.listen("go");
     assert_eq!(hub.payloads(1), ["the end"]);
@@ -105,7 +105,7 @@ fn a_reply_without_end_is_given_up_before_it_is_all_kept() {
         }
         let _ = out.write_all(&parcel);
     });
-    let hub = Hub::ready(&Config { message_bytes_max: 3_000, backoff_min: Duration::from_secs(5), ..quick(&url) });
+    let hub = Hub::ready(&RedisConfig { message_bytes_max: 3_000, backoff_min: Duration::from_secs(5), ..quick(&url) });
     hub.bus.attach(&topic("go"), 0);
     let reason = || hub.status.ready(hub.clock.now()).err().unwrap_or_default();
     wait_until("it is given up", || reason().contains("a reply is over its limit"));

@@ -6,14 +6,20 @@ use std::{
 };
 
 use super::{
-    super::{Config, SentinelLogin, SourceStatus, start_reader, start_writer},
+    super::{start_reader, start_writer},
     harness::{Hub, Scratch, Server, quick, wait_until},
     topic,
 };
-use crate::bus::{PublishFailed, Refusal};
+use crate::{
+    bus::{PublishFailed, Refusal},
+    source::{
+        SourceStatus,
+        redis::{RedisConfig, SentinelLogin},
+    },
+};
 
 /// Whether events pass in both directions.
-fn check_round_trip(config: &Config) -> Hub {
+fn check_round_trip(config: &RedisConfig) -> Hub {
     let hub = Hub::ready(config);
     hub.listen("a");
     assert_eq!(hub.publish("a", Some("kind"), "there and back"), Ok(None));
@@ -82,7 +88,7 @@ fn tls_trusts_only_the_named_authority() {
         ]
         .concat(),
     );
-    let config = Config {
+    let config = RedisConfig {
         ca_file: Some(scratch.path("ca.crt")),
         certificate_file: Some(scratch.path("client.crt")),
         key_file: Some(scratch.path("client.key")),
@@ -96,10 +102,10 @@ fn tls_trusts_only_the_named_authority() {
     assert_eq!(kill, Ok(1), "the writer's");
     assert_eq!(hub.publish("a", None, "after the end of an idle connection"), Ok(None));
     assert_eq!(hub.payloads(1), ["after the end of an idle connection"]);
-    let stranger = Hub::start(&Config { ca_file: Some(scratch.path("other.crt")), ..config.clone() });
+    let stranger = Hub::start(&RedisConfig { ca_file: Some(scratch.path("other.crt")), ..config.clone() });
     let reason = || stranger.status.ready(stranger.clock.now()).err().unwrap_or_default();
     wait_until("the stranger is not trusted", || reason().contains("invalid peer certificate"));
-    let anonymous = Hub::start(&Config { certificate_file: None, key_file: None, ..config });
+    let anonymous = Hub::start(&RedisConfig { certificate_file: None, key_file: None, ..config });
     let reason = || anonymous.status.ready(anonymous.clock.now()).err().unwrap_or_default();
     wait_until("the server asks for a certificate", || reason().contains("the connection failed"));
 }
@@ -150,7 +156,7 @@ fn sentinels_have_their_own_login_and_the_same_tls() {
     );
     let _sentinel = TlsSentinel::start(&scratch, sentinel_port, &port);
     let login = |password: &str| SentinelLogin { password: password.to_owned(), ..SentinelLogin::default() };
-    let config = Config {
+    let config = RedisConfig {
         ca_file: Some(scratch.path("ca.crt")),
         certificate_file: Some(scratch.path("client.crt")),
         key_file: Some(scratch.path("client.key")),
@@ -158,7 +164,7 @@ fn sentinels_have_their_own_login_and_the_same_tls() {
         ..quick(&format!("rediss+sentinel://:server-secret@127.0.0.1:{sentinel_port}/my-service/2"))
     };
     check_round_trip(&config);
-    let stranger = Hub::start(&Config { sentinel_login: login("wrong"), ..config });
+    let stranger = Hub::start(&RedisConfig { sentinel_login: login("wrong"), ..config });
     let reason = || stranger.status.ready(stranger.clock.now()).err().unwrap_or_default();
     wait_until("the sentinel's refusal is named", || reason().contains("no sentinel knows"));
     assert!(!reason().contains("secret"), "{}", reason());
@@ -202,7 +208,7 @@ fn openssl(scratch: &Scratch, arguments: &str) {
 
 #[test]
 fn unusable_files_stop_the_start() {
-    let check = |config: Config, expected: &str| {
+    let check = |config: RedisConfig, expected: &str| {
         let clock = crate::clock::Clock::start();
         let status = std::sync::Arc::new(SourceStatus::new("redis"));
         let error = start_writer(config.clone(), clock, std::sync::Arc::clone(&status)).expect_err(expected);
@@ -213,9 +219,9 @@ fn unusable_files_stop_the_start() {
     };
     let config = quick("rediss://localhost:1");
     let missing = || Some(Path::new("/nowhere/ca.crt").to_path_buf());
-    check(Config { ca_file: missing(), ..config.clone() }, "/nowhere/ca.crt");
+    check(RedisConfig { ca_file: missing(), ..config.clone() }, "/nowhere/ca.crt");
     let empty = Scratch::new();
     std::fs::write(empty.path("empty.crt"), "").expect("a file");
-    check(Config { ca_file: Some(empty.path("empty.crt")), ..config.clone() }, "no certificate authority");
-    check(Config { key_file: missing(), ..config }, "belong together");
+    check(RedisConfig { ca_file: Some(empty.path("empty.crt")), ..config.clone() }, "no certificate authority");
+    check(RedisConfig { key_file: missing(), ..config }, "belong together");
 }

@@ -3,18 +3,17 @@
 use std::time::Duration;
 
 use super::{
-    super::Config,
     harness::{Hub, Server, quick, wait_until},
     topic,
 };
-use crate::log::Start;
+use crate::{log::Start, source::redis::RedisConfig};
 
 /// How a topic is subscribed when the server goes away: by itself, through a pattern with a listener, through one without,
 /// always, and by nobody any more, its channel still lingering.
 const TOPICS: [&str; 5] = ["direct", "p.heard", "p.unheard", "always", "lingering"];
 
-fn outage_config(server: &Server) -> Config {
-    Config {
+fn outage_config(server: &Server) -> RedisConfig {
+    RedisConfig {
         subscribe: vec!["p.*".to_owned()],
         always: vec![topic("always")],
         linger: Duration::from_secs(60),
@@ -118,7 +117,7 @@ fn two_outages_with_nothing_between_are_told_twice() {
 fn a_late_answer_is_no_loss() {
     let server = Server::start();
     let age = Duration::from_millis(300);
-    let config = Config { proof_age_max: age, ping_timeout: Duration::from_secs(60), ..quick(&server.url()) };
+    let config = RedisConfig { proof_age_max: age, ping_timeout: Duration::from_secs(60), ..quick(&server.url()) };
     let hub = Hub::ready(&config);
     hub.listen("a");
     server.publish("a", "before");

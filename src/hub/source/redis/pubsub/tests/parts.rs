@@ -9,10 +9,10 @@ use bytes::Bytes;
 
 use super::super::{
     buffer::{Filled, ReadBuffer},
-    connection::Connection,
     envelope::{self, BadEnvelope},
     glob::Glob,
     oversize::{self, Oversize},
+    socket::Connection,
 };
 use crate::{
     clock::Moment,

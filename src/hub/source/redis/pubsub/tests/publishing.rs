@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use super::{
-    super::Config,
-    harness::{self, Hub, Server, publish, quick, wait_until},
-};
-use crate::bus::PublishFailed;
+use super::harness::{self, Hub, Server, publish, quick, wait_until};
+use crate::{bus::PublishFailed, source::redis::RedisConfig};
 
 #[test]
 fn publications_keep_their_order_and_each_is_answered() {
@@ -55,7 +52,7 @@ fn two_hubs_see_the_same_events() {
 #[test]
 fn a_restart_between_two_publications_costs_none() {
     let mut server = Server::start();
-    let hub = Hub::ready(&Config { ping_interval: Duration::from_secs(5), ..quick(&server.url()) });
+    let hub = Hub::ready(&RedisConfig { ping_interval: Duration::from_secs(5), ..quick(&server.url()) });
     hub.listen("a");
     assert_eq!(hub.publish("a", None, "before"), Ok(None));
     server.kill();
@@ -77,7 +74,7 @@ fn end_idle_connections(server: &Server) -> u64 {
 fn a_connection_that_the_server_ended_while_it_was_idle_costs_no_publication() {
     let server = Server::start();
     for url in [server.url(), format!("unix://{}", server.socket().display())] {
-        let hub = Hub::ready(&Config { ping_interval: Duration::from_secs(5), ..quick(&url) });
+        let hub = Hub::ready(&RedisConfig { ping_interval: Duration::from_secs(5), ..quick(&url) });
         hub.listen("a");
         for number in 0..5 {
             assert_eq!(end_idle_connections(&server), 1, "the writer's");
@@ -91,15 +88,15 @@ fn a_connection_that_the_server_ended_while_it_was_idle_costs_no_publication() {
 
 #[test]
 fn a_full_queue_says_so() {
-    let full = |config: &Config, data: &str| {
+    let full = |config: &RedisConfig, data: &str| {
         let hub = Hub::start(config);
         let answers: Vec<_> = (0..5000).map(|_| publish(hub.writer(), "a", None, data)).collect();
         let refused = answers.iter().filter(|answer| answer.try_recv() == Ok(Err(PublishFailed::QueueFull))).count();
         assert!((3000..5000).contains(&refused), "{refused}");
     };
     let config = quick(&format!("redis://127.0.0.1:{}", harness::free_port()));
-    full(&Config { publish_queue_max: 10, ..config.clone() }, "x");
-    full(&Config { publish_queue_bytes_max: 100_000, ..config }, &"x".repeat(1000));
+    full(&RedisConfig { publish_queue_max: 10, ..config.clone() }, "x");
+    full(&RedisConfig { publish_queue_bytes_max: 100_000, ..config }, &"x".repeat(1000));
 }
 
 #[test]

@@ -4,20 +4,22 @@ use std::time::Duration;
 
 use super::{
     super::{
-        Config,
         patterns::Admission,
-        subscriptions::{BATCH_CHANNELS_MAX, Batch, Notice, Subscriptions, Tally},
+        subscriptions::{BATCH_CHANNELS_MAX, Batch, Notice, Subscriptions},
     },
     topic,
 };
-use crate::clock::Moment;
+use crate::{
+    clock::Moment,
+    source::{redis::RedisConfig, status::Tally},
+};
 
-pub(super) fn config(patterns: &[&str], always: &[&str]) -> Config {
-    Config {
+pub(super) fn config(patterns: &[&str], always: &[&str]) -> RedisConfig {
+    RedisConfig {
         subscribe: patterns.iter().map(|pattern| (*pattern).to_owned()).collect(),
         always: always.iter().map(|name| topic(name)).collect(),
         linger: Duration::from_secs(30),
-        ..Config::default()
+        ..RedisConfig::default()
     }
 }
 
@@ -258,7 +260,7 @@ fn topics_of_a_denied_pattern_are_subscribed_by_themselves() {
 
 #[test]
 fn without_interest_only_the_configured_counts() {
-    let without = Config { interest: false, ..config(&["a.*"], &["b"]) };
+    let without = RedisConfig { interest: false, ..config(&["a.*"], &["b"]) };
     let mut subscriptions = Subscriptions::new(&without);
     subscriptions.on_connected();
     subscriptions.want(topic("a.x"));
@@ -313,7 +315,7 @@ fn what_is_refused_is_asked_for_again_after_waits_that_grow_and_its_readers_are_
         let (commands, told) = retry(&mut subscriptions, &["a", "always"]);
         assert_eq!((commands, told), (vec!["SUBSCRIBE a".to_owned(), "SUBSCRIBE always".to_owned()], vec![]));
     }
-    assert!(waits.is_sorted() && waits.last() == Some(&Config::default().backoff_max), "{waits:?}");
+    assert!(waits.is_sorted() && waits.last() == Some(&RedisConfig::default().backoff_max), "{waits:?}");
     let (_, told) = retry(&mut subscriptions, &["always"]);
     assert_eq!(told, ["lost a", "live a"]);
     let (report, count, every) = subscriptions.take_refusals().expect("it has changed");

@@ -3,8 +3,8 @@
 use redis::{RedisError, Value};
 
 use super::{
+    encoder::MARKER_GROUP,
     entry::{BadAnswer, Entry, read_id, read_map},
-    form::MARKER_GROUP,
     link::accept,
 };
 use crate::{

@@ -8,26 +8,29 @@
 //! A replica takes a publication and answers it as a master does, but reaches only its own subscribers. So the last
 //! command of each batch asks what the server is, and nothing is confirmed before that answer.
 
+mod link;
+mod publisher;
+mod script;
+
+pub(super) use publisher::Form;
+pub use publisher::Publisher;
+pub(super) use script::{Request, Script, digest, memory_key};
+
 use std::{collections::VecDeque, io, sync::Arc, thread::JoinHandle, time::Duration};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use redis::RedisError;
 use tracing::{debug, info, warn};
 
-use super::{
-    Config, SourceStatus,
-    fault::is_of_command,
+use self::{
     link::{Answer, Link, Refused},
-    publisher::{self, Channels, Form, Publisher, Queued},
-    script::Script,
+    publisher::Queued,
 };
+use super::{Directory, RedisConfig, error_codes::is_of_command, is_lasting, is_read_only};
 use crate::{
     bus::{PublishFailed, Receipt, Refusal},
     clock::{Clock, Moment},
-    source::{
-        Backoff, Throttle,
-        redis::{Directory, is_lasting, is_read_only},
-    },
+    source::{Backoff, SourceStatus, Throttle},
 };
 
 /// The most publications in one round trip: the first waits for the last one's answer.
@@ -47,17 +50,11 @@ pub struct WriterHandle {
     thread: JoinHandle<()>,
 }
 
-/// Starts the thread. Fails if `config` names files that cannot be used; an unreachable server is no failure but a
-/// [status](SourceStatus::ready).
-pub fn start_writer(config: Config, clock: Clock, status: Arc<SourceStatus>) -> io::Result<WriterHandle> {
-    let form = Channels { idempotency_window: config.idempotency_window };
-    start_writer_of(Arc::new(form), config, clock, status)
-}
-
-/// The same for publications that take another form.
+/// Starts the thread, for publications in this form. Fails if `config` names files that cannot be used; an unreachable server is no
+/// failure but a [status](SourceStatus::ready).
 pub(in crate::source) fn start_writer_of(
     form: Arc<dyn Form>,
-    config: Config,
+    config: RedisConfig,
     clock: Clock,
     status: Arc<SourceStatus>,
 ) -> io::Result<WriterHandle> {
@@ -107,7 +104,7 @@ impl WriterHandle {
 }
 
 struct Writer {
-    config: Config,
+    config: RedisConfig,
     clock: Clock,
     status: Arc<SourceStatus>,
     directory: Directory,

@@ -15,8 +15,8 @@ use mio::{
 };
 use rustls::ClientConfig;
 
-use super::{Config, tls::TlsStream};
-use crate::source::redis::{Directory, Target, client_config};
+use super::tls_socket::TlsStream;
+use crate::source::redis::{Directory, RedisConfig, Target, client_config};
 
 /// Makes connections to the configured server.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(super) enum Candidate {
 }
 
 impl Dialer {
-    pub(super) fn new(config: &Config) -> io::Result<Self> {
+    pub(super) fn new(config: &RedisConfig) -> io::Result<Self> {
         // First, because its complaints about the files are the better ones.
         let tls = config.url.is_tls().then(|| client_config(&config.tls_files())).transpose()?;
         let target = Target::Unix(PathBuf::new());

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     Config,
-    scene::{Happening, Scene},
+    simulation::{Happening, Scene},
 };
 use crate::{
     bus::{GeneratorAction, GeneratorFailed},

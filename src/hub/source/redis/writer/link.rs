@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use redis::{RedisError, ServerError, Value};
 
-use super::fault::is_outdated;
 use crate::{
     bus::Refusal,
     event::EventId,
     protocol::resp,
-    source::redis::{Allegiance, Connection, Consensus, Directory, SendFailed},
+    source::redis::{Allegiance, Connection, Consensus, Directory, SendFailed, error_codes::is_outdated},
 };
 
 /// What the server lists the connection as.

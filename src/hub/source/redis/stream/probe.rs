@@ -24,7 +24,7 @@ use crate::{
     event::EventId,
     source::{
         Backoff, Throttle,
-        redis::{Directory, pubsub},
+        redis::{Directory, RedisConfig},
     },
 };
 
@@ -127,7 +127,7 @@ pub(super) struct Bell {
     pub(super) alarm: Arc<Alarm>,
     pub(super) rung: Receiver<()>,
     pub(super) directory: Arc<Directory>,
-    pub(super) config: pubsub::Config,
+    pub(super) config: RedisConfig,
     pub(super) clock: Clock,
 }
 

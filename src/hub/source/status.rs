@@ -8,10 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    refusals::{Refusals, Refused},
-    subscriptions::Tally,
-};
+use super::refusals::{Refusals, Refused};
 use crate::{bus::Wake, clock::Moment, metrics::SourceHealth, source::redis::Consensus, topic::Topic};
 
 /// Figures of one Redis Pub/Sub source.
@@ -97,6 +94,16 @@ pub struct Snapshot {
     pub publish_refused: u64,
     /// Messages that came on channels that are not subscribed.
     pub unasked: u64,
+}
+
+/// How the numbers stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) wanted: usize,
+    pub(super) confirmed: usize,
+    pub(super) denied: usize,
+    /// Whether all that the configuration names is confirmed or refused.
+    pub(super) settled: bool,
 }
 
 /// What is wrong with a server that is one node of a cluster.

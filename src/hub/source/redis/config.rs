@@ -2,17 +2,15 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
+use super::{Directory, Login, LoginFiles, Options, RedisUrl, SentinelLogin, TlsFiles};
 use crate::{
-    source::{
-        credentials::{Credentials, Logins},
-        redis::{Directory, Login, LoginFiles, Options, RedisUrl, SentinelLogin, TlsFiles},
-    },
+    source::credentials::{Credentials, Logins},
     topic::Topic,
 };
 
 /// How the hub uses Redis Pub/Sub. Every value is valid, but `ping_interval` and the timeouts should not be zero.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct RedisConfig {
     /// Where the server is, and as whom to log in.
     pub url: RedisUrl,
     /// For `rediss://`: PEM file of the authorities to trust, in place of the system's.
@@ -66,7 +64,7 @@ pub struct Config {
     pub idempotency_window: Duration,
 }
 
-impl Default for Config {
+impl Default for RedisConfig {
     fn default() -> Self {
         Self {
             url: RedisUrl::default(),
@@ -98,7 +96,7 @@ impl Default for Config {
     }
 }
 
-impl Config {
+impl RedisConfig {
     /// What tells where the server is. Fails if files are named that cannot be used.
     pub fn directory(&self) -> io::Result<Directory> {
         Directory::new(&Options {

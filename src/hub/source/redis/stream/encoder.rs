@@ -9,21 +9,22 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    config::{Classes, Config},
+    config::{Classes, RedisStreamConfig},
     link::LEAST_VERSION,
 };
 use crate::{
     bus::Publication,
     clock::Clock,
-    source::redis::pubsub::{
-        self, Form, Request, Script, SourceStatus, WriterHandle, digest, memory_key, start_writer_of,
+    source::{
+        SourceStatus,
+        redis::{Form, RedisConfig, Request, Script, WriterHandle, digest, memory_key, start_writer_of},
     },
 };
 
 /// Starts the thread that publishes. Fails if `redis` names files that cannot be used.
 pub fn start_writer(
-    redis: pubsub::Config,
-    config: Config,
+    redis: RedisConfig,
+    config: RedisStreamConfig,
     classes: Classes,
     clock: Clock,
     status: Arc<SourceStatus>,
@@ -35,7 +36,7 @@ pub fn start_writer(
 /// One script adds to the topic's stream and lets go what is no longer kept; it is answered by the event's id.
 #[derive(Debug)]
 pub(super) struct Streams {
-    pub(super) config: Config,
+    pub(super) config: RedisStreamConfig,
     pub(super) classes: Classes,
     pub(super) idempotency_window: Duration,
 }

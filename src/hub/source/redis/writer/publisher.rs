@@ -3,22 +3,19 @@
 use std::{
     fmt,
     sync::{
-        Arc, LazyLock,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use super::{
-    Config, SourceStatus, envelope,
-    script::{Request, Script, digest, memory_key},
-};
+use super::script::Request;
 use crate::{
     bus::{Outlet, Publication, PublishFailed, Receipt, Reply},
     clock::{Clock, Moment},
+    source::{SourceStatus, redis::RedisConfig},
     topic::Topic,
 };
 
@@ -45,20 +42,6 @@ pub(in crate::source) trait Form: Send + Sync + fmt::Debug {
     }
 }
 
-/// `PUBLISH` to the channel of the topic's name.
-#[derive(Debug)]
-pub(super) struct Channels {
-    /// How long the key of an idempotent publication is remembered.
-    pub(super) idempotency_window: Duration,
-}
-
-static PUBLISH_ONCE_TEXT: &str = "\
-    if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-    local receivers = redis.call('PUBLISH', ARGV[2], ARGV[3])
-    redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
-    return receivers";
-static PUBLISH_ONCE: Script = Script::new(PUBLISH_ONCE_TEXT, LazyLock::new(|| digest(PUBLISH_ONCE_TEXT)));
-
 /// A publication on its way. Dropped without an answer, it answers [`PublishFailed::Unavailable`]: nobody sent it.
 pub(super) struct Queued {
     pub(super) topic: Topic,
@@ -72,7 +55,7 @@ pub(super) struct Queued {
 
 /// Both ends of the queue.
 pub(super) fn queue(
-    config: &Config,
+    config: &RedisConfig,
     form: Arc<dyn Form>,
     clock: Clock,
     status: Arc<SourceStatus>,
@@ -107,22 +90,6 @@ impl Outlet for Publisher {
         }
         if let Err(TrySendError::Full(queued)) = self.queue.try_send(queued) {
             queued.answer(Err(PublishFailed::QueueFull));
-        }
-    }
-}
-
-impl Form for Channels {
-    fn request(&self, publication: &Publication) -> Request {
-        let channel = Bytes::copy_from_slice(publication.topic.as_str().as_bytes());
-        let payload = envelope::seal(publication.kind.as_deref(), &publication.data);
-        match &publication.idempotency_key {
-            None => Request { script: None, arguments: vec![Bytes::from_static(b"PUBLISH"), channel, payload] },
-            Some(key) => {
-                let memory = memory_key(&format!("channel.{}", publication.topic), key);
-                let window_ms = self.idempotency_window.as_millis().to_string().into();
-                let arguments = vec![Bytes::from_static(b"1"), memory, window_ms, channel, payload];
-                Request { script: Some(&PUBLISH_ONCE), arguments }
-            }
         }
     }
 }
