@@ -17,6 +17,7 @@ mod churn;
 mod commands;
 mod compat;
 mod deploy_files;
+mod docs_configuration;
 mod docs_examples;
 mod drain;
 mod events;

@@ -27,13 +27,13 @@ const REDIS: &str = "127.0.0.1:6379";
 const PRELUDE: &str = r#"
 exec 2>&1
 set -a
-[ -e "$FANFARE_STATE" ] && . "$FANFARE_STATE"
+[ -e "$PAGE_STATE" ] && . "$PAGE_STATE"
 curl() { command curl --silent --show-error "$@"; }
 redis-cli() { command redis-cli -h "${REDIS_ADDRESS%:*}" -p "${REDIS_ADDRESS#*:}" "$@"; }
 fanfare() {
     if [ "$1" = serve ]; then FANFARE_SERVER__LISTEN=127.0.0.1:0 command fanfare "$@"; else command fanfare "$@"; fi
 }
-trap 'export -p > "$FANFARE_STATE"' EXIT
+trap 'export -p > "$PAGE_STATE"' EXIT
 "#;
 
 /// A page under way.
@@ -248,9 +248,14 @@ impl Player {
             .into_iter()
             .chain(env::split_paths(&folders));
         let mut shell = Command::new("bash");
+        // Variables of the test's own would be taken for keys.
+        let own = env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("FANFARE_"));
+        for name in own {
+            shell.env_remove(name);
+        }
         shell.args(["-c", &script]).current_dir(&self.folder.0);
         shell.env("PATH", env::join_paths(folders).expect("the path was one"));
-        shell.env("FANFARE_STATE", self.folder.path(".state"));
+        shell.env("PAGE_STATE", self.folder.path(".state"));
         if command.contains("redis-cli") {
             shell.env("REDIS_ADDRESS", self.redis_address());
         }
