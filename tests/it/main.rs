@@ -19,6 +19,7 @@ mod compat;
 mod deploy_files;
 mod docs_configuration;
 mod docs_examples;
+mod docs_metrics;
 mod drain;
 mod events;
 mod events_examples;

@@ -52,7 +52,7 @@ const WELLS_IN_STREAMS: &str = "[[topics.class]]\nmatch = \"wells.**\"\nlog = \"
 
 #[test]
 fn the_documentation_names_what_wells_of_a_fleet_need() {
-    for text in [include_str!("../../README.md"), include_str!("../../scripts/deploy/README.md")] {
+    for text in [include_str!("../../docs/operations.md"), include_str!("../../scripts/deploy/README.md")] {
         assert!(text.contains(WELLS_IN_STREAMS), "{text}");
     }
 }
