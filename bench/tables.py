@@ -1,4 +1,4 @@
-"""The tables of `compare`: every figure, and the summary that README shows."""
+"""The tables of `compare`: every figure, and the summary that COMPARISON.md shows."""
 
 # How each figure is written: what it is multiplied by, and its digits.
 FORMS = {
