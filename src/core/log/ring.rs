@@ -336,6 +336,13 @@ impl Ring {
         self.epoch_at
     }
 
+    /// There was a change of epoch at `position`, perhaps one that is not among the events here. No effect if a newer one is known.
+    pub fn note_epoch(&mut self, position: Position, at: Moment) {
+        if self.epoch < position {
+            (self.epoch, self.epoch_at) = (position, at);
+        }
+    }
+
     /// The position behind the event `id`, if it is retained and has this content.
     pub fn position_behind(&self, id: EventId, content: u64) -> Option<Position> {
         self.find(id).filter(|event| event.digest() == Some(content)).map(|event| event.position + 1)
@@ -531,6 +538,11 @@ mod tests {
         assert_eq!((ring.epoch(), ring.former_gap(id(4)).map(|gap| (gap.from, gap.to))), (7, Some((id(4), id(2)))));
         let content = ring.event(9).and_then(|event| event.digest()).expect("an event");
         assert_eq!((ring.position_behind(id(5), content), ring.position_behind(id(5), 0)), (Some(10), None));
+        // A copy may have been told of it, or of a later one, without the hole itself.
+        for (position, expected) in [(6, (7, Moment(0))), (7, (7, Moment(0))), (9, (9, Moment(5)))] {
+            ring.note_epoch(position, Moment(5));
+            assert_eq!((ring.epoch(), ring.epoch_at()), expected, "{position}");
+        }
     }
 
     #[test]

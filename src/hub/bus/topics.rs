@@ -94,6 +94,8 @@ pub struct Attachment {
     pub next: Position,
     /// The id before the oldest event retained: whoever has everything up to it lacks nothing.
     pub floor: EventId,
+    /// The position of the log's newest change of epoch, and when it was: it need not be among the events.
+    pub epoch: (Position, Moment),
     /// Whether the source already delivers it; if not, [`ControlMessage::Live`] follows.
     pub live: bool,
 }
@@ -533,6 +535,7 @@ impl Attachment {
             events: core.history.events_from(from).cloned().collect(),
             next: core.history.next(),
             floor: core.history.floor(),
+            epoch: (core.history.epoch(), core.history.epoch_at()),
             live: core.live,
             state: Arc::clone(state),
         }

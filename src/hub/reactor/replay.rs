@@ -112,6 +112,8 @@ impl<N: Net> Reactor<N> {
         if !self.replay(token.slot, place).is_some_and(awaits) {
             return;
         }
+        // The page may be of a stream that replaced the one here, and that may still be among what did not fit the inbox.
+        self.resync(place);
         match page {
             Ok(page) => self.take_page(token.slot, place, &page),
             Err(failed) => self.end(

@@ -112,12 +112,13 @@ impl LocalTopic {
 
     /// Takes over the shared log as it is now. Nobody listens here yet.
     pub(super) fn load(&mut self, attachment: Attachment) {
-        let Attachment { events, next, floor, .. } = attachment;
+        let Attachment { events, next, floor, epoch: (epoch, epoch_at), .. } = attachment;
         let from = next - events.len() as Position;
         self.ring = match self.state.class.log {
             LogKind::Memory => Ring::new(from, floor),
             LogKind::RedisStream => Ring::sparse(from, floor),
         };
+        self.ring.note_epoch(epoch, epoch_at);
         events.into_iter().for_each(|event| self.push(event));
         self.round_head = self.ring.next();
         self.completed = self.ring.next();
@@ -190,6 +191,7 @@ impl LocalTopic {
     pub(super) fn take_missed(&mut self, missed: Attachment, budget: &Budget, now: Moment) -> bool {
         let head = self.ring.next();
         self.ring.skip_to(missed.next - missed.events.len() as Position, missed.floor);
+        self.ring.note_epoch(missed.epoch.0, missed.epoch.1);
         for event in missed.events {
             self.take(event, budget, now);
         }
