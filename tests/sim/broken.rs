@@ -15,6 +15,8 @@ pub(crate) enum Fault {
     TrimUntold,
     /// Nobody is told that a stream that is read is another one by now.
     ReplacementUntold,
+    /// The hub is told that another stream begins behind its first entry.
+    ReplacementCut,
     /// The archive takes an id of another stream for one of its own.
     ReplacedTaken,
     /// The archive leaves out an entry.
@@ -79,6 +81,7 @@ fn whatever_is_broken_shows() {
     check(Fault::EntryDropped, &["is due", "is missing", "nothing came", "has no key"]);
     check(Fault::TrimUntold, &["is due", "is missing", "nothing came"]);
     check(Fault::ReplacementUntold, &["is due", "is missing", "nothing came"]);
+    check(Fault::ReplacementCut, &["left out"]);
     check(Fault::ReplacedTaken, &["is due", "is missing", "nothing came"]);
     check(Fault::ArchiveSkips, &["is due", "is missing", "kept up"]);
     check(Fault::ArchiveRepeats, &["came again"]);

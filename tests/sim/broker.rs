@@ -21,7 +21,7 @@ use crate::{
     broken::Fault,
     net::SimBell,
     source::SimOutlet,
-    truth::{LIVES_MAX, MINOR_STEP, Truth, first_minor, life_of},
+    truth::{FIRST_PLACE, LIVES_MAX, MINOR_STEP, Truth, first_minor, life_of},
 };
 
 /// Requests on their way to the archive.
@@ -85,8 +85,7 @@ impl SimBroker {
     }
 
     fn newest(&self, topic: usize) -> EventId {
-        let first = EventId { major: 5_000_000, minor: first_minor(0) - 1 };
-        self.newest.get(&topic).copied().unwrap_or(first)
+        self.newest.get(&topic).copied().unwrap_or(FIRST_PLACE)
     }
 
     fn next_id(&mut self, topic: usize, truth: &Truth, random: &mut SmallRng) -> EventId {
@@ -109,10 +108,12 @@ impl SimBroker {
     /// that were there, among them, or behind them.
     pub(crate) fn replace(&mut self, topic: usize, truth: &mut Truth, random: &mut SmallRng) {
         let EventId { major, .. } = self.newest(topic);
-        if truth.life(topic).1 + 1 < LIVES_MAX as usize {
-            truth.replace(topic);
+        let life = truth.life(topic).1 + 1;
+        if life < LIVES_MAX as usize {
             let major = (major + 500).saturating_sub(random.random_range(0..5000));
-            self.newest.insert(topic, EventId { major, minor: first_minor(truth.life(topic).1) - 1 });
+            let place = EventId { major, minor: first_minor(life) - 1 };
+            truth.replace(topic, place);
+            self.newest.insert(topic, place);
         }
     }
 
@@ -228,7 +229,11 @@ impl SimBroker {
         for topic in &replaced {
             let ((begins, life), log) = (truth.life(*topic), truth.log(*topic));
             let present = begins + log[begins..].iter().take_while(|entry| entry.trimmed).count();
-            let floor = log.get(present).map_or_else(|| self.newest(*topic), |first| first.id.before());
+            let floor = match log.get(present) {
+                Some(first) if self.fault == Some(Fault::ReplacementCut) => first.id,
+                Some(first) => first.id.before(),
+                None => self.newest(*topic),
+            };
             if self.fault != Some(Fault::ReplacementUntold) {
                 bus.feed().restart_log(&truth.topics[*topic], floor, now);
             }

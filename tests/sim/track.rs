@@ -23,6 +23,9 @@ pub(crate) struct Track {
     next: Option<usize>,
     /// As far as the client has everything: what it comes back with.
     pub(crate) since: Option<EventId>,
+    /// It came with `since`, and has got no event since then, nor been told that its stream is another one: all that the hub
+    /// knows of it is an id.
+    is_unproven: bool,
     /// Keys of which a newer event must follow, because one was left out; and which that was.
     owed: BTreeMap<Box<str>, usize>,
     /// It asked for all there is.
@@ -42,6 +45,7 @@ impl Track {
             from_most: None,
             next: None,
             since: None,
+            is_unproven: false,
             owed: BTreeMap::new(),
             rewinds: false,
             is_never_ended: false,
@@ -56,12 +60,13 @@ impl Track {
 
     /// To begin at `index`, behind the id `since`: whatever is missing must be told.
     pub(crate) fn resumed(topic: usize, index: usize, since: EventId) -> Self {
-        Self { next: Some(index), since: Some(since), ..Self::live(topic, index) }
+        Self { next: Some(index), since: Some(since), is_unproven: true, ..Self::live(topic, index) }
     }
 
     /// The same account, on a connection of its own; `None` if the client does not know where it stands.
     pub(crate) fn taken_up(&self) -> Option<Self> {
-        (self.next.is_some() && self.since.is_some() && !self.over).then(|| self.clone())
+        let knows_place = self.next.is_some() && self.since.is_some() && !self.over;
+        knows_place.then(|| Self { is_unproven: true, ..self.clone() })
     }
 
     /// It has begun, when there were `len` events.
@@ -124,6 +129,7 @@ impl Track {
         }
         self.next = Some(index + 1);
         self.since = Some(entry.id);
+        self.is_unproven = false;
     }
 
     /// Whether it asked for all there is, has got nothing yet, and the event of `index` is of a stream that replaced another.
@@ -155,11 +161,11 @@ impl Track {
         assert!(!self.over, "a gap after the end of its subscription");
         let topic = self.topic;
         let (from, to) = (truth.index_after(topic, gap.from), truth.index_after(topic, gap.to));
-        assert!(from <= to || self.goes_back(gap, to, truth), "topic {topic}: a gap that goes back: {gap:?}");
+        let begins_anew = self.begins_anew(gap, truth);
+        assert!(from <= to || begins_anew, "topic {topic}: a gap that goes back: {gap:?}");
         let (gap, from) = self.clip(gap, from, to, truth);
-        let may_be_former = self.may_be_former(gap, to, truth);
         match self.next {
-            Some(next) if may_be_former && from < next => {}
+            Some(next) if begins_anew && from < next => {}
             Some(next) => self.pass_over(next, from, was_behind, truth),
             None => assert!(self.from_least <= from, "topic {topic}: a gap before the beginning: {gap:?}"),
         }
@@ -167,10 +173,9 @@ impl Track {
         // What the log itself says of another stream begins where the log stood.
         let is_shared = gap.reason == GapReason::Epoch && truth.rules[topic].is_stream;
         // Before the first event of a log there is one place, which `0-0` and the log itself name by different ids.
-        // So do places between the same two entries of a stream that was replaced: ids of the other one may be among them.
-        let was_replaced = truth.rules[topic].is_stream && 0 < truth.life(topic).1;
-        let is_same =
-            |since: EventId| since == gap.from || since == EventId::default() || was_replaced && since < gap.from;
+        let is_same = |since: EventId| {
+            since == gap.from || since == EventId::default() || self.is_begin_of_log(since, gap.from, from, truth)
+        };
         let is_exact = is_shared || self.next != Some(from) || self.since.is_none_or(is_same);
         assert!(is_exact, "topic {topic}: {gap:?} does not begin at {:?}", self.since);
         self.check_reason(gap, from, to, truth);
@@ -182,16 +187,34 @@ impl Track {
         }
         self.next = Some(to);
         self.since = Some(gap.to);
+        self.is_unproven &= gap.reason != GapReason::Epoch;
     }
 
-    /// Whoever may have the id of another stream begins with all of this one.
-    fn goes_back(&self, gap: Gap, to: usize, truth: &Truth) -> bool {
-        gap.reason == GapReason::Epoch && truth.rules[self.topic].is_stream && 0 < truth.life_at(self.topic, to)
+    /// Whether `gap` may make the client begin anew with a stream that replaced another, whatever it has of that stream.
+    ///
+    /// The ids of both may overlap, so an id alone does not say which of them it is of. While the hub's log has its change of
+    /// stream, whoever comes with an id that the former had reached is taken for a reader of the former: told of a gap from its
+    /// own id, or of the log's own, which begins where the former ended. The event at the id would tell, so whoever has got one
+    /// since it came is not.
+    fn begins_anew(&self, gap: Gap, truth: &Truth) -> bool {
+        let is_stream = truth.rules[self.topic].is_stream;
+        let may_be_former =
+            |since| since <= gap.from && gap.from <= truth.newest_before_life(self.topic, life_of(gap.to));
+        gap.reason == GapReason::Epoch && is_stream && self.is_unproven && self.since.is_some_and(may_be_former)
     }
 
-    /// With an id that the former stream may have had, too, a client may have to begin anew though it has not missed anything.
-    fn may_be_former(&self, gap: Gap, to: usize, truth: &Truth) -> bool {
-        self.goes_back(gap, to, truth) && self.since.is_some_and(|since| since <= gap.from)
+    /// Whether `since` and `begin` are the same place of a stream, ahead of the entry of `index`, where the hub's log began.
+    ///
+    /// The hub begins its log right before the first entry that it finds (`begin`, which is no entry's id), because it cannot
+    /// know what was ahead of that and has been trimmed. A client may know: from the archive, of a gap that ends with the last
+    /// entry trimmed, or from elsewhere, of that entry itself. It goes on in the log, since it lacks nothing of what the log
+    /// has, and the next hole is told to it as to everybody.
+    fn is_begin_of_log(&self, since: EventId, begin: EventId, index: usize, truth: &Truth) -> bool {
+        let (log, life) = (truth.log(self.topic), life_of(begin));
+        truth.rules[self.topic].is_stream
+            && life_of(since) == life
+            && log.get(index).is_some_and(|first| first.id.before() == begin)
+            && log[truth.begin_of(self.topic, life)..index].iter().all(|entry| entry.trimmed)
     }
 
     /// A client may have seen, before the hub did, events that the hub found trimmed: a hole in the hub's log begins before
@@ -241,7 +264,12 @@ impl Track {
                 assert!(log.get(to - 1).is_none_or(|last| last.id == gap.to || rules.is_stream), "{gap:?}");
             }
             GapReason::Epoch if rules.is_stream => {
-                assert!(0 < truth.life_at(topic, to), "topic {topic}: it was never replaced: {gap:?}");
+                let life = life_of(gap.to);
+                assert!(0 < life, "topic {topic}: it was never replaced: {gap:?}");
+                // With all that the other one has.
+                let begin = truth.begin_of(topic, life);
+                let is_gone = begin <= to && log[begin..to].iter().all(|entry| entry.trimmed);
+                assert!(is_gone, "topic {topic}: {begin} to {to} were left out: {gap:?}");
             }
             GapReason::Epoch => {
                 assert!(truth.is_foreign(topic, gap.from), "topic {topic}: {from} is of this epoch: {gap:?}");
@@ -280,8 +308,9 @@ impl Track {
         let (_, from) = self.clip(gap, from, to, truth);
         let policy = truth.rules[self.topic].policy;
         match self.next {
+            Some(next) if from < next => self.begins_anew(gap, truth),
             Some(next) if policy == Policy::Latest => next <= from,
-            Some(next) => next == from || from < next && self.may_be_former(gap, to, truth),
+            Some(next) => next == from,
             None => self.from_least <= from,
         }
     }

@@ -56,8 +56,9 @@ pub(crate) struct Truth {
     /// How Socket.IO clients speak.
     pub(crate) dialect: SocketDialect,
     logs: Vec<Vec<Entry>>,
-    /// Where in each log the streams begin that the broker has had under its key, the first of them at 0.
-    lives: Vec<Vec<usize>>,
+    /// The streams that the broker has had under each topic's key, the first of them at 0: the index of its first entry, and the
+    /// id that it has before that.
+    lives: Vec<Vec<(usize, EventId)>>,
     /// How many events of each topic every reactor is known to have taken from its inbox.
     taken: Vec<usize>,
     /// How many of a broker's events the hub has read.
@@ -77,7 +78,7 @@ impl Truth {
             rules,
             dialect,
             logs: vec![Vec::new(); count],
-            lives: vec![vec![0]; count],
+            lives: vec![vec![(0, FIRST_PLACE)]; count],
             taken: vec![0; count],
             read: vec![0; count],
             is_lossy: vec![false; count],
@@ -145,27 +146,39 @@ impl Truth {
         self.logs[topic][..index].iter_mut().for_each(|entry| entry.trimmed = true);
     }
 
-    /// The broker's stream of `topic` is replaced by another one, which is empty.
-    pub(crate) fn replace(&mut self, topic: usize) {
+    /// The broker's stream of `topic` is replaced by another one, which is empty and has ids after `place`.
+    pub(crate) fn replace(&mut self, topic: usize, place: EventId) {
         let len = self.logs[topic].len();
         self.trim(topic, len);
-        self.lives[topic].push(len);
+        self.lives[topic].push((len, place));
     }
 
     /// How often the stream of `topic` was replaced before it had the event of `index`.
     pub(crate) fn life_at(&self, topic: usize, index: usize) -> usize {
-        self.lives[topic].partition_point(|begins| *begins <= index) - 1
+        self.lives[topic].partition_point(|(begins, _)| *begins <= index) - 1
     }
 
     /// Where the stream begins that has, or would have, the event of `index`.
     pub(crate) fn begin_of_life(&self, topic: usize, index: usize) -> usize {
-        self.lives[topic][self.life_at(topic, index)]
+        self.begin_of(topic, self.life_at(topic, index))
+    }
+
+    /// Where the stream of `topic` begins before which there were so many others.
+    pub(crate) fn begin_of(&self, topic: usize, life: usize) -> usize {
+        self.lives[topic][life].0
+    }
+
+    /// The greatest id that the streams of `topic` had reached before that one.
+    pub(crate) fn newest_before_life(&self, topic: usize, life: usize) -> EventId {
+        let entries = self.logs[topic][..self.begin_of(topic, life)].iter().map(|entry| entry.id);
+        let places = self.lives[topic][..life].iter().map(|(_, place)| *place);
+        entries.chain(places).max().unwrap_or_default()
     }
 
     /// Where the stream begins that `topic` has now, and how often it was replaced.
     pub(crate) fn life(&self, topic: usize) -> (usize, usize) {
         let lives = &self.lives[topic];
-        (lives[lives.len() - 1], lives.len() - 1)
+        (lives[lives.len() - 1].0, lives.len() - 1)
     }
 
     /// The source lost an event of `topic`: whoever listens must be told before the next one comes.
@@ -264,8 +277,11 @@ pub(crate) const LIVES_MAX: u64 = 100;
 /// The minor parts of a stream's ids are this far apart, and so there is room for those of the others, and before each.
 pub(crate) const MINOR_STEP: u64 = 10 * LIVES_MAX;
 
+/// The id that each topic's first stream has before its first entry.
+pub(crate) const FIRST_PLACE: EventId = EventId { major: 5_000_000, minor: first_minor(0) - 1 };
+
 /// The minor part of the first id of a millisecond in the stream that was there after so many others.
-pub(crate) fn first_minor(life: usize) -> u64 {
+pub(crate) const fn first_minor(life: usize) -> u64 {
     10 * life as u64 + 5
 }
 
