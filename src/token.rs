@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
-use fanfare::auth::{Claims, Grants, Rules, hash_password};
+use fanfare::auth::{AuthRules, Claims, Grants, hash_password};
 
 /// What the token says.
 #[derive(Args, Clone, Debug)]
@@ -36,7 +36,7 @@ pub(crate) struct Options {
 }
 
 /// The token that `options` describe, by the keys of `rules`, valid for `ttl` or as long as these say.
-pub(crate) fn mint(options: Options, ttl: Option<Duration>, rules: &Rules) -> Result<String, String> {
+pub(crate) fn mint(options: Options, ttl: Option<Duration>, rules: &AuthRules) -> Result<String, String> {
     if !rules.is_required() {
         return Err("no token is asked for with this configuration: set auth.mode = \"jwt\" (--config FILE)".into());
     }

@@ -73,9 +73,10 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// What `config` may take from a folder: the types that the folder is configured in, and the modules they are in.
 #[rustfmt::skip]
 const CONFIGURING: &[&str] = &[
-    "Algorithm", "ApiKey", "Mode", "QuotaConfig", "QuotaRule", "Rules", "Who", "SameSite", "Secrets", "Settings",
+    "Algorithm", "ApiKey", "Mode", "QuotaConfig", "QuotaRule", "AuthRules", "TenantSelector", "SameSite", "Secrets", "AuthSettings",
     "Bounds", "Class", "CompatApi", "CompatApis", "Config", "Cors", "EngineLimits", "Esp", "HttpLimits", "LogKind", "LoginFiles", "Policy",
-    "RateLimit", "RedisConfig", "RedisStreamConfig", "RedisUrl", "Retention", "SentinelLogin", "StoreLogin", "StoreUrl", "generator", "http", "proxy", "store", "websocket", "WebSocketLimits", "ProxyLimits",
+    "RateLimit", "RedisConfig", "RedisStreamConfig", "RedisUrl", "Retention", "SentinelLogin", "StoreLogin", "StoreUrl", "generator",
+    "http", "proxy", "store", "websocket", "WebSocketLimits", "ProxyLimits",
 ];
 
 /// What comes from outside, and the parts that may use it.

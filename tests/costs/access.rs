@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use fanfare::auth::{Auth, Identity, Mode, Rules, Secrets, Settings};
+use fanfare::auth::{Auth, AuthRules, AuthSettings, Identity, Mode, Secrets};
 use fanfare_core::{
     clock::Moment,
     outbox::Outbox,
@@ -80,9 +80,10 @@ const SECRET: &str = "a secret of no less than thirty-two bytes";
 
 /// Takes tokens of any length, and remembers none.
 fn auth() -> Auth {
-    let settings = Settings { mode: Mode::Jwt, token_bytes_max: usize::MAX, cache_bytes: 0, ..Settings::default() };
+    let settings =
+        AuthSettings { mode: Mode::Jwt, token_bytes_max: usize::MAX, cache_bytes: 0, ..AuthSettings::default() };
     let secrets = Secrets { secret: SECRET.into(), ..Secrets::default() };
-    let rules = Rules::new(settings, secrets).unwrap_or_else(|(key, wrong)| panic!("{key}: {wrong}"));
+    let rules = AuthRules::new(settings, secrets).unwrap_or_else(|(key, wrong)| panic!("{key}: {wrong}"));
     Auth::new(Arc::new(rules), NOW, Duration::from_secs(1_300_819_000))
 }
 

@@ -70,8 +70,8 @@ fn the_listener_for_administration_lives_to_the_end() {
     let hub = hub.drain();
     wait_until("the public's listener is closed", || TcpStream::connect(&public).is_err().then_some(()));
     for _ in 0..8 {
-        let mut asker = HttpConnection::new(hub.connect_at(1));
-        let ready = asker.request(Method::Get, "/ready", &[], b"");
+        let mut requester = HttpConnection::new(hub.connect_at(1));
+        let ready = requester.request(Method::Get, "/ready", &[], b"");
         assert_eq!((ready.status, &ready.json()["failed"]), (503, &serde_json::json!(["the hub shuts down"])));
     }
     assert_eq!(kept.request(Method::Get, "/metrics", &[], b"").status, 200);

@@ -72,12 +72,12 @@ fn a_server_that_was_given_up_raises_one() {
 fn a_hub_that_ends_is_not_ready() {
     let hub = Hub::start_with(&[], &[("drain.window", "10s")]);
     let stream = SseClient::open(&hub, "/sse?topic=t");
-    let mut asker = HttpConnection::new(hub.connect());
-    asker.send(b"GET /ready HTTP/1.1\r\nHost: h\r\n");
+    let mut requester = HttpConnection::new(hub.connect());
+    requester.send(b"GET /ready HTTP/1.1\r\nHost: h\r\n");
     wait_until("it has arrived", || (hub.metric("fanfare_connections{transport=\"http\"}") == 2.0).then_some(()));
     let hub = hub.drain();
-    asker.send(b"\r\n");
-    let ready = asker.receive();
+    requester.send(b"\r\n");
+    let ready = requester.receive();
     assert_eq!(ready.status, 503);
     assert_eq!((&ready.json()["ready"], &ready.json()["failed"]), (&false.into(), &json!(["the hub shuts down"])));
     drop(stream);

@@ -45,7 +45,7 @@ pub(crate) struct Plan {
     /// How Socket.IO clients speak.
     pub(crate) dialect: SocketDialect,
     /// By which rules clients have to show who they are; `None`: nobody has to.
-    pub(crate) auth: Option<Arc<fanfare::auth::Rules>>,
+    pub(crate) auth: Option<Arc<fanfare::auth::AuthRules>>,
     /// What is broken on purpose.
     pub(crate) fault: Option<Fault>,
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fanfare::{
-    auth::{ApiKey, Mode, Rules, Secrets, Settings},
+    auth::{ApiKey, AuthRules, AuthSettings, Mode, Secrets},
     endpoint::Phase,
 };
 use fanfare_core::{
@@ -101,11 +101,11 @@ fn whoever_waits_at_a_drain_is_accepted_in_parts_and_answered() {
 }
 
 /// The rules of a hub with one API key, by which all topics may be listened to.
-fn rules_with_key(secret: &str) -> Arc<Rules> {
+fn rules_with_key(secret: &str) -> Arc<AuthRules> {
     let key = ApiKey { secret: secret.into(), name: "all".into(), subscribe: vec!["**".into()], ..ApiKey::default() };
     let secrets = Secrets { api_keys: vec![key], ..Secrets::default() };
-    let settings = Settings { mode: Mode::Jwt, ..Settings::default() };
-    Arc::new(Rules::new(settings, secrets).unwrap_or_else(|(key, wrong)| panic!("{key}: {wrong}")))
+    let settings = AuthSettings { mode: Mode::Jwt, ..AuthSettings::default() };
+    Arc::new(AuthRules::new(settings, secrets).unwrap_or_else(|(key, wrong)| panic!("{key}: {wrong}")))
 }
 
 /// A key is withdrawn by which many streams were opened: all of them end, and no turn goes by on them alone.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 
 use subtle::{Choice, ConstantTimeEq};
 
-use super::{Fingerprint, Grants, Identity, Shown};
+use super::{Credential, Fingerprint, Grants, Identity};
 
 /// The least bytes of a key: fewer can be guessed.
 const API_KEY_BYTES_MIN: usize = 16;
@@ -31,13 +31,13 @@ impl fmt::Debug for ApiKey {
 }
 
 /// A secret, and whose it is.
-type Known = (Box<[u8]>, Arc<Identity>);
+type KnownKey = (Box<[u8]>, Arc<Identity>);
 
 /// All API keys of a hub, by the secret's fingerprint: a look-up costs the same however many keys there are, and since nobody
 /// outside knows the hash's own key, its time says nothing about a secret.
 #[derive(Clone, Default)]
 pub(super) struct ApiKeys {
-    by_hash: HashMap<Fingerprint, Vec<Known>>,
+    by_hash: HashMap<Fingerprint, Vec<KnownKey>>,
 }
 
 impl fmt::Debug for ApiKeys {
@@ -62,7 +62,7 @@ impl ApiKeys {
             let identity = Identity {
                 subject: key.name.as_str().into(),
                 is_api_key: true,
-                shown: Shown::ApiKey(Fingerprint::of(&secret)),
+                credential: Credential::ApiKey(Fingerprint::of(&secret)),
                 role: key.role.as_deref().map(Box::from),
                 subscribe: Grants::parse(&key.subscribe).map_err(of_key)?,
                 publish: Grants::parse(&key.publish).map_err(of_key)?,

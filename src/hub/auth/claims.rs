@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Denied, Grants, Identity, Settings};
+use super::{AuthSettings, Denied, Grants, Identity};
 use crate::clock::Moment;
 
 /// The claims of a token. Those not named here say nothing to the hub.
@@ -85,7 +85,7 @@ fn write_whole<S: Serializer>(date_s: &f64, serializer: S) -> Result<S::Ok, S::E
 
 impl Claims {
     /// Whether they hold at `unix_s` for a hub with these settings. An issuer or audience that is configured is required.
-    pub(super) fn check(&self, settings: &Settings, unix_s: f64) -> Result<(), Denied> {
+    pub(super) fn check(&self, settings: &AuthSettings, unix_s: f64) -> Result<(), Denied> {
         let leeway_s = settings.leeway.as_secs_f64();
         let issuer_fits = settings.issuer.is_empty() || self.iss.as_ref() == Some(&settings.issuer);
         let audience_fits = settings.audience.is_empty() || self.aud.names(&settings.audience);

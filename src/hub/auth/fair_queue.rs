@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::throttle::Admitted;
+use super::throttle::AdmittedLogin;
 use crate::clock::Moment;
 
 /// Waiting work in two lanes: that of known pairs of user and address, and that of strangers. Each lane gets every other
@@ -22,7 +22,7 @@ pub(super) struct FairQueue<T> {
 
 #[derive(Debug)]
 struct Waiting<T> {
-    admitted: Admitted,
+    admitted: AdmittedLogin,
     number: u64,
     since: Moment,
     item: T,
@@ -45,7 +45,7 @@ impl<T> FairQueue<T> {
         Self { waiting: Vec::new(), most, next_number: 0, served_known: false }
     }
 
-    pub(super) fn push(&mut self, item: T, admitted: Admitted, now: Moment) -> Pushed<T> {
+    pub(super) fn push(&mut self, item: T, admitted: AdmittedLogin, now: Moment) -> Pushed<T> {
         let displaced = if self.waiting.len() < self.most {
             None
         } else {
@@ -76,7 +76,7 @@ impl<T> FairQueue<T> {
     }
 
     /// The item that should make room in a full queue for a newcomer, if there is one.
-    fn find_worse(&self, newcomer: Admitted) -> Option<usize> {
+    fn find_worse(&self, newcomer: AdmittedLogin) -> Option<usize> {
         let share = if newcomer.is_known { self.most.div_ceil(2) } else { self.most / 2 };
         let has_share = share <= self.lane_len(newcomer.is_known);
         let lane = if has_share { newcomer.is_known } else { !newcomer.is_known };
@@ -105,7 +105,8 @@ mod tests {
         let mut queue = FairQueue::new(most);
         let (mut out, mut popped) = (Vec::new(), Vec::new());
         for (index, name) in pushed.split(' ').enumerate() {
-            let admitted = Admitted { is_known: name.starts_with('k'), rank: name[1..2].parse().expect("a digit") };
+            let admitted =
+                AdmittedLogin { is_known: name.starts_with('k'), rank: name[1..2].parse().expect("a digit") };
             match queue.push(name, admitted, Moment(index as u64)) {
                 Pushed::Queued => {}
                 Pushed::Displaced(item) | Pushed::Refused(item) => out.push(item),
@@ -136,7 +137,7 @@ mod tests {
     #[test]
     fn nothing_waits_for_ever() {
         let mut queue = FairQueue::new(4);
-        let admitted = Admitted { is_known: false, rank: 1 };
+        let admitted = AdmittedLogin { is_known: false, rank: 1 };
         for (index, item) in ["early", "late"].into_iter().enumerate() {
             assert_eq!(queue.push(item, admitted, Moment(index as u64 * 10)), Pushed::Queued);
         }

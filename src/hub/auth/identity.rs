@@ -2,7 +2,7 @@
 
 use crate::{clock::Moment, topic::Topic};
 
-use super::{Denied, Grants, Shown};
+use super::{Credential, Denied, Grants};
 
 /// The role that may see and do everything.
 pub const ADMIN_ROLE: &str = "admin";
@@ -29,7 +29,7 @@ pub struct Identity {
     /// Whether it has shown an API key, whose name is its subject.
     pub is_api_key: bool,
     /// What it has shown, to be asked again whether that still counts.
-    pub shown: Shown,
+    pub credential: Credential,
     /// The rules that gave it these rights ([`super::Auth::generation`]).
     pub generation: u64,
 }

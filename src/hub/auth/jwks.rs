@@ -7,7 +7,7 @@ use jsonwebtoken::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Algorithm, keys::CheckingKey, rsa};
+use super::{Algorithm, keys::VerificationKey, rsa};
 
 #[derive(Deserialize)]
 struct KeySet {
@@ -17,7 +17,7 @@ struct KeySet {
 /// The keys of the set `text` that are for one of `algorithms`. Others are passed over, as are those that cannot be read
 /// (RFC 7517 section 5): an issuer may serve clients of other kinds from the same set. One that would be taken, but is too small,
 /// is a mistake.
-pub(super) fn read(text: &str, algorithms: &[Algorithm]) -> Result<Vec<CheckingKey>, String> {
+pub(super) fn read(text: &str, algorithms: &[Algorithm]) -> Result<Vec<VerificationKey>, String> {
     // What the parser says may quote the file, and somebody may have named the wrong one.
     let set: KeySet = serde_json::from_str(text).map_err(|error| {
         let (line, column) = (error.line(), error.column());
@@ -34,7 +34,7 @@ pub(super) fn read(text: &str, algorithms: &[Algorithm]) -> Result<Vec<CheckingK
     Ok(keys)
 }
 
-fn checking_key(jwk: Jwk, algorithms: &[Algorithm]) -> Result<Option<CheckingKey>, String> {
+fn checking_key(jwk: Jwk, algorithms: &[Algorithm]) -> Result<Option<VerificationKey>, String> {
     let Some(algorithm) = algorithm_of(&jwk).filter(|algorithm| algorithms.contains(algorithm)) else {
         return Ok(None);
     };
@@ -58,11 +58,11 @@ fn is_for_signatures(jwk: &Jwk) -> bool {
     fits_use && fits_operations
 }
 
-fn make_key(jwk: Jwk, algorithm: Algorithm) -> Option<CheckingKey> {
+fn make_key(jwk: Jwk, algorithm: Algorithm) -> Option<VerificationKey> {
     let key = DecodingKey::from_jwk(&jwk).ok()?;
     // Each member has one form only, in the order of the library's own fields.
     let material = serde_json::to_vec(&jwk.algorithm).ok()?;
-    Some(CheckingKey::new(jwk.common.key_id, algorithm, key, &material))
+    Some(VerificationKey::new(jwk.common.key_id, algorithm, key, &material))
 }
 
 /// The algorithm that a key of this kind is for. Its own `alg` may narrow that down, and mostly is not there. A secret

@@ -12,14 +12,14 @@ const CANDIDATES_MAX: usize = 16;
 
 /// All keys of a hub.
 #[derive(Debug, Default)]
-pub(super) struct Keys {
-    checking: Vec<CheckingKey>,
+pub(super) struct VerificationKeys {
+    checking: Vec<VerificationKey>,
     signing: Option<SigningKey>,
 }
 
 /// A key that signatures are checked with.
 #[derive(Debug)]
-pub(super) struct CheckingKey {
+pub(super) struct VerificationKey {
     /// Its name in a key set (RFC 7517 section 4.5).
     id: Option<String>,
     algorithm: Algorithm,
@@ -44,12 +44,12 @@ pub(super) struct KeyTexts<'a> {
 }
 
 /// What is wrong, and the key of the configuration that says so.
-pub(super) type Wrong = (&'static str, String);
+pub(super) type KeyError = (&'static str, String);
 
-impl Keys {
+impl VerificationKeys {
     /// The keys in `texts` for `algorithms`. A text that goes with none of these, and an algorithm without a key, are
     /// mistakes.
-    pub(super) fn load(texts: KeyTexts<'_>, algorithms: &[Algorithm]) -> Result<Self, Wrong> {
+    pub(super) fn load(texts: KeyTexts<'_>, algorithms: &[Algorithm]) -> Result<Self, KeyError> {
         let mut keys = Self::default();
         keys.take_secret(texts.secret, algorithms)?;
         keys.take_public_key(texts.public_key, algorithms)?;
@@ -84,7 +84,7 @@ impl Keys {
             return Err(Denied::Invalid);
         }
         let candidates = self.candidates(header.kid.as_deref(), header.alg);
-        let check = |key: &CheckingKey| {
+        let check = |key: &VerificationKey| {
             let TokenData { claims, .. } = decode(token, &key.key, &key.validation).ok()?;
             Some((claims, key.fingerprint))
         };
@@ -108,8 +108,8 @@ impl Keys {
         &self,
         id: Option<&str>,
         algorithm: jsonwebtoken::Algorithm,
-    ) -> impl Iterator<Item = &CheckingKey> {
-        let fits = move |key: &&CheckingKey| {
+    ) -> impl Iterator<Item = &VerificationKey> {
+        let fits = move |key: &&VerificationKey| {
             let same_id = key.id.is_none() || id.is_none() || key.id.as_deref() == id;
             same_id && key.algorithm.native() == algorithm
         };
@@ -120,7 +120,7 @@ impl Keys {
         self.checking.iter().any(|key| key.algorithm == algorithm)
     }
 
-    fn take_secret(&mut self, secret: &[u8], algorithms: &[Algorithm]) -> Result<(), Wrong> {
+    fn take_secret(&mut self, secret: &[u8], algorithms: &[Algorithm]) -> Result<(), KeyError> {
         const KEY: &str = "auth.secret";
         if secret.is_empty() {
             return Ok(());
@@ -130,13 +130,13 @@ impl Keys {
         for algorithm in &symmetric {
             check_length(*algorithm, secret)?;
             let key = DecodingKey::from_secret(secret);
-            self.checking.push(CheckingKey::new(None, *algorithm, key, secret));
+            self.checking.push(VerificationKey::new(None, *algorithm, key, secret));
         }
         self.signing = Some(SigningKey { algorithm: *first, key: EncodingKey::from_secret(secret) });
         Ok(())
     }
 
-    fn take_public_key(&mut self, pem: &str, algorithms: &[Algorithm]) -> Result<(), Wrong> {
+    fn take_public_key(&mut self, pem: &str, algorithms: &[Algorithm]) -> Result<(), KeyError> {
         if pem.is_empty() {
             return Ok(());
         }
@@ -148,11 +148,11 @@ impl Keys {
         if algorithm == Algorithm::Rs256 {
             rsa::check_public(&key).map_err(|wrong| ("auth.public_key_file", wrong))?;
         }
-        self.checking.push(CheckingKey::new(None, algorithm, key, pem.trim().as_bytes()));
+        self.checking.push(VerificationKey::new(None, algorithm, key, pem.trim().as_bytes()));
         Ok(())
     }
 
-    fn take_private_key(&mut self, pem: &str, algorithms: &[Algorithm]) -> Result<(), Wrong> {
+    fn take_private_key(&mut self, pem: &str, algorithms: &[Algorithm]) -> Result<(), KeyError> {
         if pem.is_empty() {
             return Ok(());
         }
@@ -169,7 +169,7 @@ impl Keys {
     }
 }
 
-impl CheckingKey {
+impl VerificationKey {
     /// A key that is made of `material`, the bytes by which it is known again after a reload.
     pub(super) fn new(id: Option<String>, algorithm: Algorithm, key: DecodingKey, material: &[u8]) -> Self {
         let mut validation = Validation::new(algorithm.native());
@@ -182,7 +182,7 @@ impl CheckingKey {
     }
 }
 
-fn check_length(algorithm: Algorithm, secret: &[u8]) -> Result<(), Wrong> {
+fn check_length(algorithm: Algorithm, secret: &[u8]) -> Result<(), KeyError> {
     let least = algorithm.secret_bytes_min().unwrap_or_default();
     if least <= secret.len() {
         return Ok(());

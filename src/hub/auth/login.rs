@@ -10,25 +10,25 @@ use std::{
 use rand::RngExt;
 
 use super::{
-    Auth, Claims, Denied, Identity, LoginLimit, PasswordWork, Rules,
-    passwords::{Check, Checked, PASSWORD_BYTES_MAX},
-    throttle::{Network, Settled, Throttle},
+    Auth, AuthRules, Claims, Denied, Identity, LoginLimit, PasswordWork,
+    passwords::{PASSWORD_BYTES_MAX, PasswordCheck, PasswordOutcome},
+    throttle::{ClientNetwork, LoginOutcome, LoginThrottle},
     users::USERNAME_BYTES_MAX,
 };
 use crate::clock::Moment;
 
 /// A token that the hub has made.
 #[derive(Clone)]
-pub struct Minted {
+pub struct IssuedToken {
     /// The token.
     pub token: String,
     /// For how long it is valid.
     pub ttl: Duration,
 }
 
-impl fmt::Debug for Minted {
+impl fmt::Debug for IssuedToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Minted for {:?}", self.ttl)
+        write!(f, "IssuedToken for {:?}", self.ttl)
     }
 }
 
@@ -54,7 +54,7 @@ impl Auth {
         (user, password): (&str, String),
         address: Option<IpAddr>,
         now: Moment,
-        reply: impl FnOnce(Result<Option<Minted>, LoginRefused>) + Send + 'static,
+        reply: impl FnOnce(Result<Option<IssuedToken>, LoginRefused>) + Send + 'static,
     ) -> Result<(), LoginRefused> {
         let rules = self.rules();
         let users = &rules.users;
@@ -63,24 +63,24 @@ impl Auth {
         if USERNAME_BYTES_MAX < user.len() || PASSWORD_BYTES_MAX < password.len() {
             return Err(LoginRefused::TooLong);
         }
-        let network = Network::of(address);
+        let network = ClientNetwork::of(address);
         let begun = self.throttle().begin(user, network, now);
         let admitted = begun.map_err(|(limit, wait)| LoginRefused::TooMany(limit, wait))?;
         let (auth, name) = (self.clone(), user.to_owned());
-        let settle = move |checked: Checked| {
-            let is_right = checked == Checked::Right;
+        let settle = move |checked: PasswordOutcome| {
+            let is_right = checked == PasswordOutcome::Right;
             let minted = is_right.then(|| auth.mint_login(&name, auth.whole_unix_s(now), now)).flatten();
             let settled = match (checked, &minted) {
-                (Checked::NotTried, _) => Some(Settled::NotTried),
-                (_, Some(_)) => Some(Settled::SignedIn),
+                (PasswordOutcome::NotTried, _) => Some(LoginOutcome::NotTried),
+                (_, Some(_)) => Some(LoginOutcome::SignedIn),
                 (_, None) => None,
             };
             if let Some(settled) = settled {
                 auth.throttle().settle(&name, network, admitted, settled, now);
             }
-            reply(if checked == Checked::NotTried { Err(LoginRefused::Busy) } else { Ok(minted) });
+            reply(if checked == PasswordOutcome::NotTried { Err(LoginRefused::Busy) } else { Ok(minted) });
         };
-        let check = Check {
+        let check = PasswordCheck {
             password,
             hash: known.unwrap_or(dearest).password_hash.clone(),
             may_enter: known.is_some_and(|user| !user.is_disabled) && !rules.denied.names_subject(user),
@@ -95,11 +95,11 @@ impl Auth {
 
     /// A fresh token for whoever has signed in with a password, as long as that was not too long ago. The user's address is
     /// a known one from then on.
-    pub fn refresh(&self, identity: &Identity, address: Option<IpAddr>, now: Moment) -> Result<Minted, Denied> {
+    pub fn refresh(&self, identity: &Identity, address: Option<IpAddr>, now: Moment) -> Result<IssuedToken, Denied> {
         let login_unix_s = identity.login_unix_s.ok_or(Denied::Forbidden)?;
         self.signatures().begin_refresh(&identity.subject, now)?;
         let minted = self.mint_login(&identity.subject, login_unix_s, now).ok_or(Denied::Expired)?;
-        self.throttle().remember(&identity.subject, Network::of(address), now);
+        self.throttle().remember(&identity.subject, ClientNetwork::of(address), now);
         Ok(minted)
     }
 
@@ -109,7 +109,7 @@ impl Auth {
     }
 
     /// A token for the user `name`, whose session began at `login_unix_s`; `None` if that is over.
-    fn mint_login(&self, name: &str, login_unix_s: u64, now: Moment) -> Option<Minted> {
+    fn mint_login(&self, name: &str, login_unix_s: u64, now: Moment) -> Option<IssuedToken> {
         let settings = self.settings();
         let unix_s = self.whole_unix_s(now);
         let session_ends = login_unix_s.saturating_add(settings.session_age_max.as_secs());
@@ -126,7 +126,7 @@ impl Auth {
         self.unix_s(now) as u64
     }
 
-    pub(super) fn throttle(&self) -> MutexGuard<'_, Throttle> {
+    pub(super) fn throttle(&self) -> MutexGuard<'_, LoginThrottle> {
         self.0.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -137,10 +137,10 @@ fn random_id() -> String {
     data_encoding::BASE64URL_NOPAD.encode(&random)
 }
 
-impl Rules {
+impl AuthRules {
     /// A token that says `claims`, valid from `unix_s` (seconds since 1970) for `ttl`, which is rounded down to seconds.
     /// `None` if there is no key to sign it with.
-    pub fn mint(&self, claims: Claims, ttl: Duration, unix_s: u64) -> Option<Minted> {
+    pub fn mint(&self, claims: Claims, ttl: Duration, unix_s: u64) -> Option<IssuedToken> {
         let ttl = Duration::from_secs(ttl.as_secs());
         let named = |name: &str| (!name.is_empty()).then(|| name.to_owned());
         let claims = Claims {
@@ -151,6 +151,6 @@ impl Rules {
             aud: named(&self.settings.audience).map(super::Audience::One).unwrap_or_default(),
             ..claims
         };
-        Some(Minted { token: self.keys.sign(&claims)?, ttl })
+        Some(IssuedToken { token: self.keys.sign(&claims)?, ttl })
     }
 }

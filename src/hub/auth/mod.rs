@@ -20,6 +20,7 @@ mod keys;
 mod login;
 mod passwords;
 mod quota;
+mod revocation;
 mod rsa;
 mod rules;
 mod settings;
@@ -28,7 +29,6 @@ mod signatures;
 mod tests;
 mod throttle;
 mod users;
-mod withdrawal;
 
 use std::{
     sync::{
@@ -44,34 +44,34 @@ pub use claims::{Audience, Claims};
 pub use denied::Denied;
 pub use grants::Grants;
 pub use identity::{ADMIN_ROLE, Identity};
-pub use login::{LoginRefused, Minted};
+pub use login::{IssuedToken, LoginRefused};
 pub use passwords::{PASSWORD_BYTES_MAX, PasswordWork, hash_password};
-pub use quota::{Asker, QuotaConfig, QuotaRule, Quotas, Tally, Wanted, Who};
-pub use rules::{Rules, Secrets};
-pub use settings::{Mode, SameSite, Settings};
+pub use quota::{PublishRequest, PublishTotals, QuotaConfig, QuotaRule, Quotas, Requester, TenantSelector};
+pub use revocation::{Credential, Fingerprint};
+pub use rules::{AuthRules, Secrets};
+pub use settings::{AuthSettings, Mode, SameSite};
 pub use signatures::{ConnectionId, TokenOrigin};
 pub use throttle::LoginLimit;
-pub use withdrawal::{Fingerprint, Shown};
 
 use crate::clock::Moment;
 use cache::TokenCache;
 use signatures::{SignatureConfig, SignatureLimits};
-use throttle::{Throttle, ThrottleLimits};
+use throttle::{LoginThrottle, LoginThrottleLimits};
 
 /// How the hub knows its clients. Clones share everything.
 #[derive(Clone, Debug)]
-pub struct Auth(Arc<Shared>);
+pub struct Auth(Arc<AuthState>);
 
 #[derive(Debug)]
-struct Shared {
+struct AuthState {
     /// As at the start.
-    settings: Settings,
+    settings: AuthSettings,
     /// Changed only while the cache is locked, so that nothing is kept there by rules of before.
-    rules: RwLock<Arc<Rules>>,
+    rules: RwLock<Arc<AuthRules>>,
     /// That of `rules`, or of those before while they are being replaced.
     generation: AtomicU64,
     cache: Mutex<TokenCache>,
-    throttle: Mutex<Throttle>,
+    throttle: Mutex<LoginThrottle>,
     signatures: Mutex<SignatureLimits>,
     passwords: PasswordWork,
     /// The wall clock's time at [`Moment`] zero, in nanoseconds since 1970.
@@ -91,9 +91,9 @@ impl Auth {
     }
 
     /// Asks everybody according to `rules`. At `now` it was `unix` since the beginning of 1970.
-    pub fn new(rules: Arc<Rules>, now: Moment, unix: Duration) -> Self {
+    pub fn new(rules: Arc<AuthRules>, now: Moment, unix: Duration) -> Self {
         let settings = rules.settings().clone();
-        let limits = ThrottleLimits {
+        let limits = LoginThrottleLimits {
             per_pair: settings.login_failures_max,
             per_address: settings.login_failures_per_address_max,
             per_user: settings.login_failures_per_user_max,
@@ -105,9 +105,9 @@ impl Auth {
             failed_per_connection: settings.token_failures_per_connection_max,
             made_per_user: settings.refreshes_max,
         };
-        let auth = Self(Arc::new(Shared {
+        let auth = Self(Arc::new(AuthState {
             cache: Mutex::new(TokenCache::new(settings.cache_bytes)),
-            throttle: Mutex::new(Throttle::new(limits)),
+            throttle: Mutex::new(LoginThrottle::new(limits)),
             signatures: Mutex::new(SignatureLimits::new(signatures)),
             passwords: PasswordWork::new(settings.login_queue_max, settings.login_wait_max),
             epoch_unix_ns: AtomicU64::new(0),
@@ -131,13 +131,13 @@ impl Auth {
     }
 
     /// What is configured, apart from secrets.
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &AuthSettings {
         &self.0.settings
     }
 
     /// From now on keys, users, API keys and the deny list are those of `rules`; the settings stay as they were at the start. Who
     /// was let in before is let in by rules of another [generation](Self::generation).
-    pub fn replace(&self, rules: &Rules) {
+    pub fn replace(&self, rules: &AuthRules) {
         let mut cache = self.cache();
         let next = rules.after(&self.rules());
         let generation = next.generation;
@@ -202,12 +202,12 @@ impl Auth {
     }
 
     /// Checks a token from the ground up.
-    fn check(&self, rules: &Rules, token: &str, now: Moment) -> Result<Identity, Denied> {
-        let Rules { settings, keys, users, .. } = rules;
+    fn check(&self, rules: &AuthRules, token: &str, now: Moment) -> Result<Identity, Denied> {
+        let AuthRules { settings, keys, users, .. } = rules;
         let (mut claims, key) = keys.check(token)?;
         claims.check(settings, self.unix_s(now))?;
         let expires = self.moment_of(claims.exp + settings.leeway.as_secs_f64());
-        let shown = Shown::Token { key, id: claims.jti.take().map(Box::from) };
+        let credential = Credential::Token { key, id: claims.jti.take().map(Box::from) };
         let identity = match claims.fanfare_login {
             None => claims.identify(expires)?,
             Some(login_unix_s) => {
@@ -215,11 +215,11 @@ impl Auth {
                 user.identify(&claims.sub, login_unix_s, expires)
             }
         };
-        let identity = Identity { shown, generation: rules.generation, ..identity };
+        let identity = Identity { credential, generation: rules.generation, ..identity };
         rules.denied.check(&identity).map(|()| identity)
     }
 
-    fn rules(&self) -> Arc<Rules> {
+    fn rules(&self) -> Arc<AuthRules> {
         Arc::clone(&self.0.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -14,7 +14,7 @@ use argon2::{
 
 use super::{
     fair_queue::{FairQueue, Pushed},
-    throttle::Admitted,
+    throttle::AdmittedLogin,
 };
 use crate::clock::Moment;
 
@@ -95,17 +95,17 @@ const PAD_SALT: &[u8] = b"no hash of anybody";
 
 /// What became of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Checked {
+pub(super) enum PasswordOutcome {
     /// The password is right, and its user may sign in.
     Right,
     /// It is not, or the user may not, or there is no such user.
-    Wrong,
+    KeyError,
     /// It was not looked at: others went first for too long.
     NotTried,
 }
 
 /// One password to be checked.
-pub(super) struct Check {
+pub(super) struct PasswordCheck {
     pub(super) password: String,
     pub(super) hash: String,
     /// Whether the hash is that of a user who may sign in.
@@ -113,37 +113,37 @@ pub(super) struct Check {
     /// Every check that fails costs as much, so that its time does not say whose hash it was.
     pub(super) dearest: HashCost,
     /// Gets the outcome.
-    pub(super) reply: Box<dyn FnOnce(Checked) + Send>,
+    pub(super) reply: Box<dyn FnOnce(PasswordOutcome) + Send>,
 }
 
-impl fmt::Debug for Check {
+impl fmt::Debug for PasswordCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Check")
+        f.write_str("PasswordCheck")
     }
 }
 
-impl Check {
+impl PasswordCheck {
     /// Hashes, replies, and returns the blocks that were filled.
     fn run(self) -> u64 {
         let cost = HashCost::of(&self.hash);
         let is_right = is_password(&self.password, &self.hash) && self.may_enter;
         let padded = if is_right { 0 } else { pad(&self.password, cost, self.dearest) };
-        (self.reply)(if is_right { Checked::Right } else { Checked::Wrong });
+        (self.reply)(if is_right { PasswordOutcome::Right } else { PasswordOutcome::KeyError });
         cost.blocks + padded
     }
 
     pub(super) fn give_up(self) {
-        (self.reply)(Checked::NotTried);
+        (self.reply)(PasswordOutcome::NotTried);
     }
 }
 
 /// The way to the threads that check; clones share the queue.
 #[derive(Clone, Debug)]
-pub struct PasswordWork(Arc<Shared>);
+pub struct PasswordWork(Arc<PasswordQueue>);
 
 #[derive(Debug)]
-struct Shared {
-    queue: Mutex<FairQueue<Check>>,
+struct PasswordQueue {
+    queue: Mutex<FairQueue<PasswordCheck>>,
     is_filled: Condvar,
     wait_max: Duration,
 }
@@ -152,11 +152,11 @@ impl PasswordWork {
     /// A queue of at most `waiting_max` checks, each of which waits for `wait_max` at most.
     pub(super) fn new(waiting_max: usize, wait_max: Duration) -> Self {
         let queue = Mutex::new(FairQueue::new(waiting_max));
-        Self(Arc::new(Shared { queue, is_filled: Condvar::new(), wait_max }))
+        Self(Arc::new(PasswordQueue { queue, is_filled: Condvar::new(), wait_max }))
     }
 
     /// Queues `check`, or returns the one there is no room for, which may be another.
-    pub(super) fn submit(&self, check: Check, admitted: Admitted, now: Moment) -> Option<Check> {
+    pub(super) fn submit(&self, check: PasswordCheck, admitted: AdmittedLogin, now: Moment) -> Option<PasswordCheck> {
         let pushed = self.queue().push(check, admitted, now);
         let left_out = match pushed {
             Pushed::Refused(check) => return Some(check),
@@ -171,26 +171,26 @@ impl PasswordWork {
     pub fn run(self, now: impl Fn() -> Moment) {
         loop {
             match self.next(now()) {
-                Next::Check(check) => drop(check.run()),
-                Next::Expired(check) => check.give_up(),
+                NextCheck::PasswordCheck(check) => drop(check.run()),
+                NextCheck::Expired(check) => check.give_up(),
             }
         }
     }
 
-    fn next(&self, now: Moment) -> Next {
+    fn next(&self, now: Moment) -> NextCheck {
         let mut queue = self.queue();
         if let Some(check) = queue.pop_expired(now, self.0.wait_max) {
-            return Next::Expired(check);
+            return NextCheck::Expired(check);
         }
         loop {
             match queue.pop() {
-                Some(check) => return Next::Check(check),
+                Some(check) => return NextCheck::PasswordCheck(check),
                 None => queue = self.0.is_filled.wait(queue).unwrap_or_else(PoisonError::into_inner),
             }
         }
     }
 
-    fn queue(&self) -> MutexGuard<'_, FairQueue<Check>> {
+    fn queue(&self) -> MutexGuard<'_, FairQueue<PasswordCheck>> {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -198,7 +198,7 @@ impl PasswordWork {
     #[cfg(test)]
     pub(super) fn run_one(&self) -> Option<u64> {
         let next = self.queue().pop();
-        next.map(Check::run)
+        next.map(PasswordCheck::run)
     }
 
     /// Checks those that wait. Returns the blocks that each took.
@@ -208,7 +208,7 @@ impl PasswordWork {
     }
 }
 
-enum Next {
-    Check(Check),
-    Expired(Check),
+enum NextCheck {
+    PasswordCheck(PasswordCheck),
+    Expired(PasswordCheck),
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::{
-    Algorithm, ApiKey, Claims, Mode, Settings,
+    Algorithm, ApiKey, AuthSettings, Claims, Mode,
     api_keys::ApiKeys,
-    keys::{KeyTexts, Keys, Wrong},
+    keys::{KeyError, KeyTexts, VerificationKeys},
+    revocation::DenyList,
     users::Users,
-    withdrawal::DenyList,
 };
 
 /// What is read from files, or stands in the configuration where a file could be named as well. Empty where there is none.
@@ -32,9 +32,9 @@ pub struct Secrets {
 
 /// The rules in force. `Debug` shows no secret.
 #[derive(Debug, Default)]
-pub struct Rules {
-    pub(super) settings: Settings,
-    pub(super) keys: Arc<Keys>,
+pub struct AuthRules {
+    pub(super) settings: AuthSettings,
+    pub(super) keys: Arc<VerificationKeys>,
     pub(super) users: Arc<Users>,
     pub(super) api_keys: Arc<ApiKeys>,
     pub(super) denied: Arc<DenyList>,
@@ -42,9 +42,9 @@ pub struct Rules {
     pub(super) generation: u64,
 }
 
-impl Rules {
+impl AuthRules {
     /// The rules that `settings` and `secrets` make, or what is wrong, with the configuration's key that says so.
-    pub fn new(settings: Settings, secrets: Secrets) -> Result<Self, (&'static str, String)> {
+    pub fn new(settings: AuthSettings, secrets: Secrets) -> Result<Self, (&'static str, String)> {
         if settings.mode == Mode::None {
             secrets.refuse_unused()?;
             return Ok(Self { settings, ..Self::default() });
@@ -55,7 +55,7 @@ impl Rules {
             private_key: &secrets.private_key,
             jwks: &secrets.jwks,
         };
-        let keys = Keys::load(texts, &settings.algorithms)?;
+        let keys = VerificationKeys::load(texts, &settings.algorithms)?;
         let users = match secrets.users.as_str() {
             "" => Users::default(),
             text => Users::parse(text).map_err(|wrong| ("users.file", wrong))?,
@@ -96,7 +96,7 @@ impl Rules {
     pub fn in_place_of(&self, former: &Self) -> Self {
         let algorithms = self.settings.algorithms.clone();
         Self {
-            settings: Settings { algorithms, ..former.settings.clone() },
+            settings: AuthSettings { algorithms, ..former.settings.clone() },
             keys: Arc::clone(&self.keys),
             users: Arc::clone(&self.users),
             api_keys: Arc::clone(&self.api_keys),
@@ -106,7 +106,7 @@ impl Rules {
     }
 
     /// What they were made from, apart from secrets.
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &AuthSettings {
         &self.settings
     }
 
@@ -118,7 +118,7 @@ impl Rules {
 
 impl Secrets {
     /// Somebody who has set a secret means it to be asked for.
-    fn refuse_unused(&self) -> Result<(), Wrong> {
+    fn refuse_unused(&self) -> Result<(), KeyError> {
         let given = [
             ("auth.secret", !self.secret.is_empty()),
             ("auth.public_key_file", !self.public_key.is_empty()),

@@ -6,7 +6,7 @@ use super::Algorithm;
 
 /// The keys of the section `auth` that are no secrets and no files.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
+pub struct AuthSettings {
     /// Whether clients have to say who they are.
     pub mode: Mode,
     /// The algorithms that tokens may be signed with. The first one that there is a key for signs the hub's own.
@@ -57,7 +57,7 @@ pub struct Settings {
     pub cookie_same_site: SameSite,
 }
 
-impl Default for Settings {
+impl Default for AuthSettings {
     fn default() -> Self {
         Self {
             mode: Mode::None,

@@ -8,7 +8,7 @@
 use core::net::IpAddr;
 use std::time::Duration;
 
-use super::{Denied, counters::Counters, throttle::Network};
+use super::{Denied, counters::Counters, throttle::ClientNetwork};
 use crate::clock::Moment;
 
 /// What the limits count within.
@@ -53,7 +53,7 @@ pub(super) struct SignatureConfig {
 #[derive(Debug)]
 pub(super) struct SignatureLimits {
     config: SignatureConfig,
-    wrong: Counters<Network>,
+    wrong: Counters<ClientNetwork>,
     failed: Counters<ConnectionId>,
     made: Counters<Box<str>>,
 }
@@ -66,7 +66,7 @@ impl SignatureLimits {
 
     /// Whether another signature is checked for `origin`. An address that may stand for many clients has no limit.
     pub(super) fn may_check(&self, origin: TokenOrigin, now: Moment) -> Result<(), Denied> {
-        let (network, most) = (Network::of(origin.address), self.config.wrong_per_address);
+        let (network, most) = (ClientNetwork::of(origin.address), self.config.wrong_per_address);
         let has_limit = 0 < most && network.is_one_tenant();
         let is_spent = has_limit && most <= self.wrong.get(&network, now).failures;
         if is_spent || self.has_spent(origin.connection, now) { Err(Denied::TooMany) } else { Ok(()) }
@@ -82,7 +82,7 @@ impl SignatureLimits {
     /// A token that `origin` has shown was checked, and is not good. Returns what the client is told: the last one that is
     /// checked on a connection is told that there are no more.
     pub(super) fn on_failed(&mut self, origin: TokenOrigin, denied: Denied, now: Moment) -> Denied {
-        let network = Network::of(origin.address);
+        let network = ClientNetwork::of(origin.address);
         if denied == Denied::Invalid && 0 < self.config.wrong_per_address && network.is_one_tenant() {
             self.wrong.add(network, now);
         }

@@ -1,8 +1,8 @@
 //! Tokens, keys, users and logins, by tables.
 
 mod login;
+mod revocation;
 mod tokens;
-mod withdrawal;
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,16 +13,16 @@ pub(super) const SECRET: &str = "a secret of forty-eight bytes, or somewhat more
 pub(super) const UNIX_S: u64 = 1_300_819_000;
 pub(super) const NOW: Moment = Moment(5_000_000_000);
 
-pub(super) fn settings() -> Settings {
-    Settings { mode: Mode::Jwt, ..Settings::default() }
+pub(super) fn settings() -> AuthSettings {
+    AuthSettings { mode: Mode::Jwt, ..AuthSettings::default() }
 }
 
 pub(super) fn secrets() -> Secrets {
     Secrets { secret: SECRET.into(), ..Secrets::default() }
 }
 
-pub(super) fn auth_of(settings: Settings, secrets: Secrets) -> Auth {
-    let rules = Rules::new(settings, secrets).unwrap_or_else(|(key, wrong)| panic!("{key}: {wrong}"));
+pub(super) fn auth_of(settings: AuthSettings, secrets: Secrets) -> Auth {
+    let rules = AuthRules::new(settings, secrets).unwrap_or_else(|(key, wrong)| panic!("{key}: {wrong}"));
     Auth::new(Arc::new(rules), NOW, Duration::from_secs(UNIX_S))
 }
 

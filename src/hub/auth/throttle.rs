@@ -15,9 +15,9 @@ const KNOWN_ADDRESSES_MAX: usize = 16;
 /// An address as it is counted. An IPv6 client mostly has the whole /64 network, so this network is one address; an IPv4
 /// address written as IPv6 is the IPv4 address. `None` where the client's address is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Network(Option<IpAddr>);
+pub(super) struct ClientNetwork(Option<IpAddr>);
 
-impl Network {
+impl ClientNetwork {
     pub(super) fn of(address: Option<IpAddr>) -> Self {
         Self(address.map(client_network))
     }
@@ -31,7 +31,7 @@ impl Network {
 
 /// What a window allows. Zero: no limit.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ThrottleLimits {
+pub(super) struct LoginThrottleLimits {
     /// Failures of one user from one address.
     pub(super) per_pair: usize,
     /// Failures from one address, whatever the users.
@@ -57,7 +57,7 @@ pub enum LoginLimit {
 
 /// A try that was let in: where it queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Admitted {
+pub(super) struct AdmittedLogin {
     /// Whether the user has signed in from this address lately.
     pub(super) is_known: bool,
     /// How many tries the pair (if known) or else the address has made in this window, this one included.
@@ -66,16 +66,16 @@ pub(super) struct Admitted {
 
 /// Counts logins.
 #[derive(Debug)]
-pub(super) struct Throttle {
-    limits: ThrottleLimits,
-    pairs: Counters<(Box<str>, Network)>,
-    addresses: Counters<Network>,
+pub(super) struct LoginThrottle {
+    limits: LoginThrottleLimits,
+    pairs: Counters<(Box<str>, ClientNetwork)>,
+    addresses: Counters<ClientNetwork>,
     users: Counters<Box<str>>,
     known: KnownAddresses,
 }
 
-impl Throttle {
-    pub(super) fn new(limits: ThrottleLimits) -> Self {
+impl LoginThrottle {
+    pub(super) fn new(limits: LoginThrottleLimits) -> Self {
         let window = limits.window;
         let known = KnownAddresses { known_for: limits.known_for, of_user: HashMap::new() };
         let (pairs, addresses, users) = (Counters::new(window), Counters::new(window), Counters::new(window));
@@ -87,9 +87,9 @@ impl Throttle {
     pub(super) fn begin(
         &mut self,
         user: &str,
-        address: Network,
+        address: ClientNetwork,
         now: Moment,
-    ) -> Result<Admitted, (LoginLimit, Duration)> {
+    ) -> Result<AdmittedLogin, (LoginLimit, Duration)> {
         let pair = (Box::from(user), address);
         let is_known = self.known.has(user, address, now);
         let reached = |count: usize, limit: usize| 0 < limit && limit <= count;
@@ -98,7 +98,7 @@ impl Throttle {
             return Err((LoginLimit::Pair, self.pairs.left(tries, now)));
         }
         if is_known {
-            return Ok(Admitted { is_known, rank: self.pairs.add(pair, now) });
+            return Ok(AdmittedLogin { is_known, rank: self.pairs.add(pair, now) });
         }
         let tries = self.addresses.get(&address, now);
         if address.is_one_tenant() && reached(tries.failures, self.limits.per_address) {
@@ -110,32 +110,39 @@ impl Throttle {
         }
         self.users.add(pair.0.clone(), now);
         self.pairs.add(pair, now);
-        Ok(Admitted { is_known, rank: self.addresses.add(address, now) })
+        Ok(AdmittedLogin { is_known, rank: self.addresses.add(address, now) })
     }
 
     /// What became of a try. A failed one stays counted as it is.
-    pub(super) fn settle(&mut self, user: &str, address: Network, admitted: Admitted, outcome: Settled, now: Moment) {
+    pub(super) fn settle(
+        &mut self,
+        user: &str,
+        address: ClientNetwork,
+        admitted: AdmittedLogin,
+        outcome: LoginOutcome,
+        now: Moment,
+    ) {
         let pair = (Box::from(user), address);
         let undo = |count: &mut super::counters::Count| {
             count.failures = count.failures.saturating_sub(1);
-            count.tries -= usize::from(outcome == Settled::NotTried && 0 < count.tries);
+            count.tries -= usize::from(outcome == LoginOutcome::NotTried && 0 < count.tries);
         };
         match outcome {
-            Settled::SignedIn => self.pairs.correct(&pair, |count| count.failures = 0),
-            Settled::NotTried => self.pairs.correct(&pair, undo),
+            LoginOutcome::SignedIn => self.pairs.correct(&pair, |count| count.failures = 0),
+            LoginOutcome::NotTried => self.pairs.correct(&pair, undo),
         }
         // One account whose password is known must not wash away what failed with others: only this try is taken back.
         if !admitted.is_known {
             self.addresses.correct(&address, undo);
             self.users.correct(&pair.0, undo);
         }
-        if outcome == Settled::SignedIn {
+        if outcome == LoginOutcome::SignedIn {
             self.known.add(user, address, now);
         }
     }
 
     /// `user` has shown at `address` a token that came of a login.
-    pub(super) fn remember(&mut self, user: &str, address: Network, now: Moment) {
+    pub(super) fn remember(&mut self, user: &str, address: ClientNetwork, now: Moment) {
         self.known.add(user, address, now);
     }
 
@@ -152,7 +159,7 @@ impl Throttle {
 
 /// Why a try is not a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Settled {
+pub(super) enum LoginOutcome {
     /// The password was right: what failed before from the same address is forgotten as well.
     SignedIn,
     /// It was not looked at.
@@ -164,16 +171,16 @@ pub(super) enum Settled {
 #[derive(Debug)]
 struct KnownAddresses {
     known_for: Duration,
-    of_user: HashMap<Box<str>, Vec<(Network, Moment)>>,
+    of_user: HashMap<Box<str>, Vec<(ClientNetwork, Moment)>>,
 }
 
 impl KnownAddresses {
-    fn has(&self, user: &str, address: Network, now: Moment) -> bool {
-        let seen = |(known, at): &(Network, Moment)| *known == address && now.since(*at) < self.known_for;
+    fn has(&self, user: &str, address: ClientNetwork, now: Moment) -> bool {
+        let seen = |(known, at): &(ClientNetwork, Moment)| *known == address && now.since(*at) < self.known_for;
         self.of_user.get(user).is_some_and(|addresses| addresses.iter().any(seen))
     }
 
-    fn add(&mut self, user: &str, address: Network, now: Moment) {
+    fn add(&mut self, user: &str, address: ClientNetwork, now: Moment) {
         if self.known_for.is_zero() {
             return;
         }

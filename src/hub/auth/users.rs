@@ -35,12 +35,12 @@ pub(super) struct User {
 #[serde(deny_unknown_fields)]
 struct UsersFile {
     #[serde(default)]
-    user: Vec<Entry>,
+    user: Vec<UserEntry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct UserEntry {
     username: String,
     password: String,
     role: Option<Box<str>>,
@@ -118,7 +118,7 @@ impl User {
     }
 }
 
-impl Entry {
+impl UserEntry {
     fn check(self) -> Result<User, String> {
         if self.username.is_empty() || USERNAME_BYTES_MAX < self.username.len() {
             return Err(format!("a username has 1 to {USERNAME_BYTES_MAX} bytes"));

@@ -3,7 +3,7 @@
 use super::{
     keys::{KEYS, is_of_no_section},
     nearest::nearest,
-    problem::{Place, Problem},
+    problem::{Problem, ValueSource},
 };
 
 /// What variables that set a key begin with: `FANFARE_SECTION__KEY`, or `FANFARE_KEY` for a key of no section.
@@ -62,7 +62,7 @@ fn variable_of(path: &str) -> String {
 pub(super) fn single_underscores(name: String, path: &str) -> Problem {
     let message =
         format!("it sets nothing: two underscores stand for the dot of `{path}`, as in {}", variable_of(path));
-    Problem { place: Some(Place::Variable(name)), message }
+    Problem { source: Some(ValueSource::Variable(name)), message }
 }
 
 /// The warning about the variable `name`, which sets nothing. Values are not shown: they may be secrets.

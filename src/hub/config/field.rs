@@ -1,4 +1,4 @@
-//! One key's value: how it is read, from TOML or from plain text, and how it is written.
+//! One key's value: how it is parsed, from TOML or from plain text, and how it is formatted.
 
 use std::{borrow::Cow, ops::Range, time::Duration};
 
@@ -10,44 +10,44 @@ use toml::{
 use super::{
     address::Pin,
     lookup,
+    raw::{RawApiKey, RawClass},
+    scalar::{ScalarField, ScalarListField},
     table_keys::{API_KEY_KEYS, CLASS_KEYS, QUOTA_KEYS},
     topics::ClassMatch,
     units,
-    word::{WordSlot, WordsSlot},
-    written::{WrittenApiKey, WrittenClass},
 };
 use crate::{auth::QuotaRule, bus::Class};
 
-/// The place where a key's value is kept, by the form in which the value is written.
+/// A reference to the field of a key, by the form of its value.
 #[derive(Debug)]
 pub(super) enum Field<'a> {
-    /// A whole number, not below `min`.
+    /// A whole number, at least `min`.
     Count { value: &'a mut usize, min: usize },
-    /// The same where the number is a small one.
+    /// A whole number of 32 bits, at least `min`.
     Small { value: &'a mut u32, min: u32 },
-    /// Bytes, as in `"64KiB"`, not below `min`; a bare number is taken too.
+    /// A size in bytes, such as `"64KiB"` or a bare number, at least `min`.
     Size { value: &'a mut usize, min: usize },
-    /// A duration, as in `"25s"`, not below `min`.
-    Span { value: &'a mut Duration, min: Duration },
+    /// A duration, such as `"25s"`, at least `min`.
+    Duration { value: &'a mut Duration, min: Duration },
     /// A whole number that may be negative.
     Signed(&'a mut i8),
     /// `true` or `false`.
     Flag(&'a mut bool),
     /// `true`, `false`, or a list of cores.
     Pin(&'a mut Pin),
-    /// A text of some form.
-    Word(&'a mut dyn WordSlot),
-    /// A list of such texts.
-    Words(&'a mut dyn WordsSlot),
-    /// The `[[topics.class]]` tables; what they leave open is as in `base`.
-    Classes { classes: &'a mut Vec<WrittenClass>, base: &'a Class },
+    /// A string of some form.
+    Scalar(&'a mut dyn ScalarField),
+    /// A list of such strings.
+    ScalarList(&'a mut dyn ScalarListField),
+    /// The `[[topics.class]]` tables. Keys that a table omits are as in `base`.
+    Classes { classes: &'a mut Vec<RawClass>, base: &'a Class },
     /// The `[[api_keys]]` tables.
-    ApiKeys(&'a mut Vec<WrittenApiKey>),
+    ApiKeys(&'a mut Vec<RawApiKey>),
     /// The `[[quota]]` tables.
     Quotas(&'a mut Vec<QuotaRule>),
 }
 
-/// What is wrong, and where in the text (bytes from its start).
+/// What is wrong, and where in the file (a range of byte offsets).
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) span: Range<usize>,
@@ -55,17 +55,17 @@ pub(super) struct Fault {
 }
 
 impl Field<'_> {
-    /// Takes over a value read from TOML, or says in `faults` why not.
+    /// Sets the field to a TOML value. Appends to `faults` what is wrong with it.
     pub(super) fn assign(self, value: &Spanned<DeValue<'_>>, faults: &mut Vec<Fault>) {
         let done = match (self, value.get_ref()) {
-            (Field::Words(slot), DeValue::Array(items)) => return assign_words(slot, items, faults),
+            (Field::ScalarList(slot), DeValue::Array(items)) => return assign_scalar_list(slot, items, faults),
             (Field::Classes { classes, base }, DeValue::Array(items)) => {
                 return assign_classes(classes, base, items, faults);
             }
             (Field::ApiKeys(keys), DeValue::Array(items)) => return assign_api_keys(keys, items, faults),
             (Field::Quotas(rules), DeValue::Array(items)) => return assign_quotas(rules, items, faults),
             (field, DeValue::Boolean(flag)) => field.assign_flag(*flag),
-            (field, DeValue::String(text)) => field.assign_word(text),
+            (field, DeValue::String(text)) => field.assign_scalar(text),
             (field, DeValue::Integer(number)) => match i64::from_str_radix(number.as_str(), number.radix()) {
                 Ok(number) => field.assign_number(number),
                 Err(_) => Err(format!("{number} is too large")),
@@ -77,7 +77,7 @@ impl Field<'_> {
         }
     }
 
-    /// Takes over a value from a variable or a flag: as in TOML, but texts need no quotes and lists no brackets.
+    /// Sets the field to the value of a variable or a flag: as in TOML, but strings need no quotes and lists no brackets.
     pub(super) fn assign_text(self, text: &str) -> Result<(), String> {
         let value = self.quote(text)?;
         let mut faults = Vec::new();
@@ -88,7 +88,7 @@ impl Field<'_> {
     fn quote<'i>(&self, text: &'i str) -> Result<Spanned<DeValue<'i>>, String> {
         let toml = DeValue::parse(text.trim());
         match self {
-            Field::Words(_) => match toml {
+            Field::ScalarList(_) => match toml {
                 Ok(value) if value.get_ref().is_array() => Ok(value),
                 // Not only what has no brackets: `[::1]:8080` begins like a list, too.
                 _ => Ok(split_list(text)),
@@ -99,7 +99,7 @@ impl Field<'_> {
             Field::Count { .. } | Field::Small { .. } | Field::Signed(_) | Field::Flag(_) => {
                 Ok(toml.unwrap_or_else(|_| string(text)))
             }
-            Field::Size { .. } | Field::Span { .. } | Field::Pin(_) | Field::Word(_) => Ok(string(text)),
+            Field::Size { .. } | Field::Duration { .. } | Field::Pin(_) | Field::Scalar(_) => Ok(string(text)),
         }
     }
 
@@ -112,12 +112,14 @@ impl Field<'_> {
         Ok(())
     }
 
-    fn assign_word(self, text: &str) -> Result<(), String> {
+    fn assign_scalar(self, text: &str) -> Result<(), String> {
         match self {
             Field::Size { value, min } => set_at_least(value, units::parse_size(text)?, min, units::write_size),
-            Field::Span { value, min } => set_at_least(value, units::parse_duration(text)?, min, units::write_duration),
+            Field::Duration { value, min } => {
+                set_at_least(value, units::parse_duration(text)?, min, units::write_duration)
+            }
             Field::Pin(slot) => text.parse().map(|pin| *slot = pin),
-            Field::Word(slot) => slot.read(text),
+            Field::Scalar(slot) => slot.read(text),
             field => Err(field.wrong_form("string")),
         }
     }
@@ -139,11 +141,11 @@ impl Field<'_> {
         let wanted = match self {
             Field::Count { .. } | Field::Small { .. } | Field::Signed(_) => "a whole number",
             Field::Size { .. } => "a size such as \"64KiB\"",
-            Field::Span { .. } => "a duration such as \"25s\"",
+            Field::Duration { .. } => "a duration such as \"25s\"",
             Field::Flag(_) => "true or false",
             Field::Pin(_) => "true, false, or cores such as \"0,2-4\"",
-            Field::Word(_) => "a text in quotes",
-            Field::Words(_) => "a list of texts, such as [\"a\", \"b\"]",
+            Field::Scalar(_) => "a text in quotes",
+            Field::ScalarList(_) => "a list of texts, such as [\"a\", \"b\"]",
             Field::Classes { .. } => "a list of tables, each headed [[topics.class]]",
             Field::Quotas(_) => "a list of tables, each headed [[quota]]",
             Field::ApiKeys(_) => "a list of tables, each headed [[api_keys]]",
@@ -151,19 +153,19 @@ impl Field<'_> {
         format!("expected {wanted}, found {}", article(found))
     }
 
-    /// The value in TOML's form. Classes and API keys are tables, so they are not written here.
+    /// The value as TOML. Tables (classes, API keys, quotas) are formatted elsewhere and yield an empty array.
     pub(super) fn write(self) -> Value {
         match self {
             Field::Count { value, .. } => Value::Integer(i64::try_from(*value).unwrap_or(i64::MAX)),
             Field::Signed(value) => Value::Integer((*value).into()),
             Field::Small { value, .. } => Value::Integer((*value).into()),
             Field::Size { value, .. } => Value::String(units::write_size(*value)),
-            Field::Span { value, .. } => Value::String(units::write_duration(*value)),
+            Field::Duration { value, .. } => Value::String(units::write_duration(*value)),
             Field::Flag(value) => Value::Boolean(*value),
             Field::Pin(Pin::Cores(cores)) => Value::String(Pin::Cores(std::mem::take(cores)).to_string()),
             Field::Pin(pin) => Value::Boolean(*pin == Pin::Automatic),
-            Field::Word(slot) => Value::String(slot.write()),
-            Field::Words(slot) => Value::Array(slot.write().into_iter().map(Value::String).collect()),
+            Field::Scalar(slot) => Value::String(slot.write()),
+            Field::ScalarList(slot) => Value::Array(slot.write().into_iter().map(Value::String).collect()),
             Field::Classes { .. } | Field::ApiKeys(_) | Field::Quotas(_) => Value::Array(Vec::new()),
         }
     }
@@ -195,7 +197,7 @@ fn set_at_least<T: PartialOrd>(slot: &mut T, value: T, min: T, write: impl Fn(T)
     Ok(())
 }
 
-fn assign_words(slot: &mut dyn WordsSlot, items: &DeArray<'_>, faults: &mut Vec<Fault>) {
+fn assign_scalar_list(slot: &mut dyn ScalarListField, items: &DeArray<'_>, faults: &mut Vec<Fault>) {
     slot.clear();
     for item in items {
         let done = match item.get_ref() {
@@ -208,7 +210,7 @@ fn assign_words(slot: &mut dyn WordsSlot, items: &DeArray<'_>, faults: &mut Vec<
     }
 }
 
-fn assign_classes(classes: &mut Vec<WrittenClass>, base: &Class, items: &DeArray<'_>, faults: &mut Vec<Fault>) {
+fn assign_classes(classes: &mut Vec<RawClass>, base: &Class, items: &DeArray<'_>, faults: &mut Vec<Fault>) {
     classes.clear();
     for item in items {
         match item.get_ref() {
@@ -218,35 +220,35 @@ fn assign_classes(classes: &mut Vec<WrittenClass>, base: &Class, items: &DeArray
     }
 }
 
-fn read_class(base: &Class, table: &DeTable<'_>, span: Range<usize>, faults: &mut Vec<Fault>) -> WrittenClass {
-    let mut written = WrittenClass { matching: ClassMatch::default(), class: base.clone() };
+fn read_class(base: &Class, table: &DeTable<'_>, span: Range<usize>, faults: &mut Vec<Fault>) -> RawClass {
+    let mut raw = RawClass { matching: ClassMatch::default(), class: base.clone() };
     let set = lookup::gather(CLASS_KEYS, table, faults);
     if !set.iter().any(|set| set.key.path == "match") {
         faults.push(Fault { span, message: "the class lacks `match`, the pattern of its topics' names".into() });
     }
     for set in set {
-        (set.key.field)(&mut written).assign(set.value, faults);
+        (set.key.field)(&mut raw).assign(set.value, faults);
     }
-    written
+    raw
 }
 
-fn assign_api_keys(keys: &mut Vec<WrittenApiKey>, items: &DeArray<'_>, faults: &mut Vec<Fault>) {
+fn assign_api_keys(keys: &mut Vec<RawApiKey>, items: &DeArray<'_>, faults: &mut Vec<Fault>) {
     keys.clear();
     for item in items {
         let DeValue::Table(table) = item.get_ref() else {
             faults.push(Fault { span: item.span(), message: "expected a table headed [[api_keys]]".into() });
             continue;
         };
-        let mut written = WrittenApiKey::default();
+        let mut raw = RawApiKey::default();
         let set = lookup::gather(API_KEY_KEYS, table, faults);
         if set.iter().filter(|set| matches!(set.key.path, "key" | "key_file")).count() != 1 {
             let message = "an API key is set by `key` or by `key_file`, one of the two".into();
             faults.push(Fault { span: item.span(), message });
         }
         for set in set {
-            (set.key.field)(&mut written).assign(set.value, faults);
+            (set.key.field)(&mut raw).assign(set.value, faults);
         }
-        keys.push(written);
+        keys.push(raw);
     }
 }
 

@@ -17,61 +17,61 @@ use super::{
     files::Files,
     keys::{KEYS, Key},
     lookup,
-    problem::{ConfigError, Place, Problem, Spot},
-    written::Written,
+    problem::{ConfigError, FileSpan, Problem, ValueSource},
+    raw::RawConfig,
 };
 use crate::endpoint::CompatApi;
 
 /// A key set on the command line.
 #[derive(Clone, Debug)]
 pub struct Override {
-    /// The flag, as typed: for errors.
+    /// The flag as typed, for errors.
     pub flag: &'static str,
-    /// The key it sets.
+    /// The path of the key.
     pub key: &'static str,
-    /// Its value; the items of a list are separated by commas.
+    /// The value. Items of a list are separated by commas.
     pub value: String,
 }
 
-/// A configuration as written, and who wrote what.
+/// The layers merged, with the source of each value.
 #[derive(Debug)]
-pub(super) struct Layered {
-    pub(super) written: Written,
-    /// By the key's path.
-    pub(super) places: HashMap<&'static str, Place>,
-    /// The folder that relative file names start from.
+pub(super) struct LayeredConfig {
+    pub(super) raw: RawConfig,
+    /// By the path of the key; keys at their default have none.
+    pub(super) sources: HashMap<&'static str, ValueSource>,
+    /// The folder of the configuration file: relative file names start there.
     pub(super) folder: PathBuf,
-    /// There is a file, and it has no byte.
+    /// Whether there is a configuration file of 0 bytes.
     pub(super) has_empty_file: bool,
-    /// What is no error, and yet probably not what somebody wants.
+    /// Warnings for the operator, one sentence each.
     pub(super) warnings: Vec<String>,
 }
 
-/// One key's value in one layer.
-struct Given<'t> {
-    key: &'static Key<Written>,
-    place: Place,
-    value: GivenValue<'t>,
+/// One key's value in one layer, before it is parsed.
+struct AssignedKey<'t> {
+    key: &'static Key<RawConfig>,
+    source: ValueSource,
+    value: AssignedValue<'t>,
 }
 
-enum GivenValue<'t> {
+enum AssignedValue<'t> {
     Toml(&'t Spanned<DeValue<'t>>),
     Text(String),
 }
 
-/// The file's text and where to look for it when something in it is wrong.
+/// The configuration file; both fields are empty without one.
 struct File {
     path: PathBuf,
     text: String,
 }
 
-/// Lays the layers over the defaults.
+/// Merges the layers over the defaults: flags over variables over the file.
 pub(super) fn read_layers(
     files: &Files,
     file: Option<&Path>,
     variables: impl Iterator<Item = (String, String)>,
     flags: &[Override],
-) -> Result<Layered, ConfigError> {
+) -> Result<LayeredConfig, ConfigError> {
     let mut problems = Vec::new();
     let file = File::read(file, files)?;
     let table = file.parse()?;
@@ -79,69 +79,69 @@ pub(super) fn read_layers(
     let mut warnings = Vec::new();
     for (name, text) in variables {
         match Variable::classify(&name, &text) {
-            Variable::Key(path) => give(&path, text, Place::Variable(name), &mut given, &mut problems),
+            Variable::Key(path) => give(&path, text, ValueSource::Variable(name), &mut given, &mut problems),
             Variable::SingleUnderscores(path) => problems.push(environment::single_underscores(name, path)),
             Variable::Unknown => warnings.push(environment::unknown(&name)),
             Variable::Foreign => {}
         }
     }
     for flag in flags {
-        give(flag.key, flag.value.clone(), Place::Flag(flag.flag), &mut given, &mut problems);
+        give(flag.key, flag.value.clone(), ValueSource::Flag(flag.flag), &mut given, &mut problems);
     }
-    // A class is as the default class but for what it says itself, so that one must be complete before.
+    // A class takes the keys it omits from the default class, which must be complete before.
     given.sort_by_key(|given| given.key.path == "topics.class");
-    let mut layered = Layered { warnings, ..assign(&file, given, &mut problems) };
-    // This default is the broadcaster's.
-    if !layered.written.compat.has(CompatApi::Broadcaster) && !layered.places.contains_key("server.default_topics") {
-        layered.written.server.default_topics.clear();
+    let mut layered = LayeredConfig { warnings, ..assign(&file, given, &mut problems) };
+    // The default of `server.default_topics` belongs to the compatibility API `broadcaster`.
+    if !layered.raw.compat.has(CompatApi::Broadcaster) && !layered.sources.contains_key("server.default_topics") {
+        layered.raw.server.default_topics.clear();
     }
     if problems.is_empty() { Ok(layered) } else { Err(ConfigError::new(problems)) }
 }
 
-fn give(path: &str, text: String, place: Place, given: &mut Vec<Given<'_>>, problems: &mut Vec<Problem>) {
+fn give(path: &str, text: String, source: ValueSource, given: &mut Vec<AssignedKey<'_>>, problems: &mut Vec<Problem>) {
     match lookup::find_key(KEYS, path) {
-        Ok(key) => given.push(Given { key, place, value: GivenValue::Text(text) }),
-        Err(message) => problems.push(Problem { place: Some(place), message }),
+        Ok(key) => given.push(AssignedKey { key, source, value: AssignedValue::Text(text) }),
+        Err(message) => problems.push(Problem { source: Some(source), message }),
     }
 }
 
-fn assign(file: &File, given: Vec<Given<'_>>, problems: &mut Vec<Problem>) -> Layered {
-    let mut written = Written::default();
-    let mut places = HashMap::new();
-    for Given { key, place, value } in given {
-        let field = (key.field)(&mut written);
+fn assign(file: &File, given: Vec<AssignedKey<'_>>, problems: &mut Vec<Problem>) -> LayeredConfig {
+    let mut raw = RawConfig::default();
+    let mut sources = HashMap::new();
+    for AssignedKey { key, source, value } in given {
+        let field = (key.field)(&mut raw);
         match value {
-            GivenValue::Toml(value) => {
+            AssignedValue::Toml(value) => {
                 let mut faults = Vec::new();
                 field.assign(value, &mut faults);
                 problems.extend(faults.into_iter().map(|fault| file.problem(fault)));
             }
-            GivenValue::Text(text) => {
+            AssignedValue::Text(text) => {
                 if let Err(message) = field.assign_text(&text) {
-                    problems.push(Problem { place: Some(place.clone()), message });
+                    problems.push(Problem { source: Some(source.clone()), message });
                 }
             }
         }
-        places.insert(key.path, place);
+        sources.insert(key.path, source);
     }
     let has_empty_file = file.text.is_empty() && !file.path.as_os_str().is_empty();
-    Layered { written, places, folder: file.folder(), has_empty_file, warnings: Vec::new() }
+    LayeredConfig { raw, sources, folder: file.folder(), has_empty_file, warnings: Vec::new() }
 }
 
 impl File {
-    /// No path is as good as an empty file.
+    /// Reads the file at `path`; without a path, an empty one.
     fn read(path: Option<&Path>, files: &Files) -> Result<Self, ConfigError> {
         let Some(path) = path else {
             return Ok(Self { path: PathBuf::new(), text: String::new() });
         };
         let text = files.read_text(path).map_err(|error| {
             let message = format!("cannot read the configuration {}: {error}", path.display());
-            ConfigError::new(vec![Problem { place: None, message }])
+            ConfigError::new(vec![Problem { source: None, message }])
         })?;
         Ok(Self { path: path.to_owned(), text })
     }
 
-    /// Text that is not TOML is not looked into any further: what follows a slip would only add noise.
+    /// Parses the file. Fails on the first text that is not TOML: keys are checked only in a file that parses.
     fn parse(&self) -> Result<Spanned<DeTable<'_>>, ConfigError> {
         let (table, errors) = DeTable::parse_recoverable(&self.text);
         if errors.is_empty() {
@@ -154,24 +154,24 @@ impl File {
         Err(ConfigError::new(problems.collect()))
     }
 
-    fn gather<'t>(&self, table: &'t DeTable<'t>, problems: &mut Vec<Problem>) -> Vec<Given<'t>> {
+    fn gather<'t>(&self, table: &'t DeTable<'t>, problems: &mut Vec<Problem>) -> Vec<AssignedKey<'t>> {
         let mut faults = Vec::new();
         let set = lookup::gather(KEYS, table, &mut faults);
         problems.extend(faults.into_iter().map(|fault| self.problem(fault)));
-        let given = set.into_iter().map(|set| Given {
+        let given = set.into_iter().map(|set| AssignedKey {
             key: set.key,
-            place: self.place(set.name),
-            value: GivenValue::Toml(set.value),
+            source: self.source(set.name),
+            value: AssignedValue::Toml(set.value),
         });
         given.collect()
     }
 
     fn problem(&self, fault: Fault) -> Problem {
-        Problem { place: Some(self.place(fault.span)), message: fault.message }
+        Problem { source: Some(self.source(fault.span)), message: fault.message }
     }
 
-    fn place(&self, span: Range<usize>) -> Place {
-        Place::File(Spot::new(self.path.clone(), &self.text, span))
+    fn source(&self, span: Range<usize>) -> ValueSource {
+        ValueSource::File(FileSpan::new(self.path.clone(), &self.text, span))
     }
 
     fn folder(&self) -> PathBuf {

@@ -7,8 +7,8 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, reload::Handle};
 
 use super::{
-    meant::{Log, LogFormat},
     nearest::nearest,
+    types::{LogConfig, LogFormat},
 };
 
 /// Lines that may wait for standard error before more are lost.
@@ -42,8 +42,8 @@ pub(super) fn check_level(level: &str) -> Result<(), String> {
     Err(format!("`{level}` lets no line of the hub's own through: write a level first, as in `info,{level}`"))
 }
 
-fn is_level(word: &str) -> bool {
-    word.parse::<tracing_subscriber::filter::LevelFilter>().is_ok()
+fn is_level(scalar: &str) -> bool {
+    scalar.parse::<tracing_subscriber::filter::LevelFilter>().is_ok()
 }
 
 /// Keeps the log going; dropping it writes out what still waits.
@@ -64,7 +64,7 @@ impl fmt::Debug for SetLevel {
 }
 
 impl LogGuard {
-    /// From now on lines of `level` upwards are logged, as [`Log::level`] says them.
+    /// From now on lines of `level` upwards are logged, as [`LogConfig::level`] says them.
     pub fn set_level(&self, level: &str) -> Result<(), String> {
         (self.set_level.0)(parse_level(level)?)
     }
@@ -80,7 +80,7 @@ fn setter<S: 'static>(handle: Handle<EnvFilter, S>) -> SetLevel {
 }
 
 /// Starts the log of this process. Fails if the level cannot be read or a log is set up already.
-pub fn start_log(log: &Log) -> Result<LogGuard, String> {
+pub fn start_log(log: &LogConfig) -> Result<LogGuard, String> {
     let (writer, guard) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUED_LINES_MAX).finish(std::io::stderr());
     let lines = tracing_subscriber::fmt().with_env_filter(parse_level(&log.level)?).with_writer(writer);

@@ -1,4 +1,4 @@
-//! From the tables of a file to keys: what a table sets, and which key was probably meant by a name that is none.
+//! Finds the keys that a table sets, and the nearest known key for an unknown one.
 
 use std::ops::Range;
 
@@ -9,28 +9,28 @@ use toml::{
 
 use super::{field::Fault, keys::Key, nearest::nearest};
 
-/// A key that a table sets.
+/// A key and the value that a table sets it to.
 #[derive(Debug)]
-pub(super) struct Set<'t, T: 'static> {
+pub(super) struct TableEntry<'t, T: 'static> {
     pub(super) key: &'static Key<T>,
-    /// Where the key's name stands.
+    /// The range of the key's name in the file, in bytes.
     pub(super) name: Range<usize>,
     pub(super) value: &'t Spanned<DeValue<'t>>,
 }
 
-/// All that `table` sets; what is not a key goes to `faults`.
+/// All keys that `table` sets. Appends unknown ones to `faults`.
 pub(super) fn gather<'t, T>(
     keys: &'static [Key<T>],
     table: &'t DeTable<'t>,
     faults: &mut Vec<Fault>,
-) -> Vec<Set<'t, T>> {
+) -> Vec<TableEntry<'t, T>> {
     let mut set = Vec::new();
     let mut pending = vec![(String::new(), table)];
     while let Some((prefix, table)) = pending.pop() {
         for (name, value) in table {
             let path = format!("{prefix}{}", name.get_ref());
             match (find(keys, &path), value.get_ref()) {
-                (Found::Key(key), _) => set.push(Set { key, name: name.span(), value }),
+                (Found::Key(key), _) => set.push(TableEntry { key, name: name.span(), value }),
                 (Found::Table, DeValue::Table(inner)) => pending.push((format!("{path}."), inner)),
                 (Found::Table, _) => faults.push(not_a_table(&path, value)),
                 (Found::Nothing, _) => faults.push(Fault { span: name.span(), message: unknown(keys, &path) }),
@@ -40,7 +40,7 @@ pub(super) fn gather<'t, T>(
     set
 }
 
-/// What stands under a path.
+/// What a path names.
 enum Found<T: 'static> {
     Key(&'static Key<T>),
     Table,
@@ -55,7 +55,7 @@ fn find<T>(keys: &'static [Key<T>], path: &str) -> Found<T> {
     if is_table { Found::Table } else { Found::Nothing }
 }
 
-/// The key of `path`, or an error that names the one probably meant.
+/// The key at `path`, or an error that suggests the nearest known one.
 pub(super) fn find_key<T>(keys: &'static [Key<T>], path: &str) -> Result<&'static Key<T>, String> {
     match find(keys, path) {
         Found::Key(key) => Ok(key),
@@ -76,7 +76,7 @@ fn unknown<T>(keys: &[Key<T>], path: &str) -> String {
     }
 }
 
-/// The first `depth` names of `path`: a misspelt table is compared with tables.
+/// The first `depth` names of `path`, so that a misspelt table is compared with tables.
 fn prefix(path: &'static str, depth: usize) -> Option<&'static str> {
     let end = path.match_indices('.').nth(depth - 1).map_or(path.len(), |(at, _)| at);
     path.get(..end)

@@ -1,8 +1,8 @@
 //! File, environment and flags become one [`Config`]; flags win over the environment, which wins over the file.
 //!
-//! Every key is one row in `keys.rs`. The layers are read into what is *written* (`written.rs`), which is checked as a
-//! whole and becomes what is *meant* (`meant.rs`). Whatever is wrong is told with its place and, for a misspelt key,
-//! with the one probably meant.
+//! Each key is one row in `keys.rs`. The layers are read into a [`raw::RawConfig`], which has one field for each key. `resolve.rs`
+//! checks it as a whole and makes the [`Config`] of it that the parts of the hub take. Every error names its source (file and
+//! line, variable or flag), and for a misspelt key the nearest known one.
 
 mod address;
 mod environment;
@@ -12,21 +12,21 @@ mod keys;
 mod layers;
 mod log;
 mod lookup;
-mod meant;
 mod nearest;
 mod print;
 mod problem;
+mod raw;
 mod redact;
 mod reload;
 mod resolve;
+mod scalar;
 mod secret_files;
 mod table_keys;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod types;
 mod units;
-mod word;
-mod written;
 
 use std::path::Path;
 
@@ -35,12 +35,13 @@ use files::Files;
 pub use address::{Address, FileMode, Pin};
 pub use layers::Override;
 pub use log::{LogGuard, start_log};
-pub use meant::{
-    Admin, Config, Drain, LimitsConfig, Log, LogFormat, Proxy, Ready, Server, SocketAccess, Sse, WebSocket,
-};
 pub use problem::ConfigError;
-pub use reload::{Change, Reload, Settings};
+pub use reload::{ConfigReload, ConfigSnapshot, KeyChange};
 pub use topics::Topics;
+pub use types::{
+    AdminConfig, Config, DrainConfig, LimitsConfig, LogConfig, LogFormat, ProxyConfig, ReadyConfig, ServerConfig,
+    SocketAccess, SseConfig, WebSocketConfig,
+};
 pub use units::parse_duration;
 
 /// The configuration in force: the defaults, under `file`, under `environment` (all variables of the process, of which
@@ -81,7 +82,7 @@ pub fn show(
     let files = Files::at_start();
     let layered = layers::read_layers(&files, file, environment, flags)?;
     resolve::resolve(&layered, &files)?;
-    Ok(print::write_values(layered.written))
+    Ok(print::write_values(layered.raw))
 }
 
 /// A TOML file with every key, what it does and its default.

@@ -2,7 +2,7 @@
 
 /// The word of `known` nearest to `wrong`, if it is near enough to be a slip: at most a third of its letters differ.
 pub(super) fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let near = known.map(|word| (distance(wrong, word), word)).min()?;
+    let near = known.map(|scalar| (distance(wrong, scalar), scalar)).min()?;
     (near.0 <= wrong.chars().count().max(3) / 3).then_some(near.1)
 }
 

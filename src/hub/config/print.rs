@@ -6,9 +6,9 @@ use toml::Value;
 
 use super::{
     keys::{KEYS, Key, SECTIONS, is_of_no_section},
+    raw::RawConfig,
     redact::{MASK, redact},
     table_keys::{API_KEY_KEYS, CLASS_KEYS, QUOTA_KEYS},
-    written::Written,
 };
 
 /// What stands above the defaults.
@@ -51,16 +51,16 @@ const API_KEY_EXAMPLE: &str = "
 /// Everything with its default and what it is for.
 pub(super) fn write_default() -> String {
     let mut text = HEADING.to_owned();
-    let mut written = Written::default();
+    let mut raw = RawConfig::default();
     for key in KEYS.iter().filter(|key| is_of_no_section(key.path)) {
         // Infallible: a `String` takes all that is written to it.
-        let _ = write!(text, "\n# {}\n{}", key.help, line("", key, &mut written));
+        let _ = write!(text, "\n# {}\n{}", key.help, line("", key, &mut raw));
     }
     for (section, help) in SECTIONS {
         // Infallible: a `String` takes all that is written to it.
         let _ = write!(text, "\n# {help}\n[{section}]\n");
         for key in section_keys(section) {
-            let _ = write!(text, "# {}\n{}", key.help, line(section, key, &mut written));
+            let _ = write!(text, "# {}\n{}", key.help, line(section, key, &mut raw));
         }
         match *section {
             "topics" => text.push_str(CLASS_EXAMPLE),
@@ -72,46 +72,46 @@ pub(super) fn write_default() -> String {
     text
 }
 
-/// Everything as it is in `written`, without its secrets.
-pub(super) fn write_values(mut written: Written) -> String {
+/// Everything as it is in `raw`, without its secrets.
+pub(super) fn write_values(mut raw: RawConfig) -> String {
     let of_no_section = KEYS.iter().filter(|key| is_of_no_section(key.path));
-    let mut text: String = of_no_section.map(|key| line("", key, &mut written)).collect();
+    let mut text: String = of_no_section.map(|key| line("", key, &mut raw)).collect();
     for (section, _) in SECTIONS {
         let _ = write!(text, "\n[{section}]\n");
         for key in section_keys(section) {
-            text.push_str(&line(section, key, &mut written));
+            text.push_str(&line(section, key, &mut raw));
         }
         match *section {
-            "topics" => text.push_str(&class_tables(&mut written)),
-            "limits" => text.push_str(&quota_tables(&mut written)),
-            "users" => text.push_str(&api_key_tables(&mut written)),
+            "topics" => text.push_str(&class_tables(&mut raw)),
+            "limits" => text.push_str(&quota_tables(&mut raw)),
+            "users" => text.push_str(&api_key_tables(&mut raw)),
             _ => {}
         }
     }
     redact(&text)
 }
 
-fn section_keys(section: &str) -> impl Iterator<Item = &'static Key<Written>> {
-    let of_section = move |key: &&Key<Written>| key.path.split('.').next() == Some(section);
+fn section_keys(section: &str) -> impl Iterator<Item = &'static Key<RawConfig>> {
+    let of_section = move |key: &&Key<RawConfig>| key.path.split('.').next() == Some(section);
     KEYS.iter().filter(of_section).filter(|key| key.path != "topics.class")
 }
 
 /// `key = value`, the key as seen from inside its section.
-fn line<T>(section: &str, key: &Key<T>, written: &mut T) -> String {
+fn line<T>(section: &str, key: &Key<T>, raw: &mut T) -> String {
     let name = key.path.strip_prefix(section).map_or(key.path, |rest| rest.trim_start_matches('.'));
-    format!("{name} = {}\n", toml_value(&(key.field)(written).write()))
+    format!("{name} = {}\n", toml_value(&(key.field)(raw).write()))
 }
 
-fn class_tables(written: &mut Written) -> String {
-    let tables = written.classes.iter_mut().map(|class| {
+fn class_tables(raw: &mut RawConfig) -> String {
+    let tables = raw.classes.iter_mut().map(|class| {
         let lines: String = CLASS_KEYS.iter().map(|key| line("", key, class)).collect();
         format!("\n[[topics.class]]\n{lines}")
     });
     tables.collect()
 }
 
-fn quota_tables(written: &mut Written) -> String {
-    let tables = written.quotas.rules.iter_mut().map(|rule| {
+fn quota_tables(raw: &mut RawConfig) -> String {
+    let tables = raw.quotas.rules.iter_mut().map(|rule| {
         let lines: String = QUOTA_KEYS.iter().map(|key| line("", key, rule)).collect();
         format!("\n[[quota]]\n{lines}")
     });
@@ -132,8 +132,8 @@ fn help_of(path: &str) -> &'static str {
     KEYS.iter().find(|key| key.path == path).map_or("", |key| key.help)
 }
 
-fn api_key_tables(written: &mut Written) -> String {
-    let tables = written.api_keys.iter_mut().map(|key| {
+fn api_key_tables(raw: &mut RawConfig) -> String {
+    let tables = raw.api_keys.iter_mut().map(|key| {
         // Only one of the two may be set.
         let unset = if key.file.is_some() { "key" } else { "key_file" };
         key.key.secret = MASK.to_owned();

@@ -1,41 +1,41 @@
-//! What is wrong with a configuration, and where it says so.
+//! Errors in a configuration, each with its source.
 
 use std::{fmt, ops::Range, path::PathBuf};
 
 use super::redact::{redact, show_line};
 
-/// Why there is no configuration: everything found wrong, not just the first of it.
+/// Why a configuration cannot be used: all errors found, not only the first.
 #[derive(Debug)]
 pub struct ConfigError {
     pub(super) problems: Vec<Problem>,
 }
 
-/// One thing wrong.
+/// One error.
 #[derive(Debug)]
 pub(super) struct Problem {
-    /// Where it was said; `None` if nobody said it.
-    pub(super) place: Option<Place>,
+    /// Where the value was set; `None` if it is a default or concerns several keys.
+    pub(super) source: Option<ValueSource>,
     pub(super) message: String,
 }
 
-/// Where a value was given.
+/// Where a value was set.
 #[derive(Clone, Debug)]
-pub(super) enum Place {
-    /// In the file.
-    File(Spot),
+pub(super) enum ValueSource {
+    /// In the configuration file.
+    File(FileSpan),
     /// In the environment: the variable's name.
     Variable(String),
     /// On the command line: the flag.
     Flag(&'static str),
 }
 
-/// A place in the file.
+/// A range of one line of the configuration file.
 #[derive(Clone, Debug)]
-pub(super) struct Spot {
+pub(super) struct FileSpan {
     path: PathBuf,
-    /// The line it is in, without what may be a secret.
+    /// The line, with what may be a secret masked.
     shown: String,
-    /// Whether all of the line up to the end of the place is shown.
+    /// Whether nothing is masked up to the end of the range, so that it can be underlined.
     is_whole: bool,
     /// From 1.
     line: usize,
@@ -45,8 +45,8 @@ pub(super) struct Spot {
     width: usize,
 }
 
-impl Spot {
-    /// The place of the bytes `span` of `text`, the contents of the file at `path`.
+impl FileSpan {
+    /// The range of the bytes `span` of `text`, the content of the file at `path`.
     pub(super) fn new(path: PathBuf, text: &str, span: Range<usize>) -> Self {
         let start = floor(text, span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
@@ -74,10 +74,10 @@ fn floor(text: &str, at: usize) -> usize {
 }
 
 impl ConfigError {
-    /// In the order of the file, then the rest.
+    /// Sorts the errors: those in the file by line, then the others.
     pub(super) fn new(mut problems: Vec<Problem>) -> Self {
-        problems.sort_by_key(|problem| match &problem.place {
-            Some(Place::File(spot)) => (0, spot.order()),
+        problems.sort_by_key(|problem| match &problem.source {
+            Some(ValueSource::File(spot)) => (0, spot.order()),
             _ => (1, (0, 0)),
         });
         Self { problems }
@@ -101,19 +101,19 @@ impl std::error::Error for ConfigError {}
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message = redact(&self.message);
-        match &self.place {
+        match &self.source {
             None => f.write_str(&message),
-            Some(Place::Variable(name)) => write!(f, "{name}: {message}"),
-            Some(Place::Flag(flag)) => write!(f, "{flag}: {message}"),
-            Some(Place::File(spot)) => {
+            Some(ValueSource::Variable(name)) => write!(f, "{name}: {message}"),
+            Some(ValueSource::Flag(flag)) => write!(f, "{flag}: {message}"),
+            Some(ValueSource::File(spot)) => {
                 write!(f, "{}:{}:{}: {message}{spot}", spot.path.display(), spot.line, spot.column)
             }
         }
     }
 }
 
-/// The line with the place underlined, unless something is masked ahead of it: then the underline would be off, too.
-impl fmt::Display for Spot {
+/// The line with the range underlined, unless something before its end is masked: the underline would stand wrong.
+impl fmt::Display for FileSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = &self.shown;
         let margin = " ".repeat(self.line.to_string().len());

@@ -13,17 +13,17 @@ use toml::Value;
 use super::{
     files::Files,
     keys::{KEYS, Key},
-    layers::Layered,
-    meant::{Config, LimitsConfig, Log},
+    layers::LayeredConfig,
     print,
+    raw::RawConfig,
     redact::redact,
     topics::Topics,
-    written::Written,
+    types::{Config, LimitsConfig, LogConfig},
 };
 use crate::bus::LogKind;
 
 /// Keys that take effect together at a reload, and how. What is reported of a key and what is done with it follow from the same row.
-struct Reloaded {
+struct ReloadRule {
     /// The keys, and sections all of whose keys are meant, written with a dot at their end.
     keys: &'static [&'static str],
     /// Keys of these sections that wait for a restart all the same: threads and queues are made by them.
@@ -35,8 +35,8 @@ struct Reloaded {
 }
 
 /// All keys that take effect at a reload. Every other key waits for a restart.
-const RELOADED: &[Reloaded] = &[
-    Reloaded {
+const RELOADED: &[ReloadRule] = &[
+    ReloadRule {
         keys: &["limits.", "quota"],
         waiting: &[
             "limits.event_bytes_max",
@@ -58,14 +58,14 @@ const RELOADED: &[Reloaded] = &[
             config.quotas = new.quotas.clone();
         },
     },
-    Reloaded {
+    ReloadRule {
         keys: &["topics."],
         waiting: &[],
         // Who keeps a topic's log cannot change while the hub runs.
         can: |config, new| !keeps_streams(&config.topics) && !keeps_streams(&new.topics),
         take: |config, new| config.topics = new.topics.clone(),
     },
-    Reloaded {
+    ReloadRule {
         keys: &[
             "auth.algorithms",
             "auth.secret",
@@ -81,7 +81,7 @@ const RELOADED: &[Reloaded] = &[
         can: always,
         take: |config, new| config.auth = Arc::new(new.auth.in_place_of(&config.auth)),
     },
-    Reloaded {
+    ReloadRule {
         keys: &[
             "redis.url",
             "redis.url_file",
@@ -104,7 +104,7 @@ const RELOADED: &[Reloaded] = &[
             }
         },
     },
-    Reloaded {
+    ReloadRule {
         keys: &["store.url", "store.url_file"],
         waiting: &[],
         // The same as of Redis.
@@ -119,29 +119,29 @@ const RELOADED: &[Reloaded] = &[
             }
         },
     },
-    Reloaded {
+    ReloadRule {
         keys: &["ready.require"],
         waiting: &[],
         can: always,
         take: |config, new| config.ready = new.ready.clone(),
     },
-    Reloaded {
+    ReloadRule {
         keys: &["proxy.trusted"],
         waiting: &[],
         can: always,
         take: |config, new| config.proxy.trusted = new.proxy.trusted.clone(),
     },
-    Reloaded { keys: &["cors."], waiting: &[], can: always, take: |config, new| config.cors = new.cors.clone() },
-    Reloaded {
+    ReloadRule { keys: &["cors."], waiting: &[], can: always, take: |config, new| config.cors = new.cors.clone() },
+    ReloadRule {
         keys: &["log."],
         waiting: &["log.format"],
         can: always,
-        take: |config, new| config.log = Log { format: config.log.format, ..new.log.clone() },
+        take: |config, new| config.log = LogConfig { format: config.log.format, ..new.log.clone() },
     },
-    Reloaded { keys: &["drain."], waiting: &[], can: always, take: |config, new| config.drain = new.drain.clone() },
+    ReloadRule { keys: &["drain."], waiting: &[], can: always, take: |config, new| config.drain = new.drain.clone() },
 ];
 
-impl Reloaded {
+impl ReloadRule {
     fn has(&self, path: &str) -> bool {
         let is_listed = |listed: &&str| path == *listed || listed.ends_with('.') && path.starts_with(*listed);
         self.keys.iter().any(is_listed) && !self.waiting.contains(&path)
@@ -154,14 +154,14 @@ fn always(_: &Config, _: &Config) -> bool {
 
 /// Every key's value as it was read.
 #[derive(Clone, Default)]
-pub struct Settings {
-    list: Vec<Setting>,
+pub struct ConfigSnapshot {
+    list: Vec<KeySnapshot>,
     /// There is a configuration file, and it has no byte.
     has_empty_file: bool,
 }
 
 #[derive(Clone)]
-struct Setting {
+struct KeySnapshot {
     path: &'static str,
     /// Its value without secrets; for tables, of which there may be many, nothing.
     shown: String,
@@ -170,15 +170,15 @@ struct Setting {
 }
 
 /// The values may be secrets.
-impl fmt::Debug for Settings {
+impl fmt::Debug for ConfigSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Settings")
+        f.write_str("ConfigSnapshot")
     }
 }
 
 /// A key whose value is another than it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct KeyChange {
     /// The key.
     pub key: &'static str,
     /// What it was and what it is, without secrets; empty for tables and for the content of files.
@@ -189,32 +189,32 @@ pub struct Change {
 
 /// A configuration in force after a reload, and what made it differ from the one before.
 #[derive(Debug)]
-pub struct Reload {
+pub struct ConfigReload {
     /// What is in force. A change that waits for a restart is not in it, and is found again at the next reload.
     pub config: Config,
     /// In the order of the keys.
-    pub changes: Vec<Change>,
+    pub changes: Vec<KeyChange>,
 }
 
-impl Settings {
-    pub(super) fn of(layered: &Layered, files: &Files) -> Self {
-        let mut written = layered.written.clone();
-        let list = KEYS.iter().map(|key| Setting::of(key, &mut written, &layered.folder, files)).collect();
+impl ConfigSnapshot {
+    pub(super) fn of(layered: &LayeredConfig, files: &Files) -> Self {
+        let mut raw = layered.raw.clone();
+        let list = KEYS.iter().map(|key| KeySnapshot::of(key, &mut raw, &layered.folder, files)).collect();
         Self { list, has_empty_file: layered.has_empty_file }
     }
 }
 
-impl Setting {
-    fn of(key: &Key<Written>, written: &mut Written, folder: &Path, files: &Files) -> Self {
+impl KeySnapshot {
+    fn of(key: &Key<RawConfig>, raw: &mut RawConfig, folder: &Path, files: &Files) -> Self {
         let mut hasher = DefaultHasher::new();
-        let value = (key.field)(written).write();
+        let value = (key.field)(raw).write();
         let text = print::toml_value(&value);
         text.hash(&mut hasher);
         match key.path {
-            "topics.class" => format!("{:?}", written.classes).hash(&mut hasher),
-            "quota" => format!("{:?}", written.quotas.rules).hash(&mut hasher),
+            "topics.class" => format!("{:?}", raw.classes).hash(&mut hasher),
+            "quota" => format!("{:?}", raw.quotas.rules).hash(&mut hasher),
             "api_keys" => {
-                for key in &written.api_keys {
+                for key in &raw.api_keys {
                     (&key.key.secret, format!("{key:?}")).hash(&mut hasher);
                     key.file.iter().for_each(|file| files.peek(&folder.join(file)).hash(&mut hasher));
                 }
@@ -242,7 +242,7 @@ fn show(path: &str, text: &str) -> String {
 
 impl Config {
     /// What is in force once `new` is read in place of this one. Fails where nothing of `new` may take effect.
-    pub fn reload(&self, new: &Self) -> Result<Reload, &'static str> {
+    pub fn reload(&self, new: &Self) -> Result<ConfigReload, &'static str> {
         if new.settings.has_empty_file && !self.settings.has_empty_file {
             return Err(
                 "the configuration file is empty now, as if it were just being written: write it under another name, \
@@ -252,7 +252,7 @@ impl Config {
         if new.auth.is_required() != self.auth.is_required() {
             return Err("auth.mode is another now: restart the hub to change it");
         }
-        let taken: Vec<&Reloaded> = RELOADED.iter().filter(|row| (row.can)(self, new)).collect();
+        let taken: Vec<&ReloadRule> = RELOADED.iter().filter(|row| (row.can)(self, new)).collect();
         let (mut list, mut changes) = (Vec::new(), Vec::new());
         for (before, after) in self.settings.list.iter().zip(&new.settings.list) {
             let is_same = before.fingerprint == after.fingerprint;
@@ -260,14 +260,14 @@ impl Config {
             if !is_same {
                 let is_shown = before.shown != after.shown;
                 let shown = if is_shown { format!("{} -> {}", before.shown, after.shown) } else { String::new() };
-                changes.push(Change { key: before.path, shown, takes_effect });
+                changes.push(KeyChange { key: before.path, shown, takes_effect });
             }
             list.push(if takes_effect { after.clone() } else { before.clone() });
         }
-        let settings = Settings { list, has_empty_file: new.settings.has_empty_file };
+        let settings = ConfigSnapshot { list, has_empty_file: new.settings.has_empty_file };
         let mut config = Self { warnings: new.warnings.clone(), settings, ..self.clone() };
         taken.iter().for_each(|row| (row.take)(&mut config, new));
-        Ok(Reload { config, changes })
+        Ok(ConfigReload { config, changes })
     }
 }
 
@@ -282,7 +282,7 @@ mod tests {
     use std::fs;
 
     use super::{
-        super::tests::{Written as Scratch, other_value},
+        super::tests::{ConfigFile as Scratch, other_value},
         *,
     };
     use crate::config::{Override, load};
@@ -303,7 +303,7 @@ mod tests {
     const PASSWORD_HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZSBzYWx0IGhlcmU$YWJjZGVmZ2hpamtsbW5vcA";
 
     /// What each key needs beside it, and its other value.
-    fn flip(key: &Key<Written>) -> (Vec<Override>, String) {
+    fn flip(key: &Key<RawConfig>) -> (Vec<Override>, String) {
         let needed: &[(&'static str, &str)] = match key.path {
             "cors.allow_credentials" => &[("cors.allow_origins", "https://a.example")],
             "proxy.proxy_protocol" => &[("proxy.trusted", "10.0.0.1")],
@@ -371,7 +371,7 @@ mod tests {
                 read(&flags)
             });
             let changes = before.reload(&after).expect("the mode is the same").changes;
-            assert_eq!(changes, [Change { key, shown: String::new(), takes_effect: true }]);
+            assert_eq!(changes, [KeyChange { key, shown: String::new(), takes_effect: true }]);
             check(&before, &after, key);
         }
     }
@@ -436,8 +436,8 @@ mod tests {
             read(&[mode.clone(), set("auth.secret", secret), set("redis.url", &url)])
         });
         let changes = one.reload(&two).expect("the mode is the same").changes;
-        let secret = Change { key: "auth.secret", shown: String::new(), takes_effect: true };
-        let url = Change { key: "redis.url", shown: String::new(), takes_effect: true };
+        let secret = KeyChange { key: "auth.secret", shown: String::new(), takes_effect: true };
+        let url = KeyChange { key: "redis.url", shown: String::new(), takes_effect: true };
         assert_eq!(changes, [url, secret]);
         assert!(!format!("{one:?}{two:?}{changes:?}").contains("geheim"));
         assert!(one.reload(&read(&[])).is_err());

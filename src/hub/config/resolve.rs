@@ -1,4 +1,4 @@
-//! From what is written to what is meant: the rules that concern more than one key, or the world outside.
+//! Checks the configuration as a whole (rules that concern several keys, or files) and makes the [`Config`].
 
 use std::{
     path::{Path, PathBuf},
@@ -8,103 +8,103 @@ use std::{
 use super::{
     address::{Address, Pin},
     files::Files,
-    layers::Layered,
+    layers::LayeredConfig,
     log::check_level,
-    meant::{Config, Proxy, Server, core_count},
     problem::{ConfigError, Problem},
-    reload::Settings,
+    raw::{AuthFiles, RawApiKey, RawConfig},
+    reload::ConfigSnapshot,
     secret_files,
     topics::Topics,
-    written::{AuthFiles, Written, WrittenApiKey},
+    types::{Config, ProxyConfig, ServerConfig, core_count},
 };
 use crate::{
-    auth::{ApiKey, Mode, Rules, Secrets},
+    auth::{ApiKey, AuthRules, Mode, Secrets},
     bus::LogKind,
     endpoint::{CompatApi, Cors},
     source::redis::{LoginFiles, RedisConfig, RedisUrl, SentinelLogin},
     store::{self, StoreLogin, StoreUrl},
 };
 
-/// What is wrong, and the key that says so.
-type Wrong = (&'static str, String);
+/// A key, and what is wrong with its value.
+type KeyError = (&'static str, String);
 
-/// Checks `layered` as a whole and gives every value its meaning.
-pub(super) fn resolve(layered: &Layered, files: &Files) -> Result<Config, ConfigError> {
-    let Layered { written, folder, warnings, .. } = layered;
+/// Checks `layered` as a whole. Fails with all errors found.
+pub(super) fn resolve(layered: &LayeredConfig, files: &Files) -> Result<Config, ConfigError> {
+    let LayeredConfig { raw, folder, warnings, .. } = layered;
     let mut wrong = Vec::new();
-    check_addresses(written, &mut wrong);
-    check_proxy(&written.proxy, &mut wrong);
-    check_cors(&written.cors, &mut wrong);
-    check_hosts(&written.server.hosts, &mut wrong);
-    check_namespaces(&written.esp.namespaces, &mut wrong);
-    wrong.extend(check_level(&written.log.level).err().map(|message| ("log.level", message)));
-    check_log_kinds(written, &mut wrong);
-    check_ready(written, &mut wrong);
-    check_compat(written, &mut wrong);
-    let redis = resolve_redis(written, folder, files).unwrap_or_else(|found| {
+    check_addresses(raw, &mut wrong);
+    check_proxy(&raw.proxy, &mut wrong);
+    check_cors(&raw.cors, &mut wrong);
+    check_hosts(&raw.server.hosts, &mut wrong);
+    check_namespaces(&raw.esp.namespaces, &mut wrong);
+    wrong.extend(check_level(&raw.log.level).err().map(|message| ("log.level", message)));
+    check_log_kinds(raw, &mut wrong);
+    check_ready(raw, &mut wrong);
+    check_compat(raw, &mut wrong);
+    let redis = resolve_redis(raw, folder, files).unwrap_or_else(|found| {
         wrong.push(found);
         None
     });
-    let auth = resolve_auth(written, folder, files).unwrap_or_else(|found| {
+    let auth = resolve_auth(raw, folder, files).unwrap_or_else(|found| {
         wrong.push(found);
-        Rules::default()
+        AuthRules::default()
     });
     let auth = Arc::new(auth);
-    let store = resolve_store(written, folder, files).unwrap_or_else(|found| {
+    let store = resolve_store(raw, folder, files).unwrap_or_else(|found| {
         wrong.push(found);
         None
     });
-    let server = resolve_server(&written.server, &mut wrong);
-    let warnings = warnings.iter().cloned().chain(secret_files::warnings(written, folder)).collect();
-    let settings = Settings::of(layered, files);
-    let config = Config { server, redis, auth, store, warnings, settings, ..resolve_rest(written) };
+    let server = resolve_server(&raw.server, &mut wrong);
+    let warnings = warnings.iter().cloned().chain(secret_files::warnings(raw, folder)).collect();
+    let settings = ConfigSnapshot::of(layered, files);
+    let config = Config { server, redis, auth, store, warnings, settings, ..resolve_rest(raw) };
     if wrong.is_empty() { Ok(config) } else { Err(locate(wrong, layered)) }
 }
 
-fn locate(wrong: Vec<Wrong>, layered: &Layered) -> ConfigError {
-    let problems = wrong.into_iter().map(|(key, message)| match layered.places.get(key) {
-        Some(place) => Problem { place: Some(place.clone()), message },
-        None => Problem { place: None, message: format!("{key}: {message}") },
+fn locate(wrong: Vec<KeyError>, layered: &LayeredConfig) -> ConfigError {
+    let problems = wrong.into_iter().map(|(key, message)| match layered.sources.get(key) {
+        Some(source) => Problem { source: Some(source.clone()), message },
+        None => Problem { source: None, message: format!("{key}: {message}") },
     });
     ConfigError::new(problems.collect())
 }
 
-/// What means just what is written.
-fn resolve_rest(written: &Written) -> Config {
-    let classes = written.classes.iter();
+/// The parts of the configuration that are taken over as they are.
+fn resolve_rest(raw: &RawConfig) -> Config {
+    let classes = raw.classes.iter();
     let classes = classes.filter_map(|class| Some((class.matching.pattern()?.clone(), class.class.clone())));
     Config {
-        server: Server::default(),
-        compat: written.compat.clone(),
-        admin: written.admin.clone(),
-        demo: written.demo_enabled.then(|| written.demo.clone()),
-        limits: written.limits.clone(),
-        topics: Topics { default: written.default_class.clone(), classes: classes.collect() },
+        server: ServerConfig::default(),
+        compat: raw.compat.clone(),
+        admin: raw.admin.clone(),
+        demo: raw.demo_enabled.then(|| raw.demo.clone()),
+        limits: raw.limits.clone(),
+        topics: Topics { default: raw.default_class.clone(), classes: classes.collect() },
         redis: None,
         auth: Arc::default(),
-        quotas: written.quotas.clone(),
+        quotas: raw.quotas.clone(),
         store: None,
-        ready: written.ready.clone(),
-        proxy: written.proxy.clone(),
-        redis_stream: written.redis_stream.clone(),
-        cors: written.cors.clone(),
-        sse: written.sse.clone(),
-        esp: written.esp.clone(),
-        websocket: written.websocket.clone(),
-        engine: written.engine,
-        log: written.log.clone(),
-        drain: written.drain.clone(),
+        ready: raw.ready.clone(),
+        proxy: raw.proxy.clone(),
+        redis_stream: raw.redis_stream.clone(),
+        cors: raw.cors.clone(),
+        sse: raw.sse.clone(),
+        esp: raw.esp.clone(),
+        websocket: raw.websocket.clone(),
+        engine: raw.engine,
+        log: raw.log.clone(),
+        drain: raw.drain.clone(),
         warnings: Vec::new(),
-        settings: Settings::default(),
+        settings: ConfigSnapshot::default(),
     }
 }
 
-fn resolve_server(written: &Server, wrong: &mut Vec<Wrong>) -> Server {
-    let mut server = written.clone();
-    if let Pin::Cores(cores) = &written.pin
-        && cores.len() < written.reactors
+fn resolve_server(raw: &ServerConfig, wrong: &mut Vec<KeyError>) -> ServerConfig {
+    let mut server = raw.clone();
+    if let Pin::Cores(cores) = &raw.pin
+        && cores.len() < raw.reactors
     {
-        wrong.push(("server.pin", format!("{} reactors need as many cores, not {}", written.reactors, cores.len())));
+        wrong.push(("server.pin", format!("{} reactors need as many cores, not {}", raw.reactors, cores.len())));
     }
     if server.reactors == 0 {
         server.reactors = match &server.pin {
@@ -115,17 +115,17 @@ fn resolve_server(written: &Server, wrong: &mut Vec<Wrong>) -> Server {
     server
 }
 
-fn check_addresses(written: &Written, wrong: &mut Vec<Wrong>) {
-    if written.server.listen.is_empty() {
+fn check_addresses(raw: &RawConfig, wrong: &mut Vec<KeyError>) {
+    if raw.server.listen.is_empty() {
         wrong.push(("server.listen", "the hub needs an address to listen at".into()));
     }
-    let listed = [("server.listen", &written.server.listen), ("admin.listen", &written.admin.listen)];
+    let listed = [("server.listen", &raw.server.listen), ("admin.listen", &raw.admin.listen)];
     let mut seen: Vec<&Address> = Vec::new();
     for (key, address) in listed.into_iter().flat_map(|(key, list)| list.iter().map(move |address| (key, address))) {
         if seen.contains(&address) && !matches!(address, Address::Tcp(tcp) if tcp.port() == 0) {
             wrong.push((key, format!("{address} is listed twice")));
         }
-        if !address.is_local() && !written.server.insecure && written.auth.mode == Mode::None {
+        if !address.is_local() && !raw.server.insecure && raw.auth.mode == Mode::None {
             wrong.push((key, refuse_open(address)));
         }
         seen.push(address);
@@ -140,13 +140,13 @@ fn refuse_open(address: &Address) -> String {
     )
 }
 
-fn check_proxy(proxy: &Proxy, wrong: &mut Vec<Wrong>) {
+fn check_proxy(proxy: &ProxyConfig, wrong: &mut Vec<KeyError>) {
     if proxy.proxy_protocol && proxy.trusted.0.is_empty() {
         wrong.push(("proxy.proxy_protocol", "name the proxies in `proxy.trusted`: nobody else is believed".into()));
     }
 }
 
-fn check_cors(cors: &Cors, wrong: &mut Vec<Wrong>) {
+fn check_cors(cors: &Cors, wrong: &mut Vec<KeyError>) {
     for origin in &cors.allow_origins {
         if origin != "*" && !is_origin(origin) {
             let message =
@@ -161,7 +161,7 @@ fn check_cors(cors: &Cors, wrong: &mut Vec<Wrong>) {
     }
 }
 
-fn check_hosts(hosts: &[String], wrong: &mut Vec<Wrong>) {
+fn check_hosts(hosts: &[String], wrong: &mut Vec<KeyError>) {
     let is_name = |host: &str| {
         !host.is_empty() && host.chars().all(|letter| letter.is_ascii_alphanumeric() || "-._:".contains(letter))
     };
@@ -175,7 +175,7 @@ fn check_hosts(hosts: &[String], wrong: &mut Vec<Wrong>) {
     }
 }
 
-fn check_namespaces(namespaces: &[String], wrong: &mut Vec<Wrong>) {
+fn check_namespaces(namespaces: &[String], wrong: &mut Vec<KeyError>) {
     for namespace in namespaces.iter().filter(|namespace| !namespace.starts_with('/') || namespace.contains(',')) {
         let message = format!("`{namespace}` is no namespace: it begins with a slash, and has no comma");
         wrong.push(("esp.namespaces", message));
@@ -197,33 +197,28 @@ fn is_origin(text: &str) -> bool {
         })
 }
 
-/// A log at a broker needs the broker.
-fn check_log_kinds(written: &Written, wrong: &mut Vec<Wrong>) {
-    if !written.redis_url.is_empty() || written.redis_url_file.is_some() {
+/// A topic class whose log a broker keeps needs that broker.
+fn check_log_kinds(raw: &RawConfig, wrong: &mut Vec<KeyError>) {
+    if !raw.redis_url.is_empty() || raw.redis_url_file.is_some() {
         return;
     }
     let message = "a log kept by redis-stream needs a Redis server: name it with --redis (redis.url)";
-    if written.default_class.log == LogKind::RedisStream {
+    if raw.default_class.log == LogKind::RedisStream {
         wrong.push(("topics.log", message.into()));
-    } else if written.classes.iter().any(|class| class.class.log == LogKind::RedisStream) {
+    } else if raw.classes.iter().any(|class| class.class.log == LogKind::RedisStream) {
         wrong.push(("topics.class", message.into()));
     }
 }
 
-/// What belongs to a compatibility API that is left out would do nothing.
-fn check_compat(written: &Written, wrong: &mut Vec<Wrong>) {
-    let store = if written.store_url_file.is_some() { "store.url_file" } else { "store.url" };
+/// Keys of a compatibility API that `compat` does not list would have no effect.
+fn check_compat(raw: &RawConfig, wrong: &mut Vec<KeyError>) {
+    let store = if raw.store_url_file.is_some() { "store.url_file" } else { "store.url" };
     let parts = [
-        (
-            written.demo_enabled,
-            CompatApi::EventStreams,
-            "demo.enabled",
-            "events are made up for streams of that API alone",
-        ),
-        (has_store(written), CompatApi::Esp, store, "the database keeps what comes in by that API alone"),
+        (raw.demo_enabled, CompatApi::EventStreams, "demo.enabled", "events are made up for streams of that API alone"),
+        (has_store(raw), CompatApi::Esp, store, "the database keeps what comes in by that API alone"),
     ];
     for (is_wanted, api, key, why) in parts {
-        if is_wanted && !written.compat.has(api) {
+        if is_wanted && !raw.compat.has(api) {
             wrong.push((
                 key,
                 format!("it needs the API `{api}`, which compat leaves out: {why}. Add it, or unset this key"),
@@ -232,21 +227,21 @@ fn check_compat(written: &Written, wrong: &mut Vec<Wrong>) {
     }
 }
 
-fn has_store(written: &Written) -> bool {
-    !written.store_url.is_empty() || written.store_url_file.is_some()
+fn has_store(raw: &RawConfig) -> bool {
+    !raw.store_url.is_empty() || raw.store_url_file.is_some()
 }
 
-/// What is required must be there: else the hub would be ready without it.
-fn check_ready(written: &Written, wrong: &mut Vec<Wrong>) {
-    let has_redis = !written.redis_url.is_empty() || written.redis_url_file.is_some();
-    let classes = written.classes.iter().map(|class| &class.class).chain([&written.default_class]);
+/// A source in `ready.require` must be configured: else the hub would be ready without it.
+fn check_ready(raw: &RawConfig, wrong: &mut Vec<KeyError>) {
+    let has_redis = !raw.redis_url.is_empty() || raw.redis_url_file.is_some();
+    let classes = raw.classes.iter().map(|class| &class.class).chain([&raw.default_class]);
     let has_streams = has_redis && classes.into_iter().any(|class| class.log == LogKind::RedisStream);
     let sources = [
         ("redis", has_redis, "redis.url is not set"),
         ("redis_stream", has_streams, "no class of topics has log = \"redis-stream\""),
-        ("store", has_store(written), "store.url is not set"),
+        ("store", has_store(raw), "store.url is not set"),
     ];
-    for name in written.ready.require.iter().filter(|name| *name != "*") {
+    for name in raw.ready.require.iter().filter(|name| *name != "*") {
         match sources.iter().find(|(source, ..)| source == name) {
             Some((_, true, _)) => {}
             Some((_, false, why)) => wrong.push(("ready.require", format!("`{name}` is required, but {why}"))),
@@ -258,43 +253,43 @@ fn check_ready(written: &Written, wrong: &mut Vec<Wrong>) {
     }
 }
 
-fn resolve_redis(written: &Written, folder: &Path, files: &Files) -> Result<Option<RedisConfig>, Wrong> {
-    let (key, url) = match &written.redis_url_file {
-        None => ("redis.url", written.redis_url.clone()),
-        Some(_) if !written.redis_url.is_empty() => {
+fn resolve_redis(raw: &RawConfig, folder: &Path, files: &Files) -> Result<Option<RedisConfig>, KeyError> {
+    let (key, url) = match &raw.redis_url_file {
+        None => ("redis.url", raw.redis_url.clone()),
+        Some(_) if !raw.redis_url.is_empty() => {
             return Err(("redis.url_file", "redis.url and redis.url_file are both set: keep one".into()));
         }
         Some(file) => {
             ("redis.url_file", read_secret(&folder.join(file), files).map_err(|message| ("redis.url_file", message))?)
         }
     };
-    check_redis(&written.redis)?;
+    check_redis(&raw.redis)?;
     if url.is_empty() {
         return Ok(None);
     }
-    let sentinel_login = resolve_sentinel_login(written, folder, files)?;
+    let sentinel_login = resolve_sentinel_login(raw, folder, files)?;
     let in_folder = |file: &Option<PathBuf>| file.as_ref().map(|file| folder.join(file));
     Ok(Some(RedisConfig {
         url: RedisUrl::parse(&url).map_err(|error| (key, error.to_string()))?,
-        ca_file: in_folder(&written.redis.ca_file),
-        certificate_file: in_folder(&written.redis.certificate_file),
-        key_file: in_folder(&written.redis.key_file),
+        ca_file: in_folder(&raw.redis.ca_file),
+        certificate_file: in_folder(&raw.redis.certificate_file),
+        key_file: in_folder(&raw.redis.key_file),
         sentinel_login,
         login_files: LoginFiles {
-            url: in_folder(&written.redis_url_file),
-            sentinel_password: in_folder(&written.sentinel_password_file),
+            url: in_folder(&raw.redis_url_file),
+            sentinel_password: in_folder(&raw.sentinel_password_file),
         },
-        always: written.server.default_topics.clone(),
-        message_bytes_max: written.limits.event_bytes_max,
-        idempotency_window: written.limits.idempotency_window,
-        ..written.redis.clone()
+        always: raw.server.default_topics.clone(),
+        message_bytes_max: raw.limits.event_bytes_max,
+        idempotency_window: raw.limits.idempotency_window,
+        ..raw.redis.clone()
     }))
 }
 
-fn resolve_sentinel_login(written: &Written, folder: &Path, files: &Files) -> Result<SentinelLogin, Wrong> {
+fn resolve_sentinel_login(raw: &RawConfig, folder: &Path, files: &Files) -> Result<SentinelLogin, KeyError> {
     const KEY: &str = "redis.sentinel_password_file";
-    let login = written.redis.sentinel_login.clone();
-    match &written.sentinel_password_file {
+    let login = raw.redis.sentinel_login.clone();
+    match &raw.sentinel_password_file {
         None => Ok(login),
         Some(_) if !login.password.is_empty() => {
             Err((KEY, "redis.sentinel_password and redis.sentinel_password_file are both set: keep one".into()))
@@ -306,9 +301,9 @@ fn resolve_sentinel_login(written: &Written, folder: &Path, files: &Files) -> Re
     }
 }
 
-fn resolve_auth(written: &Written, folder: &Path, files: &Files) -> Result<Rules, Wrong> {
+fn resolve_auth(raw: &RawConfig, folder: &Path, files: &Files) -> Result<AuthRules, KeyError> {
     let AuthFiles { secret, secret_file, public_key_file, private_key_file, jwks_file, users_file, deny_file } =
-        &written.auth_files;
+        &raw.auth_files;
     let read = |key: &'static str, file: &Option<PathBuf>| match file {
         Some(file) => read_secret(&folder.join(file), files).map_err(|message| (key, message)),
         None => Ok(String::new()),
@@ -326,13 +321,13 @@ fn resolve_auth(written: &Written, folder: &Path, files: &Files) -> Result<Rules
         jwks: read("auth.jwks_file", jwks_file)?,
         users: read("users.file", users_file)?,
         denied: read_list(deny_file, folder, files).map_err(|message| ("auth.deny_file", message))?,
-        api_keys: written.api_keys.iter().map(|key| resolve_api_key(key, folder, files)).collect::<Result<_, _>>()?,
+        api_keys: raw.api_keys.iter().map(|key| resolve_api_key(key, folder, files)).collect::<Result<_, _>>()?,
     };
-    Rules::new(written.auth.clone(), secrets)
+    AuthRules::new(raw.auth.clone(), secrets)
 }
 
-fn resolve_api_key(written: &WrittenApiKey, folder: &Path, files: &Files) -> Result<ApiKey, Wrong> {
-    let WrittenApiKey { key, file, role } = written;
+fn resolve_api_key(raw: &RawApiKey, folder: &Path, files: &Files) -> Result<ApiKey, KeyError> {
+    let RawApiKey { key, file, role } = raw;
     let secret = match file {
         Some(file) => read_secret(&folder.join(file), files).map_err(|message| ("api_keys", message))?,
         None => key.secret.clone(),
@@ -340,7 +335,7 @@ fn resolve_api_key(written: &WrittenApiKey, folder: &Path, files: &Files) -> Res
     Ok(ApiKey { secret, role: (!role.is_empty()).then(|| role.clone()), ..key.clone() })
 }
 
-fn check_redis(redis: &RedisConfig) -> Result<(), Wrong> {
+fn check_redis(redis: &RedisConfig) -> Result<(), KeyError> {
     if redis.backoff_max < redis.backoff_min {
         return Err(("redis.backoff_max", "it is below redis.backoff_min".into()));
     }
@@ -356,17 +351,17 @@ fn check_redis(redis: &RedisConfig) -> Result<(), Wrong> {
     Ok(())
 }
 
-fn resolve_store(written: &Written, folder: &Path, files: &Files) -> Result<Option<store::Config>, Wrong> {
-    let (key, url) = match &written.store_url_file {
-        None => ("store.url", written.store_url.clone()),
-        Some(_) if !written.store_url.is_empty() => {
+fn resolve_store(raw: &RawConfig, folder: &Path, files: &Files) -> Result<Option<store::Config>, KeyError> {
+    let (key, url) = match &raw.store_url_file {
+        None => ("store.url", raw.store_url.clone()),
+        Some(_) if !raw.store_url.is_empty() => {
             return Err(("store.url_file", "store.url and store.url_file are both set: keep one".into()));
         }
         Some(file) => {
             ("store.url_file", read_secret(&folder.join(file), files).map_err(|message| ("store.url_file", message))?)
         }
     };
-    if written.store.backoff_max < written.store.backoff_min {
+    if raw.store.backoff_max < raw.store.backoff_min {
         return Err(("store.backoff_max", "it is below store.backoff_min".into()));
     }
     if url.is_empty() {
@@ -375,10 +370,10 @@ fn resolve_store(written: &Written, folder: &Path, files: &Files) -> Result<Opti
     Ok(Some(store::Config {
         login: StoreLogin {
             url: StoreUrl::parse(&url).map_err(|error| (key, error.to_string()))?,
-            url_file: written.store_url_file.as_ref().map(|file| folder.join(file)),
+            url_file: raw.store_url_file.as_ref().map(|file| folder.join(file)),
         },
-        ca_file: written.store.ca_file.as_ref().map(|file| folder.join(file)),
-        ..written.store.clone()
+        ca_file: raw.store.ca_file.as_ref().map(|file| folder.join(file)),
+        ..raw.store.clone()
     }))
 }
 

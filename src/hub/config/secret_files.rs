@@ -6,14 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::written::Written;
+use super::raw::RawConfig;
 
 /// The bits of a file's mode that let its group and everybody write it.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// A sentence for each file with a secret, a key, users or grants that others may write: who can write it can let anybody in.
-pub(super) fn warnings(written: &Written, folder: &Path) -> Vec<String> {
-    let auth = &written.auth_files;
+pub(super) fn warnings(raw: &RawConfig, folder: &Path) -> Vec<String> {
+    let auth = &raw.auth_files;
     let named: [(&str, &Option<PathBuf>); 11] = [
         ("auth.secret_file", &auth.secret_file),
         ("auth.public_key_file", &auth.public_key_file),
@@ -21,13 +21,13 @@ pub(super) fn warnings(written: &Written, folder: &Path) -> Vec<String> {
         ("auth.jwks_file", &auth.jwks_file),
         ("auth.deny_file", &auth.deny_file),
         ("users.file", &auth.users_file),
-        ("redis.url_file", &written.redis_url_file),
-        ("redis.sentinel_password_file", &written.sentinel_password_file),
-        ("redis.key_file", &written.redis.key_file),
-        ("redis.ca_file", &written.redis.ca_file),
-        ("store.url_file", &written.store_url_file),
+        ("redis.url_file", &raw.redis_url_file),
+        ("redis.sentinel_password_file", &raw.sentinel_password_file),
+        ("redis.key_file", &raw.redis.key_file),
+        ("redis.ca_file", &raw.redis.ca_file),
+        ("store.url_file", &raw.store_url_file),
     ];
-    let of_keys = written.api_keys.iter().map(|key| ("api_keys: key_file", &key.file));
+    let of_keys = raw.api_keys.iter().map(|key| ("api_keys: key_file", &key.file));
     let all = named.into_iter().chain(of_keys);
     all.filter_map(|(key, file)| warn(key, &folder.join(file.as_ref()?))).collect()
 }

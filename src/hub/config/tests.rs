@@ -7,9 +7,9 @@ use crate::{
 };
 
 /// A file that goes when the test does.
-pub(super) struct Written(pub(super) PathBuf);
+pub(super) struct ConfigFile(pub(super) PathBuf);
 
-impl Written {
+impl ConfigFile {
     pub(super) fn new(name: &str, text: &str) -> Self {
         let path = env::temp_dir().join(format!("fanfare-config-{}-{name}", process::id()));
         fs::write(&path, text).expect("the folder for temporary files takes files");
@@ -17,14 +17,14 @@ impl Written {
     }
 }
 
-impl Drop for Written {
+impl Drop for ConfigFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
 }
 
 fn load_text(name: &str, text: &str) -> Result<Config, ConfigError> {
-    let file = Written::new(name, text);
+    let file = ConfigFile::new(name, text);
     load(Some(&file.0), [].into_iter(), &[])
 }
 
@@ -94,15 +94,15 @@ fn every_key_has_a_place_of_its_own() {
         let shown = shown.unwrap_or_else(|error| panic!("{} = {changed}: {error}", key.path));
         let different = defaults.lines().zip(shown.lines()).filter(|(before, after)| before != after).count();
         assert_eq!(different, 1, "{} = {changed}", key.path);
-        let file = Written::new("shown", &shown);
+        let file = ConfigFile::new("shown", &shown);
         assert_eq!(show(Some(&file.0), [].into_iter(), &[]).expect("no problems"), shown, "{}", key.path);
     }
 }
 
 /// A valid value that is not the default.
-pub(super) fn other_value(key: &keys::Key<written::Written>) -> String {
+pub(super) fn other_value(key: &keys::Key<raw::RawConfig>) -> String {
     use field::Field;
-    match ((key.field)(&mut written::Written::default()), key.path) {
+    match ((key.field)(&mut raw::RawConfig::default()), key.path) {
         // A name would need the source that it names.
         (_, "ready.require") => "".into(),
         (_, "redis.url") => "redis://localhost/3".into(),
@@ -131,9 +131,9 @@ pub(super) fn other_value(key: &keys::Key<written::Written>) -> String {
         (Field::Flag(value), _) => (!*value).to_string(),
         (Field::Count { .. } | Field::Small { .. }, _) => "7".into(),
         (Field::Size { .. }, _) => "8KiB".into(),
-        (Field::Span { .. }, _) => "77s".into(),
+        (Field::Duration { .. }, _) => "77s".into(),
         (Field::Pin(_), _) => "0,2-4".into(),
-        (Field::Word(_) | Field::Words(_) | Field::Classes { .. } | Field::ApiKeys(_) | Field::Quotas(_), _) => {
+        (Field::Scalar(_) | Field::ScalarList(_) | Field::Classes { .. } | Field::ApiKeys(_) | Field::Quotas(_), _) => {
             "some.thing".into()
         }
     }
@@ -141,7 +141,8 @@ pub(super) fn other_value(key: &keys::Key<written::Written>) -> String {
 
 #[test]
 fn the_environment_wins_over_the_file_and_a_flag_over_both() {
-    let file = Written::new("layers", "[drain]\nwindow = \"1s\"\n[sse]\nheartbeat = \"5s\"\n[server]\nreactors = 1\n");
+    let file =
+        ConfigFile::new("layers", "[drain]\nwindow = \"1s\"\n[sse]\nheartbeat = \"5s\"\n[server]\nreactors = 1\n");
     let environment = [("FANFARE_DRAIN__WINDOW", "2s"), ("FANFARE_SSE__HEARTBEAT", "6s"), ("PATH", "/bin")];
     let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let config = load(Some(&file.0), environment.into_iter(), &[flag("drain.window", "3s")]).expect("no problems");
@@ -186,13 +187,13 @@ fn variables() {
 #[test]
 fn quotas() {
     let rule = "[[quota]]\nname = \"sensors\"\nwho = \"role:sensor\"\ntopics = [\"wells.**\"]\nbytes_held = \"1MiB\"\n";
-    let file = Written::new("quotas", rule);
+    let file = ConfigFile::new("quotas", rule);
     let shown = show(Some(&file.0), [].into_iter(), &[]).expect("no problems");
-    let shown_file = Written::new("quotas-shown", &shown);
+    let shown_file = ConfigFile::new("quotas-shown", &shown);
     assert_eq!(show(Some(&shown_file.0), [].into_iter(), &[]).expect("no problems"), shown);
     assert!(shown.contains("who = \"role:sensor\"\ntopics = [\"wells.**\"]\npublish_per_second = 0\n"), "{shown}");
     let check = |text: &str, expected: &str| {
-        let file = Written::new("quotas-wrong", text);
+        let file = ConfigFile::new("quotas-wrong", text);
         let wrong = show(Some(&file.0), [].into_iter(), &[]).expect_err("it is wrong").to_string();
         assert!(wrong.contains(expected), "{text}: {wrong}");
     };
@@ -209,7 +210,7 @@ fn classes() {
     let text = "[topics]\nhistory.age = \"1h\"\n\
                 [[topics.class]]\nmatch = \"orders.*\"\nhistory = { count = 5 }\n\
                 [[topics.class]]\nmatch = \"orders.**\"\nhistory.bytes = \"2KiB\"\nlag = { count = 7 }\n";
-    let file = Written::new("classes", text);
+    let file = ConfigFile::new("classes", text);
     let topics = load(Some(&file.0), [].into_iter(), &[flag("topics.history.age", "2h")]).expect("no problems").topics;
     let class = |name: &str| {
         let topic = Topic::parse(name).expect("a good name");
@@ -226,7 +227,7 @@ fn classes() {
     check("orders.eu.1", 100, 2048, 7);
     check("other", 100, 1 << 20, lag_count);
     let shown = show(Some(&file.0), [].into_iter(), &[]).expect("no problems");
-    let shown_file = Written::new("classes-shown", &shown);
+    let shown_file = ConfigFile::new("classes-shown", &shown);
     let reread = load(Some(&shown_file.0), [].into_iter(), &[]).expect("no problems");
     assert_same(&reread, &load(Some(&file.0), [].into_iter(), &[]).expect("no problems"));
 }
@@ -326,8 +327,8 @@ fn namespaces_begin_with_a_slash() {
 fn all_that_is_wrong_is_told_at_once_in_the_order_of_the_file() {
     let text = "[server]\nzzz = 1\n[log]\nformat = 3\n[server2]\n";
     let error = load_text("many", text).expect_err("three faults").to_string();
-    let places: Vec<_> = [":2:1:", ":4:10:", ":5:2:"].iter().map(|place| error.find(place)).collect();
-    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{error}");
+    let sources: Vec<_> = [":2:1:", ":4:10:", ":5:2:"].iter().map(|source| error.find(source)).collect();
+    assert!(sources.iter().all(Option::is_some) && sources.is_sorted(), "{error}");
 }
 
 #[test]
@@ -359,7 +360,7 @@ fn a_password_is_never_shown() {
 
 #[test]
 fn a_url_from_a_file_beside_the_configuration() {
-    let secret = Written::new("url", "redis://:geheim@localhost/2\n");
+    let secret = ConfigFile::new("url", "redis://:geheim@localhost/2\n");
     let name = secret.0.file_name().and_then(|name| name.to_str()).expect("a plain name");
     let config = load_text("with-url-file", &format!("[redis]\nurl_file = \"{name}\"")).expect("no problems");
     let redis = config.redis.expect("a Redis");
@@ -393,7 +394,7 @@ fn an_open_address_needs_clients_that_sign_in_or_a_word_to_the_contrary() {
 
 #[test]
 fn secrets_come_from_files_next_to_the_configuration() {
-    let secret = Written::new("jwt.key", "0123456789abcdef0123456789abcdef\n");
+    let secret = ConfigFile::new("jwt.key", "0123456789abcdef0123456789abcdef\n");
     let name = secret.0.file_name().and_then(|name| name.to_str()).expect("a name in ASCII");
     let check = |text: &str, expected: Result<(), &str>| {
         let outcome = load_text("secrets", text).map(drop).map_err(|error| error.to_string());
@@ -419,7 +420,7 @@ fn secrets_come_from_files_next_to_the_configuration() {
 fn what_is_shown_has_no_secret_of_sign_in() {
     let text = "[auth]\nmode = \"jwt\"\nsecret = \"geheim-geheim-geheim-geheim-geheim\"\n\
                 [[api_keys]]\nname = \"ingest\"\nkey = \"geheim-geheim-geheim\"\npublish = [\"wells.**\"]\n";
-    let file = Written::new("shown-secrets", text);
+    let file = ConfigFile::new("shown-secrets", text);
     let shown = show(Some(&file.0), [].into_iter(), &[]).expect("no problems");
     assert!(!shown.contains("geheim"), "{shown}");
     assert!(shown.contains("[[api_keys]]\nname = \"ingest\"\nkey = \"***\"\n"), "{shown}");

@@ -8,7 +8,7 @@ use super::{
     work::{STEP_BYTES, STEP_ENTRIES, Step, Work},
 };
 use crate::{
-    auth::{Asker, Tally, Wanted},
+    auth::{PublishRequest, PublishTotals, Requester},
     bus::{PublishFailed, Receipt},
     clock::Moment,
     protocol::{
@@ -25,7 +25,7 @@ pub(super) trait BatchForm: Send + fmt::Debug {
     const TAKES_LINES: bool;
 
     /// Who publishes, as quotas count it.
-    fn asker<'a>(&'a self, context: &Context<'a>) -> Asker<'a>;
+    fn requester<'a>(&'a self, context: &Context<'a>) -> Requester<'a>;
 
     /// The event that `entry` is, the one of this index, or what is wrong with it. Called twice for each: when all are checked,
     /// and when it is published.
@@ -55,7 +55,7 @@ pub(super) struct Batch<F> {
     /// How many of them are published, or on their way. `None`: not all are checked.
     published: Option<usize>,
     /// What they take of the publisher's quotas.
-    tally: Tally,
+    tally: PublishTotals,
     /// For whom each of them is held, once the quotas have let them through; `None`: for nobody.
     owners: Option<Owners>,
     /// Why none of them is published, if all were refused when the first was due.
@@ -75,7 +75,7 @@ impl<F: BatchForm> Batch<F> {
             }
         };
         let (values, entries) = (JsonValues::default(), Vec::new());
-        let (tally, owners) = (Tally::default(), None);
+        let (tally, owners) = (PublishTotals::default(), None);
         Ok(Self { form, body, values, entries, published: None, tally, owners, refused: None, began: now })
     }
 
@@ -96,8 +96,8 @@ impl<F: BatchForm> Batch<F> {
                 return Err(self.form.refuse(None, &BadJsonValue { message, at: end - value.len() }));
             }
             let outgoing = self.form.check(index, value, context)?;
-            let wanted = Wanted { topic: &outgoing.topic, bytes: outgoing.payload.data.len() };
-            context.hub.quotas.add(&mut self.tally, self.form.asker(context), wanted);
+            let wanted = PublishRequest { topic: &outgoing.topic, bytes: outgoing.payload.data.len() };
+            context.hub.quotas.add(&mut self.tally, self.form.requester(context), wanted);
             // The body's size is the HTTP reader's to limit, far below what is too much for these.
             self.entries.push((end - value.len()) as u32..end as u32);
             if STEP_BYTES <= end - from {
@@ -113,7 +113,7 @@ impl<F: BatchForm> Batch<F> {
             self.refused = Some(PublishFailed::NoRoom);
             return;
         }
-        match context.hub.quotas.admit(self.form.asker(context), &self.tally, context.now) {
+        match context.hub.quotas.admit(self.form.requester(context), &self.tally, context.now) {
             Ok(owners) => self.owners = owners,
             Err(refused) => self.refused = Some(PublishFailed::Quota(refused)),
         }

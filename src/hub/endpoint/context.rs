@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 
 use crate::{
-    auth::{Asker, ConnectionId, Identity, TokenOrigin},
+    auth::{ConnectionId, Identity, Requester, TokenOrigin},
     clock::Moment,
     endpoint::{Config, Hub, Overload},
 };
@@ -33,8 +33,8 @@ pub struct Context<'hub> {
 
 impl<'hub> Context<'hub> {
     /// Who asks, as quotas count it.
-    pub(crate) fn asker(&self) -> Asker<'hub> {
-        Asker { identity: self.identity, address: self.peer }
+    pub(crate) fn requester(&self) -> Requester<'hub> {
+        Requester { identity: self.identity, address: self.peer }
     }
 
     /// The connection that asks.

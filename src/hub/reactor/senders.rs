@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Reactor, inbound::HELD_BYTES_SPARED, net::Net};
 use crate::{
-    auth::Asker,
+    auth::Requester,
     bus::PublishFailed,
     close::Close,
     endpoint::{self, Answer, EngineRefusal, Sender},
@@ -33,8 +33,8 @@ impl<N: Net> Reactor<N> {
         };
         match sender {
             Sender::Client(identity) => {
-                let asker = Asker { identity: identity.as_deref(), ..context.asker() };
-                self.expect_body(slot, usize::MAX, Some(asker));
+                let requester = Requester { identity: identity.as_deref(), ..context.requester() };
+                self.expect_body(slot, usize::MAX, Some(requester));
             }
             // It may hold what any stranger may: as much as a head.
             Sender::Stranger => self.expect_body(slot, self.config.limits.http.head_bytes_max, None),
@@ -55,13 +55,13 @@ impl<N: Net> Reactor<N> {
         let hub = Arc::clone(&self.hub);
         let config = self.endpoints.clone();
         let identity = self.connections.peek(session).and_then(|connection| connection.identity.clone());
-        let asker = self.context((&hub, &config.value), session, (false, None), identity.as_deref()).asker();
-        self.expect_body(slot, usize::MAX, Some(asker));
+        let requester = self.context((&hub, &config.value), session, (false, None), identity.as_deref()).requester();
+        self.expect_body(slot, usize::MAX, Some(requester));
     }
 
-    /// Reads on, up to a body of `bytes_max` bytes, for which `asker` pays.
-    fn expect_body(&mut self, slot: u32, bytes_max: usize, asker: Option<Asker<'_>>) {
-        if let Some(Err(refused)) = asker.map(|asker| self.charge_body(slot, asker)) {
+    /// Reads on, up to a body of `bytes_max` bytes, for which `requester` pays.
+    fn expect_body(&mut self, slot: u32, bytes_max: usize, requester: Option<Requester<'_>>) {
+        if let Some(Err(refused)) = requester.map(|requester| self.charge_body(slot, requester)) {
             return self.refuse_sender(slot, refused);
         }
         let Some(connection) = self.connections.at(slot) else { return };
@@ -72,15 +72,15 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// From now on `asker` pays for the body at `slot` as it comes. A body that will not fit is refused before it is sent; one
+    /// From now on `requester` pays for the body at `slot` as it comes. A body that will not fit is refused before it is sent; one
     /// that is smaller than what any peer may hold is not worth a look at the shares.
-    fn charge_body(&mut self, slot: u32, asker: Asker<'_>) -> Result<(), QuotaRefused> {
+    fn charge_body(&mut self, slot: u32, requester: Requester<'_>) -> Result<(), QuotaRefused> {
         let Some(Ok(Session::Http(http))) = self.connections.peek(slot).map(|it| &it.session) else { return Ok(()) };
         let (announced, arrived_bytes) = (http.announced_bytes(), http.held_bytes());
         if announced.is_some_and(|bytes| bytes <= HELD_BYTES_SPARED as u64) {
             return Ok(());
         }
-        let Some(owner) = self.hub.quotas.sender(asker, self.now) else { return Ok(()) };
+        let Some(owner) = self.hub.quotas.sender(requester, self.now) else { return Ok(()) };
         let announced_bytes = announced.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default();
         let mut hold = ByteHold::new(owner);
         hold.try_resize(announced_bytes.max(arrived_bytes))?;
@@ -110,8 +110,9 @@ impl<N: Net> Reactor<N> {
     /// Who pays for messages of the stream at `slot`, or for requests that wait for an answer to an earlier one.
     fn owner_of_stream(&self, slot: u32) -> Option<Arc<Owner>> {
         let identity = self.connections.peek(slot)?.identity.clone();
-        let asker = self.context((&self.hub, &self.endpoints.value), slot, (false, None), identity.as_deref()).asker();
-        self.hub.quotas.sender(asker, self.now)
+        let requester =
+            self.context((&self.hub, &self.endpoints.value), slot, (false, None), identity.as_deref()).requester();
+        self.hub.quotas.sender(requester, self.now)
     }
 
     /// There is no room in the share of the peer at `slot` for what it has begun to send.

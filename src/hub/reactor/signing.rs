@@ -41,9 +41,9 @@ impl<N: Net> Reactor<N> {
     pub(super) fn claim_stream(&mut self, slot: u32, identity: Option<&Identity>) -> Result<(), QuotaRefused> {
         let hub = Arc::clone(&self.hub);
         let config = self.endpoints.clone();
-        let asker = self.context((&hub, &config.value), slot, (false, None), identity).asker();
+        let requester = self.context((&hub, &config.value), slot, (false, None), identity).requester();
         let mut hold = self.holds.remove(&slot);
-        let claimed = hub.quotas.reopen(asker, &mut hold, self.now);
+        let claimed = hub.quotas.reopen(requester, &mut hold, self.now);
         self.keep_hold(slot, hold);
         claimed
     }
@@ -60,8 +60,9 @@ impl<N: Net> Reactor<N> {
                 let hub = Arc::clone(&self.hub);
                 let config = self.endpoints.clone();
                 let identity = self.connections.peek(slot).and_then(|connection| connection.identity.clone());
-                let asker = self.context((&hub, &config.value), slot, (false, None), identity.as_deref()).asker();
-                let hold = hub.quotas.claim(asker, self.now);
+                let requester =
+                    self.context((&hub, &config.value), slot, (false, None), identity.as_deref()).requester();
+                let hold = hub.quotas.claim(requester, self.now);
                 self.keep_hold(slot, hold);
             }
         }

@@ -400,8 +400,8 @@ impl<N: Net> Reactor<N> {
         let hub = Arc::clone(&self.hub);
         let config = self.endpoints.clone();
         let identity = self.connections.at(slot).and_then(|connection| connection.identity.clone());
-        let asker = self.context((&hub, &config.value), slot, (false, None), identity.as_deref()).asker();
-        let owner = hub.quotas.topic_owner(asker, topic, self.now);
+        let requester = self.context((&hub, &config.value), slot, (false, None), identity.as_deref()).requester();
+        let owner = hub.quotas.topic_owner(requester, topic, self.now);
         let attached = hub.bus.try_attach(topic, self.index, owner.as_ref());
         if let Err(ChargeRefused::Quota(refused)) = attached {
             hub.quotas.count(refused);

@@ -12,7 +12,7 @@ use super::{Server, endpoint_config, maxima, reactor_config};
 use crate::{
     bus::LogKind,
     clock::Moment,
-    config::{Change, Config, LogGuard, Reload},
+    config::{Config, ConfigReload, KeyChange, LogGuard},
 };
 
 type ReadConfig = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
@@ -75,7 +75,7 @@ impl Server {
     /// anything is wrong with `reloaded`, all stays as it is. `config` is what was in force, and what is afterwards.
     pub(super) fn reload(&self, reloaded: Result<Config, String>, config: &mut Config, log: &LogGuard, now: Moment) {
         let reload = reloaded.and_then(|reloaded| config.reload(&reloaded).map_err(str::to_owned));
-        let Reload { config: next, changes } = match reload {
+        let ConfigReload { config: next, changes } = match reload {
             Ok(reload) => reload,
             Err(error) => return warn!(%error, "the configuration is wrong now; nothing is taken over"),
         };
@@ -118,8 +118,8 @@ impl Server {
 }
 
 /// Keys, users and API keys are read from files, so that the report names the file's key when its content is another.
-fn report(changes: &[Change]) {
-    for Change { key, shown, takes_effect } in changes {
+fn report(changes: &[KeyChange]) {
+    for KeyChange { key, shown, takes_effect } in changes {
         let change = (!shown.is_empty()).then_some(shown.as_str());
         if *takes_effect && key.starts_with("topics.") {
             info!(key, change, "a key of the configuration has another value, which takes effect for topics to come");

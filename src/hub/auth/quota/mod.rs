@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-pub use rules::{QuotaRule, Who};
+pub use rules::{QuotaRule, TenantSelector};
 use table::{Cost, KnownRules, RuleId, RuleSet, RuleTable, members};
 use tenants::{LiveOwner, Tenants};
 
@@ -65,7 +65,7 @@ impl QuotaConfig {
 
 /// Whoever asks for something.
 #[derive(Clone, Copy, Debug)]
-pub struct Asker<'a> {
+pub struct Requester<'a> {
     /// Who it says it is.
     pub identity: Option<&'a Identity>,
     /// Its address, unless that is a trusted proxy's.
@@ -74,17 +74,17 @@ pub struct Asker<'a> {
 
 /// A publication that is asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub struct PublishRequest<'a> {
     /// Where to.
     pub topic: &'a Topic,
     /// Its payload.
     pub bytes: usize,
 }
 
-/// What publications that are asked for together take of their asker's quotas.
+/// What publications that are asked for together take of their requester's quotas.
 #[derive(Debug, Default)]
-pub struct Tally {
-    /// The rules, and which of them concern the asker; `None` before the first publication. A batch that takes several turns is
+pub struct PublishTotals {
+    /// The rules, and which of them concern the requester; `None` before the first publication. A batch that takes several turns is
     /// counted by the rules that it began with.
     rules: Option<(Arc<RuleTable>, RuleSet)>,
     /// Those that concern each publication: one entry for all in a row that the same concern, and how many came up to its end.
@@ -93,7 +93,7 @@ pub struct Tally {
     counts: Vec<(u64, u64)>,
 }
 
-impl Tally {
+impl PublishTotals {
     /// The memory it takes, in bytes.
     pub fn held_bytes(&self) -> usize {
         self.sets.capacity() * size_of::<(RuleSet, usize)>()
@@ -147,29 +147,29 @@ impl Quotas {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// A stream of `asker` is open already: counts it, also if that is more than `asker` may have. `None`: nothing bounds how
+    /// A stream of `requester` is open already: counts it, also if that is more than `requester` may have. `None`: nothing bounds how
     /// many it may have.
-    pub fn claim(&self, asker: Asker<'_>, now: Moment) -> Option<Hold> {
-        let (table, tenants) = (self.table(), TenantIds::of(asker));
-        let set = table.candidates(asker, &tenants) & table.bounding(Limit::Connections);
-        (set != 0).then(|| Hold::open_connection(&self.owner(&table, asker, set, now)))
+    pub fn claim(&self, requester: Requester<'_>, now: Moment) -> Option<Hold> {
+        let (table, tenants) = (self.table(), TenantIds::of(requester));
+        let set = table.candidates(requester, &tenants) & table.bounding(Limit::Connections);
+        (set != 0).then(|| Hold::open_connection(&self.owner(&table, requester, set, now)))
     }
 
     /// What an owner holds is counted by the rules in force.
     fn recount(&self, live: &LiveOwner, now: Moment) {
         let Some(owner) = live.owner.upgrade() else { return };
         let table = self.table();
-        let asker = Asker { identity: live.identity.as_deref(), address: live.address };
-        let tenants = TenantIds::of(asker);
-        let set = table.concerning_lists(table.candidates(asker, &tenants), &live.topic_lists);
+        let requester = Requester { identity: live.identity.as_deref(), address: live.address };
+        let tenants = TenantIds::of(requester);
+        let set = table.concerning_lists(table.candidates(requester, &tenants), &live.topic_lists);
         owner.set_accounts(self.accounts(&table, &tenants, set, now));
     }
 
-    /// Adds one more publication of `asker` to those that are asked for.
-    pub fn add(&self, tally: &mut Tally, asker: Asker<'_>, wanted: Wanted<'_>) {
+    /// Adds one more publication of `requester` to those that are asked for.
+    pub fn add(&self, tally: &mut PublishTotals, requester: Requester<'_>, wanted: PublishRequest<'_>) {
         let (table, candidates) = tally.rules.get_or_insert_with(|| {
             let table = self.table();
-            let candidates = table.candidates(asker, &TenantIds::of(asker));
+            let candidates = table.candidates(requester, &TenantIds::of(requester));
             (table, candidates)
         });
         if *candidates == 0 {
@@ -195,13 +195,18 @@ impl Quotas {
         }
     }
 
-    /// Takes what `asker` wants to publish from its quotas, all of it or, if it is refused, nothing. Returns for whom each event
+    /// Takes what `requester` wants to publish from its quotas, all of it or, if it is refused, nothing. Returns for whom each event
     /// is held, in order; `None` for all of them if nobody's share is bounded.
-    pub fn admit(&self, asker: Asker<'_>, tally: &Tally, now: Moment) -> Result<Option<Owners>, QuotaRefused> {
+    pub fn admit(
+        &self,
+        requester: Requester<'_>,
+        tally: &PublishTotals,
+        now: Moment,
+    ) -> Result<Option<Owners>, QuotaRefused> {
         let Some((table, candidates)) = tally.rules.as_ref().filter(|(_, candidates)| *candidates != 0) else {
             return Ok(None);
         };
-        let tenants = TenantIds::of(asker);
+        let tenants = TenantIds::of(requester);
         let costs = table.costs(&tally.counts);
         for (tenant, of_addresses) in [(&tenants.primary, false), (&tenants.address, true)] {
             let is_its = |cost: &&Cost| table.is_of_addresses(cost.rule) == of_addresses;
@@ -215,42 +220,42 @@ impl Quotas {
         if candidates & table.holding() == 0 {
             return Ok(None);
         }
-        let owner_of = |(set, end): &(RuleSet, usize)| (self.owner(table, asker, *set, now), *end);
+        let owner_of = |(set, end): &(RuleSet, usize)| (self.owner(table, requester, *set, now), *end);
         Ok(Some(tally.sets.iter().map(owner_of).collect()))
     }
 
-    /// For whom a topic is held that `asker` begins by listening to it; `None`: nobody's share is bounded.
-    pub fn topic_owner(&self, asker: Asker<'_>, topic: &Topic, now: Moment) -> Option<Arc<Owner>> {
-        let (table, tenants) = (self.table(), TenantIds::of(asker));
-        let set = table.concerning(table.candidates(asker, &tenants), topic);
-        (set & table.holding() != 0).then(|| self.owner(&table, asker, set, now))
+    /// For whom a topic is held that `requester` begins by listening to it; `None`: nobody's share is bounded.
+    pub fn topic_owner(&self, requester: Requester<'_>, topic: &Topic, now: Moment) -> Option<Arc<Owner>> {
+        let (table, tenants) = (self.table(), TenantIds::of(requester));
+        let set = table.concerning(table.candidates(requester, &tenants), topic);
+        (set & table.holding() != 0).then(|| self.owner(&table, requester, set, now))
     }
 
-    /// For whom bytes are held that `asker` has sent and that belong to no topic yet, such as half a request; `None`: nobody's
+    /// For whom bytes are held that `requester` has sent and that belong to no topic yet, such as half a request; `None`: nobody's
     /// share is bounded. Rules that name topics have no say.
-    pub fn sender(&self, asker: Asker<'_>, now: Moment) -> Option<Arc<Owner>> {
-        let (table, tenants) = (self.table(), TenantIds::of(asker));
-        let set = table.of_all_topics(table.candidates(asker, &tenants));
-        (set & table.bounding(Limit::BytesHeld) != 0).then(|| self.owner(&table, asker, set, now))
+    pub fn sender(&self, requester: Requester<'_>, now: Moment) -> Option<Arc<Owner>> {
+        let (table, tenants) = (self.table(), TenantIds::of(requester));
+        let set = table.of_all_topics(table.candidates(requester, &tenants));
+        (set & table.bounding(Limit::BytesHeld) != 0).then(|| self.owner(&table, requester, set, now))
     }
 
-    /// One more open stream of `asker`; `None`: nothing bounds how many it may have. It is given back when it is dropped.
-    pub fn open(&self, asker: Asker<'_>, now: Moment) -> Result<Option<Hold>, QuotaRefused> {
+    /// One more open stream of `requester`; `None`: nothing bounds how many it may have. It is given back when it is dropped.
+    pub fn open(&self, requester: Requester<'_>, now: Moment) -> Result<Option<Hold>, QuotaRefused> {
         let mut hold = None;
-        self.reopen(asker, &mut hold, now)?;
+        self.reopen(requester, &mut hold, now)?;
         Ok(hold)
     }
 
-    /// The open stream that `hold` is counted by is `asker`'s from now on: a client may say who it is after it has opened the
-    /// stream. If `asker` may have no more, `hold` stays as it is.
-    pub fn reopen(&self, asker: Asker<'_>, hold: &mut Option<Hold>, now: Moment) -> Result<(), QuotaRefused> {
-        let (table, tenants) = (self.table(), TenantIds::of(asker));
-        let set = table.candidates(asker, &tenants) & table.bounding(Limit::Connections);
+    /// The open stream that `hold` is counted by is `requester`'s from now on: a client may say who it is after it has opened the
+    /// stream. If `requester` may have no more, `hold` stays as it is.
+    pub fn reopen(&self, requester: Requester<'_>, hold: &mut Option<Hold>, now: Moment) -> Result<(), QuotaRefused> {
+        let (table, tenants) = (self.table(), TenantIds::of(requester));
+        let set = table.candidates(requester, &tenants) & table.bounding(Limit::Connections);
         if set == 0 {
             *hold = None;
             return Ok(());
         }
-        let owner = self.owner(&table, asker, set, now);
+        let owner = self.owner(&table, requester, set, now);
         let held = match hold {
             Some(hold) => hold.pass_to(&owner),
             None => Hold::connection(&owner).map(|taken| *hold = Some(taken)),
@@ -282,8 +287,8 @@ impl Quotas {
     }
 
     /// For whom something is held that the rules `set` of `table` concern. Events of one tenant share one.
-    fn owner(&self, table: &RuleTable, asker: Asker<'_>, set: RuleSet, now: Moment) -> Arc<Owner> {
-        let tenants = TenantIds::of(asker);
+    fn owner(&self, table: &RuleTable, requester: Requester<'_>, set: RuleSet, now: Moment) -> Arc<Owner> {
+        let tenants = TenantIds::of(requester);
         let keeper = tenants.primary.as_ref().or(tenants.address.as_ref());
         let key = (table.generation, set, tenants.address.clone().filter(|_| table.has_addresses(set)));
         if let Some(owner) = keeper.and_then(|keeper| self.tenants.kept_owner(keeper, &key)) {
@@ -291,7 +296,7 @@ impl Quotas {
         }
         let owner = Arc::new(Owner::new(self.accounts(table, &tenants, set, now)));
         if let Some(keeper) = keeper {
-            let live = LiveOwner::new(&owner, asker, table.topic_lists(set));
+            let live = LiveOwner::new(&owner, requester, table.topic_lists(set));
             self.tenants.keep_owner(keeper, key, &owner, live.clone(), now);
             // The rules may have been replaced meanwhile, before the owner could be found there.
             if self.generation() != table.generation {
@@ -333,7 +338,7 @@ fn refuse(table: &RuleTable, rule: usize, limit: Limit, wait: Duration) -> Quota
     QuotaRefused { rule: rule.name, limit, retry_after_s }
 }
 
-/// The tenants that an asker is.
+/// The tenants that an requester is.
 struct TenantIds {
     /// By what it says it is, or else by its address. Nobody if it connects for many.
     primary: Option<TenantId>,
@@ -342,12 +347,12 @@ struct TenantIds {
 }
 
 impl TenantIds {
-    fn of(asker: Asker<'_>) -> Self {
-        let address = asker.address.map(client_network).map(TenantId::Address);
-        let primary = match asker.identity.filter(|identity| !identity.is_guest) {
+    fn of(requester: Requester<'_>) -> Self {
+        let address = requester.address.map(client_network).map(TenantId::Address);
+        let primary = match requester.identity.filter(|identity| !identity.is_guest) {
             Some(identity) if identity.is_api_key => Some(TenantId::ApiKey(identity.subject.clone())),
             Some(identity) => Some(TenantId::Subject(identity.subject.clone())),
-            None if asker.address.is_some_and(|address| address.to_canonical().is_loopback()) => None,
+            None if requester.address.is_some_and(|address| address.to_canonical().is_loopback()) => None,
             None => address.clone(),
         };
         Self { primary, address }

@@ -17,7 +17,7 @@ pub struct QuotaRule {
     /// What refusals and metrics call it.
     pub name: String,
     /// Whom it concerns.
-    pub who: Who,
+    pub who: TenantSelector,
     /// The topics it concerns; empty: all.
     pub topics: Vec<Pattern>,
     /// By [`Limit`], the most; 0: any number.
@@ -26,7 +26,7 @@ pub struct QuotaRule {
 
 /// Whom a rule concerns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Who {
+pub enum TenantSelector {
     /// Every tenant: subjects, API keys, and the addresses of those who do not say who they are.
     #[default]
     Everybody,
@@ -54,7 +54,7 @@ impl QuotaRule {
     }
 }
 
-impl Who {
+impl TenantSelector {
     /// Whether somebody known as `identity`, at `address`, is among them.
     pub(super) fn concerns(&self, identity: Option<&Identity>, address: Option<IpAddr>) -> bool {
         match (self, identity) {
@@ -68,7 +68,7 @@ impl Who {
     }
 }
 
-impl FromStr for Who {
+impl FromStr for TenantSelector {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -87,7 +87,7 @@ impl FromStr for Who {
     }
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for TenantSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Everybody => f.write_str("*"),

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Asker, QuotaConfig, QuotaRule, TenantIds, Who};
+use super::{QuotaConfig, QuotaRule, Requester, TenantIds, TenantSelector};
 use crate::{
     bucket,
     share::Limit,
@@ -119,7 +119,7 @@ impl RuleTable {
             bits.fold(0, |set: RuleSet, bit: RuleSet| set | bit)
         };
         let bounding = Limit::ALL.map(|limit| which(&|rule| rule.limit(limit).is_some()));
-        let of_addresses = which(&|rule| matches!(rule.who, Who::Address(_)));
+        let of_addresses = which(&|rule| matches!(rule.who, TenantSelector::Address(_)));
         Self { generation, rules, known, bounding, of_addresses }
     }
 
@@ -133,11 +133,11 @@ impl RuleTable {
         self.find(id)?.limit(limit)
     }
 
-    /// The rules that concern `asker` in some topic.
-    pub(super) fn candidates(&self, asker: Asker<'_>, tenants: &TenantIds) -> RuleSet {
+    /// The rules that concern `requester` in some topic.
+    pub(super) fn candidates(&self, requester: Requester<'_>, tenants: &TenantIds) -> RuleSet {
         let concerns = |(index, rule): (usize, &Rule)| {
             let has_tenant = self.is_of_addresses(index) || tenants.primary.is_some();
-            (has_tenant && rule.rule.who.concerns(asker.identity, asker.address)).then_some(1 << index)
+            (has_tenant && rule.rule.who.concerns(requester.identity, requester.address)).then_some(1 << index)
         };
         self.rules.iter().enumerate().filter_map(concerns).fold(0, |set: RuleSet, bit: RuleSet| set | bit)
     }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    Asker, Identity, TenantId, held_limits,
+    Identity, Requester, TenantId, held_limits,
     table::{Cost, RuleId, RuleSet, RuleTable},
 };
 use crate::{
@@ -74,14 +74,14 @@ pub(super) struct LiveOwner {
 }
 
 impl LiveOwner {
-    pub(super) fn new(owner: &Arc<Owner>, asker: Asker<'_>, topic_lists: Box<[Box<[Pattern]>]>) -> Self {
+    pub(super) fn new(owner: &Arc<Owner>, requester: Requester<'_>, topic_lists: Box<[Box<[Pattern]>]>) -> Self {
         let known = |identity: &Identity| {
             let Identity { subject, role, is_guest, is_api_key, .. } = identity;
             let (subject, role) = (subject.clone(), role.clone());
             Arc::new(Identity { subject, role, is_guest: *is_guest, is_api_key: *is_api_key, ..Identity::default() })
         };
-        let (owner, identity) = (Arc::downgrade(owner), asker.identity.map(known));
-        Self { owner, identity, address: asker.address, topic_lists }
+        let (owner, identity) = (Arc::downgrade(owner), requester.identity.map(known));
+        Self { owner, identity, address: requester.address, topic_lists }
     }
 
     /// Whether something is held for it.

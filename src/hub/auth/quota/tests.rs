@@ -17,7 +17,7 @@ fn quotas(default_rate: usize, rules: Vec<QuotaRule>) -> Quotas {
 }
 
 /// `alice`, `alice/sensor` with a role, `key:ingest`, an address, or `alice@1.2.3.4`.
-fn ask<T>(who: &str, act: impl FnOnce(Asker<'_>) -> T) -> T {
+fn ask<T>(who: &str, act: impl FnOnce(Requester<'_>) -> T) -> T {
     let (name, address) = match who.split_once('@') {
         Some((name, address)) => (Some(name), address.parse().ok()),
         None => who.parse().map_or((Some(who), None), |address| (None, Some(address))),
@@ -27,26 +27,26 @@ fn ask<T>(who: &str, act: impl FnOnce(Asker<'_>) -> T) -> T {
         let (name, is_api_key) = name.strip_prefix("key:").map_or((name, false), |name| (name, true));
         Identity { subject: name.into(), role, is_api_key, ..Identity::default() }
     });
-    act(Asker { identity: identity.as_ref(), address })
+    act(Requester { identity: identity.as_ref(), address })
 }
 
 /// Asks for events of so many bytes.
 fn admit(
     quotas: &Quotas,
-    asker: Asker<'_>,
+    requester: Requester<'_>,
     topic: &Topic,
     bytes: &[usize],
     now: Moment,
 ) -> Result<Option<Owners>, QuotaRefused> {
-    let mut tally = Tally::default();
-    bytes.iter().for_each(|bytes| quotas.add(&mut tally, asker, Wanted { topic, bytes: *bytes }));
-    quotas.admit(asker, &tally, now)
+    let mut tally = PublishTotals::default();
+    bytes.iter().for_each(|bytes| quotas.add(&mut tally, requester, PublishRequest { topic, bytes: *bytes }));
+    quotas.admit(requester, &tally, now)
 }
 
 fn publish(quotas: &Quotas, who: &str, topic: &str, bytes: &[usize], at_ms: u64) -> Result<(), &'static str> {
     let topic = Topic::parse(topic).expect("a good name");
     let now = Moment(SECOND + at_ms * 1_000_000);
-    ask(who, |asker| admit(quotas, asker, &topic, bytes, now)).map(drop).map_err(|refused| refused.rule)
+    ask(who, |requester| admit(quotas, requester, &topic, bytes, now)).map(drop).map_err(|refused| refused.rule)
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_refused_batch_takes_nothing_and_says_when_to_come_back() {
     assert_eq!(publish(&quotas, "alice", "t", &[100; 6], 0), Err("slow"));
     assert_eq!(publish(&quotas, "alice", "t", &[100; 4], 0), Ok(()), "the refused six took nothing");
     let topic = Topic::parse("t").expect("a good name");
-    let refused = ask("alice", |asker| admit(&quotas, asker, &topic, &[3000], Moment(SECOND)));
+    let refused = ask("alice", |requester| admit(&quotas, requester, &topic, &[3000], Moment(SECOND)));
     let refused = refused.expect_err("the bucket is full");
     assert_eq!((refused.limit, refused.retry_after_s), (Limit::BytesPerSecond, 1));
     assert_eq!(publish(&quotas, "alice", "t", &[3000], 1000), Ok(()), "more than a second's worth, by an empty bucket");
@@ -120,7 +120,7 @@ fn what_is_held_is_held_by_the_one_who_published_it() {
     let quotas = Quotas::new(&config, 1000);
     let topic = Topic::parse("t").expect("a good name");
     let owner = |who: &str| {
-        let owners = ask(who, |asker| admit(&quotas, asker, &topic, &[1], Moment(0)));
+        let owners = ask(who, |requester| admit(&quotas, requester, &topic, &[1], Moment(0)));
         owners.expect("nothing is refused").and_then(|owners| owners.of(0).cloned())
     };
     // One that holds nothing may be forgotten when another comes.
@@ -161,10 +161,10 @@ fn who_is_read_and_written() {
     for good in
         ["*", "sub:alice", "role:sensor", "api_key:ingest", "address:10.0.0.0/8", "address:1.2.3.4", "address:fd00::/8"]
     {
-        assert_eq!(good.parse::<Who>().map(|who| who.to_string()), Ok(good.to_owned()));
+        assert_eq!(good.parse::<TenantSelector>().map(|who| who.to_string()), Ok(good.to_owned()));
     }
     for bad in ["", "alice", "sub:", "user:alice", "address:10.0.0.1/8", "address:nowhere", "address:1.2.3.4/33"] {
-        assert!(bad.parse::<Who>().is_err(), "{bad}");
+        assert!(bad.parse::<TenantSelector>().is_err(), "{bad}");
     }
 }
 
@@ -204,10 +204,10 @@ fn new_limits_hold_for_what_is_held_already() {
     let quotas = Quotas::new(&config(vec![held(200)]), 1000);
     let topic = Topic::parse("t").expect("a good name");
     let owner = || {
-        let owners = ask("alice", |asker| admit(&quotas, asker, &topic, &[1], Moment(0)));
+        let owners = ask("alice", |requester| admit(&quotas, requester, &topic, &[1], Moment(0)));
         owners.expect("nothing is refused").and_then(|owners| owners.of(0).cloned()).expect("a share is bounded")
     };
-    let open = || ask("alice", |asker| quotas.open(asker, Moment(0)));
+    let open = || ask("alice", |requester| quotas.open(requester, Moment(0)));
     let before = owner();
     assert_eq!(before.try_take_bytes(150), Ok(()));
     let streams = [open(), open()].map(|hold| hold.expect("two are allowed").expect("they are bounded"));
@@ -239,8 +239,9 @@ fn what_is_held_is_counted_by_the_rules_of_now() {
     let topic = Topic::parse("orders.eu").expect("a good name");
     let check = |rules: &[Vec<QuotaRule>], is_counted: bool| {
         let quotas = Quotas::new(&config(rules[0].clone()), 1000);
-        let owner = || ask("alice", |asker| quotas.topic_owner(asker, &topic, Moment(0))).expect("a share is bounded");
-        let open = || ask("alice", |asker| quotas.open(asker, Moment(0)));
+        let owner =
+            || ask("alice", |requester| quotas.topic_owner(requester, &topic, Moment(0))).expect("a share is bounded");
+        let open = || ask("alice", |requester| quotas.open(requester, Moment(0)));
         let before = owner();
         assert_eq!(before.try_take_bytes(150), Ok(()));
         let topics = [Hold::topic(&before), Hold::topic(&before)].map(|hold| hold.expect("two are allowed"));
@@ -276,8 +277,8 @@ fn what_is_held_is_counted_by_the_rules_of_now() {
 #[test]
 fn streams_that_are_open_are_claimed() {
     let quotas = Quotas::new(&QuotaConfig::unlimited(), 1000);
-    let open = || ask("alice", |asker| quotas.open(asker, Moment(0)));
-    let claim = || ask("alice", |asker| quotas.claim(asker, Moment(0)));
+    let open = || ask("alice", |requester| quotas.open(requester, Moment(0)));
+    let claim = || ask("alice", |requester| quotas.claim(requester, Moment(0)));
     assert!(open().is_ok_and(|hold| hold.is_none()) && claim().is_none());
     let generation = quotas.generation();
     let rules = vec![rule("streams", "*", &[], &[(Limit::Connections, 2)])];
@@ -296,7 +297,7 @@ fn owners_in_a_row_are_one_entry() {
     let config = QuotaConfig { share_percent: 25, ..QuotaConfig::unlimited() };
     let quotas = Quotas::new(&config, 1000);
     let topic = Topic::parse("t").expect("a good name");
-    let owners = ask("alice", |asker| admit(&quotas, asker, &topic, &[1; 100_000], Moment(0)));
+    let owners = ask("alice", |requester| admit(&quotas, requester, &topic, &[1; 100_000], Moment(0)));
     let owners = owners.expect("nothing is refused").expect("a tenant");
     assert!(owners.held_bytes() < 256, "{}", owners.held_bytes());
     let first = owners.of(0).expect("there is one");
@@ -310,10 +311,10 @@ fn owners_of_several_rules_are_told_apart() {
     let limits = [(Limit::BytesHeld, 1000)];
     let quotas = quotas(0, vec![rule("a", "*", &["a"], &limits), rule("b", "*", &["b"], &limits)]);
     let topics = ["a", "a", "b", "a"].map(|name| Topic::parse(name).expect("a good name"));
-    let owners = ask("alice", |asker| {
-        let mut tally = Tally::default();
-        topics.iter().for_each(|topic| quotas.add(&mut tally, asker, Wanted { topic, bytes: 1 }));
-        quotas.admit(asker, &tally, Moment(0))
+    let owners = ask("alice", |requester| {
+        let mut tally = PublishTotals::default();
+        topics.iter().for_each(|topic| quotas.add(&mut tally, requester, PublishRequest { topic, bytes: 1 }));
+        quotas.admit(requester, &tally, Moment(0))
     });
     let owners = owners.expect("nothing is refused").expect("a tenant");
     let is_same = |left, right| Arc::ptr_eq(owners.of(left).expect("one"), owners.of(right).expect("one"));

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use super::{
     super::{
         passwords::check_form,
-        throttle::{Admitted, LoginLimit, Network, Settled, Throttle, ThrottleLimits},
+        throttle::{AdmittedLogin, ClientNetwork, LoginLimit, LoginOutcome, LoginThrottle, LoginThrottleLimits},
         users::Users,
     },
     *,
@@ -36,12 +36,12 @@ fn hash_with(password: &str, kib: u32, passes: u32) -> String {
     hash.expect("it hashes").to_string()
 }
 
-fn auth(settings: Settings, extra: &str) -> Auth {
+fn auth(settings: AuthSettings, extra: &str) -> Auth {
     auth_of(settings, Secrets { users: users(extra), ..secrets() })
 }
 
 /// One login, its password checked at once; a refusal in words.
-fn log_in(auth: &Auth, user: &str, password: &str, now: Moment) -> Result<Option<Minted>, LoginRefused> {
+fn log_in(auth: &Auth, user: &str, password: &str, now: Moment) -> Result<Option<IssuedToken>, LoginRefused> {
     let (sender, receiver) = mpsc::channel();
     let reply = move |outcome| drop(sender.send(outcome));
     auth.log_in((user, password.to_owned()), None, now, reply)?;
@@ -91,7 +91,7 @@ fn a_token_is_worth_what_the_file_says_of_its_user_now() {
 #[test]
 fn a_session_can_be_prolonged_until_it_is_too_old() {
     let ages =
-        Settings { token_ttl: Duration::from_secs(100), session_age_max: Duration::from_secs(250), ..settings() };
+        AuthSettings { token_ttl: Duration::from_secs(100), session_age_max: Duration::from_secs(250), ..settings() };
     let auth = auth(ages, "");
     let mut minted = log_in(&auth, "ann", "correct", NOW).expect("there is room").expect("it is right");
     let mut at = |seconds: u64| {
@@ -111,7 +111,7 @@ fn a_session_can_be_prolonged_until_it_is_too_old() {
 /// To sign a token may take a millisecond.
 #[test]
 fn a_user_has_few_fresh_tokens_a_second() {
-    let auth = auth(Settings { refreshes_max: 2, ..settings() }, "");
+    let auth = auth(AuthSettings { refreshes_max: 2, ..settings() }, "");
     let minted = log_in(&auth, "ann", "correct", NOW).expect("there is room").expect("it is right");
     let identity = auth.identify(Some(&minted.token), None, NOW).expect("it is valid").expect("somebody's");
     let refresh = |now: Moment| auth.refresh(&identity, None, now).map(|_| ()).map_err(Denied::code);
@@ -149,11 +149,11 @@ fn tries_at_once_count_before_they_are_checked() {
 
 #[test]
 fn a_full_queue_refuses_and_does_not_count() {
-    let auth = auth(Settings { login_queue_max: 2, ..settings() }, "");
+    let auth = auth(AuthSettings { login_queue_max: 2, ..settings() }, "");
     let (sender, receiver) = mpsc::channel();
     let submit = |user: &str| {
         let (sender, name) = (sender.clone(), user.to_owned());
-        let reply = move |outcome: Result<Option<Minted>, LoginRefused>| drop(sender.send((name, outcome.err())));
+        let reply = move |outcome: Result<Option<IssuedToken>, LoginRefused>| drop(sender.send((name, outcome.err())));
         assert_eq!(auth.log_in((user, "wrong".to_owned()), None, NOW, reply), Ok(()));
     };
     ["ann", "ann"].into_iter().for_each(submit);
@@ -180,10 +180,10 @@ fn v4(last: u16) -> Option<IpAddr> {
 #[test]
 fn a_flood_does_not_starve_a_right_password() {
     let check = |flood: fn(u16) -> (Option<IpAddr>, String), is_known: bool| {
-        let auth = auth(Settings { login_queue_max: 8, ..settings() }, "");
+        let auth = auth(AuthSettings { login_queue_max: 8, ..settings() }, "");
         let submit = |(address, user): (Option<IpAddr>, String), password: &str| {
             let (sender, receiver) = mpsc::channel();
-            let reply = move |outcome: Result<Option<Minted>, LoginRefused>| {
+            let reply = move |outcome: Result<Option<IssuedToken>, LoginRefused>| {
                 let _ = sender.send(outcome.map(|minted| minted.is_some()));
             };
             // Most are refused.
@@ -246,9 +246,9 @@ fn what_no_user_has_is_not_hashed() {
     assert_eq!(none.log_in(("ann", String::new()), None, NOW, drop), Err(LoginRefused::NoUsers));
 }
 
-fn throttle(per_pair: usize, per_address: usize, per_user: usize) -> Throttle {
+fn throttle(per_pair: usize, per_address: usize, per_user: usize) -> LoginThrottle {
     let (window, known_for) = (Duration::from_secs(60), Duration::from_secs(600));
-    Throttle::new(ThrottleLimits { per_pair, per_address, per_user, window, known_for })
+    LoginThrottle::new(LoginThrottleLimits { per_pair, per_address, per_user, window, known_for })
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn failures_are_counted_by_user_and_network() {
     let v6 = |network: u16, host: u16| Some(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, network, 0, 0, 0, host)));
     let mapped = Some(IpAddr::V6(Ipv4Addr::new(192, 0, 0, 1).to_ipv6_mapped()));
     let mut check = |user: &str, address: Option<IpAddr>, expected: bool| {
-        assert_eq!(throttle.begin(user, Network::of(address), NOW).is_ok(), expected, "{user} {address:?}");
+        assert_eq!(throttle.begin(user, ClientNetwork::of(address), NOW).is_ok(), expected, "{user} {address:?}");
     };
     check("ann", v4(1), true);
     check("ann", v4(1), false);
@@ -275,7 +275,7 @@ fn failures_are_counted_by_user_and_network() {
 fn addresses_and_users_have_limits_of_their_own() {
     let mut throttle = throttle(5, 10, 20);
     let mut begin = |user: &str, address: Option<IpAddr>, at_s: u64| {
-        let begun = throttle.begin(user, Network::of(address), NOW + Duration::from_secs(at_s));
+        let begun = throttle.begin(user, ClientNetwork::of(address), NOW + Duration::from_secs(at_s));
         begun.map(|_| ()).map_err(|(limit, wait)| (limit, wait.as_secs()))
     };
     for index in 0..10 {
@@ -301,15 +301,15 @@ fn addresses_and_users_have_limits_of_their_own() {
 #[test]
 fn strangers_do_not_lock_a_user_out() {
     let mut throttle = throttle(5, 10, 20);
-    let home = Network::of(v4(1));
+    let home = ClientNetwork::of(v4(1));
     let first = throttle.begin("ann", home, NOW).expect("nobody has tried yet");
-    throttle.settle("ann", home, first, Settled::SignedIn, NOW);
+    throttle.settle("ann", home, first, LoginOutcome::SignedIn, NOW);
     for index in 0..50 {
-        let _ = throttle.begin("ann", Network::of(v4(100 + index)), NOW);
+        let _ = throttle.begin("ann", ClientNetwork::of(v4(100 + index)), NOW);
         let _ = throttle.begin(&format!("name{index}"), home, NOW);
     }
-    let refused = |begun: Result<Admitted, (LoginLimit, Duration)>| begun.map(|_| ()).map_err(|(limit, _)| limit);
-    assert_eq!(refused(throttle.begin("ann", Network::of(v4(2)), NOW)), Err(LoginLimit::User));
+    let refused = |begun: Result<AdmittedLogin, (LoginLimit, Duration)>| begun.map(|_| ()).map_err(|(limit, _)| limit);
+    assert_eq!(refused(throttle.begin("ann", ClientNetwork::of(v4(2)), NOW)), Err(LoginLimit::User));
     assert_eq!(refused(throttle.begin("bob", home, NOW)), Err(LoginLimit::Address));
     // She may mistype, as often as any pair.
     for _ in 0..5 {
@@ -319,7 +319,7 @@ fn strangers_do_not_lock_a_user_out() {
     // An address is known for so long; nobody pushes it out with others' names.
     let later = NOW + Duration::from_secs(599);
     for index in 0..100 {
-        throttle.remember(&format!("name{index}"), Network::of(v4(index)), NOW);
+        throttle.remember(&format!("name{index}"), ClientNetwork::of(v4(index)), NOW);
     }
     assert!(throttle.begin("ann", home, later).is_ok_and(|admitted| admitted.is_known));
     assert!(throttle.begin("ann", home, NOW + Duration::from_secs(600)).is_ok_and(|admitted| !admitted.is_known));
@@ -331,13 +331,13 @@ fn strangers_do_not_lock_a_user_out() {
 #[test]
 fn a_success_forgives_only_its_own_pair() {
     let mut throttle = throttle(5, 10, 20);
-    let address = Network::of(v4(1));
-    throttle.remember("mallory", Network::of(v4(9)), NOW);
+    let address = ClientNetwork::of(v4(1));
+    throttle.remember("mallory", ClientNetwork::of(v4(9)), NOW);
     let mut guesses = 0;
     for index in 0..100 {
         guesses += usize::from(throttle.begin(&format!("name{index}"), address, NOW).is_ok());
         if let Ok(admitted) = throttle.begin("mallory", address, NOW) {
-            throttle.settle("mallory", address, admitted, Settled::SignedIn, NOW);
+            throttle.settle("mallory", address, admitted, LoginOutcome::SignedIn, NOW);
         }
     }
     assert_eq!(guesses, 10);
@@ -346,21 +346,21 @@ fn a_success_forgives_only_its_own_pair() {
 #[test]
 fn what_is_remembered_of_failures_is_bounded() {
     let mut throttle = throttle(2, 5, 0);
-    let mallory = Network::of(v4(1));
+    let mallory = ClientNetwork::of(v4(1));
     while throttle.begin("ann", mallory, NOW).is_ok() {}
     for index in 0..40_000_u32 {
         let now = NOW + Duration::from_millis(index.into());
-        let address = Network::of(Some(Ipv4Addr::from_bits(0x0a00_0000 + index).into()));
+        let address = ClientNetwork::of(Some(Ipv4Addr::from_bits(0x0a00_0000 + index).into()));
         assert!(throttle.begin(&index.to_string(), address, now).is_ok());
         assert!(throttle.len() <= 16_384, "{}", throttle.len());
     }
     let now = NOW + Duration::from_secs(41);
     let refused = throttle.begin("ann", mallory, now).map_err(|(limit, _)| limit);
     assert_eq!(refused, Err(LoginLimit::Pair), "what has failed most is remembered, however many others come");
-    let last = Network::of(Some(Ipv4Addr::from_bits(0x0a00_0000 + 39_999).into()));
+    let last = ClientNetwork::of(Some(Ipv4Addr::from_bits(0x0a00_0000 + 39_999).into()));
     let admitted = throttle.begin("39999", last, now).expect("one more is allowed");
     assert!(throttle.begin("39999", last, now).is_err(), "the latest is remembered");
-    throttle.settle("39999", last, admitted, Settled::NotTried, now);
+    throttle.settle("39999", last, admitted, LoginOutcome::NotTried, now);
     assert!(throttle.begin("39999", last, now).is_ok());
 }
 
@@ -381,7 +381,7 @@ fn a_users_file_is_checked_at_the_start() {
     check("[[user]]\nusername = \"ann\"\n", "password");
     check(&user("").replace("ann", ""), "1 to 255 bytes");
     assert!(Users::parse(&user("disabled = true\nrole = \"x\"\npublish = [\"a.**\"]")).is_ok());
-    let (key, _) = Rules::new(settings(), Secrets { users: user(""), ..Secrets::default() }).expect_err("no key");
+    let (key, _) = AuthRules::new(settings(), Secrets { users: user(""), ..Secrets::default() }).expect_err("no key");
     assert_eq!(key, "auth.mode");
 }
 
@@ -400,7 +400,7 @@ fn rules_that_are_read_anew_count_at_once() {
     let auth = auth(settings(), "");
     let minted = log_in(&auth, "ann", "correct", NOW).expect("there is room").expect("it is right");
     let replace = |secrets: Secrets| {
-        let rules = Rules::new(settings(), secrets).unwrap_or_else(|(key, wrong)| panic!("{key}: {wrong}"));
+        let rules = AuthRules::new(settings(), secrets).unwrap_or_else(|(key, wrong)| panic!("{key}: {wrong}"));
         auth.replace(&rules);
     };
     replace(Secrets { users: users("disabled = true"), ..secrets() });

@@ -80,7 +80,7 @@ fn a_token_counts_if_it_is_signed_and_holds_now() {
 
 #[test]
 fn no_part_of_a_token_can_be_changed() {
-    let auth = auth_of(Settings { cache_bytes: 0, ..settings() }, secrets());
+    let auth = auth_of(AuthSettings { cache_bytes: 0, ..settings() }, secrets());
     let token = token(&header(Algorithm::Hs256), &claims(), SECRET);
     for at in 0..token.len() {
         let mut bytes = token.clone().into_bytes();
@@ -93,7 +93,7 @@ fn no_part_of_a_token_can_be_changed() {
 
 #[test]
 fn a_configured_issuer_and_audience_are_required() {
-    let auth = auth_of(Settings { issuer: "me".into(), audience: "hub".into(), ..settings() }, secrets());
+    let auth = auth_of(AuthSettings { issuer: "me".into(), audience: "hub".into(), ..settings() }, secrets());
     let check = |issuer: Value, audience: Value, expected: &str| {
         let mut claims = claims();
         (claims["iss"], claims["aud"]) = (issuer.clone(), audience.clone());
@@ -112,7 +112,7 @@ fn a_configured_issuer_and_audience_are_required() {
 
 #[test]
 fn the_leeway_counts_both_ways_and_for_the_end() {
-    let auth = auth_of(Settings { leeway: Duration::from_secs(10), ..settings() }, secrets());
+    let auth = auth_of(AuthSettings { leeway: Duration::from_secs(10), ..settings() }, secrets());
     let check = |name: &str, offset_s: i64, expected: &str| {
         let token = token(&header(Algorithm::Hs256), &with(name, UNIX_S as i64 + offset_s), SECRET);
         assert_eq!(identify(&auth, &token, NOW), expected, "{name} {offset_s}");
@@ -139,7 +139,7 @@ fn a_token_that_was_checked_still_expires() {
 
 #[test]
 fn the_cache_stays_within_its_bytes_and_keeps_what_is_asked_for() {
-    let auth = auth_of(Settings { cache_bytes: 16 * 1024, ..settings() }, secrets());
+    let auth = auth_of(AuthSettings { cache_bytes: 16 * 1024, ..settings() }, secrets());
     let of = |subject: usize| token(&header(Algorithm::Hs256), &with("sub", subject.to_string()), SECRET);
     for subject in 0..200 {
         assert_eq!(identify(&auth, &of(subject), NOW), subject.to_string());
@@ -153,7 +153,7 @@ fn the_cache_stays_within_its_bytes_and_keeps_what_is_asked_for() {
 
 #[test]
 fn a_wall_clock_that_is_set_counts_for_what_comes() {
-    let auth = auth_of(Settings { cache_bytes: 0, ..settings() }, secrets());
+    let auth = auth_of(AuthSettings { cache_bytes: 0, ..settings() }, secrets());
     let token = token(&header(Algorithm::Hs256), &claims(), SECRET);
     assert_eq!(identify(&auth, &token, NOW), "ann");
     auth.set_clock(NOW, Duration::from_secs(UNIX_S + 3600));
@@ -189,8 +189,8 @@ fn example(header: &str, signature: &str) -> String {
 
 fn auth_with_keys(keys: &[Value], algorithms: &[Algorithm]) -> Result<Auth, String> {
     let jwks = json!({ "keys": keys }).to_string();
-    let settings = Settings { algorithms: algorithms.to_vec(), ..settings() };
-    let rules = Rules::new(settings, Secrets { jwks, ..Secrets::default() }).map_err(|(_, wrong)| wrong)?;
+    let settings = AuthSettings { algorithms: algorithms.to_vec(), ..settings() };
+    let rules = AuthRules::new(settings, Secrets { jwks, ..Secrets::default() }).map_err(|(_, wrong)| wrong)?;
     Ok(Auth::new(Arc::new(rules), NOW, Duration::from_secs(UNIX_S)))
 }
 
@@ -335,7 +335,7 @@ fn a_set_without_a_fitting_key_is_a_mistake() {
     check(&[json!({ "kty": "oct", "k": "c2VjcmV0" })], "none of its keys");
     check(&[json!("no key at all"), json!({ "kty": "new" })], "none of its keys");
     let secrets = Secrets { jwks: "[]".into(), ..Secrets::default() };
-    let refused = Rules::new(Settings { algorithms: vec![Algorithm::Es256], ..settings() }, secrets);
+    let refused = AuthRules::new(AuthSettings { algorithms: vec![Algorithm::Es256], ..settings() }, secrets);
     assert_eq!(refused.expect_err("no set").0, "auth.jwks_file");
 }
 
@@ -350,7 +350,7 @@ fn a_public_key_is_no_secret() {
         assert_eq!(identify(&auth, &forged, NOW), "token_invalid");
     }
     // The same where a secret is configured besides.
-    let settings = Settings { algorithms: vec![Algorithm::Hs256, Algorithm::Es256], ..settings() };
+    let settings = AuthSettings { algorithms: vec![Algorithm::Hs256, Algorithm::Es256], ..settings() };
     let jwks = json!({ "keys": [elliptic_key()] }).to_string();
     let auth = auth_of(settings, Secrets { jwks, ..secrets() });
     let confused = example(r#"{"alg":"HS256"}"#, ES256_SIGNATURE);
@@ -361,8 +361,8 @@ fn a_public_key_is_no_secret() {
 #[test]
 fn rules_that_make_no_sense_are_refused() {
     let check = |algorithms: &[Algorithm], secrets: Secrets, key: &str, wrong: &str| {
-        let settings = Settings { algorithms: algorithms.to_vec(), ..settings() };
-        let (found, message) = Rules::new(settings, secrets).expect_err("it makes no sense");
+        let settings = AuthSettings { algorithms: algorithms.to_vec(), ..settings() };
+        let (found, message) = AuthRules::new(settings, secrets).expect_err("it makes no sense");
         assert_eq!(found, key, "{message}");
         assert!(message.contains(wrong), "{message}");
     };
@@ -384,7 +384,7 @@ fn rules_that_make_no_sense_are_refused() {
     check(&[hs256], key("short", "a"), "api_keys", "has 5 bytes");
     check(&[hs256], key("0123456789abcdef", "a"), "api_keys", "twice");
     check(&[hs256], key("0123456789abcdeg", "a..b"), "api_keys", "empty segment");
-    let (key, _) = Rules::new(Settings::default(), secrets()).expect_err("nobody is asked");
+    let (key, _) = AuthRules::new(AuthSettings::default(), secrets()).expect_err("nobody is asked");
     assert_eq!(key, "auth.secret");
 }
 
@@ -447,7 +447,7 @@ fn what_is_shown_of_it_holds_no_secret() {
 /// what was checked lately is still let in.
 #[test]
 fn wrong_signatures_are_checked_for_so_long() {
-    let auth = auth_of(Settings { token_failures_max: 3, ..settings() }, secrets());
+    let auth = auth_of(AuthSettings { token_failures_max: 3, ..settings() }, secrets());
     let (good, other) = (sign_with(SECRET, "ann"), sign_with(SECRET, "bob"));
     let wrong = sign_with(&SECRET.replace('a', "b"), "ann");
     let address = |text: &str| Some(text.parse().expect("an address"));
@@ -479,7 +479,7 @@ fn wrong_signatures_are_checked_for_so_long() {
 #[test]
 fn a_connection_has_few_tokens_that_fail() {
     let most = 3;
-    let auth = auth_of(Settings { token_failures_per_connection_max: most, ..settings() }, secrets());
+    let auth = auth_of(AuthSettings { token_failures_per_connection_max: most, ..settings() }, secrets());
     let (good, other) = (sign_with(SECRET, "ann"), sign_with(SECRET, "bob"));
     let wrong = sign_with(&SECRET.replace('a', "b"), "ann");
     let expired_at = NOW + Duration::from_secs(3600);
@@ -509,7 +509,7 @@ fn a_connection_has_few_tokens_that_fail() {
 }
 
 fn sign_with(secret: &str, subject: &str) -> String {
-    let rules = Rules::new(settings(), Secrets { secret: secret.into(), ..Secrets::default() });
+    let rules = AuthRules::new(settings(), Secrets { secret: secret.into(), ..Secrets::default() });
     let rules = rules.unwrap_or_else(|(key, wrong)| panic!("{key}: {wrong}"));
     let claims = Claims { sub: subject.into(), ..Claims::default() };
     rules.mint(claims, Duration::from_secs(60), UNIX_S).expect("there is a secret").token

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use body::Broadcast;
 use envelope::{Envelope, Fault};
 pub use fanout::Broadcasts;
-use fanout::{Asker, tail_of};
+use fanout::{EventRequester, tail_of};
 use listing::StreamPage;
 
 use crate::{
@@ -315,9 +315,9 @@ impl<'hub> Door<'hub> {
     fn broadcast(&self, broadcast: &Broadcast<'_>) -> Answer {
         let hub = self.context.hub;
         let Some(stream) = broadcast.stream.as_deref() else {
-            let asker = Asker::new(self.identity.clone().ok().flatten(), self.at_s, self.context);
+            let requester = EventRequester::new(self.identity.clone().ok().flatten(), self.at_s, self.context);
             let broadcasts = hub.state::<Broadcasts>();
-            broadcasts.submit(self.mount, &broadcast.kind, broadcast.write_event(self.at_s), asker, self.context);
+            broadcasts.submit(self.mount, &broadcast.kind, broadcast.write_event(self.at_s), requester, self.context);
             return Answer::later();
         };
         match self.outgoing(stream, broadcast) {

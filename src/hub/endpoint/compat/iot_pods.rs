@@ -5,7 +5,7 @@ use std::{io::Write as _, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    auth::{Asker, Identity},
+    auth::{Identity, Requester},
     bus::{PublishFailed, PublishRefused, Receipt},
     endpoint::{
         Answer, CompatApi, Context, OpenSse, Outgoing, Route,
@@ -105,8 +105,8 @@ const IDS_OPEN: &[u8] = b"{\"ids\":[";
 impl BatchForm for Changes {
     const TAKES_LINES: bool = false;
 
-    fn asker<'a>(&'a self, context: &Context<'a>) -> Asker<'a> {
-        Asker { identity: self.identity.as_deref(), ..context.asker() }
+    fn requester<'a>(&'a self, context: &Context<'a>) -> Requester<'a> {
+        Requester { identity: self.identity.as_deref(), ..context.requester() }
     }
 
     fn check(&self, index: usize, entry: &str, context: &Context<'_>) -> Result<Outgoing, Response> {

@@ -80,8 +80,8 @@ pub(in crate::endpoint) fn refuse_surplus(request: &Request, mut answer: Answer,
         Answer::WebSocket(open) => (open.identity.clone(), &mut open.hold),
         _ => return answer,
     };
-    let asker = Context { identity: identity.as_deref(), ..*context }.asker();
-    match context.hub.quotas.open(asker, context.now) {
+    let requester = Context { identity: identity.as_deref(), ..*context }.requester();
+    match context.hub.quotas.open(requester, context.now) {
         Ok(held) => *hold = held,
         Err(refused) => {
             let response = Response::error(429, "quota_exceeded", &refused.to_string(), None);

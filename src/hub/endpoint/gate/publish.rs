@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    auth::{Tally, Wanted},
+    auth::{PublishRequest, PublishTotals},
     bus::{Feed, Publication, PublishFailed, Receipt},
     clock::Moment,
     endpoint::{Answer, AnswerForm, Completion, Context, Outgoing, Waiting},
@@ -62,12 +62,12 @@ pub(in crate::endpoint) fn submit(
         let receipts = vec![Err(PublishFailed::NoRoom); batch.len()];
         return Some((waiting_for(&batch, form, context), receipts));
     }
-    let mut tally = Tally::default();
+    let mut tally = PublishTotals::default();
     let quotas = &context.hub.quotas;
     for it in &batch {
-        quotas.add(&mut tally, context.asker(), Wanted { topic: &it.topic, bytes: it.payload.data.len() });
+        quotas.add(&mut tally, context.requester(), PublishRequest { topic: &it.topic, bytes: it.payload.data.len() });
     }
-    match quotas.admit(context.asker(), &tally, context.now) {
+    match quotas.admit(context.requester(), &tally, context.now) {
         Ok(owners) => publish_part(batch, owners.as_ref().map(|owners| (owners, 0)), form, context),
         Err(refused) => {
             let receipts = vec![Err(PublishFailed::Quota(refused)); batch.len()];

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::{
-    auth::{Asker, Identity},
+    auth::{Identity, Requester},
     bus::{PublishFailed, PublishRefused, Receipt},
     endpoint::{
         Answer, Context, Outgoing,
@@ -145,8 +145,8 @@ struct NativeBatch {
 impl BatchForm for NativeBatch {
     const TAKES_LINES: bool = true;
 
-    fn asker<'a>(&'a self, context: &Context<'a>) -> Asker<'a> {
-        Asker { identity: self.identity.as_ref(), ..context.asker() }
+    fn requester<'a>(&'a self, context: &Context<'a>) -> Requester<'a> {
+        Requester { identity: self.identity.as_ref(), ..context.requester() }
     }
 
     fn check(&self, index: usize, entry: &str, context: &Context<'_>) -> Result<Outgoing, Response> {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    auth::{Denied, LoginLimit, LoginRefused, Minted, Settings},
+    auth::{AuthSettings, Denied, IssuedToken, LoginLimit, LoginRefused},
     endpoint::{
         Answer, Context, Later,
         compat::esp,
@@ -48,7 +48,7 @@ pub(in crate::endpoint) fn log_in(request: &Request, _: &str, context: &Context<
     let metrics = Arc::clone(&context.hub.metrics.reactors[context.reactor]);
     let settings = auth.settings().clone();
     let at_s = unix_s(context);
-    let reply = move |outcome: Result<Option<Minted>, LoginRefused>| {
+    let reply = move |outcome: Result<Option<IssuedToken>, LoginRefused>| {
         let response = match outcome {
             Ok(Some(minted)) => describe(&minted, with_cookie.then_some(&settings)),
             Ok(None) => {
@@ -101,8 +101,8 @@ pub(in crate::endpoint) fn log_out(request: &Request, _: &str, context: &Context
     Response::empty(204).with("Set-Cookie", cookie).with("Cache-Control", "no-store").into()
 }
 
-fn describe(minted: &Minted, cookie_of: Option<&Settings>) -> Response {
-    let Minted { token, ttl } = minted;
+fn describe(minted: &IssuedToken, cookie_of: Option<&AuthSettings>) -> Response {
+    let IssuedToken { token, ttl } = minted;
     let body = json!({ "access_token": token, "token_type": "Bearer", "expires_in": ttl.as_secs() });
     let response = Response::json(200, &body).with("Cache-Control", "no-store");
     match cookie_of {
@@ -112,7 +112,7 @@ fn describe(minted: &Minted, cookie_of: Option<&Settings>) -> Response {
 }
 
 /// The value of `Set-Cookie` (RFC 6265 section 4.1).
-fn cookie(token: &str, ttl: Duration, settings: &Settings) -> String {
+fn cookie(token: &str, ttl: Duration, settings: &AuthSettings) -> String {
     let secure = if settings.cookie_secure { "; Secure" } else { "" };
     let same_site = match settings.cookie_same_site {
         crate::auth::SameSite::Strict => "Strict",

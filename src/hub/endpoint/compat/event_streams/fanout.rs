@@ -21,7 +21,7 @@ use tracing::warn;
 
 use super::{DemoGenerators, Fault, MOUNTS, Mount, ORDERS, describe_receipts};
 use crate::{
-    auth::{self, Denied, Identity, Tally, Wanted},
+    auth::{self, Denied, Identity, PublishRequest, PublishTotals},
     bus::{Bus, LogKind, Orders, Publication, PublishFailed, PublishRefused, Receipt, Reply},
     clock::{Clock, Moment},
     endpoint::{AnswerForm, Completion, Context, Hub, Later, Waiting, gate::access},
@@ -76,12 +76,12 @@ struct Job {
     /// For whom its events are held.
     owner: Option<Arc<Owner>>,
     /// Who waits for an answer; nobody if it is an order.
-    asker: Option<Asker>,
+    requester: Option<EventRequester>,
 }
 
 /// The client that waits for the answer.
 #[derive(Debug)]
-pub(super) struct Asker {
+pub(super) struct EventRequester {
     identity: Option<Arc<Identity>>,
     later: Later,
     reactor: usize,
@@ -90,7 +90,7 @@ pub(super) struct Asker {
     at_s: i64,
 }
 
-impl Asker {
+impl EventRequester {
     pub(super) fn new(identity: Option<Arc<Identity>>, at_s: i64, context: &Context<'_>) -> Self {
         let (reactor, token, began) = (context.reactor, context.token, context.now);
         Self { identity, later: Later::new(RouteLabel::Events, context), reactor, token, began, at_s }
@@ -99,12 +99,12 @@ impl Asker {
     /// Takes a broadcast of so many bytes from the client's quotas: one publication, for its streams share the payload. Returns
     /// for whom it is held.
     fn admit(&self, mount: &Mount, bytes: usize, context: &Context<'_>) -> Result<Option<Arc<Owner>>, QuotaRefused> {
-        let (quotas, mut tally) = (&context.hub.quotas, Tally::default());
-        let asker = auth::Asker { identity: self.identity.as_deref(), ..context.asker() };
+        let (quotas, mut tally) = (&context.hub.quotas, PublishTotals::default());
+        let requester = auth::Requester { identity: self.identity.as_deref(), ..context.requester() };
         if let Ok(topic) = mount.topic(mount.defaults[0]) {
-            quotas.add(&mut tally, asker, Wanted { topic: &topic, bytes });
+            quotas.add(&mut tally, requester, PublishRequest { topic: &topic, bytes });
         }
-        Ok(quotas.admit(asker, &tally, context.now)?.and_then(|owners| owners.of(0).cloned()))
+        Ok(quotas.admit(requester, &tally, context.now)?.and_then(|owners| owners.of(0).cloned()))
     }
 
     fn answer(self, receipts: Vec<Receipt>, bus: &Bus) {
@@ -130,28 +130,35 @@ impl Default for Broadcasts {
 
 impl Broadcasts {
     /// Takes a broadcast of `event`, which names no stream, to all streams of `mount`: its JSON but for the last brace, and its
-    /// type. `asker` gets the answer.
-    pub(super) fn submit(&self, mount: &Mount, kind: &str, mut event: String, asker: Asker, context: &Context<'_>) {
+    /// type. `requester` gets the answer.
+    pub(super) fn submit(
+        &self,
+        mount: &Mount,
+        kind: &str,
+        mut event: String,
+        requester: EventRequester,
+        context: &Context<'_>,
+    ) {
         let bus = &context.hub.bus;
         event.push('}');
         if let Err(refused) = bus.check(Some(kind), event.as_bytes()) {
-            return asker.refuse(&refused.into());
+            return requester.refuse(&refused.into());
         }
-        let owner = match asker.admit(mount, event.len(), context) {
+        let owner = match requester.admit(mount, event.len(), context) {
             Ok(owner) => owner,
-            Err(refused) => return asker.refuse(&PublishFailed::Quota(refused).into()),
+            Err(refused) => return requester.refuse(&PublishFailed::Quota(refused).into()),
         };
         event.pop();
         let mount = MOUNTS.iter().position(|other| other.path == mount.path).unwrap_or_default();
         let key = format!("{:032x}", rand::random::<u128>()).into();
         let job = match Job::new(mount, kind, event, key, owner, bus) {
             Ok(job) => job,
-            Err(refused) => return asker.refuse(&PublishFailed::from(refused).into()),
+            Err(refused) => return requester.refuse(&PublishFailed::from(refused).into()),
         };
-        if let Err(TrySendError::Full(Task::Broadcast(Job { asker: Some(asker), .. }))) =
-            self.queue.try_send(Task::Broadcast(Job { asker: Some(asker), ..job }))
+        if let Err(TrySendError::Full(Task::Broadcast(Job { requester: Some(requester), .. }))) =
+            self.queue.try_send(Task::Broadcast(Job { requester: Some(requester), ..job }))
         {
-            asker.refuse(&PublishFailed::QueueFull.into());
+            requester.refuse(&PublishFailed::QueueFull.into());
         }
     }
 
@@ -216,7 +223,7 @@ impl Job {
         bus: &Bus,
     ) -> Result<Self, PublishRefused> {
         let shared = bus.share(json.into(), owner.as_ref())?;
-        Ok(Self { mount, shared, kind: kind.into(), key, owner, asker: None })
+        Ok(Self { mount, shared, kind: kind.into(), key, owner, requester: None })
     }
 
     /// The whole event of `stream`; of none, for an order.
@@ -249,18 +256,18 @@ struct Work<'hub> {
 impl Work<'_> {
     fn carry_out(&self, mut job: Job) {
         let bus = &self.hub.bus;
-        match (job.asker.take(), bus.shared_outlet()) {
+        match (job.requester.take(), bus.shared_outlet()) {
             (None, _) => {
                 self.publish_here(&job);
                 self.append_kept(&job, None);
             }
-            (Some(asker), shared) => {
-                if let Err(denied) = self.permit(asker.identity.as_deref(), shared.is_some()) {
-                    return asker.refuse(&denied.into());
+            (Some(requester), shared) => {
+                if let Err(denied) = self.permit(requester.identity.as_deref(), shared.is_some()) {
+                    return requester.refuse(&denied.into());
                 }
                 // Streams in memory get the event by the order, which comes back to this hub as well.
                 let receipts = if shared.is_none() { self.publish_here(&job) } else { Vec::new() };
-                let answers = Arc::new(Answers::new(asker, receipts, Arc::clone(bus)));
+                let answers = Arc::new(Answers::new(requester, receipts, Arc::clone(bus)));
                 self.append_kept(&job, Some(&answers));
                 if let (Some(outlet), Ok(topic)) = (shared, self.mount.orders()) {
                     let (kind, data, idempotency_key) = (Some(job.key.clone()), job.whole(None), None);
@@ -365,15 +372,15 @@ struct Answers {
 }
 
 struct Outcomes {
-    asker: Option<Asker>,
+    requester: Option<EventRequester>,
     receipts: Vec<Receipt>,
     /// Outcomes to come, and one until no more are added.
     missing: usize,
 }
 
 impl Answers {
-    fn new(asker: Asker, receipts: Vec<Receipt>, bus: Arc<Bus>) -> Self {
-        Self { bus, state: Mutex::new(Outcomes { asker: Some(asker), receipts, missing: 1 }) }
+    fn new(requester: EventRequester, receipts: Vec<Receipt>, bus: Arc<Bus>) -> Self {
+        Self { bus, state: Mutex::new(Outcomes { requester: Some(requester), receipts, missing: 1 }) }
     }
 
     /// Takes one more outcome.
@@ -393,9 +400,9 @@ impl Answers {
         state.receipts.extend(receipt);
         state.missing -= 1;
         if state.missing == 0
-            && let Some(asker) = state.asker.take()
+            && let Some(requester) = state.requester.take()
         {
-            asker.answer(std::mem::take(&mut state.receipts), &self.bus);
+            requester.answer(std::mem::take(&mut state.receipts), &self.bus);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
-    auth::{Auth, Mode, Rules, Secrets, Settings},
+    auth::{Auth, AuthRules, AuthSettings, Mode, Secrets},
     bus::{self, Bus, Outlets},
     clock::{Clock, Moment},
     endpoint::{Cors, HUB, Hub},
@@ -197,7 +197,8 @@ fn hub(config: Config, asks: bool) -> Hub {
         return hub;
     }
     let secrets = Secrets { secret: "of thirty-two bytes, or somewhat more".into(), ..Secrets::default() };
-    let rules = Rules::new(Settings { mode: Mode::Jwt, ..Settings::default() }, secrets).expect("they make sense");
+    let rules =
+        AuthRules::new(AuthSettings { mode: Mode::Jwt, ..AuthSettings::default() }, secrets).expect("they make sense");
     hub.with_auth(Auth::new(Arc::new(rules), Moment(0), Duration::ZERO))
 }
 

@@ -8,7 +8,7 @@ use super::{
     validate::{Invalid, RecordReader, wrong},
 };
 use crate::{
-    auth::{Asker, Identity, Tally, Wanted},
+    auth::{Identity, PublishRequest, PublishTotals, Requester},
     budget::ChargeRefused,
     bus::{PublishFailed, Receipt},
     clock::Moment,
@@ -52,7 +52,7 @@ pub(super) struct Ingest {
     /// For the answer, one for each record.
     lines: Vec<Line>,
     /// What they take of the client's quotas.
-    tally: Tally,
+    tally: PublishTotals,
     /// For whom each is held; known once the quotas have let all of them through.
     owners: Option<Owners>,
     /// Whether all are checked, so that the rest follows whether or not the client stays.
@@ -85,7 +85,7 @@ impl Ingest {
             records: VecDeque::new(),
             record_bytes: 0,
             lines: Vec::new(),
-            tally: Tally::default(),
+            tally: PublishTotals::default(),
             owners: None,
             is_checked: false,
             results: Results::default(),
@@ -93,8 +93,8 @@ impl Ingest {
         })
     }
 
-    fn asker<'a>(&'a self, context: &Context<'a>) -> Asker<'a> {
-        Asker { identity: self.identity.as_deref(), ..context.asker() }
+    fn requester<'a>(&'a self, context: &Context<'a>) -> Requester<'a> {
+        Requester { identity: self.identity.as_deref(), ..context.requester() }
     }
 
     /// Finds the next objects; `true` once all are found. So there are too many is known before anything is made of one.
@@ -168,9 +168,9 @@ impl Ingest {
         if context.hub.bus.check(Some(kind.event()), &payload).is_err() {
             return Err(error(413, "PayloadTooLarge", &format!("object {index} is over the limit of one event")));
         }
-        let asker = Asker { identity: self.identity.as_deref(), ..context.asker() };
-        let wanted = Wanted { topic: &record.topic, bytes: payload.len() };
-        context.hub.quotas.add(&mut self.tally, asker, wanted);
+        let requester = Requester { identity: self.identity.as_deref(), ..context.requester() };
+        let wanted = PublishRequest { topic: &record.topic, bytes: payload.len() };
+        context.hub.quotas.add(&mut self.tally, requester, wanted);
         self.record_bytes += record.weight_bytes();
         self.lines.push(Line::of(&record));
         self.records.push_back(record);
@@ -183,7 +183,7 @@ impl Ingest {
             return Some(Step::Done(describe_unpublished(PublishFailed::NoRoom)));
         }
         // What is stored is published by another thread, so the gate of all publications stands here.
-        match context.hub.quotas.admit(self.asker(context), &self.tally, context.now) {
+        match context.hub.quotas.admit(self.requester(context), &self.tally, context.now) {
             Ok(owners) => self.owners = owners,
             Err(refused) => return Some(Step::Done(describe_unpublished(PublishFailed::Quota(refused)))),
         }

@@ -1,14 +1,14 @@
-//! The configuration as meant: plain values, every one of them set, ready for the parts they belong to.
+//! The checked configuration: every value is set, and each part of the hub takes its own.
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use super::{
     address::{Address, FileMode, Pin},
-    reload::Settings,
+    reload::ConfigSnapshot,
     topics::Topics,
 };
 use crate::{
-    auth::{QuotaConfig, Rules},
+    auth::{AuthRules, QuotaConfig},
     endpoint::{CompatApis, Cors, Esp},
     protocol::{EngineLimits, RateLimit, http, proxy, websocket},
     source::{
@@ -26,11 +26,11 @@ const MIB: usize = 1024 * KIB;
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     /// Where it listens, with how many reactors, and for how many.
-    pub server: Server,
+    pub server: ServerConfig,
     /// Which compatibility APIs it serves.
     pub compat: CompatApis,
     /// A port of its own for health, readiness and metrics.
-    pub admin: Admin,
+    pub admin: AdminConfig,
     /// Events that nobody sent; `None`: there are none.
     pub demo: Option<generator::Config>,
     /// What one peer may ask for.
@@ -40,13 +40,13 @@ pub struct Config {
     /// Redis Pub/Sub; `None` leaves the hub on its in-process bus.
     pub redis: Option<RedisConfig>,
     /// How it knows its clients.
-    pub auth: Arc<Rules>,
+    pub auth: Arc<AuthRules>,
     /// When it says that it is ready.
-    pub ready: Ready,
+    pub ready: ReadyConfig,
     /// How much each of them may have.
     pub quotas: QuotaConfig,
     /// Proxies in front of it.
-    pub proxy: Proxy,
+    pub proxy: ProxyConfig,
     /// Redis Streams, for topics of a class that is kept there.
     pub redis_stream: RedisStreamConfig,
     /// Where telemetry is kept; `None` publishes it only.
@@ -54,26 +54,26 @@ pub struct Config {
     /// Which web pages may read.
     pub cors: Cors,
     /// Server-Sent Events.
-    pub sse: Sse,
+    pub sse: SseConfig,
     /// The ESP IoT platform's API.
     pub esp: Esp,
     /// WebSocket.
-    pub websocket: WebSocket,
+    pub websocket: WebSocketConfig,
     /// Engine.IO and Socket.IO.
     pub engine: EngineLimits,
     /// The hub's own log.
-    pub log: Log,
+    pub log: LogConfig,
     /// How it ends.
-    pub drain: Drain,
+    pub drain: DrainConfig,
     /// What is no error, and yet probably not what somebody wants: one sentence each.
     pub warnings: Vec<String>,
     /// Every key's value as it was read, to be compared with the next reading.
-    pub settings: Settings,
+    pub settings: ConfigSnapshot,
 }
 
 /// Where the hub listens, with how many reactors, and for how many.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Server {
+pub struct ServerConfig {
     /// The addresses, at least one.
     pub listen: Vec<Address>,
     /// Names by which the hub may be asked where it asks nobody who it is: host names, `*.` before a domain, or `*`.
@@ -121,7 +121,7 @@ pub struct SocketAccess {
 
 /// A port of its own for health, readiness and metrics.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Admin {
+pub struct AdminConfig {
     /// The addresses; empty leaves these paths on the server's.
     pub listen: Vec<Address>,
     /// Connections at a time to these.
@@ -161,7 +161,7 @@ pub struct LimitsConfig {
 
 /// Proxies in front of the hub.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Proxy {
+pub struct ProxyConfig {
     /// Whose word is taken on who their clients are.
     pub trusted: proxy::Trusted,
     /// Whether their connections begin with a header of the PROXY protocol.
@@ -172,7 +172,7 @@ pub struct Proxy {
 
 /// Server-Sent Events.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sse {
+pub struct SseConfig {
     /// How long a stream may be silent before it gets a comment.
     pub heartbeat: Duration,
     /// When a browser that lost its stream comes back; each is told up to half as much again.
@@ -181,7 +181,7 @@ pub struct Sse {
 
 /// WebSocket.
 #[derive(Clone, Debug, PartialEq)]
-pub struct WebSocket {
+pub struct WebSocketConfig {
     /// How long a connection may be silent before it gets a ping.
     pub ping_interval: Duration,
     /// How long a ping may stay unanswered before the peer counts as gone.
@@ -190,7 +190,7 @@ pub struct WebSocket {
 
 /// The hub's own log.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Log {
+pub struct LogConfig {
     /// A level (`error`, `warn`, `info`, `debug`), or filter directives such as `info,fanfare::source=debug`.
     pub level: String,
     /// How a line looks.
@@ -234,12 +234,12 @@ impl fmt::Display for LogFormat {
 
 /// When the hub says that it is ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ready {
+pub struct ReadyConfig {
     /// The sources that count, by name; `*` stands for all there are.
     pub require: Vec<String>,
 }
 
-impl Default for Ready {
+impl Default for ReadyConfig {
     fn default() -> Self {
         Self { require: vec!["*".to_owned()] }
     }
@@ -247,20 +247,20 @@ impl Default for Ready {
 
 /// How the hub ends.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Drain {
+pub struct DrainConfig {
     /// For how long after a SIGTERM the hub serves on, and says that it is not ready.
     pub delay: Duration,
     /// Over how long connections are closed then.
     pub window: Duration,
 }
 
-impl Default for Admin {
+impl Default for AdminConfig {
     fn default() -> Self {
         Self { listen: Vec::new(), max_connections: 64, socket: SocketAccess::default() }
     }
 }
 
-impl Default for Server {
+impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             listen: vec![Address::loopback(8080)],
@@ -307,25 +307,25 @@ impl Default for LimitsConfig {
     }
 }
 
-impl Default for Sse {
+impl Default for SseConfig {
     fn default() -> Self {
         Self { heartbeat: Duration::from_secs(25), retry: Duration::from_secs(2) }
     }
 }
 
-impl Default for WebSocket {
+impl Default for WebSocketConfig {
     fn default() -> Self {
         Self { ping_interval: Duration::from_secs(25), pong_timeout: Duration::from_secs(60) }
     }
 }
 
-impl Default for Log {
+impl Default for LogConfig {
     fn default() -> Self {
         Self { level: "info".into(), format: LogFormat::Text, access: false, connections: false }
     }
 }
 
-impl Default for Drain {
+impl Default for DrainConfig {
     fn default() -> Self {
         Self { delay: Duration::from_secs(5), window: Duration::from_secs(20) }
     }

@@ -9,11 +9,11 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Auth, Denied, Identity, Rules, users::without_texts};
+use super::{Auth, AuthRules, Denied, Identity, users::without_texts};
 
 /// What a client has shown, as far as the hub has to know it to ask again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Shown {
+pub enum Credential {
     /// Nothing that could be taken away.
     #[default]
     Nothing,
@@ -71,8 +71,8 @@ impl DenyList {
 
     /// Whether `identity` is on the list.
     pub(super) fn check(&self, identity: &Identity) -> Result<(), Denied> {
-        let names_token = match &identity.shown {
-            Shown::Token { id: Some(id), .. } => self.jti.contains(id),
+        let names_token = match &identity.credential {
+            Credential::Token { id: Some(id), .. } => self.jti.contains(id),
             _ => false,
         };
         if names_token || self.names_subject(&identity.subject) { Err(Denied::Revoked) } else { Ok(()) }
@@ -95,23 +95,23 @@ impl Auth {
     }
 }
 
-impl Rules {
+impl AuthRules {
     fn renew(&self, identity: &Identity) -> Result<Arc<Identity>, Denied> {
         self.denied.check(identity)?;
-        let renewed = match &identity.shown {
-            Shown::Nothing => identity.clone(),
-            Shown::ApiKey(key) => {
+        let renewed = match &identity.credential {
+            Credential::Nothing => identity.clone(),
+            Credential::ApiKey(key) => {
                 // One with another name is somebody else's.
                 let known = self.api_keys.of_fingerprint(*key).filter(|known| known.subject == identity.subject);
                 return known.ok_or(Denied::Revoked);
             }
-            Shown::Token { key, .. } if !self.keys.has(*key) => return Err(Denied::Revoked),
-            Shown::Token { .. } => match (identity.login_unix_s, identity.expires) {
+            Credential::Token { key, .. } if !self.keys.has(*key) => return Err(Denied::Revoked),
+            Credential::Token { .. } => match (identity.login_unix_s, identity.expires) {
                 (Some(login_unix_s), Some(expires)) => {
                     let user = self.users.find(&identity.subject).filter(|user| !user.is_disabled);
                     let user = user.ok_or(Denied::Revoked)?;
-                    let shown = identity.shown.clone();
-                    Identity { shown, ..user.identify(&identity.subject, login_unix_s, expires) }
+                    let credential = identity.credential.clone();
+                    Identity { credential, ..user.identify(&identity.subject, login_unix_s, expires) }
                 }
                 _ => identity.clone(),
             },

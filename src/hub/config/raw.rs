@@ -1,13 +1,16 @@
-//! The configuration as written: what the keys set, before it is checked as a whole and becomes what is meant.
+//! The configuration as its keys set it, before it is checked as a whole: see [`super::Config`].
 
 use std::path::PathBuf;
 
 use super::{
-    meant::{Admin, Drain, LimitsConfig, Log, Proxy, Ready, Server, Sse, WebSocket},
     topics::ClassMatch,
+    types::{
+        AdminConfig, DrainConfig, LimitsConfig, LogConfig, ProxyConfig, ReadyConfig, ServerConfig, SseConfig,
+        WebSocketConfig,
+    },
 };
 use crate::{
-    auth::{ApiKey, QuotaConfig, Settings},
+    auth::{ApiKey, AuthSettings, QuotaConfig},
     bus::Class,
     endpoint::{CompatApis, Cors, Esp},
     protocol::EngineLimits,
@@ -20,16 +23,16 @@ use crate::{
 
 /// One field for each key; see `keys.rs`.
 #[derive(Clone, Debug)]
-pub(super) struct Written {
+pub(super) struct RawConfig {
     /// `reactors` 0 stands for the cores.
-    pub(super) server: Server,
+    pub(super) server: ServerConfig,
     pub(super) compat: CompatApis,
-    pub(super) admin: Admin,
+    pub(super) admin: AdminConfig,
     pub(super) demo: generator::Config,
     pub(super) demo_enabled: bool,
     pub(super) limits: LimitsConfig,
     pub(super) default_class: Class,
-    pub(super) classes: Vec<WrittenClass>,
+    pub(super) classes: Vec<RawClass>,
     /// All but `url`, `always` and `message_bytes_max`, which follow from other keys.
     pub(super) redis: RedisConfig,
     pub(super) redis_stream: RedisStreamConfig,
@@ -37,29 +40,29 @@ pub(super) struct Written {
     pub(super) redis_url: String,
     pub(super) redis_url_file: Option<PathBuf>,
     pub(super) sentinel_password_file: Option<PathBuf>,
-    pub(super) auth: Settings,
+    pub(super) auth: AuthSettings,
     pub(super) auth_files: AuthFiles,
-    pub(super) api_keys: Vec<WrittenApiKey>,
+    pub(super) api_keys: Vec<RawApiKey>,
     pub(super) quotas: QuotaConfig,
     /// All but `url`.
     pub(super) store: store::Config,
     /// Empty: no store, unless `store_url_file` names one.
     pub(super) store_url: String,
     pub(super) store_url_file: Option<PathBuf>,
-    pub(super) ready: Ready,
-    pub(super) proxy: Proxy,
+    pub(super) ready: ReadyConfig,
+    pub(super) proxy: ProxyConfig,
     pub(super) cors: Cors,
-    pub(super) sse: Sse,
+    pub(super) sse: SseConfig,
     pub(super) esp: Esp,
-    pub(super) websocket: WebSocket,
+    pub(super) websocket: WebSocketConfig,
     pub(super) engine: EngineLimits,
-    pub(super) log: Log,
-    pub(super) drain: Drain,
+    pub(super) log: LogConfig,
+    pub(super) drain: DrainConfig,
 }
 
 /// One `[[topics.class]]` table.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct WrittenClass {
+pub(super) struct RawClass {
     pub(super) matching: ClassMatch,
     pub(super) class: Class,
 }
@@ -78,7 +81,7 @@ pub(super) struct AuthFiles {
 
 /// One `[[api_keys]]` table.
 #[derive(Clone, Debug, Default)]
-pub(super) struct WrittenApiKey {
+pub(super) struct RawApiKey {
     /// Its `secret` is empty if a file holds it.
     pub(super) key: ApiKey,
     pub(super) file: Option<PathBuf>,
@@ -86,12 +89,12 @@ pub(super) struct WrittenApiKey {
     pub(super) role: String,
 }
 
-impl Default for Written {
+impl Default for RawConfig {
     fn default() -> Self {
         Self {
-            server: Server { reactors: 0, ..Server::default() },
+            server: ServerConfig { reactors: 0, ..ServerConfig::default() },
             compat: CompatApis::default(),
-            admin: Admin::default(),
+            admin: AdminConfig::default(),
             demo: generator::Config::default(),
             demo_enabled: false,
             limits: LimitsConfig::default(),
@@ -102,22 +105,22 @@ impl Default for Written {
             redis_url: String::new(),
             redis_url_file: None,
             sentinel_password_file: None,
-            auth: Settings::default(),
+            auth: AuthSettings::default(),
             auth_files: AuthFiles::default(),
             api_keys: Vec::new(),
             quotas: QuotaConfig::default(),
             store: store::Config::default(),
             store_url: String::new(),
             store_url_file: None,
-            ready: Ready::default(),
-            proxy: Proxy::default(),
+            ready: ReadyConfig::default(),
+            proxy: ProxyConfig::default(),
             cors: Cors::default(),
-            sse: Sse::default(),
+            sse: SseConfig::default(),
             esp: Esp::default(),
-            websocket: WebSocket::default(),
+            websocket: WebSocketConfig::default(),
             engine: EngineLimits::default(),
-            log: Log::default(),
-            drain: Drain::default(),
+            log: LogConfig::default(),
+            drain: DrainConfig::default(),
         }
     }
 }

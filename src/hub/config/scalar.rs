@@ -1,15 +1,15 @@
-//! Values that are written as one text: how each kind is read and written.
+//! Values that are one string in TOML: how each type is parsed and formatted.
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use super::{
     address::{Address, FileMode},
-    meant::LogFormat,
     nearest::nearest,
     topics::{ClassMatch, parse_log_kind, parse_policy},
+    types::LogFormat,
 };
 use crate::{
-    auth::{Algorithm, Mode, SameSite, Who},
+    auth::{Algorithm, Mode, SameSite, TenantSelector},
     bus::LogKind,
     endpoint::CompatApi,
     log::Policy,
@@ -17,33 +17,32 @@ use crate::{
     topic::{Pattern, Topic},
 };
 
-/// A value written as one text.
-pub(super) trait Word: Sized + fmt::Debug {
-    /// Reads it, or says what is wrong with it.
+/// A type whose values are one string in TOML.
+pub(super) trait Scalar: Sized + fmt::Debug {
+    /// Parses `text`. The error is a sentence without the key.
     fn from_text(text: &str) -> Result<Self, String>;
-    /// Writes it so that reading gives it back.
+    /// Formats the value so that [`Scalar::from_text`] returns it.
     fn to_text(&self) -> String;
 }
 
-/// The place of one word, whatever its kind.
-pub(super) trait WordSlot: fmt::Debug {
-    /// Reads `text` into the place.
+/// A field that holds one [`Scalar`], without its type.
+pub(super) trait ScalarField: fmt::Debug {
+    /// Sets the field to the value that `text` stands for.
     fn read(&mut self, text: &str) -> Result<(), String>;
-    /// Writes what stands there.
+    /// Formats the field's value.
     fn write(&self) -> String;
 }
 
-/// The place of a list of words, whatever their kind.
-pub(super) trait WordsSlot: fmt::Debug {
-    /// Empties the list.
+/// A field that holds a list of [`Scalar`]s, without their type.
+pub(super) trait ScalarListField: fmt::Debug {
     fn clear(&mut self);
-    /// Reads one more.
+    /// Parses `text` and appends its value.
     fn push(&mut self, text: &str) -> Result<(), String>;
-    /// Writes all of them.
+    /// Formats all values.
     fn write(&self) -> Vec<String>;
 }
 
-impl<T: Word> WordSlot for T {
+impl<T: Scalar> ScalarField for T {
     fn read(&mut self, text: &str) -> Result<(), String> {
         *self = T::from_text(text)?;
         Ok(())
@@ -54,7 +53,7 @@ impl<T: Word> WordSlot for T {
     }
 }
 
-impl<T: Word> WordsSlot for Vec<T> {
+impl<T: Scalar> ScalarListField for Vec<T> {
     fn clear(&mut self) {
         Self::clear(self);
     }
@@ -69,10 +68,10 @@ impl<T: Word> WordsSlot for Vec<T> {
     }
 }
 
-/// For kinds that the standard traits already read and write.
-macro_rules! standard_words {
+/// Implements [`Scalar`] by `FromStr` and `Display`.
+macro_rules! standard_scalars {
     ($($kind:ty),+) => {
-        $(impl Word for $kind {
+        $(impl Scalar for $kind {
             fn from_text(text: &str) -> Result<Self, String> {
                 text.parse().map_err(|error| format!("{error}"))
             }
@@ -84,9 +83,20 @@ macro_rules! standard_words {
     };
 }
 
-standard_words!(String, Address, FileMode, LogFormat, ClassMatch, proxy::TrustedPeer, Algorithm, Mode, SameSite, Who);
+standard_scalars!(
+    String,
+    Address,
+    FileMode,
+    LogFormat,
+    ClassMatch,
+    proxy::TrustedPeer,
+    Algorithm,
+    Mode,
+    SameSite,
+    TenantSelector
+);
 
-impl Word for Topic {
+impl Scalar for Topic {
     fn from_text(text: &str) -> Result<Self, String> {
         Self::parse(text).map_err(|error| format!("`{text}`: {error}"))
     }
@@ -96,7 +106,7 @@ impl Word for Topic {
     }
 }
 
-impl Word for Pattern {
+impl Scalar for Pattern {
     fn from_text(text: &str) -> Result<Self, String> {
         Self::parse(text)
     }
@@ -106,7 +116,7 @@ impl Word for Pattern {
     }
 }
 
-impl Word for Policy {
+impl Scalar for Policy {
     fn from_text(text: &str) -> Result<Self, String> {
         parse_policy(text)
     }
@@ -116,7 +126,7 @@ impl Word for Policy {
     }
 }
 
-impl Word for CompatApi {
+impl Scalar for CompatApi {
     fn from_text(text: &str) -> Result<Self, String> {
         text.parse().map_err(|()| {
             let names = Self::ALL.map(Self::name);
@@ -132,7 +142,7 @@ impl Word for CompatApi {
     }
 }
 
-impl Word for LogKind {
+impl Scalar for LogKind {
     fn from_text(text: &str) -> Result<Self, String> {
         parse_log_kind(text)
     }
@@ -142,8 +152,8 @@ impl Word for LogKind {
     }
 }
 
-/// A JSON pointer (RFC 6901), which begins with a slash; an empty text stands for none.
-impl Word for Option<Arc<str>> {
+/// A JSON pointer (RFC 6901), which begins with a slash. Empty: none.
+impl Scalar for Option<Arc<str>> {
     fn from_text(text: &str) -> Result<Self, String> {
         match text {
             "" => Ok(None),
@@ -157,8 +167,8 @@ impl Word for Option<Arc<str>> {
     }
 }
 
-/// An empty text stands for no file.
-impl Word for Option<PathBuf> {
+/// A path. Empty: none.
+impl Scalar for Option<PathBuf> {
     fn from_text(text: &str) -> Result<Self, String> {
         Ok((!text.is_empty()).then(|| text.into()))
     }

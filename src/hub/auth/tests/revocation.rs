@@ -12,8 +12,8 @@ fn key(secret: &str, name: &str, subscribe: &str) -> ApiKey {
     ApiKey { secret: secret.into(), name: name.into(), subscribe: vec![subscribe.into()], ..ApiKey::default() }
 }
 
-fn rules(secrets: Secrets) -> Rules {
-    Rules::new(settings(), secrets).unwrap_or_else(|(key, wrong)| panic!("{key}: {wrong}"))
+fn rules(secrets: Secrets) -> AuthRules {
+    AuthRules::new(settings(), secrets).unwrap_or_else(|(key, wrong)| panic!("{key}: {wrong}"))
 }
 
 fn given() -> Secrets {
@@ -31,10 +31,10 @@ fn algorithms_are_those_of_the_rules_in_force() {
     let auth = auth_of(settings(), secrets());
     let token = sign(json!({ "sub": "eve", "exp": UNIX_S + 60 }));
     assert!(auth.identify(Some(&token), None, NOW).is_ok());
-    let other = Settings { algorithms: vec![Algorithm::Hs384], issuer: "somebody".into(), ..settings() };
+    let other = AuthSettings { algorithms: vec![Algorithm::Hs384], issuer: "somebody".into(), ..settings() };
     let secret = SECRET.repeat(2).into_bytes();
     let key = EncodingKey::from_secret(&secret);
-    let next = Rules::new(other, Secrets { secret, ..Secrets::default() });
+    let next = AuthRules::new(other, Secrets { secret, ..Secrets::default() });
     auth.replace(&next.unwrap_or_else(|(key, wrong)| panic!("{key}: {wrong}")));
     assert_eq!(auth.identify(Some(&token), None, NOW).err(), Some(Denied::Invalid));
     let claims = json!({ "sub": "eve", "exp": UNIX_S + 60 });
@@ -117,7 +117,7 @@ fn who_is_denied_is_not_let_in() {
 #[test]
 fn a_deny_list_that_says_nothing_clear_is_a_mistake() {
     let check = |text: &str, wrong: &str| {
-        let (key, message) = Rules::new(settings(), Secrets { denied: text.into(), ..given() }).expect_err(text);
+        let (key, message) = AuthRules::new(settings(), Secrets { denied: text.into(), ..given() }).expect_err(text);
         assert_eq!(key, "auth.deny_file");
         assert!(message.contains(wrong), "{message}");
     };
@@ -125,7 +125,7 @@ fn a_deny_list_that_says_nothing_clear_is_a_mistake() {
     check("ann", "it is no deny list");
     check("user = [\"ann\"]", "it is no deny list");
     check("sub = [\"\"]", "a name in it is empty");
-    let (key, _) = Rules::new(Settings::default(), Secrets { denied: "sub = []".into(), ..Secrets::default() })
+    let (key, _) = AuthRules::new(AuthSettings::default(), Secrets { denied: "sub = []".into(), ..Secrets::default() })
         .expect_err("nobody is asked");
     assert_eq!(key, "auth.deny_file");
 }
