@@ -1,34 +1,26 @@
 //! Networks of addresses, in CIDR notation (RFC 4632, RFC 4291 section 2.3), and which addresses one client may have.
 
-use core::{
-    fmt,
-    net::{IpAddr, Ipv6Addr},
-    str::FromStr,
-};
+use core::{fmt, net::IpAddr, str::FromStr};
 
-/// The addresses whose first bits are the same. IPv4 addresses that are mapped into IPv6 count as IPv4, in a network as well as
-/// among the addresses that are looked for.
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// An address or a network of addresses. IPv4 addresses that are mapped into IPv6 (`::ffff:10.0.0.1`) count as IPv4, in a network
+/// as well as among the addresses that are looked up in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    /// The first address: all other bits are zero.
-    address: IpAddr,
-    /// At most 32 or 128.
-    prefix_bits: u8,
-}
+pub struct Network(IpNet);
 
 impl Network {
     /// Whether `address` is one of the network.
     pub fn contains(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        address.is_ipv4() == self.address.is_ipv4() && masked(address, self.prefix_bits) == self.address
+        self.0.contains(&address.to_canonical())
     }
 }
 
-/// What stands for the client at `address`: whoever has one IPv6 address mostly has the 64 bits below as well, so its first 64
-/// bits do. A loopback address stands for itself.
+/// The address that a client at `address` is counted under: the /64 network of an IPv6 address, since one customer mostly has all
+/// of it. A loopback address is counted as it is.
 pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V6(address) if !address.is_loopback() => masked(address.into(), 64),
+        IpAddr::V6(address) if !address.is_loopback() => Ipv6Net::new_assert(address, 64).network().into(),
         address => address,
     }
 }
@@ -36,47 +28,38 @@ pub fn client_network(address: IpAddr) -> IpAddr {
 impl FromStr for Network {
     type Err = String;
 
+    /// `IpNet` alone would refuse an address without a prefix, and accept one with bits behind its prefix.
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = || format!("`{text}` is neither an address nor a network such as 10.0.0.0/8 or fd00::/8");
         let (address, prefix) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let address: IpAddr = address.parse().map_err(|_| bad())?;
-        let widest = if address.is_ipv4() { 32 } else { 128 };
-        let prefix_bits: u8 = prefix.map_or(Ok(widest), str::parse).map_err(|_| bad())?;
-        if widest < prefix_bits {
-            return Err(format!("`{text}`: the prefix of such an address has at most {widest} bits"));
+        let single = IpNet::from(address);
+        let prefix_bits: u8 = prefix.map_or(Ok(single.max_prefix_len()), str::parse).map_err(|_| bad())?;
+        let network = IpNet::new(address, prefix_bits).map_err(|_| {
+            format!("`{text}`: the prefix of such an address has at most {} bits", single.max_prefix_len())
+        })?;
+        if network.network() != address {
+            return Err(format!("`{text}`: the network is {}", network.trunc()));
         }
-        let first = masked(address, prefix_bits);
-        if first != address {
-            return Err(format!("`{text}`: the network is {first}/{prefix_bits}"));
-        }
-        match (address.to_canonical(), prefix_bits.checked_sub(96)) {
-            (mapped @ IpAddr::V4(_), Some(prefix_bits)) if address.is_ipv6() => {
-                Ok(Self { address: mapped, prefix_bits })
-            }
-            _ => Ok(Self { address, prefix_bits }),
-        }
+        Ok(Self(unmapped(network)))
     }
 }
 
+/// The IPv4 network that `network` maps into IPv6, if it does.
+fn unmapped(network: IpNet) -> IpNet {
+    match (network.addr().to_canonical(), network.prefix_len().checked_sub(96)) {
+        (IpAddr::V4(mapped), Some(prefix_bits)) if network.max_prefix_len() == 128 => {
+            Ipv4Net::new_assert(mapped, prefix_bits).into()
+        }
+        _ => network,
+    }
+}
+
+/// As it is parsed: a single address without its prefix.
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, prefix_bits } = self;
-        let widest = if address.is_ipv4() { 32 } else { 128 };
-        if *prefix_bits == widest { address.fmt(f) } else { write!(f, "{address}/{prefix_bits}") }
-    }
-}
-
-/// `address` with all but its first bits zero.
-fn masked(address: IpAddr, prefix_bits: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix_bits)).unwrap_or(0);
-            IpAddr::V4((v4.to_bits() & mask).into())
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix_bits)).unwrap_or(0);
-            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask))
-        }
+        let Self(network) = self;
+        if network.prefix_len() == network.max_prefix_len() { network.addr().fmt(f) } else { network.fmt(f) }
     }
 }
 
