@@ -4,6 +4,8 @@
 //! client, so a slow client costs no memory and delays nobody. When the log has dropped events that a client has not read, the
 //! client receives a [`StreamItem::Gap`] with their number.
 
+#![warn(missing_docs)]
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fmt,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::clock::Moment;
 
 /// What may come at once: as much as may come in this time.
-pub const BURST: Duration = Duration::from_secs(1);
+pub(crate) const BURST: Duration = Duration::from_secs(1);
 
 /// A bucket that fills with what comes and drains with time (the generic cell rate algorithm). Everything is measured in the
 /// time it takes to drain.

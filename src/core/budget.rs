@@ -137,7 +137,7 @@ impl Charge {
     }
 
     /// How far the tightest share of its owner is used up.
-    pub fn owner_pressure(&self) -> Pressure {
+    pub(crate) fn owner_pressure(&self) -> Pressure {
         self.owner.as_ref().map(|owner| owner.pressure()).unwrap_or_default()
     }
 
@@ -154,7 +154,7 @@ impl Charge {
     }
 
     /// Takes `bytes` more; false, and nothing is taken, if there is no room for them.
-    pub fn try_grow(&self, bytes: usize) -> bool {
+    pub(crate) fn try_grow(&self, bytes: usize) -> bool {
         let Some(budget) = &self.budget else { return true };
         let before = budget.used.fetch_add(bytes, Ordering::Relaxed);
         if budget.limit.saturating_sub(before) < bytes {
@@ -187,7 +187,7 @@ impl Pressure {
 
     /// The one of both that is used up further.
     #[must_use]
-    pub fn or_tighter(self, other: Self) -> Self {
+    pub(crate) fn or_tighter(self, other: Self) -> Self {
         let [of_self, of_other] = [(self, other), (other, self)].map(|(one, by)| one.used as u128 * by.limit as u128);
         if of_self < of_other { other } else { self }
     }

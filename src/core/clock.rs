@@ -45,7 +45,6 @@ impl Clock {
         Self { start: self.start.checked_sub(span).unwrap_or(self.start) }
     }
 
-    /// The moment it is.
     pub fn now(&self) -> Moment {
         Moment(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }

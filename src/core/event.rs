@@ -61,14 +61,12 @@ pub type Position = u64;
 /// The payload of an event that is yet to be published.
 #[derive(Clone, Debug, Default)]
 pub struct Payload {
-    /// Its bytes.
     pub data: Bytes,
     /// What is known of them.
     pub syntax: Syntax,
 }
 
 impl Payload {
-    /// JSON.
     pub fn json(data: Bytes) -> Self {
         Self { data, syntax: Syntax::Json }
     }
@@ -174,7 +172,7 @@ impl Event {
 
     /// Its type, or none if that is a word of the transport's own, as `is_word` has it: what a subscriber takes for the hub's must
     /// be the hub's.
-    pub fn shown_kind(&self, is_word: fn(&str) -> bool) -> Option<&str> {
+    pub(crate) fn shown_kind(&self, is_word: fn(&str) -> bool) -> Option<&str> {
         self.kind.as_deref().filter(|kind| self.gap.is_some() || !is_word(kind))
     }
 
@@ -212,7 +210,7 @@ impl Event {
     }
 
     /// What it holds of the memory budget: all but what it shares.
-    pub fn own_bytes(&self) -> usize {
+    pub(crate) fn own_bytes(&self) -> usize {
         let text_bytes = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
         let data = if self.tail.is_some() { 0 } else { self.data.len() };
         size_of::<Self>() + data + text_bytes(&self.tail) + text_bytes(&self.kind) + text_bytes(&self.key)
@@ -232,7 +230,7 @@ pub fn digest(kind: Option<&str>, data: &[u8]) -> u64 {
 }
 
 /// What an event stream is told of a hole: `{"topic","from","to","reason"}`.
-pub fn gap_json(topic: &Topic, gap: Gap) -> String {
+pub(crate) fn gap_json(topic: &Topic, gap: Gap) -> String {
     // No byte that a topic, an id or a reason may have is escaped in JSON.
     let Gap { from, to, reason } = gap;
     format!("{{\"topic\":\"{topic}\",\"from\":\"{from}\",\"to\":\"{to}\",\"reason\":\"{reason}\"}}")

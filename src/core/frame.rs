@@ -5,7 +5,6 @@ use std::sync::OnceLock;
 /// Everything that changes an event's bytes on the wire. Two peers that need different bytes use two formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// Server-Sent Events.
     Sse(SseForm),
     /// One WebSocket text message: the payload, verbatim.
     WebSocketRaw,

@@ -13,7 +13,6 @@ pub struct Gap {
     pub from: EventId,
     /// The last id in the hole: what follows is whole again.
     pub to: EventId,
-    /// Why.
     pub reason: GapReason,
 }
 

@@ -28,7 +28,6 @@ labels! {
     RouteLabel {
         /// Native Server-Sent Events.
         Sse = "sse",
-        /// Native WebSocket.
         WebSocket = "ws",
         /// Native publications.
         Publish = "publish",
@@ -44,7 +43,6 @@ labels! {
         Health = "health",
         /// Whether the hub is ready.
         Ready = "ready",
-        /// Figures as JSON.
         Stats = "stats",
         /// Figures for Prometheus.
         Metrics = "metrics",
@@ -56,11 +54,8 @@ labels! {
         Wells = "wells",
         /// Signing in and out.
         Auth = "auth",
-        /// Telemetry.
         Telemetry = "telemetry",
-        /// Alerts.
         Alerts = "alerts",
-        /// Diagnostics.
         Diagnostics = "diagnostics",
         /// No route has the path, or there is no path: the request could not be read to its end.
         Other = "other",

@@ -33,7 +33,7 @@ impl Outbox {
 
     /// Appends `bytes`, which are the caller's no more. Where they are many, what is before them is put in front of them, so that
     /// not they are copied but the little before them.
-    pub fn put_owned(&mut self, mut bytes: Vec<u8>) {
+    pub(crate) fn put_owned(&mut self, mut bytes: Vec<u8>) {
         if bytes.len() / 2 < self.len() {
             return self.put(&bytes);
         }

@@ -22,7 +22,6 @@ pub struct LocalCopy<T> {
 }
 
 impl<T: Clone> Reloadable<T> {
-    /// The first version.
     pub fn new(value: T) -> Self {
         Self { version: AtomicU64::new(0), value: Mutex::new(Arc::new(value)) }
     }

@@ -19,9 +19,7 @@ pub enum Limit {
     BytesPerSecond,
     /// Bytes of events and topics held.
     BytesHeld,
-    /// Topics held.
     TopicsHeld,
-    /// Open streams.
     Connections,
 }
 
@@ -68,9 +66,7 @@ const HELD_RETRY_S: u32 = 2;
 pub struct HeldLimits {
     /// Bytes of events and topics.
     pub bytes: usize,
-    /// Topics.
     pub topics: usize,
-    /// Open streams.
     pub connections: usize,
 }
 
@@ -199,7 +195,7 @@ impl Owner {
     }
 
     /// Takes `bytes` in any case.
-    pub fn take_bytes(&self, bytes: usize) {
+    pub(crate) fn take_bytes(&self, bytes: usize) {
         self.take(bytes, HeldResource::Bytes);
     }
 

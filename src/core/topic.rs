@@ -50,7 +50,6 @@ impl Topic {
         if name.ends_with('/') { Err(BadTopic::TrailingSlash) } else { Self::parse(name) }
     }
 
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }

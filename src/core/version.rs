@@ -7,5 +7,4 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// release and were not told.
 pub const COMMIT: &str = env!("FANFARE_COMMIT");
 
-/// Both, for people.
 pub const FULL_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("FANFARE_COMMIT"), ")");

@@ -1,7 +1,7 @@
 //! JSON text (RFC 8259), checked and taken apart where it stands. No value is built and nothing is copied: a megabyte takes one
 //! to six milliseconds, where a tree of values takes 16 to 45.
 //!
-//! [`scan()`] checks one value and says where it ends. [`Members`], [`elements`], [`skip`] and [`find`] are for text that was
+//! A [`Scanner`] checks one value and says where it ends. [`Members`], [`elements`], [`skip`] and [`find`] are for text that was
 //! checked: they tell values apart by brackets and strings alone, so on other text they end somewhere, and never panic.
 
 mod parts;
@@ -10,7 +10,7 @@ mod scan;
 use std::fmt;
 
 pub use parts::{Members, decode, decode_with, elements, find, skip, write_compact};
-pub use scan::{Scanned, Scanner, Traits, scan};
+pub use scan::{Scanned, Scanner, Traits};
 
 /// Reactors check longer texts step by step: each 64 KiB may take 0.4 ms.
 pub const LONG_TEXT_BYTES: usize = 64 * 1024;
@@ -67,7 +67,6 @@ pub enum Syntax {
     /// Nobody has.
     #[default]
     Unchecked,
-    /// It is JSON.
     Json,
     /// It is not.
     Text,
@@ -94,12 +93,12 @@ pub fn is_json(text: &str) -> bool {
 }
 
 /// Whether JSON allows `byte` between its tokens (section 2).
-pub fn is_space(byte: u8) -> bool {
+pub(crate) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 /// The first place from `at` on where no space stands.
-pub fn skip_space(text: &str, at: usize) -> usize {
+pub(crate) fn skip_space(text: &str, at: usize) -> usize {
     let rest = text.as_bytes().get(at..).unwrap_or_default();
     at + rest.iter().take_while(|byte| is_space(**byte)).count()
 }

@@ -45,17 +45,6 @@ const INFINITE_DIGITS: &[u8] = b"17976931348623158";
 /// Below this power of ten every double is zero.
 const STRICT_EXPONENT_MIN: i64 = -400;
 
-/// Checks the value of `text` that begins at `at`, or behind space there. Looks at nothing behind the value. An error's place is
-/// in `text`.
-pub fn scan(text: &str, at: usize) -> Result<Scanned, BadJson> {
-    let mut scanner = Scanner::begin(text, at);
-    loop {
-        if let Some(scanned) = scanner.advance(text, usize::MAX)? {
-            return Ok(scanned);
-        }
-    }
-}
-
 /// The check of one value, which can stop in the middle and go on later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scanner {

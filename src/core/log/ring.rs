@@ -368,7 +368,6 @@ impl Ring {
         Gap { from: id, to: self.floor, reason }
     }
 
-    /// The weight from this entry on.
     fn weight_from(&self, entry: &LogEntry) -> usize {
         self.pushed_bytes - entry.before_bytes
     }

@@ -33,7 +33,6 @@ pub struct SubscriberRing {
 /// A subscriber that changed its place because another left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MovedSubscriber {
-    /// Its connection.
     pub slot: u32,
     /// Which of the connection's subscriptions.
     pub subscription: u16,
@@ -83,7 +82,6 @@ impl SubscriberRing {
         Some(MovedSubscriber { slot: moved.slot, subscription: moved.subscription, place: place as u32 })
     }
 
-    /// The subscriber at `place`.
     #[inline]
     pub fn subscriber(&mut self, place: u32) -> &mut Subscriber {
         &mut self.subscribers[place as usize]

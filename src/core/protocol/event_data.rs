@@ -24,7 +24,7 @@ pub struct EventData {
 }
 
 impl EventData {
-    /// The object as text.
+    /// The event as JSON text.
     pub fn to_json(&self) -> String {
         // A value of strings, numbers and JSON has a JSON form.
         serde_json::to_string(self).unwrap_or_default()

@@ -10,7 +10,6 @@ use crate::{
 /// A message that is being checked, or was.
 #[derive(Debug)]
 pub struct LongMessage {
-    /// The text.
     pub text: String,
     /// What it is, and how far its check has come.
     pub check: LongCheck,
@@ -33,7 +32,6 @@ pub enum LongCheck {
 /// What a check has found.
 #[derive(Debug)]
 pub enum Checked {
-    /// Whether a command is JSON.
     Command(Result<Traits, BadJson>),
     /// A packet that is as it should be. `heeded`: it came within the limit on their rate.
     Packet {

@@ -35,7 +35,6 @@ use crate::{
 pub struct SessionLimits {
     /// What a proxy says of a connection.
     pub proxy: proxy::ProxyLimits,
-    /// Requests.
     pub http: http::HttpLimits,
     /// WebSocket messages.
     pub websocket: websocket::WebSocketLimits,

@@ -12,11 +12,9 @@ const API_KEY_BYTES_MIN: usize = 16;
 /// One `[[api_keys]]` table: the key itself, and what it gives.
 #[derive(Clone, Default)]
 pub struct ApiKey {
-    /// The key.
     pub secret: String,
     /// Its name: the subject of whoever shows it.
     pub name: String,
-    /// Its role.
     pub role: Option<String>,
     /// Patterns of topics that it may listen to.
     pub subscribe: Vec<String>,

@@ -53,7 +53,6 @@ pub struct Claims {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Audience {
-    /// One.
     One(String),
     /// Any number.
     Many(Vec<String>),

@@ -60,7 +60,6 @@ impl Identity {
         self.subscribe.next_from(name).map(str::to_owned)
     }
 
-    /// Whether it may publish to `topic`.
     pub fn may_publish(&self, topic: &Topic) -> Result<(), Denied> {
         self.permit(self.publish.allow(topic))
     }

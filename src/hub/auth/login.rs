@@ -20,7 +20,6 @@ use crate::clock::Moment;
 /// A token that the hub has made.
 #[derive(Clone)]
 pub struct IssuedToken {
-    /// The token.
     pub token: String,
     /// For how long it is valid.
     pub ttl: Duration,

@@ -65,7 +65,6 @@ impl HashCost {
     }
 }
 
-/// Whether `password` is the one of `hash`.
 fn is_password(password: &str, hash: &str) -> bool {
     let parsed = PasswordHash::new(hash);
     parsed.is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())

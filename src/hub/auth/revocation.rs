@@ -17,9 +17,7 @@ pub enum Credential {
     /// Nothing that could be taken away.
     #[default]
     Nothing,
-    /// An API key.
     ApiKey(Fingerprint),
-    /// A token.
     Token {
         /// The key that its signature was checked with.
         key: Fingerprint,
@@ -33,7 +31,6 @@ pub enum Credential {
 pub struct Fingerprint(u64);
 
 impl Fingerprint {
-    /// That of `secret`.
     pub(super) fn of(secret: &[u8]) -> Self {
         static HASH: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         Self(HASH.hash_one(secret))

@@ -26,7 +26,6 @@ pub struct Secrets {
     pub users: String,
     /// The deny list: tokens and subjects that are refused.
     pub denied: String,
-    /// The API keys.
     pub api_keys: Vec<ApiKey>,
 }
 

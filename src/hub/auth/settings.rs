@@ -101,7 +101,6 @@ pub enum Mode {
 /// Which requests from other sites carry the cookie (RFC 6265bis section 5.6.7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SameSite {
-    /// None.
     #[default]
     Strict,
     /// Only those that lead a person to the hub.

@@ -32,7 +32,6 @@ impl From<Option<IpAddr>> for TokenOrigin {
 /// A connection among all that the hub has had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionId {
-    /// The reactor that has it.
     pub reactor: usize,
     /// What that reactor calls it: never used again for another one.
     pub token: u64,

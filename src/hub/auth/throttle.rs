@@ -38,7 +38,6 @@ pub(super) struct LoginThrottleLimits {
     pub(super) per_address: usize,
     /// Failures of one user, from all addresses that are not known for that user.
     pub(super) per_user: usize,
-    /// The window.
     pub(super) window: Duration,
     /// For how long a user's address stays known after the last sign-in from there.
     pub(super) known_for: Duration,
@@ -49,7 +48,6 @@ pub(super) struct LoginThrottleLimits {
 pub enum LoginLimit {
     /// That of the user at this address.
     Pair,
-    /// That of the address.
     Address,
     /// That of the user, over all addresses that the user has not signed in from.
     User,

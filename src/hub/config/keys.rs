@@ -6,7 +6,6 @@ use crate::share::Limit;
 
 use super::{field::Field, raw::RawConfig};
 
-/// One key of a `T`.
 #[derive(Debug)]
 pub(super) struct Key<T: 'static> {
     /// Its name, with the names of the tables it stands in.

@@ -39,7 +39,6 @@ const QUOTA_EXAMPLE: &str = "
 # connections = 10
 ";
 
-/// Another.
 const API_KEY_EXAMPLE: &str = "
 # [[api_keys]]                                             # shown as X-API-Key or as Authorization: Bearer
 # name = \"ingest\"
@@ -123,7 +122,6 @@ fn api_key_example() -> String {
     format!("\n# {}{API_KEY_EXAMPLE}", help_of("api_keys"))
 }
 
-/// The same.
 fn quota_example() -> String {
     format!("\n# {}{QUOTA_EXAMPLE}", help_of("quota"))
 }

@@ -10,7 +10,6 @@ pub struct ConfigError {
     pub(super) problems: Vec<Problem>,
 }
 
-/// One error.
 #[derive(Debug)]
 pub(super) struct Problem {
     /// Where the value was set; `None` if it is a default or concerns several keys.

@@ -179,7 +179,6 @@ impl fmt::Debug for ConfigSnapshot {
 /// A key whose value is another than it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyChange {
-    /// The key.
     pub key: &'static str,
     /// What it was and what it is, without secrets; empty for tables and for the content of files.
     pub shown: String,

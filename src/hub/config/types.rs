@@ -53,11 +53,9 @@ pub struct Config {
     pub store: Option<store::Config>,
     /// Which web pages may read.
     pub cors: Cors,
-    /// Server-Sent Events.
     pub sse: SseConfig,
     /// The ESP IoT platform's API.
     pub esp: Esp,
-    /// WebSocket.
     pub websocket: WebSocketConfig,
     /// Engine.IO and Socket.IO.
     pub engine: EngineLimits,
@@ -139,7 +137,6 @@ pub struct LimitsConfig {
     pub websocket: websocket::WebSocketLimits,
     /// How often a WebSocket client may speak.
     pub rate: RateLimit,
-    /// Topics on one connection.
     pub topics_per_connection_max: usize,
     /// Topics in one answer that lists them.
     pub topics_per_page_max: usize,
@@ -170,7 +167,6 @@ pub struct ProxyConfig {
     pub limits: proxy::ProxyLimits,
 }
 
-/// Server-Sent Events.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SseConfig {
     /// How long a stream may be silent before it gets a comment.
@@ -179,7 +175,6 @@ pub struct SseConfig {
     pub retry: Duration,
 }
 
-/// WebSocket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WebSocketConfig {
     /// How long a connection may be silent before it gets a ping.

@@ -66,7 +66,6 @@ impl PacketKind {
         })
     }
 
-    /// The digit.
     pub fn digit(self) -> u8 {
         b'0' + self as u8
     }

@@ -96,11 +96,6 @@ impl<'a> PollPayloadWriter<'a> {
         consumed
     }
 
-    /// Appends one packet, given as text such as [`super::NOOP`]; `false` if it has no room.
-    pub fn push_text(&mut self, packet: &str) -> bool {
-        self.push(packet.len(), |out| out.extend_from_slice(packet.as_bytes()))
-    }
-
     /// Whether nothing has been appended yet.
     pub fn is_empty(&self) -> bool {
         self.out.len() == self.start

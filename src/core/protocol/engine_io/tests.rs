@@ -184,12 +184,13 @@ fn polls_are_bounded_across_their_sources() {
     let mut out = b"head".to_vec();
     let mut poll = PollPayloadWriter::new(3, 10, &mut out);
     assert!(poll.is_empty());
-    assert!(poll.push_text("4abcd"));
+    let mut push = |packet: &str| poll.push_frames(&websocket::encode_text(packet.as_bytes())) != 0;
+    assert!(push("4abcd"));
+    assert!(!push("4abcd"), "eleven bytes with the separator");
+    assert!(push(NOOP));
+    assert!(push("2"));
+    assert!(!push("4"), "three packets are all");
     assert!(!poll.is_empty());
-    assert!(!poll.push_text("4abcd"), "eleven bytes with the separator");
-    assert!(poll.push_text(NOOP));
-    assert!(poll.push_text("2"));
-    assert!(!poll.push_text(""), "three packets are all");
     assert_eq!(out, b"head4abcd\x1e6\x1e2");
 }
 

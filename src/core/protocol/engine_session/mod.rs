@@ -89,10 +89,8 @@ pub enum Layer {
     SocketIo,
 }
 
-/// One session.
 #[derive(Debug)]
 pub struct EngineSession {
-    /// Its name.
     pub sid: SessionId,
     /// Its Socket.IO clients, one for each namespace it is in; `None`: messages are the application's.
     pub sockets: Option<Sockets>,

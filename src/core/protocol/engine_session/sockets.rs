@@ -36,7 +36,6 @@ impl SocketIoClient {
 pub enum SocketAsk {
     /// To enter a namespace.
     Connect {
-        /// Which.
         namespace: Box<str>,
         /// What it shows: a JSON object.
         payload: Option<String>,
@@ -45,7 +44,6 @@ pub enum SocketAsk {
     Event {
         /// Where it said so; it has entered it.
         namespace: Box<str>,
-        /// What.
         name: String,
         /// With what: JSON values, joined by commas; attachments stand in them as `{"$binary":"base64"}`.
         arguments: String,
@@ -53,14 +51,7 @@ pub enum SocketAsk {
         ack: Option<u64>,
     },
     /// It acknowledges an event of the server.
-    Ack {
-        /// Where.
-        namespace: Box<str>,
-        /// Which.
-        id: u64,
-        /// With what, likewise.
-        arguments: String,
-    },
+    Ack { namespace: Box<str>, id: u64, arguments: String },
     /// To leave a namespace.
     Disconnect {
         /// Which; it has entered it.
@@ -92,7 +83,6 @@ pub struct SocketIoClient {
 pub struct SocketIoSubscription {
     /// The topic, by its owner's number for it.
     pub place: u32,
-    /// Its name.
     pub topic: Topic,
     /// The id after which it began.
     pub began: EventId,
@@ -197,12 +187,10 @@ impl Sockets {
         self.reassembly.as_ref().map_or(0, |(reassembly, _)| reassembly.held_bytes())
     }
 
-    /// The clients.
     pub fn clients(&self) -> &[SocketIoClient] {
         &self.clients
     }
 
-    /// The client in `namespace`.
     pub fn client(&mut self, namespace: &str) -> Option<&mut SocketIoClient> {
         self.clients.iter_mut().find(|client| &*client.namespace == namespace)
     }

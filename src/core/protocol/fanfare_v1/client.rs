@@ -14,61 +14,39 @@ use super::{Reference, Text, encode::write_string};
 pub enum Envelope<'a> {
     /// Something was published.
     Event {
-        /// Where.
         topic: Cow<'a, str>,
-        /// Its id, as sent.
         id: Cow<'a, str>,
-        /// Its type.
         kind: Option<Cow<'a, str>>,
         /// Its payload: JSON text.
         data: &'a str,
     },
     /// The answer to `subscribe`.
     Subscribed {
-        /// Which.
         topic: Cow<'a, str>,
         /// The place from which events follow.
         id: Option<Cow<'a, str>>,
-        /// The command's.
         reference: Reference<'a>,
     },
     /// The answer to `unsubscribe`.
-    Unsubscribed {
-        /// Which.
-        topic: Cow<'a, str>,
-        /// The command's.
-        reference: Reference<'a>,
-    },
+    Unsubscribed { topic: Cow<'a, str>, reference: Reference<'a> },
     /// The answer to `publish`.
     Published {
-        /// Where.
         topic: Cow<'a, str>,
         /// The event's id, if it is known.
         id: Option<Cow<'a, str>>,
-        /// The command's.
         reference: Reference<'a>,
     },
     /// The answer to `ping`.
-    Pong {
-        /// The command's.
-        reference: Reference<'a>,
-    },
+    Pong { reference: Reference<'a> },
     /// The answer to `stats`.
-    Stats {
-        /// JSON text.
-        stats: &'a str,
-        /// The command's.
-        reference: Reference<'a>,
-    },
+    Stats { stats: &'a str, reference: Reference<'a> },
     /// Events are missing here.
     Gap {
-        /// Which topic's.
         topic: Cow<'a, str>,
         /// The last id before the gap, if it is known.
         from: Option<Cow<'a, str>>,
         /// The last id in it, if it is known.
         to: Option<Cow<'a, str>>,
-        /// Why.
         reason: Cow<'a, str>,
     },
     /// A command, or the connection, was refused something.
@@ -197,11 +175,6 @@ pub fn write_ping(reference: Option<&str>, out: &mut Vec<u8>) {
 /// Appends a `stats`.
 pub fn write_stats(reference: Option<&str>, out: &mut Vec<u8>) {
     write_command("stats", None, &[("ref", reference)], out);
-}
-
-/// Appends an `auth`.
-pub fn write_auth(token: &str, reference: Option<&str>, out: &mut Vec<u8>) {
-    write_command("auth", None, &[("token", Some(&quote(token))), ("ref", reference)], out);
 }
 
 /// `fields` are names and JSON texts.

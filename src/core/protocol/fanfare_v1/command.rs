@@ -21,23 +21,15 @@ pub type Reference<'a> = Option<&'a RawValue>;
 pub enum Command<'a> {
     /// Deliver a topic's events from now on, or from where `since` says.
     Subscribe {
-        /// Which.
         topic: Topic,
         /// Where to begin.
         start: Start,
-        /// To be echoed.
         reference: Reference<'a>,
     },
     /// Deliver a topic's events no more.
-    Unsubscribe {
-        /// Which.
-        topic: Topic,
-        /// To be echoed.
-        reference: Reference<'a>,
-    },
+    Unsubscribe { topic: Topic, reference: Reference<'a> },
     /// Publish an event.
     Publish {
-        /// Where.
         topic: Topic,
         /// The event's type: neither empty nor with line breaks.
         kind: Option<Cow<'a, str>>,
@@ -45,26 +37,14 @@ pub enum Command<'a> {
         data: &'a str,
         /// Under the same key, a repeat delivers nothing.
         idempotency_key: Option<Cow<'a, str>>,
-        /// To be echoed.
         reference: Reference<'a>,
     },
     /// Answer.
-    Ping {
-        /// To be echoed.
-        reference: Reference<'a>,
-    },
+    Ping { reference: Reference<'a> },
     /// Tell the hub's figures.
-    Stats {
-        /// To be echoed.
-        reference: Reference<'a>,
-    },
+    Stats { reference: Reference<'a> },
     /// Take this token from now on.
-    Auth {
-        /// The token.
-        token: Cow<'a, str>,
-        /// To be echoed.
-        reference: Reference<'a>,
-    },
+    Auth { token: Cow<'a, str>, reference: Reference<'a> },
 }
 
 /// Why a message is no command: what the `error` that answers it says.
@@ -83,13 +63,13 @@ pub mod code {
     /// Not JSON, not an object, a field missing, unknown or of the wrong type.
     pub const BAD_REQUEST: &str = "BadRequest";
     /// An `op` that does not exist.
-    pub const UNKNOWN_OP: &str = "UnknownOp";
+    pub(crate) const UNKNOWN_OP: &str = "UnknownOp";
     /// A topic's name breaks the rules.
-    pub const BAD_TOPIC: &str = "BadTopic";
+    pub(crate) const BAD_TOPIC: &str = "BadTopic";
     /// `since` is no place to begin at.
-    pub const BAD_EVENT_ID: &str = "BadEventId";
+    pub(crate) const BAD_EVENT_ID: &str = "BadEventId";
     /// An event type that is empty or has line breaks.
-    pub const BAD_TYPE: &str = "BadType";
+    pub(crate) const BAD_TYPE: &str = "BadType";
     /// An idempotency key that is empty.
     pub const BAD_IDEMPOTENCY_KEY: &str = "BadIdempotencyKey";
 }
@@ -161,7 +141,7 @@ const SHOWN_NAME_BYTES_MAX: usize = 128;
 
 /// The `ref` of a message that is not looked at any further. Only short messages are searched for one, so that whoever
 /// sends too much costs little; a command is short, unless it publishes.
-pub fn reference_of(message: &str) -> Reference<'_> {
+pub(crate) fn reference_of(message: &str) -> Reference<'_> {
     if REFERENCE_SEARCH_BYTES_MAX < message.len() {
         return None;
     }

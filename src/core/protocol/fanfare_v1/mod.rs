@@ -7,7 +7,8 @@ pub mod client;
 mod command;
 mod encode;
 
-pub use command::{BadCommand, Command, Reference, code, reference_of};
+pub(crate) use command::reference_of;
+pub use command::{BadCommand, Command, Reference, code};
 pub use encode::{
     encode_event, write_authenticated, write_error, write_event, write_gap, write_pong, write_published, write_refused,
     write_stats, write_subscribed, write_unsubscribed,

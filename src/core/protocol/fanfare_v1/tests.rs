@@ -204,7 +204,6 @@ fn a_pair_commands() {
     check(&|r, out| client::write_publish(&topic, None, "null", r, out), "publish a.b - null -");
     check(&client::write_ping, "ping");
     check(&client::write_stats, "stats");
-    check(&|r, out| client::write_auth("to\"ken", r, out), "auth to\"ken");
 }
 
 /// What the server half writes, the client half reads.

@@ -65,7 +65,6 @@ pub enum ResponsePart<'a> {
     End,
 }
 
-/// A response's head.
 #[derive(Debug)]
 pub struct ResponseHead<'a> {
     /// Three digits.
@@ -84,7 +83,6 @@ impl<'a> ResponseHead<'a> {
         self.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
     }
 
-    /// Whether it is an event stream.
     pub fn is_event_stream(&self) -> bool {
         const EVENT_STREAM: &[u8] = b"text/event-stream";
         self.header("content-type").is_some_and(|value| {

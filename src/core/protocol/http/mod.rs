@@ -22,7 +22,7 @@ pub use request::{Method, Request, Version};
 pub use response::{Response, write_refusal};
 pub(in crate::protocol) use response::{write_field, write_status};
 pub use session::ServerSession;
-pub use uri::{form_decode, percent_decode, percent_encode};
+pub use uri::{percent_decode, percent_encode};
 
 /// What a request may cost before it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

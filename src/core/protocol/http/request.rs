@@ -92,15 +92,6 @@ impl Request {
         self.query.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether `Accept` names `text/event-stream`, as every `EventSource` does. A wildcard does not count.
-    pub fn accepts_event_stream(&self) -> bool {
-        let names_it = |range: &[u8]| {
-            let kind = range.split(|byte| *byte == b';').next().unwrap_or_default();
-            kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
-        };
-        self.header_values("accept").any(|value| value.split(|byte| *byte == b',').any(names_it))
-    }
-
     fn name(&self, field: &Field) -> &str {
         // A parsed name is a token, hence ASCII.
         std::str::from_utf8(self.slice(field.name)).unwrap_or_default()
@@ -121,23 +112,14 @@ impl fmt::Debug for Request {
 /// A request's method (RFC 9110 section 9, RFC 5789). Case-sensitive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
-    /// GET
     Get,
-    /// HEAD
     Head,
-    /// POST
     Post,
-    /// PUT
     Put,
-    /// PATCH
     Patch,
-    /// DELETE
     Delete,
-    /// OPTIONS
     Options,
-    /// CONNECT
     Connect,
-    /// TRACE
     Trace,
     /// Any other token, `get` included: for the endpoint to answer 405 or 501.
     Other,

@@ -22,7 +22,6 @@ pub struct Response {
 }
 
 impl Response {
-    /// `value` as JSON.
     pub fn json(status: u16, value: &impl Serialize) -> Self {
         match serde_json::to_vec(value) {
             Ok(body) => Self { status, headers: typed("application/json"), body },

@@ -36,7 +36,9 @@ enum State {
     /// Answered, and not a byte of a next request.
     Idle,
     /// `retained` is the beginning of a head; its first `scanned` bytes hold no blank line.
-    Head { scanned: usize },
+    Head {
+        scanned: usize,
+    },
     /// The head is read.
     Body(Box<Incoming>),
     /// The request is with the caller.
@@ -45,7 +47,6 @@ enum State {
     Answered,
     /// Over, because of a request whose body is not read. Boxed, so that the others stay small.
     Refused(Box<RefusedBody>),
-    /// Over.
     Ended(Close),
 }
 
@@ -98,7 +99,7 @@ impl ServerSession {
 
     /// Whether the head of a request is complete while its body is not. True once for each such request; the caller then calls
     /// [`ServerSession::expect_body`] or [`ServerSession::give_up_body`]. Bytes of the body that arrive before are kept.
-    pub fn announces_body(&mut self) -> bool {
+    pub(crate) fn announces_body(&mut self) -> bool {
         match &mut self.state {
             State::Body(incoming) => !std::mem::replace(&mut incoming.is_announced, true),
             _ => false,

@@ -70,7 +70,7 @@ pub fn percent_decode(text: &str) -> Option<String> {
 
 /// Decodes the pairs of a query or a form (`application/x-www-form-urlencoded`): `+` is a space, a piece without `=` has
 /// an empty value, empty pieces are dropped. `None` as for [`percent_decode`].
-pub fn form_decode(query: &str) -> Option<Vec<(String, String)>> {
+pub(super) fn form_decode(query: &str) -> Option<Vec<(String, String)>> {
     let pieces = query.split('&').filter(|piece| !piece.is_empty());
     pieces.map(decode_pair).collect()
 }

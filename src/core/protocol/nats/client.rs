@@ -16,12 +16,9 @@ pub const PONG: &[u8] = b"PONG\r\n";
 pub enum NatsLogin {
     /// A user with a password.
     User {
-        /// The name.
         user: String,
-        /// The password.
         password: String,
     },
-    /// A token.
     Token(String),
 }
 

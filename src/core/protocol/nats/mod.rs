@@ -16,7 +16,7 @@ pub use client::{
 };
 pub use info::ServerInfo;
 pub use parser::{BadOperation, NatsMessage, Operation, parse};
-pub use subject::{BadSubject, SUBJECT_BYTES_MAX, Subject, SubjectPattern};
+pub use subject::{BadSubject, Subject, SubjectPattern};
 
 #[cfg(test)]
 mod tests;

@@ -33,7 +33,6 @@ pub struct NatsMessage<'a> {
     pub reply_to: Option<&'a str>,
     /// The header block of an `HMSG`: from `NATS/1.0` to its empty line.
     pub headers: Option<&'a [u8]>,
-    /// What was published.
     pub payload: &'a [u8],
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// The most bytes a subject may have here. A server's line, with all else in it, has 4 KiB by default
 /// (`max_control_line`).
-pub const SUBJECT_BYTES_MAX: usize = 2048;
+pub(super) const SUBJECT_BYTES_MAX: usize = 2048;
 
 /// Where something is published: tokens parted by dots, none of them empty, without blanks, control characters, `*` and
 /// `>`.
@@ -40,7 +40,6 @@ impl Subject {
         Ok(Self(name.into()))
     }
 
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -60,7 +59,6 @@ impl SubjectPattern {
         Ok(Self(text.into()))
     }
 
-    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

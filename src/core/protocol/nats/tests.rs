@@ -105,7 +105,7 @@ fn subjects() {
     for pattern in ["*", ">", "a.*.b", "a.>"] {
         check(pattern, false, true);
     }
-    let long = "a".repeat(SUBJECT_BYTES_MAX + 1);
+    let long = "a".repeat(subject::SUBJECT_BYTES_MAX + 1);
     for bad in ["", ".", "a.", ".a", "a..b", "a b", "a\tb", "a\r\nPUB", "a\0", "a*", ">.a", "a.b>", &long] {
         check(bad, false, false);
     }

@@ -42,45 +42,34 @@ pub enum Reply<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Push<'a> {
     /// Something was published to a subscribed channel.
-    Message {
-        /// Where.
-        channel: &'a [u8],
-        /// What.
-        payload: &'a [u8],
-    },
+    Message { channel: &'a [u8], payload: &'a [u8] },
     /// Something was published to a channel that a subscribed pattern matches.
     PatternMessage {
         /// The pattern that matched.
         pattern: &'a [u8],
-        /// Where.
         channel: &'a [u8],
-        /// What.
         payload: &'a [u8],
     },
     /// A channel is subscribed from here on.
     Subscribed {
-        /// The channel.
         channel: &'a [u8],
         /// How many subscriptions the connection has now.
         count: i64,
     },
     /// A channel is no longer subscribed.
     Unsubscribed {
-        /// The channel.
         channel: &'a [u8],
         /// How many subscriptions the connection has left.
         count: i64,
     },
     /// A pattern is subscribed from here on.
     PatternSubscribed {
-        /// The pattern.
         pattern: &'a [u8],
         /// How many subscriptions the connection has now.
         count: i64,
     },
     /// A pattern is no longer subscribed.
     PatternUnsubscribed {
-        /// The pattern.
         pattern: &'a [u8],
         /// How many subscriptions the connection has left.
         count: i64,

@@ -24,7 +24,7 @@ pub use packet::{DataCheck, Packet, PacketKind};
 pub struct BadPacket(pub &'static str);
 
 /// What the clients' own `EventEmitter`s emit: nobody may send an event of such a name.
-pub const RESERVED_NAMES: [&str; 6] =
+pub(crate) const RESERVED_NAMES: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
 #[cfg(test)]

@@ -25,7 +25,6 @@ pub enum PacketKind {
 /// One packet, borrowed from its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<'a> {
-    /// What it is.
     pub kind: PacketKind,
     /// How many binary messages belong to it; zero but for the binary kinds.
     pub attachments: usize,
@@ -47,7 +46,7 @@ impl<'a> Packet<'a> {
 
     /// The packet, of whose payload nothing is read yet: enough to see what it is and which namespace it is for. Costs as much
     /// as these few bytes, however long the payload is. [`Packet::check_data`] is to follow.
-    pub fn parse_head(text: &'a str, attachments_max: usize) -> Result<Self, BadPacket> {
+    pub(crate) fn parse_head(text: &'a str, attachments_max: usize) -> Result<Self, BadPacket> {
         let digit = text.as_bytes().first().ok_or(BadPacket("a packet begins with its type"))?;
         let kind = PacketKind::of(*digit).ok_or(BadPacket("a packet's type is a digit from 0 to 6"))?;
         let (attachments, rest) = match kind.is_binary() {
@@ -61,7 +60,7 @@ impl<'a> Packet<'a> {
     }
 
     /// The rules about the payload of each kind. Reads it once.
-    pub fn check_data(&self) -> Result<(), BadPacket> {
+    pub(crate) fn check_data(&self) -> Result<(), BadPacket> {
         let mut check = DataCheck::begin(self);
         while !check.advance(self, usize::MAX)? {}
         Ok(())

@@ -10,7 +10,6 @@ use crate::json;
 /// An object at the start of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found<T> {
-    /// What it says.
     pub value: T,
     /// How many bytes it takes.
     pub object_bytes: usize,

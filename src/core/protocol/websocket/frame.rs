@@ -34,7 +34,7 @@ pub fn encode_binary(payload: &[u8]) -> Vec<u8> {
 }
 
 /// Appends a server's frame of one text message that consists of `parts`, each of them UTF-8.
-pub fn write_text(parts: &[&[u8]], out: &mut Vec<u8>) {
+pub(crate) fn write_text(parts: &[&[u8]], out: &mut Vec<u8>) {
     let payload_bytes = parts.iter().map(|part| part.len()).sum();
     out.reserve(HEADER_BYTES_MAX + payload_bytes);
     write_header(OpCode::Data(Data::Text), None, payload_bytes, out);
@@ -49,9 +49,7 @@ pub fn write_binary(payload: &[u8], out: &mut Vec<u8>) {
 /// A whole frame as this encoder writes it for a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncodedFrame<'a> {
-    /// What it is.
     pub kind: EncodedKind,
-    /// Its payload.
     pub payload: &'a [u8],
     /// How many bytes the frame takes, header included.
     pub frame_bytes: usize,

@@ -11,7 +11,7 @@ use crate::{
 const VERSION: &str = "13";
 
 /// Whether a request asks to go on as a WebSocket. Whether it does so properly, [`accept`] decides.
-pub fn is_upgrade(request: &Request) -> bool {
+fn is_upgrade(request: &Request) -> bool {
     request.header_lists("upgrade", "websocket")
 }
 

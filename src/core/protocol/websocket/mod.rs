@@ -11,11 +11,12 @@ mod progress;
 mod session;
 mod utf8;
 
+pub(crate) use frame::write_text;
 pub use frame::{
     EncodedFrame, EncodedKind, PING, encode_binary, encode_text, write_binary, write_close, write_end, write_message,
-    write_pong, write_text,
+    write_pong,
 };
-pub use handshake::{Accepted, Refusal, accept, is_upgrade, write_accept};
+pub use handshake::{Accepted, Refusal, accept, write_accept};
 pub use session::{Message, ServerSession};
 
 #[cfg(test)]

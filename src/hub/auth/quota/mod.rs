@@ -43,7 +43,6 @@ pub struct QuotaConfig {
     pub share_percent: usize,
     /// Tenants remembered at a time. More share what one may have.
     pub tenants_max: usize,
-    /// The rules.
     pub rules: Vec<QuotaRule>,
 }
 
@@ -77,7 +76,6 @@ pub struct Requester<'a> {
 pub struct PublishRequest<'a> {
     /// Where to.
     pub topic: &'a Topic,
-    /// Its payload.
     pub bytes: usize,
 }
 

@@ -35,7 +35,7 @@ pub(super) struct RuleId(usize);
 #[derive(Clone, Debug, Default)]
 pub(super) struct KnownRules(Vec<(&'static str, Arc<Refusals>)>);
 
-/// Refusals, by [`Limit`].
+/// How often a rule has refused, by [`Limit`].
 type Refusals = [AtomicU64; Limit::ALL.len()];
 
 impl KnownRules {

@@ -191,7 +191,6 @@ impl Tenants {
         tenant.owners.iter().find(|(known, _)| known == key).map(|(_, owner)| Arc::clone(owner))
     }
 
-    /// Keeps `owner` with `id`.
     pub(super) fn keep_owner(&self, id: &TenantId, key: OwnerKey, owner: &Arc<Owner>, live: LiveOwner, now: Moment) {
         let mut shard = self.shard(id);
         let tenant = shard.tenant(id, self.most_per_shard(), now);

@@ -61,7 +61,7 @@ fn encoding_round_trip() {
         percent_encode(text, &mut out);
         assert_eq!(out, encoded);
         assert_eq!(percent_decode(encoded).as_deref(), Some(text));
-        assert_eq!(form_decode(&format!("k={encoded}")), Some(vec![("k".to_owned(), text.to_owned())]));
+        assert_eq!(uri::form_decode(&format!("k={encoded}")), Some(vec![("k".to_owned(), text.to_owned())]));
     };
     check("", "");
     check("Az09-._~", "Az09-._~");
