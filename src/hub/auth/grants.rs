@@ -41,7 +41,7 @@ impl Grants {
 
     /// The first text from `name` on, in the order of texts, that could be the name of one of them; `None`: nothing from there on
     /// is.
-    pub fn next_from<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+    pub(crate) fn next_from<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         let prefix = |index: &u32| self.patterns[*index as usize].literal_prefix();
         // What stands ahead of a star is empty, or ends with a dot.
         let starts = std::iter::once(0).chain(memchr::memchr_iter(b'.', name.as_bytes()).map(|dot| dot + 1));

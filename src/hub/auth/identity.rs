@@ -5,7 +5,7 @@ use crate::{clock::Moment, topic::Topic};
 use super::{Credential, Denied, Grants};
 
 /// The role that may see and do everything.
-pub const ADMIN_ROLE: &str = "admin";
+const ADMIN_ROLE: &str = "admin";
 
 /// Who a client is, by the token it has shown, and what it may do until when.
 #[derive(Clone, Debug, Default)]
@@ -36,12 +36,12 @@ pub struct Identity {
 
 impl Identity {
     /// Whoever is still to say who it is, until `expires`.
-    pub fn guest(expires: Moment) -> Self {
+    pub(crate) fn guest(expires: Moment) -> Self {
         Self { expires: Some(expires), is_guest: true, ..Self::default() }
     }
 
     /// Whether it has the role that may see and do everything.
-    pub fn is_admin(&self) -> bool {
+    pub(crate) fn is_admin(&self) -> bool {
         self.role.as_deref() == Some(ADMIN_ROLE)
     }
 
@@ -72,7 +72,7 @@ impl Identity {
     }
 
     /// Whether its time is over.
-    pub fn has_expired(&self, now: Moment) -> bool {
+    pub(crate) fn has_expired(&self, now: Moment) -> bool {
         self.expires.is_some_and(|expires| expires <= now)
     }
 

@@ -103,7 +103,7 @@ impl Auth {
     }
 
     /// What a thread does that checks passwords.
-    pub fn password_work(&self) -> PasswordWork {
+    pub(crate) fn password_work(&self) -> PasswordWork {
         self.0.passwords.clone()
     }
 

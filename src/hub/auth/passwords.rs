@@ -19,7 +19,7 @@ use super::{
 use crate::clock::Moment;
 
 /// The longest password, in bytes: more are no safer, only slower to hash.
-pub const PASSWORD_BYTES_MAX: usize = 1024;
+pub(super) const PASSWORD_BYTES_MAX: usize = 1024;
 
 /// What a hash costs: one of the settings that OWASP's Password Storage Cheat Sheet holds to be equally strong; of those,
 /// one that leaves most of a processor's cache to the others.

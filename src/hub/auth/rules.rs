@@ -92,7 +92,7 @@ impl AuthRules {
     /// The same keys, with their algorithms, users, API keys and deny list, with the other settings of `former`: all that a reload
     /// puts in place of it.
     #[must_use]
-    pub fn in_place_of(&self, former: &Self) -> Self {
+    pub(crate) fn in_place_of(&self, former: &Self) -> Self {
         let algorithms = self.settings.algorithms.clone();
         Self {
             settings: AuthSettings { algorithms, ..former.settings.clone() },

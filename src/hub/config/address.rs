@@ -23,7 +23,7 @@ impl Address {
     }
 
     /// Whether only this machine reaches it.
-    pub fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
             Self::Unix(_) => true,

@@ -65,7 +65,7 @@ impl fmt::Debug for SetLevel {
 
 impl LogGuard {
     /// From now on lines of `level` upwards are logged, as [`LogConfig::level`] says them.
-    pub fn set_level(&self, level: &str) -> Result<(), String> {
+    pub(crate) fn set_level(&self, level: &str) -> Result<(), String> {
         (self.set_level.0)(parse_level(level)?)
     }
 }

@@ -223,7 +223,7 @@ impl Quotas {
     }
 
     /// For whom a topic is held that `requester` begins by listening to it; `None`: nobody's share is bounded.
-    pub fn topic_owner(&self, requester: Requester<'_>, topic: &Topic, now: Moment) -> Option<Arc<Owner>> {
+    pub(crate) fn topic_owner(&self, requester: Requester<'_>, topic: &Topic, now: Moment) -> Option<Arc<Owner>> {
         let (table, tenants) = (self.table(), TenantIds::of(requester));
         let set = table.concerning(table.candidates(requester, &tenants), topic);
         (set & table.holding() != 0).then(|| self.owner(&table, requester, set, now))
@@ -276,7 +276,7 @@ impl Quotas {
     }
 
     /// How many tenants are remembered.
-    pub fn tenant_count(&self) -> usize {
+    pub(crate) fn tenant_count(&self) -> usize {
         self.tenants.len()
     }
 

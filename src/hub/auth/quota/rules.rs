@@ -42,7 +42,7 @@ pub enum TenantSelector {
 
 impl QuotaRule {
     /// The most rules: one bit of a word each, and one for the default.
-    pub const COUNT_MAX: usize = 63;
+    pub(crate) const COUNT_MAX: usize = 63;
 
     pub(super) fn concerns_topic(&self, topic: &Topic) -> bool {
         self.topics.is_empty() || self.topics.iter().any(|pattern| pattern.matches(topic))
