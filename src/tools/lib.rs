@@ -1,7 +1,7 @@
 //! What the command line does besides serving: clients of a hub that publish, listen and measure.
 
 pub mod bench;
-mod client;
+pub mod client;
 pub mod load;
 mod marks;
 pub mod produce;

@@ -11,7 +11,8 @@ use super::{
     progress::Progress,
     subscriber::{SharedIo, Subscriber},
     tally::{latency_histogram, nanoseconds},
-    wire::{ClientProfile, WireEvent},
+    wire::ClientProfile,
+    wire_event::WireEvent,
 };
 use crate::{client::Credential, clock::Moment};
 

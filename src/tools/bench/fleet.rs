@@ -18,7 +18,8 @@ use super::{
     storm::EVENTS_AFTER,
     subscriber::{Seen, SharedIo, Subscriber},
     tally::{Received, Tally, latency_histogram, nanoseconds},
-    wire::{ClientProfile, WireEvent},
+    wire::ClientProfile,
+    wire_event::WireEvent,
 };
 use crate::clock::Clock;
 

@@ -11,7 +11,8 @@ use super::{
     progress::Progress,
     subscriber::{SharedIo, Subscriber, stranger_index},
     tally::{latency_histogram, nanoseconds},
-    wire::{Wire, WireEvent},
+    wire::Wire,
+    wire_event::WireEvent,
 };
 use crate::{
     clock::Moment,

@@ -45,6 +45,7 @@ mod topics;
 mod watch;
 mod window;
 mod wire;
+mod wire_event;
 mod workers;
 
 use std::process::ExitCode;

@@ -11,10 +11,11 @@ use super::{
     options::SUBSCRIBING,
     payload::Stamp,
     post::fill,
-    wire::{MASK, WireEvent, each_text},
+    wire_event::{MASK, WireEvent, payload_of},
 };
 use crate::{
-    protocol::websocket::client::{FrameReader, write_masked_text},
+    client::{Item, Reader},
+    protocol::websocket::client::write_masked_text,
     topic::Topic,
 };
 
@@ -34,9 +35,9 @@ enum Step {
 }
 
 /// One subscriber's way through its script, and what it hears behind it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ScriptRun {
-    frames: FrameReader,
+    reader: Reader,
     cursor: ScriptCursor,
 }
 
@@ -66,27 +67,28 @@ impl Script {
 }
 
 impl ScriptRun {
-    /// At the beginning.
+    /// Before the upgrade is granted.
     pub(super) fn new(script: Arc<Script>) -> Self {
-        Self { frames: FrameReader::new(), cursor: ScriptCursor { script, next: 0 } }
+        Self { reader: Reader::websocket(), cursor: ScriptCursor { script, next: 0 } }
     }
 
-    /// The upgrade is granted: says what is to be said first.
-    pub(super) fn begin(&mut self, reply: &mut Vec<u8>, on_event: &mut impl FnMut(WireEvent<'_>)) {
-        self.cursor.advance(reply, on_event);
-    }
-
-    /// Takes what the server sent.
+    /// Takes what the server sent. With the upgrade, the script begins.
     pub(super) fn receive(
         &mut self,
         bytes: &[u8],
         reply: &mut Vec<u8>,
         on_event: &mut impl FnMut(WireEvent<'_>),
     ) -> Result<(), String> {
-        let Self { frames, cursor } = self;
-        each_text(frames, bytes, reply, &mut |message, reply| {
-            let lines = message.split(|&byte| byte == b'\n');
-            lines.filter(|line| !line.is_empty()).for_each(|line| cursor.receive_line(line, reply, on_event));
+        let Self { reader, cursor } = self;
+        reader.receive(bytes, reply, &mut |item, reply| {
+            match payload_of(&item)? {
+                Some(message) => {
+                    let lines = message.split(|&byte| byte == b'\n');
+                    lines.filter(|line| !line.is_empty()).for_each(|line| cursor.receive_line(line, reply, on_event));
+                }
+                None if matches!(item, Item::Granted(_)) => cursor.advance(reply, on_event),
+                None => {}
+            }
             Ok(())
         })
     }
@@ -227,11 +229,13 @@ mod tests {
         }
     }
 
+    const GRANT: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";
+
     /// What a subscriber hears and says while the server sends these messages, in pieces of any size.
     fn check(arguments: &[&str], messages: &[&str], received: &[&str], said: &[&str]) {
         let script = Arc::new(script(arguments).expect("well-formed"));
-        let bytes = messages.iter().map(|message| websocket::encode_text(message.as_bytes()).to_vec());
-        let bytes: Vec<u8> = bytes.collect::<Vec<_>>().concat();
+        let frames = messages.iter().map(|message| websocket::encode_text(message.as_bytes()).to_vec());
+        let bytes = [GRANT.to_vec()].into_iter().chain(frames).collect::<Vec<_>>().concat();
         for piece_bytes in 1..=bytes.len() {
             let (mut run, mut reply, mut events) = (ScriptRun::new(Arc::clone(&script)), Vec::new(), Vec::new());
             let mut on_event = |what: WireEvent<'_>| match what {
@@ -241,7 +245,6 @@ mod tests {
                 WireEvent::Other(line) => events.push(format!("({})", String::from_utf8_lossy(line))),
                 WireEvent::Response(status) => events.push(status.to_string()),
             };
-            run.begin(&mut reply, &mut on_event);
             for piece in bytes.chunks(piece_bytes) {
                 run.receive(piece, &mut reply, &mut on_event).expect("well-formed");
             }
@@ -293,7 +296,9 @@ mod tests {
     #[test]
     fn pings_of_the_protocol_are_no_lines() {
         let (mut run, mut reply) = (ScriptRun::new(Arc::default()), Vec::new());
-        let received = run.receive(websocket::PING, &mut reply, &mut |_| panic!("nothing was said"));
+        let received = run.receive(&[GRANT, websocket::PING].concat(), &mut reply, &mut |event| {
+            assert!(matches!(event, WireEvent::Opened), "{event:?}");
+        });
         assert!(received.is_ok() && !reply.is_empty());
     }
 }

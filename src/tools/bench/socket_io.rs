@@ -7,16 +7,9 @@ use super::{
     payload::Stamp,
     plan::Load,
     post::fill,
-    wire::{MASK, WireEvent, each_text, refused},
+    wire_event::{MASK, WireEvent, payload_of},
 };
-use crate::{
-    close::Close,
-    protocol::{
-        http::{ResponsePart, ResponseReader},
-        websocket::client::{FrameReader, write_masked_text},
-    },
-    topic::Topic,
-};
+use crate::{client::Reader, protocol::websocket::client::write_masked_text, topic::Topic};
 
 /// The first bytes of packets: Engine.IO's type, then, in a message, Socket.IO's.
 const OPEN: u8 = b'0';
@@ -55,17 +48,9 @@ pub(super) struct SocketIoSteps {
 /// A connection on its way to its topic: upgraded, connected to the namespace, subscribed.
 #[derive(Debug)]
 pub(super) struct SocketIoHandshake {
-    reader: ResponseReader,
-    frames: FrameReader,
-    is_upgraded: bool,
-    phase: SocketIoPhase,
-}
-
-/// What is said on the way.
-#[derive(Debug)]
-struct SocketIoPhase {
+    reader: Reader,
     steps: Arc<SocketIoSteps>,
-    /// Whether the subscription was confirmed: what follows are events.
+    /// Whether the subscription was confirmed: events follow.
     is_subscribed: bool,
 }
 
@@ -112,93 +97,71 @@ impl SocketIoSteps {
 impl SocketIoHandshake {
     /// For the topic of `steps`.
     pub(super) fn new(steps: Arc<SocketIoSteps>) -> Self {
-        Self {
-            reader: ResponseReader::new(),
-            frames: FrameReader::new(),
-            is_upgraded: false,
-            phase: SocketIoPhase { steps, is_subscribed: false },
-        }
+        Self { reader: Reader::websocket(), steps, is_subscribed: false }
     }
 
-    /// Takes what the server sent; once the subscription is confirmed, what will cut the rest into frames.
+    /// Takes what the server sent; returns the reader of all that follows once the subscription is confirmed.
     pub(super) fn receive(
         &mut self,
         bytes: &[u8],
         reply: &mut Vec<u8>,
         on_event: &mut impl FnMut(WireEvent<'_>),
-    ) -> Result<Option<FrameReader>, String> {
-        let Self { reader, frames, is_upgraded, phase } = self;
-        if *is_upgraded {
-            phase.receive(frames, bytes, reply, on_event)?;
-        } else {
-            let mut outcome = Ok(());
-            let received = reader.receive(bytes, |part| match part {
-                ResponsePart::Head(head) if head.status == 101 => *is_upgraded = true,
-                ResponsePart::Head(head) => outcome = Err(refused(&head)),
-                ResponsePart::Body(body) if outcome.is_ok() => outcome = phase.receive(frames, body, reply, on_event),
-                ResponsePart::Body(_) | ResponsePart::End => {}
-            });
-            received.map_err(|close: Close| close.to_string()).and(outcome)?;
-        }
-        Ok(phase.is_subscribed.then(|| std::mem::take(frames)))
+    ) -> Result<Option<Reader>, String> {
+        let Self { reader, steps, is_subscribed } = self;
+        reader.receive(bytes, reply, &mut |item, reply| match payload_of(&item)? {
+            None => Ok(()),
+            Some(packet) if *is_subscribed => take_packet(packet, reply, on_event),
+            Some(packet) => {
+                *is_subscribed = steps.advance(packet, reply, on_event)?;
+                Ok(())
+            }
+        })?;
+        Ok(is_subscribed.then(|| std::mem::replace(reader, Reader::websocket())))
     }
 }
 
-impl SocketIoPhase {
-    fn receive(
-        &mut self,
-        frames: &mut FrameReader,
-        bytes: &[u8],
-        reply: &mut Vec<u8>,
-        on_event: &mut impl FnMut(WireEvent<'_>),
-    ) -> Result<(), String> {
-        each_text(frames, bytes, reply, &mut |packet, reply| match self.is_subscribed {
-            true => take_packet(packet, reply, on_event),
-            false => self.advance(packet, reply, on_event),
-        })
-    }
-
+impl SocketIoSteps {
+    /// Takes a packet of the handshake. True if the subscription is confirmed with it.
     fn advance(
-        &mut self,
+        &self,
         packet: &[u8],
         reply: &mut Vec<u8>,
         on_event: &mut impl FnMut(WireEvent<'_>),
-    ) -> Result<(), String> {
-        let steps = Arc::clone(&self.steps);
+    ) -> Result<bool, String> {
+        let mut is_subscribed = false;
         if packet.first() == Some(&OPEN) {
-            write_masked_text(&steps.connect, MASK, reply);
-        } else if packet.starts_with(&steps.connected) {
-            write_masked_text(&steps.subscribe, MASK, reply);
-            if steps.subscribed.is_empty() {
-                self.subscribed(on_event);
-            }
+            write_masked_text(&self.connect, MASK, reply);
+        } else if packet.starts_with(&self.connected) {
+            write_masked_text(&self.subscribe, MASK, reply);
+            is_subscribed = self.subscribed.is_empty();
         } else if packet == PING {
             write_masked_text(PONG, MASK, reply);
-        } else if !steps.subscribed.is_empty() && packet.starts_with(&steps.subscribed) {
-            self.subscribed(on_event);
-        } else if packet.starts_with(REFUSED) || packet.starts_with(&steps.error) || !packet.starts_with(&steps.event) {
+        } else if !self.subscribed.is_empty() && packet.starts_with(&self.subscribed) {
+            is_subscribed = true;
+        } else if packet.starts_with(REFUSED) || packet.starts_with(&self.error) || !packet.starts_with(&self.event) {
             return Err(unexpected(packet));
         } else {
-            // What a server tells everybody who connects.
+            // What a server sends to every client that connects.
             on_event(WireEvent::Other(packet));
         }
-        Ok(())
-    }
-
-    fn subscribed(&mut self, on_event: &mut impl FnMut(WireEvent<'_>)) {
-        self.is_subscribed = true;
-        on_event(WireEvent::Opened);
+        if is_subscribed {
+            on_event(WireEvent::Opened);
+        }
+        Ok(is_subscribed)
     }
 }
 
-/// Takes frames of a connection whose subscription is confirmed.
+/// Takes what the server sent over a connection whose subscription is confirmed.
 pub(super) fn receive_packets(
-    frames: &mut FrameReader,
+    reader: &mut Reader,
     bytes: &[u8],
     reply: &mut Vec<u8>,
     on_event: &mut impl FnMut(WireEvent<'_>),
 ) -> Result<(), String> {
-    each_text(frames, bytes, reply, &mut |packet, reply| take_packet(packet, reply, on_event))
+    reader.receive(bytes, reply, &mut |item, reply| match payload_of(&item)? {
+        Some(packet) => take_packet(packet, reply, on_event),
+        None => Ok(()),
+    })
 }
 
 #[inline]

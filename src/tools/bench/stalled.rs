@@ -10,7 +10,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     plan::{Load, Plan},
-    wire::{ClientProfile, WireEvent},
+    wire::ClientProfile,
+    wire_event::WireEvent,
 };
 use crate::client::MaybeTlsStream;
 

@@ -9,13 +9,7 @@ use std::{
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{
-    order::Order,
-    plan::Target,
-    stamps::StampClock,
-    tally::Received,
-    wire::{Wire, WireEvent},
-};
+use super::{order::Order, plan::Target, stamps::StampClock, tally::Received, wire::Wire, wire_event::WireEvent};
 use crate::{
     client::{MaybeTlsStream, tls_advice},
     clock::Clock,

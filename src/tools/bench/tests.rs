@@ -16,7 +16,8 @@ use super::{
     slices::Slicing,
     tally::{Received, Tally},
     topics::Audience,
-    wire::{ClientProfile, Wire, WireEvent},
+    wire::{ClientProfile, Wire},
+    wire_event::WireEvent,
 };
 use crate::{clock::Moment, protocol::websocket};
 

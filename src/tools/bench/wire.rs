@@ -7,12 +7,13 @@ use super::{
     plan::{Load, Plan},
     post::fill,
     script::{Script, ScriptRun},
-    socket_io::{self, SocketIoHandshake},
+    socket_io::{self, SocketIoHandshake, SocketIoSteps},
+    wire_event::{WireEvent, payload_of},
 };
 use crate::{
-    client::Credential, close::Close, protocol::http, protocol::http::ResponseHead, protocol::http::ResponsePart,
-    protocol::http::ResponseReader, protocol::sse, protocol::websocket, protocol::websocket::client::FrameReader,
-    protocol::websocket::client::ServerFrame, topic::Topic,
+    client::{Credential, Item, Reader},
+    protocol::http::{self, ResponsePart, ResponseReader},
+    topic::Topic,
 };
 
 /// How the subscribers of one topic come: what they ask for, and what they speak then.
@@ -25,55 +26,29 @@ pub(super) struct ClientProfile {
 
 #[derive(Debug)]
 enum Dialect {
-    Stream,
-    Messages,
+    Sse,
+    WebSocket,
     Script(Arc<Script>),
-    SocketIo(Arc<socket_io::SocketIoSteps>),
+    SocketIo(Arc<SocketIoSteps>),
 }
 
 /// One connection's reading side.
 #[derive(Debug)]
 pub(super) enum Wire {
-    /// Server-Sent Events: HTTP's framing around the stream's.
-    Sse(Box<(ResponseReader, sse::Decoder)>),
-    /// WebSocket, the answer to the upgrade yet to come.
-    Upgrade(Box<ResponseReader>),
-    /// WebSocket, open.
-    Frames(FrameReader),
-    /// WebSocket with a script, the answer to the upgrade yet to come.
-    ScriptHandshake(Box<(ResponseReader, ScriptRun)>),
-    /// WebSocket with a script, upgraded.
-    Scripted(Box<ScriptRun>),
+    /// Server-Sent Events, or WebSocket messages: each is a payload, or an envelope with one in it.
+    Messages(Reader),
+    /// WebSocket with a script.
+    Script(Box<ScriptRun>),
     /// Socket.IO, the subscription yet to be confirmed.
     SocketIoHandshake(Box<SocketIoHandshake>),
     /// Socket.IO, subscribed.
-    Packets(FrameReader),
+    Packets(Reader),
     /// A request with one answer, and no subscription.
     OneAnswer(Box<ResponseReader>),
 }
 
-/// What a server's bytes mean to a subscriber.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum WireEvent<'a> {
-    /// The request is granted, and the subscriber subscribed.
-    Opened,
-    /// A message: a payload, or an envelope with one in it.
-    Message(&'a [u8]),
-    /// Something that carries no event, while the subscriber waits for something else to be subscribed.
-    Other(&'a [u8]),
-    /// It waits for a message that contains this.
-    Awaiting(&'a str),
-    /// The status of [`Wire::one_answer`]'s answer.
-    Response(u16),
-}
-
-/// The mask and key of every client: they protect from proxies that do not stand between the bench and its server.
-pub(super) const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
+/// The `Sec-WebSocket-Key` of every client. The benchmark does not check what a server makes of it.
 const KEY: &str = "ZmFuZmFyZS1iZW5jaC0wMQ==";
-
-/// What one message may have: more than any hub sends here.
-const FRAME_LIMITS: websocket::WebSocketLimits =
-    websocket::WebSocketLimits { message_bytes_max: 16 << 20, fragments_max: 1024, pong_bytes_max: 125 };
 
 impl Wire {
     /// For a request that is no subscription.
@@ -81,15 +56,15 @@ impl Wire {
         Self::OneAnswer(Box::new(ResponseReader::new()))
     }
 
-    /// The id of the last event; empty unless it speaks Server-Sent Events.
+    /// The id of the last event; empty unless the connection is a stream of Server-Sent Events.
     pub(super) fn last_event_id(&self) -> &[u8] {
         match self {
-            Self::Sse(stream) => stream.1.last_event_id(),
+            Self::Messages(reader) => reader.last_event_id(),
             _ => b"",
         }
     }
 
-    /// Takes what the server sent. What it must be told at once is appended to `reply`.
+    /// Takes what the server sent. What must be sent back at once is appended to `reply`.
     #[inline]
     pub(super) fn receive(
         &mut self,
@@ -98,25 +73,12 @@ impl Wire {
         on_event: &mut impl FnMut(WireEvent<'_>),
     ) -> Result<(), String> {
         match self {
-            Self::Frames(frames) => receive_frames(frames, bytes, reply, on_event),
-            Self::Packets(frames) => socket_io::receive_packets(frames, bytes, reply, on_event),
-            Self::Sse(stream) => receive_stream(stream, bytes, on_event),
-            Self::Scripted(run) => run.receive(bytes, reply, on_event),
-            Self::Upgrade(reader) => {
-                if let Some(frames) = receive_upgrade(reader, bytes, reply, on_event)? {
-                    *self = Self::Frames(frames);
-                }
-                Ok(())
-            }
-            Self::ScriptHandshake(handshake) => {
-                if let Some(run) = receive_script_upgrade(handshake, bytes, reply, on_event)? {
-                    *self = Self::Scripted(Box::new(run));
-                }
-                Ok(())
-            }
+            Self::Messages(reader) => receive_messages(reader, bytes, reply, on_event),
+            Self::Packets(reader) => socket_io::receive_packets(reader, bytes, reply, on_event),
+            Self::Script(run) => run.receive(bytes, reply, on_event),
             Self::SocketIoHandshake(handshake) => {
-                if let Some(frames) = handshake.receive(bytes, reply, on_event)? {
-                    *self = Self::Packets(frames);
+                if let Some(reader) = handshake.receive(bytes, reply, on_event)? {
+                    *self = Self::Packets(reader);
                 }
                 Ok(())
             }
@@ -133,11 +95,9 @@ impl ClientProfile {
 
     fn new(plan: &Plan, load: &Load, topic: &Topic) -> Self {
         let dialect = match (load.transport, &plan.script) {
-            (Transport::Sse, _) => Dialect::Stream,
-            (Transport::SocketIo, _) => {
-                Dialect::SocketIo(Arc::new(socket_io::SocketIoSteps::new(&plan.room, load, topic)))
-            }
-            (Transport::Ws | Transport::FanfareV1, script) if script.is_empty() => Dialect::Messages,
+            (Transport::Sse, _) => Dialect::Sse,
+            (Transport::SocketIo, _) => Dialect::SocketIo(Arc::new(SocketIoSteps::new(&plan.room, load, topic))),
+            (Transport::Ws | Transport::FanfareV1, script) if script.is_empty() => Dialect::WebSocket,
             (Transport::Ws | Transport::FanfareV1, script) => Dialect::Script(Arc::new(script.for_topic(topic))),
         };
         Self { request: write_request(plan, load, topic, &[]), dialect }
@@ -146,11 +106,9 @@ impl ClientProfile {
     /// The reading side of one of them.
     pub(super) fn wire(&self) -> Wire {
         match &self.dialect {
-            Dialect::Stream => Wire::Sse(Box::new((ResponseReader::new(), sse::Decoder::new()))),
-            Dialect::Messages => Wire::Upgrade(Box::new(ResponseReader::new())),
-            Dialect::Script(script) => {
-                Wire::ScriptHandshake(Box::new((ResponseReader::new(), ScriptRun::new(Arc::clone(script)))))
-            }
+            Dialect::Sse => Wire::Messages(Reader::sse()),
+            Dialect::WebSocket => Wire::Messages(Reader::websocket()),
+            Dialect::Script(script) => Wire::Script(Box::new(ScriptRun::new(Arc::clone(script)))),
             Dialect::SocketIo(steps) => Wire::SocketIoHandshake(Box::new(SocketIoHandshake::new(Arc::clone(steps)))),
         }
     }
@@ -189,23 +147,21 @@ fn write_request(plan: &Plan, load: &Load, topic: &Topic, more: &[(&str, &str)])
     out
 }
 
-fn receive_stream(
-    (reader, decoder): &mut (ResponseReader, sse::Decoder),
+#[inline]
+fn receive_messages(
+    reader: &mut Reader,
     bytes: &[u8],
+    reply: &mut Vec<u8>,
     on_event: &mut impl FnMut(WireEvent<'_>),
 ) -> Result<(), String> {
-    let mut outcome = Ok(());
-    let received = reader.receive(bytes, |part| match part {
-        ResponsePart::Head(head) if head.status == 200 && head.is_event_stream() => on_event(WireEvent::Opened),
-        ResponsePart::Head(head) => outcome = Err(refused(&head)),
-        ResponsePart::Body(body) => {
-            // The decoder's only error is an event over its limit, and a refusal's body is no stream.
-            let _ = decoder.receive(body, |message| on_event(WireEvent::Message(message.data)));
+    reader.receive(bytes, reply, &mut |item, _| {
+        match payload_of(&item)? {
+            Some(payload) => on_event(WireEvent::Message(payload)),
+            None if matches!(item, Item::Granted(_)) => on_event(WireEvent::Opened),
+            None => {}
         }
-        ResponsePart::End if outcome.is_ok() => outcome = Err("the server ended the stream".to_owned()),
-        ResponsePart::End => {}
-    });
-    received.map_err(|close| close.to_string()).and(outcome)
+        Ok(())
+    })
 }
 
 fn receive_answer(
@@ -219,87 +175,4 @@ fn receive_answer(
         }
     });
     received.map_err(|close| close.to_string())
-}
-
-/// Some frames once the upgrade is granted; they may have come right behind it.
-fn receive_upgrade(
-    reader: &mut ResponseReader,
-    bytes: &[u8],
-    reply: &mut Vec<u8>,
-    on_event: &mut impl FnMut(WireEvent<'_>),
-) -> Result<Option<FrameReader>, String> {
-    let mut frames = None;
-    let mut outcome = Ok(());
-    let received = reader.receive(bytes, |part| match part {
-        ResponsePart::Head(head) if head.status == 101 => {
-            on_event(WireEvent::Opened);
-            frames = Some(FrameReader::new());
-        }
-        ResponsePart::Head(head) => outcome = Err(refused(&head)),
-        ResponsePart::Body(body) => {
-            if let (Some(frames), Ok(())) = (&mut frames, &outcome) {
-                outcome = receive_frames(frames, body, reply, on_event);
-            }
-        }
-        ResponsePart::End => {}
-    });
-    received.map_err(|close| close.to_string()).and(outcome)?;
-    Ok(frames)
-}
-
-/// The recital once the upgrade is granted.
-fn receive_script_upgrade(
-    (reader, run): &mut (ResponseReader, ScriptRun),
-    bytes: &[u8],
-    reply: &mut Vec<u8>,
-    on_event: &mut impl FnMut(WireEvent<'_>),
-) -> Result<Option<ScriptRun>, String> {
-    let mut is_granted = false;
-    let mut outcome = Ok(());
-    let received = reader.receive(bytes, |part| match part {
-        ResponsePart::Head(head) if head.status == 101 => {
-            is_granted = true;
-            run.begin(reply, on_event);
-        }
-        ResponsePart::Head(head) => outcome = Err(refused(&head)),
-        ResponsePart::Body(body) if is_granted && outcome.is_ok() => outcome = run.receive(body, reply, on_event),
-        ResponsePart::Body(_) | ResponsePart::End => {}
-    });
-    received.map_err(|close| close.to_string()).and(outcome)?;
-    Ok(is_granted.then(|| std::mem::take(run)))
-}
-
-fn receive_frames(
-    frames: &mut FrameReader,
-    bytes: &[u8],
-    reply: &mut Vec<u8>,
-    on_event: &mut impl FnMut(WireEvent<'_>),
-) -> Result<(), String> {
-    each_text(frames, bytes, reply, &mut |payload, _| {
-        on_event(WireEvent::Message(payload));
-        Ok(())
-    })
-}
-
-/// Calls `each` with every message, answers pings, and tells why the server closed, if it did.
-#[inline]
-pub(super) fn each_text(
-    frames: &mut FrameReader,
-    bytes: &[u8],
-    reply: &mut Vec<u8>,
-    each: &mut impl FnMut(&[u8], &mut Vec<u8>) -> Result<(), String>,
-) -> Result<(), String> {
-    let mut outcome = Ok(());
-    let received = frames.receive(bytes, &FRAME_LIMITS, |frame| match frame {
-        ServerFrame::Text(payload) | ServerFrame::Binary(payload) if outcome.is_ok() => outcome = each(payload, reply),
-        ServerFrame::Ping(payload) => websocket::client::write_masked_pong(payload, MASK, reply),
-        ServerFrame::Close { code, reason } => outcome = Err(format!("the server closed: {code:?} {reason}")),
-        ServerFrame::Text(_) | ServerFrame::Binary(_) | ServerFrame::Pong(_) => {}
-    });
-    received.map_err(|close: Close| close.to_string()).and(outcome)
-}
-
-/// What an answer that is no welcome means.
-pub(super) fn refused(head: &ResponseHead<'_>) -> String {
-    format!("the server answered {}", head.status)
 }

@@ -5,7 +5,8 @@
 //!
 //! - [`Client`] sends HTTP requests, one after the other;
 //! - [`Connection`] is one blocking connection, [`Link`](link::Link) one that never blocks;
-//! - [`Stream`] reads what a hub sends to one subscriber, over Server-Sent Events, WebSocket or `fanfare.v1`: pure;
+//! - [`Reader`] cuts what a server sends to one subscriber into messages: pure;
+//! - [`Stream`] reads such messages as a hub means them, over Server-Sent Events, WebSocket or `fanfare.v1`: pure;
 //! - [`ClientPool`] keeps many such streams open on one thread, and resumes each behind its last event.
 //!
 //! Publishing to Redis: [`RedisChannel`] is one blocking publisher; [`RedisTarget`] opens a connection for pipelined commands,
@@ -18,6 +19,7 @@ mod flag;
 mod link;
 mod options;
 mod pool;
+mod reader;
 mod redis;
 mod redis_channel;
 mod replies;
@@ -27,6 +29,7 @@ mod stream;
 mod tls;
 mod url;
 
+pub use self::reader::{Item, ProtocolError, Reader};
 pub(crate) use self::{
     access::HubAccess,
     connection::{Connection, Incoming},

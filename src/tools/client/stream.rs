@@ -6,18 +6,14 @@ use clap::ValueEnum;
 
 use super::{
     access::HubAccess,
+    reader::{Item, ProtocolError, Reader},
     request::{Answer, describe_refusal},
 };
 use crate::protocol::{
     fanfare_v1::{SUBPROTOCOL, client::Envelope},
-    http::{Method, ResponseHead, ResponsePart, ResponseReader, write_request},
+    http::{Method, ResponseHead, write_request},
     sse,
-    websocket::{
-        WebSocketLimits,
-        client::{
-            FrameReader, ServerFrame, check_accept, encode_key, write_masked_close, write_masked_pong, write_upgrade,
-        },
-    },
+    websocket::client::{check_accept, encode_key, write_masked_close, write_upgrade},
 };
 
 /// How events come.
@@ -91,20 +87,29 @@ impl StreamEnd {
     }
 }
 
-/// One connection's reading side.
-#[derive(Debug)]
-pub(crate) struct Stream {
-    http: ResponseReader,
-    body: Body,
+impl From<ProtocolError> for StreamEnd {
+    fn from(error: ProtocolError) -> Self {
+        match error {
+            ProtocolError::Http(_) => format!("the hub does not speak HTTP as it should: {error}").into(),
+            ProtocolError::Sse(_) => error.to_string().into(),
+            ProtocolError::WebSocket(_) => format!("the hub does not speak WebSocket as it should: {error}").into(),
+        }
+    }
 }
 
+/// The reading side of one connection.
 #[derive(Debug)]
-struct Body {
+pub(crate) struct Stream {
+    reader: Reader,
+    opening: Opening,
+}
+
+/// What was asked for, and how it was refused.
+#[derive(Debug)]
+struct Opening {
     transport: Transport,
-    /// What was sent as `Sec-WebSocket-Key`.
+    /// The request's `Sec-WebSocket-Key`.
     key: String,
-    events: sse::Decoder,
-    frames: FrameReader,
     /// An answer that is no stream.
     refusal: Option<Answer>,
 }
@@ -112,30 +117,24 @@ struct Body {
 /// The most bytes of a refusal that are kept to be shown.
 const REFUSAL_BYTES_MAX: usize = 4096;
 
-/// What a hub may send: more than it sends by default, as the tool trusts the hub it was told to listen to.
-const LIMITS: WebSocketLimits =
-    WebSocketLimits { message_bytes_max: 16 << 20, fragments_max: 1 << 16, pong_bytes_max: 0 };
-
 /// The close code of a hub that wants a token, or another one: coming back with the same does not change that.
 const UNAUTHORIZED: u16 = 4401;
 
 impl Stream {
     /// Before anything is sent. `random` makes the WebSocket key.
     pub(crate) fn new(transport: Transport, random: [u8; 16]) -> Self {
-        let body = Body {
-            transport,
-            key: encode_key(random),
-            events: sse::Decoder::new(),
-            frames: FrameReader::new(),
-            refusal: None,
+        let reader = match transport {
+            Transport::Sse => Reader::sse(),
+            Transport::Ws | Transport::FanfareV1 => Reader::websocket(),
         };
-        Self { http: ResponseReader::new(), body }
+        Self { reader, opening: Opening { transport, key: encode_key(random), refusal: None } }
     }
 
-    /// The request that opens it at `hub`, behind `last_event_id` if that is not empty; WebSockets tell theirs in the target.
+    /// The request that opens the stream at `hub`. `last_event_id`, unless empty, is where a stream of Server-Sent Events
+    /// resumes; a WebSocket resumes from what `target` says.
     pub(crate) fn request(&self, hub: &HubAccess, target: &str, last_event_id: &str) -> Vec<u8> {
         let (mut request, host) = (Vec::new(), hub.url().host());
-        match self.body.transport {
+        match self.opening.transport {
             Transport::Sse => {
                 let mut headers = vec![("Accept", "text/event-stream"), ("Cache-Control", "no-cache")];
                 headers.extend((!last_event_id.is_empty()).then_some(("Last-Event-ID", last_event_id)));
@@ -144,20 +143,20 @@ impl Stream {
             }
             transport => {
                 let headers: Vec<(&str, &str)> = hub.headers().collect();
-                write_upgrade(&host, target, transport.subprotocols(), &headers, &self.body.key, &mut request);
+                write_upgrade(&host, target, transport.subprotocols(), &headers, &self.opening.key, &mut request);
             }
         }
         request
     }
 
-    /// The last id that the hub told by SSE; empty if there is none.
+    /// The last event id of a stream of Server-Sent Events; empty if there is none.
     pub(crate) fn last_event_id(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(self.body.events.last_event_id())
+        String::from_utf8_lossy(self.reader.last_event_id())
     }
 
-    /// How long the hub asked by SSE to wait before coming back, in ms.
+    /// The reconnection time that a stream of Server-Sent Events asked for, in ms.
     pub(crate) fn retry_ms(&self) -> Option<u64> {
-        self.body.events.retry_ms()
+        self.reader.retry_ms()
     }
 
     /// Takes what the hub sent; `answer` gets what must be sent back. An error is the end.
@@ -167,113 +166,83 @@ impl Stream {
         answer: &mut Vec<u8>,
         mut on: impl FnMut(Received<'_>),
     ) -> Result<(), StreamEnd> {
-        let Self { http, body } = self;
-        let mut done = Ok(());
-        let read = http.receive(bytes, |part| {
-            if done.is_ok() {
-                done = body.take(part, answer, &mut on);
-            }
-        });
-        done?;
-        read.map_err(|close| format!("the hub does not speak HTTP as it should: {close}").into())
+        let Self { reader, opening } = self;
+        reader.receive(bytes, answer, &mut |item, answer| opening.take(item, answer, &mut on))
     }
 
-    /// Takes note that the hub closed the connection: always an error, as a stream has no end of its own.
+    /// The hub closed the connection: always an error, as a stream has no end of its own.
     pub(crate) fn finish(&self) -> Result<(), StreamEnd> {
-        match &self.body.refusal {
+        match &self.opening.refusal {
             Some(refusal) => Err(StreamEnd::refused(refusal)),
             None => Err("the hub closed the connection".into()),
         }
     }
 }
 
-impl Body {
+impl Opening {
     fn take(
         &mut self,
-        part: ResponsePart<'_>,
+        item: Item<'_>,
         answer: &mut Vec<u8>,
         on: &mut impl FnMut(Received<'_>),
     ) -> Result<(), StreamEnd> {
-        match (part, &mut self.refusal) {
-            (ResponsePart::Head(head), _) => self.take_head(&head, on)?,
-            (ResponsePart::Body(bytes), Some(refusal)) => {
+        match (item, &mut self.refusal) {
+            (Item::Granted(head), _) => self.check_grant(head).map(|()| on(Received::Opened)),
+            (Item::Refused(head), _) if head.status == 200 && self.transport == Transport::Sse => {
+                Err("the answer is no event stream: is this a hub?".into())
+            }
+            (Item::Refused(head), refusal) => {
+                *refusal = Some(Answer { status: head.status, body: Vec::new() });
+                Ok(())
+            }
+            (Item::RefusalBody(bytes), Some(refusal)) => {
                 let room = REFUSAL_BYTES_MAX.saturating_sub(refusal.body.len()).min(bytes.len());
                 refusal.body.extend_from_slice(&bytes[..room]);
+                Ok(())
             }
-            (ResponsePart::Body(bytes), None) if self.transport == Transport::Sse => self.take_events(bytes, on)?,
-            (ResponsePart::Body(bytes), None) => self.take_frames(bytes, answer, on)?,
-            (ResponsePart::End, Some(refusal)) => return Err(StreamEnd::refused(refusal)),
-            (ResponsePart::End, None) => return Err("the hub ended the stream".into()),
+            (Item::RefusalBody(_), None) => Ok(()),
+            (Item::End, Some(refusal)) => Err(StreamEnd::refused(refusal)),
+            (Item::End, None) => Err("the hub ended the stream".into()),
+            (Item::Event(message), _) => {
+                on(read_message(message));
+                Ok(())
+            }
+            (Item::Text(message), _) if self.transport == Transport::FanfareV1 => take_envelope(message, on),
+            (Item::Text(data) | Item::Binary(data), _) => {
+                on(Received::Event { topic: "".into(), id: "".into(), kind: "".into(), data });
+                Ok(())
+            }
+            (Item::Closed { code, reason }, _) => Err(take_close(code.unwrap_or(1000), reason, answer)),
         }
-        Ok(())
     }
 
-    fn take_head(&mut self, head: &ResponseHead<'_>, on: &mut impl FnMut(Received<'_>)) -> Result<(), StreamEnd> {
+    /// A WebSocket's grant must fit the request (RFC 6455 section 4.1).
+    fn check_grant(&self, head: &ResponseHead<'_>) -> Result<(), StreamEnd> {
+        if self.transport == Transport::Sse {
+            return Ok(());
+        }
         let subprotocols = self.transport.subprotocols();
-        match (self.transport, head.status) {
-            (Transport::Sse, 200) if head.is_event_stream() => on(Received::Opened),
-            (Transport::Sse, 200) => return Err("the answer is no event stream: is this a hub?".into()),
-            (Transport::Ws | Transport::FanfareV1, 101) => match check_accept(&self.key, subprotocols, head) {
-                Ok(chosen) if chosen.is_some() != subprotocols.is_empty() => on(Received::Opened),
-                Ok(_) => return Err("the hub does not speak fanfare.v1".into()),
-                Err(close) => return Err(close.to_string().into()),
-            },
-            (_, status) => self.refusal = Some(Answer { status, body: Vec::new() }),
+        match check_accept(&self.key, subprotocols, head) {
+            Ok(chosen) if chosen.is_some() != subprotocols.is_empty() => Ok(()),
+            Ok(_) => Err("the hub does not speak fanfare.v1".into()),
+            Err(close) => Err(close.to_string().into()),
         }
-        Ok(())
-    }
-
-    fn take_events(&mut self, bytes: &[u8], on: &mut impl FnMut(Received<'_>)) -> Result<(), StreamEnd> {
-        let done = self.events.receive(bytes, |message| {
-            let (id, kind) = (String::from_utf8_lossy(message.id), String::from_utf8_lossy(message.event));
-            on(match &*kind {
-                "gap" => Received::Gap(format!("gap: {}", message.text())),
-                "error" => Received::Notice(format!("error: {}", message.text())),
-                _ => Received::Event { topic: "".into(), id, kind, data: message.data },
-            });
-        });
-        done.map_err(|close| close.to_string().into())
-    }
-
-    fn take_frames(
-        &mut self,
-        bytes: &[u8],
-        answer: &mut Vec<u8>,
-        on: &mut impl FnMut(Received<'_>),
-    ) -> Result<(), StreamEnd> {
-        let transport = self.transport;
-        let mut done = Ok(());
-        let read = self.frames.receive(bytes, &LIMITS, |frame| {
-            if done.is_ok() {
-                done = take_frame(transport, frame, answer, on);
-            }
-        });
-        done?;
-        read.map_err(|close| format!("the hub does not speak WebSocket as it should: {close}").into())
     }
 }
 
-fn take_frame(
-    transport: Transport,
-    frame: ServerFrame<'_>,
-    answer: &mut Vec<u8>,
-    on: &mut impl FnMut(Received<'_>),
-) -> Result<(), StreamEnd> {
-    match frame {
-        ServerFrame::Text(message) if transport == Transport::FanfareV1 => return take_envelope(message, on),
-        ServerFrame::Text(data) | ServerFrame::Binary(data) => {
-            on(Received::Event { topic: "".into(), id: "".into(), kind: "".into(), data });
-        }
-        ServerFrame::Ping(payload) => write_masked_pong(payload, rand::random(), answer),
-        ServerFrame::Pong(_) => {}
-        ServerFrame::Close { code, reason } => {
-            let code = code.unwrap_or(1000);
-            write_masked_close(code, "", rand::random(), answer);
-            let reason = format!("the hub closed the WebSocket: {code} {reason}");
-            return Err(StreamEnd { reason, is_final: code == UNAUTHORIZED });
-        }
+fn read_message(message: sse::SseMessage<'_>) -> Received<'_> {
+    let (id, kind) = (String::from_utf8_lossy(message.id), String::from_utf8_lossy(message.event));
+    match &*kind {
+        "gap" => Received::Gap(format!("gap: {}", message.text())),
+        "error" => Received::Notice(format!("error: {}", message.text())),
+        _ => Received::Event { topic: "".into(), id, kind, data: message.data },
     }
-    Ok(())
+}
+
+fn take_close(code: u16, reason: &str, answer: &mut Vec<u8>) -> StreamEnd {
+    write_masked_close(code, "", rand::random(), answer);
+    let reason = format!("the hub closed the WebSocket: {code} {reason}");
+    StreamEnd { reason, is_final: code == UNAUTHORIZED }
 }
 
 fn take_envelope(message: &[u8], on: &mut impl FnMut(Received<'_>)) -> Result<(), StreamEnd> {
