@@ -25,7 +25,10 @@ use super::{
     window::{Edge, MemoryEdge},
     workers::{RunResult, WorkerSet, WorkerStats},
 };
-use crate::{client::MaybeTlsStream, clock::Clock, clock::Moment};
+use crate::{
+    client::MaybeTlsStream,
+    clock::{Clock, Moment},
+};
 
 /// How long the subscribers may take to connect, and then to hear a probe.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(120);

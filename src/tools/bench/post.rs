@@ -2,7 +2,8 @@
 
 use super::plan::Target;
 use crate::{
-    client::Credential, protocol::http::Method, protocol::http::percent_encode, protocol::http::write_request,
+    client::Credential,
+    protocol::http::{Method, percent_encode, write_request},
     topic::Topic,
 };
 

@@ -7,20 +7,16 @@ use std::{
 };
 
 use mio::net::TcpStream;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 
 use super::{order::Order, plan::Target, stamps::StampClock, tally::Received, wire::Wire, wire_event::WireEvent};
 use crate::{
-    client::{MaybeTlsStream, tls_advice},
-    clock::Clock,
-    clock::Moment,
+    client::{self, MaybeTlsStream, begin_connect, is_connected, tls_advice},
+    clock::{Clock, Moment},
 };
 
 /// How many subscribers share one source address: a loopback address has some 28,000 free ports.
 const SUBSCRIBERS_PER_ADDRESS: u32 = 20_000;
-
-/// What Linux answers when a connection is under way (EINPROGRESS): the standard library has no stable name for it.
-const IN_PROGRESS: i32 = 115;
 
 /// From this index on each has an address of its own: those of [`stranger_index`].
 const STRANGERS_FROM: u32 = 1_000 * SUBSCRIBERS_PER_ADDRESS;
@@ -76,11 +72,7 @@ impl Subscriber {
         wire: Wire,
     ) -> io::Result<Self> {
         let seen = Seen { order, is_ready: false, began: io.clock.now() };
-        match socket.connect(&target.address.into()) {
-            Err(error) if error.raw_os_error() == Some(IN_PROGRESS) => {}
-            done => done?,
-        }
-        let stream = MaybeTlsStream::new(TcpStream::from_std(socket.into()), target.tls.as_ref())?;
+        let stream = MaybeTlsStream::new(begin_connect(socket, target.address)?, target.tls.as_ref())?;
         Ok(Self { stream, wire, seen, is_asked: false })
     }
 
@@ -89,13 +81,9 @@ impl Subscriber {
         if self.is_asked {
             return self.stream.flush();
         }
-        if let Some(error) = self.stream.socket().take_error()? {
-            return Err(error);
+        if !is_connected(self.stream.socket())? {
+            return Ok(());
         }
-        match self.stream.socket().peer_addr() {
-            Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(()),
-            connected => connected?,
-        };
         self.is_asked = true;
         self.stream.write_all(request)
     }
@@ -173,9 +161,7 @@ fn advise(error: io::Error) -> io::Error {
 
 /// A socket that is ready to connect.
 pub(super) fn open_socket(target: SocketAddr, index: u32, io: &SharedIo) -> io::Result<Socket> {
-    let kind = Type::STREAM.nonblocking().cloexec();
-    let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))?;
-    socket.set_tcp_nodelay(true)?;
+    let socket = client::open_socket(target)?;
     if let Some(source) = source_address(target, index) {
         socket.bind(&source.into())?;
     }

@@ -1,7 +1,7 @@
 //! One connection that nobody waits for, over TCP, TLS or a unix socket.
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
+    io::{self, Read, Write},
     net::SocketAddr,
     path::PathBuf,
     time::Duration,
@@ -15,6 +15,7 @@ use socket2::{SockRef, TcpKeepalive};
 
 use super::{
     access::HubAccess,
+    socket::{begin_connect, found_connected, is_connected, open_socket},
     tls::{MaybeTlsStream, TlsClient},
 };
 
@@ -63,7 +64,7 @@ impl Link {
         const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
         match address {
             Address::Tcp(address) => {
-                let mut stream = TcpStream::connect(*address)?;
+                let mut stream = begin_connect(open_socket(*address)?, *address)?;
                 registry.register(&mut stream, token, BOTH)?;
                 MaybeTlsStream::new(stream, tls).map(Self::Tcp)
             }
@@ -77,15 +78,9 @@ impl Link {
 
     /// Whether the connection stands. An error if it never will.
     pub(crate) fn is_connected(&self) -> io::Result<bool> {
-        let (failure, peer) = match self {
-            Self::Tcp(stream) => (stream.socket().take_error()?, stream.socket().peer_addr().map(|_| ())),
-            Self::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
-        };
-        match (failure, peer) {
-            (Some(error), _) => Err(error),
-            (None, Ok(())) => Ok(true),
-            (None, Err(error)) if error.kind() == ErrorKind::NotConnected => Ok(false),
-            (None, Err(error)) => Err(error),
+        match self {
+            Self::Tcp(stream) => is_connected(stream.socket()),
+            Self::Unix(stream) => found_connected(stream.take_error()?, stream.peer_addr()),
         }
     }
 
@@ -94,7 +89,6 @@ impl Link {
     pub(crate) fn tune(&self) -> io::Result<()> {
         let Self::Tcp(stream) = self else { return Ok(()) };
         let stream = stream.socket();
-        stream.set_nodelay(true)?;
         SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3))
     }
 }

@@ -29,7 +29,6 @@ mod stream;
 mod tls;
 mod url;
 
-pub use self::reader::{Item, ProtocolError, Reader};
 pub(crate) use self::{
     access::HubAccess,
     connection::{Connection, Incoming},
@@ -44,5 +43,9 @@ pub(crate) use self::{
     stream::{Received, Stream, StreamEnd, Transport},
     tls::{MaybeTlsStream, TlsClient, TlsOptions},
     url::{HubUrl, bare_host},
+};
+pub use self::{
+    reader::{Item, ProtocolError, Reader},
+    socket::{begin_connect, is_connected, open_socket},
 };
 pub(crate) use tls::advice as tls_advice;

@@ -18,9 +18,10 @@ use super::{
 };
 use crate::{
     client::{HubAccess, MaybeTlsStream, Replies, Reply},
-    protocol::http::Method,
-    protocol::http::write_request,
-    protocol::resp,
+    protocol::{
+        http::{Method, write_request},
+        resp,
+    },
 };
 
 /// How many publications may be unanswered: beyond that the server is not keeping up, and tokens get late.

@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use super::{Options, measure::REPORT_INTERVAL};
 use crate::{
     client::{HubUrl, Transport},
-    produce::DEFAULT_POD,
-    produce::describe_duration,
+    produce::{DEFAULT_POD, describe_duration},
 };
 
 /// How many topics are named one by one.

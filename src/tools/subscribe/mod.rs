@@ -19,9 +19,7 @@ use clap::Args;
 
 use super::{
     client::{AccessOptions, Connection, HubAccess, HubUrl, Incoming, Received, Stream, StreamEnd, Transport, unshown},
-    produce::DEFAULT_POD,
-    produce::DEFAULT_URL,
-    produce::parse_pod,
+    produce::{DEFAULT_POD, DEFAULT_URL, parse_pod},
     signals,
 };
 use crate::{protocol::http::percent_encode, topic::Topic};
