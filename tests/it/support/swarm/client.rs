@@ -7,10 +7,10 @@ use std::{
 };
 
 use fanfare_core::{event::EventId, protocol::fanfare_v1::client::write_subscribe, topic::Topic};
+use fanfare_tools::client::{begin_connect, is_connected, open_socket};
 use mio::net::TcpStream;
 use rand::RngExt;
 use serde::Deserialize;
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     Plan, Speech,
@@ -18,9 +18,6 @@ use super::{
     record::{Mark, Record},
     wire::{self, GapNotice, Heard, Wire},
 };
-
-/// What Linux answers when a connection is under way (EINPROGRESS).
-const IN_PROGRESS: i32 = 115;
 
 /// As good as nothing: what the hub then sends soon stays with it.
 const NARROW_BYTES: usize = 4 * 1024;
@@ -107,18 +104,13 @@ impl Client {
 
     /// Begins to connect; returns the socket, to be registered.
     pub(super) fn connect(&mut self, target: SocketAddr, is_narrow: bool) -> io::Result<&mut TcpStream> {
-        let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        socket.set_tcp_nodelay(true)?;
+        let socket = open_socket(target)?;
         if is_narrow {
             // Before connecting: the window that is agreed on follows from it.
             socket.set_recv_buffer_size(NARROW_BYTES)?;
         }
-        match socket.connect(&target.into()) {
-            Err(error) if error.raw_os_error() == Some(IN_PROGRESS) => {}
-            done => done?,
-        }
         let link = Link {
-            socket: TcpStream::from_std(socket.into()),
+            socket: begin_connect(socket, target)?,
             wire: Wire::new(self.record.speech),
             is_asked: false,
             is_granted: false,
@@ -140,13 +132,9 @@ impl Client {
     /// The socket can be written: sends the request, once.
     pub(super) fn ask(&mut self, plan: &Plan) -> io::Result<()> {
         let Some(link) = self.link.as_mut().filter(|link| !link.is_asked) else { return Ok(()) };
-        if let Some(error) = link.socket.take_error()? {
-            return Err(error);
+        if !is_connected(&link.socket)? {
+            return Ok(());
         }
-        match link.socket.peer_addr() {
-            Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(()),
-            connected => connected?,
-        };
         link.is_asked = true;
         let topics: Vec<&str> = self.record.topics.iter().map(|(place, _)| plan.topics[*place].as_str()).collect();
         let last_id = match self.record.speech {

@@ -2,21 +2,16 @@
 
 use fanfare_core::protocol::{
     fanfare_v1::client::Envelope,
-    http::{Method, ResponseHead, ResponsePart, ResponseReader, write_request},
-    sse::{Decoder, SseMessage},
-    websocket::{
-        WebSocketLimits,
-        client::{FrameReader, ServerFrame, encode_key, write_masked_pong, write_masked_text, write_upgrade},
-    },
+    http::{Method, write_request},
+    sse::SseMessage,
+    websocket::client::{encode_key, write_masked_text, write_upgrade},
 };
+use fanfare_tools::client::{Item, ProtocolError, Reader};
 use serde::Deserialize;
 
 use super::Speech;
 
 const MASK: [u8; 4] = [0x4d, 0x21, 0x9a, 0x07];
-
-/// Larger than whatever a test publishes.
-const LIMITS: WebSocketLimits = WebSocketLimits { message_bytes_max: 16 << 20, fragments_max: 1, pong_bytes_max: 0 };
 
 /// What a subscriber was told.
 #[derive(Debug)]
@@ -53,35 +48,26 @@ pub(super) struct GapNotice {
 /// One connection's reading side.
 #[derive(Debug)]
 pub(super) struct Wire {
-    reader: ResponseReader,
-    state: State,
+    reader: Reader,
+    speech: Speech,
     /// What is owed to the hub: pongs and commands.
     pub(super) replies: Vec<u8>,
     /// The upgrade to `fanfare.v1` was granted, and nothing was asked for yet.
     pub(super) wants_commands: bool,
 }
 
-#[derive(Debug)]
-enum State {
-    Sse(Box<Decoder>),
-    Frames { frames: FrameReader, is_v1: bool },
-}
-
 impl Wire {
     pub(super) fn new(speech: Speech) -> Self {
-        let state = match speech {
-            Speech::Sse => State::Sse(Box::new(Decoder::new())),
-            _ => State::Frames { frames: FrameReader::new(), is_v1: speech == Speech::FanfareV1 },
+        let reader = match speech {
+            Speech::Sse => Reader::sse(),
+            Speech::FanfareV1 | Speech::Raw => Reader::websocket(),
         };
-        Self { reader: ResponseReader::new(), state, replies: Vec::new(), wants_commands: speech == Speech::FanfareV1 }
+        Self { reader, speech, replies: Vec::new(), wants_commands: speech == Speech::FanfareV1 }
     }
 
     /// The reconnection time that a stream was told, in ms.
     pub(super) fn retry_ms(&self) -> Option<u64> {
-        match &self.state {
-            State::Sse(decoder) => decoder.retry_ms(),
-            State::Frames { .. } => None,
-        }
+        self.reader.retry_ms()
     }
 
     /// Says `text` with the next replies.
@@ -91,39 +77,31 @@ impl Wire {
 
     /// Takes what the hub sent, and calls `heed` for all it means.
     pub(super) fn receive(&mut self, bytes: &[u8], mut heed: impl FnMut(Heard<'_>)) {
-        let Self { reader, state, replies, .. } = self;
-        let received = reader.receive(bytes, |part| take_part(state, replies, part, &mut heed));
-        if let Err(close) = received {
-            heed(Heard::Broken(format!("HTTP: {close}")));
+        let Self { reader, speech, replies, .. } = self;
+        let received: Result<(), ProtocolError> = reader.receive(bytes, replies, &mut |item, _| {
+            take_item(&item, *speech, &mut heed);
+            Ok(())
+        });
+        if let Err(error) = received {
+            heed(Heard::Broken(format!("{error:?}")));
         }
     }
 }
 
-fn take_part(state: &mut State, replies: &mut Vec<u8>, part: ResponsePart<'_>, heed: &mut impl FnMut(Heard<'_>)) {
-    match (part, state) {
-        (ResponsePart::Head(head), state) => heed(judge_head(&head, state)),
-        (ResponsePart::Body(bytes), State::Sse(decoder)) => {
-            // A refusal's body is no stream, and no line of it has the form of a field.
-            let decoded = decoder.receive(bytes, |message| heed(read_message(message)));
-            if let Err(close) = decoded {
-                heed(Heard::Broken(format!("SSE: {close}")));
-            }
-        }
-        (ResponsePart::Body(bytes), State::Frames { frames, is_v1 }) => {
-            let read = frames.receive(bytes, &LIMITS, |frame| take_frame(frame, *is_v1, replies, heed));
-            if let Err(close) = read {
-                heed(Heard::Broken(format!("WebSocket: {close}")));
-            }
-        }
-        (ResponsePart::End, _) => heed(Heard::End),
-    }
-}
-
-fn judge_head(head: &ResponseHead<'_>, state: &State) -> Heard<'static> {
-    match (head.status, state) {
-        (101, State::Frames { .. }) => Heard::Open,
-        (200, State::Sse(_)) if head.is_event_stream() => Heard::Open,
-        (status, _) => Heard::Refused(status),
+fn take_item(item: &Item<'_>, speech: Speech, heed: &mut impl FnMut(Heard<'_>)) {
+    match *item {
+        Item::Granted(_) => heed(Heard::Open),
+        Item::Refused(head) => heed(Heard::Refused(head.status)),
+        Item::RefusalBody(_) => {}
+        Item::End => heed(Heard::End),
+        Item::Event(message) => heed(read_message(message)),
+        Item::Text(text) if speech == Speech::FanfareV1 => match Envelope::parse(text) {
+            Ok(envelope) => take_envelope(&envelope, heed),
+            Err(error) => heed(Heard::Broken(error.to_string())),
+        },
+        Item::Text(payload) => heed(Heard::Event { stream_id: None, id: None, payload }),
+        Item::Binary(_) => heed(Heard::Broken("a binary message".to_owned())),
+        Item::Closed { code, reason } => heed(Heard::Goodbye { code, reason }),
     }
 }
 
@@ -137,20 +115,6 @@ fn read_message(message: SseMessage<'_>) -> Heard<'_> {
         },
         b"error" => Heard::Goodbye { code: None, reason: text(message.data) },
         _ => Heard::Event { stream_id, id: None, payload: message.data },
-    }
-}
-
-fn take_frame(frame: ServerFrame<'_>, is_v1: bool, replies: &mut Vec<u8>, heed: &mut impl FnMut(Heard<'_>)) {
-    match frame {
-        ServerFrame::Text(text) if is_v1 => match Envelope::parse(text) {
-            Ok(envelope) => take_envelope(&envelope, heed),
-            Err(error) => heed(Heard::Broken(error.to_string())),
-        },
-        ServerFrame::Text(payload) => heed(Heard::Event { stream_id: None, id: None, payload }),
-        ServerFrame::Binary(_) => heed(Heard::Broken("a binary message".to_owned())),
-        ServerFrame::Ping(payload) => write_masked_pong(payload, MASK, replies),
-        ServerFrame::Pong(_) => {}
-        ServerFrame::Close { code, reason } => heed(Heard::Goodbye { code, reason }),
     }
 }
 
