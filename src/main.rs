@@ -28,13 +28,13 @@ struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   fanfare serve                                    a hub on http://127.0.0.1:8080, no Redis needed
-  fanfare serve --demo                             one with events made up, at /api/v1/events
+  fanfare serve --demo                             a hub with sample events at /api/v1/events
   fanfare serve --redis redis://127.0.0.1:6379     a hub on Redis Pub/Sub
   curl -N 'http://127.0.0.1:8080/sse?topic=events.critical'
   fanfare publish --type SERVER_DOWN --source server-a --count 10
   fanfare subscribe --topic events.critical
 
-`fanfare COMMAND --help` says more. Exit codes: 0 done, 1 failed, 2 arguments not understood.";
+See `fanfare COMMAND --help`. Exit codes: 0 success, 1 failure, 2 invalid arguments.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -42,21 +42,21 @@ enum Command {
     Serve(ServeArguments),
     /// Publish events, over HTTP or straight to Redis
     Publish(publish::Options),
-    /// Produce readings of sensors for a pod, one event at a time
+    /// Publish made-up sensor readings to a pod of a hub, one event per request
     Produce(produce::Options),
-    /// Listen to topics: print their events, or measure how long they take
+    /// Subscribe to topics and print their events, or measure their latency
     Subscribe(subscribe::Options),
-    /// Sum up the logs of many subscribers: deliveries, drops, latency
+    /// Summarize the logs of many subscribers: deliveries, dropped events, latency
     Report(report::Options),
-    /// Measure a server: latency, losses, processor time and memory under an open-loop load
+    /// Benchmark a server under an open-loop load: latency, lost events, CPU time and memory
     Bench(Box<bench::Options>),
-    /// Make the load of many conversations' tokens, and compare what arrives with what was published
+    /// Publish many conversations token by token, and compare the tokens that arrive with those published
     Load(Box<load::Options>),
-    /// Make a token for a client
+    /// Issue a signed access token (JWT) for a client
     Token(TokenArguments),
-    /// Hash a password, read from standard input, for the users file
+    /// Read a password from standard input and print its hash for the users file
     HashPassword,
-    /// Check or show the configuration, or print one with every key and its default
+    /// Check the configuration, show it, or print every key with its default
     Config {
         #[command(subcommand)]
         action: ConfigAction,
@@ -67,17 +67,17 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum ConfigAction {
-    /// Say what is wrong with the configuration, if anything is
+    /// Report errors in the configuration, with file and key
     Check(ConfigFile),
-    /// Print the configuration in force (file, environment, defaults), passwords masked
+    /// Print the effective configuration (file, environment, defaults); passwords are masked
     Show(ConfigFile),
-    /// Print every key with its default and what it is for
+    /// Print every configuration key with its default value and a description
     Default,
 }
 
 #[derive(Args, Debug)]
 struct ConfigFile {
-    /// The configuration file; without one, environment and defaults
+    /// Read the configuration from FILE (TOML); without it, environment variables and defaults apply
     #[arg(long = "config", value_name = "FILE")]
     file: Option<PathBuf>,
 }
@@ -88,12 +88,12 @@ struct TokenArguments {
     config: ConfigFile,
     #[command(flatten)]
     token: token::Options,
-    /// How long it is valid, such as 90s, 15m, 1h or 30d [default: auth.token_ttl]
+    /// Lifetime of the token, such as 90s, 15m, 1h or 30d [default: the key auth.token_ttl]
     #[arg(long, value_name = "TIME", value_parser = config::parse_duration)]
     ttl: Option<Duration>,
 }
 
-/// Each flag is a key of the configuration, too, and wins over it.
+/// Each flag sets a key of the configuration and overrides the file and the environment.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   fanfare serve --listen 127.0.0.1:9000 --listen unix:/run/fanfare.sock
@@ -104,34 +104,34 @@ struct TokenArguments {
 struct ServeArguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// Listen at ADDR, `host:port` or `unix:/path`; may be repeated [default: 127.0.0.1:8080]
+    /// Listen on ADDR, `host:port` or `unix:/path`; may be repeated [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     listen: Vec<String>,
-    /// Serve health, readiness and metrics at ADDR instead
+    /// Serve health, readiness and metrics on ADDR, and no longer on the addresses of --listen
     #[arg(long, value_name = "ADDR")]
     admin_listen: Vec<String>,
-    /// Run N reactor threads [default: the number of cores]
+    /// Number of reactor threads, which share the connections [default: the number of CPU cores]
     #[arg(long, value_name = "N")]
     reactors: Option<String>,
-    /// Pin each reactor to a core, or to those of CORES, such as 0,2-4
+    /// Pin each reactor thread to a CPU core: to one of CORES, such as 0,2-4, or to one that the hub chooses
     #[arg(long, value_name = "CORES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pin: Option<String>,
-    /// Take events from Redis Pub/Sub, and publish to it
+    /// Receive events from this Redis by Pub/Sub, and publish to it
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
     /// Keep telemetry in PostgreSQL: postgres://user:password@host/database
     #[arg(long, value_name = "URL")]
     store: Option<String>,
-    /// Make events up for the streams of /api/v1/events and /api/v1/broadcast-demo
+    /// Generate sample events for the streams at /api/v1/events and /api/v1/broadcast-demo
     #[arg(long)]
     demo: bool,
-    /// Allow an address that other machines reach, although nobody is asked who they are
+    /// Allow listening on an address that other machines can reach, although no client has to sign in
     #[arg(long)]
     insecure: bool,
-    /// Log from L upwards: error, warn, info, debug, or directives such as info,fanfare::source=debug
+    /// Lowest level to log: error, warn, info, debug, or directives such as info,fanfare::source=debug
     #[arg(long, value_name = "L")]
     log_level: Option<String>,
-    /// Log as text or json
+    /// Format of log lines: text or json
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! `fanfare token` and `fanfare hash-password`: what an operator needs to let somebody in.
+//! `fanfare token` and `fanfare hash-password`: credentials that an operator issues.
 
 use std::{
     io::{self, BufRead, IsTerminal, Write},
@@ -10,27 +10,27 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use fanfare::auth::{AuthRules, Claims, Grants, hash_password};
 
-/// What the token says.
+/// The claims of the token.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
   fanfare token --config fanfare.toml --sub alice --subscribe 'orders.**' --ttl 1h
   FANFARE_AUTH__MODE=jwt FANFARE_AUTH__SECRET_FILE=jwt.key fanfare token --sub ops --role admin
 
-It is signed with the secret or the private key of the configuration, and printed on standard output.")]
+The token is signed with the secret or the private key of the configuration and printed on standard output.")]
 pub(crate) struct Options {
-    /// Whom it is for
+    /// Subject of the token: the user or service that will present it
     #[arg(long, value_name = "NAME")]
     pub sub: String,
-    /// Let it listen to topics of PATTERN (`*` one segment, `**` the rest); may be repeated
+    /// Allow subscribing to topics that match PATTERN (`*` one segment, `**` all that follow); may be repeated
     #[arg(long, value_name = "PATTERN")]
     pub subscribe: Vec<String>,
-    /// Let it publish to topics of PATTERN; may be repeated
+    /// Allow publishing to topics that match PATTERN; may be repeated
     #[arg(long, value_name = "PATTERN")]
     pub publish: Vec<String>,
-    /// Its role; `admin` may do everything
+    /// Role of the subject; `admin` has every right
     #[arg(long, value_name = "ROLE")]
     pub role: Option<String>,
-    /// Its name for people
+    /// Display name of the subject
     #[arg(long, value_name = "NAME")]
     pub username: Option<String>,
 }
@@ -54,8 +54,8 @@ pub(crate) fn mint(options: Options, ttl: Option<Duration>, rules: &AuthRules) -
     Ok(minted.token)
 }
 
-/// The hash of a password, which is read from standard input: asked for twice at a terminal, else its first line. Never an
-/// argument: those can be seen by everybody on the machine.
+/// Hashes a password from standard input: at a terminal it is asked for twice, else it is the first line. It is never an
+/// argument, as every user of the machine can read those.
 pub(crate) fn hash() -> Result<String, String> {
     let cannot_read = |error: io::Error| format!("cannot read the password: {error}");
     if !io::stdin().is_terminal() {

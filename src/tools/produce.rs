@@ -24,27 +24,27 @@ use crate::{protocol::http::percent_encode, topic::Topic};
   fanfare produce                          an event a second, from three sensors in turn
   fanfare produce -f 100 -s 10 -d 60       a hundred a second from ten sensors, for a minute
   fanfare produce -u http://hub:8080 --pod bob
-  fanfare produce -u https://hub.example --token-file token     at a hub that asks who comes, behind TLS
+  fanfare produce -u https://hub.example --token-file token     at a hub that requires a token, over TLS
 
-Each event is a JSON object: source (a name of this run's own), sensor, sequence (of the sensor, from 0), value, timestamp
-(when it was due, in ms since 1970). Ctrl+C ends it and says what was produced.")]
+Each event is a JSON object: source (a unique name of this run), sensor, sequence (of the sensor, from 0), value, timestamp
+(scheduled time, in ms since 1970). Ctrl+C stops the command, which then prints a summary.")]
 pub struct Options {
-    /// Events a second, all sensors together
+    /// Events per second, over all sensors together
     #[arg(short, long, value_name = "HZ", default_value_t = 1.0, value_parser = parse_rate, allow_negative_numbers = true)]
     frequency: f64,
-    /// How many sensors take turns
+    /// Number of sensors; events are theirs in turn
     #[arg(short, long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     sensors: u32,
-    /// End after so many seconds; not by itself if not given
+    /// Stop after this many seconds [default: run until interrupted]
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds, allow_negative_numbers = true)]
     duration: Option<Duration>,
-    /// The hub: http://host:port, https://host:port or unix:/path
+    /// URL of the hub: http://host:port, https://host:port or unix:/path
     #[arg(short, long, value_name = "URL", default_value = DEFAULT_URL, value_parser = unshown(str::parse::<HubUrl>))]
     url: HubUrl,
-    /// The pod whose sensors they are
+    /// Pod that the sensors belong to
     #[arg(long, value_name = "NAME", default_value = DEFAULT_POD, value_parser = parse_pod)]
     pod: String,
-    /// Say how it goes every N events
+    /// Print a progress line every N events
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     progress: u64,
     #[command(flatten)]

@@ -20,38 +20,38 @@ use crate::{protocol::http::percent_encode, stdio, topic::Topic};
 #[command(after_help = "Examples:
   fanfare publish --type SERVER_DOWN --source server-a --count 10
   fanfare publish --topic orders.eu --data '{\"order\":17}' --type created
-  fanfare publish --url https://hub.example --token-file token     at a hub that asks who comes, behind TLS
+  fanfare publish --url https://hub.example --token-file token     at a hub that requires a token, over TLS
   fanfare publish --redis redis://127.0.0.1:6379 --channel events.critical --count 50 --rate 10
   fanfare publish --redis redis+sentinel://a,b,c/main        at the master that the sentinels a, b, c name
-  SSL_CERT_FILE=ca.pem fanfare publish --redis rediss://redis.example    with an authority of one's own
+  SSL_CERT_FILE=ca.pem fanfare publish --redis rediss://redis.example    with a private certificate authority
 
 Without --data each event is a JSON object: event_id, event_type, source, sequence, published_at_ms.")]
 pub struct Options {
-    /// What has happened: the event's `event_type`; with --data, the type the event is published with
+    /// Value of `event_type` in generated events; with --data, the type the event is published with
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
-    /// Who says so
+    /// Value of `source` in generated events
     #[arg(long, default_value = "fanfare")]
     source: String,
-    /// How many events
+    /// Number of events to publish
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
-    /// Events a second; as fast as they are taken if not given
+    /// Events per second [default: as fast as each is acknowledged]
     #[arg(long, value_name = "HZ", value_parser = parse_rate, allow_negative_numbers = true)]
     rate: Option<f64>,
-    /// Publish TEXT as it is
+    /// Publish TEXT unchanged instead of a generated JSON object
     #[arg(long, value_name = "TEXT")]
     data: Option<String>,
-    /// The hub to publish at: http://host:port, https://host:port or unix:/path
+    /// URL of the hub: http://host:port, https://host:port or unix:/path
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = unshown(str::parse::<HubUrl>))]
     url: HubUrl,
-    /// The topic to publish to
+    /// Topic to publish to
     #[arg(long, default_value = "events.critical", value_parser = Topic::parse)]
     topic: Topic,
-    /// Publish straight to Redis, past the hub: redis://, rediss://, unix://, or redis+sentinel://a,b,c/main
+    /// Publish to Redis directly instead of over a hub: redis://, rediss://, unix://, or redis+sentinel://a,b,c/main
     #[arg(long, value_name = "URL", conflicts_with_all = ["url", "topic", "AccessOptions", "CredentialOptions", "TlsOptions"])]
     redis: Option<String>,
-    /// The Redis channel to publish to
+    /// Redis channel to publish to
     #[arg(long, default_value = "events.critical", requires = "redis")]
     channel: String,
     #[command(flatten)]

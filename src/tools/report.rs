@@ -19,24 +19,23 @@ use crate::stdio;
 /// Which logs, and what they should hold.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
-  fanfare report logs                      every *.log of the folder, one for each client
+  fanfare report logs                      every *.log in the folder, one per client
   fanfare report logs --clients 50 --events 50
   fanfare report a.log b.log --json
 
-Without --clients each log counts as one client, and without --events every event that any client has seen: what nobody
-received is then not known to be dropped. Events that say `source` and `sequence` tell nevertheless: `Numbers never seen`
-counts, over all clients, those that were passed over after the first one a client got.")]
+Without --events, an event that no client received cannot be counted as dropped. Events with `source` and `sequence` still
+reveal it: `Numbers never seen` counts, over all clients, the numbers that were skipped after the first one a client got.")]
 pub struct Options {
-    /// Logs, or folders of them
+    /// Log files, or folders of *.log files
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
-    /// How many clients there were
+    /// Number of clients that subscribed [default: the number of logs]
     #[arg(long, value_name = "N")]
     clients: Option<u64>,
-    /// How many events were published
+    /// Number of events published [default: the events that any client received]
     #[arg(long, value_name = "N")]
     events: Option<u64>,
-    /// Print a JSON object
+    /// Print the report as a JSON object
     #[arg(long)]
     json: bool,
 }

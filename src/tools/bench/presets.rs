@@ -6,8 +6,8 @@ use std::ffi::OsString;
 type Preset = (&'static str, &'static str, &'static [&'static str]);
 
 const PRESETS: &[Preset] = &[
-    ("S1", "what connections cost that only exist", &["--subscribers", "9500", "--idle"]),
-    ("S2", "one topic to everybody", &["--subscribers", "9500", "--rate", "8"]),
+    ("S1", "the cost of idle connections", &["--subscribers", "9500", "--idle"]),
+    ("S2", "one topic to all subscribers", &["--subscribers", "9500", "--rate", "8"]),
     (
         "S3",
         "each event to one subscriber among many",
@@ -39,15 +39,15 @@ const PRESETS: &[Preset] = &[
         &["--topics", "1000", "--subscribers", "10000", "--rate", "5000"],
     ),
     ("S6", "more events than can be sent one by one", &["--subscribers", "500", "--rate", "1000"]),
-    ("S7", "one in a hundred never reads", &["--subscribers", "990", "--rate", "50", "--stalled", "10"]),
+    ("S7", "one subscriber in a hundred never reads", &["--subscribers", "990", "--rate", "50", "--stalled", "10"]),
     (
         "S8",
-        "connections come and go beside a crowd",
+        "connections come and go beside many that stay",
         &["--subscribers", "950", "--rate", "50", "--churn", "500", "--churn-mixed", "--churn-stay", "100ms"],
     ),
     (
         "S9",
-        "all are cut at once and come back for what they missed",
+        "all connections are cut at once and resume",
         &[
             "--transport",
             "sse",
@@ -63,10 +63,10 @@ const PRESETS: &[Preset] = &[
             "20",
         ],
     ),
-    ("S10", "heartbeats of connections that only exist", &["--subscribers", "9500", "--idle", "--duration", "60s"]),
+    ("S10", "heartbeats of idle connections", &["--subscribers", "9500", "--idle", "--duration", "60s"]),
     ("S12", "large payloads", &["--subscribers", "1000", "--rate", "8", "--size", "16384"]),
     ("S15", "S2 in a Socket.IO room", &["--transport", "socketio", "--subscribers", "9500", "--rate", "8"]),
-    ("S11", "the rate at which S2's latency climbs", &["--subscribers", "9500", "--rate", "8", "--ladder"]),
+    ("S11", "the rate at which the latency of S2 rises", &["--subscribers", "9500", "--rate", "8", "--ladder"]),
 ];
 
 /// The command line with a scenario's flags in place of its name, if the command is `bench` and its first word is one.
@@ -87,7 +87,7 @@ pub fn expand_preset(arguments: impl Iterator<Item = OsString>) -> Result<Vec<Os
 /// What `--help` says of them.
 pub(super) fn list() -> String {
     let rows = PRESETS.iter().map(|(name, what, flags)| format!("  {name:4} {what}\n       {}\n", flags.join(" ")));
-    "Scenarios, as the first word; flags behind it win:\n".to_owned() + &rows.collect::<String>()
+    "Scenarios, given as the first word; flags after it take precedence:\n".to_owned() + &rows.collect::<String>()
 }
 
 fn unknown(name: &str) -> String {

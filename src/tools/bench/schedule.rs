@@ -7,11 +7,11 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 /// How events are spread over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Arrivals {
-    /// At equal distances.
+    /// At equal intervals.
     Even,
-    /// At random, independently of each other, as many independent publishers would send. The same on every run.
+    /// At random times, as many independent publishers would send; the same times in every run.
     Poisson,
-    /// Several at once, at equal distances.
+    /// In bursts of --burst-events, at equal intervals.
     Burst,
 }
 

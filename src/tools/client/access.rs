@@ -11,12 +11,12 @@ use super::{
     url::HubUrl,
 };
 
-/// A hub, with all that is needed to be let in.
+/// A hub, and what each request to it needs to be accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HubAccess {
     url: HubUrl,
     credential: Option<Credential>,
-    /// That of the credential, if there is one, comes first.
+    /// The credential's field, if there is one, comes first.
     headers: Vec<(String, Secret)>,
     tls: Option<TlsClient>,
 }
@@ -39,14 +39,13 @@ impl HubAccess {
         Self { url, credential, headers, tls }
     }
 
-    /// Where it is.
     pub(crate) fn url(&self) -> &HubUrl {
         &self.url
     }
 
-    /// Reads the token anew, if it comes of a file: to be called before each new connection, since tokens are rotated, and where
-    /// the hub does not accept it any more. Returns whether it is another. The error says what is wrong with the file; the former
-    /// token stays.
+    /// Reads the token again if it comes from a file. Call it before each new connection, since tokens are rotated, and when the
+    /// hub no longer accepts the token. Returns whether the token changed. The error says what is wrong with the file; the old
+    /// token then stays.
     pub(crate) fn renew(&mut self) -> Result<bool, String> {
         let Some(credential) = &mut self.credential else { return Ok(false) };
         let renewed = credential.renew()?;
@@ -56,17 +55,17 @@ impl HubAccess {
         Ok(is_another)
     }
 
-    /// The fields that each request to it carries.
+    /// The header fields of each request.
     pub(crate) fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         self.headers.iter().map(|(name, value)| (name.as_str(), value.expose()))
     }
 
-    /// The client's side of TLS, if the hub is behind TLS.
+    /// TLS settings, if the hub's URL asks for TLS.
     pub(crate) fn tls(&self) -> Option<&TlsClient> {
         self.tls.as_ref()
     }
 
-    /// Connects, with TLS where the URL asks for it, over a blocking socket. The error says where to and why not.
+    /// Connects a blocking socket, with TLS if the URL asks for it. The error names the hub, the reason and what to check.
     pub(crate) fn connect(&self) -> Result<MaybeTlsStream<Socket>, String> {
         let connect = || -> io::Result<MaybeTlsStream<Socket>> {
             let socket = match self.url.unix_path() {

@@ -9,9 +9,9 @@ use socket2::Socket;
 
 use super::{access::HubAccess, tls::MaybeTlsStream};
 
-/// How long one read waits, unless the caller chooses another time.
+/// The timeout of a read, unless the caller sets another.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// How much is read at a time.
+/// The size of the read buffer.
 const READ_BYTES: usize = 64 * 1024;
 
 /// An open connection.
@@ -21,47 +21,44 @@ pub(crate) struct Connection {
     buffer: Box<[u8]>,
 }
 
-/// What [`Connection::read`] found.
+/// The outcome of [`Connection::read`].
 #[derive(Debug)]
 pub(crate) enum Incoming<'a> {
-    /// Some bytes.
     Bytes(&'a [u8]),
-    /// Nothing in time.
     TimedOut,
     /// The hub closed.
     End,
 }
 
 impl Connection {
-    /// Connects to `hub`. The error says where to and why not.
+    /// Connects to `hub`. The error names the hub and the reason.
     pub(crate) fn open(hub: &HubAccess) -> Result<Self, String> {
         let connection = Self { stream: hub.connect()?, buffer: vec![0; READ_BYTES].into_boxed_slice() };
         connection.set_read_timeout(READ_TIMEOUT)?;
         Ok(connection)
     }
 
-    /// How long [`Connection::read`] waits; below a millisecond counts as one.
+    /// Sets how long [`Connection::read`] waits, at least a millisecond.
     pub(crate) fn set_read_timeout(&self, timeout: Duration) -> Result<(), String> {
         // Zero would mean for ever.
         let timeout = timeout.max(Duration::from_millis(1));
         self.stream.socket().set_read_timeout(Some(timeout)).map_err(|error| error.to_string())
     }
 
-    /// Sends all of `bytes`.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
         let sent = self.stream.write_all(bytes).and_then(|()| self.stream.flush());
         sent.map_err(|error| format!("the hub does not take what is sent: {error}"))
     }
 
-    /// Whether it is open and nothing has arrived: a hub closes what was idle for too long. Reads without waiting. What is
-    /// read is lost, so the connection is of no use if it is not quiet.
+    /// Whether the connection is open and no input is pending: a hub closes connections that are idle for too long. Does not
+    /// wait. Input that it finds is lost, so the connection is unusable after `false`.
     pub(crate) fn is_quiet(&mut self) -> bool {
         self.stream.socket().set_nonblocking(true).is_ok()
             && matches!(self.stream.has_input(), Ok(false))
             && self.stream.socket().set_nonblocking(false).is_ok()
     }
 
-    /// Waits for something to arrive.
+    /// Waits for input, at most for the read timeout.
     pub(crate) fn read(&mut self) -> Result<Incoming<'_>, String> {
         use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
         match self.stream.read(&mut self.buffer) {

@@ -1,4 +1,4 @@
-//! Who a tool says it is: tokens, API keys and headers. `Debug` and errors never show a secret.
+//! Credentials and headers of requests. `Debug` and errors never show a secret.
 
 use std::{
     ffi::OsStr,
@@ -12,40 +12,40 @@ use clap::Args;
 
 use super::flag::unshown;
 
-/// The variable with the token of whoever names none.
+/// The environment variable with the token, if no flag gives one.
 const TOKEN_VARIABLE: &str = "FANFARE_TOKEN";
-/// No token is longer.
+/// The most bytes that are read from a token file.
 const TOKEN_BYTES_MAX: u64 = 64 * 1024;
-/// Header fields that the tools write themselves, in lower case, or the beginnings of them: a second one would make the
-/// request another one, or none.
+/// Header fields that the tools write themselves, in lower case, or prefixes of them. A second one would change the request or
+/// make it invalid.
 const OWN_FIELDS: &[&str] = &["host", "content-length", "transfer-encoding", "connection", "upgrade", "sec-websocket-"];
 
-/// The flags that say who the tool is.
+/// The flags by which a tool signs in.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct CredentialOptions {
-    /// Sign in with TOKEN. Others on this machine see a command line: --token-file and FANFARE_TOKEN are safer
+    /// Sign in with TOKEN. Other users of this machine can read a command line: --token-file and FANFARE_TOKEN are safer
     #[arg(long, value_name = "TOKEN", value_parser = unshown(Secret::parse), conflicts_with_all = ["token_file", "api_key"])]
     token: Option<Secret>,
-    /// Sign in with the token in FILE, read anew for each connection [default: the variable FANFARE_TOKEN]
+    /// Sign in with the token in FILE, which is read again for each connection [default: the variable FANFARE_TOKEN]
     #[arg(long, value_name = "FILE", conflicts_with = "api_key")]
     token_file: Option<PathBuf>,
-    /// Sign in with an API key, as the header X-API-Key
+    /// Sign in with an API key, sent as the header X-API-Key
     #[arg(long, value_name = "KEY", value_parser = unshown(Secret::parse))]
     api_key: Option<Secret>,
 }
 
-/// Who the tool is.
+/// How a tool signs in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Credential {
     /// A token, for `Authorization: Bearer` (RFC 6750 section 2.1).
     Token(Secret),
-    /// The same from a file, and as it was read first: the file may get another one.
+    /// A token from a file, and its value when it was read last: tokens are rotated.
     TokenFile(PathBuf, Secret),
-    /// An API key.
+    /// For `X-API-Key`.
     ApiKey(Secret),
 }
 
-/// A text that is not shown.
+/// A text that `Debug` does not show.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(String);
 
@@ -63,13 +63,13 @@ impl Secret {
         }
     }
 
-    /// The text itself, to be sent.
+    /// The text, to be sent.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 }
 
-/// A header field of each request.
+/// A header field that a flag adds to each request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     name: String,
@@ -77,7 +77,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Reads `NAME: VALUE`, without the fields that the tools write themselves.
+    /// Parses `NAME: VALUE`. Fails on fields that the tools write themselves.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let (name, value) = parse_header(text)?;
         let lower = name.to_ascii_lowercase();
@@ -102,7 +102,7 @@ impl Header {
     }
 }
 
-/// Reads `NAME: VALUE`: a field of a request's head, with nothing in it that could end it. The error does not repeat the value.
+/// Parses `NAME: VALUE`, a header field on one line. The error does not repeat the value.
 pub(crate) fn parse_header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("expected NAME: VALUE")?;
     // A token (RFC 9110 section 5.6.2).
@@ -114,7 +114,7 @@ pub(crate) fn parse_header(text: &str) -> Result<(String, String), String> {
 }
 
 impl CredentialOptions {
-    /// Who the tool is, by its flags.
+    /// The credential that the flags name.
     pub(crate) fn named(&self) -> Result<Option<Credential>, String> {
         Ok(match (&self.token_file, &self.token, &self.api_key) {
             (Some(path), ..) => Some(Credential::TokenFile(path.clone(), read_token(path)?)),
@@ -123,7 +123,7 @@ impl CredentialOptions {
         })
     }
 
-    /// Who the tool is, by its flags or else by the environment.
+    /// The credential that the flags name, or else the environment.
     pub(crate) fn resolve(&self) -> Result<Option<Credential>, String> {
         Ok(match self.named()? {
             Some(credential) => Some(credential),
@@ -132,14 +132,14 @@ impl CredentialOptions {
     }
 }
 
-/// An empty variable is none.
+/// The credential in the environment variable; an empty variable counts as unset.
 fn token_of_variable(value: Option<&OsStr>) -> Result<Option<Credential>, String> {
     let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
     let token = value.to_str().map_or_else(|| Err("it must be printable ASCII".into()), Secret::parse);
     token.map(|token| Some(Credential::Token(token))).map_err(|wrong| format!("{TOKEN_VARIABLE}: {wrong}"))
 }
 
-/// What is read from it is gone.
+/// Whether reading the file consumes it, as with a pipe.
 fn is_read_once(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| !metadata.is_file())
 }
@@ -156,8 +156,8 @@ fn read_token(path: &Path) -> Result<Secret, String> {
 }
 
 impl Credential {
-    /// The same as it is now: with the token that its file has, if it comes of a file. One that is no regular file, such as a pipe,
-    /// is read only once. The error says what is wrong with the file.
+    /// The credential with the token that its file has now. A file that is not regular, such as a pipe, is read only once. The
+    /// error says what is wrong with the file.
     pub(crate) fn renew(&self) -> Result<Self, String> {
         match self {
             Self::TokenFile(path, known) => {
@@ -168,7 +168,7 @@ impl Credential {
         }
     }
 
-    /// The field of a request's head that shows it.
+    /// The header field of a request.
     pub(crate) fn header(&self) -> (String, Secret) {
         match self {
             Self::Token(token) | Self::TokenFile(_, token) => {
@@ -178,7 +178,7 @@ impl Credential {
         }
     }
 
-    /// What is shown where there is no head: a hub takes an API key in place of a token.
+    /// The secret where there is no header, as in Socket.IO: a hub accepts an API key in place of a token.
     pub(crate) fn secret(&self) -> &Secret {
         match self {
             Self::Token(secret) | Self::TokenFile(_, secret) | Self::ApiKey(secret) => secret,

@@ -4,11 +4,11 @@ use std::ffi::OsStr;
 
 use clap::{Arg, Command, builder::TypedValueParser, error::ErrorKind};
 
-/// A parser of a flag's value that may hold a secret: its errors do not repeat the value, as clap's own would.
+/// A parser of a flag's value that may hold a secret. Unlike clap's own, its errors do not repeat the value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unshown<T>(fn(&str) -> Result<T, String>);
 
-/// A value that `parse` reads.
+/// Parses a value with `parse`; errors do not repeat it.
 pub(crate) fn unshown<T>(parse: fn(&str) -> Result<T, String>) -> Unshown<T> {
     Unshown(parse)
 }

@@ -1,4 +1,4 @@
-//! One connection that nobody waits for, over TCP, TLS or a unix socket.
+//! One non-blocking connection, over TCP, TLS or a unix socket.
 
 use std::{
     io::{self, Read, Write},
@@ -19,19 +19,17 @@ use super::{
     tls::{MaybeTlsStream, TlsClient},
 };
 
-/// A connection over which nothing comes for so long is asked whether its other end still exists.
+/// An idle connection is probed after this long, so that a peer that vanished is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Where a hub can be reached.
+/// An address of a hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
-    /// One of its host's addresses.
     Tcp(SocketAddr),
-    /// A unix socket.
     Unix(PathBuf),
 }
 
-/// All addresses of a hub, of which there is at least one. The error says whose host has none.
+/// All addresses of a hub, at least one. Fails if its host has none.
 pub(crate) fn resolve(hub: &HubAccess) -> Result<Vec<Address>, String> {
     let url = hub.url();
     if let Some(path) = url.unix_path() {
@@ -44,17 +42,15 @@ pub(crate) fn resolve(hub: &HubAccess) -> Result<Vec<Address>, String> {
     Ok(found.into_iter().map(Address::Tcp).collect())
 }
 
-/// The connection.
+/// A non-blocking connection, registered with a poll.
 #[derive(Debug)]
 pub(crate) enum Link {
-    /// Over TCP, encrypted or not.
     Tcp(MaybeTlsStream<TcpStream>),
-    /// Over a unix socket.
     Unix(UnixStream),
 }
 
 impl Link {
-    /// Begins to connect, with TLS if there is a `tls`. The poll tells once it is writable, or has failed.
+    /// Begins to connect, with TLS if `tls` is given. The poll reports the connection as writable once it stands or has failed.
     pub(crate) fn connect(
         address: &Address,
         tls: Option<&TlsClient>,
@@ -76,7 +72,7 @@ impl Link {
         }
     }
 
-    /// Whether the connection stands. An error if it never will.
+    /// Whether the connection stands. Fails if it never will.
     pub(crate) fn is_connected(&self) -> io::Result<bool> {
         match self {
             Self::Tcp(stream) => is_connected(stream.socket()),
@@ -84,8 +80,7 @@ impl Link {
         }
     }
 
-    /// Sets what a connection that stands needs: a request and a pong are small and go at once, and a peer that
-    /// vanished is noticed.
+    /// Sets the options of a connection that stands: keepalive, so that a peer that vanished is noticed.
     pub(crate) fn tune(&self) -> io::Result<()> {
         let Self::Tcp(stream) = self else { return Ok(()) };
         let stream = stream.socket();

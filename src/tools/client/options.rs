@@ -14,13 +14,13 @@ use super::{
 /// What `--help` calls these flags.
 const ACCESS: &str = "Access";
 
-/// The flags by which all tools sign in and are carried to a hub.
+/// The flags by which all tools sign in at a hub and check its certificate.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = ACCESS)]
 pub(crate) struct AccessOptions {
     #[command(flatten)]
     credentials: CredentialOptions,
-    /// Send this header with each request; may be repeated
+    /// Add this header to each request; may be repeated
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = unshown(Header::parse))]
     headers: Vec<Header>,
     #[command(flatten)]
@@ -28,8 +28,8 @@ pub(crate) struct AccessOptions {
 }
 
 impl AccessOptions {
-    /// The hub at `url`, reached as the flags and the environment say. Reads the files that they name. The error says what is
-    /// wrong with which.
+    /// The hub at `url` with the credentials, headers and TLS settings of the flags and the environment. Reads the files that they
+    /// name. The error names the flag.
     pub(crate) fn hub(&self, url: &HubUrl) -> Result<HubAccess, String> {
         let credential = match self.headers.iter().find(|header| header.signs_in()) {
             None => self.credentials.resolve()?,

@@ -15,12 +15,12 @@ use super::{
 };
 use crate::protocol::resp;
 
-/// How long each answer to logging in may take.
+/// Timeout of each reply while logging in.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The port of a Redis whose address names none.
 const REDIS_PORT: u16 = 6379;
 
-/// A Redis server's address and what it asks for, as one writes it: `host:port`, `redis://…`, or with TLS `rediss://…`.
+/// The URL of a Redis server, with login and database: `host:port`, `redis://…`, or with TLS `rediss://…`.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct RedisUrl {
     host: String,
@@ -31,14 +31,14 @@ pub(crate) struct RedisUrl {
     database: i64,
 }
 
-/// The same, with all that is needed to connect.
+/// A Redis server, with all that connecting needs.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct RedisTarget {
     url: RedisUrl,
     tls: Option<TlsClient>,
 }
 
-/// Without login and password, as it is shown to people.
+/// Without login and password.
 impl std::fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
@@ -95,13 +95,13 @@ impl FromStr for RedisUrl {
 }
 
 impl RedisTarget {
-    /// The server at `url`. Reads the files that `options` name, if TLS is spoken there. The error says which file is unusable.
+    /// The server at `url`. With TLS, reads the files that `options` name. The error names the file.
     pub(crate) fn new(url: RedisUrl, options: &TlsOptions) -> Result<Self, String> {
         let tls = url.is_tls.then(|| TlsClient::without_http(&url.host, options)).transpose()?;
         Ok(Self { url, tls })
     }
 
-    /// Connects, logs in and chooses the database; the socket is non-blocking then. The error says where, and why not.
+    /// Connects, logs in and selects the database; returns a non-blocking socket. The error names the server and the reason.
     pub(crate) fn connect(&self) -> Result<MaybeTlsStream<Socket>, String> {
         let connect = || -> io::Result<MaybeTlsStream<Socket>> {
             let socket = connect_tcp(&self.url.host, self.url.port)?;
@@ -132,7 +132,7 @@ impl RedisTarget {
 }
 
 impl RedisUrl {
-    /// The commands that come first. There is always one: what is no Redis is found out before the run.
+    /// The commands of a new connection. There is always one, so that a server that is no Redis is noticed at once.
     fn greeting(&self) -> Vec<Vec<String>> {
         let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
         let login = self.password.as_deref().map(|password| match self.username.as_deref() {
@@ -144,7 +144,7 @@ impl RedisUrl {
     }
 }
 
-/// Reads so many replies, none of which may be an error.
+/// Reads `count` replies. Fails if one of them is an error.
 fn await_answers(stream: &mut impl Read, count: usize) -> io::Result<()> {
     let (mut held, mut buffer, mut seen) = (Vec::new(), [0; 1024], 0);
     while seen < count {

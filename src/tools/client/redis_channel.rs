@@ -1,4 +1,4 @@
-//! Straight to Redis: to the server that a URL names, or to the master that its sentinels name.
+//! Publishing to a Redis channel: at the server that a URL names, or at the master that its sentinels name.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use redis::{Cmd, Connection, RedisError, Value};
 
 use crate::protocol::resp::SentinelUrl;
 
-/// How long connecting, and each answer, may take.
+/// Timeout of connecting, and of each reply.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A channel at a server.
+/// A channel of a connected server.
 pub(crate) struct RedisChannel {
     connection: Connection,
     channel: String,
@@ -18,7 +18,7 @@ pub(crate) struct RedisChannel {
 }
 
 impl RedisChannel {
-    /// Connects. The error says where to and why not, without login and password.
+    /// Connects. The error names the server and the reason, without login and password.
     pub(crate) fn open(url: &str, channel: &str) -> Result<Self, String> {
         let (connection, address) = match SentinelUrl::parse(url) {
             None => connect(url)?,
@@ -28,14 +28,14 @@ impl RedisChannel {
         Ok(Self { connection, channel: channel.to_owned(), address, receivers: 0 })
     }
 
-    /// Publishes, and waits for the answer.
+    /// Publishes, and waits for the reply.
     pub(crate) fn publish(&mut self, payload: &str) -> Result<(), String> {
         let command = Cmd::publish(&*self.channel, payload);
         self.receivers = command.query(&mut self.connection).map_err(|error| format!("Redis: {error}"))?;
         Ok(())
     }
 
-    /// Where the events went and who got the last one.
+    /// The channel, the server, and how many subscribers the last event had.
     pub(crate) fn describe(&self) -> String {
         let Self { channel, address, receivers, .. } = self;
         match receivers {
@@ -45,7 +45,7 @@ impl RedisChannel {
     }
 }
 
-/// A connection to the server at `url`, and where that is.
+/// A connection to the server at `url`, and its address.
 fn connect(url: &str) -> Result<(Connection, String), String> {
     let client = redis::Client::open(url).map_err(|error| format!("not a Redis URL: {error}"))?;
     // Without login and password, unlike the URL.
@@ -66,8 +66,8 @@ fn connect(url: &str) -> Result<(Connection, String), String> {
     Ok((connection, address))
 }
 
-/// Asks one sentinel after the other until one names a server that says itself that it is the master: during a failover
-/// some still name the old one.
+/// Asks the sentinels in turn, until one names a server that says itself that it is the master: during a failover some
+/// sentinels still name the old one.
 fn connect_to_master(url: &SentinelUrl<'_>) -> Result<(Connection, String), String> {
     let mut failures = Vec::new();
     for host in &url.hosts {
@@ -83,7 +83,7 @@ fn connect_to_master(url: &SentinelUrl<'_>) -> Result<(Connection, String), Stri
     Err(format!("no sentinel leads to the master of `{}`. {}", url.service, failures.join("; ")))
 }
 
-/// Where the sentinel at `url` believes the master of `service` to be: `host:port`.
+/// The address of the master of `service` that the sentinel at `url` names: `host:port`.
 fn ask_master(url: &str, service: &str) -> Result<String, String> {
     let (mut connection, _) = connect(url)?;
     let mut question = redis::cmd("SENTINEL");

@@ -1,20 +1,20 @@
-//! What a publisher is answered: by Redis, an HTTP server or NATS, one answer for each event, in their order. Pure.
+//! The replies to publications, of Redis, an HTTP server or NATS: one for each event, in order. Pure.
 
 use std::mem;
 
 use super::request::{Answer, refusal_words};
 use crate::protocol::{http, nats, resp};
 
-/// How many bytes of a refusal are read.
+/// The most bytes of a refusal that are kept.
 const REFUSAL_BYTES_MAX: usize = 4096;
-/// And how many characters of it are shown: some servers send a page.
+/// The most characters of a refusal that are shown: some servers send a page.
 const REFUSAL_WORDS_MAX: usize = 300;
 
-/// The reader of one connection's answers.
+/// Reads the replies on one connection.
 #[derive(Debug)]
 pub(crate) struct Replies {
     reader: Reader,
-    /// What the first refusal said; some servers say it, and close before they answer.
+    /// The message of the first refusal: some servers refuse an event and close before they answer all.
     pub(crate) first_refusal: Option<String>,
 }
 
@@ -42,19 +42,19 @@ enum Reader {
     },
 }
 
-/// One answer.
+/// The reply to one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
     /// The event was published.
     Taken {
-        /// Redis says that nobody listens to the channel.
+        /// Redis says that the channel has no subscriber.
         is_unheard: bool,
     },
-    /// It was not, and why.
+    /// The event was not published, for this reason.
     Refused(String),
 }
 
-/// An event was published, and who listens is not told.
+/// An event was published; the number of subscribers is not known.
 const TAKEN: Reply = Reply::Taken { is_unheard: false };
 
 impl Replies {
@@ -78,7 +78,7 @@ impl Replies {
         Self { reader, first_refusal: None }
     }
 
-    /// Appends what asks for an answer to `unanswered` events, where the server gives none by itself.
+    /// Appends a request for the reply to `unanswered` events, where the server sends none by itself (NATS).
     pub(crate) fn ask(&mut self, unanswered: u64, out: &mut Vec<u8>) {
         if let Reader::Nats { asked: asked @ 0, .. } = &mut self.reader
             && 0 < unanswered
@@ -88,8 +88,8 @@ impl Replies {
         }
     }
 
-    /// Takes what the server sent and calls `each` with every answer complete with it. What the server must be told is
-    /// appended to `out`. An error is no answer at all.
+    /// Takes what the server sent and calls `each` with every reply that is complete with it. What must be sent back is appended
+    /// to `out`. Fails if the bytes are no reply of such a server.
     pub(crate) fn receive(
         &mut self,
         bytes: &[u8],

@@ -10,10 +10,10 @@ use super::{
 };
 use crate::protocol::http::{Method, ResponsePart, ResponseReader, write_request};
 
-/// How long waiting for a response may take.
+/// The longest wait for a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Sends requests one after the other, over one connection as long as the hub keeps it.
+/// Sends requests one after the other, over one connection for as long as the hub keeps it open.
 #[derive(Debug)]
 pub(crate) struct Client {
     hub: HubAccess,
@@ -29,18 +29,16 @@ struct Kept {
 /// A response.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
-    /// Three digits.
     pub(crate) status: u16,
-    /// All of it.
     pub(crate) body: Vec<u8>,
 }
 
-/// A refusal of the hub's: its status, and its [words](refusal_words).
+/// A refusal as text: its status, and its [message](refusal_words).
 pub(crate) fn describe_refusal(answer: &Answer) -> String {
     format!("the hub answered {}: {}", answer.status, refusal_words(answer))
 }
 
-/// A refusal in the hub's own words, which it sends as `{"error":{"message"}}`; anything else as it is.
+/// The message of a refusal, which a hub sends as `{"error":{"message"}}`; any other body as it is.
 pub(crate) fn refusal_words(answer: &Answer) -> String {
     #[derive(Deserialize)]
     struct Refusal {
@@ -56,14 +54,14 @@ pub(crate) fn refusal_words(answer: &Answer) -> String {
 }
 
 impl Client {
-    /// For `hub`; connects with the first request.
+    /// Connects with the first request.
     pub(crate) fn new(hub: HubAccess) -> Self {
         Self { hub, kept: None }
     }
 
-    /// Sends `body` to `path` (with its query, encoded) and waits for the answer. Nothing is sent twice, because a hub that
-    /// vanishes before it answers may have taken the request; but for one that was not accepted (401), if the token has another
-    /// one in its file by now: a connection that lasts outlives tokens.
+    /// Sends `body` to `path` (with its query, encoded) and waits for the response. A request is not repeated, because a hub that
+    /// vanishes before it answers may have accepted it. The exception is 401 with a token file that has a new token by now: a
+    /// lasting connection outlives tokens.
     pub(crate) fn post(&mut self, path: &str, body: &[u8]) -> Result<Answer, String> {
         let answer = self.post_once(path, body)?;
         if answer.status == 401 && self.hub.renew()? { self.post_once(path, body) } else { Ok(answer) }

@@ -8,10 +8,10 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// How long connecting, and each step of a handshake, may take.
+/// Timeout of connecting, and of each step of a TLS handshake.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Tries each address of a host in turn, as `localhost` may stand for two.
+/// Connects to the first address that accepts: `localhost` may have two. Fails with the last address's error.
 pub(crate) fn connect_first(addresses: impl IntoIterator<Item = SocketAddr>) -> io::Result<Socket> {
     let mut failure = io::Error::new(ErrorKind::NotFound, "the host has no address");
     for address in addresses {

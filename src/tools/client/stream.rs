@@ -1,4 +1,4 @@
-//! What a hub sends, on any of its transports, as events. Pure: bytes in, events and answers out.
+//! What a hub sends on any of its transports, as events. Pure: bytes in, events and replies out.
 
 use std::borrow::Cow;
 
@@ -16,14 +16,14 @@ use crate::protocol::{
     websocket::client::{check_accept, encode_key, write_masked_close, write_upgrade},
 };
 
-/// How events come.
+/// The transport of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Transport {
     /// Server-Sent Events
     Sse,
-    /// WebSocket, each frame a payload
+    /// WebSocket, one payload per message
     Ws,
-    /// WebSocket, JSON envelopes
+    /// WebSocket, JSON envelopes with id and type
     #[value(name = "fanfare.v1")]
     FanfareV1,
 }
@@ -44,18 +44,18 @@ impl Transport {
     }
 }
 
-/// What came.
+/// What the hub sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received<'a> {
-    /// The hub accepted: a stream follows.
+    /// The hub accepted the request: a stream follows.
     Opened,
-    /// An event; topic, id and type are empty where the transport does not tell them.
+    /// An event; topic, id and type are empty where the transport has none.
     Event { topic: Cow<'a, str>, id: Cow<'a, str>, kind: Cow<'a, str>, data: &'a [u8] },
-    /// From behind this id on a topic's events follow.
+    /// The events of a topic follow, beginning behind this id.
     Subscribed { topic: Cow<'a, str>, id: Cow<'a, str> },
-    /// Events are missing here, in the hub's words.
+    /// Events are missing here; the text says which.
     Gap(String),
-    /// Something about the stream itself, for people.
+    /// A message about the stream itself, for people.
     Notice(String),
 }
 
@@ -64,7 +64,7 @@ pub(crate) enum Received<'a> {
 pub(crate) struct StreamEnd {
     /// For people.
     pub(crate) reason: String,
-    /// The hub refused in a way that asking again does not change.
+    /// Whether a further attempt would be refused as well.
     pub(crate) is_final: bool,
 }
 
@@ -81,7 +81,7 @@ impl From<&str> for StreamEnd {
 }
 
 impl StreamEnd {
-    /// 204 asks a client to stay away (WHATWG HTML section 9.2.3); the others say that the request itself is wrong.
+    /// 204 tells a client not to reconnect (WHATWG HTML section 9.2.3); the other codes say that the request itself is wrong.
     fn refused(refusal: &Answer) -> Self {
         Self { reason: describe_refusal(refusal), is_final: matches!(refusal.status, 204 | 400 | 401 | 403 | 404) }
     }
@@ -104,24 +104,24 @@ pub(crate) struct Stream {
     opening: Opening,
 }
 
-/// What was asked for, and how it was refused.
+/// The request, and the refusal if there was one.
 #[derive(Debug)]
 struct Opening {
     transport: Transport,
     /// The request's `Sec-WebSocket-Key`.
     key: String,
-    /// An answer that is no stream.
+    /// A response that is no stream.
     refusal: Option<Answer>,
 }
 
 /// The most bytes of a refusal that are kept to be shown.
 const REFUSAL_BYTES_MAX: usize = 4096;
 
-/// The close code of a hub that wants a token, or another one: coming back with the same does not change that.
+/// The close code of a hub that does not accept the token: reconnecting with the same token is useless.
 const UNAUTHORIZED: u16 = 4401;
 
 impl Stream {
-    /// Before anything is sent. `random` makes the WebSocket key.
+    /// `random` makes the WebSocket key.
     pub(crate) fn new(transport: Transport, random: [u8; 16]) -> Self {
         let reader = match transport {
             Transport::Sse => Reader::sse(),
@@ -159,7 +159,7 @@ impl Stream {
         self.reader.retry_ms()
     }
 
-    /// Takes what the hub sent; `answer` gets what must be sent back. An error is the end.
+    /// Takes what the hub sent; `answer` gets the bytes to send back. An error is the end of the stream.
     pub(crate) fn receive(
         &mut self,
         bytes: &[u8],

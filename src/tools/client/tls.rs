@@ -19,18 +19,18 @@ use rustls::{
     server::ParsedCertificate,
 };
 
-/// How the certificate of an `https`, `wss` or `rediss` server is checked.
+/// Flags that say how the certificate of an `https`, `wss` or `rediss` server is verified.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct TlsOptions {
-    /// Trust the certificates in FILE (PEM) instead of the system's authorities, for https, wss and rediss
+    /// Trust the certificate authorities in FILE (PEM) instead of the system's, for https, wss and rediss
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Do not check the server's certificate: whoever is on the way can read and change everything, tokens included
+    /// Do not verify the server's certificate: anyone on the network path can then read and change all data, tokens included
     #[arg(long, conflicts_with = "ca")]
     insecure_tls: bool,
 }
 
-/// The client's side of TLS to one server. Two are equal if they share their settings and name the same server.
+/// TLS settings for one server. Two are equal if they share their configuration and name the same server.
 #[derive(Clone, Debug)]
 pub(crate) struct TlsClient {
     config: Arc<ClientConfig>,
@@ -46,13 +46,13 @@ impl PartialEq for TlsClient {
 impl Eq for TlsClient {}
 
 impl TlsClient {
-    /// For the server `host`: a name, or an IP address without brackets. Reads the files that `options` name. The error says
-    /// which file is unusable.
+    /// For an HTTP server at `host`: a name, or an IP address without brackets. Reads the files that `options` name. The error
+    /// names the file.
     pub(crate) fn new(host: &str, options: &TlsOptions) -> Result<Self, String> {
         Self::speaking(&[b"http/1.1"], host, options)
     }
 
-    /// The same for a server that speaks something else than HTTP, such as Redis.
+    /// For a server of another protocol, such as Redis: without ALPN.
     pub(crate) fn without_http(host: &str, options: &TlsOptions) -> Result<Self, String> {
         Self::speaking(&[], host, options)
     }
@@ -222,17 +222,16 @@ fn tls_error(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// A socket, encrypted or not. Writing takes what there is room for; what the socket does not take at once is sent by the
-/// next read, write or [flush](Write::flush). With a non-blocking socket, flush once it is writable.
+/// A socket with or without TLS. A write takes what there is room for; encrypted bytes that the socket does not take at once
+/// are sent by the next read, write or [flush](Write::flush). Flush a non-blocking socket when it becomes writable.
 #[derive(Debug)]
 pub(crate) enum MaybeTlsStream<S> {
-    /// As it is.
     Plain(S),
-    /// Encrypted. Boxed: there are many streams, and most are plain.
+    /// Boxed: there are many streams, and most are plain.
     Tls(Box<TlsStream<S>>),
 }
 
-/// An encrypted socket, which may still be connecting.
+/// A socket with TLS, whose handshake may be under way.
 #[derive(Debug)]
 pub(crate) struct TlsStream<S> {
     socket: S,
@@ -240,14 +239,13 @@ pub(crate) struct TlsStream<S> {
 }
 
 impl<S> MaybeTlsStream<S> {
-    /// Encrypts `socket` if there is a `tls`; nothing is sent before the first write or read.
+    /// Uses TLS on `socket` if `tls` is given. Nothing is sent before the first write or read.
     pub(crate) fn new(socket: S, tls: Option<&TlsClient>) -> io::Result<Self> {
         let Some(TlsClient { config, name }) = tls else { return Ok(Self::Plain(socket)) };
         let tls = ClientConnection::new(Arc::clone(config), name.clone()).map_err(io::Error::other)?;
         Ok(Self::Tls(Box::new(TlsStream { socket, tls })))
     }
 
-    /// The socket itself.
     pub(crate) fn socket(&self) -> &S {
         match self {
             Self::Plain(socket) => socket,
@@ -255,7 +253,6 @@ impl<S> MaybeTlsStream<S> {
         }
     }
 
-    /// The socket itself, to register it.
     pub(crate) fn socket_mut(&mut self) -> &mut S {
         match self {
             Self::Plain(socket) => socket,
@@ -263,7 +260,7 @@ impl<S> MaybeTlsStream<S> {
         }
     }
 
-    /// The same over the same socket in another form.
+    /// Converts the socket; the TLS session stays.
     pub(crate) fn map_socket<T>(self, map: impl FnOnce(S) -> T) -> MaybeTlsStream<T> {
         match self {
             Self::Plain(socket) => MaybeTlsStream::Plain(map(socket)),
@@ -273,19 +270,19 @@ impl<S> MaybeTlsStream<S> {
         }
     }
 
-    /// Whether it is encrypted: a read that does not fill its buffer then says nothing about what the socket has.
+    /// Whether TLS is used: a short read then does not mean that the socket is empty.
     pub(crate) fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
 
-    /// Whether something is encrypted that the socket has not taken: to be flushed once it is writable.
+    /// Whether encrypted bytes wait for the socket to become writable.
     pub(crate) fn wants_write(&self) -> bool {
         matches!(self, Self::Tls(stream) if stream.tls.wants_write())
     }
 }
 
 impl<S: Read + Write> MaybeTlsStream<S> {
-    /// Whether the other side has sent something, which is then lost, or closed. Only with a non-blocking socket.
+    /// Whether the peer has sent bytes, of which one is lost then, or closed. Only for a non-blocking socket.
     pub(crate) fn has_input(&mut self) -> io::Result<bool> {
         match self.read(&mut [0]) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
@@ -293,7 +290,7 @@ impl<S: Read + Write> MaybeTlsStream<S> {
         }
     }
 
-    /// Makes the handshake, over a blocking socket.
+    /// Completes the handshake. Only for a blocking socket.
     pub(crate) fn shake_hands(&mut self) -> io::Result<()> {
         let Self::Tls(stream) = self else { return Ok(()) };
         while stream.tls.is_handshaking() {

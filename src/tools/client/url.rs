@@ -7,12 +7,12 @@ use std::{
     str::FromStr,
 };
 
-/// A hub's address, as one writes it: `http://host:port` or `ws://…`, with TLS `https://host:port` or `wss://…`, `unix:/path`,
-/// or just `host:port`.
+/// The URL of a hub: `http://host:port` or `ws://…`, with TLS `https://host:port` or `wss://…`, `unix:/path`, or only
+/// `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HubUrl {
     endpoint: Endpoint,
-    /// What precedes the path of each request, without a slash at the end.
+    /// Prefix of the path of each request, without a slash at the end.
     prefix: String,
 }
 
@@ -23,7 +23,7 @@ enum Endpoint {
 }
 
 impl HubUrl {
-    /// What a request's `Host` field says.
+    /// The value of a request's `Host` field.
     pub(crate) fn host(&self) -> String {
         match &self.endpoint {
             Endpoint::Tcp { host, port, .. } => format!("{host}:{port}"),
@@ -36,7 +36,7 @@ impl HubUrl {
         format!("{}{path}", self.prefix)
     }
 
-    /// The path of the hub's unix socket, if that is where it is.
+    /// The path of the hub's unix socket, if it has one.
     pub(crate) fn unix_path(&self) -> Option<&Path> {
         match &self.endpoint {
             Endpoint::Unix(path) => Some(path),
@@ -52,7 +52,7 @@ impl HubUrl {
         }
     }
 
-    /// Whom the certificate has to name, if the hub is behind TLS: the host, without brackets.
+    /// The name that the hub's certificate must have, if TLS is used: the host, without brackets.
     pub(crate) fn tls_host(&self) -> Option<&str> {
         match &self.endpoint {
             Endpoint::Tcp { host, is_tls: true, .. } => Some(bare_host(host)),

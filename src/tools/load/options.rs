@@ -25,50 +25,50 @@ const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
   fanfare load                                               5 conversations of 50 tokens, over HTTP
   fanfare load -r localhost:6379 -s http://localhost:8080 -c 100 -t 200 -d 20 --duration 5m --repeat
   fanfare load -m producer -r redis.internal:6379 -c 10      publish only
-  fanfare load -m consumer -s http://hub:8080 -c 10          listen only
-  fanfare load -s https://hub.example --token-file token     at a hub that asks who comes, behind TLS
+  fanfare load -m consumer -s http://hub:8080 -c 10          receive only
+  fanfare load -s https://hub.example --token-file token     at a hub that requires a token, over TLS
 
-Long flags are understood with one dash, too: -mode both -conversations 50.
-Conversation N is the topic conversations.N, and Redis's channel of that name.
-Exit codes: 0 all arrived; 1 tokens were lost, doubled or out of order, or none came; 2 arguments not understood;
-130 ended by Ctrl+C or SIGTERM."
+Long flags may have one dash: -mode both -conversations 50.
+Conversation N is the topic conversations.N, and the Redis channel of that name.
+Exit codes: 0 all tokens arrived; 1 tokens were lost, duplicated or out of order, or none arrived; 2 invalid arguments;
+130 interrupted by Ctrl+C or SIGTERM."
 )]
 pub struct Options {
-    /// What to do: publish tokens, listen to them, or both
+    /// Publish tokens, receive them, or both
     #[arg(short, long, value_enum, default_value_t = Mode::Both)]
     mode: Mode,
-    /// Publish through Redis: host:port or redis://user:password@host:port/database, with TLS rediss://… [default: over HTTP]
+    /// Publish to this Redis: host:port or redis://user:password@host:port/database, with TLS rediss://… [default: over HTTP]
     #[arg(short, long, value_name = "ADDR", value_parser = unshown(str::parse::<RedisUrl>))]
     redis: Option<RedisUrl>,
-    /// The hub to listen at: http://host:port, https://host:port or unix:/path
+    /// URL of the hub to receive tokens from: http://host:port, https://host:port or unix:/path
     #[arg(short, long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = unshown(str::parse::<HubUrl>))]
     sse: HubUrl,
-    /// Publish with POST /publish/{topic} at this hub [default: the one of --sse]
+    /// URL of the hub to publish at, with POST /publish/{topic} [default: the URL of --sse]
     #[arg(long, value_name = "URL", conflicts_with = "redis", value_parser = unshown(str::parse::<HubUrl>))]
     publish_url: Option<HubUrl>,
-    /// How many conversations there are at the same time
+    /// Number of simultaneous conversations, each with a topic and a stream of its own
     #[arg(short, long, value_name = "N", default_value_t = 5,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(CONVERSATIONS_MAX)))]
     conversations: u32,
-    /// How many tokens each conversation has
+    /// Number of tokens in each conversation
     #[arg(short, long, value_name = "N", default_value_t = 50,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(TOKENS_MAX)))]
     tokens: u32,
-    /// The time between two tokens of a conversation, in ms; 0 is as fast as they are taken
+    /// Interval between two tokens of a conversation, in ms; 0 publishes as fast as tokens are accepted
     #[arg(short, long, value_name = "MS", default_value_t = 50,
           value_parser = clap::value_parser!(u64).range(..=DELAY_MS_MAX))]
     delay: u64,
-    /// Publish, or listen, for so long at most, such as 30s, 5m or 1m30s, even if tokens are left; the run ends once all has
-    /// arrived, or after as long again
+    /// Longest time to publish or receive, such as 30s, 5m or 1m30s, even if tokens are left. The run then waits for missing
+    /// tokens, for the same time at most
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     duration: Duration,
-    /// Begin each conversation anew when its tokens are out, on its stream, until --duration is over. Token numbers go on
+    /// Restart each conversation on its stream when its tokens are used up, until --duration is over. Token numbers continue
     #[arg(long)]
     repeat: bool,
-    /// Write the report to FILE, too, as JSON
+    /// Also write the report to FILE, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Tell no progress
+    /// Print no progress
     #[arg(long)]
     quiet: bool,
     #[command(flatten)]
@@ -81,9 +81,9 @@ pub struct Options {
 pub(super) enum Mode {
     /// Publish tokens, as a language model would
     Producer,
-    /// Listen to them, as its users would
+    /// Receive tokens, as its users would
     Consumer,
-    /// Both, and compare
+    /// Do both, and compare
     Both,
 }
 

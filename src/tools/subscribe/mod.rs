@@ -30,64 +30,64 @@ use crate::{protocol::http::percent_encode, topic::Topic};
   fanfare subscribe --topic orders.eu
   fanfare subscribe --topic events.critical --transport ws --report 5
   fanfare subscribe http://hub:8080 --topic a --topic b --count 100 --with-id
-  fanfare subscribe https://hub.example --topic a --token-file token     at a hub that asks who comes, behind TLS
+  fanfare subscribe https://hub.example --topic a --token-file token     at a hub that requires a token, over TLS
   fanfare subscribe --metrics 127.0.0.1:9101 --json
 
-Measured are events that say when they were made, `published_at_ms` or `timestamp`: a Unix time in ms, or RFC 3339. Those
-that say `source` or `sensor` and `sequence` are looked through for duplicates, and for numbers that are missing or come
-late: each source, with its sensor, is to count its own events. A stream that is cut comes back by itself.")]
+Latency is measured for events with `published_at_ms` or `timestamp`: a Unix time in ms, or RFC 3339. Events with
+`sequence` and `source` or `sensor` are checked for duplicates and for missing or reordered numbers: each source, with its
+sensor, must number its own events. A stream that is cut reconnects and resumes.")]
 pub struct Options {
-    /// The hub: http://host:port, https://host:port or unix:/path [default: http://localhost:8080]
+    /// URL of the hub: http://host:port, https://host:port or unix:/path [default: http://localhost:8080]
     #[arg(value_name = "URL", value_parser = unshown(str::parse::<HubUrl>))]
     place: Option<HubUrl>,
-    /// The same as a flag
+    /// URL of the hub, as a flag instead of an argument
     #[arg(short, long, value_name = "URL", conflicts_with = "place", value_parser = unshown(str::parse::<HubUrl>))]
     url: Option<HubUrl>,
-    /// A topic to listen to; may be repeated. Without one: the changes of a pod, measured
+    /// Topic to subscribe to; may be repeated. Without it, the changes of a pod are measured
     #[arg(long = "topic", value_name = "TOPIC", value_parser = Topic::parse)]
     topics: Vec<Topic>,
-    /// The pod of sensors to listen to
+    /// Pod whose changes to subscribe to if there is no --topic
     #[arg(long, value_name = "NAME", default_value = DEFAULT_POD, value_parser = parse_pod, conflicts_with = "topics")]
     pod: String,
-    /// Count only the events of this sensor
+    /// Measure, and count only the events of the sensor ID
     #[arg(short, long, value_name = "ID")]
     sensor: Option<String>,
-    /// Listen with N streams at once, measured together
+    /// Number of streams to open; with more than one, they are measured together
     #[arg(long, value_name = "N", default_value = "1", value_parser = parse_clients)]
     clients: usize,
     /// Measure, and write each client's events to DIR/client-0001.log and so on
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
-    /// Write FILE once all streams are open
+    /// Measure, and create FILE once all streams are open
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
-    /// When measuring, show every Nth event
+    /// When measuring, print every Nth event
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     progress: u64,
-    /// How the events come
+    /// Transport of the events
     #[arg(long, value_enum, default_value_t = Transport::Sse)]
     transport: Transport,
-    /// Begin behind the event with this id
+    /// Resume after the event with this id
     #[arg(long, value_name = "ID")]
     since: Option<String>,
-    /// Measure: print no events, but every so many seconds how long they took, by their own stamp
+    /// Measure: every this many seconds print latencies instead of events, by the timestamp in each event
     #[arg(short, long = "report-interval", visible_alias = "report", value_name = "SECONDS", value_parser = parse_seconds,
           allow_negative_numbers = true)]
     report: Option<Duration>,
-    /// Measure, and report in lines of JSON; nothing else is on the standard output
+    /// Measure, and print reports as lines of JSON and nothing else
     #[arg(long)]
     json: bool,
-    /// Measure, and serve the figures to Prometheus: http://ADDR/metrics
+    /// Measure, and serve Prometheus metrics at http://ADDR/metrics
     #[arg(long, value_name = "ADDR")]
     metrics: Option<String>,
-    /// End after N events; ending earlier is a failure
+    /// Stop after N events; stopping with fewer is a failure
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// End after so many seconds
+    /// Stop after this many seconds
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds,
           allow_negative_numbers = true)]
     duration: Option<Duration>,
-    /// Print id, type and payload, separated by tabs, instead of the payload only
+    /// Print id, type and payload separated by tabs instead of the payload alone
     #[arg(long)]
     with_id: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! Many event streams on one thread and one poll, each of which comes back when it is cut, from where it was.
+//! Many event streams on one thread and one poll. A stream that ends reconnects and resumes behind its last event.
 
 mod backoff;
 mod pooled_client;
@@ -23,81 +23,80 @@ use super::{
 };
 use crate::os;
 
-/// How many connections are being opened at the same time: few enough for any listener's backlog.
+/// The most connections that are being opened at the same time: few enough for any listener's backlog.
 const OPENING_MAX: usize = 100;
-/// How much is read at a time.
+/// The size of the read buffer, which all clients share.
 const READ_BYTES: usize = 64 * 1024;
-/// How many events of the poll are taken at a time.
+/// The most readiness events that one poll returns.
 const POLL_EVENTS: usize = 1024;
 
-/// One stream that is wanted.
+/// A stream to be opened.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientSpec {
-    /// Path and query at the hub, encoded, without a place to begin at.
+    /// Path and query at the hub, encoded, without the id to resume from.
     pub(crate) target: String,
-    /// The topics that the target names, in its order; they are needed to come back by `fanfare.v1` only.
+    /// The topics that the target names, in its order. Only `fanfare.v1` needs them, to resume.
     pub(crate) topics: Vec<String>,
-    /// How the events come.
     pub(crate) transport: Transport,
-    /// The place to begin at: an id (one for each topic, joined by commas), `first`, or `last:N`.
+    /// Where to begin: an id (one for each topic, joined by commas), `first`, or `last:N`.
     pub(crate) since: Option<String>,
 }
 
-/// What happened to a member.
+/// What happened to a client.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ClientEvent<'a> {
-    /// Its stream is open; `is_return` if it has been before.
+    /// Its stream is open; `is_return` if it was open before.
     Opened { is_return: bool },
-    /// An event; id and type are empty where the transport does not tell them.
+    /// An event; id and type are empty where the transport has none.
     Event { id: &'a str, kind: &'a str, data: &'a [u8] },
-    /// Events are missing here: the hub says so, or the stream came back without a place to go on from.
+    /// Events are missing here: the hub says so, or the stream reconnected without an id to resume from.
     Gap(&'a str),
-    /// Something else about the stream, for people.
+    /// A message about the stream, for people.
     Notice(&'a str),
-    /// The connection ended, or was not made. If it is final the member is never tried again, else by and by.
+    /// The connection ended, or was not made. If `is_final`, the client is not tried again; else it is after a while.
     Closed { reason: &'a str, is_final: bool, was_open: bool },
 }
 
-/// What became of all members so far.
+/// Counts over all clients since the pool was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PoolCounts {
-    /// Streams opened, of which some are returns.
+    /// Streams opened, reconnections included.
     pub(crate) opened: u64,
     /// Streams that were open and ended.
     pub(crate) closed: u64,
-    /// Streams opened by members that had one before.
+    /// Streams opened by clients that had one before.
     pub(crate) returns: u64,
     /// Attempts to open one that failed.
     pub(crate) failed: u64,
-    /// Members that were refused for good.
+    /// Clients whose refusal is final.
     pub(crate) refused: u64,
 }
 
-/// How long turns took, without waiting: while one is under way, whatever else arrives is stamped late.
+/// How long turns took, without the waiting. What arrives during a turn gets a late timestamp.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BusyTime {
-    /// All of them together.
+    /// The sum over all turns.
     pub(crate) sum: Duration,
-    /// The longest.
+    /// The longest turn.
     pub(crate) longest: Duration,
 }
 
 impl PoolCounts {
-    /// How many are open now.
+    /// Streams that are open now.
     pub(crate) fn open(&self) -> u64 {
         self.opened - self.closed
     }
 }
 
-/// The streams.
+/// Clients on one thread, which [`ClientPool::turn`] drives.
 #[derive(Debug)]
 pub(crate) struct ClientPool {
     poll: Poll,
     events: Events,
     clients: Vec<PooledClient>,
-    /// When each member that has no connection is tried next.
+    /// When each client without a connection is tried next.
     due: BinaryHeap<Reverse<(Instant, usize)>>,
-    /// Members whose sockets had more than they were read.
+    /// Clients whose sockets may have more to read.
     unread: Vec<usize>,
     opening: usize,
     hub: HubAccess,
@@ -111,7 +110,7 @@ impl ClientPool {
     /// Prepares a stream for each of `specs` at `hub`; [`ClientPool::turn`] opens them. Fails if the hub's host has no
     /// address, or the system has no poll.
     pub(crate) fn open(hub: &HubAccess, specs: Vec<ClientSpec>) -> Result<Self, String> {
-        // Each member is a descriptor. What the system does not allow is told when it is missed.
+        // Each client is a descriptor. If the system allows too few, opening fails and says so.
         let _ = os::raise_descriptor_limit();
         let addresses = link::resolve(hub)?;
         let now = Instant::now();
@@ -133,23 +132,22 @@ impl ClientPool {
         })
     }
 
-    /// What became of the members so far.
     pub(crate) fn counts(&self) -> PoolCounts {
         self.counts
     }
 
-    /// How busy it has been since this was asked last.
+    /// The busy time since the last call.
     pub(crate) fn take_busy(&mut self) -> BusyTime {
         std::mem::take(&mut self.busy)
     }
 
-    /// Whether no member is left that is open or will be tried again.
+    /// Whether no client is open or will be tried again.
     pub(crate) fn is_finished(&self) -> bool {
         self.clients.iter().all(PooledClient::is_ended)
     }
 
-    /// Waits for something to happen, at most `timeout`, and tells it: the member's index, what happened, and when its
-    /// bytes were read, as a Unix time. Fails only if the system's poll does.
+    /// Waits for events, at most `timeout`, and calls `on` for each with the client's index and the Unix time at which the bytes
+    /// were read. Fails only if the system's poll does.
     pub(crate) fn turn(
         &mut self,
         timeout: Duration,
@@ -159,7 +157,7 @@ impl ClientPool {
         let timeout = self.shorten(timeout);
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(format!("cannot poll: {error}")),
-            // Whatever interrupted, such as Ctrl+C, is the caller's.
+            // The caller checks for signals.
             Err(_) => return Ok(()),
             Ok(()) => {}
         }
@@ -178,7 +176,7 @@ impl ClientPool {
         Ok(())
     }
 
-    /// `timeout`, or less if something is to be done before.
+    /// `timeout`, or less if a client has something to do before.
     fn shorten(&self, timeout: Duration) -> Duration {
         if !self.unread.is_empty() {
             return Duration::ZERO;
@@ -188,7 +186,7 @@ impl ClientPool {
         next.map_or(timeout, |Reverse((due, _))| timeout.min(due.saturating_duration_since(now)))
     }
 
-    /// Begins the connections whose time has come, as many as may be under way.
+    /// Begins the connections that are due, at most [`OPENING_MAX`] at a time.
     fn begin_due(&mut self, on: &mut dyn FnMut(usize, ClientEvent<'_>, Duration)) {
         let now = Instant::now();
         while self.opening < OPENING_MAX
@@ -206,7 +204,7 @@ impl ClientPool {
         }
     }
 
-    /// A connection could not even be begun. Told, as any failure, only once all addresses of the host were tried.
+    /// A connection could not be begun. As any failure, it is reported only after all addresses of the host were tried.
     fn fail(&mut self, index: usize, error: &io::Error, on: &mut dyn FnMut(usize, ClientEvent<'_>, Duration)) {
         let wait = self.clients[index].give_up(self.addresses.len());
         self.due.push(Reverse((Instant::now() + wait, index)));
@@ -217,7 +215,7 @@ impl ClientPool {
         on(index, ClientEvent::Closed { reason: &error.to_string(), is_final: false, was_open: false }, unix_now());
     }
 
-    /// Reads and writes what a member's socket gives and takes.
+    /// Reads from and writes to a client's socket as far as it is ready.
     fn visit(&mut self, index: usize, on: &mut dyn FnMut(usize, ClientEvent<'_>, Duration)) {
         let client = &mut self.clients[index];
         let was_open = client.is_open();
@@ -241,7 +239,7 @@ impl ClientPool {
         }
     }
 
-    /// Lets a connection go, and plans the next one unless the end is final.
+    /// Closes a connection, and schedules the next one unless the end is final.
     fn close(
         &mut self,
         index: usize,
@@ -268,7 +266,7 @@ impl ClientPool {
         on(index, ClientEvent::Closed { reason: &end.reason, is_final: end.is_final, was_open }, unix_now());
     }
 
-    /// Ends the attempts that took too long.
+    /// Ends the attempts that exceeded [`pooled_client::OPEN_TIMEOUT`].
     fn expire(&mut self, on: &mut dyn FnMut(usize, ClientEvent<'_>, Duration)) {
         if self.opening == 0 {
             return;

@@ -1,4 +1,4 @@
-//! One member's connection, from one to the next.
+//! One client of the pool: its connections, one after the other.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -22,83 +22,80 @@ use super::{
 
 /// How long opening a stream may take.
 pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often one socket is read in a row, lest a fast stream keep all others waiting.
+/// The most reads of one socket in a turn, so that a fast stream does not delay all others.
 const READS_MAX: usize = 16;
 
-/// A member, and its connection if it has one.
+/// A client, and its connection if it has one.
 #[derive(Debug)]
 pub(super) struct PooledClient {
     spec: ClientSpec,
     resume: ResumePoint,
     state: State,
-    /// Attempts in a row that opened no stream.
+    /// Failed attempts since a stream was open.
     failures: u32,
-    /// What the hub asked for with SSE's `retry`.
+    /// The reconnection time that the hub asked for (the field `retry` of Server-Sent Events).
     retry: Option<Duration>,
-    /// Which of the hub's addresses is next.
+    /// The address to try next, among those of the hub's host.
     address_index: usize,
     has_opened: bool,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Its time will come.
-    Away,
-    /// Refused for good.
+    /// Not connected; to be tried again.
+    Disconnected,
+    /// The refusal was final.
     Ended,
-    Here(Box<Connection>),
+    Connected(Box<Connection>),
 }
 
 #[derive(Debug)]
 struct Connection {
     link: Link,
     stream: Stream,
-    /// What is yet to be sent.
+    /// Bytes the socket has not taken yet.
     outgoing: Vec<u8>,
     deadline: Instant,
     is_connected: bool,
     is_open: bool,
 }
 
-/// What a turn came to.
+/// The outcome of a turn.
 #[derive(Debug)]
 pub(super) enum TurnOutcome {
-    /// Nothing more is to be done now.
+    /// The client waits for its socket.
     Waits,
-    /// There may be more to read.
+    /// The socket may have more to read.
     Unread,
-    /// The connection ended.
     Ended(StreamEnd),
 }
 
 impl PooledClient {
-    /// Without a connection.
     pub(super) fn new(spec: ClientSpec) -> Self {
         let resume = ResumePoint::new(&spec);
-        Self { spec, resume, state: State::Away, failures: 0, retry: None, address_index: 0, has_opened: false }
+        Self { spec, resume, state: State::Disconnected, failures: 0, retry: None, address_index: 0, has_opened: false }
     }
 
-    /// Whether it was refused for good.
+    /// Whether its refusal was final.
     pub(super) fn is_ended(&self) -> bool {
         matches!(self.state, State::Ended)
     }
 
-    /// Whether its stream is open.
     pub(super) fn is_open(&self) -> bool {
-        matches!(&self.state, State::Here(connection) if connection.is_open)
+        matches!(&self.state, State::Connected(connection) if connection.is_open)
     }
 
     /// Whether it has a connection, but no stream yet.
     pub(super) fn is_opening(&self) -> bool {
-        matches!(&self.state, State::Here(connection) if !connection.is_open)
+        matches!(&self.state, State::Connected(connection) if !connection.is_open)
     }
 
-    /// Whether opening has taken too long.
+    /// Whether opening the stream exceeded [`OPEN_TIMEOUT`].
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
-        matches!(&self.state, State::Here(connection) if !connection.is_open && connection.deadline <= now)
+        matches!(&self.state, State::Connected(connection) if !connection.is_open && connection.deadline <= now)
     }
 
-    /// Begins a connection and prepares its request.
+    /// Begins a connection; its request is sent once the connection stands.
     pub(super) fn begin(
         &mut self,
         addresses: &[Address],
@@ -112,23 +109,23 @@ impl PooledClient {
         let outgoing = stream.request(hub, &target, &last_event_id);
         let deadline = Instant::now() + OPEN_TIMEOUT;
         let connection = Connection { link, stream, outgoing, deadline, is_connected: false, is_open: false };
-        self.state = State::Here(Box::new(connection));
+        self.state = State::Connected(Box::new(connection));
         Ok(())
     }
 
-    /// Lets the connection go; returns how long to wait before the next: zero if the attempt goes on at the host's next address.
+    /// Closes the connection. Returns how long to wait before the next one: zero if the host's next address is to be tried.
     pub(super) fn give_up(&mut self, address_count: usize) -> Duration {
         let was_open = self.is_open();
-        if let State::Here(connection) = &self.state {
+        if let State::Connected(connection) = &self.state {
             self.retry = connection.stream.retry_ms().map(Duration::from_millis).or(self.retry);
         }
-        self.state = State::Away;
+        self.state = State::Disconnected;
         if was_open {
             self.failures = 0;
             return wait_for(0, self.retry, rand::random());
         }
         self.address_index += 1;
-        // All addresses of a host are one attempt.
+        // An attempt tries all addresses of the host.
         if !self.address_index.is_multiple_of(address_count) && !self.has_opened {
             return Duration::ZERO;
         }
@@ -136,17 +133,17 @@ impl PooledClient {
         wait_for(self.failures - 1, self.retry, rand::random())
     }
 
-    /// Lets the connection go for good.
+    /// Closes the connection; there will be no other.
     pub(super) fn end(&mut self) {
         self.state = State::Ended;
     }
 
-    /// Goes on with what the socket is ready for.
+    /// Reads and writes as far as the socket is ready.
     pub(super) fn turn(&mut self, buffer: &mut [u8], on: &mut dyn FnMut(ClientEvent<'_>, Duration)) -> TurnOutcome {
         match self.try_turn(buffer, on) {
             Ok(turn) => turn,
             Err(error) => {
-                let is_connected = matches!(&self.state, State::Here(connection) if connection.is_connected);
+                let is_connected = matches!(&self.state, State::Connected(connection) if connection.is_connected);
                 let what = if is_connected { "the connection broke" } else { "cannot connect" };
                 let reason = format!("{what}: {error}{}", tls::advice(&error));
                 TurnOutcome::Ended(StreamEnd { reason, is_final: tls::is_untrusted(&error) })
@@ -159,7 +156,7 @@ impl PooledClient {
         buffer: &mut [u8],
         on: &mut dyn FnMut(ClientEvent<'_>, Duration),
     ) -> io::Result<TurnOutcome> {
-        let State::Here(connection) = &mut self.state else { return Ok(TurnOutcome::Waits) };
+        let State::Connected(connection) = &mut self.state else { return Ok(TurnOutcome::Waits) };
         if !connection.is_connected {
             if !connection.link.is_connected()? {
                 return Ok(TurnOutcome::Waits);
@@ -169,7 +166,7 @@ impl PooledClient {
         }
         connection.send()?;
         for _ in 0..READS_MAX {
-            let State::Here(connection) = &mut self.state else { break };
+            let State::Connected(connection) = &mut self.state else { break };
             let count = match connection.link.read(buffer) {
                 Ok(0) => return Ok(TurnOutcome::Ended(end_of(&connection.stream))),
                 Ok(count) => count,
@@ -184,9 +181,9 @@ impl PooledClient {
         Ok(TurnOutcome::Unread)
     }
 
-    /// Takes bytes of the hub, tells what they say, and answers what wants an answer.
+    /// Takes what the hub sent, reports its events to `on`, and sends replies such as pongs.
     fn take(&mut self, bytes: &[u8], on: &mut dyn FnMut(ClientEvent<'_>, Duration)) -> Result<(), StreamEnd> {
-        let State::Here(connection) = &mut self.state else { return Ok(()) };
+        let State::Connected(connection) = &mut self.state else { return Ok(()) };
         let Connection { link: _, stream, outgoing, is_open, .. } = connection.as_mut();
         let (resume, failures, has_opened) = (&mut self.resume, &mut self.failures, &mut self.has_opened);
         let now = unix_now();
@@ -197,7 +194,7 @@ impl PooledClient {
                 *failures = 0;
                 on(ClientEvent::Opened { is_return }, now);
                 if is_return && resume.value().is_none() {
-                    on(ClientEvent::Gap(NO_PLACE), now);
+                    on(ClientEvent::Gap(NO_RESUME_ID), now);
                 }
                 resume.open();
             }
@@ -209,23 +206,23 @@ impl PooledClient {
             Received::Gap(text) => on(ClientEvent::Gap(&text), now),
             Received::Notice(text) => on(ClientEvent::Notice(&text), now),
         });
-        // An id may come without an event.
+        // An id may come without an event (WHATWG HTML section 9.2.6).
         resume.advance("", &stream.last_event_id());
         done?;
         connection.send().map_err(|error| format!("the hub does not take what is sent: {error}").into())
     }
 }
 
-/// What is told of a stream that came back and could not say from where.
-const NO_PLACE: &str = "the stream was away and has no id to go on from: what came meanwhile is missing";
+/// The gap of a stream that reconnected without an id to resume from.
+const NO_RESUME_ID: &str = "the stream was away and has no id to go on from: what came meanwhile is missing";
 
-/// Why a connection ended that the hub closed.
+/// The reason of a connection's end that the hub closed.
 fn end_of(stream: &Stream) -> StreamEnd {
     stream.finish().err().unwrap_or_else(|| "the hub closed the connection".into())
 }
 
 impl Connection {
-    /// Sends what is to be sent, as far as the socket takes it.
+    /// Writes pending bytes as far as the socket takes them.
     fn send(&mut self) -> io::Result<()> {
         while !self.outgoing.is_empty() {
             match self.link.write(&self.outgoing) {

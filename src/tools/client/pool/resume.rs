@@ -1,23 +1,22 @@
-//! Where in its topics a member stands.
+//! From where a client resumes its topics.
 
 use crate::protocol::http::percent_encode;
 
 use super::{super::stream::Transport, ClientSpec};
 
-/// What to say when coming back.
+/// What a client says when it reconnects.
 #[derive(Debug)]
 pub(super) struct ResumePoint {
-    /// As it was given, while nothing better is known.
+    /// The value of [`ClientSpec::since`], until ids are known.
     since: Option<String>,
-    /// The last id of the whole stream, as SSE tells it.
+    /// The last id of the whole stream (Server-Sent Events).
     last_id: String,
-    /// The topics, each with the last id of its own, as `fanfare.v1` tells them.
+    /// Each topic with its last id (`fanfare.v1`).
     topics: Vec<(String, Option<String>)>,
     transport: Transport,
 }
 
 impl ResumePoint {
-    /// Before anything came.
     pub(super) fn new(spec: &ClientSpec) -> Self {
         Self {
             since: spec.since.clone(),
@@ -27,7 +26,7 @@ impl ResumePoint {
         }
     }
 
-    /// An id came. `topic` is empty where the transport does not tell it.
+    /// An id came. `topic` is empty where the transport has no ids by topic.
     pub(super) fn advance(&mut self, topic: &str, id: &str) {
         if id.is_empty() {
             return;
@@ -38,7 +37,7 @@ impl ResumePoint {
         }
     }
 
-    /// What the member says, if there is anything it can say: an id, one for each topic, or a word.
+    /// The value to resume from, if there is one: an id, one for each topic, or a word such as `first`.
     pub(super) fn value(&self) -> Option<String> {
         let by_topics = || -> Option<Vec<&str>> { self.topics.iter().map(|(_, id)| id.as_deref()).collect() };
         match self.transport {
@@ -50,14 +49,14 @@ impl ResumePoint {
         }
     }
 
-    /// Takes note that a stream opened. Raw frames have no ids: a place that was given is left behind with the first.
+    /// A stream opened. Raw WebSocket messages have no ids, so the given start is used for the first stream only.
     pub(super) fn open(&mut self) {
         if self.transport == Transport::Ws {
             self.since = None;
         }
     }
 
-    /// The request target, and what goes into the field `Last-Event-ID`, which EventSource clients send.
+    /// The request target, and the value of the field `Last-Event-ID`, which only Server-Sent Events use; else empty.
     pub(super) fn request(&self, target: &str) -> (String, String) {
         match (self.value(), self.transport) {
             (None, _) => (target.to_owned(), String::new()),
