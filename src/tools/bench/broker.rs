@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::plan::Target;
+use super::target::Target;
 use crate::protocol::{
     http::percent_decode,
     nats::{self, ConnectOptions, NatsLogin, Operation, ServerInfo},

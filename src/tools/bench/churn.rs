@@ -6,11 +6,11 @@ use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token};
 
 use super::{
-    fleet::Context,
+    histogram::{latency_histogram, nanoseconds},
     plan::{Load, Plan},
     progress::Progress,
+    run::RunContext,
     subscriber::{SharedIo, Subscriber},
-    tally::{latency_histogram, nanoseconds},
     wire::ClientProfile,
     wire_event::WireEvent,
 };
@@ -55,7 +55,7 @@ pub(super) struct Visits {
 
 impl<'a> Churn<'a> {
     /// Prepares; `progress` tells when to stop.
-    pub(super) fn new(plan: &'a Plan, context: &Context, progress: &'a Progress) -> io::Result<Self> {
+    pub(super) fn new(plan: &'a Plan, context: &RunContext, progress: &'a Progress) -> io::Result<Self> {
         let shown = shown(plan);
         Ok(Self {
             poll: Poll::new()?,

@@ -10,17 +10,20 @@ use std::{
 
 use super::{
     churn::{Churn, Visits},
-    fleet::{Context, Fleet, FleetResult},
+    fleet::{Fleet, FleetResult},
     live::Snapshot,
     logins::{Attempts, Logins},
     payload::{PROBE, Stamp},
-    plan::{Load, Plan},
+    plan::{EVENTS_AFTER_STORM, Plan},
+    process::pin_to,
     progress::Progress,
-    publisher::{Published, Publisher},
-    schedule::Schedule,
+    published::Published,
+    publisher::Publisher,
+    run::{LoadRun, RunContext},
     stalled::open_stalled,
     stamps::StampClock,
-    storm::{self, Storm, raise_storm},
+    storm::{Storm, raise_storm},
+    wait::wait_until,
     watch::Watch,
     window::{Edge, MemoryEdge},
     workers::{RunResult, WorkerSet, WorkerStats},
@@ -36,9 +39,6 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The distance of probes. Each is a broadcast to all subscribers.
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
-
-/// How often the conductor looks whether it can go on.
-const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How long the conductor sleeps at most while it only watches.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -69,14 +69,6 @@ pub(super) struct Record {
     pub is_interrupted: bool,
 }
 
-/// One load on its way.
-#[derive(Debug)]
-pub(super) struct LoadRun {
-    pub load: Load,
-    pub schedule: Schedule,
-    pub progress: Progress,
-}
-
 /// One load and what became of it.
 #[derive(Debug)]
 pub(super) struct Outcome {
@@ -102,7 +94,7 @@ pub(super) fn conduct(plan: &Plan, watch: &Watch) -> Result<Record, String> {
     let clock = Clock::start();
     let stamps = plan.takes_kernel_stamps.then(|| StampClock::calibrate(&clock));
     let started = unix_now();
-    let context = Context { clock, stamps, run: started.subsec_micros() as u16 };
+    let context = RunContext { clock, stamps, run: started.subsec_micros() as u16 };
     let memory_before = MemoryEdge::read(plan).map_err(|error| format!("--server-pid: {error}"))?;
     let runs: Vec<LoadRun> = plan.loads.iter().map(|load| LoadRun::new(load, plan.is_idle)).collect();
     let mut workers = WorkerSet::start(plan, &context)?;
@@ -131,21 +123,11 @@ pub(super) fn conduct(plan: &Plan, watch: &Watch) -> Result<Record, String> {
     })
 }
 
-impl LoadRun {
-    pub(super) fn new(load: &Load, is_idle: bool) -> Self {
-        let mut schedule = Schedule::new(&load.pace);
-        if is_idle {
-            schedule = Schedule { due: Vec::new(), measured: 0..0 };
-        }
-        Self { load: load.clone(), schedule, progress: Progress::default() }
-    }
-}
-
 /// Runs the fleets beside everything else.
 fn perform(
     plan: &Plan,
     runs: &[LoadRun],
-    context: &Context,
+    context: &RunContext,
     workers: &mut WorkerSet,
     watch: &Watch,
 ) -> Result<(RunResult, RunPhases), String> {
@@ -163,7 +145,7 @@ fn perform(
     })
 }
 
-fn fleets<'a>(plan: &'a Plan, runs: &'a [LoadRun], context: &Context) -> Result<Vec<Fleet<'a>>, String> {
+fn fleets<'a>(plan: &'a Plan, runs: &'a [LoadRun], context: &RunContext) -> Result<Vec<Fleet<'a>>, String> {
     let mut first_index = 0;
     let mut fleets = Vec::new();
     for LoadRun { load, schedule, progress, .. } in runs {
@@ -177,7 +159,7 @@ fn fleets<'a>(plan: &'a Plan, runs: &'a [LoadRun], context: &Context) -> Result<
 fn play(
     plan: &Plan,
     runs: &[LoadRun],
-    context: &Context,
+    context: &RunContext,
     workers: &mut WorkerSet,
     watch: &Watch,
 ) -> Result<RunPhases, String> {
@@ -201,7 +183,7 @@ fn play(
         await_rest(plan, runs, 0, workers, &context.clock, watch);
         let storm = if watch.is_interrupted() { None } else { raise_storm(plan, &runs[0], context)? };
         if let (Some(missed), Some(_)) = (plan.storm, &storm) {
-            await_rest(plan, runs, missed + storm::EVENTS_AFTER, workers, &context.clock, watch);
+            await_rest(plan, runs, missed + EVENTS_AFTER_STORM, workers, &context.clock, watch);
         }
         Ok(RunPhases { memory: [memory_open, memory_after], window, visits, attempts, storm, published })
     })
@@ -216,7 +198,7 @@ fn stall(plan: &Plan, workers: &mut WorkerSet) -> Result<Vec<MaybeTlsStream<TcpS
 
 fn open_churn<'a>(
     plan: &'a Plan,
-    context: &Context,
+    context: &RunContext,
     workers: &mut WorkerSet,
     over: &'a Progress,
 ) -> Result<Option<Churn<'a>>, String> {
@@ -227,7 +209,7 @@ fn open_churn<'a>(
     churn.transpose().map_err(|error| error.to_string())
 }
 
-fn open_logins<'a>(plan: &'a Plan, context: &Context, over: &'a Progress) -> Result<Option<Logins<'a>>, String> {
+fn open_logins<'a>(plan: &'a Plan, context: &RunContext, over: &'a Progress) -> Result<Option<Logins<'a>>, String> {
     let logins = plan.sign_in.as_ref().map(|sign_in| Logins::new(plan, sign_in, context, over));
     logins.transpose().map_err(|error| error.to_string())
 }
@@ -241,7 +223,7 @@ fn bring_home<T>(thread: ScopedJoinHandle<'_, io::Result<T>>, name: &str) -> Res
 fn prove(
     plan: &Plan,
     runs: &[LoadRun],
-    context: &Context,
+    context: &RunContext,
     workers: &mut WorkerSet,
     watch: &Watch,
 ) -> Result<Vec<Publisher>, String> {
@@ -279,7 +261,7 @@ fn measure(
     plan: &Plan,
     runs: &[LoadRun],
     publishers: Vec<Publisher>,
-    context: &Context,
+    context: &RunContext,
     workers: &mut WorkerSet,
     watch: &Watch,
 ) -> Result<([Edge; 2], Vec<Published>), String> {
@@ -338,13 +320,6 @@ fn await_rest(plan: &Plan, runs: &[LoadRun], more: u32, workers: &mut WorkerSet,
     };
     // The condition never fails, and what is missing in the end is counted as lost.
     let _ = wait_until(plan.timeout, clock, condition);
-}
-
-impl LoadRun {
-    /// Every event to every subscriber, the warm-up's and `more` too.
-    fn expected_deliveries(&self, more: u32) -> u64 {
-        self.load.audience().deliveries(self.progress.event_end(self.schedule.event_count() + more))
-    }
 }
 
 fn await_open(runs: &[LoadRun], workers: &mut WorkerSet, clock: &Clock, watch: &Watch) -> Result<(), String> {
@@ -421,22 +396,6 @@ fn check_closed(run: &LoadRun) -> Result<(), String> {
     }
 }
 
-/// Whether `condition` came true in time.
-pub(super) fn wait_until(
-    timeout: Duration,
-    clock: &Clock,
-    mut condition: impl FnMut() -> Result<bool, String>,
-) -> Result<bool, String> {
-    let deadline = clock.now() + timeout;
-    while !condition()? {
-        if deadline <= clock.now() {
-            return Ok(false);
-        }
-        thread::sleep(LOOK_INTERVAL);
-    }
-    Ok(true)
-}
-
 /// All counters, now.
 fn read_edge(plan: &Plan, runs: &[LoadRun], workers: &mut WorkerSet, clock: &Clock) -> Result<Edge, String> {
     workers.look(runs);
@@ -446,14 +405,6 @@ fn read_edge(plan: &Plan, runs: &[LoadRun], workers: &mut WorkerSet, clock: &Clo
 
 fn read_memory(plan: &Plan) -> Result<MemoryEdge, String> {
     MemoryEdge::read(plan).map_err(|error| format!("--server-pid: {error}"))
-}
-
-/// Runs on that core from now on: all threads begun later inherit it.
-pub(super) fn pin_to(core: usize) -> Result<(), String> {
-    match core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
-        true => Ok(()),
-        false => Err(format!("--pin: cannot run on core {core}")),
-    }
 }
 
 pub(super) fn unix_now() -> Duration {

@@ -6,11 +6,11 @@ use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token};
 
 use super::{
-    fleet::Context,
+    histogram::{latency_histogram, nanoseconds},
     plan::{Plan, SignIn},
     progress::Progress,
+    run::RunContext,
     subscriber::{SharedIo, Subscriber, stranger_index},
-    tally::{latency_histogram, nanoseconds},
     wire::Wire,
     wire_event::WireEvent,
 };
@@ -76,7 +76,7 @@ impl<'a> Logins<'a> {
     pub(super) fn new(
         plan: &'a Plan,
         sign_in: &'a SignIn,
-        context: &Context,
+        context: &RunContext,
         progress: &'a Progress,
     ) -> io::Result<Self> {
         Ok(Self {

@@ -11,6 +11,7 @@ mod broker;
 mod churn;
 mod conductor;
 mod fleet;
+mod histogram;
 mod ladder;
 mod live;
 mod logins;
@@ -24,10 +25,11 @@ mod presets;
 mod process;
 mod progress;
 mod publish_connection;
+mod published;
 mod publisher;
-mod reconnect;
 mod report;
 mod results;
+mod run;
 mod schedule;
 mod script;
 mod secrets;
@@ -38,10 +40,13 @@ mod stamps;
 mod storm;
 mod subscriber;
 mod tally;
+mod target;
 #[cfg(test)]
 mod tests;
 mod text;
 mod topics;
+mod transport;
+mod wait;
 mod watch;
 mod window;
 mod wire;
@@ -89,7 +94,7 @@ pub fn run(options: &Options) -> ExitCode {
     drop(watch);
     let written = found.and_then(|(results, text, is_good)| {
         let printed = stdio::print(&text);
-        results.write(&plan, options).and(printed).map(|()| is_good)
+        results.write(&plan).and_then(|()| write_page(&results, options)).and(printed).map(|()| is_good)
     });
     match written {
         Err(problem) => fail(1, &problem),
@@ -118,7 +123,12 @@ fn measure(plan: &Plan, watch: &Watch, label: String) -> Result<(Results, String
 fn compare(options: &Options) -> Result<(), String> {
     let results = Results::read(options)?;
     let printed = stdio::print(page::comparison(&results));
-    results.write_page(options).and(printed)
+    write_page(&results, options).and(printed)
+}
+
+/// Writes the page, if `--html` asks for one.
+fn write_page(results: &Results, options: &Options) -> Result<(), String> {
+    options.html().map_or(Ok(()), |path| results::write(path, &page::page(results)))
 }
 
 fn fail(code: u8, problem: &str) -> ExitCode {

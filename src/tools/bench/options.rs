@@ -8,16 +8,16 @@ use std::{
 use super::{
     post::PostMethod,
     schedule::Arrivals,
-    script::Script,
+    script::{SUBSCRIBING, Script},
     topics::{TOPICS_MAX, Topics},
+    transport::Transport,
 };
 use crate::{
     client::{CredentialOptions, TlsOptions, parse_header, unshown},
     topic::Topic,
 };
 
-/// How `--help` groups them.
-pub(super) const SUBSCRIBING: &str = "Subscribers";
+/// How `--help` groups the flags, beside [`SUBSCRIBING`].
 const SIGNING_IN: &str = "Signing in (subscribers, and publishers at the same server)";
 const LOADING: &str = "Load";
 const PUBLISHING: &str = "Publishing";
@@ -33,42 +33,42 @@ const CONNECTIONS_MAX: i64 = 1024;
 #[derive(clap::Args, Clone, Debug)]
 #[command(args_override_self = true, after_help = super::presets::list())]
 pub struct Options {
-    /// The server to measure.
+    /// URL of the server to measure: http://HOST:PORT or https://HOST:PORT.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", help_heading = SUBSCRIBING)]
     pub(super) url: String,
-    /// What the subscribers speak.
+    /// Transport of the subscribers.
     #[arg(long, value_enum, default_value = "ws", help_heading = SUBSCRIBING)]
     pub(super) transport: Transport,
-    /// The path they ask for, without the query. [default: /sse, /ws or /socket.io/]
+    /// Path of the subscribers' requests, without the query. [default: /sse, /ws or /socket.io/]
     #[arg(long, value_name = "PATH", help_heading = SUBSCRIBING)]
     pub(super) path: Option<String>,
-    /// What they ask for, of any server, with {topic} where it belongs; takes the place of --url and --path.
+    /// Full URL of the subscribers' requests, with {topic} for the topic's name; replaces --url and --path.
     #[arg(long, value_name = "URL", requires = "publish", conflicts_with = "path", help_heading = SUBSCRIBING)]
     pub(super) subscribe: Option<String>,
-    /// A header of their requests; may be repeated.
+    /// Header of the subscribers' requests; may be repeated.
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = unshown(parse_header), help_heading = SUBSCRIBING)]
     pub(super) headers: Vec<(String, String)>,
-    /// Messages that contain TEXT are expected, though they carry no event; may be repeated.
+    /// Do not count messages that contain TEXT as foreign, though they carry no event; may be repeated.
     #[arg(long = "ignore", value_name = "TEXT", help_heading = SUBSCRIBING)]
     pub(super) ignored: Vec<String>,
     #[command(flatten)]
     pub(super) script: Script,
-    /// The event by which Socket.IO subscribers ask for their topic.
+    /// Name of the event by which Socket.IO subscribers request their topic.
     #[arg(long, value_name = "NAME", default_value = "subscribe", help_heading = SUBSCRIBING)]
     pub(super) socketio_event: String,
-    /// Its arguments: JSON, with {topic}, and commas between several.
+    /// Arguments of the event --socketio-event: JSON texts separated by commas, with {topic} for the topic's name.
     #[arg(long, value_name = "TEMPLATE", default_value = r#"{"topic":"{topic}"}"#, help_heading = SUBSCRIBING)]
     pub(super) socketio_args: String,
-    /// The event that confirms it; if empty, none is awaited.
+    /// Name of the event that confirms a Socket.IO subscription; if empty, subscribers wait for none.
     #[arg(long, value_name = "NAME", default_value = "subscribed", help_heading = SUBSCRIBING)]
     pub(super) socketio_confirmation: String,
-    /// The namespace they connect to.
+    /// Namespace that Socket.IO subscribers connect to.
     #[arg(long, value_name = "NAMESPACE", default_value = "/", help_heading = SUBSCRIBING)]
     pub(super) socketio_namespace: String,
-    /// The topic they subscribe to.
+    /// Topic to publish and subscribe to.
     #[arg(long, default_value = "bench", value_parser = parse_topic_name, help_heading = SUBSCRIBING)]
     pub(super) topic: String,
-    /// So many topics, TOPIC.0, TOPIC.1 … or with {index} in --topic; subscribers and events are dealt out to them in turn.
+    /// Number of topics: TOPIC.0, TOPIC.1 …, or as {index} in --topic says. Subscribers and events go to them in turn.
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "storm",
         value_parser = clap::value_parser!(u32).range(1..=TOPICS_MAX), help_heading = SUBSCRIBING)]
     pub(super) topics: u32,
@@ -76,45 +76,45 @@ pub struct Options {
     pub(super) credentials: CredentialOptions,
     #[command(flatten, next_help_heading = SIGNING_IN)]
     pub(super) tls: TlsOptions,
-    /// How many subscribers.
+    /// Number of subscribers, over all topics of --topics.
     #[arg(long, value_name = "N", default_value_t = 100, help_heading = SUBSCRIBING)]
     pub(super) subscribers: u32,
-    /// Events per second.
+    /// Events per second, over all topics of --topics.
     #[arg(long, value_name = "HZ", default_value_t = 10.0, help_heading = LOADING)]
     pub(super) rate: f64,
-    /// Bytes of each payload.
+    /// Size of each payload, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 200, help_heading = LOADING)]
     pub(super) size: usize,
-    /// How the events are spread over time.
+    /// Distribution of the events over time.
     #[arg(long, value_enum, default_value = "even", help_heading = LOADING)]
     pub(super) arrivals: Arrivals,
-    /// Events in a burst, with --arrivals burst.
+    /// Number of events in a burst, with --arrivals burst.
     #[arg(long, value_name = "N", default_value_t = 10, help_heading = LOADING)]
     pub(super) burst_events: u32,
-    /// The span that is measured.
+    /// Length of the measured window, such as 500ms, 10s or 2m.
     #[arg(long, value_name = "SPAN", default_value = "10s", value_parser = parse_span, help_heading = LOADING)]
     pub(super) duration: Duration,
-    /// The span before it, with the same load.
+    /// Length of the warm-up before the measured window, with the same load.
     #[arg(long, value_name = "SPAN", default_value = "3s", value_parser = parse_span, help_heading = LOADING)]
     pub(super) warmup: Duration,
-    /// How long to wait for late deliveries afterwards.
+    /// Longest time to wait for late deliveries after the last event; what is still missing then is lost.
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = parse_span, help_heading = LOADING)]
     pub(super) patience: Duration,
-    /// Where events are published: redis://HOST:PORT or rediss://HOST:PORT (with USER:PASSWORD@ before it, /DB behind), nats://HOST:PORT (with
-    /// USER:PASSWORD@ or TOKEN@), or an http:// URL with {topic} where it belongs; without a path, /publish/{topic}. [default:
+    /// URL to publish at: redis:// or rediss://[USER:PASSWORD@]HOST:PORT[/DB], nats://[USER:PASSWORD@]HOST:PORT or
+    /// nats://TOKEN@HOST:PORT, or an http:// URL with {topic} for the topic's name; without a path, /publish/{topic}. [default:
     /// --url]
     #[arg(long, value_name = "URL", help_heading = PUBLISHING)]
     pub(super) publish: Option<String>,
-    /// A header of the publisher's requests over HTTP, or of its messages over NATS; may be repeated.
+    /// Header of the publisher's HTTP requests or NATS messages; may be repeated.
     #[arg(long = "publish-header", value_name = "NAME: VALUE", value_parser = unshown(parse_header), help_heading = PUBLISHING)]
     pub(super) publish_headers: Vec<(String, String)>,
-    /// The body of these requests, with {topic}, and {payload} or, form-urlencoded, {payload:form}.
+    /// Body of the publisher's HTTP requests, with {topic}, and with {payload} or, form-urlencoded, {payload:form}.
     #[arg(long, value_name = "TEMPLATE", default_value = "{payload}", help_heading = PUBLISHING)]
     pub(super) publish_body: String,
-    /// The method of these requests.
+    /// Method of the publisher's HTTP requests.
     #[arg(long, value_enum, ignore_case = true, default_value = "POST", help_heading = PUBLISHING)]
     pub(super) publish_method: PostMethod,
-    /// Connections of each topic's publisher; its events take them in turn. With --topics, a topic keeps to one of them.
+    /// Number of connections of the publisher; events take them in turn. With --topics, each topic keeps to one of them.
     #[arg(
         long,
         value_name = "N",
@@ -123,10 +123,10 @@ pub struct Options {
         help_heading = PUBLISHING
     )]
     pub(super) publish_connections: u32,
-    /// Send an event only when the one before it on the same connection was answered; how late that makes it is written down.
+    /// Send an event only after the event before it on the same connection was answered. The delay counts as lateness.
     #[arg(long, help_heading = PUBLISHING)]
     pub(super) publish_in_turn: bool,
-    /// A second topic, with subscribers and a thread of its own, reported separately.
+    /// Second topic, with subscribers and a thread of its own, which is reported separately.
     #[arg(
         long,
         value_name = "TOPIC",
@@ -135,22 +135,22 @@ pub struct Options {
         help_heading = LOADING
     )]
     pub(super) second_topic: Option<Topic>,
-    /// Subscribers of the second topic.
+    /// Number of subscribers of the second topic.
     #[arg(long, value_name = "N", requires = "second_topic", help_heading = LOADING)]
     pub(super) second_subscribers: Option<u32>,
     /// Events per second on the second topic. [default: --rate]
     #[arg(long, value_name = "HZ", requires = "second_topic", help_heading = LOADING)]
     pub(super) second_rate: Option<f64>,
-    /// What the second topic's subscribers speak. [default: --transport]
+    /// Transport of the second topic's subscribers. [default: --transport]
     #[arg(long, value_enum, requires = "second_topic", help_heading = LOADING)]
     pub(super) second_transport: Option<Transport>,
-    /// Further subscribers of the first topic that never read.
+    /// Number of further subscribers of the first topic that never read.
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = DISTURBING)]
     pub(super) stalled: u32,
-    /// Further subscribers of the first topic that come per second.
+    /// Rate at which short-lived subscribers of the first topic connect, per second.
     #[arg(long, value_name = "HZ", default_value_t = 0.0, help_heading = DISTURBING)]
     pub(super) churn: f64,
-    /// How long each of them stays.
+    /// How long each subscriber of --churn stays connected.
     #[arg(
         long,
         value_name = "SPAN",
@@ -160,16 +160,16 @@ pub struct Options {
         help_heading = DISTURBING
     )]
     pub(super) churn_stay: Duration,
-    /// Let them speak Server-Sent Events and WebSocket in turn, not what the others speak.
+    /// Let the subscribers of --churn use Server-Sent Events and WebSocket in turn instead of --transport.
     #[arg(long, requires = "churn", help_heading = DISTURBING)]
     pub(super) churn_mixed: bool,
-    /// People who sign in per second, every second one with the right password.
+    /// Password sign-ins per second, every second one with the right password.
     #[arg(long, value_name = "HZ", default_value_t = 0.0, requires = "login", help_heading = DISTURBING)]
     pub(super) logins: f64,
-    /// A user of the server.
+    /// Name and password of a user of the server, for --logins.
     #[arg(long, value_name = "NAME:PASSWORD", value_parser = unshown(parse_login), help_heading = DISTURBING)]
     pub(super) login: Option<(String, String)>,
-    /// In the end cut all subscribers but one at once, publish so many events, and let all come back for them.
+    /// At the end disconnect all subscribers but one at once, publish this many events, and let all reconnect and resume.
     #[arg(
         long,
         value_name = "EVENTS",
@@ -178,47 +178,47 @@ pub struct Options {
         help_heading = DISTURBING
     )]
     pub(super) storm: Option<u32>,
-    /// Publish nothing: what do connections cost that only exist?
+    /// Publish nothing: measures the cost of idle connections.
     #[arg(long, help_heading = DISTURBING)]
     pub(super) idle: bool,
-    /// The server's process, for its processor time and memory.
+    /// Process id of the server, whose CPU time and memory are then measured.
     #[arg(long, value_name = "PID", help_heading = MEASURING)]
     pub(super) server_pid: Option<u32>,
-    /// Further processes that belong to the run, such as Redis. What all others use beside them makes the run void.
+    /// Process id of a further process of the run, such as Redis. CPU time that other processes use makes the run void.
     #[arg(long, value_name = "PID", help_heading = MEASURING)]
     pub(super) beside_pid: Vec<u32>,
-    /// The core to run on. With --processes, the first of so many, or one for each, such as 1,3; one more is for the publisher,
-    /// which else shares the first.
+    /// CPU core to run on. With --processes, the first of that many cores, or one core for each process, such as 1,3; one more
+    /// is for the publisher, which otherwise shares the first.
     #[arg(long, value_name = "CORES", value_delimiter = ',', help_heading = MEASURING)]
     pub(super) pin: Vec<usize>,
-    /// Leave the kernel's receive stamps out.
+    /// Do not take the kernel's receive timestamps; only the time at which the client read counts.
     #[arg(long, help_heading = MEASURING)]
     pub(super) no_kernel_stamps: bool,
-    /// Write the report as JSON to this file.
+    /// Write the report to FILE, as JSON.
     #[arg(long, value_name = "FILE", help_heading = TELLING)]
     pub(super) json: Option<PathBuf>,
-    /// Write the latency distribution of the first topic's deliveries to this file, for HdrHistogram's plotters.
+    /// Write the latency distribution of the first topic to FILE, in the text format of HdrHistogram's plotters.
     #[arg(long, value_name = "FILE", help_heading = TELLING)]
     pub(super) hgrm: Option<PathBuf>,
-    /// Show no progress.
+    /// Print no progress.
     #[arg(long, help_heading = TELLING)]
     pub(super) quiet: bool,
-    /// Write the report as a page to this file.
+    /// Write the report to FILE, as an HTML page.
     #[arg(long, value_name = "FILE", help_heading = TELLING)]
     pub(super) html: Option<PathBuf>,
-    /// Measure nothing: compare these results, files that --json wrote.
+    /// Measure nothing: compare the results in these files, which --json wrote.
     #[arg(long, value_name = "FILE", num_args = 1.., help_heading = TELLING)]
     pub(super) compare: Vec<PathBuf>,
-    /// What to call a result, in their order. [default: the file's name]
+    /// Label of a result, in the order of the files of --compare. [default: the file's name]
     #[arg(long, value_name = "TEXT", help_heading = TELLING)]
     pub(super) label: Vec<String>,
-    /// Find the knee: measure at --rate, then at a higher rate with each step, until p99 has doubled or events are missing.
+    /// Find the knee of the latency: measure at --rate, then in steps at higher rates, until p99 has doubled or events are lost.
     #[arg(long, conflicts_with_all = ["idle", "storm"], help_heading = CLIMBING)]
     pub(super) ladder: bool,
-    /// Each step's rate is so many times the last one's.
+    /// Factor between the rates of two steps of --ladder.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.25, requires = "ladder", help_heading = CLIMBING)]
     pub(super) ladder_factor: f64,
-    /// The most steps, repetitions not counted.
+    /// Largest number of steps of --ladder, repetitions not counted.
     #[arg(
         long,
         value_name = "N",
@@ -228,10 +228,10 @@ pub struct Options {
         help_heading = CLIMBING
     )]
     pub(super) ladder_steps_max: u32,
-    /// The highest rate.
+    /// Highest rate of --ladder, in events per second.
     #[arg(long, value_name = "HZ", requires = "ladder", help_heading = CLIMBING)]
     pub(super) ladder_max: Option<f64>,
-    /// Each step's --warmup. A step connects anew, so on the same machine this is also the rest between two steps.
+    /// Length of the warm-up of each step of --ladder. Each step opens new connections, so this is also the pause between steps.
     #[arg(
         long,
         value_name = "SPAN",
@@ -241,7 +241,7 @@ pub struct Options {
         help_heading = CLIMBING
     )]
     pub(super) ladder_warmup: Duration,
-    /// Split the subscribers over so many processes, and those that never read or come and go; events are published beside them.
+    /// Number of client processes that share the subscribers, and those of --stalled and --churn; publishers stay in this one.
     #[arg(
         long,
         value_name = "N",
@@ -251,7 +251,7 @@ pub struct Options {
         help_heading = SUBSCRIBING
     )]
     pub(super) processes: u32,
-    /// Be one of these processes: orders come on the standard input.
+    /// Be one of the processes of --processes: requests come on the standard input.
     #[arg(long, hide = true)]
     pub(super) as_member: bool,
 }
@@ -261,22 +261,6 @@ impl Options {
     pub(super) fn html(&self) -> Option<&Path> {
         self.html.as_deref()
     }
-}
-
-/// What the subscribers speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Deserialize, serde::Serialize)]
-pub(super) enum Transport {
-    /// Server-Sent Events.
-    Sse,
-    /// WebSocket, each message one payload.
-    Ws,
-    /// WebSocket with the subprotocol `fanfare.v1`.
-    #[value(name = "fanfare.v1")]
-    FanfareV1,
-    /// Socket.IO v5 over WebSocket: each asks for its topic with the event `subscribe`.
-    #[value(name = "socketio")]
-    #[serde(rename = "socketio")]
-    SocketIo,
 }
 
 fn parse_topic(text: &str) -> Result<Topic, String> {

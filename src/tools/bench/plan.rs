@@ -1,34 +1,22 @@
 //! A run as meant: what the command line asks for, checked.
 
-use std::{
-    net::{SocketAddr, ToSocketAddrs},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
 
 use super::{
     broker::Broker,
-    ladder::Rules,
-    options::{Options, Transport},
+    options::Options,
     payload::PAYLOAD_BYTES_MIN,
     post::Post,
     schedule::Pace,
     script::Script,
-    secrets::without_secrets,
     socket_io::SocketIoOptions,
+    target::Target,
     topics::{Audience, Topics},
+    transport::Transport,
 };
-use crate::client::{Credential, RedisTarget, RedisUrl, TlsClient, TlsOptions, bare_host};
-
-/// A server's address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
-    /// As it stands in the URL, for the `Host` field.
-    pub host: String,
-    pub address: SocketAddr,
-    /// The client's side of TLS, if it is spoken there.
-    pub tls: Option<TlsClient>,
-}
+use crate::client::{Credential, RedisTarget, RedisUrl};
 
 /// How events are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +35,9 @@ pub(super) enum PublishTarget {
     Nats(Broker),
     Http(Post),
 }
+
+/// Events published when all are back, to prove that the missed ones are followed by live ones without a seam.
+pub(super) const EVENTS_AFTER_STORM: u32 = 5;
 
 /// One topic's load.
 #[derive(Clone, Debug)]
@@ -130,9 +121,21 @@ pub(super) struct Plan {
     pub hgrm: Option<PathBuf>,
     pub is_quiet: bool,
     /// How to find the knee, if that is wanted.
-    pub ladder: Option<Rules>,
+    pub ladder: Option<LadderRules>,
     /// How many share the subscribers; 1 is this one itself.
     pub processes: u32,
+}
+
+/// How to climb.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+pub(super) struct LadderRules {
+    /// The first step's rate, in events per second.
+    pub first_hz: f64,
+    /// Each further step's rate is so many times the last one's.
+    pub factor: f64,
+    pub steps_max: u32,
+    /// No step's rate is above this, if it is set.
+    pub max_hz: Option<f64>,
 }
 
 impl Plan {
@@ -285,39 +288,6 @@ fn origin_form(path: &str) -> String {
     if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
 }
 
-impl Target {
-    /// Reads `http://host[:port][/]`, or `ws://`, `https://`, `wss://` in its place.
-    fn http(url: &str, options: &TlsOptions) -> Result<Self, String> {
-        for (scheme, port) in [("https://", 443), ("wss://", 443), ("ws://", 80)] {
-            if url.starts_with(scheme) {
-                let mut target = Self::parse(url, scheme, port)?;
-                if port == 443 {
-                    let name = target.host.rsplit_once(':').filter(|(_, port)| !port.contains(']'));
-                    let name = bare_host(name.map_or(target.host.as_str(), |(name, _)| name)).to_owned();
-                    target.tls = Some(TlsClient::new(&name, options)?);
-                }
-                return Ok(target);
-            }
-        }
-        Self::parse(url, "http://", 80)
-    }
-
-    /// Reads `SCHEMEhost[:port][/]`.
-    pub(super) fn parse(url: &str, scheme: &str, default_port: u16) -> Result<Self, String> {
-        let shown = without_secrets(url);
-        let rest = url.strip_prefix(scheme).ok_or_else(|| format!("{shown}: expected {scheme}HOST:PORT"))?;
-        let host = rest.strip_suffix('/').unwrap_or(rest);
-        if host.is_empty() || host.contains(['/', '@', '?']) {
-            return Err(format!("{shown}: expected {scheme}HOST:PORT and nothing else"));
-        }
-        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
-        let address = if has_port { host.to_owned() } else { format!("{host}:{default_port}") };
-        let mut addresses = address.to_socket_addrs().map_err(|error| format!("{shown}: {error}"))?;
-        let address = addresses.next().ok_or_else(|| format!("{shown}: no such host"))?;
-        Ok(Self { host: host.to_owned(), address, tls: None })
-    }
-}
-
 fn loads(options: &Options, topics: &Topics, credential: Option<&Credential>) -> Vec<Load> {
     let first = load(options, topics, options.subscribers, options.rate, options.transport, credential);
     let second_rate = options.second_rate.unwrap_or(options.rate);
@@ -406,7 +376,7 @@ fn warmup(options: &Options) -> Duration {
     if options.ladder { options.ladder_warmup } else { options.warmup }
 }
 
-fn rules(options: &Options) -> Result<Option<Rules>, String> {
+fn rules(options: &Options) -> Result<Option<LadderRules>, String> {
     let Options { ladder_factor: factor, ladder_max: max_hz, rate: first_hz, .. } = *options;
     if !(factor.is_finite() && 1.0 < factor) {
         return Err("--ladder-factor must be above 1: each step is faster than the last one".to_owned());
@@ -416,5 +386,5 @@ fn rules(options: &Options) -> Result<Option<Rules>, String> {
             "--ladder-max must not be below --rate, which is {first_hz}: the first step has that rate"
         ));
     }
-    Ok(options.ladder.then_some(Rules { first_hz, factor, steps_max: options.ladder_steps_max, max_hz }))
+    Ok(options.ladder.then_some(LadderRules { first_hz, factor, steps_max: options.ladder_steps_max, max_hz }))
 }

@@ -1,6 +1,6 @@
 //! How an event becomes a request of any server that takes events over HTTP.
 
-use super::plan::Target;
+use super::{target::Target, topics::fill};
 use crate::{
     client::Credential,
     protocol::http::{Method, percent_encode, write_request},
@@ -53,11 +53,6 @@ enum Encoding {
 }
 
 const ENCODINGS: [(&str, Encoding); 2] = [("{payload}", Encoding::Verbatim), ("{payload:form}", Encoding::Form)];
-
-/// `template` with the name of the topic in place of `{topic}`. The alphabet of topics needs no escaping in a URL.
-pub(super) fn fill(template: &str, topic: &Topic) -> String {
-    template.replace("{topic}", topic.as_str())
-}
 
 impl Post {
     /// The form of what is published to `topic`. Fails if the body has no place for the payload, or more than one.

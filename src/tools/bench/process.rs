@@ -162,6 +162,14 @@ pub(super) fn wake_punctually() -> io::Result<()> {
     fs::write(format!("/proc/{number}/timerslack_ns"), "1")
 }
 
+/// Runs on that core from now on: all threads begun later inherit it.
+pub(super) fn pin_to(core: usize) -> Result<(), String> {
+    match core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
+        true => Ok(()),
+        false => Err(format!("--pin: cannot run on core {core}")),
+    }
+}
+
 /// The processor time of the thread whose folder is given, in nanoseconds.
 pub(super) fn thread_run_ns(folder: &std::path::Path) -> u64 {
     let mut sum = CpuUse::default();

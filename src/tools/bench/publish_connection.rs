@@ -8,11 +8,7 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::{
-    payload::Stamp,
-    plan::{PublishTarget, Target},
-    publisher::Published,
-};
+use super::{payload::Stamp, plan::PublishTarget, published::Published, target::Target};
 use crate::client::{MaybeTlsStream, Replies, Reply, tls_advice};
 
 /// How much one read takes.

@@ -6,18 +6,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hdrhistogram::Histogram;
 use rustix::event::{Timespec, poll};
 
 use super::{
+    histogram::nanoseconds,
     payload::{PROBE, Stamp},
     plan::{Publish, PublishTarget},
     post::Form,
     process,
     progress::Progress,
     publish_connection::PublishConnection,
+    published::Published,
     schedule::Schedule,
-    tally::{latency_histogram, nanoseconds},
     topics::Topics,
 };
 use crate::{
@@ -68,22 +68,6 @@ enum Envelope {
     Redis { channel: String },
     Nats { subject: nats::Subject, headers: Vec<(String, String)> },
     Http(Form),
-}
-
-/// What the publisher did.
-#[derive(Debug)]
-pub(super) struct Published {
-    /// Actual less intended send time, in nanoseconds.
-    pub lateness: Histogram<u64>,
-    /// Events sent, probes included.
-    pub sent: u64,
-    /// Events the server answered, whatever it said.
-    pub answered: u64,
-    /// Events the server refused, and what it said of the first.
-    pub refused: u64,
-    pub first_refusal: Option<String>,
-    /// Why it ended early, if it did.
-    pub failure: Option<String>,
 }
 
 impl Publisher {
@@ -328,12 +312,5 @@ impl Envelope {
             }
             Self::Http(form) => form.write(payload, out),
         }
-    }
-}
-
-impl Published {
-    fn new() -> Self {
-        let lateness = latency_histogram();
-        Self { lateness, sent: 0, answered: 0, refused: 0, first_refusal: None, failure: None }
     }
 }

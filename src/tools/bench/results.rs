@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{ladder::Climb, options::Options, page, plan::Plan, report::Report};
+use super::{ladder::Climb, options::Options, plan::Plan, report::Report};
 
 /// Findings with what they are called.
 #[derive(Debug, Default)]
@@ -35,8 +35,8 @@ impl Results {
         Ok(())
     }
 
-    /// Writes the files that `plan` and `options` ask for: the first finding as data, all of them as a page.
-    pub(super) fn write(&self, plan: &Plan, options: &Options) -> Result<(), String> {
+    /// Writes the data files that `plan` asks for, of the first result.
+    pub(super) fn write(&self, plan: &Plan) -> Result<(), String> {
         let (run, ladder) = (self.runs.first().map(|run| &run.1), self.ladders.first().map(|ladder| &ladder.1));
         if let Some(path) = &plan.json {
             let json = match ladder {
@@ -49,15 +49,11 @@ impl Results {
             let hgrm = ladder.map_or_else(|| run.map(Report::hgrm), Climb::hgrm);
             write(path, &hgrm.ok_or_else(|| format!("{}: not written: no step was good", path.display()))?)?;
         }
-        self.write_page(options)
-    }
-
-    /// Writes the page, if one is wanted.
-    pub(super) fn write_page(&self, options: &Options) -> Result<(), String> {
-        options.html().map_or(Ok(()), |path| write(path, &page::page(self)))
+        Ok(())
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<(), String> {
+/// Writes a file. The error names it.
+pub(super) fn write(path: &Path, text: &str) -> Result<(), String> {
     fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }

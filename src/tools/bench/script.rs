@@ -8,9 +8,8 @@ use std::sync::Arc;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, error::ErrorKind};
 
 use super::{
-    options::SUBSCRIBING,
     payload::Stamp,
-    post::fill,
+    topics::fill,
     wire_event::{MASK, WireEvent, payload_of},
 };
 use crate::{
@@ -132,23 +131,26 @@ fn contains(line: &[u8], text: &str) -> bool {
     memchr::memmem::find(line, text.as_bytes()).is_some()
 }
 
+/// How `--help` groups the flags of subscribers.
+pub(super) const SUBSCRIBING: &str = "Subscribers";
+
 /// An option of the script: its name, its value's, and its help.
 type Flag = (&'static str, &'static str, &'static str);
 
 const SEND: Flag = (
     "send",
     "TEXT",
-    "What WebSocket subscribers send once they are let in, with {topic}; may be repeated, in turn with --await",
+    "Text that WebSocket subscribers send once connected, with {topic} for the topic's name; may be repeated, in turn with --await",
 );
 const AWAIT: Flag = (
     "await",
     "TEXT",
-    "Go on with a message that contains TEXT; who has heard the last of these is subscribed. May be repeated",
+    "Wait for a message that contains TEXT; after the last of these a subscriber is subscribed. May be repeated",
 );
 const ANSWER: Flag = (
     "answer",
     "WHEN=TEXT",
-    "Answer TEXT to messages without an event that contain WHEN, such as pings; may be repeated",
+    "Send TEXT in answer to each message without an event that contains WHEN, such as a ping; may be repeated",
 );
 
 /// Read by hand, as the order in which `--send` and `--await` were typed is what counts.

@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use super::{
     payload::Stamp,
-    plan::Load,
-    post::fill,
+    topics::fill,
     wire_event::{MASK, WireEvent, payload_of},
 };
-use crate::{client::Reader, protocol::websocket::client::write_masked_text, topic::Topic};
+use crate::{
+    client::{Credential, Reader},
+    protocol::websocket::client::write_masked_text,
+    topic::Topic,
+};
 
 /// The first bytes of packets: Engine.IO's type, then, in a message, Socket.IO's.
 const OPEN: u8 = b'0';
@@ -73,10 +76,9 @@ impl SocketIoOptions {
 }
 
 impl SocketIoSteps {
-    /// For `topic`, with the load's token.
-    pub(super) fn new(options: &SocketIoOptions, load: &Load, topic: &Topic) -> Self {
-        let credentials = load.credential();
-        let credentials = credentials.map(|it| serde_json::json!({ "token": it.secret().expose() }).to_string());
+    /// For `topic`, with the token of `credential`.
+    pub(super) fn new(options: &SocketIoOptions, credential: Option<&Credential>, topic: &Topic) -> Self {
+        let credentials = credential.map(|it| serde_json::json!({ "token": it.secret().expose() }).to_string());
         let namespace = if options.namespace == "/" { String::new() } else { format!("{},", options.namespace) };
         let subscription = options.subscription(&fill(&options.args, topic));
         let confirmation = serde_json::Value::from(options.confirmation.as_str());

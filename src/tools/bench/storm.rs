@@ -4,19 +4,16 @@
 use std::{thread, time::Duration};
 
 use super::{
-    conductor::{LoadRun, wait_until},
-    fleet::Context,
     payload::Stamp,
-    plan::Plan,
+    plan::{EVENTS_AFTER_STORM, Plan},
     process,
     progress::Command,
     publisher::Publisher,
+    run::{LoadRun, RunContext},
+    wait::wait_until,
     window::Edge,
     workers::WorkerSet,
 };
-
-/// Events published when all are back, to prove that the missed ones are followed by live ones without a seam.
-pub(super) const EVENTS_AFTER: u32 = 5;
 
 /// How long the subscribers may take to leave.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -33,7 +30,7 @@ pub(super) struct Storm {
 }
 
 /// Makes the storm that `plan` asks for, once all is delivered that came before.
-pub(super) fn raise_storm(plan: &Plan, run: &LoadRun, context: &Context) -> Result<Option<Storm>, String> {
+pub(super) fn raise_storm(plan: &Plan, run: &LoadRun, context: &RunContext) -> Result<Option<Storm>, String> {
     let Some(missed) = plan.storm else { return Ok(None) };
     let progress = &run.progress;
     let away_count = run.load.subscribers - 1;
@@ -60,11 +57,11 @@ pub(super) fn raise_storm(plan: &Plan, run: &LoadRun, context: &Context) -> Resu
     wait_until(plan.timeout, &context.clock, is_over)?;
     let window = [before, edge()?];
     let listen_overflows = process::listen_overflows() - overflows_before;
-    publish(&mut publisher, first + missed, EVENTS_AFTER, context)?;
+    publish(&mut publisher, first + missed, EVENTS_AFTER_STORM, context)?;
     Ok(Some(Storm { window, listen_overflows }))
 }
 
-fn publish(publisher: &mut Publisher, first: u32, count: u32, context: &Context) -> Result<(), String> {
+fn publish(publisher: &mut Publisher, first: u32, count: u32, context: &RunContext) -> Result<(), String> {
     let mut events = first..first + count;
     let sent = events.try_for_each(|sequence| {
         let stamp = Stamp { run: context.run, sequence, intended: context.clock.now() };
@@ -75,7 +72,7 @@ fn publish(publisher: &mut Publisher, first: u32, count: u32, context: &Context)
         .map_err(|error| format!("the publisher failed: {error}"))
 }
 
-fn expect(timeout: Duration, context: &Context, what: &str, is_so: impl Fn() -> bool) -> Result<(), String> {
+fn expect(timeout: Duration, context: &RunContext, what: &str, is_so: impl Fn() -> bool) -> Result<(), String> {
     let came = wait_until(timeout, &context.clock, || Ok(is_so()))?;
     if came { Ok(()) } else { Err(what.to_owned()) }
 }

@@ -9,7 +9,7 @@ use std::{
 use mio::net::TcpStream;
 use socket2::Socket;
 
-use super::{order::Order, plan::Target, stamps::StampClock, tally::Received, wire::Wire, wire_event::WireEvent};
+use super::{order::Order, stamps::StampClock, tally::Received, target::Target, wire::Wire, wire_event::WireEvent};
 use crate::{
     client::{self, MaybeTlsStream, begin_connect, is_connected, tls_advice},
     clock::{Clock, Moment},

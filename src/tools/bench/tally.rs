@@ -1,22 +1,17 @@
 //! What is measured about one topic: each delivery, and each event as a whole.
 
-use std::{ops::Range, time::Duration};
+use std::ops::Range;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    histogram::{Counts, latency_histogram, nanoseconds},
     order::Faults,
     slices::{Slice, Slicing},
     topics::Audience,
-    workers::Counts,
 };
 use crate::clock::Moment;
-
-/// The histograms' bounds and precision: 1 µs to 60 s, three digits, in nanoseconds.
-const LATENCY_NS_MIN: u64 = 1_000;
-const LATENCY_NS_MAX: u64 = 60_000_000_000;
-const LATENCY_DIGITS: u8 = 3;
 
 /// When a delivery reached the client.
 #[derive(Clone, Copy, Debug)]
@@ -229,14 +224,4 @@ impl PerEvent {
             self.last_kernel.saturating_record(nanoseconds(event.last_kernel.since(event.intended)));
         }
     }
-}
-
-/// An empty histogram for latencies in nanoseconds.
-pub(super) fn latency_histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(LATENCY_NS_MIN, LATENCY_NS_MAX, LATENCY_DIGITS).expect("the bounds are in order")
-}
-
-/// A span as the histograms take it.
-pub(super) fn nanoseconds(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -6,16 +6,18 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use super::{
-    options::{Options, Transport},
+    options::Options,
     order::{Arrival, Faults, Order},
     payload::{PAYLOAD_BYTES_MIN, PROBE, Stamp},
-    plan::{Plan, PublishTarget, Target},
+    plan::{Plan, PublishTarget},
     process,
     progress::Progress,
     schedule::{Arrivals, Pace, Schedule},
     slices::Slicing,
     tally::{Received, Tally},
+    target::Target,
     topics::Audience,
+    transport::Transport,
     wire::{ClientProfile, Wire},
     wire_event::WireEvent,
 };

@@ -84,6 +84,11 @@ impl Audience {
     }
 }
 
+/// `template` with the name of the topic in place of `{topic}`. The alphabet of topics needs no escaping in a URL.
+pub(super) fn fill(template: &str, topic: &Topic) -> String {
+    template.replace("{topic}", topic.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::{
-    options::Transport,
     plan::{Load, Plan},
-    post::fill,
     script::{Script, ScriptRun},
     socket_io::{self, SocketIoHandshake, SocketIoSteps},
+    topics::fill,
+    transport::Transport,
     wire_event::{WireEvent, payload_of},
 };
 use crate::{
@@ -96,7 +96,9 @@ impl ClientProfile {
     fn new(plan: &Plan, load: &Load, topic: &Topic) -> Self {
         let dialect = match (load.transport, &plan.script) {
             (Transport::Sse, _) => Dialect::Sse,
-            (Transport::SocketIo, _) => Dialect::SocketIo(Arc::new(SocketIoSteps::new(&plan.room, load, topic))),
+            (Transport::SocketIo, _) => {
+                Dialect::SocketIo(Arc::new(SocketIoSteps::new(&plan.room, load.credential().as_ref(), topic)))
+            }
             (Transport::Ws | Transport::FanfareV1, script) if script.is_empty() => Dialect::WebSocket,
             (Transport::Ws | Transport::FanfareV1, script) => Dialect::Script(Arc::new(script.for_topic(topic))),
         };

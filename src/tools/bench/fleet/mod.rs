@@ -1,27 +1,30 @@
 //! All subscribers of one topic, on one thread and one poll.
 
+mod reconnect;
+
 use std::{io, time::Duration};
 
 use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token, event::Event};
 
+use reconnect::DisconnectedClients;
+pub(super) use reconnect::ReconnectStats;
+
 use super::{
+    histogram::{latency_histogram, nanoseconds},
     order::{Arrival, Order},
     payload::{PAYLOAD_BYTES_MIN, PROBE, Stamp},
-    plan::{Load, Plan},
+    plan::{EVENTS_AFTER_STORM, Load, Plan},
     process,
     progress::Progress,
-    reconnect::{DisconnectedClients, ReconnectStats},
+    run::RunContext,
     schedule::Schedule,
     slices::Slicing,
-    stamps::StampClock,
-    storm::EVENTS_AFTER,
     subscriber::{Seen, SharedIo, Subscriber},
-    tally::{Received, Tally, latency_histogram, nanoseconds},
+    tally::{Received, Tally},
     wire::ClientProfile,
     wire_event::WireEvent,
 };
-use crate::clock::Clock;
 
 /// How many connections are opened at the same time: few enough for any listener's backlog.
 const OPENING_MAX: u32 = 64;
@@ -39,32 +42,32 @@ const STOP_INTERVAL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Fleet<'a> {
     poll: Poll,
-    pub(super) plan: &'a Plan,
-    pub(super) load: &'a Load,
+    plan: &'a Plan,
+    load: &'a Load,
     /// Of each topic.
-    pub(super) profiles: Vec<ClientProfile>,
-    pub(super) subscribers: Vec<Option<Subscriber>>,
-    pub(super) disconnected: DisconnectedClients,
-    pub(super) io: SharedIo,
-    pub(super) counters: FleetCounters<'a>,
+    profiles: Vec<ClientProfile>,
+    subscribers: Vec<Option<Subscriber>>,
+    disconnected: DisconnectedClients,
+    io: SharedIo,
+    counters: FleetCounters<'a>,
     /// What those had seen whose connections ended early.
     gone: Vec<Order>,
     /// Where this load's subscribers begin among all: decides their source addresses.
     first_index: u32,
     /// All events of the run, those of a storm too.
-    pub(super) event_count: u32,
+    event_count: u32,
 }
 
 /// What the subscribers' messages are entered into.
 #[derive(Debug)]
-pub(super) struct FleetCounters<'a> {
-    pub(super) tally: Tally,
-    pub(super) progress: &'a Progress,
+struct FleetCounters<'a> {
+    tally: Tally,
+    progress: &'a Progress,
     /// Since those began to come back who were cut.
-    pub(super) reconnect: Option<ReconnectStats>,
+    reconnect: Option<ReconnectStats>,
     run: u16,
     /// How many topics the events go round.
-    pub(super) topics: u32,
+    topics: u32,
     /// What messages contain that are expected and carry no event.
     ignored: &'a [String],
     /// A message as long as this may carry several events, as some servers join them.
@@ -72,15 +75,6 @@ pub(super) struct FleetCounters<'a> {
     delivery_count: u64,
     /// From the beginning of a connection to the answer to its request.
     opening: Histogram<u64>,
-}
-
-/// What all parts of a run share.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Context {
-    pub clock: Clock,
-    pub stamps: Option<StampClock>,
-    /// The number in this run's stamps.
-    pub run: u16,
 }
 
 /// What a fleet brings home.
@@ -98,7 +92,7 @@ impl<'a> Fleet<'a> {
         plan: &'a Plan,
         load: &'a Load,
         schedule: &Schedule,
-        context: Context,
+        context: RunContext,
         progress: &'a Progress,
         first_index: u32,
     ) -> io::Result<Self> {
@@ -128,7 +122,7 @@ impl<'a> Fleet<'a> {
             },
             gone: Vec::new(),
             first_index,
-            event_count: schedule.event_count() + plan.storm.map_or(0, |missed| missed + EVENTS_AFTER),
+            event_count: schedule.event_count() + plan.storm.map_or(0, |missed| missed + EVENTS_AFTER_STORM),
         })
     }
 
@@ -171,13 +165,13 @@ impl<'a> Fleet<'a> {
         Ok(subscriber)
     }
 
-    pub(super) fn register(&self, subscriber: &mut Subscriber, slot: usize) -> io::Result<()> {
+    fn register(&self, subscriber: &mut Subscriber, slot: usize) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(subscriber.stream.socket_mut(), Token(slot), interest)
     }
 
     /// The subscriber's place among those of all loads.
-    pub(super) fn index_of(&self, slot: usize) -> u32 {
+    fn index_of(&self, slot: usize) -> u32 {
         self.first_index + slot as u32
     }
 

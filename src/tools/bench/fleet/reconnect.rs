@@ -7,12 +7,15 @@ use hdrhistogram::Histogram;
 use socket2::Socket;
 
 use super::{
-    fleet::Fleet,
-    order::{Arrival, Order},
-    progress::Command,
-    subscriber::{self, Subscriber},
-    tally::{latency_histogram, nanoseconds},
-    wire,
+    super::{
+        histogram::{latency_histogram, nanoseconds},
+        order::{Arrival, Order},
+        plan::EVENTS_AFTER_STORM,
+        progress::Command,
+        subscriber::{self, Subscriber},
+        wire,
+    },
+    Fleet,
 };
 use crate::clock::Moment;
 
@@ -38,7 +41,7 @@ struct ParkedClient {
 
 /// What those who came back found.
 #[derive(Debug)]
-pub(super) struct ReconnectStats {
+pub(in crate::bench) struct ReconnectStats {
     /// When the first and the last of them began to connect, and when the last one had all it had missed.
     pub began: Moment,
     pub last_began: Moment,
@@ -83,7 +86,7 @@ impl Fleet<'_> {
     /// Begins some connections; true if more are to follow.
     fn return_some(&mut self) -> bool {
         let now = self.io.clock.now();
-        let goal = self.event_count.saturating_sub(super::storm::EVENTS_AFTER + 1);
+        let goal = self.event_count.saturating_sub(EVENTS_AFTER_STORM + 1);
         let reconnect = self.counters.reconnect.get_or_insert_with(|| ReconnectStats::new(now, goal));
         if self.disconnected.away.is_empty() {
             return false;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     conductor::conduct,
-    plan::Plan,
+    plan::{LadderRules, Plan},
     report::{Report, is_of_client},
     secrets::command_line,
     watch::Watch,
@@ -21,24 +21,12 @@ pub(super) const P99_GROWTH_MAX: f64 = 2.0;
 /// Where below the knee the latency is stated as well: these rates get steps of their own in the end.
 const SHARES: [f64; 2] = [0.5, 0.8];
 
-/// How to climb.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
-pub(super) struct Rules {
-    /// The first step's rate, in events per second.
-    pub first_hz: f64,
-    /// Each further step's rate is so many times the last one's.
-    pub factor: f64,
-    pub steps_max: u32,
-    /// No step's rate is above this, if it is set.
-    pub max_hz: Option<f64>,
-}
-
 /// All that a climb found.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Climb {
     pub started_unix_s: u64,
     pub command: Vec<String>,
-    pub rules: Rules,
+    pub rules: LadderRules,
     pub ending: Ending,
     /// The last good step's rate. The knee lies at it or, as [`Ending`] says, above it; `None` if no step was good.
     pub knee_hz: Option<f64>,
@@ -123,7 +111,7 @@ pub(super) struct Measured {
 }
 
 /// Climbs as `plan` and `rules` say. Fails if not even the first run can be made.
-pub(super) fn run(plan: &Plan, rules: Rules, watch: &Watch) -> Result<Climb, String> {
+pub(super) fn run(plan: &Plan, rules: LadderRules, watch: &Watch) -> Result<Climb, String> {
     watch.tell(&text::head());
     climb(
         rules,
@@ -142,7 +130,7 @@ pub(super) fn run(plan: &Plan, rules: Rules, watch: &Watch) -> Result<Climb, Str
 /// Climbs with runs that `measure` makes at the rate it is given; it returns nothing if it was interrupted too early. Each
 /// step is told to `on_event` when it is over.
 fn climb(
-    rules: Rules,
+    rules: LadderRules,
     mut measure: impl FnMut(f64) -> Result<Option<Measured>, String>,
     on_event: impl Fn(&Step),
 ) -> Result<Climb, String> {
@@ -184,7 +172,7 @@ fn climb(
     Ok(climb.conclude())
 }
 
-impl Rules {
+impl LadderRules {
     fn rates(&self) -> impl Iterator<Item = f64> + use<> {
         let Self { first_hz, factor, steps_max, max_hz } = *self;
         let rates = (0..steps_max).map(move |step| first_hz * factor.powi(step as i32));
@@ -193,7 +181,7 @@ impl Rules {
 }
 
 impl Climb {
-    fn new(rules: Rules) -> Self {
+    fn new(rules: LadderRules) -> Self {
         Self {
             started_unix_s: super::conductor::unix_now().as_secs(),
             command: command_line(std::env::args()),

@@ -1,7 +1,7 @@
 use super::*;
 use crate::bench::{page, results::Results, tests::plan};
 
-const RULES: Rules = Rules { first_hz: 10.0, factor: 2.0, steps_max: 10, max_hz: None };
+const RULES: LadderRules = LadderRules { first_hz: 10.0, factor: 2.0, steps_max: 10, max_hz: None };
 
 /// A step as it should be: 100 µs at p99.
 fn good(rate_hz: f64) -> Figures {
@@ -9,7 +9,7 @@ fn good(rate_hz: f64) -> Figures {
 }
 
 /// Climbs with the attempts that `make` makes, of which the first at a rate has number 0.
-fn climb_with(rules: Rules, make: impl Fn(f64, usize) -> Option<Figures>) -> Climb {
+fn climb_with(rules: LadderRules, make: impl Fn(f64, usize) -> Option<Figures>) -> Climb {
     let mut rates = Vec::new();
     let measure = |rate_hz: f64| {
         let attempt = rates.iter().filter(|&&other| other == rate_hz).count();
@@ -88,15 +88,15 @@ fn climbs() {
 
 #[test]
 fn the_rules_bound_a_climb() {
-    let check = |rules: Rules, expected: &str| {
+    let check = |rules: LadderRules, expected: &str| {
         let climb = climb_with(rules, |rate_hz, _| Some(good(rate_hz)));
         assert_eq!((&*steps(&climb), climb.ending), (expected, Ending::Top));
         let text = climb.to_string();
         assert!(text.contains("knee     at least ") && text.contains("--ladder-max ended the climb"), "{text}");
     };
-    check(Rules { steps_max: 2, ..RULES }, "10+ 20+ 10+ 16+");
-    check(Rules { max_hz: Some(79.0), ..RULES }, "10+ 20+ 40+ 20+ 32+");
-    check(Rules { steps_max: 1, ..RULES }, "10+ 5+ 8+");
+    check(LadderRules { steps_max: 2, ..RULES }, "10+ 20+ 10+ 16+");
+    check(LadderRules { max_hz: Some(79.0), ..RULES }, "10+ 20+ 40+ 20+ 32+");
+    check(LadderRules { steps_max: 1, ..RULES }, "10+ 5+ 8+");
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn rates_are_rounded() {
 fn options_of_a_ladder() {
     let rules = |arguments: &[&str]| plan(arguments).map(|plan| plan.ladder);
     assert_eq!(rules(&[]), Ok(None));
-    let expected = Rules { first_hz: 8.0, factor: 1.25, steps_max: 32, max_hz: None };
+    let expected = LadderRules { first_hz: 8.0, factor: 1.25, steps_max: 32, max_hz: None };
     assert_eq!(rules(&["--ladder", "--rate", "8"]), Ok(Some(expected)));
     let check = |arguments: &[&str], expected: &str| {
         let problem = rules(&[&["--ladder"], arguments].concat()).expect_err("it makes no sense");

@@ -3,8 +3,8 @@ use serde_json::json;
 
 use super::*;
 use crate::bench::{
+    histogram::latency_histogram,
     slices::{Slicing, curve},
-    tally::latency_histogram,
 };
 
 /// 1 to 10,000 µs, each once.

@@ -8,13 +8,14 @@ use super::{
 };
 use crate::bench::{
     churn::Visits,
-    conductor::{LoadRun, Outcome, Record},
+    conductor::{Outcome, Record},
     fleet::FleetResult,
+    histogram::latency_histogram,
     logins::Attempts,
     plan::Plan,
+    run::LoadRun,
     secrets::command_line,
     slices::curve,
-    tally::latency_histogram,
     window::Edge,
 };
 

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 pub(super) use doubts::is_of_client;
 
 use super::{
-    options::Transport,
+    histogram::latency_histogram,
     order::Faults,
     process::{KernelMemory, MemoryUse},
     slices::{Point, Slice},
-    tally::latency_histogram,
+    transport::Transport,
 };
 
 /// A run's report.

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::super::{
     churn::Visits,
     fleet::FleetResult,
+    histogram::{Counts, latency_histogram},
     progress::Progress,
-    tally::{TallyResult, latency_histogram},
+    tally::TallyResult,
 };
 
 /// The first line to a member: who it is.
@@ -92,21 +92,6 @@ pub(super) struct VisitsResult {
     opening: Counts,
     failed: u64,
     first_failure: Option<String>,
-}
-
-/// A latency histogram as what differs from an empty one: values, in nanoseconds, and how many there are of each. Nothing
-/// is lost on the way, as all histograms here have the same bounds and the same precision.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub(in super::super) struct Counts(Vec<(u64, u64)>);
-
-impl Counts {
-    pub(in super::super) fn of(histogram: &Histogram<u64>) -> Self {
-        Self(histogram.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect())
-    }
-
-    pub(in super::super) fn add_to(&self, histogram: &mut Histogram<u64>) {
-        self.0.iter().for_each(|&(value, count)| histogram.saturating_record_n(value, count));
-    }
 }
 
 impl State {

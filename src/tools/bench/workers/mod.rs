@@ -17,17 +17,17 @@ use std::{
     time::Duration,
 };
 
-pub(super) use messages::Counts;
 pub(super) use worker::serve;
 
 use super::{
     churn::Visits,
-    conductor::LoadRun,
-    fleet::{Context, FleetResult},
+    fleet::FleetResult,
+    histogram::latency_histogram,
     plan::Plan,
     process::CpuUse,
+    run::{LoadRun, RunContext},
     slices::Slicing,
-    tally::{Tally, latency_histogram},
+    tally::Tally,
 };
 use crate::{clock::Clock, os};
 use messages::{Answer, Request, State, WorkerConfig, WorkerResult};
@@ -91,7 +91,7 @@ pub(super) struct RunResult {
 
 impl WorkerSet {
     /// Starts the processes that `plan` asks for, each with the arguments of this one.
-    pub(super) fn start(plan: &Plan, context: &Context) -> Result<Self, String> {
+    pub(super) fn start(plan: &Plan, context: &RunContext) -> Result<Self, String> {
         let mut workers = Self::default();
         if plan.processes == 1 {
             return Ok(workers);
@@ -345,21 +345,6 @@ mod tests {
         let readings = (0..1_000).map(|_| (clock.now(), other.now(), clock.now()));
         let off = readings.map(|(before, it, after)| before.since(it).max(it.since(after))).min();
         assert!(off.is_some_and(|off| off < Duration::from_micros(5)), "{off:?}");
-    }
-
-    #[test]
-    fn counts_lose_nothing() {
-        let mut histogram = latency_histogram();
-        for value in [0, 1, 999, 1_000, 1_234_567, 59_999_999_999, u64::MAX] {
-            histogram.saturating_record_n(value, value % 7 + 1);
-        }
-        let mut other = latency_histogram();
-        let json = serde_json::to_string(&Counts::of(&histogram)).expect("numbers");
-        serde_json::from_str::<Counts>(&json).expect("as written").add_to(&mut other);
-        assert_eq!(other, histogram);
-        assert_eq!((other.min(), other.max(), other.len()), (histogram.min(), histogram.max(), histogram.len()));
-        Counts::of(&histogram).add_to(&mut other);
-        assert_eq!(other.len(), 2 * histogram.len());
     }
 
     #[test]

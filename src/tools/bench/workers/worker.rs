@@ -10,10 +10,11 @@ use std::{
 use super::{
     super::{
         churn::{Churn, Visits},
-        conductor::{LoadRun, pin_to},
-        fleet::{Context, Fleet, FleetResult},
+        fleet::{Fleet, FleetResult},
         plan::Plan,
+        process::pin_to,
         progress::Progress,
+        run::{LoadRun, RunContext},
         stalled::open_stalled,
         stamps::StampClock,
     },
@@ -46,7 +47,7 @@ fn obey(plan: &Plan) -> Result<(), String> {
     let (plan, first_indexes) = share(&plan.at_rate(config.rate_hz), &config);
     let clock = shared_clock(config.origin_ns);
     let stamps = plan.takes_kernel_stamps.then(|| StampClock::calibrate(&clock));
-    let context = Context { clock, stamps, run: config.run };
+    let context = RunContext { clock, stamps, run: config.run };
     let runs: Vec<LoadRun> = plan.loads.iter().map(|load| LoadRun::new(load, plan.is_idle)).collect();
     let over = Progress::default();
     thread::scope(|scope| {
@@ -81,7 +82,7 @@ fn obey(plan: &Plan) -> Result<(), String> {
 struct WorkerSession<'a, 'scope> {
     plan: &'a Plan,
     runs: &'a [LoadRun],
-    context: Context,
+    context: RunContext,
     over: &'a Progress,
     /// They stall as long as this lives.
     stalled: Vec<MaybeTlsStream<TcpStream>>,

@@ -1,0 +1,24 @@
+//! Waiting for a condition of a run.
+
+use std::{thread, time::Duration};
+
+use crate::clock::Clock;
+
+/// How often the condition is asked.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Whether `condition` came true in time.
+pub(super) fn wait_until(
+    timeout: Duration,
+    clock: &Clock,
+    mut condition: impl FnMut() -> Result<bool, String>,
+) -> Result<bool, String> {
+    let deadline = clock.now() + timeout;
+    while !condition()? {
+        if deadline <= clock.now() {
+            return Ok(false);
+        }
+        thread::sleep(LOOK_INTERVAL);
+    }
+    Ok(true)
+}
