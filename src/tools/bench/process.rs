@@ -1,6 +1,14 @@
-//! What the kernel tells of a process and of the machine: processor time, memory, switches.
+//! CPU time, memory and context switches of processes and of the machine, as the kernel reports them under /proc.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use procfs::{
+    CurrentSI, FromRead, KernelStats, Meminfo,
+    process::{Schedstat, SmapsRollup, Status},
+};
 
 /// A process's use of the processor since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,14 +63,13 @@ impl CpuUse {
     }
 
     /// A thread that ends meanwhile is left out.
-    fn add_thread(&mut self, folder: &std::path::Path) {
-        let Ok(schedstat) = fs::read_to_string(folder.join("schedstat")) else { return };
-        let Ok(status) = fs::read_to_string(folder.join("status")) else { return };
-        let mut numbers = schedstat.split_whitespace().map(|word| word.parse().unwrap_or(0));
-        self.run_ns += numbers.next().unwrap_or(0);
-        self.wait_ns += numbers.next().unwrap_or(0);
-        self.voluntary_switches += field(&status, "voluntary_ctxt_switches:");
-        self.involuntary_switches += field(&status, "nonvoluntary_ctxt_switches:");
+    fn add_thread(&mut self, folder: &Path) {
+        let Ok(schedstat) = Schedstat::from_file(folder.join("schedstat")) else { return };
+        let Ok(status) = Status::from_file(folder.join("status")) else { return };
+        self.run_ns += schedstat.sum_exec_runtime;
+        self.wait_ns += schedstat.run_delay;
+        self.voluntary_switches += status.voluntary_ctxt_switches.unwrap_or(0);
+        self.involuntary_switches += status.nonvoluntary_ctxt_switches.unwrap_or(0);
         self.thread_count += 1;
     }
 
@@ -92,17 +99,22 @@ impl CpuUse {
 impl MemoryUse {
     /// Of process `pid`, now.
     pub(super) fn of_process(pid: u32) -> io::Result<Self> {
-        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-        Ok(Self { pss_bytes: field(&rollup, "Pss:") * 1024, rss_bytes: field(&rollup, "Rss:") * 1024 })
+        // Opened here, so that the error of a process that is not ours or not there stays as the system gives it.
+        let file = fs::File::open(format!("/proc/{pid}/smaps_rollup"))?;
+        let rollup = SmapsRollup::from_read(file).map_err(io::Error::other)?;
+        let field = |name: &str| {
+            rollup.memory_map_rollup.iter().filter_map(|map| map.extension.map.get(name)).copied().sum::<u64>()
+        };
+        Ok(Self { pss_bytes: field("Pss"), rss_bytes: field("Rss") })
     }
 }
 
 impl KernelMemory {
     /// Of the whole machine, now; what cannot be read is 0.
     pub(super) fn now() -> Self {
-        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let slab_bytes = Meminfo::from_file("/proc/meminfo").map_or(0, |meminfo| meminfo.slab);
         let sockstat = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
-        Self { slab_bytes: field(&meminfo, "Slab:") * 1024, tcp_buffer_bytes: tcp_pages(&sockstat) * 4096 }
+        Self { slab_bytes, tcp_buffer_bytes: tcp_pages(&sockstat) * 4096 }
     }
 }
 
@@ -126,18 +138,15 @@ pub(super) fn parse_listen_overflows(netstat: &str) -> u64 {
     fields.find(|(name, _)| *name == "ListenOverflows").and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
 }
 
-/// Of each core, now.
+/// Of each core, now; none if the kernel does not say.
 pub(super) fn core_ticks() -> Vec<CoreTicks> {
-    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
-    stat.lines().filter_map(parse_core_line).collect()
-}
-
-/// `cpu0 user nice system idle iowait irq softirq steal …`; the line `cpu` without a number is the sum, and left out.
-fn parse_core_line(line: &str) -> Option<CoreTicks> {
-    let (_, numbers) = line.strip_prefix("cpu").filter(|rest| !rest.starts_with(' '))?.split_once(' ')?;
-    let ticks: Vec<u64> = numbers.split(' ').filter_map(|word| word.parse().ok()).collect();
-    let &[user, nice, system, idle, iowait, irq, softirq, steal, ..] = &ticks[..] else { return None };
-    Some(CoreTicks { busy: user + nice + system + irq + softirq, idle: idle + iowait, steal })
+    let cores = KernelStats::current().map_or_else(|_| Vec::new(), |stats| stats.cpu_time);
+    let ticks = |core: &procfs::CpuTime| {
+        let [iowait, irq, softirq, steal] =
+            [core.iowait, core.irq, core.softirq, core.steal].map(Option::unwrap_or_default);
+        CoreTicks { busy: core.user + core.nice + core.system + irq + softirq, idle: core.idle + iowait, steal }
+    };
+    cores.iter().map(ticks).collect()
 }
 
 impl CoreTicks {
@@ -171,14 +180,6 @@ pub(super) fn pin_to(core: usize) -> Result<(), String> {
 }
 
 /// The processor time of the thread whose folder is given, in nanoseconds.
-pub(super) fn thread_run_ns(folder: &std::path::Path) -> u64 {
-    let mut sum = CpuUse::default();
-    sum.add_thread(folder);
-    sum.run_ns
-}
-
-/// The number after `name` at the beginning of a line; 0 if there is none.
-fn field(text: &str, name: &str) -> u64 {
-    let value = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-    value.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
+pub(super) fn thread_run_ns(folder: &Path) -> u64 {
+    Schedstat::from_file(folder.join("schedstat")).map_or(0, |schedstat| schedstat.sum_exec_runtime)
 }
