@@ -1,180 +1,119 @@
-//! Answers `GET /metrics`, on a thread and a poll of its own, so that no scrape delays an event.
+//! Answers `GET /metrics` on threads of its own, so that no scrape delays an event.
 //!
-//! LIFECYCLE of a peer: reading → answering → lingering → gone. Each connection carries one request. The server ends its
-//! direction first, and lets the peer go once that has closed its own, or when its time is over.
+//! Each connection carries one request, has a thread, and ends when its time is over. The server closes its direction first
+//! and then waits for the peer's close: closing a socket with unread input would reset it, and destroy an answer on its way.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{Shutdown, SocketAddr, ToSocketAddrs},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use mio::{
-    Events, Interest, Poll, Token,
-    net::{TcpListener, TcpStream},
-};
 use prometheus_client::registry::Registry;
 
 use crate::{
-    clock::{Clock, Moment},
+    clock::Clock,
     exposition::ExpositionFormat,
     outbox::Outbox,
     protocol::http::{HttpLimits, Method, Request, Response, ServerSession, format_date},
-    stdio,
 };
 
-/// How many connections there are at a time; further ones are closed at once.
+/// How many connections are served at a time; further ones are closed at once.
 const PEERS_MAX: usize = 16;
 /// How long a connection may last.
 const PEER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait before accepting again if the system has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How much is read at a time.
 const READ_BYTES: usize = 4096;
-/// Where the listener stands among the tokens: behind all peers.
-const LISTENER: Token = Token(PEERS_MAX);
 
 /// A proper request has a head that is much shorter than this, and no body: one is read only to be refused for its method.
 fn limits() -> HttpLimits {
     HttpLimits { head_bytes_max: 8 * 1024, body_bytes_max: 8 * 1024, ..HttpLimits::default() }
 }
 
-/// Begins to serve `registry` at `address`, `host:port`, until the process ends; returns where that is. The error says why
-/// not.
+/// Begins to serve `registry` at `address`, a `host:port`, until the process ends; returns the address that is bound.
 pub(super) fn serve(address: &str, registry: Registry) -> Result<SocketAddr, String> {
     let cannot = |error: io::Error| format!("cannot serve metrics at {address}: {error}");
-    let place = address.to_socket_addrs().map_err(cannot)?.next();
-    let place = place.ok_or_else(|| cannot(io::Error::new(ErrorKind::NotFound, "the host has no address")))?;
-    let mut listener = TcpListener::bind(place).map_err(cannot)?;
-    let place = listener.local_addr().map_err(cannot)?;
-    let poll = Poll::new().map_err(cannot)?;
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE).map_err(cannot)?;
-    let server = Server { poll, listener, peers: Default::default(), registry, clock: Clock::start() };
-    thread::Builder::new().name("metrics".into()).spawn(move || server.run()).map_err(cannot)?;
-    Ok(place)
+    let listener = TcpListener::bind(address).map_err(cannot)?;
+    let bound = listener.local_addr().map_err(cannot)?;
+    thread::Builder::new()
+        .name("metrics".into())
+        .spawn(move || accept(&listener, &Arc::new(registry)))
+        .map_err(cannot)?;
+    Ok(bound)
 }
 
-struct Server {
-    poll: Poll,
-    listener: TcpListener,
-    peers: [Option<Peer>; PEERS_MAX],
-    registry: Registry,
-    clock: Clock,
+fn accept(listener: &TcpListener, registry: &Arc<Registry>) {
+    // Each thread holds a clone while it serves.
+    let served = Arc::new(());
+    loop {
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => continue,
+            Err(_) => {
+                thread::sleep(ACCEPT_PAUSE);
+                continue;
+            }
+        };
+        if PEERS_MAX < Arc::strong_count(&served) {
+            continue;
+        }
+        let (registry, served) = (Arc::clone(registry), Arc::clone(&served));
+        // Without a thread, the peer's connection is closed; it may try again.
+        let _ = thread::Builder::new().name("scrape".into()).spawn(move || {
+            // The peer may go at any time: nobody else is concerned.
+            let _ = Peer { stream, deadline: Instant::now() + PEER_TIMEOUT }.serve(&registry);
+            drop(served);
+        });
+    }
 }
 
 struct Peer {
     stream: TcpStream,
-    session: ServerSession,
-    outbox: Outbox,
-    /// Nothing it sends counts any more.
-    is_answered: bool,
     deadline: Instant,
 }
 
-impl Server {
-    fn run(mut self) {
-        let mut events = Events::with_capacity(PEERS_MAX + 1);
-        loop {
-            let next = self.peers.iter().flatten().map(|peer| peer.deadline).min();
-            let timeout = next.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            match self.poll.poll(&mut events, timeout) {
-                Err(error) if error.kind() != ErrorKind::Interrupted => {
-                    // The measurement goes on without.
-                    stdio::report(format_args!("fanfare: metrics are served no longer: cannot poll: {error}"));
-                    return;
-                }
-                Err(_) => continue,
-                Ok(()) => {}
-            }
-            for event in &events {
-                match event.token() {
-                    LISTENER => self.accept(),
-                    Token(index) => self.visit(index),
-                }
-            }
-            let now = Instant::now();
-            for peer in &mut self.peers {
-                peer.take_if(|peer| peer.deadline <= now);
-            }
-        }
-    }
-
-    /// Accepts all who wait. An error other than of one peer (no descriptor is left) drops the edge: the next peer brings
-    /// another.
-    fn accept(&mut self) {
-        loop {
-            let mut stream = match self.listener.accept() {
-                Ok((stream, _)) => stream,
-                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => continue,
-                Err(_) => return,
-            };
-            let Some(index) = self.peers.iter().position(Option::is_none) else { continue };
-            let both = Interest::READABLE | Interest::WRITABLE;
-            if self.poll.registry().register(&mut stream, Token(index), both).is_err() {
-                continue;
-            }
-            self.peers[index] = Some(Peer {
-                stream,
-                session: ServerSession::new(self.clock.now()),
-                outbox: Outbox::new(),
-                is_answered: false,
-                deadline: Instant::now() + PEER_TIMEOUT,
-            });
-        }
-    }
-
-    fn visit(&mut self, index: usize) {
-        let Some(peer) = &mut self.peers[index] else { return };
-        let (registry, now) = (&self.registry, self.clock.now());
-        if peer.turn(now, |request| answer(request, registry)).is_err() {
-            self.peers[index] = None;
-        }
-    }
-}
-
 impl Peer {
-    /// Goes on as far as the socket lets it; an error when it is over.
-    fn turn(&mut self, now: Moment, answer: impl Fn(&Request) -> Response) -> io::Result<()> {
+    fn serve(mut self, registry: &Registry) -> io::Result<()> {
+        let clock = Clock::start();
+        let (mut session, mut outbox) = (ServerSession::new(clock.now()), Outbox::new());
         let mut buffer = [0; READ_BYTES];
-        loop {
-            self.send()?;
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(_) if self.is_answered => {}
-                Ok(count) => self.take(&buffer[..count], now, &answer),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+        while outbox.is_empty() {
+            let count = self.read(&mut buffer)?;
+            if count == 0 {
+                return Ok(());
+            }
+            let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            let date = format_date(unix_s);
+            match session.receive(&buffer[..count], &limits(), clock.now()) {
+                Ok(None) => {}
+                Ok(Some(request)) => {
+                    session.respond(&answer(&request, registry).with("Connection", "close"), &date, &mut outbox);
+                }
+                Err(close) => session.refuse(close, &date, &mut outbox),
             }
         }
-    }
-
-    fn take(&mut self, bytes: &[u8], now: Moment, answer: impl Fn(&Request) -> Response) {
-        let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let date = format_date(unix_s);
-        match self.session.receive(bytes, &limits(), now) {
-            Ok(None) => return,
-            Ok(Some(request)) => {
-                self.session.respond(&answer(&request).with("Connection", "close"), &date, &mut self.outbox);
-            }
-            Err(close) => self.session.refuse(close, &date, &mut self.outbox),
+        self.stream.set_write_timeout(Some(PEER_TIMEOUT))?;
+        while !outbox.is_empty() {
+            let count = self.stream.write(outbox.pending())?;
+            outbox.advance(count);
         }
-        self.is_answered = true;
-    }
-
-    fn send(&mut self) -> io::Result<()> {
-        while !self.outbox.is_empty() {
-            match self.stream.write(self.outbox.pending()) {
-                Ok(count) => self.outbox.advance(count),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if self.is_answered {
-            // The peer may have gone already.
-            let _ = self.stream.shutdown(Shutdown::Write);
-        }
+        self.stream.shutdown(Shutdown::Write)?;
+        while 0 < self.read(&mut buffer)? {}
         Ok(())
+    }
+
+    /// Reads until the deadline at most.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        self.stream.read(buffer)
     }
 }
 
