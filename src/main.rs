@@ -267,10 +267,10 @@ mod tests {
         assert_eq!(config.server.listen.len(), 2);
         assert_eq!(config.admin.listen, [config::Address::loopback(2)]);
         assert_eq!((config.server.reactors, config.server.pin), (2, config::Pin::Cores(vec![4, 6, 7])));
-        assert_eq!(config.redis.expect("a Redis").url.to_string(), "redis://127.0.0.1:6379/5");
+        assert_eq!(config.sources.redis.expect("a Redis").url.to_string(), "redis://127.0.0.1:6379/5");
         assert_eq!(config.store.expect("a store").login.url.to_string(), "postgres://esp@db:5432/wells");
         assert!(config.server.insecure);
-        assert!(config.demo.is_some());
+        assert!(config.sources.demo.is_some());
         assert_eq!((config.log.level.as_str(), config.log.format), ("warn", config::LogFormat::Json));
     }
 

@@ -4,7 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fanfare::{
-    bus::{self, Bus, Class, Inbox, Notifier, Outlets, Wake},
+    bus::{self, Bus, Class, Inbox, Notifier, Wake},
     endpoint::{self, Cors, HUB, Hub},
     metrics::{Metrics, ReactorMetrics},
     reactor::{Config, Placement, Reactor},
@@ -185,7 +185,7 @@ fn build_hub(form: Form, notifier: Arc<Notifier>) -> io::Result<Hub> {
     };
     Ok(Hub::new(
         &HUB,
-        Arc::new(Bus::new(config, vec![Inbox::new(65_536, notifier)], Outlets::default())),
+        Arc::new(Bus::new(config, vec![Inbox::new(65_536, notifier)], Vec::new())),
         Arc::new(metrics),
         endpoints,
     ))

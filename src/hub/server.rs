@@ -24,7 +24,7 @@ use tracing::{info, warn};
 use crate::{
     auth::{Auth, Quotas},
     budget::Budget,
-    bus::{self, Archive, Bus, Generators, Inbox, LogKind, Notifier, Orders, Outlet, Outlets, REACTORS_MAX, Wake},
+    bus::{self, Bus, Inbox, Notifier, Orders, REACTORS_MAX, Wake},
     clock::{Clock, Moment},
     config::{Address, Config, LogGuard, Pin},
     endpoint::{self, Broadcasts, CompatApi, DemoGenerators, HUB, Hosts, Hub, Phase, Telemetry},
@@ -33,13 +33,7 @@ use crate::{
     os, protocol,
     reactor::{self, DescriptorShares, MioNet, Placement, Reactor, Stream},
     reload::Reloadable,
-    source::{
-        SourceStatus,
-        generator::{self, GeneratorsHandle},
-        redis::pubsub::{ReaderHandle, start_reader, start_writer},
-        redis::stream::{self, ArchiveHandle, Classes},
-        redis::{RedisConfig, WriterHandle},
-    },
+    source::{SourceSetup, Sources, TopicClasses},
     stdio,
     store::{StoreHandle, StoreStatus, start_store},
     topic::Topic,
@@ -112,7 +106,7 @@ fn announce(urls: &[String]) {
 /// Which thread runs on which core.
 struct Cores {
     reactors: Vec<Option<CoreId>>,
-    /// A core of its own for the Redis reader, if there is one to spare.
+    /// For the thread of a source that reads most: a core of its own, if there is one to spare.
     reader: Option<CoreId>,
     /// For what computes long and waits for nobody: the cores that no reactor is pinned to.
     background: Vec<CoreId>,
@@ -157,11 +151,9 @@ struct Server {
     notifiers: Vec<Arc<Notifier>>,
     placement: Arc<Placement<Stream>>,
     reactors: Vec<JoinHandle<()>>,
-    reader: Option<ReaderHandle>,
-    writer: Option<WriterHandle>,
-    streams: Option<Streams>,
+    /// `None` once they are being stopped.
+    sources: Option<Sources>,
     store: Option<StoreHandle>,
-    generators: Option<GeneratorsHandle>,
     /// What the reactors follow of the configuration.
     live: Arc<Reloadable<reactor::Config>>,
     shares: DescriptorShares,
@@ -169,91 +161,27 @@ struct Server {
     swept: Option<Topic>,
 }
 
-/// The parts that serve topics whose log is a Redis Stream.
-struct Streams {
-    status: Arc<SourceStatus>,
-    writer: WriterHandle,
-    archive: ArchiveHandle,
-    reader: Option<stream::ReaderHandle>,
-}
-
-impl Streams {
-    /// What must be there before the bus is; `None` if no topic is kept so.
-    fn start(config: &Config, clock: Clock) -> io::Result<Option<Self>> {
-        let topics = &config.topics;
-        let mut classes = topics.classes.iter().map(|(_, class)| class).chain([&topics.default]);
-        let Some(redis) = config.redis.clone().filter(|_| classes.any(|class| class.log == LogKind::RedisStream))
-        else {
-            return Ok(None);
-        };
-        let status = Arc::new(SourceStatus::new("redis_stream"));
-        let streams = config.redis_stream.clone();
-        let classes = Classes { default: topics.default.clone(), listed: topics.classes.clone() };
-        let archive = stream::start_archive(redis.clone(), streams.clone(), classes.clone(), clock)?;
-        let writer = stream::start_writer(redis, streams, classes, clock, Arc::clone(&status))?;
-        Ok(Some(Self { status, writer, archive, reader: None }))
-    }
-
-    fn read(&mut self, config: &Config, bus: Arc<Bus>, clock: Clock) -> io::Result<()> {
-        let redis = config.redis.clone().unwrap_or_default();
-        let status = Arc::clone(&self.status);
-        self.reader = Some(stream::start_reader(redis, config.redis_stream.clone(), bus, clock, status)?);
-        Ok(())
-    }
-
-    fn stop(self) {
-        self.reader.into_iter().for_each(stream::ReaderHandle::stop);
-        self.writer.stop();
-        self.archive.stop();
-    }
-}
-
 impl Server {
     fn start(config: &Config, clock: Clock, listeners: Vec<ReactorListeners>, cores: &Cores) -> Result<Self, String> {
         let (nets, notifiers) = start_polling(listeners, clock).map_err(|error| format!("cannot poll: {error}"))?;
-        let always = always_subscribed(config);
-        let redis = config.redis.clone().map(|redis| RedisConfig { always, ..redis });
-        let status = redis.as_ref().map(|_| Arc::new(SourceStatus::new("redis")));
-        let of_redis = |error: io::Error| format!("redis: {error}");
-        let writer = match (&redis, &status) {
-            (Some(redis), Some(status)) => {
-                Some(start_writer(redis.clone(), clock, Arc::clone(status)).map_err(of_redis)?)
-            }
-            _ => None,
-        };
-        let shared = writer.as_ref().map(|writer| Box::new(writer.publisher()) as Box<dyn Outlet>);
-        let mut streams = Streams::start(config, clock).map_err(of_redis)?;
-        let stream = streams.as_ref().map(|streams| Box::new(streams.writer.publisher()) as Box<dyn Outlet>);
-        let archive = streams.as_ref().map(|streams| Box::new(streams.archive.archivist()) as Box<dyn Archive>);
-        let outlets = Outlets { shared, stream, archive };
+        let mut sources = Sources::open(&config.sources, &source_setup(config, clock, cores.reader))?;
         let inboxes =
             notifiers.iter().map(|notifier| Inbox::new(config.limits.inbox_events_max, Arc::clone(notifier))).collect();
-        let bus = Arc::new(Bus::new(bus_config(config), inboxes, outlets));
-        let statuses = status.iter().chain(streams.as_ref().map(|streams| &streams.status));
-        let mut sources: Vec<_> = statuses.map(|status| Arc::clone(status) as Arc<dyn SourceHealth>).collect();
-        let store = start_keeping(config, &bus, clock, &mut sources).map_err(|error| format!("store: {error}"))?;
-        let of_thread = |error: io::Error| format!("cannot start a thread: {error}");
-        let generators = start_demo(config, &bus, clock).map_err(of_thread)?;
-        let control = generators.as_ref().map(|generators| Box::new(generators.control()) as Box<dyn Generators>);
+        let bus = Arc::new(Bus::new(bus_config(config), inboxes, sources.ports()));
+        let mut health = sources.health();
+        let store = start_keeping(config, &bus, clock, &mut health).map_err(|error| format!("store: {error}"))?;
         let telemetry = Telemetry {
             store: store.as_ref().map(StoreHandle::store),
             objects_max: config.limits.objects_per_request_max,
         };
-        let hub = build_hub(config, clock, Arc::clone(&bus), sources);
-        let hub = Arc::new(hub.with_state(DemoGenerators(control)).with_state(telemetry));
+        let hub = build_hub(config, clock, Arc::clone(&bus), health);
+        let hub = Arc::new(hub.with_state(DemoGenerators(sources.generators())).with_state(telemetry));
+        let of_thread = |error: io::Error| format!("cannot start a thread: {error}");
         start_password_threads(&hub.auth, clock, &cores.background).map_err(of_thread)?;
         if config.compat.has(CompatApi::EventStreams) {
             start_broadcasts(&hub, clock).map_err(of_thread)?;
         }
-        if let Some(streams) = &mut streams {
-            streams.read(config, Arc::clone(&bus), clock).map_err(of_redis)?;
-        }
-        let reader = match (redis, status) {
-            (Some(redis), Some(status)) => {
-                Some(start_reader(redis, bus, clock, status, cores.reader, true).map_err(of_redis)?)
-            }
-            _ => None,
-        };
+        sources.start(&bus)?;
         let placement = Arc::new(Placement::new(notifiers.iter().cloned()));
         // Now that nearly all is open that the hub itself needs.
         let shares = divide_descriptors(config)?;
@@ -264,20 +192,7 @@ impl Server {
             start_reactor(net, index, Arc::clone(&hub), Arc::clone(&placement), config, cores.reactors[index])
         });
         let reactors = reactors.collect::<io::Result<_>>().map_err(of_thread)?;
-        Ok(Self {
-            hub,
-            notifiers,
-            placement,
-            reactors,
-            reader,
-            writer,
-            streams,
-            store,
-            generators,
-            live,
-            shares,
-            swept: None,
-        })
+        Ok(Self { hub, notifiers, placement, reactors, sources: Some(sources), store, live, shares, swept: None })
     }
 
     /// Looks over so many topics at most that a million of them take half a minute, and a hundredth of a core; with fewer, over
@@ -316,11 +231,18 @@ fn start_polling(listeners: Vec<ReactorListeners>, clock: Clock) -> io::Result<P
     polled.collect()
 }
 
-/// The topics of Redis Pub/Sub that are subscribed to whether anybody listens or not.
-fn always_subscribed(config: &Config) -> Vec<Topic> {
+/// What the sources get of the rest of the hub.
+fn source_setup(config: &Config, clock: Clock, core: Option<CoreId>) -> SourceSetup {
     let has_streams = config.compat.has(CompatApi::EventStreams);
     let orders = if has_streams { endpoint::order_topics() } else { Vec::new() };
-    [config.server.default_topics.clone(), orders].concat()
+    let topics = &config.topics;
+    SourceSetup {
+        clock,
+        classes: TopicClasses { default: topics.default.clone(), listed: topics.classes.clone() },
+        always: [config.server.default_topics.clone(), orders].concat(),
+        core,
+        generated: endpoint::demo_streams(),
+    }
 }
 
 /// Starts the store, if there is one, and adds it to what has to be well.
@@ -328,11 +250,11 @@ fn start_keeping(
     config: &Config,
     bus: &Arc<Bus>,
     clock: Clock,
-    sources: &mut Vec<Arc<dyn SourceHealth>>,
+    health: &mut Vec<Arc<dyn SourceHealth>>,
 ) -> io::Result<Option<StoreHandle>> {
     let Some(store) = &config.store else { return Ok(None) };
     let status = Arc::new(StoreStatus::new(store.ping_interval));
-    sources.push(Arc::clone(&status) as Arc<dyn SourceHealth>);
+    health.push(Arc::clone(&status) as Arc<dyn SourceHealth>);
     start_store(store, Arc::clone(bus), clock, status).map(Some)
 }
 
@@ -385,12 +307,6 @@ fn start_broadcasts(hub: &Arc<Hub>, clock: Clock) -> io::Result<()> {
     thread::Builder::new().name("broadcasts".to_owned()).spawn(move || broadcasts.run(&hub, clock)).map(drop)
 }
 
-/// What makes up the events of the default streams, if the configuration asks for them.
-fn start_demo(config: &Config, bus: &Arc<Bus>, clock: Clock) -> io::Result<Option<GeneratorsHandle>> {
-    let Some(demo) = config.demo.clone() else { return Ok(None) };
-    generator::start_generators(demo, &endpoint::demo_streams(), Arc::clone(bus), clock).map(Some)
-}
-
 fn bus_config(config: &Config) -> bus::Config {
     bus::Config {
         reactors: config.server.reactors,
@@ -403,12 +319,12 @@ fn bus_config(config: &Config) -> bus::Config {
     }
 }
 
-fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, sources: Vec<Arc<dyn SourceHealth>>) -> Hub {
+fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, health: Vec<Arc<dyn SourceHealth>>) -> Hub {
     let reactors = (0..config.server.reactors).map(|_| Arc::new(ReactorMetrics::default())).collect();
     let auth = Auth::new(Arc::clone(&config.auth), clock.now(), os::realtime_now());
     let quotas = Quotas::new(&config.quotas, config.server.memory_budget);
-    let hub =
-        Hub::new(&HUB, bus, Arc::new(Metrics { reactors, sources, clock }), endpoint_config(config)).with_auth(auth);
+    let hub = Hub::new(&HUB, bus, Arc::new(Metrics { reactors, sources: health, clock }), endpoint_config(config))
+        .with_auth(auth);
     let hub = hub.with_quotas(quotas);
     hub.wall.set(clock.now(), os::realtime_now());
     hub

@@ -8,7 +8,7 @@ mod stub;
 
 use std::sync::Arc;
 
-use fanfare::bus::{Bus, Config, Outlets};
+use fanfare::bus::{Bus, Config};
 use fanfare_core::{budget::Budget, topic::Topic};
 use rig::{Form, Rig, Transport};
 
@@ -113,7 +113,7 @@ const BLOCK_BYTES: usize = 16;
 #[test]
 fn a_topic_is_charged_for_what_it_takes() {
     let budget = Arc::new(Budget::unlimited());
-    let bus = Bus::new(Config { budget: Arc::clone(&budget), ..Config::default() }, Vec::new(), Outlets::default());
+    let bus = Bus::new(Config { budget: Arc::clone(&budget), ..Config::default() }, Vec::new(), Vec::new());
     let counted = allocation_counter::measure(|| {
         for number in 0..TOPICS {
             let topic = Topic::parse(&format!("sensors.{number}")).expect("a good name");

@@ -77,6 +77,7 @@ const CONFIGURING: &[&str] = &[
     "Bounds", "Class", "CompatApi", "CompatApis", "Config", "Cors", "EngineLimits", "Esp", "HttpLimits", "LogKind", "LoginFiles", "Policy",
     "RateLimit", "RedisConfig", "RedisStreamConfig", "RedisUrl", "Retention", "SentinelLogin", "StoreLogin", "StoreUrl", "generator",
     "http", "proxy", "store", "websocket", "WebSocketLimits", "ProxyLimits",
+    "GeneratorConfig", "LOG_WORDS", "SourcesConfig",
 ];
 
 /// What comes from outside, and the parts that may use it.

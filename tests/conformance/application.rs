@@ -9,7 +9,7 @@ use std::{
 };
 
 use fanfare::{
-    bus::{self, Bus, Inbox, Notifier, Outlets},
+    bus::{self, Bus, Inbox, Notifier},
     endpoint::{
         self, Answer, Application, ConnectRefused, Context, Cors, Emit, Hub, Incoming, OpenWebSocket, Phase,
         SocketClient, SocketHandlers, SocketReply, Welcome, public_route,
@@ -185,7 +185,7 @@ fn build_hub(notifier: Arc<Notifier>, clock: Clock) -> Hub {
         stuck_after: Duration::from_secs(10),
         ..endpoint::Config::default()
     };
-    let bus = Bus::new(config, vec![Inbox::new(1024, notifier)], Outlets::default());
+    let bus = Bus::new(config, vec![Inbox::new(1024, notifier)], Vec::new());
     Hub::new(&APPLICATION, Arc::new(bus), Arc::new(metrics), endpoints)
 }
 

@@ -16,6 +16,10 @@ mod publish;
 mod reactors;
 #[path = "../../src/hub/bus/retired.rs"]
 mod retired;
+#[path = "../../src/hub/bus/sink.rs"]
+mod sink;
+#[path = "../../src/hub/bus/sources.rs"]
+mod sources;
 #[path = "../../src/hub/bus/sweep.rs"]
 mod sweep;
 #[path = "sync.rs"]
@@ -26,18 +30,12 @@ mod table;
 mod topics;
 
 pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveReply, ArchiveRequest};
-pub use fanfare::bus::{Class, Config, LogKind};
+pub use fanfare::bus::{Class, Config, LogKind, SourceName};
 pub use inbox::{ControlMessage, EventMessage, Inbox, Notifier, Wake};
 pub use listing::{HistoryPage, TopicSummary};
 pub use orders::{ORDERS, Orders, is_order};
-pub use publish::{Feed, Outlet, Publication, PublishFailed, PublishRefused, Receipt, Reply};
+pub use publish::{Feed, PublishRefused};
 pub use reactors::{REACTORS_MAX, ReactorSet};
-pub use topics::{Attachment, Bus, Interest, TopicKey, TopicState};
-
-/// The ways out of the hub: none.
-#[derive(Debug, Default)]
-pub struct Outlets {
-    pub shared: Option<Box<dyn Outlet>>,
-    pub stream: Option<Box<dyn Outlet>>,
-    pub archive: Option<Box<dyn Archive>>,
-}
+pub use sink::{EventSink, Publication, PublishFailed, Receipt, Reply};
+pub use sources::{BrokerLog, Interest, SourcePort};
+pub use topics::{Attachment, Bus, TopicKey, TopicState};

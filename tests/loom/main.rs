@@ -23,7 +23,7 @@ use fanfare_core::{budget, clock, event, gap, json, log, share, topic};
 use loom::thread;
 
 use bus::{
-    Bus, Config, Inbox, Notifier, Outlets,
+    Bus, Config, Inbox, Notifier,
     sync::{self, Part},
 };
 use clock::Moment;
@@ -162,7 +162,7 @@ fn build(plan: Plan) -> (Arc<Bus>, Reactor) {
 
 fn build_bus(inbox_events_max: usize, notifier: &Arc<Notifier>) -> Bus {
     let inbox = Inbox::new(inbox_events_max, Arc::clone(notifier));
-    Bus::new(Config::default(), vec![inbox], Outlets::default())
+    Bus::new(Config::default(), vec![inbox], Vec::new())
 }
 
 fn publish(bus: &Bus, topic: &Topic, now: Moment, count: u64) {

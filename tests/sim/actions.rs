@@ -195,7 +195,7 @@ impl World {
 
     /// From now on what is published at the source is lost. Without one that all share there is nothing to lose.
     fn source_leaves(&mut self) {
-        self.source_away = self.plan.outlet;
+        self.source_away = self.plan.sink;
     }
 
     /// The source is there again, and says of which topics it may have lost something.

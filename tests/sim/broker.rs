@@ -7,9 +7,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, unbounded};
-use fanfare::bus::{
-    Archive, ArchiveFailed, ArchivePage, ArchiveRequest, Bus, Interest, LogKind, Publication, PublishFailed,
-};
+use fanfare::bus::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest, Bus, Interest, Publication, PublishFailed};
 use fanfare_core::{
     clock::Moment,
     event::{Event, EventId, Start},
@@ -20,7 +18,7 @@ use rand::{RngExt, rngs::SmallRng};
 use crate::{
     broken::Fault,
     net::SimBell,
-    source::SimOutlet,
+    source::{STREAM_SOURCE, SimSink},
     truth::{FIRST_PLACE, LIVES_MAX, MINOR_STEP, Truth, first_minor, life_of},
 };
 
@@ -44,7 +42,7 @@ const WAITING_MAX: usize = 20;
 #[derive(Debug)]
 pub(crate) struct SimBroker {
     pub(crate) archive: SimArchive,
-    pub(crate) outlet: SimOutlet,
+    pub(crate) sink: SimSink,
     interest: Option<Receiver<Interest>>,
     /// By topic: the index of the entry to read next.
     reading: HashMap<usize, usize>,
@@ -60,7 +58,7 @@ impl SimBroker {
     pub(crate) fn new(fault: Option<Fault>) -> Self {
         Self {
             archive: SimArchive::default(),
-            outlet: SimOutlet::default(),
+            sink: SimSink::default(),
             interest: None,
             reading: HashMap::new(),
             lives: HashMap::new(),
@@ -72,13 +70,13 @@ impl SimBroker {
 
     /// The hub has gone: what was on its way is lost.
     pub(crate) fn forget(&mut self) {
-        (self.archive, self.outlet) = Default::default();
+        (self.archive, self.sink) = Default::default();
     }
 
     /// A hub is there, perhaps in place of another.
     pub(crate) fn serve(&mut self, bus: &Bus) {
         let (changes, interest) = unbounded();
-        bus.watch_interest(LogKind::RedisStream, changes, Arc::new(SimBell::default()));
+        bus.watch_interest(STREAM_SOURCE, changes, Arc::new(SimBell::default()));
         self.interest = Some(interest);
         self.reading.clear();
         self.to_load.clear();
@@ -128,7 +126,7 @@ impl SimBroker {
     ) -> bool {
         let mut has_worked = false;
         for _ in 0..most.min(BATCH_MAX) {
-            let Some(publication) = self.outlet.next() else { break };
+            let Some(publication) = self.sink.next() else { break };
             self.take(publication, truth, random);
             has_worked = true;
         }
@@ -148,7 +146,7 @@ impl SimBroker {
         if luck == 0 {
             return (publication.reply)(Err(PublishFailed::Unavailable));
         }
-        if self.outlet.is_new(&publication) {
+        if self.sink.is_new(&publication) {
             let topic = truth.place_of(publication.topic.as_str());
             let id = self.next_id(topic, truth, random);
             truth.append(topic, id, publication.kind, publication.data);
@@ -317,7 +315,7 @@ impl SimBroker {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.outlet.is_idle() && self.archive.0.lock().expect("one thread only").is_empty()
+        self.sink.is_idle() && self.archive.0.lock().expect("one thread only").is_empty()
     }
 }
 

@@ -17,6 +17,7 @@ use rand::{RngExt, rngs::SmallRng};
 use crate::{
     broken::Fault,
     net::Weather,
+    source::STREAM_SOURCE,
     truth::{Rules, topic_name},
 };
 
@@ -34,7 +35,7 @@ pub(crate) struct Plan {
     /// What the hub may hold; zero: whatever it likes.
     pub(crate) budget_bytes: usize,
     /// Publications travel through a source.
-    pub(crate) outlet: bool,
+    pub(crate) sink: bool,
     /// Topics are confirmed by a source.
     pub(crate) confirms: bool,
     /// How long a closing connection may take to take its last bytes.
@@ -99,7 +100,7 @@ impl Plan {
             inbox_events_max: pick(random, &[1, 2, 8, 64, 10_000]),
             ages: random.random_range(0..8) == 0,
             budget_bytes,
-            outlet: random.random_range(0..5) < 2,
+            sink: random.random_range(0..5) < 2,
             confirms: random.random_range(0..3) == 0,
             linger: Duration::from_secs(pick(random, &[2, 10_000]) as u64),
             connections_max: pick(random, &[3, 1000, 1000, 1000]),
@@ -216,7 +217,8 @@ impl TopicPlan {
             policy: self.policy,
             key: Some("/key".into()),
             priority: self.priority,
-            log: if self.is_stream { LogKind::RedisStream } else { LogKind::Memory },
+            source: self.is_stream.then_some(STREAM_SOURCE),
+            log: if self.is_stream { LogKind::Broker } else { LogKind::Memory },
         }
     }
 }

@@ -42,7 +42,7 @@ fn calm_plan(policy: Policy) -> Plan {
         inbox_events_max: 100,
         ages: false,
         budget_bytes: 0,
-        outlet: false,
+        sink: false,
         confirms: false,
         linger: Duration::from_secs(2),
         connections_max: 1000,

@@ -7,15 +7,19 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, unbounded};
-use fanfare::bus::{Bus, Interest, LogKind, Outlet, Publication, PublishFailed, PublishRefused};
+use fanfare::bus::{Bus, EventSink, Interest, Publication, PublishFailed, PublishRefused, SourceName};
 use fanfare_core::{clock::Moment, gap::GapReason, topic::Topic};
 use rand::{RngExt, rngs::SmallRng};
 
 use crate::{broken::Fault, net::SimBell};
 
+/// The source of topics whose logs the hub keeps, and that of topics whose logs a broker keeps.
+pub(crate) const DEFAULT_SOURCE: SourceName = SourceName("default");
+pub(crate) const STREAM_SOURCE: SourceName = SourceName("stream");
+
 /// Publications on their way to a source.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct SimOutlet(Arc<Mutex<Outgoing>>);
+pub(crate) struct SimSink(Arc<Mutex<Outgoing>>);
 
 #[derive(Debug, Default)]
 struct Outgoing {
@@ -24,13 +28,13 @@ struct Outgoing {
     seen: HashSet<Box<str>>,
 }
 
-impl Outlet for SimOutlet {
+impl EventSink for SimSink {
     fn publish(&self, publication: Publication) {
         self.0.lock().expect("one thread only").waiting.push_back(publication);
     }
 }
 
-impl SimOutlet {
+impl SimSink {
     /// Takes at most `most` publications: publishes them and answers, or fails to.
     pub(crate) fn work(&self, bus: &Bus, most: usize, now: Moment, random: &mut SmallRng, fault: Option<Fault>) {
         for _ in 0..most {
@@ -93,7 +97,7 @@ pub(crate) struct Confirmer {
 impl Confirmer {
     pub(crate) fn watch(bus: &Bus) -> Self {
         let (changes, interest) = unbounded();
-        bus.watch_interest(LogKind::Memory, changes, Arc::new(SimBell::default()));
+        bus.watch_interest(DEFAULT_SOURCE, changes, Arc::new(SimBell::default()));
         Self { interest, wanted: Vec::new() }
     }
 

@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::HashMap, net::IpAddr, rc::Rc, sync::Arc, t
 
 use fanfare::{
     auth::Auth,
-    bus::{self, Bus, Inbox, Notifier, Outlet, Outlets, Wake},
+    bus::{self, BrokerLog, Bus, EventSink, Inbox, Notifier, SourcePort, Wake},
     endpoint::{self, Cors, HUB, Hub, Phase},
     metrics::{Metrics, ReactorMetrics},
     reactor::{Flow, Placement, Reactor},
@@ -23,7 +23,7 @@ use crate::{
     client::{Client, Fate, Speech},
     net::{ASLEEP, Port, SharedWire, SimClock, SimNet, SimStream},
     plan::{HEARTBEAT, Plan},
-    source::{Confirmer, SimOutlet},
+    source::{Confirmer, DEFAULT_SOURCE, STREAM_SOURCE, SimSink},
     truth::Truth,
 };
 
@@ -40,7 +40,7 @@ pub(crate) struct World {
     pub(crate) ports: Vec<Rc<RefCell<Port>>>,
     pub(crate) clients: Vec<Client>,
     pub(crate) truth: Truth,
-    pub(crate) outlet: Option<SimOutlet>,
+    pub(crate) sink: Option<SimSink>,
     pub(crate) confirmer: Option<Confirmer>,
     pub(crate) broker: SimBroker,
     /// The source of the topics in memory is away: what is published there is lost.
@@ -56,7 +56,7 @@ pub(crate) struct World {
 struct Started {
     hub: Arc<Hub>,
     ports: Vec<Rc<RefCell<Port>>>,
-    outlet: Option<SimOutlet>,
+    sink: Option<SimSink>,
     confirmer: Option<Confirmer>,
     reactors: Vec<Option<Reactor<SimNet>>>,
     placement: Arc<Placement<SimStream>>,
@@ -68,10 +68,10 @@ fn start(plan: &Plan, clock: &SimClock, broker: &mut SimBroker, random: &mut Sma
     let ports: Vec<_> = (0..plan.reactors).map(|_| Port::new(LISTENERS)).collect();
     let notifiers: Vec<_> =
         ports.iter().map(|port| Arc::new(Notifier::new(Arc::clone(&port.borrow().bell) as Arc<dyn Wake>))).collect();
-    let outlet = plan.outlet.then(SimOutlet::default);
+    let sink = plan.sink.then(SimSink::default);
     broker.forget();
     let epoch = choose_epoch(plan, random);
-    let hub = build_hub(plan, epoch, &notifiers, outlet.clone(), broker);
+    let hub = build_hub(plan, epoch, &notifiers, sink.clone(), broker);
     if plan.has_streams() {
         broker.serve(&hub.bus);
     }
@@ -87,7 +87,7 @@ fn start(plan: &Plan, clock: &SimClock, broker: &mut SimBroker, random: &mut Sma
         confirmer: plan.confirms.then(|| Confirmer::watch(&hub.bus)),
         hub,
         ports,
-        outlet,
+        sink,
         placement,
         epoch,
     }
@@ -107,7 +107,7 @@ impl World {
         clock.advance(Duration::from_secs(1));
         let mut broker = SimBroker::new(plan.fault);
         let started = start(&plan, &clock, &mut broker, &mut random);
-        let Started { hub, ports, outlet, confirmer, reactors, placement, epoch } = started;
+        let Started { hub, ports, sink, confirmer, reactors, placement, epoch } = started;
         Self {
             truth: Truth::new(plan.rules(), plan.dialect, epoch),
             clients: Vec::new(),
@@ -119,7 +119,7 @@ impl World {
             clock,
             hub,
             ports,
-            outlet,
+            sink,
             confirmer,
             broker,
             reactors,
@@ -132,8 +132,8 @@ impl World {
     pub(crate) fn restart(&mut self) {
         self.truth.copy_from(&self.hub.bus);
         let started = start(&self.plan, &self.clock, &mut self.broker, &mut self.random);
-        let Started { hub, ports, outlet, confirmer, reactors, placement, epoch } = started;
-        (self.hub, self.ports, self.outlet, self.confirmer) = (hub, ports, outlet, confirmer);
+        let Started { hub, ports, sink, confirmer, reactors, placement, epoch } = started;
+        (self.hub, self.ports, self.sink, self.confirmer) = (hub, ports, sink, confirmer);
         (self.reactors, self.placement) = (reactors, placement);
         self.requested.clear();
         self.source_away = false;
@@ -311,10 +311,10 @@ impl World {
     /// The source works; true if it had nothing to do.
     pub(crate) fn source_turn(&mut self, most: usize) -> bool {
         let mut is_quiet = true;
-        if let Some(outlet) = self.outlet.as_ref().filter(|_| !self.source_away) {
-            is_quiet &= outlet.is_idle();
+        if let Some(sink) = self.sink.as_ref().filter(|_| !self.source_away) {
+            is_quiet &= sink.is_idle();
             let (now, fault) = (self.clock.now(), self.plan.fault);
-            outlet.work(&self.hub.bus, most.min(OUTLET_BATCH), now, &mut self.random, fault);
+            sink.work(&self.hub.bus, most.min(SINK_BATCH), now, &mut self.random, fault);
         }
         if self.plan.has_streams() {
             let (bus, now) = (Arc::clone(&self.hub.bus), self.clock.now());
@@ -425,13 +425,13 @@ const EXHAUSTED_RETRY: Duration = Duration::from_millis(150);
 const ROUNDS_MAX: usize = 1_000;
 const DRAIN_ROUNDS_MAX: usize = 100;
 /// Publications the source takes at once: few enough for every history to hold them until the truth has copied them.
-const OUTLET_BATCH: usize = 10;
+const SINK_BATCH: usize = 10;
 
 fn build_hub(
     plan: &Plan,
     epoch: u64,
     notifiers: &[Arc<Notifier>],
-    outlet: Option<SimOutlet>,
+    sink: Option<SimSink>,
     broker: &SimBroker,
 ) -> Arc<Hub> {
     let inboxes = notifiers.iter().map(|notifier| Inbox::new(plan.inbox_events_max, Arc::clone(notifier))).collect();
@@ -444,11 +444,19 @@ fn build_hub(
         idempotency_window: Duration::from_secs(1_000_000),
         ..bus::Config::default()
     };
-    let outlets = Outlets {
-        shared: outlet.map(|outlet| Box::new(outlet) as Box<dyn Outlet>),
-        stream: plan.has_streams().then(|| Box::new(broker.outlet.clone()) as Box<dyn Outlet>),
-        archive: plan.has_streams().then(|| Box::new(broker.archive.clone()) as Box<dyn bus::Archive>),
+    let stream = SourcePort {
+        name: STREAM_SOURCE,
+        is_default: false,
+        sink: Some(Box::new(broker.sink.clone())),
+        log: Some(BrokerLog { word: "stream", archive: Box::new(broker.archive.clone()) }),
     };
+    let default = SourcePort {
+        name: DEFAULT_SOURCE,
+        is_default: true,
+        sink: sink.map(|sink| Box::new(sink) as Box<dyn EventSink>),
+        log: None,
+    };
+    let sources = [default].into_iter().chain(plan.has_streams().then_some(stream)).collect();
     let reactors = (0..plan.reactors).map(|_| Arc::new(ReactorMetrics::default())).collect();
     let metrics = Metrics { reactors, sources: Vec::new(), clock: Clock::start() };
     let endpoints = endpoint::Config {
@@ -460,7 +468,7 @@ fn build_hub(
         esp: endpoint::Esp { namespaces: vec![plan.dialect.namespace.into()], ..Default::default() },
         ..endpoint::Config::default()
     };
-    let hub = Hub::new(&HUB, Arc::new(Bus::new(config, inboxes, outlets)), Arc::new(metrics), endpoints);
+    let hub = Hub::new(&HUB, Arc::new(Bus::new(config, inboxes, sources)), Arc::new(metrics), endpoints);
     match &plan.auth {
         Some(rules) => Arc::new(hub.with_auth(Auth::new(Arc::clone(rules), Moment(0), STARTED_AT))),
         None => Arc::new(hub),

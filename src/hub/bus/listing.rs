@@ -30,6 +30,8 @@ pub struct TopicSummary {
     pub newest: Option<EventId>,
     /// Its class.
     pub class: Class,
+    /// What the API calls its log, after who keeps it.
+    pub log_word: &'static str,
 }
 
 /// A part of a topic's history.
@@ -97,6 +99,7 @@ impl Bus {
             oldest: core.history.event(oldest).map(|event| event.id),
             newest: core.history.event(core.history.next() - 1).map(|event| event.id),
             class: state.class.clone(),
+            log_word: self.log_word(&state.class),
         }
     }
 

@@ -14,12 +14,14 @@ mod orders;
 mod publish;
 mod reactors;
 mod retired;
+mod sink;
+mod sources;
 mod sweep;
 mod sync;
 mod table;
 mod topics;
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{budget::Budget, log, topic::Pattern};
 
@@ -28,9 +30,11 @@ pub use generators::{GeneratorAction, GeneratorFailed, GeneratorReply, Generator
 pub use inbox::{ControlMessage, EventMessage, Inbox, Notifier, Wake};
 pub use listing::{HistoryPage, TopicSummary};
 pub use orders::{ORDERS, Orders, is_order};
-pub use publish::{Feed, Outlet, Publication, PublishFailed, PublishRefused, Receipt, Refusal, Reply};
+pub use publish::{Feed, PublishRefused};
 pub use reactors::{REACTORS_MAX, ReactorSet};
-pub use topics::{Attachment, Bus, Interest, TopicKey, TopicState};
+pub use sink::{EventSink, Publication, PublishFailed, Receipt, Refusal, Reply};
+pub use sources::{BrokerLog, Interest, SourcePort};
+pub use topics::{Attachment, Bus, TopicKey, TopicState};
 
 /// What the bus is built from.
 #[derive(Clone, Debug)]
@@ -76,42 +80,35 @@ pub struct Class {
     pub key: Option<Arc<str>>,
     /// Lower goes first.
     pub priority: i8,
-    /// Who keeps the log.
+    /// The source of its events; `None`: the [default](SourcePort::is_default) one, if there is one.
+    pub source: Option<SourceName>,
+    /// Who keeps the log, whatever the source is.
     pub log: LogKind,
 }
+
+/// A source's name, as classes of topics, `/ready`, `/stats` and the label of metrics have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceName(pub &'static str);
 
 /// Who keeps a topic's log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogKind {
-    /// The hub; events come from wherever it is told of them, ids are its own.
+    /// The hub, in memory. Positions are dense and ids are the hub's own.
     #[default]
     Memory,
-    /// A Redis Stream; the hub keeps the newest of it, ids are Redis'.
-    RedisStream,
+    /// The broker of the topic's source. The hub holds a copy of the newest part; ids are the broker's.
+    Broker,
 }
 
 impl LogKind {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::Memory, Self::RedisStream];
-
-    /// The word for it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::RedisStream => "redis-stream",
-        }
-    }
+    /// What the configuration and the API call a log in memory. What they call a broker's, its source says ([`BrokerLog::word`]).
+    pub const MEMORY_WORD: &'static str = "memory";
 }
 
-/// The ways out of the hub: who takes publications, and who keeps more than the hub does.
-#[derive(Debug, Default)]
-pub struct Outlets {
-    /// For topics in memory, a source that all hubs share; without one they are published here.
-    pub shared: Option<Box<dyn Outlet>>,
-    /// For topics kept in Redis Streams.
-    pub stream: Option<Box<dyn Outlet>>,
-    /// What those streams hold beyond the hub's own logs.
-    pub archive: Option<Box<dyn Archive>>,
+impl fmt::Display for SourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ use crate::{
     topic::Topic,
 };
 
+/// A default source, which takes no publications.
+const SOURCE: SourceName = SourceName("test");
+
 #[derive(Debug, Default)]
 struct Counting(AtomicUsize);
 
@@ -37,7 +40,8 @@ fn bus_within(reactors: usize, inbox_events_max: usize, budget: Arc<Budget>) -> 
         .map(|waker| Inbox::new(inbox_events_max, Arc::new(Notifier::new(Arc::clone(waker) as Arc<dyn Wake>))))
         .collect();
     let config = Config { reactors, epoch: 1000, payload_bytes_max: 100, budget, ..Config::default() };
-    (Bus::new(config, inboxes, Outlets::default()), wakers)
+    let source = SourcePort { name: SOURCE, is_default: true, sink: None, log: None };
+    (Bus::new(config, inboxes, vec![source]), wakers)
 }
 
 fn topic(name: &str) -> Topic {
@@ -102,7 +106,7 @@ fn interest_is_told_at_first_and_last() {
     let (bus, _) = bus(2, 10);
     bus.attach(&topic("old"), 0);
     let (changes, told) = crossbeam_channel::unbounded();
-    bus.watch_interest(LogKind::Memory, changes, Arc::new(Counting::default()));
+    bus.watch_interest(SOURCE, changes, Arc::new(Counting::default()));
     let first = bus.attach(&topic("a"), 0);
     bus.attach(&topic("a"), 1);
     assert!(!first.live);
@@ -117,7 +121,7 @@ fn interest_is_told_at_first_and_last() {
 fn a_confirmed_topic_is_told_to_the_interested() {
     let (bus, _) = bus(2, 10);
     let (changes, _told) = crossbeam_channel::unbounded();
-    bus.watch_interest(LogKind::Memory, changes, Arc::new(Counting::default()));
+    bus.watch_interest(SOURCE, changes, Arc::new(Counting::default()));
     let attachment = bus.attach(&topic("a"), 1);
     bus.mark_live(&topic("a"), Moment(0));
     assert!(bus.inbox(0).next_control().is_none());
@@ -205,8 +209,8 @@ fn a_loss_stands_in_the_log_once_and_in_order() {
 
 #[test]
 fn a_broker_gives_the_ids() {
-    let class = Class { log: LogKind::RedisStream, ..Class::default() };
-    let bus = Bus::new(Config { default_class: class, ..Config::default() }, vec![], Outlets::default());
+    let class = Class { log: LogKind::Broker, ..Class::default() };
+    let bus = Bus::new(Config { default_class: class, ..Config::default() }, vec![], Vec::new());
     let id = |major, minor| EventId { major, minor };
     let feed = |id, data: &'static str| {
         bus.feed().publish_as(&topic("a"), id, None, Bytes::from_static(data.as_bytes()), Moment(0))
@@ -244,7 +248,7 @@ fn a_repeat_under_the_same_key_delivers_nothing() {
 fn what_was_lost_on_those_let_in_early_is_told() {
     let (bus, _) = bus(1, 10);
     let (changes, _told) = crossbeam_channel::unbounded();
-    bus.watch_interest(LogKind::Memory, changes, Arc::new(Counting::default()));
+    bus.watch_interest(SOURCE, changes, Arc::new(Counting::default()));
     let attachment = bus.attach(&topic("a"), 0);
     bus.admit_unconfirmed(&attachment.state);
     bus.mark_live(&topic("a"), Moment(0));
@@ -277,10 +281,10 @@ fn a_shared_payload_is_charged_once_until_the_last_of_its_events_is_gone() {
 /// A broadcast comes past the broker: where the broker's events do not arrive, it must not look as if nothing were missing.
 #[test]
 fn a_log_that_its_source_does_not_feed_takes_no_event_past_the_source() {
-    let outlets = Outlets { shared: Some(Box::new(Nowhere)), ..Outlets::default() };
-    let bus = Bus::new(Config { epoch: 1000, ..Config::default() }, vec![], outlets);
+    let source = SourcePort { name: SOURCE, is_default: true, sink: Some(Box::new(Nowhere)), log: None };
+    let bus = Bus::new(Config { epoch: 1000, ..Config::default() }, vec![], vec![source]);
     let (changes, _told) = crossbeam_channel::unbounded();
-    bus.watch_interest(LogKind::Memory, changes, Arc::new(Counting::default()));
+    bus.watch_interest(SOURCE, changes, Arc::new(Counting::default()));
     let shared = bus.share(Bytes::from_static(b"x"), None).expect("room");
     let send = |name: &str| bus.feed().publish_shared(&topic(name), "k", &shared, "", Moment(9)).expect("room");
     assert_eq!(send("a"), None, "nobody can have anything of it");
@@ -297,17 +301,17 @@ fn a_log_that_its_source_does_not_feed_takes_no_event_past_the_source() {
 #[derive(Debug)]
 struct Nowhere;
 
-impl Outlet for Nowhere {
+impl EventSink for Nowhere {
     fn publish(&self, _: Publication) {}
 }
 
 /// Epochs are greater than all ids that Redis gives: behind one of the hub's own, no entry of the stream would be news.
 #[test]
 fn a_brokers_log_takes_no_id_of_the_hubs_own() {
-    let class = Class { log: LogKind::RedisStream, ..Class::default() };
+    let class = Class { log: LogKind::Broker, ..Class::default() };
     let config =
         Config { epoch: new_epoch(Duration::from_secs(1_795_233_070), 7), default_class: class, ..Config::default() };
-    let bus = Bus::new(config, vec![], Outlets::default());
+    let bus = Bus::new(config, vec![], Vec::new());
     let id = |minor| EventId { major: 1_795_233_070_552, minor };
     let feed = |id| bus.feed().publish_as(&topic("a"), id, None, Bytes::from_static(b"x"), Moment(0));
     assert!(!bus.feed().gives_ids(&topic("a")));
@@ -321,9 +325,9 @@ fn a_brokers_log_that_was_not_loaded_joins_on_to_nothing_older() {
     let id = |minor| EventId { major: 5, minor };
     let gap = Gap { from: id(7), to: id(8), reason: GapReason::Expired };
     let check = |feed: fn(&mut Feed<'_>, &Topic, Gap), expected: EventId| {
-        let class = Class { log: LogKind::RedisStream, ..Class::default() };
+        let class = Class { log: LogKind::Broker, ..Class::default() };
         let config = Config { default_class: class, ..Config::default() };
-        let bus = Bus::new(config, vec![], Outlets::default());
+        let bus = Bus::new(config, vec![], Vec::new());
         feed(&mut bus.feed(), &topic("a"), gap);
         let gap_after = |id| bus.history(&topic("a"), Start::After(id), 9, Moment(0)).and_then(|page| page.gap);
         assert_eq!(gap_after(id(3)).map(|gap| gap.to), Some(expected));

@@ -11,18 +11,17 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Archive, Class, Config, ControlMessage, Feed, Inbox, LogKind, Orders, Outlet, Outlets, PublishRefused, ReactorSet,
-    Wake,
+    Class, Config, Feed, Inbox, Interest, LogKind, Orders, PublishRefused, ReactorSet, SourcePort,
     idempotency::SeenKeys,
     retired::Retired,
-    sync::{Mutex, MutexGuard, Sender},
+    sources::AttachedSource,
+    sync::{Mutex, MutexGuard},
     table::TopicTable,
 };
 use crate::{
     budget::{Budget, Charge, ChargeRefused},
     clock::Moment,
     event::{Event, EventId, Payload, Position},
-    gap::GapReason,
     json,
     json::Syntax,
     log::{Policy, Ring},
@@ -46,7 +45,7 @@ pub struct TopicState {
     /// How many subscriptions it has, over all reactors.
     pub subscriber_count: AtomicUsize,
     /// The source's broker refuses to deliver it, until somebody changes something there.
-    refused: AtomicBool,
+    pub(super) refused: AtomicBool,
     pub(super) core: Mutex<Core>,
     /// What the topic itself holds of the memory budget, without its events.
     _charge: Charge,
@@ -76,7 +75,7 @@ pub(super) struct Core {
     /// Events were lost behind the hole that is the newest entry, and the next one to be appended must say so.
     pub(super) has_lost: bool,
     /// Somebody was let in before the source had confirmed the topic: what is published until it does is lost on them.
-    has_unconfirmed: bool,
+    pub(super) has_unconfirmed: bool,
     /// Taken out of the table: whoever still holds it must look the topic up anew.
     pub(super) retired: bool,
     /// What the log weighed when [`Bus::log_bytes`] was last brought up to date.
@@ -100,21 +99,6 @@ pub struct Attachment {
     pub live: bool,
 }
 
-/// What a source is told about topics.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Interest {
-    /// It has its first listener.
-    Wanted(Topic),
-    /// Its last listener left.
-    Unwanted(Topic),
-}
-
-#[derive(Debug)]
-struct InterestWatch {
-    changes: Sender<Interest>,
-    waker: Arc<dyn Wake>,
-}
-
 /// The default class, and the others with the topics that they are for.
 type Classes = (Class, Vec<(Pattern, Class)>);
 
@@ -124,9 +108,7 @@ pub struct Bus {
     pub(super) config: Config,
     pub(super) topics: TopicTable,
     pub(super) inboxes: Vec<Inbox>,
-    /// By [`LogKind`].
-    watches: [Mutex<Option<InterestWatch>>; LogKind::ALL.len()],
-    outlets: Outlets,
+    pub(super) sources: Vec<AttachedSource>,
     orders: Mutex<Option<Arc<dyn Orders>>>,
     /// The default class and the listed ones, as they are by now.
     classes: Mutex<Arc<Classes>>,
@@ -152,9 +134,9 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Bus {
-    /// A bus over the reactors' `inboxes`. Events published here to a topic that has an outlet travel through it and come
-    /// back from its source; others are appended at once.
-    pub fn new(config: Config, inboxes: Vec<Inbox>, outlets: Outlets) -> Self {
+    /// A bus over the reactors' `inboxes`, with these sources. Events published here to a topic whose source has an event sink
+    /// travel through it and come back from the source; others are appended at once.
+    pub fn new(config: Config, inboxes: Vec<Inbox>, sources: Vec<SourcePort>) -> Self {
         assert!(inboxes.len() <= super::REACTORS_MAX, "at most {} reactors", super::REACTORS_MAX);
         Self {
             classes: Mutex::new(Arc::new((config.default_class.clone(), config.classes.clone()))),
@@ -162,8 +144,7 @@ impl Bus {
             config,
             topics: TopicTable::default(),
             inboxes,
-            watches: Default::default(),
-            outlets,
+            sources: sources.into_iter().map(AttachedSource::new).collect(),
             orders: Mutex::new(None),
             next_key: AtomicU64::new(1),
             retired: Mutex::default(),
@@ -221,19 +202,6 @@ impl Bus {
         &self.config.budget
     }
 
-    /// Who takes publications to `topic` in place of its log here.
-    pub fn outlet(&self, topic: &Topic) -> Option<&dyn Outlet> {
-        match self.log_kind(topic) {
-            LogKind::Memory => self.outlets.shared.as_deref(),
-            LogKind::RedisStream => self.outlets.stream.as_deref(),
-        }
-    }
-
-    /// The source that all hubs share, if there is one.
-    pub fn shared_outlet(&self) -> Option<&dyn Outlet> {
-        self.outlets.shared.as_deref()
-    }
-
     /// From now on `orders` takes what comes in on topics of orders. Until then it is dropped.
     pub fn set_orders(&self, orders: Arc<dyn Orders>) {
         *lock(&self.orders) = Some(orders);
@@ -253,22 +221,14 @@ impl Bus {
         Ok(Bytes::from_owner(Shared { data, _charge: charge }))
     }
 
-    /// Who keeps more of `topic` than its log here.
-    pub fn archive(&self, topic: &Topic) -> Option<&dyn Archive> {
-        match self.log_kind(topic) {
-            LogKind::Memory => None,
-            LogKind::RedisStream => self.outlets.archive.as_deref(),
-        }
-    }
-
-    /// Whether other hubs may deliver the same events of `topic` under ids of their own.
-    pub fn ids_differ_per_hub(&self, topic: &Topic) -> bool {
-        self.outlet(topic).is_some() && self.archive(topic).is_none()
-    }
-
-    /// Who keeps the log of `topic`. That never changes while the hub runs.
+    /// Who keeps the log of `topic`. Constant while the hub runs.
     pub fn log_kind(&self, topic: &Topic) -> LogKind {
-        class_in(&self.config.default_class, &self.config.classes, topic).log
+        self.first_class(topic).log
+    }
+
+    /// The class that `topic` had when the hub started: a reload changes neither its source nor who keeps its log.
+    pub(super) fn first_class(&self, topic: &Topic) -> &Class {
+        class_in(&self.config.default_class, &self.config.classes, topic)
     }
 
     /// The class that `topic` has, or would have if it came into being now.
@@ -332,7 +292,7 @@ impl Bus {
             return None;
         }
         if core.interest.is_empty() {
-            self.tell_interest(state.class.log, Interest::Wanted(state.topic.clone()));
+            self.notify_source(&state.class, Interest::Wanted(state.topic.clone()));
         }
         core.interest.insert(reactor);
         core.resync.remove(reactor);
@@ -349,7 +309,7 @@ impl Bus {
         let mut core = lock(&state.core);
         core.resync.remove(reactor);
         if core.interest.remove(reactor) && core.interest.is_empty() {
-            self.tell_interest(state.class.log, Interest::Unwanted(state.topic.clone()));
+            self.notify_source(&state.class, Interest::Unwanted(state.topic.clone()));
         }
     }
 
@@ -361,89 +321,9 @@ impl Bus {
         Attachment::of(state, &core, next)
     }
 
-    /// Tells `changes` of every topic of this kind that gains its first or loses its last listener, beginning with those
-    /// that have one already. From now on a new topic of the kind is live only when the source says so.
-    pub fn watch_interest(&self, kind: LogKind, changes: Sender<Interest>, waker: Arc<dyn Wake>) {
-        *lock(&self.watches[kind as usize]) = Some(InterestWatch { changes, waker });
-        for state in self.topics().filter(|state| state.class.log == kind) {
-            let mut core = lock(&state.core);
-            core.live = false;
-            if !core.interest.is_empty() {
-                self.tell_interest(kind, Interest::Wanted(state.topic.clone()));
-            }
-        }
-    }
-
-    /// The source begins to load what its broker keeps of `topic`, which nobody reads yet: the log begins anew, empty, as
-    /// what follows `floor`.
-    pub fn begin_log(&self, topic: &Topic, floor: EventId) {
-        let state = self.state(topic);
-        let mut core = lock(&state.core);
-        core.history.restart(floor);
-        self.count_log(&mut core);
-    }
-
-    /// The newest id in the log of `topic`, or where its log begins if there is nothing in it.
-    pub fn newest_id(&self, topic: &Topic) -> EventId {
-        lock(&self.state(topic).core).history.newest_id()
-    }
-
-    /// The source confirmed that it delivers `topic` from now on. If somebody was let in before, what was published
-    /// until now is lost on them.
-    pub fn mark_live(&self, topic: &Topic, now: Moment) {
-        let state = self.state(topic);
-        state.refused.store(false, Ordering::Release);
-        let had_blind = std::mem::take(&mut lock(&state.core).has_unconfirmed);
-        if had_blind {
-            self.feed().report_loss(topic, GapReason::SourceLost, now);
-        }
-        let mut core = lock(&state.core);
-        core.live = true;
-        for reactor in core.interest.iter() {
-            self.inboxes[reactor].send_control(ControlMessage::Live(state.key));
-        }
-    }
-
-    /// Whether somebody was let in to `topic` before the source had confirmed it; the caller tells them what they miss, in
-    /// place of [`Bus::mark_live`].
-    pub fn take_blind(&self, topic: &Topic) -> bool {
-        std::mem::take(&mut lock(&self.state(topic).core).has_unconfirmed)
-    }
-
-    /// A reader is let in to `state` although the source has not confirmed it.
-    pub fn admit_unconfirmed(&self, state: &TopicState) {
-        let mut core = lock(&state.core);
-        core.has_unconfirmed = !core.live;
-    }
-
-    /// The source does not deliver `topic` at the moment.
-    pub fn mark_stale(&self, topic: &Topic) {
-        let state = self.state(topic);
-        state.refused.store(false, Ordering::Release);
-        lock(&state.core).live = false;
-    }
-
-    /// The source does not deliver `topic`, and will not before somebody changes something at its broker: whoever begins to
-    /// listen is told. True if there are readers who believe that it delivers, or will soon.
-    pub fn mark_refused(&self, topic: &Topic) -> bool {
-        let state = self.state(topic);
-        state.refused.store(true, Ordering::Release);
-        let mut core = lock(&state.core);
-        core.live = false;
-        core.has_unconfirmed
-    }
-
     /// The id of the event that this hub puts at `position`, in whatever topic.
     pub fn id_at(&self, position: Position) -> EventId {
         EventId { major: self.config.epoch, minor: position }
-    }
-
-    fn tell_interest(&self, kind: LogKind, interest: Interest) {
-        if let Some(watch) = &*lock(&self.watches[kind as usize]) {
-            // A source that has stopped no longer cares.
-            let _ = watch.changes.send(interest);
-            watch.waker.wake();
-        }
     }
 
     /// Whether there is such a topic.
@@ -483,7 +363,7 @@ impl Bus {
             return Ok(state);
         }
         let class = &self.class(topic);
-        let live = lock(&self.watches[class.log as usize]).is_none();
+        let live = !self.has_interest_watch(class);
         self.topics.find_or_insert(topic, || {
             let (charge, hold) = charge(TOPIC_BYTES + topic.as_str().len())?;
             Ok(TopicState { _charge: charge, _hold: hold, ..self.new_state(topic, class, live) })
@@ -495,7 +375,7 @@ impl Bus {
         let history = match class.log {
             LogKind::Memory => Ring::new(before + 1, self.id_at(before)),
             // Where it begins is known once it is loaded.
-            LogKind::RedisStream => Ring::sparse(before + 1, EventId::default()),
+            LogKind::Broker => Ring::sparse(before + 1, EventId::default()),
         };
         TopicState {
             topic: topic.clone(),

@@ -91,13 +91,13 @@ const RELOADED: &[ReloadRule] = &[
         ],
         waiting: &[],
         // The login may be another, and the server may not.
-        can: |config, new| match (&config.redis, &new.redis) {
+        can: |config, new| match (&config.sources.redis, &new.sources.redis) {
             (Some(redis), Some(new)) => redis.url.is_of_same_server(&new.url),
             (None, None) => true,
             _ => false,
         },
         take: |config, new| {
-            if let (Some(redis), Some(new)) = (&mut config.redis, &new.redis) {
+            if let (Some(redis), Some(new)) = (&mut config.sources.redis, &new.sources.redis) {
                 redis.url = new.url.clone();
                 redis.sentinel_login = new.sentinel_login.clone();
                 redis.login_files = new.login_files.clone();

@@ -21,7 +21,10 @@ use crate::{
     auth::{ApiKey, AuthRules, Mode, Secrets},
     bus::LogKind,
     endpoint::{CompatApi, Cors},
-    source::redis::{LoginFiles, RedisConfig, RedisUrl, SentinelLogin},
+    source::{
+        SourcesConfig,
+        redis::{LoginFiles, RedisConfig, RedisUrl, SentinelLogin},
+    },
     store::{self, StoreLogin, StoreUrl},
 };
 
@@ -57,7 +60,9 @@ pub(super) fn resolve(layered: &LayeredConfig, files: &Files) -> Result<Config, 
     let server = resolve_server(&raw.server, &mut wrong);
     let warnings = warnings.iter().cloned().chain(secret_files::warnings(raw, folder)).collect();
     let settings = ConfigSnapshot::of(layered, files);
-    let config = Config { server, redis, auth, store, warnings, settings, ..resolve_rest(raw) };
+    let demo = raw.demo_enabled.then(|| raw.demo.clone());
+    let sources = SourcesConfig { redis, redis_stream: raw.redis_stream.clone(), demo };
+    let config = Config { server, sources, auth, store, warnings, settings, ..resolve_rest(raw) };
     if wrong.is_empty() { Ok(config) } else { Err(locate(wrong, layered)) }
 }
 
@@ -77,16 +82,14 @@ fn resolve_rest(raw: &RawConfig) -> Config {
         server: ServerConfig::default(),
         compat: raw.compat.clone(),
         admin: raw.admin.clone(),
-        demo: raw.demo_enabled.then(|| raw.demo.clone()),
         limits: raw.limits.clone(),
         topics: Topics { default: raw.default_class.clone(), classes: classes.collect() },
-        redis: None,
+        sources: SourcesConfig::default(),
         auth: Arc::default(),
         quotas: raw.quotas.clone(),
         store: None,
         ready: raw.ready.clone(),
         proxy: raw.proxy.clone(),
-        redis_stream: raw.redis_stream.clone(),
         cors: raw.cors.clone(),
         sse: raw.sse.clone(),
         esp: raw.esp.clone(),
@@ -203,9 +206,9 @@ fn check_log_kinds(raw: &RawConfig, wrong: &mut Vec<KeyError>) {
         return;
     }
     let message = "a log kept by redis-stream needs a Redis server: name it with --redis (redis.url)";
-    if raw.default_class.log == LogKind::RedisStream {
+    if raw.default_class.log == LogKind::Broker {
         wrong.push(("topics.log", message.into()));
-    } else if raw.classes.iter().any(|class| class.class.log == LogKind::RedisStream) {
+    } else if raw.classes.iter().any(|class| class.class.log == LogKind::Broker) {
         wrong.push(("topics.class", message.into()));
     }
 }
@@ -235,7 +238,7 @@ fn has_store(raw: &RawConfig) -> bool {
 fn check_ready(raw: &RawConfig, wrong: &mut Vec<KeyError>) {
     let has_redis = !raw.redis_url.is_empty() || raw.redis_url_file.is_some();
     let classes = raw.classes.iter().map(|class| &class.class).chain([&raw.default_class]);
-    let has_streams = has_redis && classes.into_iter().any(|class| class.log == LogKind::RedisStream);
+    let has_streams = has_redis && classes.into_iter().any(|class| class.log == LogKind::Broker);
     let sources = [
         ("redis", has_redis, "redis.url is not set"),
         ("redis_stream", has_streams, "no class of topics has log = \"redis-stream\""),

@@ -5,12 +5,12 @@ use std::{fmt, path::PathBuf, sync::Arc};
 use super::{
     address::{Address, FileMode},
     nearest::nearest,
-    topics::{ClassMatch, parse_log_kind, parse_policy},
+    topics::{ClassMatch, log_word, parse_policy, read_log},
     types::LogFormat,
 };
 use crate::{
     auth::{Algorithm, Mode, SameSite, TenantSelector},
-    bus::LogKind,
+    bus::Class,
     endpoint::CompatApi,
     log::Policy,
     protocol::proxy,
@@ -142,13 +142,14 @@ impl Scalar for CompatApi {
     }
 }
 
-impl Scalar for LogKind {
-    fn from_text(text: &str) -> Result<Self, String> {
-        parse_log_kind(text)
+/// The class's key `log`, whose word names the source as well.
+impl ScalarField for Class {
+    fn read(&mut self, text: &str) -> Result<(), String> {
+        read_log(self, text)
     }
 
-    fn to_text(&self) -> String {
-        self.name().to_owned()
+    fn write(&self) -> String {
+        log_word(self).to_owned()
     }
 }
 

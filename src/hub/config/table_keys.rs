@@ -42,7 +42,7 @@ pub(super) const CLASS_KEYS: &[Key<RawClass>] = &[
           field: |it| Field::Signed(&mut it.class.priority) },
     Key { path: "log",
           help: "As above.",
-          field: |it| Field::Scalar(&mut it.class.log) },
+          field: |it| Field::Scalar(&mut it.class) },
 ];
 
 /// The keys of one `[[api_keys]]` table.

@@ -363,11 +363,11 @@ fn a_url_from_a_file_beside_the_configuration() {
     let secret = ConfigFile::new("url", "redis://:geheim@localhost/2\n");
     let name = secret.0.file_name().and_then(|name| name.to_str()).expect("a plain name");
     let config = load_text("with-url-file", &format!("[redis]\nurl_file = \"{name}\"")).expect("no problems");
-    let redis = config.redis.expect("a Redis");
+    let redis = config.sources.redis.expect("a Redis");
     assert_eq!(redis.url.to_string(), "redis://:***@localhost:6379/2");
     assert_eq!(redis.always, config.server.default_topics);
     let text = format!("[redis]\nurl = \"redis+sentinel://a/b\"\nsentinel_password_file = \"{name}\"");
-    let redis = load_text("with-sentinel-password-file", &text).expect("no problems").redis.expect("a Redis");
+    let redis = load_text("with-sentinel-password-file", &text).expect("no problems").sources.redis.expect("a Redis");
     assert_eq!(redis.sentinel_login.password, "redis://:geheim@localhost/2");
 }
 

@@ -2,11 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{
-    bus::{Class, LogKind},
-    log::Policy,
-    topic::Pattern,
-};
+use crate::{bus::Class, log::Policy, source::LOG_WORDS, topic::Pattern};
 
 /// The classes of topics; the first whose pattern matches decides.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,8 +43,16 @@ pub(super) fn parse_policy(name: &str) -> Result<Policy, String> {
     known.ok_or_else(|| "the policy is `close`, `skip` or `latest`".into())
 }
 
-/// Reads who keeps a log.
-pub(super) fn parse_log_kind(name: &str) -> Result<LogKind, String> {
-    let known = LogKind::ALL.into_iter().find(|kind| kind.name() == name);
-    known.ok_or_else(|| "a log is `memory` or `redis-stream`".into())
+/// Reads a word for the source and the keeper of the log of `class`.
+pub(super) fn read_log(class: &mut Class, word: &str) -> Result<(), String> {
+    let known = LOG_WORDS.into_iter().find(|(known, ..)| *known == word);
+    let (_, source, log) = known.ok_or("a log is `memory` or `redis-stream`")?;
+    (class.source, class.log) = (source, log);
+    Ok(())
+}
+
+/// The word that [`read_log`] reads so.
+pub(super) fn log_word(class: &Class) -> &'static str {
+    let known = LOG_WORDS.into_iter().find(|(_, source, log)| (*source, *log) == (class.source, class.log));
+    known.map_or("memory", |(word, ..)| word)
 }

@@ -11,10 +11,7 @@ use crate::{
     auth::{AuthRules, QuotaConfig},
     endpoint::{CompatApis, Cors, Esp},
     protocol::{EngineLimits, RateLimit, http, proxy, websocket},
-    source::{
-        generator,
-        redis::{RedisConfig, RedisStreamConfig},
-    },
+    source::SourcesConfig,
     store,
     topic::Topic,
 };
@@ -31,14 +28,12 @@ pub struct Config {
     pub compat: CompatApis,
     /// A port of its own for health, readiness and metrics.
     pub admin: AdminConfig,
-    /// Events that nobody sent; `None`: there are none.
-    pub demo: Option<generator::Config>,
     /// What one peer may ask for.
     pub limits: LimitsConfig,
     /// How long topics remember, and what they do with the slow.
     pub topics: Topics,
-    /// Redis Pub/Sub; `None` leaves the hub on its in-process bus.
-    pub redis: Option<RedisConfig>,
+    /// Where events come from besides the hub's own clients.
+    pub sources: SourcesConfig,
     /// How it knows its clients.
     pub auth: Arc<AuthRules>,
     /// When it says that it is ready.
@@ -47,8 +42,6 @@ pub struct Config {
     pub quotas: QuotaConfig,
     /// Proxies in front of it.
     pub proxy: ProxyConfig,
-    /// Redis Streams, for topics of a class that is kept there.
-    pub redis_stream: RedisStreamConfig,
     /// Where telemetry is kept; `None` publishes it only.
     pub store: Option<store::Config>,
     /// Which web pages may read.

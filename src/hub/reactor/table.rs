@@ -116,7 +116,7 @@ impl LocalTopic {
         let from = next - events.len() as Position;
         self.ring = match self.state.class.log {
             LogKind::Memory => Ring::new(from, floor),
-            LogKind::RedisStream => Ring::sparse(from, floor),
+            LogKind::Broker => Ring::sparse(from, floor),
         };
         self.ring.note_epoch(epoch, epoch_at);
         events.into_iter().for_each(|event| self.push(event));

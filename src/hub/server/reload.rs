@@ -13,6 +13,7 @@ use crate::{
     bus::LogKind,
     clock::Moment,
     config::{Config, ConfigReload, KeyChange, LogGuard},
+    source::is_server_key,
 };
 
 type ReadConfig = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
@@ -96,8 +97,8 @@ impl Server {
     }
 
     fn take_over(&self, former: &Config, config: &Config, now: Moment) {
-        if let (Some(redis), Some(former)) = (&config.redis, &former.redis) {
-            redis.replace_login(former);
+        if let Some(sources) = &self.sources {
+            sources.reload_credentials(&former.sources, &config.sources);
         }
         if let (Some(store), Some(former)) = (&config.store, &former.store) {
             store.replace_login(former);
@@ -123,7 +124,7 @@ fn report(changes: &[KeyChange]) {
         let change = (!shown.is_empty()).then_some(shown.as_str());
         if *takes_effect && key.starts_with("topics.") {
             info!(key, change, "a key of the configuration has another value, which takes effect for topics to come");
-        } else if *takes_effect && (key.starts_with("redis.") || key.starts_with("store.")) {
+        } else if *takes_effect && (is_server_key(key) || key.starts_with("store.")) {
             info!(
                 key,
                 change, "a key of the configuration has another value, which takes effect for connections to come"

@@ -7,15 +7,8 @@ use std::{
 
 use tracing::warn;
 
-use super::{Server, Streams, signals::SignalPoll};
-use crate::{
-    endpoint::Phase,
-    source::{
-        generator::GeneratorsHandle,
-        redis::{WriterHandle, pubsub::ReaderHandle},
-    },
-    store::StoreHandle,
-};
+use super::{Server, signals::SignalPoll};
+use crate::{endpoint::Phase, source::Sources, store::StoreHandle};
 
 /// How often the reactors are looked at while they end.
 const STOP_INTERVAL: Duration = Duration::from_millis(20);
@@ -47,15 +40,11 @@ impl Server {
 
     /// Stops all that brings events in and out, for as long as that takes, or until another signal comes. `is_hasty`: one has come.
     fn stop_sources(&mut self, signals: &mut SignalPoll, mut is_hasty: bool) -> Result<(), String> {
-        let (store, generators) = (self.store.take(), self.generators.take());
-        let (reader, writer, streams) = (self.reader.take(), self.writer.take(), self.streams.take());
+        let (store, sources) = (self.store.take(), self.sources.take());
         let stop = move || {
             // Before the ways out: what it still stores is also to be published.
             store.into_iter().for_each(StoreHandle::stop);
-            generators.into_iter().for_each(GeneratorsHandle::stop);
-            reader.into_iter().for_each(ReaderHandle::stop);
-            writer.into_iter().for_each(WriterHandle::stop);
-            streams.into_iter().for_each(Streams::stop);
+            sources.into_iter().for_each(Sources::stop);
         };
         let waker = signals.waker();
         let stopping = thread::Builder::new().name("stop".to_owned()).spawn(move || {

@@ -1,12 +1,120 @@
-//! Events come in: one folder per source.
+//! Sources: what brings events in from outside the hub, and takes publications out. One folder for each engine.
+//!
+//! A source implements [`Source`]; the registry, [`Sources`], opens those that the configuration asks for, and `server.rs` walks
+//! the registry without knowing which they are. An engine is a folder here and three lines in this file: its module, its field in
+//! [`SourcesConfig`], and its row in the registry's table. If its broker keeps logs, it adds a row to [`LOG_WORDS`].
+//!
+//! A topic's class names its source ([`Class::source`]) and, apart from that, who keeps the log ([`Class::log`]). Topics whose class
+//! names no source belong to the default one ([`SourcePort::is_default`]); without one, events are published in the hub alone.
+
 mod backoff;
-pub mod credentials;
+pub(crate) mod credentials;
 pub mod generator;
 mod log_rate_limiter;
 pub mod redis;
 mod refusals;
+mod registry;
 mod status;
+
+use std::{fmt, sync::Arc};
 
 pub(crate) use backoff::Backoff;
 pub(crate) use log_rate_limiter::Throttle;
-pub use status::{Snapshot, SourceStatus};
+pub(crate) use registry::Sources;
+use status::SourceStatus;
+
+use crate::{
+    bus::{Bus, Class, Generators, LogKind, SourceName, SourcePort},
+    clock::Clock,
+    metrics::SourceHealth,
+    topic::{Pattern, Topic},
+};
+
+/// A source that the hub has opened.
+///
+/// It exists before the bus does, because the bus is built from its [port](Source::port); [`Source::start`] connects the two.
+pub(crate) trait Source: Send + fmt::Debug {
+    /// What the bus is built from: the source's name, where it takes publications, and the archive of what its broker keeps.
+    /// `None`: classes of topics cannot name it, and it publishes as any client does.
+    fn port(&self) -> Option<SourcePort> {
+        None
+    }
+
+    /// What `/ready`, `/stats` and `/metrics` report of it: readiness, degraded topics, losses, and its other figures. `None`: there
+    /// is no broker that could be away.
+    fn health(&self) -> Option<Arc<dyn SourceHealth>> {
+        None
+    }
+
+    /// Takes requests to generate events, if it does that.
+    fn generators(&self) -> Option<Box<dyn Generators>> {
+        None
+    }
+
+    /// Begins to bring events in. From here on it follows the interest in its topics ([`Bus::watch_interest`]), marks each as live
+    /// or stale, and reports what it may have lost (`report_loss` and `report_gap` of [`Feed`](crate::bus::Feed)). A broker that
+    /// cannot be reached is no error: its health says so, and the source tries again. Called once.
+    fn start(&mut self, bus: Arc<Bus>) -> Result<(), String>;
+
+    /// The configuration was read anew: takes over the credentials in `config` if they differ from those in `former`. Connections
+    /// that are open stay open.
+    fn reload_credentials(&self, _former: &SourcesConfig, _config: &SourcesConfig) {}
+
+    /// Ends its threads and answers every publication. Waits for a broker, but no longer than the source's timeouts say.
+    fn stop(self: Box<Self>);
+}
+
+/// What the configuration says of all sources, one field or more for each engine.
+#[derive(Clone, Debug, Default)]
+pub struct SourcesConfig {
+    /// The Redis server; `None`: there is none.
+    pub redis: Option<redis::RedisConfig>,
+    /// Redis Streams, for topics of a class that is kept there.
+    pub redis_stream: redis::RedisStreamConfig,
+    /// Generated events; `None`: there are none.
+    pub demo: Option<generator::GeneratorConfig>,
+}
+
+/// What sources get of the rest of the hub.
+#[derive(Clone, Debug)]
+pub(crate) struct SourceSetup {
+    pub(crate) clock: Clock,
+    pub(crate) classes: TopicClasses,
+    /// Topics to subscribe to even while no client listens.
+    pub(crate) always: Vec<Topic>,
+    /// The processor core to pin the thread to that reads most; `None`: it runs anywhere.
+    pub(crate) core: Option<core_affinity::CoreId>,
+    /// Topics that have a generator from the start, and what their events call the stream.
+    pub(crate) generated: Vec<(Topic, &'static str)>,
+}
+
+/// The classes of topics, as the bus has them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TopicClasses {
+    /// For topics that no pattern matches.
+    pub(crate) default: Class,
+    /// The first whose pattern matches decides.
+    pub(crate) listed: Vec<(Pattern, Class)>,
+}
+
+impl TopicClasses {
+    /// The class of `topic`.
+    fn of(&self, topic: &Topic) -> &Class {
+        let listed = self.listed.iter().find(|(pattern, _)| pattern.matches(topic));
+        listed.map_or(&self.default, |(_, class)| class)
+    }
+
+    /// Whether any class names the source `name`.
+    fn name_source(&self, name: SourceName) -> bool {
+        self.listed.iter().map(|(_, class)| class).chain([&self.default]).any(|class| class.source == Some(name))
+    }
+}
+
+/// The words for `log` in a class of topics: each stands for a source and for who keeps the log.
+pub const LOG_WORDS: [(&str, Option<SourceName>, LogKind); 2] =
+    [(LogKind::MEMORY_WORD, None, LogKind::Memory), (redis::STREAM_LOG, Some(redis::STREAM_SOURCE), LogKind::Broker)];
+
+/// Whether `key` belongs to the configuration of an engine's server.
+pub(crate) fn is_server_key(key: &str) -> bool {
+    key.starts_with("redis.")
+}

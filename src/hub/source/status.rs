@@ -9,12 +9,18 @@ use std::{
 };
 
 use super::refusals::{Refusals, Refused};
-use crate::{bus::Wake, clock::Moment, metrics::SourceHealth, source::redis::Consensus, topic::Topic};
+use crate::{
+    bus::{SourceName, Wake},
+    clock::Moment,
+    metrics::SourceHealth,
+    source::redis::Consensus,
+    topic::Topic,
+};
 
 /// Figures of one Redis Pub/Sub source.
 #[derive(Debug)]
-pub struct SourceStatus {
-    name: String,
+pub(super) struct SourceStatus {
+    name: SourceName,
     reader: Side,
     writer: Side,
     settled: AtomicBool,
@@ -59,7 +65,7 @@ pub(in crate::source) struct Side {
 
 /// All figures at one time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Snapshot {
+pub(super) struct Snapshot {
     /// Whether the reader is logged in.
     pub connected: bool,
     /// Since when it is, or is not.
@@ -112,9 +118,9 @@ pub(super) const CLUSTER_NODE: &str = "the server is a node of a Redis Cluster: 
 
 impl SourceStatus {
     /// A source called `name` in reasons, which nothing has happened to yet.
-    pub fn new(name: &str) -> Self {
+    pub(super) fn new(name: SourceName) -> Self {
         Self {
-            name: name.to_owned(),
+            name,
             reader: Side::default(),
             writer: Side::default(),
             settled: AtomicBool::new(false),
@@ -145,7 +151,7 @@ impl SourceStatus {
 
     /// Whether events pass in both directions; if not, what is wrong and for how long it has been. What the broker refuses
     /// of single topics is [no reason](SourceHealth::degraded).
-    pub fn ready(&self, now: Moment) -> Result<(), String> {
+    pub(super) fn ready(&self, now: Moment) -> Result<(), String> {
         self.state(now).1
     }
 
@@ -185,7 +191,7 @@ impl SourceStatus {
     }
 
     /// The figures.
-    pub fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self) -> Snapshot {
         let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
         let moment = |number: &AtomicU64| Some(Moment(count(number))).filter(|moment| *moment != Moment::default());
         Snapshot {
@@ -381,7 +387,7 @@ fn nanos(span: Duration) -> u64 {
 
 impl SourceHealth for SourceStatus {
     fn name(&self) -> &str {
-        &self.name
+        self.name.0
     }
 
     fn check(&self, now: Moment) -> Result<(), String> {
@@ -437,7 +443,7 @@ mod tests {
     /// A hub that has just started has no grace: until a proof came through it is not ready.
     #[test]
     fn nothing_is_ready_before_its_first_proof() {
-        let status = SourceStatus::new("redis");
+        let status = SourceStatus::new(SourceName("redis"));
         let second = Duration::from_secs(1);
         status.set_proof_age_max(10 * second);
         let at = |seconds| Moment(0) + seconds * second;

@@ -89,7 +89,7 @@ impl Announcer {
         for ((index, key, record), record_id) in due {
             feed.hold_for(owners.and_then(|owners| owners.of(index)).cloned());
             let (kind, data) = (record.kind.event(), record.payload(Some(record_id)));
-            let Some(outlet) = self.bus.outlet(&record.topic) else {
+            let Some(sink) = self.bus.event_sink(&record.topic) else {
                 let published =
                     feed.publish_once(&key, &record.topic, Some(kind), Payload::json(data), self.clock.now());
                 // Every other check was passed before it was stored.
@@ -100,7 +100,7 @@ impl Announcer {
             let idempotency_key = Some(key.clone());
             let reply = Box::new(move |receipt| settle(&pending, index, key, receipt));
             let kind = Some(kind.into());
-            outlet.publish(Publication { topic: record.topic, kind, data, idempotency_key, reply });
+            sink.publish(Publication { topic: record.topic, kind, data, idempotency_key, reply });
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use fanfare::{
-    bus::{self, Bus, Inbox, Notifier, Outlets, Wake},
+    bus::{self, Bus, Inbox, Notifier, Wake},
     endpoint::{self, Answer, Context, Cors, HUB, Hub},
     metrics::{Metrics, ReactorMetrics},
 };
@@ -19,7 +19,7 @@ use fanfare_core::{
 pub(super) fn build(payload_bytes_max: usize) -> Hub {
     let config = bus::Config { epoch: EPOCH, payload_bytes_max, ..bus::Config::default() };
     let inbox = Inbox::new(16, Arc::new(Notifier::new(Arc::new(Nobody))));
-    Hub::new(&HUB, Arc::new(Bus::new(config, vec![inbox], Outlets::default())), Arc::clone(&METRICS), ENDPOINTS.clone())
+    Hub::new(&HUB, Arc::new(Bus::new(config, vec![inbox], Vec::new())), Arc::clone(&METRICS), ENDPOINTS.clone())
 }
 
 pub(super) const EPOCH: u64 = 1000;

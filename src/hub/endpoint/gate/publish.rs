@@ -91,7 +91,7 @@ pub(in crate::endpoint) fn publish_part(
     let bus = &context.hub.bus;
     let waiting = waiting_for(&batch, form, context);
     let (outward, inward): (Vec<_>, Vec<_>) =
-        batch.into_iter().enumerate().partition(|(_, outgoing)| bus.outlet(&outgoing.topic).is_some());
+        batch.into_iter().enumerate().partition(|(_, outgoing)| bus.event_sink(&outgoing.topic).is_some());
     let mut receipts = vec![Ok(None); outward.len() + inward.len()];
     let mut feed = bus.feed();
     for (index, outgoing) in inward {
@@ -131,8 +131,8 @@ fn hand_over(batch: Vec<(usize, Outgoing)>, pending: Pending, context: &Context<
                 Completion::Published { waiting, receipts }.send(&bus, reactor, token);
             }
         });
-        if let Some(outlet) = context.hub.bus.outlet(&topic) {
-            outlet.publish(Publication { topic, kind, data: payload.data, idempotency_key, reply });
+        if let Some(sink) = context.hub.bus.event_sink(&topic) {
+            sink.publish(Publication { topic, kind, data: payload.data, idempotency_key, reply });
         }
     }
 }

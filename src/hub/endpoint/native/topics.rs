@@ -354,7 +354,8 @@ struct Described(TopicSummary);
 
 impl Serialize for Described {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(TopicSummary { topic, subscriber_count, retained, retained_bytes, oldest, newest, class }) = self;
+        let Self(TopicSummary { topic, subscriber_count, retained, retained_bytes, oldest, newest, class, log_word }) =
+            self;
         let history = class.retention.history;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("topic", topic)?;
@@ -364,7 +365,7 @@ impl Serialize for Described {
         map.serialize_entry("oldest", &oldest.map(Shown))?;
         map.serialize_entry("newest", &newest.map(Shown))?;
         map.serialize_entry("policy", class.policy.name())?;
-        map.serialize_entry("log", class.log.name())?;
+        map.serialize_entry("log", log_word)?;
         map.serialize_entry(
             "history",
             &Kept { count: history.count, bytes: history.bytes, age_s: history.age.as_secs() },

@@ -15,7 +15,7 @@ use crate::{
 
 /// Commands the generators. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Control {
+pub(super) struct Control {
     commands: Sender<Command>,
     listed: Listed,
 }

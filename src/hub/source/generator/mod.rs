@@ -9,12 +9,11 @@ mod thread;
 
 use std::time::Duration;
 
-pub use control::Control;
-pub use thread::{GeneratorsHandle, start_generators};
+pub(super) use thread::open;
 
 /// How often events are made up, and for how many streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
+pub struct GeneratorConfig {
     /// Between two events of a stream called `default` or `demo-default`, about so long; each time up to a quarter more
     /// or less.
     pub default_interval: Duration,
@@ -32,7 +31,7 @@ pub struct Config {
     pub queue_max: usize,
 }
 
-impl Default for Config {
+impl Default for GeneratorConfig {
     fn default() -> Self {
         Self {
             default_interval: Duration::from_secs(3),

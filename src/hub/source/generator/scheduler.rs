@@ -10,7 +10,7 @@ use rand::{RngExt, rngs::SmallRng};
 use serde_json::Value;
 
 use super::{
-    Config,
+    GeneratorConfig,
     simulation::{Happening, Scene},
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
 /// The generators.
 #[derive(Debug)]
 pub(super) struct Stage {
-    config: Config,
+    config: GeneratorConfig,
     generators: BTreeMap<Topic, Generator>,
     /// Who is due when. An entry whose run is not its generator's is of one that was stopped, paused or begun anew.
     timers: BinaryHeap<Reverse<(Moment, u64, Topic)>>,
@@ -47,7 +47,7 @@ pub(super) struct Made {
 }
 
 impl Stage {
-    pub(super) fn new(config: Config, chance: SmallRng) -> Self {
+    pub(super) fn new(config: GeneratorConfig, chance: SmallRng) -> Self {
         Self { config, generators: BTreeMap::new(), timers: BinaryHeap::new(), runs: 0, chance }
     }
 
@@ -128,7 +128,7 @@ impl Stage {
 }
 
 /// About the stream's interval, up to a quarter more or less: what happens of itself keeps no time.
-fn pause_of(config: &Config, stream: &str, chance: &mut SmallRng) -> Duration {
+fn pause_of(config: &GeneratorConfig, stream: &str, chance: &mut SmallRng) -> Duration {
     let interval = match stream.strip_prefix("demo-").unwrap_or(stream) {
         "default" => config.default_interval,
         "system" => config.system_interval,

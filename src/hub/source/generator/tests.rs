@@ -34,7 +34,7 @@ struct Rehearsal {
 impl Rehearsal {
     fn new(streams_max: usize) -> Self {
         let interval = Duration::from_secs(4);
-        let config = Config {
+        let config = GeneratorConfig {
             default_interval: interval,
             system_interval: interval,
             user_activity_interval: interval,

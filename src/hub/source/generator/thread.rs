@@ -1,7 +1,6 @@
 //! The generators' thread: it waits for commands until the next event is due.
 
 use std::{
-    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,57 +14,68 @@ use rand::{SeedableRng, rngs::SmallRng};
 use tracing::{info, warn};
 
 use super::{
-    Config, Control,
-    control::{Command, Listed, Queued, queue},
+    GeneratorConfig,
+    control::{Command, Control, Listed, Queued, queue},
     scheduler::{Made, Stage},
 };
 use crate::{
-    bus::{Bus, GeneratorAction, Publication, PublishFailed, Receipt},
+    bus::{Bus, GeneratorAction, Generators, Publication, PublishFailed, Receipt},
     clock::Clock,
     os,
     protocol::EventData,
+    source::{Source, SourceSetup, SourcesConfig},
     topic::Topic,
 };
 
-/// Owns the generators' thread.
+/// The generators as a [`Source`] without a broker.
 #[derive(Debug)]
-pub struct GeneratorsHandle {
+pub(super) struct GeneratorSource {
+    config: GeneratorConfig,
+    setup: SourceSetup,
     control: Control,
-    thread: JoinHandle<()>,
+    /// Until the thread has it.
+    commands: Option<Receiver<Command>>,
+    thread: Option<JoinHandle<()>>,
 }
 
-/// Starts the thread, with a generator for each of `streams`: topics, and what their events call the stream.
-pub fn start_generators(
-    config: Config,
-    streams: &[(Topic, &str)],
-    bus: Arc<Bus>,
-    clock: Clock,
-) -> io::Result<GeneratorsHandle> {
-    let (control, commands) = queue(config.queue_max);
-    let mut worker = Worker {
-        stage: Stage::new(config, SmallRng::seed_from_u64(rand::random())),
-        commands,
-        listed: control.listed(),
-        bus,
-        clock,
-        is_failing: Arc::default(),
-    };
-    // Before anybody can ask what there is.
-    worker.begin(streams);
-    let thread = thread::Builder::new().name("generators".to_owned()).spawn(move || worker.run())?;
-    Ok(GeneratorsHandle { control, thread })
+/// Opens the generators, if the configuration asks for them.
+pub(in crate::source) fn open(config: &SourcesConfig, setup: &SourceSetup) -> Result<Vec<Box<dyn Source>>, String> {
+    let source = config.demo.clone().map(|config| GeneratorSource::new(config, setup.clone()));
+    Ok(source.into_iter().map(|source| Box::new(source) as Box<dyn Source>).collect())
 }
 
-impl GeneratorsHandle {
-    /// A way to command them.
-    pub fn control(&self) -> Control {
-        self.control.clone()
+impl GeneratorSource {
+    fn new(config: GeneratorConfig, setup: SourceSetup) -> Self {
+        let (control, commands) = queue(config.queue_max);
+        Self { config, setup, control, commands: Some(commands), thread: None }
+    }
+}
+
+impl Source for GeneratorSource {
+    fn generators(&self) -> Option<Box<dyn Generators>> {
+        Some(Box::new(self.control.clone()))
     }
 
-    /// Ends the thread, and waits for it.
-    pub fn stop(self) {
+    fn start(&mut self, bus: Arc<Bus>) -> Result<(), String> {
+        let Some(commands) = self.commands.take() else { return Ok(()) };
+        let mut worker = Worker {
+            stage: Stage::new(self.config.clone(), SmallRng::seed_from_u64(rand::random())),
+            commands,
+            listed: self.control.listed(),
+            bus,
+            clock: self.setup.clock,
+            is_failing: Arc::default(),
+        };
+        // Before anybody can ask what there is.
+        worker.begin(&self.setup.generated);
+        let thread = thread::Builder::new().name("generators".to_owned()).spawn(move || worker.run());
+        self.thread = Some(thread.map_err(|error| format!("cannot start a thread: {error}"))?);
+        Ok(())
+    }
+
+    fn stop(self: Box<Self>) {
         self.control.end();
-        if self.thread.join().is_err() {
+        if self.thread.is_some_and(|thread| thread.join().is_err()) {
             warn!("the generators had panicked");
         }
     }
@@ -136,8 +146,8 @@ impl Worker {
                 stream_id: stream.into(),
             };
             let data = Bytes::from(event.to_json());
-            match self.bus.outlet(&topic) {
-                Some(outlet) => outlet.publish(self.publication(topic, kind, data)),
+            match self.bus.event_sink(&topic) {
+                Some(sink) => sink.publish(self.publication(topic, kind, data)),
                 None => {
                     let published = feed.publish(&topic, Some(kind), data, now);
                     tell(&self.is_failing, published.map(Some).map_err(|_| PublishFailed::NoRoom));

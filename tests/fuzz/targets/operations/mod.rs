@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fanfare::bus::{self, Bus, Class, Inbox, Notifier, Outlets, Wake};
+use fanfare::bus::{self, Bus, Class, Inbox, Notifier, Wake};
 use fanfare_core::{
     clock::Moment,
     event::{EventId, Start},
@@ -82,7 +82,7 @@ impl World {
             ..bus::Config::default()
         };
         Self {
-            bus: Bus::new(config, inboxes.collect(), Outlets::default()),
+            bus: Bus::new(config, inboxes.collect(), Vec::new()),
             topics: ["a", "b.c", "d"].map(|name| Topic::parse(name).expect("a good name")),
             truths: std::array::from_fn(|_| Truth::new(retention)),
             sides: std::array::from_fn(Side::new),

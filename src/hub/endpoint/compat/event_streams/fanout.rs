@@ -256,7 +256,7 @@ struct Work<'hub> {
 impl Work<'_> {
     fn carry_out(&self, mut job: Job) {
         let bus = &self.hub.bus;
-        match (job.requester.take(), bus.shared_outlet()) {
+        match (job.requester.take(), bus.default_sink()) {
             (None, _) => {
                 self.publish_here(&job);
                 self.append_kept(&job, None);
@@ -269,9 +269,9 @@ impl Work<'_> {
                 let receipts = if shared.is_none() { self.publish_here(&job) } else { Vec::new() };
                 let answers = Arc::new(Answers::new(requester, receipts, Arc::clone(bus)));
                 self.append_kept(&job, Some(&answers));
-                if let (Some(outlet), Ok(topic)) = (shared, self.mount.orders()) {
+                if let (Some(sink), Ok(topic)) = (shared, self.mount.orders()) {
                     let (kind, data, idempotency_key) = (Some(job.key.clone()), job.whole(None), None);
-                    outlet.publish(Publication { topic, kind, data, idempotency_key, reply: answers.expect() });
+                    sink.publish(Publication { topic, kind, data, idempotency_key, reply: answers.expect() });
                 }
                 answers.close();
             }
@@ -322,7 +322,7 @@ impl Work<'_> {
                 let Some(stream) = topic.as_str().strip_prefix(self.mount.prefix) else { continue };
                 match feed.publish_shared(topic, &job.kind, &job.shared, &tail_of(stream), self.now) {
                     Ok(id) => receipts.push(Ok(id)),
-                    Err(_) if bus.shared_outlet().is_some() => {
+                    Err(_) if bus.default_sink().is_some() => {
                         feed.report_loss(topic, GapReason::Overflow, self.now);
                     }
                     Err(refused) => receipts.push(Err(refused.into())),
@@ -338,11 +338,11 @@ impl Work<'_> {
         self.visit(|topics| {
             for topic in topics.iter().filter(|topic| bus.log_kind(topic) != LogKind::Memory) {
                 let Some(stream) = topic.as_str().strip_prefix(self.mount.prefix) else { continue };
-                let Some(outlet) = bus.outlet(topic) else { continue };
+                let Some(sink) = bus.event_sink(topic) else { continue };
                 let reply = answers.map_or_else(|| warn_if_lost(topic), Answers::expect);
                 let (kind, data) = (Some(job.kind.clone()), job.whole(Some(stream)));
                 let (topic, idempotency_key) = (topic.clone(), Some(job.key.clone()));
-                outlet.publish(Publication { topic, kind, data, idempotency_key, reply });
+                sink.publish(Publication { topic, kind, data, idempotency_key, reply });
             }
         });
     }

@@ -160,7 +160,7 @@ impl StreamPage {
 
     /// Writes the next streams; true once all are written.
     fn write(&mut self, body: &mut Vec<u8>, context: &Context<'_>) -> bool {
-        let is_shared = context.hub.bus.shared_outlet().is_some();
+        let is_shared = context.hub.bus.default_sink().is_some();
         for _ in 0..STEP_ENTRIES {
             let Some((stream, figures)) = self.streams.pop_first() else { return true };
             if !body.ends_with(b"{") {

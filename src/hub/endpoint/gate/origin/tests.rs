@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::*;
 use crate::{
     auth::{Auth, AuthRules, AuthSettings, Mode, Secrets},
-    bus::{self, Bus, Outlets},
+    bus::{self, Bus},
     clock::{Clock, Moment},
     endpoint::{Cors, HUB, Hub},
     metrics::{Metrics, ReactorMetrics},
@@ -191,7 +191,7 @@ fn cookies_count_for_pages_that_a_browser_vouches_for() {
 fn hub(config: Config, asks: bool) -> Hub {
     let metrics =
         Metrics { reactors: vec![Arc::new(ReactorMetrics::default())], sources: Vec::new(), clock: Clock::start() };
-    let bus = Bus::new(bus::Config::default(), Vec::new(), Outlets::default());
+    let bus = Bus::new(bus::Config::default(), Vec::new(), Vec::new());
     let hub = Hub::new(&HUB, Arc::new(bus), Arc::new(metrics), config);
     if !asks {
         return hub;

@@ -8,7 +8,7 @@ use std::{
 use super::*;
 use crate::{
     auth::Grants,
-    bus::{self, Bus, Inbox, Notifier, Outlets, Wake},
+    bus::{self, Bus, Inbox, Notifier, Wake},
     clock::{Clock, Moment},
     endpoint::{self, HUB, Hub},
     event::EventId,
@@ -32,7 +32,7 @@ fn hub() -> Hub {
     let config = bus::Config { payload_bytes_max: 100, ..bus::Config::default() };
     let reactors = vec![Arc::new(ReactorMetrics::default())];
     let metrics = Metrics { reactors, sources: Vec::new(), clock: Clock::start() };
-    let bus = Bus::new(config, vec![inbox], Outlets::default());
+    let bus = Bus::new(config, vec![inbox], Vec::new());
     let hub = Hub::new(&HUB, Arc::new(bus), Arc::new(metrics), ENDPOINTS.clone());
     hub.wall.set(NOW, Duration::from_millis(1_768_068_834_227));
     hub

@@ -20,7 +20,7 @@ use crate::{
 
 /// Starts the thread that publishes. Fails if `config` names files that cannot be used; an unreachable server is no failure but a
 /// [status](SourceStatus::ready).
-pub fn start_writer(config: RedisConfig, clock: Clock, status: Arc<SourceStatus>) -> io::Result<WriterHandle> {
+pub(super) fn start_writer(config: RedisConfig, clock: Clock, status: Arc<SourceStatus>) -> io::Result<WriterHandle> {
     let form = Channels { idempotency_window: config.idempotency_window };
     start_writer_of(Arc::new(form), config, clock, status)
 }

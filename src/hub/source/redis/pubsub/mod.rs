@@ -20,12 +20,19 @@ mod probe;
 mod reader;
 mod session;
 mod socket;
+mod source;
 mod subscriptions;
 mod tls_socket;
 mod turn;
 
-pub use encoder::start_writer;
-pub use reader::{ReaderHandle, start_reader};
+use encoder::start_writer;
+use reader::{ReaderHandle, start_reader};
+pub(super) use source::PubSubSource;
+
+use crate::bus::SourceName;
+
+/// The source's name.
+pub(crate) const PUBSUB_SOURCE: SourceName = SourceName("redis");
 
 #[cfg(test)]
 mod tests;

@@ -13,9 +13,9 @@ use std::{
 use mio::{Poll, Token};
 use tracing::warn;
 
-use super::turn::Reader;
+use super::{PUBSUB_SOURCE, turn::Reader};
 use crate::{
-    bus::{Bus, LogKind, Wake},
+    bus::{Bus, Wake},
     clock::Clock,
     source::{
         SourceStatus,
@@ -30,7 +30,7 @@ const SHORT_SLICE: Duration = Duration::from_micros(100);
 
 /// Owns the reader thread.
 #[derive(Debug)]
-pub struct ReaderHandle {
+pub(super) struct ReaderHandle {
     alarm: Arc<Alarm>,
     thread: JoinHandle<()>,
     watch: Option<Watch>,
@@ -38,7 +38,7 @@ pub struct ReaderHandle {
 
 impl ReaderHandle {
     /// Closes the connection and waits for the thread to end. Topics stay as they are: the hub is going down.
-    pub fn stop(self) {
+    pub(super) fn stop(self) {
         self.alarm.stop.store(true, Ordering::Release);
         self.alarm.wake();
         // Both may be asking a sentinel that does not answer.
@@ -82,7 +82,7 @@ impl Wake for Alarm {
 
 /// Starts the thread. Fails if `config` names files that cannot be used; an unreachable server is no failure but a
 /// [status](SourceStatus::ready).
-pub fn start_reader(
+pub(super) fn start_reader(
     config: RedisConfig,
     bus: Arc<Bus>,
     clock: Clock,
@@ -98,7 +98,7 @@ pub fn start_reader(
     let watch = start_watch(&config, &status, &alarm)?;
     status.set_reader_alarm(Arc::clone(&alarm) as Arc<dyn Wake>);
     let mut reader = Reader::new(config, poll, Arc::clone(&alarm), interest, Arc::clone(&bus), clock, status)?;
-    bus.watch_interest(LogKind::Memory, changes, Arc::clone(&alarm) as Arc<dyn Wake>);
+    bus.watch_interest(PUBSUB_SOURCE, changes, Arc::clone(&alarm) as Arc<dyn Wake>);
     let thread = std::thread::Builder::new().name("redis-reader".to_owned()).spawn(move || {
         claim_processor(pin, short_slice);
         reader.run();

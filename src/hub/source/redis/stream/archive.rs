@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::{
     cache::{Cache, Extent, Found, LIFE, select},
-    config::{Classes, RedisStreamConfig},
+    config::{RedisStreamConfig, kept_ms},
     entry::{BadAnswer, Entry, read_entries},
     link::{LEAST_VERSION, Link, accept, is_no_stream, is_of_key},
     load::{time_floor, weight_bytes},
@@ -23,7 +23,7 @@ use crate::{
     event::{Event, EventId, Payload, Start},
     gap::{Gap, GapReason},
     source::{
-        Throttle,
+        Throttle, TopicClasses,
         redis::{Directory, RedisConfig},
     },
     topic::Topic,
@@ -31,13 +31,13 @@ use crate::{
 
 /// Hands requests to the archivist. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Archivist {
+pub(super) struct Archivist {
     queue: Sender<Queued>,
 }
 
 /// Owns the archivist's thread.
 #[derive(Debug)]
-pub struct ArchiveHandle {
+pub(super) struct ArchiveHandle {
     archivist: Archivist,
     thread: JoinHandle<()>,
 }
@@ -55,10 +55,10 @@ const COUNT_RANGE: (usize, usize) = (16, 1024);
 const ENTRY_BYTES: usize = 8192;
 
 /// Starts the thread. Fails if `redis` names files that cannot be used.
-pub fn start_archive(
+pub(super) fn start_archive(
     redis: RedisConfig,
     config: RedisStreamConfig,
-    classes: Classes,
+    classes: TopicClasses,
     clock: Clock,
 ) -> io::Result<ArchiveHandle> {
     let (queue, queued) = bounded(config.archive_queue_max);
@@ -82,12 +82,12 @@ pub fn start_archive(
 
 impl ArchiveHandle {
     /// Where to hand requests to; also what the bus is given as its archive.
-    pub fn archivist(&self) -> Archivist {
+    pub(super) fn archivist(&self) -> Archivist {
         self.archivist.clone()
     }
 
     /// Lets the thread end as soon as nobody can ask it any more.
-    pub fn stop(self) {
+    pub(super) fn stop(self) {
         let Self { archivist, thread } = self;
         drop(archivist);
         if thread.is_finished() && thread.join().is_err() {
@@ -127,7 +127,7 @@ impl fmt::Debug for Queued {
 struct Worker {
     redis: RedisConfig,
     config: RedisStreamConfig,
-    classes: Classes,
+    classes: TopicClasses,
     directory: Directory,
     link: Option<Link>,
     /// Until then whoever asks is told that the broker cannot be reached.
@@ -202,7 +202,7 @@ impl Worker {
         extent: Extent,
     ) -> Result<ArchivePage, ArchiveFailed> {
         let is_newcomer = matches!(start, Start::First | Start::Last(_));
-        if is_newcomer && self.classes.history(topic).is_none() {
+        if is_newcomer && self.classes.of(topic).retention.history.is_none() {
             return Ok(ArchivePage { is_complete: true, ..ArchivePage::default() });
         }
         let seen = match start {
@@ -312,7 +312,11 @@ impl Worker {
         let (info, now_ms) = (StreamInfo::accept(info)?, time_floor(time)?.major.saturating_add(1));
         let entries = read_entries(accept(entries)?)?;
         // Only what a hub made is let go; of what is gone nobody knows who made it.
-        let kept_ms = if !info.exists || read_is_made(groups) { self.classes.kept_ms(topic) } else { u64::MAX };
+        let kept_ms = if !info.exists || read_is_made(groups) {
+            kept_ms(self.classes.of(topic).retention.history.age)
+        } else {
+            u64::MAX
+        };
         let (known, now) = (Known { info, kept_ms, now_ms }, self.clock.now());
         self.infos.insert(topic.clone(), (known, now));
         let here = entries.first().filter(|entry| entry.id == after);

@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{
-    bus::Class,
-    log::Bounds,
-    topic::{Pattern, Topic},
-};
+use crate::topic::Topic;
 
 /// How the hub uses Redis Streams, besides what it does with Redis in general.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,26 +35,4 @@ const KEPT_MAX: Duration = Duration::from_secs(1 << 43);
 /// How long the broker keeps an event that may get this old, in milliseconds: long enough for hubs to read it.
 pub(super) fn kept_ms(age: Duration) -> u64 {
     u64::try_from(age.clamp(KEPT_MIN, KEPT_MAX).as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The classes of topics, as the bus has them.
-#[derive(Clone, Debug, Default)]
-pub struct Classes {
-    /// For topics that no pattern matches.
-    pub default: Class,
-    /// The first whose pattern matches decides.
-    pub listed: Vec<(Pattern, Class)>,
-}
-
-impl Classes {
-    /// How much of `topic` is to be kept.
-    pub(super) fn history(&self, topic: &Topic) -> Bounds {
-        let listed = self.listed.iter().find(|(pattern, _)| pattern.matches(topic));
-        listed.map_or(&self.default, |(_, class)| class).retention.history
-    }
-
-    /// How long the broker keeps an event of `topic`, in milliseconds.
-    pub(super) fn kept_ms(&self, topic: &Topic) -> u64 {
-        kept_ms(self.history(topic).age)
-    }
 }

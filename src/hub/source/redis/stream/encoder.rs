@@ -9,23 +9,23 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    config::{Classes, RedisStreamConfig},
+    config::{RedisStreamConfig, kept_ms},
     link::LEAST_VERSION,
 };
 use crate::{
     bus::Publication,
     clock::Clock,
     source::{
-        SourceStatus,
+        SourceStatus, TopicClasses,
         redis::{Form, RedisConfig, Request, Script, WriterHandle, digest, memory_key, start_writer_of},
     },
 };
 
 /// Starts the thread that publishes. Fails if `redis` names files that cannot be used.
-pub fn start_writer(
+pub(super) fn start_writer(
     redis: RedisConfig,
     config: RedisStreamConfig,
-    classes: Classes,
+    classes: TopicClasses,
     clock: Clock,
     status: Arc<SourceStatus>,
 ) -> io::Result<WriterHandle> {
@@ -37,7 +37,7 @@ pub fn start_writer(
 #[derive(Debug)]
 pub(super) struct Streams {
     pub(super) config: RedisStreamConfig,
-    pub(super) classes: Classes,
+    pub(super) classes: TopicClasses,
     pub(super) idempotency_window: Duration,
 }
 
@@ -62,12 +62,11 @@ impl Form for Streams {
         let key = self.config.key(&publication.topic);
         let memory = publication.idempotency_key.as_ref().map(|once| memory_key(&format!("stream.{key}"), once));
         let keys: Bytes = if memory.is_some() { "2" } else { "1" }.into();
-        let history = self.classes.history(&publication.topic);
+        let history = self.classes.of(&publication.topic).retention.history;
         let bytes_max =
             if is_weighed(publication.data.len(), history.bytes, rand::random()) { history.bytes } else { 0 };
         let window_ms = self.idempotency_window.as_millis();
-        let bounds =
-            [self.classes.kept_ms(&publication.topic).into(), history.count as u128, bytes_max as u128, window_ms];
+        let bounds = [kept_ms(history.age).into(), history.count as u128, bytes_max as u128, window_ms];
         let mut arguments = Vec::with_capacity(12);
         arguments.extend([keys, key.into()].into_iter().chain(memory));
         arguments.extend(bounds.map(|bound| Bytes::from(bound.to_string())));

@@ -32,13 +32,23 @@ mod position;
 mod probe;
 mod reader;
 mod refusing;
+mod source;
 mod streams;
 mod turn;
 
-pub use archive::{ArchiveHandle, Archivist, start_archive};
-pub use config::{Classes, RedisStreamConfig};
-pub use encoder::start_writer;
-pub use reader::{ReaderHandle, start_reader};
+use archive::{ArchiveHandle, start_archive};
+pub use config::RedisStreamConfig;
+use encoder::start_writer;
+use reader::{ReaderHandle, start_reader};
+pub(super) use source::StreamSource;
+
+use crate::bus::SourceName;
+
+/// What the configuration and the API call a log that is a stream.
+pub(crate) const STREAM_LOG: &str = "redis-stream";
+
+/// The source's name.
+pub(crate) const STREAM_SOURCE: SourceName = SourceName("redis_stream");
 
 #[cfg(test)]
 mod tests;

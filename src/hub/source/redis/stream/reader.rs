@@ -6,20 +6,21 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use tracing::warn;
 
 use super::{
+    STREAM_SOURCE,
     config::RedisStreamConfig,
     link::LEAST_VERSION,
     probe::{Alarm, Bell, Probe},
     turn::Reader,
 };
 use crate::{
-    bus::{Bus, LogKind, Wake},
+    bus::{Bus, Wake},
     clock::Clock,
     source::{SourceStatus, redis::RedisConfig},
 };
 
 /// Owns the reader's threads.
 #[derive(Debug)]
-pub struct ReaderHandle {
+pub(super) struct ReaderHandle {
     alarm: Arc<Alarm>,
     /// Disconnected when the reader has ended.
     ended: Receiver<()>,
@@ -32,7 +33,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(1);
 impl ReaderHandle {
     /// Closes the connections and waits for the threads to end, unless the server keeps them waiting. Topics stay as they
     /// are: the hub is going down.
-    pub fn stop(self) {
+    pub(super) fn stop(self) {
         self.alarm.stop();
         // Nothing is ever sent; this waits for the end.
         let _ = self.ended.recv_timeout(STOP_PATIENCE);
@@ -46,7 +47,7 @@ impl ReaderHandle {
 
 /// Starts the threads. Fails if `redis` names files that cannot be used; an unreachable server is no failure but a
 /// [status](SourceStatus::ready).
-pub fn start_reader(
+pub(super) fn start_reader(
     redis: RedisConfig,
     config: RedisStreamConfig,
     bus: Arc<Bus>,
@@ -78,7 +79,7 @@ pub fn start_reader(
         clock,
         status,
     );
-    bus.watch_interest(LogKind::RedisStream, changes, Arc::clone(&alarm) as Arc<dyn Wake>);
+    bus.watch_interest(STREAM_SOURCE, changes, Arc::clone(&alarm) as Arc<dyn Wake>);
     let (end, ended): (Sender<()>, _) = bounded(0);
     let bell = std::thread::Builder::new().name("stream-bell".to_owned()).spawn(move || bell.run())?;
     let reader = std::thread::Builder::new().name("stream-reader".to_owned()).spawn(move || {

@@ -7,7 +7,7 @@ use redis::Value;
 
 use super::{
     cache::{Cache, Extent, select},
-    config::{Classes, RedisStreamConfig},
+    config::RedisStreamConfig,
     encoder::{Streams as StreamForm, is_weighed},
     entry::{Content, Entry, Unfit, read_entries, read_streams},
     position::{Found as At, Place, StreamInfo, Verdict, read_is_made},
@@ -19,7 +19,7 @@ use crate::{
     event::{Event, EventId},
     gap::GapReason,
     log::Bounds,
-    source::redis::Form,
+    source::{TopicClasses, redis::Form},
     topic::Topic,
 };
 
@@ -299,7 +299,7 @@ fn streams_come_and_go() {
 #[test]
 fn publications_are_entries() {
     let form = |count: usize, age: Duration| {
-        let mut classes = Classes::default();
+        let mut classes = TopicClasses::default();
         // So wide that no stream is weighed.
         classes.default.retention.history = Bounds { count, bytes: usize::MAX, age };
         let config = RedisStreamConfig { prefix: "p:".to_owned(), ..RedisStreamConfig::default() };

@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::script::Request;
 use crate::{
-    bus::{Outlet, Publication, PublishFailed, Receipt, Reply},
+    bus::{EventSink, Publication, PublishFailed, Receipt, Reply},
     clock::{Clock, Moment},
     source::{SourceStatus, redis::RedisConfig},
     topic::Topic,
@@ -73,7 +73,7 @@ pub(super) fn queue(
     (publisher, queued)
 }
 
-impl Outlet for Publisher {
+impl EventSink for Publisher {
     /// Queues `publication`; a full queue answers [`PublishFailed::QueueFull`] at once.
     fn publish(&self, publication: Publication) {
         let queued = Queued {

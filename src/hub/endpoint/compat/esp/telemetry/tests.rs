@@ -6,7 +6,7 @@ use super::{
     validate::{Invalid, RecordReader, parse_time},
 };
 use crate::{
-    bus::{self, Bus, Inbox, Notifier, Outlets, Wake},
+    bus::{self, Bus, Inbox, Notifier, Wake},
     clock::{Clock, Moment},
     endpoint::{self, Context, HUB, Hub, Step, Telemetry, Work, work::STEP_BYTES},
     json,
@@ -217,7 +217,7 @@ fn hub(objects_max: usize) -> Hub {
     let inbox = Inbox::new(16, Arc::new(Notifier::new(Arc::new(Nobody))));
     let reactors = vec![Arc::new(ReactorMetrics::default())];
     let metrics = Metrics { reactors, sources: Vec::new(), clock: Clock::start() };
-    let bus = Bus::new(bus::Config::default(), vec![inbox], Outlets::default());
+    let bus = Bus::new(bus::Config::default(), vec![inbox], Vec::new());
     let hub = Hub::new(&HUB, Arc::new(bus), Arc::new(metrics), endpoint::Config::default());
     hub.with_state(Telemetry { store: None, objects_max })
 }

@@ -16,11 +16,11 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::{
-    super::{ReaderHandle, start_reader, start_writer},
+    super::{PUBSUB_SOURCE, ReaderHandle, start_reader, start_writer},
     topic,
 };
 use crate::{
-    bus::{self, Bus, ControlMessage, Inbox, Notifier, Outlet, Outlets, Publication, Receipt, Wake},
+    bus::{self, Bus, ControlMessage, EventSink, Inbox, Notifier, Publication, Receipt, SourcePort, Wake},
     clock::Clock,
     event::Event,
     source::{
@@ -267,16 +267,14 @@ impl Hub {
     /// With an inbox that holds so many events.
     pub(super) fn with_inbox(config: &RedisConfig, events_max: usize) -> Self {
         let clock = Clock::start();
-        let status = Arc::new(SourceStatus::new("redis"));
+        let status = Arc::new(SourceStatus::new(PUBSUB_SOURCE));
         let (bell, rung) = bounded(1);
         let inbox = Inbox::new(events_max, Arc::new(Notifier::new(Arc::new(Bell(bell)))));
         let bus_config = bus::Config { payload_bytes_max: config.message_bytes_max, ..bus::Config::default() };
         let writer = start_writer(config.clone(), clock, Arc::clone(&status)).expect("usable settings");
-        let bus = Arc::new(Bus::new(
-            bus_config,
-            vec![inbox],
-            Outlets { shared: Some(Box::new(writer.publisher())), ..Outlets::default() },
-        ));
+        let sink = Some(Box::new(writer.publisher()) as Box<_>);
+        let port = SourcePort { name: PUBSUB_SOURCE, is_default: true, sink, log: None };
+        let bus = Arc::new(Bus::new(bus_config, vec![inbox], vec![port]));
         let reader = start_reader(config.clone(), Arc::clone(&bus), clock, Arc::clone(&status), None, true);
         Self { bus, status, clock, rung, reader: Some(reader.expect("usable settings")), writer: Some(writer) }
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    super::{start_reader, start_writer},
+    super::{PUBSUB_SOURCE, start_reader, start_writer},
     harness::{Hub, Scratch, Server, quick, wait_until},
     topic,
 };
@@ -210,7 +210,7 @@ fn openssl(scratch: &Scratch, arguments: &str) {
 fn unusable_files_stop_the_start() {
     let check = |config: RedisConfig, expected: &str| {
         let clock = crate::clock::Clock::start();
-        let status = std::sync::Arc::new(SourceStatus::new("redis"));
+        let status = std::sync::Arc::new(SourceStatus::new(PUBSUB_SOURCE));
         let error = start_writer(config.clone(), clock, std::sync::Arc::clone(&status)).expect_err(expected);
         assert!(error.to_string().contains(expected), "{error}");
         let hub = Hub::start(&quick("redis://127.0.0.1:1"));

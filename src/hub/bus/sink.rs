@@ -1,0 +1,103 @@
+//! Event sinks: publications on their way out to a source, whose broker delivers them to every hub.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::PublishRefused;
+use crate::{event::EventId, share::QuotaRefused, topic::Topic};
+
+/// Why a publication did not get through to the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishFailed {
+    /// The source's queue is full: nothing was published.
+    QueueFull,
+    /// The source cannot be reached: nothing was published.
+    Unavailable,
+    /// It was sent, and no answer came: it may have been published.
+    Unknown,
+    /// The memory budget is spent: nothing was published.
+    NoRoom,
+    /// The publisher has used up a quota: nothing was published.
+    Quota(QuotaRefused),
+    /// The source's broker refuses it, and will again until somebody changes something there: nothing was published.
+    Refused(Refusal),
+}
+
+/// Why a broker refuses a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its access rules do not let this hub in, or not publish there.
+    Forbidden,
+    /// It is a replica, which takes no writes and has nobody to pass them on to.
+    ReadOnly,
+    /// It has fewer replicas than it was told to have before it takes writes.
+    TooFewReplicas,
+    /// Its memory is spent.
+    OutOfMemory,
+    /// It is a node of a cluster, and the topic belongs to another one.
+    Elsewhere,
+    /// It keeps something else than a stream under the topic's key.
+    NoStream,
+    /// Something else.
+    Other,
+}
+
+impl Refusal {
+    /// What is wrong, for whoever published.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Forbidden => "the source's access rules forbid this publication; nothing was published",
+            Self::ReadOnly => "the source is read-only (a replica); nothing was published",
+            Self::TooFewReplicas => "the source has too few replicas to take writes; nothing was published",
+            Self::OutOfMemory => "the source has no memory left; nothing was published",
+            Self::Elsewhere => "the source is a cluster's node, and the topic is another node's; nothing was published",
+            Self::NoStream => {
+                "the source keeps something else than a stream under this topic's key (WRONGTYPE); nothing was published"
+            }
+            Self::Other => "the source refuses this publication; nothing was published",
+        }
+    }
+}
+
+impl From<PublishRefused> for PublishFailed {
+    /// Of an event that has passed every check of what it is.
+    fn from(refused: PublishRefused) -> Self {
+        match refused {
+            PublishRefused::Quota(refused) => Self::Quota(refused),
+            _ => Self::NoRoom,
+        }
+    }
+}
+
+/// The answer to one publication: its id, if this hub assigned one.
+pub type Receipt = Result<Option<EventId>, PublishFailed>;
+
+/// Called with the source's answer.
+pub type Reply = Box<dyn FnOnce(Receipt) + Send>;
+
+/// An event on its way out to a source that all hubs share.
+pub struct Publication {
+    /// Where to.
+    pub topic: Topic,
+    /// Its type.
+    pub kind: Option<Box<str>>,
+    /// The payload.
+    pub data: Bytes,
+    /// Under the same key, a repeat within [`super::Config::idempotency_window`] delivers nothing, at any hub.
+    pub idempotency_key: Option<Box<str>>,
+    /// Takes the answer; called exactly once, from any thread.
+    pub reply: Reply,
+}
+
+impl fmt::Debug for Publication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publication").field("topic", &self.topic).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// Takes publications out to a source's broker, which delivers them to every hub.
+pub trait EventSink: Send + Sync + fmt::Debug {
+    /// Takes `publication` and answers through its `reply`, later or at once. Never blocks.
+    fn publish(&self, publication: Publication);
+}

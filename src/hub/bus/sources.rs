@@ -1,0 +1,199 @@
+//! What the bus knows of its sources: where publications go, who wants which topic, and whether a topic is delivered.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use super::{
+    Archive, Bus, Class, ControlMessage, EventSink, LogKind, SourceName, TopicState, Wake,
+    sync::{Mutex, Sender},
+    topics::lock,
+};
+use crate::{clock::Moment, event::EventId, gap::GapReason, topic::Topic};
+
+/// What the bus gets of one source.
+#[derive(Debug)]
+pub struct SourcePort {
+    /// By which classes of topics name the source.
+    pub name: SourceName,
+    /// Whether it is the source of topics whose class names none. At most one of a bus' sources is.
+    pub is_default: bool,
+    /// Takes publications to its topics; `None`: they are appended to the hub's own logs.
+    pub sink: Option<Box<dyn EventSink>>,
+    /// The logs that its broker keeps; `None`: it keeps none.
+    pub log: Option<BrokerLog>,
+}
+
+/// The logs that a source's broker keeps, of topics whose class says so ([`LogKind::Broker`]).
+#[derive(Debug)]
+pub struct BrokerLog {
+    /// What the configuration and the API call such a log.
+    pub word: &'static str,
+    /// Reads what the broker keeps of a topic beyond the hub's own log.
+    pub archive: Box<dyn Archive>,
+}
+
+/// What a source is notified of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// The topic has its first listener.
+    Wanted(Topic),
+    /// Its last listener left.
+    Unwanted(Topic),
+}
+
+/// A source, and where to send what its topics gain and lose.
+#[derive(Debug)]
+pub(super) struct AttachedSource {
+    port: SourcePort,
+    watch: Mutex<Option<InterestWatch>>,
+}
+
+#[derive(Debug)]
+struct InterestWatch {
+    changes: Sender<Interest>,
+    waker: Arc<dyn Wake>,
+}
+
+impl AttachedSource {
+    pub(super) fn new(port: SourcePort) -> Self {
+        Self { port, watch: Mutex::new(None) }
+    }
+
+    fn notify(&self, interest: Interest) {
+        if let Some(watch) = &*lock(&self.watch) {
+            // A source that has stopped no longer cares.
+            let _ = watch.changes.send(interest);
+            watch.waker.wake();
+        }
+    }
+}
+
+impl Bus {
+    /// Takes publications to `topic` in place of its log here; `None`: they are appended to it.
+    pub fn event_sink(&self, topic: &Topic) -> Option<&dyn EventSink> {
+        self.source_of(self.first_class(topic))?.port.sink.as_deref()
+    }
+
+    /// The event sink of the default source, if there is one: what is published there reaches every hub.
+    pub fn default_sink(&self) -> Option<&dyn EventSink> {
+        self.sources.iter().find(|source| source.port.is_default)?.port.sink.as_deref()
+    }
+
+    /// Reads what the broker of `topic` keeps beyond the log here; `None`: there is no more than the log.
+    pub fn archive(&self, topic: &Topic) -> Option<&dyn Archive> {
+        let class = self.first_class(topic);
+        match class.log {
+            LogKind::Memory => None,
+            LogKind::Broker => Some(&*self.source_of(class)?.port.log.as_ref()?.archive),
+        }
+    }
+
+    /// Whether other hubs may deliver the same events of `topic` under ids of their own.
+    pub fn ids_differ_per_hub(&self, topic: &Topic) -> bool {
+        self.event_sink(topic).is_some() && self.archive(topic).is_none()
+    }
+
+    /// Sends `changes` every topic of the source `name` that gains its first or loses its last listener, beginning with those
+    /// that have one already. From now on a new topic of the source is live only when the source says so. Does nothing if the
+    /// bus was built without that source.
+    pub fn watch_interest(&self, name: SourceName, changes: Sender<Interest>, waker: Arc<dyn Wake>) {
+        let Some(source) = self.sources.iter().find(|source| source.port.name == name) else { return };
+        *lock(&source.watch) = Some(InterestWatch { changes, waker });
+        let is_of_source =
+            |state: &Arc<TopicState>| self.source_of(&state.class).is_some_and(|of| of.port.name == name);
+        for state in self.topics().filter(is_of_source) {
+            let mut core = lock(&state.core);
+            core.live = false;
+            if !core.interest.is_empty() {
+                source.notify(Interest::Wanted(state.topic.clone()));
+            }
+        }
+    }
+
+    /// The source begins to load what its broker keeps of `topic`, which nobody reads yet: the log begins anew, empty, as
+    /// what follows `floor`.
+    pub fn begin_log(&self, topic: &Topic, floor: EventId) {
+        let state = self.state(topic);
+        let mut core = lock(&state.core);
+        core.history.restart(floor);
+        self.count_log(&mut core);
+    }
+
+    /// The newest id in the log of `topic`, or where its log begins if there is nothing in it.
+    pub fn newest_id(&self, topic: &Topic) -> EventId {
+        lock(&self.state(topic).core).history.newest_id()
+    }
+
+    /// The source confirmed that it delivers `topic` from now on. If somebody was let in before, what was published
+    /// until now is lost on them.
+    pub fn mark_live(&self, topic: &Topic, now: Moment) {
+        let state = self.state(topic);
+        state.refused.store(false, Ordering::Release);
+        let had_blind = std::mem::take(&mut lock(&state.core).has_unconfirmed);
+        if had_blind {
+            self.feed().report_loss(topic, GapReason::SourceLost, now);
+        }
+        let mut core = lock(&state.core);
+        core.live = true;
+        for reactor in core.interest.iter() {
+            self.inboxes[reactor].send_control(ControlMessage::Live(state.key));
+        }
+    }
+
+    /// Whether somebody was let in to `topic` before the source had confirmed it; the caller tells them what they miss, in
+    /// place of [`Bus::mark_live`].
+    pub fn take_blind(&self, topic: &Topic) -> bool {
+        std::mem::take(&mut lock(&self.state(topic).core).has_unconfirmed)
+    }
+
+    /// A reader is let in to `state` although the source has not confirmed it.
+    pub fn admit_unconfirmed(&self, state: &TopicState) {
+        let mut core = lock(&state.core);
+        core.has_unconfirmed = !core.live;
+    }
+
+    /// The source does not deliver `topic` at the moment.
+    pub fn mark_stale(&self, topic: &Topic) {
+        let state = self.state(topic);
+        state.refused.store(false, Ordering::Release);
+        lock(&state.core).live = false;
+    }
+
+    /// The source does not deliver `topic`, and will not before somebody changes something at its broker: whoever begins to
+    /// listen is told. True if there are readers who believe that it delivers, or will soon.
+    pub fn mark_refused(&self, topic: &Topic) -> bool {
+        let state = self.state(topic);
+        state.refused.store(true, Ordering::Release);
+        let mut core = lock(&state.core);
+        core.live = false;
+        core.has_unconfirmed
+    }
+
+    /// What the configuration and the API call the log of a topic of `class`.
+    pub(super) fn log_word(&self, class: &Class) -> &'static str {
+        match class.log {
+            LogKind::Memory => LogKind::MEMORY_WORD,
+            LogKind::Broker => {
+                self.source_of(class).and_then(|source| source.port.log.as_ref()).map_or("broker", |log| log.word)
+            }
+        }
+    }
+
+    /// Whether the source of topics of `class` is notified of interest, and so says when it delivers one.
+    pub(super) fn has_interest_watch(&self, class: &Class) -> bool {
+        self.source_of(class).is_some_and(|source| lock(&source.watch).is_some())
+    }
+
+    /// Notifies the source of topics of `class`.
+    pub(super) fn notify_source(&self, class: &Class, interest: Interest) {
+        if let Some(source) = self.source_of(class) {
+            source.notify(interest);
+        }
+    }
+
+    fn source_of(&self, class: &Class) -> Option<&AttachedSource> {
+        self.sources.iter().find(|source| match class.source {
+            Some(name) => source.port.name == name,
+            None => source.port.is_default,
+        })
+    }
+}
