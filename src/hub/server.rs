@@ -24,7 +24,7 @@ use tracing::{info, warn};
 use crate::{
     auth::{Auth, Quotas},
     budget::Budget,
-    bus::{self, Bus, Inbox, Notifier, Orders, REACTORS_MAX, Wake},
+    bus::{self, Bus, HubCommands, Inbox, Notifier, REACTORS_MAX, Wake},
     clock::{Clock, Moment},
     config::{Address, Config, LogGuard, Pin},
     endpoint::{self, Broadcasts, CompatApi, DemoGenerators, HUB, Hosts, Hub, Phase, Telemetry},
@@ -302,7 +302,7 @@ fn start_password_threads(auth: &Auth, clock: Clock, cores: &[CoreId]) -> io::Re
 /// What carries out broadcasts to all streams. It ends with the process.
 fn start_broadcasts(hub: &Arc<Hub>, clock: Clock) -> io::Result<()> {
     let broadcasts = hub.state::<Broadcasts>();
-    hub.bus.set_orders(Arc::clone(&broadcasts) as Arc<dyn Orders>);
+    hub.bus.set_hub_commands(Arc::clone(&broadcasts) as Arc<dyn HubCommands>);
     let hub = Arc::clone(hub);
     thread::Builder::new().name("broadcasts".to_owned()).spawn(move || broadcasts.run(&hub, clock)).map(drop)
 }

@@ -2,14 +2,14 @@
 
 #[path = "../../src/hub/bus/archive.rs"]
 mod archive;
+#[path = "../../src/hub/bus/hub_commands.rs"]
+mod hub_commands;
 #[path = "../../src/hub/bus/idempotency.rs"]
 mod idempotency;
 #[path = "../../src/hub/bus/inbox.rs"]
 mod inbox;
 #[path = "../../src/hub/bus/listing.rs"]
 mod listing;
-#[path = "../../src/hub/bus/orders.rs"]
-mod orders;
 #[path = "../../src/hub/bus/publish.rs"]
 mod publish;
 #[path = "../../src/hub/bus/reactors.rs"]
@@ -31,9 +31,9 @@ mod topics;
 
 pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveReply, ArchiveRequest};
 pub use fanfare::bus::{Class, Config, LogKind, SourceName};
+pub use hub_commands::{HUB_COMMANDS, HubCommands, is_hub_command};
 pub use inbox::{ControlMessage, EventMessage, Inbox, Notifier, Wake};
 pub use listing::{HistoryPage, TopicSummary};
-pub use orders::{ORDERS, Orders, is_order};
 pub use publish::{Feed, PublishRefused};
 pub use reactors::{REACTORS_MAX, ReactorSet};
 pub use sink::{EventSink, Publication, PublishFailed, Receipt, Reply};

@@ -7,10 +7,10 @@
 
 mod archive;
 mod generators;
+mod hub_commands;
 mod idempotency;
 mod inbox;
 mod listing;
-mod orders;
 mod publish;
 mod reactors;
 mod retired;
@@ -27,9 +27,9 @@ use crate::{budget::Budget, log, topic::Pattern};
 
 pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveReply, ArchiveRequest};
 pub use generators::{GeneratorAction, GeneratorFailed, GeneratorReply, GeneratorRequest, Generators};
+pub use hub_commands::{HUB_COMMANDS, HubCommands, is_hub_command};
 pub use inbox::{ControlMessage, EventMessage, Inbox, Notifier, Wake};
 pub use listing::{HistoryPage, TopicSummary};
-pub use orders::{ORDERS, Orders, is_order};
 pub use publish::{Feed, PublishRefused};
 pub use reactors::{REACTORS_MAX, ReactorSet};
 pub use sink::{EventSink, Publication, PublishFailed, Receipt, Refusal, Reply};

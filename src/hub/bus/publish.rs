@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use bytes::Bytes;
 
 use super::{
-    Bus, EventMessage, LogKind, ReactorSet, TopicState, is_order,
+    Bus, EventMessage, LogKind, ReactorSet, TopicState, is_hub_command,
     topics::{Core, lock},
 };
 use crate::{
@@ -43,7 +43,7 @@ impl<'bus> Feed<'bus> {
     pub fn gives_ids(&self, topic: &Topic) -> bool {
         let known = self.last.as_ref().filter(|state| state.topic == *topic);
         let log = known.map_or_else(|| self.bus.log_kind(topic), |state| state.class.log);
-        log == LogKind::Memory || is_order(topic)
+        log == LogKind::Memory || is_hub_command(topic)
     }
 
     /// Appends an event to `topic` and hands it to every reactor that has subscribers there. The id is the hub's own:
@@ -58,8 +58,8 @@ impl<'bus> Feed<'bus> {
         let payload = payload.into();
         self.bus.check(kind, &payload.data)?;
         let bus = self.bus;
-        if is_order(topic) {
-            bus.take_order(topic, kind, payload.data, now);
+        if is_hub_command(topic) {
+            bus.take_hub_command(topic, kind, payload.data, now);
             return Ok(bus.id_at(0));
         }
         let charge = self.charge(Event::least_weight_bytes(kind, &payload.data))?;
@@ -169,7 +169,7 @@ impl<'bus> Feed<'bus> {
             return;
         }
         self.with_core(topic, |feed, state, core| {
-            if is_order(topic) || state.class.log != LogKind::Memory {
+            if is_hub_command(topic) || state.class.log != LogKind::Memory {
                 return;
             }
             feed.bus.losses.fetch_add(1, Ordering::Relaxed);
@@ -184,7 +184,7 @@ impl<'bus> Feed<'bus> {
     }
 
     /// Tells the readers of `topic` what was lost since the last hole for want of room, if anything was.
-    pub(super) fn tell_lost(&mut self, topic: &Topic, now: Moment) {
+    pub(super) fn report_lost(&mut self, topic: &Topic, now: Moment) {
         self.with_core(topic, |feed, state, core| feed.settle_lost(state, core, now));
     }
 

@@ -128,8 +128,8 @@ impl Bus {
     pub fn mark_live(&self, topic: &Topic, now: Moment) {
         let state = self.state(topic);
         state.refused.store(false, Ordering::Release);
-        let had_blind = std::mem::take(&mut lock(&state.core).has_unconfirmed);
-        if had_blind {
+        let had_unconfirmed = std::mem::take(&mut lock(&state.core).has_unconfirmed);
+        if had_unconfirmed {
             self.feed().report_loss(topic, GapReason::SourceLost, now);
         }
         let mut core = lock(&state.core);
@@ -141,7 +141,7 @@ impl Bus {
 
     /// Whether somebody was let in to `topic` before the source had confirmed it; the caller tells them what they miss, in
     /// place of [`Bus::mark_live`].
-    pub fn take_blind(&self, topic: &Topic) -> bool {
+    pub fn take_unconfirmed(&self, topic: &Topic) -> bool {
         std::mem::take(&mut lock(&self.state(topic).core).has_unconfirmed)
     }
 

@@ -42,7 +42,7 @@ impl Bus {
         self.count_log(&mut core);
         if core.has_lost {
             drop(core);
-            return self.feed().tell_lost(&state.topic, now);
+            return self.feed().report_lost(&state.topic, now);
         }
         if core.history.is_empty() && core.interest.is_empty() && !core.retired {
             core.retired = true;

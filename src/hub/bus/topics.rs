@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Class, Config, Feed, Inbox, Interest, LogKind, Orders, PublishRefused, ReactorSet, SourcePort,
+    Class, Config, Feed, HubCommands, Inbox, Interest, LogKind, PublishRefused, ReactorSet, SourcePort,
     idempotency::SeenKeys,
     retired::Retired,
     sources::AttachedSource,
@@ -109,7 +109,7 @@ pub struct Bus {
     pub(super) topics: TopicTable,
     pub(super) inboxes: Vec<Inbox>,
     pub(super) sources: Vec<AttachedSource>,
-    orders: Mutex<Option<Arc<dyn Orders>>>,
+    orders: Mutex<Option<Arc<dyn HubCommands>>>,
     /// The default class and the listed ones, as they are by now.
     classes: Mutex<Arc<Classes>>,
     pub(super) seen_keys: SeenKeys,
@@ -203,11 +203,11 @@ impl Bus {
     }
 
     /// From now on `orders` takes what comes in on topics of orders. Until then it is dropped.
-    pub fn set_orders(&self, orders: Arc<dyn Orders>) {
+    pub fn set_hub_commands(&self, orders: Arc<dyn HubCommands>) {
         *lock(&self.orders) = Some(orders);
     }
 
-    pub(super) fn take_order(&self, topic: &Topic, kind: Option<&str>, data: Bytes, now: Moment) {
+    pub(super) fn take_hub_command(&self, topic: &Topic, kind: Option<&str>, data: Bytes, now: Moment) {
         let orders = lock(&self.orders).clone();
         if let Some(orders) = orders {
             orders.take(topic, kind, data, self, now);

@@ -460,7 +460,7 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
           field: |it| Field::Count { value: &mut it.store.batch_rows_max, min: 1 } },
     Key { path: "store.patience",
           help: "How long a row waits for a database that is away (503). After that, new ones are refused at once.",
-          field: |it| Field::Duration { value: &mut it.store.patience, min: MILLISECOND } },
+          field: |it| Field::Duration { value: &mut it.store.queue_timeout, min: MILLISECOND } },
     Key { path: "store.write_timeout",
           help: "How long one transaction may take before the connection is given up.",
           field: |it| Field::Duration { value: &mut it.store.write_timeout, min: MILLISECOND } },

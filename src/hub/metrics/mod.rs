@@ -361,9 +361,9 @@ impl Metrics {
         total
     }
 
-    /// Reactors that have not finished a turn for `patience`: each looks at its clock at least once a second.
-    pub fn stuck_reactors(&self, now: Moment, patience: Duration) -> Vec<usize> {
-        let stuck = |reactor: &ReactorMetrics| patience < now.since(reactor.last_turn());
+    /// Reactors that have not finished a turn for `timeout`: each looks at its clock at least once a second.
+    pub fn stuck_reactors(&self, now: Moment, timeout: Duration) -> Vec<usize> {
+        let stuck = |reactor: &ReactorMetrics| timeout < now.since(reactor.last_turn());
         (0..self.reactors.len()).filter(|index| stuck(&self.reactors[*index])).collect()
     }
 

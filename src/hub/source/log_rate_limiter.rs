@@ -9,19 +9,19 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Lets one line through per interval, which is 10 s by default, and counts the rest.
 #[derive(Debug)]
-pub(crate) struct Throttle {
+pub(crate) struct LogRateLimiter {
     interval: Duration,
     next: Moment,
     suppressed: u64,
 }
 
-impl Default for Throttle {
+impl Default for LogRateLimiter {
     fn default() -> Self {
         Self::every(LINE_INTERVAL)
     }
 }
 
-impl Throttle {
+impl LogRateLimiter {
     pub(crate) fn every(interval: Duration) -> Self {
         Self { interval, next: Moment::default(), suppressed: 0 }
     }

@@ -19,7 +19,7 @@ mod status;
 use std::{fmt, sync::Arc};
 
 pub(crate) use backoff::Backoff;
-pub(crate) use log_rate_limiter::Throttle;
+pub(crate) use log_rate_limiter::LogRateLimiter;
 pub(crate) use registry::Sources;
 use status::SourceStatus;
 

@@ -2,27 +2,21 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use super::refusals::{Refusals, Refused};
-use crate::{
-    bus::{SourceName, Wake},
-    clock::Moment,
-    metrics::SourceHealth,
-    source::redis::Consensus,
-    topic::Topic,
-};
+use crate::{bus::SourceName, clock::Moment, metrics::SourceHealth, topic::Topic};
 
 /// Figures of one Redis Pub/Sub source.
 #[derive(Debug)]
 pub(super) struct SourceStatus {
     name: SourceName,
-    reader: Side,
-    writer: Side,
+    reader: ConnectionStatus,
+    writer: ConnectionStatus,
     settled: AtomicBool,
     settled_since: AtomicU64,
     wanted: AtomicU64,
@@ -37,23 +31,20 @@ pub(super) struct SourceStatus {
     stale_until: AtomicU64,
     proof_age_max: AtomicU64,
     probe: AtomicU64,
-    consensus: Consensus,
     published: AtomicU64,
     publish_failed: AtomicU64,
     publish_refused: AtomicU64,
     unasked: AtomicU64,
-    misfits: AtomicU64,
-    /// Wakes the reader when the writer finds one.
-    reader_alarm: OnceLock<Arc<dyn Wake>>,
     refusals: Mutex<Refusals>,
     /// Whether a publication that is taken changes anything in them.
     has_refused_publications: AtomicBool,
-    is_cluster_node: AtomicBool,
+    /// What the server cannot do, if the source knows of anything.
+    limitation: Mutex<Option<&'static str>>,
 }
 
 /// One thread's connection.
 #[derive(Debug, Default)]
-pub(in crate::source) struct Side {
+pub(in crate::source) struct ConnectionStatus {
     connected: AtomicBool,
     since: AtomicU64,
     reconnects: AtomicU64,
@@ -65,7 +56,7 @@ pub(in crate::source) struct Side {
 
 /// All figures at one time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Snapshot {
+pub(super) struct StatusSnapshot {
     /// Whether the reader is logged in.
     pub connected: bool,
     /// Since when it is, or is not.
@@ -104,7 +95,7 @@ pub(super) struct Snapshot {
 
 /// How the numbers stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(super) struct SubscriptionCounts {
     pub(super) wanted: usize,
     pub(super) confirmed: usize,
     pub(super) denied: usize,
@@ -112,17 +103,13 @@ pub(super) struct Tally {
     pub(super) settled: bool,
 }
 
-/// What is wrong with a server that is one node of a cluster.
-pub(super) const CLUSTER_NODE: &str = "the server is a node of a Redis Cluster: what other nodes keep is refused (MOVED); \
-     use one server, or sentinels";
-
 impl SourceStatus {
     /// A source called `name` in reasons, which nothing has happened to yet.
     pub(super) fn new(name: SourceName) -> Self {
         Self {
             name,
-            reader: Side::default(),
-            writer: Side::default(),
+            reader: ConnectionStatus::default(),
+            writer: ConnectionStatus::default(),
             settled: AtomicBool::new(false),
             settled_since: AtomicU64::new(0),
             wanted: AtomicU64::new(0),
@@ -136,16 +123,13 @@ impl SourceStatus {
             stale_until: AtomicU64::new(0),
             proof_age_max: AtomicU64::new(u64::MAX),
             probe: AtomicU64::new(0),
-            consensus: Consensus::default(),
             published: AtomicU64::new(0),
             publish_failed: AtomicU64::new(0),
             publish_refused: AtomicU64::new(0),
             unasked: AtomicU64::new(0),
-            misfits: AtomicU64::new(0),
-            reader_alarm: OnceLock::new(),
             refusals: Mutex::default(),
             has_refused_publications: AtomicBool::new(false),
-            is_cluster_node: AtomicBool::new(false),
+            limitation: Mutex::new(None),
         }
     }
 
@@ -191,10 +175,10 @@ impl SourceStatus {
     }
 
     /// The figures.
-    pub(super) fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self) -> StatusSnapshot {
         let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
         let moment = |number: &AtomicU64| Some(Moment(count(number))).filter(|moment| *moment != Moment::default());
-        Snapshot {
+        StatusSnapshot {
             connected: self.reader.connected.load(Ordering::Relaxed),
             since: Moment(count(&self.reader.since)),
             reconnects: count(&self.reader.reconnects),
@@ -215,22 +199,17 @@ impl SourceStatus {
         }
     }
 
-    pub(in crate::source) fn reader(&self) -> &Side {
+    pub(in crate::source) fn reader(&self) -> &ConnectionStatus {
         &self.reader
     }
 
-    pub(in crate::source) fn writer(&self) -> &Side {
+    pub(in crate::source) fn writer(&self) -> &ConnectionStatus {
         &self.writer
     }
 
-    /// What the sentinels agree on, if there are any.
-    pub(in crate::source) fn consensus(&self) -> &Consensus {
-        &self.consensus
-    }
-
-    /// Whether the server says that it is a node of a cluster.
-    pub(super) fn set_cluster_node(&self, is_one: bool) {
-        self.is_cluster_node.store(is_one, Ordering::Relaxed);
+    /// Reports something that the server cannot do as degraded; `None` takes that back.
+    pub(super) fn set_limitation(&self, limitation: Option<&'static str>) {
+        *self.limitation.lock().unwrap_or_else(PoisonError::into_inner) = limitation;
     }
 
     pub(in crate::source) fn set_proof_age_max(&self, age: Duration) {
@@ -261,24 +240,6 @@ impl SourceStatus {
     pub(in crate::source) fn on_published(&self, is_done: bool) {
         let counter = if is_done { &self.published } else { &self.publish_failed };
         counter.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The server turned out not to be one to use, on a connection that had been good.
-    pub(super) fn on_misfit(&self) {
-        self.misfits.fetch_add(1, Ordering::Release);
-        if let Some(alarm) = self.reader_alarm.get() {
-            alarm.wake();
-        }
-    }
-
-    /// What wakes the reader's thread. The first one counts.
-    pub(super) fn set_reader_alarm(&self, alarm: Arc<dyn Wake>) {
-        self.reader_alarm.get_or_init(|| alarm);
-    }
-
-    /// How often that was.
-    pub(super) fn misfits(&self) -> u64 {
-        self.misfits.load(Ordering::Acquire)
     }
 
     /// A message came on a channel that is not subscribed.
@@ -315,7 +276,7 @@ impl SourceStatus {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(in crate::source) fn set_subscriptions(&self, tally: Tally, now: Moment) {
+    pub(in crate::source) fn set_subscriptions(&self, tally: SubscriptionCounts, now: Moment) {
         self.wanted.store(tally.wanted as u64, Ordering::Relaxed);
         self.confirmed.store(tally.confirmed as u64, Ordering::Relaxed);
         self.denied.store(tally.denied as u64, Ordering::Relaxed);
@@ -326,7 +287,7 @@ impl SourceStatus {
     }
 }
 
-impl Side {
+impl ConnectionStatus {
     /// There is a connection; true if there was none. One that replaces another at once is no news.
     pub(in crate::source) fn on_connected(&self, now: Moment) -> bool {
         if self.connected.load(Ordering::Acquire) {
@@ -395,8 +356,8 @@ impl SourceHealth for SourceStatus {
     }
 
     fn degraded(&self, now: Moment) -> Vec<String> {
-        let cluster = self.is_cluster_node.load(Ordering::Relaxed).then(|| CLUSTER_NODE.to_owned());
-        cluster.into_iter().chain(self.refusals().single(now)).collect()
+        let limitation = *self.limitation.lock().unwrap_or_else(PoisonError::into_inner);
+        limitation.map(str::to_owned).into_iter().chain(self.refusals().single(now)).collect()
     }
 
     fn refused_subscriptions(&self) -> u64 {
@@ -455,7 +416,7 @@ mod tests {
         check(at(1), Some("not connected"));
         status.reader().on_connected(at(1));
         status.writer().on_connected(at(1));
-        status.set_subscriptions(Tally { wanted: 1, confirmed: 1, denied: 0, settled: true }, at(1));
+        status.set_subscriptions(SubscriptionCounts { wanted: 1, confirmed: 1, denied: 0, settled: true }, at(1));
         check(at(1), Some("no proof of delivery yet"));
         status.on_proof(Duration::from_millis(1), at(2));
         check(at(2), Some("no answer to the writer yet"));

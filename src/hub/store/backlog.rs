@@ -25,7 +25,7 @@ pub(super) struct Backlog {
     load: Arc<Load>,
     rows_max: usize,
     bytes_max: usize,
-    patience: Duration,
+    queue_timeout: Duration,
     budget: Arc<Budget>,
     clock: Clock,
     status: Arc<StoreStatus>,
@@ -74,7 +74,7 @@ pub(super) fn queue(
         load: status.load(),
         rows_max: config.queue_rows_max,
         bytes_max: config.queue_bytes_max,
-        patience: config.patience,
+        queue_timeout: config.queue_timeout,
         budget,
         clock,
         status,
@@ -114,7 +114,7 @@ impl Backlog {
         let submission = Submission {
             rows: records.len(),
             records,
-            deadline: now + self.patience,
+            deadline: now + self.queue_timeout,
             is_doubtful: false,
             bytes,
             reply: Some(reply),
@@ -124,7 +124,7 @@ impl Backlog {
         if self.rows_max < rows_before + submission.rows || self.bytes_max < bytes_before + bytes {
             return self.refuse(submission, KeepFailed::QueueFull);
         }
-        if self.status.away_for(now).is_some_and(|span| self.patience <= span) {
+        if self.status.away_for(now).is_some_and(|span| self.queue_timeout <= span) {
             return self.refuse(submission, KeepFailed::Away);
         }
         match self.queue.try_send(submission) {

@@ -21,7 +21,7 @@ pub struct Config {
     /// Rows of one transaction. One request's rows stay together, whatever this says.
     pub batch_rows_max: usize,
     /// How long a row may wait while the database is away.
-    pub patience: Duration,
+    pub queue_timeout: Duration,
     /// How long one transaction may take.
     pub write_timeout: Duration,
     /// How long connecting may take, migrations not included.
@@ -53,7 +53,7 @@ impl Default for Config {
             queue_rows_max: 20_000,
             queue_bytes_max: 32 * 1024 * 1024,
             batch_rows_max: 2_000,
-            patience: Duration::from_secs(10),
+            queue_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),
             backoff_min: Duration::from_millis(100),

@@ -65,7 +65,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Database(error) => match (error.as_db_error(), std::error::Error::source(error)) {
-                (Some(told), _) => write!(f, "{}: {}", told.severity(), told.message()),
+                (Some(server), _) => write!(f, "{}: {}", server.severity(), server.message()),
                 (None, Some(cause)) => write!(f, "{error}: {cause}"),
                 (None, None) => write!(f, "{error}"),
             },

@@ -27,7 +27,7 @@ pub use address::{BadStoreUrl, StoreUrl};
 pub use backlog::Held;
 pub use config::Config;
 pub use login::StoreLogin;
-pub use query::{Order, Page, Place, Query, ReadFailed, ReadReply};
+pub use query::{Order, Page, Query, ReadFailed, ReadReply, ReadingCursor};
 pub use record::{FIELDS, KeepFailed, KeepReply, Kept, Kind, Record, whole_second, write_time};
 pub use status::StoreStatus;
 

@@ -12,7 +12,7 @@ pub struct Query {
     /// Up to here, exclusive.
     pub to_us: u64,
     /// Go on behind this one.
-    pub after: Option<Place>,
+    pub after: Option<ReadingCursor>,
     /// The most readings to return.
     pub limit: u32,
     /// Which come first.
@@ -32,7 +32,7 @@ pub enum Order {
 /// Where a reading stands among those of its well: by its time, then by its number. Readings that come later, even with
 /// an earlier time, do not move the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ReadingCursor {
     /// In µs since 1970.
     pub time_us: u64,
     /// The reading's number.
@@ -45,7 +45,7 @@ pub struct Page {
     /// Each a JSON object.
     pub readings: Vec<String>,
     /// Where the next page begins, if there is one.
-    pub next: Option<Place>,
+    pub next: Option<ReadingCursor>,
 }
 
 /// Called with the readings.
@@ -62,7 +62,7 @@ pub enum ReadFailed {
     TooLong,
 }
 
-impl FromStr for Place {
+impl FromStr for ReadingCursor {
     type Err = ();
 
     /// Reads what `Display` writes.
@@ -76,7 +76,7 @@ impl FromStr for Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ReadingCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.time_us, self.record_id)
     }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use tokio_postgres::{Client, Row, Statement};
 
 use super::{
-    Config, FIELDS, Order, Page, Place, Query, ReadFailed, ReadReply,
+    Config, FIELDS, Order, Page, Query, ReadFailed, ReadReply, ReadingCursor,
     batch::{micros, system_time},
     link::{Connector, Link},
     write_time,
@@ -150,8 +150,8 @@ fn select(beyond: &str, direction: &str) -> String {
 
 async fn fetch(client: &Client, statement: &Statement, query: &Query) -> Result<Page, tokio_postgres::Error> {
     let everything_follows = match query.order {
-        Order::NewestFirst => Place { time_us: query.to_us, record_id: i64::MAX },
-        Order::OldestFirst => Place { time_us: query.from_us, record_id: i64::MIN },
+        Order::NewestFirst => ReadingCursor { time_us: query.to_us, record_id: i64::MAX },
+        Order::OldestFirst => ReadingCursor { time_us: query.from_us, record_id: i64::MIN },
     };
     let after = query.after.unwrap_or(everything_follows);
     // One more than asked for tells whether there is a next page.
@@ -159,17 +159,17 @@ async fn fetch(client: &Client, statement: &Statement, query: &Query) -> Result<
     let (from, to, after_time) = (system_time(query.from_us), system_time(query.to_us), system_time(after.time_us));
     let rows = client.query(statement, &[&&*query.well_id, &from, &to, &after_time, &after.record_id, &limit]).await?;
     let kept = rows.len().min(query.limit as usize);
-    let next = (kept < rows.len()).then(|| place_of(&rows[kept - 1]));
+    let next = (kept < rows.len()).then(|| cursor_of(&rows[kept - 1]));
     Ok(Page { readings: rows[..kept].iter().map(write_reading).collect(), next })
 }
 
-fn place_of(row: &Row) -> Place {
-    Place { time_us: micros(row.get(1)), record_id: row.get(0) }
+fn cursor_of(row: &Row) -> ReadingCursor {
+    ReadingCursor { time_us: micros(row.get(1)), record_id: row.get(0) }
 }
 
 /// As the event's `data`, so without the measurements that were not taken.
 fn write_reading(row: &Row) -> String {
-    let Place { time_us, record_id } = place_of(row);
+    let ReadingCursor { time_us, record_id } = cursor_of(row);
     let mut text = format!(r#"{{"telemetry_id":{record_id},"timestamp":"{}""#, write_time(time_us));
     for (column, field) in (3..).zip(FIELDS) {
         if let Some(value) = row.get::<_, Option<f64>>(column) {

@@ -98,11 +98,12 @@ fn times_are_written_as_rfc_3339_has_them() {
 
 #[test]
 fn places_are_read_as_they_are_written() {
-    for place in [Place { time_us: 0, record_id: 1 }, Place { time_us: u64::MAX, record_id: i64::MAX }] {
+    for place in [ReadingCursor { time_us: 0, record_id: 1 }, ReadingCursor { time_us: u64::MAX, record_id: i64::MAX }]
+    {
         assert_eq!(place.to_string().parse(), Ok(place));
     }
     for text in ["", "-", "1", "1-", "-1", "+1-1", "1-+1", "1--1", "1-1-1", "18446744073709551616-1", "a-b", " 1-1"] {
-        assert_eq!(text.parse::<Place>(), Err(()), "{text:?}");
+        assert_eq!(text.parse::<ReadingCursor>(), Err(()), "{text:?}");
     }
 }
 

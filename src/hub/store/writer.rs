@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Moment},
-    source::{Backoff, Throttle},
+    source::{Backoff, LogRateLimiter},
 };
 
 /// How long bringing the tables up to date may take: another hub may be at it.
@@ -60,8 +60,8 @@ pub(super) fn start_writer(
         retry: clock.now(),
         opened: clock.now(),
         last_used: clock.now(),
-        failures: Throttle::default(),
-        refusals: Throttle::default(),
+        failures: LogRateLimiter::default(),
+        refusals: LogRateLimiter::default(),
         queued,
         pending: VecDeque::new(),
         alone: 0,
@@ -110,8 +110,8 @@ struct Writer {
     opened: Moment,
     /// When the database last answered.
     last_used: Moment,
-    failures: Throttle,
-    refusals: Throttle,
+    failures: LogRateLimiter,
+    refusals: LogRateLimiter,
     queued: Receiver<Submission>,
     /// Taken from the queue, to be stored next.
     pending: VecDeque<Submission>,

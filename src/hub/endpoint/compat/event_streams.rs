@@ -22,7 +22,7 @@ use listing::StreamPage;
 
 use crate::{
     auth::{Denied, Identity},
-    bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, Generators, ORDERS, PublishFailed, Receipt},
+    bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, Generators, HUB_COMMANDS, PublishFailed, Receipt},
     endpoint::{
         Answer, CompatApi, Context, Handler, Later, OpenSse, Outgoing, Route,
         gate::{
@@ -371,7 +371,7 @@ impl Mount {
 
     /// The channel of the orders to broadcast to all streams.
     fn orders(&self) -> Result<Topic, BadTopic> {
-        Topic::parse(&format!("{ORDERS}{}all", self.prefix))
+        Topic::parse(&format!("{HUB_COMMANDS}{}all", self.prefix))
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     auth::{Denied, Identity},
-    bus::is_order,
+    bus::is_hub_command,
     close::Close,
     endpoint::{
         Answer, Context, OpenWebSocket,
@@ -138,7 +138,7 @@ pub(in crate::endpoint) fn may_subscribe(identity: Option<&Identity>, topic: &To
 
 /// Whether `identity` may publish to `topic`. What hubs tell each other is nobody's else.
 pub(in crate::endpoint) fn may_publish(identity: Option<&Identity>, topic: &Topic) -> Result<(), Denied> {
-    if is_order(topic) {
+    if is_hub_command(topic) {
         return Err(Denied::Forbidden);
     }
     identity.map_or(Ok(()), |identity| identity.may_publish(topic))

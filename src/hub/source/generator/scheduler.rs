@@ -1,4 +1,4 @@
-//! All generators and when each is due next. Pure: it is told the moment, what to do, and what chance has in store.
+//! All generators and when each is due next. Pure: it is told the moment, what to do, and what random has in store.
 
 use std::{
     cmp::Reverse,
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     GeneratorConfig,
-    simulation::{Happening, Scene},
+    simulation::{SampleEvent, Simulation},
 };
 use crate::{
     bus::{GeneratorAction, GeneratorFailed},
@@ -21,44 +21,44 @@ use crate::{
 
 /// The generators.
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(super) struct Scheduler {
     config: GeneratorConfig,
     generators: BTreeMap<Topic, Generator>,
     /// Who is due when. An entry whose run is not its generator's is of one that was stopped, paused or begun anew.
     timers: BinaryHeap<Reverse<(Moment, u64, Topic)>>,
     runs: u64,
-    chance: SmallRng,
+    random: SmallRng,
 }
 
 #[derive(Debug)]
 struct Generator {
     stream: Box<str>,
-    scene: Scene,
+    simulation: Simulation,
     /// Of all runs there have been, this one; `None` while it is paused.
     run: Option<u64>,
 }
 
 /// An event to be published.
 #[derive(Debug, PartialEq)]
-pub(super) struct Made {
+pub(super) struct GeneratedEvent {
     pub(super) topic: Topic,
     pub(super) stream: Box<str>,
-    pub(super) happening: Happening,
+    pub(super) sample: SampleEvent,
 }
 
-impl Stage {
-    pub(super) fn new(config: GeneratorConfig, chance: SmallRng) -> Self {
-        Self { config, generators: BTreeMap::new(), timers: BinaryHeap::new(), runs: 0, chance }
+impl Scheduler {
+    pub(super) fn new(config: GeneratorConfig, random: SmallRng) -> Self {
+        Self { config, generators: BTreeMap::new(), timers: BinaryHeap::new(), runs: 0, random }
     }
 
     /// Does `action` with the generator of `topic`; what is to be published at once goes into `made`.
-    pub(super) fn obey(
+    pub(super) fn apply(
         &mut self,
         topic: &Topic,
         stream: &str,
         action: GeneratorAction,
         now: Moment,
-        made: &mut Vec<Made>,
+        made: &mut Vec<GeneratedEvent>,
     ) -> Result<(), GeneratorFailed> {
         match action {
             GeneratorAction::Start => self.start(topic, stream, now, made),
@@ -78,15 +78,21 @@ impl Stage {
         }
     }
 
-    fn start(&mut self, topic: &Topic, stream: &str, now: Moment, made: &mut Vec<Made>) -> Result<(), GeneratorFailed> {
+    fn start(
+        &mut self,
+        topic: &Topic,
+        stream: &str,
+        now: Moment,
+        made: &mut Vec<GeneratedEvent>,
+    ) -> Result<(), GeneratorFailed> {
         if !self.generators.contains_key(topic) && self.config.streams_max <= self.generators.len() {
             return Err(GeneratorFailed::TooMany);
         }
-        let scene = Scene::of(stream, &mut self.chance);
-        self.generators.insert(topic.clone(), Generator { stream: stream.into(), scene, run: None });
+        let simulation = Simulation::of(stream, &mut self.random);
+        self.generators.insert(topic.clone(), Generator { stream: stream.into(), simulation, run: None });
         let message = format!("Stream '{stream}' started");
-        let happening = Happening { kind: "stream_started", message, data: Value::Null };
-        made.push(Made { topic: topic.clone(), stream: stream.into(), happening });
+        let sample = SampleEvent { kind: "stream_started", message, data: Value::Null };
+        made.push(GeneratedEvent { topic: topic.clone(), stream: stream.into(), sample });
         self.begin_run(topic, now);
         Ok(())
     }
@@ -95,7 +101,7 @@ impl Stage {
         self.runs += 1;
         if let Some(generator) = self.generators.get_mut(topic) {
             generator.run = Some(self.runs);
-            let pause = pause_of(&self.config, &generator.stream, &mut self.chance);
+            let pause = pause_of(&self.config, &generator.stream, &mut self.random);
             self.timers.push(Reverse((now + pause, self.runs, topic.clone())));
         }
     }
@@ -106,15 +112,15 @@ impl Stage {
     }
 
     /// Puts the events that are due into `made`. Of one that is late, one event stands for all it has missed.
-    pub(super) fn make_due(&mut self, now: Moment, made: &mut Vec<Made>) {
+    pub(super) fn make_due(&mut self, now: Moment, made: &mut Vec<GeneratedEvent>) {
         while self.deadline().is_some_and(|due| due <= now) {
             let Some(Reverse((due, run, topic))) = self.timers.pop() else { return };
             let Some(generator) = self.generators.get_mut(&topic).filter(|generator| generator.run == Some(run)) else {
                 continue;
             };
-            let happening = generator.scene.next(&mut self.chance);
-            made.push(Made { topic: topic.clone(), stream: generator.stream.clone(), happening });
-            let pause = pause_of(&self.config, &generator.stream, &mut self.chance);
+            let sample = generator.simulation.next(&mut self.random);
+            made.push(GeneratedEvent { topic: topic.clone(), stream: generator.stream.clone(), sample });
+            let pause = pause_of(&self.config, &generator.stream, &mut self.random);
             // From when it was due, so that the rate holds; but not from the past.
             let next = if due + pause <= now { now + pause } else { due + pause };
             self.timers.push(Reverse((next, run, topic)));
@@ -128,7 +134,7 @@ impl Stage {
 }
 
 /// About the stream's interval, up to a quarter more or less: what happens of itself keeps no time.
-fn pause_of(config: &GeneratorConfig, stream: &str, chance: &mut SmallRng) -> Duration {
+fn pause_of(config: &GeneratorConfig, stream: &str, random: &mut SmallRng) -> Duration {
     let interval = match stream.strip_prefix("demo-").unwrap_or(stream) {
         "default" => config.default_interval,
         "system" => config.system_interval,
@@ -136,5 +142,5 @@ fn pause_of(config: &GeneratorConfig, stream: &str, chance: &mut SmallRng) -> Du
         "notifications" => config.notifications_interval,
         _ => config.custom_interval,
     };
-    interval.mul_f64(chance.random_range(0.75..1.25))
+    interval.mul_f64(random.random_range(0.75..1.25))
 }

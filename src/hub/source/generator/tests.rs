@@ -8,8 +8,8 @@ use rand::{SeedableRng, rngs::SmallRng};
 
 use super::{
     control::{Command, queue},
-    scheduler::{Made, Stage},
-    simulation::{Happening, Scene},
+    scheduler::{GeneratedEvent, Scheduler},
+    simulation::{SampleEvent, Simulation},
     *,
 };
 use crate::{
@@ -26,12 +26,12 @@ fn second(count: u64) -> Moment {
     Moment(count * 1_000_000_000)
 }
 
-struct Rehearsal {
-    stage: Stage,
-    made: Vec<Made>,
+struct Harness {
+    scheduler: Scheduler,
+    made: Vec<GeneratedEvent>,
 }
 
-impl Rehearsal {
+impl Harness {
     fn new(streams_max: usize) -> Self {
         let interval = Duration::from_secs(4);
         let config = GeneratorConfig {
@@ -43,17 +43,17 @@ impl Rehearsal {
             streams_max,
             queue_max: 1,
         };
-        Self { stage: Stage::new(config, SmallRng::seed_from_u64(7)), made: Vec::new() }
+        Self { scheduler: Scheduler::new(config, SmallRng::seed_from_u64(7)), made: Vec::new() }
     }
 
-    fn obey(&mut self, stream: &str, action: GeneratorAction, at_s: u64) -> Result<(), GeneratorFailed> {
-        self.stage.obey(&topic(stream), stream, action, second(at_s), &mut self.made)
+    fn apply(&mut self, stream: &str, action: GeneratorAction, at_s: u64) -> Result<(), GeneratorFailed> {
+        self.scheduler.apply(&topic(stream), stream, action, second(at_s), &mut self.made)
     }
 
     /// How many events of each stream were made up to the second `until_s`, looked at once a second.
     fn play(&mut self, from_s: u64, until_s: u64) -> BTreeMap<String, usize> {
         for at_s in from_s..=until_s {
-            self.stage.make_due(second(at_s), &mut self.made);
+            self.scheduler.make_due(second(at_s), &mut self.made);
         }
         let mut counts = BTreeMap::new();
         for made in self.made.drain(..) {
@@ -72,11 +72,11 @@ use GeneratorAction::{Pause, Resume, Start, Stop};
 
 #[test]
 fn the_rate_is_about_the_interval() {
-    let mut rehearsal = Rehearsal::new(9);
+    let mut harness = Harness::new(9);
     for stream in ["system", "custom"] {
-        assert_eq!(rehearsal.obey(stream, Start, 0), Ok(()));
+        assert_eq!(harness.apply(stream, Start, 0), Ok(()));
     }
-    let counts = rehearsal.play(0, 400);
+    let counts = harness.play(0, 400);
     for (stream, count) in counts {
         // One is the start.
         assert!((90..=112).contains(&count), "{stream}: {count}");
@@ -85,76 +85,76 @@ fn the_rate_is_about_the_interval() {
 
 #[test]
 fn a_generator_starts_rests_goes_on_and_ends() {
-    let mut rehearsal = Rehearsal::new(9);
-    assert_eq!(rehearsal.obey("a", Start, 0), Ok(()));
-    assert_eq!(rehearsal.made[0].happening.kind, "stream_started");
-    assert!(5 < rehearsal.count("a", 0, 40));
-    assert_eq!(rehearsal.obey("a", Pause, 40), Ok(()));
-    assert_eq!(rehearsal.stage.list(), BTreeMap::from([(topic("a"), true)]));
-    assert_eq!(rehearsal.count("a", 41, 80), 0);
-    assert_eq!(rehearsal.obey("a", Resume, 80), Ok(()));
-    let resumed = rehearsal.count("a", 81, 120);
+    let mut harness = Harness::new(9);
+    assert_eq!(harness.apply("a", Start, 0), Ok(()));
+    assert_eq!(harness.made[0].sample.kind, "stream_started");
+    assert!(5 < harness.count("a", 0, 40));
+    assert_eq!(harness.apply("a", Pause, 40), Ok(()));
+    assert_eq!(harness.scheduler.list(), BTreeMap::from([(topic("a"), true)]));
+    assert_eq!(harness.count("a", 41, 80), 0);
+    assert_eq!(harness.apply("a", Resume, 80), Ok(()));
+    let resumed = harness.count("a", 81, 120);
     assert!((7..=14).contains(&resumed), "{resumed}: what was missed is not made up for, nor is it made twice");
-    assert_eq!(rehearsal.obey("a", Start, 120), Ok(()));
-    let restarted = rehearsal.count("a", 121, 160);
+    assert_eq!(harness.apply("a", Start, 120), Ok(()));
+    let restarted = harness.count("a", 121, 160);
     assert!((7..=15).contains(&restarted), "{restarted}: the run before has ended");
-    assert_eq!(rehearsal.obey("a", Stop, 160), Ok(()));
-    assert_eq!(rehearsal.count("a", 161, 200), 0);
-    assert!(rehearsal.stage.list().is_empty());
-    assert_eq!(rehearsal.stage.deadline(), None, "no timer is left behind");
+    assert_eq!(harness.apply("a", Stop, 160), Ok(()));
+    assert_eq!(harness.count("a", 161, 200), 0);
+    assert!(harness.scheduler.list().is_empty());
+    assert_eq!(harness.scheduler.deadline(), None, "no timer is left behind");
 }
 
 #[test]
 fn starting_a_paused_one_lets_it_run() {
-    let mut rehearsal = Rehearsal::new(9);
+    let mut harness = Harness::new(9);
     for action in [Start, Pause, Start] {
-        assert_eq!(rehearsal.obey("a", action, 0), Ok(()));
+        assert_eq!(harness.apply("a", action, 0), Ok(()));
     }
-    assert_eq!(rehearsal.stage.list(), BTreeMap::from([(topic("a"), false)]));
-    assert!(5 < rehearsal.count("a", 1, 40));
+    assert_eq!(harness.scheduler.list(), BTreeMap::from([(topic("a"), false)]));
+    assert!(5 < harness.count("a", 1, 40));
 }
 
 #[test]
 fn what_cannot_be_done() {
-    let mut rehearsal = Rehearsal::new(2);
+    let mut harness = Harness::new(2);
     for action in [Stop, Pause, Resume] {
-        assert_eq!(rehearsal.obey("a", action, 0), Err(GeneratorFailed::Unknown), "{action:?}");
+        assert_eq!(harness.apply("a", action, 0), Err(GeneratorFailed::Unknown), "{action:?}");
     }
-    assert_eq!(rehearsal.obey("a", Start, 0), Ok(()));
-    assert_eq!(rehearsal.obey("a", Resume, 0), Err(GeneratorFailed::NotPaused));
-    assert_eq!(rehearsal.obey("a", Pause, 0), Ok(()));
-    assert_eq!(rehearsal.obey("a", Pause, 0), Err(GeneratorFailed::AlreadyPaused));
-    assert_eq!(rehearsal.obey("b", Start, 0), Ok(()));
-    assert_eq!(rehearsal.obey("c", Start, 0), Err(GeneratorFailed::TooMany));
-    assert_eq!(rehearsal.obey("b", Start, 0), Ok(()), "it runs already, so it takes no more room");
-    assert_eq!(rehearsal.obey("a", Stop, 0), Ok(()));
-    assert_eq!(rehearsal.obey("c", Start, 0), Ok(()));
+    assert_eq!(harness.apply("a", Start, 0), Ok(()));
+    assert_eq!(harness.apply("a", Resume, 0), Err(GeneratorFailed::NotPaused));
+    assert_eq!(harness.apply("a", Pause, 0), Ok(()));
+    assert_eq!(harness.apply("a", Pause, 0), Err(GeneratorFailed::AlreadyPaused));
+    assert_eq!(harness.apply("b", Start, 0), Ok(()));
+    assert_eq!(harness.apply("c", Start, 0), Err(GeneratorFailed::TooMany));
+    assert_eq!(harness.apply("b", Start, 0), Ok(()), "it runs already, so it takes no more room");
+    assert_eq!(harness.apply("a", Stop, 0), Ok(()));
+    assert_eq!(harness.apply("c", Start, 0), Ok(()));
 }
 
 #[test]
 fn one_that_is_late_does_not_make_up_for_it() {
-    let mut rehearsal = Rehearsal::new(9);
-    assert_eq!(rehearsal.obey("a", Start, 0), Ok(()));
-    assert_eq!(rehearsal.count("a", 1000, 1000), 2, "the start, and one event");
-    assert!(Some(second(1000)) < rehearsal.stage.deadline());
+    let mut harness = Harness::new(9);
+    assert_eq!(harness.apply("a", Start, 0), Ok(()));
+    assert_eq!(harness.count("a", 1000, 1000), 2, "the start, and one event");
+    assert!(Some(second(1000)) < harness.scheduler.deadline());
 }
 
-fn happenings(stream: &str, count: usize) -> Vec<Happening> {
-    let mut chance = SmallRng::seed_from_u64(11);
-    let mut scene = Scene::of(stream, &mut chance);
-    (0..count).map(|_| scene.next(&mut chance)).collect()
+fn samples(stream: &str, count: usize) -> Vec<SampleEvent> {
+    let mut random = SmallRng::seed_from_u64(11);
+    let mut simulation = Simulation::of(stream, &mut random);
+    (0..count).map(|_| simulation.next(&mut random)).collect()
 }
 
 #[test]
 fn scenes_are_of_the_documented_kinds_and_change() {
     let check = |stream: &str, expected: &[&str]| {
-        let happenings = happenings(stream, 400);
-        let kinds: BTreeSet<&str> = happenings.iter().map(|happening| happening.kind).collect();
+        let samples = samples(stream, 400);
+        let kinds: BTreeSet<&str> = samples.iter().map(|sample| sample.kind).collect();
         assert_eq!(kinds, expected.iter().copied().collect(), "{stream}");
-        let different: BTreeSet<String> = happenings.iter().map(|happening| happening.data.to_string()).collect();
+        let different: BTreeSet<String> = samples.iter().map(|sample| sample.data.to_string()).collect();
         assert!(15 < different.len(), "{stream}: {}", different.len());
-        for happening in happenings {
-            assert!(!happening.message.is_empty() && happening.data.is_object(), "{happening:?}");
+        for sample in samples {
+            assert!(!sample.message.is_empty() && sample.data.is_object(), "{sample:?}");
         }
     };
     check("default", &["user_action", "notification", "data_update"]);
@@ -167,24 +167,24 @@ fn scenes_are_of_the_documented_kinds_and_change() {
 
 #[test]
 fn an_alert_is_beyond_its_threshold() {
-    for happening in happenings("system", 400).into_iter().filter(|happening| happening.kind == "system_alert") {
-        let value = happening.data.as_object().and_then(|data| data.iter().find(|(name, _)| name.ends_with("percent")));
+    for sample in samples("system", 400).into_iter().filter(|sample| sample.kind == "system_alert") {
+        let value = sample.data.as_object().and_then(|data| data.iter().find(|(name, _)| name.ends_with("percent")));
         let value = value.and_then(|(_, value)| value.as_f64()).expect("a percentage");
-        assert!(happening.data["threshold"].as_f64().expect("a number") < value && value < 100.0, "{happening:?}");
+        assert!(sample.data["threshold"].as_f64().expect("a number") < value && value < 100.0, "{sample:?}");
     }
 }
 
 #[test]
 fn nobody_leaves_before_having_come() {
     let mut present = BTreeSet::new();
-    for happening in happenings("user-activity", 400) {
-        let text = |name: &str| happening.data[name].as_str().expect("a text").to_owned();
+    for sample in samples("user-activity", 400) {
+        let text = |name: &str| sample.data[name].as_str().expect("a text").to_owned();
         match text("action").as_str() {
-            "login" => assert!(present.insert(text("user_id")), "{happening:?}"),
-            "logout" => assert!(present.remove(&text("user_id")), "{happening:?}"),
-            _ => assert!(present.contains(&text("user_id")), "{happening:?}"),
+            "login" => assert!(present.insert(text("user_id")), "{sample:?}"),
+            "logout" => assert!(present.remove(&text("user_id")), "{sample:?}"),
+            _ => assert!(present.contains(&text("user_id")), "{sample:?}"),
         }
-        assert_eq!(happening.data["online"], present.len());
+        assert_eq!(sample.data["online"], present.len());
     }
 }
 

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::{
     GeneratorConfig,
     control::{Command, Control, Listed, Queued, queue},
-    scheduler::{Made, Stage},
+    scheduler::{GeneratedEvent, Scheduler},
 };
 use crate::{
     bus::{Bus, GeneratorAction, Generators, Publication, PublishFailed, Receipt},
@@ -59,7 +59,7 @@ impl Source for GeneratorSource {
     fn start(&mut self, bus: Arc<Bus>) -> Result<(), String> {
         let Some(commands) = self.commands.take() else { return Ok(()) };
         let mut worker = Worker {
-            stage: Stage::new(self.config.clone(), SmallRng::seed_from_u64(rand::random())),
+            scheduler: Scheduler::new(self.config.clone(), SmallRng::seed_from_u64(rand::random())),
             commands,
             listed: self.control.listed(),
             bus,
@@ -82,7 +82,7 @@ impl Source for GeneratorSource {
 }
 
 struct Worker {
-    stage: Stage,
+    scheduler: Scheduler,
     commands: Receiver<Command>,
     listed: Listed,
     bus: Arc<Bus>,
@@ -95,53 +95,53 @@ impl Worker {
     fn begin(&mut self, streams: &[(Topic, &str)]) {
         let (now, mut made) = (self.clock.now(), Vec::new());
         for (topic, stream) in streams {
-            if let Err(failed) = self.stage.obey(topic, stream, GeneratorAction::Start, now, &mut made) {
+            if let Err(failed) = self.scheduler.apply(topic, stream, GeneratorAction::Start, now, &mut made) {
                 warn!(%topic, ?failed, "a stream of the demonstration does not start");
             }
         }
-        self.listed.replace(self.stage.list());
+        self.listed.replace(self.scheduler.list());
         self.publish(made);
     }
 
     fn run(&mut self) {
         loop {
-            let received = match self.stage.deadline() {
+            let received = match self.scheduler.deadline() {
                 Some(due) => self.commands.recv_timeout(due.since(self.clock.now())),
                 None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             let mut made = Vec::new();
             match received {
-                Ok(Command::Request(queued)) => self.obey(queued, &mut made),
+                Ok(Command::Request(queued)) => self.apply(queued, &mut made),
                 Ok(Command::End) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            self.stage.make_due(self.clock.now(), &mut made);
+            self.scheduler.make_due(self.clock.now(), &mut made);
             self.publish(made);
         }
         // The queue lives as long as anybody can ask: what waits in it is answered here.
         self.commands.try_iter().for_each(drop);
     }
 
-    fn obey(&mut self, queued: Queued, made: &mut Vec<Made>) {
+    fn apply(&mut self, queued: Queued, made: &mut Vec<GeneratedEvent>) {
         let request = &queued.request;
-        let outcome = self.stage.obey(&request.topic, &request.stream, request.action, self.clock.now(), made);
+        let outcome = self.scheduler.apply(&request.topic, &request.stream, request.action, self.clock.now(), made);
         // Whoever is answered may ask at once what there is.
-        self.listed.replace(self.stage.list());
+        self.listed.replace(self.scheduler.list());
         queued.answer(outcome);
     }
 
-    fn publish(&self, made: Vec<Made>) {
+    fn publish(&self, made: Vec<GeneratedEvent>) {
         if made.is_empty() {
             return;
         }
         let (now, mut feed) = (self.clock.now(), self.bus.feed());
-        for Made { topic, stream, happening } in made {
-            let kind = happening.kind;
+        for GeneratedEvent { topic, stream, sample } in made {
+            let kind = sample.kind;
             let event = EventData {
                 id: EventData::id_of(rand::random()),
                 kind: kind.to_owned(),
-                message: happening.message,
-                data: happening.data,
+                message: sample.message,
+                data: sample.data,
                 timestamp: i64::try_from(os::realtime_now().as_secs()).unwrap_or(i64::MAX),
                 stream_id: stream.into(),
             };

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use super::{Directory, Login, LoginFiles, Options, RedisUrl, SentinelLogin, TlsFiles};
+use super::{Directory, DirectoryOptions, Login, LoginFiles, RedisUrl, SentinelLogin, TlsFiles};
 use crate::{
     source::credentials::{Credentials, Logins},
     topic::Topic,
@@ -99,7 +99,7 @@ impl Default for RedisConfig {
 impl RedisConfig {
     /// What tells where the server is. Fails if files are named that cannot be used.
     pub fn directory(&self) -> io::Result<Directory> {
-        Directory::new(&Options {
+        Directory::new(&DirectoryOptions {
             login: self.login(),
             logins: self.logins.clone(),
             tls: self.tls_files(),

@@ -15,14 +15,14 @@ use std::{
 use redis::{ErrorKind, Parser, RedisError, ServerErrorKind, Value};
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 
-use super::{Directory, RedisUrl, Role, Target, role::Hello};
+use super::{Directory, RedisUrl, Role, ServerAddress, role::Hello};
 use crate::{os, protocol::resp};
 
 /// A connection that is logged in. Each read and each write waits as long as its timeout says.
-pub(in crate::source) struct Connection {
+pub(in crate::source) struct RedisConnection {
     stream: Stream,
     parser: Parser,
-    target: Target,
+    target: ServerAddress,
     role: Role,
     allow_replica: bool,
     asks_role: bool,
@@ -42,12 +42,12 @@ pub(in crate::source) struct SendFailed {
     pub(in crate::source) is_unsent: bool,
 }
 
-impl Connection {
+impl RedisConnection {
     /// Connects to `target`, logs in as `url` says, and makes itself known as `name`, all of it within about `timeout`.
     /// Fails if the server serves no commands, or is not one that `directory` allows. `timeout` stays set.
     pub(super) fn open(
         directory: &Directory,
-        target: Target,
+        target: ServerAddress,
         url: &RedisUrl,
         name: &str,
         timeout: Duration,
@@ -126,7 +126,7 @@ impl Connection {
     }
 
     /// Where it leads.
-    pub(in crate::source) fn target(&self) -> &Target {
+    pub(in crate::source) fn target(&self) -> &ServerAddress {
         &self.target
     }
 
@@ -243,11 +243,11 @@ fn is_tls_usable(stream: &mut StreamOwned<ClientConnection, TcpStream>) -> io::R
 }
 
 impl Stream {
-    fn connect(target: &Target, tls: Option<&Arc<ClientConfig>>, timeout: Duration) -> io::Result<Self> {
+    fn connect(target: &ServerAddress, tls: Option<&Arc<ClientConfig>>, timeout: Duration) -> io::Result<Self> {
         match (target, tls) {
-            (Target::Unix(path), _) => Ok(Self::Unix(UnixStream::connect(path)?)),
-            (Target::Tcp { host, port }, _) => Ok(Self::Tcp(connect_tcp(host, *port, timeout)?)),
-            (Target::Tls { host, port }, Some(config)) => {
+            (ServerAddress::Unix(path), _) => Ok(Self::Unix(UnixStream::connect(path)?)),
+            (ServerAddress::Tcp { host, port }, _) => Ok(Self::Tcp(connect_tcp(host, *port, timeout)?)),
+            (ServerAddress::Tls { host, port }, Some(config)) => {
                 let socket = connect_tcp(host, *port, timeout)?;
                 socket.set_read_timeout(Some(timeout))?;
                 socket.set_write_timeout(Some(timeout))?;
@@ -255,7 +255,7 @@ impl Stream {
                 let session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
                 Ok(Self::Tls(Box::new(StreamOwned::new(session, socket))))
             }
-            (Target::Tls { .. }, None) => Err(io::ErrorKind::InvalidInput.into()),
+            (ServerAddress::Tls { .. }, None) => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
 }
@@ -311,8 +311,11 @@ impl From<SendFailed> for RedisError {
     }
 }
 
-impl fmt::Debug for Connection {
+impl fmt::Debug for RedisConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("target", &self.target).field("role", &self.role).finish_non_exhaustive()
+        f.debug_struct("RedisConnection")
+            .field("target", &self.target)
+            .field("role", &self.role)
+            .finish_non_exhaustive()
     }
 }

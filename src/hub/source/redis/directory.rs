@@ -2,7 +2,7 @@
 //!
 //! Shared by everything that connects to Redis. With a `redis+sentinel://` URL the address is asked for before *every*
 //! connection. With any URL a connection counts only if the server at its end says that it is a master, or a replica where
-//! [`Options::allow_replica`] says that one is meant: a sentinel may still name the old master during a failover, and a
+//! [`DirectoryOptions::allow_replica`] says that one is meant: a sentinel may still name the old master during a failover, and a
 //! name or a virtual address may lead to a replica after one.
 
 use std::{
@@ -18,7 +18,7 @@ use redis::{ConnectionInfo, ErrorKind, RedisError, io::tcp::TcpSettings};
 use rustls::ClientConfig;
 
 use super::{
-    Connection, Login, Target, TlsFiles, client_config, login,
+    Login, RedisConnection, ServerAddress, TlsFiles, client_config, login,
     sentinel::{AskFailed, Sentinel},
     tls, url,
 };
@@ -26,7 +26,7 @@ use crate::source::credentials::Logins;
 
 /// What it takes to find a server.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct DirectoryOptions {
     /// Where it is, or who knows it, and as whom to log in from the start.
     pub login: Login,
     /// As whom to log in later.
@@ -70,7 +70,7 @@ pub struct Directory {
 
 impl Directory {
     /// Fails if `options` names files that cannot be used.
-    pub fn new(options: &Options) -> io::Result<Self> {
+    pub fn new(options: &DirectoryOptions) -> io::Result<Self> {
         // First, because its complaints about the files are the better ones.
         let tls = options.login.url.is_tls().then(|| client_config(&options.tls)).transpose()?;
         let server = tls::equip(plain(options.login.url.connection_info()), &options.tls)?;
@@ -105,12 +105,12 @@ impl Directory {
         self.current_within(Duration::MAX)
     }
 
-    /// The same within `patience`, whatever the sentinels' own timeouts are.
-    pub fn current_within(&self, patience: Duration) -> Result<ConnectionInfo, String> {
+    /// The same within `timeout`, whatever the sentinels' own timeouts are.
+    pub fn current_within(&self, timeout: Duration) -> Result<ConnectionInfo, String> {
         let (started, login) = (Instant::now(), self.logins.current(&self.login));
-        match self.current_as(&login, patience) {
+        match self.current_as(&login, timeout) {
             Err(failure) if failure.is_refused => match self.logins.renew(&login) {
-                Some(login) => self.current_as(&login, patience.saturating_sub(started.elapsed())),
+                Some(login) => self.current_as(&login, timeout.saturating_sub(started.elapsed())),
                 None => Err(failure),
             },
             outcome => outcome,
@@ -118,7 +118,7 @@ impl Directory {
         .map_err(|failure| failure.text)
     }
 
-    fn current_as(&self, login: &Login, patience: Duration) -> Result<ConnectionInfo, AskFailed> {
+    fn current_as(&self, login: &Login, timeout: Duration) -> Result<ConnectionInfo, AskFailed> {
         let server = plain(login.url.connection_info()).redis_settings().clone();
         let server = self.server.clone().set_redis_settings(server);
         if self.sentinels.is_empty() {
@@ -129,7 +129,7 @@ impl Directory {
         let (mut failures, mut is_refused) = (Vec::new(), false);
         for index in 0..self.sentinels.len() {
             let sentinel = &self.sentinels[first.wrapping_add(index) % self.sentinels.len()];
-            let Some(left) = patience.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) else {
+            let Some(left) = timeout.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) else {
                 failures.push("no time left to ask the others".to_owned());
                 break;
             };
@@ -146,26 +146,26 @@ impl Directory {
     }
 
     /// Where most of the sentinels, of all there are, believe the master to be. Asks every one of them.
-    pub(super) fn agreed(&self) -> Option<Target> {
+    pub(super) fn agreed(&self) -> Option<ServerAddress> {
         let login = self.logins.current(&self.login);
         let ask = |sentinel: &Sentinel| sentinel.ask_master(&self.service, &login.sentinel, self.sentinel_timeout).ok();
         let answers: Vec<(String, u16)> = self.sentinels.iter().filter_map(ask).collect();
         let votes = |address: &&(String, u16)| answers.iter().filter(|other| *other == *address).count();
         let (host, port) = answers.iter().find(|address| self.sentinels.len() / 2 < votes(address))?;
-        Some(Target::of(&url::with_address(&self.server, host, *port)))
+        Some(ServerAddress::of(&url::with_address(&self.server, host, *port)))
     }
 
     /// Connects, logs in, makes itself known as `name`, and makes sure that the server is one to use; all of it within
     /// about `timeout`, which stays set on the connection. Where the login is refused, and its file has another one by now, tries
     /// that one.
-    pub(super) fn connect(&self, name: &str, timeout: Duration) -> Result<Connection, RedisError> {
+    pub(super) fn connect(&self, name: &str, timeout: Duration) -> Result<RedisConnection, RedisError> {
         let started = Instant::now();
         let left = || timeout.saturating_sub(started.elapsed()).max(Duration::from_millis(1));
         let info = self.current_within(timeout).map_err(|why| RedisError::from((ErrorKind::Io, "sentinels", why)))?;
-        let (target, used) = (Target::of(&info), self.logins.current(&self.login));
-        match Connection::open(self, target.clone(), &used.url, name, left()) {
+        let (target, used) = (ServerAddress::of(&info), self.logins.current(&self.login));
+        match RedisConnection::open(self, target.clone(), &used.url, name, left()) {
             Err(error) if login::is_refused(&error) => match self.logins.renew(&used) {
-                Some(login) => Connection::open(self, target, &login.url, name, left()),
+                Some(login) => RedisConnection::open(self, target, &login.url, name, left()),
                 None => Err(error),
             },
             outcome => outcome,

@@ -9,26 +9,28 @@ mod pubsub;
 mod role;
 mod sentinel;
 mod sentinel_watch;
+mod server_view;
 mod stream;
 mod tls;
 mod url;
 mod writer;
 
 pub use config::RedisConfig;
-pub(super) use connection::{Connection, SendFailed, is_lasting, is_read_only};
-pub use directory::{Directory, Options, SentinelLogin};
+pub(super) use connection::{RedisConnection, SendFailed, is_lasting, is_read_only};
+pub use directory::{Directory, DirectoryOptions, SentinelLogin};
 pub use login::{Login, LoginFiles};
 use pubsub::PubSubSource;
 pub(super) use role::{Role, Unfit};
-pub(super) use sentinel_watch::{Allegiance, Consensus, Watch};
+pub(super) use sentinel_watch::{MasterLease, SentinelView, SentinelWatch};
+use server_view::ServerView;
 pub use stream::RedisStreamConfig;
 use stream::StreamSource;
 pub(super) use stream::{STREAM_LOG, STREAM_SOURCE};
 pub use tls::TlsFiles;
 pub(super) use tls::client_config;
-pub(super) use url::Target;
+pub(super) use url::ServerAddress;
 pub use url::{BadRedisUrl, RedisUrl};
-use writer::{Form, Request, Script, digest, memory_key, start_writer_of};
+use writer::{PublishCommand, PublishEncoder, Script, digest, memory_key, start_writer_with};
 pub use writer::{Publisher, WriterHandle};
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use std::{
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use tracing::warn;
 
-use super::{Directory, Target};
+use super::{Directory, ServerAddress};
 
 /// How many polls in a row must name another master. During a failover sentinels learn of it one after the other, so the
 /// majority may be behind the one that was asked first.
@@ -25,46 +25,46 @@ const DISSENTS_MAX: u32 = 2;
 
 /// What most sentinels agreed on when they were last asked.
 #[derive(Debug, Default)]
-pub(in crate::source) struct Consensus {
+pub(in crate::source) struct SentinelView {
     polls: AtomicU64,
-    master: Mutex<Option<Target>>,
+    master: Mutex<Option<ServerAddress>>,
 }
 
 /// One connection's server, as the polls since it was made see it.
 #[derive(Debug)]
-pub(in crate::source) struct Allegiance {
-    target: Target,
+pub(in crate::source) struct MasterLease {
+    target: ServerAddress,
     polls: u64,
     dissents: u32,
 }
 
 /// Owns the thread that asks.
 #[derive(Debug)]
-pub(in crate::source) struct Watch {
+pub(in crate::source) struct SentinelWatch {
     stop: Sender<()>,
     thread: JoinHandle<()>,
 }
 
-impl Consensus {
+impl SentinelView {
     /// The outcome of one poll; `None` if no majority answered alike.
-    pub(in crate::source) fn announce(&self, master: Option<Target>) {
+    pub(in crate::source) fn announce(&self, master: Option<ServerAddress>) {
         *self.master.lock().unwrap_or_else(PoisonError::into_inner) = master;
         self.polls.fetch_add(1, Ordering::Release);
     }
 }
 
-impl Allegiance {
+impl MasterLease {
     /// Of a connection to `target` that is being made now.
-    pub(in crate::source) fn new(target: Target, consensus: &Consensus) -> Self {
-        Self { target, polls: consensus.polls.load(Ordering::Acquire), dissents: 0 }
+    pub(in crate::source) fn new(target: ServerAddress, view: &SentinelView) -> Self {
+        Self { target, polls: view.polls.load(Ordering::Acquire), dissents: 0 }
     }
 
     /// Whether the sentinels want another server. Cheap: may be asked at every turn.
-    pub(in crate::source) fn is_outdated(&mut self, consensus: &Consensus) -> bool {
-        let polls = consensus.polls.load(Ordering::Acquire);
+    pub(in crate::source) fn is_outdated(&mut self, view: &SentinelView) -> bool {
+        let polls = view.polls.load(Ordering::Acquire);
         if polls != self.polls {
             self.polls = polls;
-            let master = consensus.master.lock().unwrap_or_else(PoisonError::into_inner);
+            let master = view.master.lock().unwrap_or_else(PoisonError::into_inner);
             let is_other = master.as_ref().is_some_and(|master| *master != self.target);
             self.dissents = if is_other { self.dissents + 1 } else { 0 };
         }
@@ -72,12 +72,12 @@ impl Allegiance {
     }
 }
 
-impl Watch {
+impl SentinelWatch {
     /// Asks all sentinels each `interval` and says to `announce` what most of them agree on.
     pub(in crate::source) fn start(
         directory: Directory,
         interval: Duration,
-        announce: impl Fn(Option<Target>) + Send + 'static,
+        announce: impl Fn(Option<ServerAddress>) + Send + 'static,
     ) -> io::Result<Self> {
         let (stop, stopped) = bounded(1);
         let thread = std::thread::Builder::new().name("redis-sentinels".to_owned()).spawn(move || {
@@ -109,13 +109,13 @@ mod tests {
 
     #[test]
     fn only_what_is_said_twice_after_connecting_counts() {
-        let server = |port| Target::Tcp { host: "h".to_owned(), port };
-        let consensus = Consensus::default();
-        consensus.announce(Some(server(1)));
-        let mut allegiance = Allegiance::new(server(2), &consensus);
+        let server = |port| ServerAddress::Tcp { host: "h".to_owned(), port };
+        let view = SentinelView::default();
+        view.announce(Some(server(1)));
+        let mut lease = MasterLease::new(server(2), &view);
         let mut check = |said: Option<u16>, expected: bool| {
-            consensus.announce(said.map(server));
-            assert_eq!([(); 2].map(|()| allegiance.is_outdated(&consensus)), [expected; 2], "{said:?}");
+            view.announce(said.map(server));
+            assert_eq!([(); 2].map(|()| lease.is_outdated(&view)), [expected; 2], "{said:?}");
         };
         check(Some(1), false);
         check(Some(2), false);

@@ -9,15 +9,19 @@ use std::{
     time::Duration,
 };
 
-use super::{Directory, Login, LoginFiles, Options, RedisUrl, SentinelLogin, Target, TlsFiles};
+use super::{Directory, DirectoryOptions, Login, LoginFiles, RedisUrl, SentinelLogin, ServerAddress, TlsFiles};
 use crate::source::credentials::Logins;
 
 #[test]
 fn urls() {
-    let tcp = |host: &str, port| Target::Tcp { host: host.to_owned(), port };
-    let check = |text: &str, target: Target, login: (Option<&str>, Option<&str>), database: i64, shown: &str| {
+    let tcp = |host: &str, port| ServerAddress::Tcp { host: host.to_owned(), port };
+    let check = |text: &str, target: ServerAddress, login: (Option<&str>, Option<&str>), database: i64, shown: &str| {
         let url = RedisUrl::parse(text).expect(text);
-        assert_eq!((Target::of(url.connection_info()), (url.username(), url.password())), (target, login), "{text}");
+        assert_eq!(
+            (ServerAddress::of(url.connection_info()), (url.username(), url.password())),
+            (target, login),
+            "{text}"
+        );
         assert_eq!((url.database(), url.to_string().as_str()), (database, shown), "{text}");
         assert!(!format!("{url:?}").contains("secret"), "{url:?}");
     };
@@ -25,9 +29,9 @@ fn urls() {
     check("redis://[::1]:7/3", tcp("::1", 7), (None, None), 3, "redis://[::1]:7/3");
     check("redis://:secret@h:1", tcp("h", 1), (None, Some("secret")), 0, "redis://:***@h:1");
     check("redis://me:secret%40@h:1", tcp("h", 1), (Some("me"), Some("secret@")), 0, "redis://me:***@h:1");
-    let tls = Target::Tls { host: "h".to_owned(), port: 6379 };
+    let tls = ServerAddress::Tls { host: "h".to_owned(), port: 6379 };
     check("rediss://me:secret@h/1", tls, (Some("me"), Some("secret")), 1, "rediss://me:***@h:6379/1");
-    let unix = || Target::Unix("/run/r.sock".into());
+    let unix = || ServerAddress::Unix("/run/r.sock".into());
     check("unix:///run/r.sock", unix(), (None, None), 0, "unix:///run/r.sock?db=0");
     let login = (Some("me"), Some("secret"));
     check("redis+unix:///run/r.sock?db=2&user=me&pass=secret", unix(), login, 2, "unix:///run/r.sock?db=2");
@@ -107,7 +111,7 @@ pub(in crate::source) fn false_sentinel(answer: &'static str) -> u16 {
 
 fn directory(ports: &[u16], password: &str) -> Directory {
     let addresses: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-    let options = Options {
+    let options = DirectoryOptions {
         login: Login {
             url: RedisUrl::parse(&format!("redis+sentinel://me:secret@{}/service/3", addresses.join(",")))
                 .expect("good"),
@@ -131,7 +135,7 @@ fn the_first_sentinel_that_knows_is_believed() {
     let directory = directory(&[knows_not, refuses, silent, knows], "password");
     for _ in 0..4 {
         let info = directory.current().expect("one of them knows");
-        assert_eq!(Target::of(&info), Target::Tcp { host: "host1".to_owned(), port: 7001 });
+        assert_eq!(ServerAddress::of(&info), ServerAddress::Tcp { host: "host1".to_owned(), port: 7001 });
         let settings = info.redis_settings();
         assert_eq!((settings.username(), settings.password(), settings.db()), (Some("me"), Some("secret"), 3));
     }
@@ -152,7 +156,7 @@ fn the_majority_is_of_all_sentinels() {
     let second = false_sentinel("*2\r\n$5\r\nhost2\r\n$4\r\n7002\r\n");
     let knows_not = false_sentinel("*-1\r\n");
     let check = |ports: &[u16], port: Option<u16>| {
-        let expected = port.map(|port| Target::Tcp { host: "host2".to_owned(), port });
+        let expected = port.map(|port| ServerAddress::Tcp { host: "host2".to_owned(), port });
         assert_eq!(directory(ports, "").agreed(), expected);
     };
     check(&[first, second, second], Some(7002));
@@ -178,7 +182,7 @@ fn when_none_knows_each_says_why() {
 #[test]
 fn without_sentinels_the_url_decides() {
     let url = RedisUrl::parse("redis://h:1").expect("a good URL");
-    let options = Options {
+    let options = DirectoryOptions {
         login: Login { url, ..Login::default() },
         logins: Logins::default(),
         tls: TlsFiles::default(),

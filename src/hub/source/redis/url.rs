@@ -30,7 +30,7 @@ pub struct BadRedisUrl(String);
 
 /// Where to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::source) enum Target {
+pub(in crate::source) enum ServerAddress {
     Tcp { host: String, port: u16 },
     Tls { host: String, port: u16 },
     Unix(PathBuf),
@@ -57,7 +57,7 @@ impl RedisUrl {
 
     /// Whether `other` leads to the same server and database, or names the same sentinels, whoever logs in.
     pub fn is_of_same_server(&self, other: &Self) -> bool {
-        let place = |url: &Self| (Target::of(&url.info), url.database(), url.sentinels.clone());
+        let place = |url: &Self| (ServerAddress::of(&url.info), url.database(), url.sentinels.clone());
         place(self) == place(other)
     }
 
@@ -82,7 +82,7 @@ impl RedisUrl {
     }
 }
 
-impl Target {
+impl ServerAddress {
     /// Where `info` leads to.
     pub(in crate::source) fn of(info: &ConnectionInfo) -> Self {
         match info.addr() {
@@ -151,14 +151,14 @@ impl fmt::Display for RedisUrl {
             (name, None) => format!("{}@", name.unwrap_or_default()),
             (name, Some(_)) => format!("{}:***@", name.unwrap_or_default()),
         };
-        match (&self.sentinels, Target::of(&self.info)) {
+        match (&self.sentinels, ServerAddress::of(&self.info)) {
             (Some(sentinels), target) => {
-                let scheme = if matches!(target, Target::Tls { .. }) { "rediss" } else { "redis" };
+                let scheme = if matches!(target, ServerAddress::Tls { .. }) { "rediss" } else { "redis" };
                 write!(f, "{scheme}+sentinel://{login}{sentinels}")?;
             }
-            (None, Target::Tcp { host, port }) => write!(f, "redis://{login}{}:{port}", Bracketed(&host))?,
-            (None, Target::Tls { host, port }) => write!(f, "rediss://{login}{}:{port}", Bracketed(&host))?,
-            (None, Target::Unix(path)) => return write!(f, "unix://{}?db={}", path.display(), self.database()),
+            (None, ServerAddress::Tcp { host, port }) => write!(f, "redis://{login}{}:{port}", Bracketed(&host))?,
+            (None, ServerAddress::Tls { host, port }) => write!(f, "rediss://{login}{}:{port}", Bracketed(&host))?,
+            (None, ServerAddress::Unix(path)) => return write!(f, "unix://{}?db={}", path.display(), self.database()),
         }
         match self.database() {
             0 => Ok(()),

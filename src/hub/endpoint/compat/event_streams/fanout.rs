@@ -19,10 +19,10 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tracing::warn;
 
-use super::{DemoGenerators, Fault, MOUNTS, Mount, ORDERS, describe_receipts};
+use super::{DemoGenerators, Fault, HUB_COMMANDS, MOUNTS, Mount, describe_receipts};
 use crate::{
     auth::{self, Denied, Identity, PublishRequest, PublishTotals},
-    bus::{Bus, LogKind, Orders, Publication, PublishFailed, PublishRefused, Receipt, Reply},
+    bus::{Bus, HubCommands, LogKind, Publication, PublishFailed, PublishRefused, Receipt, Reply},
     clock::{Clock, Moment},
     endpoint::{AnswerForm, Completion, Context, Hub, Later, Waiting, gate::access},
     gap::GapReason,
@@ -194,12 +194,12 @@ impl Broadcasts {
         let last = self.warned.load(Ordering::Relaxed);
         if last == 0 || WARN_INTERVAL <= now.since(Moment(last)) {
             self.warned.store(now.0.max(1), Ordering::Relaxed);
-            warn!("what came on channel `{ORDERS}{}all` is no broadcast of a hub's: dropped", mount.prefix);
+            warn!("what came on channel `{HUB_COMMANDS}{}all` is no broadcast of a hub's: dropped", mount.prefix);
         }
     }
 }
 
-impl Orders for Broadcasts {
+impl HubCommands for Broadcasts {
     fn take(&self, topic: &Topic, key: Option<&str>, data: Bytes, bus: &Bus, now: Moment) {
         let Some(mount) = MOUNTS.iter().position(|mount| mount.orders().as_ref() == Ok(topic)) else { return };
         let Some(key) = key else { return self.warn_of(&MOUNTS[mount], now) };

@@ -8,11 +8,11 @@ use super::{
     buffer::ReadBuffer,
     fault::Fault,
     intake::Intake,
-    session::{Incoming, Session},
+    session::{Incoming, PubSubSession},
     subscriptions::{Notice, Subscriptions},
 };
 use crate::{
-    bus::{Bus, Feed, TopicState, is_order},
+    bus::{Bus, Feed, TopicState, is_hub_command},
     clock::Moment,
     gap::GapReason,
     source::{SourceStatus, redis::RedisConfig},
@@ -20,7 +20,7 @@ use crate::{
 
 /// What is needed to hand one buffer full on.
 pub(super) struct Delivery<'a> {
-    pub(super) session: &'a mut Session,
+    pub(super) session: &'a mut PubSubSession,
     pub(super) config: &'a RedisConfig,
     pub(super) subscriptions: &'a mut Subscriptions,
     pub(super) intake: &'a mut Intake,
@@ -67,14 +67,14 @@ impl Delivery<'_> {
             Incoming::Nothing => {}
             Incoming::Answer => {
                 self.answers = true;
-                tell(self.bus, feed, self.subscriptions, self.status, now);
+                report_notices(self.bus, feed, self.subscriptions, self.status, now);
             }
         }
     }
 }
 
 /// Passes on what the subscriptions have to say.
-pub(super) fn tell(
+pub(super) fn report_notices(
     bus: &Bus,
     feed: &mut Feed<'_>,
     subscriptions: &mut Subscriptions,
@@ -86,7 +86,7 @@ pub(super) fn tell(
             Notice::Live(topic) => bus.mark_live(&topic, now),
             Notice::Stale(topic) => bus.mark_stale(&topic),
             // No reader has anything of an order; what it would have brought is lost with the streams' own channels.
-            Notice::Lost(topic) if is_order(&topic) => {}
+            Notice::Lost(topic) if is_hub_command(&topic) => {}
             Notice::Lost(topic) => {
                 feed.report_loss(&topic, GapReason::SourceLost, now);
                 status.on_loss();

@@ -14,20 +14,28 @@ use crate::{
     clock::Clock,
     source::{
         SourceStatus,
-        redis::{Form, RedisConfig, Request, Script, WriterHandle, digest, memory_key, start_writer_of},
+        redis::{
+            PublishCommand, PublishEncoder, RedisConfig, Script, ServerView, WriterHandle, digest, memory_key,
+            start_writer_with,
+        },
     },
 };
 
 /// Starts the thread that publishes. Fails if `config` names files that cannot be used; an unreachable server is no failure but a
 /// [status](SourceStatus::ready).
-pub(super) fn start_writer(config: RedisConfig, clock: Clock, status: Arc<SourceStatus>) -> io::Result<WriterHandle> {
-    let form = Channels { idempotency_window: config.idempotency_window };
-    start_writer_of(Arc::new(form), config, clock, status)
+pub(super) fn start_writer(
+    config: RedisConfig,
+    clock: Clock,
+    status: Arc<SourceStatus>,
+    view: Arc<ServerView>,
+) -> io::Result<WriterHandle> {
+    let form = ChannelEncoder { idempotency_window: config.idempotency_window };
+    start_writer_with(Arc::new(form), config, clock, status, view)
 }
 
 /// `PUBLISH` to the channel of the topic's name.
 #[derive(Debug)]
-pub(super) struct Channels {
+pub(super) struct ChannelEncoder {
     /// How long the key of an idempotent publication is remembered.
     pub(super) idempotency_window: Duration,
 }
@@ -39,17 +47,17 @@ static PUBLISH_ONCE_TEXT: &str = "\
     return receivers";
 static PUBLISH_ONCE: Script = Script::new(PUBLISH_ONCE_TEXT, LazyLock::new(|| digest(PUBLISH_ONCE_TEXT)));
 
-impl Form for Channels {
-    fn request(&self, publication: &Publication) -> Request {
+impl PublishEncoder for ChannelEncoder {
+    fn request(&self, publication: &Publication) -> PublishCommand {
         let channel = Bytes::copy_from_slice(publication.topic.as_str().as_bytes());
         let payload = envelope::seal(publication.kind.as_deref(), &publication.data);
         match &publication.idempotency_key {
-            None => Request { script: None, arguments: vec![Bytes::from_static(b"PUBLISH"), channel, payload] },
+            None => PublishCommand { script: None, arguments: vec![Bytes::from_static(b"PUBLISH"), channel, payload] },
             Some(key) => {
                 let memory = memory_key(&format!("channel.{}", publication.topic), key);
                 let window_ms = self.idempotency_window.as_millis().to_string().into();
                 let arguments = vec![Bytes::from_static(b"1"), memory, window_ms, channel, payload];
-                Request { script: Some(&PUBLISH_ONCE), arguments }
+                PublishCommand { script: Some(&PUBLISH_ONCE), arguments }
             }
         }
     }

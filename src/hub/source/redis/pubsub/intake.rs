@@ -11,7 +11,7 @@ use crate::{
     clock::Moment,
     event::Payload,
     gap::GapReason,
-    source::{SourceStatus, Throttle},
+    source::{LogRateLimiter, SourceStatus},
     topic::{NAME_BYTES_MAX, Topic},
 };
 
@@ -24,7 +24,7 @@ pub(super) struct Intake {
     names: Names,
     payload_bytes_max: usize,
     status: Arc<SourceStatus>,
-    refusals: Throttle,
+    refusals: LogRateLimiter,
 }
 
 /// Topics by channel, so that a message costs one look-up and no allocation for its name; `None` for a channel that is
@@ -36,7 +36,7 @@ struct Names {
 
 impl Intake {
     pub(super) fn new(payload_bytes_max: usize, status: Arc<SourceStatus>) -> Self {
-        Self { names: Names::default(), payload_bytes_max, status, refusals: Throttle::default() }
+        Self { names: Names::default(), payload_bytes_max, status, refusals: LogRateLimiter::default() }
     }
 
     /// Publishes a message; true if the bus took it.

@@ -24,6 +24,7 @@ mod source;
 mod subscriptions;
 mod tls_socket;
 mod turn;
+mod waker;
 
 use encoder::start_writer;
 use reader::{ReaderHandle, start_reader};

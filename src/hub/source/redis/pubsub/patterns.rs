@@ -27,11 +27,11 @@ pub(super) enum Admission {
 /// All configured patterns, in their order.
 #[derive(Debug)]
 pub(super) struct Patterns {
-    entries: Vec<Entry>,
+    entries: Vec<PatternSubscription>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct PatternSubscription {
     glob: Glob,
     phase: Phase,
     /// To be asked for without others, because a command with others was refused.
@@ -46,7 +46,7 @@ struct Entry {
 
 impl Patterns {
     pub(super) fn new(texts: &[String]) -> Self {
-        let entry = |text: &String| Entry {
+        let entry = |text: &String| PatternSubscription {
             glob: Glob::parse(text),
             phase: Phase::Queued,
             alone: false,
@@ -82,7 +82,8 @@ impl Patterns {
 
     /// The pattern the messages of `topic` come in through, or will: the first that covers it and is not refused.
     pub(super) fn covering(&self, topic: &Topic) -> Option<usize> {
-        let covers = |entry: &Entry| entry.refused.is_none() && entry.glob.matches(topic.as_str().as_bytes());
+        let covers =
+            |entry: &PatternSubscription| entry.refused.is_none() && entry.glob.matches(topic.as_str().as_bytes());
         self.entries.iter().position(covers)
     }
 
@@ -121,7 +122,7 @@ impl Patterns {
 
     /// Marks the next patterns as asked for.
     pub(super) fn ask(&mut self) -> Vec<usize> {
-        let queued = |entry: &Entry| entry.phase == Phase::Queued;
+        let queued = |entry: &PatternSubscription| entry.phase == Phase::Queued;
         let Some(first) = self.entries.iter().position(queued) else { return Vec::new() };
         let together = |index: &usize| queued(&self.entries[*index]) && !self.entries[*index].alone;
         let chosen: Vec<usize> = if self.entries[first].alone {

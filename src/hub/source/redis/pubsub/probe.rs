@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 
-/// Channels that begin so carry the hubs' probes and no events.
+/// ChannelEncoder that begin so carry the hubs' probes and no events.
 const PREFIX: &str = "fanfare.probe.";
 
 /// The probe of one connection.
 #[derive(Debug)]
-pub(super) struct Probe {
+pub(super) struct ChannelProbe {
     channel: String,
     is_on: bool,
     nonce: u64,
     sent: Moment,
 }
 
-impl Probe {
+impl ChannelProbe {
     /// A probe that is off until its channel is subscribed. `seed` tells its channel from those of other hubs.
     pub(super) fn new(seed: u64, now: Moment) -> Self {
         Self { channel: format!("{PREFIX}{seed:016x}"), is_on: false, nonce: seed, sent: now }

@@ -15,7 +15,7 @@ use super::{
     fault::Fault,
     oversize,
     patterns::Admission,
-    probe::{Probe, is_probe},
+    probe::{ChannelProbe, is_probe},
     subscriptions::{Batch, Subscriptions},
 };
 use crate::{
@@ -35,7 +35,7 @@ const OUTGOING_BYTES_MAX: usize = 64 * 1024;
 
 /// One connection's conversation.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct PubSubSession {
     stage: Stage,
     allow_replica: bool,
     /// How to ask what the server is, while it may be asked.
@@ -52,7 +52,7 @@ pub(super) struct Session {
     greeting_deadline: Moment,
     next_ping: Moment,
     last_received: Moment,
-    probe: Probe,
+    probe: ChannelProbe,
     proof: Option<Duration>,
     /// The server forbids the hub to subscribe to anything at all.
     subscribing_denied: bool,
@@ -116,7 +116,7 @@ impl Confirmation {
     }
 }
 
-/// What [`Session::receive`] found.
+/// What [`PubSubSession::receive`] found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Incoming<'a> {
     /// An event.
@@ -131,7 +131,7 @@ pub(super) enum Incoming<'a> {
     Answer,
 }
 
-impl Session {
+impl PubSubSession {
     /// Greets the server. `probe_seed` tells this hub's probe from those of others.
     pub(super) fn open(config: &RedisConfig, probe_seed: u64, now: Moment) -> Self {
         let mut session = Self {
@@ -151,7 +151,7 @@ impl Session {
             greeting_deadline: now + config.connect_timeout,
             next_ping: now,
             last_received: now,
-            probe: Probe::new(probe_seed, now),
+            probe: ChannelProbe::new(probe_seed, now),
             proof: None,
             subscribing_denied: false,
             publishing_denied: false,
@@ -327,7 +327,7 @@ impl Session {
         role.check(self.allow_replica).map_err(Fault::Unfit)
     }
 
-    /// Channels are the same in every database, so the URL's database needs no `SELECT` here.
+    /// ChannelEncoder are the same in every database, so the URL's database needs no `SELECT` here.
     fn become_ready(&mut self, subscriptions: &mut Subscriptions, now: Moment) {
         let resp3 = self.stage == Stage::Greeting;
         self.stage = Stage::Ready;

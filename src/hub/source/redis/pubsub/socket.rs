@@ -16,21 +16,21 @@ use mio::{
 use rustls::ClientConfig;
 
 use super::tls_socket::TlsStream;
-use crate::source::redis::{Directory, RedisConfig, Target, client_config};
+use crate::source::redis::{Directory, RedisConfig, ServerAddress, client_config};
 
 /// Makes connections to the configured server.
 #[derive(Debug)]
 pub(super) struct Dialer {
     directory: Directory,
-    patience: Duration,
+    timeout: Duration,
     /// Where the server was when [`Dialer::candidates`] were asked for.
-    target: Target,
+    target: ServerAddress,
     tls: Option<Arc<ClientConfig>>,
 }
 
 /// A stream, perhaps still connecting. Registered once, edge-triggered, for both directions.
 #[derive(Debug)]
-pub(super) enum Connection {
+pub(super) enum ReaderSocket {
     Tcp(TcpStream),
     Tls(Box<TlsStream>),
     Unix(UnixStream),
@@ -47,37 +47,37 @@ impl Dialer {
     pub(super) fn new(config: &RedisConfig) -> io::Result<Self> {
         // First, because its complaints about the files are the better ones.
         let tls = config.url.is_tls().then(|| client_config(&config.tls_files())).transpose()?;
-        let target = Target::Unix(PathBuf::new());
-        Ok(Self { directory: config.directory()?, patience: config.connect_timeout, target, tls })
+        let target = ServerAddress::Unix(PathBuf::new());
+        Ok(Self { directory: config.directory()?, timeout: config.connect_timeout, target, tls })
     }
 
     /// Where the server was when [`Dialer::candidates`] were asked for.
-    pub(super) fn target(&self) -> &Target {
+    pub(super) fn target(&self) -> &ServerAddress {
         &self.target
     }
 
     /// All places to try, in order. Asks the sentinels, if there are any, and looks the name up, both of which may block
     /// this thread: while there is no connection it has nothing else to do.
     pub(super) fn candidates(&mut self) -> io::Result<Vec<Candidate>> {
-        let info = self.directory.current_within(self.patience).map_err(io::Error::other)?;
-        self.target = Target::of(&info);
+        let info = self.directory.current_within(self.timeout).map_err(io::Error::other)?;
+        self.target = ServerAddress::of(&info);
         match &self.target {
-            Target::Tcp { host, port } | Target::Tls { host, port } => {
+            ServerAddress::Tcp { host, port } | ServerAddress::Tls { host, port } => {
                 Ok((host.as_str(), *port).to_socket_addrs()?.map(Candidate::Address).collect())
             }
-            Target::Unix(_) => Ok(vec![Candidate::Path]),
+            ServerAddress::Unix(_) => Ok(vec![Candidate::Path]),
         }
     }
 
     /// Begins to connect to `candidate` and registers the stream.
-    pub(super) fn connect(&self, candidate: &Candidate, registry: &Registry, token: Token) -> io::Result<Connection> {
+    pub(super) fn connect(&self, candidate: &Candidate, registry: &Registry, token: Token) -> io::Result<ReaderSocket> {
         let mut connection = match (candidate, &self.target, &self.tls) {
-            (Candidate::Address(address), Target::Tls { host, .. }, Some(config)) => {
+            (Candidate::Address(address), ServerAddress::Tls { host, .. }, Some(config)) => {
                 let stream = TlsStream::new(TcpStream::connect(*address)?, host, Arc::clone(config))?;
-                Connection::Tls(Box::new(stream))
+                ReaderSocket::Tls(Box::new(stream))
             }
-            (Candidate::Address(address), ..) => Connection::Tcp(TcpStream::connect(*address)?),
-            (Candidate::Path, Target::Unix(path), _) => Connection::Unix(UnixStream::connect(path)?),
+            (Candidate::Address(address), ..) => ReaderSocket::Tcp(TcpStream::connect(*address)?),
+            (Candidate::Path, ServerAddress::Unix(path), _) => ReaderSocket::Unix(UnixStream::connect(path)?),
             (Candidate::Path, ..) => return Err(io::ErrorKind::InvalidInput.into()),
         };
         registry.register(connection.source(), token, Interest::READABLE | Interest::WRITABLE)?;
@@ -85,7 +85,7 @@ impl Dialer {
     }
 }
 
-impl Connection {
+impl ReaderSocket {
     /// Whether it is connected by now; an error if that failed.
     pub(super) fn poll_connected(&mut self) -> io::Result<bool> {
         let socket = match self {

@@ -8,7 +8,7 @@ use crate::{
     metrics::SourceHealth,
     source::{
         Source, SourceSetup, SourceStatus, SourcesConfig,
-        redis::{RedisConfig, WriterHandle},
+        redis::{RedisConfig, ServerView, WriterHandle},
     },
 };
 
@@ -18,6 +18,7 @@ pub(in super::super) struct PubSubSource {
     config: RedisConfig,
     setup: SourceSetup,
     status: Arc<SourceStatus>,
+    view: Arc<ServerView>,
     writer: WriterHandle,
     reader: Option<ReaderHandle>,
 }
@@ -26,8 +27,9 @@ impl PubSubSource {
     pub(in super::super) fn open(config: &RedisConfig, setup: &SourceSetup) -> std::io::Result<Self> {
         let config = RedisConfig { always: setup.always.clone(), ..config.clone() };
         let status = Arc::new(SourceStatus::new(PUBSUB_SOURCE));
-        let writer = start_writer(config.clone(), setup.clock, Arc::clone(&status))?;
-        Ok(Self { config, setup: setup.clone(), status, writer, reader: None })
+        let view = Arc::new(ServerView::default());
+        let writer = start_writer(config.clone(), setup.clock, Arc::clone(&status), Arc::clone(&view))?;
+        Ok(Self { config, setup: setup.clone(), status, view, writer, reader: None })
     }
 }
 
@@ -42,8 +44,8 @@ impl Source for PubSubSource {
     }
 
     fn start(&mut self, bus: Arc<Bus>) -> Result<(), String> {
-        let (config, status) = (self.config.clone(), Arc::clone(&self.status));
-        let reader = start_reader(config, bus, self.setup.clock, status, self.setup.core, true);
+        let (config, status, view) = (self.config.clone(), Arc::clone(&self.status), Arc::clone(&self.view));
+        let reader = start_reader(config, bus, self.setup.clock, status, view, self.setup.core, true);
         self.reader = Some(reader.map_err(|error| format!("redis: {error}"))?);
         Ok(())
     }

@@ -12,21 +12,20 @@ use tracing::{info, warn};
 
 use super::{
     buffer::{Filled, ReadBuffer},
-    delivery::{Delivery, tell},
+    delivery::{Delivery, report_notices},
     fault::Fault,
     intake::Intake,
-    reader::Alarm,
-    session::Session,
-    socket::{Candidate, Connection, Dialer},
+    session::PubSubSession,
+    socket::{Candidate, Dialer, ReaderSocket},
     subscriptions::Subscriptions,
+    waker::ReaderWaker,
 };
 use crate::{
     bus::{Bus, Interest},
     clock::{Clock, Moment},
     source::{
-        Backoff, SourceStatus, Throttle,
-        redis::{Allegiance, RedisConfig, Unfit},
-        status::CLUSTER_NODE,
+        Backoff, LogRateLimiter, SourceStatus,
+        redis::{MasterLease, RedisConfig, ServerView, Unfit},
     },
 };
 
@@ -35,75 +34,82 @@ const LINK: Token = Token(1);
 /// Between two lines about messages that nobody asked for: the server chooses how many there are.
 const UNASKED_LINE_INTERVAL: Duration = Duration::from_secs(60);
 
+/// What is wrong with a server that is one node of a cluster.
+const CLUSTER_NODE: &str = "the server is a node of a Redis Cluster: what other nodes keep is refused (MOVED); \
+     use one server, or sentinels";
+
 /// The reader thread's state.
-pub(super) struct Reader {
+pub(super) struct PubSubReader {
     config: RedisConfig,
     bus: Arc<Bus>,
     clock: Clock,
     status: Arc<SourceStatus>,
+    view: Arc<ServerView>,
     poll: Poll,
-    alarm: Arc<Alarm>,
+    waker: Arc<ReaderWaker>,
     interest: Receiver<Interest>,
     dialer: Dialer,
-    link: Link,
+    link: LinkState,
     backoff: Backoff,
     subscriptions: Subscriptions,
     intake: Intake,
     buffer: ReadBuffer,
-    failures: Throttle,
-    unasked: Throttle,
+    failures: LogRateLimiter,
+    unasked: LogRateLimiter,
     /// The socket may hold more without a further edge.
     again: bool,
 }
 
 /// How things stand with the server.
 #[derive(Debug)]
-enum Link {
+enum LinkState {
     Down { retry: Moment },
-    Dialing { connection: Connection, rest: VecDeque<Candidate>, deadline: Moment },
-    Up { connection: Connection, session: Box<Session>, allegiance: Allegiance, misfits: u64, ready: bool },
+    Dialing { connection: ReaderSocket, rest: VecDeque<Candidate>, deadline: Moment },
+    Up { connection: ReaderSocket, session: Box<PubSubSession>, lease: MasterLease, demotions: u64, ready: bool },
 }
 
-impl Reader {
+impl PubSubReader {
     /// A reader that dials in its first turn.
     pub(super) fn new(
         config: RedisConfig,
         poll: Poll,
-        alarm: Arc<Alarm>,
+        waker: Arc<ReaderWaker>,
         interest: Receiver<Interest>,
         bus: Arc<Bus>,
         clock: Clock,
         status: Arc<SourceStatus>,
+        view: Arc<ServerView>,
     ) -> io::Result<Self> {
         status.set_proof_age_max(config.proof_age_max);
         let mut reader = Self {
             dialer: Dialer::new(&config)?,
-            link: Link::Down { retry: clock.now() },
+            link: LinkState::Down { retry: clock.now() },
             backoff: Backoff::new(config.backoff_min, config.backoff_max),
             subscriptions: Subscriptions::new(&config),
             intake: Intake::new(config.message_bytes_max, Arc::clone(&status)),
             buffer: ReadBuffer::new(config.read_buffer_bytes),
-            failures: Throttle::default(),
-            unasked: Throttle::every(UNASKED_LINE_INTERVAL),
+            failures: LogRateLimiter::default(),
+            unasked: LogRateLimiter::every(UNASKED_LINE_INTERVAL),
             again: true,
-            alarm,
+            waker,
             poll,
             interest,
             bus,
             clock,
             status,
+            view,
             config,
         };
         let now = reader.clock.now();
-        reader.report_tally(now);
+        reader.report_counts(now);
         Ok(reader)
     }
 
     /// Turns until it is told to stop.
     pub(super) fn run(&mut self) {
         let mut events = mio::Events::with_capacity(8);
-        while !self.alarm.is_stopped() {
-            if let Err(error) = self.poll.poll(&mut events, Some(self.patience()))
+        while !self.waker.is_stopped() {
+            if let Err(error) = self.poll.poll(&mut events, Some(self.poll_timeout()))
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 // Only our own contradiction could cause it; the status shows that nothing is read any more.
@@ -116,14 +122,14 @@ impl Reader {
     }
 
     /// How long the poll may wait.
-    fn patience(&self) -> Duration {
+    fn poll_timeout(&self) -> Duration {
         if self.again {
             return Duration::ZERO;
         }
         let link = match &self.link {
-            Link::Down { retry } => *retry,
-            Link::Dialing { deadline, .. } => *deadline,
-            Link::Up { session, .. } => session.deadline(),
+            LinkState::Down { retry } => *retry,
+            LinkState::Dialing { deadline, .. } => *deadline,
+            LinkState::Up { session, .. } => session.deadline(),
         };
         let deadline = self.subscriptions.deadline().map_or(link, |linger| linger.min(link));
         deadline.since(self.clock.now())
@@ -139,21 +145,21 @@ impl Reader {
             self.fail(&fault, now);
         }
         if changed {
-            self.tell_bus(now);
+            self.report_to_bus(now);
         }
     }
 
     /// Everything that the socket's readiness and the link's timers ask for.
     fn drive_link(&mut self, readable: bool, now: Moment) -> Result<(), Fault> {
         match &mut self.link {
-            Link::Down { retry } if *retry <= now => {
+            LinkState::Down { retry } if *retry <= now => {
                 let candidates = self.dialer.candidates().map_err(|error| Fault::Unreachable(error.to_string()))?;
                 self.dial(candidates.into(), now)
             }
-            Link::Down { .. } => Ok(()),
-            Link::Dialing { .. } => self.finish_dialing(now),
-            Link::Up { .. } if readable => self.receive(now),
-            Link::Up { .. } => Ok(()),
+            LinkState::Down { .. } => Ok(()),
+            LinkState::Dialing { .. } => self.finish_dialing(now),
+            LinkState::Up { .. } if readable => self.receive(now),
+            LinkState::Up { .. } => Ok(()),
         }
     }
 
@@ -163,7 +169,7 @@ impl Reader {
         while let Some(candidate) = rest.pop_front() {
             match self.dialer.connect(&candidate, self.poll.registry(), LINK) {
                 Ok(connection) => {
-                    self.link = Link::Dialing { connection, rest, deadline: now + self.config.connect_timeout };
+                    self.link = LinkState::Dialing { connection, rest, deadline: now + self.config.connect_timeout };
                     // A Unix socket is connected at once, and its edge may already have passed.
                     self.again = true;
                     return Ok(());
@@ -175,7 +181,7 @@ impl Reader {
     }
 
     fn finish_dialing(&mut self, now: Moment) -> Result<(), Fault> {
-        let Link::Dialing { connection, rest, deadline } = &mut self.link else { return Ok(()) };
+        let LinkState::Dialing { connection, rest, deadline } = &mut self.link else { return Ok(()) };
         let failure = match connection.poll_connected() {
             Ok(true) => {
                 self.greet(now);
@@ -193,24 +199,25 @@ impl Reader {
     }
 
     fn greet(&mut self, now: Moment) {
-        let Link::Dialing { connection, .. } = std::mem::replace(&mut self.link, Link::Down { retry: now }) else {
+        let LinkState::Dialing { connection, .. } = std::mem::replace(&mut self.link, LinkState::Down { retry: now })
+        else {
             return;
         };
         self.config.take_login();
-        let session = Box::new(Session::open(&self.config, rand::random(), now));
-        let allegiance = Allegiance::new(self.dialer.target().clone(), self.status.consensus());
-        let misfits = self.status.misfits();
-        self.link = Link::Up { connection, session, allegiance, misfits, ready: false };
+        let session = Box::new(PubSubSession::open(&self.config, rand::random(), now));
+        let lease = MasterLease::new(self.dialer.target().clone(), self.view.sentinels());
+        let demotions = self.view.demotions();
+        self.link = LinkState::Up { connection, session, lease, demotions, ready: false };
         self.again = true;
     }
 
     /// Reads what there is, up to a buffer full, and hands it to the bus as one batch.
     fn receive(&mut self, now: Moment) -> Result<(), Fault> {
-        let Link::Up { connection, .. } = &mut self.link else { return Ok(()) };
+        let LinkState::Up { connection, .. } = &mut self.link else { return Ok(()) };
         let filled = self.buffer.fill(|room| connection.read(room));
         // What came may have been sent after something was lost: readers are told of the loss first, and of this as a part of it.
         self.check_standing()?;
-        let Link::Up { session, .. } = &mut self.link else { return Ok(()) };
+        let LinkState::Up { session, .. } = &mut self.link else { return Ok(()) };
         let mut feed = self.bus.feed();
         let mut delivery = Delivery {
             session,
@@ -236,7 +243,7 @@ impl Reader {
             self.status.on_events(received, now);
         }
         if answers {
-            self.report_tally(now);
+            self.report_counts(now);
         }
         parsed?;
         match filled {
@@ -253,7 +260,7 @@ impl Reader {
     /// True if there were changes.
     fn take_interest(&mut self, now: Moment) -> bool {
         // Before the queue is looked at: whoever puts something in afterwards rings again.
-        if !self.alarm.hear() && self.subscriptions.deadline().is_none_or(|due| now < due) {
+        if !self.waker.take() && self.subscriptions.deadline().is_none_or(|due| now < due) {
             return false;
         }
         for change in self.interest.try_iter() {
@@ -269,12 +276,12 @@ impl Reader {
 
     /// Whether the server is still the one to read from, by what sentinels and the writer found out.
     fn check_standing(&mut self) -> Result<(), Fault> {
-        let Link::Up { allegiance, misfits, .. } = &mut self.link else { return Ok(()) };
-        if allegiance.is_outdated(self.status.consensus()) {
+        let LinkState::Up { lease, demotions, .. } = &mut self.link else { return Ok(()) };
+        if lease.is_outdated(self.view.sentinels()) {
             return Err(Fault::Outdated);
         }
         // The writer found a replica there. It may be the master again by now, but what was published meanwhile is lost.
-        if *misfits != self.status.misfits() {
+        if *demotions != self.view.demotions() {
             return Err(Fault::Unfit(Unfit::Replica));
         }
         Ok(())
@@ -283,7 +290,7 @@ impl Reader {
     /// Sends what is due and checks that the server is alive.
     fn converse(&mut self, now: Moment) -> Result<(), Fault> {
         self.check_standing()?;
-        let Link::Up { connection, session, ready, .. } = &mut self.link else { return Ok(()) };
+        let LinkState::Up { connection, session, ready, .. } = &mut self.link else { return Ok(()) };
         session.poll_commands(&mut self.subscriptions, now);
         connection.send(session.outgoing()).map_err(|error| Fault::Broken(error.to_string()))?;
         if let Some(took) = session.take_proof() {
@@ -299,7 +306,7 @@ impl Reader {
             self.backoff.reset();
             self.status.reader().on_connected(now);
             info!("connected to {}", self.config.url);
-            self.status.set_cluster_node(session.is_cluster_node());
+            self.status.set_limitation(session.is_cluster_node().then_some(CLUSTER_NODE));
             if session.is_cluster_node() {
                 warn!("{}: {CLUSTER_NODE}", self.config.url);
             }
@@ -311,8 +318,8 @@ impl Reader {
     fn fail(&mut self, fault: &Fault, now: Moment) {
         let is_renewed = fault.is_refused_login() && self.config.renew_login();
         let delay = if is_renewed { Duration::ZERO } else { self.backoff.next_delay(rand::random()) };
-        let was_ready = matches!(self.link, Link::Up { ready: true, .. });
-        self.link = Link::Down { retry: now + delay };
+        let was_ready = matches!(self.link, LinkState::Up { ready: true, .. });
+        self.link = LinkState::Down { retry: now + delay };
         self.buffer.clear();
         self.again = false;
         self.subscriptions.on_disconnected();
@@ -322,7 +329,7 @@ impl Reader {
             self.subscriptions.on_source_refused();
         }
         // The bus first: whoever learns from the status finds the topics stale already.
-        self.tell_bus(now);
+        self.report_to_bus(now);
         self.status.reader().on_failure(&fault.to_string(), now);
         if let Some(suppressed) = self.failures.admit(now).or_else(|| was_ready.then_some(0)) {
             warn!(
@@ -334,14 +341,14 @@ impl Reader {
         }
     }
 
-    fn tell_bus(&mut self, now: Moment) {
+    fn report_to_bus(&mut self, now: Moment) {
         let mut feed = self.bus.feed();
-        tell(&self.bus, &mut feed, &mut self.subscriptions, &self.status, now);
+        report_notices(&self.bus, &mut feed, &mut self.subscriptions, &self.status, now);
         drop(feed);
-        self.report_tally(now);
+        self.report_counts(now);
     }
 
-    fn report_tally(&mut self, now: Moment) {
+    fn report_counts(&mut self, now: Moment) {
         if let Some((named, total, every)) = self.subscriptions.take_refusals() {
             self.status.set_refused(named, total, every);
         }

@@ -10,10 +10,10 @@ use redis::{RedisError, Value};
 use tracing::warn;
 
 use super::{
-    cache::{Cache, Extent, Found, LIFE, select},
+    cache::{Cache, Found, LIFE, PageBounds, select},
     config::{RedisStreamConfig, kept_ms},
-    entry::{BadAnswer, Entry, read_entries},
-    link::{LEAST_VERSION, Link, accept, is_no_stream, is_of_key},
+    entry::{BadAnswer, StreamEntry, read_entries},
+    link::{LEAST_VERSION, StreamLink, accept, is_no_stream, is_of_key},
     load::{time_floor, weight_bytes},
     position::{StreamInfo, read_is_made},
 };
@@ -23,7 +23,7 @@ use crate::{
     event::{Event, EventId, Payload, Start},
     gap::{Gap, GapReason},
     source::{
-        Throttle, TopicClasses,
+        LogRateLimiter, TopicClasses,
         redis::{Directory, RedisConfig},
     },
     topic::Topic,
@@ -31,19 +31,19 @@ use crate::{
 
 /// Hands requests to the archivist. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Archivist {
-    queue: Sender<Queued>,
+pub(super) struct StreamArchive {
+    queue: Sender<QueuedRequest>,
 }
 
 /// Owns the archivist's thread.
 #[derive(Debug)]
 pub(super) struct ArchiveHandle {
-    archivist: Archivist,
+    archivist: StreamArchive,
     thread: JoinHandle<()>,
 }
 
 /// A request on its way. Dropped without an answer, it answers [`ArchiveFailed::Unavailable`].
-struct Queued(Option<ArchiveRequest>);
+struct QueuedRequest(Option<ArchiveRequest>);
 
 /// Requests taken at once.
 const BATCH_MAX: usize = 4096;
@@ -69,7 +69,7 @@ pub(super) fn start_archive(
         cache: Cache::new(config.archive_cache_bytes),
         infos: HashMap::default(),
         entry_bytes: ENTRY_BYTES,
-        failures: Throttle::default(),
+        failures: LogRateLimiter::default(),
         queued,
         redis,
         config,
@@ -77,12 +77,12 @@ pub(super) fn start_archive(
         clock,
     };
     let thread = std::thread::Builder::new().name("stream-archive".to_owned()).spawn(move || worker.run())?;
-    Ok(ArchiveHandle { archivist: Archivist { queue }, thread })
+    Ok(ArchiveHandle { archivist: StreamArchive { queue }, thread })
 }
 
 impl ArchiveHandle {
     /// Where to hand requests to; also what the bus is given as its archive.
-    pub(super) fn archivist(&self) -> Archivist {
+    pub(super) fn archivist(&self) -> StreamArchive {
         self.archivist.clone()
     }
 
@@ -96,15 +96,15 @@ impl ArchiveHandle {
     }
 }
 
-impl Archive for Archivist {
+impl Archive for StreamArchive {
     fn fetch(&self, request: ArchiveRequest) {
-        if let Err(TrySendError::Full(mut queued)) = self.queue.try_send(Queued(Some(request))) {
+        if let Err(TrySendError::Full(mut queued)) = self.queue.try_send(QueuedRequest(Some(request))) {
             queued.answer(Err(ArchiveFailed::QueueFull));
         }
     }
 }
 
-impl Queued {
+impl QueuedRequest {
     fn answer(&mut self, page: Result<ArchivePage, ArchiveFailed>) {
         if let Some(request) = self.0.take() {
             (request.reply)(page);
@@ -112,15 +112,15 @@ impl Queued {
     }
 }
 
-impl Drop for Queued {
+impl Drop for QueuedRequest {
     fn drop(&mut self) {
         self.answer(Err(ArchiveFailed::Unavailable));
     }
 }
 
-impl fmt::Debug for Queued {
+impl fmt::Debug for QueuedRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Queued").field(&self.0).finish()
+        f.debug_tuple("QueuedRequest").field(&self.0).finish()
     }
 }
 
@@ -129,7 +129,7 @@ struct Worker {
     config: RedisStreamConfig,
     classes: TopicClasses,
     directory: Directory,
-    link: Option<Link>,
+    link: Option<StreamLink>,
     /// Until then whoever asks is told that the broker cannot be reached.
     retry: Moment,
     cache: Cache,
@@ -137,8 +137,8 @@ struct Worker {
     infos: HashMap<Topic, (Known, Moment), foldhash::fast::RandomState>,
     /// What entries weigh, on the average of late.
     entry_bytes: usize,
-    failures: Throttle,
-    queued: Receiver<Queued>,
+    failures: LogRateLimiter,
+    queued: Receiver<QueuedRequest>,
     clock: Clock,
 }
 
@@ -154,7 +154,7 @@ struct Known {
 
 /// What an asker has.
 #[derive(Clone, Copy)]
-struct Seen {
+struct LastSeen {
     /// Everything up to this id.
     id: EventId,
     /// The digest of the event there, if it is known.
@@ -162,7 +162,7 @@ struct Seen {
 }
 
 /// Consecutive events of a stream.
-struct Run {
+struct EventRun {
     gap: Option<Gap>,
     /// What they follow.
     after: EventId,
@@ -175,7 +175,7 @@ impl Worker {
     fn run(&mut self) {
         while let Ok(first) = self.queued.recv() {
             // What the server closed while nobody asked is replaced, and a server that is no longer one to use is left.
-            let still_good = |link: &mut Link| link.is_usable() && link.check_role().is_ok();
+            let still_good = |link: &mut StreamLink| link.is_usable() && link.check_role().is_ok();
             self.link = self.link.take().and_then(|mut link| still_good(&mut link).then_some(link));
             let mut batch = vec![first];
             batch.extend(self.queued.try_iter().take(BATCH_MAX));
@@ -186,7 +186,7 @@ impl Worker {
             });
             for mut queued in batch {
                 let Some(request) = &queued.0 else { continue };
-                let page = self.page(&request.topic.clone(), request.start, request.content, Extent::of(request));
+                let page = self.page(&request.topic.clone(), request.start, request.content, PageBounds::of(request));
                 queued.answer(page);
             }
             let now = self.clock.now();
@@ -199,7 +199,7 @@ impl Worker {
         topic: &Topic,
         start: Start,
         content: Option<u64>,
-        extent: Extent,
+        extent: PageBounds,
     ) -> Result<ArchivePage, ArchiveFailed> {
         let is_newcomer = matches!(start, Start::First | Start::Last(_));
         if is_newcomer && self.classes.of(topic).retention.history.is_none() {
@@ -207,8 +207,8 @@ impl Worker {
         }
         let seen = match start {
             // Whoever wants everything has nothing.
-            Start::First => Some(Seen { id: EventId::default(), content: None }),
-            Start::After(id) => Some(Seen { id, content }),
+            Start::First => Some(LastSeen { id: EventId::default(), content: None }),
+            Start::After(id) => Some(LastSeen { id, content }),
             Start::Live | Start::Last(_) => None,
         };
         if let Some(seen) = seen
@@ -216,7 +216,7 @@ impl Worker {
         {
             return Ok(page);
         }
-        let read = |worker: &mut Self, link: &mut Link| match (seen, start) {
+        let read = |worker: &mut Self, link: &mut StreamLink| match (seen, start) {
             (Some(seen), _) => worker.read(link, topic, seen, extent),
             (None, Start::Last(count)) => worker.read_last(link, topic, count.min(extent.events_max), extent),
             (None, _) => Ok(ArchivePage { is_complete: true, ..ArchivePage::default() }),
@@ -238,7 +238,7 @@ impl Worker {
     /// Keeps the link, which has served, also where the answer is that this one stream cannot be read.
     fn keep(
         &mut self,
-        link: Link,
+        link: StreamLink,
         topic: &Topic,
         answer: Result<ArchivePage, RedisError>,
     ) -> Result<ArchivePage, ArchiveFailed> {
@@ -253,7 +253,7 @@ impl Worker {
     }
 
     /// The answer from what was read lately.
-    fn recall(&self, topic: &Topic, seen: Seen, extent: Extent) -> Option<ArchivePage> {
+    fn recall(&self, topic: &Topic, seen: LastSeen, extent: PageBounds) -> Option<ArchivePage> {
         let now = self.clock.now();
         let page = |found: Found, gap| ArchivePage { events: found.events, is_complete: found.is_complete, gap };
         if let Some(found) = self.cache.find(topic, seen.id, seen.content, extent, now) {
@@ -267,7 +267,13 @@ impl Worker {
         Some(page(found, Some(extent.clamp(gap))))
     }
 
-    fn read(&mut self, link: &mut Link, topic: &Topic, seen: Seen, extent: Extent) -> Result<ArchivePage, RedisError> {
+    fn read(
+        &mut self,
+        link: &mut StreamLink,
+        topic: &Topic,
+        seen: LastSeen,
+        extent: PageBounds,
+    ) -> Result<ArchivePage, RedisError> {
         let key = self.config.key(topic);
         let mut run = self.read_after(link, topic, &key, seen)?;
         let found = loop {
@@ -276,8 +282,10 @@ impl Worker {
                 break found;
             }
             let last = run.events.last();
-            let seen =
-                Seen { id: last.map_or(run.after, |event| event.id), content: last.and_then(|event| event.digest()) };
+            let seen = LastSeen {
+                id: last.map_or(run.after, |event| event.id),
+                content: last.and_then(|event| event.digest()),
+            };
             let more = self.read_after(link, topic, &key, seen)?;
             if more.gap.is_some() {
                 // Whoever asks for the next page is told.
@@ -295,7 +303,13 @@ impl Worker {
 
     /// The events that follow, and what is missing between. In one transaction: what is trimmed in between would else be
     /// missing without a word.
-    fn read_after(&mut self, link: &mut Link, topic: &Topic, key: &str, seen: Seen) -> Result<Run, RedisError> {
+    fn read_after(
+        &mut self,
+        link: &mut StreamLink,
+        topic: &Topic,
+        key: &str,
+        seen: LastSeen,
+    ) -> Result<EventRun, RedisError> {
         let (after, from, count) = (seen.id, seen.id.to_string(), self.count());
         let answer = link.ask(|commands| {
             commands.push_words(&["MULTI"]);
@@ -321,33 +335,39 @@ impl Worker {
         self.infos.insert(topic.clone(), (known, now));
         let here = entries.first().filter(|entry| entry.id == after);
         if info.first.is_none_or(|first| first <= after) {
-            self.cache.correct(topic, after, here.and_then(Entry::digest));
+            self.cache.correct(topic, after, here.and_then(StreamEntry::digest));
         }
         let gap = known.gap_after(after).or_else(|| foreign_gap(&info, seen, here));
         if let Some(gap) = gap.filter(|gap| gap.reason == GapReason::Epoch) {
             self.cache.forget(topic);
             let run = self.read_from(link, topic, key, EventId::default())?;
-            return Ok(Run { gap: Some(gap), after: gap.to.min(run.first_before()), ..run });
+            return Ok(EventRun { gap: Some(gap), after: gap.to.min(run.first_before()), ..run });
         }
         let is_end = entries.len() < count;
         let events = self.events(topic, entries.into_iter().filter(|entry| after < entry.id), now);
-        Ok(Run { after: gap.map_or(after, |gap| gap.to), gap, events, is_end })
+        Ok(EventRun { after: gap.map_or(after, |gap| gap.to), gap, events, is_end })
     }
 
-    fn read_from(&mut self, link: &mut Link, topic: &Topic, key: &str, after: EventId) -> Result<Run, RedisError> {
+    fn read_from(
+        &mut self,
+        link: &mut StreamLink,
+        topic: &Topic,
+        key: &str,
+        after: EventId,
+    ) -> Result<EventRun, RedisError> {
         let count = self.count();
         let answer = link.ask_one(&["XRANGE", key, &format!("({after}"), "+", "COUNT", &count.to_string()])?;
         let entries = read_entries(accept(answer)?)?;
         let is_end = entries.len() < count;
-        Ok(Run { gap: None, after, events: self.events(topic, entries.into_iter(), self.clock.now()), is_end })
+        Ok(EventRun { gap: None, after, events: self.events(topic, entries.into_iter(), self.clock.now()), is_end })
     }
 
     fn read_last(
         &mut self,
-        link: &mut Link,
+        link: &mut StreamLink,
         topic: &Topic,
         count: usize,
-        extent: Extent,
+        extent: PageBounds,
     ) -> Result<ArchivePage, RedisError> {
         let key = &self.config.key(topic);
         let newest = extent.upto.map_or_else(|| "+".to_owned(), |upto| upto.to_string());
@@ -358,13 +378,13 @@ impl Worker {
             bytes += weight_bytes(entry);
             *index == 0 || bytes <= extent.bytes_max
         });
-        let fitting: Vec<Entry> = fitting.map(|(_, entry)| entry).collect();
+        let fitting: Vec<StreamEntry> = fitting.map(|(_, entry)| entry).collect();
         let events = self.events(topic, fitting.into_iter().rev(), self.clock.now());
         Ok(ArchivePage { events, is_complete: true, gap: None })
     }
 
     /// The events that `entries` are; an entry that is none is a hole.
-    fn events(&mut self, topic: &Topic, entries: impl Iterator<Item = Entry>, now: Moment) -> Vec<Arc<Event>> {
+    fn events(&mut self, topic: &Topic, entries: impl Iterator<Item = StreamEntry>, now: Moment) -> Vec<Arc<Event>> {
         let mut bytes = 0;
         let events: Vec<Arc<Event>> = entries
             .map(|entry| {
@@ -383,11 +403,11 @@ impl Worker {
         (READ_BYTES / self.entry_bytes.max(1)).clamp(COUNT_RANGE.0, COUNT_RANGE.1)
     }
 
-    fn open_link(&mut self) -> Result<Link, ArchiveFailed> {
+    fn open_link(&mut self) -> Result<StreamLink, ArchiveFailed> {
         if self.clock.now() < self.retry {
             return Err(ArchiveFailed::Unavailable);
         }
-        let opened = Link::open(&self.directory, "fanfare-archive", self.redis.connect_timeout);
+        let opened = StreamLink::open(&self.directory, "fanfare-archive", self.redis.connect_timeout);
         let opened = opened.and_then(|link| link.set_timeout(self.redis.ping_timeout).map(|()| link));
         opened.map_err(|error| self.fail(&error))
     }
@@ -402,7 +422,7 @@ impl Worker {
     }
 }
 
-impl Extent {
+impl PageBounds {
     fn of(request: &ArchiveRequest) -> Self {
         let ArchiveRequest { upto, events_max, bytes_max, since, .. } = *request;
         Self { upto, events_max, bytes_max, since }
@@ -414,7 +434,7 @@ impl Extent {
     }
 }
 
-impl Run {
+impl EventRun {
     /// Whether it covers all up to `upto`.
     fn reaches(&self, upto: Option<EventId>) -> bool {
         let newest = self.events.last().map_or(self.after, |event| event.id);
@@ -434,7 +454,7 @@ impl Known {
 
 /// What was seen lies within what the stream retains, and yet there is no such entry, or another one: it was lost with a
 /// server that failed, or the stream is another one. `here` is the entry at its id.
-fn foreign_gap(info: &StreamInfo, seen: Seen, here: Option<&Entry>) -> Option<Gap> {
+fn foreign_gap(info: &StreamInfo, seen: LastSeen, here: Option<&StreamEntry>) -> Option<Gap> {
     let first = info.first.filter(|first| *first <= seen.id)?;
     let is_known = match here {
         Some(entry) => seen.content.is_none() || entry.digest() == seen.content,
@@ -443,8 +463,8 @@ fn foreign_gap(info: &StreamInfo, seen: Seen, here: Option<&Entry>) -> Option<Ga
     (!is_known).then(|| Gap { from: seen.id, to: first.before(), reason: GapReason::Epoch })
 }
 
-fn event(topic: &Topic, entry: Entry, payload_bytes_max: usize, now: Moment) -> Event {
-    let Entry { id, content } = entry;
+fn event(topic: &Topic, entry: StreamEntry, payload_bytes_max: usize, now: Moment) -> Event {
+    let StreamEntry { id, content } = entry;
     match content {
         Ok(content) if content.data.len() <= payload_bytes_max => {
             Event::new(topic.clone(), id, 0, content.kind.as_deref(), Payload::looked_at(content.data), now)

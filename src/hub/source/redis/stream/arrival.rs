@@ -3,9 +3,9 @@
 use redis::{RedisError, Value};
 
 use super::{
-    entry::{Entry, read_entries},
-    link::{Link, accept},
-    position::{Found, Place, StreamInfo, Verdict, read_is_made},
+    entry::{StreamEntry, read_entries},
+    link::{StreamLink, accept},
+    position::{Found, ReadPosition, StreamInfo, Verdict, read_is_made},
 };
 use crate::{event::EventId, topic::Topic};
 
@@ -13,16 +13,16 @@ use crate::{event::EventId, topic::Topic};
 pub(super) struct Arrival {
     pub(super) topic: Topic,
     pub(super) key: String,
-    pub(super) place: Place,
-    pub(super) entries: Vec<Entry>,
+    pub(super) position: ReadPosition,
+    pub(super) entries: Vec<StreamEntry>,
     pub(super) verdict: Verdict,
     /// What the server says of the stream, where it was asked.
     pub(super) info: Option<StreamInfo>,
 }
 
 impl Arrival {
-    pub(super) fn new(topic: Topic, key: String, place: Place, entries: Vec<Entry>) -> Self {
-        Self { topic, key, place, entries, verdict: Verdict::Whole, info: None }
+    pub(super) fn new(topic: Topic, key: String, position: ReadPosition, entries: Vec<StreamEntry>) -> Self {
+        Self { topic, key, position, entries, verdict: Verdict::Whole, info: None }
     }
 
     fn ids(&self) -> Vec<EventId> {
@@ -32,8 +32,8 @@ impl Arrival {
 
 /// Whether anything is missing between what was read before and what came now. The entry right before what came is the one
 /// that was read last, unless that was trimmed, or the stream is another one.
-pub(super) fn judge(link: &mut Link, arrivals: &mut [Arrival]) -> Result<(), RedisError> {
-    let first_of = |arrival: &Arrival| arrival.entries.first().map_or(arrival.place.last, |first| first.id);
+pub(super) fn judge(link: &mut StreamLink, arrivals: &mut [Arrival]) -> Result<(), RedisError> {
+    let first_of = |arrival: &Arrival| arrival.entries.first().map_or(arrival.position.last, |first| first.id);
     let answers = link.ask(|commands| {
         for arrival in &*arrivals {
             let before = format!("({}", first_of(arrival));
@@ -42,7 +42,7 @@ pub(super) fn judge(link: &mut Link, arrivals: &mut [Arrival]) -> Result<(), Red
     })?;
     let mut suspects: Vec<(&mut Arrival, Found)> = Vec::new();
     for (arrival, answer) in arrivals.iter_mut().zip(answers) {
-        let found = arrival.place.compare(read_entries(accept(answer)?)?.first());
+        let found = arrival.position.compare(read_entries(accept(answer)?)?.first());
         if found != Found::Same {
             suspects.push((arrival, found));
         }
@@ -60,12 +60,12 @@ pub(super) fn judge(link: &mut Link, arrivals: &mut [Arrival]) -> Result<(), Red
     for (suspect, found) in suspects {
         let info = StreamInfo::read(answers.next().unwrap_or(Value::Nil))?;
         let held = suspect.ids();
-        suspect.verdict = suspect.place.judge(&info, &held, found);
-        if info.first.is_none_or(|first| suspect.place.last < first) {
-            suspect.place.added = info.added_before(&held).or(suspect.place.added);
+        suspect.verdict = suspect.position.judge(&info, &held, found);
+        if info.first.is_none_or(|first| suspect.position.last < first) {
+            suspect.position.added = info.added_before(&held).or(suspect.position.added);
         }
-        suspect.place.deleted_max = info.deleted_max;
-        suspect.place.is_made = read_is_made(answers.next().unwrap_or(Value::Nil));
+        suspect.position.deleted_max = info.deleted_max;
+        suspect.position.is_made = read_is_made(answers.next().unwrap_or(Value::Nil));
         suspect.info = Some(info);
     }
     Ok(())

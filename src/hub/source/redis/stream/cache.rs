@@ -15,14 +15,14 @@ use crate::{
 /// Consecutive events of some topics, for a moment.
 #[derive(Debug)]
 pub(super) struct Cache {
-    runs: HashMap<Topic, Run, foldhash::fast::RandomState>,
+    runs: HashMap<Topic, CachedRun, foldhash::fast::RandomState>,
     bytes: usize,
     bytes_max: usize,
 }
 
 /// All events of a topic after `after`, up to and including `end`.
 #[derive(Debug)]
-struct Run {
+struct CachedRun {
     after: EventId,
     end: EventId,
     events: VecDeque<Arc<Event>>,
@@ -43,7 +43,7 @@ pub(super) struct Found {
 
 /// What bounds an answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Extent {
+pub(super) struct PageBounds {
     pub(super) upto: Option<EventId>,
     pub(super) events_max: usize,
     pub(super) bytes_max: usize,
@@ -63,7 +63,7 @@ impl Cache {
             return;
         }
         let before = self.take(topic).filter(|run| now.since(run.read) <= LIFE);
-        let new = Run { after, end, events: events.iter().cloned().collect(), bytes: weight, read: now };
+        let new = CachedRun { after, end, events: events.iter().cloned().collect(), bytes: weight, read: now };
         let run = match before {
             Some(before) => before.join(new),
             None => new,
@@ -80,7 +80,7 @@ impl Cache {
         topic: &Topic,
         after: EventId,
         content: Option<u64>,
-        extent: Extent,
+        extent: PageBounds,
         now: Moment,
     ) -> Option<Found> {
         let run = self.runs.get(topic).filter(|run| now.since(run.read) <= LIFE && extent.since <= run.read)?;
@@ -91,7 +91,7 @@ impl Cache {
             None if after == run.after && content.is_none() => {}
             _ => return None,
         }
-        let found = select(run.events.iter(), after, Extent { upto: Some(upto.min(run.end)), ..extent });
+        let found = select(run.events.iter(), after, PageBounds { upto: Some(upto.min(run.end)), ..extent });
         let is_complete = found.is_complete && upto <= run.end;
         (is_complete || !found.events.is_empty()).then_some(Found { is_complete, ..found })
     }
@@ -103,7 +103,7 @@ impl Cache {
 
     /// The stream has this at `id`: forgets what was read of `topic`, if it covers `id` and had something else there.
     pub(super) fn correct(&mut self, topic: &Topic, id: EventId, content: Option<u64>) {
-        let is_other = |run: &Run| match run.event(id) {
+        let is_other = |run: &CachedRun| match run.event(id) {
             Some(event) => event.digest() != content,
             None => content.is_some() && run.after < id && id <= run.end,
         };
@@ -112,7 +112,7 @@ impl Cache {
         }
     }
 
-    fn take(&mut self, topic: &Topic) -> Option<Run> {
+    fn take(&mut self, topic: &Topic) -> Option<CachedRun> {
         let run = self.runs.remove(topic)?;
         self.bytes -= run.bytes;
         Some(run)
@@ -127,7 +127,7 @@ impl Cache {
     }
 }
 
-impl Run {
+impl CachedRun {
     /// The event with this id.
     fn event(&self, id: EventId) -> Option<&Arc<Event>> {
         self.events.binary_search_by_key(&id, |event| event.id).ok().map(|index| &self.events[index])
@@ -151,7 +151,7 @@ impl Run {
 }
 
 /// Of `events`, in order, those after `after` within `extent`.
-pub(super) fn select<'a>(events: impl Iterator<Item = &'a Arc<Event>>, after: EventId, extent: Extent) -> Found {
+pub(super) fn select<'a>(events: impl Iterator<Item = &'a Arc<Event>>, after: EventId, extent: PageBounds) -> Found {
     let mut found = Found { events: Vec::new(), is_complete: true };
     let mut bytes = 0;
     let wanted = |event: &&Arc<Event>| after < event.id && extent.upto.is_none_or(|upto| event.id <= upto);

@@ -5,12 +5,12 @@ use redis::{RedisError, Value};
 
 use super::{
     config::kept_ms,
-    entry::{BadAnswer, Entry, read_entries},
-    link::Link,
+    entry::{BadAnswer, StreamEntry, read_entries},
+    link::StreamLink,
     load::time_floor,
-    position::{Place, StreamInfo, Verdict, read_is_made},
-    streams::Stage,
-    turn::{Reader, STREAMS_PER_TRIP},
+    position::{ReadPosition, StreamInfo, Verdict, read_is_made},
+    streams::StreamStage,
+    turn::{STREAMS_PER_TRIP, StreamReader},
 };
 use crate::{
     bus::Feed,
@@ -21,11 +21,11 @@ use crate::{
 };
 
 /// What a stream is found to be.
-struct Look {
+struct StreamCheck {
     info: StreamInfo,
     is_made: bool,
-    /// What it has at the place that was read.
-    entry: Option<Entry>,
+    /// What it has at the position that was read.
+    entry: Option<StreamEntry>,
 }
 
 /// The server's clock, before and after it was asked.
@@ -36,9 +36,9 @@ struct Times {
     end_ms: u64,
 }
 
-impl Reader {
+impl StreamReader {
     /// Checks all streams that are being read.
-    pub(super) fn check_all(&mut self, link: &mut Link) -> Result<(), RedisError> {
+    pub(super) fn check_all(&mut self, link: &mut StreamLink) -> Result<(), RedisError> {
         self.begin_checks();
         while !self.to_check.is_empty() {
             self.check_next(link)?;
@@ -47,7 +47,7 @@ impl Reader {
     }
 
     /// Checks some streams if that is due; whether more are.
-    pub(super) fn check_some(&mut self, link: &mut Link) -> Result<bool, RedisError> {
+    pub(super) fn check_some(&mut self, link: &mut StreamLink) -> Result<bool, RedisError> {
         if self.to_check.is_empty() && self.check_due <= self.clock.now() {
             self.begin_checks();
         }
@@ -62,14 +62,15 @@ impl Reader {
         self.check_due = self.clock.now() + self.redis.ping_interval;
     }
 
-    fn check_next(&mut self, link: &mut Link) -> Result<(), RedisError> {
+    fn check_next(&mut self, link: &mut StreamLink) -> Result<(), RedisError> {
         let part = self.to_check.split_off(self.to_check.len().saturating_sub(STREAMS_PER_TRIP));
-        let places = part.into_iter().filter_map(|topic| self.streams.place(&topic).map(|place| (topic, place)));
-        let places: Vec<(Topic, Place)> = places.collect();
+        let positions =
+            part.into_iter().filter_map(|topic| self.streams.position(&topic).map(|position| (topic, position)));
+        let positions: Vec<(Topic, ReadPosition)> = positions.collect();
         let answers = link.ask(|commands| {
             commands.push_words(&["TIME"]);
-            for (topic, place) in &places {
-                let (key, last) = (self.config.key(topic), place.last.to_string());
+            for (topic, position) in &positions {
+                let (key, last) = (self.config.key(topic), position.last.to_string());
                 commands.push_words(&["XINFO", "STREAM", &key]);
                 commands.push_words(&["XINFO", "GROUPS", &key]);
                 commands.push_words(&["XRANGE", &key, &last, &last, "COUNT", "1"]);
@@ -79,11 +80,12 @@ impl Reader {
         let mut answers = answers.into_iter();
         let mut next = || answers.next().unwrap_or(Value::Nil);
         let floor = time_floor(next())?;
-        let looks: Vec<_> = places.into_iter().map(|(topic, place)| (topic, place, [next(), next(), next()])).collect();
+        let looks: Vec<_> =
+            positions.into_iter().map(|(topic, position)| (topic, position, [next(), next(), next()])).collect();
         let times = Times { floor, end_ms: time_floor(next())?.major.saturating_add(1) };
-        for (topic, place, answers) in looks {
-            match Look::read(answers) {
-                Ok(look) => self.go_on(&topic, place, &look, times),
+        for (topic, position, answers) in looks {
+            match StreamCheck::read(answers) {
+                Ok(look) => self.go_on(&topic, position, &look, times),
                 // Refused. To read it with the others would be refused for all.
                 Err(BadAnswer) => self.give_up(&topic),
             }
@@ -91,43 +93,43 @@ impl Reader {
         Ok(())
     }
 
-    /// Goes on from `place`, or tells what became of the stream.
-    fn go_on(&mut self, topic: &Topic, mut place: Place, look: &Look, times: Times) {
+    /// Goes on from `position`, or tells what became of the stream.
+    fn go_on(&mut self, topic: &Topic, mut position: ReadPosition, look: &StreamCheck, times: Times) {
         let now = self.clock.now();
         let bus = std::sync::Arc::clone(&self.bus);
         let mut feed = bus.feed();
-        let Look { info, is_made, entry } = look;
-        match place.judge(info, &[], place.compare(entry.as_ref())) {
+        let StreamCheck { info, is_made, entry } = look;
+        match position.judge(info, &[], position.compare(entry.as_ref())) {
             Verdict::Whole => {
-                place.is_made = *is_made;
-                if info.last == place.last {
-                    (place.added, place.deleted_max) = (info.added.or(place.added), info.deleted_max);
+                position.is_made = *is_made;
+                if info.last == position.last {
+                    (position.added, position.deleted_max) = (info.added.or(position.added), info.deleted_max);
                 }
             }
             Verdict::Expired { to } => {
-                let gap = Gap { from: place.newest, to, reason: GapReason::Expired };
-                self.report(&mut feed, topic, &mut place, gap, now);
-                place.added = info.added.map(|added| added.saturating_sub(info.length));
+                let gap = Gap { from: position.newest, to, reason: GapReason::Expired };
+                self.report(&mut feed, topic, &mut position, gap, now);
+                position.added = info.added.map(|added| added.saturating_sub(info.length));
             }
-            Verdict::Replaced if info.exists => return self.begin_anew(&mut feed, topic, place, info, now),
-            Verdict::Replaced => self.end_life(&mut feed, topic, &mut place, times, now),
+            Verdict::Replaced if info.exists => return self.begin_anew(&mut feed, topic, position, info, now),
+            Verdict::Replaced => self.end_life(&mut feed, topic, &mut position, times, now),
         }
-        self.streams.set_stage(topic, Stage::Reading(place));
+        self.streams.set_stage(topic, StreamStage::Reading(position));
     }
 
     /// The stream is gone: whatever comes under its key is another one.
-    fn end_life(&self, feed: &mut Feed<'_>, topic: &Topic, place: &mut Place, times: Times, now: Moment) {
+    fn end_life(&self, feed: &mut Feed<'_>, topic: &Topic, position: &mut ReadPosition, times: Times, now: Moment) {
         let kept_ms = self.kept_ms(topic);
         let unread_ms = u64::try_from(now.since(self.read_at).as_millis()).unwrap_or(u64::MAX);
-        let is_too_old = place.has_expired(kept_ms, times.end_ms, 0);
-        if is_too_old && !place.has_expired(kept_ms, times.end_ms, unread_ms) {
+        let is_too_old = position.has_expired(kept_ms, times.end_ms, 0);
+        if is_too_old && !position.has_expired(kept_ms, times.end_ms, unread_ms) {
             // It may have been added to and have expired while it was not read.
-            let gap = Gap { from: place.newest, to: times.floor, reason: GapReason::Expired };
-            self.report(feed, topic, place, gap, now);
+            let gap = Gap { from: position.newest, to: times.floor, reason: GapReason::Expired };
+            self.report(feed, topic, position, gap, now);
         } else if !is_too_old {
-            self.restart(feed, topic, place, times.floor, now);
+            self.restart(feed, topic, position, times.floor, now);
         }
-        *place = Place { newest: place.newest, added: Some(0), ..Place::default() };
+        *position = ReadPosition { newest: position.newest, added: Some(0), ..ReadPosition::default() };
     }
 
     /// The stream at hand is another one than was read: all of it is to be read, and readers are told.
@@ -135,22 +137,22 @@ impl Reader {
         &mut self,
         feed: &mut Feed<'_>,
         topic: &Topic,
-        mut place: Place,
+        mut position: ReadPosition,
         info: &StreamInfo,
         now: Moment,
     ) {
         let floor = info.first.map_or(info.last, EventId::before);
-        self.restart(feed, topic, &mut place, floor, now);
-        place.added = info.added.map(|added| added.saturating_sub(info.length));
-        place.deleted_max = info.deleted_max;
-        self.streams.set_stage(topic, Stage::Reading(place));
+        self.restart(feed, topic, &mut position, floor, now);
+        position.added = info.added.map(|added| added.saturating_sub(info.length));
+        position.deleted_max = info.deleted_max;
+        self.streams.set_stage(topic, StreamStage::Reading(position));
     }
 
     /// Reads `topic` no longer until it can be loaded again.
     fn give_up(&mut self, topic: &Topic) {
         let now = self.clock.now();
         self.bus.mark_stale(topic);
-        self.streams.set_stage(topic, Stage::New { due: now, again: true });
+        self.streams.set_stage(topic, StreamStage::New { due: now, again: true });
     }
 
     fn kept_ms(&self, topic: &Topic) -> u64 {
@@ -158,7 +160,7 @@ impl Reader {
     }
 }
 
-impl Look {
+impl StreamCheck {
     fn read([info, groups, entries]: [Value; 3]) -> Result<Self, BadAnswer> {
         let entry = read_entries(entries)?.into_iter().next();
         Ok(Self { info: StreamInfo::read(info)?, is_made: read_is_made(groups), entry })

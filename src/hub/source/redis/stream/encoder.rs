@@ -17,7 +17,10 @@ use crate::{
     clock::Clock,
     source::{
         SourceStatus, TopicClasses,
-        redis::{Form, RedisConfig, Request, Script, WriterHandle, digest, memory_key, start_writer_of},
+        redis::{
+            PublishCommand, PublishEncoder, RedisConfig, Script, ServerView, WriterHandle, digest, memory_key,
+            start_writer_with,
+        },
     },
 };
 
@@ -28,14 +31,15 @@ pub(super) fn start_writer(
     classes: TopicClasses,
     clock: Clock,
     status: Arc<SourceStatus>,
+    view: Arc<ServerView>,
 ) -> io::Result<WriterHandle> {
-    let form = Streams { config, classes, idempotency_window: redis.idempotency_window };
-    start_writer_of(Arc::new(form), redis, clock, status)
+    let form = StreamEncoder { config, classes, idempotency_window: redis.idempotency_window };
+    start_writer_with(Arc::new(form), redis, clock, status, view)
 }
 
 /// One script adds to the topic's stream and lets go what is no longer kept; it is answered by the event's id.
 #[derive(Debug)]
-pub(super) struct Streams {
+pub(super) struct StreamEncoder {
     pub(super) config: RedisStreamConfig,
     pub(super) classes: TopicClasses,
     pub(super) idempotency_window: Duration,
@@ -53,12 +57,12 @@ const LOOKS_PER_BOUND: f64 = 16.0;
 /// What an entry is taken to weigh besides its payload, in bytes.
 const ENTRY_BYTES: usize = 48;
 
-impl Form for Streams {
+impl PublishEncoder for StreamEncoder {
     fn least_version(&self) -> u64 {
         LEAST_VERSION
     }
 
-    fn request(&self, publication: &Publication) -> Request {
+    fn request(&self, publication: &Publication) -> PublishCommand {
         let key = self.config.key(&publication.topic);
         let memory = publication.idempotency_key.as_ref().map(|once| memory_key(&format!("stream.{key}"), once));
         let keys: Bytes = if memory.is_some() { "2" } else { "1" }.into();
@@ -74,7 +78,7 @@ impl Form for Streams {
             arguments.extend([Bytes::from_static(b"type"), Bytes::copy_from_slice(kind.as_bytes())]);
         }
         arguments.extend([Bytes::from_static(b"data"), publication.data.clone()]);
-        Request { script: Some(&APPEND), arguments }
+        PublishCommand { script: Some(&APPEND), arguments }
     }
 }
 

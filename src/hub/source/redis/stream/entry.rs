@@ -7,19 +7,19 @@ use crate::event::{EventId, digest};
 
 /// An entry of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct StreamEntry {
     pub(super) id: EventId,
-    pub(super) content: Result<Content, Unfit>,
+    pub(super) content: Result<EntryContent, NoEvent>,
 }
 
 /// The event that an entry is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Content {
+pub(super) struct EntryContent {
     pub(super) kind: Option<Box<str>>,
     pub(super) data: Bytes,
 }
 
-impl Entry {
+impl StreamEntry {
     /// The digest of the event that it is; `None` if it is none.
     pub(super) fn digest(&self) -> Option<u64> {
         let content = self.content.as_ref().ok()?;
@@ -29,14 +29,14 @@ impl Entry {
 
 /// The entry is not text, or has a type that no event may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unfit;
+pub(super) struct NoEvent;
 
 /// The server's answer is not what the command is answered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BadAnswer;
 
 /// The entries in an answer to `XRANGE`, or those of one stream in an answer to `XREAD`.
-pub(super) fn read_entries(answer: Value) -> Result<Vec<Entry>, BadAnswer> {
+pub(super) fn read_entries(answer: Value) -> Result<Vec<StreamEntry>, BadAnswer> {
     match answer {
         Value::Array(entries) => entries.into_iter().map(read_entry).collect(),
         Value::Nil => Ok(Vec::new()),
@@ -45,7 +45,7 @@ pub(super) fn read_entries(answer: Value) -> Result<Vec<Entry>, BadAnswer> {
 }
 
 /// A stream's key, and entries of it.
-pub(super) type KeyEntries = (Vec<u8>, Vec<Entry>);
+pub(super) type KeyEntries = (Vec<u8>, Vec<StreamEntry>);
 
 /// The streams in an answer to `XREAD`, each with its key; none if nothing came in time.
 pub(super) fn read_streams(answer: Value) -> Result<Vec<KeyEntries>, BadAnswer> {
@@ -91,7 +91,7 @@ fn read_pair(value: Value) -> Result<(Value, Value), BadAnswer> {
     }
 }
 
-fn read_entry(value: Value) -> Result<Entry, BadAnswer> {
+fn read_entry(value: Value) -> Result<StreamEntry, BadAnswer> {
     let (id, fields) = read_pair(value)?;
     let as_bytes = |value| match value {
         Value::BulkString(bytes) => Ok(bytes),
@@ -99,31 +99,31 @@ fn read_entry(value: Value) -> Result<Entry, BadAnswer> {
     };
     let read_field = |(name, value)| Ok((as_bytes(name)?, as_bytes(value)?));
     let fields: Vec<_> = read_map(fields)?.into_iter().map(read_field).collect::<Result<_, _>>()?;
-    Ok(Entry { id: read_id(&id)?, content: read_content(fields) })
+    Ok(StreamEntry { id: read_id(&id)?, content: read_content(fields) })
 }
 
 type FieldBytes = (Vec<u8>, Vec<u8>);
 
-fn read_content(mut fields: Vec<FieldBytes>) -> Result<Content, Unfit> {
+fn read_content(mut fields: Vec<FieldBytes>) -> Result<EntryContent, NoEvent> {
     let Some(data) = fields.iter().position(|(name, _)| name == b"data") else {
-        return Ok(Content { kind: None, data: as_object(&fields)?.into() });
+        return Ok(EntryContent { kind: None, data: as_object(&fields)?.into() });
     };
     let data = std::mem::take(&mut fields[data].1);
     if simdutf8::basic::from_utf8(&data).is_err() {
-        return Err(Unfit);
+        return Err(NoEvent);
     }
     let kind = fields.into_iter().find(|(name, value)| name == b"type" && !value.is_empty());
     let kind = kind.map(|(_, value)| String::from_utf8(value).map(String::into_boxed_str)).transpose();
-    let kind = kind.map_err(|_| Unfit)?;
+    let kind = kind.map_err(|_| NoEvent)?;
     // Anybody may have added it; the hub's own doors let no such type in.
     if kind.as_deref().is_some_and(|kind| kind.contains(['\r', '\n', '\0'])) {
-        return Err(Unfit);
+        return Err(NoEvent);
     }
-    Ok(Content { kind, data: data.into() })
+    Ok(EntryContent { kind, data: data.into() })
 }
 
 /// A JSON object of all fields, in their order. Of a name that comes more than once, the last value counts.
-fn as_object(fields: &[FieldBytes]) -> Result<String, Unfit> {
+fn as_object(fields: &[FieldBytes]) -> Result<String, NoEvent> {
     let mut object = String::from("{");
     for (index, (name, value)) in fields.iter().enumerate() {
         if fields[index + 1..].iter().any(|(later, _)| later == name) {
@@ -140,7 +140,7 @@ fn as_object(fields: &[FieldBytes]) -> Result<String, Unfit> {
     Ok(object)
 }
 
-fn as_string(text: &[u8]) -> Result<String, Unfit> {
-    let text = std::str::from_utf8(text).map_err(|_| Unfit)?;
-    serde_json::to_string(text).map_err(|_| Unfit)
+fn as_string(text: &[u8]) -> Result<String, NoEvent> {
+    let text = std::str::from_utf8(text).map_err(|_| NoEvent)?;
+    serde_json::to_string(text).map_err(|_| NoEvent)
 }

@@ -7,7 +7,7 @@ use redis::{ErrorKind, RedisError, Value};
 use super::entry::BadAnswer;
 use crate::{
     protocol::resp,
-    source::redis::{Connection, Directory},
+    source::redis::{Directory, RedisConnection},
 };
 
 /// Before version 7 no server says how many entries were ever added to a stream, so nobody could tell whether the first
@@ -15,8 +15,8 @@ use crate::{
 pub(super) const LEAST_VERSION: u64 = 7;
 
 /// A connection that is logged in.
-pub(super) struct Link {
-    connection: Connection,
+pub(super) struct StreamLink {
+    connection: RedisConnection,
     commands: Commands,
 }
 
@@ -40,7 +40,7 @@ impl Commands {
     }
 }
 
-impl Link {
+impl StreamLink {
     /// Connects, logs in, and makes itself known as `name`, within `timeout`.
     pub(super) fn open(directory: &Directory, name: &str, timeout: Duration) -> Result<Self, RedisError> {
         Ok(Self { connection: directory.connect(name, timeout)?, commands: Commands::default() })

@@ -5,9 +5,9 @@ use std::time::Duration;
 use redis::{RedisError, Value};
 
 use super::{
-    entry::{BadAnswer, Entry, read_entries},
-    link::{Commands, Link, accept},
-    position::{Place, StreamInfo, read_is_made},
+    entry::{BadAnswer, StreamEntry, read_entries},
+    link::{Commands, StreamLink, accept},
+    position::{ReadPosition, StreamInfo, read_is_made},
 };
 use crate::{event::EventId, log::Bounds};
 
@@ -17,9 +17,9 @@ pub(super) struct Loaded {
     /// All that followed this id is in `entries`.
     pub(super) floor: EventId,
     /// Oldest first.
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<StreamEntry>,
     /// Where to go on reading.
-    pub(super) place: Place,
+    pub(super) position: ReadPosition,
 }
 
 /// The most entries that are asked for at once, before it is known how large they are.
@@ -28,7 +28,7 @@ const FIRST_COUNT_MAX: usize = 128;
 /// Loads the streams with these keys, each as far back as its bounds say, in one round trip if that does. A refusal
 /// concerns one stream; an error says that the link is of no more use.
 pub(super) fn load(
-    link: &mut Link,
+    link: &mut StreamLink,
     wanted: &[(String, Bounds)],
     real_now: Duration,
 ) -> Result<Vec<Result<Loaded, RedisError>>, RedisError> {
@@ -81,11 +81,11 @@ fn read(answer: Value, bounds: &Bounds) -> Result<Part, RedisError> {
     let mut entries = read_entries(accept(entries)?)?;
     let has_more = FIRST_COUNT_MAX < entries.len() && FIRST_COUNT_MAX < bounds.count;
     // The entry at the end, if the bounds do not hide it.
-    let content = entries.first().filter(|newest| newest.id == info.last).and_then(Entry::digest);
+    let content = entries.first().filter(|newest| newest.id == info.last).and_then(StreamEntry::digest);
     let floor = cut(&mut entries, bounds, &info, time_floor(time)?);
     entries.reverse();
     let newest = entries.last().map_or(floor, |entry| entry.id);
-    let place = Place {
+    let position = ReadPosition {
         last: info.last,
         content,
         added: if info.exists { info.added } else { Some(0) },
@@ -93,14 +93,14 @@ fn read(answer: Value, bounds: &Bounds) -> Result<Part, RedisError> {
         newest,
         is_made: read_is_made(groups),
     };
-    Ok(Part { loaded: Loaded { floor, entries, place }, has_more })
+    Ok(Part { loaded: Loaded { floor, entries, position }, has_more })
 }
 
 /// Keeps of `entries`, newest first, what `bounds` cover; returns the id that all the kept ones follow. It is as low as
 /// may be said for certain: an entry of this stream, if one was read that is not kept.
-fn cut(entries: &mut Vec<Entry>, bounds: &Bounds, info: &StreamInfo, time_floor: EventId) -> EventId {
+fn cut(entries: &mut Vec<StreamEntry>, bounds: &Bounds, info: &StreamInfo, time_floor: EventId) -> EventId {
     let mut bytes = 0;
-    let mut is_kept = |entry: &Entry| {
+    let mut is_kept = |entry: &StreamEntry| {
         bytes += weight_bytes(entry);
         bytes <= bounds.bytes
     };
@@ -117,7 +117,13 @@ fn cut(entries: &mut Vec<Entry>, bounds: &Bounds, info: &StreamInfo, time_floor:
 }
 
 /// Reads on, further back, with as many entries at a time as may be expected to fit.
-fn extend(link: &mut Link, key: &str, bounds: &Bounds, oldest: &str, loaded: &mut Loaded) -> Result<(), RedisError> {
+fn extend(
+    link: &mut StreamLink,
+    key: &str,
+    bounds: &Bounds,
+    oldest: &str,
+    loaded: &mut Loaded,
+) -> Result<(), RedisError> {
     loop {
         let bytes: usize = loaded.entries.iter().map(weight_bytes).sum();
         let average = bytes / loaded.entries.len().max(1) + 1;
@@ -146,8 +152,8 @@ fn extend(link: &mut Link, key: &str, bounds: &Bounds, oldest: &str, loaded: &mu
 }
 
 /// What an entry is taken to weigh, in bytes.
-pub(super) fn weight_bytes(entry: &Entry) -> usize {
-    size_of::<Entry>() + entry.content.as_ref().map_or(0, |content| content.data.len())
+pub(super) fn weight_bytes(entry: &StreamEntry) -> usize {
+    size_of::<StreamEntry>() + entry.content.as_ref().map_or(0, |content| content.data.len())
 }
 
 /// The id before any that the server can give from now on by itself.

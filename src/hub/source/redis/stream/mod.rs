@@ -35,6 +35,7 @@ mod refusing;
 mod source;
 mod streams;
 mod turn;
+mod waker;
 
 use archive::{ArchiveHandle, start_archive};
 pub use config::RedisStreamConfig;

@@ -4,7 +4,7 @@ use redis::{RedisError, Value};
 
 use super::{
     encoder::MARKER_GROUP,
-    entry::{BadAnswer, Entry, read_id, read_map},
+    entry::{BadAnswer, StreamEntry, read_id, read_map},
     link::accept,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 /// A stream may be deleted, expire, be restored or fail over to an older replica, and be filled with ids that are smaller,
 /// or that overlap. It is still the same log up to here if it has the same entry at `last`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct ReadPosition {
     /// Everything up to this id is read.
     pub(super) last: EventId,
     /// The digest of the entry at `last`; `None` if no entry stands there, or none that is an event.
@@ -48,7 +48,7 @@ pub(super) struct StreamInfo {
     pub(super) added: Option<u64>,
 }
 
-/// What became of the entries that followed a [`Place`].
+/// What became of the entries that followed a [`ReadPosition`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// All of them are there, or in our hands.
@@ -59,7 +59,7 @@ pub(super) enum Verdict {
     Replaced,
 }
 
-/// What was found at a [`Place`].
+/// What was found at a [`ReadPosition`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// The entry that was read, or nobody knows another.
@@ -70,7 +70,7 @@ pub(super) enum Found {
     Nothing,
 }
 
-impl Place {
+impl ReadPosition {
     /// An entry was read.
     pub(super) fn pass(&mut self, id: EventId, content: Option<u64>) {
         self.skip_to(id);
@@ -85,14 +85,14 @@ impl Place {
         self.newest = id;
     }
 
-    /// What `entry` is, which is the newest that the stream has up to this place, or the one at it.
-    pub(super) fn compare(&self, entry: Option<&Entry>) -> Found {
+    /// What `entry` is, which is the newest that the stream has up to this position, or the one at it.
+    pub(super) fn compare(&self, entry: Option<&StreamEntry>) -> Found {
         let Some(entry) = entry.filter(|entry| self.last <= entry.id) else { return Found::Nothing };
         let is_same = entry.id == self.last && (self.content.is_none() || entry.digest() == self.content);
         if is_same { Found::Same } else { Found::Other }
     }
 
-    /// Judges by `info`, which was asked for after `held` had been read from this place, and by what the stream has at it.
+    /// Judges by `info`, which was asked for after `held` had been read from this position, and by what the stream has at it.
     pub(super) fn judge(&self, info: &StreamInfo, held: &[EventId], found: Found) -> Verdict {
         let was_empty = self.last == EventId::default();
         if !info.exists {

@@ -1,101 +1,48 @@
-//! Interrupting a reader that waits in `XREAD BLOCK`, and proving that what is added to a stream arrives: both by an
-//! entry in a stream of the hub's own, the *probe*, that the reader follows besides all others. Whether the reader waits
-//! already or only soon does not matter: it finds the entry either way.
+//! The probe: a stream of the hub's own, which its reader follows besides all others. An entry added to it does two things: it
+//! ends the reader's wait in `XREAD BLOCK` (whether the reader waits already or will in a moment, it finds the entry), and it proves
+//! that what is added to streams arrives.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::Receiver;
 use redis::{RedisError, Value};
 use tracing::warn;
 
 use super::{
-    entry::{BadAnswer, Entry, read_id},
-    link::{Link, accept},
+    entry::{BadAnswer, StreamEntry, read_id},
+    link::{StreamLink, accept},
+    waker::ReaderWaker,
 };
 use crate::{
-    bus::Wake,
     clock::{Clock, Moment},
     event::EventId,
     source::{
-        Backoff, Throttle,
+        Backoff, LogRateLimiter,
         redis::{Directory, RedisConfig},
     },
 };
 
-/// Wakes the reader, once per turn at most.
-#[derive(Debug)]
-pub(super) struct Alarm {
-    rung: AtomicBool,
-    stop: AtomicBool,
-    /// For a reader that is not connected.
-    to_reader: Sender<()>,
-    /// For one that is.
-    to_bell: Sender<()>,
-}
-
-/// What hears an [`Alarm`].
-#[derive(Debug)]
-pub(super) struct Ears {
-    pub(super) reader: Receiver<()>,
-    pub(super) bell: Receiver<()>,
-}
-
-impl Alarm {
-    pub(super) fn new() -> (Arc<Self>, Ears) {
-        let ((to_reader, reader), (to_bell, bell)) = (bounded(1), bounded(1));
-        let alarm = Self { rung: AtomicBool::new(false), stop: AtomicBool::new(false), to_reader, to_bell };
-        (Arc::new(alarm), Ears { reader, bell })
-    }
-
-    /// Whether it was rung since the last time. Called before the queues are looked at: whoever puts something in
-    /// afterwards rings again.
-    pub(super) fn hear(&self) -> bool {
-        self.rung.swap(false, Ordering::AcqRel)
-    }
-
-    pub(super) fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-    }
-
-    pub(super) fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        self.wake();
-    }
-}
-
-impl Wake for Alarm {
-    fn wake(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
-            // If they are full, they will be heard.
-            let _ = self.to_reader.try_send(());
-            let _ = self.to_bell.try_send(());
-        }
-    }
-}
-
 /// The stream of the hub's own.
 #[derive(Clone, Debug)]
-pub(super) struct Probe {
+pub(super) struct StreamProbe {
     pub(super) key: String,
 }
 
 /// How long the probe outlives its hub.
 const PROBE_LIFE_MS: &str = "60000";
 
-impl Probe {
+impl StreamProbe {
     /// `seed` tells it from those of other hubs.
     pub(super) fn new(prefix: &str, seed: u64) -> Self {
         Self { key: format!("{prefix}fanfare.probe.{seed:016x}") }
     }
 
     /// Adds an entry that says when it was added. The server may refuse it.
-    pub(super) fn ring(&self, link: &mut Link, now: Moment) -> Result<Result<EventId, RedisError>, RedisError> {
+    pub(super) fn add_entry(
+        &self,
+        link: &mut StreamLink,
+        now: Moment,
+    ) -> Result<Result<EventId, RedisError>, RedisError> {
         let sent = now.0.to_string();
         // One step, so that none of them is left without an end.
         let answers = link.ask(|commands| {
@@ -114,62 +61,64 @@ impl Probe {
     }
 
     /// When the entry was added; it is a JSON object, as foreign entries are.
-    pub(super) fn sent(entry: &Entry) -> Result<Moment, BadAnswer> {
+    pub(super) fn sent(entry: &StreamEntry) -> Result<Moment, BadAnswer> {
         let content = entry.content.as_ref().map_err(|_| BadAnswer)?;
         let object: serde_json::Value = serde_json::from_slice(&content.data).map_err(|_| BadAnswer)?;
         object["sent"].as_str().and_then(|sent| sent.parse().ok()).map(Moment).ok_or(BadAnswer)
     }
 }
 
-/// The thread that adds to the probe, when the alarm rings and else every `ping_interval`.
-pub(super) struct Bell {
-    pub(super) probe: Probe,
-    pub(super) alarm: Arc<Alarm>,
-    pub(super) rung: Receiver<()>,
+/// The thread that adds an entry to the probe when the reader is to be woken, and at least every `ping_interval`.
+pub(super) struct ProbeThread {
+    pub(super) probe: StreamProbe,
+    pub(super) waker: Arc<ReaderWaker>,
+    /// Receives when an entry is to be added at once.
+    pub(super) wakes: Receiver<()>,
     pub(super) directory: Arc<Directory>,
     pub(super) config: RedisConfig,
     pub(super) clock: Clock,
 }
 
-impl Bell {
+impl ProbeThread {
+    /// Adds entries until the waker is stopped.
     pub(super) fn run(self) {
         let mut backoff = Backoff::new(self.config.backoff_min, self.config.backoff_max);
-        let (mut link, mut patience, mut failures) = (None, Duration::ZERO, Throttle::default());
+        let (mut link, mut wait, mut failures) = (None, Duration::ZERO, LogRateLimiter::default());
         loop {
-            // Woken or not, it rings.
-            let _ = self.rung.recv_timeout(patience);
-            match self.ring(&mut link) {
+            // Woken or after the wait, it adds an entry.
+            let _ = self.wakes.recv_timeout(wait);
+            match self.add_entry(&mut link) {
                 Ok(()) => {
                     backoff.reset();
-                    patience = self.config.ping_interval;
+                    wait = self.config.ping_interval;
                 }
                 Err(error) => {
-                    // That nothing comes back shows in the status; this line says why.
+                    // The status shows that no entry comes back; this line says why.
                     if let Some(suppressed) = failures.admit(self.clock.now()) {
                         warn!(suppressed, "the stream `{}` cannot be added to: {error}", self.probe.key);
                     }
                     link = None;
-                    patience = backoff.next_delay(rand::random());
+                    wait = backoff.next_delay(rand::random());
                 }
             }
-            if self.alarm.is_stopped() {
+            if self.waker.is_stopped() {
                 return;
             }
         }
     }
 
-    fn ring(&self, link: &mut Option<Link>) -> Result<(), RedisError> {
-        // The server may close what is idle for longer than it likes.
+    fn add_entry(&self, link: &mut Option<StreamLink>) -> Result<(), RedisError> {
+        // The server may have closed a connection that was idle for long.
         if link.as_mut().is_none_or(|link| !link.is_usable()) {
-            let opened = Link::open(&self.directory, "fanfare-stream-bell", self.config.connect_timeout)?;
+            let opened = StreamLink::open(&self.directory, "fanfare-stream-bell", self.config.connect_timeout)?;
             opened.set_timeout(self.config.ping_timeout)?;
             *link = Some(opened);
         }
         match link {
             Some(link) => {
                 link.check_role()?;
-                // Nothing can be added to a replica: the reader looks by itself.
-                if link.is_replica() { Ok(()) } else { self.probe.ring(link, self.clock.now())?.map(drop) }
+                // A replica takes no entries: there the reader wakes by its own timeout.
+                if link.is_replica() { Ok(()) } else { self.probe.add_entry(link, self.clock.now())?.map(drop) }
             }
             None => Ok(()),
         }

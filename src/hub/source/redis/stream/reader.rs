@@ -9,8 +9,9 @@ use super::{
     STREAM_SOURCE,
     config::RedisStreamConfig,
     link::LEAST_VERSION,
-    probe::{Alarm, Bell, Probe},
-    turn::Reader,
+    probe::{ProbeThread, StreamProbe},
+    turn::StreamReader,
+    waker::ReaderWaker,
 };
 use crate::{
     bus::{Bus, Wake},
@@ -21,22 +22,22 @@ use crate::{
 /// Owns the reader's threads.
 #[derive(Debug)]
 pub(super) struct ReaderHandle {
-    alarm: Arc<Alarm>,
+    waker: Arc<ReaderWaker>,
     /// Disconnected when the reader has ended.
     ended: Receiver<()>,
     threads: [JoinHandle<()>; 2],
 }
 
 /// How long a server that does not answer may delay the end.
-const STOP_PATIENCE: Duration = Duration::from_secs(1);
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl ReaderHandle {
     /// Closes the connections and waits for the threads to end, unless the server keeps them waiting. Topics stay as they
     /// are: the hub is going down.
     pub(super) fn stop(self) {
-        self.alarm.stop();
+        self.waker.stop();
         // Nothing is ever sent; this waits for the end.
-        let _ = self.ended.recv_timeout(STOP_PATIENCE);
+        let _ = self.ended.recv_timeout(STOP_TIMEOUT);
         for thread in self.threads.into_iter().filter(JoinHandle::is_finished) {
             if thread.join().is_err() {
                 warn!("a thread of the Redis Streams reader had panicked");
@@ -54,37 +55,37 @@ pub(super) fn start_reader(
     clock: Clock,
     status: Arc<SourceStatus>,
 ) -> io::Result<ReaderHandle> {
-    let (alarm, ears) = Alarm::new();
+    let (waker, wakes) = ReaderWaker::new();
     let directory = Arc::new(redis.directory()?.with_least_version(LEAST_VERSION));
-    let probe = Probe::new(&config.prefix, rand::random());
+    let probe = StreamProbe::new(&config.prefix, rand::random());
     // Unbounded, because the bus must never wait: it holds a topic's lock. Listeners coming and going bound it.
     let (changes, interest) = crossbeam_channel::unbounded();
-    let bell = Bell {
+    let probe_thread = ProbeThread {
         probe: probe.clone(),
-        alarm: Arc::clone(&alarm),
-        rung: ears.bell,
+        waker: Arc::clone(&waker),
+        wakes: wakes.probe,
         directory: Arc::clone(&directory),
         config: redis.clone(),
         clock,
     };
-    let mut reader = Reader::new(
+    let mut reader = StreamReader::new(
         redis,
         config,
         directory,
         probe,
-        Arc::clone(&alarm),
-        ears.reader,
+        Arc::clone(&waker),
+        wakes.reader,
         interest,
         Arc::clone(&bus),
         clock,
         status,
     );
-    bus.watch_interest(STREAM_SOURCE, changes, Arc::clone(&alarm) as Arc<dyn Wake>);
+    bus.watch_interest(STREAM_SOURCE, changes, Arc::clone(&waker) as Arc<dyn Wake>);
     let (end, ended): (Sender<()>, _) = bounded(0);
-    let bell = std::thread::Builder::new().name("stream-bell".to_owned()).spawn(move || bell.run())?;
+    let probe_thread = std::thread::Builder::new().name("stream-probe".to_owned()).spawn(move || probe_thread.run())?;
     let reader = std::thread::Builder::new().name("stream-reader".to_owned()).spawn(move || {
         reader.run();
         drop(end);
     })?;
-    Ok(ReaderHandle { alarm, ended, threads: [bell, reader] })
+    Ok(ReaderHandle { waker, ended, threads: [probe_thread, reader] })
 }

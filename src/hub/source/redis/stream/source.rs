@@ -34,7 +34,8 @@ impl StreamSource {
         let (redis, config, clock, classes) = (redis.clone(), config.clone(), setup.clock, &setup.classes);
         let status = Arc::new(SourceStatus::new(STREAM_SOURCE));
         let archive = start_archive(redis.clone(), config.clone(), classes.clone(), clock)?;
-        let writer = start_writer(redis.clone(), config.clone(), classes.clone(), clock, Arc::clone(&status))?;
+        let writer =
+            start_writer(redis.clone(), config.clone(), classes.clone(), clock, Arc::clone(&status), Arc::default())?;
         Ok(Self { redis, config, clock, status, writer, archive, reader: None })
     }
 }

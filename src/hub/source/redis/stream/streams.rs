@@ -2,53 +2,53 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::position::Place;
+use super::position::ReadPosition;
 use crate::{clock::Moment, topic::Topic};
 
 /// The streams of all topics that somebody listens to, or did until lately.
 #[derive(Debug)]
-pub(super) struct Streams {
-    by_topic: HashMap<Topic, Stream, foldhash::fast::RandomState>,
+pub(super) struct FollowedStreams {
+    by_topic: HashMap<Topic, FollowedStream, foldhash::fast::RandomState>,
     topics: HashMap<Box<str>, Topic, foldhash::fast::RandomState>,
     linger: Duration,
 }
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stream {
+pub(super) struct FollowedStream {
     pub(super) key: Box<str>,
-    pub(super) stage: Stage,
+    pub(super) stage: StreamStage,
     /// When it is no longer read, if nobody comes back.
     leaves: Option<Moment>,
 }
 
 /// How far it has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum StreamStage {
     /// To be loaded, from the moment `due` on. There may be readers of its log if it was loaded `again`.
     New { due: Moment, again: bool },
-    /// Read, up to this place.
-    Reading(Place),
+    /// Read, up to this position.
+    Reading(ReadPosition),
 }
 
-impl Streams {
+impl FollowedStreams {
     pub(super) fn new(linger: Duration) -> Self {
         Self { by_topic: HashMap::default(), topics: HashMap::default(), linger }
     }
 
-    /// Somebody listens to `topic`. The place to which it was read, if it still is.
-    pub(super) fn want(&mut self, topic: &Topic, key: String) -> Option<Place> {
+    /// Somebody listens to `topic`. The position to which it was read, if it still is.
+    pub(super) fn want(&mut self, topic: &Topic, key: String) -> Option<ReadPosition> {
         self.topics.entry(key.clone().into()).or_insert_with(|| topic.clone());
         let stream = self.by_topic.entry(topic.clone());
-        let stream = stream.or_insert_with(|| Stream {
+        let stream = stream.or_insert_with(|| FollowedStream {
             key: key.into(),
-            stage: Stage::New { due: Moment(0), again: false },
+            stage: StreamStage::New { due: Moment(0), again: false },
             leaves: None,
         });
         stream.leaves = None;
         match stream.stage {
-            Stage::New { .. } => None,
-            Stage::Reading(place) => Some(place),
+            StreamStage::New { .. } => None,
+            StreamStage::Reading(position) => Some(position),
         }
     }
 
@@ -60,12 +60,12 @@ impl Streams {
     }
 
     /// Takes out those that nobody came back to in time.
-    pub(super) fn take_expired(&mut self, now: Moment) -> Vec<(Topic, Stream)> {
-        let is_due = |stream: &Stream| stream.leaves.is_some_and(|due| due <= now);
+    pub(super) fn take_expired(&mut self, now: Moment) -> Vec<(Topic, FollowedStream)> {
+        let is_due = |stream: &FollowedStream| stream.leaves.is_some_and(|due| due <= now);
         let due: Vec<Topic> =
             self.by_topic.iter().filter(|(_, stream)| is_due(stream)).map(|(topic, _)| topic.clone()).collect();
         let taken = due.into_iter().filter_map(|topic| self.by_topic.remove_entry(&topic));
-        let taken: Vec<(Topic, Stream)> = taken.collect();
+        let taken: Vec<(Topic, FollowedStream)> = taken.collect();
         taken.iter().for_each(|(_, stream)| drop(self.topics.remove(&stream.key)));
         taken
     }
@@ -77,7 +77,7 @@ impl Streams {
 
     /// At most `count` streams to be loaded now.
     pub(super) fn to_load(&self, count: usize, now: Moment) -> Vec<Topic> {
-        let is_due = |stream: &Stream| matches!(stream.stage, Stage::New { due, .. } if due <= now);
+        let is_due = |stream: &FollowedStream| matches!(stream.stage, StreamStage::New { due, .. } if due <= now);
         let due = self.by_topic.iter().filter(|(_, stream)| is_due(stream));
         due.take(count).map(|(topic, _)| topic.clone()).collect()
     }
@@ -87,7 +87,7 @@ impl Streams {
         self.topics.get(std::str::from_utf8(key).ok()?)
     }
 
-    pub(super) fn set_stage(&mut self, topic: &Topic, stage: Stage) {
+    pub(super) fn set_stage(&mut self, topic: &Topic, stage: StreamStage) {
         if let Some(stream) = self.by_topic.get_mut(topic) {
             stream.stage = stage;
         }
@@ -95,22 +95,22 @@ impl Streams {
 
     /// Whether there may be readers of a log that is to be loaded.
     pub(super) fn is_again(&self, topic: &Topic) -> bool {
-        self.by_topic.get(topic).is_some_and(|stream| matches!(stream.stage, Stage::New { again: true, .. }))
+        self.by_topic.get(topic).is_some_and(|stream| matches!(stream.stage, StreamStage::New { again: true, .. }))
     }
 
     /// How far `topic` is read.
-    pub(super) fn place(&self, topic: &Topic) -> Option<Place> {
+    pub(super) fn position(&self, topic: &Topic) -> Option<ReadPosition> {
         match self.by_topic.get(topic)?.stage {
-            Stage::Reading(place) => Some(place),
-            Stage::New { .. } => None,
+            StreamStage::Reading(position) => Some(position),
+            StreamStage::New { .. } => None,
         }
     }
 
-    /// All that are read, with the place to go on from.
-    pub(super) fn reading(&self) -> impl Iterator<Item = (&Topic, &str, Place)> {
+    /// All that are read, with the position to go on from.
+    pub(super) fn reading(&self) -> impl Iterator<Item = (&Topic, &str, ReadPosition)> {
         self.by_topic.iter().filter_map(|(topic, stream)| match stream.stage {
-            Stage::Reading(place) => Some((topic, &*stream.key, place)),
-            Stage::New { .. } => None,
+            StreamStage::Reading(position) => Some((topic, &*stream.key, position)),
+            StreamStage::New { .. } => None,
         })
     }
 

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use redis::Value;
 
 use super::{
-    cache::{Cache, Extent, select},
+    cache::{Cache, PageBounds, select},
     config::RedisStreamConfig,
-    encoder::{Streams as StreamForm, is_weighed},
-    entry::{Content, Entry, Unfit, read_entries, read_streams},
-    position::{Found as At, Place, StreamInfo, Verdict, read_is_made},
-    streams::{Stage, Streams},
+    encoder::{StreamEncoder, is_weighed},
+    entry::{EntryContent, NoEvent, StreamEntry, read_entries, read_streams},
+    position::{Found as At, ReadPosition, StreamInfo, Verdict, read_is_made},
+    streams::{FollowedStreams, StreamStage},
 };
 use crate::{
     bus::Publication,
@@ -19,7 +19,7 @@ use crate::{
     event::{Event, EventId},
     gap::GapReason,
     log::Bounds,
-    source::{TopicClasses, redis::Form},
+    source::{TopicClasses, redis::PublishEncoder},
     topic::Topic,
 };
 
@@ -41,11 +41,13 @@ fn entry(id: &str, fields: &[&[u8]]) -> Value {
 
 #[test]
 fn entries_become_events() {
-    let check = |fields: &[&[u8]], expected: Result<(Option<&str>, &str), Unfit>| {
+    let check = |fields: &[&[u8]], expected: Result<(Option<&str>, &str), NoEvent>| {
         let read = read_entries(Value::Array(vec![entry("7-1", fields)])).expect("a well-formed answer");
-        let content = expected
-            .map(|(kind, data)| Content { kind: kind.map(Box::from), data: Bytes::copy_from_slice(data.as_bytes()) });
-        assert_eq!(read, [Entry { id: id(1), content }], "{fields:?}");
+        let content = expected.map(|(kind, data)| EntryContent {
+            kind: kind.map(Box::from),
+            data: Bytes::copy_from_slice(data.as_bytes()),
+        });
+        assert_eq!(read, [StreamEntry { id: id(1), content }], "{fields:?}");
     };
     check(&[b"data", b"x"], Ok((None, "x")));
     check(&[b"type", b"made", b"data", b"x"], Ok((Some("made"), "x")));
@@ -53,10 +55,10 @@ fn entries_become_events() {
     check(&[b"b", b"1", b"a", b"say \"hi\""], Ok((None, r#"{"b":"1","a":"say \"hi\""}"#)));
     check(&[b"a", b"1", b"b", b"2", b"a", b"3"], Ok((None, r#"{"b":"2","a":"3"}"#)));
     check(&[b"type", b"made"], Ok((None, r#"{"type":"made"}"#)));
-    check(&[b"data", b"\xff"], Err(Unfit));
-    check(&[b"a", b"\xff"], Err(Unfit));
+    check(&[b"data", b"\xff"], Err(NoEvent));
+    check(&[b"a", b"\xff"], Err(NoEvent));
     check(&[b"type", b"gap", b"data", b"x"], Ok((Some("gap"), "x")));
-    check(&[b"type", b"a\nb", b"data", b"x"], Err(Unfit));
+    check(&[b"type", b"a\nb", b"data", b"x"], Err(NoEvent));
 }
 
 #[test]
@@ -82,16 +84,16 @@ fn info(added: u64, first: u64, last: u64) -> StreamInfo {
     StreamInfo { exists: true, length, last: id(last), first, deleted_max: EventId::default(), added: Some(added) }
 }
 
-/// A place where the tenth entry was read last.
-fn tenth() -> Place {
-    Place { last: id(10), content: Some(1), added: Some(10), newest: id(10), ..Place::default() }
+/// A position where the tenth entry was read last.
+fn tenth() -> ReadPosition {
+    ReadPosition { last: id(10), content: Some(1), added: Some(10), newest: id(10), ..ReadPosition::default() }
 }
 
 #[test]
 fn what_followed_a_place_is_whole_or_not() {
-    let check = |place: Place, info: StreamInfo, held: &[u64], found: At, expected: Verdict| {
+    let check = |position: ReadPosition, info: StreamInfo, held: &[u64], found: At, expected: Verdict| {
         let held: Vec<EventId> = held.iter().map(|minor| id(*minor)).collect();
-        assert_eq!(place.judge(&info, &held, found), expected, "{place:?} {info:?} {held:?} {found:?}");
+        assert_eq!(position.judge(&info, &held, found), expected, "{position:?} {info:?} {held:?} {found:?}");
     };
     let (whole, replaced) = (Verdict::Whole, Verdict::Replaced);
     let expired = |to| Verdict::Expired { to: id(to) };
@@ -126,12 +128,12 @@ fn what_followed_a_place_is_whole_or_not() {
     check(tenth(), uncounted(11, 15), &[11], At::Nothing, expired(10));
     check(tenth(), uncounted(0, 10), &[], At::Nothing, whole);
     // Nothing was read and nothing was there.
-    let fresh = Place { added: Some(0), ..Place::default() };
+    let fresh = ReadPosition { added: Some(0), ..ReadPosition::default() };
     check(fresh, StreamInfo::default(), &[], At::Nothing, whole);
     check(fresh, info(5, 1, 5), &[1], At::Nothing, whole);
     check(fresh, info(5, 4, 5), &[4], At::Nothing, expired(3));
     // Nothing of it was read, and it has what was.
-    check(Place { added: Some(0), content: None, ..tenth() }, info(15, 5, 15), &[], At::Nothing, replaced);
+    check(ReadPosition { added: Some(0), content: None, ..tenth() }, info(15, 5, 15), &[], At::Nothing, replaced);
 }
 
 #[test]
@@ -140,30 +142,30 @@ fn what_stands_at_a_place() {
         let answer = Value::Array(vec![entry(&format!("7-{minor}"), &[b"data", data.as_bytes()])]);
         read_entries(answer).expect("a well-formed answer").remove(0)
     };
-    let mut place = Place::default();
-    place.pass(id(10), read(10, "x").digest());
-    let check = |place: Place, minor: u64, data: &str, expected: At| {
-        assert_eq!(place.compare(Some(&read(minor, data))), expected, "{place:?} {minor} {data}");
+    let mut position = ReadPosition::default();
+    position.pass(id(10), read(10, "x").digest());
+    let check = |position: ReadPosition, minor: u64, data: &str, expected: At| {
+        assert_eq!(position.compare(Some(&read(minor, data))), expected, "{position:?} {minor} {data}");
     };
-    check(place, 10, "x", At::Same);
-    check(place, 10, "y", At::Other);
-    check(place, 11, "x", At::Other);
-    check(place, 9, "x", At::Nothing);
-    check(Place { content: None, ..place }, 10, "y", At::Same);
-    assert_eq!(place.compare(None), At::Nothing);
+    check(position, 10, "x", At::Same);
+    check(position, 10, "y", At::Other);
+    check(position, 11, "x", At::Other);
+    check(position, 9, "x", At::Nothing);
+    check(ReadPosition { content: None, ..position }, 10, "y", At::Same);
+    assert_eq!(position.compare(None), At::Nothing);
     assert_eq!(info(20, 15, 20).added_before(&[id(13), id(14), id(15)]), Some(12));
 }
 
 #[test]
 fn streams_that_hubs_made_expire() {
-    let made = Place { last: EventId { major: 100_000, minor: 0 }, is_made: true, ..Place::default() };
-    let check = |place: Place, now_ms: u64, unread_ms: u64, expected: bool| {
-        assert_eq!(place.has_expired(5000, now_ms, unread_ms), expected, "{place:?} {now_ms} {unread_ms}");
+    let made = ReadPosition { last: EventId { major: 100_000, minor: 0 }, is_made: true, ..ReadPosition::default() };
+    let check = |position: ReadPosition, now_ms: u64, unread_ms: u64, expected: bool| {
+        assert_eq!(position.has_expired(5000, now_ms, unread_ms), expected, "{position:?} {now_ms} {unread_ms}");
     };
     check(made, 105_000, 10, true);
     check(made, 104_999, 10, false);
     check(made, 105_000, 5000, false);
-    check(Place { is_made: false, ..made }, 105_000, 10, false);
+    check(ReadPosition { is_made: false, ..made }, 105_000, 10, false);
     let group = |name: &str| Value::Array(vec![bulk("name"), bulk(name), bulk("consumers"), Value::Int(0)]);
     assert!(read_is_made(Value::Array(vec![group("other"), group("fanfare")])));
     assert!(!read_is_made(Value::Array(vec![group("other")])) && !read_is_made(Value::Nil));
@@ -205,14 +207,14 @@ fn events(range: std::ops::RangeInclusive<u64>) -> Vec<Arc<Event>> {
     range.map(|minor| Arc::new(event(minor))).collect()
 }
 
-fn extent(upto: u64, events_max: usize, bytes_max: usize) -> Extent {
-    Extent { upto: Some(id(upto)), events_max, bytes_max, since: Moment(0) }
+fn extent(upto: u64, events_max: usize, bytes_max: usize) -> PageBounds {
+    PageBounds { upto: Some(id(upto)), events_max, bytes_max, since: Moment(0) }
 }
 
 #[test]
 fn answers_keep_within_their_bounds() {
     let all = events(1..=10);
-    let check = |after: u64, extent: Extent, expected: &[u64], is_complete: bool| {
+    let check = |after: u64, extent: PageBounds, expected: &[u64], is_complete: bool| {
         let found = select(all.iter(), id(after), extent);
         let minors: Vec<u64> = found.events.iter().map(|event| event.id.minor).collect();
         assert_eq!((minors.as_slice(), found.is_complete), (expected, is_complete), "{after} {extent:?}");
@@ -253,7 +255,7 @@ fn the_cache_answers_what_it_is_sure_of() {
     // The asker has another event there: the stream is another one. Neither are the two of one stream.
     let content = events(1..=1)[0].digest();
     let find = |cache: &Cache, content| cache.find(&topic("t"), id(45), content, extent(50, 99, 9999), now).is_some();
-    let later = Extent { since: Moment(1), ..extent(50, 99, 9999) };
+    let later = PageBounds { since: Moment(1), ..extent(50, 99, 9999) };
     assert!(cache.find(&topic("t"), id(45), None, later, Moment(2)).is_none(), "the log was replaced since");
     assert!(find(&cache, None) && find(&cache, content) && !find(&cache, Some(1)));
     let other = Event::new(topic("t"), id(45), 0, None, Bytes::from_static(b"other"), now);
@@ -269,29 +271,29 @@ fn the_cache_answers_what_it_is_sure_of() {
 
 #[test]
 fn streams_come_and_go() {
-    let mut streams = Streams::new(Duration::from_secs(10));
+    let mut streams = FollowedStreams::new(Duration::from_secs(10));
     let (one, two) = (topic("one"), topic("two"));
     let at = |seconds: u64| Moment(seconds * 1_000_000_000);
     assert_eq!(streams.want(&one, "p:one".to_owned()), None);
     streams.want(&two, "p:two".to_owned());
     assert_eq!(streams.to_load(9, at(0)).len(), 2);
     assert_eq!(streams.to_load(1, at(0)).len(), 1);
-    let place = Place { last: id(3), added: Some(3), newest: id(3), ..Place::default() };
-    streams.set_stage(&one, Stage::Reading(place));
-    streams.set_stage(&two, Stage::New { due: at(5), again: true });
+    let position = ReadPosition { last: id(3), added: Some(3), newest: id(3), ..ReadPosition::default() };
+    streams.set_stage(&one, StreamStage::Reading(position));
+    streams.set_stage(&two, StreamStage::New { due: at(5), again: true });
     assert!(streams.to_load(9, at(4)).is_empty() && streams.is_again(&two) && !streams.is_again(&one));
     assert_eq!(streams.to_load(9, at(5)), [two]);
     assert_eq!(streams.topic_of(b"p:one"), Some(&one));
-    assert_eq!(streams.reading().map(|(_, key, place)| (key, place)).collect::<Vec<_>>(), [("p:one", place)]);
+    assert_eq!(streams.reading().map(|(_, key, position)| (key, position)).collect::<Vec<_>>(), [("p:one", position)]);
     streams.unwant(&one, at(20));
     assert_eq!((streams.deadline(), streams.take_expired(at(29)).len()), (Some(at(30)), 0));
-    assert_eq!(streams.want(&one, "p:one".to_owned()), Some(place), "back in time");
+    assert_eq!(streams.want(&one, "p:one".to_owned()), Some(position), "back in time");
     assert_eq!(streams.deadline(), None);
     streams.unwant(&one, at(40));
     let expired = streams.take_expired(at(50));
     assert_eq!(
         expired.into_iter().map(|(topic, stream)| (topic, stream.stage)).collect::<Vec<_>>(),
-        [(one, Stage::Reading(place))]
+        [(one, StreamStage::Reading(position))]
     );
     assert_eq!((streams.topic_of(b"p:one"), streams.counts()), (None, (1, 0)));
 }
@@ -303,7 +305,7 @@ fn publications_are_entries() {
         // So wide that no stream is weighed.
         classes.default.retention.history = Bounds { count, bytes: usize::MAX, age };
         let config = RedisStreamConfig { prefix: "p:".to_owned(), ..RedisStreamConfig::default() };
-        StreamForm { config, classes, idempotency_window: Duration::from_secs(3) }
+        StreamEncoder { config, classes, idempotency_window: Duration::from_secs(3) }
     };
     let check = |count: usize, age: Duration, kind: Option<&str>, once: Option<&str>, expected: &str| {
         let request = form(count, age).request(&Publication {

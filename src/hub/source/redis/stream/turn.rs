@@ -12,13 +12,14 @@ use tracing::{info, warn};
 use super::{
     arrival::{Arrival, judge},
     config::RedisStreamConfig,
-    entry::{Entry, read_streams},
-    link::{Link, accept, is_of_key},
+    entry::{StreamEntry, read_streams},
+    link::{StreamLink, accept, is_of_key},
     load::{self, Loaded, weight_bytes},
-    position::{Place, Verdict},
-    probe::{Alarm, Probe},
+    position::{ReadPosition, Verdict},
+    probe::StreamProbe,
     refusing::Refusals,
-    streams::{Stage, Streams},
+    streams::{FollowedStreams, StreamStage},
+    waker::ReaderWaker,
 };
 use crate::{
     bus::{Bus, Feed, Interest, PublishRefused},
@@ -26,9 +27,9 @@ use crate::{
     event::{EventId, Payload},
     gap::{Gap, GapReason},
     source::{
-        Backoff, SourceStatus, Throttle,
+        Backoff, LogRateLimiter, SourceStatus,
         redis::{Directory, RedisConfig, error_codes::is_of_command},
-        status::Tally,
+        status::SubscriptionCounts,
     },
     topic::Topic,
 };
@@ -47,27 +48,27 @@ const COUNT_MAX: usize = 256;
 const READ_BYTES_MAX: usize = 4 << 20;
 
 /// The reader thread's state.
-pub(super) struct Reader {
+pub(super) struct StreamReader {
     pub(super) redis: RedisConfig,
     pub(super) config: RedisStreamConfig,
     directory: Arc<Directory>,
-    probe: Probe,
+    probe: StreamProbe,
     /// How far the probe is read; `None` while the server refuses it.
     probe_last: Option<EventId>,
     /// When to ask next whether the server still is one to use.
     role_due: Moment,
-    alarm: Arc<Alarm>,
-    rung: Receiver<()>,
+    waker: Arc<ReaderWaker>,
+    wakes: Receiver<()>,
     interest: Receiver<Interest>,
     pub(super) bus: Arc<Bus>,
     pub(super) clock: Clock,
     status: Arc<SourceStatus>,
-    pub(super) streams: Streams,
-    link: Option<Link>,
+    pub(super) streams: FollowedStreams,
+    link: Option<StreamLink>,
     backoff: Backoff,
     retry: Moment,
-    failures: Throttle,
-    refusals: Throttle,
+    failures: LogRateLimiter,
+    refusals: LogRateLimiter,
     refused: Refusals,
     /// How many entries of one stream are asked for.
     count: usize,
@@ -78,14 +79,14 @@ pub(super) struct Reader {
     pub(super) read_at: Moment,
 }
 
-impl Reader {
+impl StreamReader {
     pub(super) fn new(
         redis: RedisConfig,
         config: RedisStreamConfig,
         directory: Arc<Directory>,
-        probe: Probe,
-        alarm: Arc<Alarm>,
-        rung: Receiver<()>,
+        probe: StreamProbe,
+        waker: Arc<ReaderWaker>,
+        wakes: Receiver<()>,
         interest: Receiver<Interest>,
         bus: Arc<Bus>,
         clock: Clock,
@@ -93,14 +94,14 @@ impl Reader {
     ) -> Self {
         status.set_proof_age_max(redis.ping_interval + redis.ping_timeout);
         let reader = Self {
-            streams: Streams::new(redis.linger),
+            streams: FollowedStreams::new(redis.linger),
             backoff: Backoff::new(redis.backoff_min, redis.backoff_max),
             probe_last: None,
             role_due: clock.now(),
             link: None,
             retry: clock.now(),
-            failures: Throttle::default(),
-            refusals: Throttle::default(),
+            failures: LogRateLimiter::default(),
+            refusals: LogRateLimiter::default(),
             refused: Refusals::default(),
             count: COUNT_MAX,
             to_check: Vec::new(),
@@ -110,20 +111,20 @@ impl Reader {
             config,
             directory,
             probe,
-            alarm,
-            rung,
+            waker,
+            wakes,
             interest,
             bus,
             clock,
             status,
         };
-        reader.report_tally();
+        reader.report_counts();
         reader
     }
 
     /// Turns until it is told to stop.
     pub(super) fn run(&mut self) {
-        while !self.alarm.is_stopped() {
+        while !self.waker.is_stopped() {
             let now = self.clock.now();
             self.take_interest(now);
             let turned = match self.link.take() {
@@ -131,7 +132,7 @@ impl Reader {
                 None if self.retry <= now => self.connect().map(Some),
                 None => {
                     // Woken or not, the loop looks at everything.
-                    let _ = self.rung.recv_timeout(self.retry.since(now));
+                    let _ = self.wakes.recv_timeout(self.retry.since(now));
                     Ok(None)
                 }
             };
@@ -142,7 +143,7 @@ impl Reader {
         }
     }
 
-    fn turn(&mut self, link: &mut Link) -> Result<(), RedisError> {
+    fn turn(&mut self, link: &mut StreamLink) -> Result<(), RedisError> {
         if self.role_due <= self.clock.now() {
             self.check_server(link)?;
         }
@@ -156,11 +157,11 @@ impl Reader {
             self.load(link, &to_load)?;
         }
         let has_more = self.check_some(link)? || !self.streams.to_load(1, self.clock.now()).is_empty();
-        self.read(link, if has_more { Duration::ZERO } else { self.patience() }, true)
+        self.read(link, if has_more { Duration::ZERO } else { self.block_timeout() }, true)
     }
 
     /// How long reading may wait.
-    fn patience(&self) -> Duration {
+    fn block_timeout(&self) -> Duration {
         let deadline = self.streams.deadline().map(|due| due.since(self.clock.now()));
         // Nothing interrupts the wait where there is no probe.
         let longest = if self.probe_last.is_none() { PAUSE } else { BLOCK };
@@ -170,7 +171,7 @@ impl Reader {
 
     /// Fails unless the server still is one to use. Where access rules forbid the probe, or the server is a replica, its
     /// answer has to do for a proof; a probe that was refused is tried again.
-    fn check_server(&mut self, link: &mut Link) -> Result<(), RedisError> {
+    fn check_server(&mut self, link: &mut StreamLink) -> Result<(), RedisError> {
         let asked = self.clock.now();
         link.check_role()?;
         let now = self.clock.now();
@@ -182,7 +183,7 @@ impl Reader {
             self.status.on_proof(now.since(asked), now);
             return Ok(());
         }
-        match self.probe.ring(link, now)? {
+        match self.probe.add_entry(link, now)? {
             Ok(id) => {
                 self.probe_last = Some(id.before());
                 self.status.on_publish_taken(None);
@@ -200,9 +201,9 @@ impl Reader {
     }
 
     fn take_interest(&mut self, now: Moment) {
-        let heard = self.alarm.hear();
+        let is_woken = self.waker.take();
         let expired = self.streams.take_expired(now);
-        if !heard && expired.is_empty() {
+        if !is_woken && expired.is_empty() {
             return;
         }
         for (topic, _) in &expired {
@@ -219,31 +220,31 @@ impl Reader {
                 Interest::Unwanted(topic) => self.streams.unwant(&topic, now),
             }
         }
-        self.report_tally();
+        self.report_counts();
     }
 
-    fn want(&mut self, topic: &Topic, left: Option<Stage>, now: Moment) {
-        let place = self.streams.want(topic, self.config.key(topic));
-        let place = place.or(match left {
-            Some(Stage::Reading(place)) => Some(place),
+    fn want(&mut self, topic: &Topic, left: Option<StreamStage>, now: Moment) {
+        let position = self.streams.want(topic, self.config.key(topic));
+        let position = position.or(match left {
+            Some(StreamStage::Reading(position)) => Some(position),
             _ => None,
         });
-        match place {
+        match position {
             // Its log is as it was left, so reading goes on there.
-            Some(place) if self.bus.newest_id(topic) == place.newest => {
-                self.streams.set_stage(topic, Stage::Reading(place));
+            Some(position) if self.bus.newest_id(topic) == position.newest => {
+                self.streams.set_stage(topic, StreamStage::Reading(position));
                 self.bus.mark_live(topic, now);
             }
             Some(_) => {
                 // Empty from the start: nobody can have seen the log that was left.
                 let again = self.bus.newest_id(topic) != EventId::default();
-                self.streams.set_stage(topic, Stage::New { due: now, again });
+                self.streams.set_stage(topic, StreamStage::New { due: now, again });
             }
             None => {}
         }
     }
 
-    fn load(&mut self, link: &mut Link, topics: &[Topic]) -> Result<(), RedisError> {
+    fn load(&mut self, link: &mut StreamLink, topics: &[Topic]) -> Result<(), RedisError> {
         let bounds = |topic: &Topic| self.bus.class(topic).retention.history;
         let wanted: Vec<_> = topics.iter().map(|topic| (self.config.key(topic), bounds(topic))).collect();
         let loaded = load::load(link, &wanted, crate::os::realtime_now())?;
@@ -254,42 +255,42 @@ impl Reader {
                 Err(refused) => {
                     let again = self.streams.is_again(topic);
                     let wait = self.redis.ping_interval.min(self.redis.backoff_max);
-                    self.streams.set_stage(topic, Stage::New { due: now + wait, again });
+                    self.streams.set_stage(topic, StreamStage::New { due: now + wait, again });
                     let text = format!("{refused} (key `{}`)", self.config.key(topic));
                     self.refused.add(topic, &text, again, &self.bus, &self.status, now);
                     self.log_refusal(&format!("the stream of `{topic}` cannot be read: {text}"), now);
                 }
             }
         }
-        self.report_tally();
+        self.report_counts();
         Ok(())
     }
 
     fn begin(&mut self, topic: &Topic, loaded: Loaded, now: Moment) {
-        let Loaded { floor, entries, place: end } = loaded;
+        let Loaded { floor, entries, position: end } = loaded;
         let bus = Arc::clone(&self.bus);
         let mut feed = bus.feed();
-        let mut place = Place { last: floor, newest: floor, content: None, added: None, ..end };
+        let mut position = ReadPosition { last: floor, newest: floor, content: None, added: None, ..end };
         // Whoever reads already must not take what is loaded for the continuation of what it has.
-        if self.streams.is_again(topic) | bus.take_blind(topic) {
-            self.restart(&mut feed, topic, &mut place, floor, now);
+        if self.streams.is_again(topic) | bus.take_unconfirmed(topic) {
+            self.restart(&mut feed, topic, &mut position, floor, now);
         } else {
             bus.begin_log(topic, floor);
         }
-        let is_whole = self.publish(&mut feed, topic, &mut place, entries, now);
+        let is_whole = self.publish(&mut feed, topic, &mut position, entries, now);
         drop(feed);
         // Without room for all of it, reading goes on where it ended.
-        let place = if is_whole { Place { newest: place.newest, ..end } } else { place };
-        self.streams.set_stage(topic, Stage::Reading(place));
+        let position = if is_whole { ReadPosition { newest: position.newest, ..end } } else { position };
+        self.streams.set_stage(topic, StreamStage::Reading(position));
         self.refused.remove(topic, &self.status);
         self.bus.mark_live(topic, now);
     }
 
     /// Reads what came; with `all` false of the probe alone.
-    fn read(&mut self, link: &mut Link, block: Duration, all: bool) -> Result<(), RedisError> {
+    fn read(&mut self, link: &mut StreamLink, block: Duration, all: bool) -> Result<(), RedisError> {
         let Some(answer) = self.ask_streams(link, block, all)? else {
-            // Not even the probe: there is nothing to wait for but the alarm.
-            let _ = self.rung.recv_timeout(block);
+            // Not even the probe: there is nothing to wait for but the waker.
+            let _ = self.wakes.recv_timeout(block);
             return Ok(());
         };
         let answer = match accept(answer) {
@@ -305,10 +306,10 @@ impl Reader {
             if key == self.probe.key.as_bytes() {
                 self.take_proof(&entries);
             } else if let Some(topic) = self.streams.topic_of(&key).cloned()
-                && let Some(place) = self.streams.place(&topic)
+                && let Some(position) = self.streams.position(&topic)
             {
                 let key = String::from_utf8_lossy(&key).into_owned();
-                arrivals.push(Arrival::new(topic, key, place, entries));
+                arrivals.push(Arrival::new(topic, key, position, entries));
             }
         }
         if all {
@@ -323,11 +324,11 @@ impl Reader {
     }
 
     /// `XREAD` over all streams; `None` if there is none.
-    fn ask_streams(&self, link: &mut Link, block: Duration, all: bool) -> Result<Option<Value>, RedisError> {
+    fn ask_streams(&self, link: &mut StreamLink, block: Duration, all: bool) -> Result<Option<Value>, RedisError> {
         let mut streams: Vec<(&str, EventId)> = Vec::new();
         streams.extend(self.probe_last.map(|last| (self.probe.key.as_str(), last)));
         if all {
-            streams.extend(self.streams.reading().map(|(_, key, place)| (key, place.last)));
+            streams.extend(self.streams.reading().map(|(_, key, position)| (key, position.last)));
         }
         if streams.is_empty() {
             return Ok(None);
@@ -347,18 +348,18 @@ impl Reader {
 
     /// The server refuses to read a stream, and with it all others that are read by the same command. Fails if it is not one of
     /// those that topics are kept in.
-    fn give_up_refused(&mut self, link: &mut Link, refused: RedisError) -> Result<(), RedisError> {
+    fn give_up_refused(&mut self, link: &mut StreamLink, refused: RedisError) -> Result<(), RedisError> {
         let (_, before) = self.streams.counts();
         self.check_all(link)?;
         let (_, after) = self.streams.counts();
         if after < before { Ok(()) } else { Err(refused) }
     }
 
-    fn take_proof(&mut self, entries: &[Entry]) {
+    fn take_proof(&mut self, entries: &[StreamEntry]) {
         let Some(newest) = entries.last() else { return };
         self.probe_last = Some(newest.id);
         let now = self.clock.now();
-        if let Ok(sent) = Probe::sent(newest) {
+        if let Ok(sent) = StreamProbe::sent(newest) {
             self.status.on_proof(now.since(sent), now);
         }
     }
@@ -366,43 +367,43 @@ impl Reader {
     fn deliver(&mut self, arrivals: Vec<Arrival>, now: Moment) {
         let bus = Arc::clone(&self.bus);
         let mut feed = bus.feed();
-        for Arrival { topic, mut place, entries, verdict, info, .. } in arrivals {
+        for Arrival { topic, mut position, entries, verdict, info, .. } in arrivals {
             match (verdict, info) {
                 (Verdict::Replaced, Some(info)) => {
                     // What came may not be all of it.
-                    self.begin_anew(&mut feed, &topic, place, &info, now);
+                    self.begin_anew(&mut feed, &topic, position, &info, now);
                     continue;
                 }
                 (Verdict::Expired { to }, _) => {
-                    let gap = Gap { from: place.newest, to, reason: GapReason::Expired };
-                    self.report(&mut feed, &topic, &mut place, gap, now);
+                    let gap = Gap { from: position.newest, to, reason: GapReason::Expired };
+                    self.report(&mut feed, &topic, &mut position, gap, now);
                 }
                 (Verdict::Whole | Verdict::Replaced, _) => {}
             }
-            self.publish(&mut feed, &topic, &mut place, entries, now);
-            self.streams.set_stage(&topic, Stage::Reading(place));
+            self.publish(&mut feed, &topic, &mut position, entries, now);
+            self.streams.set_stage(&topic, StreamStage::Reading(position));
         }
     }
 
-    /// Publishes `entries`, and brings `place` on; false if there was no room for all of them.
+    /// Publishes `entries`, and brings `position` on; false if there was no room for all of them.
     fn publish(
         &mut self,
         feed: &mut Feed<'_>,
         topic: &Topic,
-        place: &mut Place,
-        entries: Vec<Entry>,
+        position: &mut ReadPosition,
+        entries: Vec<StreamEntry>,
         now: Moment,
     ) -> bool {
         let mut received = 0;
         let mut is_whole = true;
         for entry in entries {
             let digest = entry.digest();
-            let Entry { id, content } = entry;
+            let StreamEntry { id, content } = entry;
             let outcome = content.map_err(|_| PublishRefused::NotUtf8).and_then(|content| {
                 let (kind, payload) = (content.kind.as_deref(), Payload::looked_at(content.data));
                 if !feed.publish_as(topic, id, kind, payload.clone(), now)? {
                     // Its id is not newer than the log's newest, although the broker says that it came later.
-                    self.restart(feed, topic, place, id.before(), now);
+                    self.restart(feed, topic, position, id.before(), now);
                     feed.publish_as(topic, id, kind, payload, now)?;
                 }
                 Ok(())
@@ -414,13 +415,13 @@ impl Reader {
                     break;
                 }
                 Err(refused) => {
-                    let gap = Gap { from: place.newest, to: id, reason: GapReason::SourceLost };
-                    self.report(feed, topic, place, gap, now);
+                    let gap = Gap { from: position.newest, to: id, reason: GapReason::SourceLost };
+                    self.report(feed, topic, position, gap, now);
                     self.status.on_refused();
                     self.log_refusal(&format!("entry {id} of `{topic}` is no event: {refused:?}"), now);
                 }
             }
-            place.pass(id, digest);
+            position.pass(id, digest);
         }
         if 0 < received {
             self.status.on_events(received, now);
@@ -428,21 +429,35 @@ impl Reader {
         is_whole
     }
 
-    pub(super) fn report(&self, feed: &mut Feed<'_>, topic: &Topic, place: &mut Place, gap: Gap, now: Moment) {
+    pub(super) fn report(
+        &self,
+        feed: &mut Feed<'_>,
+        topic: &Topic,
+        position: &mut ReadPosition,
+        gap: Gap,
+        now: Moment,
+    ) {
         feed.report_gap(topic, gap, now);
         self.status.on_loss();
-        place.skip_to(gap.to);
+        position.skip_to(gap.to);
     }
 
-    pub(super) fn restart(&self, feed: &mut Feed<'_>, topic: &Topic, place: &mut Place, floor: EventId, now: Moment) {
+    pub(super) fn restart(
+        &self,
+        feed: &mut Feed<'_>,
+        topic: &Topic,
+        position: &mut ReadPosition,
+        floor: EventId,
+        now: Moment,
+    ) {
         let to = Gap::resumable_end(floor);
         feed.restart_log(topic, to, now);
         self.status.on_loss();
-        *place = Place { last: floor, newest: floor, content: None, added: None, ..*place };
+        *position = ReadPosition { last: floor, newest: floor, content: None, added: None, ..*position };
     }
 
-    fn connect(&mut self) -> Result<Link, RedisError> {
-        let mut link = Link::open(&self.directory, "fanfare-stream-reader", self.redis.connect_timeout)?;
+    fn connect(&mut self) -> Result<StreamLink, RedisError> {
+        let mut link = StreamLink::open(&self.directory, "fanfare-stream-reader", self.redis.connect_timeout)?;
         link.set_timeout(BLOCK + self.redis.ping_timeout)?;
         self.probe_last = None;
         self.check_server(&mut link)?;
@@ -471,9 +486,9 @@ impl Reader {
         }
     }
 
-    fn report_tally(&self) {
+    fn report_counts(&self) {
         let (wanted, confirmed) = self.streams.counts();
-        let tally = Tally { wanted, confirmed, denied: self.refused.count(), settled: true };
+        let tally = SubscriptionCounts { wanted, confirmed, denied: self.refused.count(), settled: true };
         self.status.set_subscriptions(tally, self.clock.now());
     }
 }

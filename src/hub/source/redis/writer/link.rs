@@ -8,44 +8,44 @@ use crate::{
     bus::Refusal,
     event::EventId,
     protocol::resp,
-    source::redis::{Allegiance, Connection, Consensus, Directory, SendFailed, error_codes::is_outdated},
+    source::redis::{Directory, MasterLease, RedisConnection, SendFailed, SentinelView, error_codes::is_outdated},
 };
 
 /// What the server lists the connection as.
 const CLIENT_NAME: &str = "fanfare-writer";
 
 /// A connection that is logged in.
-pub(super) struct Link {
-    connection: Connection,
-    allegiance: Allegiance,
+pub(super) struct WriterLink {
+    connection: RedisConnection,
+    lease: MasterLease,
 }
 
 /// The server's answer to a publication.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum PublishAnswer {
     /// The server took it, and gave it this id if it gives ids.
     Taken(Option<EventId>),
     /// It does not know the script: nothing was done.
     NoScript,
     /// The server did not take it: nothing was done.
-    Refused(Refused),
+    Refused(RefusedPublication),
 }
 
 /// A refusal, in the server's own words, too.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refused {
+pub(super) struct RefusedPublication {
     pub(super) refusal: Refusal,
     pub(super) text: String,
     /// The server is no longer one to talk to.
     pub(super) is_outdated: bool,
 }
 
-impl Link {
+impl WriterLink {
     /// Connects, logs in and makes sure that commands are served, by a server that may be used, within `timeout`.
-    pub(super) fn open(directory: &Directory, consensus: &Consensus, timeout: Duration) -> Result<Self, RedisError> {
+    pub(super) fn open(directory: &Directory, view: &SentinelView, timeout: Duration) -> Result<Self, RedisError> {
         let connection = directory.connect(CLIENT_NAME, timeout)?;
-        let allegiance = Allegiance::new(connection.target().clone(), consensus);
-        Ok(Self { connection, allegiance })
+        let lease = MasterLease::new(connection.target().clone(), view);
+        Ok(Self { connection, lease })
     }
 
     /// How long one write or one answer may take from now on.
@@ -54,8 +54,8 @@ impl Link {
     }
 
     /// Whether the sentinels want another server.
-    pub(super) fn is_outdated(&mut self, consensus: &Consensus) -> bool {
-        self.allegiance.is_outdated(consensus)
+    pub(super) fn is_outdated(&mut self, view: &SentinelView) -> bool {
+        self.lease.is_outdated(view)
     }
 
     /// Whether the server has neither closed the idle connection nor said anything unasked.
@@ -89,16 +89,16 @@ impl Link {
     }
 
     /// The next publication's answer. An error says that the link is of no more use.
-    pub(super) fn receive_answer(&mut self) -> Result<Answer, RedisError> {
+    pub(super) fn receive_answer(&mut self) -> Result<PublishAnswer, RedisError> {
         match self.connection.receive()? {
             // How many subscribers the server counted says nothing about ours.
-            Value::Int(_) => Ok(Answer::Taken(None)),
+            Value::Int(_) => Ok(PublishAnswer::Taken(None)),
             Value::BulkString(id) => {
                 let id = std::str::from_utf8(&id).ok().and_then(|id| id.parse().ok());
-                id.map(|id| Answer::Taken(Some(id))).ok_or_else(unexpected)
+                id.map(|id| PublishAnswer::Taken(Some(id))).ok_or_else(unexpected)
             }
-            Value::ServerError(error) if error.code() == "NOSCRIPT" => Ok(Answer::NoScript),
-            Value::ServerError(error) => Ok(Answer::Refused(refused(&error))),
+            Value::ServerError(error) if error.code() == "NOSCRIPT" => Ok(PublishAnswer::NoScript),
+            Value::ServerError(error) => Ok(PublishAnswer::Refused(refused(&error))),
             _ => Err(unexpected()),
         }
     }
@@ -109,7 +109,7 @@ impl Link {
     }
 }
 
-fn refused(error: &ServerError) -> Refused {
+fn refused(error: &ServerError) -> RefusedPublication {
     let text = match error.details() {
         Some(details) => format!("{} {details}", error.code()),
         None => error.code().to_owned(),
@@ -131,7 +131,7 @@ fn refused(error: &ServerError) -> Refused {
     } else {
         Refusal::Other
     };
-    Refused { refusal, text, is_outdated: is_outdated(error.code()) || refusal == Refusal::ReadOnly }
+    RefusedPublication { refusal, text, is_outdated: is_outdated(error.code()) || refusal == Refusal::ReadOnly }
 }
 
 fn unexpected() -> RedisError {

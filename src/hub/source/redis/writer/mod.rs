@@ -12,9 +12,9 @@ mod link;
 mod publisher;
 mod script;
 
-pub(super) use publisher::Form;
+pub(super) use publisher::PublishEncoder;
 pub use publisher::Publisher;
-pub(super) use script::{Request, Script, digest, memory_key};
+pub(super) use script::{PublishCommand, Script, digest, memory_key};
 
 use std::{collections::VecDeque, io, sync::Arc, thread::JoinHandle, time::Duration};
 
@@ -23,14 +23,14 @@ use redis::RedisError;
 use tracing::{debug, info, warn};
 
 use self::{
-    link::{Answer, Link, Refused},
-    publisher::Queued,
+    link::{PublishAnswer, RefusedPublication, WriterLink},
+    publisher::QueuedPublication,
 };
-use super::{Directory, RedisConfig, error_codes::is_of_command, is_lasting, is_read_only};
+use super::{Directory, RedisConfig, ServerView, error_codes::is_of_command, is_lasting, is_read_only};
 use crate::{
     bus::{PublishFailed, Receipt, Refusal},
     clock::{Clock, Moment},
-    source::{Backoff, SourceStatus, Throttle},
+    source::{Backoff, LogRateLimiter, SourceStatus},
 };
 
 /// The most publications in one round trip: the first waits for the last one's answer.
@@ -52,11 +52,12 @@ pub struct WriterHandle {
 
 /// Starts the thread, for publications in this form. Fails if `config` names files that cannot be used; an unreachable server is no
 /// failure but a [status](SourceStatus::ready).
-pub(in crate::source) fn start_writer_of(
-    form: Arc<dyn Form>,
+pub(in crate::source) fn start_writer_with(
+    form: Arc<dyn PublishEncoder>,
     config: RedisConfig,
     clock: Clock,
     status: Arc<SourceStatus>,
+    view: Arc<ServerView>,
 ) -> io::Result<WriterHandle> {
     let least_version = form.least_version();
     let (publisher, queued) = publisher::queue(&config, form, clock, Arc::clone(&status));
@@ -72,7 +73,7 @@ pub(in crate::source) fn start_writer_of(
         refusal: None,
         answered: Vec::new(),
         reader_disconnects: 0,
-        failures: Throttle::default(),
+        failures: LogRateLimiter::default(),
         queued,
         pending: VecDeque::new(),
         pending_bytes: 0,
@@ -81,6 +82,7 @@ pub(in crate::source) fn start_writer_of(
         stop_deadline: None,
         clock,
         status,
+        view,
         config,
     };
     let thread = std::thread::Builder::new().name("redis-writer".to_owned()).spawn(move || writer.run())?;
@@ -107,8 +109,9 @@ struct Writer {
     config: RedisConfig,
     clock: Clock,
     status: Arc<SourceStatus>,
+    view: Arc<ServerView>,
     directory: Directory,
-    link: Option<Link>,
+    link: Option<WriterLink>,
     /// Whether the server at the other end has been told the script that publications may need.
     knows_script: bool,
     backoff: Backoff,
@@ -122,15 +125,15 @@ struct Writer {
     refusal: Option<Refusal>,
     /// How many connections the reader had lost by then.
     reader_disconnects: u64,
-    failures: Throttle,
-    queued: Receiver<Queued>,
+    failures: LogRateLimiter,
+    queued: Receiver<QueuedPublication>,
     /// Taken from the queue, to be sent next.
-    pending: VecDeque<Queued>,
+    pending: VecDeque<QueuedPublication>,
     pending_bytes: usize,
     /// The commands of a batch; kept for its capacity.
     commands: Vec<u8>,
     /// The answers of a batch, until the server has said what it is; kept for its capacity.
-    answered: Vec<(Queued, Receipt)>,
+    answered: Vec<(QueuedPublication, Receipt)>,
     stopped: Receiver<()>,
     /// Until when what is queued may still be sent, once the end is near.
     stop_deadline: Option<Moment>,
@@ -162,7 +165,7 @@ impl Writer {
         select! {
             recv(queued) -> queued => self.pending_push(queued.ok()),
             recv(self.stopped) -> _ => self.stop_deadline = Some(self.clock.now() + self.config.publish_timeout),
-            default(self.patience()) => {}
+            default(self.wait_max()) => {}
         }
         while self.has_room()
             && let Ok(queued) = self.queued.try_recv()
@@ -175,21 +178,21 @@ impl Writer {
         self.pending.len() < BATCH_COUNT_MAX && self.pending_bytes < BATCH_BYTES_MAX
     }
 
-    fn pending_push(&mut self, queued: Option<Queued>) {
+    fn pending_push(&mut self, queued: Option<QueuedPublication>) {
         if let Some(queued) = queued {
             self.pending_bytes += queued.weight_bytes();
             self.pending.push_back(queued);
         }
     }
 
-    fn pending_pop(&mut self) -> Option<Queued> {
+    fn pending_pop(&mut self) -> Option<QueuedPublication> {
         let queued = self.pending.pop_front()?;
         self.pending_bytes -= queued.weight_bytes();
         Some(queued)
     }
 
     /// How long there is nothing to do but to wait for publications.
-    fn patience(&self) -> Duration {
+    fn wait_max(&self) -> Duration {
         let deadline = match (&self.link, self.pending.front()) {
             (Some(_), None) => self.last_used + self.config.ping_interval,
             // The server had forgotten the script: they are to be sent again at once.
@@ -215,11 +218,10 @@ impl Writer {
     fn connect(&mut self) {
         // Whoever waits longest should not wait longer than it may. But under a steady stream of publications the oldest
         // is always about to give up, and a connection must be possible all the same.
-        let patience = self.pending.front().map(|oldest| oldest.deadline.since(self.clock.now()));
-        let patience = patience.map_or(Duration::MAX, |patience| patience.max(CONNECT_TIME_MIN));
-        let timeout = patience.min(self.config.connect_timeout);
+        let left = self.pending.front().map(|oldest| oldest.deadline.since(self.clock.now()));
+        let timeout = left.map_or(Duration::MAX, |left| left.max(CONNECT_TIME_MIN)).min(self.config.connect_timeout);
         let reader_disconnects = self.status.reader().disconnects();
-        let opened = Link::open(&self.directory, self.status.consensus(), timeout.max(Duration::from_millis(1)));
+        let opened = WriterLink::open(&self.directory, self.view.sentinels(), timeout.max(Duration::from_millis(1)));
         match opened.and_then(|link| link.set_timeout(self.config.publish_timeout).map(|()| link)) {
             Ok(link) => {
                 self.link = Some(link);
@@ -253,7 +255,7 @@ impl Writer {
     fn check_link(&mut self) {
         self.renew_link();
         let now = self.clock.now();
-        if self.link.as_mut().is_some_and(|link| link.is_outdated(self.status.consensus())) {
+        if self.link.as_mut().is_some_and(|link| link.is_outdated(self.view.sentinels())) {
             self.fail(&(redis::ErrorKind::Client, "the sentinels name another server as the master").into());
             self.retry = now;
             return;
@@ -270,7 +272,7 @@ impl Writer {
                 self.reader_disconnects = disconnects;
             }
             Err(error) => {
-                self.tell_reader(&error);
+                self.notify_reader(&error);
                 self.fail(&error);
                 // It was good until now, so the first attempt need not wait.
                 self.retry = now;
@@ -320,7 +322,7 @@ impl Writer {
             }
             Err(error) => {
                 self.abandon_pending();
-                self.tell_reader(&error);
+                self.notify_reader(&error);
                 self.fail(&error);
             }
         }
@@ -345,7 +347,7 @@ impl Writer {
 
     /// The answers come in the order of the publications. One at a time, because the client library's own pipeline would
     /// wait out the timeout once for each of them. The last one says whether the server may be believed.
-    fn receive_answers(&mut self, link: &mut Link, loaded: Option<&Script>) -> Result<(), RedisError> {
+    fn receive_answers(&mut self, link: &mut WriterLink, loaded: Option<&Script>) -> Result<(), RedisError> {
         let deadline = self.clock.now() + self.config.publish_timeout;
         if loaded.is_some() {
             // Whether it was allowed shows when the script is called.
@@ -358,20 +360,20 @@ impl Writer {
             let answer = link.receive_answer()?;
             let Some(queued) = self.pending_pop() else { break };
             match answer {
-                Answer::Taken(id) => {
+                PublishAnswer::Taken(id) => {
                     self.status.on_publish_taken(Some(&queued.topic));
                     self.answered.push((queued, Ok(id)));
                 }
                 // The server was told to forget its scripts; nothing was done, so it may be sent again.
-                Answer::NoScript if loaded.is_none() => {
+                PublishAnswer::NoScript if loaded.is_none() => {
                     self.knows_script = false;
                     unknown.push_back(queued);
                 }
-                Answer::NoScript => {
+                PublishAnswer::NoScript => {
                     let text = "it does not keep scripts".to_owned();
-                    self.refuse(queued, &Refused { refusal: Refusal::Other, text, is_outdated: false });
+                    self.refuse(queued, &RefusedPublication { refusal: Refusal::Other, text, is_outdated: false });
                 }
-                Answer::Refused(refused) => {
+                PublishAnswer::Refused(refused) => {
                     self.refuse(queued, &refused);
                     outdated = outdated.or_else(|| Some(refused).filter(|refused| refused.is_outdated));
                 }
@@ -389,7 +391,7 @@ impl Writer {
         }
     }
 
-    fn refuse(&mut self, queued: Queued, refused: &Refused) {
+    fn refuse(&mut self, queued: QueuedPublication, refused: &RefusedPublication) {
         let now = self.clock.now();
         if let Some(suppressed) = self.failures.admit(now) {
             warn!(suppressed, topic = queued.topic.as_str(), "the server refuses a publication: {}", refused.text);
@@ -399,9 +401,9 @@ impl Writer {
     }
 
     /// A server that has become a replica may be the master again before the reader asks it.
-    fn tell_reader(&self, error: &RedisError) {
+    fn notify_reader(&self, error: &RedisError) {
         if is_read_only(error) {
-            self.status.on_misfit();
+            self.view.report_demotion();
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use super::script::Request;
+use super::script::PublishCommand;
 use crate::{
     bus::{EventSink, Publication, PublishFailed, Receipt, Reply},
     clock::{Clock, Moment},
@@ -22,19 +22,19 @@ use crate::{
 /// Hands publications to the writer thread. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Publisher {
-    queue: Sender<Queued>,
+    queue: Sender<QueuedPublication>,
     queued_bytes: Arc<AtomicUsize>,
     queued_bytes_max: usize,
     timeout: Duration,
     clock: Clock,
     status: Arc<SourceStatus>,
-    form: Arc<dyn Form>,
+    form: Arc<dyn PublishEncoder>,
 }
 
 /// How publications are told to the server.
-pub(in crate::source) trait Form: Send + Sync + fmt::Debug {
+pub(in crate::source) trait PublishEncoder: Send + Sync + fmt::Debug {
     /// The command that publishes it; its answer is a number, or the id that the server gave the event.
-    fn request(&self, publication: &Publication) -> Request;
+    fn request(&self, publication: &Publication) -> PublishCommand;
 
     /// The first number of the oldest version of the server that does as it should.
     fn least_version(&self) -> u64 {
@@ -43,9 +43,9 @@ pub(in crate::source) trait Form: Send + Sync + fmt::Debug {
 }
 
 /// A publication on its way. Dropped without an answer, it answers [`PublishFailed::Unavailable`]: nobody sent it.
-pub(super) struct Queued {
+pub(super) struct QueuedPublication {
     pub(super) topic: Topic,
-    pub(super) request: Request,
+    pub(super) request: PublishCommand,
     /// Until when it may wait to be sent.
     pub(super) deadline: Moment,
     reply: Option<Reply>,
@@ -56,10 +56,10 @@ pub(super) struct Queued {
 /// Both ends of the queue.
 pub(super) fn queue(
     config: &RedisConfig,
-    form: Arc<dyn Form>,
+    form: Arc<dyn PublishEncoder>,
     clock: Clock,
     status: Arc<SourceStatus>,
-) -> (Publisher, Receiver<Queued>) {
+) -> (Publisher, Receiver<QueuedPublication>) {
     let (queue, queued) = bounded(config.publish_queue_max);
     let publisher = Publisher {
         queue,
@@ -76,7 +76,7 @@ pub(super) fn queue(
 impl EventSink for Publisher {
     /// Queues `publication`; a full queue answers [`PublishFailed::QueueFull`] at once.
     fn publish(&self, publication: Publication) {
-        let queued = Queued {
+        let queued = QueuedPublication {
             request: self.form.request(&publication),
             topic: publication.topic,
             deadline: self.clock.now() + self.timeout,
@@ -94,7 +94,7 @@ impl EventSink for Publisher {
     }
 }
 
-impl Queued {
+impl QueuedPublication {
     /// What it is taken to weigh in the queue.
     pub(super) fn weight_bytes(&self) -> usize {
         size_of::<Self>() + self.topic.as_str().len() + self.request.weight_bytes()
@@ -112,15 +112,15 @@ impl Queued {
     }
 }
 
-impl Drop for Queued {
+impl Drop for QueuedPublication {
     fn drop(&mut self) {
         self.queued_bytes.fetch_sub(self.weight_bytes(), Ordering::Relaxed);
         self.give(Err(PublishFailed::Unavailable));
     }
 }
 
-impl fmt::Debug for Queued {
+impl fmt::Debug for QueuedPublication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queued").field("topic", &self.topic).finish_non_exhaustive()
+        f.debug_struct("QueuedPublication").field("topic", &self.topic).finish_non_exhaustive()
     }
 }

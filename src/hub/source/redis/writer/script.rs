@@ -16,7 +16,7 @@ pub(in crate::source) struct Script {
 
 /// What a publication is at the server: one command.
 #[derive(Debug)]
-pub(in crate::source) struct Request {
+pub(in crate::source) struct PublishCommand {
     /// Set: `arguments` are the script's, from the number of keys on. Else they are the whole command.
     pub(in crate::source) script: Option<&'static Script>,
     pub(in crate::source) arguments: Vec<Bytes>,
@@ -33,7 +33,7 @@ impl Script {
     }
 }
 
-impl Request {
+impl PublishCommand {
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         let mut words: SmallVec<[&[u8]; 16]> = SmallVec::new();
         if let Some(script) = self.script {

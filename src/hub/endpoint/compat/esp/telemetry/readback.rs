@@ -7,7 +7,7 @@ use super::{
 use crate::{
     label::RouteLabel,
     protocol::http::{Request, Response},
-    store::{Order, Page, Place, Query, ReadFailed},
+    store::{Order, Page, Query, ReadFailed, ReadingCursor},
 };
 
 const LIMIT_DEFAULT: u32 = 100;
@@ -52,7 +52,7 @@ fn parse_query(request: &Request, well_id: &str) -> Result<Query, Response> {
             _ => return Err(wrong(&format!("limit must be a whole number from 1 to {LIMIT_MAX}"))),
         },
     };
-    let after = match filled(request, "cursor").or_else(|| filled(request, "after")).map(str::parse::<Place>) {
+    let after = match filled(request, "cursor").or_else(|| filled(request, "after")).map(str::parse::<ReadingCursor>) {
         None => None,
         // A time beyond all times is none that the database could compare with.
         Some(Ok(place)) if place.time_us <= TIME_US_MAX => Some(place),

@@ -19,11 +19,11 @@ use std::{
     time::Duration,
 };
 
-use self::refusing::tell_refusal;
+use self::refusing::notify_refusal;
 use super::patterns::{Admission, Patterns, Phase};
 use crate::{
     clock::Moment,
-    source::{Backoff, redis::RedisConfig, refusals::Refused, status::Tally},
+    source::{Backoff, redis::RedisConfig, refusals::Refused, status::SubscriptionCounts},
     topic::Topic,
 };
 
@@ -37,7 +37,7 @@ pub(super) struct Subscriptions {
     linger: Duration,
     always: Vec<Topic>,
     patterns: Patterns,
-    topics: HashMap<Topic, Entry, foldhash::fast::RandomState>,
+    topics: HashMap<Topic, TopicSubscription, foldhash::fast::RandomState>,
     connected: bool,
     /// Topics to subscribe to; one that its entry does not say to be queued is passed over.
     queue: VecDeque<Topic>,
@@ -97,7 +97,7 @@ pub(super) enum Batch {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct TopicSubscription {
     /// The pattern its messages come in through; then `phase` says nothing.
     cover: Option<usize>,
     phase: Phase,
@@ -109,7 +109,7 @@ struct Entry {
     /// Its delivery was interrupted, and that is not reported yet.
     interrupted: bool,
     /// Its readers know that it is refused.
-    told: bool,
+    notified: bool,
 }
 
 impl Subscriptions {
@@ -155,7 +155,7 @@ impl Subscriptions {
             self.notices.push(Notice::Live(topic));
             return;
         }
-        if entry.told {
+        if entry.notified {
             self.notices.push(Notice::Refused { topic: topic.clone(), is_news: false, was_delivered: false });
         }
         if entry.cover.is_none() && entry.phase == Phase::Denied {
@@ -266,7 +266,7 @@ impl Subscriptions {
             return self.leaving.push_back(topic.clone());
         }
         entry.phase = Phase::Confirmed;
-        entry.told = false;
+        entry.notified = false;
         self.confirmed += 1;
         if std::mem::take(&mut entry.interrupted) {
             self.notices.push(Notice::Lost(topic.clone()));
@@ -287,7 +287,7 @@ impl Subscriptions {
             self.notices.push(Notice::LostUnder { index, kept });
         }
         for (topic, entry) in self.topics.iter_mut().filter(|(_, entry)| entry.cover == Some(index)) {
-            entry.told = false;
+            entry.notified = false;
             let lost = std::mem::take(&mut entry.interrupted);
             if lost && !(all_lost && self.patterns.carried(index, topic)) {
                 self.notices.push(Notice::Lost(topic.clone()));
@@ -301,12 +301,12 @@ impl Subscriptions {
         std::mem::take(&mut self.notices)
     }
 
-    pub(super) fn tally(&self) -> Tally {
+    pub(super) fn tally(&self) -> SubscriptionCounts {
         let is_settled = |topic: &Topic| {
             let is_live = |entry| is_live(&self.patterns, entry);
             self.topics.get(topic).is_some_and(is_live) || self.refused.contains_key(topic)
         };
-        Tally {
+        SubscriptionCounts {
             wanted: self.patterns.len() + self.direct,
             confirmed: self.confirmed,
             denied: self.refused_count(),
@@ -330,17 +330,17 @@ impl Subscriptions {
                 }
             }
         }
-        let mut entry = Entry {
+        let mut entry = TopicSubscription {
             cover,
             phase: Phase::Queued,
             always,
             unwanted: None,
             lingers: false,
             interrupted: false,
-            told: false,
+            notified: false,
         };
         if self.source_refused {
-            tell_refusal(&topic, &mut entry, &mut self.notices);
+            notify_refusal(&topic, &mut entry, &mut self.notices);
         }
         self.topics.insert(topic, entry);
     }
@@ -363,7 +363,7 @@ impl Subscriptions {
     fn leave(&mut self, topic: Topic) {
         let Some(entry) = self.topics.remove(&topic) else { return };
         let is_live = is_live(&self.patterns, &entry);
-        if is_live || entry.told {
+        if is_live || entry.notified {
             self.notices.push(Notice::Stale(topic.clone()));
         }
         match entry.cover {
@@ -402,14 +402,14 @@ impl Subscriptions {
 
     /// Marks `topic` as asked for, if it still is to be.
     fn ask(&mut self, topic: &Topic) -> bool {
-        let is_due = |entry: &&mut Entry| entry.phase == Phase::Queued && entry.cover.is_none();
+        let is_due = |entry: &&mut TopicSubscription| entry.phase == Phase::Queued && entry.cover.is_none();
         let Some(entry) = self.topics.get_mut(topic).filter(is_due) else { return false };
         entry.phase = Phase::Asked;
         true
     }
 }
 
-fn is_live(patterns: &Patterns, entry: &Entry) -> bool {
+fn is_live(patterns: &Patterns, entry: &TopicSubscription) -> bool {
     match entry.cover {
         Some(index) => patterns.is_confirmed(index),
         None => entry.phase == Phase::Confirmed,

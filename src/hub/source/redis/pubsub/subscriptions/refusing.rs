@@ -1,6 +1,6 @@
 //! What the server refuses: told at once, asked for again, and taken back where it belongs once it is allowed.
 
-use super::{super::patterns::Phase, Batch, Entry, Notice, RefusalReport, Subscriptions, is_live};
+use super::{super::patterns::Phase, Batch, Notice, RefusalReport, Subscriptions, TopicSubscription, is_live};
 use crate::{
     clock::Moment,
     source::{
@@ -35,7 +35,7 @@ impl Subscriptions {
     pub(in super::super) fn on_source_refused(&mut self) {
         self.source_refused = true;
         for (topic, entry) in &mut self.topics {
-            tell_refusal(topic, entry, &mut self.notices);
+            notify_refusal(topic, entry, &mut self.notices);
         }
     }
 
@@ -133,7 +133,7 @@ impl Subscriptions {
             return;
         }
         entry.phase = Phase::Denied;
-        tell_refusal(topic, entry, &mut self.notices);
+        notify_refusal(topic, entry, &mut self.notices);
         if !self.refused.contains_key(topic) {
             self.refused.insert(topic.clone(), refused);
             self.has_new_refusals = true;
@@ -159,12 +159,12 @@ impl Subscriptions {
     }
 
     /// Takes `topic` in anew, with its linger and the report that it still owes.
-    fn move_topic(&mut self, topic: Topic, old: &Entry) {
+    fn move_topic(&mut self, topic: Topic, old: &TopicSubscription) {
         self.insert(topic.clone(), old.always);
         let mut is_owed = old.interrupted;
         if let Some(entry) = self.topics.get_mut(&topic) {
             (entry.unwanted, entry.lingers) = (old.unwanted, old.lingers);
-            entry.told |= old.told && !is_live(&self.patterns, entry);
+            entry.notified |= old.notified && !is_live(&self.patterns, entry);
             entry.interrupted = is_owed && !is_live(&self.patterns, entry);
             is_owed &= !entry.interrupted;
         }
@@ -175,8 +175,8 @@ impl Subscriptions {
 }
 
 /// The topic's readers are to be told that it is refused, once, and again when it is not.
-pub(super) fn tell_refusal(topic: &Topic, entry: &mut Entry, notices: &mut Vec<Notice>) {
-    if !std::mem::replace(&mut entry.told, true) {
+pub(super) fn notify_refusal(topic: &Topic, entry: &mut TopicSubscription, notices: &mut Vec<Notice>) {
+    if !std::mem::replace(&mut entry.notified, true) {
         let was_delivered = std::mem::replace(&mut entry.interrupted, true);
         notices.push(Notice::Refused { topic: topic.clone(), is_news: true, was_delivered });
     }

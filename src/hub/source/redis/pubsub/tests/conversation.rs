@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     super::{
         fault::Fault,
-        session::{Incoming, Session},
+        session::{Incoming, PubSubSession},
         subscriptions::{Notice, Subscriptions},
     },
     topic,
@@ -49,7 +49,7 @@ enum Seen {
 
 struct Talk {
     config: RedisConfig,
-    session: Session,
+    session: PubSubSession,
     subscriptions: Subscriptions,
     now: Moment,
 }
@@ -57,7 +57,7 @@ struct Talk {
 impl Talk {
     fn new(config: RedisConfig) -> Self {
         let subscriptions = Subscriptions::new(&config);
-        let session = Session::open(&config, NONCE, Moment(0));
+        let session = PubSubSession::open(&config, NONCE, Moment(0));
         Self { config, session, subscriptions, now: Moment(0) }
     }
 

@@ -144,8 +144,8 @@ fn an_unreachable_server_answers_unavailable() {
         publish_timeout: Duration::from_millis(50),
         ..quick(&format!("redis://127.0.0.1:{}", free_port()))
     };
-    let writer =
-        start_writer(config, Clock::start(), Arc::new(SourceStatus::new(PUBSUB_SOURCE))).expect("usable settings");
+    let writer = start_writer(config, Clock::start(), Arc::new(SourceStatus::new(PUBSUB_SOURCE)), Arc::default())
+        .expect("usable settings");
     let answers: Vec<_> = (0..3).map(|_| publish(&writer, "a", None, "x")).collect();
     for answer in answers {
         assert_eq!(answer.recv_timeout(Duration::from_secs(5)), Ok(Err(PublishFailed::Unavailable)));
@@ -182,7 +182,7 @@ fn a_steady_stream_of_publications_leaves_time_to_connect() {
     let (port, delay) = (free_port(), Duration::from_millis(400));
     let config = RedisConfig { publish_timeout: delay / 2, ..quick(&format!("redis://127.0.0.1:{port}")) };
     let status = Arc::new(SourceStatus::new(PUBSUB_SOURCE));
-    let writer = start_writer(config, Clock::start(), Arc::clone(&status)).expect("usable settings");
+    let writer = start_writer(config, Clock::start(), Arc::clone(&status), Arc::default()).expect("usable settings");
     let first = publish(&writer, "a", None, "x");
     let publish_one = || drop(publish(&writer, "a", None, "x"));
     wait_until("the first one is given up", || {
@@ -223,7 +223,7 @@ fn sent_and_not_answered_is_unknown_and_not_sent_twice() {
     });
     let config = RedisConfig { ping_interval: Duration::from_secs(5), ..quick(&format!("redis://127.0.0.1:{port}")) };
     let status = Arc::new(SourceStatus::new(PUBSUB_SOURCE));
-    let writer = start_writer(config, Clock::start(), Arc::clone(&status)).expect("usable settings");
+    let writer = start_writer(config, Clock::start(), Arc::clone(&status), Arc::default()).expect("usable settings");
     wait_until("the writer is let in", || status.snapshot().writer_connected);
     let answer = publish(&writer, "a", None, "x");
     assert_eq!(answer.recv_timeout(Duration::from_secs(5)), Ok(Err(PublishFailed::Unknown)));

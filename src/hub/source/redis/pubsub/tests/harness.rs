@@ -271,11 +271,13 @@ impl Hub {
         let (bell, rung) = bounded(1);
         let inbox = Inbox::new(events_max, Arc::new(Notifier::new(Arc::new(Bell(bell)))));
         let bus_config = bus::Config { payload_bytes_max: config.message_bytes_max, ..bus::Config::default() };
-        let writer = start_writer(config.clone(), clock, Arc::clone(&status)).expect("usable settings");
+        let view = Arc::default();
+        let writer =
+            start_writer(config.clone(), clock, Arc::clone(&status), Arc::clone(&view)).expect("usable settings");
         let sink = Some(Box::new(writer.publisher()) as Box<_>);
         let port = SourcePort { name: PUBSUB_SOURCE, is_default: true, sink, log: None };
         let bus = Arc::new(Bus::new(bus_config, vec![inbox], vec![port]));
-        let reader = start_reader(config.clone(), Arc::clone(&bus), clock, Arc::clone(&status), None, true);
+        let reader = start_reader(config.clone(), Arc::clone(&bus), clock, Arc::clone(&status), view, None, true);
         Self { bus, status, clock, rung, reader: Some(reader.expect("usable settings")), writer: Some(writer) }
     }
 

@@ -211,10 +211,19 @@ fn unusable_files_stop_the_start() {
     let check = |config: RedisConfig, expected: &str| {
         let clock = crate::clock::Clock::start();
         let status = std::sync::Arc::new(SourceStatus::new(PUBSUB_SOURCE));
-        let error = start_writer(config.clone(), clock, std::sync::Arc::clone(&status)).expect_err(expected);
+        let error = start_writer(config.clone(), clock, std::sync::Arc::clone(&status), std::sync::Arc::default())
+            .expect_err(expected);
         assert!(error.to_string().contains(expected), "{error}");
         let hub = Hub::start(&quick("redis://127.0.0.1:1"));
-        let error = start_reader(config, std::sync::Arc::clone(&hub.bus), clock, status, None, false);
+        let error = start_reader(
+            config,
+            std::sync::Arc::clone(&hub.bus),
+            clock,
+            status,
+            std::sync::Arc::default(),
+            None,
+            false,
+        );
         assert!(error.expect_err(expected).to_string().contains(expected));
     };
     let config = quick("rediss://localhost:1");

@@ -12,11 +12,11 @@ use super::super::{
     envelope::{self, BadEnvelope},
     glob::Glob,
     oversize::{self, Oversize},
-    socket::Connection,
+    socket::ReaderSocket,
 };
 use crate::{
     clock::Moment,
-    source::{Backoff, Throttle},
+    source::{Backoff, LogRateLimiter},
 };
 
 #[test]
@@ -77,7 +77,7 @@ fn waits_double_up_to_the_longest() {
 
 #[test]
 fn one_line_per_interval_and_a_count_of_the_rest() {
-    let mut throttle = Throttle::default();
+    let mut throttle = LogRateLimiter::default();
     let seconds = |count: u64| Moment(count * 1_000_000_000);
     let admitted: Vec<Option<u64>> = [1, 2, 3, 11, 12, 30].map(|second| throttle.admit(seconds(second))).into();
     assert_eq!(admitted, [Some(0), None, None, Some(2), None, Some(1)]);
@@ -157,7 +157,7 @@ fn a_buffer_passes_over_what_is_too_big() {
 #[test]
 fn a_slow_server_gets_every_byte_once() {
     let (ours, mut theirs) = mio::net::UnixStream::pair().expect("a pair of sockets");
-    let mut connection = Connection::Unix(ours);
+    let mut connection = ReaderSocket::Unix(ours);
     let whole: Vec<u8> = (0..1_000_000_u32).map(|number| number as u8).collect();
     let mut outgoing = whole.clone();
     let mut received = Vec::new();

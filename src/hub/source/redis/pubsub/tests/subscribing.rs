@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::Moment,
-    source::{redis::RedisConfig, status::Tally},
+    source::{redis::RedisConfig, status::SubscriptionCounts},
 };
 
 pub(super) fn config(patterns: &[&str], always: &[&str]) -> RedisConfig {
@@ -96,7 +96,7 @@ fn interest_subscribes_and_leaves_after_the_linger() {
     let (commands, notices) = settle(&mut subscriptions, &[]);
     assert_eq!(commands, ["UNSUBSCRIBE a"]);
     assert_eq!(notices, ["stale a", "left a"]);
-    assert_eq!(subscriptions.tally(), Tally { wanted: 1, confirmed: 1, denied: 0, settled: true });
+    assert_eq!(subscriptions.tally(), SubscriptionCounts { wanted: 1, confirmed: 1, denied: 0, settled: true });
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn a_covered_topic_is_never_subscribed_by_itself() {
     subscriptions.unwant(&topic("a.b"), seconds(0));
     assert_eq!(notices(&mut subscriptions), ["stale a.b"], "no longer followed");
     assert_eq!(subscriptions.deadline(), None, "a pattern does not linger");
-    assert_eq!(subscriptions.tally(), Tally { wanted: 3, confirmed: 3, denied: 0, settled: true });
+    assert_eq!(subscriptions.tally(), SubscriptionCounts { wanted: 3, confirmed: 3, denied: 0, settled: true });
 }
 
 #[test]
@@ -240,12 +240,12 @@ fn one_denied_channel_does_not_take_the_others_down() {
     let (commands, told) = settle(&mut subscriptions, &["b"]);
     assert_eq!(commands, ["SUBSCRIBE a b c", "SUBSCRIBE a", "SUBSCRIBE b", "SUBSCRIBE c"]);
     assert_eq!(told, ["live a", "refused b", "denied b", "live c"]);
-    assert_eq!(subscriptions.tally(), Tally { wanted: 3, confirmed: 2, denied: 1, settled: true });
+    assert_eq!(subscriptions.tally(), SubscriptionCounts { wanted: 3, confirmed: 2, denied: 1, settled: true });
     subscriptions.want(topic("b"));
     let (commands, told) = settle(&mut subscriptions, &[]);
     assert_eq!(commands, ["SUBSCRIBE b"], "at once: somebody new wants it");
     assert_eq!(told, ["still refused b", "lost b", "live b"]);
-    assert_eq!(subscriptions.tally(), Tally { wanted: 3, confirmed: 3, denied: 0, settled: true });
+    assert_eq!(subscriptions.tally(), SubscriptionCounts { wanted: 3, confirmed: 3, denied: 0, settled: true });
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn topics_of_a_denied_pattern_are_subscribed_by_themselves() {
     let (commands, told) = settle(&mut subscriptions, &["a.*"]);
     assert_eq!(commands, ["PSUBSCRIBE a.* b.*", "PSUBSCRIBE a.*", "PSUBSCRIBE b.*", "SUBSCRIBE a.x"]);
     assert_eq!(told, ["denied a.*", "live a.x"]);
-    assert_eq!(subscriptions.tally(), Tally { wanted: 3, confirmed: 2, denied: 1, settled: true });
+    assert_eq!(subscriptions.tally(), SubscriptionCounts { wanted: 3, confirmed: 2, denied: 1, settled: true });
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn a_pattern_that_is_allowed_again_takes_over_without_a_repeat() {
     assert_eq!(told, ["live a.b"]);
     assert_eq!(subscriptions.admit(b"a.b"), Repeated, "it comes through the pattern from here on");
     assert_eq!(subscriptions.patterns().admit(b"a.*", b"a.b"), Wanted);
-    assert_eq!(subscriptions.tally(), Tally { wanted: 1, confirmed: 1, denied: 0, settled: true });
+    assert_eq!(subscriptions.tally(), SubscriptionCounts { wanted: 1, confirmed: 1, denied: 0, settled: true });
 }
 
 #[test]

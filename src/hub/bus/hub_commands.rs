@@ -1,4 +1,4 @@
-//! Orders: what hubs on one broker tell each other to do. They travel as events of topics that no reader gets.
+//! HubCommands: what hubs on one broker tell each other to do. They travel as events of topics that no reader gets.
 
 use std::fmt;
 
@@ -8,15 +8,15 @@ use super::Bus;
 use crate::{clock::Moment, topic::Topic};
 
 /// What the topics begin with whose events are orders.
-pub const ORDERS: &str = "fanfare.orders.";
+pub const HUB_COMMANDS: &str = "fanfare.orders.";
 
 /// Whether the events of `topic` are orders.
-pub fn is_order(topic: &Topic) -> bool {
-    topic.as_str().starts_with(ORDERS)
+pub fn is_hub_command(topic: &Topic) -> bool {
+    topic.as_str().starts_with(HUB_COMMANDS)
 }
 
 /// Takes orders as they come in.
-pub trait Orders: Send + Sync + fmt::Debug {
+pub trait HubCommands: Send + Sync + fmt::Debug {
     /// Takes what came in on `topic`: a foreign publisher may have sent anything. Called on a source's thread: never blocks.
     fn take(&self, topic: &Topic, kind: Option<&str>, data: Bytes, bus: &Bus, now: Moment);
 }
