@@ -8,6 +8,9 @@
 //! Answers come in the order of their commands, so a queue of what was asked tells what each answer is about; messages
 //! come between them at any time.
 
+mod greeting;
+mod replies;
+
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
@@ -21,10 +24,7 @@ use super::{
 use crate::{
     clock::Moment,
     protocol::resp::{self, BadReply, Push, Reply, RespLimits},
-    source::redis::{
-        RedisConfig, RedisUrl, Role,
-        error_codes::{is_denial, is_final, is_of_command, is_served},
-    },
+    source::redis::{RedisConfig, RedisUrl, Role},
 };
 
 /// What the server lists the connection as.
@@ -36,7 +36,7 @@ const OUTGOING_BYTES_MAX: usize = 64 * 1024;
 /// One connection's conversation.
 #[derive(Debug)]
 pub(super) struct PubSubSession {
-    stage: Stage,
+    stage: SessionStage,
     allow_replica: bool,
     /// How to ask what the server is, while it may be asked.
     role_question: Option<RoleQuestion>,
@@ -45,7 +45,7 @@ pub(super) struct PubSubSession {
     /// Whether the server said that it is a node of a cluster.
     is_cluster_node: bool,
     limits: RespLimits,
-    asked: VecDeque<Asked>,
+    expected: VecDeque<ExpectedReply>,
     outgoing: Vec<u8>,
     ping_interval: Duration,
     ping_timeout: Duration,
@@ -63,7 +63,7 @@ pub(super) struct PubSubSession {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum SessionStage {
     Greeting,
     GreetingInResp2,
     Ready,
@@ -78,7 +78,7 @@ enum RoleQuestion {
 
 /// What an answer is awaited for.
 #[derive(Debug)]
-enum Asked {
+enum ExpectedReply {
     Hello,
     /// A step of the greeting; its failure ends the session if it is needed.
     Step {
@@ -135,7 +135,7 @@ impl PubSubSession {
     /// Greets the server. `probe_seed` tells this hub's probe from those of others.
     pub(super) fn open(config: &RedisConfig, probe_seed: u64, now: Moment) -> Self {
         let mut session = Self {
-            stage: Stage::Greeting,
+            stage: SessionStage::Greeting,
             allow_replica: config.allow_replica,
             role_question: Some(RoleQuestion::Role),
             greeted_role: Role::Unknown,
@@ -144,7 +144,7 @@ impl PubSubSession {
                 bulk_bytes_max: config.message_bytes_max + ENVELOPE_BYTES_MAX,
                 ..RespLimits::default()
             },
-            asked: VecDeque::new(),
+            expected: VecDeque::new(),
             outgoing: Vec::new(),
             ping_interval: config.ping_interval,
             ping_timeout: config.ping_timeout,
@@ -162,7 +162,7 @@ impl PubSubSession {
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        self.stage == Stage::Ready
+        self.stage == SessionStage::Ready
     }
 
     /// What is to be sent; the caller removes what it has sent.
@@ -230,7 +230,7 @@ impl PubSubSession {
 
     /// Writes the commands that are due: subscriptions that changed, and a sign of life.
     pub(super) fn poll_commands(&mut self, subscriptions: &mut Subscriptions, now: Moment) {
-        if self.stage != Stage::Ready {
+        if self.stage != SessionStage::Ready {
             return;
         }
         while self.outgoing.len() < OUTGOING_BYTES_MAX
@@ -246,7 +246,9 @@ impl PubSubSession {
     /// When [`Self::poll_commands`] or [`Self::check_deadlines`] has something to do next.
     pub(super) fn deadline(&self) -> Moment {
         match self.stage {
-            Stage::Ready => self.silence_deadline().map_or(self.next_ping, |silence| silence.min(self.next_ping)),
+            SessionStage::Ready => {
+                self.silence_deadline().map_or(self.next_ping, |silence| silence.min(self.next_ping))
+            }
             _ => self.greeting_deadline,
         }
     }
@@ -259,7 +261,7 @@ impl PubSubSession {
     /// Whether the server has been silent for too long.
     pub(super) fn check_deadlines(&self, now: Moment) -> Result<(), Fault> {
         let deadline = match self.stage {
-            Stage::Ready => self.silence_deadline(),
+            SessionStage::Ready => self.silence_deadline(),
             _ => Some(self.greeting_deadline),
         };
         if deadline.is_some_and(|deadline| deadline <= now) { Err(Fault::Silent) } else { Ok(()) }
@@ -267,88 +269,22 @@ impl PubSubSession {
 
     /// An answer may queue behind a burst of messages, so any byte counts as a sign of life.
     fn silence_deadline(&self) -> Option<Moment> {
-        let sent = self.asked.iter().find_map(|asked| match asked {
-            Asked::Ping { sent } => Some(*sent),
-            Asked::ProbePublication => Some(self.probe.sent()),
+        let sent = self.expected.iter().find_map(|reply| match reply {
+            ExpectedReply::Ping { sent } => Some(*sent),
+            ExpectedReply::ProbePublication => Some(self.probe.sent()),
             _ => None,
         })?;
         Some(sent.max(self.last_received) + self.ping_timeout)
     }
 
-    fn say_hello(&mut self, url: &RedisUrl) {
-        let mut hello: Vec<&[u8]> = vec![b"HELLO", b"3"];
-        if let Some(password) = url.password() {
-            // Redis calls the user that a password alone logs in as "default".
-            hello.extend([b"AUTH", url.username().unwrap_or("default").as_bytes(), password.as_bytes()]);
-        }
-        hello.extend([b"SETNAME".as_slice(), CLIENT_NAME]);
-        self.send(&hello, Asked::Hello);
-    }
-
-    fn greet_in_resp2(&mut self, url: &RedisUrl) {
-        self.stage = Stage::GreetingInResp2;
-        match (url.username(), url.password()) {
-            (Some(name), Some(password)) => {
-                self.send(&[b"AUTH", name.as_bytes(), password.as_bytes()], Asked::Step { needed: true });
-            }
-            (None, Some(password)) => self.send(&[b"AUTH", password.as_bytes()], Asked::Step { needed: true }),
-            (_, None) => {}
-        }
-        self.send(&[b"CLIENT", b"SETNAME", CLIENT_NAME], Asked::Step { needed: false });
-        // The last step: its answer shows that the server lets us in, whether or not it lets us choose a name.
-        self.send(&[b"PING"], Asked::Step { needed: true });
-    }
-
-    fn ask_role(&mut self) {
-        match self.role_question {
-            Some(RoleQuestion::Role) => self.send(&[b"ROLE"], Asked::Role(RoleQuestion::Role)),
-            Some(RoleQuestion::Hello) => self.send(&[b"HELLO"], Asked::Role(RoleQuestion::Hello)),
-            None => {}
-        }
-    }
-
-    /// Takes the answer to `question`. Fails if the server is not, or no longer, one to use.
-    fn on_role(&mut self, question: RoleQuestion, reply: &Reply<'_>) -> Result<(), Fault> {
-        let role = match (question, reply) {
-            (_, Reply::Error(text)) if !is_denial(text) => return Err(Fault::Rejected((*text).to_owned())),
-            (RoleQuestion::Role, Reply::Error(_)) => {
-                let is_told = self.greeted_role != Role::Unknown;
-                self.role_question = is_told.then_some(RoleQuestion::Hello);
-                Some(self.greeted_role)
-            }
-            (RoleQuestion::Hello, Reply::Error(_)) => {
-                self.role_question = None;
-                Some(Role::Unknown)
-            }
-            (RoleQuestion::Role, reply) => Role::of_reply(reply),
-            (RoleQuestion::Hello, reply) => Some(hello_role(reply)),
-        };
-        let role = role.ok_or_else(|| Fault::BadReply("ROLE is answered by a list".to_owned()))?;
-        role.check(self.allow_replica).map_err(Fault::Unfit)
-    }
-
-    /// ChannelEncoder are the same in every database, so the URL's database needs no `SELECT` here.
-    fn become_ready(&mut self, subscriptions: &mut Subscriptions, now: Moment) {
-        let resp3 = self.stage == Stage::Greeting;
-        self.stage = Stage::Ready;
-        self.next_ping = now;
-        if !resp3 {
-            self.role_question = None;
-        } else {
-            // RESP2 has no publishing on a connection that subscribes.
-            self.subscribe_probe();
-        }
-        subscriptions.on_connected();
-    }
-
     fn subscribe_probe(&mut self) {
         let channel = self.probe.channel().to_owned();
-        self.send(&[b"SUBSCRIBE", channel.as_bytes()], Asked::ProbeSubscription);
+        self.send(&[b"SUBSCRIBE", channel.as_bytes()], ExpectedReply::ProbeSubscription);
     }
 
-    fn send(&mut self, arguments: &[&[u8]], asked: Asked) {
+    fn send(&mut self, arguments: &[&[u8]], reply: ExpectedReply) {
         resp::write_command(&mut self.outgoing, arguments);
-        self.asked.push_back(asked);
+        self.expected.push_back(reply);
     }
 
     fn send_batch(&mut self, batch: Batch, subscriptions: &Subscriptions) {
@@ -364,7 +300,7 @@ impl PubSubSession {
             }
         }
         resp::write_command(&mut self.outgoing, &command);
-        self.asked.push_back(Asked::Batch { batch, confirmed: 0 });
+        self.expected.push_back(ExpectedReply::Batch { batch, confirmed: 0 });
     }
 
     fn send_ping(&mut self, now: Moment) {
@@ -374,16 +310,16 @@ impl PubSubSession {
         }
         if self.probe.is_on() {
             let (channel, nonce) = (self.probe.channel().to_owned(), self.probe.next_nonce(now));
-            self.send(&[b"PUBLISH", channel.as_bytes(), nonce.as_bytes()], Asked::ProbePublication);
+            self.send(&[b"PUBLISH", channel.as_bytes(), nonce.as_bytes()], ExpectedReply::ProbePublication);
         } else {
-            self.send(&[b"PING"], Asked::Ping { sent: now });
+            self.send(&[b"PING"], ExpectedReply::Ping { sent: now });
         }
         if self.subscribing_denied {
             self.subscribe_probe();
         }
         if self.publishing_denied {
             let (channel, nonce) = (self.probe.channel().to_owned(), self.probe.next_nonce(now));
-            self.send(&[b"PUBLISH", channel.as_bytes(), nonce.as_bytes()], Asked::PublishingRetry);
+            self.send(&[b"PUBLISH", channel.as_bytes(), nonce.as_bytes()], ExpectedReply::PublishingRetry);
         }
         // A master may have become a replica meanwhile. Whoever subscribes in RESP2 may not ask.
         self.ask_role();
@@ -412,138 +348,9 @@ impl PubSubSession {
             Some(pattern) => subscriptions.patterns().admit(pattern, channel),
             None => subscriptions.admit(channel),
         };
-        let is_leaving = || self.asked.iter().any(|asked| matches!(asked, Asked::Batch { batch: Batch::Leave(_), .. }));
+        let is_leaving =
+            || self.expected.iter().any(|reply| matches!(reply, ExpectedReply::Batch { batch: Batch::Leave(_), .. }));
         // The server goes on until it has read that a channel is left.
         if admission == Admission::Unasked && is_leaving() { Admission::Repeated } else { admission }
     }
-
-    fn on_probe(&mut self, channel: &[u8], payload: &[u8], now: Moment) -> Incoming<'static> {
-        if channel != self.probe.channel().as_bytes() {
-            return Incoming::Unasked;
-        }
-        self.proof = self.probe.proof(channel, payload, now).or(self.proof);
-        Incoming::Answer
-    }
-
-    /// Confirmations carry the channel's name, but they come in the order of the command's arguments, which spares a
-    /// look-up and cannot be led astray.
-    fn on_confirmation(
-        &mut self,
-        confirmation: Confirmation,
-        subscriptions: &mut Subscriptions,
-    ) -> Result<Incoming<'static>, Fault> {
-        match self.asked.front_mut() {
-            Some(Asked::ProbeSubscription) if confirmation == Confirmation::Channel => {
-                self.asked.pop_front();
-                self.probe.switch(true);
-                self.subscribing_denied = false;
-                self.next_ping = Moment::default();
-                subscriptions.on_command_allowed();
-            }
-            Some(Asked::Batch { batch, confirmed }) if confirmation.is_of(batch) => {
-                let length = match batch {
-                    Batch::Topics(topics) => {
-                        subscriptions.on_subscribed(&topics[*confirmed]);
-                        topics.len()
-                    }
-                    Batch::Patterns(indices) => {
-                        subscriptions.on_pattern_subscribed(indices[*confirmed]);
-                        indices.len()
-                    }
-                    Batch::Leave(topics) => topics.len(),
-                };
-                *confirmed += 1;
-                if *confirmed == length {
-                    self.asked.pop_front();
-                }
-            }
-            _ => return Err(Fault::BadReply("a confirmation of nothing".to_owned())),
-        }
-        Ok(Incoming::Answer)
-    }
-
-    fn on_reply(
-        &mut self,
-        reply: &Reply<'_>,
-        url: &RedisUrl,
-        subscriptions: &mut Subscriptions,
-        now: Moment,
-    ) -> Result<Incoming<'static>, Fault> {
-        let error = if let Reply::Error(text) = reply { Some(*text) } else { None };
-        match (self.asked.pop_front(), error) {
-            (None, Some(text)) => return Err(Fault::Rejected(text.to_owned())),
-            (None, None) => return Err(Fault::BadReply("an answer to nothing".to_owned())),
-            (Some(Asked::Hello), None) => {
-                self.greeted_role = hello_role(reply);
-                self.is_cluster_node = hello_field(reply, b"mode") == Some(b"cluster");
-                self.ask_role();
-            }
-            (Some(Asked::Hello), Some(text)) if is_final(text) => return Err(Fault::Rejected(text.to_owned())),
-            (Some(Asked::Hello), Some(_)) => self.greet_in_resp2(url),
-            (Some(Asked::Step { needed: true }), Some(text)) if !is_served(error) => {
-                return Err(Fault::Rejected(text.to_owned()));
-            }
-            (Some(Asked::Step { .. }), _) => {
-                if self.asked.is_empty() {
-                    self.ask_role();
-                }
-            }
-            (Some(Asked::Role(question)), _) => {
-                self.on_role(question, reply)?;
-                if self.stage != Stage::Ready {
-                    self.become_ready(subscriptions, now);
-                }
-            }
-            (Some(Asked::Batch { batch, confirmed: 0 }), Some(text)) if is_denial(text) => {
-                subscriptions.on_refused(&batch, text, now);
-            }
-            (Some(Asked::Batch { .. }), Some(text)) => return Err(Fault::Rejected(text.to_owned())),
-            (Some(Asked::ProbePublication | Asked::PublishingRetry), Some(text)) if is_of_command(text) => {
-                self.probe.switch(false);
-                self.publishing_denied = true;
-                self.publishing = Some(Err(text.to_owned()));
-            }
-            (Some(Asked::PublishingRetry), None) => {
-                self.probe.switch(true);
-                self.publishing_denied = false;
-                self.publishing = Some(Ok(()));
-            }
-            (Some(Asked::PublishingRetry), Some(_)) => {}
-            (Some(Asked::ProbeSubscription), Some(text)) if is_of_command(text) => {
-                // Tried again with the next sign of life, which must not be at once.
-                self.subscribing_denied = true;
-                subscriptions.on_command_refused(text, now);
-            }
-            // Access rules may forbid the probe: then a `PING` has to do.
-            (Some(Asked::ProbeSubscription | Asked::ProbePublication), Some(text)) if is_denial(text) => {
-                self.probe.switch(false);
-                self.next_ping = Moment::default();
-            }
-            (Some(Asked::ProbeSubscription), Some(text)) => return Err(Fault::Rejected(text.to_owned())),
-            // That it was taken proves no delivery, and that it was not passes.
-            (Some(Asked::ProbePublication), None) => self.publishing = Some(Ok(())),
-            (Some(Asked::ProbePublication), Some(_)) => {}
-            (Some(Asked::Ping { sent }), _) => {
-                self.proof = is_served(error).then(|| now.since(sent)).or(self.proof);
-            }
-            (Some(Asked::Batch { .. } | Asked::ProbeSubscription), _) => {
-                return Err(Fault::BadReply("an answer that confirms nothing".to_owned()));
-            }
-        }
-        Ok(Incoming::Answer)
-    }
-}
-
-/// What the server is by its answer to `HELLO`.
-fn hello_role(answer: &Reply<'_>) -> Role {
-    hello_field(answer, b"role").map_or(Role::Unknown, Role::of_hello)
-}
-
-/// What the answer to `HELLO` has under `name`.
-fn hello_field<'a>(answer: &Reply<'a>, name: &[u8]) -> Option<&'a [u8]> {
-    let Reply::Map(pairs) = answer else { return None };
-    pairs.iter().find_map(|(found, value)| match (found, value) {
-        (Reply::Bulk(Some(found)), Reply::Bulk(Some(value))) if *found == name => Some(*value),
-        _ => None,
-    })
 }

@@ -1,0 +1,140 @@
+//! What each reply means, by the command that it answers.
+
+use super::{
+    Confirmation, ExpectedReply, Incoming, PubSubSession, SessionStage,
+    greeting::{hello_field, hello_role},
+};
+use crate::{
+    clock::Moment,
+    protocol::resp::Reply,
+    source::redis::{
+        RedisUrl,
+        error_codes::{is_denial, is_final, is_of_command, is_served},
+        pubsub::{
+            fault::Fault,
+            subscriptions::{Batch, Subscriptions},
+        },
+    },
+};
+
+impl PubSubSession {
+    pub(super) fn on_probe(&mut self, channel: &[u8], payload: &[u8], now: Moment) -> Incoming<'static> {
+        if channel != self.probe.channel().as_bytes() {
+            return Incoming::Unasked;
+        }
+        self.proof = self.probe.proof(channel, payload, now).or(self.proof);
+        Incoming::Answer
+    }
+
+    /// Confirmations carry the channel's name, but they come in the order of the command's arguments, which spares a
+    /// look-up and cannot be led astray.
+    pub(super) fn on_confirmation(
+        &mut self,
+        confirmation: Confirmation,
+        subscriptions: &mut Subscriptions,
+    ) -> Result<Incoming<'static>, Fault> {
+        match self.expected.front_mut() {
+            Some(ExpectedReply::ProbeSubscription) if confirmation == Confirmation::Channel => {
+                self.expected.pop_front();
+                self.probe.switch(true);
+                self.subscribing_denied = false;
+                self.next_ping = Moment::default();
+                subscriptions.on_command_allowed();
+            }
+            Some(ExpectedReply::Batch { batch, confirmed }) if confirmation.is_of(batch) => {
+                let length = match batch {
+                    Batch::Topics(topics) => {
+                        subscriptions.on_subscribed(&topics[*confirmed]);
+                        topics.len()
+                    }
+                    Batch::Patterns(indices) => {
+                        subscriptions.on_pattern_subscribed(indices[*confirmed]);
+                        indices.len()
+                    }
+                    Batch::Leave(topics) => topics.len(),
+                };
+                *confirmed += 1;
+                if *confirmed == length {
+                    self.expected.pop_front();
+                }
+            }
+            _ => return Err(Fault::BadReply("a confirmation of nothing".to_owned())),
+        }
+        Ok(Incoming::Answer)
+    }
+
+    pub(super) fn on_reply(
+        &mut self,
+        reply: &Reply<'_>,
+        url: &RedisUrl,
+        subscriptions: &mut Subscriptions,
+        now: Moment,
+    ) -> Result<Incoming<'static>, Fault> {
+        let error = if let Reply::Error(text) = reply { Some(*text) } else { None };
+        match (self.expected.pop_front(), error) {
+            (None, Some(text)) => return Err(Fault::Rejected(text.to_owned())),
+            (None, None) => return Err(Fault::BadReply("an answer to nothing".to_owned())),
+            (Some(ExpectedReply::Hello), None) => {
+                self.greeted_role = hello_role(reply);
+                self.is_cluster_node = hello_field(reply, b"mode") == Some(b"cluster");
+                self.ask_role();
+            }
+            (Some(ExpectedReply::Hello), Some(text)) if is_final(text) => return Err(Fault::Rejected(text.to_owned())),
+            (Some(ExpectedReply::Hello), Some(_)) => self.greet_in_resp2(url),
+            (Some(ExpectedReply::Step { needed: true }), Some(text)) if !is_served(error) => {
+                return Err(Fault::Rejected(text.to_owned()));
+            }
+            (Some(ExpectedReply::Step { .. }), _) => {
+                if self.expected.is_empty() {
+                    self.ask_role();
+                }
+            }
+            (Some(ExpectedReply::Role(question)), _) => {
+                self.on_role(question, reply)?;
+                if self.stage != SessionStage::Ready {
+                    self.become_ready(subscriptions, now);
+                }
+            }
+            (Some(ExpectedReply::Batch { batch, confirmed: 0 }), Some(text)) if is_denial(text) => {
+                subscriptions.on_refused(&batch, text, now);
+            }
+            (Some(ExpectedReply::Batch { .. }), Some(text)) => return Err(Fault::Rejected(text.to_owned())),
+            (Some(ExpectedReply::ProbePublication | ExpectedReply::PublishingRetry), Some(text))
+                if is_of_command(text) =>
+            {
+                self.probe.switch(false);
+                self.publishing_denied = true;
+                self.publishing = Some(Err(text.to_owned()));
+            }
+            (Some(ExpectedReply::PublishingRetry), None) => {
+                self.probe.switch(true);
+                self.publishing_denied = false;
+                self.publishing = Some(Ok(()));
+            }
+            (Some(ExpectedReply::PublishingRetry), Some(_)) => {}
+            (Some(ExpectedReply::ProbeSubscription), Some(text)) if is_of_command(text) => {
+                // Tried again with the next sign of life, which must not be at once.
+                self.subscribing_denied = true;
+                subscriptions.on_command_refused(text, now);
+            }
+            // Access rules may forbid the probe: then a `PING` has to do.
+            (Some(ExpectedReply::ProbeSubscription | ExpectedReply::ProbePublication), Some(text))
+                if is_denial(text) =>
+            {
+                self.probe.switch(false);
+                self.next_ping = Moment::default();
+            }
+            (Some(ExpectedReply::ProbeSubscription), Some(text)) => return Err(Fault::Rejected(text.to_owned())),
+            // That it was taken proves no delivery, and that it was not passes.
+            (Some(ExpectedReply::ProbePublication), None) => self.publishing = Some(Ok(())),
+            (Some(ExpectedReply::ProbePublication), Some(_)) => {}
+            (Some(ExpectedReply::Ping { sent }), _) => {
+                self.proof = is_served(error).then(|| now.since(sent)).or(self.proof);
+            }
+            (Some(ExpectedReply::Batch { .. } | ExpectedReply::ProbeSubscription), _) => {
+                return Err(Fault::BadReply("an answer that confirms nothing".to_owned()));
+            }
+        }
+        Ok(Incoming::Answer)
+    }
+}
