@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -452,4 +452,59 @@ fn concurrent_publishers_and_listeners_agree_on_one_order() {
     assert_eq!(first, (1..=4000).collect::<Vec<_>>());
     let second = taken(&bus, 1);
     assert_eq!(second, first[first.len() - second.len()..]);
+}
+
+/// Keeps the topics that it was given.
+#[derive(Clone, Debug, Default)]
+struct Recording(Arc<Mutex<Vec<Topic>>>);
+
+impl EventSink for Recording {
+    fn publish(&self, publication: Publication) {
+        self.0.lock().expect("no panic before").push(publication.topic);
+    }
+}
+
+impl Archive for Recording {
+    fn fetch(&self, request: ArchiveRequest) {
+        self.0.lock().expect("no panic before").push(request.topic);
+    }
+}
+
+/// Any number of sources, each with topics of its own, and a log at the hub or at its broker.
+#[test]
+fn a_topic_has_the_source_that_its_class_names() {
+    const NAMES: [SourceName; 3] = [SourceName("default"), SourceName("kept"), SourceName("other")];
+    let sinks = NAMES.map(|name| (name, Recording::default()));
+    let archive = Recording::default();
+    let ports = sinks.iter().map(|(name, sink)| SourcePort {
+        name: *name,
+        is_default: *name == NAMES[0],
+        sink: Some(Box::new(sink.clone())),
+        log: (*name == NAMES[1]).then(|| BrokerLog { word: "broker-log", archive: Box::new(archive.clone()) }),
+    });
+    let class = |pattern: &str, source, log| {
+        (Pattern::parse(pattern).expect("a good pattern"), Class { source: Some(source), log, ..Class::default() })
+    };
+    let classes = vec![class("kept.*", NAMES[1], LogKind::Broker), class("other.*", NAMES[2], LogKind::Memory)];
+    let bus = Bus::new(Config { classes, ..Config::default() }, vec![], ports.collect());
+    let topics = ["plain.a", "kept.a", "other.a"].map(topic);
+    let interests = NAMES.map(|name| {
+        let (changes, interest) = crossbeam_channel::unbounded();
+        bus.watch_interest(name, changes, Arc::new(Counting::default()));
+        interest
+    });
+    for (index, topic) in topics.iter().enumerate() {
+        assert!(!bus.attach(topic, 0).live, "{topic}: its source has not confirmed it");
+        let interest: Vec<Interest> = interests.iter().flat_map(|interest| interest.try_iter()).collect();
+        assert_eq!(interest, [Interest::Wanted(topic.clone())]);
+        let sink = bus.event_sink(topic).expect("each source has one");
+        let data = Bytes::from_static(b"x");
+        let reply = Box::new(drop);
+        sink.publish(Publication { topic: topic.clone(), kind: None, data, idempotency_key: None, reply });
+        assert_eq!(*sinks[index].1.0.lock().expect("no panic before"), [topic.clone()], "and no other's");
+    }
+    let words = topics.each_ref().map(|topic| bus.summary(topic, Moment(0)).expect("it exists").log_word);
+    assert_eq!(words, ["memory", "broker-log", "memory"]);
+    assert_eq!(topics.each_ref().map(|topic| bus.archive(topic).is_some()), [false, true, false]);
+    assert_eq!(topics.each_ref().map(|topic| bus.ids_differ_per_hub(topic)), [true, false, true]);
 }

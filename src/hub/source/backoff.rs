@@ -28,3 +28,18 @@ impl Backoff {
         self.delay_next = self.delay_min;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest() {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(350));
+        let waits: Vec<u128> = (0..4).map(|_| backoff.next_delay(u32::MAX).as_millis()).collect();
+        assert_eq!(waits, [100, 200, 350, 350]);
+        assert_eq!(backoff.next_delay(0), Duration::from_millis(175), "the jitter takes half at most");
+        backoff.reset();
+        assert_eq!(backoff.next_delay(u32::MAX), Duration::from_millis(100));
+    }
+}

@@ -36,3 +36,16 @@ impl LogRateLimiter {
         Some(std::mem::take(&mut self.suppressed))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_per_interval_and_a_count_of_the_rest() {
+        let mut limiter = LogRateLimiter::default();
+        let seconds = |count: u64| Moment(count * 1_000_000_000);
+        let admitted: Vec<Option<u64>> = [1, 2, 3, 11, 12, 30].map(|second| limiter.admit(seconds(second))).into();
+        assert_eq!(admitted, [Some(0), None, None, Some(2), None, Some(1)]);
+    }
+}

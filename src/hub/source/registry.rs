@@ -59,3 +59,88 @@ impl Sources {
         self.0.into_iter().for_each(|source| source.stop());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        bus::{self, Class, LogKind, SourceName},
+        clock::Clock,
+        source::{LOG_WORDS, TopicClasses, generator::GeneratorConfig, redis::RedisConfig},
+        topic::Topic,
+    };
+
+    fn setup(default: Class) -> SourceSetup {
+        let topic = Topic::parse("streams.a").expect("a good name");
+        SourceSetup {
+            clock: Clock::start(),
+            classes: TopicClasses { default, listed: Vec::new() },
+            always: Vec::new(),
+            core: None,
+            generated: vec![(topic, "a")],
+        }
+    }
+
+    fn redis() -> Option<RedisConfig> {
+        Some(RedisConfig { publish_timeout: Duration::from_millis(1), ..RedisConfig::default() })
+    }
+
+    fn names(sources: &Sources) -> Vec<SourceName> {
+        sources.ports().iter().map(|port| port.name).collect()
+    }
+
+    #[test]
+    fn what_the_configuration_asks_for_is_opened() {
+        let check = |config: &SourcesConfig, class: Class, expected: &[&str], generates: bool| {
+            let sources = Sources::open(config, &setup(class)).expect("usable settings");
+            let found = names(&sources);
+            assert_eq!(found.iter().map(|name| name.0).collect::<Vec<_>>(), expected);
+            let health: Vec<String> = sources.health().iter().map(|source| source.name().to_owned()).collect();
+            assert_eq!(health, expected, "each is reported by the name that classes know");
+            assert_eq!(sources.generators().is_some(), generates);
+            sources.stop();
+        };
+        let stream = || Class { source: Some(redis::STREAM_SOURCE), log: LogKind::Broker, ..Class::default() };
+        check(&SourcesConfig::default(), Class::default(), &[], false);
+        check(&SourcesConfig { redis: redis(), ..SourcesConfig::default() }, Class::default(), &["redis"], false);
+        check(
+            &SourcesConfig { redis: redis(), ..SourcesConfig::default() },
+            stream(),
+            &["redis", "redis_stream"],
+            false,
+        );
+        let demo = Some(GeneratorConfig::default());
+        check(&SourcesConfig { demo, ..SourcesConfig::default() }, Class::default(), &[], true);
+    }
+
+    #[test]
+    fn every_word_for_a_log_names_a_source_that_there_is() {
+        for (word, source, log) in LOG_WORDS {
+            let class = Class { source, log, ..Class::default() };
+            let config = SourcesConfig { redis: redis(), ..SourcesConfig::default() };
+            let sources = Sources::open(&config, &setup(class)).expect("usable settings");
+            let ports = sources.ports();
+            let found = ports.iter().find(|port| source.map_or(port.is_default, |name| port.name == name));
+            let found = found.unwrap_or_else(|| panic!("{word}: no such source"));
+            let kept_word = found.log.as_ref().map(|log| log.word);
+            assert_eq!(kept_word, (log == LogKind::Broker).then_some(word), "{word}: what the API calls it");
+            assert_eq!(ports.iter().filter(|port| port.is_default).count(), 1, "one default at most");
+            sources.stop();
+        }
+    }
+
+    #[test]
+    fn sources_start_on_a_bus() {
+        let demo = Some(GeneratorConfig::default());
+        let mut sources = Sources::open(&SourcesConfig { demo, ..SourcesConfig::default() }, &setup(Class::default()))
+            .expect("usable settings");
+        let bus = Arc::new(Bus::new(bus::Config::default(), Vec::new(), sources.ports()));
+        sources.start(&bus).expect("threads");
+        let listed = sources.generators().expect("there are generators").list();
+        assert_eq!(listed.iter().map(|(topic, _)| topic.as_str()).collect::<Vec<_>>(), ["streams.a"]);
+        assert_eq!(bus.received_total(), 1, "that the stream has started");
+        sources.stop();
+    }
+}

@@ -1,9 +1,6 @@
-//! Globs, envelopes, addresses, buffers, waits.
+//! Globs, envelopes, buffers, sockets.
 
-use std::{
-    io::{self, Read},
-    time::Duration,
-};
+use std::io::{self, Read};
 
 use bytes::Bytes;
 
@@ -13,10 +10,6 @@ use super::super::{
     glob::Glob,
     oversize::{self, Oversize},
     socket::ReaderSocket,
-};
-use crate::{
-    clock::Moment,
-    source::{Backoff, LogRateLimiter},
 };
 
 #[test]
@@ -63,24 +56,6 @@ fn foreign_and_broken_envelopes() {
     check(b"\xFFfanfare1\n{\"type\":1}\n", Err(BadEnvelope));
     check(b"\xFFfanfare1\n{}\n", Err(BadEnvelope));
     check(b"\xFFfanfare1\nnonsense\n", Err(BadEnvelope));
-}
-
-#[test]
-fn waits_double_up_to_the_longest() {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(350));
-    let waits: Vec<u128> = (0..4).map(|_| backoff.next_delay(u32::MAX).as_millis()).collect();
-    assert_eq!(waits, [100, 200, 350, 350]);
-    assert_eq!(backoff.next_delay(0), Duration::from_millis(175), "the jitter takes half at most");
-    backoff.reset();
-    assert_eq!(backoff.next_delay(u32::MAX), Duration::from_millis(100));
-}
-
-#[test]
-fn one_line_per_interval_and_a_count_of_the_rest() {
-    let mut throttle = LogRateLimiter::default();
-    let seconds = |count: u64| Moment(count * 1_000_000_000);
-    let admitted: Vec<Option<u64>> = [1, 2, 3, 11, 12, 30].map(|second| throttle.admit(seconds(second))).into();
-    assert_eq!(admitted, [Some(0), None, None, Some(2), None, Some(1)]);
 }
 
 #[test]
