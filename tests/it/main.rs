@@ -20,6 +20,7 @@ mod deploy_files;
 mod docs_configuration;
 mod docs_examples;
 mod docs_metrics;
+mod docs_openapi;
 mod drain;
 mod events;
 mod events_examples;

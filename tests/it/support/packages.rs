@@ -48,6 +48,21 @@ pub(crate) fn old_redis_server() -> &'static str {
     })
 }
 
+/// What makes requests from the OpenAPI document. Its choices depend on the version of the second.
+const SCHEMATHESIS: &str = "schemathesis==4.32.5 hypothesis==6.170.17";
+
+/// The virtual environment that has Schemathesis, and what reads YAML.
+pub(crate) fn schemathesis() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        install_once("schemathesis", SCHEMATHESIS, |folder| {
+            run(Command::new(SYSTEM_PYTHON).args(["-m", "venv", "--clear"]).arg(folder), "python3-venv");
+            let mut install = Command::new(folder.join("bin/pip"));
+            run(install.args(["install", "--quiet"]).args(SCHEMATHESIS.split(' ')), "python3-venv");
+        })
+    })
+}
+
 /// The folder of the examples as one has it after `npm ci`: the files of `scripts/examples`, and their packages.
 pub(crate) fn node_examples() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
