@@ -4,7 +4,7 @@
 //!
 //! | tag | how it is run |
 //! |---|---|
-//! | `console` | Each line `$ command` by bash (a line that ends in `\` goes on); the lines below it are what it prints, errors included. A command with no lines below must print nothing and succeed. A line `^C` says that the command runs on: the page goes on once its first line has come, all shown lines must have come by the page's end, and then it is interrupted. |
+//! | `console` | Each line `$ command` by bash (a line that ends in `\` goes on); the lines below it are what it prints, errors included. A command with no lines below must print nothing and succeed. A line `^C` says that the command runs on: the page goes on once its first line has come, all shown lines must have come by the page's end, or before the page gets another hub, and then it is interrupted. |
 //! | `v1` | A WebSocket with `fanfare.v1`: `> text` is sent, `< text` is the next message, `< close CODE REASON` the end. `$ command` is run meanwhile and must succeed. A first line `GET /ws?topic=…` opens another target than `/ws`. |
 //! | `ws` | The same without a subprotocol: raw WebSocket, or Socket.IO at `GET /socket.io/?EIO=4&transport=websocket`. |
 //! | `http` | A request, each line behind `> `, and its response, each line behind `< `. The status and the body must be as shown, and the shown fields among those of the response. Of a response without end only the shown lines are awaited. |
@@ -14,6 +14,7 @@
 //! | `text` | Not an example, and not run. |
 //!
 //! **One page is one conversation.** Its blocks share a hub, a folder (where its commands run), and exported variables.
+//! A `$NAME` in what is sent by `v1`, `ws` and `http` is such a variable.
 //! The address `127.0.0.1:8080` stands for the page's hub, `127.0.0.1:6379` for its Redis. On the line before a block may stand
 //!
 //! - `<!-- redis -->`: the block is run with a hub on a Redis, another hub than the page's other one;

@@ -13,11 +13,11 @@ pub(super) fn play_socket(player: &mut Player, lines: &[String], protocols: &[&s
         Some((first, rest)) if first.starts_with("GET ") => (&first["GET ".len()..], rest),
         _ => ("/ws", lines),
     };
-    let target = player.real(target);
+    let target = player.said(target);
     let mut socket = WebSocketClient::open_on(player.hub().connect(), &target, protocols);
     for line in lines {
         match line.split_at_checked(2) {
-            Some(("> ", text)) => socket.send(&player.real(text)),
+            Some(("> ", text)) => socket.send(&player.said(text)),
             Some(("$ ", command)) => player.run_meanwhile(command)?,
             Some(("< ", shown)) => {
                 let came = describe(socket.next());
@@ -55,7 +55,7 @@ pub(super) fn play_http(player: &mut Player, lines: &[String]) -> Result<(), Str
     if let Some(line) = lines.iter().find(|line| !line.starts_with(['>', '<'])) {
         return Err(format!("a line begins with `>` or `<`, not so: {line:?}"));
     }
-    let request: Vec<String> = side('>').iter().map(|line| player.real(line)).collect();
+    let request: Vec<String> = side('>').iter().map(|line| player.said(line)).collect();
     let (shown_head, shown_body) = split_message(&side('<'));
     let mut socket = player.hub().connect();
     socket.write_all(&encode(&request)).map_err(|error| format!("the hub does not read: {error}"))?;

@@ -69,7 +69,7 @@ impl Player {
             ("redis", "") => self.is_on_redis = true,
             ("serve", flags) => {
                 let flags = self.real(flags);
-                self.start_hub(&flags.split(' ').collect::<Vec<_>>());
+                self.start_hub(&flags.split_whitespace().collect::<Vec<_>>())?;
             }
             ("hub", "") if block.tag == "toml" => {}
             _ => return Err(format!("an unknown comment before a block: {:?}", block.directive)),
@@ -178,15 +178,17 @@ impl Player {
             self.run_meanwhile("fanfare config check --config fanfare.toml")?;
         }
         if block.directive == "hub" {
-            self.start_hub(&["--config", &path]);
+            self.start_hub(&["--config", &path])?;
         }
         Ok(())
     }
 
-    /// In place of the page's hub so far.
-    fn start_hub(&mut self, flags: &[&str]) {
+    /// In place of the page's hub so far, once the examples that run on are done with that one.
+    fn start_hub(&mut self, flags: &[&str]) -> Result<(), String> {
+        self.finish().map_err(|failure| format!("before there is another hub: line {failure}"))?;
         self.hub = None;
         self.hub = Some(Hub::start_with(flags, &[]));
+        Ok(())
     }
 
     /// The hub that the block at hand is about.
@@ -205,6 +207,24 @@ impl Player {
     fn redis_address(&mut self) -> String {
         let redis = self.redis.get_or_insert_with(RedisServer::start);
         format!("{}:{}", redis.host(), redis.port())
+    }
+
+    /// What the page says to a hub, with what this run has in place of addresses, ids, and `$NAME`.
+    pub(super) fn said(&mut self, text: &str) -> String {
+        let text = self.real(text);
+        self.variables().iter().fold(text, |text, (name, value)| text.replace(&format!("${name}"), value))
+    }
+
+    /// The page's exported variables, of which the longest name comes first.
+    fn variables(&self) -> Vec<(String, String)> {
+        let state = fs::read_to_string(self.folder.path(".state")).unwrap_or_default();
+        let declared = state.lines().filter_map(|line| {
+            let (name, value) = line.strip_prefix("declare -x ")?.split_once('=')?;
+            Some((name.to_owned(), value.trim_matches('"').to_owned()))
+        });
+        let mut variables: Vec<_> = declared.collect();
+        variables.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+        variables
     }
 
     /// What the page says, with the addresses and ids of this run.
