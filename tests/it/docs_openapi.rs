@@ -7,7 +7,10 @@ use std::{collections::BTreeSet, path::Path, process::Command};
 
 use serde_json::Value;
 
-use crate::support::{guarded::Guarded, hub::Hub, packages::schemathesis, stdout_of};
+use crate::support::{
+    Folder, guarded::Guarded, http::HttpConnection, hub::Hub, packages::schemathesis, stdout_of,
+    websocket::WebSocketClient,
+};
 
 /// Paths of a protocol of its own, which is no HTTP API.
 const NOT_DESCRIBED: [&str; 2] = ["/socket.io", "/socket.io/"];
@@ -59,6 +62,20 @@ fn each_native_route_is_described_and_nothing_else() {
     assert!(missing.is_empty() && unknown.is_empty(), "not in docs/openapi.yaml: {missing:?}; no routes: {unknown:?}");
 }
 
+/// What is not sent by Schemathesis.
+#[test]
+fn streams_open_as_the_document_says() {
+    let hub = Hub::start();
+    let mut stream = HttpConnection::new(hub.connect());
+    stream.send(b"GET /sse?topic=t HTTP/1.1\r\nHost: hub\r\n\r\n");
+    let head = stream.receive_head();
+    assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
+    drop(WebSocketClient::open(&hub, "/ws?topic=t"));
+    let refused = hub.get("/ws?topic=t");
+    assert_eq!((refused.status, refused.error_code().as_str()), (426, "BadHandshake"));
+    assert_eq!((hub.get("/ws?topic=t&topic=a..b").status, hub.get("/sse?topic=a..b").status), (426, 400));
+}
+
 #[test]
 fn the_hub_answers_as_the_document_says() {
     let guarded = Guarded::start("1h", &[], &[]);
@@ -73,10 +90,10 @@ fn run_schemathesis(guarded: &Guarded, arguments: &[String]) {
     let mut command = Command::new(schemathesis().join("bin/schemathesis"));
     command.args(["run", &document(), "--url", guarded.hub.url(0)]);
     command.args(["--header", &format!("Authorization: Bearer {}", guarded.admin_token())]);
-    command.args(["--max-examples=8", "--generation-deterministic", "--phases=coverage,fuzzing", "--no-color"]);
+    command.args(["--max-examples=5", "--generation-deterministic", "--phases=coverage,fuzzing", "--no-color"]);
     command.args(["--request-timeout=10", "--suppress-health-check=all"]).args(arguments);
     // It keeps what it learned of an API beside where it is started.
-    let folder = crate::support::Folder::new();
+    let folder = Folder::new();
     let output = command.current_dir(&folder.0).output().expect("it was installed");
     assert!(stdout_of(&output).contains(" passed"), "it tried something");
 }

@@ -19,6 +19,7 @@ mod compat;
 mod deploy_files;
 mod docs_configuration;
 mod docs_examples;
+mod docs_links;
 mod docs_metrics;
 mod docs_openapi;
 mod drain;
