@@ -151,6 +151,25 @@ fn the_page_names_each_key_of_the_tables() {
 }
 
 #[test]
+fn the_page_has_each_flag_with_its_key() {
+    let page = fs::read_to_string(source("docs/configuration.md")).expect("the page is there");
+    let help = fanfare(&["serve", "--help"]);
+    let flags = help.lines().filter_map(|line| line.trim_start().strip_prefix("--"));
+    let flags: Vec<&str> = flags.filter_map(|line| line.split([' ', '[']).next()).collect();
+    assert!(flags.contains(&"config") && flags.contains(&"pin"), "{flags:?}");
+    for flag in flags.into_iter().filter(|flag| *flag != "config") {
+        let row = page.lines().find(|line| {
+            let rest = line.strip_prefix(&format!("| `--{flag}"));
+            rest.is_some_and(|rest| rest.starts_with(['`', ' ', '[']))
+        });
+        let row = row.unwrap_or_else(|| panic!("the page has the flag --{flag}"));
+        let key = row.split('`').nth(3).expect("a key stands beside it");
+        let variable = format!("FANFARE_{}", key.to_uppercase().replace('.', "__"));
+        assert!(page.contains(&format!("`{variable}` |")), "--{flag} is {key}, which is no key");
+    }
+}
+
+#[test]
 fn keys_that_take_effect_are_told_from_those_that_wait() {
     let reloaded = reloaded();
     for (path, expected) in [

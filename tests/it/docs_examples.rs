@@ -45,7 +45,7 @@ use page::read_blocks;
 use player::Player;
 
 /// Pages outside `docs/`, from the root of the repository.
-const MORE_PAGES: [&str; 0] = [];
+const MORE_PAGES: &[&str] = &[];
 
 /// All pages with examples, by name.
 fn pages() -> Vec<PathBuf> {
@@ -53,7 +53,7 @@ fn pages() -> Vec<PathBuf> {
     let files = fs::read_dir(root.join("docs")).expect("the documents are there");
     let mut paths: Vec<PathBuf> = files.map(|entry| entry.expect("the folder is readable").path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
-    paths.extend(MORE_PAGES.iter().map(|page: &&str| root.join(page)));
+    paths.extend(MORE_PAGES.iter().map(|page| root.join(page)));
     paths.sort();
     paths
 }
