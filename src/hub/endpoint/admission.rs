@@ -11,7 +11,7 @@ use super::{
         error_form::{ErrorForm, unix_s},
     },
     native,
-    route::Senders,
+    route::BodySenders,
     routes::find_route,
 };
 use crate::{
@@ -27,11 +27,11 @@ use crate::{
 
 /// Who sends a body.
 #[derive(Debug)]
-pub enum Sender {
+pub enum BodySender {
     /// A client, by its token or else by its address.
     Client(Option<Arc<Identity>>),
     /// A client that has shown no token at a hub that asks for tokens, at a route that does not: it may send little.
-    Stranger,
+    Anonymous,
     /// The client of an Engine.IO session.
     Session {
         /// The session.
@@ -45,7 +45,7 @@ pub enum Sender {
 
 /// Who sends the body of `request`, of which some is yet to come. `Err`: the answer, which no body can change, and what the
 /// request was for.
-pub fn admit_body(request: &Request, context: &Context<'_>) -> Result<Sender, (RouteLabel, Answer)> {
+pub fn admit_body(request: &Request, context: &Context<'_>) -> Result<BodySender, (RouteLabel, Answer)> {
     let wanted = if request.method == Method::Head { Method::Get } else { request.method };
     let handler_of =
         |route: &Route| route.methods.iter().find(|(method, _)| *method == wanted).map(|(_, handler)| *handler);
@@ -54,15 +54,15 @@ pub fn admit_body(request: &Request, context: &Context<'_>) -> Result<Sender, (R
         // There is no such path or method, or the connection is beyond a limit.
         return Err(answer(request, context));
     };
-    match route.senders {
-        Senders::Anybody => Ok(by_address(context)),
-        Senders::Known(refusals) => {
+    match route.body_senders {
+        BodySenders::Anyone => Ok(by_address(context)),
+        BodySenders::Authenticated(refusals) => {
             let refuse = |denied| finish(Some(route), (refusals.denied)(request, denied, context), request, context);
-            access::identify(request, context).map(Sender::Client).map_err(refuse)
+            access::identify(request, context).map(BodySender::Client).map_err(refuse)
         }
-        Senders::Session => match finish(Some(route), handler(request, "", context), request, context) {
+        BodySenders::Session => match finish(Some(route), handler(request, "", context), request, context) {
             (route, Answer::Engine(ask)) => match ask.kind.sid() {
-                Some(sid) => Ok(Sender::Session { sid, route, headers: ask.headers }),
+                Some(sid) => Ok(BodySender::Session { sid, route, headers: ask.headers }),
                 None => Ok(by_address(context)),
             },
             refused => Err(refused),
@@ -70,15 +70,15 @@ pub fn admit_body(request: &Request, context: &Context<'_>) -> Result<Sender, (R
     }
 }
 
-fn by_address(context: &Context<'_>) -> Sender {
-    if context.hub.auth.is_required() { Sender::Stranger } else { Sender::Client(None) }
+fn by_address(context: &Context<'_>) -> BodySender {
+    if context.hub.auth.is_required() { BodySender::Anonymous } else { BodySender::Client(None) }
 }
 
 /// The answer to `request`, for whose body there is no room, and what the request was for.
 pub fn refuse_body(request: &Request, failed: PublishFailed, context: &Context<'_>) -> (RouteLabel, Answer) {
     let route = find_route(&request.path, context).map(|(route, _)| route);
-    let refusals = match route.map(|route| route.senders) {
-        Some(Senders::Known(refusals)) => refusals,
+    let refusals = match route.map(|route| route.body_senders) {
+        Some(BodySenders::Authenticated(refusals)) => refusals,
         _ => native::REFUSALS,
     };
     finish(route, (refusals.failed)(request, failed, context), request, context)

@@ -49,8 +49,8 @@ pub struct OpenSse {
     /// With `event:` lines.
     pub named: bool,
     /// Whether the client is told where it stands before the first event.
-    pub tells_place: bool,
-    /// What the client is told first. The greeting tells it where it stands, so `tells_place` is not needed with it.
+    pub wants_initial_id: bool,
+    /// What the client is told first. The greeting tells it where it stands, so `wants_initial_id` is not needed with it.
     pub greeting: Option<Greeting>,
     /// What its clients expect besides the events, if they do.
     pub profile: Option<Box<SseProfile>>,

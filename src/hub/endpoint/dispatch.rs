@@ -20,7 +20,7 @@ pub fn answer(request: &Request, context: &Context<'_>) -> (RouteLabel, Answer) 
     let answer = match (found, context.overload) {
         // Whoever looks after the hub must see what is the matter with it, all the more so now.
         (Some((route, topic)), Some(Overload::Connections | Overload::Memory)) if route.admin => {
-            overload::answer_once(dispatch(route, request, topic, context))
+            overload::answer_and_close(dispatch(route, request, topic, context))
         }
         (_, Some(overload)) => overload::refuse(request, overload),
         (None, _) if matches!((request.method, &*request.path), (Method::Options, "*") | (Method::Connect, _)) => {
@@ -43,10 +43,10 @@ pub(super) fn finish(
 ) -> (RouteLabel, Answer) {
     access::count_forbidden(&answer, context);
     let answer = if request.method == Method::Head { stream::show_head(answer) } else { answer };
-    let answer = access::end_flood(answer, context);
-    let answer = overload::refuse_surplus(request, answer, context);
-    let answer = overload::refuse_while_spent(request, answer, context.hub.bus.budget());
-    let answer = overload::refuse_while_ending(request, answer, context.hub.phase());
+    let answer = access::close_after_bad_tokens(answer, context);
+    let answer = overload::refuse_over_quota(request, answer, context);
+    let answer = overload::refuse_out_of_memory(request, answer, context.hub.bus.budget());
+    let answer = overload::refuse_while_draining(request, answer, context.hub.phase());
     let answer = match (answer, route) {
         (Answer::Response(response), Some(route)) => route.errors.put(response, unix_s(context)).into(),
         (answer, _) => answer,
@@ -60,9 +60,9 @@ pub(super) fn finish(
         }
         answer => answer,
     };
-    let is_public = route.is_some_and(|route| route.is_public);
+    let any_origin = route.is_some_and(|route| route.any_origin);
     let label = route.map_or(RouteLabel::Other, |route| route.label);
-    (label, cors::allow(answer, request, context, is_public))
+    (label, cors::allow(answer, request, context, any_origin))
 }
 
 /// Answers a request whose target is the server as a whole: `OPTIONS *` (RFC 9110 section 9.3.7), and CONNECT, which none
@@ -79,13 +79,13 @@ fn dispatch(route: &Route, request: &Request, topic: &str, context: &Context<'_>
     // A HEAD is a GET whose body is not sent (RFC 9110 section 9.3.2); the session leaves it out.
     let wanted = if request.method == Method::Head { Method::Get } else { request.method };
     match route.methods.iter().find(|(method, _)| *method == wanted) {
-        Some((_, handler)) if route.is_open => handler(request, topic, context),
+        Some((_, handler)) if !route.requires_identity => handler(request, topic, context),
         Some((_, handler)) => match access::identify(request, context) {
             Ok(identity) => handler(request, topic, &Context { identity: identity.as_deref(), ..*context }),
-            Err(denied) => access::turn_away(request, denied),
+            Err(denied) => access::refuse_stream(request, denied),
         },
         None if request.method == Method::Options => {
-            cors::preflight(request, &allowed(route), context, route.is_public)
+            cors::preflight(request, &allowed(route), context, route.any_origin)
         }
         None => {
             let message = format!("{} is not among this path's methods: {}", request.method, allowed(route));

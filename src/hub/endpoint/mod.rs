@@ -24,7 +24,7 @@ mod socket_io;
 mod state;
 mod work;
 
-pub use admission::{Sender, admit_body, refuse_body, refuse_request};
+pub use admission::{BodySender, admit_body, refuse_body, refuse_request};
 pub use answer::{Answer, OpenSse, OpenWebSocket};
 pub use compat::{
     CompatApi, CompatApis,

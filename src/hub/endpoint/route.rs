@@ -19,11 +19,11 @@ pub struct Route {
     pub(super) label: RouteLabel,
     pub(super) admin: bool,
     /// Whether it lets in whoever comes, or its handlers ask for a token themselves; else the client has to have shown who it is.
-    pub(super) is_open: bool,
+    pub(super) requires_identity: bool,
     /// Who may send bodies to it.
-    pub(super) senders: Senders,
+    pub(super) body_senders: BodySenders,
     /// Whether pages of every origin may read what is answered, as its API has it documented.
-    pub(super) is_public: bool,
+    pub(super) any_origin: bool,
     /// Of which compatibility API it is, if of one: where that is off, the route is none.
     pub(super) compat: Option<CompatApi>,
     /// The form of what the hub refuses there.
@@ -35,18 +35,18 @@ pub struct Route {
 
 /// Who may send bodies to a route.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Senders {
+pub(super) enum BodySenders {
     /// Everybody: the route asks nobody for a token.
-    Anybody,
+    Anyone,
     /// Clients that show a good token, where tokens are asked for; others are refused in these words.
-    Known(&'static Refusals),
+    Authenticated(&'static BodyRefusals),
     /// The client of an Engine.IO session that the query names.
     Session,
 }
 
 /// How an API words what it refuses before it reads the body.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Refusals {
+pub(super) struct BodyRefusals {
     /// The client shows no good token.
     pub denied: fn(&Request, Denied, &Context<'_>) -> Answer,
     /// There is no room for the body.
@@ -59,12 +59,12 @@ impl Route {
             pattern,
             label,
             admin: false,
-            is_open: true,
-            is_public: false,
+            requires_identity: false,
+            any_origin: false,
             compat: None,
             errors: ErrorForm::NATIVE,
             has_refusal_event: false,
-            senders: Senders::Anybody,
+            body_senders: BodySenders::Anyone,
             methods,
         }
     }
@@ -75,13 +75,13 @@ impl Route {
     }
 
     /// The same, whose answers pages of every origin may read, without the cookies of their users.
-    pub(super) const fn for_all_pages(self) -> Self {
-        Self { is_public: true, ..self }
+    pub(super) const fn for_any_origin(self) -> Self {
+        Self { any_origin: true, ..self }
     }
 
     /// The same, whose handlers ask for a token and refuse in words of their own, before and after the body.
-    pub(super) const fn for_known(self, refusals: &'static Refusals) -> Self {
-        Self { senders: Senders::Known(refusals), ..self }
+    pub(super) const fn authenticated_by_handler(self, refusals: &'static BodyRefusals) -> Self {
+        Self { body_senders: BodySenders::Authenticated(refusals), ..self }
     }
 
     /// The same, of a compatibility API whose errors have this form.
@@ -101,7 +101,7 @@ impl Route {
 
     /// The same, whose bodies are for Engine.IO sessions.
     pub(super) const fn for_sessions(self) -> Self {
-        Self { senders: Senders::Session, ..self }
+        Self { body_senders: BodySenders::Session, ..self }
     }
 
     /// Whether there is such a route at the listener that the request of `context` came through.
@@ -120,13 +120,17 @@ impl Route {
 }
 
 /// The route of `pattern`, counted as `label`, whose handlers need `refusals` to say who is not let in.
-pub(super) const fn known_route(
+pub(super) const fn authenticated_route(
     pattern: &'static str,
     label: RouteLabel,
-    refusals: &'static Refusals,
+    refusals: &'static BodyRefusals,
     methods: &'static [(Method, Handler)],
 ) -> Route {
-    Route { is_open: false, senders: Senders::Known(refusals), ..Route::new(pattern, label, methods) }
+    Route {
+        requires_identity: true,
+        body_senders: BodySenders::Authenticated(refusals),
+        ..Route::new(pattern, label, methods)
+    }
 }
 
 /// A route that lets in whoever comes, or whose handlers ask for a token in a way of their own.

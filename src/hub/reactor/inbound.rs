@@ -349,7 +349,8 @@ impl<N: Net> Reactor<N> {
     }
 
     fn open_sse(&mut self, slot: u32, version: Version, open: OpenSse) {
-        let OpenSse { topics, named, tells_place, greeting, mut profile, headers, identity, hold } = open;
+        let OpenSse { topics, named, wants_initial_id: tells_place, greeting, mut profile, headers, identity, hold } =
+            open;
         self.keep_hold(slot, hold);
         let retry_ms = self.retry_ms();
         if let Some(profile) = &mut profile {

@@ -11,7 +11,7 @@ use crate::{
     auth::Requester,
     bus::PublishFailed,
     close::Close,
-    endpoint::{self, Answer, EngineRefusal, Sender},
+    endpoint::{self, Answer, BodySender, EngineRefusal},
     label::RouteLabel,
     protocol::{Session, SessionId, http::Request},
     share::{ByteHold, Owner, QuotaRefused},
@@ -32,13 +32,13 @@ impl<N: Net> Reactor<N> {
             Err((route, answer)) => return self.answer_head(slot, route, answer),
         };
         match sender {
-            Sender::Client(identity) => {
+            BodySender::Client(identity) => {
                 let requester = Requester { identity: identity.as_deref(), ..context.requester() };
                 self.expect_body(slot, usize::MAX, Some(requester));
             }
             // It may hold what any stranger may: as much as a head.
-            Sender::Stranger => self.expect_body(slot, self.config.limits.http.head_bytes_max, None),
-            Sender::Session { sid, route, headers } => self.expect_payload(slot, route, sid, headers),
+            BodySender::Anonymous => self.expect_body(slot, self.config.limits.http.head_bytes_max, None),
+            BodySender::Session { sid, route, headers } => self.expect_payload(slot, route, sid, headers),
         }
     }
 

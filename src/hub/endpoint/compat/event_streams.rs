@@ -32,9 +32,9 @@ use crate::{
         },
         native::{
             pages::{BAD_LIMIT, PageQuery},
-            stream::{place_cursor, tells_last_event},
+            stream::{has_last_event_id, resume_start},
         },
-        route::{Refusals, public_route},
+        route::{BodyRefusals, public_route},
         work,
     },
     event::{Payload, Start},
@@ -84,14 +84,14 @@ pub(in crate::endpoint) static ROUTES: &[Route] = &[
     command("/api/v1/events/stream/{topic}/stop", &[(Method::Post, stop_stream)]),
     command("/api/v1/events/stream/{topic}/pause", &[(Method::Post, pause_stream)]),
     command("/api/v1/events/stream/{topic}/resume", &[(Method::Post, resume_stream)]),
-    query("/api/v1/events/stream/{topic}", &[(Method::Get, open_stream)]).for_all_pages(),
+    query("/api/v1/events/stream/{topic}", &[(Method::Get, open_stream)]).for_any_origin(),
     command("/api/v1/broadcast-demo/broadcast", &[(Method::Post, broadcast)]),
     query("/api/v1/broadcast-demo/streams", &[(Method::Get, list_streams)]),
     command("/api/v1/broadcast-demo/stream/{topic}/start", &[(Method::Post, start_stream)]),
     command("/api/v1/broadcast-demo/stream/{topic}/stop", &[(Method::Post, stop_stream)]),
     command("/api/v1/broadcast-demo/stream/{topic}/pause", &[(Method::Post, pause_stream)]),
     command("/api/v1/broadcast-demo/stream/{topic}/resume", &[(Method::Post, resume_stream)]),
-    query("/api/v1/broadcast-demo/stream/{topic}", &[(Method::Get, open_stream)]).for_all_pages(),
+    query("/api/v1/broadcast-demo/stream/{topic}", &[(Method::Get, open_stream)]).for_any_origin(),
 ];
 
 const fn query(pattern: &'static str, methods: &'static [(Method, Handler)]) -> Route {
@@ -99,7 +99,7 @@ const fn query(pattern: &'static str, methods: &'static [(Method, Handler)]) -> 
 }
 
 const fn command(pattern: &'static str, methods: &'static [(Method, Handler)]) -> Route {
-    query(pattern, methods).for_known(REFUSALS)
+    query(pattern, methods).authenticated_by_handler(REFUSALS)
 }
 
 /// This API's errors: `{"success":false,"message","error":{"code","field"?},"timestamp"}`.
@@ -112,7 +112,7 @@ pub(in crate::endpoint) const ERRORS: ErrorForm = ErrorForm::of(|_, NativeError 
 });
 
 /// In which words this API refuses a request whose body has not come.
-const REFUSALS: &Refusals = &Refusals {
+const REFUSALS: &BodyRefusals = &BodyRefusals {
     denied: |_, denied, context| Fault::from(denied).response(unix_s(context)).into(),
     failed: |_, failed, context| Fault::from(failed).response(unix_s(context)).into(),
 };
@@ -130,13 +130,13 @@ pub fn demo_streams() -> Vec<(Topic, &'static str)> {
 /// this client alone: its id is the place from which the stream's events follow, so it also serves clients that would take a block
 /// with an id and nothing else for an event.
 pub(in crate::endpoint) fn open_stream(request: &Request, stream: &str, context: &Context<'_>) -> Answer {
-    let door = Door { identity: access::identify_of_any_page(request, context), ..Door::new(request, context) };
+    let door = Door { identity: access::identify_for_any_origin(request, context), ..Door::new(request, context) };
     let topic = match door.subscribable(stream) {
         Ok(topic) => topic,
         Err(fault) => return door.refuse(&fault).into(),
     };
     OpenSse {
-        topics: vec![(topic, place_cursor(request, Start::Live))],
+        topics: vec![(topic, resume_start(request, Start::Live))],
         greeting: Some(Greeting { name: None, data: connection_event(stream, request, door.at_s).into() }),
         headers: stream_fields(request),
         identity: door.identity.ok().flatten(),
@@ -152,7 +152,7 @@ fn connection_event(stream: &str, request: &Request, at_s: i64) -> String {
         id: EventData::id_of(rand::random()),
         kind: "connection".to_owned(),
         message: format!("Connected to stream: {stream}"),
-        data: json!({ "resumed": tells_last_event(request) }),
+        data: json!({ "resumed": has_last_event_id(request) }),
         timestamp: at_s,
         stream_id: stream.to_owned(),
     };

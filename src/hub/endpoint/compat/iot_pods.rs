@@ -13,11 +13,11 @@ use crate::{
         gate::{
             access,
             error_form::ErrorForm,
-            overload::tells_place,
+            overload::wants_initial_id,
             publish::{describe_failure, retry_fields},
         },
-        native::{self, stream::place_cursor},
-        route::known_route,
+        native::{self, stream::resume_start},
+        route::authenticated_route,
         work,
     },
     event::Payload,
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// The routes of this API.
-pub(in crate::endpoint) static ROUTES: &[Route] = &[known_route(
+pub(in crate::endpoint) static ROUTES: &[Route] = &[authenticated_route(
     "/{topic}/events/changes",
     RouteLabel::Pods,
     native::REFUSALS,
@@ -56,8 +56,8 @@ pub(in crate::endpoint) fn open_changes(request: &Request, pod: &str, context: &
         _ => Start::Live,
     };
     OpenSse {
-        topics: vec![(topic, place_cursor(request, otherwise))],
-        tells_place: tells_place(request),
+        topics: vec![(topic, resume_start(request, otherwise))],
+        wants_initial_id: wants_initial_id(request),
         identity,
         ..OpenSse::default()
     }

@@ -24,14 +24,14 @@ pub(in crate::endpoint) const COOKIE: &str = "fanfare_token";
 /// Whose request it is; `None` where nobody has to say so, and the page that asks may use that. A refusal is counted.
 pub(in crate::endpoint) fn identify(request: &Request, context: &Context<'_>) -> Result<Option<Arc<Identity>>, Denied> {
     if !context.hub.auth.is_required() {
-        let admitted = origin::admit_anybody(request, context.config).map(|()| None);
+        let admitted = origin::admit_without_token(request, context.config).map(|()| None);
         return admitted.inspect_err(|denied| count_refusal(*denied, context));
     }
-    identify_of_any_page(request, context)
+    identify_for_any_origin(request, context)
 }
 
 /// The same for what every page may read where nobody has to say who it is.
-pub(in crate::endpoint) fn identify_of_any_page(
+pub(in crate::endpoint) fn identify_for_any_origin(
     request: &Request,
     context: &Context<'_>,
 ) -> Result<Option<Arc<Identity>>, Denied> {
@@ -40,7 +40,7 @@ pub(in crate::endpoint) fn identify_of_any_page(
         return Ok(None);
     }
     let identity = match credential(request) {
-        _ if shows_twice(request) => Err(Denied::Invalid),
+        _ if has_duplicate_credentials(request) => Err(Denied::Invalid),
         Some(Credential::Key(key)) => auth.identify_key(key).map(Some),
         Some(Credential::Token(token)) => auth.identify(Some(token), context.token_origin(), context.now),
         Some(Credential::Cookie(token)) => origin::admit_cookie(request, context.config)
@@ -64,7 +64,7 @@ pub(in crate::endpoint) fn count_forbidden(answer: &Answer, context: &Context<'_
 
 /// `answer`, after which a connection ends that has shown too many tokens that are not good. What it has sent behind them is then
 /// not even read; whoever shares it, behind a proxy, goes on by another one.
-pub(in crate::endpoint) fn end_flood(answer: Answer, context: &Context<'_>) -> Answer {
+pub(in crate::endpoint) fn close_after_bad_tokens(answer: Answer, context: &Context<'_>) -> Answer {
     let has_spent = || context.hub.auth.has_spent(context.connection(), context.now);
     match answer {
         Answer::Response(response) if matches!(response.status, 401 | 429) && has_spent() => {
@@ -102,7 +102,7 @@ fn credential(request: &Request) -> Option<Credential<'_>> {
 
 /// Whether a credential that is shown on purpose comes twice, so that whoever stands before the hub may have looked at another
 /// one than the hub would (RFC 9110 section 5.3, RFC 6750 section 2).
-fn shows_twice(request: &Request) -> bool {
+fn has_duplicate_credentials(request: &Request) -> bool {
     let is_twice = |name: &str| request.header_values(name).nth(1).is_some();
     is_twice("authorization") || is_twice("x-api-key") || request.query_values("token").nth(1).is_some()
 }
@@ -127,7 +127,7 @@ pub(in crate::endpoint) fn relies_on_cookie(request: &Request) -> bool {
 }
 
 /// Whether the request shows something on purpose: a token or an API key, whether or not it is good.
-pub(in crate::endpoint) fn shows_credential(request: &Request) -> bool {
+pub(in crate::endpoint) fn has_explicit_credential(request: &Request) -> bool {
     matches!(credential(request), Some(Credential::Key(_) | Credential::Token(_)))
 }
 
@@ -160,12 +160,12 @@ pub(in crate::endpoint) fn refuse(denied: Denied) -> Response {
 
 /// The same where a WebSocket is asked for: a browser keeps to itself what else a handshake was answered, so it is accepted
 /// and closed with a code that says why (4401, or 1008 where signing in again would not help).
-pub(in crate::endpoint) fn turn_away(request: &Request, denied: Denied) -> Answer {
+pub(in crate::endpoint) fn refuse_stream(request: &Request, denied: Denied) -> Answer {
     if matches!(denied, Denied::ForeignPage | Denied::ForeignHost) {
         return refuse(denied).into();
     }
     if denied == Denied::TooMany {
-        return overload::decline(request, denied.close(), refuse(denied));
+        return overload::refuse_with_retry(request, denied.close(), refuse(denied));
     }
     let Ok(accepted) = websocket::accept(request, &[FANFARE_V1]) else { return refuse(denied).into() };
     let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };

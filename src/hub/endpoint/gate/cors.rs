@@ -2,7 +2,7 @@
 
 use crate::endpoint::{
     Answer, Context,
-    gate::origin::{Reader, reader_of},
+    gate::origin::{CorsGrant, cors_grant_for},
 };
 use crate::protocol::http::{Request, Response};
 
@@ -54,9 +54,9 @@ const USUAL_HEADERS: &str = "Authorization, Content-Type, Event-Type, Idempotenc
 /// Fields of answers that scripts may read besides the few that they always may.
 const EXPOSED_HEADERS: &str = "Retry-After, WWW-Authenticate";
 
-/// Adds to `answer` what lets the requesting origin read it. `is_public`: every page may.
-pub(in crate::endpoint) fn allow(answer: Answer, request: &Request, context: &Context<'_>, is_public: bool) -> Answer {
-    add_fields(answer, grant(request, context, is_public))
+/// Adds to `answer` what lets the requesting origin read it. `any_origin`: every page may.
+pub(in crate::endpoint) fn allow(answer: Answer, request: &Request, context: &Context<'_>, any_origin: bool) -> Answer {
+    add_fields(answer, grant(request, context, any_origin))
 }
 
 fn add_fields(answer: Answer, granted: Vec<(&'static str, String)>) -> Answer {
@@ -91,10 +91,10 @@ pub(in crate::endpoint) fn preflight(
     request: &Request,
     methods: &str,
     context: &Context<'_>,
-    is_public: bool,
+    any_origin: bool,
 ) -> Answer {
     let response = Response::empty(204).with("Allow", methods);
-    let may_nobody_read = || reader_of(request, context, is_public) == Reader::Nobody;
+    let may_nobody_read = || cors_grant_for(request, context, any_origin) == CorsGrant::None;
     if request.header("access-control-request-method").is_none() || may_nobody_read() {
         return response.into();
     }
@@ -106,21 +106,21 @@ pub(in crate::endpoint) fn preflight(
         .into()
 }
 
-fn grant(request: &Request, context: &Context<'_>, is_public: bool) -> Vec<(&'static str, String)> {
-    let reader = reader_of(request, context, is_public);
+fn grant(request: &Request, context: &Context<'_>, any_origin: bool) -> Vec<(&'static str, String)> {
+    let grant = cors_grant_for(request, context, any_origin);
     let cors = &context.config.cors;
     // Who asks decides on the answer, even on one without a grant: a cache must not give it to others. Where nobody asks, and nobody
     // is named, there is no other answer that a page of another origin could read.
     let depends = request.header("origin").is_some() || !cors.allow_origins.is_empty();
-    let varies = depends && !is_public && !cors.is_open();
+    let varies = depends && !any_origin && !cors.is_open();
     let mut headers = Vec::new();
-    if varies || matches!(reader, Reader::Page { .. }) {
+    if varies || matches!(grant, CorsGrant::Origin { .. }) {
         headers.push(("Vary", "Origin".to_owned()));
     }
-    match reader {
-        Reader::Nobody => {}
-        Reader::Anybody => headers.extend(granted_to("*")),
-        Reader::Page { origin, with_cookies } => {
+    match grant {
+        CorsGrant::None => {}
+        CorsGrant::AnyOrigin => headers.extend(granted_to("*")),
+        CorsGrant::Origin { origin, with_cookies } => {
             headers.extend(granted_to(origin));
             if with_cookies {
                 headers.push(("Access-Control-Allow-Credentials", "true".to_owned()));

@@ -49,55 +49,59 @@ impl Hosts {
 
 /// The page that a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Page<'a> {
+enum RequestingPage<'a> {
     /// None, as far as can be seen: a program asks, or a person who has typed an address or followed a link.
     Unknown,
     /// One of the origin that the request is for.
-    Own,
+    SameOrigin,
     /// One of this machine.
     Loopback,
     /// Any other; its origin, where the browser names it.
-    Foreign(Option<&'a str>),
+    CrossOrigin(Option<&'a str>),
 }
 
 /// The page that `request` comes from. `Origin` counts first, then `Sec-Fetch-Site`, which browsers send to HTTPS and loopback
 /// addresses only, then `Referer`, which counts where it speaks for the page and the method is safe.
-fn page_of(request: &Request) -> Page<'_> {
+fn requesting_page(request: &Request) -> RequestingPage<'_> {
     let host = request.host().unwrap_or_default();
     if request.header("origin").is_some() {
         return match request.header_text("origin") {
-            Some(origin) if !is_serialized_origin(origin) => Page::Foreign(Some(origin)),
-            Some(origin) if is_same_origin(origin, host) => Page::Own,
+            Some(origin) if !is_serialized_origin(origin) => RequestingPage::CrossOrigin(Some(origin)),
+            Some(origin) if is_same_origin(origin, host) => RequestingPage::SameOrigin,
             Some(origin) if web_authority(origin).is_some_and(|(_, own)| is_loopback(split_authority(own).0)) => {
-                Page::Loopback
+                RequestingPage::Loopback
             }
-            origin => Page::Foreign(origin),
+            origin => RequestingPage::CrossOrigin(origin),
         };
     }
     let is_safe = matches!(request.method, Method::Get | Method::Head);
     let navigates = is_safe && request.header_text("sec-fetch-mode") == Some("navigate");
     match request.header_text("sec-fetch-site") {
-        Some("same-origin") => Page::Own,
+        Some("same-origin") => RequestingPage::SameOrigin,
         // Ports make no other site.
-        Some("same-site") if is_loopback(split_authority(host).0) => Page::Loopback,
-        Some("none") => Page::Unknown,
-        Some(_) if navigates => Page::Unknown,
-        Some(_) => Page::Foreign(None),
-        None if is_safe && request.header_text("referer").is_some_and(|page| is_same_origin(page, host)) => Page::Own,
-        None => Page::Unknown,
+        Some("same-site") if is_loopback(split_authority(host).0) => RequestingPage::Loopback,
+        Some("none") => RequestingPage::Unknown,
+        Some(_) if navigates => RequestingPage::Unknown,
+        Some(_) => RequestingPage::CrossOrigin(None),
+        None if is_safe && request.header_text("referer").is_some_and(|page| is_same_origin(page, host)) => {
+            RequestingPage::SameOrigin
+        }
+        None => RequestingPage::Unknown,
     }
 }
 
 /// Whether whoever sent `request` may do what everybody may, at a hub that asks nobody who it is.
-pub(in crate::endpoint) fn admit_anybody(request: &Request, config: &Config) -> Result<(), Denied> {
+pub(in crate::endpoint) fn admit_without_token(request: &Request, config: &Config) -> Result<(), Denied> {
     if config.cors.allows_any() {
         return Ok(());
     }
     if request.host().is_some_and(|host| !config.hosts.allow(host)) {
         return Err(Denied::ForeignHost);
     }
-    match page_of(request) {
-        Page::Foreign(origin) if !origin.is_some_and(|origin| config.cors.names(origin)) => Err(Denied::ForeignPage),
+    match requesting_page(request) {
+        RequestingPage::CrossOrigin(origin) if !origin.is_some_and(|origin| config.cors.names(origin)) => {
+            Err(Denied::ForeignPage)
+        }
         _ => Ok(()),
     }
 }
@@ -106,17 +110,17 @@ pub(in crate::endpoint) fn admit_anybody(request: &Request, config: &Config) -> 
 /// page asks which may use it. `Host` need not be known: no browser sends a cookie to another name than it got it from.
 pub(in crate::endpoint) fn admit_cookie(request: &Request, config: &Config) -> Result<(), Denied> {
     let is_named = |origin: &str| origin != "null" && config.cors.allow_credentials && config.cors.names(origin);
-    let counts = match page_of(request) {
-        Page::Own => true,
-        Page::Loopback => request.host().is_some_and(|host| config.hosts.allow(host)),
-        Page::Foreign(origin) => origin.is_some_and(is_named),
-        Page::Unknown => false,
+    let counts = match requesting_page(request) {
+        RequestingPage::SameOrigin => true,
+        RequestingPage::Loopback => request.host().is_some_and(|host| config.hosts.allow(host)),
+        RequestingPage::CrossOrigin(origin) => origin.is_some_and(is_named),
+        RequestingPage::Unknown => false,
     };
     if counts { Ok(()) } else { Err(Denied::Cookie) }
 }
 
 /// Whether the page that asks belongs to somebody whom nobody has allowed to use cookies here.
-pub(in crate::endpoint) fn is_of_foreign_page(request: &Request, config: &Config) -> bool {
+pub(in crate::endpoint) fn is_cross_origin(request: &Request, config: &Config) -> bool {
     let says_whose = request.header("origin").is_some() || request.header("sec-fetch-site").is_some();
     says_whose && admit_cookie(request, config).is_err()
 }
@@ -126,10 +130,12 @@ pub(in crate::endpoint) fn is_of_foreign_page(request: &Request, config: &Config
 pub(in crate::endpoint) fn may_connect(request: &Request, context: &Context<'_>) -> Result<(), Denied> {
     let config = context.config;
     if !context.hub.auth.is_required() {
-        return admit_anybody(request, config).inspect_err(|denied| access::count_refusal(*denied, context));
+        return admit_without_token(request, config).inspect_err(|denied| access::count_refusal(*denied, context));
     }
-    match page_of(request) {
-        Page::Foreign(origin) if !may_sign_in(request, config) && !origin.is_some_and(|it| config.cors.names(it)) => {
+    match requesting_page(request) {
+        RequestingPage::CrossOrigin(origin)
+            if !may_authenticate(request, config) && !origin.is_some_and(|it| config.cors.names(it)) =>
+        {
             Err(Denied::ForeignPage)
         }
         _ => Ok(()),
@@ -138,42 +144,48 @@ pub(in crate::endpoint) fn may_connect(request: &Request, context: &Context<'_>)
 
 /// Who may read the answer to `request`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::endpoint) enum Reader<'a> {
+pub(in crate::endpoint) enum CorsGrant<'a> {
     /// No page of another origin.
-    Nobody,
+    None,
     /// Any page, without the cookies of its user.
-    Anybody,
+    AnyOrigin,
     /// The page of this origin, with or without cookies.
-    Page { origin: &'a str, with_cookies: bool },
+    Origin { origin: &'a str, with_cookies: bool },
 }
 
-/// Which page may read the answer. `is_public`: what every page may read, since the API is documented so.
-pub(in crate::endpoint) fn reader_of<'a>(request: &'a Request, context: &Context<'_>, is_public: bool) -> Reader<'a> {
+/// Which page may read the answer. `any_origin`: what every page may read, since the API is documented so.
+pub(in crate::endpoint) fn cors_grant_for<'a>(
+    request: &'a Request,
+    context: &Context<'_>,
+    any_origin: bool,
+) -> CorsGrant<'a> {
     let (config, asks) = (&context.config, context.hub.auth.is_required());
     let Some(origin) = request.header_text("origin") else {
-        return if is_public { Reader::Anybody } else { Reader::Nobody };
+        return if any_origin { CorsGrant::AnyOrigin } else { CorsGrant::None };
     };
     let known_host = || request.host().is_none_or(|host| config.hosts.allow(host));
-    let page = match page_of(request) {
+    let page = match requesting_page(request) {
         // The ports may be others, where `Host` has none.
-        Page::Own | Page::Loopback if asks || known_host() => Reader::Page { origin, with_cookies: true },
-        _ if config.cors.names(origin) => Reader::Page { origin, with_cookies: config.cors.allow_credentials },
-        _ if asks && may_sign_in(request, config) => Reader::Anybody,
-        _ => Reader::Nobody,
+        RequestingPage::SameOrigin | RequestingPage::Loopback if asks || known_host() => {
+            CorsGrant::Origin { origin, with_cookies: true }
+        }
+        _ if config.cors.names(origin) => CorsGrant::Origin { origin, with_cookies: config.cors.allow_credentials },
+        _ if asks && may_authenticate(request, config) => CorsGrant::AnyOrigin,
+        _ => CorsGrant::None,
     };
     match page {
-        Reader::Page { with_cookies: true, .. } if access::relies_on_cookie(request) => page,
-        _ if is_public || config.cors.is_open() => Reader::Anybody,
+        CorsGrant::Origin { with_cookies: true, .. } if access::relies_on_cookie(request) => page,
+        _ if any_origin || config.cors.is_open() => CorsGrant::AnyOrigin,
         page => page,
     }
 }
 
 /// Whether a page of any origin may show who it is: one that shows it, or announces to do so in the request that a preflight
 /// asks for; and any, where no origins are named.
-fn may_sign_in(request: &Request, config: &Config) -> bool {
+fn may_authenticate(request: &Request, config: &Config) -> bool {
     let announces = |name: &str| request.header_lists("access-control-request-headers", name);
     let names_none = config.cors.allow_origins.is_empty() || config.cors.allows_any();
-    names_none || access::shows_credential(request) || announces("authorization") || announces("x-api-key")
+    names_none || access::has_explicit_credential(request) || announces("authorization") || announces("x-api-key")
 }
 
 /// Whether `url`, an origin or the address of a page, is of the origin that `host` names. The scheme is not compared: behind a

@@ -47,11 +47,11 @@ impl Overload {
 
 /// Refuses whatever `request` asks for.
 pub(in crate::endpoint) fn refuse(request: &Request, overload: Overload) -> Answer {
-    decline(request, overload.close(), overload.response())
+    refuse_with_retry(request, overload.close(), overload.response())
 }
 
 /// `answer`, after which the connection ends.
-pub(in crate::endpoint) fn answer_once(answer: Answer) -> Answer {
+pub(in crate::endpoint) fn answer_and_close(answer: Answer) -> Answer {
     match answer {
         Answer::Response(response) => response.with("Connection", "close").into(),
         other => other,
@@ -60,21 +60,21 @@ pub(in crate::endpoint) fn answer_once(answer: Answer) -> Answer {
 
 /// `answer`, unless it is a stream and the hub is about to end: then there would be no point in opening it. Any other
 /// request that was under way is still answered.
-pub(in crate::endpoint) fn refuse_while_ending(request: &Request, answer: Answer, phase: Phase) -> Answer {
+pub(in crate::endpoint) fn refuse_while_draining(request: &Request, answer: Answer, phase: Phase) -> Answer {
     if phase == Phase::Serving || !opens(&answer) {
         return answer;
     }
-    decline(request, Close::Restart, later(503, Close::Restart.label(), Close::Restart))
+    refuse_with_retry(request, Close::Restart, later(503, Close::Restart.label(), Close::Restart))
 }
 
 /// `answer`, unless it is a new stream and the memory budget is spent. A connection that was let in while there was room may
 /// ask for one when there is none.
-pub(in crate::endpoint) fn refuse_while_spent(request: &Request, answer: Answer, budget: &Budget) -> Answer {
+pub(in crate::endpoint) fn refuse_out_of_memory(request: &Request, answer: Answer, budget: &Budget) -> Answer {
     if budget.is_spent() && opens(&answer) { refuse(request, Overload::Memory) } else { answer }
 }
 
 /// `answer`, unless it is a stream and its tenant has as many as a quota lets it have.
-pub(in crate::endpoint) fn refuse_surplus(request: &Request, mut answer: Answer, context: &Context<'_>) -> Answer {
+pub(in crate::endpoint) fn refuse_over_quota(request: &Request, mut answer: Answer, context: &Context<'_>) -> Answer {
     let (identity, hold) = match &mut answer {
         Answer::Sse(open) => (open.identity.clone(), &mut open.hold),
         Answer::WebSocket(open) => (open.identity.clone(), &mut open.hold),
@@ -86,7 +86,7 @@ pub(in crate::endpoint) fn refuse_surplus(request: &Request, mut answer: Answer,
         Err(refused) => {
             let response = Response::error(429, "quota_exceeded", &refused.to_string(), None);
             let response = response.with("Retry-After", refused.retry_after_s.to_string());
-            return decline(request, STREAMS_USED_UP, response);
+            return refuse_with_retry(request, STREAMS_USED_UP, response);
         }
     }
     answer
@@ -108,7 +108,7 @@ fn later(status: u16, code: &str, close: Close) -> Response {
 /// A browser's `EventSource` never comes back after anything but a 200, and its `WebSocket` keeps what else a handshake
 /// was answered to itself. Both are therefore served a stream that ends at once and says when to come back. All others
 /// get the honest `response`.
-pub(in crate::endpoint) fn decline(request: &Request, close: Close, response: Response) -> Answer {
+pub(in crate::endpoint) fn refuse_with_retry(request: &Request, close: Close, response: Response) -> Answer {
     let stream = match websocket::accept(request, &[FANFARE_V1]) {
         Ok(accepted) => {
             let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
@@ -139,7 +139,7 @@ pub(in crate::endpoint) fn is_event_source(request: &Request) -> bool {
 /// has it send: besides what [`is_event_source`] looks at, the two fields of a request that goes past all caches. What still
 /// looks so is a `fetch` past all caches, and a page whose developer has switched the cache off: after one failure such a
 /// client comes back with the id, and then it is not told again.
-pub(in crate::endpoint) fn tells_place(request: &Request) -> bool {
+pub(in crate::endpoint) fn wants_initial_id(request: &Request) -> bool {
     let is = |name: &str, expected: &str| request.header_text(name) == Some(expected);
     is("accept", "text/event-stream")
         && is("cache-control", "no-cache")
@@ -159,7 +159,7 @@ mod tests {
         let check = |fields: &[&str], expected: bool| {
             let head = format!("GET /sse?topic=t HTTP/1.1\r\nHost: h\r\n{}\r\n\r\n", fields.join("\r\n"));
             let request = Request::parse(head.as_bytes(), &HttpLimits::default()).expect("a good request");
-            assert_eq!(tells_place(&request), expected, "{fields:?}");
+            assert_eq!(wants_initial_id(&request), expected, "{fields:?}");
         };
         let (accept, mode, origin) = ("Accept: text/event-stream", "Sec-Fetch-Mode: cors", "Origin: http://a");
         let (control, pragma) = ("Cache-Control: no-cache", "Pragma: no-cache");

@@ -131,7 +131,7 @@ fn sign_in(token: &str, reference: fanfare_v1::Reference<'_>, context: &Context<
     let identity = match context.hub.auth.identify(Some(token), context.token_origin(), context.now) {
         Ok(Some(identity)) => identity,
         Ok(None) => return deny(Denied::Missing, reference, context),
-        Err(denied) => return end_flood(deny(denied, reference, context), denied, context),
+        Err(denied) => return close_after_bad_tokens(deny(denied, reference, context), denied, context),
     };
     if !before.is_guest && before.subject != identity.subject {
         let why = "the token is somebody else's; open a connection for them";
@@ -149,7 +149,7 @@ fn sign_in(token: &str, reference: fanfare_v1::Reference<'_>, context: &Context<
 }
 
 /// `reply` to a token that is not good, after which a connection ends that has shown too many such tokens.
-fn end_flood(reply: CommandOutcome, denied: Denied, context: &Context<'_>) -> CommandOutcome {
+fn close_after_bad_tokens(reply: CommandOutcome, denied: Denied, context: &Context<'_>) -> CommandOutcome {
     match reply {
         CommandOutcome::Message(message) if context.hub.auth.has_spent(context.connection(), context.now) => {
             CommandOutcome::End { message, close: denied.close() }

@@ -14,7 +14,7 @@ use crate::{
         Route,
         compat::esp,
         gate::{access, publish::fail_response},
-        route::{Refusals, known_route, public_route},
+        route::{BodyRefusals, authenticated_route, public_route},
     },
     label::RouteLabel,
     protocol::http::{Method, Response},
@@ -22,21 +22,26 @@ use crate::{
 };
 
 /// In which words the native API refuses a request whose body has not come.
-pub(super) const REFUSALS: &Refusals = &Refusals {
-    denied: |request, denied, _| access::turn_away(request, denied),
+pub(super) const REFUSALS: &BodyRefusals = &BodyRefusals {
+    denied: |request, denied, _| access::refuse_stream(request, denied),
     failed: |_, failed, _| fail_response(failed).into(),
 };
 
 /// The routes of the native API.
 pub(super) static ROUTES: &[Route] = &[
-    known_route("/sse", RouteLabel::Sse, REFUSALS, &[(Method::Get, stream::open_sse)]),
+    authenticated_route("/sse", RouteLabel::Sse, REFUSALS, &[(Method::Get, stream::open_sse)]),
     public_route("/ws", RouteLabel::WebSocket, &[(Method::Get, stream::open_websocket)]),
-    known_route("/publish", RouteLabel::Publish, REFUSALS, &[(Method::Post, publish::publish_batch)]),
-    known_route("/publish/{topic}", RouteLabel::Publish, REFUSALS, &[(Method::Post, publish::publish_one)]),
-    known_route("/topics", RouteLabel::Topics, REFUSALS, &[(Method::Get, topics::list_topics)]),
-    known_route("/topics/{topic}/history", RouteLabel::History, REFUSALS, &[(Method::Get, topics::show_history)]),
-    known_route("/topics/{topic}", RouteLabel::Topics, REFUSALS, &[(Method::Get, topics::show_topic)]),
-    known_route("/stats", RouteLabel::Stats, REFUSALS, &[(Method::Get, health::show_stats)]),
+    authenticated_route("/publish", RouteLabel::Publish, REFUSALS, &[(Method::Post, publish::publish_batch)]),
+    authenticated_route("/publish/{topic}", RouteLabel::Publish, REFUSALS, &[(Method::Post, publish::publish_one)]),
+    authenticated_route("/topics", RouteLabel::Topics, REFUSALS, &[(Method::Get, topics::list_topics)]),
+    authenticated_route(
+        "/topics/{topic}/history",
+        RouteLabel::History,
+        REFUSALS,
+        &[(Method::Get, topics::show_history)],
+    ),
+    authenticated_route("/topics/{topic}", RouteLabel::Topics, REFUSALS, &[(Method::Get, topics::show_topic)]),
+    authenticated_route("/stats", RouteLabel::Stats, REFUSALS, &[(Method::Get, health::show_stats)]),
     Route::admin("/stats", RouteLabel::Stats, &[(Method::Get, health::show_stats)]),
     Route::admin("/health", RouteLabel::Health, &[(Method::Get, health::show_health)]),
     Route::admin("/healthz", RouteLabel::Health, &[(Method::Get, health::show_health)]),
@@ -52,7 +57,7 @@ pub(super) static SIGN_IN_ROUTES: &[Route] = &[
     public_route("/api/v1/auth/login", RouteLabel::Auth, &[(Method::Post, sign_in::log_in)]).with_errors(esp::ERRORS),
     public_route("/api/v1/auth/logout", RouteLabel::Auth, &[(Method::Post, sign_in::log_out)]).with_errors(esp::ERRORS),
     public_route("/api/v1/auth/refresh", RouteLabel::Auth, &[(Method::Post, sign_in::refresh)])
-        .for_known(REFUSALS)
+        .authenticated_by_handler(REFUSALS)
         .with_errors(esp::ERRORS),
 ];
 

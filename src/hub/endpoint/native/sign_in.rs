@@ -40,7 +40,7 @@ pub(in crate::endpoint) fn log_in(request: &Request, _: &str, context: &Context<
     let auth = &context.hub.auth;
     let with_cookie = form.cookie || auth.settings().cookie;
     // Else another site could sign a person in as somebody else.
-    if with_cookie && origin::is_of_foreign_page(request, context.config) {
+    if with_cookie && origin::is_cross_origin(request, context.config) {
         let message = "pages of this origin may not sign in with a cookie";
         return Response::error(403, "origin_refused", message, None).into();
     }
@@ -93,7 +93,7 @@ pub(in crate::endpoint) fn refresh(request: &Request, _: &str, context: &Context
 
 /// Takes the cookie back. The token itself stays valid until it expires. A page of another site cannot sign a person out.
 pub(in crate::endpoint) fn log_out(request: &Request, _: &str, context: &Context<'_>) -> Answer {
-    if origin::is_of_foreign_page(request, context.config) {
+    if origin::is_cross_origin(request, context.config) {
         let message = "pages of this origin may not take the cookie of another one back";
         return Response::error(403, "origin_refused", message, None).into();
     }

@@ -6,7 +6,7 @@ use crate::{
     auth::{Denied, Identity},
     endpoint::{
         Answer, Context, OpenSse, OpenWebSocket,
-        gate::{access, origin, overload::tells_place},
+        gate::{access, origin, overload::wants_initial_id},
         native::{parse_topic, query::Parameters},
     },
     event::{EventId, Start},
@@ -21,10 +21,10 @@ use crate::{
 pub(in crate::endpoint) fn open_sse(request: &Request, _: &str, context: &Context<'_>) -> Answer {
     let identity = match access::identify(request, context) {
         Ok(identity) => identity,
-        Err(denied) => return access::turn_away(request, denied),
+        Err(denied) => return access::refuse_stream(request, denied),
     };
-    let wanted = PARAMETERS.check(request).and_then(|()| wanted_topics(request, context));
-    let topics = match wanted.and_then(|topics| place_cursors(request, topics)) {
+    let wanted = PARAMETERS.check(request).and_then(|()| requested_topics(request, context));
+    let topics = match wanted.and_then(|topics| resume_starts(request, topics)) {
         Ok(topics) => topics,
         Err(response) => return response.into(),
     };
@@ -32,7 +32,7 @@ pub(in crate::endpoint) fn open_sse(request: &Request, _: &str, context: &Contex
     if let Some(denied) = denied(identity.as_deref(), &topics) {
         return access::refuse(denied).into();
     }
-    OpenSse { topics, named, tells_place: tells_place(request), identity, ..OpenSse::default() }.into()
+    OpenSse { topics, named, wants_initial_id: wants_initial_id(request), identity, ..OpenSse::default() }.into()
 }
 
 /// The answer to a HEAD, of which `answer` is the one to the same GET: asked for with the same rights, a stream shows its head, and
@@ -58,17 +58,17 @@ pub(in crate::endpoint) fn open_websocket(request: &Request, _: &str, context: &
         Ok(identity) => identity,
         // It may sign in by a command.
         Err(Denied::Missing | Denied::Cookie) if dialect == Dialect::FanfareV1 => Some(guest(context)),
-        Err(denied) => return access::turn_away(request, denied),
+        Err(denied) => return access::refuse_stream(request, denied),
     };
     // With commands a client says itself what it listens to; default topics would surprise it.
     let named_in_url = request.query("topic").is_some();
     let topics = PARAMETERS.check(request).and_then(|()| match (dialect, named_in_url) {
         (Dialect::FanfareV1, false) => Ok(Vec::new()),
-        _ => wanted_topics(request, context).and_then(|topics| place_cursors(request, topics)),
+        _ => requested_topics(request, context).and_then(|topics| resume_starts(request, topics)),
     });
     match topics {
         Ok(topics) => match denied(identity.as_deref(), &topics) {
-            Some(denied) => access::turn_away(request, denied),
+            Some(denied) => access::refuse_stream(request, denied),
             None => OpenWebSocket { accepted, dialect, topics, identity, hold: None }.into(),
         },
         Err(response) => response.into(),
@@ -103,7 +103,7 @@ pub(in crate::endpoint) const PARAMETERS: Parameters = Parameters {
 };
 
 /// The topics of the URL, each once, or the configured ones if it names none.
-fn wanted_topics(request: &Request, context: &Context<'_>) -> Result<Vec<Topic>, Response> {
+fn requested_topics(request: &Request, context: &Context<'_>) -> Result<Vec<Topic>, Response> {
     let mut topics: Vec<Topic> = Vec::new();
     for name in request.query_values("topic") {
         let topic = parse_topic(name, "topic")?;
@@ -128,27 +128,27 @@ fn wanted_topics(request: &Request, context: &Context<'_>) -> Result<Vec<Topic>,
 
 /// What stands for the place of a client that comes with the id of another system: no log joins on to it, so it is told of
 /// a gap. A refusal would end a browser's `EventSource` for good.
-const FOREIGN_PLACE: Start = Start::After(EventId { major: 0, minor: 1 });
+const FOREIGN_ID: Start = Start::After(EventId { major: 0, minor: 1 });
 
 /// Where the reader of one topic begins: after the id it saw last, if it tells one, else at `otherwise`.
-pub(in crate::endpoint) fn place_cursor(request: &Request, otherwise: Start) -> Start {
-    told_place(request).map_or(otherwise, |told| told.parse().unwrap_or(FOREIGN_PLACE))
+pub(in crate::endpoint) fn resume_start(request: &Request, otherwise: Start) -> Start {
+    last_event_id(request).map_or(otherwise, |told| told.parse().unwrap_or(FOREIGN_ID))
 }
 
 /// The id that the client saw last, as it tells it.
-fn told_place(request: &Request) -> Option<&str> {
+fn last_event_id(request: &Request) -> Option<&str> {
     let told = request.header_text("last-event-id").filter(|id| !id.is_empty());
     told.or_else(|| request.query("last_event_id")).or_else(|| request.query("lastEventId"))
 }
 
 /// Whether the client tells which event it saw last.
-pub(in crate::endpoint) fn tells_last_event(request: &Request) -> bool {
-    told_place(request).is_some()
+pub(in crate::endpoint) fn has_last_event_id(request: &Request) -> bool {
+    last_event_id(request).is_some()
 }
 
 /// Each topic with the place to begin at: after the id the client saw last, if it tells one.
-fn place_cursors(request: &Request, topics: Vec<Topic>) -> Result<Vec<(Topic, Start)>, Response> {
-    let Some(told) = told_place(request).or_else(|| request.query("since")) else {
+fn resume_starts(request: &Request, topics: Vec<Topic>) -> Result<Vec<(Topic, Start)>, Response> {
+    let Some(told) = last_event_id(request).or_else(|| request.query("since")) else {
         return Ok(topics.into_iter().map(|topic| (topic, Start::Live)).collect());
     };
     let places: Vec<&str> = told.split(',').collect();

@@ -21,15 +21,15 @@ pub(in crate::endpoint) static ROUTES: &[Route] = &[
         .with_refusal_event()
         .of(CompatApi::Esp, ERRORS),
     public_route("/api/v1/telemetry/ingest", RouteLabel::Telemetry, &[(Method::Post, telemetry::ingest_telemetry)])
-        .for_known(telemetry::REFUSALS)
+        .authenticated_by_handler(telemetry::REFUSALS)
         .of(CompatApi::Esp, ERRORS),
     public_route("/api/v1/telemetry/{topic}", RouteLabel::Telemetry, &[(Method::Get, telemetry::read_back)])
         .of(CompatApi::Esp, ERRORS),
     public_route("/api/v1/alerts", RouteLabel::Alerts, &[(Method::Post, telemetry::ingest_alerts)])
-        .for_known(telemetry::REFUSALS)
+        .authenticated_by_handler(telemetry::REFUSALS)
         .of(CompatApi::Esp, ERRORS),
     public_route("/api/v1/diagnostics", RouteLabel::Diagnostics, &[(Method::Post, telemetry::ingest_diagnostics)])
-        .for_known(telemetry::REFUSALS)
+        .authenticated_by_handler(telemetry::REFUSALS)
         .of(CompatApi::Esp, ERRORS),
 ];
 

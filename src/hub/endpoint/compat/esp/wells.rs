@@ -70,7 +70,7 @@ fn admit(
     let identity = identity.map_err(Refused::of_denied)?;
     let topic = well_topic(well_id).map_err(Refused::invalid)?;
     access::may_subscribe(identity.as_deref(), &topic).map_err(Refused::of_denied)?;
-    let start = wanted_start(request)?;
+    let start = requested_start(request)?;
     let esp = &context.config.esp;
     let greeting = Some(Greeting { name: Some("connected"), data: greeting_data(well_id, context).into() });
     let profile = Some(Box::new(SseProfile::new(esp.heartbeat, esp.denied_retry)));
@@ -92,7 +92,7 @@ fn greeting_data(well_id: &str, context: &Context<'_>) -> String {
 }
 
 /// After the event that the client saw last, if it names one; else with the next.
-fn wanted_start(request: &Request) -> Result<Start, Refused> {
+fn requested_start(request: &Request) -> Result<Start, Refused> {
     let told = request.header_text("last-event-id").filter(|id| !id.is_empty());
     let told = told.or_else(|| request.query("last_event_id")).or_else(|| request.query("lastEventId"));
     match told {

@@ -78,7 +78,7 @@ fn pages_that_may_do_what_everybody_may() {
     const HOST: Result<(), Denied> = Err(Denied::ForeignHost);
     let check_with = |config: &Config, host: &str, headers: &str, expected: Result<(), Denied>| {
         for method in ["GET", "POST"] {
-            let found = admit_anybody(&request(method, host, headers), config);
+            let found = admit_without_token(&request(method, host, headers), config);
             assert_eq!(found, expected, "{method} {host} {headers:?}");
         }
     };
@@ -137,8 +137,8 @@ fn pages_that_may_do_what_everybody_may() {
     }
     // A link, not a request of the page's.
     let link = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n";
-    assert_eq!(admit_anybody(&request("GET", own, link), &plain), ALL);
-    assert_eq!(admit_anybody(&request("POST", own, link), &plain), PAGE);
+    assert_eq!(admit_without_token(&request("GET", own, link), &plain), ALL);
+    assert_eq!(admit_without_token(&request("POST", own, link), &plain), PAGE);
 }
 
 #[test]
@@ -223,11 +223,11 @@ fn pages_that_may_read_the_answer() {
         let config = config(origins, false, &[]);
         let [of_open, of_asking] = [false, true].map(|asks| hub(config.clone(), asks));
         let request = request("GET", "127.0.0.1:8080", headers);
-        let read = |hub: &Hub, is_public: bool| match reader_of(&request, &context(hub, &config), is_public) {
-            Reader::Nobody => "-",
-            Reader::Anybody => "*",
-            Reader::Page { with_cookies: false, .. } => "o",
-            Reader::Page { with_cookies: true, .. } => "c",
+        let read = |hub: &Hub, any_origin: bool| match cors_grant_for(&request, &context(hub, &config), any_origin) {
+            CorsGrant::None => "-",
+            CorsGrant::AnyOrigin => "*",
+            CorsGrant::Origin { with_cookies: false, .. } => "o",
+            CorsGrant::Origin { with_cookies: true, .. } => "c",
         };
         let found = [read(&of_open, false), read(&of_asking, false), read(&of_open, true)];
         assert_eq!(found, [open, asking, public], "{headers:?} with {origins:?}");

@@ -23,7 +23,7 @@ use crate::{
             access,
             publish::{BAD_IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_BYTES_MAX},
         },
-        route::Refusals,
+        route::BodyRefusals,
         work,
     },
     label::RouteLabel,
@@ -49,7 +49,7 @@ impl Default for Telemetry {
 }
 
 /// In which words this API refuses a request whose body has not come.
-pub(in crate::endpoint) const REFUSALS: &Refusals = &Refusals {
+pub(in crate::endpoint) const REFUSALS: &BodyRefusals = &BodyRefusals {
     denied: |_, denied, _| refuse(denied).into(),
     failed: |_, failed, _| describe_unpublished(failed).into(),
 };
