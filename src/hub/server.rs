@@ -175,7 +175,7 @@ impl Server {
             objects_max: config.limits.objects_per_request_max,
         };
         let hub = build_hub(config, clock, Arc::clone(&bus), health);
-        let hub = Arc::new(hub.with_state(DemoGenerators(sources.generators())).with_state(telemetry));
+        let hub = Arc::new(hub.with_extension(DemoGenerators(sources.generators())).with_extension(telemetry));
         let of_thread = |error: io::Error| format!("cannot start a thread: {error}");
         start_password_threads(&hub.auth, clock, &cores.background).map_err(of_thread)?;
         if config.compat.has(CompatApi::EventStreams) {
@@ -301,7 +301,7 @@ fn start_password_threads(auth: &Auth, clock: Clock, cores: &[CoreId]) -> io::Re
 
 /// What carries out broadcasts to all streams. It ends with the process.
 fn start_broadcasts(hub: &Arc<Hub>, clock: Clock) -> io::Result<()> {
-    let broadcasts = hub.state::<Broadcasts>();
+    let broadcasts = hub.extension::<Broadcasts>();
     hub.bus.set_hub_commands(Arc::clone(&broadcasts) as Arc<dyn HubCommands>);
     let hub = Arc::clone(hub);
     thread::Builder::new().name("broadcasts".to_owned()).spawn(move || broadcasts.run(&hub, clock)).map(drop)

@@ -3,7 +3,7 @@
 use std::{fmt, ops::Range};
 
 use super::{
-    AnswerForm, Context, Outgoing, Waiting,
+    AnswerForm, CheckedEvent, Context, ReceiptWaiter,
     gate::publish::publish_part,
     work::{STEP_BYTES, STEP_ENTRIES, Step, Work},
 };
@@ -29,13 +29,13 @@ pub(super) trait BatchForm: Send + fmt::Debug {
 
     /// The event that `entry` is, the one of this index, or what is wrong with it. Called twice for each: when all are checked,
     /// and when it is published.
-    fn check(&self, index: usize, entry: &str, context: &Context<'_>) -> Result<Outgoing, Response>;
+    fn check(&self, index: usize, entry: &str, context: &Context<'_>) -> Result<CheckedEvent, Response>;
 
     /// The answer to a body that is not what it should be as a whole, or in this entry.
     fn refuse(&self, index: Option<usize>, bad: &BadJsonValue) -> Response;
 
     /// Takes note of what became of an event, in the order of the entries.
-    fn note(&mut self, topic: &Topic, receipt: Receipt);
+    fn record(&mut self, topic: &Topic, receipt: Receipt);
 
     /// The answer, once all is noted.
     fn finish(&mut self) -> Response;
@@ -95,8 +95,8 @@ impl<F: BatchForm> Batch<F> {
                 let message = "something follows the value; several are an array of them".to_owned();
                 return Err(self.form.refuse(None, &BadJsonValue { message, at: end - value.len() }));
             }
-            let outgoing = self.form.check(index, value, context)?;
-            let wanted = PublishRequest { topic: &outgoing.topic, bytes: outgoing.payload.data.len() };
+            let event = self.form.check(index, value, context)?;
+            let wanted = PublishRequest { topic: &event.topic, bytes: event.payload.data.len() };
             context.hub.quotas.add(&mut self.tally, self.form.requester(context), wanted);
             // The body's size is the HTTP reader's to limit, far below what is too much for these.
             self.entries.push((end - value.len()) as u32..end as u32);
@@ -132,7 +132,7 @@ impl<F: BatchForm> Batch<F> {
             }
         }
         if let Some(refused) = self.refused {
-            part.iter().for_each(|outgoing| self.form.note(&outgoing.topic, Err(refused)));
+            part.iter().for_each(|event| self.form.record(&event.topic, Err(refused)));
             return (count, false);
         }
         let owners = self.owners.as_ref().map(|owners| (owners, from));
@@ -167,11 +167,11 @@ impl<F: BatchForm> Work for Batch<F> {
         if is_waiting { Step::Waiting } else { Step::More }
     }
 
-    fn take_receipts(&mut self, waiting: Waiting, receipts: Vec<Receipt>, context: &Context<'_>) {
+    fn take_receipts(&mut self, waiting: ReceiptWaiter, receipts: Vec<Receipt>, context: &Context<'_>) {
         let metrics = &context.hub.metrics.reactors[context.reactor];
         for (topic, receipt) in waiting.topics.iter().zip(receipts) {
             metrics.on_publish(context.now.since(self.began));
-            self.form.note(topic, receipt);
+            self.form.record(topic, receipt);
         }
     }
 

@@ -24,7 +24,7 @@ pub enum Completion {
     /// What became of the publications of a request or a session.
     Published {
         /// Who waits for the receipts.
-        waiting: Waiting,
+        waiting: ReceiptWaiter,
         /// One for each publication, in order.
         receipts: Vec<Receipt>,
     },
@@ -48,7 +48,7 @@ impl fmt::Debug for Completion {
 
 /// Who waits for the receipts of publications: travels with them, so that the connection need not remember.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct ReceiptWaiter {
     /// The topics published to, in order.
     pub topics: Vec<Topic>,
     /// When the request came.

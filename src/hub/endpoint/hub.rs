@@ -16,7 +16,8 @@ use crate::{
     bus::Bus,
     clock::{Moment, WallClock},
     endpoint::{
-        CompatApis, Context, Cors, Esp, Hosts, Route, SocketHandlers, socket_io::recovery::Recovery, state::States,
+        CompatApis, Context, Cors, Esp, Hosts, Route, SocketHandlers, extensions::Extensions,
+        socket_io::recovery::Recovery,
     },
     metrics::{Maxima, Metrics},
     protocol::websocket::Message,
@@ -99,7 +100,7 @@ pub struct Hub {
     pub wall: WallClock,
     /// Socket.IO clients that may come back.
     pub recovery: Recovery,
-    states: States,
+    extensions: Extensions,
     application: &'static Application,
     phase: AtomicU8,
     leaving: AtomicBool,
@@ -142,7 +143,7 @@ impl Hub {
             quotas: Quotas::unlimited(),
             wall,
             recovery: Recovery::default(),
-            states: States::default(),
+            extensions: Extensions::default(),
             application,
             phase,
             leaving: AtomicBool::new(false),
@@ -163,14 +164,14 @@ impl Hub {
 
     /// With something that an API keeps between requests. There is one of each type, and by default it is the type's default.
     #[must_use]
-    pub fn with_state<T: Any + Send + Sync>(self, value: T) -> Self {
-        self.states.put(value);
+    pub fn with_extension<T: Any + Send + Sync>(self, value: T) -> Self {
+        self.extensions.put(value);
         self
     }
 
     /// What an API keeps between requests, by its type.
-    pub fn state<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
-        self.states.get()
+    pub fn extension<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
+        self.extensions.get()
     }
 
     /// What is served.

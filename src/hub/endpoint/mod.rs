@@ -1,7 +1,7 @@
 //! What a URL does. A function here takes a request and its context and returns an [`Answer`]; it never sees a socket.
 //!
 //! Read it floor by floor; each knows only those below:
-//! 1. [`hub`], [`context`], [`answer`], [`work`], [`later`]: what an endpoint is given, and what it may return;
+//! 1. [`hub`], [`context`], [`answer`], [`work`], [`responder`]: what an endpoint is given, and what it may return;
 //! 2. [`gate`]: what every request passes, whatever it is for: who asks, from which page, whether there is room;
 //! 3. [`native`], [`socket_io`], and [`compat`] with one folder for each system that the hub replaces;
 //! 4. [`routes`] and [`dispatch`]: which path is whose, and the way from a request to its answer.
@@ -9,29 +9,31 @@
 mod admission;
 mod answer;
 mod batch;
+mod checked_event;
 mod compat;
 mod completion;
 mod context;
 mod dispatch;
+mod extensions;
 mod gate;
 mod hub;
-mod later;
 mod native;
-mod outgoing;
+mod responder;
 mod route;
 mod routes;
 mod socket_io;
-mod state;
 mod work;
 
 pub use admission::{BodySender, admit_body, refuse_body, refuse_request};
+use checked_event::CheckedEvent;
+
 pub use answer::{Answer, OpenSse, OpenWebSocket};
 pub use compat::{
     CompatApi, CompatApis,
     esp::{telemetry::Telemetry, wells::Esp},
     event_streams::{Broadcasts, DemoGenerators, demo_streams, order_topics},
 };
-pub use completion::{AnswerForm, Completion, Waiting};
+pub use completion::{AnswerForm, Completion, ReceiptWaiter};
 pub use context::Context;
 pub use dispatch::answer;
 pub use gate::{
@@ -41,9 +43,8 @@ pub use gate::{
     publish::{complete_frames, complete_request},
 };
 pub use hub::{Application, Config, Hub, MessageHandler, Phase};
-pub use later::Later;
 pub use native::command::{CommandOutcome, answer_command, answer_long_command};
-use outgoing::Outgoing;
+pub use responder::Responder;
 pub use route::{Handler, Route, public_route};
 pub use routes::HUB;
 pub use socket_io::{

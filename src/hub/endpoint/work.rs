@@ -10,7 +10,7 @@
 
 use std::fmt;
 
-use super::{Answer, Context, Waiting};
+use super::{Answer, Context, ReceiptWaiter};
 use crate::{
     bus::Receipt,
     json::{self, BadJson, LONG_TEXT_BYTES, Traits},
@@ -26,7 +26,7 @@ pub enum Step {
     Waiting,
     /// All is done.
     Done(Response),
-    /// The rest is another thread's: a completion will bring the answer ([`super::Later`]).
+    /// The rest is another thread's: a completion will bring the answer ([`super::Responder`]).
     Later,
 }
 
@@ -37,7 +37,7 @@ pub trait Work: Send + fmt::Debug {
     fn step(&mut self, context: &Context<'_>) -> Step;
 
     /// What became of the events that it published with the form [`super::AnswerForm::Part`].
-    fn take_receipts(&mut self, _: Waiting, _: Vec<Receipt>, _: &Context<'_>) {}
+    fn take_receipts(&mut self, _: ReceiptWaiter, _: Vec<Receipt>, _: &Context<'_>) {}
 
     /// Whether something of it has been published, so that it goes on though nobody waits for its answer.
     fn is_committed(&self) -> bool;

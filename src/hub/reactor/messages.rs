@@ -14,7 +14,7 @@ use super::{
 use crate::{
     bus::{ControlMessage, LogKind, Receipt},
     close::Close,
-    endpoint::{self, Answer, AnswerForm, Completion, Waiting},
+    endpoint::{self, Answer, AnswerForm, Completion, ReceiptWaiter},
     event::{Event, EventId},
     label::RouteLabel,
     protocol::{fanfare_v1, http::Response, websocket},
@@ -162,7 +162,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The answer to publications that went out through the source.
-    fn on_published(&mut self, token: Token, waiting: Waiting, receipts: Vec<Receipt>) {
+    fn on_published(&mut self, token: Token, waiting: ReceiptWaiter, receipts: Vec<Receipt>) {
         if let AnswerForm::Part = waiting.form {
             return self.resume_work(token, waiting, receipts);
         }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     auth::Identity,
     bus::Receipt,
-    endpoint::{self, Context, Hub, OpenWork, Overload, Step, Waiting, Work},
+    endpoint::{self, Context, Hub, OpenWork, Overload, ReceiptWaiter, Step, Work},
     label::RouteLabel,
     protocol::http::Response,
     share::ByteHold,
@@ -98,7 +98,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The receipts of a part of what the connection `token` waits for.
-    pub(super) fn resume_work(&mut self, token: Token, waiting: Waiting, receipts: Vec<Receipt>) {
+    pub(super) fn resume_work(&mut self, token: Token, waiting: ReceiptWaiter, receipts: Vec<Receipt>) {
         let Some(mut job) = self.works.waiting.remove(&token.pack()) else { return };
         let hub = Arc::clone(&self.hub);
         let config = self.endpoints.clone();

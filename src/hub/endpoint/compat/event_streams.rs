@@ -24,7 +24,7 @@ use crate::{
     auth::{Denied, Identity},
     bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, Generators, HUB_COMMANDS, PublishFailed, Receipt},
     endpoint::{
-        Answer, CompatApi, Context, Handler, Later, OpenSse, Outgoing, Route,
+        Answer, CheckedEvent, CompatApi, Context, Handler, OpenSse, Responder, Route,
         gate::{
             access,
             error_form::{ErrorForm, NativeError, unix_s},
@@ -231,10 +231,10 @@ fn manage(request: &Request, stream: &str, action: GeneratorAction, context: &Co
         Ok(topic) => topic,
         Err(fault) => return door.refuse(&fault).into(),
     };
-    let generators = context.hub.state::<DemoGenerators>();
+    let generators = context.hub.extension::<DemoGenerators>();
     let Some(generators) = &generators.0 else { return door.refuse(&no_generators()).into() };
-    let (later, at_s, name) = (Later::new(RouteLabel::Events, context), door.at_s, stream.to_owned());
-    let reply = Box::new(move |outcome| later.answer(describe_outcome(&name, action, outcome, at_s)));
+    let (responder, at_s, name) = (Responder::new(RouteLabel::Events, context), door.at_s, stream.to_owned());
+    let reply = Box::new(move |outcome| responder.respond(describe_outcome(&name, action, outcome, at_s)));
     generators.ask(GeneratorRequest { topic, stream: stream.into(), action, reply });
     Answer::later()
 }
@@ -316,26 +316,26 @@ impl<'hub> Door<'hub> {
         let hub = self.context.hub;
         let Some(stream) = broadcast.stream.as_deref() else {
             let requester = EventRequester::new(self.identity.clone().ok().flatten(), self.at_s, self.context);
-            let broadcasts = hub.state::<Broadcasts>();
+            let broadcasts = hub.extension::<Broadcasts>();
             broadcasts.submit(self.mount, &broadcast.kind, broadcast.write_event(self.at_s), requester, self.context);
             return Answer::later();
         };
-        match self.outgoing(stream, broadcast) {
-            Ok(outgoing) => {
+        match self.checked_event(stream, broadcast) {
+            Ok(event) => {
                 let (message, at_s) = (format!("Event broadcasted to stream: {stream}"), self.at_s);
                 let describe = move |receipts: &[Receipt]| describe_receipts(&message, receipts, at_s);
                 let identity = self.identity.as_ref().ok().and_then(Option::as_deref);
-                publish_then(vec![outgoing], RouteLabel::Events, &Context { identity, ..*self.context }, describe)
+                publish_then(vec![event], RouteLabel::Events, &Context { identity, ..*self.context }, describe)
             }
             Err(fault) => self.refuse(&fault).into(),
         }
     }
 
-    fn outgoing(&self, stream: &str, broadcast: &Broadcast<'_>) -> Result<Outgoing, Fault> {
+    fn checked_event(&self, stream: &str, broadcast: &Broadcast<'_>) -> Result<CheckedEvent, Fault> {
         let topic = self.publishable(stream)?;
         let data = Bytes::from(broadcast.write_event(self.at_s) + &tail_of(stream));
         self.context.hub.bus.check(Some(&broadcast.kind), &data)?;
-        Ok(Outgoing {
+        Ok(CheckedEvent {
             topic,
             kind: Some((&*broadcast.kind).into()),
             payload: Payload::json(data),
@@ -353,7 +353,7 @@ impl Mount {
     fn lasting_streams(&self, context: &Context<'_>) -> VecDeque<(String, Option<bool>)> {
         let mut streams: BTreeMap<String, Option<bool>> =
             self.defaults.iter().map(|stream| ((*stream).to_owned(), None)).collect();
-        let generators = context.hub.state::<DemoGenerators>().0.as_ref().map(|generators| generators.list());
+        let generators = context.hub.extension::<DemoGenerators>().0.as_ref().map(|generators| generators.list());
         for (topic, is_paused) in generators.unwrap_or_default() {
             if let Some(stream) = topic.as_str().strip_prefix(self.prefix) {
                 streams.insert(stream.to_owned(), Some(is_paused));

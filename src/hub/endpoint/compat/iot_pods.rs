@@ -8,7 +8,7 @@ use crate::{
     auth::{Identity, Requester},
     bus::{PublishFailed, PublishRefused, Receipt},
     endpoint::{
-        Answer, CompatApi, Context, OpenSse, Outgoing, Route,
+        Answer, CheckedEvent, CompatApi, Context, OpenSse, Route,
         batch::{Batch, BatchForm},
         gate::{
             access,
@@ -109,23 +109,23 @@ impl BatchForm for Changes {
         Requester { identity: self.identity.as_deref(), ..context.requester() }
     }
 
-    fn check(&self, index: usize, entry: &str, context: &Context<'_>) -> Result<Outgoing, Response> {
+    fn check(&self, index: usize, entry: &str, context: &Context<'_>) -> Result<CheckedEvent, Response> {
         if !entry.starts_with('{') {
             let message = "an event is a JSON object, and several are an array of them";
-            return Err(Response::error(400, "bad_json", message, Some(&place(index))));
+            return Err(Response::error(400, "bad_json", message, Some(&entry_path(index))));
         }
         let data = Bytes::copy_from_slice(entry.as_bytes());
         check(index, &data, context)?;
-        Ok(Outgoing { topic: self.topic.clone(), kind: None, payload: Payload::json(data), idempotency_key: None })
+        Ok(CheckedEvent { topic: self.topic.clone(), kind: None, payload: Payload::json(data), idempotency_key: None })
     }
 
     fn refuse(&self, index: Option<usize>, bad: &BadJsonValue) -> Response {
-        let whose = index.map(|index| format!("{}: ", place(index))).unwrap_or_default();
+        let whose = index.map(|index| format!("{}: ", entry_path(index))).unwrap_or_default();
         let message = format!("the body is not JSON: {whose}{}", bad.message);
         Response::error(400, "bad_json", &message, None)
     }
 
-    fn note(&mut self, _: &Topic, receipt: Receipt) {
+    fn record(&mut self, _: &Topic, receipt: Receipt) {
         self.answer.extend_from_slice(if self.count == 0 { IDS_OPEN } else { b"," });
         self.count += 1;
         // A Vec can always be written to.
@@ -165,7 +165,7 @@ impl BatchForm for Changes {
     }
 }
 
-/// A pod is one segment of its topic's name: `a.b` would be a place inside of `a`.
+/// A pod is one segment of its topic's name: `a.b` would lie inside of `a`.
 fn topic_of(pod: &str) -> Result<Topic, Response> {
     let bad = |message: &str| Response::error(400, "bad_pod", message, Some("pod"));
     if pod.contains(['.', '/']) {
@@ -174,12 +174,12 @@ fn topic_of(pod: &str) -> Result<Topic, Response> {
     Topic::parse(&format!("pods.{pod}.changes")).map_err(|error| bad(&error.to_string()))
 }
 
-fn place(index: usize) -> String {
+fn entry_path(index: usize) -> String {
     format!("[{index}]")
 }
 
 fn check(index: usize, event: &Bytes, context: &Context<'_>) -> Result<(), Response> {
-    let refuse = |status, code, message| Response::error(status, code, message, Some(&place(index)));
+    let refuse = |status, code, message| Response::error(status, code, message, Some(&entry_path(index)));
     context.hub.bus.check(None, event).map_err(|refused| match refused {
         PublishRefused::TooBig => refuse(413, "too_big", "the event is over the limit"),
         PublishRefused::NotUtf8 | PublishRefused::BadKind => refuse(400, "not_utf8", "the event must be UTF-8 text"),

@@ -10,7 +10,7 @@ use crate::{
     auth::{PublishRequest, PublishTotals},
     bus::{Feed, Publication, PublishFailed, Receipt},
     clock::Moment,
-    endpoint::{Answer, AnswerForm, Completion, Context, Outgoing, Waiting},
+    endpoint::{Answer, AnswerForm, CheckedEvent, Completion, Context, ReceiptWaiter},
     event::RESERVED_KINDS,
     label::RouteLabel,
     metrics::ReactorMetrics,
@@ -36,7 +36,7 @@ pub(in crate::endpoint) const BAD_IDEMPOTENCY_KEY: &str = "an idempotency key ha
 /// Publishes `batch`, and answers with what `complete` makes of the receipts, one for each, in order. The request is counted as
 /// `route`.
 pub(in crate::endpoint) fn publish_then(
-    batch: Vec<Outgoing>,
+    batch: Vec<CheckedEvent>,
     route: RouteLabel,
     context: &Context<'_>,
     complete: impl FnOnce(&[Receipt]) -> Response + Send + 'static,
@@ -53,10 +53,10 @@ pub(in crate::endpoint) fn publish_then(
 
 /// Publishes `batch`. `None`: a [`Completion`] will bring the receipts to the connection.
 pub(in crate::endpoint) fn submit(
-    batch: Vec<Outgoing>,
+    batch: Vec<CheckedEvent>,
     form: AnswerForm,
     context: &Context<'_>,
-) -> Option<(Waiting, Vec<Receipt>)> {
+) -> Option<(ReceiptWaiter, Vec<Receipt>)> {
     // Looked at first, so that a batch is refused as a whole.
     if context.hub.bus.budget().is_spent() {
         let receipts = vec![Err(PublishFailed::NoRoom); batch.len()];
@@ -76,41 +76,41 @@ pub(in crate::endpoint) fn submit(
     }
 }
 
-fn waiting_for(batch: &[Outgoing], form: AnswerForm, context: &Context<'_>) -> Waiting {
-    let topics = batch.iter().map(|outgoing| outgoing.topic.clone()).collect();
-    Waiting { topics, began: context.now, form }
+fn waiting_for(batch: &[CheckedEvent], form: AnswerForm, context: &Context<'_>) -> ReceiptWaiter {
+    let topics = batch.iter().map(|event| event.topic.clone()).collect();
+    ReceiptWaiter { topics, began: context.now, form }
 }
 
 /// Publishes events that the quotas have let through. `owners`: for whom each of them is held, and the place of the first.
 pub(in crate::endpoint) fn publish_part(
-    batch: Vec<Outgoing>,
+    batch: Vec<CheckedEvent>,
     owners: Option<(&Owners, usize)>,
     form: AnswerForm,
     context: &Context<'_>,
-) -> Option<(Waiting, Vec<Receipt>)> {
+) -> Option<(ReceiptWaiter, Vec<Receipt>)> {
     let bus = &context.hub.bus;
     let waiting = waiting_for(&batch, form, context);
-    let (outward, inward): (Vec<_>, Vec<_>) =
-        batch.into_iter().enumerate().partition(|(_, outgoing)| bus.event_sink(&outgoing.topic).is_some());
-    let mut receipts = vec![Ok(None); outward.len() + inward.len()];
+    let (to_source, to_log): (Vec<_>, Vec<_>) =
+        batch.into_iter().enumerate().partition(|(_, event)| bus.event_sink(&event.topic).is_some());
+    let mut receipts = vec![Ok(None); to_source.len() + to_log.len()];
     let mut feed = bus.feed();
-    for (index, outgoing) in inward {
+    for (index, event) in to_log {
         feed.hold_for(owners.and_then(|(owners, first)| owners.of(first + index).cloned()));
-        receipts[index] = publish_here(&mut feed, outgoing, context.now);
+        receipts[index] = publish_here(&mut feed, event, context.now);
         if let Err(PublishFailed::Quota(refused)) = receipts[index] {
             context.hub.quotas.count(refused);
         }
     }
     drop(feed);
-    if outward.is_empty() {
+    if to_source.is_empty() {
         return Some((waiting, receipts));
     }
-    hand_over(outward, Pending { missing: 0, receipts, waiting: Some(waiting) }, context);
+    hand_over(to_source, ReceiptCollector { missing: 0, receipts, waiting: Some(waiting) }, context);
     None
 }
 
-fn publish_here(feed: &mut Feed<'_>, outgoing: Outgoing, now: Moment) -> Receipt {
-    let Outgoing { topic, kind, payload, idempotency_key } = outgoing;
+fn publish_here(feed: &mut Feed<'_>, event: CheckedEvent, now: Moment) -> Receipt {
+    let CheckedEvent { topic, kind, payload, idempotency_key } = event;
     let published = match idempotency_key {
         Some(key) => feed.publish_once(&key, &topic, kind.as_deref(), payload, now),
         None => feed.publish(&topic, kind.as_deref(), payload, now),
@@ -120,14 +120,14 @@ fn publish_here(feed: &mut Feed<'_>, outgoing: Outgoing, now: Moment) -> Receipt
 }
 
 /// Gives `batch` to the sources it goes out through; the last answer to come in sends them all back as one completion.
-fn hand_over(batch: Vec<(usize, Outgoing)>, pending: Pending, context: &Context<'_>) {
-    let pending = Arc::new(Mutex::new(Pending { missing: batch.len(), ..pending }));
-    for (index, Outgoing { topic, kind, payload, idempotency_key }) in batch {
-        let (pending, bus) = (Arc::clone(&pending), Arc::clone(&context.hub.bus));
+fn hand_over(batch: Vec<(usize, CheckedEvent)>, collector: ReceiptCollector, context: &Context<'_>) {
+    let collector = Arc::new(Mutex::new(ReceiptCollector { missing: batch.len(), ..collector }));
+    for (index, CheckedEvent { topic, kind, payload, idempotency_key }) in batch {
+        let (collector, bus) = (Arc::clone(&collector), Arc::clone(&context.hub.bus));
         let (reactor, token) = (context.reactor, context.token);
         let reply = Box::new(move |receipt: Receipt| {
-            let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((waiting, receipts)) = pending.take_answer(index, receipt) {
+            let mut collector = collector.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((waiting, receipts)) = collector.take_receipt(index, receipt) {
                 Completion::Published { waiting, receipts }.send(&bus, reactor, token);
             }
         });
@@ -139,14 +139,14 @@ fn hand_over(batch: Vec<(usize, Outgoing)>, pending: Pending, context: &Context<
 
 /// The answers of a batch, as they come in.
 #[derive(Debug)]
-struct Pending {
+struct ReceiptCollector {
     missing: usize,
     receipts: Vec<Receipt>,
-    waiting: Option<Waiting>,
+    waiting: Option<ReceiptWaiter>,
 }
 
-impl Pending {
-    fn take_answer(&mut self, index: usize, receipt: Receipt) -> Option<(Waiting, Vec<Receipt>)> {
+impl ReceiptCollector {
+    fn take_receipt(&mut self, index: usize, receipt: Receipt) -> Option<(ReceiptWaiter, Vec<Receipt>)> {
         self.receipts[index] = receipt;
         self.missing -= 1;
         if 0 < self.missing {
@@ -163,7 +163,7 @@ fn own_metrics<'hub>(context: &Context<'hub>) -> &'hub ReactorMetrics {
 /// The response to a request whose receipts are in, and what the request was for; `None`: none is due. Called on the reactor that
 /// owns `metrics`.
 pub fn complete_request(
-    waiting: Waiting,
+    waiting: ReceiptWaiter,
     receipts: &[Receipt],
     metrics: &ReactorMetrics,
     now: Moment,
@@ -176,7 +176,7 @@ pub fn complete_request(
 }
 
 /// The frames that answer a client's publications. Called on the reactor that owns `metrics`.
-pub fn complete_frames(waiting: Waiting, receipts: &[Receipt], metrics: &ReactorMetrics, now: Moment) -> Vec<u8> {
+pub fn complete_frames(waiting: ReceiptWaiter, receipts: &[Receipt], metrics: &ReactorMetrics, now: Moment) -> Vec<u8> {
     receipts.iter().for_each(|_| metrics.on_publish(now.since(waiting.began)));
     match waiting.form {
         AnswerForm::Frames(complete) => complete(receipts),

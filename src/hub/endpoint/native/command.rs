@@ -10,7 +10,7 @@ use crate::{
     bus::{PublishRefused, Receipt},
     close::Close,
     endpoint::{
-        AnswerForm, Context, Outgoing,
+        AnswerForm, CheckedEvent, Context,
         gate::{
             access,
             publish::{
@@ -108,7 +108,7 @@ fn carry_out(command: Result<Command<'_>, BadCommand<'_>>, context: &Context<'_>
             }
             let payload = Payload::json(Bytes::copy_from_slice(data.as_bytes()));
             let (kind, idempotency_key) = (kind.map(Box::from), idempotency_key.map(Box::from));
-            publish(Outgoing { topic, kind, payload, idempotency_key }, reference, context)
+            publish(CheckedEvent { topic, kind, payload, idempotency_key }, reference, context)
         }
         Command::Ping { reference } => message(|out| fanfare_v1::write_pong(reference, out)),
         Command::Stats { reference } if context.identity.is_some_and(|identity| identity.is_guest) => {
@@ -168,12 +168,12 @@ fn deny(denied: Denied, reference: fanfare_v1::Reference<'_>, context: &Context<
     message(|out| fanfare_v1::write_error(code, denied.message(), reference, out))
 }
 
-fn publish(outgoing: Outgoing, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> CommandOutcome {
+fn publish(event: CheckedEvent, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> CommandOutcome {
     let refuse = |code: &str, why: &str| message(|out| fanfare_v1::write_error(code, why, reference, out));
-    if is_reserved(outgoing.kind.as_deref()) {
+    if is_reserved(event.kind.as_deref()) {
         return refuse("BadType", RESERVED_KIND);
     }
-    match context.hub.bus.check(outgoing.kind.as_deref(), &outgoing.payload.data) {
+    match context.hub.bus.check(event.kind.as_deref(), &event.payload.data) {
         Ok(()) => {}
         Err(PublishRefused::TooBig) => return refuse("TooBig", "the payload is over the limit"),
         Err(PublishRefused::BadKind) => return refuse("BadType", BAD_KIND),
@@ -182,10 +182,10 @@ fn publish(outgoing: Outgoing, reference: fanfare_v1::Reference<'_>, context: &C
             return refuse("Overloaded", "the memory budget is spent; try again later");
         }
     }
-    if outgoing.idempotency_key.as_ref().is_some_and(|key| IDEMPOTENCY_KEY_BYTES_MAX < key.len()) {
+    if event.idempotency_key.as_ref().is_some_and(|key| IDEMPOTENCY_KEY_BYTES_MAX < key.len()) {
         return refuse("BadIdempotencyKey", BAD_IDEMPOTENCY_KEY);
     }
-    let topic = outgoing.topic.clone();
+    let topic = event.topic.clone();
     let reference: Option<Box<RawValue>> = reference.map(ToOwned::to_owned);
     let complete = move |receipts: &[Receipt]| {
         let mut frames = Vec::new();
@@ -202,7 +202,7 @@ fn publish(outgoing: Outgoing, reference: fanfare_v1::Reference<'_>, context: &C
         }
         frames
     };
-    match submit(vec![outgoing], AnswerForm::Frames(Box::new(complete)), context) {
+    match submit(vec![event], AnswerForm::Frames(Box::new(complete)), context) {
         Some((waiting, receipts)) => {
             let metrics = &context.hub.metrics.reactors[context.reactor];
             CommandOutcome::Frames(complete_frames(waiting, &receipts, metrics, context.now))

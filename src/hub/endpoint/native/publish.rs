@@ -9,7 +9,7 @@ use crate::{
     auth::{Identity, Requester},
     bus::{PublishFailed, PublishRefused, Receipt},
     endpoint::{
-        Answer, Context, Outgoing,
+        Answer, CheckedEvent, Context,
         batch::{Batch, BatchForm},
         gate::{
             access,
@@ -50,19 +50,19 @@ pub(in crate::endpoint) fn publish_one(request: &Request, name: &str, context: &
         let key = check_key(request.header_text("idempotency-key"), "Idempotency-Key")?;
         check(topic, kind, Bytes::copy_from_slice(&request.body).into(), key, "data", context)
     });
-    let mut outgoing = match checked {
-        Ok(outgoing) => outgoing,
+    let mut event = match checked {
+        Ok(event) => event,
         Err(response) => return response.into(),
     };
     if request.body.len() <= LONG_TEXT_BYTES {
-        return publish(outgoing, context);
+        return publish(event, context);
     }
     // Those who write it for their clients have to know, and have not the time to find out.
     let identity = context.identity.cloned();
     let text = std::str::from_utf8(&request.body).unwrap_or_default();
     work::check_first(text, context, move |_, checked, context| {
-        outgoing.payload.syntax = if checked.is_ok() { Syntax::Json } else { Syntax::Text };
-        publish(outgoing, &Context { identity: identity.as_ref(), ..*context })
+        event.payload.syntax = if checked.is_ok() { Syntax::Json } else { Syntax::Text };
+        publish(event, &Context { identity: identity.as_ref(), ..*context })
     })
 }
 
@@ -149,7 +149,7 @@ impl BatchForm for NativeBatch {
         Requester { identity: self.identity.as_ref(), ..context.requester() }
     }
 
-    fn check(&self, index: usize, entry: &str, context: &Context<'_>) -> Result<Outgoing, Response> {
+    fn check(&self, index: usize, entry: &str, context: &Context<'_>) -> Result<CheckedEvent, Response> {
         let bad = |message: String| self.refuse(Some(index), &BadJsonValue { message, at: 0 });
         let Entry { topic, kind, data, idempotency_key } = Entry::parse(entry).map_err(bad)?;
         let topic = topic.ok_or_else(|| bad("`topic` is missing".to_owned()))?;
@@ -168,7 +168,7 @@ impl BatchForm for NativeBatch {
         Response::error(400, "bad_json", &message, None)
     }
 
-    fn note(&mut self, topic: &Topic, receipt: Receipt) {
+    fn record(&mut self, topic: &Topic, receipt: Receipt) {
         self.answers.push(if self.answers.is_empty() { b'[' } else { b',' });
         self.failed = self.failed.or_else(|| receipt.err());
         // Neither can a value like this fail to be JSON nor a Vec to be written to.
@@ -209,14 +209,14 @@ fn check(
     idempotency_key: Option<Box<str>>,
     field: &str,
     context: &Context<'_>,
-) -> Result<Outgoing, Response> {
+) -> Result<CheckedEvent, Response> {
     // An empty one is none.
     let kind = kind.filter(|kind| !kind.is_empty());
     if is_reserved(kind) {
         return Err(Response::error(400, "bad_type", RESERVED_KIND, Some("type")));
     }
     match context.hub.bus.check(kind, &payload.data) {
-        Ok(()) => Ok(Outgoing { topic, kind: kind.map(Box::from), payload, idempotency_key }),
+        Ok(()) => Ok(CheckedEvent { topic, kind: kind.map(Box::from), payload, idempotency_key }),
         Err(PublishRefused::NotUtf8) => {
             Err(Response::error(400, "not_utf8", "the payload must be UTF-8 text", Some(field)))
         }
@@ -228,9 +228,9 @@ fn check(
     }
 }
 
-fn publish(outgoing: Outgoing, context: &Context<'_>) -> Answer {
-    let topic = outgoing.topic.clone();
-    publish_then(vec![outgoing], RouteLabel::Publish, context, move |receipts| match receipts {
+fn publish(event: CheckedEvent, context: &Context<'_>) -> Answer {
+    let topic = event.topic.clone();
+    publish_then(vec![event], RouteLabel::Publish, context, move |receipts| match receipts {
         [Err(failed), ..] => fail_response(*failed),
         [receipt, ..] => Response::json(200, &describe_receipt(&topic, *receipt)),
         [] => Response::json(200, &Value::Null),

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::{
     auth::{AuthSettings, Denied, IssuedToken, LoginLimit, LoginRefused},
     endpoint::{
-        Answer, Context, Later,
+        Answer, Context, Responder,
         compat::esp,
         gate::{access, error_form::unix_s, origin},
     },
@@ -44,7 +44,7 @@ pub(in crate::endpoint) fn log_in(request: &Request, _: &str, context: &Context<
         let message = "pages of this origin may not sign in with a cookie";
         return Response::error(403, "origin_refused", message, None).into();
     }
-    let later = Later::new(RouteLabel::Auth, context);
+    let responder = Responder::new(RouteLabel::Auth, context);
     let metrics = Arc::clone(&context.hub.metrics.reactors[context.reactor]);
     let settings = auth.settings().clone();
     let at_s = unix_s(context);
@@ -58,7 +58,7 @@ pub(in crate::endpoint) fn log_in(request: &Request, _: &str, context: &Context<
             Err(refused) => refuse_login(refused, &metrics),
         };
         // What is answered at once gets its form with all other answers of the route.
-        later.answer(esp::ERRORS.put(response, at_s));
+        responder.respond(esp::ERRORS.put(response, at_s));
     };
     match auth.log_in((&form.username, form.password), context.peer, context.now, reply) {
         Ok(()) => Answer::later(),

@@ -10,7 +10,7 @@ use crate::{
     bus::Receipt,
     clock::Moment,
     endpoint::{
-        AnswerForm, Context, Outgoing,
+        AnswerForm, CheckedEvent, Context,
         gate::publish::{complete_frames, submit},
     },
     event::Start,
@@ -139,7 +139,7 @@ type Completion = Box<dyn FnOnce(&[Receipt]) -> Vec<SocketReply> + Send>;
 
 /// Events that a client publishes, and what it is told then.
 pub struct SocketPublication {
-    pub(in crate::endpoint) batch: Vec<Outgoing>,
+    pub(in crate::endpoint) batch: Vec<CheckedEvent>,
     pub(in crate::endpoint) complete: Completion,
 }
 

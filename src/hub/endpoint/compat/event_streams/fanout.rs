@@ -24,7 +24,7 @@ use crate::{
     auth::{self, Denied, Identity, PublishRequest, PublishTotals},
     bus::{Bus, HubCommands, LogKind, Publication, PublishFailed, PublishRefused, Receipt, Reply},
     clock::{Clock, Moment},
-    endpoint::{AnswerForm, Completion, Context, Hub, Later, Waiting, gate::access},
+    endpoint::{AnswerForm, Completion, Context, Hub, ReceiptWaiter, Responder, gate::access},
     gap::GapReason,
     label::RouteLabel,
     protocol::EventData,
@@ -83,7 +83,7 @@ struct Job {
 #[derive(Debug)]
 pub(super) struct EventRequester {
     identity: Option<Arc<Identity>>,
-    later: Later,
+    responder: Responder,
     reactor: usize,
     token: u64,
     began: Moment,
@@ -93,7 +93,7 @@ pub(super) struct EventRequester {
 impl EventRequester {
     pub(super) fn new(identity: Option<Arc<Identity>>, at_s: i64, context: &Context<'_>) -> Self {
         let (reactor, token, began) = (context.reactor, context.token, context.now);
-        Self { identity, later: Later::new(RouteLabel::Events, context), reactor, token, began, at_s }
+        Self { identity, responder: Responder::new(RouteLabel::Events, context), reactor, token, began, at_s }
     }
 
     /// Takes a broadcast of so many bytes from the client's quotas: one publication, for its streams share the payload. Returns
@@ -111,13 +111,13 @@ impl EventRequester {
         let at_s = self.at_s;
         let complete = move |receipts: &[Receipt]| (RouteLabel::Events, describe_receipts(TO_ALL, receipts, at_s));
         let form = AnswerForm::Response(Box::new(complete));
-        let waiting = Waiting { topics: Vec::new(), began: self.began, form };
+        let waiting = ReceiptWaiter { topics: Vec::new(), began: self.began, form };
         Completion::Published { waiting, receipts }.send(bus, self.reactor, self.token);
     }
 
     fn refuse(self, fault: &Fault) {
         let response = fault.response(self.at_s);
-        self.later.answer(response);
+        self.responder.respond(response);
     }
 }
 
@@ -296,7 +296,7 @@ impl Work<'_> {
     fn always(&self) -> BTreeSet<Topic> {
         let defaults = self.mount.defaults.iter().filter_map(|stream| self.mount.topic(stream).ok());
         let made_up =
-            self.hub.state::<DemoGenerators>().0.as_ref().map(|generators| generators.list()).unwrap_or_default();
+            self.hub.extension::<DemoGenerators>().0.as_ref().map(|generators| generators.list()).unwrap_or_default();
         let made_up = made_up.into_iter().map(|(topic, _)| topic);
         defaults.chain(made_up.filter(|topic| topic.as_str().starts_with(self.mount.prefix))).collect()
     }

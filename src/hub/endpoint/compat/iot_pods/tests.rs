@@ -20,7 +20,7 @@ fn an_answer_is_not_put_together_at_its_end() {
     let start = answer.as_ptr();
     let mut changes = Changes { topic: topic.clone(), identity: None, answer, count: 0, failures: 0, failed: None };
     for minor in 1..=100_000 {
-        changes.note(&topic, Ok(Some(crate::event::EventId { major: 1_768_068_834_227, minor })));
+        changes.record(&topic, Ok(Some(crate::event::EventId { major: 1_768_068_834_227, minor })));
     }
     let response = changes.finish();
     assert_eq!((response.status, response.body.as_ptr()), (201, start));
@@ -32,7 +32,7 @@ fn answers() {
         let topic = topic_of("alice").expect("a good name");
         let mut changes =
             Changes { topic: topic.clone(), identity: None, answer: Vec::new(), count: 0, failures: 0, failed: None };
-        receipts.iter().for_each(|receipt| changes.note(&topic, *receipt));
+        receipts.iter().for_each(|receipt| changes.record(&topic, *receipt));
         let response = changes.finish();
         let body = String::from_utf8_lossy(&response.body).into_owned();
         assert_eq!(response.status, status);

@@ -23,8 +23,8 @@ use crate::{
     auth::{Denied, Identity},
     bus::{PublishRefused, Receipt},
     endpoint::{
-        CompatApi, ConnectRefused, Context, Emit, Incoming, Outgoing, SocketClient, SocketHandlers, SocketPublication,
-        SocketReply, Welcome,
+        CheckedEvent, CompatApi, ConnectRefused, Context, Emit, Incoming, SocketClient, SocketHandlers,
+        SocketPublication, SocketReply, Welcome,
         compat::esp::wells::{Refused, deny, object, well_of},
         gate::{
             access,
@@ -190,7 +190,7 @@ fn publish(
         }
     })?;
     let (form, topics) = ((is_esp(context), event.wants_ack), [topic.clone()]);
-    let batch = vec![Outgoing { topic, kind, payload: Payload::json(data), idempotency_key: None }];
+    let batch = vec![CheckedEvent { topic, kind, payload: Payload::json(data), idempotency_key: None }];
     let complete = Box::new(move |receipts: &[Receipt]| describe_receipts(&topics, receipts, form));
     Ok(vec![SocketReply::Publish(SocketPublication { batch, complete })])
 }

@@ -94,7 +94,7 @@ fn show_one(reply: &SocketReply) -> String {
             format!("unsubscribe {topic}; {}", show(done))
         }
         SocketReply::Publish(SocketPublication { batch, .. }) => {
-            let show = |event: &Outgoing| {
+            let show = |event: &CheckedEvent| {
                 format!("publish {} {:?} {}", event.topic, event.kind, String::from_utf8_lossy(&event.payload.data))
             };
             batch.iter().map(show).collect::<Vec<_>>().join("\n")

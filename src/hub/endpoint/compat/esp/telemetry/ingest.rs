@@ -13,7 +13,7 @@ use crate::{
     bus::{PublishFailed, Receipt},
     clock::Moment,
     endpoint::{
-        AnswerForm, Context, Later, Outgoing, Telemetry, Waiting,
+        AnswerForm, CheckedEvent, Context, ReceiptWaiter, Responder, Telemetry,
         gate::{access, publish::publish_part},
         work::{STEP_BYTES, STEP_ENTRIES, Step, Work},
     },
@@ -99,7 +99,7 @@ impl Ingest {
 
     /// Finds the next objects; `true` once all are found. So there are too many is known before anything is made of one.
     fn read_some(&mut self, context: &Context<'_>) -> Result<bool, Response> {
-        let objects_max = context.hub.state::<Telemetry>().objects_max;
+        let objects_max = context.hub.extension::<Telemetry>().objects_max;
         let from = self.values.consumed_bytes();
         for _ in 0..STEP_ENTRIES {
             let is_first = self.objects.is_empty();
@@ -187,7 +187,7 @@ impl Ingest {
             Ok(owners) => self.owners = owners,
             Err(refused) => return Some(Step::Done(describe_unpublished(PublishFailed::Quota(refused)))),
         }
-        let telemetry = context.hub.state::<Telemetry>();
+        let telemetry = context.hub.extension::<Telemetry>();
         let store = telemetry.store.as_ref()?;
         let records = Vec::from(std::mem::take(&mut self.records));
         let held = match store.hold(&records, self.owners.take()) {
@@ -198,9 +198,9 @@ impl Ingest {
                 return Some(Step::Done(describe_unpublished(PublishFailed::Quota(refused))));
             }
         };
-        let later = Later::new(label(self.kind), context);
+        let responder = Responder::new(label(self.kind), context);
         let (lines, is_single) = (std::mem::take(&mut self.lines), !self.values.is_ended_array());
-        let reply = move |outcome| later.answer(describe_outcome(&lines, outcome, is_single));
+        let reply = move |outcome| responder.respond(describe_outcome(&lines, outcome, is_single));
         store.keep(records, held, Box::new(reply));
         Some(Step::Later)
     }
@@ -217,7 +217,7 @@ impl Ingest {
             (bytes, self.record_bytes) = (bytes + data.len(), self.record_bytes - record.weight_bytes());
             let kind = Some(record.kind.event().into());
             let payload = Payload::json(data);
-            part.push(Outgoing { payload, kind, topic: record.topic, idempotency_key: record.key });
+            part.push(CheckedEvent { payload, kind, topic: record.topic, idempotency_key: record.key });
         }
         let owners = self.owners.as_ref().map(|owners| (owners, first));
         match publish_part(part, owners, AnswerForm::Part, context) {
@@ -264,7 +264,7 @@ impl Work for Ingest {
         if self.records.is_empty() { Step::Done(self.finish()) } else { Step::More }
     }
 
-    fn take_receipts(&mut self, _: Waiting, receipts: Vec<Receipt>, context: &Context<'_>) {
+    fn take_receipts(&mut self, _: ReceiptWaiter, receipts: Vec<Receipt>, context: &Context<'_>) {
         let metrics = &context.hub.metrics.reactors[context.reactor];
         for receipt in receipts {
             metrics.on_publish(context.now.since(self.began));

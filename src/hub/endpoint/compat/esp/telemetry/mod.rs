@@ -18,7 +18,7 @@ use crate::{
     auth::Denied,
     bus::PublishFailed,
     endpoint::{
-        Answer, Context, Later,
+        Answer, Context, Responder,
         gate::{
             access,
             publish::{BAD_IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_BYTES_MAX},

@@ -1,7 +1,7 @@
 //! `GET /api/v1/telemetry/{well_id}?from=&to=&limit=&cursor=&order=`: what was stored, page by page.
 
 use super::{
-    Answer, Context, Later, RETRY_AFTER_S, Telemetry, access, describe_invalid, error, refuse,
+    Answer, Context, RETRY_AFTER_S, Responder, Telemetry, access, describe_invalid, error, refuse,
     validate::{TIME_US_MAX, parse_time, topic_of},
 };
 use crate::{
@@ -21,14 +21,14 @@ pub(in crate::endpoint) fn read_back(request: &Request, well_id: &str, context: 
         Ok(query) => query,
         Err(response) => return response.into(),
     };
-    let telemetry = context.hub.state::<Telemetry>();
+    let telemetry = context.hub.extension::<Telemetry>();
     let Some(store) = &telemetry.store else {
         let message = "this hub stores nothing: it was started without a database (store.url)";
         return error(501, "StorageNotConfigured", message).into();
     };
-    let later = Later::new(RouteLabel::Telemetry, context);
+    let responder = Responder::new(RouteLabel::Telemetry, context);
     let well_id = well_id.to_owned();
-    store.read(query, Box::new(move |outcome| later.answer(describe(&well_id, outcome))));
+    store.read(query, Box::new(move |outcome| responder.respond(describe(&well_id, outcome))));
     Answer::later()
 }
 

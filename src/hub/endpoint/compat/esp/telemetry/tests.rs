@@ -219,7 +219,7 @@ fn hub(objects_max: usize) -> Hub {
     let metrics = Metrics { reactors, sources: Vec::new(), clock: Clock::start() };
     let bus = Bus::new(bus::Config::default(), vec![inbox], Vec::new());
     let hub = Hub::new(&HUB, Arc::new(bus), Arc::new(metrics), endpoint::Config::default());
-    hub.with_state(Telemetry { store: None, objects_max })
+    hub.with_extension(Telemetry { store: None, objects_max })
 }
 
 /// The answer to `body` and how many steps it took; each step takes a bounded number of objects.

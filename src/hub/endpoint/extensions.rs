@@ -8,12 +8,12 @@ use std::{
 
 /// One value of each type. One that nobody has put in is there by default.
 #[derive(Default)]
-pub(super) struct States {
+pub(super) struct Extensions {
     /// Few: a search costs less than a hash.
     values: RwLock<Vec<(TypeId, Arc<dyn Any + Send + Sync>)>>,
 }
 
-impl States {
+impl Extensions {
     /// The value of this type.
     pub(super) fn get<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
         match self.find() {
@@ -49,9 +49,9 @@ fn find<T: Any + Send + Sync>(values: &[(TypeId, Arc<dyn Any + Send + Sync>)]) -
     Arc::clone(value).downcast().ok()
 }
 
-impl fmt::Debug for States {
+impl fmt::Debug for Extensions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("States").finish_non_exhaustive()
+        f.debug_struct("Extensions").finish_non_exhaustive()
     }
 }
 
@@ -61,12 +61,12 @@ mod tests {
 
     #[test]
     fn each_type_has_one_value() {
-        let states = States::default();
-        assert_eq!((*states.get::<u32>(), states.get::<String>().as_str()), (0, ""));
-        states.put(7_u32);
-        states.put("a".to_owned());
-        states.put(8_u32);
-        assert_eq!((*states.get::<u32>(), states.get::<String>().as_str()), (8, "a"));
-        assert!(Arc::ptr_eq(&states.get::<String>(), &states.get::<String>()));
+        let extensions = Extensions::default();
+        assert_eq!((*extensions.get::<u32>(), extensions.get::<String>().as_str()), (0, ""));
+        extensions.put(7_u32);
+        extensions.put("a".to_owned());
+        extensions.put(8_u32);
+        assert_eq!((*extensions.get::<u32>(), extensions.get::<String>().as_str()), (8, "a"));
+        assert!(Arc::ptr_eq(&extensions.get::<String>(), &extensions.get::<String>()));
     }
 }

@@ -8,14 +8,14 @@ use crate::{bus::Bus, label::RouteLabel, protocol::http::Response};
 /// The way back to a connection whose request waits for another thread. Answer exactly once: until then the connection
 /// reads no further request.
 #[derive(Clone, Debug)]
-pub struct Later {
+pub struct Responder {
     bus: Arc<Bus>,
     reactor: usize,
     token: u64,
     route: RouteLabel,
 }
 
-impl Later {
+impl Responder {
     /// For the request of `context`, counted as `route`.
     pub(super) fn new(route: RouteLabel, context: &Context<'_>) -> Self {
         let bus = Arc::clone(&context.hub.bus);
@@ -23,7 +23,7 @@ impl Later {
     }
 
     /// Sends `response`. If the client has left meanwhile, nobody gets it.
-    pub fn answer(self, response: Response) {
+    pub fn respond(self, response: Response) {
         let make = Box::new(move |_: &Context<'_>| response.into());
         Completion::Answer { route: self.route, make }.send(&self.bus, self.reactor, self.token);
     }

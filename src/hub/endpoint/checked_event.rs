@@ -4,7 +4,7 @@ use crate::{event::Payload, topic::Topic};
 
 /// An event that has passed every check.
 #[derive(Debug)]
-pub(in crate::endpoint) struct Outgoing {
+pub(in crate::endpoint) struct CheckedEvent {
     /// Where to.
     pub topic: Topic,
     /// Its type.
