@@ -27,7 +27,7 @@ use crate::{
     bus::{self, Bus, HubCommands, Inbox, Notifier, REACTORS_MAX, Wake},
     clock::{Clock, Moment},
     config::{Address, Config, LogGuard, Pin},
-    endpoint::{self, Broadcasts, CompatApi, DemoGenerators, HUB, Hosts, Hub, Phase, Telemetry},
+    endpoint::{self, BroadcastQueue, CompatApi, DemoGenerators, HUB, Hosts, Hub, Phase, Telemetry},
     event::new_epoch,
     metrics::{Maxima, Metrics, ReactorMetrics, SourceHealth},
     os, protocol,
@@ -301,7 +301,7 @@ fn start_password_threads(auth: &Auth, clock: Clock, cores: &[CoreId]) -> io::Re
 
 /// What carries out broadcasts to all streams. It ends with the process.
 fn start_broadcasts(hub: &Arc<Hub>, clock: Clock) -> io::Result<()> {
-    let broadcasts = hub.extension::<Broadcasts>();
+    let broadcasts = hub.extension::<BroadcastQueue>();
     hub.bus.set_hub_commands(Arc::clone(&broadcasts) as Arc<dyn HubCommands>);
     let hub = Arc::clone(hub);
     thread::Builder::new().name("broadcasts".to_owned()).spawn(move || broadcasts.run(&hub, clock)).map(drop)

@@ -31,7 +31,7 @@ pub use answer::{Answer, OpenSse, OpenWebSocket};
 pub use compat::{
     CompatApi, CompatApis,
     esp::{telemetry::Telemetry, wells::Esp},
-    event_streams::{Broadcasts, DemoGenerators, demo_streams, order_topics},
+    event_streams::{BroadcastQueue, DemoGenerators, demo_streams, order_topics},
 };
 pub use completion::{AnswerForm, Completion, ReceiptWaiter};
 pub use context::Context;

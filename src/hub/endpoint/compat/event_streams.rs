@@ -1,10 +1,10 @@
 //! `/api/v1/events` and `/api/v1/broadcast-demo`: the event streaming service, mounted twice, each mount with topics of its
-//! own. A stream is a topic, and what is broadcast to it an event like any other, so every other door reaches it, too.
+//! own. A stream is a topic, and what is broadcast to it an event like any other, so the other routes reach it, too.
 
 mod body;
-mod envelope;
 mod fanout;
 mod listing;
+mod response;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,10 +15,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use body::Broadcast;
-use envelope::{Envelope, Fault};
-pub use fanout::Broadcasts;
+pub use fanout::BroadcastQueue;
 use fanout::{EventRequester, tail_of};
 use listing::StreamPage;
+use response::{ApiError, ResponseBody};
 
 use crate::{
     auth::{Denied, Identity},
@@ -113,8 +113,8 @@ pub(in crate::endpoint) const ERRORS: ErrorForm = ErrorForm::of(|_, NativeError 
 
 /// In which words this API refuses a request whose body has not come.
 const REFUSALS: &BodyRefusals = &BodyRefusals {
-    denied: |_, denied, context| Fault::from(denied).response(unix_s(context)).into(),
-    failed: |_, failed, context| Fault::from(failed).response(unix_s(context)).into(),
+    denied: |_, denied, context| ApiError::from(denied).response(unix_s(context)).into(),
+    failed: |_, failed, context| ApiError::from(failed).response(unix_s(context)).into(),
 };
 
 /// The topics of all default streams, each with the stream's name: what a demonstration makes events for.
@@ -130,16 +130,17 @@ pub fn demo_streams() -> Vec<(Topic, &'static str)> {
 /// this client alone: its id is the place from which the stream's events follow, so it also serves clients that would take a block
 /// with an id and nothing else for an event.
 pub(in crate::endpoint) fn open_stream(request: &Request, stream: &str, context: &Context<'_>) -> Answer {
-    let door = Door { identity: access::identify_for_any_origin(request, context), ..Door::new(request, context) };
-    let topic = match door.subscribable(stream) {
+    let call =
+        ApiCall { identity: access::identify_for_any_origin(request, context), ..ApiCall::new(request, context) };
+    let topic = match call.subscribable(stream) {
         Ok(topic) => topic,
-        Err(fault) => return door.refuse(&fault).into(),
+        Err(error) => return call.refuse(&error).into(),
     };
     OpenSse {
         topics: vec![(topic, resume_start(request, Start::Live))],
-        greeting: Some(Greeting { name: None, data: connection_event(stream, request, door.at_s).into() }),
+        greeting: Some(Greeting { name: None, data: connection_event(stream, request, call.at_s).into() }),
         headers: stream_fields(request),
-        identity: door.identity.ok().flatten(),
+        identity: call.identity.ok().flatten(),
         ..OpenSse::default()
     }
     .into()
@@ -170,18 +171,18 @@ fn stream_fields(request: &Request) -> Vec<(&'static str, String)> {
 
 /// `POST …/broadcast`: an event for one stream, or for all of the mount.
 pub(in crate::endpoint) fn broadcast(request: &Request, _: &str, context: &Context<'_>) -> Answer {
-    let door = Door::new(request, context);
-    let prepared = door.identity().and_then(|_| body::text_of(&request.body));
+    let call = ApiCall::new(request, context);
+    let prepared = call.identity().and_then(|_| body::text_of(&request.body));
     let text = match prepared {
         Ok(text) => text,
-        Err(fault) => return door.refuse(&fault).into(),
+        Err(error) => return call.refuse(&error).into(),
     };
-    let Door { mount, identity, at_s, .. } = door;
+    let ApiCall { mount, identity, at_s, .. } = call;
     work::check_first(text, context, move |text, checked, context| {
-        let door = Door { mount, context, identity, at_s };
+        let call = ApiCall { mount, context, identity, at_s };
         match Broadcast::parse(text, checked) {
-            Ok(broadcast) => door.broadcast(&broadcast),
-            Err(fault) => door.refuse(&fault).into(),
+            Ok(broadcast) => call.broadcast(&broadcast),
+            Err(error) => call.refuse(&error).into(),
         }
     })
 }
@@ -190,19 +191,19 @@ pub(in crate::endpoint) fn broadcast(request: &Request, _: &str, context: &Conte
 /// beside `data`. Without any of them the first page, with all default streams and all that have a generator on it, and `next` only
 /// if there is more: clients of the service know no pages.
 pub(in crate::endpoint) fn list_streams(request: &Request, _: &str, context: &Context<'_>) -> Answer {
-    let door = Door::new(request, context);
-    let identity = match &door.identity {
+    let call = ApiCall::new(request, context);
+    let identity = match &call.identity {
         Ok(identity) => identity.clone(),
-        Err(denied) => return door.refuse(&Fault::from(*denied)).into(),
+        Err(denied) => return call.refuse(&ApiError::from(*denied)).into(),
     };
     let Ok(asked) = PageQuery::read(request, context) else {
-        return door.refuse(&Fault::new(400, "bad_limit", BAD_LIMIT, Some("limit"))).into();
+        return call.refuse(&ApiError::new(400, "bad_limit", BAD_LIMIT, Some("limit"))).into();
     };
     if context.hub.bus.budget().is_spent() {
-        return door.refuse(&PublishFailed::NoRoom.into()).into();
+        return call.refuse(&PublishFailed::NoRoom.into()).into();
     }
     let is_paged = ["prefix", "after", "limit"].iter().any(|name| request.query(name).is_some());
-    work::begin(StreamPage::new(door.mount, identity, &asked, is_paged), context)
+    work::begin(StreamPage::new(call.mount, identity, &asked, is_paged), context)
 }
 
 /// `POST …/stream/{stream}/start`: begins to make events up, or begins anew.
@@ -226,14 +227,14 @@ pub(in crate::endpoint) fn resume_stream(request: &Request, stream: &str, contex
 }
 
 fn manage(request: &Request, stream: &str, action: GeneratorAction, context: &Context<'_>) -> Answer {
-    let door = Door::new(request, context);
-    let topic = match door.publishable(stream) {
+    let call = ApiCall::new(request, context);
+    let topic = match call.publishable(stream) {
         Ok(topic) => topic,
-        Err(fault) => return door.refuse(&fault).into(),
+        Err(error) => return call.refuse(&error).into(),
     };
     let generators = context.hub.extension::<DemoGenerators>();
-    let Some(generators) = &generators.0 else { return door.refuse(&no_generators()).into() };
-    let (responder, at_s, name) = (Responder::new(RouteLabel::Events, context), door.at_s, stream.to_owned());
+    let Some(generators) = &generators.0 else { return call.refuse(&no_generators()).into() };
+    let (responder, at_s, name) = (Responder::new(RouteLabel::Events, context), call.at_s, stream.to_owned());
     let reply = Box::new(move |outcome| responder.respond(describe_outcome(&name, action, outcome, at_s)));
     generators.ask(GeneratorRequest { topic, stream: stream.into(), action, reply });
     Answer::later()
@@ -248,7 +249,7 @@ fn describe_outcome(
     match outcome {
         Ok(()) => {
             let message = format!("Stream '{stream}' {}", past_of(action));
-            Response::json(200, &Envelope { success: true, message: Some(message), ..Envelope::at(at_s) })
+            Response::json(200, &ResponseBody { success: true, message: Some(message), ..ResponseBody::at(at_s) })
         }
         Err(failed) => describe_failed(stream, failed).response(at_s),
     }
@@ -263,8 +264,8 @@ fn past_of(action: GeneratorAction) -> &'static str {
     }
 }
 
-fn describe_failed(stream: &str, failed: GeneratorFailed) -> Fault {
-    let of_stream = |status, code, what: &str| Fault::new(status, code, format!("Stream '{stream}' {what}"), None);
+fn describe_failed(stream: &str, failed: GeneratorFailed) -> ApiError {
+    let of_stream = |status, code, what: &str| ApiError::new(status, code, format!("Stream '{stream}' {what}"), None);
     match failed {
         GeneratorFailed::Unknown => of_stream(404, "unknown_stream", "has no generator: start it first"),
         GeneratorFailed::AlreadyPaused => of_stream(409, "already_paused", "is paused already"),
@@ -275,39 +276,39 @@ fn describe_failed(stream: &str, failed: GeneratorFailed) -> Fault {
 }
 
 /// Nothing that the client could do about it, nor anything that would pass.
-fn no_generators() -> Fault {
+fn no_generators() -> ApiError {
     let message = "generators run for demonstration only: start the hub with --demo (demo.enabled = true)";
-    Fault::new(409, "demo_disabled", message, None)
+    ApiError::new(409, "demo_disabled", message, None)
 }
 
 /// A request, and what all its answers need.
-struct Door<'hub> {
+struct ApiCall<'hub> {
     mount: &'static Mount,
     context: &'hub Context<'hub>,
     identity: Result<Option<Arc<Identity>>, Denied>,
     at_s: i64,
 }
 
-impl<'hub> Door<'hub> {
+impl<'hub> ApiCall<'hub> {
     fn new(request: &Request, context: &'hub Context<'hub>) -> Self {
         // Its rows are in the table of routes under these paths only.
         let mount = MOUNTS.iter().find(|mount| request.path.starts_with(mount.path)).unwrap_or(&MOUNTS[0]);
         Self { mount, context, identity: access::identify(request, context), at_s: unix_s(context) }
     }
 
-    fn identity(&self) -> Result<Option<&Identity>, Fault> {
+    fn identity(&self) -> Result<Option<&Identity>, ApiError> {
         self.identity.as_ref().map(Option::as_deref).map_err(|denied| (*denied).into())
     }
 
-    fn subscribable(&self, stream: &str) -> Result<Topic, Fault> {
+    fn subscribable(&self, stream: &str) -> Result<Topic, ApiError> {
         let topic = self.mount.topic(stream).map_err(bad_stream)?;
-        access::may_subscribe(self.identity()?, &topic).map_err(Fault::from)?;
+        access::may_subscribe(self.identity()?, &topic).map_err(ApiError::from)?;
         Ok(topic)
     }
 
-    fn publishable(&self, stream: &str) -> Result<Topic, Fault> {
+    fn publishable(&self, stream: &str) -> Result<Topic, ApiError> {
         let topic = self.mount.topic(stream).map_err(bad_stream)?;
-        access::may_publish(self.identity()?, &topic).map_err(Fault::from)?;
+        access::may_publish(self.identity()?, &topic).map_err(ApiError::from)?;
         Ok(topic)
     }
 
@@ -316,7 +317,7 @@ impl<'hub> Door<'hub> {
         let hub = self.context.hub;
         let Some(stream) = broadcast.stream.as_deref() else {
             let requester = EventRequester::new(self.identity.clone().ok().flatten(), self.at_s, self.context);
-            let broadcasts = hub.extension::<Broadcasts>();
+            let broadcasts = hub.extension::<BroadcastQueue>();
             broadcasts.submit(self.mount, &broadcast.kind, broadcast.write_event(self.at_s), requester, self.context);
             return Answer::later();
         };
@@ -327,11 +328,11 @@ impl<'hub> Door<'hub> {
                 let identity = self.identity.as_ref().ok().and_then(Option::as_deref);
                 publish_then(vec![event], RouteLabel::Events, &Context { identity, ..*self.context }, describe)
             }
-            Err(fault) => self.refuse(&fault).into(),
+            Err(error) => self.refuse(&error).into(),
         }
     }
 
-    fn checked_event(&self, stream: &str, broadcast: &Broadcast<'_>) -> Result<CheckedEvent, Fault> {
+    fn checked_event(&self, stream: &str, broadcast: &Broadcast<'_>) -> Result<CheckedEvent, ApiError> {
         let topic = self.publishable(stream)?;
         let data = Bytes::from(broadcast.write_event(self.at_s) + &tail_of(stream));
         self.context.hub.bus.check(Some(&broadcast.kind), &data)?;
@@ -343,14 +344,14 @@ impl<'hub> Door<'hub> {
         })
     }
 
-    fn refuse(&self, fault: &Fault) -> Response {
-        fault.response(self.at_s)
+    fn refuse(&self, error: &ApiError) -> Response {
+        error.response(self.at_s)
     }
 }
 
 impl Mount {
     /// The default streams, and those whose events are made up with whether that is paused, by name.
-    fn lasting_streams(&self, context: &Context<'_>) -> VecDeque<(String, Option<bool>)> {
+    fn permanent_streams(&self, context: &Context<'_>) -> VecDeque<(String, Option<bool>)> {
         let mut streams: BTreeMap<String, Option<bool>> =
             self.defaults.iter().map(|stream| ((*stream).to_owned(), None)).collect();
         let generators = context.hub.extension::<DemoGenerators>().0.as_ref().map(|generators| generators.list());
@@ -380,26 +381,26 @@ pub fn order_topics() -> Vec<Topic> {
     MOUNTS.iter().filter_map(|mount| mount.orders().ok()).collect()
 }
 
-fn bad_stream(bad: BadTopic) -> Fault {
+fn bad_stream(bad: BadTopic) -> ApiError {
     let message = match bad {
         BadTopic::Empty => "a stream needs a name".to_owned(),
         bad => format!("bad stream id: as part of a topic's name, {bad}"),
     };
-    Fault::new(400, "bad_stream_id", message, Some("stream_id"))
+    ApiError::new(400, "bad_stream_id", message, Some("stream_id"))
 }
 
 fn describe_receipts(message: &str, receipts: &[Receipt], at_s: i64) -> Response {
     let Some(failed) = receipts.iter().find_map(|receipt| receipt.err()) else {
         let message = Some(message.to_owned());
-        return Response::json(200, &Envelope { success: true, message, ..Envelope::at(at_s) });
+        return Response::json(200, &ResponseBody { success: true, message, ..ResponseBody::at(at_s) });
     };
-    let mut fault = Fault::from(failed);
+    let mut error = ApiError::from(failed);
     let taken = receipts.iter().filter(|receipt| receipt.is_ok()).count();
     if 0 < taken {
-        fault.message =
-            format!("{taken} of {} streams got the event; of the others: {}", receipts.len(), fault.message);
+        error.message =
+            format!("{taken} of {} streams got the event; of the others: {}", receipts.len(), error.message);
     }
-    fault.response(at_s)
+    error.response(at_s)
 }
 
 #[cfg(test)]

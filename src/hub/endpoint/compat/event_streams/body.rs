@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::envelope::Fault;
+use super::response::ApiError;
 use crate::{
     json::{self, BadJson, Members, Traits},
     protocol::EventData,
@@ -25,16 +25,16 @@ pub(super) struct Broadcast<'a> {
 impl<'a> Broadcast<'a> {
     /// Reads a request's body, of which [`json::check`] says `checked`, and says what is wrong with it if it is not one. Of several
     /// members of one name the last counts.
-    pub(super) fn parse(text: &'a str, checked: Result<Traits, BadJson>) -> Result<Self, Fault> {
+    pub(super) fn parse(text: &'a str, checked: Result<Traits, BadJson>) -> Result<Self, ApiError> {
         let traits = checked.map_err(bad_json)?;
         let members =
-            Members::of(text).ok_or_else(|| Fault::new(400, "bad_json", "the body must be a JSON object", None))?;
+            Members::of(text).ok_or_else(|| ApiError::new(400, "bad_json", "the body must be a JSON object", None))?;
         let (mut stream, mut kind, mut message, mut data) = (None, None, None, None);
         let mut scratch = String::new();
         for (count, (name, value)) in members.enumerate() {
             if count == MEMBERS_MAX {
                 let message = format!("the body has more than {MEMBERS_MAX} members");
-                return Err(Fault::new(400, "too_many_fields", message, None));
+                return Err(ApiError::new(400, "too_many_fields", message, None));
             }
             match json::decode_with(name, &mut scratch) {
                 Some("stream_id") => stream = Some(value),
@@ -54,7 +54,7 @@ impl<'a> Broadcast<'a> {
                 let data = if traits.has_space { compact(data) } else { Cow::Borrowed(data) };
                 Ok(Self { stream, kind, message, data: Some(data).filter(|data| data != "{}") })
             }
-            Some(_) => Err(Fault::new(400, "bad_data", "data must be a JSON object", Some("data"))),
+            Some(_) => Err(ApiError::new(400, "bad_data", "data must be a JSON object", Some("data"))),
         }
     }
 
@@ -80,7 +80,7 @@ impl<'a> Broadcast<'a> {
 const MEMBERS_MAX: usize = 1024;
 
 /// The body as text.
-pub(super) fn text_of(body: &[u8]) -> Result<&str, Fault> {
+pub(super) fn text_of(body: &[u8]) -> Result<&str, ApiError> {
     simdutf8::basic::from_utf8(body).map_err(|_| bad_json("it is not UTF-8"))
 }
 
@@ -94,28 +94,28 @@ fn compact(object: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-fn bad_json(why: impl std::fmt::Display) -> Fault {
-    Fault::new(400, "bad_json", format!("the body is not JSON: {why}"), None)
+fn bad_json(why: impl std::fmt::Display) -> ApiError {
+    ApiError::new(400, "bad_json", format!("the body is not JSON: {why}"), None)
 }
 
 /// The JSON string in `name`, if there is one that is not empty.
-fn take_text<'a>(value: Option<&'a str>, name: &'static str) -> Result<Option<&'a str>, Fault> {
+fn take_text<'a>(value: Option<&'a str>, name: &'static str) -> Result<Option<&'a str>, ApiError> {
     match value {
         None | Some("null" | "\"\"") => Ok(None),
         Some(text) if text.starts_with('"') => Ok(Some(text)),
-        Some(_) => Err(Fault::new(400, "bad_field", format!("{name} must be a string"), Some(name))),
+        Some(_) => Err(ApiError::new(400, "bad_field", format!("{name} must be a string"), Some(name))),
     }
 }
 
 /// What a JSON string says that is to be understood here.
-fn read_text<'a>(text: Option<&'a str>, name: &'static str) -> Result<Option<Cow<'a, str>>, Fault> {
+fn read_text<'a>(text: Option<&'a str>, name: &'static str) -> Result<Option<Cow<'a, str>>, ApiError> {
     let read = |text| {
         let half = || format!("{name} has an escape that stands for one half of a character");
-        json::decode(text).ok_or_else(|| Fault::new(400, "bad_field", half(), Some(name)))
+        json::decode(text).ok_or_else(|| ApiError::new(400, "bad_field", half(), Some(name)))
     };
     text.map(read).transpose()
 }
 
-fn required<T>(text: Option<T>, name: &'static str) -> Result<T, Fault> {
-    text.ok_or_else(|| Fault::new(400, "missing_field", format!("{name} is required"), Some(name)))
+fn required<T>(text: Option<T>, name: &'static str) -> Result<T, ApiError> {
+    text.ok_or_else(|| ApiError::new(400, "missing_field", format!("{name} is required"), Some(name)))
 }

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tracing::warn;
 
-use super::{DemoGenerators, Fault, HUB_COMMANDS, MOUNTS, Mount, describe_receipts};
+use super::{ApiError, DemoGenerators, HUB_COMMANDS, MOUNTS, Mount, describe_receipts};
 use crate::{
     auth::{self, Denied, Identity, PublishRequest, PublishTotals},
     bus::{Bus, HubCommands, LogKind, Publication, PublishFailed, PublishRefused, Receipt, Reply},
@@ -43,7 +43,7 @@ const TO_ALL: &str = "Event broadcasted to all streams";
 
 /// The queue to the thread. What waits in it holds its part of the memory budget.
 #[derive(Debug)]
-pub struct Broadcasts {
+pub struct BroadcastQueue {
     queue: Sender<Task>,
     tasks: Receiver<Task>,
     /// By mount: there was no room for an order. The thread tells the streams.
@@ -56,7 +56,7 @@ pub struct Broadcasts {
 #[derive(Debug)]
 enum Task {
     /// A client asks for it.
-    Broadcast(Job),
+    Broadcast(BroadcastJob),
     /// Another hub orders it, or this one did; or somebody sent something else.
     Order { mount: usize, key: Box<str>, data: Bytes },
     /// To see whom a broadcast is lost on.
@@ -65,7 +65,7 @@ enum Task {
 
 /// One broadcast.
 #[derive(Debug)]
-struct Job {
+struct BroadcastJob {
     /// In [`MOUNTS`].
     mount: usize,
     /// The event's JSON but for its last brace.
@@ -115,20 +115,20 @@ impl EventRequester {
         Completion::Published { waiting, receipts }.send(bus, self.reactor, self.token);
     }
 
-    fn refuse(self, fault: &Fault) {
-        let response = fault.response(self.at_s);
+    fn refuse(self, error: &ApiError) {
+        let response = error.response(self.at_s);
         self.responder.respond(response);
     }
 }
 
-impl Default for Broadcasts {
+impl Default for BroadcastQueue {
     fn default() -> Self {
         let (queue, tasks) = bounded(TASKS_MAX);
         Self { queue, tasks, missed: Default::default(), warned: AtomicU64::new(0) }
     }
 }
 
-impl Broadcasts {
+impl BroadcastQueue {
     /// Takes a broadcast of `event`, which names no stream, to all streams of `mount`: its JSON but for the last brace, and its
     /// type. `requester` gets the answer.
     pub(super) fn submit(
@@ -151,12 +151,12 @@ impl Broadcasts {
         event.pop();
         let mount = MOUNTS.iter().position(|other| other.path == mount.path).unwrap_or_default();
         let key = format!("{:032x}", rand::random::<u128>()).into();
-        let job = match Job::new(mount, kind, event, key, owner, bus) {
+        let job = match BroadcastJob::new(mount, kind, event, key, owner, bus) {
             Ok(job) => job,
             Err(refused) => return requester.refuse(&PublishFailed::from(refused).into()),
         };
-        if let Err(TrySendError::Full(Task::Broadcast(Job { requester: Some(requester), .. }))) =
-            self.queue.try_send(Task::Broadcast(Job { requester: Some(requester), ..job }))
+        if let Err(TrySendError::Full(Task::Broadcast(BroadcastJob { requester: Some(requester), .. }))) =
+            self.queue.try_send(Task::Broadcast(BroadcastJob { requester: Some(requester), ..job }))
         {
             requester.refuse(&PublishFailed::QueueFull.into());
         }
@@ -166,7 +166,7 @@ impl Broadcasts {
     pub fn run(&self, hub: &Hub, clock: Clock) {
         while let Ok(task) = self.tasks.recv() {
             let now = clock.now();
-            let carry_out = |job: Job| Work { hub, mount: &MOUNTS[job.mount], now }.carry_out(job);
+            let carry_out = |job: BroadcastJob| BroadcastRun { hub, mount: &MOUNTS[job.mount], now }.carry_out(job);
             match task {
                 Task::Broadcast(job) => carry_out(job),
                 Task::Order { mount, key, data } => match read_order(&data) {
@@ -174,7 +174,7 @@ impl Broadcasts {
                     Some(event) => {
                         let mut json = event.to_json();
                         json.pop();
-                        match Job::new(mount, &event.kind, json, key, None, &hub.bus) {
+                        match BroadcastJob::new(mount, &event.kind, json, key, None, &hub.bus) {
                             Err(_) => self.missed[mount].store(true, Ordering::Release),
                             Ok(job) => carry_out(job),
                         }
@@ -184,7 +184,7 @@ impl Broadcasts {
             }
             for (mount, missed) in MOUNTS.iter().zip(&self.missed) {
                 if missed.swap(false, Ordering::AcqRel) {
-                    Work { hub, mount, now }.report_loss();
+                    BroadcastRun { hub, mount, now }.report_loss();
                 }
             }
         }
@@ -199,7 +199,7 @@ impl Broadcasts {
     }
 }
 
-impl HubCommands for Broadcasts {
+impl HubCommands for BroadcastQueue {
     fn take(&self, topic: &Topic, key: Option<&str>, data: Bytes, bus: &Bus, now: Moment) {
         let Some(mount) = MOUNTS.iter().position(|mount| mount.orders().as_ref() == Ok(topic)) else { return };
         let Some(key) = key else { return self.warn_of(&MOUNTS[mount], now) };
@@ -212,7 +212,7 @@ impl HubCommands for Broadcasts {
     }
 }
 
-impl Job {
+impl BroadcastJob {
     /// Of an event's JSON but for its last brace. Refused if the memory budget, or its owner's share of it, has no room.
     fn new(
         mount: usize,
@@ -247,14 +247,14 @@ pub(super) fn tail_of(stream: &str) -> String {
 }
 
 /// A broadcast under way.
-struct Work<'hub> {
+struct BroadcastRun<'hub> {
     hub: &'hub Hub,
     mount: &'static Mount,
     now: Moment,
 }
 
-impl Work<'_> {
-    fn carry_out(&self, mut job: Job) {
+impl BroadcastRun<'_> {
+    fn carry_out(&self, mut job: BroadcastJob) {
         let bus = &self.hub.bus;
         match (job.requester.take(), bus.default_sink()) {
             (None, _) => {
@@ -267,7 +267,7 @@ impl Work<'_> {
                 }
                 // Streams in memory get the event by the order, which comes back to this hub as well.
                 let receipts = if shared.is_none() { self.publish_here(&job) } else { Vec::new() };
-                let answers = Arc::new(Answers::new(requester, receipts, Arc::clone(bus)));
+                let answers = Arc::new(BroadcastReceipts::new(requester, receipts, Arc::clone(bus)));
                 self.append_kept(&job, Some(&answers));
                 if let (Some(sink), Ok(topic)) = (shared, self.mount.orders()) {
                     let (kind, data, idempotency_key) = (Some(job.key.clone()), job.whole(None), None);
@@ -295,10 +295,10 @@ impl Work<'_> {
     /// The topics of the default streams, and of those whose events are made up.
     fn always(&self) -> BTreeSet<Topic> {
         let defaults = self.mount.defaults.iter().filter_map(|stream| self.mount.topic(stream).ok());
-        let made_up =
+        let generated =
             self.hub.extension::<DemoGenerators>().0.as_ref().map(|generators| generators.list()).unwrap_or_default();
-        let made_up = made_up.into_iter().map(|(topic, _)| topic);
-        defaults.chain(made_up.filter(|topic| topic.as_str().starts_with(self.mount.prefix))).collect()
+        let generated = generated.into_iter().map(|(topic, _)| topic);
+        defaults.chain(generated.filter(|topic| topic.as_str().starts_with(self.mount.prefix))).collect()
     }
 
     /// Does `act` with the topics of all streams, a slice at a time, each once.
@@ -313,7 +313,7 @@ impl Work<'_> {
     }
 
     /// Publishes the event to the streams that this hub keeps.
-    fn publish_here(&self, job: &Job) -> Vec<Receipt> {
+    fn publish_here(&self, job: &BroadcastJob) -> Vec<Receipt> {
         let (bus, mut receipts) = (&self.hub.bus, Vec::new());
         self.visit(|topics| {
             let mut feed = bus.feed();
@@ -333,13 +333,13 @@ impl Work<'_> {
     }
 
     /// Appends the event to the streams that a broker keeps.
-    fn append_kept(&self, job: &Job, answers: Option<&Arc<Answers>>) {
+    fn append_kept(&self, job: &BroadcastJob, answers: Option<&Arc<BroadcastReceipts>>) {
         let bus = &self.hub.bus;
         self.visit(|topics| {
             for topic in topics.iter().filter(|topic| bus.log_kind(topic) != LogKind::Memory) {
                 let Some(stream) = topic.as_str().strip_prefix(self.mount.prefix) else { continue };
                 let Some(sink) = bus.event_sink(topic) else { continue };
-                let reply = answers.map_or_else(|| warn_if_lost(topic), Answers::expect);
+                let reply = answers.map_or_else(|| warn_if_lost(topic), BroadcastReceipts::expect);
                 let (kind, data) = (Some(job.kind.clone()), job.whole(Some(stream)));
                 let (topic, idempotency_key) = (topic.clone(), Some(job.key.clone()));
                 sink.publish(Publication { topic, kind, data, idempotency_key, reply });
@@ -366,21 +366,21 @@ fn warn_if_lost(topic: &Topic) -> Reply {
 }
 
 /// What becomes of a broadcast: the last outcome to come in sends the answer.
-struct Answers {
+struct BroadcastReceipts {
     bus: Arc<Bus>,
-    state: Mutex<Outcomes>,
+    state: Mutex<ReceiptState>,
 }
 
-struct Outcomes {
+struct ReceiptState {
     requester: Option<EventRequester>,
     receipts: Vec<Receipt>,
-    /// Outcomes to come, and one until no more are added.
+    /// Receipts to come, and one until no more are added.
     missing: usize,
 }
 
-impl Answers {
+impl BroadcastReceipts {
     fn new(requester: EventRequester, receipts: Vec<Receipt>, bus: Arc<Bus>) -> Self {
-        Self { bus, state: Mutex::new(Outcomes { requester: Some(requester), receipts, missing: 1 }) }
+        Self { bus, state: Mutex::new(ReceiptState { requester: Some(requester), receipts, missing: 1 }) }
     }
 
     /// Takes one more outcome.

@@ -22,14 +22,14 @@ use crate::{
 
 /// What is known of a stream.
 #[derive(Debug, Default)]
-pub(super) struct Figures {
+pub(super) struct StreamFigures {
     /// Subscriptions at this hub, by whatever route.
     pub(super) clients: usize,
     /// Whether what makes its events up is paused, if there is anything.
     pub(super) generator: Option<bool>,
 }
 
-impl Figures {
+impl StreamFigures {
     /// A stream takes events as long as there is one, so each is active. Where hubs share a broker, the clients of this hub are
     /// not all there are, and the figures say so.
     pub(super) fn describe(&self, is_shared: bool) -> Value {
@@ -54,17 +54,17 @@ pub(super) struct StreamPage {
     after: Option<String>,
     limit: usize,
     /// Streams found. At most as many as topics are looked at, and as have generators.
-    streams: BTreeMap<String, Figures>,
+    streams: BTreeMap<String, StreamFigures>,
     /// What their names weigh, in bytes.
     name_bytes: usize,
     /// The name behind which the next page begins, once that is known.
     next: Option<String>,
-    stage: Stage,
+    stage: PageStage,
 }
 
 /// How far a page is.
 #[derive(Debug)]
-enum Stage {
+enum PageStage {
     /// Topics are looked at: from where, and how many yet.
     Looking { from: Bound<String>, left: usize },
     /// The default streams and those with generators are added: each with whether its generator is paused.
@@ -74,7 +74,7 @@ enum Stage {
 }
 
 /// What a stream takes besides its name, in bytes: its entry and its part of the map's nodes.
-const STREAM_BYTES: usize = 2 * size_of::<(String, Figures)>();
+const STREAM_BYTES: usize = 2 * size_of::<(String, StreamFigures)>();
 
 impl StreamPage {
     pub(super) fn new(
@@ -98,12 +98,12 @@ impl StreamPage {
             streams: BTreeMap::new(),
             name_bytes: 0,
             next: None,
-            stage: Stage::Looking { from, left: asked.limit },
+            stage: PageStage::Looking { from, left: asked.limit },
         }
     }
 
     /// Looks at the next topics.
-    fn look(&mut self, from: Bound<String>, left: usize, context: &Context<'_>) -> Stage {
+    fn look(&mut self, from: Bound<String>, left: usize, context: &Context<'_>) -> PageStage {
         let prefix = self.mount.prefix;
         let context = Context { identity: self.identity.as_deref(), ..*context };
         let (streams, name_bytes) = (&mut self.streams, &mut self.name_bytes);
@@ -117,39 +117,39 @@ impl StreamPage {
         });
         match next {
             Some(last) if looks < left => {
-                Stage::Looking { from: Bound::Excluded(last.as_str().to_owned()), left: left - looks }
+                PageStage::Looking { from: Bound::Excluded(last.as_str().to_owned()), left: left - looks }
             }
             next => {
                 self.next = next.and_then(|last| last.as_str().strip_prefix(prefix).map(str::to_owned));
-                Stage::Adding(self.mount.lasting_streams(&context))
+                PageStage::Adding(self.mount.permanent_streams(&context))
             }
         }
     }
 
     /// Adds some of the streams that there are whether or not anybody listens to them.
-    fn add(&mut self, mut lasting: VecDeque<(String, Option<bool>)>, context: &Context<'_>) -> Stage {
-        for (stream, generator) in lasting.drain(..lasting.len().min(STEP_ENTRIES)) {
+    fn add(&mut self, mut permanent: VecDeque<(String, Option<bool>)>, context: &Context<'_>) -> PageStage {
+        for (stream, generator) in permanent.drain(..permanent.len().min(STEP_ENTRIES)) {
             let Ok(topic) = self.mount.topic(&stream) else { continue };
             if !self.is_on_page(&stream) || access::may_subscribe(self.identity.as_deref(), &topic).is_err() {
                 continue;
             }
             self.name_bytes += stream.len();
-            let figures = self.streams.entry(stream).or_insert_with(|| Figures {
+            let figures = self.streams.entry(stream).or_insert_with(|| StreamFigures {
                 // Behind the page, where nothing was looked at.
                 clients: context.hub.bus.subscriber_count(&topic),
-                ..Figures::default()
+                ..StreamFigures::default()
             });
             figures.generator = generator;
         }
-        if !lasting.is_empty() {
-            return Stage::Adding(lasting);
+        if !permanent.is_empty() {
+            return PageStage::Adding(permanent);
         }
         if self.is_paged && self.limit < self.streams.len() {
             let beyond = self.streams.keys().nth(self.limit).cloned().unwrap_or_default();
             self.streams.split_off(&beyond);
             self.next = self.streams.keys().next_back().cloned();
         }
-        Stage::Writing(br#"{"success":true,"data":{"#.to_vec())
+        PageStage::Writing(br#"{"success":true,"data":{"#.to_vec())
     }
 
     fn is_on_page(&self, stream: &str) -> bool {
@@ -188,14 +188,14 @@ impl StreamPage {
 
 impl Work for StreamPage {
     fn step(&mut self, context: &Context<'_>) -> Step {
-        self.stage = match std::mem::replace(&mut self.stage, Stage::Writing(Vec::new())) {
-            Stage::Looking { from, left } => self.look(from, left, context),
-            Stage::Adding(lasting) => self.add(lasting, context),
-            Stage::Writing(mut body) => {
+        self.stage = match std::mem::replace(&mut self.stage, PageStage::Writing(Vec::new())) {
+            PageStage::Looking { from, left } => self.look(from, left, context),
+            PageStage::Adding(permanent) => self.add(permanent, context),
+            PageStage::Writing(mut body) => {
                 if self.write(&mut body, context) {
                     return Step::Done(self.finish(body, context));
                 }
-                Stage::Writing(body)
+                PageStage::Writing(body)
             }
         };
         Step::More
@@ -207,9 +207,9 @@ impl Work for StreamPage {
 
     fn held_bytes(&self) -> usize {
         let stage_bytes = match &self.stage {
-            Stage::Looking { .. } => 0,
-            Stage::Adding(lasting) => lasting.capacity() * STREAM_BYTES,
-            Stage::Writing(body) => body.capacity(),
+            PageStage::Looking { .. } => 0,
+            PageStage::Adding(permanent) => permanent.capacity() * STREAM_BYTES,
+            PageStage::Writing(body) => body.capacity(),
         };
         self.streams.len() * STREAM_BYTES + self.name_bytes + stage_bytes
     }

@@ -15,7 +15,7 @@ use crate::{
 
 /// The form of every answer of this API.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Envelope<'a> {
+pub(super) struct ResponseBody<'a> {
     pub(super) success: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) message: Option<String>,
@@ -29,7 +29,7 @@ pub(super) struct Envelope<'a> {
     pub(super) timestamp: i64,
 }
 
-impl Envelope<'_> {
+impl ResponseBody<'_> {
     /// That of the Unix second `timestamp`.
     pub(super) fn at(timestamp: i64) -> Self {
         Self { timestamp, ..Self::default() }
@@ -38,7 +38,7 @@ impl Envelope<'_> {
 
 /// Why a request is refused.
 #[derive(Debug, PartialEq)]
-pub(super) struct Fault {
+pub(super) struct ApiError {
     pub(super) status: u16,
     pub(super) message: String,
     pub(super) cause: Cause,
@@ -52,7 +52,7 @@ pub(super) struct Cause {
     pub(super) field: Option<&'static str>,
 }
 
-impl Fault {
+impl ApiError {
     pub(super) fn new(
         status: u16,
         code: &'static str,
@@ -65,14 +65,15 @@ impl Fault {
 
     /// The answer that says so.
     pub(super) fn response(&self, at_s: i64) -> Response {
-        let envelope = Envelope { message: Some(self.message.clone()), error: Some(&self.cause), ..Envelope::at(at_s) };
-        let mut response = Response::json(self.status, &envelope);
+        let body =
+            ResponseBody { message: Some(self.message.clone()), error: Some(&self.cause), ..ResponseBody::at(at_s) };
+        let mut response = Response::json(self.status, &body);
         response.headers.extend(self.fields.iter().cloned());
         response
     }
 }
 
-impl From<Denied> for Fault {
+impl From<Denied> for ApiError {
     fn from(denied: Denied) -> Self {
         let mut fields = access::refuse(denied).headers;
         fields.retain(|(name, _)| *name != "Content-Type");
@@ -80,16 +81,16 @@ impl From<Denied> for Fault {
     }
 }
 
-impl From<PublishFailed> for Fault {
+impl From<PublishFailed> for ApiError {
     fn from(failed: PublishFailed) -> Self {
         let (status, code, message) = describe_failure(failed);
-        let mut fault = Self::new(status, code, message, None);
-        fault.fields = retry_after_s(failed).map(|seconds| ("Retry-After", seconds.to_string())).into_iter().collect();
-        fault
+        let mut error = Self::new(status, code, message, None);
+        error.fields = retry_after_s(failed).map(|seconds| ("Retry-After", seconds.to_string())).into_iter().collect();
+        error
     }
 }
 
-impl From<PublishRefused> for Fault {
+impl From<PublishRefused> for ApiError {
     fn from(refused: PublishRefused) -> Self {
         match refused {
             PublishRefused::BadKind => Self::new(400, "bad_type", BAD_KIND, Some("type")),

@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::{listing::Figures, *};
+use super::{listing::StreamFigures, *};
 use crate::{
     bus::{PublishFailed, PublishRefused},
     protocol::EventData,
@@ -8,7 +8,7 @@ use crate::{
 
 fn parsed(body: &str) -> Result<Broadcast<'_>, (u16, &'static str, Option<&'static str>)> {
     Broadcast::parse(body, crate::json::check(body))
-        .map_err(|fault| (fault.status, fault.cause.code, fault.cause.field))
+        .map_err(|error| (error.status, error.cause.code, error.cause.field))
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn envelopes_as_documented() {
     check(outcome(GeneratorAction::Pause, Ok(())), 200, &done("paused"));
     check(outcome(GeneratorAction::Resume, Ok(())), 200, &done("resumed"));
     check(
-        Fault::new(400, "missing_field", "type is required", Some("type")).response(7),
+        ApiError::new(400, "missing_field", "type is required", Some("type")).response(7),
         400,
         r#"{"success":false,"message":"type is required","error":{"code":"missing_field","field":"type"},"timestamp":7}"#,
     );
@@ -147,10 +147,10 @@ fn envelopes_as_documented() {
 
 #[test]
 fn what_goes_wrong_has_a_status_of_its_own() {
-    let check = |fault: Fault, status: u16, retries: bool| {
-        let response = fault.response(0);
+    let check = |error: ApiError, status: u16, retries: bool| {
+        let response = error.response(0);
         let tells_when = response.headers.iter().any(|(name, _)| *name == "Retry-After");
-        assert_eq!((response.status, tells_when), (status, retries), "{fault:?}");
+        assert_eq!((response.status, tells_when), (status, retries), "{error:?}");
     };
     let of_stream = |failed| describe_failed("s", failed);
     check(of_stream(GeneratorFailed::Unknown), 404, false);
@@ -165,7 +165,7 @@ fn what_goes_wrong_has_a_status_of_its_own() {
     check(PublishRefused::BadKind.into(), 400, false);
     check(PublishRefused::TooBig.into(), 413, false);
     check(Denied::Forbidden.into(), 403, false);
-    let missing = Fault::from(Denied::Missing).response(0);
+    let missing = ApiError::from(Denied::Missing).response(0);
     assert!(missing.headers.contains(&("WWW-Authenticate", "Bearer".to_owned())), "{missing:?}");
     assert_eq!(missing.headers.iter().filter(|(name, _)| *name == "Content-Type").count(), 1);
 }
@@ -180,7 +180,7 @@ fn a_broadcast_that_reached_some_says_so() {
 #[test]
 fn figures_as_documented() {
     let check = |generator: Option<bool>, running: bool, paused: bool| {
-        let figures = Figures { clients: 5, generator };
+        let figures = StreamFigures { clients: 5, generator };
         let generator = json!({ "running": running, "paused": paused });
         let mut expected = json!({ "clients": 5, "active": true, "generator": generator });
         assert_eq!(figures.describe(false), expected);
