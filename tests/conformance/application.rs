@@ -11,8 +11,8 @@ use std::{
 use fanfare::{
     bus::{self, Bus, Inbox, Notifier},
     endpoint::{
-        self, Answer, Application, ConnectRefused, Context, Cors, Emit, Hub, Incoming, OpenWebSocket, Phase,
-        SocketClient, SocketHandlers, SocketReply, Welcome, public_route,
+        self, Answer, Application, ConnectAccepted, ConnectRefused, Context, Cors, Emit, Hub, OpenWebSocket, Phase,
+        SocketAction, SocketClient, SocketEvent, SocketHandlers, public_route,
     },
     metrics::{Metrics, ReactorMetrics},
     reactor::{self, MioNet, Placement, Reactor, bind_tcp},
@@ -140,34 +140,34 @@ fn open_sockets(request: &Request, _: &str, context: &Context<'_>) -> Answer {
 }
 
 /// Two namespaces are open to everyone, who is told at once what was said at the door.
-fn welcome(namespace: &str, payload: Option<&RawValue>, _: &Context<'_>) -> Result<Welcome, ConnectRefused> {
+fn welcome(namespace: &str, payload: Option<&RawValue>, _: &Context<'_>) -> Result<ConnectAccepted, ConnectRefused> {
     if !matches!(namespace, "/" | "/custom") {
         return Err(ConnectRefused { message: "Invalid namespace".to_owned(), data: None });
     }
     let payload = payload.map_or("{}", RawValue::get);
-    Ok(Welcome { emits: vec![Emit::new("auth", payload)], ..Welcome::default() })
+    Ok(ConnectAccepted { emits: vec![Emit::new("auth", payload)], ..ConnectAccepted::default() })
 }
 
-fn answer_event(event: &Incoming<'_>, _: &SocketClient<'_>, _: &Context<'_>) -> Vec<SocketReply> {
+fn answer_event(event: &SocketEvent<'_>, _: &SocketClient<'_>, _: &Context<'_>) -> Vec<SocketAction> {
     let arguments = texts(event.arguments);
     match event.name {
         "message" => vec![emit("message-back", arguments, false)],
-        "message-with-ack" => vec![SocketReply::Ack(arguments)],
+        "message-with-ack" => vec![SocketAction::Ack(arguments)],
         "ask-me" => vec![emit("question", arguments, true)],
-        "leave-me" => vec![SocketReply::Disconnect],
+        "leave-me" => vec![SocketAction::Disconnect],
         _ => Vec::new(),
     }
 }
 
 /// Tells the client which of the server's events it has acknowledged, and with what.
-fn answer_ack(id: u64, arguments: Args<'_>, _: &SocketClient<'_>, _: &Context<'_>) -> Vec<SocketReply> {
+fn answer_ack(id: u64, arguments: Args<'_>, _: &SocketClient<'_>, _: &Context<'_>) -> Vec<SocketAction> {
     let mut told = vec![id.to_string()];
     told.extend(texts(arguments));
     vec![emit("answered", told, false)]
 }
 
-fn emit(name: &str, arguments: Vec<String>, wants_ack: bool) -> SocketReply {
-    SocketReply::Emit(Emit { name: name.to_owned(), arguments, wants_ack })
+fn emit(name: &str, arguments: Vec<String>, wants_ack: bool) -> SocketAction {
+    SocketAction::Emit(Emit { name: name.to_owned(), arguments, wants_ack })
 }
 
 fn texts(values: Args<'_>) -> Vec<String> {

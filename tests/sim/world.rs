@@ -410,7 +410,7 @@ impl World {
     /// Clients of Socket.IO that might come back are forgotten when the next one is lost.
     fn forget_the_lost(&self) {
         let nobody = SessionId::new(0, [0; 15]);
-        self.hub.recovery.lose("nobody", nobody, Duration::ZERO, self.clock.now());
+        self.hub.recovery.mark_disconnected("nobody", nobody, Duration::ZERO, self.clock.now());
     }
 }
 

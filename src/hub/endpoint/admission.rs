@@ -61,8 +61,8 @@ pub fn admit_body(request: &Request, context: &Context<'_>) -> Result<BodySender
             access::identify(request, context).map(BodySender::Client).map_err(refuse)
         }
         BodySenders::Session => match finish(Some(route), handler(request, "", context), request, context) {
-            (route, Answer::Engine(ask)) => match ask.kind.sid() {
-                Some(sid) => Ok(BodySender::Session { sid, route, headers: ask.headers }),
+            (route, Answer::Engine(engine)) => match engine.kind.sid() {
+                Some(sid) => Ok(BodySender::Session { sid, route, headers: engine.headers }),
                 None => Ok(by_address(context)),
             },
             refused => Err(refused),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     auth::Identity,
     close::Close,
-    endpoint::{EngineAsk, OpenWork},
+    endpoint::{EngineRequest, OpenWork},
     event::Start,
     protocol::{
         Dialect,
@@ -31,7 +31,7 @@ pub enum Answer {
     /// An upgrade.
     WebSocket(Box<OpenWebSocket>),
     /// Something of Engine.IO.
-    Engine(Box<EngineAsk>),
+    Engine(Box<EngineRequest>),
     /// A stream that ends as soon as it is open: the one refusal from which a browser learns when to come back.
     Ended {
         /// What is opened.

@@ -49,10 +49,10 @@ pub use route::{Handler, Route, public_route};
 pub use routes::HUB;
 pub use socket_io::{
     application::{
-        ConnectRefused, Emit, Incoming, SocketClient, SocketHandlers, SocketPublication, SocketReply, Welcome,
-        publish_for_socket, write_replies,
+        ConnectAccepted, ConnectRefused, Emit, SocketAction, SocketClient, SocketEvent, SocketHandlers,
+        SocketPublication, publish_for_socket, write_messages,
     },
-    engine_io::{EngineAsk, EngineKind, EngineRefusal, open as open_engine},
-    recovery::{Recovered, Recovery, Remembered, recover},
+    engine_io::{EngineAction, EngineRefusal, EngineRequest, open as open_engine},
+    recovery::{RecoveredClient, Recovery, SavedClient, recover},
 };
 pub use work::{OpenWork, Step, Work};

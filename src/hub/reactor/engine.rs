@@ -27,7 +27,7 @@ use super::{
 use crate::{
     clock::Moment,
     close::Close,
-    endpoint::{EngineAsk, EngineKind, EngineRefusal},
+    endpoint::{EngineAction, EngineRefusal, EngineRequest},
     label::RouteLabel,
     metrics::Transport,
     outbox::Outbox,
@@ -97,8 +97,8 @@ impl Engines {
 
 impl<N: Net> Reactor<N> {
     /// Carries out what a request wants of Engine.IO.
-    pub(super) fn take_engine(&mut self, slot: u32, route: RouteLabel, request: Request, ask: EngineAsk) {
-        let EngineAsk { kind, layer, headers } = ask;
+    pub(super) fn take_engine(&mut self, slot: u32, route: RouteLabel, request: Request, ask: EngineRequest) {
+        let EngineRequest { kind, layer, headers } = ask;
         if let Some(sid) = kind.sid()
             && sid.reactor() != self.index
             && sid.reactor() < self.placement.reactors()
@@ -108,12 +108,12 @@ impl<N: Net> Reactor<N> {
         self.keep_fields(slot, headers);
         let known = kind.sid().map(|sid| self.engines.slots.get(&sid).copied());
         let refused = match (kind, known.flatten()) {
-            (EngineKind::Open, _) => self.open_polled(slot, route, layer),
-            (EngineKind::OpenWebSocket(accepted), _) => self.open_carried(slot, route, layer, &accepted),
+            (EngineAction::Open, _) => self.open_polled(slot, route, layer),
+            (EngineAction::OpenWebSocket(accepted), _) => self.open_carried(slot, route, layer, &accepted),
             (_, None) => Err(EngineRefusal::UnknownSession.response()),
-            (EngineKind::Poll(_), Some(session)) => self.take_poll(slot, route, session),
-            (EngineKind::Post(_), Some(session)) => self.take_post(slot, route, session, &request.body),
-            (EngineKind::Probe(_, accepted), Some(session)) => {
+            (EngineAction::Poll(_), Some(session)) => self.take_poll(slot, route, session),
+            (EngineAction::Post(_), Some(session)) => self.take_post(slot, route, session, &request.body),
+            (EngineAction::Probe(_, accepted), Some(session)) => {
                 self.open_probe(slot, route, session, &accepted);
                 Ok(())
             }
@@ -313,7 +313,7 @@ impl<N: Net> Reactor<N> {
         }
         let Some(entry) = self.engines.sessions.get_mut(&slot) else { return };
         for pid in std::mem::take(&mut entry.pids) {
-            self.hub.recovery.lose(&pid, entry.sid, self.config.limits.engine.recovery, self.now);
+            self.hub.recovery.mark_disconnected(&pid, entry.sid, self.config.limits.engine.recovery, self.now);
         }
         if self.is_absent(slot) {
             if let Some(connection) = self.connections.at(slot) {

@@ -9,8 +9,8 @@ use super::{Reactor, net::Net, subscribe::describe_refused, table::SubscribeReas
 use crate::{
     auth::{Denied, Identity},
     endpoint::{
-        Context, Emit, Hub, Incoming, Recovered, Remembered, SocketClient, SocketReply, Welcome, publish_for_socket,
-        recover, write_replies,
+        ConnectAccepted, Context, Emit, Hub, RecoveredClient, SavedClient, SocketAction, SocketClient, SocketEvent,
+        publish_for_socket, recover, write_messages,
     },
     event::{EventId, Position, Start},
     protocol::{
@@ -39,7 +39,7 @@ impl<N: Net> Reactor<N> {
             }
             SocketAsk::Event { namespace, name, arguments, ack } => {
                 let arguments = Args::from_list(&arguments);
-                let incoming = Incoming { name: &name, arguments, wants_ack: ack.is_some() };
+                let incoming = SocketEvent { name: &name, arguments, wants_ack: ack.is_some() };
                 let replies = self.ask_application(slot, &namespace, |hub, client, context| {
                     (hub.sockets().answer_event)(&incoming, client, context)
                 });
@@ -105,7 +105,7 @@ impl<N: Net> Reactor<N> {
         self.send_frames(slot, &frames);
     }
 
-    fn welcome(&mut self, slot: u32, namespace: Box<str>, welcome: Welcome, payload: Option<&RawValue>) {
+    fn welcome(&mut self, slot: u32, namespace: Box<str>, welcome: ConnectAccepted, payload: Option<&RawValue>) {
         let limits = self.config.limits.engine;
         let (now, recovers) = (self.now, limits.recovery != Duration::ZERO);
         let mut frames = Vec::new();
@@ -134,7 +134,7 @@ impl<N: Net> Reactor<N> {
         let back = if recovers { recover(payload, &namespace, identity, known, now) } else { None };
         let Some(sockets) = self.sockets(slot) else { return };
         let (pid, sid, topics) = match back {
-            Some(Recovered { pid, sid, topics }) => (Some(pid), sid.unwrap_or_else(random_name), topics),
+            Some(RecoveredClient { pid, sid, topics }) => (Some(pid), sid.unwrap_or_else(random_name), topics),
             None => (recovers.then(random_name), random_name(), Vec::new()),
         };
         socket_io::write_connect(&namespace, &sid, pid.as_deref(), &mut frames);
@@ -148,7 +148,7 @@ impl<N: Net> Reactor<N> {
         }
         self.send_frames(slot, &frames);
         let errand = self.errand(slot, namespace, None);
-        self.take_socket_replies(slot, &errand, welcome.emits.into_iter().map(SocketReply::Emit).collect());
+        self.take_socket_replies(slot, &errand, welcome.emits.into_iter().map(SocketAction::Emit).collect());
         self.resume_client(slot, &errand, topics);
         self.note_recoverable(slot);
         self.schedule_session(slot);
@@ -173,16 +173,16 @@ impl<N: Net> Reactor<N> {
         let remember = |client: &SocketIoClient| {
             let topics = client.topics.iter().map(|it| (it.topic.clone(), it.began)).collect();
             let (sid, namespace) = (client.sid.clone(), client.namespace.clone());
-            Some((client.pid.clone()?, Remembered { sid, namespace, subject: subject.clone(), topics }))
+            Some((client.pid.clone()?, SavedClient { sid, namespace, subject: subject.clone(), topics }))
         };
-        let clients: Vec<(Box<str>, Remembered)> = sockets.clients().iter().filter_map(remember).collect();
+        let clients: Vec<(Box<str>, SavedClient)> = sockets.clients().iter().filter_map(remember).collect();
         let Some(entry) = self.engines.sessions.get_mut(&slot) else { return };
         let pids = clients.iter().map(|(pid, _)| pid.clone()).collect();
         for gone in std::mem::replace(&mut entry.pids, pids).iter().filter(|pid| !entry.pids.contains(pid)) {
             self.hub.recovery.forget(gone, entry.sid);
         }
         for (pid, remembered) in clients {
-            self.hub.recovery.note(&pid, entry.sid, remembered, self.hub.bus.budget());
+            self.hub.recovery.save(&pid, entry.sid, remembered, self.hub.bus.budget());
         }
     }
 
@@ -191,8 +191,8 @@ impl<N: Net> Reactor<N> {
         &mut self,
         slot: u32,
         namespace: &str,
-        ask: impl FnOnce(&Hub, &SocketClient<'_>, &Context<'_>) -> Vec<SocketReply>,
-    ) -> Vec<SocketReply> {
+        ask: impl FnOnce(&Hub, &SocketClient<'_>, &Context<'_>) -> Vec<SocketAction>,
+    ) -> Vec<SocketAction> {
         let hub = Arc::clone(&self.hub);
         let config = self.endpoints.clone();
         let Some(connection) = self.connections.at(slot) else { return Vec::new() };
@@ -213,10 +213,10 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Carries out what the application has decided.
-    pub(super) fn take_socket_replies(&mut self, slot: u32, errand: &PendingSubscribe, replies: Vec<SocketReply>) {
+    pub(super) fn take_socket_replies(&mut self, slot: u32, errand: &PendingSubscribe, replies: Vec<SocketAction>) {
         for reply in replies {
             match reply {
-                SocketReply::Emit(emit) => {
+                SocketAction::Emit(emit) => {
                     let mut frames = Vec::new();
                     let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(&errand.namespace)) else {
                         return;
@@ -230,19 +230,19 @@ impl<N: Net> Reactor<N> {
                     socket_io::write_event(target, &emit.name, Args::from_list(&arguments), &mut frames);
                     self.send_frames(slot, &frames);
                 }
-                SocketReply::Ack(_) => {
+                SocketAction::Ack(_) => {
                     let mut frames = Vec::new();
-                    write_replies(&errand.namespace, errand.ack, &[reply], &mut frames);
+                    write_messages(&errand.namespace, errand.ack, &[reply], &mut frames);
                     self.send_frames(slot, &frames);
                 }
-                SocketReply::Subscribe { topic, start, done, refused } => {
+                SocketAction::Subscribe { topic, start, done, refused } => {
                     self.subscribe_client(slot, errand, &topic, start, done, refused);
                 }
-                SocketReply::Unsubscribe { topic, done, refused } => {
+                SocketAction::Unsubscribe { topic, done, refused } => {
                     let was_there = self.unsubscribe_client(slot, &errand.namespace, &topic);
                     self.take_socket_replies(slot, errand, if was_there { done } else { refused });
                 }
-                SocketReply::Publish(publication) => {
+                SocketAction::Publish(publication) => {
                     let hub = Arc::clone(&self.hub);
                     let config = self.endpoints.clone();
                     let Some(connection) = self.connections.at(slot) else { return };
@@ -251,7 +251,7 @@ impl<N: Net> Reactor<N> {
                     let frames = publish_for_socket(publication, &errand.namespace, errand.ack, &context);
                     self.send_frames(slot, &frames);
                 }
-                SocketReply::Disconnect => {
+                SocketAction::Disconnect => {
                     let mut frames = Vec::new();
                     socket_io::write_disconnect(&errand.namespace, &mut frames);
                     self.send_frames(slot, &frames);
@@ -267,8 +267,8 @@ impl<N: Net> Reactor<N> {
         errand: &PendingSubscribe,
         topic: &Topic,
         start: Start,
-        done: Vec<SocketReply>,
-        refused: Vec<SocketReply>,
+        done: Vec<SocketAction>,
+        refused: Vec<SocketAction>,
     ) {
         let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(&errand.namespace)) else { return };
         if client.topics.iter().any(|listening| listening.topic == *topic) {
@@ -315,7 +315,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The session reads the topic already, for a client in another namespace: this one joins it where it is.
-    pub(super) fn join_reader(&mut self, slot: u32, place: u32, errand: &PendingSubscribe, done: Vec<SocketReply>) {
+    pub(super) fn join_reader(&mut self, slot: u32, place: u32, errand: &PendingSubscribe, done: Vec<SocketAction>) {
         let (id, began_at) = self.place_of_reader(slot, place);
         self.note_listening(slot, place, id, &errand.namespace);
         if let Some(sockets) = self.sockets(slot) {
@@ -327,7 +327,7 @@ impl<N: Net> Reactor<N> {
     /// Nothing comes of what a client waits for.
     pub(super) fn refuse_errand(&mut self, slot: u32, errand: &PendingSubscribe, error: &str, message: &str) {
         let error = serde_json::json!({ "error": error, "message": message }).to_string();
-        let replies = vec![SocketReply::Emit(Emit::new("error", error.as_str())), SocketReply::Ack(vec![error])];
+        let replies = vec![SocketAction::Emit(Emit::new("error", error.as_str())), SocketAction::Ack(vec![error])];
         self.take_socket_replies(slot, errand, replies);
     }
 

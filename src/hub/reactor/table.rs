@@ -13,7 +13,7 @@ use crate::{
     budget::{Budget, Charge},
     bus::{Attachment, LogKind, TopicKey, TopicState},
     clock::Moment,
-    endpoint::SocketReply,
+    endpoint::SocketAction,
     event::{Event, EventId, Position},
     log::{Policy, Ring, Start, SubscriberRing},
     topic::Topic,
@@ -81,7 +81,7 @@ pub(super) enum SubscribeReason {
     /// A `subscribe` command, to be acknowledged with this reference.
     Command(Option<Box<RawValue>>),
     /// A Socket.IO client's wish, and what is done once it has begun.
-    PendingSubscribe(Box<(PendingSubscribe, Vec<SocketReply>)>),
+    PendingSubscribe(Box<(PendingSubscribe, Vec<SocketAction>)>),
 }
 
 impl LocalTopic {

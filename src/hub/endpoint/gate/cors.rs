@@ -78,9 +78,9 @@ fn add_fields(answer: Answer, granted: Vec<(&'static str, String)>) -> Answer {
             open.headers.extend(granted);
             Answer::Work(open)
         }
-        Answer::Engine(mut ask) => {
-            ask.headers.extend(granted);
-            Answer::Engine(ask)
+        Answer::Engine(mut engine) => {
+            engine.headers.extend(granted);
+            Answer::Engine(engine)
         }
         Answer::WebSocket(open) => Answer::WebSocket(open),
     }

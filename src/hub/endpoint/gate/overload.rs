@@ -96,7 +96,7 @@ pub(in crate::endpoint) fn refuse_over_quota(request: &Request, mut answer: Answ
 fn opens(answer: &Answer) -> bool {
     match answer {
         Answer::Sse(_) | Answer::WebSocket(_) => true,
-        Answer::Engine(ask) => ask.kind.sid().is_none(),
+        Answer::Engine(engine) => engine.kind.sid().is_none(),
         Answer::Response(_) | Answer::Later(_) | Answer::Work(_) | Answer::Ended { .. } => false,
     }
 }

@@ -22,11 +22,11 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct SocketHandlers {
     /// Lets a client into a namespace, or not. It is asked for any name.
-    pub connect: fn(&str, Option<&RawValue>, &Context<'_>) -> Result<Welcome, ConnectRefused>,
+    pub connect: fn(&str, Option<&RawValue>, &Context<'_>) -> Result<ConnectAccepted, ConnectRefused>,
     /// What is to be done about an event.
-    pub answer_event: fn(&Incoming<'_>, &SocketClient<'_>, &Context<'_>) -> Vec<SocketReply>,
+    pub answer_event: fn(&SocketEvent<'_>, &SocketClient<'_>, &Context<'_>) -> Vec<SocketAction>,
     /// What is to be done about the acknowledgement of an event of the server, of this number.
-    pub answer_ack: fn(u64, Args<'_>, &SocketClient<'_>, &Context<'_>) -> Vec<SocketReply>,
+    pub answer_ack: fn(u64, Args<'_>, &SocketClient<'_>, &Context<'_>) -> Vec<SocketAction>,
 }
 
 impl SocketHandlers {
@@ -40,7 +40,7 @@ impl SocketHandlers {
 
 /// What a client that is let in gets.
 #[derive(Debug, Default)]
-pub struct Welcome {
+pub struct ConnectAccepted {
     /// Who it is.
     pub identity: Option<Arc<Identity>>,
     /// What it is sent first.
@@ -76,7 +76,7 @@ impl Emit {
 
 /// An event of a client.
 #[derive(Clone, Copy, Debug)]
-pub struct Incoming<'a> {
+pub struct SocketEvent<'a> {
     /// Its name.
     pub name: &'a str,
     /// Its arguments. Attachments stand in them as `{"$binary":"base64"}`.
@@ -103,7 +103,7 @@ pub struct SocketClient<'a> {
 }
 
 /// What is to be done about an event.
-pub enum SocketReply {
+pub enum SocketAction {
     /// The client is sent this.
     Emit(Emit),
     /// The event is acknowledged with these JSON texts, if the client waits for that.
@@ -135,12 +135,12 @@ pub enum SocketReply {
 }
 
 /// What is to be done once the receipts are in, one for each event, in order.
-type Completion = Box<dyn FnOnce(&[Receipt]) -> Vec<SocketReply> + Send>;
+type OnReceipts = Box<dyn FnOnce(&[Receipt]) -> Vec<SocketAction> + Send>;
 
 /// Events that a client publishes, and what it is told then.
 pub struct SocketPublication {
     pub(in crate::endpoint) batch: Vec<CheckedEvent>,
-    pub(in crate::endpoint) complete: Completion,
+    pub(in crate::endpoint) complete: OnReceipts,
 }
 
 impl fmt::Debug for SocketPublication {
@@ -149,7 +149,7 @@ impl fmt::Debug for SocketPublication {
     }
 }
 
-impl fmt::Debug for SocketReply {
+impl fmt::Debug for SocketAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Emit(_) => "Emit",
@@ -162,17 +162,17 @@ impl fmt::Debug for SocketReply {
     }
 }
 
-/// Writes those of `replies` that are words to the client in `namespace`, as WebSocket frames. `ack`: the number it waits
+/// Writes those of `actions` that are words to the client in `namespace`, as WebSocket frames. `ack`: the number it waits
 /// for.
-pub fn write_replies(namespace: &str, ack: Option<u64>, replies: &[SocketReply], out: &mut Vec<u8>) {
-    for reply in replies {
-        match (reply, ack) {
-            (SocketReply::Emit(emit), _) => {
+pub fn write_messages(namespace: &str, ack: Option<u64>, actions: &[SocketAction], out: &mut Vec<u8>) {
+    for action in actions {
+        match (action, ack) {
+            (SocketAction::Emit(emit), _) => {
                 let arguments = emit.arguments.join(",");
                 let target = PacketTarget { namespace, ack: None };
                 socket_io::write_event(target, &emit.name, Args::from_list(&arguments), out);
             }
-            (SocketReply::Ack(arguments), Some(id)) => {
+            (SocketAction::Ack(arguments), Some(id)) => {
                 let arguments = arguments.join(",");
                 socket_io::write_ack(namespace, id, Args::from_list(&arguments), out);
             }
@@ -192,7 +192,7 @@ pub fn publish_for_socket(
     let namespace = namespace.to_owned();
     let complete = move |receipts: &[Receipt]| {
         let mut frames = Vec::new();
-        write_replies(&namespace, ack, &complete(receipts), &mut frames);
+        write_messages(&namespace, ack, &complete(receipts), &mut frames);
         frames
     };
     match submit(batch, AnswerForm::Frames(Box::new(complete)), context) {

@@ -11,9 +11,9 @@ use crate::protocol::{
 
 /// What a request wants of Engine.IO, for the reactor to carry out.
 #[derive(Debug)]
-pub struct EngineAsk {
+pub struct EngineRequest {
     /// What is wanted.
-    pub kind: EngineKind,
+    pub kind: EngineAction,
     /// What lies on top of the session.
     pub layer: Layer,
     /// Fields for the answer.
@@ -22,7 +22,7 @@ pub struct EngineAsk {
 
 /// What a request wants of Engine.IO.
 #[derive(Debug)]
-pub enum EngineKind {
+pub enum EngineAction {
     /// A new session, carried by requests.
     Open,
     /// A new session, carried by a WebSocket.
@@ -35,7 +35,7 @@ pub enum EngineKind {
     Probe(SessionId, Accepted),
 }
 
-impl EngineKind {
+impl EngineAction {
     /// The session it concerns, if there is one already.
     pub fn sid(&self) -> Option<SessionId> {
         match self {
@@ -86,12 +86,12 @@ pub(in crate::endpoint) fn open_socket_io(request: &Request, _: &str, context: &
 /// What `request` wants of a session with `layer` on top.
 pub fn open(request: &Request, layer: Layer, context: &Context<'_>) -> Answer {
     match wanted(request, context) {
-        Ok(kind) => Answer::Engine(Box::new(EngineAsk { kind, layer, headers: Vec::new() })),
+        Ok(kind) => Answer::Engine(Box::new(EngineRequest { kind, layer, headers: Vec::new() })),
         Err(refusal) => refusal.response().into(),
     }
 }
 
-fn wanted(request: &Request, context: &Context<'_>) -> Result<EngineKind, EngineRefusal> {
+fn wanted(request: &Request, context: &Context<'_>) -> Result<EngineAction, EngineRefusal> {
     let is_websocket = match request.query("transport") {
         Some("polling") => false,
         Some("websocket") => true,
@@ -115,14 +115,14 @@ fn wanted(request: &Request, context: &Context<'_>) -> Result<EngineKind, Engine
     if is_websocket {
         let accepted = websocket::accept(request, &[]).map_err(|_| EngineRefusal::BadRequest)?;
         return Ok(match sid {
-            None => EngineKind::OpenWebSocket(accepted),
-            Some(sid) => EngineKind::Probe(sid, accepted),
+            None => EngineAction::OpenWebSocket(accepted),
+            Some(sid) => EngineAction::Probe(sid, accepted),
         });
     }
     Ok(match sid {
-        None => EngineKind::Open,
-        Some(sid) if request.method == Method::Post => EngineKind::Post(sid),
-        Some(sid) if request.method == Method::Get => EngineKind::Poll(sid),
+        None => EngineAction::Open,
+        Some(sid) if request.method == Method::Post => EngineAction::Post(sid),
+        Some(sid) if request.method == Method::Get => EngineAction::Poll(sid),
         // A HEAD would take packets away that it does not show.
         Some(_) => return Err(EngineRefusal::BadRequest),
     })

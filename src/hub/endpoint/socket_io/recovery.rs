@@ -1,8 +1,8 @@
-//! Socket.IO clients that have lost their session and may come back: what they listened to, and from where.
+//! Connection state recovery of Socket.IO: what a client listened to, and after which ids, when its session ended.
 //!
-//! A client comes back with its private name (`pid`) and, if it ever got an event, the *offset* that the last one carried: its
-//! place in every topic it listened to at that time. At the hub that had it, what it listened to is remembered here; a hub
-//! that never saw it takes the topics from the offset, if a broker keeps them all, so that their ids mean the same there.
+//! A client comes back with its private id (`pid`) and, if it ever got an event, the *offset* that the last one carried: the id
+//! it had reached in every topic that it listened to at that time. The hub that had the client has saved what it listened to.
+//! Any other hub takes the topics from the offset, if a broker keeps all of them, so that their ids mean the same there.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -23,105 +23,104 @@ use crate::{
     topic::Topic,
 };
 
-/// What a client that may come back had.
+/// What a client that may come back listened to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remembered {
-    /// Its public name.
+pub struct SavedClient {
+    /// Its public id.
     pub sid: Box<str>,
-    /// Where it was.
+    /// Its namespace; it can come back to no other.
     pub namespace: Box<str>,
-    /// Who it was.
+    /// The subject of its token; nobody else can come back as this client.
     pub subject: Option<Box<str>>,
-    /// What it listened to, each with the id after which that began.
+    /// Its topics, each with the id after which its subscription began.
     pub topics: Vec<(Topic, EventId)>,
 }
 
 /// A client that has come back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recovered {
-    /// Its private name.
+pub struct RecoveredClient {
+    /// Its private id.
     pub pid: Box<str>,
-    /// Its public name, if this hub knows it.
+    /// Its public id, if this hub had the client.
     pub sid: Option<Box<str>>,
-    /// What it listens to, each with the last id it has.
+    /// Its topics, each with the last id that the client has.
     pub topics: Vec<(Topic, EventId)>,
 }
 
-/// The clients that may come back, those that are still there among them: the hub may learn later than the client that
-/// their connection is lost. What they weigh counts against the memory budget: when that is spent, none is remembered, and
-/// who comes back is told that it is new.
+/// The clients that may come back. Connected clients are among them: the hub may learn of a lost connection later than its
+/// client, which then comes back first. Entries are charged to the memory budget. When the budget is spent, no client is saved,
+/// and one that comes back is a new client.
 #[derive(Debug, Default)]
 pub struct Recovery {
-    known: Mutex<Known>,
+    clients: Mutex<SavedClients>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    by_pid: HashMap<Box<str>, Entry, foldhash::fast::RandomState>,
-    /// The lost, in the order in which they are forgotten.
+struct SavedClients {
+    by_pid: HashMap<Box<str>, SavedEntry, foldhash::fast::RandomState>,
+    /// Disconnected clients, in the order in which they expire.
     order: VecDeque<(Moment, Box<str>)>,
 }
 
 #[derive(Debug)]
-struct Entry {
-    remembered: Remembered,
-    /// The session that has the client, or had it.
+struct SavedEntry {
+    saved: SavedClient,
+    /// The client's session, or its last one.
     session: SessionId,
-    /// Until when it may come back, once it is lost.
+    /// Until when a disconnected client may come back.
     until: Option<Moment>,
-    /// Lets go of its part of the memory budget with the entry.
     _charge: Charge,
 }
 
 impl Recovery {
-    /// The client of `session` with this name would come back to this.
-    pub fn note(&self, pid: &str, session: SessionId, remembered: Remembered, budget: &Arc<Budget>) {
+    /// Saves what the client `pid` of `session` would come back to, in place of what was saved before.
+    pub fn save(&self, pid: &str, session: SessionId, saved: SavedClient, budget: &Arc<Budget>) {
         let weigh = |(topic, _): &(Topic, EventId)| size_of::<(Topic, EventId)>() + topic.as_str().len();
-        let weight_bytes = ENTRY_BYTES + 2 * pid.len() + remembered.topics.iter().map(weigh).sum::<usize>();
-        let mut known = self.lock();
-        // What it would have come back to before is not what it has now.
-        known.by_pid.remove(pid);
+        let weight_bytes = ENTRY_BYTES + 2 * pid.len() + saved.topics.iter().map(weigh).sum::<usize>();
+        let mut clients = self.lock();
+        // Removed first: if the budget has no room now, the former entry would be wrong.
+        clients.by_pid.remove(pid);
         let Some(charge) = budget.try_charge(weight_bytes) else { return };
-        known.by_pid.insert(pid.into(), Entry { remembered, session, until: None, _charge: charge });
+        clients.by_pid.insert(pid.into(), SavedEntry { saved, session, until: None, _charge: charge });
     }
 
-    /// The client is lost, and may come back for `window`; unless it has come back already, by another session.
-    pub fn lose(&self, pid: &str, session: SessionId, window: Duration, now: Moment) {
-        let mut known = self.lock();
-        known.forget_lost(now);
+    /// Lets the client `pid` come back for `window` from now on. No effect if it has come back already, by another session.
+    pub fn mark_disconnected(&self, pid: &str, session: SessionId, window: Duration, now: Moment) {
+        let mut clients = self.lock();
+        clients.forget_expired(now);
         let until = now + window;
-        if let Some(entry) = known.by_pid.get_mut(pid).filter(|entry| entry.session == session) {
+        if let Some(entry) = clients.by_pid.get_mut(pid).filter(|entry| entry.session == session) {
             entry.until = Some(until);
-            known.order.push_back((until, pid.into()));
+            clients.order.push_back((until, pid.into()));
         }
     }
 
-    /// The client has left, or had to.
+    /// Forgets a client that left its namespace, or was made to. No effect if another session has it now.
     pub fn forget(&self, pid: &str, session: SessionId) {
-        let mut known = self.lock();
-        if known.by_pid.get(pid).is_some_and(|entry| entry.session == session) {
-            known.by_pid.remove(pid);
+        let mut clients = self.lock();
+        if clients.by_pid.get(pid).is_some_and(|entry| entry.session == session) {
+            clients.by_pid.remove(pid);
         }
     }
 
-    /// What `decide` makes of the client of this name. It is forgotten if that is something: whoever fails to come back as it must
-    /// not cost it what it would come back to.
-    fn take<T>(&self, pid: &str, now: Moment, decide: impl FnOnce(&Remembered) -> Option<T>) -> Taken<T> {
-        let mut known = self.lock();
-        known.forget_lost(now);
-        let Some(entry) = known.by_pid.get(pid) else { return Taken::Unknown };
-        let Some(decided) = decide(&entry.remembered) else { return Taken::Refused };
-        known.by_pid.remove(pid);
-        Taken::Known(decided)
+    /// Calls `decide` with what is saved of the client `pid`. The entry is removed only if `decide` returns something, so that a
+    /// refused attempt under the same `pid` costs the client nothing.
+    fn take<T>(&self, pid: &str, now: Moment, decide: impl FnOnce(&SavedClient) -> Option<T>) -> TakeOutcome<T> {
+        let mut clients = self.lock();
+        clients.forget_expired(now);
+        let Some(entry) = clients.by_pid.get(pid) else { return TakeOutcome::Unknown };
+        let Some(decided) = decide(&entry.saved) else { return TakeOutcome::Refused };
+        clients.by_pid.remove(pid);
+        TakeOutcome::Recovered(decided)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, SavedClients> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
-    fn forget_lost(&mut self, now: Moment) {
+impl SavedClients {
+    fn forget_expired(&mut self, now: Moment) {
         while let Some((until, pid)) = self.order.pop_front_if(|(until, _)| *until <= now) {
             // It may have come back and been lost again since.
             if self.by_pid.get(&pid).is_some_and(|entry| entry.until == Some(until)) {
@@ -131,68 +130,68 @@ impl Known {
     }
 }
 
-/// What becomes of somebody who shows the name of a client that was lost.
+/// The outcome of [`Recovery::take`].
 #[derive(Debug, PartialEq, Eq)]
-enum Taken<T> {
-    /// Nobody here is remembered by it.
+enum TakeOutcome<T> {
+    /// No client is saved under this id.
     Unknown,
-    /// It is another client's.
+    /// The saved client is another one.
     Refused,
-    /// It is back.
-    Known(T),
+    Recovered(T),
 }
 
-/// What an entry is taken to weigh besides its names.
+/// The weight of an entry besides its texts, in bytes.
 const ENTRY_BYTES: usize = 256;
 
-/// What a client shows to come back, beside what it shows to be let in.
+/// The members of a CONNECT packet's payload that ask for recovery.
 #[derive(Deserialize)]
 struct Claim {
     pid: Option<Box<str>>,
     offset: Option<String>,
 }
 
-/// The client that comes back to `namespace` with `payload`, as `identity`, to at most
-/// `topics_max` topics; `None`: it is a new one.
+/// The client that comes back to `namespace` with the CONNECT payload `payload`, as `identity`. It gets its topics, at most
+/// `topics_max`. `None`: it is a new client.
 pub fn recover(
     payload: Option<&RawValue>,
     namespace: &str,
     identity: Option<&Identity>,
     (hub, topics_max): (&Hub, usize),
     now: Moment,
-) -> Option<Recovered> {
+) -> Option<RecoveredClient> {
     let Claim { pid, offset } = serde_json::from_str(payload?.get()).ok()?;
     let pid = pid?;
-    let told = offset.and_then(|offset| socket_io::parse_offset(&offset, topics_max));
+    let acknowledged = offset.and_then(|offset| socket_io::parse_offset(&offset, topics_max));
     let is_permitted = |(topic, _): &(Topic, EventId)| access::may_subscribe(identity, topic).is_ok();
     let taken = hub.recovery.take(&pid, now, |lost| {
         let is_same = *lost.namespace == *namespace && lost.subject.as_deref() == identity.map(|it| &*it.subject);
         if !is_same || !lost.topics.iter().all(is_permitted) {
             return None;
         }
-        let places = lost.topics.iter().map(|(topic, began)| {
-            let told = told.iter().flatten().find(|(known, _)| known == topic);
+        let topics = lost.topics.iter().map(|(topic, began)| {
+            let acknowledged = acknowledged.iter().flatten().find(|(known, _)| known == topic);
             let has_order = hub.bus.archive(topic).is_some();
-            (topic.clone(), told.map_or(*began, |(_, id)| later(*began, *id, has_order)))
+            (topic.clone(), acknowledged.map_or(*began, |(_, id)| resume_id(*began, *id, has_order)))
         });
-        Some((lost.sid.clone(), places.collect::<Vec<_>>()))
+        Some((lost.sid.clone(), topics.collect::<Vec<_>>()))
     });
     let (sid, topics) = match taken {
-        Taken::Known((sid, topics)) => (Some(sid), topics),
-        Taken::Refused => return None,
-        Taken::Unknown => {
+        TakeOutcome::Recovered((sid, topics)) => (Some(sid), topics),
+        TakeOutcome::Refused => return None,
+        TakeOutcome::Unknown => {
             let is_kept = |(topic, _): &(Topic, EventId)| hub.bus.archive(topic).is_some();
-            (None, told.filter(|places| places.iter().all(|place| is_kept(place) && is_permitted(place)))?)
+            (None, acknowledged.filter(|topics| topics.iter().all(|topic| is_kept(topic) && is_permitted(topic)))?)
         }
     };
-    Some(Recovered { pid, sid, topics })
+    Some(RecoveredClient { pid, sid, topics })
 }
 
-/// Where a client goes on that began to listen after `began`, and was `told` last where it stands: it may have left the topic
-/// since, and have come back to it later. Unless the ids of all majors have an order, as a broker's have, those of another
-/// major are another log's: then what the client says counts, and a gap follows from it.
-fn later(began: EventId, told: EventId, has_order: bool) -> EventId {
-    if has_order || began.major == told.major { began.max(told) } else { told }
+/// The id after which a client goes on in a topic to which it subscribed after `began`, and of which its offset has the id
+/// `acknowledged`. The later one counts, because it may have left the topic and subscribed again. If the ids of different majors
+/// have no order, as those of a hub's own logs have none, an id of another major is of another log: then the client's id counts,
+/// and a gap follows from it.
+fn resume_id(began: EventId, acknowledged: EventId, has_order: bool) -> EventId {
+    if has_order || began.major == acknowledged.major { began.max(acknowledged) } else { acknowledged }
 }
 
 #[cfg(test)]
@@ -205,15 +204,15 @@ mod tests {
         SessionId::new(0, [number; 15])
     }
 
-    fn client(sid: &str) -> Remembered {
-        Remembered { sid: sid.into(), namespace: "/".into(), subject: None, topics: Vec::new() }
+    fn client(sid: &str) -> SavedClient {
+        SavedClient { sid: sid.into(), namespace: "/".into(), subject: None, topics: Vec::new() }
     }
 
-    /// Whoever shows the name `p` comes back, if it is remembered.
-    fn take(recovery: &Recovery, now: Moment) -> Option<Remembered> {
+    /// The client that comes back as `p`.
+    fn take(recovery: &Recovery, now: Moment) -> Option<SavedClient> {
         match recovery.take("p", now, |lost| Some(lost.clone())) {
-            Taken::Known(lost) => Some(lost),
-            Taken::Refused | Taken::Unknown => None,
+            TakeOutcome::Recovered(lost) => Some(lost),
+            TakeOutcome::Refused | TakeOutcome::Unknown => None,
         }
     }
 
@@ -224,39 +223,39 @@ mod tests {
     #[test]
     fn a_client_may_come_back_for_a_while_and_once() {
         let (recovery, budget) = (Recovery::default(), Arc::new(Budget::unlimited()));
-        recovery.note("p", session(1), client("a"), &budget);
-        recovery.lose("p", session(1), WINDOW, at(1));
+        recovery.save("p", session(1), client("a"), &budget);
+        recovery.mark_disconnected("p", session(1), WINDOW, at(1));
         assert_eq!(take(&recovery, at(10)), Some(client("a")));
         assert_eq!(take(&recovery, at(10)), None);
-        recovery.note("p", session(1), client("a"), &budget);
-        recovery.lose("p", session(1), WINDOW, at(1));
+        recovery.save("p", session(1), client("a"), &budget);
+        recovery.mark_disconnected("p", session(1), WINDOW, at(1));
         assert_eq!(take(&recovery, at(11)), None);
         assert_eq!(budget.used(), 0);
     }
 
-    /// Who merely knows the name, and is not let back in, takes nothing from the client.
+    /// An attempt that is refused takes nothing from the client.
     #[test]
     fn a_failed_attempt_costs_nothing() {
         let (recovery, budget) = (Recovery::default(), Arc::new(Budget::unlimited()));
-        recovery.note("p", session(1), client("a"), &budget);
+        recovery.save("p", session(1), client("a"), &budget);
         for lost in [false, true] {
             if lost {
-                recovery.lose("p", session(1), WINDOW, at(1));
+                recovery.mark_disconnected("p", session(1), WINDOW, at(1));
             }
-            assert_eq!(recovery.take("p", at(2), |_| None::<()>), Taken::Refused);
+            assert_eq!(recovery.take("p", at(2), |_| None::<()>), TakeOutcome::Refused);
         }
-        assert_eq!(recovery.take("q", at(2), |_| Some(())), Taken::Unknown);
+        assert_eq!(recovery.take("q", at(2), |_| Some(())), TakeOutcome::Unknown);
         assert_eq!(take(&recovery, at(3)), Some(client("a")));
     }
 
     #[test]
     fn a_client_comes_back_before_its_loss_is_noticed() {
         let (recovery, budget) = (Recovery::default(), Arc::new(Budget::unlimited()));
-        recovery.note("p", session(1), client("a"), &budget);
+        recovery.save("p", session(1), client("a"), &budget);
         assert_eq!(take(&recovery, at(1)), Some(client("a")));
-        recovery.note("p", session(2), client("a"), &budget);
+        recovery.save("p", session(2), client("a"), &budget);
         // The first session ends in its own time, and has no say any more.
-        recovery.lose("p", session(1), WINDOW, at(2));
+        recovery.mark_disconnected("p", session(1), WINDOW, at(2));
         recovery.forget("p", session(1));
         assert_eq!(take(&recovery, at(20)), Some(client("a")));
     }
@@ -264,7 +263,7 @@ mod tests {
     #[test]
     fn a_client_that_has_left_is_forgotten() {
         let (recovery, budget) = (Recovery::default(), Arc::new(Budget::unlimited()));
-        recovery.note("p", session(1), client("a"), &budget);
+        recovery.save("p", session(1), client("a"), &budget);
         recovery.forget("p", session(1));
         assert_eq!((take(&recovery, at(1)), budget.used()), (None, 0));
     }
@@ -273,8 +272,8 @@ mod tests {
     #[test]
     fn ids_of_another_epoch_are_taken_as_they_are() {
         let began = EventId { major: 20, minor: 5 };
-        let check = |told: EventId, has_order: bool, expected: EventId| {
-            assert_eq!(later(began, told, has_order), expected, "{told} {has_order}");
+        let check = |acknowledged: EventId, has_order: bool, expected: EventId| {
+            assert_eq!(resume_id(began, acknowledged, has_order), expected, "{acknowledged} {has_order}");
         };
         let id = |major, minor| EventId { major, minor };
         check(id(20, 7), false, id(20, 7));
@@ -288,7 +287,7 @@ mod tests {
     #[test]
     fn a_spent_budget_remembers_nobody() {
         let (recovery, budget) = (Recovery::default(), Arc::new(Budget::new(1)));
-        recovery.note("p", session(1), client("a"), &budget);
+        recovery.save("p", session(1), client("a"), &budget);
         assert_eq!(take(&recovery, at(1)), None);
     }
 }

@@ -23,8 +23,8 @@ use crate::{
     auth::{Denied, Identity},
     bus::{PublishRefused, Receipt},
     endpoint::{
-        CheckedEvent, CompatApi, ConnectRefused, Context, Emit, Incoming, SocketClient, SocketHandlers,
-        SocketPublication, SocketReply, Welcome,
+        CheckedEvent, CompatApi, ConnectAccepted, ConnectRefused, Context, Emit, SocketAction, SocketClient,
+        SocketEvent, SocketHandlers, SocketPublication,
         compat::esp::wells::{Refused, deny, object, well_of},
         gate::{
             access,
@@ -42,7 +42,7 @@ pub(in crate::endpoint) const HANDLERS: SocketHandlers =
     SocketHandlers { connect, answer_event, answer_ack: |_, _, _, _| Vec::new() };
 
 /// A client connects to `namespace`, with this `auth` object.
-fn connect(namespace: &str, auth: Option<&RawValue>, context: &Context<'_>) -> Result<Welcome, ConnectRefused> {
+fn connect(namespace: &str, auth: Option<&RawValue>, context: &Context<'_>) -> Result<ConnectAccepted, ConnectRefused> {
     let esp = &context.config.esp;
     if !esp.namespaces.iter().any(|served| served == namespace) {
         // The words of the protocol's own servers.
@@ -55,7 +55,7 @@ fn connect(namespace: &str, auth: Option<&RawValue>, context: &Context<'_>) -> R
             ConnectRefused { data: Some(refused.json()), message: refused.message }
         })?;
     if !is_esp(context) {
-        return Ok(Welcome { identity, emits: Vec::new() });
+        return Ok(ConnectAccepted { identity, emits: Vec::new() });
     }
     let known = identity.as_deref();
     let data = object(&[
@@ -64,7 +64,7 @@ fn connect(namespace: &str, auth: Option<&RawValue>, context: &Context<'_>) -> R
         ("username", known.map(Identity::name).into()),
         ("timestamp", context.hub.timestamp(context.now).into()),
     ]);
-    Ok(Welcome { identity, emits: vec![Emit::new("connected", data)] })
+    Ok(ConnectAccepted { identity, emits: vec![Emit::new("connected", data)] })
 }
 
 /// Whether clients are the ESP IoT platform's: greeted, and told of wells. Socket.IO itself is no part of the platform's API.
@@ -73,11 +73,11 @@ fn is_esp(context: &Context<'_>) -> bool {
 }
 
 /// Answers an event.
-fn answer_event(event: &Incoming<'_>, client: &SocketClient<'_>, context: &Context<'_>) -> Vec<SocketReply> {
+fn answer_event(event: &SocketEvent<'_>, client: &SocketClient<'_>, context: &Context<'_>) -> Vec<SocketAction> {
     if client.identity.and_then(|identity| identity.expires).is_some_and(|expires| expires <= context.now) {
-        let mut replies = deny(Denied::Expired, context).replies(event.wants_ack);
-        replies.push(SocketReply::Disconnect);
-        return replies;
+        let mut actions = deny(Denied::Expired, context).actions(event.wants_ack);
+        actions.push(SocketAction::Disconnect);
+        return actions;
     }
     let answered = match event.name {
         "ping" => Ok(pong(event, context)),
@@ -90,14 +90,14 @@ fn answer_event(event: &Incoming<'_>, client: &SocketClient<'_>, context: &Conte
             Err(Refused { status: 404, error: "UnknownEvent", message: format!("there is no event {shown:?}") })
         }
     };
-    answered.unwrap_or_else(|refused| refused.replies(event.wants_ack))
+    answered.unwrap_or_else(|refused| refused.actions(event.wants_ack))
 }
 
 /// How much of an unknown event's name is shown to whoever sent it: a name may be as long as a message.
 const SHOWN_NAME_BYTES_MAX: usize = 128;
 
 /// What a client is told of its publications to `topics`.
-fn describe_receipts(topics: &[Topic], receipts: &[Receipt], (is_esp, wants_ack): (bool, bool)) -> Vec<SocketReply> {
+fn describe_receipts(topics: &[Topic], receipts: &[Receipt], (is_esp, wants_ack): (bool, bool)) -> Vec<SocketAction> {
     let describe = |(topic, receipt): (&Topic, &Receipt)| match receipt {
         Ok(id) => {
             let id = id.map(|id| id.to_string());
@@ -110,22 +110,22 @@ fn describe_receipts(topics: &[Topic], receipts: &[Receipt], (is_esp, wants_ack)
                 503 => "ServiceUnavailable",
                 _ => "UnknownOutcome",
             };
-            Refused { status, error, message: message.into_owned() }.replies(wants_ack)
+            Refused { status, error, message: message.into_owned() }.actions(wants_ack)
         }
     };
     topics.iter().zip(receipts).flat_map(describe).collect()
 }
 
-fn pong(event: &Incoming<'_>, context: &Context<'_>) -> Vec<SocketReply> {
+fn pong(event: &SocketEvent<'_>, context: &Context<'_>) -> Vec<SocketAction> {
     let data = object(&[("timestamp", context.hub.timestamp(context.now).into())]);
     answer("pong", data, event.wants_ack)
 }
 
 fn subscribe(
-    event: &Incoming<'_>,
+    event: &SocketEvent<'_>,
     client: &SocketClient<'_>,
     context: &Context<'_>,
-) -> Result<Vec<SocketReply>, Refused> {
+) -> Result<Vec<SocketAction>, Refused> {
     let Target { topic, since } = parse_target(event.arguments, is_esp(context))?;
     access::may_subscribe(client.identity, &topic).map_err(|denied| deny(denied, context))?;
     let done = answer("subscribed", describe_topic(&topic, context), event.wants_ack);
@@ -139,16 +139,16 @@ fn subscribe(
     if context.config.topics_per_connection_max <= client.topics.len() {
         return Err(too_many_topics());
     }
-    let refused = too_many_topics().replies(event.wants_ack);
-    Ok(vec![SocketReply::Subscribe { topic, start: since.unwrap_or_default(), done, refused }])
+    let refused = too_many_topics().actions(event.wants_ack);
+    Ok(vec![SocketAction::Subscribe { topic, start: since.unwrap_or_default(), done, refused }])
 }
 
-fn unsubscribe(event: &Incoming<'_>, context: &Context<'_>) -> Result<Vec<SocketReply>, Refused> {
+fn unsubscribe(event: &SocketEvent<'_>, context: &Context<'_>) -> Result<Vec<SocketAction>, Refused> {
     let Target { topic, .. } = parse_target(event.arguments, is_esp(context))?;
     let done = answer("unsubscribed", describe_topic(&topic, context), event.wants_ack);
     // Like leaving a room: who is not in it has left it.
     let refused = answer("unsubscribed", describe_topic(&topic, context), event.wants_ack);
-    Ok(vec![SocketReply::Unsubscribe { topic, done, refused }])
+    Ok(vec![SocketAction::Unsubscribe { topic, done, refused }])
 }
 
 fn too_many_topics() -> Refused {
@@ -156,7 +156,7 @@ fn too_many_topics() -> Refused {
     Refused { status: 400, error: "TooManyTopics", message }
 }
 
-fn stats(event: &Incoming<'_>, client: &SocketClient<'_>, context: &Context<'_>) -> Vec<SocketReply> {
+fn stats(event: &SocketEvent<'_>, client: &SocketClient<'_>, context: &Context<'_>) -> Vec<SocketAction> {
     let names: Vec<Value> = client.topics.iter().map(|topic| name_topic(topic, is_esp(context)).1).collect();
     let mut fields = vec![
         ("connected_at", context.hub.timestamp(client.since).into()),
@@ -171,10 +171,10 @@ fn stats(event: &Incoming<'_>, client: &SocketClient<'_>, context: &Context<'_>)
 }
 
 fn publish(
-    event: &Incoming<'_>,
+    event: &SocketEvent<'_>,
     client: &SocketClient<'_>,
     context: &Context<'_>,
-) -> Result<Vec<SocketReply>, Refused> {
+) -> Result<Vec<SocketAction>, Refused> {
     let Publish { topic, kind, data } = parse_publish(event.arguments, is_esp(context))?;
     access::may_publish(client.identity, &topic).map_err(|denied| deny(denied, context))?;
     if is_reserved(kind.as_deref()) {
@@ -192,18 +192,18 @@ fn publish(
     let (form, topics) = ((is_esp(context), event.wants_ack), [topic.clone()]);
     let batch = vec![CheckedEvent { topic, kind, payload: Payload::json(data), idempotency_key: None }];
     let complete = Box::new(move |receipts: &[Receipt]| describe_receipts(&topics, receipts, form));
-    Ok(vec![SocketReply::Publish(SocketPublication { batch, complete })])
+    Ok(vec![SocketAction::Publish(SocketPublication { batch, complete })])
 }
 
 /// The event `name`, and the same as an acknowledgement if there is to be one.
-fn answer(name: &'static str, data: String, wants_ack: bool) -> Vec<SocketReply> {
-    let ack = wants_ack.then(|| SocketReply::Ack(vec![data.clone()]));
-    let emit = SocketReply::Emit(Emit::new(name, data));
+fn answer(name: &'static str, data: String, wants_ack: bool) -> Vec<SocketAction> {
+    let ack = wants_ack.then(|| SocketAction::Ack(vec![data.clone()]));
+    let emit = SocketAction::Emit(Emit::new(name, data));
     [emit].into_iter().chain(ack).collect()
 }
 
 impl Refused {
-    fn replies(&self, wants_ack: bool) -> Vec<SocketReply> {
+    fn actions(&self, wants_ack: bool) -> Vec<SocketAction> {
         answer("error", self.json(), wants_ack)
     }
 }

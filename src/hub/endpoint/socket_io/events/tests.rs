@@ -76,45 +76,45 @@ fn operator() -> Identity {
 }
 
 /// Replies as text, one line each.
-fn show(replies: &[SocketReply]) -> String {
-    let lines: Vec<String> = replies.iter().map(show_one).collect();
+fn show(actions: &[SocketAction]) -> String {
+    let lines: Vec<String> = actions.iter().map(show_one).collect();
     lines.join("\n")
 }
 
-fn show_one(reply: &SocketReply) -> String {
+fn show_one(reply: &SocketAction) -> String {
     match reply {
-        SocketReply::Emit(Emit { name, arguments, wants_ack: false }) => format!("{name} {}", arguments.join(",")),
-        SocketReply::Emit(Emit { name, .. }) => panic!("no event of the server is acknowledged: {name}"),
-        SocketReply::Ack(arguments) => format!("ack {}", arguments.join(",")),
-        SocketReply::Subscribe { topic, start, done, refused } => {
+        SocketAction::Emit(Emit { name, arguments, wants_ack: false }) => format!("{name} {}", arguments.join(",")),
+        SocketAction::Emit(Emit { name, .. }) => panic!("no event of the server is acknowledged: {name}"),
+        SocketAction::Ack(arguments) => format!("ack {}", arguments.join(",")),
+        SocketAction::Subscribe { topic, start, done, refused } => {
             format!("subscribe {topic} {start:?}; {}; {}", show(done), show(refused))
         }
-        SocketReply::Unsubscribe { topic, done, refused } => {
+        SocketAction::Unsubscribe { topic, done, refused } => {
             assert_eq!(show(done), show(refused));
             format!("unsubscribe {topic}; {}", show(done))
         }
-        SocketReply::Publish(SocketPublication { batch, .. }) => {
+        SocketAction::Publish(SocketPublication { batch, .. }) => {
             let show = |event: &CheckedEvent| {
                 format!("publish {} {:?} {}", event.topic, event.kind, String::from_utf8_lossy(&event.payload.data))
             };
             batch.iter().map(show).collect::<Vec<_>>().join("\n")
         }
-        SocketReply::Disconnect => "disconnect".to_owned(),
+        SocketAction::Disconnect => "disconnect".to_owned(),
     }
 }
 
 /// What `event` with the JSON array `arguments` is answered, in a hub of its own.
-fn replies(
+fn actions(
     event: &str,
     arguments: &str,
     wants_ack: bool,
     topics: &[&str],
     identity: Option<&Identity>,
-) -> Vec<SocketReply> {
+) -> Vec<SocketAction> {
     let hub = hub();
     let arguments = Args::from_array(arguments);
     let topics: Vec<Topic> = topics.iter().map(|name| topic(name)).collect();
-    let incoming = Incoming { name: event, arguments, wants_ack };
+    let incoming = SocketEvent { name: event, arguments, wants_ack };
     let (namespace, sid, since) = ("/", "sid", Moment(1_000_000_000));
     let client = SocketClient { namespace, sid, since, messages: 7, topics: &topics, identity };
     answer_event(&incoming, &client, &context(&hub))
@@ -122,7 +122,7 @@ fn replies(
 
 /// The same as text.
 fn answered(event: &str, arguments: &str, wants_ack: bool, topics: &[&str], identity: Option<&Identity>) -> String {
-    show(&replies(event, arguments, wants_ack, topics, identity))
+    show(&actions(event, arguments, wants_ack, topics, identity))
 }
 
 /// The answer to a subscription that cannot be.
@@ -268,7 +268,7 @@ fn connecting() {
         connect("/", auth, &context(&hub)).expect("nobody has to say who he is")
     };
     for auth in [None, Some("null"), Some("{}"), Some(r#"{"token":null,"more":1}"#), Some(r#"{"token":"x"}"#)] {
-        let Welcome { identity, emits } = welcome(auth);
+        let ConnectAccepted { identity, emits } = welcome(auth);
         assert!(identity.is_none());
         let data = r#"{"message":"Connected to ESP IoT Platform","user_id":null,"username":null,"timestamp":"NOW"}"#;
         assert_eq!(emits, [Emit::new("connected", data.replace("NOW", NOW_TEXT))]);
@@ -296,8 +296,8 @@ fn tokens_of_the_auth_object() {
 #[test]
 fn publications_are_answered_with_their_receipts() {
     let check = |receipt: Receipt, expected: &str| {
-        let mut replies = replies("publish", r#"[{"well_id":"W1","data":1}]"#, true, &[], None);
-        let Some(SocketReply::Publish(publication)) = replies.pop() else { panic!("{}", show(&replies)) };
+        let mut actions = actions("publish", r#"[{"well_id":"W1","data":1}]"#, true, &[], None);
+        let Some(SocketAction::Publish(publication)) = actions.pop() else { panic!("{}", show(&actions)) };
         let (name, data) = expected.split_once(' ').expect("a name and data");
         assert_eq!(show(&(publication.complete)(&[receipt])), format!("{name} {data}\nack {data}"));
     };
