@@ -11,7 +11,7 @@ use std::{
 };
 
 use fanfare::reactor::{Net, Ready, Token};
-use fanfare_core::clock::Moment;
+use fanfare_core::{clock::Moment, index::Slot};
 
 /// What all sockets were given.
 #[derive(Debug, Default)]
@@ -114,7 +114,7 @@ impl Net for StubNet {
 
     fn accept(&mut self, _listener: usize) -> io::Result<(StubStream, Option<IpAddr>)> {
         self.waiting = self.waiting.checked_sub(1).ok_or(ErrorKind::WouldBlock)?;
-        let token = Token { slot: u32::MAX, generation: 0 };
+        let token = Token { slot: Slot::NONE, generation: 0 };
         Ok((StubStream { token, script: Arc::clone(&self.script), said: 0, room: Room::All }, None))
     }
 
@@ -140,7 +140,7 @@ impl Net for StubNet {
     }
 
     fn nowhere(&mut self) -> StubStream {
-        let token = Token { slot: u32::MAX, generation: 0 };
+        let token = Token { slot: Slot::NONE, generation: 0 };
         StubStream { token, script: Arc::new([]), said: 0, room: Room::All }
     }
 

@@ -8,6 +8,7 @@ pub mod close;
 pub mod event;
 pub mod frame;
 pub mod gap;
+pub mod index;
 pub mod json;
 pub mod label;
 pub mod log;

@@ -4,20 +4,44 @@
 //! last. A visit writes all that has come since the last one, and one that finds nothing to write costs a comparison, so
 //! it never hurts to visit too often. Extending a lap under way makes it a full round from where it is.
 
-use crate::{event::Position, frame::FormatCode};
+use crate::{
+    event::Position,
+    frame::FormatCode,
+    index::{GroupIndex, Slot, SubscriberIndex, SubscriptionIndex},
+};
 
 /// One subscription of one connection: a cursor into the topic's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscriber {
-    /// The connection's place in the reactor.
-    pub slot: u32,
+    /// The connection.
+    pub slot: Slot,
     /// Which of the connection's subscriptions this is.
-    pub subscription: u16,
+    pub subscription: SubscriptionIndex,
     /// The wire form it is served in.
     pub format: FormatCode,
     /// The position of the next event to write. Where the connection is written to from all its topics at once
-    /// ([`FormatCode::is_several`]), the connection keeps its cursors together, and this is the number of its group.
+    /// ([`FormatCode::is_several`]), the connection keeps its cursors together, and this is the index of its group.
     pub cursor: Position,
+}
+
+impl Subscriber {
+    /// The group of its connection, if that is written to from all its topics at once.
+    #[inline]
+    pub fn group(&self) -> Option<GroupIndex> {
+        self.format.is_several().then(|| GroupIndex::new(self.cursor as usize))
+    }
+
+    /// Its connection, which is in this group, keeps the cursor from now on.
+    pub fn join(&mut self, group: GroupIndex) {
+        self.format = self.format.several();
+        self.cursor = group.get() as Position;
+    }
+
+    /// Takes the cursor back from its connection, which has left its group.
+    pub fn leave(&mut self, cursor: Position) {
+        self.format = self.format.format().into();
+        self.cursor = cursor;
+    }
 }
 
 /// The subscribers of a topic on one reactor, and how far the lap has come.
@@ -30,14 +54,15 @@ pub struct SubscriberRing {
     remaining: usize,
 }
 
-/// A subscriber that changed its place because another left.
+/// A subscriber whose index changed because another left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MovedSubscriber {
-    pub slot: u32,
+    /// Its connection.
+    pub slot: Slot,
     /// Which of the connection's subscriptions.
-    pub subscription: u16,
-    /// Its new place.
-    pub place: u32,
+    pub subscription: SubscriptionIndex,
+    /// Its index from now on.
+    pub subscriber: SubscriberIndex,
 }
 
 impl SubscriberRing {
@@ -56,35 +81,35 @@ impl SubscriberRing {
         self.subscribers.is_empty()
     }
 
-    /// Adds a subscriber and returns its place. It is at the head or brought there by its own connection, so a lap
+    /// Adds a subscriber and returns its index. It is at the head or brought there by its own connection, so a lap
     /// under way need not reach it.
-    pub fn add(&mut self, subscriber: Subscriber) -> u32 {
+    pub fn add(&mut self, subscriber: Subscriber) -> SubscriberIndex {
         self.subscribers.push(subscriber);
         if 0 < self.remaining {
             // It may stand between the lap and those it has yet to visit.
             self.remaining += 1;
         }
-        (self.subscribers.len() - 1) as u32
+        SubscriberIndex::new(self.subscribers.len() - 1)
     }
 
-    /// Removes the subscriber at `place`; the last one takes its place.
-    pub fn remove(&mut self, place: u32) -> Option<MovedSubscriber> {
-        let place = place as usize;
-        self.subscribers.swap_remove(place);
+    /// Removes the subscriber at `index`; the last one takes its index.
+    pub fn remove(&mut self, index: SubscriberIndex) -> Option<MovedSubscriber> {
+        self.subscribers.swap_remove(index.get());
         if 0 < self.remaining {
-            // The one that moved may have come to a place the lap has passed: go once round again.
+            // The one that moved may have come to an index the lap has passed: go once round again.
             self.remaining = self.subscribers.len();
         }
         if self.subscribers.len() <= self.next {
             self.next = 0;
         }
-        let moved = self.subscribers.get(place)?;
-        Some(MovedSubscriber { slot: moved.slot, subscription: moved.subscription, place: place as u32 })
+        let moved = self.subscribers.get(index.get())?;
+        Some(MovedSubscriber { slot: moved.slot, subscription: moved.subscription, subscriber: index })
     }
 
+    /// The subscriber at `index`.
     #[inline]
-    pub fn subscriber(&mut self, place: u32) -> &mut Subscriber {
-        &mut self.subscribers[place as usize]
+    pub fn subscriber(&mut self, index: SubscriberIndex) -> &mut Subscriber {
+        &mut self.subscribers[index.get()]
     }
 
     /// All subscribers, for those who must see each (a resync, a shutdown).
@@ -119,22 +144,27 @@ mod tests {
     use super::*;
     use crate::frame::Format;
 
-    fn lap(count: u32) -> SubscriberRing {
+    fn lap(count: usize) -> SubscriberRing {
         let mut lap = SubscriberRing::new();
         for slot in 0..count {
-            lap.add(Subscriber { slot, subscription: 0, format: Format::WebSocketRaw.into(), cursor: 1 });
+            lap.add(Subscriber {
+                slot: Slot::new(slot),
+                subscription: SubscriptionIndex::new(0),
+                format: Format::WebSocketRaw.into(),
+                cursor: 1,
+            });
         }
         lap
     }
 
-    fn visits(lap: &mut SubscriberRing, count: usize) -> Vec<u32> {
+    fn visits(lap: &mut SubscriberRing, count: usize) -> Vec<usize> {
         let mut slots = Vec::new();
         while slots.len() < count {
             let taken = lap.take(count - slots.len());
             if taken.is_empty() {
                 break;
             }
-            slots.extend(taken.iter().map(|subscriber| subscriber.slot));
+            slots.extend(taken.iter().map(|subscriber| subscriber.slot.get()));
         }
         slots
     }
@@ -158,7 +188,7 @@ mod tests {
                 let mut lap = lap(5);
                 lap.extend();
                 let mut seen = visits(&mut lap, after);
-                lap.remove(leaves);
+                lap.remove(SubscriberIndex::new(leaves));
                 seen.extend(visits(&mut lap, 99));
                 for slot in (0..5).filter(|slot| *slot != leaves) {
                     assert!(seen.contains(&slot), "{slot} after {leaves} left at {after}: {seen:?}");
@@ -176,7 +206,12 @@ mod tests {
                 visits(&mut lap, after);
                 lap.extend();
                 let mut seen = visits(&mut lap, later);
-                lap.add(Subscriber { slot: 5, subscription: 0, format: Format::WebSocketRaw.into(), cursor: 1 });
+                lap.add(Subscriber {
+                    slot: Slot::new(5),
+                    subscription: SubscriptionIndex::new(0),
+                    format: Format::WebSocketRaw.into(),
+                    cursor: 1,
+                });
                 seen.extend(visits(&mut lap, 99));
                 for slot in 0..5 {
                     assert!(
@@ -191,9 +226,11 @@ mod tests {
     #[test]
     fn tells_who_moved() {
         let mut lap = lap(3);
-        assert_eq!(lap.remove(0), Some(MovedSubscriber { slot: 2, subscription: 0, place: 0 }));
-        assert_eq!(lap.remove(1), None);
-        assert_eq!(lap.remove(0), None);
+        let first = SubscriberIndex::new(0);
+        let moved = MovedSubscriber { slot: Slot::new(2), subscription: SubscriptionIndex::new(0), subscriber: first };
+        assert_eq!(lap.remove(first), Some(moved));
+        assert_eq!(lap.remove(SubscriberIndex::new(1)), None);
+        assert_eq!(lap.remove(first), None);
         assert!(lap.is_empty());
         lap.extend();
         assert!(lap.take(1).is_empty());

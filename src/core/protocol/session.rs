@@ -26,6 +26,7 @@ use crate::{
     close::Close,
     event::{EventId, Position},
     frame::{Format, SseForm},
+    index::TopicIndex,
     json::LONG_TEXT_BYTES,
     outbox::Outbox,
 };
@@ -122,13 +123,13 @@ pub type TopicCursors = SmallVec<[TopicCursor; 4]>;
 /// Where a client stands in one of several topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopicCursor {
-    /// The topic, by its owner's number for it.
-    pub topic: u32,
+    /// The topic, by its owner's index for it.
+    pub topic: TopicIndex,
     /// The last id. While the stream listens to the topic, its owner knows that better, and brings it up to date when it is
     /// needed.
     pub id: EventId,
     /// Where in the log the stream has begun to listen. While it stands there the id is right as it is: the log may know the
-    /// place by another one.
+    /// position by another one.
     pub began: Position,
 }
 
@@ -139,13 +140,13 @@ impl SseStream {
     }
 
     /// The stream listens to `topic` from the position `began` on.
-    pub fn begin(&mut self, topic: u32, began: Position) {
+    pub fn begin(&mut self, topic: TopicIndex, began: Position) {
         let cursors = self.cursors.iter_mut().flat_map(|cursors| cursors.iter_mut());
         cursors.filter(|cursor| cursor.topic == topic).for_each(|cursor| cursor.began = began);
     }
 
     /// The client has everything of `topic` up to `id`.
-    pub fn pass(&mut self, topic: u32, id: EventId) {
+    pub fn pass(&mut self, topic: TopicIndex, id: EventId) {
         let cursors = self.cursors.iter_mut().flat_map(|cursors| cursors.iter_mut());
         cursors.filter(|cursor| cursor.topic == topic).for_each(|cursor| cursor.id = id);
     }

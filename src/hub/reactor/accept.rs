@@ -11,6 +11,7 @@ use super::{
 use crate::{
     close::Close,
     endpoint::{Overload, Phase},
+    index::Slot,
     metrics::Transport,
     outbox::Outbox,
     protocol::http,
@@ -131,7 +132,7 @@ impl<N: Net> Reactor<N> {
                         self.placement.keep(self.index, Share::of_listener(admin));
                         self.take_in(Accepted { stream, peer, admin });
                     } else if let Some(accepted) =
-                        self.placement.place(Accepted { stream, peer, admin }, self.index, most)
+                        self.placement.assign(Accepted { stream, peer, admin }, self.index, most)
                     {
                         self.admit(accepted);
                         // Who had to make room for it holds a descriptor until then.
@@ -191,7 +192,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Takes a connection in, and returns its slot; `None` if its address has too many, even of refused ones.
-    fn take_in(&mut self, accepted: Accepted<N::Stream>) -> Option<u32> {
+    fn take_in(&mut self, accepted: Accepted<N::Stream>) -> Option<Slot> {
         let Accepted { stream, peer, admin } = accepted;
         let mut share = Share::of_listener(admin);
         let is_surplus = self.share_max(share) < self.placement.of_share(share);

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     close::Close,
     endpoint,
+    index::Slot,
     json::LONG_TEXT_BYTES,
     label::RouteLabel,
     protocol::{Ask, Checked, LongMessage, Session, websocket::Message},
@@ -39,7 +40,7 @@ struct Check {
     /// `None`: there is nothing to check, and what waits has had its part of the turn.
     message: Option<Box<LongMessage>>,
     rest: Vec<Ask>,
-    /// Requests to be answered then, and the door of each in the metrics.
+    /// Requests to be answered then, and the label of each one's route.
     posts: Vec<(Token, RouteLabel)>,
 }
 
@@ -87,7 +88,7 @@ fn said_bytes(ask: &Ask) -> usize {
 impl<N: Net> Reactor<N> {
     /// Carries out what a connection wants, in order, up to a long message. What it wants after that, the connection at the slot
     /// returned does ([`Reactor::take_ask`]).
-    pub(super) fn take_asks(&mut self, mut slot: u32, mut asks: impl Iterator<Item = Ask>) -> u32 {
+    pub(super) fn take_asks(&mut self, mut slot: Slot, mut asks: impl Iterator<Item = Ask>) -> Slot {
         while let Some(ask) = asks.next() {
             let Some(connection) = self.connections.at(slot) else { break };
             if connection.state.has(CHECKING) {
@@ -107,11 +108,11 @@ impl<N: Net> Reactor<N> {
     }
 
     /// What the connection at `slot` wants from here on waits until a later turn.
-    pub(super) fn pause(&mut self, slot: u32) {
+    pub(super) fn pause(&mut self, slot: Slot) {
         self.open_check(slot, None);
     }
 
-    fn open_check(&mut self, slot: u32, message: Option<Box<LongMessage>>) {
+    fn open_check(&mut self, slot: Slot, message: Option<Box<LongMessage>>) {
         let token = self.connections.token(slot);
         let Some(connection) = self.connections.at(slot) else { return };
         connection.state.set(CHECKING);
@@ -121,7 +122,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether the request at `slot`, which brought something for `session`, is answered once that is checked.
-    pub(super) fn answers_after_check(&mut self, slot: u32, route: RouteLabel, session: u32) -> bool {
+    pub(super) fn answers_after_check(&mut self, slot: Slot, route: RouteLabel, session: Slot) -> bool {
         let (post, token) = (self.connections.token(slot), self.connections.token(session));
         match self.checks.open.get_mut(&token.pack()) {
             Some(check) => {
@@ -179,7 +180,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Takes a message whose check is over.
-    pub(super) fn take_checked(&mut self, slot: u32, message: LongMessage, checked: Checked) {
+    pub(super) fn take_checked(&mut self, slot: Slot, message: LongMessage, checked: Checked) {
         match checked {
             Checked::Bad(close) => self.end(slot, close),
             Checked::Packet { heeded } => {
@@ -190,12 +191,12 @@ impl<N: Net> Reactor<N> {
             Checked::Command(checked) => {
                 let Some(connection) = self.connections.at(slot) else { return };
                 let is_stream = matches!(connection.session, Ok(Session::WebSocket(_)));
-                let (door, identity) = ((connection.admin, connection.overload), connection.identity.clone());
+                let (admission, identity) = (connection.admission(), connection.identity.clone());
                 if is_stream {
                     self.metrics.on_message();
                     let hub = Arc::clone(&self.hub);
                     let config = self.endpoints.clone();
-                    let context = self.context((&hub, &config.value), slot, door, identity.as_deref());
+                    let context = self.context((&hub, &config.value), slot, admission, identity.as_deref());
                     let reply = endpoint::answer_long_command(&message.text, checked, &context);
                     self.take_outcome(slot, reply);
                 }

@@ -13,6 +13,7 @@ use crate::{
     endpoint::Overload,
     event::{Event, Position},
     frame::Format,
+    index::{SubscriberIndex, TopicIndex},
     metrics::{ReactorMetrics, Transport},
     outbox::Outbox,
     protocol::{Session, encode_frame},
@@ -44,6 +45,20 @@ pub(super) struct Connection<S> {
     pub(super) charged_bytes: u32,
     /// Whose stream it is, where that has to be said.
     pub(super) identity: Option<Arc<Identity>>,
+}
+
+/// How a request's connection came in, for those that decide what it may ask.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Admission {
+    /// By a listener for administration.
+    pub(super) admin: bool,
+    /// Beyond this limit.
+    pub(super) overload: Option<Overload>,
+}
+
+impl Admission {
+    /// By a listener for the public, and within all limits.
+    pub(super) const ORDINARY: Self = Self { admin: false, overload: None };
 }
 
 /// Whether a trusted proxy made a connection.
@@ -81,13 +96,13 @@ pub(super) const READ_AGAIN: u16 = 64;
 pub(super) const PEER_ENDED: u16 = 128;
 /// Was blocked, and has not come to the head of all its topics since: its own flush brings it there, not a lap.
 pub(super) const BEHIND: u16 = 256;
-/// Some of its subscriptions are on their way from an old place to the log.
+/// Some of its subscriptions are on their way from an old id to the log.
 pub(super) const REPLAYING: u16 = 512;
 /// A session that requests carry: it has no socket, and whoever polls fetches what it is owed.
 pub(super) const DETACHED: u16 = 1024;
 /// Such a session, and a poll waits for news of it.
 pub(super) const POLL_PENDING: u16 = 2048;
-/// A session that takes no connection's place yet: requests carry it, and its client has entered no namespace.
+/// A session that does not count as a connection yet: requests carry it, and its client has entered no namespace.
 pub(super) const UNCOUNTED: u16 = 4096;
 
 /// A subscription of it began behind the head of its topic, and its own flush has not brought it there. What it is sent until
@@ -128,10 +143,8 @@ impl State {
 /// One topic a connection listens to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Subscription {
-    /// The topic's place in the reactor's table.
-    pub(super) topic: u32,
-    /// Its subscriber's place in the topic's lap.
-    pub(super) place: u32,
+    pub(super) topic: TopicIndex,
+    pub(super) subscriber: SubscriberIndex,
     /// The position of the next event to write, if the connection is written to from all its topics at once; otherwise its
     /// subscriber has the cursor.
     pub(super) cursor: Position,
@@ -180,6 +193,10 @@ impl<S> Connection<S> {
     /// What is yet to be handed to the kernel, apart from the logs.
     pub(super) fn owed_bytes(&self) -> usize {
         self.outbox.len() + self.unfinished.as_ref().map_or(0, Unfinished::owed_bytes)
+    }
+
+    pub(super) fn admission(&self) -> Admission {
+        Admission { admin: self.admin, overload: self.overload }
     }
 
     /// Whose descriptors it takes.

@@ -14,7 +14,14 @@ use super::{
     table::{LocalTopic, TopicTable},
     visit::{Visit, Visitor, may_visit, record_outcome, visit, visit_newest},
 };
-use crate::{clock::Moment, close::Close, frame::Format, log::Subscriber, metrics::ReactorMetrics};
+use crate::{
+    clock::Moment,
+    close::Close,
+    frame::Format,
+    index::{GroupIndex, Slot, TopicIndex},
+    log::Subscriber,
+    metrics::ReactorMetrics,
+};
 
 /// A slice ends after so many visits …
 const VISITS_PER_SLICE: usize = 256;
@@ -30,16 +37,16 @@ impl<N: Net> Reactor<N> {
         let deadline = self.now + SLICE_TIME;
         let mut budget = VISITS_PER_SLICE;
         while 0 < budget && self.now < deadline {
-            let Some(place) = self.fresh.pop() else { break };
-            budget -= self.run_slice(place, budget, deadline).min(budget);
+            let Some(topic_index) = self.fresh.pop() else { break };
+            budget -= self.run_slice(topic_index, budget, deadline).min(budget);
         }
-        if let Some(place) = self.ongoing.pop() {
-            self.run_slice(place, VISITS_PER_SLICE, self.now + SLICE_TIME);
+        if let Some(topic_index) = self.ongoing.pop() {
+            self.run_slice(topic_index, VISITS_PER_SLICE, self.now + SLICE_TIME);
         }
     }
 
-    /// Visits subscribers of the topic at `place`; returns how many were written to.
-    fn run_slice(&mut self, place: u32, budget: usize, deadline: Moment) -> usize {
+    /// Visits subscribers of the topic; returns how many were written to.
+    fn run_slice(&mut self, topic_index: TopicIndex, budget: usize, deadline: Moment) -> usize {
         let began = self.now;
         let (mut visits, mut looks) = (0, 0);
         self.frame_batches.batches.carried.clear();
@@ -49,7 +56,7 @@ impl<N: Net> Reactor<N> {
             if deadline <= self.now && 0 < visits + looks {
                 break;
             }
-            let Some(topic) = self.topics.at(place) else { return visits };
+            let Some(topic) = self.topics.at(topic_index) else { return visits };
             let subscribers = topic.lap.take(VISITS_PER_CLOCK.min(budget - visits));
             if subscribers.is_empty() {
                 break;
@@ -63,7 +70,7 @@ impl<N: Net> Reactor<N> {
                 metrics: &self.metrics,
                 aside: (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded),
                 several: &mut self.several,
-                place,
+                topic_index,
                 now: self.now,
             };
             visits += visitor.visit_all(&topic.ring, subscribers);
@@ -74,7 +81,7 @@ impl<N: Net> Reactor<N> {
         }
         self.now = self.net.now();
         self.frame_batches.settle(&self.metrics, self.now);
-        self.end_slice(place, began);
+        self.end_slice(topic_index, began);
         visits
     }
 
@@ -105,7 +112,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Writes what the connection is owed, in order: the unfinished frame, the outbox, the logs.
-    pub(super) fn flush(&mut self, slot: u32) {
+    pub(super) fn flush(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         if connection.state.has(BLOCKED | HELD | LINGERING | DOOMED) {
             return;
@@ -133,7 +140,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Visits each subscription of a connection that owes nothing else.
-    fn catch_up(&mut self, slot: u32) {
+    fn catch_up(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         if let Some(group) = group_of(connection, &mut self.topics) {
             return self.catch_up_several(slot, group);
@@ -147,23 +154,23 @@ impl<N: Net> Reactor<N> {
             let subscription = connection.subscriptions[index];
             let Some(topic) = self.topics.at(subscription.topic) else { continue };
             let conflates = topic.conflates();
-            let subscriber = topic.lap.subscriber(subscription.place);
+            let subscriber = topic.lap.subscriber(subscription.subscriber);
             if subscriber.cursor == topic.ring.next() {
                 continue;
             }
             connection.written = self.now;
-            let place = subscription.topic;
+            let topic_index = subscription.topic;
             let (net, frame_batches) = (&mut self.net, &mut self.frame_batches);
             let outcome = if conflates && connection.state.has(BEHIND) {
-                visit_newest(net, connection, subscription.place, place, topic, frame_batches, &self.metrics)
+                visit_newest(net, connection, subscription.subscriber, topic_index, topic, frame_batches, &self.metrics)
             } else {
-                visit(net, connection, subscriber, place, &topic.ring, frame_batches, &self.metrics)
+                visit(net, connection, subscriber, topic_index, &topic.ring, frame_batches, &self.metrics)
             };
             settle(&mut self.frame_batches, connection.state, &self.metrics, self.now);
             if outcome != Visit::AtHead {
                 at_head = false;
                 let mut aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded);
-                record_outcome(outcome, slot, place, connection, &mut aside);
+                record_outcome(outcome, slot, topic_index, connection, &mut aside);
             }
         }
         if at_head {
@@ -172,12 +179,12 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The same for a connection that is written to from all its topics.
-    fn catch_up_several(&mut self, slot: u32, group: u32) {
+    fn catch_up_several(&mut self, slot: Slot, group: GroupIndex) {
         let Some(connection) = self.connections.at(slot) else { return };
         if !connection.state.may_catch_up() {
             return;
         }
-        let conflates = |topic: u32| self.topics.get(topic).is_some_and(LocalTopic::conflates);
+        let conflates = |topic: TopicIndex| self.topics.get(topic).is_some_and(LocalTopic::conflates);
         let newest = connection.state.has(BEHIND) && connection.subscriptions.iter().any(|it| conflates(it.topic));
         let batches = &mut self.frame_batches.batches;
         let outcome = batches.visit(&mut self.net, connection, group, newest, &self.topics, &self.metrics, self.now);
@@ -204,10 +211,10 @@ fn settle(frame_batches: &mut FrameBatchCache, state: State, metrics: &ReactorMe
 }
 
 /// The group of a connection that is written to from all its topics.
-fn group_of<S>(connection: &Connection<S>, topics: &mut TopicTable) -> Option<u32> {
+fn group_of<S>(connection: &Connection<S>, topics: &mut TopicTable) -> Option<GroupIndex> {
     let first = connection.subscriptions.first()?;
-    let subscriber = topics.at(first.topic)?.lap.subscriber(first.place);
-    subscriber.format.is_several().then_some(subscriber.cursor as u32)
+    let subscriber = topics.at(first.topic)?.lap.subscriber(first.subscriber);
+    subscriber.group()
 }
 
 /// Loads into the cache what the next visits read of their connections. Between two visits the kernel has used the cache
@@ -224,7 +231,7 @@ fn has_news<S>(connection: &Connection<S>, topics: &mut TopicTable) -> bool {
     let mut is_behind = false;
     for subscription in &connection.subscriptions {
         let Some(topic) = topics.at(subscription.topic) else { continue };
-        let (cursor, format) = (topic.cursor(subscription), topic.lap.subscriber(subscription.place).format);
+        let (cursor, format) = (topic.cursor(subscription), topic.lap.subscriber(subscription.subscriber).format);
         // One that is stranded in a topic is told of that before it is brought on in the others.
         if format.format() == Format::WebSocketRaw || cursor < topic.ring.oldest() {
             return false;

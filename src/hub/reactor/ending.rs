@@ -6,12 +6,13 @@ use rand::RngExt;
 
 use super::{
     Reactor,
-    connection::{BLOCKED, CLOSING, DETACHED, DOOMED, HELD, LINGERING, PEER_ENDED, UNCOUNTED, Via},
+    connection::{Admission, BLOCKED, CLOSING, DETACHED, DOOMED, HELD, LINGERING, PEER_ENDED, UNCOUNTED, Via},
     net::Net,
 };
 use crate::{
     close::Close,
     endpoint::{self, Phase},
+    index::Slot,
     label::RouteLabel,
     metrics::Transport,
     protocol::{
@@ -42,7 +43,7 @@ const EXTENSIONS_MAX: u32 = 9;
 impl<N: Net> Reactor<N> {
     /// Ends a connection for the reason `close`. Its subscriptions end now; what it is owed, and what tells it why, is
     /// still written.
-    pub(super) fn end(&mut self, slot: u32, close: Close) {
+    pub(super) fn end(&mut self, slot: Slot, close: Close) {
         let Some(connection) = self.connections.at(slot) else { return };
         if connection.state.has(CLOSING | LINGERING | DOOMED) {
             if close == Close::PeerGone {
@@ -56,7 +57,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The same for a connection that has not ended, with `reason` for a WebSocket's close frame.
-    pub(super) fn end_saying(&mut self, slot: u32, close: Close, reason: &str) {
+    pub(super) fn end_saying(&mut self, slot: Slot, close: Close, reason: &str) {
         if let Close::TokenExpired | Close::Unauthenticated(_) | Close::Forbidden(_) = close {
             self.say_socket_error(slot, &denial_json(close));
         }
@@ -69,7 +70,7 @@ impl<N: Net> Reactor<N> {
 
     /// Ends a stream that was opened only to be refused. It says why; of those that end after they were served, only the
     /// ones for which the end is no matter of course do.
-    pub(super) fn end_refused(&mut self, slot: u32, close: Close) {
+    pub(super) fn end_refused(&mut self, slot: Slot, close: Close) {
         if let Some(connection) = self.connections.at(slot)
             && let Ok(Session::Sse(stream)) = &connection.session
             && sse_error(close).is_none()
@@ -81,7 +82,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Ends a connection whose session has ended itself.
-    pub(super) fn close(&mut self, slot: u32, close: Close) {
+    pub(super) fn close(&mut self, slot: Slot, close: Close) {
         let retry_ms = self.retry_ms();
         self.write_close(slot, close, &goodbye_reason(close, retry_ms));
         if let Some(connection) = self.connections.at(slot) {
@@ -91,7 +92,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The last bytes, as what the connection speaks has them.
-    fn write_close(&mut self, slot: u32, close: Close, reason: &str) {
+    fn write_close(&mut self, slot: Slot, close: Close, reason: &str) {
         let retry_ms = self.retry_ms();
         let refusal = self.refuse_request(slot, close);
         let Some(connection) = self.connections.at(slot) else { return };
@@ -125,16 +126,16 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The answer to a request of which no more is read, in the form of the API that it is for.
-    fn refuse_request(&mut self, slot: u32, close: Close) -> Option<Response> {
+    fn refuse_request(&mut self, slot: Slot, close: Close) -> Option<Response> {
         let connection = self.connections.at(slot)?;
         let Ok(Session::Http(http)) = &connection.session else { return None };
         let Some(path) = http.refused_path().map(str::to_owned) else { return Response::refusal(close) };
-        let door = (connection.admin, None);
-        let context = self.context((&self.hub, &self.endpoints.value), slot, door, None);
+        let admission = Admission { overload: None, ..connection.admission() };
+        let context = self.context((&self.hub, &self.endpoints.value), slot, admission, None);
         endpoint::refuse_request(&path, close, &context)
     }
 
-    fn leave(&mut self, slot: u32, close: Close) {
+    fn leave(&mut self, slot: Slot, close: Close) {
         self.note_ended(slot, close);
         self.unlisten_all(slot);
         self.holds.remove(&slot);
@@ -159,7 +160,7 @@ impl<N: Net> Reactor<N> {
 
     /// Once all is written: ends our direction, and waits for the peer to end its own, so that what is under way to it is
     /// not destroyed by a reset (RFC 9112 section 9.6).
-    pub(super) fn finish_closing(&mut self, slot: u32) {
+    pub(super) fn finish_closing(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         let owes = connection.unfinished.is_some() || !connection.outbox.is_empty();
         if owes || !connection.state.has(CLOSING) || connection.state.has(LINGERING | DOOMED) {
@@ -177,7 +178,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The time for the last bytes is over. A peer that has taken some of them since gets as much time again.
-    pub(super) fn on_closing_due(&mut self, slot: u32) {
+    pub(super) fn on_closing_due(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         let owed_bytes = connection.owed_bytes() + self.net.unacknowledged_bytes(&connection.stream);
         let farewell = self.farewells.entry(slot).or_insert(Linger { owed_bytes: usize::MAX, extensions: 0 });
@@ -190,7 +191,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The connection is to be freed at the end of the turn.
-    pub(super) fn schedule_free(&mut self, slot: u32) {
+    pub(super) fn schedule_free(&mut self, slot: Slot) {
         if let Some(connection) = self.connections.at(slot)
             && !connection.state.has(DOOMED)
         {
@@ -272,7 +273,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The process is about to end: administration that asks is answered, and who only stays connected is not waited for.
-    fn take_leave(&mut self, slot: u32) {
+    fn take_leave(&mut self, slot: Slot) {
         // A request may have arrived by now.
         self.read(slot, true);
         let Some(connection) = self.connections.at(slot) else { return };
@@ -339,7 +340,7 @@ impl<N: Net> Reactor<N> {
 
     /// Idle connections end at once, requests that have begun are answered, and streams end one by one over the window,
     /// so that their clients do not all come back in the same moment.
-    fn drain(&mut self, slot: u32) {
+    fn drain(&mut self, slot: Slot) {
         // A request may have arrived with the signal.
         self.read(slot, true);
         let Some(connection) = self.connections.at(slot) else { return };
@@ -360,7 +361,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A connection's time has come while the hub shuts down.
-    pub(super) fn end_for_restart(&mut self, slot: u32) {
+    pub(super) fn end_for_restart(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         match &connection.session {
             // To a peer that has asked for nothing there is nothing to say.

@@ -28,6 +28,7 @@ use crate::{
     clock::Moment,
     close::Close,
     endpoint::{EngineAction, EngineRefusal, EngineRequest},
+    index::Slot,
     label::RouteLabel,
     metrics::Transport,
     outbox::Outbox,
@@ -42,17 +43,17 @@ use crate::{
 /// The sessions of a reactor.
 #[derive(Debug, Default)]
 pub(super) struct Engines {
-    pub(super) slots: HashMap<SessionId, u32, foldhash::fast::RandomState>,
-    pub(super) sessions: HashMap<u32, Entry, foldhash::fast::RandomState>,
+    pub(super) slots: HashMap<SessionId, Slot, foldhash::fast::RandomState>,
+    pub(super) sessions: HashMap<Slot, Entry, foldhash::fast::RandomState>,
     /// Requests that wait for news of a session: the slot of each, and the session's.
-    pub(super) polls: HashMap<u32, u32, foldhash::fast::RandomState>,
+    pub(super) polls: HashMap<Slot, Slot, foldhash::fast::RandomState>,
     /// WebSockets that are about to carry a session over, and the session: by its token, for its slot may be another's by
     /// then.
-    pub(super) probes: HashMap<u32, Token, foldhash::fast::RandomState>,
+    pub(super) probes: HashMap<Slot, Token, foldhash::fast::RandomState>,
     /// When sessions and probes are due. One that was armed anew since is passed over.
     pub(super) due: BinaryHeap<Reverse<(Moment, u64)>>,
     /// Sessions with a poll that waits, and news.
-    pub(super) polled: Vec<u32>,
+    pub(super) polled: Vec<Slot>,
     /// Sessions whose clients have entered no namespace yet.
     pub(super) pending: Pending,
 }
@@ -60,7 +61,7 @@ pub(super) struct Engines {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) sid: SessionId,
-    /// The request that waits, and its door's place in the metrics.
+    /// The request that waits, and the label of its route.
     pub(super) waiting: Option<(Token, RouteLabel)>,
     /// The WebSocket that has asked to carry the session.
     pub(super) probe: Option<Token>,
@@ -80,24 +81,24 @@ impl Engines {
     }
 
     /// A lap has come by a session with a poll that waits.
-    pub(super) fn note_polled(&mut self, slot: u32) {
+    pub(super) fn note_polled(&mut self, slot: Slot) {
         self.polled.push(slot);
     }
 
     /// Whether the WebSocket at `slot` is about to carry a session over.
-    pub(super) fn is_probe(&self, slot: u32) -> bool {
+    pub(super) fn is_probe(&self, slot: Slot) -> bool {
         self.probes.contains_key(&slot)
     }
 
     /// Whether the connection at `slot` is a request that waits for news.
-    pub(super) fn is_poll(&self, slot: u32) -> bool {
+    pub(super) fn is_poll(&self, slot: Slot) -> bool {
         self.polls.contains_key(&slot)
     }
 }
 
 impl<N: Net> Reactor<N> {
     /// Carries out what a request wants of Engine.IO.
-    pub(super) fn take_engine(&mut self, slot: u32, route: RouteLabel, request: Request, ask: EngineRequest) {
+    pub(super) fn take_engine(&mut self, slot: Slot, route: RouteLabel, request: Request, ask: EngineRequest) {
         let EngineRequest { kind, layer, headers } = ask;
         if let Some(sid) = kind.sid()
             && sid.reactor() != self.index
@@ -123,7 +124,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn open_polled(&mut self, slot: u32, route: RouteLabel, layer: Layer) -> Result<(), Response> {
+    fn open_polled(&mut self, slot: Slot, route: RouteLabel, layer: Layer) -> Result<(), Response> {
         let stream = self.net.nowhere();
         let Some(opener) = self.connections.at(slot) else { return Ok(()) };
         let (peer, admin, identity) = (opener.peer, opener.admin, opener.identity.clone());
@@ -132,7 +133,7 @@ impl<N: Net> Reactor<N> {
         if is_pending {
             self.make_room_for_pending(peer);
         } else {
-            self.claim_place(peer, admin)?;
+            self.admit_session(peer, admin)?;
         }
         let sid = self.new_session_id();
         let session = EngineSession::polled(sid, layer, &self.config.limits.engine, self.now);
@@ -159,7 +160,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Counts a connection that no socket stands for, or refuses it.
-    fn claim_place(&self, peer: Option<IpAddr>, admin: bool) -> Result<(), Response> {
+    fn admit_session(&self, peer: Option<IpAddr>, admin: bool) -> Result<(), Response> {
         let later = |status, why| Response::error(status, "overloaded", why, None).with("Retry-After", "2");
         if self.config.connections_max <= self.placement.of_share(Share::Served) {
             return Err(later(503, "the hub has all the connections it is configured to serve"));
@@ -174,7 +175,7 @@ impl<N: Net> Reactor<N> {
 
     fn open_carried(
         &mut self,
-        slot: u32,
+        slot: Slot,
         route: RouteLabel,
         layer: Layer,
         accepted: &Accepted,
@@ -194,7 +195,7 @@ impl<N: Net> Reactor<N> {
         Ok(())
     }
 
-    fn enter_session(&mut self, slot: u32, sid: SessionId) {
+    fn enter_session(&mut self, slot: Slot, sid: SessionId) {
         self.engines.slots.insert(sid, slot);
         let due = Moment(0);
         let entry = Entry { sid, waiting: None, probe: None, due, pids: Vec::new(), turn: 0, pending: None };
@@ -209,14 +210,14 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether requests carry the session at `slot`.
-    pub(super) fn is_absent(&mut self, slot: u32) -> bool {
+    pub(super) fn is_absent(&mut self, slot: Slot) -> bool {
         self.connections.at(slot).is_some_and(|connection| connection.state.has(DETACHED))
     }
 
     /// One transition of the session at `slot`, and what comes of it; false if that was its end.
     pub(super) fn advance_engine(
         &mut self,
-        slot: u32,
+        slot: Slot,
         advance: impl FnOnce(&mut EngineSession, &SessionLimits, &mut Outbox, &mut Vec<Ask>, Moment) -> Result<(), Close>,
     ) -> bool {
         let Some(connection) = self.connections.at(slot) else { return false };
@@ -237,14 +238,14 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A message that waited until it was decided where its client is.
-    pub(super) fn take_held(&mut self, slot: u32, message: Message) {
+    pub(super) fn take_held(&mut self, slot: Slot, message: Message) {
         self.advance_engine(slot, |engine, limits, outbox, asks, now| {
             engine.take_held(message, limits, outbox, asks, now)
         });
     }
 
     /// Puts the session's deadline in the queue, if it has moved.
-    pub(super) fn schedule_session(&mut self, slot: u32) {
+    pub(super) fn schedule_session(&mut self, slot: Slot) {
         let token = self.connections.token(slot).pack();
         let Some(connection) = self.connections.at(slot) else { return };
         let Ok(Session::Engine(engine)) = &connection.session else { return };
@@ -275,7 +276,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn on_session_due(&mut self, slot: u32) {
+    fn on_session_due(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         let is_blocked = connection.state.has(BLOCKED);
         let unanswered = self.net.unanswered_time(&connection.stream);
@@ -293,7 +294,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A connection ends: if it is a poll, a probe or a session, the others are told.
-    pub(super) fn leave_engine(&mut self, slot: u32) {
+    pub(super) fn leave_engine(&mut self, slot: Slot) {
         if let Some(session) = self.engines.polls.remove(&slot) {
             if let Some(entry) = self.engines.sessions.get_mut(&session) {
                 entry.waiting = None;
@@ -328,7 +329,7 @@ impl<N: Net> Reactor<N> {
 
     /// A client that has closed or broken a rule, or was silent for too long, finds no session when it polls again. One that
     /// the hub has sent away may come for the reason.
-    fn drop_unpolled(&mut self, slot: u32) {
+    fn drop_unpolled(&mut self, slot: Slot) {
         let is_pending = self.is_pending(slot);
         if let Some(connection) = self.connections.at(slot)
             && (is_pending
@@ -343,7 +344,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The slot is about to be freed.
-    pub(super) fn forget_session(&mut self, slot: u32) {
+    pub(super) fn forget_session(&mut self, slot: Slot) {
         self.leave_pending(slot);
         if let Some(entry) = self.engines.sessions.remove(&slot) {
             self.engines.slots.remove(&entry.sid);

@@ -1,6 +1,6 @@
 //! What a visit writes: the frames between a cursor and the head, in one piece.
 //!
-//! Subscribers of one format that stand at the same place are owed the same bytes. So the frames are put together once and
+//! Subscribers of one format with the same cursor are owed the same bytes. So the frames are put together once and
 //! sent to each in one `send`, which costs the kernel less than a list of pieces, and the reactor nothing per frame.
 //! Deliveries are counted per such piece and written to the metrics when the clock is read or the piece changes.
 
@@ -9,6 +9,7 @@ use crate::{
     clock::Moment,
     event::Position,
     frame::{FORMAT_COUNT, Format, FormatCode},
+    index::TopicIndex,
     log::Ring,
     metrics::{ReactorMetrics, Transport},
     protocol::encode_frame,
@@ -37,7 +38,7 @@ impl FrameBatchCache {
     #[inline]
     pub(super) fn gather(
         &mut self,
-        topic: u32,
+        topic: TopicIndex,
         ring: &Ring,
         format: FormatCode,
         from: Position,
@@ -59,7 +60,7 @@ impl FrameBatchCache {
     /// that are left, has no form in `format`.
     pub(super) fn gather_newest(
         &mut self,
-        place: u32,
+        topic_index: TopicIndex,
         topic: &LocalTopic,
         format: FormatCode,
         from: Position,
@@ -67,7 +68,7 @@ impl FrameBatchCache {
     ) -> &mut FrameBatch {
         self.unsettled |= 1 << format.index();
         let batch = &mut self.by_format[format.index()];
-        let key = Key { topic: place, from, head: topic.ring.next(), newest: true };
+        let key = Key { topic: topic_index, from, head: topic.ring.next(), newest: true };
         if batch.key != Some(key) {
             batch.frames.settle(metrics, self.now);
             batch.fill(&topic.ring, format.format(), from, |position| topic.is_superseded(position));
@@ -86,7 +87,7 @@ impl FrameBatchCache {
         self.batches.settle(metrics, now);
     }
 
-    /// The same for what was delivered to a connection that is on its way from an old place to the head: it counts, and is not
+    /// The same for what was delivered to a connection that is on its way from an old cursor to the head: it counts, and is not
     /// measured.
     pub(super) fn settle_history(&mut self, metrics: &ReactorMetrics) {
         while self.unsettled != 0 {
@@ -96,7 +97,7 @@ impl FrameBatchCache {
         self.batches.settle_history(metrics);
     }
 
-    /// Forgets which topics the frames are of: topics have changed places.
+    /// Forgets which topics the frames are of: an index may stand for another topic.
     pub(super) fn forget(&mut self) {
         self.by_format.iter_mut().for_each(|batch| batch.key = None);
     }
@@ -217,7 +218,7 @@ pub(super) struct FrameBatch {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key {
-    topic: u32,
+    topic: TopicIndex,
     from: Position,
     head: Position,
     /// Without events that a newer one of the same key follows.

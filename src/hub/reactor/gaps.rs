@@ -10,6 +10,7 @@ use crate::{
     close::Close,
     event::Position,
     gap::{Gap, GapReason},
+    index::{Slot, TopicIndex},
     log::Policy,
     protocol::{Dialect, Session, fanfare_v1, sse, websocket},
 };
@@ -18,18 +19,17 @@ use crate::{
 /// transport has no form for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lagged {
-    pub(super) slot: u32,
-    /// The topic's place.
-    pub(super) topic: u32,
+    pub(super) slot: Slot,
+    pub(super) topic: TopicIndex,
 }
 
 impl<N: Net> Reactor<N> {
     /// Tells a stranded connection why, as its topic's class has it: it ends, or goes on behind the gap.
     pub(super) fn on_stranded(&mut self, stranded: Lagged) {
-        let Lagged { slot, topic: place } = stranded;
-        let Some(subscription) = self.subscription(slot, place) else { return };
+        let Lagged { slot, topic: topic_index } = stranded;
+        let Some(subscription) = self.subscription(slot, topic_index) else { return };
         let is_socket = self.is_socket(slot);
-        let Some(topic) = self.topics.at(place) else { return };
+        let Some(topic) = self.topics.at(topic_index) else { return };
         let (cursor, oldest) = (topic.cursor(&subscription), topic.ring.oldest());
         let policy = topic.state.class.policy;
         if cursor < oldest {
@@ -38,10 +38,10 @@ impl<N: Net> Reactor<N> {
             self.metrics.on_overflow();
             // A Socket.IO client that came back would not say from where, so it is told here.
             if policy == Policy::Close && !is_socket {
-                return self.end_behind(slot, place, gap);
+                return self.end_behind(slot, topic_index, gap);
             }
-            self.set_cursor(slot, place, oldest);
-            self.tell_gap(slot, place, gap);
+            self.set_cursor(slot, topic_index, oldest);
+            self.tell_gap(slot, topic_index, gap);
         } else if let Some(gap) = topic.ring.event(cursor).and_then(|event| event.gap)
             // Others may have been found stranded twice, and told of the gap before this hole already.
             && self.is_raw(slot)
@@ -50,15 +50,15 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Tells a connection of a gap in the topic at `place`. Raw WebSocket has no form for it: such a connection ends.
-    pub(super) fn tell_gap(&mut self, slot: u32, place: u32, gap: Gap) {
-        self.note_places(slot);
-        let Some(topic) = self.topics.at(place) else { return };
+    /// Tells a connection of a gap in the topic. Raw WebSocket has no form for it: such a connection ends.
+    pub(super) fn tell_gap(&mut self, slot: Slot, topic_index: TopicIndex, gap: Gap) {
+        self.refresh_cursors(slot);
+        let Some(topic) = self.topics.at(topic_index) else { return };
         let name = &topic.state.topic;
         let Some(connection) = self.connections.at(slot) else { return };
         match &mut connection.session {
             Ok(Session::Sse(stream)) => {
-                stream.pass(place, gap.to);
+                stream.pass(topic_index, gap.to);
                 if let Some(ids) = stream.ids() {
                     sse::write_cursor_id(ids, stream.form.chunked, connection.outbox.buffer());
                 }
@@ -69,11 +69,11 @@ impl<N: Net> Reactor<N> {
                 fanfare_v1::write_gap(name, gap, &mut text);
                 connection.outbox.put(&websocket::encode_text(&text));
             }
-            Ok(Session::WebSocket(_)) => return self.end_behind(slot, place, gap),
+            Ok(Session::WebSocket(_)) => return self.end_behind(slot, topic_index, gap),
             Ok(Session::Engine(engine)) => {
                 let Some(sockets) = &mut engine.sockets else { return };
-                sockets.pass(place, gap.to);
-                sockets.write_gap(place, name, gap, connection.outbox.buffer());
+                sockets.pass(topic_index, gap.to);
+                sockets.write_gap(topic_index, name, gap, connection.outbox.buffer());
             }
             Ok(Session::Preface(_) | Session::Http(_)) | Err(_) => return,
         }
@@ -82,23 +82,23 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Ends a connection because of a gap. A WebSocket's close frame says which, and when to come back.
-    pub(super) fn end_for_gap(&mut self, slot: u32, gap: Gap) {
+    pub(super) fn end_for_gap(&mut self, slot: Slot, gap: Gap) {
         self.metrics.on_gap(gap.reason);
         let retry_ms = self.retry_ms();
         self.end_saying(slot, Close::Gap(gap.reason), &close_reason(gap, retry_ms));
     }
 
-    /// Ends a connection that the log has passed. A raw WebSocket comes back with the place it is told here, a while later.
+    /// Ends a connection that the log has passed. A raw WebSocket comes back with the id it is told here, a while later.
     /// Were that the oldest retained, the log would have passed it again by then, and so on without end: it is the newest.
-    fn end_behind(&mut self, slot: u32, place: u32, gap: Gap) {
+    fn end_behind(&mut self, slot: Slot, topic_index: TopicIndex, gap: Gap) {
         let is_raw = self.is_raw(slot);
-        let newest = self.topics.at(place).map(|topic| topic.ring.newest_id());
+        let newest = self.topics.at(topic_index).map(|topic| topic.ring.newest_id());
         let to = newest.filter(|newest| is_raw && gap.to < *newest).unwrap_or(gap.to);
         self.end_for_gap(slot, Gap { to, ..gap });
     }
 
     /// Whether a connection is a raw WebSocket, which has no form for a gap.
-    fn is_raw(&mut self, slot: u32) -> bool {
+    fn is_raw(&mut self, slot: Slot) -> bool {
         self.connections.at(slot).is_some_and(|connection| match &connection.session {
             Ok(Session::WebSocket(websocket)) => websocket.dialect == Dialect::Raw,
             _ => false,
@@ -106,32 +106,32 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether a connection is a session of Socket.IO.
-    fn is_socket(&mut self, slot: u32) -> bool {
+    fn is_socket(&mut self, slot: Slot) -> bool {
         let is_session = |connection: &mut Connection<N::Stream>| matches!(connection.session, Ok(Session::Engine(_)));
         self.connections.at(slot).is_some_and(is_session)
     }
 
     /// Brings up to date what the connection's session says of where the client stands in each of its topics.
-    pub(super) fn note_places(&mut self, slot: u32) {
+    pub(super) fn refresh_cursors(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         let Ok(session) = &mut connection.session else { return };
-        merged_batch::note_places(session, &connection.subscriptions, &self.topics);
+        merged_batch::refresh_cursors(session, &connection.subscriptions, &self.topics);
     }
 
-    /// The subscription of a connection to the topic at `place`, if it listens to it.
-    pub(super) fn subscription(&mut self, slot: u32, place: u32) -> Option<Subscription> {
-        self.connections.at(slot)?.subscriptions.iter().find(|subscription| subscription.topic == place).copied()
+    /// The subscription of a connection to the topic, if it listens to it.
+    pub(super) fn subscription(&mut self, slot: Slot, topic_index: TopicIndex) -> Option<Subscription> {
+        self.connections.at(slot)?.subscriptions.iter().find(|subscription| subscription.topic == topic_index).copied()
     }
 
-    /// Moves the connection in the topic at `place`.
-    fn set_cursor(&mut self, slot: u32, place: u32, cursor: Position) {
-        let (Some(connection), Some(topic)) = (self.connections.at(slot), self.topics.at(place)) else { return };
-        let found = connection.subscriptions.iter_mut().find(|subscription| subscription.topic == place);
+    /// Moves the connection in the topic.
+    fn set_cursor(&mut self, slot: Slot, topic_index: TopicIndex, cursor: Position) {
+        let (Some(connection), Some(topic)) = (self.connections.at(slot), self.topics.at(topic_index)) else { return };
+        let found = connection.subscriptions.iter_mut().find(|subscription| subscription.topic == topic_index);
         found.into_iter().for_each(|subscription| topic.set_cursor(subscription, cursor));
     }
 
     /// A blocked connection whose topic's policy is to close, and that the log has passed, is not waited for.
-    pub(super) fn is_given_up(&mut self, slot: u32) -> Option<Lagged> {
+    pub(super) fn is_given_up(&mut self, slot: Slot) -> Option<Lagged> {
         let connection = self.connections.at(slot)?;
         if connection.state.has(REPLAYING) || matches!(connection.session, Ok(Session::Engine(_))) {
             return None;

@@ -1,4 +1,4 @@
-//! Groups: connections that listen to the same topics in the same form. Members that stand at the same places are owed the
+//! Groups: connections that listen to the same topics in the same form. Members with the same cursors are owed the
 //! same bytes, ids included, so one [batch](super::merged_batch) serves them all.
 //!
 //! A connection is in a group, or *apart*, if it listens to several topics or has frames of its own. It keeps its cursors
@@ -11,26 +11,26 @@ use std::{collections::HashMap, sync::Arc};
 use super::{
     Reactor,
     connection::{Connection, REPLAYING, Subscription},
-    merged_batch::has_odd_place,
+    merged_batch::has_odd_cursor,
     net::Net,
     table::TopicTable,
 };
 use crate::{
-    event::Position,
     frame::FormatCode,
+    index::{GroupIndex, Slot, SubscriptionIndex, TopicIndex},
     protocol::{Session, SocketIoClient, Sockets},
 };
 
 /// The number of no group: what the connection is owed depends on more than where it stands in the topics it listens to,
 /// for it waits for one of its topics, or replays it, or stands where it began by an id that the log does not know.
-pub(super) const APART: u32 = u32::MAX;
+pub(super) const APART: GroupIndex = GroupIndex::NONE;
 
 /// The groups of a reactor.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    numbers: HashMap<Arc<[u8]>, u32, foldhash::fast::RandomState>,
+    numbers: HashMap<Arc<[u8]>, GroupIndex, foldhash::fast::RandomState>,
     groups: Vec<Group>,
-    free: Vec<u32>,
+    free: Vec<GroupIndex>,
     /// Kept to spare the allocation.
     key: Vec<u8>,
 }
@@ -43,21 +43,21 @@ struct Group {
 
 impl Groups {
     /// One more member of the group that `key` stands for. The number, and whether it has been another group's before.
-    fn join(&mut self, key: &[u8]) -> (u32, bool) {
+    fn join(&mut self, key: &[u8]) -> (GroupIndex, bool) {
         if let Some(number) = self.numbers.get(key) {
-            self.groups[*number as usize].members += 1;
+            self.groups[number.get()].members += 1;
             return (*number, false);
         }
         let group = Group { key: Arc::from(key), members: 1 };
         let key = Arc::clone(&group.key);
         let (number, is_reused) = match self.free.pop() {
             Some(number) => {
-                self.groups[number as usize] = group;
+                self.groups[number.get()] = group;
                 (number, true)
             }
             None => {
                 self.groups.push(group);
-                ((self.groups.len() - 1) as u32, false)
+                (GroupIndex::new(self.groups.len() - 1), false)
             }
         };
         self.numbers.insert(key, number);
@@ -65,8 +65,8 @@ impl Groups {
     }
 
     /// One member less.
-    fn leave(&mut self, number: u32) {
-        let group = &mut self.groups[number as usize];
+    fn leave(&mut self, number: GroupIndex) {
+        let group = &mut self.groups[number.get()];
         group.members -= 1;
         if group.members == 0 {
             self.numbers.remove(&group.key);
@@ -83,44 +83,43 @@ impl Groups {
 
 impl<N: Net> Reactor<N> {
     /// The connection's topics, or the form of its events, have changed: finds its group anew.
-    pub(super) fn regroup(&mut self, slot: u32) {
+    pub(super) fn regroup(&mut self, slot: Slot) {
         self.ungroup(slot);
         self.group(slot);
     }
 
     /// A connection that is apart has been written to: it may belong into a group now.
-    pub(super) fn reunite(&mut self, slot: u32) {
+    pub(super) fn reunite(&mut self, slot: Slot) {
         if self.connections.at(slot).is_some_and(|connection| !connection.state.has(REPLAYING)) {
             self.regroup(slot);
         }
     }
 
     /// Takes the connection out of its group, if it is in one or apart: its subscribers have its cursors again.
-    pub(super) fn ungroup(&mut self, slot: u32) {
+    pub(super) fn ungroup(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         let mut former = None;
         for subscription in &connection.subscriptions {
             let Some(topic) = self.topics.at(subscription.topic) else { continue };
-            let subscriber = topic.lap.subscriber(subscription.place);
-            if subscriber.format.is_several() {
-                former = Some(subscriber.cursor);
-                subscriber.format = FormatCode::from(subscriber.format.format());
-                subscriber.cursor = subscription.cursor;
+            let subscriber = topic.lap.subscriber(subscription.subscriber);
+            if let Some(group) = subscriber.group() {
+                former = Some(group);
+                subscriber.leave(subscription.cursor);
             }
         }
-        if let Some(number) = former.filter(|number| *number != Position::from(APART)) {
-            self.groups.leave(number as u32);
+        if let Some(group) = former.filter(|group| *group != APART) {
+            self.groups.leave(group);
         }
     }
 
     /// Puts the connection, which [`Reactor::ungroup`] has left, into the group where it belongs, or apart, if it belongs
     /// into one of them.
-    pub(super) fn group(&mut self, slot: u32) {
+    pub(super) fn group(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         let Some(format) = connection.session.as_ref().ok().and_then(Session::format) else { return };
         let format = FormatCode::from(format);
         let is_several = 1 < connection.subscriptions.len() || !format.is_shared();
-        let mut number = Position::from(APART);
+        let mut group = APART;
         if is_several {
             let mut key = std::mem::take(&mut self.groups.key);
             key.clear();
@@ -129,28 +128,27 @@ impl<N: Net> Reactor<N> {
                 if is_reused {
                     self.frame_batches.batches.forget(joined);
                 }
-                number = Position::from(joined);
+                group = joined;
             }
             self.groups.key = key;
         }
         for (index, subscription) in connection.subscriptions.iter_mut().enumerate() {
             let Some(topic) = self.topics.at(subscription.topic) else { continue };
-            let subscriber = topic.lap.subscriber(subscription.place);
-            subscriber.subscription = index as u16;
+            let subscriber = topic.lap.subscriber(subscription.subscriber);
+            subscriber.subscription = SubscriptionIndex::new(index);
             subscriber.format = format;
             if is_several {
                 subscription.cursor = subscriber.cursor;
-                subscriber.format = format.several();
-                subscriber.cursor = number;
+                subscriber.join(group);
             }
         }
     }
 }
 
-/// Whether the connection's frames say a place by an id that is its own.
+/// Whether the connection's frames name a cursor by an id that the log does not know.
 fn is_odd<S>(connection: &mut Connection<S>, format: FormatCode, topics: &TopicTable) -> bool {
     let Ok(session) = &mut connection.session else { return false };
-    !format.is_shared() && has_odd_place(session, &connection.subscriptions, topics)
+    !format.is_shared() && has_odd_cursor(session, &connection.subscriptions, topics)
 }
 
 /// Puts the connection's subscriptions into the order in which its group has them, and appends to `key` all that decides
@@ -186,15 +184,15 @@ fn sort_and_spell<S>(connection: &mut Connection<S>, format: FormatCode, key: &m
 
 /// Appends who listens to what, in which order. False if somebody waits for a topic, or replays it.
 fn spell_clients(sockets: &Sockets, subscriptions: &[Subscription], key: &mut Vec<u8>) -> bool {
-    let is_listened_to = |topic: u32| subscriptions.binary_search_by_key(&topic, |it| it.topic).is_ok();
+    let is_listened_to = |topic: TopicIndex| subscriptions.binary_search_by_key(&topic, |it| it.topic).is_ok();
     for SocketIoClient { namespace, topics, .. } in sockets.clients() {
         for text_or_list in [namespace.len(), topics.len()] {
             key.extend((text_or_list as u32).to_le_bytes());
         }
         key.extend(namespace.as_bytes());
         for listening in topics {
-            key.extend(listening.place.to_le_bytes());
-            if !is_listened_to(listening.place) {
+            key.extend(listening.topic_index.to_le_bytes());
+            if !is_listened_to(listening.topic_index) {
                 return false;
             }
         }
@@ -209,15 +207,15 @@ mod tests {
     #[test]
     fn a_key_has_one_number_while_it_has_members() {
         let mut groups = Groups::default();
-        assert_eq!(groups.join(b"a"), (0, false));
-        assert_eq!(groups.join(b"b"), (1, false));
-        assert_eq!(groups.join(b"a"), (0, false));
-        groups.leave(0);
-        assert_eq!((groups.join(b"a"), groups.members()), ((0, false), 3));
-        groups.leave(0);
-        groups.leave(0);
+        assert_eq!(groups.join(b"a"), (GroupIndex::new(0), false));
+        assert_eq!(groups.join(b"b"), (GroupIndex::new(1), false));
+        assert_eq!(groups.join(b"a"), (GroupIndex::new(0), false));
+        groups.leave(GroupIndex::new(0));
+        assert_eq!((groups.join(b"a"), groups.members()), ((GroupIndex::new(0), false), 3));
+        groups.leave(GroupIndex::new(0));
+        groups.leave(GroupIndex::new(0));
         assert_eq!(groups.numbers.len(), 1, "a key without members is forgotten");
-        assert_eq!(groups.join(b"c"), (0, true), "its number is another's now");
-        assert_eq!(groups.join(b"a"), (2, false));
+        assert_eq!(groups.join(b"c"), (GroupIndex::new(0), true), "its number is another's now");
+        assert_eq!(groups.join(b"a"), (GroupIndex::new(2), false));
     }
 }

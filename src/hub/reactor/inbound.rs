@@ -16,6 +16,7 @@ use crate::{
     endpoint::{self, Answer, CommandOutcome, OpenSse, OpenWebSocket, Phase},
     event::{EventId, Start},
     frame::SseForm,
+    index::{Slot, TopicIndex},
     label::RouteLabel,
     metrics::Transport,
     outbox::Outbox,
@@ -38,7 +39,7 @@ pub(super) const HELD_BYTES_SPARED: usize = 16 * 1024;
 
 impl<N: Net> Reactor<N> {
     /// Reads what has arrived. `ending`: the end of the stream waits behind it.
-    pub(super) fn read(&mut self, slot: u32, ending: bool) {
+    pub(super) fn read(&mut self, slot: Slot, ending: bool) {
         for _ in 0..READS_PER_TURN {
             let Some(connection) = self.connections.at(slot) else { return };
             if connection.state.has(DOOMED | CHECKING) || self.awaits_reader(slot) {
@@ -69,7 +70,7 @@ impl<N: Net> Reactor<N> {
 
     /// Goes on where the connection stopped early: with the requests that it has read and not answered, and then with what waits
     /// at its socket.
-    pub(super) fn continue_reading(&mut self, slot: u32) {
+    pub(super) fn continue_reading(&mut self, slot: Slot) {
         self.advance_session(slot, &mut []);
         self.continue_session(slot);
         if self.connections.at(slot).is_some_and(|connection| !connection.state.has(READ_AGAIN)) {
@@ -79,7 +80,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The peer sends no more. Requests it has finished are still answered; a stream has lost its reader.
-    fn on_peer_end(&mut self, slot: u32) {
+    fn on_peer_end(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         let closes_already = connection.state.has(CLOSING) && !connection.state.has(LINGERING);
         let awaits_bytes = match &connection.session {
@@ -98,7 +99,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Ends a connection whose peer has sent all it will, once every request is answered.
-    fn end_half_closed(&mut self, slot: u32) {
+    fn end_half_closed(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         // One that is to go on has requests left.
         if !connection.state.has(PEER_ENDED) || connection.state.has(READ_AGAIN) || self.awaits_reader(slot) {
@@ -114,7 +115,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Hands `count` bytes of the read buffer to the session.
-    fn receive(&mut self, slot: u32, count: usize) {
+    fn receive(&mut self, slot: Slot, count: usize) {
         let mut buffer = std::mem::take(&mut self.read_buffer);
         self.advance_session(slot, &mut buffer[..count]);
         self.read_buffer = buffer;
@@ -122,7 +123,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Takes the session through what it has kept: requests that came while another was being answered.
-    pub(super) fn continue_session(&mut self, mut slot: u32) {
+    pub(super) fn continue_session(&mut self, mut slot: Slot) {
         let mut requests = 0;
         while !self.asks.is_empty() {
             if self.owes_too_much(slot) {
@@ -154,7 +155,7 @@ impl<N: Net> Reactor<N> {
 
     /// One transition of the session; what it asks for is in `self.asks`. None while a long message of its is being checked: a
     /// session that has read the peer's close frame would end, before what was said ahead of that is taken.
-    pub(super) fn advance_session(&mut self, slot: u32, bytes: &mut [u8]) {
+    pub(super) fn advance_session(&mut self, slot: Slot, bytes: &mut [u8]) {
         if self.awaits_reader(slot) {
             return;
         }
@@ -175,7 +176,7 @@ impl<N: Net> Reactor<N> {
 
     /// Carries out what the peer wants. What it wants after that, the connection at the slot returned does: a session, if
     /// the peer has just carried one over.
-    pub(super) fn take_ask(&mut self, slot: u32, ask: Ask) -> u32 {
+    pub(super) fn take_ask(&mut self, slot: Slot, ask: Ask) -> Slot {
         let hub = Arc::clone(&self.hub);
         let config = self.endpoints.clone();
         if let Ask::Request(request) = &ask {
@@ -189,8 +190,8 @@ impl<N: Net> Reactor<N> {
         }
         let Some(connection) = self.connections.at(slot) else { return slot };
         let is_session = matches!(connection.session, Ok(Session::Engine(_)));
-        let (door, identity) = ((connection.admin, connection.overload), connection.identity.clone());
-        let context = self.context((&hub, &config.value), slot, door, identity.as_deref());
+        let (admission, identity) = (connection.admission(), connection.identity.clone());
+        let context = self.context((&hub, &config.value), slot, admission, identity.as_deref());
         match ask {
             Ask::Source(source) => self.take_source(slot, source),
             Ask::Body => self.take_body(slot),
@@ -232,7 +233,7 @@ impl<N: Net> Reactor<N> {
         slot
     }
 
-    pub(super) fn take_answer(&mut self, slot: u32, route: RouteLabel, request: &Request, answer: Answer) {
+    pub(super) fn take_answer(&mut self, slot: Slot, route: RouteLabel, request: &Request, answer: Answer) {
         match answer {
             Answer::Response(response) => self.respond(slot, route, &response),
             Answer::Later(fields) => self.keep_fields(slot, fields),
@@ -254,7 +255,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    pub(super) fn take_outcome(&mut self, slot: u32, outcome: CommandOutcome) {
+    pub(super) fn take_outcome(&mut self, slot: Slot, outcome: CommandOutcome) {
         match outcome {
             CommandOutcome::Message(text) => self.send_message(slot, &text),
             CommandOutcome::Frames(frames) => self.send_frames(slot, &frames),
@@ -273,7 +274,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn send_packet(&mut self, slot: u32, message: &Message) {
+    fn send_packet(&mut self, slot: Slot, message: &Message) {
         if let Some(connection) = self.connections.at(slot)
             && !connection.state.has(CLOSING)
         {
@@ -285,7 +286,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn answer_message(&mut self, slot: u32, answer: &Message) {
+    fn answer_message(&mut self, slot: Slot, answer: &Message) {
         if let Some(connection) = self.connections.at(slot)
             && !connection.state.has(CLOSING)
         {
@@ -295,7 +296,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Answers the request that the connection waits for.
-    pub(super) fn respond(&mut self, slot: u32, route: RouteLabel, response: &Response) {
+    pub(super) fn respond(&mut self, slot: Slot, route: RouteLabel, response: &Response) {
         if self.phase != Phase::Serving {
             return self.respond_owned(slot, route, response.clone());
         }
@@ -304,7 +305,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The same, without copying a body that is large.
-    pub(super) fn respond_owned(&mut self, slot: u32, route: RouteLabel, response: Response) {
+    pub(super) fn respond_owned(&mut self, slot: Slot, route: RouteLabel, response: Response) {
         let answered = (response.status, response.body.len());
         let response = if self.phase == Phase::Serving { response } else { response.with("Connection", "close") };
         self.respond_by(slot, route, answered, |http, date, outbox| http.respond_owned(response, date, outbox));
@@ -312,7 +313,7 @@ impl<N: Net> Reactor<N> {
 
     fn respond_by(
         &mut self,
-        slot: u32,
+        slot: Slot,
         route: RouteLabel,
         (status, bytes): (u16, usize),
         respond: impl FnOnce(&mut ServerSession, &str, &mut Outbox) -> bool,
@@ -335,12 +336,12 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn is_over_quota(&mut self, slot: u32) -> bool {
+    fn is_over_quota(&mut self, slot: Slot) -> bool {
         self.connections.at(slot).is_some_and(|connection| connection.state.has(OVER_QUOTA))
     }
 
     /// The request is answered later, and then with these fields as well.
-    pub(super) fn keep_fields(&mut self, slot: u32, fields: Vec<(&'static str, String)>) {
+    pub(super) fn keep_fields(&mut self, slot: Slot, fields: Vec<(&'static str, String)>) {
         if let Some(connection) = self.connections.at(slot)
             && let Ok(Session::Http(http)) = &mut connection.session
         {
@@ -348,7 +349,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn open_sse(&mut self, slot: u32, version: Version, open: OpenSse) {
+    fn open_sse(&mut self, slot: Slot, version: Version, open: OpenSse) {
         let OpenSse { topics, named, wants_initial_id: tells_place, greeting, mut profile, headers, identity, hold } =
             open;
         self.keep_hold(slot, hold);
@@ -370,7 +371,7 @@ impl<N: Net> Reactor<N> {
         connection.session = Ok(Session::Sse(SseStream { form, cursors: None, tells_place, greeting, profile }));
         connection.identity = identity;
         if !form.with_id {
-            let begin = |topic: u32| TopicCursor { topic, id: EventId::default(), began: 0 };
+            let begin = |topic: TopicIndex| TopicCursor { topic, id: EventId::default(), began: 0 };
             let begun =
                 topics.iter().map(|(topic, _)| self.try_attach(slot, topic).map(begin)).collect::<Result<_, _>>();
             let begun = match begun {
@@ -387,13 +388,13 @@ impl<N: Net> Reactor<N> {
         self.begin_stream(slot, Transport::Sse, &topics);
     }
 
-    pub(super) fn keep_hold(&mut self, slot: u32, hold: Option<Hold>) {
+    pub(super) fn keep_hold(&mut self, slot: Slot, hold: Option<Hold>) {
         if let Some(hold) = hold {
             self.holds.insert(slot, hold);
         }
     }
 
-    fn open_websocket(&mut self, slot: u32, open: OpenWebSocket) {
+    fn open_websocket(&mut self, slot: Slot, open: OpenWebSocket) {
         let OpenWebSocket { accepted, dialect, topics, identity, hold } = open;
         self.keep_hold(slot, hold);
         let Some(connection) = self.connections.at(slot) else { return };
@@ -408,7 +409,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    pub(super) fn begin_stream(&mut self, slot: u32, transport: Transport, topics: &[(Topic, Start)]) {
+    pub(super) fn begin_stream(&mut self, slot: Slot, transport: Transport, topics: &[(Topic, Start)]) {
         let Some(connection) = self.connections.at(slot) else { return };
         self.metrics.on_upgrade(connection.transport, transport);
         connection.transport = transport;
@@ -422,7 +423,7 @@ impl<N: Net> Reactor<N> {
     /// nothing is read from the socket, so that what the peer sends ahead stays with the peer. [`Reactor::settle_flushed`]
     /// goes on.
     #[inline]
-    pub(super) fn awaits_reader(&mut self, slot: u32) -> bool {
+    pub(super) fn awaits_reader(&mut self, slot: Slot) -> bool {
         let most = self.config.outbox_bytes_max;
         let awaits = self.connections.at(slot).is_some_and(|connection| {
             most < connection.outbox.len() && matches!(&connection.session, Ok(Session::Http(_)))
@@ -435,13 +436,13 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A peer that leaves what it is told unread is too slow to say more. One long answer by itself is what it asked for.
-    fn owes_too_much(&mut self, slot: u32) -> bool {
+    fn owes_too_much(&mut self, slot: Slot) -> bool {
         let most = self.config.outbox_bytes_max;
         self.connections.at(slot).is_some_and(|connection| most < connection.outbox.len())
     }
 
     /// A stream's private bytes are short; many are a peer that does not read them.
-    pub(super) fn check_stream(&mut self, slot: u32) {
+    pub(super) fn check_stream(&mut self, slot: Slot) {
         let is_stream = self.connections.at(slot).is_some_and(|connection| {
             // What it replays is bounded by the page.
             connection.transport != Transport::Http && !connection.state.has(REPLAYING)
@@ -452,7 +453,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A peer that holds memory with a request or a message it does not finish is refused while the budget is spent.
-    pub(super) fn check_budget(&mut self, slot: u32) {
+    pub(super) fn check_budget(&mut self, slot: Slot) {
         self.settle_charge(slot);
         let held_bytes = self.unfinished_bytes(slot);
         if HELD_BYTES_SPARED < held_bytes && self.hub.bus.budget().is_spent() {
@@ -465,7 +466,7 @@ impl<N: Net> Reactor<N> {
 
     /// After a flush: what is unread of a peer's words has not changed, so most of the time there is nothing to do.
     #[inline]
-    pub(super) fn settle_flushed(&mut self, slot: u32) {
+    pub(super) fn settle_flushed(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         let charged_before = connection.charged_bytes as usize;
         if !connection.outbox.is_empty() || charged_before != 0 {
@@ -477,7 +478,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Goes on with the requests that waited for their peer to read, if it has.
-    fn resume_requests(&mut self, slot: u32) {
+    fn resume_requests(&mut self, slot: Slot) {
         let is_open = |connection: &Connection<N::Stream>| {
             connection.transport == Transport::Http && !connection.state.has(CLOSING | LINGERING | DOOMED)
         };
@@ -487,7 +488,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Brings what the connection holds of the memory budget up to date.
-    pub(super) fn settle_charge(&mut self, slot: u32) {
+    pub(super) fn settle_charge(&mut self, slot: Slot) {
         let unfinished_bytes = self.unfinished_bytes(slot);
         let Some(connection) = self.connections.at(slot) else { return };
         let held_bytes = u32::try_from(connection.outbox.len() + unfinished_bytes).unwrap_or(u32::MAX);
@@ -498,14 +499,14 @@ impl<N: Net> Reactor<N> {
     }
 
     /// What is held of what the peer has not finished saying, or what is not understood yet, in bytes.
-    fn unfinished_bytes(&self, slot: u32) -> usize {
+    fn unfinished_bytes(&self, slot: Slot) -> usize {
         let Some(connection) = self.connections.peek(slot) else { return 0 };
         let is_checking = connection.state.has(CHECKING);
         let checked_bytes = if is_checking { self.checks.held_bytes(self.connections.token(slot)) } else { 0 };
         connection.session.as_ref().map_or(0, Session::held_bytes) + checked_bytes
     }
 
-    fn rearm_request(&mut self, slot: u32) {
+    fn rearm_request(&mut self, slot: Slot) {
         if self.connections.at(slot).is_some_and(|connection| connection.transport == Transport::Http) {
             self.rearm(slot);
         }

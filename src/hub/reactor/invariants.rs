@@ -9,6 +9,7 @@ use super::{
     net::Net,
     table::LocalTopic,
 };
+use crate::index::Slot;
 
 impl<N: Net> Reactor<N> {
     /// Panics if the reactor contradicts itself. For tests, between turns.
@@ -25,26 +26,25 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Each group has the members that it counts, and each of them is sure of the same group in all its topics.
-    fn check_groups(&mut self, used: &[u32]) {
+    fn check_groups(&mut self, used: &[Slot]) {
         let mut members = 0;
         for slot in used {
             let Some(connection) = self.connections.at(*slot) else { continue };
             let mut numbers = connection.subscriptions.iter().filter_map(|subscription| {
-                let subscriber = self.topics.get(subscription.topic)?.lap.subscribers()[subscription.place as usize];
-                subscriber.format.is_several().then_some(subscriber.cursor)
+                self.topics.get(subscription.topic)?.lap.subscribers()[subscription.subscriber.get()].group()
             });
             let Some(number) = numbers.next() else { continue };
             assert!(numbers.all(|other| other == number), "{slot}: of two groups");
-            members += usize::from(number != u64::from(APART));
+            members += usize::from(number != APART);
         }
         assert_eq!(self.groups.members(), members, "members of groups");
     }
 
-    fn is_blocked(&mut self, slot: u32) -> bool {
+    fn is_blocked(&mut self, slot: Slot) -> bool {
         self.connections.at(slot).is_some_and(|connection| connection.state.has(BLOCKED))
     }
 
-    fn check_connection(&mut self, slot: u32) {
+    fn check_connection(&mut self, slot: Slot) {
         let token = self.connections.token(slot);
         let Some(connection) = self.connections.at(slot) else { return };
         let state = connection.state;
@@ -64,11 +64,11 @@ impl<N: Net> Reactor<N> {
             let is_visited = topic.queued && has_round || self.write_again.contains(&slot);
             let (next, queued) = (topic.ring.next(), topic.queued);
             let cursor = topic.cursor(subscription);
-            let subscriber = topic.lap.subscriber(subscription.place);
+            let subscriber = topic.lap.subscriber(subscription.subscriber);
             assert_eq!(
-                (subscriber.slot, usize::from(subscriber.subscription)),
+                (subscriber.slot, subscriber.subscription.get()),
                 (slot, index),
-                "{slot}: another's place"
+                "{slot}: another's topic_index"
             );
             let is_several = 1 < connection.subscriptions.len() || !subscriber.format.is_shared();
             assert_eq!(
@@ -79,7 +79,7 @@ impl<N: Net> Reactor<N> {
             let is_served = cursor == next || state.has(BLOCKED | HELD) || is_visited;
             assert!(is_served, "{slot}: news that nothing will bring (queued: {queued})");
         }
-        let waits = |place: &LocalTopic| place.waiting.iter().filter(|waiter| waiter.token == token).count();
+        let waits = |topic: &LocalTopic| topic.waiting.iter().filter(|waiter| waiter.token == token).count();
         let waiting: usize = self.topics.all().map(|(_, topic)| waits(topic)).sum();
         let is_live = !state.has(CLOSING | LINGERING | DOOMED);
         if let Some(connection) = self.connections.at(slot)
@@ -91,18 +91,18 @@ impl<N: Net> Reactor<N> {
         let goes_on = state.has(BLOCKED | HELD) || self.write_again.contains(&slot);
         assert!(goes_on || !state.has(BEHIND), "{slot}: behind, and nothing brings it on");
         let is_new = state.has(FROM_HISTORY) && !state.has(DETACHED);
-        assert!(goes_on || !is_new, "{slot}: on its way from an old place, and nothing brings it on");
+        assert!(goes_on || !is_new, "{slot}: on its way from an old topic_index, and nothing brings it on");
         assert_eq!(0 < self.replay_count(slot), state.has(REPLAYING), "{slot}: replays");
     }
 
     fn check_topics(&self) {
         let mut subscribers = 0;
-        for (place, topic) in self.topics.all() {
+        for (topic_index, topic) in self.topics.all() {
             let cooling_down = self.cooling_down.iter().map(|(_, cooling)| cooling);
-            let cooling_down = cooling_down.filter(|queued| **queued == place).count();
-            let waits = self.fresh.count(place) + self.ongoing.count(place) + cooling_down;
-            assert_eq!(waits, usize::from(topic.queued), "topic {place} in the run queues");
-            assert!(topic.queued || !topic.lap.is_pending(), "topic {place} owes visits and is not queued");
+            let cooling_down = cooling_down.filter(|queued| **queued == topic_index).count();
+            let waits = self.fresh.count(topic_index) + self.ongoing.count(topic_index) + cooling_down;
+            assert_eq!(waits, usize::from(topic.queued), "topic {topic_index} in the run queues");
+            assert!(topic.queued || !topic.lap.is_pending(), "topic {topic_index} owes visits and is not queued");
             subscribers += topic.lap.len();
         }
         let subscriptions: usize = self.connections.all().map(|connection| connection.subscriptions.len()).sum();

@@ -7,6 +7,7 @@ use super::{Reactor, net::Net};
 use crate::{
     clock::Moment,
     close::Close,
+    index::{Slot, TopicIndex},
     label::RouteLabel,
     metrics::Transport,
     protocol::http::{Method, Request},
@@ -18,9 +19,9 @@ const TOPICS_SHOWN: usize = 16;
 /// What is yet to be logged, by the connection's slot.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
-    asked: HashMap<u32, Asked, foldhash::fast::RandomState>,
-    opened: HashMap<u32, Moment, foldhash::fast::RandomState>,
-    ended: HashMap<u32, Ended, foldhash::fast::RandomState>,
+    asked: HashMap<Slot, Asked, foldhash::fast::RandomState>,
+    opened: HashMap<Slot, Moment, foldhash::fast::RandomState>,
+    ended: HashMap<Slot, Ended, foldhash::fast::RandomState>,
 }
 
 /// A request that waits for its answer.
@@ -44,25 +45,25 @@ struct Ended {
 
 impl<N: Net> Reactor<N> {
     /// A connection, or a session that requests carry, has come.
-    pub(super) fn note_opened(&mut self, slot: u32) {
+    pub(super) fn note_opened(&mut self, slot: Slot) {
         if self.config.log_connections {
             self.journal.opened.insert(slot, self.now);
         }
     }
 
     /// When the connection at `slot` came, if that is to be logged; it goes to another reactor.
-    pub(super) fn take_opened(&mut self, slot: u32) -> Option<Moment> {
+    pub(super) fn take_opened(&mut self, slot: Slot) -> Option<Moment> {
         self.journal.asked.remove(&slot);
         self.journal.opened.remove(&slot)
     }
 
     /// A connection that came at `opened` comes from another reactor.
-    pub(super) fn keep_opened(&mut self, slot: u32, opened: Option<Moment>) {
+    pub(super) fn keep_opened(&mut self, slot: Slot, opened: Option<Moment>) {
         opened.map(|opened| self.journal.opened.insert(slot, opened));
     }
 
     /// A request has come.
-    pub(super) fn note_request(&mut self, slot: u32, request: &Request) {
+    pub(super) fn note_request(&mut self, slot: Slot, request: &Request) {
         if self.config.log_access {
             let asked = Asked { method: request.method, path: request.path.clone(), at: self.now };
             self.journal.asked.insert(slot, asked);
@@ -71,13 +72,13 @@ impl<N: Net> Reactor<N> {
 
     /// Counts a request for `route` that is answered with `status` and a body of `bytes`, and logs it. A stream's body is yet to
     /// come, and counts for its connection.
-    pub(super) fn count_request(&mut self, slot: u32, route: RouteLabel, status: u16, bytes: usize) {
+    pub(super) fn count_request(&mut self, slot: Slot, route: RouteLabel, status: u16, bytes: usize) {
         self.metrics.on_request(route, status);
         self.log_request(slot, route, status, bytes);
     }
 
     /// The same where it is counted already. What was never a whole request has no method and no path.
-    pub(super) fn log_request(&mut self, slot: u32, route: RouteLabel, status: u16, bytes: usize) {
+    pub(super) fn log_request(&mut self, slot: Slot, route: RouteLabel, status: u16, bytes: usize) {
         if !self.config.log_access {
             return;
         }
@@ -98,28 +99,29 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A connection ends, and still has its subscriptions.
-    pub(super) fn note_ended(&mut self, slot: u32, close: Close) {
+    pub(super) fn note_ended(&mut self, slot: Slot, close: Close) {
         if !self.config.log_connections {
             return;
         }
         let Some(connection) = self.connections.peek(slot) else { return };
         let subject = connection.identity.as_ref().map(|identity| identity.subject.clone());
         let transport = connection.transport;
-        let places: Vec<u32> = connection.subscriptions.iter().map(|subscription| subscription.topic).collect();
+        let listened: Vec<TopicIndex> =
+            connection.subscriptions.iter().map(|subscription| subscription.topic).collect();
         let mut topics = String::new();
-        for place in places.iter().take(TOPICS_SHOWN) {
-            if let Some(topic) = self.topics.at(*place) {
+        for topic_index in listened.iter().take(TOPICS_SHOWN) {
+            if let Some(topic) = self.topics.at(*topic_index) {
                 let separator = if topics.is_empty() { "" } else { "," };
                 // Writing into a String cannot fail.
                 let _ = write!(topics, "{separator}{}", topic.state.topic);
             }
         }
-        let ended = Ended { close, at: self.now, transport, subject, topics, topic_count: places.len() };
+        let ended = Ended { close, at: self.now, transport, subject, topics, topic_count: listened.len() };
         self.journal.ended.insert(slot, ended);
     }
 
     /// Logs a connection that is about to be freed.
-    pub(super) fn log_ended(&mut self, slot: u32) {
+    pub(super) fn log_ended(&mut self, slot: Slot) {
         self.journal.asked.remove(&slot);
         let opened = self.journal.opened.remove(&slot);
         let Some(ended) = self.journal.ended.remove(&slot) else { return };

@@ -2,7 +2,7 @@
 //! heads of all its topics, in one piece and so in one call.
 //!
 //! Events of different topics stand in the order in which they were accepted. Members of a [group](super::group) that stand
-//! at the same places are owed the same bytes: a batch is made for the first of them, from its own session, and the others
+//! with the same cursors are owed the same bytes: a batch is made for the first of them, from its own session, and the others
 //! compare their cursors, send it, and move on.
 
 use std::{io, sync::Arc};
@@ -20,6 +20,7 @@ use crate::{
     clock::Moment,
     event::{EventId, Position},
     frame::Format,
+    index::{GroupIndex, SubscriptionIndex, TopicIndex},
     metrics::ReactorMetrics,
     protocol::{Session, Sockets},
 };
@@ -36,18 +37,18 @@ pub(super) struct MergedBatches {
     /// Counts the events that have come: a batch of another version does not reach the heads any more.
     version: u64,
     /// Topics that batches were made of lately, some of them ([`CARRIED_MAX`]).
-    pub(super) carried: Vec<u32>,
+    pub(super) carried: Vec<TopicIndex>,
     active: Vec<Active>,
     /// Where a session stood before its batch was made.
-    places: Vec<EventId>,
+    saved_ids: Vec<EventId>,
     /// Kept to spare the allocation.
     scratch: String,
 }
 
-/// The frames that members of one group at the same places are owed.
+/// The frames that members of one group with the same cursors are owed.
 #[derive(Debug)]
 struct MergedBatch {
-    group: u32,
+    group: GroupIndex,
     version: u64,
     /// Whether events are left out that a newer one of the same key follows, where the topic's policy is so.
     newest: bool,
@@ -57,7 +58,7 @@ struct MergedBatch {
     from: Vec<Position>,
     to: Vec<Position>,
     /// Which of the cursors move.
-    moves: Vec<u16>,
+    moves: Vec<SubscriptionIndex>,
     frames: Frames,
     origins: Vec<Origin>,
 }
@@ -65,7 +66,7 @@ struct MergedBatch {
 /// Where a frame comes from.
 #[derive(Clone, Copy, Debug)]
 struct Origin {
-    subscription: u16,
+    subscription: SubscriptionIndex,
     position: Position,
     /// How many bytes stand ahead of the event's shared frame; `None` if that is not what follows.
     lead_bytes: Option<u32>,
@@ -74,7 +75,7 @@ struct Origin {
 /// A subscription with events that a batch may yet take.
 #[derive(Clone, Copy, Debug)]
 struct Active {
-    subscription: u16,
+    subscription: SubscriptionIndex,
     /// When the next of them was accepted.
     accepted: Moment,
 }
@@ -86,7 +87,7 @@ enum Filled {
     /// The connection is at the head of all its topics.
     Level,
     /// The log of this topic has passed the cursor, or holds a hole that has no form in the connection's format.
-    Lagged(u32),
+    Lagged(TopicIndex),
 }
 
 impl Default for MergedBatches {
@@ -97,7 +98,7 @@ impl Default for MergedBatches {
             version: 0,
             carried: Vec::new(),
             active: Vec::new(),
-            places: Vec::new(),
+            saved_ids: Vec::new(),
             scratch: String::new(),
         }
     }
@@ -111,7 +112,7 @@ impl MergedBatches {
     }
 
     /// The number `group` stands for another group from now on.
-    pub(super) fn forget(&mut self, group: u32) {
+    pub(super) fn forget(&mut self, group: GroupIndex) {
         let batch = &mut self.batches[index_of(group)];
         if batch.group == group {
             batch.group = APART;
@@ -141,7 +142,7 @@ impl MergedBatches {
         &mut self,
         net: &mut N,
         connection: &mut Connection<N::Stream>,
-        group: u32,
+        group: GroupIndex,
         newest: bool,
         topics: &TopicTable,
         metrics: &ReactorMetrics,
@@ -169,7 +170,7 @@ impl MergedBatches {
             Ok(written) if written == bytes.len() => {
                 batch.frames.count_served();
                 for moved in &batch.moves {
-                    connection.subscriptions[usize::from(*moved)].cursor = batch.to[usize::from(*moved)];
+                    connection.subscriptions[moved.get()].cursor = batch.to[moved.get()];
                 }
                 if batch.is_complete { Visit::AtHead } else { Visit::More }
             }
@@ -180,11 +181,11 @@ impl MergedBatches {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Visit::Blocked,
             Err(_) => Visit::Broken,
         };
-        Outcome { visit, topic: 0, is_level: false }
+        Outcome { visit, topic: TopicIndex::NONE, is_level: false }
     }
 
     /// Finds the subscriptions that are behind. The topic whose log has passed its cursor, if there is one.
-    fn find_active(&mut self, subscriptions: &[Subscription], topics: &TopicTable) -> Option<u32> {
+    fn find_active(&mut self, subscriptions: &[Subscription], topics: &TopicTable) -> Option<TopicIndex> {
         self.active.clear();
         for (index, it) in subscriptions.iter().enumerate() {
             let Some(topic) = topics.get(it.topic) else { continue };
@@ -192,7 +193,7 @@ impl MergedBatches {
                 return Some(it.topic);
             }
             if let Some(event) = topic.ring.event(it.cursor) {
-                self.active.push(Active { subscription: index as u16, accepted: event.accepted });
+                self.active.push(Active { subscription: SubscriptionIndex::new(index), accepted: event.accepted });
             }
         }
         None
@@ -203,7 +204,7 @@ impl MergedBatches {
     fn fill<S>(
         &mut self,
         connection: &mut Connection<S>,
-        group: u32,
+        group: GroupIndex,
         newest: bool,
         topics: &TopicTable,
         metrics: &ReactorMetrics,
@@ -215,22 +216,22 @@ impl MergedBatches {
         let Ok(session) = &mut connection.session else { return Filled::Level };
         let Some(format) = session.format().filter(|_| !self.active.is_empty()) else { return Filled::Level };
         for active in &self.active {
-            let topic = connection.subscriptions[usize::from(active.subscription)].topic;
+            let topic = connection.subscriptions[active.subscription.get()].topic;
             if self.carried.len() < CARRIED_MAX && !self.carried.contains(&topic) {
                 self.carried.push(topic);
             }
         }
-        self.places.clear();
+        self.saved_ids.clear();
         if !format.is_shared() {
-            note_places(session, &connection.subscriptions, topics);
-            each_place(session, |_, _, id| self.places.push(*id));
+            refresh_cursors(session, &connection.subscriptions, topics);
+            each_cursor(session, |_, _, id| self.saved_ids.push(*id));
         }
         let batch = &mut self.batches[index_of(group)];
         batch.frames.settle(metrics, now);
         batch.begin(group, self.version, newest, &connection.subscriptions, format);
         let mut hole = None;
         while let Some(next) = earliest(&self.active) {
-            let at = usize::from(self.active[next].subscription);
+            let at = self.active[next].subscription.get();
             let it = connection.subscriptions[at];
             let Some(topic) = topics.get(it.topic) else { break };
             let Some(event) = topic.ring.event(batch.to[at]) else { break };
@@ -248,7 +249,11 @@ impl MergedBatches {
                 if !has_room || !batch.frames.push(event.accepted, &mut write) {
                     break;
                 }
-                batch.origins.push(Origin { subscription: at as u16, position: event.position, lead_bytes });
+                batch.origins.push(Origin {
+                    subscription: SubscriptionIndex::new(at),
+                    position: event.position,
+                    lead_bytes,
+                });
             }
             batch.to[at] += 1;
             match topic.ring.event(batch.to[at]) {
@@ -257,9 +262,9 @@ impl MergedBatches {
             }
         }
         // Nothing of it is written yet.
-        let mut places = self.places.drain(..);
-        each_place(session, |_, _, id| *id = places.next().unwrap_or(*id));
-        drop(places);
+        let mut saved_ids = self.saved_ids.drain(..);
+        each_cursor(session, |_, _, id| *id = saved_ids.next().unwrap_or(*id));
+        drop(saved_ids);
         batch.finish(self.active.is_empty());
         match hole.filter(|_| batch.frames.len() == 0) {
             None => Filled::Some,
@@ -277,13 +282,13 @@ impl MergedBatches {
 pub(super) struct Outcome {
     pub(super) visit: Visit,
     /// Where it is stranded, if it is.
-    pub(super) topic: u32,
+    pub(super) topic: TopicIndex,
     /// Whether there was nothing to write.
     pub(super) is_level: bool,
 }
 
 impl Outcome {
-    const LEVEL: Self = Self { visit: Visit::AtHead, topic: 0, is_level: true };
+    const LEVEL: Self = Self { visit: Visit::AtHead, topic: TopicIndex::NONE, is_level: true };
 }
 
 impl MergedBatch {
@@ -301,7 +306,7 @@ impl MergedBatch {
         }
     }
 
-    fn begin(&mut self, group: u32, version: u64, newest: bool, subscriptions: &[Subscription], format: Format) {
+    fn begin(&mut self, group: GroupIndex, version: u64, newest: bool, subscriptions: &[Subscription], format: Format) {
         (self.group, self.version, self.newest) = (group, version, newest);
         self.from.clear();
         self.from.extend(subscriptions.iter().map(|it| it.cursor));
@@ -318,14 +323,14 @@ impl MergedBatch {
             // A client stands behind what it was sent last: what was left out after that is left out once more.
             self.to.clone_from(&self.from);
             for origin in &self.origins {
-                self.to[usize::from(origin.subscription)] = origin.position + 1;
+                self.to[origin.subscription.get()] = origin.position + 1;
             }
         }
         let passed: Position = self.from.iter().zip(&self.to).map(|(from, to)| to - from).sum();
         self.frames.conflated = passed - self.frames.len() as Position;
         self.moves.clear();
-        let places = self.from.iter().zip(&self.to).enumerate();
-        self.moves.extend(places.filter(|(_, (from, to))| from != to).map(|(index, _)| index as u16));
+        let pairs = self.from.iter().zip(&self.to).enumerate();
+        self.moves.extend(pairs.filter(|(_, (from, to))| from != to).map(|(index, _)| SubscriptionIndex::new(index)));
     }
 
     /// After a short write: the cursors pass the frames that went out and the one that went out in part. The connection
@@ -344,7 +349,7 @@ impl MergedBatch {
         metrics.on_delivered(self.frames.transport(), whole as u64, (written - part) as u64);
         let passed = if 0 < part { whole + 1 } else { whole };
         for origin in &self.origins[..passed] {
-            connection.subscriptions[usize::from(origin.subscription)].cursor = origin.position + 1;
+            connection.subscriptions[origin.subscription.get()].cursor = origin.position + 1;
         }
         let moved = connection.subscriptions.iter().zip(&self.from).map(|(it, from)| it.cursor - from);
         metrics.on_conflated(moved.sum::<Position>() - passed as Position);
@@ -352,7 +357,7 @@ impl MergedBatch {
             return;
         }
         let Origin { subscription, position, lead_bytes } = self.origins[whole];
-        let topic = connection.subscriptions[usize::from(subscription)].topic;
+        let topic = connection.subscriptions[subscription.get()].topic;
         let event = topics.get(topic).and_then(|topic| topic.ring.event(position));
         let format = connection.session.as_ref().ok().and_then(Session::format);
         match (event, format, lead_bytes.filter(|lead| *lead as usize <= part)) {
@@ -369,13 +374,13 @@ impl MergedBatch {
     }
 }
 
-fn index_of(group: u32) -> usize {
-    if group == APART { BATCHES } else { group as usize % BATCHES }
+fn index_of(group: GroupIndex) -> usize {
+    if group == APART { BATCHES } else { group.get() % BATCHES }
 }
 
 #[inline]
-fn stands_at(subscriptions: &[Subscription], places: &[Position]) -> bool {
-    subscriptions.len() == places.len() && subscriptions.iter().zip(places).all(|(it, place)| it.cursor == *place)
+fn stands_at(subscriptions: &[Subscription], cursors: &[Position]) -> bool {
+    subscriptions.len() == cursors.len() && subscriptions.iter().zip(cursors).all(|(it, cursor)| it.cursor == *cursor)
 }
 
 /// Which of `active` has the event that was accepted first; of several, the one whose subscription comes first.
@@ -387,27 +392,27 @@ fn earliest(active: &[Active]) -> Option<usize> {
 /// Writes into the session where the client stands in each of the topics it listens to. Sessions say that with each event,
 /// and it follows from the cursors; but nothing else tells it of topics that they wait for or replay, or in which they have
 /// had nothing since they began.
-pub(super) fn note_places(session: &mut Session, subscriptions: &[Subscription], topics: &TopicTable) {
-    each_place(session, |topic, began, id| {
-        if let Some((_, derived)) = find_place(subscriptions, topics, topic).filter(|(cursor, _)| *cursor != began) {
+pub(super) fn refresh_cursors(session: &mut Session, subscriptions: &[Subscription], topics: &TopicTable) {
+    each_cursor(session, |topic, began, id| {
+        if let Some((_, derived)) = find_cursor(subscriptions, topics, topic).filter(|(cursor, _)| *cursor != began) {
             *id = derived;
         }
     });
 }
 
-/// Whether the session knows one of its places by another id than the log does. Others that stand there do not.
-pub(super) fn has_odd_place(session: &mut Session, subscriptions: &[Subscription], topics: &TopicTable) -> bool {
+/// Whether the session knows one of its cursors by another id than the log does. Others with that cursor do not.
+pub(super) fn has_odd_cursor(session: &mut Session, subscriptions: &[Subscription], topics: &TopicTable) -> bool {
     let mut is_odd = false;
-    each_place(session, |topic, began, id| {
-        let place = find_place(subscriptions, topics, topic);
-        is_odd |= place.is_some_and(|(cursor, derived)| cursor == began && derived != *id);
+    each_cursor(session, |topic, began, id| {
+        let found = find_cursor(subscriptions, topics, topic);
+        is_odd |= found.is_some_and(|(cursor, derived)| cursor == began && derived != *id);
     });
     is_odd
 }
 
-/// Goes through the places that a session says with each event: the topic, with its number among them, where the session has begun to listen to it, and
+/// Goes through the cursors that a session writes with each event: the topic, with its number among them, where the session has begun to listen to it, and
 /// up to which id the client has everything.
-fn each_place(session: &mut Session, mut act: impl FnMut((usize, u32), Position, &mut EventId)) {
+fn each_cursor(session: &mut Session, mut act: impl FnMut((usize, TopicIndex), Position, &mut EventId)) {
     match session {
         Session::Sse(stream) => {
             let cursors = stream.cursors.iter_mut().flat_map(|cursors| cursors.iter_mut());
@@ -415,7 +420,7 @@ fn each_place(session: &mut Session, mut act: impl FnMut((usize, u32), Position,
         }
         Session::Engine(engine) => {
             let listenings = engine.sockets.iter_mut().flat_map(Sockets::listenings);
-            listenings.enumerate().for_each(|(index, it)| act((index, it.place), it.began_at, &mut it.passed));
+            listenings.enumerate().for_each(|(index, it)| act((index, it.topic_index), it.began_at, &mut it.passed));
         }
         Session::Preface(_) | Session::Http(_) | Session::WebSocket(_) => {}
     }
@@ -423,10 +428,10 @@ fn each_place(session: &mut Session, mut act: impl FnMut((usize, u32), Position,
 
 /// Where the subscription to `topic` stands, if there is one, and the id before that.
 /// `index` is where the subscription is likely to be.
-fn find_place(
+fn find_cursor(
     subscriptions: &[Subscription],
     topics: &TopicTable,
-    (index, topic): (usize, u32),
+    (index, topic): (usize, TopicIndex),
 ) -> Option<(Position, EventId)> {
     // Those of sessions are in the order of the topics, those of streams in that of the id.
     let in_order = || Some(&subscriptions[subscriptions.binary_search_by_key(&topic, |it| it.topic).ok()?]);

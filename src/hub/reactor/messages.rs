@@ -16,6 +16,7 @@ use crate::{
     close::Close,
     endpoint::{self, Answer, AnswerForm, Completion, ReceiptWaiter},
     event::{Event, EventId},
+    index::{Slot, TopicIndex},
     label::RouteLabel,
     protocol::{fanfare_v1, http::Response, websocket},
 };
@@ -35,8 +36,8 @@ impl<N: Net> Reactor<N> {
         let inbox = hub.bus.inbox(self.index);
         for _ in 0..EVENTS_PER_TURN {
             let Some(message) = inbox.next_event() else { break };
-            if let Some(place) = self.topics.place_of_key(message.key) {
-                self.take_event(place, message.event);
+            if let Some(topic_index) = self.topics.find_key(message.key) {
+                self.take_event(topic_index, message.event);
             }
         }
         for _ in 0..ARRIVALS_PER_TURN {
@@ -47,8 +48,8 @@ impl<N: Net> Reactor<N> {
             let Some(message) = inbox.next_control() else { break };
             match message {
                 ControlMessage::Live(key) => {
-                    if let Some(place) = self.topics.place_of_key(key) {
-                        self.on_live(place);
+                    if let Some(topic_index) = self.topics.find_key(key) {
+                        self.on_live(topic_index);
                     }
                 }
                 ControlMessage::Completion { token, content } => self.take_completion(Token::unpack(token), content),
@@ -57,8 +58,8 @@ impl<N: Net> Reactor<N> {
         self.to_resync.append(&mut inbox.take_resync());
         let first = self.to_resync.len().saturating_sub(RESYNCS_PER_TURN);
         for state in self.to_resync.split_off(first) {
-            if let Some(place) = self.topics.place_of_key(state.key) {
-                self.resync(place);
+            if let Some(topic_index) = self.topics.find_key(state.key) {
+                self.resync(topic_index);
             }
         }
         if self.must_stop() {
@@ -88,7 +89,7 @@ impl<N: Net> Reactor<N> {
         make: Box<dyn FnOnce(&endpoint::Context<'_>) -> Answer + Send>,
     ) {
         let Some(connection) = self.connections.named(token) else { return };
-        let (admission, identity) = ((connection.admin, connection.overload), connection.identity.clone());
+        let (admission, identity) = (connection.admission(), connection.identity.clone());
         let hub = Arc::clone(&self.hub);
         let config = self.endpoints.clone();
         let answer = make(&self.context((&hub, &config.value), token.slot, admission, identity.as_deref()));
@@ -100,65 +101,65 @@ impl<N: Net> Reactor<N> {
     }
 
     /// An event arrived: its topic's subscribers are to be visited.
-    pub(super) fn take_event(&mut self, place: u32, event: Arc<Event>) {
-        let Some(topic) = self.topics.at(place) else { return };
+    pub(super) fn take_event(&mut self, topic_index: TopicIndex, event: Arc<Event>) {
+        let Some(topic) = self.topics.at(topic_index) else { return };
         if topic.take(event, self.hub.bus.budget(), self.now) {
-            self.announce(place);
+            self.announce(topic_index);
         }
     }
 
-    /// Copies what the log of the topic at `place` has more than the one here.
-    pub(super) fn resync(&mut self, place: u32) {
-        let Some(topic) = self.topics.at(place) else { return };
+    /// Copies what the log of the topic has more than the one here.
+    pub(super) fn resync(&mut self, topic_index: TopicIndex) {
+        let Some(topic) = self.topics.at(topic_index) else { return };
         let missed = self.hub.bus.resync(&topic.state, self.index, topic.ring.next());
         if topic.take_missed(missed, self.hub.bus.budget(), self.now) {
-            self.announce(place);
+            self.announce(topic_index);
         }
     }
 
     /// The source has confirmed a topic: whoever waited for that goes on.
-    pub(super) fn on_live(&mut self, place: u32) {
+    pub(super) fn on_live(&mut self, topic_index: TopicIndex) {
         let hub = Arc::clone(&self.hub);
-        let Some(topic) = self.topics.at(place) else { return };
+        let Some(topic) = self.topics.at(topic_index) else { return };
         if topic.state.class.log != LogKind::Memory && topic.lap.is_empty() {
             // The source has loaded what its broker keeps, perhaps behind where the copy here began.
             topic.load(hub.bus.copy(&topic.state));
         }
         topic.live = true;
-        while let Some(Waiter { token, start, purpose, .. }) = self.next_waiter(place) {
+        while let Some(Waiter { token, start, purpose, .. }) = self.next_waiter(topic_index) {
             let Some(connection) = self.connections.named(token) else { continue };
             connection.pending -= 1;
             // It may have lost the right while it waited.
-            if connection.session.is_ok() && self.keeps_right_to(token.slot, place) {
-                self.begin(token.slot, place, start, purpose);
+            if connection.session.is_ok() && self.keeps_right_to(token.slot, topic_index) {
+                self.begin(token.slot, topic_index, start, purpose);
                 self.check_opened(token.slot);
             }
         }
-        self.drop_unused(place);
+        self.drop_unused(topic_index);
     }
 
     /// Takes the first of those who wait for the topic. One by one: while others wait, the topic is not given up.
-    fn next_waiter(&mut self, place: u32) -> Option<Waiter> {
-        self.topics.at(place)?.waiting.pop_front()
+    fn next_waiter(&mut self, topic_index: TopicIndex) -> Option<Waiter> {
+        self.topics.at(topic_index)?.waiting.pop_front()
     }
 
     /// The source takes too long to confirm a topic, or nobody wants it any more. Those who wait are let in, and are told
     /// of a gap when the source is there; not so where a broker keeps the log, for nothing is known of it yet.
-    pub(super) fn on_overdue(&mut self, place: u32) {
-        let Some(topic) = self.topics.at(place) else { return };
+    pub(super) fn on_overdue(&mut self, topic_index: TopicIndex) {
+        let Some(topic) = self.topics.at(topic_index) else { return };
         if topic.state.class.log == LogKind::Memory {
             if !topic.waiting.is_empty() {
                 self.hub.bus.admit_unconfirmed(&topic.state);
             }
-            return self.on_live(place);
+            return self.on_live(topic_index);
         }
-        while let Some(Waiter { token, .. }) = self.next_waiter(place) {
+        while let Some(Waiter { token, .. }) = self.next_waiter(topic_index) {
             if let Some(connection) = self.connections.named(token) {
                 connection.pending -= 1;
                 self.end(token.slot, Close::TryLater("the broker that keeps the topic cannot be reached at present"));
             }
         }
-        self.drop_unused(place);
+        self.drop_unused(topic_index);
     }
 
     /// The answer to publications that went out through the source.
@@ -196,13 +197,13 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Goes on with the requests that came behind one that is answered now.
-    fn continue_answered(&mut self, slot: u32) {
+    fn continue_answered(&mut self, slot: Slot) {
         self.advance_session(slot, &mut []);
         self.continue_session(slot);
     }
 
     /// Sends one text message to a WebSocket client, unless its last frame has been said.
-    pub(super) fn send_message(&mut self, slot: u32, text: &[u8]) {
+    pub(super) fn send_message(&mut self, slot: Slot, text: &[u8]) {
         if let Some(connection) = self.connections.at(slot)
             && !connection.state.has(CLOSING)
         {
@@ -212,7 +213,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Sends what stands in WebSocket frames already.
-    pub(super) fn send_frames(&mut self, slot: u32, frames: &[u8]) {
+    pub(super) fn send_frames(&mut self, slot: Slot, frames: &[u8]) {
         if let Some(connection) = self.connections.at(slot)
             && !connection.state.has(CLOSING)
             && !frames.is_empty()
@@ -223,8 +224,14 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Acknowledges a subscription: events follow from behind `before`.
-    pub(super) fn acknowledge(&mut self, slot: u32, place: u32, before: EventId, reference: Option<&RawValue>) {
-        let Some(topic) = self.topics.at(place) else { return };
+    pub(super) fn acknowledge(
+        &mut self,
+        slot: Slot,
+        topic_index: TopicIndex,
+        before: EventId,
+        reference: Option<&RawValue>,
+    ) {
+        let Some(topic) = self.topics.at(topic_index) else { return };
         let mut text = Vec::new();
         fanfare_v1::write_subscribed(&topic.state.topic, Some(before), reference, &mut text);
         self.send_message(slot, &text);

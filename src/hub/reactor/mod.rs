@@ -70,8 +70,9 @@ use crate::{
     bus::{Notifier, TopicState},
     clock::Moment,
     close::Close,
-    endpoint::{self, Context, Hub, Overload, Phase},
+    endpoint::{self, Context, Hub, Phase},
     gap::Gap,
+    index::{GroupIndex, Slot, TopicIndex},
     metrics::ReactorMetrics,
     protocol::{Ask, SessionLimits, proxy::Trusted},
     reload::{LocalCopy, Reloadable},
@@ -79,7 +80,7 @@ use crate::{
 };
 use accept::LastAccepts;
 use checks::Checks;
-use connection::Connection;
+use connection::{Admission, Connection};
 use ending::Linger;
 use engine::Engines;
 use frame_batch::FrameBatchCache;
@@ -214,7 +215,7 @@ pub struct Reactor<N: Net> {
     fresh: RunQueue,
     /// Topics with news whose last round was long, and until when they rest. Few at a time: such rounds take a part of the longest
     /// rest, and each carries a bounded number of topics.
-    cooling_down: Vec<(Moment, u32)>,
+    cooling_down: Vec<(Moment, TopicIndex)>,
     ongoing: RunQueue,
     frame_batches: FrameBatchCache,
     groups: Groups,
@@ -227,13 +228,13 @@ pub struct Reactor<N: Net> {
     refused: VecDeque<Token>,
     /// Connections that stopped early, in the order in which they go on.
     read_again: VecDeque<Token>,
-    write_again: Vec<u32>,
-    dirty: Vec<u32>,
+    write_again: Vec<Slot>,
+    dirty: Vec<Slot>,
     /// Connections found broken or fallen while something else was borrowed: to be ended in the same turn.
-    to_end: Vec<(u32, Close)>,
+    to_end: Vec<(Slot, Close)>,
     stranded: Vec<Lagged>,
-    /// Gaps that connections are told of once they are open: the slot, the topic's place, and the gap.
-    gaps_owed: Vec<(u32, u32, Gap)>,
+    /// Gaps that connections are told of once they are open.
+    gaps_owed: Vec<(Slot, TopicIndex, Gap)>,
     replays: Replays,
     review: RightsReview,
     engines: Engines,
@@ -241,14 +242,14 @@ pub struct Reactor<N: Net> {
     checks: Checks,
     journal: Journal,
     /// What streams hold of their tenants' `connections`, where a quota bounds them.
-    holds: HashMap<u32, Hold, foldhash::fast::RandomState>,
+    holds: HashMap<Slot, Hold, foldhash::fast::RandomState>,
     /// The request that brings what a session is about to take, while it does.
-    post: Option<u32>,
+    post: Option<Slot>,
     /// What peers hold of their shares with what they have not finished, by slot. Few connections have any.
-    senders: HashMap<u32, ByteHold, foldhash::fast::RandomState>,
-    doomed: Vec<u32>,
+    senders: HashMap<Slot, ByteHold, foldhash::fast::RandomState>,
+    doomed: Vec<Slot>,
     /// Connections that take long to take their last bytes.
-    farewells: HashMap<u32, Linger, foldhash::fast::RandomState>,
+    farewells: HashMap<Slot, Linger, foldhash::fast::RandomState>,
     /// How many connections wait for their peer to read.
     blocked: usize,
     /// When the last sweep over the topics began, and where the one under way goes on.
@@ -258,10 +259,10 @@ pub struct Reactor<N: Net> {
     to_resync: Vec<Arc<TopicState>>,
     phase: Phase,
     /// Connections that are yet to be told of the phase.
-    to_drain: Vec<u32>,
+    to_drain: Vec<Slot>,
     /// Which rules of quotas streams were claimed by last, and the connections yet to be looked at since.
     quota_generation: u64,
-    to_claim: Vec<u32>,
+    to_claim: Vec<Slot>,
     /// How many connections came by the listeners for administration.
     admins: usize,
     /// When the last stream is to have ended, once the hub drains.
@@ -272,9 +273,9 @@ pub struct Reactor<N: Net> {
     has_cut_off: bool,
     // Used within one call each, kept to spare the allocation.
     ready: Vec<Ready>,
-    several: Vec<(u32, u32)>,
+    several: Vec<(Slot, GroupIndex)>,
     asks: Vec<Ask>,
-    due: Vec<u32>,
+    due: Vec<Slot>,
     read_buffer: Vec<u8>,
 }
 
@@ -488,7 +489,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The connection goes on in its turn: no edge will tell of what it has left.
-    fn read_later(&mut self, slot: u32) {
+    fn read_later(&mut self, slot: Slot) {
         let token = self.connections.token(slot);
         if let Some(connection) = self.connections.at(slot)
             && !connection.state.has(connection::READ_AGAIN)
@@ -499,7 +500,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The peer has made room.
-    fn unblock(&mut self, slot: u32) {
+    fn unblock(&mut self, slot: Slot) {
         if let Some(connection) = self.connections.at(slot)
             && connection.state.has(connection::BLOCKED)
         {
@@ -519,7 +520,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Puts the connection on the list of those to be flushed before the reactor sleeps.
-    fn mark_dirty(&mut self, slot: u32) {
+    fn mark_dirty(&mut self, slot: Slot) {
         if let Some(connection) = self.connections.at(slot)
             && !connection.state.has(connection::DIRTY)
         {
@@ -533,15 +534,15 @@ impl<N: Net> Reactor<N> {
     }
 
     /// What the connection at `slot` is called among all that the hub has had.
-    fn connection_id(&self, slot: u32) -> ConnectionId {
+    fn connection_id(&self, slot: Slot) -> ConnectionId {
         ConnectionId { reactor: self.index, token: self.connections.token(slot).pack() }
     }
 
     fn context<'hub>(
         &self,
         (hub, config): (&'hub Hub, &'hub endpoint::Config),
-        slot: u32,
-        (admin, overload): (bool, Option<Overload>),
+        slot: Slot,
+        Admission { admin, overload }: Admission,
         identity: Option<&'hub Identity>,
     ) -> Context<'hub> {
         let token = self.connections.token(slot).pack();

@@ -3,7 +3,7 @@
 
 use std::{io, net::IpAddr, time::Duration};
 
-use crate::clock::Moment;
+use crate::{clock::Moment, index::Slot};
 
 /// What a poll found. A closed set: nothing else ever gives a reactor work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +29,8 @@ pub enum Ready {
 /// gone reaches nobody else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token {
-    /// The place in the reactor's slab.
-    pub slot: u32,
+    /// Its slot in the reactor.
+    pub slot: Slot,
     /// Counts the connections that had this slot.
     pub generation: u32,
 }
@@ -38,12 +38,12 @@ pub struct Token {
 impl Token {
     /// In one number, for the kernel and for control messages.
     pub fn pack(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.slot)
+        u64::from(self.generation) << 32 | self.slot.get() as u64
     }
 
     /// Out of [`Token::pack`].
     pub fn unpack(packed: u64) -> Self {
-        Self { slot: packed as u32, generation: (packed >> 32) as u32 }
+        Self { slot: Slot::new(packed as u32 as usize), generation: (packed >> 32) as u32 }
     }
 }
 

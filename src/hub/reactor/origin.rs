@@ -10,6 +10,7 @@ use super::{
 use crate::{
     clock::Moment,
     endpoint::Overload,
+    index::Slot,
     protocol::{Session, http::Request, proxy},
 };
 
@@ -37,7 +38,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The proxy has said for whom it connects. That may be a proxy too, whose requests then name the client.
-    pub(super) fn take_source(&mut self, slot: u32, source: Option<IpAddr>) {
+    pub(super) fn take_source(&mut self, slot: Slot, source: Option<IpAddr>) {
         let Some(source) = source else { return };
         if let Some(connection) = self.connections.at(slot) {
             connection.via =
@@ -47,7 +48,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A proxy may pass on requests of many clients through one connection: each counts for its own.
-    pub(super) fn take_client(&mut self, slot: u32, request: &Request) {
+    pub(super) fn take_client(&mut self, slot: Slot, request: &Request) {
         let is_trusted = self.connections.at(slot).is_some_and(|connection| connection.via == Via::Proxy);
         if is_trusted && let Some(client) = proxy::client_address(request, &self.config.trusted) {
             self.count_for(slot, Some(client));
@@ -55,7 +56,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The same for a request whose body has not come.
-    pub(super) fn take_client_of_head(&mut self, slot: u32) {
+    pub(super) fn take_client_of_head(&mut self, slot: Slot) {
         let is_trusted = self.connections.peek(slot).is_some_and(|connection| connection.via == Via::Proxy);
         let named = self.begun(slot).filter(|_| is_trusted);
         if let Some(client) = named.and_then(|request| proxy::client_address(request, &self.config.trusted)) {
@@ -64,13 +65,13 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Between requests, a proxy's connection is nobody's.
-    pub(super) fn forget_client(&mut self, slot: u32) {
+    pub(super) fn forget_client(&mut self, slot: Slot) {
         if self.connections.at(slot).is_some_and(|connection| connection.via == Via::Proxy) {
             self.count_for(slot, None);
         }
     }
 
-    fn count_for(&mut self, slot: u32, peer: Option<IpAddr>) {
+    fn count_for(&mut self, slot: Slot, peer: Option<IpAddr>) {
         let Some(Connection { peer: counted, .. }) = self.connections.at(slot) else { return };
         let before = std::mem::replace(counted, peer);
         if before == peer {

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     close::Close,
+    index::Slot,
     label::RouteLabel,
     metrics::Transport,
     protocol::{
@@ -19,7 +20,7 @@ use crate::{
 impl<N: Net> Reactor<N> {
     /// Passes the connection at `slot` on to the reactor `to`, where its request finds its session. `None`: the request's body
     /// has not come.
-    pub(super) fn pass_on(&mut self, slot: u32, route: RouteLabel, to: usize, request: Option<Request>) {
+    pub(super) fn pass_on(&mut self, slot: Slot, route: RouteLabel, to: usize, request: Option<Request>) {
         let Some(connection) = self.connections.at(slot) else { return };
         if connection.state.has(CLOSING | DOOMED) {
             return;

@@ -12,7 +12,7 @@ use super::{
     net::{Net, Token},
     placement::Share,
 };
-use crate::close::Close;
+use crate::{close::Close, index::Slot};
 
 /// The pending sessions of a reactor, by the order in which they came.
 #[derive(Debug, Default)]
@@ -67,7 +67,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The session at `slot` has entered no namespace yet.
-    pub(super) fn note_pending(&mut self, slot: u32) {
+    pub(super) fn note_pending(&mut self, slot: Slot) {
         let token = self.connections.token(slot);
         let Some(peer) = self.connections.at(slot).map(|connection| connection.peer) else { return };
         let number = self.engines.pending.insert(token, peer);
@@ -77,14 +77,14 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The session at `slot` is pending no more.
-    pub(super) fn leave_pending(&mut self, slot: u32) {
+    pub(super) fn leave_pending(&mut self, slot: Slot) {
         if let Some(number) = self.engines.sessions.get_mut(&slot).and_then(|entry| entry.pending.take()) {
             self.engines.pending.remove(number);
         }
     }
 
     /// The client at `slot` enters its first namespace: from now on it is a connection like any other. Else why it is not let in.
-    pub(super) fn claim_connection(&mut self, slot: u32) -> Result<(), &'static str> {
+    pub(super) fn claim_connection(&mut self, slot: Slot) -> Result<(), &'static str> {
         let Some(connection) = self.connections.at(slot) else { return Ok(()) };
         if !connection.state.has(UNCOUNTED) {
             self.leave_pending(slot);
@@ -107,7 +107,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether nothing is lost if the session at `slot` ends: requests carry it, and its client is in no namespace.
-    pub(super) fn is_pending(&mut self, slot: u32) -> bool {
+    pub(super) fn is_pending(&mut self, slot: Slot) -> bool {
         self.engines.sessions.get(&slot).is_some_and(|entry| entry.pending.is_some())
             && self.connections.at(slot).is_some_and(|connection| connection.state.has(DETACHED))
     }
@@ -120,10 +120,10 @@ mod tests {
     #[test]
     fn the_oldest_goes_first() {
         let peer = |last: u8| Some(IpAddr::from([127, 0, 0, last]));
-        let token = |slot: u32| Token { slot, generation: 1 };
+        let token = |slot: usize| Token { slot: Slot::new(slot), generation: 1 };
         let mut pending = Pending::default();
-        let check = |pending: &Pending, who: u8, most: usize, of_peer: usize, expected: Option<u32>| {
-            let surplus = pending.surplus(peer(who), most, of_peer).map(|token| token.slot);
+        let check = |pending: &Pending, who: u8, most: usize, of_peer: usize, expected: Option<usize>| {
+            let surplus = pending.surplus(peer(who), most, of_peer).map(|token| token.slot.get());
             assert_eq!(surplus, expected, "{who}: {most} in all, {of_peer} for an address");
         };
         check(&pending, 1, 1, 1, None);

@@ -150,10 +150,10 @@ impl<S> Placement<S> {
         self.exhausted.count(now)
     }
 
-    /// Finds a place for a connection that the reactor `own` has accepted: gives it back if it is to stay, as each does that
+    /// Finds a reactor for a connection that the reactor `own` has accepted: gives it back if it is to stay, as each does that
     /// comes when its share already has `most` connections. Those on their way elsewhere hold a descriptor that nobody could
     /// take back.
-    pub(super) fn place(&self, accepted: Accepted<S>, own: usize, most: usize) -> Option<Accepted<S>> {
+    pub(super) fn assign(&self, accepted: Accepted<S>, own: usize, most: usize) -> Option<Accepted<S>> {
         let count = |index: &usize| self.reactors[*index].count.load(Ordering::Relaxed);
         let emptiest = (0..self.reactors.len()).min_by_key(count).unwrap_or(own);
         let before = self.shares[Share::of_listener(accepted.admin) as usize].fetch_add(1, Ordering::Relaxed);

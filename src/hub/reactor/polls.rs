@@ -12,6 +12,7 @@ use crate::{
     auth::Denied,
     close::Close,
     endpoint::EngineRefusal,
+    index::Slot,
     label::RouteLabel,
     metrics::Transport,
     outbox::Outbox,
@@ -24,7 +25,7 @@ use crate::{
 
 impl<N: Net> Reactor<N> {
     /// The request at `slot` waits for what `session` has for its client.
-    pub(super) fn take_poll(&mut self, slot: u32, route: RouteLabel, session: u32) -> Result<(), Response> {
+    pub(super) fn take_poll(&mut self, slot: Slot, route: RouteLabel, session: Slot) -> Result<(), Response> {
         let (token, is_carried) = (self.connections.token(slot), !self.is_absent(session));
         let Some(entry) = self.engines.sessions.get_mut(&session) else { return Ok(()) };
         if is_carried {
@@ -50,7 +51,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Answers the poll that waits for the session at `slot`, if there is one and the session has something for it.
-    pub(super) fn serve_poll(&mut self, slot: u32) {
+    pub(super) fn serve_poll(&mut self, slot: Slot) {
         if self.engines.sessions.get(&slot).is_none_or(|entry| entry.waiting.is_none()) {
             return;
         }
@@ -61,12 +62,12 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Answers the poll that waits for the session with nothing: a WebSocket takes over.
-    pub(super) fn release_poll(&mut self, slot: u32) {
+    pub(super) fn release_poll(&mut self, slot: Slot) {
         self.answer_poll(slot, engine_io::NOOP.as_bytes().to_vec());
     }
 
     /// Answers the poll that waits for the session, if there is one.
-    fn answer_poll(&mut self, slot: u32, payload: Vec<u8>) {
+    fn answer_poll(&mut self, slot: Slot, payload: Vec<u8>) {
         let Some(entry) = self.engines.sessions.get_mut(&slot) else { return };
         let Some((token, route)) = entry.waiting.take() else { return };
         self.engines.polls.remove(&token.slot);
@@ -78,11 +79,11 @@ impl<N: Net> Reactor<N> {
     }
 
     /// What the session is owed, as far as one poll goes.
-    fn collect_poll(&mut self, slot: u32) -> Vec<u8> {
+    fn collect_poll(&mut self, slot: Slot) -> Vec<u8> {
         let limits = self.config.limits.engine;
         let mut payload = Vec::new();
         let mut poll = PollPayloadWriter::new(limits.poll_packets_max, limits.poll_bytes_max, &mut payload);
-        self.note_places(slot);
+        self.refresh_cursors(slot);
         let Some(connection) = self.connections.at(slot) else { return Vec::new() };
         take_outbox(&mut connection.outbox, &mut poll);
         if connection.outbox.is_empty() && connection.state.has(REPLAYING) {
@@ -106,7 +107,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether the connection at `slot` has everything of its topics.
-    fn is_at_head(&mut self, slot: u32) -> bool {
+    fn is_at_head(&mut self, slot: Slot) -> bool {
         let Some(connection) = self.connections.at(slot) else { return false };
         let is_at_head =
             |it: &Subscription| self.topics.get(it.topic).is_none_or(|topic| topic.cursor(it) == topic.ring.next());
@@ -114,12 +115,12 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether the connection at `slot` has shown too many tokens that are not good.
-    fn has_spent(&self, slot: u32) -> bool {
+    fn has_spent(&self, slot: Slot) -> bool {
         self.hub.auth.has_spent(self.connection_id(slot), self.now)
     }
 
     /// Adds what one subscription brings. Frames for which there is no room wait in the outbox.
-    fn collect_topic(&mut self, slot: u32, index: usize, poll: &mut PollPayloadWriter<'_>) {
+    fn collect_topic(&mut self, slot: Slot, index: usize, poll: &mut PollPayloadWriter<'_>) {
         let Some(connection) = self.connections.at(slot) else { return };
         let subscription = connection.subscriptions[index];
         let Some(topic) = self.topics.at(subscription.topic) else { return };
@@ -151,9 +152,9 @@ impl<N: Net> Reactor<N> {
     /// The request at `slot` brings what the client has for `session`.
     pub(super) fn take_post(
         &mut self,
-        slot: u32,
+        slot: Slot,
         route: RouteLabel,
-        session: u32,
+        session: Slot,
         body: &[u8],
     ) -> Result<(), Response> {
         if !self.is_absent(session) {
@@ -193,7 +194,7 @@ impl<N: Net> Reactor<N> {
 impl<N: Net> Reactor<N> {
     /// Takes the packets of a request's body for the session at `slot`, step by step, as long as the session goes on, and for a part
     /// of the turn. While a long message is checked, and when the part is over, the rest waits.
-    fn take_packets<'a>(&mut self, slot: u32, mut packets: PollPayload<'a>) -> TakenPackets<'a> {
+    fn take_packets<'a>(&mut self, slot: Slot, mut packets: PollPayload<'a>) -> TakenPackets<'a> {
         let began = self.net.now();
         loop {
             let is_whole = self.advance_engine(slot, |engine, limits, outbox, asks, now| {
@@ -218,7 +219,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Goes on with packets that have waited.
-    pub(super) fn take_held_packets(&mut self, slot: u32, held: HeldPayload) {
+    pub(super) fn take_held_packets(&mut self, slot: Slot, held: HeldPayload) {
         let HeldPayload { text, at, packets_left } = held;
         let taken = self.take_packets(slot, PollPayload::behind(&text[at..], packets_left));
         if let Some((rest, packets_left)) = taken.rest {
@@ -227,7 +228,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn hold_packets(&mut self, slot: u32, held: HeldPayload) {
+    fn hold_packets(&mut self, slot: Slot, held: HeldPayload) {
         self.take_asks(slot, std::iter::once(Ask::Payload(Box::new(held))));
         self.check_budget(slot);
     }

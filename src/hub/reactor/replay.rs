@@ -17,19 +17,19 @@ use crate::{
     event::{Event, EventId, Position, Start},
     frame::Format,
     gap::{Gap, GapReason},
+    index::{Slot, TopicIndex},
     metrics::ReactorMetrics,
     protocol::{Session, encode_frame, sse},
 };
 
-/// One page, so that a reader of an old place holds little, whatever it reads.
+/// One page, so that a reader of an old id holds little, whatever it reads.
 const PAGE_EVENTS: usize = 256;
 const PAGE_BYTES: usize = 128 * 1024;
 
 /// A subscription that is not in the lap yet.
 #[derive(Debug)]
 pub(super) struct Replay {
-    /// The topic's place.
-    topic: u32,
+    topic: TopicIndex,
     /// The client has, or is owed by its outbox, everything up to here.
     after: EventId,
     /// The digest of the event at `after`, if it came in this replay.
@@ -46,7 +46,7 @@ pub(super) struct Replay {
 }
 
 /// The replays of each connection, by slot.
-pub(super) type Replays = HashMap<u32, SmallVec<[Replay; 1]>, foldhash::fast::RandomState>;
+pub(super) type Replays = HashMap<Slot, SmallVec<[Replay; 1]>, foldhash::fast::RandomState>;
 
 /// What the archive has of a topic for a connection that goes on after an old id.
 #[derive(Debug)]
@@ -60,13 +60,13 @@ pub(super) struct Archived {
 }
 
 impl<N: Net> Reactor<N> {
-    /// Begins a replay of the topic at `place` after `seen`.
-    pub(super) fn begin_replay(&mut self, slot: u32, place: u32, seen: EventId) {
-        let (Some(connection), Some(topic)) = (self.connections.at(slot), self.topics.at(place)) else { return };
+    /// Begins a replay of the topic after `seen`.
+    pub(super) fn begin_replay(&mut self, slot: Slot, topic_index: TopicIndex, seen: EventId) {
+        let (Some(connection), Some(topic)) = (self.connections.at(slot), self.topics.at(topic_index)) else { return };
         connection.state.set(REPLAYING);
         topic.replaying += 1;
         self.replays.entry(slot).or_default().push(Replay {
-            topic: place,
+            topic: topic_index,
             after: seen,
             content: None,
             epoch: topic.ring.epoch(),
@@ -79,7 +79,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The outbox of a replaying connection is empty: its next pages are asked for.
-    pub(super) fn continue_replays(&mut self, slot: u32) {
+    pub(super) fn continue_replays(&mut self, slot: Slot) {
         let token = self.connections.token(slot).pack();
         for replay in self.replays.get_mut(&slot).into_iter().flatten().filter(|replay| replay.awaited.is_none()) {
             let Some(topic) = self.topics.at(replay.topic) else { continue };
@@ -104,18 +104,18 @@ impl<N: Net> Reactor<N> {
 
     /// A page has come, or will not.
     pub(super) fn on_archived(&mut self, token: Token, Archived { key, asked, page }: Archived) {
-        let (true, Some(place)) = (self.connections.named(token).is_some(), self.topics.place_of_key(key)) else {
+        let (true, Some(topic_index)) = (self.connections.named(token).is_some(), self.topics.find_key(key)) else {
             return;
         };
         // The client may have given up the subscription that asked for it, and have begun another one since.
         let awaits = |replay: &mut Replay| (replay.after, replay.awaited) == (asked.0, Some(asked.1));
-        if !self.replay(token.slot, place).is_some_and(awaits) {
+        if !self.replay(token.slot, topic_index).is_some_and(awaits) {
             return;
         }
         // The page may be of a stream that replaced the one here, and that may still be among what did not fit the inbox.
-        self.resync(place);
+        self.resync(topic_index);
         match page {
-            Ok(page) => self.take_page(token.slot, place, &page),
+            Ok(page) => self.take_page(token.slot, topic_index, &page),
             Err(failed) => self.end(
                 token.slot,
                 Close::TryLater(match failed {
@@ -129,16 +129,18 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn take_page(&mut self, slot: u32, place: u32, page: &ArchivePage) {
-        let Some(awaited) = self.replay(slot, place).and_then(|replay| replay.awaited.take()) else { return };
-        self.note_places(slot);
+    fn take_page(&mut self, slot: Slot, topic_index: TopicIndex, page: &ArchivePage) {
+        let Some(awaited) = self.replay(slot, topic_index).and_then(|replay| replay.awaited.take()) else { return };
+        self.refresh_cursors(slot);
         if let Some(gap) = page.gap {
-            self.tell_gap(slot, place, Gap { to: Gap::resumable_end(gap.to), ..gap });
+            self.tell_gap(slot, topic_index, Gap { to: Gap::resumable_end(gap.to), ..gap });
         }
         // Being told of the gap may have been its end.
         let Some(connection) = self.connections.at(slot) else { return };
-        let Some(replay) = self.replays.get_mut(&slot).and_then(|replays| of_topic(replays, place)) else { return };
-        page.events.iter().for_each(|event| write_logged(connection, place, event, &self.metrics));
+        let Some(replay) = self.replays.get_mut(&slot).and_then(|replays| of_topic(replays, topic_index)) else {
+            return;
+        };
+        page.events.iter().for_each(|event| write_logged(connection, topic_index, event, &self.metrics));
         let told = page.gap.map_or(replay.after, |gap| gap.to);
         let reached = page.events.last().map_or(told, |event| event.id);
         replay.content = match page.events.last() {
@@ -151,16 +153,18 @@ impl<N: Net> Reactor<N> {
             (replay.knows_epoch, replay.foreign_since) = (true, Some(replay.epoch));
         }
         if page.is_complete {
-            self.join_log(slot, place, awaited);
+            self.join_log(slot, topic_index, awaited);
         }
         self.mark_dirty(slot);
     }
 
     /// The archive has no more up to `upto`, where the log began when it was asked: the reader goes on in the log, if that
     /// still joins on.
-    fn join_log(&mut self, slot: u32, place: u32, upto: EventId) {
-        let Some(topic) = self.topics.at(place) else { return };
-        let Some(replay) = self.replays.get_mut(&slot).and_then(|replays| of_topic(replays, place)) else { return };
+    fn join_log(&mut self, slot: Slot, topic_index: TopicIndex, upto: EventId) {
+        let Some(topic) = self.topics.at(topic_index) else { return };
+        let Some(replay) = self.replays.get_mut(&slot).and_then(|replays| of_topic(replays, topic_index)) else {
+            return;
+        };
         let is_same = replay.epoch == topic.ring.epoch();
         let hole = topic.ring.event(topic.ring.epoch());
         let cursor = if is_same
@@ -188,36 +192,38 @@ impl<N: Net> Reactor<N> {
         };
         let Some(cursor) = cursor else { return };
         let skips = replay.knows_epoch && is_same && hole.is_some_and(|hole| hole.position == cursor);
-        self.remove_replay(slot, place);
-        self.listen_at(slot, place, cursor + Position::from(skips));
-        self.drop_unused(place);
+        self.remove_replay(slot, topic_index);
+        self.listen_at(slot, topic_index, cursor + Position::from(skips));
+        self.drop_unused(topic_index);
     }
 
-    fn replay(&mut self, slot: u32, place: u32) -> Option<&mut Replay> {
-        of_topic(self.replays.get_mut(&slot)?, place)
+    fn replay(&mut self, slot: Slot, topic_index: TopicIndex) -> Option<&mut Replay> {
+        of_topic(self.replays.get_mut(&slot)?, topic_index)
     }
 
     /// Gives up all that a connection replays.
-    pub(super) fn end_replays(&mut self, slot: u32) {
-        while let Some(place) = self.replays.get(&slot).and_then(|replays| replays.first()).map(|replay| replay.topic) {
-            self.end_replay(slot, place);
+    pub(super) fn end_replays(&mut self, slot: Slot) {
+        while let Some(topic_index) =
+            self.replays.get(&slot).and_then(|replays| replays.first()).map(|replay| replay.topic)
+        {
+            self.end_replay(slot, topic_index);
         }
     }
 
     /// Gives up the replay of one topic; false if there is none.
-    pub(super) fn end_replay(&mut self, slot: u32, place: u32) -> bool {
-        let was_there = self.remove_replay(slot, place);
+    pub(super) fn end_replay(&mut self, slot: Slot, topic_index: TopicIndex) -> bool {
+        let was_there = self.remove_replay(slot, topic_index);
         if was_there {
-            self.drop_unused(place);
+            self.drop_unused(topic_index);
         }
         was_there
     }
 
-    fn remove_replay(&mut self, slot: u32, place: u32) -> bool {
+    fn remove_replay(&mut self, slot: Slot, topic_index: TopicIndex) -> bool {
         let Some(replays) = self.replays.get_mut(&slot) else { return false };
-        let Some(index) = replays.iter().position(|replay| replay.topic == place) else { return false };
+        let Some(index) = replays.iter().position(|replay| replay.topic == topic_index) else { return false };
         replays.remove(index);
-        if let Some(topic) = self.topics.at(place) {
+        if let Some(topic) = self.topics.at(topic_index) {
             topic.replaying -= 1;
         }
         if self.replays.get(&slot).is_some_and(SmallVec::is_empty) {
@@ -229,49 +235,54 @@ impl<N: Net> Reactor<N> {
         true
     }
 
-    /// Whether a connection replays the topic at `place`.
-    pub(super) fn is_replaying(&mut self, slot: u32, place: u32) -> bool {
-        self.replay(slot, place).is_some()
+    /// Whether a connection replays the topic.
+    pub(super) fn is_replaying(&mut self, slot: Slot, topic_index: TopicIndex) -> bool {
+        self.replay(slot, topic_index).is_some()
     }
 
     /// How far a connection that replays one topic has come.
-    pub(super) fn replay_place(&self, slot: u32) -> Option<EventId> {
+    pub(super) fn replayed_id(&self, slot: Slot) -> Option<EventId> {
         self.replays.get(&slot)?.first().map(|replay| replay.after)
     }
 
     /// The topics that a connection replays.
-    pub(super) fn replayed_topics(&self, slot: u32) -> impl Iterator<Item = u32> {
+    pub(super) fn replayed_topics(&self, slot: Slot) -> impl Iterator<Item = TopicIndex> {
         self.replays.get(&slot).into_iter().flatten().map(|replay| replay.topic)
     }
 
     /// How many topics a connection replays.
-    pub(super) fn replay_count(&self, slot: u32) -> usize {
+    pub(super) fn replay_count(&self, slot: Slot) -> usize {
         self.replays.get(&slot).map_or(0, SmallVec::len)
     }
 }
 
-fn of_topic(replays: &mut [Replay], place: u32) -> Option<&mut Replay> {
-    replays.iter_mut().find(|replay| replay.topic == place)
+fn of_topic(replays: &mut [Replay], topic_index: TopicIndex) -> Option<&mut Replay> {
+    replays.iter_mut().find(|replay| replay.topic == topic_index)
 }
 
 /// Appends an event's frame, as the connection's session has it, to its outbox. The session knows where it stands in its other
-/// topics ([`Reactor::note_places`]).
-pub(super) fn write_logged<S>(connection: &mut Connection<S>, place: u32, event: &Event, metrics: &ReactorMetrics) {
+/// topics ([`Reactor::refresh_cursors`]).
+pub(super) fn write_logged<S>(
+    connection: &mut Connection<S>,
+    topic_index: TopicIndex,
+    event: &Event,
+    metrics: &ReactorMetrics,
+) {
     let Ok(session) = &mut connection.session else { return };
     let Some(format) = session.format() else { return };
     let before = connection.outbox.len();
-    write_event(session, place, event, format, &mut String::new(), connection.outbox.buffer());
+    write_event(session, topic_index, event, format, &mut String::new(), connection.outbox.buffer());
     if let Session::Engine(engine) = session {
-        engine.sockets.iter_mut().for_each(|sockets| sockets.pass(place, event.id));
+        engine.sockets.iter_mut().for_each(|sockets| sockets.pass(topic_index, event.id));
     }
     metrics.on_delivered(transport_of(format), 1, (connection.outbox.len() - before) as u64);
 }
 
-/// Appends an event of the topic at `place` as `session` has it in its `format`. How many bytes stand ahead of the event's
+/// Appends an event of the topic as `session` has it in its `format`. How many bytes stand ahead of the event's
 /// shared frame; `None` if it is not that frame which ends it.
 pub(super) fn write_event(
     session: &mut Session,
-    place: u32,
+    topic_index: TopicIndex,
     event: &Event,
     format: Format,
     scratch: &mut String,
@@ -279,7 +290,7 @@ pub(super) fn write_event(
 ) -> Option<u32> {
     let before = out.len();
     if let Session::Sse(stream) = session {
-        stream.pass(place, event.id);
+        stream.pass(topic_index, event.id);
         if let Some(ids) = stream.ids() {
             sse::write_cursor_id(ids, stream.form.chunked, out);
         }
@@ -289,8 +300,8 @@ pub(super) fn write_event(
     match session {
         Session::Engine(engine) if !format.is_shared() => {
             if let Some(sockets) = &mut engine.sockets {
-                sockets.pass(place, event.id);
-                sockets.write_own(place, &frame, scratch, out);
+                sockets.pass(topic_index, event.id);
+                sockets.write_own(topic_index, &frame, scratch, out);
             }
             None
         }

@@ -8,6 +8,7 @@ use crate::{
     auth::{Auth, Denied, Identity},
     close::Close,
     endpoint::STREAMS_USED_UP,
+    index::{Slot, TopicIndex},
     protocol::Ask,
 };
 
@@ -23,7 +24,7 @@ pub(super) struct RightsReview {
     /// The rules under which all connections are looked at, or were.
     generation: u64,
     /// The slot at which the look goes on, while it is under way.
-    next: Option<u32>,
+    next: Option<Slot>,
     /// What has become of identities, by the address of each, which is kept for as long: the streams of one token share one.
     renewed: HashMap<usize, Renewed, foldhash::fast::RandomState>,
 }
@@ -45,7 +46,7 @@ impl RightsReview {
     fn begin_if_due(&mut self, auth: &Auth) {
         let generation = auth.generation();
         if self.generation != generation {
-            *self = Self { generation, next: Some(0), ..Self::default() };
+            *self = Self { generation, next: Some(Slot::new(0)), ..Self::default() };
         }
     }
 
@@ -67,15 +68,16 @@ impl<N: Net> Reactor<N> {
     /// Looks at some of the connections if the rules have changed, and ends those that may not go on.
     pub(super) fn review_some(&mut self) {
         self.review.begin_if_due(&self.hub.auth);
-        let Some(mut slot) = self.review.next else { return };
-        let mut looks = 0;
-        while looks < LOOKS_PER_TURN && slot < self.connections.slots() {
+        let Some(first) = self.review.next else { return };
+        let (mut index, mut looks) = (first.get(), 0);
+        while looks < LOOKS_PER_TURN && index < self.connections.slots() {
+            let slot = Slot::new(index);
             looks += 1 + self.connections.peek(slot).map_or(0, |connection| connection.subscriptions.len());
             self.keeps_rights(slot);
-            slot += 1;
+            index += 1;
         }
-        if slot < self.connections.slots() {
-            self.review.next = Some(slot);
+        if index < self.connections.slots() {
+            self.review.next = Some(Slot::new(index));
         } else {
             // Whoever comes from now on is known by the rules in force.
             (self.review.next, self.review.renewed) = (None, HashMap::default());
@@ -84,7 +86,7 @@ impl<N: Net> Reactor<N> {
 
     /// Whether the stream at `slot` still has the right to all that it carries, and its client to say something. Ends it if
     /// not. Costs next to nothing as long as the rules stay the same.
-    pub(super) fn keeps_rights(&mut self, slot: u32) -> bool {
+    pub(super) fn keeps_rights(&mut self, slot: Slot) -> bool {
         let Some(connection) = self.connections.at(slot) else { return false };
         let Some(identity) = &connection.identity else { return true };
         if identity.generation == self.hub.auth.generation() {
@@ -101,7 +103,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The same before `ask` is carried out: a command of a client whose time is over is not carried out either.
-    pub(super) fn may_ask(&mut self, slot: u32, ask: &Ask) -> bool {
+    pub(super) fn may_ask(&mut self, slot: Slot, ask: &Ask) -> bool {
         if matches!(ask, Ask::Command(_))
             && let Some(close) = self.denial(slot)
         {
@@ -111,7 +113,7 @@ impl<N: Net> Reactor<N> {
         self.keeps_rights(slot)
     }
 
-    fn renew_identity(&mut self, slot: u32, before: &Arc<Identity>) -> Result<(), Close> {
+    fn renew_identity(&mut self, slot: Slot, before: &Arc<Identity>) -> Result<(), Close> {
         let renewed = self.review.renew(before, &self.hub.auth).map_err(Denied::close)?;
         if !self.may_keep(slot, &renewed) {
             return Err(Close::Forbidden(LOST_RIGHT));
@@ -128,28 +130,29 @@ impl<N: Net> Reactor<N> {
 
     /// Whether `identity` may listen to all that the connection listens to, or replays. What it waits for is looked at when
     /// that begins ([`Self::keeps_right_to`]).
-    pub(super) fn may_keep(&mut self, slot: u32, identity: &Identity) -> bool {
+    pub(super) fn may_keep(&mut self, slot: Slot, identity: &Identity) -> bool {
         let Some(connection) = self.connections.at(slot) else { return false };
         let same = connection.identity.as_ref().is_some_and(|before| before.subscribe == identity.subscribe);
         if identity.is_admin() || (same && !connection.identity.as_ref().is_some_and(|before| before.is_admin())) {
             return true;
         }
-        let mut places: Vec<u32> = connection.subscriptions.iter().map(|subscription| subscription.topic).collect();
-        places.extend(self.replayed_topics(slot));
-        places
-            .into_iter()
-            .all(|place| self.topics.at(place).is_none_or(|topic| identity.may_subscribe(&topic.state.topic).is_ok()))
+        let mut topics: Vec<TopicIndex> =
+            connection.subscriptions.iter().map(|subscription| subscription.topic).collect();
+        topics.extend(self.replayed_topics(slot));
+        topics.into_iter().all(|topic_index| {
+            self.topics.at(topic_index).is_none_or(|topic| identity.may_subscribe(&topic.state.topic).is_ok())
+        })
     }
 
-    /// Whether the client at `slot` has the right to the topic at `place`, for which it has waited. Ends it if not.
-    pub(super) fn keeps_right_to(&mut self, slot: u32, place: u32) -> bool {
+    /// Whether the client at `slot` has the right to the topic, for which it has waited. Ends it if not.
+    pub(super) fn keeps_right_to(&mut self, slot: Slot, topic_index: TopicIndex) -> bool {
         if !self.keeps_rights(slot) {
             return false;
         }
         let Some(identity) = self.connections.at(slot).and_then(|connection| connection.identity.as_ref()) else {
             return true;
         };
-        if self.topics.get(place).is_none_or(|topic| identity.may_subscribe(&topic.state.topic).is_ok()) {
+        if self.topics.get(topic_index).is_none_or(|topic| identity.may_subscribe(&topic.state.topic).is_ok()) {
             return true;
         }
         self.end(slot, Close::Forbidden(LOST_RIGHT));

@@ -12,7 +12,7 @@ use super::{
     net::Net,
     table::{CARRIED_MAX, LocalTopic},
 };
-use crate::clock::Moment;
+use crate::{clock::Moment, index::TopicIndex};
 
 /// A round that took less is no burden, and the poll's timeout is no finer than a millisecond.
 const ROUND_TIME_MIN: Duration = Duration::from_micros(200);
@@ -20,19 +20,19 @@ const ROUND_TIME_MIN: Duration = Duration::from_micros(200);
 const COOLDOWN_MAX: Duration = Duration::from_millis(2);
 
 impl<N: Net> Reactor<N> {
-    /// The topic at `place` has news.
-    pub(super) fn announce(&mut self, place: u32) {
+    /// The topic has news.
+    pub(super) fn announce(&mut self, topic_index: TopicIndex) {
         self.frame_batches.batches.note_news();
-        let Some(topic) = self.topics.at(place) else { return };
+        let Some(topic) = self.topics.at(topic_index) else { return };
         topic.news = true;
         if topic.queued {
             return;
         }
         topic.queued = true;
         if self.now < topic.cooldown_until {
-            self.cooling_down.push((topic.cooldown_until, place));
+            self.cooling_down.push((topic.cooldown_until, topic_index));
         } else {
-            self.begin_round(place);
+            self.begin_round(topic_index);
         }
     }
 
@@ -41,8 +41,8 @@ impl<N: Net> Reactor<N> {
         let mut index = 0;
         while index < self.cooling_down.len() {
             if self.cooling_down[index].0 <= self.now {
-                let (_, place) = self.cooling_down.swap_remove(index);
-                self.begin_round(place);
+                let (_, topic_index) = self.cooling_down.swap_remove(index);
+                self.begin_round(topic_index);
             } else {
                 index += 1;
             }
@@ -54,14 +54,14 @@ impl<N: Net> Reactor<N> {
         self.cooling_down.iter().map(|(until, _)| until.since(self.now)).min()
     }
 
-    /// After a slice of the topic at `place` that began at `began`: its round goes on, or ends.
-    pub(super) fn end_slice(&mut self, place: u32, began: Moment) {
+    /// After a slice of the topic that began at `began`: its round goes on, or ends.
+    pub(super) fn end_slice(&mut self, topic_index: TopicIndex, began: Moment) {
         let took = self.now.since(began);
-        self.count_carried(place, took);
-        let Some(topic) = self.topics.at(place) else { return };
+        self.count_carried(topic_index, took);
+        let Some(topic) = self.topics.at(topic_index) else { return };
         topic.spent += took;
         if topic.lap.is_pending() {
-            return self.ongoing.push(topic.state.class.priority, place);
+            return self.ongoing.push(topic.state.class.priority, topic_index);
         }
         for event in topic.ring.events_from(topic.completed).take_while(|event| event.position < topic.round_head) {
             self.metrics.on_last_subscriber(self.now.since(event.accepted));
@@ -74,51 +74,51 @@ impl<N: Net> Reactor<N> {
         topic.queued = false;
         let (has_news, cooldown_until) = (topic.news, topic.cooldown_until);
         if is_long && !topic.carried.is_empty() {
-            self.each_carried(place, |other| other.cooldown_until = other.cooldown_until.max(cooldown_until));
+            self.each_carried(topic_index, |other| other.cooldown_until = other.cooldown_until.max(cooldown_until));
         }
         if has_news {
-            self.announce(place);
+            self.announce(topic_index);
         }
     }
 
-    /// A slice of the topic at `place`, which took so long, has brought along others that no fewer listen to, or not many
+    /// A slice of the topic, which took so long, has brought along others that no fewer listen to, or not many
     /// fewer: it was a part of their rounds, too. They cool down with the topic, or each of them in turn would visit the same
     /// connections for a few events. A much smaller topic is not held up by what it shares with a large one.
-    fn count_carried(&mut self, place: u32, took: Duration) {
-        let Some(topic) = self.topics.at(place) else { return };
+    fn count_carried(&mut self, topic_index: TopicIndex, took: Duration) {
+        let Some(topic) = self.topics.at(topic_index) else { return };
         let brought = &self.frame_batches.batches.carried;
         if brought.is_empty() && topic.carried.is_empty() {
             return;
         }
-        for other in brought.iter().filter(|other| **other != place) {
+        for other in brought.iter().filter(|other| **other != topic_index) {
             if topic.carried.len() < CARRIED_MAX && !topic.carried.contains(other) {
                 topic.carried.push(*other);
             }
         }
-        self.each_carried(place, |other| other.spent += took);
+        self.each_carried(topic_index, |other| other.spent += took);
     }
 
-    /// Topics that the round of the topic at `place` has carried, of those that count.
-    fn each_carried(&mut self, place: u32, act: impl Fn(&mut LocalTopic)) {
-        let Some(topic) = self.topics.at(place) else { return };
+    /// Topics that the round of the topic has carried, of those that count.
+    fn each_carried(&mut self, topic_index: TopicIndex, act: impl Fn(&mut LocalTopic)) {
+        let Some(topic) = self.topics.at(topic_index) else { return };
         let (carried, least) = (std::mem::take(&mut topic.carried), topic.lap.len() / 2);
         for other in &carried {
             if let Some(other) = self.topics.at(*other).filter(|other| least <= other.lap.len()) {
                 act(other);
             }
         }
-        if let Some(topic) = self.topics.at(place) {
+        if let Some(topic) = self.topics.at(topic_index) {
             topic.carried = carried;
         }
     }
 
-    fn begin_round(&mut self, place: u32) {
-        let Some(topic) = self.topics.at(place) else { return };
+    fn begin_round(&mut self, topic_index: TopicIndex) {
+        let Some(topic) = self.topics.at(topic_index) else { return };
         topic.lap.extend();
         topic.news = false;
         topic.round_head = topic.ring.next();
         topic.spent = Duration::ZERO;
         topic.carried.clear();
-        self.fresh.push(topic.state.class.priority, place);
+        self.fresh.push(topic.state.class.priority, topic_index);
     }
 }

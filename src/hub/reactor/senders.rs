@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
-use super::{Reactor, inbound::HELD_BYTES_SPARED, net::Net};
+use super::{Reactor, connection::Admission, inbound::HELD_BYTES_SPARED, net::Net};
 use crate::{
     auth::Requester,
     bus::PublishFailed,
     close::Close,
     endpoint::{self, Answer, BodySender, EngineRefusal},
+    index::Slot,
     label::RouteLabel,
     protocol::{Session, SessionId, http::Request},
     share::{ByteHold, Owner, QuotaRefused},
@@ -20,12 +21,12 @@ use crate::{
 impl<N: Net> Reactor<N> {
     /// The head of a request has come, and not all of its body. Refuses the request if its head is reason enough; else finds
     /// who pays for the body, and goes on reading.
-    pub(super) fn take_body(&mut self, slot: u32) {
+    pub(super) fn take_body(&mut self, slot: Slot) {
         self.take_client_of_head(slot);
         let hub = Arc::clone(&self.hub);
         let config = self.endpoints.clone();
         let Some(connection) = self.connections.peek(slot) else { return };
-        let context = self.context((&hub, &config.value), slot, (connection.admin, connection.overload), None);
+        let context = self.context((&hub, &config.value), slot, connection.admission(), None);
         let Some(request) = self.begun(slot) else { return };
         let sender = match endpoint::admit_body(request, &context) {
             Ok(sender) => sender,
@@ -43,7 +44,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The body at `slot` is for the session `sid`, whose client pays for it.
-    fn expect_payload(&mut self, slot: u32, route: RouteLabel, sid: SessionId, headers: Vec<(&'static str, String)>) {
+    fn expect_payload(&mut self, slot: Slot, route: RouteLabel, sid: SessionId, headers: Vec<(&'static str, String)>) {
         if sid.reactor() != self.index && sid.reactor() < self.placement.reactors() {
             // Whose session it is is known there.
             return self.pass_on(slot, route, sid.reactor(), None);
@@ -55,12 +56,13 @@ impl<N: Net> Reactor<N> {
         let hub = Arc::clone(&self.hub);
         let config = self.endpoints.clone();
         let identity = self.connections.peek(session).and_then(|connection| connection.identity.clone());
-        let requester = self.context((&hub, &config.value), session, (false, None), identity.as_deref()).requester();
+        let requester =
+            self.context((&hub, &config.value), session, Admission::ORDINARY, identity.as_deref()).requester();
         self.expect_body(slot, usize::MAX, Some(requester));
     }
 
     /// Reads on, up to a body of `bytes_max` bytes, for which `requester` pays.
-    fn expect_body(&mut self, slot: u32, bytes_max: usize, requester: Option<Requester<'_>>) {
+    fn expect_body(&mut self, slot: Slot, bytes_max: usize, requester: Option<Requester<'_>>) {
         if let Some(Err(refused)) = requester.map(|requester| self.charge_body(slot, requester)) {
             return self.refuse_sender(slot, refused);
         }
@@ -74,7 +76,7 @@ impl<N: Net> Reactor<N> {
 
     /// From now on `requester` pays for the body at `slot` as it comes. A body that will not fit is refused before it is sent; one
     /// that is smaller than what any peer may hold is not worth a look at the shares.
-    fn charge_body(&mut self, slot: u32, requester: Requester<'_>) -> Result<(), QuotaRefused> {
+    fn charge_body(&mut self, slot: Slot, requester: Requester<'_>) -> Result<(), QuotaRefused> {
         let Some(Ok(Session::Http(http))) = self.connections.peek(slot).map(|it| &it.session) else { return Ok(()) };
         let (announced, arrived_bytes) = (http.announced_bytes(), http.held_bytes());
         if announced.is_some_and(|bytes| bytes <= HELD_BYTES_SPARED as u64) {
@@ -90,7 +92,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Brings up to date what the peer at `slot` holds of its share: `held_bytes` of what it has not finished.
-    pub(super) fn settle_sender(&mut self, slot: u32, held_bytes: usize) {
+    pub(super) fn settle_sender(&mut self, slot: Slot, held_bytes: usize) {
         let is_body = self.begun(slot).is_some();
         if held_bytes == 0 && !is_body {
             self.senders.remove(&slot);
@@ -108,20 +110,21 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Who pays for messages of the stream at `slot`, or for requests that wait for an answer to an earlier one.
-    fn owner_of_stream(&self, slot: u32) -> Option<Arc<Owner>> {
+    fn owner_of_stream(&self, slot: Slot) -> Option<Arc<Owner>> {
         let identity = self.connections.peek(slot)?.identity.clone();
-        let requester =
-            self.context((&self.hub, &self.endpoints.value), slot, (false, None), identity.as_deref()).requester();
+        let requester = self
+            .context((&self.hub, &self.endpoints.value), slot, Admission::ORDINARY, identity.as_deref())
+            .requester();
         self.hub.quotas.sender(requester, self.now)
     }
 
     /// There is no room in the share of the peer at `slot` for what it has begun to send.
-    fn refuse_sender(&mut self, slot: u32, refused: QuotaRefused) {
+    fn refuse_sender(&mut self, slot: Slot, refused: QuotaRefused) {
         let hub = Arc::clone(&self.hub);
         let config = self.endpoints.clone();
         hub.quotas.count(refused);
         let Some(connection) = self.connections.peek(slot) else { return };
-        let context = self.context((&hub, &config.value), slot, (connection.admin, connection.overload), None);
+        let context = self.context((&hub, &config.value), slot, connection.admission(), None);
         match self.begun(slot).map(|request| endpoint::refuse_body(request, PublishFailed::Quota(refused), &context)) {
             Some((route, answer)) => self.answer_head(slot, route, answer),
             None => self.end(slot, SHARE_USED_UP),
@@ -129,7 +132,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Answers the request at `slot` although its body has not come, and ends the connection.
-    fn answer_head(&mut self, slot: u32, route: RouteLabel, answer: Answer) {
+    fn answer_head(&mut self, slot: Slot, route: RouteLabel, answer: Answer) {
         self.senders.remove(&slot);
         let Some(connection) = self.connections.at(slot) else { return };
         let Ok(Session::Http(http)) = &mut connection.session else { return };
@@ -139,7 +142,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The request at `slot` whose body has not come.
-    pub(super) fn begun(&self, slot: u32) -> Option<&Request> {
+    pub(super) fn begun(&self, slot: Slot) -> Option<&Request> {
         match &self.connections.peek(slot)?.session {
             Ok(Session::Http(http)) => http.begun(),
             _ => None,

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use super::{Reactor, net::Net, rights::LOST_RIGHT};
-use crate::{auth::Identity, close::Close, endpoint::STREAMS_USED_UP, protocol::Session, share::QuotaRefused};
+use super::{Reactor, connection::Admission, net::Net, rights::LOST_RIGHT};
+use crate::{
+    auth::Identity, close::Close, endpoint::STREAMS_USED_UP, index::Slot, protocol::Session, share::QuotaRefused,
+};
 
 /// Connections looked at per turn after the rules of quotas were replaced.
 const CLAIMED_PER_TURN: usize = 256;
 
 impl<N: Net> Reactor<N> {
     /// Why a stream may not go on, if it may not: the time of what its client has shown is over, or it never showed anything.
-    pub(super) fn denial(&mut self, slot: u32) -> Option<Close> {
+    pub(super) fn denial(&mut self, slot: Slot) -> Option<Close> {
         let now = self.now;
         let identity = self.connections.at(slot)?.identity.as_ref()?;
         match identity.has_expired(now) {
@@ -22,7 +24,7 @@ impl<N: Net> Reactor<N> {
 
     /// From now on the connection is a stream of `identity`, which is told `message`. What it listens to without a right any
     /// more ends it.
-    pub(super) fn sign_in(&mut self, slot: u32, identity: Arc<Identity>, message: &[u8]) {
+    pub(super) fn sign_in(&mut self, slot: Slot, identity: Arc<Identity>, message: &[u8]) {
         if !self.may_keep(slot, &identity) {
             return self.end(slot, Close::Forbidden(LOST_RIGHT));
         }
@@ -38,10 +40,10 @@ impl<N: Net> Reactor<N> {
 
     /// Counts the stream at `slot` among those that `identity` has open, and no more among those of whoever it was before. It is
     /// counted once however often this is called, until it ends.
-    pub(super) fn claim_stream(&mut self, slot: u32, identity: Option<&Identity>) -> Result<(), QuotaRefused> {
+    pub(super) fn claim_stream(&mut self, slot: Slot, identity: Option<&Identity>) -> Result<(), QuotaRefused> {
         let hub = Arc::clone(&self.hub);
         let config = self.endpoints.clone();
-        let requester = self.context((&hub, &config.value), slot, (false, None), identity).requester();
+        let requester = self.context((&hub, &config.value), slot, Admission::ORDINARY, identity).requester();
         let mut hold = self.holds.remove(&slot);
         let claimed = hub.quotas.reopen(requester, &mut hold, self.now);
         self.keep_hold(slot, hold);
@@ -61,7 +63,7 @@ impl<N: Net> Reactor<N> {
                 let config = self.endpoints.clone();
                 let identity = self.connections.peek(slot).and_then(|connection| connection.identity.clone());
                 let requester =
-                    self.context((&hub, &config.value), slot, (false, None), identity.as_deref()).requester();
+                    self.context((&hub, &config.value), slot, Admission::ORDINARY, identity.as_deref()).requester();
                 let hold = hub.quotas.claim(requester, self.now);
                 self.keep_hold(slot, hold);
             }
@@ -69,7 +71,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether quotas count the connection at `slot`: not before a Socket.IO client has entered a namespace.
-    fn is_stream(&self, slot: u32) -> bool {
+    fn is_stream(&self, slot: Slot) -> bool {
         match self.connections.peek(slot).map(|connection| &connection.session) {
             Some(Ok(Session::Sse(_) | Session::WebSocket(_))) => !self.engines.is_probe(slot),
             Some(Ok(Session::Engine(engine))) => engine.sockets.as_ref().is_some_and(|it| !it.clients().is_empty()),

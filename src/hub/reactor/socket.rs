@@ -13,6 +13,7 @@ use crate::{
         publish_for_socket, recover, write_messages,
     },
     event::{EventId, Position, Start},
+    index::{Slot, TopicIndex},
     protocol::{
         Session, SocketAsk, SocketIoClient, SocketIoSubscription, Sockets,
         socket_io::{self, Args, PacketTarget},
@@ -31,7 +32,7 @@ pub(super) struct PendingSubscribe {
 }
 
 impl<N: Net> Reactor<N> {
-    pub(super) fn take_socket(&mut self, slot: u32, ask: SocketAsk) {
+    pub(super) fn take_socket(&mut self, slot: Slot, ask: SocketAsk) {
         match ask {
             SocketAsk::Connect { namespace, payload } => {
                 let payload = payload.as_deref().and_then(|text| serde_json::from_str(text).ok());
@@ -58,13 +59,13 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn errand(&mut self, slot: u32, namespace: Box<str>, ack: Option<u64>) -> PendingSubscribe {
+    fn errand(&mut self, slot: Slot, namespace: Box<str>, ack: Option<u64>) -> PendingSubscribe {
         let client = self.sockets(slot).and_then(|sockets| sockets.client(&namespace));
         let sid = client.map(|client| client.sid.clone()).unwrap_or_default();
         PendingSubscribe { namespace, sid, ack }
     }
 
-    fn sockets(&mut self, slot: u32) -> Option<&mut Sockets> {
+    fn sockets(&mut self, slot: Slot) -> Option<&mut Sockets> {
         match &mut self.connections.at(slot)?.session {
             Ok(Session::Engine(engine)) => engine.sockets.as_mut(),
             _ => None,
@@ -72,18 +73,18 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether the client that an errand is for is still where it was.
-    pub(super) fn is_inside(&mut self, slot: u32, errand: &PendingSubscribe) -> bool {
+    pub(super) fn is_inside(&mut self, slot: Slot, errand: &PendingSubscribe) -> bool {
         let client = self.sockets(slot).and_then(|sockets| sockets.client(&errand.namespace));
         client.is_some_and(|client| client.sid == errand.sid)
     }
 
-    fn enter_namespace(&mut self, slot: u32, namespace: Box<str>, payload: Option<&RawValue>) {
+    fn enter_namespace(&mut self, slot: Slot, namespace: Box<str>, payload: Option<&RawValue>) {
         let hub = Arc::clone(&self.hub);
         let config = self.endpoints.clone();
         let Some(connection) = self.connections.at(slot) else { return };
-        let door = (connection.admin, connection.overload);
+        let admission = connection.admission();
         // A request may bring tokens for one session after the other: they count for the connection that it came by.
-        let context = self.context((&hub, &config.value), self.post.unwrap_or(slot), door, None);
+        let context = self.context((&hub, &config.value), self.post.unwrap_or(slot), admission, None);
         match (hub.sockets().connect)(&namespace, payload, &context) {
             Ok(welcome) => {
                 self.welcome(slot, namespace, welcome, payload);
@@ -98,14 +99,14 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Tells a client that it may not enter `namespace`, and why.
-    fn refuse_namespace(&mut self, slot: u32, namespace: &str, message: &str, data: Option<&str>) {
+    fn refuse_namespace(&mut self, slot: Slot, namespace: &str, message: &str, data: Option<&str>) {
         let mut frames = Vec::new();
         socket_io::write_connect_error(namespace, message, data, &mut frames);
         self.metrics.on_websocket_error();
         self.send_frames(slot, &frames);
     }
 
-    fn welcome(&mut self, slot: u32, namespace: Box<str>, welcome: ConnectAccepted, payload: Option<&RawValue>) {
+    fn welcome(&mut self, slot: Slot, namespace: Box<str>, welcome: ConnectAccepted, payload: Option<&RawValue>) {
         let limits = self.config.limits.engine;
         let (now, recovers) = (self.now, limits.recovery != Duration::ZERO);
         let mut frames = Vec::new();
@@ -155,7 +156,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether a client known as `identity` may enter a namespace of the session: all its clients are one user.
-    fn is_of(&mut self, slot: u32, identity: Option<&Identity>) -> bool {
+    fn is_of(&mut self, slot: Slot, identity: Option<&Identity>) -> bool {
         let Some(known) = self.connections.at(slot).and_then(|connection| connection.identity.as_ref()) else {
             return true;
         };
@@ -163,7 +164,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Takes note of what the session's clients would come back to.
-    fn note_recoverable(&mut self, slot: u32) {
+    fn note_recoverable(&mut self, slot: Slot) {
         let subject =
             self.connections.at(slot).and_then(|connection| Some(connection.identity.as_ref()?.subject.clone()));
         let Some(sockets) = self.sockets(slot) else { return };
@@ -189,15 +190,15 @@ impl<N: Net> Reactor<N> {
     /// What the application makes of something that the client in `namespace` has said.
     fn ask_application(
         &mut self,
-        slot: u32,
+        slot: Slot,
         namespace: &str,
         ask: impl FnOnce(&Hub, &SocketClient<'_>, &Context<'_>) -> Vec<SocketAction>,
     ) -> Vec<SocketAction> {
         let hub = Arc::clone(&self.hub);
         let config = self.endpoints.clone();
         let Some(connection) = self.connections.at(slot) else { return Vec::new() };
-        let (door, identity) = ((connection.admin, connection.overload), connection.identity.clone());
-        let context = self.context((&hub, &config.value), slot, door, identity.as_deref());
+        let (admission, identity) = (connection.admission(), connection.identity.clone());
+        let context = self.context((&hub, &config.value), slot, admission, identity.as_deref());
         let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(namespace)) else { return Vec::new() };
         client.messages += 1;
         let topics: Vec<Topic> = client.topics.iter().map(|listening| listening.topic.clone()).collect();
@@ -213,7 +214,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Carries out what the application has decided.
-    pub(super) fn take_socket_replies(&mut self, slot: u32, errand: &PendingSubscribe, replies: Vec<SocketAction>) {
+    pub(super) fn take_socket_replies(&mut self, slot: Slot, errand: &PendingSubscribe, replies: Vec<SocketAction>) {
         for reply in replies {
             match reply {
                 SocketAction::Emit(emit) => {
@@ -246,8 +247,8 @@ impl<N: Net> Reactor<N> {
                     let hub = Arc::clone(&self.hub);
                     let config = self.endpoints.clone();
                     let Some(connection) = self.connections.at(slot) else { return };
-                    let (door, identity) = ((connection.admin, connection.overload), connection.identity.clone());
-                    let context = self.context((&hub, &config.value), slot, door, identity.as_deref());
+                    let (admission, identity) = (connection.admission(), connection.identity.clone());
+                    let context = self.context((&hub, &config.value), slot, admission, identity.as_deref());
                     let frames = publish_for_socket(publication, &errand.namespace, errand.ack, &context);
                     self.send_frames(slot, &frames);
                 }
@@ -263,7 +264,7 @@ impl<N: Net> Reactor<N> {
 
     fn subscribe_client(
         &mut self,
-        slot: u32,
+        slot: Slot,
         errand: &PendingSubscribe,
         topic: &Topic,
         start: Start,
@@ -279,69 +280,76 @@ impl<N: Net> Reactor<N> {
         if self.endpoints.value.topics_per_connection_max <= held {
             return self.take_socket_replies(slot, errand, refused);
         }
-        let place = match self.try_attach(slot, topic) {
-            Ok(place) => place,
+        let topic_index = match self.try_attach(slot, topic) {
+            Ok(topic_index) => topic_index,
             Err(refused) => {
                 let (code, why) = describe_refused(refused);
                 return self.refuse_errand(slot, errand, code, &why);
             }
         };
-        if self.is_reading(slot, place) {
-            return self.join_reader(slot, place, errand, done);
+        if self.is_reading(slot, topic_index) {
+            return self.join_reader(slot, topic_index, errand, done);
         }
-        self.subscribe(slot, place, start, SubscribeReason::PendingSubscribe(Box::new((errand.clone(), done))));
+        self.subscribe(slot, topic_index, start, SubscribeReason::PendingSubscribe(Box::new((errand.clone(), done))));
     }
 
     /// A client that has come back listens to `topics` again. All of them stand in its offset from the first event on, also
     /// those that are yet to begin: it may be lost again before they do.
-    fn resume_client(&mut self, slot: u32, errand: &PendingSubscribe, topics: Vec<(Topic, EventId)>) {
-        let topics: Vec<(u32, EventId)> = topics.into_iter().map(|(topic, id)| (self.attach(&topic), id)).collect();
-        for (place, id) in &topics {
-            self.note_listening(slot, *place, *id, &errand.namespace);
+    fn resume_client(&mut self, slot: Slot, errand: &PendingSubscribe, topics: Vec<(Topic, EventId)>) {
+        let topics: Vec<(TopicIndex, EventId)> =
+            topics.into_iter().map(|(topic, id)| (self.attach(&topic), id)).collect();
+        for (topic_index, id) in &topics {
+            self.note_listening(slot, *topic_index, *id, &errand.namespace);
         }
-        for (place, id) in topics {
+        for (topic_index, id) in topics {
             self.subscribe(
                 slot,
-                place,
+                topic_index,
                 Start::after(id),
                 SubscribeReason::PendingSubscribe(Box::new((errand.clone(), Vec::new()))),
             );
         }
     }
 
-    /// Whether the session listens to the topic at `place`, or replays it.
-    pub(super) fn is_reading(&mut self, slot: u32, place: u32) -> bool {
-        self.subscription(slot, place).is_some() || self.is_replaying(slot, place)
+    /// Whether the session listens to the topic, or replays it.
+    pub(super) fn is_reading(&mut self, slot: Slot, topic_index: TopicIndex) -> bool {
+        self.subscription(slot, topic_index).is_some() || self.is_replaying(slot, topic_index)
     }
 
     /// The session reads the topic already, for a client in another namespace: this one joins it where it is.
-    pub(super) fn join_reader(&mut self, slot: u32, place: u32, errand: &PendingSubscribe, done: Vec<SocketAction>) {
-        let (id, began_at) = self.place_of_reader(slot, place);
-        self.note_listening(slot, place, id, &errand.namespace);
+    pub(super) fn join_reader(
+        &mut self,
+        slot: Slot,
+        topic_index: TopicIndex,
+        errand: &PendingSubscribe,
+        done: Vec<SocketAction>,
+    ) {
+        let (id, began_at) = self.cursor_of_reader(slot, topic_index);
+        self.note_listening(slot, topic_index, id, &errand.namespace);
         if let Some(sockets) = self.sockets(slot) {
-            sockets.begin(place, began_at);
+            sockets.begin(topic_index, began_at);
         }
         self.take_socket_replies(slot, errand, done);
     }
 
     /// Nothing comes of what a client waits for.
-    pub(super) fn refuse_errand(&mut self, slot: u32, errand: &PendingSubscribe, error: &str, message: &str) {
+    pub(super) fn refuse_errand(&mut self, slot: Slot, errand: &PendingSubscribe, error: &str, message: &str) {
         let error = serde_json::json!({ "error": error, "message": message }).to_string();
         let replies = vec![SocketAction::Emit(Emit::new("error", error.as_str())), SocketAction::Ack(vec![error])];
         self.take_socket_replies(slot, errand, replies);
     }
 
     /// The subscription of the client in `namespace` has begun: events follow from behind `began`.
-    pub(super) fn note_listening(&mut self, slot: u32, place: u32, began: EventId, namespace: &str) {
-        let Some(topic) = self.topics.at(place).map(|topic| topic.state.topic.clone()) else { return };
-        self.note_places(slot);
+    pub(super) fn note_listening(&mut self, slot: Slot, topic_index: TopicIndex, began: EventId, namespace: &str) {
+        let Some(topic) = self.topics.at(topic_index).map(|topic| topic.state.topic.clone()) else { return };
+        self.refresh_cursors(slot);
         if let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(namespace)) {
-            match client.topics.iter_mut().find(|listening| listening.place == place) {
+            match client.topics.iter_mut().find(|listening| listening.topic_index == topic_index) {
                 Some(listening) => listening.passed = began,
                 None => {
                     // Most clients listen to one, and a list that grows by itself begins with four.
                     client.topics.reserve_exact(1);
-                    client.topics.push(SocketIoSubscription { place, topic, began, passed: began, began_at: 0 });
+                    client.topics.push(SocketIoSubscription { topic_index, topic, began, passed: began, began_at: 0 });
                 }
             }
         }
@@ -349,39 +357,40 @@ impl<N: Net> Reactor<N> {
         self.note_recoverable(slot);
     }
 
-    /// Where the session, which reads the topic at `place`, stands in it.
-    fn place_of_reader(&mut self, slot: u32, place: u32) -> (EventId, Position) {
-        self.note_places(slot);
-        let found = self.sockets(slot).and_then(|sockets| sockets.listenings().find(|it| it.place == place));
+    /// Where the session, which reads the topic, stands in it.
+    fn cursor_of_reader(&mut self, slot: Slot, topic_index: TopicIndex) -> (EventId, Position) {
+        self.refresh_cursors(slot);
+        let found =
+            self.sockets(slot).and_then(|sockets| sockets.listenings().find(|it| it.topic_index == topic_index));
         found.map_or_else(Default::default, |listening| (listening.passed, listening.began_at))
     }
 
-    fn unsubscribe_client(&mut self, slot: u32, namespace: &str, topic: &Topic) -> bool {
-        let Some(place) = self.topics.place_of(topic) else { return false };
-        self.note_places(slot);
+    fn unsubscribe_client(&mut self, slot: Slot, namespace: &str, topic: &Topic) -> bool {
+        let Some(topic_index) = self.topics.find(topic) else { return false };
+        self.refresh_cursors(slot);
         let Some(sockets) = self.sockets(slot) else { return false };
         let Some(client) = sockets.client(namespace) else { return false };
-        let Some(index) = client.topics.iter().position(|listening| listening.place == place) else {
-            return self.cancel_errand(slot, place, namespace);
+        let Some(index) = client.topics.iter().position(|listening| listening.topic_index == topic_index) else {
+            return self.cancel_errand(slot, topic_index, namespace);
         };
         client.topics.remove(index);
-        if !sockets.listens(place) {
-            self.unlisten_topic(slot, place);
+        if !sockets.listens(topic_index) {
+            self.unlisten_topic(slot, topic_index);
         }
         // One that has come back may not have begun to listen to it.
-        self.cancel_errand(slot, place, namespace);
+        self.cancel_errand(slot, topic_index, namespace);
         self.regroup(slot);
         self.note_recoverable(slot);
         true
     }
 
-    fn leave_namespace(&mut self, slot: u32, namespace: &str) {
+    fn leave_namespace(&mut self, slot: Slot, namespace: &str) {
         let enter_by = self.now + self.config.limits.engine.connect_timeout;
-        self.note_places(slot);
+        self.refresh_cursors(slot);
         let Some(client) = self.sockets(slot).and_then(|sockets| sockets.leave(namespace, enter_by)) else { return };
-        for SocketIoSubscription { place, .. } in client.topics {
-            if self.sockets(slot).is_some_and(|sockets| !sockets.listens(place)) {
-                self.unlisten_topic(slot, place);
+        for SocketIoSubscription { topic_index, .. } in client.topics {
+            if self.sockets(slot).is_some_and(|sockets| !sockets.listens(topic_index)) {
+                self.unlisten_topic(slot, topic_index);
             }
         }
         self.regroup(slot);
@@ -391,7 +400,7 @@ impl<N: Net> Reactor<N> {
 
     /// Ends a session because of what its client may no more: it is told `error` and leaves all namespaces, so that it does not
     /// come back by itself with what it has shown.
-    pub(super) fn say_socket_error(&mut self, slot: u32, error: &str) {
+    pub(super) fn say_socket_error(&mut self, slot: Slot, error: &str) {
         let mut frames = Vec::new();
         let Some(sockets) = self.sockets(slot) else { return };
         for client in sockets.clients() {

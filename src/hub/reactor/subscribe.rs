@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Reactor,
-    connection::{FROM_HISTORY, HELD, Subscription},
+    connection::{Admission, FROM_HISTORY, HELD, Subscription},
     net::Net,
     table::{SubscribeReason, Waiter},
 };
@@ -20,6 +20,7 @@ use crate::{
     endpoint::Overload,
     event::{EventId, Position, Start},
     gap::{Gap, GapReason},
+    index::{Slot, SubscriptionIndex, TopicIndex},
     log::{MovedSubscriber, Subscriber},
     protocol::{Session, fanfare_v1, sse},
     topic::Topic,
@@ -41,8 +42,8 @@ pub(super) fn close_of(refused: ChargeRefused) -> Close {
     }
 }
 
-/// What a subscription is taken to weigh, in bytes: its places with the connection and among the topic's subscribers, which
-/// grow by doubling, or the place of one that waits for its topic.
+/// What a subscription is taken to weigh, in bytes: its entries with the connection and among the topic's subscribers, which
+/// grow by doubling, or the entry of one that waits for its topic.
 const SUBSCRIPTION_BYTES: usize = 64;
 /// Why a subscription that was given up never began.
 const CANCELLED: &str = "unsubscribed before the topic was confirmed";
@@ -50,10 +51,10 @@ const CANCELLED: &str = "unsubscribed before the topic was confirmed";
 impl<N: Net> Reactor<N> {
     /// Subscribes a stream that is being opened. Its first bytes are held back until every topic is live: a client that
     /// sees the stream open may rely on getting what is published from then on.
-    pub(super) fn subscribe_stream(&mut self, slot: u32, topics: &[(Topic, Start)]) {
+    pub(super) fn subscribe_stream(&mut self, slot: Slot, topics: &[(Topic, Start)]) {
         for (topic, start) in topics {
             match self.try_attach(slot, topic) {
-                Ok(place) => self.subscribe(slot, place, *start, SubscribeReason::Opening),
+                Ok(topic_index) => self.subscribe(slot, topic_index, *start, SubscribeReason::Opening),
                 Err(refused) => return self.end(slot, close_of(refused)),
             }
         }
@@ -63,7 +64,7 @@ impl<N: Net> Reactor<N> {
     /// Carries out a `subscribe` command.
     pub(super) fn subscribe_command(
         &mut self,
-        slot: u32,
+        slot: Slot,
         topic: &Topic,
         start: Start,
         reference: Option<Box<RawValue>>,
@@ -79,13 +80,13 @@ impl<N: Net> Reactor<N> {
             let text = refuse("TooManyTopics", "this connection has all the topics it may have");
             return self.send_message(slot, &text);
         }
-        let known = self.topics.place_of(topic);
-        if known.is_some_and(|place| self.is_subscribed(slot, place)) {
+        let known = self.topics.find(topic);
+        if known.is_some_and(|topic_index| self.is_subscribed(slot, topic_index)) {
             let text = refuse("AlreadySubscribed", "this connection listens to the topic already");
             return self.send_message(slot, &text);
         }
         match self.try_attach(slot, topic) {
-            Ok(place) => self.subscribe(slot, place, start, SubscribeReason::Command(reference)),
+            Ok(topic_index) => self.subscribe(slot, topic_index, start, SubscribeReason::Command(reference)),
             Err(refused) => {
                 let (code, why) = describe_refused(refused);
                 let text = refuse(code, &why);
@@ -94,17 +95,17 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn is_subscribed(&mut self, slot: u32, place: u32) -> bool {
-        let listens = self.subscription(slot, place).is_some();
-        listens || self.waiting_place(slot, place).is_some() || self.is_replaying(slot, place)
+    fn is_subscribed(&mut self, slot: Slot, topic_index: TopicIndex) -> bool {
+        let listens = self.subscription(slot, topic_index).is_some();
+        listens || self.waiter_index(slot, topic_index).is_some() || self.is_replaying(slot, topic_index)
     }
 
-    /// Subscribes a connection to the topic at `place` now, if it is live, or when it is.
-    pub(super) fn subscribe(&mut self, slot: u32, place: u32, start: Start, purpose: SubscribeReason) {
+    /// Subscribes a connection to the topic now, if it is live, or when it is.
+    pub(super) fn subscribe(&mut self, slot: Slot, topic_index: TopicIndex, start: Start, purpose: SubscribeReason) {
         let token = self.connections.token(slot);
-        let (Some(topic), Some(connection)) = (self.topics.at(place), self.connections.at(slot)) else { return };
+        let (Some(topic), Some(connection)) = (self.topics.at(topic_index), self.connections.at(slot)) else { return };
         if topic.live {
-            return self.begin(slot, place, start, purpose);
+            return self.begin(slot, topic_index, start, purpose);
         }
         connection.pending += 1;
         if let SubscribeReason::Opening = purpose {
@@ -115,19 +116,19 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The subscription begins: acknowledges it, and listens, replays, or tells of a gap and listens.
-    pub(super) fn begin(&mut self, slot: u32, place: u32, start: Start, purpose: SubscribeReason) {
+    pub(super) fn begin(&mut self, slot: Slot, topic_index: TopicIndex, start: Start, purpose: SubscribeReason) {
         if let Start::After(seen) = start {
-            self.catch_up_with(place, seen);
+            self.catch_up_with(topic_index, seen);
         }
         let purpose = match purpose {
             SubscribeReason::PendingSubscribe(errand) if !self.is_inside(slot, &errand.0) => return,
-            SubscribeReason::PendingSubscribe(errand) if self.is_reading(slot, place) => {
+            SubscribeReason::PendingSubscribe(errand) if self.is_reading(slot, topic_index) => {
                 let (errand, done) = *errand;
-                return self.join_reader(slot, place, &errand, done);
+                return self.join_reader(slot, topic_index, &errand, done);
             }
             purpose => purpose,
         };
-        let Some(topic) = self.topics.at(place) else { return };
+        let Some(topic) = self.topics.at(topic_index) else { return };
         let is_archived = self.hub.bus.archive(&topic.state.topic).is_some();
         let former = match start {
             Start::After(seen) if is_archived => topic.ring.former_gap(seen),
@@ -148,27 +149,29 @@ impl<N: Net> Reactor<N> {
         if let Some(connection) = self.connections.at(slot)
             && let Ok(Session::Sse(stream)) = &mut connection.session
         {
-            stream.pass(place, before);
+            stream.pass(topic_index, before);
         }
         match &purpose {
             SubscribeReason::Opening => {}
-            SubscribeReason::Command(reference) => self.acknowledge(slot, place, before, reference.as_deref()),
-            SubscribeReason::PendingSubscribe(errand) => self.note_listening(slot, place, before, &errand.0.namespace),
+            SubscribeReason::Command(reference) => self.acknowledge(slot, topic_index, before, reference.as_deref()),
+            SubscribeReason::PendingSubscribe(errand) => {
+                self.note_listening(slot, topic_index, before, &errand.0.namespace)
+            }
         }
         let purpose = self.tell_begun(slot, purpose);
         // Nothing may ever follow, so it is told at once. How much it misses shows when the source delivers again.
         let refused = Gap { from: before, to: before, reason: GapReason::SourceLost };
         let gap = gap.or_else(|| (is_refused && !is_archived).then_some(refused));
         match gap {
-            Some(gap) if is_archived && former.is_none() => self.begin_replay(slot, place, gap.from),
+            Some(gap) if is_archived && former.is_none() => self.begin_replay(slot, topic_index, gap.from),
             gap => {
-                self.listen_at(slot, place, cursor);
+                self.listen_at(slot, topic_index, cursor);
                 match (gap, purpose) {
                     (None, _) => {}
                     // The stream's id is not known before all its topics have begun.
-                    (Some(gap), SubscribeReason::Opening) => self.gaps_owed.push((slot, place, gap)),
+                    (Some(gap), SubscribeReason::Opening) => self.gaps_owed.push((slot, topic_index, gap)),
                     (Some(gap), SubscribeReason::Command(_) | SubscribeReason::PendingSubscribe(_)) => {
-                        self.tell_gap(slot, place, gap)
+                        self.tell_gap(slot, topic_index, gap)
                     }
                 }
             }
@@ -176,7 +179,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Does what was to be done once the subscription has begun.
-    fn tell_begun(&mut self, slot: u32, purpose: SubscribeReason) -> SubscribeReason {
+    fn tell_begun(&mut self, slot: Slot, purpose: SubscribeReason) -> SubscribeReason {
         match purpose {
             SubscribeReason::PendingSubscribe(mut errand) => {
                 let done = std::mem::take(&mut errand.1);
@@ -189,43 +192,43 @@ impl<N: Net> Reactor<N> {
 
     /// If a stream that is being opened waits for no topic any more: lets its first bytes go, and tells a browser where it
     /// stands, so that it can resume even if it never gets an event.
-    pub(super) fn check_opened(&mut self, slot: u32) {
+    pub(super) fn check_opened(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         if 0 < connection.pending {
             return;
         }
         connection.state.clear(HELD);
         self.greet(slot);
-        for (_, place, gap) in self.gaps_owed.extract_if(.., |(owed, ..)| *owed == slot).collect::<Vec<_>>() {
-            self.tell_gap(slot, place, gap);
+        for (_, topic_index, gap) in self.gaps_owed.extract_if(.., |(owed, ..)| *owed == slot).collect::<Vec<_>>() {
+            self.tell_gap(slot, topic_index, gap);
         }
         if let Some(connection) = self.connections.at(slot)
             && let Ok(Session::Sse(stream)) = &mut connection.session
             && std::mem::take(&mut stream.tells_place)
         {
-            self.tell_place(slot);
+            self.write_resume_id(slot);
         }
         self.mark_dirty(slot);
     }
 
     /// Says what a stream begins with, if it begins with something: before it is told of any gap.
-    fn greet(&mut self, slot: u32) {
+    fn greet(&mut self, slot: Slot) {
         let session = self.connections.at(slot).map(|connection| &connection.session);
         if !matches!(session, Some(Ok(Session::Sse(stream))) if stream.greeting.is_some()) {
             return;
         }
-        let place = self.stream_place(slot);
+        let resume_id = self.stream_resume_id(slot);
         if let Some(connection) = self.connections.at(slot)
             && let Ok(Session::Sse(stream)) = &mut connection.session
             && let Some(greeting) = stream.greeting.take()
         {
-            greeting.write(place, stream.form.chunked, connection.outbox.buffer());
+            greeting.write(resume_id, stream.form.chunked, connection.outbox.buffer());
         }
     }
 
     /// Where a stream over one topic stands, once its outbox is written: the client has everything up to here, or was told
     /// of what it has not.
-    pub(super) fn stream_place(&mut self, slot: u32) -> Option<EventId> {
+    pub(super) fn stream_resume_id(&mut self, slot: Slot) -> Option<EventId> {
         if let Some((.., gap)) = self.gaps_owed.iter().find(|(owed, ..)| *owed == slot) {
             return Some(gap.from);
         }
@@ -234,12 +237,12 @@ impl<N: Net> Reactor<N> {
                 let topic = self.topics.get(subscription.topic)?;
                 Some(topic.ring.id_before(topic.cursor(subscription)))
             }
-            None => self.replay_place(slot),
+            None => self.replayed_id(slot),
         }
     }
 
-    fn tell_place(&mut self, slot: u32) {
-        self.note_places(slot);
+    fn write_resume_id(&mut self, slot: Slot) {
+        self.refresh_cursors(slot);
         let Some(connection) = self.connections.at(slot) else { return };
         let Ok(Session::Sse(stream)) = &connection.session else { return };
         let chunked = stream.form.chunked;
@@ -256,18 +259,18 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Carries out an `unsubscribe` command.
-    pub(super) fn unsubscribe_command(&mut self, slot: u32, topic: &Topic, reference: Option<&RawValue>) {
+    pub(super) fn unsubscribe_command(&mut self, slot: Slot, topic: &Topic, reference: Option<&RawValue>) {
         let mut text = Vec::new();
-        let place = self.topics.place_of(topic);
+        let topic_index = self.topics.find(topic);
         let subscription = self.connections.at(slot).and_then(|connection| {
-            connection.subscriptions.iter().position(|subscription| Some(subscription.topic) == place)
+            connection.subscriptions.iter().position(|subscription| Some(subscription.topic) == topic_index)
         });
         match subscription {
             Some(index) => {
                 self.unlisten(slot, index);
                 fanfare_v1::write_unsubscribed(topic, reference, &mut text);
             }
-            None if place.is_some_and(|place| self.cancel(slot, place)) => {
+            None if topic_index.is_some_and(|topic_index| self.cancel(slot, topic_index)) => {
                 fanfare_v1::write_unsubscribed(topic, reference, &mut text);
             }
             None => fanfare_v1::write_error("NotSubscribed", "it does not listen to this topic", reference, &mut text),
@@ -275,38 +278,40 @@ impl<N: Net> Reactor<N> {
         self.send_message(slot, &text);
     }
 
-    /// Where among those who wait for the topic at `place` the connection stands.
-    pub(super) fn waiting_place(&mut self, slot: u32, place: u32) -> Option<usize> {
+    /// Where among those who wait for the topic the connection stands.
+    pub(super) fn waiter_index(&mut self, slot: Slot, topic_index: TopicIndex) -> Option<usize> {
         let token = self.connections.token(slot);
-        self.topics.at(place)?.waiting.iter().position(|waiter| waiter.token == token)
+        self.topics.at(topic_index)?.waiting.iter().position(|waiter| waiter.token == token)
     }
 
     /// Gives up a subscription that has not begun to listen; false if there is none.
-    pub(super) fn cancel(&mut self, slot: u32, place: u32) -> bool {
-        self.cancel_waiting(slot, place) || self.end_replay(slot, place)
+    pub(super) fn cancel(&mut self, slot: Slot, topic_index: TopicIndex) -> bool {
+        self.cancel_waiting(slot, topic_index) || self.end_replay(slot, topic_index)
     }
 
     /// Gives up a subscription that waits for its topic. A command is answered.
-    fn cancel_waiting(&mut self, slot: u32, place: u32) -> bool {
-        match self.waiting_place(slot, place) {
-            Some(index) => self.cancel_at(slot, place, index),
+    fn cancel_waiting(&mut self, slot: Slot, topic_index: TopicIndex) -> bool {
+        match self.waiter_index(slot, topic_index) {
+            Some(index) => self.cancel_at(slot, topic_index, index),
             None => false,
         }
     }
 
     /// The same for a subscription of the client in `namespace`.
-    pub(super) fn cancel_errand(&mut self, slot: u32, place: u32, namespace: &str) -> bool {
+    pub(super) fn cancel_errand(&mut self, slot: Slot, topic_index: TopicIndex, namespace: &str) -> bool {
         let token = self.connections.token(slot);
         let is_its = |purpose: &SubscribeReason| matches!(purpose, SubscribeReason::PendingSubscribe(errand) if *errand.0.namespace == *namespace);
-        let Some(topic) = self.topics.at(place) else { return false };
+        let Some(topic) = self.topics.at(topic_index) else { return false };
         match topic.waiting.iter().position(|waiter| waiter.token == token && is_its(&waiter.purpose)) {
-            Some(index) => self.cancel_at(slot, place, index),
+            Some(index) => self.cancel_at(slot, topic_index, index),
             None => false,
         }
     }
 
-    fn cancel_at(&mut self, slot: u32, place: u32, index: usize) -> bool {
-        let (Some(topic), Some(connection)) = (self.topics.at(place), self.connections.at(slot)) else { return false };
+    fn cancel_at(&mut self, slot: Slot, topic_index: TopicIndex, index: usize) -> bool {
+        let (Some(topic), Some(connection)) = (self.topics.at(topic_index), self.connections.at(slot)) else {
+            return false;
+        };
         connection.pending -= 1;
         match topic.waiting.remove(index).map(|waiter| waiter.purpose) {
             Some(SubscribeReason::Command(reference)) => {
@@ -321,13 +326,13 @@ impl<N: Net> Reactor<N> {
             }
             Some(SubscribeReason::Opening) | None => {}
         }
-        self.drop_unused(place);
+        self.drop_unused(topic_index);
         self.check_opened(slot);
         true
     }
 
     /// Ends all subscriptions of a connection.
-    pub(super) fn unlisten_all(&mut self, slot: u32) {
+    pub(super) fn unlisten_all(&mut self, slot: Slot) {
         self.ungroup(slot);
         while let Some(count) = self.connections.at(slot).map(|connection| connection.subscriptions.len())
             && 0 < count
@@ -338,32 +343,34 @@ impl<N: Net> Reactor<N> {
         self.gaps_owed.retain(|(owed, ..)| *owed != slot);
     }
 
-    /// Ends the subscription of a connection to the topic at `place`, if it listens to it or replays it.
-    pub(super) fn unlisten_topic(&mut self, slot: u32, place: u32) {
+    /// Ends the subscription of a connection to the topic, if it listens to it or replays it.
+    pub(super) fn unlisten_topic(&mut self, slot: Slot, topic_index: TopicIndex) {
         let Some(connection) = self.connections.at(slot) else { return };
-        match connection.subscriptions.iter().position(|subscription| subscription.topic == place) {
+        match connection.subscriptions.iter().position(|subscription| subscription.topic == topic_index) {
             Some(index) => self.unlisten(slot, index),
-            None => drop(self.end_replay(slot, place)),
+            None => drop(self.end_replay(slot, topic_index)),
         }
     }
 
-    /// Adds a subscriber for the connection to the topic at `place`, from `cursor` on.
-    pub(super) fn listen_at(&mut self, slot: u32, place: u32, cursor: Position) {
+    /// Adds a subscriber for the connection to the topic, from `cursor` on.
+    pub(super) fn listen_at(&mut self, slot: Slot, topic_index: TopicIndex, cursor: Position) {
         self.ungroup(slot);
-        let Some(topic) = self.topics.at(place) else { return };
+        let Some(topic) = self.topics.at(topic_index) else { return };
         let Some(connection) = self.connections.at(slot) else { return };
         let Some(format) = connection.session.as_ref().ok().and_then(|session| session.format()) else { return };
-        let subscription = connection.subscriptions.len() as u16;
+        let subscription = SubscriptionIndex::new(connection.subscriptions.len());
         let subscriber = topic.lap.add(Subscriber { slot, subscription, format: format.into(), cursor });
         topic.state.subscriber_count.fetch_add(1, Ordering::Relaxed);
         self.hub.bus.budget().adjust(0, SUBSCRIPTION_BYTES);
-        connection.subscriptions.push(Subscription { topic: place, place: subscriber, cursor });
+        connection.subscriptions.push(Subscription { topic: topic_index, subscriber, cursor });
         if cursor < topic.ring.next() {
             connection.state.set(FROM_HISTORY);
         }
         match &mut connection.session {
-            Ok(Session::Sse(stream)) => stream.begin(place, cursor),
-            Ok(Session::Engine(engine)) => engine.sockets.iter_mut().for_each(|sockets| sockets.begin(place, cursor)),
+            Ok(Session::Sse(stream)) => stream.begin(topic_index, cursor),
+            Ok(Session::Engine(engine)) => {
+                engine.sockets.iter_mut().for_each(|sockets| sockets.begin(topic_index, cursor))
+            }
             Ok(_) | Err(_) => {}
         }
         self.group(slot);
@@ -372,35 +379,35 @@ impl<N: Net> Reactor<N> {
 
     /// A client may have seen, at another reactor, an event that still lies in the inbox here. It must not be told of it
     /// again, so the log is brought up to it first. An id of another epoch is none of this log, however great it is.
-    fn catch_up_with(&mut self, place: u32, seen: EventId) {
-        let Some(topic) = self.topics.at(place) else { return };
+    fn catch_up_with(&mut self, topic_index: TopicIndex, seen: EventId) {
+        let Some(topic) = self.topics.at(topic_index) else { return };
         if topic.ring.may_hold(seen) && topic.ring.newest_id() < seen {
-            self.resync(place);
+            self.resync(topic_index);
         }
     }
 
-    /// The topic's place in the table, attached to the bus if nobody here listened to it, whatever is left of the memory
+    /// The topic's index in the table, attached to the bus if nobody here listened to it, whatever is left of the memory
     /// budget: for whoever comes back to what it listened to.
-    pub(super) fn attach(&mut self, topic: &Topic) -> u32 {
-        match self.topics.place_of(topic) {
-            Some(place) => place,
+    pub(super) fn attach(&mut self, topic: &Topic) -> TopicIndex {
+        match self.topics.find(topic) {
+            Some(topic_index) => topic_index,
             None => self.take_in_topic(self.hub.bus.attach(topic, self.index)),
         }
     }
 
     /// The same for a new subscription of the connection, which is refused while the memory budget is spent, or if the topic
     /// does not exist and its tenant may hold no more.
-    pub(super) fn try_attach(&mut self, slot: u32, topic: &Topic) -> Result<u32, ChargeRefused> {
+    pub(super) fn try_attach(&mut self, slot: Slot, topic: &Topic) -> Result<TopicIndex, ChargeRefused> {
         if self.hub.bus.budget().is_spent() {
             return Err(ChargeRefused::NoRoom);
         }
-        if let Some(place) = self.topics.place_of(topic) {
-            return Ok(place);
+        if let Some(topic_index) = self.topics.find(topic) {
+            return Ok(topic_index);
         }
         let hub = Arc::clone(&self.hub);
         let config = self.endpoints.clone();
         let identity = self.connections.at(slot).and_then(|connection| connection.identity.clone());
-        let requester = self.context((&hub, &config.value), slot, (false, None), identity.as_deref()).requester();
+        let requester = self.context((&hub, &config.value), slot, Admission::ORDINARY, identity.as_deref()).requester();
         let owner = hub.quotas.topic_owner(requester, topic, self.now);
         let attached = hub.bus.try_attach(topic, self.index, owner.as_ref());
         if let Err(ChargeRefused::Quota(refused)) = attached {
@@ -409,48 +416,48 @@ impl<N: Net> Reactor<N> {
         Ok(self.take_in_topic(attached?))
     }
 
-    fn take_in_topic(&mut self, attachment: Attachment) -> u32 {
+    fn take_in_topic(&mut self, attachment: Attachment) -> TopicIndex {
         self.frame_batches.forget();
         self.topics.insert(attachment, self.hub.bus.budget())
     }
 
     /// Ends the subscription at `index` of the connection.
-    fn unlisten(&mut self, slot: u32, index: usize) {
+    fn unlisten(&mut self, slot: Slot, index: usize) {
         self.ungroup(slot);
         self.remove_listener(slot, index);
         self.group(slot);
     }
 
     /// Ends the subscription at `index` of the connection, which is in no group.
-    fn remove_listener(&mut self, slot: u32, index: usize) {
+    fn remove_listener(&mut self, slot: Slot, index: usize) {
         let Some(connection) = self.connections.at(slot) else { return };
-        let Subscription { topic: place, place: subscriber, .. } = connection.subscriptions.swap_remove(index);
+        let Subscription { topic: topic_index, subscriber, .. } = connection.subscriptions.swap_remove(index);
         if let Some(moved) = connection.subscriptions.get(index).copied()
             && let Some(topic) = self.topics.at(moved.topic)
         {
-            topic.lap.subscriber(moved.place).subscription = index as u16;
+            topic.lap.subscriber(moved.subscriber).subscription = SubscriptionIndex::new(index);
         }
-        let Some(topic) = self.topics.at(place) else { return };
+        let Some(topic) = self.topics.at(topic_index) else { return };
         topic.state.subscriber_count.fetch_sub(1, Ordering::Relaxed);
         self.hub.bus.budget().adjust(SUBSCRIPTION_BYTES, 0);
-        if let Some(MovedSubscriber { slot, subscription, place: new_place }) = topic.lap.remove(subscriber)
+        if let Some(MovedSubscriber { slot, subscription, subscriber }) = topic.lap.remove(subscriber)
             && let Some(other) = self.connections.at(slot)
         {
-            other.subscriptions[usize::from(subscription)].place = new_place;
+            other.subscriptions[subscription.get()].subscriber = subscriber;
         }
-        self.drop_unused(place);
+        self.drop_unused(topic_index);
     }
 
     /// Gives up a topic that nobody here listens to or waits for.
-    pub(super) fn drop_unused(&mut self, place: u32) {
-        if !self.topics.at(place).is_some_and(|topic| topic.is_unused()) {
+    pub(super) fn drop_unused(&mut self, topic_index: TopicIndex) {
+        if !self.topics.at(topic_index).is_some_and(|topic| topic.is_unused()) {
             return;
         }
-        if let Some(topic) = self.topics.remove(place) {
+        if let Some(topic) = self.topics.remove(topic_index) {
             self.hub.bus.detach(&topic.state, self.index);
-            self.fresh.remove(place);
-            self.cooling_down.retain(|(_, queued)| *queued != place);
-            self.ongoing.remove(place);
+            self.fresh.remove(topic_index);
+            self.cooling_down.retain(|(_, queued)| *queued != topic_index);
+            self.ongoing.remove(topic_index);
             self.frame_batches.forget();
         }
     }

@@ -15,6 +15,7 @@ use crate::{
     clock::Moment,
     endpoint::SocketAction,
     event::{Event, EventId, Position},
+    index::TopicIndex,
     log::{Policy, Ring, Start, SubscriberRing},
     topic::Topic,
 };
@@ -37,7 +38,7 @@ pub(super) struct LocalTopic {
     /// No round begins before.
     pub(super) cooldown_until: Moment,
     /// Topics whose events the round has brought along, to connections that listen to them as well.
-    pub(super) carried: Vec<u32>,
+    pub(super) carried: Vec<TopicIndex>,
     /// Whether the source has confirmed it.
     pub(super) live: bool,
     /// Every subscriber that could be served has been served up to here.
@@ -136,13 +137,13 @@ impl LocalTopic {
 
     /// Where `subscription`, which is to this topic, stands: the position of the next event to write.
     pub(super) fn cursor(&self, subscription: &Subscription) -> Position {
-        let subscriber = &self.lap.subscribers()[subscription.place as usize];
+        let subscriber = &self.lap.subscribers()[subscription.subscriber.get()];
         if subscriber.format.is_several() { subscription.cursor } else { subscriber.cursor }
     }
 
     /// Moves `subscription`, which is to this topic.
     pub(super) fn set_cursor(&mut self, subscription: &mut Subscription, cursor: Position) {
-        let subscriber = self.lap.subscriber(subscription.place);
+        let subscriber = self.lap.subscriber(subscription.subscriber);
         if subscriber.format.is_several() {
             subscription.cursor = cursor;
         } else {
@@ -202,63 +203,62 @@ impl LocalTopic {
 /// Keys kept of events that are no longer retained, before they are looked over.
 const KEYS_SPARED: usize = 64;
 
-/// All topics with subscribers here. A topic keeps its place while it has any.
+/// All topics with subscribers here. A topic keeps its index while it has any.
 #[derive(Debug, Default)]
 pub(super) struct TopicTable {
-    places: Vec<Option<LocalTopic>>,
-    free: Vec<u32>,
-    by_name: HashMap<Topic, u32, foldhash::fast::RandomState>,
-    by_key: HashMap<TopicKey, u32, foldhash::fast::RandomState>,
+    topics: Vec<Option<LocalTopic>>,
+    free: Vec<TopicIndex>,
+    by_name: HashMap<Topic, TopicIndex, foldhash::fast::RandomState>,
+    by_key: HashMap<TopicKey, TopicIndex, foldhash::fast::RandomState>,
 }
 
 impl TopicTable {
-    /// The topic at `place`, to be looked at.
+    /// The topic, to be looked at.
     #[inline]
-    pub(super) fn get(&self, place: u32) -> Option<&LocalTopic> {
-        self.places.get(place as usize)?.as_ref()
+    pub(super) fn get(&self, topic_index: TopicIndex) -> Option<&LocalTopic> {
+        self.topics.get(topic_index.get())?.as_ref()
     }
 
     #[inline]
-    pub(super) fn at(&mut self, place: u32) -> Option<&mut LocalTopic> {
-        self.places.get_mut(place as usize)?.as_mut()
+    pub(super) fn at(&mut self, topic_index: TopicIndex) -> Option<&mut LocalTopic> {
+        self.topics.get_mut(topic_index.get())?.as_mut()
     }
 
-    pub(super) fn place_of(&self, topic: &Topic) -> Option<u32> {
+    pub(super) fn find(&self, topic: &Topic) -> Option<TopicIndex> {
         self.by_name.get(topic).copied()
     }
 
     #[inline]
-    pub(super) fn place_of_key(&self, key: TopicKey) -> Option<u32> {
+    pub(super) fn find_key(&self, key: TopicKey) -> Option<TopicIndex> {
         self.by_key.get(&key).copied()
     }
 
-    /// Every topic, with its place.
-    pub(super) fn all(&self) -> impl Iterator<Item = (u32, &LocalTopic)> {
-        self.places.iter().enumerate().filter_map(|(place, topic)| Some((place as u32, topic.as_ref()?)))
+    pub(super) fn all(&self) -> impl Iterator<Item = (TopicIndex, &LocalTopic)> {
+        self.topics.iter().enumerate().filter_map(|(index, topic)| Some((TopicIndex::new(index), topic.as_ref()?)))
     }
 
     /// Takes in a topic that the bus has just attached.
-    pub(super) fn insert(&mut self, attachment: Attachment, budget: &Arc<Budget>) -> u32 {
+    pub(super) fn insert(&mut self, attachment: Attachment, budget: &Arc<Budget>) -> TopicIndex {
         let (topic, key) = (attachment.state.topic.clone(), attachment.state.key);
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.places.push(None);
-            (self.places.len() - 1) as u32
+        let topic_index = self.free.pop().unwrap_or_else(|| {
+            self.topics.push(None);
+            TopicIndex::new(self.topics.len() - 1)
         });
-        self.places[place as usize] = Some(LocalTopic::new(attachment, budget.charge(LOCAL_TOPIC_BYTES)));
-        self.by_name.insert(topic, place);
-        self.by_key.insert(key, place);
-        place
+        self.topics[topic_index.get()] = Some(LocalTopic::new(attachment, budget.charge(LOCAL_TOPIC_BYTES)));
+        self.by_name.insert(topic, topic_index);
+        self.by_key.insert(key, topic_index);
+        topic_index
     }
 
-    pub(super) fn remove(&mut self, place: u32) -> Option<LocalTopic> {
-        let topic = self.places.get_mut(place as usize)?.take()?;
+    pub(super) fn remove(&mut self, topic_index: TopicIndex) -> Option<LocalTopic> {
+        let topic = self.topics.get_mut(topic_index.get())?.take()?;
         self.by_name.remove(&topic.state.topic);
         self.by_key.remove(&topic.state.key);
-        self.free.push(place);
+        self.free.push(topic_index);
         Some(topic)
     }
 
-    /// Looks at the topics from place `from` on, [`SWEEP_SLICE`] of them: drops what has grown too old. Returns those that
+    /// Looks at the topics from index `from` on, [`SWEEP_SLICE`] of them: drops what has grown too old. Returns those that
     /// somebody has waited for longer than `patience` or that nobody wants any more, and where to go on, if anywhere.
     pub(super) fn sweep(
         &mut self,
@@ -266,18 +266,18 @@ impl TopicTable {
         budget: &Budget,
         now: Moment,
         patience: Duration,
-    ) -> (Vec<u32>, Option<usize>) {
+    ) -> (Vec<TopicIndex>, Option<usize>) {
         let mut notable = Vec::new();
-        let until = self.places.len().min(from + SWEEP_SLICE);
-        for place in from..until {
-            let Some(topic) = &mut self.places[place] else { continue };
+        let until = self.topics.len().min(from + SWEEP_SLICE);
+        for index in from..until {
+            let Some(topic) = &mut self.topics[index] else { continue };
             topic.trim(budget, now);
             let waited = topic.waiting.front().map(|waiter| now.since(waiter.since));
             if waited.map_or_else(|| topic.is_unused(), |waited| patience < waited) {
-                notable.push(place as u32);
+                notable.push(TopicIndex::new(index));
             }
         }
-        (notable, (until < self.places.len()).then_some(until))
+        (notable, (until < self.topics.len()).then_some(until))
     }
 }
 

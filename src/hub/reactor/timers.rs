@@ -13,6 +13,7 @@ use crate::{
     clock::Moment,
     close::Close,
     endpoint::Phase,
+    index::Slot,
     metrics::Transport,
     protocol::{Session, sse, websocket},
 };
@@ -41,12 +42,12 @@ impl<N: Net> Reactor<N> {
         if let Some(from) = self.sweep_from {
             let (notable, next) = self.topics.sweep(from, self.hub.bus.budget(), self.now, self.config.live_timeout);
             self.sweep_from = next;
-            notable.into_iter().for_each(|place| self.on_overdue(place));
+            notable.into_iter().for_each(|topic_index| self.on_overdue(topic_index));
         }
     }
 
     /// The connection's time has come, for whatever it was waiting.
-    fn on_due(&mut self, slot: u32) {
+    fn on_due(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         if connection.state.has(DOOMED) {
             return;
@@ -90,7 +91,7 @@ impl<N: Net> Reactor<N> {
 
     /// A stream may have been silent for long enough: to the peer and to whatever lies between, a heartbeat shows that
     /// it is alive; a peer that does not read is looked at.
-    fn on_silence(&mut self, slot: u32) {
+    fn on_silence(&mut self, slot: Slot) {
         if self.has_vanished(slot) {
             return self.end(slot, Close::PeerGone);
         }
@@ -106,7 +107,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Sends a heartbeat, if it is time for one.
-    fn keep_alive(&mut self, slot: u32) {
+    fn keep_alive(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         if connection.session.as_ref().is_ok_and(|session| session.heartbeat_due().is_some()) {
             return self.send_heartbeat_event(slot);
@@ -129,19 +130,19 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The same for a stream whose heartbeats are events.
-    fn send_heartbeat_event(&mut self, slot: u32) {
-        let (place, timestamp) = (self.stream_place(slot), self.hub.timestamp(self.now));
+    fn send_heartbeat_event(&mut self, slot: Slot) {
+        let (resume_id, timestamp) = (self.stream_resume_id(slot), self.hub.timestamp(self.now));
         if let Some(connection) = self.connections.at(slot)
             && let Ok(Session::Sse(stream)) = &mut connection.session
             && let Some(profile) = &mut stream.profile
-            && profile.write_heartbeat(place, &timestamp, stream.form.chunked, self.now, connection.outbox.buffer())
+            && profile.write_heartbeat(resume_id, &timestamp, stream.form.chunked, self.now, connection.outbox.buffer())
         {
             self.mark_dirty(slot);
         }
     }
 
     /// Whether the peer of a stream is gone without a word: its machine answers the kernel no more, or the peer no ping.
-    fn has_vanished(&mut self, slot: u32) -> bool {
+    fn has_vanished(&mut self, slot: Slot) -> bool {
         let Some(connection) = self.connections.at(slot) else { return false };
         let is_blocked = connection.state.has(BLOCKED);
         let pong_is_late = match &mut connection.session {
@@ -159,7 +160,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Sets the deadline that goes with what the connection does now.
-    pub(super) fn rearm(&mut self, slot: u32) {
+    pub(super) fn rearm(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         if connection.state.has(CLOSING | LINGERING) {
             return;

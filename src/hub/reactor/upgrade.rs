@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     close::Close,
+    index::Slot,
     label::RouteLabel,
     metrics::Transport,
     protocol::{
@@ -27,7 +28,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 impl<N: Net> Reactor<N> {
     /// Opens a WebSocket that may carry `session` over. If a WebSocket carries it already the new one is closed at once: a browser
     /// tells its page of a close and not of a refused handshake.
-    pub(super) fn open_probe(&mut self, slot: u32, route: RouteLabel, session: u32, accepted: &Accepted) {
+    pub(super) fn open_probe(&mut self, slot: Slot, route: RouteLabel, session: Slot, accepted: &Accepted) {
         let is_carried = !self.is_absent(session);
         self.count_request(slot, route, 101, 0);
         let of_session = self.connections.token(session);
@@ -48,7 +49,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A message of a WebSocket that may carry a session over: the slot of whoever goes on from here.
-    pub(super) fn take_probe(&mut self, slot: u32, message: &Message) -> u32 {
+    pub(super) fn take_probe(&mut self, slot: Slot, message: &Message) -> Slot {
         let token = self.connections.token(slot);
         let Some(&session) = self.engines.probes.get(&slot) else { return slot };
         if self.connections.named(session).is_none() || !self.is_absent(session.slot) {
@@ -84,7 +85,7 @@ impl<N: Net> Reactor<N> {
 
     /// The WebSocket at `slot` carries the session at `session` from now on: the session gets its socket, and what is yet
     /// to be written to it goes first.
-    fn carry_over(&mut self, slot: u32, session: u32) {
+    fn carry_over(&mut self, slot: Slot, session: Slot) {
         let nowhere = self.net.nowhere();
         let Some(carrier) = self.connections.at(slot) else { return };
         let mut stream = std::mem::replace(&mut carrier.stream, nowhere);
@@ -108,7 +109,7 @@ impl<N: Net> Reactor<N> {
         }
         self.leave_pending(session);
         let Some(connection) = self.connections.at(session) else { return };
-        // From now on it has a socket, and takes the place that this one had.
+        // From now on it has a socket, and counts as the connection that this one was.
         if connection.state.has(UNCOUNTED) {
             connection.state.clear(UNCOUNTED);
             let (peer, share) = (connection.peer, connection.share());
@@ -135,7 +136,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A message for the session at `slot` that was read before the session was carried by its connection.
-    pub(super) fn take_carried(&mut self, slot: u32, message: Message) {
+    pub(super) fn take_carried(&mut self, slot: Slot, message: Message) {
         self.advance_engine(slot, |engine, limits, outbox, asks, now| engine.take(message, limits, outbox, asks, now));
     }
 }

@@ -1,6 +1,6 @@
 //! A visit: what lies between a subscriber's cursor and the head of its topic's log goes out.
 //!
-//! Subscribers of one format that stand at the same place and follow one another in the lap are visited as a *cohort*: what they
+//! Subscribers of one format with the same cursor that follow one another in the lap are visited as a *cohort*: what they
 //! are owed is looked up once, and each of them costs a look at its connection and a `send`.
 //!
 //! A connection that listens to several topics, or has frames of its own, is brought on in all of them by any of their laps
@@ -20,6 +20,7 @@ use super::{
 use crate::{
     clock::Moment,
     close::Close,
+    index::{GroupIndex, Slot, SubscriberIndex, TopicIndex},
     log::{Ring, Subscriber},
     metrics::ReactorMetrics,
 };
@@ -48,9 +49,8 @@ pub(super) struct Visitor<'r, N: Net> {
     pub(super) metrics: &'r ReactorMetrics,
     pub(super) aside: VisitOutcomes<'r>,
     /// Connections that are written to from all their topics, and the group of each: they are left to the caller.
-    pub(super) several: &'r mut Vec<(u32, u32)>,
-    /// The topic's place in the reactor's table.
-    pub(super) place: u32,
+    pub(super) several: &'r mut Vec<(Slot, GroupIndex)>,
+    pub(super) topic_index: TopicIndex,
     pub(super) now: Moment,
 }
 
@@ -58,29 +58,30 @@ impl<N: Net> Visitor<'_, N> {
     /// Visits those of the topic's `subscribers` that are behind; returns how many were written to.
     pub(super) fn visit_all(&mut self, ring: &Ring, mut subscribers: &mut [Subscriber]) -> usize {
         let mut visits = 0;
-        while let Some(&Subscriber { format, cursor, .. }) = subscribers.first() {
-            let is_alike = |subscriber: &&Subscriber| subscriber.cursor == cursor && subscriber.format == format;
+        while let Some(&first) = subscribers.first() {
+            let is_alike =
+                |subscriber: &&Subscriber| subscriber.cursor == first.cursor && subscriber.format == first.format;
             let count = subscribers.iter().take_while(is_alike).count();
             let (cohort, others) = subscribers.split_at_mut(count);
             subscribers = others;
-            if format.is_several() {
-                self.several.extend(cohort.iter().map(|subscriber| (subscriber.slot, cursor as u32)));
-            } else if cursor != ring.next() {
+            if let Some(group) = first.group() {
+                self.several.extend(cohort.iter().map(|subscriber| (subscriber.slot, group)));
+            } else if first.cursor != ring.next() {
                 visits += self.visit_cohort(ring, cohort);
             }
         }
         visits
     }
 
-    /// Visits subscribers of one format at one place.
+    /// Visits subscribers of one format with the same cursor.
     #[inline]
     fn visit_cohort(&mut self, ring: &Ring, cohort: &mut [Subscriber]) -> usize {
-        // Readers that are blocked stand at old places, each at its own: what they are owed is not put together in vain.
+        // Blocked readers have old cursors, each its own: what they are owed is not put together in vain.
         let is_first = |subscriber: &Subscriber| {
             self.connections.at(subscriber.slot).is_some_and(|it| may_visit(it, subscriber.slot, self.engines))
         };
         let Some(first) = cohort.iter().position(is_first) else { return 0 };
-        let mut batch = shared_batch(self.frame_batches, self.place, ring, &cohort[first], self.metrics);
+        let mut batch = shared_batch(self.frame_batches, self.topic_index, ring, &cohort[first], self.metrics);
         let mut visits = 0;
         for subscriber in &mut cohort[first..] {
             let slot = subscriber.slot;
@@ -95,7 +96,7 @@ impl<N: Net> Visitor<'_, N> {
                 None => Visit::Lagged,
             };
             if outcome != Visit::AtHead {
-                record_outcome(outcome, slot, self.place, connection, &mut self.aside);
+                record_outcome(outcome, slot, self.topic_index, connection, &mut self.aside);
             }
         }
         visits
@@ -104,7 +105,7 @@ impl<N: Net> Visitor<'_, N> {
 
 /// Whether a lap may write to the connection at `slot`. If it cannot because requests carry it, the one that waits is noted.
 #[inline]
-pub(super) fn may_visit<S>(connection: &Connection<S>, slot: u32, engines: &mut Engines) -> bool {
+pub(super) fn may_visit<S>(connection: &Connection<S>, slot: Slot, engines: &mut Engines) -> bool {
     let is_clear = connection.state.is_clear();
     if !is_clear && connection.state.has(POLL_PENDING) {
         engines.note_polled(slot);
@@ -117,12 +118,12 @@ pub(super) fn visit<N: Net>(
     net: &mut N,
     connection: &mut Connection<N::Stream>,
     subscriber: &mut Subscriber,
-    place: u32,
+    topic_index: TopicIndex,
     ring: &Ring,
     frame_batches: &mut FrameBatchCache,
     metrics: &ReactorMetrics,
 ) -> Visit {
-    match shared_batch(frame_batches, place, ring, subscriber, metrics) {
+    match shared_batch(frame_batches, topic_index, ring, subscriber, metrics) {
         Some(batch) => write_batch(net, connection, subscriber, ring, batch, metrics),
         None => Visit::Lagged,
     }
@@ -132,8 +133,8 @@ pub(super) fn visit<N: Net>(
 pub(super) fn visit_newest<N: Net>(
     net: &mut N,
     connection: &mut Connection<N::Stream>,
-    subscriber_index: u32,
-    place: u32,
+    subscriber_index: SubscriberIndex,
+    topic_index: TopicIndex,
     topic: &mut LocalTopic,
     frame_batches: &mut FrameBatchCache,
     metrics: &ReactorMetrics,
@@ -142,7 +143,7 @@ pub(super) fn visit_newest<N: Net>(
     if subscriber.cursor < topic.ring.oldest() {
         return Visit::Lagged;
     }
-    let batch = frame_batches.gather_newest(place, topic, subscriber.format, subscriber.cursor, metrics);
+    let batch = frame_batches.gather_newest(topic_index, topic, subscriber.format, subscriber.cursor, metrics);
     let visit = if batch.frames.len() == 0 {
         subscriber.cursor = batch.reached;
         Visit::Lagged
@@ -157,13 +158,13 @@ pub(super) fn visit_newest<N: Net>(
 #[inline]
 fn shared_batch<'g>(
     frame_batches: &'g mut FrameBatchCache,
-    place: u32,
+    topic_index: TopicIndex,
     ring: &Ring,
     subscriber: &Subscriber,
     metrics: &ReactorMetrics,
 ) -> Option<&'g mut FrameBatch> {
     if ring.oldest() <= subscriber.cursor {
-        frame_batches.gather(place, ring, subscriber.format, subscriber.cursor, metrics)
+        frame_batches.gather(topic_index, ring, subscriber.format, subscriber.cursor, metrics)
     } else {
         None
     }
@@ -227,14 +228,14 @@ fn cut_short<S>(
 
 /// Where connections go that a visit did not bring to the head: how many are blocked, who writes again next turn, who is
 /// to be ended, and who is stranded.
-pub(super) type VisitOutcomes<'r> = (&'r mut usize, &'r mut Vec<u32>, &'r mut Vec<(u32, Close)>, &'r mut Vec<Lagged>);
+pub(super) type VisitOutcomes<'r> = (&'r mut usize, &'r mut Vec<Slot>, &'r mut Vec<(Slot, Close)>, &'r mut Vec<Lagged>);
 
 /// After a visit that left the cursor behind the head: puts the connection where it goes on, or ends.
 #[inline(always)]
 pub(super) fn record_outcome<S>(
     outcome: Visit,
-    slot: u32,
-    topic: u32,
+    slot: Slot,
+    topic: TopicIndex,
     connection: &mut Connection<S>,
     (blocked, write_again, to_end, stranded): &mut VisitOutcomes<'_>,
 ) {

@@ -5,17 +5,17 @@
 
 use std::time::Duration;
 
-use crate::clock::Moment;
+use crate::{clock::Moment, index::Slot};
 
 /// 2^27 ns, about 134 ms: deadlines here are seconds, and this many connections share a wake-up.
 const TICK_BITS: u32 = 27;
 const SLOTS: usize = 256;
-const NONE: u32 = u32::MAX;
+const NONE: Slot = Slot::NONE;
 
 /// Deadlines by connection slot.
 #[derive(Debug)]
 pub(super) struct Wheel {
-    heads: [u32; SLOTS],
+    heads: [Slot; SLOTS],
     links: Vec<Link>,
     /// The last tick that has been handled.
     done: u64,
@@ -24,8 +24,8 @@ pub(super) struct Wheel {
 
 #[derive(Clone, Copy, Debug)]
 struct Link {
-    previous: u32,
-    next: u32,
+    previous: Slot,
+    next: Slot,
     /// The tick it is due at; zero: not armed.
     due: u64,
 }
@@ -39,35 +39,35 @@ impl Wheel {
     }
 
     /// Sets the deadline of `slot`, instead of the one it has.
-    pub(super) fn arm(&mut self, slot: u32, deadline: Moment) {
+    pub(super) fn arm(&mut self, slot: Slot, deadline: Moment) {
         self.disarm(slot);
-        if self.links.len() <= slot as usize {
-            self.links.resize(slot as usize + 1, UNARMED);
+        if self.links.len() <= slot.get() {
+            self.links.resize(slot.get() + 1, UNARMED);
         }
         // Rounded up, and never into the past, so that nothing fires early or is passed over.
         let due = (tick(deadline) + 1).max(self.done + 1);
         let head = &mut self.heads[due as usize % SLOTS];
-        self.links[slot as usize] = Link { previous: NONE, next: *head, due };
+        self.links[slot.get()] = Link { previous: NONE, next: *head, due };
         if *head != NONE {
-            self.links[*head as usize].previous = slot;
+            self.links[head.get()].previous = slot;
         }
         *head = slot;
         self.armed += 1;
     }
 
     /// Takes the deadline of `slot` away, if it has one.
-    pub(super) fn disarm(&mut self, slot: u32) {
-        let Some(link) = self.links.get_mut(slot as usize) else { return };
+    pub(super) fn disarm(&mut self, slot: Slot) {
+        let Some(link) = self.links.get_mut(slot.get()) else { return };
         if link.due == 0 {
             return;
         }
         let Link { previous, next, due } = std::mem::replace(link, UNARMED);
         match previous {
             NONE => self.heads[due as usize % SLOTS] = next,
-            before => self.links[before as usize].next = next,
+            before => self.links[before.get()].next = next,
         }
         if next != NONE {
-            self.links[next as usize].previous = previous;
+            self.links[next.get()].previous = previous;
         }
         self.armed -= 1;
     }
@@ -82,7 +82,7 @@ impl Wheel {
     }
 
     /// Disarms what is due at `now` and appends its slots to `due`, at most `most` of them; what is left comes next time.
-    pub(super) fn expire(&mut self, now: Moment, most: usize, due: &mut Vec<u32>) {
+    pub(super) fn expire(&mut self, now: Moment, most: usize, due: &mut Vec<Slot>) {
         let now_tick = tick(now);
         // After a long sleep one revolution is enough to see every list.
         self.done = self.done.max(now_tick.saturating_sub(SLOTS as u64));
@@ -93,7 +93,7 @@ impl Wheel {
                 if due.len() == most {
                     return;
                 }
-                let Link { next, due: due_tick, .. } = self.links[slot as usize];
+                let Link { next, due: due_tick, .. } = self.links[slot.get()];
                 if due_tick <= now_tick {
                     self.disarm(slot);
                     due.push(slot);
@@ -115,11 +115,11 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn run(wheel: &mut Wheel, now: Moment) -> Vec<u32> {
+    fn run(wheel: &mut Wheel, now: Moment) -> Vec<usize> {
         let mut due = Vec::new();
         wheel.expire(now, usize::MAX, &mut due);
         due.sort_unstable();
-        due
+        due.into_iter().map(Slot::get).collect()
     }
 
     #[test]
@@ -128,7 +128,7 @@ mod tests {
         for delay_ms in [0, 1, 133, 134, 500, 10_000, 34_000, 35_000, 100_000] {
             let mut wheel = Wheel::new(start);
             let deadline = start + Duration::from_millis(delay_ms);
-            wheel.arm(7, deadline);
+            wheel.arm(Slot::new(7), deadline);
             let mut now = start;
             let mut fired = None;
             while fired.is_none() {
@@ -148,11 +148,11 @@ mod tests {
     fn disarmed_and_rearmed() {
         let start = Moment(0);
         let mut wheel = Wheel::new(start);
-        (0..10).for_each(|slot| wheel.arm(slot, start + SECOND));
-        wheel.disarm(3);
-        wheel.disarm(3);
-        wheel.disarm(99);
-        wheel.arm(4, start + 3 * SECOND);
+        (0..10).for_each(|slot| wheel.arm(Slot::new(slot), start + SECOND));
+        wheel.disarm(Slot::new(3));
+        wheel.disarm(Slot::new(3));
+        wheel.disarm(Slot::new(99));
+        wheel.arm(Slot::new(4), start + 3 * SECOND);
         assert_eq!(run(&mut wheel, start + 2 * SECOND), [0, 1, 2, 5, 6, 7, 8, 9]);
         assert_eq!(run(&mut wheel, start + 4 * SECOND), [4]);
     }
@@ -160,14 +160,14 @@ mod tests {
     #[test]
     fn a_long_sleep_misses_nothing() {
         let mut wheel = Wheel::new(Moment(0));
-        (0..100).for_each(|slot| wheel.arm(slot, Moment(0) + SECOND * slot));
+        (0..100).for_each(|slot| wheel.arm(Slot::new(slot), Moment(0) + SECOND * slot as u32));
         assert_eq!(run(&mut wheel, Moment(0) + 1000 * SECOND).len(), 100);
     }
 
     #[test]
     fn a_budget_leaves_the_rest_for_the_next_call() {
         let mut wheel = Wheel::new(Moment(0));
-        (0..100).for_each(|slot| wheel.arm(slot, Moment(0) + SECOND));
+        (0..100).for_each(|slot| wheel.arm(Slot::new(slot), Moment(0) + SECOND));
         let mut due = Vec::new();
         wheel.expire(Moment(0) + 2 * SECOND, 30, &mut due);
         assert_eq!(due.len(), 30);

@@ -8,12 +8,14 @@ use std::{
 
 use super::{
     Reactor,
+    connection::Admission,
     net::{Net, Token},
 };
 use crate::{
     auth::Identity,
     bus::Receipt,
-    endpoint::{self, Context, Hub, OpenWork, Overload, ReceiptWaiter, Step, Work},
+    endpoint::{self, Context, Hub, OpenWork, ReceiptWaiter, Step, Work},
+    index::Slot,
     label::RouteLabel,
     protocol::http::Response,
     share::ByteHold,
@@ -39,8 +41,7 @@ struct Job {
     token: Token,
     /// What the request was for.
     route: RouteLabel,
-    admin: bool,
-    overload: Option<Overload>,
+    admission: Admission,
     identity: Option<Arc<Identity>>,
     /// What it holds of the memory budget, in bytes.
     charged_bytes: usize,
@@ -62,7 +63,7 @@ impl Works {
 
 impl<N: Net> Reactor<N> {
     /// Takes in the work of the request that the connection at `slot` waits for.
-    pub(super) fn open_work(&mut self, slot: u32, route: RouteLabel, open: OpenWork) {
+    pub(super) fn open_work(&mut self, slot: Slot, route: RouteLabel, open: OpenWork) {
         let OpenWork { work, is_waiting, headers } = open;
         let budget = self.hub.bus.budget();
         if !work.is_committed() && budget.is_spent() {
@@ -73,9 +74,9 @@ impl<N: Net> Reactor<N> {
         self.keep_fields(slot, headers);
         let token = self.connections.token(slot);
         let Some(connection) = self.connections.at(slot) else { return };
-        let (admin, overload, identity) = (connection.admin, connection.overload, connection.identity.clone());
+        let (admission, identity) = (connection.admission(), connection.identity.clone());
         let hold = self.senders.remove(&slot);
-        let mut job = Job { work, token, route, admin, overload, identity, charged_bytes: 0, hold };
+        let mut job = Job { work, token, route, admission, identity, charged_bytes: 0, hold };
         self.charge_job(&mut job);
         self.put_job(job, is_waiting);
     }
@@ -102,8 +103,8 @@ impl<N: Net> Reactor<N> {
         let Some(mut job) = self.works.waiting.remove(&token.pack()) else { return };
         let hub = Arc::clone(&self.hub);
         let config = self.endpoints.clone();
-        let (door, identity) = ((job.admin, job.overload), job.identity.clone());
-        let context = self.context_of((&hub, &config.value), job.token, door, identity.as_deref());
+        let (admission, identity) = (job.admission, job.identity.clone());
+        let context = self.context_of((&hub, &config.value), job.token, admission, identity.as_deref());
         job.work.take_receipts(waiting, receipts, &context);
         self.put_job(job, false);
     }
@@ -114,8 +115,8 @@ impl<N: Net> Reactor<N> {
         }
         let hub = Arc::clone(&self.hub);
         let config = self.endpoints.clone();
-        let (door, identity) = ((job.admin, job.overload), job.identity.clone());
-        let context = self.context_of((&hub, &config.value), job.token, door, identity.as_deref());
+        let (admission, identity) = (job.admission, job.identity.clone());
+        let context = self.context_of((&hub, &config.value), job.token, admission, identity.as_deref());
         let step = job.work.step(&context);
         match step {
             Step::More => {
@@ -157,9 +158,9 @@ impl<N: Net> Reactor<N> {
         &self,
         hub: (&'hub Hub, &'hub endpoint::Config),
         token: Token,
-        door: (bool, Option<Overload>),
+        admission: Admission,
         identity: Option<&'hub Identity>,
     ) -> Context<'hub> {
-        Context { token: token.pack(), ..self.context(hub, token.slot, door, identity) }
+        Context { token: token.pack(), ..self.context(hub, token.slot, admission, identity) }
     }
 }

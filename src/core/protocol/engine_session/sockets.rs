@@ -9,6 +9,7 @@ use crate::{
     event::{EventId, Position, gap_json},
     frame::SocketIoForm,
     gap::Gap,
+    index::TopicIndex,
     json::LONG_TEXT_BYTES,
     outbox::Outbox,
     protocol::{
@@ -81,8 +82,9 @@ pub struct SocketIoClient {
 /// A topic that a client listens to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketIoSubscription {
-    /// The topic, by its owner's number for it.
-    pub place: u32,
+    /// The topic, by its owner's index for it.
+    pub topic_index: TopicIndex,
+    /// Its name.
     pub topic: Topic,
     /// The id after which it began.
     pub began: EventId,
@@ -90,7 +92,7 @@ pub struct SocketIoSubscription {
     /// when it is needed ([`Sockets::listenings`]).
     pub passed: EventId,
     /// Where in the log the session has begun to listen. While it stands there `passed` is right as it is: the log may know the
-    /// place by another id.
+    /// position by another id.
     pub began_at: Position,
 }
 
@@ -119,7 +121,7 @@ impl Sockets {
         }
     }
 
-    /// The form of its events. A session has frames of its own if they name another namespace than `/`, or the places in
+    /// The form of its events. A session has frames of its own if they name another namespace than `/`, or the ids in
     /// several topics.
     pub fn form(&self) -> SocketIoForm {
         let elsewhere = self.clients.iter().any(|client| &*client.namespace != "/" && !client.topics.is_empty());
@@ -127,9 +129,9 @@ impl Sockets {
         SocketIoForm { offset: self.recovers, own: elsewhere || self.recovers && 1 < topics }
     }
 
-    /// The client has been sent everything of the topic at `place` up to `id`.
-    pub fn pass(&mut self, place: u32, id: EventId) {
-        let topics = self.listenings().filter(|listening| listening.place == place);
+    /// The client has been sent everything of the topic up to `id`.
+    pub fn pass(&mut self, topic_index: TopicIndex, id: EventId) {
+        let topics = self.listenings().filter(|listening| listening.topic_index == topic_index);
         topics.for_each(|listening| listening.passed = id);
     }
 
@@ -138,21 +140,21 @@ impl Sockets {
         self.clients.iter_mut().flat_map(|client| client.topics.iter_mut())
     }
 
-    /// The session listens to the topic at `place` from the position `began` on.
-    pub fn begin(&mut self, place: u32, began: Position) {
-        let topics = self.listenings().filter(|listening| listening.place == place);
+    /// The session listens to the topic from the position `began` on.
+    pub fn begin(&mut self, topic_index: TopicIndex, began: Position) {
+        let topics = self.listenings().filter(|listening| listening.topic_index == topic_index);
         topics.for_each(|listening| listening.began_at = began);
     }
 
-    /// Whether a client listens to the topic at `place`.
-    pub fn listens(&self, place: u32) -> bool {
-        self.clients.iter().any(|client| client.topics.iter().any(|listening| listening.place == place))
+    /// Whether a client listens to the topic.
+    pub fn listens(&self, topic_index: TopicIndex) -> bool {
+        self.clients.iter().any(|client| client.topics.iter().any(|listening| listening.topic_index == topic_index))
     }
 
-    /// Tells the clients that listen to the topic at `place`, whose name is `topic`, of a gap.
-    pub fn write_gap(&self, place: u32, topic: &Topic, gap: Gap, out: &mut Vec<u8>) {
+    /// Tells the clients that listen to the topic, whose name is `topic`, of a gap.
+    pub fn write_gap(&self, topic_index: TopicIndex, topic: &Topic, gap: Gap, out: &mut Vec<u8>) {
         for client in &self.clients {
-            if client.topics.iter().any(|listening| listening.place == place) {
+            if client.topics.iter().any(|listening| listening.topic_index == topic_index) {
                 let mut arguments = gap_json(topic, gap);
                 if self.recovers {
                     arguments.push_str(",\"");
@@ -165,11 +167,11 @@ impl Sockets {
         }
     }
 
-    /// Writes an event of the topic at `place`, whose frames for the namespace `/` are `shared`, as its clients get it.
+    /// Writes an event of the topic, whose frames for the namespace `/` are `shared`, as its clients get it.
     /// `scratch` is overwritten.
-    pub fn write_own(&self, place: u32, shared: &[u8], scratch: &mut String, out: &mut Vec<u8>) {
+    pub fn write_own(&self, topic_index: TopicIndex, shared: &[u8], scratch: &mut String, out: &mut Vec<u8>) {
         for client in &self.clients {
-            if client.topics.iter().any(|listening| listening.place == place) {
+            if client.topics.iter().any(|listening| listening.topic_index == topic_index) {
                 scratch.clear();
                 if self.recovers {
                     client.write_offset(scratch);

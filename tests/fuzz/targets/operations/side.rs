@@ -8,6 +8,7 @@ use fanfare_core::{
     clock::Moment,
     event::{Event, Position, Start},
     frame::Format,
+    index::{Slot, SubscriberIndex, SubscriptionIndex},
     log::{MovedSubscriber, Ring, Subscriber, SubscriberRing},
     topic::Topic,
 };
@@ -36,7 +37,7 @@ struct Local {
 #[derive(Clone, Copy)]
 struct Reader {
     /// Of its subscriber in the lap.
-    place: u32,
+    subscriber: SubscriberIndex,
     /// The position of the entry it is owed next.
     due: Position,
     /// Takes nothing at present.
@@ -109,8 +110,8 @@ impl Side {
     /// A slice of the lap.
     pub(super) fn visit(&mut self, truths: &[Truth], topic: usize, count: usize, now: Moment) {
         let Some(local) = &mut self.topics[topic] else { return };
-        let slots: Vec<u32> = local.lap.take(count).iter().map(|subscriber| subscriber.slot).collect();
-        slots.into_iter().for_each(|slot| local.serve(slot as usize, &truths[topic], now));
+        let slots: Vec<Slot> = local.lap.take(count).iter().map(|subscriber| subscriber.slot).collect();
+        slots.into_iter().for_each(|slot| local.serve(slot.get(), &truths[topic], now));
         if !local.lap.is_pending() {
             local.check_all_served();
         }
@@ -119,7 +120,7 @@ impl Side {
     /// One reader stops or goes on; one that goes on gets what it is owed.
     pub(super) fn toggle_reader(&mut self, truths: &[Truth], topic: usize, choice: usize, now: Moment) {
         let Some(local) = &mut self.topics[topic] else { return };
-        let slot = local.lap.subscribers()[choice % local.lap.len()].slot as usize;
+        let slot = local.lap.subscribers()[choice % local.lap.len()].slot.get();
         if let Some(reader) = &mut local.readers[slot] {
             reader.is_blocked = !reader.is_blocked;
         }
@@ -181,9 +182,13 @@ impl Local {
         let due = placed.unwrap_or(oldest);
         let free = self.readers.iter().position(Option::is_none);
         let slot = free.unwrap_or(self.readers.len());
-        let subscriber =
-            Subscriber { slot: slot as u32, subscription: 0, format: Format::WebSocketRaw.into(), cursor: due };
-        let reader = Reader { place: self.lap.add(subscriber), due, is_blocked: false };
+        let subscriber = Subscriber {
+            slot: Slot::new(slot),
+            subscription: SubscriptionIndex::new(0),
+            format: Format::WebSocketRaw.into(),
+            cursor: due,
+        };
+        let reader = Reader { subscriber: self.lap.add(subscriber), due, is_blocked: false };
         match free {
             Some(slot) => self.readers[slot] = Some(reader),
             None => self.readers.push(Some(reader)),
@@ -193,21 +198,21 @@ impl Local {
     }
 
     fn remove_reader(&mut self, choice: usize) {
-        let slot = self.lap.subscribers()[choice % self.lap.len()].slot as usize;
+        let slot = self.lap.subscribers()[choice % self.lap.len()].slot.get();
         let Some(reader) = self.readers[slot].take() else { panic!("a subscriber without a reader") };
-        if let Some(MovedSubscriber { slot, place, .. }) = self.lap.remove(reader.place)
-            && let Some(moved) = &mut self.readers[slot as usize]
+        if let Some(MovedSubscriber { slot, subscriber, .. }) = self.lap.remove(reader.subscriber)
+            && let Some(moved) = &mut self.readers[slot.get()]
         {
-            moved.place = place;
+            moved.subscriber = subscriber;
         }
     }
 
     /// Gives a reader what it is owed; or tells it of the hole, if the log has passed it, and then gives it the rest.
     fn serve(&mut self, slot: usize, truth: &Truth, now: Moment) {
         let Some(reader) = self.readers[slot].as_mut().filter(|reader| !reader.is_blocked) else { return };
-        let subscriber = self.lap.subscriber(reader.place);
+        let subscriber = self.lap.subscriber(reader.subscriber);
         assert_eq!(
-            (subscriber.slot as usize, subscriber.cursor),
+            (subscriber.slot.get(), subscriber.cursor),
             (slot, reader.due),
             "a subscriber is where its reader is"
         );
