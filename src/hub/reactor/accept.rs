@@ -4,9 +4,10 @@ use std::{io, ops::Range, time::Duration};
 
 use super::{
     Reactor,
-    connection::{CLOSING, Connection, DOOMED, LINGERING, Via},
+    connection::{Connection, Via},
     net::{Net, Ready, Token},
     placement::{Accepted, Arrival, Share},
+    state::Life,
 };
 use crate::{
     close::Close,
@@ -101,7 +102,7 @@ impl<N: Net> Reactor<N> {
                 // The end has come for all that there were when it was told; this one is told with them.
                 let slot = self.take_in(Accepted { stream, peer, admin });
                 self.to_drain.extend(slot);
-                self.free_doomed();
+                self.free_closed();
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
@@ -136,7 +137,7 @@ impl<N: Net> Reactor<N> {
                     {
                         self.admit(accepted);
                         // Who had to make room for it holds a descriptor until then.
-                        self.free_doomed();
+                        self.free_closed();
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -156,7 +157,7 @@ impl<N: Net> Reactor<N> {
             tracing::warn!(%error, count, "connections are turned away: the process has no descriptor left for them");
         }
         if self.evict_refused(false) {
-            self.free_doomed();
+            self.free_closed();
             return true;
         }
         let mut refusal = Outbox::new();
@@ -274,8 +275,8 @@ impl<N: Net> Reactor<N> {
     fn evict_refused(&mut self, may_cut_off: bool) -> bool {
         let connections = &mut self.connections;
         let mut kind = |token: Token| match connections.named(token) {
-            Some(connection) if connection.state.has(LINGERING | DOOMED) => 0,
-            Some(connection) if connection.state.has(CLOSING) => 2,
+            Some(connection) if Life::Lingering <= connection.state.life() => 0,
+            Some(connection) if !connection.state.is_open() => 2,
             Some(_) => 1,
             None => 0,
         };

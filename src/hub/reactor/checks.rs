@@ -10,9 +10,9 @@ use std::{
 
 use super::{
     Reactor,
-    connection::{CHECKING, CLOSING, DETACHED, DOOMED},
     net::{Net, Token},
     polls::post_response,
+    state::{CHECKING, DETACHED},
 };
 use crate::{
     close::Close,
@@ -136,7 +136,7 @@ impl<N: Net> Reactor<N> {
     /// Does the next step of the check whose turn it is.
     pub(super) fn step_check(&mut self) {
         let Some(token) = self.checks.ready.pop_front() else { return };
-        let is_open = self.connections.named(token).is_some_and(|it| !it.state.has(CLOSING | DOOMED));
+        let is_open = self.connections.named(token).is_some_and(|it| it.state.is_open());
         let Some(check) = self.checks.open.get_mut(&token.pack()) else { return };
         let found = match &mut check.message {
             // Nothing comes any more of what it has said.

@@ -5,7 +5,11 @@ use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use smallvec::SmallVec;
 
-use super::{net::Net, placement::Share};
+use super::{
+    net::Net,
+    placement::Share,
+    state::{FROM_HISTORY, State},
+};
 use crate::{
     auth::Identity,
     clock::Moment,
@@ -70,74 +74,6 @@ pub(super) enum Via {
     Proxy,
     /// The client was named by the proxy's PROXY header, once for all requests.
     ProxyOfOneClient,
-}
-
-/// Why a connection may be passed over by a lap. All false for a stream that keeps up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct State {
-    bits: u16,
-}
-
-/// The peer's window is full: the next writable edge goes on.
-pub(super) const BLOCKED: u16 = 1;
-/// In the reactor's list of connections to flush before it sleeps.
-pub(super) const DIRTY: u16 = 2;
-/// Waits for a topic to become live before its first bytes go out.
-pub(super) const HELD: u16 = 4;
-/// To be closed once all it is owed is written.
-pub(super) const CLOSING: u16 = 8;
-/// Closed in our direction; what the peer still sends is read over until it ends.
-pub(super) const LINGERING: u16 = 16;
-/// To be freed at the end of the turn.
-pub(super) const DOOMED: u16 = 32;
-/// On the list of those that stopped early and have more to read.
-pub(super) const READ_AGAIN: u16 = 64;
-/// The peer sends no more, but waits for an answer.
-pub(super) const PEER_ENDED: u16 = 128;
-/// Was blocked, and has not come to the head of all its topics since: its own flush brings it there, not a lap.
-pub(super) const BEHIND: u16 = 256;
-/// Some of its subscriptions are on their way from an old id to the log.
-pub(super) const REPLAYING: u16 = 512;
-/// A session that requests carry: it has no socket, and whoever polls fetches what it is owed.
-pub(super) const DETACHED: u16 = 1024;
-/// Such a session, and a poll waits for news of it.
-pub(super) const POLL_PENDING: u16 = 2048;
-/// A session that does not count as a connection yet: requests carry it, and its client has entered no namespace.
-pub(super) const UNCOUNTED: u16 = 4096;
-
-/// A subscription of it began behind the head of its topic, and its own flush has not brought it there. What it is sent until
-/// then is history: how long ago that was accepted says nothing of the hub, so it is not measured.
-pub(super) const FROM_HISTORY: u16 = 32_768;
-
-/// Its last request was refused by a quota, or for want of a good token: it is read when those go on that stopped early.
-pub(super) const OVER_QUOTA: u16 = 8192;
-/// A long message of its is being checked, and it is not read meanwhile.
-pub(super) const CHECKING: u16 = 16_384;
-
-impl State {
-    #[inline]
-    pub(super) fn has(self, bits: u16) -> bool {
-        self.bits & bits != 0
-    }
-
-    pub(super) fn set(&mut self, bits: u16) {
-        self.bits |= bits;
-    }
-
-    pub(super) fn clear(&mut self, bits: u16) {
-        self.bits &= !bits;
-    }
-
-    /// Whether a lap may write to it at once: nothing is owed to it before the log.
-    #[inline]
-    pub(super) fn is_clear(self) -> bool {
-        self.bits & !(READ_AGAIN | PEER_ENDED | REPLAYING | OVER_QUOTA | CHECKING) == 0
-    }
-
-    /// Whether its own flush may write the log to it.
-    pub(super) fn may_catch_up(self) -> bool {
-        self.bits & !(READ_AGAIN | PEER_ENDED | REPLAYING | BEHIND | OVER_QUOTA | FROM_HISTORY | CHECKING) == 0
-    }
 }
 
 /// One topic a connection listens to.

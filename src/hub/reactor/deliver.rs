@@ -4,13 +4,12 @@ use std::{io, time::Duration};
 
 use super::{
     Reactor,
-    connection::{
-        BEHIND, BLOCKED, Connection, DETACHED, DOOMED, FROM_HISTORY, HELD, LINGERING, REPLAYING, State, write_owed,
-    },
+    connection::{Connection, write_owed},
     frame_batch::FrameBatchCache,
     group::APART,
     net::Net,
     slab::Slab,
+    state::{BEHIND, BLOCKED, DETACHED, FROM_HISTORY, REPLAYING, State},
     table::{LocalTopic, TopicTable},
     visit::{Visit, Visitor, may_visit, record_outcome, visit, visit_newest},
 };
@@ -114,7 +113,7 @@ impl<N: Net> Reactor<N> {
     /// Writes what the connection is owed, in order: the unfinished frame, the outbox, the logs.
     pub(super) fn flush(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
-        if connection.state.has(BLOCKED | HELD | LINGERING | DOOMED) {
+        if !connection.state.may_flush() {
             return;
         }
         if connection.state.has(DETACHED) {

@@ -6,8 +6,9 @@ use rand::RngExt;
 
 use super::{
     Reactor,
-    connection::{Admission, BLOCKED, CLOSING, DETACHED, DOOMED, HELD, LINGERING, PEER_ENDED, UNCOUNTED, Via},
+    connection::{Admission, Via},
     net::Net,
+    state::{BLOCKED, DETACHED, HELD, Life, PEER_ENDED, UNCOUNTED},
 };
 use crate::{
     close::Close,
@@ -45,7 +46,7 @@ impl<N: Net> Reactor<N> {
     /// still written.
     pub(super) fn end(&mut self, slot: Slot, close: Close) {
         let Some(connection) = self.connections.at(slot) else { return };
-        if connection.state.has(CLOSING | LINGERING | DOOMED) {
+        if !connection.state.is_open() {
             if close == Close::PeerGone {
                 // Nobody is left to take the last bytes.
                 self.schedule_free(slot);
@@ -149,7 +150,7 @@ impl<N: Net> Reactor<N> {
         );
         self.metrics.on_close(connection.transport, close);
         connection.state.clear(HELD);
-        connection.state.set(CLOSING);
+        connection.state.enter(Life::Closing);
         self.wheel.arm(slot, self.now + self.config.linger);
         if close == Close::PeerGone {
             self.schedule_free(slot);
@@ -163,14 +164,14 @@ impl<N: Net> Reactor<N> {
     pub(super) fn finish_closing(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         let owes = connection.unfinished.is_some() || !connection.outbox.is_empty();
-        if owes || !connection.state.has(CLOSING) || connection.state.has(LINGERING | DOOMED) {
+        if owes || connection.state.life() != Life::Closing {
             return;
         }
         if connection.via != Via::Nobody && connection.transport == Transport::Sse {
             self.net.reset_on_drop(&connection.stream, false);
         }
         self.net.end(&mut connection.stream);
-        connection.state.set(LINGERING);
+        connection.state.enter(Life::Lingering);
         // Once the process ends the kernel delivers what was written.
         if connection.state.has(PEER_ENDED | DETACHED) || self.phase == Phase::Leaving {
             self.schedule_free(slot);
@@ -193,10 +194,9 @@ impl<N: Net> Reactor<N> {
     /// The connection is to be freed at the end of the turn.
     pub(super) fn schedule_free(&mut self, slot: Slot) {
         if let Some(connection) = self.connections.at(slot)
-            && !connection.state.has(DOOMED)
+            && connection.state.enter(Life::ToFree)
         {
-            connection.state.set(DOOMED);
-            self.doomed.push(slot);
+            self.to_free.push(slot);
         }
     }
 
@@ -215,8 +215,8 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Frees what was closed. Nothing refers to these slots any more: subscriptions ended with the session.
-    pub(super) fn free_doomed(&mut self) {
-        while let Some(slot) = self.doomed.pop() {
+    pub(super) fn free_closed(&mut self) {
+        while let Some(slot) = self.to_free.pop() {
             self.forget_session(slot);
             self.wheel.disarm(slot);
             self.farewells.remove(&slot);
@@ -282,7 +282,7 @@ impl<N: Net> Reactor<N> {
             Ok(session) if session.is_fresh() => {}
             Ok(session) if session.is_idle() => self.end(slot, Close::Done),
             Ok(_) => {}
-            Err(_) if connection.state.has(LINGERING) => self.schedule_free(slot),
+            Err(_) if connection.state.life() == Life::Lingering => self.schedule_free(slot),
             Err(_) => {}
         }
     }
@@ -309,7 +309,7 @@ impl<N: Net> Reactor<N> {
         }
         self.flush_dirty();
         self.end_broken();
-        self.free_doomed();
+        self.free_closed();
         self.cut_off_at = match phase {
             // Those that other reactors still pass on have as much time.
             Phase::Ending => Some(now + END_TIME),

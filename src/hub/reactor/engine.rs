@@ -18,11 +18,12 @@ use rand::RngExt;
 
 use super::{
     Reactor,
-    connection::{BLOCKED, Connection, DETACHED, POLL_PENDING, UNCOUNTED},
+    connection::Connection,
     net::{Net, Token},
     pending::Pending,
     placement::Share,
     polls::poll_response,
+    state::{BLOCKED, DETACHED, POLL_PENDING, UNCOUNTED},
 };
 use crate::{
     clock::Moment,

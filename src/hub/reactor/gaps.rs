@@ -2,9 +2,10 @@
 
 use super::{
     Reactor,
-    connection::{Connection, REPLAYING, Subscription},
+    connection::{Connection, Subscription},
     merged_batch,
     net::Net,
+    state::REPLAYING,
 };
 use crate::{
     close::Close,

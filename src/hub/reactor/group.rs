@@ -10,9 +10,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     Reactor,
-    connection::{Connection, REPLAYING, Subscription},
+    connection::{Connection, Subscription},
     merged_batch::has_odd_cursor,
     net::Net,
+    state::REPLAYING,
     table::TopicTable,
 };
 use crate::{

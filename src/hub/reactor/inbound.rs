@@ -4,10 +4,9 @@ use std::{io, sync::Arc};
 
 use super::{
     READ_BUFFER_BYTES, Reactor,
-    connection::{
-        CHECKING, CLOSING, Connection, DOOMED, LINGERING, OVER_QUOTA, PEER_ENDED, READ_AGAIN, REPLAYING, Via,
-    },
+    connection::{Connection, Via},
     net::Net,
+    state::{CHECKING, Life, OVER_QUOTA, PEER_ENDED, READ_AGAIN, REPLAYING},
     subscribe::close_of,
     timers::jittered,
 };
@@ -42,14 +41,14 @@ impl<N: Net> Reactor<N> {
     pub(super) fn read(&mut self, slot: Slot, ending: bool) {
         for _ in 0..READS_PER_TURN {
             let Some(connection) = self.connections.at(slot) else { return };
-            if connection.state.has(DOOMED | CHECKING) || self.awaits_reader(slot) {
+            if connection.state.life() == Life::ToFree || connection.state.has(CHECKING) || self.awaits_reader(slot) {
                 return;
             }
             let Some(connection) = self.connections.at(slot) else { return };
             match self.net.read(&mut connection.stream, &mut self.read_buffer) {
                 Ok(0) => return self.on_peer_end(slot),
                 Ok(count) => {
-                    if !connection.state.has(CLOSING | LINGERING) {
+                    if connection.state.is_open() {
                         self.receive(slot, count);
                     }
                     if self.connections.at(slot).is_some_and(|connection| connection.state.has(READ_AGAIN)) {
@@ -82,7 +81,7 @@ impl<N: Net> Reactor<N> {
     /// The peer sends no more. Requests it has finished are still answered; a stream has lost its reader.
     fn on_peer_end(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
-        let closes_already = connection.state.has(CLOSING) && !connection.state.has(LINGERING);
+        let closes_already = connection.state.life() == Life::Closing;
         let awaits_bytes = match &connection.session {
             Ok(Session::Http(http)) => {
                 !connection.outbox.is_empty() || http.deadline(&self.config.limits.http).is_none()
@@ -160,7 +159,7 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let Some(connection) = self.connections.at(slot) else { return };
-        if connection.state.has(CLOSING | LINGERING | DOOMED | CHECKING) {
+        if !connection.state.may_receive() {
             return;
         }
         let session = std::mem::replace(&mut connection.session, Err(Close::Internal("a session was lost")));
@@ -276,7 +275,7 @@ impl<N: Net> Reactor<N> {
 
     fn send_packet(&mut self, slot: Slot, message: &Message) {
         if let Some(connection) = self.connections.at(slot)
-            && !connection.state.has(CLOSING)
+            && connection.state.is_open()
         {
             match message {
                 Message::Text(text) => engine_io::write_message(&[text.as_bytes()], connection.outbox.buffer()),
@@ -288,7 +287,7 @@ impl<N: Net> Reactor<N> {
 
     fn answer_message(&mut self, slot: Slot, answer: &Message) {
         if let Some(connection) = self.connections.at(slot)
-            && !connection.state.has(CLOSING)
+            && connection.state.is_open()
         {
             websocket::write_message(answer, connection.outbox.buffer());
             self.mark_dirty(slot);
@@ -479,9 +478,8 @@ impl<N: Net> Reactor<N> {
 
     /// Goes on with the requests that waited for their peer to read, if it has.
     fn resume_requests(&mut self, slot: Slot) {
-        let is_open = |connection: &Connection<N::Stream>| {
-            connection.transport == Transport::Http && !connection.state.has(CLOSING | LINGERING | DOOMED)
-        };
+        let is_open =
+            |connection: &Connection<N::Stream>| connection.transport == Transport::Http && connection.state.is_open();
         if self.connections.at(slot).is_some_and(|connection| is_open(connection)) && !self.awaits_reader(slot) {
             self.read_later(slot);
         }

@@ -2,11 +2,9 @@
 
 use super::{
     Reactor,
-    connection::{
-        BEHIND, BLOCKED, CHECKING, CLOSING, DETACHED, DIRTY, DOOMED, FROM_HISTORY, HELD, LINGERING, REPLAYING,
-    },
     group::APART,
     net::Net,
+    state::{BEHIND, BLOCKED, CHECKING, DETACHED, DIRTY, FROM_HISTORY, HELD, Life, REPLAYING},
     table::LocalTopic,
 };
 use crate::index::Slot;
@@ -15,7 +13,7 @@ impl<N: Net> Reactor<N> {
     /// Panics if the reactor contradicts itself. For tests, between turns.
     pub fn check_invariants(&mut self) {
         let left_over =
-            self.dirty.len() + self.to_end.len() + self.stranded.len() + self.doomed.len() + self.asks.len();
+            self.dirty.len() + self.to_end.len() + self.stranded.len() + self.to_free.len() + self.asks.len();
         assert_eq!(left_over, 0, "left over from the turn");
         let used = self.connections.used();
         used.iter().for_each(|slot| self.check_connection(*slot));
@@ -49,13 +47,13 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.at(slot) else { return };
         let state = connection.state;
         assert_eq!(state.has(CHECKING), self.checks.has(token), "{slot}: a message that is being checked");
-        assert!(!state.has(DIRTY | DOOMED), "{slot} was not flushed or not freed");
-        assert_eq!(connection.session.is_err(), state.has(CLOSING), "{slot}: closing, and why");
+        assert!(!state.has(DIRTY) && state.life() != Life::ToFree, "{slot} was not flushed or not freed");
+        assert_eq!(connection.session.is_err(), !state.is_open(), "{slot}: closing, and why");
         assert!(connection.unfinished.is_none() || state.has(BLOCKED), "{slot}: a frame that nothing will finish");
         let unsent = !connection.outbox.is_empty();
         assert!(!unsent || state.has(BLOCKED | HELD), "{slot}: bytes that nothing will send");
-        assert!(!(unsent && state.has(LINGERING)), "{slot}: bytes after the end");
-        assert!(connection.subscriptions.is_empty() || !state.has(CLOSING), "{slot}: closing, and listens");
+        assert!(!(unsent && state.life() == Life::Lingering), "{slot}: bytes after the end");
+        assert!(connection.subscriptions.is_empty() || state.is_open(), "{slot}: closing, and listens");
         for (index, subscription) in connection.subscriptions.iter().enumerate() {
             let topic = self.topics.at(subscription.topic).expect("a subscription has a topic");
             let has_round = topic.news
@@ -81,9 +79,8 @@ impl<N: Net> Reactor<N> {
         }
         let waits = |topic: &LocalTopic| topic.waiting.iter().filter(|waiter| waiter.token == token).count();
         let waiting: usize = self.topics.all().map(|(_, topic)| waits(topic)).sum();
-        let is_live = !state.has(CLOSING | LINGERING | DOOMED);
         if let Some(connection) = self.connections.at(slot)
-            && is_live
+            && state.is_open()
         {
             assert_eq!(usize::from(connection.pending), waiting, "{slot}: topics it waits for");
         }

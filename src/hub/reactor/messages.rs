@@ -6,7 +6,6 @@ use serde_json::value::RawValue;
 
 use super::{
     Reactor,
-    connection::CLOSING,
     net::{Net, Token},
     replay::Archived,
     table::Waiter,
@@ -205,7 +204,7 @@ impl<N: Net> Reactor<N> {
     /// Sends one text message to a WebSocket client, unless its last frame has been said.
     pub(super) fn send_message(&mut self, slot: Slot, text: &[u8]) {
         if let Some(connection) = self.connections.at(slot)
-            && !connection.state.has(CLOSING)
+            && connection.state.is_open()
         {
             connection.outbox.put(&websocket::encode_text(text));
             self.mark_dirty(slot);
@@ -215,7 +214,7 @@ impl<N: Net> Reactor<N> {
     /// Sends what stands in WebSocket frames already.
     pub(super) fn send_frames(&mut self, slot: Slot, frames: &[u8]) {
         if let Some(connection) = self.connections.at(slot)
-            && !connection.state.has(CLOSING)
+            && connection.state.is_open()
             && !frames.is_empty()
         {
             connection.outbox.put(frames);

@@ -42,6 +42,7 @@ mod senders;
 mod signing;
 mod slab;
 mod socket;
+mod state;
 mod subscribe;
 mod table;
 mod timers;
@@ -247,7 +248,7 @@ pub struct Reactor<N: Net> {
     post: Option<Slot>,
     /// What peers hold of their shares with what they have not finished, by slot. Few connections have any.
     senders: HashMap<Slot, ByteHold, foldhash::fast::RandomState>,
-    doomed: Vec<Slot>,
+    to_free: Vec<Slot>,
     /// Connections that take long to take their last bytes.
     farewells: HashMap<Slot, Linger, foldhash::fast::RandomState>,
     /// How many connections wait for their peer to read.
@@ -319,7 +320,7 @@ impl<N: Net> Reactor<N> {
             holds: HashMap::default(),
             post: None,
             senders: HashMap::default(),
-            doomed: Vec::new(),
+            to_free: Vec::new(),
             farewells: HashMap::default(),
             blocked: 0,
             swept: now,
@@ -385,7 +386,7 @@ impl<N: Net> Reactor<N> {
         self.serve_polled();
         self.flush_dirty();
         self.end_broken();
-        self.free_doomed();
+        self.free_closed();
         self.metrics.set_lagging(self.blocked);
         self.now = self.net.now();
         self.metrics.on_turn(began, self.now);
@@ -466,7 +467,7 @@ impl<N: Net> Reactor<N> {
         for _ in 0..waiting {
             let Some(token) = self.read_again.pop_front() else { return };
             if let Some(connection) = self.connections.named(token) {
-                connection.state.clear(connection::READ_AGAIN);
+                connection.state.clear(state::READ_AGAIN);
                 self.continue_reading(token.slot);
             }
             if deadline <= self.net.now() {
@@ -479,9 +480,9 @@ impl<N: Net> Reactor<N> {
     fn read_fresh(&mut self, token: Token, ending: bool, deadline: Moment) {
         let Some(connection) = self.connections.named(token) else { return };
         let state = connection.state;
-        if state.has(connection::READ_AGAIN) {
+        if state.has(state::READ_AGAIN) {
             // It is on its way, and the end, if it waits, is found there.
-        } else if state.has(connection::OVER_QUOTA) || deadline <= self.net.now() {
+        } else if state.has(state::OVER_QUOTA) || deadline <= self.net.now() {
             self.read_later(token.slot);
         } else {
             self.read(token.slot, ending);
@@ -492,9 +493,9 @@ impl<N: Net> Reactor<N> {
     fn read_later(&mut self, slot: Slot) {
         let token = self.connections.token(slot);
         if let Some(connection) = self.connections.at(slot)
-            && !connection.state.has(connection::READ_AGAIN)
+            && !connection.state.has(state::READ_AGAIN)
         {
-            connection.state.set(connection::READ_AGAIN);
+            connection.state.set(state::READ_AGAIN);
             self.read_again.push_back(token);
         }
     }
@@ -502,9 +503,9 @@ impl<N: Net> Reactor<N> {
     /// The peer has made room.
     fn unblock(&mut self, slot: Slot) {
         if let Some(connection) = self.connections.at(slot)
-            && connection.state.has(connection::BLOCKED)
+            && connection.state.has(state::BLOCKED)
         {
-            connection.state.clear(connection::BLOCKED);
+            connection.state.clear(state::BLOCKED);
             self.blocked -= 1;
             self.flush(slot);
         }
@@ -513,7 +514,7 @@ impl<N: Net> Reactor<N> {
     fn flush_dirty(&mut self) {
         while let Some(slot) = self.dirty.pop() {
             if let Some(connection) = self.connections.at(slot) {
-                connection.state.clear(connection::DIRTY);
+                connection.state.clear(state::DIRTY);
                 self.flush(slot);
             }
         }
@@ -522,9 +523,9 @@ impl<N: Net> Reactor<N> {
     /// Puts the connection on the list of those to be flushed before the reactor sleeps.
     fn mark_dirty(&mut self, slot: Slot) {
         if let Some(connection) = self.connections.at(slot)
-            && !connection.state.has(connection::DIRTY)
+            && !connection.state.has(state::DIRTY)
         {
-            connection.state.set(connection::DIRTY);
+            connection.state.set(state::DIRTY);
             self.dirty.push(slot);
         }
     }

@@ -2,9 +2,9 @@
 
 use super::{
     Reactor,
-    connection::{BLOCKED, CLOSING, DOOMED, State},
     net::Net,
     placement::Passed,
+    state::{BLOCKED, State},
 };
 use crate::{
     close::Close,
@@ -22,7 +22,7 @@ impl<N: Net> Reactor<N> {
     /// has not come.
     pub(super) fn pass_on(&mut self, slot: Slot, route: RouteLabel, to: usize, request: Option<Request>) {
         let Some(connection) = self.connections.at(slot) else { return };
-        if connection.state.has(CLOSING | DOOMED) {
+        if !connection.state.is_open() {
             return;
         }
         if self.net.release(&mut connection.stream).is_err() {

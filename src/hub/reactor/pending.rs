@@ -8,9 +8,9 @@ use std::{
 
 use super::{
     Reactor,
-    connection::{DETACHED, UNCOUNTED},
     net::{Net, Token},
     placement::Share,
+    state::{DETACHED, UNCOUNTED},
 };
 use crate::{close::Close, index::Slot};
 

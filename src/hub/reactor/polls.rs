@@ -2,10 +2,11 @@
 
 use super::{
     Reactor,
-    connection::{CHECKING, CLOSING, DOOMED, FROM_HISTORY, POLL_PENDING, REPLAYING, Subscription},
+    connection::Subscription,
     gaps::Lagged,
     net::Net,
     replay::write_logged,
+    state::{CHECKING, FROM_HISTORY, POLL_PENDING, REPLAYING},
     works::WORK_SLICE,
 };
 use crate::{
@@ -203,7 +204,7 @@ impl<N: Net> Reactor<N> {
             let all = TakenPackets { is_whole, rest: None };
             let Some(rest) = packets.rest() else { return all };
             let Some(connection) = self.connections.at(slot) else { return all };
-            let is_over = connection.session.is_err() || connection.state.has(CLOSING | DOOMED);
+            let is_over = connection.session.is_err() || !connection.state.is_open();
             let is_checking = connection.state.has(CHECKING);
             if is_over || self.post.is_some_and(|post| self.has_spent(post)) {
                 return all;

@@ -7,9 +7,10 @@ use smallvec::SmallVec;
 
 use super::{
     Reactor,
-    connection::{Connection, REPLAYING},
+    connection::Connection,
     frame_batch::transport_of,
     net::{Net, Token},
+    state::REPLAYING,
 };
 use crate::{
     bus::{ArchiveFailed, ArchivePage, ArchiveRequest, TopicKey},

@@ -9,8 +9,9 @@ use serde_json::value::RawValue;
 
 use super::{
     Reactor,
-    connection::{Admission, FROM_HISTORY, HELD, Subscription},
+    connection::{Admission, Subscription},
     net::Net,
+    state::{FROM_HISTORY, HELD},
     table::{SubscribeReason, Waiter},
 };
 use crate::{

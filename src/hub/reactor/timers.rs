@@ -6,8 +6,9 @@ use rand::{RngExt, rngs::SmallRng};
 
 use super::{
     Config, Reactor,
-    connection::{BLOCKED, CLOSING, Connection, DOOMED, HELD, LINGERING},
+    connection::Connection,
     net::Net,
+    state::{BLOCKED, HELD, Life},
 };
 use crate::{
     clock::Moment,
@@ -49,11 +50,10 @@ impl<N: Net> Reactor<N> {
     /// The connection's time has come, for whatever it was waiting.
     fn on_due(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
-        if connection.state.has(DOOMED) {
-            return;
-        }
-        if connection.state.has(CLOSING | LINGERING) {
-            return self.on_closing_due(slot);
+        match connection.state.life() {
+            Life::Open => {}
+            Life::Closing | Life::Lingering => return self.on_closing_due(slot),
+            Life::ToFree => return,
         }
         match &connection.session {
             Ok(session @ (Session::Preface(_) | Session::Http(_)))
@@ -162,7 +162,7 @@ impl<N: Net> Reactor<N> {
     /// Sets the deadline that goes with what the connection does now.
     pub(super) fn rearm(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
-        if connection.state.has(CLOSING | LINGERING) {
+        if !connection.state.is_open() {
             return;
         }
         let deadline = match &connection.session {

@@ -4,8 +4,8 @@ use std::{cmp::Reverse, time::Duration};
 
 use super::{
     Reactor,
-    connection::{BLOCKED, DETACHED, POLL_PENDING, READ_AGAIN, State, UNCOUNTED},
     net::Net,
+    state::{BLOCKED, DETACHED, POLL_PENDING, READ_AGAIN, State, UNCOUNTED},
 };
 use crate::{
     close::Close,

@@ -9,12 +9,13 @@
 use std::{io, sync::Arc};
 
 use super::{
-    connection::{BEHIND, BLOCKED, Connection, POLL_PENDING, Unfinished},
+    connection::{Connection, Unfinished},
     engine::Engines,
     frame_batch::{FrameBatch, FrameBatchCache},
     gaps::Lagged,
     net::Net,
     slab::Slab,
+    state::{BEHIND, BLOCKED, POLL_PENDING},
     table::LocalTopic,
 };
 use crate::{
