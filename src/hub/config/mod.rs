@@ -1,6 +1,6 @@
 //! File, environment and flags become one [`Config`]; flags win over the environment, which wins over the file.
 //!
-//! Each key is one row in `keys.rs`. The layers are read into a [`raw::RawConfig`], which has one field for each key. `resolve.rs`
+//! Each key is one row in `keys/`. The layers are read into a [`raw::RawConfig`], which has one field for each key. `resolve.rs`
 //! checks it as a whole and makes the [`Config`] of it that the parts of the hub take. Every error names its source (file and
 //! line, variable or flag), and for a misspelt key the nearest known one.
 

@@ -1,4 +1,4 @@
-//! Writes a configuration as a file: the defaults with a comment on each key, or the values in force.
+//! Formats a configuration as a TOML file: the defaults with a comment above each key, or the values in force.
 
 use std::fmt::Write;
 
@@ -11,14 +11,14 @@ use super::{
     table_keys::{API_KEY_KEYS, CLASS_KEYS, QUOTA_KEYS},
 };
 
-/// What stands above the defaults.
+/// The comment at the top of `config default`.
 const HEADING: &str = "\
-# Every key of Fanfare with its default. `fanfare serve --config FILE` reads such a file; leave out what may stay so.
-# A variable FANFARE_SECTION__KEY (FANFARE_DRAIN__WINDOW=3s) wins over the file, a flag over both.
+# Every key of Fanfare with its default. `fanfare serve --config FILE` reads such a file; omit keys you do not change.
+# A variable FANFARE_SECTION__KEY (FANFARE_DRAIN__WINDOW=3s) overrides the file, and a flag overrides both.
 # Durations: \"500ms\", \"25s\", \"5m\", \"1h\". Sizes: \"64KiB\", \"1MiB\".
 ";
 
-/// An example of what has no default.
+/// Examples of the tables that have no default.
 const CLASS_EXAMPLE: &str = "
 # [[topics.class]]
 # match = \"orders.**\"                                     # `*` one segment, `**` the rest; first match wins
@@ -26,7 +26,6 @@ const CLASS_EXAMPLE: &str = "
 # policy = \"close\"
 ";
 
-/// The same for what a tenant may have.
 const QUOTA_EXAMPLE: &str = "
 # [[quota]]                                                # of several rules the tightest decides
 # name = \"sensors\"                                       # shown in refusals and metrics
@@ -47,7 +46,7 @@ const API_KEY_EXAMPLE: &str = "
 # publish = [\"wells.**\"]
 ";
 
-/// Everything with its default and what it is for.
+/// Every key with its comment and its default.
 pub(super) fn write_default() -> String {
     let mut text = HEADING.to_owned();
     let mut raw = RawConfig::default();
@@ -71,7 +70,7 @@ pub(super) fn write_default() -> String {
     text
 }
 
-/// Everything as it is in `raw`, without its secrets.
+/// Every key with its value in `raw`. Secrets are masked.
 pub(super) fn write_values(mut raw: RawConfig) -> String {
     let of_no_section = KEYS.iter().filter(|key| is_of_no_section(key.path));
     let mut text: String = of_no_section.map(|key| line("", key, &mut raw)).collect();
@@ -95,7 +94,7 @@ fn section_keys(section: &str) -> impl Iterator<Item = &'static Key<RawConfig>> 
     KEYS.iter().filter(of_section).filter(|key| key.path != "topics.class")
 }
 
-/// `key = value`, the key as seen from inside its section.
+/// `key = value`, the key without the name of its section.
 fn line<T>(section: &str, key: &Key<T>, raw: &mut T) -> String {
     let name = key.path.strip_prefix(section).map_or(key.path, |rest| rest.trim_start_matches('.'));
     format!("{name} = {}\n", toml_value(&(key.field)(raw).write()))
@@ -117,7 +116,7 @@ fn quota_tables(raw: &mut RawConfig) -> String {
     tables.collect()
 }
 
-/// Its key is in no section, so what it is for is said here.
+/// The example with the help of its key, which stands in no section.
 fn api_key_example() -> String {
     format!("\n# {}{API_KEY_EXAMPLE}", help_of("api_keys"))
 }
@@ -141,7 +140,7 @@ fn api_key_tables(raw: &mut RawConfig) -> String {
     tables.collect()
 }
 
-/// `value` as it stands in a file.
+/// Formats `value` as TOML, arrays on one line.
 pub(super) fn toml_value(value: &Value) -> String {
     match value {
         Value::Array(items) => format!("[{}]", items.iter().map(toml_value).collect::<Vec<_>>().join(", ")),

@@ -21,7 +21,7 @@ use crate::{
     store,
 };
 
-/// One field for each key; see `keys.rs`.
+/// One field for each key; see `keys/`.
 #[derive(Clone, Debug)]
 pub(super) struct RawConfig {
     /// `reactors` 0 stands for the cores.

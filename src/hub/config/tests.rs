@@ -99,6 +99,19 @@ fn every_key_has_a_place_of_its_own() {
     }
 }
 
+/// Whoever looks up one key reads its comment alone.
+#[test]
+fn each_comment_can_be_read_alone() {
+    let mut seen = std::collections::HashSet::new();
+    for key in KEYS {
+        assert!(seen.insert(key.help), "{}: another key has the same comment", key.path);
+        assert!(key.help.ends_with('.') && 20 < key.help.len(), "{}: {:?} is no sentence", key.path, key.help);
+        for word in ["The same", "As above", "Such ", "Those", "That ", "Their", "Then:"] {
+            assert!(!key.help.starts_with(word), "{}: `{word}` refers to another comment", key.path);
+        }
+    }
+}
+
 /// A valid value that is not the default.
 pub(super) fn other_value(key: &keys::Key<raw::RawConfig>) -> String {
     use field::Field;

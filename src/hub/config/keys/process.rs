@@ -1,0 +1,59 @@
+//! The keys of the sections `log`, `drain`, `demo`: the log, shutting down, and the demonstration.
+
+use std::time::Duration;
+
+use super::{Key, MILLISECOND};
+use crate::config::{field::Field, raw::RawConfig};
+
+#[rustfmt::skip] // A table, to be read as one.
+pub(super) const KEYS: &[Key<RawConfig>] = &[
+    Key { path: "log.level",
+          help: "Level: error, warn, info or debug, or directives for each module such as \
+                 \"info,fanfare::source=debug\".",
+          field: |it| Field::Scalar(&mut it.log.level) },
+    Key { path: "log.format",
+          help: "Format of a line: text or json.",
+          field: |it| Field::Scalar(&mut it.log.format) },
+    Key { path: "log.access",
+          help: "Log each answered request at level info: client, method, path, status, bytes of the body, and seconds. \
+                 Queries and header fields are left out, because they may hold tokens.",
+          field: |it| Field::Flag(&mut it.log.access) },
+    Key { path: "log.connections",
+          help: "Log each connection that ends at level info: client, identity, up to 16 topics, bytes that the client \
+                 has acknowledged (not on unix sockets), seconds, and the reason.",
+          field: |it| Field::Flag(&mut it.log.connections) },
+
+    Key { path: "drain.delay",
+          help: "How long after a SIGTERM /ready reports 503 while the hub goes on serving, so that proxies stop \
+                 sending clients. SIGINT skips the delay.",
+          field: |it| Field::Duration { value: &mut it.drain.delay, min: Duration::ZERO } },
+    Key { path: "drain.window",
+          help: "Period after drain.delay over which connections are closed, so that clients do not all reconnect at \
+                 once.",
+          field: |it| Field::Duration { value: &mut it.drain.window, min: Duration::ZERO } },
+
+    Key { path: "demo.enabled",
+          help: "Generate events for the streams of /api/v1/events and /api/v1/broadcast-demo.",
+          field: |it| Field::Flag(&mut it.demo_enabled) },
+    Key { path: "demo.default_interval",
+          help: "Average interval between generated events of the stream `default`.",
+          field: |it| Field::Duration { value: &mut it.demo.default_interval, min: MILLISECOND } },
+    Key { path: "demo.system_interval",
+          help: "Average interval between generated events of the stream `system`.",
+          field: |it| Field::Duration { value: &mut it.demo.system_interval, min: MILLISECOND } },
+    Key { path: "demo.user_activity_interval",
+          help: "Average interval between generated events of the stream `user-activity`.",
+          field: |it| Field::Duration { value: &mut it.demo.user_activity_interval, min: MILLISECOND } },
+    Key { path: "demo.notifications_interval",
+          help: "Average interval between generated events of the stream `notifications`.",
+          field: |it| Field::Duration { value: &mut it.demo.notifications_interval, min: MILLISECOND } },
+    Key { path: "demo.custom_interval",
+          help: "Average interval between generated events of streams of other names, which are started by request.",
+          field: |it| Field::Duration { value: &mut it.demo.custom_interval, min: MILLISECOND } },
+    Key { path: "demo.streams_max",
+          help: "Streams with generated events. Starting another is refused (409).",
+          field: |it| Field::Count { value: &mut it.demo.streams_max, min: 1 } },
+    Key { path: "demo.queue_max",
+          help: "Requests to start, stop, pause or resume a stream that may wait. Further ones are refused (503).",
+          field: |it| Field::Count { value: &mut it.demo.queue_max, min: 1 } },
+];
