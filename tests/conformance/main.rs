@@ -7,6 +7,7 @@ mod application;
 mod client;
 mod engine_io;
 mod http;
+mod requirements;
 mod socket_io;
 mod websocket;
 

@@ -105,6 +105,8 @@ pub struct Handshake<'a> {
 impl Handshake<'_> {
     /// Appends the open packet as a WebSocket frame.
     pub fn write_frame(&self, out: &mut Vec<u8>) {
+        //= Engine.IO 4 section Handshake: "If the server accepts the connection, then it MUST respond with an `open`
+        //=   packet with the following JSON-encoded payload"
         write_frame(PacketKind::Open, &self.json(), out);
     }
 

@@ -103,6 +103,8 @@ impl<'a> PollPayloadWriter<'a> {
 
     fn push_binary(&mut self, payload: &[u8]) -> bool {
         self.push(1 + BASE64.encode_len(payload.len()), |out| {
+            //= Engine.IO 4 section Packet encoding: "Binary payloads MUST be base64-encoded and prefixed with a `b`
+            //=   character"
             out.push(b'b');
             encode(payload, out);
         })

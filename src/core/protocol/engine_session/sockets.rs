@@ -303,6 +303,8 @@ impl Sockets {
                 Err(Close::MessageTooBig)
             }
             (PacketKind::Connect, false) | (_, true) => Ok(()),
+            //= Socket.IO 5 section Connection to a namespace: "If the server does not receive a `CONNECT` packet first,
+            //=   then it MUST close the connection immediately."
             (_, false) => Err(Close::BadFrame("the client is not in this namespace")),
         }
     }
@@ -316,6 +318,7 @@ impl Sockets {
     ) -> Result<(), Close> {
         let namespace: Box<str> = packet.namespace.into();
         let ask = match packet.kind {
+            //= Socket.IO 5 section Connection to a namespace: "The server MUST respond with either"
             PacketKind::Connect => SocketAsk::Connect { namespace, payload: packet.data.map(ToOwned::to_owned) },
             PacketKind::Event | PacketKind::BinaryEvent => {
                 if !heeded {
@@ -328,10 +331,14 @@ impl Sockets {
                     }
                     return Ok(());
                 }
+                //= Socket.IO 5 section Sending and receiving data: "The payload is mandatory and MUST be a non-empty
+                //=   array. If that's not the case, then the receiver MUST close the connection."
                 let Some((name, arguments)) = packet.data.and_then(socket_io::event_of) else {
                     return Err(Close::BadFrame("an event has a name"));
                 };
                 let (name, arguments) = (name.into_owned(), arguments.list().to_owned());
+                //= Socket.IO 5 section Acknowledgement: "The receiver MUST respond with an `ACK` packet with the same
+                //=   event ID."
                 SocketAsk::Event { namespace, name, arguments, ack: packet.ack }
             }
             PacketKind::Ack | PacketKind::BinaryAck => {

@@ -158,6 +158,7 @@ impl ChunkDecoder {
             (ChunkState::Size, b';') if 0 < self.digit_count => self.count_extra(ChunkState::ExtensionStart),
             (ChunkState::Size, b' ' | b'\t') if 0 < self.digit_count => self.count_extra(ChunkState::ExtensionGap),
             (ChunkState::Size, digit) => self.take_digit(digit),
+            //= RFC 9112 section 7.1: "A recipient MUST be able to parse and decode the chunked transfer coding."
             (ChunkState::SizeLineFeed, b'\n') => Ok(self.start_chunk()),
             (ChunkState::DataReturn, b'\r') => Ok(ChunkState::DataLineFeed),
             (ChunkState::DataLineFeed, b'\n') => Ok(ChunkState::Size),
@@ -170,6 +171,7 @@ impl ChunkDecoder {
     /// RFC 9112 section 7.1.1: `*( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] )`. A proxy in front that reads an
     /// extension in another way may see the chunk end elsewhere, so that what the grammar does not have is refused.
     fn step_extension(&mut self, byte: u8) -> Result<ChunkState, Close> {
+        //= RFC 9112 section 7.1.1: "A recipient MUST ignore unrecognized chunk extensions."
         let next = match (self.state, byte) {
             (ChunkState::ExtensionName | ChunkState::ExtensionToken | ChunkState::ExtensionEnd, b'\r') => {
                 return Ok(ChunkState::SizeLineFeed);
@@ -213,6 +215,7 @@ impl ChunkDecoder {
                 self.count_extra(ChunkState::TrailerName)
             }
             (ChunkState::TrailerValue, b'\r') => Ok(ChunkState::TrailerLineFeed),
+            //= RFC 9112 section 7.1.2: "A recipient MUST NOT merge a received trailer field into the header section"
             (ChunkState::TrailerValue, text) if is_text(text) => self.count_extra(ChunkState::TrailerValue),
             (ChunkState::TrailerLineFeed, b'\n') => Ok(ChunkState::TrailerStart),
             (ChunkState::LastLineFeed, b'\n') => Ok(ChunkState::Done),
@@ -221,6 +224,8 @@ impl ChunkDecoder {
     }
 
     fn take_digit(&mut self, digit: u8) -> Result<ChunkState, Close> {
+        //= RFC 9112 section 7.1: "recipients MUST anticipate potentially large hexadecimal numerals and prevent parsing
+        //=   errors due to integer conversion overflows"
         let value = hex_value(digit).filter(|_| self.digit_count < SIZE_DIGITS_MAX).ok_or(BAD_CHUNK)?;
         self.remaining = 16 * self.remaining + u64::from(value);
         self.digit_count += 1;

@@ -25,10 +25,12 @@ pub fn write_request(
 ) {
     // Writing into a Vec cannot fail.
     let _ = write!(out, "{method} {target} HTTP/1.1\r\n");
+    //= RFC 9112 section 3.2: "A client MUST send a Host header field"
     write_field("Host", host, out);
     for (name, value) in headers {
         write_field(name, value, out);
     }
+    //= RFC 9112 section 6.3: "MUST send either a valid Content-Length header field or use the chunked transfer coding."
     if !body.is_empty() || matches!(method, Method::Post | Method::Put | Method::Patch) {
         let _ = write!(out, "Content-Length: {}\r\n", body.len());
     }
@@ -129,6 +131,9 @@ impl ResponseReader {
         match std::mem::replace(&mut self.state, State::Ended(Close::Done)) {
             State::Body(BodyDecoder::UntilClose) => on(ResponsePart::End),
             State::Head { .. } if self.retained.is_empty() => {}
+            //= RFC 9112 section 6.3: "the recipient MUST consider the message to be incomplete and close the
+            //=   connection."
+            //= RFC 9112 section 8: "MUST record the message as incomplete."
             State::Head { .. } | State::Body(_) => return Err(Close::PeerGone),
             State::Ended(Close::Done) => {}
             State::Ended(close) => return Err(close),
@@ -237,6 +242,8 @@ impl ResponseReader {
         match (lengths.next(), lengths.next()) {
             (None, _) => Ok(BodyDecoder::UntilClose),
             (Some(length), None) => Ok(BodyDecoder::new(Framing::Sized(head::parse_length(length)?), HEAD_BYTES_MAX)),
+            //= RFC 9112 section 6.3: "the user agent MUST close the connection to the server and discard the received
+            //=   response."
             (Some(_), Some(_)) => Err(Close::BadRequest("two Content-Length fields")),
         }
     }
@@ -260,6 +267,8 @@ fn pass_body(
 
 /// RFC 9110 section 15.2: any number of them may precede the response. 101 is final: HTTP ends with it.
 fn is_interim(status: u16) -> bool {
+    //= RFC 9110 section 15.2: "A client MUST be able to parse one or more 1xx responses received prior to a final
+    //=   response"
     (100..200).contains(&status) && status != 101
 }
 
@@ -268,5 +277,7 @@ fn keeps_alive(response: &httparse::Response<'_, '_>) -> bool {
     let mut connection = response.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("connection"));
     let asks_keep_alive = connection.clone().any(|header| head::lists_token(header.value, "keep-alive"));
     let closes = connection.any(|header| head::lists_token(header.value, "close"));
+    //= RFC 9112 section 9.6: "MUST cease sending requests on that connection and close the connection after reading the
+    //=   response message"
     !closes && (response.version == Some(1) || asks_keep_alive)
 }

@@ -46,12 +46,15 @@ pub(super) fn find_end(bytes: &[u8], scanned: usize, head_bytes_max: usize) -> R
             return Ok(Some(line_end + 1));
         }
     }
+    //= RFC 9110 section 5.4: "larger than it wishes to process MUST respond with an appropriate 4xx (Client Error)
+    //=   status code."
     if window.len() < bytes.len() { Err(too_large(window)) } else { Ok(None) }
 }
 
 /// RFC 9112 section 3: without the end of a request line in it, the target is to blame.
 fn too_large(window: &[u8]) -> Close {
     let line = window.strip_prefix(b"\r\n").unwrap_or(window);
+    //= RFC 9112 section 3: "MUST respond with a 414 (URI Too Long) status code"
     if memchr::memchr(b'\n', line).is_none() { Close::TargetTooLong } else { Close::HeadTooLarge }
 }
 
@@ -64,6 +67,8 @@ pub(super) fn parse(bytes: &[u8], limits: &HttpLimits) -> Result<Head, Close> {
     }
     let mut table = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut []);
+    //= RFC 9112 section 2.2: "MUST parse an HTTP message as a sequence of octets in an encoding that is a superset of
+    //=   US-ASCII"
     let status = parsed.parse_with_uninit_headers(bytes, &mut table[..limits.headers_max.min(FIELDS_MAX)]);
     if status.map_err(refusal)?.is_partial() {
         return Err(Close::BadRequest("malformed request head"));
@@ -80,8 +85,17 @@ pub(super) fn lists_token(value: &[u8], token: &str) -> bool {
 pub(super) fn refusal(error: httparse::Error) -> Close {
     Close::BadRequest(match error {
         httparse::Error::TooManyHeaders => return Close::HeadTooLarge,
+        //= RFC 9112 section 2.2: "MUST either reject the message as invalid or consume each whitespace-preceded line
+        //=   without further processing of it"
+        //= RFC 9112 section 5.1: "any received request message that contains whitespace between a header field name and
+        //=   colon"
+        //= RFC 9112 section 5.2: "MUST either reject the message by sending a 400 (Bad Request)"
         httparse::Error::HeaderName => "malformed header name",
+        //= RFC 9110 section 5.5: "MUST either reject the message or replace each of those characters with SP before
+        //=   further processing or forwarding of that message."
         httparse::Error::HeaderValue => "malformed header value",
+        //= RFC 9112 section 2.2: "A recipient of such a bare CR MUST consider that element to be invalid or replace
+        //=   each bare CR with SP"
         httparse::Error::NewLine => "malformed line end",
         httparse::Error::Version => "unknown HTTP version",
         httparse::Error::Token | httparse::Error::Status => "malformed request line",
@@ -93,6 +107,8 @@ fn build(bytes: &[u8], parsed: &httparse::Request<'_, '_>) -> Result<Head, Close
     let method = Method::parse(parsed.method.unwrap_or_default());
     let target = RequestTarget::parse(method, parsed.path.unwrap_or_default())?;
     let mut rules = Rules::default();
+    //= RFC 9110 section 5.5: "a field parsing implementation MUST exclude such whitespace prior to evaluating the field
+    //=   value."
     for header in parsed.headers.iter() {
         rules.note(header)?;
     }
@@ -108,6 +124,9 @@ fn build(bytes: &[u8], parsed: &httparse::Request<'_, '_>) -> Result<Head, Close
         head: bytes.into(),
         fields: locate_fields(bytes, parsed.headers)?,
     };
+    //= RFC 9110 section 10.1.1: "A server that receives a 100-continue expectation in an HTTP/1.0 request MUST ignore
+    //=   that expectation."
+    //= RFC 9110 section 15.2: "a server MUST NOT send a 1xx response to an HTTP/1.0 client."
     let awaits_continue = rules.expects_continue && version == Version::Http11 && framing != Framing::Sized(0);
     Ok(Head { request, framing, awaits_continue })
 }
@@ -184,6 +203,8 @@ impl Rules {
 
     /// RFC 9112 section 3.2: exactly one.
     fn note_host(&mut self, value: &[u8]) -> Result<(), Close> {
+        //= RFC 9112 section 3.2: "contains more than one Host header field line or a Host header field with an invalid
+        //=   field value."
         if std::mem::replace(&mut self.has_host, true) {
             return Err(Close::BadRequest("two Host fields"));
         }
@@ -195,12 +216,16 @@ impl Rules {
         let length = parse_length(value)?;
         match self.content_length.replace(length) {
             None => Ok(()),
+            //= RFC 9112 section 6.3: "the server MUST respond with a 400 (Bad Request) status code and then close the
+            //=   connection."
             Some(_) => Err(Close::BadRequest("two Content-Length fields")),
         }
     }
 
     /// RFC 9112 section 6.1: `chunked` once, last; no other coding is known here, so it is also the only one.
     fn note_coding(&mut self, value: &[u8]) -> Result<(), Close> {
+        //= RFC 9112 section 6.3: "the message body length cannot be determined reliably; the server MUST respond with
+        //=   the 400 (Bad Request) status code and then close the connection."
         if !value.eq_ignore_ascii_case(b"chunked") {
             return Err(Close::BadRequest("unknown transfer coding"));
         }
@@ -221,9 +246,16 @@ impl Rules {
 
     fn framing(&self, version: Version) -> Result<Framing, Close> {
         match (self.chunked, self.content_length) {
+            //= RFC 9112 section 3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1
+            //=   request message that lacks a Host header field"
             _ if !self.has_host && version == Version::Http11 => Err(Close::BadRequest("no Host field")),
+            //= RFC 9112 section 6.1: "the server MUST close the connection after responding to such a request to avoid
+            //=   the potential attacks."
             (true, Some(_)) => Err(Close::BadRequest("Content-Length together with Transfer-Encoding")),
+            //= RFC 9112 section 6.1: "MUST treat the message as if the framing is faulty, even if a Content-Length is
+            //=   present"
             (true, None) if version == Version::Http10 => Err(Close::BadRequest("Transfer-Encoding in HTTP/1.0")),
+            //= RFC 9112 section 6.1: "A recipient MUST be able to parse the chunked transfer coding"
             (true, None) => Ok(Framing::Chunked),
             (false, length) => Ok(Framing::Sized(length.unwrap_or(0))),
         }
@@ -231,6 +263,8 @@ impl Rules {
 
     /// RFC 9112 section 9.3.
     fn keeps_alive(&self, version: Version) -> bool {
+        //= RFC 9112 section 9.6: "MUST initiate closure of the connection (see below) after it sends the final
+        //=   response"
         !self.closes && (version == Version::Http11 || self.asks_keep_alive)
     }
 }
@@ -238,10 +272,13 @@ impl Rules {
 /// Digits and nothing else, that make a number below 2^64: a reader that counts in fewer bits would wrap round to a body of
 /// another length (RFC 9110 section 8.6).
 pub(super) fn parse_length(value: &[u8]) -> Result<u64, Close> {
+    //= RFC 9112 section 6.3: "the message framing is invalid and the recipient MUST treat it as an unrecoverable error"
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(Close::BadRequest("malformed Content-Length field"));
     }
     let digits = std::str::from_utf8(value).unwrap_or_default();
+    //= RFC 9110 section 8.6: "a recipient MUST anticipate potentially large decimal numerals and prevent parsing errors
+    //=   due to integer conversion overflows"
     digits.parse().map_err(|_| Close::BadRequest("the Content-Length field is beyond 2^64"))
 }
 

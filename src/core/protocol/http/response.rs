@@ -133,18 +133,25 @@ pub(super) fn write_owned_response(
 /// Writes all that comes before the body; `true`: the body is to follow. The status line says HTTP/1.1 to every client (RFC 9112
 /// section 2.3).
 fn write_head(response: &Response, fields: &Fields, answer: ResponseForm, date: &str, out: &mut Vec<u8>) -> bool {
+    //= RFC 9112 section 6.1: "A server MUST NOT send a Transfer-Encoding header field in any response with a status
+    //=   code of 1xx (Informational) or 204 (No Content)."
     let bodiless = forbids_body(response.status);
     write_status(response.status, date, out);
     let fields = response.headers.iter().chain(fields);
     for (name, value) in fields.filter(|(name, _)| !is_connection(name)) {
         write_field(name, value, out);
     }
+    //= RFC 9110 section 8.6: "A server MUST NOT send a Content-Length header field in any response with a status code
+    //=   of 1xx (Informational) or 204 (No Content)."
+    //= RFC 9110 section 8.6: "a server MUST NOT send Content-Length in such a response unless its field value equals
+    //=   the decimal number of octets"
     if !(bodiless || answer.head_only && response.is_event_stream()) {
         // Writing into a Vec cannot fail.
         let _ = write!(out, "Content-Length: {}\r\n", response.body.len());
     }
     write_connection(response, answer, out);
     out.extend_from_slice(b"\r\n");
+    //= RFC 9110 section 9.3.2: "the server MUST NOT send content in the response"
     !answer.head_only && !bodiless
 }
 
@@ -156,6 +163,9 @@ fn write_connection(response: &Response, answer: ResponseForm, out: &mut Vec<u8>
         (true, Version::Http10) => Some("keep-alive"),
         (false, _) => Some("close"),
     };
+    //= RFC 9110 section 7.6.1: "the sender MUST list the corresponding field name within the Connection header field."
+    //= RFC 9110 section 7.8: "A sender of Upgrade MUST also send an "Upgrade" connection option in the Connection
+    //=   header field"
     match (response.offers_upgrade(), persistence) {
         (false, None) => {}
         (false, Some(option)) => write_field("Connection", option, out),
@@ -170,6 +180,12 @@ fn write_connection(response: &Response, answer: ResponseForm, out: &mut Vec<u8>
 /// Appends a status line and the `Date` field.
 pub(in crate::protocol) fn write_status(status: u16, date: &str, out: &mut Vec<u8>) {
     // Writing into a Vec cannot fail.
+    //= RFC 9112 section 2.2: "A sender MUST NOT send whitespace between the start-line and the first header field."
+    //= RFC 9112 section 4: "A server MUST send the space that separates the status-code from the reason-phrase even
+    //=   when the reason-phrase is absent"
+    //= RFC 9110 section 6.2: "A server MUST NOT send a version to which it is not conformant."
+    //= RFC 9110 section 6.6.1: "MUST generate a Date header field in all 2xx (Successful), 3xx (Redirection), and 4xx
+    //=   (Client Error) responses"
     let _ = write!(out, "HTTP/1.1 {status} {}\r\nDate: {date}\r\n", reason(status));
 }
 
@@ -177,6 +193,9 @@ pub(in crate::protocol) fn write_status(status: u16, date: &str, out: &mut Vec<u
 pub(in crate::protocol) fn write_field(name: &str, value: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
+    //= RFC 9112 section 5.2: "A sender MUST NOT generate a message that includes line folding"
+    //= RFC 9112 section 2.2: "A sender MUST NOT generate a bare CR (a CR character not immediately followed by LF)
+    //=   within any protocol elements"
     out.extend(value.bytes().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { byte }));
     out.extend_from_slice(b"\r\n");
 }

@@ -131,7 +131,10 @@ impl ServerSession {
         let checked = incoming.check_length();
         if let Err(close) = checked {
             self.end(close);
+        //= RFC 9110 section 10.1.1: "an origin server MUST send either"
         } else if std::mem::take(&mut incoming.awaits_continue) && incoming.request.body.is_empty() {
+            //= RFC 9110 section 10.1.1: "A server that sends a 100 (Continue) response MUST ultimately send a final
+            //=   status code"
             outbox.put(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         checked
@@ -143,6 +146,8 @@ impl ServerSession {
         if !matches!(self.state, State::Body(_)) {
             return None;
         }
+        //= RFC 9112 section 9.3: "A server MUST read the entire request message body or close the connection after
+        //=   sending its response"
         self.answer.keep_alive = false;
         self.retained = Retained::default();
         self.yield_request()
@@ -278,10 +283,13 @@ impl ServerSession {
 
     fn take_bytes(&mut self, bytes: &[u8], limits: &HttpLimits, now: Moment) -> Result<Option<Request>, Close> {
         match &self.state {
+            //= RFC 9112 section 9.6: "The server MUST NOT process any further requests received on that connection."
             State::Ended(close) => return Err(*close),
             State::Refused(refused) => return Err(refused.close),
             _ => {}
         }
+        //= RFC 9112 section 9.3.2: "it MUST send the corresponding responses in the same order that the requests were
+        //=   received."
         if matches!(self.state, State::Unanswered) {
             self.retain(bytes, limits)?;
             return Ok(None);
@@ -315,6 +323,8 @@ impl ServerSession {
             let (used, complete) = incoming.receive(input, now)?;
             return Ok((used, if complete { self.yield_request() } else { None }));
         }
+        //= RFC 9110 section 5.3: "A server MUST NOT apply a request to the target resource until it receives the entire
+        //=   request header section"
         let Some(head_end) = self.find_head(input, limits, now)? else {
             return Ok((0, None));
         };

@@ -23,6 +23,7 @@ impl RequestTarget {
             (Method::Connect, authority) => Self::parse_authority(authority),
             (Method::Options, "*") => Ok(Self { path: "*".to_owned(), query: Vec::new(), authority: None }),
             (_, origin) if origin.starts_with('/') => Self::decode(origin),
+            //= RFC 9112 section 3.2.2: "MUST accept the absolute-form in requests"
             (_, absolute) => Self::decode_absolute(absolute),
         }
     }
@@ -30,6 +31,8 @@ impl RequestTarget {
     /// RFC 9110 section 9.3.6: a port is due.
     fn parse_authority(target: &str) -> Result<Self, Close> {
         let names_port = target.ends_with(|last: char| last.is_ascii_digit()) && target.contains(':');
+        //= RFC 9110 section 9.3.6: "A server MUST reject a CONNECT request that targets an empty or invalid port
+        //=   number"
         if !names_port || !is_authority(target.as_bytes()) {
             return Err(Close::BadRequest("the target of CONNECT is a host and a port"));
         }
@@ -45,6 +48,7 @@ impl RequestTarget {
         }
         let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, origin) = rest.split_at(authority_end);
+        //= RFC 9110 section 4.2.1: "A recipient that processes such a URI reference MUST reject it as invalid."
         if !is_authority(authority.as_bytes()) {
             return Err(MALFORMED);
         }

@@ -75,6 +75,7 @@ impl<'a> Packet<'a> {
                 Err(BadPacket("the payload of a CONNECT is an object"))
             }
             PacketKind::Disconnect if !data.is_empty() => Err(BadPacket("a DISCONNECT has no payload")),
+            //= Socket.IO 5 section Acknowledgement: "The payload is mandatory and MUST be an array (possibly empty)."
             PacketKind::Ack | PacketKind::BinaryAck if !begins_with(&['[']) => {
                 Err(BadPacket("the payload of an ACK is an array"))
             }

@@ -59,6 +59,7 @@ impl Decoder {
     /// For a new stream.
     pub fn new() -> Self {
         Self {
+            //= HTML section 9.2.6: "a last event ID buffer must be associated with it."
             line: Vec::new(),
             event: Vec::new(),
             data: Vec::new(),
@@ -93,6 +94,7 @@ impl Decoder {
     pub fn receive(&mut self, bytes: &[u8], mut on: impl FnMut(SseMessage<'_>)) -> Result<(), Close> {
         let mut rest = self.skip_line_feed(bytes);
         let mut borrowed = Borrowed::default();
+        //= HTML section 9.2.6: "The stream must then be parsed by reading everything line by line"
         while let Some(end) = memchr::memchr2(b'\n', b'\r', rest) {
             let (line, behind) = (&rest[..end], &rest[end + 1..]);
             rest = if rest[end] == b'\r' { self.skip_after_return(behind) } else { behind };
@@ -137,8 +139,10 @@ impl Decoder {
     #[inline]
     fn take_line<'a>(&mut self, line: &'a [u8], borrowed: &mut Borrowed<'a>, on: &mut impl FnMut(SseMessage<'_>)) {
         let line =
+            //= HTML section 9.2.6: "Streams must be decoded using the UTF-8 decode algorithm."
             if mem::take(&mut self.at_start) { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
         if line.is_empty() {
+            //= HTML section 9.2.6: "Once the end of the file is reached, any pending data must be discarded."
             self.dispatch(mem::take(borrowed), on);
         } else if let Some(value) = field_value(line, b"data") {
             self.take_data(value, borrowed);

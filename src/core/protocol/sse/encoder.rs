@@ -19,8 +19,11 @@ pub fn encode_event(event: &Event, form: SseForm) -> Vec<u8> {
     // A gap has its name even on a stream without names: it must not be taken for an event.
     let kind = event.shown_kind(is_word_of_sse).filter(|_| form.named || event.gap.is_some());
     let gap_data = (event.gap.is_some() && !form.named).then(|| typed_gap(event.text()));
+    //= HTML section 9.2.5: "Event streams in this format must always be encoded as UTF-8."
     let payload = event.payload();
     let data = gap_data.as_ref().map_or(&payload[..], String::as_bytes);
+    //= HTML section 9.2.5: "Lines must be separated by either a U+000D CARRIAGE RETURN U+000A LINE FEED (CRLF)
+    //=   character pair, a single U+000A LINE FEED (LF) character, or a single U+000D CARRIAGE RETURN (CR) character."
     let fields = Fields { id, event: kind, data };
     let mut out = Vec::with_capacity(framed_len(fields.len(), form.chunked));
     fields.write_framed(form.chunked, &mut out);
@@ -83,6 +86,9 @@ pub fn write_open(chunked: bool, date: &str, retry_ms: u64, extra_headers: &[(&s
     for (name, value) in STREAM_HEADERS.iter().chain(extra_headers) {
         http::write_field(name, value, out);
     }
+    //= RFC 9112 section 6.1: "A sender MUST NOT apply the chunked transfer coding more than once to a message body"
+    //= RFC 9112 section 6.2: "A sender MUST NOT send a Content-Length header field in any message that contains a
+    //=   Transfer-Encoding header field."
     out.extend_from_slice(if chunked { b"Transfer-Encoding: chunked\r\n\r\n" } else { b"Connection: close\r\n\r\n" });
     begin_chunk(b":\nretry: \n".len() + decimal_len(retry_ms), chunked, out);
     // Writing into a Vec cannot fail.

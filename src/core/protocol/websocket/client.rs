@@ -157,10 +157,14 @@ impl FrameReader {
         limits: &WebSocketLimits,
         each: &mut impl FnMut(ServerFrame<'_>),
     ) -> Result<(), Close> {
+        //= RFC 6455 section 5.4: "Clients and servers MUST support receiving both fragmented and unfragmented
+        //=   messages."
         match (header.kind, &self.message) {
             (FrameKind::Control(kind), _) => each(control_frame(kind, payload)?),
             (FrameKind::Text, None) if header.is_final => each(ServerFrame::Text(payload)),
             (FrameKind::Binary, None) if header.is_final => each(ServerFrame::Binary(payload)),
+            //= RFC 6455 section 5.4: "The fragments of one message MUST NOT be interleaved between the fragments of
+            //=   another message"
             (FrameKind::Text | FrameKind::Binary, Some(_)) => {
                 return Err(Close::BadFrame("the last message is not finished"));
             }
@@ -199,6 +203,7 @@ impl FrameReader {
 /// A server's header, which carries no mask (RFC 6455 section 5.1).
 fn parse_header(bytes: &[u8], limits: &WebSocketLimits) -> Result<Option<FrameHead>, Close> {
     let Some(header) = FrameHead::parse(bytes)? else { return Ok(None) };
+    //= RFC 6455 section 5.1: "A client MUST close a connection if it detects a masked frame."
     if header.mask.is_some() {
         return Err(Close::BadFrame("server frames must not be masked"));
     }

@@ -92,6 +92,7 @@ pub fn write_close(code: u16, reason: &str, out: &mut Vec<u8>) {
 pub fn write_end(close: Close, reason: &str, out: &mut Vec<u8>) {
     match close {
         Close::Done => {}
+        //= RFC 6455 section 5.5.1: "the endpoint MUST send a Close frame in response"
         Close::PeerClosed(None) => write(OpCode::Control(Control::Close), &[], out),
         Close::PeerClosed(Some(code)) => write_close(code, "", out),
         _ => write_close(close.websocket_code(), reason, out),
@@ -101,6 +102,9 @@ pub fn write_end(close: Close, reason: &str, out: &mut Vec<u8>) {
 /// Appends a server's frame with the whole of `message`; a ping or pong without payload for these.
 pub fn write_message(message: &Message, out: &mut Vec<u8>) {
     match message {
+        //= RFC 6455 section 6.1: "MUST encapsulate the /data/ in a WebSocket frame as defined in Section 5.2."
+        //= RFC 6455 section 6.1: "MUST be set to the appropriate value from Section 5.2 for data that is to be
+        //=   interpreted by the recipient as text or binary data."
         Message::Text(text) => write(OpCode::Data(Data::Text), text.as_bytes(), out),
         Message::Binary(payload) => write(OpCode::Data(Data::Binary), payload, out),
         Message::Ping => write(OpCode::Control(Control::Ping), b"", out),
@@ -116,6 +120,9 @@ pub fn write_pong(payload: &[u8], out: &mut Vec<u8>) {
 
 /// Appends a client's frame.
 pub(super) fn write_masked(opcode: OpCode, payload: &[u8], key: [u8; 4], out: &mut Vec<u8>) {
+    //= RFC 6455 section 5.1: "a client MUST mask all frames that it sends to the server"
+    //= RFC 6455 section 6.1: "If the data is being sent by the client, the frame(s) MUST be masked as defined in
+    //=   Section 5.3."
     write_header(opcode, Some(key), payload.len(), out);
     let payload_start = out.len();
     out.extend_from_slice(payload);
@@ -135,11 +142,15 @@ fn encode(opcode: OpCode, payload: &[u8]) -> Vec<u8> {
 }
 
 fn write(opcode: OpCode, payload: &[u8], out: &mut Vec<u8>) {
+    //= RFC 6455 section 5.1: "A server MUST NOT mask any frames that it sends to the client."
     write_header(opcode, None, payload.len(), out);
     out.extend_from_slice(payload);
 }
 
 fn write_header(opcode: OpCode, mask: Option<[u8; 4]>, payload_bytes: usize, out: &mut Vec<u8>) {
+    //= RFC 6455 section 5.2: "MUST be 0 unless an extension is negotiated that defines meanings for non-zero values."
+    //= RFC 6455 section 5.3: "A masked frame MUST have the field frame-masked set to 1"
+    //= RFC 6455 section 6.1: "The FIN bit (frame-fin) of the last frame containing the data MUST be set to 1"
     let header = FrameHeader { opcode, mask, ..FrameHeader::default() };
     header.format(payload_bytes as u64, out).expect("a Vec takes every write");
 }
@@ -178,13 +189,16 @@ impl FrameHead {
         let parsed = FrameHeader::parse(&mut cursor).map_err(|_| Close::BadFrame("reserved opcode"))?;
         let Some((header, length)) = parsed else { return Ok(None) };
         let header_bytes = header.len(length);
-        // Section 5.2: the shortest form that holds the length, and its highest bit zero.
+        //= RFC 6455 section 5.2: "in all cases, the minimal number of bytes MUST be used to encode the length"
         if cursor.position() != header_bytes as u64 {
             return Err(Close::BadFrame("a payload length must be in its shortest form"));
         }
+        //= RFC 6455 section 5.2: "(the most significant bit MUST be 0)"
         if (i64::MAX as u64) < length {
             return Err(Close::BadFrame("the highest bit of a payload length must be zero"));
         }
+        //= RFC 6455 section 5.2: "the negotiated extensions defines the meaning of such a nonzero value, the receiving
+        //=   endpoint MUST _Fail the WebSocket Connection_."
         if header.rsv1 || header.rsv2 || header.rsv3 {
             return Err(Close::BadFrame("reserved bits are set, but no extension was agreed on"));
         }
@@ -209,6 +223,8 @@ impl FrameKind {
             OpCode::Control(Control::Close) => Self::Control(ControlKind::Close),
             OpCode::Control(Control::Ping) => Self::Control(ControlKind::Ping),
             OpCode::Control(Control::Pong) => Self::Control(ControlKind::Pong),
+            //= RFC 6455 section 5.2: "If an unknown opcode is received, the receiving endpoint MUST _Fail the WebSocket
+            //=   Connection_."
             OpCode::Data(Data::Reserved(_)) | OpCode::Control(Control::Reserved(_)) => {
                 return Err(Close::BadFrame("reserved opcode"));
             }
@@ -216,14 +232,16 @@ impl FrameKind {
     }
 }
 
-/// RFC 6455 section 5.5.
 fn check_control(kind: FrameKind, is_final: bool, payload_bytes: u64) -> Result<(), Close> {
     if !matches!(kind, FrameKind::Control(_)) {
         return Ok(());
     }
+    //= RFC 6455 section 5.4: "Control frames themselves MUST NOT be fragmented."
     if !is_final {
         return Err(Close::BadFrame("control frames must not be fragmented"));
     }
+    //= RFC 6455 section 5.5: "All control frames MUST have a payload length of 125 bytes or less and MUST NOT be
+    //=   fragmented."
     if (CONTROL_BYTES_MAX as u64) < payload_bytes {
         return Err(Close::BadFrame("control frames have at most 125 bytes of payload"));
     }
@@ -234,13 +252,18 @@ fn check_control(kind: FrameKind, is_final: bool, payload_bytes: u64) -> Result<
 pub(super) fn close_code(payload: &[u8]) -> Result<Option<u16>, Close> {
     let (code, reason) = match payload {
         [] => return Ok(None),
+        //= RFC 6455 section 5.5.1: "If there is a body, the first two bytes of the body MUST be a 2-byte unsigned
+        //=   integer"
         [_] => return Err(Close::BadFrame("a close frame's payload has a whole code or nothing")),
         [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), reason),
     };
     // Section 7.4.2, and the IANA registry for 1012 to 1014. 1004, 1005, 1006 and 1015 never stand in a frame.
+    //= RFC 6455 section 7.4.1: "is a reserved value and MUST NOT be set as a status code in a Close control frame by an
+    //=   endpoint."
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
         return Err(Close::BadFrame("this close code must not be sent"));
     }
+    //= RFC 6455 section 8.1: "that endpoint MUST _Fail the WebSocket Connection_."
     simdutf8::basic::from_utf8(reason).map_err(|_| Close::BadUtf8)?;
     Ok(Some(code))
 }

@@ -73,12 +73,19 @@ impl PartialInput {
 
     /// The rules on fragments (RFC 6455 section 5.4), and the limits, before anything is kept.
     fn start_message_part(&mut self, header: &FrameHead, limits: &WebSocketLimits) -> Result<(), Close> {
+        //= RFC 6455 section 5.4: "Clients and servers MUST support receiving both fragmented and unfragmented
+        //=   messages."
         match (header.kind, &self.message) {
+            //= RFC 6455 section 5.4: "An endpoint MUST be capable of handling control frames in the middle of a
+            //=   fragmented message."
             (FrameKind::Control(_), _) => return Ok(()),
             (FrameKind::Continuation, None) => return Err(Close::BadFrame("there is no message to continue")),
+            //= RFC 6455 section 5.4: "The fragments of one message MUST NOT be interleaved between the fragments of
+            //=   another message"
             (FrameKind::Text | FrameKind::Binary, Some(_)) => {
                 return Err(Close::BadFrame("the last message is not finished"));
             }
+            //= RFC 6455 section 6.2: "the endpoint MUST note the /type/ of the data as defined by the opcode"
             (FrameKind::Text, None) => {
                 self.message = Some(MessageAssembly::new(PayloadAssembly::Text(TextAssembly::default())))
             }
@@ -95,6 +102,8 @@ impl PartialInput {
         let Some(frame) = &mut self.frame else { return Ok(0) };
         let taken = bytes.len().min(frame.payload_bytes - frame.received_bytes);
         let piece = &mut bytes[..taken];
+        //= RFC 6455 section 6.2: "A server MUST remove masking for data frames received from a client as described in
+        //=   Section 5.3."
         mask::apply(piece, frame.key, frame.received_bytes);
         frame.received_bytes += taken;
         match (frame.kind, &mut self.message) {
@@ -102,6 +111,8 @@ impl PartialInput {
                 debug_assert!(self.control.len() + taken <= CONTROL_BYTES_MAX);
                 self.control.extend_from_slice(piece);
             }
+            //= RFC 6455 section 5.4: "Message fragments MUST be delivered to the recipient in the order sent by the
+            //=   sender."
             (_, Some(message)) => message.push(piece)?,
             (_, None) => return Err(Close::Internal("a data frame without its message")),
         }
@@ -114,6 +125,8 @@ impl PartialInput {
             return sink.take_control(kind, &payload);
         }
         if frame.is_final
+            //= RFC 6455 section 6.2: "Subsequent data frames MUST be interpreted as belonging to a new WebSocket
+            //=   message."
             && let Some(message) = self.message.take()
         {
             sink.messages.push(message.finish()?);
@@ -144,6 +157,7 @@ impl MessageAssembly {
     fn claim(&mut self, payload_bytes: usize, limits: &WebSocketLimits) -> Result<(), Close> {
         self.fragments += 1;
         let room_bytes = limits.message_bytes_max.saturating_sub(self.len());
+        //= RFC 6455 section 10.4: "MUST protect themselves against exceeding those limits."
         if limits.fragments_max < self.fragments || room_bytes < payload_bytes {
             return Err(Close::MessageTooBig);
         }

@@ -69,7 +69,11 @@ impl ServerSession {
     ) -> Result<(), Close> {
         let result = match &mut self.state {
             State::Open(progress) => advance(progress, bytes, &mut Sink { limits, outbox, messages }),
+            //= RFC 6455 section 5.5.1: "The application MUST NOT send any more data frames after sending a Close
+            //=   frame."
             State::Closing(progress) => read_over(progress, bytes, limits),
+            //= RFC 6455 section 7.1.7: "An endpoint MUST NOT continue to attempt to process data (including a
+            //=   responding Close frame) from the remote endpoint"
             State::Ended(close) => return Err(*close),
         };
         if let Err(close) = result {
@@ -83,6 +87,7 @@ impl ServerSession {
     /// The caller goes on receiving, for a while, until [`Close::Done`] tells that the peer's close frame came.
     pub fn close(&mut self, close: Close, outbox: &mut Outbox) {
         if let State::Open(progress) = &mut self.state {
+            //= RFC 6455 section 7.1.2: "an endpoint MUST send a Close control frame, as described in Section 5.5.1"
             frame::write_close(close.websocket_code(), &close.to_string(), outbox.buffer());
             self.state = State::Closing(progress.take());
         }
@@ -107,6 +112,7 @@ fn read_over(
 
 /// Whole frames are taken straight from `bytes`; only what is cut, or part of a fragmented message, is boxed.
 fn advance(progress: &mut Option<Box<PartialInput>>, mut bytes: &mut [u8], sink: &mut Sink<'_>) -> Result<(), Close> {
+    //= RFC 6455 section 6.2: "Incoming data MUST be parsed as WebSocket frames as defined in Section 5.2."
     while !bytes.is_empty() {
         let consumed = match progress {
             None => match receive_whole(bytes, sink)? {
@@ -133,10 +139,13 @@ fn receive_whole(bytes: &mut [u8], sink: &mut Sink<'_>) -> Result<Option<usize>,
         return Err(Close::MessageTooBig);
     }
     let payload = &mut bytes[header.header_bytes..header.frame_bytes()];
+    //= RFC 6455 section 6.2: "A server MUST remove masking for data frames received from a client as described in
+    //=   Section 5.3."
     mask::apply(payload, key, 0);
     match header.kind {
         FrameKind::Control(kind) => sink.take_control(kind, payload)?,
         FrameKind::Text => {
+            //= RFC 6455 section 5.6: "however, the whole message MUST contain valid UTF-8."
             let text = simdutf8::basic::from_utf8(payload).map_err(|_| Close::BadUtf8)?;
             sink.messages.push(Message::Text(text.to_owned()));
         }
@@ -148,6 +157,7 @@ fn receive_whole(bytes: &mut [u8], sink: &mut Sink<'_>) -> Result<Option<usize>,
 /// A client's header, and its masking key, without which the connection fails (RFC 6455 section 5.1).
 pub(super) fn parse_header(bytes: &[u8]) -> Result<Option<(FrameHead, [u8; 4])>, Close> {
     let Some(header) = FrameHead::parse(bytes)? else { return Ok(None) };
+    //= RFC 6455 section 5.1: "The server MUST close the connection upon receiving a frame that is not masked."
     let key = header.mask.ok_or(Close::BadFrame("client frames must be masked"))?;
     Ok(Some((header, key)))
 }
@@ -162,6 +172,8 @@ pub(super) struct Sink<'a> {
 impl Sink<'_> {
     pub(super) fn take_control(&mut self, kind: ControlKind, payload: &[u8]) -> Result<(), Close> {
         match kind {
+            //= RFC 6455 section 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response,
+            //=   unless it already received a Close frame."
             ControlKind::Ping => {
                 self.answer_ping(payload);
                 self.messages.push(Message::Ping);

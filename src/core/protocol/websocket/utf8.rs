@@ -18,6 +18,7 @@ impl TextAssembly {
             self.push_carry(*byte)?;
             piece = rest;
         }
+        //= RFC 6455 section 8.1: "that endpoint MUST _Fail the WebSocket Connection_."
         match simdutf8::compat::from_utf8(piece) {
             Ok(text) => self.text.push_str(text),
             Err(bad) if bad.error_len().is_none() => self.push_cut(piece, bad.valid_up_to())?,
