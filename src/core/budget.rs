@@ -7,45 +7,45 @@ use std::sync::{
 
 use crate::share::{Owner, QuotaRefused};
 
-/// Counts the bytes held against a limit. When half of it is used, logs begin to shorten; when all of it is, nothing
-/// more is taken in until something is let go.
+/// Counts bytes against a limit. Above half of the limit logs shorten; at the limit nothing more is accepted until bytes are
+/// released.
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
     used: AtomicUsize,
 }
 
-/// Bytes held against a [`Budget`], given back when it is dropped.
+/// Bytes charged to a [`Budget`], released on drop.
 #[derive(Debug, Default)]
 pub struct Charge {
     budget: Option<Arc<Budget>>,
     bytes: AtomicUsize,
-    /// For whom they are held, if for a tenant: its shares count them, too.
+    /// The tenant that the bytes are charged to as well, if any.
     owner: Option<Arc<Owner>>,
 }
 
-/// How far a limit is used up.
+/// How much of a limit is used.
 #[derive(Clone, Copy, Debug)]
 pub struct Pressure {
-    /// The bytes held.
+    /// The bytes in use.
     pub used: usize,
     /// The most bytes.
     pub limit: usize,
 }
 
-/// Why bytes cannot be taken.
+/// Why bytes cannot be charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChargeRefused {
-    /// The budget has no room for them.
+    /// The budget has no room.
     NoRoom,
-    /// The owner's share has none.
+    /// The owner's share has no room.
     Quota(QuotaRefused),
 }
 
-/// The part of a budget that is not for taking in.
+/// The fraction of a budget that is kept for charges that cannot be refused.
 const RESERVE: usize = 64;
 
-/// The steps in which logs shorten.
+/// The number of steps in which logs shorten.
 const STEPS: usize = 16;
 
 impl Budget {
@@ -54,7 +54,7 @@ impl Budget {
         Self { limit, used: AtomicUsize::new(0) }
     }
 
-    /// One that is never spent.
+    /// A budget without a limit.
     pub fn unlimited() -> Self {
         Self::new(usize::MAX)
     }
@@ -64,18 +64,17 @@ impl Budget {
         self.limit
     }
 
-    /// The bytes held.
+    /// The bytes in use.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether nothing more is to be taken in: a sixty-fourth is kept for what cannot be refused, and because hardly
-    /// anything fits into the last few bytes.
+    /// Whether nothing more is accepted. A sixty-fourth of the limit is kept for charges that cannot be refused.
     pub fn is_spent(&self) -> bool {
         self.limit - self.limit / RESERVE <= self.used()
     }
 
-    /// How far it is used up.
+    /// How much of the limit is used.
     pub fn pressure(&self) -> Pressure {
         Pressure { used: self.used(), limit: self.limit }
     }
@@ -85,7 +84,7 @@ impl Budget {
         self.pressure().is_tight()
     }
 
-    /// Takes `bytes`, if there is room for them.
+    /// Charges `bytes`, if there is room.
     pub fn try_charge(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
         let before = self.used.fetch_add(bytes, Ordering::Relaxed);
         if self.limit.saturating_sub(before) < bytes {
@@ -95,7 +94,7 @@ impl Budget {
         Some(Charge { budget: Some(Arc::clone(self)), bytes: AtomicUsize::new(bytes), owner: None })
     }
 
-    /// Takes `bytes` for `owner`, if the budget and all its shares have room for them.
+    /// Charges `bytes` to the budget and to `owner`, if both have room.
     pub fn try_charge_for(self: &Arc<Self>, owner: Option<&Arc<Owner>>, bytes: usize) -> Result<Charge, ChargeRefused> {
         let Some(owner) = owner else { return self.try_charge(bytes).ok_or(ChargeRefused::NoRoom) };
         owner.try_take_bytes(bytes).map_err(ChargeRefused::Quota)?;
@@ -111,13 +110,13 @@ impl Budget {
         }
     }
 
-    /// Takes `bytes` in any case: for what cannot be refused, and is small or short-lived.
+    /// Charges `bytes` even beyond the limit: for what cannot be refused and is small or short-lived.
     pub fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
         self.used.fetch_add(bytes, Ordering::Relaxed);
         Charge { budget: Some(Arc::clone(self)), bytes: AtomicUsize::new(bytes), owner: None }
     }
 
-    /// Corrects what is held from `before` to `after` bytes, for an owner that keeps the number itself.
+    /// Changes a charge from `before` to `after` bytes, for a caller that keeps the number itself.
     pub fn adjust(&self, before: usize, after: usize) {
         if before <= after {
             self.used.fetch_add(after - before, Ordering::Relaxed);
@@ -128,7 +127,7 @@ impl Budget {
 }
 
 impl Charge {
-    /// Takes `bytes` more in any case.
+    /// Charges `bytes` more, even beyond the limit.
     pub fn grow(&self, bytes: usize) {
         if let Some(budget) = &self.budget {
             budget.used.fetch_add(bytes, Ordering::Relaxed);
@@ -136,7 +135,7 @@ impl Charge {
         }
     }
 
-    /// How far the tightest share of its owner is used up.
+    /// The pressure of the owner's tightest share.
     pub(crate) fn owner_pressure(&self) -> Pressure {
         self.owner.as_ref().map(|owner| owner.pressure()).unwrap_or_default()
     }
@@ -153,7 +152,7 @@ impl Charge {
         self.budget.as_ref().is_some_and(|budget| budget.is_tight())
     }
 
-    /// Takes `bytes` more; false, and nothing is taken, if there is no room for them.
+    /// Charges `bytes` more. False, and nothing is charged, if there is no room.
     pub(crate) fn try_grow(&self, bytes: usize) -> bool {
         let Some(budget) = &self.budget else { return true };
         let before = budget.used.fetch_add(bytes, Ordering::Relaxed);
@@ -172,7 +171,7 @@ impl Pressure {
         self.limit / 2 < self.used
     }
 
-    /// `bound` as it is to be at present: whole while less than half of the limit is used, nothing when all is.
+    /// The part of `bound` to apply: all of it while less than half of the limit is used, nothing at the limit.
     pub fn shorten(self, bound: usize) -> usize {
         let half = self.limit / 2;
         let over = self.used.saturating_sub(half);
@@ -185,7 +184,7 @@ impl Pressure {
         bound / STEPS * kept + bound % STEPS * kept / STEPS
     }
 
-    /// The one of both that is used up further.
+    /// Whichever of the two has used more of its limit.
     #[must_use]
     pub(crate) fn or_tighter(self, other: Self) -> Self {
         let [of_self, of_other] = [(self, other), (other, self)].map(|(one, by)| one.used as u128 * by.limit as u128);
@@ -193,7 +192,7 @@ impl Pressure {
     }
 }
 
-/// Nothing of everything.
+/// No pressure.
 impl Default for Pressure {
     fn default() -> Self {
         Self { used: 0, limit: usize::MAX }

@@ -1,4 +1,4 @@
-//! What happened: an immutable event, its id, and its place in the topic's log.
+//! Events: an immutable event, its id, and its position in the topic's log.
 
 use std::{borrow::Cow, fmt, hash::BuildHasher, str::FromStr, sync::LazyLock, time::Duration};
 
@@ -13,9 +13,8 @@ use crate::{
     topic::Topic,
 };
 
-/// Types that no native door lets an event have: the hub's own words on its streams, and those of Socket.IO's clients, whose
-/// `EventEmitter`s emit events of these names themselves. Elsewhere a type may be anything: what a broker brings, and where an API
-/// has types as data.
+/// Event types that native publications may not use: names that the hub uses on its streams, and names that Socket.IO clients
+/// emit themselves (`EventEmitter`). Events from brokers, and types that an API carries as data, may have any name.
 pub const RESERVED_KINDS: [&str; 10] = [
     "gap",
     "error",
@@ -29,13 +28,13 @@ pub const RESERVED_KINDS: [&str; 10] = [
     "removeListener",
 ];
 
-/// Whether `kind` is a word of the hub's or the browser's own as the name of a Server-Sent Event: an event of this type is shown
-/// as `message` there.
+/// Whether the hub or browsers use `kind` as the name of a Server-Sent Event themselves. An event of such a type is sent as
+/// `message`.
 pub fn is_word_of_sse(kind: &str) -> bool {
     matches!(kind, "gap" | "error" | "end" | "open") || RESERVED_KINDS.contains(&kind)
 }
 
-/// The same as the name of a Socket.IO event: besides the reserved types, what the hub answers its clients by.
+/// Whether the hub or its clients use `kind` as the name of a Socket.IO event: the reserved types, and the hub's answers.
 pub fn is_word_of_socket_io(kind: &str) -> bool {
     matches!(kind, "connected" | "subscribed" | "unsubscribed" | "published" | "stats" | "pong")
         || RESERVED_KINDS.contains(&kind)
@@ -47,22 +46,22 @@ pub fn is_word_of_socket_io(kind: &str) -> bool {
 /// order: ids of different epochs belong to different logs, and which is greater means nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId {
-    /// The epoch, or the milliseconds of a broker's id.
+    /// The hub's epoch, or the milliseconds of a broker's id.
     pub major: u64,
-    /// The place within `major`.
+    /// The number within `major`.
     pub minor: u64,
 }
 
-/// A place in a topic's log inside this process: dense, from 1, the same on every reactor.
+/// A position in a topic's log inside this process: dense, from 1, the same on every reactor.
 ///
-/// Ids may have holes (a broker's ids do); positions never have, so a cursor is one number and its lag a subtraction.
+/// Ids may have holes (a broker's ids do) and positions have none, so a cursor is one number and its lag a subtraction.
 pub type Position = u64;
 
-/// The payload of an event that is yet to be published.
+/// The payload of an event before it is published.
 #[derive(Clone, Debug, Default)]
 pub struct Payload {
     pub data: Bytes,
-    /// What is known of them.
+    /// Whether `data` is JSON, if that is known.
     pub syntax: Syntax,
 }
 
@@ -71,8 +70,8 @@ impl Payload {
         Self { data, syntax: Syntax::Json }
     }
 
-    /// `data` that comes in where nothing waits but more of the like: if it is long, it is found out now whether it is JSON.
-    /// Else whoever writes it first would have to, and that is a reactor, for which it takes too long.
+    /// A payload received on a thread of its own, such as a source's. Long data is checked for JSON now: otherwise the reactor
+    /// that encodes it first would have to check it, and that takes too long for a reactor.
     pub fn looked_at(data: Bytes) -> Self {
         let syntax = match std::str::from_utf8(&data) {
             Ok(text) if LONG_TEXT_BYTES < data.len() => Syntax::of(text),
@@ -83,45 +82,44 @@ impl Payload {
 }
 
 impl From<Bytes> for Payload {
-    /// Of which nothing is known.
+    /// A payload that has not been checked for JSON.
     fn from(data: Bytes) -> Self {
         Self { data, syntax: Syntax::Unchecked }
     }
 }
 
-/// One event. Shared by all reactors; immutable but for the frames it caches.
+/// One event, shared by all reactors. Immutable except for its cached frames.
 #[derive(Debug)]
 pub struct Event {
-    /// Where it was published.
+    /// The topic it was published to.
     pub topic: Topic,
-    /// Its public id.
+    /// The public id.
     pub id: EventId,
-    /// Its place in the topic's log.
+    /// The position in the topic's log.
     pub position: Position,
     /// When the hub accepted it.
     pub accepted: Moment,
-    /// Its type, if it was given one: the SSE `event:` field, the `type` of `fanfare.v1`. Never contains CR or LF.
+    /// The type, if it has one: the SSE `event:` field, the `type` of `fanfare.v1`. Contains no CR and no LF.
     pub kind: Option<Box<str>>,
-    /// The payload, verbatim: valid UTF-8. If there is a `tail`, the part of it that other events share: what that part holds
-    /// of the memory budget is its own (of the hub's bus).
+    /// The payload, verbatim: valid UTF-8. If there is a `tail`, only the first part, which other events share; the bus charges
+    /// that part to the memory budget once.
     pub data: Bytes,
     /// Whether the whole payload is JSON.
     pub syntax: Syntax,
-    /// The rest of the payload, behind a shared `data`.
+    /// The rest of the payload, after a shared `data`.
     pub tail: Option<Box<str>>,
-    /// What it stands for in a topic whose slow readers get the newest event per key only.
+    /// The key, in a topic whose slow readers get only the newest event of each key.
     pub key: Option<Box<str>>,
-    /// Set if it is no event but a hole in the log. In its place there every reader, early or late, is told of it once
-    /// and in order.
+    /// Set if this is a hole in the log and no event. Every reader receives it once, at this position, in order.
     pub gap: Option<Gap>,
-    /// The encoded forms that somebody has asked for.
+    /// The frames encoded so far, by format.
     pub frames: FrameCache,
-    /// What it holds of the memory budget.
+    /// Its share of the memory budget.
     pub charge: Charge,
 }
 
 impl Event {
-    /// An event of `topic` at `position`.
+    /// Creates an event of `topic` at `position`.
     pub fn new(
         topic: Topic,
         id: EventId,
@@ -147,16 +145,16 @@ impl Event {
         }
     }
 
-    /// A hole at `position`: what came after `gap.from` up to `gap.to` is missing. Its data is what event streams are
-    /// told of it.
+    /// Creates a hole at `position`: the events after `gap.from` up to `gap.to` are missing. Its data is the JSON that event
+    /// streams receive.
     pub fn hole(topic: Topic, gap: Gap, position: Position, now: Moment) -> Self {
         let payload = Payload::json(gap_json(&topic, gap).into());
         Self { gap: Some(gap), ..Self::new(topic, gap.to, position, Some("gap"), payload, now) }
     }
 
-    /// Its frame in `format`, which `encode` makes. It is kept for the next who asks, unless the memory budget has no
-    /// room for it. Frames cannot be shared between events, so those of a shared payload take no more than the half of the
-    /// budget that is not the logs'.
+    /// The frame in `format`, made by `encode` unless it is cached. The frame is cached unless the memory budget has no room for
+    /// it. Events cannot share frames, so the frames of a shared payload are cached only in the half of the budget that is not
+    /// for logs.
     pub fn frame(&self, format: Format, encode: impl FnOnce(&Self) -> Vec<u8>) -> Cow<'_, [u8]> {
         if let Some(frame) = self.frames.existing(format) {
             return Cow::Borrowed(frame);
@@ -170,8 +168,8 @@ impl Event {
         }
     }
 
-    /// Its type, or none if that is a word of the transport's own, as `is_word` has it: what a subscriber takes for the hub's must
-    /// be the hub's.
+    /// The type, or `None` if `is_word` says that the transport uses this name itself: subscribers take such names for the
+    /// hub's own.
     pub(crate) fn shown_kind(&self, is_word: fn(&str) -> bool) -> Option<&str> {
         self.kind.as_deref().filter(|kind| self.gap.is_some() || !is_word(kind))
     }
@@ -192,52 +190,52 @@ impl Event {
         }
     }
 
-    /// The payload of an event without a `tail`, as text.
+    /// The payload as text, of an event without a `tail`.
     pub fn text(&self) -> &str {
         debug_assert!(self.tail.is_none(), "this is not the whole payload");
         std::str::from_utf8(&self.data).unwrap_or_default()
     }
 
-    /// The digest of its content; `None` for a hole.
+    /// The digest of the content; `None` for a hole.
     pub fn digest(&self) -> Option<u64> {
         self.gap.is_none().then(|| digest(self.kind.as_deref(), &self.data))
     }
 
-    /// What the event is taken to weigh in a log: payload, type, key and the fixed parts.
+    /// The event's weight in a log, in bytes: payload, type, key and the fixed parts.
     pub fn weight_bytes(&self) -> usize {
         let shared = if self.tail.is_some() { self.data.len() } else { 0 };
         shared + self.own_bytes()
     }
 
-    /// What it holds of the memory budget: all but what it shares.
+    /// The bytes charged to the memory budget: all but the shared part of the payload.
     pub(crate) fn own_bytes(&self) -> usize {
         let text_bytes = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
         let data = if self.tail.is_some() { 0 } else { self.data.len() };
         size_of::<Self>() + data + text_bytes(&self.tail) + text_bytes(&self.kind) + text_bytes(&self.key)
     }
 
-    /// What an event that is yet to be made holds of the memory budget, without its key: a part of the payload, or the type.
+    /// The bytes that a new event will be charged, without its key.
     pub fn least_weight_bytes(kind: Option<&str>, data: &[u8]) -> usize {
         size_of::<Self>() + data.len() + kind.map_or(0, str::len)
     }
 }
 
-/// The digest of an event's type and payload, by which an event is known again although its id alone says little. Equal
-/// content has equal digests within a process, and other content hardly ever; between processes they mean nothing.
+/// A digest of an event's type and payload, to recognize an event whose id alone is not enough. Equal content has equal
+/// digests, and different content almost never; digests of different processes cannot be compared.
 pub fn digest(kind: Option<&str>, data: &[u8]) -> u64 {
     static HASHER: LazyLock<foldhash::quality::RandomState> = LazyLock::new(foldhash::quality::RandomState::default);
     HASHER.hash_one((kind, data))
 }
 
-/// What an event stream is told of a hole: `{"topic","from","to","reason"}`.
+/// A gap as JSON: `{"topic","from","to","reason"}`.
 pub(crate) fn gap_json(topic: &Topic, gap: Gap) -> String {
     // No byte that a topic, an id or a reason may have is escaped in JSON.
     let Gap { from, to, reason } = gap;
     format!("{{\"topic\":\"{topic}\",\"from\":\"{from}\",\"to\":\"{to}\",\"reason\":\"{reason}\"}}")
 }
 
-/// The major part of the ids that a hub gives: the second of its start, since 1970, in the upper 32 bits, and 32 random bits in
-/// the lower ones.
+/// The major part of the ids that a hub gives: the second of its start (since 1970) in the upper 32 bits, 32 random bits in the
+/// lower ones.
 ///
 /// Hubs start together, and clocks are set back; so two epochs are compared for equality only. Of two hubs that start
 /// in the same second, one pair in 4,294,967,296 has equal epochs. Today's epochs have 19 digits, more than the double of a
@@ -247,7 +245,7 @@ pub fn new_epoch(start: Duration, random: u32) -> u64 {
 }
 
 impl EventId {
-    /// The greatest id below this one; `0-0` has none and is its own.
+    /// The greatest id below this one. `0-0` for `0-0`.
     pub fn before(self) -> Self {
         match (self.major, self.minor) {
             (0, 0) => self,
@@ -256,8 +254,8 @@ impl EventId {
         }
     }
 
-    /// Whether this is a moment of a broker's clock rather than the id of an entry: the last id before a millisecond, which
-    /// readers are given where a log was empty.
+    /// Whether this is the last id before a millisecond of a broker's clock and not the id of an entry: readers are given such
+    /// an id where a log was empty.
     pub fn is_moment(self) -> bool {
         self.minor == u64::MAX || self == Self::default()
     }
@@ -293,25 +291,25 @@ impl FromStr for EventId {
 /// Where a subscription begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// With the next event.
+    /// The next event.
     #[default]
     Live,
-    /// With the topic's first event: all that is held, behind a gap if that is not all there was.
+    /// The topic's first event: all retained events, after a gap if older ones are missing.
     First,
-    /// With the newest `n` events.
+    /// The newest `n` events.
     Last(usize),
-    /// With the event that follows this one.
+    /// The event after this id.
     After(EventId),
 }
 
 impl Start {
-    /// Behind the event `id`. Before `0-0` there is nothing, so what follows it is everything.
+    /// After the event `id`. Everything follows `0-0`.
     pub fn after(id: EventId) -> Self {
         if id == EventId::default() { Self::First } else { Self::After(id) }
     }
 }
 
-/// A text that is no [`Start`].
+/// Why a text is not a [`Start`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadStart;
 
@@ -326,7 +324,7 @@ impl std::error::Error for BadStart {}
 impl FromStr for Start {
     type Err = BadStart;
 
-    /// `first` or `0`, `last:N`, `live`, or the id after which to go on; `0-0` stands for the beginning too.
+    /// Parses `first` or `0`, `last:N`, `live`, or the id after which to continue. `0-0` is the first event, too.
     fn from_str(text: &str) -> Result<Self, BadStart> {
         match text {
             "first" | "0" => Ok(Self::First),

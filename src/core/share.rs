@@ -1,4 +1,4 @@
-//! Shares: what one tenant (a subject, an API key, an address) holds of the hub, against what a quota lets it hold.
+//! Shares: what one tenant (a subject, an API key, an address) holds of the hub, and the most that quotas allow.
 
 use std::{
     fmt,
@@ -13,9 +13,9 @@ use crate::budget::Pressure;
 /// What a quota bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// Publications a second.
+    /// Publications per second.
     PublishPerSecond,
-    /// Bytes of payload a second.
+    /// Bytes of payload per second.
     BytesPerSecond,
     /// Bytes of events and topics held.
     BytesHeld,
@@ -40,14 +40,14 @@ impl Limit {
     }
 }
 
-/// A refusal: whose rule, which of its limits, and when to try again.
+/// A refusal by a quota rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuotaRefused {
-    /// The rule's name. Rules last as long as the process.
+    /// The rule's name. Names are kept as long as the process runs.
     pub rule: &'static str,
     /// The limit that is reached.
     pub limit: Limit,
-    /// In so many seconds there may be room again, at least one.
+    /// Seconds after which to try again; at least 1.
     pub retry_after_s: u32,
 }
 
@@ -58,10 +58,10 @@ impl fmt::Display for QuotaRefused {
     }
 }
 
-/// When to try again where nothing tells when something will be let go.
+/// Seconds after which to try again where it is unknown when something will be released.
 const HELD_RETRY_S: u32 = 2;
 
-/// The most that a tenant may hold under one rule. `usize::MAX`: any number.
+/// The most that a tenant may hold under one rule. `usize::MAX`: no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldLimits {
     /// Bytes of events and topics.
@@ -70,7 +70,7 @@ pub struct HeldLimits {
     pub connections: usize,
 }
 
-/// What a tenant holds under one rule. The limits may change meanwhile; what is held then stays.
+/// What a tenant holds under one rule. When the limits change, what is held stays.
 #[derive(Debug)]
 pub struct Account {
     /// The rule's name.
@@ -80,7 +80,7 @@ pub struct Account {
     connections: BoundedCount,
 }
 
-/// A count, and its limit.
+/// A count with a limit.
 #[derive(Debug)]
 struct BoundedCount {
     held: AtomicUsize,
@@ -108,7 +108,7 @@ impl BoundedCount {
         self.held.fetch_sub(count, Ordering::Relaxed);
     }
 
-    /// Adds `count` in any case, and says whether there was room for it.
+    /// Adds `count` even beyond the limit. Returns whether there was room.
     fn add_and_check(&self, count: usize) -> bool {
         let before = self.held.fetch_add(count, Ordering::Relaxed);
         count <= self.most().saturating_sub(before)
@@ -116,13 +116,13 @@ impl BoundedCount {
 }
 
 impl Account {
-    /// Nothing is held yet, under `rule`.
+    /// An empty account under `rule`.
     pub fn new(rule: &'static str, limits: HeldLimits) -> Self {
         let [bytes, topics, connections] = [limits.bytes, limits.topics, limits.connections].map(BoundedCount::new);
         Self { rule, bytes, topics, connections }
     }
 
-    /// From now on no more may be held than `limits` say. What is held already stays, also if that is more.
+    /// Replaces the limits. What is held already stays, even if it is more.
     pub fn set_limits(&self, limits: HeldLimits) {
         let HeldLimits { bytes, topics, connections } = limits;
         for (bounded, most) in [(&self.bytes, bytes), (&self.topics, topics), (&self.connections, connections)] {
@@ -153,8 +153,8 @@ impl Account {
     }
 }
 
-/// For whom something is held: its accounts under all rules that concern it. Other rules may do so later
-/// ([`Owner::set_accounts`]), so it also knows what it holds itself.
+/// A tenant's accounts under all rules that apply to it. The owner also counts what it holds itself, because other rules may
+/// apply later ([`Owner::set_accounts`]).
 #[derive(Debug, Default)]
 pub struct Owner {
     /// Locked for writing only while the rules change.
@@ -168,7 +168,7 @@ impl Owner {
         Self { accounts: RwLock::new(accounts.into_iter().collect()), held: Default::default() }
     }
 
-    /// From now on what it holds is counted by these accounts, and no more by those of before. Accounts of both keep it.
+    /// Moves what the owner holds from its present accounts to these. Accounts in both keep it.
     pub fn set_accounts(&self, accounts: impl IntoIterator<Item = Arc<Account>>) {
         let mut current = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
         let next: Box<[Arc<Account>]> = accounts.into_iter().collect();
@@ -180,7 +180,7 @@ impl Owner {
         *current = next;
     }
 
-    /// Whether nothing is held for it.
+    /// Whether the owner holds nothing.
     pub fn is_empty(&self) -> bool {
         self.held.iter().all(|held| held.load(Ordering::Relaxed) == 0)
     }
@@ -189,12 +189,12 @@ impl Owner {
         self.accounts.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes `bytes` of each account, or of none, and says whose rule forbids it.
+    /// Charges `bytes` to all accounts, or to none if one has no room: the error names its rule.
     pub fn try_take_bytes(&self, bytes: usize) -> Result<(), QuotaRefused> {
         self.try_take(bytes, HeldResource::Bytes)
     }
 
-    /// Takes `bytes` in any case.
+    /// Charges `bytes` even beyond the limits.
     pub(crate) fn take_bytes(&self, bytes: usize) {
         self.take(bytes, HeldResource::Bytes);
     }
@@ -204,7 +204,7 @@ impl Owner {
         self.give_back(bytes, HeldResource::Bytes);
     }
 
-    /// How far its tightest account is used up.
+    /// The pressure of the tightest account.
     pub fn pressure(&self) -> Pressure {
         let of_account = |account: &Arc<Account>| Pressure { used: account.bytes.held(), limit: account.bytes.most() };
         self.accounts().iter().map(of_account).reduce(Pressure::or_tighter).unwrap_or_default()
@@ -235,7 +235,7 @@ impl Owner {
     }
 }
 
-/// What is held, as opposed to used up.
+/// The resources that are held and released, unlike those that are counted per second.
 #[derive(Clone, Copy, Debug)]
 enum HeldResource {
     Bytes,
@@ -255,12 +255,12 @@ impl HeldResource {
     }
 }
 
-/// For whom each of many events is held, in order. What is held for the same in a row takes one entry.
+/// The owner of each of many events, in order. A run of events with the same owner takes one entry.
 #[derive(Clone, Debug)]
 pub struct Owners(Vec<(Arc<Owner>, usize)>);
 
 impl Owners {
-    /// For whom the event of this index is held; `None`: there are not so many.
+    /// The owner of the event at `index`; `None` if there are not so many.
     pub fn of(&self, index: usize) -> Option<&Arc<Owner>> {
         let run = self.0.partition_point(|(_, end)| *end <= index);
         self.0.get(run).map(|(owner, _)| owner)
@@ -273,13 +273,13 @@ impl Owners {
 }
 
 impl FromIterator<(Arc<Owner>, usize)> for Owners {
-    /// Of owners, each with the index behind the last event that is held for it.
+    /// Collects runs: each owner with the index behind its last event.
     fn from_iter<I: IntoIterator<Item = (Arc<Owner>, usize)>>(runs: I) -> Self {
         Self(runs.into_iter().collect())
     }
 }
 
-/// A topic or a stream that an owner holds, given back when it is dropped.
+/// A topic or a stream that an owner holds, released on drop.
 #[derive(Debug)]
 pub struct Hold {
     owner: Arc<Owner>,
@@ -287,17 +287,17 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// One more topic.
+    /// Holds one more topic.
     pub fn topic(owner: &Arc<Owner>) -> Result<Self, QuotaRefused> {
         Self::try_take(owner, HeldResource::Topics)
     }
 
-    /// One more open stream.
+    /// Holds one more open stream.
     pub fn connection(owner: &Arc<Owner>) -> Result<Self, QuotaRefused> {
         Self::try_take(owner, HeldResource::Connections)
     }
 
-    /// A stream that is open already, whether or not the owner may have so many.
+    /// Holds a stream that is open already, even beyond the limit.
     pub fn open_connection(owner: &Arc<Owner>) -> Self {
         owner.take(1, HeldResource::Connections);
         Self { owner: Arc::clone(owner), kind: HeldResource::Connections }
@@ -308,8 +308,8 @@ impl Hold {
         Ok(Self { owner: Arc::clone(owner), kind })
     }
 
-    /// The same is held by `owner` from now on, if that may hold it; else by whom it was. An account of both counts it once, also
-    /// meanwhile.
+    /// Transfers the hold to `owner`, if `owner` may hold one more; otherwise nothing changes. An account of both owners counts it
+    /// once throughout.
     pub fn pass_to(&mut self, owner: &Arc<Owner>) -> Result<(), QuotaRefused> {
         if Arc::ptr_eq(owner, &self.owner) {
             return Ok(());
@@ -342,7 +342,7 @@ impl Drop for Hold {
     }
 }
 
-/// Bytes that an owner holds while their number changes, given back when it is dropped.
+/// A changing number of bytes that an owner holds, released on drop.
 #[derive(Debug)]
 pub struct ByteHold {
     owner: Arc<Owner>,
@@ -350,12 +350,12 @@ pub struct ByteHold {
 }
 
 impl ByteHold {
-    /// None of `owner` yet.
+    /// Holds no bytes of `owner` yet.
     pub fn new(owner: Arc<Owner>) -> Self {
         Self { owner, bytes: 0 }
     }
 
-    /// It is `bytes` from now on, if the owner's share has room for them; else it stays as it was. Fewer always pass.
+    /// Changes the number to `bytes`, if the owner's share has room; otherwise nothing changes. A smaller number always passes.
     pub fn try_resize(&mut self, bytes: usize) -> Result<(), QuotaRefused> {
         if self.bytes <= bytes {
             self.owner.try_take_bytes(bytes - self.bytes)?;

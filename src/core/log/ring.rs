@@ -9,29 +9,29 @@ use crate::{
     gap::{Gap, GapReason},
 };
 
-/// How much of a log is kept. All three hold at once.
+/// Bounds of what a log keeps. All three apply at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// At most so many events.
+    /// The most events.
     pub count: usize,
-    /// At most so many bytes, by [`Event::weight_bytes`].
+    /// The most bytes, counted by [`Event::weight_bytes`].
     pub bytes: usize,
-    /// None older than this.
+    /// The greatest age of an event.
     pub age: Duration,
 }
 
 impl Bounds {
-    /// Whether they let nothing be kept.
+    /// Whether nothing may be kept.
     pub fn is_none(&self) -> bool {
         self.count == 0 || self.bytes == 0 || self.age.is_zero()
     }
 }
 
-/// What a topic retains: an event stays while either bound still covers it.
+/// What a topic retains: an event is kept while `history` or `lag` covers it.
 ///
-/// The two differ in purpose. `history` is kept for newcomers: as far back as they may ask for the newest events, and
-/// none of the past is theirs if it is nothing. `lag` is how far a connected reader may fall behind before the policy speaks: without it, a burst longer than a short history would cut off every reader before
-/// the first write.
+/// `history` is for new subscriptions: how far back they may ask for events. `lag` is for connected readers: how far one may be
+/// behind before the topic's policy applies. Without `lag`, a burst longer than a short history would disconnect every reader
+/// before the first write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// What is kept for replay.
@@ -41,8 +41,8 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// As it is to be at present: shorter while the memory budget, or the share of whoever publishes, is tight. What a reader that keeps up may be behind by
-    /// in passing stays: publishers are refused before such a reader loses anything.
+    /// The retention to apply under `pressure`: shorter while the memory budget or the publisher's share is tight. Never shorter
+    /// than a minimum of `lag`, so that publishers are refused before a reader that keeps up loses events.
     pub fn within(&self, pressure: Pressure) -> Self {
         if !pressure.is_tight() {
             return *self;
@@ -65,7 +65,7 @@ impl Default for Retention {
     }
 }
 
-/// The least that is kept for readers that are behind, however tight the memory is.
+/// The least that [`Retention::within`] keeps for readers that are behind, in events and in bytes.
 const LAG_MIN: usize = 64;
 const LAG_BYTES_MIN: usize = 256 * 1024;
 
@@ -74,39 +74,39 @@ const LAG_BYTES_MIN: usize = 256 * 1024;
 pub struct Ring {
     entries: VecDeque<LogEntry>,
     next: Position,
-    /// The id before the oldest event retained: whoever has everything up to it can go on here.
+    /// The id before the oldest retained event: a reader that has everything up to it misses nothing.
     floor: EventId,
     ids: Ids,
-    /// The position of the newest change of epoch, 0 if there was none: ids before it are of another log.
+    /// The position of the newest change of epoch, 0 if there was none. Ids before it belong to another log.
     epoch: Position,
     /// When it was.
     epoch_at: Moment,
-    /// What all events ever pushed weigh together, in bytes.
+    /// The weight of all events ever pushed, in bytes.
     pushed_bytes: usize,
 }
 
-/// How ids follow from positions.
+/// How the ids of events that are no longer retained are found.
 #[derive(Debug)]
 enum Ids {
-    /// The minor part is the position.
+    /// The hub gives the ids: the minor part is the position.
     Dense,
-    /// They are a broker's. Those of the newest events that are no longer retained are kept, each with the position behind
-    /// it, to tell a reader that the log has passed where its hole begins.
+    /// A broker gives the ids. `passed` has the ids of the newest events that are no longer retained, each with the position
+    /// behind it, so that a gap can name the last id that a reader has.
     Sparse { passed: VecDeque<(Position, EventId)> },
 }
 
-/// Ids kept of events that are not.
+/// The most ids in [`Ids::Sparse`].
 const PASSED_MAX: usize = 16_384;
 
 #[derive(Debug)]
 struct LogEntry {
     event: Arc<Event>,
-    /// [`Ring::pushed_bytes`] before this event: what lies between two events is a subtraction.
+    /// [`Ring::pushed_bytes`] before this event, so that the bytes between two events are a subtraction.
     before_bytes: usize,
 }
 
 impl Ids {
-    /// The event before `position`, which has this id, is no longer retained.
+    /// Records that the event before `position`, with this id, is no longer retained.
     fn pass(&mut self, position: Position, id: EventId) {
         let Self::Sparse { passed } = self else { return };
         if passed.back().is_some_and(|(last, _)| position <= *last) {
@@ -120,22 +120,22 @@ impl Ids {
 }
 
 impl Ring {
-    /// An empty ring whose first event will have position `next`, and will be the first that follows `floor`.
+    /// An empty ring. Its first event will have the position `next` and will be the first after the id `floor`.
     pub fn new(next: Position, floor: EventId) -> Self {
         Self { entries: VecDeque::new(), next, floor, ids: Ids::Dense, epoch: 0, epoch_at: Moment(0), pushed_bytes: 0 }
     }
 
-    /// The same for events whose ids a broker gives.
+    /// An empty ring for events whose ids a broker gives.
     pub fn sparse(next: Position, floor: EventId) -> Self {
         Self { ids: Ids::Sparse { passed: VecDeque::from([(next, floor)]) }, ..Self::new(next, floor) }
     }
 
-    /// The id before the oldest event retained.
+    /// The id before the oldest retained event.
     pub fn floor(&self) -> EventId {
         self.floor
     }
 
-    /// Begins anew, empty, after `floor`. Positions go on.
+    /// Drops all events and continues after `floor`. Positions continue.
     pub fn restart(&mut self, floor: EventId) {
         self.entries = VecDeque::new();
         self.floor = floor;
@@ -145,14 +145,14 @@ impl Ring {
         }
     }
 
-    /// Goes on from `next`, empty, after `floor`: what stands between is lost on it. Does nothing if it has come so far.
+    /// Drops all events before the position `next` and continues there, after `floor`. No effect if the ring is already past it.
     pub fn skip_to(&mut self, next: Position, floor: EventId) {
         if self.next < next {
             self.leap(next, floor);
         }
     }
 
-    /// Goes on from `next`, empty, after `floor`; what readers that are behind have is not forgotten.
+    /// Drops all events and continues at `next`, after `floor`. The ids before the dropped events are kept.
     fn leap(&mut self, next: Position, floor: EventId) {
         while let Some(entry) = self.entries.pop_front() {
             self.ids.pass(entry.event.position + 1, entry.event.id);
@@ -162,18 +162,18 @@ impl Ring {
         (self.next, self.floor) = (next, floor);
     }
 
-    /// The position of the oldest event retained; [`Ring::next`] if there is none.
+    /// The position of the oldest retained event; [`Ring::next`] if there is none.
     pub fn oldest(&self) -> Position {
         self.next - self.entries.len() as Position
     }
 
-    /// The position the next event will have: where a cursor at the head stands.
+    /// The position that the next event will have, and of a cursor at the head.
     #[inline]
     pub fn next(&self) -> Position {
         self.next
     }
 
-    /// How many events are retained.
+    /// The number of retained events.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -183,7 +183,7 @@ impl Ring {
         self.entries.is_empty()
     }
 
-    /// The weight of all that is retained.
+    /// The weight of all retained events, in bytes.
     pub fn bytes(&self) -> usize {
         self.entries.front().map_or(0, |oldest| self.weight_from(oldest))
     }
@@ -195,13 +195,13 @@ impl Ring {
         self.entries.get(usize::try_from(place).ok()?).map(|entry| &entry.event)
     }
 
-    /// The id of the newest event there has been.
+    /// The id of the newest event pushed, retained or not.
     pub fn newest_id(&self) -> EventId {
         self.entries.back().map_or(self.floor, |entry| entry.event.id)
     }
 
-    /// The id before `position`: that of the event that stands, or stood, before it. `0-0` if that is forgotten. Ahead of a
-    /// change of epoch it is the last id of the former log: a cursor that stands there has not been told.
+    /// The id of the event before `position`, retained or not. `0-0` if it is no longer known. At a change of epoch it is the
+    /// last id of the former log, because a cursor there has not received the change yet.
     pub fn id_before(&self, position: Position) -> EventId {
         let before = position.saturating_sub(1);
         if let Some(event) = self.event(before) {
@@ -221,8 +221,8 @@ impl Ring {
         self.entries.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)).map(|entry| &entry.event)
     }
 
-    /// Appends the event that follows. One that leaves a hole, or a change of epoch, empties the ring first: nothing
-    /// retained may ever be mistaken for a whole.
+    /// Appends an event. An event that leaves a hole in the positions, or a change of epoch, empties the ring first, so that
+    /// retained events are always contiguous.
     pub fn push(&mut self, event: Arc<Event>) {
         debug_assert!(self.next <= event.position, "positions never go back");
         // Ids begin anew behind a change of epoch, so nothing before it can be compared with what follows.
@@ -239,7 +239,7 @@ impl Ring {
         self.entries.push_back(LogEntry { event, before_bytes });
     }
 
-    /// Drops from the old end what neither bound of `retention` covers.
+    /// Drops the oldest events that neither bound of `retention` covers.
     pub fn trim(&mut self, retention: &Retention, now: Moment) {
         while let Some(oldest) = self.entries.front() {
             let age = now.since(oldest.event.accepted);
@@ -255,8 +255,8 @@ impl Ring {
         }
     }
 
-    /// The same for `retention` as it is to be at present: one tenant's logs shorten when its share is tight, and those of others
-    /// do not. Whose log it is the newest event tells.
+    /// Trims by the retention under the present pressure of the budget and of the newest event's owner: the logs of a tenant
+    /// whose share is tight shorten, and those of others do not.
     pub fn trim_within(&mut self, retention: &Retention, budget: &Budget, now: Moment) {
         let of_owner = self.entries.back().map(|newest| newest.event.charge.owner_pressure()).unwrap_or_default();
         self.trim(&retention.within(budget.pressure().or_tighter(of_owner)), now);
@@ -266,7 +266,7 @@ impl Ring {
         self.len() <= bounds.count && self.bytes() <= bounds.bytes && age <= bounds.age
     }
 
-    /// The oldest position that `history` covers `now`: no newcomer that asks for the newest events gets older ones.
+    /// The oldest position that `history` covers `now`, for subscriptions that ask for the newest events.
     fn history_from(&self, history: &Bounds, now: Moment) -> Position {
         let beyond_count = self.len().saturating_sub(history.count);
         let beyond_bytes = self.entries.partition_point(|entry| history.bytes < self.weight_from(entry));
@@ -274,15 +274,15 @@ impl Ring {
         self.oldest() + beyond_count.max(beyond_bytes).max(beyond_age) as Position
     }
 
-    /// The oldest position that a newcomer may ask for: that of the oldest event retained, also of those kept for readers that
-    /// are behind. Where there is to be no history it is the next event's.
+    /// The oldest position that a new subscription may ask for: the oldest retained event's, also if only `lag` covers it. The
+    /// next event's if there is no history.
     pub fn first_for_newcomers(&self, history: &Bounds) -> Position {
         if history.is_none() { self.next } else { self.oldest() }
     }
 
-    /// The position at which a subscription that wants `start` begins. If the ring does not join on to it: what is missing
-    /// ahead of the oldest event retained. Whoever wants everything, or all that follows an event it has seen, gets all
-    /// that is retained.
+    /// The position at which a subscription from `start` begins. The error is the gap before the oldest retained event, if
+    /// events that `start` asks for are missing. A start at the first event, or after an event that the client has seen, gets
+    /// all retained events.
     pub fn start_position(&self, start: Start, history: &Bounds, now: Moment) -> Result<Position, Gap> {
         match start {
             Start::Live => Ok(self.next),
@@ -294,8 +294,8 @@ impl Ring {
         }
     }
 
-    /// Whether the first event that the log ever had is retained, or yet to come. A broker's may have had some before the
-    /// oldest that the hub knows.
+    /// Whether the first event that the log ever had is retained, or still to come. A broker's log may have had events before
+    /// those that the hub knows.
     fn has_first(&self) -> bool {
         match self.ids {
             Ids::Dense => self.floor.minor == 0,
@@ -303,18 +303,18 @@ impl Ring {
         }
     }
 
-    /// Whether `id` can be one of this log, now or later. Where the hub gives the ids, those of another epoch never are.
+    /// Whether `id` can belong to this log, now or later. An id of another epoch never does where the hub gives the ids.
     pub fn may_hold(&self, id: EventId) -> bool {
         matches!(self.ids, Ids::Sparse { .. }) || id.major == self.floor.major
     }
 
-    /// Whether whoever has everything up to `id` has, with what is retained, everything.
+    /// Whether a reader that has everything up to `id` misses nothing before the retained events.
     pub fn joins(&self, id: EventId) -> bool {
         self.may_hold(id) && self.floor <= id && id <= self.newest_id()
     }
 
-    /// Whether `id` is certainly of this log, and the ring joins on to it. A broker's ids have holes, and an id that lies in
-    /// one may be of a log that was there before: only the broker knows.
+    /// Whether `id` certainly belongs to this log and nothing is missing after it. A broker's ids have holes, and an id in a hole
+    /// may belong to a former log: only the broker knows.
     pub fn knows(&self, id: EventId) -> bool {
         match self.ids {
             Ids::Dense => self.joins(id),
@@ -326,7 +326,7 @@ impl Ring {
         self.entries.binary_search_by_key(&id, |entry| entry.event.id).ok().map(|index| &self.entries[index].event)
     }
 
-    /// The position of the newest change of epoch, 0 if there was none.
+    /// The position of the newest change of epoch; 0 if there was none.
     pub fn epoch(&self) -> Position {
         self.epoch
     }
@@ -343,25 +343,25 @@ impl Ring {
         }
     }
 
-    /// The position behind the event `id`, if it is retained and has this content.
+    /// The position behind the event `id`, if the event is retained and has this digest.
     pub fn position_behind(&self, id: EventId, content: u64) -> Option<Position> {
         self.find(id).filter(|event| event.digest() == Some(content)).map(|event| event.position + 1)
     }
 
-    /// What a reader lacks that may have `id` from the broker's log as it was before it was replaced; `None` if `id` is newer
-    /// than all that there was, or if the change of epoch is no longer retained.
+    /// The gap for a reader whose `id` may be from the broker's log before it was replaced. `None` if `id` is newer than all ids
+    /// of that log, or if the change of epoch is no longer retained.
     pub fn former_gap(&self, id: EventId) -> Option<Gap> {
         let change = self.event(self.epoch)?.gap.filter(|gap| gap.reason == GapReason::Epoch && id <= gap.from)?;
         Some(Gap { from: id, ..change })
     }
 
-    /// The position of the first event retained whose id is greater than `id`.
+    /// The position of the first retained event whose id is greater than `id`.
     pub fn position_after(&self, id: EventId) -> Position {
         self.oldest() + self.entries.partition_point(|entry| entry.event.id <= id) as Position
     }
 
-    /// What a reader that has everything up to `id`, on to which the ring does not join, lacks before the oldest event
-    /// retained. Ids of another major are another hub's, or this one's before it was restarted; so is one yet to be.
+    /// The gap before the oldest retained event for a reader that has everything up to `id`. An id with another major part, or a
+    /// future one, is another hub's or from before a restart, and yields the reason `epoch`.
     fn unjoined_gap(&self, id: EventId) -> Gap {
         let is_ours = id.major == self.floor.major && id < self.floor;
         let reason = if is_ours { GapReason::Expired } else { GapReason::Epoch };
