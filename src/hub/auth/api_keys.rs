@@ -1,4 +1,4 @@
-//! API keys: long-lived secrets of services that publish or listen.
+//! API keys: long-lived secrets of services.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -6,17 +6,17 @@ use subtle::{Choice, ConstantTimeEq};
 
 use super::{Credential, Fingerprint, Grants, Identity};
 
-/// The least bytes of a key: fewer can be guessed.
+/// The least bytes of a key. Shorter ones can be guessed.
 const API_KEY_BYTES_MIN: usize = 16;
 
-/// One `[[api_keys]]` table: the key itself, and what it gives.
+/// One `[[api_keys]]` table.
 #[derive(Clone, Default)]
 pub struct ApiKey {
     pub secret: String,
-    /// Its name: the subject of whoever shows it.
+    /// Its name, which is the client's subject.
     pub name: String,
     pub role: Option<String>,
-    /// Patterns of topics that it may listen to.
+    /// Patterns of topics that it may subscribe to.
     pub subscribe: Vec<String>,
     /// Patterns of topics that it may publish to.
     pub publish: Vec<String>,
@@ -28,11 +28,11 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// A secret, and whose it is.
+/// A secret and its identity.
 type KnownKey = (Box<[u8]>, Arc<Identity>);
 
-/// All API keys of a hub, by the secret's fingerprint: a look-up costs the same however many keys there are, and since nobody
-/// outside knows the hash's own key, its time says nothing about a secret.
+/// All API keys of a hub, by the fingerprint of the secret: a look-up costs the same however many keys there are, and its time
+/// reveals nothing about a secret, because the hash has a random key.
 #[derive(Clone, Default)]
 pub(super) struct ApiKeys {
     by_hash: HashMap<Fingerprint, Vec<KnownKey>>,
@@ -75,12 +75,12 @@ impl ApiKeys {
         self.by_hash.is_empty()
     }
 
-    /// Whom the key stands for that this is the fingerprint of, if there still is one.
+    /// The identity of the key with this fingerprint, if there is one.
     pub(super) fn of_fingerprint(&self, key: Fingerprint) -> Option<Arc<Identity>> {
         self.by_hash.get(&key)?.first().map(|(_, identity)| Arc::clone(identity))
     }
 
-    /// The same keys, as keys of the rules of this generation.
+    /// The same keys with identities of this generation.
     pub(super) fn of_generation(&self, generation: u64) -> Self {
         let mut keys = self.clone();
         for (_, identity) in keys.by_hash.values_mut().flatten() {
@@ -89,7 +89,7 @@ impl ApiKeys {
         keys
     }
 
-    /// Whose key `shown` is. Those with its hash are compared in full.
+    /// The identity of the key `shown`. Keys with the same fingerprint are compared in constant time.
     pub(super) fn identify(&self, shown: &str) -> Option<Arc<Identity>> {
         let mut found = None;
         for (secret, identity) in self.by_hash.get(&Fingerprint::of(shown.as_bytes()))? {

@@ -1,4 +1,4 @@
-//! Tries and failures per key within a window of time, in bounded memory.
+//! Attempts and failures per key within a window, in bounded memory.
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
@@ -16,13 +16,13 @@ pub(super) struct Counters<K> {
     counts: HashMap<K, Count>,
 }
 
-/// What one key did within its window.
+/// The counts of one key within its window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Count {
     since: Moment,
-    /// Tries that failed, or whose outcome is not known yet.
+    /// Attempts that failed, or whose outcome is not known yet.
     pub(super) failures: usize,
-    /// All tries that were checked or are waiting to be: what the key has cost.
+    /// All attempts that were checked or are waiting.
     pub(super) tries: usize,
 }
 
@@ -31,13 +31,13 @@ impl<K: Hash + Eq> Counters<K> {
         Self { window, counts: HashMap::new() }
     }
 
-    /// What `key` did in its present window.
+    /// The counts of `key` in its present window.
     pub(super) fn get(&self, key: &K, now: Moment) -> Count {
         let known = self.counts.get(key).filter(|count| now.since(count.since) < self.window);
         known.copied().unwrap_or(Count { since: now, failures: 0, tries: 0 })
     }
 
-    /// Counts one more try, which counts as failed until the caller takes that back. Returns the tries of this window.
+    /// Counts an attempt, as failed until the caller corrects it. Returns the attempts of this window.
     pub(super) fn add(&mut self, key: K, now: Moment) -> usize {
         let count = self.get(&key, now);
         if !self.counts.contains_key(&key) {
@@ -48,7 +48,7 @@ impl<K: Hash + Eq> Counters<K> {
         tries
     }
 
-    /// What is counted for `from` is counted for `to` as well.
+    /// Adds the counts of `from` to those of `to`.
     pub(super) fn copy(&mut self, from: &K, to: K, now: Moment) {
         let count = self.get(from, now);
         if 0 < count.tries {
@@ -57,7 +57,7 @@ impl<K: Hash + Eq> Counters<K> {
         }
     }
 
-    /// Changes what is counted for `key`, if anything is. A key without tries is forgotten.
+    /// Changes the counts of `key`, if it has any. A key without attempts is forgotten.
     pub(super) fn correct(&mut self, key: &K, change: impl FnOnce(&mut Count)) {
         if let Some(count) = self.counts.get_mut(key) {
             change(count);
@@ -67,7 +67,7 @@ impl<K: Hash + Eq> Counters<K> {
         }
     }
 
-    /// How long until the window of `count` is over.
+    /// The time until the window of `count` is over.
     pub(super) fn left(&self, count: Count, now: Moment) -> Duration {
         self.window.saturating_sub(now.since(count.since))
     }

@@ -1,29 +1,29 @@
-//! Why a client is not let in.
+//! Why a client is refused.
 
 use std::fmt;
 
 use crate::{close::Close, label::AuthFailure};
 
-/// Why a client is not let in, or not to what it asks for.
+/// Why a client, or what it asks for, is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Denied {
-    /// It shows nothing.
+    /// The client shows no credential.
     Missing,
-    /// It shows a cookie alone, and its browser does not say that a page asks which may use the cookie.
+    /// The client shows only a cookie, and its browser does not say that the request is from a page that may use it.
     Cookie,
-    /// A page asks whose origin may not use what nobody has to show.
+    /// The request is from a page whose origin may not use a hub without authentication.
     ForeignPage,
-    /// It asks for another host, at a hub that asks nobody who it is.
+    /// The request names another host, at a hub without authentication.
     ForeignHost,
-    /// What it shows is not valid, whatever is wrong with it.
+    /// The credential is not valid, for whatever reason.
     Invalid,
-    /// What it shows was valid once.
+    /// The credential has expired.
     Expired,
-    /// Its access was withdrawn: its user or its key is gone, or the deny list names it.
+    /// The credential was revoked: its user or its key is gone, or the deny list names it.
     Revoked,
-    /// It is known, but has no right to what it asks for.
+    /// The client is authenticated and has no right to what it asks for.
     Forbidden,
-    /// Its address has shown too much that was not valid, or its user has asked for too many fresh tokens; it may come back.
+    /// Too many invalid tokens from the address, or too many fresh ones for the user. It may try again later.
     TooMany,
 }
 
@@ -37,7 +37,7 @@ impl Denied {
         }
     }
 
-    /// How a stream ends that may not go on, or not even begin.
+    /// The close of a stream that may not continue, or not even begin.
     pub fn close(self) -> Close {
         match self {
             Self::Expired => Close::TokenExpired,
@@ -62,7 +62,7 @@ impl Denied {
         }
     }
 
-    /// The word for it in answers, the same as in metrics.
+    /// The reason in answers, the same as in metrics.
     pub fn code(self) -> &'static str {
         self.failure().label()
     }

@@ -1,16 +1,15 @@
-//! A bounded queue for work that is scarce: whoever has asked least comes first.
+//! A bounded queue in which senders with the fewest attempts come first.
 
 use std::time::Duration;
 
 use super::throttle::AdmittedLogin;
 use crate::clock::Moment;
 
-/// Waiting work in two lanes: that of known pairs of user and address, and that of strangers. Each lane gets every other
-/// turn and half of the room while the other lane wants the rest. Within a lane the lowest rank comes first, then the oldest.
+/// Waiting work in two lanes: known pairs of user and address, and strangers. While both lanes have work, each gets every other
+/// turn and half of the room. Within a lane the lowest rank comes first, then the oldest.
 ///
-/// A sender's first try within a window has rank 1, the second rank 2, and so on. So a quiet sender waits for the first tries
-/// of others at most, and never for a flood. Searches are linear: the queue is short, and each of its items takes
-/// milliseconds.
+/// A sender's first attempt within a window has rank 1, the second rank 2, and so on. So a quiet sender waits at most for the
+/// first attempts of others, and never for a flood. Searches are linear: the queue is short, and each item takes milliseconds.
 #[derive(Debug)]
 pub(super) struct FairQueue<T> {
     waiting: Vec<Waiting<T>>,
@@ -28,19 +27,19 @@ struct Waiting<T> {
     item: T,
 }
 
-/// What became of an item that was pushed.
+/// The outcome of [`FairQueue::push`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Pushed<T> {
     /// There was room.
     Queued,
-    /// Another, dearer item has lost its place to it.
+    /// Queued in place of this item, which had a higher rank.
     Displaced(T),
-    /// There is no room, and nothing that should go first.
+    /// The queue is full of items that come first.
     Refused(T),
 }
 
 impl<T> FairQueue<T> {
-    /// For `most` items.
+    /// A queue of at most `most` items.
     pub(super) fn new(most: usize) -> Self {
         Self { waiting: Vec::new(), most, next_number: 0, served_known: false }
     }
@@ -69,13 +68,13 @@ impl<T> FairQueue<T> {
         Some(self.waiting.swap_remove(index).item)
     }
 
-    /// Takes out an item that has waited for `wait_max`.
+    /// Removes an item that has waited for `wait_max`.
     pub(super) fn pop_expired(&mut self, now: Moment, wait_max: Duration) -> Option<T> {
         let index = self.waiting.iter().position(|waiting| wait_max <= now.since(waiting.since))?;
         Some(self.waiting.swap_remove(index).item)
     }
 
-    /// The item that should make room in a full queue for a newcomer, if there is one.
+    /// The item that a full queue gives up for a new one, if any.
     fn find_worse(&self, newcomer: AdmittedLogin) -> Option<usize> {
         let share = if newcomer.is_known { self.most.div_ceil(2) } else { self.most / 2 };
         let has_share = share <= self.lane_len(newcomer.is_known);

@@ -1,4 +1,4 @@
-//! A client that is known, and its rights.
+//! An authenticated client and its rights.
 
 use crate::{clock::Moment, topic::Topic};
 
@@ -7,12 +7,12 @@ use super::{Credential, Denied, Grants};
 /// The role that may see and do everything.
 const ADMIN_ROLE: &str = "admin";
 
-/// Who a client is, by the token it has shown, and what it may do until when.
+/// Who a client is, by its credential, and what it may do until when.
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
-    /// Whom the token was given to (`sub`).
+    /// The token's subject (`sub`).
     pub subject: Box<str>,
-    /// Its name for people, if the token has one; else the subject stands for it.
+    /// A readable name, if the token has one.
     pub username: Option<Box<str>>,
     /// Its role, such as `admin`.
     pub role: Option<Box<str>>,
@@ -20,32 +20,32 @@ pub struct Identity {
     pub subscribe: Grants,
     /// The topics it may publish to.
     pub publish: Grants,
-    /// When all this ends.
+    /// When the identity expires.
     pub expires: Option<Moment>,
-    /// When it gave its password, in seconds since 1970, if it is a user of the users file: its tokens are the hub's own.
+    /// For users of the users file: when the user signed in with a password, in seconds since 1970.
     pub login_unix_s: Option<u64>,
-    /// Whether it has shown nothing yet, and has until `expires` to do so.
+    /// Whether it has not authenticated yet, and may do so until `expires`.
     pub is_guest: bool,
-    /// Whether it has shown an API key, whose name is its subject.
+    /// Whether its credential is an API key, whose name is the subject.
     pub is_api_key: bool,
-    /// What it has shown, to be asked again whether that still counts.
+    /// The credential, to be checked again after a reload.
     pub credential: Credential,
-    /// The rules that gave it these rights ([`super::Auth::generation`]).
+    /// The generation of the rules that gave it these rights ([`super::Auth::generation`]).
     pub generation: u64,
 }
 
 impl Identity {
-    /// Whoever is still to say who it is, until `expires`.
+    /// A client that has until `expires` to authenticate.
     pub(crate) fn guest(expires: Moment) -> Self {
         Self { expires: Some(expires), is_guest: true, ..Self::default() }
     }
 
-    /// Whether it has the role that may see and do everything.
+    /// Whether it has the role `admin`, which may do everything.
     pub(crate) fn is_admin(&self) -> bool {
         self.role.as_deref() == Some(ADMIN_ROLE)
     }
 
-    /// What people call it.
+    /// The readable name, else the subject.
     pub fn name(&self) -> &str {
         self.username.as_deref().unwrap_or(&self.subject)
     }
@@ -55,7 +55,7 @@ impl Identity {
         self.permit(self.subscribe.allow(topic))
     }
 
-    /// The first name from `name` on that a topic could have that it may listen to; `None`: there is none.
+    /// The first topic name, from `name` on, that it might subscribe to; `None` if there is none.
     pub fn next_subscribable(&self, name: &str) -> Option<String> {
         self.subscribe.next_from(name).map(str::to_owned)
     }
@@ -64,14 +64,14 @@ impl Identity {
         self.permit(self.publish.allow(topic))
     }
 
-    /// What its parts hold in the heap, in bytes.
+    /// Its heap memory, in bytes.
     pub(super) fn held_bytes(&self) -> usize {
         let texts = [Some(&self.subject), self.username.as_ref(), self.role.as_ref()];
         let text_bytes: usize = texts.into_iter().flatten().map(|text| text.len()).sum();
         text_bytes + self.subscribe.held_bytes() + self.publish.held_bytes()
     }
 
-    /// Whether its time is over.
+    /// Whether it has expired.
     pub(crate) fn has_expired(&self, now: Moment) -> bool {
         self.expires.is_some_and(|expires| expires <= now)
     }

@@ -1,5 +1,5 @@
-//! The keys that tokens are checked and made with. Each goes with one algorithm, which the configuration pins: what a
-//! token's header says of it decides nothing (RFC 8725 sections 3.1 and 3.2).
+//! The keys that verify and sign tokens. Each is for one algorithm, which the configuration pins: the algorithm in a token's
+//! header decides nothing (RFC 8725 sections 3.1 and 3.2).
 
 use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, TokenData, Validation, decode, decode_header, encode};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 use super::{Algorithm, Claims, Denied, Fingerprint, jwks, rsa};
 
-/// Keys tried for one token that names none: each costs a check of a signature.
+/// The most keys tried for a token that names none. Each costs a signature.
 const CANDIDATES_MAX: usize = 16;
 
 /// All keys of a hub.
@@ -17,7 +17,7 @@ pub(super) struct VerificationKeys {
     signing: Option<SigningKey>,
 }
 
-/// A key that signatures are checked with.
+/// A key that verifies signatures.
 #[derive(Debug)]
 pub(super) struct VerificationKey {
     /// Its name in a key set (RFC 7517 section 4.5).
@@ -34,7 +34,7 @@ struct SigningKey {
     key: EncodingKey,
 }
 
-/// Where the keys come from: the texts of files and settings, empty where there is none.
+/// The texts that keys are read from. Empty where none is configured.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KeyTexts<'a> {
     pub(super) secret: &'a [u8],
@@ -43,12 +43,11 @@ pub(super) struct KeyTexts<'a> {
     pub(super) jwks: &'a str,
 }
 
-/// What is wrong, and the key of the configuration that says so.
+/// A configuration key, and what is wrong with its value.
 pub(super) type KeyError = (&'static str, String);
 
 impl VerificationKeys {
-    /// The keys in `texts` for `algorithms`. A text that goes with none of these, and an algorithm without a key, are
-    /// mistakes.
+    /// Reads the keys in `texts` for `algorithms`. A text that is for none of these, and an algorithm without a key, are errors.
     pub(super) fn load(texts: KeyTexts<'_>, algorithms: &[Algorithm]) -> Result<Self, KeyError> {
         let mut keys = Self::default();
         keys.take_secret(texts.secret, algorithms)?;
@@ -66,17 +65,17 @@ impl VerificationKeys {
         }
     }
 
-    /// Whether no token can be checked.
+    /// Whether no token can be verified.
     pub(super) fn is_empty(&self) -> bool {
         self.checking.is_empty()
     }
 
-    /// Whether tokens can be made.
+    /// Whether tokens can be signed.
     pub(super) fn can_sign(&self) -> bool {
         self.signing.is_some()
     }
 
-    /// The claims of `token`, if one of the keys has signed it, and which. Whether they hold is another matter.
+    /// The claims of `token` and the key that signed it, if the key is known. The claims are not checked.
     pub(super) fn check(&self, token: &str) -> Result<(Claims, Fingerprint), Denied> {
         let header = decode_header(token).map_err(|_| Denied::Invalid)?;
         // Whatever it says is critical, it is nothing that is understood here (RFC 7515 section 4.1.11).
@@ -91,19 +90,18 @@ impl VerificationKeys {
         candidates.filter_map(check).next().ok_or(Denied::Invalid)
     }
 
-    /// Whether there is still a key with this fingerprint.
+    /// Whether there is a key with this fingerprint.
     pub(super) fn has(&self, key: Fingerprint) -> bool {
         self.checking.iter().any(|known| known.fingerprint == key)
     }
 
-    /// A token that says `claims`; `None` if there is no key to sign it with.
+    /// Signs a token with `claims`; `None` without a key to sign with.
     pub(super) fn sign(&self, claims: &Claims) -> Option<String> {
         let SigningKey { algorithm, key } = self.signing.as_ref()?;
         encode(&Header::new(algorithm.native()), claims, key).ok()
     }
 
-    /// The keys that a token may have been signed with whose header names these. A header decides nothing by that: each key
-    /// insists on its own algorithm.
+    /// The keys to try for a token with this header. The header only selects: each key verifies with its own algorithm.
     pub(super) fn candidates(
         &self,
         id: Option<&str>,
@@ -170,7 +168,7 @@ impl VerificationKeys {
 }
 
 impl VerificationKey {
-    /// A key that is made of `material`, the bytes by which it is known again after a reload.
+    /// A key with the fingerprint of `material`, by which it is recognized after a reload.
     pub(super) fn new(id: Option<String>, algorithm: Algorithm, key: DecodingKey, material: &[u8]) -> Self {
         let mut validation = Validation::new(algorithm.native());
         // Here only the signature is checked. Times are told, and an issuer or audience that a token lacks is no match:
@@ -195,7 +193,7 @@ fn check_length(algorithm: Algorithm, secret: &[u8]) -> Result<(), KeyError> {
     Err(("auth.secret", message))
 }
 
-/// Whether the header of `token` has a member `crit`, of whatever form: the library passes over one that is `null`.
+/// Whether the header of `token` has a member `crit` of any value: the library ignores one that is `null`.
 fn has_critical(token: &str) -> bool {
     #[derive(Deserialize)]
     struct Head {
@@ -208,7 +206,7 @@ fn has_critical(token: &str) -> bool {
     head.and_then(|head| serde_json::from_slice(&head).ok()).is_none_or(|head: Head| head.crit.0)
 }
 
-/// A member that is there.
+/// Whether a member is present.
 #[derive(Default)]
 struct Present(bool);
 
@@ -229,7 +227,7 @@ fn where_to_set(algorithm: Algorithm) -> &'static str {
     }
 }
 
-/// The library reads of a PEM what kind of key it holds, and refuses another than asked for.
+/// Parses a PEM. Fails if it holds another kind of key than the algorithm needs.
 fn public_key(algorithm: Algorithm, pem: &[u8]) -> Option<DecodingKey> {
     match algorithm {
         Algorithm::Rs256 => DecodingKey::from_rsa_pem(pem).ok(),

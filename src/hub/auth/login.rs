@@ -17,11 +17,11 @@ use super::{
 };
 use crate::clock::Moment;
 
-/// A token that the hub has made.
+/// A token that the hub has issued.
 #[derive(Clone)]
 pub struct IssuedToken {
     pub token: String,
-    /// For how long it is valid.
+    /// How long it is valid.
     pub ttl: Duration,
 }
 
@@ -31,23 +31,23 @@ impl fmt::Debug for IssuedToken {
     }
 }
 
-/// Why a login is not even tried.
+/// Why a password is not checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginRefused {
     /// The hub has no users.
     NoUsers,
-    /// The name or the password is longer than any.
+    /// The name or the password is longer than allowed.
     TooLong,
-    /// Too many failed: the limit that was reached, and the time after which there may be another try.
+    /// Too many attempts failed: the limit that was reached, and the time after which to try again.
     TooMany(LoginLimit, Duration),
-    /// Too many wait to be checked, or this one has waited for too long.
+    /// Too many attempts are waiting, or this one has waited for too long.
     Busy,
 }
 
 impl Auth {
-    /// Tries to sign `user` in from `address`; `None` stands for a client whose address is not known. The answer goes to
-    /// `reply`, on another thread: a token, `None` if the name or the password is wrong, or that too many others went first.
-    /// Names that nobody has take as long as the dearest hash there is.
+    /// Signs `user` in from `address`; `None` if the client's address is not known. Calls `reply` on another thread: with a token,
+    /// with `None` if the name or the password is wrong, or with [`LoginRefused::Busy`]. An unknown name takes as long as the most
+    /// expensive hash of the users file.
     pub fn log_in(
         &self,
         (user, password): (&str, String),
@@ -92,8 +92,8 @@ impl Auth {
         Ok(())
     }
 
-    /// A fresh token for whoever has signed in with a password, as long as that was not too long ago. The user's address is
-    /// a known one from then on.
+    /// Issues a fresh token to a user who signed in with a password not longer ago than `session_age_max`. `address` becomes a
+    /// known one of the user.
     pub fn refresh(&self, identity: &Identity, address: Option<IpAddr>, now: Moment) -> Result<IssuedToken, Denied> {
         let login_unix_s = identity.login_unix_s.ok_or(Denied::Forbidden)?;
         self.signatures().begin_refresh(&identity.subject, now)?;
@@ -102,12 +102,12 @@ impl Auth {
         Ok(minted)
     }
 
-    /// What a thread does that checks passwords.
+    /// The queue for threads that check passwords.
     pub(crate) fn password_work(&self) -> PasswordWork {
         self.0.passwords.clone()
     }
 
-    /// A token for the user `name`, whose session began at `login_unix_s`; `None` if that is over.
+    /// Issues a token to the user `name`, whose session began at `login_unix_s`; `None` if the session is over.
     fn mint_login(&self, name: &str, login_unix_s: u64, now: Moment) -> Option<IssuedToken> {
         let settings = self.settings();
         let unix_s = self.whole_unix_s(now);
@@ -130,15 +130,15 @@ impl Auth {
     }
 }
 
-/// What a token calls itself: beyond guessing, and never given twice.
+/// A token's id (`jti`): random, so that it is unique and cannot be guessed.
 fn random_id() -> String {
     let random: [u8; 15] = rand::rng().random();
     data_encoding::BASE64URL_NOPAD.encode(&random)
 }
 
 impl AuthRules {
-    /// A token that says `claims`, valid from `unix_s` (seconds since 1970) for `ttl`, which is rounded down to seconds.
-    /// `None` if there is no key to sign it with.
+    /// Issues a token with `claims`, valid from `unix_s` (seconds since 1970) for `ttl`, which is rounded down to seconds. `None`
+    /// without a key to sign with.
     pub fn mint(&self, claims: Claims, ttl: Duration, unix_s: u64) -> Option<IssuedToken> {
         let ttl = Duration::from_secs(ttl.as_secs());
         let named = |name: &str| (!name.is_empty()).then(|| name.to_owned());

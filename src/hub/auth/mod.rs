@@ -1,10 +1,10 @@
-//! Who may do what: identities, the rights they have, and how a credential becomes an identity. Pure: files are read by
-//! config, and the time is told.
+//! Authentication and authorization: credentials, the identities they stand for, and their rights. Pure: `config` reads the
+//! files, and the time is an argument.
 //!
-//! A token is signed by a key that is configured, with the algorithm that goes with this key. What it says is taken as it
-//! stands, with one exception: the tokens that the hub's own login has made (they carry `fanfare_login`) are worth what the
-//! users file says of their user now. So whoever is taken out of that file, or disabled there, is refused although the token
-//! has not expired, and tokens of other issuers need no entry in it.
+//! A token is verified with a configured key and the algorithm of that key. Its claims are the client's rights, with one
+//! exception: a token from the hub's own login (it has the claim `fanfare_login`) has the rights that the users file gives
+//! its user now. So a user who is removed from that file, or disabled in it, is refused before the token expires, and tokens
+//! of other issuers need no entry in it.
 
 mod algorithm;
 mod api_keys;
@@ -58,17 +58,17 @@ use cache::TokenCache;
 use signatures::{SignatureConfig, SignatureLimits};
 use throttle::{LoginThrottle, LoginThrottleLimits};
 
-/// How the hub knows its clients. Clones share everything.
+/// Authenticates clients. Clones share all state.
 #[derive(Clone, Debug)]
 pub struct Auth(Arc<AuthState>);
 
 #[derive(Debug)]
 struct AuthState {
-    /// As at the start.
+    /// The settings at the start: a reload does not change them.
     settings: AuthSettings,
-    /// Changed only while the cache is locked, so that nothing is kept there by rules of before.
+    /// Replaced only while the cache is locked, so that the cache holds no identity by former rules.
     rules: RwLock<Arc<AuthRules>>,
-    /// That of `rules`, or of those before while they are being replaced.
+    /// The generation of `rules`, or of the former ones while they are being replaced.
     generation: AtomicU64,
     cache: Mutex<TokenCache>,
     throttle: Mutex<LoginThrottle>,
@@ -85,12 +85,12 @@ impl Default for Auth {
 }
 
 impl Auth {
-    /// Asks nobody: whoever comes may do everything.
+    /// Without authentication: every client may do everything.
     pub fn open() -> Self {
         Self::new(Arc::default(), Moment(0), Duration::ZERO)
     }
 
-    /// Asks everybody according to `rules`. At `now` it was `unix` since the beginning of 1970.
+    /// Authenticates by `rules`. `unix` is the wall clock at `now`, since 1970.
     pub fn new(rules: Arc<AuthRules>, now: Moment, unix: Duration) -> Self {
         let settings = rules.settings().clone();
         let limits = LoginThrottleLimits {
@@ -119,24 +119,24 @@ impl Auth {
         auth
     }
 
-    /// At `now` it was `unix` since the beginning of 1970. To be told again now and then: a wall clock may be set.
+    /// Sets the wall clock: `unix` since 1970 at `now`. To be called again from time to time, because a wall clock may be set.
     pub fn set_clock(&self, now: Moment, unix: Duration) {
         let unix_ns = u64::try_from(unix.as_nanos()).unwrap_or(u64::MAX);
         self.0.epoch_unix_ns.store(unix_ns.saturating_sub(now.0), Ordering::Relaxed);
     }
 
-    /// Whether a client has to show who it is.
+    /// Whether clients must authenticate.
     pub fn is_required(&self) -> bool {
         self.settings().mode == Mode::Jwt
     }
 
-    /// What is configured, apart from secrets.
+    /// The configured settings, without secrets.
     pub fn settings(&self) -> &AuthSettings {
         &self.0.settings
     }
 
-    /// From now on keys, users, API keys and the deny list are those of `rules`; the settings stay as they were at the start. Who
-    /// was let in before is let in by rules of another [generation](Self::generation).
+    /// Replaces keys, users, API keys and the deny list by those of `rules`; the settings stay as at the start. Identities from
+    /// before have another [generation](Self::generation).
     pub fn replace(&self, rules: &AuthRules) {
         let mut cache = self.cache();
         let next = rules.after(&self.rules());
@@ -148,9 +148,9 @@ impl Auth {
         self.throttle().retain_users(|user| rules.users.find(user).is_some());
     }
 
-    /// Whose token `token` is, shown by `origin`; no token stands for a client that shows none. It may also be an API key. An
-    /// address that shows too many tokens with a wrong signature, or a connection with too many that are not good, is refused for
-    /// the rest of the second, except with tokens that were checked lately: these cost no signature.
+    /// The identity of `token`, a token or an API key that `origin` has shown; `None` for a client that shows none. An address with
+    /// too many wrong signatures, or a connection with too many invalid tokens, is refused for the rest of the second, except
+    /// with tokens that were verified lately: these cost no signature.
     pub fn identify(
         &self,
         token: Option<&str>,
@@ -182,26 +182,26 @@ impl Auth {
         Ok(Some(identity))
     }
 
-    /// Whether so many tokens shown by `connection` were not good that no more are checked for now.
+    /// Whether `connection` has shown so many invalid tokens that no more are verified now.
     pub fn has_spent(&self, connection: ConnectionId, now: Moment) -> bool {
         self.is_required() && self.signatures().has_spent(Some(connection), now)
     }
 
-    /// The connection `from` has gone on to another reactor, and is called `to` there.
+    /// The connection `from` has moved to another reactor and is `to` there: its counts move with it.
     pub fn follow(&self, from: ConnectionId, to: ConnectionId, now: Moment) {
         if self.is_required() {
             self.signatures().follow(from, to, now);
         }
     }
 
-    /// Whose API key `key` is.
+    /// The identity of the API key `key`.
     pub fn identify_key(&self, key: &str) -> Result<Arc<Identity>, Denied> {
         let rules = self.rules();
         let identity = rules.api_keys.identify(key).ok_or(Denied::Invalid)?;
         rules.denied.check(&identity).map(|()| identity)
     }
 
-    /// Checks a token from the ground up.
+    /// Verifies a token that is not in the cache.
     fn check(&self, rules: &AuthRules, token: &str, now: Moment) -> Result<Identity, Denied> {
         let AuthRules { settings, keys, users, .. } = rules;
         let (mut claims, key) = keys.check(token)?;
@@ -231,13 +231,13 @@ impl Auth {
         self.0.signatures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `now` in seconds since 1970.
+    /// The wall clock at `now`, in seconds since 1970.
     fn unix_s(&self, now: Moment) -> f64 {
         let epoch_ns = self.0.epoch_unix_ns.load(Ordering::Relaxed);
         Duration::from_nanos(epoch_ns.saturating_add(now.0)).as_secs_f64()
     }
 
-    /// The moment at which it is `unix_s` seconds since 1970, as far as that can be told now.
+    /// The moment of `unix_s` (seconds since 1970), by the wall clock as it is set now.
     fn moment_of(&self, unix_s: f64) -> Moment {
         let unix = Duration::try_from_secs_f64(unix_s.max(0.0)).unwrap_or(Duration::MAX);
         let unix_ns = u64::try_from(unix.as_nanos()).unwrap_or(u64::MAX);

@@ -1,5 +1,5 @@
-//! Passwords: argon2id (RFC 9106), which takes tens of milliseconds by intention. Hence never on a reactor: checks go
-//! through a short queue to threads of their own.
+//! Passwords: argon2id (RFC 9106), which takes tens of milliseconds on purpose. So passwords are never checked on a reactor:
+//! checks go through a short queue to threads of their own.
 
 use std::{
     fmt,
@@ -18,16 +18,16 @@ use super::{
 };
 use crate::clock::Moment;
 
-/// The longest password, in bytes: more are no safer, only slower to hash.
+/// The longest password, in bytes.
 pub(super) const PASSWORD_BYTES_MAX: usize = 1024;
 
-/// What a hash costs: one of the settings that OWASP's Password Storage Cheat Sheet holds to be equally strong; of those,
-/// one that leaves most of a processor's cache to the others.
+/// Parameters of new hashes: of the equally strong settings in OWASP's Password Storage Cheat Sheet, one that uses little of
+/// the processor's cache.
 const HASH_KIB: u32 = 7 * 1024;
 const HASH_PASSES: u32 = 5;
 const HASH_LANES: u32 = 1;
 
-/// The hash of `password` with a salt of its own, as the users file takes it (a PHC string).
+/// The hash of `password` with a random salt, as a PHC string for the users file.
 pub fn hash_password(password: &str) -> Result<String, String> {
     if password.is_empty() || PASSWORD_BYTES_MAX < password.len() {
         return Err(format!("a password has 1 to {PASSWORD_BYTES_MAX} bytes"));
@@ -39,7 +39,7 @@ pub fn hash_password(password: &str) -> Result<String, String> {
     hash.map(|hash| hash.to_string()).map_err(|error| format!("cannot hash: {error}"))
 }
 
-/// Whether `text` is a hash that passwords can be checked against.
+/// Fails unless `text` is an argon2id hash (PHC string).
 pub(super) fn check_form(text: &str) -> Result<(), String> {
     let hint = "the password must be an argon2id hash: make one with `fanfare hash-password`";
     match PasswordHash::new(text) {
@@ -48,7 +48,7 @@ pub(super) fn check_form(text: &str) -> Result<(), String> {
     }
 }
 
-/// What checking a hash costs, in Argon2 blocks of 1 KiB that are filled: memory times passes.
+/// The cost of checking a password against a hash: Argon2 blocks of 1 KiB that are filled (memory times passes).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct HashCost {
     blocks: u64,
@@ -57,7 +57,7 @@ pub(super) struct HashCost {
 }
 
 impl HashCost {
-    /// Of a hash that [`check_form`] has accepted.
+    /// The cost of a hash that [`check_form`] has accepted.
     pub(super) fn of(hash: &str) -> Self {
         let parsed = PasswordHash::new(hash).ok();
         let params = parsed.and_then(|hash| Params::try_from(&hash).ok()).unwrap_or_default();
@@ -70,7 +70,8 @@ fn is_password(password: &str, hash: &str) -> bool {
     parsed.is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
 }
 
-/// Fills as many blocks as the dearest hash of the users file takes beyond what `spent` took, for nothing. Returns how many.
+/// Fills the blocks that the most expensive hash of the users file takes beyond `spent`, so that all failures take equally
+/// long. Returns their number.
 fn pad(password: &str, spent: HashCost, dearest: HashCost) -> u64 {
     let missing = dearest.blocks.saturating_sub(spent.blocks);
     let kib = u64::from(dearest.kib.max(1));
@@ -89,27 +90,27 @@ fn pad(password: &str, spent: HashCost, dearest: HashCost) -> u64 {
     fill(dearest.kib, whole_passes).unwrap_or_default() + fill(rest_kib, 1).unwrap_or_default()
 }
 
-/// For hashes that nobody looks at.
+/// The salt of hashes whose result is not used.
 const PAD_SALT: &[u8] = b"no hash of anybody";
 
-/// What became of a check.
+/// The outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PasswordOutcome {
     /// The password is right, and its user may sign in.
     Right,
-    /// It is not, or the user may not, or there is no such user.
+    /// The password is wrong, the user may not sign in, or there is no such user.
     KeyError,
-    /// It was not looked at: others went first for too long.
+    /// The password was not checked: others went first for too long.
     NotTried,
 }
 
-/// One password to be checked.
+/// A password to check.
 pub(super) struct PasswordCheck {
     pub(super) password: String,
     pub(super) hash: String,
     /// Whether the hash is that of a user who may sign in.
     pub(super) may_enter: bool,
-    /// Every check that fails costs as much, so that its time does not say whose hash it was.
+    /// The most expensive hash: every failed check costs as much, so that its time does not reveal the hash.
     pub(super) dearest: HashCost,
     /// Gets the outcome.
     pub(super) reply: Box<dyn FnOnce(PasswordOutcome) + Send>,
@@ -122,7 +123,7 @@ impl fmt::Debug for PasswordCheck {
 }
 
 impl PasswordCheck {
-    /// Hashes, replies, and returns the blocks that were filled.
+    /// Checks the password and replies. Returns the number of blocks filled.
     fn run(self) -> u64 {
         let cost = HashCost::of(&self.hash);
         let is_right = is_password(&self.password, &self.hash) && self.may_enter;
@@ -136,7 +137,7 @@ impl PasswordCheck {
     }
 }
 
-/// The way to the threads that check; clones share the queue.
+/// The queue of passwords to check. Clones share it.
 #[derive(Clone, Debug)]
 pub struct PasswordWork(Arc<PasswordQueue>);
 
@@ -148,13 +149,13 @@ struct PasswordQueue {
 }
 
 impl PasswordWork {
-    /// A queue of at most `waiting_max` checks, each of which waits for `wait_max` at most.
+    /// A queue of at most `waiting_max` checks, each of which waits at most `wait_max`.
     pub(super) fn new(waiting_max: usize, wait_max: Duration) -> Self {
         let queue = Mutex::new(FairQueue::new(waiting_max));
         Self(Arc::new(PasswordQueue { queue, is_filled: Condvar::new(), wait_max }))
     }
 
-    /// Queues `check`, or returns the one there is no room for, which may be another.
+    /// Queues `check`. Returns the check that there is no room for, if the queue is full: this one or another.
     pub(super) fn submit(&self, check: PasswordCheck, admitted: AdmittedLogin, now: Moment) -> Option<PasswordCheck> {
         let pushed = self.queue().push(check, admitted, now);
         let left_out = match pushed {
@@ -166,7 +167,7 @@ impl PasswordWork {
         left_out
     }
 
-    /// Checks passwords as long as the process lives. `now` reads the clock that [`Self::submit`] is told.
+    /// Checks passwords until the process ends. `now` reads the same clock as the `now` of [`Self::submit`].
     pub fn run(self, now: impl Fn() -> Moment) {
         loop {
             match self.next(now()) {
@@ -193,14 +194,14 @@ impl PasswordWork {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks the one whose turn it is, if any waits. Returns the blocks that were filled.
+    /// Checks the next password, if any waits. Returns the number of blocks filled.
     #[cfg(test)]
     pub(super) fn run_one(&self) -> Option<u64> {
         let next = self.queue().pop();
         next.map(PasswordCheck::run)
     }
 
-    /// Checks those that wait. Returns the blocks that each took.
+    /// Checks all waiting passwords. Returns the number of blocks that each took.
     #[cfg(test)]
     pub(super) fn run_waiting(&self) -> Vec<u64> {
         std::iter::from_fn(|| self.run_one()).collect()

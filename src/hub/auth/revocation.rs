@@ -1,5 +1,5 @@
-//! Rights that end before what a client has shown expires: what an identity was shown by, so that it can be asked again whether
-//! that still counts, and the list of tokens and subjects that are refused.
+//! Revocation: rights that end before a credential expires. An identity remembers the credential it came from, so that it can
+//! be checked again after a reload, and the deny list names tokens and subjects to refuse.
 
 use std::{
     collections::HashSet,
@@ -11,22 +11,22 @@ use serde::Deserialize;
 
 use super::{Auth, AuthRules, Denied, Identity, users::without_texts};
 
-/// What a client has shown, as far as the hub has to know it to ask again.
+/// The credential that an identity came from, as far as it is needed to check it again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Credential {
-    /// Nothing that could be taken away.
+    /// No credential that could be revoked.
     #[default]
     Nothing,
     ApiKey(Fingerprint),
     Token {
-        /// The key that its signature was checked with.
+        /// The key that verified its signature.
         key: Fingerprint,
-        /// What it calls itself (`jti`), if it does.
+        /// Its id (`jti`), if it has one.
         id: Option<Box<str>>,
     },
 }
 
-/// Stands for a key or a secret, from which nobody learns it: a hash whose own key this process made up at its start.
+/// Identifies a key or a secret without revealing it: a hash with a random key of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint(u64);
 
@@ -37,11 +37,11 @@ impl Fingerprint {
     }
 }
 
-/// Tokens and subjects that are refused although what they show is valid. The file is TOML: `jti = ["…"]`, `sub = ["…"]`.
+/// Tokens and subjects that are refused although their credentials are valid. The file is TOML: `jti = ["…"]`, `sub = ["…"]`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DenyList {
-    /// Tokens, by what they call themselves (RFC 7519 section 4.1.7).
+    /// Ids of tokens (RFC 7519 section 4.1.7).
     #[serde(default)]
     jti: HashSet<Box<str>>,
     /// Subjects of tokens, users, and names of API keys.
@@ -50,7 +50,7 @@ pub(super) struct DenyList {
 }
 
 impl DenyList {
-    /// Reads the list. An empty text names nobody; an empty name is a mistake, for it would name all that have none.
+    /// Parses the list. An empty text is an empty list; an empty name is an error, because it would match tokens without an id.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let list: Self = toml::from_str(text).map_err(|error| {
             let wrong = without_texts(error.message());
@@ -77,15 +77,14 @@ impl DenyList {
 }
 
 impl Auth {
-    /// Counts the sets of rules that there have been: an [`Identity`] of another generation is to be [renewed](Self::renew)
-    /// before its rights are used.
+    /// The number of times the rules were replaced. An [`Identity`] of another generation must be [renewed](Self::renew) before its
+    /// rights are used.
     pub fn generation(&self) -> u64 {
         self.0.generation.load(std::sync::atomic::Ordering::Acquire)
     }
 
-    /// What `identity` may do under the rules of now, whenever it was let in. Refuses whoever would not be let in any more: its
-    /// user or key is gone, the key that its token was signed with is another, or the deny list names it. Whether its time is
-    /// over is not looked at.
+    /// The identity under the present rules. Fails if the client would be refused now: its user, its API key or the key that its
+    /// token was signed with is gone, or the deny list names it. Does not check whether the identity has expired.
     pub fn renew(&self, identity: &Arc<Identity>) -> Result<Arc<Identity>, Denied> {
         let rules = self.rules();
         if identity.generation == rules.generation { Ok(Arc::clone(identity)) } else { rules.renew(identity) }

@@ -1,4 +1,4 @@
-//! How a hub knows its clients: the configuration's section, checked as a whole, with its files read.
+//! The rules of authentication: the section `auth` of the configuration with the content of its files, checked as a whole.
 
 use std::sync::Arc;
 
@@ -10,17 +10,17 @@ use super::{
     users::Users,
 };
 
-/// What is read from files, or stands in the configuration where a file could be named as well. Empty where there is none.
+/// Secrets and files, as text. Empty where none is configured.
 #[derive(Clone, Default)]
 #[allow(missing_debug_implementations, reason = "secrets are not shown")]
 pub struct Secrets {
-    /// The secret that tokens are signed with, as bytes of any kind.
+    /// The shared secret for tokens.
     pub secret: Vec<u8>,
-    /// The public key that tokens are checked with, in PEM.
+    /// The public key that verifies tokens, in PEM.
     pub public_key: String,
     /// The private key that the hub signs its own tokens with, in PEM.
     pub private_key: String,
-    /// The public keys that tokens are checked with, as a JSON Web Key Set.
+    /// The public keys that verify tokens, as a JSON Web Key Set.
     pub jwks: String,
     /// The users file.
     pub users: String,
@@ -37,12 +37,12 @@ pub struct AuthRules {
     pub(super) users: Arc<Users>,
     pub(super) api_keys: Arc<ApiKeys>,
     pub(super) denied: Arc<DenyList>,
-    /// Counts the rules that were in force before.
+    /// The number of times the rules were replaced before.
     pub(super) generation: u64,
 }
 
 impl AuthRules {
-    /// The rules that `settings` and `secrets` make, or what is wrong, with the configuration's key that says so.
+    /// Builds the rules. The error names the configuration key, and says what is wrong with it.
     pub fn new(settings: AuthSettings, secrets: Secrets) -> Result<Self, (&'static str, String)> {
         if settings.mode == Mode::None {
             secrets.refuse_unused()?;
@@ -77,7 +77,7 @@ impl AuthRules {
         Ok(rules)
     }
 
-    /// Whether a token that is signed here is taken here.
+    /// Fails unless the hub accepts the tokens that it signs itself.
     fn takes_its_own(&self) -> bool {
         self.keys.sign(&Claims::default()).is_some_and(|token| self.keys.check(&token).is_ok())
     }
@@ -104,19 +104,19 @@ impl AuthRules {
         }
     }
 
-    /// What they were made from, apart from secrets.
+    /// The settings, without secrets.
     pub fn settings(&self) -> &AuthSettings {
         &self.settings
     }
 
-    /// Whether clients have to show who they are.
+    /// Whether clients must authenticate.
     pub fn is_required(&self) -> bool {
         self.settings.mode == Mode::Jwt
     }
 }
 
 impl Secrets {
-    /// Somebody who has set a secret means it to be asked for.
+    /// A configured secret without authentication is an error: the operator expects it to be used.
     fn refuse_unused(&self) -> Result<(), KeyError> {
         let given = [
             ("auth.secret", !self.secret.is_empty()),

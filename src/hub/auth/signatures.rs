@@ -1,9 +1,8 @@
-//! How many signatures a client may cost the hub: with a pair of keys one takes a reactor up to 100 µs to check, and with RSA
-//! a millisecond to make.
+//! Limits on signatures: verifying one with a public key takes a reactor up to 100 µs, and making one with RSA a millisecond.
 //!
-//! Checks that fail are counted twice: by address, and by connection. An address bounds a client, however many connections it
-//! opens, but many clients may share one: those behind a proxy that does not name them, or on this machine. So an address of
-//! these has no limit, and each of their connections has one.
+//! Failed verifications are counted by address and by connection. The limit per address bounds a client with many connections.
+//! It does not apply to addresses that many clients share (this machine, proxies that do not name their clients): there the
+//! limit per connection applies.
 
 use core::net::IpAddr;
 use std::time::Duration;
@@ -11,15 +10,15 @@ use std::time::Duration;
 use super::{Denied, counters::Counters, throttle::ClientNetwork};
 use crate::clock::Moment;
 
-/// What the limits count within.
+/// The window of the limits.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Who shows a token.
+/// The client that shows a token.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokenOrigin {
-    /// The client's address; `None`: not known, or a trusted proxy's own.
+    /// The client's address; `None` if it is not known or a trusted proxy's own.
     pub address: Option<IpAddr>,
-    /// The connection that the token came by; `None`: none that lasts, so that it is not counted.
+    /// The connection; `None` if it ends with the request and is not counted.
     pub connection: Option<ConnectionId>,
 }
 
@@ -29,26 +28,26 @@ impl From<Option<IpAddr>> for TokenOrigin {
     }
 }
 
-/// A connection among all that the hub has had.
+/// Identifies a connection for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionId {
     pub reactor: usize,
-    /// What that reactor calls it: never used again for another one.
+    /// Its number at that reactor, which is never reused.
     pub token: u64,
 }
 
-/// What each limit allows within a second. Zero: no limit.
+/// The limits per second. 0: no limit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SignatureConfig {
     /// Wrong signatures from one address.
     pub(super) wrong_per_address: usize,
-    /// Checks that failed on one connection, whatever was wrong with the token.
+    /// Failed verifications on one connection, for whatever reason.
     pub(super) failed_per_connection: usize,
-    /// Tokens made anew for one user.
+    /// Fresh tokens for one user.
     pub(super) made_per_user: usize,
 }
 
-/// Counts the checks that failed, by address and by connection, and the tokens that were made anew, by user.
+/// Counts failed verifications by address and by connection, and fresh tokens by user.
 #[derive(Debug)]
 pub(super) struct SignatureLimits {
     config: SignatureConfig,
@@ -63,7 +62,7 @@ impl SignatureLimits {
         Self { config, wrong, failed, made }
     }
 
-    /// Whether another signature is checked for `origin`. An address that may stand for many clients has no limit.
+    /// Whether another signature of `origin` may be verified. Addresses that many clients may share have no limit.
     pub(super) fn may_check(&self, origin: TokenOrigin, now: Moment) -> Result<(), Denied> {
         let (network, most) = (ClientNetwork::of(origin.address), self.config.wrong_per_address);
         let has_limit = 0 < most && network.is_one_tenant();
@@ -71,15 +70,15 @@ impl SignatureLimits {
         if is_spent || self.has_spent(origin.connection, now) { Err(Denied::TooMany) } else { Ok(()) }
     }
 
-    /// Whether so many checks have failed on the connection that no more are made.
+    /// Whether the connection has reached its limit of failed verifications.
     pub(super) fn has_spent(&self, connection: Option<ConnectionId>, now: Moment) -> bool {
         let most = self.config.failed_per_connection;
         let failures = |connection: ConnectionId| self.failed.get(&connection, now).failures;
         connection.is_some_and(|connection| 0 < most && most <= failures(connection))
     }
 
-    /// A token that `origin` has shown was checked, and is not good. Returns what the client is told: the last one that is
-    /// checked on a connection is told that there are no more.
+    /// Counts a failed verification of `origin`. Returns the error for the client: at the connection's limit, that there were too
+    /// many.
     pub(super) fn on_failed(&mut self, origin: TokenOrigin, denied: Denied, now: Moment) -> Denied {
         let network = ClientNetwork::of(origin.address);
         if denied == Denied::Invalid && 0 < self.config.wrong_per_address && network.is_one_tenant() {
@@ -91,12 +90,12 @@ impl SignatureLimits {
         if self.has_spent(origin.connection, now) { Denied::TooMany } else { denied }
     }
 
-    /// A connection has gone on to another reactor, and is called `to` there: what it has shown goes with it.
+    /// A connection has moved to another reactor and is `to` there: its counts move with it.
     pub(super) fn follow(&mut self, from: ConnectionId, to: ConnectionId, now: Moment) {
         self.failed.copy(&from, to, now);
     }
 
-    /// Counts one more token made for `user`, if there may be one.
+    /// Counts a fresh token for `user`, or fails at the limit.
     pub(super) fn begin_refresh(&mut self, user: &str, now: Moment) -> Result<(), Denied> {
         let user = Box::from(user);
         let most = self.config.made_per_user;

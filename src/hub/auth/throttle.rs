@@ -1,7 +1,7 @@
-//! How often a password may be tried: by user and address together, by address, and by user.
+//! Limits on failed sign-ins: by user and address together, by address, and by user.
 //!
-//! A pair of a user and an address from which that user signed in lately is *known*. Tries of a known pair count for the
-//! pair alone: strangers who fail with a user's name lock out other strangers, and never the user at a known address.
+//! A pair of a user and an address from which that user signed in lately is *known*. Attempts of a known pair count for the
+//! pair alone: strangers who fail with a user's name lock out other strangers, but not the user at a known address.
 
 use core::net::IpAddr;
 use std::{collections::HashMap, time::Duration};
@@ -9,11 +9,11 @@ use std::{collections::HashMap, time::Duration};
 use super::counters::Counters;
 use crate::{clock::Moment, network::client_network};
 
-/// Addresses remembered for each user. Beyond these the one seen longest ago is forgotten.
+/// Addresses remembered for each user. Beyond it the least recently used one is forgotten.
 const KNOWN_ADDRESSES_MAX: usize = 16;
 
-/// An address as it is counted. An IPv6 client mostly has the whole /64 network, so this network is one address; an IPv4
-/// address written as IPv6 is the IPv4 address. `None` where the client's address is not known.
+/// The address that attempts are counted under: the /64 network of an IPv6 address, since one customer mostly has all of it. An
+/// IPv4 address that is mapped into IPv6 counts as IPv4. `None`: the client's address is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ClientNetwork(Option<IpAddr>);
 
@@ -22,47 +22,46 @@ impl ClientNetwork {
         Self(address.map(client_network))
     }
 
-    /// Whether one client is behind it, as far as an address can tell. A loopback address may be a proxy's, so no limit per
-    /// address holds for it.
+    /// Whether the limits per address apply. Not to loopback addresses: they may be a proxy's, with many clients behind it.
     pub(super) fn is_one_tenant(self) -> bool {
         self.0.is_some_and(|address| !address.is_loopback())
     }
 }
 
-/// What a window allows. Zero: no limit.
+/// The most failures within a window. 0: no limit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LoginThrottleLimits {
     /// Failures of one user from one address.
     pub(super) per_pair: usize,
     /// Failures from one address, whatever the users.
     pub(super) per_address: usize,
-    /// Failures of one user, from all addresses that are not known for that user.
+    /// Failures of one user from all addresses that are not known for that user.
     pub(super) per_user: usize,
     pub(super) window: Duration,
-    /// For how long a user's address stays known after the last sign-in from there.
+    /// How long a user's address stays known after the last sign-in from there.
     pub(super) known_for: Duration,
 }
 
-/// Which limit was reached.
+/// The limit that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginLimit {
-    /// That of the user at this address.
+    /// The limit of the user at this address.
     Pair,
     Address,
-    /// That of the user, over all addresses that the user has not signed in from.
+    /// The limit of the user over all addresses that are not known for that user.
     User,
 }
 
-/// A try that was let in: where it queues.
+/// An attempt that was admitted, and its place in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AdmittedLogin {
     /// Whether the user has signed in from this address lately.
     pub(super) is_known: bool,
-    /// How many tries the pair (if known) or else the address has made in this window, this one included.
+    /// Attempts of the pair (if it is known), else of the address, in this window, with this one.
     pub(super) rank: usize,
 }
 
-/// Counts logins.
+/// Counts attempts to sign in, and refuses those over a limit.
 #[derive(Debug)]
 pub(super) struct LoginThrottle {
     limits: LoginThrottleLimits,
@@ -80,8 +79,8 @@ impl LoginThrottle {
         Self { limits, pairs, addresses, users, known }
     }
 
-    /// Counts one more try of `user` from `address`, or says which limit forbids it and for how long. A try counts as failed
-    /// until [`Self::settle`] says that it was not, so that many at once are no more than many in a row.
+    /// Counts an attempt of `user` from `address`. Fails with the limit that is reached and the time until it is not. An attempt
+    /// counts as failed until [`Self::settle`], so that concurrent attempts are limited like successive ones.
     pub(super) fn begin(
         &mut self,
         user: &str,
@@ -111,7 +110,7 @@ impl LoginThrottle {
         Ok(AdmittedLogin { is_known, rank: self.addresses.add(address, now) })
     }
 
-    /// What became of a try. A failed one stays counted as it is.
+    /// Corrects the counts of an attempt that did not fail.
     pub(super) fn settle(
         &mut self,
         user: &str,
@@ -139,12 +138,12 @@ impl LoginThrottle {
         }
     }
 
-    /// `user` has shown at `address` a token that came of a login.
+    /// Makes `address` known for `user`, who has shown a token from a login there.
     pub(super) fn remember(&mut self, user: &str, address: ClientNetwork, now: Moment) {
         self.known.add(user, address, now);
     }
 
-    /// Forgets the addresses of users that are no more.
+    /// Forgets the addresses of users that no longer exist.
     pub(super) fn retain_users(&mut self, exists: impl Fn(&str) -> bool) {
         self.known.of_user.retain(|user, _| exists(user));
     }
@@ -155,17 +154,17 @@ impl LoginThrottle {
     }
 }
 
-/// Why a try is not a failure.
+/// The outcome of an attempt that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LoginOutcome {
-    /// The password was right: what failed before from the same address is forgotten as well.
+    /// The password was right. Earlier failures of the pair are forgotten.
     SignedIn,
-    /// It was not looked at.
+    /// The password was not checked.
     NotTried,
 }
 
-/// From where users have signed in. Only a right password or a valid token adds an address, and each user has a few of them,
-/// so the users file bounds it, and nobody makes it forget another user's addresses.
+/// The addresses that users have signed in from. Only a right password or a valid token adds one, and each user has at most
+/// [`KNOWN_ADDRESSES_MAX`]: the users file bounds the size, and nobody can displace another user's addresses.
 #[derive(Debug)]
 struct KnownAddresses {
     known_for: Duration,

@@ -1,4 +1,4 @@
-//! The users file: who may sign in with a password, and what they may do then.
+//! The users file: users who may sign in with a password, and their rights.
 
 use std::collections::HashMap;
 
@@ -14,16 +14,16 @@ use crate::clock::Moment;
 #[derive(Debug, Default)]
 pub(super) struct Users {
     by_name: HashMap<String, User>,
-    /// The name of one of those whose hash costs most.
+    /// The name of a user with the most expensive hash.
     dearest: String,
 }
 
-/// One user, as the file has it.
+/// One user of the file.
 #[derive(Debug)]
 pub(super) struct User {
     /// An argon2id hash (PHC string).
     pub(super) password_hash: String,
-    /// What a check against it costs.
+    /// The cost of checking a password against it.
     pub(super) cost: HashCost,
     pub(super) is_disabled: bool,
     role: Option<Box<str>>,
@@ -56,7 +56,7 @@ struct UserEntry {
 pub(super) const USERNAME_BYTES_MAX: usize = 255;
 
 impl Users {
-    /// Reads `[[user]]` tables in TOML.
+    /// Parses `[[user]]` tables in TOML.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         // The parser quotes what it refuses, and that may be a password.
         let file: UsersFile = toml::from_str(text).map_err(|error| without_texts(error.message()))?;
@@ -81,7 +81,7 @@ impl Users {
         self.by_name.get(name)
     }
 
-    /// The user whose hash costs most: unknown names are checked against it.
+    /// The user with the most expensive hash. Passwords of unknown names are checked against it.
     pub(super) fn dearest(&self) -> Option<&User> {
         self.by_name.get(&self.dearest)
     }
@@ -91,7 +91,7 @@ impl Users {
     }
 }
 
-/// `message` of a parser without the texts that it quotes.
+/// A parser's `message` without the texts that it quotes.
 pub(super) fn without_texts(message: &str) -> String {
     let mut parts = message.split('"');
     let first = parts.next().unwrap_or_default().to_owned();
@@ -103,8 +103,8 @@ pub(super) fn without_texts(message: &str) -> String {
 }
 
 impl User {
-    /// Whom a token of the user `name` stands for, which was made by a login at `login_unix_s`. The rights are those of the
-    /// file as it is now, whatever the token says.
+    /// The identity of a token that the user `name` got by a login at `login_unix_s`. Its rights are those in the file now,
+    /// whatever the token says.
     pub(super) fn identify(&self, name: &str, login_unix_s: u64, expires: Moment) -> Identity {
         Identity {
             subject: name.into(),
