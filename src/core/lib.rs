@@ -1,5 +1,5 @@
-//! What Fanfare's parts have in common: the vocabulary (events, their ids, topics, gaps, frames), the log of a topic, and the
-//! protocols. Pure: bytes, events and the moment it is go in; bytes, wishes and deadlines come out.
+//! The common core: the vocabulary (events, ids, topics, gaps, frames), the log of a topic, and the protocols. Pure: bytes,
+//! events and the time go in; bytes, requests and deadlines come out.
 
 pub mod bucket;
 pub mod budget;

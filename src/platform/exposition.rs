@@ -1,11 +1,11 @@
-//! The two text forms in which figures are exported, for whatever scrapes them: the hub's `/metrics` and the tools'.
+//! The two text formats of exported metrics, for the hub's `/metrics` and the tools'.
 
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
-/// A text form of figures. A scraper chooses it by its `Accept` field.
+/// A text format of metrics. The scraper chooses it by its `Accept` field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExpositionFormat {
-    /// Prometheus' own text form, version 0.0.4, which every scraper reads, `promtool check metrics` among them.
+    /// The text format of Prometheus, version 0.0.4, which every scraper reads, also `promtool check metrics`.
     #[default]
     Prometheus,
     /// OpenMetrics 1.0.0. A Prometheus server asks for it first.
@@ -37,7 +37,7 @@ impl ExpositionFormat {
         }
     }
 
-    /// What `registry` holds, in this form.
+    /// Encodes the metrics of `registry`.
     pub fn encode(self, registry: &Registry) -> String {
         let mut text = String::new();
         // Writing into a String cannot fail, and no collector here has an error of its own.
@@ -78,8 +78,8 @@ impl<'a> MediaRange<'a> {
     }
 }
 
-/// OpenMetrics text in the form that Prometheus had before. Samples are written alike; what differs is the lines that begin with
-/// `#`: a counter is called there what its sample is called, some kinds have other names, and there is no end mark.
+/// Converts OpenMetrics text into the text format of Prometheus. The samples are the same. The lines that begin with `#` differ:
+/// a counter has the name of its sample there, some types have other names, and there is no end mark.
 fn to_prometheus(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     let mut help = None;

@@ -1,4 +1,4 @@
-//! Where the programs meet the machine: system calls that no safe crate offers, output that may be closed, and figures for a scraper.
+//! The machine's side: system calls that no safe crate offers, output that may be closed or full, and the exposition of metrics.
 
 pub mod exposition;
 pub mod os;

@@ -1,4 +1,4 @@
-//! The few kernel calls no safe crate offers: the only file with `unsafe` in it.
+//! Kernel calls that no safe crate offers. The only file with `unsafe`.
 #![allow(unsafe_code)]
 
 use std::{
@@ -31,7 +31,7 @@ pub fn request_short_slice(slice: Duration) -> io::Result<()> {
     })
 }
 
-/// The `nice` value of a thread that steps back behind all others.
+/// The `nice` value of [`run_in_background`].
 const BACKGROUND_NICE: i32 = 19;
 
 /// Lets the calling thread step back: on a core that others want as well it gets about a hundredth, and those that wake
@@ -62,7 +62,7 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     if outcome == 0 { Ok(limit.rlim_cur) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The number of descriptors this process may have open.
+/// The number of file descriptors that this process may have open.
 pub fn descriptor_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the call writes one `rlimit`, to a live one.
@@ -80,7 +80,7 @@ pub fn return_blocks_from(bytes: u32) -> bool {
     unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) == 1 }
 }
 
-/// Only glibc's allocator is known to need this.
+/// Only glibc's allocator needs this.
 #[cfg(not(target_env = "gnu"))]
 pub fn return_blocks_from(_bytes: u32) -> bool {
     false
@@ -158,7 +158,7 @@ fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
     if outcome == 0 { Ok(info) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The number of the system's user called `name`; `None` if there is none.
+/// The id of the user `name`; `None` if there is none.
 pub fn user_id(name: &str) -> io::Result<Option<u32>> {
     // SAFETY: all zeroes is a valid `passwd`.
     let mut entry: libc::passwd = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -170,7 +170,7 @@ pub fn user_id(name: &str) -> io::Result<Option<u32>> {
     Ok((!found.is_null()).then_some(entry.pw_uid))
 }
 
-/// The number of the system's group called `name`; `None` if there is none.
+/// The id of the group `name`; `None` if there is none.
 pub fn group_id(name: &str) -> io::Result<Option<u32>> {
     // SAFETY: all zeroes is a valid `group`.
     let mut entry: libc::group = unsafe { MaybeUninit::zeroed().assume_init() };

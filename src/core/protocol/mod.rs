@@ -1,4 +1,4 @@
-//! What peers speak. Pure: bytes, events and `now` in; bytes, asks and deadlines out.
+//! The protocols, server and client halves. Pure: bytes, events and `now` go in; bytes, asks and deadlines come out.
 
 pub mod engine_io;
 mod engine_session;
@@ -34,8 +34,8 @@ use crate::{
 /// The name of the subprotocol with JSON envelopes and commands.
 pub const FANFARE_V1: &str = "fanfare.v1";
 
-/// The whole frame of `event` in `format`: what [`crate::frame::FrameCache`] is filled with. Raw WebSocket has no form
-/// for a hole in the log: such a connection ends there.
+/// Encodes the frame of `event` in `format`, for [`crate::frame::FrameCache`]. Raw WebSocket has no form for a hole in the log:
+/// such a connection is closed instead.
 pub fn encode_frame(event: &Event, format: Format) -> Vec<u8> {
     match format {
         Format::Sse(form) => sse::encode_event(event, form),

@@ -1,59 +1,59 @@
-//! What the configuration says on sign-in, apart from secrets.
+//! Settings of the section `auth`, without secrets.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use super::Algorithm;
 
-/// The keys of the section `auth` that are no secrets and no files.
+/// The keys of the section `auth` that are neither secrets nor files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuthSettings {
-    /// Whether clients have to say who they are.
+    /// Whether clients must authenticate.
     pub mode: Mode,
-    /// The algorithms that tokens may be signed with. The first one that there is a key for signs the hub's own.
+    /// The algorithms that tokens may be signed with. The hub signs with the first one that it has a key for.
     pub algorithms: Vec<Algorithm>,
-    /// Who must have made a token (`iss`); empty: anybody who has the key.
+    /// The required issuer of tokens (`iss`). Empty: any.
     pub issuer: String,
-    /// For whom a token must be (`aud`); empty: for anybody.
+    /// The required audience of tokens (`aud`). Empty: any.
     pub audience: String,
-    /// How far the clocks of issuers may be apart from the hub's.
+    /// The tolerated difference between the clocks of issuers and of the hub.
     pub leeway: Duration,
-    /// The longest token, in bytes.
+    /// The largest token, in bytes.
     pub token_bytes_max: usize,
-    /// What checked tokens that are kept for the next request may occupy, in bytes.
+    /// Memory for verified tokens that are kept for the next request, in bytes.
     pub cache_bytes: usize,
-    /// How long a token is valid that the hub makes.
+    /// How long a token that the hub issues is valid.
     pub token_ttl: Duration,
-    /// For how long after its password a user may have its token replaced by a fresh one.
+    /// How long after signing in a user's token may be replaced by a fresh one.
     pub session_age_max: Duration,
-    /// Tokens with a wrong signature that one address may show within a second; zero: no limit.
+    /// Tokens with a wrong signature per second from one address. 0: no limit.
     pub token_failures_max: usize,
-    /// Tokens that are not good which one connection may show within a second; zero: no limit.
+    /// Invalid tokens per second on one connection. 0: no limit.
     pub token_failures_per_connection_max: usize,
-    /// Fresh tokens that one user may be given within a second; zero: no limit.
+    /// Fresh tokens per second for one user. 0: no limit.
     pub refreshes_max: usize,
-    /// How long a WebSocket may take to sign in by a command.
+    /// How long a WebSocket may take to authenticate by a command.
     pub sign_in_timeout: Duration,
-    /// Failed logins of one user from one address within `login_failure_window`, after which there are no more.
+    /// Failed sign-ins of one user from one address within `login_failure_window`.
     pub login_failures_max: usize,
-    /// Failed logins from one address within that window, whatever the users; zero: no limit.
+    /// Failed sign-ins from one address within `login_failure_window`, with any user names. 0: no limit.
     pub login_failures_per_address_max: usize,
-    /// Failed logins of one user within that window, from all addresses that are not known for the user; zero: no limit.
+    /// Failed sign-ins of one user within `login_failure_window` from all addresses that are not known for it. 0: no limit.
     pub login_failures_per_user_max: usize,
-    /// For how long failed logins count.
+    /// The window in which failed sign-ins are counted.
     pub login_failure_window: Duration,
-    /// For how long an address counts as known for a user after the last sign-in from there; zero: none does.
+    /// How long an address is known for a user after the last sign-in from there. Zero: not at all.
     pub login_address_memory: Duration,
     /// Threads that check passwords.
     pub login_threads: usize,
-    /// Logins that may wait for these.
+    /// Sign-ins that may wait for these threads.
     pub login_queue_max: usize,
-    /// For how long a login may wait for these.
+    /// How long a sign-in may wait for these threads.
     pub login_wait_max: Duration,
-    /// Whether a login sets a cookie although it does not ask for one.
+    /// Whether each sign-in sets a cookie, also one that does not ask for it.
     pub cookie: bool,
-    /// Whether the cookie is sent over TLS only.
+    /// Whether the cookie has the attribute Secure.
     pub cookie_secure: bool,
-    /// Whether the cookie comes along from other sites.
+    /// The cookie's attribute SameSite.
     pub cookie_same_site: SameSite,
 }
 
@@ -88,13 +88,13 @@ impl Default for AuthSettings {
     }
 }
 
-/// Whether clients have to say who they are.
+/// Whether clients must authenticate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Whoever comes may do everything.
+    /// No authentication: every client may do everything.
     #[default]
     None,
-    /// By a token or an API key.
+    /// Clients show a token or an API key.
     Jwt,
 }
 
@@ -103,7 +103,7 @@ pub enum Mode {
 pub enum SameSite {
     #[default]
     Strict,
-    /// Only those that lead a person to the hub.
+    /// Only requests that navigate to the hub.
     Lax,
 }
 

@@ -1,4 +1,4 @@
-//! Where to listen and which cores to use, as one writes them.
+//! Values of keys: addresses, cores and file modes.
 
 use std::{
     fmt,
@@ -7,12 +7,12 @@ use std::{
     str::FromStr,
 };
 
-/// An address to listen at: `host:port` or `unix:/path`.
+/// An address to listen on: `host:port` or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// A TCP port; port 0 lets the system choose one.
     Tcp(SocketAddr),
-    /// A socket in the file system.
+    /// The path of a unix socket.
     Unix(PathBuf),
 }
 
@@ -59,7 +59,7 @@ fn parse_path(path: &str) -> Result<Address, String> {
     }
 }
 
-/// Names are looked up once, at the start: a listener cannot follow a name that moves.
+/// Looks the host up once: a listening socket cannot follow a name that moves.
 fn resolve(host: &str, port: &str) -> Result<Address, String> {
     let port: u16 = port.parse().map_err(|_| format!("`{port}` is not a port: 0 to 65535"))?;
     let mut found = (host, port).to_socket_addrs().map_err(|error| format!("host `{host}`: {error}"))?;
@@ -83,7 +83,7 @@ pub enum Pin {
     Off,
     /// One core each, chosen by the hub.
     Automatic,
-    /// These cores, in this order, as the kernel numbers them; no core twice, at least one.
+    /// These cores, in this order, by the kernel's numbers. At least one, and none twice.
     Cores(Vec<usize>),
 }
 
@@ -99,7 +99,7 @@ impl FromStr for Pin {
     }
 }
 
-/// More than any machine has; it bounds what a range such as `0-4000000000` makes us allocate.
+/// The highest core. It bounds the memory for a range such as `0-4000000000`.
 const CORE_MAX: usize = 4095;
 
 fn parse_cores(list: &str) -> Result<Vec<usize>, String> {
@@ -137,7 +137,7 @@ impl fmt::Display for Pin {
     }
 }
 
-/// The permissions of a file, such as `0660`; empty: those that the process gives by itself.
+/// The permissions of a file, such as `0660`. Empty: as the umask leaves them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileMode(pub Option<u32>);
 

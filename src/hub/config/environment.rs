@@ -1,4 +1,4 @@
-//! Which variables of the environment set keys, and which look as if they should.
+//! Environment variables that set keys, and those that look as if they should.
 
 use super::{
     keys::{KEYS, is_of_no_section},
@@ -6,22 +6,22 @@ use super::{
     problem::{Problem, ValueSource},
 };
 
-/// What variables that set a key begin with: `FANFARE_SECTION__KEY`, or `FANFARE_KEY` for a key of no section.
+/// The prefix of variables that set a key: `FANFARE_SECTION__KEY`, or `FANFARE_KEY` for a key outside of all sections.
 const PREFIX: &str = "FANFARE_";
 
-/// Variables that are read elsewhere: by other commands than `serve`, and by the build.
+/// Variables that other commands or the build read.
 const READ_ELSEWHERE: &[&str] = &["FANFARE_TOKEN", "FANFARE_COMMIT"];
 
-/// What a variable of the environment is.
+/// What an environment variable means to the configuration.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Variable {
-    /// Its name spells the key at this path, which may be unknown.
+    /// It sets the key at this path, which may be unknown.
     Key(String),
-    /// Its name spells a key's path with single underscores, so that it sets nothing.
+    /// It spells the key at this path with single underscores, which is an error.
     SingleUnderscores(&'static str),
-    /// Its name begins as the hub's do, and means nothing to the hub.
+    /// It has the hub's prefix and sets nothing.
     Unknown,
-    /// Somebody else's.
+    /// It is not the hub's.
     Foreign,
 }
 
@@ -42,8 +42,8 @@ impl Variable {
     }
 }
 
-/// Kubernetes describes each service to every container: one called `fanfare`, or `fanfare-…`, in `FANFARE_SERVICE_HOST`,
-/// `FANFARE_SERVICE_PORT…`, `FANFARE_PORT` and `FANFARE_PORT_8080_TCP…`.
+/// Whether Kubernetes sets the variable: it describes a service called `fanfare` or `fanfare-…` to every container, in
+/// `FANFARE_SERVICE_HOST`, `FANFARE_SERVICE_PORT…`, `FANFARE_PORT` and `FANFARE_PORT_8080_TCP…`.
 fn is_of_kubernetes(rest: &str, value: &str) -> bool {
     let names_protocol = ["_TCP", "_UDP", "_SCTP"].iter().any(|protocol| rest.contains(protocol));
     rest.ends_with("SERVICE_HOST")
@@ -57,7 +57,7 @@ fn variable_of(path: &str) -> String {
     format!("{PREFIX}{}", path.to_uppercase().replace('.', "__"))
 }
 
-/// What is wrong with the variable `name`, which spells `path` with single underscores. Without this the hub would go on with the
+/// The error for the variable `name`, which spells `path` with single underscores. Without the error the hub would use the
 /// key's default, which may be less safe.
 pub(super) fn single_underscores(name: String, path: &str) -> Problem {
     let message =

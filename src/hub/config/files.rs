@@ -1,4 +1,4 @@
-//! The files a configuration consists of, each read once.
+//! The files of a configuration, each read once.
 
 use std::{
     cell::RefCell,
@@ -10,30 +10,30 @@ use std::{
     rc::Rc,
 };
 
-/// The most that a file of the configuration may hold: far more than any needs, and little enough for a hub that reads it again.
+/// The largest file of a configuration, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
-/// Reads the files of one reading of the configuration and keeps what they held, because a pipe gives its content only once.
+/// Reads files and keeps their content for one load of the configuration, because a pipe can be read only once.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    /// Whether a hub that runs reads them again. Only regular files will do then: a pipe has given its content to the first
-    /// reading, and opening a FIFO waits for a writer that may never come.
+    /// Whether this is a reload, which reads regular files only: a pipe was read at the start, and opening a FIFO blocks until a
+    /// writer comes.
     is_reload: bool,
     contents: RefCell<HashMap<PathBuf, Rc<[u8]>>>,
 }
 
 impl Files {
-    /// For the first reading: anything that can be read will do, such as `/dev/stdin` or the pipe of a process substitution.
+    /// For the start: reads files of any type, such as `/dev/stdin` or the pipe of a process substitution.
     pub(super) fn at_start() -> Self {
         Self::default()
     }
 
-    /// For a reading while the hub runs: only regular files will do.
+    /// For a reload: reads regular files only.
     pub(super) fn at_reload() -> Self {
         Self { is_reload: true, ..Self::default() }
     }
 
-    /// The bytes of the file at `path`. The error says why not, without the path.
+    /// The content of the file at `path`. The error does not name the path.
     pub(super) fn read(&self, path: &Path) -> Result<Rc<[u8]>, String> {
         if let Some(content) = self.contents.borrow().get(path) {
             return Ok(Rc::clone(content));
@@ -56,14 +56,13 @@ impl Files {
         Ok(content)
     }
 
-    /// The same as text.
+    /// The content of the file at `path` as text.
     pub(super) fn read_text(&self, path: &Path) -> Result<String, String> {
         let content = self.read(path)?;
         std::str::from_utf8(&content).map(str::to_owned).map_err(|_| "it is not UTF-8".to_owned())
     }
 
-    /// The bytes of the file at `path`, if it has been read or is a regular file: looking at it takes nothing from whoever
-    /// reads it later.
+    /// The content of the file at `path`, if it has been read already or is a regular file. Reads no pipe.
     pub(super) fn peek(&self, path: &Path) -> Option<Rc<[u8]>> {
         let is_known = self.contents.borrow().contains_key(path);
         let may_read = is_known || fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
@@ -71,7 +70,7 @@ impl Files {
     }
 }
 
-/// What to call a file of this type; `None` for a regular one.
+/// The name of a file type; `None` for a regular file.
 fn name_unless_regular(kind: FileType) -> Option<&'static str> {
     match kind {
         kind if kind.is_file() => None,

@@ -1,5 +1,5 @@
-//! Sets the hub's own log up: to standard error, through a thread of its own, so that a terminal or a pipe that stands
-//! still never stalls a reactor. When its queue is full, lines are lost, not time.
+//! Sets up the hub's own log: on standard error, through a thread of its own, so that a blocked terminal or pipe never blocks a
+//! reactor. When the queue is full, lines are dropped.
 
 use std::fmt;
 
@@ -11,16 +11,16 @@ use super::{
     types::{LogConfig, LogFormat},
 };
 
-/// Lines that may wait for standard error before more are lost.
+/// Lines that may wait for standard error. Further ones are dropped.
 const QUEUED_LINES_MAX: usize = 8192;
 
-/// What a directive may set a target to.
+/// The levels of a directive.
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
-/// What the targets of the hub's own lines begin with.
+/// The prefix of the targets of the hub's own lines.
 const OWN_TARGET: &str = "fanfare";
 
-/// Whether `level` is a level, or a list of directives some of which concern the hub's own lines. The filter itself takes any word
-/// that is no level for the target of somebody's lines, so that a misspelt level would switch the log off.
+/// Fails unless `level` is a level, or a list of directives of which one concerns the hub's own lines. The filter itself takes
+/// an unknown word for a target, so that a misspelt level would switch the log off.
 pub(super) fn check_level(level: &str) -> Result<(), String> {
     if let Err(error) = EnvFilter::builder().parse(level) {
         return Err(format!("`{level}` is neither a level nor a list of directives: {error}"));
@@ -46,7 +46,7 @@ fn is_level(scalar: &str) -> bool {
     scalar.parse::<tracing_subscriber::filter::LevelFilter>().is_ok()
 }
 
-/// Keeps the log going; dropping it writes out what still waits.
+/// Keeps the log running. Writes the waiting lines on drop.
 #[derive(Debug)]
 #[must_use = "dropping it ends the log"]
 pub struct LogGuard {
@@ -54,7 +54,7 @@ pub struct LogGuard {
     _worker: WorkerGuard,
 }
 
-/// Puts another filter in place of the one that decides on lines.
+/// Replaces the filter.
 struct SetLevel(Box<dyn Fn(EnvFilter) -> Result<(), String>>);
 
 impl fmt::Debug for SetLevel {
@@ -64,7 +64,7 @@ impl fmt::Debug for SetLevel {
 }
 
 impl LogGuard {
-    /// From now on lines of `level` upwards are logged, as [`LogConfig::level`] says them.
+    /// Sets the level or directives, as in [`LogConfig::level`].
     pub(crate) fn set_level(&self, level: &str) -> Result<(), String> {
         (self.set_level.0)(parse_level(level)?)
     }
@@ -74,12 +74,12 @@ fn parse_level(level: &str) -> Result<EnvFilter, String> {
     EnvFilter::builder().parse(level).map_err(|error| format!("log level: {error}"))
 }
 
-/// A way to replace the filter of the lines whose `handle` this is.
+/// Makes a [`SetLevel`] of the filter's `handle`.
 fn setter<S: 'static>(handle: Handle<EnvFilter, S>) -> SetLevel {
     SetLevel(Box::new(move |filter| handle.reload(filter).map_err(|error| format!("log level: {error}"))))
 }
 
-/// Starts the log of this process. Fails if the level cannot be read or a log is set up already.
+/// Starts the log of this process. Fails if the level cannot be parsed or a log is set up already.
 pub fn start_log(log: &LogConfig) -> Result<LogGuard, String> {
     let (writer, guard) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUED_LINES_MAX).finish(std::io::stderr());

@@ -1,4 +1,4 @@
-//! Takes the secrets out of what is shown.
+//! Masks secrets in errors and in `config show`.
 
 use std::ops::Range;
 
@@ -7,18 +7,18 @@ use super::{
     table_keys::{API_KEY_KEYS, CLASS_KEYS, QUOTA_KEYS},
 };
 
-/// What stands for a secret.
+/// Shown in place of a secret.
 pub(super) const MASK: &str = "***";
 
-/// `text` with its passwords masked: those of URLs (`scheme://user:password@…` and `?pass=password`), and what stands
-/// right of a key whose name ends in `password` or `secret`.
+/// Masks the passwords in `text`: those in URLs (`scheme://user:password@…` and `?pass=password`), and the values of keys
+/// whose names end in `password` or `secret`.
 pub(super) fn redact(text: &str) -> String {
     let lines = text.split_inclusive('\n').map(redact_value);
     redact_urls(&lines.collect::<String>())
 }
 
-/// What may be shown of the line `line` of `text`, a configuration file. The value of a key that is not known may be a secret whose
-/// key is misspelt, so it is masked, as are those of keys that hold secrets.
+/// The line `line` of the configuration file `text` with secrets masked. The value of an unknown key is masked, too: it may be
+/// a secret whose key is misspelt.
 pub(super) fn show_line(text: &str, line: Range<usize>) -> String {
     let shown = text[line.clone()].trim_end();
     let plain = shown.trim_start();
@@ -36,13 +36,13 @@ pub(super) fn show_line(text: &str, line: Range<usize>) -> String {
     }
 }
 
-/// Whether a line names a table, or seems to.
+/// Whether a line looks like the header of a table.
 fn is_header(line: &str) -> bool {
     let name = line.trim_start_matches('[').split('#').next().unwrap_or_default().trim_end().trim_end_matches(']');
     line.starts_with('[') && !name.is_empty() && name.chars().all(is_key_letter)
 }
 
-/// A line that sets a key, as far as the key goes, and the rest behind the sign.
+/// Splits a line that sets a key behind its `=`.
 fn split_key(line: &str) -> Option<(&str, &str)> {
     let (key, value) = line.split_once('=')?;
     let is_key = |letter: char| is_key_letter(letter) || matches!(letter, '"' | '\'' | ' ' | '\t');
@@ -53,7 +53,7 @@ fn is_key_letter(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.')
 }
 
-/// Whether `key` is known and takes a value that is no secret; `value` is it, or a part of it.
+/// Whether `key` is known and `value`, its value or a part of it, holds no secret.
 fn is_plain(key: &str, value: &str) -> bool {
     let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);
     let known = KEYS.iter().map(|key| key.path).chain(CLASS_KEYS.iter().map(|key| key.path));
@@ -69,7 +69,7 @@ fn is_secret_name(name: &str) -> bool {
     ["password", "secret"].iter().any(|secret| name.ends_with(secret))
 }
 
-/// The line, if it sets a password, with the value masked; empty is no secret.
+/// Masks the value of a line that sets a password. An empty value is not masked.
 fn redact_value(line: &str) -> String {
     let Some((key, value)) = line.split_once('=').filter(|(key, _)| is_secret_name(key.trim_end())) else {
         return line.to_owned();
@@ -95,7 +95,7 @@ fn redact_urls(text: &str) -> String {
     shown + rest
 }
 
-/// Up to the last `@`, since a password may have been written without escaping one.
+/// Masks up to the last `@`: a password may hold an `@` that is not escaped.
 fn redact_login(url: &str) -> String {
     let Some((login, host)) = url.rsplit_once('@') else {
         return url.to_owned();
@@ -106,7 +106,7 @@ fn redact_login(url: &str) -> String {
     }
 }
 
-/// A unix socket's URL carries its password as a parameter.
+/// Masks the password in the query: a unix socket's URL has it there.
 fn redact_query(url: &str) -> String {
     let Some((path, query)) = url.split_once('?') else {
         return url.to_owned();

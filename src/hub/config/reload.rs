@@ -1,4 +1,4 @@
-//! What differs between two readings of the configuration, key by key, and what of it takes effect while the hub runs.
+//! Reloading: the keys whose values changed, and which of the changes take effect while the hub runs.
 
 use std::{
     collections::hash_map::DefaultHasher,
@@ -22,19 +22,19 @@ use super::{
 };
 use crate::bus::LogKind;
 
-/// Keys that take effect together at a reload, and how. What is reported of a key and what is done with it follow from the same row.
+/// Keys that take effect together at a reload, and how. Both the report and the change follow from the same row.
 struct ReloadRule {
-    /// The keys, and sections all of whose keys are meant, written with a dot at their end.
+    /// Paths of keys. One that ends in a dot is a section and stands for all its keys.
     keys: &'static [&'static str],
-    /// Keys of these sections that wait for a restart all the same: threads and queues are made by them.
+    /// Keys of these sections that need a restart, because threads and queues are created from them.
     waiting: &'static [&'static str],
-    /// Whether they can, between these two configurations; otherwise they wait.
+    /// Whether the keys can take effect between these two configurations. Otherwise they need a restart.
     can: fn(&Config, &Config) -> bool,
-    /// Puts them into force in the first configuration as they are in the second one, and nothing else.
+    /// Copies the values of these keys, and nothing else, from the second configuration to the first.
     take: fn(&mut Config, &Config),
 }
 
-/// All keys that take effect at a reload. Every other key waits for a restart.
+/// All keys that take effect at a reload. Every other key needs a restart.
 const RELOADED: &[ReloadRule] = &[
     ReloadRule {
         keys: &["limits.", "quota"],
@@ -156,16 +156,16 @@ fn always(_: &Config, _: &Config) -> bool {
 #[derive(Clone, Default)]
 pub struct ConfigSnapshot {
     list: Vec<KeySnapshot>,
-    /// There is a configuration file, and it has no byte.
+    /// Whether there is a configuration file of 0 bytes.
     has_empty_file: bool,
 }
 
 #[derive(Clone)]
 struct KeySnapshot {
     path: &'static str,
-    /// Its value without secrets; for tables, of which there may be many, nothing.
+    /// The value with secrets masked. Empty for tables.
     shown: String,
-    /// Of the value itself, and of the content of the file that it names: secrets are compared by it.
+    /// A hash of the value and of the content of the file that it names, so that secrets can be compared.
     fingerprint: u64,
 }
 
@@ -176,20 +176,20 @@ impl fmt::Debug for ConfigSnapshot {
     }
 }
 
-/// A key whose value is another than it was.
+/// A key whose value has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyChange {
     pub key: &'static str,
-    /// What it was and what it is, without secrets; empty for tables and for the content of files.
+    /// The former and the new value with secrets masked. Empty for tables and for the content of files.
     pub shown: String,
-    /// Whether the change takes effect, or waits for a restart.
+    /// Whether the change takes effect now; otherwise it needs a restart.
     pub takes_effect: bool,
 }
 
-/// A configuration in force after a reload, and what made it differ from the one before.
+/// The configuration after a reload, and the changes.
 #[derive(Debug)]
 pub struct ConfigReload {
-    /// What is in force. A change that waits for a restart is not in it, and is found again at the next reload.
+    /// The configuration in force. Changes that need a restart are not in it, and the next reload reports them again.
     pub config: Config,
     /// In the order of the keys.
     pub changes: Vec<KeyChange>,
@@ -233,14 +233,14 @@ impl KeySnapshot {
     }
 }
 
-/// The value without secrets.
+/// The value with secrets masked.
 fn show(path: &str, text: &str) -> String {
     let line = redact(&format!("{path} = {text}"));
     line.split_once("= ").map_or_else(String::new, |(_, value)| value.to_owned())
 }
 
 impl Config {
-    /// What is in force once `new` is read in place of this one. Fails where nothing of `new` may take effect.
+    /// The configuration in force after `new` is loaded. Fails if nothing of `new` may take effect.
     pub fn reload(&self, new: &Self) -> Result<ConfigReload, &'static str> {
         if new.settings.has_empty_file && !self.settings.has_empty_file {
             return Err(
@@ -270,7 +270,7 @@ impl Config {
     }
 }
 
-/// Whether a broker keeps logs of some topics.
+/// Whether a broker keeps the logs of some topics.
 fn keeps_streams(topics: &Topics) -> bool {
     let mut classes = topics.classes.iter().map(|(_, class)| class).chain([&topics.default]);
     classes.any(|class| class.log != LogKind::Memory)

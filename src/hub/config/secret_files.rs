@@ -1,4 +1,4 @@
-//! Files that decide who may do what, and that others than their owner may write.
+//! Warns of files with secrets or rights that others than their owner may write.
 
 use std::{
     fs,
@@ -8,10 +8,10 @@ use std::{
 
 use super::raw::RawConfig;
 
-/// The bits of a file's mode that let its group and everybody write it.
+/// The mode bits that let the group and others write a file.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// A sentence for each file with a secret, a key, users or grants that others may write: who can write it can let anybody in.
+/// A warning for each file with secrets, keys, users or rights that others may write: they could grant anybody access.
 pub(super) fn warnings(raw: &RawConfig, folder: &Path) -> Vec<String> {
     let auth = &raw.auth_files;
     let named: [(&str, &Option<PathBuf>); 11] = [

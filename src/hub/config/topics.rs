@@ -1,4 +1,4 @@
-//! What a topic remembers and how it treats a slow reader: the default class and the classes by pattern.
+//! Classes of topics: what a topic keeps, and what happens to a slow reader, by pattern of the topic's name.
 
 use std::{fmt, str::FromStr};
 
@@ -7,13 +7,13 @@ use crate::{bus::Class, log::Policy, source::LOG_WORDS, topic::Pattern};
 /// The classes of topics; the first whose pattern matches decides.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Topics {
-    /// For topics that no pattern matches.
+    /// The class of topics that no pattern matches.
     pub default: Class,
-    /// In the order written.
+    /// The classes by pattern, in the order of the file.
     pub classes: Vec<(Pattern, Class)>,
 }
 
-/// The pattern a class is for, and the text it was written as; empty until it is set.
+/// The pattern of a class and its text. Empty until it is set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct ClassMatch(Option<(String, Pattern)>);
 
@@ -37,13 +37,13 @@ impl fmt::Display for ClassMatch {
     }
 }
 
-/// Reads a policy's name.
+/// Parses the name of a policy.
 pub(super) fn parse_policy(name: &str) -> Result<Policy, String> {
     let known = Policy::ALL.into_iter().find(|policy| policy.name() == name);
     known.ok_or_else(|| "the policy is `close`, `skip` or `latest`".into())
 }
 
-/// Reads a word for the source and the keeper of the log of `class`.
+/// Parses where a log is kept, and sets the source and the log of `class` accordingly.
 pub(super) fn read_log(class: &mut Class, word: &str) -> Result<(), String> {
     let known = LOG_WORDS.into_iter().find(|(known, ..)| *known == word);
     let (_, source, log) = known.ok_or("a log is `memory` or `redis-stream`")?;
@@ -51,7 +51,7 @@ pub(super) fn read_log(class: &mut Class, word: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The word that [`read_log`] reads so.
+/// The word that [`read_log`] parses into the source and the log of `class`.
 pub(super) fn log_word(class: &Class) -> &'static str {
     let known = LOG_WORDS.into_iter().find(|(_, source, log)| (*source, *log) == (class.source, class.log));
     known.map_or("memory", |(word, ..)| word)

@@ -19,32 +19,32 @@ use crate::{
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// Everything a hub is told before it starts. `Debug` shows no password.
+/// The whole configuration of a hub. `Debug` shows no password.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// Where it listens, with how many reactors, and for how many.
+    /// Addresses, threads and limits of the server.
     pub server: ServerConfig,
-    /// Which compatibility APIs it serves.
+    /// The compatibility APIs to serve.
     pub compat: CompatApis,
-    /// A port of its own for health, readiness and metrics.
+    /// A separate port for health, readiness and metrics.
     pub admin: AdminConfig,
-    /// What one peer may ask for.
+    /// Limits for each client, connection, request and message.
     pub limits: LimitsConfig,
-    /// How long topics remember, and what they do with the slow.
+    /// What topics keep, and what happens to slow readers.
     pub topics: Topics,
-    /// Where events come from besides the hub's own clients.
+    /// Sources of events besides the hub's own clients.
     pub sources: SourcesConfig,
-    /// How it knows its clients.
+    /// Authentication.
     pub auth: Arc<AuthRules>,
-    /// When it says that it is ready.
+    /// Readiness.
     pub ready: ReadyConfig,
-    /// How much each of them may have.
+    /// Quotas of tenants.
     pub quotas: QuotaConfig,
-    /// Proxies in front of it.
+    /// Trusted proxies.
     pub proxy: ProxyConfig,
-    /// Where telemetry is kept; `None` publishes it only.
+    /// The database for telemetry; `None`: telemetry is published only.
     pub store: Option<store::Config>,
-    /// Which web pages may read.
+    /// Web pages of other origins that may use the hub.
     pub cors: Cors,
     pub sse: SseConfig,
     /// The ESP IoT platform's API.
@@ -54,52 +54,52 @@ pub struct Config {
     pub engine: EngineLimits,
     /// The hub's own log.
     pub log: LogConfig,
-    /// How it ends.
+    /// Shutting down.
     pub drain: DrainConfig,
-    /// What is no error, and yet probably not what somebody wants: one sentence each.
+    /// Warnings for the operator, one sentence each.
     pub warnings: Vec<String>,
-    /// Every key's value as it was read, to be compared with the next reading.
+    /// Every key's value as it was read, for comparison at a reload.
     pub settings: ConfigSnapshot,
 }
 
-/// Where the hub listens, with how many reactors, and for how many.
+/// Addresses, threads and limits of the server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerConfig {
     /// The addresses, at least one.
     pub listen: Vec<Address>,
-    /// Names by which the hub may be asked where it asks nobody who it is: host names, `*.` before a domain, or `*`.
+    /// Host names that requests may use at a hub without authentication: names, `*.` before a domain, or `*`.
     pub hosts: Vec<String>,
     /// Reactor threads, at least one.
     pub reactors: usize,
-    /// Which cores they are pinned to.
+    /// The cores that reactors are pinned to.
     pub pin: Pin,
-    /// Connections at a time over all reactors.
+    /// Open connections over all reactors.
     pub max_connections: usize,
-    /// Connections beyond these that are open at a time to be refused.
+    /// Connections beyond `max_connections` that stay open to read their refusal.
     pub max_refusals: usize,
-    /// Descriptors that no connection takes.
+    /// File descriptors that connections never take.
     pub reserved_descriptors: usize,
-    /// Connections at a time from one peer address; 0 stands for no limit.
+    /// Open connections from one address. 0: no limit.
     pub max_connections_per_ip: usize,
-    /// Engine.IO sessions whose clients have entered no namespace.
+    /// Long-polling sessions whose client has not entered a namespace.
     pub max_pending: usize,
-    /// The same for one address; zero: no limit.
+    /// The same from one address. 0: no limit.
     pub max_pending_per_ip: usize,
-    /// What logs, outboxes and half-received requests may hold together, in bytes.
+    /// Memory for logs, outboxes and half-received requests together, in bytes.
     pub memory_budget: usize,
     /// The topics of a WebSocket connection that names none.
     pub default_topics: Vec<Topic>,
-    /// How long a stream's opening waits for its source to confirm the topics.
+    /// How long opening a stream waits for its source to confirm the topics.
     pub live_timeout: Duration,
-    /// A reactor that has not finished a turn for so long is stuck.
+    /// A reactor that has not finished a turn for this long counts as stuck.
     pub stuck_after: Duration,
-    /// Whether it may serve others than this machine without authentication.
+    /// Whether other machines may reach the hub although it has no authentication.
     pub insecure: bool,
-    /// The files of its unix sockets.
+    /// The files of the unix sockets in `listen`.
     pub socket: SocketAccess,
 }
 
-/// Who owns the file of a unix socket, and who may connect to it. What is empty stays as the process makes it.
+/// Owner, group and permissions of the file of a unix socket. Empty: as the process creates it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SocketAccess {
     /// A user's name or number.
@@ -110,25 +110,25 @@ pub struct SocketAccess {
     pub mode: FileMode,
 }
 
-/// A port of its own for health, readiness and metrics.
+/// A separate port for health, readiness and metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdminConfig {
-    /// The addresses; empty leaves these paths on the server's.
+    /// The addresses. Empty: these paths are served at the server's addresses.
     pub listen: Vec<Address>,
-    /// Connections at a time to these.
+    /// Open connections to these addresses.
     pub max_connections: usize,
-    /// The files of its unix sockets.
+    /// The files of the unix sockets in `listen`.
     pub socket: SocketAccess,
 }
 
-/// What one peer may ask for.
+/// Limits for each client, connection, request and message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LimitsConfig {
-    /// What an HTTP request may weigh and how long it may take.
+    /// Sizes and timeouts of HTTP requests.
     pub http: http::HttpLimits,
-    /// What a WebSocket message may weigh.
+    /// Sizes of WebSocket messages.
     pub websocket: websocket::WebSocketLimits,
-    /// How often a WebSocket client may speak.
+    /// The rate of a WebSocket client's messages.
     pub rate: RateLimit,
     pub topics_per_connection_max: usize,
     /// Topics in one answer that lists them.
@@ -137,42 +137,42 @@ pub struct LimitsConfig {
     pub event_bytes_max: usize,
     /// Readings, alerts or diagnostics in one request.
     pub objects_per_request_max: usize,
-    /// How long a publication's idempotency key is remembered.
+    /// How long the idempotency key of a publication is remembered.
     pub idempotency_window: Duration,
-    /// Bytes of private answers (acks, pongs, responses) waiting on one connection.
+    /// Bytes of answers (acks, pongs, responses) that may wait on one connection.
     pub outbox_bytes_max: usize,
-    /// How long a connection that ends may stand still before it has taken its last bytes; ten times as long in all.
+    /// How long a connection that is being closed may make no progress; ten times this in all.
     pub closing_timeout: Duration,
-    /// How long a stream's peer may leave unacknowledged what it is sent before it counts as gone.
+    /// How long a stream's peer may send no TCP acknowledgement before the stream is closed.
     pub unsent_timeout: Duration,
-    /// Events waiting for one reactor before it reads them from the topics' histories instead.
+    /// Events that may wait for one reactor. Beyond it the reactor reads them from the topics' histories.
     pub inbox_events_max: usize,
 }
 
-/// Proxies in front of the hub.
+/// Trusted proxies in front of the hub.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProxyConfig {
-    /// Whose word is taken on who their clients are.
+    /// The trusted proxies.
     pub trusted: proxy::Trusted,
-    /// Whether their connections begin with a header of the PROXY protocol.
+    /// Whether their connections begin with a PROXY protocol header.
     pub proxy_protocol: bool,
-    /// What such a header may weigh.
+    /// The size of a PROXY protocol header.
     pub limits: proxy::ProxyLimits,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct SseConfig {
-    /// How long a stream may be silent before it gets a comment.
+    /// Send a comment on a stream that has been silent for this long.
     pub heartbeat: Duration,
-    /// When a browser that lost its stream comes back; each is told up to half as much again.
+    /// How long a browser waits before it reconnects; each is sent up to half as much more.
     pub retry: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct WebSocketConfig {
-    /// How long a connection may be silent before it gets a ping.
+    /// Send a ping on a connection that has been silent for this long.
     pub ping_interval: Duration,
-    /// How long a ping may stay unanswered before the peer counts as gone.
+    /// How long a ping may stay unanswered before the connection is closed.
     pub pong_timeout: Duration,
 }
 
@@ -181,21 +181,21 @@ pub struct WebSocketConfig {
 pub struct LogConfig {
     /// A level (`error`, `warn`, `info`, `debug`), or filter directives such as `info,fanfare::source=debug`.
     pub level: String,
-    /// How a line looks.
+    /// The format of a line.
     pub format: LogFormat,
-    /// Whether each answered request is a line, at the level info.
+    /// Whether each answered request is logged, at level info.
     pub access: bool,
-    /// Whether each connection that ends is a line, at the level info.
+    /// Whether each connection that ends is logged, at level info.
     pub connections: bool,
 }
 
-/// How a log line looks.
+/// The format of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Readable text.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -220,10 +220,10 @@ impl fmt::Display for LogFormat {
     }
 }
 
-/// When the hub says that it is ready.
+/// When /ready reports that the hub is ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadyConfig {
-    /// The sources that count, by name; `*` stands for all there are.
+    /// The required sources by name; `*`: all that are configured.
     pub require: Vec<String>,
 }
 
@@ -233,12 +233,12 @@ impl Default for ReadyConfig {
     }
 }
 
-/// How the hub ends.
+/// Shutting down after a SIGTERM.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DrainConfig {
-    /// For how long after a SIGTERM the hub serves on, and says that it is not ready.
+    /// How long the hub goes on serving while /ready reports 503.
     pub delay: Duration,
-    /// Over how long connections are closed then.
+    /// The period after `delay` over which connections are closed.
     pub window: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! The client's address as trusted proxies tell it within a request.
+//! The client's address in the fields of a request from a trusted proxy.
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -6,12 +6,12 @@ use crate::protocol::http::Request;
 
 use super::Trusted;
 
-/// Who sent `request`, which a trusted proxy has passed on: the rightmost address in its list that is not itself
-/// trusted, or the first of all if all are. What stands left of that, anybody may have written.
+/// The client that sent `request` through a trusted proxy: the rightmost address of the list that is not itself trusted, or the
+/// leftmost if all are. Addresses left of it may be forged.
 ///
-/// If there is `X-Forwarded-For`, it decides, and `Forwarded` (RFC 7239) is not looked at: nearly every proxy adds to the
-/// former, and few of them remove the latter. So a proxy that adds `Forwarded` has to remove `X-Forwarded-For`.
-/// `None` if neither is there, or what was looked at is no address: then nothing is known.
+/// `X-Forwarded-For` decides if it is present, and `Forwarded` (RFC 7239) is ignored then: nearly every proxy adds to the
+/// former, and few remove the latter. So a proxy that adds `Forwarded` must remove `X-Forwarded-For`. `None` if neither is
+/// present or the deciding entry is not an address.
 pub fn client_address(request: &Request, trusted: &Trusted) -> Option<IpAddr> {
     let mut lists = request.header_values("x-forwarded-for").peekable();
     if lists.peek().is_some() {
@@ -23,7 +23,7 @@ pub fn client_address(request: &Request, trusted: &Trusted) -> Option<IpAddr> {
     rightmost(elements.into_iter().rev().map(read_element), trusted)
 }
 
-/// The first of `nodes`, which come from the nearest to the farthest, that is not trusted.
+/// The first of `nodes` (nearest first) that is not trusted, else the farthest.
 fn rightmost(nodes: impl Iterator<Item = Option<IpAddr>>, trusted: &Trusted) -> Option<IpAddr> {
     let mut farthest = None;
     for node in nodes {

@@ -1,4 +1,4 @@
-//! A header of either version, told apart by its first bytes.
+//! A header of either version. The first bytes tell the version.
 
 // The part of the standard library without sockets: an address is a plain value.
 use core::net::IpAddr;
@@ -7,19 +7,19 @@ use crate::close::Close;
 
 use super::{ProxyLimits, v1, v2};
 
-/// What stands ahead of the first request.
+/// A PROXY protocol header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProxyHeader {
-    /// Who connected to the proxy. `None` if the proxy speaks for itself (`LOCAL`, as its health checks do), or if the
-    /// client has no internet address (`UNKNOWN`, a unix socket).
+    /// The client's address. `None` if the connection is the proxy's own (`LOCAL`, as for health checks), or if the client has no
+    /// IP address (`UNKNOWN`, a unix socket).
     pub source: Option<IpAddr>,
-    /// How many bytes the header takes; the first request follows.
+    /// The size of the header, in bytes.
     pub bytes: usize,
 }
 
 impl ProxyHeader {
-    /// Parses the header that `bytes` begin with; `None` if the rest of it is yet to come. What can no longer become a
-    /// header is an error at once: the receiver must not guess (section 2).
+    /// Parses the header at the start of `bytes`; `None` if it is incomplete. Fails as soon as the bytes cannot become a header:
+    /// the receiver must not guess (section 2).
     pub fn parse(bytes: &[u8], limits: &ProxyLimits) -> Result<Option<Self>, Close> {
         if begins(bytes, v2::SIGNATURE) {
             return v2::parse(bytes, limits.header_bytes_max);
@@ -28,11 +28,11 @@ impl ProxyHeader {
     }
 }
 
-/// Whether `bytes` begin with `signature`, or may yet.
+/// Whether `bytes` begin with `signature`, or with the beginning of it.
 fn begins(bytes: &[u8], signature: &[u8]) -> bool {
     let common = bytes.len().min(signature.len());
     bytes[..common] == signature[..common]
 }
 
-/// What a peer is told that was to send a header, and did not.
+/// The close of a connection without the required header.
 pub(super) const BAD_HEADER: Close = Close::BadRequest("a PROXY protocol header is due here");

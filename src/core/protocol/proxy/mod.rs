@@ -1,7 +1,7 @@
-//! Who a connection is from when it comes through a proxy: the PROXY protocol (versions 1 and 2, as HAProxy specifies
-//! them) ahead of the first request, and the fields `X-Forwarded-For` and `Forwarded` (RFC 7239) within each.
+//! Clients behind proxies: the PROXY protocol (versions 1 and 2, as HAProxy specifies them) before the first request, and the
+//! fields `X-Forwarded-For` and `Forwarded` (RFC 7239) in each request.
 //!
-//! Both are believed of peers that the configuration names ([`Trusted`]) and of nobody else: anybody can write them.
+//! Both are accepted only from peers in the configured list ([`Trusted`]): anybody can send them.
 
 mod forwarded;
 mod header;
@@ -15,11 +15,10 @@ pub use header::ProxyHeader;
 pub use preface::Preface;
 pub use trusted::{Trusted, TrustedPeer};
 
-/// What a header may cost before the connection is refused.
+/// Limits of a PROXY protocol header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProxyLimits {
-    /// A header of version 2 with all that is attached to the addresses; over it 400. One of version 1 has at most 107
-    /// bytes by itself.
+    /// The size of a header of version 2 with its extension fields; beyond it 400. A header of version 1 has at most 107 bytes.
     pub header_bytes_max: usize,
 }
 

@@ -1,13 +1,13 @@
-//! The wait for a header.
+//! A connection before its PROXY protocol header is complete.
 //!
-//! LIFECYCLE: *waiting* until the header is whole; then the owner goes on with a session for requests, which gets what came
-//! behind it. A broken header ends the connection.
+//! LIFECYCLE: *waiting* until the header is complete; then the owner continues with an HTTP session, which gets the bytes behind
+//! the header. A malformed header ends the connection.
 
 use crate::{clock::Moment, close::Close};
 
 use super::{ProxyHeader, ProxyLimits};
 
-/// A connection that is to begin with a header.
+/// A connection that must begin with a header.
 #[derive(Debug)]
 pub struct Preface {
     received: Vec<u8>,
@@ -20,7 +20,7 @@ impl Preface {
         Self { received: Vec::new(), accepted }
     }
 
-    /// Takes what the peer sent, all of it. Once the header is whole: the header, and what came behind it.
+    /// Receives bytes from the peer. Once the header is complete, returns it and the bytes behind it.
     pub fn receive(&mut self, bytes: &[u8], limits: &ProxyLimits) -> Result<Option<(ProxyHeader, Vec<u8>)>, Close> {
         self.received.extend_from_slice(bytes);
         let Some(header) = ProxyHeader::parse(&self.received, limits)? else { return Ok(None) };
@@ -28,17 +28,17 @@ impl Preface {
         Ok(Some((header, rest)))
     }
 
-    /// When the connection was accepted: the time that the first request's head may take runs from then.
+    /// When the connection was accepted: the timeout of the first request's head runs from then.
     pub fn accepted(&self) -> Moment {
         self.accepted
     }
 
-    /// What it keeps of the header so far, in bytes.
+    /// Memory for the incomplete header, in bytes.
     pub fn held_bytes(&self) -> usize {
         self.received.capacity()
     }
 
-    /// Whether no byte has come yet.
+    /// Whether nothing has been received.
     pub fn is_idle(&self) -> bool {
         self.received.is_empty()
     }

@@ -1,15 +1,15 @@
-//! The peers that may say who somebody else is.
+//! The proxies whose account of their clients is trusted.
 
 use core::{fmt, net::IpAddr, str::FromStr};
 
 use crate::network::Network;
 
-/// A list of peers. By default it is empty: nobody is believed.
+/// A list of trusted peers. Empty by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trusted(pub Vec<TrustedPeer>);
 
 impl Trusted {
-    /// Whether what this peer says of others is believed. `None` is a peer at a unix socket.
+    /// Whether `peer` is trusted. `None`: a peer at a unix socket.
     pub fn contains(&self, peer: Option<IpAddr>) -> bool {
         self.0.iter().any(|trusted| trusted.matches(peer))
     }
@@ -18,9 +18,9 @@ impl Trusted {
 /// One entry of the list: an address, a network such as `10.0.0.0/8`, or `unix`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrustedPeer {
-    /// Whoever connects from one of these addresses.
+    /// Peers with one of these addresses.
     Network(Network),
-    /// Whoever connects through a unix socket.
+    /// Peers at a unix socket.
     Unix,
 }
 
