@@ -2,6 +2,7 @@
 
 mod login;
 mod revocation;
+mod signatures;
 mod tokens;
 
 use std::{sync::Arc, time::Duration};
