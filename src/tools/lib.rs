@@ -2,8 +2,10 @@
 
 pub mod bench;
 pub mod client;
+mod duration;
 pub mod load;
 mod marks;
+mod pod;
 pub mod produce;
 pub mod publish;
 pub mod report;

@@ -12,11 +12,12 @@ use serde::Serialize;
 
 use super::{
     client::{AccessOptions, Client, HubUrl, describe_refusal, unshown},
+    duration::{describe_duration, parse_seconds},
+    pod::{DEFAULT_POD, DEFAULT_URL, parse_pod},
     publish::parse_rate,
     signals,
-    subscribe::parse_seconds,
 };
-use crate::{protocol::http::percent_encode, topic::Topic};
+use crate::protocol::http::percent_encode;
 
 /// What to produce, and for whom.
 #[derive(Args, Clone, Debug)]
@@ -49,19 +50,6 @@ pub struct Options {
     progress: u64,
     #[command(flatten)]
     access: AccessOptions,
-}
-
-/// The hub of whoever names none, as it is documented.
-pub(super) const DEFAULT_URL: &str = "http://localhost:8080";
-/// The pod of whoever names none; not said, for the banners were documented without.
-pub(super) const DEFAULT_POD: &str = "alice";
-
-/// A pod is one segment of its topic's name.
-pub(super) fn parse_pod(text: &str) -> Result<String, String> {
-    if text.contains(['.', '/']) {
-        return Err("the name of a pod has neither dots nor slashes".into());
-    }
-    Topic::parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// How often a wait is interrupted to heed Ctrl+C.
@@ -276,11 +264,6 @@ fn banner(options: &Options) -> String {
     )
 }
 
-/// How long it will run, for people.
-pub(super) fn describe_duration(duration: Option<Duration>) -> String {
-    duration.map_or_else(|| "Infinite (press Ctrl+C to stop)".into(), |it| format!("{} seconds", it.as_secs_f64()))
-}
-
 /// A temperature that rises and falls through the day of a sensor: 60 of its events.
 fn wave(sequence: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "below 60")]
@@ -358,13 +341,5 @@ mod tests {
         check("1000", (10, 0), 100, 100.0);
         check("5", (0, 10), 1802, 0.0);
         check("5", (0, 0), 0, 0.0);
-    }
-
-    #[test]
-    fn pods() {
-        assert_eq!(parse_pod("alice-2"), Ok("alice-2".into()));
-        for bad in ["", "a.b", "a/b", "a b"] {
-            assert!(parse_pod(bad).is_err(), "{bad}");
-        }
     }
 }

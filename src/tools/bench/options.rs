@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     client::{CredentialOptions, TlsOptions, parse_header, unshown},
+    duration::parse_duration,
     topic::Topic,
 };
 
@@ -277,16 +278,6 @@ fn parse_login(text: &str) -> Result<(String, String), String> {
     Ok((username.to_owned(), password.to_owned()))
 }
 
-/// `10s`, `500ms`, `2m`, `1h`.
 fn parse_span(text: &str) -> Result<Duration, String> {
-    let split = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    let milliseconds_each = match &text[split..] {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err("expected a span such as 500ms, 10s, 2m or 1h".to_owned()),
-    };
-    let number: u64 = text[..split].parse().map_err(|_| "expected a number and a unit, such as 10s".to_owned())?;
-    number.checked_mul(milliseconds_each).map(Duration::from_millis).ok_or_else(|| "too long".to_owned())
+    parse_duration(text).ok_or_else(|| "expected a duration such as 500ms, 10s, 2m or 1h".to_owned())
 }

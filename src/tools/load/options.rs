@@ -4,7 +4,10 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Command, ValueEnum};
 
-use crate::client::{AccessOptions, HubAccess, HubUrl, RedisTarget, RedisUrl, unshown};
+use crate::{
+    client::{AccessOptions, HubAccess, HubUrl, RedisTarget, RedisUrl, unshown},
+    duration,
+};
 
 /// How many conversations there may be: each is a stream, thus a descriptor.
 const CONVERSATIONS_MAX: u32 = 100_000;
@@ -213,32 +216,13 @@ pub(super) struct ScheduledToken {
     pub(super) due: Duration,
 }
 
-/// A duration as Go writes it: numbers, each with its unit, such as `1m30s` or `1.5h`.
+/// A duration above 0 and of at most a week.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     const EXPECTED: &str = "expected a duration above 0, such as 500ms, 30s, 5m or 1h30m";
-    let mut seconds = 0.0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let number_end = rest.find(|it: char| !it.is_ascii_digit() && it != '.').ok_or(EXPECTED)?;
-        let (number, behind) = rest.split_at(number_end);
-        let unit_end = behind.find(|it: char| it.is_ascii_digit() || it == '.').unwrap_or(behind.len());
-        let (unit, behind) = behind.split_at(unit_end);
-        let unit_s = match unit {
-            "ns" => 1e-9,
-            "us" | "µs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(EXPECTED.into()),
-        };
-        seconds += number.parse::<f64>().map_err(|_| EXPECTED)? * unit_s;
-        rest = behind;
-    }
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(duration) if duration.is_zero() => Err(EXPECTED.into()),
-        Ok(duration) if duration <= DURATION_MAX => Ok(duration),
-        _ => Err(format!("the longest is {} h", DURATION_MAX.as_secs() / 3600)),
+    match duration::parse_duration(text) {
+        Some(duration) if DURATION_MAX < duration => Err(format!("the longest is {} h", DURATION_MAX.as_secs() / 3600)),
+        Some(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err(EXPECTED.into()),
     }
 }
 

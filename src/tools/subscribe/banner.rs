@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
-use super::{Options, measure::REPORT_INTERVAL};
+use super::{Options, report::REPORT_INTERVAL};
 use crate::{
     client::{HubUrl, Transport},
-    produce::{DEFAULT_POD, describe_duration},
+    duration::describe_duration,
+    pod::DEFAULT_POD,
 };
 
 /// How many topics are named one by one.

@@ -11,7 +11,13 @@ use std::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Failure, Options, banner::banner, metrics::Figures, report::Report, scrape};
+use super::{
+    Failure, Options,
+    banner::banner,
+    metrics::Figures,
+    report::{REPORT_INTERVAL, Report},
+    scrape,
+};
 use crate::{
     client::{ClientEvent, ClientPool, ClientSpec, HubAccess, PoolCounts},
     marks::Marks,
@@ -20,9 +26,6 @@ use crate::{
 
 /// How long a turn waits at most, so that Ctrl+C is heeded soon.
 const TURN_TIMEOUT: Duration = Duration::from_millis(100);
-/// The interval of reports if none is given.
-pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(10);
-
 /// One line of a client's log.
 #[derive(Serialize)]
 struct LogLine<'a> {

@@ -19,7 +19,8 @@ use clap::Args;
 
 use super::{
     client::{AccessOptions, Connection, HubAccess, HubUrl, Incoming, Received, Stream, StreamEnd, Transport, unshown},
-    produce::{DEFAULT_POD, DEFAULT_URL, parse_pod},
+    duration::parse_seconds,
+    pod::{DEFAULT_POD, DEFAULT_URL, parse_pod},
     signals,
 };
 use crate::{protocol::http::percent_encode, topic::Topic};
@@ -131,15 +132,6 @@ impl Options {
             percent_encode(topic.as_str(), &mut path);
         }
         path
-    }
-}
-
-/// A number of seconds above 0, with or without an `s`.
-pub(super) fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.trim_end_matches('s').parse().map_err(|_| "not a number of seconds".to_owned())?;
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("it must be above 0: leave it out for no end".into()),
     }
 }
 

@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use crate::sequences::Counts;
 
+/// The interval of reports if none is given.
+pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The events so far.
 #[derive(Debug)]
 pub(super) struct Report {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{metrics::Figures, one_line, parse_seconds, report::Report};
+use super::{metrics::Figures, one_line, report::Report};
 use crate::{
     client::{Received, Stream, Transport},
     exposition::ExpositionFormat,
@@ -181,15 +181,6 @@ fn figures_for_prometheus() {
         assert!(text.lines().any(|told| told == line), "{line} is not in\n{text}");
     }
     assert!(text.ends_with("# EOF\n"), "{text}");
-}
-
-#[test]
-fn seconds() {
-    assert_eq!(parse_seconds("2.5"), Ok(Duration::from_millis(2500)));
-    assert_eq!(parse_seconds("30s"), Ok(Duration::from_secs(30)));
-    for bad in ["", "0", "-1", "1e99", "x", "NaN"] {
-        assert!(parse_seconds(bad).is_err(), "{bad}");
-    }
 }
 
 #[test]
