@@ -1,4 +1,4 @@
-//! A NATS server that events are published at: who is there, and how one is let in.
+//! A NATS server to publish at: its address, and the login.
 
 use std::{
     io::{self, Read, Write},
@@ -12,19 +12,19 @@ use crate::protocol::{
     nats::{self, ConnectOptions, NatsLogin, Operation, ServerInfo},
 };
 
-/// How long the server may take for each of its answers.
+/// Timeout of each answer of the server.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// NATS's own port.
+/// The default port of NATS.
 const PORT: u16 = 4222;
 
-/// How much one read takes.
+/// The size of the read buffer.
 const READ_BUFFER_BYTES: usize = 4096;
 
-/// What the server calls the connection in its lists.
+/// The connection's name in the server's lists.
 const NAME: &str = "fanfare bench";
 
-/// Where it is, and who one is there.
+/// The address, and the login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Broker {
     pub target: Target,
@@ -34,11 +34,11 @@ pub(super) struct Broker {
 }
 
 impl Broker {
-    /// Reads `nats://[user:password@|token@]host[:port]`.
+    /// Parses `nats://[user:password@|token@]host[:port]`.
     pub(super) fn parse(url: &str, headers: &[(String, String)]) -> Result<Self, String> {
         let rest = url.strip_prefix("nats://").unwrap_or(url);
         let (login, address) = rest.rsplit_once('@').map_or((None, rest), |(login, address)| (Some(login), address));
-        // Without the login: what is wrong is told, and logins are not.
+        // Without the login, which errors must not show.
         let target = Target::parse(&format!("nats://{address}"), "nats://", PORT)?;
         let decode =
             |text| percent_decode(text).ok_or_else(|| format!("nats://…@{address}: the login is badly encoded"));
@@ -50,8 +50,8 @@ impl Broker {
         Ok(Self { target, login, headers: headers.to_vec() })
     }
 
-    /// Says who the client is, and waits until it is let in; returns what the server has sent behind that. Fails if it
-    /// will not take payloads of so many bytes.
+    /// Logs in, and waits for the server's confirmation; returns the bytes that came after it. Fails if the server does not
+    /// accept payloads of `payload_bytes`.
     pub(super) fn enter(&self, socket: &mut TcpStream, payload_bytes: usize) -> io::Result<Vec<u8>> {
         socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         let (mut held, mut buffer) = (Vec::new(), [0; READ_BUFFER_BYTES]);

@@ -1,4 +1,4 @@
-//! Subscribers that come and go: they are not measured but for how soon they are let in.
+//! Short-lived subscribers. Only the time from connecting to the granted request is measured.
 
 use std::{collections::VecDeque, io, time::Duration};
 
@@ -16,24 +16,24 @@ use super::{
 };
 use crate::{client::Credential, clock::Moment};
 
-/// How much one read takes: what it brings is thrown away.
+/// The size of the read buffer; its content is discarded.
 const READ_BUFFER_BYTES: usize = 16 * 1024;
 
 /// The longest wait in the poll.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The visitors of one topic, on a thread and a poll of their own, so that they do not delay what is measured.
+/// The short-lived subscribers, on a thread and a poll of their own, so that they do not delay the measured ones.
 #[derive(Debug)]
 pub(super) struct Churn<'a> {
     poll: Poll,
     plan: &'a Plan,
-    /// What they speak, in turn: of each, the topics they ask for, in turn.
+    /// The profiles of each load and topic; visitors take the loads, and then the topics, in turn.
     profiles: Vec<Vec<ClientProfile>>,
-    /// What they show as they are asked for now.
+    /// The credential in the current profiles.
     shown: Option<Credential>,
-    /// In the order of coming, which is that of going.
+    /// In the order in which they connected and will disconnect.
     visitors: VecDeque<Subscriber>,
-    /// How many have gone: the first visitor's token.
+    /// The number of visitors that have left: the token of the first one here.
     gone_count: usize,
     io: SharedIo,
     progress: &'a Progress,
@@ -41,20 +41,20 @@ pub(super) struct Churn<'a> {
     next_arrival: Moment,
 }
 
-/// What the visitors found.
+/// Measurements of the short-lived subscribers.
 #[derive(Debug)]
 pub(super) struct Visits {
-    /// Visits begun.
+    /// Connections begun.
     pub began: u64,
-    /// From connecting to the answer.
+    /// From the start of connecting to the granted request.
     pub opening: Histogram<u64>,
-    /// Visits that were refused, or ended by the server.
+    /// Connections that failed, were refused, or were ended by the server.
     pub failed: u64,
     pub first_failure: Option<String>,
 }
 
 impl<'a> Churn<'a> {
-    /// Prepares; `progress` tells when to stop.
+    /// `progress` tells when to stop.
     pub(super) fn new(plan: &'a Plan, context: &RunContext, progress: &'a Progress) -> io::Result<Self> {
         let shown = shown(plan);
         Ok(Self {
@@ -76,7 +76,7 @@ impl<'a> Churn<'a> {
         })
     }
 
-    /// Visits until told to stop.
+    /// Connects and disconnects until `progress` is stopped.
     pub(super) fn run(mut self) -> io::Result<Visits> {
         let mut events = Events::with_capacity(256);
         let interval = Duration::from_secs_f64(1.0 / self.plan.churn.rate);
@@ -130,7 +130,7 @@ impl<'a> Churn<'a> {
         self.gone_count += 1;
     }
 
-    /// A visitor whose connection failed stays in its place until its time is over; nothing more is heard of it.
+    /// Handles an event of a visitor's socket. A visitor whose connection failed stays in the queue until its time is over.
     fn attend(&mut self, event: &mio::event::Event) {
         let Some(place) = event.token().0.checked_sub(self.gone_count) else { return };
         let Some(visitor) = self.visitors.get_mut(place) else { return };
@@ -156,12 +156,12 @@ fn profiles(plan: &Plan) -> Vec<Vec<ClientProfile>> {
     plan.churn.loads.iter().map(|load| ClientProfile::of_load(plan, load)).collect()
 }
 
-/// The same for all visitors.
+/// The credential that all visitors use now.
 fn shown(plan: &Plan) -> Option<Credential> {
     plan.churn.loads.first().and_then(Load::credential)
 }
 
-/// Of the visitor with this token.
+/// The profile of the visitor with this token.
 fn profile_of(profiles: &[Vec<ClientProfile>], number: usize) -> &ClientProfile {
     let topics = &profiles[number % profiles.len()];
     &topics[number / profiles.len() % topics.len()]

@@ -1,4 +1,5 @@
-//! The order in which a run happens: connect, prove that everybody hears, warm up, measure, wait for the rest.
+//! The phases of a run: connect, probe until every subscriber has received a probe, warm up, measure, wait for late
+//! deliveries.
 
 use std::{
     io,
@@ -33,23 +34,23 @@ use crate::{
     clock::{Clock, Moment},
 };
 
-/// How long the subscribers may take to connect, and then to hear a probe.
+/// Timeouts for all subscribers to connect, and then to receive a probe.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The distance of probes. Each is a broadcast to all subscribers.
+/// Interval between probes. Each is a broadcast to all subscribers.
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long the conductor sleeps at most while it only watches.
+/// The longest sleep of the conductor during warm-up and measurement.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// From the last probe to the first event: what is under way must have arrived, and the publishers must be awake.
+/// Pause between the last probe and the first event, in which pending deliveries arrive and publishers start.
 const START_DELAY: Duration = Duration::from_millis(500);
 
-/// Deliveries that do not come for so long after the last event are not waited for any longer.
+/// The conductor stops waiting for late deliveries after this long without one.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 
-/// All that a run found out.
+/// The measurements of a run.
 #[derive(Debug)]
 pub(super) struct Record {
     pub outcomes: Vec<Outcome>,
@@ -60,25 +61,25 @@ pub(super) struct Record {
     pub visits: Option<Visits>,
     pub attempts: Option<Attempts>,
     pub storm: Option<Storm>,
-    /// The client's further processes.
+    /// The worker processes; empty with one process.
     pub workers: Vec<WorkerStats>,
-    /// How far the two clocks moved against each other, if both were used.
+    /// Drift between the wall clock and the monotonic clock, if both were used.
     pub drift: Option<Duration>,
     pub started: Duration,
-    /// Whether it ended early because somebody wanted that.
+    /// Whether the user ended it early.
     pub is_interrupted: bool,
 }
 
-/// One load and what became of it.
+/// One load and its results.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub run: LoadRun,
     pub result: FleetResult,
-    /// Nothing if the run is idle.
+    /// `None` if the run is idle.
     pub published: Option<Published>,
 }
 
-/// What is known when the subscribers have heard all.
+/// Results of the phases after the fleets have started.
 struct RunPhases {
     memory: [MemoryEdge; 2],
     window: [Edge; 2],
@@ -88,7 +89,7 @@ struct RunPhases {
     published: Vec<Published>,
 }
 
-/// Makes the run that `plan` describes.
+/// Performs the run that `plan` describes.
 pub(super) fn conduct(plan: &Plan, watch: &Watch) -> Result<Record, String> {
     plan.own_core().map_or(Ok(()), pin_to)?;
     let clock = Clock::start();
@@ -123,7 +124,7 @@ pub(super) fn conduct(plan: &Plan, watch: &Watch) -> Result<Record, String> {
     })
 }
 
-/// Runs the fleets beside everything else.
+/// Runs the fleets in this process, on threads of their own.
 fn perform(
     plan: &Plan,
     runs: &[LoadRun],
@@ -135,7 +136,7 @@ fn perform(
         let fleets: Vec<_> =
             fleets(plan, runs, context)?.into_iter().map(|fleet| scope.spawn(|| fleet.run())).collect();
         let phases = play(plan, runs, context, workers, watch);
-        // Whatever happened, the fleets are told to stop: the scope waits for them.
+        // Stop the fleets even after an error: the scope waits for them.
         runs.iter().for_each(|run| run.progress.stop());
         let results = fleets.into_iter().map(|fleet| match fleet.join() {
             Ok(result) => result.map_err(|error| error.to_string()),
@@ -164,7 +165,7 @@ fn play(
     watch: &Watch,
 ) -> Result<RunPhases, String> {
     await_open(runs, workers, &context.clock, watch)?;
-    // They stall as long as this lives.
+    // The connections stall until this is dropped.
     let _stalled: Vec<MaybeTlsStream<TcpStream>> = stall(plan, workers)?;
     let memory_open = read_memory(plan)?;
     let publishers = if plan.is_idle { Vec::new() } else { prove(plan, runs, context, workers, watch)? };
@@ -219,7 +220,7 @@ fn bring_home<T>(thread: ScopedJoinHandle<'_, io::Result<T>>, name: &str) -> Res
     result.map_err(|error| format!("{name}: {error}"))
 }
 
-/// Publishes probes until every subscriber has heard one: whoever misses an event after that has lost it.
+/// Publishes probes until every subscriber has received one. An event that a subscriber misses after that is lost.
 fn prove(
     plan: &Plan,
     runs: &[LoadRun],
@@ -267,7 +268,7 @@ fn measure(
 ) -> Result<([Edge; 2], Vec<Published>), String> {
     let clock = &context.clock;
     let start = clock.now() + START_DELAY;
-    // Publishers stay until the last edge is read: what an ended thread has used is in no account of the kernel's.
+    // Publishers' threads live until the last edge is read: the kernel's counters leave out the CPU time of ended threads.
     let is_read = AtomicBool::new(false);
     thread::scope(|scope| {
         let publishers: Vec<_> = publishers
@@ -290,7 +291,7 @@ fn measure(
         is_read.store(true, Ordering::Release);
         publishers.iter().for_each(|publisher| publisher.thread().unpark());
         let is_finished = || Ok(watch.is_interrupted() || publishers.iter().all(ScopedJoinHandle::is_finished));
-        // A server that takes events more slowly than they are due would hold its publisher for ever.
+        // A server that accepts events more slowly than they are due would block its publisher for ever.
         if !is_over || !wait_until(plan.timeout, clock, is_finished)? || watch.is_interrupted() {
             runs.iter().for_each(|run| run.progress.cut());
         }
@@ -304,7 +305,7 @@ fn measure(
     })
 }
 
-/// Waits until all is delivered, `more` events beyond the schedules too, or nothing more seems to come.
+/// Waits until all events are delivered, including `more` events after the schedules, or until deliveries stop.
 fn await_rest(plan: &Plan, runs: &[LoadRun], more: u32, workers: &mut WorkerSet, clock: &Clock, watch: &Watch) {
     watch.begin();
     let expected: u64 = runs.iter().map(|run| run.expected_deliveries(more)).sum();
@@ -318,7 +319,7 @@ fn await_rest(plan: &Plan, runs: &[LoadRun], more: u32, workers: &mut WorkerSet,
         watch.show("waiting", count, expected, || format!("{count} of {expected} deliveries"));
         Ok(expected <= count || SILENCE_MAX < clock.now().since(last_change))
     };
-    // The condition never fails, and what is missing in the end is counted as lost.
+    // The condition never fails. Missing deliveries are counted as lost.
     let _ = wait_until(plan.timeout, clock, condition);
 }
 
@@ -349,8 +350,7 @@ fn check_interrupted(watch: &Watch) -> Result<(), String> {
     }
 }
 
-/// Lets a span pass that has a name and a start, and shows how it goes; false if it was interrupted, or if one of the
-/// client's processes died.
+/// Waits for the end of a phase and shows its progress. False if the user interrupted it or a worker died.
 fn pass(
     (name, start): (&'static str, Moment),
     span: Duration,
@@ -388,7 +388,7 @@ fn describe(elapsed: Duration, span: Duration, fresh: &Snapshot, fresh_span: Dur
     note
 }
 
-/// Before the measurement begins a connection that ends makes the run pointless.
+/// Fails if a connection has ended: before the measurement begins, that makes the run pointless.
 fn check_closed(run: &LoadRun) -> Result<(), String> {
     match run.progress.first_failure() {
         Some(failure) => Err(format!("a subscriber of {}: {failure}", run.load.topic)),
@@ -396,7 +396,6 @@ fn check_closed(run: &LoadRun) -> Result<(), String> {
     }
 }
 
-/// All counters, now.
 fn read_edge(plan: &Plan, runs: &[LoadRun], workers: &mut WorkerSet, clock: &Clock) -> Result<Edge, String> {
     workers.look(runs);
     let progress = runs.iter().map(|run| &run.progress);

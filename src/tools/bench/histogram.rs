@@ -5,7 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// The histograms' bounds and precision: 1 µs to 60 s, three digits, in nanoseconds.
+/// Bounds and precision of the histograms: 1 µs to 60 s, three digits, in nanoseconds.
 const LATENCY_NS_MIN: u64 = 1_000;
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
 const LATENCY_DIGITS: u8 = 3;
@@ -15,13 +15,13 @@ pub(super) fn latency_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(LATENCY_NS_MIN, LATENCY_NS_MAX, LATENCY_DIGITS).expect("the bounds are in order")
 }
 
-/// A span as the histograms take it.
+/// A duration as a value of the histograms.
 pub(super) fn nanoseconds(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A latency histogram as what differs from an empty one: values, in nanoseconds, and how many there are of each. Nothing
-/// is lost on the way, as all histograms here have the same bounds and the same precision.
+/// The counts of a latency histogram: pairs of a value, in nanoseconds, and its count. The conversion is exact, as all
+/// histograms here have the same bounds and precision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) struct Counts(Vec<(u64, u64)>);
 

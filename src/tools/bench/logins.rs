@@ -1,4 +1,4 @@
-//! People who sign in beside those who are measured: every second one with a right password.
+//! Password sign-ins beside the measured load: every second one with the right password.
 
 use std::{collections::VecDeque, io, time::Duration};
 
@@ -19,28 +19,28 @@ use crate::{
     protocol::http::{Method, write_request},
 };
 
-/// Where one signs in.
+/// Path of the sign-in request.
 const PATH: &str = "/api/v1/auth/login";
 
-/// How much one read takes.
+/// The size of the read buffer.
 const READ_BUFFER_BYTES: usize = 16 * 1024;
 
 /// The longest wait in the poll.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// An attempt that is not answered for so long is given up.
+/// Timeout of an attempt.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Attempts to sign in, on a thread and a poll of their own. Each comes from an address of its own, and each wrong one
-/// under a name of its own: no limit per address or name spares the server the work.
+/// Attempts to sign in, on a thread and a poll of their own. Each has a source address of its own, and each wrong one a name
+/// of its own, so that limits per address or name do not spare the server the work.
 #[derive(Debug)]
 pub(super) struct Logins<'a> {
     poll: Poll,
     plan: &'a Plan,
     sign_in: &'a SignIn,
-    /// In the order of their beginning; nothing in place of one that is over.
+    /// In the order of their start; `None` for one that is over.
     attempts: VecDeque<Option<Attempt>>,
-    /// How many are no longer in `attempts`: the first one's number.
+    /// The number of attempts that were removed from `attempts`: the first one's number.
     gone_count: usize,
     io: SharedIo,
     progress: &'a Progress,
@@ -54,7 +54,7 @@ struct Attempt {
     request: Vec<u8>,
 }
 
-/// What became of the attempts.
+/// Results of the attempts.
 #[derive(Debug)]
 pub(super) struct Attempts {
     pub began: u64,
@@ -62,17 +62,17 @@ pub(super) struct Attempts {
     pub accepted: u64,
     /// A wrong name or password (401).
     pub refused: u64,
-    /// Too many of them (429, 503).
+    /// Refused by a limit (429, 503).
     pub turned_away: u64,
-    /// Not answered, or otherwise.
+    /// Any other outcome.
     pub failed: u64,
     pub first_failure: Option<String>,
-    /// From connecting to the answer of those whose password was looked at.
+    /// From connecting to the response, of attempts whose password was checked (200 and 401).
     pub answering: Histogram<u64>,
 }
 
 impl<'a> Logins<'a> {
-    /// Prepares; `progress` tells when to stop.
+    /// `progress` tells when to stop.
     pub(super) fn new(
         plan: &'a Plan,
         sign_in: &'a SignIn,
@@ -97,7 +97,7 @@ impl<'a> Logins<'a> {
         })
     }
 
-    /// Signs in until told to stop.
+    /// Signs in until `progress` is stopped.
     pub(super) fn run(mut self) -> io::Result<Attempts> {
         let mut events = Events::with_capacity(256);
         let interval = Duration::from_secs_f64(1.0 / self.sign_in.rate);
@@ -145,7 +145,7 @@ impl<'a> Logins<'a> {
         request
     }
 
-    /// Gives up those that wait for too long, and forgets those that are over.
+    /// Removes attempts that timed out or are over.
     fn clear(&mut self, now: Moment) {
         while let Some(first) = self.attempts.front() {
             match first {
@@ -170,7 +170,7 @@ impl<'a> Logins<'a> {
                 }
             });
         }
-        // An answer counts even if the connection ends right behind it.
+        // A response counts even if the connection ends right behind it.
         match (answer, outcome) {
             (Some((status, span)), _) => self.outcome.count(status, span),
             (None, Err(error)) => self.outcome.fail(&error.to_string()),

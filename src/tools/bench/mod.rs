@@ -1,11 +1,11 @@
-//! `fanfare bench`: how fast, how complete and at what cost a server brings events to many subscribers.
+//! `fanfare bench`: latency, completeness and cost of delivering events to many subscribers.
 //!
-//! An open-loop instrument. The publisher follows a schedule made beforehand ([`schedule`]); each payload says when it
-//! was *due* ([`payload`]), and latency counts from there, so a server that falls behind cannot hide it by slowing the
-//! publisher. The subscribers of a topic share one thread and one poll ([`fleet`]); each checks that every event comes
-//! once and in order ([`order`]). Arrival is stamped twice: by the kernel when the bytes came, and when the client's read
-//! returned, so that what the client itself adds can be told apart. A run whose client was the bottleneck says so and
-//! is void ([`report`]).
+//! An open-loop benchmark. The publisher follows a schedule made beforehand ([`schedule`]); each payload contains the time
+//! at which it was *due* ([`payload`]), and latency counts from there, so a server that falls behind cannot hide it by
+//! slowing the publisher. The subscribers of a topic share one thread and one poll ([`fleet`]); each checks that every event
+//! arrives once and in order ([`order`]). Each arrival has two timestamps, when the kernel received the bytes and when the
+//! client's read returned, so that the client's own share is known. A run whose client was the bottleneck is void
+//! ([`report`]).
 
 mod broker;
 mod churn;
@@ -65,11 +65,10 @@ use watch::Watch;
 
 use crate::{os, stdio};
 
-/// As shells report what Ctrl+C ended.
+/// Exit code after Ctrl+C, as shells report it.
 const INTERRUPTED: u8 = 130;
 
-/// Runs the benchmark and prints its report. Fails (1) if the run could not be made or lost events, with 2 on options that
-/// make no sense.
+/// Runs the benchmark and prints its report. Exits with 1 if the run failed or lost events, with 2 on invalid options.
 pub fn run(options: &Options) -> ExitCode {
     if !options.compare.is_empty() {
         return compare(options).map_or_else(|problem| fail(1, &problem), |()| ExitCode::SUCCESS);
@@ -78,7 +77,7 @@ pub fn run(options: &Options) -> ExitCode {
         Ok(plan) => plan,
         Err(problem) => return fail(2, &problem),
     };
-    // Where that is not allowed, connecting fails and says so.
+    // If the system does not allow it, connecting fails and says so.
     let _ = os::raise_descriptor_limit();
     if options.as_member {
         return workers::serve(&plan);
@@ -90,7 +89,7 @@ pub fn run(options: &Options) -> ExitCode {
     let label = options.label.first().cloned().unwrap_or_else(|| "this run".to_owned());
     let found = measure(&plan, &watch, label);
     let is_interrupted = watch.is_interrupted();
-    // It clears its bar, so that the report begins on a line of its own.
+    // This clears the progress bar, so that the report begins on a line of its own.
     drop(watch);
     let written = found.and_then(|(results, text, is_good)| {
         let printed = stdio::print(&text);
@@ -103,8 +102,7 @@ pub fn run(options: &Options) -> ExitCode {
     }
 }
 
-/// What was found, as data and as text, and whether it is what one wants: a run without losses, or a ladder with a good
-/// step.
+/// The results as data and as text, and whether they are good: a run without losses, or a ladder with a good step.
 fn measure(plan: &Plan, watch: &Watch, label: String) -> Result<(Results, String, bool), String> {
     let mut results = Results::default();
     let (text, is_good);

@@ -1,34 +1,34 @@
-//! Whether a subscriber got every event, once, in order.
+//! Whether a subscriber received every event once and in order.
 
-/// Which events one subscriber has seen: all up to a number, as far as the last [`WINDOW`] of them tell. Where a load goes
-/// round several topics, every so-many-th number is the subscriber's.
+/// The events that one subscriber has received: exact for the last [`WINDOW`] sequence numbers. With n topics, every n-th
+/// number belongs to the subscriber.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Order {
-    /// The number to come, as far as the highest one seen tells.
+    /// The number after the highest one received.
     next: u32,
     /// Bit i: whether the (i + 1)-th number before `next` was seen.
     recent: u64,
 }
 
-/// How far back a late event is told from a repeated one.
+/// How far back a late event is distinguished from a repeated one.
 const WINDOW: u32 = u64::BITS;
 
-/// What an arrival means.
+/// How an event arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
-    /// The next one.
+    /// The next number.
     InOrder,
-    /// So many before it have not come yet.
+    /// This many numbers before it have not arrived yet.
     Ahead(u32),
-    /// One that was missing.
+    /// A number that was missing.
     Late,
-    /// Seen before.
+    /// Received before.
     Repeated,
     /// Of another topic.
     Foreign,
 }
 
-/// What went wrong, over all subscribers of a topic.
+/// Faults over all subscribers of a topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub(super) struct Faults {
     /// Deliveries that never came.
@@ -42,12 +42,12 @@ pub(super) struct Faults {
 }
 
 impl Order {
-    /// Of a subscriber to the topic with this number among those that the events go round.
+    /// For a subscriber of the topic with this index.
     pub(super) fn of_topic(topic: u32) -> Self {
         Self { next: topic, recent: 0 }
     }
 
-    /// Takes note of an event's arrival, in a load of so many topics.
+    /// Records an event of a load with `topics` topics.
     #[inline]
     pub(super) fn note(&mut self, sequence: u32, topics: u32) -> Arrival {
         if sequence == self.next {
@@ -84,7 +84,7 @@ impl Order {
         Arrival::Late
     }
 
-    /// How many of `event_count` events, of all topics, are missing at the end, beyond those already told as
+    /// How many of `event_count` events, of all topics, are missing at the end, beyond those already reported as
     /// [`Arrival::Ahead`].
     pub(super) fn missing(&self, event_count: u32, topics: u32) -> u32 {
         event_count.saturating_sub(self.next).div_ceil(topics)
@@ -107,7 +107,7 @@ impl Faults {
         }
     }
 
-    /// Adds what went wrong for others.
+    /// Adds the faults of other subscribers.
     pub(super) fn add(&mut self, more: &Self) {
         self.lost += more.lost;
         self.repeated += more.repeated;
@@ -115,7 +115,7 @@ impl Faults {
         self.foreign += more.foreign;
     }
 
-    /// Whether every event came, once, in order.
+    /// Whether every event arrived once and in order.
     pub(super) fn is_none(&self) -> bool {
         *self == Self::default()
     }

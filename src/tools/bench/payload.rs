@@ -1,12 +1,11 @@
-//! What a measured payload says about itself: a line of JSON of fixed shape, so that finding and reading it costs the
-//! client little.
+//! The stamp in a measured payload: JSON of fixed shape, so that finding and reading it costs the client little.
 
 use crate::clock::Moment;
 
 /// The smallest payload there is: the stamp and no padding.
 pub(super) const PAYLOAD_BYTES_MIN: usize = PADDING_START + END.len();
 
-/// The sequence number of a probe: an event that only asks who listens.
+/// The sequence number of a probe, which only shows that a subscriber receives events.
 pub(super) const PROBE: u32 = u32::MAX;
 
 const RUN: &[u8] = br#"{"r":""#;
@@ -23,11 +22,11 @@ const PADDING_START: usize = INTENDED_START + 16 + PADDING.len();
 /// Which event this is, and when it was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
-    /// A number that tells this run's events from any others on the topic.
+    /// The run's number, which tells its events from others on the topic.
     pub run: u16,
     /// The event's number, from 0, or [`PROBE`].
     pub sequence: u32,
-    /// When the schedule wanted it sent, whenever that was in fact done.
+    /// The time at which the event was due, whenever it was in fact sent.
     pub intended: Moment,
 }
 

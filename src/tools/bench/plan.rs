@@ -1,4 +1,4 @@
-//! A run as meant: what the command line asks for, checked.
+//! The plan of a run: the command line, checked.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::client::{Credential, RedisTarget, RedisUrl};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Publish {
     pub target: PublishTarget,
-    /// Of each publisher, at least one.
+    /// For each publisher, at least one.
     pub connections: u32,
     /// Whether each connection waits for an answer before it sends the next event.
     pub is_in_turn: bool,
@@ -36,32 +36,31 @@ pub(super) enum PublishTarget {
     Http(Post),
 }
 
-/// Events published when all are back, to prove that the missed ones are followed by live ones without a seam.
+/// Events published after all subscribers have resumed: live events must follow the missed ones without a gap.
 pub(super) const EVENTS_AFTER_STORM: u32 = 5;
 
 /// One topic's load.
 #[derive(Clone, Debug)]
 pub(super) struct Load {
     pub topic: Topics,
-    /// Of all topics together.
+    /// Over all topics.
     pub subscribers: u32,
-    /// How many of other processes come before them.
+    /// The number of subscribers in other processes that come before these.
     pub subscribers_before: u32,
     pub transport: Transport,
     pub pace: Pace,
-    /// What the request asks for, with `{topic}`.
+    /// Path and query of the request, with `{topic}`.
     pub path: String,
     pub headers: Vec<(String, String)>,
     pub signs_in: Option<Credential>,
 }
 
 impl Load {
-    /// How many subscribers each event has.
     pub(super) fn audience(&self) -> Audience {
         Audience { first: self.subscribers_before, subscribers: self.subscribers, topics: self.topic.count() }
     }
 
-    /// What its subscribers show now: a token's file is read anew. While that cannot be read the former token stays.
+    /// The subscribers' credential now: a token file is read again. While it cannot be read, the old token stays.
     pub(super) fn credential(&self) -> Option<Credential> {
         self.signs_in.as_ref().map(|credential| credential.renew().unwrap_or_else(|_| credential.clone()))
     }
@@ -71,17 +70,17 @@ impl Load {
     }
 }
 
-/// Who comes and goes beside those who are measured.
+/// Short-lived subscribers beside the measured ones.
 #[derive(Clone, Debug)]
 pub(super) struct ChurnPlan {
     /// Connections per second; none if 0.
     pub rate: f64,
     pub stay: Duration,
-    /// What they speak, in turn: the first topic's load, as each of them would ask for it.
+    /// The first topic's load for each transport; the subscribers take them in turn.
     pub loads: Vec<Load>,
 }
 
-/// Who signs in beside those who are measured.
+/// Password sign-ins beside the measured load.
 #[derive(Clone, Debug)]
 pub(super) struct SignIn {
     /// Attempts per second.
@@ -90,18 +89,18 @@ pub(super) struct SignIn {
     pub password: String,
 }
 
-/// The run as meant.
+/// All parameters of a run.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub target: Target,
     pub publish: Publish,
     /// One or two.
     pub loads: Vec<Load>,
-    /// What messages contain that are expected and carry no event.
+    /// Texts of messages that are expected although they carry no event.
     pub ignored: Vec<String>,
-    /// What those who speak WebSocket say first.
+    /// The handshake of WebSocket subscribers.
     pub script: Script,
-    /// What those who speak Socket.IO say.
+    /// The handshake of Socket.IO subscribers.
     pub room: SocketIoOptions,
     pub size_bytes: usize,
     pub warmup: Duration,
@@ -110,7 +109,7 @@ pub(super) struct Plan {
     pub stalled: u32,
     pub churn: ChurnPlan,
     pub sign_in: Option<SignIn>,
-    /// How many events those miss who are cut in the end.
+    /// The number of events that disconnected subscribers miss in the storm at the end.
     pub storm: Option<u32>,
     pub is_idle: bool,
     pub server_pid: Option<u32>,
@@ -120,26 +119,26 @@ pub(super) struct Plan {
     pub json: Option<PathBuf>,
     pub hgrm: Option<PathBuf>,
     pub is_quiet: bool,
-    /// How to find the knee, if that is wanted.
+    /// The rules of `--ladder`.
     pub ladder: Option<LadderRules>,
-    /// How many share the subscribers; 1 is this one itself.
+    /// The number of client processes; with 1, this process has the subscribers.
     pub processes: u32,
 }
 
-/// How to climb.
+/// How the rates of a ladder rise.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub(super) struct LadderRules {
     /// The first step's rate, in events per second.
     pub first_hz: f64,
-    /// Each further step's rate is so many times the last one's.
+    /// The factor between the rates of two steps.
     pub factor: f64,
     pub steps_max: u32,
-    /// No step's rate is above this, if it is set.
+    /// The highest rate, if there is one.
     pub max_hz: Option<f64>,
 }
 
 impl Plan {
-    /// Checks what was typed.
+    /// Checks the options. The error says what is wrong.
     pub(super) fn new(options: &Options) -> Result<Self, String> {
         if options.size < PAYLOAD_BYTES_MIN {
             return Err(format!("--size must be at least {PAYLOAD_BYTES_MIN}: each payload carries its own stamp"));
@@ -166,7 +165,7 @@ impl Plan {
         }
         check_processes(options)?;
         let target = target(options)?;
-        // Its receive stamps are those of records, not of events.
+        // With TLS the kernel's timestamps are those of records, not of events.
         let is_tls = target.tls.is_some();
         Ok(Self {
             publish: Publish::new(options, &topics, (&target, credential.as_ref()))?,
@@ -196,7 +195,7 @@ impl Plan {
         })
     }
 
-    /// The core of one of several processes, counted from 0.
+    /// The core of a worker; workers count from 0.
     pub(super) fn worker_core(&self, worker: u32) -> Option<usize> {
         match self.pins[..] {
             [first] => Some(first + worker as usize),
@@ -204,13 +203,13 @@ impl Plan {
         }
     }
 
-    /// The core of this process: with several, the one that is left over, or the first.
+    /// The core of this process: with workers, the core that is left over, or the first.
     pub(super) fn own_core(&self) -> Option<usize> {
         let own = if self.processes == 1 { None } else { self.pins.get(self.processes as usize) };
         own.or_else(|| self.pins.first()).copied()
     }
 
-    /// The same at another rate of the first topic: one step of a ladder.
+    /// The plan with another rate of the first topic: one step of a ladder.
     pub(super) fn at_rate(&self, rate_hz: f64) -> Self {
         let mut plan = self.clone();
         plan.loads[0].pace.rate = rate_hz;
@@ -225,7 +224,7 @@ impl Publish {
     }
 }
 
-/// The subscribers' server, and what they show there.
+/// The subscribers' server and their credential.
 type SignedIn<'a> = (&'a Target, Option<&'a Credential>);
 
 impl PublishTarget {
@@ -242,7 +241,7 @@ impl PublishTarget {
         let target = Target::http(base, &options.tls)?;
         let headers = options.publish_headers.clone();
         let has_own = headers.iter().any(|(name, _)| signs_in(name));
-        // No other server gets to see it.
+        // The credential goes to no other server.
         let credential = credential.filter(|_| target.host == server.host && !has_own).cloned();
         let post = Post {
             target,
@@ -257,18 +256,18 @@ impl PublishTarget {
     }
 }
 
-/// What subscribers connect to.
+/// The server that subscribers connect to.
 fn target(options: &Options) -> Result<Target, String> {
     let url = options.subscribe.as_deref().map_or(options.url.as_str(), |url| split_path(url).0);
     Target::http(url, &options.tls)
 }
 
-/// A header that says who one is.
+/// Whether a header is a credential.
 fn signs_in(name: &str) -> bool {
     ["authorization", "x-api-key"].iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
-/// What the subscribers show. The environment's token is for a hub: not for any server, and not beside a header that signs in.
+/// The subscribers' credential. The token in the environment is for a hub only, and not used beside a header that signs in.
 fn credential(options: &Options) -> Result<Option<Credential>, String> {
     if options.subscribe.is_some() || options.headers.iter().any(|(name, _)| signs_in(name)) {
         return options.credentials.named();

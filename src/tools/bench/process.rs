@@ -10,50 +10,47 @@ use procfs::{
     process::{Schedstat, SmapsRollup, Status},
 };
 
-/// A process's use of the processor since it began.
+/// CPU use of a process since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct CpuUse {
-    /// Time on a core, in nanoseconds, over all threads that live.
+    /// Time on a core, in nanoseconds, over all live threads.
     pub run_ns: u64,
     /// Time spent ready to run but waiting for a core, in nanoseconds.
     pub wait_ns: u64,
-    /// Times it gave up the core by itself.
     pub voluntary_switches: u64,
-    /// Times the core was taken from it.
     pub involuntary_switches: u64,
-    /// Threads that live.
     pub thread_count: u64,
 }
 
 /// A process's memory, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub(super) struct MemoryUse {
-    /// Its pages, those shared with other processes in proportion.
+    /// Proportional set size: shared pages count in proportion.
     pub pss_bytes: u64,
-    /// Its pages, shared or not.
+    /// Resident set size.
     pub rss_bytes: u64,
 }
 
-/// The whole machine's memory in the kernel, in bytes.
+/// Memory of the machine's kernel, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub(super) struct KernelMemory {
     /// The kernel's own objects: sockets, files, epoll items.
     pub slab_bytes: u64,
-    /// What TCP sockets hold in their buffers, both ends of a loopback connection.
+    /// Buffers of TCP sockets; both ends of a loopback connection count.
     pub tcp_buffer_bytes: u64,
 }
 
-/// A core's time by what it did, in clock ticks since the machine began.
+/// Time of a CPU core by use, in clock ticks since boot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct CoreTicks {
     pub busy: u64,
     pub idle: u64,
-    /// Taken by the hypervisor for others.
+    /// Time that the hypervisor gave to others.
     pub steal: u64,
 }
 
 impl CpuUse {
-    /// Of process `pid`, now. A running thread's current slice is counted at its end: at most some milliseconds late.
+    /// CPU use of process `pid` so far. A running thread's current time slice counts at its end, some milliseconds late.
     pub(super) fn of_process(pid: u32) -> io::Result<Self> {
         let mut sum = Self::default();
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -62,7 +59,7 @@ impl CpuUse {
         Ok(sum)
     }
 
-    /// A thread that ends meanwhile is left out.
+    /// Adds a thread; one that has just ended is left out.
     fn add_thread(&mut self, folder: &Path) {
         let Ok(schedstat) = Schedstat::from_file(folder.join("schedstat")) else { return };
         let Ok(status) = Status::from_file(folder.join("status")) else { return };
@@ -73,7 +70,6 @@ impl CpuUse {
         self.thread_count += 1;
     }
 
-    /// What all of them used together.
     pub(super) fn sum<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
         all.fold(Self::default(), |sum, one| Self {
             run_ns: sum.run_ns + one.run_ns,
@@ -84,7 +80,7 @@ impl CpuUse {
         })
     }
 
-    /// What was used since `earlier`; the thread count is today's.
+    /// CPU use since `earlier`; the thread count is the current one.
     pub(super) fn since(&self, earlier: &Self) -> Self {
         Self {
             run_ns: self.run_ns.saturating_sub(earlier.run_ns),
@@ -97,9 +93,8 @@ impl CpuUse {
 }
 
 impl MemoryUse {
-    /// Of process `pid`, now.
     pub(super) fn of_process(pid: u32) -> io::Result<Self> {
-        // Opened here, so that the error of a process that is not ours or not there stays as the system gives it.
+        // Opened here so that the system's error stays for a process that does not exist or belongs to another user.
         let file = fs::File::open(format!("/proc/{pid}/smaps_rollup"))?;
         let rollup = SmapsRollup::from_read(file).map_err(io::Error::other)?;
         let field = |name: &str| {
@@ -110,7 +105,7 @@ impl MemoryUse {
 }
 
 impl KernelMemory {
-    /// Of the whole machine, now; what cannot be read is 0.
+    /// The current values; 0 for what cannot be read.
     pub(super) fn now() -> Self {
         let slab_bytes = Meminfo::from_file("/proc/meminfo").map_or(0, |meminfo| meminfo.slab);
         let sockstat = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
@@ -124,7 +119,7 @@ fn tcp_pages(sockstat: &str) -> u64 {
     line.rsplit(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0)
 }
 
-/// How many connections found a listener's queue full since the machine began.
+/// Connections that found a listener's queue full since boot.
 pub(super) fn listen_overflows() -> u64 {
     let netstat = fs::read_to_string("/proc/net/netstat").unwrap_or_default();
     parse_listen_overflows(&netstat)
@@ -138,7 +133,7 @@ pub(super) fn parse_listen_overflows(netstat: &str) -> u64 {
     fields.find(|(name, _)| *name == "ListenOverflows").and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
 }
 
-/// Of each core, now; none if the kernel does not say.
+/// The current ticks of each core; empty if they cannot be read.
 pub(super) fn core_ticks() -> Vec<CoreTicks> {
     let cores = KernelStats::current().map_or_else(|_| Vec::new(), |stats| stats.cpu_time);
     let ticks = |core: &procfs::CpuTime| {
@@ -150,7 +145,7 @@ pub(super) fn core_ticks() -> Vec<CoreTicks> {
 }
 
 impl CoreTicks {
-    /// Shares of the time since `earlier`: busy, and stolen.
+    /// Busy and stolen shares of the time since `earlier`.
     pub(super) fn shares_since(&self, earlier: &Self) -> (f64, f64) {
         let (busy, steal) = (self.busy - earlier.busy, self.steal - earlier.steal);
         let all = (busy + steal + self.idle.saturating_sub(earlier.idle)).max(1) as f64;
@@ -158,12 +153,12 @@ impl CoreTicks {
     }
 }
 
-/// The thread's own folder under /proc, for its own processor time.
+/// The calling thread's folder under /proc.
 pub(super) fn own_thread() -> PathBuf {
     fs::canonicalize("/proc/thread-self").unwrap_or_default()
 }
 
-/// Asks the kernel to end the calling thread's sleeps on time: by default it takes 50 µs of leave to bundle them.
+/// Makes the kernel end the calling thread's sleeps on time: by default it delays them by up to 50 µs.
 pub(super) fn wake_punctually() -> io::Result<()> {
     // The file is only found under the thread's number at the top of /proc, not in its process's folder.
     let thread = own_thread();
@@ -171,7 +166,7 @@ pub(super) fn wake_punctually() -> io::Result<()> {
     fs::write(format!("/proc/{number}/timerslack_ns"), "1")
 }
 
-/// Runs on that core from now on: all threads begun later inherit it.
+/// Pins the calling thread, and threads it starts later, to a core.
 pub(super) fn pin_to(core: usize) -> Result<(), String> {
     match core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
         true => Ok(()),
@@ -179,7 +174,7 @@ pub(super) fn pin_to(core: usize) -> Result<(), String> {
     }
 }
 
-/// The processor time of the thread whose folder is given, in nanoseconds.
+/// The CPU time of the thread with this folder, in nanoseconds.
 pub(super) fn thread_run_ns(folder: &Path) -> u64 {
     Schedstat::from_file(folder.join("schedstat")).map_or(0, |schedstat| schedstat.sum_exec_runtime)
 }

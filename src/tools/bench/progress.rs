@@ -1,4 +1,4 @@
-//! What a fleet tells while it runs.
+//! The progress of a fleet, shared with the conductor's thread.
 
 use std::{
     path::PathBuf,
@@ -10,49 +10,49 @@ use std::{
 
 use super::live::Live;
 
-/// How much of a server's remark is kept: enough for an error message.
+/// The most bytes of a server's message that are kept for an error message.
 const REMARK_BYTES_MAX: usize = 512;
 
 /// Counters that one fleet writes and the conductor reads.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// Subscribers whose request was answered.
+    /// Subscribers whose request was granted.
     pub open: Count,
-    /// Subscribers that received a probe: the way from the publisher to them is complete.
+    /// Subscribers that received a probe: events of the publisher reach them.
     pub ready: Count,
     /// Connections that failed or ended, at any time.
     pub closed: Count,
-    /// In a storm: subscribers that left, and those that have come back and caught up.
+    /// In a storm: subscribers that disconnected, and those that reconnected and caught up.
     pub away: Count,
     pub back: Count,
-    /// How long deliveries take, coarsely.
+    /// Coarse latencies, for the display.
     pub live: Live,
     deliveries: AtomicU64,
     command: AtomicU8,
     stop: AtomicBool,
-    /// Whether the schedule shall end early, and the event it ended before.
+    /// Whether the publisher must stop early, and the number of events it then had sent.
     cut: AtomicBool,
     end: OnceLock<u32>,
     thread: OnceLock<PathBuf>,
     /// Why the first connection ended.
     first_failure: Mutex<Option<String>>,
-    /// What a subscriber began to wait for last, and what the server said last that lets nobody in.
+    /// The text that a subscriber waits for, and the last message that did not contain it.
     awaited: Mutex<Option<String>>,
     remark: Mutex<Option<String>>,
 }
 
-/// What the conductor wants of a fleet.
+/// A command of the conductor to a fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command {
-    /// Connect, and listen.
+    /// Connect and receive.
     Listen,
-    /// All but the first leave.
+    /// All subscribers but the first disconnect.
     Leave,
-    /// They come back.
+    /// The disconnected subscribers reconnect.
     Return,
 }
 
-/// A number that one thread raises.
+/// A counter that one thread raises.
 #[derive(Debug, Default)]
 pub(super) struct Count(AtomicU32);
 
@@ -65,14 +65,14 @@ impl Count {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Where fleets run in other processes, their sum.
+    /// Sets the sum over the fleets of all workers.
     pub(super) fn set(&self, count: u32) {
         self.0.store(count, Ordering::Relaxed);
     }
 }
 
 impl Progress {
-    /// How many events of the run were delivered, each counted per subscriber, the warm-up's too.
+    /// Deliveries so far: each event counts once per subscriber, during the warm-up too.
     pub(super) fn deliveries(&self) -> u64 {
         self.deliveries.load(Ordering::Relaxed)
     }
@@ -101,7 +101,7 @@ impl Progress {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// The publisher shall send nothing more.
+    /// Tells the publisher to send no further events.
     pub(super) fn cut(&self) {
         self.cut.store(true, Ordering::Relaxed);
     }
@@ -110,7 +110,7 @@ impl Progress {
         self.cut.load(Ordering::Relaxed)
     }
 
-    /// Of `event_count` events planned, how many there are: fewer if the publisher was stopped.
+    /// The number of events of the run: `event_count`, or fewer if the publisher was stopped early.
     pub(super) fn event_end(&self, event_count: u32) -> u32 {
         self.end.get().map_or(event_count, |&end| end.min(event_count))
     }
@@ -136,7 +136,7 @@ impl Progress {
         self.set_first_failure(reason);
     }
 
-    /// Where fleets run in other processes, what the first of them tells.
+    /// Sets the first failure that a worker reports.
     pub(super) fn set_first_failure(&self, reason: &str) {
         let mut first = lock(&self.first_failure);
         first.get_or_insert_with(|| reason.to_owned());
@@ -147,18 +147,18 @@ impl Progress {
         lock(&self.first_failure).clone()
     }
 
-    /// A subscriber waits for a message that contains this.
+    /// A subscriber now waits for a message that contains this text.
     pub(super) fn set_awaited(&self, text: &str) {
         *lock(&self.awaited) = Some(text.to_owned());
     }
 
-    /// The server said something, while the subscriber waited for something else.
+    /// The server sent this message while the subscriber waited for another.
     pub(super) fn remark(&self, message: &[u8]) {
         let text = String::from_utf8_lossy(&message[..message.len().min(REMARK_BYTES_MAX)]).into_owned();
         *lock(&self.remark) = Some(text);
     }
 
-    /// What is known of why subscribers are not let in, to stand behind what became of them.
+    /// Why subscribers are not subscribed yet, as the end of an error message; empty if unknown.
     pub(super) fn obstacle(&self) -> String {
         let awaited = lock(&self.awaited).as_ref().map(|text| format!("; awaited last: {text}"));
         let remark = lock(&self.remark).as_ref().map(|text| format!("; what the server said instead: {text}"));

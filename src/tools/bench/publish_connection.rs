@@ -11,25 +11,25 @@ use rustix::event::{PollFd, PollFlags};
 use super::{payload::Stamp, plan::PublishTarget, published::Published, target::Target};
 use crate::client::{MaybeTlsStream, Replies, Reply, tls_advice};
 
-/// How much one read takes.
+/// The size of the read buffer.
 const READ_BUFFER_BYTES: usize = 16 * 1024;
 
-/// The connection, with what is to be sent, and what was not answered yet.
+/// A connection with its output and its unanswered events.
 #[derive(Debug)]
 pub(super) struct PublishConnection {
     stream: MaybeTlsStream<TcpStream>,
     pub(super) outgoing: Vec<u8>,
     pub(super) replies: Replies,
-    /// Events that wait for the answer to the one before them, and the numbers of their topics.
+    /// Events that wait for the answer to the event before them, with the indexes of their topics.
     waiting: VecDeque<(Stamp, u32)>,
     /// Events sent and not answered.
     pub(super) unanswered: u64,
-    /// Whether something was sent since the connection was looked after.
+    /// Whether an event was added since the connection was last read and written.
     pub(super) is_used: bool,
 }
 
 impl PublishConnection {
-    /// Connects to `target`, for payloads of so many bytes.
+    /// Connects to `target`, for payloads of `payload_bytes`.
     pub(super) fn connect(target: &PublishTarget, payload_bytes: usize) -> io::Result<Self> {
         let (stream, replies) = match target {
             PublishTarget::Redis(target) => {
@@ -48,12 +48,11 @@ impl PublishConnection {
         Ok(Self { stream, outgoing, replies, waiting, unanswered: 0, is_used: false })
     }
 
-    /// Lets an event wait.
     pub(super) fn queue(&mut self, stamp: Stamp, topic: u32) {
         self.waiting.push_back((stamp, topic));
     }
 
-    /// The next one to send, if it waits for nothing any more.
+    /// The next waiting event, if all before it are answered.
     pub(super) fn next_waiting(&mut self) -> Option<(Stamp, u32)> {
         if self.unanswered == 0 { self.waiting.pop_front() } else { None }
     }
@@ -62,7 +61,7 @@ impl PublishConnection {
         self.waiting.len()
     }
 
-    /// The number of the first event that waits.
+    /// The sequence number of the first waiting event.
     pub(super) fn first_waiting(&self) -> Option<u32> {
         self.waiting.front().map(|(stamp, _)| stamp.sequence)
     }
@@ -81,14 +80,14 @@ impl PublishConnection {
         self.is_pending() || 0 < self.unanswered
     }
 
-    /// What such a connection waits for.
+    /// The readiness to poll for.
     pub(super) fn poll_entry(&self) -> PollFd<'_> {
         let write =
             if self.outgoing.is_empty() && !self.stream.wants_write() { PollFlags::empty() } else { PollFlags::OUT };
         PollFd::new(self.stream.socket(), PollFlags::IN | write)
     }
 
-    /// Asks for what is not answered by itself, and writes what the socket takes.
+    /// Requests replies where the server sends none by itself, and writes as far as the socket takes bytes.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.replies.ask(self.unanswered, &mut self.outgoing);
         while !self.outgoing.is_empty() {
@@ -102,7 +101,7 @@ impl PublishConnection {
         self.stream.flush()
     }
 
-    /// Takes the answers that have come.
+    /// Reads the replies that have arrived.
     pub(super) fn take_answers(&mut self, outcome: &mut Published) -> io::Result<()> {
         let mut buffer = [0; READ_BUFFER_BYTES];
         loop {
@@ -126,7 +125,7 @@ impl PublishConnection {
         }
     }
 
-    /// Some servers say why before they close.
+    /// Adds the first refusal to an error: some servers refuse an event before they close.
     fn explain(&self, error: io::Error) -> io::Error {
         match &self.replies.first_refusal {
             Some(refusal) => io::Error::other(format!("{error}; it had refused an event: {refusal}")),

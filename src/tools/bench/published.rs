@@ -1,22 +1,22 @@
-//! What a publisher did.
+//! The results of a publisher.
 
 use hdrhistogram::Histogram;
 
 use super::histogram::latency_histogram;
 
-/// What the publisher did.
+/// The results of a publisher.
 #[derive(Debug)]
 pub(super) struct Published {
     /// Actual less intended send time, in nanoseconds.
     pub lateness: Histogram<u64>,
     /// Events sent, probes included.
     pub sent: u64,
-    /// Events the server answered, whatever it said.
+    /// Events that the server answered, refusals included.
     pub answered: u64,
-    /// Events the server refused, and what it said of the first.
+    /// Events that the server refused, and the message of the first refusal.
     pub refused: u64,
     pub first_refusal: Option<String>,
-    /// Why it ended early, if it did.
+    /// Why the publisher ended early, if it did.
     pub failure: Option<String>,
 }
 

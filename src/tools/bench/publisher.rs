@@ -1,5 +1,4 @@
-//! The publisher: sends each event when its schedule says, whether or not the server keeps up, and writes down how late
-//! it was itself.
+//! The publisher: sends each event when it is due, whether or not the server keeps up, and records its own lateness.
 
 use std::{
     io, thread,
@@ -27,32 +26,32 @@ use crate::{
     topic::Topic,
 };
 
-/// How long the publisher waits at most before it looks for answers again at the end.
+/// How often the publisher checks for answers at the end.
 const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Answers that are not here this long after the last event are not awaited any more.
+/// Timeout for answers after the last event.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// So long after the last event was due, events that still wait for the answers to others are given up.
+/// Timeout, from when the last event was due, for events that wait for the answers to others.
 const WAITING_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// So many topics are probed at once: thousands of events in one burst are more than a server must take.
+/// The most topics that are probed at once: a server need not accept thousands of events in one burst.
 const PROBES_PER_BATCH: usize = 64;
 
-/// If the first events are refused, so many of them, so will be the others.
+/// After this many refusals and nothing else, the publisher gives up.
 const REFUSALS_MAX: u64 = 3;
 
-/// How long it sleeps at a time, to notice that it shall stop.
+/// The longest sleep, so that the publisher notices soon that it must stop.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
 
-/// The scheduler slice asked for: the publisher shares its core with the subscribers' thread, and must not wait for it.
+/// The scheduler slice that the publisher requests: it shares a core with the subscribers' thread and must not wait for it.
 const SLICE: Duration = Duration::from_micros(100);
 
 /// The publisher of one load, on connections of its own.
 #[derive(Debug)]
 pub(super) struct Publisher {
     connections: Vec<PublishConnection>,
-    /// Of each topic.
+    /// One for each topic.
     envelopes: Vec<Envelope>,
     payload: Vec<u8>,
     size_bytes: usize,
@@ -102,7 +101,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Goes on until nothing is left to send, and, if that `awaits_answers`, until all is answered.
+    /// Sends until nothing is left, and, if `awaits_answers`, until all events are answered.
     fn settle(&mut self, awaits_answers: bool) -> io::Result<()> {
         let (mut deadline, mut known) = (Instant::now() + ANSWER_TIMEOUT, self.outcome.answered);
         loop {
@@ -122,7 +121,7 @@ impl Publisher {
         }
     }
 
-    /// A server that has refused everything so far would let the run wait for nothing.
+    /// Fails if the server has refused all events so far, as nothing would arrive.
     fn check_refusals(&self) -> io::Result<()> {
         let Published { answered, refused, .. } = self.outcome;
         match self.first_refusal() {
@@ -137,7 +136,7 @@ impl Publisher {
         self.connections.iter().find_map(|connection| connection.replies.first_refusal.as_ref())
     }
 
-    /// Sends the events of `schedule`, which begins at `start`, and tells what became of it.
+    /// Sends the events of `schedule`, which begins at `start`.
     pub(super) fn run(
         mut self,
         schedule: &Schedule,
@@ -146,7 +145,7 @@ impl Publisher {
         clock: &Clock,
         progress: &Progress,
     ) -> Published {
-        // A kernel that knows neither only makes the publisher later, which is then written down.
+        // On a kernel without these the publisher is later, which is recorded.
         let _ = os::request_short_slice(SLICE);
         let _ = process::wake_punctually();
         let outcome = self.follow(schedule, start, run, clock, progress);
@@ -187,7 +186,8 @@ impl Publisher {
         }
     }
 
-    /// Gives an event that is due to the next connection. A topic among many has one connection, which keeps its order.
+    /// Gives an event that is due to the next connection. With several topics, each has one connection, which keeps its
+    /// order.
     fn offer(&mut self, stamp: Stamp, topic: u32, clock: Option<&Clock>) -> io::Result<()> {
         let index = if self.envelopes.len() == 1 { self.next } else { topic as usize % self.connections.len() };
         self.next = (self.next + 1) % self.connections.len();
@@ -203,8 +203,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// Looks after the connections that were used or have something left to send; without a schedule's clock, after those
-    /// that owe an answer, too.
+    /// Reads from and writes to the connections that were used or have bytes left to send; without a schedule's clock, also
+    /// those with unanswered events.
     fn tend(&mut self, clock: Option<&Clock>) -> io::Result<()> {
         for index in 0..self.connections.len() {
             let connection = &self.connections[index];
@@ -226,7 +226,7 @@ impl Publisher {
         }
     }
 
-    /// Begins to send an event. Its lateness is written down if there is a clock.
+    /// Appends an event to a connection's output, and records its lateness if there is a clock.
     fn append(&mut self, index: usize, stamp: &Stamp, topic: u32, clock: Option<&Clock>) {
         self.payload.clear();
         stamp.write(self.size_bytes, &mut self.payload);
@@ -245,8 +245,8 @@ impl Publisher {
         self.connections.iter().any(PublishConnection::is_pending)
     }
 
-    /// Waits for a while at most until one of those connections can go on that are so; [`Publisher::tend`] must look after
-    /// them then, as they stay ready until somebody does.
+    /// Waits until one of the connections that meet the condition is ready, for a limited time. [`Publisher::tend`] must
+    /// follow, as polling is level-triggered.
     fn wait(&self, timeout: Duration, is_so: fn(&PublishConnection) -> bool) -> io::Result<()> {
         let mut entries: Vec<_> =
             self.connections.iter().filter(|connection| is_so(connection)).map(PublishConnection::poll_entry).collect();
@@ -257,7 +257,7 @@ impl Publisher {
         }
     }
 
-    /// Sends what was begun; events that wait for others' answers are as if they had never been due.
+    /// Sends the rest of the output; events that wait for the answers to others are dropped, as if they had never been due.
     fn end_early(&mut self, sequence: u32, clock: &Clock, progress: &Progress) -> io::Result<()> {
         let waiting = self.connections.iter().filter_map(PublishConnection::first_waiting);
         progress.set_event_end(waiting.chain([sequence]).min().unwrap_or(sequence));
@@ -279,7 +279,7 @@ impl Publisher {
         ))
     }
 
-    /// Waits until the server has answered all that was sent, or is not going to.
+    /// Waits until the server has answered all events, or for [`ANSWER_TIMEOUT`].
     pub(super) fn await_answers(&mut self, clock: &Clock) -> io::Result<()> {
         let deadline = clock.now() + ANSWER_TIMEOUT;
         while self.outcome.answered < self.outcome.sent && clock.now() < deadline {

@@ -1,10 +1,10 @@
-//! What the bench found, as files: written by a run, read again to be compared.
+//! Results as files: written by a run, and read again by `--compare`.
 
 use std::{fs, path::Path};
 
 use super::{ladder::Climb, options::Options, plan::Plan, report::Report};
 
-/// Findings with what they are called.
+/// Results with their labels.
 #[derive(Debug, Default)]
 pub(super) struct Results {
     pub runs: Vec<(String, Report)>,
@@ -26,7 +26,7 @@ impl Results {
         let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let no_report = |error| format!("{}: not a report that --json wrote: {error}", path.display());
         let value: serde_json::Value = serde_json::from_str(&text).map_err(no_report)?;
-        // Only a ladder has rules to climb by.
+        // Only a ladder has rules.
         if value.get("rules").is_some() {
             self.ladders.push((label, serde_json::from_value(value).map_err(no_report)?));
         } else {

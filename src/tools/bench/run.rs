@@ -3,16 +3,16 @@
 use super::{plan::Load, progress::Progress, schedule::Schedule, stamps::StampClock};
 use crate::clock::Clock;
 
-/// What all parts of a run share.
+/// Clocks and run number, which all parts of a run share.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RunContext {
     pub clock: Clock,
     pub stamps: Option<StampClock>,
-    /// The number in this run's stamps.
+    /// The run's number in payloads, which tells them from those of other runs.
     pub run: u16,
 }
 
-/// One load on its way.
+/// One load with its schedule and progress.
 #[derive(Debug)]
 pub(super) struct LoadRun {
     pub load: Load,
@@ -29,7 +29,7 @@ impl LoadRun {
         Self { load: load.clone(), schedule, progress: Progress::default() }
     }
 
-    /// Every event to every subscriber, the warm-up's and `more` too.
+    /// The deliveries of all events to all their subscribers, including the warm-up and `more` events after the schedule.
     pub(super) fn expected_deliveries(&self, more: u32) -> u64 {
         self.load.audience().deliveries(self.progress.event_end(self.schedule.event_count() + more))
     }

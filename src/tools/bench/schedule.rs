@@ -4,7 +4,7 @@ use std::{ops::Range, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-/// How events are spread over time.
+/// Distribution of events over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Arrivals {
     /// At equal intervals.
@@ -15,7 +15,7 @@ pub(super) enum Arrivals {
     Burst,
 }
 
-/// What one schedule is made from.
+/// The parameters of a schedule.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     pub arrivals: Arrivals,

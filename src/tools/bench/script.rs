@@ -1,7 +1,7 @@
-//! What a WebSocket subscriber says to a server with a protocol of its own until it is subscribed, and what it answers from
-//! then on: the words of `--send`, `--await` and `--answer`.
+//! What a WebSocket subscriber sends to a server with a protocol of its own until it is subscribed, and its answers from
+//! then on: the flags `--send`, `--await` and `--answer`.
 //!
-//! A script's messages may consist of several lines, as some servers join them; each line is taken for itself.
+//! A message may consist of several lines, which some servers join; each line is handled by itself.
 
 use std::sync::Arc;
 
@@ -18,43 +18,42 @@ use crate::{
     topic::Topic,
 };
 
-/// What is said in order, and what is answered at any time.
+/// Steps in order, and answers at any time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Script {
     steps: Vec<Step>,
-    /// To a message that contains the first text the second is answered.
+    /// The second text is the answer to a message that contains the first.
     answers: Vec<(String, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
     Send(String),
-    /// Goes on with a message that contains this.
+    /// Waits for a message that contains this text.
     Await(String),
 }
 
-/// One subscriber's way through its script, and what it hears behind it.
+/// One subscriber's progress through the script, and the messages after it.
 #[derive(Debug)]
 pub(super) struct ScriptRun {
     reader: Reader,
     cursor: ScriptCursor,
 }
 
-/// How far it is.
+/// The position in the script.
 #[derive(Debug, Default)]
 struct ScriptCursor {
     script: Arc<Script>,
-    /// The step to come: an `Await`, or the end.
+    /// The next step: an `Await`, or the end.
     next: usize,
 }
 
 impl Script {
-    /// Whether there is nothing to say.
     pub(super) fn is_empty(&self) -> bool {
         self.steps.is_empty() && self.answers.is_empty()
     }
 
-    /// The same for subscribers of `topic`: with its name in place of `{topic}`.
+    /// The script for `topic`, with its name in place of `{topic}`.
     pub(super) fn for_topic(&self, topic: &Topic) -> Self {
         let step = |step: &Step| match step {
             Step::Send(text) => Step::Send(fill(text, topic)),
@@ -94,7 +93,7 @@ impl ScriptRun {
 }
 
 impl ScriptCursor {
-    /// Says all up to the next thing to wait for. The end of the script is the subscription.
+    /// Sends all texts up to the next `Await`. At the end of the script the subscriber is subscribed.
     fn advance(&mut self, reply: &mut Vec<u8>, on_event: &mut impl FnMut(WireEvent<'_>)) {
         while let Some(Step::Send(text)) = self.script.steps.get(self.next) {
             write_masked_text(text.as_bytes(), MASK, reply);
@@ -106,8 +105,8 @@ impl ScriptCursor {
         }
     }
 
-    /// What was waited for is nothing else, an answer for instance. An event is never answered: its envelope may well
-    /// contain what a ping consists of.
+    /// Takes one line. A line that was awaited is not answered as well, and an event is never answered: its envelope may
+    /// contain the text of a ping.
     fn receive_line(&mut self, line: &[u8], reply: &mut Vec<u8>, on_event: &mut impl FnMut(WireEvent<'_>)) {
         let awaited = self.script.steps.get(self.next);
         if let Some(Step::Await(text)) = awaited
@@ -134,7 +133,7 @@ fn contains(line: &[u8], text: &str) -> bool {
 /// How `--help` groups the flags of subscribers.
 pub(super) const SUBSCRIBING: &str = "Subscribers";
 
-/// An option of the script: its name, its value's, and its help.
+/// A flag of the script: its name, its value's name, and its help.
 type Flag = (&'static str, &'static str, &'static str);
 
 const SEND: Flag = (
@@ -153,7 +152,7 @@ const ANSWER: Flag = (
     "Send TEXT in answer to each message without an event that contains WHEN, such as a ping; may be repeated",
 );
 
-/// Read by hand, as the order in which `--send` and `--await` were typed is what counts.
+/// Parsed by hand, because the order of `--send` and `--await` on the command line counts.
 impl Args for Script {
     fn augment_args(command: Command) -> Command {
         let flag = |(name, value, help): Flag| {
@@ -233,7 +232,7 @@ mod tests {
 
     const GRANT: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";
 
-    /// What a subscriber hears and says while the server sends these messages, in pieces of any size.
+    /// What a subscriber receives and sends while the server sends these messages, in pieces of any size.
     fn check(arguments: &[&str], messages: &[&str], received: &[&str], said: &[&str]) {
         let script = Arc::new(script(arguments).expect("well-formed"));
         let frames = messages.iter().map(|message| websocket::encode_text(message.as_bytes()).to_vec());

@@ -2,16 +2,16 @@
 
 use crate::protocol::http::percent_decode;
 
-/// Shown in place of one.
+/// The text that replaces a secret.
 const HIDDEN: &str = "…";
 
-/// Words in a message, or in the name of a query's value, that a secret stands beside.
+/// Words in a message, or in the name of a query parameter, that a secret follows.
 const SECRET_WORDS: &[&str] = &["token", "pass", "secret", "auth", "key", "jwt", "credential", "signature"];
 
-/// What is left of a flag's value.
+/// Removes the secret parts of a flag's value.
 type Concealment = fn(&str) -> String;
 
-/// Which flags have secret values, and what may be shown of them.
+/// The flags with secret values, and what may be shown of each.
 const SECRET_FLAGS: &[(&str, Concealment)] = &[
     ("--token", hide),
     ("--api-key", hide),
@@ -24,7 +24,7 @@ const SECRET_FLAGS: &[(&str, Concealment)] = &[
     ("--publish-body", hide_if_secret),
 ];
 
-/// The arguments without what nobody else should know.
+/// The arguments without secrets.
 pub(super) fn command_line(arguments: impl Iterator<Item = String>) -> Vec<String> {
     let mut next: Option<Concealment> = None;
     let show = |argument: String| {

@@ -1,4 +1,4 @@
-//! The measured span in slices, and a distribution as a curve: what a report keeps to be drawn from later.
+//! The measured window in slices, and a distribution as a curve: a report keeps both for charts.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use serde::{Deserialize, Serialize};
 
 use super::schedule::{Pace, Schedule};
 
-/// So many slices has a window: one a second, but neither too few to see anything, nor too many to be told apart.
+/// Bounds of the number of slices of a window, which is one per second: neither too few to see anything, nor too many to
+/// distinguish.
 const SLICES_MIN: u64 = 20;
 const SLICES_MAX: u64 = 100;
 
 /// Steps of a curve each time the distance to 100 % halves.
 const CURVE_TICKS: u32 = 8;
 
-/// In which slice of the window each measured event is due.
+/// The assignment of measured events to slices of the window.
 #[derive(Clone, Debug)]
 pub(super) struct Slicing {
-    /// How long a slice is.
     pub width: Duration,
     pub count: usize,
-    /// Of each measured event, in order.
+    /// The slice of each measured event, in order.
     pub of_events: Vec<u16>,
 }
 
-/// What became of the events that were due in one slice.
+/// Latencies of the events that were due in one slice.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub(super) struct Slice {
     /// Where it begins in the window, in seconds.

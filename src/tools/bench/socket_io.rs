@@ -1,5 +1,5 @@
-//! Socket.IO v5 over Engine.IO v4 over WebSocket, as a subscriber speaks it: let in, it asks for its topic, and then hears
-//! events.
+//! Socket.IO v5 over Engine.IO v4 over WebSocket, as a subscriber speaks it: it connects to a namespace, requests its topic,
+//! and receives events.
 
 use std::sync::Arc;
 
@@ -22,28 +22,28 @@ const CONNECT: &str = "40";
 const EVENT: &str = "42";
 const REFUSED: &[u8] = b"44";
 
-/// What a server of its own kind calls things.
+/// The names that a server uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SocketIoOptions {
     /// The event that subscribes.
     pub event: String,
     /// Its arguments: JSON texts with commas between them, with `{topic}`.
     pub args: String,
-    /// The event that says it is done; if empty, connecting is enough.
+    /// The event that confirms the subscription; if empty, the request is enough.
     pub confirmation: String,
-    /// Where all this happens: `/`, or another namespace.
+    /// The namespace, `/` by default.
     pub namespace: String,
 }
 
-/// What the subscribers of one topic say and wait for.
+/// The packets of the handshake for one topic.
 #[derive(Debug)]
 pub(super) struct SocketIoSteps {
     connect: Vec<u8>,
     subscribe: Vec<u8>,
-    /// How the packets begin that tell of each being done.
+    /// Prefixes of the packets that confirm each.
     connected: Vec<u8>,
     subscribed: Vec<u8>,
-    /// How any event's packet begins, and that of an error.
+    /// Prefixes of an event's packet, and of an error's.
     event: Vec<u8>,
     error: Vec<u8>,
 }
@@ -58,7 +58,7 @@ pub(super) struct SocketIoHandshake {
 }
 
 impl SocketIoOptions {
-    /// Fails unless name and arguments make a packet.
+    /// Fails unless name and arguments form a packet.
     pub(super) fn check(&self) -> Result<(), String> {
         let packet = self.subscription(&fill(&self.args, &Topic::parse("a").map_err(|bad| bad.to_string())?));
         let array: Result<Vec<serde_json::Value>, _> = serde_json::from_str(&packet);
@@ -97,7 +97,6 @@ impl SocketIoSteps {
 }
 
 impl SocketIoHandshake {
-    /// For the topic of `steps`.
     pub(super) fn new(steps: Arc<SocketIoSteps>) -> Self {
         Self { reader: Reader::websocket(), steps, is_subscribed: false }
     }

@@ -1,4 +1,4 @@
-//! Subscribers that are let in, and then never read.
+//! Subscribers that never read after they are subscribed.
 
 use std::{
     io::{self, Read, Write},
@@ -15,17 +15,15 @@ use super::{
 };
 use crate::client::MaybeTlsStream;
 
-/// How long one of them may take to be let in, each answer of the server counted for itself.
+/// Timeout of each answer of the server while a connection subscribes.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Their receive buffer: a large one, on the same machine, would take in the events of minutes, and the server would never
-/// notice. Across a network the window is what bounds it.
-/// Small enough to be full before the measured span begins: while it fills up, the kernel compacts the peer's queue with
-/// every packet, and on loopback it does so on the server's processor.
+/// Receive buffer of a stalled connection. A large one on the same machine would hold the events of minutes, and the server
+/// would never notice. It is small enough to be full before the measured window: while it fills up, the kernel compacts the
+/// peer's queue with every packet, and on loopback it does so in the server's CPU time.
 const RECEIVE_BUFFER_BYTES: usize = 8 * 1024;
 
-/// Opens `plan.stalled` connections that ask for the load's topics, say what is to be said to be subscribed, and then do not
-/// read. They stall until dropped.
+/// Opens `plan.stalled` connections that subscribe to the load's topics and then do not read. They stall until dropped.
 pub(super) fn open_stalled(plan: &Plan, load: &Load) -> io::Result<Vec<MaybeTlsStream<TcpStream>>> {
     if plan.stalled == 0 {
         return Ok(Vec::new());
@@ -34,11 +32,11 @@ pub(super) fn open_stalled(plan: &Plan, load: &Load) -> io::Result<Vec<MaybeTlsS
     (0..plan.stalled as usize).map(|number| open(plan, &profiles[number % profiles.len()])).collect()
 }
 
-/// Reads no further than the end of what lets it in, byte by byte.
+/// Reads byte by byte, no further than the end of the handshake.
 fn open(plan: &Plan, profile: &ClientProfile) -> io::Result<MaybeTlsStream<TcpStream>> {
     let address = plan.target.address;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
-    // Before connecting: the window that is agreed on follows from it.
+    // Before connecting: TCP's window scale follows from it.
     socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     socket.connect_timeout(&address.into(), OPEN_TIMEOUT)?;
     let socket = TcpStream::from(socket);

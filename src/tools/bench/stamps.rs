@@ -1,4 +1,4 @@
-//! The kernel's receive stamps on the bench's own clock.
+//! The kernel's receive timestamps on the benchmark's clock.
 
 use std::{
     io,
@@ -11,13 +11,13 @@ use crate::{
     os,
 };
 
-/// How many readings the calibration takes; the one that was interrupted least counts.
+/// Readings for the calibration; the one with the shortest interruption counts.
 const CALIBRATION_READINGS: u32 = 200;
 
-/// Turns wall-clock stamps into moments. The wall clock may be set while a run lasts: see [`StampClock::drift`].
+/// Converts wall-clock timestamps to moments. The wall clock may be adjusted during a run: see [`StampClock::drift`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StampClock {
-    /// What the wall clock says at moment 0.
+    /// The wall clock at moment 0.
     origin: Duration,
 }
 
@@ -33,25 +33,24 @@ impl StampClock {
         Self { origin }
     }
 
-    /// The moment of a stamp.
     #[inline]
     pub(super) fn moment(&self, stamp: Duration) -> Moment {
         Moment(u64::try_from(stamp.saturating_sub(self.origin).as_nanos()).unwrap_or(u64::MAX))
     }
 
-    /// How far the wall clock has moved against the other since the calibration.
+    /// Drift of the wall clock since the calibration.
     pub(super) fn drift(&self, clock: &Clock) -> Duration {
         Self::calibrate(clock).origin.abs_diff(self.origin)
     }
 
-    /// Reads from `socket`: how many bytes, and when the kernel had received the last of them.
+    /// Reads from `socket`. Returns the number of bytes, and when the kernel had received the last one.
     #[inline]
     pub(super) fn receive(&self, socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Option<Moment>)> {
         let (count, stamp) = os::receive_timestamped(socket, buffer)?;
         Ok((count, stamp.map(|stamp| self.moment(stamp))))
     }
 
-    /// Asks the kernel to stamp what arrives on `socket`.
+    /// Enables the kernel's receive timestamps on `socket`.
     pub(super) fn enable(socket: &impl AsFd) -> io::Result<()> {
         os::enable_receive_timestamps(socket.as_fd())
     }

@@ -1,5 +1,4 @@
-//! A storm: all connections but one are cut at the same moment, events go on, and everybody comes back at once to ask for
-//! what was missed.
+//! A storm: all connections but one are cut at once, events are published, and all subscribers reconnect at once and resume.
 
 use std::{thread, time::Duration};
 
@@ -15,21 +14,21 @@ use super::{
     workers::WorkerSet,
 };
 
-/// How long the subscribers may take to leave.
+/// Timeout for the subscribers to disconnect.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// From the last missed event to the first return: the server is to be done with those who left.
+/// Pause between the last missed event and the first reconnection, in which the server cleans up the cut connections.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 
-/// What the kernel saw of a storm, from just before the first return until just after the last.
+/// The kernel's counters around the reconnections of a storm.
 #[derive(Debug)]
 pub(super) struct Storm {
     pub window: [Edge; 2],
-    /// Connections that found the listener's queue full; each of them tried again a second later.
+    /// Connections that found the listener's queue full; each was retried a second later.
     pub listen_overflows: u64,
 }
 
-/// Makes the storm that `plan` asks for, once all is delivered that came before.
+/// Performs the storm that `plan` asks for. All earlier events must have been delivered.
 pub(super) fn raise_storm(plan: &Plan, run: &LoadRun, context: &RunContext) -> Result<Option<Storm>, String> {
     let Some(missed) = plan.storm else { return Ok(None) };
     let progress = &run.progress;
@@ -53,7 +52,7 @@ pub(super) fn raise_storm(plan: &Plan, run: &LoadRun, context: &RunContext) -> R
     let (before, overflows_before) = (edge()?, process::listen_overflows());
     progress.give(Command::Return);
     let is_over = || Ok(away_count <= progress.back.now() + progress.closed.now());
-    // Whoever is not back in time is counted as having lost what it missed.
+    // The events that a subscriber misses, because it is not back in time, count as lost.
     wait_until(plan.timeout, &context.clock, is_over)?;
     let window = [before, edge()?];
     let listen_overflows = process::listen_overflows() - overflows_before;
@@ -67,7 +66,7 @@ fn publish(publisher: &mut Publisher, first: u32, count: u32, context: &RunConte
         let stamp = Stamp { run: context.run, sequence, intended: context.clock.now() };
         publisher.send(&stamp)
     });
-    // Closed any earlier, the connection might take events with it.
+    // Closing the connection before all answers have arrived could lose events.
     sent.and_then(|()| publisher.await_answers(&context.clock))
         .map_err(|error| format!("the publisher failed: {error}"))
 }

@@ -1,4 +1,4 @@
-//! One subscriber: a socket, what it speaks, and what it has seen.
+//! One subscriber: its socket, its dialect, and what it has received.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -15,14 +15,14 @@ use crate::{
     clock::{Clock, Moment},
 };
 
-/// How many subscribers share one source address: a loopback address has some 28,000 free ports.
+/// The most subscribers that share a source address: a loopback address has some 28,000 free ports.
 const SUBSCRIBERS_PER_ADDRESS: u32 = 20_000;
 
-/// From this index on each has an address of its own: those of [`stranger_index`].
+/// From this index on each client has a source address of its own: see [`stranger_index`].
 const STRANGERS_FROM: u32 = 1_000 * SUBSCRIBERS_PER_ADDRESS;
 const STRANGERS: u32 = 200_000;
 
-/// The index of somebody who shares an address with nobody, until these are used up.
+/// The index of a client with a source address of its own. Addresses repeat after [`STRANGERS`] clients.
 pub(super) fn stranger_index(number: usize) -> u32 {
     STRANGERS_FROM + (number % STRANGERS as usize) as u32 * SUBSCRIBERS_PER_ADDRESS
 }
@@ -36,23 +36,23 @@ pub(super) struct Subscriber {
     is_asked: bool,
 }
 
-/// What a subscriber has seen.
+/// What a subscriber has received.
 #[derive(Debug)]
 pub(super) struct Seen {
     pub order: Order,
-    /// Whether a probe has come.
+    /// Whether a probe has arrived.
     pub is_ready: bool,
     /// When the connection was begun.
     pub began: Moment,
 }
 
-/// What reading needs and all subscribers share.
+/// Clock and buffers for reading, which all subscribers of a thread share.
 #[derive(Debug)]
 pub(super) struct SharedIo {
     pub clock: Clock,
     pub stamps: Option<StampClock>,
     pub buffer: Box<[u8]>,
-    /// What a peer must be answered (pongs, commands), written at once.
+    /// Bytes to send back at once, such as pongs and commands.
     pub reply: Vec<u8>,
 }
 
@@ -63,7 +63,7 @@ impl Subscriber {
         Self::connect_over(socket, target, Order::default(), io, wire)
     }
 
-    /// Begins to connect a socket of [`open_socket`]; what was seen so far is in `order`.
+    /// Begins to connect a socket of [`open_socket`]; `order` is what earlier connections received.
     pub(super) fn connect_over(
         socket: Socket,
         target: &Target,
@@ -76,7 +76,7 @@ impl Subscriber {
         Ok(Self { stream, wire, seen, is_asked: false })
     }
 
-    /// The socket can be written: sends the request, if that was not done.
+    /// The socket is writable: sends the request, if it was not sent.
     pub(super) fn ask(&mut self, request: &[u8]) -> io::Result<()> {
         if self.is_asked {
             return self.stream.flush();
@@ -88,8 +88,8 @@ impl Subscriber {
         self.stream.write_all(request)
     }
 
-    /// Sends the request without waiting for word that the socket is connected: on a loopback it mostly is, as soon as
-    /// connecting returns. If not, [`Subscriber::ask`] does it later.
+    /// Sends the request without waiting for the socket to become writable: a loopback socket mostly is as soon as
+    /// connecting returns. If it is not, [`Subscriber::ask`] sends it later.
     pub(super) fn ask_at_once(&mut self, request: &[u8]) -> io::Result<()> {
         if self.stream.is_tls() {
             return Ok(());
@@ -103,8 +103,8 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Reads all there is. A read that does not fill the buffer has emptied the socket, unless its end is near: readiness
-    /// is told by edges, and the edge for what comes later is yet to come.
+    /// Reads all that has arrived. A read that does not fill the buffer has emptied the socket, unless the peer is closing:
+    /// polling is edge-triggered, so later input causes another event.
     pub(super) fn read(
         &mut self,
         io: &mut SharedIo,
@@ -140,7 +140,7 @@ impl Subscriber {
         Ok((count, Received { read: io.clock.now(), kernel }))
     }
 
-    /// Answers are a few bytes now and then: a socket that has no room for them belongs to a broken run.
+    /// Sends a reply. Replies are a few bytes, so a socket without room for them is an error.
     fn answer(&mut self, reply: &mut Vec<u8>) -> io::Result<()> {
         if !reply.is_empty() {
             self.stream.write_all(reply)?;
@@ -150,7 +150,7 @@ impl Subscriber {
     }
 }
 
-/// The error, with what can be done about it.
+/// Adds advice to an error of TLS.
 #[cold]
 fn advise(error: io::Error) -> io::Error {
     match tls_advice(&error) {
@@ -171,7 +171,7 @@ pub(super) fn open_socket(target: SocketAddr, index: u32, io: &SharedIo) -> io::
     Ok(socket)
 }
 
-/// The address to connect from: 127.0.0.1, .2, .3 … as they fill up; none unless the target is on the loopback.
+/// The source address: 127.0.0.1, .2, .3 … as their ports are used up. `None` unless the target is a loopback address.
 fn source_address(target: SocketAddr, index: u32) -> Option<SocketAddr> {
     let block = index / SUBSCRIBERS_PER_ADDRESS;
     let is_loopback = target.is_ipv4() && target.ip().is_loopback();

@@ -1,4 +1,4 @@
-//! What is measured about one topic: each delivery, and each event as a whole.
+//! The measurements of one topic: of each delivery, and of each event as a whole.
 
 use std::ops::Range;
 
@@ -49,13 +49,13 @@ struct EventTally {
     slice: u16,
 }
 
-/// A tally on its way to another process.
+/// A tally as a worker sends it.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct TallyResult {
     slices: Vec<Counts>,
     kernel: Counts,
     faults: Faults,
-    /// Each event's deliveries: how many, when it was due, when the first and the last came, and the last in the kernel.
+    /// For each event: its deliveries, when it was due, when the first and the last arrived, and the last in the kernel.
     events: Vec<(u32, u64, u64, u64, u64)>,
 }
 
@@ -107,7 +107,7 @@ impl Tally {
         sum
     }
 
-    /// The same over time.
+    /// The latencies by slice of the window.
     pub(super) fn slices(&self) -> Vec<Slice> {
         self.slicing.report(&self.slices)
     }
@@ -125,7 +125,7 @@ impl Tally {
         self.slices.truncate(last);
     }
 
-    /// What another process needs to know, to add it to its own.
+    /// The tally as a worker sends it.
     pub(super) fn to_result(&self) -> TallyResult {
         let event = |event: &EventTally| {
             let EventTally { received_count, intended, first, last, last_kernel, .. } = event;
@@ -139,7 +139,7 @@ impl Tally {
         }
     }
 
-    /// Adds what other subscribers of the same events saw.
+    /// Adds the tally of other subscribers of the same events.
     pub(super) fn add(&mut self, result: &TallyResult) {
         self.slices.iter_mut().zip(&result.slices).for_each(|(slice, more)| more.add_to(slice));
         result.kernel.add_to(&mut self.kernel);
@@ -190,7 +190,8 @@ impl EventTally {
 }
 
 impl EventTally {
-    /// The middle of the whole cannot be told from those of the parts, and stays unknown.
+    /// Adds the deliveries of a worker. The median of the sum does not follow from the medians of its parts, and stays
+    /// unknown.
     fn add(&mut self, more: &Self) {
         if more.received_count == 0 {
             return;

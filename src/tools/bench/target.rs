@@ -8,15 +8,15 @@ use crate::client::{TlsClient, TlsOptions, bare_host};
 /// A server's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
-    /// As it stands in the URL, for the `Host` field.
+    /// Host and port as in the URL, for the `Host` field.
     pub host: String,
     pub address: SocketAddr,
-    /// The client's side of TLS, if it is spoken there.
+    /// TLS settings, if the URL asks for TLS.
     pub tls: Option<TlsClient>,
 }
 
 impl Target {
-    /// Reads `http://host[:port][/]`, or `ws://`, `https://`, `wss://` in its place.
+    /// Parses `http://host[:port][/]`, or the same with `ws://`, `https://` or `wss://`.
     pub(super) fn http(url: &str, options: &TlsOptions) -> Result<Self, String> {
         for (scheme, port) in [("https://", 443), ("wss://", 443), ("ws://", 80)] {
             if url.starts_with(scheme) {
@@ -32,7 +32,7 @@ impl Target {
         Self::parse(url, "http://", 80)
     }
 
-    /// Reads `SCHEMEhost[:port][/]`.
+    /// Parses `SCHEMEhost[:port][/]`.
     pub(super) fn parse(url: &str, scheme: &str, default_port: u16) -> Result<Self, String> {
         let shown = without_secrets(url);
         let rest = url.strip_prefix(scheme).ok_or_else(|| format!("{shown}: expected {scheme}HOST:PORT"))?;

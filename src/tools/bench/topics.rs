@@ -4,23 +4,23 @@ use std::{fmt, sync::Arc};
 
 use crate::topic::Topic;
 
-/// Where a topic's number belongs in the name of many.
+/// The placeholder of a topic's index in the name of several topics.
 pub(super) const INDEX: &str = "{index}";
 
 /// The most topics of one load: each keeps its request and its form of publishing, some hundred bytes.
 pub(super) const TOPICS_MAX: i64 = 1_000_000;
 
-/// The topics that one load is spread over, at least one. Events and subscribers go round them by their numbers, so an
-/// event's number alone says whose it is.
+/// The topics of one load, at least one. Events and subscribers take them in turn by their numbers, so an event's number
+/// determines its topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Topics(Arc<[Topic]>);
 
 /// How many subscribers an event has.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Audience {
-    /// The number of the first of them: not 0 where other processes have those before it.
+    /// The number of the first subscriber: not 0 where other processes have earlier ones.
     pub first: u32,
-    /// Of all topics together.
+    /// Over all topics.
     pub subscribers: u32,
     pub topics: u32,
 }
@@ -67,7 +67,8 @@ impl fmt::Display for Topics {
 }
 
 impl Audience {
-    /// Of the event with this number. The subscribers are dealt out one by one, so the first topics may have one more.
+    /// The subscribers of the event with this number. Subscribers take the topics in turn, so the first topics may have one
+    /// more.
     #[inline]
     pub(super) fn of(&self, sequence: u32) -> u32 {
         if self.topics == 1 {

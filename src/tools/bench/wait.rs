@@ -4,10 +4,10 @@ use std::{thread, time::Duration};
 
 use crate::clock::Clock;
 
-/// How often the condition is asked.
+/// How often the condition is checked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Whether `condition` came true in time.
+/// Waits until `condition` is true; false after `timeout`. Fails if the condition does.
 pub(super) fn wait_until(
     timeout: Duration,
     clock: &Clock,

@@ -1,4 +1,4 @@
-//! How far a run is, on the standard error output, and whether somebody wants it to end.
+//! Progress of a run on standard error, and interruption by Ctrl+C.
 
 use std::{
     io::{self, IsTerminal},
@@ -19,13 +19,13 @@ const DRAW_INTERVAL: Duration = Duration::from_millis(500);
 /// How often a line is written where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Who looks after a run.
+/// Shows the progress of a run and notices Ctrl+C.
 #[derive(Debug)]
 pub(super) struct Watch {
     interrupt: Arc<AtomicBool>,
     display: Display,
     last: Mutex<Option<Instant>>,
-    /// What stands before each note: which of several runs this is.
+    /// Prefix of each note that says which of several runs this is.
     stage: Mutex<String>,
 }
 
@@ -38,7 +38,7 @@ enum Display {
 }
 
 impl Watch {
-    /// Shows progress unless `is_quiet`, and takes the first Ctrl+C as the wish to end early; the second one kills.
+    /// Shows progress unless `is_quiet`. The first Ctrl+C ends the run early, the second kills the process.
     pub(super) fn start(is_quiet: bool) -> io::Result<Self> {
         let interrupt = Arc::default();
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -59,12 +59,12 @@ impl Watch {
         Self { interrupt: Arc::default(), display: Display::None, last: Mutex::new(None), stage: Mutex::default() }
     }
 
-    /// Whether the run shall end early.
+    /// Whether Ctrl+C was pressed.
     pub(super) fn is_interrupted(&self) -> bool {
         self.interrupt.load(Ordering::Relaxed)
     }
 
-    /// Begins a part of the run; shown at once.
+    /// Begins a phase of the run, whose progress is shown at once.
     pub(super) fn begin(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -74,8 +74,7 @@ impl Watch {
         stage.clone_into(&mut self.stage.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Tells what one of several runs came to: a line of its own. Left out on a terminal that shows the report, too, where
-    /// it would stand twice.
+    /// Prints the outcome of one of several runs on a line of its own, except on a terminal that shows the report as well.
     pub(super) fn tell(&self, line: &str) {
         match &self.display {
             Display::Bar(bar) if !io::stdout().is_terminal() => bar.println(line),
@@ -84,7 +83,7 @@ impl Watch {
         }
     }
 
-    /// Shows that `done` of `total` is reached in the part `name`, if it is time for that.
+    /// Shows `done` of `total` of the phase `name`, unless it was shown just before.
     pub(super) fn show(&self, name: &'static str, done: u64, total: u64, note: impl FnOnce() -> String) {
         let interval = match &self.display {
             Display::None => return,

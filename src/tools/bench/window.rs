@@ -1,4 +1,4 @@
-//! The measured span as the kernel's counters saw it.
+//! The kernel's counters at the edges of the measured window.
 
 use std::io;
 
@@ -17,11 +17,11 @@ pub(super) struct Edge {
     pub server: Option<CpuUse>,
     /// All processes of the client.
     pub client: CpuUse,
-    /// This process, then its members.
+    /// This process, then its workers.
     pub processes: Vec<CpuUse>,
-    /// Of the processes beside them, in nanoseconds.
+    /// CPU time of the processes of `--beside-pid`, in nanoseconds.
     pub beside_ns: u64,
-    /// Of each fleet's thread, in nanoseconds.
+    /// CPU time of each fleet's thread, in nanoseconds.
     pub fleets_ns: Vec<u64>,
     /// Of each load.
     pub deliveries: Vec<u64>,
@@ -75,7 +75,6 @@ fn thread_run_ns(progress: &Progress) -> u64 {
 }
 
 impl MemoryEdge {
-    /// Reads what there is.
     pub(super) fn read(plan: &Plan) -> io::Result<Self> {
         let server = plan.server_pid.map(MemoryUse::of_process).transpose()?;
         Ok(Self { server, kernel: KernelMemory::now() })

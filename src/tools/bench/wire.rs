@@ -1,4 +1,4 @@
-//! What a subscriber speaks: the request, the answer to it, and the messages that follow.
+//! The protocol of a subscriber: its request, the response, and the messages that follow.
 
 use std::sync::Arc;
 
@@ -16,10 +16,9 @@ use crate::{
     topic::Topic,
 };
 
-/// How the subscribers of one topic come: what they ask for, and what they speak then.
+/// The request and the dialect of the subscribers of one topic.
 #[derive(Debug)]
 pub(super) struct ClientProfile {
-    /// The same for all of them.
     pub request: Vec<u8>,
     dialect: Dialect,
 }
@@ -32,7 +31,7 @@ enum Dialect {
     SocketIo(Arc<SocketIoSteps>),
 }
 
-/// One connection's reading side.
+/// The reading side of one connection.
 #[derive(Debug)]
 pub(super) enum Wire {
     /// Server-Sent Events, or WebSocket messages: each is a payload, or an envelope with one in it.
@@ -88,7 +87,7 @@ impl Wire {
 }
 
 impl ClientProfile {
-    /// Of a load's subscribers: the topics' manners, in their order.
+    /// The profiles of a load's topics, in their order.
     pub(super) fn of_load(plan: &Plan, load: &Load) -> Vec<Self> {
         load.topic.iter().map(|topic| Self::new(plan, load, topic)).collect()
     }
@@ -105,7 +104,7 @@ impl ClientProfile {
         Self { request: write_request(plan, load, topic, &[]), dialect }
     }
 
-    /// The reading side of one of them.
+    /// The reading side of a new connection.
     pub(super) fn wire(&self) -> Wire {
         match &self.dialect {
             Dialect::Sse => Wire::Messages(Reader::sse()),
@@ -116,7 +115,7 @@ impl ClientProfile {
     }
 }
 
-/// The request of one that comes back to the load's first topic, having seen the event of this id last.
+/// The request of a subscriber that resumes the load's first topic behind this event.
 pub(super) fn request_after(plan: &Plan, load: &Load, last_event_id: &str) -> Vec<u8> {
     write_request(plan, load, load.topic.of(0), &[("Last-Event-ID", last_event_id)])
 }
@@ -137,7 +136,7 @@ fn write_request(plan: &Plan, load: &Load, topic: &Topic, more: &[(&str, &str)])
     if load.transport == Transport::FanfareV1 {
         headers.push(("Sec-WebSocket-Protocol", "fanfare.v1"));
     }
-    // Socket.IO's travels in its own packet.
+    // Socket.IO sends the token in its CONNECT packet.
     if let Some((name, value)) = &credential
         && load.transport != Transport::SocketIo
     {

@@ -1,16 +1,18 @@
 //! The client library of the tools, the bench and the tests.
 //!
-//! [`HubAccess`] is a hub with what each request needs to be accepted: its URL, credentials, headers and TLS. Flags make one
-//! ([`AccessOptions`]). Over it:
+//! `HubAccess` is a hub with what each request needs to be accepted: its URL, credentials, headers and TLS. Flags make one
+//! (`AccessOptions`). Over it:
 //!
-//! - [`Client`] sends HTTP requests, one after the other;
-//! - [`Connection`] is one blocking connection, [`Link`](link::Link) one that never blocks;
+//! - `Client` sends HTTP requests, one after the other;
+//! - `Connection` is one blocking connection, `Link` one that never blocks;
 //! - [`Reader`] cuts what a server sends to one subscriber into messages: pure;
-//! - [`Stream`] reads such messages as a hub means them, over Server-Sent Events, WebSocket or `fanfare.v1`: pure;
-//! - [`ClientPool`] keeps many such streams open on one thread, and resumes each behind its last event.
+//! - `Stream` reads such messages as a hub means them, over Server-Sent Events, WebSocket or `fanfare.v1`: pure;
+//! - `ClientPool` keeps many such streams open on one thread, and resumes each behind its last event.
 //!
-//! Publishing to Redis: [`RedisChannel`] is one blocking publisher; [`RedisTarget`] opens a connection for pipelined commands,
-//! whose replies [`Replies`] reads, as it does those of HTTP and NATS.
+//! Publishing to Redis: `RedisChannel` is one blocking publisher; `RedisTarget` opens a connection for pipelined commands, whose
+//! replies `Replies` reads, as it does those of HTTP and NATS.
+//!
+//! What is public serves the tests, whose subscribers open sockets and read streams as the tools do.
 
 mod access;
 mod connection;

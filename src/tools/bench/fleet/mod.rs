@@ -1,4 +1,4 @@
-//! All subscribers of one topic, on one thread and one poll.
+//! All subscribers of one load, on one thread and one poll.
 
 mod reconnect;
 
@@ -26,16 +26,16 @@ use super::{
     wire_event::WireEvent,
 };
 
-/// How many connections are opened at the same time: few enough for any listener's backlog.
+/// The most connections that are being opened at the same time: few enough for any listener's backlog.
 const OPENING_MAX: u32 = 64;
 
-/// How much one read takes.
+/// The size of the read buffer.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
-/// How many readiness events one wait takes.
+/// The most readiness events that one poll returns.
 const EVENTS_PER_WAIT: usize = 1024;
 
-/// How often the fleet looks whether it shall stop, when nothing else happens.
+/// How often an idle fleet checks whether to stop.
 const STOP_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The subscribers of one load.
@@ -44,50 +44,50 @@ pub(super) struct Fleet<'a> {
     poll: Poll,
     plan: &'a Plan,
     load: &'a Load,
-    /// Of each topic.
+    /// One for each topic.
     profiles: Vec<ClientProfile>,
     subscribers: Vec<Option<Subscriber>>,
     disconnected: DisconnectedClients,
     io: SharedIo,
     counters: FleetCounters<'a>,
-    /// What those had seen whose connections ended early.
+    /// What the subscribers had received whose connections ended early.
     gone: Vec<Order>,
-    /// Where this load's subscribers begin among all: decides their source addresses.
+    /// The index of this load's first subscriber among all loads: it decides the source addresses.
     first_index: u32,
-    /// All events of the run, those of a storm too.
+    /// The number of events of the run, including those of a storm.
     event_count: u32,
 }
 
-/// What the subscribers' messages are entered into.
+/// Counters that the subscribers' messages are added to.
 #[derive(Debug)]
 struct FleetCounters<'a> {
     tally: Tally,
     progress: &'a Progress,
-    /// Since those began to come back who were cut.
+    /// Set when the first subscriber reconnects after a storm.
     reconnect: Option<ReconnectStats>,
     run: u16,
-    /// How many topics the events go round.
+    /// The number of topics; event n belongs to topic n modulo this.
     topics: u32,
-    /// What messages contain that are expected and carry no event.
+    /// Texts of messages that are expected although they carry no event.
     ignored: &'a [String],
-    /// A message as long as this may carry several events, as some servers join them.
+    /// From this length on a message may carry several events, which some servers join.
     joined_bytes_min: usize,
     delivery_count: u64,
-    /// From the beginning of a connection to the answer to its request.
+    /// From the start of connecting to the granted request.
     opening: Histogram<u64>,
 }
 
-/// What a fleet brings home.
+/// The measurements of a fleet.
 #[derive(Debug)]
 pub(super) struct FleetResult {
     pub tally: Tally,
-    /// From the beginning of a connection to the answer to its request.
+    /// From the start of connecting to the granted request.
     pub opening: Histogram<u64>,
     pub reconnect: Option<ReconnectStats>,
 }
 
 impl<'a> Fleet<'a> {
-    /// Prepares; nothing is connected yet.
+    /// Makes a fleet without connections.
     pub(super) fn new(
         plan: &'a Plan,
         load: &'a Load,
@@ -126,7 +126,7 @@ impl<'a> Fleet<'a> {
         })
     }
 
-    /// Connects all, and reads until told to stop.
+    /// Connects all subscribers, and reads until the conductor stops the fleet.
     pub(super) fn run(mut self) -> io::Result<FleetResult> {
         self.counters.progress.set_thread(process::own_thread());
         let mut events = Events::with_capacity(EVENTS_PER_WAIT);
@@ -170,14 +170,14 @@ impl<'a> Fleet<'a> {
         self.poll.registry().register(subscriber.stream.socket_mut(), Token(slot), interest)
     }
 
-    /// The subscriber's place among those of all loads.
+    /// The subscriber's index among those of all loads.
     fn index_of(&self, slot: usize) -> u32 {
         self.first_index + slot as u32
     }
 
-    /// They are dealt out to the topics one by one.
+    /// The index of the subscriber's topic: subscribers take the topics in turn.
     fn topic_of(&self, slot: usize) -> usize {
-        // Asked at every event of a socket, so without a division where none is needed.
+        // Called for every event of a socket, so without a division where none is needed.
         if self.profiles.len() == 1 { 0 } else { (self.load.subscribers_before as usize + slot) % self.profiles.len() }
     }
 
@@ -201,7 +201,7 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// A connection ended early: what it will miss is lost.
+    /// A connection ended early: the events it will miss are lost.
     fn lose(&mut self, slot: usize, error: &io::Error) {
         self.counters.progress.fail(&error.to_string());
         if let Some(subscriber) = self.subscribers[slot].take() {
@@ -233,7 +233,7 @@ impl FleetCounters<'_> {
             WireEvent::Message(message) => message,
             WireEvent::Other(message) => return self.progress.remark(message),
             WireEvent::Awaiting(text) => return self.progress.set_awaited(text),
-            // Subscribers ask no such questions.
+            // Only sign-ins send such requests.
             WireEvent::Response(_) => return,
         };
         let Some((stamp, rest)) = Stamp::find(message).filter(|(stamp, _)| stamp.run == self.run) else {
@@ -245,7 +245,7 @@ impl FleetCounters<'_> {
         }
     }
 
-    /// Takes the other events of a message that joins several.
+    /// Counts the further events of a message that joins several.
     #[cold]
     fn deliver_rest(&mut self, seen: &mut Seen, received: Received, mut rest: &[u8]) {
         while let Some((stamp, further)) = Stamp::find(rest).filter(|(stamp, _)| stamp.run == self.run) {
@@ -286,7 +286,7 @@ impl FleetCounters<'_> {
         }
     }
 
-    /// Words of `fanfare.v1` that are no events are expected, and what the plan ignores.
+    /// Counts a message without an event as foreign, unless it is another operation of `fanfare.v1` or the plan ignores it.
     fn note_foreign(&mut self, message: &[u8]) {
         let contains = |text: &String| memchr::memmem::find(message, text.as_bytes()).is_some();
         let is_word = message.starts_with(br#"{"op":"#) && !message.starts_with(br#"{"op":"event""#);

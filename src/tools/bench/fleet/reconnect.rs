@@ -1,5 +1,5 @@
-//! The subscribers' side of a storm: all but the first leave at once, and come back as fast as the client can, each with
-//! the id of the event it has seen last.
+//! The subscribers' side of a storm: all but the first disconnect at once, and reconnect as fast as the client can, each
+//! from the last event it received.
 
 use std::{io, mem, time::Duration};
 
@@ -19,19 +19,19 @@ use super::{
 };
 use crate::clock::Moment;
 
-/// How many connections are begun between two polls: none waits for an answer, but answers must not wait for long.
+/// The most connections that are begun between two polls, so that responses are read soon.
 const RETURNS_PER_POLL: usize = 16;
 
-/// Those who are away, and their way back.
+/// Subscribers that a storm disconnected, and their next requests.
 #[derive(Debug, Default)]
 pub(super) struct DisconnectedClients {
-    /// The next to return stands last.
+    /// The next to reconnect is the last.
     away: Vec<ParkedClient>,
-    /// By slot: what each of them asks for.
+    /// Requests by slot; empty for a subscriber that stayed.
     requests: Vec<Vec<u8>>,
 }
 
-/// One who is away, its socket made but not connected: that would be the client's time, and no server's.
+/// A disconnected subscriber. Its socket is open already but not connected, so that the measured time is the server's.
 #[derive(Debug)]
 struct ParkedClient {
     slot: usize,
@@ -39,23 +39,23 @@ struct ParkedClient {
     order: Order,
 }
 
-/// What those who came back found.
+/// Measurements of a reconnection.
 #[derive(Debug)]
 pub(in crate::bench) struct ReconnectStats {
-    /// When the first and the last of them began to connect, and when the last one had all it had missed.
+    /// When the first and the last subscriber began to connect, and when the last had caught up.
     pub began: Moment,
     pub last_began: Moment,
     pub ended: Moment,
-    /// For each, from `began` until it had all it had missed.
+    /// From `began` until a subscriber had all missed events; one value per subscriber.
     pub caught_up: Histogram<u64>,
-    /// For each, from its own connecting to the answer.
+    /// From the start of connecting to the granted request; one value per subscriber.
     pub opening: Histogram<u64>,
-    /// The number of the last event that was missed.
+    /// The sequence number of the last missed event.
     goal: u32,
 }
 
 impl Fleet<'_> {
-    /// Does what the conductor says; returns how long the fleet may sleep.
+    /// Follows the conductor's command; returns how long the fleet may wait in its poll.
     pub(super) fn obey(&mut self, idle: Duration) -> io::Result<Duration> {
         match self.counters.progress.command() {
             Command::Listen => Ok(idle),
@@ -65,7 +65,7 @@ impl Fleet<'_> {
         }
     }
 
-    /// The first subscriber stays: somebody must tell that the server goes on.
+    /// Disconnects all subscribers but the first, which shows that the server goes on.
     fn leave(&mut self) -> io::Result<()> {
         let mut left = Vec::with_capacity(self.subscribers.len());
         for (slot, subscriber) in self.subscribers.iter_mut().enumerate().skip(1) {
@@ -83,7 +83,7 @@ impl Fleet<'_> {
         Ok(())
     }
 
-    /// Begins some connections; true if more are to follow.
+    /// Begins some connections; true if more are left.
     fn return_some(&mut self) -> bool {
         let now = self.io.clock.now();
         let goal = self.event_count.saturating_sub(EVENTS_AFTER_STORM + 1);
@@ -120,12 +120,12 @@ impl Fleet<'_> {
 }
 
 impl DisconnectedClients {
-    /// What the subscriber in this slot asks for, if it comes back.
+    /// The request of the subscriber in this slot, if it was disconnected.
     pub(super) fn request(&self, slot: usize) -> Option<&[u8]> {
         self.requests.get(slot).map(Vec::as_slice).filter(|request| !request.is_empty())
     }
 
-    /// What those who never came back have seen.
+    /// What the subscribers had received that did not reconnect.
     pub(super) fn take_orders(&mut self) -> impl Iterator<Item = Order> + use<> {
         mem::take(&mut self.away).into_iter().map(|parked| parked.order)
     }
@@ -143,7 +143,7 @@ impl ReconnectStats {
         }
     }
 
-    /// Takes note of an event's arrival at `now`; true if somebody has caught up with it.
+    /// Counts an event that arrived at `now`; true if a subscriber has caught up with it.
     pub(super) fn note(&mut self, sequence: u32, arrival: Arrival, now: Moment) -> bool {
         if sequence != self.goal || arrival == Arrival::Repeated {
             return false;

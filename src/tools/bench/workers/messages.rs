@@ -1,4 +1,4 @@
-//! What the processes of one client say to each other: lines of JSON.
+//! Messages between the processes of one client: lines of JSON.
 
 use std::path::PathBuf;
 
@@ -12,50 +12,50 @@ use super::super::{
     tally::TallyResult,
 };
 
-/// The first line to a member: who it is.
+/// The first line to a worker: its part of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub(super) struct WorkerConfig {
     /// From 0.
     pub worker: u32,
     pub worker_count: u32,
-    /// Where the run's clock begins, in nanoseconds of the machine's monotonic clock: stamps count from there.
+    /// The start of the run's clock, in nanoseconds of the machine's monotonic clock. Timestamps count from there.
     pub origin_ns: u64,
     pub run: u16,
-    /// Of the first topic: a ladder's step has its own.
+    /// Rate of the first topic, which differs in each step of a ladder.
     pub rate_hz: f64,
     pub core: Option<usize>,
 }
 
-/// A further line to a member; each is answered by one line.
+/// A further line to a worker, which answers each with one line.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Request {
-    /// How far is it?
+    /// Report the state.
     Look,
     /// Open the connections that never read.
     Stall,
-    /// Let visitors come and go, and no more.
+    /// Start, and stop, the short-lived subscribers.
     Visit,
     Leave,
-    /// Bring home what was found; of each load there are so many events.
+    /// Stop, and report the results. `ends` is the number of events of each load.
     Finish {
         ends: Vec<u32>,
     },
 }
 
-/// What a member answers.
+/// An answer of a worker.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Answer {
-    /// How far it is, by load.
+    /// The state of each load.
     State(Vec<State>),
     Done,
     WorkerResult(Box<WorkerResult>),
-    /// It cannot go on.
+    /// The worker failed.
     Problem(String),
 }
 
-/// How far the subscribers of one load are.
+/// Progress of the subscribers of one load.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub(super) struct State {
     pub open: u32,
@@ -65,18 +65,18 @@ pub(super) struct State {
     pub first_failure: Option<String>,
     /// The fleet's thread, as a folder under /proc.
     pub thread: Option<PathBuf>,
-    /// The coarse latencies: a bucket's number and its count, where there is one.
+    /// The coarse latencies: number and count of each bucket that is not empty.
     pub live: Vec<(usize, u64)>,
 }
 
-/// All that a member found.
+/// The measurements of a worker.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct WorkerResult {
-    /// The last state, and what was measured, by load.
+    /// The last state and the measurements, by load.
     pub states: Vec<State>,
     pub loads: Vec<LoadResult>,
     pub visits: Option<VisitsResult>,
-    /// How far its two clocks moved against each other.
+    /// Drift between the wall clock and the monotonic clock.
     pub drift_ns: Option<u64>,
 }
 
@@ -107,14 +107,14 @@ impl State {
         }
     }
 
-    /// Makes `progress` say what all `states` of a load say together.
+    /// Sets `progress` to the sum of all `states` of a load.
     pub(super) fn sum_up<'a>(states: impl Iterator<Item = &'a Self> + Clone, progress: &Progress) {
         progress.open.set(states.clone().map(|state| state.open).sum());
         progress.ready.set(states.clone().map(|state| state.ready).sum());
         progress.closed.set(states.clone().map(|state| state.closed).sum());
         progress.set_deliveries(states.clone().map(|state| state.deliveries).sum());
         progress.live.set(states.clone().flat_map(|state| &state.live));
-        // The first one stays.
+        // The first failure stays.
         states.filter_map(|state| state.first_failure.as_ref()).for_each(|failure| progress.set_first_failure(failure));
     }
 }

@@ -1,8 +1,8 @@
-//! `--processes`: several client processes, when one is not enough. Each takes its share of the subscribers, of those that
-//! never read and of those that come and go; the publishers stay in the process that started them. All count time from
-//! the same moment of the machine's monotonic clock, so that a stamp means the same to all. What they find comes home as
-//! counts, and adds up to what one process would have found; but for the middle of an event's deliveries, which cannot be
-//! told from the middles of its parts.
+//! `--processes`: several client processes, for loads that exceed one. Each worker takes its share of the subscribers, of
+//! those that never read and of those that come and go; the publishers stay in the process that started the workers. All
+//! count time from the same moment of the machine's monotonic clock, so that timestamps can be compared. The workers' counts
+//! add up to what one process would have measured, except for the median of an event's deliveries, which does not follow
+//! from the medians of its parts.
 
 mod messages;
 mod worker;
@@ -32,22 +32,23 @@ use super::{
 use crate::{clock::Clock, os};
 use messages::{Answer, Request, State, WorkerConfig, WorkerResult};
 
-/// How long a member may take to answer: mostly it takes less than a millisecond.
+/// Timeout of a worker's answer, which mostly takes less than a millisecond.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The same when it opens stalled connections, each of which may wait for the server, or brings everything home.
+/// Timeout of an answer after a worker has opened stalled connections, each of which may wait for the server, or has
+/// stopped.
 const LONG_ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How much is kept of what a member says on its standard error output.
+/// The most bytes of a worker's standard error that are kept.
 const COMPLAINT_BYTES_MAX: u64 = 4096;
 
-/// How many readings the calibration of clocks takes; the one that was interrupted least counts.
+/// Readings for the calibration of clocks; the one with the shortest interruption counts.
 const CALIBRATION_READINGS: u32 = 200;
 
-/// The flag that makes a process a member.
+/// The flag that makes a process a worker.
 pub(super) const WORKER_FLAG: &str = "--as-member";
 
-/// The client's further processes; none if one is enough.
+/// The worker processes; none with `--processes 1`.
 #[derive(Debug, Default)]
 pub(super) struct WorkerSet {
     workers: Vec<Worker>,
@@ -55,23 +56,23 @@ pub(super) struct WorkerSet {
 
 #[derive(Debug)]
 struct Worker {
-    /// From 1, and of how many: what people call it.
+    /// Such as `client process 1 of 2`, for messages.
     name: String,
     core: Option<usize>,
     child: Child,
     config: ChildStdin,
     answers: Receiver<String>,
-    /// Collects its standard error output, to the end.
+    /// Collects the worker's standard error to its end.
     complaint: Option<JoinHandle<String>>,
     subscribers: u32,
-    /// The last that was heard, by load.
+    /// The last reported states, by load.
     states: Vec<State>,
     result: Option<Box<WorkerResult>>,
-    /// Why there is nothing more to hear.
+    /// Why the worker ended.
     death: Option<String>,
 }
 
-/// A member as the report shows it.
+/// A worker as the report shows it.
 #[derive(Clone, Debug)]
 pub(super) struct WorkerStats {
     pub pid: u32,
@@ -112,12 +113,12 @@ impl WorkerSet {
         Ok(workers)
     }
 
-    /// Whether there are no further processes: this one has the subscribers.
+    /// Whether there are no workers: this process has the subscribers.
     pub(super) fn is_empty(&self) -> bool {
         self.workers.is_empty()
     }
 
-    /// Asks how far each is, and sums up their answers in the progress of each run.
+    /// Asks each worker for its state, and sets the progress of each run to their sum.
     pub(super) fn look(&mut self, runs: &[LoadRun]) {
         if self.is_empty() {
             return;
@@ -132,29 +133,29 @@ impl WorkerSet {
         }
     }
 
-    /// Why the first one ended that did, if any.
+    /// Why a worker ended, if one has.
     pub(super) fn death(&self) -> Option<&str> {
         self.workers.iter().find_map(|worker| worker.death.as_deref())
     }
 
-    /// Fails if one has ended.
+    /// Fails if a worker has ended.
     pub(super) fn check_alive(&self) -> Result<(), String> {
         self.death().map_or(Ok(()), |death| Err(death.to_owned()))
     }
 
-    /// Has them open the connections that never read.
+    /// Lets the workers open the connections that never read.
     pub(super) fn stall(&mut self) -> Result<(), String> {
         self.ask(&Request::Stall, LONG_ANSWER_TIMEOUT);
         self.check_alive()
     }
 
-    /// Has them let visitors come and go.
+    /// Lets the workers start the short-lived subscribers.
     pub(super) fn visit(&mut self) -> Result<(), String> {
         self.ask(&Request::Visit, ANSWER_TIMEOUT);
         self.check_alive()
     }
 
-    /// No more visitors.
+    /// Lets the workers stop the short-lived subscribers.
     pub(super) fn leave(&mut self) {
         self.ask(&Request::Leave, ANSWER_TIMEOUT);
     }
@@ -180,19 +181,18 @@ impl WorkerSet {
         sum
     }
 
-    /// What each used of the processor so far; one that has ended, nothing.
+    /// The CPU time of each worker so far; zero for one that has ended.
     pub(super) fn cpu_uses(&self) -> Vec<CpuUse> {
         let used = |worker: &Worker| CpuUse::of_process(worker.child.id()).unwrap_or_default();
         self.workers.iter().map(used).collect()
     }
 
-    /// The processor time of each fleet's thread, in nanoseconds.
+    /// The CPU time of each fleet's thread, in nanoseconds.
     pub(super) fn fleets_ns(&self) -> Vec<u64> {
         let threads = self.workers.iter().flat_map(|worker| &worker.states).filter_map(|state| state.thread.as_ref());
         threads.map(|folder| super::process::thread_run_ns(folder)).collect()
     }
 
-    /// What there is to say about each.
     pub(super) fn stats(&self) -> Vec<WorkerStats> {
         let stats = |worker: &Worker| WorkerStats {
             pid: worker.child.id(),
@@ -204,7 +204,7 @@ impl WorkerSet {
         self.workers.iter().map(stats).collect()
     }
 
-    /// Asks all who live, then hears them: they work side by side.
+    /// Sends a request to all workers that live, then reads their answers, so that they work in parallel.
     fn ask(&mut self, request: &Request, timeout: Duration) {
         let line = serde_json::to_string(request).expect("a request has a JSON form") + "\n";
         let is_asked: Vec<bool> = self.workers.iter_mut().map(|worker| worker.send(&line)).collect();
@@ -216,10 +216,10 @@ impl WorkerSet {
 
 impl Worker {
     fn start(plan: &Plan, config: &WorkerConfig) -> io::Result<Self> {
-        // By this name even if the file has been replaced since.
+        // This is the same program even if its file has been replaced.
         let mut command = Command::new("/proc/self/exe");
         command.arg0("fanfare").args(env::args_os().skip(1)).arg(WORKER_FLAG);
-        // In a group of its own: Ctrl+C on the terminal is for the process that has the report to write.
+        // In a process group of its own: Ctrl+C on the terminal must reach only the process that writes the report.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -232,7 +232,7 @@ impl Worker {
         });
         let complaint = thread::spawn(move || collect(stderr));
         let line = serde_json::to_string(config)? + "\n";
-        // If it has ended already, the first question will find out, and why.
+        // If the worker has ended already, the first request finds out why.
         let _ = stdin.write_all(line.as_bytes());
         let subscribers = plan.loads.iter().map(|load| share_of(load.subscribers, config.worker, config.worker_count));
         Ok(Self {
@@ -249,7 +249,7 @@ impl Worker {
         })
     }
 
-    /// Whether the line went out; a member that takes none has ended, and the answer that does not come tells why.
+    /// Sends a line; false if the worker has ended. If writing fails, the missing answer says why.
     fn send(&mut self, line: &str) -> bool {
         if self.death.is_some() {
             return false;
@@ -296,7 +296,7 @@ impl Drop for Worker {
     }
 }
 
-/// The beginning of what comes, as one line; the rest is read and forgotten.
+/// Reads to the end and returns the beginning, as one line.
 fn collect(mut from: impl Read) -> String {
     let mut said = Vec::new();
     let _ = from.by_ref().take(COMPLAINT_BYTES_MAX).read_to_end(&mut said);
@@ -311,12 +311,12 @@ fn empty_result(run: &LoadRun) -> FleetResult {
     FleetResult { tally, opening: latency_histogram(), reconnect: None }
 }
 
-/// How many of `all` a member gets: the first ones get one more if it does not come out even.
+/// A worker's share of `all`: the first workers get one more if it does not divide evenly.
 fn share_of(all: u32, worker: u32, worker_count: u32) -> u32 {
     all / worker_count + u32::from(worker < all % worker_count)
 }
 
-/// Where `clock` begins on the machine's monotonic clock, which is the same for all processes.
+/// The start of `clock` on the machine's monotonic clock, which all processes share.
 fn monotonic_origin_ns(clock: &Clock) -> u64 {
     let readings = (0..CALIBRATION_READINGS).map(|_| {
         let (before, machine, after) = (clock.now(), os::monotonic_now(), clock.now());
@@ -327,7 +327,7 @@ fn monotonic_origin_ns(clock: &Clock) -> u64 {
     u64::try_from(origin.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A clock that begins where another process's begins.
+/// A clock with the start of another process's clock.
 fn shared_clock(origin_ns: u64) -> Clock {
     let clock = Clock::start();
     clock.begun_earlier(Duration::from_nanos(monotonic_origin_ns(&clock).saturating_sub(origin_ns)))
@@ -341,7 +341,7 @@ mod tests {
     fn clocks_agree() {
         let clock = Clock::start();
         let other = shared_clock(monotonic_origin_ns(&clock));
-        // Whoever is interrupted between the two readings sees more: the best of many counts.
+        // An interruption between the two readings widens the difference: the best of many counts.
         let readings = (0..1_000).map(|_| (clock.now(), other.now(), clock.now()));
         let off = readings.map(|(before, it, after)| before.since(it).max(it.since(after))).min();
         assert!(off.is_some_and(|off| off < Duration::from_micros(5)), "{off:?}");

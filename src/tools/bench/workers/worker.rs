@@ -1,4 +1,4 @@
-//! One of several client processes: its share of the subscribers, and the orders of the process that started it.
+//! A worker process: its share of the subscribers, driven by requests of the process that started it.
 
 use std::{
     io::{self, BufRead, Write},
@@ -23,13 +23,12 @@ use super::{
 };
 use crate::client::MaybeTlsStream;
 
-/// Listens to orders on the standard input, and answers on the standard output, until all is done or nobody is there any
-/// more.
+/// Follows requests on standard input and answers on standard output, until the run is finished or standard input ends.
 pub(in super::super) fn serve(plan: &Plan) -> ExitCode {
     match obey(plan) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            // To those who started it, and if they are gone, to nobody.
+            // If the process that started this one has ended, nothing reads the answer.
             let _ = answer(&Answer::Problem(problem));
             ExitCode::FAILURE
         }
@@ -60,7 +59,7 @@ fn obey(plan: &Plan) -> Result<(), String> {
         let mut session =
             WorkerSession { plan: &plan, runs: &runs, context, over: &over, stalled: Vec::new(), visits: None };
         let ends = session.listen(scope, &mut next_line);
-        // Whatever happened, the threads are told to stop: the scope waits for them.
+        // Stop the threads even after an error: the scope waits for them.
         over.stop();
         if let Ok(ends) = &ends {
             runs.iter().zip(ends).for_each(|(run, &end)| run.progress.set_event_end(end));
@@ -78,19 +77,19 @@ fn obey(plan: &Plan) -> Result<(), String> {
     })
 }
 
-/// What a member works with while it listens.
+/// The state of a worker while it follows requests.
 struct WorkerSession<'a, 'scope> {
     plan: &'a Plan,
     runs: &'a [LoadRun],
     context: RunContext,
     over: &'a Progress,
-    /// They stall as long as this lives.
+    /// The connections stall until this is dropped.
     stalled: Vec<MaybeTlsStream<TcpStream>>,
     visits: Option<ScopedJoinHandle<'scope, io::Result<Visits>>>,
 }
 
 impl<'scope, 'a: 'scope> WorkerSession<'a, 'scope> {
-    /// Does what it is told until it shall finish; returns how many events each load has.
+    /// Follows requests up to [`Request::Finish`]; returns the number of events of each load.
     fn listen(
         &mut self,
         scope: &'scope thread::Scope<'scope, '_>,
@@ -126,14 +125,14 @@ fn bring_home<T>(thread: ScopedJoinHandle<'_, io::Result<T>>) -> Result<T, Strin
     thread.join().map_err(|_| "a thread panicked")?.map_err(|error| error.to_string())
 }
 
-/// One line.
+/// Writes one line.
 fn answer(answer: &Answer) -> Result<(), String> {
     let line = serde_json::to_string(answer).map_err(|error| error.to_string())? + "\n";
     let mut out = io::stdout().lock();
     out.write_all(line.as_bytes()).and_then(|()| out.flush()).map_err(|error| error.to_string())
 }
 
-/// The member's part of `plan`, and where its subscribers begin among all, by load.
+/// The worker's part of `plan`, and the index of its first subscriber among all, by load.
 fn share(plan: &Plan, config: &WorkerConfig) -> (Plan, Vec<u32>) {
     let WorkerConfig { worker, worker_count, .. } = *config;
     let mut own = plan.clone();
