@@ -155,7 +155,7 @@ impl<'o, W: Write> Producer<'o, W> {
             number += 1;
         }
         if !self.taken.is_multiple_of(self.options.progress) || self.taken == 0 {
-            self.tell_progress()?;
+            self.print_progress()?;
         }
         if LATENESS_MAX < self.lateness {
             let (late_s, frequency) = (self.lateness.as_secs_f64(), self.options.frequency);
@@ -220,7 +220,7 @@ impl<'o, W: Write> Producer<'o, W> {
             writeln!(io::stderr(), "fanfare: the hub takes events again; {} were not taken", self.failed)?;
         }
         if self.taken.is_multiple_of(self.options.progress) {
-            self.tell_progress()?;
+            self.print_progress()?;
         }
         Ok(())
     }
@@ -242,7 +242,7 @@ impl<'o, W: Write> Producer<'o, W> {
         if span.is_zero() { 0.0 } else { taken / span.as_secs_f64() }
     }
 
-    fn tell_progress(&mut self) -> io::Result<()> {
+    fn print_progress(&mut self) -> io::Result<()> {
         let rate = self.rate(self.start.elapsed());
         writeln!(self.output, "Generated {} events ({rate:.2} events/sec)", self.taken)?;
         self.output.flush()

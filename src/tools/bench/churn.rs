@@ -30,7 +30,7 @@ pub(super) struct Churn<'a> {
     /// The profiles of each load and topic; visitors take the loads, and then the topics, in turn.
     profiles: Vec<Vec<ClientProfile>>,
     /// The credential in the current profiles.
-    shown: Option<Credential>,
+    credential: Option<Credential>,
     /// In the order in which they connected and will disconnect.
     visitors: VecDeque<Subscriber>,
     /// The number of visitors that have left: the token of the first one here.
@@ -56,12 +56,12 @@ pub(super) struct Visits {
 impl<'a> Churn<'a> {
     /// `progress` tells when to stop.
     pub(super) fn new(plan: &'a Plan, context: &RunContext, progress: &'a Progress) -> io::Result<Self> {
-        let shown = shown(plan);
+        let credential = credential(plan);
         Ok(Self {
             poll: Poll::new()?,
             plan,
             profiles: profiles(plan),
-            shown,
+            credential,
             visitors: VecDeque::new(),
             gone_count: 0,
             io: SharedIo {
@@ -83,28 +83,28 @@ impl<'a> Churn<'a> {
         while !self.progress.is_stopped() {
             let now = self.io.clock.now();
             while self.next_arrival <= now {
-                self.arrive();
+                self.connect();
                 self.next_arrival = self.next_arrival + interval;
             }
             while self.visitors.front().is_some_and(|visitor| self.plan.churn.stay <= now.since(visitor.seen.began)) {
-                self.leave();
+                self.disconnect_first();
             }
             match self.poll.poll(&mut events, Some(self.next_arrival.since(now).min(LOOK_INTERVAL))) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 polled => polled?,
             }
             for event in &events {
-                self.attend(event);
+                self.handle_event(event);
             }
         }
         Ok(self.visits)
     }
 
-    fn arrive(&mut self) {
-        let shown = shown(self.plan);
-        if shown != self.shown {
+    fn connect(&mut self) {
+        let credential = credential(self.plan);
+        if credential != self.credential {
             // The token was rotated.
-            (self.profiles, self.shown) = (profiles(self.plan), shown);
+            (self.profiles, self.credential) = (profiles(self.plan), credential);
         }
         let token = Token(self.gone_count + self.visitors.len());
         let wire = profile_of(&self.profiles, token.0).wire();
@@ -124,16 +124,16 @@ impl<'a> Churn<'a> {
         }
     }
 
-    fn leave(&mut self) {
+    fn disconnect_first(&mut self) {
         // Dropping the socket closes it.
         self.visitors.pop_front();
         self.gone_count += 1;
     }
 
     /// Handles an event of a visitor's socket. A visitor whose connection failed stays in the queue until its time is over.
-    fn attend(&mut self, event: &mio::event::Event) {
-        let Some(place) = event.token().0.checked_sub(self.gone_count) else { return };
-        let Some(visitor) = self.visitors.get_mut(place) else { return };
+    fn handle_event(&mut self, event: &mio::event::Event) {
+        let Some(index) = event.token().0.checked_sub(self.gone_count) else { return };
+        let Some(visitor) = self.visitors.get_mut(index) else { return };
         let visits = &mut self.visits;
         let mut outcome = Ok(());
         if event.is_writable() {
@@ -157,7 +157,7 @@ fn profiles(plan: &Plan) -> Vec<Vec<ClientProfile>> {
 }
 
 /// The credential that all visitors use now.
-fn shown(plan: &Plan) -> Option<Credential> {
+fn credential(plan: &Plan) -> Option<Credential> {
     plan.churn.loads.first().and_then(Load::credential)
 }
 

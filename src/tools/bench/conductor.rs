@@ -23,7 +23,7 @@ use super::{
     run::{LoadRun, RunContext},
     stalled::open_stalled,
     stamps::StampClock,
-    storm::{Storm, raise_storm},
+    storm::{Storm, run_storm},
     wait::wait_until,
     watch::Watch,
     window::{Edge, MemoryEdge},
@@ -100,9 +100,9 @@ pub(super) fn conduct(plan: &Plan, watch: &Watch) -> Result<Record, String> {
     let runs: Vec<LoadRun> = plan.loads.iter().map(|load| LoadRun::new(load, plan.is_idle)).collect();
     let mut workers = WorkerSet::start(plan, &context)?;
     let (result, phases) = match workers.is_empty() {
-        true => perform(plan, &runs, &context, &mut workers, watch)?,
+        true => run_with_fleets(plan, &runs, &context, &mut workers, watch)?,
         false => {
-            let phases = play(plan, &runs, &context, &mut workers, watch)?;
+            let phases = run_phases(plan, &runs, &context, &mut workers, watch)?;
             (workers.finish(&runs), phases)
         }
     };
@@ -125,7 +125,7 @@ pub(super) fn conduct(plan: &Plan, watch: &Watch) -> Result<Record, String> {
 }
 
 /// Runs the fleets in this process, on threads of their own.
-fn perform(
+fn run_with_fleets(
     plan: &Plan,
     runs: &[LoadRun],
     context: &RunContext,
@@ -135,7 +135,7 @@ fn perform(
     thread::scope(|scope| {
         let fleets: Vec<_> =
             fleets(plan, runs, context)?.into_iter().map(|fleet| scope.spawn(|| fleet.run())).collect();
-        let phases = play(plan, runs, context, workers, watch);
+        let phases = run_phases(plan, runs, context, workers, watch);
         // Stop the fleets even after an error: the scope waits for them.
         runs.iter().for_each(|run| run.progress.stop());
         let results = fleets.into_iter().map(|fleet| match fleet.join() {
@@ -157,7 +157,7 @@ fn fleets<'a>(plan: &'a Plan, runs: &'a [LoadRun], context: &RunContext) -> Resu
     Ok(fleets)
 }
 
-fn play(
+fn run_phases(
     plan: &Plan,
     runs: &[LoadRun],
     context: &RunContext,
@@ -168,7 +168,7 @@ fn play(
     // The connections stall until this is dropped.
     let _stalled: Vec<MaybeTlsStream<TcpStream>> = stall(plan, workers)?;
     let memory_open = read_memory(plan)?;
-    let publishers = if plan.is_idle { Vec::new() } else { prove(plan, runs, context, workers, watch)? };
+    let publishers = if plan.is_idle { Vec::new() } else { probe(plan, runs, context, workers, watch)? };
     let over = Progress::default();
     thread::scope(|scope| {
         let (churn, logins) = (open_churn(plan, context, workers, &over)?, open_logins(plan, context, &over)?);
@@ -176,13 +176,13 @@ fn play(
         let logins = logins.map(|logins| scope.spawn(|| logins.run()));
         let measured = measure(plan, runs, publishers, context, workers, watch);
         over.stop();
-        workers.leave();
-        let visits = churn.map(|churn| bring_home(churn, "the visitors' thread")).transpose()?;
-        let attempts = logins.map(|logins| bring_home(logins, "the thread of those who sign in")).transpose()?;
+        workers.stop_churn();
+        let visits = churn.map(|churn| join_thread(churn, "the visitors' thread")).transpose()?;
+        let attempts = logins.map(|logins| join_thread(logins, "the thread of those who sign in")).transpose()?;
         let (window, published) = measured?;
         let memory_after = read_memory(plan)?;
         await_rest(plan, runs, 0, workers, &context.clock, watch);
-        let storm = if watch.is_interrupted() { None } else { raise_storm(plan, &runs[0], context)? };
+        let storm = if watch.is_interrupted() { None } else { run_storm(plan, &runs[0], context)? };
         if let (Some(missed), Some(_)) = (plan.storm, &storm) {
             await_rest(plan, runs, missed + EVENTS_AFTER_STORM, workers, &context.clock, watch);
         }
@@ -204,7 +204,7 @@ fn open_churn<'a>(
     over: &'a Progress,
 ) -> Result<Option<Churn<'a>>, String> {
     if 0.0 < plan.churn.rate && !workers.is_empty() {
-        return workers.visit().map(|()| None);
+        return workers.start_churn().map(|()| None);
     }
     let churn = (0.0 < plan.churn.rate).then(|| Churn::new(plan, context, over));
     churn.transpose().map_err(|error| error.to_string())
@@ -215,13 +215,13 @@ fn open_logins<'a>(plan: &'a Plan, context: &RunContext, over: &'a Progress) -> 
     logins.transpose().map_err(|error| error.to_string())
 }
 
-fn bring_home<T>(thread: ScopedJoinHandle<'_, io::Result<T>>, name: &str) -> Result<T, String> {
+fn join_thread<T>(thread: ScopedJoinHandle<'_, io::Result<T>>, name: &str) -> Result<T, String> {
     let result = thread.join().map_err(|_| format!("{name} panicked"))?;
     result.map_err(|error| format!("{name}: {error}"))
 }
 
 /// Publishes probes until every subscriber has received one. An event that a subscriber misses after that is lost.
-fn prove(
+fn probe(
     plan: &Plan,
     runs: &[LoadRun],
     context: &RunContext,
@@ -240,7 +240,7 @@ fn prove(
                 let stamp = Stamp { run: context.run, sequence: PROBE, intended: context.clock.now() };
                 publisher.send(&stamp).map_err(|error| format!("the publisher failed: {error}"))?;
             }
-            workers.look(runs);
+            workers.poll(runs);
             workers.check_alive()?;
             check_closed(run)?;
             check_interrupted(watch)?;
@@ -311,7 +311,7 @@ fn await_rest(plan: &Plan, runs: &[LoadRun], more: u32, workers: &mut WorkerSet,
     let expected: u64 = runs.iter().map(|run| run.expected_deliveries(more)).sum();
     let (mut last_count, mut last_change) = (0, clock.now());
     let condition = || {
-        workers.look(runs);
+        workers.poll(runs);
         let count = runs.iter().map(|run| run.progress.deliveries()).sum();
         if count != last_count {
             (last_count, last_change) = (count, clock.now());
@@ -328,7 +328,7 @@ fn await_open(runs: &[LoadRun], workers: &mut WorkerSet, clock: &Clock, watch: &
     let open = || runs.iter().map(|run| run.progress.open.now()).sum::<u32>();
     watch.begin();
     let is_done = || {
-        workers.look(runs);
+        workers.poll(runs);
         workers.check_alive()?;
         runs.iter().try_for_each(check_closed)?;
         check_interrupted(watch)?;
@@ -359,17 +359,17 @@ fn pass(
     clock: &Clock,
     watch: &Watch,
 ) -> bool {
-    let look = || Snapshot::of(runs.iter().map(|run| &run.progress.live));
-    let (mut last, mut last_at) = (look(), clock.now());
+    let poll = || Snapshot::of(runs.iter().map(|run| &run.progress.live));
+    let (mut last, mut last_at) = (poll(), clock.now());
     watch.begin();
     while clock.now() < start + span {
-        workers.look(runs);
+        workers.poll(runs);
         if watch.is_interrupted() || workers.death().is_some() {
             return false;
         }
         let elapsed = clock.now().since(start);
         watch.show(name, elapsed.as_millis() as u64, span.as_millis() as u64, || {
-            let (now, at) = (look(), clock.now());
+            let (now, at) = (poll(), clock.now());
             let note = describe(elapsed, span, &now.since(&last), at.since(last_at));
             (last, last_at) = (now, at);
             note
@@ -397,7 +397,7 @@ fn check_closed(run: &LoadRun) -> Result<(), String> {
 }
 
 fn read_edge(plan: &Plan, runs: &[LoadRun], workers: &mut WorkerSet, clock: &Clock) -> Result<Edge, String> {
-    workers.look(runs);
+    workers.poll(runs);
     let progress = runs.iter().map(|run| &run.progress);
     Edge::read(plan, progress, workers, clock).map_err(|error| format!("--server-pid: {error}"))
 }

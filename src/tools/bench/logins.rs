@@ -104,7 +104,7 @@ impl<'a> Logins<'a> {
         while !self.progress.is_stopped() {
             let now = self.io.clock.now();
             while self.next_arrival <= now {
-                self.arrive();
+                self.begin_attempt();
                 self.next_arrival = self.next_arrival + interval;
             }
             self.clear(now);
@@ -113,13 +113,13 @@ impl<'a> Logins<'a> {
                 polled => polled?,
             }
             for event in &events {
-                self.attend(event);
+                self.handle_event(event);
             }
         }
         Ok(self.outcome)
     }
 
-    fn arrive(&mut self) {
+    fn begin_attempt(&mut self) {
         let number = self.gone_count + self.attempts.len();
         let target = &self.plan.target;
         let opened = Subscriber::connect(target, stranger_index(number), &self.io, Wire::one_answer());
@@ -158,9 +158,9 @@ impl<'a> Logins<'a> {
         }
     }
 
-    fn attend(&mut self, event: &mio::event::Event) {
-        let Some(place) = event.token().0.checked_sub(self.gone_count) else { return };
-        let Some(Some(Attempt { person, request })) = self.attempts.get_mut(place) else { return };
+    fn handle_event(&mut self, event: &mio::event::Event) {
+        let Some(index) = event.token().0.checked_sub(self.gone_count) else { return };
+        let Some(Some(Attempt { person, request })) = self.attempts.get_mut(index) else { return };
         let mut answer = None;
         let mut outcome = if event.is_writable() { person.ask(request) } else { Ok(()) };
         if outcome.is_ok() && event.is_readable() {
@@ -177,7 +177,7 @@ impl<'a> Logins<'a> {
             (None, Ok(())) => return,
         }
         // Dropping the socket closes it.
-        self.attempts[place] = None;
+        self.attempts[index] = None;
     }
 }
 

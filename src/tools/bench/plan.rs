@@ -65,7 +65,7 @@ impl Load {
         self.signs_in.as_ref().map(|credential| credential.renew().unwrap_or_else(|_| credential.clone()))
     }
 
-    fn speaks_freely(&self) -> bool {
+    fn takes_scripts(&self) -> bool {
         matches!(self.transport, Transport::Ws | Transport::FanfareV1)
     }
 }
@@ -101,7 +101,7 @@ pub(super) struct Plan {
     /// The handshake of WebSocket subscribers.
     pub script: Script,
     /// The handshake of Socket.IO subscribers.
-    pub room: SocketIoOptions,
+    pub socket_io: SocketIoOptions,
     pub size_bytes: usize,
     pub warmup: Duration,
     pub duration: Duration,
@@ -159,8 +159,8 @@ impl Plan {
         let topics = Topics::new(&options.topic, options.topics)?;
         let credential = credential(options)?;
         let loads = loads(options, &topics, credential.as_ref());
-        let churn = coming(options, &topics, credential.as_ref());
-        if !options.script.is_empty() && !loads.iter().chain(&churn.loads).any(Load::speaks_freely) {
+        let churn = churn_plan(options, &topics, credential.as_ref());
+        if !options.script.is_empty() && !loads.iter().chain(&churn.loads).any(Load::takes_scripts) {
             return Err("--send, --await and --answer need --transport ws or fanfare.v1".to_owned());
         }
         check_processes(options)?;
@@ -172,7 +172,7 @@ impl Plan {
             target,
             loads,
             script: options.script.clone(),
-            room: room(options)?,
+            socket_io: socket_io(options)?,
             ignored: options.ignored.clone(),
             size_bytes: options.size,
             warmup: warmup(options),
@@ -323,7 +323,7 @@ fn load(
     }
 }
 
-fn coming(options: &Options, topics: &Topics, credential: Option<&Credential>) -> ChurnPlan {
+fn churn_plan(options: &Options, topics: &Topics, credential: Option<&Credential>) -> ChurnPlan {
     let mixed = [Transport::Sse, Transport::Ws];
     let transports = if options.churn_mixed { &mixed[..] } else { &[options.transport] };
     let loads = transports.iter().map(|&transport| load(options, topics, 0, options.rate, transport, credential));
@@ -335,15 +335,15 @@ fn sign_in(options: &Options) -> Option<SignIn> {
     (0.0 < options.logins).then_some(SignIn { rate: options.logins, username, password })
 }
 
-fn room(options: &Options) -> Result<SocketIoOptions, String> {
-    let room = SocketIoOptions {
+fn socket_io(options: &Options) -> Result<SocketIoOptions, String> {
+    let socket_io = SocketIoOptions {
         event: options.socketio_event.clone(),
         args: options.socketio_args.clone(),
         confirmation: options.socketio_confirmation.clone(),
         namespace: options.socketio_namespace.clone(),
     };
-    room.check()?;
-    Ok(room)
+    socket_io.check()?;
+    Ok(socket_io)
 }
 
 /// A topic's name, which comes in place of `{topic}`, needs no escaping in a query: its alphabet is a part of the query's.

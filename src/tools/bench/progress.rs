@@ -81,7 +81,7 @@ impl Progress {
         self.deliveries.store(count, Ordering::Relaxed);
     }
 
-    pub(super) fn give(&self, command: Command) {
+    pub(super) fn set_command(&self, command: Command) {
         self.command.store(command as u8, Ordering::Relaxed);
     }
 

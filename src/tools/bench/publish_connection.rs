@@ -39,7 +39,7 @@ impl PublishConnection {
             PublishTarget::Http(post) => (open(&post.target)?, Replies::http()),
             PublishTarget::Nats(broker) => {
                 let mut socket = open(&broker.target)?;
-                let held = broker.enter(socket.socket_mut(), payload_bytes)?;
+                let held = broker.log_in(socket.socket_mut(), payload_bytes)?;
                 (socket, Replies::nats(held))
             }
         };

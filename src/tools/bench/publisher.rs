@@ -105,7 +105,7 @@ impl Publisher {
     fn settle(&mut self, awaits_answers: bool) -> io::Result<()> {
         let (mut deadline, mut known) = (Instant::now() + ANSWER_TIMEOUT, self.outcome.answered);
         loop {
-            self.tend(None)?;
+            self.service(None)?;
             self.check_refusals()?;
             let is_unanswered = awaits_answers && self.outcome.answered < self.outcome.sent;
             if !self.is_pending() && !is_unanswered {
@@ -170,7 +170,7 @@ impl Publisher {
             while let Some((intended, sequence)) = due.next_if(|&(intended, _)| intended <= now) {
                 self.offer(Stamp { run, sequence, intended }, sequence % topics, Some(clock))?;
             }
-            self.tend(Some(clock))?;
+            self.service(Some(clock))?;
             let next = due.peek();
             if (next.is_some() || self.is_pending()) && progress.is_cut() {
                 let sequence = next.map_or_else(|| schedule.event_count(), |&(_, sequence)| sequence);
@@ -205,17 +205,17 @@ impl Publisher {
 
     /// Reads from and writes to the connections that were used or have bytes left to send; without a schedule's clock, also
     /// those with unanswered events.
-    fn tend(&mut self, clock: Option<&Clock>) -> io::Result<()> {
+    fn service(&mut self, clock: Option<&Clock>) -> io::Result<()> {
         for index in 0..self.connections.len() {
             let connection = &self.connections[index];
             if connection.is_used || connection.is_pending() || (clock.is_none() && connection.is_busy()) {
-                self.tend_one(index, clock)?;
+                self.service_one(index, clock)?;
             }
         }
         Ok(())
     }
 
-    fn tend_one(&mut self, index: usize, clock: Option<&Clock>) -> io::Result<()> {
+    fn service_one(&mut self, index: usize, clock: Option<&Clock>) -> io::Result<()> {
         loop {
             let connection = &mut self.connections[index];
             connection.is_used = false;
@@ -245,7 +245,7 @@ impl Publisher {
         self.connections.iter().any(PublishConnection::is_pending)
     }
 
-    /// Waits until one of the connections that meet the condition is ready, for a limited time. [`Publisher::tend`] must
+    /// Waits until one of the connections that meet the condition is ready, for a limited time. [`Publisher::service`] must
     /// follow, as polling is level-triggered.
     fn wait(&self, timeout: Duration, is_so: fn(&PublishConnection) -> bool) -> io::Result<()> {
         let mut entries: Vec<_> =
@@ -265,7 +265,7 @@ impl Publisher {
         let deadline = clock.now() + ANSWER_TIMEOUT;
         while self.is_pending() && clock.now() < deadline {
             self.wait(RETRY_INTERVAL, PublishConnection::is_pending)?;
-            self.tend(Some(clock))?;
+            self.service(Some(clock))?;
         }
         self.await_answers(clock)
     }
@@ -284,7 +284,7 @@ impl Publisher {
         let deadline = clock.now() + ANSWER_TIMEOUT;
         while self.outcome.answered < self.outcome.sent && clock.now() < deadline {
             thread::sleep(RETRY_INTERVAL);
-            (0..self.connections.len()).try_for_each(|index| self.tend_one(index, Some(clock)))?;
+            (0..self.connections.len()).try_for_each(|index| self.service_one(index, Some(clock)))?;
         }
         Ok(())
     }

@@ -29,13 +29,13 @@ pub(super) struct Storm {
 }
 
 /// Performs the storm that `plan` asks for. All earlier events must have been delivered.
-pub(super) fn raise_storm(plan: &Plan, run: &LoadRun, context: &RunContext) -> Result<Option<Storm>, String> {
+pub(super) fn run_storm(plan: &Plan, run: &LoadRun, context: &RunContext) -> Result<Option<Storm>, String> {
     let Some(missed) = plan.storm else { return Ok(None) };
     let progress = &run.progress;
     let away_count = run.load.subscribers - 1;
     let mut publisher = Publisher::connect(&plan.publish, &run.load.topic, plan.size_bytes)
         .map_err(|error| format!("the publisher cannot connect: {error}"))?;
-    progress.give(Command::Leave);
+    progress.set_command(Command::Leave);
     expect(LEAVE_TIMEOUT, context, "not all subscribers left", || {
         away_count <= progress.away.now() + progress.closed.now()
     })?;
@@ -50,7 +50,7 @@ pub(super) fn raise_storm(plan: &Plan, run: &LoadRun, context: &RunContext) -> R
             .map_err(|error| error.to_string())
     };
     let (before, overflows_before) = (edge()?, process::listen_overflows());
-    progress.give(Command::Return);
+    progress.set_command(Command::Return);
     let is_over = || Ok(away_count <= progress.back.now() + progress.closed.now());
     // The events that a subscriber misses, because it is not back in time, count as lost.
     wait_until(plan.timeout, &context.clock, is_over)?;

@@ -75,7 +75,7 @@ impl Watch {
     }
 
     /// Prints the outcome of one of several runs on a line of its own, except on a terminal that shows the report as well.
-    pub(super) fn tell(&self, line: &str) {
+    pub(super) fn report(&self, line: &str) {
         match &self.display {
             Display::Bar(bar) if !io::stdout().is_terminal() => bar.println(line),
             Display::Lines => stdio::report(line),

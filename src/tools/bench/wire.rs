@@ -96,7 +96,7 @@ impl ClientProfile {
         let dialect = match (load.transport, &plan.script) {
             (Transport::Sse, _) => Dialect::Sse,
             (Transport::SocketIo, _) => {
-                Dialect::SocketIo(Arc::new(SocketIoSteps::new(&plan.room, load.credential().as_ref(), topic)))
+                Dialect::SocketIo(Arc::new(SocketIoSteps::new(&plan.socket_io, load.credential().as_ref(), topic)))
             }
             (Transport::Ws | Transport::FanfareV1, script) if script.is_empty() => Dialect::WebSocket,
             (Transport::Ws | Transport::FanfareV1, script) => Dialect::Script(Arc::new(script.for_topic(topic))),

@@ -163,12 +163,12 @@ impl<'p> Run<'p> {
         let mut next = Instant::now();
         while self.counters.tally.probed() < self.counters.tally.opened_once() && !self.is_stopped() && next <= deadline
         {
-            let mut deaf = Vec::new();
+            let mut unprobed = Vec::new();
             if next <= Instant::now() {
                 next += PROBE_INTERVAL;
-                deaf = self.counters.tally.deaf(self.run);
+                unprobed = self.counters.tally.unprobed(self.run);
             }
-            if let Err(reason) = producer.probe(&deaf) {
+            if let Err(reason) = producer.probe(&unprobed) {
                 self.counters.fault(Fault::Publish, &reason);
                 return Ok(None);
             }
@@ -257,7 +257,7 @@ impl<'p> Run<'p> {
                 }
             }
         }
-        self.hear();
+        self.take_producer_events();
         let now = Instant::now();
         if self.next_progress <= now {
             self.next_progress = now + PROGRESS_INTERVAL;
@@ -268,7 +268,7 @@ impl<'p> Run<'p> {
         Ok(())
     }
 
-    fn hear(&mut self) {
+    fn take_producer_events(&mut self) {
         for event in self.events.1.try_iter() {
             self.counters.take_producer_event(self.run, event);
         }
@@ -303,7 +303,7 @@ impl<'p> Run<'p> {
                 self.counters.take_producer_event(self.run, event);
             }
         }
-        self.hear();
+        self.take_producer_events();
         match producer.join() {
             Ok(outcome) => self.outcome = Some(outcome),
             Err(_) => self.counters.fault(Fault::Publish, "the producer's thread panicked"),

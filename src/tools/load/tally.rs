@@ -201,7 +201,7 @@ impl Tally {
     }
 
     /// The conversations, counted from 1, that have not heard the run's probe.
-    pub(super) fn deaf(&self, run: u64) -> Vec<u32> {
+    pub(super) fn unprobed(&self, run: u64) -> Vec<u32> {
         let hears = |conversation: u32| self.conversations.get(&(run, conversation)).is_some_and(|it| it.heard_probe);
         (1..=u32::try_from(self.opened.len()).unwrap_or(u32::MAX)).filter(|&it| !hears(it)).collect()
     }

@@ -125,14 +125,14 @@ impl<'o, W: Write> EventRecorder<'o, W> {
             ClientEvent::Event { id, data, .. } => self.take_event(index, id, data, received),
             ClientEvent::Gap(text) => {
                 self.report.gaps += 1;
-                complain(index, text)
+                report_problem(index, text)
             }
-            ClientEvent::Notice(text) => complain(index, text),
+            ClientEvent::Notice(text) => report_problem(index, text),
             ClientEvent::Closed { reason, is_final, was_open } => {
                 self.last_end = Some((*reason).to_owned());
                 let place = if *was_open { String::new() } else { format!("no stream at {}: ", self.hub) };
                 let outlook = if *is_final { "" } else { "; trying again" };
-                complain(index, &format!("{place}{reason}{outlook}"))
+                report_problem(index, &format!("{place}{reason}{outlook}"))
             }
         };
         if let Err(failure) = done {
@@ -208,7 +208,7 @@ impl<'o, W: Write> EventRecorder<'o, W> {
     }
 }
 
-fn complain(index: usize, text: &str) -> Result<(), Failure> {
+fn report_problem(index: usize, text: &str) -> Result<(), Failure> {
     Ok(writeln!(io::stderr(), "fanfare: client {}: {text}", index + 1)?)
 }
 

@@ -132,13 +132,13 @@ impl<'a> Fleet<'a> {
         let mut events = Events::with_capacity(EVENTS_PER_WAIT);
         while !self.counters.progress.is_stopped() {
             self.open_some();
-            let wait = self.obey(STOP_INTERVAL)?;
+            let wait = self.follow_command(STOP_INTERVAL)?;
             match self.poll.poll(&mut events, Some(wait)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 polled => polled?,
             }
             for event in &events {
-                self.attend(event);
+                self.handle_event(event);
             }
         }
         Ok(self.into_result())
@@ -181,7 +181,7 @@ impl<'a> Fleet<'a> {
         if self.profiles.len() == 1 { 0 } else { (self.load.subscribers_before as usize + slot) % self.profiles.len() }
     }
 
-    fn attend(&mut self, event: &Event) {
+    fn handle_event(&mut self, event: &Event) {
         let slot = event.token().0;
         let topic = self.topic_of(slot);
         let Some(subscriber) = self.subscribers[slot].as_mut() else { return };
@@ -192,17 +192,17 @@ impl<'a> Fleet<'a> {
         }
         if outcome.is_ok() && event.is_readable() {
             outcome = subscriber.read(&mut self.io, event.is_read_closed(), &mut |seen, received, event| {
-                counters.enter(seen, received, event);
+                counters.record(seen, received, event);
             });
             counters.progress.set_deliveries(counters.delivery_count);
         }
         if let Err(error) = outcome {
-            self.lose(slot, &error);
+            self.drop_subscriber(slot, &error);
         }
     }
 
     /// A connection ended early: the events it will miss are lost.
-    fn lose(&mut self, slot: usize, error: &io::Error) {
+    fn drop_subscriber(&mut self, slot: usize, error: &io::Error) {
         self.counters.progress.fail(&error.to_string());
         if let Some(subscriber) = self.subscribers[slot].take() {
             self.gone.push(subscriber.seen.order);
@@ -227,7 +227,7 @@ impl<'a> Fleet<'a> {
 
 impl FleetCounters<'_> {
     #[inline]
-    fn enter(&mut self, seen: &mut Seen, received: Received, event: WireEvent<'_>) {
+    fn record(&mut self, seen: &mut Seen, received: Received, event: WireEvent<'_>) {
         let message = match event {
             WireEvent::Opened => return self.note_open(received.read.since(seen.began)),
             WireEvent::Message(message) => message,

@@ -56,17 +56,17 @@ pub(in crate::bench) struct ReconnectStats {
 
 impl Fleet<'_> {
     /// Follows the conductor's command; returns how long the fleet may wait in its poll.
-    pub(super) fn obey(&mut self, idle: Duration) -> io::Result<Duration> {
+    pub(super) fn follow_command(&mut self, idle: Duration) -> io::Result<Duration> {
         match self.counters.progress.command() {
             Command::Listen => Ok(idle),
-            Command::Leave if self.disconnected.requests.is_empty() => self.leave().map(|()| idle),
+            Command::Leave if self.disconnected.requests.is_empty() => self.disconnect().map(|()| idle),
             Command::Leave => Ok(idle),
-            Command::Return => Ok(if self.return_some() { Duration::ZERO } else { idle }),
+            Command::Return => Ok(if self.reconnect_some() { Duration::ZERO } else { idle }),
         }
     }
 
     /// Disconnects all subscribers but the first, which shows that the server goes on.
-    fn leave(&mut self) -> io::Result<()> {
+    fn disconnect(&mut self) -> io::Result<()> {
         let mut left = Vec::with_capacity(self.subscribers.len());
         for (slot, subscriber) in self.subscribers.iter_mut().enumerate().skip(1) {
             // Dropping the socket closes it.
@@ -84,7 +84,7 @@ impl Fleet<'_> {
     }
 
     /// Begins some connections; true if more are left.
-    fn return_some(&mut self) -> bool {
+    fn reconnect_some(&mut self) -> bool {
         let now = self.io.clock.now();
         let goal = self.event_count.saturating_sub(EVENTS_AFTER_STORM + 1);
         let reconnect = self.counters.reconnect.get_or_insert_with(|| ReconnectStats::new(now, goal));
@@ -94,12 +94,12 @@ impl Fleet<'_> {
         reconnect.last_began = now;
         for _ in 0..RETURNS_PER_POLL {
             let Some(parked) = self.disconnected.away.pop() else { break };
-            self.bring_back(parked);
+            self.reconnect(parked);
         }
         true
     }
 
-    fn bring_back(&mut self, parked: ParkedClient) {
+    fn reconnect(&mut self, parked: ParkedClient) {
         let ParkedClient { slot, socket, order } = parked;
         // A storm has one topic.
         let wire = self.profiles[0].wire();

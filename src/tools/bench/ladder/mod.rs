@@ -112,7 +112,7 @@ pub(super) struct Measured {
 
 /// Climbs as `plan` and `rules` say. Fails if not even the first run can be made.
 pub(super) fn run(plan: &Plan, rules: LadderRules, watch: &Watch) -> Result<Climb, String> {
-    watch.tell(&text::head());
+    watch.report(&text::head());
     climb(
         rules,
         |rate_hz| {
@@ -123,7 +123,7 @@ pub(super) fn run(plan: &Plan, rules: LadderRules, watch: &Watch) -> Result<Clim
                 Err(problem) => Err(problem),
             }
         },
-        |step| watch.tell(&text::row(step)),
+        |step| watch.report(&text::row(step)),
     )
 }
 

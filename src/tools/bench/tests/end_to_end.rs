@@ -48,11 +48,11 @@ fn serve(listener: &TcpListener, copies: Copies) {
     let hall: Arc<Mutex<Hall>> = Arc::default();
     for socket in listener.incoming().flatten() {
         let hall = Arc::clone(&hall);
-        thread::spawn(move || attend(socket, &hall, copies));
+        thread::spawn(move || handle_event(socket, &hall, copies));
     }
 }
 
-fn attend(mut socket: TcpStream, hall: &Mutex<Hall>, copies: Copies) {
+fn handle_event(mut socket: TcpStream, hall: &Mutex<Hall>, copies: Copies) {
     let mut buffer = [0; 64 * 1024];
     let mut pending = Vec::new();
     while let Ok(count @ 1..) = socket.read(&mut buffer) {

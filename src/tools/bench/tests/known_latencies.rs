@@ -135,7 +135,7 @@ fn bench(manners: Manners, subscribers: &str) -> Report {
         let hall: Arc<Mutex<Hall>> = Arc::default();
         for socket in listener.incoming().flatten() {
             let hall = Arc::clone(&hall);
-            thread::spawn(move || attend(socket, &hall, manners));
+            thread::spawn(move || handle_event(socket, &hall, manners));
         }
     });
     let arguments = ["--url", &url, "--transport", "sse", "--subscribers", subscribers, "--rate", "50"];
@@ -143,7 +143,7 @@ fn bench(manners: Manners, subscribers: &str) -> Report {
     Report::new(&plan, &conduct(&plan, &Watch::silent()).expect("the server answers"))
 }
 
-fn attend(mut socket: TcpStream, hall: &Mutex<Hall>, manners: Manners) {
+fn handle_event(mut socket: TcpStream, hall: &Mutex<Hall>, manners: Manners) {
     let (mut buffer, mut pending) = ([0; 16 * 1024], Vec::new());
     while let Ok(count @ 1..) = socket.read(&mut buffer) {
         pending.extend_from_slice(&buffer[..count]);

@@ -31,12 +31,12 @@ pub(super) struct WorkerConfig {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Request {
     /// Report the state.
-    Look,
+    State,
     /// Open the connections that never read.
     Stall,
     /// Start, and stop, the short-lived subscribers.
-    Visit,
-    Leave,
+    StartChurn,
+    StopChurn,
     /// Stop, and report the results. `ends` is the number of events of each load.
     Finish {
         ends: Vec<u32>,

@@ -119,11 +119,11 @@ impl WorkerSet {
     }
 
     /// Asks each worker for its state, and sets the progress of each run to their sum.
-    pub(super) fn look(&mut self, runs: &[LoadRun]) {
+    pub(super) fn poll(&mut self, runs: &[LoadRun]) {
         if self.is_empty() {
             return;
         }
-        self.ask(&Request::Look, ANSWER_TIMEOUT);
+        self.ask(&Request::State, ANSWER_TIMEOUT);
         self.sum_up(runs);
     }
 
@@ -150,14 +150,14 @@ impl WorkerSet {
     }
 
     /// Lets the workers start the short-lived subscribers.
-    pub(super) fn visit(&mut self) -> Result<(), String> {
-        self.ask(&Request::Visit, ANSWER_TIMEOUT);
+    pub(super) fn start_churn(&mut self) -> Result<(), String> {
+        self.ask(&Request::StartChurn, ANSWER_TIMEOUT);
         self.check_alive()
     }
 
     /// Lets the workers stop the short-lived subscribers.
-    pub(super) fn leave(&mut self) {
-        self.ask(&Request::Leave, ANSWER_TIMEOUT);
+    pub(super) fn stop_churn(&mut self) {
+        self.ask(&Request::StopChurn, ANSWER_TIMEOUT);
     }
 
     /// Ends the workers and adds up their results. The result of a worker that died is missing.
@@ -209,7 +209,7 @@ impl WorkerSet {
         let line = serde_json::to_string(request).expect("a request has a JSON form") + "\n";
         let is_asked: Vec<bool> = self.workers.iter_mut().map(|worker| worker.send(&line)).collect();
         for (worker, _) in self.workers.iter_mut().zip(is_asked).filter(|(_, is_asked)| *is_asked) {
-            worker.hear(timeout);
+            worker.read_answer(timeout);
         }
     }
 }
@@ -258,13 +258,15 @@ impl Worker {
         true
     }
 
-    fn hear(&mut self, timeout: Duration) {
+    fn read_answer(&mut self, timeout: Duration) {
         let line = match self.answers.recv_timeout(timeout) {
             Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) => return self.bury(&format!("gave no answer for {} s", timeout.as_secs())),
+            Err(RecvTimeoutError::Timeout) => {
+                return self.mark_dead(&format!("gave no answer for {} s", timeout.as_secs()));
+            }
             Err(RecvTimeoutError::Disconnected) => {
                 let status = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-                return self.bury(&format!("died ({status})"));
+                return self.mark_dead(&format!("died ({status})"));
             }
         };
         match serde_json::from_str(&line) {
@@ -274,12 +276,12 @@ impl Worker {
                 self.states = std::mem::take(&mut result.states);
                 self.result = Some(result);
             }
-            Ok(Answer::Problem(problem)) => self.bury(&format!("failed: {problem}")),
-            Err(error) => self.bury(&format!("is not understood: {error}")),
+            Ok(Answer::Problem(problem)) => self.mark_dead(&format!("failed: {problem}")),
+            Err(error) => self.mark_dead(&format!("is not understood: {error}")),
         }
     }
 
-    fn bury(&mut self, what: &str) {
+    fn mark_dead(&mut self, what: &str) {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let said = self.complaint.take().and_then(|complaint| complaint.join().ok()).unwrap_or_default();

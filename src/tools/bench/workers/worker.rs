@@ -25,7 +25,7 @@ use crate::client::MaybeTlsStream;
 
 /// Follows requests on standard input and answers on standard output, until the run is finished or standard input ends.
 pub(in super::super) fn serve(plan: &Plan) -> ExitCode {
-    match obey(plan) {
+    match follow_requests(plan) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             // If the process that started this one has ended, nothing reads the answer.
@@ -35,7 +35,7 @@ pub(in super::super) fn serve(plan: &Plan) -> ExitCode {
     }
 }
 
-fn obey(plan: &Plan) -> Result<(), String> {
+fn follow_requests(plan: &Plan) -> Result<(), String> {
     let mut lines = io::stdin().lock().lines();
     let mut next_line =
         || lines.next().ok_or("the process that gave orders has gone")?.map_err(|error| error.to_string());
@@ -65,8 +65,8 @@ fn obey(plan: &Plan) -> Result<(), String> {
             runs.iter().zip(ends).for_each(|(run, &end)| run.progress.set_event_end(end));
         }
         runs.iter().for_each(|run| run.progress.stop());
-        let results: Vec<FleetResult> = workers.into_iter().map(bring_home).collect::<Result<_, _>>()?;
-        let visits: Option<Visits> = session.visits.take().map(bring_home).transpose()?;
+        let results: Vec<FleetResult> = workers.into_iter().map(join_thread).collect::<Result<_, _>>()?;
+        let visits: Option<Visits> = session.visits.take().map(join_thread).transpose()?;
         ends?;
         answer(&Answer::WorkerResult(Box::new(WorkerResult {
             states: runs.iter().map(|run| State::of(&run.progress)).collect(),
@@ -98,7 +98,7 @@ impl<'scope, 'a: 'scope> WorkerSession<'a, 'scope> {
         loop {
             let request = next_line()?;
             match serde_json::from_str(&request).map_err(|error| format!("{request}: {error}"))? {
-                Request::Look => {
+                Request::State => {
                     answer(&Answer::State(self.runs.iter().map(|run| State::of(&run.progress)).collect()))?;
                 }
                 Request::Stall => {
@@ -106,12 +106,12 @@ impl<'scope, 'a: 'scope> WorkerSession<'a, 'scope> {
                     self.stalled = stalled.map_err(|error| format!("a stalled subscriber: {error}"))?;
                     answer(&Answer::Done)?;
                 }
-                Request::Visit => {
+                Request::StartChurn => {
                     let churn = Churn::new(self.plan, &self.context, self.over).map_err(|error| error.to_string())?;
                     self.visits = Some(scope.spawn(|| churn.run()));
                     answer(&Answer::Done)?;
                 }
-                Request::Leave => {
+                Request::StopChurn => {
                     self.over.stop();
                     answer(&Answer::Done)?;
                 }
@@ -121,7 +121,7 @@ impl<'scope, 'a: 'scope> WorkerSession<'a, 'scope> {
     }
 }
 
-fn bring_home<T>(thread: ScopedJoinHandle<'_, io::Result<T>>) -> Result<T, String> {
+fn join_thread<T>(thread: ScopedJoinHandle<'_, io::Result<T>>) -> Result<T, String> {
     thread.join().map_err(|_| "a thread panicked")?.map_err(|error| error.to_string())
 }
 
