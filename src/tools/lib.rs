@@ -1,4 +1,4 @@
-//! What the command line does besides serving: clients of a hub that publish, listen and measure.
+//! The commands beside `serve`: clients of a hub that publish, subscribe and measure.
 
 pub mod bench;
 pub mod client;

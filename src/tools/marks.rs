@@ -1,5 +1,5 @@
-//! What of a payload tells which event it is and when it was made: the fields that `publish`, `produce` and the systems
-//! before them write. All of them are optional, and one of an unexpected kind counts as missing.
+//! The fields of a payload that identify an event and say when it was made, as `publish`, `produce` and the systems before
+//! them write them. All are optional; a field of an unexpected type counts as missing.
 
 use std::borrow::Cow;
 
@@ -26,16 +26,16 @@ pub(super) struct Marks<'a> {
 }
 
 impl<'a> Marks<'a> {
-    /// Those of `payload`: none if it is no JSON object.
+    /// Parses `payload`: no fields if it is no JSON object.
     pub(super) fn of(payload: &'a [u8]) -> Self {
-        // An array would be taken for the fields in their order.
+        // serde would accept an array as the fields in their order.
         if !payload.trim_ascii_start().starts_with(b"{") {
             return Self::default();
         }
         serde_json::from_slice(payload).unwrap_or_default()
     }
 
-    /// The event's own name, as it stands there: no two events have the same.
+    /// The event's unique name, as in the payload.
     pub(super) fn event_id(&self) -> Option<&'a str> {
         self.event_id.map(RawValue::get)
     }
@@ -45,14 +45,14 @@ impl<'a> Marks<'a> {
         text(self.sensor?)
     }
 
-    /// Whose number of what the event is, if it says so: source and sensor as they stand there, and the number.
+    /// Source and sensor, as in the payload, and the event's sequence number, if it has one.
     pub(super) fn numbered(&self) -> Option<(&'a str, &'a str, u64)> {
         let sequence = self.sequence?.get().parse().ok()?;
         let [source, sensor] = [self.source, self.sensor].map(|field| field.map_or("", RawValue::get));
         (!source.is_empty() || !sensor.is_empty()).then_some((source, sensor, sequence))
     }
 
-    /// When it was made, by its own account: a Unix time in ms.
+    /// The timestamp in the event: a Unix time in ms.
     pub(super) fn stamp_ms(&self) -> Option<f64> {
         [self.published_at_ms, self.timestamp].into_iter().flatten().find_map(unix_ms)
     }
@@ -64,7 +64,7 @@ fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     serde_json::from_str(value.get()).ok().map(|Text(text)| text)
 }
 
-/// Of a number of ms, or of a moment as RFC 3339 has it.
+/// Parses a number of ms, or an RFC 3339 timestamp.
 fn unix_ms(value: &RawValue) -> Option<f64> {
     let number = || value.get().parse().ok().filter(|ms: &f64| ms.is_finite());
     let moment = || {

@@ -1,4 +1,4 @@
-//! `fanfare produce`: sensors that tell their readings to a pod, one event at a time.
+//! `fanfare produce`: publishes readings of made-up sensors to a pod, one event per request.
 
 use std::{
     io::{self, Write},
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::protocol::http::percent_encode;
 
-/// What to produce, and for whom.
+/// Options of `fanfare produce`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
   fanfare produce                          an event a second, from three sensors in turn
@@ -52,20 +52,20 @@ pub struct Options {
     access: AccessOptions,
 }
 
-/// How often a wait is interrupted to heed Ctrl+C.
+/// How often a wait checks for Ctrl+C.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A producer that ends further behind its schedule says so.
+/// A producer that ends further behind its schedule reports it.
 const LATENESS_MAX: Duration = Duration::from_secs(1);
 
-/// How many sensors the banner names one by one.
+/// The most sensors that the banner names.
 const NAMES_MAX: u32 = 10;
 
 /// Produces until the duration or Ctrl+C ends it.
 pub fn run(options: &Options) -> Result<(), String> {
     let stop = signals::catch()?;
     let done = Producer::new(options, io::stdout().lock())?.produce(&stop);
-    // Whoever read our output has seen enough.
+    // The reader of our output has closed it.
     done.or_else(|failure| match failure {
         Failure::Output(io::ErrorKind::BrokenPipe) => Ok(()),
         Failure::Output(kind) => Err(format!("cannot print: {kind}")),
@@ -86,12 +86,12 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Why one event was not taken.
+/// Why one event was not accepted.
 #[derive(Debug, PartialEq, Eq)]
 enum Refusal {
-    /// The request itself is wrong, and the next one would be, too.
+    /// The request itself is wrong, and so would be the next one.
     Final(String),
-    /// The next one may be taken.
+    /// The next event may be accepted.
     Passing(String),
 }
 
@@ -99,28 +99,27 @@ struct Producer<'o, W> {
     options: &'o Options,
     client: Client,
     path: String,
-    /// What tells this run from others with sensors of the same names.
+    /// The unique name of this run, as others may have sensors of the same names.
     source: String,
-    /// Of the first event, which the others follow at equal distances.
+    /// The time of the first event; the others follow at equal intervals.
     start: Instant,
     /// The same moment on the wall clock.
     start_unix: Duration,
     taken: u64,
-    /// Events that were not taken.
+    /// Events that were not accepted.
     failed: u64,
-    /// Whether the last event failed: only changes are told.
+    /// Whether the last event failed: only changes are reported.
     is_failing: bool,
-    /// How long after it was due the last event was sent.
+    /// The lateness of the last event.
     lateness: Duration,
     output: W,
 }
 
-/// A reading.
 #[derive(Serialize)]
 struct Reading<'a> {
     source: &'a str,
     sensor: &'a str,
-    /// The sensor's own count.
+    /// The sensor's own sequence number.
     sequence: u64,
     value: f64,
     timestamp: f64,
@@ -168,14 +167,14 @@ impl<'o, W: Write> Producer<'o, W> {
         }
     }
 
-    /// When the event of this number, counted from 0, is due. The schedule is fixed from the start: a slow hub does not
+    /// When the event with this number, counted from 0, is due. The schedule is fixed from the start: a slow hub does not
     /// slow it down.
     fn due(&self, number: u64) -> Duration {
         #[expect(clippy::cast_precision_loss, reason = "nobody produces more than 2^53 events")]
         Duration::try_from_secs_f64(number as f64 / self.options.frequency).unwrap_or(Duration::MAX)
     }
 
-    /// Whether the event is to be sent: false when all is over.
+    /// Waits until the event is due; false if the run is over.
     fn await_turn(&self, number: u64, stop: &AtomicBool) -> bool {
         let due = self.due(number);
         if self.options.duration.is_some_and(|duration| duration <= due) {
@@ -233,8 +232,8 @@ impl<'o, W: Write> Producer<'o, W> {
         Ok(())
     }
 
-    /// Events taken a second, after so long. Each event stands for the interval that follows it: the first is sent at once, so
-    /// ten events of a second each have a rate of 1 although only nine seconds lie between the first and the last.
+    /// Accepted events per second after `elapsed`. Each event stands for the interval after it: ten events at intervals of a
+    /// second have a rate of 1, although only nine seconds lie between the first and the last.
     fn rate(&self, elapsed: Duration) -> f64 {
         let span = elapsed.max(self.due(self.taken + self.failed));
         #[expect(clippy::cast_precision_loss, reason = "for people")]
@@ -249,7 +248,7 @@ impl<'o, W: Write> Producer<'o, W> {
     }
 }
 
-/// What is said before the first event. Programs read these lines: labels are as they were documented, `Kvasir URL` too.
+/// The lines before the first event. Programs read them, so labels such as `Kvasir URL` stay as documented.
 fn banner(options: &Options) -> String {
     let Options { url, frequency, sensors, .. } = options;
     let names: Vec<String> = (1..=(*sensors).min(NAMES_MAX)).map(|number| format!("Sensor{number}")).collect();
@@ -264,14 +263,14 @@ fn banner(options: &Options) -> String {
     )
 }
 
-/// A temperature that rises and falls through the day of a sensor: 60 of its events.
+/// A temperature that rises and falls once in 60 events of a sensor.
 fn wave(sequence: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "below 60")]
     let angle = (sequence % 60) as f64 / 60.0 * std::f64::consts::TAU;
     round(21.0 + 4.0 * angle.sin(), 1e2)
 }
 
-/// `number` to as many parts of a whole as `parts` says.
+/// Rounds `number` to a multiple of `1 / parts`.
 fn round(number: f64, parts: f64) -> f64 {
     (number * parts).round() / parts
 }

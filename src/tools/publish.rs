@@ -1,4 +1,4 @@
-//! `fanfare publish`: makes events, or takes one as given, and publishes them over HTTP or straight to Redis.
+//! `fanfare publish`: publishes generated events or a given text, over HTTP or directly to Redis.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -63,7 +63,7 @@ const RATE_MIN: f64 = 1e-6;
 /// The highest rate, which one request after the other never reaches.
 const RATE_MAX: f64 = 1e6;
 
-/// Events a second, from [`RATE_MIN`] to [`RATE_MAX`].
+/// Parses a rate in events per second, from [`RATE_MIN`] to [`RATE_MAX`].
 pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
     match text.parse() {
         Err(_) => Err("not a number".into()),
@@ -72,7 +72,7 @@ pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Publishes, and says on standard output what it did.
+/// Publishes, and prints a summary.
 pub fn run(options: &Options) -> Result<(), String> {
     let summary = publish(options)?;
     stdio::print(format_args!("{summary}\n"))
@@ -99,10 +99,10 @@ fn publish(options: &Options) -> Result<String, String> {
     Ok(format!("published {published} event{plural} {} in {seconds:.3} s", publisher.describe()))
 }
 
-/// How long one sleep lasts at most, so that Ctrl+C is heeded soon.
+/// The longest sleep, so that Ctrl+C ends the command soon.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
 
-/// The schedule is fixed from the start, so a slow publication does not shift the rest.
+/// Waits until the event is due. The schedule is fixed from the start, so a slow publication does not delay the rest.
 fn wait_for_turn(start: Instant, rate: Option<f64>, sequence: u64, stop: &AtomicBool) {
     let Some(rate) = rate else { return };
     #[expect(clippy::cast_precision_loss, reason = "nobody publishes more than 2^53 events")]
@@ -112,7 +112,7 @@ fn wait_for_turn(start: Instant, rate: Option<f64>, sequence: u64, stop: &Atomic
     }
 }
 
-/// What the existing publisher sends, field by field.
+/// A generated event, with the fields of the publisher that this command replaces.
 #[derive(Serialize)]
 struct MadeEvent<'a> {
     event_id: String,
@@ -143,7 +143,7 @@ fn make_uuid(random: u128) -> String {
     [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
 }
 
-/// Where events go.
+/// A connected target of events.
 enum Publisher {
     Hub { client: Client, path: String, name: String, last_id: Option<String> },
     Redis(RedisChannel),
@@ -182,7 +182,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Where the events went and what came of it.
+    /// The target and the outcome, for the summary.
     fn describe(&self) -> String {
         match self {
             Self::Hub { name, last_id: Some(id), .. } => format!("{name} (last id {id})"),

@@ -1,5 +1,5 @@
-//! `fanfare report`: what the logs of many subscribers say together. Each line of a log is one delivery, as
-//! `fanfare subscribe --log-dir` writes it: `{"client":1,"received_at_ms":…,"latency_ms":…,"event":{…}}`.
+//! `fanfare report`: summarizes the logs of many subscribers. Each line of a log is one delivery, as `fanfare subscribe
+//! --log-dir` writes it: `{"client":1,"received_at_ms":…,"latency_ms":…,"event":{…}}`.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use super::{marks::Marks, sequences::Sequences};
 use crate::stdio;
 
-/// Which logs, and what they should hold.
+/// Options of `fanfare report`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
   fanfare report logs                      every *.log in the folder, one per client
@@ -40,7 +40,7 @@ pub struct Options {
     json: bool,
 }
 
-/// Reads the logs and prints what they say together. What was dropped is no failure of the report.
+/// Reads the logs and prints the report. Dropped events are no failure of the command.
 pub fn run(options: &Options) -> Result<(), String> {
     let mut tally = Tally::new();
     for path in find_logs(&options.paths)? {
@@ -56,7 +56,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     stdio::print(format_args!("{text}\n"))
 }
 
-/// The files among `paths`, and in place of each folder its `*.log` by name.
+/// The files among `paths`, and the `*.log` files of the folders, sorted by name.
 fn find_logs(paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     let mut logs = Vec::new();
     for path in paths {
@@ -84,34 +84,34 @@ struct Delivery<'a> {
     event: &'a RawValue,
 }
 
-/// Latencies in µs; more counts as the most.
+/// The largest latency, in µs; larger ones count as this.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
 
 /// All deliveries read so far.
 #[derive(Debug)]
 struct Tally {
     clients: u64,
-    /// Number of each event, by what names it.
+    /// The index of each event, by its name.
     events: HashMap<String, usize>,
     /// Deliveries that were the first of their event at their client.
     received: u64,
     duplicated: u64,
     reordered: u64,
-    /// Numbers that sources have passed over, at all clients together.
+    /// Numbers of sources that clients never received, over all clients.
     missing: u64,
-    /// Logs that end in the middle of a line: their client was ended while it wrote.
+    /// Logs that end in the middle of a line, because their client was ended while it wrote.
     cut_lines: u64,
     latencies: Histogram<u64>,
 }
 
-/// What one client has seen.
+/// The deliveries to one client.
 #[derive(Default)]
 struct Seen {
-    /// By the event's number in [`Tally::events`].
+    /// By the event's index in [`Tally::events`].
     events: Vec<bool>,
-    /// When the latest event so far was made, of those that have no number of their own.
+    /// The newest timestamp among events without a sequence number.
     made_ms: f64,
-    /// Those that have one.
+    /// The events with a sequence number.
     sequences: Sequences,
 }
 
@@ -130,7 +130,7 @@ impl Tally {
         }
     }
 
-    /// Takes the log of one more client; `path` only names it in errors.
+    /// Adds the log of another client; errors name `path`.
     fn read_log(&mut self, path: &Path, mut log: impl BufRead) -> Result<(), String> {
         self.clients += 1;
         let mut seen = Seen::default();
@@ -154,7 +154,7 @@ impl Tally {
     fn take_line(&mut self, line: &str, seen: &mut Seen) -> Result<(), String> {
         let delivery: Delivery<'_> =
             serde_json::from_str(line).map_err(|error| format!("no line of a subscriber's log: {error}"))?;
-        // Systems that have no `event_id` are known by the whole payload.
+        // An event without `event_id` is identified by its whole payload.
         let (payload, next) = (delivery.event.get(), self.events.len());
         let marks = Marks::of(payload.as_bytes());
         let event = *self.events.entry(marks.event_id().unwrap_or(payload).to_owned()).or_insert(next);
@@ -184,7 +184,7 @@ impl Tally {
         Ok(())
     }
 
-    /// The report, where so many clients and events were expected.
+    /// The report, for the expected numbers of clients and events.
     fn sum_up(&self, clients: Option<u64>, events: Option<u64>) -> Result<Report, String> {
         let seen_events = self.events.len() as u64;
         let (clients, events) = (clients.unwrap_or(self.clients), events.unwrap_or(seen_events));
@@ -215,12 +215,12 @@ impl Tally {
     }
 }
 
-/// What the logs say.
+/// The figures of the report.
 #[derive(Debug, Serialize)]
 struct Report {
     clients: u64,
     events: u64,
-    /// Every event to every client.
+    /// Expected deliveries: every event to every client.
     expected: u64,
     received: u64,
     dropped: u64,
@@ -231,7 +231,7 @@ struct Report {
     latency_ms: Option<Latencies>,
 }
 
-/// Of all deliveries, in ms.
+/// Latencies of all deliveries, in ms.
 #[derive(Debug, Serialize)]
 struct Latencies {
     p50: f64,

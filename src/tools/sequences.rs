@@ -1,10 +1,10 @@
-//! Whether a reader got each event once and in order, by the numbers that the events carry.
+//! Whether a reader received each event once and in order, by the sequence numbers in the events.
 //!
-//! A source (with its sensor, if it names one) numbers its events without holes. The numbers are followed for each reader
-//! by itself, from the first one it gets, in bounded memory. A number that falls back although the event was made later
-//! belongs to a new run of its source, and is neither a duplicate nor late.
+//! A source (with its sensor, if it names one) numbers its events without gaps. The numbers are tracked for each reader by
+//! itself, from the first one it receives, in bounded memory. A smaller number on an event with a later timestamp belongs to
+//! a new run of the source, and is neither a duplicate nor late.
 //!
-//! Events without numbers are known by their names: `event_id`, or the id that the transport tells, with the payload.
+//! Events without numbers are identified by `event_id`, or by the transport's id together with the payload.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,32 +15,32 @@ use foldhash::fast::RandomState;
 
 use super::marks::Marks;
 
-/// How many sources, and how many readers of events without numbers, are followed at most: about 200 bytes each, and
-/// 1 KiB. [`Counts::unfollowed`] tells how many events came from others.
+/// The most sources, and the most readers of events without numbers, that are tracked: about 200 bytes each, and 1 KiB.
+/// [`Counts::unfollowed`] counts the events of others.
 const FOLLOWED_MAX: usize = 65_536;
-/// How far behind its source's newest number an event may be and still be told apart from one that came before.
+/// How far behind the newest number of its source an event may be and still be distinguished from a duplicate.
 const WINDOW: u64 = 1024;
-/// How many events of one reader are remembered by their names.
+/// The most events of one reader that are remembered by their names.
 const NAMES_MAX: usize = 128;
 
-/// What was found.
+/// Counts over all readers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// Events that had come before.
+    /// Events that were received before.
     pub(super) duplicates: u64,
-    /// Events that came after a later one of their source.
+    /// Events that arrived after a later one of their source.
     pub(super) reordered: u64,
-    /// Numbers that were passed over and have not come since.
+    /// Numbers that were skipped and have not arrived since.
     pub(super) missing: u64,
-    /// Events of which nothing is known because too many sources or readers are followed already.
+    /// Events that were not checked because too many sources or readers are tracked already.
     pub(super) unfollowed: u64,
 }
 
-/// The events of all readers so far.
+/// Tracks the events of all readers.
 #[derive(Debug, Default)]
 pub(super) struct Sequences {
     courses: HashMap<Key, Course, RandomState>,
-    /// The latest names at each reader, hashed.
+    /// The latest names of each reader, hashed.
     names: HashMap<usize, VecDeque<u64>, RandomState>,
     hasher: RandomState,
     counts: Counts,
@@ -50,12 +50,12 @@ pub(super) struct Sequences {
 type Key = (usize, u64);
 
 impl Sequences {
-    /// What was found so far.
+    /// The counts so far.
     pub(super) fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Takes an event of `reader` with the transport's `id`, which may be empty; whether it had come before.
+    /// Adds an event of `reader` with the transport's `id`, which may be empty. True if it was received before.
     pub(super) fn is_duplicate(&mut self, reader: usize, marks: &Marks<'_>, id: &str, payload: &[u8]) -> bool {
         let before = self.counts.duplicates;
         if let Some((source, sensor, sequence)) = marks.numbered() {
@@ -64,7 +64,7 @@ impl Sequences {
         } else if let Some(event_id) = marks.event_id() {
             self.take_name(reader, self.hasher.hash_one(event_id));
         } else if !id.is_empty() {
-            // Not the id alone: by SSE an event without one of its own has that of the event before.
+            // Not the id alone: a server-sent event without an id has that of the event before.
             self.take_name(reader, self.hasher.hash_one((id, payload)));
         }
         before < self.counts.duplicates
@@ -97,15 +97,15 @@ impl Sequences {
     }
 }
 
-/// One source, as one reader sees it.
+/// The state of one source at one reader.
 #[derive(Debug)]
 struct Course {
-    /// The first number of this run: what precedes it is not missed.
+    /// The first number of this run: earlier ones are not missing.
     first: u64,
     highest: u64,
     /// Of the event with the highest number.
     stamp_ms: Option<f64>,
-    /// Which of the last [`WINDOW`] numbers came: the bit at `number % WINDOW`.
+    /// Which of the last [`WINDOW`] numbers arrived: the bit at `number % WINDOW`.
     seen: [u64; (WINDOW / 64) as usize],
 }
 
@@ -124,7 +124,7 @@ impl Course {
         } else if self.stamp_ms.zip(stamp_ms).is_some_and(|(latest, now)| latest < now) {
             *self = Self::new(sequence, stamp_ms);
         } else if WINDOW <= self.highest - sequence {
-            // Whether it had come before is forgotten. It stays missing if it was.
+            // Whether it arrived before is forgotten. It stays missing if it was.
             counts.reordered += 1;
         } else if self.see(sequence) {
             counts.duplicates += 1;
@@ -134,7 +134,7 @@ impl Course {
         }
     }
 
-    /// Goes on to a higher number: those between have not come.
+    /// Advances to a higher number: those between have not arrived.
     fn advance(&mut self, sequence: u64) {
         if WINDOW <= sequence - self.highest {
             self.seen.fill(0);
@@ -145,7 +145,7 @@ impl Course {
         self.highest = sequence;
     }
 
-    /// Takes note that a number came; whether it had before.
+    /// Records a number; true if it had arrived before.
     fn see(&mut self, sequence: u64) -> bool {
         let was_seen = self.seen[word(sequence)] & bit(sequence) != 0;
         self.seen[word(sequence)] |= bit(sequence);

@@ -1,4 +1,4 @@
-//! What ends a tool from outside.
+//! Signals that end a tool.
 
 use std::sync::{Arc, atomic::AtomicBool};
 
@@ -7,7 +7,8 @@ use signal_hook::{
     flag::register,
 };
 
-/// A flag that Ctrl+C and SIGTERM raise. Another signal changes nothing: some send it twice, and the tool is about to end.
+/// A flag that Ctrl+C and SIGTERM raise. A second signal has no effect: some callers send it twice, and the tool is about to
+/// end.
 pub(super) fn catch() -> Result<Arc<AtomicBool>, String> {
     let stop = Arc::default();
     for signal in [SIGINT, SIGTERM] {

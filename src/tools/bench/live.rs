@@ -1,8 +1,8 @@
-//! Latencies while they come: coarse counts that a fleet raises and the conductor reads, for the display only.
+//! Coarse latencies during a run, which a fleet counts and the conductor reads, for the display only.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Eight buckets for each doubling: a figure is off by at most 6 %.
+/// Eight buckets for each doubling: the error is at most 6 %.
 const STEPS_LOG2: u32 = 3;
 const STEPS: usize = 1 << STEPS_LOG2;
 /// The first bucket holds all below 1 µs, the last all above two minutes.
@@ -24,8 +24,8 @@ impl Default for Live {
 }
 
 impl Live {
-    /// Counts a latency in nanoseconds. Only the fleet's own thread may: it adds without locking the bus, which makes
-    /// this as cheap as adding to a plain number.
+    /// Counts a latency in nanoseconds. Only the fleet's own thread may call this: it adds without an atomic
+    /// read-modify-write, as cheaply as to a plain number.
     #[inline]
     pub(super) fn note(&self, latency_ns: u64) {
         let count = &self.0[bucket(latency_ns)];
@@ -34,13 +34,13 @@ impl Live {
 }
 
 impl Live {
-    /// Each bucket's number and its count, where there is one.
+    /// Number and count of each bucket that is not empty.
     pub(super) fn counts(&self) -> Vec<(usize, u64)> {
         let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed)).enumerate();
         counts.filter(|(_, count)| 0 < *count).collect()
     }
 
-    /// Takes the sum of `counts` in place of what it has: they come from fleets in other processes.
+    /// Replaces the counts by the sum of `counts`, which workers report.
     pub(super) fn set<'a>(&self, counts: impl Iterator<Item = &'a (usize, u64)>) {
         let mut sum = [0; BUCKETS];
         counts.for_each(|&(bucket, count)| sum[bucket.min(BUCKETS - 1)] += count);
@@ -70,7 +70,7 @@ impl Snapshot {
         self.0.iter().sum()
     }
 
-    /// About so many microseconds or less took that share of them; `None` if there are none.
+    /// The latency, in microseconds, of this quantile; `None` without values.
     pub(super) fn quantile_us(&self, quantile: f64) -> Option<f64> {
         let rank = (self.count() as f64 * quantile).ceil().max(1.0) as u64;
         let mut below = 0;

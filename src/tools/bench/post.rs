@@ -1,4 +1,4 @@
-//! How an event becomes a request of any server that takes events over HTTP.
+//! The HTTP request that publishes an event, at any server.
 
 use super::{target::Target, topics::fill};
 use crate::{
@@ -7,12 +7,12 @@ use crate::{
     topic::Topic,
 };
 
-/// Where events are posted, and in what form.
+/// The server and the templates of its requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Post {
     pub target: Target,
     pub method: PostMethod,
-    /// With `{topic}` where its name belongs.
+    /// With `{topic}` for the topic's name.
     pub path: String,
     pub headers: Vec<(String, String)>,
     pub credential: Option<Credential>,
@@ -31,7 +31,7 @@ pub(super) enum PostMethod {
     Put,
 }
 
-/// The same for one topic.
+/// The templates for one topic.
 #[derive(Debug)]
 pub(super) struct Form {
     method: Method,
@@ -44,7 +44,7 @@ pub(super) struct Form {
     body: Vec<u8>,
 }
 
-/// How the payload stands in the body.
+/// The encoding of the payload in the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Encoding {
     Verbatim,
@@ -66,7 +66,7 @@ impl Post {
         };
         let mut headers = self.headers.clone();
         if let Some(credential) = &self.credential {
-            // As it is now: another step of a ladder makes other connections.
+            // The current token: each step of a ladder opens new connections.
             let (name, value) = credential.renew().unwrap_or_else(|_| credential.clone()).header();
             headers.push((name, value.expose().to_owned()));
         }

@@ -1,8 +1,9 @@
-//! The scenarios of `bench/README.md` by name: `fanfare bench S2` stands for the flags of S2, and flags that follow win.
+//! The scenarios of `bench/README.md` by name: `fanfare bench S2` stands for the flags of S2; flags that follow take
+//! precedence.
 
 use std::ffi::OsString;
 
-/// A scenario's name, what it asks, and its flags.
+/// A scenario's name, description and flags.
 type Preset = (&'static str, &'static str, &'static [&'static str]);
 
 const PRESETS: &[Preset] = &[
@@ -84,7 +85,7 @@ pub fn expand_preset(arguments: impl Iterator<Item = OsString>) -> Result<Vec<Os
     Ok(arguments)
 }
 
-/// What `--help` says of them.
+/// The list of scenarios in `--help`.
 pub(super) fn list() -> String {
     let rows = PRESETS.iter().map(|(name, what, flags)| format!("  {name:4} {what}\n       {}\n", flags.join(" ")));
     "Scenarios, given as the first word; flags after it take precedence:\n".to_owned() + &rows.collect::<String>()

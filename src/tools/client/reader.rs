@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// What a server may send in one message: more than a hub sends by default, as a client trusts the server it was pointed at.
+/// The limits of a message: higher than those of a hub by default, as a client trusts the server it was given.
 const LIMITS: WebSocketLimits =
     WebSocketLimits { message_bytes_max: 16 << 20, fragments_max: 1 << 16, pong_bytes_max: 0 };
 
@@ -216,7 +216,7 @@ impl UpgradeState {
                     on(Item::Granted(&head), reply)
                 }
                 ResponsePart::Head(head) => on(Item::Refused(&head), reply),
-                // Frames may come right behind the answer.
+                // Frames may follow the response directly.
                 ResponsePart::Body(body) if *is_granted => receive_frames(frames, body, reply, on),
                 ResponsePart::Body(body) => on(Item::RefusalBody(body), reply),
                 ResponsePart::End => on(Item::End, reply),

@@ -1,7 +1,8 @@
 //! A run from its first connection to its report.
 //!
-//! LIFECYCLE: open the streams → (both) probe until each conversation hears → publish and listen → (both) listen until all has
-//! arrived, or nothing new has for a while, or it takes longer than --duration → report. A signal ends any of these, and the report follows all the same.
+//! LIFECYCLE: open the streams → (both) probe until each conversation has received a probe → publish and receive → (both)
+//! receive until all tokens have arrived, or none has for a while, or it takes longer than --duration → report. A signal
+//! ends any phase; the report follows.
 
 use std::{
     sync::{
@@ -26,24 +27,24 @@ use crate::{
     signals, stdio,
 };
 
-/// How long a turn waits at most, so that signals and the producer's news are heeded soon.
+/// The longest wait of a turn, so that signals and events of the producer are handled soon.
 const TURN_TIMEOUT: Duration = Duration::from_millis(20);
-/// How long opening all streams may take before the run goes on without the rest.
+/// Timeout of opening all streams; the run then goes on without the rest.
 const OPENING_TIME: Duration = Duration::from_secs(30);
-/// How long the conversations may take to hear the probe.
+/// Timeout for the conversations to receive a probe.
 const PROBING_TIME: Duration = Duration::from_secs(30);
-/// How often the probe is repeated where it was not heard.
+/// How often the probe is repeated in conversations that have not received it.
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
-/// A run is over when nothing new has arrived for so long after the last token was published.
+/// A run ends when no token has arrived for this long after the last one was published.
 const SILENCE: Duration = Duration::from_secs(3);
-/// The same, once a signal has ended the run.
+/// The same after a signal.
 const SILENCE_STOPPED: Duration = Duration::from_millis(500);
-/// How often it is told how far the run is.
+/// How often progress is printed.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
-/// How many news of the producer may wait; beyond that it waits, and says that it was late.
+/// The most pending events of the producer; beyond that it waits, and counts as late.
 const NEWS_MAX: usize = 100_000;
 
-/// Makes the load. Fails only if nothing could be begun at all.
+/// Runs the load test. Fails only if the run could not begin.
 pub(super) fn conduct(plan: &Plan) -> Result<Report, String> {
     let stop = signals::catch()?;
     if !plan.is_quiet {
@@ -54,36 +55,36 @@ pub(super) fn conduct(plan: &Plan) -> Result<Report, String> {
     Ok(run.report())
 }
 
-/// All there is to a run.
+/// The state of a run.
 struct Run<'p> {
     plan: &'p Plan,
     run: u64,
-    /// A signal came.
+    /// Set by a signal.
     stop: Arc<AtomicBool>,
-    /// The producer shall end.
+    /// Tells the producer to end.
     halt: Arc<AtomicBool>,
     pool: Option<ClientPool>,
     producer: Option<JoinHandle<Outcome>>,
     events: (Sender<ProducerEvent>, Receiver<ProducerEvent>),
     counters: LoadCounters,
     outcome: Option<Outcome>,
-    /// What is being done, for people.
+    /// The current phase, for messages.
     phase: &'static str,
     start: Instant,
     next_progress: Instant,
-    /// How long tokens were published and listened to.
+    /// How long tokens were published and received.
     measured: Duration,
     notes: Vec<String>,
 }
 
-/// Where news are counted.
+/// Counters of a run.
 #[derive(Debug)]
 struct LoadCounters {
     tally: Tally,
     faults: Faults,
-    /// When something new came last.
+    /// When the last new token arrived.
     last_arrival: Instant,
-    /// Publications that nobody was subscribed to at Redis.
+    /// Publications to Redis channels without a subscriber.
     unheard: u64,
 }
 
@@ -130,7 +131,7 @@ impl<'p> Run<'p> {
         self.phase = "running";
         self.start = Instant::now();
         self.counters.last_arrival = self.start;
-        // Opening many streams at once is work that delays no token.
+        // The work of opening streams delays no token.
         self.pool.as_mut().map(ClientPool::take_busy);
         let done = self.measure();
         self.measured = self.start.elapsed();
@@ -138,7 +139,7 @@ impl<'p> Run<'p> {
         done
     }
 
-    /// Waits until all streams are open, or as many as will be. False if none is.
+    /// Waits until all streams are open or have failed. False if none is open.
     fn open_streams(&mut self) -> Result<bool, String> {
         let deadline = Instant::now() + OPENING_TIME.min(self.plan.duration);
         let all = u64::from(self.plan.conversations);
@@ -153,7 +154,7 @@ impl<'p> Run<'p> {
         Ok(0 < open)
     }
 
-    /// Publishes probes until each open conversation has heard one. `None` if the run is over with that.
+    /// Publishes probes until each open conversation has received one. `None` ends the run.
     fn probe(&mut self, mut producer: Producer) -> Result<Option<Producer>, String> {
         if self.pool.is_none() {
             return Ok(Some(producer));
@@ -173,7 +174,7 @@ impl<'p> Run<'p> {
                 return Ok(None);
             }
             self.turn()?;
-            // Tokens would be refused as well.
+            // Tokens would be refused, too.
             if 0 < self.counters.faults.count(Fault::Refused) {
                 return Ok(None);
             }
@@ -195,7 +196,7 @@ impl<'p> Run<'p> {
         self.producer = Some(thread::spawn(move || producer.run(&halt)));
     }
 
-    /// Publishes and listens until there is nothing more to come.
+    /// Publishes and receives until no more tokens are expected.
     fn measure(&mut self) -> Result<(), String> {
         let mut published_at = None;
         loop {
@@ -221,13 +222,13 @@ impl<'p> Run<'p> {
         }
     }
 
-    /// How long arrivals are awaited once all is published, however steadily they come.
+    /// How long to wait for tokens after the last publication, even if they still arrive.
     fn arrivals_time(&self) -> Duration {
         self.plan.duration.max(SILENCE)
     }
 
     fn is_over(&self, published_at: Option<Instant>) -> bool {
-        // What is under way when a signal comes is not lost.
+        // Tokens that are under way when a signal comes are not lost.
         let silence = if self.is_stopped() { SILENCE_STOPPED } else { SILENCE };
         let is_silent = |since: Instant| silence <= since.max(self.counters.last_arrival).elapsed();
         let is_finished = self.pool.as_ref().is_some_and(ClientPool::is_finished);
@@ -237,7 +238,7 @@ impl<'p> Run<'p> {
             (true, Some(published_at)) => is_finished || is_silent(published_at),
             (false, _) => {
                 let is_late = self.plan.duration <= self.start.elapsed();
-                // Asked last, and only when nothing comes: it looks at every conversation.
+                // Last, and only when nothing arrives: the check visits every conversation.
                 let is_quiet =
                     || TURN_TIMEOUT <= self.counters.last_arrival.elapsed() && self.counters.tally.unended() == 0;
                 let is_ended = || is_quiet() && (self.counters.tally.lost() == 0 || is_silent(self.start));
@@ -246,7 +247,7 @@ impl<'p> Run<'p> {
         }
     }
 
-    /// One turn of the streams, or a rest where there are none; then the producer's news.
+    /// One turn of the streams, or a pause without streams; then the producer's events.
     fn turn(&mut self) -> Result<(), String> {
         let counters = &mut self.counters;
         match &mut self.pool {
@@ -293,11 +294,11 @@ impl<'p> Run<'p> {
         format!("{:8} {seconds:4} s: {}", self.phase, parts.join(", "))
     }
 
-    /// Lets the producer end, and hears it out.
+    /// Ends the producer, and handles its last events.
     fn end_producer(&mut self) {
         self.halt.store(true, Ordering::Relaxed);
         let Some(producer) = self.producer.take() else { return };
-        // It waits for room while its news are not heard.
+        // The producer waits for room in the channel.
         while !producer.is_finished() {
             if let Ok(event) = self.events.1.recv_timeout(TURN_TIMEOUT) {
                 self.counters.take_producer_event(self.run, event);
@@ -335,14 +336,14 @@ impl<'p> Run<'p> {
 }
 
 impl LoadCounters {
-    /// Counts an error; the first of its kind is told at once.
+    /// Counts an error; the first of its kind is printed at once.
     fn fault(&mut self, fault: Fault, message: &str) {
         if self.faults.add(fault, message) {
             stdio::report(format_args!("fanfare load: {}: {message}", fault.name()));
         }
     }
 
-    /// News of a stream, which is counted from 0.
+    /// Counts an event of a stream; streams are counted from 0.
     fn take(&mut self, index: usize, event: &ClientEvent<'_>, now: Duration) {
         let conversation = u32::try_from(index + 1).unwrap_or(u32::MAX);
         match event {

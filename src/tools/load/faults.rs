@@ -1,4 +1,4 @@
-//! What goes wrong in a run, by kind. Pure.
+//! Errors of a run, by kind. Pure.
 
 use std::collections::BTreeMap;
 
@@ -7,22 +7,22 @@ use std::collections::BTreeMap;
 pub(super) enum Fault {
     /// The connection to publish on was not made.
     Connect,
-    /// It broke, or answers did not come.
+    /// The publishing connection broke, or answers did not arrive.
     Publish,
     /// A publication was refused.
     Refused,
-    /// A stream was refused for good.
+    /// The refusal of a stream is final.
     StreamRefused,
     /// An attempt to open a stream failed; it is repeated.
     StreamFailed,
-    /// An open stream ended; it comes back.
+    /// An open stream ended; it reconnects.
     StreamCut,
-    /// The hub said on a stream that something is wrong.
+    /// The hub reported an error on a stream.
     Notice,
 }
 
 impl Fault {
-    /// For people and for the JSON report.
+    /// The name in messages and in the JSON report.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Connect => "connecting to publish",
@@ -35,8 +35,8 @@ impl Fault {
         }
     }
 
-    /// Whether a run with it cannot be complete, even if no token is missing. Streams come back, and a token that one missed
-    /// meanwhile counts as lost.
+    /// Whether a run with this error is incomplete even if no token is missing. Streams reconnect, and a token that one
+    /// missed meanwhile counts as lost.
     pub(super) fn is_fatal(self) -> bool {
         match self {
             Self::Connect | Self::Publish | Self::Refused | Self::StreamRefused => true,
@@ -45,19 +45,19 @@ impl Fault {
     }
 }
 
-/// All of a run.
+/// All errors of a run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Faults(BTreeMap<Fault, (u64, String)>);
 
 impl Faults {
-    /// Counts one; true if it is the first of its kind.
+    /// Counts an error; true if it is the first of its kind.
     pub(super) fn add(&mut self, fault: Fault, message: &str) -> bool {
         let (count, _) = self.0.entry(fault).or_insert_with(|| (0, message.to_owned()));
         *count += 1;
         *count == 1
     }
 
-    /// The kinds that there were, how often, and the first message of each.
+    /// Each kind that occurred, its count, and its first message.
     pub(super) fn rows(&self) -> impl Iterator<Item = (Fault, u64, &str)> {
         self.0.iter().map(|(&fault, (count, first))| (fault, *count, first.as_str()))
     }

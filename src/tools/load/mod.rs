@@ -1,9 +1,9 @@
-//! `fanfare load`: tokens of many conversations, as language models would publish them and their users read them, and what
-//! became of each.
+//! `fanfare load`: publishes the tokens of many conversations, as language models would, receives them, as their users
+//! would, and compares the two.
 //!
-//! The producer ([`producer`]) is a thread that follows a schedule and stamps each token with when it was *due*; the
-//! consumers are streams on one poll (`tool/pool`). What was taken is compared with what arrived, token by token
-//! ([`tally`]). In the mode `both` no token is published before every conversation has heard a probe ([`conduct`]).
+//! The producer ([`producer`]) is a thread that follows a schedule; each token contains the time at which it was *due*. The
+//! consumers are the clients of one pool. Accepted tokens are compared with those that arrived ([`tally`]). In the mode
+//! `both` no token is published before every conversation has received a probe ([`conduct`]).
 
 mod conduct;
 mod faults;
@@ -24,13 +24,13 @@ use report::{Report, Verdict};
 
 use crate::stdio;
 
-/// As shells report what Ctrl+C ended.
+/// Exit code after Ctrl+C, as shells report it.
 const INTERRUPTED: u8 = 130;
 const FAILED: u8 = 1;
 const MISUNDERSTOOD: u8 = 2;
 
-/// Makes the load and prints the report. The exit code is 0 if all arrived, 1 if something is missing or wrong, 2 if the
-/// options make no sense, and 130 if a signal ended it.
+/// Runs the load test and prints the report. The exit code is 0 if all tokens arrived, 1 if any is missing or wrong, 2 on
+/// invalid options, and 130 if a signal ended the run.
 pub fn run(options: &Options) -> ExitCode {
     let plan = match Plan::new(options) {
         Ok(plan) => plan,

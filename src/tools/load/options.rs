@@ -1,4 +1,4 @@
-//! The command line of `fanfare load`, as typed and as meant. Pure.
+//! The command line of `fanfare load`, and the plan that follows from it. Pure.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -9,18 +9,18 @@ use crate::{
     duration,
 };
 
-/// How many conversations there may be: each is a stream, thus a descriptor.
+/// The most conversations: each is a stream, thus a descriptor.
 const CONVERSATIONS_MAX: u32 = 100_000;
-/// How many tokens a conversation may have.
+/// The most tokens of a conversation.
 pub(super) const TOKENS_MAX: u32 = 1_000_000;
-/// How many tokens a run may have: each is two bits of memory.
+/// The most tokens of a run: each takes two bits of memory.
 const TOKENS_SUM_MAX: u64 = 100_000_000;
 /// The longest pause between two tokens of a conversation, in ms: an hour.
 const DELAY_MS_MAX: u64 = 3_600_000;
 /// The longest run: a week.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// What load to make, and where.
+/// Options of `fanfare load`.
 #[derive(Args, Clone, Debug)]
 #[command(
     args_override_self = true,
@@ -105,13 +105,13 @@ impl Mode {
 /// Where tokens are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PublishTarget {
-    /// Straight to Redis.
+    /// Directly to Redis.
     Redis(RedisTarget),
-    /// At a hub, by POST.
+    /// At a hub, with POST.
     Hub(HubAccess),
 }
 
-/// The run as meant.
+/// All parameters of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) mode: Mode,
@@ -122,14 +122,14 @@ pub(super) struct Plan {
     pub(super) tokens: u32,
     pub(super) delay: Duration,
     pub(super) duration: Duration,
-    /// Whether conversations begin anew until the duration is over.
+    /// Whether conversations restart until the duration is over.
     pub(super) repeats: bool,
     pub(super) json: Option<PathBuf>,
     pub(super) is_quiet: bool,
 }
 
 impl Plan {
-    /// Checks what was typed. The error says what is wrong and what to do.
+    /// Checks the options. The error says what is wrong and what to do.
     pub(super) fn new(options: &Options) -> Result<Self, String> {
         let sum = u64::from(options.conversations) * u64::from(options.tokens);
         if TOKENS_SUM_MAX < sum {
@@ -157,8 +157,8 @@ impl Plan {
         })
     }
 
-    /// How many tokens there are to publish, at most: with --repeat those that are due before the duration is over, as far as
-    /// account is kept of them.
+    /// The most tokens to publish: with --repeat those that are due before the duration is over, up to
+    /// [`Plan::account_max`].
     pub(super) fn token_sum(&self) -> u64 {
         match self.repeats {
             true => self.due_before(self.duration),
@@ -166,7 +166,7 @@ impl Plan {
         }
     }
 
-    /// With --repeat, how many tokens are due before `end`; without a pause between them, as many as account is kept of.
+    /// With --repeat, the number of tokens that are due before `end`; without a pause between them, [`Plan::account_max`].
     pub(super) fn due_before(&self, end: Duration) -> u64 {
         let (mut low, mut high) = (0, self.account_max());
         if self.delay.is_zero() {
@@ -180,13 +180,13 @@ impl Plan {
         low
     }
 
-    /// With --repeat, how many tokens account is kept of.
+    /// With --repeat, the most tokens that are tracked.
     pub(super) fn account_max(&self) -> u64 {
         let conversations = u64::from(self.conversations);
         u64::from(TOKENS_MAX).min(TOKENS_SUM_MAX / conversations) * conversations
     }
 
-    /// How many conversations were told to the end when the first `sent` tokens were sent.
+    /// The number of conversations that are complete when the first `sent` tokens are sent.
     pub(super) fn completed(&self, sent: u64) -> u64 {
         let (conversations, tokens) = (u64::from(self.conversations), u64::from(self.tokens));
         let (rounds, rest) = (sent / conversations, sent % conversations);
@@ -194,25 +194,25 @@ impl Plan {
         rest * ((rounds + 1) / tokens) + (conversations - rest) * (rounds / tokens)
     }
 
-    /// The token of this index, counted over all conversations in the order in which they are due, from 0.
+    /// The token with this index, counted from 0 over all conversations in the order in which tokens are due.
     pub(super) fn scheduled(&self, index: u64) -> ScheduledToken {
         let conversations = u64::from(self.conversations);
         let (round, conversation) = (index / conversations, index % conversations);
-        // Conversations are spread evenly over one pause, as those of people who know nothing of each other would be.
+        // Conversations are spread evenly over one pause, as independent ones would be.
         let [round, conversation] = [round, conversation].map(|it| u32::try_from(it).unwrap_or(u32::MAX));
         let due = self.delay * round + self.delay * conversation / self.conversations;
         ScheduledToken { conversation, sequence: round.saturating_add(1), due }
     }
 }
 
-/// Which token, and when.
+/// A token and the time at which it is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ScheduledToken {
     /// Counted from 0; the topic's name counts from 1.
     pub(super) conversation: u32,
     /// In its conversation, counted from 1.
     pub(super) sequence: u32,
-    /// Since the first of all.
+    /// Since the first token of the run.
     pub(super) due: Duration,
 }
 
@@ -226,19 +226,19 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The command line with the long flags of `fanfare load` that have one dash (`-redis X`, `-mode=both`, `-help`), as Go's flag
-/// package takes them, as clap understands them. All else stays as it is, also what follows `--`.
+/// Adds the second dash to long flags of `fanfare load` that have one (`-redis X`, `-mode=both`, `-help`), as Go's flag
+/// package accepts them. All else is unchanged, including what follows `--`.
 pub fn expand_single_dashes(mut arguments: Vec<OsString>) -> Vec<OsString> {
     if arguments.get(1).is_none_or(|command| command != "load") {
         return arguments;
     }
     let mut command = Options::augment_args(Command::new("load"));
-    // Only then `help` is one of them.
+    // This adds the flag `help`.
     command.build();
     let names: Vec<&str> = command.get_arguments().filter_map(|argument| argument.get_long()).collect();
     let is_long = |word: &str| {
         let name = word.strip_prefix('-').map(|rest| rest.split('=').next().unwrap_or(rest));
-        // One letter is a short flag, whatever its name.
+        // One letter is a short flag.
         name.is_some_and(|name| 1 < name.len() && names.contains(&name))
     };
     for argument in arguments[2..].iter_mut().take_while(|argument| *argument != "--") {

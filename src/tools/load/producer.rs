@@ -1,4 +1,4 @@
-//! The producer: publishes each token when it is due, whether or not the server keeps up, and tells what was answered.
+//! The producer: publishes each token when it is due, whether or not the server keeps up, and reports the answers.
 
 use std::{
     collections::VecDeque,
@@ -24,40 +24,40 @@ use crate::{
     },
 };
 
-/// How many publications may be unanswered: beyond that the server is not keeping up, and tokens get late.
+/// The most unanswered publications: beyond that the server is not keeping up, and tokens are late.
 const IN_FLIGHT_MAX: usize = 10_000;
-/// The same without a pause between tokens: what is sent earlier would only wait at the server.
+/// The same without a pause between tokens: more would only wait at the server.
 const FLOOD_IN_FLIGHT_MAX: usize = 256;
-/// How many tokens are put together before they are sent.
+/// The most tokens that are sent together.
 const BURST_MAX: usize = 64;
-/// How long it rests at most, so that answers are read and Ctrl+C is heeded soon.
+/// The longest sleep, so that answers are read and Ctrl+C is noticed soon.
 const REST_MAX: Duration = Duration::from_millis(20);
-/// How long it rests when the connection takes no more.
+/// The sleep when the connection takes no more bytes.
 const BLOCKED_REST: Duration = Duration::from_millis(1);
-/// Answers that are not here so long after the last publication are not awaited any more.
+/// Timeout of answers after the last publication.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// A token that is sent so long after it was due is late.
+/// A token that is sent this long after it was due is late.
 pub(super) const LATE_AFTER: Duration = Duration::from_millis(10);
 
-/// What it tells while it runs.
+/// An event of the producer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ProducerEvent {
-    /// A token was taken. Both are counted from 1.
+    /// A token was accepted. Conversation and sequence are counted from 1.
     Published { conversation: u32, sequence: u32, is_unheard: bool },
-    /// One was not.
+    /// A token was refused.
     Refused(String),
-    /// The connection is of no use any more.
+    /// The connection failed.
     Failed(String),
 }
 
-/// How it went.
+/// The results of the producer.
 #[derive(Debug)]
 pub(super) struct Outcome {
     /// Tokens that were sent.
     pub(super) sent: u64,
     /// Tokens that were sent more than [`LATE_AFTER`] behind their time.
     pub(super) late: u64,
-    /// How late tokens were.
+    /// Lateness of tokens.
     pub(super) lateness: Latency,
     /// Publications that were never answered.
     pub(super) unanswered: u64,
@@ -71,14 +71,14 @@ pub(super) struct Producer {
     stream: MaybeTlsStream<Socket>,
     replies: Replies,
     outgoing: Vec<u8>,
-    /// What waits for its answer, in its order: the tokens, and `None` for what counts nowhere.
+    /// Unanswered publications in order: conversation and sequence of a token, or `None` for a probe or an end.
     awaiting: VecDeque<Option<(u32, u32)>>,
     events: Sender<ProducerEvent>,
     outcome: Outcome,
 }
 
 impl Producer {
-    /// Connects to where the plan says; `events` gets what becomes of tokens. The error says where, and why not.
+    /// Connects to the plan's target; `events` gets the outcome of each token. The error names the target and the reason.
     pub(super) fn connect(plan: &Plan, run: u64, events: Sender<ProducerEvent>) -> Result<Self, String> {
         let mut plan = plan.clone();
         let (stream, replies) = match &mut plan.target {
@@ -90,7 +90,7 @@ impl Producer {
         Ok(Self { plan, run, stream, replies, outgoing, awaiting, events, outcome })
     }
 
-    /// Asks in each of these conversations whether anybody is there.
+    /// Publishes a probe in each of these conversations.
     pub(super) fn probe(&mut self, conversations: &[u32]) -> Result<(), String> {
         for &conversation in conversations {
             self.append(conversation, Content::Probe);
@@ -101,7 +101,7 @@ impl Producer {
     /// Publishes all tokens, as far as the plan's duration goes, or until `stop`.
     pub(super) fn run(mut self, stop: &AtomicBool) -> Outcome {
         if let Err(reason) = self.publish_all(stop) {
-            // Nobody hears it if the run was given up.
+            // The run may have been given up.
             let _ = self.events.send(ProducerEvent::Failed(reason));
         }
         self.outcome.unanswered = self.awaiting.iter().flatten().count() as u64;
@@ -116,7 +116,7 @@ impl Producer {
         let mut index = 0;
         while !stop.load(Ordering::Relaxed) && index < sum && self.plan.scheduled(index).due < self.plan.duration {
             if self.awaiting.is_empty() {
-                // A hub may have closed what was idle: that is found out before something is sent on it.
+                // A hub may have closed an idle connection: check before sending on it.
                 self.take_answers()?;
             }
             let elapsed = start.elapsed();
@@ -142,7 +142,7 @@ impl Producer {
     /// Sends the token of this index, which is due, and notes how late that is.
     fn send_token(&mut self, index: u64, elapsed: Duration, start_unix: Duration) {
         let token = self.plan.scheduled(index);
-        // Without a pause between tokens there is no time at which one is due but when its turn comes.
+        // Without a pause between tokens, a token is due when its turn comes.
         let due = if self.plan.delay.is_zero() { elapsed } else { token.due };
         let began = self.plan.scheduled(u64::from(token.conversation)).due;
         let content = Content::Token { sequence: token.sequence, due: start_unix + due, began: start_unix + began };
@@ -152,7 +152,7 @@ impl Producer {
         self.outcome.lateness.record(elapsed.saturating_sub(due));
     }
 
-    /// Says in each conversation how many tokens there were (the first `index` of all), and waits for the answers.
+    /// Publishes the number of tokens in each conversation (of the first `index` of all), and waits for the answers.
     fn end(&mut self, index: u64) -> Result<(), String> {
         let conversations = u64::from(self.plan.conversations);
         for conversation in 0..self.plan.conversations {
@@ -170,7 +170,7 @@ impl Producer {
         }
     }
 
-    /// Puts a publication behind what is to be sent. `conversation` is counted from 1.
+    /// Appends a publication to the output. `conversation` is counted from 1.
     fn append(&mut self, conversation: u32, content: Content) {
         let payload = Message { run: self.run, conversation, content }.write();
         let topic = topic(conversation);
@@ -191,7 +191,7 @@ impl Producer {
         });
     }
 
-    /// Sends what the connection takes and reads what was answered; true if something is left to be sent.
+    /// Writes as far as the connection takes bytes and reads answers; true if output is left.
     fn exchange(&mut self) -> Result<bool, String> {
         let is_blocked = self.flush()?;
         self.take_answers()?;
@@ -217,8 +217,7 @@ impl Producer {
         Ok(is_blocked || self.stream.wants_write())
     }
 
-    /// The other side closed the connection. A hub may do so with one that is idle (RFC 9112 section 9.5); any other time it
-    /// is a failure.
+    /// The peer closed the connection. A hub may close an idle one (RFC 9112 section 9.5); otherwise it is a failure.
     fn reopen(&mut self) -> Result<(), String> {
         match &mut self.plan.target {
             PublishTarget::Hub(hub) if self.awaiting.is_empty() => {
@@ -242,7 +241,7 @@ impl Producer {
             };
             let (awaiting, events) = (&mut self.awaiting, &self.events);
             let mut is_unauthorized = false;
-            // Neither Redis nor a hub is to be told anything.
+            // Neither Redis nor HTTP needs anything sent back.
             self.replies.receive(&buffer[..count], &mut Vec::new(), &mut |reply| {
                 let what = match (awaiting.pop_front().flatten(), reply) {
                     (Some((conversation, sequence)), Reply::Taken { is_unheard }) => {
@@ -254,10 +253,10 @@ impl Producer {
                     }
                     (None, Reply::Taken { .. }) => return,
                 };
-                // Nobody hears it if the run was given up.
+                // The run may have been given up.
                 let _ = events.send(what);
             })?;
-            // A connection that lasts outlives tokens: what comes next shows the one that the file has by now.
+            // A lasting connection outlives tokens: further requests use the token that the file has now.
             if let PublishTarget::Hub(hub) = &mut self.plan.target
                 && is_unauthorized
             {
@@ -267,10 +266,10 @@ impl Producer {
     }
 }
 
-/// How a hub's refusal of a token begins.
+/// The beginning of a hub's refusal of a token.
 const UNAUTHORIZED: &str = "the server answered 401";
 
-/// A connection that nobody waits for, with the token of this moment.
+/// A non-blocking connection, with the current token.
 fn connect_hub(hub: &mut HubAccess) -> Result<MaybeTlsStream<Socket>, String> {
     hub.renew()?;
     let stream = hub.connect()?;

@@ -1,4 +1,4 @@
-//! What a run came to: for people, and as JSON. Pure.
+//! The report of a run, as text and as JSON. Pure.
 
 use std::{
     collections::BTreeMap,
@@ -20,23 +20,23 @@ use crate::client::{BusyTime, PoolCounts};
 const LATE_SHARE: f64 = 0.01;
 /// From this share of busy time on, the consumers' loop was one.
 const BUSY_SHARE: f64 = 0.8;
-/// A single turn of the consumers' loop that took so long delayed what it measures.
+/// A turn of the consumers' loop of this length delays what it measures.
 const TURN_LONG: Duration = Duration::from_millis(100);
 
-/// What is known at the end of a run.
+/// The results of a run.
 #[derive(Debug)]
 pub(super) struct Record<'r> {
     pub(super) plan: &'r Plan,
     pub(super) tally: &'r Tally,
-    /// Of the streams, if there were any.
+    /// Counts and busy time of the streams, if there were any.
     pub(super) streams: Option<(PoolCounts, BusyTime)>,
-    /// Of the producer, if it ran.
+    /// Results of the producer, if it ran.
     pub(super) outcome: Option<&'r Outcome>,
     pub(super) faults: &'r Faults,
     pub(super) notes: &'r [String],
-    /// Publications that nobody was subscribed to at Redis.
+    /// Publications to Redis channels without a subscriber.
     pub(super) unheard: u64,
-    /// How long tokens were published and listened to.
+    /// How long tokens were published and received.
     pub(super) measured: Duration,
     pub(super) is_interrupted: bool,
 }
@@ -57,17 +57,17 @@ pub(super) struct Report {
     latency: Option<LatencyFigures>,
     is_interrupted: bool,
     is_complete: bool,
-    /// What to know before believing the figures.
+    /// Warnings about the figures.
     notes: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
 struct Published {
-    /// `None` if that is only a matter of speed: no pauses, and no end but the duration's.
+    /// `None` if it depends on speed alone: without pauses and with --repeat.
     tokens_planned: Option<u64>,
-    /// Conversations whose last token was sent, if they begin anew.
+    /// Conversations whose last token was sent, with --repeat.
     conversations_completed: Option<u64>,
-    /// Taken by Redis, or by the hub.
+    /// Accepted by Redis or the hub.
     tokens_published: u64,
     /// Sent, and never answered.
     unanswered: u64,
@@ -88,9 +88,9 @@ struct Received {
 
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Connections {
-    /// Including those that came back.
+    /// Including reconnections.
     opened: u64,
-    /// By the hub or the network: not those that were open at the end.
+    /// Closed by the hub or the network; streams that were open at the end do not count.
     closed: u64,
     reconnects: u64,
     never_opened: u64,
@@ -102,19 +102,18 @@ struct ErrorsOfKind {
     first: String,
 }
 
-/// What the exit code says.
+/// The outcome that the exit code reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// All that was published arrived, once and in order.
+    /// All published tokens arrived once and in order.
     Complete,
-    /// Something did not, or nothing was done.
+    /// Some did not, or none was published.
     Incomplete,
     /// A signal ended the run.
     Interrupted,
 }
 
 impl Report {
-    /// The figures, and what to know about them.
     pub(super) fn new(record: &Record<'_>) -> Self {
         let &Record { plan, tally, streams, outcome, faults, .. } = record;
         let counts = tally.counts;
@@ -171,7 +170,7 @@ impl Report {
         is_published && is_received && is_open
     }
 
-    /// What the exit code says.
+    /// The outcome that the exit code reports.
     pub(super) fn verdict(&self) -> Verdict {
         match (self.is_interrupted, self.is_complete) {
             (true, _) => Verdict::Interrupted,
@@ -181,7 +180,7 @@ impl Report {
     }
 }
 
-/// What to know before believing the figures.
+/// Warnings about the figures.
 fn notes(record: &Record<'_>) -> Vec<String> {
     let &Record { plan, tally, outcome, .. } = record;
     let late = outcome.filter(|it| LATE_SHARE <= share(it.late, it.sent)).map(|it| {

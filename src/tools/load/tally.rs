@@ -14,41 +14,41 @@ const LATENCY_US_MAX: u64 = 3_600_000_000;
 /// How many conversations of how many runs are followed when the runs are not our own; more are counted as foreign.
 const CONVERSATIONS_TRACKED_MAX: usize = 1_000_000;
 
-/// The whole account.
+/// Tokens published and received, of all conversations.
 #[derive(Debug)]
 pub(super) struct Tally {
     /// The run whose tokens count; all runs do if there is none.
     own_run: Option<u64>,
     /// By run and conversation.
     conversations: HashMap<(u64, u32), ConversationCounters>,
-    /// When each conversation's stream opened first, as a Unix time.
+    /// When each conversation's stream first opened, as a Unix time.
     opened: Vec<Option<Duration>>,
-    /// Published, and not arrived yet.
+    /// Tokens that were published and have not arrived yet.
     missing: u64,
-    /// Conversations that have heard a probe.
+    /// Conversations that have received a probe.
     probed: u64,
     pub(super) counts: Counts,
     pub(super) latency: Latency,
 }
 
-/// What is simply counted.
+/// Plain counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// Tokens that were taken by Redis or the hub.
+    /// Tokens that Redis or the hub accepted.
     pub(super) published: u64,
     /// Different tokens that arrived.
     pub(super) received: u64,
     /// Arrivals of a token that had arrived before.
     pub(super) duplicates: u64,
-    /// Tokens that arrived for the first time behind one of a higher number in their conversation.
+    /// Tokens that first arrived after a higher number of their conversation.
     pub(super) out_of_order: u64,
-    /// How often the hub said that events are missing.
+    /// Gaps that the hub announced.
     pub(super) gaps: u64,
     /// Tokens that arrived on the stream of another conversation.
     pub(super) misdelivered: u64,
     /// Events that are no tokens of this run.
     pub(super) foreign: u64,
-    /// Tokens that arrived before they were due by the clock of their publisher.
+    /// Tokens that arrived before they were due by their publisher's clock.
     pub(super) early: u64,
 }
 
@@ -61,9 +61,9 @@ struct ConversationCounters {
     count: u32,
     /// The highest number that arrived; 0 for none.
     highest: u32,
-    /// The first number that the stream can have seen.
+    /// The first number that the stream could receive.
     base: u32,
-    /// How many tokens were published, if the publisher said it.
+    /// The number of published tokens, if the publisher has announced it.
     end: Option<u32>,
     heard_probe: bool,
 }
@@ -78,7 +78,7 @@ impl Bits {
         self.0.get(word).is_some_and(|it| it >> bit & 1 == 1)
     }
 
-    /// False if it was there already.
+    /// Adds a number; false if it was in the set.
     fn insert(&mut self, number: u32) -> bool {
         let (word, bit) = (number as usize / 64, number % 64);
         if self.0.len() <= word {
@@ -91,7 +91,7 @@ impl Bits {
 }
 
 impl ConversationCounters {
-    /// Tokens that did not arrive, as far as arrivals and the publisher's last word tell.
+    /// Tokens that did not arrive, judged by arrivals and the announced end.
     fn holes(&self) -> u32 {
         let last = self.end.unwrap_or(0).max(self.highest);
         (last + 1).saturating_sub(self.base.max(1)).saturating_sub(self.count)
@@ -99,8 +99,8 @@ impl ConversationCounters {
 }
 
 impl Tally {
-    /// For so many streams. With `own_run` only its tokens count, and what is lost is what [`Tally::publish`] told and
-    /// did not arrive; without one it is the holes in what arrived.
+    /// For `conversations` streams. With `own_run` only its tokens count, and tokens are lost that were passed to
+    /// [`Tally::publish`] and did not arrive; without it, gaps in the arrivals are lost.
     pub(super) fn new(own_run: Option<u64>, conversations: u32) -> Self {
         Self {
             own_run,
@@ -118,12 +118,12 @@ impl Tally {
         self.opened[conversation as usize - 1].get_or_insert(now);
     }
 
-    /// How many streams have opened at some time.
+    /// The number of streams that have opened.
     pub(super) fn opened_once(&self) -> u64 {
         self.opened.iter().flatten().count() as u64
     }
 
-    /// A token was taken.
+    /// A token was accepted.
     pub(super) fn publish(&mut self, run: u64, conversation: u32, sequence: u32) {
         self.counts.published += 1;
         let counters = self.conversations.entry((run, conversation)).or_default();
@@ -132,13 +132,13 @@ impl Tally {
         }
     }
 
-    /// The hub said that events are missing.
+    /// The hub announced a gap.
     pub(super) fn note_gap(&mut self) {
         self.counts.gaps += 1;
     }
 
-    /// A payload came on the stream of `conversation`, counted from 1, at this Unix time. True if a token arrived that
-    /// had not before.
+    /// Adds a payload that arrived on the stream of `conversation`, counted from 1, at this Unix time. True if it is a token
+    /// that had not arrived before.
     pub(super) fn receive(&mut self, conversation: u32, payload: &[u8], now: Duration) -> bool {
         let message = Message::read(payload);
         let Some(message) = message.filter(|message| self.own_run.is_none_or(|own| own == message.run)) else {
@@ -171,7 +171,8 @@ impl Tally {
             return false;
         }
         if counters.base == 0 {
-            // Who opened in time can have seen the first; who came later must not miss what was before.
+            // A stream that opened in time could receive the first token; one that opened later does not miss earlier
+            // tokens.
             let opened = self.opened[key.1 as usize - 1].unwrap_or_default();
             counters.base = if opened <= began { 1 } else { sequence };
         }
@@ -187,7 +188,7 @@ impl Tally {
         true
     }
 
-    /// Tokens that have not arrived: of our own run, what was published; else the holes in what came.
+    /// Tokens that have not arrived: published ones of our own run, or else gaps in the arrivals.
     pub(super) fn lost(&self) -> u64 {
         match self.own_run {
             Some(_) => self.missing,
@@ -195,18 +196,18 @@ impl Tally {
         }
     }
 
-    /// How many conversations have heard a probe.
+    /// The number of conversations that have received a probe.
     pub(super) fn probed(&self) -> u64 {
         self.probed
     }
 
-    /// The conversations, counted from 1, that have not heard the run's probe.
+    /// The conversations, counted from 1, that have not received the run's probe.
     pub(super) fn unprobed(&self, run: u64) -> Vec<u32> {
         let hears = |conversation: u32| self.conversations.get(&(run, conversation)).is_some_and(|it| it.heard_probe);
         (1..=u32::try_from(self.opened.len()).unwrap_or(u32::MAX)).filter(|&it| !hears(it)).collect()
     }
 
-    /// How many conversations have not heard the end of what they began to hear, or have heard nothing.
+    /// The number of conversations that have received nothing, or no end of what they began to receive.
     pub(super) fn unended(&self) -> u64 {
         let mut is_ended = vec![None; self.opened.len()];
         for (&(_, conversation), counters) in &self.conversations {
@@ -217,7 +218,7 @@ impl Tally {
     }
 }
 
-/// How long tokens took, from when they were due to when their bytes were read.
+/// Latency of tokens, from when they were due to when their bytes were read.
 #[derive(Debug)]
 pub(super) struct Latency {
     /// In µs.
@@ -252,7 +253,7 @@ impl Latency {
         self.max = self.max.max(span);
     }
 
-    /// `None` while there is nothing.
+    /// `None` while there is no value.
     pub(super) fn figures(&self) -> Option<LatencyFigures> {
         if self.histogram.is_empty() {
             return None;

@@ -1,20 +1,20 @@
-//! What is published: a token of a conversation, and what stands beside tokens. Pure.
+//! The payloads of a load test: tokens, probes and ends of conversations. Pure.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// One event of a load test, as its payload says it.
+/// One event of a load test.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Message {
-    /// Which run it belongs to, so that two at the same hub do not take each other's tokens for their own.
+    /// The run's number, so that two runs at the same hub do not mistake each other's tokens.
     pub(super) run: u64,
     /// Counted from 1, as in the topic's name.
     pub(super) conversation: u32,
     pub(super) content: Content,
 }
 
-/// What it says.
+/// The content of an event.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Content {
     /// A token.
@@ -23,26 +23,26 @@ pub(super) enum Content {
         sequence: u32,
         /// When it was due, as a Unix time.
         due: Duration,
-        /// When the conversation's first one was due: a stream that opened later has missed some.
+        /// When the conversation's first token was due: a stream that opened later has missed tokens.
         began: Duration,
     },
-    /// Is anybody there? It counts nowhere.
+    /// A probe, which is not counted.
     Probe,
-    /// The conversation is over: so many tokens were published in it.
+    /// The end of the conversation, with its number of tokens.
     End(u32),
 }
 
 /// Its JSON form.
 #[derive(Deserialize, Serialize)]
 struct Written<'a> {
-    /// Sixteen hexadecimal digits: a number of that size is not every language's.
+    /// Sixteen hexadecimal digits: not every language has numbers of that size.
     run: &'a str,
     conversation: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     sequence: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
-    /// As all tools of this program write and read it.
+    /// The type of all such events.
     #[serde(skip_serializing_if = "Option::is_none")]
     published_at_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,12 +53,12 @@ struct Written<'a> {
     end: Option<u32>,
 }
 
-/// What a language model might say, one word a token.
+/// Sample text of a language model, one word per token.
 const WORDS: [&str; 12] =
     ["The", " quick", " brown", " fox", " jumps", " over", " the", " lazy", " dog", " and", " rests", "."];
 
 impl Message {
-    /// Its payload.
+    /// Writes the payload.
     pub(super) fn write(&self) -> Vec<u8> {
         let run = format!("{:016x}", self.run);
         let conversation = self.conversation;
@@ -86,7 +86,7 @@ impl Message {
         serde_json::to_vec(&written).expect("a struct of texts and finite numbers has a JSON form")
     }
 
-    /// What a payload says; `None` if it is not of a load test.
+    /// Parses a payload; `None` if it is not of a load test.
     pub(super) fn read(payload: &[u8]) -> Option<Self> {
         let written: Written<'_> = serde_json::from_slice(payload).ok()?;
         let span = |ms: Option<f64>| Duration::try_from_secs_f64(ms? / 1e3).ok();

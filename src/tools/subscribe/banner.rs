@@ -1,4 +1,4 @@
-//! What a subscriber that measures says before the first event.
+//! The lines that a measuring subscriber prints before the first event.
 
 use std::net::SocketAddr;
 
@@ -9,11 +9,11 @@ use crate::{
     pod::DEFAULT_POD,
 };
 
-/// How many topics are named one by one.
+/// The most topics that are named.
 const NAMES_MAX: usize = 10;
 
-/// A block of lines; `metrics` is where they are served, if they are. Programs read these lines: labels are as they were
-/// documented, `Kvasir URL` too.
+/// The banner; `metrics` is the address at which they are served, if they are. Programs read these lines, so labels such as
+/// `Kvasir URL` stay as documented.
 pub(super) fn banner(options: &Options, url: &HubUrl, metrics: Option<SocketAddr>) -> String {
     let transport = match options.transport {
         Transport::Sse => "SSE",

@@ -1,4 +1,4 @@
-//! Listens with many streams at once, which come back when they are cut, and reports how long events took.
+//! Subscribes with many streams, which reconnect and resume, and reports the latency of events.
 
 use std::{
     fs::File,
@@ -24,7 +24,7 @@ use crate::{
     sequences::Sequences,
 };
 
-/// How long a turn waits at most, so that Ctrl+C is heeded soon.
+/// The longest wait of a turn, so that Ctrl+C is noticed soon.
 const TURN_TIMEOUT: Duration = Duration::from_millis(100);
 /// One line of a client's log.
 #[derive(Serialize)]
@@ -35,7 +35,7 @@ struct LogLine<'a> {
     event: &'a RawValue,
 }
 
-/// What became of the events, and where it is told.
+/// Records events in counters, logs, metrics and on standard output.
 struct EventRecorder<'o, W> {
     options: &'o Options,
     hub: &'o HubAccess,
@@ -44,13 +44,13 @@ struct EventRecorder<'o, W> {
     figures: Option<Figures>,
     logs: Vec<BufWriter<File>>,
     output: W,
-    /// Why the last stream that ended did.
+    /// Why the last stream ended that did.
     last_end: Option<String>,
-    /// What happened to the output while events were taken.
+    /// An error of the output, kept until the end of the turn.
     broken: Option<Failure>,
 }
 
-/// Listens until the count, the duration or Ctrl+C ends it, and reports at the end in any case.
+/// Subscribes until the count, the duration or Ctrl+C ends it, and then reports in any case.
 pub(super) fn run(options: &Options, hub: &HubAccess, stop: &AtomicBool, output: impl Write) -> Result<(), Failure> {
     let topics: Vec<String> = options.wanted_topics().iter().map(|topic| topic.as_str().to_owned()).collect();
     let spec =
@@ -72,7 +72,7 @@ pub(super) fn run(options: &Options, hub: &HubAccess, stop: &AtomicBool, output:
             written.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         }
         let now = Instant::now();
-        // The last report follows at once where the end is.
+        // At the end the last report follows at once.
         if due <= now && !recorder.is_over(start) {
             due = (due + interval).max(now);
             recorder.write_report(start, false)?;
@@ -94,7 +94,7 @@ fn open_logs(folder: &Path, count: usize) -> Result<Vec<BufWriter<File>>, String
 }
 
 impl<'o, W: Write> EventRecorder<'o, W> {
-    /// Opens the logs and the metrics, and says what will be done.
+    /// Opens the logs and the metrics, and prints the banner.
     fn open(options: &'o Options, hub: &'o HubAccess, output: W) -> Result<Self, Failure> {
         let logs = options.log_dir.as_deref().map_or(Ok(Vec::new()), |folder| open_logs(folder, options.clients))?;
         let (mut figures, mut place) = (None, None);
@@ -148,7 +148,7 @@ impl<'o, W: Write> EventRecorder<'o, W> {
         if self.options.sensor.is_some() && self.options.sensor.as_deref() != marks.sensor().as_deref() {
             return Ok(());
         }
-        // A clock that is ahead of ours makes it zero.
+        // If the publisher's clock is ahead of ours, the latency is 0.
         let latency_ms = marks.stamp_ms().map(|stamp_ms| (received.as_secs_f64() * 1e3 - stamp_ms).max(0.0));
         let is_duplicate = self.sequences.is_duplicate(index, &marks, id, data);
         self.report.counts = self.sequences.counts();
@@ -169,7 +169,7 @@ impl<'o, W: Write> EventRecorder<'o, W> {
         Ok(())
     }
 
-    /// Lets others see what a turn brought.
+    /// Writes the results of a turn to logs, metrics and output.
     fn end_turn(&mut self, counts: PoolCounts) -> Result<(), Failure> {
         if let Some(failure) = self.broken.take() {
             return Err(failure);
@@ -192,7 +192,7 @@ impl<'o, W: Write> EventRecorder<'o, W> {
         self.output.flush()
     }
 
-    /// Whether what was asked for was done.
+    /// Fails if the streams were refused or fewer events came than asked for.
     fn judge(self, pool: &ClientPool) -> Result<(), Failure> {
         match (self.last_end, self.options.count) {
             (Some(reason), _) if pool.is_finished() => Err(Failure::Hub(reason)),
@@ -216,7 +216,7 @@ fn cannot_log(index: usize, error: &io::Error) -> Failure {
     Failure::Hub(format!("cannot write the log of client {}: {error}", index + 1))
 }
 
-/// A payload that is not JSON stands there as a text.
+/// A payload that is not JSON becomes a JSON string.
 fn write_log(
     log: &mut impl Write,
     client: usize,

@@ -1,4 +1,4 @@
-//! The figures of a subscriber, for Prometheus.
+//! Prometheus metrics of a subscriber.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,10 +9,10 @@ use prometheus_client::{
 
 use super::report::Report;
 
-/// The bounds that subscribers of this kind have always had, in seconds.
+/// Bucket bounds in seconds, as existing dashboards expect them.
 const BOUNDS_S: [f64; 7] = [0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0];
 
-/// Written by the subscriber, read by whoever scrapes.
+/// The metrics, which the subscriber writes and Prometheus reads.
 #[derive(Debug)]
 pub(super) struct Figures {
     latency: Histogram,
@@ -27,7 +27,7 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    /// All of them at zero, and the registry to read them from.
+    /// Metrics at zero, and the registry to read them from.
     pub(super) fn new() -> (Self, Registry) {
         let figures = Self {
             latency: Histogram::new(BOUNDS_S),
@@ -54,19 +54,19 @@ impl Figures {
         for (name, help, counter) in counters {
             registry.register(format!("fanfare_subscriber_{name}"), help, counter.clone());
         }
-        // No counter: what is missing may still come.
+        // A gauge, as missing events may still arrive.
         let help = "Events that their sources have numbered and that have not come";
         registry.register("fanfare_subscriber_missing_events", help, figures.missing.clone());
         registry.register("fanfare_subscriber_streams", "Open streams", figures.streams.clone());
         (figures, registry)
     }
 
-    /// Takes note of an event's latency.
+    /// Records an event's latency.
     pub(super) fn record(&self, latency_ms: f64) {
         self.latency.observe(latency_ms / 1e3);
     }
 
-    /// Takes over the counts of `report`.
+    /// Sets the metrics to the counts of `report`.
     pub(super) fn update(&self, report: &Report) {
         let counts = &report.counts;
         let counters = [

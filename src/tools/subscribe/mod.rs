@@ -1,4 +1,4 @@
-//! `fanfare subscribe`: listens to topics and prints their events, or reports how long they took.
+//! `fanfare subscribe`: subscribes to topics and prints their events, or reports their latency.
 
 mod banner;
 mod measure;
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{protocol::http::percent_encode, topic::Topic};
 
-/// What to listen to, and what to do with it.
+/// Options of `fanfare subscribe`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
   fanfare subscribe --topic orders.eu
@@ -103,7 +103,7 @@ fn parse_clients(text: &str) -> Result<usize, String> {
 }
 
 impl Options {
-    /// Whether events are measured, by streams that come back, instead of printed.
+    /// Whether events are measured, over streams that reconnect, instead of printed.
     fn measures(&self) -> bool {
         let is_reported = self.report.is_some() || self.json || self.metrics.is_some();
         let is_asked = is_reported || self.sensor.is_some() || self.log_dir.is_some() || self.ready_file.is_some();
@@ -118,7 +118,7 @@ impl Options {
         self.topics.clone()
     }
 
-    /// Path and query, without a place to begin at.
+    /// Path and query, without the id to resume from.
     fn target(&self) -> String {
         if self.topics.is_empty() && self.transport == Transport::Sse {
             let mut path = "/".to_owned();
@@ -135,10 +135,10 @@ impl Options {
     }
 }
 
-/// How long a read waits at most, so that Ctrl+C is heeded soon.
+/// The longest wait of a read, so that Ctrl+C is noticed soon.
 const READ_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Listens until the count, the duration or Ctrl+C ends it.
+/// Subscribes until the count, the duration or Ctrl+C ends it.
 pub fn run(options: &Options) -> Result<(), String> {
     let stop = signals::catch()?;
     let output = BufWriter::new(io::stdout().lock());
@@ -151,14 +151,14 @@ pub fn run(options: &Options) -> Result<(), String> {
         listener.listen(&hub, &stop).and_then(|()| listener.finish())
     });
     match done {
-        // Whoever read our output has seen enough.
+        // The reader of our output has closed it.
         Err(Failure::Output(ErrorKind::BrokenPipe)) | Ok(()) => Ok(()),
         Err(Failure::Output(kind)) => Err(format!("cannot print: {kind}")),
         Err(Failure::Hub(message)) => Err(message),
     }
 }
 
-/// Why listening failed.
+/// Why the command failed.
 #[derive(Debug)]
 enum Failure {
     Hub(String),
@@ -214,7 +214,7 @@ impl<'o, W: Write> Listener<'o, W> {
         Ok(())
     }
 
-    /// What is asked for, with the place to begin at.
+    /// Path and query, with the id to resume from.
     fn path(&self) -> String {
         let mut path = self.options.target();
         if let Some(since) = &self.options.since {
@@ -229,7 +229,7 @@ impl<'o, W: Write> Listener<'o, W> {
             || self.options.duration.is_some_and(|duration| duration <= self.start.elapsed())
     }
 
-    /// Outer errors are of the output, inner ones of the stream: events that came before an end still count.
+    /// The outer error is the output's, the inner one the stream's: events that came before its end still count.
     fn take(
         &mut self,
         stream: &mut Stream,

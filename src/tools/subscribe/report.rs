@@ -1,5 +1,5 @@
-//! How long events took from `published_at_ms` (or `timestamp`) in their payload to here, and what became of the others.
-//! Both clocks are the machines' own, so across machines the figures are as good as the clocks agree.
+//! Counts and latencies of events, from `published_at_ms` (or `timestamp`) in their payload to their arrival. Across
+//! machines the latencies are only as exact as the clocks agree.
 
 use std::time::Duration;
 
@@ -17,19 +17,19 @@ pub(super) struct Report {
     pub(super) received: u64,
     /// Streams that are open now.
     pub(super) open: u64,
-    /// Streams that came back after they were cut.
+    /// Streams that reconnected.
     pub(super) reconnects: u64,
-    /// How often the hub, or the stream, said that events are missing.
+    /// Gaps that the hub or the client announced.
     pub(super) gaps: u64,
-    /// What the events' own numbers and names say.
+    /// Counts by the events' own numbers and names.
     pub(super) counts: Counts,
-    /// Of all latencies, in ms.
+    /// The sum of all latencies, in ms.
     sum_ms: f64,
-    /// In µs; holds only events that say when they were published.
+    /// Latencies in µs, of events with a timestamp.
     latencies: Histogram<u64>,
 }
 
-/// More counts as this.
+/// The largest latency, in µs; larger ones count as this.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
 
 /// The latencies of all events, in ms.
@@ -41,11 +41,11 @@ struct Latencies {
     p50_ms: f64,
     p95_ms: f64,
     p99_ms: f64,
-    /// p99 by p50.
+    /// p99 divided by p50.
     tail_ratio: f64,
 }
 
-/// A report as one JSON object. Its names are read by programs: they stay.
+/// A report as one JSON object. Programs read it, so its names stay.
 #[derive(Serialize)]
 struct Line {
     is_last: bool,
@@ -69,7 +69,7 @@ impl Report {
         Self { received: 0, open: 0, reconnects: 0, gaps: 0, counts: Counts::default(), sum_ms: 0.0, latencies }
     }
 
-    /// Takes note of a latency, in ms.
+    /// Records a latency, in ms.
     pub(super) fn record(&mut self, latency_ms: f64) {
         self.sum_ms += latency_ms;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and bounded next")]
@@ -81,7 +81,7 @@ impl Report {
         self.received as f64 / elapsed.as_secs_f64().max(0.001)
     }
 
-    /// `None` if no event said when it was made.
+    /// `None` if no event had a timestamp.
     #[expect(clippy::cast_precision_loss, reason = "at most an hour of microseconds")]
     fn latencies(&self) -> Option<Latencies> {
         if self.latencies.is_empty() {
@@ -99,7 +99,7 @@ impl Report {
         })
     }
 
-    /// All of it, as a block of lines.
+    /// The report as a block of lines.
     pub(super) fn text(&self, elapsed: Duration) -> String {
         let rate = self.rate(elapsed);
         let mut rows = vec![format!("Events received: {}", self.received), format!("Event rate: {rate:.2} events/sec")];
@@ -118,7 +118,7 @@ impl Report {
                 rows.push(format!("Tail ratio (p99/p50): {tail_ratio:.2}x"));
             }
         }
-        // Only if there is anything to tell: the block is as it was documented.
+        // Only if there are any: without them the block stays as documented.
         let told = [
             ("Reconnects", self.reconnects),
             ("Gaps", self.gaps),
@@ -131,7 +131,7 @@ impl Report {
         format!("\n=== Latency Report ===\n  {}\n========================", rows.join("\n  "))
     }
 
-    /// All of it, as one line of JSON. Latencies are left out if no event said when it was made.
+    /// The report as one line of JSON. Latencies are left out if no event had a timestamp.
     pub(super) fn json(&self, elapsed: Duration, is_last: bool) -> String {
         let Counts { duplicates, reordered, missing, unfollowed } = self.counts;
         let line = Line {

@@ -1,5 +1,5 @@
-//! `--ladder`: the rate at which a server's latency begins to climb, its *knee*. Whole runs at rising rates, each over
-//! connections of its own, so that what an overloaded step left behind goes with its connections.
+//! `--ladder`: finds the rate at which a server's latency begins to rise, its *knee*, by whole runs at rising rates. Each
+//! run has connections of its own, so that an overloaded step leaves no backlog behind.
 
 #[cfg(test)]
 mod tests;
@@ -15,13 +15,13 @@ use super::{
     watch::Watch,
 };
 
-/// A step whose p99 is more than so many times the first one's lies beyond the knee.
+/// A step is beyond the knee if its p99 is more than this many times the first step's.
 pub(super) const P99_GROWTH_MAX: f64 = 2.0;
 
-/// Where below the knee the latency is stated as well: these rates get steps of their own in the end.
+/// Shares of the knee at which the latency is measured as well, by steps at the end.
 const SHARES: [f64; 2] = [0.5, 0.8];
 
-/// All that a climb found.
+/// The results of a ladder.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Climb {
     pub started_unix_s: u64,
@@ -30,29 +30,29 @@ pub(super) struct Climb {
     pub ending: Ending,
     /// The last good step's rate. The knee lies at it or, as [`Ending`] says, above it; `None` if no step was good.
     pub knee_hz: Option<f64>,
-    /// Why the figures should not be believed, or not be taken for the knee; empty if they may.
+    /// Why the figures, or the knee, should not be trusted; empty if they may.
     pub void: Vec<String>,
-    /// In the order in which they were measured, failed attempts too.
+    /// In the order of measurement, failed attempts included.
     pub steps: Vec<Step>,
     /// At half of the knee and at four fifths of it.
     pub below: Vec<Step>,
 }
 
-/// Why the climb ended.
+/// Why the ladder ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Ending {
-    /// A step failed twice for the server's reasons: the last good one before it is the knee.
+    /// A step failed twice because of the server: the last good one before it is the knee.
     Knee,
     /// The client was the bottleneck: the knee is the last good rate or more.
     ClientLimit,
-    /// All steps were good that the rules allow: the knee is the last rate or more.
+    /// All steps that the rules allow were good: the knee is the last rate or more.
     Top,
-    /// Somebody wanted it to end.
+    /// The user interrupted it.
     Interrupted,
 }
 
-/// One run of a climb.
+/// One run of a ladder.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Step {
     #[serde(flatten)]
@@ -60,11 +60,11 @@ pub(super) struct Step {
     pub verdict: Verdict,
     /// Whether it is the second attempt at this rate.
     pub is_repeat: bool,
-    /// Nothing if the run could not be made.
+    /// `None` if the run could not be performed.
     pub report: Option<Report>,
 }
 
-/// What a step is judged by; latencies are those of the first topic's deliveries, in microseconds.
+/// The figures that decide about a step; latencies are those of the first topic's deliveries, in microseconds.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub(super) struct Figures {
     pub rate_hz: f64,
@@ -76,41 +76,41 @@ pub(super) struct Figures {
     pub lost: u64,
     /// Whether every event reached every subscriber, once and in order.
     pub is_complete: bool,
-    /// Of one core, if the server's process is known.
+    /// CPU share of one core, if the server's process is known.
     pub server_cpu_share: Option<f64>,
-    /// What says that the client was the bottleneck.
+    /// Signs that the client was the bottleneck.
     pub client_limit: Option<String>,
-    /// What else disturbed the run.
+    /// Other disturbances of the run.
     pub disturbances: Vec<String>,
-    /// Why it could not be made.
+    /// Why the run could not be performed.
     pub failure: Option<String>,
     pub is_interrupted: bool,
 }
 
-/// What a step shows.
+/// The verdict on a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Verdict {
     Good,
     /// Its p99 is more than [`P99_GROWTH_MAX`] times the first step's.
     Slow,
-    /// Not every event came, once and in order.
+    /// Not every event arrived once and in order.
     Incomplete,
     /// The client was the bottleneck, or lost a process.
     ClientLimit,
-    /// The run could not be made.
+    /// The run could not be performed.
     Failed,
     Interrupted,
 }
 
-/// A run as it came out.
+/// The outcome of a run.
 #[derive(Debug)]
 pub(super) struct Measured {
     pub figures: Figures,
     pub report: Option<Report>,
 }
 
-/// Climbs as `plan` and `rules` say. Fails if not even the first run can be made.
+/// Runs the ladder of `plan` and `rules`. Fails if the first run cannot be performed.
 pub(super) fn run(plan: &Plan, rules: LadderRules, watch: &Watch) -> Result<Climb, String> {
     watch.report(&text::head());
     climb(
@@ -204,7 +204,7 @@ impl Climb {
         self.ending == Ending::Knee
     }
 
-    /// The yardstick: the p99 of the first step that was good, in microseconds.
+    /// The p99 of the first good step, in microseconds, to which others are compared.
     pub(super) fn first_p99(&self) -> Option<f64> {
         self.steps.iter().find(|step| step.verdict == Verdict::Good).map(|step| step.figures.p99)
     }
@@ -311,7 +311,7 @@ impl Verdict {
     }
 }
 
-/// A rate as people read it: three digits at least, and no zeros behind the point.
+/// A rate as text: at least three digits, and no trailing zeros after the point.
 pub(super) fn round(rate_hz: f64) -> String {
     let decimals = match rate_hz {
         ..10.0 => 2,

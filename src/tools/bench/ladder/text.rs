@@ -1,4 +1,4 @@
-//! A climb as people read it.
+//! The results of a ladder as text.
 
 use std::fmt;
 

@@ -1,19 +1,19 @@
-//! Why the figures of a run should not be believed.
+//! Reasons why the figures of a run should not be trusted.
 
 use std::time::Duration;
 
 use super::{ClientReport, Report};
 use crate::bench::conductor::Record;
 
-/// How doubts begin that say that the client was the bottleneck.
+/// The beginning of doubts that say that the client was the bottleneck.
 const CLIENT_SATURATED: &str = "client saturated";
-/// And those that say that one of its processes died.
+/// The beginning of doubts that say that a worker died.
 const CLIENT_DIED: &str = "the client lost a process";
 
-/// Beyond these a run says more about the client or the machine than about the server.
+/// Beyond these limits a run measures the client or the machine rather than the server.
 const CLIENT_SHARE_MAX: f64 = 0.9;
 const LATENESS_SHARE_MAX: f64 = 0.1;
-/// Waking a sleeping thread takes so long on a virtual machine: in microseconds.
+/// The time to wake a sleeping thread on a virtual machine, in microseconds.
 const LATENESS_US_TOLERATED: f64 = 200.0;
 const STRANGERS_SHARE_MAX: f64 = 0.05;
 /// A storm lasts some hundred milliseconds, and the kernel counts a core's time in ticks of ten.
@@ -22,7 +22,7 @@ const STEAL_SHARE_MAX: f64 = 0.005;
 const DRIFT_MAX: Duration = Duration::from_micros(100);
 
 impl Report {
-    /// Whatever says more about the client or the machine than about the server.
+    /// All doubts about the run.
     pub(super) fn doubts(&self, record: &Record) -> Vec<String> {
         let mut doubts = Vec::new();
         if record.is_interrupted {
@@ -53,7 +53,7 @@ impl Report {
 }
 
 impl ClientReport {
-    /// Each process has a core at most, so the busiest is asked, not their sum.
+    /// Each process has one core at most, so the busiest one counts, not their sum.
     fn doubts(&self) -> Vec<String> {
         let of_all = ("it", self.cpu_share);
         let of_each = self.processes.iter().map(|process| (&*process.name, process.cpu_share));

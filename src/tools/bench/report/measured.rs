@@ -1,4 +1,4 @@
-//! How a report is drawn up from what a run wrote down.
+//! Builds a report from the measurements of a run.
 
 use hdrhistogram::Histogram;
 
@@ -20,7 +20,6 @@ use crate::bench::{
 };
 
 impl Report {
-    /// Draws up the report of a run.
     pub(in crate::bench) fn new(plan: &Plan, record: &Record) -> Self {
         let mut report = Self {
             started_unix_s: record.started.as_secs(),

@@ -1,4 +1,4 @@
-//! What a run found, as JSON and as text.
+//! The report of a run, as JSON and as text.
 
 mod doubts;
 mod measured;
@@ -22,7 +22,7 @@ pub(super) struct Report {
     pub started_unix_s: u64,
     pub command: Vec<String>,
     pub window_s: f64,
-    /// Deliveries within it, of whatever event, over all topics.
+    /// Deliveries in the window, of any event, over all topics.
     #[serde(default)]
     pub window_deliveries: u64,
     pub topics: Vec<TopicReport>,
@@ -32,13 +32,13 @@ pub(super) struct Report {
     pub churn: Option<ChurnReport>,
     pub logins: Option<LoginReport>,
     pub storm: Option<StormReport>,
-    /// Why the figures should not be believed; empty if they may.
+    /// Why the figures should not be trusted; empty if they may.
     pub void: Vec<String>,
     #[serde(skip, default = "latency_histogram")]
     deliveries: Histogram<u64>,
 }
 
-/// One topic's figures. Latencies count from the moment an event was due.
+/// The figures of one topic. Latencies count from when an event was due.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct TopicReport {
     pub topic: String,
@@ -48,7 +48,7 @@ pub(super) struct TopicReport {
     pub size_bytes: usize,
     /// Measured events.
     pub events: u32,
-    /// Everything published: the probes, the warm-up's events and the measured.
+    /// All published events: probes, warm-up and measured ones.
     pub published: u64,
     /// Deliveries of measured events.
     pub deliveries: u64,
@@ -56,28 +56,28 @@ pub(super) struct TopicReport {
     /// Connections that ended early, and why the first did.
     pub closed: u32,
     pub first_failure: Option<String>,
-    /// Per delivery: until the client's read returned, and until the client's kernel had it.
+    /// Latency per delivery: until the client's read returned, and until the client's kernel had the bytes.
     pub read: Percentiles,
     pub kernel: Percentiles,
-    /// Per event: until the first, the middle and the last of its subscribers had it.
+    /// Latency per event: until the first, the median and the last of its subscribers had it.
     pub event_first: Percentiles,
     pub event_median: Percentiles,
     pub event_last: Percentiles,
     pub event_last_kernel: Percentiles,
     pub events_incomplete: u32,
-    /// How late the publisher was.
+    /// Lateness of the publisher.
     pub lateness: Percentiles,
     pub refused: u64,
-    /// Events that the server had not answered in the end.
+    /// Events that the server had not answered at the end.
     #[serde(default)]
     pub unanswered: u64,
-    /// What the server said of the first event it refused.
+    /// The message of the server's first refusal.
     #[serde(default)]
     pub first_refusal: Option<String>,
     pub publisher_failure: Option<String>,
-    /// From connecting to the answer.
+    /// From connecting to the response.
     pub opening: Percentiles,
-    /// The whole distribution of `read`, and how it went over the window.
+    /// The distribution of `read`, and its course over the window.
     #[serde(default)]
     pub curve: Vec<Point>,
     #[serde(default)]
@@ -99,14 +99,14 @@ pub(super) struct Percentiles {
     pub max: f64,
 }
 
-/// What the server used.
+/// Resources that the server used.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct ServerReport {
-    /// Processor time in the window, per delivery in it.
+    /// CPU time in the window per delivery.
     pub cpu_us_per_delivery: Option<f64>,
-    /// Processor time per connection and second.
+    /// CPU time per connection and second.
     pub cpu_us_per_connection_s: f64,
-    /// Of one core.
+    /// Share of one core.
     pub cpu_share: f64,
     /// Time it was ready but had no core, as a share of the window.
     pub wait_share: f64,
@@ -122,83 +122,83 @@ pub(super) struct ServerReport {
     pub pss_growth_bytes: i64,
 }
 
-/// What the instrument used.
+/// Resources that the client used.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct ClientReport {
-    /// Of one core, all threads of all processes together.
+    /// Share of one core, of all threads of all processes together.
     pub cpu_share: f64,
-    /// This process, which publishes, and then those that have the subscribers; empty if it is one that does both.
+    /// This process, which publishes, and then the workers with the subscribers; empty with one process.
     #[serde(default)]
     pub processes: Vec<ProcessReport>,
-    /// Of one core, the subscribers' threads.
+    /// Shares of one core, of the subscribers' threads.
     pub fleet_cpu_shares: Vec<f64>,
     pub fleet_cpu_us_per_delivery: Option<f64>,
     pub involuntary_switches: u64,
-    /// How far the wall clock moved against the monotonic one, in microseconds.
+    /// Drift between the wall clock and the monotonic clock, in microseconds.
     pub clock_drift_us: Option<f64>,
 }
 
-/// One of several processes of the instrument.
+/// One of several client processes.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct ProcessReport {
     pub name: String,
     pub pid: u32,
-    /// Where it was pinned.
+    /// The core to which the process was pinned.
     pub core: Option<usize>,
     pub subscribers: u32,
-    /// To its subscribers, the warm-up's too.
+    /// Deliveries to its subscribers, including the warm-up.
     pub deliveries: u64,
-    /// Of one core.
+    /// Share of one core.
     pub cpu_share: f64,
-    /// Why it ended early: what it was to see is in no figure then.
+    /// Why the process ended early: its subscribers are then missing in all figures.
     pub death: Option<String>,
 }
 
-/// What the subscribers found that came and went.
+/// Results of the short-lived subscribers.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct ChurnReport {
     pub rate_hz: f64,
-    /// Visits begun, and from connecting to the answer of those that were let in.
+    /// Connections begun, and the time from connecting to the granted request.
     pub began: u64,
     pub opening: Percentiles,
     pub failed: u64,
     pub first_failure: Option<String>,
 }
 
-/// What became of those who signed in.
+/// Results of the sign-ins.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct LoginReport {
     pub rate_hz: f64,
     pub began: u64,
-    /// Signed in; refused for a wrong name or password; sent away as there were too many.
+    /// Signed in; refused for a wrong name or password; refused by a limit.
     pub accepted: u64,
     pub refused: u64,
     pub turned_away: u64,
-    /// Not answered, or otherwise.
+    /// Any other outcome.
     pub failed: u64,
     pub first_failure: Option<String>,
-    /// From connecting to the answer of the accepted and the refused.
+    /// From connecting to the response, of accepted and refused sign-ins.
     pub answering: Percentiles,
 }
 
-/// How those came back who were cut at once.
+/// Results of a storm.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct StormReport {
-    /// How many were cut, and how many events each of them missed.
+    /// The number of disconnected subscribers, and of events that each missed.
     pub cut: u32,
     pub missed_events: u32,
-    /// How many came back and got all of these.
+    /// The number of subscribers that reconnected and caught up.
     pub caught_up: u64,
-    /// From the first one's connecting until the last one had got them, and until the last one began to connect.
+    /// From the first reconnection until the last subscriber had caught up, and until the last one began to connect.
     pub span_ms: f64,
     pub connecting_ms: f64,
-    /// From the first one's connecting until each of them had caught up.
+    /// From the first reconnection until each subscriber had caught up.
     pub catching_up: Percentiles,
-    /// From its own connecting to the answer.
+    /// From a subscriber's connecting to the response.
     pub opening: Percentiles,
-    /// Processor time of the server for each of them.
+    /// CPU time of the server per subscriber.
     pub server_cpu_us_per_return: Option<f64>,
-    /// Of one core, over the span. Near 1: the one that the others waited for.
+    /// Share of one core during the reconnections. Near 1: the bottleneck.
     pub server_cpu_share: Option<f64>,
     pub client_cpu_share: f64,
     pub strangers_share: Option<f64>,
@@ -206,12 +206,12 @@ pub(super) struct StormReport {
     pub listen_overflows: u64,
 }
 
-/// What else there was to see.
+/// Figures of the machine.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct MachineReport {
     pub core_busy_shares: Vec<f64>,
     pub core_steal_shares: Vec<f64>,
-    /// Of one core, what processes used that do not belong to the run; known only with the server's process.
+    /// Share of one core that processes outside the run used; known only with --server-pid.
     pub strangers_share: Option<f64>,
     pub kernel_before: KernelMemory,
     pub kernel_open: KernelMemory,
