@@ -4,7 +4,7 @@ use crate::{
     scene::{self, HASTY, Scene},
     support::{
         hub::Hub,
-        swarm::{Mark, Record, Route, Speech},
+        swarm::{Dialect, Mark, Record, Route},
     },
 };
 
@@ -35,5 +35,5 @@ fn nothing_is_missing_when_all_come_back() {
     // Only those that are told no ids begin anew.
     let begins_anew = |record: &&Record| record.topics.iter().any(|(_, marks)| marks.contains(&Mark::Fresh));
     let anew = outcome.records.iter().filter(begins_anew);
-    assert!(anew.into_iter().all(|record| record.speech == Speech::Raw));
+    assert!(anew.into_iter().all(|record| record.dialect == Dialect::Raw));
 }

@@ -6,7 +6,7 @@ use crate::{
         hub::Hub,
         nginx::Nginx,
         redis::RedisServer,
-        swarm::{Account, Plan, Publisher, Record, Route, Speech, Steady, Swarm, settle, shared_ids},
+        swarm::{Account, Dialect, Plan, Publisher, Record, Route, Steady, Swarm, settle, shared_ids},
     },
 };
 
@@ -30,7 +30,7 @@ fn restart_both(prefix: &str, settings: &[(&str, &str)], route: impl Fn(&RedisSe
     hubs.iter().for_each(scene::wait_until_ready);
     let nginx = Nginx::start(&[hubs[0].address(), hubs[1].address()]);
     let (size, events_per_second) = if scene::in_full() { IN_FULL } else { SHORT };
-    let subscribers = (0..size).map(|number| (Speech::Sse, vec![number % TOPICS])).collect();
+    let subscribers = (0..size).map(|number| (Dialect::Sse, vec![number % TOPICS])).collect();
     let plan = Plan::of(prefix, TOPICS, subscribers);
     let steady = Steady { topics: plan.topics.clone(), events_per_second, padding_bytes: 0, origin: plan.origin };
     let swarm = Swarm::open(plan, &nginx.address());

@@ -10,7 +10,7 @@ use std::{
 use crate::support::{
     OnDrop,
     hub::Hub,
-    swarm::{Account, Mark, Plan, Publisher, Record, Route, Speech, Steady, Swarm, settle, shared_ids},
+    swarm::{Account, Dialect, Mark, Plan, Publisher, Record, Route, Steady, Swarm, settle, shared_ids},
     wait_until,
 };
 
@@ -107,7 +107,7 @@ impl Outcome {
     #[track_caller]
     pub(crate) fn all_who_know_their_place_are_told_once(&self, reason: &str) {
         let account = &self.account;
-        let (raw, knowing): (Vec<_>, Vec<_>) = self.records.iter().partition(|record| record.speech == Speech::Raw);
+        let (raw, knowing): (Vec<_>, Vec<_>) = self.records.iter().partition(|record| record.dialect == Dialect::Raw);
         let subscriptions: usize = knowing.iter().map(|record| record.topics.len()).sum();
         assert_eq!(account.told, knowing.len() as u64, "{account}");
         assert_eq!((account.gaps_of(reason), account.gaps.len()), (subscriptions as u64, 1), "{account}");

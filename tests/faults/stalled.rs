@@ -9,7 +9,7 @@ use crate::{
     support::{
         Folder,
         hub::Hub,
-        swarm::{Mark, Plan, Record, Route, Speech},
+        swarm::{Dialect, Mark, Plan, Record, Route},
     },
 };
 
@@ -96,18 +96,18 @@ fn nobody_else_waits(before: &Histogram<u64>, during: &Histogram<u64>) {
 fn closed_and_told(record: &Record) {
     assert!(0 < record.reconnects, "{record}");
     let is_slow = |goodbye: &String| goodbye.starts_with("4408 ");
-    assert!(record.speech == Speech::Sse || record.goodbyes.iter().any(is_slow), "{record}");
+    assert!(record.dialect == Dialect::Sse || record.goodbyes.iter().any(is_slow), "{record}");
     assert!(record.topics.iter().any(|(_, marks)| marks.iter().any(Mark::is_gap)), "{record}");
 }
 
 /// The policy `skip`: the connection goes on behind a gap, except where it has no form for one but the close frame.
 fn told_in_band(record: &Record) {
-    assert_eq!(0 < record.reconnects, record.speech == Speech::Raw, "{record}");
+    assert_eq!(0 < record.reconnects, record.dialect == Dialect::Raw, "{record}");
     for (_, marks) in &record.topics {
         let mut gaps = marks.iter().filter(|mark| mark.is_gap());
         let is_overflow = |gap: &Mark| matches!(gap, Mark::Gap { reason, .. } if reason == "overflow");
         assert!(gaps.next().is_some_and(is_overflow), "{record}");
-        assert!(record.speech == Speech::Raw || gaps.all(is_overflow), "{record}");
+        assert!(record.dialect == Dialect::Raw || gaps.all(is_overflow), "{record}");
     }
 }
 

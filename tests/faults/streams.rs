@@ -8,7 +8,7 @@ use crate::{
         hub::Hub,
         redis::RedisServer,
         send_signal,
-        swarm::{Mark, Plan, Route, Speech},
+        swarm::{Dialect, Mark, Plan, Route},
         wait_until,
     },
 };
@@ -153,7 +153,7 @@ fn nothing_is_missing(outcome: &Outcome) {
     let account = &outcome.account;
     assert_eq!((account.gaps.len(), account.announced), (0, 0), "{account}");
     let begins_anew = |marks: &[Mark]| marks.contains(&Mark::Fresh);
-    for record in outcome.records.iter().filter(|record| record.speech != Speech::Raw) {
+    for record in outcome.records.iter().filter(|record| record.dialect != Dialect::Raw) {
         assert!(record.topics.iter().all(|(_, marks)| !begins_anew(marks)), "{record}");
     }
 }

@@ -104,11 +104,11 @@ fn enter_record(index: usize, record: &Record, ledger: &Ledger, account: &mut Ac
     account.reconnects += u64::from(record.reconnects);
     account.refusals += record.refusals.len() as u64;
     for fault in &record.faults {
-        account.fault(|| format!("subscriber {index} ({:?}): {fault}", record.speech));
+        account.fault(|| format!("subscriber {index} ({:?}): {fault}", record.dialect));
     }
     let gaps_before: u64 = account.gaps.values().sum();
     for (topic, marks) in &record.topics {
-        let name = format!("subscriber {index} ({:?}), topic {topic}", record.speech);
+        let name = format!("subscriber {index} ({:?}), topic {topic}", record.dialect);
         Walk { name, events: &ledger.topics[*topic], account, last: 0, span: Span::default() }.run(marks);
     }
     account.told += u64::from(gaps_before < account.gaps.values().sum());
@@ -232,28 +232,28 @@ impl<'a> Walk<'a> {
 
     /// What a gap says of its place must be so: it begins behind the last event, and what is missing lies within the gaps.
     fn check_places(&mut self, span: &Span<'_>, missing: &[u32]) {
-        let places: Vec<(Option<EventId>, Option<EventId>)> =
+        let resume: Vec<(Option<EventId>, Option<EventId>)> =
             span.gaps.iter().filter_map(|gap| place_of(gap)).collect();
         let Self { name, .. } = self;
-        if let (Some(before), Some((Some(from), _))) = (span.id_before, places.first())
+        if let (Some(before), Some((Some(from), _))) = (span.id_before, resume.first())
             && before.major == from.major
             && before != *from
         {
-            self.account.fault(|| format!("{name}: a gap from {from} after {before}: {places:?}"));
+            self.account.fault(|| format!("{name}: a gap from {from} after {before}: {resume:?}"));
         }
         // Places of different epochs cannot be compared, and what is missing on a fresh stream has no place.
         let is_exact = |(from, to): &(Option<EventId>, Option<EventId>)| match (from, to) {
             (Some(from), Some(to)) => from.major == to.major,
             _ => false,
         };
-        if places.is_empty() || span.is_fresh || !places.iter().all(is_exact) {
+        if resume.is_empty() || span.is_fresh || !resume.iter().all(is_exact) {
             return;
         }
         for number in missing {
             let ids = &self.events[*number as usize - 1].ids;
-            let lies_within = |id: &EventId| places.iter().any(|(from, to)| *from < Some(*id) && Some(*id) <= *to);
+            let lies_within = |id: &EventId| resume.iter().any(|(from, to)| *from < Some(*id) && Some(*id) <= *to);
             if !ids.is_empty() && !ids.iter().any(lies_within) {
-                self.account.fault(|| format!("{name}: {number} ({ids:?}) is missing outside of {places:?}"));
+                self.account.fault(|| format!("{name}: {number} ({ids:?}) is missing outside of {resume:?}"));
             }
         }
     }

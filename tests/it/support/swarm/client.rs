@@ -1,4 +1,4 @@
-//! One subscriber: its connection, the places from which it goes on, and its record.
+//! One subscriber: its connection, the ids from which it resumes, and its record.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -13,10 +13,10 @@ use rand::RngExt;
 use serde::Deserialize;
 
 use super::{
-    Plan, Speech,
+    Dialect, Plan,
     payload::Payload,
     record::{Mark, Record},
-    wire::{self, GapNotice, Heard, Wire},
+    wire::{self, GapNotice, Wire, WireEvent},
 };
 
 /// As good as nothing: what the hub then sends soon stays with it.
@@ -34,20 +34,20 @@ pub(super) struct Client {
     pub(super) was_stalled: bool,
     /// The last number seen, by the order of its topics.
     pub(super) last_numbers: Vec<u32>,
-    places: Places,
+    resume: ResumeIds,
     was_open: bool,
-    /// When to come back, as the hub told.
+    /// When to reconnect, as the hub said.
     retry_ms: Option<u64>,
 }
 
-/// Where a next connection goes on.
+/// The ids from which the next connection resumes.
 #[derive(Debug, Default)]
-struct Places {
+struct ResumeIds {
     /// SSE: what goes into `Last-Event-ID`.
     stream_id: Option<String>,
     /// `fanfare.v1`: by the order of its topics.
     ids: Vec<Option<EventId>>,
-    /// A raw WebSocket: what a 4408 told.
+    /// A raw WebSocket: the id in a 4408.
     raw_id: Option<String>,
 }
 
@@ -62,7 +62,7 @@ struct Link {
     is_over: bool,
 }
 
-/// What a raw WebSocket's close frame says.
+/// The reason in a raw WebSocket's close frame.
 #[derive(Debug, Deserialize)]
 struct CloseReason {
     gap: Option<String>,
@@ -71,22 +71,22 @@ struct CloseReason {
     reconnect_in_ms: Option<u64>,
 }
 
-/// What the fleet is told of an event.
+/// An event, as reported to the fleet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
     pub(super) sent_us: u64,
 }
 
 impl Client {
-    pub(super) fn new(speech: Speech, topics: &[usize]) -> Self {
+    pub(super) fn new(dialect: Dialect, topics: &[usize]) -> Self {
         Self {
-            record: Record::new(speech, topics),
+            record: Record::new(dialect, topics),
             link: None,
             due: Instant::now(),
             is_stalled: false,
             was_stalled: false,
             last_numbers: vec![0; topics.len()],
-            places: Places { ids: vec![None; topics.len()], ..Places::default() },
+            resume: ResumeIds { ids: vec![None; topics.len()], ..ResumeIds::default() },
             was_open: false,
             retry_ms: None,
         }
@@ -98,7 +98,7 @@ impl Client {
 
     /// Whether all its topics are being listened to, as far as it knows.
     pub(super) fn is_open(&self) -> bool {
-        let needed = if self.record.speech == Speech::FanfareV1 { self.last_numbers.len() } else { 0 };
+        let needed = if self.record.dialect == Dialect::FanfareV1 { self.last_numbers.len() } else { 0 };
         self.link.as_ref().is_some_and(|link| link.is_granted && needed <= link.confirmed)
     }
 
@@ -111,7 +111,7 @@ impl Client {
         }
         let link = Link {
             socket: begin_connect(socket, target)?,
-            wire: Wire::new(self.record.speech),
+            wire: Wire::new(self.record.dialect),
             is_asked: false,
             is_granted: false,
             confirmed: 0,
@@ -121,7 +121,7 @@ impl Client {
     }
 
     /// The connection has ended, or could not be made: it comes back after a while.
-    pub(super) fn lose(&mut self, plan: &Plan) {
+    pub(super) fn disconnect(&mut self, plan: &Plan) {
         if let Some(link) = self.link.take() {
             self.retry_ms = self.retry_ms.or_else(|| link.wire.retry_ms());
         }
@@ -137,12 +137,12 @@ impl Client {
         }
         link.is_asked = true;
         let topics: Vec<&str> = self.record.topics.iter().map(|(place, _)| plan.topics[*place].as_str()).collect();
-        let last_id = match self.record.speech {
-            Speech::Sse => self.places.stream_id.as_deref(),
-            Speech::FanfareV1 => None,
-            Speech::Raw => self.places.raw_id.as_deref(),
+        let last_id = match self.record.dialect {
+            Dialect::Sse => self.resume.stream_id.as_deref(),
+            Dialect::FanfareV1 => None,
+            Dialect::Raw => self.resume.raw_id.as_deref(),
         };
-        link.socket.write_all(&wire::request(self.record.speech, &topics, last_id))
+        link.socket.write_all(&wire::request(self.record.dialect, &topics, last_id))
     }
 
     /// Reads all there is. An error, or the end, is an `Err`.
@@ -153,7 +153,7 @@ impl Client {
             if let Ok(count @ 1..) = read {
                 let Link { wire, .. } = &mut link;
                 let mut heard_open = Opened::default();
-                wire.receive(&buffer[..count], |heard| self.heed(heard, plan, &mut heard_open, arrived));
+                wire.receive(&buffer[..count], |event| self.on_event(event, plan, &mut heard_open, arrived));
                 heard_open.apply(&mut link);
             }
             let outcome = match read {
@@ -175,7 +175,7 @@ impl Client {
     /// Sends pongs, and the commands that follow a granted upgrade. A few bytes always find room.
     fn answer(&self, link: &mut Link, plan: &Plan) -> io::Result<()> {
         if std::mem::take(&mut link.wire.wants_commands) {
-            for ((place, _), id) in self.record.topics.iter().zip(&self.places.ids) {
+            for ((place, _), id) in self.record.topics.iter().zip(&self.resume.ids) {
                 let topic = Topic::parse(&plan.topics[*place]).expect("the plan names topics properly");
                 let mut command = Vec::new();
                 write_subscribe(&topic, *id, None, &mut command);
@@ -186,35 +186,35 @@ impl Client {
         if replies.is_empty() { Ok(()) } else { link.socket.write_all(&replies) }
     }
 
-    fn heed(&mut self, heard: Heard<'_>, plan: &Plan, opened: &mut Opened, arrived: &mut impl FnMut(Arrival)) {
-        match heard {
-            Heard::Open => {
+    fn on_event(&mut self, event: WireEvent<'_>, plan: &Plan, opened: &mut Opened, arrived: &mut impl FnMut(Arrival)) {
+        match event {
+            WireEvent::Open => {
                 opened.is_granted = true;
                 self.note_open();
             }
-            Heard::Refused(status) => {
+            WireEvent::Refused(status) => {
                 opened.is_over = true;
                 self.record.refusals.push(status.to_string());
             }
-            Heard::Event { stream_id, id, payload } => self.take_event(stream_id, id, payload, arrived),
-            Heard::Subscribed { topic, id } => {
+            WireEvent::Event { stream_id, id, payload } => self.take_event(stream_id, id, payload, arrived),
+            WireEvent::Subscribed { topic, id } => {
                 opened.confirmed += 1;
                 self.take_place(plan, topic, id);
             }
-            Heard::Gap { stream_id, notice } => self.take_gap(plan, stream_id, notice),
-            Heard::Goodbye { code, reason } => {
+            WireEvent::Gap { stream_id, notice } => self.take_gap(plan, stream_id, notice),
+            WireEvent::Closing { code, reason } => {
                 opened.is_over |= code.is_some();
-                self.take_goodbye(code, reason);
+                self.take_closing(code, reason);
             }
-            Heard::End => opened.is_over = true,
-            Heard::Broken(what) => {
+            WireEvent::End => opened.is_over = true,
+            WireEvent::Broken(what) => {
                 opened.is_over = true;
                 self.record.faults.push(what);
             }
         }
     }
 
-    /// A stream that could not say where the last one ended begins anew.
+    /// Records a reconnection; a stream without an id to resume from starts afresh.
     fn note_open(&mut self) {
         self.retry_ms = None;
         let is_first = !std::mem::replace(&mut self.was_open, true);
@@ -222,10 +222,10 @@ impl Client {
             return;
         }
         self.record.reconnects += 1;
-        match self.record.speech {
-            Speech::Sse if self.places.stream_id.is_none() => self.record.note_fresh(),
-            Speech::Raw if self.places.raw_id.take().is_none() => self.record.note_fresh(),
-            Speech::Sse | Speech::Raw | Speech::FanfareV1 => {}
+        match self.record.dialect {
+            Dialect::Sse if self.resume.stream_id.is_none() => self.record.note_fresh(),
+            Dialect::Raw if self.resume.raw_id.take().is_none() => self.record.note_fresh(),
+            Dialect::Sse | Dialect::Raw | Dialect::FanfareV1 => {}
         }
     }
 
@@ -247,10 +247,10 @@ impl Client {
         };
         if let Some(index) = index {
             self.last_numbers[index] = self.last_numbers[index].max(payload.number);
-            self.places.ids[index] = id;
+            self.resume.ids[index] = id;
         }
         if let Some(stream_id) = stream_id {
-            self.places.stream_id = Some(stream_id.to_owned());
+            self.resume.stream_id = Some(stream_id.to_owned());
         }
         self.record.note(payload.topic, Mark::Event { number: payload.number, id });
         arrived(Arrival { sent_us: payload.sent_us });
@@ -268,8 +268,8 @@ impl Client {
             return self.record.faults.push(format!("subscribed to {topic}, which was not asked for"));
         };
         // What was seen last is the better place if the answer does not tell one.
-        if self.places.ids[index].is_none() {
-            self.places.ids[index] = id.and_then(|id| id.parse().ok());
+        if self.resume.ids[index].is_none() {
+            self.resume.ids[index] = id.and_then(|id| id.parse().ok());
         }
     }
 
@@ -284,25 +284,25 @@ impl Client {
             if to.is_some() && self.id_of(ids, index) != to {
                 self.record.faults.push(format!("the id of a gap to {to:?} is {ids}"));
             }
-            self.places.stream_id = Some(ids.to_owned());
+            self.resume.stream_id = Some(ids.to_owned());
         }
         if to.is_some() {
-            self.places.ids[index] = to;
+            self.resume.ids[index] = to;
         }
         let place = self.record.topics[index].0;
         self.record.note(place, Mark::Gap { from, to, reason });
     }
 
-    fn take_goodbye(&mut self, code: Option<u16>, reason: &str) {
-        let told: Option<CloseReason> = serde_json::from_str(reason).ok();
+    fn take_closing(&mut self, code: Option<u16>, reason: &str) {
+        let closing: Option<CloseReason> = serde_json::from_str(reason).ok();
         let text = code.map_or_else(|| reason.to_owned(), |code| format!("{code} {reason}"));
         self.record.goodbyes.push(text);
-        let Some(told) = told else { return };
-        self.retry_ms = told.reconnect_in_ms.or(self.retry_ms);
-        if let (Speech::Raw, Some(gap)) = (self.record.speech, told.gap) {
-            self.places.raw_id.clone_from(&told.to);
+        let Some(closing) = closing else { return };
+        self.retry_ms = closing.reconnect_in_ms.or(self.retry_ms);
+        if let (Dialect::Raw, Some(gap)) = (self.record.dialect, closing.gap) {
+            self.resume.raw_id.clone_from(&closing.to);
             let parse = |id: Option<String>| id.and_then(|id| id.parse().ok());
-            let mark = Mark::Gap { from: parse(told.from), to: parse(told.to), reason: gap };
+            let mark = Mark::Gap { from: parse(closing.from), to: parse(closing.to), reason: gap };
             self.record.note(self.record.topics[0].0, mark);
         }
     }

@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token, Waker, event::Event};
 
 use super::{
-    Order, Plan, Record, Shared,
+    Command, Plan, Record, Shared,
     client::{Arrival, Client},
     lock,
     payload::latency_histogram,
@@ -38,16 +38,16 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    /// Nothing is connected yet. The waker makes it look at its orders.
+    /// A fleet without connections. The waker makes it read its commands.
     pub(super) fn new(plan: Plan, target: SocketAddr, shared: Arc<Shared>) -> (Self, Waker) {
         let poll = Poll::new().expect("descriptors are at hand");
         let waker = Waker::new(poll.registry(), WAKE).expect("descriptors are at hand");
-        let clients = plan.subscribers.iter().map(|(speech, topics)| Client::new(*speech, topics)).collect();
+        let clients = plan.subscribers.iter().map(|(dialect, topics)| Client::new(*dialect, topics)).collect();
         let buffer = vec![0; 64 * 1024].into_boxed_slice();
         (Self { plan, target, shared, poll, clients, buffer, is_finished: false }, waker)
     }
 
-    /// Until told to finish.
+    /// Runs until [`Command::Finish`].
     pub(super) fn run(mut self) -> Vec<Record> {
         let mut events = Events::with_capacity(1024);
         let mut tick = Instant::now();
@@ -58,11 +58,11 @@ impl Fleet {
             }
             let mut latency = latency_histogram();
             for event in &events {
-                self.attend(event, &mut latency);
+                self.handle_event(event, &mut latency);
             }
             self.hand_over(&latency);
-            let orders = std::mem::take(&mut *lock(&self.shared.orders));
-            orders.into_iter().for_each(|order| self.obey(order));
+            let commands = std::mem::take(&mut *lock(&self.shared.commands));
+            commands.into_iter().for_each(|send_command| self.run_command(send_command));
             if TICK <= tick.elapsed() {
                 tick = Instant::now();
                 self.connect_due(tick);
@@ -72,7 +72,7 @@ impl Fleet {
         self.clients.into_iter().map(|client| client.record).collect()
     }
 
-    fn attend(&mut self, event: &Event, latency: &mut Histogram<u64>) {
+    fn handle_event(&mut self, event: &Event, latency: &mut Histogram<u64>) {
         let slot = event.token().0;
         if event.token() == WAKE || !self.clients[slot].is_connected() {
             return;
@@ -81,7 +81,7 @@ impl Fleet {
         match asked {
             Ok(()) if event.is_readable() || event.is_read_closed() || event.is_error() => self.read(slot, latency),
             Ok(()) => {}
-            Err(_) => self.clients[slot].lose(&self.plan),
+            Err(_) => self.clients[slot].disconnect(&self.plan),
         }
     }
 
@@ -95,24 +95,24 @@ impl Fleet {
             }
         };
         if client.read(&self.plan, &mut self.buffer, &mut arrived).is_err() {
-            client.lose(&self.plan);
+            client.disconnect(&self.plan);
         }
     }
 
-    fn obey(&mut self, order: Order) {
-        match order {
-            Order::Stall(who) => self.clients[who].iter_mut().for_each(|client| {
+    fn run_command(&mut self, send_command: Command) {
+        match send_command {
+            Command::Stall(who) => self.clients[who].iter_mut().for_each(|client| {
                 client.is_stalled = true;
                 client.was_stalled = true;
             }),
-            Order::Release => self.release(),
-            Order::Redirect(target) => self.target = target,
-            Order::Cut => {
+            Command::Release => self.release(),
+            Command::Redirect(target) => self.target = target,
+            Command::Cut => {
                 for client in self.clients.iter_mut().filter(|client| client.is_connected()) {
-                    client.lose(&self.plan);
+                    client.disconnect(&self.plan);
                 }
             }
-            Order::Finish => self.is_finished = true,
+            Command::Finish => self.is_finished = true,
         }
     }
 
@@ -141,7 +141,7 @@ impl Fleet {
                 .connect(self.target, is_narrow)
                 .and_then(|socket| registry.register(socket, Token(slot), Interest::READABLE | Interest::WRITABLE));
             if begun.is_err() {
-                client.lose(&self.plan);
+                client.disconnect(&self.plan);
             }
         }
     }
@@ -156,7 +156,7 @@ impl Fleet {
         };
         let seen = self.clients.iter().filter(has_seen).count();
         self.shared.behind.store(self.clients.len() - seen, Ordering::Release);
-        self.shared.looks.fetch_add(1, Ordering::AcqRel);
+        self.shared.checks.fetch_add(1, Ordering::AcqRel);
     }
 
     fn hand_over(&self, latency: &Histogram<u64>) {

@@ -37,9 +37,9 @@ pub(crate) use record::{Mark, Record};
 
 use super::wait_until;
 
-/// What a subscriber speaks.
+/// The protocol of a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Speech {
+pub(crate) enum Dialect {
     /// Server-Sent Events, resumed by `Last-Event-ID`.
     Sse,
     /// `fanfare.v1`, resumed by `since`.
@@ -54,10 +54,10 @@ pub(crate) struct Plan {
     /// The topics' names. Payloads name a topic by its place here.
     pub(crate) topics: Vec<String>,
     /// What each subscriber speaks, and the places of its topics.
-    pub(crate) subscribers: Vec<(Speech, Vec<usize>)>,
-    /// How long a subscriber waits before it comes back if nobody told it; half as much again by chance.
+    pub(crate) subscribers: Vec<(Dialect, Vec<usize>)>,
+    /// How long a subscriber waits before it reconnects, unless the hub says otherwise; up to half as much again at random.
     pub(crate) retry: Duration,
-    /// The longest it waits, whatever it is told: tests are short.
+    /// The longest wait, whatever the hub says: tests are short.
     pub(crate) retry_max: Duration,
     /// Those with a receive buffer so small that the hub soon notices when they stop reading.
     pub(crate) narrow: Vec<usize>,
@@ -72,17 +72,17 @@ impl Plan {
         let subscribers = (0..count).map(|number| {
             let topic = number / 10 % topics;
             match number % 10 {
-                0 => (Speech::Sse, vec![topic, (topic + 1) % topics]),
-                1..6 => (Speech::Sse, vec![topic]),
-                6..9 => (Speech::FanfareV1, vec![topic]),
-                _ => (Speech::Raw, vec![topic]),
+                0 => (Dialect::Sse, vec![topic, (topic + 1) % topics]),
+                1..6 => (Dialect::Sse, vec![topic]),
+                6..9 => (Dialect::FanfareV1, vec![topic]),
+                _ => (Dialect::Raw, vec![topic]),
             }
         });
         Self::of(prefix, topics, subscribers.collect())
     }
 
     /// Subscribers of the caller's choice.
-    pub(crate) fn of(prefix: &str, topics: usize, subscribers: Vec<(Speech, Vec<usize>)>) -> Self {
+    pub(crate) fn of(prefix: &str, topics: usize, subscribers: Vec<(Dialect, Vec<usize>)>) -> Self {
         Self {
             topics: (0..topics).map(|topic| format!("{prefix}.{topic}")).collect(),
             subscribers,
@@ -103,23 +103,23 @@ pub(crate) struct Swarm {
     size: usize,
 }
 
-/// What the subscribers' thread tells, and is told.
+/// State that the subscribers' thread shares with the test.
 #[derive(Debug, Default)]
 struct Shared {
-    orders: Mutex<Vec<Order>>,
+    commands: Mutex<Vec<Command>>,
     /// The last event of each topic that is awaited: see [`Swarm::wait_until_seen`].
     goal: Mutex<HashMap<usize, u32>>,
     open: AtomicUsize,
     /// Subscribers that have not seen the goal.
     behind: AtomicUsize,
-    /// Raised once per look at the goal, so that a waiter knows its own goal was meant.
-    looks: AtomicUsize,
+    /// Raised with each check of the goal, so that a waiter knows that its own goal was checked.
+    checks: AtomicUsize,
     ended: AtomicBool,
     latency: Mutex<Option<Histogram<u64>>>,
 }
 
 #[derive(Debug)]
-enum Order {
+enum Command {
     Stall(Range<usize>),
     Release,
     Redirect(SocketAddr),
@@ -161,10 +161,10 @@ impl Swarm {
     #[track_caller]
     pub(crate) fn wait_until_seen(&self, truth: &Truth) {
         *lock(&self.shared.goal) = truth.last_acknowledged();
-        let looks = self.shared.looks.load(Ordering::Acquire);
+        let checks = self.shared.checks.load(Ordering::Acquire);
         let deadline = std::time::Instant::now() + super::PATIENCE;
-        // One look may have been under way when the goal was set.
-        while self.shared.looks.load(Ordering::Acquire) < looks + 2 || 0 < self.behind() {
+        // One check may have been under way when the goal was set.
+        while self.shared.checks.load(Ordering::Acquire) < checks + 2 || 0 < self.behind() {
             if deadline < std::time::Instant::now() {
                 eprintln!("{} subscribers have not seen the last event of their topics", self.behind());
                 return;
@@ -179,22 +179,22 @@ impl Swarm {
 
     /// These stop reading, until [`Swarm::release`].
     pub(crate) fn stall(&self, who: Range<usize>) {
-        self.order(Order::Stall(who));
+        self.send_command(Command::Stall(who));
     }
 
     /// All read again.
     pub(crate) fn release(&self) {
-        self.order(Order::Release);
+        self.send_command(Command::Release);
     }
 
     /// New connections go to `target`.
     pub(crate) fn redirect(&self, target: &str) {
-        self.order(Order::Redirect(parse_target(target)));
+        self.send_command(Command::Redirect(parse_target(target)));
     }
 
     /// All connections end, from our side and without a word; the subscribers come back by themselves.
     pub(crate) fn cut(&self) {
-        self.order(Order::Cut);
+        self.send_command(Command::Cut);
     }
 
     /// From publishing to receiving, in µs, since the last call, of those that were never stalled.
@@ -204,13 +204,13 @@ impl Swarm {
 
     /// Ends all connections and hands over what was seen.
     pub(crate) fn finish(mut self) -> Vec<Record> {
-        self.order(Order::Finish);
+        self.send_command(Command::Finish);
         let thread = self.thread.take().expect("it is taken here only");
         thread.join().expect("the subscribers' thread does not panic")
     }
 
-    fn order(&self, order: Order) {
-        lock(&self.shared.orders).push(order);
+    fn send_command(&self, send_command: Command) {
+        lock(&self.shared.commands).push(send_command);
         self.waker.wake().expect("the poll is open");
     }
 }

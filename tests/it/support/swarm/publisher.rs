@@ -1,4 +1,4 @@
-//! The steady publisher: sends when its schedule says, and writes down what became of each event.
+//! The steady publisher: sends on schedule, and records the outcome of each event.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -61,7 +61,7 @@ pub(crate) struct Steady {
 /// What became of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Published; the id, if the publisher was told.
+    /// Published; the id, if the answer has one.
     Acknowledged(Option<EventId>),
     /// Not published, says the answer.
     Refused(String),
@@ -80,12 +80,12 @@ pub(crate) struct Truth {
 /// Publishes from a thread of its own, until [`Publisher::finish`].
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    told: Arc<Told>,
+    shared: Arc<PublisherShared>,
     thread: Option<JoinHandle<Truth>>,
 }
 
 #[derive(Debug)]
-struct Told {
+struct PublisherShared {
     route: Mutex<Route>,
     /// Raised with every change of the route.
     route_version: AtomicU32,
@@ -96,32 +96,32 @@ struct Told {
 
 impl Publisher {
     pub(crate) fn start(steady: Steady, route: Route) -> Self {
-        let told = Arc::new(Told {
+        let shared = Arc::new(PublisherShared {
             route: Mutex::new(route),
             route_version: AtomicU32::new(0),
             is_ending: AtomicBool::new(false),
             acknowledged: AtomicU32::new(0),
             refused: AtomicU32::new(0),
         });
-        let desk = Desk::new(steady, Arc::clone(&told));
-        let thread = thread::Builder::new().name("publisher".to_owned()).spawn(move || desk.run());
-        Self { told, thread: Some(thread.expect("threads are at hand")) }
+        let thread_state = PublisherThread::new(steady, Arc::clone(&shared));
+        let thread = thread::Builder::new().name("publisher".to_owned()).spawn(move || thread_state.run());
+        Self { shared, thread: Some(thread.expect("threads are at hand")) }
     }
 
     /// From now on, events go in there.
     pub(crate) fn reroute(&self, route: Route) {
-        *lock(&self.told.route) = route;
-        self.told.route_version.fetch_add(1, Ordering::AcqRel);
+        *lock(&self.shared.route) = route;
+        self.shared.route_version.fetch_add(1, Ordering::AcqRel);
     }
 
     /// How many events were acknowledged so far.
     pub(crate) fn acknowledged(&self) -> u32 {
-        self.told.acknowledged.load(Ordering::Acquire)
+        self.shared.acknowledged.load(Ordering::Acquire)
     }
 
     /// How many events were refused so far.
     pub(crate) fn refused(&self) -> u32 {
-        self.told.refused.load(Ordering::Acquire)
+        self.shared.refused.load(Ordering::Acquire)
     }
 
     /// Waits until `count` more events are acknowledged.
@@ -131,9 +131,9 @@ impl Publisher {
         wait_until(&format!("{count} more events are published"), || (goal <= self.acknowledged()).then_some(()));
     }
 
-    /// Publishes to each topic once more, until that is acknowledged, and tells what became of all.
+    /// Publishes to each topic once more, until that event is acknowledged, and returns the outcome of all.
     pub(crate) fn finish(mut self) -> Truth {
-        self.told.is_ending.store(true, Ordering::Release);
+        self.shared.is_ending.store(true, Ordering::Release);
         let thread = self.thread.take().expect("it is taken here only");
         thread.join().expect("the publisher's thread does not panic")
     }
@@ -141,7 +141,7 @@ impl Publisher {
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        self.told.is_ending.store(true, Ordering::Release);
+        self.shared.is_ending.store(true, Ordering::Release);
     }
 }
 
@@ -161,19 +161,19 @@ impl Truth {
     }
 }
 
-/// What the publisher's thread works with.
+/// The publisher's thread.
 #[derive(Debug)]
-struct Desk {
+struct PublisherThread {
     steady: Steady,
-    told: Arc<Told>,
+    shared: Arc<PublisherShared>,
     truth: Truth,
-    line: Option<Line>,
+    connection: Option<Connection>,
     reconnect_at: Instant,
 }
 
 /// A connection, and what is under way on it.
 #[derive(Debug)]
-struct Line {
+struct Connection {
     socket: Socket,
     route: Route,
     route_version: u32,
@@ -197,16 +197,16 @@ struct Answer {
     body: Vec<u8>,
 }
 
-impl Desk {
-    fn new(steady: Steady, told: Arc<Told>) -> Self {
+impl PublisherThread {
+    fn new(steady: Steady, shared: Arc<PublisherShared>) -> Self {
         let truth = Truth { topics: vec![Vec::new(); steady.topics.len()], unhelpful: 0 };
-        Self { steady, told, truth, line: None, reconnect_at: Instant::now() }
+        Self { steady, shared, truth, connection: None, reconnect_at: Instant::now() }
     }
 
     fn run(mut self) -> Truth {
         let pause = Duration::from_secs(1) / self.steady.events_per_second.max(1);
         let (mut due, mut turn) = (Instant::now(), 0);
-        while !self.told.is_ending.load(Ordering::Acquire) {
+        while !self.shared.is_ending.load(Ordering::Acquire) {
             while due <= Instant::now() {
                 self.send(turn % self.steady.topics.len());
                 turn += 1;
@@ -237,7 +237,9 @@ impl Desk {
 
     /// Waits until all is answered.
     fn settle(&mut self, deadline: Instant) {
-        while self.line.as_ref().is_some_and(|line| !line.unanswered.is_empty()) && Instant::now() < deadline {
+        while self.connection.as_ref().is_some_and(|connection| !connection.unanswered.is_empty())
+            && Instant::now() < deadline
+        {
             self.work();
             thread::park_timeout(Duration::from_millis(1));
         }
@@ -246,38 +248,41 @@ impl Desk {
     /// Sends one event, unless there is no connection for it or too much is unanswered: then it never was.
     fn send(&mut self, topic: usize) {
         self.connect();
-        let version = self.told.route_version.load(Ordering::Acquire);
-        let is_ready = |line: &&mut Line| line.route_version == version && line.unanswered.len() < UNANSWERED_MAX;
-        let Some(line) = self.line.as_mut().filter(is_ready) else { return };
+        let version = self.shared.route_version.load(Ordering::Acquire);
+        let is_ready = |connection: &&mut Connection| {
+            connection.route_version == version && connection.unanswered.len() < UNANSWERED_MAX
+        };
+        let Some(connection) = self.connection.as_mut().filter(is_ready) else { return };
         let outcomes = &mut self.truth.topics[topic];
         outcomes.push(Outcome::Unknown);
         let number = outcomes.len() as u32;
         let payload = Payload { topic, number, sent_us: self.steady.origin.elapsed_us() };
-        line.append(&self.steady.topics[topic], &payload.write(self.steady.padding_bytes));
-        line.unanswered.push_back((topic, number));
+        connection.append(&self.steady.topics[topic], &payload.write(self.steady.padding_bytes));
+        connection.unanswered.push_back((topic, number));
         self.work();
     }
 
     fn connect(&mut self) {
-        let route_version = self.told.route_version.load(Ordering::Acquire);
+        let route_version = self.shared.route_version.load(Ordering::Acquire);
         // What is under way is answered first, so that events stay in order.
-        let is_stale = |line: &Line| line.route_version != route_version && line.unanswered.is_empty();
-        if self.line.as_ref().is_some_and(is_stale) {
-            self.line = None;
+        let is_stale =
+            |connection: &Connection| connection.route_version != route_version && connection.unanswered.is_empty();
+        if self.connection.as_ref().is_some_and(is_stale) {
+            self.connection = None;
         }
-        if self.line.is_none() && self.reconnect_at <= Instant::now() {
-            let route = lock(&self.told.route).clone();
-            self.line = Line::connect(route, route_version).ok();
+        if self.connection.is_none() && self.reconnect_at <= Instant::now() {
+            let route = lock(&self.shared.route).clone();
+            self.connection = Connection::connect(route, route_version).ok();
             self.reconnect_at = Instant::now() + RECONNECT_PAUSE;
         }
     }
 
     /// Writes what the socket takes, and reads what was answered.
     fn work(&mut self) {
-        let Some(mut line) = self.line.take() else { return };
-        let outcome = line.flush().and_then(|()| line.receive(&mut |key, answer| self.enter(key, answer)));
+        let Some(mut connection) = self.connection.take() else { return };
+        let outcome = connection.flush().and_then(|()| connection.receive(&mut |key, answer| self.enter(key, answer)));
         match outcome {
-            Ok(()) => self.line = Some(line),
+            Ok(()) => self.connection = Some(connection),
             // What was under way may have been published; it stays unknown.
             Err(_) => self.reconnect_at = Instant::now() + RECONNECT_PAUSE,
         }
@@ -285,8 +290,8 @@ impl Desk {
 
     fn enter(&mut self, (topic, number): (usize, u32), (outcome, is_helpful): (Outcome, bool)) {
         match outcome {
-            Outcome::Acknowledged(_) => drop(self.told.acknowledged.fetch_add(1, Ordering::AcqRel)),
-            Outcome::Refused(_) => drop(self.told.refused.fetch_add(1, Ordering::AcqRel)),
+            Outcome::Acknowledged(_) => drop(self.shared.acknowledged.fetch_add(1, Ordering::AcqRel)),
+            Outcome::Refused(_) => drop(self.shared.refused.fetch_add(1, Ordering::AcqRel)),
             Outcome::Unknown => {}
         }
         self.truth.unhelpful += u32::from(!is_helpful);
@@ -294,7 +299,7 @@ impl Desk {
     }
 }
 
-impl Line {
+impl Connection {
     fn connect(route: Route, route_version: u32) -> io::Result<Self> {
         let socket: Socket = match &route {
             Route::Http(address) => {

@@ -4,12 +4,12 @@ use std::fmt;
 
 use fanfare_core::event::EventId;
 
-use super::Speech;
+use super::Dialect;
 
 /// What a subscriber was sent, by topic, and how its connections went.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
-    pub(crate) speech: Speech,
+    pub(crate) dialect: Dialect,
     /// Place of the topic, and what came, in the order in which it came.
     pub(crate) topics: Vec<(usize, Vec<Mark>)>,
     /// Connections after the first.
@@ -40,9 +40,9 @@ impl Mark {
 }
 
 impl Record {
-    pub(super) fn new(speech: Speech, topics: &[usize]) -> Self {
+    pub(super) fn new(dialect: Dialect, topics: &[usize]) -> Self {
         Self {
-            speech,
+            dialect,
             topics: topics.iter().map(|topic| (*topic, Vec::new())).collect(),
             reconnects: 0,
             refusals: Vec::new(),
@@ -67,7 +67,7 @@ impl Record {
 /// Short: runs of events as `1..40`, gaps as `[7-40 to 7-110 overflow]`, a fresh beginning as `|`.
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}, {} reconnects", self.speech, self.reconnects)?;
+        write!(f, "{:?}, {} reconnects", self.dialect, self.reconnects)?;
         for (topic, marks) in &self.topics {
             write!(f, "; topic {topic}:")?;
             write_marks(marks, f)?;

@@ -3,7 +3,7 @@
 use fanfare_core::event::EventId;
 
 use super::{
-    Account, Mark, Outcome, Record, Speech, Truth,
+    Account, Dialect, Mark, Outcome, Record, Truth,
     payload::{Origin, Payload},
     settle,
 };
@@ -39,7 +39,7 @@ fn account(outcomes: &str, scripts: &[&str]) -> Account {
         _ => Outcome::Unknown,
     };
     let truth = Truth { topics: vec![outcomes.chars().map(outcome).collect()], unhelpful: 0 };
-    let record = |script: &&str| Record { topics: vec![(0, marks(script))], ..Record::new(Speech::Sse, &[0]) };
+    let record = |script: &&str| Record { topics: vec![(0, marks(script))], ..Record::new(Dialect::Sse, &[0]) };
     settle(&truth, &scripts.iter().map(record).collect::<Vec<_>>())
 }
 

@@ -1,4 +1,4 @@
-//! The bytes of one connection, and what they mean to a subscriber.
+//! The protocol of one subscriber, over the tools' client library.
 
 use fanfare_core::protocol::{
     fanfare_v1::client::Envelope,
@@ -9,13 +9,13 @@ use fanfare_core::protocol::{
 use fanfare_tools::client::{Item, ProtocolError, Reader};
 use serde::Deserialize;
 
-use super::Speech;
+use super::Dialect;
 
 const MASK: [u8; 4] = [0x4d, 0x21, 0x9a, 0x07];
 
-/// What a subscriber was told.
+/// What a subscriber learns from its connection.
 #[derive(Debug)]
-pub(super) enum Heard<'a> {
+pub(super) enum WireEvent<'a> {
     /// The request is granted.
     Open,
     /// The request is refused, with this HTTP status.
@@ -26,8 +26,8 @@ pub(super) enum Heard<'a> {
     Subscribed { topic: &'a str, id: Option<&'a str> },
     /// Events are missing here.
     Gap { stream_id: Option<&'a str>, notice: GapNotice },
-    /// Why the connection is about to end, and when to come back.
-    Goodbye { code: Option<u16>, reason: &'a str },
+    /// Why the hub closes the connection, and when to reconnect.
+    Closing { code: Option<u16>, reason: &'a str },
     /// The answer is complete: nothing more will come.
     End,
     /// It broke a rule.
@@ -45,11 +45,11 @@ pub(super) struct GapNotice {
     pub(super) reason: String,
 }
 
-/// One connection's reading side.
+/// The reading side of one connection.
 #[derive(Debug)]
 pub(super) struct Wire {
     reader: Reader,
-    speech: Speech,
+    dialect: Dialect,
     /// What is owed to the hub: pongs and commands.
     pub(super) replies: Vec<u8>,
     /// The upgrade to `fanfare.v1` was granted, and nothing was asked for yet.
@@ -57,72 +57,74 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(speech: Speech) -> Self {
-        let reader = match speech {
-            Speech::Sse => Reader::sse(),
-            Speech::FanfareV1 | Speech::Raw => Reader::websocket(),
+    pub(super) fn new(dialect: Dialect) -> Self {
+        let reader = match dialect {
+            Dialect::Sse => Reader::sse(),
+            Dialect::FanfareV1 | Dialect::Raw => Reader::websocket(),
         };
-        Self { reader, speech, replies: Vec::new(), wants_commands: speech == Speech::FanfareV1 }
+        Self { reader, dialect, replies: Vec::new(), wants_commands: dialect == Dialect::FanfareV1 }
     }
 
-    /// The reconnection time that a stream was told, in ms.
+    /// The reconnection time that a stream asked for, in ms.
     pub(super) fn retry_ms(&self) -> Option<u64> {
         self.reader.retry_ms()
     }
 
-    /// Says `text` with the next replies.
+    /// Sends `text` with the next replies.
     pub(super) fn put_text(&mut self, text: &[u8]) {
         write_masked_text(text, MASK, &mut self.replies);
     }
 
-    /// Takes what the hub sent, and calls `heed` for all it means.
-    pub(super) fn receive(&mut self, bytes: &[u8], mut heed: impl FnMut(Heard<'_>)) {
-        let Self { reader, speech, replies, .. } = self;
+    /// Takes what the hub sent, and calls `on_event` for each event.
+    pub(super) fn receive(&mut self, bytes: &[u8], mut on_event: impl FnMut(WireEvent<'_>)) {
+        let Self { reader, dialect, replies, .. } = self;
         let received: Result<(), ProtocolError> = reader.receive(bytes, replies, &mut |item, _| {
-            take_item(&item, *speech, &mut heed);
+            take_item(&item, *dialect, &mut on_event);
             Ok(())
         });
         if let Err(error) = received {
-            heed(Heard::Broken(format!("{error:?}")));
+            on_event(WireEvent::Broken(format!("{error:?}")));
         }
     }
 }
 
-fn take_item(item: &Item<'_>, speech: Speech, heed: &mut impl FnMut(Heard<'_>)) {
+fn take_item(item: &Item<'_>, dialect: Dialect, on_event: &mut impl FnMut(WireEvent<'_>)) {
     match *item {
-        Item::Granted(_) => heed(Heard::Open),
-        Item::Refused(head) => heed(Heard::Refused(head.status)),
+        Item::Granted(_) => on_event(WireEvent::Open),
+        Item::Refused(head) => on_event(WireEvent::Refused(head.status)),
         Item::RefusalBody(_) => {}
-        Item::End => heed(Heard::End),
-        Item::Event(message) => heed(read_message(message)),
-        Item::Text(text) if speech == Speech::FanfareV1 => match Envelope::parse(text) {
-            Ok(envelope) => take_envelope(&envelope, heed),
-            Err(error) => heed(Heard::Broken(error.to_string())),
+        Item::End => on_event(WireEvent::End),
+        Item::Event(message) => on_event(read_message(message)),
+        Item::Text(text) if dialect == Dialect::FanfareV1 => match Envelope::parse(text) {
+            Ok(envelope) => take_envelope(&envelope, on_event),
+            Err(error) => on_event(WireEvent::Broken(error.to_string())),
         },
-        Item::Text(payload) => heed(Heard::Event { stream_id: None, id: None, payload }),
-        Item::Binary(_) => heed(Heard::Broken("a binary message".to_owned())),
-        Item::Closed { code, reason } => heed(Heard::Goodbye { code, reason }),
+        Item::Text(payload) => on_event(WireEvent::Event { stream_id: None, id: None, payload }),
+        Item::Binary(_) => on_event(WireEvent::Broken("a binary message".to_owned())),
+        Item::Closed { code, reason } => on_event(WireEvent::Closing { code, reason }),
     }
 }
 
-fn read_message(message: SseMessage<'_>) -> Heard<'_> {
+fn read_message(message: SseMessage<'_>) -> WireEvent<'_> {
     let text = |bytes| std::str::from_utf8(bytes).unwrap_or("not UTF-8");
     let stream_id = Some(text(message.id)).filter(|id| !id.is_empty());
     match message.event {
         b"gap" => match serde_json::from_slice(message.data) {
-            Ok(notice) => Heard::Gap { stream_id, notice },
-            Err(error) => Heard::Broken(format!("a gap that says {:?}: {error}", text(message.data))),
+            Ok(notice) => WireEvent::Gap { stream_id, notice },
+            Err(error) => WireEvent::Broken(format!("a gap that says {:?}: {error}", text(message.data))),
         },
-        b"error" => Heard::Goodbye { code: None, reason: text(message.data) },
-        _ => Heard::Event { stream_id, id: None, payload: message.data },
+        b"error" => WireEvent::Closing { code: None, reason: text(message.data) },
+        _ => WireEvent::Event { stream_id, id: None, payload: message.data },
     }
 }
 
-fn take_envelope(envelope: &Envelope<'_>, heed: &mut impl FnMut(Heard<'_>)) {
-    heed(match envelope {
-        Envelope::Event { id, data, .. } => Heard::Event { stream_id: None, id: Some(id), payload: data.as_bytes() },
-        Envelope::Subscribed { topic, id, .. } => Heard::Subscribed { topic, id: id.as_deref() },
-        Envelope::Gap { topic, from, to, reason } => Heard::Gap {
+fn take_envelope(envelope: &Envelope<'_>, on_event: &mut impl FnMut(WireEvent<'_>)) {
+    on_event(match envelope {
+        Envelope::Event { id, data, .. } => {
+            WireEvent::Event { stream_id: None, id: Some(id), payload: data.as_bytes() }
+        }
+        Envelope::Subscribed { topic, id, .. } => WireEvent::Subscribed { topic, id: id.as_deref() },
+        Envelope::Gap { topic, from, to, reason } => WireEvent::Gap {
             stream_id: None,
             notice: GapNotice {
                 topic: Some(topic.to_string()),
@@ -131,24 +133,24 @@ fn take_envelope(envelope: &Envelope<'_>, heed: &mut impl FnMut(Heard<'_>)) {
                 reason: reason.to_string(),
             },
         },
-        other => Heard::Broken(format!("{other:?}")),
+        other => WireEvent::Broken(format!("{other:?}")),
     });
 }
 
 /// The request that opens a stream of `topics`, going on after `last_id` if there is one.
-pub(super) fn request(speech: Speech, topics: &[&str], last_id: Option<&str>) -> Vec<u8> {
+pub(super) fn request(dialect: Dialect, topics: &[&str], last_id: Option<&str>) -> Vec<u8> {
     let query: Vec<String> = topics.iter().map(|topic| format!("topic={topic}")).collect();
     let query = query.join("&");
     let mut out = Vec::new();
     let key = encode_key([7; 16]);
-    match (speech, last_id) {
-        (Speech::Sse, last_id) => {
+    match (dialect, last_id) {
+        (Dialect::Sse, last_id) => {
             let headers: Vec<(&str, &str)> = last_id.map(|id| ("Last-Event-ID", id)).into_iter().collect();
             write_request(Method::Get, "hub", &format!("/sse?{query}"), &headers, b"", &mut out);
         }
-        (Speech::FanfareV1, _) => write_upgrade("hub", "/ws", &["fanfare.v1"], &[], &key, &mut out),
-        (Speech::Raw, None) => write_upgrade("hub", &format!("/ws?{query}"), &[], &[], &key, &mut out),
-        (Speech::Raw, Some(id)) => {
+        (Dialect::FanfareV1, _) => write_upgrade("hub", "/ws", &["fanfare.v1"], &[], &key, &mut out),
+        (Dialect::Raw, None) => write_upgrade("hub", &format!("/ws?{query}"), &[], &[], &key, &mut out),
+        (Dialect::Raw, Some(id)) => {
             write_upgrade("hub", &format!("/ws?{query}&since={id}"), &[], &[], &key, &mut out);
         }
     }
