@@ -3,6 +3,9 @@
 //! There is no parser object: a caller keeps one buffer and asks [`parse_push`] (or [`parse`]) what stands at its start.
 //! Nothing is copied; replies borrow from the buffer. Asking again after more bytes came costs a few lines of header,
 //! not the length of the payload, because bulk strings are skipped by their announced length.
+//!
+//! Why not the `redis` crate's parser: a message of 16 to 1,024 bytes takes 0.17–0.25 µs and no allocation here, 1.8–3.7 µs and 7
+//! allocations there; a mebibyte that arrives in parts of 16 KiB 2.5 µs against 46 ms (`bench/resp`).
 
 mod parser;
 mod reply;
