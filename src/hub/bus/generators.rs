@@ -1,4 +1,4 @@
-//! Generators: what makes events up by itself, for demonstration; a source's thread does it, and endpoints command it.
+//! Generators of simulated events, for demonstration: endpoints command them, a source's thread runs them.
 
 use std::fmt;
 

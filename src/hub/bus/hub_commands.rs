@@ -1,4 +1,4 @@
-//! HubCommands: what hubs on one broker tell each other to do. They travel as events of topics that no reader gets.
+//! Hub commands: what hubs on one broker ask each other to do. They travel as events of topics that no client can read.
 
 use std::fmt;
 
@@ -7,15 +7,15 @@ use bytes::Bytes;
 use super::Bus;
 use crate::{clock::Moment, topic::Topic};
 
-/// What the topics begin with whose events are orders.
+/// The prefix of topics whose events are hub commands.
 pub const HUB_COMMANDS: &str = "fanfare.orders.";
 
-/// Whether the events of `topic` are orders.
+/// Whether the events of `topic` are hub commands.
 pub fn is_hub_command(topic: &Topic) -> bool {
     topic.as_str().starts_with(HUB_COMMANDS)
 }
 
-/// Takes orders as they come in.
+/// Executes hub commands.
 pub trait HubCommands: Send + Sync + fmt::Debug {
     /// Takes what came in on `topic`: a foreign publisher may have sent anything. Called on a source's thread: never blocks.
     fn take(&self, topic: &Topic, kind: Option<&str>, data: Bytes, bus: &Bus, now: Moment);

@@ -31,7 +31,7 @@ pub enum Refusal {
     Forbidden,
     /// It is a replica, which takes no writes and has nobody to pass them on to.
     ReadOnly,
-    /// It has fewer replicas than it was told to have before it takes writes.
+    /// It has fewer replicas than its configuration demands for writes (`min-replicas-to-write`).
     TooFewReplicas,
     /// Its memory is spent.
     OutOfMemory,
@@ -44,7 +44,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// What is wrong, for whoever published.
+    /// What is wrong, for the publisher.
     pub fn text(self) -> &'static str {
         match self {
             Self::Forbidden => "the source's access rules forbid this publication; nothing was published",

@@ -109,8 +109,7 @@ impl Bus {
         }
     }
 
-    /// The source begins to load what its broker keeps of `topic`, which nobody reads yet: the log begins anew, empty, as
-    /// what follows `floor`.
+    /// The source begins to load what its broker keeps of `topic`, which has no readers yet: the log begins anew, empty, after `floor`.
     pub fn begin_log(&self, topic: &Topic, floor: EventId) {
         let state = self.state(topic);
         let mut core = lock(&state.core);
@@ -123,8 +122,8 @@ impl Bus {
         lock(&self.state(topic).core).history.newest_id()
     }
 
-    /// The source confirmed that it delivers `topic` from now on. If somebody was let in before, what was published
-    /// until now is lost on them.
+    /// The source confirmed that it delivers `topic` from now on. Readers admitted before may have missed events until now, and get a
+    /// gap.
     pub fn mark_live(&self, topic: &Topic, now: Moment) {
         let state = self.state(topic);
         state.refused.store(false, Ordering::Release);
@@ -139,13 +138,13 @@ impl Bus {
         }
     }
 
-    /// Whether somebody was let in to `topic` before the source had confirmed it; the caller tells them what they miss, in
-    /// place of [`Bus::mark_live`].
+    /// Whether readers were admitted to `topic` before the source had confirmed it. The caller reports their gap in place of
+    /// [`Bus::mark_live`].
     pub fn take_unconfirmed(&self, topic: &Topic) -> bool {
         std::mem::take(&mut lock(&self.state(topic).core).has_unconfirmed)
     }
 
-    /// A reader is let in to `state` although the source has not confirmed it.
+    /// A reader is admitted to `state` although the source may not have confirmed it.
     pub fn admit_unconfirmed(&self, state: &TopicState) {
         let mut core = lock(&state.core);
         core.has_unconfirmed = !core.live;
@@ -158,8 +157,8 @@ impl Bus {
         lock(&state.core).live = false;
     }
 
-    /// The source does not deliver `topic`, and will not before somebody changes something at its broker: whoever begins to
-    /// listen is told. True if there are readers who believe that it delivers, or will soon.
+    /// The source does not deliver `topic`, and will not before an operator changes something at its broker: new
+    /// listeners are notified. True if readers were admitted in the belief that it delivers, or will soon.
     pub fn mark_refused(&self, topic: &Topic) -> bool {
         let state = self.state(topic);
         state.refused.store(true, Ordering::Release);

@@ -74,7 +74,7 @@ pub(super) struct Core {
     pub(super) live: bool,
     /// Events were lost behind the hole that is the newest entry, and the next one to be appended must say so.
     pub(super) has_lost: bool,
-    /// Somebody was let in before the source had confirmed the topic: what is published until it does is lost on them.
+    /// Readers were admitted before the source confirmed the topic: they miss what is published until it does.
     pub(super) has_unconfirmed: bool,
     /// Taken out of the table: whoever still holds it must look the topic up anew.
     pub(super) retired: bool,
@@ -202,7 +202,7 @@ impl Bus {
         &self.config.budget
     }
 
-    /// From now on `orders` takes what comes in on topics of orders. Until then it is dropped.
+    /// Sets what executes hub commands. Until then they are dropped.
     pub fn set_hub_commands(&self, orders: Arc<dyn HubCommands>) {
         *lock(&self.orders) = Some(orders);
     }

@@ -182,7 +182,7 @@ impl ReactorMetrics {
         histogram::add(&self.overflows, 1);
     }
 
-    /// A reader was told of a gap of its own.
+    /// A reader got a gap of its own.
     pub fn on_gap(&self, reason: GapReason) {
         histogram::add(&self.gaps[reason as usize], 1);
     }
@@ -224,7 +224,7 @@ impl ReactorMetrics {
     }
 }
 
-/// How a source fares, told to `/ready`, `/stats` and `/metrics`.
+/// The health of a source, for `/ready`, `/stats` and `/metrics`.
 pub trait SourceHealth: Send + Sync + fmt::Debug {
     /// Its name, as labels use it.
     fn name(&self) -> &str;

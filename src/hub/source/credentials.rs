@@ -1,5 +1,5 @@
-//! As whom the hub logs in somewhere, which may be another one while it runs, because passwords are rotated: when the configuration
-//! is read anew, and when a server refuses the login and a file holds another one by then. Connections that are open stay so.
+//! Logins that may change while the hub runs, because passwords are rotated: when the configuration is read anew (SIGHUP), and when a
+//! server refuses a login whose file holds another one by then. Open connections stay open.
 
 use std::{
     fmt, fs,
@@ -86,7 +86,7 @@ impl<L> fmt::Debug for Logins<L> {
     }
 }
 
-/// The text of a file without white space around. Anything but a regular file would keep the thread.
+/// The text of a file without surrounding white space. Refuses anything but a regular file, which might block the thread.
 pub(crate) fn read_again(file: &Path) -> Result<String, String> {
     let of_file = |error: std::io::Error| format!("cannot read {}: {error}", file.display());
     if !fs::metadata(file).map_err(of_file)?.is_file() {

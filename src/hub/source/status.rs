@@ -1,4 +1,4 @@
-//! What the source says about itself: written by its two threads, read by readiness, metrics and statistics.
+//! The status of a source: written by its threads, read by `/ready`, `/metrics` and `/stats`.
 
 use std::{
     sync::{
@@ -11,7 +11,7 @@ use std::{
 use super::refusals::{Refusals, Refused};
 use crate::{bus::SourceName, clock::Moment, metrics::SourceHealth, topic::Topic};
 
-/// Figures of one Redis Pub/Sub source.
+/// The status of one source with a broker.
 #[derive(Debug)]
 pub(super) struct SourceStatus {
     name: SourceName,
@@ -49,7 +49,7 @@ pub(in crate::source) struct ConnectionStatus {
     since: AtomicU64,
     reconnects: AtomicU64,
     disconnects: AtomicU64,
-    /// When the server last answered; told by the writer only, for the reader has its proofs.
+    /// When the server last answered. Set by the writer only; the reader has its proofs.
     last_answer: AtomicU64,
     failure: Mutex<String>,
 }
@@ -93,7 +93,7 @@ pub(super) struct StatusSnapshot {
     pub unasked: u64,
 }
 
-/// How the numbers stand.
+/// How many subscriptions a source has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SubscriptionCounts {
     pub(super) wanted: usize,

@@ -52,7 +52,7 @@ impl Announcer {
         (Self { bus, clock, status, marks }, marked)
     }
 
-    /// Publishes those of `records` that are not, by the state that `stored` tells, and calls `reply` when each has its
+    /// Publishes those of `records` that are not, by the state in `stored`, and calls `reply` when each has its
     /// answer. Where a repeat found an earlier record, that one is published. The events are held for `owners`, one for each
     /// record in order; where a share is used up, the record is published later, by a look into the outbox.
     pub(super) fn announce(&self, records: Vec<Record>, owners: Option<Owners>, stored: Vec<Stored>, reply: KeepReply) {

@@ -1,4 +1,4 @@
-//! What the store is told to do.
+//! The configuration of the store.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -8,9 +8,9 @@ use crate::source::credentials::{Credentials, Logins};
 /// How the hub uses its database.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where it is, and as whom to log in from the start.
+    /// The database's URL, with the login from the start.
     pub login: StoreLogin,
-    /// As whom to log in later.
+    /// The login in force, which may replace that one.
     pub logins: Logins<StoreLogin>,
     /// For `sslmode=require`: PEM file of the authorities to trust, in place of the system's.
     pub ca_file: Option<PathBuf>,

@@ -4,7 +4,7 @@ use std::{fmt, io, time::Duration};
 
 use tokio_postgres::error::SqlState;
 
-/// Why the database did not do as it was told.
+/// Why an operation on the database failed.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// The client library's word.
@@ -36,7 +36,7 @@ impl Fault {
     pub(super) fn is_closed(&self) -> bool {
         let Self::Database(error) = self else { return false };
         let is_broken = std::error::Error::source(error).is_some_and(|cause| cause.is::<io::Error>());
-        // The server's last words on it: that it was told to end it, or that it was idle for too long.
+        // The server closed the connection: an administrator ended it, or it was idle for too long.
         let was_ended = error.code().is_some_and(|state| ["57P01", "57P02", "57P05"].contains(&state.code()));
         error.is_closed() || is_broken || was_ended
     }

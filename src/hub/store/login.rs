@@ -1,4 +1,4 @@
-//! As whom the hub logs in at the database.
+//! The login at the database.
 
 use std::{fmt, path::PathBuf};
 

@@ -1,6 +1,6 @@
 //! Telemetry kept in PostgreSQL, as TimescaleDB's hypertable where there is one.
 //!
-//! One thread writes, a few read; no reactor ever waits for the database. What is told to be kept waits in a bounded
+//! One thread writes, a few read; no reactor ever waits for the database. What is to be stored waits in a bounded
 //! queue, is committed in batches, and is published afterwards. Each batch also leaves its rows in an *outbox*: a row that
 //! was committed, but not published because the hub or the broker was gone, is published later, by whichever hub finds
 //! it. So what was acknowledged is stored exactly once and published at least once; repeats of a publication carry the
@@ -68,7 +68,7 @@ impl Store {
     /// Stores `records`, all of them or none, then publishes them, and calls `reply` with what became of each, in order. `held`
     /// is what [`Self::hold`] took for them.
     pub fn keep(&self, mut records: Vec<Record>, held: Held, reply: KeepReply) {
-        // The database tells by it what it has already, should the answer to a commit be lost.
+        // By it the database recognizes what it has already, if the answer to a commit was lost.
         for record in &mut records {
             record.key.get_or_insert_with(|| format!("{:032x}", rand::random::<u128>()).into());
         }

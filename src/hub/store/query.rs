@@ -29,8 +29,8 @@ pub enum Order {
     OldestFirst,
 }
 
-/// Where a reading stands among those of its well: by its time, then by its number. Readings that come later, even with
-/// an earlier time, do not move the others.
+/// The place of a reading among those of its well: by its time, then by its number. Readings that come later, even with an earlier
+/// time, do not move the others. The API shows it as `TIME-NUMBER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadingCursor {
     /// In µs since 1970.

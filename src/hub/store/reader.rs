@@ -154,7 +154,7 @@ async fn fetch(client: &Client, statement: &Statement, query: &Query) -> Result<
         Order::OldestFirst => ReadingCursor { time_us: query.from_us, record_id: i64::MIN },
     };
     let after = query.after.unwrap_or(everything_follows);
-    // One more than asked for tells whether there is a next page.
+    // One more than asked for shows whether there is a next page.
     let limit = i64::from(query.limit) + 1;
     let (from, to, after_time) = (system_time(query.from_us), system_time(query.to_us), system_time(after.time_us));
     let rows = client.query(statement, &[&&*query.well_id, &from, &to, &after_time, &after.record_id, &limit]).await?;

@@ -1,4 +1,4 @@
-//! The way to the generators' thread, and what is known of it elsewhere.
+//! The queue to the generators' thread, and the list of generators that other threads see.
 
 use std::{
     collections::BTreeMap,
@@ -24,12 +24,12 @@ pub(super) struct Control {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Listed(Arc<RwLock<BTreeMap<Topic, bool>>>);
 
-/// What the thread is told.
+/// A command to the thread.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// To see to a generator.
+    /// Start, stop, pause or resume a generator.
     Request(Queued),
-    /// To end.
+    /// End the thread.
     End,
 }
 
@@ -65,7 +65,7 @@ impl Control {
         self.listed.clone()
     }
 
-    /// Tells the thread to end, after what waits before.
+    /// Makes the thread end, after the commands that wait.
     pub(super) fn end(&self) {
         // It may have ended already.
         let _ = self.commands.send(Command::End);

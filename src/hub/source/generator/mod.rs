@@ -1,6 +1,6 @@
-//! Generators: events that nobody sent, for demonstration. One thread with a queue of timers makes the events of all
-//! streams; it is commanded through a bounded queue ([`crate::bus::Generators`]), and publishes as anybody would, through
-//! the source that all hubs share if there is one.
+//! Generators: simulated events, for demonstration. One thread with a queue of timers makes the events of all streams. Endpoints
+//! command it through a bounded queue ([`crate::bus::Generators`]). It publishes as a client does: through the event sink of the
+//! topic's source if there is one.
 
 mod control;
 mod scheduler;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub(super) use thread::open;
 
-/// How often events are made up, and for how many streams.
+/// How often events are generated, and for how many streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GeneratorConfig {
     /// Between two events of a stream called `default` or `demo-default`, about so long; each time up to a quarter more

@@ -1,4 +1,4 @@
-//! All generators and when each is due next. Pure: it is told the moment, what to do, and what random has in store.
+//! All generators, and when each makes its next event. Pure: the caller gives the time, the commands and the random numbers.
 
 use std::{
     cmp::Reverse,
@@ -133,7 +133,7 @@ impl Scheduler {
     }
 }
 
-/// About the stream's interval, up to a quarter more or less: what happens of itself keeps no time.
+/// The stream's interval, up to a quarter more or less: real events keep no exact rhythm.
 fn pause_of(config: &GeneratorConfig, stream: &str, random: &mut SmallRng) -> Duration {
     let interval = match stream.strip_prefix("demo-").unwrap_or(stream) {
         "default" => config.default_interval,

@@ -1,10 +1,10 @@
-//! What happens on a stream: values that wander, people who come and go, orders. It changes as such things do, so that a
-//! dashboard in front of it has something to show.
+//! Simulated content of demonstration streams: a machine's load as random walks, users who log in and out, orders, notifications.
+//! Values change plausibly, so that a dashboard has something to show.
 
 use rand::{RngExt, rngs::SmallRng};
 use serde_json::{Value, json};
 
-/// Something that happened.
+/// One simulated event.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct SampleEvent {
     /// One of the documented types.
@@ -15,21 +15,21 @@ pub(super) struct SampleEvent {
     pub(super) data: Value,
 }
 
-/// What a stream is about, and how things stand there.
+/// The state of one stream's simulation.
 #[derive(Clone, Debug)]
 pub(super) enum Simulation {
-    /// A bit of everything.
+    /// Orders, notifications and user activity, mixed.
     General(GeneralFeed),
     /// A machine under load.
     System(MachineLoad),
-    /// People at work.
+    /// Users who log in, act, and log out.
     People(UserActivity),
-    /// What people are told.
+    /// Notifications.
     Notifications(Notifications),
 }
 
 impl Simulation {
-    /// The simulation of a stream of this name, as it is in the beginning.
+    /// A new simulation for a stream of this name.
     pub(super) fn of(stream: &str, random: &mut SmallRng) -> Self {
         match stream.strip_prefix("demo-").unwrap_or(stream) {
             "system" => Self::System(MachineLoad::new(random)),
@@ -42,7 +42,7 @@ impl Simulation {
         }
     }
 
-    /// What happens next.
+    /// The next event.
     pub(super) fn next(&mut self, random: &mut SmallRng) -> SampleEvent {
         match self {
             Self::General(shop) => shop.next(random),
@@ -53,12 +53,12 @@ impl Simulation {
     }
 }
 
-/// From which of its values on a machine complains.
+/// Above these values, in percent, a machine raises an alert.
 const CPU_LIMIT: f64 = 80.0;
 const MEMORY_LIMIT: f64 = 85.0;
 const DISK_LIMIT: f64 = 90.0;
 
-/// A machine: each value wanders, and drifts back to where it is at home.
+/// A machine: each value is a random walk that drifts back to its mean.
 #[derive(Clone, Debug)]
 pub(super) struct MachineLoad {
     cpu: RandomWalk,
@@ -124,7 +124,7 @@ impl RandomWalk {
     }
 }
 
-/// People, by who is signed in: nobody leaves before having come.
+/// Users, and which of them are logged in: nobody logs out who is not.
 #[derive(Clone, Debug, Default)]
 pub(super) struct UserActivity {
     present: [bool; USERS.len()],
@@ -149,7 +149,7 @@ impl UserActivity {
     }
 }
 
-/// People and what they order.
+/// User activity, orders with ascending numbers, and notifications.
 #[derive(Clone, Debug)]
 pub(super) struct GeneralFeed {
     next_order: u32,
@@ -175,17 +175,17 @@ impl GeneralFeed {
     }
 }
 
-/// What people are told, each with a number.
+/// Notifications, numbered.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Notifications {
-    told: u64,
+    count: u64,
 }
 
 impl Notifications {
     fn next(&mut self, random: &mut SmallRng) -> SampleEvent {
-        self.told += 1;
+        self.count += 1;
         let mut sample = notice(random);
-        sample.data["number"] = self.told.into();
+        sample.data["number"] = self.count.into();
         sample
     }
 }

@@ -66,7 +66,7 @@ impl Source for GeneratorSource {
             clock: self.setup.clock,
             is_failing: Arc::default(),
         };
-        // Before anybody can ask what there is.
+        // Before a client can list the generators.
         worker.begin(&self.setup.generated);
         let thread = thread::Builder::new().name("generators".to_owned()).spawn(move || worker.run());
         self.thread = Some(thread.map_err(|error| format!("cannot start a thread: {error}"))?);
@@ -87,7 +87,7 @@ struct Worker {
     listed: Listed,
     bus: Arc<Bus>,
     clock: Clock,
-    /// Whether the last publication failed, so that an outage is told once.
+    /// Whether the last publication failed, so that an outage is logged once.
     is_failing: Arc<AtomicBool>,
 }
 
@@ -125,7 +125,7 @@ impl Worker {
     fn apply(&mut self, queued: Queued, made: &mut Vec<GeneratedEvent>) {
         let request = &queued.request;
         let outcome = self.scheduler.apply(&request.topic, &request.stream, request.action, self.clock.now(), made);
-        // Whoever is answered may ask at once what there is.
+        // A client that has its answer may list the generators at once.
         self.listed.replace(self.scheduler.list());
         queued.answer(outcome);
     }
@@ -150,7 +150,7 @@ impl Worker {
                 Some(sink) => sink.publish(self.publication(topic, kind, data)),
                 None => {
                     let published = feed.publish(&topic, Some(kind), data, now);
-                    tell(&self.is_failing, published.map(Some).map_err(|_| PublishFailed::NoRoom));
+                    log_outage(&self.is_failing, published.map(Some).map_err(|_| PublishFailed::NoRoom));
                 }
             }
         }
@@ -158,13 +158,13 @@ impl Worker {
 
     fn publication(&self, topic: Topic, kind: &str, data: Bytes) -> Publication {
         let is_failing = Arc::clone(&self.is_failing);
-        let reply = Box::new(move |receipt| tell(&is_failing, receipt));
+        let reply = Box::new(move |receipt| log_outage(&is_failing, receipt));
         Publication { topic, kind: Some(kind.into()), data, idempotency_key: None, reply }
     }
 }
 
 /// Logs when events begin to be lost, and when they no longer are. Nobody waits for any one of them.
-fn tell(is_failing: &AtomicBool, receipt: Receipt) {
+fn log_outage(is_failing: &AtomicBool, receipt: Receipt) {
     let was_failing = is_failing.swap(receipt.is_err(), Ordering::Relaxed);
     match receipt {
         Err(failed) if !was_failing => warn!(?failed, "events of the demonstration are not published"),

@@ -1,4 +1,4 @@
-//! What the source is told to do, and where its server is.
+//! The configuration of Redis, for Pub/Sub and Streams.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -8,10 +8,10 @@ use crate::{
     topic::Topic,
 };
 
-/// How the hub uses Redis Pub/Sub. Every value is valid, but `ping_interval` and the timeouts should not be zero.
+/// How the hub uses Redis. Every value is valid, but `ping_interval` and the timeouts should not be zero.
 #[derive(Clone, Debug)]
 pub struct RedisConfig {
-    /// Where the server is, and as whom to log in.
+    /// The server's address and the login, or the sentinels' addresses.
     pub url: RedisUrl,
     /// For `rediss://`: PEM file of the authorities to trust, in place of the system's.
     pub ca_file: Option<PathBuf>,
@@ -29,10 +29,10 @@ pub struct RedisConfig {
     pub sentinel_timeout: Duration,
     /// Whether a server that is a replica will do: it is read from, and publications are refused.
     pub allow_replica: bool,
-    /// Channel patterns (Redis's globs) subscribed to from the start, whoever listens. Where several cover a channel,
+    /// Channel patterns (Redis's globs) subscribed to from the start, even while nobody listens. Where several cover a channel,
     /// its messages come in through the first.
     pub subscribe: Vec<String>,
-    /// Topics subscribed to from the start, whoever listens.
+    /// Topics subscribed to from the start, even while nobody listens.
     pub always: Vec<Topic>,
     /// Whether to subscribe to a topic while somebody listens to it. Without, only `subscribe` and `always` count.
     pub interest: bool,
@@ -97,7 +97,7 @@ impl Default for RedisConfig {
 }
 
 impl RedisConfig {
-    /// What tells where the server is. Fails if files are named that cannot be used.
+    /// What finds the server. Fails if the configuration names files that cannot be used.
     pub fn directory(&self) -> io::Result<Directory> {
         Directory::new(&DirectoryOptions {
             login: self.login(),

@@ -1,7 +1,7 @@
-//! A blocking connection: its stream, its login, and what the server at its end says it is.
+//! A blocking connection: its stream, its login, and the role of the server.
 //!
-//! The client library has connections of its own, but none that tells whether the server has closed it meanwhile. That is
-//! what a publication has to know before it is written: afterwards nobody can tell whether it was taken.
+//! The client library's connections cannot say whether the server has closed them meanwhile. A publication must know that before
+//! it is written: afterwards nobody knows whether the server took it.
 
 use std::{
     fmt,
@@ -94,7 +94,7 @@ impl RedisConnection {
         match (self.receive(), named) {
             (Ok(Value::ServerError(error)), _) if error.code() != "NOPERM" => return Err(error.into()),
             (Ok(_), _) => {}
-            // A server that has no room says so before it is asked, and hangs up.
+            // A server at its limit of connections sends an error before any command, and closes.
             (Err(_), Value::ServerError(error)) => return Err(error.into()),
             (Err(error), _) => return Err(error),
         }
@@ -125,12 +125,12 @@ impl RedisConnection {
         }
     }
 
-    /// Where it leads.
+    /// The server's address.
     pub(in crate::source) fn target(&self) -> &ServerAddress {
         &self.target
     }
 
-    /// What the server was when it was last asked.
+    /// The server's role when it was last asked.
     pub(in crate::source) fn role(&self) -> Role {
         self.role
     }
@@ -145,7 +145,7 @@ impl RedisConnection {
         }
     }
 
-    /// Sends commands.
+    /// Writes all of `commands`, each write within the timeout.
     pub(in crate::source) fn send(&mut self, commands: &[u8]) -> Result<(), SendFailed> {
         let mut sent = 0;
         while sent < commands.len() {

@@ -1,4 +1,4 @@
-//! Where a Redis server is: at the address of its URL, or wherever the sentinels say that the master is at present.
+//! Finds the Redis server: at the address of its URL, or where the sentinels say that the master is at present.
 //!
 //! Shared by everything that connects to Redis. With a `redis+sentinel://` URL the address is asked for before *every*
 //! connection. With any URL a connection counts only if the server at its end says that it is a master, or a replica where
@@ -24,12 +24,12 @@ use super::{
 };
 use crate::source::credentials::Logins;
 
-/// What it takes to find a server.
+/// What finding a server needs.
 #[derive(Clone, Debug)]
 pub struct DirectoryOptions {
-    /// Where it is, or who knows it, and as whom to log in from the start.
+    /// The server's URL or the sentinels', with the login from the start.
     pub login: Login,
-    /// As whom to log in later.
+    /// The login in force, which may replace that one.
     pub logins: Logins<Login>,
     /// For `rediss://` and `rediss+sentinel://`.
     pub tls: TlsFiles,
@@ -48,7 +48,7 @@ pub struct SentinelLogin {
     pub password: String,
 }
 
-/// Tells where the server is at present. Shared freely between threads; each call may block as long as its timeouts say.
+/// Finds the server. Shared freely between threads; each call may block as long as its timeouts say.
 #[derive(Debug)]
 pub struct Directory {
     /// How to connect; the address in it counts only without sentinels.

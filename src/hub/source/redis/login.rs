@@ -1,4 +1,4 @@
-//! As whom the hub logs in at Redis: at the server, and at the sentinels.
+//! The login at Redis: at the server, and at the sentinels.
 
 use std::{fmt, path::PathBuf};
 
@@ -18,7 +18,7 @@ pub struct Login {
     pub files: LoginFiles,
 }
 
-/// Files that hold a login.
+/// The files that a login was read from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoginFiles {
     /// Of the URL.

@@ -20,7 +20,7 @@ pub(in crate::source) enum Role {
     },
     /// It keeps no data at all.
     Sentinel,
-    /// Access rules forbid every question that would tell.
+    /// Not known: access rules forbid both commands that ask for it.
     Unknown,
 }
 

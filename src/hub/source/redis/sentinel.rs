@@ -1,4 +1,4 @@
-//! One sentinel, and the one question to it.
+//! One sentinel: asks it for the master's address.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ pub(super) struct Sentinel {
     info: ConnectionInfo,
 }
 
-/// Why nobody said where the master is.
+/// Why there is no address.
 #[derive(Debug)]
 pub(super) struct AskFailed {
     pub(super) text: String,
@@ -26,7 +26,7 @@ impl Sentinel {
         Self { info }
     }
 
-    /// Where it believes the master of `service` to be, asked with `login`. The error names the sentinel.
+    /// The address of the master of `service` that the sentinel knows. The error names the sentinel.
     pub(super) fn ask_master(
         &self,
         service: &str,

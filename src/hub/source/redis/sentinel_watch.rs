@@ -1,4 +1,4 @@
-//! Whether a connection still leads to the master that the sentinels agree on.
+//! Whether a connection's server is still the master that the sentinels agree on.
 //!
 //! Mostly a failover shows on the connection itself: the old master dies, or the sentinels end its connections when they
 //! make it a replica. A master that hangs, or that only the sentinels cannot reach, shows nothing; therefore a thread
@@ -30,7 +30,7 @@ pub(in crate::source) struct SentinelView {
     master: Mutex<Option<ServerAddress>>,
 }
 
-/// One connection's server, as the polls since it was made see it.
+/// Holds while the sentinels' polls since a connection was made name that connection's server, or none.
 #[derive(Debug)]
 pub(in crate::source) struct MasterLease {
     target: ServerAddress,

@@ -1,4 +1,4 @@
-//! The files that say whom to trust: for the hub's own connections, and for the client library's to sentinels.
+//! TLS: certificates and authorities, for the hub's own connections and for the client library's to sentinels.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! The URL that says where Redis is, or who knows it.
+//! The URL of a Redis server, or of the sentinels that know its address.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -17,7 +17,7 @@ pub struct RedisUrl {
     sentinels: Option<Sentinels>,
 }
 
-/// Who is to be asked for what.
+/// The sentinels to ask, and the name of the master to ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sentinels {
     pub(super) addresses: Vec<(String, u16)>,
@@ -28,7 +28,7 @@ pub(super) struct Sentinels {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadRedisUrl(String);
 
-/// Where to connect to.
+/// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::source) enum ServerAddress {
     Tcp { host: String, port: u16 },
@@ -55,7 +55,7 @@ impl RedisUrl {
         self.sentinels.is_some()
     }
 
-    /// Whether `other` leads to the same server and database, or names the same sentinels, whoever logs in.
+    /// Whether `other` leads to the same server and database, or names the same sentinels, whatever the login is.
     pub fn is_of_same_server(&self, other: &Self) -> bool {
         let place = |url: &Self| (ServerAddress::of(&url.info), url.database(), url.sentinels.clone());
         place(self) == place(other)
@@ -83,7 +83,7 @@ impl RedisUrl {
 }
 
 impl ServerAddress {
-    /// Where `info` leads to.
+    /// The address in `info`.
     pub(in crate::source) fn of(info: &ConnectionInfo) -> Self {
         match info.addr() {
             ConnectionAddr::TcpTls { host, port, .. } => Self::Tls { host: host.clone(), port: *port },

@@ -1,4 +1,4 @@
-//! What was read and is not parsed yet.
+//! The read buffer: bytes that were read and are not parsed yet.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! One buffer full of replies: messages to the bus, what the server confirms to the subscriptions.
+//! Parses one buffer of replies: messages go to the bus, confirmations to the subscriptions.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::{
     source::{SourceStatus, redis::RedisConfig},
 };
 
-/// What is needed to hand one buffer full on.
+/// What parsing one buffer needs, and what it counts.
 pub(super) struct Delivery<'a> {
     pub(super) session: &'a mut PubSubSession,
     pub(super) config: &'a RedisConfig,
@@ -73,7 +73,7 @@ impl Delivery<'_> {
     }
 }
 
-/// Passes on what the subscriptions have to say.
+/// Reports to the bus and the status what the subscriptions found.
 pub(super) fn report_notices(
     bus: &Bus,
     feed: &mut Feed<'_>,

@@ -1,4 +1,4 @@
-//! How publications are published to channels.
+//! Publications as `PUBLISH` commands.
 
 use std::{
     io,

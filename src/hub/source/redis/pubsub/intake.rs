@@ -1,4 +1,4 @@
-//! From messages to the bus: names, envelopes, and what is refused.
+//! Turns messages into events for the bus, and refuses those that are none.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -15,7 +15,7 @@ use crate::{
     topic::{NAME_BYTES_MAX, Topic},
 };
 
-/// Names kept at hand. With patterns anybody may make up channels, so there must be a bound.
+/// Cached names of channels. With patterns any publisher may invent channels, so the cache is bounded.
 const NAMES_MAX: usize = 65_536;
 
 /// Turns messages into events.
@@ -39,7 +39,7 @@ impl Intake {
         Self { names: Names::default(), payload_bytes_max, status, refusals: LogRateLimiter::default() }
     }
 
-    /// Publishes a message; true if the bus took it.
+    /// Publishes a message. True if the bus accepted it; otherwise the topic gets a gap and the refusal is counted.
     pub(super) fn take(&mut self, channel: &[u8], payload: &[u8], feed: &mut Feed<'_>, now: Moment) -> bool {
         let Some(topic) = self.names.resolve(channel) else {
             self.refuse(channel, "the channel is not a topic's name", now);
@@ -63,7 +63,7 @@ impl Intake {
                 }
             }
         };
-        // Its readers are told that something is missing here, whatever it was.
+        // Readers get a gap in its place, whatever the fault was.
         let (why, reason) = refusal;
         feed.report_loss(topic, reason, now);
         self.status.on_loss();
@@ -71,7 +71,7 @@ impl Intake {
         false
     }
 
-    /// Reports a message too big to be read at all.
+    /// Reports a message over the size limit, which is skipped unread.
     pub(super) fn refuse_oversize(&mut self, channel: &[u8], feed: &mut Feed<'_>, now: Moment) {
         if let Some(topic) = self.names.resolve(channel) {
             feed.report_loss(topic, GapReason::SourceLost, now);

@@ -1,4 +1,4 @@
-//! A message too big to take: how much of the stream to pass over, told from its head alone.
+//! A message over the size limit: how many bytes to skip, read from the message's head alone.
 
 /// The head of a message whose payload is over the limit.
 #[derive(Debug, PartialEq, Eq)]

@@ -151,7 +151,7 @@ impl Patterns {
         }
     }
 
-    /// The server refuses the pattern; true if that is news. What it carried is lost from here on, too, which is to be
+    /// The server refuses the pattern; true if it did not before. What the pattern carried is lost from here on, which is to be
     /// reported when it is back.
     pub(super) fn deny(&mut self, index: usize, refused: Refused) -> bool {
         let entry = &mut self.entries[index];

@@ -1,4 +1,4 @@
-//! Proof that what is published arrives: the hub publishes a nonce to a channel of its own and waits for it.
+//! Proof of delivery: the hub publishes a nonce to a channel of its own and waits until it arrives.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(super) struct ChannelProbe {
 }
 
 impl ChannelProbe {
-    /// A probe that is off until its channel is subscribed. `seed` tells its channel from those of other hubs.
+    /// A probe that is off until its channel is subscribed. `seed` makes its channel differ from those of other hubs.
     pub(super) fn new(seed: u64, now: Moment) -> Self {
         Self { channel: format!("{PREFIX}{seed:016x}"), is_on: false, nonce: seed, sent: now }
     }

@@ -36,7 +36,7 @@ impl TlsStream {
                 return Ok(0);
             }
             let processed = self.tls.process_new_packets().map_err(io::Error::other);
-            // Handshake messages, and on an error the alert that tells the server why.
+            // Handshake messages, and on an error the alert with its reason.
             let flushed = self.flush();
             processed?;
             flushed?;

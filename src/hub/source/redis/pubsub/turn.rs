@@ -60,7 +60,7 @@ pub(super) struct PubSubReader {
     again: bool,
 }
 
-/// How things stand with the server.
+/// The state of the connection.
 #[derive(Debug)]
 enum LinkState {
     Down { retry: Moment },
@@ -105,7 +105,7 @@ impl PubSubReader {
         Ok(reader)
     }
 
-    /// Turns until it is told to stop.
+    /// Runs until the waker is stopped.
     pub(super) fn run(&mut self) {
         let mut events = mio::Events::with_capacity(8);
         while !self.waker.is_stopped() {
@@ -121,7 +121,7 @@ impl PubSubReader {
         }
     }
 
-    /// How long the poll may wait.
+    /// How long the poll may wait for the socket or the waker.
     fn poll_timeout(&self) -> Duration {
         if self.again {
             return Duration::ZERO;
@@ -215,7 +215,7 @@ impl PubSubReader {
     fn receive(&mut self, now: Moment) -> Result<(), Fault> {
         let LinkState::Up { connection, .. } = &mut self.link else { return Ok(()) };
         let filled = self.buffer.fill(|room| connection.read(room));
-        // What came may have been sent after something was lost: readers are told of the loss first, and of this as a part of it.
+        // What was just read may follow a loss: a fault found here reports the loss first, and drops the read data as a part of it.
         self.check_standing()?;
         let LinkState::Up { session, .. } = &mut self.link else { return Ok(()) };
         let mut feed = self.bus.feed();
@@ -257,9 +257,9 @@ impl PubSubReader {
         }
     }
 
-    /// True if there were changes.
+    /// Takes what changed in the interest and what timers brought. True if anything may have.
     fn take_interest(&mut self, now: Moment) -> bool {
-        // Before the queue is looked at: whoever puts something in afterwards rings again.
+        // Before the queue is read: what is put in afterwards wakes the reader again.
         if !self.waker.take() && self.subscriptions.deadline().is_none_or(|due| now < due) {
             return false;
         }
@@ -274,7 +274,7 @@ impl PubSubReader {
         true
     }
 
-    /// Whether the server is still the one to read from, by what sentinels and the writer found out.
+    /// Fails if the sentinels agree on another server, or if the writer found that this one is no master any more.
     fn check_standing(&mut self) -> Result<(), Fault> {
         let LinkState::Up { lease, demotions, .. } = &mut self.link else { return Ok(()) };
         if lease.is_outdated(self.view.sentinels()) {
@@ -287,7 +287,7 @@ impl PubSubReader {
         Ok(())
     }
 
-    /// Sends what is due and checks that the server is alive.
+    /// Sends the commands that are due, takes proofs, and fails if the server has been silent for too long.
     fn converse(&mut self, now: Moment) -> Result<(), Fault> {
         self.check_standing()?;
         let LinkState::Up { connection, session, ready, .. } = &mut self.link else { return Ok(()) };
@@ -328,7 +328,7 @@ impl PubSubReader {
         if fault.is_lasting() && !is_passing && !is_renewed {
             self.subscriptions.on_source_refused();
         }
-        // The bus first: whoever learns from the status finds the topics stale already.
+        // The bus first: a client that reads the status afterwards finds the topics stale already.
         self.report_to_bus(now);
         self.status.reader().on_failure(&fault.to_string(), now);
         if let Some(suppressed) = self.failures.admit(now).or_else(|| was_ready.then_some(0)) {

@@ -1,7 +1,7 @@
-//! The archivist: a thread that reads what lies beyond the hub's own logs, so that no reactor ever waits for the broker.
+//! The archive: a thread that reads events older than the hub's own logs, so that no reactor ever waits for the broker.
 //!
-//! What it has read it keeps at hand for a moment, and it takes all that waits at once, the oldest id first. So a
-//! thousand clients that come back together after a restart of the hub cost the broker a few looks, not a thousand.
+//! It caches what it has read for a moment, and takes all waiting requests at once, the oldest id first. So a thousand clients
+//! that reconnect together after a restart of the hub cost the broker a few reads, not a thousand.
 
 use std::{collections::HashMap, fmt, io, sync::Arc, thread::JoinHandle};
 
@@ -29,13 +29,13 @@ use crate::{
     topic::Topic,
 };
 
-/// Hands requests to the archivist. Cheap to clone.
+/// Hands requests to the archive's thread. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct StreamArchive {
     queue: Sender<QueuedRequest>,
 }
 
-/// Owns the archivist's thread.
+/// Owns the archive's thread.
 #[derive(Debug)]
 pub(super) struct ArchiveHandle {
     archivist: StreamArchive,
@@ -130,7 +130,7 @@ struct Worker {
     classes: TopicClasses,
     directory: Directory,
     link: Option<StreamLink>,
-    /// Until then whoever asks is told that the broker cannot be reached.
+    /// Until then requests are answered [`ArchiveFailed::Unavailable`] without an attempt to connect.
     retry: Moment,
     cache: Cache,
     /// What the server said of streams lately.
@@ -152,7 +152,7 @@ struct Known {
     now_ms: u64,
 }
 
-/// What an asker has.
+/// What a client has.
 #[derive(Clone, Copy)]
 struct LastSeen {
     /// Everything up to this id.
@@ -288,7 +288,7 @@ impl Worker {
             };
             let more = self.read_after(link, topic, &key, seen)?;
             if more.gap.is_some() {
-                // Whoever asks for the next page is told.
+                // The request for the next page gets the gap.
                 break found;
             }
             run.events.extend(more.events);
@@ -325,7 +325,7 @@ impl Worker {
         let [time, info, groups, entries] = <[Value; 4]>::try_from(answers).map_err(|_| BadAnswer)?;
         let (info, now_ms) = (StreamInfo::accept(info)?, time_floor(time)?.major.saturating_add(1));
         let entries = read_entries(accept(entries)?)?;
-        // Only what a hub made is let go; of what is gone nobody knows who made it.
+        // Only streams that a hub made expire; of a stream that is gone nobody knows who made it.
         let kept_ms = if !info.exists || read_is_made(groups) {
             kept_ms(self.classes.of(topic).retention.history.age)
         } else {
@@ -428,7 +428,7 @@ impl PageBounds {
         Self { upto, events_max, bytes_max, since }
     }
 
-    /// Nothing beyond the end that was asked for is missing on whoever asked.
+    /// Cuts the gap at the end that was asked for.
     fn clamp(&self, gap: Gap) -> Gap {
         Gap { to: self.upto.map_or(gap.to, |upto| gap.to.min(upto)), ..gap }
     }

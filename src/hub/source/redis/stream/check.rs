@@ -93,7 +93,7 @@ impl StreamReader {
         Ok(())
     }
 
-    /// Goes on from `position`, or tells what became of the stream.
+    /// Goes on from `position`, or reports what became of the stream.
     fn go_on(&mut self, topic: &Topic, mut position: ReadPosition, look: &StreamCheck, times: Times) {
         let now = self.clock.now();
         let bus = std::sync::Arc::clone(&self.bus);
@@ -132,7 +132,7 @@ impl StreamReader {
         *position = ReadPosition { newest: position.newest, added: Some(0), ..ReadPosition::default() };
     }
 
-    /// The stream at hand is another one than was read: all of it is to be read, and readers are told.
+    /// The stream is another one than was read before: reads all of it, and readers get a gap `epoch`.
     pub(super) fn begin_anew(
         &mut self,
         feed: &mut Feed<'_>,

@@ -1,4 +1,4 @@
-//! What the source is told to do.
+//! The configuration of Redis Streams.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use crate::topic::Topic;
 pub struct RedisStreamConfig {
     /// What stands before a topic's name in its stream's key.
     pub prefix: String,
-    /// Requests for older events that may wait for the archivist.
+    /// Requests for older events that may wait for the archive's thread.
     pub archive_queue_max: usize,
-    /// What older events the archivist may keep at hand, in bytes.
+    /// The size of the archive's cache of older events, in bytes.
     pub archive_cache_bytes: usize,
 }
 
@@ -28,7 +28,7 @@ impl RedisStreamConfig {
     }
 }
 
-/// The shortest and the longest time for which the broker is told to keep events.
+/// The bounds of the time for which the hub asks the broker to keep events.
 const KEPT_MIN: Duration = Duration::from_secs(1);
 const KEPT_MAX: Duration = Duration::from_secs(1 << 43);
 

@@ -1,4 +1,4 @@
-//! What stands in a stream: entries, as the client library hands them over, and the events they are.
+//! Entries of a stream, as the client library hands them over, and the events in them.
 
 use bytes::Bytes;
 use redis::Value;
@@ -115,7 +115,7 @@ fn read_content(mut fields: Vec<FieldBytes>) -> Result<EntryContent, NoEvent> {
     let kind = fields.into_iter().find(|(name, value)| name == b"type" && !value.is_empty());
     let kind = kind.map(|(_, value)| String::from_utf8(value).map(String::into_boxed_str)).transpose();
     let kind = kind.map_err(|_| NoEvent)?;
-    // Anybody may have added it; the hub's own doors let no such type in.
+    // Any program may have added it; the hub itself refuses such a type.
     if kind.as_deref().is_some_and(|kind| kind.contains(['\r', '\n', '\0'])) {
         return Err(NoEvent);
     }

@@ -10,7 +10,7 @@ use crate::{
     source::redis::{Directory, RedisConnection},
 };
 
-/// Before version 7 no server says how many entries were ever added to a stream, so nobody could tell whether the first
+/// Before version 7 no server says how many entries were ever added to a stream, so that it is unknown whether the first
 /// event of a reader is the first one there was.
 pub(super) const LEAST_VERSION: u64 = 7;
 

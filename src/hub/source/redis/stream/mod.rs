@@ -3,16 +3,16 @@
 //! A topic of a class with `log = "redis-stream"` is the stream whose key is `redis.stream_prefix` and the topic's name;
 //! its events have the ids that Redis gave. Four threads, four connections. The *reader* ([`start_reader`]) loads the
 //! newest part of a stream into the hub's log when the topic gets its first listener, and follows with `XREAD BLOCK`
-//! from there; the *bell* interrupts that wait when listeners come and go, and proves at the same time that what is
-//! added to a stream arrives. The *writer* ([`start_writer`]) adds what is published at this hub. The *archivist*
-//! ([`start_archive`]) reads what lies beyond the hub's own log, for whoever resumes from an older id.
+//! from there; the *probe* interrupts that wait when listeners come and go, and proves at the same time that what is
+//! added to a stream arrives. The *writer* ([`start_writer`]) adds what is published at this hub. The *archive*
+//! ([`start_archive`]) reads events older than the hub's own log, for clients that resume from an older id.
 //!
 //! An entry has the field `data`, the payload, and may have the field `type`, the event's. An entry without `data`, as
 //! other programs add them, is an event whose payload is a JSON object of all its fields.
 //!
 //! Publishing is one script (`append.lua`). It marks the streams that it makes, and those it holds to the class's history:
 //! about so many events (`MAXLEN ~`; no bound if that is 0), none older (`MINID ~`), about so many bytes, and the whole
-//! stream is let go when nothing was published for as long as an event is kept (`PEXPIRE`). Streams of other applications
+//! stream expires when nothing was published for as long as an event is kept (`PEXPIRE`). Streams of other applications
 //! are read and added to, and never trimmed.
 //!
 //! Nothing is lost silently. A lost connection is none of the readers' business: reading goes on after the last id. What

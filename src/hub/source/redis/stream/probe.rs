@@ -32,7 +32,7 @@ pub(super) struct StreamProbe {
 const PROBE_LIFE_MS: &str = "60000";
 
 impl StreamProbe {
-    /// `seed` tells it from those of other hubs.
+    /// `seed` makes it differ from those of other hubs.
     pub(super) fn new(prefix: &str, seed: u64) -> Self {
         Self { key: format!("{prefix}fanfare.probe.{seed:016x}") }
     }

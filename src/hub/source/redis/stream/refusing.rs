@@ -1,4 +1,4 @@
-//! Streams that the server's access rules forbid, or that are another node's: their readers are told, `/ready` names them, and
+//! Streams that the server's access rules forbid, or that are another node's: their readers are notified, `/ready` names them, and
 //! they are loaded again as soon as the server allows it.
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// The stream of `topic` cannot be read, for the reason `refused`. Readers who have its log are told, once.
+    /// The stream of `topic` cannot be read, for the reason `refused`. Readers who have its log get a gap, once.
     pub(super) fn add(
         &mut self,
         topic: &Topic,
@@ -39,7 +39,7 @@ impl Refusals {
         bus.mark_refused(topic);
         if has_readers {
             let from = bus.newest_id(topic);
-            // The least id beyond all that was read. What follows is told as another log, whatever its ids.
+            // The least id beyond all that was read. What follows is announced as another log, whatever its ids.
             let to = match from.minor.checked_add(1) {
                 Some(minor) => EventId { minor, ..from },
                 // So a log ends that is empty: right before the next moment of the server's clock.

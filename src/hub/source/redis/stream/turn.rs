@@ -122,7 +122,7 @@ impl StreamReader {
         reader
     }
 
-    /// Turns until it is told to stop.
+    /// Runs until the waker is stopped.
     pub(super) fn run(&mut self) {
         while !self.waker.is_stopped() {
             let now = self.clock.now();

@@ -1,4 +1,4 @@
-//! The writer's connection: publications out, answers in, and what the server is meanwhile.
+//! The writer's connection: publications out, answers in, and checks of the server's role.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! The writer thread: publications of this hub, many to a round trip.
 //!
-//! It never sends anything twice. What was sent and not answered may have been delivered, so its publisher is told
+//! It never sends anything twice. What was sent and not answered may have been delivered, so its publisher gets
 //! [`PublishFailed::Unknown`] and decides; what was not sent waits for a connection, but no longer than
 //! `publish_timeout`. A connection that the server closed while it was idle is found out before anything is written, and
 //! replaced.
@@ -39,7 +39,7 @@ const BATCH_COUNT_MAX: usize = 1000;
 /// The most bytes in one round trip, but for the last publication.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
-/// What an attempt to connect gets, whoever waits meanwhile: some round trips to sentinels and server.
+/// The least time for an attempt to connect, even if publications expire meanwhile: some round trips to sentinels and server.
 const CONNECT_TIME_MIN: Duration = Duration::from_secs(1);
 
 /// Owns the writer thread.
@@ -112,7 +112,7 @@ struct Writer {
     view: Arc<ServerView>,
     directory: Directory,
     link: Option<WriterLink>,
-    /// Whether the server at the other end has been told the script that publications may need.
+    /// Whether the server has loaded the script that publications may need.
     knows_script: bool,
     backoff: Backoff,
     /// When to try the next connection.
@@ -191,7 +191,7 @@ impl Writer {
         Some(queued)
     }
 
-    /// How long there is nothing to do but to wait for publications.
+    /// How long the thread may wait for publications.
     fn wait_max(&self) -> Duration {
         let deadline = match (&self.link, self.pending.front()) {
             (Some(_), None) => self.last_used + self.config.ping_interval,
@@ -240,8 +240,8 @@ impl Writer {
         }
     }
 
-    /// Replaces a link that the server closed while it was idle: a publication written to it would be lost, and nobody
-    /// could tell.
+    /// Replaces a link that the server closed while it was idle: a publication written to it would be lost without an
+    /// error.
     fn renew_link(&mut self) {
         if self.link.as_mut().is_some_and(|link| !link.is_usable()) {
             debug!("{} has closed the idle connection", self.config.url);
@@ -328,8 +328,8 @@ impl Writer {
         }
     }
 
-    /// Some of what was sent may have reached the server, and there is no telling how much, or whether the server passed it
-    /// on. What it refused was refused.
+    /// Answers [`PublishFailed::Unknown`]: some of what was sent may have reached the server and may have been delivered. What the
+    /// server refused stays refused.
     fn abandon_pending(&mut self) {
         for (queued, receipt) in self.answered.drain(..) {
             queued.answer(receipt.and(Err(PublishFailed::Unknown)));
@@ -364,7 +364,7 @@ impl Writer {
                     self.status.on_publish_taken(Some(&queued.topic));
                     self.answered.push((queued, Ok(id)));
                 }
-                // The server was told to forget its scripts; nothing was done, so it may be sent again.
+                // The server has dropped its scripts (`SCRIPT FLUSH`); nothing was done, so it may be sent again.
                 PublishAnswer::NoScript if loaded.is_none() => {
                     self.knows_script = false;
                     unknown.push_back(queued);

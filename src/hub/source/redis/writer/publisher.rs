@@ -1,4 +1,4 @@
-//! The way to the writer thread: a queue with two bounds, out of which everything is answered.
+//! The queue to the writer's thread, bounded by count and by bytes. Every publication put into it is answered.
 
 use std::{
     fmt,
@@ -31,7 +31,7 @@ pub struct Publisher {
     form: Arc<dyn PublishEncoder>,
 }
 
-/// How publications are told to the server.
+/// Encodes publications as commands.
 pub(in crate::source) trait PublishEncoder: Send + Sync + fmt::Debug {
     /// The command that publishes it; its answer is a number, or the id that the server gave the event.
     fn request(&self, publication: &Publication) -> PublishCommand;

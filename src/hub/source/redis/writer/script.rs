@@ -1,4 +1,4 @@
-//! Scripts that publish at most once per key, for all hubs: the look, the publication and the note of it are one step.
+//! Scripts that publish at most once per idempotency key, for all hubs: the server runs check, publication and record as one step.
 
 use std::sync::LazyLock;
 
@@ -14,7 +14,7 @@ pub(in crate::source) struct Script {
     digest: LazyLock<String>,
 }
 
-/// What a publication is at the server: one command.
+/// A publication as one command.
 #[derive(Debug)]
 pub(in crate::source) struct PublishCommand {
     /// Set: `arguments` are the script's, from the number of keys on. Else they are the whole command.
@@ -43,7 +43,7 @@ impl PublishCommand {
         resp::write_command(out, &words);
     }
 
-    /// What it is taken to weigh, in bytes.
+    /// Its estimated size in memory, in bytes.
     pub(super) fn weight_bytes(&self) -> usize {
         self.arguments.iter().map(|argument| argument.len() + size_of::<Bytes>()).sum()
     }
@@ -55,7 +55,7 @@ pub(in crate::source) fn memory_key(place: &str, key: &str) -> Bytes {
     format!("fanfare.once.{place} {key}").into()
 }
 
-/// What scripts are known by.
+/// The digest (SHA-1) by which `EVALSHA` names a script.
 pub(in crate::source) fn digest(text: &str) -> String {
     redis::Script::new(text).get_hash().to_owned()
 }

@@ -33,7 +33,7 @@ impl PubSubSession {
             (_, None) => {}
         }
         self.send(&[b"CLIENT", b"SETNAME", CLIENT_NAME], ExpectedReply::Step { needed: false });
-        // The last step: its answer shows that the server lets us in, whether or not it lets us choose a name.
+        // The last step: its answer shows that the login is accepted, even if access rules forbid to choose a name.
         self.send(&[b"PING"], ExpectedReply::Step { needed: true });
     }
 

@@ -1,12 +1,11 @@
-//! One connection's conversation with the server. No I/O: bytes, commands and `now` in; bytes, messages and deadlines
-//! out.
+//! The protocol of one connection. No I/O: bytes, commands and `now` in; bytes, messages and deadlines out.
 //!
-//! LIFECYCLE: *greeting* (`HELLO 3` with the login) → *ready*; a server that knows no RESP3 → *greeting in RESP2*
-//! (`AUTH`, `CLIENT SETNAME`) → *ready*. Where sentinels named the server, `ROLE` stands between greeting and *ready*: it
-//! must be a master. Every fault ends it: the caller closes, waits, and opens another. Neither side ever says goodbye.
+//! Lifecycle: *greeting* (`HELLO 3` with the login) → *ready*; a server without RESP3 → *greeting in RESP2* (`AUTH`,
+//! `CLIENT SETNAME`) → *ready*. `ROLE` stands between the greeting and *ready*: the server must be a master, or a replica where
+//! the configuration allows one. Every fault ends the session: the caller closes the connection, waits, and opens another.
 //!
-//! Answers come in the order of their commands, so a queue of what was asked tells what each answer is about; messages
-//! come between them at any time.
+//! Replies come in the order of their commands, so a queue of expected replies says what each is about. Messages may come
+//! between them at any time.
 
 mod greeting;
 mod replies;
@@ -33,7 +32,7 @@ const CLIENT_NAME: &[u8] = b"fanfare-reader";
 /// Commands are withheld while this much is unsent, so that a stalled server costs no more memory than that.
 const OUTGOING_BYTES_MAX: usize = 64 * 1024;
 
-/// One connection's conversation.
+/// The session of one connection.
 #[derive(Debug)]
 pub(super) struct PubSubSession {
     stage: SessionStage,
@@ -69,14 +68,14 @@ enum SessionStage {
     Ready,
 }
 
-/// The command that tells what the server is. Access rules that forbid the one often allow the other.
+/// The command that asks for the server's role. Access rules that forbid one often allow the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RoleQuestion {
     Role,
     Hello,
 }
 
-/// What an answer is awaited for.
+/// A reply that is due, by the command that it answers.
 #[derive(Debug)]
 enum ExpectedReply {
     Hello,
@@ -132,7 +131,7 @@ pub(super) enum Incoming<'a> {
 }
 
 impl PubSubSession {
-    /// Greets the server. `probe_seed` tells this hub's probe from those of others.
+    /// Greets the server. `probe_seed` makes this hub's probe differ from those of others.
     pub(super) fn open(config: &RedisConfig, probe_seed: u64, now: Moment) -> Self {
         let mut session = Self {
             stage: SessionStage::Greeting,
@@ -175,7 +174,7 @@ impl PubSubSession {
         self.proof.take()
     }
 
-    /// Whether the server lets the hub publish at all, in its own words if not; each time it becomes known.
+    /// Whether the server lets the hub publish at all, or its error; `Some` each time that becomes known.
     pub(super) fn take_publishing(&mut self) -> Option<Result<(), String>> {
         self.publishing.take()
     }
@@ -340,7 +339,7 @@ impl PubSubSession {
         Ok((incoming, oversize.bytes))
     }
 
-    /// The door: whether a message is one that was asked for, before anything of it is kept.
+    /// Whether a message belongs to a subscription. Decided before anything of it is kept.
     fn admit(&self, pattern: Option<&[u8]>, channel: &[u8], subscriptions: &Subscriptions) -> Admission {
         let admission = match pattern {
             // Every hub's probes come through a pattern that covers all.

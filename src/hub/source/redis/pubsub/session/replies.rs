@@ -26,8 +26,8 @@ impl PubSubSession {
         Incoming::Answer
     }
 
-    /// Confirmations carry the channel's name, but they come in the order of the command's arguments, which spares a
-    /// look-up and cannot be led astray.
+    /// A confirmation carries the channel's name, but confirmations come in the order of the command's arguments: counting them
+    /// needs no look-up, and a wrong name has no effect.
     pub(super) fn on_confirmation(
         &mut self,
         confirmation: Confirmation,

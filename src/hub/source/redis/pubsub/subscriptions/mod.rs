@@ -1,16 +1,15 @@
-//! What should be subscribed, what is, and what each topic is to be told about it. No I/O: commands out as values,
-//! confirmations in.
+//! Which topics should be subscribed, which are, and what the bus is to know of each. No I/O: commands out as values, confirmations
+//! in.
 //!
-//! LIFECYCLE of a topic: wanted → *queued* → *asked* → *confirmed* → (unwanted, and `linger` passed) → left. A lost
+//! Lifecycle of a topic: wanted → *queued* → *asked* → *confirmed* → (unwanted, and `linger` passed) → left. A lost
 //! connection takes everything back to *queued*; an access rule takes one topic to *denied*, from where it is queued
 //! again after a wait that grows up to `backoff_max`.
 //! A topic that a configured pattern covers is never subscribed by itself, or its messages would come twice.
 //!
-//! Two rules keep the promise that nothing is lost in silence. A topic whose delivery was interrupted reports the loss
-//! once, when delivery is whole again: a listener that fetches its state anew at that moment misses nothing, while one
-//! told at the moment of the interruption would miss what came after its fetch. And a topic that is given up reports a
-//! loss when it is left, since its log has a hole from there on for whoever resumes later. A refusal may last: its readers
-//! are told at once, and again when it is over.
+//! Two rules ensure that no loss goes unreported. A topic whose delivery was interrupted reports the loss once, when delivery
+//! resumes: a listener that fetches its state anew at that moment misses nothing, whereas one notified at the moment of the
+//! interruption would miss what came after its fetch. A topic that is unsubscribed reports a loss then, because its log has a hole
+//! from there on for a client that resumes later. A refusal may last long: readers are notified when it begins, and when it ends.
 
 mod refusing;
 
@@ -64,7 +63,7 @@ pub(super) struct Subscriptions {
 /// What the server refuses: some of it by name, how much there is, and whether it is everything.
 pub(super) type RefusalReport = (Vec<(String, Refused)>, usize, Option<Refused>);
 
-/// What the bus is to be told.
+/// What the bus is to be notified of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Notice {
     /// The topic is delivered from here on.
@@ -108,7 +107,7 @@ struct TopicSubscription {
     lingers: bool,
     /// Its delivery was interrupted, and that is not reported yet.
     interrupted: bool,
-    /// Its readers know that it is refused.
+    /// Its readers have been notified that it is refused.
     notified: bool,
 }
 
@@ -296,7 +295,7 @@ impl Subscriptions {
         }
     }
 
-    /// Takes what the bus is to be told, in order.
+    /// Takes what the bus is to be notified of, in order.
     pub(super) fn take_notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
     }

@@ -1,4 +1,4 @@
-//! What the server refuses: told at once, asked for again, and taken back where it belongs once it is allowed.
+//! Subscriptions that the server refuses: readers are notified at once, and the hub asks again from time to time.
 
 use super::{super::patterns::Phase, Batch, Notice, RefusalReport, Subscriptions, TopicSubscription, is_live};
 use crate::{
@@ -174,7 +174,7 @@ impl Subscriptions {
     }
 }
 
-/// The topic's readers are to be told that it is refused, once, and again when it is not.
+/// Notifies the topic's readers that it is refused, once until it is delivered again.
 pub(super) fn notify_refusal(topic: &Topic, entry: &mut TopicSubscription, notices: &mut Vec<Notice>) {
     if !std::mem::replace(&mut entry.notified, true) {
         let was_delivered = std::mem::replace(&mut entry.interrupted, true);
