@@ -99,42 +99,55 @@ impl PubSubSession {
                 subscriptions.on_refused(&batch, text, now);
             }
             (Some(ExpectedReply::Batch { .. }), Some(text)) => return Err(Fault::Rejected(text.to_owned())),
-            (Some(ExpectedReply::ProbePublication | ExpectedReply::PublishingRetry), Some(text))
-                if is_of_command(text) =>
-            {
+            (Some(ExpectedReply::Batch { .. }), None) => return Err(confirms_nothing()),
+            (Some(ExpectedReply::Ping { sent }), _) => {
+                self.proof = is_served(error).then(|| now.since(sent)).or(self.proof);
+            }
+            (Some(probe), _) => self.on_probe_reply(&probe, error, subscriptions, now)?,
+        }
+        Ok(Incoming::Answer)
+    }
+
+    /// Takes the reply to a command of the probe. Access rules may forbid the command as such, or only the probe's channel.
+    fn on_probe_reply(
+        &mut self,
+        probe: &ExpectedReply,
+        error: Option<&str>,
+        subscriptions: &mut Subscriptions,
+        now: Moment,
+    ) -> Result<(), Fault> {
+        match (probe, error) {
+            (ExpectedReply::ProbePublication | ExpectedReply::PublishingRetry, Some(text)) if is_of_command(text) => {
                 self.probe.switch(false);
                 self.publishing_denied = true;
                 self.publishing = Some(Err(text.to_owned()));
             }
-            (Some(ExpectedReply::PublishingRetry), None) => {
+            (ExpectedReply::PublishingRetry, None) => {
                 self.probe.switch(true);
                 self.publishing_denied = false;
                 self.publishing = Some(Ok(()));
             }
-            (Some(ExpectedReply::PublishingRetry), Some(_)) => {}
-            (Some(ExpectedReply::ProbeSubscription), Some(text)) if is_of_command(text) => {
+            (ExpectedReply::ProbeSubscription, Some(text)) if is_of_command(text) => {
                 // Tried again with the next sign of life, which must not be at once.
                 self.subscribing_denied = true;
                 subscriptions.on_command_refused(text, now);
             }
-            // Access rules may forbid the probe: then a `PING` has to do.
-            (Some(ExpectedReply::ProbeSubscription | ExpectedReply::ProbePublication), Some(text))
-                if is_denial(text) =>
-            {
+            // The channel is forbidden: then a `PING` has to do.
+            (ExpectedReply::ProbeSubscription | ExpectedReply::ProbePublication, Some(text)) if is_denial(text) => {
                 self.probe.switch(false);
                 self.next_ping = Moment::default();
             }
-            (Some(ExpectedReply::ProbeSubscription), Some(text)) => return Err(Fault::Rejected(text.to_owned())),
-            // That it was taken proves no delivery, and that it was not passes.
-            (Some(ExpectedReply::ProbePublication), None) => self.publishing = Some(Ok(())),
-            (Some(ExpectedReply::ProbePublication), Some(_)) => {}
-            (Some(ExpectedReply::Ping { sent }), _) => {
-                self.proof = is_served(error).then(|| now.since(sent)).or(self.proof);
-            }
-            (Some(ExpectedReply::Batch { .. } | ExpectedReply::ProbeSubscription), _) => {
-                return Err(Fault::BadReply("an answer that confirms nothing".to_owned()));
-            }
+            (ExpectedReply::ProbeSubscription, Some(text)) => return Err(Fault::Rejected(text.to_owned())),
+            (ExpectedReply::ProbeSubscription, None) => return Err(confirms_nothing()),
+            // An accepted publication proves no delivery, and other errors pass.
+            (ExpectedReply::ProbePublication, None) => self.publishing = Some(Ok(())),
+            _ => {}
         }
-        Ok(Incoming::Answer)
+        Ok(())
     }
+}
+
+/// A subscription is confirmed by a push, not by a reply.
+fn confirms_nothing() -> Fault {
+    Fault::BadReply("an answer that confirms nothing".to_owned())
 }
